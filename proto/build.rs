@@ -1,0 +1,36 @@
+//! Compiles the .proto files without protoc; the descriptor set feeds gRPC reflection.
+
+use std::error::Error;
+use std::path::PathBuf;
+
+const FILES: &[&str] = &[
+    "google/rpc/status.proto",
+    "tidewater/v1/admin.proto",
+    "tidewater/v1/catalog.proto",
+    "tidewater/v1/data.proto",
+    "tidewater/v1/error.proto",
+    "tidewater/v1/group.proto",
+    "tidewater/v1/meta.proto",
+    "tidewater/v1/raft.proto",
+    "tidewater/v1/schema.proto",
+];
+
+fn main() -> Result<(), Box<dyn Error>> {
+    for file in FILES {
+        println!("cargo::rerun-if-changed={file}");
+    }
+    let descriptors = protox::compile(FILES, ["."])?;
+    let out = PathBuf::from(std::env::var("OUT_DIR")?);
+    std::fs::write(
+        out.join("descriptors.bin"),
+        protox::Compiler::new(["."])?
+            .include_imports(true)
+            .include_source_info(false)
+            .open_files(FILES)?
+            .encode_file_descriptor_set(),
+    )?;
+    tonic_prost_build::configure()
+        .bytes(".")
+        .compile_fds(descriptors)?;
+    Ok(())
+}
