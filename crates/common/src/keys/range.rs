@@ -1,0 +1,84 @@
+//! Half-open ranges of row keys, and the global key space.
+
+use crate::ids::TableId;
+
+/// A half-open range of row keys (or of global keys).
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct KeyRange {
+    /// Inclusive; empty: from the first key.
+    pub start: Vec<u8>,
+    /// Exclusive; `None`: unbounded.
+    pub end: Option<Vec<u8>>,
+}
+
+impl KeyRange {
+    /// From `start` up to, but without, `end`.
+    pub fn new(start: impl Into<Vec<u8>>, end: Option<Vec<u8>>) -> Self {
+        Self { start: start.into(), end }
+    }
+
+    /// Every key.
+    pub fn whole() -> Self {
+        Self { start: Vec::new(), end: None }
+    }
+
+    /// Whether the range holds this key.
+    pub fn contains(&self, key: &[u8]) -> bool {
+        key >= self.start.as_slice() && self.end.as_deref().is_none_or(|end| key < end)
+    }
+
+    /// Whether no key can lie within.
+    pub fn is_empty(&self) -> bool {
+        self.end.as_deref().is_some_and(|end| end <= self.start.as_slice())
+    }
+
+    /// The keys that lie in both; may be empty.
+    #[must_use]
+    pub fn intersection(&self, other: &Self) -> Self {
+        let end = match (&self.end, &other.end) {
+            (Some(a), Some(b)) => Some(a.min(b).clone()),
+            (one, None) | (None, one) => one.clone(),
+        };
+        Self { start: self.start.clone().max(other.start.clone()), end }
+    }
+
+    /// Whether some key lies in both.
+    pub fn intersects(&self, other: &Self) -> bool {
+        !self.intersection(other).is_empty()
+    }
+
+    /// Whether some key from `min` to `max`, both inclusive, lies in the range.
+    pub fn intersects_inclusive(&self, min: &[u8], max: &[u8]) -> bool {
+        max >= self.start.as_slice() && self.end.as_deref().is_none_or(|end| min < end)
+    }
+}
+
+/// The first key after `key` and everything that it is a prefix of; `None` when there is none.
+pub fn successor(prefix: &[u8]) -> Option<Vec<u8>> {
+    let last = prefix.iter().rposition(|byte| *byte != u8::MAX)?;
+    let mut next = prefix[..=last].to_vec();
+    next[last] += 1;
+    Some(next)
+}
+
+/// Table id (4 bytes, big endian), then the row key.
+pub fn global_key(table: TableId, row_key: &[u8]) -> Vec<u8> {
+    let mut key = Vec::with_capacity(4 + row_key.len());
+    key.extend_from_slice(&table.get().to_be_bytes());
+    key.extend_from_slice(row_key);
+    key
+}
+
+/// The table and the row key of a global key; `None` when it is shorter than a table id.
+pub fn split_global_key(key: &[u8]) -> Option<(TableId, &[u8])> {
+    let (table, row_key) = key.split_first_chunk::<4>()?;
+    Some((TableId(u32::from_be_bytes(*table)), row_key))
+}
+
+/// All global keys of a table.
+pub fn table_range(table: TableId) -> KeyRange {
+    KeyRange {
+        start: global_key(table, &[]),
+        end: table.get().checked_add(1).map(|next| global_key(TableId(next), &[])),
+    }
+}

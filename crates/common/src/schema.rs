@@ -1,0 +1,305 @@
+//! Tables: columns, keys, options. Validated once, here; everybody else may rely on it.
+//!
+//! A column has an id that is never reused within its table. SSTs are matched to a schema by that id
+//! (their Parquet field id), never by name, so that a column dropped and added again does not bring
+//! old values back.
+
+pub mod column_type;
+pub mod options;
+mod wire;
+
+use std::collections::{HashMap, HashSet};
+use std::sync::Arc;
+
+use arrow::datatypes::{Field, Schema, SchemaRef};
+
+pub use self::column_type::{ColumnType, TypeError};
+pub use self::options::{DEFAULT_VNODES, HashDistribution, MAX_VNODES, TableOptions, WriteMode};
+use crate::ids::{ColumnId, SchemaVersion};
+
+/// Metadata key under which Parquet writers and readers find a field's id.
+pub const FIELD_ID_KEY: &str = "PARQUET:field_id";
+
+/// Columns with this prefix belong to Tidewater.
+pub const INTERNAL_PREFIX: &str = "_tw_";
+
+/// Columns that a table may have.
+pub const MAX_COLUMNS: usize = 1_024;
+
+/// Bytes that the name of a table or column may have.
+pub const MAX_NAME_BYTES: usize = 128;
+
+/// One column of a table.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Column {
+    /// Never reused within the table; starts at 1.
+    pub id: ColumnId,
+    /// Unique within the table.
+    pub name: String,
+    /// What it holds.
+    pub data_type: ColumnType,
+    /// Whether it may be null; key columns may not.
+    pub nullable: bool,
+}
+
+/// The columns and keys of a table at one version.
+#[derive(Debug, Clone)]
+pub struct TableSchema {
+    version: SchemaVersion,
+    columns: Vec<Column>,
+    primary_key: Vec<ColumnId>,
+    time_column: Option<ColumnId>,
+    next_column_id: ColumnId,
+    key_indices: Vec<usize>,
+    arrow: SchemaRef,
+    key_arrow: SchemaRef,
+}
+
+impl PartialEq for TableSchema {
+    fn eq(&self, other: &Self) -> bool {
+        self.version == other.version
+            && self.columns == other.columns
+            && self.primary_key == other.primary_key
+            && self.time_column == other.time_column
+            && self.next_column_id == other.next_column_id
+    }
+}
+
+impl Eq for TableSchema {}
+
+/// What is wrong with a table definition.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum SchemaError {
+    /// No column at all.
+    #[error("a table needs at least one column")]
+    NoColumns,
+    /// More than [`MAX_COLUMNS`].
+    #[error("a table may have at most {MAX_COLUMNS} columns, not {0}")]
+    TooManyColumns(usize),
+    /// Empty, too long, reserved or with control characters.
+    #[error("{what} name {name:?} {problem}")]
+    BadName {
+        /// "table" or "column".
+        what: &'static str,
+        /// The offending name.
+        name: String,
+        /// Why it is refused.
+        problem: String,
+    },
+    /// Two columns of one name.
+    #[error("column {0:?} is named twice")]
+    DuplicateColumn(String),
+    /// Two columns of one id, or an id that is 0 or not below the next one.
+    #[error("column {name:?} has the invalid or repeated id {id}")]
+    BadColumnId {
+        /// The column's name.
+        name: String,
+        /// Its id.
+        id: ColumnId,
+    },
+    /// No primary key.
+    #[error("a table needs a primary key: name one or more of its columns")]
+    NoPrimaryKey,
+    /// A primary key column that is not a column.
+    #[error("primary key column {0} is not among the table's columns")]
+    KeyColumnMissing(String),
+    /// A column named twice in the primary key.
+    #[error("primary key column {0:?} is named twice")]
+    KeyColumnTwice(String),
+    /// A primary key column that may be null.
+    #[error("primary key column {0:?} must be not null")]
+    KeyColumnNullable(String),
+    /// A primary key column of a type that cannot be one.
+    #[error("column {name:?} of type {data_type} cannot be part of a primary key")]
+    KeyColumnType {
+        /// The column's name.
+        name: String,
+        /// Its type.
+        data_type: ColumnType,
+    },
+    /// The time column is missing or no timestamp.
+    #[error("time column {0} must be one of the table's timestamp or date32 columns")]
+    BadTimeColumn(String),
+    /// A hash column that is not in the primary key, or none, or a bad vnode count.
+    #[error("hash distribution: {0}")]
+    BadDistribution(String),
+    /// A version of 0.
+    #[error("a schema version starts at 1")]
+    BadVersion,
+    /// A type that does not parse.
+    #[error(transparent)]
+    Type(#[from] TypeError),
+    /// A wire or stored record with a field missing.
+    #[error("a table definition lacks its {0}")]
+    FieldMissing(&'static str),
+}
+
+impl TableSchema {
+    /// Checks a definition; see [`SchemaError`] for what can be wrong with it.
+    pub fn new(
+        version: SchemaVersion,
+        columns: Vec<Column>,
+        primary_key: Vec<ColumnId>,
+        time_column: Option<ColumnId>,
+        next_column_id: ColumnId,
+    ) -> Result<Self, SchemaError> {
+        if version.get() == 0 {
+            return Err(SchemaError::BadVersion);
+        }
+        check_columns(&columns, next_column_id)?;
+        let key_indices = check_key(&columns, &primary_key)?;
+        check_time_column(&columns, time_column)?;
+        let fields: Vec<Field> = columns.iter().map(arrow_field).collect();
+        let key_fields: Vec<Field> = key_indices.iter().map(|i| fields[*i].clone()).collect();
+        Ok(Self {
+            version,
+            columns,
+            primary_key,
+            time_column,
+            next_column_id,
+            key_indices,
+            arrow: Arc::new(Schema::new(fields)),
+            key_arrow: Arc::new(Schema::new(key_fields)),
+        })
+    }
+
+    /// Version of this schema; starts at 1.
+    pub fn version(&self) -> SchemaVersion {
+        self.version
+    }
+
+    /// All columns, in the order in which rows carry them.
+    pub fn columns(&self) -> &[Column] {
+        &self.columns
+    }
+
+    /// Ids of the key columns, in key order; never empty.
+    pub fn primary_key(&self) -> &[ColumnId] {
+        &self.primary_key
+    }
+
+    /// The column by which rows age, if there is one.
+    pub fn time_column(&self) -> Option<ColumnId> {
+        self.time_column
+    }
+
+    /// Greater than every id ever given out in this table.
+    pub fn next_column_id(&self) -> ColumnId {
+        self.next_column_id
+    }
+
+    /// Positions of the key columns in [`columns`](Self::columns), in key order.
+    pub fn key_indices(&self) -> &[usize] {
+        &self.key_indices
+    }
+
+    /// The column with this id.
+    pub fn column(&self, id: ColumnId) -> Option<&Column> {
+        self.columns.iter().find(|column| column.id == id)
+    }
+
+    /// Position of the column with this id.
+    pub fn index_of(&self, id: ColumnId) -> Option<usize> {
+        self.columns.iter().position(|column| column.id == id)
+    }
+
+    /// The column with this name.
+    pub fn column_named(&self, name: &str) -> Option<&Column> {
+        self.columns.iter().find(|column| column.name == name)
+    }
+
+    /// All columns as an Arrow schema; field ids are in the field metadata.
+    pub fn arrow(&self) -> SchemaRef {
+        self.arrow.clone()
+    }
+
+    /// The key columns, in key order, as an Arrow schema.
+    pub fn key_arrow(&self) -> SchemaRef {
+        self.key_arrow.clone()
+    }
+}
+
+fn arrow_field(column: &Column) -> Field {
+    Field::new(&column.name, column.data_type.arrow(), column.nullable)
+        .with_metadata(HashMap::from([(FIELD_ID_KEY.to_owned(), column.id.to_string())]))
+}
+
+/// Checks the name of a table or column: 1 to [`MAX_NAME_BYTES`] bytes, no control characters, not
+/// reserved.
+pub fn check_name(what: &'static str, name: &str) -> Result<(), SchemaError> {
+    let problem = if name.is_empty() {
+        "is empty".to_owned()
+    } else if name.len() > MAX_NAME_BYTES {
+        format!("is longer than {MAX_NAME_BYTES} bytes")
+    } else if name.chars().any(char::is_control) {
+        "has control characters".to_owned()
+    } else if name.starts_with(INTERNAL_PREFIX) {
+        format!("is reserved: names that begin with {INTERNAL_PREFIX} belong to Tidewater")
+    } else {
+        return Ok(());
+    };
+    Err(SchemaError::BadName { what, name: name.to_owned(), problem })
+}
+
+fn check_columns(columns: &[Column], next_column_id: ColumnId) -> Result<(), SchemaError> {
+    if columns.is_empty() {
+        return Err(SchemaError::NoColumns);
+    }
+    if columns.len() > MAX_COLUMNS {
+        return Err(SchemaError::TooManyColumns(columns.len()));
+    }
+    let mut names = HashSet::new();
+    let mut ids = HashSet::new();
+    for column in columns {
+        check_name("column", &column.name)?;
+        if !names.insert(column.name.as_str()) {
+            return Err(SchemaError::DuplicateColumn(column.name.clone()));
+        }
+        if column.id.get() == 0 || column.id >= next_column_id || !ids.insert(column.id) {
+            return Err(SchemaError::BadColumnId { name: column.name.clone(), id: column.id });
+        }
+    }
+    Ok(())
+}
+
+fn check_key(columns: &[Column], primary_key: &[ColumnId]) -> Result<Vec<usize>, SchemaError> {
+    if primary_key.is_empty() {
+        return Err(SchemaError::NoPrimaryKey);
+    }
+    let mut indices = Vec::with_capacity(primary_key.len());
+    for id in primary_key {
+        let Some(index) = columns.iter().position(|column| column.id == *id) else {
+            return Err(SchemaError::KeyColumnMissing(format!("with id {id}")));
+        };
+        let column = &columns[index];
+        if indices.contains(&index) {
+            return Err(SchemaError::KeyColumnTwice(column.name.clone()));
+        }
+        if column.nullable {
+            return Err(SchemaError::KeyColumnNullable(column.name.clone()));
+        }
+        if !column.data_type.allowed_in_key() {
+            return Err(SchemaError::KeyColumnType {
+                name: column.name.clone(),
+                data_type: column.data_type.clone(),
+            });
+        }
+        indices.push(index);
+    }
+    Ok(indices)
+}
+
+fn check_time_column(columns: &[Column], id: Option<ColumnId>) -> Result<(), SchemaError> {
+    let Some(id) = id else { return Ok(()) };
+    match columns.iter().find(|column| column.id == id) {
+        None => Err(SchemaError::BadTimeColumn(format!("with id {id}"))),
+        Some(column) => match column.data_type {
+            ColumnType::Timestamp(..) | ColumnType::Date32 => Ok(()),
+            _ => Err(SchemaError::BadTimeColumn(format!("{:?}", column.name))),
+        },
+    }
+}
+
+#[cfg(test)]
+#[path = "schema/tests.rs"]
+mod tests;

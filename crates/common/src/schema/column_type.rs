@@ -1,0 +1,255 @@
+//! Column types and their canonical text, which the wire, manifests and the command line share.
+
+use std::fmt;
+use std::str::FromStr;
+use std::sync::Arc;
+
+use arrow::datatypes::{DataType, TimeUnit};
+
+/// What a column holds.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+#[allow(missing_docs, reason = "the names are Arrow's")]
+pub enum ColumnType {
+    Bool,
+    Int8,
+    Int16,
+    Int32,
+    Int64,
+    UInt8,
+    UInt16,
+    UInt32,
+    UInt64,
+    Float32,
+    Float64,
+    Utf8,
+    Binary,
+    Date32,
+    /// Unit, and a zone name or offset when the instants are zoned.
+    Timestamp(TimeUnit, Option<Arc<str>>),
+    /// Precision 1 to 38; scale 0 to the precision.
+    Decimal128(u8, i8),
+}
+
+/// A type's text does not name a type.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error(
+    "unknown column type {text:?}{problem}: use bool, int8 to int64, uint8 to uint64, float32, float64, \
+     utf8, binary, date32, timestamp(s|ms|us|ns[, ZONE]) or decimal128(PRECISION, SCALE)"
+)]
+pub struct TypeError {
+    /// The text as it was given.
+    pub text: String,
+    /// Empty, or what is wrong with a type that was nearly right.
+    pub problem: String,
+}
+
+impl ColumnType {
+    /// The Arrow type of the column.
+    pub fn arrow(&self) -> DataType {
+        match self {
+            Self::Bool => DataType::Boolean,
+            Self::Int8 => DataType::Int8,
+            Self::Int16 => DataType::Int16,
+            Self::Int32 => DataType::Int32,
+            Self::Int64 => DataType::Int64,
+            Self::UInt8 => DataType::UInt8,
+            Self::UInt16 => DataType::UInt16,
+            Self::UInt32 => DataType::UInt32,
+            Self::UInt64 => DataType::UInt64,
+            Self::Float32 => DataType::Float32,
+            Self::Float64 => DataType::Float64,
+            Self::Utf8 => DataType::Utf8,
+            Self::Binary => DataType::Binary,
+            Self::Date32 => DataType::Date32,
+            Self::Timestamp(unit, zone) => DataType::Timestamp(*unit, zone.clone()),
+            Self::Decimal128(precision, scale) => DataType::Decimal128(*precision, *scale),
+        }
+    }
+
+    /// Whether the type may be part of a primary key: floats may not, for NaN has no place in an
+    /// order and 0 equals -0.
+    pub fn allowed_in_key(&self) -> bool {
+        !matches!(self, Self::Float32 | Self::Float64)
+    }
+}
+
+impl fmt::Display for ColumnType {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let name = match self {
+            Self::Bool => "bool",
+            Self::Int8 => "int8",
+            Self::Int16 => "int16",
+            Self::Int32 => "int32",
+            Self::Int64 => "int64",
+            Self::UInt8 => "uint8",
+            Self::UInt16 => "uint16",
+            Self::UInt32 => "uint32",
+            Self::UInt64 => "uint64",
+            Self::Float32 => "float32",
+            Self::Float64 => "float64",
+            Self::Utf8 => "utf8",
+            Self::Binary => "binary",
+            Self::Date32 => "date32",
+            Self::Timestamp(unit, None) => return write!(f, "timestamp({})", unit_text(*unit)),
+            Self::Timestamp(unit, Some(zone)) => {
+                return write!(f, "timestamp({}, {zone})", unit_text(*unit));
+            }
+            Self::Decimal128(precision, scale) => {
+                return write!(f, "decimal128({precision}, {scale})");
+            }
+        };
+        f.write_str(name)
+    }
+}
+
+impl FromStr for ColumnType {
+    type Err = TypeError;
+
+    fn from_str(text: &str) -> Result<Self, TypeError> {
+        let text = text.trim();
+        let unknown = |problem: &str| TypeError {
+            text: text.to_owned(),
+            problem: if problem.is_empty() { String::new() } else { format!(" ({problem})") },
+        };
+        let (name, arguments) = split_arguments(text).ok_or_else(|| unknown("unbalanced ()"))?;
+        if name == "timestamp" {
+            return timestamp(&arguments).map_err(unknown);
+        }
+        if name == "decimal128" {
+            return decimal(&arguments).map_err(unknown);
+        }
+        if !arguments.is_empty() {
+            return Err(unknown("no arguments expected"));
+        }
+        Ok(match name.as_str() {
+            "bool" => Self::Bool,
+            "int8" => Self::Int8,
+            "int16" => Self::Int16,
+            "int32" => Self::Int32,
+            "int64" => Self::Int64,
+            "uint8" => Self::UInt8,
+            "uint16" => Self::UInt16,
+            "uint32" => Self::UInt32,
+            "uint64" => Self::UInt64,
+            "float32" => Self::Float32,
+            "float64" => Self::Float64,
+            "utf8" => Self::Utf8,
+            "binary" => Self::Binary,
+            "date32" => Self::Date32,
+            _ => return Err(unknown("")),
+        })
+    }
+}
+
+fn unit_text(unit: TimeUnit) -> &'static str {
+    match unit {
+        TimeUnit::Second => "s",
+        TimeUnit::Millisecond => "ms",
+        TimeUnit::Microsecond => "us",
+        TimeUnit::Nanosecond => "ns",
+    }
+}
+
+/// `name(a, b)` into its lower-case name and its trimmed arguments.
+fn split_arguments(text: &str) -> Option<(String, Vec<String>)> {
+    match text.split_once('(') {
+        None if text.contains(')') => None,
+        None => Some((text.to_ascii_lowercase(), Vec::new())),
+        Some((name, rest)) => {
+            let inner = rest.strip_suffix(')')?;
+            let arguments = inner.split(',').map(|argument| argument.trim().to_owned()).collect();
+            Some((name.trim().to_ascii_lowercase(), arguments))
+        }
+    }
+}
+
+fn timestamp(arguments: &[String]) -> Result<ColumnType, &'static str> {
+    let (unit, zone) = match arguments {
+        [] => return Err("which unit?"),
+        [unit] => (unit, None),
+        [unit, zone] if !zone.is_empty() => (unit, Some(Arc::from(zone.as_str()))),
+        _ => return Err("a unit and at most one zone expected"),
+    };
+    let unit = match unit.as_str() {
+        "s" => TimeUnit::Second,
+        "ms" => TimeUnit::Millisecond,
+        "us" => TimeUnit::Microsecond,
+        "ns" => TimeUnit::Nanosecond,
+        _ => return Err("the unit is one of s, ms, us, ns"),
+    };
+    Ok(ColumnType::Timestamp(unit, zone))
+}
+
+fn decimal(arguments: &[String]) -> Result<ColumnType, &'static str> {
+    let [precision, scale] = arguments else { return Err("precision and scale expected") };
+    let precision: u8 = precision.parse().map_err(|_| "the precision is a number")?;
+    let scale: i8 = scale.parse().map_err(|_| "the scale is a number")?;
+    if !(1..=38).contains(&precision) {
+        return Err("the precision is 1 to 38");
+    }
+    if scale < 0 || i16::from(scale) > i16::from(precision) {
+        return Err("the scale is 0 to the precision");
+    }
+    Ok(ColumnType::Decimal128(precision, scale))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn text_round_trips() {
+        for text in [
+            "bool",
+            "int8",
+            "int16",
+            "int32",
+            "int64",
+            "uint8",
+            "uint16",
+            "uint32",
+            "uint64",
+            "float32",
+            "float64",
+            "utf8",
+            "binary",
+            "date32",
+            "timestamp(s)",
+            "timestamp(ms)",
+            "timestamp(us, UTC)",
+            "timestamp(ns, +02:00)",
+            "decimal128(38, 0)",
+            "decimal128(10, 2)",
+        ] {
+            let parsed: ColumnType = text.parse().unwrap();
+            assert_eq!(parsed.to_string(), text);
+        }
+        assert_eq!(
+            " TIMESTAMP( us ,UTC )".parse::<ColumnType>().unwrap().to_string(),
+            "timestamp(us, UTC)"
+        );
+    }
+
+    #[test]
+    fn what_is_no_type_is_named_with_what_would_be() {
+        for text in [
+            "",
+            "int",
+            "int64(3)",
+            "timestamp",
+            "timestamp()",
+            "timestamp(h)",
+            "timestamp(s, a, b)",
+            "decimal128",
+            "decimal128(39, 1)",
+            "decimal128(0, 0)",
+            "decimal128(5, 6)",
+            "decimal128(5, -1)",
+            "utf8)",
+            "decimal128(5, 2",
+        ] {
+            let error = text.parse::<ColumnType>().unwrap_err();
+            assert!(error.to_string().contains("decimal128(PRECISION"), "{text}: {error}");
+        }
+    }
+}

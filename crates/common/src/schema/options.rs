@@ -1,0 +1,80 @@
+//! Options of a table, beside its columns.
+
+use super::{SchemaError, TableSchema};
+use crate::ids::ColumnId;
+
+/// vnodes of a hash-distributed table unless told otherwise.
+pub const DEFAULT_VNODES: u32 = 256;
+
+/// The greatest vnode count; a vnode takes two bytes in every row key.
+pub const MAX_VNODES: u32 = 32_768;
+
+/// What happens to several versions of a key.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum WriteMode {
+    /// The newest version wins; deletes exist.
+    Upsert,
+    /// Keys are not checked: every row stays.
+    AppendOnly,
+}
+
+/// Rows are placed by a hash of some key columns.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct HashDistribution {
+    /// Primary key columns whose bytes are hashed.
+    pub columns: Vec<ColumnId>,
+    /// 1 to [`MAX_VNODES`].
+    pub vnode_count: u32,
+}
+
+/// Options of a table.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TableOptions {
+    /// Upsert or append-only.
+    pub write_mode: WriteMode,
+    /// `None`: distributed by ranges of the row key.
+    pub hash: Option<HashDistribution>,
+    /// Rows older than this, by the time column, expire. Milliseconds.
+    pub ttl_ms: Option<u64>,
+}
+
+impl TableOptions {
+    /// Upsert, by range, for ever.
+    pub fn upsert() -> Self {
+        Self { write_mode: WriteMode::Upsert, hash: None, ttl_ms: None }
+    }
+
+    /// Append-only, by range, for ever.
+    pub fn append_only() -> Self {
+        Self { write_mode: WriteMode::AppendOnly, hash: None, ttl_ms: None }
+    }
+
+    /// Checks the options against the columns they name.
+    pub fn validate(&self, schema: &TableSchema) -> Result<(), SchemaError> {
+        if self.ttl_ms.is_some() && schema.time_column().is_none() {
+            return Err(SchemaError::BadTimeColumn("(needed for a time to live)".to_owned()));
+        }
+        let Some(hash) = &self.hash else { return Ok(()) };
+        if hash.columns.is_empty() {
+            return Err(SchemaError::BadDistribution("name at least one column".to_owned()));
+        }
+        if !(1..=MAX_VNODES).contains(&hash.vnode_count) {
+            return Err(SchemaError::BadDistribution(format!(
+                "the vnode count is 1 to {MAX_VNODES}, not {}",
+                hash.vnode_count
+            )));
+        }
+        for (position, id) in hash.columns.iter().enumerate() {
+            if !schema.primary_key().contains(id) {
+                let name = schema.column(*id).map_or("?", |column| column.name.as_str());
+                return Err(SchemaError::BadDistribution(format!(
+                    "column {name:?} is not part of the primary key"
+                )));
+            }
+            if hash.columns[..position].contains(id) {
+                return Err(SchemaError::BadDistribution("a column is named twice".to_owned()));
+            }
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,113 @@
+use arrow::datatypes::TimeUnit;
+use tidewater_proto::v1;
+
+use super::*;
+
+fn column(id: u32, name: &str, data_type: ColumnType, nullable: bool) -> Column {
+    Column { id: ColumnId(id), name: name.to_owned(), data_type, nullable }
+}
+
+fn columns() -> Vec<Column> {
+    vec![
+        column(1, "host", ColumnType::Utf8, false),
+        column(2, "at", ColumnType::Timestamp(TimeUnit::Millisecond, None), false),
+        column(3, "load", ColumnType::Float64, true),
+    ]
+}
+
+fn schema(
+    columns: Vec<Column>,
+    key: &[u32],
+    time: Option<u32>,
+) -> Result<TableSchema, SchemaError> {
+    TableSchema::new(
+        SchemaVersion(1),
+        columns,
+        key.iter().copied().map(ColumnId).collect(),
+        time.map(ColumnId),
+        ColumnId(4),
+    )
+}
+
+#[test]
+fn a_definition_survives_the_wire() {
+    let table = schema(columns(), &[2, 1], Some(2)).unwrap();
+    let wire = v1::TableSchema::from(&table);
+    assert_eq!(TableSchema::try_from(&wire).unwrap(), table);
+    assert_eq!(table.key_indices(), [1, 0]);
+    assert_eq!(table.key_arrow().field(0).name(), "at");
+    assert_eq!(table.arrow().field(2).metadata()[FIELD_ID_KEY], "3");
+
+    let options = TableOptions {
+        write_mode: WriteMode::AppendOnly,
+        hash: Some(HashDistribution { columns: vec![ColumnId(1)], vnode_count: 16 }),
+        ttl_ms: Some(5),
+    };
+    options.validate(&table).unwrap();
+    assert_eq!(TableOptions::try_from(&v1::TableOptions::from(&options)).unwrap(), options);
+}
+
+#[test]
+fn every_mistake_has_its_error() {
+    let with = |index: usize, change: fn(&mut Column)| {
+        let mut columns = columns();
+        change(&mut columns[index]);
+        columns
+    };
+    let error = |columns, key: &[u32], time| schema(columns, key, time).unwrap_err();
+
+    assert_eq!(error(vec![], &[1], None), SchemaError::NoColumns);
+    assert_eq!(error(columns(), &[], None), SchemaError::NoPrimaryKey);
+    assert!(matches!(error(columns(), &[9], None), SchemaError::KeyColumnMissing(_)));
+    assert_eq!(error(columns(), &[1, 1], None), SchemaError::KeyColumnTwice("host".into()));
+    assert!(matches!(error(columns(), &[3], None), SchemaError::KeyColumnNullable(_)));
+    assert!(matches!(
+        error(with(2, |c| c.nullable = false), &[3], None),
+        SchemaError::KeyColumnType { .. }
+    ));
+    assert!(matches!(error(columns(), &[1], Some(3)), SchemaError::BadTimeColumn(_)));
+    assert!(matches!(error(columns(), &[1], Some(7)), SchemaError::BadTimeColumn(_)));
+    assert_eq!(
+        error(with(1, |c| c.name = "host".into()), &[1], None),
+        SchemaError::DuplicateColumn("host".into())
+    );
+    for id in [0, 1, 4] {
+        let mut columns = columns();
+        columns[1].id = ColumnId(id);
+        assert!(matches!(error(columns, &[1], None), SchemaError::BadColumnId { .. }), "{id}");
+    }
+    for name in ["", "_tw_seq", "a\nb"] {
+        let mut columns = columns();
+        columns[0].name = name.into();
+        assert!(matches!(error(columns, &[1], None), SchemaError::BadName { .. }), "{name:?}");
+    }
+    let many =
+        (1..=1_025).map(|id| column(id, &format!("c{id}"), ColumnType::Bool, true)).collect();
+    assert_eq!(error(many, &[1], None), SchemaError::TooManyColumns(1_025));
+    let zero = TableSchema::new(SchemaVersion(0), columns(), vec![ColumnId(1)], None, ColumnId(4));
+    assert_eq!(zero.unwrap_err(), SchemaError::BadVersion);
+}
+
+#[test]
+fn options_are_checked_against_the_columns() {
+    let table = schema(columns(), &[1], None).unwrap();
+    let hash = |columns: Vec<u32>, vnode_count| TableOptions {
+        hash: Some(HashDistribution {
+            columns: columns.into_iter().map(ColumnId).collect(),
+            vnode_count,
+        }),
+        ..TableOptions::upsert()
+    };
+    hash(vec![1], 1).validate(&table).unwrap();
+    for bad in [
+        hash(vec![], 4),
+        hash(vec![2], 4),
+        hash(vec![1, 1], 4),
+        hash(vec![1], 0),
+        hash(vec![1], 32_769),
+    ] {
+        assert!(matches!(bad.validate(&table), Err(SchemaError::BadDistribution(_))), "{bad:?}");
+    }
+    let ttl = TableOptions { ttl_ms: Some(1), ..TableOptions::upsert() };
+    assert!(matches!(ttl.validate(&table), Err(SchemaError::BadTimeColumn(_))));
+}
