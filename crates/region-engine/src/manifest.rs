@@ -1,0 +1,33 @@
+//! The manifest: the versioned record of what a region consists of.
+//!
+//! A **delta** is one committed change, created by put if absent at exactly the current version + 1.
+//! Its **writer id** names its content. A **checkpoint** is the whole state at a version. **State** is
+//! what replaying deltas yields; a delta that breaks a rule is **void**: it keeps its version and
+//! changes nothing.
+//!
+//! # Layout
+//!
+//! - `action`: the words: author, delta, actions.
+//! - [`state`]: what replay yields.
+//! - `replay`: the one function that holds the rules; committers ask it before a put.
+//! - `codec`: the bytes of deltas and checkpoints.
+//! - `reader`: tail and newest checkpoint, from a listing.
+//! - `manager`: the commit loop: puts, settles what is ambiguous, writes checkpoints.
+//! - `context`: the funnel that all logical writes go through.
+
+mod action;
+mod context;
+mod manager;
+mod options;
+pub mod state;
+mod void;
+
+pub use self::action::{
+    Action, ActionKind, AreaId, AreaStep, Author, Change, Delta, Edit, ProcedureStep, Truncate,
+};
+pub use self::context::{ManifestContext, ManifestGuard};
+pub(crate) use self::context::PendingManifestHook;
+pub use self::manager::RegionManifestManager;
+pub use self::options::ManifestOptions;
+pub use self::state::ManifestState;
+pub use self::void::Void;

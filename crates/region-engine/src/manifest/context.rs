@@ -1,0 +1,105 @@
+//! The funnel that all logical manifest writes of a region go through.
+
+use std::sync::Arc;
+
+use parking_lot::RwLock;
+use tidewater_common::ids::{GroupId, ManifestVersion, OwnerEpoch};
+use tokio::sync::{Mutex, MutexGuard};
+
+use super::{ActionKind, Author, Change, Delta, ManifestState, RegionManifestManager};
+use crate::env::RegionEnv;
+use crate::error::EngineError;
+use crate::layout::RegionDir;
+
+/// A region's manifest behind its write lock, with the last state open to everybody.
+#[derive(Debug)]
+pub struct ManifestContext {
+    manager: Mutex<RegionManifestManager>,
+    state: RwLock<Arc<ManifestState>>,
+}
+
+/// The write lock. Waiting for the object store under it is what it is for: commits of one region
+/// are one after another. Readers take [`ManifestContext::state`] and never wait.
+#[derive(Debug)]
+pub struct ManifestGuard<'a> {
+    manager: MutexGuard<'a, RegionManifestManager>,
+}
+
+/// Receipt for a logical write: fired by the caller once it has dropped the write lock, so that no
+/// hook runs under it.
+#[derive(Debug)]
+#[must_use = "drop the manifest lock, then fire the receipt"]
+pub(crate) struct PendingManifestHook {
+    delta: Arc<Delta>,
+}
+
+impl ManifestContext {
+    /// An unread manifest: no I/O.
+    pub fn new(env: RegionEnv, dir: RegionDir) -> Self {
+        let manager = RegionManifestManager::new(env, dir);
+        let state = RwLock::new(Arc::clone(manager.state()));
+        Self { manager: Mutex::new(manager), state }
+    }
+
+    /// What has been read or committed so far.
+    pub fn state(&self) -> Arc<ManifestState> {
+        Arc::clone(&self.state.read())
+    }
+
+    /// Takes the write lock, for sequences of several writes.
+    pub async fn lock(&self) -> ManifestGuard<'_> {
+        ManifestGuard { manager: self.manager.lock().await }
+    }
+
+    /// Reads to the tail (open, follow), and returns its version.
+    pub async fn refresh(&self) -> Result<ManifestVersion, EngineError> {
+        let mut guard = self.lock().await;
+        let result = guard.manager.refresh().await;
+        self.publish(&guard);
+        result
+    }
+
+    /// The common case: lock, write, unlock, fire. Returns the version committed.
+    pub async fn update_manifest(&self, change: Change) -> Result<ManifestVersion, EngineError> {
+        let mut guard = self.lock().await;
+        let receipt = self.update_locked(&mut guard, change).await?;
+        drop(guard);
+        Ok(receipt.fire())
+    }
+
+    /// The one way in for logical writes.
+    pub(crate) async fn update_locked(
+        &self,
+        guard: &mut ManifestGuard<'_>,
+        change: Change,
+    ) -> Result<PendingManifestHook, EngineError> {
+        let result = guard.manager.update(change).await;
+        self.publish(guard);
+        Ok(PendingManifestHook { delta: result? })
+    }
+
+    /// Makes `owner` the region's owner: reads to the tail and commits its fence there. Bookkeeping:
+    /// fires nothing. Asking again is harmless.
+    pub async fn fence(
+        &self,
+        owner: OwnerEpoch,
+        group: GroupId,
+    ) -> Result<ManifestVersion, EngineError> {
+        let mut guard = self.lock().await;
+        let fence = ActionKind::Fence { owner, group };
+        let result = guard.manager.update(Change::new(Author::Owner(owner), vec![fence])).await;
+        self.publish(&guard);
+        result.map(|delta| delta.version)
+    }
+
+    fn publish(&self, guard: &ManifestGuard<'_>) {
+        *self.state.write() = Arc::clone(guard.manager.state());
+    }
+}
+
+impl PendingManifestHook {
+    /// Ends the obligation; returns the version that was committed.
+    pub(crate) fn fire(self) -> ManifestVersion {
+        self.delta.version
+    }
+}

@@ -1,0 +1,150 @@
+//! Writing a file so that its name appears only once its content is on disk.
+
+use std::fs::{self, File};
+use std::io::{self, Write};
+use std::os::unix::fs::FileExt;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use object_store::{MultipartUpload, PutPayload, PutResult, Result, UploadPart};
+
+/// How a staged file gets its name.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Naming {
+    /// Fails with `AlreadyExists` when the name is taken.
+    IfAbsent,
+    /// Takes the name over.
+    Replace,
+}
+
+/// A file that is not named yet; removed on drop unless it was.
+#[derive(Debug)]
+struct Staged {
+    file: File,
+    path: PathBuf,
+    target: PathBuf,
+}
+
+/// A name that listings hide: the store skips `#<digits>` at the end.
+pub(super) fn staged_name(target: &Path) -> PathBuf {
+    let number = uuid::Uuid::new_v4().as_u64_pair().0;
+    let mut name = target.as_os_str().to_owned();
+    name.push(format!("#{number}"));
+    name.into()
+}
+
+/// Writes a file whole; it is durable when this returns.
+pub(super) fn put(target: &Path, payload: &PutPayload, naming: Naming) -> io::Result<()> {
+    let mut staged = Staged::create(target)?;
+    for chunk in payload {
+        staged.file.write_all(chunk)?;
+    }
+    staged.name(naming)
+}
+
+/// Makes the directories above `target`, each synced into its own parent.
+pub(super) fn make_parents(target: &Path) -> io::Result<()> {
+    let Some(parent) = target.parent() else { return Ok(()) };
+    if parent.is_dir() {
+        return Ok(());
+    }
+    make_parents(parent)?;
+    match fs::create_dir(parent) {
+        // Somebody else made it; it may not be synced yet.
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
+        other => other?,
+    }
+    parent.parent().map_or(Ok(()), sync_dir)
+}
+
+fn sync_dir(dir: &Path) -> io::Result<()> {
+    File::open(dir)?.sync_all()
+}
+
+impl Staged {
+    fn create(target: &Path) -> io::Result<Self> {
+        let path = staged_name(target);
+        let open = || File::options().read(true).write(true).create_new(true).open(&path);
+        let file = match open() {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                make_parents(target)?;
+                open()?
+            }
+            other => other?,
+        };
+        Ok(Self { file, path, target: target.to_owned() })
+    }
+
+    fn name(&self, naming: Naming) -> io::Result<()> {
+        self.file.sync_all()?;
+        match naming {
+            Naming::IfAbsent => fs::hard_link(&self.path, &self.target)?,
+            Naming::Replace => fs::rename(&self.path, &self.target)?,
+        }
+        self.target.parent().map_or(Ok(()), sync_dir)
+    }
+}
+
+impl Drop for Staged {
+    fn drop(&mut self) {
+        // After a rename there is nothing under this name. A file left by a crash is hidden.
+        let _ = fs::remove_file(&self.path);
+    }
+}
+
+/// An object written in parts.
+#[derive(Debug)]
+pub(super) struct LocalUpload {
+    staged: Option<Arc<Staged>>,
+    offset: u64,
+}
+
+impl LocalUpload {
+    pub(super) fn start(target: PathBuf) -> io::Result<Self> {
+        Ok(Self { staged: Some(Arc::new(Staged::create(&target)?)), offset: 0 })
+    }
+
+    fn staged(&self) -> Result<Arc<Staged>> {
+        self.staged.clone().ok_or_else(|| {
+            super::store_error("upload", io::Error::other("finished or aborted before"))
+        })
+    }
+}
+
+#[async_trait]
+impl MultipartUpload for LocalUpload {
+    fn put_part(&mut self, data: PutPayload) -> UploadPart {
+        let mut at = self.offset;
+        self.offset += data.content_length() as u64;
+        let staged = self.staged();
+        Box::pin(async move {
+            let staged = staged?;
+            let name = staged.target.display().to_string();
+            super::blocking(move || {
+                for chunk in &data {
+                    staged.file.write_all_at(chunk, at)?;
+                    at += chunk.len() as u64;
+                }
+                Ok(())
+            })
+            .await
+            .map_err(|error| super::store_error(&name, error))
+        })
+    }
+
+    async fn complete(&mut self) -> Result<PutResult> {
+        let staged = self.staged()?;
+        self.staged = None;
+        let name = staged.target.display().to_string();
+        super::blocking(move || staged.name(Naming::Replace))
+            .await
+            .map_err(|error| super::store_error(&name, error))?;
+        Ok(PutResult { e_tag: None, version: None })
+    }
+
+    async fn abort(&mut self) -> Result<()> {
+        self.staged = None;
+        Ok(())
+    }
+}

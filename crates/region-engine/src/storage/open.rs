@@ -1,0 +1,170 @@
+//! From a URL to a store.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use object_store::aws::{AmazonS3Builder, AmazonS3ConfigKey, S3ConditionalPut};
+use object_store::azure::MicrosoftAzureBuilder;
+use object_store::gcp::GoogleCloudStorageBuilder;
+use object_store::path::Path;
+use object_store::prefix::PrefixStore;
+use object_store::{BackoffConfig, ClientOptions, ObjectStore, RetryConfig};
+use url::Url;
+
+use super::local::DurableLocal;
+use super::{Storage, StorageError, StorageOptions};
+
+const SCHEMES: &str = "file:///absolute/directory, s3://bucket/prefix, gs://bucket/prefix, \
+                       az://container/prefix or memory:///";
+
+/// What a URL names.
+#[derive(Debug, PartialEq, Eq)]
+enum Target {
+    Local(std::path::PathBuf),
+    S3 { prefix: Path },
+    Google { prefix: Path },
+    Azure { prefix: Path },
+    Memory,
+}
+
+pub(super) async fn open(url: &str, options: StorageOptions) -> Result<Storage, StorageError> {
+    let wrong = |detail: String| StorageError::Url { url: url.to_owned(), detail };
+    let refused = |error: object_store::Error| wrong(error.to_string());
+    let (store, prefix): (Arc<dyn ObjectStore>, Path) = match parse(url).map_err(wrong)? {
+        Target::Memory => (Arc::new(object_store::memory::InMemory::new()), Path::default()),
+        Target::Local(dir) => (Arc::new(DurableLocal::open(dir).await?), Path::default()),
+        Target::S3 { prefix } => {
+            let builder = AmazonS3Builder::from_env();
+            let plain = [AmazonS3ConfigKey::Endpoint, AmazonS3ConfigKey::S3Endpoint]
+                .iter()
+                .filter_map(|key| builder.get_config_value(key))
+                .any(|endpoint| endpoint.starts_with("http://"));
+            let store = builder
+                .with_url(url)
+                .with_conditional_put(S3ConditionalPut::ETagMatch)
+                .with_retry(retries(&options))
+                .with_client_options(client(&options).with_allow_http(plain))
+                .build()
+                .map_err(refused)?;
+            (Arc::new(store), prefix)
+        }
+        Target::Google { prefix } => {
+            let store = GoogleCloudStorageBuilder::from_env()
+                .with_url(url)
+                .with_retry(retries(&options))
+                .with_client_options(client(&options))
+                .build()
+                .map_err(refused)?;
+            (Arc::new(store), prefix)
+        }
+        Target::Azure { prefix } => {
+            let store = MicrosoftAzureBuilder::from_env()
+                .with_url(url)
+                .with_retry(retries(&options))
+                .with_client_options(client(&options))
+                .build()
+                .map_err(refused)?;
+            (Arc::new(store), prefix)
+        }
+    };
+    let store = if prefix.as_ref().is_empty() {
+        store
+    } else {
+        Arc::new(PrefixStore::new(store, prefix))
+    };
+    Ok(Storage::new(store, url, options))
+}
+
+fn parse(url: &str) -> Result<Target, String> {
+    let parsed = Url::parse(url).map_err(|error| match error {
+        url::ParseError::RelativeUrlWithoutBase => format!("no scheme; use {SCHEMES}"),
+        error => format!("{error}; use {SCHEMES}"),
+    })?;
+    if parsed.query().is_some() || parsed.fragment().is_some() {
+        return Err("a query or fragment has no meaning here".to_owned());
+    }
+    let bucket = |kind: &str| match parsed.host_str() {
+        Some(host) if !host.is_empty() => {
+            Path::from_url_path(parsed.path()).map_err(|error| error.to_string())
+        }
+        _ => Err(format!("no {kind} is named; use {SCHEMES}")),
+    };
+    match parsed.scheme() {
+        "file" => {
+            // Url drops the dots of file://./dir or takes the first part of file://dir for a host.
+            if parsed.host_str().is_some() || !url.starts_with("file:///") {
+                return Err("the directory must be absolute: file:///absolute/directory".to_owned());
+            }
+            match parsed.to_file_path() {
+                Ok(dir) if dir.parent().is_some() => Ok(Target::Local(dir)),
+                Ok(_) => Err("the root directory cannot be used".to_owned()),
+                Err(()) => Err("this is not a path of this machine".to_owned()),
+            }
+        }
+        "memory" => match (parsed.host_str().unwrap_or(""), parsed.path()) {
+            ("", "" | "/") => Ok(Target::Memory),
+            _ => Err("a store in memory has no name or prefix: memory:///".to_owned()),
+        },
+        "s3" | "s3a" => Ok(Target::S3 { prefix: bucket("bucket")? }),
+        "gs" => Ok(Target::Google { prefix: bucket("bucket")? }),
+        "az" => Ok(Target::Azure { prefix: bucket("container")? }),
+        other => Err(format!("unknown scheme {other:?}; use {SCHEMES}")),
+    }
+}
+
+/// The library's own retries end before our deadline, so that its last error is what is reported.
+fn retries(options: &StorageOptions) -> RetryConfig {
+    RetryConfig {
+        backoff: BackoffConfig {
+            init_backoff: options.backoff,
+            max_backoff: options.backoff_limit,
+            base: 2.0,
+        },
+        max_retries: usize::try_from(options.attempts).unwrap_or(usize::MAX),
+        retry_timeout: options.deadline / 2,
+    }
+}
+
+fn client(options: &StorageOptions) -> ClientOptions {
+    ClientOptions::new()
+        .with_connect_timeout(Duration::from_secs(5).min(options.deadline))
+        .with_timeout(options.deadline / 2)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn urls() {
+        let ok = [
+            ("file:///data/tw", Target::Local("/data/tw".into())),
+            ("s3://bucket", Target::S3 { prefix: Path::default() }),
+            ("s3://bucket/a/b/", Target::S3 { prefix: Path::from("a/b") }),
+            ("gs://bucket/a", Target::Google { prefix: Path::from("a") }),
+            ("az://container/a", Target::Azure { prefix: Path::from("a") }),
+            ("memory:///", Target::Memory),
+            ("memory://", Target::Memory),
+        ];
+        for (url, target) in ok {
+            assert_eq!(parse(url), Ok(target), "{url}");
+        }
+        let wrong = [
+            ("/data/tw", "no scheme"),
+            ("data/tw", "no scheme"),
+            ("file://data/tw", "absolute"),
+            ("file:data/tw", "absolute"),
+            ("file:///", "root directory"),
+            ("s3:///prefix", "no bucket"),
+            ("az://", "no container"),
+            ("ftp://host/dir", "unknown scheme \"ftp\""),
+            ("memory://name/x", "memory:///"),
+            ("s3://bucket/p?x=1", "query"),
+            ("", "no scheme"),
+        ];
+        for (url, part) in wrong {
+            let detail = parse(url).unwrap_err();
+            assert!(detail.contains(part), "{url}: {detail}");
+        }
+    }
+}

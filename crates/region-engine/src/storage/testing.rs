@@ -1,0 +1,1 @@
+//! Stores that misbehave on request, for tests of this and other crates.

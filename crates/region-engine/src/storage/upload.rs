@@ -1,0 +1,120 @@
+//! Writing an object in parts.
+
+use bytes::{Bytes, BytesMut};
+use futures::stream::{FuturesUnordered, StreamExt};
+use object_store::path::Path;
+use object_store::{MultipartUpload, ObjectStoreExt, PutPayload, UploadPart};
+
+use super::{Operation, Storage, StorageError};
+
+/// An object that is being written in parts: invisible until [`Upload::finish`]. Dropping it
+/// abandons what was written; [`Upload::abort`] also tells the store.
+pub struct Upload {
+    storage: Storage,
+    path: Path,
+    upload: Box<dyn MultipartUpload>,
+    buffer: BytesMut,
+    parts: FuturesUnordered<UploadPart>,
+    bytes: u64,
+    checksum: u32,
+}
+
+/// What was written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Uploaded {
+    /// Size of the object in bytes.
+    pub bytes: u64,
+    /// crc32c of the whole object.
+    pub checksum: u32,
+}
+
+impl Upload {
+    pub(super) async fn start(storage: Storage, path: Path) -> Result<Self, StorageError> {
+        let upload = super::retry::idempotent(&storage.inner.options, || {
+            storage.within(Operation::Upload, &path, storage.inner.store.put_multipart(&path))
+        })
+        .await?;
+        Ok(Self {
+            storage,
+            path,
+            upload,
+            buffer: BytesMut::new(),
+            parts: FuturesUnordered::new(),
+            bytes: 0,
+            checksum: 0,
+        })
+    }
+
+    /// Bytes written so far.
+    pub fn written(&self) -> u64 {
+        self.bytes
+    }
+
+    /// Appends bytes; waits while too many parts are under way.
+    pub async fn write(&mut self, bytes: Bytes) -> Result<(), StorageError> {
+        self.bytes += bytes.len() as u64;
+        self.checksum = crc32c::crc32c_append(self.checksum, &bytes);
+        let part_bytes = self.storage.inner.options.part_bytes;
+        let mut rest = bytes;
+        while !rest.is_empty() {
+            let room = part_bytes.saturating_sub(self.buffer.len()).max(1);
+            let piece = rest.split_to(room.min(rest.len()));
+            if self.buffer.is_empty() && piece.len() >= part_bytes {
+                self.send(piece).await?;
+            } else {
+                self.buffer.extend_from_slice(&piece);
+                if self.buffer.len() >= part_bytes {
+                    let part = self.buffer.split().freeze();
+                    self.send(part).await?;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Writes what is left and makes the object visible.
+    pub async fn finish(mut self) -> Result<Uploaded, StorageError> {
+        // S3 refuses an upload without parts.
+        if !self.buffer.is_empty() || self.bytes == 0 {
+            let part = self.buffer.split().freeze();
+            self.send(part).await?;
+        }
+        while !self.parts.is_empty() {
+            self.wait_for_one().await?;
+        }
+        let complete = self.upload.complete();
+        self.storage.within(Operation::Upload, &self.path, complete).await?;
+        Ok(Uploaded { bytes: self.bytes, checksum: self.checksum })
+    }
+
+    /// Gives up, and has the store forget the parts.
+    pub async fn abort(mut self) -> Result<(), StorageError> {
+        self.parts.clear();
+        let abort = self.upload.abort();
+        self.storage.within(Operation::Upload, &self.path, abort).await
+    }
+
+    async fn send(&mut self, part: Bytes) -> Result<(), StorageError> {
+        while self.parts.len() >= self.storage.inner.options.parts_in_flight.max(1) {
+            self.wait_for_one().await?;
+        }
+        self.parts.push(self.upload.put_part(PutPayload::from(part)));
+        Ok(())
+    }
+
+    async fn wait_for_one(&mut self) -> Result<(), StorageError> {
+        let next = self.parts.next();
+        let done = self
+            .storage
+            .within(Operation::Upload, &self.path, async { next.await.transpose() })
+            .await?;
+        debug_assert!(done.is_some());
+        Ok(())
+    }
+}
+
+impl std::fmt::Debug for Upload {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Upload").field("path", &self.path).field("bytes", &self.bytes).finish()
+    }
+}
