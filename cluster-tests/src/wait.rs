@@ -1,0 +1,62 @@
+//! Conditions with limits, instead of sleeps for luck.
+
+use std::future::Future;
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+use crate::{HarnessError, Result};
+
+/// How often a condition is tried.
+const EVERY: Duration = Duration::from_millis(40);
+
+/// Tries `attempt` until it gives a value. `Err` says why not yet.
+///
+/// # Errors
+/// [`HarnessError::Timeout`] with the last reason when `limit` has passed.
+pub async fn until<T, F, Fut>(what: &str, limit: Duration, mut attempt: F) -> Result<T>
+where
+    F: FnMut() -> Fut,
+    Fut: Future<Output = Result<T, String>>,
+{
+    let deadline = Instant::now() + limit;
+    let mut last = "nothing yet".to_owned();
+    loop {
+        match tokio::time::timeout_at(deadline, attempt()).await {
+            Ok(Ok(value)) => return Ok(value),
+            Ok(Err(reason)) => last = reason,
+            Err(_) => {
+                return Err(HarnessError::Timeout { what: what.to_owned(), limit, last });
+            }
+        }
+        if Instant::now() >= deadline {
+            return Err(HarnessError::Timeout { what: what.to_owned(), limit, last });
+        }
+        tokio::time::sleep(EVERY).await;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn the_last_reason_is_told() {
+        let error = until("pigs fly", Duration::from_millis(90), || async {
+            Err::<(), _>("no wings".to_owned())
+        })
+        .await
+        .unwrap_err();
+        assert!(error.to_string().contains("no wings"), "{error}");
+    }
+
+    #[tokio::test]
+    async fn an_attempt_that_hangs_is_cut_off() {
+        let error = until("an answer", Duration::from_millis(90), || async {
+            std::future::pending::<Result<(), String>>().await
+        })
+        .await
+        .unwrap_err();
+        assert!(error.to_string().contains("nothing yet"), "{error}");
+    }
+}

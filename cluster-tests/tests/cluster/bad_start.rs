@@ -1,0 +1,197 @@
+//! Servers that must refuse to start, say why, and leave everything as it was.
+
+use std::time::Duration;
+
+use tidewater_cluster_tests::cluster::{Cluster, Plan};
+use tidewater_cluster_tests::node::NodeSpec;
+use tidewater_cluster_tests::{HarnessError, Result};
+
+const REFUSED_WITHIN: Duration = Duration::from_secs(60);
+
+fn small() -> Plan {
+    Plan::default().nodes(1, 1, 0)
+}
+
+/// The arguments of a node with some of its flags changed; an empty value removes the flag.
+fn with(spec: &NodeSpec, changes: &[(&str, String)]) -> Vec<String> {
+    let mut args = spec.args.clone();
+    for (flag, value) in changes {
+        if let Some(at) = args.iter().position(|argument| argument == flag) {
+            args.drain(at..(at + 2).min(args.len()));
+        }
+        if !value.is_empty() {
+            args.extend([(*flag).to_owned(), value.clone()]);
+        }
+    }
+    args
+}
+
+/// Starts a server that must end by itself, with a message that has all of `words`.
+async fn refused(
+    cluster: &Cluster,
+    like: &NodeSpec,
+    args: Vec<String>,
+    words: &[&str],
+) -> Result<()> {
+    let mut node = cluster.extra("extra", like, args);
+    node.spawn()?;
+    let status = node.ended(REFUSED_WITHIN).await?;
+    let said = node.log().since_start()?;
+    let lower = said.to_lowercase();
+    let missing: Vec<_> = words.iter().filter(|word| !lower.contains(**word)).collect();
+    if status.success() || !missing.is_empty() || lower.contains("panicked") {
+        return Err(HarnessError::violated(format!(
+            "it ended with {status} and did not say {missing:?}: {said}"
+        )));
+    }
+    if !node.out().since_start()?.is_empty() {
+        return Err(HarnessError::violated("it said ready before it was refused"));
+    }
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn on_a_directory_or_address_in_use() -> Result<()> {
+    let cluster = small().start().await?;
+    let (meta, data) = (cluster.meta[0].spec.clone(), cluster.data[0].spec.clone());
+    let elsewhere = cluster.spare_address()?.to_string();
+    let other_place = [("--listen", elsewhere.clone()), ("--advertise", elsewhere)];
+    for spec in [&meta, &data] {
+        refused(&cluster, spec, with(spec, &other_place), &["in use by"]).await?;
+    }
+    let empty = cluster.folder().join("empty").display().to_string();
+    let other_folder = [("--data-dir", empty)];
+    refused(&cluster, &data, with(&data, &other_folder), &["in use", &data.listen.to_string()])
+        .await?;
+    cluster.healthy().await?;
+    cluster.finish().await
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn on_a_directory_of_another_role_or_a_newer_format() -> Result<()> {
+    let mut cluster = small().start().await?;
+    let (meta, data) = (cluster.meta[0].spec.clone(), cluster.data[0].spec.clone());
+    let folder = data.data_dir.clone().expect("data nodes have one");
+    cluster.data[0].terminate().await?;
+
+    let elsewhere = cluster.spare_address()?.to_string();
+    let args = with(
+        &meta,
+        &[
+            ("--listen", elsewhere.clone()),
+            ("--advertise", elsewhere),
+            ("--data-dir", folder.display().to_string()),
+        ],
+    );
+    refused(&cluster, &meta, args, &["belongs to a data node"]).await?;
+
+    let identity = folder.join("identity");
+    let kept = std::fs::read_to_string(&identity).map_err(HarnessError::io("read identity"))?;
+    let newer = kept.replacen("\"format\":1", "\"format\":99", 1);
+    assert_ne!(newer, kept, "the identity has another form: {kept}");
+    std::fs::write(&identity, newer).map_err(HarnessError::io("write identity"))?;
+    refused(&cluster, &data, data.args.clone(), &["format 99", "newer"]).await?;
+
+    std::fs::write(&identity, kept).map_err(HarnessError::io("write identity"))?;
+    cluster.data[0].start().await?;
+    cluster.healthy().await?;
+    cluster.finish().await
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn with_the_directory_of_another_cluster() -> Result<()> {
+    let mut cluster = small().start().await?;
+    let (meta, data) = (cluster.meta[0].spec.clone(), cluster.data[0].spec.clone());
+    // A second cluster of one meta node, beside the first.
+    let address = cluster.spare_address()?;
+    let mut args = with(
+        &meta,
+        &[
+            ("--listen", address.to_string()),
+            ("--advertise", address.to_string()),
+            ("--peers", format!("1={address}")),
+            ("--data-dir", cluster.folder().join("second").display().to_string()),
+        ],
+    );
+    args.push("--bootstrap".to_owned());
+    let mut second = cluster.extra("second-meta", &meta, args);
+    second.start().await?;
+
+    cluster.data[0].terminate().await?;
+    let args = with(&data, &[("--meta", address.to_string())]);
+    refused(&cluster, &data, args, &["belongs to cluster"]).await?;
+
+    cluster.data[0].start().await?;
+    cluster.healthy().await?;
+    second.terminate().await?;
+    cluster.finish().await
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_second_time_with_bootstrap_or_other_peers() -> Result<()> {
+    let mut cluster = Plan::default().nodes(3, 1, 0).start().await?;
+    let meta = cluster.meta[0].spec.clone();
+    cluster.meta[0].terminate().await?;
+    let mut again = meta.args.clone();
+    again.push("--bootstrap".to_owned());
+    refused(&cluster, &meta, again, &["exists"]).await?;
+    cluster.meta[0].start().await?;
+
+    // A new node whose peer list is not the cluster's.
+    let address = cluster.spare_address()?;
+    let peers = format!("1={},2={},9={address}", meta.advertise, cluster.meta[1].spec.advertise);
+    let args = with(
+        &meta,
+        &[
+            ("--node-id", "9".to_owned()),
+            ("--listen", address.to_string()),
+            ("--advertise", address.to_string()),
+            ("--peers", peers),
+            ("--data-dir", cluster.folder().join("ninth").display().to_string()),
+        ],
+    );
+    refused(&cluster, &meta, args, &["peers"]).await?;
+    cluster.healthy().await?;
+    cluster.finish().await
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn on_an_object_store_that_cannot_be_used() -> Result<()> {
+    let cluster = small().start().await?;
+    let data = cluster.data[0].spec.clone();
+    let file = cluster.folder().join("a-file");
+    std::fs::write(&file, "in the way").map_err(HarnessError::io("write a file"))?;
+    let below_a_file = format!("file://{}/objects", file.display());
+    let cases = [
+        ("nonsense://somewhere".to_owned(), "nonsense"),
+        ("not a url".to_owned(), "not a url"),
+        (below_a_file, "a-file"),
+    ];
+    for (url, word) in cases {
+        let address = cluster.spare_address()?.to_string();
+        let args = with(
+            &data,
+            &[
+                ("--listen", address.clone()),
+                ("--advertise", address),
+                ("--object-store", url),
+                ("--data-dir", cluster.folder().join("unused").display().to_string()),
+            ],
+        );
+        refused(&cluster, &data, args, &[word]).await?;
+    }
+    cluster.healthy().await?;
+    cluster.finish().await
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn of_a_client_without_meta_nodes_names_the_addresses() -> Result<()> {
+    let cluster = small().prepare().await?;
+    let addresses = [cluster.spare_address()?.to_string(), cluster.spare_address()?.to_string()];
+    cluster
+        .run_bare(&["cluster", "status", "--meta", &addresses.join(",")])
+        .await?
+        .status(5)?
+        .complains(&[&addresses[0], &addresses[1]])?;
+    cluster.finish().await
+}

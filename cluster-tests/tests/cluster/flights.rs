@@ -1,0 +1,108 @@
+//! Real data: the same figures whatever happened to the cluster.
+
+use std::path::{Path, PathBuf};
+
+use futures::future::try_join_all;
+use tidewater_cluster_tests::cluster::Cluster;
+use tidewater_cluster_tests::{HarnessError, Result};
+
+const TABLE: &str = "flights";
+
+/// A file of flights and what must come out of it.
+struct Flights {
+    file: PathBuf,
+    rows: u64,
+    distance: i64,
+    without_dep_time: u64,
+}
+
+/// The full data set where it lies beside the project, else the project's own sample.
+fn flights() -> Result<Flights> {
+    let project = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
+    let demo = project.join("scripts/demo-data");
+    let text = std::fs::read_to_string(demo.join("flights.figures"))
+        .map_err(HarnessError::io("read scripts/demo-data/flights.figures"))?;
+    for line in text.lines().filter(|line| !line.starts_with('#')) {
+        let [name, rows, distance, without] = line.split_whitespace().collect::<Vec<_>>()[..]
+        else {
+            return Err(HarnessError::violated(format!("flights.figures has the line {line:?}")));
+        };
+        let places = [project.join("../shared/data").join(name), demo.join(name)];
+        let Some(file) = places.into_iter().find(|file| file.is_file()) else { continue };
+        let number = |text: &str| {
+            text.parse::<u64>().map_err(|error| HarnessError::violated(error.to_string()))
+        };
+        return Ok(Flights {
+            file,
+            rows: number(rows)?,
+            distance: i64::try_from(number(distance)?).unwrap_or(i64::MAX),
+            without_dep_time: number(without)?,
+        });
+    }
+    Err(HarnessError::violated("no flights file"))
+}
+
+async fn create(cluster: &Cluster) -> Result<()> {
+    let demo = Path::new(env!("CARGO_MANIFEST_DIR")).join("../scripts/demo-data");
+    let columns = std::fs::read_to_string(demo.join("flights.columns"))
+        .map_err(HarnessError::io("read scripts/demo-data/flights.columns"))?;
+    let key = "time_hour,carrier,flight";
+    let args = ["table", "create", TABLE, "--columns", columns.trim(), "--primary-key", key];
+    cluster.run(&args).await?.ok()?;
+    Ok(())
+}
+
+async fn load(cluster: &Cluster, flights: &Flights) -> Result<()> {
+    let file = flights.file.display().to_string();
+    cluster.run(&["load", TABLE, &file, "--null", "NA"]).await?.ok()?;
+    Ok(())
+}
+
+async fn check(cluster: &Cluster, flights: &Flights, when: &str) -> Result<()> {
+    let rows = cluster.count(TABLE).await?;
+    let without = cluster.count_where(TABLE, Some("dep_time is null")).await?;
+    let said = cluster.run(&["scan", TABLE, "--columns", "distance", "--format", "csv"]).await?;
+    let distance: i64 = said.ok()?.stdout.lines().filter_map(|line| line.parse::<i64>().ok()).sum();
+    let (is, should) =
+        ((rows, distance, without), (flights.rows, flights.distance, flights.without_dep_time));
+    if is == should {
+        Ok(())
+    } else {
+        Err(HarnessError::violated(format!(
+            "{when}: (rows, distance, without dep_time) is {is:?}, not {should:?}"
+        )))
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn give_the_same_figures_whatever_happens() -> Result<()> {
+    let flights = flights()?;
+    let mut cluster = Cluster::start().await?;
+    create(&cluster).await?;
+    load(&cluster, &flights).await?;
+    check(&cluster, &flights, "after loading").await?;
+
+    let leader = cluster.owner(TABLE).await?;
+    cluster.data[leader].kill().await?;
+    check(&cluster, &flights, "after a kill of the leader").await?;
+    cluster.data[leader].start().await?;
+
+    let all = cluster.meta.iter_mut().chain(cluster.data.iter_mut());
+    try_join_all(all.map(|node| node.kill())).await?;
+    cluster.start_all().await?;
+    check(&cluster, &flights, "after a restart of everything").await?;
+
+    cluster.flush(TABLE).await?.ok()?;
+    check(&cluster, &flights, "after a flush").await?;
+    load(&cluster, &flights).await?;
+    check(&cluster, &flights, "after loading a second time").await?;
+    cluster.flush(TABLE).await?.ok()?;
+    check(&cluster, &flights, "after a second flush").await?;
+
+    let leader = cluster.owner(TABLE).await?;
+    cluster.data[leader].kill().await?;
+    check(&cluster, &flights, "after a kill with all rows in files").await?;
+    cluster.data[leader].start().await?;
+    cluster.healthy().await?;
+    cluster.finish().await
+}

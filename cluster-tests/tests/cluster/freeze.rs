@@ -1,0 +1,56 @@
+//! SIGSTOP: a leader that sleeps, and wakes believing that it leads.
+
+use std::time::Duration;
+
+use futures::future::join_all;
+use tidewater_cluster_tests::cluster::{Cluster, LOG_TABLE};
+use tidewater_cluster_tests::direct::Direct;
+use tidewater_cluster_tests::node::Signal;
+use tidewater_cluster_tests::workload::{Load, Workload};
+use tidewater_cluster_tests::{HarnessError, Result};
+use tokio::time::Instant;
+
+use crate::support::conclude;
+
+/// Longer than any lease.
+const FROZEN: Duration = Duration::from_secs(10);
+const ANSWERED_WITHIN: Duration = Duration::from_secs(20);
+const READS: usize = 24;
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_leader_that_wakes_serves_no_stale_read() -> Result<()> {
+    let cluster = Cluster::start().await?;
+    cluster.create_log_table().await?;
+    let rows = Load::default().rows.unsigned_abs();
+    let load = Workload::start(&cluster, Load::default()).await?;
+    let (old, region) = (cluster.owner(LOG_TABLE).await?, cluster.region(LOG_TABLE).await?);
+    // The connection must stand before the freeze: reads are to lie in the sleeper's inbox.
+    let sleeper = Direct::to(cluster.data[old].spec.listen, ANSWERED_WITHIN)?;
+    sleeper.count(region).await.map_err(HarnessError::refused("count at the leader"))?;
+
+    cluster.data[old].signal(Signal::Stop).await?;
+    let frozen = Instant::now();
+    cluster.owner_other_than(LOG_TABLE, Some(old)).await?;
+    load.progress(40).await?;
+    tokio::time::sleep_until(frozen + FROZEN).await;
+
+    let known = load.acknowledged() * rows;
+    let reads = (0..READS).map(|_| sleeper.count(region));
+    let wake = async {
+        // Sent first, so that they are the first thing it sees.
+        tokio::time::sleep(Duration::from_millis(200)).await;
+        cluster.data[old].signal(Signal::Continue).await
+    };
+    let (answers, woken) = tokio::join!(join_all(reads), wake);
+    woken?;
+    for answer in answers.into_iter().flatten() {
+        if answer < known {
+            return Err(HarnessError::violated(format!(
+                "a woken leader counted {answer} rows; {known} had been acknowledged before"
+            )));
+        }
+    }
+    cluster.healthy().await?;
+    conclude(cluster, load).await?;
+    Ok(())
+}

@@ -1,0 +1,17 @@
+//! A cluster of real processes, broken in every way that the design promises to survive.
+//!
+//! Each module is a kind of fault. Writes are in flight while something breaks, and in the end the
+//! oracle compares what writers were told with what a scan shows.
+
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "tests")]
+
+mod bad_start;
+mod bad_wire;
+mod faulty_store;
+mod flights;
+mod freeze;
+mod kill;
+mod partition;
+mod restart;
+mod s3;
+mod support;

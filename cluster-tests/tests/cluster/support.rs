@@ -1,0 +1,64 @@
+//! How every scenario ends, and what several of them look at.
+
+use std::time::Duration;
+
+use tidewater_cluster_tests::cluster::{Cluster, LOG_TABLE};
+use tidewater_cluster_tests::oracle::Verdict;
+use tidewater_cluster_tests::workload::Workload;
+use tidewater_cluster_tests::{HarnessError, Result, wait};
+
+/// For replicas to apply what the leader has, and for what a busy machine does besides.
+pub(crate) const SETTLED_WITHIN: Duration = Duration::from_secs(60);
+
+/// Stops the writers, asks the oracle, compares the replicas, stops the nodes.
+pub(crate) async fn conclude(cluster: Cluster, load: Workload) -> Result<Verdict> {
+    let attempts = load.stop().await?;
+    let verdict = cluster.verify(&attempts).await?;
+    println!("{verdict}");
+    replicas_agree(&cluster, LOG_TABLE).await?;
+    cluster.finish().await?;
+    Ok(verdict)
+}
+
+/// All running replicas of the table's regions have applied the same and hold the same (R2).
+pub(crate) async fn replicas_agree(cluster: &Cluster, table: &str) -> Result<()> {
+    wait::until("all replicas have equal state", SETTLED_WITHIN, || async {
+        let mut states = Vec::new();
+        for (index, infos) in cluster.replicas(table, None, true).await {
+            for info in infos? {
+                states.push((info.region_id, info.applied_index, info.digest, index));
+            }
+        }
+        states.sort();
+        let differs = states
+            .windows(2)
+            .any(|two| two[0].0 == two[1].0 && (two[0].1, &two[0].2) != (two[1].1, &two[1].2));
+        let unread = states.is_empty() || states.iter().any(|state| state.2.is_empty());
+        if differs || unread { Err(format!("{states:?}")) } else { Ok(()) }
+    })
+    .await
+}
+
+/// Rows in the files of the table's first region.
+pub(crate) async fn rows_in_files(cluster: &Cluster, table: &str) -> Result<u64> {
+    let region = cluster.region(table).await?.region_id.to_string();
+    let said = cluster.run(&["region", "files", &region, "--output", "json"]).await?.ok()?;
+    let files = said.json()?;
+    let files = files
+        .as_array()
+        .ok_or_else(|| HarnessError::violated(format!("region files: {}", said.stdout)))?;
+    Ok(files.iter().filter_map(|file| file["rows"].as_u64()).sum())
+}
+
+/// Flushes until all rows are in files, each once.
+pub(crate) async fn flushed_once(cluster: &Cluster, table: &str) -> Result<()> {
+    cluster.flush(table).await?.ok()?;
+    let (there, in_files) = (cluster.count(table).await?, rows_in_files(cluster, table).await?);
+    if there == in_files {
+        Ok(())
+    } else {
+        Err(HarnessError::violated(format!(
+            "{there} rows are there, and after a flush {in_files} are in files"
+        )))
+    }
+}
