@@ -9,16 +9,23 @@
 //!
 //! - `action`: the words: author, delta, actions.
 //! - [`state`]: what replay yields.
-//! - `replay`: the one function that holds the rules; committers ask it before a put.
+//! - [`replay`]: the one function that holds the rules; committers ask it before a put.
 //! - `codec`: the bytes of deltas and checkpoints.
+//! - `listing`: what a listing shows, and what to read because of it.
 //! - `reader`: tail and newest checkpoint, from a listing.
 //! - `manager`: the commit loop: puts, settles what is ambiguous, writes checkpoints.
 //! - `context`: the funnel that all logical writes go through.
+//! - [`json`]: a manifest as an operator reads it.
 
 mod action;
+mod codec;
 mod context;
+pub mod json;
+mod listing;
 mod manager;
 mod options;
+mod reader;
+pub mod replay;
 pub mod state;
 mod void;
 

@@ -31,6 +31,7 @@ pub use self::error::{Operation, StorageError};
 pub use self::marker::{CLUSTER_MARKER, ClusterMarker, MarkerError};
 pub use self::options::StorageOptions;
 pub use self::probe::{ProbeError, ProbeTest};
+pub(crate) use self::retry::pause;
 pub use self::upload::{Upload, Uploaded};
 
 /// A handle on an object store below one root; cheap to clone.

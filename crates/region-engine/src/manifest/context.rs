@@ -6,6 +6,7 @@ use parking_lot::RwLock;
 use tidewater_common::ids::{GroupId, ManifestVersion, OwnerEpoch};
 use tokio::sync::{Mutex, MutexGuard};
 
+use super::state::Owner;
 use super::{ActionKind, Author, Change, Delta, ManifestState, RegionManifestManager};
 use crate::env::RegionEnv;
 use crate::error::EngineError;
@@ -86,14 +87,31 @@ impl ManifestContext {
         group: GroupId,
     ) -> Result<ManifestVersion, EngineError> {
         let mut guard = self.lock().await;
-        let fence = ActionKind::Fence { owner, group };
-        let result = guard.manager.update(Change::new(Author::Owner(owner), vec![fence])).await;
+        let result = guard.fence(owner, group).await;
         self.publish(&guard);
-        result.map(|delta| delta.version)
+        result
     }
 
     fn publish(&self, guard: &ManifestGuard<'_>) {
         *self.state.write() = Arc::clone(guard.manager.state());
+    }
+}
+
+impl ManifestGuard<'_> {
+    async fn fence(
+        &mut self,
+        owner: OwnerEpoch,
+        group: GroupId,
+    ) -> Result<ManifestVersion, EngineError> {
+        self.manager.refresh().await?;
+        if self.manager.state().owner == Some(Owner { epoch: owner, group })
+            && !self.manager.state().is_removed()
+        {
+            return Ok(self.manager.state().version);
+        }
+        let fence = ActionKind::Fence { owner, group };
+        let delta = self.manager.update(Change::new(Author::Owner(owner), vec![fence])).await?;
+        Ok(delta.version)
     }
 }
 

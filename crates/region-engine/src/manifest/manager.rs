@@ -1,25 +1,57 @@
 //! The low-level manifest of one region: follows it, commits to it.
 
+mod checkpoint;
+mod settle;
+
 use std::sync::Arc;
 
+use bytes::Bytes;
 use tidewater_common::ids::ManifestVersion;
 
-use super::{Change, Delta, ManifestState};
+use self::settle::Settled;
+use super::reader::Reader;
+use super::{Author, Change, Delta, ManifestState, Void, codec, replay};
 use crate::env::RegionEnv;
 use crate::error::EngineError;
 use crate::layout::RegionDir;
 
 /// One region's manifest as far as it has been read, and the commit loop on it.
+///
+/// A future of this type may be dropped at any await: what was put and not settled is kept, and
+/// settled by the next call.
 #[derive(Debug)]
 pub struct RegionManifestManager {
     env: RegionEnv,
+    reader: Reader,
     state: Arc<ManifestState>,
+    /// Whether the manifest has been read at all.
+    loaded: bool,
+    /// Newest checkpoint that is known.
+    checkpointed: ManifestVersion,
+    pending: Option<Pending>,
+}
+
+/// A delta whose put was begun and whose outcome is unknown.
+#[derive(Debug, Clone)]
+struct Pending {
+    delta: Arc<Delta>,
+    /// Put again and again: never other content for its version.
+    bytes: Bytes,
 }
 
 impl RegionManifestManager {
     /// An unread manifest: no I/O.
     pub fn new(env: RegionEnv, dir: RegionDir) -> Self {
-        Self { env, state: Arc::new(ManifestState::empty(dir)) }
+        let reader =
+            Reader { storage: env.storage.clone(), dir, options: env.options.manifest.clone() };
+        Self {
+            env,
+            reader,
+            state: Arc::new(ManifestState::empty(dir)),
+            loaded: false,
+            checkpointed: ManifestVersion(0),
+            pending: None,
+        }
     }
 
     /// What has been read so far.
@@ -29,7 +61,8 @@ impl RegionManifestManager {
 
     /// Reads to the tail; settles a commit of unknown outcome first.
     pub async fn refresh(&mut self) -> Result<ManifestVersion, EngineError> {
-        let _ = &self.env;
+        self.settle_pending().await?;
+        self.read().await?;
         Ok(self.state.version)
     }
 
@@ -37,9 +70,119 @@ impl RegionManifestManager {
     /// [`super::ManifestContext`]; bookkeeping (fence, GC floor) comes here directly.
     ///
     /// After [`EngineError::Unknown`] the change may be committed: ask again with the same change
-    /// (it is committed at most once), or `refresh` and look at the state.
+    /// (it is committed at most once), or `refresh` and look at the state. Every other error means
+    /// that it is not, and will not be.
     pub async fn update(&mut self, change: Change) -> Result<Arc<Delta>, EngineError> {
-        let _ = change;
-        Err(EngineError::Contended { region: self.state.dir.region_id, rounds: 0 })
+        if let Some(delta) = self.settle_pending().await?
+            && delta.change() == change
+        {
+            return Ok(delta);
+        }
+        if !self.loaded {
+            self.read().await?;
+        }
+        for _ in 0..self.reader.options.commit_rounds.max(1) {
+            let delta = self.draft(change.clone());
+            if let Err(void) = replay::check(&self.state, &delta) {
+                // A refusal counts only when it was decided at the tail.
+                let decided_at = self.state.version;
+                self.read().await?;
+                if self.state.version == decided_at {
+                    return Err(self.refusal(delta.author, void));
+                }
+                continue;
+            }
+            let bytes = codec::encode_delta(&delta);
+            self.pending = Some(Pending { delta: Arc::new(delta), bytes });
+            if let Some(delta) = self.settle_pending().await? {
+                self.checkpoint_if_due().await;
+                return Ok(delta);
+            }
+            self.read().await?;
+        }
+        Err(EngineError::Contended {
+            region: self.reader.dir.region_id,
+            rounds: self.reader.options.commit_rounds,
+        })
+    }
+
+    /// Settles what is pending; the delta if it is committed.
+    async fn settle_pending(&mut self) -> Result<Option<Arc<Delta>>, EngineError> {
+        let Some(pending) = self.pending.clone() else { return Ok(None) };
+        let settled = settle::settle(&self.reader, &pending).await?;
+        self.pending = None;
+        match settled {
+            Settled::Committed => {
+                let mut state = (*self.state).clone();
+                // The rules were asked on this very state before the put.
+                let outcome = replay::apply(&mut state, &pending.delta);
+                self.state = Arc::new(state);
+                match outcome {
+                    replay::Outcome::Applied => Ok(Some(pending.delta)),
+                    replay::Outcome::Void(void) => {
+                        Err(self.refusal(pending.delta.author, void))
+                    }
+                }
+            }
+            Settled::Lost => Ok(None),
+            Settled::Phantom => {
+                // What was read may be as old as the slot: decide from the state as it is now.
+                self.state = Arc::new(ManifestState::empty(self.reader.dir));
+                self.loaded = false;
+                self.read().await?;
+                Ok(None)
+            }
+        }
+    }
+
+    async fn read(&mut self) -> Result<(), EngineError> {
+        let found = self.reader.tail(&self.state).await?;
+        if let Some(at) = found.checkpoint {
+            self.checkpointed = self.checkpointed.max(at);
+        }
+        for (delta, outcome) in &found.deltas {
+            if let replay::Outcome::Void(reason) = outcome {
+                tracing::info!(
+                    region = %self.reader.dir.region_id,
+                    version = %delta.version,
+                    author = %delta.author,
+                    %reason,
+                    "a manifest delta is void"
+                );
+            }
+        }
+        if !self.loaded || found.state.version > self.state.version {
+            self.state = Arc::new(found.state);
+        }
+        self.loaded = true;
+        Ok(())
+    }
+
+    fn draft(&self, change: Change) -> Delta {
+        Delta {
+            region: self.reader.dir.region_id,
+            version: self.state.version.next(),
+            author: change.author,
+            writer: self.env.ids.writer_id(),
+            time_ms: self.env.clock.now_ms(),
+            cause: change.cause,
+            procedure: change.procedure,
+            by_reference: change.by_reference,
+            actions: change.actions,
+        }
+    }
+
+    fn refusal(&self, author: Author, reason: Void) -> EngineError {
+        let region = self.reader.dir.region_id;
+        match (reason, author) {
+            (Void::Fenced { own, later }, Author::Owner(_)) => {
+                EngineError::Fenced { region, own, later }
+            }
+            (Void::Removed, _) => EngineError::Removed { region },
+            (reason, _) => EngineError::Refused { region, reason },
+        }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -43,7 +43,7 @@ pub struct ManifestState {
     pub owner: Option<Owner>,
     /// No file of this region with an older id may be added. Milliseconds since the Unix epoch.
     pub gc_floor_ms: u64,
-    /// Whether the region was dropped.
+    /// When the region was dropped, milliseconds since the Unix epoch.
     pub removed_at_ms: Option<u64>,
     /// Open staging areas.
     pub areas: BTreeMap<AreaId, Area>,
@@ -133,6 +133,11 @@ impl ManifestState {
     /// The live files, in order of id.
     pub fn files(&self) -> impl Iterator<Item = &FileMeta> {
         self.live.values()
+    }
+
+    /// Whether the content of a version is known to be this writer's.
+    pub fn names(&self, version: ManifestVersion, writer: WriterId) -> bool {
+        self.slots.get(&version).is_some_and(|slot| slot.writer == writer)
     }
 
     /// Whether the region was dropped.

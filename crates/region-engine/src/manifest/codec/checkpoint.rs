@@ -1,0 +1,138 @@
+//! Checkpoints.
+
+use tidewater_common::ids::{Epoch, GroupId, ManifestVersion, Sequence, WriterId};
+use tidewater_common::keys::KeyRange;
+use tidewater_proto::v1;
+
+use super::CodecError;
+use super::action::{actions, table, table_message};
+use super::delta::{step, step_message};
+use super::file::{RangeMessage, owner_epoch, owner_epoch_message, region_dir, uuid, uuid_bytes};
+use crate::file_meta::{FileMeta, FileRef};
+use crate::manifest::state::{Area, Owner, RemovedFile, Slot, TableState};
+use crate::manifest::{AreaId, ManifestState};
+
+impl From<&ManifestState> for v1::ManifestCheckpoint {
+    fn from(state: &ManifestState) -> Self {
+        Self {
+            dir: Some(state.dir.into()),
+            version: state.version.get(),
+            time_ms: state.time_ms,
+            table: state.table.as_ref().map(|table| table_message(&table.schema, &table.options)),
+            range: state.range.as_ref().map(KeyRange::to_message),
+            live: state.live.values().map(Into::into).collect(),
+            removed: state.removed.iter().map(removed_message).collect(),
+            flushed: state.flushed.get(),
+            truncated: state.truncated.get(),
+            done_through: state.done_through.get(),
+            since: state.since.get(),
+            window_ms: state.window_ms,
+            owner: state.owner.map(|owner| v1::ManifestFence {
+                owner: Some(owner_epoch_message(owner.epoch)),
+                group_id: owner.group.get(),
+            }),
+            gc_floor_ms: state.gc_floor_ms,
+            removed_at_ms: state.removed_at_ms,
+            areas: state.areas.iter().map(area_message).collect(),
+            closed_area_ids: state.closed_areas.iter().map(|area| uuid_bytes(&area.0)).collect(),
+            procedure: state.procedure.map(step_message),
+            slots: state.slots.iter().map(slot_message).collect(),
+        }
+    }
+}
+
+impl TryFrom<v1::ManifestCheckpoint> for ManifestState {
+    type Error = CodecError;
+
+    fn try_from(message: v1::ManifestCheckpoint) -> Result<Self, CodecError> {
+        let mut state = Self::empty(region_dir(message.dir, "dir")?);
+        state.version = ManifestVersion(message.version);
+        state.time_ms = message.time_ms;
+        state.table = message
+            .table
+            .map(|message| table(message).map(|(schema, options)| TableState { schema, options }))
+            .transpose()?;
+        state.range = message.range.map(KeyRange::from_message);
+        for file in message.live {
+            let file = FileMeta::try_from(file)?;
+            state.live.insert(file.reference(), file);
+        }
+        for removed in message.removed {
+            let (file, removed) = removed_file(removed)?;
+            state.removed.insert(file, removed);
+        }
+        state.flushed = Sequence(message.flushed);
+        state.truncated = Sequence(message.truncated);
+        state.done_through = Sequence(message.done_through);
+        state.since = Epoch(message.since);
+        state.window_ms = message.window_ms;
+        state.owner = message.owner.map(owner).transpose()?;
+        state.gc_floor_ms = message.gc_floor_ms;
+        state.removed_at_ms = message.removed_at_ms;
+        for area in message.areas {
+            let id = AreaId(uuid(&area.area_id, "area id")?);
+            let area = Area {
+                logged: area.logged,
+                deadline_ms: area.deadline_ms,
+                actions: actions(area.actions)?,
+            };
+            state.areas.insert(id, area);
+        }
+        for area in &message.closed_area_ids {
+            state.closed_areas.insert(AreaId(uuid(area, "closed area id")?));
+        }
+        state.procedure = message.procedure.map(step);
+        for slot in message.slots {
+            let writer = WriterId(uuid(&slot.writer_id, "slot's writer id")?);
+            let version = ManifestVersion(slot.version);
+            state.slots.insert(version, Slot { writer, time_ms: slot.time_ms });
+        }
+        Ok(state)
+    }
+}
+
+fn owner(message: v1::ManifestFence) -> Result<Owner, CodecError> {
+    let epoch = message.owner.map(owner_epoch).ok_or_else(|| CodecError::missing("owner"))?;
+    Ok(Owner { epoch, group: GroupId(message.group_id) })
+}
+
+fn removed_message((file, removed): (&FileRef, &RemovedFile)) -> v1::ManifestRemovedFile {
+    let index = |(id, kind): &(uuid::Uuid, String)| v1::ManifestIndexRef {
+        index_id: uuid_bytes(id),
+        kind: kind.clone(),
+    };
+    v1::ManifestRemovedFile {
+        file: Some(file.into()),
+        origin: Some(removed.origin.into()),
+        at_ms: removed.at_ms,
+        indexes: removed.indexes.iter().map(index).collect(),
+    }
+}
+
+fn removed_file(message: v1::ManifestRemovedFile) -> Result<(FileRef, RemovedFile), CodecError> {
+    let file = message.file.ok_or_else(|| CodecError::missing("removed file"))?;
+    let index = |index: v1::ManifestIndexRef| Ok((uuid(&index.index_id, "index id")?, index.kind));
+    let removed = RemovedFile {
+        origin: region_dir(message.origin, "origin of a removed file")?,
+        at_ms: message.at_ms,
+        indexes: message.indexes.into_iter().map(index).collect::<Result<_, CodecError>>()?,
+    };
+    Ok((file.try_into()?, removed))
+}
+
+fn area_message((id, area): (&AreaId, &Area)) -> v1::ManifestArea {
+    v1::ManifestArea {
+        area_id: uuid_bytes(&id.0),
+        logged: area.logged,
+        deadline_ms: area.deadline_ms,
+        actions: area.actions.iter().map(Into::into).collect(),
+    }
+}
+
+fn slot_message((version, slot): (&ManifestVersion, &Slot)) -> v1::ManifestSlot {
+    v1::ManifestSlot {
+        version: version.get(),
+        writer_id: uuid_bytes(&slot.writer.0),
+        time_ms: slot.time_ms,
+    }
+}

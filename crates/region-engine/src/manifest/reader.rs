@@ -1,0 +1,215 @@
+//! Reads a manifest to its tail.
+//!
+//! Tail and newest checkpoint come from a listing, never from a not-found on the next version; the
+//! hint only says where the listing starts. After deltas have been read the manifest is listed again:
+//! a delta that a checkpoint covers by then counts only if that checkpoint names its writer id,
+//! because cleaning may have freed its slot for a put that came too late.
+
+use futures::{StreamExt, TryStreamExt, stream};
+use object_store::path::Path;
+use tidewater_common::ids::ManifestVersion;
+
+use super::codec::{self, CodecError};
+use super::listing::{Listing, Plan};
+use super::replay::{self, Outcome};
+use super::{Delta, ManifestOptions, ManifestState};
+use crate::error::EngineError;
+use crate::layout::RegionDir;
+use crate::storage::{Storage, pause};
+
+/// Reads one region's manifest.
+#[derive(Debug, Clone)]
+pub(super) struct Reader {
+    pub(super) storage: Storage,
+    pub(super) dir: RegionDir,
+    pub(super) options: ManifestOptions,
+}
+
+/// What a reader found.
+#[derive(Debug, Clone)]
+pub(super) struct Found {
+    /// The state at the tail.
+    pub(super) state: ManifestState,
+    /// The checkpoint that reading began with.
+    pub(super) checkpoint: Option<ManifestVersion>,
+    /// The deltas that were read, and what each did.
+    pub(super) deltas: Vec<(Delta, Outcome)>,
+}
+
+/// One attempt's end.
+enum Attempt {
+    Done(Found),
+    /// The manifest changed meanwhile: go on from here.
+    Again { from: ManifestState, missing: Option<ManifestVersion> },
+}
+
+impl Reader {
+    /// Reads from `state` (which may be empty) to the tail.
+    pub(super) async fn tail(&self, state: &ManifestState) -> Result<Found, EngineError> {
+        let mut from = state.clone();
+        let mut gap = None;
+        for round in 1..=self.options.read_rounds.max(1) {
+            match self.attempt(from).await? {
+                Attempt::Done(found) => return Ok(found),
+                Attempt::Again { from: next, missing } => {
+                    from = next;
+                    gap = missing;
+                }
+            }
+            tokio::time::sleep(pause(self.options.backoff, self.options.backoff_limit, round)).await;
+        }
+        match gap {
+            Some(version) => Err(EngineError::Damaged {
+                object: self.storage.name(&self.dir.delta(version)),
+                detail: "it is missing, though later versions are there".to_owned(),
+            }),
+            None => Err(EngineError::Unstable {
+                region: self.dir.region_id,
+                rounds: self.options.read_rounds,
+            }),
+        }
+    }
+
+    async fn attempt(&self, from: ManifestState) -> Result<Attempt, EngineError> {
+        let listing = self.first_listing(from.version).await?;
+        let (mut state, checkpoint, through) =
+            match listing.plan(from.version, 4 * self.options.checkpoint_every) {
+                Plan::Current => {
+                    let (checkpoint, deltas) = (None, Vec::new());
+                    return Ok(Attempt::Done(Found { state: from, checkpoint, deltas }));
+                }
+                // A listing of several pages is no snapshot, and cleaning goes on.
+                Plan::Missing { version } => {
+                    return Ok(Attempt::Again { from, missing: Some(version) });
+                }
+                Plan::Deltas { through } => (from.clone(), None, through),
+                Plan::Checkpoint { at, through } => match self.checkpoint(at).await? {
+                    Some(state) => (state, Some(at), through),
+                    None => return Ok(Attempt::Again { from, missing: None }),
+                },
+            };
+        let first = state.version.next();
+        let Some(deltas) = self.deltas(first, through).await? else {
+            return Ok(Attempt::Again { from, missing: None });
+        };
+        if let Some(newer) = self.disowned(first, &deltas).await? {
+            return Ok(Attempt::Again { from: newer, missing: None });
+        }
+        let deltas = deltas
+            .into_iter()
+            .map(|delta| {
+                let outcome = replay::apply(&mut state, &delta);
+                (delta, outcome)
+            })
+            .collect();
+        Ok(Attempt::Done(Found { state, checkpoint, deltas }))
+    }
+
+    /// Lists what lies after `from`; for a reader that is nowhere, from the hint if that shows a
+    /// checkpoint.
+    async fn first_listing(&self, from: ManifestVersion) -> Result<Listing, EngineError> {
+        if from.get() > 0 {
+            return self.list(from.next()).await;
+        }
+        if let Some(hint) = self.hint().await? {
+            let listing = self.list(hint).await?;
+            if listing.newest_checkpoint().is_some() {
+                return Ok(listing);
+            }
+        }
+        self.list(ManifestVersion(0)).await
+    }
+
+    /// Lists versions from `from` on.
+    pub(super) async fn list(&self, from: ManifestVersion) -> Result<Listing, EngineError> {
+        let objects =
+            self.storage.list(&self.dir.manifest(), Some(&self.dir.before(from))).await?;
+        Ok(Listing::of(objects.iter().map(|object| &object.location)))
+    }
+
+    /// Where the last checkpoint is said to be. Unreadable hints are as good as none.
+    async fn hint(&self) -> Result<Option<ManifestVersion>, EngineError> {
+        let bytes = self.storage.get_opt(&self.dir.last_checkpoint()).await?;
+        let text = bytes.as_deref().and_then(|bytes| std::str::from_utf8(bytes).ok());
+        Ok(text.and_then(|text| text.trim().parse().ok()).map(ManifestVersion))
+    }
+
+    /// Reads a checkpoint; `None` when it is gone.
+    pub(super) async fn checkpoint(
+        &self,
+        version: ManifestVersion,
+    ) -> Result<Option<ManifestState>, EngineError> {
+        let path = self.dir.checkpoint(version);
+        let Some(bytes) = self.storage.get_opt(&path).await? else { return Ok(None) };
+        let state = self.named(&path, codec::decode_checkpoint(&bytes))?;
+        if state.dir != self.dir || state.version != version {
+            let detail = format!("it is of {} at version {}", state.dir, state.version);
+            return Err(CodecError::Damaged(detail).of(self.storage.name(&path)));
+        }
+        Ok(Some(state))
+    }
+
+    /// Reads a delta; `None` when its slot is empty.
+    pub(super) async fn delta(
+        &self,
+        version: ManifestVersion,
+    ) -> Result<Option<Delta>, EngineError> {
+        let path = self.dir.delta(version);
+        let Some(bytes) = self.storage.get_opt(&path).await? else { return Ok(None) };
+        self.decode(version, &bytes).map(Some)
+    }
+
+    /// Reads a delta out of the bytes in a version's slot.
+    pub(super) fn decode(
+        &self,
+        version: ManifestVersion,
+        bytes: &[u8],
+    ) -> Result<Delta, EngineError> {
+        let path = self.dir.delta(version);
+        let delta = self.named(&path, codec::decode_delta(bytes))?;
+        if delta.region != self.dir.region_id || delta.version != version {
+            let detail = format!("it is of region {} at {}", delta.region, delta.version);
+            return Err(CodecError::Damaged(detail).of(self.storage.name(&path)));
+        }
+        Ok(delta)
+    }
+
+    /// Reads deltas in order; `None` when one is gone.
+    async fn deltas(
+        &self,
+        first: ManifestVersion,
+        through: ManifestVersion,
+    ) -> Result<Option<Vec<Delta>>, EngineError> {
+        stream::iter(first.get()..=through.get())
+            .map(|version| self.delta(ManifestVersion(version)))
+            .buffered(self.options.read_ahead.max(1))
+            .try_collect::<Vec<_>>()
+            .await
+            .map(|deltas| deltas.into_iter().collect())
+    }
+
+    /// The newest checkpoint that covers a delta just read and does not name its writer.
+    async fn disowned(
+        &self,
+        first: ManifestVersion,
+        deltas: &[Delta],
+    ) -> Result<Option<ManifestState>, EngineError> {
+        if deltas.is_empty() {
+            return Ok(None);
+        }
+        let Some(at) = self.list(first).await?.newest_checkpoint() else { return Ok(None) };
+        let Some(newer) = self.checkpoint(at).await? else {
+            // Cleaned meanwhile, so there is a newer one yet: start over from nothing.
+            return Ok(Some(ManifestState::empty(self.dir)));
+        };
+        let disowned = deltas
+            .iter()
+            .filter(|delta| delta.version <= at)
+            .any(|delta| !newer.names(delta.version, delta.writer));
+        Ok(disowned.then_some(newer))
+    }
+
+    fn named<T>(&self, path: &Path, result: Result<T, CodecError>) -> Result<T, EngineError> {
+        result.map_err(|error| error.of(self.storage.name(path)))
+    }
+}

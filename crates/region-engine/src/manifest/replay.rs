@@ -1,0 +1,152 @@
+//! The one function that holds the rules of a manifest.
+//!
+//! Committers ask [`check`] before a put; open, follow, checkpoint and tools call [`apply`] on every
+//! delta. Both decide from the state and the delta alone, so that everybody who reads the same deltas
+//! comes to the same state (S1), whatever their clocks say.
+
+mod author;
+mod edit;
+mod effect;
+
+use super::state::{ManifestState, Slot};
+use super::{ActionKind, AreaStep, Delta, Truncate, Void};
+
+/// How long a checkpoint names who wrote a version, by the times in deltas.
+///
+/// It must outlast the pause of any committer between its put and the listing that confirms it, and
+/// the grace after which covered deltas are cleaned; who slept longer decides from the state.
+const SLOT_RETENTION_MS: u64 = 7 * 24 * 3_600_000;
+
+/// What a delta did.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[must_use]
+pub enum Outcome {
+    /// It changed the state.
+    Applied,
+    /// It broke a rule: it keeps its version and changed nothing.
+    Void(Void),
+}
+
+/// Whether the delta, put at the next version, would take effect.
+pub fn check(state: &ManifestState, delta: &Delta) -> Result<(), Void> {
+    run(&mut state.clone(), delta)
+}
+
+/// Applies the delta at the next version. The caller has checked that the delta is of this region and
+/// of that version.
+pub fn apply(state: &mut ManifestState, delta: &Delta) -> Outcome {
+    let outcome = match *delta.actions.as_slice() {
+        // Every check of an action precedes its first change, so one action needs no copy.
+        [_] => run(state, delta),
+        _ => {
+            let mut next = state.clone();
+            run(&mut next, delta).map(|()| *state = next)
+        }
+    };
+    state.version = delta.version;
+    state.time_ms = state.time_ms.max(delta.time_ms);
+    let slot = Slot { writer: delta.writer, time_ms: state.time_ms };
+    state.slots.insert(delta.version, slot);
+    let oldest = state.time_ms.saturating_sub(SLOT_RETENTION_MS);
+    state.slots.retain(|_, slot| slot.time_ms >= oldest);
+    match outcome {
+        Ok(()) => Outcome::Applied,
+        Err(void) => Outcome::Void(void),
+    }
+}
+
+fn run(state: &mut ManifestState, delta: &Delta) -> Result<(), Void> {
+    author::may_commit(state, delta)?;
+    late(state, delta)?;
+    for action in &delta.actions {
+        match action.staged {
+            Some(area) => {
+                staged(state, delta, area, &action.kind)?;
+                effect::stage(state, area, action);
+            }
+            None => {
+                live(state, delta, &action.kind)?;
+                effect::take(state, delta, &action.kind);
+            }
+        }
+    }
+    if let Some(cause) = delta.cause {
+        state.done_through = state.done_through.max(cause);
+    }
+    if delta.procedure.is_some() {
+        state.procedure = delta.procedure;
+    }
+    Ok(())
+}
+
+/// Repeats of operations and of procedures' steps change nothing.
+fn late(state: &ManifestState, delta: &Delta) -> Result<(), Void> {
+    if let Some(cause) = delta.cause
+        && cause <= state.done_through
+    {
+        return Err(Void::AlreadyDone { cause });
+    }
+    if let (Some(step), Some(last)) = (delta.procedure, state.procedure)
+        && (step.number, step.step) <= (last.number, last.step)
+    {
+        return Err(Void::StaleStep { number: step.number, step: step.step });
+    }
+    Ok(())
+}
+
+fn staged(
+    state: &ManifestState,
+    delta: &Delta,
+    area: super::AreaId,
+    kind: &ActionKind,
+) -> Result<(), Void> {
+    let not_allowed = |what| Err(Void::NotAllowed { author: author::name(delta), what });
+    if !state.areas.contains_key(&area) {
+        return Err(Void::AreaNotOpen { area });
+    }
+    match kind {
+        ActionKind::Edit(edit) if edit.flushed.is_some() => not_allowed("stage a flush"),
+        ActionKind::Edit(edit) => edit::additions(state, delta, edit),
+        ActionKind::Alter { .. }
+        | ActionKind::PartitionExprChange { .. }
+        | ActionKind::Truncate(_) => Ok(()),
+        ActionKind::Remove => not_allowed("stage a removal"),
+        ActionKind::Fence { .. } => not_allowed("stage a fence"),
+        ActionKind::GcFloor { .. } => not_allowed("stage a garbage collection floor"),
+        ActionKind::Area { .. } => not_allowed("stage a step of an area"),
+    }
+}
+
+fn live(state: &ManifestState, delta: &Delta, kind: &ActionKind) -> Result<(), Void> {
+    match kind {
+        ActionKind::Alter { schema, .. } => match &state.table {
+            // Options change under the same schema; a schema changes only with its version.
+            Some(table) if table.schema == **schema => Ok(()),
+            Some(table) if schema.version() <= table.schema.version() => {
+                Err(Void::SchemaNotNewer { version: schema.version() })
+            }
+            _ => Ok(()),
+        },
+        ActionKind::Edit(edit) => edit::check(state, delta, edit),
+        ActionKind::Truncate(Truncate::Files(files)) => edit::expiry(state, files),
+        ActionKind::Area { area, step } => {
+            let open = state.areas.contains_key(area);
+            let closed = state.closed_areas.contains(area);
+            match step {
+                AreaStep::Open { .. } if open || closed => Err(Void::AreaUsed { area: *area }),
+                AreaStep::Open { .. } => Ok(()),
+                AreaStep::Publish | AreaStep::Abandon if open => Ok(()),
+                AreaStep::Merged(_) if closed => Ok(()),
+                _ => Err(Void::AreaNotOpen { area: *area }),
+            }
+        }
+        ActionKind::PartitionExprChange { .. }
+        | ActionKind::Truncate(Truncate::UpTo(_))
+        | ActionKind::Remove
+        | ActionKind::Fence { .. }
+        | ActionKind::GcFloor { .. } => Ok(()),
+    }
+}
+
+#[cfg(test)]
+mod tests;

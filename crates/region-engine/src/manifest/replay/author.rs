@@ -1,0 +1,89 @@
+//! Who may commit what: fencing, jobs, the system.
+
+use tidewater_common::ids::OwnerEpoch;
+
+use crate::manifest::{ActionKind, Author, Delta, ManifestState, Void};
+
+pub(super) fn may_commit(state: &ManifestState, delta: &Delta) -> Result<(), Void> {
+    if state.is_removed() {
+        return Err(Void::Removed);
+    }
+    match delta.author {
+        Author::Owner(own) => owner(state, delta, own),
+        Author::Job(_) => job(delta),
+        Author::System => system(state, delta),
+    }
+}
+
+/// How messages name the author.
+pub(super) fn name(delta: &Delta) -> &'static str {
+    match delta.author {
+        Author::Owner(_) => "an owner",
+        Author::Job(_) => "a job",
+        Author::System => "the system",
+    }
+}
+
+fn owner(state: &ManifestState, delta: &Delta, own: OwnerEpoch) -> Result<(), Void> {
+    let refuse = |what| Err(Void::NotAllowed { author: name(delta), what });
+    let mut fence = None;
+    for (at, action) in delta.actions.iter().enumerate() {
+        match action.kind {
+            ActionKind::Fence { owner, .. } if owner != own => {
+                return refuse("fence for another owner");
+            }
+            ActionKind::Fence { .. } if at > 0 => return refuse("fence after its first action"),
+            ActionKind::Fence { group, .. } => fence = Some(group),
+            ActionKind::GcFloor { .. } => return refuse("raise the garbage collection floor"),
+            _ => {}
+        }
+    }
+    match (state.owner, fence) {
+        (Some(owner), _) if owner.epoch > own => Err(Void::Fenced { own, later: owner.epoch }),
+        // One owner epoch belongs to one group.
+        (Some(owner), Some(group)) if owner.epoch == own && owner.group != group => {
+            Err(Void::Fenced { own, later: owner.epoch })
+        }
+        (_, Some(_)) => Ok(()),
+        (Some(owner), None) if owner.epoch == own => Ok(()),
+        (_, None) => Err(Void::NotFenced { own }),
+    }
+}
+
+fn job(delta: &Delta) -> Result<(), Void> {
+    let refuse = |what| Err(Void::NotAllowed { author: name(delta), what });
+    if delta.cause.is_some() || delta.by_reference.is_some() {
+        return refuse("act for a log entry or take over files");
+    }
+    for action in &delta.actions {
+        match &action.kind {
+            _ if action.staged.is_some() => return refuse("stage"),
+            ActionKind::Edit(edit) if edit.flushed.is_some() => return refuse("flush"),
+            ActionKind::Edit(_) => {}
+            _ => return refuse("do anything but swap live files for others or add an index"),
+        }
+    }
+    Ok(())
+}
+
+fn system(state: &ManifestState, delta: &Delta) -> Result<(), Void> {
+    let first = state.version.get() == 0;
+    for action in &delta.actions {
+        let allowed = match &action.kind {
+            _ if action.staged.is_some() => false,
+            ActionKind::GcFloor { .. } => true,
+            ActionKind::Alter { .. }
+            | ActionKind::PartitionExprChange { .. }
+            | ActionKind::Edit(_) => first,
+            ActionKind::Truncate(_)
+            | ActionKind::Remove
+            | ActionKind::Fence { .. }
+            | ActionKind::Area { .. } => false,
+        };
+        if !allowed {
+            let what = "do anything but raise the floor or begin a child";
+            return Err(Void::NotAllowed { author: name(delta), what });
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,196 @@
+//! What an edit may add, remove and index.
+
+use std::collections::BTreeSet;
+
+use tidewater_common::ids::{FileId, Sequence};
+use tidewater_common::keys::KeyRange;
+use tidewater_common::schema::WriteMode;
+use uuid::Uuid;
+
+use super::author;
+use crate::file_meta::{FileMeta, FileRef};
+use crate::manifest::{ActionKind, AreaId, AreaStep, Author, Delta, Edit, ManifestState, Void};
+
+/// The rules for a live edit.
+pub(super) fn check(state: &ManifestState, delta: &Delta, edit: &Edit) -> Result<(), Void> {
+    if state.is_sealed() {
+        return Err(Void::Sealed);
+    }
+    flush_once(state, delta, edit)?;
+    removals(state, edit)?;
+    additions(state, delta, edit)?;
+    indexes(state, edit)?;
+    match delta.author {
+        Author::Job(_) => swap(state, delta, edit),
+        Author::Owner(_) | Author::System => Ok(()),
+    }
+}
+
+/// A flush names rows above the flushed sequence only: the same rows under other file ids would show
+/// twice in an append-only table.
+fn flush_once(state: &ManifestState, delta: &Delta, edit: &Edit) -> Result<(), Void> {
+    let (Author::Owner(_), None, Some(flushed)) = (delta.author, delta.cause, edit.flushed) else {
+        return Ok(());
+    };
+    let again = |file: &FileMeta| file.stamp.is_none() && file.min_sequence() <= state.flushed;
+    if flushed <= state.flushed || edit.add.iter().any(again) {
+        return Err(Void::AlreadyFlushed { flushed: state.flushed });
+    }
+    Ok(())
+}
+
+fn removals(state: &ManifestState, edit: &Edit) -> Result<(), Void> {
+    let mut seen = BTreeSet::new();
+    for file in &edit.remove {
+        if !state.live.contains_key(file) || !seen.insert(file) {
+            return Err(Void::InputsGone { file: file.file_id });
+        }
+    }
+    Ok(())
+}
+
+/// The rules for files that are added, staged ones included.
+pub(super) fn additions(state: &ManifestState, delta: &Delta, edit: &Edit) -> Result<(), Void> {
+    let removed: BTreeSet<&FileRef> = edit.remove.iter().collect();
+    let published = published(delta);
+    let mut seen = BTreeSet::new();
+    for file in &edit.add {
+        let reference = file.reference();
+        let known = FileKnowledge::of(state, file.file_id, &published);
+        let still_live = state.live.contains_key(&reference) && !removed.contains(&reference);
+        if still_live || known.gone || known.staged || !seen.insert(reference) {
+            return Err(Void::FileKnown { file: file.file_id });
+        }
+        if !known.live && !known.published && file.origin == state.dir {
+            above_floor(state, file.file_id.0)?;
+            for index in &file.indexes {
+                above_floor(state, index.index_id)?;
+            }
+        }
+    }
+    Ok(())
+}
+
+/// What a state knows of a file id, whatever the clip.
+struct FileKnowledge {
+    live: bool,
+    /// It was live and is no more: its object may be gone.
+    gone: bool,
+    /// It is staged in an area that this delta does not publish.
+    staged: bool,
+    /// It is staged in an area that this delta publishes.
+    published: bool,
+}
+
+impl FileKnowledge {
+    fn of(state: &ManifestState, file: FileId, publishing: &BTreeSet<AreaId>) -> Self {
+        let first = FileRef { file_id: file, clip_start: Vec::new(), clip_end: None };
+        let live = state.live.range(&first..).next().is_some_and(|(key, _)| key.file_id == file);
+        let removed =
+            state.removed.range(&first..).next().is_some_and(|(key, _)| key.file_id == file);
+        let (mut staged, mut published) = (false, false);
+        for (id, area) in &state.areas {
+            let named = area.actions.iter().any(|action| match &action.kind {
+                ActionKind::Edit(edit) => edit.add.iter().any(|added| added.file_id == file),
+                _ => false,
+            });
+            match publishing.contains(id) {
+                true => published |= named,
+                false => staged |= named,
+            }
+        }
+        Self { live, gone: removed && !live, staged, published }
+    }
+}
+
+fn published(delta: &Delta) -> BTreeSet<AreaId> {
+    let area = |kind: &ActionKind| match kind {
+        ActionKind::Area { area, step: AreaStep::Publish } => Some(*area),
+        _ => None,
+    };
+    delta.actions.iter().filter_map(|action| area(&action.kind)).collect()
+}
+
+/// Garbage collection may have deleted any object that is older than the floor and was not named.
+fn above_floor(state: &ManifestState, id: Uuid) -> Result<(), Void> {
+    if id_time_ms(id) < state.gc_floor_ms {
+        return Err(Void::BelowFloor { file: FileId(id), floor_ms: state.gc_floor_ms });
+    }
+    Ok(())
+}
+
+/// The time in a UUIDv7, milliseconds since the Unix epoch; 0 for any other id.
+fn id_time_ms(id: Uuid) -> u64 {
+    match id.get_version_num() {
+        7 => id.as_u64_pair().0 >> 16,
+        _ => 0,
+    }
+}
+
+fn indexes(state: &ManifestState, edit: &Edit) -> Result<(), Void> {
+    let schema = state.table.as_ref().map(|table| table.schema.version());
+    let mut seen = BTreeSet::new();
+    for (reference, index) in &edit.add_indexes {
+        let file = reference.file_id;
+        let Some(live) = state.live.get(reference).filter(|_| !edit.remove.contains(reference))
+        else {
+            return Err(Void::InputsGone { file });
+        };
+        if Some(index.schema_version) != schema {
+            return Err(Void::SchemaChanged { file });
+        }
+        let twice = live.indexes.iter().any(|known| known.index_id == index.index_id);
+        if twice || !seen.insert(index.index_id) {
+            return Err(Void::FileKnown { file: FileId(index.index_id) });
+        }
+        above_floor(state, index.index_id)?;
+    }
+    Ok(())
+}
+
+/// A job's outputs stand for its inputs and for nothing else.
+fn swap(state: &ManifestState, delta: &Delta, edit: &Edit) -> Result<(), Void> {
+    if edit.remove.is_empty() {
+        if edit.add.is_empty() {
+            return Ok(());
+        }
+        let what = "add files without removing any";
+        return Err(Void::NotAllowed { author: author::name(delta), what });
+    }
+    let inputs: Vec<&FileMeta> =
+        edit.remove.iter().filter_map(|file| state.live.get(file)).collect();
+    let hull = hull(&inputs);
+    let newest = inputs.iter().map(|file| file.max_sequence()).max().unwrap_or(Sequence(0));
+    for file in &edit.add {
+        let refuse = |why| Err(Void::NotASwap { file: file.file_id, why });
+        if file.clip.intersection(&hull) != file.clip {
+            return refuse("its clip range reaches beyond theirs");
+        }
+        if file.max_sequence() > newest {
+            return refuse("it holds newer rows than they");
+        }
+    }
+    Ok(())
+}
+
+fn hull(files: &[&FileMeta]) -> KeyRange {
+    let start = files.iter().map(|file| file.clip.start.clone()).min().unwrap_or_default();
+    let ends: Option<Vec<_>> = files.iter().map(|file| file.clip.end.clone()).collect();
+    KeyRange { start, end: ends.and_then(|ends| ends.into_iter().max()) }
+}
+
+/// The rules for dropping whole files because they have expired.
+pub(super) fn expiry(state: &ManifestState, files: &[FileRef]) -> Result<(), Void> {
+    let allowed = state.table.as_ref().is_some_and(|table| {
+        let schema = &table.schema;
+        table.options.write_mode == WriteMode::AppendOnly
+            || schema.time_column().is_some_and(|column| schema.primary_key().contains(&column))
+    });
+    if !allowed {
+        return Err(Void::NoExpiry);
+    }
+    match files.iter().find(|file| !state.live.contains_key(file)) {
+        Some(file) => Err(Void::InputsGone { file: file.file_id }),
+        None => Ok(()),
+    }
+}

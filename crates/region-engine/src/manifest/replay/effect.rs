@@ -1,0 +1,130 @@
+//! What actions do to the state once the rules have let them through. Nothing here can fail.
+
+use tidewater_common::ids::Sequence;
+
+use crate::file_meta::{FileMeta, FileRef};
+use crate::manifest::state::{Area, Owner, RemovedFile, TableState};
+use crate::manifest::{
+    Action, ActionKind, AreaId, AreaStep, Delta, Edit, ManifestState, Truncate,
+};
+
+/// Records an action in its area.
+pub(super) fn stage(state: &mut ManifestState, area: AreaId, action: &Action) {
+    if let Some(area) = state.areas.get_mut(&area) {
+        area.actions.push(action.clone());
+    }
+}
+
+/// Carries an action out.
+pub(super) fn take(state: &mut ManifestState, delta: &Delta, kind: &ActionKind) {
+    let at_ms = delta.time_ms;
+    match kind {
+        ActionKind::Alter { schema, options } => {
+            let schema = (**schema).clone();
+            state.table = Some(TableState { schema, options: options.clone() });
+        }
+        ActionKind::PartitionExprChange { range } => state.range = Some(range.clone()),
+        ActionKind::Edit(edit) => take_edit(state, at_ms, edit),
+        ActionKind::Truncate(Truncate::UpTo(sequence)) => truncate(state, at_ms, *sequence),
+        ActionKind::Truncate(Truncate::Files(files)) => {
+            for file in files {
+                remove(state, at_ms, file);
+            }
+        }
+        ActionKind::Remove => {
+            state.removed_at_ms = Some(at_ms);
+            let files: Vec<FileRef> = state.live.keys().cloned().collect();
+            for file in &files {
+                remove(state, at_ms, file);
+            }
+            close_areas(state, |_| true);
+        }
+        ActionKind::Fence { owner, group } => {
+            if state.owner.is_none_or(|before| before.epoch < *owner) {
+                // An area that no log entry opened ends with its owner.
+                close_areas(state, |area| !area.logged);
+            }
+            state.owner = Some(Owner { epoch: *owner, group: *group });
+        }
+        ActionKind::GcFloor { floor_ms } => {
+            state.gc_floor_ms = state.gc_floor_ms.max(*floor_ms);
+            let floor_ms = state.gc_floor_ms;
+            // Their objects are garbage from here on, and the floor refuses their ids.
+            state.removed.retain(|_, removed| removed.at_ms >= floor_ms);
+        }
+        ActionKind::Area { area, step } => match step {
+            AreaStep::Open { logged, deadline_ms } => {
+                let (logged, deadline_ms) = (*logged, *deadline_ms);
+                state.areas.insert(*area, Area { logged, deadline_ms, actions: Vec::new() });
+            }
+            AreaStep::Publish | AreaStep::Abandon => {
+                state.areas.remove(area);
+                state.closed_areas.insert(*area);
+            }
+            AreaStep::Merged(_) => {}
+        },
+    }
+}
+
+fn take_edit(state: &mut ManifestState, at_ms: u64, edit: &Edit) {
+    for file in &edit.remove {
+        remove(state, at_ms, file);
+    }
+    for file in &edit.add {
+        let reference = file.reference();
+        state.removed.remove(&reference);
+        if file.max_sequence() <= state.truncated {
+            state.removed.insert(reference, removed(file, at_ms));
+        } else {
+            state.live.insert(reference, file.clone());
+        }
+    }
+    for (file, index) in &edit.add_indexes {
+        if let Some(file) = state.live.get_mut(file) {
+            file.indexes.push(index.clone());
+        }
+    }
+    if let Some(flushed) = edit.flushed {
+        state.flushed = state.flushed.max(flushed);
+    }
+    if let Some(since) = edit.since {
+        state.since = state.since.max(since);
+    }
+    if edit.window_ms.is_some() {
+        state.window_ms = edit.window_ms;
+    }
+}
+
+fn truncate(state: &mut ManifestState, at_ms: u64, sequence: Sequence) {
+    state.truncated = state.truncated.max(sequence);
+    state.flushed = state.flushed.max(sequence);
+    let dead: Vec<FileRef> = state
+        .live
+        .iter()
+        .filter(|(_, file)| file.max_sequence() <= sequence)
+        .map(|(reference, _)| reference.clone())
+        .collect();
+    for file in &dead {
+        remove(state, at_ms, file);
+    }
+}
+
+fn remove(state: &mut ManifestState, at_ms: u64, file: &FileRef) {
+    if let Some(meta) = state.live.remove(file) {
+        state.removed.insert(file.clone(), removed(&meta, at_ms));
+    }
+}
+
+fn removed(file: &FileMeta, at_ms: u64) -> RemovedFile {
+    let indexes = file.indexes.iter().map(|index| (index.index_id, index.kind.clone())).collect();
+    RemovedFile { origin: file.origin, at_ms, indexes }
+}
+
+fn close_areas(state: &mut ManifestState, ends: impl Fn(&Area) -> bool) {
+    let ended: Vec<AreaId> =
+        state.areas.iter().filter(|(_, area)| ends(area)).map(|(id, _)| *id).collect();
+    for id in ended {
+        state.areas.remove(&id);
+        state.closed_areas.insert(id);
+    }
+}
