@@ -1,0 +1,87 @@
+//! Openraft's settings for the two kinds of group.
+
+use std::sync::Arc;
+
+use openraft::{Config, SnapshotPolicy};
+
+/// What a group replicates.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum GroupKind {
+    /// Group 0: the catalog.
+    Meta,
+    /// Regions.
+    Data,
+}
+
+/// Bytes that one append carries at most, unless a single entry is larger.
+pub const APPEND_BYTES: usize = 4 * 1024 * 1024;
+
+/// Entries that one append carries at most; [`APPEND_BYTES`] is what normally bounds it.
+const APPEND_ENTRIES: u64 = 4_096;
+
+/// Entries of a snapshot that stay in the log for slow followers.
+const TAIL_ENTRIES: u64 = 10_000;
+
+/// A learner that is at most so many entries behind counts as caught up.
+const CAUGHT_UP_ENTRIES: u64 = 1_000;
+
+/// The settings of a group of this kind. They are fixed, and a test validates them.
+pub fn raft_config(kind: GroupKind) -> Arc<Config> {
+    let name = match kind {
+        GroupKind::Meta => "meta",
+        GroupKind::Data => "data",
+    };
+    Arc::new(Config {
+        cluster_name: name.to_owned(),
+        heartbeat_interval: 150,
+        election_timeout_min: 500,
+        election_timeout_max: 1_000,
+        install_snapshot_timeout: 30_000,
+        max_payload_entries: APPEND_ENTRIES,
+        max_append_entries: Some(APPEND_ENTRIES),
+        snapshot_policy: match kind {
+            GroupKind::Meta => SnapshotPolicy::LogsSinceLast(10_000),
+            // By bytes of log, and only after a flush: the data node triggers it.
+            GroupKind::Data => SnapshotPolicy::Never,
+        },
+        // In this release it decides only when `add_learner(.., blocking)` returns; what is sent as
+        // a snapshot is what the log no longer holds.
+        replication_lag_threshold: CAUGHT_UP_ENTRIES,
+        max_in_snapshot_log_to_keep: TAIL_ENTRIES,
+        purge_batch_size: 1_024,
+        // The default lets an old leader go on in the same term after a restart, with a read index
+        // that has gone back.
+        enable_leader_restore: Some(false),
+        // Unset means off: an isolated node would raise its term and depose the leader on return.
+        enable_pre_vote: Some(true),
+        allow_log_reversion: Some(false),
+        // Bounds of what waits in a group; the defaults (65,536) times a command's size are too
+        // much memory for a node with several groups.
+        api_channel_size: Some(4_096),
+        notification_channel_size: Some(8_192),
+        state_machine_channel_size: Some(1_024),
+        ..Config::default()
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn settings_are_valid_and_as_designed() {
+        for kind in [GroupKind::Meta, GroupKind::Data] {
+            let config = raft_config(kind);
+            Config::clone(&config).validate().unwrap();
+            assert_eq!(config.heartbeat_interval, 150);
+            assert_eq!((config.election_timeout_min, config.election_timeout_max), (500, 1_000));
+            assert_eq!(config.enable_leader_restore, Some(false));
+            assert_eq!(config.enable_pre_vote, Some(true));
+            assert_eq!(config.install_snapshot_timeout, 30_000);
+        }
+        let meta = raft_config(GroupKind::Meta);
+        assert_eq!(meta.snapshot_policy, SnapshotPolicy::LogsSinceLast(10_000));
+        let data = raft_config(GroupKind::Data);
+        assert_eq!(data.snapshot_policy, SnapshotPolicy::Never);
+    }
+}

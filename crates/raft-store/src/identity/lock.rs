@@ -1,0 +1,45 @@
+use std::fs::{File, TryLockError};
+use std::io::{Read, Seek, Write};
+use std::path::Path;
+
+use super::{IdentityError, io_error};
+
+const LOCK_FILE: &str = "lock";
+
+/// Held as long as the process uses the directory; the system lets go of it when the process ends,
+/// however it ends.
+#[derive(Debug)]
+pub(super) struct DirectoryLock {
+    _file: File,
+}
+
+impl DirectoryLock {
+    /// Locks the directory, and writes this process's id into the lock file for whoever comes next.
+    pub(super) fn acquire(folder: &Path) -> Result<Self, IdentityError> {
+        let path = folder.join(LOCK_FILE);
+        let mut file = File::options()
+            .read(true)
+            .write(true)
+            .create(true)
+            .truncate(false)
+            .open(&path)
+            .map_err(io_error("open", &path))?;
+        match file.try_lock() {
+            Ok(()) => {}
+            Err(TryLockError::WouldBlock) => {
+                let mut holder = String::new();
+                let _ = file.read_to_string(&mut holder);
+                let pid = holder.trim().parse().ok();
+                return Err(IdentityError::InUse { path: folder.to_owned(), pid });
+            }
+            Err(TryLockError::Error(error)) => return Err(io_error("lock", &path)(error)),
+        }
+        let write = |file: &mut File| {
+            file.set_len(0)?;
+            file.rewind()?;
+            writeln!(file, "{}", std::process::id())
+        };
+        write(&mut file).map_err(io_error("write", &path))?;
+        Ok(Self { _file: file })
+    }
+}

@@ -1,0 +1,115 @@
+use std::fmt;
+use std::path::Path;
+
+use serde::{Deserialize, Serialize};
+use tidewater_common::ids::{ClusterId, DirectoryId, NodeId};
+
+use super::IdentityError;
+
+/// Newest format of a data directory that this release reads and writes.
+pub const FORMAT_VERSION: u32 = 1;
+
+/// What a node does. Compactor nodes have no data directory.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Role {
+    /// Holds a replica of the meta group.
+    Meta,
+    /// Holds replicas of data groups.
+    Data,
+}
+
+impl fmt::Display for Role {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Meta => "meta",
+            Self::Data => "data",
+        })
+    }
+}
+
+/// Who a node is, for its whole life.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Identity {
+    /// Its cluster.
+    pub cluster_id: ClusterId,
+    /// Its id; never given to another node.
+    pub node_id: NodeId,
+    /// What it does.
+    pub role: Role,
+    /// Its data directory.
+    pub directory_id: DirectoryId,
+}
+
+/// What both copies hold, as JSON: a person can read the file.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct Record {
+    pub(super) format: u32,
+    pub(super) role: Role,
+    pub(super) directory_id: DirectoryId,
+    /// Absent until adopted, as is `node_id`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) cluster_id: Option<ClusterId>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) node_id: Option<NodeId>,
+}
+
+#[derive(Deserialize)]
+struct Format {
+    format: u32,
+}
+
+impl Record {
+    pub(super) fn fresh(role: Role, directory_id: DirectoryId) -> Self {
+        Self { format: FORMAT_VERSION, role, directory_id, cluster_id: None, node_id: None }
+    }
+
+    pub(super) fn adopted(&self, cluster_id: ClusterId, node_id: NodeId) -> Self {
+        Self { cluster_id: Some(cluster_id), node_id: Some(node_id), ..self.clone() }
+    }
+
+    pub(super) fn identity(&self) -> Option<Identity> {
+        Some(Identity {
+            cluster_id: self.cluster_id?,
+            node_id: self.node_id?,
+            role: self.role,
+            directory_id: self.directory_id,
+        })
+    }
+
+    pub(super) fn encode(&self) -> Vec<u8> {
+        // A struct of numbers and strings always encodes.
+        let mut bytes = serde_json::to_vec(self).unwrap_or_default();
+        bytes.push(b'\n');
+        bytes
+    }
+
+    /// Decodes a copy found at `place` of the directory `folder`. The format is looked at first:
+    /// the rest of a newer one may be anything.
+    pub(super) fn decode(bytes: &[u8], folder: &Path, place: &str) -> Result<Self, IdentityError> {
+        let damaged = |error: serde_json::Error| IdentityError::Damaged {
+            place: place.to_owned(),
+            message: error.to_string(),
+        };
+        let Format { format } = serde_json::from_slice(bytes).map_err(damaged)?;
+        if format > FORMAT_VERSION {
+            return Err(IdentityError::NewerFormat {
+                path: folder.to_owned(),
+                found: format,
+                supported: FORMAT_VERSION,
+            });
+        }
+        serde_json::from_slice(bytes).map_err(damaged)
+    }
+}
+
+impl fmt::Display for Record {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match (self.node_id, self.cluster_id) {
+            (Some(node), Some(cluster)) => {
+                write!(f, "{} node {node} of cluster {cluster}", self.role)
+            }
+            _ => write!(f, "{} node without id", self.role),
+        }
+    }
+}

@@ -1,0 +1,221 @@
+//! Votes and entries of all groups of a node, in one RocksDB.
+//!
+//! Each group's log is kept in memory as far as its state goes (vote, committed, purged, last) and
+//! its most recent entries (the *tail*); the database is the durable copy. A change is made in
+//! memory and queued under the group's lock; the *flusher*, one thread for all groups, makes the
+//! queue durable in order. So what was appended can be read at once, apply and replication hardly
+//! ever read the disk, and one synced write serves all groups.
+//!
+//! # Layout
+//!
+//! - `group`: a group's log as openraft sees it; `state`: its decisions, without I/O; `tail`: the
+//!   entries in memory.
+//! - `queue`, `flusher`: from memory to disk; `health`, `disk`: when there is no room.
+//! - `database`: RocksDB, which can be opened again; `options`, `keys`, `read`: how it is set up,
+//!   laid out and read.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::sync::Arc;
+use std::thread::JoinHandle;
+
+use parking_lot::Mutex;
+use rocksdb::{DB, WriteBatch};
+use tidewater_common::ids::GroupId;
+use tokio::sync::{oneshot, watch};
+
+mod database;
+mod disk;
+mod error;
+mod flusher;
+mod group;
+mod health;
+mod keys;
+mod options;
+mod queue;
+mod read;
+mod shared;
+mod state;
+mod tail;
+
+pub use database::Database;
+pub use error::StoreError;
+pub use flusher::FlushStats;
+pub use group::GroupLog;
+pub use health::DiskHealth;
+pub use options::LogStoreOptions;
+
+use database::WriteError;
+use disk::{Disk, SystemDisk};
+use flusher::{Flusher, Op, OpKind};
+use queue::Queue;
+use shared::Shared;
+use state::{GroupState, Log};
+
+/// The logs of all groups of a node. See the module.
+#[derive(Debug)]
+pub struct LogStore {
+    shared: Arc<Shared>,
+    health: watch::Receiver<DiskHealth>,
+    stats: Arc<Mutex<FlushStats>>,
+    flusher: Mutex<Option<JoinHandle<()>>>,
+}
+
+impl LogStore {
+    /// Opens the logs in a folder, and makes it when it is missing. Blocking.
+    pub fn open(dir: &Path, options: LogStoreOptions) -> Result<Arc<Self>, StoreError> {
+        Self::open_on(dir, options, Arc::new(SystemDisk))
+    }
+
+    pub(crate) fn open_on(
+        dir: &Path,
+        options: LogStoreOptions,
+        disk: Arc<dyn Disk>,
+    ) -> Result<Arc<Self>, StoreError> {
+        let database = Arc::new(Database::open(dir, options.clone())?);
+        let groups: BTreeMap<_, _> = read::load_groups(&database, options.cache_bytes_per_group)?
+            .into_iter()
+            .map(|(id, log)| (id, Arc::new(GroupState { id, log: Mutex::new(log) })))
+            .collect();
+        let queue = Arc::new(Queue::default());
+        let stats = Arc::new(Mutex::new(FlushStats::default()));
+        let (sender, health) = watch::channel(DiskHealth::Ok);
+        let shared = Arc::new(Shared {
+            database: Arc::clone(&database),
+            queue: Arc::clone(&queue),
+            groups: Mutex::new(groups),
+            pending_bytes: options.pending_bytes,
+            cache_bytes_per_group: options.cache_bytes_per_group,
+        });
+        let flusher = Flusher {
+            database,
+            queue,
+            disk,
+            options,
+            health: sender,
+            stats: Arc::clone(&stats),
+            must_reopen: false,
+            scratch: Vec::new(),
+        };
+        let thread = std::thread::Builder::new()
+            .name("raft-flusher".to_owned())
+            .spawn(move || flusher.run())
+            .map_err(|error| StoreError::Failed(format!("cannot start the flusher: {error}")))?;
+        Ok(Arc::new(Self { shared, health, stats, flusher: Mutex::new(Some(thread)) }))
+    }
+
+    /// The log of a group, empty when nothing is stored of it.
+    pub fn group(&self, id: GroupId) -> GroupLog {
+        let mut groups = self.shared.groups.lock();
+        let state = groups.entry(id).or_insert_with(|| {
+            let log = Mutex::new(Log::empty(self.shared.cache_bytes_per_group));
+            Arc::new(GroupState { id, log })
+        });
+        GroupLog::new(Arc::clone(&self.shared), Arc::clone(state))
+    }
+
+    /// Groups of which a vote or an entry is kept.
+    pub fn groups(&self) -> Vec<GroupId> {
+        let groups = self.shared.groups.lock();
+        groups.values().filter(|state| !state.log.lock().is_pristine()).map(|s| s.id).collect()
+    }
+
+    /// Whether nothing was ever kept here.
+    pub fn is_empty(&self) -> bool {
+        self.groups().is_empty()
+    }
+
+    /// Removes all that is kept of a group, durably. Its Raft must have been shut down: handles
+    /// that are left answer [`StoreError::Closed`].
+    pub async fn remove_group(&self, id: GroupId) -> Result<(), StoreError> {
+        let Some(state) = self.shared.groups.lock().get(&id).cloned() else { return Ok(()) };
+        let (done, result) = oneshot::channel();
+        {
+            let mut log = state.log.lock();
+            log.removed = true;
+            let op =
+                Op { group: Arc::clone(&state), kind: OpKind::RemoveGroup { done }, bytes: 64 };
+            self.shared.queue.push(op).map_err(|(_, error)| error)?;
+        }
+        let result = result
+            .await
+            .unwrap_or_else(|_| Err(StoreError::Closed("the flusher has ended".to_owned())));
+        self.shared.groups.lock().remove(&id);
+        result
+    }
+
+    /// Whether the disk takes writes. Refuse proposals while it is [`DiskHealth::Full`]; exit when
+    /// it is [`DiskHealth::Failed`].
+    pub fn health(&self) -> watch::Receiver<DiskHealth> {
+        self.health.clone()
+    }
+
+    /// Whether entries of other nodes' leaders should be taken: not while the disk is full and half
+    /// of what may wait for it in memory is used.
+    pub fn takes_entries(&self) -> bool {
+        *self.health.borrow() != DiskHealth::Full
+            || self.shared.queue.bytes() < self.shared.pending_bytes / 2
+    }
+
+    /// What the flusher has done so far.
+    pub fn stats(&self) -> FlushStats {
+        *self.stats.lock()
+    }
+
+    /// The database, for the caller's own column families. Keep no handle of RocksDB.
+    pub fn db(&self) -> &Arc<Database> {
+        &self.shared.database
+    }
+
+    /// Writes one batch to the caller's column families, in order with all other writes of this
+    /// thread, without sync: it becomes durable with the next vote or append of any group. `fill`
+    /// runs again when the disk was full meanwhile. Blocking, as long as the disk is full.
+    pub fn write(
+        &self,
+        fill: impl Fn(&DB, &mut WriteBatch) -> Result<(), StoreError>,
+    ) -> Result<(), StoreError> {
+        self.write_batch(false, fill)
+    }
+
+    /// As [`LogStore::write`], and durable when it returns.
+    pub fn write_synced(
+        &self,
+        fill: impl Fn(&DB, &mut WriteBatch) -> Result<(), StoreError>,
+    ) -> Result<(), StoreError> {
+        self.write_batch(true, fill)
+    }
+
+    fn write_batch(
+        &self,
+        sync: bool,
+        fill: impl Fn(&DB, &mut WriteBatch) -> Result<(), StoreError>,
+    ) -> Result<(), StoreError> {
+        loop {
+            match self.shared.database.write_once(sync, &fill) {
+                Ok(()) => return Ok(()),
+                Err(WriteError::Other(error)) => return Err(error),
+                Err(WriteError::NoSpace) => self.shared.queue.reopen_and_wait()?,
+            }
+        }
+    }
+
+    /// Writes what is queued, completes it, and closes the database. While the disk is full, what
+    /// is queued fails instead. Blocking.
+    pub fn shutdown(&self) {
+        self.shared.queue.stop();
+        if let Some(thread) = self.flusher.lock().take() {
+            // A panic in the flusher has been reported by the panic hook.
+            let _ = thread.join();
+        }
+    }
+}
+
+impl Drop for LogStore {
+    fn drop(&mut self) {
+        self.shutdown();
+    }
+}
+
+#[cfg(test)]
+#[path = "log_store/tests.rs"]
+mod tests;

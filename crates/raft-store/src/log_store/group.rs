@@ -1,0 +1,299 @@
+//! One group's view of the log store: what openraft writes to and reads from.
+
+use std::fmt::Debug;
+use std::io;
+use std::ops::{Bound, RangeBounds};
+use std::sync::Arc;
+
+use futures::stream::{self, BoxStream, Stream, StreamExt};
+use openraft::errors::LeaderChanged;
+use openraft::storage::{
+    IOFlushed, LeaderBoundedStreamError, LeaderBoundedStreamResult, LogState, RaftLogStorage,
+};
+use openraft::{OptionalSend, RaftLogReader};
+use tidewater_common::ids::GroupId;
+use tokio::sync::oneshot;
+
+use super::error::StoreError;
+use super::flusher::{Op, OpKind};
+use super::read::read_stored;
+use super::shared::Shared;
+use super::state::{GroupState, ReadPlan};
+use super::tail::entry_bytes;
+use crate::config::APPEND_BYTES;
+use crate::types::{Entry, LeaderId, LogId, TypeConfig, Vote};
+
+/// A group's log. Clones are the same log; openraft takes one as its log store and others as
+/// readers.
+#[derive(Debug, Clone)]
+pub struct GroupLog {
+    shared: Arc<Shared>,
+    state: Arc<GroupState>,
+}
+
+impl GroupLog {
+    pub(super) fn new(shared: Arc<Shared>, state: Arc<GroupState>) -> Self {
+        Self { shared, state }
+    }
+
+    /// Which group.
+    pub fn group_id(&self) -> GroupId {
+        self.state.id
+    }
+
+    /// Bytes of the entries after `index`, as far as they are in memory; for deciding by bytes when
+    /// a snapshot is due, count what is proposed instead.
+    pub fn last_log_id(&self) -> Option<LogId> {
+        let log = self.state.log.lock();
+        log.last.max(log.purged)
+    }
+
+    /// Of the last entry that was purged.
+    pub fn purged(&self) -> Option<LogId> {
+        self.state.log.lock().purged
+    }
+
+    /// Changes the log in memory and queues the operation that makes the change durable, so that
+    /// the queue has the order of the changes.
+    fn change<T>(
+        &self,
+        change: impl FnOnce(&mut super::state::Log) -> Result<(Option<(OpKind, usize)>, T), StoreError>,
+    ) -> Result<T, StoreError> {
+        let mut log = self.state.log.lock();
+        if log.removed {
+            return Err(StoreError::Closed(format!("group {}: it was removed", self.state.id)));
+        }
+        let (op, answer) = change(&mut log)?;
+        if let Some((kind, bytes)) = op {
+            let op = Op { group: Arc::clone(&self.state), kind, bytes };
+            self.shared.queue.push(op).map_err(|(op, error)| {
+                super::flusher::abandon(vec![op], &error);
+                error
+            })?;
+        }
+        Ok(answer)
+    }
+
+    async fn read(&self, start: u64, end: u64, max_bytes: usize) -> Result<Vec<Entry>, StoreError> {
+        let plan = self.state.log.lock().plan_read(start, end, max_bytes);
+        let (start, end, then) = match plan {
+            ReadPlan::Held(entries) => return Ok(entries),
+            ReadPlan::Stored { start, end, then } => (start, end, then),
+        };
+        let (shared, state) = (Arc::clone(&self.shared), Arc::clone(&self.state));
+        let read = tokio::task::spawn_blocking(move || {
+            let mut entries = read_stored(&shared.database, &state, start, end, max_bytes)?;
+            if entries.last().is_some_and(|entry| entry.log_id.index + 1 == end) {
+                entries.extend(then);
+            }
+            Ok(entries)
+        });
+        match read.await {
+            Ok(result) => result,
+            Err(_) => Err(StoreError::Closed("reads: the runtime is shutting down".to_owned())),
+        }
+    }
+
+    /// Entries in portions, so that a long backlog never stands in memory at once.
+    fn portions(
+        &self,
+        start: u64,
+        end: u64,
+    ) -> impl Stream<Item = Result<Vec<Entry>, StoreError>> + Send + use<> {
+        let this = self.clone();
+        stream::unfold(Some(start), move |next| {
+            let this = this.clone();
+            async move {
+                let next = next.filter(|next| *next < end)?;
+                match this.read(next, end, APPEND_BYTES).await {
+                    Ok(entries) => {
+                        let last = entries.last()?.log_id.index;
+                        Some((Ok(entries), Some(last + 1)))
+                    }
+                    Err(error) => Some((Err(error), None)),
+                }
+            }
+        })
+    }
+
+    fn current_vote(&self) -> Option<Vote> {
+        self.state.log.lock().vote
+    }
+}
+
+fn bounds(range: &impl RangeBounds<u64>) -> (u64, u64) {
+    let start = match range.start_bound() {
+        Bound::Included(start) => *start,
+        Bound::Excluded(start) => start.saturating_add(1),
+        Bound::Unbounded => 0,
+    };
+    let end = match range.end_bound() {
+        Bound::Included(end) => end.saturating_add(1),
+        Bound::Excluded(end) => *end,
+        Bound::Unbounded => u64::MAX,
+    };
+    (start, end)
+}
+
+impl RaftLogReader<TypeConfig> for GroupLog {
+    async fn leader_bounded_stream<RB>(
+        &mut self,
+        leader: LeaderId,
+        range: RB,
+    ) -> impl Stream<Item = LeaderBoundedStreamResult<TypeConfig>> + OptionalSend
+    where
+        RB: RangeBounds<u64> + Clone + Debug + OptionalSend,
+    {
+        let (start, end) = bounds(&range);
+        let this = self.clone();
+        // Entries read while somebody else may lead could be of either log: each portion is shown
+        // only if the vote is still the leader's after it was read.
+        let check = move || {
+            let vote = this.current_vote();
+            match vote {
+                Some(vote) if vote.leader_id == leader && vote.committed => Ok(()),
+                vote => Err(LeaderBoundedStreamError::from(LeaderChanged::new(leader, vote))),
+            }
+        };
+        let stream: BoxStream<'static, _> = match check() {
+            Err(changed) => stream::iter([Err(changed)]).boxed(),
+            Ok(()) => self
+                .portions(start, end)
+                .flat_map(move |portion| {
+                    let items = match (portion, check()) {
+                        (Ok(entries), Ok(())) => entries.into_iter().map(Ok).collect::<Vec<_>>(),
+                        (Ok(_), Err(changed)) => vec![Err(changed)],
+                        (Err(error), _) => vec![Err(io::Error::from(error).into())],
+                    };
+                    stream::iter(items)
+                })
+                .scan(false, |ended, item| {
+                    let show = !*ended;
+                    *ended |= item.is_err();
+                    std::future::ready(show.then_some(item))
+                })
+                .boxed(),
+        };
+        stream
+    }
+
+    async fn entries_stream<RB>(
+        &mut self,
+        range: RB,
+    ) -> impl Stream<Item = Result<Entry, io::Error>> + OptionalSend
+    where
+        RB: RangeBounds<u64> + Clone + Debug + OptionalSend,
+    {
+        let (start, end) = bounds(&range);
+        let stream: BoxStream<'static, _> = self
+            .portions(start, end)
+            .flat_map(|portion| {
+                stream::iter(match portion {
+                    Ok(entries) => entries.into_iter().map(Ok).collect::<Vec<_>>(),
+                    Err(error) => vec![Err(io::Error::from(error))],
+                })
+            })
+            .boxed();
+        stream
+    }
+
+    async fn try_get_log_entries<RB>(&mut self, range: RB) -> Result<Vec<Entry>, io::Error>
+    where
+        RB: RangeBounds<u64> + Clone + Debug + OptionalSend,
+    {
+        let (start, end) = bounds(&range);
+        Ok(self.read(start, end, usize::MAX).await?)
+    }
+
+    async fn read_vote(&mut self) -> Result<Option<Vote>, io::Error> {
+        Ok(self.current_vote())
+    }
+
+    async fn limited_get_log_entries(
+        &mut self,
+        start: u64,
+        end: u64,
+    ) -> Result<Vec<Entry>, io::Error> {
+        Ok(self.read(start, end, APPEND_BYTES).await?)
+    }
+}
+
+impl RaftLogStorage<TypeConfig> for GroupLog {
+    type LogReader = Self;
+
+    async fn get_log_state(&mut self) -> Result<LogState<TypeConfig>, io::Error> {
+        let log = self.state.log.lock();
+        Ok(LogState { last_purged_log_id: log.purged, last_log_id: log.last.or(log.purged) })
+    }
+
+    async fn get_log_reader(&mut self) -> Self::LogReader {
+        self.clone()
+    }
+
+    async fn save_vote(&mut self, vote: &Vote) -> Result<(), io::Error> {
+        let (done, result) = oneshot::channel();
+        let vote = *vote;
+        self.change(|log| {
+            log.vote = Some(vote);
+            Ok((Some((OpKind::Vote { vote, done }, 64)), ()))
+        })?;
+        match result.await {
+            Ok(result) => Ok(result?),
+            Err(_) => Err(StoreError::Closed("votes: the flusher has ended".to_owned()).into()),
+        }
+    }
+
+    // Awaited before every apply, so it waits for nothing: it goes along with the next batch, or in
+    // one of its own without sync. In the queue it cannot overtake the entries that it names.
+    async fn save_committed(&mut self, committed: Option<LogId>) -> Result<(), io::Error> {
+        self.change(|log| {
+            log.committed = committed;
+            Ok((Some((OpKind::Committed(committed), 32)), ()))
+        })?;
+        Ok(())
+    }
+
+    async fn read_committed(&mut self) -> Result<Option<LogId>, io::Error> {
+        Ok(self.state.log.lock().committed)
+    }
+
+    async fn append<I>(
+        &mut self,
+        entries: I,
+        callback: IOFlushed<TypeConfig>,
+    ) -> Result<(), io::Error>
+    where
+        I: IntoIterator<Item = Entry> + OptionalSend,
+        I::IntoIter: OptionalSend,
+    {
+        let entries: Vec<Entry> = entries.into_iter().collect();
+        let bytes = entries.iter().map(entry_bytes).sum();
+        self.shared.queue.wait_room(self.shared.pending_bytes).await;
+        self.change(|log| {
+            log.check_follows(self.state.id, &entries)?;
+            log.append(&entries);
+            let epoch = log.tail.epoch();
+            Ok((Some((OpKind::Append { epoch, entries, callback }, bytes)), ()))
+        })?;
+        Ok(())
+    }
+
+    async fn truncate_after(&mut self, last_log_id: Option<LogId>) -> Result<(), io::Error> {
+        self.change(|log| {
+            let range = log.truncate_after(last_log_id);
+            Ok((range.map(|(from, end)| (OpKind::Truncate(from, end), 64)), ()))
+        })?;
+        Ok(())
+    }
+
+    async fn purge(&mut self, upto: LogId) -> Result<(), io::Error> {
+        self.change(|log| {
+            if log.purged >= Some(upto) {
+                return Ok((None, ()));
+            }
+            let remove = log.purge(upto);
+            Ok((Some((OpKind::Purge { upto, remove }, 64)), ()))
+        })?;
+        Ok(())
+    }
+}

@@ -1,0 +1,102 @@
+use std::time::Duration;
+
+use rocksdb::{BlockBasedOptions, Cache, DBCompressionType, DBRecoveryMode, Options};
+
+const MIB: usize = 1024 * 1024;
+
+/// How a log store is opened.
+#[derive(Debug, Clone)]
+pub struct LogStoreOptions {
+    /// Column families of the caller, beside those of the log store. Meta nodes: `state`.
+    pub extra_column_families: Vec<String>,
+    /// Bytes of recent entries that each group keeps in memory. Choose what replication and apply
+    /// may lag behind without reading the disk.
+    pub cache_bytes_per_group: usize,
+    /// Bytes that may wait for the flusher over all groups; appends wait beyond it.
+    pub pending_bytes: usize,
+    /// Bytes of one synced write, above which the flusher starts another.
+    pub batch_bytes: usize,
+    /// Free bytes of the disk below which health is `Full`; 0 switches the check off. Choose more
+    /// than all write buffers, so that RocksDB itself never meets a full disk.
+    pub free_space_floor: u64,
+    /// How often free space is looked at while nothing is written, or while there is none.
+    pub check_interval: Duration,
+    /// Bytes of memtables over all column families.
+    pub write_buffer_bytes: usize,
+}
+
+impl Default for LogStoreOptions {
+    fn default() -> Self {
+        Self {
+            extra_column_families: Vec::new(),
+            cache_bytes_per_group: 16 * MIB,
+            pending_bytes: 64 * MIB,
+            batch_bytes: 16 * MIB,
+            free_space_floor: 128 * MIB as u64,
+            check_interval: Duration::from_secs(1),
+            write_buffer_bytes: 64 * MIB,
+        }
+    }
+}
+
+impl LogStoreOptions {
+    /// Adds a column family of the caller.
+    #[must_use]
+    pub fn with_column_family(mut self, name: impl Into<String>) -> Self {
+        self.extra_column_families.push(name.into());
+        self
+    }
+
+    pub(super) fn database(&self) -> Options {
+        let mut options = Options::default();
+        options.create_if_missing(true);
+        options.create_missing_column_families(true);
+        // A record that a crash cut short at the end was never acknowledged. Damage anywhere else
+        // is an error: point-in-time recovery, the default, would silently drop what follows it.
+        options.set_wal_recovery_mode(DBRecoveryMode::TolerateCorruptedTailRecords);
+        // A recycled file ends with old records, which look like damage.
+        options.set_recycle_log_file_num(0);
+        options.set_max_total_wal_size(4 * self.write_buffer_bytes as u64);
+        options.set_db_write_buffer_size(self.write_buffer_bytes);
+        options.set_max_background_jobs(2);
+        options.set_max_open_files(256);
+        options.set_keep_log_file_num(2);
+        options.set_max_log_file_size(4 * MIB);
+        options.set_stats_dump_period_sec(0);
+        options
+    }
+
+    /// For values written once, in key order for each group, and mostly read from memory.
+    pub(super) fn log_family(&self, cache: &Cache) -> Options {
+        let mut options = Options::default();
+        options.set_write_buffer_size(self.write_buffer_bytes / 4);
+        options.set_max_write_buffer_number(4);
+        options.set_target_file_size_base(64 * MIB as u64);
+        // Commands are compressed Arrow buffers or small: compressing them costs more than it saves.
+        options.set_compression_type(DBCompressionType::None);
+        options.set_block_based_table_factory(&block_options(cache, 64 * 1024));
+        options
+    }
+
+    pub(super) fn small_family(&self, cache: &Cache) -> Options {
+        let mut options = Options::default();
+        options.set_write_buffer_size(self.write_buffer_bytes / 8);
+        options.set_max_write_buffer_number(2);
+        options.set_compression_type(DBCompressionType::Lz4);
+        options.set_block_based_table_factory(&block_options(cache, 16 * 1024));
+        options
+    }
+
+    pub(super) fn block_cache() -> Cache {
+        Cache::new_lru_cache(16 * MIB)
+    }
+}
+
+fn block_options(cache: &Cache, block_bytes: usize) -> BlockBasedOptions {
+    let mut options = BlockBasedOptions::default();
+    options.set_block_cache(cache);
+    options.set_block_size(block_bytes);
+    options.set_cache_index_and_filter_blocks(true);
+    options.set_bloom_filter(10.0, false);
+    options
+}

@@ -1,0 +1,199 @@
+//! Reading the database: entries that are no longer in memory, and everything at start.
+
+use std::collections::BTreeMap;
+
+use bytes::Bytes;
+use prost::Message;
+use rocksdb::{Direction, IteratorMode, ReadOptions};
+use tidewater_common::ids::GroupId;
+use tidewater_proto::v1;
+
+use super::database::Database;
+use super::error::StoreError;
+use super::keys::{self, StateKind, log_key, split_log_key, state_key, state_key_group};
+use super::state::{GroupState, Log};
+use super::tail::{Tail, entry_bytes};
+use crate::types::{Entry, LogId, wire};
+
+/// Entries `start..end` as many as fit `max_bytes`, at least one. Entries at the beginning may be
+/// missing only when they were purged meanwhile. Blocking.
+pub(super) fn read_stored(
+    database: &Database,
+    group: &GroupState,
+    start: u64,
+    end: u64,
+    max_bytes: usize,
+) -> Result<Vec<Entry>, StoreError> {
+    let id = group.id;
+    let mut records = Vec::new();
+    database.read(|db| {
+        let Some(family) = db.cf_handle(keys::LOG) else { return Ok(()) };
+        let mut options = ReadOptions::default();
+        options.set_iterate_upper_bound(log_key(id, end));
+        options.set_readahead_size(1024 * 1024);
+        let from = log_key(id, start);
+        let mut bytes = 0;
+        for record in
+            db.iterator_cf_opt(family, options, IteratorMode::From(&from, Direction::Forward))
+        {
+            let (key, value) = record?;
+            bytes += value.len();
+            records.push((key, value));
+            if bytes > max_bytes {
+                break;
+            }
+        }
+        Ok(())
+    })?;
+    let mut entries: Vec<Entry> = Vec::with_capacity(records.len());
+    for (key, value) in records {
+        let (_, index) = split_log_key(&key).ok_or_else(|| damaged(id, "a key is malformed"))?;
+        let entry = decode_entry(id, index, value.into_vec())?;
+        if let Some(last) = entries.last()
+            && last.log_id.index + 1 != index
+        {
+            return Err(hole(id, last.log_id.index + 1, index));
+        }
+        entries.push(entry);
+    }
+    let found = entries.first().map_or(end, |entry| entry.log_id.index);
+    let purged = group.log.lock().purged.map_or(0, |purged| purged.index + 1);
+    if found > start.max(purged) {
+        return Err(hole(id, start.max(purged), found));
+    }
+    // More than asked for by its last entry.
+    let mut bytes = 0;
+    let fitting = entries.iter().take_while(|entry| {
+        bytes += entry_bytes(entry);
+        bytes <= max_bytes
+    });
+    let keep = fitting.count().max(1);
+    entries.truncate(keep);
+    Ok(entries)
+}
+
+/// All groups of which anything is stored. Blocking.
+pub(super) fn load_groups(
+    database: &Database,
+    cache_bytes: usize,
+) -> Result<BTreeMap<GroupId, Log>, StoreError> {
+    let mut groups = BTreeMap::new();
+    for id in stored_groups(database)? {
+        groups.insert(id, load_group(database, id, cache_bytes)?);
+    }
+    Ok(groups)
+}
+
+fn stored_groups(database: &Database) -> Result<Vec<GroupId>, StoreError> {
+    let mut groups = Vec::new();
+    database.read(|db| {
+        if let Some(family) = db.cf_handle(keys::STATE) {
+            for record in db.iterator_cf(family, IteratorMode::Start) {
+                groups.extend(state_key_group(&record?.0));
+            }
+        }
+        let Some(family) = db.cf_handle(keys::LOG) else { return Ok(()) };
+        // One seek for each group, not one for each entry.
+        let mut iterator = db.raw_iterator_cf(family);
+        iterator.seek_to_first();
+        while let Some((id, _)) = iterator.key().and_then(split_log_key) {
+            groups.push(id);
+            let Some(next) = id.get().checked_add(1) else { break };
+            iterator.seek(log_key(GroupId(next), 0));
+        }
+        iterator.status()
+    })?;
+    groups.sort_unstable();
+    groups.dedup();
+    Ok(groups)
+}
+
+fn load_group(database: &Database, id: GroupId, cache_bytes: usize) -> Result<Log, StoreError> {
+    let state = |kind| {
+        database.read(|db| {
+            let Some(family) = db.cf_handle(keys::STATE) else { return Ok(None) };
+            db.get_cf(family, state_key(id, kind))
+        })
+    };
+    let decode = |error: prost::DecodeError| damaged(id, &format!("its state: {error}"));
+    let stored_log_id = |kind| -> Result<Option<LogId>, StoreError> {
+        let Some(bytes) = state(kind)? else { return Ok(None) };
+        let id = v1::RaftLogId::decode(bytes.as_slice()).map_err(decode)?;
+        Ok(Some(wire::log_id_from_wire(&id)))
+    };
+    let vote = match state(StateKind::Vote)? {
+        Some(bytes) => {
+            let vote = v1::RaftVote::decode(bytes.as_slice()).map_err(decode)?;
+            Some(wire::vote_from_wire(&vote))
+        }
+        None => None,
+    };
+    let committed = stored_log_id(StateKind::Committed)?;
+    let purged = stored_log_id(StateKind::Purged)?;
+    let (first, last) = ends(database, id)?;
+    let live_from = purged.map_or(0, |purged| purged.index + 1);
+    let last = match last {
+        Some((index, value)) if index >= live_from => Some(decode_entry(id, index, value)?.log_id),
+        _ => None,
+    };
+    if purged.is_some() && last.is_some() {
+        // The entry after the purged ones must be there, or the log begins with a hole.
+        let stored = database.read(|db| {
+            let Some(family) = db.cf_handle(keys::LOG) else { return Ok(None) };
+            db.get_pinned_cf(family, log_key(id, live_from)).map(|value| value.map(|_| ()))
+        })?;
+        if stored.is_none() {
+            return Err(damaged(id, &format!("entry {live_from}, the first, is missing")));
+        }
+    }
+    let next = last.or(purged).map_or(0, |id| id.index + 1);
+    Ok(Log {
+        vote,
+        committed,
+        purged,
+        last,
+        tail: Tail::new(cache_bytes, next),
+        deleted_next: first.map_or(live_from, |first| first.min(live_from)),
+        removed: false,
+    })
+}
+
+/// Index of the first stored entry; index and bytes of the last.
+type Ends = (Option<u64>, Option<(u64, Vec<u8>)>);
+
+fn ends(database: &Database, id: GroupId) -> Result<Ends, StoreError> {
+    let of_group = |key: &[u8]| split_log_key(key).filter(|(group, _)| *group == id).map(|k| k.1);
+    database.read(|db| {
+        let Some(family) = db.cf_handle(keys::LOG) else { return Ok((None, None)) };
+        let mut iterator = db.raw_iterator_cf(family);
+        iterator.seek(log_key(id, 0));
+        let first = iterator.key().and_then(of_group);
+        iterator.status()?;
+        iterator.seek_for_prev(log_key(id, u64::MAX));
+        let last = match (iterator.key().and_then(of_group), iterator.value()) {
+            (Some(index), Some(value)) => Some((index, value.to_vec())),
+            _ => None,
+        };
+        iterator.status()?;
+        Ok((first, last))
+    })
+}
+
+fn decode_entry(group: GroupId, index: u64, value: Vec<u8>) -> Result<Entry, StoreError> {
+    let entry = v1::RaftEntry::decode(Bytes::from(value))
+        .map_err(|error| error.to_string())
+        .and_then(|entry| wire::entry_from_wire(entry).map_err(|error| error.to_string()))
+        .map_err(|error| damaged(group, &format!("entry {index}: {error}")))?;
+    if entry.log_id.index != index {
+        return Err(damaged(group, &format!("entry {} is kept at {index}", entry.log_id.index)));
+    }
+    Ok(entry)
+}
+
+fn damaged(group: GroupId, message: &str) -> StoreError {
+    StoreError::GroupDamaged { group, message: message.to_owned() }
+}
+
+fn hole(group: GroupId, expected: u64, found: u64) -> StoreError {
+    damaged(group, &format!("entries {expected} to before {found} are missing"))
+}

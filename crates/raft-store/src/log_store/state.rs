@@ -1,0 +1,159 @@
+//! What is known of a group's log, in memory: the truth of which the database is the durable copy.
+
+use parking_lot::Mutex;
+use tidewater_common::ids::GroupId;
+
+use super::error::StoreError;
+use super::tail::Tail;
+use crate::types::{Entry, LogId, Vote};
+
+/// One group's log; shared by its handles and the flusher.
+#[derive(Debug)]
+pub(super) struct GroupState {
+    pub(super) id: GroupId,
+    pub(super) log: Mutex<Log>,
+}
+
+#[derive(Debug)]
+pub(super) struct Log {
+    pub(super) vote: Option<Vote>,
+    pub(super) committed: Option<LogId>,
+    pub(super) purged: Option<LogId>,
+    /// Of the last entry; `None` when there is none.
+    pub(super) last: Option<LogId>,
+    pub(super) tail: Tail,
+    /// Entries below this index are gone from the database too; those from here up to `purged` are
+    /// removed lazily.
+    pub(super) deleted_next: u64,
+    /// Removed from this node: nothing more is taken.
+    pub(super) removed: bool,
+}
+
+/// Purged entries that may still lie in the database. Fewer and larger removals cost less: each
+/// leaves a tombstone until compaction.
+const LAZY_ENTRIES: u64 = 4_096;
+
+/// Where entries of a range are to be read.
+#[derive(Debug, PartialEq)]
+pub(super) enum ReadPlan {
+    /// Here they are.
+    Held(Vec<Entry>),
+    /// The first ones, `start..end`, are in the database, and `then` follow.
+    Stored { start: u64, end: u64, then: Vec<Entry> },
+}
+
+impl Log {
+    pub(super) fn empty(cache_bytes: usize) -> Self {
+        Self {
+            vote: None,
+            committed: None,
+            purged: None,
+            last: None,
+            tail: Tail::new(cache_bytes, 0),
+            deleted_next: 0,
+            removed: false,
+        }
+    }
+
+    /// Whether nothing was ever kept.
+    pub(super) fn is_pristine(&self) -> bool {
+        self.vote.is_none() && self.last.is_none() && self.purged.is_none()
+    }
+
+    /// Index of the first entry that is not purged.
+    pub(super) fn first_index(&self) -> u64 {
+        self.purged.map_or(0, |id| id.index + 1)
+    }
+
+    /// Index that follows on the last entry, or on the purged ones when there is none.
+    pub(super) fn next_index(&self) -> u64 {
+        self.last.max(self.purged).map_or(0, |id| id.index + 1)
+    }
+
+    /// Refuses entries that would leave a hole. The very first may have any index.
+    pub(super) fn check_follows(
+        &self,
+        group: GroupId,
+        entries: &[Entry],
+    ) -> Result<(), StoreError> {
+        let mut last = self.last.max(self.purged).map(|id| id.index);
+        for entry in entries {
+            let found = entry.log_id.index;
+            if let Some(last) = last.filter(|last| *last + 1 != found) {
+                return Err(StoreError::NotConsecutive { group, found, last });
+            }
+            last = Some(found);
+        }
+        Ok(())
+    }
+
+    pub(super) fn append(&mut self, entries: &[Entry]) {
+        for entry in entries {
+            self.tail.push(entry.clone());
+        }
+        if let Some(entry) = entries.last() {
+            self.last = Some(entry.log_id);
+        }
+    }
+
+    /// Removes entries after `keep`; answers the range of indexes to remove from the database.
+    pub(super) fn truncate_after(&mut self, keep: Option<LogId>) -> Option<(u64, u64)> {
+        let from = keep.map_or(0, |id| id.index + 1).max(self.first_index());
+        let end = self.next_index();
+        if from >= end {
+            return None;
+        }
+        self.tail.truncate_from(from);
+        self.last = keep.filter(|id| id.index >= self.first_index());
+        Some((from, end))
+    }
+
+    /// Forgets entries up to `upto`; answers the range of indexes to remove from the database, when
+    /// it is time for that.
+    pub(super) fn purge(&mut self, upto: LogId) -> Option<(u64, u64)> {
+        if self.purged >= Some(upto) {
+            return None;
+        }
+        self.purged = Some(upto);
+        self.tail.purge_upto(upto.index);
+        // A snapshot that was installed may be ahead of the log.
+        let emptied = self.last.is_none_or(|last| last.index <= upto.index);
+        if emptied {
+            self.last = None;
+        }
+        let range = (self.deleted_next, upto.index + 1);
+        let due = range.1 - range.0.min(range.1) >= LAZY_ENTRIES || emptied;
+        if due {
+            self.deleted_next = range.1;
+        }
+        due.then_some(range).filter(|(start, end)| start < end)
+    }
+
+    /// Plans a read of `start..end`, as far as the log holds it.
+    pub(super) fn plan_read(&self, start: u64, end: u64, max_bytes: usize) -> ReadPlan {
+        let start = start.max(self.first_index());
+        let end = match self.last {
+            Some(last) => end.min(last.index + 1),
+            None => start,
+        };
+        if start >= end {
+            return ReadPlan::Held(Vec::new());
+        }
+        let held_from = self.tail.first().unwrap_or(u64::MAX);
+        if start >= held_from {
+            return ReadPlan::Held(self.tail.read(start, end, max_bytes));
+        }
+        // What follows on the stored part is taken along only when all was asked for: a bounded
+        // read may stop early.
+        let then = if end > held_from && max_bytes == usize::MAX {
+            self.tail.read(held_from, end, usize::MAX)
+        } else {
+            Vec::new()
+        };
+        ReadPlan::Stored { start, end: end.min(held_from), then }
+    }
+}
+
+#[cfg(test)]
+#[path = "state_tests.rs"]
+mod tests;

@@ -1,0 +1,41 @@
+use std::collections::HashMap;
+
+use parking_lot::RwLock;
+use tidewater_common::ids::NodeId;
+
+/// Where nodes are reached. Whoever learns of an address puts it here; calls look it up each time,
+/// so that a change takes effect with the next one.
+#[derive(Debug, Default)]
+pub struct AddressBook {
+    addresses: RwLock<HashMap<NodeId, String>>,
+}
+
+impl AddressBook {
+    /// An empty book.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Sets a node's address (host:port), in place of the former one.
+    pub fn set(&self, node: NodeId, address: impl Into<String>) {
+        self.addresses.write().insert(node, address.into());
+    }
+
+    /// Sets a node's address unless one is known.
+    pub fn set_if_absent(&self, node: NodeId, address: &str) {
+        if address.is_empty() || self.addresses.read().contains_key(&node) {
+            return;
+        }
+        self.addresses.write().entry(node).or_insert_with(|| address.to_owned());
+    }
+
+    /// A node's address.
+    pub fn get(&self, node: NodeId) -> Option<String> {
+        self.addresses.read().get(&node).cloned()
+    }
+
+    /// Forgets a node.
+    pub fn remove(&self, node: NodeId) {
+        self.addresses.write().remove(&node);
+    }
+}

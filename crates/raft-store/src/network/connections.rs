@@ -1,0 +1,71 @@
+use std::collections::HashMap;
+use std::time::Duration;
+
+use parking_lot::Mutex;
+use tidewater_common::ids::NodeId;
+use tidewater_proto::v1::raft_client::RaftClient;
+use tonic::transport::{Channel, Endpoint};
+
+use super::MESSAGE_BYTES;
+
+/// Longer than this, and a node that is up would have answered.
+pub(super) const CONNECT_TIMEOUT: Duration = Duration::from_secs(1);
+/// A connection on which nothing comes back is given up after interval and timeout, also when the
+/// other machine vanished without a word.
+const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(1);
+const KEEPALIVE_TIMEOUT: Duration = Duration::from_secs(2);
+/// Room for several appends in flight, which are up to 4 MiB each.
+const STREAM_WINDOW: u32 = 16 * 1024 * 1024;
+const CONNECTION_WINDOW: u32 = 64 * 1024 * 1024;
+
+/// Which connection to a node.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub(super) enum Lane {
+    /// Heartbeats, votes, leader transfers: small and urgent.
+    Control,
+    /// Appends.
+    Bulk,
+    /// Snapshots.
+    Snapshot,
+}
+
+/// Channels to nodes. They connect when first used, resolve the host name each time they connect,
+/// and connect again on their own.
+#[derive(Debug, Default)]
+pub(super) struct Connections {
+    channels: Mutex<HashMap<(NodeId, Lane), (String, Channel)>>,
+}
+
+impl Connections {
+    /// A client to a node at an address, over its lane.
+    pub(super) fn client(
+        &self,
+        node: NodeId,
+        address: &str,
+        lane: Lane,
+    ) -> Result<RaftClient<Channel>, tonic::transport::Error> {
+        let mut channels = self.channels.lock();
+        let channel = match channels.get(&(node, lane)) {
+            Some((known, channel)) if known == address => channel.clone(),
+            _ => {
+                let channel = endpoint(address)?.connect_lazy();
+                channels.insert((node, lane), (address.to_owned(), channel.clone()));
+                channel
+            }
+        };
+        Ok(RaftClient::new(channel)
+            .max_decoding_message_size(MESSAGE_BYTES)
+            .max_encoding_message_size(MESSAGE_BYTES))
+    }
+}
+
+fn endpoint(address: &str) -> Result<Endpoint, tonic::transport::Error> {
+    Ok(Endpoint::from_shared(format!("http://{address}"))?
+        .connect_timeout(CONNECT_TIMEOUT)
+        .tcp_nodelay(true)
+        .http2_keep_alive_interval(KEEPALIVE_INTERVAL)
+        .keep_alive_timeout(KEEPALIVE_TIMEOUT)
+        .keep_alive_while_idle(true)
+        .initial_stream_window_size(STREAM_WINDOW)
+        .initial_connection_window_size(CONNECTION_WINDOW))
+}

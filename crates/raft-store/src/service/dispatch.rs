@@ -1,0 +1,68 @@
+use std::sync::Arc;
+
+use tidewater_common::ids::{ClusterId, GroupId, NodeId};
+use tidewater_common::refusal::Refusal;
+use tidewater_proto::v1::{self, Reason};
+
+use super::RaftService;
+use super::host::{Hosted, RaftHost};
+
+/// Who a message is for, once it is known to be for us.
+pub(super) struct Destination {
+    pub(super) group: GroupId,
+    pub(super) host: Arc<RaftHost>,
+    pub(super) hosted: Arc<Hosted>,
+}
+
+impl RaftService {
+    /// Finds the group that a message is for.
+    pub(super) fn destination(
+        &self,
+        header: Option<&v1::RaftHeader>,
+    ) -> Result<Destination, Refusal> {
+        let header = header.ok_or_else(|| {
+            Refusal::new(Reason::InvalidArgument, "a Raft message came without its header")
+        })?;
+        let target = NodeId(header.target_node);
+        let group = GroupId(header.group_id);
+        let hosts = self.hosts.read().clone();
+        // The cluster first: in another cluster, the node's id may be anybody's.
+        let cluster = header.cluster_id.parse::<ClusterId>().ok();
+        if let Some(known) = hosts.first()
+            && !hosts.iter().any(|host| Some(host.cluster_id()) == cluster)
+        {
+            return Err(Refusal::new(
+                Reason::WrongCluster,
+                format!(
+                    "node {} of cluster {} called a node of cluster {}",
+                    header.source_node,
+                    header.cluster_id,
+                    known.cluster_id()
+                ),
+            ));
+        }
+        let host = hosts.into_iter().find(|host| host.node_id() == target).ok_or_else(|| {
+            Refusal::new(
+                Reason::WrongNode,
+                format!("node {target} is not at this address: it has moved or is gone"),
+            )
+        })?;
+        if Some(host.cluster_id()) != cluster {
+            return Err(Refusal::new(
+                Reason::WrongCluster,
+                format!("node {target} is not of cluster {}", header.cluster_id),
+            ));
+        }
+        let hosted = host.hosted(group).ok_or_else(|| {
+            Refusal::new(
+                Reason::GroupNotHosted,
+                format!("node {target} has no replica of group {group}"),
+            )
+        })?;
+        Ok(Destination { group, host, hosted })
+    }
+}
+
+#[cfg(test)]
+#[path = "dispatch_tests.rs"]
+mod tests;

@@ -1,0 +1,129 @@
+use futures::stream::{BoxStream, StreamExt};
+use openraft::errors::{Fatal, RaftError};
+use openraft::raft::{
+    AppendEntriesRequest, SnapshotResponse, StreamAppendResult, TransferLeaderRequest,
+    TransferLeaderResponse, VoteRequest, VoteResponse,
+};
+use openraft::storage::RaftStateMachine;
+use tidewater_common::refusal::Refusal;
+use tidewater_proto::v1::Reason;
+
+use crate::snapshot_file::SnapshotFile;
+use crate::types::{Raft, Snapshot, TypeConfig, Vote};
+
+/// Why a group gave no answer.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum HandlerError {
+    /// Its Raft was shut down.
+    #[error("it was shut down")]
+    Stopped,
+    /// Its Raft has failed, and will not go on before the node is restarted.
+    #[error("it has failed: {0}")]
+    Failed(String),
+}
+
+impl HandlerError {
+    pub(super) fn refusal(&self, group: tidewater_common::ids::GroupId) -> Refusal {
+        let reason = match self {
+            Self::Stopped => Reason::GroupNotHosted,
+            Self::Failed(_) => Reason::Internal,
+        };
+        Refusal::new(reason, format!("group {group} does not answer here: {self}"))
+    }
+}
+
+impl From<Fatal<TypeConfig>> for HandlerError {
+    fn from(fatal: Fatal<TypeConfig>) -> Self {
+        match fatal {
+            Fatal::Stopped => Self::Stopped,
+            Fatal::StorageError(_) | Fatal::Panicked => Self::Failed(fatal.to_string()),
+        }
+    }
+}
+
+impl From<RaftError<TypeConfig>> for HandlerError {
+    fn from(error: RaftError<TypeConfig>) -> Self {
+        match error {
+            RaftError::Fatal(fatal) => fatal.into(),
+            RaftError::APIError(never) => match never {},
+        }
+    }
+}
+
+/// What a group answers to other nodes. Implemented for every [`Raft`] whose snapshots are files.
+#[tonic::async_trait]
+pub trait GroupHandler: Send + Sync + 'static {
+    /// Takes a stream of appends; answers come in order, and end after the first that is not a
+    /// match.
+    fn append(
+        &self,
+        requests: BoxStream<'static, AppendEntriesRequest<TypeConfig>>,
+    ) -> BoxStream<'static, Result<StreamAppendResult<TypeConfig>, HandlerError>>;
+
+    /// Takes a vote request.
+    async fn vote(
+        &self,
+        request: VoteRequest<TypeConfig>,
+    ) -> Result<VoteResponse<TypeConfig>, HandlerError>;
+
+    /// Says whether it would grant a vote.
+    async fn pre_vote(
+        &self,
+        request: VoteRequest<TypeConfig>,
+    ) -> Result<VoteResponse<TypeConfig>, HandlerError>;
+
+    /// Takes a snapshot that has arrived complete.
+    async fn install_snapshot(
+        &self,
+        vote: Vote,
+        snapshot: Snapshot,
+    ) -> Result<SnapshotResponse<TypeConfig>, HandlerError>;
+
+    /// Takes a leader transfer.
+    async fn transfer_leader(
+        &self,
+        request: TransferLeaderRequest<TypeConfig>,
+    ) -> Result<TransferLeaderResponse<TypeConfig>, HandlerError>;
+}
+
+#[tonic::async_trait]
+impl<SM> GroupHandler for Raft<SM>
+where
+    SM: RaftStateMachine<TypeConfig, SnapshotData = SnapshotFile>,
+{
+    fn append(
+        &self,
+        requests: BoxStream<'static, AppendEntriesRequest<TypeConfig>>,
+    ) -> BoxStream<'static, Result<StreamAppendResult<TypeConfig>, HandlerError>> {
+        self.stream_append(requests).map(|answer| answer.map_err(HandlerError::from)).boxed()
+    }
+
+    async fn vote(
+        &self,
+        request: VoteRequest<TypeConfig>,
+    ) -> Result<VoteResponse<TypeConfig>, HandlerError> {
+        Ok(Raft::vote(self, request).await?)
+    }
+
+    async fn pre_vote(
+        &self,
+        request: VoteRequest<TypeConfig>,
+    ) -> Result<VoteResponse<TypeConfig>, HandlerError> {
+        Ok(Raft::pre_vote(self, request).await?)
+    }
+
+    async fn install_snapshot(
+        &self,
+        vote: Vote,
+        snapshot: Snapshot,
+    ) -> Result<SnapshotResponse<TypeConfig>, HandlerError> {
+        Ok(self.install_full_snapshot(vote, snapshot).await?)
+    }
+
+    async fn transfer_leader(
+        &self,
+        request: TransferLeaderRequest<TypeConfig>,
+    ) -> Result<TransferLeaderResponse<TypeConfig>, HandlerError> {
+        Ok(self.handle_transfer_leader(request).await?)
+    }
+}

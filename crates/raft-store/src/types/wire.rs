@@ -1,0 +1,240 @@
+//! Conversions between Raft's types and their prost messages.
+//!
+//! Commands pass as [`bytes::Bytes`] in both directions, without a copy.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use openraft::raft::{
+    AppendEntriesRequest, StreamAppendError, StreamAppendResult, VoteRequest, VoteResponse,
+};
+use tidewater_proto::v1;
+
+use super::{
+    Command, Entry, EntryPayload, LogId, Member, Membership, SnapshotMeta, StoredMembership,
+    TypeConfig, Vote, log_id,
+};
+
+/// A message that does not hold what it must.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum WireError {
+    /// A required field is absent.
+    #[error("a Raft message lacks {0}")]
+    Missing(&'static str),
+    /// A membership in which a voter has no address, or without voters.
+    #[error("a Raft message holds an invalid membership: {0}")]
+    Membership(String),
+}
+
+/// To a log id of the wire.
+pub fn log_id_to_wire(id: &LogId) -> v1::RaftLogId {
+    v1::RaftLogId { term: id.leader_id.term, index: id.index }
+}
+
+/// From a log id of the wire.
+pub fn log_id_from_wire(id: &v1::RaftLogId) -> LogId {
+    log_id(id.term, id.index)
+}
+
+/// To a vote of the wire.
+pub fn vote_to_wire(vote: &Vote) -> v1::RaftVote {
+    v1::RaftVote {
+        term: vote.leader_id.term,
+        node_id: vote.leader_id.voted_for,
+        committed: vote.committed,
+    }
+}
+
+/// From a vote of the wire.
+pub fn vote_from_wire(vote: &v1::RaftVote) -> Vote {
+    if vote.committed {
+        Vote::new_committed(vote.term, vote.node_id)
+    } else {
+        Vote::new(vote.term, vote.node_id)
+    }
+}
+
+/// To a membership of the wire.
+pub fn membership_to_wire(membership: &Membership) -> v1::RaftMembership {
+    v1::RaftMembership {
+        configs: membership
+            .get_joint_config()
+            .iter()
+            .map(|set| v1::RaftNodeSet { node_ids: set.iter().copied().collect() })
+            .collect(),
+        members: membership
+            .nodes()
+            .map(|(id, member)| v1::RaftMember { node_id: *id, address: member.address.clone() })
+            .collect(),
+    }
+}
+
+/// From a membership of the wire.
+pub fn membership_from_wire(membership: v1::RaftMembership) -> Result<Membership, WireError> {
+    let configs: Vec<BTreeSet<u64>> =
+        membership.configs.into_iter().map(|set| set.node_ids.into_iter().collect()).collect();
+    let members: BTreeMap<u64, Member> =
+        membership.members.into_iter().map(|m| (m.node_id, Member::new(m.address))).collect();
+    if configs.is_empty() && members.is_empty() {
+        // The membership before any: what a snapshot of an empty group carries.
+        return Ok(Membership::default());
+    }
+    Membership::new(configs, members).map_err(|error| WireError::Membership(error.to_string()))
+}
+
+/// To a stored membership of the wire.
+pub fn stored_membership_to_wire(stored: &StoredMembership) -> v1::RaftStoredMembership {
+    v1::RaftStoredMembership {
+        log_id: stored.log_id().as_ref().map(log_id_to_wire),
+        membership: Some(membership_to_wire(stored.membership())),
+    }
+}
+
+/// From a stored membership of the wire; an absent membership is the empty one.
+pub fn stored_membership_from_wire(
+    stored: v1::RaftStoredMembership,
+) -> Result<StoredMembership, WireError> {
+    let membership = membership_from_wire(stored.membership.unwrap_or_default())?;
+    Ok(StoredMembership::new(stored.log_id.as_ref().map(log_id_from_wire), membership))
+}
+
+/// To an entry of the wire; the command is shared, not copied.
+pub fn entry_to_wire(entry: &Entry) -> v1::RaftEntry {
+    use v1::raft_entry::Payload;
+    let payload = match &entry.payload {
+        EntryPayload::Blank => Payload::Blank(true),
+        EntryPayload::Normal(command) => Payload::Command(command.0.clone()),
+        EntryPayload::Membership(membership) => Payload::Membership(membership_to_wire(membership)),
+    };
+    v1::RaftEntry { log_id: Some(log_id_to_wire(&entry.log_id)), payload: Some(payload) }
+}
+
+/// From an entry of the wire; the command is shared, not copied.
+pub fn entry_from_wire(entry: v1::RaftEntry) -> Result<Entry, WireError> {
+    use v1::raft_entry::Payload;
+    let log_id = entry.log_id.as_ref().ok_or(WireError::Missing("an entry's log id"))?;
+    let payload = match entry.payload.ok_or(WireError::Missing("an entry's payload"))? {
+        Payload::Blank(_) => EntryPayload::Blank,
+        Payload::Command(bytes) => EntryPayload::Normal(Command(bytes)),
+        Payload::Membership(membership) => {
+            EntryPayload::Membership(membership_from_wire(membership)?)
+        }
+    };
+    Ok(Entry { log_id: log_id_from_wire(log_id), payload })
+}
+
+/// To what the wire says of a snapshot.
+pub fn snapshot_meta_to_wire(meta: &SnapshotMeta) -> v1::SnapshotMeta {
+    v1::SnapshotMeta {
+        last_log_id: meta.last_log_id.as_ref().map(log_id_to_wire),
+        last_membership: Some(stored_membership_to_wire(&meta.last_membership)),
+    }
+}
+
+/// From what the wire says of a snapshot.
+pub fn snapshot_meta_from_wire(meta: v1::SnapshotMeta) -> Result<SnapshotMeta, WireError> {
+    Ok(SnapshotMeta {
+        last_log_id: meta.last_log_id.as_ref().map(log_id_from_wire),
+        last_membership: stored_membership_from_wire(meta.last_membership.unwrap_or_default())?,
+    })
+}
+
+/// To an append request without header.
+pub fn append_to_wire(request: &AppendEntriesRequest<TypeConfig>) -> v1::AppendEntriesRequest {
+    v1::AppendEntriesRequest {
+        header: None,
+        vote: Some(vote_to_wire(&request.vote)),
+        prev_log_id: request.prev_log_id.as_ref().map(log_id_to_wire),
+        entries: request.entries.iter().map(entry_to_wire).collect(),
+        leader_commit: request.leader_commit.as_ref().map(log_id_to_wire),
+    }
+}
+
+/// From an append request; its header is not looked at.
+pub fn append_from_wire(
+    request: v1::AppendEntriesRequest,
+) -> Result<AppendEntriesRequest<TypeConfig>, WireError> {
+    Ok(AppendEntriesRequest {
+        vote: required_vote(request.vote.as_ref())?,
+        prev_log_id: request.prev_log_id.as_ref().map(log_id_from_wire),
+        entries: request.entries.into_iter().map(entry_from_wire).collect::<Result<_, _>>()?,
+        leader_commit: request.leader_commit.as_ref().map(log_id_from_wire),
+    })
+}
+
+/// To an answer to an append request.
+pub fn append_result_to_wire(result: &StreamAppendResult<TypeConfig>) -> v1::AppendEntriesResponse {
+    use v1::append_entries_response::Result as Wire;
+    let result = match result {
+        Ok(matched) => {
+            Wire::Matched(v1::RaftMatched { log_id: matched.as_ref().map(log_id_to_wire) })
+        }
+        Err(StreamAppendError::Conflict(at)) => Wire::Conflict(log_id_to_wire(at)),
+        Err(StreamAppendError::HigherVote(vote)) => Wire::HigherVote(vote_to_wire(vote)),
+    };
+    v1::AppendEntriesResponse { result: Some(result) }
+}
+
+/// From an answer to an append request.
+pub fn append_result_from_wire(
+    response: v1::AppendEntriesResponse,
+) -> Result<StreamAppendResult<TypeConfig>, WireError> {
+    use v1::append_entries_response::Result as Wire;
+    Ok(match response.result.ok_or(WireError::Missing("an append's result"))? {
+        Wire::Matched(matched) => Ok(matched.log_id.as_ref().map(log_id_from_wire)),
+        Wire::Conflict(at) => Err(StreamAppendError::Conflict(log_id_from_wire(&at))),
+        Wire::HigherVote(vote) => Err(StreamAppendError::HigherVote(vote_from_wire(&vote))),
+    })
+}
+
+/// To a vote request with its header.
+pub fn vote_request_to_wire(
+    header: v1::RaftHeader,
+    request: &VoteRequest<TypeConfig>,
+) -> v1::VoteRequest {
+    v1::VoteRequest {
+        header: Some(header),
+        vote: Some(vote_to_wire(&request.vote)),
+        last_log_id: request.last_log_id.as_ref().map(log_id_to_wire),
+        leadership_transfer: request.leadership_transfer,
+    }
+}
+
+/// From a vote request; its header is not looked at.
+pub fn vote_request_from_wire(
+    request: &v1::VoteRequest,
+) -> Result<VoteRequest<TypeConfig>, WireError> {
+    Ok(VoteRequest {
+        vote: required_vote(request.vote.as_ref())?,
+        last_log_id: request.last_log_id.as_ref().map(log_id_from_wire),
+        leadership_transfer: request.leadership_transfer,
+    })
+}
+
+/// To an answer to a vote request.
+pub fn vote_response_to_wire(response: &VoteResponse<TypeConfig>) -> v1::VoteResponse {
+    v1::VoteResponse {
+        vote: Some(vote_to_wire(&response.vote)),
+        last_log_id: response.last_log_id.as_ref().map(log_id_to_wire),
+        granted: response.vote_granted,
+    }
+}
+
+/// From an answer to a vote request.
+pub fn vote_response_from_wire(
+    response: &v1::VoteResponse,
+) -> Result<VoteResponse<TypeConfig>, WireError> {
+    Ok(VoteResponse {
+        vote: required_vote(response.vote.as_ref())?,
+        vote_granted: response.granted,
+        last_log_id: response.last_log_id.as_ref().map(log_id_from_wire),
+    })
+}
+
+/// A vote that a message must carry.
+pub fn required_vote(vote: Option<&v1::RaftVote>) -> Result<Vote, WireError> {
+    vote.map(vote_from_wire).ok_or(WireError::Missing("a vote"))
+}
+
+#[cfg(test)]
+#[path = "wire_tests.rs"]
+mod tests;
