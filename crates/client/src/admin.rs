@@ -1,0 +1,10 @@
+//! What an operator asks, typed: each call goes where it is answered and is repeated until it is
+//! settled.
+
+mod cluster;
+mod regions;
+mod tables;
+
+pub use self::cluster::MetaChange;
+pub use self::regions::{RegionFilter, TableFlush};
+pub use self::tables::NewTable;

@@ -1,0 +1,198 @@
+//! Moving the catalog on: every check precedes the first change, so an error means that nothing
+//! moved.
+
+use std::sync::Arc;
+
+use tidewater_common::ids::{
+    CatalogVersion, ClusterId, GroupId, Incarnation, NodeId, RegionId, Revision, TableId,
+};
+use tidewater_common::keys::{KeyCodec, KeyRange, split_global_key};
+use tidewater_common::schema::{TableOptions, TableSchema};
+use tidewater_proto::v1;
+
+use super::{Catalog, CatalogError, RouteInfo, TableInfo};
+
+/// What a newer snapshot means for whoever holds an older one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Step {
+    /// The same revision.
+    Same,
+    /// A later revision of the same incarnation.
+    Newer,
+    /// The cluster was restored or recovered: nothing that was known before holds.
+    StartedOver,
+}
+
+impl Catalog {
+    /// The catalog that a snapshot holds.
+    ///
+    /// # Errors
+    /// The snapshot contradicts itself, or holds what this release cannot read.
+    pub fn from_snapshot(snapshot: &v1::CatalogSnapshot) -> Result<Self, CatalogError> {
+        let cluster_id: ClusterId = snapshot
+            .cluster_id
+            .parse()
+            .map_err(|_| CatalogError::BadClusterId(snapshot.cluster_id.clone()))?;
+        let mut catalog = Self {
+            cluster_id,
+            incarnation: Incarnation(snapshot.incarnation),
+            revision: Revision(snapshot.revision),
+            version: CatalogVersion(snapshot.catalog_version),
+            tables: Default::default(),
+            routes: Default::default(),
+            starts: Default::default(),
+            groups: Default::default(),
+            nodes: Default::default(),
+        };
+        for table in &snapshot.tables {
+            catalog.put_table(table)?;
+        }
+        for route in &snapshot.routes {
+            if catalog.starts.contains_key(&RegionId(route.route_id)) {
+                return Err(CatalogError::DuplicateRoute(RegionId(route.route_id)));
+            }
+            catalog.put_route(route_info(route)?)?;
+        }
+        catalog.check_tiling()?;
+        catalog.put_groups_and_nodes(&snapshot.groups, &snapshot.nodes);
+        Ok(catalog)
+    }
+
+    /// The catalog after a delta.
+    ///
+    /// # Errors
+    /// [`CatalogError::Gap`]: fetch a snapshot. Others: the delta cannot be right.
+    pub fn with_delta(&self, delta: &v1::CatalogDelta) -> Result<Self, CatalogError> {
+        if Some(delta.revision) != self.revision.get().checked_add(1)
+            || delta.previous_catalog_version != self.version.get()
+        {
+            return Err(CatalogError::Gap { have: self.revision, got: Revision(delta.revision) });
+        }
+        let mut next = self.clone();
+        next.revision = Revision(delta.revision);
+        next.version = CatalogVersion(delta.catalog_version);
+        for id in &delta.table_deletes {
+            next.tables.remove(&TableId(*id));
+        }
+        for table in &delta.table_upserts {
+            next.put_table(table)?;
+        }
+        for id in &delta.route_deletes {
+            next.remove_route(RegionId(*id));
+        }
+        // First all out, then all in: a route may take over the start of one that shrinks.
+        for route in &delta.route_upserts {
+            next.remove_route(RegionId(route.route_id));
+        }
+        for route in &delta.route_upserts {
+            next.put_route(route_info(route)?)?;
+        }
+        next.check_tiling()?;
+        next.put_groups_and_nodes(&delta.group_upserts, &delta.node_upserts);
+        Ok(next)
+    }
+
+    /// What it means that `newer` was received by whoever holds `self`.
+    ///
+    /// # Errors
+    /// It must not be taken over.
+    pub fn step_to(&self, newer: &Self) -> Result<Step, CatalogError> {
+        if newer.cluster_id != self.cluster_id {
+            return Err(CatalogError::OtherCluster { was: self.cluster_id, is: newer.cluster_id });
+        }
+        if newer.incarnation < self.incarnation {
+            return Err(CatalogError::OldIncarnation {
+                have: self.incarnation,
+                got: newer.incarnation,
+            });
+        }
+        if newer.incarnation > self.incarnation {
+            return Ok(Step::StartedOver);
+        }
+        match newer.revision.cmp(&self.revision) {
+            std::cmp::Ordering::Less => {
+                Err(CatalogError::Stale { have: self.revision, got: newer.revision })
+            }
+            std::cmp::Ordering::Equal => Ok(Step::Same),
+            std::cmp::Ordering::Greater => Ok(Step::Newer),
+        }
+    }
+
+    fn put_table(&mut self, table: &v1::Table) -> Result<(), CatalogError> {
+        let unreadable = |source| CatalogError::Table { name: table.name.clone(), source };
+        let schema =
+            TableSchema::try_from(&table.schema.clone().unwrap_or_default()).map_err(unreadable)?;
+        let options = TableOptions::try_from(&table.options.clone().unwrap_or_default())
+            .map_err(unreadable)?;
+        let codec = KeyCodec::new(&schema, &options)
+            .map_err(|source| CatalogError::Keys { name: table.name.clone(), source })?;
+        let id = TableId(table.table_id);
+        let state = table.state();
+        let name = table.name.clone();
+        self.tables.insert(id, Arc::new(TableInfo { id, name, state, schema, options, codec }));
+        Ok(())
+    }
+
+    fn put_route(&mut self, route: RouteInfo) -> Result<(), CatalogError> {
+        let key = (route.table, route.range.start.clone());
+        if let Some(other) = self.routes.get(&key) {
+            return Err(CatalogError::Overlap(other.region, route.region));
+        }
+        self.starts.insert(route.region, key.clone());
+        self.routes.insert(key, Arc::new(route));
+        Ok(())
+    }
+
+    fn remove_route(&mut self, region: RegionId) {
+        if let Some(key) = self.starts.remove(&region) {
+            self.routes.remove(&key);
+        }
+    }
+
+    fn check_tiling(&self) -> Result<(), CatalogError> {
+        let mut previous: Option<&RouteInfo> = None;
+        for route in self.routes.values() {
+            if let Some(before) = previous.filter(|before| before.table == route.table)
+                && before.range.end.as_ref().is_none_or(|end| *end > route.range.start)
+            {
+                return Err(CatalogError::Overlap(before.region, route.region));
+            }
+            previous = Some(route);
+        }
+        Ok(())
+    }
+
+    fn put_groups_and_nodes(&mut self, groups: &[v1::Group], nodes: &[v1::Node]) {
+        for group in groups {
+            self.groups.insert(GroupId(group.group_id), group.clone());
+        }
+        for node in nodes {
+            self.nodes.insert(NodeId(node.node_id), node.clone());
+        }
+    }
+}
+
+fn route_info(route: &v1::Route) -> Result<RouteInfo, CatalogError> {
+    let region = RegionId(route.route_id);
+    let (table, start) = split_global_key(&route.start).ok_or(CatalogError::BadRange(region))?;
+    let end = match route.end.as_deref() {
+        None => None,
+        Some(end) => {
+            let (end_table, end) = split_global_key(end).ok_or(CatalogError::BadRange(region))?;
+            // A bound at the beginning of a later table is no bound within this one.
+            (end_table == table).then(|| end.to_vec())
+        }
+    };
+    let range = KeyRange::new(start, end);
+    if range.is_empty() {
+        return Err(CatalogError::BadRange(region));
+    }
+    Ok(RouteInfo {
+        region,
+        table,
+        range,
+        group: GroupId(route.group_id),
+        state: route.state(),
+        parent: RegionId(route.parent_route_id),
+    })
+}

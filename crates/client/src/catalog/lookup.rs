@@ -1,0 +1,128 @@
+//! What is asked of a catalog.
+
+use std::sync::Arc;
+
+use tidewater_common::ids::{
+    CatalogVersion, ClusterId, GroupId, Incarnation, NodeId, RegionId, Revision, TableId,
+};
+use tidewater_common::keys::KeyRange;
+use tidewater_proto::v1::{self, TableState};
+
+use super::{Catalog, RouteInfo, TableInfo};
+
+impl Catalog {
+    /// The cluster that this is the catalog of.
+    pub fn cluster_id(&self) -> ClusterId {
+        self.cluster_id
+    }
+
+    /// Raised when the cluster is restored.
+    pub fn incarnation(&self) -> Incarnation {
+        self.incarnation
+    }
+
+    /// Grows with every change of any record.
+    pub fn revision(&self) -> Revision {
+        self.revision
+    }
+
+    /// Grows with changes of routes.
+    pub fn version(&self) -> CatalogVersion {
+        self.version
+    }
+
+    /// The table of this name that is not being dropped.
+    pub fn table_named(&self, name: &str) -> Option<&Arc<TableInfo>> {
+        self.tables.values().find(|table| table.name == name && table.state != TableState::Dropping)
+    }
+
+    /// The table with this id.
+    pub fn table(&self, id: TableId) -> Option<&Arc<TableInfo>> {
+        self.tables.get(&id)
+    }
+
+    /// All tables, by id.
+    pub fn tables(&self) -> impl Iterator<Item = &Arc<TableInfo>> {
+        self.tables.values()
+    }
+
+    /// All routes, by table and start.
+    pub fn routes(&self) -> impl Iterator<Item = &Arc<RouteInfo>> {
+        self.routes.values()
+    }
+
+    /// A table's routes that hold keys of `range`, in key order.
+    pub fn routes_in<'a>(
+        &'a self,
+        table: TableId,
+        range: &'a KeyRange,
+    ) -> impl Iterator<Item = &'a Arc<RouteInfo>> {
+        // The route that holds the start may begin before it.
+        let first = self
+            .route_for(table, &range.start)
+            .map_or_else(|| range.start.clone(), |route| route.range.start.clone());
+        self.routes.range((table, first)..).map(|(_, route)| route).take_while(move |route| {
+            route.table == table && range.end.as_ref().is_none_or(|end| route.range.start < *end)
+        })
+    }
+
+    /// The route that holds a row key.
+    pub fn route_for(&self, table: TableId, row_key: &[u8]) -> Option<&Arc<RouteInfo>> {
+        self.routes
+            .range(..=(table, row_key.to_vec()))
+            .next_back()
+            .map(|(_, route)| route)
+            .filter(|route| route.table == table && route.range.contains(row_key))
+    }
+
+    /// The route, and region, with this id.
+    pub fn route(&self, region: RegionId) -> Option<&Arc<RouteInfo>> {
+        self.routes.get(self.starts.get(&region)?)
+    }
+
+    /// The group with this id.
+    pub fn group(&self, id: GroupId) -> Option<&v1::Group> {
+        self.groups.get(&id)
+    }
+
+    /// All groups, by id.
+    pub fn groups(&self) -> impl Iterator<Item = &v1::Group> {
+        self.groups.values()
+    }
+
+    /// The node with this id.
+    pub fn node(&self, id: NodeId) -> Option<&v1::Node> {
+        self.nodes.get(&id)
+    }
+
+    /// All nodes, by id.
+    pub fn nodes(&self) -> impl Iterator<Item = &v1::Node> {
+        self.nodes.values()
+    }
+
+    /// Addresses of the nodes that have this role and were not removed, by id.
+    pub fn addresses(&self, role: v1::NodeRole) -> Vec<(NodeId, String)> {
+        self.nodes
+            .values()
+            .filter(|node| node.role() == role && node.state() != v1::NodeState::Removed)
+            .map(|node| (NodeId(node.node_id), node.address.clone()))
+            .collect()
+    }
+
+    /// The address of a group's leader, as far as the meta service knew.
+    pub fn leader_address(&self, group: GroupId) -> Option<&str> {
+        let leader = self.groups.get(&group)?.leader;
+        self.node(NodeId(leader)).map(|node| node.address.as_str())
+    }
+
+    /// Addresses of all nodes that hold a voting replica of a group.
+    pub fn replica_addresses(&self, group: GroupId) -> Vec<&str> {
+        let Some(group) = self.groups.get(&group) else { return Vec::new() };
+        let members = if group.voters.is_empty() { &group.first_members } else { &group.voters };
+        members
+            .iter()
+            .filter_map(|id| self.node(NodeId(*id)))
+            .map(|node| node.address.as_str())
+            .collect()
+    }
+}

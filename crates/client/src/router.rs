@@ -1,0 +1,206 @@
+//! One attempt of a call, made where the group's leader is thought to be.
+
+use std::time::Duration;
+
+use tidewater_common::ids::GroupId;
+use tidewater_common::refusal::{Effect, Refusal};
+use tidewater_proto::v1::{self, NodeRole, Reason};
+use tokio::time::Instant;
+use tonic::transport::Channel;
+use tonic::{Request, Response, Status};
+
+use crate::catalog::Catalog;
+use crate::leaders::{Leaders, choose};
+use crate::options::ClientOptions;
+use crate::outcome::{Advice, Miss};
+use crate::pool::{Pool, attempt};
+
+/// Redirects that are followed without a wait between them.
+const QUICK_REDIRECTS: u32 = 2;
+
+/// An attempt gets at least this time, even if the operation then ends late by as much.
+const SHORTEST_ATTEMPT: Duration = Duration::from_secs(1);
+
+/// Connections and what is known about leaders.
+#[derive(Debug)]
+pub(crate) struct Router {
+    pub(crate) options: ClientOptions,
+    pub(crate) pool: Pool,
+    pub(crate) leaders: Leaders,
+}
+
+/// The search for a group's leader over several attempts of one operation.
+#[derive(Debug)]
+pub(crate) struct Search {
+    pub(crate) group: GroupId,
+    failed: Option<String>,
+    turn: u32,
+    redirects: u32,
+    waits: u32,
+    /// The address of the last attempt.
+    pub(crate) asked: Option<String>,
+}
+
+impl Search {
+    pub(crate) fn new(group: GroupId) -> Self {
+        Self { group, failed: None, turn: 0, redirects: 0, waits: 0, asked: None }
+    }
+
+    /// Starts over for another group.
+    pub(crate) fn turn_to(&mut self, group: GroupId) {
+        if self.group != group {
+            *self = Self { waits: self.waits, ..Self::new(group) };
+        }
+    }
+}
+
+impl Router {
+    pub(crate) fn new(options: ClientOptions) -> Self {
+        Self { pool: Pool::new(&options), leaders: Leaders::default(), options }
+    }
+
+    /// Makes one attempt. On a miss the search has moved on: wait as [`Router::wait`] says, then
+    /// come again.
+    pub(crate) async fn attempt<T, F>(
+        &self,
+        catalog: Option<&Catalog>,
+        search: &mut Search,
+        timeout: Duration,
+        call: impl FnOnce(Channel) -> F,
+    ) -> Result<T, Miss>
+    where
+        F: Future<Output = Result<Response<T>, Status>>,
+    {
+        let Some(address) = self.choose(catalog, search) else {
+            return Err(Miss {
+                refusal: Refusal::new(
+                    Reason::Unavailable,
+                    format!("no node is known that serves group {}", search.group),
+                ),
+                effect: Effect::None,
+                silent: true,
+            });
+        };
+        search.asked = Some(address.clone());
+        let result = match self.pool.channel(&address) {
+            Ok(channel) => attempt(timeout, call(channel)).await,
+            Err(miss) => Err(miss),
+        };
+        match &result {
+            Ok(_) => {
+                self.leaders.learn(search.group, &address);
+                search.failed = None;
+            }
+            Err(miss) => self.learn_from(miss, search, address),
+        }
+        result
+    }
+
+    fn choose(&self, catalog: Option<&Catalog>, search: &Search) -> Option<String> {
+        let hint = self.leaders.hint(search.group);
+        let mut replicas: Vec<&str> = Vec::new();
+        let meta: Vec<_>;
+        if search.group == GroupId::META {
+            meta = catalog.map(|known| known.addresses(NodeRole::Meta)).unwrap_or_default();
+            replicas.extend(self.options.meta.iter().map(String::as_str));
+            let learned = meta.iter().map(|(_, address)| address.as_str());
+            replicas.extend(learned.filter(|one| !self.options.meta.iter().any(|m| m == one)));
+        } else if let Some(catalog) = catalog {
+            replicas = catalog.replica_addresses(search.group);
+        }
+        let leader = catalog.and_then(|known| known.leader_address(search.group));
+        choose(hint.as_deref(), leader, &replicas, search.failed.as_deref(), search.turn)
+    }
+
+    fn learn_from(&self, miss: &Miss, search: &mut Search, address: String) {
+        if miss.advice() != Advice::FindLeader {
+            return;
+        }
+        self.leaders.forget(search.group, &address);
+        let named = miss.refusal.leader.as_ref().map(|leader| leader.address.as_str());
+        match named.filter(|named| !named.is_empty() && *named != address) {
+            Some(named) => {
+                self.leaders.learn(search.group, named);
+                search.redirects += 1;
+            }
+            None => search.redirects = u32::MAX,
+        }
+        search.failed = Some(address);
+        search.turn = search.turn.wrapping_add(1);
+    }
+
+    /// How long to wait after `miss`; nothing after a redirect, unless it goes in circles.
+    pub(crate) fn wait(&self, search: &mut Search, miss: &Miss) -> Duration {
+        let redirected = miss.advice() == Advice::FindLeader
+            && (1..=QUICK_REDIRECTS).contains(&search.redirects);
+        if redirected {
+            return Duration::ZERO;
+        }
+        search.redirects = 0;
+        search.waits = search.waits.saturating_add(1);
+        let backoff = self.options.backoff;
+        backoff.wait(search.waits, miss.refusal.retry_after, self.options.ids.bits())
+    }
+
+    pub(crate) fn meta(&self, channel: Channel) -> v1::meta_client::MetaClient<Channel> {
+        v1::meta_client::MetaClient::new(channel)
+            .max_decoding_message_size(self.options.max_message_bytes)
+            .max_encoding_message_size(self.options.max_message_bytes)
+    }
+
+    pub(crate) fn admin(&self, channel: Channel) -> v1::admin_client::AdminClient<Channel> {
+        v1::admin_client::AdminClient::new(channel)
+            .max_decoding_message_size(self.options.max_message_bytes)
+            .max_encoding_message_size(self.options.max_message_bytes)
+    }
+
+    pub(crate) fn data(&self, channel: Channel) -> v1::data_client::DataClient<Channel> {
+        v1::data_client::DataClient::new(channel)
+            .max_decoding_message_size(self.options.max_message_bytes)
+            .max_encoding_message_size(self.options.max_message_bytes)
+    }
+
+    pub(crate) fn region_admin(
+        &self,
+        channel: Channel,
+    ) -> v1::region_admin_client::RegionAdminClient<Channel> {
+        v1::region_admin_client::RegionAdminClient::new(channel)
+            .max_decoding_message_size(self.options.max_message_bytes)
+    }
+}
+
+/// A request that tells the server how long its answer is waited for.
+pub(crate) fn timed<T>(message: T, timeout: Duration) -> Request<T> {
+    let mut request = Request::new(message);
+    request.set_timeout(timeout);
+    request
+}
+
+/// The bounds of one operation: a point in time and a number of attempts.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Limits {
+    pub(crate) started: Instant,
+    pub(crate) until: Instant,
+    pub(crate) attempts: u32,
+}
+
+impl Limits {
+    pub(crate) fn of(options: &ClientOptions) -> Self {
+        let started = Instant::now();
+        Self { started, until: started + options.deadline, attempts: options.max_attempts }
+    }
+
+    /// The time that one attempt may take now. Never so short that it could only end in doubt.
+    pub(crate) fn attempt(&self, longest: Duration) -> Duration {
+        self.until.saturating_duration_since(Instant::now()).max(SHORTEST_ATTEMPT).min(longest)
+    }
+
+    /// Whether there is no room for another attempt after a wait.
+    pub(crate) fn exhausted(&self, made: u32, wait: Duration) -> bool {
+        made >= self.attempts || Instant::now() + wait >= self.until
+    }
+
+    pub(crate) fn elapsed(&self) -> Duration {
+        self.started.elapsed()
+    }
+}
