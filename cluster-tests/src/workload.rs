@@ -22,6 +22,8 @@ use crate::{HarnessError, Result, wait};
 
 /// How long it may take until writes go on after something broke.
 const PROGRESS_WITHIN: Duration = Duration::from_secs(60);
+/// Longest time, in microseconds, that an answer of a dead node can be on its way over loopback.
+const ON_ITS_WAY: u64 = 100_000;
 
 /// How the writers write.
 #[derive(Debug, Clone, Copy)]
@@ -55,8 +57,31 @@ struct Shared {
     stop: AtomicBool,
     acknowledged: AtomicU64,
     origin: Instant,
-    /// Microseconds from `origin` to the last acknowledgement.
-    last: AtomicU64,
+    /// Microseconds from `origin` to the last [`Workload::mark`].
+    mark: AtomicU64,
+    /// Microseconds from `origin` to the first acknowledgement owed to the time after the mark.
+    resumed: AtomicU64,
+}
+
+impl Shared {
+    fn now(&self) -> u64 {
+        u64::try_from(self.origin.elapsed().as_micros()).unwrap_or(u64::MAX)
+    }
+
+    fn acknowledge(&self, begun: u64) {
+        self.acknowledged.fetch_add(1, Ordering::SeqCst);
+        let (mark, now) = (self.mark.load(Ordering::SeqCst), self.now());
+        if owed_to_after(mark, begun, now) {
+            let _ = self.resumed.compare_exchange(0, now, Ordering::SeqCst, Ordering::SeqCst);
+        }
+    }
+}
+
+/// Whether an acknowledgement shows that the cluster serves after the mark. The answer to a write
+/// begun before may have been on its way when the node died: it counts only when it comes later
+/// than any such answer could, and far earlier than an election ends.
+fn owed_to_after(mark: u64, begun: u64, now: u64) -> bool {
+    begun > mark || now > mark + ON_ITS_WAY
 }
 
 /// Writers at work on [`LOG_TABLE`].
@@ -76,7 +101,8 @@ impl Workload {
             stop: AtomicBool::new(false),
             acknowledged: AtomicU64::new(0),
             origin: Instant::now(),
-            last: AtomicU64::new(0),
+            mark: AtomicU64::new(0),
+            resumed: AtomicU64::new(0),
         });
         let mut tasks = Vec::new();
         for number in 1..=load.writers {
@@ -106,26 +132,25 @@ impl Workload {
         .await
     }
 
-    /// Time from `since` to the first write acknowledged after it that was also counted after it.
+    /// Remembers this moment: something has just been broken.
+    pub fn mark(&self) {
+        self.shared.mark.store(self.shared.now(), Ordering::SeqCst);
+        self.shared.resumed.store(0, Ordering::SeqCst);
+    }
+
+    /// Time from the mark to the first write acknowledged after it.
     ///
     /// # Errors
     /// When there is none within a minute.
-    pub async fn resumed(&self, since: Instant) -> Result<Duration> {
-        let deadline = Instant::now() + PROGRESS_WITHIN;
-        let after = since.duration_since(self.shared.origin);
-        while Instant::now() < deadline {
-            let last = Duration::from_micros(self.shared.last.load(Ordering::SeqCst));
-            if last > after {
-                return Ok(last - after);
+    pub async fn resumed(&self) -> Result<Duration> {
+        wait::until("a write is acknowledged again", PROGRESS_WITHIN, || async {
+            let mark = self.shared.mark.load(Ordering::SeqCst);
+            match self.shared.resumed.load(Ordering::SeqCst) {
+                0 => Err("none".to_owned()),
+                at => Ok(Duration::from_micros(at.saturating_sub(mark))),
             }
-            // Fine enough for a measurement in milliseconds.
-            tokio::time::sleep(Duration::from_micros(500)).await;
-        }
-        Err(HarnessError::Timeout {
-            what: "a write is acknowledged again".to_owned(),
-            limit: PROGRESS_WITHIN,
-            last: "none".to_owned(),
         })
+        .await
     }
 
     /// Lets each writer finish its write and collects the books.
@@ -147,12 +172,11 @@ async fn run(writer: Writer, load: Load, shared: Arc<Shared>) -> Result<Vec<Atte
     let mut attempts = Vec::new();
     let mut first = 1;
     while !shared.stop.load(Ordering::SeqCst) {
+        let begun = shared.now();
         let attempt = writer.write(first, load.rows, load.note).await?;
         first += load.rows;
         if attempt.outcome == Outcome::Acknowledged {
-            let now = shared.origin.elapsed().as_micros();
-            shared.last.store(u64::try_from(now).unwrap_or(u64::MAX), Ordering::SeqCst);
-            shared.acknowledged.fetch_add(1, Ordering::SeqCst);
+            shared.acknowledge(begun);
         }
         attempts.push(attempt);
         tokio::time::sleep(load.rest).await;
@@ -163,4 +187,17 @@ async fn run(writer: Writer, load: Load, shared: Arc<Shared>) -> Result<Vec<Atte
 /// The options of a client of this cluster.
 pub fn options(cluster: &Cluster) -> ClientOptions {
     ClientOptions { meta: cluster.meta_addresses(), ..ClientOptions::default() }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_answer_of_the_dead_does_not_count_as_recovery() {
+        let mark = 1_000_000;
+        assert!(!owed_to_after(mark, mark - 500, mark + 300), "it was on its way");
+        assert!(owed_to_after(mark, mark - 500, mark + 700_000), "repeated elsewhere");
+        assert!(owed_to_after(mark, mark + 1, mark + 2), "begun after");
+    }
 }

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use tidewater_cluster_tests::cluster::{Cluster, LOG_TABLE, Plan};
+use tidewater_cluster_tests::cluster::{LOG_TABLE, Plan};
 use tidewater_cluster_tests::direct::Direct;
 use tidewater_cluster_tests::oracle::{Outcome, Verdict};
 use tidewater_cluster_tests::proxy::{Party, Rule};

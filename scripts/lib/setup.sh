@@ -1,0 +1,75 @@
+# Sourced by the scripts beside it: where things are, and what a fresh machine lacks.
+# Sets ROOT (the clone), CARGO_TARGET_DIR (outside of it) and TIDEWATER_CACHE.
+
+ROOT=$(cd "$(dirname "${BASH_SOURCE[0]}")/../.." && pwd)
+TIDEWATER_CACHE=${XDG_CACHE_HOME:-$HOME/.cache}/tidewater
+export CARGO_TARGET_DIR=${CARGO_TARGET_DIR:-$TIDEWATER_CACHE/target}
+export ROOT TIDEWATER_CACHE
+mkdir -p "$TIDEWATER_CACHE"
+
+say() { printf '%s\n' "$*"; }
+
+fail() {
+    printf 'error: %s\n' "$*" >&2
+    exit 1
+}
+
+# Runs a command; its output is shown only when it fails.
+quietly() {
+    local log
+    log=$(mktemp)
+    if "$@" >"$log" 2>&1 </dev/null; then
+        rm -f "$log"
+    else
+        local status=$?
+        cat "$log" >&2
+        rm -f "$log"
+        printf 'error: %s (exit status %s)\n' "$*" "$status" >&2
+        return "$status"
+    fi
+}
+
+as_root() {
+    if [ "$(id -u)" = 0 ]; then
+        "$@"
+    elif command -v sudo >/dev/null; then
+        sudo -n "$@"
+    else
+        fail "needs root, or these packages installed: $*"
+    fi
+}
+
+# Installs Debian packages that are not there yet.
+packages() {
+    command -v apt-get >/dev/null || fail "please install: $*"
+    say "installing $*"
+    export DEBIAN_FRONTEND=noninteractive
+    quietly as_root apt-get update -q
+    quietly as_root apt-get install -q -y --no-install-recommends "$@"
+}
+
+has_libclang() {
+    [ -n "${LIBCLANG_PATH:-}" ] && return 0
+    ldconfig -p 2>/dev/null | grep -q 'libclang[-.0-9]*\.so' && return 0
+    compgen -G '/usr/lib/llvm-*/lib/libclang*.so*' >/dev/null
+}
+
+# What a build needs: a C++ compiler and libclang (for RocksDB), and the Rust toolchain.
+setup_build() {
+    command -v cargo >/dev/null || PATH=$HOME/.cargo/bin:$PATH
+    command -v cargo >/dev/null || fail "cargo is missing: install the Rust toolchain first"
+    local missing=()
+    has_libclang || missing+=(libclang-dev)
+    { command -v c++ && command -v make; } >/dev/null || missing+=(build-essential)
+    [ ${#missing[@]} = 0 ] || packages "${missing[@]}"
+}
+
+# The seconds since a moment, as "12m 3s".
+since() {
+    local seconds=$((SECONDS - $1))
+    if [ $seconds -ge 60 ]; then
+        printf '%sm %ss' $((seconds / 60)) $((seconds % 60))
+    else
+        printf '%ss' $seconds
+    fi
+}
