@@ -8,7 +8,7 @@ use tidewater_cluster_tests::workload::{Load, Workload};
 use tidewater_cluster_tests::{HarnessError, Result, wait};
 use tokio::time::Instant;
 
-use crate::support::{conclude, flushed_once};
+use crate::support::{conclude, flushed_once, manifest_is_in_order};
 
 const DOWN: Duration = Duration::from_secs(20);
 const LIMIT_MIB: u64 = 64;
@@ -74,6 +74,7 @@ async fn faults_during_flushes(mode: Mode) -> Result<()> {
     }
     let attempts = load.stop().await?;
     flushed_once(&cluster, LOG_TABLE).await?;
+    manifest_is_in_order(&cluster, LOG_TABLE).await?;
     println!("{}", cluster.verify(&attempts).await?);
     cluster.finish().await
 }

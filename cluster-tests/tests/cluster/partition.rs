@@ -9,7 +9,7 @@ use tidewater_cluster_tests::proxy::{Party, Rule};
 use tidewater_cluster_tests::workload::{Load, Workload, Writer, options};
 use tidewater_cluster_tests::{HarnessError, Result, wait};
 
-use crate::support::{SETTLED_WITHIN, conclude};
+use crate::support::{SETTLED_WITHIN, conclude, manifest_is_in_order};
 
 const SOON: Duration = Duration::from_secs(3);
 
@@ -52,6 +52,7 @@ async fn an_old_leader_with_clients_only_is_of_no_harm() -> Result<()> {
 
     cluster.rules.heal();
     cluster.healthy().await?;
+    manifest_is_in_order(&cluster, LOG_TABLE).await?;
     conclude(cluster, load).await?;
     Ok(())
 }

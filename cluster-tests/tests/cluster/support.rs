@@ -62,3 +62,34 @@ pub(crate) async fn flushed_once(cluster: &Cluster, table: &str) -> Result<()> {
         )))
     }
 }
+
+/// No delta of an owner stands behind the fence of a later one (A3), unless replay voids it.
+pub(crate) async fn manifest_is_in_order(cluster: &Cluster, table: &str) -> Result<()> {
+    let region = cluster.region(table).await?.region_id.to_string();
+    let said = cluster.run(&["region", "manifest", &region, "--output", "json"]).await?.ok()?;
+    let manifest = said.json()?;
+    let deltas = manifest["deltas"]
+        .as_array()
+        .ok_or_else(|| HarnessError::violated(format!("region manifest: {}", said.stdout)))?;
+    let mut latest = (0, 0);
+    for delta in deltas.iter().filter(|delta| delta["void"].is_null()) {
+        let Some(epoch) = delta["author"]["owner"].as_str().and_then(owner_epoch) else { continue };
+        if epoch < latest {
+            return Err(HarnessError::violated(format!(
+                "version {} is by owner {epoch:?}, behind the fence of {latest:?}",
+                delta["version"]
+            )));
+        }
+        latest = epoch;
+    }
+    if latest == (0, 0) {
+        return Err(HarnessError::violated(format!("no owner in the manifest: {}", said.stdout)));
+    }
+    Ok(())
+}
+
+/// `MOVE.TERM`
+fn owner_epoch(text: &str) -> Option<(u64, u64)> {
+    let (moves, term) = text.split_once('.')?;
+    Some((moves.parse().ok()?, term.parse().ok()?))
+}
