@@ -5,9 +5,12 @@ use std::sync::Arc;
 
 use tidewater_common::clock::Clock;
 use tidewater_common::ids::{FileId, WriterId};
+use tokio::sync::Semaphore;
 use uuid::Uuid;
 
 use crate::manifest::ManifestOptions;
+use crate::memory::MemoryBudget;
+use crate::sst::FooterCache;
 use crate::storage::Storage;
 
 /// Source of fresh ids; the only randomness in the engine.
@@ -56,15 +59,53 @@ pub struct RegionEnv {
     pub clock: Arc<dyn Clock>,
     /// Fresh ids.
     pub ids: Arc<dyn IdSource>,
+    /// Memory for rows that are not flushed yet.
+    pub memory: Arc<MemoryBudget>,
+    /// Footers of data files that were read.
+    pub footers: Arc<FooterCache>,
+    /// Permits for work that keeps a core busy: merging and encoding.
+    pub workers: Arc<Semaphore>,
     /// Options of the engine.
     pub options: EngineOptions,
 }
 
+impl RegionEnv {
+    /// What regions share, made from what a process has.
+    pub fn new(
+        storage: Storage,
+        clock: Arc<dyn Clock>,
+        ids: Arc<dyn IdSource>,
+        memory: Arc<MemoryBudget>,
+        options: EngineOptions,
+    ) -> Self {
+        let footers = Arc::new(FooterCache::new(options.footer_cache_bytes));
+        let workers = Arc::new(Semaphore::new(options.workers.max(1)));
+        Self { storage, clock, ids, memory, footers, workers, options }
+    }
+}
+
 /// Options of the engine.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone)]
 pub struct EngineOptions {
     /// Checkpoints and retries of manifests.
     pub manifest: ManifestOptions,
+    /// Bytes at which a data file ends and the next one begins.
+    pub target_file_bytes: usize,
+    /// Bytes of footers that are kept in memory.
+    pub footer_cache_bytes: usize,
+    /// Merges and encodings at once; at least 1.
+    pub workers: usize,
+}
+
+impl Default for EngineOptions {
+    fn default() -> Self {
+        Self {
+            manifest: ManifestOptions::default(),
+            target_file_bytes: 256 << 20,
+            footer_cache_bytes: 64 << 20,
+            workers: 2,
+        }
+    }
 }
 
 #[cfg(test)]

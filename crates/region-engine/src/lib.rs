@@ -8,11 +8,32 @@
 //! - [`file_meta`]: what the manifest says about one data file.
 //! - [`layout`]: where the objects of a region lie.
 //! - [`storage`]: the object store: put if absent, durable local files, probe.
+//! - [`region`]: the region as its host sees it: apply, scan, flush, take ownership.
+//! - [`memtable`]: sorted runs of rows that are not flushed yet.
+//! - [`memory`]: the budget that all memtables of a process share.
+//! - [`read`]: scans and point reads: merge, filter.
+//! - [`sst`]: data files: writer, reader, checksums.
+//! - `flush`, `version`, `row_versions`: from runs to files; what a read pins; the shape of rows.
 //! - [`manifest`]: versioned record of what a region consists of: replay, commit, fencing.
 
 pub mod env;
 pub mod error;
 pub mod file_meta;
+mod flush;
 pub mod layout;
 pub mod manifest;
+pub mod memory;
+pub mod memtable;
+pub mod read;
+pub mod region;
+mod row_versions;
+pub mod sst;
 pub mod storage;
+mod version;
+
+pub use self::error::EngineError;
+pub use self::memory::MemoryBudget;
+pub use self::memtable::{RowsWrite, RunImage};
+pub use self::read::{CompareOp, Predicate, RowStream, ScanOptions};
+pub use self::region::{FlushReport, Region, RegionSpec, RegionStats};
+pub use self::row_versions::RowOp;

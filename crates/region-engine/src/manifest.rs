@@ -26,6 +26,8 @@ mod manager;
 mod options;
 mod reader;
 pub mod replay;
+#[cfg(test)]
+pub(crate) mod samples;
 pub mod state;
 mod void;
 

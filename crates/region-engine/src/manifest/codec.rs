@@ -19,7 +19,7 @@ use crate::error::EngineError;
 
 /// Why bytes are no manifest object.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub(crate) enum CodecError {
+pub enum CodecError {
     /// Not what was written.
     #[error("{0}")]
     Damaged(String),

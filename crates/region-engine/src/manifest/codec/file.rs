@@ -9,7 +9,7 @@ use tidewater_proto::v1;
 use uuid::Uuid;
 
 use super::CodecError;
-use crate::file_meta::{FileMeta, FileRef, IndexMeta, Stamp, TimeRange};
+use crate::file_meta::{FileMeta, FileRef, FileTail, IndexMeta, Stamp, TimeRange};
 use crate::layout::RegionDir;
 
 pub(super) fn uuid_bytes(id: &Uuid) -> Bytes {
@@ -143,6 +143,8 @@ impl From<&FileMeta> for v1::ManifestFile {
                 epoch: stamp.epoch.get(),
             }),
             checksum: file.checksum,
+            tail_length: file.tail.length,
+            tail_checksum: file.tail.checksum,
         }
     }
 }
@@ -175,6 +177,7 @@ impl TryFrom<v1::ManifestFile> for FileMeta {
                 epoch: Epoch(stamp.epoch),
             }),
             checksum: message.checksum,
+            tail: FileTail { length: message.tail_length, checksum: message.tail_checksum },
         })
     }
 }

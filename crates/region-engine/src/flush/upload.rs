@@ -1,0 +1,94 @@
+//! The half of a flush that waits for the object store.
+
+use bytes::{Bytes, BytesMut};
+use object_store::path::Path;
+use tidewater_common::ids::FileId;
+use tokio::sync::mpsc;
+
+use super::encode::Part;
+use crate::EngineError;
+use crate::env::RegionEnv;
+use crate::file_meta::FileMeta;
+use crate::layout::RegionDir;
+use crate::storage::{Storage, StorageError, Upload};
+
+/// Files up to this size are written with one put, which is one request and can be repeated.
+const SMALL_FILE: usize = 8 << 20;
+
+/// Writes the files as their parts come, and names them.
+pub(crate) async fn upload(
+    env: &RegionEnv,
+    dir: RegionDir,
+    gc_floor_ms: u64,
+    mut parts: mpsc::Receiver<Part>,
+) -> Result<Vec<FileMeta>, EngineError> {
+    let mut files = Vec::new();
+    let mut object: Option<Object> = None;
+    while let Some(part) = parts.recv().await {
+        let mut current = match object.take() {
+            Some(current) => current,
+            None => Object::new(env, dir, gc_floor_ms),
+        };
+        match part {
+            Part::Bytes(bytes) => {
+                current.write(&env.storage, bytes).await?;
+                object = Some(current);
+            }
+            Part::End(written) => {
+                let file_id = current.file_id;
+                let size = current.finish(&env.storage).await?;
+                if size != written.size() {
+                    return Err(EngineError::Internal {
+                        detail: format!("{size} bytes were uploaded, {} written", written.size()),
+                    });
+                }
+                files.push(written.named(file_id));
+            }
+        }
+    }
+    Ok(files)
+}
+
+/// A file that is being written: held back until it is known whether it is small.
+struct Object {
+    file_id: FileId,
+    path: Path,
+    held: BytesMut,
+    upload: Option<Upload>,
+}
+
+impl Object {
+    fn new(env: &RegionEnv, dir: RegionDir, gc_floor_ms: u64) -> Self {
+        let file_id = env.ids.file_id(env.clock.now_ms(), gc_floor_ms);
+        Self { file_id, path: dir.data(file_id), held: BytesMut::new(), upload: None }
+    }
+
+    async fn write(&mut self, storage: &Storage, bytes: Bytes) -> Result<(), StorageError> {
+        if self.upload.is_none() {
+            self.held.extend_from_slice(&bytes);
+            if self.held.len() <= SMALL_FILE {
+                return Ok(());
+            }
+            let mut upload = storage.upload(&self.path).await?;
+            upload.write(self.held.split().freeze()).await?;
+            self.upload = Some(upload);
+            return Ok(());
+        }
+        match &mut self.upload {
+            Some(upload) => upload.write(bytes).await,
+            None => Ok(()),
+        }
+    }
+
+    async fn finish(mut self, storage: &Storage) -> Result<u64, StorageError> {
+        match self.upload {
+            Some(upload) => Ok(upload.finish().await?.bytes),
+            None => {
+                let bytes = self.held.split().freeze();
+                let size = bytes.len() as u64;
+                storage.put(&self.path, bytes).await?;
+                Ok(size)
+            }
+        }
+    }
+}

@@ -1,0 +1,70 @@
+//! Makes one run out of several.
+
+use std::sync::Arc;
+
+use tidewater_common::keys::KeyRange;
+use tidewater_common::schema::WriteMode;
+
+use super::run::Run;
+use crate::EngineError;
+use crate::read::merge::{Merge, MergeRules, Turn};
+use crate::read::ranges::Ranges;
+use crate::read::run_source::{PIECE_ROWS, RunSource};
+use crate::read::shape::{Carried, TableShape};
+use crate::row_versions::RowVersions;
+
+/// Merges runs; rows at or below `flushed` are left out. `each` takes the batches as they come, in
+/// order. CPU-bound: not for the runtime's threads.
+pub(crate) fn merge_into(
+    shape: &Arc<TableShape>,
+    rules: MergeRules,
+    runs: &[Arc<Run>],
+    flushed: u64,
+    mut each: impl FnMut(RowVersions) -> Result<(), EngineError>,
+) -> Result<(), EngineError> {
+    let carried = Carried::all(&shape.schema);
+    let ranges = Ranges::one(&KeyRange::whole(), &KeyRange::whole());
+    let mut sources = runs
+        .iter()
+        .map(|run| RunSource::new(run.clone(), shape.clone(), carried.clone(), &ranges, flushed))
+        .collect::<Result<Vec<_>, _>>()?;
+    let mut merge = Merge::new(sources.len(), rules);
+    loop {
+        match merge.advance(PIECE_ROWS) {
+            Turn::Feed(source) => {
+                let chunk = match sources[source].next()? {
+                    Some(piece) => Some(piece.into_chunk(&shape.codec, runs[source].unique())?),
+                    None => None,
+                };
+                merge.feed(source, chunk);
+            }
+            Turn::Full => {
+                if let Some(rows) = merge.take()? {
+                    each(rows)?;
+                }
+            }
+            Turn::Done => {
+                if let Some(rows) = merge.take()? {
+                    each(rows)?;
+                }
+                return Ok(());
+            }
+        }
+    }
+}
+
+/// One run with the rows of several above sequence `flushed`; `None` when there are none.
+pub(crate) fn merge_runs(
+    shape: &Arc<TableShape>,
+    mode: WriteMode,
+    runs: &[Arc<Run>],
+    flushed: u64,
+) -> Result<Option<Run>, EngineError> {
+    let rules = MergeRules { newest_only: mode == WriteMode::Upsert, keep_deletes: true };
+    let mut batches = Vec::new();
+    merge_into(shape, rules, runs, flushed, |rows| {
+        batches.push(rows);
+        Ok(())
+    })?;
+    Ok(Run::of_batches(batches, mode == WriteMode::Upsert))
+}

@@ -1,0 +1,165 @@
+//! Runs outside of memory: how a snapshot carries rows that are not flushed.
+//!
+//! The bytes are an Arrow IPC stream with its own schema: the table's columns (field ids in the
+//! metadata), `_tw_seq`, `_tw_epoch` and `_tw_op`. A snapshot may be restored under a later schema:
+//! columns are found by id.
+
+use std::io::Cursor;
+use std::sync::Arc;
+
+use arrow::array::{Array, ArrayRef, AsArray, RecordBatch};
+use arrow::datatypes::{DataType, Field, Schema, UInt8Type, UInt64Type};
+use arrow::ipc::reader::StreamReader;
+use arrow::ipc::writer::StreamWriter;
+use bytes::Bytes;
+use tidewater_common::ids::ColumnId;
+use tidewater_common::schema::FIELD_ID_KEY;
+
+use super::run::Run;
+use crate::row_versions::{Numbers, Ops, RowOp, RowVersions, Stamps};
+use crate::sst::format::{EPOCH_COLUMN, OP_COLUMN, SEQUENCE_COLUMN};
+
+/// One run, by pointer: taking an image copies nothing.
+#[derive(Debug, Clone)]
+pub struct RunImage {
+    pub(crate) run: Arc<Run>,
+}
+
+/// An image could not be written or read.
+#[derive(Debug, Clone, thiserror::Error)]
+pub enum ImageError {
+    /// Arrow refused.
+    #[error("rows of a snapshot: {0}")]
+    Arrow(String),
+    /// The bytes are an Arrow stream, but not of a run.
+    #[error("rows of a snapshot: {0}")]
+    NotARun(String),
+}
+
+impl RunImage {
+    /// Row versions held.
+    pub fn rows(&self) -> usize {
+        self.run.rows()
+    }
+
+    /// Bytes that the rows take in memory; about those of the encoded image.
+    pub fn bytes(&self) -> usize {
+        self.run.bytes()
+    }
+
+    /// As bytes.
+    ///
+    /// # Errors
+    /// [`ImageError::Arrow`].
+    pub fn encode(&self) -> Result<Bytes, ImageError> {
+        let arrow = |error: arrow::error::ArrowError| ImageError::Arrow(error.to_string());
+        let Some(first) = self.run.batches().first() else {
+            return Err(ImageError::NotARun("no rows".to_owned()));
+        };
+        let schema = Arc::new(schema_of(first, self.run.unique()));
+        let mut writer = StreamWriter::try_new(Vec::new(), &schema).map_err(arrow)?;
+        for rows in self.run.batches() {
+            let mut arrays: Vec<ArrayRef> = rows.arrays().to_vec();
+            let stamps = rows.stamps();
+            arrays.push(Arc::new(stamps.sequences.to_array(rows.rows())));
+            arrays.push(Arc::new(stamps.epochs.to_array(rows.rows())));
+            arrays.push(Arc::new(stamps.ops.to_array(rows.rows())));
+            let batch = RecordBatch::try_new(schema.clone(), arrays).map_err(arrow)?;
+            writer.write(&batch).map_err(arrow)?;
+        }
+        writer.into_inner().map(Bytes::from).map_err(arrow)
+    }
+
+    /// From bytes.
+    ///
+    /// # Errors
+    /// [`ImageError`] for bytes that are no image.
+    pub fn decode(bytes: &Bytes) -> Result<Self, ImageError> {
+        let arrow = |error: arrow::error::ArrowError| ImageError::Arrow(error.to_string());
+        let reader = StreamReader::try_new(Cursor::new(bytes), None).map_err(arrow)?;
+        let schema = reader.schema();
+        let unique = schema.metadata().get(UNIQUE_KEY).is_some_and(|value| value == "1");
+        let ids = ids_of(&schema)?;
+        let mut batches = Vec::new();
+        for batch in reader {
+            batches.push(rows_of(&batch.map_err(arrow)?, &ids)?);
+        }
+        Run::of_batches(batches, unique)
+            .map(|run| Self { run: Arc::new(run) })
+            .ok_or_else(|| ImageError::NotARun("no rows".to_owned()))
+    }
+}
+
+const UNIQUE_KEY: &str = "tidewater.unique";
+
+fn schema_of(rows: &RowVersions, unique: bool) -> Schema {
+    let mut fields: Vec<Field> = rows
+        .ids()
+        .iter()
+        .zip(rows.arrays())
+        .map(|(id, array)| {
+            Field::new(format!("c{id}"), array.data_type().clone(), true)
+                .with_metadata([(FIELD_ID_KEY.to_owned(), id.to_string())].into())
+        })
+        .collect();
+    fields.push(Field::new(SEQUENCE_COLUMN, DataType::UInt64, false));
+    fields.push(Field::new(EPOCH_COLUMN, DataType::UInt64, false));
+    fields.push(Field::new(OP_COLUMN, DataType::UInt8, false));
+    let unique = if unique { "1" } else { "0" };
+    Schema::new(fields).with_metadata([(UNIQUE_KEY.to_owned(), unique.to_owned())].into())
+}
+
+fn ids_of(schema: &Schema) -> Result<Arc<[ColumnId]>, ImageError> {
+    let columns = schema.fields().len().saturating_sub(3);
+    schema
+        .fields()
+        .iter()
+        .take(columns)
+        .map(|field| {
+            field
+                .metadata()
+                .get(FIELD_ID_KEY)
+                .and_then(|id| id.parse().ok())
+                .map(ColumnId)
+                .ok_or_else(|| ImageError::NotARun(format!("column {:?} has no id", field.name())))
+        })
+        .collect()
+}
+
+fn rows_of(batch: &RecordBatch, ids: &Arc<[ColumnId]>) -> Result<RowVersions, ImageError> {
+    let missing = |name: &str| ImageError::NotARun(format!("column {name} is missing"));
+    let numbers = |name: &str| {
+        batch
+            .column_by_name(name)
+            .and_then(|array| array.as_primitive_opt::<UInt64Type>())
+            .map(|array| match array.values().first() {
+                Some(first) if array.values().iter().all(|value| value == first) => {
+                    Numbers::All(*first)
+                }
+                _ => Numbers::Each(array.clone()),
+            })
+            .ok_or_else(|| missing(name))
+    };
+    let codes = batch
+        .column_by_name(OP_COLUMN)
+        .and_then(|array| array.as_primitive_opt::<UInt8Type>())
+        .ok_or_else(|| missing(OP_COLUMN))?;
+    if codes.null_count() > 0 || codes.values().iter().any(|code| RowOp::from_code(*code).is_none())
+    {
+        return Err(ImageError::NotARun("an unknown operation".to_owned()));
+    }
+    let ops = match codes.values().first().copied() {
+        Some(first) if codes.values().iter().all(|code| *code == first) => {
+            RowOp::from_code(first).map_or_else(|| Ops::Each(codes.clone()), Ops::All)
+        }
+        _ => Ops::Each(codes.clone()),
+    };
+    let stamps =
+        Stamps { sequences: numbers(SEQUENCE_COLUMN)?, epochs: numbers(EPOCH_COLUMN)?, ops };
+    let arrays = batch.columns()[..ids.len()].to_vec();
+    Ok(RowVersions::new(ids.clone(), arrays, batch.num_rows(), stamps))
+}
+
+#[cfg(test)]
+#[path = "image_tests.rs"]
+mod tests;

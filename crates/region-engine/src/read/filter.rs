@@ -1,0 +1,193 @@
+//! Predicates: comparisons of a column with constants, given as text.
+
+use arrow::array::{Array, ArrayRef, BinaryArray, BooleanArray, Scalar, StringArray};
+use arrow::compute::kernels::cmp;
+use arrow::compute::{CastOptions, and, cast_with_options, is_not_null, is_null, or};
+use tidewater_common::ids::ColumnId;
+use tidewater_common::schema::{Column, ColumnType, TableSchema};
+
+use crate::EngineError;
+use crate::row_versions::RowVersions;
+
+/// How a column is compared.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum CompareOp {
+    /// Equal to the value.
+    Eq,
+    /// Not null and not equal to the value.
+    Ne,
+    /// Less than the value.
+    Lt,
+    /// At most the value.
+    Le,
+    /// Greater than the value.
+    Gt,
+    /// At least the value.
+    Ge,
+    /// Equal to one of the values; never, when there are none.
+    In,
+    /// Null; takes no value.
+    IsNull,
+    /// Not null; takes no value.
+    IsNotNull,
+}
+
+/// One term of a conjunction. A comparison with null never holds.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Predicate {
+    /// The column.
+    pub column: ColumnId,
+    /// How it is compared.
+    pub op: CompareOp,
+    /// With what, in the canonical text of the column's type; binary as hexadecimal digits.
+    pub values: Vec<String>,
+}
+
+/// A conjunction that is bound to a schema: all values have the types of their columns.
+#[derive(Debug, Clone)]
+pub(crate) struct Filter {
+    terms: Vec<Term>,
+}
+
+#[derive(Debug, Clone)]
+struct Term {
+    column: ColumnId,
+    op: CompareOp,
+    values: Vec<Scalar<ArrayRef>>,
+}
+
+impl Filter {
+    /// # Errors
+    /// [`EngineError::BadRows`] for an unknown column, a value that is none of its type, or a wrong
+    /// number of values.
+    pub(crate) fn bind(schema: &TableSchema, terms: &[Predicate]) -> Result<Self, EngineError> {
+        let terms = terms
+            .iter()
+            .map(|predicate| {
+                let column = schema.column(predicate.column).ok_or_else(|| {
+                    bad(format!("a predicate names column id {}, which the table does not have", predicate.column))
+                })?;
+                let allowed = match predicate.op {
+                    CompareOp::In => true,
+                    CompareOp::IsNull | CompareOp::IsNotNull => predicate.values.is_empty(),
+                    _ => predicate.values.len() == 1,
+                };
+                if !allowed {
+                    return Err(bad(format!(
+                        "the predicate {:?} on column {:?} has {} values",
+                        predicate.op,
+                        column.name,
+                        predicate.values.len()
+                    )));
+                }
+                let values = predicate
+                    .values
+                    .iter()
+                    .map(|text| parse(column, text))
+                    .collect::<Result<_, _>>()?;
+                Ok(Term { column: column.id, op: predicate.op, values })
+            })
+            .collect::<Result<_, EngineError>>()?;
+        Ok(Self { terms })
+    }
+
+    pub(crate) fn is_empty(&self) -> bool {
+        self.terms.is_empty()
+    }
+
+    /// Columns that must be carried for the filter.
+    pub(crate) fn columns(&self) -> impl Iterator<Item = ColumnId> + '_ {
+        self.terms.iter().map(|term| term.column)
+    }
+
+    /// The rows for which all terms hold.
+    pub(crate) fn apply(&self, rows: RowVersions) -> Result<RowVersions, EngineError> {
+        let mut mask: Option<BooleanArray> = None;
+        for term in &self.terms {
+            let Some(position) = rows.ids().iter().position(|id| *id == term.column) else {
+                return Err(EngineError::Internal {
+                    detail: format!("the filter's column {} was not read", term.column),
+                });
+            };
+            let holds = term.evaluate(&rows.arrays()[position])?;
+            mask = Some(match mask {
+                None => holds,
+                Some(before) => and(&before, &holds)?,
+            });
+        }
+        match mask {
+            None => Ok(rows),
+            Some(mask) => Ok(rows.filter(&mask)?),
+        }
+    }
+}
+
+impl Term {
+    /// True where the term holds, never null.
+    fn evaluate(&self, array: &ArrayRef) -> Result<BooleanArray, EngineError> {
+        let holds = match (self.op, self.values.first()) {
+            (CompareOp::IsNull, _) => is_null(array)?,
+            (CompareOp::IsNotNull, _) => is_not_null(array)?,
+            (CompareOp::Eq, Some(value)) => cmp::eq(array, value)?,
+            (CompareOp::Ne, Some(value)) => cmp::neq(array, value)?,
+            (CompareOp::Lt, Some(value)) => cmp::lt(array, value)?,
+            (CompareOp::Le, Some(value)) => cmp::lt_eq(array, value)?,
+            (CompareOp::Gt, Some(value)) => cmp::gt(array, value)?,
+            (CompareOp::Ge, Some(value)) => cmp::gt_eq(array, value)?,
+            (CompareOp::In, _) => {
+                let mut any = BooleanArray::from(vec![false; array.len()]);
+                for value in &self.values {
+                    any = or(&any, &definitely(cmp::eq(array, value)?))?;
+                }
+                any
+            }
+            (_, None) => return Err(bad("a comparison without a value".to_owned())),
+        };
+        Ok(definitely(holds))
+    }
+}
+
+fn definitely(mask: BooleanArray) -> BooleanArray {
+    match mask.nulls() {
+        None => mask,
+        Some(nulls) => BooleanArray::new(mask.values() & nulls.inner(), None),
+    }
+}
+
+/// A value of the column's type out of its canonical text.
+fn parse(column: &Column, text: &str) -> Result<Scalar<ArrayRef>, EngineError> {
+    let wrong = |why: String| {
+        bad(format!("{text:?} is no {} (column {:?}){why}", column.data_type, column.name))
+    };
+    let array: ArrayRef = match &column.data_type {
+        ColumnType::Utf8 => std::sync::Arc::new(StringArray::from(vec![text])),
+        ColumnType::Binary => {
+            let bytes = unhex(text).ok_or_else(|| wrong(": use hexadecimal digits".to_owned()))?;
+            std::sync::Arc::new(BinaryArray::from(vec![bytes.as_slice()]))
+        }
+        other => {
+            let options = CastOptions { safe: false, ..CastOptions::default() };
+            cast_with_options(&StringArray::from(vec![text]), &other.arrow(), &options)
+                .map_err(|error| wrong(format!(": {error}")))?
+        }
+    };
+    if array.null_count() > 0 {
+        return Err(wrong(String::new()));
+    }
+    Ok(Scalar::new(array))
+}
+
+fn unhex(text: &str) -> Option<Vec<u8>> {
+    if text.len() % 2 != 0 || !text.is_ascii() {
+        return None;
+    }
+    (0..text.len()).step_by(2).map(|i| u8::from_str_radix(&text[i..i + 2], 16).ok()).collect()
+}
+
+fn bad(detail: String) -> EngineError {
+    EngineError::BadRows { detail }
+}
+
+#[cfg(test)]
+#[path = "filter_tests.rs"]
+mod tests;

@@ -1,0 +1,366 @@
+//! K-way merge of row versions: a pure core without any I/O.
+//!
+//! Words: a *source* yields row versions in order, by key and within a key newest first; a *chunk*
+//! is a piece of a source with its comparable keys; a *segment* is a stretch of rows of one chunk
+//! that the merge has let through. The caller feeds chunks when [`Merge::advance`] asks for one,
+//! and takes a batch when enough segments have come together.
+//!
+//! The heads of the sources stand in a tree of losers: taking a row costs about log2(sources)
+//! comparisons of key bytes. When one source wins several times in a row, the place where the
+//! next source takes over is found by galloping, so sources that hardly overlap are not compared
+//! row by row. Columns are copied once per batch, not per row.
+
+use std::cmp::Ordering;
+use std::sync::Arc;
+
+use arrow::row::Rows;
+
+use super::assemble::{Segment, assemble};
+use crate::EngineError;
+use crate::row_versions::{Ops, RowOp, RowVersions};
+
+/// What a merge lets through.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct MergeRules {
+    /// Only the newest version of a key (upsert); otherwise every row.
+    pub(crate) newest_only: bool,
+    /// Whether deletes are part of the output (flush, run merges) or hide their key only (reads).
+    pub(crate) keep_deletes: bool,
+}
+
+/// A piece of a source.
+#[derive(Debug)]
+pub(crate) struct Chunk {
+    /// The rows, with the columns that the output shall have.
+    pub(crate) rows: RowVersions,
+    /// Their comparable keys.
+    pub(crate) keys: Rows,
+    /// No key occurs twice in the source that this is a piece of.
+    pub(crate) unique: bool,
+}
+
+/// What a merge needs next.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Turn {
+    /// [`Merge::feed`] this source.
+    Feed(usize),
+    /// Enough rows for a batch.
+    Full,
+    /// All sources have ended.
+    Done,
+}
+
+/// Wins in a row after which a source is expected to go on winning.
+const STREAK: u32 = 3;
+
+#[derive(Debug, Default)]
+struct Slot {
+    chunk: Option<Arc<Chunk>>,
+    /// Index of the chunk in `pinned`, once one of its rows was let through.
+    pin: Option<usize>,
+    position: usize,
+    ended: bool,
+}
+
+/// The key that was looked at last, to tell older versions of it.
+#[derive(Debug)]
+enum LastKey {
+    None,
+    At(Arc<Chunk>, usize),
+    Bytes,
+}
+
+/// See the module's head.
+#[derive(Debug)]
+pub(crate) struct Merge {
+    rules: MergeRules,
+    slots: Vec<Slot>,
+    /// `tree[0]` is the winner, the others hold the loser of their match. Empty until all sources
+    /// have been fed once.
+    tree: Vec<usize>,
+    hungry: Vec<usize>,
+    streak: u32,
+    pinned: Vec<Arc<Chunk>>,
+    segments: Vec<Segment>,
+    pending: usize,
+    last: LastKey,
+    last_bytes: Vec<u8>,
+}
+
+impl Merge {
+    /// Sources that come first win ties; ties do not occur between the versions of a region.
+    pub(crate) fn new(sources: usize, rules: MergeRules) -> Self {
+        Self {
+            rules,
+            slots: (0..sources).map(|_| Slot::default()).collect(),
+            tree: Vec::new(),
+            hungry: (0..sources).rev().collect(),
+            streak: 0,
+            pinned: Vec::new(),
+            segments: Vec::new(),
+            pending: 0,
+            last: LastKey::None,
+            last_bytes: Vec::new(),
+        }
+    }
+
+    /// Gives a source its next chunk, `None` at its end. Empty chunks are passed over.
+    pub(crate) fn feed(&mut self, source: usize, chunk: Option<Chunk>) {
+        let slot = &mut self.slots[source];
+        match chunk {
+            Some(chunk) if chunk.rows.rows() == 0 => return,
+            Some(chunk) => {
+                *slot = Slot { chunk: Some(Arc::new(chunk)), pin: None, position: 0, ended: false };
+            }
+            None => *slot = Slot { chunk: None, pin: None, position: 0, ended: true },
+        }
+        self.hungry.retain(|waiting| *waiting != source);
+        if !self.tree.is_empty() {
+            self.replay(source);
+        }
+    }
+
+    /// Rows that have been let through since the last [`take`](Self::take).
+    pub(crate) fn pending(&self) -> usize {
+        self.pending
+    }
+
+    /// Goes on until `target` rows are let through or a source must be fed.
+    pub(crate) fn advance(&mut self, target: usize) -> Turn {
+        loop {
+            // Chunks that contribute a row or two each would otherwise all be held at once.
+            if self.pending >= target || self.pinned.len() > 4 * self.slots.len() + 16 {
+                return Turn::Full;
+            }
+            if let Some(source) = self.hungry.last() {
+                return Turn::Feed(*source);
+            }
+            if self.tree.is_empty() {
+                self.build();
+            }
+            let Some(winner) = self.tree.first().copied() else { return Turn::Done };
+            if self.slots[winner].ended {
+                return Turn::Done;
+            }
+            self.take_from(winner, target);
+        }
+    }
+
+    /// The rows that were let through, as one batch; `None` when there are none.
+    pub(crate) fn take(&mut self) -> Result<Option<RowVersions>, EngineError> {
+        let batch = assemble(&self.pinned, &self.segments)?;
+        self.forget();
+        Ok(batch)
+    }
+
+    /// The number of rows that were let through, without making them.
+    pub(crate) fn take_count(&mut self) -> usize {
+        let count = self.pending;
+        self.forget();
+        count
+    }
+
+    fn forget(&mut self) {
+        self.release_last();
+        self.pinned.clear();
+        self.segments.clear();
+        self.pending = 0;
+        for slot in &mut self.slots {
+            slot.pin = None;
+        }
+    }
+
+    fn release_last(&mut self) {
+        if let LastKey::At(chunk, row) = &self.last {
+            self.last_bytes.clear();
+            self.last_bytes.extend_from_slice(chunk.keys.row(*row).data());
+            self.last = LastKey::Bytes;
+        }
+    }
+
+    fn is_last_key(&self, key: &[u8]) -> bool {
+        match &self.last {
+            LastKey::None => false,
+            LastKey::At(chunk, row) => chunk.keys.row(*row).data() == key,
+            LastKey::Bytes => self.last_bytes == key,
+        }
+    }
+
+    /// Takes one row of the winner or, when it keeps winning, all up to where another takes over.
+    fn take_from(&mut self, winner: usize, target: usize) {
+        let Some(chunk) = self.slots[winner].chunk.clone() else { return };
+        let start = self.slots[winner].position;
+        let room = start.saturating_add(target - self.pending).min(chunk.rows.rows());
+        let end = if self.streak >= STREAK {
+            self.takeover(winner, &chunk, start, room)
+        } else {
+            start + 1
+        };
+        if self.rules.newest_only {
+            self.let_newest_through(winner, &chunk, start, end);
+        } else {
+            self.let_through(winner, &chunk, start, end);
+        }
+        self.slots[winner].position = end;
+        if end == chunk.rows.rows() {
+            self.release_last();
+            self.hungry.push(winner);
+            return;
+        }
+        self.replay(winner);
+        self.streak = if self.tree[0] == winner { self.streak + 1 } else { 0 };
+    }
+
+    /// First row in `start + 1 .. end` that comes after the head of every other source.
+    fn takeover(&self, winner: usize, chunk: &Chunk, start: usize, end: usize) -> usize {
+        let Some(rival) = self.runner_up(winner) else { return end };
+        let Some(rival_chunk) = &self.slots[rival].chunk else { return end };
+        let rival_row = self.slots[rival].position;
+        let wins = |row: usize| {
+            let order = compare(chunk, row, rival_chunk, rival_row).then(winner.cmp(&rival));
+            order == Ordering::Less
+        };
+        // Gallop: twice as far each time, then halve the last stretch.
+        let (mut low, mut step) = (start, 1);
+        loop {
+            let probe = low + step;
+            if probe >= end {
+                break;
+            }
+            if !wins(probe) {
+                return partition(low + 1, probe, wins);
+            }
+            low = probe;
+            step *= 2;
+        }
+        partition(low + 1, end, wins)
+    }
+
+    /// The best of the other sources: it must have lost against the winner.
+    fn runner_up(&self, winner: usize) -> Option<usize> {
+        let mut node = (winner + self.slots.len()) / 2;
+        let mut best: Option<usize> = None;
+        while node > 0 {
+            let rival = self.tree[node];
+            if !self.slots[rival].ended && best.is_none_or(|best| self.beats(rival, best)) {
+                best = Some(rival);
+            }
+            node /= 2;
+        }
+        best
+    }
+
+    fn let_newest_through(&mut self, source: usize, chunk: &Arc<Chunk>, start: usize, end: usize) {
+        let mut from = start;
+        if self.is_last_key(chunk.keys.row(start).data()) {
+            from += 1;
+        }
+        let puts_only = matches!(chunk.rows.stamps().ops, Ops::All(RowOp::Put));
+        if chunk.unique && (puts_only || self.rules.keep_deletes) {
+            self.let_through(source, chunk, from, end);
+        } else {
+            for row in from..end {
+                let key = chunk.keys.row(row);
+                let older =
+                    if row == start { false } else { chunk.keys.row(row - 1).data() == key.data() };
+                if older || (!self.rules.keep_deletes && chunk.rows.stamps().ops.deletes_at(row)) {
+                    continue;
+                }
+                self.let_through(source, chunk, row, row + 1);
+            }
+        }
+        self.last = LastKey::At(chunk.clone(), end - 1);
+    }
+
+    fn let_through(&mut self, source: usize, chunk: &Arc<Chunk>, start: usize, end: usize) {
+        if start >= end {
+            return;
+        }
+        let pin = match self.slots[source].pin {
+            Some(pin) => pin,
+            None => {
+                self.pinned.push(chunk.clone());
+                let pin = self.pinned.len() - 1;
+                self.slots[source].pin = Some(pin);
+                pin
+            }
+        };
+        self.pending += end - start;
+        match self.segments.last_mut() {
+            Some(last) if last.chunk == pin && last.end == start => last.end = end,
+            _ => self.segments.push(Segment { chunk: pin, start, end }),
+        }
+    }
+
+    fn beats(&self, a: usize, b: usize) -> bool {
+        let (left, right) = (&self.slots[a], &self.slots[b]);
+        match (&left.chunk, &right.chunk) {
+            (Some(x), Some(y)) => {
+                compare(x, left.position, y, right.position).then(a.cmp(&b)) == Ordering::Less
+            }
+            (Some(_), None) => true,
+            (None, Some(_)) => false,
+            (None, None) => a < b,
+        }
+    }
+
+    /// Plays all matches.
+    fn build(&mut self) {
+        let sources = self.slots.len();
+        if sources == 0 {
+            return;
+        }
+        // Winners of the sub-trees, leaves at `sources ..`.
+        let mut winners = vec![0; 2 * sources];
+        for source in 0..sources {
+            winners[sources + source] = source;
+        }
+        self.tree = vec![0; sources];
+        for node in (1..sources).rev() {
+            let (a, b) = (winners[2 * node], winners[2 * node + 1]);
+            let (winner, loser) = if self.beats(a, b) { (a, b) } else { (b, a) };
+            winners[node] = winner;
+            self.tree[node] = loser;
+        }
+        self.tree[0] = if sources == 1 { 0 } else { winners[1] };
+    }
+
+    /// Plays the matches of one source again after its head has changed.
+    fn replay(&mut self, source: usize) {
+        let mut winner = source;
+        let mut node = (source + self.slots.len()) / 2;
+        while node > 0 {
+            if self.beats(self.tree[node], winner) {
+                std::mem::swap(&mut self.tree[node], &mut winner);
+            }
+            node /= 2;
+        }
+        self.tree[0] = winner;
+    }
+}
+
+/// By key, and within a key the newest first.
+fn compare(a: &Chunk, row_a: usize, b: &Chunk, row_b: usize) -> Ordering {
+    a.keys.row(row_a).data().cmp(b.keys.row(row_b).data()).then_with(|| {
+        let older = a.rows.stamps().sequences.at(row_a);
+        let newer = b.rows.stamps().sequences.at(row_b);
+        newer.cmp(&older)
+    })
+}
+
+/// First position in `low .. high` for which `before` does not hold, `high` if it always does.
+fn partition(mut low: usize, mut high: usize, before: impl Fn(usize) -> bool) -> usize {
+    while low < high {
+        let middle = low + (high - low) / 2;
+        if before(middle) {
+            low = middle + 1;
+        } else {
+            high = middle;
+        }
+    }
+    low
+}
+
+#[cfg(test)]
+#[path = "merge_tests.rs"]
+mod tests;

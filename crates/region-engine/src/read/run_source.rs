@@ -1,0 +1,92 @@
+//! A run of the memtable as a source of a read.
+
+use std::ops::Range;
+use std::sync::Arc;
+
+use arrow::array::BooleanArray;
+use arrow::buffer::BooleanBuffer;
+
+use super::ranges::Ranges;
+use super::shape::{Carried, Piece, TableShape};
+use crate::EngineError;
+use crate::memtable::run::{Run, key_columns};
+use crate::row_versions::{Numbers, RowVersions};
+
+/// Rows of a piece at most: what a merge holds of each source.
+pub(crate) const PIECE_ROWS: usize = 8_192;
+
+/// See the module's head. Nothing is copied but what a mask removes rows from.
+#[derive(Debug)]
+pub(crate) struct RunSource {
+    run: Arc<Run>,
+    shape: Arc<TableShape>,
+    carried: Carried,
+    /// `None`: all of the run lies in the ranges.
+    ranges: Option<Ranges>,
+    /// Rows at or below this sequence are read from files.
+    flushed: u64,
+    batch: usize,
+    /// Rows of the current batch that are still to come, in reverse order.
+    todo: Vec<Range<usize>>,
+}
+
+impl RunSource {
+    /// Yields the run's rows above sequence `flushed` whose keys lie in the ranges.
+    pub(crate) fn new(
+        run: Arc<Run>,
+        shape: Arc<TableShape>,
+        carried: Carried,
+        ranges: &Ranges,
+        flushed: u64,
+    ) -> Result<Self, EngineError> {
+        let (low, high) = run.key_bounds(&shape.schema, &shape.codec)?;
+        let ranges = (!ranges.cover(low, high)).then(|| ranges.clone());
+        Ok(Self { run, shape, carried, ranges, flushed, batch: 0, todo: Vec::new() })
+    }
+
+    /// The next rows; `None` at the end.
+    pub(crate) fn next(&mut self) -> Result<Option<Piece>, EngineError> {
+        loop {
+            let Some(mut range) = self.todo.pop() else {
+                let Some(batch) = self.run.batches().get(self.batch) else { return Ok(None) };
+                self.batch += 1;
+                self.todo = match &self.ranges {
+                    None => vec![0..batch.rows()],
+                    Some(ranges) => {
+                        let keys = key_columns(batch, &self.shape.schema);
+                        ranges.rows(&self.shape.codec, &keys, batch.rows())?
+                    }
+                };
+                self.todo.reverse();
+                continue;
+            };
+            if range.len() > PIECE_ROWS {
+                self.todo.push(range.start + PIECE_ROWS..range.end);
+                range.end = range.start + PIECE_ROWS;
+            }
+            let slice = self.run.batches()[self.batch - 1].slice(range.start, range.len());
+            let slice = self.unflushed(slice)?;
+            if slice.rows() > 0 {
+                let keys = key_columns(&slice, &self.shape.schema);
+                let rows = slice.project(&self.carried.ids, &self.carried.types);
+                return Ok(Some(Piece { rows, keys }));
+            }
+        }
+    }
+
+    fn unflushed(&self, rows: RowVersions) -> Result<RowVersions, EngineError> {
+        if self.run.min_sequence() > self.flushed {
+            return Ok(rows);
+        }
+        match &rows.stamps().sequences {
+            Numbers::All(sequence) if *sequence <= self.flushed => Ok(rows.slice(0, 0)),
+            Numbers::All(_) => Ok(rows),
+            Numbers::Each(each) => {
+                let values = each.values();
+                let mask =
+                    BooleanBuffer::collect_bool(values.len(), |row| values[row] > self.flushed);
+                Ok(rows.filter(&BooleanArray::new(mask, None))?)
+            }
+        }
+    }
+}

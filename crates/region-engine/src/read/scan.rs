@@ -1,0 +1,219 @@
+//! The scan: groups of sources one after the other, merged where they overlap.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+
+use arrow::array::{RecordBatch, RecordBatchOptions, UInt8Array};
+use arrow::compute::not;
+use arrow::compute::kernels::cmp;
+use arrow::datatypes::{Schema, SchemaRef};
+use tidewater_common::ids::ColumnId;
+use tidewater_common::schema::WriteMode;
+
+use super::filter::Filter;
+use super::groups::overlapping;
+use super::merge::{Merge, MergeRules, Turn};
+use super::shape::{Carried, TableShape};
+use super::source::Source;
+use crate::EngineError;
+use crate::row_versions::{Ops, RowOp, RowVersions};
+
+/// A source with what is known about it before it is opened.
+#[derive(Debug)]
+pub(crate) struct Candidate {
+    pub(crate) source: Source,
+    /// First and last row key that it may yield.
+    pub(crate) bounds: (Vec<u8>, Vec<u8>),
+    /// No key occurs twice in it.
+    pub(crate) unique: bool,
+}
+
+/// See the module's head.
+#[derive(Debug)]
+pub(crate) struct Scan {
+    shape: Arc<TableShape>,
+    newest_only: bool,
+    groups: VecDeque<Vec<(Source, bool)>>,
+    open: Option<Group>,
+    batch_rows: usize,
+}
+
+#[derive(Debug)]
+enum Group {
+    Single(Source),
+    Merged { merge: Merge, sources: Vec<(Source, bool)> },
+}
+
+/// What a scan carries: the projection first, then what only the filter needs.
+pub(crate) fn carried(
+    shape: &TableShape,
+    projection: &[ColumnId],
+    filter: &Filter,
+) -> Result<Carried, EngineError> {
+    let mut ids = projection.to_vec();
+    for id in filter.columns() {
+        if !ids.contains(&id) {
+            ids.push(id);
+        }
+    }
+    Carried::new(&shape.schema, &ids)
+}
+
+impl Scan {
+    pub(crate) fn new(
+        shape: Arc<TableShape>,
+        mode: WriteMode,
+        candidates: Vec<Candidate>,
+        batch_rows: usize,
+    ) -> Self {
+        let bounds: Vec<(&[u8], &[u8])> = candidates
+            .iter()
+            .map(|candidate| (candidate.bounds.0.as_slice(), candidate.bounds.1.as_slice()))
+            .collect();
+        let order = overlapping(&bounds);
+        let mut sources: Vec<Option<Candidate>> = candidates.into_iter().map(Some).collect();
+        let groups = order
+            .into_iter()
+            .map(|group| {
+                group
+                    .into_iter()
+                    .filter_map(|index| sources[index].take())
+                    .map(|candidate| (candidate.source, candidate.unique))
+                    .collect()
+            })
+            .collect();
+        Self {
+            shape,
+            newest_only: mode == WriteMode::Upsert,
+            groups,
+            open: None,
+            batch_rows: batch_rows.max(1),
+        }
+    }
+
+    /// The next rows, about `batch_rows`; `None` at the end. Deletes are not among them.
+    pub(crate) async fn next(&mut self) -> Result<Option<RowVersions>, EngineError> {
+        while self.open_group() {
+            let rows = match &mut self.open {
+                None => return Ok(None),
+                Some(Group::Single(source)) => match source.next().await? {
+                    None => None,
+                    Some(piece) => Some(without_deletes(piece.rows)?),
+                },
+                Some(Group::Merged { merge, sources }) => {
+                    turn(&self.shape, merge, sources, self.batch_rows).await?;
+                    merge.take()?
+                }
+            };
+            match rows {
+                None => self.open = None,
+                Some(rows) if rows.rows() == 0 => {}
+                Some(rows) => return Ok(Some(rows)),
+            }
+        }
+        Ok(None)
+    }
+
+    /// How many rows there are from here on, without making them.
+    pub(crate) async fn count(&mut self) -> Result<u64, EngineError> {
+        let mut total = 0;
+        while self.open_group() {
+            let rows = match &mut self.open {
+                None => return Ok(total),
+                Some(Group::Single(source)) => match source.next().await? {
+                    None => None,
+                    Some(piece) => {
+                        let rows = piece.rows.rows();
+                        Some(rows - piece.rows.stamps().ops.deletes(rows))
+                    }
+                },
+                Some(Group::Merged { merge, sources }) => {
+                    turn(&self.shape, merge, sources, usize::MAX).await?;
+                    Some(merge.take_count()).filter(|rows| *rows > 0)
+                }
+            };
+            match rows {
+                None => self.open = None,
+                Some(rows) => total += rows as u64,
+            }
+        }
+        Ok(total)
+    }
+
+    /// Whether a group is open; opens the next one when none is.
+    fn open_group(&mut self) -> bool {
+        if self.open.is_some() {
+            return true;
+        }
+        let Some(mut sources) = self.groups.pop_front() else { return false };
+        let streams = sources.len() == 1 && (sources[0].1 || !self.newest_only);
+        for (source, _) in &mut sources {
+            source.set_merged(!streams);
+        }
+        self.open = match sources.pop() {
+            Some((source, _)) if streams => Some(Group::Single(source)),
+            Some(last) => {
+                sources.push(last);
+                let rules = MergeRules { newest_only: self.newest_only, keep_deletes: false };
+                Some(Group::Merged { merge: Merge::new(sources.len(), rules), sources })
+            }
+            None => None,
+        };
+        self.open.is_some()
+    }
+}
+
+/// Feeds a merge until it has `target` rows or all sources have ended.
+async fn turn(
+    shape: &TableShape,
+    merge: &mut Merge,
+    sources: &mut [(Source, bool)],
+    target: usize,
+) -> Result<(), EngineError> {
+    loop {
+        match merge.advance(target) {
+            Turn::Full | Turn::Done => return Ok(()),
+            Turn::Feed(index) => {
+                let (source, unique) = &mut sources[index];
+                let chunk = match source.next().await? {
+                    Some(piece) => Some(piece.into_chunk(&shape.codec, *unique)?),
+                    None => None,
+                };
+                merge.feed(index, chunk);
+            }
+        }
+    }
+}
+
+fn without_deletes(rows: RowVersions) -> Result<RowVersions, EngineError> {
+    match &rows.stamps().ops {
+        Ops::All(RowOp::Put) => Ok(rows),
+        Ops::All(RowOp::Delete) => Ok(rows.slice(0, 0)),
+        Ops::Each(codes) => {
+            let deletes = cmp::eq(codes, &UInt8Array::new_scalar(RowOp::Delete.code()))?;
+            Ok(rows.filter(&not(&deletes)?)?)
+        }
+    }
+}
+
+/// The Arrow schema of a projection.
+pub(crate) fn projected_schema(
+    shape: &TableShape,
+    projection: &[ColumnId],
+) -> Result<SchemaRef, EngineError> {
+    Carried::new(&shape.schema, projection)?;
+    let whole = shape.schema.arrow();
+    let fields: Vec<_> = projection
+        .iter()
+        .filter_map(|id| shape.schema.index_of(*id))
+        .map(|index| whole.fields()[index].clone())
+        .collect();
+    Ok(Arc::new(Schema::new(fields)))
+}
+
+/// The first columns of some rows as a batch of `schema`.
+pub(crate) fn to_batch(rows: &RowVersions, schema: &SchemaRef) -> Result<RecordBatch, EngineError> {
+    let arrays = rows.arrays()[..schema.fields().len()].to_vec();
+    let options = RecordBatchOptions::new().with_row_count(Some(rows.rows()));
+    Ok(RecordBatch::try_new_with_options(schema.clone(), arrays, &options)?)
+}

@@ -1,0 +1,135 @@
+//! The flush: freeze, write, commit, swap.
+
+use std::sync::Arc;
+
+use tidewater_common::ids::{ManifestVersion, OwnerEpoch, Sequence};
+use tidewater_common::schema::WriteMode;
+
+use super::Region;
+use crate::EngineError;
+use crate::file_meta::FileMeta;
+use crate::flush::{FlushPlan, write_files};
+use crate::manifest::{ActionKind, Author, Change, Edit};
+use crate::memtable::Run;
+
+/// What a flush did.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct FlushReport {
+    /// The manifest's version after it.
+    pub manifest_version: ManifestVersion,
+    /// Every row at or below it lies in a live file.
+    pub flushed_sequence: Sequence,
+    /// Files written; 0 when there was nothing to flush.
+    pub files: usize,
+    /// Rows in them, deletes included.
+    pub rows: u64,
+    /// Bytes of them.
+    pub bytes: u64,
+}
+
+/// What a flush has chosen to write.
+struct Frozen {
+    own: OwnerEpoch,
+    runs: Vec<Arc<Run>>,
+    plan: FlushPlan,
+    through: Sequence,
+}
+
+impl Region {
+    /// Writes all rows that were applied before the call to files and names them in the manifest.
+    /// Only the owner may; flushes of a region go one after another. Writes and reads go on.
+    ///
+    /// # Errors
+    /// [`EngineError::NotOwner`], [`EngineError::Fenced`], and those of the store and of a commit.
+    /// After any of them the rows are where they were and the flush may be asked for again; when
+    /// its outcome was unknown, the next call finds out first.
+    pub async fn flush(&self) -> Result<FlushReport, EngineError> {
+        let _flushing = self.flushing.lock().await;
+        let result = self.flush_frozen().await;
+        self.contents.lock().frozen = None;
+        result
+    }
+
+    async fn flush_frozen(&self) -> Result<FlushReport, EngineError> {
+        // Settles a commit of unknown outcome, so that nothing is written twice.
+        self.contents.lock().phase.check_owner(self.id())?;
+        self.manifest.refresh().await?;
+        self.swap();
+        let Some(frozen) = self.freeze().await? else {
+            let contents = self.contents.lock();
+            return Ok(report(contents.version.manifest, contents.version.flushed, &[]));
+        };
+        let files = match self.write_and_commit(&frozen).await {
+            // The garbage collector's floor has passed the new files: they get younger names.
+            Err(EngineError::Refused { reason, .. }) => {
+                tracing::info!(region = %self.spec.region_id, %reason, "the flush is written again");
+                self.write_and_commit(&frozen).await
+            }
+            result => result,
+        };
+        let files = self.note_fence(files)?;
+        let version = self.swap();
+        let report = report(version, frozen.through, &files);
+        tracing::info!(
+            region = %self.spec.region_id,
+            manifest_version = %report.manifest_version,
+            flushed_sequence = %report.flushed_sequence,
+            files = report.files,
+            rows = report.rows,
+            bytes = report.bytes,
+            "flushed"
+        );
+        Ok(report)
+    }
+
+    /// Chooses the runs to write; from here on they are not merged any more.
+    async fn freeze(&self) -> Result<Option<Frozen>, EngineError> {
+        // A merge that is under way would bring frozen rows and later ones into one run.
+        let _merging = self.merging.lock().await;
+        let mut contents = self.contents.lock();
+        let own = contents.phase.check_owner(self.id())?;
+        let Some(through) = contents.runs.iter().map(|run| run.max_sequence()).max() else {
+            return Ok(None);
+        };
+        contents.frozen = Some(through);
+        let mode = self.spec.options.write_mode;
+        let plan = FlushPlan {
+            shape: self.shape.clone(),
+            dir: self.dir,
+            mode,
+            hashed: self.spec.options.hash.is_some(),
+            flushed: contents.version.flushed.get(),
+            keep_deletes: mode == WriteMode::Upsert && !contents.version.files.is_empty(),
+            target_bytes: self.env.options.target_file_bytes,
+        };
+        Ok(Some(Frozen { own, runs: contents.runs.clone(), plan, through: Sequence(through) }))
+    }
+
+    async fn write_and_commit(&self, frozen: &Frozen) -> Result<Vec<FileMeta>, EngineError> {
+        let gc_floor_ms = self.manifest.state().gc_floor_ms;
+        let files =
+            write_files(&self.env, frozen.plan.clone(), frozen.runs.clone(), gc_floor_ms).await?;
+        let edit = Edit {
+            add: files.clone(),
+            flushed: Some(frozen.through),
+            ..Edit::default()
+        };
+        let change = Change::new(Author::Owner(frozen.own), vec![ActionKind::Edit(edit)]);
+        self.manifest.update_manifest(change).await?;
+        Ok(files)
+    }
+}
+
+fn report(
+    manifest_version: ManifestVersion,
+    flushed_sequence: Sequence,
+    files: &[FileMeta],
+) -> FlushReport {
+    FlushReport {
+        manifest_version,
+        flushed_sequence,
+        files: files.len(),
+        rows: files.iter().map(|file| file.rows).sum(),
+        bytes: files.iter().map(|file| file.size).sum(),
+    }
+}

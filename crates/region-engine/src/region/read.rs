@@ -1,0 +1,138 @@
+//! Scans, counts and point reads of a region.
+
+use std::sync::Arc;
+
+use arrow::array::RecordBatch;
+use arrow::compute::concat_batches;
+use futures::TryStreamExt;
+use tidewater_common::ids::ColumnId;
+
+use super::{Region, Run};
+use crate::EngineError;
+use crate::read::filter::Filter;
+use crate::read::ranges::Ranges;
+use crate::read::run_source::RunSource;
+use crate::read::scan::{Candidate, Scan, carried, projected_schema};
+use crate::read::shape::Carried;
+use crate::read::source::Source;
+use crate::read::stream::stream;
+use crate::read::{DEFAULT_BATCH_ROWS, RowStream, ScanOptions};
+use crate::sst::source::{FileAccess, FileSource};
+use crate::version::Version;
+
+/// Keys of one point read at most.
+pub const MOST_KEYS: usize = 1_000;
+
+impl Region {
+    /// Reads rows in key order. What the scan shows is settled when it is called; files are opened
+    /// as they are reached.
+    ///
+    /// # Errors
+    /// [`EngineError::Loading`], [`EngineError::Removed`], [`EngineError::Closed`], and
+    /// [`EngineError::BadRows`] for columns or values that do not fit the schema.
+    pub fn scan(&self, options: &ScanOptions) -> Result<RowStream, EngineError> {
+        let filter = Filter::bind(&self.shape.schema, &options.predicates)?;
+        let schema = projected_schema(&self.shape, &options.projection)?;
+        let carried = carried(&self.shape, &options.projection, &filter)?;
+        let ranges = Ranges::one(&options.range, &self.spec.range);
+        let scan = self.open_scan(&carried, &ranges, options.batch_rows)?;
+        Ok(stream(scan, filter, schema, options))
+    }
+
+    /// Counts the rows that a scan would yield; no column is decoded that the count does not need.
+    ///
+    /// # Errors
+    /// As [`Region::scan`], and those of reading.
+    pub async fn count(&self, options: &ScanOptions) -> Result<u64, EngineError> {
+        let options = ScanOptions { projection: Vec::new(), ..options.clone() };
+        if !options.predicates.is_empty() || options.limit.is_some() {
+            let mut rows = self.scan(&options)?;
+            let mut total = 0;
+            while let Some(batch) = rows.try_next().await? {
+                total += batch.num_rows() as u64;
+            }
+            return Ok(total);
+        }
+        let carried = Carried::new(&self.shape.schema, &[])?;
+        let ranges = Ranges::one(&options.range, &self.spec.range);
+        self.open_scan(&carried, &ranges, options.batch_rows)?.count().await
+    }
+
+    /// The rows with these keys, as far as they exist, in key order. `keys`: the key columns in key
+    /// order, at most [`MOST_KEYS`] rows in any order.
+    ///
+    /// # Errors
+    /// As [`Region::scan`], and those of reading.
+    pub async fn get(
+        &self,
+        keys: &RecordBatch,
+        projection: &[ColumnId],
+    ) -> Result<RecordBatch, EngineError> {
+        if keys.num_rows() > MOST_KEYS {
+            return Err(EngineError::BadRows {
+                detail: format!("{} keys were asked for, at most {MOST_KEYS} may be", keys.num_rows()),
+            });
+        }
+        let schema = projected_schema(&self.shape, projection)?;
+        let filter = Filter::bind(&self.shape.schema, &[])?;
+        let carried = carried(&self.shape, projection, &filter)?;
+        let row_keys = self.shape.codec.row_keys(keys.columns())?;
+        let ranges = Ranges::points(row_keys, &self.spec.range);
+        let scan = self.open_scan(&carried, &ranges, DEFAULT_BATCH_ROWS)?;
+        let options = ScanOptions::all(projection.to_vec());
+        let batches: Vec<RecordBatch> =
+            stream(scan, filter, schema.clone(), &options).try_collect().await?;
+        if schema.fields().is_empty() {
+            let rows = batches.iter().map(RecordBatch::num_rows).sum();
+            let options = arrow::array::RecordBatchOptions::new().with_row_count(Some(rows));
+            return Ok(RecordBatch::try_new_with_options(schema, Vec::new(), &options)?);
+        }
+        Ok(concat_batches(&schema, &batches)?)
+    }
+
+    /// Pins the current version and makes sources of all that may hold a key of the ranges.
+    fn open_scan(
+        &self,
+        carried: &Carried,
+        ranges: &Ranges,
+        batch_rows: usize,
+    ) -> Result<Scan, EngineError> {
+        let (version, runs) = self.pin()?;
+        let mut candidates = Vec::new();
+        for run in runs {
+            let (low, high) = run.key_bounds(&self.shape.schema, &self.shape.codec)?;
+            let Some(bounds) = ranges.clamp(low, high) else { continue };
+            let unique = run.unique();
+            let source = RunSource::new(
+                run,
+                self.shape.clone(),
+                carried.clone(),
+                ranges,
+                version.flushed.get(),
+            )?;
+            candidates.push(Candidate { source: Source::Run(source), bounds, unique });
+        }
+        let access =
+            FileAccess { storage: self.env.storage.clone(), footers: self.env.footers.clone() };
+        for file in &version.files {
+            let shown = ranges.within(&file.clip);
+            let Some(bounds) = shown.clamp(&file.min_key, &file.max_key) else { continue };
+            let source = FileSource::new(
+                access.clone(),
+                file.clone(),
+                self.shape.clone(),
+                carried.clone(),
+                &shown,
+            );
+            let unique = file.one_version_per_key;
+            candidates.push(Candidate { source: Source::File(Box::new(source)), bounds, unique });
+        }
+        Ok(Scan::new(self.shape.clone(), self.spec.options.write_mode, candidates, batch_rows))
+    }
+
+    fn pin(&self) -> Result<(Arc<Version>, Vec<Arc<Run>>), EngineError> {
+        let contents = self.contents.lock();
+        contents.phase.check_read(self.id())?;
+        Ok((contents.version.clone(), contents.runs.clone()))
+    }
+}

@@ -1,0 +1,255 @@
+//! Row versions side by side: some of a table's columns, found by id, and the stamps of each row.
+//!
+//! This is the one shape in which rows pass through the engine: a run of the memtable, a chunk read
+//! from an SST and the output of a merge are all [`RowVersions`].
+
+use std::sync::Arc;
+
+use arrow::array::{
+    Array, ArrayRef, AsArray, BooleanArray, UInt8Array, UInt64Array, new_null_array,
+};
+use arrow::compute::FilterBuilder;
+use arrow::datatypes::DataType;
+use arrow::error::ArrowError;
+use tidewater_common::ids::ColumnId;
+
+/// What a row version does to its key.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum RowOp {
+    /// The row is there from now on.
+    Put,
+    /// The key is gone from now on; only the key columns mean anything.
+    Delete,
+}
+
+impl RowOp {
+    /// The number in `_tw_op`.
+    pub const fn code(self) -> u8 {
+        match self {
+            Self::Put => 0,
+            Self::Delete => 1,
+        }
+    }
+
+    /// The operation of a stored number; `None` for one that no release has written.
+    pub const fn from_code(code: u8) -> Option<Self> {
+        match code {
+            0 => Some(Self::Put),
+            1 => Some(Self::Delete),
+            _ => None,
+        }
+    }
+}
+
+/// One number for all rows, or one for each.
+#[derive(Debug, Clone)]
+pub(crate) enum Numbers {
+    All(u64),
+    Each(UInt64Array),
+}
+
+impl Numbers {
+    pub(crate) fn at(&self, row: usize) -> u64 {
+        match self {
+            Self::All(number) => *number,
+            Self::Each(numbers) => numbers.value(row),
+        }
+    }
+
+    pub(crate) fn slice(&self, offset: usize, rows: usize) -> Self {
+        match self {
+            Self::All(number) => Self::All(*number),
+            Self::Each(numbers) => Self::Each(numbers.slice(offset, rows)),
+        }
+    }
+
+    pub(crate) fn to_array(&self, rows: usize) -> UInt64Array {
+        match self {
+            Self::All(number) => UInt64Array::from_value(*number, rows),
+            Self::Each(numbers) => numbers.clone(),
+        }
+    }
+
+    /// Smallest and greatest; `None` without rows.
+    pub(crate) fn bounds(&self, rows: usize) -> Option<(u64, u64)> {
+        match self {
+            _ if rows == 0 => None,
+            Self::All(number) => Some((*number, *number)),
+            Self::Each(numbers) => {
+                let values = numbers.values();
+                Some((values.iter().copied().min()?, values.iter().copied().max()?))
+            }
+        }
+    }
+}
+
+/// One operation for all rows, or one for each, as [`RowOp::code`].
+#[derive(Debug, Clone)]
+pub(crate) enum Ops {
+    All(RowOp),
+    Each(UInt8Array),
+}
+
+impl Ops {
+    /// Whether the row version deletes its key.
+    pub(crate) fn deletes_at(&self, row: usize) -> bool {
+        match self {
+            Self::All(op) => *op == RowOp::Delete,
+            Self::Each(codes) => codes.value(row) == RowOp::Delete.code(),
+        }
+    }
+
+    pub(crate) fn slice(&self, offset: usize, rows: usize) -> Self {
+        match self {
+            Self::All(op) => Self::All(*op),
+            Self::Each(codes) => Self::Each(codes.slice(offset, rows)),
+        }
+    }
+
+    pub(crate) fn to_array(&self, rows: usize) -> UInt8Array {
+        match self {
+            Self::All(op) => UInt8Array::from_value(op.code(), rows),
+            Self::Each(codes) => codes.clone(),
+        }
+    }
+
+    /// How many rows delete their key.
+    pub(crate) fn deletes(&self, rows: usize) -> usize {
+        match self {
+            Self::All(RowOp::Put) => 0,
+            Self::All(RowOp::Delete) => rows,
+            Self::Each(codes) => {
+                codes.values().iter().filter(|code| **code == RowOp::Delete.code()).count()
+            }
+        }
+    }
+}
+
+/// When and how each row version came to be.
+#[derive(Debug, Clone)]
+pub(crate) struct Stamps {
+    pub(crate) sequences: Numbers,
+    pub(crate) epochs: Numbers,
+    pub(crate) ops: Ops,
+}
+
+impl Stamps {
+    pub(crate) fn slice(&self, offset: usize, rows: usize) -> Self {
+        Self {
+            sequences: self.sequences.slice(offset, rows),
+            epochs: self.epochs.slice(offset, rows),
+            ops: self.ops.slice(offset, rows),
+        }
+    }
+}
+
+/// See the module's head.
+#[derive(Debug, Clone)]
+pub(crate) struct RowVersions {
+    ids: Arc<[ColumnId]>,
+    arrays: Vec<ArrayRef>,
+    rows: usize,
+    stamps: Stamps,
+}
+
+impl RowVersions {
+    /// `arrays` go with `ids`; all have `rows` rows.
+    pub(crate) fn new(
+        ids: Arc<[ColumnId]>,
+        arrays: Vec<ArrayRef>,
+        rows: usize,
+        stamps: Stamps,
+    ) -> Self {
+        Self { ids, arrays, rows, stamps }
+    }
+
+    pub(crate) fn rows(&self) -> usize {
+        self.rows
+    }
+
+    pub(crate) fn ids(&self) -> &Arc<[ColumnId]> {
+        &self.ids
+    }
+
+    pub(crate) fn arrays(&self) -> &[ArrayRef] {
+        &self.arrays
+    }
+
+    pub(crate) fn stamps(&self) -> &Stamps {
+        &self.stamps
+    }
+
+    /// The column with this id; nulls where these rows were made without it.
+    pub(crate) fn column(&self, id: ColumnId, data_type: &DataType) -> ArrayRef {
+        match self.ids.iter().position(|own| *own == id) {
+            Some(index) => self.arrays[index].clone(),
+            None => new_null_array(data_type, self.rows),
+        }
+    }
+
+    /// The same rows with other columns, in the order of `wanted`.
+    pub(crate) fn project(&self, wanted: &Arc<[ColumnId]>, types: &[DataType]) -> Self {
+        let arrays = wanted
+            .iter()
+            .zip(types)
+            .map(|(id, data_type)| self.column(*id, data_type))
+            .collect();
+        Self { ids: wanted.clone(), arrays, rows: self.rows, stamps: self.stamps.clone() }
+    }
+
+    /// Rows `offset .. offset + rows`, without a copy.
+    pub(crate) fn slice(&self, offset: usize, rows: usize) -> Self {
+        if offset == 0 && rows == self.rows {
+            return self.clone();
+        }
+        Self {
+            ids: self.ids.clone(),
+            arrays: self.arrays.iter().map(|array| array.slice(offset, rows)).collect(),
+            rows,
+            stamps: self.stamps.slice(offset, rows),
+        }
+    }
+
+    /// The rows for which the mask is true.
+    pub(crate) fn filter(&self, mask: &BooleanArray) -> Result<Self, ArrowError> {
+        let filter = FilterBuilder::new(mask).optimize().build();
+        if filter.count() == self.rows {
+            return Ok(self.clone());
+        }
+        let arrays = self
+            .arrays
+            .iter()
+            .map(|array| filter.filter(array))
+            .collect::<Result<Vec<_>, ArrowError>>()?;
+        let numbers = |numbers: &Numbers| {
+            Ok::<_, ArrowError>(match numbers {
+                Numbers::All(number) => Numbers::All(*number),
+                Numbers::Each(each) => Numbers::Each(filter.filter(each)?.as_primitive().clone()),
+            })
+        };
+        let stamps = Stamps {
+            sequences: numbers(&self.stamps.sequences)?,
+            epochs: numbers(&self.stamps.epochs)?,
+            ops: match &self.stamps.ops {
+                Ops::All(op) => Ops::All(*op),
+                Ops::Each(codes) => Ops::Each(filter.filter(codes)?.as_primitive().clone()),
+            },
+        };
+        Ok(Self { ids: self.ids.clone(), arrays, rows: filter.count(), stamps })
+    }
+
+    /// Bytes that the rows themselves take, not the buffers that they may share with others.
+    pub(crate) fn bytes(&self) -> usize {
+        let stamps = match &self.stamps.sequences {
+            Numbers::All(_) => 0,
+            Numbers::Each(_) => self.rows * 8,
+        };
+        let columns: usize = self
+            .arrays
+            .iter()
+            .map(|array| array.to_data().get_slice_memory_size().unwrap_or(0))
+            .sum();
+        // A batch's own structures: what a run of a single row weighs.
+        columns + stamps + 128 * self.arrays.len()
+    }
+}

@@ -1,0 +1,200 @@
+//! The end of a file: read once, checked, and kept in a cache that is bounded by bytes.
+
+use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
+
+use bytes::Bytes;
+use parking_lot::Mutex;
+use parquet::arrow::arrow_reader::{ArrowReaderMetadata, ArrowReaderOptions};
+use parquet::file::metadata::{PageIndexPolicy, ParquetMetaData, ParquetMetaDataReader};
+use tidewater_common::ids::{ColumnId, FileId};
+
+use super::format::{
+    BLOCKS_KEY, FORMAT, FORMAT_KEY, KEY_INDEX_KEY, PAGE_ROWS, decode_checksums, decode_keys,
+};
+use crate::EngineError;
+use crate::file_meta::FileMeta;
+use crate::storage::{Storage, StorageError};
+
+/// What a reader needs to know of a file before it reads data.
+#[derive(Debug)]
+pub(crate) struct Footer {
+    pub(crate) metadata: ArrowReaderMetadata,
+    /// Leaf of each column, by field id.
+    pub(crate) leaves: HashMap<ColumnId, usize>,
+    pub(crate) block_checksums: Vec<u32>,
+    /// First key of every [`PAGE_ROWS`] rows of each row group.
+    pub(crate) key_index: Vec<Vec<u8>>,
+    /// Bytes of data: where the tail begins.
+    pub(crate) data_end: u64,
+    weight: usize,
+}
+
+/// Footers by file, the least recently used go first. Files never change, so nothing expires.
+#[derive(Debug)]
+pub struct FooterCache {
+    capacity: usize,
+    inner: Mutex<Cached>,
+}
+
+#[derive(Debug, Default)]
+struct Cached {
+    footers: HashMap<FileId, (Arc<Footer>, u64)>,
+    by_use: BTreeMap<u64, FileId>,
+    clock: u64,
+    weight: usize,
+}
+
+impl FooterCache {
+    /// Holds footers of at most `capacity` bytes together; 0 caches nothing.
+    pub fn new(capacity: usize) -> Self {
+        Self { capacity, inner: Mutex::default() }
+    }
+
+    fn get(&self, file: FileId) -> Option<Arc<Footer>> {
+        let mut inner = self.inner.lock();
+        inner.clock += 1;
+        let now = inner.clock;
+        let (footer, used) = inner.footers.get_mut(&file)?;
+        let (footer, before) = (footer.clone(), std::mem::replace(used, now));
+        inner.by_use.remove(&before);
+        inner.by_use.insert(now, file);
+        Some(footer)
+    }
+
+    fn insert(&self, file: FileId, footer: &Arc<Footer>) {
+        if footer.weight > self.capacity {
+            return;
+        }
+        let mut inner = self.inner.lock();
+        inner.clock += 1;
+        let now = inner.clock;
+        if let Some((old, used)) = inner.footers.insert(file, (footer.clone(), now)) {
+            inner.weight -= old.weight;
+            inner.by_use.remove(&used);
+        }
+        inner.by_use.insert(now, file);
+        inner.weight += footer.weight;
+        while inner.weight > self.capacity {
+            let Some((_, oldest)) = inner.by_use.pop_first() else { break };
+            if let Some((footer, _)) = inner.footers.remove(&oldest) {
+                inner.weight -= footer.weight;
+            }
+        }
+    }
+}
+
+/// The file's footer, from the cache or the store.
+///
+/// # Errors
+/// [`EngineError::Damaged`] when it is not what was written, [`EngineError::Storage`] when it
+/// cannot be read.
+pub(crate) async fn footer(
+    storage: &Storage,
+    cache: &FooterCache,
+    file: &FileMeta,
+) -> Result<Arc<Footer>, EngineError> {
+    if let Some(footer) = cache.get(file.file_id) {
+        return Ok(footer);
+    }
+    let start = file.size.saturating_sub(file.tail.length);
+    let path = file.path();
+    let tail = match storage.get_range(&path, start..file.size).await {
+        Ok(tail) => tail,
+        Err(error) => return Err(read_failed(storage, file, error).await),
+    };
+    let footer = parse(&tail, file).map_err(|detail| damaged(storage, file, detail))?;
+    if footer.0 > FORMAT {
+        return Err(EngineError::NewerFormat {
+            object: storage.name(&path),
+            found: footer.0,
+            supported: FORMAT,
+        });
+    }
+    let footer = Arc::new(footer.1);
+    cache.insert(file.file_id, &footer);
+    Ok(footer)
+}
+
+/// Says what is wrong with a file.
+pub(crate) fn damaged(storage: &Storage, file: &FileMeta, detail: String) -> EngineError {
+    EngineError::Damaged { object: storage.name(&file.path()), detail }
+}
+
+/// A read that failed: because the file has another size than was written, or because the store
+/// does not answer.
+pub(crate) async fn read_failed(
+    storage: &Storage,
+    file: &FileMeta,
+    error: StorageError,
+) -> EngineError {
+    if error.is_not_found() {
+        return error.into();
+    }
+    match storage.head(&file.path()).await {
+        Ok(found) if found.size != file.size => {
+            let detail = format!("it has {} bytes, not {}", found.size, file.size);
+            damaged(storage, file, detail)
+        }
+        _ => error.into(),
+    }
+}
+
+fn parse(tail: &Bytes, file: &FileMeta) -> Result<(u32, Footer), String> {
+    let found = crc32c::crc32c(tail);
+    if found != file.tail.checksum {
+        return Err(format!(
+            "its footer has checksum {found:08x}, not {:08x}",
+            file.tail.checksum
+        ));
+    }
+    let mut reader = ParquetMetaDataReader::new().with_page_index_policy(PageIndexPolicy::Required);
+    reader.try_parse_sized(tail, file.size).map_err(|error| error.to_string())?;
+    let metadata = reader.finish().map_err(|error| error.to_string())?;
+    let value = |key: &str| {
+        metadata
+            .file_metadata()
+            .key_value_metadata()
+            .and_then(|pairs| pairs.iter().find(|pair| pair.key == key))
+            .and_then(|pair| pair.value.as_deref())
+            .ok_or_else(|| format!("its footer lacks {key}"))
+    };
+    let format = value(FORMAT_KEY)?.parse().map_err(|_| "its format is no number".to_owned())?;
+    let malformed = |what: &str| format!("its {what} cannot be read");
+    let block_checksums =
+        decode_checksums(value(BLOCKS_KEY)?).ok_or_else(|| malformed("block checksums"))?;
+    let key_index = decode_keys(value(KEY_INDEX_KEY)?).ok_or_else(|| malformed("key index"))?;
+    if key_index.len() != index_entries(&metadata) {
+        return Err("its key index does not fit its row groups".to_owned());
+    }
+    let leaves = leaves(&metadata);
+    let data_end = file.size - file.tail.length;
+    // What lies in memory is about as large as what lies in the file, offsets twice that.
+    let weight = 3 * tail.len();
+    let metadata = ArrowReaderMetadata::try_new(Arc::new(metadata), ArrowReaderOptions::new())
+        .map_err(|error| error.to_string())?;
+    Ok((format, Footer { metadata, leaves, block_checksums, key_index, data_end, weight }))
+}
+
+fn index_entries(metadata: &ParquetMetaData) -> usize {
+    metadata
+        .row_groups()
+        .iter()
+        .map(|group| usize::try_from(group.num_rows()).unwrap_or(0).div_ceil(PAGE_ROWS))
+        .sum()
+}
+
+fn leaves(metadata: &ParquetMetaData) -> HashMap<ColumnId, usize> {
+    metadata
+        .file_metadata()
+        .schema_descr()
+        .columns()
+        .iter()
+        .enumerate()
+        .filter_map(|(leaf, column)| {
+            let info = column.self_type().get_basic_info();
+            let id = info.has_id().then(|| u32::try_from(info.id()).ok()).flatten()?;
+            Some((ColumnId(id), leaf))
+        })
+        .collect()
+}

@@ -1,0 +1,91 @@
+//! Takes the bytes that the Parquet encoder makes: checksums them block by block, and hands them on
+//! in parts, so that no file is ever held whole.
+
+use std::io::{self, Write};
+
+use bytes::{Bytes, BytesMut};
+
+use super::blocks::BlockChecksums;
+
+/// Bytes handed on at once.
+const PART_BYTES: usize = 4 << 20;
+
+/// Where parts go. May block.
+pub(crate) trait PartReceiver: Send {
+    /// Takes the next bytes of the file.
+    fn part(&mut self, bytes: Bytes) -> io::Result<()>;
+}
+
+/// See the module's head.
+#[derive(Debug)]
+pub(crate) struct Sink<R> {
+    receiver: R,
+    part: BytesMut,
+    written: u64,
+    blocks: BlockChecksums,
+    /// crc32c of what came after the data, once the data has ended.
+    tail: Option<u32>,
+    checksum: u32,
+}
+
+impl<R: PartReceiver> Sink<R> {
+    pub(crate) fn new(receiver: R) -> Self {
+        Self {
+            receiver,
+            part: BytesMut::new(),
+            written: 0,
+            blocks: BlockChecksums::default(),
+            tail: None,
+            checksum: 0,
+        }
+    }
+
+    /// Bytes taken so far.
+    pub(crate) fn written(&self) -> u64 {
+        self.written
+    }
+
+    /// All data has come: what follows are page indexes and footer. The checksums of the data.
+    pub(crate) fn end_data(&mut self) -> Vec<u32> {
+        self.tail = Some(0);
+        std::mem::take(&mut self.blocks).finish()
+    }
+
+    /// crc32c of page indexes and footer.
+    pub(crate) fn tail_checksum(&self) -> u32 {
+        self.tail.unwrap_or(0)
+    }
+
+    /// crc32c of all bytes.
+    pub(crate) fn checksum(&self) -> u32 {
+        self.checksum
+    }
+
+    /// Hands on what is left; gives the receiver back.
+    pub(crate) fn finish(mut self) -> io::Result<R> {
+        if !self.part.is_empty() {
+            self.receiver.part(self.part.split().freeze())?;
+        }
+        Ok(self.receiver)
+    }
+}
+
+impl<R: PartReceiver> Write for Sink<R> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        match &mut self.tail {
+            None => self.blocks.update(bytes),
+            Some(tail) => *tail = crc32c::crc32c_append(*tail, bytes),
+        }
+        self.checksum = crc32c::crc32c_append(self.checksum, bytes);
+        self.written += bytes.len() as u64;
+        self.part.extend_from_slice(bytes);
+        if self.part.len() >= PART_BYTES {
+            self.receiver.part(self.part.split().freeze())?;
+        }
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}

@@ -1,0 +1,237 @@
+//! Writes one SST: rows in, parts of a file and its description out. CPU-bound and synchronous.
+
+use std::sync::Arc;
+
+use arrow::array::{Array, ArrayRef, AsArray, RecordBatch};
+use arrow::compute::{cast, max, min};
+use arrow::datatypes::{DataType, Int64Type, SchemaRef};
+use parquet::arrow::ArrowWriter;
+use parquet::file::metadata::KeyValue;
+use tidewater_common::ids::{Epoch, FileId, Sequence};
+use tidewater_common::keys::KeyRange;
+
+use super::format::{
+    BLOCKS_KEY, KEY_INDEX_KEY, PAGE_ROWS, ROW_GROUP_ROWS, encode_checksums, encode_keys,
+    file_schema, properties,
+};
+use super::sink::{PartReceiver, Sink};
+use crate::EngineError;
+use crate::file_meta::{FileMeta, FileTail, TimeRange};
+use crate::layout::RegionDir;
+use crate::memtable::run::key_columns;
+use crate::read::shape::TableShape;
+use crate::row_versions::RowVersions;
+
+/// What a file will hold, known before it is written.
+#[derive(Debug, Clone)]
+pub(crate) struct FilePlan {
+    pub(crate) shape: Arc<TableShape>,
+    pub(crate) dir: RegionDir,
+    /// The table is hash-distributed: the vnode leads the row key.
+    pub(crate) hashed: bool,
+    /// Some rows may be deletes.
+    pub(crate) with_deletes: bool,
+    /// No key occurs twice.
+    pub(crate) unique: bool,
+}
+
+/// A file that was written, but for its name.
+#[derive(Debug)]
+pub(crate) struct WrittenFile {
+    meta: FileMeta,
+}
+
+impl WrittenFile {
+    pub(crate) fn size(&self) -> u64 {
+        self.meta.size
+    }
+
+    /// The description of the file, once it has an id.
+    pub(crate) fn named(self, file_id: FileId) -> FileMeta {
+        FileMeta { file_id, ..self.meta }
+    }
+}
+
+/// See the module's head.
+pub(crate) struct SstWriter<R: PartReceiver> {
+    plan: FilePlan,
+    schema: SchemaRef,
+    writer: ArrowWriter<Sink<R>>,
+    group_rows: usize,
+    rows: u64,
+    deletes: u64,
+    key_index: Vec<Vec<u8>>,
+    last: Option<RowVersions>,
+    sequences: Option<(u64, u64)>,
+    epochs: Option<(u64, u64)>,
+    time: Option<TimeRange>,
+}
+
+impl<R: PartReceiver> SstWriter<R> {
+    pub(crate) fn new(plan: FilePlan, receiver: R) -> Result<Self, EngineError> {
+        let schema = file_schema(&plan.shape.schema, plan.with_deletes);
+        let properties = properties(&plan.shape.schema, plan.dir.region_id, !plan.hashed)?;
+        let writer = ArrowWriter::try_new(Sink::new(receiver), schema.clone(), Some(properties))
+            .map_err(encoding)?;
+        Ok(Self {
+            plan,
+            schema,
+            writer,
+            group_rows: 0,
+            rows: 0,
+            deletes: 0,
+            key_index: Vec::new(),
+            last: None,
+            sequences: None,
+            epochs: None,
+            time: None,
+        })
+    }
+
+    /// Appends rows with all columns of the schema; they follow what was appended before.
+    pub(crate) fn push(&mut self, rows: &RowVersions) -> Result<(), EngineError> {
+        let mut offset = 0;
+        while offset < rows.rows() {
+            let room = (ROW_GROUP_ROWS - self.group_rows).min(rows.rows() - offset);
+            self.push_within_group(&rows.slice(offset, room))?;
+            offset += room;
+            if self.group_rows == ROW_GROUP_ROWS {
+                self.end_group()?;
+            }
+        }
+        Ok(())
+    }
+
+    /// About the size of the file if it ended now, in bytes.
+    pub(crate) fn estimated_bytes(&self) -> usize {
+        self.writer.bytes_written() + self.writer.in_progress_size()
+    }
+
+    /// Row key of the last row.
+    pub(crate) fn last_key(&self) -> Result<Option<Vec<u8>>, EngineError> {
+        let Some(last) = &self.last else { return Ok(None) };
+        let keys = key_columns(last, &self.plan.shape.schema);
+        Ok(Some(self.plan.shape.codec.row_key(&keys, last.rows() - 1)?))
+    }
+
+    /// Ends the file; gives the receiver back, which has got all bytes.
+    pub(crate) fn finish(mut self) -> Result<(WrittenFile, R), EngineError> {
+        self.end_group()?;
+        let max_key = self.last_key()?;
+        let row_groups = self.writer.flushed_row_groups().len();
+        let data_end = self.writer.inner().written();
+        let checksums = self.writer.inner_mut().end_data();
+        let pair = |key: &str, value| KeyValue::new(key.to_owned(), Some(value));
+        self.writer.append_key_value_metadata(pair(BLOCKS_KEY, encode_checksums(&checksums)));
+        self.writer.append_key_value_metadata(pair(KEY_INDEX_KEY, encode_keys(&self.key_index)));
+        let sink = self.writer.into_inner().map_err(encoding)?;
+        let (min_key, max_key) = match (self.key_index.first(), max_key) {
+            (Some(min_key), Some(max_key)) => (min_key.clone(), max_key),
+            _ => return Err(EngineError::Internal { detail: "a file without rows".to_owned() }),
+        };
+        let (min_sequence, max_sequence) = self.sequences.unwrap_or_default();
+        let (min_epoch, max_epoch) = self.epochs.unwrap_or_default();
+        let meta = FileMeta {
+            file_id: FileId(uuid::Uuid::nil()),
+            origin: self.plan.dir,
+            clip: KeyRange::whole(),
+            level: 0,
+            size: sink.written(),
+            rows: self.rows,
+            row_groups: u32::try_from(row_groups).unwrap_or(u32::MAX),
+            min_key,
+            max_key,
+            time: self.time,
+            stored_min_sequence: Sequence(min_sequence),
+            stored_max_sequence: Sequence(max_sequence),
+            stored_min_epoch: Epoch(min_epoch),
+            stored_max_epoch: Epoch(max_epoch),
+            deletes: self.deletes,
+            one_version_per_key: self.plan.unique,
+            schema_version: self.plan.shape.schema.version(),
+            indexes: Vec::new(),
+            stamp: None,
+            checksum: sink.checksum(),
+            tail: FileTail {
+                length: sink.written() - data_end,
+                checksum: sink.tail_checksum(),
+            },
+        };
+        let receiver = sink.finish().map_err(|error| encoding(error.into()))?;
+        Ok((WrittenFile { meta }, receiver))
+    }
+
+    fn push_within_group(&mut self, rows: &RowVersions) -> Result<(), EngineError> {
+        self.index_keys(rows)?;
+        self.note_time(rows)?;
+        let stamps = rows.stamps();
+        widen(&mut self.sequences, stamps.sequences.bounds(rows.rows()));
+        widen(&mut self.epochs, stamps.epochs.bounds(rows.rows()));
+        self.deletes += stamps.ops.deletes(rows.rows()) as u64;
+        self.rows += rows.rows() as u64;
+        self.group_rows += rows.rows();
+        let mut arrays: Vec<ArrayRef> = rows.arrays().to_vec();
+        arrays.push(Arc::new(stamps.sequences.to_array(rows.rows())));
+        arrays.push(Arc::new(stamps.epochs.to_array(rows.rows())));
+        arrays.push(Arc::new(stamps.ops.to_array(rows.rows())));
+        let batch = RecordBatch::try_new(self.schema.clone(), arrays)?;
+        self.writer.write(&batch).map_err(encoding)?;
+        self.last = Some(rows.clone());
+        Ok(())
+    }
+
+    /// Notes the key of every row of the row group whose number divides by [`PAGE_ROWS`].
+    fn index_keys(&mut self, rows: &RowVersions) -> Result<(), EngineError> {
+        let mut next = self.group_rows.next_multiple_of(PAGE_ROWS) - self.group_rows;
+        if next >= rows.rows() {
+            return Ok(());
+        }
+        let keys = key_columns(rows, &self.plan.shape.schema);
+        while next < rows.rows() {
+            self.key_index.push(self.plan.shape.codec.row_key(&keys, next)?);
+            next += PAGE_ROWS;
+        }
+        Ok(())
+    }
+
+    fn note_time(&mut self, rows: &RowVersions) -> Result<(), EngineError> {
+        let schema = &self.plan.shape.schema;
+        let Some(column) = schema.time_column().and_then(|id| schema.column(id)) else {
+            return Ok(());
+        };
+        let times = rows.column(column.id, &column.data_type.arrow());
+        // Arrow knows no direct way from dates to 64 bits.
+        let times = match times.data_type() {
+            DataType::Date32 => cast(&times, &DataType::Int32)?,
+            _ => times,
+        };
+        let times = cast(&times, &DataType::Int64)?;
+        let times = times.as_primitive::<Int64Type>();
+        if let (Some(low), Some(high)) = (min(times), max(times)) {
+            let range = self.time.get_or_insert(TimeRange { min: low, max: high });
+            range.min = range.min.min(low);
+            range.max = range.max.max(high);
+        }
+        Ok(())
+    }
+
+    fn end_group(&mut self) -> Result<(), EngineError> {
+        if self.group_rows > 0 {
+            self.writer.flush().map_err(encoding)?;
+            self.group_rows = 0;
+        }
+        // The encoder holds some bytes back; block checksums and offsets need all of them.
+        self.writer.sync().map_err(|error| encoding(error.into()))
+    }
+}
+
+fn widen(bounds: &mut Option<(u64, u64)>, more: Option<(u64, u64)>) {
+    *bounds = match (*bounds, more) {
+        (Some((low, high)), Some((min, max))) => Some((low.min(min), high.max(max))),
+        (bounds, more) => bounds.or(more),
+    };
+}
+
+fn encoding(error: parquet::errors::ParquetError) -> EngineError {
+    EngineError::Internal { detail: format!("rows could not be encoded as Parquet: {error}") }
+}
