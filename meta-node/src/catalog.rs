@@ -1,0 +1,40 @@
+//! What the meta group knows: records, their stored bytes, and the state they make up.
+//!
+//! Everything here is pure: no clock, no disk, no network. [`commands`](crate::commands) decides on
+//! a [`MetaState`] and yields a [`Change`]; only [`MetaState::absorb`] alters a state, and it
+//! cannot fail, so a refused command has changed nothing.
+//!
+//! Words: a *record* is one table, route, group, node or outcome. A *row* is a record as it is
+//! stored: key and framed bytes. The *revision* grows with every change that watchers see, the
+//! *catalog version* only with those of routes.
+
+mod change;
+mod codec;
+mod error;
+mod keys;
+mod outcome;
+mod records;
+mod route;
+mod rows;
+mod state;
+mod tiling;
+
+pub use self::change::{Change, Effects, RowWrite};
+pub use self::codec::{
+    decode_catalog_next_route_id, decode_catalog_route, decode_catalog_version,
+    encode_catalog_next_route_id, encode_catalog_route, encode_catalog_version,
+};
+pub use self::error::CatalogError;
+pub use self::keys::{
+    catalog_next_route_id_key, catalog_route_key, catalog_version_key, is_catalog_route_key,
+    route_id_from_key,
+};
+pub use self::outcome::{Outcome, OutcomeKind};
+pub use self::records::{DroppedRegion, Group, Header, Node, Table};
+pub use self::route::{RouteDescriptor, RouteState};
+pub use self::rows::{Row, digest};
+pub use self::state::{
+    DELTAS_KEPT, FEATURE_LEVEL, FIRST_NODE_ID, MAX_OUTCOMES, MetaState, OUTCOME_KEPT_MS,
+    TICK_INTERVAL_MS,
+};
+pub use self::tiling::{table_bounds, validate_routes};

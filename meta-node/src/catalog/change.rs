@@ -1,0 +1,247 @@
+//! A decided change, and the one function that carries it out.
+
+use std::sync::Arc;
+
+use tidewater_common::ids::{CatalogVersion, RegionId, Revision, TableId};
+use tidewater_proto::v1;
+use uuid::Uuid;
+
+use super::{
+    CatalogError, DELTAS_KEPT, Group, Header, MetaState, Node, Outcome, RouteDescriptor, Table,
+    catalog_next_route_id_key, catalog_route_key, catalog_version_key, codec,
+    encode_catalog_next_route_id, encode_catalog_route, encode_catalog_version, keys,
+};
+
+/// What a command alters: whole records after the change. Made by validation, carried out by
+/// [`MetaState::absorb`].
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Change {
+    /// The header after the change, apart from the revision.
+    pub header: Option<Header>,
+    /// The next route id after the change.
+    pub next_route_id: Option<RegionId>,
+    /// Tables made or altered.
+    pub tables: Vec<Table>,
+    /// Tables that are gone.
+    pub table_deletes: Vec<TableId>,
+    /// Routes made or altered.
+    pub routes: Vec<RouteDescriptor>,
+    /// Routes that are gone.
+    pub route_deletes: Vec<RegionId>,
+    /// Groups made or altered.
+    pub groups: Vec<Group>,
+    /// Nodes made or altered.
+    pub nodes: Vec<Node>,
+    /// A request id to remember.
+    pub outcome: Option<(Uuid, Outcome)>,
+    /// Request ids to forget.
+    pub forgotten: Vec<Uuid>,
+}
+
+/// One row to put (`Some`) or to delete (`None`).
+pub type RowWrite = (Vec<u8>, Option<Vec<u8>>);
+
+/// What a change does to what is stored.
+#[derive(Debug, Default)]
+pub struct Effects {
+    /// Rows to write, in any order.
+    pub rows: Vec<RowWrite>,
+    /// Whether watchers have something to see.
+    pub watched: bool,
+}
+
+impl Change {
+    /// Whether routes change, and with them the catalog version.
+    pub fn touches_routes(&self) -> bool {
+        !self.routes.is_empty() || !self.route_deletes.is_empty()
+    }
+
+    fn is_watched(&self) -> bool {
+        self.touches_routes()
+            || !self.tables.is_empty()
+            || !self.table_deletes.is_empty()
+            || !self.groups.is_empty()
+            || !self.nodes.is_empty()
+    }
+}
+
+impl MetaState {
+    /// The rows that a change leads to; errors mean that the change must not be carried out.
+    ///
+    /// Encoding comes before absorbing, so that a record that cannot be stored changes nothing.
+    pub(crate) fn prepare(&self, change: Change) -> Result<Prepared, CatalogError> {
+        let mut header = change.header.clone();
+        let mut version = self.catalog_version;
+        let mut rows = Vec::new();
+        for route in &change.routes {
+            rows.push((catalog_route_key(route.route_id), Some(encode_catalog_route(route)?)));
+        }
+        if change.touches_routes() {
+            let next = version.get().checked_add(1).ok_or(CatalogError::VersionOverflow)?;
+            version = CatalogVersion(next);
+            rows.push((catalog_version_key(), Some(encode_catalog_version(version))));
+        }
+        let mut delta = None;
+        if change.is_watched() {
+            let header = header.get_or_insert_with(|| self.header.clone());
+            let next = header.revision.get().checked_add(1).ok_or(CatalogError::VersionOverflow)?;
+            header.revision = Revision(next);
+            delta = Some(Arc::new(self.delta(&change, header.revision, version)));
+        }
+        self.plain_rows(&change, header.as_ref(), delta.as_deref(), &mut rows);
+        Ok(Prepared { change, header, version, delta, rows })
+    }
+
+    fn delta(
+        &self,
+        change: &Change,
+        revision: Revision,
+        version: CatalogVersion,
+    ) -> v1::CatalogDelta {
+        v1::CatalogDelta {
+            revision: revision.get(),
+            previous_catalog_version: self.catalog_version.get(),
+            catalog_version: version.get(),
+            table_upserts: change.tables.iter().map(Into::into).collect(),
+            table_deletes: change.table_deletes.iter().map(|id| id.get()).collect(),
+            route_upserts: change.routes.iter().map(Into::into).collect(),
+            route_deletes: change.route_deletes.iter().map(|id| id.get()).collect(),
+            group_upserts: change.groups.iter().map(Into::into).collect(),
+            node_upserts: change.nodes.iter().map(Into::into).collect(),
+        }
+    }
+
+    fn plain_rows(
+        &self,
+        change: &Change,
+        header: Option<&Header>,
+        delta: Option<&v1::CatalogDelta>,
+        rows: &mut Vec<RowWrite>,
+    ) {
+        if let Some(header) = header {
+            let message = v1::MetaHeader::from(header);
+            rows.push((keys::HEADER.to_vec(), Some(codec::encode_message(&message))));
+        }
+        if let Some(next) = change.next_route_id {
+            rows.push((catalog_next_route_id_key(), Some(encode_catalog_next_route_id(next))));
+        }
+        for table in &change.tables {
+            let message = v1::TableRecord::from(table);
+            rows.push((keys::table(table.id), Some(codec::encode_message(&message))));
+        }
+        for group in &change.groups {
+            let message = v1::Group::from(group);
+            rows.push((keys::group(group.id), Some(codec::encode_message(&message))));
+        }
+        for node in &change.nodes {
+            let message = v1::NodeRecord::from(node);
+            rows.push((keys::node(node.id), Some(codec::encode_message(&message))));
+        }
+        if let Some((request, outcome)) = &change.outcome {
+            let message = v1::OutcomeRecord::from(outcome);
+            rows.push((keys::outcome(*request), Some(codec::encode_message(&message))));
+        }
+        rows.extend(change.table_deletes.iter().map(|id| (keys::table(*id), None)));
+        rows.extend(change.route_deletes.iter().map(|id| (catalog_route_key(*id), None)));
+        rows.extend(change.forgotten.iter().map(|request| (keys::outcome(*request), None)));
+        if let Some(delta) = delta {
+            let key = keys::delta(Revision(delta.revision));
+            rows.push((key, Some(codec::encode_message(delta))));
+            if self.deltas.len() >= DELTAS_KEPT
+                && let Some(oldest) = self.deltas.front()
+            {
+                rows.push((keys::delta(Revision(oldest.revision)), None));
+            }
+        }
+    }
+
+    /// Carries out a change that was prepared on this very state.
+    pub(crate) fn absorb(&mut self, prepared: Prepared) -> Effects {
+        let Prepared { change, header, version, delta, rows } = prepared;
+        if let Some(header) = header {
+            self.header = header;
+        }
+        if let Some(next) = change.next_route_id {
+            self.next_route_id = next;
+        }
+        self.catalog_version = version;
+        change.tables.into_iter().for_each(|table| self.put_table(table));
+        change.table_deletes.into_iter().for_each(|id| self.delete_table(id));
+        change.route_deletes.into_iter().for_each(|id| self.delete_route(id));
+        change.routes.into_iter().for_each(|route| self.put_route(route));
+        for group in change.groups {
+            self.groups.insert(group.id, Arc::new(group));
+        }
+        change.nodes.into_iter().for_each(|node| self.put_node(node));
+        if let Some((request, outcome)) = change.outcome {
+            self.put_outcome(request, outcome);
+        }
+        for request in change.forgotten {
+            if let Some(outcome) = self.outcomes.remove(&request) {
+                self.outcome_times.remove(&(outcome.time_ms, request));
+            }
+        }
+        let watched = delta.is_some();
+        if let Some(delta) = delta {
+            if self.deltas.len() >= DELTAS_KEPT {
+                self.deltas.pop_front();
+            }
+            self.deltas.push_back(delta);
+        }
+        Effects { rows, watched }
+    }
+
+    pub(super) fn put_table(&mut self, table: Table) {
+        if table.is_live() {
+            self.names.insert(table.name.clone(), table.id);
+        } else if self.names.get(&table.name) == Some(&table.id) {
+            self.names.remove(&table.name);
+        }
+        self.tables.insert(table.id, Arc::new(table));
+    }
+
+    fn delete_table(&mut self, id: TableId) {
+        let Some(table) = self.tables.remove(&id) else { return };
+        if self.names.get(&table.name) == Some(&id) {
+            self.names.remove(&table.name);
+        }
+    }
+
+    pub(super) fn put_route(&mut self, route: RouteDescriptor) {
+        self.delete_route(route.route_id);
+        *self.regions_of.entry(route.group_id).or_default() += 1;
+        self.routes.insert(route.route_id, Arc::new(route));
+    }
+
+    fn delete_route(&mut self, id: RegionId) {
+        let Some(route) = self.routes.remove(&id) else { return };
+        if let Some(count) = self.regions_of.get_mut(&route.group_id) {
+            *count = count.saturating_sub(1);
+            if *count == 0 {
+                self.regions_of.remove(&route.group_id);
+            }
+        }
+    }
+
+    pub(super) fn put_node(&mut self, node: Node) {
+        if let Some(directory) = node.directory_id {
+            self.directories.insert(directory, node.id);
+        }
+        self.nodes.insert(node.id, Arc::new(node));
+    }
+
+    pub(super) fn put_outcome(&mut self, request: Uuid, outcome: Outcome) {
+        self.outcome_times.insert((outcome.time_ms, request));
+        self.outcomes.insert(request, Arc::new(outcome));
+    }
+}
+
+/// A change whose rows are encoded: nothing can go wrong any more.
+#[derive(Debug)]
+pub(crate) struct Prepared {
+    change: Change,
+    header: Option<Header>,
+    version: CatalogVersion,
+    delta: Option<Arc<v1::CatalogDelta>>,
+    rows: Vec<RowWrite>,
+}

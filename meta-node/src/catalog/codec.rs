@@ -1,0 +1,162 @@
+//! Bytes of stored records.
+//!
+//! Frame: codec byte, crc32c of the payload (big endian), payload. A truncation or a flipped bit at
+//! any place fails the checksum, so nothing after it is read at all; the payload's own checks then
+//! only meet bytes that some release has written.
+
+use prost::Message;
+use tidewater_common::ids::{CatalogVersion, Epoch, GroupId, RegionId};
+
+use super::{CatalogError, RouteDescriptor, RouteState};
+
+const CODEC: u8 = 1;
+const FRAME: usize = 5;
+
+pub(super) fn frame(payload: &[u8]) -> Vec<u8> {
+    let mut bytes = Vec::with_capacity(FRAME + payload.len());
+    bytes.push(CODEC);
+    bytes.extend(crc32c::crc32c(payload).to_be_bytes());
+    bytes.extend(payload);
+    bytes
+}
+
+pub(super) fn unframe(bytes: &[u8]) -> Result<&[u8], &'static str> {
+    let (codec, rest) = bytes.split_first().ok_or("it is empty")?;
+    if *codec != CODEC {
+        return Err("its codec byte is unknown: it may come from a newer release");
+    }
+    let (checksum, payload) = rest.split_first_chunk::<4>().ok_or("it is cut off")?;
+    if crc32c::crc32c(payload) != u32::from_be_bytes(*checksum) {
+        return Err("its checksum does not fit");
+    }
+    Ok(payload)
+}
+
+pub(super) fn encode_message(message: &impl Message) -> Vec<u8> {
+    frame(&message.encode_to_vec())
+}
+
+pub(super) fn decode_message<M: Message + Default>(
+    kind: &'static str,
+    bytes: &[u8],
+) -> Result<M, CatalogError> {
+    let invalid = |problem: String| CatalogError::InvalidRecord { kind, problem };
+    let payload = unframe(bytes).map_err(|problem| invalid(problem.to_owned()))?;
+    M::decode(payload).map_err(|error| invalid(error.to_string()))
+}
+
+/// The stored form of the catalog version.
+pub fn encode_catalog_version(version: CatalogVersion) -> Vec<u8> {
+    frame(&version.get().to_be_bytes())
+}
+
+/// Reads [`encode_catalog_version`].
+pub fn decode_catalog_version(bytes: &[u8]) -> Result<CatalogVersion, CatalogError> {
+    number(bytes).map(CatalogVersion).map_err(CatalogError::InvalidVersionRecord)
+}
+
+/// The stored form of the next route id.
+pub fn encode_catalog_next_route_id(next: RegionId) -> Vec<u8> {
+    frame(&next.get().to_be_bytes())
+}
+
+/// Reads [`encode_catalog_next_route_id`]; 0 is no id and refused.
+pub fn decode_catalog_next_route_id(bytes: &[u8]) -> Result<RegionId, CatalogError> {
+    match number(bytes) {
+        Ok(0) => Err(CatalogError::InvalidNextRouteIdRecord("it is 0")),
+        Ok(next) => Ok(RegionId(next)),
+        Err(problem) => Err(CatalogError::InvalidNextRouteIdRecord(problem)),
+    }
+}
+
+fn number(bytes: &[u8]) -> Result<u64, &'static str> {
+    let payload = unframe(bytes)?;
+    <[u8; 8]>::try_from(payload).map(u64::from_be_bytes).map_err(|_| "it is not 8 bytes long")
+}
+
+/// The stored form of a route.
+pub fn encode_catalog_route(route: &RouteDescriptor) -> Result<Vec<u8>, CatalogError> {
+    route.validate()?;
+    let mut payload = Vec::with_capacity(64 + route.start.len());
+    payload.extend(route.route_id.get().to_be_bytes());
+    payload.extend(route.group_id.get().to_be_bytes());
+    payload.push(route.state as u8);
+    payload.extend(route.parent_route_id.map_or(0, RegionId::get).to_be_bytes());
+    payload.extend(route.epoch.get().to_be_bytes());
+    put_bytes(&mut payload, &route.start)?;
+    match &route.end {
+        None => payload.push(0),
+        Some(end) => {
+            payload.push(1);
+            put_bytes(&mut payload, end)?;
+        }
+    }
+    Ok(frame(&payload))
+}
+
+/// Reads [`encode_catalog_route`]; trailing bytes are refused.
+pub fn decode_catalog_route(bytes: &[u8]) -> Result<RouteDescriptor, CatalogError> {
+    let payload = unframe(bytes).map_err(CatalogError::InvalidRouteRecord)?;
+    let mut reader = Reader(payload);
+    let route_id = RegionId(reader.u64()?);
+    let group_id = GroupId(reader.u64()?);
+    let state = RouteState::try_from(reader.u8()?)?;
+    let parent = reader.u64()?;
+    let epoch = Epoch(reader.u64()?);
+    let start = reader.bytes()?;
+    let end = match reader.u8()? {
+        0 => None,
+        1 => Some(reader.bytes()?),
+        _ => return Err(CatalogError::InvalidRouteRecord("its end is neither there nor absent")),
+    };
+    if !reader.0.is_empty() {
+        return Err(CatalogError::InvalidRouteRecord("bytes follow it"));
+    }
+    let parent_route_id = (parent != 0).then_some(RegionId(parent));
+    let route =
+        RouteDescriptor { route_id, start, end, group_id, state, parent_route_id, epoch };
+    route.validate()?;
+    Ok(route)
+}
+
+fn put_bytes(payload: &mut Vec<u8>, bytes: &[u8]) -> Result<(), CatalogError> {
+    let length = u32::try_from(bytes.len())
+        .map_err(|_| CatalogError::InvalidRouteRecord("a key is too long"))?;
+    payload.extend(length.to_be_bytes());
+    payload.extend(bytes);
+    Ok(())
+}
+
+/// Takes from the front; every length is checked against what is there before it is used.
+struct Reader<'a>(&'a [u8]);
+
+impl Reader<'_> {
+    fn take<const N: usize>(&mut self) -> Result<[u8; N], CatalogError> {
+        let (head, rest) =
+            self.0.split_first_chunk::<N>().ok_or(CatalogError::InvalidRouteRecord("it is short"))?;
+        self.0 = rest;
+        Ok(*head)
+    }
+
+    fn u8(&mut self) -> Result<u8, CatalogError> {
+        self.take::<1>().map(|[byte]| byte)
+    }
+
+    fn u64(&mut self) -> Result<u64, CatalogError> {
+        self.take().map(u64::from_be_bytes)
+    }
+
+    fn bytes(&mut self) -> Result<Vec<u8>, CatalogError> {
+        let length = u32::from_be_bytes(self.take()?) as usize;
+        let (head, rest) = self
+            .0
+            .split_at_checked(length)
+            .ok_or(CatalogError::InvalidRouteRecord("a key is short"))?;
+        self.0 = rest;
+        Ok(head.to_vec())
+    }
+}
+
+#[cfg(test)]
+#[path = "codec_tests.rs"]
+mod tests;

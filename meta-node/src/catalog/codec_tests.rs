@@ -1,0 +1,147 @@
+use proptest::prelude::*;
+
+use super::*;
+
+fn route() -> RouteDescriptor {
+    RouteDescriptor {
+        route_id: RegionId(3),
+        start: vec![0, 0, 0, 1],
+        end: Some(vec![0, 0, 0, 2]),
+        group_id: GroupId(2),
+        state: RouteState::WriteFenced,
+        parent_route_id: Some(RegionId(1)),
+        epoch: Epoch(9),
+    }
+}
+
+fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+fn unhex(text: &str) -> Vec<u8> {
+    (0..text.len()).step_by(2).map(|i| u8::from_str_radix(&text[i..i + 2], 16).unwrap()).collect()
+}
+
+#[test]
+fn stored_bytes_are_frozen() {
+    let golden_route = "01f20a2dfb00000000000000030000000000000002010000000000000001\
+                        0000000000000009000000040000000101000000 0400000002"
+        .replace(' ', "");
+    let golden_route = golden_route.replace(char::is_whitespace, "");
+    let checksum = crc32c::crc32c(&unhex(&golden_route)[5..]);
+    assert_eq!(hex(&encode_catalog_route(&route()).unwrap()), golden_route, "{checksum:08x}");
+    assert_eq!(decode_catalog_route(&unhex(&golden_route)), Ok(route()));
+
+    let golden_version = hex(&encode_catalog_version(CatalogVersion(7)));
+    assert_eq!(golden_version, "0100000000".to_owned() + "0000000000000007");
+    assert_eq!(decode_catalog_version(&unhex(&golden_version)), Ok(CatalogVersion(7)));
+    let golden_next = hex(&encode_catalog_next_route_id(RegionId(8)));
+    assert_eq!(golden_next, "0100000000".to_owned() + "0000000000000008");
+    assert_eq!(decode_catalog_next_route_id(&unhex(&golden_next)), Ok(RegionId(8)));
+}
+
+#[test]
+fn truncation_at_any_byte_gives_the_records_own_error() {
+    let bytes = encode_catalog_route(&route()).unwrap();
+    for cut in 0..bytes.len() {
+        assert!(matches!(
+            decode_catalog_route(&bytes[..cut]),
+            Err(CatalogError::InvalidRouteRecord(_))
+        ));
+        // Also behind a checksum that fits: a record that was written short.
+        if let Some(payload) = bytes[..cut].get(FRAME..) {
+            assert!(matches!(
+                decode_catalog_route(&frame(payload)),
+                Err(CatalogError::InvalidRouteRecord(_))
+            ));
+        }
+    }
+    let version = encode_catalog_version(CatalogVersion(7));
+    let next = encode_catalog_next_route_id(RegionId(7));
+    for cut in 0..version.len() {
+        assert!(matches!(
+            decode_catalog_version(&version[..cut]),
+            Err(CatalogError::InvalidVersionRecord(_))
+        ));
+        assert!(matches!(
+            decode_catalog_next_route_id(&next[..cut]),
+            Err(CatalogError::InvalidNextRouteIdRecord(_))
+        ));
+    }
+}
+
+#[test]
+fn trailing_bytes_are_refused() {
+    let payload = [&encode_catalog_route(&route()).unwrap()[FRAME..], &[0]].concat();
+    assert_eq!(
+        decode_catalog_route(&frame(&payload)),
+        Err(CatalogError::InvalidRouteRecord("bytes follow it"))
+    );
+    assert!(matches!(
+        decode_catalog_version(&frame(&[0; 9])),
+        Err(CatalogError::InvalidVersionRecord(_))
+    ));
+    assert_eq!(
+        decode_catalog_next_route_id(&frame(&[0; 8])),
+        Err(CatalogError::InvalidNextRouteIdRecord("it is 0"))
+    );
+}
+
+#[test]
+fn an_unknown_state_has_its_own_error() {
+    let mut payload = encode_catalog_route(&route()).unwrap()[FRAME..].to_vec();
+    payload[16] = 4;
+    assert_eq!(decode_catalog_route(&frame(&payload)), Err(CatalogError::InvalidState(4)));
+}
+
+#[test]
+fn a_bad_route_is_neither_written_nor_read() {
+    let cases = [
+        (RouteDescriptor { route_id: RegionId(0), ..route() }, CatalogError::RouteIdRequired),
+        (
+            RouteDescriptor { group_id: GroupId(0), ..route() },
+            CatalogError::GroupIdRequired(RegionId(3)),
+        ),
+        (
+            RouteDescriptor { end: Some(vec![0, 0, 0, 1]), ..route() },
+            CatalogError::InvalidRange(RegionId(3)),
+        ),
+    ];
+    for (bad, error) in cases {
+        assert_eq!(encode_catalog_route(&bad), Err(error));
+    }
+}
+
+#[test]
+fn a_flipped_bit_is_noticed() {
+    let bytes = encode_catalog_route(&route()).unwrap();
+    for bit in 0..bytes.len() * 8 {
+        let mut damaged = bytes.clone();
+        damaged[bit / 8] ^= 1 << (bit % 8);
+        assert!(decode_catalog_route(&damaged).is_err());
+    }
+}
+
+proptest! {
+    #[test]
+    fn routes_round_trip(
+        id in 1..u64::MAX, group in 1..u64::MAX, state in 0u8..4, parent in 0..u64::MAX,
+        epoch in 0..u64::MAX, start in proptest::collection::vec(any::<u8>(), 0..40),
+        bounded in any::<bool>(),
+    ) {
+        let end = bounded.then(|| [start.as_slice(), &[0]].concat());
+        let route = RouteDescriptor {
+            route_id: RegionId(id), start, end, group_id: GroupId(group),
+            state: RouteState::try_from(state).unwrap(),
+            parent_route_id: (parent != 0).then_some(RegionId(parent)), epoch: Epoch(epoch),
+        };
+        prop_assert_eq!(decode_catalog_route(&encode_catalog_route(&route).unwrap()), Ok(route));
+    }
+
+    #[test]
+    fn no_bytes_panic(bytes in proptest::collection::vec(any::<u8>(), 0..80)) {
+        let _ = decode_catalog_route(&bytes);
+        let _ = decode_catalog_route(&frame(&bytes));
+        let _ = decode_catalog_version(&bytes);
+    }
+}

@@ -1,0 +1,93 @@
+//! Keys of stored rows: a readable kind, then the id, big endian, so that ids sort.
+
+use tidewater_common::ids::{GroupId, NodeId, RegionId, Revision, TableId};
+use uuid::Uuid;
+
+use super::CatalogError;
+
+pub(super) const HEADER: &[u8] = b"meta/header";
+pub(super) const CATALOG_VERSION: &[u8] = b"catalog/version";
+pub(super) const CATALOG_NEXT_ROUTE_ID: &[u8] = b"catalog/next_route_id";
+pub(super) const ROUTE: &[u8] = b"catalog/route/";
+pub(super) const TABLE: &[u8] = b"meta/table/";
+pub(super) const GROUP: &[u8] = b"meta/group/";
+pub(super) const NODE: &[u8] = b"meta/node/";
+pub(super) const OUTCOME: &[u8] = b"meta/outcome/";
+pub(super) const DELTA: &[u8] = b"meta/delta/";
+
+/// Key of the catalog version.
+pub fn catalog_version_key() -> Vec<u8> {
+    CATALOG_VERSION.to_vec()
+}
+
+/// Key of the next route id.
+pub fn catalog_next_route_id_key() -> Vec<u8> {
+    CATALOG_NEXT_ROUTE_ID.to_vec()
+}
+
+/// Key of a route.
+pub fn catalog_route_key(route: RegionId) -> Vec<u8> {
+    joined(ROUTE, &route.get().to_be_bytes())
+}
+
+/// Whether a key is that of a route.
+pub fn is_catalog_route_key(key: &[u8]) -> bool {
+    route_id_from_key(key).is_ok()
+}
+
+/// The route that a key belongs to.
+pub fn route_id_from_key(key: &[u8]) -> Result<RegionId, CatalogError> {
+    key.strip_prefix(ROUTE)
+        .and_then(|id| <[u8; 8]>::try_from(id).ok())
+        .map(|id| RegionId(u64::from_be_bytes(id)))
+        .ok_or(CatalogError::InvalidRouteKey(key.len()))
+}
+
+pub(super) fn table(id: TableId) -> Vec<u8> {
+    joined(TABLE, &id.get().to_be_bytes())
+}
+
+pub(super) fn group(id: GroupId) -> Vec<u8> {
+    joined(GROUP, &id.get().to_be_bytes())
+}
+
+pub(super) fn node(id: NodeId) -> Vec<u8> {
+    joined(NODE, &id.get().to_be_bytes())
+}
+
+pub(super) fn outcome(request: Uuid) -> Vec<u8> {
+    joined(OUTCOME, request.as_bytes())
+}
+
+pub(super) fn delta(revision: Revision) -> Vec<u8> {
+    joined(DELTA, &revision.get().to_be_bytes())
+}
+
+fn joined(prefix: &[u8], id: &[u8]) -> Vec<u8> {
+    [prefix, id].concat()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_route_key_is_frozen_and_read_back() {
+        let key = catalog_route_key(RegionId(0x0102));
+        assert_eq!(key, b"catalog/route/\0\0\0\0\0\0\x01\x02");
+        assert_eq!(route_id_from_key(&key), Ok(RegionId(0x0102)));
+        assert!(is_catalog_route_key(&key));
+        assert_eq!(catalog_version_key(), b"catalog/version");
+        assert_eq!(catalog_next_route_id_key(), b"catalog/next_route_id");
+    }
+
+    #[test]
+    fn other_keys_are_not_routes() {
+        let key = catalog_route_key(RegionId(7));
+        for cut in 0..key.len() {
+            assert_eq!(route_id_from_key(&key[..cut]), Err(CatalogError::InvalidRouteKey(cut)));
+        }
+        assert!(!is_catalog_route_key(&[key.as_slice(), b"x"].concat()));
+        assert!(!is_catalog_route_key(&catalog_version_key()));
+    }
+}

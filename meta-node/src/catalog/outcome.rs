@@ -1,0 +1,68 @@
+//! What a request id led to, so that asking again gives the same answer.
+
+use tidewater_common::ids::TableId;
+use tidewater_proto::v1;
+
+use super::CatalogError;
+
+/// Which request it was.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum OutcomeKind {
+    /// A table was created.
+    CreateTable,
+    /// A table was dropped.
+    DropTable,
+}
+
+impl OutcomeKind {
+    fn stored(self) -> &'static str {
+        match self {
+            Self::CreateTable => "create",
+            Self::DropTable => "drop",
+        }
+    }
+}
+
+/// What a request id led to. Refusals are not kept: they changed nothing.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Outcome {
+    /// Replicated time at which it happened.
+    pub time_ms: u64,
+    /// Which request it was.
+    pub kind: OutcomeKind,
+    /// The table that the request named.
+    pub table_name: String,
+    /// The table that it got.
+    pub table_id: TableId,
+}
+
+impl From<&Outcome> for v1::OutcomeRecord {
+    fn from(outcome: &Outcome) -> Self {
+        Self {
+            time_ms: outcome.time_ms,
+            kind: outcome.kind.stored().to_owned(),
+            table_name: outcome.table_name.clone(),
+            table_id: outcome.table_id.get(),
+        }
+    }
+}
+
+impl TryFrom<v1::OutcomeRecord> for Outcome {
+    type Error = CatalogError;
+
+    fn try_from(stored: v1::OutcomeRecord) -> Result<Self, CatalogError> {
+        let kind = [OutcomeKind::CreateTable, OutcomeKind::DropTable]
+            .into_iter()
+            .find(|kind| kind.stored() == stored.kind)
+            .ok_or_else(|| CatalogError::InvalidRecord {
+                kind: "outcome",
+                problem: format!("its kind {:?} is unknown", stored.kind),
+            })?;
+        Ok(Self {
+            time_ms: stored.time_ms,
+            kind,
+            table_name: stored.table_name,
+            table_id: TableId(stored.table_id),
+        })
+    }
+}

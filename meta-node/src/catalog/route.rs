@@ -1,0 +1,95 @@
+//! A route: a range of global keys and the group that serves it.
+
+use bytes::Bytes;
+use tidewater_common::ids::{Epoch, GroupId, RegionId};
+use tidewater_proto::v1;
+
+use super::CatalogError;
+
+/// What may be done with a route. The numbers are stored and frozen.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[repr(u8)]
+pub enum RouteState {
+    /// Everything.
+    Active = 0,
+    /// Reads; writes are asked to come again.
+    WriteFenced = 1,
+    /// Everything but split and move.
+    MigratingSource = 2,
+    /// Nothing yet.
+    MigratingTarget = 3,
+}
+
+impl TryFrom<u8> for RouteState {
+    type Error = CatalogError;
+
+    fn try_from(stored: u8) -> Result<Self, CatalogError> {
+        Ok(match stored {
+            0 => Self::Active,
+            1 => Self::WriteFenced,
+            2 => Self::MigratingSource,
+            3 => Self::MigratingTarget,
+            other => return Err(CatalogError::InvalidState(other)),
+        })
+    }
+}
+
+impl From<RouteState> for v1::RouteState {
+    fn from(state: RouteState) -> Self {
+        match state {
+            RouteState::Active => Self::Active,
+            RouteState::WriteFenced => Self::WriteFenced,
+            RouteState::MigratingSource => Self::MigratingSource,
+            RouteState::MigratingTarget => Self::MigratingTarget,
+        }
+    }
+}
+
+/// A half-open range of global keys, the group that serves it, and a state. Also a region.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RouteDescriptor {
+    /// Never 0, never used again.
+    pub route_id: RegionId,
+    /// First global key.
+    pub start: Vec<u8>,
+    /// First global key behind the range; `None`: unbounded.
+    pub end: Option<Vec<u8>>,
+    /// Never the meta group.
+    pub group_id: GroupId,
+    /// What may be done with it.
+    pub state: RouteState,
+    /// The route that it was split off, if any.
+    pub parent_route_id: Option<RegionId>,
+    /// Epoch of its making; 0 until there are barriers.
+    pub epoch: Epoch,
+}
+
+impl RouteDescriptor {
+    /// Checks what can be checked of one route alone.
+    pub fn validate(&self) -> Result<(), CatalogError> {
+        if self.route_id.get() == 0 {
+            return Err(CatalogError::RouteIdRequired);
+        }
+        if self.group_id == GroupId::META {
+            return Err(CatalogError::GroupIdRequired(self.route_id));
+        }
+        match &self.end {
+            Some(end) if *end <= self.start => Err(CatalogError::InvalidRange(self.route_id)),
+            _ => Ok(()),
+        }
+    }
+}
+
+impl From<&RouteDescriptor> for v1::Route {
+    fn from(route: &RouteDescriptor) -> Self {
+        Self {
+            route_id: route.route_id.get(),
+            start: Bytes::copy_from_slice(&route.start),
+            end: route.end.as_deref().map(Bytes::copy_from_slice),
+            group_id: route.group_id.get(),
+            state: v1::RouteState::from(route.state).into(),
+            parent_route_id: route.parent_route_id.map_or(0, RegionId::get),
+            epoch: route.epoch.get(),
+        }
+    }
+}

@@ -1,0 +1,112 @@
+//! The whole state as rows: for snapshots, for restarts, and for comparing replicas.
+
+use std::sync::Arc;
+
+use tidewater_common::ids::Revision;
+use tidewater_proto::v1;
+use uuid::Uuid;
+
+use super::{
+    CatalogError, MetaState, catalog_next_route_id_key, catalog_route_key, catalog_version_key,
+    codec, decode_catalog_next_route_id, decode_catalog_route, decode_catalog_version,
+    encode_catalog_next_route_id, encode_catalog_route, encode_catalog_version, keys,
+    route_id_from_key,
+};
+
+/// A stored row: key and bytes.
+pub type Row = (Vec<u8>, Vec<u8>);
+
+impl MetaState {
+    /// Every row of the state; the same state gives the same rows in the same order.
+    pub fn rows(&self) -> Result<Vec<Row>, CatalogError> {
+        let mut rows = vec![
+            (keys::HEADER.to_vec(), codec::encode_message(&v1::MetaHeader::from(&self.header))),
+            (catalog_version_key(), encode_catalog_version(self.catalog_version)),
+            (catalog_next_route_id_key(), encode_catalog_next_route_id(self.next_route_id)),
+        ];
+        for route in self.routes.values() {
+            rows.push((catalog_route_key(route.route_id), encode_catalog_route(route)?));
+        }
+        for table in self.tables.values() {
+            let message = v1::TableRecord::from(table.as_ref());
+            rows.push((keys::table(table.id), codec::encode_message(&message)));
+        }
+        for group in self.groups.values() {
+            let message = v1::Group::from(group.as_ref());
+            rows.push((keys::group(group.id), codec::encode_message(&message)));
+        }
+        for node in self.nodes.values() {
+            let message = v1::NodeRecord::from(node.as_ref());
+            rows.push((keys::node(node.id), codec::encode_message(&message)));
+        }
+        for (request, outcome) in &self.outcomes {
+            let message = v1::OutcomeRecord::from(outcome.as_ref());
+            rows.push((keys::outcome(*request), codec::encode_message(&message)));
+        }
+        for delta in &self.deltas {
+            let key = keys::delta(Revision(delta.revision));
+            rows.push((key, codec::encode_message(delta.as_ref())));
+        }
+        Ok(rows)
+    }
+
+    /// Reads [`rows`](Self::rows), in any order but that deltas ascend, and checks the whole.
+    /// No rows at all are the state of a new cluster.
+    pub fn from_rows(rows: impl IntoIterator<Item = Row>) -> Result<Self, CatalogError> {
+        let mut state = Self::default();
+        for (key, bytes) in rows {
+            state.load_row(&key, &bytes)?;
+        }
+        state.verify()?;
+        Ok(state)
+    }
+
+    fn load_row(&mut self, key: &[u8], bytes: &[u8]) -> Result<(), CatalogError> {
+        if key.starts_with(keys::ROUTE) {
+            let id = route_id_from_key(key)?;
+            let route = decode_catalog_route(bytes)?;
+            if id != route.route_id {
+                return Err(CatalogError::RouteKeyMismatch { key: id, record: route.route_id });
+            }
+            self.put_route(route);
+        } else if key == keys::CATALOG_VERSION {
+            self.catalog_version = decode_catalog_version(bytes)?;
+        } else if key == keys::CATALOG_NEXT_ROUTE_ID {
+            self.next_route_id = decode_catalog_next_route_id(bytes)?;
+        } else if key == keys::HEADER {
+            self.header = codec::decode_message::<v1::MetaHeader>("header", bytes)?.try_into()?;
+        } else if key.starts_with(keys::TABLE) {
+            let table = codec::decode_message::<v1::TableRecord>("table", bytes)?.try_into()?;
+            self.put_table(table);
+        } else if key.starts_with(keys::GROUP) {
+            let group: super::Group =
+                codec::decode_message::<v1::Group>("group", bytes)?.try_into()?;
+            self.groups.insert(group.id, Arc::new(group));
+        } else if key.starts_with(keys::NODE) {
+            let node = codec::decode_message::<v1::NodeRecord>("node", bytes)?.try_into()?;
+            self.put_node(node);
+        } else if let Some(request) = key.strip_prefix(keys::OUTCOME) {
+            let request =
+                Uuid::from_slice(request).map_err(|_| CatalogError::UnknownKey(key.len()))?;
+            let outcome =
+                codec::decode_message::<v1::OutcomeRecord>("outcome", bytes)?.try_into()?;
+            self.put_outcome(request, outcome);
+        } else if key.starts_with(keys::DELTA) {
+            let delta = codec::decode_message::<v1::CatalogDelta>("delta", bytes)?;
+            self.deltas.push_back(Arc::new(delta));
+        } else {
+            return Err(CatalogError::UnknownKey(key.len()));
+        }
+        Ok(())
+    }
+}
+
+/// A checksum over every row: equal states have equal digests.
+pub fn digest(state: &MetaState) -> Result<u32, CatalogError> {
+    let mut sum = 0;
+    for (key, bytes) in state.rows()? {
+        sum = crc32c::crc32c_append(sum, &key);
+        sum = crc32c::crc32c_append(sum, &bytes);
+    }
+    Ok(sum)
+}

@@ -1,0 +1,110 @@
+//! What each command of group 0 does: validation, then a [`Change`].
+//!
+//! All inputs of a decision are in the command or in the state (never a clock or a random number),
+//! so every replica decides alike. Validation ends before anything is changed: these functions only
+//! read the state.
+
+mod bootstrap;
+mod error;
+mod groups;
+mod nodes;
+mod new_table;
+mod tables;
+mod time;
+
+use tidewater_common::ids::{GroupId, NodeId, TableId, Term};
+use tidewater_proto::v1::{self, meta_command::Kind, meta_reply};
+
+pub use self::error::CommandError;
+pub use self::nodes::members_change;
+use crate::catalog::{Change, Effects, MetaState};
+
+/// What a command answers when it is accepted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Reply {
+    /// Nothing to say.
+    Done,
+    /// The node registered.
+    Node(NodeId),
+    /// The group created.
+    Group(GroupId),
+    /// The table created or dropped.
+    Table(TableId),
+}
+
+/// Decides on a command and carries it out. An error means that nothing has changed.
+pub fn apply(
+    state: &mut MetaState,
+    term: Term,
+    command: v1::MetaCommand,
+) -> Result<(Reply, Effects), CommandError> {
+    if matches!(command.kind, Some(Kind::Bench(_))) {
+        return Ok((Reply::Done, Effects::default()));
+    }
+    let (reply, change) = decide(state, term, command)?;
+    carry_out(state, change).map(|effects| (reply, effects))
+}
+
+/// Carries out a change that was decided on this state.
+pub fn carry_out(state: &mut MetaState, change: Change) -> Result<Effects, CommandError> {
+    let prepared = state.prepare(change)?;
+    Ok(state.absorb(prepared))
+}
+
+fn decide(
+    state: &MetaState,
+    term: Term,
+    command: v1::MetaCommand,
+) -> Result<(Reply, Change), CommandError> {
+    let level = state.header().feature_level;
+    if command.feature_level > level {
+        return Err(CommandError::FeatureLevel { needed: command.feature_level, level });
+    }
+    if command.decided_term != 0 && command.decided_term != term.get() {
+        return Err(CommandError::StaleTerm { decided: Term(command.decided_term), entry: term });
+    }
+    let kind = command.kind.ok_or(CommandError::UnknownCommand)?;
+    if let Kind::Bootstrap(command) = kind {
+        return bootstrap::decide(state, &command).map(done);
+    }
+    if state.header().cluster_id.is_none() {
+        return Err(CommandError::NotBootstrapped);
+    }
+    match kind {
+        Kind::RegisterNode(command) => nodes::register(state, &command),
+        Kind::UpdateNode(command) => nodes::update(state, &command).map(done),
+        Kind::SetNodeState(command) => nodes::set_state(state, &command).map(done),
+        Kind::CreateGroup(command) => groups::create(state, &command),
+        Kind::ActivateGroup(command) => groups::activate(state, &command).map(done),
+        Kind::AbandonGroup(command) => groups::abandon(state, &command).map(done),
+        Kind::ReportGroup(command) => groups::report(state, &command).map(done),
+        Kind::CreateTable(command) => tables::create(state, &command),
+        Kind::ActivateTable(command) => tables::activate(state, &command).map(done),
+        Kind::BeginDropTable(command) => tables::begin_drop(state, &command),
+        Kind::FinishDropTable(command) => tables::finish_drop(state, &command).map(done),
+        Kind::AdvanceTime(command) => Ok(done(time::advance(state, &command))),
+        Kind::Bootstrap(_) | Kind::Bench(_) => Ok(done(Change::default())),
+    }
+}
+
+fn done(change: Change) -> (Reply, Change) {
+    (Reply::Done, change)
+}
+
+impl From<Reply> for meta_reply::Outcome {
+    fn from(reply: Reply) -> Self {
+        match reply {
+            Reply::Done => Self::Done(true),
+            Reply::Node(id) => Self::NodeId(id.get()),
+            Reply::Group(id) => Self::GroupId(id.get()),
+            Reply::Table(id) => Self::TableId(id.get()),
+        }
+    }
+}
+
+#[cfg(test)]
+mod model_tests;
+#[cfg(test)]
+pub(crate) mod testing;
+#[cfg(test)]
+mod tests;

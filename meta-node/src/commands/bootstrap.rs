@@ -1,0 +1,27 @@
+//! The first command of a cluster.
+
+use tidewater_common::ids::{ClusterId, Incarnation};
+use tidewater_proto::v1;
+
+use super::CommandError;
+use crate::catalog::{Change, Header, MetaState};
+
+pub(super) fn decide(
+    state: &MetaState,
+    command: &v1::BootstrapCluster,
+) -> Result<Change, CommandError> {
+    let cluster_id: ClusterId = command
+        .cluster_id
+        .parse()
+        .map_err(|_| CommandError::Malformed("the cluster id is no UUID".to_owned()))?;
+    if let Some(existing) = state.header().cluster_id {
+        return Err(CommandError::AlreadyBootstrapped(existing));
+    }
+    let header = Header {
+        cluster_id: Some(cluster_id),
+        incarnation: Incarnation(1),
+        time_ms: command.now_ms,
+        ..state.header().clone()
+    };
+    Ok(Change { header: Some(header), ..Change::default() })
+}

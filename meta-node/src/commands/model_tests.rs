@@ -1,0 +1,126 @@
+//! Any sequence of commands keeps the catalog's invariants.
+
+use proptest::prelude::*;
+use tidewater_proto::v1::{self, NodeState, meta_command::Kind};
+
+use super::testing::*;
+use super::*;
+use crate::catalog::{DELTAS_KEPT, digest};
+
+fn any_command() -> impl Strategy<Value = Kind> {
+    let name = prop_oneof![Just("t"), Just("u"), Just("v")];
+    prop_oneof![
+        (1u64..6).prop_map(|number| Kind::RegisterNode(registration(number))),
+        (100u64..106, 0i32..4)
+            .prop_map(|(node_id, state)| Kind::SetNodeState(v1::SetNodeState { node_id, state })),
+        proptest::collection::vec(101u64..105, 0..4)
+            .prop_map(|first_members| Kind::CreateGroup(v1::CreateGroup { first_members })),
+        (1u64..5).prop_map(|group_id| Kind::ActivateGroup(v1::ActivateGroup { group_id })),
+        (1u64..5).prop_map(|group_id| Kind::AbandonGroup(v1::AbandonGroup { group_id })),
+        (1u64..5, 1u64..4, 101u64..104).prop_map(|(group_id, term, leader)| {
+            Kind::ReportGroup(v1::ReportGroup {
+                group_id, term, leader, voters: vec![leader], learners: vec![],
+                membership_term: term, membership_index: term,
+            })
+        }),
+        (10u64..30, name.clone(), 0u32..9, any::<bool>()).prop_map(|(id, name, regions, hash)| {
+            let hash_columns = if hash { vec!["b".into()] } else { vec![] };
+            Kind::CreateTable(v1::CreateTableRequest { regions, hash_columns, ..table(id, name) })
+        }),
+        (1u32..6).prop_map(|table_id| Kind::ActivateTable(v1::ActivateTable { table_id })),
+        (10u64..40, name).prop_map(|(id, name)| drop_table(id, name)),
+        (1u32..6).prop_map(|table_id| Kind::FinishDropTable(v1::FinishDropTable { table_id })),
+        (0u64..100_000).prop_map(|now_ms| Kind::AdvanceTime(v1::AdvanceTime { now_ms })),
+    ]
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(200))]
+
+    // C1, and: versions grow by exactly one; R2: replay and snapshot give an equal digest.
+    #[test]
+    fn every_key_of_every_live_table_has_one_route(
+        commands in proptest::collection::vec(any_command(), 0..80),
+        cut in 0usize..80,
+    ) {
+        let mut state = with_groups(2, 1);
+        let mut replica = state.clone();
+        for (at, kind) in commands.into_iter().enumerate() {
+            if at == cut {
+                replica = MetaState::from_rows(replica.rows().unwrap()).unwrap();
+                prop_assert_eq!(&replica, &state);
+            }
+            let (version, revision) = (state.catalog_version(), state.header().revision);
+            let time = state.header().time_ms;
+            let routes: Vec<_> = state.routes().cloned().collect();
+            // Checks that a refusal changes nothing, and that the tables are tiled.
+            let answer = run(&mut state, kind.clone());
+            prop_assert_eq!(answer, run(&mut replica, kind));
+            let changed = routes != state.routes().cloned().collect::<Vec<_>>();
+            prop_assert_eq!(state.catalog_version().get(), version.get() + u64::from(changed));
+            prop_assert!(state.header().revision.get() - revision.get() <= 1);
+            prop_assert!(state.header().time_ms >= time);
+        }
+        prop_assert_eq!(digest(&state).unwrap(), digest(&replica).unwrap());
+    }
+
+    // Whoever applies the deltas has what the snapshot says.
+    #[test]
+    fn deltas_lead_to_the_snapshot(commands in proptest::collection::vec(any_command(), 0..60)) {
+        let mut state = with_groups(2, 1);
+        let from = state.header().revision;
+        let mut seen = state.catalog_snapshot();
+        for kind in commands {
+            let _ = run(&mut state, kind);
+        }
+        for delta in state.deltas_since(from, usize::MAX).unwrap() {
+            prop_assert_eq!(delta.revision, seen.revision + 1);
+            prop_assert_eq!(delta.previous_catalog_version, seen.catalog_version);
+            follow(&mut seen, &delta);
+        }
+        prop_assert_eq!(seen, state.catalog_snapshot());
+    }
+}
+
+fn follow(seen: &mut v1::CatalogSnapshot, delta: &v1::CatalogDelta) {
+    seen.revision = delta.revision;
+    seen.catalog_version = delta.catalog_version;
+    seen.tables.retain(|table| !delta.table_deletes.contains(&table.table_id));
+    merge(&mut seen.tables, &delta.table_upserts, |table| u64::from(table.table_id));
+    seen.routes.retain(|route| !delta.route_deletes.contains(&route.route_id));
+    merge(&mut seen.routes, &delta.route_upserts, |route| route.route_id);
+    seen.routes.sort_by(|left, right| left.start.cmp(&right.start));
+    merge(&mut seen.groups, &delta.group_upserts, |group| group.group_id);
+    merge(&mut seen.nodes, &delta.node_upserts, |node| node.node_id);
+}
+
+fn merge<T: Clone>(into: &mut Vec<T>, upserts: &[T], id: fn(&T) -> u64) {
+    for upsert in upserts {
+        into.retain(|item| id(item) != id(upsert));
+        into.push(upsert.clone());
+    }
+    into.sort_by_key(id);
+}
+
+#[test]
+fn the_ring_keeps_the_newest_deltas_and_says_when_a_cursor_is_too_old() {
+    let mut state = with_nodes(1);
+    let first = state.header().revision;
+    for round in 0..DELTAS_KEPT as u64 + 5 {
+        let to = if round % 2 == 0 { NodeState::Down } else { NodeState::Up };
+        let set = v1::SetNodeState { node_id: 101, state: to.into() };
+        apply(&mut state, Term(1), command(Kind::SetNodeState(set))).unwrap();
+    }
+    let revision = state.header().revision;
+    assert_eq!(state.deltas_since(first, 10), None);
+    assert_eq!(state.deltas_since(revision, 10), Some(vec![]));
+    assert_eq!(state.deltas_since((revision.get() + 1).into(), 10), None);
+    let oldest = revision.get() - DELTAS_KEPT as u64;
+    let kept = state.deltas_since(oldest.into(), usize::MAX).unwrap();
+    assert_eq!(kept.len(), DELTAS_KEPT);
+    assert_eq!(kept[0].revision, oldest + 1);
+    assert_eq!(state.deltas_since((oldest - 1).into(), 1), None);
+    state.verify().unwrap();
+    let reloaded = MetaState::from_rows(state.rows().unwrap()).unwrap();
+    assert_eq!(reloaded, state);
+}

@@ -1,0 +1,190 @@
+//! Nodes: registration, addresses, states, and the members of group 0.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use tidewater_common::ids::NodeId;
+use tidewater_proto::v1::{self, NodeRole, NodeState};
+use uuid::Uuid;
+
+use super::{CommandError, Reply};
+use crate::catalog::{Change, Header, MetaState, Node};
+
+pub(super) fn register(
+    state: &MetaState,
+    command: &v1::RegisterNode,
+) -> Result<(Reply, Change), CommandError> {
+    let header = state.header();
+    let ours = header.cluster_id.ok_or(CommandError::NotBootstrapped)?;
+    if !command.cluster_id.is_empty() && command.cluster_id != ours.to_string() {
+        return Err(CommandError::WrongCluster { theirs: command.cluster_id.clone(), ours });
+    }
+    let directory: Uuid = command
+        .directory_id
+        .parse()
+        .map_err(|_| CommandError::Malformed("the directory id is no UUID".to_owned()))?;
+    let role = match NodeRole::try_from(command.role) {
+        Ok(role @ (NodeRole::Data | NodeRole::Compactor)) => role,
+        _ => return Err(CommandError::RoleCannotRegister),
+    };
+    check_address(&command.address)?;
+    let object_store_id = check_object_store(header, &command.object_store_id)?;
+    let known = state.node_of_directory(directory);
+    let claimed = NodeId(command.node_id);
+    if claimed.get() != 0 && known.is_none_or(|node| node.id != claimed) {
+        return Err(CommandError::WrongDirectory { claimed, directory });
+    }
+    let mut header = Header { object_store_id: Some(object_store_id), ..header.clone() };
+    let node = match known {
+        Some(node) => again(node, role, command, header.time_ms)?,
+        None => {
+            let id = header.next_node_id;
+            header.next_node_id =
+                NodeId(id.get().checked_add(1).ok_or(CommandError::IdsUsedUp("node"))?);
+            Node {
+                id,
+                role,
+                address: command.address.clone(),
+                state: NodeState::Up,
+                directory_id: Some(directory),
+                state_since_ms: header.time_ms,
+                registered_ms: header.time_ms,
+            }
+        }
+    };
+    let reply = Reply::Node(node.id);
+    if known.is_some_and(|known| **known == node) {
+        return Ok((reply, Change::default()));
+    }
+    let mut nodes = displaced(state, &node);
+    nodes.push(node);
+    Ok((reply, Change { header: Some(header), nodes, ..Change::default() }))
+}
+
+fn again(
+    node: &Node,
+    role: NodeRole,
+    command: &v1::RegisterNode,
+    now_ms: u64,
+) -> Result<Node, CommandError> {
+    if node.role != role {
+        return Err(CommandError::RoleMismatch { node: node.id, registered: node.role, asked: role });
+    }
+    if node.state == NodeState::Removed {
+        return Err(CommandError::NodeRemoved(node.id));
+    }
+    let since = if node.state == NodeState::Up { node.state_since_ms } else { now_ms };
+    Ok(Node {
+        address: command.address.clone(),
+        state: NodeState::Up,
+        state_since_ms: since,
+        ..node.clone()
+    })
+}
+
+/// Nodes of the same role that were at this address before: they cannot be there any more.
+fn displaced(state: &MetaState, newcomer: &Node) -> Vec<Node> {
+    state
+        .nodes()
+        .filter(|node| {
+            node.id != newcomer.id
+                && node.role == newcomer.role
+                && node.address == newcomer.address
+                && node.state == NodeState::Up
+        })
+        .map(|node| Node {
+            state: NodeState::Down,
+            state_since_ms: state.header().time_ms,
+            ..node.as_ref().clone()
+        })
+        .collect()
+}
+
+pub(super) fn update(state: &MetaState, command: &v1::UpdateNode) -> Result<Change, CommandError> {
+    let node = registered(state, NodeId(command.node_id))?;
+    check_address(&command.address)?;
+    if node.address == command.address {
+        return Ok(Change::default());
+    }
+    let node = Node { address: command.address.clone(), ..node.as_ref().clone() };
+    Ok(Change { nodes: vec![node], ..Change::default() })
+}
+
+pub(super) fn set_state(
+    state: &MetaState,
+    command: &v1::SetNodeState,
+) -> Result<Change, CommandError> {
+    let node = registered(state, NodeId(command.node_id))?;
+    let wanted = match NodeState::try_from(command.state) {
+        Ok(wanted @ (NodeState::Up | NodeState::Down | NodeState::Removed)) => wanted,
+        _ => return Err(CommandError::BadNodeState(node.id)),
+    };
+    if node.state == wanted {
+        return Ok(Change::default());
+    }
+    let state_since_ms = state.header().time_ms;
+    let node = Node { state: wanted, state_since_ms, ..node.as_ref().clone() };
+    Ok(Change { nodes: vec![node], ..Change::default() })
+}
+
+fn registered(state: &MetaState, id: NodeId) -> Result<&Arc<Node>, CommandError> {
+    let node = state
+        .node(id)
+        .filter(|node| node.role != NodeRole::Meta)
+        .ok_or(CommandError::NodeNotFound(id))?;
+    match node.state {
+        NodeState::Removed => Err(CommandError::NodeRemoved(id)),
+        _ => Ok(node),
+    }
+}
+
+/// Meta nodes are what the log's membership says: those in it are up, others removed.
+pub fn members_change(state: &MetaState, members: &BTreeMap<NodeId, String>) -> Change {
+    let now = state.header().time_ms;
+    let known = |id: &NodeId| state.node(*id).filter(|node| node.role == NodeRole::Meta);
+    let mut nodes = Vec::new();
+    for (id, address) in members {
+        let same = known(id)
+            .is_some_and(|node| node.address == *address && node.state == NodeState::Up);
+        if !same {
+            nodes.push(Node {
+                id: *id,
+                role: NodeRole::Meta,
+                address: address.clone(),
+                state: NodeState::Up,
+                directory_id: None,
+                state_since_ms: now,
+                registered_ms: known(id).map_or(now, |node| node.registered_ms),
+            });
+        }
+    }
+    for node in state.nodes().filter(|node| node.role == NodeRole::Meta) {
+        if !members.contains_key(&node.id) && node.state != NodeState::Removed {
+            let gone = NodeState::Removed;
+            nodes.push(Node { state: gone, state_since_ms: now, ..node.as_ref().clone() });
+        }
+    }
+    Change { nodes, ..Change::default() }
+}
+
+fn check_address(address: &str) -> Result<(), CommandError> {
+    let valid = address.len() <= 512
+        && address.rsplit_once(':').is_some_and(|(host, port)| {
+            !host.is_empty() && port.parse::<u16>().is_ok_and(|port| port != 0)
+        });
+    if valid { Ok(()) } else { Err(CommandError::BadAddress(address.to_owned())) }
+}
+
+fn check_object_store(header: &Header, theirs: &str) -> Result<Arc<str>, CommandError> {
+    if theirs.is_empty() {
+        return Err(CommandError::ObjectStoreRequired);
+    }
+    match &header.object_store_id {
+        None => Ok(theirs.into()),
+        Some(ours) if **ours == *theirs => Ok(ours.clone()),
+        Some(ours) => Err(CommandError::ObjectStoreMismatch {
+            theirs: theirs.to_owned(),
+            ours: ours.as_ref().to_owned(),
+        }),
+    }
+}

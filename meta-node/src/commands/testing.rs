@@ -1,0 +1,99 @@
+//! Short ways to make commands and states in tests.
+
+use tidewater_common::ids::Term;
+use tidewater_proto::v1::{self, meta_command::Kind};
+use uuid::Uuid;
+
+use super::{CommandError, Reply, apply};
+use crate::catalog::{MetaState, digest};
+
+pub(crate) const CLUSTER: &str = "018f0000-0000-7000-8000-000000000001";
+
+/// A command as anybody may propose it.
+pub(crate) fn command(kind: Kind) -> v1::MetaCommand {
+    v1::MetaCommand { feature_level: 1, decided_term: 0, kind: Some(kind) }
+}
+
+/// Applies in term 1. A refused command must not have changed anything.
+pub(crate) fn run(state: &mut MetaState, kind: Kind) -> Result<Reply, CommandError> {
+    run_command(state, command(kind))
+}
+
+pub(crate) fn run_command(
+    state: &mut MetaState,
+    command: v1::MetaCommand,
+) -> Result<Reply, CommandError> {
+    let before = state.clone();
+    let result = apply(state, Term(1), command).map(|(reply, _)| reply);
+    if result.is_err() {
+        assert_eq!(*state, before);
+        assert_eq!(digest(state), digest(&before));
+    }
+    state.verify().unwrap();
+    result
+}
+
+pub(crate) fn bootstrapped() -> MetaState {
+    let mut state = MetaState::default();
+    let bootstrap = v1::BootstrapCluster { cluster_id: CLUSTER.into(), now_ms: 1_000 };
+    run(&mut state, Kind::Bootstrap(bootstrap)).unwrap();
+    state
+}
+
+pub(crate) fn directory(number: u64) -> String {
+    Uuid::from_u128(u128::from(number)).to_string()
+}
+
+pub(crate) fn registration(number: u64) -> v1::RegisterNode {
+    v1::RegisterNode {
+        directory_id: directory(number),
+        role: v1::NodeRole::Data.into(),
+        address: format!("127.0.0.1:{}", 7_000 + number),
+        cluster_id: String::new(),
+        node_id: 0,
+        object_store_id: "store".into(),
+    }
+}
+
+/// A cluster with data nodes 101, 102, ... and one active group on all of them.
+pub(crate) fn with_nodes(count: u64) -> MetaState {
+    let mut state = bootstrapped();
+    for number in 1..=count {
+        run(&mut state, Kind::RegisterNode(registration(number))).unwrap();
+    }
+    state
+}
+
+pub(crate) fn with_groups(nodes: u64, groups: u64) -> MetaState {
+    let mut state = with_nodes(nodes);
+    for group in 1..=groups {
+        let first_members = (101..101 + nodes).collect();
+        run(&mut state, Kind::CreateGroup(v1::CreateGroup { first_members })).unwrap();
+        run(&mut state, Kind::ActivateGroup(v1::ActivateGroup { group_id: group })).unwrap();
+    }
+    state
+}
+
+pub(crate) fn table(request: u64, name: &str) -> v1::CreateTableRequest {
+    let column = |name: &str, kind: &str| v1::NewColumn {
+        name: name.into(),
+        r#type: kind.into(),
+        nullable: true,
+    };
+    v1::CreateTableRequest {
+        request_id: directory(request),
+        name: name.into(),
+        columns: vec![column("a", "utf8"), column("b", "int64"), column("t", "timestamp(ms)")],
+        primary_key: vec!["a".into(), "b".into()],
+        time_column: None,
+        write_mode: v1::WriteMode::Upsert.into(),
+        hash_columns: vec![],
+        vnode_count: 0,
+        regions: 0,
+        ttl_ms: None,
+    }
+}
+
+pub(crate) fn drop_table(request: u64, name: &str) -> Kind {
+    Kind::BeginDropTable(v1::DropTableRequest { request_id: directory(request), name: name.into() })
+}

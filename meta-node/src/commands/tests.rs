@@ -1,0 +1,471 @@
+use tidewater_common::ids::{
+    CatalogVersion, ClusterId, GroupId, NodeId, RegionId, Revision, TableId, Term,
+};
+use tidewater_common::schema::SchemaError;
+use tidewater_proto::v1::{self, GroupState, NodeRole, NodeState, TableState, meta_command::Kind};
+use uuid::Uuid;
+
+use super::testing::*;
+use super::*;
+use crate::catalog::{CatalogError, FEATURE_LEVEL, MAX_OUTCOMES, OUTCOME_KEPT_MS};
+
+fn cluster() -> ClusterId {
+    CLUSTER.parse().unwrap()
+}
+
+#[test]
+fn a_cluster_is_bootstrapped_once() {
+    let mut state = MetaState::default();
+    assert_eq!(
+        run(&mut state, Kind::AdvanceTime(v1::AdvanceTime { now_ms: 5 })),
+        Err(CommandError::NotBootstrapped)
+    );
+    let again = v1::BootstrapCluster { cluster_id: directory(9), now_ms: 3 };
+    let bad = v1::BootstrapCluster { cluster_id: "x".into(), now_ms: 3 };
+    assert!(matches!(run(&mut state, Kind::Bootstrap(bad)), Err(CommandError::Malformed(_))));
+    let mut state = bootstrapped();
+    assert_eq!(state.header().incarnation.get(), 1);
+    assert_eq!(
+        run(&mut state, Kind::Bootstrap(again)),
+        Err(CommandError::AlreadyBootstrapped(cluster()))
+    );
+}
+
+#[test]
+fn commands_of_a_newer_release_or_an_older_term_are_refused() {
+    let mut state = bootstrapped();
+    let newer = v1::MetaCommand {
+        feature_level: FEATURE_LEVEL + 1,
+        ..command(Kind::AdvanceTime(v1::AdvanceTime { now_ms: 5 }))
+    };
+    assert_eq!(
+        run_command(&mut state, newer),
+        Err(CommandError::FeatureLevel { needed: 2, level: 1 })
+    );
+    for decided_term in [2, 7] {
+        let stale = v1::MetaCommand {
+            decided_term,
+            ..command(Kind::AdvanceTime(v1::AdvanceTime { now_ms: 5 }))
+        };
+        assert_eq!(
+            run_command(&mut state, stale),
+            Err(CommandError::StaleTerm { decided: Term(decided_term), entry: Term(1) })
+        );
+    }
+    let none = v1::MetaCommand { feature_level: 1, decided_term: 1, kind: None };
+    assert_eq!(run_command(&mut state, none), Err(CommandError::UnknownCommand));
+}
+
+#[test]
+fn time_never_goes_back_nor_leaps() {
+    let mut state = bootstrapped();
+    let mut at = |now_ms| {
+        run(&mut state, Kind::AdvanceTime(v1::AdvanceTime { now_ms })).unwrap();
+        state.header().time_ms
+    };
+    assert_eq!(at(1_500), 1_500);
+    assert_eq!(at(200), 1_500);
+    assert_eq!(at(u64::MAX), 3_500);
+    assert_eq!(at(4_000), 4_000);
+    assert_eq!(state.header().revision, Revision(0), "time alone is nothing to watch");
+}
+
+#[test]
+fn the_same_directory_gets_the_same_node() {
+    let mut state = with_nodes(2);
+    let first = registration(1);
+    assert_eq!(
+        run(&mut state, Kind::RegisterNode(first.clone())),
+        Ok(Reply::Node(NodeId(101)))
+    );
+    let revision = state.header().revision;
+    let known = v1::RegisterNode { cluster_id: CLUSTER.into(), node_id: 101, ..first };
+    let moved = v1::RegisterNode { address: "host:9".into(), ..known.clone() };
+    assert_eq!(run(&mut state, Kind::RegisterNode(known)), Ok(Reply::Node(NodeId(101))));
+    assert_eq!(state.header().revision, revision);
+    assert_eq!(run(&mut state, Kind::RegisterNode(moved)), Ok(Reply::Node(NodeId(101))));
+    assert_eq!(state.node(NodeId(101)).unwrap().address, "host:9");
+    assert_eq!(state.header().revision.get(), revision.get() + 1);
+    assert_eq!(
+        run(&mut state, Kind::RegisterNode(registration(3))),
+        Ok(Reply::Node(NodeId(103)))
+    );
+}
+
+#[test]
+fn a_new_node_on_an_old_address_takes_the_old_one_down() {
+    let mut state = with_nodes(1);
+    let wiped = v1::RegisterNode { directory_id: directory(77), ..registration(1) };
+    assert_eq!(run(&mut state, Kind::RegisterNode(wiped)), Ok(Reply::Node(NodeId(102))));
+    assert_eq!(state.node(NodeId(101)).unwrap().state, NodeState::Down);
+    assert_eq!(state.node(NodeId(102)).unwrap().state, NodeState::Up);
+}
+
+#[test]
+fn registrations_that_do_not_fit_are_refused() {
+    let mut state = with_nodes(1);
+    let removed = v1::SetNodeState { node_id: 101, state: NodeState::Removed.into() };
+    let good = registration(1);
+    let cases = [
+        (
+            v1::RegisterNode { cluster_id: directory(5), ..good.clone() },
+            CommandError::WrongCluster { theirs: directory(5), ours: cluster() },
+        ),
+        (
+            v1::RegisterNode { directory_id: "no".into(), ..good.clone() },
+            CommandError::Malformed("the directory id is no UUID".into()),
+        ),
+        (
+            v1::RegisterNode { role: NodeRole::Meta.into(), ..good.clone() },
+            CommandError::RoleCannotRegister,
+        ),
+        (
+            v1::RegisterNode { role: NodeRole::Compactor.into(), ..good.clone() },
+            CommandError::RoleMismatch {
+                node: NodeId(101),
+                registered: NodeRole::Data,
+                asked: NodeRole::Compactor,
+            },
+        ),
+        (
+            v1::RegisterNode { address: "nowhere".into(), ..good.clone() },
+            CommandError::BadAddress("nowhere".into()),
+        ),
+        (
+            v1::RegisterNode { object_store_id: String::new(), ..good.clone() },
+            CommandError::ObjectStoreRequired,
+        ),
+        (
+            v1::RegisterNode { object_store_id: "other".into(), ..good.clone() },
+            CommandError::ObjectStoreMismatch { theirs: "other".into(), ours: "store".into() },
+        ),
+        (
+            v1::RegisterNode { node_id: 102, ..good.clone() },
+            CommandError::WrongDirectory { claimed: NodeId(102), directory: Uuid::from_u128(1) },
+        ),
+        (
+            v1::RegisterNode { node_id: 101, ..registration(2) },
+            CommandError::WrongDirectory { claimed: NodeId(101), directory: Uuid::from_u128(2) },
+        ),
+    ];
+    for (bad, error) in cases {
+        assert_eq!(run(&mut state, Kind::RegisterNode(bad)), Err(error));
+    }
+    run(&mut state, Kind::SetNodeState(removed)).unwrap();
+    assert_eq!(
+        run(&mut state, Kind::RegisterNode(good)),
+        Err(CommandError::NodeRemoved(NodeId(101)))
+    );
+}
+
+#[test]
+fn node_states_and_addresses_change_by_command() {
+    let mut state = with_nodes(1);
+    let set = |node_id, to: NodeState| {
+        Kind::SetNodeState(v1::SetNodeState { node_id, state: to.into() })
+    };
+    run(&mut state, set(101, NodeState::Down)).unwrap();
+    assert_eq!(state.node(NodeId(101)).unwrap().state, NodeState::Down);
+    assert_eq!(
+        run(&mut state, set(9, NodeState::Up)),
+        Err(CommandError::NodeNotFound(NodeId(9)))
+    );
+    assert_eq!(
+        run(&mut state, set(101, NodeState::Unspecified)),
+        Err(CommandError::BadNodeState(NodeId(101)))
+    );
+    let update = |address: &str| {
+        Kind::UpdateNode(v1::UpdateNode { node_id: 101, address: address.into() })
+    };
+    run(&mut state, update("other:1")).unwrap();
+    assert_eq!(state.node(NodeId(101)).unwrap().address, "other:1");
+    assert!(matches!(run(&mut state, update("x:0")), Err(CommandError::BadAddress(_))));
+}
+
+#[test]
+fn members_of_group_0_follow_the_log() {
+    let mut state = with_nodes(1);
+    let members = |ids: &[u64]| ids.iter().map(|id| (NodeId(*id), format!("m:{id}"))).collect();
+    let change = members_change(&state, &members(&[1, 2]));
+    carry_out(&mut state, change).unwrap();
+    assert_eq!(state.node(NodeId(2)).unwrap().address, "m:2");
+    let change = members_change(&state, &members(&[1]));
+    assert_eq!(change.nodes.len(), 1);
+    carry_out(&mut state, change).unwrap();
+    assert_eq!(state.node(NodeId(2)).unwrap().state, NodeState::Removed);
+    assert_eq!(state.node(NodeId(101)).unwrap().state, NodeState::Up);
+    assert_eq!(members_change(&state, &members(&[1])), Change::default());
+    let set = v1::SetNodeState { node_id: 1, state: NodeState::Down.into() };
+    assert_eq!(
+        run(&mut state, Kind::SetNodeState(set)),
+        Err(CommandError::NodeNotFound(NodeId(1)))
+    );
+}
+
+#[test]
+fn groups_are_made_of_nodes_that_are_up_and_activated_or_given_up_once() {
+    let mut state = with_nodes(3);
+    let create = |members: &[u64]| {
+        Kind::CreateGroup(v1::CreateGroup { first_members: members.to_vec() })
+    };
+    for bad in [&[][..], &[101, 101], &[7], &[101; 8]] {
+        assert!(matches!(run(&mut state, create(bad)), Err(CommandError::FirstMembers(_))));
+    }
+    let down = v1::SetNodeState { node_id: 103, state: NodeState::Down.into() };
+    run(&mut state, Kind::SetNodeState(down)).unwrap();
+    assert!(matches!(run(&mut state, create(&[103])), Err(CommandError::FirstMembers(_))));
+    assert_eq!(run(&mut state, create(&[101, 102])), Ok(Reply::Group(GroupId(1))));
+    assert_eq!(run(&mut state, create(&[102])), Ok(Reply::Group(GroupId(2))));
+    let activate = |group_id| Kind::ActivateGroup(v1::ActivateGroup { group_id });
+    let abandon = |group_id| Kind::AbandonGroup(v1::AbandonGroup { group_id });
+    for _ in 0..2 {
+        assert_eq!(run(&mut state, activate(1)), Ok(Reply::Done));
+        assert_eq!(run(&mut state, abandon(2)), Ok(Reply::Done));
+    }
+    assert_eq!(
+        run(&mut state, abandon(1)),
+        Err(CommandError::GroupState { group: GroupId(1), state: GroupState::Active })
+    );
+    assert_eq!(
+        run(&mut state, activate(2)),
+        Err(CommandError::GroupState { group: GroupId(2), state: GroupState::Abandoned })
+    );
+    assert_eq!(run(&mut state, activate(3)), Err(CommandError::GroupNotFound(GroupId(3))));
+    assert_eq!(run(&mut state, create(&[101])), Ok(Reply::Group(GroupId(3))), "2 is given up");
+}
+
+#[test]
+fn reports_never_go_back() {
+    let mut state = with_groups(3, 1);
+    let report = |term, index| v1::ReportGroup {
+        group_id: 1,
+        term,
+        leader: 101,
+        voters: vec![101, 102],
+        learners: vec![103],
+        membership_term: 1,
+        membership_index: index,
+    };
+    run(&mut state, Kind::ReportGroup(report(2, 5))).unwrap();
+    let revision = state.header().revision;
+    run(&mut state, Kind::ReportGroup(report(2, 5))).unwrap();
+    assert_eq!(state.header().revision, revision);
+    for stale in [report(1, 6), report(3, 4)] {
+        assert_eq!(
+            run(&mut state, Kind::ReportGroup(stale)),
+            Err(CommandError::StaleReport(GroupId(1)))
+        );
+    }
+    for bad in [
+        v1::ReportGroup { voters: vec![], ..report(3, 6) },
+        v1::ReportGroup { leader: 0, ..report(3, 6) },
+        v1::ReportGroup { learners: vec![101], ..report(3, 6) },
+    ] {
+        assert_eq!(
+            run(&mut state, Kind::ReportGroup(bad)),
+            Err(CommandError::BadReport(GroupId(1)))
+        );
+    }
+    let unknown = v1::ReportGroup { group_id: 9, ..report(3, 6) };
+    assert_eq!(
+        run(&mut state, Kind::ReportGroup(unknown)),
+        Err(CommandError::GroupNotFound(GroupId(9)))
+    );
+}
+
+#[test]
+fn a_table_is_created_activated_and_dropped() {
+    let mut state = with_groups(3, 2);
+    let request = v1::CreateTableRequest {
+        hash_columns: vec!["a".into()],
+        regions: 4,
+        ..table(1, "flights")
+    };
+    assert_eq!(run(&mut state, Kind::CreateTable(request.clone())), Ok(Reply::Table(TableId(1))));
+    assert_eq!(state.catalog_version(), CatalogVersion(1));
+    assert_eq!(state.next_route_id(), RegionId(5));
+    let routes = state.routes_of(TableId(1));
+    let starts: Vec<_> = routes.iter().map(|route| route.start.clone()).collect();
+    let prefixed = |vnode: u8| vec![0, 0, 0, 1, 0, vnode];
+    assert_eq!(starts, [vec![0, 0, 0, 1], prefixed(64), prefixed(128), prefixed(192)]);
+    assert_eq!(routes[3].end, Some(vec![0, 0, 0, 2]));
+    let groups: Vec<_> = routes.iter().map(|route| route.group_id.get()).collect();
+    assert_eq!(groups, [1, 2, 1, 2]);
+    let schema = &state.table(TableId(1)).unwrap().schema;
+    assert!(!schema.columns()[0].nullable && schema.columns()[2].nullable);
+
+    // The same request again, also when its answer was lost.
+    let before = state.clone();
+    assert_eq!(run(&mut state, Kind::CreateTable(request)), Ok(Reply::Table(TableId(1))));
+    assert_eq!(state, before);
+
+    let activate = || Kind::ActivateTable(v1::ActivateTable { table_id: 1 });
+    let finish = || Kind::FinishDropTable(v1::FinishDropTable { table_id: 1 });
+    assert_eq!(
+        run(&mut state, finish()),
+        Err(CommandError::TableState { table: TableId(1), state: TableState::Creating })
+    );
+    for _ in 0..2 {
+        assert_eq!(run(&mut state, activate()), Ok(Reply::Done));
+    }
+    assert_eq!(run(&mut state, drop_table(2, "flights")), Ok(Reply::Table(TableId(1))));
+    assert_eq!(state.routes().count(), 0);
+    assert_eq!(state.catalog_version(), CatalogVersion(2));
+    assert_eq!(state.table(TableId(1)).unwrap().dropping.len(), 4);
+    assert_eq!(
+        run(&mut state, activate()),
+        Err(CommandError::TableState { table: TableId(1), state: TableState::Dropping })
+    );
+    // The name is free at once; ids are never used again.
+    assert_eq!(run(&mut state, Kind::CreateTable(table(3, "flights"))), Ok(Reply::Table(TableId(2))));
+    assert_eq!(state.next_route_id(), RegionId(6));
+    assert_eq!(run(&mut state, finish()), Ok(Reply::Done));
+    assert_eq!(run(&mut state, finish()), Err(CommandError::TableIdNotFound(TableId(1))));
+    assert_eq!(run(&mut state, drop_table(2, "flights")), Ok(Reply::Table(TableId(1))));
+    assert!(state.table_named("flights").is_some());
+}
+
+#[test]
+fn the_key_space_is_split_evenly_by_range_too() {
+    let mut state = with_groups(1, 1);
+    let request = v1::CreateTableRequest { regions: 2, ..table(1, "t") };
+    run(&mut state, Kind::CreateTable(request)).unwrap();
+    let routes = state.routes_of(TableId(1));
+    assert_eq!(routes[1].start, [0, 0, 0, 1, 0x80, 0]);
+    run(&mut state, Kind::CreateTable(table(2, "u"))).unwrap();
+    assert_eq!(state.routes_of(TableId(2)).len(), 1);
+}
+
+#[test]
+fn tables_that_cannot_be_are_refused() {
+    let mut state = with_groups(1, 1);
+    run(&mut state, Kind::CreateTable(table(1, "t"))).unwrap();
+    let good = table(2, "u");
+    let unknown = |what| CommandError::UnknownColumn { what, name: "z".into() };
+    let mut typed = good.clone();
+    typed.columns[1].r#type = "decimal".into();
+    let cases = [
+        (v1::CreateTableRequest { name: "t".into(), ..good.clone() }, CommandError::TableExists("t".into())),
+        (
+            v1::CreateTableRequest { request_id: "no".into(), ..good.clone() },
+            CommandError::Malformed("the request id is no UUID".into()),
+        ),
+        (
+            v1::CreateTableRequest { request_id: directory(1), ..good.clone() },
+            CommandError::RequestIdReused(Uuid::from_u128(1)),
+        ),
+        (
+            v1::CreateTableRequest { primary_key: vec!["z".into()], ..good.clone() },
+            unknown("primary key column"),
+        ),
+        (
+            v1::CreateTableRequest { hash_columns: vec!["z".into()], ..good.clone() },
+            unknown("hash column"),
+        ),
+        (
+            v1::CreateTableRequest { time_column: Some("z".into()), ..good.clone() },
+            unknown("time column"),
+        ),
+        (
+            v1::CreateTableRequest { primary_key: vec![], ..good.clone() },
+            SchemaError::NoPrimaryKey.into(),
+        ),
+        (
+            v1::CreateTableRequest { columns: vec![], primary_key: vec![], ..good.clone() },
+            SchemaError::NoColumns.into(),
+        ),
+        (
+            v1::CreateTableRequest { regions: 1_025, ..good.clone() },
+            CommandError::Regions { asked: 1_025, most: 1_024 },
+        ),
+        (
+            v1::CreateTableRequest {
+                regions: 5,
+                vnode_count: 4,
+                hash_columns: vec!["a".into()],
+                ..good.clone()
+            },
+            CommandError::Regions { asked: 5, most: 4 },
+        ),
+        (
+            v1::CreateTableRequest { write_mode: 9, ..good.clone() },
+            CommandError::Malformed("write mode 9 is unknown".into()),
+        ),
+    ];
+    for (bad, error) in cases {
+        assert_eq!(run(&mut state, Kind::CreateTable(bad)), Err(error));
+    }
+    for bad in [
+        typed,
+        v1::CreateTableRequest { name: String::new(), ..good.clone() },
+        v1::CreateTableRequest { vnode_count: 7, ..good.clone() },
+        v1::CreateTableRequest { ttl_ms: Some(1), ..good.clone() },
+    ] {
+        assert!(matches!(run(&mut state, Kind::CreateTable(bad)), Err(CommandError::Schema(_))));
+    }
+    assert_eq!(
+        run(&mut state, drop_table(3, "zz")),
+        Err(CommandError::TableNotFound("zz".into()))
+    );
+    assert_eq!(
+        run(&mut with_nodes(1), Kind::CreateTable(good)),
+        Err(CommandError::NoGroups)
+    );
+}
+
+#[test]
+fn used_up_counters_are_refused_without_a_change() {
+    // States that no sequence of commands reaches in a lifetime.
+    let grown = |key: &[u8], bytes: Vec<u8>| {
+        let mut rows = with_groups(1, 1).rows().unwrap();
+        rows.iter_mut().find(|row| row.0 == key).unwrap().1 = bytes;
+        MetaState::from_rows(rows).unwrap()
+    };
+    let version_key = crate::catalog::catalog_version_key();
+    let version = crate::catalog::encode_catalog_version(CatalogVersion(u64::MAX));
+    assert_eq!(
+        run(&mut grown(&version_key, version), Kind::CreateTable(table(1, "t"))),
+        Err(CatalogError::VersionOverflow.into())
+    );
+    let next_key = crate::catalog::catalog_next_route_id_key();
+    let next = crate::catalog::encode_catalog_next_route_id(RegionId(u64::MAX));
+    assert_eq!(
+        run(&mut grown(&next_key, next), Kind::CreateTable(table(1, "t"))),
+        Err(CatalogError::RouteIdOverflow.into())
+    );
+}
+
+#[test]
+fn request_ids_are_forgotten_after_a_day_of_replicated_time() {
+    let mut state = with_groups(1, 1);
+    run(&mut state, Kind::CreateTable(table(1, "t"))).unwrap();
+    let start = state.header().time_ms;
+    while state.header().time_ms <= start + OUTCOME_KEPT_MS {
+        assert_eq!(state.outcome_count(), 1);
+        // One tick at a time; verifying the whole state each time would take minutes.
+        let tick = command(Kind::AdvanceTime(v1::AdvanceTime { now_ms: u64::MAX }));
+        apply(&mut state, Term(1), tick).unwrap();
+    }
+    assert_eq!(state.outcome_count(), 0);
+    assert_eq!(
+        run(&mut state, Kind::CreateTable(table(1, "t"))),
+        Err(CommandError::TableExists("t".into()))
+    );
+}
+
+#[test]
+fn request_ids_are_bounded() {
+    let mut state = with_groups(1, 1);
+    run(&mut state, Kind::CreateTable(table(1, "t"))).unwrap();
+    let mut rows = state.rows().unwrap();
+    let outcome = rows.iter().find(|row| row.0.starts_with(b"meta/outcome/")).unwrap().1.clone();
+    for number in 0..MAX_OUTCOMES as u128 - 1 {
+        let id = Uuid::from_u128(1_000 + number);
+        rows.push(([b"meta/outcome/".as_slice(), id.as_bytes()].concat(), outcome.clone()));
+    }
+    let mut state = MetaState::from_rows(rows).unwrap();
+    let refused = apply(&mut state, Term(1), command(Kind::CreateTable(table(2, "u"))));
+    assert_eq!(refused.unwrap_err(), CommandError::OutcomesFull(MAX_OUTCOMES));
+    let repeated = apply(&mut state, Term(1), command(Kind::CreateTable(table(1, "t"))));
+    assert_eq!(repeated.unwrap().0, Reply::Table(TableId(1)));
+}

@@ -1,0 +1,234 @@
+//! This node's replica of group 0: proposing, reading, and who leads.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use openraft::errors::{ClientWriteError, Fatal, ForwardToLeader, LinearizableReadError, RaftError};
+use openraft::raft::ReadPolicy;
+use prost::Message;
+use tidewater_common::clock::Clock;
+use tidewater_common::ids::{ClusterId, NodeId, Term};
+use tidewater_common::refusal::{Leader, Refusal};
+use tidewater_proto::v1::{self, MetaReply, Reason, meta_command::Kind, meta_reply};
+use tidewater_raft_store::{AddressBook, Command, DiskHealth, Raft, TypeConfig};
+use tokio::sync::watch;
+
+use crate::catalog::FEATURE_LEVEL;
+use crate::machine::{CatalogView, MetaMachine};
+
+/// How long a command or a read may take before its outcome counts as unknown.
+pub(crate) const DEADLINE: Duration = Duration::from_secs(10);
+/// A leader that no quorum has answered for so long may have been deposed.
+const QUORUM_SILENCE: Duration = Duration::from_secs(2);
+
+/// This node's replica of group 0.
+pub struct MetaGroup {
+    /// Which cluster.
+    pub cluster_id: ClusterId,
+    /// Which node this is.
+    pub node_id: NodeId,
+    pub(crate) raft: Raft<MetaMachine>,
+    pub(crate) view: CatalogView,
+    pub(crate) health: watch::Receiver<DiskHealth>,
+    pub(crate) addresses: Arc<AddressBook>,
+    pub(crate) clock: Arc<dyn Clock>,
+}
+
+impl MetaGroup {
+    /// Proposes what anybody may ask for, and waits until it is applied.
+    pub async fn propose(&self, kind: Kind) -> Result<MetaReply, Refusal> {
+        self.propose_in(Term(0), kind).await
+    }
+
+    /// Proposes what a leader service decided in a term: refused in any other.
+    pub async fn propose_in(&self, term: Term, kind: Kind) -> Result<MetaReply, Refusal> {
+        self.write(term, kind).await.map(|(reply, _)| reply)
+    }
+
+    /// Proposes bytes without effect; gives their index in the log.
+    pub(crate) async fn bench(&self, value: Bytes) -> Result<u64, Refusal> {
+        self.write(Term(0), Kind::Bench(value)).await.map(|(_, index)| index)
+    }
+
+    async fn write(&self, term: Term, kind: Kind) -> Result<(MetaReply, u64), Refusal> {
+        if *self.health.borrow() != DiskHealth::Ok {
+            return Err(Refusal::new(
+                Reason::DiskFull,
+                format!("the disk of meta node {} takes no writes", self.node_id),
+            )
+            .retry_after(Duration::from_secs(1)));
+        }
+        let command = v1::MetaCommand {
+            feature_level: FEATURE_LEVEL,
+            decided_term: term.get(),
+            kind: Some(kind),
+        };
+        let write = self.raft.client_write(Command(command.encode_to_vec().into()));
+        let written = tokio::time::timeout(DEADLINE, write)
+            .await
+            .map_err(|_| self.too_late("a command"))?
+            .map_err(|error| self.write_refusal(error))?;
+        let index = written.log_id.index;
+        let bytes = written.data.0;
+        let mut reply = MetaReply::decode(bytes).map_err(|error| {
+            Refusal::new(Reason::Internal, format!("a reply of the catalog is damaged: {error}"))
+        })?;
+        match reply.outcome.take() {
+            Some(meta_reply::Outcome::Refused(refused)) => Err(refusal(refused)),
+            outcome => Ok((MetaReply { outcome, ..reply }, index)),
+        }
+    }
+
+    /// Returns once the view shows everything that was acknowledged before the call.
+    pub async fn linearize(&self) -> Result<(), Refusal> {
+        let read = self.raft.ensure_linearizable(ReadPolicy::ReadIndex);
+        match tokio::time::timeout(DEADLINE, read).await {
+            Err(_) => Err(self.too_late("a read")),
+            Ok(Ok(_)) => Ok(()),
+            Ok(Err(error)) => Err(self.read_refusal(error)),
+        }
+    }
+
+    /// The term in which this node leads, if it does and a quorum has answered lately.
+    pub fn leading(&self) -> Option<Term> {
+        let metrics = self.raft.metrics();
+        let metrics = metrics.borrow_watched();
+        let silent = metrics
+            .last_quorum_acked
+            .as_ref()
+            .is_none_or(|acked| acked.elapsed() > QUORUM_SILENCE);
+        // A single member needs nobody's answer.
+        let alone = metrics.membership_config.voter_ids().all(|id| id == self.node_id.get());
+        (metrics.current_leader == Some(self.node_id.get()) && (alone || !silent))
+            .then_some(Term(metrics.current_term))
+    }
+
+    /// Refuses unless this node leads.
+    pub fn check_leading(&self) -> Result<Term, Refusal> {
+        self.leading().ok_or_else(|| self.not_leader())
+    }
+
+    /// Says who leads instead.
+    pub fn not_leader(&self) -> Refusal {
+        let leader = {
+            let metrics = self.raft.metrics();
+            let metrics = metrics.borrow_watched();
+            metrics.current_leader.filter(|id| *id != self.node_id.get()).map(|id| Leader {
+                node_id: NodeId(id),
+                address: self.address_of(
+                    NodeId(id),
+                    metrics.membership_config.get_node(&id).map(|member| member.address.as_str()),
+                ),
+            })
+        };
+        self.forward(leader)
+    }
+
+    fn forward(&self, leader: Option<Leader>) -> Refusal {
+        let message = match &leader {
+            Some(leader) => format!("the meta group is led by node {}", leader.node_id),
+            None => "the meta group has no leader at the moment".to_owned(),
+        };
+        Refusal::new(Reason::NotLeader, message)
+            .retry_after(Duration::from_millis(200))
+            .leader(leader)
+    }
+
+    fn address_of(&self, node: NodeId, member: Option<&str>) -> String {
+        self.addresses.get(node).or_else(|| member.map(str::to_owned)).unwrap_or_default()
+    }
+
+    fn hint(&self, forward: &ForwardToLeader<TypeConfig>) -> Option<Leader> {
+        let id = NodeId(forward.leader_id?);
+        let member = forward.leader_node.as_ref().map(|member| member.address.as_str());
+        Some(Leader { node_id: id, address: self.address_of(id, member) })
+    }
+
+    fn too_late(&self, what: &str) -> Refusal {
+        Refusal::new(
+            Reason::DeadlineExceeded,
+            format!("{what} was not completed by the meta group within {} s", DEADLINE.as_secs()),
+        )
+    }
+
+    pub(crate) fn write_refusal(
+        &self,
+        error: RaftError<TypeConfig, ClientWriteError<TypeConfig>>,
+    ) -> Refusal {
+        match error {
+            RaftError::APIError(ClientWriteError::ForwardToLeader(forward)) => {
+                self.forward(self.hint(&forward))
+            }
+            RaftError::APIError(ClientWriteError::LogEntryDiscarded(forward)) => Refusal::new(
+                Reason::LeadershipLost,
+                "the meta group changed its leader while the command was under way",
+            )
+            .leader(self.hint(&forward)),
+            RaftError::APIError(ClientWriteError::PreconditionFailed(failed)) => Refusal::new(
+                Reason::MembershipStale,
+                format!("the membership of the meta group has changed meanwhile: {failed}"),
+            ),
+            RaftError::APIError(ClientWriteError::ChangeMembershipError(error)) => Refusal::new(
+                membership_reason(&error),
+                format!("cannot change the members of the meta group: {error}"),
+            ),
+            RaftError::Fatal(fatal) => self.fatal(&fatal),
+        }
+    }
+
+    fn read_refusal(
+        &self,
+        error: RaftError<TypeConfig, LinearizableReadError<TypeConfig>>,
+    ) -> Refusal {
+        match error {
+            RaftError::APIError(LinearizableReadError::ForwardToLeader(forward)) => {
+                self.forward(self.hint(&forward))
+            }
+            RaftError::APIError(LinearizableReadError::QuorumNotEnough(_)) => self.forward(None),
+            RaftError::Fatal(fatal) => self.fatal(&fatal),
+        }
+    }
+
+    pub(crate) fn fatal(&self, fatal: &Fatal<TypeConfig>) -> Refusal {
+        Refusal::new(
+            Reason::Unavailable,
+            format!("meta node {} has stopped: {fatal}", self.node_id),
+        )
+    }
+}
+
+fn membership_reason<C, N>(error: &openraft::errors::ChangeMembershipError<C, N>) -> Reason
+where
+    C: openraft::vote::RaftCommittedLeaderId,
+    N: openraft::NodeId,
+{
+    use bytes::Bytes;
+use openraft::errors::ChangeMembershipError as E;
+    match error {
+        E::InProgress(_) => Reason::MembershipBusy,
+        E::LearnerNotFound(_) => Reason::MemberNotFound,
+        _ => Reason::InvalidArgument,
+    }
+}
+
+fn refusal(refused: v1::MetaRefusal) -> Refusal {
+    let reason = Reason::try_from(refused.reason).unwrap_or(Reason::Unsupported);
+    let refusal = Refusal::new(reason, refused.message);
+    match reason {
+        // What time heals.
+        Reason::NoDataNodes | Reason::NotBootstrapped | Reason::NotLeader | Reason::Overloaded => {
+            refusal.retry_after(Duration::from_millis(500))
+        }
+        _ => refusal,
+    }
+}
+
+impl std::fmt::Debug for MetaGroup {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("MetaGroup")
+            .field("cluster_id", &self.cluster_id)
+            .field("node_id", &self.node_id)
+            .finish_non_exhaustive()
+    }
+}

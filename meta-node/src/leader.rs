@@ -1,0 +1,26 @@
+//! What only the leader of group 0 does: time, failure detection, placement, procedures.
+//!
+//! A *stewardship* is one term of this node as leader. It starts when the node learns that it
+//! leads, and ends with all its tasks when it no longer does. It acts only through commands that
+//! name its term, and keeps nothing that the next one cannot find out again: *observations* (who
+//! sent a heartbeat, what group leaders report) start empty, so every failure timer starts anew.
+//!
+//! # Layout
+//!
+//! - `observations`: what heartbeats said; `detector`: who is up or down (pure).
+//! - `plan`: the next step for each group (pure); `steps`: carries one out.
+//! - `control`: calls to data nodes; `tables`: opens and drops regions.
+//! - `stewardship`: starts, runs and stops it all.
+
+mod control;
+mod detector;
+mod observations;
+mod plan;
+mod steps;
+mod stewardship;
+mod tables;
+
+pub(crate) use self::control::Control;
+pub(crate) use self::observations::{Observations, Observed, ObservedGroup};
+pub(crate) use self::plan::{CREATION_LIMIT, REPLICAS};
+pub(crate) use self::stewardship::{Timing, watch_leadership};

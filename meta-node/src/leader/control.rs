@@ -1,0 +1,161 @@
+//! Calls to data nodes: one connection for each address, a deadline for each call.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use parking_lot::Mutex;
+use tidewater_common::ids::{ClusterId, NodeId};
+use tidewater_common::refusal::Refusal;
+use tidewater_proto::v1::group_control_client::GroupControlClient;
+use tidewater_proto::v1::{self, CallHeader, Reason};
+use tonic::transport::{Channel, Endpoint};
+use tonic::{Request, Response, Status};
+
+use crate::machine::CatalogView;
+
+/// Starting a replica opens files; opening a region reads a manifest.
+const CALL_DEADLINE: Duration = Duration::from_secs(10);
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
+
+/// Calls data nodes by their id.
+#[derive(Debug)]
+pub(crate) struct Control {
+    cluster_id: ClusterId,
+    source: NodeId,
+    view: CatalogView,
+    channels: Mutex<BTreeMap<String, Channel>>,
+}
+
+type Client = GroupControlClient<Channel>;
+
+impl Control {
+    pub(crate) fn new(cluster_id: ClusterId, source: NodeId, view: CatalogView) -> Self {
+        Self { cluster_id, source, view, channels: Mutex::default() }
+    }
+
+    pub(crate) async fn start_group(
+        &self,
+        node: NodeId,
+        request: v1::StartGroupRequest,
+    ) -> Result<(), Refusal> {
+        let request = v1::StartGroupRequest { header: self.header(node), ..request };
+        let mut client = self.client(node)?;
+        call(node, request, |request| async move { client.start_group(request).await }).await?;
+        Ok(())
+    }
+
+    pub(crate) async fn change_membership(
+        &self,
+        node: NodeId,
+        request: v1::ChangeMembershipRequest,
+    ) -> Result<v1::ChangeMembershipResponse, Refusal> {
+        let request = v1::ChangeMembershipRequest { header: self.header(node), ..request };
+        let mut client = self.client(node)?;
+        call(node, request, |request| async move { client.change_membership(request).await }).await
+    }
+
+    pub(crate) async fn transfer_leader(
+        &self,
+        node: NodeId,
+        request: v1::TransferLeaderRequest,
+    ) -> Result<(), Refusal> {
+        let request = v1::TransferLeaderRequest { header: self.header(node), ..request };
+        let mut client = self.client(node)?;
+        call(node, request, |request| async move { client.transfer_leader(request).await }).await?;
+        Ok(())
+    }
+
+    pub(crate) async fn stop_replica(&self, node: NodeId, group_id: u64) -> Result<(), Refusal> {
+        let request = v1::StopReplicaRequest { header: self.header(node), group_id };
+        let mut client = self.client(node)?;
+        call(node, request, |request| async move { client.stop_replica(request).await }).await?;
+        Ok(())
+    }
+
+    pub(crate) async fn open_region(
+        &self,
+        node: NodeId,
+        request: v1::OpenRegionRequest,
+    ) -> Result<(), Refusal> {
+        let request = v1::OpenRegionRequest { header: self.header(node), ..request };
+        let mut client = self.client(node)?;
+        call(node, request, |request| async move { client.open_region(request).await }).await?;
+        Ok(())
+    }
+
+    pub(crate) async fn drop_region(
+        &self,
+        node: NodeId,
+        request: v1::DropRegionRequest,
+    ) -> Result<(), Refusal> {
+        let request = v1::DropRegionRequest { header: self.header(node), ..request };
+        let mut client = self.client(node)?;
+        call(node, request, |request| async move { client.drop_region(request).await }).await?;
+        Ok(())
+    }
+
+    fn header(&self, target: NodeId) -> Option<CallHeader> {
+        Some(CallHeader {
+            cluster_id: self.cluster_id.to_string(),
+            source_node: self.source.get(),
+            target_node: target.get(),
+        })
+    }
+
+    fn client(&self, node: NodeId) -> Result<Client, Refusal> {
+        let address = self.view.read().node(node).map(|node| node.address.clone());
+        let address = address.ok_or_else(|| {
+            Refusal::new(Reason::NodeNotFound, format!("there is no node {node}"))
+        })?;
+        Ok(GroupControlClient::new(self.channel(&address)?))
+    }
+
+    fn channel(&self, address: &str) -> Result<Channel, Refusal> {
+        let mut channels = self.channels.lock();
+        if let Some(channel) = channels.get(address) {
+            return Ok(channel.clone());
+        }
+        let channel = connect_lazily(address)?;
+        // Addresses of nodes that are gone stay behind: begin anew when there are many.
+        if channels.len() >= 1_024 {
+            channels.clear();
+        }
+        channels.insert(address.to_owned(), channel.clone());
+        Ok(channel)
+    }
+}
+
+/// A connection that is made with the first call, and made again when it breaks.
+pub(crate) fn connect_lazily(address: &str) -> Result<Channel, Refusal> {
+    let endpoint = Endpoint::from_shared(format!("http://{address}")).map_err(|error| {
+        Refusal::new(Reason::InvalidArgument, format!("{address:?} is no address: {error}"))
+    })?;
+    Ok(endpoint
+        .connect_timeout(CONNECT_TIMEOUT)
+        .timeout(CALL_DEADLINE)
+        .tcp_nodelay(true)
+        .http2_keep_alive_interval(Duration::from_secs(10))
+        .keep_alive_timeout(Duration::from_secs(5))
+        .connect_lazy())
+}
+
+async fn call<Q, A, F>(
+    node: NodeId,
+    request: Q,
+    send: impl FnOnce(Request<Q>) -> F,
+) -> Result<A, Refusal>
+where
+    F: Future<Output = Result<Response<A>, Status>>,
+{
+    let mut request = Request::new(request);
+    // So that the other side stops, too.
+    request.set_timeout(CALL_DEADLINE);
+    match tokio::time::timeout(CALL_DEADLINE, send(request)).await {
+        Ok(Ok(response)) => Ok(response.into_inner()),
+        Ok(Err(status)) => Err(Refusal::from_status(&status)),
+        Err(_) => Err(Refusal::new(
+            Reason::DeadlineExceeded,
+            format!("node {node} did not answer within {} s", CALL_DEADLINE.as_secs()),
+        )),
+    }
+}

@@ -1,0 +1,189 @@
+//! What heartbeats said, and when: the leader's view of nodes and groups. In memory only.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
+use parking_lot::Mutex;
+use tidewater_common::ids::{GroupId, LogIndex, NodeId, TableId, Term};
+use tidewater_proto::v1;
+use tokio::sync::Notify;
+use tokio::time::Instant;
+
+/// What a node's heartbeats said.
+#[derive(Debug, Clone, Default)]
+struct Seen {
+    at: Option<Instant>,
+    hosted: BTreeMap<GroupId, Instant>,
+    problems: Vec<String>,
+}
+
+/// What a group's leader last said of it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct ObservedGroup {
+    pub(crate) term: Term,
+    pub(crate) leader: NodeId,
+    pub(crate) voters: BTreeSet<NodeId>,
+    pub(crate) learners: BTreeSet<NodeId>,
+    pub(crate) membership: (Term, LogIndex),
+    pub(crate) caught_up: BTreeSet<NodeId>,
+}
+
+#[derive(Debug, Default)]
+struct Inner {
+    term: Term,
+    since: Option<Instant>,
+    nodes: BTreeMap<NodeId, Seen>,
+    groups: BTreeMap<GroupId, ObservedGroup>,
+    creating: BTreeMap<GroupId, Instant>,
+    // Membership that a step led to: older reports are not planned on.
+    changed: BTreeMap<GroupId, ((Term, LogIndex), Instant)>,
+    table_errors: BTreeMap<TableId, String>,
+    joined_at: Option<Instant>,
+}
+
+/// A frozen copy for pure decisions: ages instead of instants.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Observed {
+    /// Since this node leads.
+    pub(crate) leading_for: Duration,
+    /// Since the last heartbeat of each node that sent one.
+    pub(crate) silent_for: BTreeMap<NodeId, Duration>,
+    /// Since each node first reported each group that it hosts now.
+    pub(crate) hosted_for: BTreeMap<(NodeId, GroupId), Duration>,
+    /// What leaders say.
+    pub(crate) groups: BTreeMap<GroupId, ObservedGroup>,
+    /// Since this leader first saw a group being created.
+    pub(crate) creating_for: BTreeMap<GroupId, Duration>,
+    /// Memberships that steps led to lately.
+    pub(crate) changed: BTreeMap<GroupId, (Term, LogIndex)>,
+    /// Since the last data node registered here or this node began to lead.
+    pub(crate) quiet_for: Duration,
+    /// What nodes complain about.
+    pub(crate) problems: BTreeMap<NodeId, Vec<String>>,
+    /// Why tables are not ready.
+    pub(crate) table_errors: BTreeMap<TableId, String>,
+}
+
+/// Reports on a membership that a step has changed are waited for so long.
+const REPORT_WAIT: Duration = Duration::from_secs(5);
+
+/// What heartbeats said since this node leads.
+#[derive(Debug, Default)]
+pub(crate) struct Observations {
+    inner: Mutex<Inner>,
+    /// Something that may need a step has changed.
+    pub(crate) news: Notify,
+}
+
+impl Observations {
+    /// Forgets everything: a new term begins.
+    pub(crate) fn restart(&self, term: Term, now: Instant) {
+        *self.inner.lock() =
+            Inner { term, since: Some(now), joined_at: Some(now), ..Inner::default() };
+    }
+
+    /// A data node has registered: more may follow at once.
+    pub(crate) fn joined(&self, now: Instant) {
+        self.inner.lock().joined_at = Some(now);
+        self.news.notify_one();
+    }
+
+    /// Takes in a heartbeat.
+    pub(crate) fn heartbeat(&self, request: &v1::HeartbeatRequest, now: Instant) {
+        let node = NodeId(request.node_id);
+        let mut inner = self.inner.lock();
+        let seen = inner.nodes.entry(node).or_default();
+        let mut news = seen.at.is_none();
+        seen.at = Some(now);
+        let hosted = |report: &v1::GroupReport| {
+            let id = GroupId(report.group_id);
+            (id, seen.hosted.get(&id).copied().unwrap_or(now))
+        };
+        let hosted: BTreeMap<_, _> = request.groups.iter().map(hosted).collect();
+        news |= hosted.len() != seen.hosted.len();
+        seen.hosted = hosted;
+        seen.problems.clone_from(&request.problems);
+        seen.problems.truncate(16);
+        for report in request.groups.iter().filter(|report| report.leader == request.node_id) {
+            news |= inner.leader_report(node, report);
+        }
+        drop(inner);
+        if news {
+            self.news.notify_one();
+        }
+    }
+
+    /// Who last said that it leads a group.
+    pub(crate) fn leader_of(&self, group: GroupId) -> Option<NodeId> {
+        self.inner.lock().groups.get(&group).map(|report| report.leader)
+    }
+
+    /// A membership step has been carried out.
+    pub(crate) fn changed(&self, group: GroupId, membership: (Term, LogIndex), now: Instant) {
+        self.inner.lock().changed.insert(group, (membership, now));
+    }
+
+    /// Why a table is not ready yet; `None`: it is.
+    pub(crate) fn table_error(&self, table: TableId, error: Option<String>) {
+        let errors = &mut self.inner.lock().table_errors;
+        match error {
+            Some(error) => drop(errors.insert(table, error)),
+            None => drop(errors.remove(&table)),
+        }
+    }
+
+    /// Everything as of now. `creating` are the groups that are being created.
+    pub(crate) fn observed(&self, creating: &[GroupId], now: Instant) -> Observed {
+        let mut inner = self.inner.lock();
+        inner.creating.retain(|group, _| creating.contains(group));
+        for group in creating {
+            inner.creating.entry(*group).or_insert(now);
+        }
+        inner.changed.retain(|_, (_, at)| now.duration_since(*at) < REPORT_WAIT);
+        let age = |at: &Instant| now.duration_since(*at);
+        let mut observed = Observed {
+            leading_for: inner.since.as_ref().map_or(Duration::ZERO, age),
+            groups: inner.groups.clone(),
+            creating_for: inner.creating.iter().map(|(id, at)| (*id, age(at))).collect(),
+            changed: inner.changed.iter().map(|(id, (at, _))| (*id, *at)).collect(),
+            quiet_for: inner.joined_at.as_ref().map_or(Duration::ZERO, age),
+            table_errors: inner.table_errors.clone(),
+            ..Observed::default()
+        };
+        for (id, seen) in &inner.nodes {
+            if let Some(at) = &seen.at {
+                observed.silent_for.insert(*id, age(at));
+            }
+            for (group, at) in &seen.hosted {
+                observed.hosted_for.insert((*id, *group), age(at));
+            }
+            if !seen.problems.is_empty() {
+                observed.problems.insert(*id, seen.problems.clone());
+            }
+        }
+        observed
+    }
+}
+
+impl Inner {
+    /// Keeps the report of the latest term; says whether it is another than before.
+    fn leader_report(&mut self, node: NodeId, report: &v1::GroupReport) -> bool {
+        let ids = |numbers: &[u64]| numbers.iter().copied().map(NodeId).collect();
+        let group = ObservedGroup {
+            term: Term(report.term),
+            leader: node,
+            voters: ids(&report.voters),
+            learners: ids(&report.learners),
+            membership: (Term(report.membership_term), LogIndex(report.membership_index)),
+            caught_up: ids(&report.caught_up),
+        };
+        let id = GroupId(report.group_id);
+        match self.groups.get(&id) {
+            Some(known) if known.term > group.term || *known == group => false,
+            _ => {
+                self.groups.insert(id, group);
+                true
+            }
+        }
+    }
+}

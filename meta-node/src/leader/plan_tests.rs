@@ -1,0 +1,183 @@
+use tidewater_proto::v1::{self, meta_command::Kind};
+
+use super::*;
+use crate::commands::testing::{bootstrapped, run, with_groups, with_nodes};
+
+const OPTIONS: PlacementOptions = PlacementOptions {
+    settle: Duration::from_secs(1),
+    replace_after: Duration::from_secs(600),
+};
+
+fn ids(numbers: &[u64]) -> BTreeSet<NodeId> {
+    numbers.iter().copied().map(NodeId).collect()
+}
+
+fn quiet() -> Observed {
+    Observed { quiet_for: Duration::from_secs(2), ..Observed::default() }
+}
+
+fn reported(voters: &[u64], learners: &[u64], caught_up: &[u64]) -> Observed {
+    let report = ObservedGroup {
+        term: Term(1),
+        leader: NodeId(101),
+        voters: ids(voters),
+        learners: ids(learners),
+        membership: (Term(1), LogIndex(4)),
+        caught_up: ids(caught_up),
+    };
+    Observed { groups: BTreeMap::from([(GroupId(1), report)]), ..Observed::default() }
+}
+
+fn set(state: &mut MetaState, node_id: u64, to: NodeState) {
+    run(state, Kind::SetNodeState(v1::SetNodeState { node_id, state: to.into() })).unwrap();
+}
+
+/// As if a node had been down for the whole time to replacement.
+fn long_down(state: &mut MetaState, node_id: u64) {
+    set(state, node_id, NodeState::Down);
+    while state.header().time_ms - state.node(NodeId(node_id)).unwrap().state_since_ms < 600_000 {
+        let tick = v1::AdvanceTime { now_ms: u64::MAX };
+        run(state, Kind::AdvanceTime(tick)).unwrap();
+    }
+}
+
+fn on() -> (Term, LogIndex) {
+    (Term(1), LogIndex(4))
+}
+
+fn add(node: u64) -> Step {
+    Step::Add { group: GroupId(1), leader: NodeId(101), node: NodeId(node), on: on() }
+}
+
+fn promote(node: u64) -> Step {
+    Step::Promote { group: GroupId(1), leader: NodeId(101), node: NodeId(node), on: on() }
+}
+
+fn remove(node: u64) -> Step {
+    Step::Remove { group: GroupId(1), leader: NodeId(101), node: NodeId(node), on: on() }
+}
+
+#[test]
+fn each_data_node_gets_a_group_with_up_to_three_members() {
+    let members = |state: &MetaState| match plan(state, &quiet(), &OPTIONS).first() {
+        Some(Step::Create { first_members }) => {
+            first_members.iter().map(|id| id.get()).collect::<Vec<_>>()
+        }
+        other => panic!("{other:?}"),
+    };
+    assert_eq!(plan(&bootstrapped(), &quiet(), &OPTIONS), []);
+    assert_eq!(members(&with_nodes(1)), [101]);
+    assert_eq!(members(&with_nodes(2)), [101, 102]);
+    let mut state = with_nodes(4);
+    assert_eq!(members(&state), [101, 102, 103]);
+    set(&mut state, 102, NodeState::Down);
+    assert_eq!(members(&state), [101, 103, 104]);
+    set(&mut state, 102, NodeState::Up);
+    let first = v1::CreateGroup { first_members: vec![101, 102, 103] };
+    run(&mut state, Kind::CreateGroup(first)).unwrap();
+    assert_eq!(members(&state), [102, 104, 101], "the node without replicas comes first");
+    // A group that was given up counts for nothing.
+    run(&mut state, Kind::AbandonGroup(v1::AbandonGroup { group_id: 1 })).unwrap();
+    assert_eq!(members(&state), [101, 102, 103]);
+}
+
+#[test]
+fn the_first_group_waits_until_registrations_have_settled() {
+    let early = Observed { quiet_for: Duration::from_millis(900), ..Observed::default() };
+    assert_eq!(plan(&with_nodes(2), &early, &OPTIONS), []);
+}
+
+#[test]
+fn a_group_is_started_then_activated_or_given_up() {
+    let mut state = with_nodes(1);
+    run(&mut state, Kind::CreateGroup(v1::CreateGroup { first_members: vec![101] })).unwrap();
+    let group = GroupId(1);
+    assert_eq!(plan(&state, &quiet(), &OPTIONS), [Step::Start { group }]);
+    assert_eq!(
+        plan(&state, &reported(&[101], &[], &[]), &OPTIONS),
+        [Step::Activate { group }]
+    );
+    let late = Observed {
+        creating_for: BTreeMap::from([(group, CREATION_LIMIT + Duration::from_secs(1))]),
+        ..Observed::default()
+    };
+    assert_eq!(plan(&state, &late, &OPTIONS), [Step::Abandon { group }]);
+}
+
+#[test]
+fn groups_grow_to_three_as_nodes_join() {
+    // (nodes, voters, learners, caught up, step)
+    type Case = (u64, &'static [u64], &'static [u64], &'static [u64], Option<Step>);
+    let cases: Vec<Case> = vec![
+        (1, &[101], &[], &[], None),
+        (2, &[101], &[], &[], Some(add(102))),
+        (2, &[101], &[102], &[], None),
+        (2, &[101], &[102], &[102], Some(promote(102))),
+        (2, &[101, 102], &[], &[], None),
+        (3, &[101, 102], &[], &[], Some(add(103))),
+        (4, &[101, 102, 103], &[], &[], None),
+        (4, &[101, 102, 103], &[104], &[104], Some(remove(104))),
+        (4, &[101, 102, 103, 104], &[], &[], Some(remove(104))),
+    ];
+    for (nodes, voters, learners, caught_up, step) in cases {
+        let state = with_groups(nodes, 1);
+        let observed = reported(voters, learners, caught_up);
+        assert_eq!(plan(&state, &observed, &OPTIONS), Vec::from_iter(step), "{voters:?}");
+    }
+}
+
+#[test]
+fn a_step_waits_for_the_report_on_the_step_before() {
+    let state = with_groups(2, 1);
+    let mut observed = reported(&[101], &[], &[]);
+    observed.changed.insert(GroupId(1), (Term(1), LogIndex(5)));
+    assert_eq!(plan(&state, &observed, &OPTIONS), []);
+    observed.changed.insert(GroupId(1), on());
+    assert_eq!(plan(&state, &observed, &OPTIONS), [add(102)]);
+}
+
+#[test]
+fn nothing_is_planned_through_a_leader_that_is_down() {
+    let mut state = with_groups(2, 1);
+    set(&mut state, 101, NodeState::Down);
+    assert_eq!(plan(&state, &reported(&[101], &[], &[]), &OPTIONS), []);
+}
+
+#[test]
+fn replicas_of_lost_nodes_are_replaced() {
+    let mut state = with_groups(4, 1);
+    let full = reported(&[101, 102, 103], &[], &[]);
+    set(&mut state, 103, NodeState::Down);
+    assert_eq!(plan(&state, &full, &OPTIONS), [], "not at once");
+    long_down(&mut state, 103);
+    assert_eq!(plan(&state, &full, &OPTIONS), [add(104)]);
+    let learning = reported(&[101, 102, 103], &[104], &[104]);
+    assert_eq!(plan(&state, &learning, &OPTIONS), [promote(104)]);
+    let promoted = reported(&[101, 102, 103, 104], &[], &[]);
+    assert_eq!(plan(&state, &promoted, &OPTIONS), [remove(103)]);
+    // Without anybody to take its place, the lost one stays a member.
+    let mut state = with_groups(3, 1);
+    long_down(&mut state, 103);
+    assert_eq!(plan(&state, &full, &OPTIONS), []);
+    // A learner that is lost is given up.
+    set(&mut state, 102, NodeState::Removed);
+    assert_eq!(plan(&state, &reported(&[101], &[102], &[]), &OPTIONS), [remove(102)]);
+}
+
+#[test]
+fn replicas_that_are_no_members_are_stopped_after_a_while() {
+    let mut state = with_groups(4, 1);
+    let mut observed = reported(&[101, 102, 103], &[], &[]);
+    let at = (NodeId(104), GroupId(1));
+    observed.hosted_for.insert(at, Duration::from_secs(14));
+    assert_eq!(plan(&state, &observed, &OPTIONS), []);
+    observed.hosted_for.insert(at, Duration::from_secs(16));
+    let stop = Step::Stop { group: GroupId(1), node: NodeId(104) };
+    assert_eq!(plan(&state, &observed, &OPTIONS), [stop]);
+    run(&mut state, Kind::CreateGroup(v1::CreateGroup { first_members: vec![101] })).unwrap();
+    run(&mut state, Kind::AbandonGroup(v1::AbandonGroup { group_id: 2 })).unwrap();
+    observed.hosted_for =
+        BTreeMap::from([((NodeId(101), GroupId(2)), Duration::from_secs(16))]);
+    let stop = Step::Stop { group: GroupId(2), node: NodeId(101) };
+    assert_eq!(plan(&state, &observed, &OPTIONS), [stop]);
+}

@@ -1,0 +1,114 @@
+//! Carries out one planned step: commands for the catalog, calls for the data nodes.
+
+use futures::future::try_join_all;
+use tidewater_common::ids::{GroupId, LogIndex, NodeId, Term};
+use tidewater_common::refusal::Refusal;
+use tidewater_proto::v1::{
+    self, Reason, change_membership_request::Change, meta_command::Kind,
+};
+use tokio::time::Instant;
+
+use super::plan::Step;
+use super::stewardship::Stewardship;
+
+impl Stewardship {
+    /// Carries out a step. What fails is planned again from what is then observed.
+    pub(super) async fn carry_out(&self, step: Step) -> Result<(), Refusal> {
+        match step {
+            Step::Create { first_members } => {
+                let first_members = first_members.iter().map(|id| id.get()).collect::<Vec<_>>();
+                tracing::info!(?first_members, "creating a data group");
+                self.command(Kind::CreateGroup(v1::CreateGroup { first_members })).await
+            }
+            Step::Start { group } => self.start(group).await,
+            Step::Activate { group } => {
+                tracing::info!(%group, "the data group is active");
+                self.command(Kind::ActivateGroup(v1::ActivateGroup { group_id: group.get() })).await
+            }
+            Step::Abandon { group } => {
+                tracing::warn!(%group, "the data group got no leader and is given up");
+                self.command(Kind::AbandonGroup(v1::AbandonGroup { group_id: group.get() })).await
+            }
+            Step::Add { group, leader, node, on } => {
+                tracing::info!(%group, %node, "adding a replica as learner");
+                self.start_replica(group, node, false).await?;
+                let change = Change::AddLearner(self.member(node)?);
+                self.change(group, leader, on, change).await
+            }
+            Step::Promote { group, leader, node, on } => {
+                tracing::info!(%group, %node, "promoting a replica to voter");
+                self.change(group, leader, on, Change::Promote(node.get())).await
+            }
+            Step::Remove { group, leader, node, on } => {
+                tracing::info!(%group, %node, "removing a replica");
+                self.change(group, leader, on, Change::Remove(node.get())).await
+            }
+            Step::Stop { group, node } => {
+                tracing::info!(%group, %node, "stopping a replica that is no member");
+                self.control.stop_replica(node, group.get()).await
+            }
+        }
+    }
+
+    /// Replicas first; the home initializes once all are there, so that it is elected at once.
+    async fn start(&self, group: GroupId) -> Result<(), Refusal> {
+        let members = self.first_members(group)?;
+        let Some((home, others)) = members.split_first() else { return Ok(()) };
+        try_join_all(others.iter().map(|node| self.start_replica(group, *node, false))).await?;
+        self.start_replica(group, *home, true).await
+    }
+
+    async fn start_replica(
+        &self,
+        group: GroupId,
+        node: NodeId,
+        initialize: bool,
+    ) -> Result<(), Refusal> {
+        let members = self.first_members(group)?;
+        let first_members =
+            members.into_iter().map(|id| self.member(id)).collect::<Result<_, _>>()?;
+        let request = v1::StartGroupRequest {
+            header: None,
+            group_id: group.get(),
+            first_members,
+            initialize,
+        };
+        self.control.start_group(node, request).await
+    }
+
+    async fn change(
+        &self,
+        group: GroupId,
+        leader: NodeId,
+        on: (Term, LogIndex),
+        change: Change,
+    ) -> Result<(), Refusal> {
+        let request = v1::ChangeMembershipRequest {
+            header: None,
+            group_id: group.get(),
+            membership_term: on.0.get(),
+            membership_index: on.1.get(),
+            change: Some(change),
+        };
+        let changed = self.control.change_membership(leader, request).await?;
+        let at = (Term(changed.membership_term), LogIndex(changed.membership_index));
+        self.observations.changed(group, at, Instant::now());
+        Ok(())
+    }
+
+    fn first_members(&self, group: GroupId) -> Result<Vec<NodeId>, Refusal> {
+        let state = self.group.view.read();
+        let group = state.group(group).ok_or_else(|| {
+            Refusal::new(Reason::GroupNotFound, format!("there is no group {group}"))
+        })?;
+        Ok(group.first_members.clone())
+    }
+
+    fn member(&self, node: NodeId) -> Result<v1::GroupMember, Refusal> {
+        let state = self.group.view.read();
+        let found = state.node(node).ok_or_else(|| {
+            Refusal::new(Reason::NodeNotFound, format!("there is no node {node}"))
+        })?;
+        Ok(v1::GroupMember { node_id: node.get(), address: found.address.clone() })
+    }
+}

@@ -1,0 +1,304 @@
+//! One term of leadership: what runs in it, and how it begins and ends.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+use std::time::Duration;
+
+use parking_lot::Mutex;
+use tidewater_common::ids::{GroupId, TableId, Term};
+use tidewater_common::refusal::Refusal;
+use tidewater_proto::v1::{self, GroupState, NodeState, meta_command::Kind};
+use tokio::sync::Semaphore;
+use tokio::task::JoinSet;
+use tokio::time::{Instant, MissedTickBehavior, interval, sleep};
+use tokio_util::sync::CancellationToken;
+
+use super::plan::{PlacementOptions, Step, plan};
+use super::tables::unfinished;
+use super::{Control, Observations, Observed, detector};
+use crate::catalog::{MetaState, TICK_INTERVAL_MS};
+use crate::group::MetaGroup;
+
+/// Steps and procedures that run at the same time.
+const TASKS: usize = 32;
+/// Pause after a failed attempt on one table or group.
+const RETRY: Duration = Duration::from_millis(500);
+
+/// How the leader behaves. Tests shorten the times.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Timing {
+    /// How often everything is looked at when there is no news.
+    pub(crate) round: Duration,
+    /// A node that is silent for longer is down.
+    pub(crate) failure_timeout: Duration,
+    pub(crate) placement: PlacementOptions,
+}
+
+impl Timing {
+    pub(crate) fn new(failure_timeout: Duration, settle: Duration, replace_after: Duration) -> Self {
+        Self {
+            round: Duration::from_millis(200),
+            failure_timeout,
+            placement: PlacementOptions { settle, replace_after },
+        }
+    }
+}
+
+/// One term of this node as leader.
+pub(super) struct Stewardship {
+    pub(super) term: Term,
+    pub(super) group: Arc<MetaGroup>,
+    pub(super) control: Arc<Control>,
+    pub(super) observations: Arc<Observations>,
+    timing: Timing,
+    busy: Mutex<Busy>,
+    permits: Arc<Semaphore>,
+}
+
+/// What has a task already.
+#[derive(Debug, Default)]
+struct Busy {
+    creating: bool,
+    groups: BTreeSet<GroupId>,
+    tables: BTreeSet<TableId>,
+}
+
+/// Starts a stewardship whenever this node begins to lead, and ends it when it no longer does.
+pub(crate) async fn watch_leadership(
+    group: Arc<MetaGroup>,
+    control: Arc<Control>,
+    observations: Arc<Observations>,
+    timing: Timing,
+    stop: CancellationToken,
+) {
+    let mut current: Option<(Term, CancellationToken)> = None;
+    let mut round = interval(Duration::from_millis(50));
+    round.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    loop {
+        tokio::select! {
+            () = stop.cancelled() => break,
+            _ = round.tick() => {}
+        }
+        let leading = group.leading();
+        if current.as_ref().map(|(term, _)| *term) == leading {
+            continue;
+        }
+        if let Some((term, cancel)) = current.take() {
+            tracing::info!(%term, "this node no longer leads the meta group");
+            cancel.cancel();
+        }
+        if let Some(term) = leading {
+            tracing::info!(%term, node = %group.node_id, "this node leads the meta group");
+            observations.restart(term, Instant::now());
+            let cancel = stop.child_token();
+            let stewardship = Arc::new(Stewardship {
+                term,
+                group: Arc::clone(&group),
+                control: Arc::clone(&control),
+                observations: Arc::clone(&observations),
+                timing,
+                busy: Mutex::default(),
+                permits: Arc::new(Semaphore::new(TASKS)),
+            });
+            tokio::spawn(stewardship.run(cancel.clone()));
+            current = Some((term, cancel));
+        }
+    }
+    if let Some((_, cancel)) = current {
+        cancel.cancel();
+    }
+}
+
+impl Stewardship {
+    /// Runs until cancelled; all tasks end with it.
+    async fn run(self: Arc<Self>, cancel: CancellationToken) {
+        let mut tasks = JoinSet::new();
+        tasks.spawn(Arc::clone(&self).tick());
+        let work = async {
+            let mut round = interval(self.timing.round);
+            round.set_missed_tick_behavior(MissedTickBehavior::Delay);
+            let mut revisions = self.group.view.subscribe();
+            loop {
+                tokio::select! {
+                    _ = round.tick() => {}
+                    () = self.observations.news.notified() => {}
+                    _ = revisions.changed() => {}
+                }
+                while tasks.try_join_next().is_some() {}
+                self.round(&mut tasks);
+            }
+        };
+        tokio::select! {
+            () = cancel.cancelled() => {}
+            () = work => {}
+        }
+        tasks.shutdown().await;
+    }
+
+    /// Replicated time, and at first the cluster itself.
+    async fn tick(self: Arc<Self>) {
+        let mut ticks = interval(Duration::from_millis(TICK_INTERVAL_MS));
+        ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        loop {
+            ticks.tick().await;
+            let now_ms = self.group.clock.now_ms();
+            let bootstrapped = self.group.view.read().header().cluster_id.is_some();
+            let kind = if bootstrapped {
+                Kind::AdvanceTime(v1::AdvanceTime { now_ms })
+            } else {
+                let cluster_id = self.group.cluster_id.to_string();
+                Kind::Bootstrap(v1::BootstrapCluster { cluster_id, now_ms })
+            };
+            if let Err(error) = self.command(kind).await {
+                tracing::debug!(%error, "replicated time was not advanced");
+            }
+        }
+    }
+
+    /// Looks at everything once, and starts tasks for what is due.
+    fn round(self: &Arc<Self>, tasks: &mut JoinSet<()>) {
+        let (verdicts, reports, steps, tables) = {
+            let state = self.group.view.read();
+            if state.header().cluster_id.is_none() {
+                return;
+            }
+            let creating: Vec<GroupId> = state
+                .groups()
+                .filter(|group| group.state == GroupState::Creating)
+                .map(|group| group.id)
+                .collect();
+            let observed = self.observations.observed(&creating, Instant::now());
+            (
+                detector::judge(&state, &observed, self.timing.failure_timeout),
+                due_reports(&state, &observed),
+                plan(&state, &observed, &self.timing.placement),
+                unfinished(&state),
+            )
+        };
+        if !verdicts.is_empty() || !reports.is_empty() {
+            self.record(verdicts, reports, tasks);
+        }
+        for step in steps {
+            self.start_step(step, tasks);
+        }
+        for table in tables {
+            self.start_table(table, tasks);
+        }
+    }
+
+    /// One task records all that was observed; until it is done, nothing else is recorded.
+    fn record(
+        self: &Arc<Self>,
+        verdicts: Vec<(tidewater_common::ids::NodeId, NodeState)>,
+        reports: Vec<v1::ReportGroup>,
+        tasks: &mut JoinSet<()>,
+    ) {
+        if !self.busy.lock().groups.insert(GroupId::META) {
+            return;
+        }
+        let this = Arc::clone(self);
+        tasks.spawn(async move {
+            for (node, to) in verdicts {
+                match to {
+                    NodeState::Down => tracing::warn!(%node, "the node sends no heartbeats: it is down"),
+                    _ => tracing::info!(%node, "the node is up again"),
+                }
+                let set = v1::SetNodeState { node_id: node.get(), state: to.into() };
+                this.try_command(Kind::SetNodeState(set)).await;
+            }
+            for report in reports {
+                this.try_command(Kind::ReportGroup(report)).await;
+            }
+            this.busy.lock().groups.remove(&GroupId::META);
+        });
+    }
+
+    fn start_step(self: &Arc<Self>, step: Step, tasks: &mut JoinSet<()>) {
+        let group = step.group();
+        {
+            let mut busy = self.busy.lock();
+            let free = match group {
+                Some(group) => busy.groups.insert(group),
+                None => !std::mem::replace(&mut busy.creating, true),
+            };
+            if !free {
+                return;
+            }
+        }
+        let this = Arc::clone(self);
+        tasks.spawn(async move {
+            if let Ok(_permit) = this.permits.acquire().await
+                && let Err(error) = this.carry_out(step.clone()).await
+            {
+                tracing::warn!(?step, %error, "a step of placement failed and will be planned again");
+                sleep(RETRY).await;
+            }
+            let mut busy = this.busy.lock();
+            match group {
+                Some(group) => drop(busy.groups.remove(&group)),
+                None => busy.creating = false,
+            }
+            drop(busy);
+            this.observations.news.notify_one();
+        });
+    }
+
+    fn start_table(self: &Arc<Self>, table: TableId, tasks: &mut JoinSet<()>) {
+        if !self.busy.lock().tables.insert(table) {
+            return;
+        }
+        let this = Arc::clone(self);
+        tasks.spawn(async move {
+            if let Ok(_permit) = this.permits.acquire().await {
+                let result = this.finish_table(table).await;
+                let error = result.err().map(|error| error.to_string());
+                this.observations.table_error(table, error.clone());
+                if let Some(error) = error {
+                    tracing::warn!(%table, %error, "a table's regions are not ready: trying again");
+                    sleep(RETRY).await;
+                }
+            }
+            this.busy.lock().tables.remove(&table);
+            this.observations.news.notify_one();
+        });
+    }
+
+    /// Proposes in this term.
+    pub(super) async fn command(&self, kind: Kind) -> Result<(), Refusal> {
+        self.group.propose_in(self.term, kind).await.map(|_| ())
+    }
+
+    /// What is not recorded now is observed again.
+    async fn try_command(&self, kind: Kind) {
+        if let Err(error) = self.command(kind).await {
+            tracing::debug!(%error, "an observation was not recorded");
+        }
+    }
+}
+
+/// Reports of group leaders that the catalog does not show yet.
+fn due_reports(state: &MetaState, observed: &Observed) -> Vec<v1::ReportGroup> {
+    let mut due = Vec::new();
+    for (id, report) in &observed.groups {
+        let Some(known) = state.group(*id) else { continue };
+        let newer = report.term >= known.leader_term && report.membership >= known.membership;
+        let differs = known.leader != Some(report.leader)
+            || known.leader_term != report.term
+            || known.membership != report.membership
+            || known.voters != report.voters
+            || known.learners != report.learners;
+        if known.state == GroupState::Abandoned || !newer || !differs || report.voters.is_empty() {
+            continue;
+        }
+        due.push(v1::ReportGroup {
+            group_id: id.get(),
+            term: report.term.get(),
+            leader: report.leader.get(),
+            voters: report.voters.iter().map(|id| id.get()).collect(),
+            learners: report.learners.iter().map(|id| id.get()).collect(),
+            membership_term: report.membership.0.get(),
+            membership_index: report.membership.1.get(),
+        });
+    }
+    due
+}

@@ -1,0 +1,174 @@
+//! The two procedures on tables: open all regions, then activate; drop all regions, then forget.
+//!
+//! The record is the table itself: creating or dropping. Every step is idempotent, so whichever
+//! node leads begins at the first one again.
+
+use std::time::Duration;
+
+use futures::stream::{self, StreamExt, TryStreamExt};
+use tidewater_common::ids::{GroupId, NodeId, RegionId, TableId};
+use tidewater_common::refusal::Refusal;
+use tidewater_proto::v1::{self, Reason, TableState, meta_command::Kind};
+
+use super::stewardship::Stewardship;
+use crate::catalog::{RouteDescriptor, Table, table_bounds};
+
+/// Regions of one table that are opened or dropped at the same time.
+const AT_ONCE: usize = 8;
+/// Other nodes to ask when the group's leader is not where it was.
+const HOPS: usize = 3;
+
+/// Tables with a step to do.
+pub(super) fn unfinished(state: &crate::catalog::MetaState) -> Vec<TableId> {
+    state.tables().filter(|table| table.state != TableState::Active).map(|table| table.id).collect()
+}
+
+impl Stewardship {
+    /// One attempt to finish what is begun with a table.
+    pub(super) async fn finish_table(&self, id: TableId) -> Result<(), Refusal> {
+        let Some(table) = self.group.view.read().table(id).cloned() else { return Ok(()) };
+        match table.state {
+            TableState::Creating => self.open_all(&table).await,
+            TableState::Dropping => self.drop_all(&table).await,
+            _ => Ok(()),
+        }
+    }
+
+    async fn open_all(&self, table: &Table) -> Result<(), Refusal> {
+        let (routes, incarnation) = {
+            let state = self.group.view.read();
+            let routes: Vec<_> = state.routes_of(table.id).into_iter().cloned().collect();
+            (routes, state.header().incarnation.get())
+        };
+        stream::iter(routes.into_iter().map(Ok))
+            .try_for_each_concurrent(AT_ONCE, |route| async move {
+                self.open(&route, region(table, &route, incarnation)).await
+            })
+            .await?;
+        let activate = v1::ActivateTable { table_id: table.id.get() };
+        self.command(Kind::ActivateTable(activate)).await?;
+        tracing::info!(table = %table.name, id = %table.id, "the table is ready");
+        Ok(())
+    }
+
+    async fn open(
+        &self,
+        route: &RouteDescriptor,
+        region: v1::RegionDescriptor,
+    ) -> Result<(), Refusal> {
+        self.at_leader(route.group_id, |node| {
+            let request = v1::OpenRegionRequest {
+                header: None,
+                group_id: route.group_id.get(),
+                region: Some(region.clone()),
+            };
+            self.control.open_region(node, request)
+        })
+        .await
+    }
+
+    async fn drop_all(&self, table: &Table) -> Result<(), Refusal> {
+        stream::iter(table.dropping.iter().copied())
+            .map(|region| self.drop_one(region.group_id, region.region_id))
+            .buffer_unordered(AT_ONCE)
+            .try_collect::<Vec<()>>()
+            .await?;
+        let finish = v1::FinishDropTable { table_id: table.id.get() };
+        self.command(Kind::FinishDropTable(finish)).await?;
+        tracing::info!(table = %table.name, id = %table.id, "the table is dropped");
+        Ok(())
+    }
+
+    async fn drop_one(&self, group: GroupId, region: RegionId) -> Result<(), Refusal> {
+        let dropped = self
+            .at_leader(group, |node| {
+                let request = v1::DropRegionRequest {
+                    header: None,
+                    group_id: group.get(),
+                    region_id: region.get(),
+                };
+                self.control.drop_region(node, request)
+            })
+            .await;
+        match dropped {
+            // Never opened, or dropped by the attempt before.
+            Err(refusal) if refusal.reason == Reason::RegionNotFound => Ok(()),
+            other => other,
+        }
+    }
+
+    /// Asks the group's leader, and whomever it names instead.
+    async fn at_leader<F>(
+        &self,
+        group: GroupId,
+        mut call: impl FnMut(NodeId) -> F,
+    ) -> Result<(), Refusal>
+    where
+        F: Future<Output = Result<(), Refusal>>,
+    {
+        let mut leader = self.leader_of(group)?;
+        for _ in 0..HOPS {
+            match call(leader).await {
+                Err(refusal) if refusal.reason == Reason::NotLeader => {
+                    let hint = refusal.leader.as_ref().map(|hint| hint.node_id);
+                    match hint.filter(|node| node.get() != 0 && *node != leader) {
+                        Some(node) => leader = node,
+                        None => return Err(refusal),
+                    }
+                }
+                other => return other,
+            }
+        }
+        Err(Refusal::new(Reason::NotLeader, format!("group {group} is changing its leader"))
+            .retry_after(Duration::from_millis(500)))
+    }
+
+    pub(super) fn leader_of(&self, group: GroupId) -> Result<NodeId, Refusal> {
+        // Heartbeats know it earlier than the catalog.
+        let observed = self.observations.leader_of(group);
+        let recorded = || self.group.view.read().group(group).and_then(|group| group.leader);
+        observed.or_else(recorded).ok_or_else(|| {
+            Refusal::new(Reason::NotLeader, format!("group {group} has no leader"))
+                .retry_after(Duration::from_millis(500))
+        })
+    }
+}
+
+/// What a data node must know of a region.
+fn region(table: &Table, route: &RouteDescriptor, incarnation: u64) -> v1::RegionDescriptor {
+    let prefix = table.id.get().to_be_bytes();
+    let end_of_table = table_bounds(table.id).map(|(_, end)| end);
+    let row_key = |key: &[u8]| key.strip_prefix(&prefix).unwrap_or_default().to_vec();
+    let end = route.end.as_deref().filter(|end| Some(*end) != end_of_table.as_deref());
+    v1::RegionDescriptor {
+        region_id: route.route_id.get(),
+        table_id: table.id.get(),
+        table_name: table.name.clone(),
+        start: row_key(&route.start).into(),
+        end: end.map(|end| row_key(end).into()),
+        schema: Some((&table.schema).into()),
+        options: Some((&table.options).into()),
+        incarnation,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::commands::testing::{run, table, with_groups};
+
+    #[test]
+    fn a_region_covers_row_keys_without_the_table_id() {
+        let mut state = with_groups(1, 1);
+        let request = v1::CreateTableRequest { regions: 2, ..table(1, "t") };
+        run(&mut state, Kind::CreateTable(request)).unwrap();
+        let table = state.table(TableId(1)).unwrap();
+        let regions: Vec<_> =
+            state.routes_of(TableId(1)).iter().map(|route| region(table, route, 1)).collect();
+        assert!(regions[0].start.is_empty());
+        assert_eq!(regions[0].end.as_deref(), Some(&[0x80, 0][..]));
+        assert_eq!(regions[1].start, [0x80, 0].as_slice());
+        assert_eq!(regions[1].end, None);
+        assert_eq!(unfinished(&state), [TableId(1)]);
+    }
+}

@@ -1,0 +1,185 @@
+//! The state in a file: what it covers, then every row.
+//!
+//! Content: length-prefixed (u32, big endian) parts: the snapshot's meta message, then key and
+//! value of each row. The file's own trailer guards the bytes.
+
+use std::fs;
+use std::io::{self, Read, Write};
+use std::path::{Path, PathBuf};
+
+use parking_lot::Mutex;
+use prost::Message;
+use tidewater_proto::v1;
+use tidewater_raft_store::snapshot_file::remove_leftovers;
+use tidewater_raft_store::types::{Snapshot, SnapshotMeta, wire};
+use tidewater_raft_store::{SnapshotFile, SnapshotWriter};
+
+use super::StateError;
+use crate::catalog::{MetaState, Row};
+
+const PREFIX: &str = "catalog-";
+/// No key or record comes near it; a greater length means that the file is not ours.
+const LONGEST_PART: usize = 256 * 1024 * 1024;
+
+/// The folder of group 0's snapshots; keeps the newest.
+#[derive(Debug)]
+pub(super) struct SnapshotFolder {
+    path: PathBuf,
+    current: Mutex<Option<Snapshot>>,
+}
+
+impl SnapshotFolder {
+    /// Finds the newest snapshot. Blocking.
+    pub(super) fn open(path: PathBuf) -> Result<Self, StateError> {
+        fs::create_dir_all(&path)?;
+        remove_leftovers(&path)?;
+        let mut newest: Option<Snapshot> = None;
+        for entry in fs::read_dir(&path)? {
+            let entry = entry?;
+            if !entry.file_name().to_string_lossy().starts_with(PREFIX) {
+                continue;
+            }
+            let file = SnapshotFile::open(entry.path())?;
+            let meta = read_meta(&file)?;
+            if newest.as_ref().is_none_or(|known| known.meta.last_log_id < meta.last_log_id) {
+                newest = Some(Snapshot { meta, snapshot: file });
+            }
+        }
+        let folder = Self { path, current: Mutex::new(newest) };
+        folder.remove_others();
+        Ok(folder)
+    }
+
+    /// The newest snapshot.
+    pub(super) fn current(&self) -> Option<Snapshot> {
+        self.current.lock().clone()
+    }
+
+    /// Writes a state to a file. Blocking.
+    pub(super) fn write(
+        &self,
+        state: &MetaState,
+        meta: SnapshotMeta,
+    ) -> Result<Snapshot, StateError> {
+        let mut writer = SnapshotWriter::create(self.name(&meta))?;
+        write_part(&mut writer, &wire::snapshot_meta_to_wire(&meta).encode_to_vec())?;
+        for (key, value) in state.rows()? {
+            write_part(&mut writer, &key)?;
+            write_part(&mut writer, &value)?;
+        }
+        let snapshot = Snapshot { meta, snapshot: writer.finish()? };
+        self.adopt(snapshot.clone());
+        Ok(snapshot)
+    }
+
+    /// Reads a snapshot that arrived and keeps its file under its own name. Blocking.
+    pub(super) fn take_in(
+        &self,
+        meta: SnapshotMeta,
+        file: SnapshotFile,
+    ) -> Result<(MetaState, Vec<Row>), StateError> {
+        let mut reader = file.reader()?;
+        let found = decode_meta(&part(&mut reader)?.ok_or_else(|| damaged("it is empty"))?)?;
+        if found.last_log_id != meta.last_log_id {
+            return Err(damaged("it covers another log id than it was sent with"));
+        }
+        let mut rows = Vec::new();
+        while let Some(key) = part(&mut reader)? {
+            let value = part(&mut reader)?.ok_or_else(|| damaged("its last row has no value"))?;
+            rows.push((key, value));
+        }
+        let state = MetaState::from_rows(rows.iter().cloned())?;
+        let name = self.name(&meta);
+        // At a restart, openraft hands back the very file that is kept here.
+        let file = if file.path() == name { file } else { file.rename(name)? };
+        self.adopt(Snapshot { meta, snapshot: file });
+        Ok((state, rows))
+    }
+
+    fn name(&self, meta: &SnapshotMeta) -> PathBuf {
+        let (term, index) = meta
+            .last_log_id
+            .map(|id| wire::log_id_to_wire(&id))
+            .map_or((0, 0), |id| (id.term, id.index));
+        self.path.join(format!("{PREFIX}{term:020}-{index:020}"))
+    }
+
+    fn adopt(&self, snapshot: Snapshot) {
+        {
+            let mut current = self.current.lock();
+            let older =
+                current.as_ref().is_some_and(|known| known.meta.last_log_id > snapshot.meta.last_log_id);
+            if !older {
+                *current = Some(snapshot);
+            }
+        }
+        self.remove_others();
+    }
+
+    /// Older snapshots are of no use; one that cannot be removed now is tried again next time.
+    fn remove_others(&self) {
+        let keep = self.current.lock().as_ref().map(|known| known.snapshot.path().to_owned());
+        let Ok(entries) = fs::read_dir(&self.path) else { return };
+        for entry in entries.flatten() {
+            let ours = entry.file_name().to_string_lossy().starts_with(PREFIX);
+            let partial = entry.path().extension().is_some();
+            if ours && !partial && keep.as_deref() != Some(entry.path().as_path()) {
+                remove(&entry.path());
+            }
+        }
+    }
+}
+
+fn remove(path: &Path) {
+    if let Err(error) = fs::remove_file(path) {
+        tracing::warn!(path = %path.display(), %error, "cannot remove an old catalog snapshot");
+    }
+}
+
+fn read_meta(file: &SnapshotFile) -> Result<SnapshotMeta, StateError> {
+    let first = part(&mut file.reader()?)?.ok_or_else(|| damaged("it is empty"))?;
+    decode_meta(&first)
+}
+
+fn decode_meta(bytes: &[u8]) -> Result<SnapshotMeta, StateError> {
+    let meta = v1::SnapshotMeta::decode(bytes).map_err(|error| damaged(&error.to_string()))?;
+    wire::snapshot_meta_from_wire(meta).map_err(|error| damaged(&error.to_string()))
+}
+
+fn write_part(writer: &mut impl Write, bytes: &[u8]) -> Result<(), StateError> {
+    let length = u32::try_from(bytes.len()).map_err(|_| damaged("a record is too long"))?;
+    writer.write_all(&length.to_be_bytes())?;
+    writer.write_all(bytes)?;
+    Ok(())
+}
+
+/// The next part; `None` at the end.
+fn part(reader: &mut impl Read) -> Result<Option<Vec<u8>>, StateError> {
+    let mut length = [0; 4];
+    match reader.read(&mut length)? {
+        0 => return Ok(None),
+        read => reader.read_exact(&mut length[read..]).map_err(cut)?,
+    }
+    let length = u32::from_be_bytes(length) as usize;
+    if length > LONGEST_PART {
+        return Err(damaged("a part is too long"));
+    }
+    // Grows with what is really there, not with what the length says.
+    let mut bytes = Vec::new();
+    let read = reader.take(length as u64).read_to_end(&mut bytes)?;
+    if read < length {
+        return Err(damaged("it is cut off"));
+    }
+    Ok(Some(bytes))
+}
+
+fn cut(error: io::Error) -> StateError {
+    match error.kind() {
+        io::ErrorKind::UnexpectedEof => damaged("it is cut off"),
+        _ => StateError::Io(error),
+    }
+}
+
+fn damaged(problem: &str) -> StateError {
+    StateError::Snapshot(problem.to_owned())
+}

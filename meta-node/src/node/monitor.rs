@@ -1,0 +1,50 @@
+//! On what the process must exit: Raft has stopped, or the disk has failed.
+
+use std::sync::Arc;
+
+use tidewater_raft_store::DiskHealth;
+use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
+
+use super::MetaError;
+use super::replica::Replica;
+
+/// Watches a replica until `stop`.
+pub(super) fn watch(
+    replica: &Replica,
+    failed: Arc<watch::Sender<Option<Arc<MetaError>>>>,
+    stop: CancellationToken,
+) {
+    let group = Arc::clone(&replica.running().group);
+    tokio::spawn(async move {
+        let mut health = group.health.clone();
+        let mut metrics = group.raft.metrics();
+        let disk = async {
+            loop {
+                if let DiskHealth::Failed(error) = &*health.borrow_and_update() {
+                    return MetaError::Disk(error.clone());
+                }
+                if health.changed().await.is_err() {
+                    return MetaError::Disk("it was closed".to_owned());
+                }
+            }
+        };
+        let raft = async {
+            loop {
+                if let Err(fatal) = &metrics.borrow_watched().running_state {
+                    return MetaError::Raft(fatal.to_string());
+                }
+                if metrics.changed().await.is_err() {
+                    return MetaError::Raft("it was shut down".to_owned());
+                }
+            }
+        };
+        let error = tokio::select! {
+            () = stop.cancelled() => return,
+            error = disk => error,
+            error = raft => error,
+        };
+        tracing::error!(%error, "the meta node cannot go on");
+        failed.send_replace(Some(Arc::new(error)));
+    });
+}

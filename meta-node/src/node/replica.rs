@@ -1,0 +1,136 @@
+//! This node's replica of group 0, with the tasks that go with it.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use openraft::errors::{InitializeError, RaftError};
+use tidewater_common::clock::Clock;
+use tidewater_common::ids::{GroupId, NodeId};
+use tidewater_raft_store::{
+    AddressBook, GroupKind, Identity, LogStore, Member, NetworkFactory, Raft, RaftHost,
+    RaftService, raft_config,
+};
+use tokio::task::JoinHandle;
+use tokio_util::sync::CancellationToken;
+
+use super::{MetaError, MetaOptions};
+use crate::group::MetaGroup;
+use crate::join::Peers;
+use crate::leader::{Control, Observations, Timing, watch_leadership};
+use crate::machine::MetaMachine;
+use crate::services::Running;
+
+/// A running replica.
+#[derive(Debug)]
+pub(crate) struct Replica {
+    running: Running,
+    store: Arc<LogStore>,
+    raft_service: RaftService,
+    leadership: JoinHandle<()>,
+    stop: CancellationToken,
+}
+
+impl Replica {
+    pub(super) async fn start(
+        identity: Identity,
+        options: &MetaOptions,
+        store: Arc<LogStore>,
+        snapshots: PathBuf,
+        host: Arc<RaftHost>,
+        raft_service: &RaftService,
+        clock: Arc<dyn Clock>,
+    ) -> Result<Self, MetaError> {
+        let (log, folder) = (Arc::clone(&store), snapshots.clone());
+        let opened = tokio::task::spawn_blocking(move || MetaMachine::open(log, folder)).await;
+        let machine = opened.map_err(|error| MetaError::Task(error.to_string()))??;
+        let view = machine.view();
+        let addresses = Arc::new(AddressBook::new());
+        let network =
+            NetworkFactory::new(identity.cluster_id, identity.node_id, Arc::clone(&addresses));
+        let raft: Raft<MetaMachine> = openraft::Raft::new(
+            identity.node_id.get(),
+            raft_config(GroupKind::Meta),
+            network.group(GroupId::META),
+            store.group(GroupId::META),
+            machine,
+        )
+        .await
+        .map_err(|fatal| MetaError::Raft(fatal.to_string()))?;
+        host.add(GroupId::META, Arc::new(raft.clone()), &snapshots);
+        raft_service.add_host(host);
+        let group = Arc::new(MetaGroup {
+            cluster_id: identity.cluster_id,
+            node_id: identity.node_id,
+            raft,
+            view: view.clone(),
+            health: store.health(),
+            addresses,
+            clock,
+        });
+        let control = Arc::new(Control::new(identity.cluster_id, identity.node_id, view));
+        let observations = Arc::new(Observations::default());
+        let stop = CancellationToken::new();
+        let timing =
+            Timing::new(options.failure_timeout, options.settle, options.replace_after);
+        let leadership = tokio::spawn(watch_leadership(
+            Arc::clone(&group),
+            Arc::clone(&control),
+            Arc::clone(&observations),
+            timing,
+            stop.clone(),
+        ));
+        let running = Running { group, control, observations };
+        Ok(Self { running, store, raft_service: raft_service.clone(), leadership, stop })
+    }
+
+    pub(super) fn running(&self) -> Running {
+        self.running.clone()
+    }
+
+    /// Writes the first membership; a group that has one already is left alone.
+    pub(super) async fn initialize(&self, peers: &Peers) -> Result<(), MetaError> {
+        let members: BTreeMap<u64, Member> =
+            peers.iter().map(|(id, address)| (id.get(), Member::new(address.clone()))).collect();
+        match self.running.group.raft.initialize(members).await {
+            Ok(()) | Err(RaftError::APIError(InitializeError::NotAllowed(_))) => Ok(()),
+            Err(error) => Err(MetaError::Raft(error.to_string())),
+        }
+    }
+
+    /// Hands leadership over, then stops everything.
+    pub(super) async fn stop(self, hand_over: Duration) {
+        self.hand_over(hand_over).await;
+        self.stop.cancel();
+        let group = &self.running.group;
+        if let Err(error) = group.raft.shutdown().await {
+            tracing::warn!(%error, "the meta group did not stop cleanly");
+        }
+        self.raft_service.remove_host(group.node_id);
+        // Ends with the token; a panic in it has been reported.
+        let _ = self.leadership.await;
+        let store = self.store;
+        let _ = tokio::task::spawn_blocking(move || store.shutdown()).await;
+    }
+
+    /// To the voter that has the most of the log.
+    async fn hand_over(&self, limit: Duration) {
+        let group = &self.running.group;
+        if group.leading().is_none() {
+            return;
+        }
+        let members = group.members().members;
+        let best = members
+            .iter()
+            .filter(|member| member.voter && member.node_id != group.node_id.get())
+            .max_by_key(|member| member.matched_index);
+        let Some(best) = best else { return };
+        let to = NodeId(best.node_id);
+        match tokio::time::timeout(limit, group.transfer_to(to)).await {
+            Ok(Ok(())) => tracing::info!(%to, "handed the meta group over"),
+            Ok(Err(error)) => tracing::warn!(%to, %error, "could not hand the meta group over"),
+            Err(_) => tracing::warn!(%to, "the meta group was not taken over in time"),
+        }
+    }
+}

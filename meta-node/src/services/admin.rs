@@ -1,0 +1,263 @@
+//! The proto service `Admin`.
+
+use std::time::Duration;
+
+use tidewater_common::ids::{GroupId, NodeId, TableId};
+use tidewater_common::refusal::Refusal;
+use tidewater_proto::v1::admin_server::{Admin, AdminServer};
+use tidewater_proto::v1::{
+    self, GroupState, NodeState, Reason, TableState, meta_command::Kind, meta_reply,
+};
+use tokio::time::{Instant, timeout};
+use tonic::{Request, Response, Status};
+
+use super::{ANSWER_BYTES, REQUEST_BYTES, Running, Slot, status};
+use crate::catalog::MetaState;
+
+/// How long creating or dropping a table may take before the caller is told to look again.
+const TABLE_DEADLINE: Duration = Duration::from_secs(30);
+/// Bytes of a command that only measures.
+const BENCH_BYTES: usize = 1024 * 1024;
+
+/// What operators ask of the cluster.
+#[derive(Debug, Clone)]
+pub(crate) struct AdminService {
+    slot: Slot,
+    failure_timeout: Duration,
+}
+
+impl AdminService {
+    pub(crate) fn new(slot: Slot, failure_timeout: Duration) -> Self {
+        Self { slot, failure_timeout }
+    }
+
+    pub(crate) fn into_server(self) -> AdminServer<Self> {
+        AdminServer::new(self)
+            .max_decoding_message_size(REQUEST_BYTES)
+            .max_encoding_message_size(ANSWER_BYTES)
+    }
+
+    async fn create(
+        &self,
+        request: v1::CreateTableRequest,
+    ) -> Result<v1::CreateTableResponse, Refusal> {
+        let running = self.slot.get()?;
+        let name = request.name.clone();
+        let reply = running.group.propose(Kind::CreateTable(request)).await?;
+        let id = table_of(&reply)?;
+        let doing = format!("table {name:?} is being created");
+        wait_for(&running, &doing, |state| match state.table(id) {
+            Some(table) if table.state == TableState::Creating => None,
+            Some(table) if table.state == TableState::Active => {
+                Some(Ok(v1::CreateTableResponse {
+                    table: Some(table.as_ref().into()),
+                    catalog_version: state.catalog_version().get(),
+                }))
+            }
+            _ => Some(Err(Refusal::new(
+                Reason::TableNotFound,
+                format!("table {name:?} was created, and dropped again since"),
+            ))),
+        })
+        .await
+    }
+
+    async fn drop(&self, request: v1::DropTableRequest) -> Result<v1::DropTableResponse, Refusal> {
+        let running = self.slot.get()?;
+        let doing = format!("table {:?} is being dropped", request.name);
+        let reply = running.group.propose(Kind::BeginDropTable(request)).await?;
+        let id = table_of(&reply)?;
+        wait_for(&running, &doing, |state| match state.table(id) {
+            Some(_) => None,
+            None => Some(Ok(v1::DropTableResponse {
+                table_id: id.get(),
+                catalog_version: state.catalog_version().get(),
+            })),
+        })
+        .await
+    }
+
+    async fn status(&self) -> Result<v1::ClusterStatusResponse, Refusal> {
+        let running = self.slot.get()?;
+        let term = running.group.check_leading()?;
+        running.group.linearize().await?;
+        let state = running.group.view.frozen();
+        let creating: Vec<GroupId> = state
+            .groups()
+            .filter(|group| group.state == GroupState::Creating)
+            .map(|group| group.id)
+            .collect();
+        let observed = running.observations.observed(&creating, Instant::now());
+        let members = running.group.member_health();
+        let problems = status::problems(&state, &observed, &members, self.failure_timeout);
+        let groups = state.groups().filter(|group| group.state != GroupState::Abandoned);
+        let nodes = state.nodes().filter(|node| node.state != NodeState::Removed);
+        let members = running.group.members();
+        Ok(v1::ClusterStatusResponse {
+            cluster_id: running.group.cluster_id.to_string(),
+            revision: state.header().revision.get(),
+            catalog_version: state.catalog_version().get(),
+            leader: running.group.node_id.get(),
+            term: term.get(),
+            healthy: problems.is_empty(),
+            problems,
+            nodes: nodes.map(|node| node.as_ref().into()).collect(),
+            groups: std::iter::once(group_0(&members, term.get()))
+                .chain(groups.map(|group| group.as_ref().into()))
+                .collect(),
+            tables: count(state.tables().filter(|table| table.is_live()).count()),
+            regions: count(state.routes().count()),
+        })
+    }
+
+    async fn transfer(&self, request: v1::TransferGroupLeaderRequest) -> Result<(), Refusal> {
+        let running = self.slot.get()?;
+        let (group, to) = (GroupId(request.group_id), NodeId(request.to_node));
+        if group == GroupId::META {
+            return running.group.transfer_to(to).await;
+        }
+        running.group.check_leading()?;
+        let leader = {
+            let state = running.group.view.read();
+            let known = state.group(group).ok_or_else(|| {
+                Refusal::new(Reason::GroupNotFound, format!("there is no group {group}"))
+            })?;
+            if !known.voters.contains(&to) {
+                return Err(Refusal::new(
+                    Reason::MemberNotFound,
+                    format!("node {to} is no voter of group {group}"),
+                ));
+            }
+            running.observations.leader_of(group).or(known.leader)
+        };
+        let leader = leader.ok_or_else(|| {
+            Refusal::new(Reason::Unavailable, format!("group {group} has no leader"))
+                .retry_after(Duration::from_secs(1))
+        })?;
+        let transfer = v1::TransferLeaderRequest {
+            header: None,
+            group_id: group.get(),
+            to_node: to.get(),
+        };
+        running.control.transfer_leader(leader, transfer).await
+    }
+}
+
+fn count(number: usize) -> u32 {
+    u32::try_from(number).unwrap_or(u32::MAX)
+}
+
+/// The meta group in the form of the others.
+fn group_0(members: &v1::ListMetaMembersResponse, term: u64) -> v1::Group {
+    let ids = |voter: bool| {
+        members.members.iter().filter(|m| m.voter == voter).map(|m| m.node_id).collect::<Vec<_>>()
+    };
+    v1::Group {
+        group_id: GroupId::META.get(),
+        state: GroupState::Active.into(),
+        first_members: Vec::new(),
+        voters: ids(true),
+        learners: ids(false),
+        membership_term: members.membership_term,
+        membership_index: members.membership_index,
+        leader: members.members.iter().find(|m| m.leader).map_or(0, |m| m.node_id),
+        leader_term: term,
+    }
+}
+
+fn table_of(reply: &v1::MetaReply) -> Result<TableId, Refusal> {
+    match reply.outcome {
+        Some(meta_reply::Outcome::TableId(id)) => Ok(TableId(id)),
+        _ => Err(Refusal::new(Reason::Internal, "a table command gave no table id")),
+    }
+}
+
+/// Waits until the state gives an answer. The procedure goes on when the caller's time is up.
+async fn wait_for<T>(
+    running: &Running,
+    doing: &str,
+    mut answer: impl FnMut(&MetaState) -> Option<Result<T, Refusal>>,
+) -> Result<T, Refusal> {
+    let mut revisions = running.group.view.subscribe();
+    let waiting = async {
+        loop {
+            revisions.mark_unchanged();
+            let answered = answer(&running.group.view.read());
+            if let Some(answered) = answered {
+                return answered;
+            }
+            if revisions.changed().await.is_err() {
+                return Err(Refusal::new(Reason::Unavailable, "this meta node is stopping"));
+            }
+        }
+    };
+    timeout(TABLE_DEADLINE, waiting).await.unwrap_or_else(|_| {
+        Err(Refusal::new(
+            Reason::DeadlineExceeded,
+            format!("{doing}, and this goes on: `tidewater cluster status` says what it waits for"),
+        ))
+    })
+}
+
+#[tonic::async_trait]
+impl Admin for AdminService {
+    async fn create_table(
+        &self,
+        request: Request<v1::CreateTableRequest>,
+    ) -> Result<Response<v1::CreateTableResponse>, Status> {
+        Ok(Response::new(self.create(request.into_inner()).await?))
+    }
+
+    async fn drop_table(
+        &self,
+        request: Request<v1::DropTableRequest>,
+    ) -> Result<Response<v1::DropTableResponse>, Status> {
+        Ok(Response::new(self.drop(request.into_inner()).await?))
+    }
+
+    async fn cluster_status(
+        &self,
+        _request: Request<v1::ClusterStatusRequest>,
+    ) -> Result<Response<v1::ClusterStatusResponse>, Status> {
+        Ok(Response::new(self.status().await?))
+    }
+
+    async fn list_meta_members(
+        &self,
+        _request: Request<v1::ListMetaMembersRequest>,
+    ) -> Result<Response<v1::ListMetaMembersResponse>, Status> {
+        let running = self.slot.get()?;
+        running.group.check_leading()?;
+        Ok(Response::new(running.group.members()))
+    }
+
+    async fn change_meta_member(
+        &self,
+        request: Request<v1::ChangeMetaMemberRequest>,
+    ) -> Result<Response<v1::ChangeMetaMemberResponse>, Status> {
+        let running = self.slot.get()?;
+        let members = running.group.change_member(request.into_inner()).await?.members;
+        Ok(Response::new(v1::ChangeMetaMemberResponse { members }))
+    }
+
+    async fn transfer_group_leader(
+        &self,
+        request: Request<v1::TransferGroupLeaderRequest>,
+    ) -> Result<Response<v1::TransferGroupLeaderResponse>, Status> {
+        self.transfer(request.into_inner()).await?;
+        Ok(Response::new(v1::TransferGroupLeaderResponse {}))
+    }
+
+    async fn bench_command(
+        &self,
+        request: Request<v1::BenchCommandRequest>,
+    ) -> Result<Response<v1::BenchCommandResponse>, Status> {
+        let value = request.into_inner().value;
+        if value.len() > BENCH_BYTES {
+            let text = format!("a command may have {BENCH_BYTES} bytes, not {}", value.len());
+            return Err(Refusal::new(Reason::MessageTooLarge, text).into());
+        }
+        let log_index = self.slot.get()?.group.bench(value).await?;
+        Ok(Response::new(v1::BenchCommandResponse { log_index }))
+    }
+}

@@ -1,0 +1,288 @@
+//! The members of group 0: listing, and one change at a time.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
+use openraft::ChangeMembers;
+use openraft::raft::Precondition;
+use tidewater_common::ids::NodeId;
+use tidewater_common::refusal::Refusal;
+use tidewater_proto::v1::change_meta_member_request::Change;
+use tidewater_proto::v1::{self, Reason};
+use tidewater_raft_store::types::{LogId, StoredMembership, wire};
+use tidewater_raft_store::{Member, TypeConfig};
+
+use super::status::MemberHealth;
+use crate::catalog::FIRST_NODE_ID;
+use crate::group::MetaGroup;
+use crate::join;
+
+/// How long a membership change may take.
+const CHANGE_DEADLINE: Duration = Duration::from_secs(15);
+/// How long the new leader may take to show.
+const TRANSFER_DEADLINE: Duration = Duration::from_secs(5);
+/// Entries that a learner may lack when it is promoted.
+const CAUGHT_UP: u64 = 1_000;
+
+type Members = ChangeMembers<u64, Member>;
+
+impl MetaGroup {
+    /// Everybody in group 0, as this node knows it.
+    pub(crate) fn members(&self) -> v1::ListMetaMembersResponse {
+        let metrics = self.raft.metrics();
+        let metrics = metrics.borrow_watched();
+        let stored: &StoredMembership = &metrics.membership_config;
+        let voters: BTreeSet<u64> = stored.voter_ids().collect();
+        let matched = |id: &u64| {
+            let replication = metrics.replication.as_ref()?;
+            replication.get(id)?.as_ref().map(|matched| matched.index)
+        };
+        let members = stored.nodes().map(|(id, member)| v1::MetaMember {
+            node_id: *id,
+            address: self.addresses.get(NodeId(*id)).unwrap_or_else(|| member.address.clone()),
+            voter: voters.contains(id),
+            leader: metrics.current_leader == Some(*id),
+            matched_index: matched(id),
+        });
+        let log_id = stored.log_id().as_ref().map(wire::log_id_to_wire);
+        v1::ListMetaMembersResponse {
+            members: members.collect(),
+            membership_term: log_id.as_ref().map_or(0, |id| id.term),
+            membership_index: log_id.as_ref().map_or(0, |id| id.index),
+        }
+    }
+
+    /// How long each other member has not answered; only meaningful on the leader.
+    pub(crate) fn member_health(&self) -> Vec<MemberHealth> {
+        let metrics = self.raft.metrics();
+        let metrics = metrics.borrow_watched();
+        let Some(heartbeat) = &metrics.heartbeat else { return Vec::new() };
+        let others = heartbeat.iter().filter(|(id, _)| **id != self.node_id.get());
+        others
+            .map(|(id, at)| MemberHealth {
+                node: NodeId(*id),
+                silent_for: at.as_ref().map(|at| at.elapsed()),
+            })
+            .collect()
+    }
+
+    /// Carries out one change, on the membership that the caller has seen.
+    pub(crate) async fn change_member(
+        &self,
+        request: v1::ChangeMetaMemberRequest,
+    ) -> Result<v1::ListMetaMembersResponse, Refusal> {
+        self.check_leading()?;
+        let now = self.members();
+        let seen = (request.membership_term, request.membership_index);
+        if seen != (0, 0) && seen != (now.membership_term, now.membership_index) {
+            return Err(Refusal::new(
+                Reason::MembershipStale,
+                "the members of the meta group have changed meanwhile: list them again",
+            ));
+        }
+        let change = decide(&now, self.node_id, self.last_index(), request.change)?;
+        if let Some(joiner) = &change.must_join {
+            self.let_join(joiner, &now).await?;
+        }
+        let on: Option<LogId> = self.membership_log_id();
+        let precondition = Precondition::<TypeConfig>::LastMembershipLogId {
+            last_membership_log_id: on,
+        };
+        let changing = self.raft.change_membership_if(change.members, false, [precondition]);
+        tokio::time::timeout(CHANGE_DEADLINE, changing)
+            .await
+            .map_err(|_| {
+                Refusal::new(
+                    Reason::DeadlineExceeded,
+                    "the change was not completed in time: list the members to see its outcome",
+                )
+            })?
+            .map_err(|error| self.write_refusal(error))?;
+        Ok(self.members())
+    }
+
+    /// Hands leadership of group 0 to another voter and waits until it leads.
+    pub(crate) async fn transfer_to(&self, to: NodeId) -> Result<(), Refusal> {
+        self.check_leading()?;
+        if !self.members().members.iter().any(|member| member.node_id == to.get() && member.voter) {
+            return Err(Refusal::new(
+                Reason::MemberNotFound,
+                format!("node {to} is no voter of the meta group"),
+            ));
+        }
+        if to == self.node_id {
+            return Ok(());
+        }
+        let triggered = self.raft.trigger().transfer_leader(to.get()).await;
+        triggered.map_err(|fatal| self.fatal(&fatal))?;
+        let elected = self.raft.wait(Some(TRANSFER_DEADLINE));
+        elected.current_leader(to.get(), "leadership transferred").await.map(|_| ()).map_err(|_| {
+            Refusal::new(
+                Reason::Unavailable,
+                format!("node {to} did not take over the meta group: it may lag behind, try again"),
+            )
+            .retry_after(Duration::from_secs(1))
+        })
+    }
+
+    fn membership_log_id(&self) -> Option<LogId> {
+        let metrics = self.raft.metrics();
+        let metrics = metrics.borrow_watched();
+        *metrics.membership_config.log_id()
+    }
+
+    fn last_index(&self) -> u64 {
+        let metrics = self.raft.metrics();
+        let metrics = metrics.borrow_watched();
+        metrics.last_log_index.unwrap_or(0)
+    }
+
+    /// Makes a node with an empty directory part of this cluster, before it is named a member.
+    async fn let_join(
+        &self,
+        joiner: &v1::MetaMember,
+        now: &v1::ListMetaMembersResponse,
+    ) -> Result<(), Refusal> {
+        let mut peers: BTreeMap<NodeId, String> = now
+            .members
+            .iter()
+            .map(|member| (NodeId(member.node_id), member.address.clone()))
+            .collect();
+        peers.insert(NodeId(joiner.node_id), joiner.address.clone());
+        let request = v1::JoinClusterRequest {
+            cluster_id: self.cluster_id.to_string(),
+            source_node: self.node_id.get(),
+            target_node: joiner.node_id,
+            peers: join::peers_to_wire(&peers),
+            bootstrap: false,
+            check_only: false,
+        };
+        join::ask(&joiner.address, request).await
+    }
+}
+
+/// A change that was checked.
+#[derive(Debug)]
+struct Checked {
+    members: Members,
+    must_join: Option<v1::MetaMember>,
+}
+
+fn decide(
+    now: &v1::ListMetaMembersResponse,
+    leader: NodeId,
+    last_index: u64,
+    change: Option<Change>,
+) -> Result<Checked, Refusal> {
+    let refuse = |reason, text: String| Err(Refusal::new(reason, text));
+    let found = |id: u64| now.members.iter().find(|member| member.node_id == id);
+    let missing = |id: u64| {
+        Refusal::new(Reason::MemberNotFound, format!("node {id} is no member of the meta group"))
+    };
+    let plain = |members| Ok(Checked { members, must_join: None });
+    match change {
+        None => refuse(Reason::InvalidArgument, "the request names no change".to_owned()),
+        Some(Change::AddLearner(new)) => {
+            if found(new.node_id).is_some() {
+                return refuse(
+                    Reason::MemberExists,
+                    format!("node {} is a member of the meta group already", new.node_id),
+                );
+            }
+            if !(1..FIRST_NODE_ID.get()).contains(&new.node_id) {
+                return refuse(
+                    Reason::InvalidArgument,
+                    format!("meta nodes have ids from 1 to {}", FIRST_NODE_ID.get() - 1),
+                );
+            }
+            let member = Member::new(new.address.clone());
+            let members = ChangeMembers::AddNodes(BTreeMap::from([(new.node_id, member)]));
+            Ok(Checked { members, must_join: Some(new) })
+        }
+        Some(Change::Promote(id)) => {
+            let member = found(id).ok_or_else(|| missing(id))?;
+            if member.voter {
+                return refuse(Reason::MemberExists, format!("node {id} is a voter already"));
+            }
+            if member.matched_index.is_none_or(|matched| matched + CAUGHT_UP < last_index) {
+                return Err(Refusal::new(
+                    Reason::MembershipBusy,
+                    format!("node {id} has not caught up yet: try again"),
+                )
+                .retry_after(Duration::from_secs(1)));
+            }
+            plain(ChangeMembers::AddVoterIds(BTreeSet::from([id])))
+        }
+        Some(Change::Remove(id)) => {
+            let member = found(id).ok_or_else(|| missing(id))?;
+            if id == leader.get() {
+                return refuse(
+                    Reason::InvalidArgument,
+                    format!("node {id} leads the meta group: transfer leadership first"),
+                );
+            }
+            let ids = BTreeSet::from([id]);
+            plain(if member.voter {
+                ChangeMembers::RemoveVoters(ids)
+            } else {
+                ChangeMembers::RemoveNodes(ids)
+            })
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn member(node_id: u64, voter: bool, matched: u64) -> v1::MetaMember {
+        v1::MetaMember {
+            node_id,
+            address: format!("m:{node_id}"),
+            voter,
+            leader: node_id == 1,
+            matched_index: Some(matched),
+        }
+    }
+
+    fn reason(change: Option<Change>) -> Result<Members, Reason> {
+        let now = v1::ListMetaMembersResponse {
+            members: vec![
+                member(1, true, 5_000),
+                member(2, true, 5_000),
+                member(3, false, 4_500),
+                member(4, false, 3_999),
+            ],
+            membership_term: 1,
+            membership_index: 2,
+        };
+        decide(&now, NodeId(1), 5_000, change)
+            .map(|checked| checked.members)
+            .map_err(|refusal| refusal.reason)
+    }
+
+    #[test]
+    fn changes_are_checked_one_by_one() {
+        let one = |id| BTreeSet::from([id]);
+        assert_eq!(reason(None), Err(Reason::InvalidArgument));
+        assert_eq!(reason(Some(Change::AddLearner(member(2, false, 0)))), Err(Reason::MemberExists));
+        for id in [0, 101] {
+            assert_eq!(
+                reason(Some(Change::AddLearner(member(id, false, 0)))),
+                Err(Reason::InvalidArgument)
+            );
+        }
+        assert!(matches!(
+            reason(Some(Change::AddLearner(member(5, false, 0)))),
+            Ok(ChangeMembers::AddNodes(_))
+        ));
+        assert_eq!(reason(Some(Change::Promote(9))), Err(Reason::MemberNotFound));
+        assert_eq!(reason(Some(Change::Promote(2))), Err(Reason::MemberExists));
+        assert_eq!(reason(Some(Change::Promote(4))), Err(Reason::MembershipBusy));
+        assert_eq!(reason(Some(Change::Promote(3))), Ok(ChangeMembers::AddVoterIds(one(3))));
+        assert_eq!(reason(Some(Change::Remove(9))), Err(Reason::MemberNotFound));
+        assert_eq!(reason(Some(Change::Remove(1))), Err(Reason::InvalidArgument));
+        assert_eq!(reason(Some(Change::Remove(2))), Ok(ChangeMembers::RemoveVoters(one(2))));
+        assert_eq!(reason(Some(Change::Remove(3))), Ok(ChangeMembers::RemoveNodes(one(3))));
+    }
+}

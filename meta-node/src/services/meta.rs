@@ -1,0 +1,154 @@
+//! The proto service `Meta`.
+
+use std::pin::Pin;
+use std::sync::Arc;
+
+use futures::Stream;
+use tidewater_common::ids::NodeId;
+use tidewater_common::refusal::Refusal;
+use tidewater_proto::v1::meta_server::{Meta, MetaServer};
+use tidewater_proto::v1::{self, NodeRole, NodeState, Reason, meta_command::Kind, meta_reply};
+use tokio::time::Instant;
+use tonic::{Request, Response, Status};
+
+use super::{ANSWER_BYTES, REQUEST_BYTES, Slot, watch};
+use crate::join::Joiner;
+
+/// Groups and problems that one heartbeat may report.
+const MOST_GROUPS: usize = 10_000;
+
+/// Registration, heartbeats, the catalog, and joining.
+#[derive(Debug, Clone)]
+pub(crate) struct MetaService {
+    slot: Slot,
+    joiner: Arc<Joiner>,
+}
+
+impl MetaService {
+    pub(crate) fn new(slot: Slot, joiner: Arc<Joiner>) -> Self {
+        Self { slot, joiner }
+    }
+
+    pub(crate) fn into_server(self) -> MetaServer<Self> {
+        MetaServer::new(self)
+            .max_decoding_message_size(REQUEST_BYTES)
+            .max_encoding_message_size(ANSWER_BYTES)
+    }
+
+    async fn register(&self, request: v1::RegisterRequest) -> Result<v1::RegisterResponse, Refusal> {
+        let running = self.slot.get()?;
+        let data = request.role == i32::from(NodeRole::Data);
+        let command = v1::RegisterNode {
+            directory_id: request.directory_id,
+            role: request.role,
+            address: request.address,
+            cluster_id: request.cluster_id,
+            node_id: request.node_id,
+            object_store_id: request.object_store_id,
+        };
+        let reply = running.group.propose(Kind::RegisterNode(command)).await?;
+        let Some(meta_reply::Outcome::NodeId(node_id)) = reply.outcome else {
+            return Err(Refusal::new(Reason::Internal, "registering gave no node id"));
+        };
+        if data {
+            running.observations.joined(Instant::now());
+        }
+        let incarnation = running.group.view.read().header().incarnation.get();
+        Ok(v1::RegisterResponse {
+            cluster_id: running.group.cluster_id.to_string(),
+            node_id,
+            incarnation,
+        })
+    }
+
+    fn heartbeat(&self, request: &v1::HeartbeatRequest) -> Result<v1::HeartbeatResponse, Refusal> {
+        let running = self.slot.get()?;
+        running.group.check_leading()?;
+        let ours = running.group.cluster_id.to_string();
+        if request.cluster_id != ours {
+            return Err(Refusal::new(
+                Reason::WrongCluster,
+                format!("node {} belongs to cluster {:?}, this is {ours}", request.node_id, request.cluster_id),
+            ));
+        }
+        if request.groups.len() > MOST_GROUPS {
+            return Err(Refusal::new(
+                Reason::InvalidArgument,
+                format!("a heartbeat reports at most {MOST_GROUPS} groups"),
+            ));
+        }
+        let state = running.group.view.read();
+        let node = state
+            .node(NodeId(request.node_id))
+            .filter(|node| node.role != NodeRole::Meta)
+            .ok_or_else(|| {
+                Refusal::new(
+                    Reason::NodeNotFound,
+                    format!("node {} is not registered in this cluster", request.node_id),
+                )
+            })?;
+        if node.state == NodeState::Removed {
+            return Err(Refusal::new(
+                Reason::NodeRemoved,
+                format!("node {} was removed from the cluster", request.node_id),
+            ));
+        }
+        running.observations.heartbeat(request, Instant::now());
+        Ok(v1::HeartbeatResponse { revision: state.header().revision.get() })
+    }
+
+    async fn catalog(&self) -> Result<v1::CatalogSnapshot, Refusal> {
+        let running = self.slot.get()?;
+        running.group.linearize().await?;
+        let state = running.group.view.frozen();
+        Ok(state.catalog_snapshot())
+    }
+}
+
+type EventStream = Pin<Box<dyn Stream<Item = Result<v1::WatchEvent, Status>> + Send>>;
+
+#[tonic::async_trait]
+impl Meta for MetaService {
+    async fn register(
+        &self,
+        request: Request<v1::RegisterRequest>,
+    ) -> Result<Response<v1::RegisterResponse>, Status> {
+        Ok(Response::new(self.register(request.into_inner()).await?))
+    }
+
+    async fn heartbeat(
+        &self,
+        request: Request<v1::HeartbeatRequest>,
+    ) -> Result<Response<v1::HeartbeatResponse>, Status> {
+        Ok(Response::new(self.heartbeat(request.get_ref())?))
+    }
+
+    type WatchStream = EventStream;
+
+    async fn watch(
+        &self,
+        request: Request<v1::WatchRequest>,
+    ) -> Result<Response<EventStream>, Status> {
+        let running = self.slot.get()?;
+        running.group.check_leading()?;
+        // A new leader may not yet have applied what the last one has shown.
+        running.group.linearize().await?;
+        let stream = watch::start(running.group, request.into_inner());
+        Ok(Response::new(Box::pin(stream)))
+    }
+
+    async fn get_catalog(
+        &self,
+        _request: Request<v1::GetCatalogRequest>,
+    ) -> Result<Response<v1::CatalogSnapshot>, Status> {
+        Ok(Response::new(self.catalog().await?))
+    }
+
+    async fn join_cluster(
+        &self,
+        request: Request<v1::JoinClusterRequest>,
+    ) -> Result<Response<v1::JoinClusterResponse>, Status> {
+        self.joiner.answer(request.into_inner()).await?;
+        Ok(Response::new(v1::JoinClusterResponse {}))
+    }
+}
