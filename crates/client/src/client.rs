@@ -166,3 +166,6 @@ pub(crate) fn projection(
         .map_err(|error| ClientError::BadInput(error.to_string()))?;
     Ok((ids, Arc::new(schema)))
 }
+
+#[cfg(test)]
+mod tests;

@@ -19,6 +19,8 @@ pub mod catalog;
 mod client;
 mod core;
 mod error;
+#[cfg(test)]
+mod fake;
 mod leaders;
 pub mod options;
 pub mod outcome;

@@ -15,3 +15,6 @@ mod stream;
 
 pub use self::spec::ScanSpec;
 pub use self::stream::ScanStream;
+
+#[cfg(test)]
+mod tests;

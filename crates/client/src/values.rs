@@ -12,7 +12,7 @@ pub fn check_value(data_type: &ColumnType, text: &str) -> Result<(), String> {
     match data_type {
         ColumnType::Utf8 => Ok(()),
         ColumnType::Binary => {
-            if text.len() % 2 == 0 && text.bytes().all(|byte| byte.is_ascii_hexdigit()) {
+            if text.len().is_multiple_of(2) && text.bytes().all(|byte| byte.is_ascii_hexdigit()) {
                 Ok(())
             } else {
                 Err("use two hexadecimal digits for each byte".to_owned())

@@ -20,3 +20,6 @@ mod writer;
 pub(crate) use self::prepare::{Piece, PieceLimits, check, prepare};
 pub use self::report::WriteReport;
 pub use self::writer::TableWriter;
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,124 @@
+use std::time::Duration;
+
+use tidewater_common::refusal::{Leader, Refusal};
+use tidewater_proto::v1::Reason;
+
+use super::Client;
+use crate::error::ClientError;
+use crate::fake::FakeCluster;
+
+/// An address at which nobody listens.
+fn closed_address() -> String {
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    listener.local_addr().unwrap().to_string()
+}
+
+#[tokio::test]
+async fn every_address_that_was_tried_is_named() {
+    let cluster = FakeCluster::start(&[], 1).await;
+    let mut options = cluster.options();
+    options.meta = vec![closed_address(), closed_address()];
+    options.connect_patience = Duration::from_millis(100);
+    let expected = options.meta.clone();
+    let error = Client::connect(options).await.unwrap_err();
+    let ClientError::NoMetaReachable { tried } = &error else { panic!("{error}") };
+    for address in expected {
+        let (_, why) = tried.iter().find(|(one, _)| *one == address).unwrap();
+        assert!(why.contains("cannot connect"), "{why}");
+    }
+}
+
+#[tokio::test]
+async fn no_address_is_an_error_of_its_own() {
+    let cluster = FakeCluster::start(&[], 1).await;
+    let mut options = cluster.options();
+    options.meta.clear();
+    options.connect_patience = Duration::from_millis(20);
+    let error = Client::connect(options).await.unwrap_err();
+    assert!(error.to_string().contains("no address was given"), "{error}");
+}
+
+#[tokio::test]
+async fn one_address_that_answers_is_enough() {
+    let cluster = FakeCluster::start(&[], 1).await;
+    let mut options = cluster.options();
+    options.meta = vec![closed_address(), cluster.meta.clone()];
+    let client = Client::connect(options).await.unwrap();
+    assert_eq!(client.catalog().tables().count(), 1);
+}
+
+#[tokio::test]
+async fn a_hint_leads_to_a_meta_node_that_was_not_named() {
+    let cluster = FakeCluster::start(&[], 1).await;
+    let follower = FakeCluster::start(&[], 1).await;
+    let leader = Some(Leader { node_id: 1.into(), address: cluster.meta.clone() });
+    let refusal = Refusal::new(Reason::NotLeader, "not the leader").leader(leader);
+    follower.state.lock().meta_refusals.push_back(refusal);
+    let client = Client::connect(follower.options()).await.unwrap();
+    // Only the leader's cluster knows this node's address.
+    let address = cluster.state.lock().addresses[&11].clone();
+    assert_eq!(client.catalog().node(11.into()).unwrap().address, address);
+}
+
+#[tokio::test]
+async fn an_election_is_waited_out() {
+    let cluster = FakeCluster::start(&[], 1).await;
+    for _ in 0..3 {
+        let refusal = Refusal::new(Reason::NotLeader, "no leader yet");
+        cluster.state.lock().meta_refusals.push_back(refusal);
+    }
+    assert!(Client::connect(cluster.options()).await.is_ok());
+}
+
+#[tokio::test]
+async fn a_definite_no_is_passed_on() {
+    let cluster = FakeCluster::start(&[], 1).await;
+    let refusal = Refusal::new(Reason::WrongCluster, "this is another cluster");
+    cluster.state.lock().meta_refusals.push_back(refusal);
+    let error = Client::connect(cluster.options()).await.unwrap_err();
+    let ClientError::Refused { refusal, .. } = error else { panic!("{error}") };
+    assert_eq!(refusal.reason, Reason::WrongCluster);
+}
+
+#[tokio::test]
+async fn changes_arrive_by_the_watch() {
+    let cluster = FakeCluster::start(&[], 1).await;
+    let client = cluster.client().await;
+    assert!(client.catalog().route(201.into()).is_none());
+    cluster.change(|state| {
+        state.split(100, 5, (201, 202));
+        state.publish_routes();
+    });
+    let mut published = client.core.published.clone();
+    let arrived = published.wait_for(|now| now.catalog.route(201.into()).is_some());
+    tokio::time::timeout(Duration::from_secs(5), arrived).await.unwrap().unwrap();
+}
+
+#[tokio::test]
+async fn a_restored_cluster_is_started_over_with() {
+    let cluster = FakeCluster::start(&[], 1).await;
+    let client = cluster.client().await;
+    cluster.change(|state| {
+        state.catalog.incarnation = 2;
+        state.catalog.revision = 1;
+        state.catalog.tables.clear();
+        state.catalog.routes.clear();
+    });
+    let mut published = client.core.published.clone();
+    let arrived = published.wait_for(|now| now.catalog.incarnation().get() == 2);
+    tokio::time::timeout(Duration::from_secs(5), arrived).await.unwrap().unwrap();
+    let error = client.table("t").await.unwrap_err();
+    assert!(matches!(error, ClientError::TableNotFound(_)), "{error}");
+}
+
+#[tokio::test]
+async fn another_cluster_at_the_same_address_is_an_error() {
+    let cluster = FakeCluster::start(&[], 1).await;
+    let client = cluster.client().await;
+    cluster.change(|state| {
+        state.catalog.cluster_id = "018f3c1e-0000-7000-8000-000000000002".into();
+        state.catalog.revision += 1;
+    });
+    let error = client.refreshed_catalog().await.unwrap_err();
+    assert!(matches!(error, ClientError::OtherCluster { .. }), "{error}");
+}

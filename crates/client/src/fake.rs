@@ -1,0 +1,100 @@
+//! A cluster in the test's own process: one meta service and a few data nodes behind real sockets,
+//! which answer by the rules of the real ones, or as a test tells them to.
+
+mod data;
+mod meta;
+mod state;
+
+use std::sync::Arc;
+
+use parking_lot::Mutex;
+use tidewater_proto::v1;
+use tokio::net::TcpListener;
+use tokio::task::AbortHandle;
+use tokio_stream::wrappers::TcpListenerStream;
+use tonic::transport::Server;
+
+pub(crate) use self::state::{Answer, ScanAnswer, State, keys, rows, table_info};
+use crate::backoff::Backoff;
+use crate::client::Client;
+use crate::options::ClientOptions;
+
+/// Runs until it is dropped.
+pub(crate) struct FakeCluster {
+    pub(crate) state: Arc<Mutex<State>>,
+    pub(crate) meta: String,
+    tasks: Vec<AbortHandle>,
+    changed: tokio::sync::watch::Sender<u64>,
+}
+
+impl Drop for FakeCluster {
+    fn drop(&mut self) {
+        for task in &self.tasks {
+            task.abort();
+        }
+    }
+}
+
+impl FakeCluster {
+    /// One table `t` with an int64 key `id` and a text column `v`; its regions are cut at `bounds`
+    /// and served by group 1, which is led by node 11; `nodes` data nodes from 11 on.
+    pub(crate) async fn start(bounds: &[i64], nodes: u64) -> Self {
+        let (changed, _) = tokio::sync::watch::channel(0);
+        let state = Arc::new(Mutex::new(State::new(bounds)));
+        let mut cluster = Self { state, meta: String::new(), tasks: Vec::new(), changed };
+        for node in 11..11 + nodes {
+            let service = data::DataNode { node, state: cluster.state.clone() };
+            let service = v1::data_server::DataServer::new(service)
+                .max_decoding_message_size(64 << 20);
+            let (listener, address) = listen().await;
+            let serving = Server::builder()
+                .add_service(service)
+                .serve_with_incoming(TcpListenerStream::new(listener));
+            cluster.tasks.push(tokio::spawn(serving).abort_handle());
+            cluster.state.lock().add_node(node, address);
+        }
+        let service = meta::MetaNode {
+            state: cluster.state.clone(),
+            changed: cluster.changed.subscribe(),
+        };
+        let (listener, address) = listen().await;
+        let serving = Server::builder()
+            .add_service(v1::meta_server::MetaServer::new(service))
+            .serve_with_incoming(TcpListenerStream::new(listener));
+        cluster.tasks.push(tokio::spawn(serving).abort_handle());
+        cluster.meta = address;
+        cluster
+    }
+
+    /// A client with short waits.
+    pub(crate) async fn client(&self) -> Client {
+        Client::connect(self.options()).await.unwrap()
+    }
+
+    pub(crate) fn options(&self) -> ClientOptions {
+        let quick = Backoff {
+            first: std::time::Duration::from_millis(1),
+            cap: std::time::Duration::from_millis(10),
+        };
+        ClientOptions {
+            meta: vec![self.meta.clone()],
+            deadline: std::time::Duration::from_secs(10),
+            attempt_timeout: std::time::Duration::from_secs(2),
+            backoff: quick,
+            watch_backoff: quick,
+            ..ClientOptions::default()
+        }
+    }
+
+    /// Changes the state and has the watch deliver it.
+    pub(crate) fn change(&self, change: impl FnOnce(&mut State)) {
+        change(&mut self.state.lock());
+        self.changed.send_modify(|version| *version += 1);
+    }
+}
+
+async fn listen() -> (TcpListener, String) {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap().to_string();
+    (listener, address)
+}

@@ -1,0 +1,123 @@
+//! A data node.
+
+use std::sync::Arc;
+
+use futures::stream::{self, BoxStream, StreamExt};
+use parking_lot::Mutex;
+use tidewater_common::keys::KeyRange;
+use tidewater_common::refusal::Refusal;
+use tidewater_common::rows::{decode_batch, encode_batch};
+use tidewater_proto::v1::{self, data_server::Data};
+use tonic::{Request, Response, Status};
+
+use super::state::{Answer, ScanAnswer, State, rows, schema};
+
+/// Rows of one message of a scan.
+const SCAN_ROWS: usize = 3;
+
+pub(super) struct DataNode {
+    pub(super) node: u64,
+    pub(super) state: Arc<Mutex<State>>,
+}
+
+impl DataNode {
+    fn leads(&self, state: &State) -> Result<(), Status> {
+        state.not_leader(self.node).map_or(Ok(()), |refusal| Err(refusal.into()))
+    }
+}
+
+#[tonic::async_trait]
+impl Data for DataNode {
+    type ScanStream = BoxStream<'static, Result<v1::ScanResponse, Status>>;
+
+    async fn write(
+        &self,
+        request: Request<v1::WriteRequest>,
+    ) -> Result<Response<v1::WriteResponse>, Status> {
+        let write = request.into_inner();
+        let mut state = self.state.lock();
+        self.leads(&state)?;
+        state.writes.push(write.clone());
+        // Scripts are about rows: opening writes go through.
+        let opening = write.serial == 1;
+        let answer = if opening { None } else { state.answers.pop_front() };
+        let lost = || Err(Status::unavailable("connection reset"));
+        let done = match answer.unwrap_or(Answer::Normal) {
+            Answer::Normal => state.apply(&write),
+            Answer::Refuse(refusal) => Err(refusal),
+            Answer::Lose => return lost(),
+            Answer::DoAndLose => {
+                state.apply(&write)?;
+                return lost();
+            }
+            Answer::DoAndRefuse(refusal) => state.apply(&write).and(Err(refusal)),
+            Answer::Forget => {
+                state.forget_producers();
+                state.apply(&write)
+            }
+            Answer::Split { region, at, children } => {
+                state.split(region, at, children);
+                state.apply(&write)
+            }
+        };
+        Ok(Response::new(done?))
+    }
+
+    async fn scan(
+        &self,
+        request: Request<v1::ScanRequest>,
+    ) -> Result<Response<Self::ScanStream>, Status> {
+        let scan = request.into_inner();
+        let mut state = self.state.lock();
+        self.leads(&state)?;
+        state.scans.push(scan.clone());
+        let answer = state.scan_answers.pop_front().unwrap_or(ScanAnswer::Normal);
+        if let ScanAnswer::Refuse(refusal) = answer {
+            return Err(refusal.into());
+        }
+        let region = state.region(scan.region_id)?;
+        let range = KeyRange::new(scan.start, scan.end.map(Into::into)).intersection(region);
+        let mut ids = state.contents(&range);
+        ids.truncate(scan.limit.map_or(usize::MAX, |limit| limit as usize));
+        let done = v1::ScanResponse { done: true, ..Default::default() };
+        let mut messages: Vec<v1::ScanResponse> = if scan.count_only {
+            vec![v1::ScanResponse { row_count: ids.len() as u64, ..done }]
+        } else {
+            let batches = ids.chunks(SCAN_ROWS).map(|chunk| {
+                let positions: Vec<usize> =
+                    scan.projection.iter().map(|id| *id as usize - 1).collect();
+                let batch = rows(chunk.iter().copied()).project(&positions).unwrap();
+                let row_count = chunk.len() as u64;
+                v1::ScanResponse { rows: encode_batch(&batch).unwrap(), row_count, done: false }
+            });
+            batches.chain([done]).collect()
+        };
+        if let ScanAnswer::CutAfter(batches) = answer {
+            messages.truncate(batches);
+        }
+        Ok(Response::new(stream::iter(messages.into_iter().map(Ok)).boxed()))
+    }
+
+    async fn get(
+        &self,
+        request: Request<v1::GetRequest>,
+    ) -> Result<Response<v1::GetResponse>, Status> {
+        let get = request.into_inner();
+        let state = self.state.lock();
+        self.leads(&state)?;
+        let range = state.region(get.region_id)?.clone();
+        let keys = decode_batch(&get.keys, &schema().key_arrow())
+            .map_err(|error| Status::invalid_argument(error.to_string()))?;
+        let column = keys.column(0).as_any().downcast_ref::<arrow::array::Int64Array>();
+        let wanted = column.map(|column| column.values().to_vec()).unwrap_or_default();
+        for id in &wanted {
+            if !range.contains(&super::state::row_key(*id)) {
+                let reason = v1::Reason::KeyOutsideRegion;
+                return Err(Refusal::new(reason, "a key lies outside").into());
+            }
+        }
+        let found = state.contents(&range).into_iter().filter(|id| wanted.contains(id));
+        let rows = encode_batch(&rows(found)).unwrap();
+        Ok(Response::new(v1::GetResponse { rows }))
+    }
+}

@@ -1,0 +1,302 @@
+//! What the fake nodes know, and what they are told to answer.
+
+use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::sync::Arc;
+
+use arrow::array::{Int64Array, RecordBatch, StringArray};
+use bytes::Bytes;
+use tidewater_common::ids::{ColumnId, SchemaVersion, TableId};
+use tidewater_common::keys::{KeyCodec, KeyRange, global_key, table_range};
+use tidewater_common::refusal::{Leader, Refusal};
+use tidewater_common::rows::decode_batch;
+use tidewater_common::schema::{Column, ColumnType, TableOptions, TableSchema};
+use tidewater_proto::v1::{self, Reason, RowOp, WriteRequest};
+
+use crate::catalog::TableInfo;
+
+pub(crate) const TABLE: TableId = TableId(7);
+
+/// What a data node does with its next write.
+#[derive(Debug, Clone)]
+pub(crate) enum Answer {
+    /// Does it, and says so.
+    Normal,
+    /// Does nothing, and says this.
+    Refuse(Refusal),
+    /// Does it, and answers like a connection that broke.
+    DoAndLose,
+    /// Does nothing, and answers like a connection that broke.
+    Lose,
+    /// Does it, and answers with this.
+    DoAndRefuse(Refusal),
+    /// Forgets all producers first.
+    Forget,
+    /// Splits the region first, without telling the catalog yet.
+    Split { region: u64, at: i64, children: (u64, u64) },
+}
+
+/// What a data node does with its next scan of a region.
+#[derive(Debug, Clone)]
+pub(crate) enum ScanAnswer {
+    Normal,
+    Refuse(Refusal),
+    /// Ends the stream after so many batches, without saying that it is done.
+    CutAfter(usize),
+}
+
+#[derive(Debug, Clone)]
+struct Producer {
+    serial: u64,
+    keys: Vec<Vec<u8>>,
+}
+
+pub(crate) struct State {
+    pub(crate) catalog: v1::CatalogSnapshot,
+    /// What is served; the catalog may lag behind it.
+    pub(crate) regions: BTreeMap<u64, KeyRange>,
+    pub(crate) leader: u64,
+    pub(crate) addresses: HashMap<u64, String>,
+    pub(crate) answers: VecDeque<Answer>,
+    pub(crate) scan_answers: VecDeque<ScanAnswer>,
+    pub(crate) meta_refusals: VecDeque<Refusal>,
+    /// Every write that arrived.
+    pub(crate) writes: Vec<WriteRequest>,
+    pub(crate) scans: Vec<v1::ScanRequest>,
+    /// Rows by effect: key, value (none: deleted), in the order in which they took effect.
+    pub(crate) effects: Vec<(i64, Option<String>)>,
+    producers: HashMap<(u64, Bytes, u64), Producer>,
+}
+
+pub(crate) fn schema() -> TableSchema {
+    let column = |id, name: &str, data_type, nullable| Column {
+        id: ColumnId(id),
+        name: name.into(),
+        data_type,
+        nullable,
+    };
+    TableSchema::new(
+        SchemaVersion(1),
+        vec![column(1, "id", ColumnType::Int64, false), column(2, "v", ColumnType::Utf8, true)],
+        vec![ColumnId(1)],
+        None,
+        ColumnId(3),
+    )
+    .unwrap()
+}
+
+pub(crate) fn table_info() -> TableInfo {
+    let (schema, options) = (schema(), TableOptions::upsert());
+    let codec = KeyCodec::new(&schema, &options).unwrap();
+    let (id, state) = (TABLE, v1::TableState::Active);
+    TableInfo { id, name: "t".into(), state, schema, options, codec }
+}
+
+/// Rows with these ids; the value names the id.
+pub(crate) fn rows(ids: impl IntoIterator<Item = i64>) -> RecordBatch {
+    let ids: Vec<i64> = ids.into_iter().collect();
+    let values: Vec<String> = ids.iter().map(|id| format!("v{id}")).collect();
+    RecordBatch::try_new(
+        schema().arrow(),
+        vec![Arc::new(Int64Array::from(ids)), Arc::new(StringArray::from(values))],
+    )
+    .unwrap()
+}
+
+/// Keys with these ids.
+pub(crate) fn keys(ids: &[i64]) -> RecordBatch {
+    let ids = Arc::new(Int64Array::from(ids.to_vec()));
+    RecordBatch::try_new(schema().key_arrow(), vec![ids]).unwrap()
+}
+
+pub(crate) fn row_key(id: i64) -> Vec<u8> {
+    let key = keys(&[id]);
+    table_info().codec.row_key(key.columns(), 0).unwrap()
+}
+
+impl State {
+    pub(crate) fn new(bounds: &[i64]) -> Self {
+        let info = table_info();
+        let mut regions = BTreeMap::new();
+        let mut start = Vec::new();
+        for (id, bound) in (100..).zip(bounds) {
+            let end = row_key(*bound);
+            regions.insert(id, KeyRange::new(start, Some(end.clone())));
+            start = end;
+        }
+        regions.insert(100 + bounds.len() as u64, KeyRange::new(start, None));
+        let mut state = Self {
+            catalog: v1::CatalogSnapshot {
+                cluster_id: "018f3c1e-0000-7000-8000-000000000001".into(),
+                incarnation: 1,
+                revision: 1,
+                catalog_version: 1,
+                tables: vec![v1::Table {
+                    table_id: TABLE.get(),
+                    name: "t".into(),
+                    state: v1::TableState::Active.into(),
+                    schema: Some((&info.schema).into()),
+                    options: Some((&info.options).into()),
+                }],
+                routes: Vec::new(),
+                groups: vec![v1::Group { group_id: 1, leader: 11, ..Default::default() }],
+                nodes: Vec::new(),
+            },
+            regions,
+            leader: 11,
+            addresses: HashMap::new(),
+            answers: VecDeque::new(),
+            scan_answers: VecDeque::new(),
+            meta_refusals: VecDeque::new(),
+            writes: Vec::new(),
+            scans: Vec::new(),
+            effects: Vec::new(),
+            producers: HashMap::new(),
+        };
+        state.publish_routes();
+        state
+    }
+
+    pub(crate) fn add_node(&mut self, node_id: u64, address: String) {
+        self.addresses.insert(node_id, address.clone());
+        self.catalog.nodes.push(v1::Node {
+            node_id,
+            role: v1::NodeRole::Data.into(),
+            address,
+            state: v1::NodeState::Up.into(),
+        });
+        self.catalog.groups[0].voters.push(node_id);
+        self.catalog.revision += 1;
+    }
+
+    /// Has the catalog say what is served.
+    pub(crate) fn publish_routes(&mut self) {
+        self.catalog.routes = self
+            .regions
+            .iter()
+            .map(|(id, range)| v1::Route {
+                route_id: *id,
+                start: global_key(TABLE, &range.start).into(),
+                end: match &range.end {
+                    Some(end) => Some(global_key(TABLE, end).into()),
+                    None => table_range(TABLE).end.map(Into::into),
+                },
+                group_id: 1,
+                ..Default::default()
+            })
+            .collect();
+        self.catalog.routes.sort_by(|a, b| a.start.cmp(&b.start));
+        self.catalog.revision += 1;
+        self.catalog.catalog_version += 1;
+    }
+
+    /// Replaces a region by two; each child knows the producers of the parent.
+    pub(crate) fn split(&mut self, region: u64, at: i64, children: (u64, u64)) {
+        let range = self.regions.remove(&region).unwrap();
+        let middle = row_key(at);
+        self.regions.insert(children.0, KeyRange::new(range.start, Some(middle.clone())));
+        self.regions.insert(children.1, KeyRange::new(middle, range.end));
+        let known: Vec<_> = self
+            .producers
+            .iter()
+            .filter(|((of, _, _), _)| *of == region)
+            .map(|((_, id, origin), producer)| (id.clone(), *origin, producer.clone()))
+            .collect();
+        for (id, origin, producer) in known {
+            for child in [children.0, children.1] {
+                self.producers.insert((child, id.clone(), origin), producer.clone());
+            }
+        }
+    }
+
+    pub(crate) fn forget_producers(&mut self) {
+        self.producers.clear();
+    }
+
+    pub(crate) fn not_leader(&self, node: u64) -> Option<Refusal> {
+        (node != self.leader).then(|| {
+            let address = self.addresses[&self.leader].clone();
+            let leader = Leader { node_id: self.leader.into(), address };
+            Refusal::new(Reason::NotLeader, "this node does not lead group 1").leader(Some(leader))
+        })
+    }
+
+    pub(crate) fn region(&self, id: u64) -> Result<&KeyRange, Refusal> {
+        self.regions.get(&id).ok_or_else(|| {
+            Refusal::new(Reason::RegionNotFound, format!("group 1 serves no region {id}"))
+        })
+    }
+
+    /// Does a write by the rules of a data node.
+    pub(crate) fn apply(&mut self, write: &WriteRequest) -> Result<v1::WriteResponse, Refusal> {
+        let range = self.region(write.region_id)?.clone();
+        let (ids, written) = decoded(write);
+        let row_keys: Vec<Vec<u8>> = ids.iter().map(|id| row_key(*id)).collect();
+        assert!(row_keys.is_sorted(), "rows must come in key order");
+        assert_eq!(ids.len(), write.row_count as usize);
+        if row_keys.iter().any(|key| !range.contains(key)) {
+            return Err(Refusal::new(Reason::KeyOutsideRegion, "rows lie outside the region"));
+        }
+        let name = (write.region_id, write.producer_id.clone(), write.origin_region_id);
+        let known = self.producers.get(&name);
+        let last = known.map(|producer| producer.serial);
+        let repeated = last == Some(write.serial);
+        match last {
+            None if write.serial == 1 => {}
+            None => return Err(Refusal::new(Reason::ProducerForgotten, "producer unknown")),
+            Some(last) if write.serial == last || write.serial == last + 1 => {}
+            Some(_) => return Err(Refusal::new(Reason::SerialOutOfOrder, "serial out of order")),
+        }
+        let covered = if repeated { known.unwrap().keys.clone() } else { Vec::new() };
+        for ((id, value), key) in written.into_iter().zip(&row_keys) {
+            if !covered.contains(key) {
+                self.effects.push((id, value));
+            }
+        }
+        let keys = covered.into_iter().chain(row_keys).collect();
+        self.producers.insert(name, Producer { serial: write.serial, keys });
+        Ok(v1::WriteResponse { sequence: 1, rows_applied: write.row_count, repeated })
+    }
+
+    /// Ids that took effect, in order of id; more than once if they took effect more than once.
+    pub(crate) fn ids(&self) -> Vec<i64> {
+        let mut ids: Vec<i64> = self.effects.iter().map(|(id, _)| *id).collect();
+        ids.sort_unstable();
+        ids
+    }
+
+    /// What is in a key range now, in key order.
+    pub(crate) fn contents(&self, range: &KeyRange) -> Vec<i64> {
+        let mut live = BTreeMap::new();
+        for (id, value) in &self.effects {
+            live.insert(*id, value.is_some());
+        }
+        live.into_iter()
+            .filter(|(id, live)| *live && range.contains(&row_key(*id)))
+            .map(|(id, _)| id)
+            .collect()
+    }
+}
+
+type Written = Vec<(i64, Option<String>)>;
+
+fn decoded(write: &WriteRequest) -> (Vec<i64>, Written) {
+    if write.rows.is_empty() {
+        return (Vec::new(), Vec::new());
+    }
+    let delete = write.op() == RowOp::Delete;
+    let schema = if delete { schema().key_arrow() } else { schema().arrow() };
+    let batch = decode_batch(&write.rows, &schema).unwrap();
+    let ids = batch.column(0).as_any().downcast_ref::<Int64Array>().unwrap().values().to_vec();
+    let written = ids
+        .iter()
+        .enumerate()
+        .map(|(row, id)| {
+            let value = (!delete).then(|| {
+                let values = batch.column(1).as_any().downcast_ref::<StringArray>().unwrap();
+                values.value(row).to_owned()
+            });
+            (*id, value)
+        })
+        .collect();
+    (ids, written)
+}

@@ -1,0 +1,152 @@
+use arrow::array::{Int64Array, RecordBatch};
+use tidewater_common::keys::KeyRange;
+use tidewater_common::refusal::Refusal;
+use tidewater_proto::v1::Reason;
+
+use super::ScanSpec;
+use crate::client::Client;
+use crate::error::ClientError;
+use crate::fake::{FakeCluster, ScanAnswer, keys, rows};
+use crate::options::WriterOptions;
+
+/// Rows 0 to 29 in three regions of ten.
+async fn filled() -> (FakeCluster, Client) {
+    let cluster = FakeCluster::start(&[10, 20], 2).await;
+    let client = cluster.client().await;
+    let writer = client.writer("t", WriterOptions::default()).await.unwrap();
+    writer.put_rows(rows(0..30)).await.unwrap();
+    (cluster, client)
+}
+
+fn ids(batches: &[RecordBatch]) -> Vec<i64> {
+    batches
+        .iter()
+        .flat_map(|batch| {
+            let column = batch.column_by_name("id").unwrap();
+            column.as_any().downcast_ref::<Int64Array>().unwrap().values().to_vec()
+        })
+        .collect()
+}
+
+async fn scan(client: &Client, spec: ScanSpec) -> Result<Vec<i64>, ClientError> {
+    Ok(ids(&client.scan(spec).await?.collect().await?))
+}
+
+#[tokio::test]
+async fn all_regions_in_key_order() {
+    let (_cluster, client) = filled().await;
+    let all: Vec<i64> = (0..30).collect();
+    assert_eq!(scan(&client, ScanSpec::all("t")).await.unwrap(), all);
+    assert_eq!(client.count(ScanSpec::all("t")).await.unwrap(), 30);
+}
+
+#[tokio::test]
+async fn a_range_asks_only_the_regions_that_hold_it() {
+    let (cluster, client) = filled().await;
+    let key = |id| crate::fake::table_info().codec.row_key(keys(&[id]).columns(), 0).unwrap();
+    let range = KeyRange::new(key(12), Some(key(22)));
+    let spec = ScanSpec { range, ..ScanSpec::all("t") };
+    assert_eq!(scan(&client, spec.clone()).await.unwrap(), (12..22).collect::<Vec<_>>());
+    assert_eq!(client.count(spec).await.unwrap(), 10);
+    assert!(cluster.state.lock().scans.iter().all(|scan| scan.region_id > 100));
+}
+
+#[tokio::test]
+async fn a_limit_ends_the_scan() {
+    let (cluster, client) = filled().await;
+    for (limit, expected) in [(0, 0), (4, 4), (10, 10), (13, 13), (99, 30)] {
+        let spec = ScanSpec { limit: Some(limit), ..ScanSpec::all("t") };
+        let found = scan(&client, spec.clone()).await.unwrap();
+        assert_eq!(found, (0..expected).collect::<Vec<_>>(), "limit {limit}");
+        assert_eq!(client.count(spec).await.unwrap(), expected as u64);
+    }
+    cluster.state.lock().scans.clear();
+    let spec = ScanSpec { limit: Some(4), ..ScanSpec::all("t") };
+    scan(&client, spec).await.unwrap();
+    assert_eq!(cluster.state.lock().scans.len(), 1);
+}
+
+#[tokio::test]
+async fn columns_in_the_order_wanted() {
+    let (_cluster, client) = filled().await;
+    let columns = Some(vec!["v".to_owned(), "id".to_owned()]);
+    let stream = client.scan(ScanSpec { columns, ..ScanSpec::all("t") }).await.unwrap();
+    assert_eq!(stream.schema().field(0).name(), "v");
+    assert_eq!(ids(&stream.collect().await.unwrap()).len(), 30);
+    let columns = Some(vec!["nope".to_owned()]);
+    let error = client.scan(ScanSpec { columns, ..ScanSpec::all("t") }).await.unwrap_err();
+    assert!(error.to_string().contains("its columns are id, v"), "{error}");
+    let error = client.scan(ScanSpec::all("nope")).await.unwrap_err();
+    assert!(matches!(error, ClientError::TableNotFound(_)), "{error}");
+}
+
+#[tokio::test]
+async fn a_stream_cut_off_before_its_first_row_is_read_again() {
+    let (cluster, client) = filled().await;
+    cluster.state.lock().scan_answers =
+        [ScanAnswer::CutAfter(0), ScanAnswer::CutAfter(0), ScanAnswer::CutAfter(0)].into();
+    assert_eq!(scan(&client, ScanSpec::all("t")).await.unwrap().len(), 30);
+}
+
+#[tokio::test]
+async fn a_stream_cut_off_after_a_row_is_an_error_and_never_taken_for_the_whole() {
+    for batches in 1..=4 {
+        let (cluster, client) = filled().await;
+        // Ten rows come in four messages; the end in a fifth.
+        cluster.state.lock().scan_answers = [ScanAnswer::CutAfter(batches)].into();
+        let error = scan(&client, ScanSpec { limit: Some(1_000), ..ScanSpec::all("t") })
+            .await
+            .unwrap_err();
+        let ClientError::ScanInterrupted { rows, .. } = error else { panic!("{error}") };
+        assert_eq!(rows, (batches as u64 * 3).min(10));
+    }
+}
+
+#[tokio::test]
+async fn a_count_cut_off_is_made_again() {
+    let (cluster, client) = filled().await;
+    cluster.state.lock().scan_answers = vec![ScanAnswer::CutAfter(0); 5].into();
+    assert_eq!(client.count(ScanSpec::all("t")).await.unwrap(), 30);
+}
+
+#[tokio::test]
+async fn refusals_that_pass_are_waited_out_and_others_are_told() {
+    let (cluster, client) = filled().await;
+    let refuse = |reason| ScanAnswer::Refuse(Refusal::new(reason, "as the test says"));
+    cluster.state.lock().scan_answers =
+        [refuse(Reason::Overloaded), refuse(Reason::RegionLoading), refuse(Reason::Unavailable)]
+            .into();
+    assert_eq!(scan(&client, ScanSpec::all("t")).await.unwrap().len(), 30);
+    cluster.state.lock().scan_answers = [refuse(Reason::InvalidArgument)].into();
+    let spec = ScanSpec { limit: Some(1_000), ..ScanSpec::all("t") };
+    let error = scan(&client, spec).await.unwrap_err();
+    assert!(matches!(error, ClientError::Refused { .. }), "{error}");
+}
+
+#[tokio::test]
+async fn a_scan_follows_the_leader_and_a_split() {
+    let (cluster, client) = filled().await;
+    // Neither is in the client's catalog when the scan begins.
+    {
+        let mut state = cluster.state.lock();
+        state.leader = 12;
+        state.split(101, 15, (201, 202));
+        state.publish_routes();
+    }
+    let all: Vec<i64> = (0..30).collect();
+    assert_eq!(scan(&client, ScanSpec::all("t")).await.unwrap(), all);
+    assert_eq!(client.count(ScanSpec::all("t")).await.unwrap(), 30);
+}
+
+#[tokio::test]
+async fn rows_by_key() {
+    let (cluster, client) = filled().await;
+    cluster.state.lock().split(101, 15, (201, 202));
+    cluster.state.lock().publish_routes();
+    let found = client.get("t", &keys(&[29, 3, 16, 77, 12]), None).await.unwrap();
+    assert_eq!(ids(&[found]), [3, 12, 16, 29]);
+    let none = client.get("t", &keys(&[77]), None).await.unwrap();
+    assert_eq!((none.num_rows(), none.num_columns()), (0, 2));
+    let error = client.get("t", &rows([1]), None).await.unwrap_err();
+    assert!(matches!(error, ClientError::BadInput(_)), "{error}");
+}

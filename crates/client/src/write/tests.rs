@@ -1,0 +1,311 @@
+use std::time::Duration;
+
+use tidewater_common::refusal::Refusal;
+use tidewater_proto::v1::Reason;
+
+use super::prepare::{PieceLimits, prepare};
+use super::{TableWriter, WriteReport};
+use crate::client::Client;
+use crate::error::ClientError;
+use crate::fake::{Answer, FakeCluster, keys, rows};
+use crate::options::WriterOptions;
+
+async fn writer(client: &Client) -> TableWriter {
+    let one = WriterOptions { producers: 1, ..WriterOptions::default() };
+    client.writer("t", one).await.unwrap()
+}
+
+/// Puts rows 1 to 3 while the node answers as told.
+async fn put_with(answers: Vec<Answer>) -> (FakeCluster, Result<WriteReport, ClientError>) {
+    let cluster = FakeCluster::start(&[], 2).await;
+    cluster.state.lock().answers = answers.into();
+    let client = cluster.client().await;
+    let result = writer(&client).await.put_rows(rows(1..=3)).await;
+    (cluster, result)
+}
+
+fn refuse(reason: Reason) -> Answer {
+    Answer::Refuse(Refusal::new(reason, "as the test says"))
+}
+
+/// Serials of the writes that arrived, and whether all named one producer.
+fn serials(cluster: &FakeCluster) -> (Vec<u64>, bool) {
+    let state = cluster.state.lock();
+    let one = state.writes.windows(2).all(|pair| pair[0].producer_id == pair[1].producer_id);
+    (state.writes.iter().map(|write| write.serial).collect(), one)
+}
+
+#[tokio::test]
+async fn rows_in_any_order_reach_their_regions_in_key_order() {
+    let cluster = FakeCluster::start(&[10, 20], 1).await;
+    let client = cluster.client().await;
+    let writer = writer(&client).await;
+    let report = writer.put_rows(rows([25, 3, 12, 20, 10, 1, 19])).await.unwrap();
+    assert_eq!(report.acknowledged, 7);
+    let state = cluster.state.lock();
+    assert_eq!(state.ids(), [1, 3, 10, 12, 19, 20, 25]);
+    // An opening write and one with rows for each region.
+    assert_eq!(state.writes.len(), 6);
+}
+
+#[tokio::test]
+async fn a_producer_is_opened_once_and_its_serials_count_on() {
+    let cluster = FakeCluster::start(&[], 1).await;
+    let client = cluster.client().await;
+    let writer = writer(&client).await;
+    for id in 0..4 {
+        writer.put_rows(rows([id])).await.unwrap();
+    }
+    assert_eq!(serials(&cluster), (vec![1, 2, 3, 4, 5], true));
+}
+
+#[tokio::test]
+async fn a_lost_answer_is_settled_by_a_repeat_that_applies_nothing_twice() {
+    let (cluster, result) = put_with(vec![Answer::DoAndLose]).await;
+    let report = result.unwrap();
+    assert_eq!((report.acknowledged, report.repeated), (3, 3));
+    assert_eq!(cluster.state.lock().ids(), [1, 2, 3]);
+    // The repeat is the same write, byte for byte.
+    assert_eq!(serials(&cluster), (vec![1, 2, 2], true));
+    let state = cluster.state.lock();
+    assert_eq!(state.writes[1].rows, state.writes[2].rows);
+}
+
+#[tokio::test]
+async fn a_lost_request_is_repeated() {
+    let (cluster, result) = put_with(vec![Answer::Lose, Answer::Lose]).await;
+    assert_eq!(result.unwrap().acknowledged, 3);
+    assert_eq!(cluster.state.lock().ids(), [1, 2, 3]);
+}
+
+#[tokio::test]
+async fn leadership_lost_after_it_took_effect() {
+    let lost = Refusal::new(Reason::LeadershipLost, "stepped down");
+    let (cluster, result) = put_with(vec![Answer::DoAndRefuse(lost)]).await;
+    assert_eq!(result.unwrap().acknowledged, 3);
+    assert_eq!(cluster.state.lock().ids(), [1, 2, 3]);
+}
+
+#[tokio::test]
+async fn the_leader_is_found_by_the_hint() {
+    let cluster = FakeCluster::start(&[], 3).await;
+    let client = cluster.client().await;
+    // The catalog still says 11.
+    cluster.state.lock().leader = 13;
+    let writer = writer(&client).await;
+    writer.put_rows(rows([1])).await.unwrap();
+    assert_eq!(cluster.state.lock().ids(), [1]);
+}
+
+#[tokio::test]
+async fn an_overloaded_node_is_given_the_time_it_asks_for() {
+    let wait = Duration::from_millis(80);
+    let full = Refusal::new(Reason::Overloaded, "full").retry_after(wait);
+    let cluster = FakeCluster::start(&[], 1).await;
+    cluster.state.lock().answers.push_back(Answer::Refuse(full));
+    let client = cluster.client().await;
+    let started = tokio::time::Instant::now();
+    writer(&client).await.put_rows(rows([1])).await.unwrap();
+    assert!(started.elapsed() >= wait);
+    assert_eq!(serials(&cluster), (vec![1, 2, 2], true));
+}
+
+#[tokio::test]
+async fn a_definite_no_is_failed() {
+    let (cluster, result) = put_with(vec![refuse(Reason::SchemaMismatch)]).await;
+    let error = result.unwrap_err();
+    assert!(matches!(error, ClientError::Failed { rows: 3, .. }), "{error}");
+    assert!(!error.maybe_done());
+    assert!(cluster.state.lock().ids().is_empty());
+}
+
+#[tokio::test]
+async fn a_definite_no_after_a_doubt_is_unknown() {
+    for first in [Answer::Lose, Answer::DoAndLose] {
+        let (_cluster, result) = put_with(vec![first, refuse(Reason::SchemaMismatch)]).await;
+        let error = result.unwrap_err();
+        assert!(matches!(error, ClientError::Unknown { unknown: 3, .. }), "{error}");
+        assert!(error.maybe_done());
+    }
+}
+
+#[tokio::test]
+async fn a_forgotten_producer_is_replaced_when_nothing_is_in_doubt() {
+    let cluster = FakeCluster::start(&[], 1).await;
+    let client = cluster.client().await;
+    let writer = writer(&client).await;
+    writer.put_rows(rows([1])).await.unwrap();
+    cluster.state.lock().answers.push_back(Answer::Forget);
+    writer.put_rows(rows([2])).await.unwrap();
+    assert_eq!(cluster.state.lock().ids(), [1, 2]);
+    assert_eq!(serials(&cluster), (vec![1, 2, 3, 1, 2], false));
+}
+
+#[tokio::test]
+async fn a_forgotten_producer_with_an_attempt_outstanding_is_unknown() {
+    let cluster = FakeCluster::start(&[], 1).await;
+    let client = cluster.client().await;
+    let writer = writer(&client).await;
+    cluster.state.lock().answers = [Answer::DoAndLose, Answer::Forget].into();
+    let error = writer.put_rows(rows([1])).await.unwrap_err();
+    assert!(matches!(error, ClientError::Unknown { unknown: 1, .. }), "{error}");
+    // Sent again under a new producer it would have taken effect twice.
+    assert_eq!(cluster.state.lock().ids(), [1]);
+    // Later writes go on with a new producer.
+    writer.put_rows(rows([2])).await.unwrap();
+    assert_eq!(cluster.state.lock().ids(), [1, 2]);
+    let report = writer.flush().await.unwrap();
+    assert_eq!((report.acknowledged, report.failed, report.unknown), (1, 0, 1));
+}
+
+#[tokio::test]
+async fn a_write_follows_a_split() {
+    let cluster = FakeCluster::start(&[], 1).await;
+    let client = cluster.client().await;
+    let split = Answer::Split { region: 100, at: 2, children: (201, 202) };
+    {
+        let mut state = cluster.state.lock();
+        state.answers = [split].into();
+    }
+    let writer = writer(&client).await;
+    let writing = tokio::spawn(async move { writer.put_rows(rows(1..=3)).await });
+    // The catalog learns of the split only after the first refusal.
+    let arrived = async {
+        while cluster.state.lock().writes.len() < 2 {
+            tokio::time::sleep(Duration::from_millis(2)).await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(5), arrived).await.unwrap();
+    cluster.change(|state| state.publish_routes());
+    assert_eq!(writing.await.unwrap().unwrap().acknowledged, 3);
+    assert_eq!(cluster.state.lock().ids(), [1, 2, 3]);
+}
+
+#[tokio::test]
+async fn a_write_in_doubt_is_cut_finer_and_keeps_its_identity() {
+    let cluster = FakeCluster::start(&[], 1).await;
+    let client = cluster.client().await;
+    // It takes effect, the answer is lost, then the region splits.
+    let split = Answer::Split { region: 100, at: 2, children: (201, 202) };
+    cluster.state.lock().answers = [Answer::DoAndLose, split].into();
+    let writer = writer(&client).await;
+    let writing = tokio::spawn(async move { writer.put_rows(rows(1..=3)).await });
+    let arrived = async {
+        while cluster.state.lock().writes.len() < 3 {
+            tokio::time::sleep(Duration::from_millis(2)).await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(5), arrived).await.unwrap();
+    cluster.change(|state| state.publish_routes());
+    let report = writing.await.unwrap().unwrap();
+    assert_eq!((report.acknowledged, report.unknown), (3, 0));
+    // Once, although each row was sent at least twice.
+    assert_eq!(cluster.state.lock().ids(), [1, 2, 3]);
+    let state = cluster.state.lock();
+    let children = state.writes.iter().filter(|write| write.region_id > 200);
+    for write in children {
+        assert_eq!((write.serial, write.origin_region_id), (2, 100));
+        assert_eq!(write.producer_id, state.writes[0].producer_id);
+    }
+}
+
+#[tokio::test]
+async fn a_frozen_node_leaves_the_write_unknown_when_time_is_up() {
+    let cluster = FakeCluster::start(&[], 1).await;
+    let mut options = cluster.options();
+    options.max_attempts = 3;
+    cluster.state.lock().answers = vec![Answer::Lose; 10].into();
+    let client = Client::connect(options).await.unwrap();
+    let error = writer(&client).await.put_rows(rows([1])).await.unwrap_err();
+    assert!(matches!(error, ClientError::Unknown { .. }), "{error}");
+}
+
+#[tokio::test]
+async fn retries_are_bounded() {
+    let cluster = FakeCluster::start(&[], 1).await;
+    let mut options = cluster.options();
+    options.max_attempts = 4;
+    cluster.state.lock().answers = vec![refuse(Reason::Overloaded); 10].into();
+    let client = Client::connect(options).await.unwrap();
+    let error = writer(&client).await.put_rows(rows([1])).await.unwrap_err();
+    assert!(matches!(error, ClientError::Failed { rows: 1, .. }), "{error}");
+    assert_eq!(cluster.state.lock().answers.len(), 6);
+}
+
+#[tokio::test]
+async fn some_written_and_some_not_is_partial() {
+    let cluster = FakeCluster::start(&[10], 1).await;
+    let client = cluster.client().await;
+    let writer = writer(&client).await;
+    cluster.state.lock().answers = [refuse(Reason::SchemaMismatch)].into();
+    let error = writer.put_rows(rows([1, 11])).await.unwrap_err();
+    assert!(matches!(error, ClientError::Partial { acknowledged: 1, failed: 1, .. }), "{error}");
+}
+
+#[tokio::test]
+async fn a_load_by_several_producers_is_whole() {
+    let cluster = FakeCluster::start(&[250, 500, 750], 1).await;
+    cluster.state.lock().answers = vec![
+        Answer::Normal,
+        Answer::DoAndLose,
+        refuse(Reason::Overloaded),
+        Answer::Lose,
+        Answer::Normal,
+        Answer::DoAndLose,
+    ]
+    .into();
+    let client = cluster.client().await;
+    let options = WriterOptions { max_write_rows: 20, ..WriterOptions::default() };
+    let writer = client.writer("t", options).await.unwrap();
+    for batch in 0..20 {
+        // Every 20th id, so that each batch spans all regions.
+        writer.write(rows((0..50).map(|row| row * 20 + batch))).await.unwrap();
+    }
+    let report = writer.close().await.unwrap();
+    assert_eq!((report.acknowledged, report.failed, report.unknown), (1_000, 0, 0));
+    assert_eq!(cluster.state.lock().ids(), (0..1_000).collect::<Vec<_>>());
+}
+
+#[tokio::test]
+async fn deletes_go_the_same_way() {
+    let cluster = FakeCluster::start(&[10], 1).await;
+    let client = cluster.client().await;
+    writer(&client).await.put_rows(rows([1, 2, 11, 12])).await.unwrap();
+    let report = client.delete("t", keys(&[12, 1])).await.unwrap();
+    assert_eq!(report.acknowledged, 2);
+    let whole = tidewater_common::keys::KeyRange::whole();
+    assert_eq!(cluster.state.lock().contents(&whole), [2, 11]);
+}
+
+#[tokio::test]
+async fn rows_that_do_not_fit_are_refused_before_anything_is_sent() {
+    let cluster = FakeCluster::start(&[], 1).await;
+    let client = cluster.client().await;
+    let writer = writer(&client).await;
+    let error = writer.put_rows(keys(&[1])).await.unwrap_err();
+    assert!(error.to_string().contains("1 columns were given where 2"), "{error}");
+    let swapped = rows([1]).project(&[1, 0]).unwrap();
+    let error = writer.write(swapped).await.unwrap_err();
+    assert!(matches!(error, ClientError::BadInput(_)), "{error}");
+    assert!(cluster.state.lock().writes.is_empty());
+    let error = client.writer("nope", WriterOptions::default()).await.unwrap_err();
+    assert!(matches!(error, ClientError::TableNotFound(_)), "{error}");
+    let none = WriterOptions { producers: 0, ..WriterOptions::default() };
+    assert!(matches!(client.writer("t", none).await, Err(ClientError::BadInput(_))));
+}
+
+#[tokio::test]
+async fn pieces_keep_to_their_limits() {
+    let cluster = FakeCluster::start(&[10], 1).await;
+    let catalog = cluster.client().await.catalog();
+    let table = catalog.table_named("t").unwrap().clone();
+    let op = tidewater_proto::v1::RowOp::Put;
+    let limits = PieceLimits { rows: 4, bytes: usize::MAX };
+    let pieces = prepare(&table, &catalog, op, &rows((0..15).rev()), limits).unwrap();
+    let shape: Vec<_> = pieces.iter().map(|piece| (piece.region.get(), piece.count)).collect();
+    assert_eq!(shape, [(100, 4), (100, 4), (100, 2), (101, 4), (101, 1)]);
+    // One row at least, however small the limit.
+    let limits = PieceLimits { rows: 4, bytes: 1 };
+    let pieces = prepare(&table, &catalog, op, &rows(0..3), limits).unwrap();
+    assert!(pieces.iter().all(|piece| piece.count == 1));
+}
