@@ -14,6 +14,7 @@
 //!   is full.
 //! - [`snapshot_file`]: a snapshot at rest: a synced file with length and checksum.
 //! - [`network`]: the calling side: addresses, connections, pipelined appends, snapshots in chunks.
+//! - [`registration`]: how data and compactor nodes join: registering, heartbeats, addresses.
 //! - [`service`]: the answering side: dispatch by (target node, group) to groups that come and go.
 //!
 //! # How a node uses it
@@ -30,14 +31,18 @@ pub mod config;
 pub mod identity;
 pub mod log_store;
 pub mod network;
+pub mod registration;
 pub mod service;
 pub mod snapshot_file;
+#[cfg(test)]
+mod testing;
 pub mod types;
 
 pub use config::{GroupKind, raft_config};
 pub use identity::{DataDirectory, Identity, IdentityError, Role};
 pub use log_store::{DiskHealth, GroupLog, LogStore, LogStoreOptions, StoreError};
 pub use network::{AddressBook, GroupNetworkFactory, NetworkFactory};
+pub use registration::{MetaLink, RegisterError};
 pub use service::{GroupHandler, RaftHost, RaftService};
 pub use snapshot_file::{SnapshotFile, SnapshotFileError, SnapshotWriter};
 pub use types::{Command, Member, Raft, Reply, TypeConfig};

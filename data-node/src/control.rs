@@ -1,0 +1,103 @@
+//! Service `GroupControl`: what the meta leader and other data nodes ask. A file per call.
+
+mod change_membership;
+mod drop_region;
+mod open_region;
+mod request_flush;
+mod start_group;
+mod stop_replica;
+mod transfer_leader;
+
+pub(crate) use self::transfer_leader::transfer;
+
+use std::sync::Arc;
+
+use tidewater_common::ids::{ClusterId, NodeId};
+use tidewater_common::refusal::Refusal;
+use tidewater_proto::v1::group_control_server::{GroupControl, GroupControlServer};
+use tidewater_proto::v1::{self, CallHeader, Reason};
+use tonic::{Request, Response, Status};
+
+use crate::groups::Groups;
+
+#[cfg(test)]
+mod tests;
+
+/// See the module's head.
+#[derive(Debug, Clone)]
+pub struct ControlService {
+    groups: Arc<Groups>,
+}
+
+impl ControlService {
+    /// For the groups of a node.
+    pub fn new(groups: Arc<Groups>) -> Self {
+        Self { groups }
+    }
+
+    /// The gRPC service.
+    pub fn into_server(self) -> GroupControlServer<Self> {
+        GroupControlServer::new(self)
+    }
+
+    fn check(&self, header: Option<&CallHeader>) -> Result<(), Refusal> {
+        let parts = self.groups.parts();
+        check_header(parts.cluster, parts.node, header)
+    }
+}
+
+/// Refuses a call that is meant for another cluster or another node: a new node on an old address
+/// must not answer for the old one.
+pub fn check_header(
+    cluster: ClusterId,
+    node: NodeId,
+    header: Option<&CallHeader>,
+) -> Result<(), Refusal> {
+    let Some(header) = header else {
+        return Err(Refusal::new(
+            Reason::InvalidArgument,
+            "a call between nodes says for which cluster and node it is meant",
+        ));
+    };
+    if header.cluster_id != cluster.to_string() {
+        return Err(Refusal::new(
+            Reason::WrongCluster,
+            format!("this node belongs to cluster {cluster}, not to {:?}", header.cluster_id),
+        ));
+    }
+    if header.target_node != node.get() {
+        return Err(Refusal::new(
+            Reason::WrongNode,
+            format!("this is node {node}, not node {}", header.target_node),
+        ));
+    }
+    Ok(())
+}
+
+macro_rules! calls {
+    ($($name:ident: $request:ident => $response:ident;)*) => {
+        #[tonic::async_trait]
+        impl GroupControl for ControlService {
+            $(
+                async fn $name(
+                    &self,
+                    request: Request<v1::$request>,
+                ) -> Result<Response<v1::$response>, Status> {
+                    let request = request.into_inner();
+                    self.check(request.header.as_ref())?;
+                    Ok(Response::new($name::call(&self.groups, request).await?))
+                }
+            )*
+        }
+    };
+}
+
+calls! {
+    start_group: StartGroupRequest => StartGroupResponse;
+    change_membership: ChangeMembershipRequest => ChangeMembershipResponse;
+    transfer_leader: TransferLeaderRequest => TransferLeaderResponse;
+    stop_replica: StopReplicaRequest => StopReplicaResponse;
+    open_region: OpenRegionRequest => OpenRegionResponse;
+    drop_region: DropRegionRequest => DropRegionResponse;
+    request_flush: RequestFlushRequest => RequestFlushResponse;
+}

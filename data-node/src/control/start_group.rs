@@ -1,0 +1,43 @@
+//! Starts a replica; asking again is fine.
+
+use std::collections::BTreeMap;
+
+use tidewater_common::ids::{GroupId, NodeId};
+use tidewater_common::refusal::Refusal;
+use tidewater_proto::v1::{Reason, StartGroupRequest, StartGroupResponse};
+use tidewater_raft_store::Member;
+
+use crate::groups::Groups;
+
+pub(super) async fn call(
+    groups: &Groups,
+    request: StartGroupRequest,
+) -> Result<StartGroupResponse, Refusal> {
+    let group = GroupId(request.group_id);
+    if group == GroupId::META {
+        return Err(Refusal::new(
+            Reason::InvalidArgument,
+            "group 0 is the meta group: data nodes do not hold it",
+        ));
+    }
+    let members: BTreeMap<u64, Member> = request
+        .first_members
+        .into_iter()
+        .map(|member| (member.node_id, Member { address: member.address }))
+        .collect();
+    if request.initialize && !members.contains_key(&groups.parts().node.get()) {
+        return Err(Refusal::new(
+            Reason::InvalidArgument,
+            format!("the first members of group {group} must include this node"),
+        ));
+    }
+    let addresses = groups.parts().network.addresses();
+    for (id, member) in &members {
+        addresses.set_if_absent(NodeId(*id), &member.address);
+    }
+    let replica = groups.start(group).await?;
+    if request.initialize {
+        groups.initialize(&replica, members).await?;
+    }
+    Ok(StartGroupResponse {})
+}

@@ -1,0 +1,60 @@
+use std::collections::{BTreeMap, BTreeSet};
+
+use openraft::ChangeMembers;
+use tidewater_proto::v1::GroupMember;
+use tidewater_proto::v1::change_membership_request::Change;
+use tidewater_raft_store::Member;
+use tidewater_raft_store::types::{Membership, StoredMembership, log_id};
+use uuid::Uuid;
+
+use super::change_membership::{Step, plan};
+use super::*;
+
+#[test]
+fn calls_for_others_are_refused() {
+    let cluster = ClusterId(Uuid::from_u128(1));
+    let header = |cluster: ClusterId, target| CallHeader {
+        cluster_id: cluster.to_string(),
+        source_node: 1,
+        target_node: target,
+    };
+    let refused = |header: Option<CallHeader>| {
+        check_header(cluster, NodeId(4), header.as_ref()).err().map(|refusal| refusal.reason)
+    };
+    assert_eq!(refused(Some(header(cluster, 4))), None);
+    assert_eq!(refused(Some(header(cluster, 5))), Some(Reason::WrongNode));
+    let other = ClusterId(Uuid::from_u128(2));
+    assert_eq!(refused(Some(header(other, 4))), Some(Reason::WrongCluster));
+    assert_eq!(refused(None), Some(Reason::InvalidArgument));
+}
+
+/// Voters 1 and 2, learner 3.
+fn membership() -> StoredMembership {
+    let nodes: BTreeMap<u64, Member> =
+        [1, 2, 3].into_iter().map(|id| (id, Member::new(format!("n{id}:1")))).collect();
+    let voters = vec![BTreeSet::from([1, 2])];
+    StoredMembership::new(Some(log_id(1, 2)), Membership::new(voters, nodes).unwrap())
+}
+
+#[test]
+fn a_change_that_is_done_already_is_nothing() {
+    let member = |id| GroupMember { node_id: id, address: format!("n{id}:1") };
+    let ids = |id| BTreeSet::from([id]);
+    let cases = [
+        (Change::AddLearner(member(3)), Step::Nothing),
+        (
+            Change::AddLearner(member(4)),
+            Step::Change(ChangeMembers::AddNodes(BTreeMap::from([(4, Member::new("n4:1"))]))),
+        ),
+        (Change::Promote(1), Step::Nothing),
+        (Change::Promote(3), Step::Change(ChangeMembers::AddVoterIds(ids(3)))),
+        (Change::Remove(2), Step::Change(ChangeMembers::RemoveVoters(ids(2)))),
+        (Change::Remove(3), Step::Change(ChangeMembers::RemoveNodes(ids(3)))),
+        (Change::Remove(9), Step::Nothing),
+    ];
+    for (change, step) in cases {
+        assert_eq!(plan(&membership(), change.clone()).unwrap(), step, "{change:?}");
+    }
+    let unknown = plan(&membership(), Change::Promote(9)).unwrap_err();
+    assert_eq!(unknown.reason, Reason::MemberNotFound);
+}

@@ -1,0 +1,93 @@
+//! Service `Data`: rows in, rows out. A file per call.
+
+mod get;
+mod scan;
+mod write;
+
+use std::pin::Pin;
+use std::sync::Arc;
+
+use arrow::array::RecordBatch;
+use bytes::Bytes;
+use futures::Stream;
+use tidewater_common::refusal::Refusal;
+use tidewater_common::rows::encode_batch;
+use tidewater_proto::v1::data_server::{Data, DataServer};
+use tidewater_proto::v1::{
+    GetRequest, GetResponse, Reason, ScanRequest, ScanResponse, WriteRequest, WriteResponse,
+};
+use tokio::sync::Semaphore;
+use tokio_util::sync::CancellationToken;
+use tonic::{Request, Response, Status};
+
+use crate::groups::Groups;
+
+/// Largest message in either direction, in bytes.
+pub const MESSAGE_BYTES: usize = 64 * 1024 * 1024;
+
+/// See the module's head.
+#[derive(Debug, Clone)]
+pub struct DataService {
+    groups: Arc<Groups>,
+    scans: Arc<Semaphore>,
+    closing: CancellationToken,
+}
+
+impl DataService {
+    /// For the groups of a node; refuses new work once `closing` is cancelled.
+    pub fn new(groups: Arc<Groups>, closing: CancellationToken) -> Self {
+        let scans = Arc::new(Semaphore::new(groups.parts().options.open_scans));
+        Self { groups, scans, closing }
+    }
+
+    /// The gRPC service, with its message limits.
+    pub fn into_server(self) -> DataServer<Self> {
+        DataServer::new(self)
+            .max_decoding_message_size(MESSAGE_BYTES)
+            .max_encoding_message_size(MESSAGE_BYTES)
+    }
+
+    fn open(&self) -> Result<(), Refusal> {
+        if self.closing.is_cancelled() {
+            return Err(Refusal::new(
+                Reason::ShuttingDown,
+                "this node is going down: another one takes its groups over",
+            )
+            .retry_after(std::time::Duration::from_millis(200)));
+        }
+        Ok(())
+    }
+}
+
+type ScanStream = Pin<Box<dyn Stream<Item = Result<ScanResponse, Status>> + Send>>;
+
+#[tonic::async_trait]
+impl Data for DataService {
+    type ScanStream = ScanStream;
+
+    async fn write(
+        &self,
+        request: Request<WriteRequest>,
+    ) -> Result<Response<WriteResponse>, Status> {
+        self.open()?;
+        Ok(Response::new(write::call(&self.groups, request.into_inner()).await?))
+    }
+
+    async fn scan(
+        &self,
+        request: Request<ScanRequest>,
+    ) -> Result<Response<ScanStream>, Status> {
+        self.open()?;
+        let stream = scan::call(&self.groups, &self.scans, request.into_inner()).await?;
+        Ok(Response::new(stream))
+    }
+
+    async fn get(&self, request: Request<GetRequest>) -> Result<Response<GetResponse>, Status> {
+        self.open()?;
+        Ok(Response::new(get::call(&self.groups, request.into_inner()).await?))
+    }
+}
+
+fn encode(batch: &RecordBatch) -> Result<Bytes, Refusal> {
+    encode_batch(batch).map_err(|error| Refusal::new(Reason::Internal, error.to_string()))
+}

@@ -1,0 +1,67 @@
+//! `Get`: rows by key.
+
+use tidewater_common::ids::{ColumnId, GroupId, RegionId};
+use tidewater_common::refusal::Refusal;
+use tidewater_common::rows::decode_batch;
+use tidewater_proto::v1::{GetRequest, GetResponse, Reason, RowOp};
+
+use super::encode;
+use crate::group::descriptor::Descriptor;
+use crate::group::{admission, refusals};
+use crate::groups::Groups;
+
+/// Keys of one call.
+const MAX_KEYS: usize = 1_000;
+
+pub(super) async fn call(groups: &Groups, request: GetRequest) -> Result<GetResponse, Refusal> {
+    let options = &groups.parts().options;
+    let group = GroupId(request.group_id);
+    let region = RegionId(request.region_id);
+    let replica = groups.get(group)?;
+    replica.require_leader()?;
+    let hosted = replica.region(region)?;
+    admission::check_schema(&hosted.descriptor, request.schema_version)?;
+    let keys = keys(&hosted.descriptor, &request)?;
+    replica.confirm(options.read_deadline).await?;
+    let hosted = replica.region(region)?;
+    let projection: Vec<ColumnId> = request.projection.into_iter().map(ColumnId).collect();
+    let rows = tokio::time::timeout(options.read_deadline, hosted.region.get(&keys, &projection))
+        .await
+        .map_err(|_| refusals::deadline("a read", group))?
+        .map_err(|error| refusals::engine_refused(&error))?;
+    Ok(GetResponse { rows: encode(&rows)? })
+}
+
+fn keys(
+    descriptor: &Descriptor,
+    request: &GetRequest,
+) -> Result<arrow::array::RecordBatch, Refusal> {
+    let keys = decode_batch(&request.keys, &descriptor.row_schema(RowOp::Delete)).map_err(
+        |error| {
+            Refusal::new(
+                Reason::SchemaMismatch,
+                format!("keys do not fit table {}: {error}", descriptor.table_name),
+            )
+        },
+    )?;
+    if keys.num_rows() > MAX_KEYS {
+        return Err(Refusal::new(
+            Reason::InvalidArgument,
+            format!("a call gets at most {MAX_KEYS} keys, not {}", keys.num_rows()),
+        ));
+    }
+    let columns = descriptor.key_columns(RowOp::Delete, &keys);
+    for key in descriptor
+        .codec()
+        .row_keys(&columns)
+        .map_err(|error| Refusal::new(Reason::SchemaMismatch, error.to_string()))?
+    {
+        if !descriptor.range.contains(&key) {
+            return Err(Refusal::new(
+                Reason::KeyOutsideRegion,
+                format!("a key lies outside region {}: refresh the catalog", descriptor.region_id),
+            ));
+        }
+    }
+    Ok(keys)
+}

@@ -1,0 +1,151 @@
+//! `Scan`: one confirmation by the quorum, then a pinned version in a bounded stream.
+
+use std::sync::Arc;
+
+use futures::StreamExt;
+use tidewater_common::ids::{ColumnId, GroupId, RegionId};
+use tidewater_common::keys::KeyRange;
+use tidewater_common::refusal::Refusal;
+use tidewater_proto::v1::{self, Reason, ScanRequest, ScanResponse};
+use tidewater_region_engine::{CompareOp, Predicate, Region, RowStream, ScanOptions};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
+use tokio::time::Instant;
+use tokio_stream::wrappers::ReceiverStream;
+use tonic::Status;
+
+use super::{ScanStream, encode};
+use crate::group::{admission, refusals};
+use crate::groups::Groups;
+
+/// Batches that wait for a slow client.
+const BUFFER: usize = 2;
+/// A batch above this size is sent in halves, well below the message limit.
+const MESSAGE_TARGET: usize = 8 * 1024 * 1024;
+/// Rows of a batch at most.
+const BATCH_ROWS: usize = 8_192;
+
+pub(super) async fn call(
+    groups: &Groups,
+    scans: &Arc<Semaphore>,
+    request: ScanRequest,
+) -> Result<ScanStream, Refusal> {
+    let options = &groups.parts().options;
+    let replica = groups.get(GroupId(request.group_id))?;
+    replica.require_leader()?;
+    let hosted = replica.region(RegionId(request.region_id))?;
+    admission::check_schema(&hosted.descriptor, request.schema_version)?;
+    let permit = scans.clone().try_acquire_owned().map_err(|_| {
+        Refusal::new(
+            Reason::Overloaded,
+            format!("{} scans are open on this node: try again", options.open_scans),
+        )
+        .retry_after(std::time::Duration::from_millis(500))
+    })?;
+    replica.confirm(options.read_deadline).await?;
+    // Looked up again: the region may have been dropped, or replaced by a snapshot, meanwhile.
+    let hosted = replica.region(RegionId(request.region_id))?;
+    admission::check_schema(&hosted.descriptor, request.schema_version)?;
+    let count_only = request.count_only;
+    let scan = scan_options(request)?;
+    if count_only {
+        return count(&hosted.region, scan).await;
+    }
+    let rows =
+        hosted.region.scan(&scan).map_err(|error| refusals::engine_refused(&error))?;
+    let (sender, receiver) = mpsc::channel(BUFFER);
+    let deadline = Instant::now() + options.scan_life;
+    tokio::spawn(send(rows, sender, deadline, permit));
+    Ok(Box::pin(ReceiverStream::new(receiver)))
+}
+
+async fn count(region: &Arc<Region>, scan: ScanOptions) -> Result<ScanStream, Refusal> {
+    let rows = region.count(&scan).await.map_err(|error| refusals::engine_refused(&error))?;
+    let last = ScanResponse { row_count: rows, done: true, ..Default::default() };
+    Ok(Box::pin(futures::stream::iter([Ok(last)])))
+}
+
+/// Ends when the client goes away: the channel is closed then.
+async fn send(
+    mut rows: RowStream,
+    sender: mpsc::Sender<Result<ScanResponse, Status>>,
+    deadline: Instant,
+    permit: OwnedSemaphorePermit,
+) {
+    let sent = tokio::time::timeout_at(deadline, async {
+        while let Some(next) = rows.next().await {
+            let messages = match next {
+                Ok(batch) => messages(&batch),
+                Err(error) => Err(refusals::engine_refused(&error)),
+            };
+            match messages {
+                Ok(messages) => {
+                    for message in messages {
+                        if sender.send(Ok(message)).await.is_err() {
+                            return;
+                        }
+                    }
+                }
+                Err(refusal) => {
+                    let _ = sender.send(Err(refusal.into())).await;
+                    return;
+                }
+            }
+        }
+        let done = ScanResponse { done: true, ..Default::default() };
+        let _ = sender.send(Ok(done)).await;
+    });
+    if sent.await.is_err() {
+        let refusal = Refusal::new(
+            Reason::DeadlineExceeded,
+            "the scan took longer than a scan may live: read in smaller key ranges",
+        );
+        // A client that does not read any more is not waited for.
+        let _ = sender.try_send(Err(refusal.into()));
+    }
+    drop(permit);
+}
+
+fn messages(batch: &arrow::array::RecordBatch) -> Result<Vec<ScanResponse>, Refusal> {
+    let rows = encode(batch)?;
+    let count = batch.num_rows();
+    if rows.len() <= MESSAGE_TARGET || count <= 1 {
+        return Ok(vec![ScanResponse { rows, row_count: count as u64, done: false }]);
+    }
+    let mut halves = messages(&batch.slice(0, count / 2))?;
+    halves.extend(messages(&batch.slice(count / 2, count - count / 2))?);
+    Ok(halves)
+}
+
+fn scan_options(request: ScanRequest) -> Result<ScanOptions, Refusal> {
+    Ok(ScanOptions {
+        projection: request.projection.into_iter().map(ColumnId).collect(),
+        range: KeyRange {
+            start: request.start.to_vec(),
+            end: request.end.map(|end| end.to_vec()),
+        },
+        predicates: request.predicates.into_iter().map(predicate).collect::<Result<_, _>>()?,
+        limit: request.limit,
+        batch_rows: BATCH_ROWS,
+    })
+}
+
+fn predicate(wire: v1::Predicate) -> Result<Predicate, Refusal> {
+    let op = match v1::CompareOp::try_from(wire.op) {
+        Ok(v1::CompareOp::Eq) => CompareOp::Eq,
+        Ok(v1::CompareOp::Ne) => CompareOp::Ne,
+        Ok(v1::CompareOp::Lt) => CompareOp::Lt,
+        Ok(v1::CompareOp::Le) => CompareOp::Le,
+        Ok(v1::CompareOp::Gt) => CompareOp::Gt,
+        Ok(v1::CompareOp::Ge) => CompareOp::Ge,
+        Ok(v1::CompareOp::In) => CompareOp::In,
+        Ok(v1::CompareOp::IsNull) => CompareOp::IsNull,
+        Ok(v1::CompareOp::IsNotNull) => CompareOp::IsNotNull,
+        Ok(v1::CompareOp::Unspecified) | Err(_) => {
+            return Err(Refusal::new(
+                Reason::Unsupported,
+                format!("unknown comparison {} in a predicate", wire.op),
+            ));
+        }
+    };
+    Ok(Predicate { column: ColumnId(wire.column_id), op, values: wire.values })
+}

@@ -1,0 +1,27 @@
+//! `Write`: checks, admission, then the group's log.
+
+use tidewater_common::ids::{GroupId, RegionId};
+use tidewater_common::refusal::Refusal;
+use tidewater_proto::v1::{WriteRequest, WriteResponse};
+
+use crate::group::{admission, refusals};
+use crate::groups::Groups;
+
+pub(super) async fn call(groups: &Groups, write: WriteRequest) -> Result<WriteResponse, Refusal> {
+    let options = &groups.parts().options;
+    let group = GroupId(write.group_id);
+    let replica = groups.get(group)?;
+    replica.require_leader()?;
+    admission::check_disk(&groups.disk())?;
+    let hosted = replica.region(RegionId(write.region_id))?;
+    admission::check(&hosted.descriptor, &options.write, &write)?;
+    let admitted = replica
+        .shared
+        .memory()
+        .admit(write.rows.len() as u64, options.stall)
+        .await
+        .map_err(|error| refusals::engine_refused(&error))?;
+    tokio::time::timeout(options.write_deadline, replica.batcher.write(write, admitted))
+        .await
+        .unwrap_or_else(|_| Err(refusals::deadline("a write", group)))
+}

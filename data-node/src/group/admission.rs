@@ -1,0 +1,155 @@
+//! What is checked before a write is proposed: everything that needs no agreement, so that a bad
+//! write costs one node a little and the log nothing.
+
+use std::time::Duration;
+
+use tidewater_common::ids::{RegionId, SchemaVersion};
+use tidewater_common::refusal::Refusal;
+use tidewater_common::rows::decode_batch;
+use tidewater_proto::v1::{Reason, RowOp, WriteRequest};
+use tidewater_raft_store::DiskHealth;
+
+use super::apply::{check_schema_version, producer_key};
+use super::descriptor::Descriptor;
+use super::entry::Outcome;
+
+#[cfg(test)]
+mod tests;
+
+/// Limits of one write.
+#[derive(Debug, Clone, Copy)]
+pub struct WriteLimits {
+    /// Rows of one write.
+    pub rows: usize,
+    /// Bytes of encoded rows of one write.
+    pub bytes: usize,
+}
+
+impl Default for WriteLimits {
+    fn default() -> Self {
+        Self { rows: 1_000_000, bytes: 16 * 1024 * 1024 }
+    }
+}
+
+/// Checks a write against the region that it names. Costs a decoding (zero-copy) and a comparison
+/// of neighbouring keys.
+pub fn check(
+    descriptor: &Descriptor,
+    limits: &WriteLimits,
+    write: &WriteRequest,
+) -> Result<(), Refusal> {
+    check_schema(descriptor, write.schema_version)?;
+    producer_key(write).map_err(refusal)?;
+    if write.rows.len() > limits.bytes {
+        return Err(Refusal::new(
+            Reason::MessageTooLarge,
+            format!(
+                "a write of {} bytes is above the limit of {}: send smaller batches",
+                write.rows.len(),
+                limits.bytes
+            ),
+        ));
+    }
+    if write.rows.is_empty() {
+        return Ok(());
+    }
+    check_rows(descriptor, limits, write)
+}
+
+/// Whether a call that names this schema version fits the region.
+pub fn check_schema(descriptor: &Descriptor, named: u32) -> Result<(), Refusal> {
+    check_schema_version(descriptor, SchemaVersion(named)).map_err(refusal).map_err(|refusal| {
+        match refusal.reason {
+            Reason::SchemaVersionBehind => refusal.retry_after(Duration::from_millis(100)),
+            _ => refusal,
+        }
+    })
+}
+
+fn check_rows(
+    descriptor: &Descriptor,
+    limits: &WriteLimits,
+    write: &WriteRequest,
+) -> Result<(), Refusal> {
+    let table = &descriptor.table_name;
+    let mismatch = |detail: String| {
+        Refusal::new(
+            Reason::SchemaMismatch,
+            format!("rows do not fit table {table}: {detail}"),
+        )
+    };
+    let op = RowOp::try_from(write.op).map_err(|_| {
+        Refusal::new(Reason::Unsupported, format!("unknown row operation {}", write.op))
+    })?;
+    let rows = decode_batch(&write.rows, &descriptor.row_schema(op))
+        .map_err(|error| mismatch(error.to_string()))?;
+    let count = rows.num_rows();
+    if count > limits.rows {
+        return Err(Refusal::new(
+            Reason::MessageTooLarge,
+            format!("a write of {count} rows is above the limit of {}", limits.rows),
+        ));
+    }
+    if count != write.row_count as usize {
+        return Err(Refusal::new(
+            Reason::InvalidArgument,
+            format!("a write says that it has {} rows, and has {count}", write.row_count),
+        ));
+    }
+    // The decoder takes nulls wherever the bytes say so.
+    for (field, column) in rows.schema().fields().iter().zip(rows.columns()) {
+        if !field.is_nullable() && column.null_count() > 0 {
+            return Err(mismatch(format!("column {:?} must not be null", field.name())));
+        }
+    }
+    if count == 0 {
+        return Ok(());
+    }
+    let keys = descriptor.key_columns(op, &rows);
+    let codec = descriptor.codec();
+    let key_error = |error: tidewater_common::keys::KeyError| mismatch(error.to_string());
+    if !codec.is_sorted(&keys).map_err(key_error)? {
+        return Err(Refusal::new(
+            Reason::InvalidArgument,
+            "rows must be in ascending row key order: sort each batch before it is sent",
+        ));
+    }
+    // Sorted, so the first and the last key stand for all.
+    for row in [0, count - 1] {
+        let key = codec.row_key(&keys, row).map_err(key_error)?;
+        if !descriptor.range.contains(&key) {
+            return Err(outside(descriptor.region_id));
+        }
+    }
+    Ok(())
+}
+
+fn outside(region: RegionId) -> Refusal {
+    Refusal::new(
+        Reason::KeyOutsideRegion,
+        format!("rows lie outside region {region}: refresh the catalog and route them again"),
+    )
+}
+
+/// Whether the node's disk takes writes.
+pub fn check_disk(health: &DiskHealth) -> Result<(), Refusal> {
+    match health {
+        DiskHealth::Ok => Ok(()),
+        DiskHealth::Full => Err(Refusal::new(
+            Reason::DiskFull,
+            "this node's disk is full: it takes no writes until there is room",
+        )
+        .retry_after(Duration::from_secs(1))),
+        DiskHealth::Failed(detail) => Err(Refusal::new(
+            Reason::ShuttingDown,
+            format!("this node's disk has failed, it is going down: {detail}"),
+        )),
+    }
+}
+
+fn refusal(outcome: Outcome) -> Refusal {
+    match outcome {
+        Outcome::Refused { reason, message } => Refusal::new(reason, message),
+        Outcome::Done { .. } => Refusal::new(Reason::Internal, "refused without a reason"),
+    }
+}

@@ -1,0 +1,94 @@
+use std::sync::Arc;
+
+use arrow::array::{ArrayRef, Int64Array, RecordBatch, StringArray};
+use arrow::datatypes::{DataType, Field, Schema};
+use tidewater_common::rows::encode_batch;
+
+use super::*;
+use crate::group::testing::{region, rows, write};
+
+fn checked(write: &WriteRequest, limits: &WriteLimits) -> Option<Reason> {
+    let descriptor = Descriptor::new(&region(7, Some(0), Some(100))).unwrap();
+    check(&descriptor, limits, write).err().map(|refusal| refusal.reason)
+}
+
+fn null_key() -> bytes::Bytes {
+    let schema = Schema::new(vec![
+        Field::new("id", DataType::Int64, true),
+        Field::new("name", DataType::Utf8, true),
+    ]);
+    let ids: ArrayRef = Arc::new(Int64Array::from(vec![Some(1), None]));
+    let names: ArrayRef = Arc::new(StringArray::from(vec!["a", "b"]));
+    encode_batch(&RecordBatch::try_new(Arc::new(schema), vec![ids, names]).unwrap()).unwrap()
+}
+
+#[test]
+fn good_writes_pass() {
+    let limits = WriteLimits::default();
+    assert_eq!(checked(&write(1, 1, &[]), &limits), None);
+    assert_eq!(checked(&write(1, 2, &[0, 1, 1, 99]), &limits), None);
+}
+
+#[test]
+fn each_fault_has_its_reason() {
+    let limits = WriteLimits { rows: 4, bytes: 4_096 };
+    let many: Vec<i64> = (0..5).collect();
+    let cases = [
+        ("unsorted", write(1, 2, &[2, 1]), Reason::InvalidArgument),
+        ("above the range", write(1, 2, &[5, 100]), Reason::KeyOutsideRegion),
+        ("below the range", write(1, 2, &[-1, 5]), Reason::KeyOutsideRegion),
+        ("too many rows", write(1, 2, &many), Reason::MessageTooLarge),
+        (
+            "too many bytes",
+            WriteRequest { rows: vec![0; 5_000].into(), ..write(1, 2, &[1]) },
+            Reason::MessageTooLarge,
+        ),
+        ("wrong count", WriteRequest { row_count: 2, ..write(1, 2, &[1]) }, Reason::InvalidArgument),
+        (
+            "garbage",
+            WriteRequest { rows: vec![7; 64].into(), ..write(1, 2, &[1]) },
+            Reason::SchemaMismatch,
+        ),
+        (
+            "null key",
+            WriteRequest { rows: null_key(), row_count: 2, ..write(1, 2, &[1]) },
+            Reason::SchemaMismatch,
+        ),
+        ("old schema", WriteRequest { schema_version: 0, ..write(1, 2, &[1]) }, Reason::SchemaVersionStale),
+        ("new schema", WriteRequest { schema_version: 2, ..write(1, 2, &[1]) }, Reason::SchemaVersionBehind),
+        ("no producer", WriteRequest { producer_id: Default::default(), ..write(1, 2, &[1]) }, Reason::InvalidArgument),
+        ("opening with rows", write(1, 1, &[1]), Reason::InvalidArgument),
+        ("unknown operation", WriteRequest { op: 7, ..write(1, 2, &[1]) }, Reason::Unsupported),
+    ];
+    for (name, write, reason) in cases {
+        assert_eq!(checked(&write, &limits), Some(reason), "{name}");
+    }
+}
+
+#[test]
+fn damaged_rows_do_not_panic() {
+    let whole = rows(&[1, 2, 3]);
+    for bit in 0..whole.len() * 8 {
+        let mut flipped = whole.to_vec();
+        flipped[bit / 8] ^= 1 << (bit % 8);
+        let damaged = WriteRequest { rows: flipped.into(), ..write(1, 2, &[1, 2, 3]) };
+        let _ = checked(&damaged, &WriteLimits::default());
+    }
+}
+
+#[test]
+fn a_region_behind_says_when_to_come_back() {
+    let descriptor = Descriptor::new(&region(7, None, None)).unwrap();
+    assert!(check_schema(&descriptor, 2).unwrap_err().retry_after.is_some());
+    assert!(check_schema(&descriptor, 0).unwrap_err().retry_after.is_none());
+}
+
+#[test]
+fn a_full_disk_takes_no_writes() {
+    assert!(check_disk(&DiskHealth::Ok).is_ok());
+    let full = check_disk(&DiskHealth::Full).unwrap_err();
+    assert_eq!(full.reason, Reason::DiskFull);
+    assert!(full.retry_after.is_some());
+    let failed = check_disk(&DiskHealth::Failed("x".into())).unwrap_err();
+    assert_eq!(failed.reason, Reason::ShuttingDown);
+}

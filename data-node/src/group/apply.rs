@@ -1,0 +1,97 @@
+//! Applying an entry to the registry: deterministic, a file per kind of entry. Everything is checked
+//! before the first change, so a refusal means that nothing moved.
+//!
+//! Apply decides from the entry and the state alone. What follows from it outside of the state is
+//! handed out: rows through [`RowSink`], the rest as [`Effect`]s that the shell carries out. None of
+//! it waits for object storage.
+
+mod dropped;
+mod manifest_advanced;
+mod opened;
+mod writes;
+
+pub(crate) use self::writes::{check_schema_version, producer_key};
+
+use std::io;
+use std::sync::Arc;
+
+use arrow::array::RecordBatch;
+use tidewater_common::ids::{LogIndex, ManifestVersion, RegionId, Sequence};
+use tidewater_proto::v1::{RowOp, group_entry};
+
+use super::descriptor::Descriptor;
+use super::entry::{Advance, Outcome};
+use super::state::GroupState;
+
+#[cfg(test)]
+pub(crate) mod tests;
+
+/// Where applied rows go.
+pub trait RowSink {
+    /// Puts rows, sorted by row key, into the region's memtable.
+    ///
+    /// # Errors
+    /// Only for faults that make the replica unusable: all that a client can get wrong has been
+    /// refused before.
+    fn rows(
+        &self,
+        region: RegionId,
+        sequence: Sequence,
+        op: RowOp,
+        batch: RecordBatch,
+    ) -> io::Result<()>;
+}
+
+/// What the shell has to do because an entry was applied.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Effect {
+    /// Host a new region.
+    Open {
+        /// What it is.
+        descriptor: Arc<Descriptor>,
+        /// Its base.
+        base: Sequence,
+    },
+    /// Put a region away.
+    Close(RegionId),
+    /// Load the manifest up to this version at least, then drop flushed runs.
+    Follow(RegionId, ManifestVersion),
+}
+
+/// What an entry came to.
+#[derive(Debug, PartialEq)]
+pub struct Applied {
+    /// One per write, else one.
+    pub outcomes: Vec<Outcome>,
+    /// To be carried out before the next entry is applied.
+    pub effects: Vec<Effect>,
+}
+
+impl Applied {
+    fn outcome(outcome: Outcome) -> Self {
+        Self { outcomes: vec![outcome], effects: Vec::new() }
+    }
+
+    fn with_effect(effect: Effect) -> Self {
+        Self { outcomes: vec![Outcome::DONE], effects: vec![effect] }
+    }
+}
+
+/// Applies the entry at `index`.
+pub fn apply(
+    state: &mut GroupState,
+    index: LogIndex,
+    entry: group_entry::Entry,
+    sink: &dyn RowSink,
+) -> io::Result<Applied> {
+    match entry {
+        group_entry::Entry::Opened(entry) => Ok(opened::apply(state, &entry)),
+        group_entry::Entry::Dropped(entry) => {
+            Ok(dropped::apply(state, RegionId(entry.region_id)))
+        }
+        group_entry::Entry::Writes(entry) => writes::apply(state, index, entry.writes, sink),
+        group_entry::Entry::ManifestAdvanced(entry) => {
+            Ok(manifest_advanced::apply(state, &Advance::from(&entry)))
+        }
+    }
+}

@@ -1,0 +1,83 @@
+
+use super::*;
+use crate::group::testing::{region, write};
+
+fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+fn unhex(text: &str) -> Bytes {
+    (0..text.len())
+        .step_by(2)
+        .map(|at| u8::from_str_radix(&text[at..at + 2], 16).unwrap())
+        .collect::<Vec<_>>()
+        .into()
+}
+
+/// Frozen: these bytes are in logs.
+fn golden() -> Vec<(&'static str, Bytes, &'static str)> {
+    let advance = Advance {
+        region_id: RegionId(7),
+        version: ManifestVersion(9),
+        flushed: Sequence(131_073),
+        owner: OwnerEpoch { move_epoch: 2, term: Term(4) },
+    };
+    vec![
+        ("dropped", dropped(RegionId(7)), "12020807"),
+        ("manifest advanced", manifest_advanced(&advance), "220c0807100918818008200228 04"),
+        (
+            "opening write",
+            writes(vec![write(0x11, 1, &[])]),
+            "1a1e0a1c080510071801200 12a10111111111111111111111111111111113001 3807",
+        ),
+    ]
+}
+
+#[test]
+fn entries_have_their_frozen_bytes_and_are_read_from_them() {
+    for (name, bytes, expected) in golden() {
+        let expected = expected.replace(' ', "");
+        assert_eq!(hex(&bytes), expected, "{name}");
+        decode(&unhex(&expected)).unwrap();
+    }
+    let Ok(group_entry::Entry::Opened(entry)) =
+        decode(&opened(region(7, Some(1), None), Sequence(65_536)))
+    else {
+        panic!("not opened")
+    };
+    assert_eq!((entry.base, entry.region.unwrap()), (65_536, region(7, Some(1), None)));
+}
+
+#[test]
+fn replies_survive_and_carry_refusals() {
+    let outcomes = vec![
+        Outcome::Done { sequence: Sequence(65_537), rows: 3, repeated: true },
+        Outcome::refused(Reason::ProducerForgotten, "forgotten"),
+        Outcome::DONE,
+    ];
+    let bytes = encode_reply(outcomes.clone());
+    assert_eq!(hex(&bytes), format!("0a08188180042003280 10a0d0822 1209{}0a00", hex(b"forgotten")).replace(' ', ""));
+    assert_eq!(decode_reply(&bytes).unwrap(), outcomes);
+    let refusal = outcomes[1].clone().into_result().unwrap_err();
+    assert_eq!(refusal.reason, Reason::ProducerForgotten);
+}
+
+#[test]
+fn an_entry_of_a_newer_release_is_an_error_that_says_so() {
+    // Field 6, which this release does not know.
+    assert!(matches!(decode(&unhex("3200")), Err(EntryError::UnknownKind)));
+}
+
+#[test]
+fn damaged_entries_do_not_panic() {
+    let whole = writes(vec![write(1, 2, &[1, 2, 3]), write(1, 3, &[4])]);
+    for cut in 0..whole.len() {
+        let _ = decode(&whole.slice(..cut));
+    }
+    for bit in 0..whole.len() * 8 {
+        let mut flipped = whole.to_vec();
+        flipped[bit / 8] ^= 1 << (bit % 8);
+        let _ = decode(&flipped.into());
+    }
+
+}

@@ -1,0 +1,37 @@
+//! Merges memtable runs in the background, so that a read never merges more than a few.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tidewater_region_engine::EngineError;
+use tracing::warn;
+
+use super::shared::Shared;
+
+/// Looked at this often even when nothing was heard.
+const TICK: Duration = Duration::from_secs(1);
+
+/// Runs until the replica stops.
+pub async fn run(shared: Arc<Shared>) {
+    loop {
+        tokio::select! {
+            () = shared.stopping.cancelled() => return,
+            () = shared.merges.notified() => {}
+            () = tokio::time::sleep(TICK) => {}
+        }
+        for hosted in shared.regions.all() {
+            if !hosted.region.merge_due() {
+                continue;
+            }
+            match hosted.region.merge_runs().await {
+                Ok(()) | Err(EngineError::Closed { .. } | EngineError::Removed { .. }) => {}
+                Err(error) => warn!(
+                    group = %shared.group,
+                    region = %hosted.descriptor.region_id,
+                    %error,
+                    "memtable runs could not be merged"
+                ),
+            }
+        }
+    }
+}

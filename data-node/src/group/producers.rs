@@ -1,0 +1,198 @@
+//! Exactly once: what a region remembers of each client's write stream.
+//!
+//! A *producer* sends one write at a time to a region; the *origin* is the region to which the
+//! write was first addressed (it differs from the region after a split). Per (producer, origin)
+//! the table keeps the last serial that took effect, its outcome, and the row keys it covered.
+//! Refusals are not recorded: a refused write may be sent again with the same serial.
+//!
+//! The table is bounded. The least recently used producer makes room, by position in the log and
+//! never by time, so that every replica forgets the same one. A forgotten producer is told so
+//! instead of having its retry applied a second time.
+
+use std::collections::{BTreeMap, HashMap};
+
+use bytes::Bytes;
+use tidewater_common::ids::{LogIndex, ProducerId, RegionId, Sequence, Serial};
+use tidewater_common::keys::KeyRange;
+use tidewater_proto::v1;
+
+#[cfg(test)]
+mod tests;
+
+/// Which write stream.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct ProducerKey {
+    /// The client's stream.
+    pub producer: ProducerId,
+    /// The region to which the write was first addressed.
+    pub origin: RegionId,
+}
+
+/// What a write that took effect is answered with, also when it is repeated.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct FirstOutcome {
+    /// Sequence of the write's rows; 0 for an opening write.
+    pub sequence: Sequence,
+    /// Rows applied.
+    pub rows: u32,
+}
+
+/// A position in the log: index, then ordinal of the write within its entry.
+pub type Position = (LogIndex, u32);
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Entry {
+    serial: Serial,
+    outcome: FirstOutcome,
+    covered: Vec<KeyRange>,
+    used: Position,
+}
+
+/// What is to be done with a write.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Verdict {
+    /// It is the producer's next: apply it, then [`Producers::record`].
+    Apply,
+    /// It has taken effect before, for rows whose keys lie in `covered`.
+    Repeat {
+        /// The outcome of the first attempt.
+        outcome: FirstOutcome,
+        /// Rows outside all of these were not part of what this region applied.
+        covered: Vec<KeyRange>,
+    },
+    /// The table does not hold the producer.
+    Forgotten,
+    /// The serial is neither the last one nor the next.
+    OutOfOrder {
+        /// The serial that took effect last.
+        last: Serial,
+    },
+}
+
+/// The table of one region.
+#[derive(Debug, Clone)]
+pub struct Producers {
+    capacity: usize,
+    entries: HashMap<ProducerKey, Entry>,
+    by_use: BTreeMap<Position, ProducerKey>,
+}
+
+impl PartialEq for Producers {
+    fn eq(&self, other: &Self) -> bool {
+        self.entries == other.entries
+    }
+}
+
+impl Producers {
+    /// How many producers a region remembers.
+    pub const CAPACITY: usize = 4_096;
+
+    /// An empty table of at most `capacity` producers (at least one).
+    pub fn new(capacity: usize) -> Self {
+        Self { capacity: capacity.max(1), entries: HashMap::new(), by_use: BTreeMap::new() }
+    }
+
+    /// Number of producers remembered.
+    pub fn len(&self) -> usize {
+        self.entries.len()
+    }
+
+    /// Whether no producer is remembered.
+    pub fn is_empty(&self) -> bool {
+        self.entries.is_empty()
+    }
+
+    /// Judges a write; changes nothing.
+    pub fn judge(&self, key: &ProducerKey, serial: Serial) -> Verdict {
+        match self.entries.get(key) {
+            None if serial == Serial(1) => Verdict::Apply,
+            None => Verdict::Forgotten,
+            Some(entry) if serial == entry.serial => {
+                Verdict::Repeat { outcome: entry.outcome, covered: entry.covered.clone() }
+            }
+            Some(entry) if Some(serial.0) == entry.serial.0.checked_add(1) => Verdict::Apply,
+            Some(entry) => Verdict::OutOfOrder { last: entry.serial },
+        }
+    }
+
+    /// Remembers that `serial` took effect at `at`, and makes room for it.
+    pub fn record(
+        &mut self,
+        key: ProducerKey,
+        serial: Serial,
+        outcome: FirstOutcome,
+        covered: Vec<KeyRange>,
+        at: Position,
+    ) {
+        let entry = Entry { serial, outcome, covered, used: at };
+        if let Some(old) = self.entries.insert(key, entry) {
+            self.by_use.remove(&old.used);
+        }
+        self.by_use.insert(at, key);
+        while self.entries.len() > self.capacity {
+            let Some((_, oldest)) = self.by_use.pop_first() else { break };
+            self.entries.remove(&oldest);
+        }
+    }
+
+    /// Marks a producer as used at `at`: a client that retries is not forgotten.
+    pub fn touch(&mut self, key: &ProducerKey, at: Position) {
+        if let Some(entry) = self.entries.get_mut(key) {
+            self.by_use.remove(&entry.used);
+            entry.used = at;
+            self.by_use.insert(at, *key);
+        }
+    }
+
+    /// The table as it is stored, least recently used first.
+    pub fn to_records(&self) -> Vec<v1::ProducerRecord> {
+        self.by_use
+            .values()
+            .filter_map(|key| self.entries.get(key).map(|entry| to_record(key, entry)))
+            .collect()
+    }
+
+    /// The table out of its stored form; `None` when a record is damaged.
+    pub fn from_records(capacity: usize, records: Vec<v1::ProducerRecord>) -> Option<Self> {
+        let mut table = Self::new(capacity);
+        for record in records {
+            let key = ProducerKey {
+                producer: ProducerId::from_slice(&record.producer_id)?,
+                origin: RegionId(record.origin_region_id),
+            };
+            let outcome =
+                FirstOutcome { sequence: Sequence(record.sequence), rows: record.rows_applied };
+            let covered = record
+                .covered
+                .into_iter()
+                .map(|span| KeyRange {
+                    start: span.start.to_vec(),
+                    end: span.end.map(|end| end.to_vec()),
+                })
+                .collect();
+            let at = (LogIndex(record.used_index), record.used_ordinal);
+            table.record(key, Serial(record.serial), outcome, covered, at);
+        }
+        Some(table)
+    }
+}
+
+fn to_record(key: &ProducerKey, entry: &Entry) -> v1::ProducerRecord {
+    v1::ProducerRecord {
+        producer_id: Bytes::copy_from_slice(key.producer.as_bytes()),
+        origin_region_id: key.origin.get(),
+        serial: entry.serial.get(),
+        sequence: entry.outcome.sequence.get(),
+        rows_applied: entry.outcome.rows,
+        covered: entry
+            .covered
+            .iter()
+            .map(|range| v1::KeySpan {
+                start: Bytes::from(range.start.clone()),
+                end: range.end.clone().map(Bytes::from),
+            })
+            .collect(),
+        used_index: entry.used.0.get(),
+        used_ordinal: entry.used.1,
+    }
+}

@@ -1,0 +1,117 @@
+//! What the parts of one replica share: state machine, calls, leadership, loader.
+
+use std::io;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+
+use parking_lot::{Mutex, RwLock};
+use tidewater_common::ids::{GroupId, LogIndex, NodeId, RegionId, Sequence};
+use tidewater_region_engine::env::RegionEnv;
+use tidewater_region_engine::{MemoryBudget, Region, RegionSpec};
+use tokio::sync::Notify;
+use tokio_util::sync::CancellationToken;
+
+use super::descriptor::Descriptor;
+use super::hosted::{Hosted, HostedRegions};
+use super::loader::Targets;
+use super::log_bytes::LogBytes;
+use super::state::GroupState;
+
+/// See the module's head.
+#[derive(Debug)]
+pub struct Shared {
+    /// The group.
+    pub group: GroupId,
+    /// This node.
+    pub node: NodeId,
+    /// Store, clock, ids and options of regions.
+    pub env: RegionEnv,
+    /// What is replicated. Written by apply and install only.
+    pub state: RwLock<GroupState>,
+    /// What calls look up.
+    pub regions: HostedRegions,
+    /// Manifests to be loaded.
+    pub targets: Targets,
+    /// Bytes of log applied.
+    pub log_bytes: Mutex<LogBytes>,
+    /// Woken when a snapshot may be due or memory is short.
+    pub housekeeping: Notify,
+    /// Woken when a region has many runs.
+    pub merges: Notify,
+    /// The replica is being stopped.
+    pub stopping: CancellationToken,
+    leads: AtomicBool,
+    applied: AtomicU64,
+}
+
+impl Shared {
+    /// A replica without regions.
+    pub fn new(group: GroupId, node: NodeId, env: RegionEnv, log_tail_bytes: u64) -> Arc<Self> {
+        Arc::new(Self {
+            group,
+            node,
+            env,
+            state: RwLock::default(),
+            regions: HostedRegions::default(),
+            targets: Targets::default(),
+            log_bytes: Mutex::new(LogBytes::new(log_tail_bytes)),
+            housekeeping: Notify::new(),
+            merges: Notify::new(),
+            stopping: CancellationToken::new(),
+            leads: AtomicBool::new(false),
+            applied: AtomicU64::new(0),
+        })
+    }
+
+    /// The budget for unflushed rows, shared by all groups of the node.
+    pub fn memory(&self) -> &Arc<MemoryBudget> {
+        &self.env.memory
+    }
+
+    /// Whether this replica leads. A hint for housekeeping and for apply, never a reason to serve.
+    pub fn leads(&self) -> bool {
+        self.leads.load(Ordering::Relaxed)
+    }
+
+    /// Notes whether this replica leads.
+    pub fn set_leads(&self, leads: bool) {
+        self.leads.store(leads, Ordering::Relaxed);
+    }
+
+    /// Index of the last entry applied.
+    pub fn applied(&self) -> LogIndex {
+        LogIndex(self.applied.load(Ordering::Relaxed))
+    }
+
+    /// Notes the last entry applied.
+    pub fn set_applied(&self, index: LogIndex) {
+        self.applied.store(index.get(), Ordering::Relaxed);
+    }
+
+    /// Hosts a region; its manifest is loaded in the background.
+    pub fn host(
+        &self,
+        descriptor: Arc<Descriptor>,
+        base: Sequence,
+        flushed: Sequence,
+    ) -> io::Result<Arc<Region>> {
+        let spec = RegionSpec {
+            region_id: descriptor.region_id,
+            table_id: descriptor.table_id,
+            incarnation: descriptor.incarnation,
+            schema: descriptor.schema.clone(),
+            options: descriptor.options.clone(),
+            range: descriptor.range.clone(),
+        };
+        let region =
+            Region::new(self.env.clone(), spec, base, flushed).map_err(io::Error::other)?;
+        self.regions.insert(Hosted { descriptor, region: region.clone() });
+        Ok(region)
+    }
+
+    /// Puts a region away.
+    pub fn close(&self, region: RegionId) {
+        self.targets.forget(region);
+        self.regions.remove(region);
+    }
+}

@@ -1,0 +1,137 @@
+//! What a data group's replicas agree on: the registry of regions. Changed only by applying
+//! entries; a pure value without I/O, clock or local knowledge.
+//!
+//! Not in here, because it is local: which manifest version a replica has loaded, how its memtable
+//! runs are merged, how much memory they take.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use prost::Message;
+use tidewater_common::ids::{ManifestVersion, OwnerEpoch, RegionId, Sequence, Term};
+use tidewater_proto::v1;
+
+use super::descriptor::{Descriptor, DescriptorError};
+use super::producers::Producers;
+
+/// Dropped regions that a group remembers, so that a late `opened` does not bring one back.
+pub const DROPPED_REMEMBERED: usize = 65_536;
+
+/// What the replicas know of one region.
+#[derive(Debug, Clone, PartialEq)]
+pub struct RegionState {
+    /// Identity, schema, range.
+    pub descriptor: Arc<Descriptor>,
+    /// Sequences of this group's writes start above it.
+    pub base: Sequence,
+    /// The last manifest version that the owner advanced to.
+    pub manifest_version: ManifestVersion,
+    /// Everything at or below lies in files.
+    pub flushed: Sequence,
+    /// Who advanced last.
+    pub owner: OwnerEpoch,
+    /// The greatest sequence applied; at least the base.
+    pub last_sequence: Sequence,
+    /// crc32c over all writes applied, in order: replicas that applied the same have the same.
+    pub contents: u32,
+    /// Exactly once.
+    pub producers: Producers,
+}
+
+impl RegionState {
+    /// A region as it is when it is opened.
+    pub fn new(descriptor: Arc<Descriptor>, base: Sequence) -> Self {
+        Self {
+            descriptor,
+            base,
+            manifest_version: ManifestVersion(0),
+            flushed: base,
+            owner: OwnerEpoch::default(),
+            last_sequence: base,
+            contents: 0,
+            producers: Producers::new(Producers::CAPACITY),
+        }
+    }
+
+    /// Accounts for rows that were applied at `sequence`.
+    pub fn note_write(&mut self, sequence: Sequence, rows: &[u8]) {
+        self.last_sequence = self.last_sequence.max(sequence);
+        self.contents = crc32c::crc32c_append(self.contents, &sequence.get().to_le_bytes());
+        self.contents = crc32c::crc32c_append(self.contents, rows);
+    }
+
+    /// The region as it is stored.
+    pub fn to_wire(&self) -> v1::GroupSnapshotRegion {
+        v1::GroupSnapshotRegion {
+            region: Some(self.descriptor.to_wire()),
+            base: self.base.get(),
+            manifest_version: self.manifest_version.get(),
+            flushed_sequence: self.flushed.get(),
+            move_epoch: self.owner.move_epoch,
+            term: self.owner.term.get(),
+            last_sequence: self.last_sequence.get(),
+            contents: self.contents,
+            producers: self.producers.to_records(),
+        }
+    }
+
+    /// The region out of its stored form.
+    pub fn from_wire(wire: v1::GroupSnapshotRegion) -> Result<Self, DescriptorError> {
+        let region = wire.region.as_ref().ok_or(DescriptorError::Missing("descriptor"))?;
+        Ok(Self {
+            descriptor: Descriptor::new(region)?,
+            base: Sequence(wire.base),
+            manifest_version: ManifestVersion(wire.manifest_version),
+            flushed: Sequence(wire.flushed_sequence),
+            owner: OwnerEpoch { move_epoch: wire.move_epoch, term: Term(wire.term) },
+            last_sequence: Sequence(wire.last_sequence),
+            contents: wire.contents,
+            producers: Producers::from_records(Producers::CAPACITY, wire.producers)
+                .ok_or(DescriptorError::Missing("producers"))?,
+        })
+    }
+
+    /// Hex digest of everything replicated about the region, rows included: 16 characters. Two
+    /// replicas that applied the same entries have the same.
+    pub fn digest(&self) -> String {
+        format!("{:016x}", fnv1a(&self.to_wire().encode_to_vec()))
+    }
+}
+
+/// The registry of one group.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct GroupState {
+    /// By id.
+    pub regions: BTreeMap<RegionId, RegionState>,
+    /// Regions dropped here, the greatest [`DROPPED_REMEMBERED`] ids.
+    pub dropped: BTreeSet<RegionId>,
+}
+
+impl GroupState {
+    /// Forgets a region for good; whether there was one.
+    pub fn drop_region(&mut self, region: RegionId) -> bool {
+        self.dropped.insert(region);
+        while self.dropped.len() > DROPPED_REMEMBERED {
+            self.dropped.pop_first();
+        }
+        self.regions.remove(&region).is_some()
+    }
+
+    /// Hex digest of the whole registry: 16 characters.
+    pub fn digest(&self) -> String {
+        let mut bytes = Vec::new();
+        for region in self.regions.values() {
+            bytes.extend_from_slice(&region.to_wire().encode_to_vec());
+        }
+        for region in &self.dropped {
+            bytes.extend_from_slice(&region.get().to_le_bytes());
+        }
+        format!("{:016x}", fnv1a(&bytes))
+    }
+}
+
+fn fnv1a(bytes: &[u8]) -> u64 {
+    bytes.iter().fold(0xcbf2_9ce4_8422_2325, |hash, byte| {
+        (hash ^ u64::from(*byte)).wrapping_mul(0x0000_0100_0000_01b3)
+    })
+}

@@ -1,0 +1,231 @@
+//! The replicated state machine of a data group, as openraft drives it: a thin shell around
+//! [`apply`](super::apply).
+//!
+//! The state lives in memory; the snapshot file is what survives. A restart installs the last
+//! snapshot and applies the log after it again, so applying an entry twice over a snapshot must
+//! give the same state: rows at or below a region's flushed sequence are skipped by the region, and
+//! everything else is decided from the log alone.
+
+mod files;
+mod install;
+mod sink;
+
+use std::io;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures::{Stream, StreamExt};
+use openraft::storage::{EntryResponder, RaftStateMachine};
+use openraft::{EntryPayload, RaftSnapshotBuilder};
+use tidewater_common::ids::{LogIndex, ManifestVersion};
+use tidewater_raft_store::types::{LogId, Snapshot, SnapshotMeta, StoredMembership};
+use tidewater_raft_store::{Reply, SnapshotFile, TypeConfig};
+use tidewater_region_engine::memory::Pressure;
+
+pub use self::files::SnapshotFiles;
+use self::sink::RegionSink;
+use super::apply::{Effect, apply};
+use super::entry::{decode, encode_reply};
+use super::shared::Shared;
+use super::snapshot::SnapshotView;
+
+/// How long apply on a follower waits before it looks at memory again.
+const MEMORY_POLL: Duration = Duration::from_millis(50);
+
+/// See the module's head.
+#[derive(Debug)]
+pub struct GroupStateMachine {
+    shared: Arc<Shared>,
+    files: Arc<SnapshotFiles>,
+    applied: Option<LogId>,
+    membership: StoredMembership,
+    snapshot_bytes: u64,
+}
+
+/// Writes one snapshot out.
+#[derive(Debug)]
+pub struct SnapshotBuilder {
+    view: Arc<SnapshotView>,
+    files: Arc<SnapshotFiles>,
+}
+
+impl GroupStateMachine {
+    /// An empty state machine; openraft installs the last snapshot of `files` into it. A snapshot
+    /// is due after `snapshot_bytes` of log.
+    pub fn new(shared: Arc<Shared>, files: Arc<SnapshotFiles>, snapshot_bytes: u64) -> Self {
+        Self {
+            shared,
+            files,
+            applied: None,
+            membership: StoredMembership::default(),
+            snapshot_bytes,
+        }
+    }
+
+    /// Where snapshots are kept.
+    pub fn folder(&self) -> PathBuf {
+        self.files.folder().to_owned()
+    }
+
+    fn apply_command(&mut self, index: LogIndex, bytes: &bytes::Bytes) -> io::Result<bytes::Bytes> {
+        let entry = decode(bytes).map_err(|error| {
+            io::Error::new(
+                io::ErrorKind::InvalidData,
+                format!("group {}, log index {index}: {error}", self.shared.group),
+            )
+        })?;
+        let sink = RegionSink { shared: &self.shared };
+        let applied = apply(&mut self.shared.state.write(), index, entry, &sink)?;
+        for effect in applied.effects {
+            self.carry_out(effect)?;
+        }
+        Ok(encode_reply(applied.outcomes))
+    }
+
+    fn carry_out(&self, effect: Effect) -> io::Result<()> {
+        match effect {
+            Effect::Open { descriptor, base } => {
+                let id = descriptor.region_id;
+                self.shared.host(descriptor, base, base)?;
+                self.shared.targets.want(id, ManifestVersion(0));
+                self.shared.housekeeping.notify_one();
+            }
+            Effect::Close(region) => self.shared.close(region),
+            Effect::Follow(region, version) => self.shared.targets.want(region, version),
+        }
+        Ok(())
+    }
+
+    /// A follower at twice the memory limit waits for flushed runs to be dropped. A leader never
+    /// waits: one that cannot apply can never flush.
+    async fn wait_for_memory(&self) {
+        let mut asked = false;
+        while !self.shared.leads()
+            && self.shared.memory().used() >= self.shared.memory().limit().saturating_mul(2)
+            && self.shared.memory().pressure() == Pressure::Reject
+            && !self.shared.stopping.is_cancelled()
+        {
+            if !asked {
+                asked = true;
+                tracing::warn!(
+                    group = %self.shared.group,
+                    used = self.shared.memory().used(),
+                    limit = self.shared.memory().limit(),
+                    "memory for unflushed rows is used up twice over: this follower stops applying \
+                     until the owners have flushed"
+                );
+                self.shared.housekeeping.notify_one();
+                for hosted in self.shared.regions.all() {
+                    self.shared.targets.reload(hosted.descriptor.region_id);
+                }
+            }
+            self.shared.targets.some_loaded(MEMORY_POLL).await;
+        }
+    }
+
+    fn note(&mut self, id: LogId, bytes: usize) {
+        self.applied = Some(id);
+        self.shared.set_applied(LogIndex(id.index));
+        let mut log = self.shared.log_bytes.lock();
+        log.applied(LogIndex(id.index), bytes as u64);
+        let due = log.since_snapshot() >= self.snapshot_bytes;
+        drop(log);
+        if due {
+            self.shared.housekeeping.notify_one();
+        }
+    }
+
+    fn view(&self) -> SnapshotView {
+        let state = self.shared.state.read().clone();
+        let runs = self
+            .shared
+            .regions
+            .all()
+            .into_iter()
+            .flat_map(|hosted| {
+                let id = hosted.descriptor.region_id;
+                hosted.region.unflushed().into_iter().map(move |image| (id, image))
+            })
+            .collect();
+        SnapshotView {
+            group: self.shared.group,
+            applied: self.applied,
+            membership: self.membership.clone(),
+            state,
+            runs,
+        }
+    }
+}
+
+impl RaftStateMachine<TypeConfig> for GroupStateMachine {
+    type SnapshotData = SnapshotFile;
+    type SnapshotBuilder = SnapshotBuilder;
+
+    async fn applied_state(&mut self) -> Result<(Option<LogId>, StoredMembership), io::Error> {
+        Ok((self.applied, self.membership.clone()))
+    }
+
+    async fn apply<Strm>(&mut self, mut entries: Strm) -> Result<(), io::Error>
+    where
+        Strm: Stream<Item = Result<EntryResponder<TypeConfig>, io::Error>> + Unpin + Send,
+    {
+        while let Some(next) = entries.next().await {
+            let (entry, responder) = next?;
+            let mut bytes = 0;
+            let reply = match entry.payload {
+                EntryPayload::Blank => Reply::default(),
+                EntryPayload::Membership(membership) => {
+                    self.membership = StoredMembership::new(Some(entry.log_id), membership);
+                    Reply::default()
+                }
+                EntryPayload::Normal(command) => {
+                    bytes = command.0.len();
+                    self.wait_for_memory().await;
+                    let index = LogIndex(entry.log_id.index);
+                    Reply(self.apply_command(index, &command.0)?)
+                }
+            };
+            self.note(entry.log_id, bytes);
+            if let Some(responder) = responder {
+                responder.send(reply);
+            }
+        }
+        Ok(())
+    }
+
+    async fn get_snapshot_builder(&mut self) -> SnapshotBuilder {
+        self.shared.log_bytes.lock().snapshot_begun();
+        SnapshotBuilder { view: Arc::new(self.view()), files: self.files.clone() }
+    }
+
+    async fn install_snapshot(
+        &mut self,
+        meta: &SnapshotMeta,
+        snapshot: SnapshotFile,
+    ) -> Result<(), io::Error> {
+        let files = self.files.clone();
+        let view = tokio::task::spawn_blocking(move || files.adopt(snapshot))
+            .await
+            .map_err(io::Error::other)??;
+        self.applied = meta.last_log_id;
+        self.membership = meta.last_membership.clone();
+        if let Some(id) = self.applied {
+            self.shared.set_applied(LogIndex(id.index));
+        }
+        install::install(&self.shared, view)
+    }
+
+    async fn get_current_snapshot(&mut self) -> Result<Option<Snapshot>, io::Error> {
+        Ok(self.files.current())
+    }
+}
+
+impl RaftSnapshotBuilder<TypeConfig> for SnapshotBuilder {
+    type SnapshotData = SnapshotFile;
+
+    async fn build_snapshot(&mut self) -> Result<Snapshot, io::Error> {
+        let (view, files) = (self.view.clone(), self.files.clone());
+        tokio::task::spawn_blocking(move || files.save(&view)).await.map_err(io::Error::other)?
+    }
+}

@@ -1,0 +1,50 @@
+//! From apply into the memtables.
+
+use std::io;
+
+use arrow::array::RecordBatch;
+use tidewater_common::ids::{Epoch, RegionId, Sequence};
+use tidewater_proto::v1::RowOp;
+use tidewater_region_engine::{EngineError, RowsWrite};
+
+use crate::group::apply::RowSink;
+use crate::group::shared::Shared;
+
+pub(super) struct RegionSink<'a> {
+    pub(super) shared: &'a Shared,
+}
+
+impl RowSink for RegionSink<'_> {
+    fn rows(
+        &self,
+        region: RegionId,
+        sequence: Sequence,
+        op: RowOp,
+        batch: RecordBatch,
+    ) -> io::Result<()> {
+        let Some(hosted) = self.shared.regions.get(region) else {
+            return Err(io::Error::other(format!(
+                "region {region} is in the registry of group {} but not hosted",
+                self.shared.group
+            )));
+        };
+        let op = match op {
+            RowOp::Put => tidewater_region_engine::RowOp::Put,
+            RowOp::Delete => tidewater_region_engine::RowOp::Delete,
+        };
+        match hosted.region.apply(RowsWrite { sequence, epoch: Epoch(0), op, batch }) {
+            Ok(()) => {
+                if hosted.region.merge_due() {
+                    self.shared.merges.notify_one();
+                }
+                Ok(())
+            }
+            // A region that was dropped or taken over elsewhere takes no more rows; the log goes on.
+            Err(EngineError::Closed { .. } | EngineError::Removed { .. }) => Ok(()),
+            Err(error) => Err(io::Error::other(format!(
+                "region {region} of group {} cannot apply rows at sequence {sequence}: {error}",
+                self.shared.group
+            ))),
+        }
+    }
+}

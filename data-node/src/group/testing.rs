@@ -1,0 +1,142 @@
+//! What the tests of a group share: a table, its rows, a sink that remembers.
+
+use std::io;
+
+use std::sync::Arc;
+
+use arrow::array::{Int64Array, RecordBatch, StringArray};
+use bytes::Bytes;
+use parking_lot::Mutex;
+use tidewater_common::ids::{ColumnId, LogIndex, RegionId, SchemaVersion, Sequence};
+use tidewater_common::keys::KeyCodec;
+use tidewater_common::rows::encode_batch;
+use tidewater_common::schema::{
+    Column, ColumnType, TableOptions, TableSchema, WriteMode,
+};
+use tidewater_proto::v1::{self, RowOp, WriteRequest, group_entry};
+
+use super::apply::{Applied, RowSink, apply};
+use super::state::GroupState;
+
+/// Table `t (id int64 primary key, name utf8)`.
+pub(crate) fn schema(version: u32) -> TableSchema {
+    let column = |id, name: &str, data_type, nullable| Column {
+        id: ColumnId(id),
+        name: name.to_owned(),
+        data_type,
+        nullable,
+    };
+    TableSchema::new(
+        SchemaVersion(version),
+        vec![
+            column(1, "id", ColumnType::Int64, false),
+            column(2, "name", ColumnType::Utf8, true),
+        ],
+        vec![ColumnId(1)],
+        None,
+        ColumnId(3),
+    )
+    .unwrap()
+}
+
+pub(crate) fn options() -> TableOptions {
+    TableOptions { write_mode: WriteMode::Upsert, hash: None, ttl_ms: None }
+}
+
+/// The row key of an id.
+pub(crate) fn key(id: i64) -> Vec<u8> {
+    let codec = KeyCodec::new(&schema(1), &options()).unwrap();
+    codec.row_key(&[Arc::new(Int64Array::from(vec![id]))], 0).unwrap()
+}
+
+/// Region `id` of table 3 at schema version 1, with keys `start` to `end`.
+pub(crate) fn region(id: u64, start: Option<i64>, end: Option<i64>) -> v1::RegionDescriptor {
+    v1::RegionDescriptor {
+        region_id: id,
+        table_id: 3,
+        table_name: "t".to_owned(),
+        start: start.map(key).unwrap_or_default().into(),
+        end: end.map(|end| key(end).into()),
+        schema: Some((&schema(1)).into()),
+        options: Some((&options()).into()),
+        incarnation: 1,
+    }
+}
+
+pub(crate) fn batch(ids: &[i64]) -> RecordBatch {
+    let names: Vec<String> = ids.iter().map(|id| format!("name {id}")).collect();
+    RecordBatch::try_new(
+        schema(1).arrow(),
+        vec![Arc::new(Int64Array::from(ids.to_vec())), Arc::new(StringArray::from(names))],
+    )
+    .unwrap()
+}
+
+pub(crate) fn rows(ids: &[i64]) -> Bytes {
+    encode_batch(&batch(ids)).unwrap()
+}
+
+/// A write of producer `producer` to region 7 of group 5.
+pub(crate) fn write(producer: u8, serial: u64, ids: &[i64]) -> WriteRequest {
+    WriteRequest {
+        group_id: 5,
+        region_id: 7,
+        catalog_version: 1,
+        schema_version: 1,
+        producer_id: Bytes::copy_from_slice(&[producer; 16]),
+        serial,
+        origin_region_id: 7,
+        op: RowOp::Put.into(),
+        row_count: u32::try_from(ids.len()).unwrap(),
+        rows: if ids.is_empty() { Bytes::new() } else { rows(ids) },
+    }
+}
+
+pub(crate) fn opened(region: v1::RegionDescriptor) -> group_entry::Entry {
+    group_entry::Entry::Opened(v1::RegionOpened { region: Some(region), base: 0 })
+}
+
+pub(crate) fn writes(writes: Vec<WriteRequest>) -> group_entry::Entry {
+    group_entry::Entry::Writes(v1::RegionWrites { writes })
+}
+
+/// Remembers (region, sequence, ids) of what was applied.
+#[derive(Debug, Default)]
+pub(crate) struct Seen {
+    pub(crate) rows: Mutex<Vec<(RegionId, Sequence, Vec<i64>)>>,
+}
+
+impl RowSink for Seen {
+    fn rows(
+        &self,
+        region: RegionId,
+        sequence: Sequence,
+        _op: RowOp,
+        batch: RecordBatch,
+    ) -> io::Result<()> {
+        let ids = batch.column(0).as_any().downcast_ref::<Int64Array>().unwrap();
+        self.rows.lock().push((region, sequence, ids.values().to_vec()));
+        Ok(())
+    }
+}
+
+/// A group with region 7 (all keys) open, and its sink.
+#[derive(Debug, Default)]
+pub(crate) struct Group {
+    pub(crate) state: GroupState,
+    pub(crate) seen: Seen,
+    pub(crate) index: u64,
+}
+
+impl Group {
+    pub(crate) fn with_region() -> Self {
+        let mut group = Self::default();
+        group.apply(opened(region(7, None, None)));
+        group
+    }
+
+    pub(crate) fn apply(&mut self, entry: group_entry::Entry) -> Applied {
+        self.index += 1;
+        apply(&mut self.state, LogIndex(self.index), entry, &self.seen).unwrap()
+    }
+}

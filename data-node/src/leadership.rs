@@ -1,0 +1,99 @@
+//! What a replica does because it leads: own regions, flush them, advance manifests. Starts with a
+//! term, ends with it.
+//!
+//! In this order, per term: a quorum confirms the leadership and everything committed before is
+//! applied; per region, before its first commit, the manifest is fenced in this term's name
+//! ([`owner`]); only then is anything flushed. Reads and writes do not wait for any of this: they
+//! are served once the term's first entry is applied.
+//!
+//! - [`pick`]: which regions to flush now (pure); [`owner`]: one region's commits;
+//!   [`jobs`]: the loop that runs them; [`housekeeping`]: what every replica does, leading or not.
+
+pub mod housekeeping;
+pub mod jobs;
+pub mod owner;
+pub mod pick;
+
+use std::sync::Arc;
+
+use openraft::ServerState;
+use openraft::async_runtime::WatchReceiver;
+use tidewater_common::ids::{RegionId, Term};
+use tidewater_common::refusal::Refusal;
+use tidewater_raft_store::Raft;
+use tidewater_region_engine::FlushReport;
+use tokio::sync::{mpsc, oneshot};
+use tokio_util::task::TaskTracker;
+use tracing::info;
+
+use crate::group::shared::Shared;
+use crate::group::state_machine::GroupStateMachine;
+
+/// What is asked of the owner of a group's regions.
+#[derive(Debug)]
+pub enum FlushRequest {
+    /// Flush one region and say what came of it.
+    Region(RegionId, oneshot::Sender<Result<FlushReport, Refusal>>),
+    /// Flush what is large: a follower is short of memory, or a snapshot is due.
+    Large,
+    /// Commit `Remove` in the region's manifest.
+    Remove(RegionId, oneshot::Sender<Result<(), Refusal>>),
+}
+
+/// Requests that wait for the owner.
+pub const REQUESTS: usize = 64;
+
+/// What the tasks of a leader need.
+#[derive(Debug, Clone)]
+pub struct Context {
+    /// Regions and state.
+    pub shared: Arc<Shared>,
+    /// The group's Raft.
+    pub raft: Raft<GroupStateMachine>,
+    /// When to flush.
+    pub policy: pick::FlushPolicy,
+    /// Spawns and is waited for when the replica stops.
+    pub tasks: TaskTracker,
+}
+
+/// Watches who leads, and runs the owner's work while it is this replica. Ends with the replica.
+pub async fn run(context: Context, mut requests: mpsc::Receiver<FlushRequest>) {
+    let mut metrics = context.raft.server_metrics();
+    let stopping = context.shared.stopping.clone();
+    loop {
+        let led = {
+            let now = metrics.borrow_watched();
+            (now.state == ServerState::Leader).then(|| Term(now.vote.leader_id.term))
+        };
+        context.shared.set_leads(led.is_some());
+        match led {
+            None => tokio::select! {
+                () = stopping.cancelled() => return,
+                changed = metrics.changed() => if changed.is_err() { return },
+                // Nobody flushes here: askers are told so by their dropped channel.
+                request = requests.recv() => if request.is_none() { return },
+            },
+            Some(term) => {
+                info!(group = %context.shared.group, %term, "this node leads the group");
+                let lost = async {
+                    loop {
+                        if metrics.changed().await.is_err() {
+                            return;
+                        }
+                        let now = metrics.borrow_watched();
+                        if now.state != ServerState::Leader || now.vote.leader_id.term != term.get()
+                        {
+                            return;
+                        }
+                    }
+                };
+                tokio::select! {
+                    () = stopping.cancelled() => return,
+                    () = lost => {}
+                    () = jobs::run(&context, term, &mut requests) => {}
+                }
+                info!(group = %context.shared.group, %term, "this node no longer leads the group");
+            }
+        }
+    }
+}

@@ -1,0 +1,100 @@
+//! What every replica does, leading or not: snapshots when enough log has come together, purging
+//! what they cover, and asking the owner to flush when memory is short.
+
+use std::time::Duration;
+
+use openraft::async_runtime::WatchReceiver;
+use tidewater_common::ids::{LogIndex, NodeId};
+use tokio::sync::mpsc;
+use tokio::time::Instant;
+use tracing::{debug, warn};
+
+use super::{Context, FlushRequest};
+use crate::peers::Peers;
+
+const TICK: Duration = Duration::from_secs(1);
+/// How long a leader's flushes may hold up a snapshot that is due.
+const FLUSH_FIRST: Duration = Duration::from_secs(20);
+
+/// Runs until the replica stops.
+pub async fn run(
+    context: Context,
+    snapshot_bytes: u64,
+    peers: Peers,
+    requests: mpsc::Sender<FlushRequest>,
+) {
+    let shared = context.shared.clone();
+    let mut tick = tokio::time::interval(TICK);
+    tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    let mut due_since = None;
+    loop {
+        tokio::select! {
+            () = shared.stopping.cancelled() => return,
+            _ = tick.tick() => {}
+            () = shared.housekeeping.notified() => {}
+        }
+        if shared.memory().excess() > 0 && !shared.leads() {
+            ask_owner(&context, &peers).await;
+        }
+        snapshot_if_due(&context, snapshot_bytes, &requests, &mut due_since).await;
+        purge(&context).await;
+    }
+}
+
+async fn ask_owner(context: &Context, peers: &Peers) {
+    let leader = context.raft.server_metrics().borrow_watched().current_leader.map(NodeId);
+    let Some(leader) = leader.filter(|leader| *leader != context.shared.node) else { return };
+    if let Err(problem) = peers.request_flush(leader, context.shared.group).await {
+        debug!(group = %context.shared.group, %leader, %problem, "the owner was not asked to flush");
+    }
+}
+
+/// A leader flushes large memtables first, so that the snapshot stays small; a follower's runs are
+/// dropped when the owner flushes.
+async fn snapshot_if_due(
+    context: &Context,
+    snapshot_bytes: u64,
+    requests: &mpsc::Sender<FlushRequest>,
+    due_since: &mut Option<Instant>,
+) {
+    let shared = &context.shared;
+    if shared.log_bytes.lock().since_snapshot() < snapshot_bytes {
+        *due_since = None;
+        return;
+    }
+    if shared.leads() {
+        let first = due_since.is_none();
+        let since = *due_since.get_or_insert_with(Instant::now);
+        if first {
+            // A full queue means that flushes are asked for already.
+            let _ = requests.try_send(FlushRequest::Large);
+        }
+        let large = shared
+            .regions
+            .all()
+            .iter()
+            .any(|hosted| hosted.region.stats().memtable_bytes >= context.policy.worth);
+        if large && since.elapsed() < FLUSH_FIRST {
+            return;
+        }
+    }
+    *due_since = None;
+    if let Err(error) = context.raft.trigger().snapshot().await {
+        warn!(group = %shared.group, %error, "a snapshot could not be begun");
+    }
+}
+
+/// Purges what the last snapshot covers, but for the tail that followers may need.
+async fn purge(context: &Context) {
+    let (snapshot, purged) = {
+        let metrics = context.raft.data_metrics();
+        let metrics = metrics.borrow_watched();
+        (metrics.snapshot.map(|id| id.index), metrics.purged.map_or(0, |id| id.index))
+    };
+    let Some(snapshot) = snapshot else { return };
+    let upto = context.shared.log_bytes.lock().purge_up_to(LogIndex(snapshot));
+    let Some(upto) = upto.filter(|upto| upto.get() > purged) else { return };
+    if let Err(error) = context.raft.trigger().purge_log(upto.get()).await {
+        warn!(group = %context.shared.group, %error, "the log could not be purged");
+    }
+}

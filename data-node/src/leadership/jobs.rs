@@ -1,0 +1,241 @@
+//! The owner's loop for one term: decides by [`pick`](super::pick), runs flushes a few at a time,
+//! and holds back regions whose flush failed.
+//!
+//! A job is a task of its own and runs to its end also when the term ends in the middle: whether
+//! its last put succeeded must be found out by whoever knows the content. The manifest's fence, not
+//! the end of a task, is what keeps an old owner out.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::sync::Arc;
+use std::time::Duration;
+
+use tidewater_common::ids::{RegionId, Term};
+use tidewater_common::refusal::Refusal;
+use tidewater_region_engine::{EngineError, FlushReport};
+use tokio::sync::{mpsc, oneshot};
+use tokio::time::Instant;
+use tracing::{error, warn};
+
+use super::owner::{Owner, OwnerError};
+use super::pick::{Candidate, Pressure, pick};
+use super::{Context, FlushRequest, REQUESTS};
+use crate::group::refusals;
+
+/// How often sizes and ages are looked at.
+const TICK: Duration = Duration::from_millis(500);
+/// First and longest wait after a failed flush.
+const BACKOFF: (Duration, Duration) = (Duration::from_millis(500), Duration::from_secs(10));
+
+type Asker = oneshot::Sender<Result<FlushReport, Refusal>>;
+
+/// What is known of a region's flushes in this term.
+#[derive(Debug, Default)]
+struct Track {
+    running: bool,
+    not_before: Option<Instant>,
+    failures: u32,
+    // A later owner has taken the region: nothing more in this term.
+    fenced: bool,
+    askers: Vec<Asker>,
+}
+
+/// A job that ended.
+struct Ended {
+    region: RegionId,
+    result: Result<FlushReport, OwnerError>,
+}
+
+/// Runs until it is dropped: the term has ended, or the replica stops.
+pub async fn run(context: &Context, term: Term, requests: &mut mpsc::Receiver<FlushRequest>) {
+    wait_until_served(context, term).await;
+    let (done, ended) = mpsc::channel(REQUESTS);
+    let mut jobs = Jobs {
+        owner: Owner::new(context.clone(), term),
+        context,
+        tracks: BTreeMap::new(),
+        queue: VecDeque::new(),
+        running: 0,
+        asked: false,
+        done,
+    };
+    jobs.turn(requests, ended).await;
+}
+
+/// Until everything committed before the term is applied: from then on the replica serves.
+async fn wait_until_served(context: &Context, term: Term) {
+    let group = context.shared.group;
+    loop {
+        let linearizer =
+            context.raft.get_read_linearizer(openraft::ReadPolicy::ReadIndex).await;
+        let problem = match linearizer {
+            Ok(linearizer) => match linearizer.await_ready(&context.raft).await {
+                Ok(_) => return,
+                Err(fatal) => refusals::stopped(group, &fatal),
+            },
+            Err(error) => refusals::read_refused(group, &error),
+        };
+        tracing::debug!(%group, %term, %problem, "a new leader cannot own regions yet");
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+}
+
+struct Jobs<'a> {
+    context: &'a Context,
+    owner: Arc<Owner>,
+    tracks: BTreeMap<RegionId, Track>,
+    queue: VecDeque<RegionId>,
+    running: usize,
+    asked: bool,
+    done: mpsc::Sender<Ended>,
+}
+
+impl Jobs<'_> {
+    async fn turn(
+        &mut self,
+        requests: &mut mpsc::Receiver<FlushRequest>,
+        mut ended: mpsc::Receiver<Ended>,
+    ) {
+        let mut tick = tokio::time::interval(TICK);
+        tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        loop {
+            tokio::select! {
+                _ = tick.tick() => self.choose(),
+                Some(job) = ended.recv() => self.ended(job),
+                request = requests.recv() => match request {
+                    Some(request) => self.asked_for(request),
+                    None => return,
+                },
+            }
+            self.start_queued();
+        }
+    }
+
+    fn asked_for(&mut self, request: FlushRequest) {
+        match request {
+            FlushRequest::Large => {
+                self.asked = true;
+                self.choose();
+            }
+            FlushRequest::Region(region, asker) => {
+                let track = self.tracks.entry(region).or_default();
+                track.askers.push(asker);
+                track.not_before = None;
+                // A running flush may have frozen its runs before the rows in question: once more.
+                if !self.queue.contains(&region) {
+                    self.queue.push_back(region);
+                }
+            }
+            FlushRequest::Remove(region, asker) => {
+                let owner = self.owner.clone();
+                self.context.tasks.spawn(async move {
+                    let removed = owner.remove(region).await;
+                    let _ = asker.send(removed.map_err(|error| error.refusal(region)));
+                });
+            }
+        }
+    }
+
+    fn choose(&mut self) {
+        let shared = &self.context.shared;
+        let now = Instant::now();
+        let now_ms = shared.env.clock.now_ms();
+        let candidates: Vec<Candidate> = shared
+            .regions
+            .all()
+            .iter()
+            .map(|hosted| {
+                let stats = hosted.region.stats();
+                let region = hosted.descriptor.region_id;
+                let held_back = self.tracks.get(&region).is_some_and(|track| {
+                    track.running
+                        || track.fenced
+                        || track.not_before.is_some_and(|when| when > now)
+                }) || self.queue.contains(&region);
+                let age = stats.unflushed_since_ms.map_or(0, |since| now_ms.saturating_sub(since));
+                Candidate {
+                    region,
+                    bytes: stats.memtable_bytes,
+                    age: Duration::from_millis(age),
+                    held_back,
+                }
+            })
+            .collect();
+        self.tracks.retain(|id, track| {
+            track.running
+                || !track.askers.is_empty()
+                || candidates.iter().any(|one| one.region == *id)
+        });
+        let pressure = Pressure { excess: shared.memory().excess(), asked: self.asked };
+        self.asked = false;
+        self.queue.extend(pick(&self.context.policy, &candidates, pressure));
+    }
+
+    fn start_queued(&mut self) {
+        let mut waiting = VecDeque::new();
+        while self.running < self.context.policy.concurrency {
+            let Some(region) = self.queue.pop_front() else { break };
+            let track = self.tracks.entry(region).or_default();
+            if track.running {
+                waiting.push_back(region);
+                continue;
+            }
+            track.running = true;
+            self.running += 1;
+            let (owner, done) = (self.owner.clone(), self.done.clone());
+            self.context.tasks.spawn(async move {
+                let result = owner.flush(region).await;
+                // Nobody listens once the term has ended.
+                let _ = done.send(Ended { region, result }).await;
+            });
+        }
+        waiting.append(&mut self.queue);
+        self.queue = waiting;
+    }
+
+    fn ended(&mut self, job: Ended) {
+        self.running = self.running.saturating_sub(1);
+        let again = self.queue.contains(&job.region);
+        let track = self.tracks.entry(job.region).or_default();
+        track.running = false;
+        let answer = match &job.result {
+            Ok(report) => {
+                track.failures = 0;
+                track.not_before = None;
+                Ok(report.clone())
+            }
+            Err(error) => {
+                report_failure(self.context, job.region, track, error);
+                Err(error.refusal(job.region))
+            }
+        };
+        // Askers whose flush is still queued wait for that one, unless this one failed already.
+        if !again || answer.is_err() {
+            for asker in track.askers.drain(..) {
+                let _ = asker.send(answer.clone());
+            }
+        }
+        if answer.is_err() {
+            self.queue.retain(|queued| *queued != job.region);
+        }
+    }
+}
+
+fn report_failure(context: &Context, region: RegionId, track: &mut Track, problem: &OwnerError) {
+    let group = context.shared.group;
+    match problem {
+        OwnerError::Engine(EngineError::Fenced { .. }) => {
+            track.fenced = true;
+            error!(%group, %region, %problem, "a later owner has taken the region: its flushes stop");
+        }
+        OwnerError::Gone
+        | OwnerError::Engine(EngineError::Removed { .. } | EngineError::Closed { .. }) => {
+            track.fenced = true;
+        }
+        OwnerError::Engine(_) | OwnerError::Log(_) => {
+            let wait = BACKOFF.0.saturating_mul(1 << track.failures.min(8)).min(BACKOFF.1);
+            track.failures = track.failures.saturating_add(1);
+            track.not_before = Some(Instant::now() + wait);
+            warn!(%group, %region, %problem, ?wait, "a region could not be flushed: it is tried again");
+        }
+    }
+}

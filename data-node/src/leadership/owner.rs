@@ -1,0 +1,141 @@
+//! One region's commits in the name of one term: fence, flush, remove; and telling the log.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+use std::time::Duration;
+
+use parking_lot::Mutex;
+use tidewater_common::ids::{ManifestVersion, OwnerEpoch, RegionId, Sequence, Term};
+use tidewater_common::refusal::Refusal;
+use tidewater_proto::v1::Reason;
+use tidewater_region_engine::{EngineError, FlushReport, Region};
+use tracing::info;
+
+use super::Context;
+use crate::group::batcher::propose_entry;
+use crate::group::entry::{self, Advance, Outcome};
+use crate::group::refusals;
+
+/// How long an advance may take to be committed before it is proposed again with the next flush.
+const ADVANCE: Duration = Duration::from_secs(10);
+
+/// The owner of a group's regions in one term.
+#[derive(Debug)]
+pub struct Owner {
+    context: Context,
+    term: Term,
+    // Manifests that have this term's fence.
+    taken: Mutex<BTreeSet<RegionId>>,
+}
+
+/// Why a commit did not go through.
+#[derive(Debug, thiserror::Error)]
+pub enum OwnerError {
+    /// The engine refused or failed.
+    #[error(transparent)]
+    Engine(#[from] EngineError),
+    /// The log did not take the advance. The commit itself stands, and is found by every replica
+    /// that reads the manifest.
+    #[error("the group's log did not take it: {0}")]
+    Log(#[from] Refusal),
+    /// The group does not serve the region any more.
+    #[error("the region is no longer hosted")]
+    Gone,
+}
+
+impl OwnerError {
+    /// As an answer to whoever asked.
+    pub fn refusal(&self, region: RegionId) -> Refusal {
+        match self {
+            Self::Engine(error) => refusals::engine_refused(error),
+            Self::Log(refusal) => refusal.clone(),
+            Self::Gone => Refusal::new(
+                Reason::RegionNotFound,
+                format!("region {region} is not served here any more"),
+            ),
+        }
+    }
+}
+
+impl Owner {
+    /// The owner in this term.
+    pub fn new(context: Context, term: Term) -> Arc<Self> {
+        Arc::new(Self { context, term, taken: Mutex::default() })
+    }
+
+    /// Who owns.
+    pub fn epoch(&self) -> OwnerEpoch {
+        OwnerEpoch { move_epoch: 0, term: self.term }
+    }
+
+    /// Flushes a region; fences its manifest first.
+    pub async fn flush(&self, id: RegionId) -> Result<FlushReport, OwnerError> {
+        let region = self.region(id)?;
+        self.take(id, &region).await?;
+        let report = region.flush().await?;
+        if report.files > 0 {
+            info!(
+                group = %self.context.shared.group,
+                region = %id,
+                version = %report.manifest_version,
+                rows = report.rows,
+                bytes = report.bytes,
+                files = report.files,
+                "region flushed"
+            );
+            self.context.shared.targets.reached(id, report.manifest_version);
+            self.advance(id, report.manifest_version, report.flushed_sequence).await?;
+        }
+        Ok(report)
+    }
+
+    /// Marks a region as dropped in its manifest; asking again is fine.
+    pub async fn remove(&self, id: RegionId) -> Result<(), OwnerError> {
+        let region = self.region(id)?;
+        let removed = match self.take(id, &region).await {
+            Ok(()) => region.remove().await.map_err(OwnerError::from),
+            Err(error) => Err(error),
+        };
+        match removed {
+            Err(OwnerError::Engine(EngineError::Removed { .. })) => Ok(()),
+            other => other,
+        }
+    }
+
+    fn region(&self, id: RegionId) -> Result<Arc<Region>, OwnerError> {
+        self.context.shared.regions.get(id).map(|hosted| hosted.region).ok_or(OwnerError::Gone)
+    }
+
+    /// Reads the manifest to its tail and commits this term's fence, once.
+    async fn take(&self, id: RegionId, region: &Arc<Region>) -> Result<(), OwnerError> {
+        if self.taken.lock().contains(&id) {
+            return Ok(());
+        }
+        let version = region.take_ownership(self.epoch(), self.context.shared.group).await?;
+        self.taken.lock().insert(id);
+        self.context.shared.targets.reached(id, version);
+        let flushed = region.stats().flushed_sequence;
+        self.advance(id, version, flushed).await
+    }
+
+    async fn advance(
+        &self,
+        region_id: RegionId,
+        version: ManifestVersion,
+        flushed: Sequence,
+    ) -> Result<(), OwnerError> {
+        let group = self.context.shared.group;
+        let advance = Advance { region_id, version, flushed, owner: self.epoch() };
+        let proposed =
+            propose_entry(group, &self.context.raft, entry::manifest_advanced(&advance));
+        let outcomes = tokio::time::timeout(ADVANCE, proposed)
+            .await
+            .unwrap_or_else(|_| Err(refusals::deadline("a manifest advance", group)))?;
+        match outcomes.into_iter().next() {
+            Some(Outcome::Refused { reason, message }) => {
+                Err(OwnerError::Log(Refusal::new(reason, message)))
+            }
+            _ => Ok(()),
+        }
+    }
+}

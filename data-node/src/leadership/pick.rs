@@ -1,0 +1,143 @@
+//! Which regions to flush now: a pure function of their sizes and ages.
+
+use std::time::Duration;
+
+use tidewater_common::ids::RegionId;
+
+/// When regions are flushed.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct FlushPolicy {
+    /// A memtable of so many bytes is flushed. Larger: fewer, larger files and more to replay.
+    pub region_bytes: u64,
+    /// Rows are flushed when they are this old, so that logs can be purged.
+    pub age: Duration,
+    /// Memtables below this many bytes are not worth a file when it is not about age.
+    pub worth: u64,
+    /// Flushes at the same time, per group.
+    pub concurrency: usize,
+}
+
+impl FlushPolicy {
+    /// For a node with this memory limit: a sixteenth of it per region, between 4 and 64 MiB.
+    pub fn for_memory(limit: u64) -> Self {
+        let region_bytes = (limit / 16).clamp(4 * 1024 * 1024, 64 * 1024 * 1024);
+        Self {
+            region_bytes,
+            age: Duration::from_secs(600),
+            worth: region_bytes / 16,
+            concurrency: 2,
+        }
+    }
+}
+
+/// A region that could be flushed.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Candidate {
+    /// Which.
+    pub region: RegionId,
+    /// Bytes of unflushed rows.
+    pub bytes: u64,
+    /// Age of the oldest unflushed row in memory.
+    pub age: Duration,
+    /// A flush of it is under way, or failed lately, or it belongs to somebody else now.
+    pub held_back: bool,
+}
+
+/// What makes flushing urgent beyond sizes and ages.
+#[derive(Debug, Clone, Copy, PartialEq, Default)]
+pub struct Pressure {
+    /// Bytes of unflushed rows above the process's limit.
+    pub excess: u64,
+    /// Somebody asked for large memtables to be flushed.
+    pub asked: bool,
+}
+
+/// Regions to flush, the most useful first. None that is empty, held back, or not due.
+pub fn pick(policy: &FlushPolicy, candidates: &[Candidate], pressure: Pressure) -> Vec<RegionId> {
+    let mut free: Vec<&Candidate> =
+        candidates.iter().filter(|one| one.bytes > 0 && !one.held_back).collect();
+    // Largest first; ids break ties, so that the choice is the same wherever it is made.
+    free.sort_by_key(|one| (std::cmp::Reverse(one.bytes), one.region));
+    let under_way: u64 =
+        candidates.iter().filter(|one| one.held_back).map(|one| one.bytes).sum();
+    let mut wanted = pressure.excess.saturating_sub(under_way);
+    let mut picked = Vec::new();
+    for one in free {
+        let for_memory = wanted > 0;
+        let due = one.bytes >= policy.region_bytes
+            || one.age >= policy.age
+            || (pressure.asked && one.bytes >= policy.worth);
+        if for_memory || due {
+            wanted = wanted.saturating_sub(one.bytes);
+            picked.push(one.region);
+        }
+    }
+    picked
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const MIB: u64 = 1024 * 1024;
+
+    fn policy() -> FlushPolicy {
+        FlushPolicy {
+            region_bytes: 64 * MIB,
+            age: Duration::from_secs(600),
+            worth: 4 * MIB,
+            concurrency: 2,
+        }
+    }
+
+    // (id, MiB, age in seconds, held back)
+    fn picked(regions: &[(u64, u64, u64, bool)], excess_mib: u64, asked: bool) -> Vec<u64> {
+        let candidates: Vec<Candidate> = regions
+            .iter()
+            .map(|(id, mib, age, held_back)| Candidate {
+                region: RegionId(*id),
+                bytes: mib * MIB,
+                age: Duration::from_secs(*age),
+                held_back: *held_back,
+            })
+            .collect();
+        let pressure = Pressure { excess: excess_mib * MIB, asked };
+        pick(&policy(), &candidates, pressure).into_iter().map(RegionId::get).collect()
+    }
+
+    #[test]
+    fn size_and_age_make_a_region_due() {
+        assert_eq!(picked(&[(1, 63, 599, false)], 0, false), []);
+        assert_eq!(picked(&[(1, 64, 0, false)], 0, false), [1]);
+        assert_eq!(picked(&[(1, 1, 600, false)], 0, false), [1]);
+        assert_eq!(picked(&[(1, 0, 600, false)], 0, false), [], "nothing to flush");
+        assert_eq!(picked(&[(1, 64, 600, true)], 0, false), [], "held back");
+    }
+
+    #[test]
+    fn short_memory_takes_the_largest_and_no_more_than_needed() {
+        let regions = [(1, 10, 0, false), (2, 30, 0, false), (3, 30, 0, false), (4, 1, 0, false)];
+        assert_eq!(picked(&regions, 1, false), [2]);
+        assert_eq!(picked(&regions, 31, false), [2, 3]);
+        assert_eq!(picked(&regions, 1_000, false), [2, 3, 1, 4]);
+    }
+
+    #[test]
+    fn what_is_under_way_counts_against_the_excess() {
+        let regions = [(1, 50, 0, true), (2, 30, 0, false)];
+        assert_eq!(picked(&regions, 50, false), []);
+        assert_eq!(picked(&regions, 51, false), [2]);
+    }
+
+    #[test]
+    fn a_request_spares_what_is_not_worth_a_file() {
+        assert_eq!(picked(&[(1, 3, 0, false), (2, 4, 0, false)], 0, true), [2]);
+    }
+
+    #[test]
+    fn sizes_follow_the_memory_limit() {
+        assert_eq!(FlushPolicy::for_memory(MIB).region_bytes, 4 * MIB);
+        assert_eq!(FlushPolicy::for_memory(512 * MIB).region_bytes, 32 * MIB);
+        assert_eq!(FlushPolicy::for_memory(64 * 1024 * MIB).region_bytes, 64 * MIB);
+    }
+}

@@ -1,0 +1,242 @@
+//! A data node as a process sees it: started, asked for its services, shut down.
+//!
+//! Starting: the data directory is locked and read, the object store probed, the node registered
+//! (asking until a meta node answers), its groups started from their logs. Shutting down: new work
+//! is refused, each led group is handed to another voter, replicas stop; nothing is flushed, since
+//! the log keeps what memory held.
+
+mod heartbeat;
+mod store;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tidewater_common::clock::Clock;
+use tidewater_common::ids::{ClusterId, Incarnation, NodeId};
+use tidewater_proto::v1::{NodeRole, RegisterRequest, RegisterResponse};
+use tidewater_raft_store::{
+    AddressBook, DataDirectory, DiskHealth, IdentityError, LogStoreOptions, MetaLink,
+    NetworkFactory, RaftHost, RaftService, RegisterError, Role,
+};
+use tidewater_region_engine::env::{EngineOptions, SystemIds};
+use tidewater_region_engine::{MemoryBudget, env::RegionEnv};
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+use tonic::service::RoutesBuilder;
+use tracing::{info, warn};
+use uuid::Uuid;
+
+pub use self::store::StoreError;
+use crate::control::{ControlService, transfer};
+use crate::data::DataService;
+use crate::group::replica::GroupReplica;
+use crate::groups::{GroupError, Groups, NodeParts};
+use crate::options::DataOptions;
+use crate::region_admin::RegionAdminService;
+
+/// Longest time that handing over one group's leadership may take.
+const HAND_OVER: Duration = Duration::from_secs(3);
+
+/// Why a data node did not start.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// The data directory cannot be used.
+    #[error(transparent)]
+    Directory(#[from] IdentityError),
+    /// The object store cannot be used.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// The meta service does not take this node.
+    #[error(transparent)]
+    Register(#[from] RegisterError),
+    /// The meta service gave an answer that makes no sense.
+    #[error("the meta service answered a registration with {0}")]
+    Answer(String),
+    /// A group found in the data directory cannot be started.
+    #[error(transparent)]
+    Group(#[from] GroupError),
+    /// The runtime is going down.
+    #[error("start was interrupted: {0}")]
+    Interrupted(#[from] tokio::task::JoinError),
+}
+
+/// A running data node.
+#[derive(Debug)]
+pub struct DataNode {
+    cluster: ClusterId,
+    node: NodeId,
+    groups: Arc<Groups>,
+    raft_service: RaftService,
+    directory: Arc<DataDirectory>,
+    closing: CancellationToken,
+    tasks: TaskTracker,
+}
+
+impl DataNode {
+    /// Starts a node. `raft_service` serves all nodes of the process: this one is added to it.
+    pub async fn start(
+        options: DataOptions,
+        raft_service: RaftService,
+        clock: Arc<dyn Clock>,
+    ) -> Result<Self, StartError> {
+        let mut directory = open_directory(&options).await?;
+        let storage = store::open(&options.object_store).await?;
+        let object_store_id = store::mark(&storage).await?;
+        let link = MetaLink::new(options.meta.clone());
+        let answer = link.register(registration(&options, &directory, object_store_id)).await?;
+        let (cluster, node, _incarnation) = identity(&answer)?;
+        let directory = tokio::task::spawn_blocking(move || {
+            directory.adopt(cluster, node).map(|_| Arc::new(directory))
+        })
+        .await??;
+        info!(%cluster, %node, "registered");
+        let env = RegionEnv::new(
+            storage,
+            clock,
+            Arc::new(SystemIds),
+            MemoryBudget::new(options.memory_limit),
+            EngineOptions::default(),
+        );
+        let addresses = Arc::new(AddressBook::new());
+        let host = RaftHost::new(cluster, node, directory.log_store().clone());
+        let groups = Groups::new(NodeParts {
+            cluster,
+            node,
+            directory: directory.clone(),
+            host: host.clone(),
+            network: NetworkFactory::new(cluster, node, addresses.clone()),
+            env,
+            options: options.groups.clone(),
+        });
+        groups.start_local().await?;
+        raft_service.add_host(host);
+        let closing = CancellationToken::new();
+        let tasks = TaskTracker::new();
+        let beats =
+            heartbeat::run(groups.clone(), link.clone(), options.clone(), closing.clone());
+        tasks.spawn(beats);
+        let stop = closing.clone();
+        tasks.spawn(async move {
+            tokio::select! {
+                () = stop.cancelled() => {}
+                () = link.follow_addresses(&addresses) => {}
+            }
+        });
+        Ok(Self { cluster, node, groups, raft_service, directory, closing, tasks })
+    }
+
+    /// The cluster.
+    pub fn cluster_id(&self) -> ClusterId {
+        self.cluster
+    }
+
+    /// The node's id, given by the meta service.
+    pub fn node_id(&self) -> NodeId {
+        self.node
+    }
+
+    /// The node's groups.
+    pub fn groups(&self) -> &Arc<Groups> {
+        &self.groups
+    }
+
+    /// Adds `Data`, `GroupControl` and `RegionAdmin`; `Raft` is the process's.
+    pub fn add_services(&self, routes: &mut RoutesBuilder) {
+        let data = DataService::new(self.groups.clone(), self.closing.clone());
+        routes
+            .add_service(data.into_server())
+            .add_service(ControlService::new(self.groups.clone()).into_server())
+            .add_service(RegionAdminService::new(self.groups.clone()).into_server());
+    }
+
+    /// Resolves, in words, when the process must exit: a replica or the disk has failed for good.
+    pub async fn failed(&self) -> String {
+        let mut groups = self.groups.failed();
+        let mut disk = self.directory.log_store().health();
+        let group_failed = async {
+            match groups.wait_for(Option::is_some).await {
+                Ok(failed) => failed.clone().unwrap_or_default(),
+                Err(_) => std::future::pending().await,
+            }
+        };
+        let disk_failed = async {
+            match disk.wait_for(|health| matches!(health, DiskHealth::Failed(_))).await {
+                Ok(health) => match &*health {
+                    DiskHealth::Failed(detail) => format!("the disk has failed: {detail}"),
+                    DiskHealth::Ok | DiskHealth::Full => String::new(),
+                },
+                Err(_) => std::future::pending().await,
+            }
+        };
+        tokio::select! {
+            failed = group_failed => failed,
+            failed = disk_failed => failed,
+        }
+    }
+
+    /// Stops: refuses new work, hands leadership over, stops the replicas, closes the log store.
+    pub async fn shutdown(&self) {
+        self.closing.cancel();
+        let replicas = self.groups.all();
+        let handed = replicas.iter().map(|replica| hand_over(replica));
+        futures::future::join_all(handed).await;
+        self.groups.stop_all().await;
+        self.raft_service.remove_host(self.node);
+        self.tasks.close();
+        self.tasks.wait().await;
+        let store = self.directory.log_store().clone();
+        if let Err(error) = tokio::task::spawn_blocking(move || store.shutdown()).await {
+            warn!(%error, "the log store was not closed");
+        }
+        info!(node = %self.node, "data node stopped");
+    }
+}
+
+/// Gives a led group to the voter that is furthest in the log.
+async fn hand_over(replica: &GroupReplica) {
+    if !replica.leadership().here {
+        return;
+    }
+    let Some(successor) = replica.successor() else { return };
+    match transfer(replica, successor, HAND_OVER).await {
+        Ok(()) => info!(group = %replica.group(), to = %successor, "leadership handed over"),
+        Err(problem) => {
+            warn!(group = %replica.group(), to = %successor, %problem, "leadership not handed over");
+        }
+    }
+}
+
+async fn open_directory(options: &DataOptions) -> Result<DataDirectory, StartError> {
+    let path = options.data_dir.clone();
+    let opened = tokio::task::spawn_blocking(move || {
+        DataDirectory::open(path, Role::Data, LogStoreOptions::default())
+    });
+    Ok(opened.await??)
+}
+
+fn registration(
+    options: &DataOptions,
+    directory: &DataDirectory,
+    object_store_id: Uuid,
+) -> RegisterRequest {
+    let identity = directory.identity();
+    RegisterRequest {
+        directory_id: directory.directory_id().to_string(),
+        role: NodeRole::Data.into(),
+        address: options.advertise.clone(),
+        cluster_id: identity.as_ref().map(|one| one.cluster_id.to_string()).unwrap_or_default(),
+        node_id: identity.map_or(0, |one| one.node_id.get()),
+        object_store_id: object_store_id.to_string(),
+    }
+}
+
+fn identity(answer: &RegisterResponse) -> Result<(ClusterId, NodeId, Incarnation), StartError> {
+    let cluster = answer
+        .cluster_id
+        .parse()
+        .map_err(|_| StartError::Answer(format!("cluster id {:?}", answer.cluster_id)))?;
+    if answer.node_id == 0 {
+        return Err(StartError::Answer("node id 0".to_owned()));
+    }
+    Ok((cluster, NodeId(answer.node_id), Incarnation(answer.incarnation)))
+}

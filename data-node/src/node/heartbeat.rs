@@ -1,0 +1,122 @@
+//! Heartbeats: that the node lives, and what its groups look like.
+
+use std::sync::Arc;
+
+use tidewater_common::ids::NodeId;
+use tidewater_proto::v1::{GroupReport, HeartbeatRequest, NodeRole, Reason};
+use tidewater_raft_store::{DiskHealth, MetaLink};
+use tokio_util::sync::CancellationToken;
+use tracing::{debug, warn};
+
+use crate::group::replica::GroupReplica;
+use crate::groups::Groups;
+use crate::options::DataOptions;
+
+/// A learner this close to the end of the leader's log may be promoted.
+const CAUGHT_UP: u64 = 1_000;
+/// Problems of one heartbeat.
+const PROBLEMS: usize = 16;
+
+/// Runs until the node closes.
+pub(super) async fn run(
+    groups: Arc<Groups>,
+    link: MetaLink,
+    options: DataOptions,
+    closing: CancellationToken,
+) {
+    let mut every = tokio::time::interval(options.heartbeat);
+    every.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    let mut heard = true;
+    loop {
+        tokio::select! {
+            () = closing.cancelled() => return,
+            _ = every.tick() => {}
+        }
+        let request = beat(&groups, &options.advertise);
+        let answer = tokio::select! {
+            () = closing.cancelled() => return,
+            answer = link.heartbeat(&request) => answer,
+        };
+        match answer {
+            Ok(_) => {
+                if !heard {
+                    tracing::info!("the meta service answers again");
+                }
+                heard = true;
+            }
+            Err(problem) if heard => {
+                heard = false;
+                warn!(
+                    tried = link.addresses().join(", "),
+                    reason = ?problem.reason,
+                    %problem,
+                    "the meta service does not take this node's heartbeats"
+                );
+            }
+            Err(problem) if problem.reason == Reason::NodeRemoved => {
+                debug!(%problem, "this node was removed from the cluster");
+            }
+            Err(problem) => debug!(%problem, "a heartbeat was not taken"),
+        }
+    }
+}
+
+fn beat(groups: &Groups, address: &str) -> HeartbeatRequest {
+    let parts = groups.parts();
+    HeartbeatRequest {
+        cluster_id: parts.cluster.to_string(),
+        node_id: parts.node.get(),
+        role: NodeRole::Data.into(),
+        address: address.to_owned(),
+        groups: groups.all().iter().map(|replica| report(replica)).collect(),
+        problems: problems(groups),
+    }
+}
+
+fn report(replica: &GroupReplica) -> GroupReport {
+    let leadership = replica.leadership();
+    let membership = replica.membership();
+    let (last, applied) = replica.positions();
+    let id = membership.log_id().map_or((0, 0), |id| (id.leader_id.term, id.index));
+    let caught_up = if leadership.here { replica.caught_up(CAUGHT_UP) } else { Vec::new() };
+    GroupReport {
+        group_id: replica.group().get(),
+        term: leadership.term,
+        leader: leadership.leader.map_or(0, NodeId::get),
+        last_log_index: last.get(),
+        applied_index: applied.get(),
+        voters: membership.membership().voter_ids().collect(),
+        learners: membership.membership().learner_ids().collect(),
+        membership_term: id.0,
+        membership_index: id.1,
+        caught_up: caught_up.into_iter().map(NodeId::get).collect(),
+    }
+}
+
+fn problems(groups: &Groups) -> Vec<String> {
+    let mut problems = Vec::new();
+    match groups.disk() {
+        DiskHealth::Ok => {}
+        DiskHealth::Full => problems.push("its disk is full: it takes no writes".to_owned()),
+        DiskHealth::Failed(detail) => problems.push(format!("its disk has failed: {detail}")),
+    }
+    let memory = &groups.parts().env.memory;
+    if memory.used() > memory.limit() {
+        problems.push(format!(
+            "unflushed rows take {} bytes, above the limit of {}",
+            memory.used(),
+            memory.limit()
+        ));
+    }
+    for replica in groups.all() {
+        let loading = replica.loading();
+        if loading > 0 {
+            problems.push(format!(
+                "{loading} regions of group {} are loading: their manifests cannot be read yet",
+                replica.group()
+            ));
+        }
+    }
+    problems.truncate(PROBLEMS);
+    problems
+}

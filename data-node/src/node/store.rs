@@ -1,0 +1,56 @@
+//! The object store at start: it must keep its promises, and be the cluster's.
+
+use std::time::Duration;
+
+use tidewater_region_engine::storage::{MarkerError, ProbeError, Storage, StorageError};
+use tracing::warn;
+use uuid::Uuid;
+
+/// A store that does not answer at once may be starting too; a wrong URL should not hang for long.
+const ATTEMPTS: u32 = 4;
+const WAIT: Duration = Duration::from_millis(500);
+
+/// Why the object store cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum StoreError {
+    /// The URL is wrong, or the directory cannot be used.
+    #[error("object store {url}: {source}")]
+    Open {
+        /// As it was given.
+        url: String,
+        /// What is wrong.
+        source: StorageError,
+    },
+    /// It does not keep its promises, or does not answer.
+    #[error(transparent)]
+    Probe(#[from] ProbeError),
+    /// Its marker cannot be had.
+    #[error(transparent)]
+    Marker(#[from] MarkerError),
+}
+
+/// Opens and probes.
+pub(super) async fn open(url: &str) -> Result<Storage, StoreError> {
+    let storage = Storage::open(url)
+        .await
+        .map_err(|source| StoreError::Open { url: url.to_owned(), source })?;
+    for attempt in 1.. {
+        match storage.probe(Uuid::new_v4()).await {
+            Ok(()) => break,
+            // Without a source the store answered, and wrongly: asking again does not help.
+            Err(error) if error.source.is_none() || attempt == ATTEMPTS => {
+                return Err(error.into());
+            }
+            Err(error) => {
+                warn!(%error, "the object store did not pass its test: trying again");
+                tokio::time::sleep(WAIT * attempt).await;
+            }
+        }
+    }
+    Ok(storage)
+}
+
+/// The store's id; whoever comes first makes it.
+pub(super) async fn mark(storage: &Storage) -> Result<Uuid, StoreError> {
+    Ok(storage.mark(Uuid::new_v4()).await?.object_store_id)
+}

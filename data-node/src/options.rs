@@ -1,0 +1,102 @@
+//! Settings of a data node, and what they mean for groups and regions.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use crate::group::admission::WriteLimits;
+use crate::group::batch::BatchLimits;
+use crate::leadership::pick::FlushPolicy;
+
+/// How a data node runs. All addresses are host:port.
+#[derive(Debug, Clone)]
+pub struct DataOptions {
+    /// What others are told to connect to.
+    pub advertise: String,
+    /// Holds identity, log store and snapshots; made when it is missing.
+    pub data_dir: PathBuf,
+    /// Meta nodes; at least one.
+    pub meta: Vec<String>,
+    /// URL of the object store.
+    pub object_store: String,
+    /// Bytes of unflushed rows at which writers stall; at twice as many they are refused. About a
+    /// third of the memory that the process may take.
+    pub memory_limit: u64,
+    /// Limits and intervals of groups.
+    pub groups: GroupOptions,
+    /// How often the meta service hears from this node.
+    pub heartbeat: Duration,
+}
+
+impl DataOptions {
+    /// 1 GiB, of which flushing to S3 at 100 MB/s frees a tenth each second.
+    pub const DEFAULT_MEMORY_LIMIT: u64 = 1024 * 1024 * 1024;
+
+    /// Defaults for everything that is not a place.
+    pub fn new(
+        advertise: impl Into<String>,
+        data_dir: impl Into<PathBuf>,
+        meta: Vec<String>,
+        object_store: impl Into<String>,
+    ) -> Self {
+        Self {
+            advertise: advertise.into(),
+            data_dir: data_dir.into(),
+            meta,
+            object_store: object_store.into(),
+            memory_limit: Self::DEFAULT_MEMORY_LIMIT,
+            groups: GroupOptions::default(),
+            heartbeat: Duration::from_secs(1),
+        }
+    }
+
+    /// Sets the memory limit, and what follows from it.
+    #[must_use]
+    pub fn memory_limit(mut self, bytes: u64) -> Self {
+        self.memory_limit = bytes;
+        self.groups.flush = FlushPolicy::for_memory(bytes);
+        self
+    }
+}
+
+/// Limits and intervals of groups.
+#[derive(Debug, Clone)]
+pub struct GroupOptions {
+    /// Bytes of log after which a snapshot is taken. A restart reads at most about as much.
+    pub snapshot_bytes: u64,
+    /// Bytes of log kept below a snapshot for followers that lag. More spares them a snapshot,
+    /// less spares disk.
+    pub log_tail_bytes: u64,
+    /// What one log entry carries.
+    pub batch: BatchLimits,
+    /// What one write carries.
+    pub write: WriteLimits,
+    /// When regions are flushed.
+    pub flush: FlushPolicy,
+    /// How long a write waits for memory before it is refused.
+    pub stall: Duration,
+    /// Longest life of a write call.
+    pub write_deadline: Duration,
+    /// Longest wait for a quorum to confirm a read.
+    pub read_deadline: Duration,
+    /// Longest life of a scan.
+    pub scan_life: Duration,
+    /// Scans open at the same time on this node.
+    pub open_scans: usize,
+}
+
+impl Default for GroupOptions {
+    fn default() -> Self {
+        Self {
+            snapshot_bytes: 256 * 1024 * 1024,
+            log_tail_bytes: 64 * 1024 * 1024,
+            batch: BatchLimits::default(),
+            write: WriteLimits::default(),
+            flush: FlushPolicy::for_memory(DataOptions::DEFAULT_MEMORY_LIMIT),
+            stall: Duration::from_secs(5),
+            write_deadline: Duration::from_secs(30),
+            read_deadline: Duration::from_secs(5),
+            scan_life: Duration::from_secs(30 * 60),
+            open_scans: 256,
+        }
+    }
+}

@@ -1,0 +1,66 @@
+//! Calls to other data nodes.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use parking_lot::Mutex;
+use tidewater_common::ids::{ClusterId, GroupId, NodeId};
+use tidewater_common::refusal::Refusal;
+use tidewater_proto::v1::group_control_client::GroupControlClient;
+use tidewater_proto::v1::{CallHeader, Reason, RequestFlushRequest};
+use tidewater_raft_store::AddressBook;
+use tonic::transport::{Channel, Endpoint};
+
+const TIMEOUT: Duration = Duration::from_secs(2);
+
+/// Reaches other data nodes by id. Clones share connections.
+#[derive(Debug, Clone)]
+pub struct Peers {
+    cluster: ClusterId,
+    node: NodeId,
+    addresses: Arc<AddressBook>,
+    channels: Arc<Mutex<HashMap<String, Channel>>>,
+}
+
+impl Peers {
+    /// For this node of a cluster.
+    pub fn new(cluster: ClusterId, node: NodeId, addresses: Arc<AddressBook>) -> Self {
+        Self { cluster, node, addresses, channels: Arc::default() }
+    }
+
+    /// Where a node is reached.
+    pub fn address(&self, node: NodeId) -> Option<String> {
+        self.addresses.get(node)
+    }
+
+    /// Asks the owner of a group's regions to flush what is large.
+    pub async fn request_flush(&self, owner: NodeId, group: GroupId) -> Result<(), Refusal> {
+        let mut client = GroupControlClient::new(self.channel(owner)?);
+        let mut request = tonic::Request::new(RequestFlushRequest {
+            header: Some(CallHeader {
+                cluster_id: self.cluster.to_string(),
+                source_node: self.node.get(),
+                target_node: owner.get(),
+            }),
+            group_id: group.get(),
+        });
+        request.set_timeout(TIMEOUT);
+        client.request_flush(request).await?;
+        Ok(())
+    }
+
+    fn channel(&self, node: NodeId) -> Result<Channel, Refusal> {
+        let unknown = || Refusal::new(Reason::NodeNotFound, format!("no address of node {node}"));
+        let address = self.addresses.get(node).ok_or_else(unknown)?;
+        if let Some(channel) = self.channels.lock().get(&address) {
+            return Ok(channel.clone());
+        }
+        let endpoint = Endpoint::from_shared(format!("http://{address}")).map_err(|error| {
+            Refusal::new(Reason::InvalidArgument, format!("address {address} of node {node}: {error}"))
+        })?;
+        let channel = endpoint.connect_timeout(TIMEOUT).timeout(TIMEOUT).connect_lazy();
+        self.channels.lock().insert(address, channel.clone());
+        Ok(channel)
+    }
+}

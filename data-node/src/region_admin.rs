@@ -1,0 +1,189 @@
+//! Service `RegionAdmin`: what the command line asks about regions.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use tidewater_common::ids::{GroupId, RegionId};
+use tidewater_common::refusal::Refusal;
+use tidewater_proto::v1::region_admin_server::{RegionAdmin, RegionAdminServer};
+use tidewater_proto::v1::{
+    FlushRegionRequest, FlushRegionResponse, ListFilesRequest, ListFilesResponse,
+    ListRegionsRequest, ListRegionsResponse, Reason, RegionInfo, ShowManifestRequest,
+    ShowManifestResponse, SstFile,
+};
+use tidewater_region_engine::file_meta::FileMeta;
+use tidewater_region_engine::region::Phase;
+use tokio::sync::oneshot;
+use tonic::{Request, Response, Status};
+
+use crate::group::hosted::Hosted;
+use crate::group::refusals;
+use crate::group::replica::GroupReplica;
+use crate::groups::Groups;
+use crate::leadership::FlushRequest;
+
+/// A flush on request may write hundreds of megabytes.
+const FLUSH: Duration = Duration::from_secs(300);
+
+/// See the module's head.
+#[derive(Debug, Clone)]
+pub struct RegionAdminService {
+    groups: Arc<Groups>,
+}
+
+impl RegionAdminService {
+    /// For the groups of a node.
+    pub fn new(groups: Arc<Groups>) -> Self {
+        Self { groups }
+    }
+
+    /// The gRPC service.
+    pub fn into_server(self) -> RegionAdminServer<Self> {
+        RegionAdminServer::new(self)
+    }
+
+    fn list(&self, request: &ListRegionsRequest) -> Vec<RegionInfo> {
+        let mut regions = Vec::new();
+        for replica in self.groups.all() {
+            let leads = replica.leadership().here;
+            if !leads && !request.include_followers {
+                continue;
+            }
+            for hosted in replica.shared.regions.all() {
+                let descriptor = &hosted.descriptor;
+                let wanted = request.table.as_ref().is_none_or(|name| *name == descriptor.table_name)
+                    && request.region_id.is_none_or(|id| id == descriptor.region_id.get());
+                if wanted {
+                    regions.push(info(&replica, &hosted, leads, request.with_digest));
+                }
+            }
+        }
+        regions
+    }
+
+    async fn flush(&self, request: FlushRegionRequest) -> Result<FlushRegionResponse, Refusal> {
+        let group = GroupId(request.group_id);
+        let region = RegionId(request.region_id);
+        let replica = self.groups.get(group)?;
+        replica.require_leader()?;
+        replica.region(region)?;
+        let (asker, answer) = oneshot::channel();
+        replica.flush_requests.send(FlushRequest::Region(region, asker)).await.map_err(|_| {
+            Refusal::new(Reason::GroupNotHosted, format!("group {group} is being stopped here"))
+        })?;
+        let report = tokio::time::timeout(FLUSH, answer)
+            .await
+            .map_err(|_| refusals::deadline("a flush", group))?
+            .unwrap_or_else(|_| {
+                Err(Refusal::new(
+                    Reason::NotLeader,
+                    format!("this node stopped leading group {group} before the flush was done"),
+                ))
+            })?;
+        Ok(FlushRegionResponse {
+            manifest_version: report.manifest_version.get(),
+            flushed_sequence: report.flushed_sequence.get(),
+            rows: report.rows,
+            bytes: report.bytes,
+            files: u32::try_from(report.files).unwrap_or(u32::MAX),
+        })
+    }
+}
+
+fn info(replica: &GroupReplica, hosted: &Hosted, leader: bool, with_digest: bool) -> RegionInfo {
+    let stats = hosted.region.stats();
+    let id = hosted.descriptor.region_id;
+    // The digest and the index that it belongs to are taken under one lock.
+    let (applied, state) = {
+        let state = replica.shared.state.read();
+        let region = state.regions.get(&id);
+        let digest = region.filter(|_| with_digest).map(|region| region.digest());
+        let last = region.map_or(0, |region| region.last_sequence.get());
+        (replica.shared.applied(), (digest.unwrap_or_default(), last))
+    };
+    let (digest, last_sequence) = state;
+    RegionInfo {
+        region_id: id.get(),
+        table_id: hosted.descriptor.table_id.get(),
+        table: hosted.descriptor.table_name.clone(),
+        group_id: replica.group().get(),
+        node_id: replica.shared.node.get(),
+        leader,
+        files: u32::try_from(stats.files).unwrap_or(u32::MAX),
+        bytes: stats.file_bytes,
+        rows: stats.file_rows + stats.memtable_rows,
+        manifest_version: stats.manifest_version.get(),
+        memtable_bytes: stats.memtable_bytes,
+        memtable_rows: stats.memtable_rows,
+        memtable_runs: u32::try_from(stats.runs).unwrap_or(u32::MAX),
+        flushed_sequence: stats.flushed_sequence.get(),
+        last_sequence,
+        schema_version: hosted.descriptor.schema_version().get(),
+        state: phase_name(stats.phase).to_owned(),
+        applied_index: applied.get(),
+        digest,
+    }
+}
+
+fn phase_name(phase: Phase) -> &'static str {
+    match phase {
+        Phase::Loading => "loading",
+        Phase::Following | Phase::Owning(_) => "serving",
+        Phase::Fenced(_) | Phase::Removed | Phase::Closed => "detached",
+    }
+}
+
+fn sst(file: &FileMeta) -> SstFile {
+    SstFile {
+        file_id: file.file_id.to_string(),
+        path: file.path().to_string(),
+        level: file.level,
+        bytes: file.size,
+        rows: file.rows,
+        min_key: Bytes::from(file.min_key.clone()),
+        max_key: Bytes::from(file.max_key.clone()),
+        min_sequence: file.min_sequence().get(),
+        max_sequence: file.max_sequence().get(),
+    }
+}
+
+#[tonic::async_trait]
+impl RegionAdmin for RegionAdminService {
+    async fn list_regions(
+        &self,
+        request: Request<ListRegionsRequest>,
+    ) -> Result<Response<ListRegionsResponse>, Status> {
+        let regions = self.list(request.get_ref());
+        Ok(Response::new(ListRegionsResponse { regions }))
+    }
+
+    async fn flush_region(
+        &self,
+        request: Request<FlushRegionRequest>,
+    ) -> Result<Response<FlushRegionResponse>, Status> {
+        Ok(Response::new(self.flush(request.into_inner()).await?))
+    }
+
+    async fn list_files(
+        &self,
+        request: Request<ListFilesRequest>,
+    ) -> Result<Response<ListFilesResponse>, Status> {
+        let request = request.into_inner();
+        let hosted =
+            self.groups.get(GroupId(request.group_id))?.region(RegionId(request.region_id))?;
+        let files = hosted.region.files().iter().map(sst).collect();
+        Ok(Response::new(ListFilesResponse { files }))
+    }
+
+    async fn show_manifest(
+        &self,
+        request: Request<ShowManifestRequest>,
+    ) -> Result<Response<ShowManifestResponse>, Status> {
+        let request = request.into_inner();
+        let hosted =
+            self.groups.get(GroupId(request.group_id))?.region(RegionId(request.region_id))?;
+        let _ = hosted;
+        Err(Refusal::new(Reason::Unsupported, "TODO").into())
+    }
+}

@@ -1,0 +1,8 @@
+//! Whole replicas in one process: real log store, real network over loopback, local object store.
+
+#[path = "replicas/cluster.rs"]
+mod cluster;
+#[path = "replicas/single.rs"]
+mod single;
+#[path = "replicas/three.rs"]
+mod three;

@@ -1,0 +1,310 @@
+//! Nodes without a meta service: started, stopped and asked by the tests themselves.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use arrow::array::{Int64Array, RecordBatch, StringArray};
+use bytes::Bytes;
+use futures::StreamExt;
+use tidewater_common::clock::SystemClock;
+use tidewater_common::ids::{
+    ClusterId, ColumnId, GroupId, NodeId, RegionId, SchemaVersion,
+};
+use tidewater_common::refusal::Refusal;
+use tidewater_common::rows::{decode_batch, encode_batch};
+use tidewater_common::schema::{Column, ColumnType, TableOptions, TableSchema, WriteMode};
+use tidewater_data_node::control::ControlService;
+use tidewater_data_node::data::DataService;
+use tidewater_data_node::groups::{Groups, NodeParts};
+use tidewater_data_node::options::GroupOptions;
+use tidewater_data_node::region_admin::RegionAdminService;
+use tidewater_proto::v1::data_server::Data;
+use tidewater_proto::v1::group_control_server::GroupControl;
+use tidewater_proto::v1::region_admin_server::RegionAdmin;
+use tidewater_proto::v1::*;
+use tidewater_raft_store::{
+    AddressBook, DataDirectory, LogStoreOptions, NetworkFactory, RaftHost, RaftService, Role,
+};
+use tidewater_region_engine::MemoryBudget;
+use tidewater_region_engine::env::{EngineOptions, RegionEnv, SystemIds};
+use tidewater_region_engine::storage::Storage;
+use tokio_stream::wrappers::TcpListenerStream;
+use tokio_util::sync::CancellationToken;
+use tonic::Request;
+use uuid::Uuid;
+
+pub(crate) const GROUP: u64 = 5;
+pub(crate) const REGION: u64 = 7;
+/// How long a condition may take to come true.
+pub(crate) const LIMIT: Duration = Duration::from_secs(60);
+
+pub(crate) fn cluster_id() -> ClusterId {
+    ClusterId(Uuid::from_u128(77))
+}
+
+/// Where a node keeps its things, over several lives.
+pub(crate) struct Place {
+    pub(crate) id: u64,
+    pub(crate) folder: PathBuf,
+    pub(crate) storage: Storage,
+    pub(crate) options: GroupOptions,
+    pub(crate) memory: u64,
+    pub(crate) listen: String,
+}
+
+/// A running node.
+pub(crate) struct Node {
+    pub(crate) groups: Arc<Groups>,
+    pub(crate) data: DataService,
+    pub(crate) control: ControlService,
+    pub(crate) admin: RegionAdminService,
+    pub(crate) address: String,
+    directory: Arc<DataDirectory>,
+    stop: CancellationToken,
+    serving: tokio::task::JoinHandle<()>,
+}
+
+impl Node {
+    /// Starts the node and the groups that it finds.
+    pub(crate) async fn start(place: &Place) -> Self {
+        let folder = place.folder.clone();
+        let id = NodeId(place.id);
+        let directory = tokio::task::spawn_blocking(move || {
+            let options = LogStoreOptions::default();
+            let mut directory = DataDirectory::open(folder, Role::Data, options).unwrap();
+            directory.adopt(cluster_id(), id).unwrap();
+            Arc::new(directory)
+        })
+        .await
+        .unwrap();
+        let host = RaftHost::new(cluster_id(), id, directory.log_store().clone());
+        let raft_service = RaftService::new();
+        raft_service.add_host(host.clone());
+        let addresses = Arc::new(AddressBook::new());
+        let env = RegionEnv::new(
+            place.storage.clone(),
+            Arc::new(SystemClock),
+            Arc::new(SystemIds),
+            MemoryBudget::new(place.memory),
+            EngineOptions::default(),
+        );
+        let groups = Groups::new(NodeParts {
+            cluster: cluster_id(),
+            node: id,
+            directory: directory.clone(),
+            host,
+            network: NetworkFactory::new(cluster_id(), id, addresses),
+            env,
+            options: place.options.clone(),
+        });
+        let data = DataService::new(groups.clone(), CancellationToken::new());
+        let control = ControlService::new(groups.clone());
+        let listener = tokio::net::TcpListener::bind(&place.listen).await.unwrap();
+        let address = listener.local_addr().unwrap().to_string();
+        let stop = CancellationToken::new();
+        let server = tonic::transport::Server::builder()
+            .add_service(raft_service.into_server())
+            .add_service(control.clone().into_server())
+            .serve_with_incoming_shutdown(
+                TcpListenerStream::new(listener),
+                stop.clone().cancelled_owned(),
+            );
+        let serving = tokio::spawn(async move {
+            let _ = server.await;
+        });
+        groups.start_local().await.unwrap();
+        let admin = RegionAdminService::new(groups.clone());
+        Self { groups, data, control, admin, address, directory, stop, serving }
+    }
+
+    /// Stops answering at once, then stops everything: for others, a crash.
+    pub(crate) async fn stop(self) {
+        self.serving.abort();
+        self.stop.cancel();
+        self.groups.stop_all().await;
+        let store = self.directory.log_store().clone();
+        tokio::task::spawn_blocking(move || store.shutdown()).await.unwrap();
+    }
+
+    pub(crate) fn header(&self) -> Option<CallHeader> {
+        Some(CallHeader {
+            cluster_id: cluster_id().to_string(),
+            source_node: 0,
+            target_node: self.groups.parts().node.get(),
+        })
+    }
+
+    pub(crate) fn member(&self) -> GroupMember {
+        GroupMember { node_id: self.groups.parts().node.get(), address: self.address.clone() }
+    }
+
+    pub(crate) async fn start_group(&self, members: &[GroupMember], initialize: bool) {
+        let request = StartGroupRequest {
+            header: self.header(),
+            group_id: GROUP,
+            first_members: members.to_vec(),
+            initialize,
+        };
+        self.control.start_group(Request::new(request)).await.unwrap();
+    }
+
+    /// Opens the region; `Err` when this node does not lead.
+    pub(crate) async fn open_region(&self) -> Result<(), Refusal> {
+        let request =
+            OpenRegionRequest { header: self.header(), group_id: GROUP, region: Some(region()) };
+        self.control.open_region(Request::new(request)).await.map(|_| ()).map_err(Refusal::from)
+    }
+
+    pub(crate) async fn write(&self, write: WriteRequest) -> Result<WriteResponse, Refusal> {
+        self.data
+            .write(Request::new(write))
+            .await
+            .map(tonic::Response::into_inner)
+            .map_err(Refusal::from)
+    }
+
+    /// All ids, as a linearizable scan shows them.
+    pub(crate) async fn scan(&self) -> Result<Vec<i64>, Refusal> {
+        let request = ScanRequest {
+            group_id: GROUP,
+            region_id: REGION,
+            schema_version: 1,
+            projection: vec![1, 2],
+            ..Default::default()
+        };
+        let mut stream = self.data.scan(Request::new(request)).await?.into_inner();
+        let mut ids = Vec::new();
+        let mut done = false;
+        while let Some(message) = stream.next().await {
+            let message = message?;
+            assert!(!done, "nothing follows the last message");
+            done = message.done;
+            if !message.rows.is_empty() {
+                let batch = decode_batch(&message.rows, &schema().arrow()).unwrap();
+                let column = batch.column(0).as_any().downcast_ref::<Int64Array>().unwrap();
+                ids.extend(column.values());
+            }
+        }
+        assert!(done, "the stream ends with its last message");
+        Ok(ids)
+    }
+
+    pub(crate) async fn get(&self, ids: &[i64]) -> Result<Vec<i64>, Refusal> {
+        let keys = RecordBatch::try_new(
+            schema().key_arrow(),
+            vec![Arc::new(Int64Array::from(ids.to_vec()))],
+        )
+        .unwrap();
+        let request = GetRequest {
+            group_id: GROUP,
+            region_id: REGION,
+            schema_version: 1,
+            keys: encode_batch(&keys).unwrap(),
+            projection: vec![1, 2],
+            ..Default::default()
+        };
+        let response = self.data.get(Request::new(request)).await?.into_inner();
+        let batch = decode_batch(&response.rows, &schema().arrow()).unwrap();
+        let column = batch.column(0).as_any().downcast_ref::<Int64Array>().unwrap();
+        Ok(column.values().to_vec())
+    }
+
+    pub(crate) async fn flush(&self) -> Result<FlushRegionResponse, Refusal> {
+        let request = FlushRegionRequest { group_id: GROUP, region_id: REGION };
+        let answer = self.admin.flush_region(Request::new(request)).await;
+        answer.map(tonic::Response::into_inner).map_err(Refusal::from)
+    }
+
+    /// What this node knows of the region.
+    pub(crate) async fn info(&self) -> Option<RegionInfo> {
+        let request = ListRegionsRequest {
+            include_followers: true,
+            with_digest: true,
+            ..Default::default()
+        };
+        let answer = self.admin.list_regions(Request::new(request)).await.unwrap();
+        answer.into_inner().regions.into_iter().find(|region| region.region_id == REGION)
+    }
+
+    pub(crate) fn leads(&self) -> bool {
+        self.groups.get(GroupId(GROUP)).is_ok_and(|replica| replica.leadership().here)
+    }
+
+    pub(crate) fn hosts_region(&self) -> bool {
+        self.groups
+            .get(GroupId(GROUP))
+            .is_ok_and(|replica| replica.region(RegionId(REGION)).is_ok())
+    }
+}
+
+pub(crate) fn schema() -> TableSchema {
+    let column = |id, name: &str, data_type, nullable| Column {
+        id: ColumnId(id),
+        name: name.to_owned(),
+        data_type,
+        nullable,
+    };
+    TableSchema::new(
+        SchemaVersion(1),
+        vec![
+            column(1, "id", ColumnType::Int64, false),
+            column(2, "name", ColumnType::Utf8, true),
+        ],
+        vec![ColumnId(1)],
+        None,
+        ColumnId(3),
+    )
+    .unwrap()
+}
+
+fn region() -> RegionDescriptor {
+    let options = TableOptions { write_mode: WriteMode::AppendOnly, hash: None, ttl_ms: None };
+    RegionDescriptor {
+        region_id: REGION,
+        table_id: 3,
+        table_name: "t".to_owned(),
+        start: Bytes::new(),
+        end: None,
+        schema: Some((&schema()).into()),
+        options: Some((&options).into()),
+        incarnation: 1,
+    }
+}
+
+/// A write of one producer; serial 1 has no rows.
+pub(crate) fn write(producer: u8, serial: u64, ids: &[i64]) -> WriteRequest {
+    let rows = if ids.is_empty() {
+        Bytes::new()
+    } else {
+        let names: Vec<String> = ids.iter().map(|id| format!("name {id}")).collect();
+        let batch = RecordBatch::try_new(
+            schema().arrow(),
+            vec![Arc::new(Int64Array::from(ids.to_vec())), Arc::new(StringArray::from(names))],
+        )
+        .unwrap();
+        encode_batch(&batch).unwrap()
+    };
+    WriteRequest {
+        group_id: GROUP,
+        region_id: REGION,
+        catalog_version: 1,
+        schema_version: 1,
+        producer_id: Bytes::copy_from_slice(&[producer; 16]),
+        serial,
+        origin_region_id: REGION,
+        op: RowOp::Put.into(),
+        row_count: ids.len() as u32,
+        rows,
+    }
+}
+
+/// Waits for a condition.
+pub(crate) async fn until(what: &str, mut condition: impl AsyncFnMut() -> bool) {
+    let waited = tokio::time::timeout(LIMIT, async {
+        while !condition().await {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    });
+    assert!(waited.await.is_ok(), "waited in vain: {what}");
+}

@@ -1,0 +1,195 @@
+//! A group of three replicas over loopback.
+
+use std::time::Duration;
+
+use tidewater_data_node::options::GroupOptions;
+use tidewater_proto::v1::Reason;
+use tidewater_region_engine::storage::Storage;
+
+use super::cluster::*;
+
+struct Three {
+    // Kept until the end of the test.
+    folder: tempfile::TempDir,
+    storage: Storage,
+    options: GroupOptions,
+    nodes: Vec<Option<Node>>,
+}
+
+impl Three {
+    async fn start(options: GroupOptions) -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let store = format!("file://{}", folder.path().join("store").display());
+        let storage = Storage::open(&store).await.unwrap();
+        let mut three = Self { folder, storage, options, nodes: Vec::new() };
+        for id in 1..=3 {
+            let place = three.place(id, "127.0.0.1:0");
+            three.nodes.push(Some(Node::start(&place).await));
+        }
+        let members: Vec<_> = three.running().map(Node::member).collect();
+        for (at, node) in three.running().enumerate() {
+            node.start_group(&members, at == 0).await;
+        }
+        three
+    }
+
+    fn place(&self, id: u64, listen: &str) -> Place {
+        Place {
+            id,
+            folder: self.folder.path().join(id.to_string()),
+            storage: self.storage.clone(),
+            options: self.options.clone(),
+            memory: 1 << 30,
+            listen: listen.to_owned(),
+        }
+    }
+
+    fn running(&self) -> impl Iterator<Item = &Node> {
+        self.nodes.iter().flatten()
+    }
+
+    /// The node that leads and serves.
+    async fn leader(&self) -> usize {
+        let mut found = None;
+        until("one node leads", async || {
+            for (at, node) in self.nodes.iter().enumerate() {
+                let Some(node) = node else { continue };
+                if node.leads() && node.open_region().await.is_ok() {
+                    found = Some(at);
+                    return true;
+                }
+            }
+            false
+        })
+        .await;
+        found.unwrap()
+    }
+
+    fn node(&self, at: usize) -> &Node {
+        self.nodes[at].as_ref().unwrap()
+    }
+
+    async fn agree(&self) {
+        until("all replicas have one digest", async || {
+            let mut digests = Vec::new();
+            for node in self.running() {
+                digests.push(node.info().await.map(|info| (info.digest, info.last_sequence)));
+            }
+            digests.iter().all(|digest| digest.is_some() && *digest == digests[0])
+        })
+        .await;
+    }
+
+    async fn stop(self) {
+        for node in self.nodes.into_iter().flatten() {
+            node.stop().await;
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn rows_survive_the_leader() {
+    let mut three = Three::start(GroupOptions::default()).await;
+    let leader = three.leader().await;
+    three.node(leader).write(write(1, 1, &[])).await.unwrap();
+    three.node(leader).write(write(1, 2, &[1, 2, 3])).await.unwrap();
+    three.agree().await;
+
+    // A follower serves nothing and names the leader.
+    let follower = (leader + 1) % 3;
+    let refusal = three.node(follower).scan().await.unwrap_err();
+    assert_eq!(refusal.reason, Reason::NotLeader);
+    assert_eq!(refusal.leader.unwrap().address, three.node(leader).address);
+    let refusal = three.node(follower).write(write(1, 3, &[9])).await.unwrap_err();
+    assert_eq!(refusal.reason, Reason::NotLeader);
+
+    let gone = three.nodes[leader].take().unwrap();
+    let address = gone.address.clone();
+    gone.stop().await;
+    let next = three.leader().await;
+    let node = three.node(next);
+    until("the new leader serves", async || {
+        node.scan().await.is_ok_and(|ids| ids == [1, 2, 3])
+    })
+    .await;
+    // A retry that arrives at the new owner takes no second effect.
+    assert!(node.write(write(1, 2, &[1, 2, 3])).await.unwrap().repeated);
+    node.write(write(1, 3, &[4])).await.unwrap();
+    let flushed = node.flush().await.unwrap();
+    assert_eq!(flushed.rows, 4);
+
+    // The old leader comes back as a follower, and drops what was flushed.
+    let place = three.place(leader as u64 + 1, &address);
+    three.nodes[leader] = Some(Node::start(&place).await);
+    three.agree().await;
+    until("followers drop what is flushed", async || {
+        for node in three.running() {
+            let info = node.info().await.unwrap();
+            if info.memtable_rows > 0 || info.files != 1 {
+                return false;
+            }
+        }
+        true
+    })
+    .await;
+    three.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_leader_without_its_quorum_serves_no_read_and_takes_no_write() {
+    let mut three = Three::start(GroupOptions {
+        write_deadline: Duration::from_secs(2),
+        ..GroupOptions::default()
+    })
+    .await;
+    let leader = three.leader().await;
+    three.node(leader).write(write(1, 1, &[])).await.unwrap();
+    for at in 0..3 {
+        if at != leader {
+            three.nodes[at].take().unwrap().stop().await;
+        }
+    }
+    let node = three.node(leader);
+    let refusal = node.scan().await.unwrap_err();
+    assert!(
+        matches!(refusal.reason, Reason::NotLeader | Reason::DeadlineExceeded),
+        "{refusal:?}"
+    );
+    let refusal = node.get(&[1]).await.unwrap_err();
+    assert!(
+        matches!(refusal.reason, Reason::NotLeader | Reason::DeadlineExceeded),
+        "{refusal:?}"
+    );
+    let refusal = node.write(write(1, 2, &[1])).await.unwrap_err();
+    assert!(
+        matches!(
+            refusal.reason,
+            Reason::NotLeader | Reason::DeadlineExceeded | Reason::LeadershipLost
+        ),
+        "{refusal:?}"
+    );
+    three.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn leadership_is_handed_over_on_request() {
+    use tidewater_proto::v1::group_control_server::GroupControl;
+    let three = Three::start(GroupOptions::default()).await;
+    let leader = three.leader().await;
+    let to = (leader + 1) % 3;
+    until("leadership moves", async || {
+        let node = three.node(leader);
+        if three.node(to).leads() {
+            return true;
+        }
+        let request = tidewater_proto::v1::TransferLeaderRequest {
+            header: node.header(),
+            group_id: GROUP,
+            to_node: to as u64 + 1,
+        };
+        let _ = node.control.transfer_leader(tonic::Request::new(request)).await;
+        three.node(to).leads()
+    })
+    .await;
+    three.stop().await;
+}
