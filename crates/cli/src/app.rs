@@ -1,0 +1,159 @@
+//! The command tree.
+
+use std::path::PathBuf;
+
+use clap::{Parser, Subcommand};
+
+use crate::commands;
+use crate::exit::Failure;
+
+/// A distributed table store: rows go in through Raft and come to rest as Parquet on object
+/// storage.
+#[derive(Debug, Parser)]
+#[command(
+    name = "tidewater",
+    version,
+    propagate_version = true,
+    subcommand_required = true,
+    arg_required_else_help = true,
+    after_help = "Example:\n  tidewater standalone &\n  tidewater table create airlines --columns \
+                  'carrier utf8, name utf8' --primary-key carrier\n  tidewater load airlines \
+                  airlines.csv\n  tidewater scan airlines --limit 5\n\nEvery option can also be \
+                  set by the environment (TIDEWATER_*) or in a TOML file (--config)."
+)]
+pub(crate) struct App {
+    /// TOML file with settings, in sections named for the roles, and [client]
+    #[arg(long, global = true, env = "TIDEWATER_CONFIG", value_name = "FILE")]
+    pub(crate) config: Option<PathBuf>,
+
+    #[command(subcommand)]
+    pub(crate) command: Command,
+}
+
+/// One line for each command.
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// Run all roles in one process, with a local directory as object store
+    Standalone(commands::standalone::Options),
+    /// Run a meta node: the catalog, replicated by Raft
+    Meta(commands::meta::Options),
+    /// Run a data node: rows, replicated by Raft, flushed to object storage
+    Data(commands::data::Options),
+    /// Run a compactor node: merges files for the data nodes
+    Compactor(commands::compactor::Options),
+    /// Create, list, describe and drop tables
+    #[command(subcommand)]
+    Table(commands::table::Table),
+    /// Load CSV, ndjson and Parquet files into a table
+    Load(commands::load::Options),
+    /// Read the rows of a table
+    Scan(commands::scan::Options),
+    /// Read rows by their keys
+    Get(commands::get::Options),
+    /// Delete rows by their keys
+    Delete(commands::delete::Options),
+    /// How the cluster is
+    #[command(subcommand)]
+    Cluster(commands::cluster::Cluster),
+    /// The members of the meta group
+    #[command(subcommand)]
+    MetaMember(commands::meta_member::MetaMember),
+    /// The nodes of the cluster
+    #[command(subcommand)]
+    Node(commands::node::Node),
+    /// The Raft groups
+    #[command(subcommand)]
+    Group(commands::group::Group),
+    /// Which group serves which keys
+    #[command(subcommand)]
+    Route(commands::route::Route),
+    /// The regions: their files and manifests
+    #[command(subcommand)]
+    Region(commands::region::Region),
+    /// The settings of a command
+    #[command(subcommand)]
+    Config(commands::config::Config),
+    /// Measure how fast the cluster is
+    #[command(subcommand)]
+    Bench(commands::bench::Bench),
+    /// Print the completions for a shell
+    Completions(commands::completions::Options),
+}
+
+impl App {
+    /// Runs the command to its end.
+    pub(crate) async fn run(self) -> Result<(), Failure> {
+        match self.command {
+            Command::Standalone(options) => commands::standalone::run(options).await,
+            Command::Meta(options) => commands::meta::run(options).await,
+            Command::Data(options) => commands::data::run(options).await,
+            Command::Compactor(options) => commands::compactor::run(options).await,
+            Command::Table(table) => table.run().await,
+            Command::Load(options) => commands::load::run(options).await,
+            Command::Scan(options) => commands::scan::run(options).await,
+            Command::Get(options) => commands::get::run(options).await,
+            Command::Delete(options) => commands::delete::run(options).await,
+            Command::Cluster(cluster) => cluster.run().await,
+            Command::MetaMember(member) => member.run().await,
+            Command::Node(node) => node.run().await,
+            Command::Group(group) => group.run().await,
+            Command::Route(route) => route.run().await,
+            Command::Region(region) => region.run().await,
+            Command::Config(config) => config.run(self.config.as_deref()),
+            Command::Bench(bench) => bench.run().await,
+            Command::Completions(options) => commands::completions::run(&options),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    use super::*;
+
+    fn walk(command: &clap::Command, path: &str, visit: &mut dyn FnMut(&str, &clap::Command)) {
+        let path = format!("{path} {}", command.get_name());
+        visit(&path, command);
+        for child in command.get_subcommands().filter(|child| child.get_name() != "help") {
+            walk(child, &path, visit);
+        }
+    }
+
+    #[test]
+    fn the_tree_is_sound() {
+        App::command().debug_assert();
+    }
+
+    #[test]
+    fn every_command_has_a_line_and_an_example() {
+        let mut lacking = Vec::new();
+        walk(&App::command(), "", &mut |path, command| {
+            let help = command.get_after_help().map(ToString::to_string).unwrap_or_default();
+            if !help.contains("Example:\n  tidewater") || command.get_about().is_none() {
+                lacking.push(path.to_owned());
+            }
+        });
+        assert!(lacking.is_empty(), "no example or no description: {lacking:?}");
+    }
+
+    #[test]
+    fn settings_can_be_given_by_the_environment() {
+        let mut wrong = Vec::new();
+        walk(&App::command(), "", &mut |path, command| {
+            let server = crate::settings::ROLES.iter().any(|role| path.ends_with(role))
+                && path.split(' ').count() == 3;
+            for argument in command.get_arguments() {
+                let Some(long) = argument.get_long() else { continue };
+                let setting = server || ["meta", "output", "timeout"].contains(&long);
+                let wanted = format!("TIDEWATER_{}", long.replace('-', "_").to_uppercase());
+                match argument.get_env().and_then(|name| name.to_str()) {
+                    Some(name) if name == wanted => {}
+                    None if !setting || matches!(long, "help" | "version") => {}
+                    found => wrong.push(format!("{path} --{long}: {found:?}")),
+                }
+            }
+        });
+        assert!(wrong.is_empty(), "{wrong:?}");
+    }
+}

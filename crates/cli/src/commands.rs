@@ -1,0 +1,21 @@
+//! The commands: a noun is a folder, a verb a file with its options and one function.
+
+pub(crate) mod bench;
+pub(crate) mod client;
+pub(crate) mod cluster;
+pub(crate) mod compactor;
+pub(crate) mod completions;
+pub(crate) mod config;
+pub(crate) mod data;
+pub(crate) mod delete;
+pub(crate) mod get;
+pub(crate) mod group;
+pub(crate) mod load;
+pub(crate) mod meta;
+pub(crate) mod meta_member;
+pub(crate) mod node;
+pub(crate) mod region;
+pub(crate) mod route;
+pub(crate) mod scan;
+pub(crate) mod standalone;
+pub(crate) mod table;

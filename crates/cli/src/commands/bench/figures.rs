@@ -1,0 +1,103 @@
+//! What a measurement prints.
+
+use std::time::Duration;
+
+use serde::Serialize;
+
+use crate::output::progress::grouped;
+
+/// Times of single calls, in milliseconds.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize)]
+pub(super) struct Latency {
+    p50: f64,
+    p90: f64,
+    p99: f64,
+    max: f64,
+}
+
+/// One measurement. The JSON field names are stable.
+#[derive(Debug, Serialize)]
+pub(super) struct Figures {
+    pub(super) bench: &'static str,
+    pub(super) clients: usize,
+    /// Rows, or commands.
+    pub(super) rows: u64,
+    pub(super) seconds: f64,
+    pub(super) rows_per_second: f64,
+    pub(super) latency_ms: Option<Latency>,
+    pub(super) calls: u64,
+}
+
+impl Figures {
+    pub(super) fn new(
+        bench: &'static str,
+        clients: usize,
+        rows: u64,
+        elapsed: Duration,
+        times: &mut [Duration],
+    ) -> Self {
+        let seconds = elapsed.as_secs_f64();
+        Self {
+            bench,
+            clients,
+            rows,
+            seconds,
+            rows_per_second: (rows as f64 / seconds.max(1e-9)).round(),
+            calls: times.len() as u64,
+            latency_ms: latency(times),
+        }
+    }
+
+    pub(super) fn text(&self) -> String {
+        let mut text = format!(
+            "{} with {} {}: {} in {:.2} s, {} per second",
+            self.bench,
+            self.clients,
+            if self.clients == 1 { "client" } else { "clients" },
+            grouped(self.rows),
+            self.seconds,
+            grouped(self.rows_per_second as u64)
+        );
+        if let Some(latency) = &self.latency_ms {
+            text.push_str(&format!(
+                "; one call took {:.2} ms (median), {:.2} (p90), {:.2} (p99), {:.2} (longest)",
+                latency.p50, latency.p90, latency.p99, latency.max
+            ));
+        }
+        text
+    }
+}
+
+fn latency(times: &mut [Duration]) -> Option<Latency> {
+    times.sort_unstable();
+    let last = times.len().checked_sub(1)?;
+    let at = |share: f64| {
+        let index = (share * last as f64).round() as usize;
+        let time = times.get(index.min(last)).copied().unwrap_or_default();
+        (time.as_secs_f64() * 1e6).round() / 1e3
+    };
+    Some(Latency { p50: at(0.5), p90: at(0.9), p99: at(0.99), max: at(1.0) })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn percentiles_are_of_the_sorted_times() {
+        let mut times: Vec<Duration> = (1..=101).rev().map(Duration::from_millis).collect();
+        let latency = latency(&mut times).unwrap();
+        assert_eq!(latency, Latency { p50: 51.0, p90: 91.0, p99: 100.0, max: 101.0 });
+        assert_eq!(super::latency(&mut []), None);
+    }
+
+    #[test]
+    fn field_names_are_stable() {
+        let mut times = [Duration::from_millis(2)];
+        let figures = Figures::new("ingest", 1, 100, Duration::from_secs(2), &mut times);
+        assert_eq!(
+            serde_json::to_string(&figures).unwrap(),
+            r#"{"bench":"ingest","clients":1,"rows":100,"seconds":2.0,"rows_per_second":50.0,"latency_ms":{"p50":2.0,"p90":2.0,"p99":2.0,"max":2.0},"calls":1}"#
+        );
+    }
+}

@@ -1,0 +1,44 @@
+//! `bench scan`
+
+use std::time::Instant;
+
+use clap::Args;
+use tidewater_client::ScanSpec;
+
+use super::figures::Figures;
+use crate::commands::client::ClientArgs;
+use crate::exit::Failure;
+use crate::output::fact;
+
+/// Options of `bench scan`.
+#[derive(Debug, Args)]
+#[command(after_help = "Example:\n  tidewater bench scan --table bench --output json")]
+pub(crate) struct Options {
+    /// Table to read
+    #[arg(long, value_name = "TABLE", default_value = "bench", env = "TIDEWATER_TABLE")]
+    table: String,
+
+    /// Columns to read [default: all]
+    #[arg(long, value_name = "COLUMN", value_delimiter = ',')]
+    columns: Option<Vec<String>>,
+
+    #[command(flatten)]
+    client: ClientArgs,
+}
+
+/// Reads a whole table and prints how fast its rows came.
+pub(crate) async fn run(options: Options) -> Result<(), Failure> {
+    let client = options.client.connect().await?;
+    let mut spec = ScanSpec::all(&options.table);
+    spec.columns = options.columns;
+    let started = Instant::now();
+    let mut stream = client.scan(spec).await?;
+    let (mut rows, mut times, mut before) = (0, Vec::new(), started);
+    while let Some(batch) = stream.next_batch().await {
+        rows += batch?.num_rows() as u64;
+        times.push(before.elapsed());
+        before = Instant::now();
+    }
+    let figures = Figures::new("scan", 1, rows, started.elapsed(), &mut times);
+    fact(options.client.output, &figures, Figures::text)
+}

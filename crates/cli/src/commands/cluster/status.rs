@@ -1,0 +1,106 @@
+//! `cluster status`
+
+use clap::Args;
+use serde::Serialize;
+use tidewater_proto::v1;
+
+use crate::commands::client::ClientArgs;
+use crate::commands::{group, node};
+use crate::exit::Failure;
+use crate::output::{Listed, fact, table};
+
+/// Options of `cluster status`.
+#[derive(Debug, Args)]
+#[command(after_help = "Example:\n  tidewater cluster status --output json")]
+pub(crate) struct Options {
+    #[command(flatten)]
+    client: ClientArgs,
+}
+
+/// The cluster. The JSON field names are stable.
+#[derive(Debug, Serialize)]
+pub(super) struct Status {
+    cluster_id: String,
+    catalog_version: u64,
+    leader: u64,
+    pub(super) healthy: bool,
+    pub(super) problems: Vec<String>,
+    revision: u64,
+    term: u64,
+    tables: u32,
+    regions: u32,
+    nodes: Vec<node::NodeLine>,
+    groups: Vec<group::GroupLine>,
+}
+
+impl From<v1::ClusterStatusResponse> for Status {
+    fn from(status: v1::ClusterStatusResponse) -> Self {
+        Self {
+            cluster_id: status.cluster_id,
+            catalog_version: status.catalog_version,
+            leader: status.leader,
+            healthy: status.healthy,
+            problems: status.problems,
+            revision: status.revision,
+            term: status.term,
+            tables: status.tables,
+            regions: status.regions,
+            nodes: status.nodes.iter().map(node::NodeLine::from).collect(),
+            groups: status.groups.iter().map(group::GroupLine::from).collect(),
+        }
+    }
+}
+
+/// Shows the cluster in one screen.
+pub(crate) async fn run(options: Options) -> Result<(), Failure> {
+    let status = options.client.connect().await?.cluster_status().await?;
+    fact(options.client.output, &Status::from(status), text)
+}
+
+fn text(status: &Status) -> String {
+    let mut lines = vec![
+        format!("cluster  {}", status.cluster_id),
+        format!(
+            "meta     leader {} in term {}, catalog version {}",
+            status.leader, status.term, status.catalog_version
+        ),
+        format!("holds    {} tables, {} regions", status.tables, status.regions),
+    ];
+    if status.healthy && status.problems.is_empty() {
+        lines.push("health   all is well".to_owned());
+    } else {
+        lines.push(format!(
+            "health   {}",
+            if status.healthy { "works, but look at this:" } else { "NOT WELL:" }
+        ));
+        lines.extend(status.problems.iter().map(|problem| format!("  - {problem}")));
+    }
+    lines.push(String::new());
+    lines.push(table(node::NodeLine::HEADINGS, status.nodes.iter().map(node::NodeLine::cells)));
+    if !status.groups.is_empty() {
+        lines.push(String::new());
+        let rows = status.groups.iter().map(group::GroupLine::cells);
+        lines.push(table(group::GroupLine::HEADINGS, rows));
+    }
+    lines.join("\n")
+}
+
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn field_names_are_stable() {
+        let status = Status::from(v1::ClusterStatusResponse {
+            cluster_id: "c".into(),
+            problems: vec!["p".into()],
+            ..Default::default()
+        });
+        let json = serde_json::to_value(&status).unwrap();
+        for field in ["cluster_id", "catalog_version", "leader", "healthy", "problems"] {
+            assert!(json.get(field).is_some(), "{field}");
+        }
+        assert!(text(&status).contains("- p"), "{}", text(&status));
+    }
+}

@@ -1,0 +1,144 @@
+//! `config show ROLE [OPTIONS]`
+
+use std::ffi::OsString;
+use std::path::Path;
+
+use clap::parser::ValueSource;
+use clap::{ArgMatches, Args, Command};
+use serde::Serialize;
+
+use crate::exit::Failure;
+use crate::output::{Listed, Output, list};
+use crate::settings::{self, ROLES, SettingsFile};
+
+/// Options of `config show`.
+#[derive(Debug, Args)]
+#[command(after_help = "Example:\n  tidewater config show data --config tidewater.toml\n  \
+                        tidewater config show data -- --memory-limit 1GiB")]
+pub(crate) struct Options {
+    /// standalone, meta, data, compactor or client
+    #[arg(value_parser = ["standalone", "meta", "data", "compactor", "client"])]
+    role: String,
+
+    /// How results are printed
+    #[arg(long, env = "TIDEWATER_OUTPUT", value_enum, default_value = "table")]
+    output: Output,
+
+    /// Options of the command, as they would be given to it
+    #[arg(last = true, value_name = "OPTIONS")]
+    options: Vec<OsString>,
+}
+
+/// One setting. The JSON field names are stable.
+#[derive(Debug, PartialEq, Eq, Serialize)]
+struct Setting {
+    name: String,
+    value: Option<String>,
+    source: &'static str,
+}
+
+impl Listed for Setting {
+    const HEADINGS: &'static [&'static str] = &["SETTING", "VALUE", "FROM"];
+
+    fn cells(&self) -> Vec<String> {
+        let value = self.value.clone().unwrap_or_else(|| "-".to_owned());
+        vec![self.name.clone(), value, self.source.to_owned()]
+    }
+}
+
+/// Prints what a command would run with.
+pub(crate) fn run(options: Options, file: Option<&Path>) -> Result<(), Failure> {
+    let settings = settings(&options.role, options.options, file)?;
+    list(options.output, &settings)
+}
+
+fn settings(
+    role: &str,
+    options: Vec<OsString>,
+    file: Option<&Path>,
+) -> Result<Vec<Setting>, Failure> {
+    let tree = settings::command(file)?;
+    let file = file.map(SettingsFile::read).transpose()?;
+    // What all client commands share is seen on any of them.
+    let path: &[&str] = if ROLES.contains(&role) { &[role] } else { &["table", "list"] };
+    let mut command = &tree;
+    for name in path {
+        command = command
+            .find_subcommand(name)
+            .ok_or_else(|| Failure::other(format!("there is no command `{name}`")))?;
+    }
+    let command = optional(command.clone());
+    let arguments = [OsString::from(role)].into_iter().chain(options);
+    let matches = command
+        .clone()
+        .try_get_matches_from(arguments)
+        .map_err(|error| Failure::usage(error.to_string()))?;
+    Ok(command
+        .get_arguments()
+        .filter_map(|argument| Some((argument.get_id().as_str(), argument.get_long()?)))
+        .filter(|(id, _)| !matches!(*id, "help" | "version" | "config"))
+        .map(|(id, long)| Setting {
+            name: long.to_owned(),
+            value: value(&matches, id),
+            source: match matches.value_source(id) {
+                Some(ValueSource::CommandLine) => "option",
+                Some(ValueSource::EnvVariable) => "environment",
+                _ if file.as_ref().is_some_and(|file| file.sets(role, long)) => "file",
+                Some(_) => "default",
+                None => "-",
+            },
+        })
+        .collect())
+}
+
+/// Nothing is run, so nothing has to be there.
+fn optional(command: Command) -> Command {
+    let ids: Vec<_> =
+        command.get_arguments().map(|argument| argument.get_id().clone()).collect();
+    ids.into_iter().fold(command, |command, id| {
+        command.mut_arg(id, |argument| argument.required(false))
+    })
+}
+
+fn value(matches: &ArgMatches, id: &str) -> Option<String> {
+    let raw = matches.try_get_raw(id).ok().flatten()?;
+    let values: Vec<String> = raw.map(|value| value.to_string_lossy().into_owned()).collect();
+    Some(values.join(","))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_setting_says_where_it_comes_from() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("t.toml");
+        std::fs::write(&path, "[data]\nmemory-limit = \"1GiB\"\ndata-dir = \"/d\"\n").unwrap();
+        let options = vec![OsString::from("--data-dir"), OsString::from("/e")];
+        let found = settings("data", options, Some(&path)).unwrap();
+        let of = |name: &str| {
+            let setting = found.iter().find(|setting| setting.name == name).unwrap();
+            (setting.value.as_deref(), setting.source)
+        };
+        assert_eq!(of("memory-limit"), (Some("1GiB"), "file"));
+        assert_eq!(of("data-dir"), (Some("/e"), "option"));
+        assert_eq!(of("log-filter"), (Some("info"), "default"));
+        assert_eq!(of("listen"), (None, "-"));
+    }
+
+    #[test]
+    fn the_client_has_settings_too() {
+        let found = settings("client", Vec::new(), None).unwrap();
+        assert!(found.iter().any(|setting| setting.name == "meta"), "{found:?}");
+    }
+
+    #[test]
+    fn field_names_are_stable() {
+        let setting = Setting { name: "a".into(), value: None, source: "default" };
+        assert_eq!(
+            serde_json::to_string(&setting).unwrap(),
+            r#"{"name":"a","value":null,"source":"default"}"#
+        );
+    }
+}

@@ -1,0 +1,127 @@
+//! `get NAME KEY...`
+
+use arrow::array::RecordBatch;
+use clap::Args;
+use tidewater_common::schema::TableSchema;
+
+use super::client::ClientArgs;
+use crate::exit::Failure;
+use crate::output::Output;
+use crate::output::rows::{RowFormat, RowWriter};
+use crate::text::key::key_values;
+use crate::value::rows::RowsBuilder;
+
+/// Options of `get`.
+#[derive(Debug, Args)]
+#[command(after_help = "Example:\n  tidewater get airlines UA DL\n  tidewater get flights \
+                        2013-01-01T10:00:00Z,EWR,1545 --output json\n\nA key is its values \
+                        separated by commas, in the order of the primary key; a value with a comma \
+                        stands in double quotes.")]
+pub(crate) struct Options {
+    /// Name of the table
+    name: String,
+
+    /// Keys
+    #[arg(required = true, allow_hyphen_values = true, value_name = "KEY")]
+    keys: Vec<String>,
+
+    #[command(flatten)]
+    client: ClientArgs,
+}
+
+/// Reads rows by their keys; a single key without a row is *not found*.
+pub(crate) async fn run(options: Options) -> Result<(), Failure> {
+    let client = options.client.connect().await?;
+    let table = client.table(&options.name).await?;
+    let keys = keys(&table.schema, &options.keys)?;
+    let rows = client.get(&options.name, &keys, None).await?;
+    if rows.num_rows() == 0 {
+        return Err(Failure::not_found(match options.keys.as_slice() {
+            [key] => format!("table {} has no row with the key {key}", options.name),
+            keys => format!("table {} has no row with any of the {} keys", options.name, keys.len()),
+        }));
+    }
+    let format = match options.client.output {
+        Output::Table => RowFormat::Table,
+        Output::Json => RowFormat::Json,
+    };
+    let mut writer = RowWriter::create(format, None, &rows.schema())?;
+    writer.write(&rows)?;
+    writer.finish()
+}
+
+/// The keys as a batch of the key columns.
+pub(crate) fn keys(table: &TableSchema, texts: &[String]) -> Result<RecordBatch, Failure> {
+    let names: Vec<&str> = table
+        .key_indices()
+        .iter()
+        .filter_map(|index| table.columns().get(*index))
+        .map(|column| column.name.as_str())
+        .collect();
+    let mut rows = RowsBuilder::for_keys(table);
+    for text in texts {
+        let bad = |problem: String| Failure::usage(format!("key `{text}`: {problem}"));
+        let values = key_values(text).map_err(|error| bad(error.to_string()))?;
+        if values.len() != names.len() {
+            return Err(bad(format!(
+                "{} values where the primary key has {} columns: {}",
+                values.len(),
+                names.len(),
+                names.join(", ")
+            )));
+        }
+        for value in &values {
+            rows.text(value)
+                .map_err(|cell| bad(format!("column `{}`: {}", cell.column, cell.problem)))?;
+        }
+        rows.end_row();
+    }
+    rows.finish()
+        .map_err(|error| Failure::other(format!("the keys cannot be put together: {error}")))?
+        .ok_or_else(|| Failure::usage("no key was given"))
+}
+
+#[cfg(test)]
+mod tests {
+    use arrow::util::display::array_value_to_string;
+    use tidewater_common::ids::{ColumnId, SchemaVersion};
+    use tidewater_common::schema::{Column, ColumnType};
+
+    use super::*;
+
+    fn table() -> TableSchema {
+        let column = |id: u32, name: &str, data_type: ColumnType| Column {
+            id: ColumnId(id),
+            name: name.into(),
+            data_type,
+            nullable: false,
+        };
+        TableSchema::new(
+            SchemaVersion(1),
+            vec![
+                column(1, "flight", ColumnType::Int64),
+                column(2, "day", ColumnType::Date32),
+            ],
+            vec![ColumnId(2), ColumnId(1)],
+            None,
+            ColumnId(3),
+        )
+        .unwrap()
+    }
+
+    #[test]
+    fn keys_are_values_in_key_order() {
+        let found = keys(&table(), &["2013-01-01,-5".into(), "2013-01-02,7".into()]).unwrap();
+        assert_eq!(found.num_rows(), 2);
+        assert_eq!(array_value_to_string(found.column(0), 1).unwrap(), "2013-01-02");
+        assert_eq!(array_value_to_string(found.column(1), 0).unwrap(), "-5");
+    }
+
+    #[test]
+    fn keys_that_do_not_fit_are_named() {
+        let wrong = |text: &str| keys(&table(), &[text.to_owned()]).unwrap_err().message;
+        assert!(wrong("7").contains("2 columns: day, flight"));
+        assert!(wrong("2013-01-01,x").contains("column `flight`: `x`"));
+        assert!(wrong("\"2013").contains("never closed"));
+    }
+}

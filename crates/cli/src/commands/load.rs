@@ -1,0 +1,153 @@
+//! `load NAME FILE...`
+
+mod summary;
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use clap::Args;
+use tidewater_client::{Client, TableWriter, WriterOptions};
+use tidewater_common::schema::WriteMode;
+
+use self::summary::Summary;
+use super::client::ClientArgs;
+use crate::exit::Failure;
+use crate::load::ReadOptions;
+use crate::load::bad_rows::BadRows;
+use crate::load::input::Input;
+use crate::load::pipeline::{Event, Pipeline, check_all, inspect_all};
+use crate::output::fact;
+use crate::output::progress::Progress;
+
+/// Options of `load`.
+#[derive(Debug, Args)]
+#[command(after_help = "Example:\n  tidewater load flights flights.csv.zip --null NA\n  tidewater \
+                        load flights a.parquet b.ndjson.gz --skip-bad 100\n\nFiles are CSV with a \
+                        header, ndjson, both also with gzip or in a zip archive, or Parquet. \
+                        Columns are matched by name. In CSV an empty cell is a missing value, and \
+                        so is one that equals a text given with --null; in a text column that is \
+                        `not null`, an empty cell is the empty text. Times without an offset are \
+                        UTC. Every file is checked before the first row is written.")]
+pub(crate) struct Options {
+    /// Name of the table
+    name: String,
+
+    /// Files
+    #[arg(required = true, value_name = "FILE")]
+    files: Vec<PathBuf>,
+
+    /// Rows of a batch
+    #[arg(long, value_name = "N", env = "TIDEWATER_BATCH_ROWS", default_value_t = 8192,
+          value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
+    batch_rows: u32,
+
+    /// A text that stands for a missing value; may be repeated
+    #[arg(long = "null", value_name = "TEXT", env = "TIDEWATER_NULL")]
+    nulls: Vec<String>,
+
+    /// Go on past this many bad rows
+    #[arg(long, value_name = "N", env = "TIDEWATER_SKIP_BAD", default_value_t = 0)]
+    skip_bad: u64,
+
+    /// Batches in flight [default: 4; 1 for a table whose rows can be overwritten, so that of
+    /// several rows with one key the last of the files wins]
+    #[arg(long, value_name = "N", env = "TIDEWATER_IN_FLIGHT",
+          value_parser = clap::value_parser!(u32).range(1..=256))]
+    in_flight: Option<u32>,
+
+    #[command(flatten)]
+    client: ClientArgs,
+}
+
+/// Loads files into a table.
+pub(crate) async fn run(options: Options) -> Result<(), Failure> {
+    let files = options.files.clone();
+    let inputs = blocking(move || inspect_all(&files)).await??;
+    let client = options.client.connect().await?;
+    let table = client.table(&options.name).await?;
+    let read = ReadOptions {
+        table: Arc::new(table.schema.clone()),
+        nulls: options.nulls.clone().into(),
+        batch_rows: options.batch_rows as usize,
+    };
+    let (checked, check_options) = (inputs.clone(), read.clone());
+    blocking(move || check_all(&checked, &check_options)).await??;
+    let writer = writer(&client, &options, table.options.write_mode).await?;
+    copy(&options, &writer, inputs, read).await
+}
+
+async fn writer(
+    client: &Client,
+    options: &Options,
+    mode: WriteMode,
+) -> Result<TableWriter, Failure> {
+    let in_flight = match (options.in_flight, mode) {
+        (Some(number), _) => number as usize,
+        (None, WriteMode::AppendOnly) => 4,
+        (None, WriteMode::Upsert) => 1,
+    };
+    let settings = WriterOptions { producers: in_flight, ..WriterOptions::default() };
+    Ok(client.writer(&options.name, settings).await?)
+}
+
+async fn blocking<T: Send + 'static>(
+    work: impl FnOnce() -> T + Send + 'static,
+) -> Result<T, Failure> {
+    tokio::task::spawn_blocking(work)
+        .await
+        .map_err(|error| Failure::other(format!("reading the files stopped: {error}")))
+}
+
+/// Sends what is read until the end, the first error, or the first rows that were not written.
+async fn copy(
+    options: &Options,
+    writer: &TableWriter,
+    inputs: Vec<Input>,
+    read: ReadOptions,
+) -> Result<(), Failure> {
+    let mut progress = Progress::start(format!("loading {}", options.name));
+    let mut pipeline = Pipeline::start(inputs, read, options.skip_bad)
+        .map_err(|error| Failure::other(format!("no thread can be started: {error}")))?;
+    let (bad, ended) = loop {
+        let rows = match pipeline.next().await {
+            Ok(Event::Rows(rows)) => rows,
+            Ok(Event::End { bad, result }) => break (bad, result.map_err(Failure::from)),
+            Err(error) => break (BadRows::new(0), Err(Failure::from(error))),
+        };
+        if let Err(error) = writer.write(rows).await {
+            break (BadRows::new(0), Err(Failure::from(error)));
+        }
+        let so_far = writer.progress();
+        progress.update(so_far.acknowledged, pipeline.progress());
+        if !so_far.is_whole() {
+            break (BadRows::new(0), Ok(()));
+        }
+    };
+    // The reading thread stops when nobody listens.
+    drop(pipeline);
+    let report = writer.flush().await?;
+    let seconds = progress.finish();
+    for row in bad.kept() {
+        eprintln!("skipped: {row}");
+    }
+    let summary = Summary::new(&options.name, &report, bad.count(), seconds);
+    fact(options.client.output, &summary, Summary::text)?;
+    let written = report.into_result(&options.name);
+    match (written, ended) {
+        (Err(error), _) => Err(error.into()),
+        (Ok(_), Err(failure)) => Err(after(failure, summary.acknowledged)),
+        (Ok(_), Ok(())) => Ok(()),
+    }
+}
+
+/// A load that ended early says what is there now.
+fn after(failure: Failure, acknowledged: u64) -> Failure {
+    let state = match acknowledged {
+        0 => "nothing was written".to_owned(),
+        rows => format!(
+            "{rows} rows before it were written; loading the repaired file again writes them once \
+             more, which changes nothing unless the table is append-only"
+        ),
+    };
+    Failure::new(failure.exit, format!("{}\n  {state}", failure.message))
+}

@@ -1,0 +1,77 @@
+//! What a load says in the end.
+
+use serde::Serialize;
+use tidewater_client::WriteReport;
+
+use crate::output::progress::grouped;
+
+/// What became of the rows. The JSON field names are stable.
+#[derive(Debug, Serialize)]
+pub(super) struct Summary {
+    table: String,
+    /// Written for certain.
+    pub(super) acknowledged: u64,
+    /// Not written for certain.
+    failed: u64,
+    /// May have been written.
+    unknown: u64,
+    /// Bad rows passed over.
+    skipped: u64,
+    seconds: f64,
+    rows_per_second: f64,
+}
+
+impl Summary {
+    pub(super) fn new(table: &str, report: &WriteReport, skipped: u64, seconds: f64) -> Self {
+        Self {
+            table: table.to_owned(),
+            acknowledged: report.acknowledged,
+            failed: report.failed,
+            unknown: report.unknown,
+            skipped,
+            seconds,
+            rows_per_second: (report.acknowledged as f64 / seconds.max(1e-3)).round(),
+        }
+    }
+
+    pub(super) fn text(&self) -> String {
+        let mut text = format!(
+            "{}: {} rows acknowledged in {:.1} s ({} rows/s)",
+            self.table,
+            grouped(self.acknowledged),
+            self.seconds,
+            grouped(self.rows_per_second as u64)
+        );
+        for (rows, what) in [
+            (self.failed, "not written"),
+            (self.unknown, "in doubt: they may have been written"),
+            (self.skipped, "bad and passed over"),
+        ] {
+            if rows > 0 {
+                text.push_str(&format!("\n{} rows {what}", grouped(rows)));
+            }
+        }
+        text
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_summary_tells_the_three_outcomes_apart() {
+        let report =
+            WriteReport { acknowledged: 1_000, failed: 2, unknown: 3, ..WriteReport::default() };
+        let summary = Summary::new("t", &report, 4, 2.0);
+        assert_eq!(
+            summary.text(),
+            "t: 1,000 rows acknowledged in 2.0 s (500 rows/s)\n2 rows not written\n\
+             3 rows in doubt: they may have been written\n4 rows bad and passed over"
+        );
+        assert_eq!(
+            serde_json::to_string(&summary).unwrap(),
+            r#"{"table":"t","acknowledged":1000,"failed":2,"unknown":3,"skipped":4,"seconds":2.0,"rows_per_second":500.0}"#
+        );
+    }
+}

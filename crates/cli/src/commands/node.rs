@@ -1,0 +1,28 @@
+//! `node`
+
+mod list;
+mod log_level;
+
+use clap::Subcommand;
+
+pub(crate) use self::list::NodeLine;
+use crate::exit::Failure;
+
+/// The verbs of `node`.
+#[derive(Debug, Subcommand)]
+#[command(after_help = "Example:\n  tidewater node list\n  tidewater node log-level 4 debug")]
+pub(crate) enum Node {
+    /// List the nodes
+    List(list::Options),
+    /// Change what a node logs, while it runs
+    LogLevel(log_level::Options),
+}
+
+impl Node {
+    pub(crate) async fn run(self) -> Result<(), Failure> {
+        match self {
+            Self::List(options) => list::run(options).await,
+            Self::LogLevel(options) => log_level::run(options).await,
+        }
+    }
+}

@@ -1,0 +1,47 @@
+//! `table`
+
+mod create;
+mod describe;
+mod drop;
+mod list;
+
+use clap::Subcommand;
+
+use crate::exit::Failure;
+
+/// The verbs of `table`.
+#[derive(Debug, Subcommand)]
+#[command(after_help = "Example:\n  tidewater table create airlines --columns 'carrier utf8, name \
+                        utf8' --primary-key carrier\n  tidewater table list")]
+pub(crate) enum Table {
+    /// Create a table
+    Create(create::Options),
+    /// List the tables
+    List(list::Options),
+    /// Show a table's columns and options
+    Describe(describe::Options),
+    /// Drop a table and all its rows
+    Drop(drop::Options),
+}
+
+impl Table {
+    pub(crate) async fn run(self) -> Result<(), Failure> {
+        match self {
+            Self::Create(options) => create::run(options).await,
+            Self::List(options) => list::run(options).await,
+            Self::Describe(options) => describe::run(options).await,
+            Self::Drop(options) => drop::run(options).await,
+        }
+    }
+}
+
+/// A table's state as it is shown.
+fn state_text(state: tidewater_proto::v1::TableState) -> &'static str {
+    use tidewater_proto::v1::TableState;
+    match state {
+        TableState::Unspecified => "unknown",
+        TableState::Creating => "creating",
+        TableState::Active => "active",
+        TableState::Dropping => "dropping",
+    }
+}

@@ -1,0 +1,111 @@
+//! `table describe NAME`
+
+use clap::Args;
+use serde::Serialize;
+use tidewater_client::catalog::TableInfo;
+use tidewater_common::schema::WriteMode;
+
+use crate::commands::client::ClientArgs;
+use crate::exit::Failure;
+use crate::output::{fact, table};
+use crate::text::span::Span;
+
+/// Options of `table describe`.
+#[derive(Debug, Args)]
+#[command(after_help = "Example:\n  tidewater table describe flights")]
+pub(crate) struct Options {
+    /// Name of the table
+    name: String,
+
+    #[command(flatten)]
+    client: ClientArgs,
+}
+
+/// A table. The JSON field names are stable.
+#[derive(Debug, Serialize)]
+struct Description {
+    table_id: u32,
+    name: String,
+    state: &'static str,
+    schema_version: u32,
+    columns: Vec<ColumnLine>,
+    primary_key: Vec<String>,
+    time_column: Option<String>,
+    append_only: bool,
+    distribute: String,
+    ttl_ms: Option<u64>,
+    regions: usize,
+}
+
+#[derive(Debug, Serialize)]
+struct ColumnLine {
+    column_id: u32,
+    name: String,
+    #[serde(rename = "type")]
+    data_type: String,
+    nullable: bool,
+}
+
+/// Shows a table's columns and options.
+pub(crate) async fn run(options: Options) -> Result<(), Failure> {
+    let client = options.client.connect().await?;
+    let info = client.table(&options.name).await?;
+    let catalog = client.catalog();
+    let regions = catalog.routes().filter(|route| route.table == info.id).count();
+    fact(options.client.output, &describe(&info, regions), text)
+}
+
+fn describe(info: &TableInfo, regions: usize) -> Description {
+    let schema = &info.schema;
+    let name_of = |id| schema.column(id).map(|column| column.name.clone());
+    Description {
+        table_id: info.id.get(),
+        name: info.name.clone(),
+        state: super::state_text(info.state),
+        schema_version: schema.version().get(),
+        columns: schema
+            .columns()
+            .iter()
+            .map(|column| ColumnLine {
+                column_id: column.id.get(),
+                name: column.name.clone(),
+                data_type: column.data_type.to_string(),
+                nullable: column.nullable,
+            })
+            .collect(),
+        primary_key: schema.primary_key().iter().copied().filter_map(name_of).collect(),
+        time_column: schema.time_column().and_then(name_of),
+        append_only: info.options.write_mode == WriteMode::AppendOnly,
+        distribute: match &info.options.hash {
+            None => "range".to_owned(),
+            Some(hash) => {
+                let names: Vec<String> =
+                    hash.columns.iter().copied().filter_map(name_of).collect();
+                format!("hash({})", names.join(", "))
+            }
+        },
+        ttl_ms: info.options.ttl_ms,
+        regions,
+    }
+}
+
+fn text(description: &Description) -> String {
+    let columns = description.columns.iter().map(|column| {
+        let nullable = if column.nullable { "" } else { "not null" };
+        vec![column.name.clone(), column.data_type.clone(), nullable.to_owned()]
+    });
+    let mut facts = vec![
+        format!("table        {} (id {})", description.name, description.table_id),
+        format!("state        {}", description.state),
+        format!("primary key  {}", description.primary_key.join(", ")),
+        format!("distributed  {}, {} regions", description.distribute, description.regions),
+        format!("writes       {}", if description.append_only { "append-only" } else { "upsert" }),
+    ];
+    if let Some(column) = &description.time_column {
+        facts.push(format!("time column  {column}"));
+    }
+    if let Some(ttl) = description.ttl_ms {
+        facts.push(format!("expires      after {}", Span(ttl)));
+    }
+    format!("{}\n\n{}", facts.join("\n"), table(&["COLUMN", "TYPE", ""], columns))
+}

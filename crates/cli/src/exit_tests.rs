@@ -1,0 +1,102 @@
+use std::collections::BTreeMap;
+
+use super::*;
+
+#[test]
+fn statuses_are_those_that_scripts_rely_on() {
+    let statuses = [
+        (Exit::Enough, 0),
+        (Exit::Other, 1),
+        (Exit::Usage, 2),
+        (Exit::NotFound, 3),
+        (Exit::Conflict, 4),
+        (Exit::Unavailable, 5),
+    ];
+    for (exit, status) in statuses {
+        assert_eq!(exit.status(), status);
+    }
+}
+
+/// Every reason of the wire with its status.
+const REASONS: [(Reason, u8); 44] = [
+    (Reason::Unspecified, 1),
+    (Reason::InvalidArgument, 2),
+    (Reason::SchemaMismatch, 2),
+    (Reason::SchemaVersionBehind, 4),
+    (Reason::SchemaVersionStale, 4),
+    (Reason::MessageTooLarge, 2),
+    (Reason::KeyOutsideRegion, 2),
+    (Reason::TableNotFound, 3),
+    (Reason::TableExists, 4),
+    (Reason::GroupNotHosted, 3),
+    (Reason::RegionNotFound, 3),
+    (Reason::NodeNotFound, 3),
+    (Reason::MemberNotFound, 3),
+    (Reason::MemberExists, 4),
+    (Reason::GroupNotFound, 3),
+    (Reason::NotLeader, 5),
+    (Reason::LeadershipLost, 5),
+    (Reason::WrongCluster, 4),
+    (Reason::WrongNode, 4),
+    (Reason::NodeRemoved, 4),
+    (Reason::RoleMismatch, 4),
+    (Reason::ObjectStoreMismatch, 4),
+    (Reason::PeersMismatch, 4),
+    (Reason::AlreadyBootstrapped, 4),
+    (Reason::NotBootstrapped, 5),
+    (Reason::RouteWriteFenced, 4),
+    (Reason::RouteMoved, 4),
+    (Reason::RegionLoading, 5),
+    (Reason::RegionFenced, 4),
+    (Reason::ProducerForgotten, 4),
+    (Reason::SerialOutOfOrder, 4),
+    (Reason::NoDataNodes, 5),
+    (Reason::MembershipBusy, 4),
+    (Reason::MembershipStale, 4),
+    (Reason::CatalogVersionMismatch, 4),
+    (Reason::Overloaded, 5),
+    (Reason::DiskFull, 5),
+    (Reason::ObjectStoreUnavailable, 5),
+    (Reason::DeadlineExceeded, 5),
+    (Reason::ShuttingDown, 5),
+    (Reason::Unavailable, 5),
+    (Reason::Corrupt, 1),
+    (Reason::Internal, 1),
+    (Reason::Unsupported, 2),
+];
+
+#[test]
+fn every_reason_has_its_status() {
+    let expected: BTreeMap<i32, u8> =
+        REASONS.iter().map(|(reason, status)| (i32::from(*reason), *status)).collect();
+    let known: Vec<Reason> = (0..1_000).filter_map(|n| Reason::try_from(n).ok()).collect();
+    assert_eq!(known.len(), expected.len(), "a reason is missing in the table above");
+    for reason in known {
+        assert_eq!(exit_of(reason).status(), expected[&i32::from(reason)], "{reason:?}");
+    }
+}
+
+#[test]
+fn a_message_says_what_to_do() {
+    let failure = Failure::from(Refusal::new(Reason::TableExists, "table \"t\" exists"));
+    assert_eq!(failure.exit, Exit::Conflict);
+    assert!(failure.message.contains("table drop"), "{failure}");
+}
+
+#[test]
+fn no_meta_node_names_the_addresses() {
+    let error = ClientError::NoMetaReachable {
+        tried: vec![("127.0.0.1:1".into(), "connection refused".into())],
+    };
+    let failure = Failure::from(error);
+    assert_eq!(failure.exit, Exit::Unavailable);
+    assert!(failure.message.contains("127.0.0.1:1"), "{failure}");
+}
+
+#[test]
+fn a_closed_pipe_is_no_failure() {
+    let closed = io::Error::from(io::ErrorKind::BrokenPipe);
+    assert_eq!(Failure::writing("the output", &closed).exit.status(), 0);
+    let full = io::Error::from(io::ErrorKind::StorageFull);
+    assert_eq!(Failure::writing("the output", &full).exit.status(), 1);
+}

@@ -1,0 +1,84 @@
+//! Opening an input: decompression, checksums, a count of what was read.
+
+use std::fs::File;
+use std::io::{self, BufRead, BufReader, Read, Seek, SeekFrom};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use flate2::Crc;
+use flate2::read::{DeflateDecoder, MultiGzDecoder};
+
+use super::error::LoadError;
+use super::input::{Input, Packing};
+
+const BUFFER: usize = 256 * 1024;
+
+/// Unpacked bytes of an input.
+pub(crate) type Bytes = Box<dyn BufRead + Send>;
+
+/// Opens an input. `read` grows with what was taken from disk.
+pub(crate) fn open(input: &Input, read: &Arc<AtomicU64>) -> Result<Bytes, LoadError> {
+    let failed = |source| read_error(input, source);
+    let mut file = File::open(&input.path).map_err(failed)?;
+    let counted = |file| Counted { inner: file, read: Arc::clone(read) };
+    Ok(match input.packing {
+        Packing::Plain => Box::new(BufReader::with_capacity(BUFFER, counted(file))),
+        Packing::Gzip => {
+            let packed = BufReader::with_capacity(BUFFER, counted(file));
+            Box::new(BufReader::with_capacity(BUFFER, MultiGzDecoder::new(packed)))
+        }
+        Packing::Zip { start, length, deflated, crc } => {
+            file.seek(SeekFrom::Start(start)).map_err(failed)?;
+            let packed = BufReader::with_capacity(BUFFER, counted(file).take(length));
+            let unpacked: Box<dyn Read + Send> =
+                if deflated { Box::new(DeflateDecoder::new(packed)) } else { Box::new(packed) };
+            let checked = Checked { inner: unpacked, seen: Crc::new(), expected: crc };
+            Box::new(BufReader::with_capacity(BUFFER, checked))
+        }
+    })
+}
+
+/// An error while reading an input: of the packing, or of the disk.
+pub(crate) fn read_error(input: &Input, source: io::Error) -> LoadError {
+    let file = input.name.clone();
+    let damaged = matches!(
+        source.kind(),
+        io::ErrorKind::InvalidData | io::ErrorKind::InvalidInput | io::ErrorKind::UnexpectedEof
+    );
+    if damaged && input.packing != Packing::Plain {
+        return LoadError::BadCompression { file, reason: source.to_string() };
+    }
+    LoadError::Read { file, source }
+}
+
+/// Counts what passes through.
+struct Counted<R> {
+    inner: R,
+    read: Arc<AtomicU64>,
+}
+
+impl<R: Read> Read for Counted<R> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let length = self.inner.read(buffer)?;
+        self.read.fetch_add(length as u64, Ordering::Relaxed);
+        Ok(length)
+    }
+}
+
+/// Compares the checksum at the end: deflate alone does not notice damage in a text.
+struct Checked<R> {
+    inner: R,
+    seen: Crc,
+    expected: u32,
+}
+
+impl<R: Read> Read for Checked<R> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let length = self.inner.read(buffer)?;
+        self.seen.update(&buffer[..length]);
+        if length == 0 && !buffer.is_empty() && self.seen.sum() != self.expected {
+            return Err(io::Error::new(io::ErrorKind::InvalidData, "its checksum does not match"));
+        }
+        Ok(length)
+    }
+}

@@ -1,0 +1,167 @@
+//! Columns of other types made into columns of the table, without loss.
+
+use arrow::array::{
+    Array, ArrayRef, AsArray, BooleanArray, PrimitiveArray, RecordBatch,
+};
+use arrow::compute::kernels::cmp::not_distinct;
+use arrow::compute::{CastOptions, cast_with_options, is_null};
+use arrow::datatypes::{
+    ArrowTimestampType, DataType, Field, TimeUnit, TimestampMicrosecondType,
+    TimestampMillisecondType, TimestampNanosecondType, TimestampSecondType,
+};
+use arrow::error::ArrowError;
+use arrow::util::display::array_value_to_string;
+use tidewater_common::schema::ColumnType;
+
+use crate::value::builder::ColumnBuilder;
+use crate::value::problem::{Fault, Problem};
+
+/// A column of the table's type, and the rows that could not be converted (they are null).
+#[derive(Debug)]
+pub(crate) struct Converted {
+    pub(crate) array: ArrayRef,
+    pub(crate) refused: Vec<(usize, Problem)>,
+}
+
+/// Whether a column of type `from` can become one of type `to`, row by row at least.
+pub(crate) fn convertible(from: &DataType, to: &ColumnType) -> bool {
+    use DataType::{
+        Binary, BinaryView, Boolean, Date32, Date64, Decimal128, Dictionary, FixedSizeBinary,
+        LargeBinary, LargeUtf8, Timestamp, Utf8, Utf8View,
+    };
+    let arrow = to.arrow();
+    if *from == arrow {
+        return true;
+    }
+    match from {
+        Dictionary(_, value) => convertible(value, to),
+        Utf8 | LargeUtf8 | Utf8View => true,
+        Binary | LargeBinary | BinaryView | FixedSizeBinary(_) => *to == ColumnType::Binary,
+        Boolean => *to == ColumnType::Bool,
+        Date32 | Date64 => matches!(to, ColumnType::Date32 | ColumnType::Timestamp(..)),
+        Timestamp(..) => matches!(to, ColumnType::Timestamp(..) | ColumnType::Date32),
+        Decimal128(..) => arrow.is_numeric(),
+        from if from.is_integer() || from.is_floating() => arrow.is_numeric(),
+        _ => false,
+    }
+}
+
+/// Converts a column; `from` and `to` must be [`convertible`].
+pub(crate) fn convert(array: &ArrayRef, to: &ColumnType) -> Result<Converted, ArrowError> {
+    let arrow = to.arrow();
+    if array.data_type() == &arrow {
+        return Ok(Converted { array: array.clone(), refused: Vec::new() });
+    }
+    match array.data_type() {
+        DataType::Dictionary(_, value) => convert(&cast(array, value)?, to),
+        DataType::Utf8 if *to != ColumnType::Utf8 => Ok(from_texts(array, to)),
+        DataType::LargeUtf8 | DataType::Utf8View => convert(&cast(array, &DataType::Utf8)?, to),
+        DataType::Timestamp(..) => {
+            let instants = without_zone(array)?;
+            let target = match &arrow {
+                DataType::Timestamp(unit, _) => DataType::Timestamp(*unit, None),
+                other => other.clone(),
+            };
+            let mut converted = checked(&instants, &target, to)?;
+            converted.array = with_type_of(&converted.array, &arrow)?;
+            Ok(converted)
+        }
+        _ => {
+            let target = match &arrow {
+                DataType::Timestamp(unit, _) => DataType::Timestamp(*unit, None),
+                other => other.clone(),
+            };
+            let mut converted = checked(array, &target, to)?;
+            converted.array = with_type_of(&converted.array, &arrow)?;
+            Ok(converted)
+        }
+    }
+}
+
+fn cast(array: &ArrayRef, to: &DataType) -> Result<ArrayRef, ArrowError> {
+    // What does not fit becomes null and is found by comparing.
+    cast_with_options(array, to, &CastOptions { safe: true, ..CastOptions::default() })
+}
+
+/// The array, and the rows whose values do not survive the way there and back.
+fn checked(array: &ArrayRef, to: &DataType, named: &ColumnType) -> Result<Converted, ArrowError> {
+    let there = cast(array, to)?;
+    // A shorter float is the one loss that people ask for by choosing the type.
+    let same: BooleanArray = if *to == DataType::Float32 && array.data_type().is_floating() {
+        not_distinct(&is_null(array)?, &is_null(&there)?)?
+    } else {
+        not_distinct(array, &cast(&there, array.data_type())?)?
+    };
+    let mut refused = Vec::new();
+    if same.true_count() < array.len() {
+        for row in (0..array.len()).filter(|row| !same.value(*row)) {
+            let text = array_value_to_string(array, row)?;
+            let fault = if there.is_null(row) { Fault::Range } else { Fault::Precision };
+            refused.push((row, Problem::value(&text, named, fault)));
+        }
+    }
+    Ok(Converted { array: there, refused })
+}
+
+fn from_texts(array: &ArrayRef, to: &ColumnType) -> Converted {
+    let texts = array.as_string::<i32>();
+    let mut builder = ColumnBuilder::new(to, texts.len());
+    let mut refused = Vec::new();
+    for (row, text) in texts.iter().enumerate() {
+        match text.map(|text| builder.append_text(text)) {
+            Some(Ok(())) => {}
+            Some(Err(problem)) => {
+                refused.push((row, problem));
+                builder.append_null();
+            }
+            None => builder.append_null(),
+        }
+    }
+    Converted { array: builder.finish(), refused }
+}
+
+fn retyped<T: ArrowTimestampType>(array: &ArrayRef, to: &DataType) -> ArrayRef {
+    let array: PrimitiveArray<T> = array.as_primitive::<T>().clone().with_data_type(to.clone());
+    std::sync::Arc::new(array)
+}
+
+/// Instants keep their numbers: a cast between zones would shift them.
+fn with_type_of(array: &ArrayRef, to: &DataType) -> Result<ArrayRef, ArrowError> {
+    if array.data_type() == to {
+        return Ok(array.clone());
+    }
+    match (array.data_type(), to) {
+        (DataType::Timestamp(from, _), DataType::Timestamp(unit, _)) if from == unit => {
+            Ok(match unit {
+                TimeUnit::Second => retyped::<TimestampSecondType>(array, to),
+                TimeUnit::Millisecond => retyped::<TimestampMillisecondType>(array, to),
+                TimeUnit::Microsecond => retyped::<TimestampMicrosecondType>(array, to),
+                TimeUnit::Nanosecond => retyped::<TimestampNanosecondType>(array, to),
+            })
+        }
+        _ => cast(array, to),
+    }
+}
+
+fn without_zone(array: &ArrayRef) -> Result<ArrayRef, ArrowError> {
+    match array.data_type() {
+        DataType::Timestamp(unit, Some(_)) => {
+            with_type_of(array, &DataType::Timestamp(*unit, None))
+        }
+        _ => Ok(array.clone()),
+    }
+}
+
+/// The columns of a batch by the names of its fields.
+pub(crate) fn field_names(batch_fields: &[std::sync::Arc<Field>]) -> Vec<&str> {
+    batch_fields.iter().map(|field| field.name().as_str()).collect()
+}
+
+/// A column of nulls as long as the batch.
+pub(crate) fn nulls(batch: &RecordBatch, data_type: &ColumnType) -> ArrayRef {
+    arrow::array::new_null_array(&data_type.arrow(), batch.num_rows())
+}
+
+#[cfg(test)]
+#[path = "convert_tests.rs"]
+mod tests;

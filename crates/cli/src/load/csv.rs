@@ -1,0 +1,142 @@
+//! CSV with a header.
+//!
+//! An empty cell, or one that equals a text named as null, is a missing value. In a text column that
+//! is not null and not part of the key, an empty cell is the empty text.
+
+use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
+
+use arrow::array::RecordBatch;
+
+use super::bad_rows::BadRows;
+use super::bytes::{self, Bytes};
+use super::error::{LoadError, Place, RowError, RowFault};
+use super::header::{Positions, match_columns};
+use super::input::Input;
+use super::records::{MAX_RECORD, RecordError, Records};
+use super::{ReadOptions, RowSource};
+use crate::value::problem::Problem;
+use crate::value::rows::RowsBuilder;
+
+/// A CSV input past its header.
+pub(crate) struct CsvSource {
+    input: Input,
+    records: Records<Bytes>,
+    positions: Positions,
+    header_cells: usize,
+    options: ReadOptions,
+    rows: RowsBuilder,
+}
+
+impl CsvSource {
+    /// Opens `input` and matches its header with the table.
+    pub(crate) fn open(
+        input: Input,
+        options: ReadOptions,
+        read: &Arc<AtomicU64>,
+    ) -> Result<Self, LoadError> {
+        let mut records = Records::new(bytes::open(&input, read)?);
+        if !records.advance().map_err(|error| record_error(&input, 1, error))? {
+            return Err(LoadError::Empty { file: input.name.clone() });
+        }
+        let mut names = Vec::with_capacity(records.cells());
+        let mut start = 0;
+        for end in records.ends() {
+            let name = std::str::from_utf8(&records.text()[start..*end])
+                .map_err(|_| LoadError::HeaderNotUtf8 { file: input.name.clone() })?;
+            names.push(name);
+            start = *end;
+        }
+        let positions = match_columns(&input.name, &names, &options.table)?;
+        let header_cells = names.len();
+        let rows = RowsBuilder::new(&options.table, options.batch_rows);
+        Ok(Self { input, records, positions, header_cells, options, rows })
+    }
+
+    /// Takes the cells of the record at hand into a row.
+    fn take_record(&mut self) -> Result<(), RowFault> {
+        let records = &self.records;
+        if records.cells() != self.header_cells {
+            return Err(RowFault::CellCount {
+                found: records.cells(),
+                expected: self.header_cells,
+            });
+        }
+        // One check for the whole record; cells may still cut a character in two.
+        let whole = std::str::from_utf8(records.text());
+        let ends = records.ends();
+        for position in &self.positions {
+            let taken = match position {
+                None => self.rows.null(),
+                Some(position) => {
+                    let end = ends[*position];
+                    let start = if *position == 0 { 0 } else { ends[*position - 1] };
+                    let cell = match &whole {
+                        Ok(text) => text.get(start..end),
+                        Err(_) => std::str::from_utf8(&records.text()[start..end]).ok(),
+                    };
+                    match cell {
+                        None => Err(self.rows.refuse(Problem::NotUtf8)),
+                        Some("") => self.rows.empty(),
+                        Some(cell) if self.options.nulls.iter().any(|null| null == cell) => {
+                            self.rows.null()
+                        }
+                        Some(cell) => self.rows.text(cell),
+                    }
+                }
+            };
+            taken.map_err(RowFault::Cell)?;
+        }
+        Ok(())
+    }
+}
+
+impl RowSource for CsvSource {
+    fn next_batch(&mut self, bad: &mut BadRows) -> Result<Option<RecordBatch>, LoadError> {
+        loop {
+            while self.rows.rows() < self.options.batch_rows {
+                let line = self.records.line();
+                if !self
+                    .records
+                    .advance()
+                    .map_err(|error| record_error(&self.input, line, error))?
+                {
+                    return self.finish();
+                }
+                match self.take_record() {
+                    Ok(()) => self.rows.end_row(),
+                    Err(fault) => {
+                        self.rows.abandon_row();
+                        bad.report(RowError {
+                            file: self.input.name.clone(),
+                            place: Place::Line(self.records.line()),
+                            fault,
+                        })?;
+                    }
+                }
+            }
+            if let Some(batch) = self.finish()? {
+                return Ok(Some(batch));
+            }
+        }
+    }
+}
+
+impl CsvSource {
+    fn finish(&mut self) -> Result<Option<RecordBatch>, LoadError> {
+        self.rows
+            .finish()
+            .map_err(|source| LoadError::Batch { file: self.input.name.clone(), source })
+    }
+}
+
+fn record_error(input: &Input, line: u64, error: RecordError) -> LoadError {
+    match error {
+        RecordError::Read(source) => bytes::read_error(input, source),
+        RecordError::TooLong => LoadError::RecordTooLong {
+            file: input.name.clone(),
+            place: Place::Line(line),
+            limit: MAX_RECORD,
+        },
+    }
+}

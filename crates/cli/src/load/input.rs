@@ -1,0 +1,203 @@
+//! One thing to read (a file, or a member of a zip archive) and what format it has.
+
+use std::fs::File;
+use std::io::{self, BufReader, Read, Seek, SeekFrom};
+use std::path::{Path, PathBuf};
+
+use super::error::LoadError;
+
+/// How the rows of an input are written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Format {
+    Csv,
+    Ndjson,
+    Parquet,
+}
+
+/// How the bytes of an input are packed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Packing {
+    Plain,
+    Gzip,
+    /// A member of a zip archive: where its data begins, how long it is, its checksum.
+    Zip { start: u64, length: u64, deflated: bool, crc: u32 },
+}
+
+/// One thing to read.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Input {
+    pub(crate) path: PathBuf,
+    /// As messages name it: the path, and the member of an archive after a colon.
+    pub(crate) name: String,
+    pub(crate) format: Format,
+    pub(crate) packing: Packing,
+    /// Bytes on disk, for showing progress.
+    pub(crate) size: u64,
+}
+
+/// Looks at a file and says what there is to read in it.
+pub(crate) fn inspect(path: &Path) -> Result<Vec<Input>, LoadError> {
+    let name = path.display().to_string();
+    let read = |source: io::Error| match source.kind() {
+        io::ErrorKind::NotFound => LoadError::NotFound { file: name.clone() },
+        _ => LoadError::Read { file: name.clone(), source },
+    };
+    let metadata = std::fs::metadata(path).map_err(read)?;
+    if metadata.is_dir() {
+        return Err(LoadError::Directory { file: name });
+    }
+    if metadata.len() == 0 {
+        return Err(LoadError::Empty { file: name });
+    }
+    let mut file = File::open(path).map_err(read)?;
+    let mut head = Vec::with_capacity(512);
+    (&mut file).take(512).read_to_end(&mut head).map_err(read)?;
+    file.seek(SeekFrom::Start(0)).map_err(read)?;
+    let input = |format, packing| Input {
+        path: path.to_owned(),
+        name: name.clone(),
+        format,
+        packing,
+        size: metadata.len(),
+    };
+    match container(&name, &head) {
+        Container::Zip => zip_members(path, &name, file),
+        Container::Gzip => {
+            let inner = name.strip_suffix(".gz").unwrap_or(&name);
+            let head = gunzip_head(file).map_err(|error| LoadError::BadCompression {
+                file: name.clone(),
+                reason: error.to_string(),
+            })?;
+            Ok(vec![input(format_of(inner, &head), Packing::Gzip)])
+        }
+        Container::Parquet => Ok(vec![input(Format::Parquet, Packing::Plain)]),
+        Container::None => Ok(vec![input(format_of(&name, &head), Packing::Plain)]),
+    }
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Container {
+    None,
+    Zip,
+    Gzip,
+    Parquet,
+}
+
+/// By content first: a name can be anything. By name where the content says nothing, so that a
+/// damaged file is called damaged and not taken for CSV.
+fn container(name: &str, head: &[u8]) -> Container {
+    let ends = |suffix: &str| name.to_ascii_lowercase().ends_with(suffix);
+    if head.starts_with(b"PK\x03\x04") || head.starts_with(b"PK\x05\x06") || ends(".zip") {
+        Container::Zip
+    } else if head.starts_with(b"\x1f\x8b") || ends(".gz") {
+        Container::Gzip
+    } else if head.starts_with(b"PAR1") || ends(".parquet") {
+        Container::Parquet
+    } else {
+        Container::None
+    }
+}
+
+fn format_of(name: &str, head: &[u8]) -> Format {
+    let ends = |suffix: &str| name.to_ascii_lowercase().ends_with(suffix);
+    let json = [".ndjson", ".jsonl", ".json"].iter().any(|suffix| ends(suffix));
+    let head = head.strip_prefix(b"\xef\xbb\xbf").unwrap_or(head);
+    if json || (!ends(".csv") && head.trim_ascii_start().starts_with(b"{")) {
+        Format::Ndjson
+    } else {
+        Format::Csv
+    }
+}
+
+fn gunzip_head(file: File) -> io::Result<Vec<u8>> {
+    let mut head = Vec::with_capacity(512);
+    flate2::read::MultiGzDecoder::new(file).take(512).read_to_end(&mut head)?;
+    Ok(head)
+}
+
+fn zip_members(path: &Path, name: &str, file: File) -> Result<Vec<Input>, LoadError> {
+    let bad = |error: zip::result::ZipError| LoadError::BadZip {
+        file: name.to_owned(),
+        reason: error.to_string(),
+    };
+    let mut archive = zip::ZipArchive::new(BufReader::new(file)).map_err(bad)?;
+    let mut inputs = Vec::new();
+    for index in 0..archive.len() {
+        let member = archive.by_index_raw(index).map_err(bad)?;
+        let member_name = String::from_utf8_lossy(member.name_raw()).into_owned();
+        // macOS puts files about the files into every archive.
+        if member.is_dir() || member_name.starts_with("__MACOSX/") {
+            continue;
+        }
+        let file = format!("{name}:{member_name}");
+        let unsupported = |reason: &str| LoadError::UnsupportedMember {
+            file: file.clone(),
+            reason: reason.to_owned(),
+        };
+        if member.encrypted() {
+            return Err(unsupported("encrypted"));
+        }
+        let deflated = match member.compression() {
+            zip::CompressionMethod::Stored => false,
+            zip::CompressionMethod::Deflated => true,
+            other => return Err(unsupported(&format!("compressed by {other}"))),
+        };
+        if member_name.to_ascii_lowercase().ends_with(".parquet") {
+            return Err(unsupported("a Parquet file within an archive cannot be read"));
+        }
+        if member.size() == 0 {
+            return Err(LoadError::Empty { file });
+        }
+        let start = member.data_start().ok_or_else(|| unsupported("no data"))?;
+        inputs.push(Input {
+            path: path.to_owned(),
+            format: format_of(&member_name, &[]),
+            packing: Packing::Zip {
+                start,
+                length: member.compressed_size(),
+                deflated,
+                crc: member.crc32(),
+            },
+            size: member.compressed_size(),
+            name: file,
+        });
+    }
+    if inputs.is_empty() {
+        return Err(LoadError::EmptyZip { file: name.to_owned() });
+    }
+    Ok(inputs)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn containers_are_known_by_content_then_by_name() {
+        for (name, head, expected) in [
+            ("x.csv", &b"PK\x03\x04"[..], Container::Zip),
+            ("x.zip", b"a,b", Container::Zip),
+            ("x", b"\x1f\x8b\x08", Container::Gzip),
+            ("x.csv.gz", b"a,b", Container::Gzip),
+            ("x", b"PAR1", Container::Parquet),
+            ("X.PARQUET", b"junk", Container::Parquet),
+            ("x.csv", b"a,b", Container::None),
+        ] {
+            assert_eq!(container(name, head), expected, "{name}");
+        }
+    }
+
+    #[test]
+    fn formats_are_known_by_name_then_by_content() {
+        for (name, head, expected) in [
+            ("x.csv", &b"{"[..], Format::Csv),
+            ("x.ndjson", b"a", Format::Ndjson),
+            ("x.JSONL", b"", Format::Ndjson),
+            ("x.txt", b" {\"a\":1}", Format::Ndjson),
+            ("x.txt", b"\xef\xbb\xbf{}", Format::Ndjson),
+            ("x.txt", b"a,b", Format::Csv),
+        ] {
+            assert_eq!(format_of(name, head), expected, "{name}");
+        }
+    }
+}

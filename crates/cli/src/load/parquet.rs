@@ -1,0 +1,166 @@
+//! Parquet files; columns are matched by name and converted where nothing is lost.
+
+use std::fs::File;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use arrow::array::{ArrayRef, BooleanArray, RecordBatch};
+use arrow::compute::filter_record_batch;
+use arrow::datatypes::{Field, Schema};
+use parquet::arrow::arrow_reader::{ParquetRecordBatchReader, ParquetRecordBatchReaderBuilder};
+
+use super::bad_rows::BadRows;
+use super::convert::{convert, convertible, field_names, nulls};
+use super::error::{LoadError, Place, RowError, RowFault};
+use super::header::{Positions, match_columns};
+use super::input::Input;
+use super::{ReadOptions, RowSource};
+use crate::value::problem::Problem;
+use crate::value::rows::CellProblem;
+
+/// A Parquet file whose columns fit the table.
+pub(crate) struct ParquetSource {
+    input: Input,
+    reader: ParquetRecordBatchReader,
+    positions: Positions,
+    options: ReadOptions,
+    rows_read: u64,
+    rows_total: u64,
+    read: Arc<AtomicU64>,
+    counted: u64,
+}
+
+impl ParquetSource {
+    /// Opens `input` and matches its columns with the table.
+    pub(crate) fn open(
+        input: Input,
+        options: ReadOptions,
+        read: &Arc<AtomicU64>,
+    ) -> Result<Self, LoadError> {
+        let name = &input.name;
+        let file = File::open(&input.path)
+            .map_err(|source| LoadError::Read { file: name.clone(), source })?;
+        let bad = |error: parquet::errors::ParquetError| LoadError::BadParquet {
+            file: name.clone(),
+            reason: error.to_string(),
+        };
+        let builder = ParquetRecordBatchReaderBuilder::try_new(file).map_err(bad)?;
+        let schema = Arc::clone(builder.schema());
+        let positions = match_columns(name, &field_names(schema.fields()), &options.table)?;
+        check_types(name, &schema, &positions, &options)?;
+        let rows_total = u64::try_from(builder.metadata().file_metadata().num_rows()).unwrap_or(0);
+        if rows_total == 0 {
+            return Err(LoadError::Empty { file: name.clone() });
+        }
+        let reader = builder.with_batch_size(options.batch_rows).build().map_err(bad)?;
+        let read = Arc::clone(read);
+        Ok(Self { input, reader, positions, options, rows_read: 0, rows_total, read, counted: 0 })
+    }
+
+    /// The file is read in no order of its own: progress is by rows.
+    fn count(&mut self, rows: u64) {
+        self.rows_read += rows;
+        let share = u128::from(self.input.size) * u128::from(self.rows_read);
+        let now = u64::try_from(share / u128::from(self.rows_total.max(1))).unwrap_or(self.counted);
+        self.read.fetch_add(now.saturating_sub(self.counted), Ordering::Relaxed);
+        self.counted = now.max(self.counted);
+    }
+
+    fn take_batch(
+        &self,
+        batch: &RecordBatch,
+        bad: &mut BadRows,
+    ) -> Result<Option<RecordBatch>, LoadError> {
+        let failed = |source| LoadError::Batch { file: self.input.name.clone(), source };
+        let table = &self.options.table;
+        let mut columns: Vec<ArrayRef> = Vec::with_capacity(self.positions.len());
+        let mut first_problems: Vec<Option<CellProblem>> = Vec::new();
+        for (column, position) in table.columns().iter().zip(&self.positions) {
+            let Some(position) = position else {
+                columns.push(nulls(batch, &column.data_type));
+                continue;
+            };
+            let source = batch.column(*position);
+            let converted = convert(source, &column.data_type).map_err(failed)?;
+            let mut refused = converted.refused;
+            if !column.nullable && source.null_count() > 0 {
+                let in_key = table.primary_key().contains(&column.id);
+                let problem = if in_key { Problem::MissingKey } else { Problem::Missing };
+                let missing = (0..source.len()).filter(|row| source.is_null(*row));
+                refused.extend(missing.map(|row| (row, problem.clone())));
+            }
+            for (row, problem) in refused {
+                first_problems.resize(batch.num_rows(), None);
+                first_problems[row]
+                    .get_or_insert_with(|| CellProblem { column: column.name.clone(), problem });
+            }
+            columns.push(converted.array);
+        }
+        if first_problems.is_empty() {
+            return RecordBatch::try_new(table.arrow(), columns).map(Some).map_err(failed);
+        }
+        let good: BooleanArray =
+            first_problems.iter().map(|problem| Some(problem.is_none())).collect();
+        for (row, problem) in first_problems.into_iter().enumerate() {
+            let Some(problem) = problem else { continue };
+            bad.report(RowError {
+                file: self.input.name.clone(),
+                place: Place::Row(self.rows_read + row as u64 + 1),
+                fault: RowFault::Cell(problem),
+            })?;
+        }
+        let good_rows = filter_loosely(table.arrow(), columns, &good).map_err(failed)?;
+        Ok((good_rows.num_rows() > 0).then_some(good_rows))
+    }
+}
+
+/// Takes rows out before the batch must keep the table's promise of no nulls.
+fn filter_loosely(
+    schema: Arc<Schema>,
+    columns: Vec<ArrayRef>,
+    good: &BooleanArray,
+) -> Result<RecordBatch, arrow::error::ArrowError> {
+    let fields: Vec<Field> =
+        schema.fields().iter().map(|field| field.as_ref().clone().with_nullable(true)).collect();
+    let loose = RecordBatch::try_new(Arc::new(Schema::new(fields)), columns)?;
+    RecordBatch::try_new(schema, filter_record_batch(&loose, good)?.columns().to_vec())
+}
+
+fn check_types(
+    file: &str,
+    schema: &Schema,
+    positions: &Positions,
+    options: &ReadOptions,
+) -> Result<(), LoadError> {
+    for (column, position) in options.table.columns().iter().zip(positions) {
+        let Some(field) = position.and_then(|position| schema.fields().get(position)) else {
+            continue;
+        };
+        if !convertible(field.data_type(), &column.data_type) {
+            return Err(LoadError::ColumnType {
+                file: file.to_owned(),
+                column: column.name.clone(),
+                found: field.data_type().to_string(),
+                wanted: column.data_type.to_string(),
+            });
+        }
+    }
+    Ok(())
+}
+
+impl RowSource for ParquetSource {
+    fn next_batch(&mut self, bad: &mut BadRows) -> Result<Option<RecordBatch>, LoadError> {
+        loop {
+            let Some(batch) = self.reader.next() else { return Ok(None) };
+            let batch = batch.map_err(|error| LoadError::BadParquet {
+                file: self.input.name.clone(),
+                reason: error.to_string(),
+            })?;
+            let taken = self.take_batch(&batch, bad)?;
+            self.count(batch.num_rows() as u64);
+            if taken.is_some() {
+                return Ok(taken);
+            }
+        }
+    }
+}

@@ -1,0 +1,298 @@
+use std::io::Write;
+use std::path::Path;
+
+use arrow::array::{ArrayRef, Float64Array, Int64Array, StringArray};
+use arrow::datatypes::{DataType, Field, Schema};
+use arrow::util::display::array_value_to_string;
+use parquet::arrow::ArrowWriter;
+use tidewater_common::ids::{ColumnId, SchemaVersion};
+use tidewater_common::schema::{Column, TableSchema};
+
+use super::super::error::{Place, RowFault};
+use super::*;
+use crate::value::problem::Problem;
+
+/// Key `id` (int64), `name` (utf8), `score` (float64), `at` (timestamp); all but the key nullable.
+fn table() -> Arc<TableSchema> {
+    let column = |id: u32, name: &str, data_type: &str, nullable: bool| Column {
+        id: ColumnId(id),
+        name: name.into(),
+        data_type: data_type.parse().unwrap(),
+        nullable,
+    };
+    let columns = vec![
+        column(1, "id", "int64", false),
+        column(2, "name", "utf8", true),
+        column(3, "score", "float64", true),
+        column(4, "at", "timestamp(ms, UTC)", true),
+    ];
+    let key = vec![ColumnId(1)];
+    Arc::new(TableSchema::new(SchemaVersion(1), columns, key, None, ColumnId(5)).unwrap())
+}
+
+fn options(batch_rows: usize) -> ReadOptions {
+    ReadOptions { table: table(), nulls: vec!["NA".to_owned()].into(), batch_rows }
+}
+
+struct Loaded {
+    rows: Vec<String>,
+    batches: usize,
+    bad: BadRows,
+}
+
+fn load(path: &Path, batch_rows: usize, skip_bad: u64) -> Result<Loaded, LoadError> {
+    let inputs = inspect_all(&[path.to_owned()])?;
+    let options = options(batch_rows);
+    check_all(&inputs, &options)?;
+    let mut bad = BadRows::new(skip_bad);
+    let (mut rows, mut batches) = (Vec::new(), 0);
+    for input in inputs {
+        let mut source = open(input, options.clone(), &Arc::default())?;
+        while let Some(batch) = source.next_batch(&mut bad)? {
+            batches += 1;
+            assert!(batch.num_rows() > 0);
+            assert_eq!(batch.schema(), options.table.arrow());
+            for row in 0..batch.num_rows() {
+                let cells: Vec<String> = batch
+                    .columns()
+                    .iter()
+                    .map(|column| array_value_to_string(column, row).unwrap())
+                    .collect();
+                rows.push(cells.join("|"));
+            }
+        }
+    }
+    Ok(Loaded { rows, batches, bad })
+}
+
+fn file(name: &str, bytes: &[u8]) -> (tempfile::TempDir, PathBuf) {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join(name);
+    std::fs::write(&path, bytes).unwrap();
+    (directory, path)
+}
+
+fn load_text(name: &str, text: &[u8], skip_bad: u64) -> Result<Loaded, LoadError> {
+    let (_directory, path) = file(name, text);
+    load(&path, 2, skip_bad)
+}
+
+fn error_text(name: &str, text: &[u8]) -> String {
+    match load_text(name, text, 0) {
+        Ok(loaded) => panic!("{name} was loaded: {:?}", loaded.rows),
+        Err(error) => error.to_string(),
+    }
+}
+
+const CSV: &[u8] = b"name,id,at,score\nann,1,2013-01-01T10:00:00Z,1.5\n,2,NA,NA\n\"b,o\nb\",3,,\n";
+const ROWS: [&str; 3] = ["1|ann|1.5|2013-01-01T10:00:00Z", "2|||", "3|b,o\nb||"];
+
+fn gzip(bytes: &[u8]) -> Vec<u8> {
+    let mut encoder = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
+    encoder.write_all(bytes).unwrap();
+    encoder.finish().unwrap()
+}
+
+fn zip(members: &[(&str, &[u8], bool)]) -> Vec<u8> {
+    let mut writer = zip::ZipWriter::new(std::io::Cursor::new(Vec::new()));
+    for (name, bytes, deflate) in members {
+        let method = if *deflate {
+            zip::CompressionMethod::Deflated
+        } else {
+            zip::CompressionMethod::Stored
+        };
+        let settings = zip::write::SimpleFileOptions::default().compression_method(method);
+        writer.start_file(*name, settings).unwrap();
+        writer.write_all(bytes).unwrap();
+    }
+    writer.finish().unwrap().into_inner()
+}
+
+fn parquet_bytes() -> Vec<u8> {
+    let schema = Arc::new(Schema::new(vec![
+        Field::new("score", DataType::Float64, true),
+        Field::new("id", DataType::Float64, true),
+        Field::new("name", DataType::Utf8, true),
+    ]));
+    let scores: ArrayRef = Arc::new(Float64Array::from(vec![Some(1.5), None, None]));
+    let ids: ArrayRef = Arc::new(Float64Array::from(vec![Some(1.0), Some(2.0), Some(3.0)]));
+    let names: ArrayRef = Arc::new(StringArray::from(vec![Some("ann"), None, Some("bob")]));
+    let batch = RecordBatch::try_new(schema.clone(), vec![scores, ids, names]).unwrap();
+    let mut writer = ArrowWriter::try_new(Vec::new(), schema, None).unwrap();
+    writer.write(&batch).unwrap();
+    writer.into_inner().unwrap()
+}
+
+#[test]
+fn csv_is_the_same_however_it_is_packed() {
+    let crlf = String::from_utf8(CSV.to_vec()).unwrap().replace('\n', "\r\n");
+    for (name, bytes) in [
+        ("a.csv", CSV.to_vec()),
+        ("a.txt", CSV.to_vec()),
+        ("a.csv.gz", gzip(CSV)),
+        ("a.zip", zip(&[("a.csv", CSV, true)])),
+        ("a.csv.zip", zip(&[("a.csv", CSV, false)])),
+    ] {
+        let loaded = load_text(name, &bytes, 0).unwrap();
+        assert_eq!(loaded.rows, ROWS, "{name}");
+        assert_eq!(loaded.batches, 2, "{name}");
+    }
+    let loaded = load_text("crlf.csv", crlf.as_bytes(), 0).unwrap();
+    assert_eq!(loaded.rows[..2], ROWS[..2]);
+}
+
+#[test]
+fn every_member_of_an_archive_is_loaded() {
+    let other: &[u8] = b"{\"id\": 9, \"name\": \"zoe\"}\n";
+    let bytes = zip(&[("a.csv", CSV, true), ("__MACOSX/a.csv", b"x", true), ("b.ndjson", other, true)]);
+    let loaded = load_text("a.zip", &bytes, 0).unwrap();
+    assert_eq!(loaded.rows.len(), 4);
+    assert_eq!(loaded.rows[3], "9|zoe||");
+}
+
+#[test]
+fn ndjson_takes_values_of_each_kind() {
+    let text = b"{\"id\": 1, \"name\": \"ann\", \"score\": 1.5, \"at\": \"2013-01-01T10:00:00Z\"}\n\n\
+                 {\"score\": null, \"id\": \"2\"}\n{\"id\": 3, \"name\": \"b,o\\nb\", \"score\": \"NA\"}";
+    for (name, bytes) in [("a.ndjson", text.to_vec()), ("a.jsonl.gz", gzip(text))] {
+        let loaded = load_text(name, &bytes, 0).unwrap();
+        assert_eq!(loaded.rows, ROWS, "{name}");
+    }
+}
+
+#[test]
+fn parquet_columns_are_converted() {
+    let loaded = load_text("a.parquet", &parquet_bytes(), 0).unwrap();
+    assert_eq!(loaded.rows, ["1|ann|1.5|", "2|||", "3|bob||"]);
+}
+
+#[test]
+fn a_bad_row_is_named_by_file_line_and_column() {
+    for (name, text, line, column, problem) in [
+        ("a.csv", &b"id,score\n1,1\n\n2,x\n"[..], 4, "score", "`x` is not a value"),
+        ("a.csv", b"id,name\n1,\"a\nb\"\n99999999999999999999,\n", 4, "id", "overflows int64"),
+        ("a.csv", b"id,at\n1,2013-02-30\n", 2, "at", "`2013-02-30`"),
+        ("a.csv", b"id,name\n1,a\n,b\n", 3, "id", "primary key value is missing"),
+        ("a.csv", b"id,name\nNA,b\n", 2, "id", "primary key value is missing"),
+        ("a.csv", b"id,name\r\n1,a\r\n2,\xff\xfe\r\n", 3, "name", "not valid UTF-8"),
+        ("a.ndjson", b"{\"id\":1}\n{\"id\":2,\"score\":true}\n", 2, "score", "found a boolean"),
+        ("a.ndjson", b"{\"id\":1}\n{\"id\":2,\"name\":[1]}\n", 2, "name", "found a list"),
+        ("a.ndjson", b"{\"id\":1}\n{\"id\":1.5}\n", 2, "id", "`1.5`"),
+        ("a.ndjson", b"{\"id\":1}\n{\"name\":\"x\"}\n", 2, "id", "primary key value is missing"),
+    ] {
+        let message = error_text(name, text);
+        let place = format!("{name}: line {line}, column `{column}`: ");
+        assert!(message.contains(&place) && message.contains(problem), "{message}");
+    }
+}
+
+#[test]
+fn a_row_of_another_form_is_named_by_file_and_line() {
+    for (name, text, part) in [
+        ("a.csv", &b"id,name\n1,a\n2,b,c\n"[..], "line 3: 3 values where the header names 2"),
+        ("a.csv", b"id,name\n1\n", "line 2: 1 values"),
+        ("a.ndjson", b"{\"id\":1}\n{\"id\":2\n", "line 2: not a JSON object"),
+        ("a.ndjson", b"{\"id\":1}\n[1]\n", "line 2: not a JSON object"),
+        ("a.ndjson", b"{\"id\":1}\n{\"id\":2,\"x\":1}\n", "line 2: the table has no column `x`"),
+        ("a.ndjson", b"{\"id\":1}\n{\"id\":2,\"id\":3}\n", "line 2: `id` is there twice"),
+        ("a.ndjson", b"{\"id\":1}\n{\"id\":2,\"name\":\"\xff\"}\n", "not valid UTF-8"),
+    ] {
+        let message = error_text(name, text);
+        assert!(message.contains(part), "{message}");
+    }
+}
+
+#[test]
+fn a_file_that_does_not_fit_says_why() {
+    let cut = |bytes: Vec<u8>, keep: usize| bytes[..bytes.len() - keep].to_vec();
+    for (name, bytes, part) in [
+        ("a.csv", Vec::new(), "the file is empty"),
+        ("a.csv", b"\n\n\n".to_vec(), "the file is empty"),
+        ("a.csv", b"1,ann,1.5\n2,bob,2\n".to_vec(), "no header"),
+        ("a.csv", b"id,name,extra\n1,a,b\n".to_vec(), "no column `extra`"),
+        ("a.csv", b"name\nann\n".to_vec(), "lacks column `id`"),
+        ("a.csv", b"id,id\n1,2\n".to_vec(), "`id` twice"),
+        ("a.csv", b"id,n\xffme\n1,2\n".to_vec(), "header is not valid UTF-8"),
+        ("a.ndjson", b"{\"id\":1,\"x\":2}\n".to_vec(), "no column `x`"),
+        ("a.zip", cut(zip(&[("a.csv", CSV, true)]), 30), "not a whole zip archive"),
+        ("a.zip", b"id,name\n".to_vec(), "not a whole zip archive"),
+        ("a.zip", zip(&[]), "no file in it"),
+        ("a.zip", zip(&[("a.parquet", b"PAR1", false)]), "unpack it first"),
+        ("a.csv.gz", b"id,name\n1,a\n".to_vec(), "compressed data is damaged"),
+        ("a.csv.gz", cut(gzip(CSV), 12), "compressed data is damaged"),
+        ("a.parquet", cut(parquet_bytes(), 5), "not a whole Parquet file"),
+        ("a.parquet", b"id,name\n1,a\n".to_vec(), "not a whole Parquet file"),
+    ] {
+        let message = error_text(name, &bytes);
+        assert!(message.contains(name) && message.contains(part), "{name}: {message}");
+    }
+    let missing = inspect_all(&["/nowhere/a.csv".into()]).unwrap_err();
+    assert!(missing.to_string().contains("no such file"), "{missing}");
+}
+
+#[test]
+fn damage_within_an_archive_is_found_by_its_checksum() {
+    let text = "id,name\n".to_owned() + &"1,ann\n".repeat(100);
+    let mut bytes = zip(&[("a.csv", text.as_bytes(), false)]);
+    let at = bytes.windows(3).rposition(|window| window == b"ann").unwrap();
+    bytes[at] = b'x';
+    let message = error_text("a.zip", &bytes);
+    assert!(message.contains("a.zip:a.csv") && message.contains("damaged"), "{message}");
+}
+
+#[test]
+fn bad_rows_are_passed_over_as_far_as_allowed() {
+    let text = b"id,score\n1,x\n2,2\n3,y\n4,4\n5,z\n";
+    let loaded = load_text("a.csv", text, 3).unwrap();
+    assert_eq!(loaded.rows, ["2||2.0|", "4||4.0|"]);
+    assert_eq!(loaded.bad.count(), 3);
+    let places: Vec<Place> = loaded.bad.kept().iter().map(|row| row.place).collect();
+    assert_eq!(places, [Place::Line(2), Place::Line(4), Place::Line(6)]);
+    let error = load_text("a.csv", text, 2).err().unwrap();
+    assert!(matches!(&error, LoadError::TooManyBad { skipped: 2, .. }), "{error}");
+}
+
+#[test]
+fn bad_rows_of_a_parquet_file_are_counted_over_its_batches() {
+    let schema = Arc::new(Schema::new(vec![Field::new("id", DataType::Int64, true)]));
+    let ids: ArrayRef =
+        Arc::new(Int64Array::from(vec![Some(1), None, Some(3), None, Some(5)]));
+    let batch = RecordBatch::try_new(schema.clone(), vec![ids]).unwrap();
+    let mut writer = ArrowWriter::try_new(Vec::new(), schema, None).unwrap();
+    writer.write(&batch).unwrap();
+    let bytes = writer.into_inner().unwrap();
+    let loaded = load_text("a.parquet", &bytes, 9).unwrap();
+    assert_eq!(loaded.rows, ["1|||", "3|||", "5|||"]);
+    let rows: Vec<(Place, bool)> = loaded
+        .bad
+        .kept()
+        .iter()
+        .map(|row| {
+            let missing = matches!(&row.fault, RowFault::Cell(cell) if cell.problem == Problem::MissingKey);
+            (row.place, missing)
+        })
+        .collect();
+    assert_eq!(rows, [(Place::Row(2), true), (Place::Row(4), true)]);
+}
+
+#[tokio::test]
+async fn the_pipeline_hands_out_everything_and_then_ends() {
+    let (_directory, path) = file("a.csv", CSV);
+    let inputs = inspect_all(&[path.clone(), path]).unwrap();
+    let mut pipeline = Pipeline::start(inputs, options(2), 0).unwrap();
+    let mut rows = 0;
+    loop {
+        match pipeline.next().await.unwrap() {
+            Event::Rows(batch) => rows += batch.num_rows(),
+            Event::End { result, bad } => {
+                result.unwrap();
+                assert_eq!(bad.count(), 0);
+                break;
+            }
+        }
+    }
+    assert_eq!(rows, 6);
+    let (read, total) = pipeline.progress();
+    assert_eq!((read, total), (2 * CSV.len() as u64, 2 * CSV.len() as u64));
+    assert!(pipeline.next().await.is_err());
+}

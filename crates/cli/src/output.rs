@@ -1,0 +1,110 @@
+//! What the command prints.
+//!
+//! # Layout
+//!
+//! - [`rows`]: rows of a table as table, CSV, JSON or Parquet.
+//! - [`grid`]: rows in columns of text, as a stream.
+//! - [`progress`]: of long work, as a bar on a terminal and as plain lines elsewhere.
+
+pub(crate) mod grid;
+pub(crate) mod progress;
+pub(crate) mod rows;
+
+use std::io::{self, Write};
+
+use comfy_table::{ContentArrangement, Table, presets};
+use serde::Serialize;
+
+use crate::exit::Failure;
+
+/// How lists and facts are printed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+pub(crate) enum Output {
+    /// For people.
+    Table,
+    /// For scripts: the fields are stable.
+    Json,
+}
+
+/// One line of a list. The JSON fields are those of its serialization.
+pub(crate) trait Listed: Serialize {
+    /// Headings of the columns.
+    const HEADINGS: &'static [&'static str];
+    /// What stands under the headings.
+    fn cells(&self) -> Vec<String>;
+}
+
+/// Prints a line on stdout.
+pub(crate) fn line(text: &str) -> Result<(), Failure> {
+    let mut out = io::stdout().lock();
+    writeln!(out, "{text}")
+        .and_then(|()| out.flush())
+        .map_err(|error| Failure::writing("the output", &error))
+}
+
+/// The JSON text of anything that can be written as such.
+pub(crate) fn json<T: Serialize + ?Sized>(value: &T) -> Result<String, Failure> {
+    serde_json::to_string(value)
+        .map_err(|error| Failure::other(format!("the output is no JSON: {error}")))
+}
+
+/// Prints a list.
+pub(crate) fn list<T: Listed>(output: Output, items: &[T]) -> Result<(), Failure> {
+    match output {
+        Output::Json => line(&json(items)?),
+        Output::Table => line(&table(T::HEADINGS, items.iter().map(Listed::cells))),
+    }
+}
+
+/// Prints one thing: as JSON, or as its text.
+pub(crate) fn fact<T: Serialize>(
+    output: Output,
+    value: &T,
+    text: impl FnOnce(&T) -> String,
+) -> Result<(), Failure> {
+    match output {
+        Output::Json => line(&json(value)?),
+        Output::Table => line(&text(value)),
+    }
+}
+
+/// Columns of text under headings.
+pub(crate) fn table(headings: &[&str], rows: impl IntoIterator<Item = Vec<String>>) -> String {
+    let mut table = Table::new();
+    table.load_style(presets::NOTHING).set_content_arrangement(ContentArrangement::Disabled);
+    table.set_header(headings.to_vec());
+    for row in rows {
+        table.add_row(row);
+    }
+    let text = table.to_string();
+    text.lines().map(str::trim_end).collect::<Vec<_>>().join("\n")
+}
+
+/// Bytes in hexadecimal, as keys are shown.
+pub(crate) fn hex(bytes: &[u8]) -> String {
+    use std::fmt::Write as _;
+    let mut text = String::with_capacity(bytes.len() * 2);
+    for byte in bytes {
+        // Writing to a string does not fail.
+        let _ = write!(text, "{byte:02x}");
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn bytes_are_shown_in_hexadecimal() {
+        assert_eq!(hex(&[0, 255, 16]), "00ff10");
+    }
+
+    #[test]
+    fn a_list_stands_under_its_headings() {
+        let text = table(&["ID", "NAME"], [vec!["1".to_owned(), "flights".to_owned()]]);
+        let lines: Vec<&str> = text.lines().collect();
+        assert_eq!(lines.len(), 2, "{text}");
+        assert!(lines[0].contains("ID") && lines[1].contains("flights"), "{text}");
+    }
+}

@@ -1,0 +1,170 @@
+//! The listener and what every process serves: health, reflection, metrics, node admin.
+
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use tidewater_proto::v1::node_admin_server::NodeAdminServer;
+use tokio::net::TcpListener;
+use tokio::task::JoinHandle;
+use tokio_util::sync::CancellationToken;
+use tonic::service::Routes;
+use tonic::transport::Server;
+use tonic::transport::server::TcpIncoming;
+use tonic_health::ServingStatus;
+use tonic_health::server::HealthReporter;
+
+use super::MAX_MESSAGE_BYTES;
+use super::listen::{Listen, advertised, bind, check_exposure};
+use super::logs::{LogFilter, LogOptions};
+use super::metrics::MetricsPage;
+use super::node_admin::NodeAdminService;
+use super::switchboard::Switchboard;
+use crate::exit::Failure;
+
+/// Calls in flight on one connection; Raft streams and watches are long-lived and few.
+const CALLS_PER_CONNECTION: usize = 4_096;
+
+/// HTTP/2 flow control: a whole batch of rows in flight without waiting for the other side.
+const STREAM_WINDOW: u32 = 8 << 20;
+const CONNECTION_WINDOW: u32 = 64 << 20;
+
+/// How long open calls may take to end when the process stops.
+const DRAIN: Duration = Duration::from_secs(5);
+
+/// A port that is being served.
+pub(crate) struct Host {
+    bound: SocketAddr,
+    advertised: String,
+    switchboard: Switchboard,
+    health: HealthReporter,
+    stop: CancellationToken,
+    task: JoinHandle<Result<(), tonic::transport::Error>>,
+    upkeep: JoinHandle<()>,
+}
+
+impl Host {
+    /// Takes the port and serves it; services of roles follow by [`install`](Self::install).
+    pub(crate) async fn start(listen: &Listen, logs: &LogOptions) -> Result<Self, Failure> {
+        check_exposure(listen.listen, listen.exposure.insecure)?;
+        let listener = bind(listen.listen)?;
+        let listener = TcpListener::from_std(listener)
+            .map_err(|error| Failure::other(format!("cannot listen: {error}")))?;
+        let bound = listener
+            .local_addr()
+            .map_err(|error| Failure::other(format!("cannot listen: {error}")))?;
+        let advertised = advertised(bound, listen.exposure.advertise.as_deref())?;
+        let logs = LogFilter::start(logs)?;
+        let metrics = MetricsPage::install()?;
+        let switchboard = Switchboard::default();
+        let (health, routes) = common_routes(&switchboard, logs, metrics.clone())?;
+        // "" is the process as a whole.
+        health.set_service_status("", ServingStatus::NotServing).await;
+        let stop = CancellationToken::new();
+        let incoming = TcpIncoming::from(listener)
+            .with_nodelay(Some(true))
+            .with_keepalive(Some(Duration::from_secs(30)));
+        let serving = Server::builder()
+            .accept_http1(true)
+            .http2_keepalive_interval(Some(Duration::from_secs(10)))
+            .http2_keepalive_timeout(Some(Duration::from_secs(10)))
+            .initial_stream_window_size(STREAM_WINDOW)
+            .initial_connection_window_size(CONNECTION_WINDOW)
+            .concurrency_limit_per_connection(CALLS_PER_CONNECTION)
+            .add_routes(routes)
+            .serve_with_incoming_shutdown(incoming, stop.clone().cancelled_owned());
+        let task = tokio::spawn(serving);
+        let upkeep = tokio::spawn(keep_up(metrics));
+        Ok(Self { bound, advertised, switchboard, health, stop, task, upkeep })
+    }
+
+    /// The address listened on.
+    pub(crate) fn bound(&self) -> SocketAddr {
+        self.bound
+    }
+
+    /// What others are told to connect to.
+    pub(crate) fn advertised(&self) -> &str {
+        &self.advertised
+    }
+
+    /// Puts the services of a role, and of those before it, behind the port.
+    pub(crate) fn install(&self, routes: Routes) {
+        self.switchboard.install(routes);
+    }
+
+    /// Says that the process serves: to health checks, and by one line on stdout to whoever
+    /// started it.
+    pub(crate) async fn ready(&self, role: &str, id: &str) -> Result<(), Failure> {
+        self.health.set_service_status("", ServingStatus::Serving).await;
+        tracing::info!(role, id, listen = %self.bound, advertise = self.advertised, "serving");
+        crate::output::line(&format!("ready role={role} id={id} address={}", self.advertised))
+    }
+
+    /// Tells health checks that the process is about to stop.
+    pub(crate) async fn draining(&self) {
+        self.health.set_service_status("", ServingStatus::NotServing).await;
+    }
+
+    /// Resolves when the listener fails; pending otherwise.
+    pub(crate) async fn failed(&mut self) -> Failure {
+        match (&mut self.task).await {
+            Ok(Err(error)) => Failure::other(format!("the listener failed: {error}")),
+            Ok(Ok(())) => Failure::other("the listener ended unasked"),
+            Err(error) => Failure::other(format!("the listener stopped: {error}")),
+        }
+    }
+
+    /// Closes the port; calls that are still open get a few seconds.
+    pub(crate) async fn stop(mut self) {
+        self.stop.cancel();
+        self.upkeep.abort();
+        // A task that has ended, and was asked for its result, may not be asked again.
+        if self.task.is_finished() {
+            return;
+        }
+        if tokio::time::timeout(DRAIN, &mut self.task).await.is_err() {
+            tracing::info!("calls that are still open are cut off");
+            self.task.abort();
+        }
+    }
+}
+
+async fn keep_up(metrics: MetricsPage) {
+    let mut every = tokio::time::interval(Duration::from_secs(5));
+    loop {
+        every.tick().await;
+        metrics.upkeep();
+    }
+}
+
+fn common_routes(
+    switchboard: &Switchboard,
+    logs: LogFilter,
+    metrics: MetricsPage,
+) -> Result<(HealthReporter, Routes), Failure> {
+    let (health, health_service) = tonic_health::server::health_reporter();
+    let reflection = || {
+        tonic_reflection::server::Builder::configure()
+            .register_encoded_file_descriptor_set(tidewater_proto::DESCRIPTOR_SET)
+            .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
+    };
+    let failed = |error: tonic_reflection::server::Error| {
+        Failure::other(format!("reflection cannot be served: {error}"))
+    };
+    let node_admin = NodeAdminServer::new(NodeAdminService { logs })
+        .max_decoding_message_size(MAX_MESSAGE_BYTES)
+        .max_encoding_message_size(MAX_MESSAGE_BYTES);
+    let mut routes = Routes::builder();
+    routes
+        .add_service(health_service)
+        .add_service(reflection().build_v1().map_err(failed)?)
+        // Older grpcurl knows this one only.
+        .add_service(reflection().build_v1alpha().map_err(failed)?)
+        .add_service(node_admin);
+    let router = routes
+        .routes()
+        .into_axum_router()
+        .route_service("/metrics", metrics)
+        .fallback_service(switchboard.clone());
+    Ok((health, Routes::from(router)))
+}

@@ -1,0 +1,127 @@
+//! Where to listen, what others connect to, and what is refused without TLS.
+
+use std::net::SocketAddr;
+
+use clap::Args;
+
+use crate::exit::{Exit, Failure};
+
+/// Options of every role.
+#[derive(Debug, Clone, Args)]
+pub(crate) struct Exposure {
+    /// What others are told to connect to, HOST:PORT [default: the address listened on]
+    #[arg(long, env = "TIDEWATER_ADVERTISE", value_name = "ADDR")]
+    pub(crate) advertise: Option<String>,
+
+    /// Listen on an address that other machines reach, without TLS
+    #[arg(long, env = "TIDEWATER_INSECURE")]
+    pub(crate) insecure: bool,
+}
+
+/// Where a role listens.
+#[derive(Debug, Clone, Args)]
+pub(crate) struct Listen {
+    /// Address to listen on; port 0 takes a free one
+    #[arg(long, env = "TIDEWATER_LISTEN", value_name = "ADDR")]
+    pub(crate) listen: SocketAddr,
+
+    #[command(flatten)]
+    pub(crate) exposure: Exposure,
+}
+
+/// Refuses to be reachable from other machines without TLS, unless told so.
+pub(crate) fn check_exposure(listen: SocketAddr, insecure: bool) -> Result<(), Failure> {
+    if listen.ip().is_loopback() || insecure {
+        return Ok(());
+    }
+    Err(Failure::usage(format!(
+        "{listen} can be reached from other machines, and this release has no TLS yet: listen on \
+         127.0.0.1, or say --insecure if the network itself is trusted"
+    )))
+}
+
+/// What others are told to connect to.
+pub(crate) fn advertised(
+    bound: SocketAddr,
+    advertise: Option<&str>,
+) -> Result<String, Failure> {
+    match advertise {
+        Some(address) => {
+            let valid = address.rsplit_once(':').is_some_and(|(host, port)| {
+                !host.is_empty() && port.parse::<u16>().is_ok_and(|port| port != 0)
+            });
+            if valid {
+                return Ok(address.to_owned());
+            }
+            Err(Failure::usage(format!(
+                "--advertise {address}: must be HOST:PORT, as others connect to it"
+            )))
+        }
+        None if bound.ip().is_unspecified() => Err(Failure::usage(format!(
+            "{bound} is every address of this machine, which others cannot connect to: say \
+             --advertise HOST:PORT"
+        ))),
+        None => Ok(bound.to_string()),
+    }
+}
+
+/// Takes the port.
+pub(crate) fn bind(listen: SocketAddr) -> Result<std::net::TcpListener, Failure> {
+    let listener = std::net::TcpListener::bind(listen).map_err(|error| {
+        let advice = match error.kind() {
+            std::io::ErrorKind::AddrInUse => {
+                ": another process listens there; stop it, or choose another address with --listen"
+            }
+            std::io::ErrorKind::AddrNotAvailable => ": no interface of this machine has it",
+            std::io::ErrorKind::PermissionDenied => ": ports below 1024 need special rights",
+            _ => "",
+        };
+        let exit = match error.kind() {
+            std::io::ErrorKind::AddrInUse => Exit::Conflict,
+            _ => Exit::Other,
+        };
+        Failure::new(exit, format!("cannot listen on {listen}: {error}{advice}"))
+    })?;
+    listener
+        .set_nonblocking(true)
+        .map_err(|error| Failure::other(format!("cannot listen on {listen}: {error}")))?;
+    Ok(listener)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn without_tls_only_loopback_is_served() {
+        let check = |text: &str, insecure| check_exposure(text.parse().unwrap(), insecure);
+        assert!(check("127.0.0.1:7400", false).is_ok());
+        assert!(check("[::1]:7400", false).is_ok());
+        assert!(check("0.0.0.0:7400", true).is_ok());
+        for text in ["0.0.0.0:7400", "[::]:7400", "10.0.0.1:7400"] {
+            let failure = check(text, false).unwrap_err();
+            assert_eq!(failure.exit, Exit::Usage);
+            assert!(failure.message.contains("--insecure"), "{failure}");
+        }
+    }
+
+    #[test]
+    fn others_are_told_an_address_that_works() {
+        let bound: SocketAddr = "127.0.0.1:7411".parse().unwrap();
+        assert_eq!(advertised(bound, None).unwrap(), "127.0.0.1:7411");
+        assert_eq!(advertised(bound, Some("db-1:7411")).unwrap(), "db-1:7411");
+        assert_eq!(advertised(bound, Some("[::1]:7411")).unwrap(), "[::1]:7411");
+        for wrong in ["db-1", ":7411", "db-1:0", "db-1:x", ""] {
+            assert!(advertised(bound, Some(wrong)).is_err(), "{wrong}");
+        }
+        assert!(advertised("0.0.0.0:7411".parse().unwrap(), None).is_err());
+    }
+
+    #[test]
+    fn an_address_in_use_is_a_conflict() {
+        let first = bind("127.0.0.1:0".parse().unwrap()).unwrap();
+        let failure = bind(first.local_addr().unwrap()).unwrap_err();
+        assert_eq!(failure.exit, Exit::Conflict);
+        assert!(failure.message.contains("--listen"), "{failure}");
+    }
+}

@@ -1,0 +1,94 @@
+//! What a server logs, on stderr, and changing it while it runs.
+
+use std::io::IsTerminal;
+use std::sync::Arc;
+
+use clap::Args;
+use parking_lot::Mutex;
+use tracing_subscriber::layer::SubscriberExt;
+use tracing_subscriber::reload::{self, Handle};
+use tracing_subscriber::util::SubscriberInitExt;
+use tracing_subscriber::{EnvFilter, Layer, Registry, fmt};
+
+use crate::exit::Failure;
+
+/// How log lines are written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+pub(crate) enum LogFormat {
+    /// For people.
+    Text,
+    /// One JSON object per line.
+    Json,
+}
+
+/// Options of every server.
+#[derive(Debug, Clone, Args)]
+pub(crate) struct LogOptions {
+    /// What to log: a level, or levels by module, e.g. info,tidewater_data_node=debug
+    #[arg(long, env = "TIDEWATER_LOG_FILTER", value_name = "FILTER", default_value = "info")]
+    pub(crate) log_filter: String,
+
+    /// How log lines on stderr are written
+    #[arg(long, env = "TIDEWATER_LOG_FORMAT", value_enum, default_value = "text")]
+    pub(crate) log_format: LogFormat,
+}
+
+/// The filter in force.
+#[derive(Debug, Clone)]
+pub(crate) struct LogFilter {
+    handle: Handle<EnvFilter, Registry>,
+    text: Arc<Mutex<String>>,
+}
+
+impl LogFilter {
+    /// Starts logging; once per process.
+    pub(crate) fn start(options: &LogOptions) -> Result<Self, Failure> {
+        let filter = parse(&options.log_filter)
+            .map_err(|problem| Failure::usage(format!("--log-filter: {problem}")))?;
+        let (filter, handle) = reload::Layer::new(filter);
+        let lines = match options.log_format {
+            LogFormat::Text => fmt::layer()
+                .with_writer(std::io::stderr)
+                .with_ansi(std::io::stderr().is_terminal())
+                .boxed(),
+            LogFormat::Json => {
+                fmt::layer().json().flatten_event(true).with_writer(std::io::stderr).boxed()
+            }
+        };
+        tracing_subscriber::registry()
+            .with(filter)
+            .with(lines)
+            .try_init()
+            .map_err(|error| Failure::other(format!("logging cannot be started: {error}")))?;
+        Ok(Self { handle, text: Arc::new(Mutex::new(options.log_filter.clone())) })
+    }
+
+    /// Puts another filter in force; returns the one before, or what is wrong with the new one.
+    pub(crate) fn set(&self, text: &str) -> Result<String, String> {
+        let filter = parse(text)?;
+        self.handle.reload(filter).map_err(|error| error.to_string())?;
+        Ok(std::mem::replace(&mut *self.text.lock(), text.to_owned()))
+    }
+}
+
+fn parse(text: &str) -> Result<EnvFilter, String> {
+    if text.trim().is_empty() {
+        return Err("empty: name a level, e.g. info".to_owned());
+    }
+    EnvFilter::try_new(text).map_err(|error| {
+        format!("`{text}` is no log filter ({error}): write e.g. info,tidewater_data_node=debug")
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn filters_are_checked() {
+        assert!(parse("info,tidewater_data_node=debug").is_ok());
+        for wrong in ["", "info,tidewater=loudly", "a=b=c"] {
+            assert!(parse(wrong).is_err(), "{wrong}");
+        }
+    }
+}

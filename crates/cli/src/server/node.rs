@@ -1,0 +1,49 @@
+//! A running node of any role, as the process sees it.
+
+use tidewater_compactor_node::CompactorNode;
+use tonic::service::RoutesBuilder;
+
+use crate::exit::Failure;
+
+/// A running node.
+pub(crate) enum RunningNode {
+    Compactor(CompactorNode),
+}
+
+impl RunningNode {
+    /// Its id in the cluster.
+    pub(crate) fn node_id(&self) -> u64 {
+        match self {
+            Self::Compactor(node) => node.node_id().get(),
+        }
+    }
+
+    /// Adds its services; `Raft` is the process's.
+    pub(crate) fn add_services(&self, routes: &mut RoutesBuilder) {
+        match self {
+            Self::Compactor(node) => node.add_services(routes),
+        }
+    }
+
+    /// Resolves when the node belongs to its cluster. A meta node joins by calls that come through
+    /// the port; the others have joined when they have started.
+    pub(crate) async fn joined(&self) -> Result<(), Failure> {
+        match self {
+            Self::Compactor(_) => Ok(()),
+        }
+    }
+
+    /// Resolves, in words, when the process must exit.
+    pub(crate) async fn failed(&self) -> String {
+        match self {
+            Self::Compactor(node) => node.failed().await,
+        }
+    }
+
+    /// Stops it: work in hand is finished, leadership is handed over.
+    pub(crate) async fn shutdown(self) {
+        match self {
+            Self::Compactor(node) => node.shutdown().await,
+        }
+    }
+}

@@ -1,0 +1,42 @@
+//! Why a node did not start, as a status and what to do.
+
+use tidewater_compactor_node::StartError as CompactorStartError;
+use tidewater_raft_store::{IdentityError, RegisterError};
+
+use crate::exit::{Exit, Failure, exit_of};
+
+/// Of a data directory.
+pub(crate) fn of_directory(error: &IdentityError) -> Failure {
+    let (exit, advice) = match error {
+        IdentityError::WrongRole { .. } | IdentityError::WrongNode { .. } => {
+            (Exit::Conflict, "choose another --data-dir, or start the node that it belongs to")
+        }
+        IdentityError::WrongCluster { .. } => {
+            (Exit::Conflict, "choose another --data-dir, or the cluster that it belongs to")
+        }
+        IdentityError::InUse { .. } => {
+            (Exit::Conflict, "stop that process first, or choose another --data-dir")
+        }
+        IdentityError::NewerFormat { .. } => (Exit::Conflict, "run the release that wrote it"),
+        _ => (Exit::Other, "check the directory and its disk"),
+    };
+    Failure::new(exit, format!("{error}\n  {advice}"))
+}
+
+/// Of a registration.
+pub(crate) fn of_registration(error: RegisterError) -> Failure {
+    match error {
+        RegisterError::NoAddress => Failure::usage("--meta: name at least one meta node"),
+        RegisterError::Refused(ref refusal) => {
+            Failure::new(exit_of(refusal.reason), error.to_string())
+        }
+    }
+}
+
+/// Of a compactor node.
+pub(crate) fn of_compactor(error: CompactorStartError) -> Failure {
+    match error {
+        CompactorStartError::Register(error) => of_registration(error),
+        CompactorStartError::Answer(_) => Failure::other(error.to_string()),
+    }
+}

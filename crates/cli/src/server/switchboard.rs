@@ -1,0 +1,56 @@
+//! Services that are put behind the port while it is open.
+
+use std::convert::Infallible;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+
+use parking_lot::RwLock;
+use tidewater_common::refusal::Refusal;
+use tidewater_proto::v1::Reason;
+use tonic::Status;
+use tonic::codegen::http::{Request, Response};
+use tonic::codegen::{Body as HttpBody, Bytes, Future, Pin, Service};
+use tonic::service::Routes;
+
+type Body = tonic::body::Body;
+
+/// Sends each call to the services installed last.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Switchboard {
+    routes: Arc<RwLock<Option<Routes>>>,
+}
+
+impl Switchboard {
+    /// From here on, calls go to these services.
+    pub(crate) fn install(&self, routes: Routes) {
+        *self.routes.write() = Some(routes.prepare());
+    }
+}
+
+impl<B> Service<Request<B>> for Switchboard
+where
+    B: HttpBody<Data = Bytes> + Send + 'static,
+    B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
+{
+    type Response = Response<Body>;
+    type Error = Infallible;
+    type Future = Pin<Box<dyn Future<Output = Result<Response<Body>, Infallible>> + Send>>;
+
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, request: Request<B>) -> Self::Future {
+        let routes = self.routes.read().clone();
+        match routes {
+            Some(mut routes) => Box::pin(routes.call(request)),
+            None => Box::pin(std::future::ready(Ok(starting()))),
+        }
+    }
+}
+
+fn starting() -> Response<Body> {
+    let refusal = Refusal::new(Reason::Unavailable, "the node is starting: try again")
+        .retry_after(std::time::Duration::from_millis(200));
+    Status::from(refusal).into_http()
+}

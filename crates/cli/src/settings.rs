@@ -1,0 +1,79 @@
+//! Flags, environment variables and a TOML file give the same settings, in that order of
+//! precedence; defaults come last.
+//!
+//! The file is laid under the command line: what it says becomes the default of the option of that
+//! name. So there is one place that knows the options, their types and their help.
+//!
+//! ```toml
+//! [data]
+//! listen = "127.0.0.1:7411"
+//! memory-limit = "512MiB"
+//!
+//! [client]
+//! meta = ["127.0.0.1:7400"]
+//! ```
+
+mod file;
+
+use std::ffi::{OsStr, OsString};
+use std::path::{Path, PathBuf};
+
+use clap::{Command, CommandFactory, FromArgMatches};
+
+pub(crate) use self::file::SettingsFile;
+use crate::app::App;
+use crate::exit::Failure;
+
+/// Sections for commands that run a server; all other commands read `[client]`.
+pub(crate) const ROLES: [&str; 4] = ["standalone", "meta", "data", "compactor"];
+
+/// The command line, read.
+pub(crate) enum Parsed {
+    App(Box<App>),
+    /// Help, the version, or a usage error, to be printed.
+    Told(clap::Error),
+}
+
+/// Reads the command line and what lies under it.
+pub(crate) fn parse(arguments: impl IntoIterator<Item = OsString>) -> Result<Parsed, Failure> {
+    let arguments: Vec<OsString> = arguments.into_iter().collect();
+    let file = config_path(&arguments, std::env::var_os("TIDEWATER_CONFIG"));
+    let command = command(file.as_deref())?;
+    let app = command
+        .try_get_matches_from(arguments)
+        .and_then(|matches| App::from_arg_matches(&matches));
+    Ok(match app {
+        Ok(app) => Parsed::App(Box::new(app)),
+        Err(told) => Parsed::Told(told),
+    })
+}
+
+/// The command tree with the file's settings as defaults.
+pub(crate) fn command(file: Option<&Path>) -> Result<Command, Failure> {
+    let command = App::command();
+    match file {
+        Some(path) => SettingsFile::read(path)?.lay_under(command),
+        None => Ok(command),
+    }
+}
+
+/// The file has to be known before the command line can be read with it.
+fn config_path(arguments: &[OsString], environment: Option<OsString>) -> Option<PathBuf> {
+    let mut arguments = arguments.iter();
+    while let Some(argument) = arguments.next() {
+        if argument == OsStr::new("--") {
+            break;
+        }
+        if argument == OsStr::new("--config") {
+            return arguments.next().map(PathBuf::from);
+        }
+        if let Some(path) = argument.to_str().and_then(|text| text.strip_prefix("--config=")) {
+            return Some(PathBuf::from(path));
+        }
+    }
+    environment.filter(|path| !path.is_empty()).map(PathBuf::from)
+}
+
+#[cfg(test)]
+#[path = "settings_tests.rs"]
+mod tests;

@@ -1,0 +1,59 @@
+use clap::parser::ValueSource;
+
+use super::*;
+use crate::app::Command as Verb;
+
+fn os(arguments: &[&str]) -> Vec<OsString> {
+    arguments.iter().map(OsString::from).collect()
+}
+
+fn with_file(text: &str, arguments: &[&str]) -> clap::ArgMatches {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("t.toml");
+    std::fs::write(&path, text).unwrap();
+    command(Some(&path)).unwrap().try_get_matches_from(arguments).unwrap()
+}
+
+#[test]
+fn the_file_gives_what_the_command_line_does_not() {
+    let text = "[data]\nlisten = \"127.0.0.1:1\"\ndata-dir = \"/d\"\nmeta = [\"a:1\", \"b:2\"]\n\
+                object-store = \"memory:///\"\nmemory_limit = \"1GiB\"\ninsecure = true\n";
+    let matches = with_file(text, &["tidewater", "data", "--listen", "127.0.0.1:2"]);
+    let app = App::from_arg_matches(&matches).unwrap();
+    let Verb::Data(options) = app.command else { panic!("{app:?}") };
+    assert_eq!(options.listen.listen.to_string(), "127.0.0.1:2");
+    assert_eq!(options.meta, ["a:1", "b:2"]);
+    assert!(options.listen.exposure.insecure);
+    assert_eq!(options.memory_limit.0, 1 << 30);
+    let (_, data) = matches.subcommand().unwrap();
+    assert_eq!(data.value_source("listen"), Some(ValueSource::CommandLine));
+    assert_eq!(data.value_source("data_dir"), Some(ValueSource::DefaultValue));
+}
+
+#[test]
+fn client_settings_reach_every_client_command() {
+    let text = "[client]\nmeta = [\"a:1\"]\noutput = \"json\"\n";
+    for arguments in [
+        &["tidewater", "table", "list"][..],
+        &["tidewater", "scan", "t"],
+        &["tidewater", "region", "flush", "7"],
+    ] {
+        let matches = with_file(text, arguments);
+        let (_, mut leaf) = matches.subcommand().unwrap();
+        while let Some((_, below)) = leaf.subcommand() {
+            leaf = below;
+        }
+        let meta: Vec<&String> = leaf.get_many("meta").unwrap().collect();
+        assert_eq!(meta, ["a:1"], "{arguments:?}");
+    }
+}
+
+#[test]
+fn the_file_is_found_before_the_rest_is_read() {
+    let environment = Some(OsString::from("env.toml"));
+    let found = |arguments: &[&str]| config_path(&os(arguments), environment.clone());
+    assert_eq!(found(&["tidewater", "--config", "a.toml", "x"]), Some("a.toml".into()));
+    assert_eq!(found(&["tidewater", "x", "--config=b.toml"]), Some("b.toml".into()));
+    assert_eq!(found(&["tidewater", "x", "--", "--config=b.toml"]), Some("env.toml".into()));
+    assert_eq!(config_path(&os(&["tidewater"]), None), None);
+}

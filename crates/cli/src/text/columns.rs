@@ -1,0 +1,184 @@
+//! The columns of a new table: `origin utf8, flight int64 not null, price decimal128(10, 2)`.
+
+use std::collections::HashSet;
+use std::str::FromStr;
+
+use tidewater_common::schema::ColumnType;
+
+use super::TextError;
+use super::tokens::{Placed, Token, tokens};
+
+/// One column as it was typed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct ColumnSpec {
+    pub(crate) name: String,
+    /// Canonical text of the type.
+    pub(crate) data_type: String,
+    pub(crate) nullable: bool,
+}
+
+/// All columns of a table, in order; at least one, names unique.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct ColumnSpecs(pub(crate) Vec<ColumnSpec>);
+
+const TYPES: &str = "bool, int8, int16, int32, int64, uint8, uint16, uint32, uint64, float32, \
+                     float64, utf8, binary, date32, timestamp(s|ms|us|ns[, ZONE]), \
+                     decimal128(PRECISION, SCALE)";
+
+impl FromStr for ColumnSpecs {
+    type Err = TextError;
+
+    fn from_str(text: &str) -> Result<Self, TextError> {
+        let found = tokens(text)?;
+        let mut columns: Vec<ColumnSpec> = Vec::new();
+        let mut names = HashSet::new();
+        let end = text.chars().count() + 1;
+        for part in split_at_commas(&found) {
+            let column = one_column(part, end)?;
+            if !names.insert(column.name.clone()) {
+                let position = part.first().map_or(end, |placed| placed.position);
+                let message = format!("the column `{}` is there twice", column.name);
+                return Err(TextError::new(position, message));
+            }
+            columns.push(column);
+        }
+        Ok(Self(columns))
+    }
+}
+
+/// Cuts at commas outside of parentheses.
+fn split_at_commas(found: &[Placed]) -> Vec<&[Placed]> {
+    let mut depth = 0_usize;
+    found
+        .split(|placed| {
+            match placed.token {
+                Token::Sign("(") => depth += 1,
+                Token::Sign(")") => depth = depth.saturating_sub(1),
+                _ => {}
+            }
+            depth == 0 && placed.token == Token::Sign(",")
+        })
+        .collect()
+}
+
+fn one_column(part: &[Placed], end: usize) -> Result<ColumnSpec, TextError> {
+    let [first, rest @ ..] = part else {
+        return Err(TextError::new(end, "expected a column: a name and a type"));
+    };
+    let (Token::Word(name) | Token::Quoted(name)) = &first.token else {
+        return Err(TextError::new(first.position, "expected the name of a column"));
+    };
+    let type_length = type_length(rest);
+    let (type_tokens, options) = rest.split_at(type_length);
+    let Some(type_start) = type_tokens.first() else {
+        let position = rest.first().map_or(end, |placed| placed.position);
+        return Err(TextError::new(position, format!("expected the type of column `{name}`")));
+    };
+    let type_text = joined(type_tokens);
+    let data_type = type_text.parse::<ColumnType>().map_err(|_| {
+        let message = format!("`{type_text}` is not a type; types are {TYPES}");
+        TextError::new(type_start.position, message)
+    })?;
+    let nullable = nullable(options)?;
+    Ok(ColumnSpec { name: name.clone(), data_type: data_type.to_string(), nullable })
+}
+
+/// How many tokens make up the type: a word, and what follows it in parentheses.
+fn type_length(rest: &[Placed]) -> usize {
+    match rest {
+        [Placed { token: Token::Word(_), .. }, Placed { token: Token::Sign("("), .. }, ..] => rest
+            .iter()
+            .position(|placed| placed.token == Token::Sign(")"))
+            .map_or(rest.len(), |at| at + 1),
+        [Placed { token: Token::Word(_), .. }, ..] => 1,
+        _ => 0,
+    }
+}
+
+fn joined(found: &[Placed]) -> String {
+    let mut text = String::new();
+    for placed in found {
+        match &placed.token {
+            Token::Word(word) | Token::Quoted(word) => text.push_str(word),
+            Token::Sign(",") => text.push_str(", "),
+            Token::Sign(sign) => text.push_str(sign),
+        }
+    }
+    text
+}
+
+fn nullable(options: &[Placed]) -> Result<bool, TextError> {
+    let words: Vec<String> = options
+        .iter()
+        .map(|placed| match &placed.token {
+            Token::Word(word) => word.to_ascii_lowercase(),
+            Token::Quoted(_) | Token::Sign(_) => String::new(),
+        })
+        .collect();
+    match words.iter().map(String::as_str).collect::<Vec<_>>().as_slice() {
+        [] | ["null"] => Ok(true),
+        ["not", "null"] => Ok(false),
+        _ => Err(TextError::new(
+            options.first().map_or(1, |placed| placed.position),
+            "expected `not null`, `null`, or a comma and the next column",
+        )),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn spec(name: &str, data_type: &str, nullable: bool) -> ColumnSpec {
+        ColumnSpec { name: name.into(), data_type: data_type.into(), nullable }
+    }
+
+    #[test]
+    fn names_types_and_not_null_parse() {
+        let parsed: ColumnSpecs =
+            "origin utf8, flight int64 not null, price decimal128(10, 2),\n \"a b\" binary null"
+                .parse()
+                .unwrap();
+        assert_eq!(
+            parsed.0,
+            [
+                spec("origin", "utf8", true),
+                spec("flight", "int64", false),
+                spec("price", "decimal128(10, 2)", true),
+                spec("a b", "binary", true),
+            ]
+        );
+    }
+
+    #[test]
+    fn every_type_is_accepted() {
+        for text in [
+            "bool", "int8", "int16", "int32", "int64", "uint8", "uint16", "uint32", "uint64",
+            "float32", "float64", "utf8", "binary", "date32", "timestamp(s)", "timestamp(ms)",
+            "timestamp(us)", "timestamp(ns)", "timestamp(ms, UTC)", "decimal128(38, 10)",
+        ] {
+            let parsed: ColumnSpecs = format!("c {text}").parse().unwrap();
+            assert_eq!(parsed.0, [spec("c", text, true)], "{text}");
+        }
+    }
+
+    #[test]
+    fn errors_know_where() {
+        for (text, position, part) in [
+            ("", 1, "expected a column"),
+            ("a utf8,", 8, "expected a column"),
+            ("a", 2, "type of column `a`"),
+            ("a utf8, b, c utf8", 18, "type of column `b`"),
+            ("a text", 3, "`text` is not a type"),
+            ("a utf8, b varchar(20)", 11, "`varchar(20)` is not a type"),
+            ("a utf8, a int64", 9, "twice"),
+            ("a utf8 primary key", 8, "expected `not null`"),
+            ("a utf8 not nul", 8, "expected `not null`"),
+            ("= utf8", 1, "name of a column"),
+        ] {
+            let error = text.parse::<ColumnSpecs>().unwrap_err();
+            assert!(error.message.contains(part), "{text}: {error}");
+            assert_eq!(error.position, position, "{text}: {error}");
+        }
+    }
+}

@@ -1,0 +1,86 @@
+//! Lengths of time: `500ms`, `30s`, `15m`, `6h`, `90d`.
+
+use std::fmt;
+use std::str::FromStr;
+use std::time::Duration;
+
+/// A length of time, in milliseconds.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Span(pub(crate) u64);
+
+/// A length of time that does not parse.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub(crate) enum SpanError {
+    #[error("`{0}` is not a length of time: write a whole number and ms, s, m, h or d, e.g. 90d")]
+    Form(String),
+    #[error("`{0}` is longer than can be counted in milliseconds")]
+    Overflow(String),
+}
+
+impl Span {
+    pub(crate) fn duration(self) -> Duration {
+        Duration::from_millis(self.0)
+    }
+}
+
+impl FromStr for Span {
+    type Err = SpanError;
+
+    fn from_str(text: &str) -> Result<Self, SpanError> {
+        let trimmed = text.trim();
+        let digits = trimmed.len() - trimmed.trim_start_matches(|c: char| c.is_ascii_digit()).len();
+        let (number, unit) = trimmed.split_at(digits);
+        let factor = match unit.trim() {
+            "ms" => 1,
+            "s" => 1_000,
+            "m" => 60_000,
+            "h" => 3_600_000,
+            "d" => 86_400_000,
+            _ => return Err(SpanError::Form(text.to_owned())),
+        };
+        if number.is_empty() {
+            return Err(SpanError::Form(text.to_owned()));
+        }
+        number
+            .parse::<u64>()
+            .ok()
+            .and_then(|number| number.checked_mul(factor))
+            .map(Self)
+            .ok_or_else(|| SpanError::Overflow(text.to_owned()))
+    }
+}
+
+impl fmt::Display for Span {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (unit, factor) in [("d", 86_400_000), ("h", 3_600_000), ("m", 60_000), ("s", 1_000)] {
+            if self.0 != 0 && self.0.is_multiple_of(factor) {
+                return write!(f, "{}{unit}", self.0 / factor);
+            }
+        }
+        write!(f, "{}ms", self.0)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn spans_parse_and_show_themselves() {
+        for (text, ms) in
+            [("500ms", 500), ("30s", 30_000), ("15m", 900_000), ("6h", 21_600_000), ("90d", 7_776_000_000)]
+        {
+            assert_eq!(text.parse(), Ok(Span(ms)), "{text}");
+            assert_eq!(Span(ms).to_string(), text);
+        }
+    }
+
+    #[test]
+    fn what_is_not_a_span_says_so() {
+        for text in ["", "90", "d", "1.5h", "-1d", "3 weeks"] {
+            assert_eq!(text.parse::<Span>(), Err(SpanError::Form(text.into())), "{text}");
+        }
+        let huge = "99999999999999d";
+        assert_eq!(huge.parse::<Span>(), Err(SpanError::Overflow(huge.into())));
+    }
+}

@@ -1,0 +1,148 @@
+//! Whole and floating point numbers, and booleans.
+
+use super::problem::Fault;
+
+/// A whole number that fits `T`: an optional sign and digits.
+pub(crate) fn integer<T: TryFrom<i128>>(text: &str) -> Result<T, Fault> {
+    let bytes = text.as_bytes();
+    let (negative, digits) = match bytes {
+        [b'-', digits @ ..] => (true, digits),
+        [b'+', digits @ ..] => (false, digits),
+        digits => (false, digits),
+    };
+    if digits.is_empty() {
+        return Err(Fault::Form);
+    }
+    let magnitude = magnitude(digits)?;
+    let value = i128::from(magnitude);
+    T::try_from(if negative { -value } else { value }).map_err(|_| Fault::Range)
+}
+
+fn magnitude(digits: &[u8]) -> Result<u64, Fault> {
+    let mut value = 0_u64;
+    // 19 digits always fit: no check per digit.
+    let (head, tail) = digits.split_at(digits.len().min(19));
+    for digit in head {
+        let digit = digit.wrapping_sub(b'0');
+        if digit > 9 {
+            return Err(Fault::Form);
+        }
+        value = value * 10 + u64::from(digit);
+    }
+    let mut fits = true;
+    for digit in tail {
+        let digit = digit.wrapping_sub(b'0');
+        if digit > 9 {
+            return Err(Fault::Form);
+        }
+        match value.checked_mul(10).and_then(|value| value.checked_add(u64::from(digit))) {
+            Some(next) if fits => value = next,
+            _ => fits = false,
+        }
+    }
+    if fits { Ok(value) } else { Err(Fault::Range) }
+}
+
+/// A 64-bit floating point number; too large a number is an error, not infinity.
+pub(crate) fn float64(text: &str) -> Result<f64, Fault> {
+    let value: f64 = text.parse().map_err(|_| Fault::Form)?;
+    if value.is_infinite() && text.bytes().any(|byte| byte.is_ascii_digit()) {
+        return Err(Fault::Range);
+    }
+    Ok(value)
+}
+
+/// A 32-bit floating point number; too large a number is an error, not infinity.
+pub(crate) fn float32(text: &str) -> Result<f32, Fault> {
+    let value: f32 = text.parse().map_err(|_| Fault::Form)?;
+    if value.is_infinite() && text.bytes().any(|byte| byte.is_ascii_digit()) {
+        return Err(Fault::Range);
+    }
+    Ok(value)
+}
+
+/// `true`, `false`, `t`, `f`, `1` or `0`, in any case.
+pub(crate) fn boolean(text: &str) -> Result<bool, Fault> {
+    let is = |word: &str| text.eq_ignore_ascii_case(word);
+    if is("true") || is("t") || text == "1" {
+        Ok(true)
+    } else if is("false") || is("f") || text == "0" {
+        Ok(false)
+    } else {
+        Err(Fault::Form)
+    }
+}
+
+/// Bytes in hexadecimal, with or without `0x` or `\x` in front.
+pub(crate) fn hexadecimal(text: &str, out: &mut Vec<u8>) -> Result<(), Fault> {
+    let digits = text.strip_prefix("0x").or_else(|| text.strip_prefix("\\x")).unwrap_or(text);
+    let nibble = |byte: u8| match byte {
+        b'0'..=b'9' => Ok(byte - b'0'),
+        b'a'..=b'f' => Ok(byte - b'a' + 10),
+        b'A'..=b'F' => Ok(byte - b'A' + 10),
+        _ => Err(Fault::Form),
+    };
+    out.clear();
+    let mut pairs = digits.as_bytes().chunks_exact(2);
+    for pair in &mut pairs {
+        out.push(nibble(pair[0])? << 4 | nibble(pair[1])?);
+    }
+    if pairs.remainder().is_empty() { Ok(()) } else { Err(Fault::Form) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn integers_reach_both_ends_of_their_range() {
+        assert_eq!(integer("-128"), Ok(i8::MIN));
+        assert_eq!(integer("127"), Ok(i8::MAX));
+        assert_eq!(integer("-9223372036854775808"), Ok(i64::MIN));
+        assert_eq!(integer("18446744073709551615"), Ok(u64::MAX));
+        assert_eq!(integer("+007"), Ok(7_u8));
+        assert_eq!(integer("-0"), Ok(0_u8));
+    }
+
+    #[test]
+    fn integers_beyond_their_range_overflow() {
+        assert_eq!(integer::<i8>("128"), Err(Fault::Range));
+        assert_eq!(integer::<u8>("-1"), Err(Fault::Range));
+        assert_eq!(integer::<i64>("9223372036854775808"), Err(Fault::Range));
+        assert_eq!(integer::<u64>("18446744073709551616"), Err(Fault::Range));
+        assert_eq!(integer::<u64>("99999999999999999999999999999"), Err(Fault::Range));
+    }
+
+    #[test]
+    fn other_texts_are_no_integers() {
+        for text in ["", "-", "+", "1.0", "1e3", "0x1", "--1", "1-", "abc", "NA", "１"] {
+            assert_eq!(integer::<i64>(text), Err(Fault::Form), "{text}");
+        }
+        assert_eq!(integer::<i64>("99999999999999999999999x"), Err(Fault::Form));
+    }
+
+    #[test]
+    fn floats_parse_and_overflow() {
+        assert_eq!(float64("-1.5e3"), Ok(-1500.0));
+        assert!(float64("NaN").unwrap().is_nan());
+        assert_eq!(float64("inf"), Ok(f64::INFINITY));
+        assert_eq!(float64("1e400"), Err(Fault::Range));
+        assert_eq!(float32("1e39"), Err(Fault::Range));
+        assert_eq!(float32("0.5"), Ok(0.5));
+        assert_eq!(float64("1,5"), Err(Fault::Form));
+    }
+
+    #[test]
+    fn booleans_and_bytes_parse() {
+        assert_eq!(boolean("TRUE"), Ok(true));
+        assert_eq!(boolean("0"), Ok(false));
+        assert_eq!(boolean("yes"), Err(Fault::Form));
+        let mut out = vec![9];
+        assert_eq!(hexadecimal("0x00fF", &mut out), Ok(()));
+        assert_eq!(out, [0, 255]);
+        assert_eq!(hexadecimal("abc", &mut out), Err(Fault::Form));
+        assert_eq!(hexadecimal("zz", &mut out), Err(Fault::Form));
+        assert_eq!(hexadecimal("", &mut out), Ok(()));
+        assert_eq!(out, [0_u8; 0]);
+    }
+}

@@ -1,0 +1,123 @@
+//! Why a text is not a value of its column.
+
+use std::fmt;
+
+use tidewater_common::schema::ColumnType;
+
+/// What is wrong with a text, before the type is named.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Fault {
+    /// It has another form.
+    Form,
+    /// It has the right form and does not fit.
+    Range,
+    /// It has more digits behind the point than the type keeps.
+    Precision,
+}
+
+/// Why a cell was refused.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Problem {
+    /// The text is not a value of the type.
+    Value { text: String, data_type: ColumnType, fault: Fault },
+    /// The column does not take nulls.
+    Missing,
+    /// A column of the primary key has no value.
+    MissingKey,
+    /// The bytes are not UTF-8.
+    NotUtf8,
+    /// A JSON value of a kind that the column does not take.
+    Kind { found: &'static str, data_type: ColumnType },
+}
+
+/// Longest part of a cell that a message repeats.
+const SHOWN: usize = 60;
+
+impl Problem {
+    pub(crate) fn value(text: &str, data_type: &ColumnType, fault: Fault) -> Self {
+        let mut shown: String = text.chars().take(SHOWN).collect();
+        if shown.len() < text.len() {
+            shown.push_str("...");
+        }
+        Self::Value { text: shown, data_type: data_type.clone(), fault }
+    }
+}
+
+impl fmt::Display for Problem {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Value { text, data_type, fault } => match fault {
+                Fault::Form => {
+                    write!(f, "`{text}` is not a value of type {data_type}")?;
+                    f.write_str(form_hint(text, data_type))
+                }
+                Fault::Range => {
+                    write!(f, "`{text}` overflows {data_type}")?;
+                    match range(data_type) {
+                        Some((min, max)) => write!(f, " ({min} to {max})"),
+                        None => Ok(()),
+                    }
+                }
+                Fault::Precision => {
+                    write!(f, "`{text}` has more digits behind the point than {data_type} keeps")
+                }
+            },
+            Self::Missing => f.write_str("the value is missing, and the column is not null"),
+            Self::MissingKey => f.write_str("the primary key value is missing"),
+            Self::NotUtf8 => f.write_str("the bytes are not valid UTF-8"),
+            Self::Kind { found, data_type } => {
+                write!(f, "found {found} where a value of type {data_type} is needed")
+            }
+        }
+    }
+}
+
+fn form_hint(text: &str, data_type: &ColumnType) -> &'static str {
+    match data_type {
+        _ if matches!(text, "NA" | "N/A" | "NULL" | "null" | "None" | "NaN" | "\\N" | "-") => {
+            "; if it stands for a missing value, name it with --null"
+        }
+        ColumnType::Date32 => "; dates are written YYYY-MM-DD",
+        ColumnType::Timestamp(..) => {
+            "; times are written YYYY-MM-DD HH:MM:SS or as RFC 3339, e.g. 2013-01-01T10:00:00Z"
+        }
+        ColumnType::Bool => "; write true or false",
+        ColumnType::Binary => "; bytes are written in hexadecimal, e.g. 0x00ff",
+        _ => "",
+    }
+}
+
+fn range(data_type: &ColumnType) -> Option<(String, String)> {
+    let (min, max): (i128, i128) = match data_type {
+        ColumnType::Int8 => (i8::MIN.into(), i8::MAX.into()),
+        ColumnType::Int16 => (i16::MIN.into(), i16::MAX.into()),
+        ColumnType::Int32 => (i32::MIN.into(), i32::MAX.into()),
+        ColumnType::Int64 => (i64::MIN.into(), i64::MAX.into()),
+        ColumnType::UInt8 => (0, u8::MAX.into()),
+        ColumnType::UInt16 => (0, u16::MAX.into()),
+        ColumnType::UInt32 => (0, u32::MAX.into()),
+        ColumnType::UInt64 => (0, u64::MAX.into()),
+        _ => return None,
+    };
+    Some((min.to_string(), max.to_string()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn messages_name_the_text_and_the_type() {
+        let overflow = Problem::value("300", &ColumnType::UInt8, Fault::Range);
+        assert_eq!(overflow.to_string(), "`300` overflows uint8 (0 to 255)");
+        let form = Problem::value("NA", &ColumnType::Int64, Fault::Form);
+        assert!(form.to_string().contains("--null"), "{form}");
+    }
+
+    #[test]
+    fn a_long_text_is_shortened() {
+        let long = "é".repeat(500);
+        let shown = Problem::value(&long, &ColumnType::Int64, Fault::Form).to_string();
+        assert!(shown.len() < 250 && shown.contains("..."), "{shown}");
+    }
+}

@@ -1,0 +1,174 @@
+//! All columns of some rows under construction, with bad rows taken out at the end.
+
+use std::sync::Arc;
+
+use arrow::array::{ArrayRef, BooleanArray, RecordBatch};
+use arrow::compute::filter;
+use arrow::datatypes::SchemaRef;
+use arrow::error::ArrowError;
+use tidewater_common::schema::TableSchema;
+
+use super::builder::ColumnBuilder;
+use super::problem::Problem;
+
+/// A column of the table, as far as taking values goes.
+#[derive(Debug)]
+struct Target {
+    name: String,
+    nullable: bool,
+    in_key: bool,
+    builder: ColumnBuilder,
+}
+
+/// Which column of a row was refused, and why.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct CellProblem {
+    pub(crate) column: String,
+    pub(crate) problem: Problem,
+}
+
+/// Rows of a table under construction.
+///
+/// A row is begun by nothing and ended by [`end_row`](Self::end_row) or
+/// [`abandon_row`](Self::abandon_row); between them each column takes one value, in schema order.
+#[derive(Debug)]
+pub(crate) struct RowsBuilder {
+    schema: SchemaRef,
+    targets: Vec<Target>,
+    /// Columns of the row under construction that have their value.
+    filled: usize,
+    /// One entry per row, bad ones false; empty as long as all are good.
+    good: Vec<bool>,
+    rows: usize,
+}
+
+impl RowsBuilder {
+    /// For all columns of `table`, with room for `rows`.
+    pub(crate) fn new(table: &TableSchema, rows: usize) -> Self {
+        let targets = table
+            .columns()
+            .iter()
+            .map(|column| Target {
+                name: column.name.clone(),
+                nullable: column.nullable,
+                in_key: table.primary_key().contains(&column.id),
+                builder: ColumnBuilder::new(&column.data_type, rows),
+            })
+            .collect();
+        Self { schema: table.arrow(), targets, filled: 0, good: Vec::new(), rows: 0 }
+    }
+
+    /// For the key columns of `table` only, in key order.
+    pub(crate) fn for_keys(table: &TableSchema) -> Self {
+        let targets = table
+            .key_indices()
+            .iter()
+            .filter_map(|index| table.columns().get(*index))
+            .map(|column| Target {
+                name: column.name.clone(),
+                nullable: false,
+                in_key: true,
+                builder: ColumnBuilder::new(&column.data_type, 1),
+            })
+            .collect();
+        Self { schema: table.key_arrow(), targets, filled: 0, good: Vec::new(), rows: 0 }
+    }
+
+    /// Rows since the last batch, bad ones included.
+    pub(crate) fn rows(&self) -> usize {
+        self.rows
+    }
+
+    /// The next column, when a row is under construction.
+    pub(crate) fn next_column(&mut self) -> Option<&mut ColumnBuilder> {
+        self.targets.get_mut(self.filled).map(|target| &mut target.builder)
+    }
+
+    fn problem(&self, problem: Problem) -> CellProblem {
+        let column = self.targets.get(self.filled).map_or("", |target| target.name.as_str());
+        CellProblem { column: column.to_owned(), problem }
+    }
+
+    /// Names the next column as the place of a problem that the caller found.
+    pub(crate) fn refuse(&self, problem: Problem) -> CellProblem {
+        self.problem(problem)
+    }
+
+    /// Gives the next column its value.
+    pub(crate) fn text(&mut self, text: &str) -> Result<(), CellProblem> {
+        let appended = match self.next_column() {
+            Some(builder) => builder.append_text(text),
+            None => return Ok(()),
+        };
+        appended.map_err(|problem| self.problem(problem))?;
+        self.filled += 1;
+        Ok(())
+    }
+
+    /// Gives the next column a cell in which nothing stands, as CSV writes it. That is a null; in a
+    /// text column that is not null and not in the key, it is the empty text.
+    pub(crate) fn empty(&mut self) -> Result<(), CellProblem> {
+        match self.targets.get(self.filled) {
+            Some(target) if !target.nullable && !target.in_key && target.builder.keeps_text() => {
+                self.text("")
+            }
+            _ => self.null(),
+        }
+    }
+
+    /// Gives the next column no value.
+    pub(crate) fn null(&mut self) -> Result<(), CellProblem> {
+        let Some(target) = self.targets.get_mut(self.filled) else { return Ok(()) };
+        if target.in_key {
+            return Err(self.problem(Problem::MissingKey));
+        }
+        if !target.nullable {
+            return Err(self.problem(Problem::Missing));
+        }
+        target.builder.append_null();
+        self.filled += 1;
+        Ok(())
+    }
+
+    /// Ends a row in which every column has its value.
+    pub(crate) fn end_row(&mut self) {
+        self.filled = 0;
+        self.rows += 1;
+        if !self.good.is_empty() {
+            self.good.push(true);
+        }
+    }
+
+    /// Ends a row that shall not count.
+    pub(crate) fn abandon_row(&mut self) {
+        for target in self.targets.iter_mut().skip(self.filled) {
+            target.builder.append_null();
+        }
+        if self.good.is_empty() {
+            self.good.resize(self.rows, true);
+        }
+        self.good.push(false);
+        self.filled = 0;
+        self.rows += 1;
+    }
+
+    /// The good rows since the last batch; `None` when there is none.
+    pub(crate) fn finish(&mut self) -> Result<Option<RecordBatch>, ArrowError> {
+        let mut columns: Vec<ArrayRef> =
+            self.targets.iter_mut().map(|target| target.builder.finish()).collect();
+        let good = std::mem::take(&mut self.good);
+        let rows = std::mem::take(&mut self.rows);
+        if !good.is_empty() {
+            let good = BooleanArray::from(good);
+            for column in &mut columns {
+                *column = filter(column, &good)?;
+            }
+        }
+        let batch = RecordBatch::try_new(Arc::clone(&self.schema), columns)?;
+        Ok((rows > 0 && batch.num_rows() > 0).then_some(batch))
+    }
+}
+
+#[cfg(test)]
+#[path = "rows_tests.rs"]
+mod tests;

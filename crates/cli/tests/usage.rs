@@ -1,0 +1,174 @@
+//! The command as scripts see it: exit statuses, messages, help. Nothing here needs a cluster.
+
+use std::net::TcpListener;
+use std::process::{Command, Output};
+
+fn tidewater(arguments: &[&str]) -> Output {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_tidewater"));
+    for (name, _) in std::env::vars_os() {
+        if name.to_string_lossy().starts_with("TIDEWATER_") {
+            command.env_remove(name);
+        }
+    }
+    command.args(arguments).output().unwrap()
+}
+
+fn stderr(output: &Output) -> String {
+    String::from_utf8_lossy(&output.stderr).into_owned()
+}
+
+fn stdout(output: &Output) -> String {
+    String::from_utf8_lossy(&output.stdout).into_owned()
+}
+
+/// An address on which nobody listens.
+fn nobody() -> String {
+    TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().to_string()
+}
+
+#[test]
+fn a_wrong_command_line_ends_with_2() {
+    for arguments in [
+        &[][..],
+        &["frobnicate"],
+        &["table"],
+        &["table", "create", "t"],
+        &["table", "create", "t", "--columns", "a text", "--primary-key", "a"],
+        &["table", "create", "t", "--columns", "a utf8", "--primary-key", "b"],
+        &["table", "create", "t", "--columns", "a utf8", "--primary-key", "a", "--ttl", "soon"],
+        &["scan"],
+        &["scan", "t", "--count", "--format", "csv"],
+        &["get", "t"],
+        &["load", "t"],
+        &["region", "flush"],
+        &["data", "--listen", "nonsense"],
+        &["meta", "--node-id", "1", "--listen", "127.0.0.1:0", "--data-dir", "x", "--peers", "a"],
+        &["table", "list", "--output", "xml"],
+    ] {
+        let output = tidewater(arguments);
+        assert_eq!(output.status.code(), Some(2), "{arguments:?}: {}", stderr(&output));
+        assert!(!output.stderr.is_empty(), "{arguments:?}");
+    }
+}
+
+#[test]
+fn help_has_an_example() {
+    for arguments in [
+        &["--help"][..],
+        &["standalone", "--help"],
+        &["load", "--help"],
+        &["meta-member", "replace", "--help"],
+        &["bench", "ingest", "--help"],
+    ] {
+        let output = tidewater(arguments);
+        assert_eq!(output.status.code(), Some(0), "{arguments:?}");
+        assert!(stdout(&output).contains("Example:\n  tidewater"), "{arguments:?}");
+    }
+}
+
+#[test]
+fn a_cluster_that_cannot_be_reached_ends_with_5_and_names_what_was_tried() {
+    let (first, second) = (nobody(), nobody());
+    let addresses = format!("{first},{second}");
+    for arguments in [
+        &["cluster", "status"][..],
+        &["table", "list"],
+        &["scan", "t", "--count"],
+        &["get", "t", "k"],
+    ] {
+        let mut all = arguments.to_vec();
+        all.extend(["--meta", &addresses, "--timeout", "3s"]);
+        let output = tidewater(&all);
+        let message = stderr(&output);
+        assert_eq!(output.status.code(), Some(5), "{arguments:?}: {message}");
+        assert!(message.contains(&first) && message.contains(&second), "{message}");
+    }
+}
+
+#[test]
+fn a_bad_file_is_found_before_the_cluster_is_asked() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = |name: &str, bytes: &[u8]| {
+        let path = directory.path().join(name);
+        std::fs::write(&path, bytes).unwrap();
+        path.display().to_string()
+    };
+    let empty = path("empty.csv", b"");
+    let cut = path("cut.zip", b"PK\x03\x04 and no more");
+    let missing = directory.path().join("missing.csv").display().to_string();
+    for (file, status, part) in [
+        (missing, 3, "no such file"),
+        (empty, 1, "empty"),
+        (cut, 1, "not a whole zip archive"),
+        (directory.path().display().to_string(), 1, "directory"),
+    ] {
+        let output = tidewater(&["load", "t", &file, "--meta", &nobody()]);
+        let message = stderr(&output);
+        assert_eq!(output.status.code(), Some(status), "{message}");
+        assert!(message.contains(&file) && message.contains(part), "{message}");
+    }
+}
+
+#[test]
+fn a_server_refuses_what_is_unsafe_or_taken() {
+    let directory = tempfile::tempdir().unwrap();
+    let data_dir = directory.path().join("d").display().to_string();
+    let exposed = tidewater(&["standalone", "--listen", "0.0.0.0:0", "--data-dir", &data_dir]);
+    assert_eq!(exposed.status.code(), Some(2), "{}", stderr(&exposed));
+    assert!(stderr(&exposed).contains("--insecure"), "{}", stderr(&exposed));
+
+    let taken = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = taken.local_addr().unwrap().to_string();
+    let output = tidewater(&["standalone", "--listen", &address, "--data-dir", &data_dir]);
+    assert_eq!(output.status.code(), Some(4), "{}", stderr(&output));
+    assert!(stderr(&output).contains(&address), "{}", stderr(&output));
+    assert!(!std::path::Path::new(&data_dir).exists(), "nothing was touched");
+}
+
+#[test]
+fn settings_come_from_flag_environment_and_file_in_that_order() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("t.toml");
+    std::fs::write(&path, "[data]\nlisten = \"127.0.0.1:1\"\ndata-dir = \"file\"\nobject-store = \"file\"\n")
+        .unwrap();
+    let output = Command::new(env!("CARGO_BIN_EXE_tidewater"))
+        .args(["config", "show", "data", "--output", "json", "--config"])
+        .arg(&path)
+        .args(["--", "--listen", "127.0.0.1:3"])
+        .env("TIDEWATER_LISTEN", "127.0.0.1:2")
+        .env("TIDEWATER_DATA_DIR", "environment")
+        .output()
+        .unwrap();
+    assert!(output.status.success(), "{}", stderr(&output));
+    let settings: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
+    let value = |name: &str| {
+        let found = settings.as_array().unwrap().iter().find(|one| one["name"] == name).unwrap();
+        (found["value"].clone(), found["source"].clone())
+    };
+    assert_eq!(value("listen"), ("127.0.0.1:3".into(), "option".into()));
+    assert_eq!(value("data-dir"), ("environment".into(), "environment".into()));
+    assert_eq!(value("object-store"), ("file".into(), "file".into()));
+    assert_eq!(value("memory-limit"), ("512MiB".into(), "default".into()));
+}
+
+#[test]
+fn a_settings_file_that_is_wrong_is_named() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("t.toml");
+    std::fs::write(&path, "[data]\nlistne = 1\n").unwrap();
+    let path = path.display().to_string();
+    let output = tidewater(&["--config", &path, "table", "list"]);
+    assert_eq!(output.status.code(), Some(2));
+    assert!(stderr(&output).contains("listne"), "{}", stderr(&output));
+    let output = tidewater(&["--config", "/nowhere.toml", "table", "list"]);
+    assert_eq!(output.status.code(), Some(3), "{}", stderr(&output));
+}
+
+#[test]
+fn completions_are_printed_for_each_shell() {
+    for shell in ["bash", "zsh", "fish"] {
+        let output = tidewater(&["completions", shell]);
+        assert!(output.status.success());
+        assert!(stdout(&output).contains("tidewater"), "{shell}");
+    }
+}
