@@ -62,7 +62,9 @@ pub enum EngineError {
 
     /// A manifest delta may or may not be committed. The manager keeps it: the next `update` or
     /// `refresh` settles it first.
-    #[error("region {region}: whether manifest version {version} is committed is unknown: {detail}")]
+    #[error(
+        "region {region}: whether manifest version {version} is committed is unknown: {detail}"
+    )]
     Unknown {
         /// The region.
         region: RegionId,

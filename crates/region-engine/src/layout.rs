@@ -127,9 +127,10 @@ mod tests {
 
     #[test]
     fn names_parse_back_and_others_do_not() {
-        for object in
-            [ManifestObject::Delta(ManifestVersion(7)), ManifestObject::Checkpoint(ManifestVersion(u64::MAX))]
-        {
+        for object in [
+            ManifestObject::Delta(ManifestVersion(7)),
+            ManifestObject::Checkpoint(ManifestVersion(u64::MAX)),
+        ] {
             let path = match object {
                 ManifestObject::Delta(version) => DIR.delta(version),
                 ManifestObject::Checkpoint(version) => DIR.checkpoint(version),

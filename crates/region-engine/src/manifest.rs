@@ -35,7 +35,6 @@ pub use self::action::{
     Action, ActionKind, AreaId, AreaStep, Author, Change, Delta, Edit, ProcedureStep, Truncate,
 };
 pub use self::context::{ManifestContext, ManifestGuard};
-pub(crate) use self::context::PendingManifestHook;
 pub use self::manager::RegionManifestManager;
 pub use self::options::ManifestOptions;
 pub use self::state::ManifestState;

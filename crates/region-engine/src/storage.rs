@@ -31,7 +31,7 @@ pub use self::error::{Operation, StorageError};
 pub use self::marker::{CLUSTER_MARKER, ClusterMarker, MarkerError};
 pub use self::options::StorageOptions;
 pub use self::probe::{ProbeError, ProbeTest};
-pub(crate) use self::retry::pause;
+pub(crate) use self::retry::rest;
 pub use self::upload::{Upload, Uploaded};
 
 /// A handle on an object store below one root; cheap to clone.
@@ -86,7 +86,10 @@ impl Storage {
         location: impl Into<String>,
         options: StorageOptions,
     ) -> Self {
-        let location = location.into().trim_end_matches('/').to_owned();
+        let mut location: String = location.into();
+        while location.ends_with('/') && !location.ends_with("://") {
+            location.pop();
+        }
         Self { inner: Arc::new(Inner { store, location, options }) }
     }
 
@@ -97,7 +100,10 @@ impl Storage {
 
     /// How an object is named in messages.
     pub fn name(&self, path: &Path) -> String {
-        format!("{}/{path}", self.inner.location)
+        match self.inner.location.ends_with('/') {
+            true => format!("{}{path}", self.inner.location),
+            false => format!("{}/{path}", self.inner.location),
+        }
     }
 
     /// Creates an object if its name is free. Tried once here (the libraries below may try

@@ -121,3 +121,63 @@ impl PendingManifestHook {
         self.delta.version
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::manifest::samples::*;
+    use crate::storage::testing::{Fault, FaultyStore};
+
+    fn context(store: &FaultyStore) -> ManifestContext {
+        ManifestContext::new(env(store.storage()), DIR)
+    }
+
+    #[tokio::test]
+    async fn a_logical_write_is_seen_by_readers_and_followers() {
+        let store = FaultyStore::new();
+        let (owned, follower) = (context(&store), context(&store));
+        assert_eq!(owned.fence(owner(1), GROUP).await.unwrap(), ManifestVersion(1));
+        assert_eq!(owned.update_manifest(create(1)).await.unwrap(), ManifestVersion(2));
+        assert_eq!(owned.state().version, ManifestVersion(2));
+        assert_eq!(follower.state().version, ManifestVersion(0));
+        assert_eq!(follower.refresh().await.unwrap(), ManifestVersion(2));
+        assert_eq!(follower.state(), owned.state());
+    }
+
+    #[tokio::test]
+    async fn several_writes_under_one_lock_give_a_receipt_each() {
+        let store = FaultyStore::new();
+        let context = context(&store);
+        context.fence(owner(1), GROUP).await.unwrap();
+        let mut guard = context.lock().await;
+        let first = context.update_locked(&mut guard, create(1)).await.unwrap();
+        let second = context.update_locked(&mut guard, flush(1, 1)).await.unwrap();
+        drop(guard);
+        assert_eq!((first.fire(), second.fire()), (ManifestVersion(2), ManifestVersion(3)));
+    }
+
+    #[tokio::test]
+    async fn fencing_again_commits_nothing() {
+        let store = FaultyStore::new();
+        let context = context(&store);
+        for _ in 0..3 {
+            assert_eq!(context.fence(owner(2), GROUP).await.unwrap(), ManifestVersion(1));
+        }
+        let error = context.fence(owner(1), GROUP).await.unwrap_err();
+        assert!(matches!(error, EngineError::Fenced { .. }), "{error}");
+    }
+
+    #[tokio::test]
+    async fn what_was_read_before_a_failure_is_published() {
+        let store = FaultyStore::new();
+        let (old, new) = (context(&store), context(&store));
+        old.fence(owner(1), GROUP).await.unwrap();
+        new.fence(owner(2), GROUP).await.unwrap();
+        let error = old.update_manifest(flush(1, 1)).await.unwrap_err();
+        assert!(matches!(error, EngineError::Fenced { .. }), "{error}");
+        assert_eq!(old.state().version, ManifestVersion(2));
+        store.plan(|_| Fault::ErrorBefore);
+        assert!(matches!(old.refresh().await, Err(EngineError::Storage(_))));
+        assert_eq!(old.state().version, ManifestVersion(2));
+    }
+}

@@ -5,9 +5,7 @@ use serde_json::{Value, json};
 use super::reader::{Found, Reader};
 use super::replay::Outcome;
 use super::state::{Area, RemovedFile};
-use super::{
-    Action, ActionKind, AreaStep, Author, Delta, Edit, ManifestState, Truncate,
-};
+use super::{Action, ActionKind, AreaStep, Author, Delta, Edit, ManifestState, Truncate};
 use crate::env::RegionEnv;
 use crate::error::EngineError;
 use crate::file_meta::{FileMeta, FileRef, IndexMeta};
@@ -94,7 +92,9 @@ fn action_json(action: &Action) -> Value {
         }
         ActionKind::PartitionExprChange { range } => ("partition_expr_change", range_json(range)),
         ActionKind::Edit(edit) => ("edit", edit_json(edit)),
-        ActionKind::Truncate(Truncate::UpTo(sequence)) => ("truncate", json!({ "up_to": sequence })),
+        ActionKind::Truncate(Truncate::UpTo(sequence)) => {
+            ("truncate", json!({ "up_to": sequence }))
+        }
         ActionKind::Truncate(Truncate::Files(files)) => {
             ("truncate", json!({ "files": files.iter().map(ref_json).collect::<Vec<_>>() }))
         }
@@ -248,4 +248,45 @@ fn hex(bytes: &[u8]) -> String {
         let _ = write!(text, "{byte:02x}");
         text
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::manifest::samples::*;
+    use crate::manifest::{ManifestContext, Void};
+    use crate::storage::testing::FaultyStore;
+
+    #[tokio::test]
+    async fn an_operator_sees_the_state_and_what_led_to_it() {
+        let store = FaultyStore::new();
+        let env = env(store.storage());
+        let context = ManifestContext::new(env.clone(), DIR);
+        context.fence(owner(1), GROUP).await.unwrap();
+        context.update_manifest(create(1)).await.unwrap();
+        for number in 1..=3 {
+            context.update_manifest(flush(1, number)).await.unwrap();
+        }
+        let shown = manifest_json(&env, DIR).await.unwrap();
+        assert_eq!(shown["checkpoint"], 4);
+        assert_eq!(shown["state"]["version"], 5);
+        assert_eq!(shown["state"]["owner_epoch"], "0.1");
+        assert_eq!(shown["state"]["flushed_sequence"], 39);
+        assert_eq!(shown["state"]["files"].as_array().unwrap().len(), 3);
+        assert_eq!(shown["state"]["schema"]["columns"][0]["type"], "int64");
+        let deltas = shown["deltas"].as_array().unwrap();
+        assert_eq!(deltas.len(), 1);
+        assert_eq!(deltas[0]["author"]["owner"], "0.1");
+        assert_eq!(deltas[0]["void"], Value::Null);
+        let added = &deltas[0]["actions"][0]["edit"]["add"][0];
+        assert_eq!(added["max_key"], "8009");
+        assert_eq!(added["checksum"], "deadbeef");
+    }
+
+    #[test]
+    fn void_deltas_say_why() {
+        let void = Outcome::Void(Void::NotFenced { own: owner(3) });
+        let shown = delta_json(&delta(4, flush(3, 1)), &void);
+        assert_eq!(shown["void"], "owner 0.3 has not committed its fence");
+    }
 }

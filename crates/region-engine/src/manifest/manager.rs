@@ -119,9 +119,7 @@ impl RegionManifestManager {
                 self.state = Arc::new(state);
                 match outcome {
                     replay::Outcome::Applied => Ok(Some(pending.delta)),
-                    replay::Outcome::Void(void) => {
-                        Err(self.refusal(pending.delta.author, void))
-                    }
+                    replay::Outcome::Void(void) => Err(self.refusal(pending.delta.author, void)),
                 }
             }
             Settled::Lost => Ok(None),

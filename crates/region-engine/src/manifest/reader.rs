@@ -15,7 +15,7 @@ use super::replay::{self, Outcome};
 use super::{Delta, ManifestOptions, ManifestState};
 use crate::error::EngineError;
 use crate::layout::RegionDir;
-use crate::storage::{Storage, pause};
+use crate::storage::{Storage, rest};
 
 /// Reads one region's manifest.
 #[derive(Debug, Clone)]
@@ -40,7 +40,10 @@ pub(super) struct Found {
 enum Attempt {
     Done(Found),
     /// The manifest changed meanwhile: go on from here.
-    Again { from: ManifestState, missing: Option<ManifestVersion> },
+    Again {
+        from: ManifestState,
+        missing: Option<ManifestVersion>,
+    },
 }
 
 impl Reader {
@@ -56,7 +59,7 @@ impl Reader {
                     gap = missing;
                 }
             }
-            tokio::time::sleep(pause(self.options.backoff, self.options.backoff_limit, round)).await;
+            rest(self.options.backoff, self.options.backoff_limit, round).await;
         }
         match gap {
             Some(version) => Err(EngineError::Damaged {
@@ -122,8 +125,7 @@ impl Reader {
 
     /// Lists versions from `from` on.
     pub(super) async fn list(&self, from: ManifestVersion) -> Result<Listing, EngineError> {
-        let objects =
-            self.storage.list(&self.dir.manifest(), Some(&self.dir.before(from))).await?;
+        let objects = self.storage.list(&self.dir.manifest(), Some(&self.dir.before(from))).await?;
         Ok(Listing::of(objects.iter().map(|object| &object.location)))
     }
 

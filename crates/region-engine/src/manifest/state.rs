@@ -2,9 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use tidewater_common::ids::{
-    Epoch, GroupId, ManifestVersion, OwnerEpoch, Sequence, WriterId,
-};
+use tidewater_common::ids::{Epoch, GroupId, ManifestVersion, OwnerEpoch, Sequence, WriterId};
 use tidewater_common::keys::KeyRange;
 use tidewater_common::schema::{TableOptions, TableSchema};
 

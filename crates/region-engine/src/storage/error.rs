@@ -92,11 +92,7 @@ pub enum StorageError {
 }
 
 impl StorageError {
-    pub(super) fn store(
-        operation: Operation,
-        object: String,
-        source: object_store::Error,
-    ) -> Self {
+    pub(super) fn store(operation: Operation, object: String, source: object_store::Error) -> Self {
         match source {
             object_store::Error::NotFound { .. } => Self::NotFound { operation, object },
             object_store::Error::AlreadyExists { .. }

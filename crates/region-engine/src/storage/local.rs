@@ -52,8 +52,8 @@ impl DurableLocal {
         })
         .await;
         let root = opened.map_err(|error| refuse(error.to_string()))?;
-        let inner = LocalFileSystem::new_with_prefix(&root)
-            .map_err(|error| refuse(error.to_string()))?;
+        let inner =
+            LocalFileSystem::new_with_prefix(&root).map_err(|error| refuse(error.to_string()))?;
         Ok(Self { inner, root: Arc::new(root) })
     }
 

@@ -67,11 +67,8 @@ pub(super) async fn open(url: &str, options: StorageOptions) -> Result<Storage, 
             (Arc::new(store), prefix)
         }
     };
-    let store = if prefix.as_ref().is_empty() {
-        store
-    } else {
-        Arc::new(PrefixStore::new(store, prefix))
-    };
+    let store =
+        if prefix.as_ref().is_empty() { store } else { Arc::new(PrefixStore::new(store, prefix)) };
     Ok(Storage::new(store, url, options))
 }
 

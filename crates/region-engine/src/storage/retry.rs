@@ -22,14 +22,22 @@ where
                 if tried >= options.attempts || !error.is_transient() {
                     return Err(error);
                 }
-                tokio::time::sleep(pause(options.backoff, options.backoff_limit, tried)).await;
+                rest(options.backoff, options.backoff_limit, tried).await;
             }
         }
     }
 }
 
+/// Waits between two tries.
+pub(crate) async fn rest(first: Duration, limit: Duration, tried: u32) {
+    let pause = pause(first, limit, tried);
+    if !pause.is_zero() {
+        tokio::time::sleep(pause).await;
+    }
+}
+
 /// The pause after `tried` tries: doubles from `first`, up to `limit`.
-pub(crate) fn pause(first: Duration, limit: Duration, tried: u32) -> Duration {
+fn pause(first: Duration, limit: Duration, tried: u32) -> Duration {
     let factor = 1_u32.checked_shl(tried.saturating_sub(1)).unwrap_or(u32::MAX);
     first.saturating_mul(factor).min(limit)
 }

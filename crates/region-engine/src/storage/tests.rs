@@ -1,0 +1,258 @@
+use std::time::Duration;
+
+use bytes::Bytes;
+use object_store::path::Path;
+use uuid::Uuid;
+
+use super::testing::{Call, Fault, FaultyStore};
+use super::*;
+
+fn path(name: &str) -> Path {
+    Path::from(name)
+}
+
+/// A store in memory and one in a directory, which is kept as long as the second value.
+async fn stores() -> (Vec<Storage>, tempfile::TempDir) {
+    let dir = tempfile::tempdir().unwrap();
+    let url = format!("file://{}", dir.path().display());
+    (vec![Storage::memory(), Storage::open(&url).await.unwrap()], dir)
+}
+
+#[tokio::test]
+async fn one_creator_of_a_name_wins() {
+    let (stores, _dir) = stores().await;
+    for storage in stores {
+        let at = path("a/b/object");
+        let first = storage.put_if_absent(&at, Bytes::from_static(b"first")).await;
+        assert!(matches!(first, PutOutcome::Created), "{first:?}");
+        let second = storage.put_if_absent(&at, Bytes::from_static(b"second")).await;
+        let PutOutcome::Conflict(error) = second else { panic!("{second:?}") };
+        assert!(error.to_string().starts_with("put if absent "), "{error}");
+        assert!(error.to_string().contains("a/b/object"), "{error}");
+        assert_eq!(storage.get(&at).await.unwrap(), "first");
+    }
+}
+
+#[tokio::test]
+async fn objects_are_read_listed_and_deleted() {
+    let (stores, _dir) = stores().await;
+    for storage in stores {
+        for name in ["d/3", "d/1", "d/2", "e/1"] {
+            storage.put(&path(name), Bytes::from(format!("body of {name}"))).await.unwrap();
+        }
+        storage.put(&path("d/2"), Bytes::from_static(b"0123456789")).await.unwrap();
+        let names = |objects: Vec<ObjectMeta>| -> Vec<String> {
+            objects.iter().map(|object| object.location.to_string()).collect()
+        };
+        let listed = storage.list(&path("d"), None).await.unwrap();
+        assert_eq!(names(listed), ["d/1", "d/2", "d/3"]);
+        let listed = storage.list(&path("d"), Some(&path("d/1"))).await.unwrap();
+        assert_eq!(names(listed), ["d/2", "d/3"]);
+        assert_eq!(storage.list(&path("none"), None).await.unwrap(), []);
+
+        assert_eq!(storage.get_range(&path("d/2"), 2..5).await.unwrap(), "234");
+        let ranges = storage.get_ranges(&path("d/2"), &[0..1, 8..10]).await.unwrap();
+        assert_eq!(ranges, ["0", "89"]);
+        assert_eq!(storage.head(&path("d/2")).await.unwrap().size, 10);
+        let short = storage.get_range(&path("d/2"), 8..12).await.unwrap_err();
+        assert!(short.to_string().contains("d/2"), "{short}");
+
+        storage.delete(&path("d/2")).await.unwrap();
+        storage.delete(&path("d/2")).await.unwrap();
+        assert!(storage.get(&path("d/2")).await.unwrap_err().is_not_found());
+        assert_eq!(storage.get_opt(&path("d/2")).await.unwrap(), None);
+    }
+}
+
+#[tokio::test]
+async fn large_objects_are_written_in_parts_and_appear_whole() {
+    let dir = tempfile::tempdir().unwrap();
+    let url = format!("file://{}", dir.path().display());
+    let options =
+        StorageOptions { part_bytes: 1_000, parts_in_flight: 2, ..StorageOptions::default() };
+    let storage = Storage::open_with(&url, options).await.unwrap();
+    let body: Bytes = (0..10_123_u32).map(|n| (n % 251) as u8).collect::<Vec<u8>>().into();
+    for piece in [1, 7, 999, 1_000, 1_001, 20_000] {
+        let at = path(&format!("parts/{piece}"));
+        let mut upload = storage.upload(&at).await.unwrap();
+        for chunk in body.chunks(piece) {
+            upload.write(Bytes::copy_from_slice(chunk)).await.unwrap();
+            assert!(storage.get_opt(&at).await.unwrap().is_none(), "visible before its end");
+        }
+        let uploaded = upload.finish().await.unwrap();
+        assert_eq!(uploaded.bytes, 10_123);
+        assert_eq!(uploaded.checksum, crc32c::crc32c(&body));
+        assert_eq!(storage.get(&at).await.unwrap(), body);
+    }
+    storage.put(&path("put"), body.clone()).await.unwrap();
+    assert_eq!(storage.get(&path("put")).await.unwrap(), body);
+    storage.upload(&path("empty")).await.unwrap().finish().await.unwrap();
+    assert_eq!(storage.get(&path("empty")).await.unwrap(), "");
+    let mut given_up = storage.upload(&path("given-up")).await.unwrap();
+    given_up.write(body).await.unwrap();
+    given_up.abort().await.unwrap();
+    assert!(storage.get_opt(&path("given-up")).await.unwrap().is_none());
+}
+
+#[tokio::test]
+async fn urls_that_cannot_be_used_say_why() {
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("file");
+    std::fs::write(&file, "x").unwrap();
+    let cases = [
+        ("gopher://x/y".to_owned(), "unknown scheme"),
+        ("relative/dir".to_owned(), "no scheme"),
+        (format!("file://{}", file.display()), "not a directory"),
+        (format!("file://{}/below", file.display()), "object store directory"),
+        ("file:///proc/tidewater".to_owned(), "object store directory /proc/tidewater"),
+        ("s3://".to_owned(), "no bucket"),
+    ];
+    for (url, part) in cases {
+        let error = Storage::open(&url).await.unwrap_err().to_string();
+        assert!(error.contains(part), "{url}: {error}");
+    }
+}
+
+#[tokio::test]
+async fn calls_that_may_be_repeated_are_and_only_so_often() {
+    let store = FaultyStore::new();
+    let storage = store.storage();
+    let at = path("x");
+    storage.put(&at, Bytes::from_static(b"x")).await.unwrap();
+    let fail_first = |times| {
+        move |call: &Call| match call.number <= times {
+            true => Fault::ErrorBefore,
+            false => Fault::None,
+        }
+    };
+    store.plan(fail_first(2));
+    assert_eq!(storage.get(&at).await.unwrap(), "x");
+    assert_eq!(storage.list(&path(""), None).await.unwrap().len(), 1);
+    storage.put(&at, Bytes::from_static(b"y")).await.unwrap();
+    storage.delete(&at).await.unwrap();
+    store.plan(fail_first(3));
+    let error = storage.get(&at).await.unwrap_err();
+    assert!(error.is_transient());
+    assert!(error.to_string().starts_with("get faulty://store/x: "), "{error}");
+    // A put if absent is asked once: only the caller can tell what became of it.
+    store.plan(fail_first(1));
+    assert!(matches!(storage.put_if_absent(&at, Bytes::new()).await, PutOutcome::Unknown(_)));
+}
+
+#[tokio::test]
+async fn an_answer_that_never_comes_is_not_waited_for() {
+    let store = FaultyStore::new();
+    let storage = store.storage();
+    store.plan(|_| Fault::LostAnswer);
+    let outcome = storage.put_if_absent(&path("x"), Bytes::from_static(b"x")).await;
+    let PutOutcome::Unknown(StorageError::Deadline { limit, .. }) = outcome else {
+        panic!("{outcome:?}")
+    };
+    assert_eq!(limit, Duration::from_millis(200));
+    store.plan(|_| Fault::None);
+    assert_eq!(storage.get(&path("x")).await.unwrap(), "x");
+}
+
+#[tokio::test]
+async fn a_store_that_keeps_its_promises_passes_the_probe_and_is_left_clean() {
+    let (stores, _dir) = stores().await;
+    for storage in stores {
+        storage.probe(Uuid::from_u128(1)).await.unwrap();
+        storage.probe(Uuid::from_u128(1)).await.unwrap();
+        assert_eq!(storage.list(&path(""), None).await.unwrap(), []);
+    }
+}
+
+#[tokio::test]
+async fn a_store_that_breaks_a_promise_fails_the_probe_by_name() {
+    let put = |call: &Call| call.operation == Operation::PutIfAbsent;
+    type Plan = Box<dyn Fn(&Call) -> Fault + Send + Sync>;
+    let cases: Vec<(Plan, ProbeTest, &str)> = vec![
+        (
+            Box::new(move |call| if put(call) { Fault::Overwrite } else { Fault::None }),
+            ProbeTest::PutIfAbsent,
+            "put if absent",
+        ),
+        (
+            Box::new(move |call| match (put(call), call.number) {
+                (true, 2) => Fault::OverwriteAndRefuse,
+                _ => Fault::None,
+            }),
+            ProbeTest::PutIfAbsent,
+            "overwrote it all the same",
+        ),
+        (
+            Box::new(|call| match call.operation {
+                Operation::List => Fault::StaleList,
+                _ => Fault::None,
+            }),
+            ProbeTest::ListAfterWrite,
+            "list after write",
+        ),
+        (
+            Box::new(move |call| if put(call) { Fault::ErrorBefore } else { Fault::None }),
+            ProbeTest::Write,
+            "injected error",
+        ),
+        (
+            Box::new(|call| match call.operation {
+                Operation::Get => Fault::ErrorBefore,
+                _ => Fault::None,
+            }),
+            ProbeTest::ReadBack,
+            "\"read back\"",
+        ),
+        (
+            Box::new(|call| match call.operation {
+                Operation::Delete => Fault::ErrorBefore,
+                _ => Fault::None,
+            }),
+            ProbeTest::Delete,
+            "\"delete\"",
+        ),
+    ];
+    for (plan, test, part) in cases {
+        let store = FaultyStore::new();
+        store.plan(plan);
+        let error = store.storage().probe(Uuid::from_u128(1)).await.unwrap_err();
+        assert_eq!(error.test, test, "{error}");
+        assert!(error.to_string().contains(part), "{error}");
+        assert!(error.to_string().contains("faulty://"), "{error}");
+    }
+}
+
+#[tokio::test]
+async fn the_marker_is_written_once() {
+    let (stores, _dir) = stores().await;
+    for storage in stores {
+        assert_eq!(storage.marker().await.unwrap(), None);
+        let first = storage.mark(Uuid::from_u128(1)).await.unwrap();
+        assert_eq!(first.object_store_id, Uuid::from_u128(1));
+        assert_eq!(storage.mark(Uuid::from_u128(2)).await.unwrap(), first);
+        let body = storage.get(&path(CLUSTER_MARKER)).await.unwrap();
+        assert_eq!(body, r#"{"object_store_id":"00000000-0000-0000-0000-000000000001"}"#);
+        storage.put(&path(CLUSTER_MARKER), Bytes::from_static(b"{}")).await.unwrap();
+        let error = storage.mark(Uuid::from_u128(2)).await.unwrap_err();
+        assert!(matches!(error, MarkerError::Damaged { .. }), "{error}");
+    }
+}
+
+#[tokio::test]
+async fn whoever_loses_the_answer_learns_the_marker_that_stands() {
+    for fault in [Fault::ErrorAfter, Fault::StoredConflict, Fault::LostAnswer] {
+        let store = FaultyStore::new();
+        store.plan(move |call| match call.operation {
+            Operation::PutIfAbsent => fault,
+            _ => Fault::None,
+        });
+        let marker = store.storage().mark(Uuid::from_u128(1)).await.unwrap();
+        assert_eq!(marker.object_store_id, Uuid::from_u128(1));
+    }
+    let store = FaultyStore::new();
+    store.plan(|call| match call.operation {
+        Operation::PutIfAbsent => Fault::ErrorBefore,
+        _ => Fault::None,
+    });
+    let error = store.storage().mark(Uuid::from_u128(1)).await.unwrap_err();
+    assert!(error.to_string().contains(CLUSTER_MARKER), "{error}");
+}

@@ -132,9 +132,9 @@ impl From<&Truncate> for v1::ManifestTruncate {
     fn from(truncate: &Truncate) -> Self {
         let what = match truncate {
             Truncate::UpTo(sequence) => What::UpTo(sequence.get()),
-            Truncate::Files(files) => What::Files(v1::ManifestFileRefs {
-                files: files.iter().map(Into::into).collect(),
-            }),
+            Truncate::Files(files) => {
+                What::Files(v1::ManifestFileRefs { files: files.iter().map(Into::into).collect() })
+            }
         };
         Self { what: Some(what) }
     }

@@ -20,7 +20,10 @@ pub(super) fn uuid(bytes: &[u8], field: &str) -> Result<Uuid, CodecError> {
     Uuid::from_slice(bytes).map_err(|_| CodecError::missing(field))
 }
 
-pub(super) fn range(message: Option<v1::ManifestKeyRange>, field: &str) -> Result<KeyRange, CodecError> {
+pub(super) fn range(
+    message: Option<v1::ManifestKeyRange>,
+    field: &str,
+) -> Result<KeyRange, CodecError> {
     message.map(KeyRange::from_message).ok_or_else(|| CodecError::missing(field))
 }
 
@@ -171,7 +174,11 @@ impl TryFrom<v1::ManifestFile> for FileMeta {
             deletes: message.deletes,
             one_version_per_key: message.one_version_per_key,
             schema_version: SchemaVersion(message.schema_version),
-            indexes: message.indexes.into_iter().map(TryInto::try_into).collect::<Result<_, _>>()?,
+            indexes: message
+                .indexes
+                .into_iter()
+                .map(TryInto::try_into)
+                .collect::<Result<_, _>>()?,
             stamp: message.stamp.map(|stamp| Stamp {
                 sequence: Sequence(stamp.sequence),
                 epoch: Epoch(stamp.epoch),

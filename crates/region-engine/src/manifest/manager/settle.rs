@@ -7,7 +7,7 @@
 use super::Pending;
 use crate::error::EngineError;
 use crate::manifest::reader::Reader;
-use crate::storage::{PutOutcome, StorageError, pause};
+use crate::storage::{PutOutcome, StorageError, rest};
 
 /// What became of a put.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -90,7 +90,7 @@ async fn confirm(reader: &Reader, pending: &Pending) -> Result<Settled, EngineEr
 }
 
 async fn wait(reader: &Reader, tried: u32) {
-    tokio::time::sleep(pause(reader.options.backoff, reader.options.backoff_limit, tried)).await;
+    rest(reader.options.backoff, reader.options.backoff_limit, tried).await;
 }
 
 fn unknown(reader: &Reader, pending: &Pending, detail: String) -> EngineError {

@@ -4,9 +4,7 @@ use tidewater_common::ids::Sequence;
 
 use crate::file_meta::{FileMeta, FileRef};
 use crate::manifest::state::{Area, Owner, RemovedFile, TableState};
-use crate::manifest::{
-    Action, ActionKind, AreaId, AreaStep, Delta, Edit, ManifestState, Truncate,
-};
+use crate::manifest::{Action, ActionKind, AreaId, AreaStep, Delta, Edit, ManifestState, Truncate};
 
 /// Records an action in its area.
 pub(super) fn stage(state: &mut ManifestState, area: AreaId, action: &Action) {

@@ -1,1 +1,487 @@
+use proptest::prelude::*;
+use tidewater_common::ids::{GroupId, RegionId, SchemaVersion, Sequence};
+use tidewater_common::keys::KeyRange;
+use tidewater_common::schema::TableOptions;
+use uuid::Uuid;
 
+use super::*;
+use crate::file_meta::{FileMeta, Stamp};
+use crate::manifest::codec::{decode_checkpoint, encode_checkpoint};
+use crate::manifest::samples::*;
+use crate::manifest::{Action, AreaId, Author, Change, Edit, ProcedureStep};
+
+const AREA: AreaId = AreaId(Uuid::from_u128(4));
+
+fn push(state: &mut ManifestState, change: Change) -> Outcome {
+    let delta = delta(state.version.get() + 1, change);
+    apply(state, &delta)
+}
+
+/// Replays changes of which each must take effect.
+fn state(changes: Vec<Change>) -> ManifestState {
+    let mut state = ManifestState::empty(DIR);
+    for change in changes {
+        assert_eq!(push(&mut state, change.clone()), Outcome::Applied, "{change:?}");
+    }
+    state
+}
+
+/// The change must be void for that reason, and leave everything but version and slot as it was.
+#[track_caller]
+fn void(state: &ManifestState, change: Change, reason: Void) {
+    let mut after = state.clone();
+    let delta = delta(state.version.get() + 1, change);
+    assert_eq!(check(state, &delta), Err(reason.clone()));
+    assert_eq!(apply(&mut after, &delta), Outcome::Void(reason));
+    assert_eq!(after.version, delta.version);
+    assert!(after.names(delta.version, delta.writer), "a void delta keeps its slot");
+    after.version = state.version;
+    after.time_ms = state.time_ms;
+    after.slots = state.slots.clone();
+    assert_eq!(after, *state);
+}
+
+fn opened() -> Vec<Change> {
+    vec![fence(1), create(1)]
+}
+
+fn with(more: Vec<Change>) -> ManifestState {
+    state([opened(), more].concat())
+}
+
+fn owned(kind: ActionKind) -> Change {
+    Change::new(Author::Owner(owner(1)), vec![kind])
+}
+
+fn system(kind: ActionKind) -> Change {
+    Change::new(Author::System, vec![kind])
+}
+
+fn edit(add: Vec<FileMeta>, remove: &[&FileMeta]) -> Edit {
+    let remove = remove.iter().map(|file| file.reference()).collect();
+    Edit { add, remove, ..Edit::default() }
+}
+
+fn area(step: AreaStep) -> ActionKind {
+    ActionKind::Area { area: AREA, step }
+}
+
+fn open_area(logged: bool) -> Change {
+    owned(area(AreaStep::Open { logged, deadline_ms: 9 }))
+}
+
+fn stage(edit: Edit) -> Change {
+    let mut change = by_owner(1, edit.clone());
+    change.actions = vec![Action::staged(AREA, ActionKind::Edit(edit))];
+    change
+}
+
+#[test]
+fn a_region_is_made_of_what_was_committed() {
+    let state = with(vec![flush(1, 1), flush(1, 2), by_job(edit(vec![file(1)], &[&file(1)]))]);
+    assert_eq!(state.version.get(), 5);
+    assert_eq!(state.table.as_ref().unwrap().schema, schema(1));
+    assert_eq!(state.range, Some(KeyRange::whole()));
+    assert_eq!(state.owner.unwrap().epoch, owner(1));
+    assert_eq!(state.flushed, Sequence(29));
+    assert_eq!(state.live.len(), 2);
+    assert_eq!(state.slots.len(), 5);
+}
+
+#[test]
+fn a_later_fence_voids_what_an_earlier_owner_commits() {
+    let state = with(vec![fence(3)]);
+    for late in [flush(1, 1), owned(ActionKind::Remove), fence(2)] {
+        let Author::Owner(own) = late.author else { unreachable!() };
+        void(&state, late, Void::Fenced { own, later: owner(3) });
+    }
+    let mut other = fence(3);
+    other.actions = vec![Action::live(ActionKind::Fence { owner: owner(3), group: GroupId(99) })];
+    void(&state, other, Void::Fenced { own: owner(3), later: owner(3) });
+    // Jobs and the system are not fenced.
+    let mut after = state.clone();
+    assert_eq!(push(&mut after, system(ActionKind::GcFloor { floor_ms: 1 })), Outcome::Applied);
+    assert_eq!(push(&mut after, flush(3, 1)), Outcome::Applied);
+}
+
+#[test]
+fn an_owner_fences_before_all_else() {
+    void(&ManifestState::empty(DIR), create(1), Void::NotFenced { own: owner(1) });
+    void(&with(vec![]), flush(2, 1), Void::NotFenced { own: owner(2) });
+    let mut stranger = fence(1);
+    stranger.author = Author::Owner(owner(7));
+    let what = "fence for another owner";
+    void(&with(vec![]), stranger, Void::NotAllowed { author: "an owner", what });
+}
+
+#[test]
+fn jobs_only_swap_and_index() {
+    let state = with(vec![flush(1, 1), flush(1, 2)]);
+    let job = |kind| Change { author: by_job(Edit::default()).author, ..owned(kind) };
+    let not_allowed = |what| Void::NotAllowed { author: "a job", what };
+    let other = "do anything but swap live files for others or add an index";
+    for kind in [
+        ActionKind::Remove,
+        ActionKind::GcFloor { floor_ms: 1 },
+        ActionKind::Truncate(Truncate::UpTo(Sequence(1))),
+        area(AreaStep::Open { logged: true, deadline_ms: 1 }),
+        ActionKind::Fence { owner: owner(9), group: GROUP },
+        ActionKind::PartitionExprChange { range: KeyRange::whole() },
+    ] {
+        void(&state, job(kind), not_allowed(other));
+    }
+    let flushing = Edit { flushed: Some(Sequence(99)), ..edit(vec![file(3)], &[&file(1)]) };
+    void(&state, by_job(flushing), not_allowed("flush"));
+    let adding = edit(vec![file(3)], &[]);
+    void(&state, by_job(adding), not_allowed("add files without removing any"));
+    let newer = edit(vec![file(3)], &[&file(1), &file(2)]);
+    let why = "it holds newer rows than they";
+    void(&state, by_job(newer), Void::NotASwap { file: file(3).file_id, why });
+}
+
+#[test]
+fn a_swap_stays_within_the_clip_of_its_inputs() {
+    let clip = KeyRange::new([5], Some(vec![9]));
+    let input = FileMeta { clip: clip.clone(), ..file(1) };
+    let first = by_owner(1, Edit { flushed: Some(Sequence(19)), ..edit(vec![input.clone()], &[]) });
+    let state = with(vec![first]);
+    let output = |clip| FileMeta { file_id: file_id(1_000_050, 50), clip, ..file(1) };
+    let wide = edit(vec![output(KeyRange::whole())], &[&input]);
+    let why = "its clip range reaches beyond theirs";
+    void(&state, by_job(wide), Void::NotASwap { file: file_id(1_000_050, 50), why });
+    // The same file under another clip range is not what is live.
+    let unclipped = edit(vec![output(clip.clone())], &[&file(1)]);
+    void(&state, by_job(unclipped), Void::InputsGone { file: file(1).file_id });
+    let mut after = state;
+    assert_eq!(push(&mut after, by_job(edit(vec![output(clip)], &[&input]))), Outcome::Applied);
+    assert_eq!(after.removed.len(), 1);
+}
+
+#[test]
+fn inputs_that_are_gone_void_a_compaction() {
+    let swap =
+        by_job(edit(vec![FileMeta { file_id: file_id(1_000_050, 50), ..file(1) }], &[&file(1)]));
+    let gone = Void::InputsGone { file: file(1).file_id };
+    void(&with(vec![]), swap.clone(), gone.clone());
+    let truncated = owned(ActionKind::Truncate(Truncate::UpTo(Sequence(19))));
+    void(&with(vec![flush(1, 1), truncated]), swap.clone(), gone.clone());
+    void(&with(vec![flush(1, 1), swap.clone()]), swap.clone(), gone);
+    void(&with(vec![flush(1, 1), owned(ActionKind::Remove)]), swap, Void::Removed);
+    let twice = edit(vec![], &[&file(1), &file(1)]);
+    let gone = Void::InputsGone { file: file(1).file_id };
+    void(&with(vec![flush(1, 1)]), by_owner(1, twice), gone);
+}
+
+#[test]
+fn nothing_is_flushed_twice() {
+    let state = with(vec![flush(1, 1), flush(1, 2)]);
+    let again = Void::AlreadyFlushed { flushed: Sequence(29) };
+    void(&state, flush(1, 2), again.clone());
+    // The same rows under another id, with or without newer ones.
+    let other = FileMeta { file_id: file_id(1_000_050, 50), ..file(2) };
+    let same = Edit { flushed: Some(Sequence(29)), ..edit(vec![other.clone()], &[]) };
+    void(&state, by_owner(1, same), again.clone());
+    let wider = Edit { flushed: Some(Sequence(39)), ..edit(vec![other], &[]) };
+    void(&state, by_owner(1, wider), again);
+}
+
+#[test]
+fn a_file_is_added_once() {
+    let state = with(vec![flush(1, 1), flush(1, 2), by_owner(1, edit(vec![], &[&file(1)]))]);
+    for known in [file(1), file(2)] {
+        let known_id = Void::FileKnown { file: known.file_id };
+        void(&state, by_owner(1, edit(vec![known], &[])), known_id);
+    }
+    let twice = edit(vec![file(3), file(3)], &[]);
+    void(&state, by_owner(1, twice), Void::FileKnown { file: file(3).file_id });
+}
+
+#[test]
+fn flushed_and_truncated_never_go_back() {
+    let truncate = |sequence| owned(ActionKind::Truncate(Truncate::UpTo(Sequence(sequence))));
+    let state = with(vec![flush(1, 1), truncate(50), truncate(20)]);
+    assert_eq!((state.flushed, state.truncated), (Sequence(50), Sequence(50)));
+    assert!(state.live.is_empty());
+    assert_eq!(state.removed.len(), 1);
+}
+
+#[test]
+fn a_truncation_kills_what_is_committed_after_it() {
+    let truncate = owned(ActionKind::Truncate(Truncate::UpTo(Sequence(39))));
+    let mut state = with(vec![truncate]);
+    // Bulk files keep their sequences; a stamp above the truncation saves a file.
+    let stamp = Some(Stamp { sequence: Sequence(60), epoch: Default::default() });
+    let saved = FileMeta { stamp, ..file(2) };
+    let adopted = edit(vec![file(1), file(3), file(5), saved.clone()], &[]);
+    assert_eq!(push(&mut state, by_owner(1, adopted)), Outcome::Applied);
+    let live: Vec<_> = state.files().map(|file| file.file_id).collect();
+    assert_eq!(live, [saved.file_id, file(5).file_id]);
+    assert_eq!(state.removed.len(), 2);
+}
+
+#[test]
+fn whole_files_expire_only_where_that_brings_nothing_back() {
+    let expire = owned(ActionKind::Truncate(Truncate::Files(vec![file(1).reference()])));
+    void(&with(vec![flush(1, 1)]), expire.clone(), Void::NoExpiry);
+    let options = TableOptions::append_only();
+    let append = owned(ActionKind::Alter { schema: Box::new(schema(1)), options });
+    let state = with(vec![append, flush(1, 2)]);
+    void(&state, expire, Void::InputsGone { file: file(1).file_id });
+    let expire = owned(ActionKind::Truncate(Truncate::Files(vec![file(2).reference()])));
+    let mut after = state;
+    assert_eq!(push(&mut after, expire), Outcome::Applied);
+    assert!(after.live.is_empty());
+    assert_eq!(after.flushed, Sequence(29));
+}
+
+#[test]
+fn removal_is_final() {
+    let state = with(vec![flush(1, 1), open_area(true), owned(ActionKind::Remove)]);
+    assert!(state.is_removed());
+    assert!(state.live.is_empty() && state.areas.is_empty());
+    assert_eq!(state.removed.len(), 1);
+    for late in [fence(9), flush(1, 2), owned(ActionKind::Remove)] {
+        void(&state, late, Void::Removed);
+    }
+    void(&state, system(ActionKind::GcFloor { floor_ms: 9 }), Void::Removed);
+}
+
+#[test]
+fn the_floor_refuses_old_ids_of_the_own_directory_only() {
+    let floor = |floor_ms| system(ActionKind::GcFloor { floor_ms });
+    let state = with(vec![flush(1, 1), floor(1_000_003), floor(1_000_001)]);
+    assert_eq!(state.gc_floor_ms, 1_000_003);
+    let below = Void::BelowFloor { file: file(2).file_id, floor_ms: 1_000_003 };
+    void(&state, flush(1, 2), below);
+    let foreign = |number| FileMeta {
+        origin: crate::layout::RegionDir { region_id: RegionId(11), ..DIR },
+        ..file(number)
+    };
+    let random = FileMeta { file_id: tidewater_common::ids::FileId(Uuid::from_u128(3)), ..file(3) };
+    let refused = Void::BelowFloor { file: random.file_id, floor_ms: 1_000_003 };
+    void(&state, by_owner(1, edit(vec![random], &[])), refused);
+    let mut after = state;
+    // A known file may change its reference.
+    let relabelled = FileMeta { level: 1, ..file(1) };
+    let swap = by_job(edit(vec![relabelled], &[&file(1)]));
+    for change in [flush(1, 3), by_owner(1, edit(vec![foreign(2)], &[])), swap] {
+        assert_eq!(push(&mut after, change), Outcome::Applied);
+    }
+}
+
+#[test]
+fn removed_files_are_remembered_until_the_floor_passes_them() {
+    let floor = |floor_ms| system(ActionKind::GcFloor { floor_ms });
+    let removal = by_owner(1, edit(vec![], &[&file(1)]));
+    // The removal is delta 4: at 5,000,004 ms.
+    let mut state = with(vec![flush(1, 1), removal, floor(5_000_004)]);
+    assert_eq!(state.removed.len(), 1);
+    assert_eq!(push(&mut state, floor(5_000_005)), Outcome::Applied);
+    assert!(state.removed.is_empty());
+    let below = Void::BelowFloor { file: file(1).file_id, floor_ms: 5_000_005 };
+    void(&state, by_owner(1, edit(vec![file(1)], &[])), below);
+}
+
+#[test]
+fn the_system_begins_a_child_and_raises_the_floor() {
+    let parent = crate::layout::RegionDir { region_id: RegionId(11), ..DIR };
+    let reference = FileMeta { origin: parent, clip: KeyRange::new([5], None), ..file(1) };
+    let mut child = Change::new(
+        Author::System,
+        vec![
+            ActionKind::Alter { schema: Box::new(schema(4)), options: TableOptions::upsert() },
+            ActionKind::PartitionExprChange { range: KeyRange::new([5], None) },
+            ActionKind::Edit(Edit { flushed: Some(Sequence(19)), ..edit(vec![reference], &[]) }),
+        ],
+    );
+    child.by_reference = Some(RegionId(11));
+    let state = state(vec![child.clone(), fence(1)]);
+    assert_eq!(state.flushed, Sequence(19));
+    assert_eq!(state.live.len(), 1);
+    let what = "do anything but raise the floor or begin a child";
+    void(&state, child, Void::NotAllowed { author: "the system", what });
+    void(&state, system(ActionKind::Remove), Void::NotAllowed { author: "the system", what });
+}
+
+#[test]
+fn a_sealed_region_takes_no_edit() {
+    let range = KeyRange::new([1], Some(vec![1]));
+    let seal = owned(ActionKind::PartitionExprChange { range });
+    let state = with(vec![flush(1, 1), seal]);
+    void(&state, flush(1, 2), Void::Sealed);
+    void(&state, by_job(edit(vec![file(1)], &[&file(1)])), Void::Sealed);
+    let mut after = state;
+    let back = ActionKind::PartitionExprChange { range: KeyRange::whole() };
+    assert_eq!(push(&mut after, owned(back)), Outcome::Applied);
+    assert_eq!(push(&mut after, flush(1, 2)), Outcome::Applied);
+}
+
+#[test]
+fn schemas_only_grow() {
+    let alter = |version| {
+        let options = TableOptions::upsert();
+        owned(ActionKind::Alter { schema: Box::new(schema(version)), options })
+    };
+    let state = with(vec![alter(3)]);
+    void(&state, alter(2), Void::SchemaNotNewer { version: SchemaVersion(2) });
+    let mut after = state;
+    assert_eq!(push(&mut after, alter(3)), Outcome::Applied);
+}
+
+#[test]
+fn repeats_of_operations_and_steps_change_nothing() {
+    let mut first = open_area(true);
+    first.cause = Some(Sequence(70));
+    first.procedure = Some(ProcedureStep { number: 4, step: 2 });
+    let state = with(vec![first.clone()]);
+    assert_eq!(state.done_through, Sequence(70));
+    void(&state, first.clone(), Void::AlreadyDone { cause: Sequence(70) });
+    for (number, step) in [(4, 2), (4, 1), (3, 9)] {
+        let procedure = Some(ProcedureStep { number, step });
+        let late = Change { cause: None, procedure, ..first.clone() };
+        void(&state, late, Void::StaleStep { number, step });
+    }
+}
+
+#[test]
+fn an_index_joins_its_file_if_nothing_changed() {
+    let add = |file: &FileMeta, index| {
+        by_job(Edit { add_indexes: vec![(file.reference(), index)], ..Edit::default() })
+    };
+    let mut state = with(vec![flush(1, 1)]);
+    void(&state, add(&file(2), index(1)), Void::InputsGone { file: file(2).file_id });
+    let other = crate::file_meta::IndexMeta { schema_version: SchemaVersion(2), ..index(1) };
+    void(&state, add(&file(1), other), Void::SchemaChanged { file: file(1).file_id });
+    assert_eq!(push(&mut state, add(&file(1), index(1))), Outcome::Applied);
+    assert_eq!(state.files().next().unwrap().indexes, [index(1)]);
+    let known = tidewater_common::ids::FileId(index(1).index_id);
+    void(&state, add(&file(1), index(1)), Void::FileKnown { file: known });
+}
+
+#[test]
+fn a_staging_area_is_invisible_until_it_is_published() {
+    let stamp = Some(Stamp { sequence: Sequence(70), epoch: Default::default() });
+    let bulk = FileMeta { stamp, ..file(2) };
+    let mut state = with(vec![flush(1, 1), open_area(true), stage(edit(vec![bulk.clone()], &[]))]);
+    assert_eq!(state.live.len(), 1);
+    assert_eq!(state.areas[&AREA].actions.len(), 1);
+    // Not by another way, and not below the floor.
+    let known = Void::FileKnown { file: bulk.file_id };
+    void(&state, by_owner(1, edit(vec![bulk.clone()], &[])), known);
+    assert_eq!(
+        push(&mut state, system(ActionKind::GcFloor { floor_ms: 9_000_000 })),
+        Outcome::Applied
+    );
+    let mut publish = owned(ActionKind::Edit(edit(vec![bulk], &[])));
+    publish.actions.push(Action::live(area(AreaStep::Publish)));
+    publish.cause = Some(Sequence(70));
+    assert_eq!(push(&mut state, publish.clone()), Outcome::Applied);
+    assert_eq!(state.live.len(), 2);
+    void(&state, publish, Void::AlreadyDone { cause: Sequence(70) });
+    // The merge is for the record.
+    let merged = owned(area(AreaStep::Merged(stage(edit(vec![file(4)], &[])).actions)));
+    assert_eq!(push(&mut state, merged), Outcome::Applied);
+    assert_eq!(state.live.len(), 2);
+    void(&state, open_area(true), Void::AreaUsed { area: AREA });
+    void(&state, stage(Edit::default()), Void::AreaNotOpen { area: AREA });
+}
+
+#[test]
+fn an_area_that_no_entry_opened_ends_with_its_owner() {
+    for logged in [true, false] {
+        let state = with(vec![open_area(logged), fence(1), fence(2)]);
+        assert_eq!(state.areas.contains_key(&AREA), logged);
+        assert_eq!(state.closed_areas.contains(&AREA), !logged);
+    }
+    let state = with(vec![open_area(true), owned(area(AreaStep::Abandon))]);
+    void(&state, owned(area(AreaStep::Publish)), Void::AreaNotOpen { area: AREA });
+}
+
+#[test]
+fn a_delta_of_several_actions_takes_effect_whole_or_not_at_all() {
+    let mut both = flush(1, 1);
+    both.actions.push(Action::live(ActionKind::Edit(edit(vec![], &[&file(9)]))));
+    void(&with(vec![]), both, Void::InputsGone { file: file(9).file_id });
+}
+
+#[test]
+fn slots_are_named_until_they_are_old_by_the_times_in_deltas() {
+    let mut state = with(vec![]);
+    let mut late = delta(3, flush(1, 1));
+    late.time_ms += SLOT_RETENTION_MS + 10;
+    assert_eq!(apply(&mut state, &late), Outcome::Applied);
+    assert_eq!(state.slots.len(), 1);
+    // A slow clock does not make a delta disown itself.
+    let slow = Delta { time_ms: 0, ..delta(4, flush(1, 2)) };
+    assert_eq!(apply(&mut state, &slow), Outcome::Applied);
+    assert!(state.names(slow.version, slow.writer));
+}
+
+fn any_change() -> impl Strategy<Value = Change> {
+    let number = 1..8_u64;
+    let term = 1..4_u64;
+    prop_oneof![
+        4 => (term.clone(), number.clone()).prop_map(|(term, number)| flush(term, number)),
+        2 => term.clone().prop_map(fence),
+        1 => term.clone().prop_map(create),
+        2 => (number.clone(), number.clone()).prop_map(|(a, b)| {
+            let output = FileMeta { file_id: file_id(1_000_050 + a, 50 + a), ..file(a.min(b)) };
+            by_job(edit(vec![output], &[&file(a), &file(b)]))
+        }),
+        2 => (term.clone(), number.clone()).prop_map(|(term, a)| by_owner(term, edit(vec![], &[&file(a)]))),
+        1 => number.clone().prop_map(|a| by_job(Edit { add_indexes: vec![(file(a).reference(), index(a))], ..Edit::default() })),
+        1 => (0..90_u64).prop_map(|s| owned(ActionKind::Truncate(Truncate::UpTo(Sequence(s))))),
+        1 => (1_000_000..1_000_009_u64).prop_map(|floor_ms| system(ActionKind::GcFloor { floor_ms })),
+        1 => any::<bool>().prop_map(open_area),
+        1 => number.clone().prop_map(|a| stage(edit(vec![file(a)], &[]))),
+        1 => Just(owned(area(AreaStep::Publish))),
+        1 => Just(owned(area(AreaStep::Abandon))),
+        1 => (1..20_u64, 0..3_u32, number).prop_map(|(cause, step, a)| Change {
+            cause: Some(Sequence(cause)),
+            procedure: Some(ProcedureStep { number: a, step }),
+            ..by_owner(1, Edit::default())
+        }),
+    ]
+}
+
+proptest! {
+    /// S1, and what must hold of every state on the way.
+    #[test]
+    fn every_checkpoint_leads_to_the_same_state(
+        changes in prop::collection::vec(any_change(), 0..60),
+        skips in prop::collection::vec(prop_oneof![6 => Just(0_u64), 1 => Just(SLOT_RETENTION_MS / 2)], 60),
+    ) {
+        let changes = [opened(), changes].concat();
+        let mut time_ms = 5_000_000;
+        let deltas: Vec<Delta> = changes
+            .into_iter()
+            .zip(1..)
+            .map(|(change, version)| {
+                time_ms += skips[version as usize % skips.len()] + 1;
+                Delta { time_ms, ..delta(version, change) }
+            })
+            .collect();
+        let mut states = vec![ManifestState::empty(DIR)];
+        for delta in &deltas {
+            let before = states.last().unwrap();
+            let mut after = before.clone();
+            let outcome = apply(&mut after, delta);
+            prop_assert_eq!(check(before, delta).is_ok(), outcome == Outcome::Applied);
+            prop_assert!(after.flushed >= before.flushed && after.truncated >= before.truncated);
+            prop_assert!(after.owner.map(|o| o.epoch) >= before.owner.map(|o| o.epoch));
+            prop_assert!(after.live.values().all(|file| file.max_sequence() > after.truncated));
+            prop_assert!(after.live.keys().all(|file| !after.removed.contains_key(file)));
+            states.push(after);
+        }
+        let last = states.last().unwrap();
+        for (at, state) in states.iter().enumerate() {
+            let mut replayed = decode_checkpoint(&encode_checkpoint(state)).unwrap();
+            prop_assert_eq!(&replayed, state);
+            for delta in &deltas[at..] {
+                let _ = apply(&mut replayed, delta);
+            }
+            prop_assert_eq!(&replayed, last);
+            prop_assert_eq!(encode_checkpoint(&replayed), encode_checkpoint(last));
+        }
+    }
+}

@@ -1,0 +1,223 @@
+//! Puts whose outcome the store does not tell.
+
+use super::*;
+use crate::storage::Operation;
+use crate::storage::testing::{Call, Fault};
+
+fn on_put(call: &Call) -> Option<u64> {
+    (call.operation == Operation::PutIfAbsent && call.path.as_ref().ends_with(".delta"))
+        .then_some(call.number)
+}
+
+/// Commits the third delta while its first `faulty` puts go wrong in that way.
+async fn commit_through(
+    fault: Fault,
+    faulty: u64,
+) -> (FaultyStore, Result<Arc<Delta>, EngineError>) {
+    let store = FaultyStore::new();
+    let mut owner = owned_manager(&store, 1).await;
+    owner.update(create(1)).await.unwrap();
+    store.plan(move |call| match on_put(call) {
+        Some(number) if number <= faulty => fault,
+        _ => Fault::None,
+    });
+    let result = owner.update(flush(1, 1)).await;
+    if let Ok(delta) = &result {
+        assert_eq!(delta.version, ManifestVersion(3));
+        assert_eq!(**owner.state(), read(&store).await);
+    }
+    (store, result)
+}
+
+#[tokio::test]
+async fn every_ambiguous_put_is_committed_once() {
+    for fault in [
+        Fault::ErrorBefore,
+        Fault::ErrorAfter,
+        Fault::LostAnswer,
+        Fault::FalseConflict,
+        Fault::StoredConflict,
+    ] {
+        for faulty in [1, 2, 3] {
+            let (store, result) = commit_through(fault, faulty).await;
+            result.unwrap();
+            let state = read(&store).await;
+            assert_eq!(state.version, ManifestVersion(3), "{fault:?} {faulty}");
+            assert_eq!(state.live.len(), 1);
+        }
+    }
+}
+
+#[tokio::test]
+async fn an_outcome_that_nobody_tells_is_unknown_and_settled_later() {
+    for fault in [Fault::ErrorBefore, Fault::FalseConflict] {
+        let store = FaultyStore::new();
+        let mut owner = owned_manager(&store, 1).await;
+        store.plan(move |call| on_put(call).map_or(Fault::None, |_| fault));
+        let error = owner.update(flush(1, 1)).await.unwrap_err();
+        assert!(
+            matches!(error, EngineError::Unknown { version: ManifestVersion(2), .. }),
+            "{error}"
+        );
+        // Other changes wait until it is settled, and take no version from it.
+        let error = owner.update(flush(1, 2)).await.unwrap_err();
+        assert!(matches!(error, EngineError::Unknown { .. }), "{error}");
+        store.plan(|_| Fault::None);
+        let delta = owner.update(flush(1, 1)).await.unwrap();
+        assert_eq!(delta.version, ManifestVersion(2));
+        assert_eq!(owner.update(flush(1, 2)).await.unwrap().version, ManifestVersion(3));
+        assert_eq!(read(&store).await.live.len(), 2);
+    }
+}
+
+#[tokio::test]
+async fn an_unknown_commit_is_found_by_refresh() {
+    let store = FaultyStore::new();
+    let mut owner = owned_manager(&store, 1).await;
+    // Stored; then neither the slot nor a listing can be read.
+    store.plan(|call| match call.operation {
+        Operation::PutIfAbsent => Fault::ErrorAfter,
+        Operation::Get | Operation::List => Fault::ErrorBefore,
+        _ => Fault::None,
+    });
+    let error = owner.update(flush(1, 1)).await.unwrap_err();
+    assert!(matches!(error, EngineError::Unknown { .. }), "{error}");
+    assert!(owner.state().live.is_empty());
+    store.plan(|_| Fault::None);
+    assert_eq!(owner.refresh().await.unwrap(), ManifestVersion(2));
+    assert_eq!(owner.state().live.len(), 1);
+}
+
+#[tokio::test]
+async fn a_put_that_was_stored_is_not_reported_before_a_listing_confirms_it() {
+    let store = FaultyStore::new();
+    let mut owner = owned_manager(&store, 1).await;
+    store.plan(|call| match call.operation {
+        Operation::List => Fault::ErrorBefore,
+        _ => Fault::None,
+    });
+    let error = owner.update(flush(1, 1)).await.unwrap_err();
+    assert!(matches!(error, EngineError::Unknown { .. }), "{error}");
+}
+
+#[tokio::test]
+async fn a_slot_lost_to_another_is_not_ours() {
+    for fault in [Fault::None, Fault::ErrorBefore, Fault::FalseConflict, Fault::LostAnswer] {
+        let store = FaultyStore::new();
+        let mut owner = owned_manager(&store, 1).await;
+        owner.update(flush(1, 1)).await.unwrap();
+        let mut job = manager(&store);
+        job.refresh().await.unwrap();
+        owner.update(flush(1, 2)).await.unwrap();
+        store.plan(move |call| match on_put(call) {
+            Some(1) => fault,
+            _ => Fault::None,
+        });
+        let swap = Edit {
+            add: vec![crate::file_meta::FileMeta { file_id: file_id(1_000_050, 50), ..file(1) }],
+            remove: vec![file(1).reference()],
+            ..Edit::default()
+        };
+        assert_eq!(job.update(by_job(swap)).await.unwrap().version, ManifestVersion(4));
+        let state = read(&store).await;
+        assert_eq!((state.version, state.live.len()), (ManifestVersion(4), 2));
+    }
+}
+
+/// Removes what a checkpoint covers, as cleaning will.
+async fn clean(store: &FaultyStore, versions: std::ops::RangeInclusive<u64>) {
+    for version in versions {
+        store.storage().delete(&DIR.delta(ManifestVersion(version))).await.unwrap();
+    }
+}
+
+#[tokio::test]
+async fn a_put_into_a_cleaned_slot_is_void_for_everybody() {
+    let store = FaultyStore::new();
+    let mut sleeper = owned_manager(&store, 1).await;
+    let mut owner = manager(&store);
+    owner.refresh().await.unwrap();
+    for number in 1..=7 {
+        owner.update(flush(1, number)).await.unwrap();
+    }
+    clean(&store, 1..=8).await;
+    // The sleeper still believes that version 2 is next; its slot is free again.
+    let error = sleeper.update(flush(1, 1)).await.unwrap_err();
+    assert!(matches!(error, EngineError::Refused { reason: Void::AlreadyFlushed { .. }, .. }));
+    assert!(names(&store).await.contains(&"00000000000000000002.delta".to_owned()), "a phantom");
+    assert_eq!(**sleeper.state(), **owner.state());
+    assert_eq!(read(&store).await, **owner.state());
+    // What is still possible is committed at the tail.
+    assert_eq!(sleeper.update(flush(1, 8)).await.unwrap().version, ManifestVersion(9));
+}
+
+#[tokio::test]
+async fn a_follower_does_not_take_a_phantom_for_a_delta() {
+    let store = FaultyStore::new();
+    let mut owner = owned_manager(&store, 1).await;
+    let mut follower = manager(&store);
+    follower.refresh().await.unwrap();
+    for number in 1..=3 {
+        owner.update(flush(1, number)).await.unwrap();
+    }
+    // Version 2 is cleaned, and taken by a put that was under way all the time.
+    clean(&store, 2..=2).await;
+    let phantom = Delta { writer: env(store.storage()).ids.writer_id(), ..delta(2, flush(1, 9)) };
+    let _ = store
+        .storage()
+        .put_if_absent(&DIR.delta(phantom.version), codec::encode_delta(&phantom))
+        .await;
+    assert_eq!(follower.refresh().await.unwrap(), ManifestVersion(4));
+    assert_eq!(**follower.state(), **owner.state());
+}
+
+#[tokio::test]
+async fn a_committed_delta_that_a_checkpoint_already_covers_counts() {
+    let store = FaultyStore::new();
+    let mut slow = owned_manager(&store, 1).await;
+    // Stored, and then nothing more is heard of the store for a while.
+    store.plan(|call| match call.operation {
+        Operation::PutIfAbsent => Fault::ErrorAfter,
+        Operation::Get | Operation::List => Fault::ErrorBefore,
+        _ => Fault::None,
+    });
+    slow.update(flush(1, 1)).await.unwrap_err();
+    store.plan(|_| Fault::None);
+    let mut other = manager(&store);
+    for number in 2..=4 {
+        other.update(flush(1, number)).await.unwrap();
+    }
+    assert!(names(&store).await.iter().any(|name| name.ends_with(".checkpoint")));
+    assert_eq!(slow.update(flush(1, 1)).await.unwrap().version, ManifestVersion(2));
+    slow.refresh().await.unwrap();
+    assert_eq!(**slow.state(), **other.state());
+}
+
+#[tokio::test]
+async fn a_checkpoint_that_fails_is_tried_again_and_fails_no_commit() {
+    let store = FaultyStore::new();
+    let mut owner = owned_manager(&store, 1).await;
+    store.plan(|call| match call.path.as_ref().ends_with(".checkpoint") {
+        true => Fault::ErrorBefore,
+        false => Fault::None,
+    });
+    for number in 1..=5 {
+        owner.update(flush(1, number)).await.unwrap();
+    }
+    store.plan(|_| Fault::None);
+    owner.update(flush(1, 6)).await.unwrap();
+    assert!(names(&store).await.contains(&"00000000000000000007.checkpoint".to_owned()));
+}
+
+#[tokio::test]
+async fn a_store_that_is_down_fails_nothing_for_good() {
+    let store = FaultyStore::new();
+    let mut owner = owned_manager(&store, 1).await;
+    store.plan(|_| Fault::ErrorBefore);
+    for _ in 0..3 {
+        let error = owner.update(flush(1, 1)).await.unwrap_err();
+        assert!(matches!(error, EngineError::Unknown { .. }), "{error}");
+    }
+    store.plan(|_| Fault::None);
+    assert_eq!(owner.update(flush(1, 1)).await.unwrap().version, ManifestVersion(2));
+}

@@ -1,0 +1,187 @@
+//! Owners and jobs that race, each paused and resumed between any two storage calls (S4).
+
+use std::pin::Pin;
+use std::task::{Context, Waker};
+
+use parking_lot::Mutex;
+use proptest::prelude::*;
+use tidewater_common::ids::OwnerEpoch;
+
+use super::*;
+use crate::file_meta::FileMeta;
+use crate::storage::testing::Fault;
+
+/// What an actor was told, in the order of telling.
+#[derive(Debug, Clone, PartialEq)]
+enum Told {
+    Committed(Arc<Delta>),
+    Fenced,
+}
+
+type Log = Arc<Mutex<Vec<Told>>>;
+type Actor = Pin<Box<dyn Future<Output = ()>>>;
+
+/// Fences, then flushes until it is fenced or done. Numbers of its files are its own.
+fn owner_actor(store: FaultyStore, term: u64, log: Log) -> Actor {
+    Box::pin(async move {
+        let mut manager = RegionManifestManager::new(env(store.storage()), DIR);
+        let mut change = fence(term);
+        for number in 1..=4 {
+            match manager.update(change).await {
+                Ok(delta) => log.lock().push(Told::Committed(delta)),
+                Err(EngineError::Fenced { .. }) => return log.lock().push(Told::Fenced),
+                Err(error) => panic!("owner {term}: {error}"),
+            }
+            // Above everything flushed so far, as a memtable would be.
+            let next = manager.state().flushed.get() / 10 + 1;
+            let id = file_id(1_000_000 + next, term * 100 + number);
+            let add = vec![FileMeta { file_id: id, ..file(next) }];
+            let flushed = Some(file(next).max_sequence());
+            change = by_owner(term, Edit { add, flushed, ..Edit::default() });
+        }
+    })
+}
+
+/// Swaps the first live file that it sees for another, a few times.
+fn job_actor(store: FaultyStore, number: u64, log: Log) -> Actor {
+    Box::pin(async move {
+        let mut manager = RegionManifestManager::new(env(store.storage()), DIR);
+        for round in 0..4 {
+            manager.refresh().await.unwrap();
+            let Some(input) = manager.state().files().next().cloned() else { continue };
+            let output =
+                FileMeta { file_id: file_id(1_500_000, number * 100 + round), ..input.clone() };
+            let swap =
+                Edit { add: vec![output], remove: vec![input.reference()], ..Edit::default() };
+            match manager.update(by_job(swap)).await {
+                Ok(delta) => log.lock().push(Told::Committed(delta)),
+                Err(EngineError::Refused { reason: Void::InputsGone { .. }, .. }) => {}
+                Err(error) => panic!("job {number}: {error}"),
+            }
+        }
+    })
+}
+
+/// Runs the actors by that schedule, then to their end.
+fn run(mut actors: Vec<Actor>, schedule: &[usize]) {
+    let mut context = Context::from_waker(Waker::noop());
+    let mut poll = |actors: &mut Vec<Actor>, at: usize| {
+        if actors[at].as_mut().poll(&mut context).is_ready() {
+            drop(actors.remove(at));
+        }
+    };
+    for at in schedule {
+        if actors.is_empty() {
+            return;
+        }
+        let at = at % actors.len();
+        poll(&mut actors, at);
+    }
+    for _ in 0..1_000_000 {
+        if actors.is_empty() {
+            return;
+        }
+        let last = actors.len() - 1;
+        poll(&mut actors, last);
+    }
+    panic!("the actors never ended");
+}
+
+/// All deltas, straight from the store: one total order without gaps.
+async fn stored(store: &FaultyStore) -> Vec<Delta> {
+    let mut deltas = Vec::new();
+    for name in names(store).await.iter().filter(|name| name.ends_with(".delta")) {
+        let path = DIR.manifest().join(name.as_str());
+        let bytes = store.storage().get(&path).await.unwrap();
+        deltas.push(codec::decode_delta(&bytes).unwrap());
+    }
+    for (at, delta) in deltas.iter().enumerate() {
+        assert_eq!(delta.version, ManifestVersion(at as u64 + 1));
+    }
+    deltas
+}
+
+async fn judge(store: &FaultyStore, log: &Log) {
+    let deltas = stored(store).await;
+    let mut state = ManifestState::empty(DIR);
+    let mut applied = Vec::new();
+    let mut newest: Option<OwnerEpoch> = None;
+    for delta in deltas {
+        let outcome = replay::apply(&mut state, &delta);
+        if outcome != replay::Outcome::Applied {
+            continue;
+        }
+        if let Author::Owner(own) = delta.author {
+            assert!(newest <= Some(own), "{own} committed after the fence of {newest:?}");
+            newest = Some(own);
+        }
+        applied.push(delta);
+    }
+    // Whatever was reported is there, once, and nothing is there that was not reported.
+    let mut reported: Vec<Delta> = log
+        .lock()
+        .iter()
+        .filter_map(|told| match told {
+            Told::Committed(delta) => Some((**delta).clone()),
+            Told::Fenced => None,
+        })
+        .collect();
+    reported.sort_by_key(|delta| delta.version);
+    assert_eq!(reported, applied);
+    assert_eq!(read(store).await, state);
+}
+
+fn race(schedule: &[usize], fault_every: u64, fault: Fault) {
+    let store = FaultyStore::new();
+    if fault_every > 0 {
+        store.plan(move |call| match call.number % fault_every {
+            0 if call.operation == crate::storage::Operation::PutIfAbsent => fault,
+            _ => Fault::None,
+        });
+    }
+    let log = Log::default();
+    let stepped = store.stepped();
+    let actors = vec![
+        owner_actor(stepped.clone(), 1, Arc::clone(&log)),
+        owner_actor(stepped.clone(), 2, Arc::clone(&log)),
+        owner_actor(stepped.clone(), 3, Arc::clone(&log)),
+        job_actor(stepped.clone(), 7, Arc::clone(&log)),
+        job_actor(stepped, 8, Arc::clone(&log)),
+    ];
+    // tokio's timeouts want a runtime, though no time passes here.
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
+    let _entered = runtime.enter();
+    run(actors, schedule);
+    store.plan(|_| Fault::None);
+    runtime.block_on(judge(&store, &log));
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(512))]
+
+    #[test]
+    fn racing_owners_and_jobs_keep_one_order(
+        // Long stretches of one actor, so that others fall far behind.
+        turns in prop::collection::vec((0..5_usize, 1..40_usize), 0..60),
+        fault_every in prop_oneof![Just(0_u64), 2..6_u64],
+        fault in prop_oneof![
+            Just(Fault::ErrorBefore),
+            Just(Fault::ErrorAfter),
+            Just(Fault::FalseConflict),
+            Just(Fault::StoredConflict),
+        ],
+    ) {
+        let schedule: Vec<usize> =
+            turns.iter().flat_map(|(actor, times)| std::iter::repeat_n(*actor, *times)).collect();
+        race(&schedule, fault_every, fault);
+    }
+}
+
+#[test]
+fn an_owner_paused_at_every_step_while_another_takes_over_commits_nothing_more() {
+    for pause in 0..80 {
+        // The first owner runs so far, the second to its end, then the first goes on.
+        let schedule = [vec![0; pause], vec![1; 400]].concat();
+        race(&schedule, 0, Fault::None);
+    }
+}
