@@ -33,7 +33,7 @@ fn look_up(peer: SocketAddr, local: SocketAddr, pids: &Pids) -> Party {
 }
 
 /// The inode of the socket bound to `local_end` and connected to `remote_end`.
-fn inode<'a>(table: &'a str, local_end: SocketAddr, remote_end: SocketAddr) -> Option<&'a str> {
+fn inode(table: &str, local_end: SocketAddr, remote_end: SocketAddr) -> Option<&str> {
     let (local_end, remote_end) = (in_hex(local_end)?, in_hex(remote_end)?);
     table.lines().skip(1).find_map(|line| {
         let mut fields = line.split_whitespace();
