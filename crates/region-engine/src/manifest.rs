@@ -34,7 +34,7 @@ mod void;
 pub use self::action::{
     Action, ActionKind, AreaId, AreaStep, Author, Change, Delta, Edit, ProcedureStep, Truncate,
 };
-pub use self::context::{ManifestContext, ManifestGuard};
+pub use self::context::ManifestContext;
 pub use self::manager::RegionManifestManager;
 pub use self::options::ManifestOptions;
 pub use self::state::ManifestState;

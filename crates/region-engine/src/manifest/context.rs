@@ -22,7 +22,7 @@ pub struct ManifestContext {
 /// The write lock. Waiting for the object store under it is what it is for: commits of one region
 /// are one after another. Readers take [`ManifestContext::state`] and never wait.
 #[derive(Debug)]
-pub struct ManifestGuard<'a> {
+pub(crate) struct ManifestGuard<'a> {
     manager: MutexGuard<'a, RegionManifestManager>,
 }
 
@@ -48,7 +48,7 @@ impl ManifestContext {
     }
 
     /// Takes the write lock, for sequences of several writes.
-    pub async fn lock(&self) -> ManifestGuard<'_> {
+    pub(crate) async fn lock(&self) -> ManifestGuard<'_> {
         ManifestGuard { manager: self.manager.lock().await }
     }
 

@@ -123,13 +123,6 @@ impl RegionManifestManager {
                 }
             }
             Settled::Lost => Ok(None),
-            Settled::Phantom => {
-                // What was read may be as old as the slot: decide from the state as it is now.
-                self.state = Arc::new(ManifestState::empty(self.reader.dir));
-                self.loaded = false;
-                self.read().await?;
-                Ok(None)
-            }
         }
     }
 

@@ -94,7 +94,12 @@ pub enum StorageError {
 impl StorageError {
     pub(super) fn store(operation: Operation, object: String, source: object_store::Error) -> Self {
         match source {
-            object_store::Error::NotFound { .. } => Self::NotFound { operation, object },
+            // Of a write or a listing it says that there is no such bucket.
+            object_store::Error::NotFound { .. }
+                if matches!(operation, Operation::Get | Operation::Head | Operation::Delete) =>
+            {
+                Self::NotFound { operation, object }
+            }
             object_store::Error::AlreadyExists { .. }
             | object_store::Error::Precondition { .. } => Self::Conflict { operation, object },
             source => Self::Store { operation, object, source: Arc::new(source) },
@@ -126,7 +131,8 @@ impl StorageError {
             Self::Deadline { .. } => true,
             Self::Store { source, .. } => !matches!(
                 source.as_ref(),
-                object_store::Error::NotSupported { .. }
+                object_store::Error::NotFound { .. }
+                    | object_store::Error::NotSupported { .. }
                     | object_store::Error::NotImplemented { .. }
                     | object_store::Error::InvalidPath { .. }
                     | object_store::Error::PermissionDenied { .. }

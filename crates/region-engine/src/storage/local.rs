@@ -22,7 +22,7 @@ use object_store::{
     ObjectStore, PutMode, PutMultipartOptions, PutOptions, PutPayload, PutResult, Result,
 };
 
-use self::write::{LocalUpload, Naming};
+use self::write::{Dirs, LocalUpload, Naming};
 use super::StorageError;
 
 const STORE: &str = "durable local store";
@@ -31,7 +31,8 @@ const STORE: &str = "durable local store";
 #[derive(Debug)]
 pub(super) struct DurableLocal {
     inner: LocalFileSystem,
-    root: Arc<PathBuf>,
+    root: PathBuf,
+    dirs: Arc<Dirs>,
 }
 
 impl DurableLocal {
@@ -43,18 +44,19 @@ impl DurableLocal {
             if root.exists() && !root.is_dir() {
                 return Err(std::io::Error::other("it is not a directory"));
             }
-            write::make_parents(&root.join("x"))?;
+            let dirs = Dirs::default();
+            dirs.make(&root)?;
             let root = root.canonicalize()?;
             let staged = write::staged_name(&root.join("writable"));
             std::fs::File::create_new(&staged)?;
             std::fs::remove_file(&staged)?;
-            Ok(root)
+            Ok((root, dirs))
         })
         .await;
-        let root = opened.map_err(|error| refuse(error.to_string()))?;
+        let (root, dirs) = opened.map_err(|error| refuse(error.to_string()))?;
         let inner =
             LocalFileSystem::new_with_prefix(&root).map_err(|error| refuse(error.to_string()))?;
-        Ok(Self { inner, root: Arc::new(root) })
+        Ok(Self { inner, root, dirs: Arc::new(dirs) })
     }
 
     fn file(&self, location: &Path) -> Result<PathBuf> {
@@ -83,7 +85,8 @@ impl ObjectStore for DurableLocal {
         };
         let file = self.file(location)?;
         let name = location.to_string();
-        blocking(move || write::put(&file, &payload, naming))
+        let dirs = Arc::clone(&self.dirs);
+        blocking(move || write::put(&dirs, &file, &payload, naming))
             .await
             .map_err(|error| store_error(&name, error))?;
         Ok(PutResult { e_tag: None, version: None })
@@ -96,7 +99,8 @@ impl ObjectStore for DurableLocal {
     ) -> Result<Box<dyn MultipartUpload>> {
         let file = self.file(location)?;
         let name = location.to_string();
-        let started = blocking(move || LocalUpload::start(file)).await;
+        let dirs = Arc::clone(&self.dirs);
+        let started = blocking(move || LocalUpload::start(&dirs, &file)).await;
         Ok(Box::new(started.map_err(|error| store_error(&name, error))?))
     }
 

@@ -256,3 +256,14 @@ async fn whoever_loses_the_answer_learns_the_marker_that_stands() {
     let error = store.storage().mark(Uuid::from_u128(1)).await.unwrap_err();
     assert!(error.to_string().contains(CLUSTER_MARKER), "{error}");
 }
+
+#[test]
+fn a_missing_bucket_is_not_a_missing_object() {
+    let missing =
+        || object_store::Error::NotFound { path: "x".to_owned(), source: "NoSuchBucket".into() };
+    let read = StorageError::store(Operation::Get, "s3://b/x".to_owned(), missing());
+    assert!(read.is_not_found());
+    let write = StorageError::store(Operation::PutIfAbsent, "s3://b/x".to_owned(), missing());
+    assert!(!write.is_not_found() && !write.is_transient());
+    assert!(write.to_string().contains("NoSuchBucket"), "{write}");
+}

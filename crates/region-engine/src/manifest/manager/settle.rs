@@ -2,7 +2,8 @@
 //!
 //! Only the slot tells: own content: ours; other content: lost. An empty slot settles nothing, since
 //! the put may still land: the same bytes are put again. And a slot that is ours counts only if no
-//! checkpoint covers it without naming us: then it had been cleaned, and what we put is a phantom.
+//! checkpoint covers it without naming us: then it had been cleaned, and what we put is a phantom,
+//! void for everybody.
 
 use super::Pending;
 use crate::error::EngineError;
@@ -14,10 +15,8 @@ use crate::storage::{PutOutcome, StorageError, rest};
 pub(super) enum Settled {
     /// It is committed.
     Committed,
-    /// Another delta holds its slot: it is not and will not be.
+    /// Another delta holds its slot, or had held it before it was cleaned: it is not and will not be.
     Lost,
-    /// It stands in a slot that had been cleaned: void for everybody.
-    Phantom,
 }
 
 /// One look at the slot.
@@ -73,7 +72,7 @@ async fn confirm(reader: &Reader, pending: &Pending) -> Result<Settled, EngineEr
                     Ok(Some(state)) if state.names(version, pending.delta.writer) => {
                         return Ok(Settled::Committed);
                     }
-                    Ok(Some(_)) => return Ok(Settled::Phantom),
+                    Ok(Some(_)) => return Ok(Settled::Lost),
                     Ok(None) => format!("checkpoint {at} was cleaned while it was read"),
                     Err(error @ EngineError::Storage(_)) => error.to_string(),
                     Err(error) => return Err(error),

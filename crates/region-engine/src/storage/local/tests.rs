@@ -123,3 +123,13 @@ async fn names_cannot_leave_the_root() {
     }
     assert_eq!(files(dir.path()).len(), files(&store.root).len());
 }
+
+#[tokio::test]
+async fn a_directory_that_somebody_removed_is_made_again() {
+    let (store, _dir) = open().await;
+    let path = Path::from("a/b/object");
+    store.put(&path, PutPayload::from_static(b"x")).await.unwrap();
+    std::fs::remove_dir_all(store.root.join("a")).unwrap();
+    store.put(&path, PutPayload::from_static(b"x")).await.unwrap_err();
+    store.put(&path, PutPayload::from_static(b"x")).await.unwrap();
+}

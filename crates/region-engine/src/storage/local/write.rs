@@ -1,5 +1,6 @@
 //! Writing a file so that its name appears only once its content is on disk.
 
+use std::collections::HashSet;
 use std::fs::{self, File};
 use std::io::{self, Write};
 use std::os::unix::fs::FileExt;
@@ -8,6 +9,7 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use object_store::{MultipartUpload, PutPayload, PutResult, Result, UploadPart};
+use parking_lot::Mutex;
 
 /// How a staged file gets its name.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -34,28 +36,52 @@ pub(super) fn staged_name(target: &Path) -> PathBuf {
     name.into()
 }
 
+/// The directories that are known to be durable, each with all above it.
+///
+/// That a directory exists does not say so: whoever made it may not have synced its parent yet, and
+/// would take with it, in a power cut, what others have put there meanwhile.
+#[derive(Debug, Default)]
+pub(super) struct Dirs {
+    durable: Mutex<HashSet<PathBuf>>,
+}
+
 /// Writes a file whole; it is durable when this returns.
-pub(super) fn put(target: &Path, payload: &PutPayload, naming: Naming) -> io::Result<()> {
-    let mut staged = Staged::create(target)?;
+pub(super) fn put(
+    dirs: &Dirs,
+    target: &Path,
+    payload: &PutPayload,
+    naming: Naming,
+) -> io::Result<()> {
+    let mut staged = Staged::create(dirs, target)?;
     for chunk in payload {
         staged.file.write_all(chunk)?;
     }
     staged.name(naming)
 }
 
-/// Makes the directories above `target`, each synced into its own parent.
-pub(super) fn make_parents(target: &Path) -> io::Result<()> {
-    let Some(parent) = target.parent() else { return Ok(()) };
-    if parent.is_dir() {
-        return Ok(());
+impl Dirs {
+    /// Makes a directory, and those above it, unless they exist; all are durable then.
+    pub(super) fn make(&self, dir: &Path) -> io::Result<()> {
+        if self.durable.lock().contains(dir) {
+            return Ok(());
+        }
+        if let Some(parent) = dir.parent() {
+            self.make(parent)?;
+            let made = fs::create_dir(dir);
+            if let Err(error) = &made
+                && error.kind() != io::ErrorKind::AlreadyExists
+            {
+                return made;
+            }
+            match sync_dir(parent) {
+                // Above the root there may be directories of others that we may only pass through.
+                Err(error) if made.is_err() && error.kind() == io::ErrorKind::PermissionDenied => {}
+                other => other?,
+            }
+        }
+        self.durable.lock().insert(dir.to_owned());
+        Ok(())
     }
-    make_parents(parent)?;
-    match fs::create_dir(parent) {
-        // Somebody else made it; it may not be synced yet.
-        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
-        other => other?,
-    }
-    parent.parent().map_or(Ok(()), sync_dir)
 }
 
 fn sync_dir(dir: &Path) -> io::Result<()> {
@@ -63,16 +89,18 @@ fn sync_dir(dir: &Path) -> io::Result<()> {
 }
 
 impl Staged {
-    fn create(target: &Path) -> io::Result<Self> {
+    fn create(dirs: &Dirs, target: &Path) -> io::Result<Self> {
+        if let Some(parent) = target.parent() {
+            dirs.make(parent)?;
+        }
         let path = staged_name(target);
-        let open = || File::options().read(true).write(true).create_new(true).open(&path);
-        let file = match open() {
-            Err(error) if error.kind() == io::ErrorKind::NotFound => {
-                make_parents(target)?;
-                open()?
+        let open = File::options().read(true).write(true).create_new(true).open(&path);
+        let file = open.inspect_err(|error| {
+            // Somebody has removed the directory; the next try makes it again.
+            if error.kind() == io::ErrorKind::NotFound {
+                dirs.durable.lock().clear();
             }
-            other => other?,
-        };
+        })?;
         Ok(Self { file, path, target: target.to_owned() })
     }
 
@@ -101,8 +129,8 @@ pub(super) struct LocalUpload {
 }
 
 impl LocalUpload {
-    pub(super) fn start(target: PathBuf) -> io::Result<Self> {
-        Ok(Self { staged: Some(Arc::new(Staged::create(&target)?)), offset: 0 })
+    pub(super) fn start(dirs: &Dirs, target: &Path) -> io::Result<Self> {
+        Ok(Self { staged: Some(Arc::new(Staged::create(dirs, target)?)), offset: 0 })
     }
 
     fn staged(&self) -> Result<Arc<Staged>> {
