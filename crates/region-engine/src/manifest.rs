@@ -35,6 +35,7 @@ pub use self::action::{
     Action, ActionKind, AreaId, AreaStep, Author, Change, Delta, Edit, ProcedureStep, Truncate,
 };
 pub use self::context::ManifestContext;
+pub use self::json::manifest_json;
 pub use self::manager::RegionManifestManager;
 pub use self::options::ManifestOptions;
 pub use self::state::ManifestState;
