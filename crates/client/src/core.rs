@@ -6,7 +6,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tidewater_common::ids::GroupId;
-use tidewater_common::refusal::Effect;
+use tidewater_common::refusal::{Effect, Refusal};
+use tidewater_proto::v1::Reason;
 use tokio::sync::{Notify, watch};
 use tonic::transport::Channel;
 use tonic::{Response, Status};
@@ -14,7 +15,7 @@ use tonic::{Response, Status};
 use crate::catalog::watch::Published;
 use crate::catalog::{Catalog, RouteInfo, TableInfo};
 use crate::error::ClientError;
-use crate::outcome::{Advice, Attempts, Verdict};
+use crate::outcome::{Advice, Attempts, Miss, Verdict};
 use crate::router::{Limits, Router, Search};
 
 /// Longest wait for the background task to fetch the catalog.
@@ -80,6 +81,48 @@ impl Core {
         catalog.route(region).cloned().ok_or(ClientError::RegionNotFound(region))
     }
 
+    /// Makes one attempt, and gives it up when the catalog names another leader meanwhile: a frozen
+    /// node would hold up the caller for much longer than the election of its successor takes.
+    pub(crate) async fn attempt<T, F>(
+        &self,
+        catalog: &Catalog,
+        search: &mut Search,
+        timeout: Duration,
+        call: impl FnOnce(Channel) -> F,
+    ) -> Result<T, Miss>
+    where
+        F: Future<Output = Result<Response<T>, Status>>,
+    {
+        let group = search.group;
+        let address = self.router.aim(Some(catalog), search)?;
+        let asked = address.clone();
+        let before = catalog.leader_address(group).map(str::to_owned);
+        let mut published = self.published.clone();
+        let succeeded = async {
+            let now = published.wait_for(|now| {
+                let leader = now.catalog.leader_address(group);
+                leader.is_some() && leader != before.as_deref() && leader != Some(asked.as_str())
+            });
+            let successor = now.await.ok();
+            successor.and_then(|now| now.catalog.leader_address(group).map(str::to_owned))
+        };
+        tokio::select! {
+            biased;
+            result = self.router.attempt_at(address, search, timeout, call) => result,
+            Some(successor) = succeeded => {
+                self.router.leaders.learn(group, &successor);
+                Err(Miss {
+                    refusal: Refusal::new(
+                        Reason::Unavailable,
+                        format!("{asked} has not answered, and {successor} leads now"),
+                    ),
+                    effect: Effect::Unknown,
+                    silent: true,
+                })
+            }
+        }
+    }
+
     /// Calls the leader of `group` until the call is settled or the limits are reached.
     pub(crate) async fn call<T, F>(
         &self,
@@ -101,8 +144,7 @@ impl Core {
             let catalog = self.catalog();
             let timeout = limits.attempt(longest);
             let result = self
-                .router
-                .attempt(Some(&catalog), &mut search, timeout, |channel| call(channel, timeout))
+                .attempt(&catalog, &mut search, timeout, |channel| call(channel, timeout))
                 .await;
             let miss = match result {
                 Ok(answer) => return Ok(answer),

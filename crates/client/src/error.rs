@@ -157,8 +157,8 @@ pub enum ClientError {
     /// A catalog that cannot be used.
     #[error("the catalog cannot be used: {0}")]
     Catalog(#[from] CatalogError),
-    /// The writer was closed, or its task ended.
-    #[error("the writer of table {0:?} is closed")]
+    /// The task behind a writer or a scan is gone, and with it what it had not told yet.
+    #[error("the task that works on table {0:?} has ended early")]
     Closed(String),
 }
 

@@ -44,8 +44,8 @@ impl FakeCluster {
         let mut cluster = Self { state, meta: String::new(), tasks: Vec::new(), changed };
         for node in 11..11 + nodes {
             let service = data::DataNode { node, state: cluster.state.clone() };
-            let service = v1::data_server::DataServer::new(service)
-                .max_decoding_message_size(64 << 20);
+            let service =
+                v1::data_server::DataServer::new(service).max_decoding_message_size(64 << 20);
             let (listener, address) = listen().await;
             let serving = Server::builder()
                 .add_service(service)
@@ -53,10 +53,8 @@ impl FakeCluster {
             cluster.tasks.push(tokio::spawn(serving).abort_handle());
             cluster.state.lock().add_node(node, address);
         }
-        let service = meta::MetaNode {
-            state: cluster.state.clone(),
-            changed: cluster.changed.subscribe(),
-        };
+        let service =
+            meta::MetaNode { state: cluster.state.clone(), changed: cluster.changed.subscribe() };
         let (listener, address) = listen().await;
         let serving = Server::builder()
             .add_service(v1::meta_server::MetaServer::new(service))

@@ -50,7 +50,9 @@ pub struct ClientOptions {
     /// How long one operation may take with all its repeats. Longer than a failover (2 to 4 s) by
     /// a good measure.
     pub deadline: Duration,
-    /// How long one attempt may take. Bounds how long a frozen node holds up an operation.
+    /// How long one attempt may take: how long a frozen node holds up an operation while nobody
+    /// has taken its place. Longer than a node lets a write wait for memory (5 s), so that the
+    /// node's own answer comes first.
     pub attempt_timeout: Duration,
     /// Most attempts of one operation; a second bound beside the deadline.
     pub max_attempts: u32,
@@ -75,7 +77,7 @@ impl Default for ClientOptions {
         Self {
             meta: vec!["127.0.0.1:7400".to_owned()],
             deadline: Duration::from_secs(60),
-            attempt_timeout: Duration::from_secs(5),
+            attempt_timeout: Duration::from_secs(7),
             max_attempts: 1_000,
             connect_patience: Duration::from_secs(2),
             connect_timeout: Duration::from_secs(2),

@@ -18,6 +18,9 @@ use crate::pool::{Pool, attempt};
 /// Redirects that are followed without a wait between them.
 const QUICK_REDIRECTS: u32 = 2;
 
+/// Stands for an answer that named nobody.
+const NO_REDIRECT: u32 = QUICK_REDIRECTS + 1;
+
 /// An attempt gets at least this time, even if the operation then ends late by as much.
 const SHORTEST_ATTEMPT: Duration = Duration::from_secs(1);
 
@@ -71,16 +74,36 @@ impl Router {
     where
         F: Future<Output = Result<Response<T>, Status>>,
     {
-        let Some(address) = self.choose(catalog, search) else {
-            return Err(Miss {
-                refusal: Refusal::new(
-                    Reason::Unavailable,
-                    format!("no node is known that serves group {}", search.group),
-                ),
-                effect: Effect::None,
-                silent: true,
-            });
-        };
+        let address = self.aim(catalog, search)?;
+        self.attempt_at(address, search, timeout, call).await
+    }
+
+    /// The address to ask next.
+    ///
+    /// # Errors
+    /// No node is known.
+    pub(crate) fn aim(&self, catalog: Option<&Catalog>, search: &Search) -> Result<String, Miss> {
+        self.choose(catalog, search).ok_or_else(|| Miss {
+            refusal: Refusal::new(
+                Reason::Unavailable,
+                format!("no node is known that serves group {}", search.group),
+            ),
+            effect: Effect::None,
+            silent: true,
+        })
+    }
+
+    /// Makes one attempt at a node.
+    pub(crate) async fn attempt_at<T, F>(
+        &self,
+        address: String,
+        search: &mut Search,
+        timeout: Duration,
+        call: impl FnOnce(Channel) -> F,
+    ) -> Result<T, Miss>
+    where
+        F: Future<Output = Result<Response<T>, Status>>,
+    {
         search.asked = Some(address.clone());
         let result = match self.pool.channel(&address) {
             Ok(channel) => attempt(timeout, call(channel)).await,
@@ -121,9 +144,9 @@ impl Router {
         match named.filter(|named| !named.is_empty() && *named != address) {
             Some(named) => {
                 self.leaders.learn(search.group, named);
-                search.redirects += 1;
+                search.redirects = search.redirects.saturating_add(1);
             }
-            None => search.redirects = u32::MAX,
+            None => search.redirects = NO_REDIRECT,
         }
         search.failed = Some(address);
         search.turn = search.turn.wrapping_add(1);

@@ -22,6 +22,10 @@ const SILENCE: Duration = Duration::from_secs(30);
 /// Streams that may break in a row before the catalog is polled instead.
 const BROKEN_STREAMS: u32 = 3;
 
+/// Attempts to fetch the catalog when it is wanted at once; together with the waits between them
+/// about an election's time.
+const POLL_ATTEMPTS: u32 = 12;
+
 /// What the background task has to show.
 #[derive(Debug, Clone)]
 pub(crate) struct Published {
@@ -158,16 +162,22 @@ impl Watcher {
         }
     }
 
+    /// Fetches the catalog; tries for a while, since somebody waits for it.
     async fn poll(&self, search: &mut Search) -> bool {
         let router = &self.core.router;
-        let known = self.published.borrow().catalog.clone();
-        match fetch(router, Some(&known), search, router.options.attempt_timeout).await {
-            Ok(snapshot) => self.take_snapshot(&snapshot),
-            Err(miss) => {
-                tracing::debug!(cause = %miss.refusal, "the catalog could not be fetched");
-                false
+        for _ in 0..POLL_ATTEMPTS {
+            let known = self.published.borrow().catalog.clone();
+            let timeout = router.options.attempt_timeout;
+            match fetch(router, Some(&known), search, timeout).await {
+                Ok(snapshot) => return self.take_snapshot(&snapshot),
+                Err(miss) => {
+                    tracing::debug!(cause = %miss.refusal, "the catalog could not be fetched");
+                    let wait = router.wait(search, &miss);
+                    tokio::time::sleep(wait).await;
+                }
             }
         }
+        false
     }
 
     fn take_snapshot(&self, snapshot: &v1::CatalogSnapshot) -> bool {

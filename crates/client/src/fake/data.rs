@@ -35,9 +35,21 @@ impl Data for DataNode {
         request: Request<v1::WriteRequest>,
     ) -> Result<Response<v1::WriteResponse>, Status> {
         let write = request.into_inner();
+        let frozen = {
+            let mut state = self.state.lock();
+            self.leads(&state)?;
+            state.writes.push(write.clone());
+            let freezes =
+                write.serial != 1 && matches!(state.answers.front(), Some(Answer::Freeze));
+            if freezes {
+                state.answers.pop_front();
+            }
+            freezes
+        };
+        if frozen {
+            return std::future::pending().await;
+        }
         let mut state = self.state.lock();
-        self.leads(&state)?;
-        state.writes.push(write.clone());
         // Scripts are about rows: opening writes go through.
         let opening = write.serial == 1;
         let answer = if opening { None } else { state.answers.pop_front() };
@@ -45,7 +57,7 @@ impl Data for DataNode {
         let done = match answer.unwrap_or(Answer::Normal) {
             Answer::Normal => state.apply(&write),
             Answer::Refuse(refusal) => Err(refusal),
-            Answer::Lose => return lost(),
+            Answer::Lose | Answer::Freeze => return lost(),
             Answer::DoAndLose => {
                 state.apply(&write)?;
                 return lost();

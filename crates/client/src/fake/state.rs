@@ -27,6 +27,8 @@ pub(crate) enum Answer {
     DoAndLose,
     /// Does nothing, and answers like a connection that broke.
     Lose,
+    /// Does not answer at all.
+    Freeze,
     /// Does it, and answers with this.
     DoAndRefuse(Refusal),
     /// Forgets all producers first.

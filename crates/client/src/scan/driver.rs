@@ -2,7 +2,6 @@
 
 use std::sync::Arc;
 
-use arrow::array::RecordBatch;
 use tidewater_common::keys::KeyRange;
 use tidewater_common::refusal::{Effect, Refusal};
 use tidewater_proto::v1::Reason;
@@ -12,7 +11,7 @@ use tokio_util::task::AbortOnDropHandle;
 use super::reader::Reader;
 use super::region::{Ask, ReadError, Received, Share};
 use super::spec::ScanSpec;
-use super::stream::ScanStream;
+use super::stream::{Item, ScanStream};
 use crate::catalog::Catalog;
 use crate::client::{Client, projection};
 use crate::core::Core;
@@ -44,11 +43,11 @@ impl Client {
         let (client, range) = (self.clone(), spec.range);
         let task = tokio::spawn(async move {
             let mut scan = Scan::new(client.core.clone(), ask);
-            if let Err(error) = scan.run(range, Some(&out)).await {
-                let _ = out.send(Err(error)).await;
-            }
+            let end = scan.run(range, Some(&out)).await.map(|_| None);
+            let _ = out.send(end).await;
         });
-        Ok(ScanStream { schema, rows, _task: AbortOnDropHandle::new(task) })
+        let _task = AbortOnDropHandle::new(task);
+        Ok(ScanStream { schema, table: spec.table, rows, ended: false, _task })
     }
 }
 
@@ -73,7 +72,7 @@ impl Scan {
     pub(super) async fn run(
         &mut self,
         range: KeyRange,
-        out: Option<&mpsc::Sender<Result<RecordBatch, ClientError>>>,
+        out: Option<&mpsc::Sender<Item>>,
     ) -> Result<u64, ClientError> {
         let mut rest = range;
         let mut ahead: Option<Reader> = None;
@@ -120,7 +119,7 @@ impl Scan {
     async fn forward(
         &mut self,
         reader: &mut Reader,
-        out: Option<&mpsc::Sender<Result<RecordBatch, ClientError>>>,
+        out: Option<&mpsc::Sender<Item>>,
     ) -> Result<(), ReadError> {
         loop {
             match reader.next().await? {
@@ -133,7 +132,7 @@ impl Scan {
                     };
                     self.rows += batch.num_rows() as u64;
                     if let Some(out) = out
-                        && out.send(Ok(batch)).await.is_err()
+                        && out.send(Ok(Some(batch))).await.is_err()
                     {
                         return Err(ReadError::Fatal(ClientError::Closed(
                             self.ask.table.name.clone(),

@@ -92,8 +92,7 @@ impl RegionRows {
         // The first message may take as long as any other.
         let timeout = options.scan_idle_timeout;
         let messages = core
-            .router
-            .attempt(Some(catalog), search, timeout, |channel| {
+            .attempt(catalog, search, timeout, |channel| {
                 let mut client = core.router.data(channel);
                 async move { client.scan(timed(request, timeout)).await }
             })

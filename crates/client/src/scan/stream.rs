@@ -1,7 +1,7 @@
 //! The rows of a scan, as its reader gets them.
 
 use std::pin::Pin;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
 
 use arrow::array::RecordBatch;
 use arrow::datatypes::SchemaRef;
@@ -16,9 +16,14 @@ use crate::error::ClientError;
 #[derive(Debug)]
 pub struct ScanStream {
     pub(super) schema: SchemaRef,
-    pub(super) rows: mpsc::Receiver<Result<RecordBatch, ClientError>>,
+    pub(super) table: String,
+    pub(super) rows: mpsc::Receiver<Item>,
+    pub(super) ended: bool,
     pub(super) _task: AbortOnDropHandle<()>,
 }
+
+/// `None` says that this was all: that the other end went away does not.
+pub(super) type Item = Result<Option<RecordBatch>, ClientError>;
 
 impl ScanStream {
     /// The columns of every batch.
@@ -28,7 +33,23 @@ impl ScanStream {
 
     /// The next batch; `None` after the last.
     pub async fn next_batch(&mut self) -> Option<Result<RecordBatch, ClientError>> {
-        self.rows.recv().await
+        std::future::poll_fn(|context| self.poll(context)).await
+    }
+
+    fn poll(
+        &mut self,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<Result<RecordBatch, ClientError>>> {
+        if self.ended {
+            return Poll::Ready(None);
+        }
+        let item = ready!(self.rows.poll_recv(context));
+        self.ended = !matches!(item, Some(Ok(Some(_))));
+        Poll::Ready(match item {
+            Some(Ok(batch)) => batch.map(Ok),
+            Some(Err(error)) => Some(Err(error)),
+            None => Some(Err(ClientError::Closed(self.table.clone()))),
+        })
     }
 
     /// All rows at once. For small results.
@@ -48,6 +69,6 @@ impl Stream for ScanStream {
     type Item = Result<RecordBatch, ClientError>;
 
     fn poll_next(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Self::Item>> {
-        self.rows.poll_recv(context)
+        self.poll(context)
     }
 }

@@ -94,9 +94,8 @@ async fn a_stream_cut_off_after_a_row_is_an_error_and_never_taken_for_the_whole(
         let (cluster, client) = filled().await;
         // Ten rows come in four messages; the end in a fifth.
         cluster.state.lock().scan_answers = [ScanAnswer::CutAfter(batches)].into();
-        let error = scan(&client, ScanSpec { limit: Some(1_000), ..ScanSpec::all("t") })
-            .await
-            .unwrap_err();
+        let error =
+            scan(&client, ScanSpec { limit: Some(1_000), ..ScanSpec::all("t") }).await.unwrap_err();
         let ClientError::ScanInterrupted { rows, .. } = error else { panic!("{error}") };
         assert_eq!(rows, (batches as u64 * 3).min(10));
     }
@@ -149,4 +148,19 @@ async fn rows_by_key() {
     assert_eq!((none.num_rows(), none.num_columns()), (0, 2));
     let error = client.get("t", &rows([1]), None).await.unwrap_err();
     assert!(matches!(error, ClientError::BadInput(_)), "{error}");
+}
+
+#[tokio::test]
+async fn a_scan_whose_task_is_gone_is_not_taken_for_a_whole_one() {
+    let (out, rows) = tokio::sync::mpsc::channel(2);
+    out.send(Ok(Some(crate::fake::rows([1])))).await.unwrap();
+    drop(out);
+    let stream = super::ScanStream {
+        schema: crate::fake::table_info().schema.arrow(),
+        table: "t".into(),
+        rows,
+        ended: false,
+        _task: tokio_util::task::AbortOnDropHandle::new(tokio::spawn(async {})),
+    };
+    assert!(matches!(stream.collect().await, Err(ClientError::Closed(_))));
 }

@@ -141,8 +141,9 @@ impl Sender<'_> {
         let request = self.request(part, &route, identity, opening, catalog.version().get());
         let timeout = self.limits.attempt(self.core.router.options.attempt_timeout);
         let router = &self.core.router;
-        let result = router
-            .attempt(Some(&catalog), search, timeout, |channel| {
+        let result = self
+            .core
+            .attempt(&catalog, search, timeout, |channel| {
                 let mut client = router.data(channel);
                 async move { client.write(timed(request, timeout)).await }
             })

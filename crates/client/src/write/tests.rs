@@ -210,7 +210,35 @@ async fn a_write_in_doubt_is_cut_finer_and_keeps_its_identity() {
 }
 
 #[tokio::test]
-async fn a_frozen_node_leaves_the_write_unknown_when_time_is_up() {
+async fn a_frozen_leader_is_left_as_soon_as_another_is_known() {
+    let cluster = FakeCluster::start(&[], 2).await;
+    let mut options = cluster.options();
+    // Far longer than the test may take.
+    options.attempt_timeout = Duration::from_secs(600);
+    options.deadline = Duration::from_secs(600);
+    let client = Client::connect(options).await.unwrap();
+    cluster.state.lock().answers.push_back(Answer::Freeze);
+    let writer = writer(&client).await;
+    let writing = tokio::spawn(async move { writer.put_rows(rows([1])).await });
+    let arrived = async {
+        while cluster.state.lock().writes.len() < 2 {
+            tokio::time::sleep(Duration::from_millis(2)).await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(5), arrived).await.unwrap();
+    cluster.change(|state| {
+        state.leader = 12;
+        state.catalog.groups[0].leader = 12;
+        state.catalog.revision += 1;
+    });
+    let written = tokio::time::timeout(Duration::from_secs(5), writing).await.unwrap();
+    assert_eq!(written.unwrap().unwrap().acknowledged, 1);
+    assert_eq!(cluster.state.lock().ids(), [1]);
+    assert_eq!(serials(&cluster), (vec![1, 2, 2], true));
+}
+
+#[tokio::test]
+async fn answers_that_keep_getting_lost_leave_the_write_unknown() {
     let cluster = FakeCluster::start(&[], 1).await;
     let mut options = cluster.options();
     options.max_attempts = 3;
