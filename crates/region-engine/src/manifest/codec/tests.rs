@@ -181,12 +181,13 @@ fn damage_of_any_byte_is_an_error() {
 #[test]
 fn payloads_with_a_right_checksum_and_wrong_content_are_errors() {
     use tidewater_proto::v1;
-    let wrong = |change: fn(&mut v1::ManifestDelta)| {
+    type Wrong = fn(&mut v1::ManifestDelta);
+    let wrong = |change: Wrong| {
         let mut message = v1::ManifestDelta::from(&delta(4, flush(1, 1)));
         change(&mut message);
         decode_delta(&frame::wrap(frame::Kind::Delta, &message.encode_to_vec()))
     };
-    let cases: [(&str, fn(&mut v1::ManifestDelta)); 4] = [
+    let cases: [(&str, Wrong); 4] = [
         ("author", |message| message.author = None),
         ("writer id", |message| message.writer_id = vec![1; 15].into()),
         ("action kind", |message| message.actions[0].kind = None),

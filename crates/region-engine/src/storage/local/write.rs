@@ -106,11 +106,14 @@ impl Staged {
 
     fn name(&self, naming: Naming) -> io::Result<()> {
         self.file.sync_all()?;
-        match naming {
-            Naming::IfAbsent => fs::hard_link(&self.path, &self.target)?,
-            Naming::Replace => fs::rename(&self.path, &self.target)?,
-        }
-        self.target.parent().map_or(Ok(()), sync_dir)
+        let named = match naming {
+            Naming::IfAbsent => fs::hard_link(&self.path, &self.target),
+            Naming::Replace => fs::rename(&self.path, &self.target),
+        };
+        // Also when the name was taken: perhaps by an earlier try of the same writer, which will read
+        // it back and take it for stored.
+        let synced = self.target.parent().map_or(Ok(()), sync_dir);
+        named.and(synced)
     }
 }
 
