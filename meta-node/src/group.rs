@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
+use openraft::async_runtime::WatchReceiver;
 use openraft::errors::{ClientWriteError, Fatal, ForwardToLeader, LinearizableReadError, RaftError};
 use openraft::raft::ReadPolicy;
 use prost::Message;
@@ -203,8 +204,7 @@ where
     C: openraft::vote::RaftCommittedLeaderId,
     N: openraft::NodeId,
 {
-    use bytes::Bytes;
-use openraft::errors::ChangeMembershipError as E;
+    use openraft::errors::ChangeMembershipError as E;
     match error {
         E::InProgress(_) => Reason::MembershipBusy,
         E::LearnerNotFound(_) => Reason::MemberNotFound,

@@ -20,7 +20,7 @@ mod steps;
 mod stewardship;
 mod tables;
 
-pub(crate) use self::control::Control;
+pub(crate) use self::control::{Control, connect_lazily};
 pub(crate) use self::observations::{Observations, Observed, ObservedGroup};
 pub(crate) use self::plan::{CREATION_LIMIT, REPLICAS};
 pub(crate) use self::stewardship::{Timing, watch_leadership};

@@ -1,0 +1,150 @@
+use std::path::Path;
+
+use futures::stream;
+use tidewater_common::ids::{NodeId, Revision};
+use tidewater_proto::v1::meta_command::Kind;
+use tidewater_raft_store::types::{Entry, log_id};
+use tidewater_raft_store::{Command, LogStoreOptions, Member};
+
+use super::*;
+use crate::catalog::digest;
+use crate::commands::testing::{CLUSTER, command, registration};
+
+fn store(folder: &Path) -> Arc<LogStore> {
+    let options = LogStoreOptions::default().with_column_family(STATE_FAMILY);
+    LogStore::open(&folder.join("log"), options).unwrap()
+}
+
+fn machine(folder: &Path, log: &Arc<LogStore>) -> MetaMachine {
+    MetaMachine::open(Arc::clone(log), folder.join("snapshots")).unwrap()
+}
+
+fn entry(index: u64, kind: Kind) -> Entry {
+    let command = Command(command(kind).encode_to_vec().into());
+    Entry { log_id: log_id(1, index), payload: openraft::EntryPayload::Normal(command) }
+}
+
+fn membership(index: u64, ids: &[u64]) -> Entry {
+    let members: BTreeMap<u64, Member> =
+        ids.iter().map(|id| (*id, Member::new(format!("m:{id}")))).collect();
+    let membership = Membership::new(vec![ids.iter().copied().collect()], members).unwrap();
+    Entry { log_id: log_id(1, index), payload: openraft::EntryPayload::Membership(membership) }
+}
+
+async fn apply(machine: &mut MetaMachine, entries: Vec<Entry>) {
+    let entries = entries.into_iter().map(|entry| Ok((entry, None)));
+    machine.apply(stream::iter(entries)).await.unwrap();
+}
+
+fn entries() -> Vec<Entry> {
+    let bootstrap = v1::BootstrapCluster { cluster_id: CLUSTER.into(), now_ms: 5 };
+    vec![
+        membership(0, &[1, 2]),
+        entry(1, Kind::Bootstrap(bootstrap)),
+        entry(2, Kind::RegisterNode(registration(1))),
+        entry(3, Kind::RegisterNode(registration(2))),
+    ]
+}
+
+#[tokio::test]
+async fn what_was_applied_is_there_after_a_restart() {
+    let folder = tempfile::tempdir().unwrap();
+    let log = store(folder.path());
+    let mut first = machine(folder.path(), &log);
+    assert_eq!(first.applied_state().await.unwrap(), (None, StoredMembership::default()));
+    apply(&mut first, entries()).await;
+    let expected = (first.view().frozen(), first.applied_state().await.unwrap());
+    assert_eq!(expected.1.0, Some(log_id(1, 3)));
+    assert_eq!(expected.0.node(NodeId(2)).unwrap().address, "m:2");
+    drop(first);
+    log.shutdown();
+    drop(log);
+    let log = store(folder.path());
+    let mut again = machine(folder.path(), &log);
+    assert_eq!((again.view().frozen(), again.applied_state().await.unwrap()), expected);
+}
+
+#[tokio::test]
+async fn a_snapshot_makes_another_replica_equal() {
+    let (one, two) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    let (log_one, log_two) = (store(one.path()), store(two.path()));
+    let mut source = machine(one.path(), &log_one);
+    apply(&mut source, entries()).await;
+    let mut builder = source.get_snapshot_builder().await;
+    // Frozen: what comes later is not in it.
+    apply(&mut source, vec![entry(4, Kind::RegisterNode(registration(3)))]).await;
+    let snapshot = builder.build_snapshot().await.unwrap();
+    assert_eq!(snapshot.meta.last_log_id, Some(log_id(1, 3)));
+    assert_eq!(source.get_current_snapshot().await.unwrap().unwrap().meta, snapshot.meta);
+
+    let mut replica = machine(two.path(), &log_two);
+    // Something of its own that must go.
+    apply(&mut replica, vec![membership(0, &[7])]).await;
+    let arrived = two.path().join("snapshots/incoming-1");
+    std::fs::copy(snapshot.snapshot.path(), &arrived).unwrap();
+    let file = SnapshotFile::open(&arrived).unwrap();
+    let changes = replica.view().subscribe();
+    replica.install_snapshot(&snapshot.meta, file).await.unwrap();
+    assert!(changes.has_changed().unwrap());
+    assert!(!arrived.exists(), "kept under its own name");
+    apply(&mut replica, vec![entry(4, Kind::RegisterNode(registration(3)))]).await;
+    let (left, right) = (source.view().frozen(), replica.view().frozen());
+    assert_eq!(left, right);
+    assert_eq!(digest(&left).unwrap(), digest(&right).unwrap());
+    drop(replica);
+    log_two.shutdown();
+    drop(log_two);
+    let log_two = store(two.path());
+    let mut again = machine(two.path(), &log_two);
+    assert_eq!(again.view().frozen(), right);
+    assert_eq!(again.get_current_snapshot().await.unwrap().unwrap().meta, snapshot.meta);
+}
+
+#[tokio::test]
+async fn a_damaged_snapshot_changes_nothing() {
+    let folder = tempfile::tempdir().unwrap();
+    let log = store(folder.path());
+    let mut source = machine(folder.path(), &log);
+    apply(&mut source, entries()).await;
+    let snapshot = source.get_snapshot_builder().await.build_snapshot().await.unwrap();
+    let before = source.view().frozen();
+    let bad = folder.path().join("snapshots/incoming-2");
+    let mut bytes = std::fs::read(snapshot.snapshot.path()).unwrap();
+    bytes[10] ^= 1;
+    std::fs::write(&bad, bytes).unwrap();
+    let file = SnapshotFile::stat(&bad).unwrap();
+    assert!(source.install_snapshot(&snapshot.meta, file).await.is_err());
+    assert_eq!(source.view().frozen(), before);
+}
+
+#[tokio::test]
+async fn commands_that_do_not_decode_are_refused_and_counted_as_applied() {
+    let folder = tempfile::tempdir().unwrap();
+    let log = store(folder.path());
+    let mut machine = machine(folder.path(), &log);
+    apply(&mut machine, entries()).await;
+    let revision = machine.view().read().header().revision;
+    let garbage = Command(vec![0xff; 9].into());
+    let entry = Entry { log_id: log_id(1, 4), payload: openraft::EntryPayload::Normal(garbage) };
+    apply(&mut machine, vec![entry]).await;
+    assert_eq!(machine.view().read().header().revision, revision);
+    assert_eq!(machine.applied_state().await.unwrap().0, Some(log_id(1, 4)));
+    assert!(revision > Revision(0));
+}
+
+#[tokio::test]
+async fn a_damaged_row_is_found_at_the_start() {
+    let folder = tempfile::tempdir().unwrap();
+    let log = store(folder.path());
+    let mut first = machine(folder.path(), &log);
+    apply(&mut first, entries()).await;
+    drop(first);
+    log.write_synced(|db, batch| {
+        let family = db.cf_handle(STATE_FAMILY).unwrap();
+        batch.put_cf(family, b"row/catalog/version", b"\x01bad");
+        Ok(())
+    })
+    .unwrap();
+    let error = MetaMachine::open(Arc::clone(&log), folder.path().join("snapshots")).unwrap_err();
+    assert!(matches!(error, StateError::Catalog(_)), "{error}");
+}

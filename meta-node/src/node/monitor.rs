@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use openraft::async_runtime::WatchReceiver;
 use tidewater_raft_store::DiskHealth;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;

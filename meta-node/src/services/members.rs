@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use openraft::ChangeMembers;
+use openraft::async_runtime::WatchReceiver;
 use openraft::raft::Precondition;
 use tidewater_common::ids::NodeId;
 use tidewater_common::refusal::Refusal;
