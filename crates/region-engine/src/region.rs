@@ -21,6 +21,7 @@ use tidewater_common::schema::{TableOptions, TableSchema};
 
 pub use self::flush::FlushReport;
 pub use self::phase::Phase;
+pub use self::read::MOST_KEYS;
 pub use self::stats::RegionStats;
 use crate::EngineError;
 use crate::env::RegionEnv;

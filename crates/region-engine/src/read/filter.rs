@@ -65,7 +65,10 @@ impl Filter {
             .iter()
             .map(|predicate| {
                 let column = schema.column(predicate.column).ok_or_else(|| {
-                    bad(format!("a predicate names column id {}, which the table does not have", predicate.column))
+                    bad(format!(
+                        "a predicate names column id {}, which the table does not have",
+                        predicate.column
+                    ))
                 })?;
                 let allowed = match predicate.op {
                     CompareOp::In => true,
@@ -89,10 +92,6 @@ impl Filter {
             })
             .collect::<Result<_, EngineError>>()?;
         Ok(Self { terms })
-    }
-
-    pub(crate) fn is_empty(&self) -> bool {
-        self.terms.is_empty()
     }
 
     /// Columns that must be carried for the filter.
@@ -178,7 +177,7 @@ fn parse(column: &Column, text: &str) -> Result<Scalar<ArrayRef>, EngineError> {
 }
 
 fn unhex(text: &str) -> Option<Vec<u8>> {
-    if text.len() % 2 != 0 || !text.is_ascii() {
+    if !text.len().is_multiple_of(2) || !text.is_ascii() {
         return None;
     }
     (0..text.len()).step_by(2).map(|i| u8::from_str_radix(&text[i..i + 2], 16).ok()).collect()

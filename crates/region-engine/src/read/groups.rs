@@ -32,7 +32,8 @@ mod tests {
 
     #[test]
     fn sources_are_grouped_by_overlap() {
-        let cases: &[(&[(&str, &str)], &[&[usize]])] = &[
+        type Case = (&'static [(&'static str, &'static str)], &'static [&'static [usize]]);
+        let cases: &[Case] = &[
             (&[], &[]),
             (&[("a", "c")], &[&[0]]),
             // ---  ---

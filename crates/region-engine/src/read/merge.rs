@@ -120,11 +120,6 @@ impl Merge {
         }
     }
 
-    /// Rows that have been let through since the last [`take`](Self::take).
-    pub(crate) fn pending(&self) -> usize {
-        self.pending
-    }
-
     /// Goes on until `target` rows are let through or a source must be fed.
     pub(crate) fn advance(&mut self, target: usize) -> Turn {
         loop {

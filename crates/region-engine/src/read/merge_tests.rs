@@ -1,1 +1,141 @@
+use std::sync::Arc;
 
+use arrow::array::{ArrayRef, AsArray, Int32Array, UInt8Array, UInt64Array};
+use arrow::datatypes::{DataType, Int32Type};
+use arrow::row::{RowConverter, SortField};
+use proptest::prelude::*;
+use tidewater_common::ids::ColumnId;
+
+use super::*;
+use crate::row_versions::{Numbers, Stamps};
+
+/// Key, sequence, whether it deletes.
+type Version = (i32, u64, bool);
+
+fn chunk(versions: &[Version], unique: bool) -> Chunk {
+    let keys: ArrayRef = Arc::new(Int32Array::from_iter_values(versions.iter().map(|v| v.0)));
+    let converter = RowConverter::new(vec![SortField::new(DataType::Int32)]).unwrap();
+    let stamps = Stamps {
+        sequences: Numbers::Each(UInt64Array::from_iter_values(versions.iter().map(|v| v.1))),
+        epochs: Numbers::All(0),
+        ops: match versions.iter().any(|v| v.2) {
+            false => Ops::All(RowOp::Put),
+            true => Ops::Each(UInt8Array::from_iter_values(versions.iter().map(|v| u8::from(v.2)))),
+        },
+    };
+    let rows = RowVersions::new([ColumnId(1)].into(), vec![keys.clone()], versions.len(), stamps);
+    Chunk { rows, keys: converter.convert_columns(&[keys]).unwrap(), unique }
+}
+
+fn merge(sources: &[Vec<Version>], rules: MergeRules, piece: usize, target: usize) -> Vec<Version> {
+    let unique: Vec<bool> =
+        sources.iter().map(|source| source.windows(2).all(|w| w[0].0 != w[1].0)).collect();
+    let mut pieces: Vec<_> = sources.iter().map(|source| source.chunks(piece)).collect();
+    let mut merge = Merge::new(sources.len(), rules);
+    let mut merged = Vec::new();
+    loop {
+        let turn = merge.advance(target);
+        if let Turn::Feed(source) = turn {
+            let next = pieces[source].next().map(|versions| chunk(versions, unique[source]));
+            merge.feed(source, next);
+            continue;
+        }
+        if let Some(rows) = merge.take().unwrap() {
+            assert!(rows.rows() <= target);
+            let keys = rows.arrays()[0].as_primitive::<Int32Type>();
+            for row in 0..rows.rows() {
+                let stamps = rows.stamps();
+                let version =
+                    (keys.value(row), stamps.sequences.at(row), stamps.ops.deletes_at(row));
+                merged.push(version);
+            }
+        }
+        if turn == Turn::Done {
+            return merged;
+        }
+    }
+}
+
+fn model(sources: &[Vec<Version>], rules: MergeRules) -> Vec<Version> {
+    let mut all: Vec<Version> = sources.concat();
+    all.sort_by_key(|version| (version.0, std::cmp::Reverse(version.1)));
+    if rules.newest_only {
+        all.dedup_by_key(|version| version.0);
+        all.retain(|version| rules.keep_deletes || !version.2);
+    }
+    all
+}
+
+/// Sources with one version per key or with several, each sorted, all sequences different.
+fn sources() -> impl Strategy<Value = Vec<Vec<Version>>> {
+    let source = (prop::collection::vec((0..40, prop::bool::weighted(0.2)), 0..60), any::<bool>());
+    prop::collection::vec(source, 0..9).prop_map(|sources| {
+        let mut sequence = 0;
+        sources
+            .into_iter()
+            .map(|(versions, unique)| {
+                let mut versions: Vec<Version> = versions
+                    .into_iter()
+                    .map(|(key, delete)| {
+                        sequence += 1;
+                        (key, sequence, delete)
+                    })
+                    .collect();
+                versions.sort_by_key(|version| (version.0, std::cmp::Reverse(version.1)));
+                if unique {
+                    versions.dedup_by_key(|version| version.0);
+                }
+                versions
+            })
+            .collect()
+    })
+}
+
+proptest! {
+    #[test]
+    fn a_merge_lets_through_what_a_sort_would(
+        sources in sources(),
+        newest_only in any::<bool>(),
+        keep_deletes in any::<bool>(),
+        piece in 1_usize..20,
+        target in 1_usize..50,
+    ) {
+        let rules = MergeRules { newest_only, keep_deletes };
+        prop_assert_eq!(merge(&sources, rules, piece, target), model(&sources, rules));
+    }
+}
+
+#[test]
+fn sources_that_follow_each_other_are_passed_on_whole() {
+    let sources: Vec<Vec<Version>> =
+        (0..4).map(|n| (n * 100..n * 100 + 100).map(|key| (key, 1, false)).collect()).collect();
+    let rules = MergeRules { newest_only: true, keep_deletes: false };
+    assert_eq!(merge(&sources, rules, 1_000, 1_000), model(&sources, rules));
+    // What a single chunk lets through in one stretch is not copied.
+    let mut single = Merge::new(1, rules);
+    let fed = chunk(&sources[0], true);
+    let column = fed.rows.arrays()[0].clone();
+    single.feed(0, Some(fed));
+    assert_eq!(single.advance(1_000), Turn::Feed(0));
+    let taken = single.take().unwrap().unwrap();
+    assert!(taken.arrays()[0].to_data().ptr_eq(&column.to_data()));
+}
+
+#[test]
+fn counting_makes_no_rows() {
+    let sources: Vec<Vec<Version>> = vec![vec![(1, 1, false), (2, 1, false)], vec![(2, 2, true)]];
+    let rules = MergeRules { newest_only: true, keep_deletes: false };
+    let mut merge = Merge::new(2, rules);
+    for (index, source) in sources.iter().enumerate() {
+        merge.feed(index, Some(chunk(source, true)));
+    }
+    let mut count = 0;
+    loop {
+        match merge.advance(usize::MAX) {
+            Turn::Feed(source) => merge.feed(source, None),
+            Turn::Full => count += merge.take_count(),
+            Turn::Done => break,
+        }
+    }
+    assert_eq!(count + merge.take_count(), 1);
+}

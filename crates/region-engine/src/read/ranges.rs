@@ -149,7 +149,8 @@ mod tests {
     fn a_file_is_covered_clamped_or_left_out() {
         let ranges = Ranges::one(&range("c", "f"), &KeyRange::whole());
         // min, max, covered, clamped
-        let cases: &[(&str, &str, bool, Option<(&str, &str)>)] = &[
+        type Case = (&'static str, &'static str, bool, Option<(&'static str, &'static str)>);
+        let cases: &[Case] = &[
             ("a", "b", false, None),
             ("a", "c", false, Some(("c", "c"))),
             ("c", "e", true, Some(("c", "e"))),
@@ -168,7 +169,8 @@ mod tests {
     #[test]
     fn blocks_are_chosen_by_their_first_keys() {
         let firsts: Vec<Vec<u8>> = ["b", "d", "f"].map(|key| key.as_bytes().to_vec()).into();
-        let of = |start, end| Ranges::one(&range(start, end), &KeyRange::whole()).blocks(&firsts, b"h");
+        let of =
+            |start, end| Ranges::one(&range(start, end), &KeyRange::whole()).blocks(&firsts, b"h");
         assert_eq!(of("a", "b"), [false, false, false]);
         assert_eq!(of("c", "d"), [true, false, false]);
         assert_eq!(of("d", "e"), [true, true, false]);

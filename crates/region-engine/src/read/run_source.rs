@@ -12,8 +12,9 @@ use crate::EngineError;
 use crate::memtable::run::{Run, key_columns};
 use crate::row_versions::{Numbers, RowVersions};
 
-/// Rows of a piece at most: what a merge holds of each source.
-pub(crate) const PIECE_ROWS: usize = 8_192;
+/// Rows of a piece at most: what a merge holds of each source. Small in tests, so that they cross
+/// the boundaries.
+pub(crate) const PIECE_ROWS: usize = if cfg!(test) { 7 } else { 8_192 };
 
 /// See the module's head. Nothing is copied but what a mask removes rows from.
 #[derive(Debug)]
@@ -51,7 +52,7 @@ impl RunSource {
                 let Some(batch) = self.run.batches().get(self.batch) else { return Ok(None) };
                 self.batch += 1;
                 self.todo = match &self.ranges {
-                    None => vec![0..batch.rows()],
+                    None => Vec::from([0..batch.rows()]),
                     Some(ranges) => {
                         let keys = key_columns(batch, &self.shape.schema);
                         ranges.rows(&self.shape.codec, &keys, batch.rows())?

@@ -7,7 +7,7 @@ use tidewater_common::ids::Sequence;
 use super::{Contents, Phase, Region};
 use crate::EngineError;
 use crate::flush::on_worker;
-use crate::memtable::{FAN_IN, Run, RunImage, RowsWrite, merge_runs, pick};
+use crate::memtable::{FAN_IN, RowsWrite, Run, RunImage, merge_runs, pick};
 
 impl Region {
     /// Takes a write in. Never waits; columns are taken over as they are. A write at or below the
@@ -75,10 +75,9 @@ impl Region {
             }
             let (shape, mode) = (self.shape.clone(), self.spec.options.write_mode);
             let inputs = picked.clone();
-            let merged = on_worker(&self.env.workers, move || {
-                merge_runs(&shape, mode, &inputs, flushed)
-            })
-            .await?;
+            let merged =
+                on_worker(&self.env.workers, move || merge_runs(&shape, mode, &inputs, flushed))
+                    .await?;
             self.replace(&picked, merged);
         }
     }
@@ -117,8 +116,7 @@ impl Region {
             .collect();
         let last = contents.runs.iter().map(|run| Sequence(run.max_sequence())).max();
         contents.last_sequence = contents.last_sequence.max(last.unwrap_or_default());
-        contents.unflushed_since_ms =
-            (!contents.runs.is_empty()).then(|| self.env.clock.now_ms());
+        contents.unflushed_since_ms = (!contents.runs.is_empty()).then(|| self.env.clock.now_ms());
         self.account(&contents);
     }
 }

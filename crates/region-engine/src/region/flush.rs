@@ -109,11 +109,7 @@ impl Region {
         let gc_floor_ms = self.manifest.state().gc_floor_ms;
         let files =
             write_files(&self.env, frozen.plan.clone(), frozen.runs.clone(), gc_floor_ms).await?;
-        let edit = Edit {
-            add: files.clone(),
-            flushed: Some(frozen.through),
-            ..Edit::default()
-        };
+        let edit = Edit { add: files.clone(), flushed: Some(frozen.through), ..Edit::default() };
         let change = Change::new(Author::Owner(frozen.own), vec![ActionKind::Edit(edit)]);
         self.manifest.update_manifest(change).await?;
         Ok(files)

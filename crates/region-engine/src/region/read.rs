@@ -70,7 +70,10 @@ impl Region {
     ) -> Result<RecordBatch, EngineError> {
         if keys.num_rows() > MOST_KEYS {
             return Err(EngineError::BadRows {
-                detail: format!("{} keys were asked for, at most {MOST_KEYS} may be", keys.num_rows()),
+                detail: format!(
+                    "{} keys were asked for, at most {MOST_KEYS} may be",
+                    keys.num_rows()
+                ),
             });
         }
         let schema = projected_schema(&self.shape, projection)?;

@@ -24,10 +24,10 @@ pub(crate) const SEQUENCE_ID: ColumnId = ColumnId(i32::MAX as u32 - 2);
 pub(crate) const EPOCH_ID: ColumnId = ColumnId(i32::MAX as u32 - 1);
 pub(crate) const OP_ID: ColumnId = ColumnId(i32::MAX as u32);
 
-/// Rows of a row group.
-pub(crate) const ROW_GROUP_ROWS: usize = 131_072;
+/// Rows of a row group. Small in tests, like those of a page, so that they cross the boundaries.
+pub(crate) const ROW_GROUP_ROWS: usize = if cfg!(test) { 40 } else { 131_072 };
 /// Rows of a page, and of an entry of the key index.
-pub(crate) const PAGE_ROWS: usize = 8_192;
+pub(crate) const PAGE_ROWS: usize = if cfg!(test) { 8 } else { 8_192 };
 
 /// Key-value metadata: format of the file, a number.
 pub(crate) const FORMAT_KEY: &str = "tidewater.format";
@@ -83,6 +83,8 @@ pub(crate) fn properties(
         .set_statistics_enabled(EnabledStatistics::Page)
         .set_max_row_group_row_count(Some(ROW_GROUP_ROWS))
         .set_data_page_row_count_limit(PAGE_ROWS)
+        // The limit is looked at between batches only.
+        .set_write_batch_size(PAGE_ROWS.min(1_024))
         .set_sorting_columns(sorting.then(|| sorting_columns(schema)))
         .set_key_value_metadata(Some(vec![
             pair(FORMAT_KEY, FORMAT.to_string()),
@@ -199,10 +201,7 @@ fn from_hex(text: &str) -> Option<Vec<u8>> {
     if !rest.is_empty() {
         return None;
     }
-    pairs
-        .iter()
-        .map(|[high, low]| u8::try_from(digit(*high)? << 4 | digit(*low)?).ok())
-        .collect()
+    pairs.iter().map(|[high, low]| u8::try_from(digit(*high)? << 4 | digit(*low)?).ok()).collect()
 }
 
 #[cfg(test)]

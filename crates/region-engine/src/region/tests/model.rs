@@ -1,0 +1,246 @@
+//! S2: whatever the interleaving of writes, flushes, merges, snapshots and owners, a region shows
+//! what a sorted map of all writes shows.
+
+use std::sync::Arc;
+
+use proptest::prelude::*;
+use tidewater_common::keys::KeyRange;
+use tidewater_common::schema::WriteMode;
+
+use super::world::*;
+use crate::memtable::RunImage;
+use crate::storage::Storage;
+use crate::{CompareOp, EngineError, Predicate, ScanOptions};
+
+#[derive(Debug, Clone)]
+enum Step {
+    Put(Vec<(u8, Option<i64>)>),
+    Delete(Vec<u8>),
+    Flush,
+    MergeRuns,
+    Reopen,
+    /// A replica that has followed the log, or part of it by a snapshot, becomes the owner.
+    Failover {
+        snapshot_at: prop::sample::Index,
+    },
+    Scan {
+        start: u8,
+        end: Option<u8>,
+        limit: Option<u64>,
+        batch_rows: usize,
+        above: Option<i64>,
+    },
+    Get(Vec<u8>),
+}
+
+fn steps() -> impl Strategy<Value = Vec<Step>> {
+    let row = (0_u8..60, prop::option::weighted(0.8, 0_i64..100));
+    let step = prop_oneof![
+        10 => prop::collection::vec(row, 1..25).prop_map(Step::Put),
+        3 => prop::collection::vec(0_u8..60, 1..8).prop_map(Step::Delete),
+        4 => Just(Step::Flush),
+        3 => Just(Step::MergeRuns),
+        1 => Just(Step::Reopen),
+        1 => any::<prop::sample::Index>().prop_map(|snapshot_at| Step::Failover { snapshot_at }),
+        3 => (
+            0_u8..60,
+            prop::option::of(0_u8..60),
+            prop::option::of(0_u64..50),
+            1_usize..40,
+            prop::option::of(0_i64..100),
+        )
+            .prop_map(|(start, end, limit, batch_rows, above)| {
+                Step::Scan { start, end, limit, batch_rows, above }
+            }),
+        2 => prop::collection::vec(0_u8..60, 1..10).prop_map(Step::Get),
+    ];
+    prop::collection::vec(step, 1..50)
+}
+
+fn key(number: u8) -> Key {
+    (["", "a", "ab", "b"][usize::from(number % 4)].to_owned(), i32::from(number / 4) - 3)
+}
+
+fn row(world: &World, number: u8, value: Option<i64>, position: usize) -> Row {
+    (key(number), value, format!("{}/{position}", world.log.len()))
+}
+
+async fn take(world: &mut World, step: Step) {
+    let append_only = world.spec.options.write_mode == WriteMode::AppendOnly;
+    match step {
+        Step::Put(rows) => {
+            let rows: Vec<Row> = rows
+                .into_iter()
+                .enumerate()
+                .map(|(position, (number, value))| row(world, number, value, position))
+                .collect();
+            world.put(&rows);
+        }
+        Step::Delete(_) if append_only => {}
+        Step::Delete(numbers) => {
+            world.delete(&numbers.into_iter().map(key).collect::<Vec<_>>());
+        }
+        Step::Flush => {
+            let report = world.region.flush().await.unwrap();
+            let last = world.log.last().map_or(0, |write| write.sequence.get());
+            assert_eq!(report.flushed_sequence.get(), last);
+            assert_eq!(world.region.stats().memtable_bytes, 0);
+        }
+        Step::MergeRuns => world.region.merge_runs().await.unwrap(),
+        Step::Reopen => world.reopen().await.unwrap(),
+        Step::Failover { snapshot_at } => failover(world, snapshot_at).await,
+        Step::Scan { start, end, limit, batch_rows, above } => {
+            check_scan(world, &key(start), end.map(key), limit, batch_rows, above).await;
+        }
+        Step::Get(numbers) => check_get(world, &numbers).await,
+    }
+    world.check().await;
+}
+
+async fn failover(world: &mut World, snapshot_at: prop::sample::Index) {
+    // The replica gets the images that the owner would put into a snapshot, then the log after it.
+    let replica = World::fresh(&world.storage, &world.spec);
+    let images: Vec<RunImage> = world
+        .region
+        .unflushed()
+        .iter()
+        .map(|image| RunImage::decode(&image.encode().unwrap()).unwrap())
+        .collect();
+    if snapshot_at.index(2) == 0 {
+        replica.restore(images);
+    } else {
+        world.replay(&replica);
+    }
+    world.term += 1;
+    replica.take_ownership(owner(world.term), GROUP).await.unwrap();
+    // The old owner finds out at its next commit, or has nothing to commit.
+    let old = std::mem::replace(&mut world.region, replica);
+    let unflushed = old.stats().memtable_rows > 0;
+    match old.flush().await {
+        Err(EngineError::Fenced { .. } | EngineError::NotOwner { .. }) => {}
+        other => assert!(!unflushed, "{other:?}"),
+    }
+}
+
+async fn check_scan(
+    world: &World,
+    start: &Key,
+    end: Option<Key>,
+    limit: Option<u64>,
+    batch_rows: usize,
+    above: Option<i64>,
+) {
+    let range = KeyRange {
+        start: row_key(&world.spec, start),
+        end: end.as_ref().map(|end| row_key(&world.spec, end)),
+    };
+    let predicates: Vec<Predicate> = above
+        .map(|value| Predicate {
+            column: VALUE,
+            op: CompareOp::Gt,
+            values: vec![value.to_string()],
+        })
+        .into_iter()
+        .collect();
+    let options = ScanOptions { range: range.clone(), predicates, limit, batch_rows, ..all() };
+    let expected: Vec<Row> = world
+        .expected()
+        .into_iter()
+        .filter(|(key, row)| {
+            range.contains(key) && above.is_none_or(|above| row.1.is_some_and(|v| v > above))
+        })
+        .map(|(_, row)| row)
+        .take(limit.map_or(usize::MAX, |limit| limit as usize))
+        .collect();
+    assert_eq!(scan(&world.region, &options).await.unwrap(), expected);
+    assert_eq!(world.region.count(&options).await.unwrap(), expected.len() as u64);
+}
+
+async fn check_get(world: &World, numbers: &[u8]) {
+    let keys: Vec<Key> = numbers.iter().copied().map(key).collect();
+    let batch = key_batch(&keys, &world.spec);
+    let found = world.region.get(&batch, &all().projection).await.unwrap();
+    let expected: Vec<Row> =
+        world.expected_rows().into_iter().filter(|row| keys.contains(&row.0)).collect();
+    assert_eq!(rows_of(&found), expected);
+}
+
+proptest! {
+    #[test]
+    fn a_region_shows_what_a_sorted_map_shows(
+        steps in steps(),
+        append_only in any::<bool>(),
+        hashed in any::<bool>(),
+    ) {
+        let mode = if append_only { WriteMode::AppendOnly } else { WriteMode::Upsert };
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
+        runtime.block_on(async {
+            let mut world = World::new(Storage::memory(), mode, hashed).await;
+            for step in steps {
+                take(&mut world, step).await;
+            }
+            world.region.flush().await.unwrap();
+            world.check().await;
+            world.reopen().await.unwrap();
+            world.check().await;
+        });
+    }
+}
+
+#[tokio::test]
+async fn a_follower_drops_what_the_owner_flushed_and_shows_the_same() {
+    let mut world = World::new(Storage::memory(), WriteMode::Upsert, false).await;
+    let follower = World::fresh(&world.storage, &world.spec);
+    follower.load().await.unwrap();
+    for number in 0..20 {
+        let rows: Vec<Row> = (0..10).map(|i| row(&world, number + i, Some(1), 0)).collect();
+        world.put(&rows);
+        follower.apply(world.log.last().unwrap().clone()).unwrap();
+        if number == 12 {
+            world.region.flush().await.unwrap();
+        }
+    }
+    // One run straddles the flushed sequence: its rows up to there are masked.
+    follower.merge_runs().await.unwrap();
+    follower.load().await.unwrap();
+    assert_eq!(follower.flushed_sequence(), world.region.flushed_sequence());
+    assert_eq!(scan(&follower, &all()).await.unwrap(), world.expected_rows());
+    assert_eq!(follower.stats().files, world.region.stats().files);
+    let before = follower.stats().manifest_version;
+    follower.load().await.unwrap();
+    assert_eq!(follower.stats().manifest_version, before);
+}
+
+#[tokio::test]
+async fn a_scan_shows_what_was_there_when_it_was_called() {
+    let mut world = World::new(Storage::memory(), WriteMode::Upsert, false).await;
+    world.put(&[row(&world, 1, Some(1), 0), row(&world, 2, Some(2), 0)]);
+    world.region.flush().await.unwrap();
+    world.put(&[row(&world, 3, Some(3), 0)]);
+    let expected = world.expected_rows();
+    let stream = world.region.scan(&all()).unwrap();
+    world.delete(&[key(1), key(2), key(3)]);
+    world.region.flush().await.unwrap();
+    let batches: Vec<_> = futures::TryStreamExt::try_collect::<Vec<_>>(stream).await.unwrap();
+    let rows: Vec<Row> = batches.iter().flat_map(rows_of).collect();
+    assert_eq!(rows, expected);
+    world.check().await;
+}
+
+#[tokio::test]
+async fn deletes_vanish_with_the_first_flush_and_stay_while_older_files_may_hold_the_key() {
+    let mut world = World::new(Storage::memory(), WriteMode::Upsert, false).await;
+    world.put(&[row(&world, 1, Some(1), 0)]);
+    world.delete(&[key(1)]);
+    let report = world.region.flush().await.unwrap();
+    assert_eq!((report.files, report.rows), (0, 0));
+    world.put(&[row(&world, 2, Some(1), 0)]);
+    world.region.flush().await.unwrap();
+    world.delete(&[key(2)]);
+    let report = world.region.flush().await.unwrap();
+    assert_eq!((report.files, report.rows), (1, 1));
+    world.check().await;
+    let files = world.region.files();
+    assert_eq!(files.iter().map(|file| file.deletes).sum::<u64>(), 1);
+    assert_eq!(Arc::strong_count(&world.region), 1);
+}

@@ -1,0 +1,240 @@
+//! A table of two key columns and two others, its log, and a naive model of what it must hold.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use arrow::array::{Array, ArrayRef, AsArray, Int32Array, Int64Array, RecordBatch, StringArray};
+use arrow::datatypes::{Int32Type, Int64Type};
+use futures::TryStreamExt;
+use tidewater_common::clock::Clock;
+use tidewater_common::ids::{
+    ColumnId, Epoch, GroupId, Incarnation, OwnerEpoch, RegionId, SchemaVersion, Sequence, TableId,
+    Term,
+};
+use tidewater_common::keys::{KeyCodec, KeyRange};
+use tidewater_common::schema::{
+    Column, ColumnType, HashDistribution, TableOptions, TableSchema, WriteMode,
+};
+
+use crate::env::{EngineOptions, RegionEnv, SystemIds};
+use crate::memory::MemoryBudget;
+use crate::row_versions::RowOp;
+use crate::storage::Storage;
+use crate::{EngineError, Region, RegionSpec, RowsWrite, ScanOptions};
+
+#[derive(Debug)]
+pub(super) struct FixedClock;
+
+impl Clock for FixedClock {
+    fn now_ms(&self) -> u64 {
+        1_700_000_000_000
+    }
+}
+
+pub(super) const GROUP: GroupId = GroupId(1);
+pub(super) const NAME: ColumnId = ColumnId(1);
+pub(super) const NUMBER: ColumnId = ColumnId(2);
+pub(super) const VALUE: ColumnId = ColumnId(3);
+pub(super) const NOTE: ColumnId = ColumnId(4);
+
+pub(super) type Key = (String, i32);
+/// Key, value, note.
+pub(super) type Row = (Key, Option<i64>, String);
+
+pub(super) fn column(id: ColumnId, name: &str, data_type: ColumnType, nullable: bool) -> Column {
+    Column { id, name: name.to_owned(), data_type, nullable }
+}
+
+pub(super) fn spec(mode: WriteMode, hashed: bool) -> RegionSpec {
+    let columns = vec![
+        column(VALUE, "value", ColumnType::Int64, true),
+        column(NAME, "name", ColumnType::Utf8, false),
+        column(NUMBER, "number", ColumnType::Int32, false),
+        column(NOTE, "note", ColumnType::Utf8, false),
+    ];
+    let schema =
+        TableSchema::new(SchemaVersion(1), columns, vec![NAME, NUMBER], None, ColumnId(5)).unwrap();
+    let hash = hashed.then(|| HashDistribution { columns: vec![NAME], vnode_count: 8 });
+    RegionSpec {
+        region_id: RegionId(12),
+        table_id: TableId(3),
+        incarnation: Incarnation(1),
+        schema,
+        options: TableOptions { write_mode: mode, hash, ttl_ms: None },
+        range: KeyRange::whole(),
+    }
+}
+
+pub(super) fn env(storage: Storage) -> RegionEnv {
+    let options = EngineOptions { target_file_bytes: 4_000, ..EngineOptions::default() };
+    RegionEnv::new(
+        storage,
+        Arc::new(FixedClock),
+        Arc::new(SystemIds),
+        MemoryBudget::new(1 << 30),
+        options,
+    )
+}
+
+pub(super) fn owner(term: u64) -> OwnerEpoch {
+    OwnerEpoch { move_epoch: 0, term: Term(term) }
+}
+
+pub(super) fn key_batch(keys: &[Key], spec: &RegionSpec) -> RecordBatch {
+    let names = StringArray::from_iter_values(keys.iter().map(|key| &key.0));
+    let numbers = Int32Array::from_iter_values(keys.iter().map(|key| key.1));
+    let arrays: Vec<ArrayRef> = vec![Arc::new(names), Arc::new(numbers)];
+    RecordBatch::try_new(spec.schema.key_arrow(), arrays).unwrap()
+}
+
+pub(super) fn codec(spec: &RegionSpec) -> KeyCodec {
+    KeyCodec::new(&spec.schema, &spec.options).unwrap()
+}
+
+pub(super) fn row_key(spec: &RegionSpec, key: &Key) -> Vec<u8> {
+    codec(spec).row_key(key_batch(std::slice::from_ref(key), spec).columns(), 0).unwrap()
+}
+
+/// The rows as a client sends them: stably sorted by row key.
+pub(super) fn put_batch(rows: &[Row], spec: &RegionSpec) -> RecordBatch {
+    let mut rows = rows.to_vec();
+    rows.sort_by_cached_key(|row| row_key(spec, &row.0));
+    let arrays: Vec<ArrayRef> = vec![
+        Arc::new(Int64Array::from_iter(rows.iter().map(|row| row.1))),
+        Arc::new(StringArray::from_iter_values(rows.iter().map(|row| &row.0.0))),
+        Arc::new(Int32Array::from_iter_values(rows.iter().map(|row| row.0.1))),
+        Arc::new(StringArray::from_iter_values(rows.iter().map(|row| &row.2))),
+    ];
+    RecordBatch::try_new(spec.schema.arrow(), arrays).unwrap()
+}
+
+pub(super) fn delete_batch(keys: &[Key], spec: &RegionSpec) -> RecordBatch {
+    let mut keys = keys.to_vec();
+    keys.sort_by_cached_key(|key| row_key(spec, key));
+    key_batch(&keys, spec)
+}
+
+/// A region over a store, with the log of all that was written to it.
+pub(super) struct World {
+    pub(super) storage: Storage,
+    pub(super) spec: RegionSpec,
+    pub(super) region: Arc<Region>,
+    pub(super) log: Vec<RowsWrite>,
+    pub(super) term: u64,
+    model: Model,
+}
+
+/// All that was written, by row key.
+#[derive(Default)]
+struct Model {
+    upsert: BTreeMap<Vec<u8>, Row>,
+    appended: Vec<(Vec<u8>, u64, usize, Row)>,
+}
+
+impl World {
+    pub(super) async fn new(storage: Storage, mode: WriteMode, hashed: bool) -> Self {
+        let spec = spec(mode, hashed);
+        let region = Self::fresh(&storage, &spec);
+        region.take_ownership(owner(1), GROUP).await.unwrap();
+        Self { storage, spec, region, log: Vec::new(), term: 1, model: Model::default() }
+    }
+
+    pub(super) fn fresh(storage: &Storage, spec: &RegionSpec) -> Arc<Region> {
+        Region::new(env(storage.clone()), spec.clone(), Sequence(0), Sequence(0)).unwrap()
+    }
+
+    fn next_sequence(&self) -> u64 {
+        (self.log.len() as u64 + 1) * 10
+    }
+
+    pub(super) fn put(&mut self, rows: &[Row]) {
+        let sequence = self.next_sequence();
+        for (position, row) in rows.iter().enumerate() {
+            let key = row_key(&self.spec, &row.0);
+            self.model.upsert.insert(key.clone(), row.clone());
+            self.model.appended.push((key, u64::MAX - sequence, position, row.clone()));
+        }
+        self.write(RowOp::Put, put_batch(rows, &self.spec), sequence);
+    }
+
+    pub(super) fn delete(&mut self, keys: &[Key]) {
+        let sequence = self.next_sequence();
+        for key in keys {
+            self.model.upsert.remove(&row_key(&self.spec, key));
+        }
+        self.write(RowOp::Delete, delete_batch(keys, &self.spec), sequence);
+    }
+
+    fn write(&mut self, op: RowOp, batch: RecordBatch, sequence: u64) {
+        let write = RowsWrite { sequence: Sequence(sequence), epoch: Epoch(0), op, batch };
+        self.log.push(write.clone());
+        self.region.apply(write).unwrap();
+    }
+
+    /// Another process takes the region up: nothing but store and log is left.
+    pub(super) async fn reopen(&mut self) -> Result<(), EngineError> {
+        self.term += 1;
+        self.region = Self::fresh(&self.storage, &self.spec);
+        self.region.load().await?;
+        self.replay(&self.region);
+        self.region.take_ownership(owner(self.term), GROUP).await?;
+        Ok(())
+    }
+
+    pub(super) fn replay(&self, region: &Region) {
+        for write in &self.log {
+            region.apply(write.clone()).unwrap();
+        }
+    }
+
+    /// What there must be, with row keys, in the order of a scan.
+    pub(super) fn expected(&self) -> Vec<(Vec<u8>, Row)> {
+        match self.spec.options.write_mode {
+            WriteMode::Upsert => {
+                self.model.upsert.iter().map(|(key, row)| (key.clone(), row.clone())).collect()
+            }
+            WriteMode::AppendOnly => {
+                let mut rows = self.model.appended.clone();
+                rows.sort_by(|a, b| (&a.0, a.1, a.2).cmp(&(&b.0, b.1, b.2)));
+                rows.into_iter().map(|(key, _, _, row)| (key, row)).collect()
+            }
+        }
+    }
+
+    pub(super) fn expected_rows(&self) -> Vec<Row> {
+        self.expected().into_iter().map(|(_, row)| row).collect()
+    }
+
+    pub(super) async fn check(&self) {
+        assert_eq!(scan(&self.region, &all()).await.unwrap(), self.expected_rows());
+    }
+}
+
+/// All rows with all columns, in an order other than the schema's.
+pub(super) fn all() -> ScanOptions {
+    ScanOptions::all(vec![NOTE, NUMBER, VALUE, NAME])
+}
+
+pub(super) fn rows_of(batch: &RecordBatch) -> Vec<Row> {
+    let notes = batch.column_by_name("note").unwrap().as_string::<i32>();
+    let names = batch.column_by_name("name").unwrap().as_string::<i32>();
+    let numbers = batch.column_by_name("number").unwrap().as_primitive::<Int32Type>();
+    let values = batch.column_by_name("value").unwrap().as_primitive::<Int64Type>();
+    (0..batch.num_rows())
+        .map(|row| {
+            let key = (names.value(row).to_owned(), numbers.value(row));
+            let value = values.is_valid(row).then(|| values.value(row));
+            (key, value, notes.value(row).to_owned())
+        })
+        .collect()
+}
+
+pub(super) async fn scan(region: &Region, options: &ScanOptions) -> Result<Vec<Row>, EngineError> {
+    let mut stream = region.scan(options)?;
+    let mut rows = Vec::new();
+    while let Some(batch) = stream.try_next().await? {
+        assert!(batch.num_rows() > 0 && batch.num_rows() <= options.batch_rows);
+        rows.extend(rows_of(&batch));
+    }
+    Ok(rows)
+}
