@@ -101,6 +101,11 @@ impl Groups {
         self.failed.subscribe()
     }
 
+    /// Makes [`failed`](Self::failed) resolve, unless something failed before.
+    pub fn fail(&self, reason: String) {
+        fail(&self.failed, reason);
+    }
+
     /// Whether the disk takes writes.
     pub fn disk(&self) -> DiskHealth {
         self.parts.directory.log_store().health().borrow().clone()
@@ -301,13 +306,7 @@ async fn watch_core(
         if let Err(fatal) = state {
             if !shared.stopping.is_cancelled() {
                 error!(%group, %fatal, "the group's replica has failed for good");
-                failed.send_if_modified(|first| {
-                    let modified = first.is_none();
-                    first.get_or_insert_with(|| {
-                        format!("the replica of group {group} has failed: {fatal}")
-                    });
-                    modified
-                });
+                fail(&failed, format!("the replica of group {group} has failed: {fatal}"));
             }
             return;
         }
@@ -316,6 +315,15 @@ async fn watch_core(
             changed = metrics.changed() => if changed.is_err() { return },
         }
     }
+}
+
+/// The first reason stays.
+fn fail(failed: &watch::Sender<Option<String>>, reason: String) {
+    failed.send_if_modified(|first| {
+        let modified = first.is_none();
+        first.get_or_insert(reason);
+        modified
+    });
 }
 
 fn failed(group: GroupId, action: &'static str, error: impl std::fmt::Display) -> GroupError {

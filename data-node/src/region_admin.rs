@@ -13,6 +13,8 @@ use tidewater_proto::v1::{
     ShowManifestResponse, SstFile,
 };
 use tidewater_region_engine::file_meta::FileMeta;
+use tidewater_region_engine::layout::RegionDir;
+use tidewater_region_engine::manifest::json::manifest_json;
 use tidewater_region_engine::region::Phase;
 use tokio::sync::oneshot;
 use tonic::{Request, Response, Status};
@@ -181,9 +183,16 @@ impl RegionAdmin for RegionAdminService {
         request: Request<ShowManifestRequest>,
     ) -> Result<Response<ShowManifestResponse>, Status> {
         let request = request.into_inner();
-        let hosted =
-            self.groups.get(GroupId(request.group_id))?.region(RegionId(request.region_id))?;
-        let _ = hosted;
-        Err(Refusal::new(Reason::Unsupported, "TODO").into())
+        let replica = self.groups.get(GroupId(request.group_id))?;
+        let descriptor = replica.region(RegionId(request.region_id))?.descriptor;
+        let dir = RegionDir {
+            table_id: descriptor.table_id,
+            region_id: descriptor.region_id,
+            incarnation: descriptor.incarnation,
+        };
+        let json = manifest_json(&replica.shared.env, dir)
+            .await
+            .map_err(|error| refusals::engine_refused(&error))?;
+        Ok(Response::new(ShowManifestResponse { json: json.to_string() }))
     }
 }

@@ -31,15 +31,25 @@ pub trait RowSink {
     /// Puts rows, sorted by row key, into the region's memtable.
     ///
     /// # Errors
-    /// Only for faults that make the replica unusable: all that a client can get wrong has been
-    /// refused before.
+    /// See [`SinkError`].
     fn rows(
         &self,
         region: RegionId,
         sequence: Sequence,
         op: RowOp,
         batch: RecordBatch,
-    ) -> io::Result<()>;
+    ) -> Result<(), SinkError>;
+}
+
+/// Why rows did not go into a memtable.
+#[derive(Debug, thiserror::Error)]
+pub enum SinkError {
+    /// The rows are at fault, the same way on every replica: the write is refused.
+    #[error("{0}")]
+    BadRows(String),
+    /// The replica is at fault, and unusable.
+    #[error(transparent)]
+    Fault(#[from] io::Error),
 }
 
 /// What the shell has to do because an entry was applied.

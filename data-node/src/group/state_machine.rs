@@ -76,7 +76,13 @@ impl GroupStateMachine {
             )
         })?;
         let sink = RegionSink { shared: &self.shared };
-        let applied = apply(&mut self.shared.state.write(), index, entry, &sink)?;
+        let applied = {
+            let mut state = self.shared.state.write();
+            let applied = apply(&mut state, index, entry, &sink)?;
+            // Under the lock, so that a digest is always that of the index beside it.
+            self.shared.set_applied(index);
+            applied
+        };
         for effect in applied.effects {
             self.carry_out(effect)?;
         }

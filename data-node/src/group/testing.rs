@@ -1,7 +1,5 @@
 //! What the tests of a group share: a table, its rows, a sink that remembers.
 
-use std::io;
-
 use std::sync::Arc;
 
 use arrow::array::{Int64Array, RecordBatch, StringArray};
@@ -15,7 +13,7 @@ use tidewater_common::schema::{
 };
 use tidewater_proto::v1::{self, RowOp, WriteRequest, group_entry};
 
-use super::apply::{Applied, RowSink, apply};
+use super::apply::{Applied, RowSink, SinkError, apply};
 use super::state::GroupState;
 
 /// Table `t (id int64 primary key, name utf8)`.
@@ -113,7 +111,7 @@ impl RowSink for Seen {
         sequence: Sequence,
         _op: RowOp,
         batch: RecordBatch,
-    ) -> io::Result<()> {
+    ) -> Result<(), SinkError> {
         let ids = batch.column(0).as_any().downcast_ref::<Int64Array>().unwrap();
         self.rows.lock().push((region, sequence, ids.values().to_vec()));
         Ok(())

@@ -36,6 +36,8 @@ struct Track {
     failures: u32,
     // A later owner has taken the region: nothing more in this term.
     fenced: bool,
+    // Committed, but the log has not taken it: done again though there may be nothing to flush.
+    untold: bool,
     askers: Vec<Asker>,
 }
 
@@ -168,6 +170,12 @@ impl Jobs<'_> {
         let pressure = Pressure { excess: shared.memory().excess(), asked: self.asked };
         self.asked = false;
         self.queue.extend(pick(&self.context.policy, &candidates, pressure));
+        for (id, track) in &self.tracks {
+            let due = track.not_before.is_none_or(|when| when <= now);
+            if track.untold && due && !track.running && !self.queue.contains(id) {
+                self.queue.push_back(*id);
+            }
+        }
     }
 
     fn start_queued(&mut self) {
@@ -201,6 +209,7 @@ impl Jobs<'_> {
             Ok(report) => {
                 track.failures = 0;
                 track.not_before = None;
+                track.untold = false;
                 Ok(report.clone())
             }
             Err(error) => {
@@ -232,6 +241,7 @@ fn report_failure(context: &Context, region: RegionId, track: &mut Track, proble
             track.fenced = true;
         }
         OwnerError::Engine(_) | OwnerError::Log(_) => {
+            track.untold = track.untold || matches!(problem, OwnerError::Log(_));
             let wait = BACKOFF.0.saturating_mul(1 << track.failures.min(8)).min(BACKOFF.1);
             track.failures = track.failures.saturating_add(1);
             track.not_before = Some(Instant::now() + wait);

@@ -1,6 +1,6 @@
 //! One region's commits in the name of one term: fence, flush, remove; and telling the log.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -26,6 +26,8 @@ pub struct Owner {
     term: Term,
     // Manifests that have this term's fence.
     taken: Mutex<BTreeSet<RegionId>>,
+    // Committed, but the log has not taken it yet.
+    untold: Mutex<BTreeMap<RegionId, (ManifestVersion, Sequence)>>,
 }
 
 /// Why a commit did not go through.
@@ -60,7 +62,7 @@ impl OwnerError {
 impl Owner {
     /// The owner in this term.
     pub fn new(context: Context, term: Term) -> Arc<Self> {
-        Arc::new(Self { context, term, taken: Mutex::default() })
+        Arc::new(Self { context, term, taken: Mutex::default(), untold: Mutex::default() })
     }
 
     /// Who owns.
@@ -84,8 +86,9 @@ impl Owner {
                 "region flushed"
             );
             self.context.shared.targets.reached(id, report.manifest_version);
-            self.advance(id, report.manifest_version, report.flushed_sequence).await?;
+            self.untold.lock().insert(id, (report.manifest_version, report.flushed_sequence));
         }
+        self.tell(id).await?;
         Ok(report)
     }
 
@@ -114,8 +117,22 @@ impl Owner {
         let version = region.take_ownership(self.epoch(), self.context.shared.group).await?;
         self.taken.lock().insert(id);
         self.context.shared.targets.reached(id, version);
-        let flushed = region.stats().flushed_sequence;
-        self.advance(id, version, flushed).await
+        self.untold.lock().insert(id, (version, region.flushed_sequence()));
+        self.tell(id).await
+    }
+
+    /// Tells the log what was committed and it has not taken yet. Until then followers keep rows
+    /// that lie in files: wasteful, not wrong.
+    async fn tell(&self, id: RegionId) -> Result<(), OwnerError> {
+        let Some((version, flushed)) = self.untold.lock().get(&id).copied() else {
+            return Ok(());
+        };
+        self.advance(id, version, flushed).await?;
+        let mut untold = self.untold.lock();
+        if untold.get(&id).is_some_and(|(told, _)| *told <= version) {
+            untold.remove(&id);
+        }
+        Ok(())
     }
 
     async fn advance(

@@ -107,11 +107,11 @@ mod tests {
 
     #[test]
     fn size_and_age_make_a_region_due() {
-        assert_eq!(picked(&[(1, 63, 599, false)], 0, false), []);
+        assert_eq!(picked(&[(1, 63, 599, false)], 0, false), [0; 0]);
         assert_eq!(picked(&[(1, 64, 0, false)], 0, false), [1]);
         assert_eq!(picked(&[(1, 1, 600, false)], 0, false), [1]);
-        assert_eq!(picked(&[(1, 0, 600, false)], 0, false), [], "nothing to flush");
-        assert_eq!(picked(&[(1, 64, 600, true)], 0, false), [], "held back");
+        assert_eq!(picked(&[(1, 0, 600, false)], 0, false), [0; 0], "nothing to flush");
+        assert_eq!(picked(&[(1, 64, 600, true)], 0, false), [0; 0], "held back");
     }
 
     #[test]
@@ -125,7 +125,7 @@ mod tests {
     #[test]
     fn what_is_under_way_counts_against_the_excess() {
         let regions = [(1, 50, 0, true), (2, 30, 0, false)];
-        assert_eq!(picked(&regions, 50, false), []);
+        assert_eq!(picked(&regions, 50, false), [0; 0]);
         assert_eq!(picked(&regions, 51, false), [2]);
     }
 

@@ -44,6 +44,10 @@ pub(super) async fn run(
                 }
                 heard = true;
             }
+            Err(problem) if problem.reason == Reason::NodeRemoved => {
+                groups.fail(format!("this node was removed from the cluster: {problem}"));
+                return;
+            }
             Err(problem) if heard => {
                 heard = false;
                 warn!(
@@ -52,9 +56,6 @@ pub(super) async fn run(
                     %problem,
                     "the meta service does not take this node's heartbeats"
                 );
-            }
-            Err(problem) if problem.reason == Reason::NodeRemoved => {
-                debug!(%problem, "this node was removed from the cluster");
             }
             Err(problem) => debug!(%problem, "a heartbeat was not taken"),
         }

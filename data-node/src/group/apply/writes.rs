@@ -13,7 +13,7 @@ use tidewater_common::keys::KeyRange;
 use tidewater_common::rows::decode_batch;
 use tidewater_proto::v1::{Reason, RowOp, WriteRequest};
 
-use super::{Applied, RowSink};
+use super::{Applied, RowSink, SinkError};
 use crate::group::descriptor::Descriptor;
 use crate::group::entry::Outcome;
 use crate::group::producers::{FirstOutcome, ProducerKey, Verdict};
@@ -126,7 +126,10 @@ fn first_attempt(
         None => (FirstOutcome::default(), Vec::new()),
         Some(rows) => {
             let covered = vec![rows.covered.clone()];
-            (put(region, at, rows, write, sink)?, covered)
+            match put(region, at, rows, write, sink)? {
+                Ok(outcome) => (outcome, covered),
+                Err(refused) => return Ok(refused),
+            }
         }
     };
     region.producers.record(key, Serial(write.serial), outcome, covered, at);
@@ -156,7 +159,10 @@ fn repeat(
         return Ok(done(outcome, true));
     };
     covered.push(left.covered.clone());
-    let now = put(region, at, left, write, sink)?;
+    let now = match put(region, at, left, write, sink)? {
+        Ok(now) => now,
+        Err(refused) => return Ok(refused),
+    };
     let whole =
         FirstOutcome { sequence: now.sequence, rows: outcome.rows.saturating_add(now.rows) };
     region.producers.record(key, Serial(write.serial), whole, covered, at);
@@ -169,7 +175,7 @@ fn put(
     rows: Rows,
     write: &WriteRequest,
     sink: &dyn RowSink,
-) -> io::Result<FirstOutcome> {
+) -> io::Result<Result<FirstOutcome, Outcome>> {
     let sequence = Sequence::at(region.base, index, ordinal).ok_or_else(|| {
         io::Error::other(format!(
             "region {}: no sequence for write {ordinal} of log index {index} above base {}",
@@ -177,9 +183,13 @@ fn put(
         ))
     })?;
     let count = u32::try_from(rows.batch.num_rows()).unwrap_or(u32::MAX);
-    sink.rows(region.descriptor.region_id, sequence, rows.op, rows.batch)?;
+    match sink.rows(region.descriptor.region_id, sequence, rows.op, rows.batch) {
+        Ok(()) => {}
+        Err(SinkError::BadRows(detail)) => return Ok(Err(mismatch(&region.descriptor, detail))),
+        Err(SinkError::Fault(error)) => return Err(error),
+    }
     region.note_write(sequence, &write.rows);
-    Ok(FirstOutcome { sequence, rows: count })
+    Ok(Ok(FirstOutcome { sequence, rows: count }))
 }
 
 fn done(outcome: FirstOutcome, repeated: bool) -> Outcome {

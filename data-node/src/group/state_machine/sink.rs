@@ -7,7 +7,7 @@ use tidewater_common::ids::{Epoch, RegionId, Sequence};
 use tidewater_proto::v1::RowOp;
 use tidewater_region_engine::{EngineError, RowsWrite};
 
-use crate::group::apply::RowSink;
+use crate::group::apply::{RowSink, SinkError};
 use crate::group::shared::Shared;
 
 pub(super) struct RegionSink<'a> {
@@ -21,12 +21,12 @@ impl RowSink for RegionSink<'_> {
         sequence: Sequence,
         op: RowOp,
         batch: RecordBatch,
-    ) -> io::Result<()> {
+    ) -> Result<(), SinkError> {
         let Some(hosted) = self.shared.regions.get(region) else {
-            return Err(io::Error::other(format!(
+            return Err(SinkError::Fault(io::Error::other(format!(
                 "region {region} is in the registry of group {} but not hosted",
                 self.shared.group
-            )));
+            ))));
         };
         let op = match op {
             RowOp::Put => tidewater_region_engine::RowOp::Put,
@@ -41,10 +41,11 @@ impl RowSink for RegionSink<'_> {
             }
             // A region that was dropped or taken over elsewhere takes no more rows; the log goes on.
             Err(EngineError::Closed { .. } | EngineError::Removed { .. }) => Ok(()),
-            Err(error) => Err(io::Error::other(format!(
+            Err(EngineError::BadRows { detail }) => Err(SinkError::BadRows(detail)),
+            Err(error) => Err(SinkError::Fault(io::Error::other(format!(
                 "region {region} of group {} cannot apply rows at sequence {sequence}: {error}",
                 self.shared.group
-            ))),
+            )))),
         }
     }
 }
