@@ -16,7 +16,7 @@ pub struct WriteReport {
     pub failed: u64,
     /// Rows that may have taken effect, or may still do so.
     pub unknown: u64,
-    /// Rows that were sent more than once before they were settled.
+    /// Acknowledged rows of which an earlier attempt had been in doubt.
     pub repeated: u64,
     /// Why rows failed or are unknown: the last answer for each of the first few parts.
     pub causes: Vec<Refusal>,

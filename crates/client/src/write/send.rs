@@ -154,6 +154,9 @@ impl Sender<'_> {
                 if opening {
                     // There were no rows in it, so none can have taken effect.
                     miss.effect = Effect::None;
+                    if miss.advice() == Advice::NewProducer {
+                        self.streams.remove(&route.region);
+                    }
                 }
                 self.missed(part, search, miss).await
             }
@@ -205,7 +208,10 @@ impl Sender<'_> {
             Advice::RepeatFew if part.attempts.too_many_faults() => return Next::GiveUp,
             Advice::RepeatFew => {}
             Advice::NewProducer if part.attempts.any_unknown() => return Next::GiveUp,
-            Advice::NewProducer => self.new_producer(part, search),
+            Advice::NewProducer => {
+                tracing::debug!(table = self.table.name, "going on with a new producer");
+                self.drop_identity(part);
+            }
             Advice::RefreshCatalog => {
                 tokio::time::sleep(wait).await;
                 return self.refresh(part, miss.refusal.reason).await;
@@ -253,17 +259,7 @@ impl Sender<'_> {
         }
     }
 
-    /// The region does not know the producer, and no attempt has done anything.
-    fn new_producer(&mut self, part: &mut Part, search: &Search) {
-        tracing::debug!(table = self.table.name, group = %search.group, "opening a new producer");
-        match part.identity {
-            Some(_) => self.drop_identity(part),
-            None => {
-                self.streams.remove(&part.piece.region);
-            }
-        }
-    }
-
+    /// Ends the write that the part was, since no attempt of it has done anything.
     fn drop_identity(&mut self, part: &mut Part) {
         if let Some(identity) = part.identity.take() {
             self.streams.remove(&identity.origin);

@@ -159,6 +159,18 @@ async fn a_forgotten_producer_with_an_attempt_outstanding_is_unknown() {
 }
 
 #[tokio::test]
+async fn the_serial_of_a_write_in_doubt_is_not_used_again() {
+    let cluster = FakeCluster::start(&[], 1).await;
+    let client = cluster.client().await;
+    let writer = writer(&client).await;
+    cluster.state.lock().answers = [Answer::DoAndLose, refuse(Reason::SchemaMismatch)].into();
+    writer.put_rows(rows(1..=3)).await.unwrap_err();
+    // Under the same serial the node would take this for a repeat and skip it.
+    writer.put_rows(rows([2])).await.unwrap();
+    assert_eq!(cluster.state.lock().ids(), [1, 2, 2, 3]);
+}
+
+#[tokio::test]
 async fn a_write_follows_a_split() {
     let cluster = FakeCluster::start(&[], 1).await;
     let client = cluster.client().await;
