@@ -53,14 +53,14 @@ async fn follow(group: &MetaGroup, cursor: &mut Cursor, queue: &Queue) -> Result
         revisions.mark_unchanged();
         let events = cursor.advance(&group.view.read());
         for event in events {
-            if !send(queue, event).await? {
+            if !send(queue, event, SLOW).await? {
                 return Ok(());
             }
         }
         tokio::select! {
             _ = progress.tick() => {
                 let current = Event::CurrentRevision(cursor.revision.get());
-                if !send(queue, current).await? {
+                if !send(queue, current, SLOW).await? {
                     return Ok(());
                 }
             }
@@ -76,8 +76,8 @@ async fn follow(group: &MetaGroup, cursor: &mut Cursor, queue: &Queue) -> Result
 
 /// Waits for two free places, and takes one: the other is for the error. `false`: the watcher is
 /// gone.
-async fn send(queue: &Queue, event: Event) -> Result<bool, Refusal> {
-    match timeout(SLOW, queue.reserve_many(2)).await {
+async fn send(queue: &Queue, event: Event, limit: Duration) -> Result<bool, Refusal> {
+    match timeout(limit, queue.reserve_many(2)).await {
         Ok(Ok(mut permits)) => {
             if let Some(permit) = permits.next() {
                 permit.send(Ok(v1::WatchEvent { event: Some(event) }));
@@ -87,7 +87,7 @@ async fn send(queue: &Queue, event: Event) -> Result<bool, Refusal> {
         Ok(Err(_)) => Ok(false),
         Err(_) => Err(Refusal::new(
             Reason::Overloaded,
-            format!("the watcher took nothing for {} s: watch again from its revision", SLOW.as_secs()),
+            format!("the watcher took nothing for {} s: watch again from its revision", limit.as_secs()),
         )),
     }
 }
@@ -163,13 +163,14 @@ mod tests {
         assert_eq!(kinds(&at.advance(&state)), ["delta"]);
     }
 
-    #[tokio::test(start_paused = true)]
+    #[tokio::test]
     async fn a_slow_watcher_is_cut_off_with_an_error() {
         let (queue, mut events) = mpsc::channel(3);
         let event = || Event::CurrentRevision(1);
-        assert!(send(&queue, event()).await.unwrap());
-        assert!(send(&queue, event()).await.unwrap());
-        let error = send(&queue, event()).await.unwrap_err();
+        let limit = Duration::from_millis(10);
+        assert!(send(&queue, event(), limit).await.unwrap());
+        assert!(send(&queue, event(), limit).await.unwrap());
+        let error = send(&queue, event(), limit).await.unwrap_err();
         assert_eq!(error.reason, Reason::Overloaded);
         queue.try_send(Err(error.into())).unwrap();
         drop(queue);
