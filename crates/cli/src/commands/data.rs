@@ -1,12 +1,20 @@
 //! `data`
 
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use clap::Args;
+use tidewater_common::clock::SystemClock;
+use tidewater_data_node::node::DataNode;
+use tidewater_data_node::options::DataOptions;
+use tidewater_raft_store::RaftService;
 
 use crate::exit::Failure;
 use crate::server::listen::Listen;
 use crate::server::logs::LogOptions;
+use crate::server::node::RunningNode;
+use crate::server::process::Process;
+use crate::server::start_errors;
 use crate::text::size::Size;
 
 /// Options of `data`.
@@ -43,6 +51,26 @@ pub(crate) struct Options {
 
 /// Runs a data node until it is told to stop.
 pub(crate) async fn run(options: Options) -> Result<(), Failure> {
-    let _ = options;
-    Err(Failure::other("not yet"))
+    let mut process = Process::start(&options.listen, &options.logs).await?;
+    let settings = DataOptions::new(
+        process.advertised(),
+        &options.data_dir,
+        options.meta,
+        &options.object_store,
+    )
+    .memory_limit(options.memory_limit.0);
+    let raft = process.raft();
+    process.add(start_data(settings, raft)).await?;
+    process.run("data").await
+}
+
+/// Starts a data node, in a process of its own or beside others.
+pub(crate) async fn start_data(
+    options: DataOptions,
+    raft: RaftService,
+) -> Result<RunningNode, Failure> {
+    DataNode::start(options, raft, Arc::new(SystemClock))
+        .await
+        .map(|node| RunningNode::Data(Box::new(node)))
+        .map_err(start_errors::of_data)
 }

@@ -1,12 +1,22 @@
 //! `meta`
 
+use std::collections::BTreeMap;
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use clap::Args;
+use tidewater_common::clock::SystemClock;
+use tidewater_common::ids::NodeId;
+use tidewater_meta_node::{Bootstrap, Meta, MetaOptions};
+use tidewater_raft_store::RaftService;
 
 use crate::exit::Failure;
 use crate::server::listen::Listen;
 use crate::server::logs::LogOptions;
+use crate::server::node::RunningNode;
+use crate::server::process::Process;
+use crate::server::start_errors;
+use crate::text::peer::Peer;
 
 /// Options of `meta`.
 #[derive(Debug, Args)]
@@ -30,7 +40,7 @@ pub(crate) struct Options {
     /// All meta nodes: 1=HOST:PORT,2=HOST:PORT,3=HOST:PORT
     #[arg(long, env = "TIDEWATER_PEERS", value_name = "ID=ADDR", value_delimiter = ',',
           required = true)]
-    pub(crate) peers: Vec<crate::text::peer::Peer>,
+    pub(crate) peers: Vec<Peer>,
 
     /// Make a new cluster of these peers
     #[arg(long, env = "TIDEWATER_BOOTSTRAP")]
@@ -41,6 +51,52 @@ pub(crate) struct Options {
 }
 
 /// Runs a meta node until it is told to stop.
-pub(crate) async fn run(_options: Options) -> Result<(), Failure> {
-    Err(Failure::other("not yet"))
+pub(crate) async fn run(options: Options) -> Result<(), Failure> {
+    let peers = peers(&options.peers)?;
+    let mut listen = options.listen;
+    if listen.exposure.advertise.is_none() {
+        // The list of peers says already what others connect to.
+        listen.exposure.advertise = peers.get(&NodeId(options.node_id)).cloned();
+    }
+    let mut process = Process::start(&listen, &options.logs).await?;
+    let bootstrap = if options.bootstrap { Bootstrap::Once } else { Bootstrap::Never };
+    let settings =
+        MetaOptions::new(NodeId(options.node_id), options.data_dir, peers, bootstrap);
+    let raft = process.raft();
+    process.add(start_meta(settings, raft)).await?;
+    process.run("meta").await
+}
+
+/// Starts a meta node, in a process of its own or beside others.
+pub(crate) async fn start_meta(
+    options: MetaOptions,
+    raft: RaftService,
+) -> Result<RunningNode, Failure> {
+    Meta::start(options, raft, Arc::new(SystemClock))
+        .await
+        .map(|node| RunningNode::Meta(Box::new(node)))
+        .map_err(|error| start_errors::of_meta(&error))
+}
+
+fn peers(list: &[Peer]) -> Result<BTreeMap<NodeId, String>, Failure> {
+    let mut peers = BTreeMap::new();
+    for peer in list {
+        if peers.insert(NodeId(peer.node_id), peer.address.clone()).is_some() {
+            return Err(Failure::usage(format!("--peers names node {} twice", peer.node_id)));
+        }
+    }
+    Ok(peers)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_peer_may_be_named_once() {
+        let list: Vec<Peer> =
+            ["1=a:1", "2=b:1", "1=c:1"].iter().map(|text| text.parse().unwrap()).collect();
+        assert_eq!(peers(&list[..2]).unwrap().len(), 2);
+        assert!(peers(&list).unwrap_err().message.contains("node 1 twice"));
+    }
 }

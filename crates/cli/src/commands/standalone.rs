@@ -4,10 +4,17 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
 use clap::Args;
+use tidewater_compactor_node::CompactorOptions;
+use tidewater_data_node::options::DataOptions;
+use tidewater_meta_node::MetaOptions;
 
+use super::compactor::start_compactor;
+use super::data::start_data;
+use super::meta::start_meta;
 use crate::exit::Failure;
 use crate::server::listen::{Exposure, Listen};
 use crate::server::logs::LogOptions;
+use crate::server::process::Process;
 use crate::text::size::Size;
 
 /// Options of `standalone`.
@@ -36,6 +43,47 @@ pub(crate) struct Options {
 
 /// Runs all roles in this process until it is told to stop.
 pub(crate) async fn run(options: Options) -> Result<(), Failure> {
-    let _ = options;
-    Err(Failure::other("not yet"))
+    let listen = Listen { listen: options.listen, exposure: options.exposure };
+    let mut process = Process::start(&listen, &options.logs).await?;
+    let places = Places::make(&options.data_dir)?;
+    let address = process.advertised().to_owned();
+    let raft = process.raft();
+
+    let meta = MetaOptions::standalone(&places.meta, &address);
+    process.add(start_meta(meta, raft.clone())).await?;
+
+    // Nodes of this process call each other where it listens, whatever others are told.
+    let own = vec![process.bound().to_string()];
+    let data = DataOptions::new(&address, &places.data, own.clone(), &places.objects)
+        .memory_limit(options.memory_limit.0);
+    process.add(start_data(data, raft)).await?;
+
+    process.add(start_compactor(CompactorOptions::new(&address, own))).await?;
+    process.run("standalone").await
+}
+
+/// Where each role keeps its things.
+struct Places {
+    meta: PathBuf,
+    data: PathBuf,
+    /// URL of the object store.
+    objects: String,
+}
+
+impl Places {
+    fn make(data_dir: &Path) -> Result<Self, Failure> {
+        let failed = |error: std::io::Error| {
+            Failure::other(format!(
+                "the data directory {} cannot be used: {error}\n  choose another --data-dir",
+                data_dir.display()
+            ))
+        };
+        let objects = data_dir.join("objects");
+        std::fs::create_dir_all(&objects).map_err(failed)?;
+        let root = data_dir.canonicalize().map_err(failed)?;
+        let objects = url::Url::from_directory_path(root.join("objects")).map_err(|()| {
+            Failure::other(format!("{} is no path for a URL", root.display()))
+        })?;
+        Ok(Self { meta: root.join("meta"), data: root.join("data"), objects: objects.to_string() })
+    }
 }

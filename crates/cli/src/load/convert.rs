@@ -1,19 +1,15 @@
 //! Columns of other types made into columns of the table, without loss.
 
-use arrow::array::{
-    Array, ArrayRef, AsArray, BooleanArray, PrimitiveArray, RecordBatch,
-};
+use arrow::array::{Array, ArrayRef, AsArray, BooleanArray, RecordBatch};
 use arrow::compute::kernels::cmp::not_distinct;
 use arrow::compute::{CastOptions, cast_with_options, is_null};
-use arrow::datatypes::{
-    ArrowTimestampType, DataType, Field, TimeUnit, TimestampMicrosecondType,
-    TimestampMillisecondType, TimestampNanosecondType, TimestampSecondType,
-};
+use arrow::datatypes::{DataType, Field};
 use arrow::error::ArrowError;
 use arrow::util::display::array_value_to_string;
 use tidewater_common::schema::ColumnType;
 
 use crate::value::builder::ColumnBuilder;
+use crate::value::instants::in_zone;
 use crate::value::problem::{Fault, Problem};
 
 /// A column of the table's type, and the rows that could not be converted (they are null).
@@ -56,23 +52,16 @@ pub(crate) fn convert(array: &ArrayRef, to: &ColumnType) -> Result<Converted, Ar
         DataType::Dictionary(_, value) => convert(&cast(array, value)?, to),
         DataType::Utf8 if *to != ColumnType::Utf8 => Ok(from_texts(array, to)),
         DataType::LargeUtf8 | DataType::Utf8View => convert(&cast(array, &DataType::Utf8)?, to),
-        DataType::Timestamp(..) => {
-            let instants = without_zone(array)?;
-            let target = match &arrow {
-                DataType::Timestamp(unit, _) => DataType::Timestamp(*unit, None),
-                other => other.clone(),
-            };
-            let mut converted = checked(&instants, &target, to)?;
-            converted.array = with_type_of(&converted.array, &arrow)?;
-            Ok(converted)
-        }
         _ => {
-            let target = match &arrow {
-                DataType::Timestamp(unit, _) => DataType::Timestamp(*unit, None),
-                other => other.clone(),
+            // Casts are made without zones: between zones they would shift the instants.
+            let (target, zone) = match &arrow {
+                DataType::Timestamp(unit, zone) => {
+                    (DataType::Timestamp(*unit, None), zone.as_deref())
+                }
+                other => (other.clone(), None),
             };
-            let mut converted = checked(array, &target, to)?;
-            converted.array = with_type_of(&converted.array, &arrow)?;
+            let mut converted = checked(&in_zone(array, None), &target, to)?;
+            converted.array = in_zone(&converted.array, zone);
             Ok(converted)
         }
     }
@@ -118,38 +107,6 @@ fn from_texts(array: &ArrayRef, to: &ColumnType) -> Converted {
         }
     }
     Converted { array: builder.finish(), refused }
-}
-
-fn retyped<T: ArrowTimestampType>(array: &ArrayRef, to: &DataType) -> ArrayRef {
-    let array: PrimitiveArray<T> = array.as_primitive::<T>().clone().with_data_type(to.clone());
-    std::sync::Arc::new(array)
-}
-
-/// Instants keep their numbers: a cast between zones would shift them.
-fn with_type_of(array: &ArrayRef, to: &DataType) -> Result<ArrayRef, ArrowError> {
-    if array.data_type() == to {
-        return Ok(array.clone());
-    }
-    match (array.data_type(), to) {
-        (DataType::Timestamp(from, _), DataType::Timestamp(unit, _)) if from == unit => {
-            Ok(match unit {
-                TimeUnit::Second => retyped::<TimestampSecondType>(array, to),
-                TimeUnit::Millisecond => retyped::<TimestampMillisecondType>(array, to),
-                TimeUnit::Microsecond => retyped::<TimestampMicrosecondType>(array, to),
-                TimeUnit::Nanosecond => retyped::<TimestampNanosecondType>(array, to),
-            })
-        }
-        _ => cast(array, to),
-    }
-}
-
-fn without_zone(array: &ArrayRef) -> Result<ArrayRef, ArrowError> {
-    match array.data_type() {
-        DataType::Timestamp(unit, Some(_)) => {
-            with_type_of(array, &DataType::Timestamp(*unit, None))
-        }
-        _ => Ok(array.clone()),
-    }
 }
 
 /// The columns of a batch by the names of its fields.

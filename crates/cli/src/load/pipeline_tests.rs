@@ -24,7 +24,7 @@ fn table() -> Arc<TableSchema> {
         column(1, "id", "int64", false),
         column(2, "name", "utf8", true),
         column(3, "score", "float64", true),
-        column(4, "at", "timestamp(ms, UTC)", true),
+        column(4, "at", "timestamp(ms, +00:00)", true),
     ];
     let key = vec![ColumnId(1)];
     Arc::new(TableSchema::new(SchemaVersion(1), columns, key, None, ColumnId(5)).unwrap())

@@ -14,6 +14,7 @@ use parquet::file::properties::WriterProperties;
 
 use super::grid::Grid;
 use crate::exit::Failure;
+use crate::value::instants::{shown, shown_schema};
 
 /// How rows are written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
@@ -73,13 +74,14 @@ impl RowWriter {
         out: Target,
         schema: &SchemaRef,
     ) -> Result<Self, Failure> {
+        let text_schema = shown_schema(schema);
         let inner = match format {
-            RowFormat::Table => Inner::Table(Grid::new(out, schema.clone())),
+            RowFormat::Table => Inner::Table(Grid::new(out, text_schema)),
             RowFormat::Csv => {
                 let mut writer = CsvWriter::new(out);
                 // So that the header is there also when no row is.
                 writer
-                    .write(&RecordBatch::new_empty(schema.clone()))
+                    .write(&RecordBatch::new_empty(text_schema))
                     .map_err(|error| failure(&what, &error.into()))?;
                 Inner::Csv(Box::new(writer))
             }
@@ -101,10 +103,11 @@ impl RowWriter {
 
     /// Writes the rows of a batch.
     pub(crate) fn write(&mut self, batch: &RecordBatch) -> Result<(), Failure> {
+        let text = || shown(batch);
         match &mut self.inner {
-            Inner::Table(writer) => writer.write(batch).map_err(Into::into),
-            Inner::Csv(writer) => writer.write(batch).map_err(Into::into),
-            Inner::Json(writer) => writer.write(batch).map_err(Into::into),
+            Inner::Table(writer) => text().and_then(|rows| writer.write(&rows)).map_err(Into::into),
+            Inner::Csv(writer) => text().and_then(|rows| writer.write(&rows)).map_err(Into::into),
+            Inner::Json(writer) => text().and_then(|rows| writer.write(&rows)).map_err(Into::into),
             Inner::Parquet(writer) => writer.write(batch),
         }
         .map_err(|error| failure(&self.what, &error))

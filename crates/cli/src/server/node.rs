@@ -1,12 +1,17 @@
 //! A running node of any role, as the process sees it.
 
 use tidewater_compactor_node::CompactorNode;
+use tidewater_data_node::node::DataNode;
+use tidewater_meta_node::Meta;
 use tonic::service::RoutesBuilder;
 
+use super::start_errors;
 use crate::exit::Failure;
 
 /// A running node.
 pub(crate) enum RunningNode {
+    Meta(Box<Meta>),
+    Data(Box<DataNode>),
     Compactor(CompactorNode),
 }
 
@@ -14,6 +19,8 @@ impl RunningNode {
     /// Its id in the cluster.
     pub(crate) fn node_id(&self) -> u64 {
         match self {
+            Self::Meta(node) => node.node_id().get(),
+            Self::Data(node) => node.node_id().get(),
             Self::Compactor(node) => node.node_id().get(),
         }
     }
@@ -21,6 +28,8 @@ impl RunningNode {
     /// Adds its services; `Raft` is the process's.
     pub(crate) fn add_services(&self, routes: &mut RoutesBuilder) {
         match self {
+            Self::Meta(node) => node.add_services(routes),
+            Self::Data(node) => node.add_services(routes),
             Self::Compactor(node) => node.add_services(routes),
         }
     }
@@ -29,13 +38,19 @@ impl RunningNode {
     /// the port; the others have joined when they have started.
     pub(crate) async fn joined(&self) -> Result<(), Failure> {
         match self {
-            Self::Compactor(_) => Ok(()),
+            Self::Meta(node) => match node.joined().await {
+                Ok(_) => Ok(()),
+                Err(error) => Err(start_errors::of_meta(&error)),
+            },
+            Self::Data(_) | Self::Compactor(_) => Ok(()),
         }
     }
 
     /// Resolves, in words, when the process must exit.
     pub(crate) async fn failed(&self) -> String {
         match self {
+            Self::Meta(node) => node.failed().await.to_string(),
+            Self::Data(node) => node.failed().await,
             Self::Compactor(node) => node.failed().await,
         }
     }
@@ -43,6 +58,8 @@ impl RunningNode {
     /// Stops it: work in hand is finished, leadership is handed over.
     pub(crate) async fn shutdown(self) {
         match self {
+            Self::Meta(node) => node.shutdown().await,
+            Self::Data(node) => node.shutdown().await,
             Self::Compactor(node) => node.shutdown().await,
         }
     }

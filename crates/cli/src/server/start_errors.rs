@@ -1,6 +1,8 @@
 //! Why a node did not start, as a status and what to do.
 
 use tidewater_compactor_node::StartError as CompactorStartError;
+use tidewater_data_node::node::StartError as DataStartError;
+use tidewater_meta_node::MetaError;
 use tidewater_raft_store::{IdentityError, RegisterError};
 
 use crate::exit::{Exit, Failure, exit_of};
@@ -29,6 +31,39 @@ pub(crate) fn of_registration(error: RegisterError) -> Failure {
         RegisterError::NoAddress => Failure::usage("--meta: name at least one meta node"),
         RegisterError::Refused(ref refusal) => {
             Failure::new(exit_of(refusal.reason), error.to_string())
+        }
+    }
+}
+
+/// Of a data node.
+pub(crate) fn of_data(error: DataStartError) -> Failure {
+    match error {
+        DataStartError::Directory(error) => of_directory(&error),
+        DataStartError::Register(error) => of_registration(error),
+        DataStartError::Store(error) => Failure::new(
+            Exit::Unavailable,
+            format!(
+                "{error}\n  check --object-store (file:///DIR, s3://BUCKET/PREFIX), its credentials \
+                 (AWS_*), and that it can be written to"
+            ),
+        ),
+        DataStartError::Answer(_) | DataStartError::Group(_) | DataStartError::Interrupted(_) => {
+            Failure::other(error.to_string())
+        }
+    }
+}
+
+/// Of a meta node.
+pub(crate) fn of_meta(error: &MetaError) -> Failure {
+    match error {
+        MetaError::Options(error) => Failure::usage(error.to_string()),
+        MetaError::Directory(error) => of_directory(error),
+        MetaError::AlreadyBootstrapped { .. } => Failure::new(Exit::Conflict, error.to_string()),
+        MetaError::PeerRefused { refusal, .. } => {
+            Failure::new(exit_of(refusal.reason), error.to_string())
+        }
+        MetaError::State(_) | MetaError::Raft(_) | MetaError::Disk(_) | MetaError::Task(_) => {
+            Failure::other(error.to_string())
         }
     }
 }
