@@ -143,7 +143,9 @@ async fn beat(
         match answer {
             Ok(_) => heard = true,
             Err(problem) if problem.reason == Reason::NodeRemoved => {
-                fail.send_replace(Some(format!("this node was removed from the cluster: {problem}")));
+                fail.send_replace(Some(format!(
+                    "this node was removed from the cluster: {problem}"
+                )));
                 closing.cancelled().await;
                 return;
             }

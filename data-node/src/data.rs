@@ -73,10 +73,7 @@ impl Data for DataService {
         Ok(Response::new(write::call(&self.groups, request.into_inner()).await?))
     }
 
-    async fn scan(
-        &self,
-        request: Request<ScanRequest>,
-    ) -> Result<Response<ScanStream>, Status> {
+    async fn scan(&self, request: Request<ScanRequest>) -> Result<Response<ScanStream>, Status> {
         self.open()?;
         let stream = scan::call(&self.groups, &self.scans, request.into_inner()).await?;
         Ok(Response::new(stream))

@@ -19,10 +19,10 @@ use tokio_util::task::TaskTracker;
 use tracing::{error, info};
 
 use crate::group::batcher;
-use crate::group::{loader, merger};
 use crate::group::replica::GroupReplica;
 use crate::group::shared::Shared;
 use crate::group::state_machine::{GroupStateMachine, SnapshotFiles};
+use crate::group::{loader, merger};
 use crate::leadership::{self, Context, REQUESTS, housekeeping};
 use crate::options::GroupOptions;
 use crate::peers::Peers;

@@ -21,6 +21,7 @@ pub mod data;
 pub mod group;
 pub mod groups;
 pub mod leadership;
+mod meters;
 pub mod node;
 pub mod options;
 pub mod peers;

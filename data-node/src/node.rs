@@ -112,8 +112,7 @@ impl DataNode {
         raft_service.add_host(host);
         let closing = CancellationToken::new();
         let tasks = TaskTracker::new();
-        let beats =
-            heartbeat::run(groups.clone(), link.clone(), options.clone(), closing.clone());
+        let beats = heartbeat::run(groups.clone(), link.clone(), options.clone(), closing.clone());
         tasks.spawn(beats);
         let stop = closing.clone();
         tasks.spawn(async move {

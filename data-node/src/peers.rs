@@ -57,7 +57,10 @@ impl Peers {
             return Ok(channel.clone());
         }
         let endpoint = Endpoint::from_shared(format!("http://{address}")).map_err(|error| {
-            Refusal::new(Reason::InvalidArgument, format!("address {address} of node {node}: {error}"))
+            Refusal::new(
+                Reason::InvalidArgument,
+                format!("address {address} of node {node}: {error}"),
+            )
         })?;
         let channel = endpoint.connect_timeout(TIMEOUT).timeout(TIMEOUT).connect_lazy();
         self.channels.lock().insert(address, channel.clone());

@@ -54,8 +54,9 @@ impl RegionAdminService {
             }
             for hosted in replica.shared.regions.all() {
                 let descriptor = &hosted.descriptor;
-                let wanted = request.table.as_ref().is_none_or(|name| *name == descriptor.table_name)
-                    && request.region_id.is_none_or(|id| id == descriptor.region_id.get());
+                let wanted =
+                    request.table.as_ref().is_none_or(|name| *name == descriptor.table_name)
+                        && request.region_id.is_none_or(|id| id == descriptor.region_id.get());
                 if wanted {
                     regions.push(info(&replica, &hosted, leads, request.with_digest));
                 }

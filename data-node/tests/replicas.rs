@@ -2,6 +2,10 @@
 
 #[path = "replicas/cluster.rs"]
 mod cluster;
+#[path = "replicas/membership.rs"]
+mod membership;
+#[path = "replicas/outage.rs"]
+mod outage;
 #[path = "replicas/single.rs"]
 mod single;
 #[path = "replicas/three.rs"]

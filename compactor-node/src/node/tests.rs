@@ -17,10 +17,13 @@ struct FakeMeta {
     remove_after: u64,
 }
 
+/// The same meta node behind the port and in the test's hand.
+struct Served(Arc<FakeMeta>);
+
 type Events = Pin<Box<dyn tokio_stream::Stream<Item = Result<WatchEvent, Status>> + Send>>;
 
 #[tonic::async_trait]
-impl Meta for Arc<FakeMeta> {
+impl Meta for Served {
     type WatchStream = Events;
 
     async fn register(
@@ -40,8 +43,8 @@ impl Meta for Arc<FakeMeta> {
         request: Request<HeartbeatRequest>,
     ) -> Result<Response<HeartbeatResponse>, Status> {
         assert_eq!(request.get_ref().node_id, 7);
-        let beats = self.beats.fetch_add(1, Ordering::Relaxed) + 1;
-        if self.remove_after > 0 && beats > self.remove_after {
+        let beats = self.0.beats.fetch_add(1, Ordering::Relaxed) + 1;
+        if self.0.remove_after > 0 && beats > self.0.remove_after {
             return Err(Refusal::new(Reason::NodeRemoved, "removed").into());
         }
         Ok(Response::new(HeartbeatResponse::default()))
@@ -71,7 +74,7 @@ async fn serve(meta: Arc<FakeMeta>) -> String {
     let address = listener.local_addr().unwrap().to_string();
     tokio::spawn(
         tonic::transport::Server::builder()
-            .add_service(MetaServer::new(meta))
+            .add_service(MetaServer::new(Served(meta)))
             .serve_with_incoming(TcpListenerStream::new(listener)),
     );
     address

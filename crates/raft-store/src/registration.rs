@@ -103,7 +103,10 @@ impl MetaLink {
     }
 
     /// Shows that a node lives.
-    pub async fn heartbeat(&self, request: &HeartbeatRequest) -> Result<HeartbeatResponse, Refusal> {
+    pub async fn heartbeat(
+        &self,
+        request: &HeartbeatRequest,
+    ) -> Result<HeartbeatResponse, Refusal> {
         self.ask(|mut client| {
             let request = request.clone();
             async move { client.heartbeat(timed(request)).await }

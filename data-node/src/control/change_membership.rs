@@ -44,11 +44,7 @@ pub(super) async fn call(
         return Err(stale(group, &membership));
     }
     if let Change::AddLearner(member) = &change {
-        groups
-            .parts()
-            .network
-            .addresses()
-            .set_if_absent(NodeId(member.node_id), &member.address);
+        groups.parts().network.addresses().set_if_absent(NodeId(member.node_id), &member.address);
     }
     let step = plan(&membership, change)?;
     let id = match step {

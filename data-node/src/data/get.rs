@@ -36,14 +36,13 @@ fn keys(
     descriptor: &Descriptor,
     request: &GetRequest,
 ) -> Result<arrow::array::RecordBatch, Refusal> {
-    let keys = decode_batch(&request.keys, &descriptor.row_schema(RowOp::Delete)).map_err(
-        |error| {
+    let keys =
+        decode_batch(&request.keys, &descriptor.row_schema(RowOp::Delete)).map_err(|error| {
             Refusal::new(
                 Reason::SchemaMismatch,
                 format!("keys do not fit table {}: {error}", descriptor.table_name),
             )
-        },
-    )?;
+        })?;
     if keys.num_rows() > MAX_KEYS {
         return Err(Refusal::new(
             Reason::InvalidArgument,

@@ -50,8 +50,7 @@ pub(super) async fn call(
     if count_only {
         return count(&hosted.region, scan).await;
     }
-    let rows =
-        hosted.region.scan(&scan).map_err(|error| refusals::engine_refused(&error))?;
+    let rows = hosted.region.scan(&scan).map_err(|error| refusals::engine_refused(&error))?;
     let (sender, receiver) = mpsc::channel(BUFFER);
     let deadline = Instant::now() + options.scan_life;
     tokio::spawn(send(rows, sender, deadline, permit));
@@ -119,10 +118,7 @@ fn messages(batch: &arrow::array::RecordBatch) -> Result<Vec<ScanResponse>, Refu
 fn scan_options(request: ScanRequest) -> Result<ScanOptions, Refusal> {
     Ok(ScanOptions {
         projection: request.projection.into_iter().map(ColumnId).collect(),
-        range: KeyRange {
-            start: request.start.to_vec(),
-            end: request.end.map(|end| end.to_vec()),
-        },
+        range: KeyRange { start: request.start.to_vec(), end: request.end.map(|end| end.to_vec()) },
         predicates: request.predicates.into_iter().map(predicate).collect::<Result<_, _>>()?,
         limit: request.limit,
         batch_rows: BATCH_ROWS,

@@ -73,10 +73,7 @@ fn check_rows(
 ) -> Result<(), Refusal> {
     let table = &descriptor.table_name;
     let mismatch = |detail: String| {
-        Refusal::new(
-            Reason::SchemaMismatch,
-            format!("rows do not fit table {table}: {detail}"),
-        )
+        Refusal::new(Reason::SchemaMismatch, format!("rows do not fit table {table}: {detail}"))
     };
     let op = RowOp::try_from(write.op).map_err(|_| {
         Refusal::new(Reason::Unsupported, format!("unknown row operation {}", write.op))

@@ -96,9 +96,7 @@ pub fn apply(
 ) -> io::Result<Applied> {
     match entry {
         group_entry::Entry::Opened(entry) => Ok(opened::apply(state, &entry)),
-        group_entry::Entry::Dropped(entry) => {
-            Ok(dropped::apply(state, RegionId(entry.region_id)))
-        }
+        group_entry::Entry::Dropped(entry) => Ok(dropped::apply(state, RegionId(entry.region_id))),
         group_entry::Entry::Writes(entry) => writes::apply(state, index, entry.writes, sink),
         group_entry::Entry::ManifestAdvanced(entry) => {
             Ok(manifest_advanced::apply(state, &Advance::from(&entry)))

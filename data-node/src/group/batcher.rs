@@ -17,12 +17,14 @@ use tidewater_proto::v1::{Reason, WriteRequest, WriteResponse};
 use tidewater_raft_store::{Command, Raft};
 use tidewater_region_engine::memory::Admission;
 use tokio::sync::{mpsc, oneshot};
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use super::batch::{BatchLimits, BatchSize};
 use super::entry;
 use super::refusals;
 use super::state_machine::GroupStateMachine;
+use crate::meters;
 
 /// Entries under way at the same time.
 const IN_FLIGHT: usize = 8;
@@ -146,7 +148,11 @@ async fn propose(group: GroupId, raft: Arc<Raft<GroupStateMachine>>, batch: Vec<
         writes.push(pending.write);
         waiting.push((pending.answer, pending.admission));
     }
-    let answers = match propose_entry(group, &raft, entry::writes(writes)).await {
+    let bytes = writes.iter().map(|write| write.rows.len()).sum();
+    let begun = Instant::now();
+    let outcome = propose_entry(group, &raft, entry::writes(writes)).await;
+    meters::entry(waiting.len(), bytes, begun.elapsed(), outcome.is_err());
+    let answers = match outcome {
         Ok(outcomes) if outcomes.len() == waiting.len() => {
             outcomes.into_iter().map(entry::Outcome::into_result).collect()
         }

@@ -21,7 +21,9 @@ pub enum EntryError {
         source: prost::DecodeError,
     },
     /// They decode to a kind that this release does not know.
-    #[error("a log entry is of a kind that this release does not know: it was written by a newer one")]
+    #[error(
+        "a log entry is of a kind that this release does not know: it was written by a newer one"
+    )]
     UnknownKind,
 }
 
@@ -40,10 +42,7 @@ pub struct Advance {
 
 /// Encodes the taking up of a region.
 pub fn opened(region: v1::RegionDescriptor, base: Sequence) -> Bytes {
-    encode(group_entry::Entry::Opened(v1::RegionOpened {
-        region: Some(region),
-        base: base.get(),
-    }))
+    encode(group_entry::Entry::Opened(v1::RegionOpened { region: Some(region), base: base.get() }))
 }
 
 /// Encodes the forgetting of a region.

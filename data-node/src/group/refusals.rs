@@ -34,7 +34,8 @@ pub fn not_leader(group: GroupId, forward: &ForwardToLeader<TypeConfig>) -> Refu
         None => format!("group {group} has no leader at the moment"),
     };
     let refusal = Refusal::new(Reason::NotLeader, message);
-    let refusal = if leader.is_none() || transfer { refusal.retry_after(ELECTION) } else { refusal };
+    let refusal =
+        if leader.is_none() || transfer { refusal.retry_after(ELECTION) } else { refusal };
     refusal.leader(leader)
 }
 
@@ -76,7 +77,9 @@ where
 pub fn leadership_lost(group: GroupId) -> Refusal {
     Refusal::new(
         Reason::LeadershipLost,
-        format!("group {group} changed its leader while the write was under way: its outcome is unknown"),
+        format!(
+            "group {group} changed its leader while the write was under way: its outcome is unknown"
+        ),
     )
 }
 

@@ -4,8 +4,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use openraft::raft::linearizable_read::Linearizer;
 use openraft::async_runtime::WatchReceiver;
+use openraft::raft::linearizable_read::Linearizer;
 use openraft::{ReadPolicy, ServerState};
 use tidewater_common::ids::{GroupId, LogIndex, NodeId, RegionId};
 use tidewater_common::refusal::Refusal;
@@ -21,6 +21,9 @@ use super::hosted::Hosted;
 use super::refusals;
 use super::shared::Shared;
 use super::state_machine::GroupStateMachine;
+
+/// How long a replica's tasks may take to end.
+const STOP: Duration = Duration::from_secs(5);
 
 /// See the module's head.
 #[derive(Debug)]
@@ -175,7 +178,10 @@ impl GroupReplica {
             tracing::warn!(group = %self.group(), %error, "a replica did not stop cleanly");
         }
         self.tasks.close();
-        self.tasks.wait().await;
+        if tokio::time::timeout(STOP, self.tasks.wait()).await.is_err() {
+            // A flush against a store that does not answer: nothing depends on its end.
+            tracing::warn!(group = %self.group(), "a replica's tasks did not end in time");
+        }
         self.shared.regions.clear();
     }
 }

@@ -15,6 +15,9 @@ use tidewater_region_engine::RunImage;
 
 use super::state::{GroupState, RegionState};
 
+#[cfg(test)]
+mod tests;
+
 /// Format of the file; a greater one was written by a newer release.
 const FORMAT: u32 = 1;
 /// No record is larger: a run is bounded by the memory limit, and prost by 2 GiB.
@@ -43,13 +46,16 @@ impl SnapshotView {
 
     /// Writes the content of the file. Blocking.
     pub fn write(&self, out: &mut impl Write) -> io::Result<()> {
-        put(out, Record::Header(v1::GroupSnapshotHeader {
-            format: FORMAT,
-            group_id: self.group.get(),
-            applied: self.applied.as_ref().map(wire::log_id_to_wire),
-            membership: Some(wire::stored_membership_to_wire(&self.membership)),
-            dropped: self.state.dropped.iter().map(|region| region.get()).collect(),
-        }))?;
+        put(
+            out,
+            Record::Header(v1::GroupSnapshotHeader {
+                format: FORMAT,
+                group_id: self.group.get(),
+                applied: self.applied.as_ref().map(wire::log_id_to_wire),
+                membership: Some(wire::stored_membership_to_wire(&self.membership)),
+                dropped: self.state.dropped.iter().map(|region| region.get()).collect(),
+            }),
+        )?;
         for region in self.state.regions.values() {
             put(out, Record::Region(region.to_wire()))?;
         }
@@ -57,10 +63,13 @@ impl SnapshotView {
             let image = image.encode().map_err(io::Error::other)?;
             put(out, Record::Run(v1::GroupSnapshotRun { region_id: region.get(), image }))?;
         }
-        put(out, Record::End(v1::GroupSnapshotEnd {
-            regions: u32::try_from(self.state.regions.len()).unwrap_or(u32::MAX),
-            runs: self.runs.len() as u64,
-        }))
+        put(
+            out,
+            Record::End(v1::GroupSnapshotEnd {
+                regions: u32::try_from(self.state.regions.len()).unwrap_or(u32::MAX),
+                runs: self.runs.len() as u64,
+            }),
+        )
     }
 
     /// Reads the content of a file. Blocking.

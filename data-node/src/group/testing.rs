@@ -8,9 +8,7 @@ use parking_lot::Mutex;
 use tidewater_common::ids::{ColumnId, LogIndex, RegionId, SchemaVersion, Sequence};
 use tidewater_common::keys::KeyCodec;
 use tidewater_common::rows::encode_batch;
-use tidewater_common::schema::{
-    Column, ColumnType, TableOptions, TableSchema, WriteMode,
-};
+use tidewater_common::schema::{Column, ColumnType, TableOptions, TableSchema, WriteMode};
 use tidewater_proto::v1::{self, RowOp, WriteRequest, group_entry};
 
 use super::apply::{Applied, RowSink, SinkError, apply};
@@ -26,10 +24,7 @@ pub(crate) fn schema(version: u32) -> TableSchema {
     };
     TableSchema::new(
         SchemaVersion(version),
-        vec![
-            column(1, "id", ColumnType::Int64, false),
-            column(2, "name", ColumnType::Utf8, true),
-        ],
+        vec![column(1, "id", ColumnType::Int64, false), column(2, "name", ColumnType::Utf8, true)],
         vec![ColumnId(1)],
         None,
         ColumnId(3),

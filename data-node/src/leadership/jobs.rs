@@ -20,6 +20,7 @@ use super::owner::{Owner, OwnerError};
 use super::pick::{Candidate, Pressure, pick};
 use super::{Context, FlushRequest, REQUESTS};
 use crate::group::refusals;
+use crate::meters;
 
 /// How often sizes and ages are looked at.
 const TICK: Duration = Duration::from_millis(500);
@@ -67,8 +68,7 @@ pub async fn run(context: &Context, term: Term, requests: &mut mpsc::Receiver<Fl
 async fn wait_until_served(context: &Context, term: Term) {
     let group = context.shared.group;
     loop {
-        let linearizer =
-            context.raft.get_read_linearizer(openraft::ReadPolicy::ReadIndex).await;
+        let linearizer = context.raft.get_read_linearizer(openraft::ReadPolicy::ReadIndex).await;
         let problem = match linearizer {
             Ok(linearizer) => match linearizer.await_ready(&context.raft).await {
                 Ok(_) => return,
@@ -149,9 +149,7 @@ impl Jobs<'_> {
                 let stats = hosted.region.stats();
                 let region = hosted.descriptor.region_id;
                 let held_back = self.tracks.get(&region).is_some_and(|track| {
-                    track.running
-                        || track.fenced
-                        || track.not_before.is_some_and(|when| when > now)
+                    track.running || track.fenced || track.not_before.is_some_and(|when| when > now)
                 }) || self.queue.contains(&region);
                 let age = stats.unflushed_since_ms.map_or(0, |since| now_ms.saturating_sub(since));
                 Candidate {
@@ -245,6 +243,7 @@ fn report_failure(context: &Context, region: RegionId, track: &mut Track, proble
             let wait = BACKOFF.0.saturating_mul(1 << track.failures.min(8)).min(BACKOFF.1);
             track.failures = track.failures.saturating_add(1);
             track.not_before = Some(Instant::now() + wait);
+            meters::flush_failed();
             warn!(%group, %region, %problem, ?wait, "a region could not be flushed: it is tried again");
         }
     }

@@ -15,6 +15,7 @@ use super::Context;
 use crate::group::batcher::propose_entry;
 use crate::group::entry::{self, Advance, Outcome};
 use crate::group::refusals;
+use crate::meters;
 
 /// How long an advance may take to be committed before it is proposed again with the next flush.
 const ADVANCE: Duration = Duration::from_secs(10);
@@ -85,6 +86,7 @@ impl Owner {
                 files = report.files,
                 "region flushed"
             );
+            meters::flushed(report.rows, report.bytes);
             self.context.shared.targets.reached(id, report.manifest_version);
             self.untold.lock().insert(id, (report.manifest_version, report.flushed_sequence));
         }
@@ -143,8 +145,7 @@ impl Owner {
     ) -> Result<(), OwnerError> {
         let group = self.context.shared.group;
         let advance = Advance { region_id, version, flushed, owner: self.epoch() };
-        let proposed =
-            propose_entry(group, &self.context.raft, entry::manifest_advanced(&advance));
+        let proposed = propose_entry(group, &self.context.raft, entry::manifest_advanced(&advance));
         let outcomes = tokio::time::timeout(ADVANCE, proposed)
             .await
             .unwrap_or_else(|_| Err(refusals::deadline("a manifest advance", group)))?;

@@ -58,8 +58,7 @@ pub fn pick(policy: &FlushPolicy, candidates: &[Candidate], pressure: Pressure) 
         candidates.iter().filter(|one| one.bytes > 0 && !one.held_back).collect();
     // Largest first; ids break ties, so that the choice is the same wherever it is made.
     free.sort_by_key(|one| (std::cmp::Reverse(one.bytes), one.region));
-    let under_way: u64 =
-        candidates.iter().filter(|one| one.held_back).map(|one| one.bytes).sum();
+    let under_way: u64 = candidates.iter().filter(|one| one.held_back).map(|one| one.bytes).sum();
     let mut wanted = pressure.excess.saturating_sub(under_way);
     let mut picked = Vec::new();
     for one in free {

@@ -10,6 +10,7 @@ use tracing::{debug, warn};
 
 use crate::group::replica::GroupReplica;
 use crate::groups::Groups;
+use crate::meters;
 use crate::options::DataOptions;
 
 /// A learner this close to the end of the leader's log may be promoted.
@@ -32,6 +33,7 @@ pub(super) async fn run(
             () = closing.cancelled() => return,
             _ = every.tick() => {}
         }
+        meters::observe(&groups);
         let request = beat(&groups, &options.advertise);
         let answer = tokio::select! {
             () = closing.cancelled() => return,

@@ -8,9 +8,7 @@ use arrow::array::{Int64Array, RecordBatch, StringArray};
 use bytes::Bytes;
 use futures::StreamExt;
 use tidewater_common::clock::SystemClock;
-use tidewater_common::ids::{
-    ClusterId, ColumnId, GroupId, NodeId, RegionId, SchemaVersion,
-};
+use tidewater_common::ids::{ClusterId, ColumnId, GroupId, NodeId, RegionId, SchemaVersion};
 use tidewater_common::refusal::Refusal;
 use tidewater_common::rows::{decode_batch, encode_batch};
 use tidewater_common::schema::{Column, ColumnType, TableOptions, TableSchema, WriteMode};
@@ -218,11 +216,8 @@ impl Node {
 
     /// What this node knows of the region.
     pub(crate) async fn info(&self) -> Option<RegionInfo> {
-        let request = ListRegionsRequest {
-            include_followers: true,
-            with_digest: true,
-            ..Default::default()
-        };
+        let request =
+            ListRegionsRequest { include_followers: true, with_digest: true, ..Default::default() };
         let answer = self.admin.list_regions(Request::new(request)).await.unwrap();
         answer.into_inner().regions.into_iter().find(|region| region.region_id == REGION)
     }
@@ -247,10 +242,7 @@ pub(crate) fn schema() -> TableSchema {
     };
     TableSchema::new(
         SchemaVersion(1),
-        vec![
-            column(1, "id", ColumnType::Int64, false),
-            column(2, "name", ColumnType::Utf8, true),
-        ],
+        vec![column(1, "id", ColumnType::Int64, false), column(2, "name", ColumnType::Utf8, true)],
         vec![ColumnId(1)],
         None,
         ColumnId(3),

@@ -108,10 +108,8 @@ async fn rows_survive_the_leader() {
     gone.stop().await;
     let next = three.leader().await;
     let node = three.node(next);
-    until("the new leader serves", async || {
-        node.scan().await.is_ok_and(|ids| ids == [1, 2, 3])
-    })
-    .await;
+    until("the new leader serves", async || node.scan().await.is_ok_and(|ids| ids == [1, 2, 3]))
+        .await;
     // A retry that arrives at the new owner takes no second effect.
     assert!(node.write(write(1, 2, &[1, 2, 3])).await.unwrap().repeated);
     node.write(write(1, 3, &[4])).await.unwrap();
@@ -151,15 +149,9 @@ async fn a_leader_without_its_quorum_serves_no_read_and_takes_no_write() {
     }
     let node = three.node(leader);
     let refusal = node.scan().await.unwrap_err();
-    assert!(
-        matches!(refusal.reason, Reason::NotLeader | Reason::DeadlineExceeded),
-        "{refusal:?}"
-    );
+    assert!(matches!(refusal.reason, Reason::NotLeader | Reason::DeadlineExceeded), "{refusal:?}");
     let refusal = node.get(&[1]).await.unwrap_err();
-    assert!(
-        matches!(refusal.reason, Reason::NotLeader | Reason::DeadlineExceeded),
-        "{refusal:?}"
-    );
+    assert!(matches!(refusal.reason, Reason::NotLeader | Reason::DeadlineExceeded), "{refusal:?}");
     let refusal = node.write(write(1, 2, &[1])).await.unwrap_err();
     assert!(
         matches!(

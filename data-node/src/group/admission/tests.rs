@@ -43,7 +43,11 @@ fn each_fault_has_its_reason() {
             WriteRequest { rows: vec![0; 5_000].into(), ..write(1, 2, &[1]) },
             Reason::MessageTooLarge,
         ),
-        ("wrong count", WriteRequest { row_count: 2, ..write(1, 2, &[1]) }, Reason::InvalidArgument),
+        (
+            "wrong count",
+            WriteRequest { row_count: 2, ..write(1, 2, &[1]) },
+            Reason::InvalidArgument,
+        ),
         (
             "garbage",
             WriteRequest { rows: vec![7; 64].into(), ..write(1, 2, &[1]) },
@@ -54,9 +58,21 @@ fn each_fault_has_its_reason() {
             WriteRequest { rows: null_key(), row_count: 2, ..write(1, 2, &[1]) },
             Reason::SchemaMismatch,
         ),
-        ("old schema", WriteRequest { schema_version: 0, ..write(1, 2, &[1]) }, Reason::SchemaVersionStale),
-        ("new schema", WriteRequest { schema_version: 2, ..write(1, 2, &[1]) }, Reason::SchemaVersionBehind),
-        ("no producer", WriteRequest { producer_id: Default::default(), ..write(1, 2, &[1]) }, Reason::InvalidArgument),
+        (
+            "old schema",
+            WriteRequest { schema_version: 0, ..write(1, 2, &[1]) },
+            Reason::SchemaVersionStale,
+        ),
+        (
+            "new schema",
+            WriteRequest { schema_version: 2, ..write(1, 2, &[1]) },
+            Reason::SchemaVersionBehind,
+        ),
+        (
+            "no producer",
+            WriteRequest { producer_id: Default::default(), ..write(1, 2, &[1]) },
+            Reason::InvalidArgument,
+        ),
         ("opening with rows", write(1, 1, &[1]), Reason::InvalidArgument),
         ("unknown operation", WriteRequest { op: 7, ..write(1, 2, &[1]) }, Reason::Unsupported),
     ];

@@ -18,10 +18,7 @@ pub(super) fn apply(state: &mut GroupState, advance: &Advance) -> Applied {
     if advance.owner < region.owner {
         return Applied::outcome(Outcome::refused(
             Reason::RegionFenced,
-            format!(
-                "region {id} is owned by {}, which came after {}",
-                region.owner, advance.owner
-            ),
+            format!("region {id} is owned by {}, which came after {}", region.owner, advance.owner),
         ));
     }
     region.owner = advance.owner;

@@ -65,9 +65,7 @@ fn a_repeat_gets_the_first_outcome_and_no_rows() {
     let mut group = Group::with_region();
     one(&mut group, write(1, 1, &[]));
     let first = one(&mut group, write(1, 2, &[4, 5]));
-    let Outcome::Done { sequence, rows: 2, repeated: false } = first else {
-        panic!("{first:?}")
-    };
+    let Outcome::Done { sequence, rows: 2, repeated: false } = first else { panic!("{first:?}") };
     let again = one(&mut group, write(1, 2, &[4, 5]));
     assert_eq!(again, Outcome::Done { sequence, rows: 2, repeated: true });
     // Cut finer.

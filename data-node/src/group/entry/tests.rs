@@ -1,4 +1,3 @@
-
 use super::*;
 use crate::group::testing::{region, write};
 
@@ -28,7 +27,7 @@ fn golden() -> Vec<(&'static str, Bytes, &'static str)> {
         (
             "opening write",
             writes(vec![write(0x11, 1, &[])]),
-            "1a1e0a1c080510071801200 12a10111111111111111111111111111111113001 3807",
+            "1a200a1e08051007180120012a101111111111111111111111111111111130013807",
         ),
     ]
 }
@@ -56,7 +55,10 @@ fn replies_survive_and_carry_refusals() {
         Outcome::DONE,
     ];
     let bytes = encode_reply(outcomes.clone());
-    assert_eq!(hex(&bytes), format!("0a08188180042003280 10a0d0822 1209{}0a00", hex(b"forgotten")).replace(' ', ""));
+    assert_eq!(
+        hex(&bytes),
+        format!("0a08188180042003280 10a0d0822 1209{}0a00", hex(b"forgotten")).replace(' ', "")
+    );
     assert_eq!(decode_reply(&bytes).unwrap(), outcomes);
     let refusal = outcomes[1].clone().into_result().unwrap_err();
     assert_eq!(refusal.reason, Reason::ProducerForgotten);
@@ -79,5 +81,4 @@ fn damaged_entries_do_not_panic() {
         flipped[bit / 8] ^= 1 << (bit % 8);
         let _ = decode(&flipped.into());
     }
-
 }

@@ -70,11 +70,7 @@ fn engine_errors_have_their_reasons() {
             true,
         ),
         (EngineError::BadRows { detail: "x".into() }, Reason::InvalidArgument, false),
-        (
-            EngineError::Damaged { object: "o".into(), detail: "x".into() },
-            Reason::Corrupt,
-            false,
-        ),
+        (EngineError::Damaged { object: "o".into(), detail: "x".into() }, Reason::Corrupt, false),
         (EngineError::Internal { detail: "x".into() }, Reason::Internal, false),
     ];
     for (error, reason, retry) in cases {

@@ -70,11 +70,7 @@ impl SnapshotFiles {
     pub fn adopt(&self, file: SnapshotFile) -> io::Result<SnapshotView> {
         let view = SnapshotView::read(&mut file.reader()?)?;
         let path = self.path(&view.meta());
-        let file = if file.path() == path {
-            file
-        } else {
-            file.rename(path)?
-        };
+        let file = if file.path() == path { file } else { file.rename(path)? };
         self.make_current(Snapshot { meta: view.meta(), snapshot: file })?;
         Ok(view)
     }

@@ -16,7 +16,10 @@ pub(super) fn install(shared: &Shared, view: SnapshotView) -> io::Result<()> {
     if view.group != shared.group {
         return Err(io::Error::new(
             io::ErrorKind::InvalidData,
-            format!("a snapshot of group {} cannot be installed in group {}", view.group, shared.group),
+            format!(
+                "a snapshot of group {} cannot be installed in group {}",
+                view.group, shared.group
+            ),
         ));
     }
     let mut runs: BTreeMap<RegionId, Vec<RunImage>> = BTreeMap::new();

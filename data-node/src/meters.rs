@@ -1,0 +1,47 @@
+//! What `/metrics` shows of a data node. Names are stable; counters are since the process began.
+
+use std::time::Duration;
+
+use metrics::{counter, gauge, histogram};
+
+use crate::groups::Groups;
+
+/// One log entry of writes was answered.
+pub(crate) fn entry(writes: usize, bytes: usize, took: Duration, unanswered: bool) {
+    counter!("tidewater_write_entries_total").increment(1);
+    counter!("tidewater_writes_total").increment(writes as u64);
+    counter!("tidewater_write_bytes_total").increment(bytes as u64);
+    if unanswered {
+        counter!("tidewater_write_entries_failed_total").increment(1);
+    }
+    histogram!("tidewater_write_entry_seconds").record(took.as_secs_f64());
+}
+
+/// A region was flushed.
+pub(crate) fn flushed(rows: u64, bytes: u64) {
+    counter!("tidewater_flushes_total").increment(1);
+    counter!("tidewater_flush_rows_total").increment(rows);
+    counter!("tidewater_flush_bytes_total").increment(bytes);
+}
+
+/// A flush failed and is tried again.
+pub(crate) fn flush_failed() {
+    counter!("tidewater_flushes_failed_total").increment(1);
+}
+
+/// What is looked at once per heartbeat: a line for each group, never for each region.
+pub(crate) fn observe(groups: &Groups) {
+    let memory = &groups.parts().env.memory;
+    gauge!("tidewater_memtable_bytes").set(memory.used() as f64);
+    gauge!("tidewater_memory_limit_bytes").set(memory.limit() as f64);
+    for replica in groups.all() {
+        let group = replica.group().to_string();
+        let (last, applied) = replica.positions();
+        let leadership = replica.leadership();
+        let lag = last.get().saturating_sub(applied.get());
+        gauge!("tidewater_group_apply_lag", "group" => group.clone()).set(lag as f64);
+        gauge!("tidewater_group_term", "group" => group.clone()).set(leadership.term as f64);
+        let leads = if leadership.here { 1.0 } else { 0.0 };
+        gauge!("tidewater_group_leads", "group" => group).set(leads);
+    }
+}
