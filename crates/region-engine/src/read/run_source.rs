@@ -52,7 +52,7 @@ impl RunSource {
                 let Some(batch) = self.run.batches().get(self.batch) else { return Ok(None) };
                 self.batch += 1;
                 self.todo = match &self.ranges {
-                    None => Vec::from([0..batch.rows()]),
+                    None => std::iter::once(0..batch.rows()).collect(),
                     Some(ranges) => {
                         let keys = key_columns(batch, &self.shape.schema);
                         ranges.rows(&self.shape.codec, &keys, batch.rows())?
