@@ -16,6 +16,7 @@ use tidewater_common::ids::{GroupId, NodeId, TableId, Term};
 use tidewater_proto::v1::{self, meta_command::Kind, meta_reply};
 
 pub use self::error::CommandError;
+pub(crate) use self::nodes::is_address;
 pub use self::nodes::members_change;
 use crate::catalog::{Change, Effects, MetaState};
 

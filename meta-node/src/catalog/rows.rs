@@ -110,3 +110,7 @@ pub fn digest(state: &MetaState) -> Result<u32, CatalogError> {
     }
     Ok(sum)
 }
+
+#[cfg(test)]
+#[path = "rows_tests.rs"]
+mod tests;

@@ -168,11 +168,15 @@ pub fn members_change(state: &MetaState, members: &BTreeMap<NodeId, String>) -> 
 }
 
 fn check_address(address: &str) -> Result<(), CommandError> {
-    let valid = address.len() <= 512
+    if is_address(address) { Ok(()) } else { Err(CommandError::BadAddress(address.to_owned())) }
+}
+
+/// Whether a text has the form host:port.
+pub(crate) fn is_address(address: &str) -> bool {
+    address.len() <= 512
         && address.rsplit_once(':').is_some_and(|(host, port)| {
             !host.is_empty() && port.parse::<u16>().is_ok_and(|port| port != 0)
-        });
-    if valid { Ok(()) } else { Err(CommandError::BadAddress(address.to_owned())) }
+        })
 }
 
 fn check_object_store(header: &Header, theirs: &str) -> Result<Arc<str>, CommandError> {

@@ -15,6 +15,7 @@ struct Seen {
     at: Option<Instant>,
     hosted: BTreeMap<GroupId, Instant>,
     problems: Vec<String>,
+    address: String,
 }
 
 /// What a group's leader last said of it.
@@ -58,6 +59,8 @@ pub(crate) struct Observed {
     pub(crate) changed: BTreeMap<GroupId, (Term, LogIndex)>,
     /// Since the last data node registered here or this node began to lead.
     pub(crate) quiet_for: Duration,
+    /// Where nodes say they are.
+    pub(crate) addresses: BTreeMap<NodeId, String>,
     /// What nodes complain about.
     pub(crate) problems: BTreeMap<NodeId, Vec<String>>,
     /// Why tables are not ready.
@@ -102,6 +105,7 @@ impl Observations {
         let hosted: BTreeMap<_, _> = request.groups.iter().map(hosted).collect();
         news |= hosted.len() != seen.hosted.len();
         seen.hosted = hosted;
+        seen.address.clone_from(&request.address);
         seen.problems.clone_from(&request.problems);
         seen.problems.truncate(16);
         for report in request.groups.iter().filter(|report| report.leader == request.node_id) {
@@ -156,6 +160,9 @@ impl Observations {
             }
             for (group, at) in &seen.hosted {
                 observed.hosted_for.insert((*id, *group), age(at));
+            }
+            if !seen.address.is_empty() {
+                observed.addresses.insert(*id, seen.address.clone());
             }
             if !seen.problems.is_empty() {
                 observed.problems.insert(*id, seen.problems.clone());

@@ -1,5 +1,7 @@
 //! Carries out one planned step: commands for the catalog, calls for the data nodes.
 
+use std::time::Duration;
+
 use futures::future::try_join_all;
 use tidewater_common::ids::{GroupId, LogIndex, NodeId, Term};
 use tidewater_common::refusal::Refusal;
@@ -11,6 +13,9 @@ use tokio::time::Instant;
 use super::plan::Step;
 use super::stewardship::Stewardship;
 
+/// Between two attempts to start the replicas of a group that has not reported a leader.
+const STARTED_PAUSE: Duration = Duration::from_millis(150);
+
 impl Stewardship {
     /// Carries out a step. What fails is planned again from what is then observed.
     pub(super) async fn carry_out(&self, step: Step) -> Result<(), Refusal> {
@@ -20,7 +25,12 @@ impl Stewardship {
                 tracing::info!(?first_members, "creating a data group");
                 self.command(Kind::CreateGroup(v1::CreateGroup { first_members })).await
             }
-            Step::Start { group } => self.start(group).await,
+            Step::Start { group } => {
+                self.start(group).await?;
+                // Until its leader's first heartbeat there is nothing else to do.
+                tokio::time::sleep(STARTED_PAUSE).await;
+                Ok(())
+            }
             Step::Activate { group } => {
                 tracing::info!(%group, "the data group is active");
                 self.command(Kind::ActivateGroup(v1::ActivateGroup { group_id: group.get() })).await

@@ -16,7 +16,8 @@ use tokio_util::sync::CancellationToken;
 use super::plan::{PlacementOptions, Step, plan};
 use super::tables::unfinished;
 use super::{Control, Observations, Observed, detector};
-use crate::catalog::{MetaState, TICK_INTERVAL_MS};
+use crate::catalog::{MetaState, Node, TICK_INTERVAL_MS};
+use crate::commands::is_address;
 use crate::group::MetaGroup;
 
 /// Steps and procedures that run at the same time.
@@ -59,6 +60,7 @@ pub(super) struct Stewardship {
 #[derive(Debug, Default)]
 struct Busy {
     creating: bool,
+    recording: bool,
     groups: BTreeSet<GroupId>,
     tables: BTreeSet<TableId>,
 }
@@ -190,10 +192,10 @@ impl Stewardship {
     fn record(
         self: &Arc<Self>,
         verdicts: Vec<(tidewater_common::ids::NodeId, NodeState)>,
-        reports: Vec<v1::ReportGroup>,
+        reports: Vec<Kind>,
         tasks: &mut JoinSet<()>,
     ) {
-        if !self.busy.lock().groups.insert(GroupId::META) {
+        if std::mem::replace(&mut self.busy.lock().recording, true) {
             return;
         }
         let this = Arc::clone(self);
@@ -207,9 +209,9 @@ impl Stewardship {
                 this.try_command(Kind::SetNodeState(set)).await;
             }
             for report in reports {
-                this.try_command(Kind::ReportGroup(report)).await;
+                this.try_command(report).await;
             }
-            this.busy.lock().groups.remove(&GroupId::META);
+            this.busy.lock().recording = false;
         });
     }
 
@@ -276,9 +278,18 @@ impl Stewardship {
     }
 }
 
-/// Reports of group leaders that the catalog does not show yet.
-fn due_reports(state: &MetaState, observed: &Observed) -> Vec<v1::ReportGroup> {
+/// What heartbeats said and the catalog does not show yet: new addresses, reports of leaders.
+fn due_reports(state: &MetaState, observed: &Observed) -> Vec<Kind> {
     let mut due = Vec::new();
+    for (id, address) in &observed.addresses {
+        let moved = |node: &Arc<Node>| {
+            node.address != *address && node.state != NodeState::Removed
+        };
+        if state.node(*id).is_some_and(moved) && is_address(address) {
+            let update = v1::UpdateNode { node_id: id.get(), address: address.clone() };
+            due.push(Kind::UpdateNode(update));
+        }
+    }
     for (id, report) in &observed.groups {
         let Some(known) = state.group(*id) else { continue };
         let newer = report.term >= known.leader_term && report.membership >= known.membership;
@@ -290,7 +301,7 @@ fn due_reports(state: &MetaState, observed: &Observed) -> Vec<v1::ReportGroup> {
         if known.state == GroupState::Abandoned || !newer || !differs || report.voters.is_empty() {
             continue;
         }
-        due.push(v1::ReportGroup {
+        due.push(Kind::ReportGroup(v1::ReportGroup {
             group_id: id.get(),
             term: report.term.get(),
             leader: report.leader.get(),
@@ -298,7 +309,7 @@ fn due_reports(state: &MetaState, observed: &Observed) -> Vec<v1::ReportGroup> {
             learners: report.learners.iter().map(|id| id.get()).collect(),
             membership_term: report.membership.0.get(),
             membership_index: report.membership.1.get(),
-        });
+        }));
     }
     due
 }

@@ -74,8 +74,12 @@ async fn ask(
 
 /// Whether a peer that answers so may answer otherwise later: it is not there yet, or is stopping.
 fn is_passing(reason: Reason) -> bool {
-    matches!(
+    !matches!(
         reason,
-        Reason::Unavailable | Reason::DeadlineExceeded | Reason::ShuttingDown | Reason::Unsupported
+        Reason::PeersMismatch
+            | Reason::AlreadyBootstrapped
+            | Reason::WrongNode
+            | Reason::WrongCluster
+            | Reason::InvalidArgument
     )
 }

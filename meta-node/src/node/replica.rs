@@ -13,7 +13,7 @@ use tidewater_raft_store::{
     RaftService, raft_config,
 };
 use tokio::task::JoinHandle;
-use tokio_util::sync::CancellationToken;
+use tokio_util::sync::{CancellationToken, DropGuard};
 
 use super::{MetaError, MetaOptions};
 use crate::group::MetaGroup;
@@ -29,7 +29,8 @@ pub(crate) struct Replica {
     store: Arc<LogStore>,
     raft_service: RaftService,
     leadership: JoinHandle<()>,
-    stop: CancellationToken,
+    // Whatever becomes of the replica, nothing leads without it.
+    stop: DropGuard,
 }
 
 impl Replica {
@@ -82,7 +83,8 @@ impl Replica {
             stop.clone(),
         ));
         let running = Running { group, control, observations };
-        Ok(Self { running, store, raft_service: raft_service.clone(), leadership, stop })
+        let raft_service = raft_service.clone();
+        Ok(Self { running, store, raft_service, leadership, stop: stop.drop_guard() })
     }
 
     pub(super) fn running(&self) -> Running {
@@ -102,7 +104,7 @@ impl Replica {
     /// Hands leadership over, then stops everything.
     pub(super) async fn stop(self, hand_over: Duration) {
         self.hand_over(hand_over).await;
-        self.stop.cancel();
+        drop(self.stop);
         let group = &self.running.group;
         if let Err(error) = group.raft.shutdown().await {
             tracing::warn!(%error, "the meta group did not stop cleanly");

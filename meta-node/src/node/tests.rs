@@ -26,6 +26,7 @@ const LIMIT: Duration = Duration::from_secs(40);
 /// A meta node with its listener.
 struct Running {
     meta: Meta,
+    raft: RaftService,
     server: JoinHandle<()>,
     stop: CancellationToken,
 }
@@ -48,7 +49,9 @@ impl Running {
             let _ = group.raft.shutdown().await;
         }
         self.meta.stop.cancel();
-        // Gone when the last owner of the log store is.
+        // The log store closes with its last owner; connections may outlive the server.
+        self.raft.remove_host(self.meta.node_id());
+        self.meta.slot().empty();
         sleep(Duration::from_millis(200)).await;
     }
 }
@@ -69,7 +72,7 @@ async fn serve(options: MetaOptions, address: &str) -> Result<Running, MetaError
     let meta = Meta::start(options, raft.clone(), Arc::new(SystemClock)).await?;
     let mut routes = RoutesBuilder::default();
     meta.add_services(&mut routes);
-    routes.add_service(raft.into_server());
+    routes.add_service(raft.clone().into_server());
     let address: SocketAddr = address.parse().unwrap();
     let deadline = Instant::now() + LIMIT;
     let listener = loop {
@@ -90,7 +93,7 @@ async fn serve(options: MetaOptions, address: &str) -> Result<Running, MetaError
             () = stopped.cancelled_owned() => {}
         }
     });
-    Ok(Running { meta, server, stop })
+    Ok(Running { meta, raft, server, stop })
 }
 
 impl Cluster {
