@@ -132,6 +132,11 @@ fn check_layout(
             if end > have {
                 return Err(RowsError::Truncated { have, need: end });
             }
+            // The decoder reads all of an offsets buffer as 32-bit numbers.
+            let offsets = matches!(field.data_type(), DataType::Utf8 | DataType::Binary);
+            if offsets && position == 1 && !length.is_multiple_of(4) {
+                return Err(malformed("an offsets buffer of broken length"));
+            }
             let optional = rows == 0 || (position == 0 && without_nulls);
             if length < least && !(optional && length == 0) {
                 return Err(malformed("a buffer too small for its rows"));
