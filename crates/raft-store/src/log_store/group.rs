@@ -114,6 +114,8 @@ impl GroupLog {
                 }
             }
         })
+        // Openraft's apply loop looks ahead, past the end too, where an unfold would panic.
+        .fuse()
     }
 
     fn current_vote(&self) -> Option<Vote> {

@@ -65,6 +65,8 @@ where
         let goes_on = matches!(answer, Ok(Ok(_)));
         Some((answer, goes_on.then_some(answers)))
     })
+    // An unfold that is asked again after its end would panic.
+    .fuse()
     .boxed())
 }
 
