@@ -20,7 +20,9 @@ mod steps;
 mod stewardship;
 mod tables;
 
-pub(crate) use self::control::{Control, connect_lazily};
+pub(crate) use self::control::Control;
+#[cfg(test)]
+pub(crate) use self::control::connect_lazily;
 pub(crate) use self::observations::{Observations, Observed, ObservedGroup};
 pub(crate) use self::plan::{CREATION_LIMIT, REPLICAS};
 pub(crate) use self::stewardship::{Timing, watch_leadership};

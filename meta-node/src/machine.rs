@@ -19,7 +19,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use futures::{Stream, TryStreamExt};
+use futures::{Stream, StreamExt, TryStreamExt};
 use openraft::storage::{ApplyResponder, EntryResponder, RaftSnapshotBuilder, RaftStateMachine};
 use openraft::OptionalSend;
 use prost::Message;
@@ -130,10 +130,12 @@ impl RaftStateMachine<TypeConfig> for MetaMachine {
         Ok((self.applied.last, self.applied.membership.clone()))
     }
 
-    async fn apply<S>(&mut self, mut entries: S) -> Result<(), io::Error>
+    async fn apply<S>(&mut self, entries: S) -> Result<(), io::Error>
     where
         S: Stream<Item = Result<EntryResponder<TypeConfig>, io::Error>> + Unpin + OptionalSend,
     {
+        // The stream must not be polled again after its end.
+        let mut entries = entries.fuse();
         loop {
             let mut rows = Vec::new();
             let mut answers: Vec<(ApplyResponder<TypeConfig>, Reply)> = Vec::new();

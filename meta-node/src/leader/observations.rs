@@ -31,7 +31,6 @@ pub(crate) struct ObservedGroup {
 
 #[derive(Debug, Default)]
 struct Inner {
-    term: Term,
     since: Option<Instant>,
     nodes: BTreeMap<NodeId, Seen>,
     groups: BTreeMap<GroupId, ObservedGroup>,
@@ -80,9 +79,9 @@ pub(crate) struct Observations {
 
 impl Observations {
     /// Forgets everything: a new term begins.
-    pub(crate) fn restart(&self, term: Term, now: Instant) {
+    pub(crate) fn restart(&self, now: Instant) {
         *self.inner.lock() =
-            Inner { term, since: Some(now), joined_at: Some(now), ..Inner::default() };
+            Inner { since: Some(now), joined_at: Some(now), ..Inner::default() };
     }
 
     /// A data node has registered: more may follow at once.

@@ -91,7 +91,7 @@ pub(crate) async fn watch_leadership(
         }
         if let Some(term) = leading {
             tracing::info!(%term, node = %group.node_id, "this node leads the meta group");
-            observations.restart(term, Instant::now());
+            observations.restart(Instant::now());
             let cancel = stop.child_token();
             let stewardship = Arc::new(Stewardship {
                 term,
