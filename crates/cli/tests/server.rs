@@ -6,6 +6,7 @@ use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::{Duration, Instant};
 
+use tonic::transport::{Channel, Endpoint};
 use tonic_health::pb::HealthCheckRequest;
 use tonic_health::pb::health_check_response::ServingStatus;
 use tonic_health::pb::health_client::HealthClient;
@@ -44,8 +45,9 @@ impl Server {
         server
     }
 
-    fn url(&self) -> String {
-        format!("http://{}", self.address)
+    async fn channel(&self) -> Channel {
+        let url = format!("http://{}", self.address);
+        Endpoint::from_shared(url).unwrap().connect().await.unwrap()
     }
 
     fn signal(&self, name: &str) {
@@ -85,7 +87,7 @@ impl Drop for Server {
 }
 
 async fn health(server: &Server) -> i32 {
-    let mut client = HealthClient::connect(server.url()).await.unwrap();
+    let mut client = HealthClient::new(server.channel().await);
     client.check(HealthCheckRequest { service: String::new() }).await.unwrap().into_inner().status
 }
 
@@ -93,7 +95,7 @@ async fn health(server: &Server) -> i32 {
 async fn health_and_reflection_answer_before_the_node_has_joined() {
     let server = Server::start();
     assert_eq!(health(&server).await, i32::from(ServingStatus::NotServing));
-    let mut client = ServerReflectionClient::connect(server.url()).await.unwrap();
+    let mut client = ServerReflectionClient::new(server.channel().await);
     let request = ServerReflectionRequest {
         host: String::new(),
         message_request: Some(MessageRequest::ListServices(String::new())),
@@ -113,7 +115,7 @@ async fn services_of_a_node_that_starts_are_unavailable_for_now() {
     use tidewater_common::refusal::Refusal;
     use tidewater_proto::v1::{ClusterStatusRequest, Reason, admin_client::AdminClient};
     let server = Server::start();
-    let mut client = AdminClient::connect(server.url()).await.unwrap();
+    let mut client = AdminClient::new(server.channel().await);
     let status = client.cluster_status(ClusterStatusRequest {}).await.unwrap_err();
     let refusal = Refusal::from_status(&status);
     assert_eq!(refusal.reason, Reason::Unavailable);
