@@ -336,5 +336,4 @@ fn io_error(action: &'static str, path: &Path) -> impl Fn(io::Error) -> Identity
 }
 
 #[cfg(test)]
-#[path = "identity/tests.rs"]
 mod tests;

@@ -46,7 +46,11 @@ pub use health::DiskHealth;
 pub use options::LogStoreOptions;
 
 use database::WriteError;
-use disk::{Disk, SystemDisk};
+#[cfg(test)]
+pub(crate) use disk::Disk;
+#[cfg(not(test))]
+use disk::Disk;
+use disk::SystemDisk;
 use flusher::{Flusher, Op, OpKind};
 use queue::Queue;
 use shared::Shared;
@@ -217,5 +221,4 @@ impl Drop for LogStore {
 }
 
 #[cfg(test)]
-#[path = "log_store/tests.rs"]
 mod tests;

@@ -101,5 +101,4 @@ impl RaftNetworkFactory<TypeConfig> for GroupNetworkFactory {
 }
 
 #[cfg(test)]
-#[path = "network/tests.rs"]
 mod tests;

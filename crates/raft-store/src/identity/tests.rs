@@ -1,1 +1,165 @@
+use tempfile::TempDir;
+use tidewater_common::ids::GroupId;
 
+use super::*;
+use crate::testing::entries;
+use openraft::storage::RaftLogStorageExt;
+
+const CLUSTER: ClusterId = ClusterId(Uuid::from_u128(1));
+const OTHER: ClusterId = ClusterId(Uuid::from_u128(2));
+
+fn open(dir: &TempDir) -> Result<DataDirectory, IdentityError> {
+    DataDirectory::open(dir.path(), Role::Data, LogStoreOptions::default())
+}
+
+async fn log_something(directory: &DataDirectory) {
+    let mut log = directory.log_store().group(GroupId(1));
+    log.blocking_append(entries(1, 0..1)).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_directory_keeps_its_id_and_what_it_adopted() {
+    let dir = TempDir::new().unwrap();
+    let id = {
+        let directory = open(&dir).unwrap();
+        assert_eq!(directory.identity(), None);
+        directory.directory_id()
+    };
+    let adopted = {
+        let mut directory = open(&dir).unwrap();
+        assert_eq!(directory.directory_id(), id, "asking again names the same directory");
+        let adopted = directory.adopt(CLUSTER, NodeId(3)).unwrap();
+        assert_eq!(directory.adopt(CLUSTER, NodeId(3)).unwrap(), adopted);
+        log_something(&directory).await;
+        adopted
+    };
+    let directory = open(&dir).unwrap();
+    assert_eq!(directory.identity(), Some(adopted));
+    assert_eq!(adopted.node_id, NodeId(3));
+    assert!(directory.check_cluster(CLUSTER).is_ok());
+}
+
+#[test]
+fn another_cluster_node_or_role_is_refused() {
+    let dir = TempDir::new().unwrap();
+    let mut directory = open(&dir).unwrap();
+    directory.adopt(CLUSTER, NodeId(3)).unwrap();
+    let error = directory.check_cluster(OTHER).unwrap_err();
+    assert!(matches!(error, IdentityError::WrongCluster { found: CLUSTER, wanted: OTHER, .. }));
+    let error = directory.adopt(OTHER, NodeId(3)).unwrap_err();
+    assert!(matches!(error, IdentityError::WrongCluster { .. }));
+    let error = directory.adopt(CLUSTER, NodeId(4)).unwrap_err();
+    assert!(matches!(
+        error,
+        IdentityError::WrongNode { found: NodeId(3), wanted: NodeId(4), .. }
+    ));
+    drop(directory);
+    let error =
+        DataDirectory::open(dir.path(), Role::Meta, LogStoreOptions::default()).unwrap_err();
+    assert!(matches!(
+        error,
+        IdentityError::WrongRole { found: Role::Data, wanted: Role::Meta, .. }
+    ));
+}
+
+#[test]
+fn a_directory_in_use_names_the_process() {
+    let dir = TempDir::new().unwrap();
+    let _directory = open(&dir).unwrap();
+    let error = open(&dir).unwrap_err();
+    let IdentityError::InUse { pid, .. } = error else { panic!("{error}") };
+    assert_eq!(pid, Some(std::process::id()));
+}
+
+#[tokio::test]
+async fn a_lost_copy_is_refused_once_something_was_logged() {
+    let dir = TempDir::new().unwrap();
+    let mut directory = open(&dir).unwrap();
+    let adopted = directory.adopt(CLUSTER, NodeId(3)).unwrap();
+    drop(directory);
+
+    // A crash at first start: either copy may be alone.
+    let file = dir.path().join(IDENTITY_FILE);
+    fs::remove_file(&file).unwrap();
+    assert_eq!(open(&dir).unwrap().identity(), Some(adopted));
+    remove_copy(&open(&dir).unwrap());
+    assert_eq!(open(&dir).unwrap().identity(), Some(adopted));
+
+    log_something(&open(&dir).unwrap()).await;
+    let bytes = fs::read(&file).unwrap();
+    fs::remove_file(&file).unwrap();
+    let error = open(&dir).unwrap_err();
+    assert!(matches!(
+        error,
+        IdentityError::CopyMissing { missing: "the file `identity`", .. }
+    ));
+    fs::write(&file, bytes).unwrap();
+    remove_copy(&open(&dir).unwrap());
+    let error = open(&dir).unwrap_err();
+    assert!(matches!(error, IdentityError::CopyMissing { missing: "the log store", .. }));
+}
+
+fn remove_copy(directory: &DataDirectory) {
+    directory
+        .log_store()
+        .write_synced(|_, batch| {
+            batch.delete(IDENTITY_KEY);
+            Ok(())
+        })
+        .unwrap();
+}
+
+#[test]
+fn copies_of_two_nodes_are_refused() {
+    let one = TempDir::new().unwrap();
+    let two = TempDir::new().unwrap();
+    open(&one).unwrap().adopt(CLUSTER, NodeId(1)).unwrap();
+    open(&two).unwrap().adopt(CLUSTER, NodeId(2)).unwrap();
+    fs::copy(one.path().join(IDENTITY_FILE), two.path().join(IDENTITY_FILE)).unwrap();
+    let error = open(&two).unwrap_err();
+    let IdentityError::CopiesDiffer { file, store, .. } = error else { panic!("{error}") };
+    assert!(file.contains("node 1") && store.contains("node 2"), "{file} {store}");
+}
+
+#[test]
+fn a_newer_format_is_refused_before_anything_else_is_read() {
+    let dir = TempDir::new().unwrap();
+    open(&dir).unwrap();
+    fs::write(dir.path().join(IDENTITY_FILE), br#"{"format": 2, "anything": []}"#).unwrap();
+    let error = open(&dir).unwrap_err();
+    assert!(matches!(error, IdentityError::NewerFormat { found: 2, supported: 1, .. }));
+}
+
+#[test]
+fn damage_is_told() {
+    let dir = TempDir::new().unwrap();
+    open(&dir).unwrap();
+    for damaged in ["", "{", r#"{"format": 1}"#] {
+        fs::write(dir.path().join(IDENTITY_FILE), damaged).unwrap();
+        let error = open(&dir).unwrap_err();
+        assert!(matches!(error, IdentityError::Damaged { .. }), "{damaged}: {error}");
+    }
+}
+
+#[test]
+fn the_record_is_frozen() {
+    let record = Record::fresh(Role::Meta, DirectoryId(Uuid::nil()))
+        .adopted(ClusterId(Uuid::nil()), NodeId(3));
+    let nil = "00000000-0000-0000-0000-000000000000";
+    let text = format!(
+        "{{\"format\":1,\"role\":\"meta\",\"directory_id\":\"{nil}\",\"cluster_id\":\"{nil}\",\
+         \"node_id\":3}}\n"
+    );
+    assert_eq!(String::from_utf8(record.encode()).unwrap(), text);
+    let decoded = Record::decode(text.as_bytes(), Path::new("x"), "x").unwrap();
+    assert_eq!(decoded, record);
+}
+
+#[test]
+fn snapshot_folders_are_made() {
+    let dir = TempDir::new().unwrap();
+    let directory = open(&dir).unwrap();
+    let folder = directory.snapshot_folder(GroupId(7)).unwrap();
+    assert!(folder.is_dir());
+    assert_eq!(directory.snapshot_folder(GroupId(7)).unwrap(), folder);
+}

@@ -56,7 +56,8 @@ impl LogStoreOptions {
         options.set_wal_recovery_mode(DBRecoveryMode::TolerateCorruptedTailRecords);
         // A recycled file ends with old records, which look like damage.
         options.set_recycle_log_file_num(0);
-        options.set_max_total_wal_size(4 * self.write_buffer_bytes as u64);
+        // Opening again after a full disk writes out what is in it: keep that small.
+        options.set_max_total_wal_size(2 * self.write_buffer_bytes as u64);
         options.set_db_write_buffer_size(self.write_buffer_bytes);
         options.set_max_background_jobs(2);
         options.set_max_open_files(256);

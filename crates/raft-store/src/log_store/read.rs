@@ -57,9 +57,9 @@ pub(super) fn read_stored(
         entries.push(entry);
     }
     let found = entries.first().map_or(end, |entry| entry.log_id.index);
-    let purged = group.log.lock().purged.map_or(0, |purged| purged.index + 1);
-    if found > start.max(purged) {
-        return Err(hole(id, start.max(purged), found));
+    let live_from = group.log.lock().first_index();
+    if found > start.max(live_from) {
+        return Err(hole(id, start.max(live_from), found));
     }
     // More than asked for by its last entry.
     let mut bytes = 0;
@@ -151,6 +151,7 @@ fn load_group(database: &Database, id: GroupId, cache_bytes: usize) -> Result<Lo
         vote,
         committed,
         purged,
+        begin: first.unwrap_or(0),
         last,
         tail: Tail::new(cache_bytes, next),
         deleted_next: first.map_or(live_from, |first| first.min(live_from)),

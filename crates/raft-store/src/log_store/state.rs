@@ -19,6 +19,8 @@ pub(super) struct Log {
     pub(super) vote: Option<Vote>,
     pub(super) committed: Option<LogId>,
     pub(super) purged: Option<LogId>,
+    /// Index of the very first entry, while none is purged: openraft may begin anywhere.
+    pub(super) begin: u64,
     /// Of the last entry; `None` when there is none.
     pub(super) last: Option<LogId>,
     pub(super) tail: Tail,
@@ -48,6 +50,7 @@ impl Log {
             vote: None,
             committed: None,
             purged: None,
+            begin: 0,
             last: None,
             tail: Tail::new(cache_bytes, 0),
             deleted_next: 0,
@@ -62,7 +65,7 @@ impl Log {
 
     /// Index of the first entry that is not purged.
     pub(super) fn first_index(&self) -> u64 {
-        self.purged.map_or(0, |id| id.index + 1)
+        self.purged.map_or(self.begin, |id| id.index + 1)
     }
 
     /// Index that follows on the last entry, or on the purged ones when there is none.
@@ -88,6 +91,9 @@ impl Log {
     }
 
     pub(super) fn append(&mut self, entries: &[Entry]) {
+        if let (None, None, Some(first)) = (self.purged, self.last, entries.first()) {
+            self.begin = first.log_id.index;
+        }
         for entry in entries {
             self.tail.push(entry.clone());
         }

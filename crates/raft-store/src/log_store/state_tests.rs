@@ -1,1 +1,103 @@
+use super::*;
+use crate::testing::{entries, indexes};
+use crate::types::log_id;
 
+const GROUP: GroupId = GroupId(1);
+
+fn log(held: std::ops::Range<u64>) -> Log {
+    let mut log = Log::empty(usize::MAX);
+    log.append(&entries(1, held));
+    log
+}
+
+fn planned(plan: ReadPlan) -> (Option<(u64, u64)>, Vec<u64>) {
+    match plan {
+        ReadPlan::Held(entries) => (None, indexes(&entries)),
+        ReadPlan::Stored { start, end, then } => (Some((start, end)), indexes(&then)),
+    }
+}
+
+#[test]
+fn entries_must_follow_on_the_last_or_on_the_purged_ones() {
+    let mut log = Log::empty(0);
+    assert!(log.check_follows(GROUP, &entries(1, 7..9)).is_ok(), "the first may be any");
+    log.append(&entries(1, 7..9));
+    assert!(log.check_follows(GROUP, &entries(1, 9..11)).is_ok());
+    let error = log.check_follows(GROUP, &entries(1, 10..11)).unwrap_err();
+    assert_eq!(error, StoreError::NotConsecutive { group: GROUP, found: 10, last: 8 });
+    log.purge(log_id(2, 20));
+    assert!(log.check_follows(GROUP, &entries(2, 21..22)).is_ok());
+    assert!(log.check_follows(GROUP, &entries(1, 9..10)).is_err());
+}
+
+#[test]
+fn a_log_may_begin_anywhere() {
+    let mut log = log(7..9);
+    assert_eq!((log.first_index(), log.next_index()), (7, 9));
+    assert_eq!(planned(log.plan_read(0, 99, usize::MAX)), (None, vec![7, 8]));
+    log.truncate_after(None);
+    log.append(&entries(2, 0..1));
+    assert_eq!((log.first_index(), log.next_index()), (0, 1));
+    log.purge(log_id(2, 0));
+    log.append(&entries(2, 1..2));
+    assert_eq!((log.first_index(), log.next_index()), (1, 2));
+}
+
+#[test]
+fn truncating_keeps_what_is_named_and_all_that_is_purged() {
+    // (purged, keep, removed, last)
+    let cases = [
+        (None, Some(3), Some((4, 10)), Some(3)),
+        (None, None, Some((0, 10)), None),
+        (None, Some(9), None, Some(9)),
+        (None, Some(12), None, Some(9)),
+        (Some(4), Some(6), Some((7, 10)), Some(6)),
+        (Some(4), Some(4), Some((5, 10)), None),
+        (Some(4), None, Some((5, 10)), None),
+    ];
+    for (purged, keep, removed, last) in cases {
+        let mut log = log(0..10);
+        if let Some(purged) = purged {
+            log.purge(log_id(1, purged));
+        }
+        assert_eq!(log.truncate_after(keep.map(|index| log_id(1, index))), removed);
+        assert_eq!(log.last.map(|id| id.index), last, "{purged:?} {keep:?}");
+        assert_eq!(log.next_index(), last.or(purged).map_or(0, |index| index + 1));
+    }
+}
+
+#[test]
+fn purged_entries_are_removed_in_large_ranges_or_when_none_are_left() {
+    let mut log = log(0..20_000);
+    assert_eq!(log.purge(log_id(1, 4_000)), None);
+    assert_eq!(log.purge(log_id(1, 4_000)), None);
+    assert_eq!(log.purge(log_id(1, 4_095)), Some((0, 4_096)));
+    assert_eq!(log.purge(log_id(1, 5_000)), None);
+    assert_eq!(log.purge(log_id(1, 19_999)), Some((4_096, 20_000)));
+    assert_eq!((log.last, log.next_index()), (None, 20_000));
+    log.append(&entries(2, 20_000..20_003));
+    assert_eq!(log.purge(log_id(2, 20_000)), None);
+    assert_eq!(log.purge(log_id(1, 5)), None, "never backward");
+    assert_eq!(log.purged, Some(log_id(2, 20_000)));
+}
+
+#[test]
+fn reads_take_what_is_held_from_memory_and_the_rest_from_the_database() {
+    let mut log = log(0..10);
+    let all = usize::MAX;
+    assert_eq!(planned(log.plan_read(2, 5, all)), (None, vec![2, 3, 4]));
+    assert_eq!(planned(log.plan_read(8, 99, all)), (None, vec![8, 9]));
+    assert_eq!(planned(log.plan_read(10, 99, all)), (None, vec![]));
+    // Entries 0 to 5 leave memory.
+    log.tail = crate::log_store::tail::Tail::new(usize::MAX, 6);
+    for entry in entries(1, 6..10) {
+        log.tail.push(entry);
+    }
+    assert_eq!(planned(log.plan_read(2, 5, all)), (Some((2, 5)), vec![]));
+    assert_eq!(planned(log.plan_read(2, 8, all)), (Some((2, 6)), vec![6, 7]));
+    assert_eq!(planned(log.plan_read(2, 8, 1_000)), (Some((2, 6)), vec![]), "bounded");
+    assert_eq!(planned(log.plan_read(6, 8, all)), (None, vec![6, 7]));
+    log.purge(log_id(1, 3));
+    assert_eq!(planned(log.plan_read(0, 5, all)), (Some((4, 5)), vec![]));
+    assert_eq!(planned(log.plan_read(0, 4, all)), (None, vec![]));
+}

@@ -1,1 +1,189 @@
+//! Three nodes in this process, over real connections.
 
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::Path;
+use std::time::Duration;
+
+use openraft::type_config::async_runtime::WatchReceiver;
+use openraft::{ChangeMembers, ReadPolicy};
+use tempfile::TempDir;
+use tidewater_common::refusal::Refusal;
+use tidewater_proto::v1::raft_client::RaftClient;
+use tidewater_proto::v1::{self, Reason};
+
+use super::*;
+use crate::testing::cluster::{CLUSTER, GROUP, Node, SHORT, start, wait_commands, wait_leader};
+use crate::testing::eventually;
+
+fn others(nodes: &BTreeMap<u64, Node>, id: u64) -> Vec<u64> {
+    nodes.keys().copied().filter(|other| *other != id).collect()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn writes_survive_the_death_of_the_leader() {
+    let dir = TempDir::new().unwrap();
+    let mut nodes = start(&dir, 3).await;
+    let leader = wait_leader(&nodes).await;
+    for number in 0..50 {
+        nodes[&leader].write(&format!("first {number}")).await;
+    }
+    let before = nodes[&leader].commands();
+    nodes.remove(&leader).unwrap().kill();
+    let next = wait_leader(&nodes).await;
+    assert_ne!(next, leader);
+    nodes[&next].write("second").await;
+    for node in nodes.values() {
+        wait_commands(node, 51).await;
+        assert_eq!(node.commands()[..50], before[..]);
+    }
+    // It comes back with its log, at another address, and catches up.
+    let back = Node::start(leader, dir.path().join(leader.to_string())).await;
+    for node in nodes.values() {
+        node.addresses.set(NodeId(leader), back.member().address);
+        back.addresses.set(NodeId(node.id), node.member().address);
+    }
+    wait_commands(&back, 51).await;
+    assert_eq!(back.commands(), nodes[&next].commands());
+    assert_eq!(back.machine.applied.lock().installed, 0, "from the log");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_new_member_is_brought_up_by_a_snapshot() {
+    let dir = TempDir::new().unwrap();
+    let mut nodes = start(&dir, 2).await;
+    let leader = wait_leader(&nodes).await;
+    let large = "x".repeat(3 * 1024 * 1024);
+    nodes[&leader].write(&large).await;
+    for number in 0..20 {
+        nodes[&leader].write(&number.to_string()).await;
+    }
+    nodes[&leader].raft.trigger().snapshot().await.unwrap();
+    eventually("the log is purged", || {
+        nodes[&leader].raft.metrics().borrow_watched().purged.is_some_and(|id| id.index >= 20)
+    })
+    .await;
+    let newcomer = Node::start(3, dir.path().join("3")).await;
+    let raft = &nodes[&leader].raft;
+    raft.add_learner(3, newcomer.member(), true).await.unwrap();
+    wait_commands(&newcomer, 21).await;
+    assert_eq!(newcomer.commands(), nodes[&leader].commands());
+    assert_eq!(newcomer.machine.applied.lock().installed, 1);
+    raft.change_membership(ChangeMembers::AddVoterIds(BTreeSet::from([3])), false).await.unwrap();
+    nodes[&leader].write("after").await;
+    wait_commands(&newcomer, 22).await;
+    let folder = dir.path().join("3/snapshots");
+    assert_eq!(names(&folder), ["current"], "nothing is left of the transfer");
+    nodes.insert(3, newcomer);
+    wait_leader(&nodes).await;
+}
+
+fn names(folder: &Path) -> Vec<String> {
+    let names = std::fs::read_dir(folder).unwrap();
+    names.map(|file| file.unwrap().file_name().into_string().unwrap()).collect()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_isolated_node_does_not_raise_its_term() {
+    let dir = TempDir::new().unwrap();
+    let nodes = start(&dir, 3).await;
+    let leader = wait_leader(&nodes).await;
+    let isolated = others(&nodes, leader)[0];
+    let term = nodes[&leader].term();
+    // Cut off both ways.
+    nodes[&isolated].proxy.set_open(false);
+    for other in others(&nodes, isolated) {
+        nodes[&isolated].addresses.set(NodeId(other), "127.0.0.1:1");
+    }
+    // Longer than any election timeout together with the lease.
+    tokio::time::sleep(Duration::from_secs(4)).await;
+    assert_eq!(nodes[&isolated].term(), term, "it asked, and nobody answered with a grant");
+    nodes[&leader].write("meanwhile").await;
+    for other in others(&nodes, isolated) {
+        nodes[&isolated].addresses.set(NodeId(other), nodes[&other].member().address);
+    }
+    nodes[&isolated].proxy.set_open(true);
+    wait_commands(&nodes[&isolated], 1).await;
+    assert_eq!(wait_leader(&nodes).await, leader, "and deposes nobody on return");
+    assert_eq!(nodes[&leader].term(), term);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_leader_hands_over_when_asked() {
+    let dir = TempDir::new().unwrap();
+    let nodes = start(&dir, 3).await;
+    let leader = wait_leader(&nodes).await;
+    nodes[&leader].write("before").await;
+    let next = others(&nodes, leader)[0];
+    wait_commands(&nodes[&next], 1).await;
+    let term = nodes[&leader].term();
+    nodes[&leader].raft.trigger().transfer_leader(next).await.unwrap();
+    eventually("the other leads", || nodes.values().all(|node| node.leader() == Some(next))).await;
+    assert_eq!(nodes[&next].term(), term + 1, "at once, without waiting for a timeout");
+    nodes[&next].write("after").await;
+    nodes[&next].raft.ensure_linearizable(ReadPolicy::ReadIndex).await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn large_entries_are_replicated_without_an_election() {
+    let dir = TempDir::new().unwrap();
+    let nodes = start(&dir, 3).await;
+    let leader = wait_leader(&nodes).await;
+    let term = nodes[&leader].term();
+    let large = "x".repeat(5 * 1024 * 1024);
+    let writes = (0..10).map(|_| nodes[&leader].write(&large));
+    futures::future::join_all(writes).await;
+    for node in nodes.values() {
+        wait_commands(node, 10).await;
+    }
+    assert_eq!(nodes[&leader].term(), term);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_new_node_on_an_old_address_does_not_answer_for_the_old_one() {
+    let dir = TempDir::new().unwrap();
+    let nodes = start(&dir, 1).await;
+    let address = format!("http://{}", nodes[&1].proxy.address);
+    let mut client = RaftClient::connect(address).await.unwrap();
+    let header = |cluster: ClusterId, target_node, group: GroupId| v1::RaftHeader {
+        cluster_id: cluster.to_string(),
+        source_node: 9,
+        target_node,
+        group_id: group.get(),
+    };
+    let cases = [
+        (header(CLUSTER, 2, GROUP), Reason::WrongNode),
+        (header(ClusterId(uuid::Uuid::nil()), 1, GROUP), Reason::WrongCluster),
+        (header(CLUSTER, 1, GroupId(77)), Reason::GroupNotHosted),
+    ];
+    for (header, expected) in cases {
+        let reason = |status: tonic::Status| Refusal::from_status(&status).reason;
+        let header = Some(header);
+        let vote = v1::VoteRequest { header: header.clone(), ..Default::default() };
+        assert_eq!(reason(client.vote(vote.clone()).await.unwrap_err()), expected);
+        assert_eq!(reason(client.pre_vote(vote).await.unwrap_err()), expected);
+        let append = v1::AppendEntriesRequest { header: header.clone(), ..Default::default() };
+        assert_eq!(reason(client.append(append.clone()).await.unwrap_err()), expected);
+        let stream = tokio_stream::iter([append]);
+        assert_eq!(reason(client.append_entries(stream).await.unwrap_err()), expected);
+        let chunk = v1::SnapshotChunk { header: header.clone(), ..Default::default() };
+        let stream = tokio_stream::iter([chunk]);
+        assert_eq!(reason(client.install_snapshot(stream).await.unwrap_err()), expected);
+        let transfer = v1::TransferLeaderMessage { header, ..Default::default() };
+        assert_eq!(reason(client.transfer_leader(transfer).await.unwrap_err()), expected);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_group_that_is_taken_away_answers_no_more() {
+    let dir = TempDir::new().unwrap();
+    let nodes = start(&dir, 3).await;
+    let leader = wait_leader(&nodes).await;
+    let gone = others(&nodes, leader)[0];
+    nodes[&gone].host.remove(GROUP);
+    nodes[&gone].raft.shutdown().await.unwrap();
+    nodes[&gone].store.remove_group(GROUP).await.unwrap();
+    tokio::time::sleep(SHORT).await;
+    nodes[&leader].write("two are enough").await;
+    assert!(nodes[&gone].store.is_empty());
+    assert!(nodes[&leader].factory.addresses().get(NodeId(gone)).is_some());
+}

@@ -1,0 +1,183 @@
+use std::process::Command;
+
+use super::*;
+
+const NO_SPACE: &str = "IO error: No space left on device: While appending to file: test";
+
+async fn wait_health(store: &LogStore, health: DiskHealth) {
+    let mut watched = store.health();
+    let wait = watched.wait_for(|seen| *seen == health);
+    tokio::time::timeout(Duration::from_secs(30), wait).await.expect("health changes").unwrap();
+}
+
+#[tokio::test]
+async fn a_full_disk_holds_writes_back_until_there_is_room() {
+    let dir = TempDir::new().unwrap();
+    let (store, disk) = open_faulty(dir.path());
+    let mut log = store.group(GroupId(1));
+    log.blocking_append(entries(1, 0..3)).await.unwrap();
+    disk.fail_with(Some(NO_SPACE));
+    let (flushed, first) = callback();
+    log.append(entries(1, 3..5), flushed).await.unwrap();
+    wait_health(&store, DiskHealth::Full).await;
+    let (flushed, second) = callback();
+    log.append(entries(1, 5..6), flushed).await.unwrap();
+    let read = log.try_get_log_entries(3..).await.unwrap();
+    assert_eq!(indexes(&read), [3, 4, 5], "readable meanwhile");
+    assert!(store.takes_entries(), "there is room in memory");
+    disk.fail_with(None);
+    first.await.unwrap();
+    second.await.unwrap();
+    wait_health(&store, DiskHealth::Ok).await;
+    assert!(store.stats().reopened >= 1);
+    // Through the database that was opened again.
+    log.blocking_append(entries(1, 6..7)).await.unwrap();
+    drop(log);
+    store.shutdown();
+    drop(store);
+    let store = open(dir.path());
+    assert_eq!(state(&mut store.group(GroupId(1))).await, (None, Some(6)));
+}
+
+#[tokio::test]
+async fn free_space_below_the_floor_is_told_before_writes_fail() {
+    let dir = TempDir::new().unwrap();
+    let (store, disk) = open_faulty(dir.path());
+    let floor = options().free_space_floor;
+    let mut log = store.group(GroupId(1));
+    disk.set_free(floor - 1);
+    wait_health(&store, DiskHealth::Full).await;
+    log.blocking_append(entries(1, 0..3)).await.unwrap();
+    wait_health(&store, DiskHealth::Full).await;
+    // Nothing at all is written when a write could fail half-way.
+    disk.set_free(floor / 4 - 1);
+    let (flushed, done) = callback();
+    log.append(entries(1, 3..4), flushed).await.unwrap();
+    tokio::time::sleep(Duration::from_millis(100)).await;
+    assert_eq!(store.stats().entries, 3);
+    disk.set_free(floor * 2);
+    done.await.unwrap();
+    wait_health(&store, DiskHealth::Ok).await;
+    assert_eq!(store.stats().reopened, 0, "RocksDB never met a full disk");
+}
+
+#[tokio::test]
+async fn memory_bounds_what_is_taken_while_the_disk_is_full() {
+    let dir = TempDir::new().unwrap();
+    let disk = Arc::new(FaultyDisk::default());
+    let small = LogStoreOptions { pending_bytes: 2_000, ..options() };
+    let store = LogStore::open_on(dir.path(), small, Arc::clone(&disk) as _).unwrap();
+    disk.fail_with(Some(NO_SPACE));
+    let mut log = store.group(GroupId(1));
+    let (flushed, first) = callback();
+    log.append(entries(1, 0..1), flushed).await.unwrap();
+    wait_health(&store, DiskHealth::Full).await;
+    let (flushed, second) = callback();
+    log.append([entry(1, 1, 1_500)], flushed).await.unwrap();
+    assert!(!store.takes_entries());
+    disk.fail_with(None);
+    first.await.unwrap();
+    second.await.unwrap();
+    eventually("entries are taken", || store.takes_entries()).await;
+}
+
+#[tokio::test]
+async fn any_other_error_is_final() {
+    let dir = TempDir::new().unwrap();
+    let (store, disk) = open_faulty(dir.path());
+    let mut log = store.group(GroupId(1));
+    log.blocking_append(entries(1, 0..3)).await.unwrap();
+    disk.fail_with(Some("IO error: Input/output error: While fsync: test"));
+    let (flushed, first) = callback();
+    log.append(entries(1, 3..4), flushed).await.unwrap();
+    assert!(first.await.is_err());
+    assert!(matches!(&*store.health().borrow(), DiskHealth::Failed(message)
+        if message.contains("Input/output error")));
+    disk.fail_with(None);
+    let (flushed, second) = callback();
+    assert!(log.append(entries(1, 4..5), flushed).await.is_err());
+    assert!(second.await.is_err(), "nothing is acknowledged after a failure");
+    assert!(log.save_vote(&Vote::new(9, 1)).await.is_err());
+    let read = log.try_get_log_entries(0..3).await.unwrap();
+    assert_eq!(read.len(), 3, "reads go on");
+}
+
+#[tokio::test]
+async fn closing_while_the_disk_is_full_fails_what_is_pending() {
+    let dir = TempDir::new().unwrap();
+    let (store, disk) = open_faulty(dir.path());
+    disk.fail_with(Some(NO_SPACE));
+    let (flushed, done) = callback();
+    store.group(GroupId(1)).append(entries(1, 0..1), flushed).await.unwrap();
+    wait_health(&store, DiskHealth::Full).await;
+    let closing = Arc::clone(&store);
+    tokio::task::spawn_blocking(move || closing.shutdown()).await.unwrap();
+    assert_eq!(done.await.unwrap_err().kind(), std::io::ErrorKind::StorageFull);
+}
+
+const CHILD: &str = "TIDEWATER_TEST_SMALL_DISK";
+
+/// Not a test of its own: does nothing unless it runs on a small disk of its own.
+#[tokio::test(flavor = "multi_thread")]
+async fn child_on_a_small_disk() {
+    let Ok(dir) = std::env::var(CHILD) else { return };
+    let dir = Path::new(&dir);
+    let ballast = dir.join("ballast");
+    std::fs::write(&ballast, vec![1; 40 * 1024 * 1024]).unwrap();
+    let small = LogStoreOptions {
+        free_space_floor: 0,
+        write_buffer_bytes: 4 * 1024 * 1024,
+        ..options()
+    };
+    let store = LogStore::open(&dir.join("log"), small.clone()).unwrap();
+    let mut log = store.group(GroupId(1));
+    let mut health = store.health();
+    let mut index = 0;
+    let pending = loop {
+        let (flushed, mut done) = callback();
+        log.append([entry(1, index, 64 * 1024)], flushed).await.unwrap();
+        index += 1;
+        tokio::select! {
+            flushed = &mut done => flushed.unwrap(),
+            full = health.wait_for(|seen| *seen == DiskHealth::Full) => {
+                drop(full.unwrap());
+                break done;
+            }
+        }
+        assert!(index < 2_000, "the disk is never full");
+    };
+    assert!(index > 50, "{index} fit before it was full");
+    std::fs::remove_file(&ballast).unwrap();
+    pending.await.unwrap();
+    wait_health(&store, DiskHealth::Ok).await;
+    assert!(store.stats().reopened >= 1);
+    drop(log);
+    store.shutdown();
+    drop(store);
+    let store = LogStore::open(&dir.join("log"), small).unwrap();
+    assert_eq!(state(&mut store.group(GroupId(1))).await, (None, Some(index - 1)));
+    println!("held {index} entries over a full disk");
+}
+
+/// With a real full disk, where the system lets an ordinary user make one.
+#[test]
+fn a_real_full_disk_holds_writes_back() {
+    let dir = TempDir::new().unwrap();
+    let script = format!(
+        "mount -t tmpfs -o size=64m tmpfs {dir} && exec {exe} --exact --nocapture \
+         log_store::tests::full_disk::child_on_a_small_disk",
+        dir = dir.path().display(),
+        exe = std::env::current_exe().unwrap().display(),
+    );
+    let child = Command::new("unshare")
+        .args(["-rm", "sh", "-c", &script])
+        .env(CHILD, dir.path())
+        .output();
+    let Ok(child) = child else { return eprintln!("skipped: there is no unshare") };
+    let out = String::from_utf8_lossy(&child.stdout);
+    let err = String::from_utf8_lossy(&child.stderr);
+    if err.contains("unshare") || err.contains("mount:") {
+        return eprintln!("skipped: no small disk can be made here: {err}");
+    }
+    assert!(child.status.success() && out.contains("over a full disk"), "{out}\n{err}");
+}

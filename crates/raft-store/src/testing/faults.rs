@@ -1,0 +1,59 @@
+//! A disk that can be full, or fail.
+
+use std::io;
+use std::path::Path;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+
+use parking_lot::Mutex;
+
+use crate::log_store::Disk;
+
+/// See the module.
+#[derive(Debug)]
+pub(crate) struct FaultyDisk {
+    free: AtomicU64,
+    error: Mutex<Option<String>>,
+    held: AtomicBool,
+}
+
+impl Default for FaultyDisk {
+    fn default() -> Self {
+        Self {
+            free: AtomicU64::new(u64::MAX),
+            error: Mutex::new(None),
+            held: AtomicBool::new(false),
+        }
+    }
+}
+
+impl FaultyDisk {
+    pub(crate) fn set_free(&self, bytes: u64) {
+        self.free.store(bytes, Ordering::SeqCst);
+    }
+
+    /// Writes fail with this error until there is none.
+    pub(crate) fn fail_with(&self, error: Option<&str>) {
+        *self.error.lock() = error.map(str::to_owned);
+    }
+
+    /// Writes wait while this is set.
+    pub(crate) fn hold(&self, held: bool) {
+        self.held.store(held, Ordering::SeqCst);
+    }
+}
+
+impl Disk for FaultyDisk {
+    fn free_bytes(&self, _path: &Path) -> io::Result<u64> {
+        Ok(self.free.load(Ordering::SeqCst))
+    }
+
+    fn before_write(&self) -> Result<(), String> {
+        while self.held.load(Ordering::SeqCst) {
+            std::thread::sleep(std::time::Duration::from_millis(1));
+        }
+        match &*self.error.lock() {
+            Some(error) => Err(error.clone()),
+            None => Ok(()),
+        }
+    }
+}
