@@ -49,10 +49,7 @@ fn another_cluster_node_or_role_is_refused() {
     let error = directory.adopt(OTHER, NodeId(3)).unwrap_err();
     assert!(matches!(error, IdentityError::WrongCluster { .. }));
     let error = directory.adopt(CLUSTER, NodeId(4)).unwrap_err();
-    assert!(matches!(
-        error,
-        IdentityError::WrongNode { found: NodeId(3), wanted: NodeId(4), .. }
-    ));
+    assert!(matches!(error, IdentityError::WrongNode { found: NodeId(3), wanted: NodeId(4), .. }));
     drop(directory);
     let error =
         DataDirectory::open(dir.path(), Role::Meta, LogStoreOptions::default()).unwrap_err();
@@ -89,10 +86,7 @@ async fn a_lost_copy_is_refused_once_something_was_logged() {
     let bytes = fs::read(&file).unwrap();
     fs::remove_file(&file).unwrap();
     let error = open(&dir).unwrap_err();
-    assert!(matches!(
-        error,
-        IdentityError::CopyMissing { missing: "the file `identity`", .. }
-    ));
+    assert!(matches!(error, IdentityError::CopyMissing { missing: "the file `identity`", .. }));
     fs::write(&file, bytes).unwrap();
     remove_copy(&open(&dir).unwrap());
     let error = open(&dir).unwrap_err();

@@ -84,10 +84,7 @@ fn messages_for_somebody_else_are_refused_by_name() {
     assert_eq!(refused(&header(other, 3, 0)), Err(Reason::WrongCluster));
     let garbled = v1::RaftHeader { cluster_id: "x".into(), ..header(CLUSTER, 1, 0) };
     assert_eq!(refused(&garbled), Err(Reason::WrongCluster));
-    assert_eq!(
-        service.destination(None).map(|_| ()).unwrap_err().reason,
-        Reason::InvalidArgument
-    );
+    assert_eq!(service.destination(None).map(|_| ()).unwrap_err().reason, Reason::InvalidArgument);
 
     one.remove(GroupId(0));
     assert_eq!(refused(&header(CLUSTER, 1, 0)), Err(Reason::GroupNotHosted));

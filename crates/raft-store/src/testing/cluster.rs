@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
+use openraft::errors::{ClientWriteError, ForwardReason, RaftError};
 use openraft::type_config::async_runtime::WatchReceiver;
 use tidewater_common::ids::{ClusterId, GroupId, NodeId};
 use tokio::net::TcpListener;
@@ -48,8 +49,7 @@ impl Node {
         let started = runtime.spawn(async move {
             let snapshots = folder.join("snapshots");
             std::fs::create_dir_all(&snapshots).unwrap();
-            let store =
-                LogStore::open(&folder.join("log"), LogStoreOptions::default()).unwrap();
+            let store = LogStore::open(&folder.join("log"), LogStoreOptions::default()).unwrap();
             let addresses = Arc::new(AddressBook::new());
             let factory = NetworkFactory::new(CLUSTER, NodeId(id), Arc::clone(&addresses));
             let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
@@ -99,9 +99,23 @@ impl Node {
         self.machine.applied.lock().commands.clone()
     }
 
+    /// Writes through this node, which leads. A leader refuses until a quorum has answered its
+    /// first heartbeat, and nothing is written then.
     pub(crate) async fn write(&self, text: &str) {
         let command = Command(Bytes::copy_from_slice(text.as_bytes()));
-        self.raft.client_write(command).await.unwrap();
+        let deadline = tokio::time::Instant::now() + Duration::from_secs(30);
+        loop {
+            match self.raft.client_write(command.clone()).await {
+                Ok(_) => return,
+                Err(RaftError::APIError(ClientWriteError::ForwardToLeader(to)))
+                    if to.reason == ForwardReason::LeaseExpired
+                        && tokio::time::Instant::now() < deadline =>
+                {
+                    tokio::time::sleep(Duration::from_millis(20)).await;
+                }
+                Err(error) => panic!("{error}"),
+            }
+        }
     }
 
     /// Stops everything at once, without a word to the others.

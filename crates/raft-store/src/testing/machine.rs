@@ -65,8 +65,7 @@ impl RaftStateMachine<TypeConfig> for Machine {
                     EntryPayload::Blank => {}
                     EntryPayload::Normal(command) => applied.commands.push(command.0),
                     EntryPayload::Membership(membership) => {
-                        applied.membership =
-                            StoredMembership::new(Some(entry.log_id), membership);
+                        applied.membership = StoredMembership::new(Some(entry.log_id), membership);
                     }
                 }
             }

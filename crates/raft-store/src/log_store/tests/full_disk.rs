@@ -124,11 +124,8 @@ async fn child_on_a_small_disk() {
     let dir = Path::new(&dir);
     let ballast = dir.join("ballast");
     std::fs::write(&ballast, vec![1; 40 * 1024 * 1024]).unwrap();
-    let small = LogStoreOptions {
-        free_space_floor: 0,
-        write_buffer_bytes: 4 * 1024 * 1024,
-        ..options()
-    };
+    let small =
+        LogStoreOptions { free_space_floor: 0, write_buffer_bytes: 4 * 1024 * 1024, ..options() };
     let store = LogStore::open(&dir.join("log"), small.clone()).unwrap();
     let mut log = store.group(GroupId(1));
     let mut health = store.health();
@@ -169,10 +166,8 @@ fn a_real_full_disk_holds_writes_back() {
         dir = dir.path().display(),
         exe = std::env::current_exe().unwrap().display(),
     );
-    let child = Command::new("unshare")
-        .args(["-rm", "sh", "-c", &script])
-        .env(CHILD, dir.path())
-        .output();
+    let child =
+        Command::new("unshare").args(["-rm", "sh", "-c", &script]).env(CHILD, dir.path()).output();
     let Ok(child) = child else { return eprintln!("skipped: there is no unshare") };
     let out = String::from_utf8_lossy(&child.stdout);
     let err = String::from_utf8_lossy(&child.stderr);
