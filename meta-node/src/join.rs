@@ -75,8 +75,16 @@ impl Joiner {
         let (done, result) = oneshot::channel();
         let stopping = || Refusal::new(Reason::ShuttingDown, "this meta node is stopping");
         let adoption = Adoption { cluster_id, done };
-        self.adoptions.send(adoption).await.map_err(|_| stopping())?;
-        result.await.map_err(|_| stopping())?
+        let joining = async {
+            self.adoptions.send(adoption).await.map_err(|_| stopping())?;
+            result.await.map_err(|_| stopping())?
+        };
+        tokio::time::timeout(CALL, joining).await.unwrap_or_else(|_| {
+            Err(Refusal::new(
+                Reason::DeadlineExceeded,
+                format!("meta node {} is joining, but not ready yet: ask again", self.node_id),
+            ))
+        })
     }
 
     fn decide(

@@ -73,7 +73,7 @@ pub enum CommandError {
     #[error("{0:?} is no address: give host:port")]
     BadAddress(String),
     /// No object store named.
-    #[error("a data or compactor node must name its object store")]
+    #[error("a data node must name its object store")]
     ObjectStoreRequired,
     /// Another object store than the rest of the cluster.
     #[error("the node uses object store {theirs}, the cluster uses {ours}: give all nodes the same --object-store")]

@@ -28,13 +28,13 @@ pub(super) fn register(
         _ => return Err(CommandError::RoleCannotRegister),
     };
     check_address(&command.address)?;
-    let object_store_id = check_object_store(header, &command.object_store_id)?;
+    let object_store_id = check_object_store(header, role, &command.object_store_id)?;
     let known = state.node_of_directory(directory);
     let claimed = NodeId(command.node_id);
     if claimed.get() != 0 && known.is_none_or(|node| node.id != claimed) {
         return Err(CommandError::WrongDirectory { claimed, directory });
     }
-    let mut header = Header { object_store_id: Some(object_store_id), ..header.clone() };
+    let mut header = Header { object_store_id, ..header.clone() };
     let node = match known {
         Some(node) => again(node, role, command, header.time_ms)?,
         None => {
@@ -179,13 +179,23 @@ pub(crate) fn is_address(address: &str) -> bool {
         })
 }
 
-fn check_object_store(header: &Header, theirs: &str) -> Result<Arc<str>, CommandError> {
+/// The cluster's store after this registration: the first node that names one decides. A compactor
+/// opens the store with its first job, so it may leave it out; one that it names must be the same.
+fn check_object_store(
+    header: &Header,
+    role: NodeRole,
+    theirs: &str,
+) -> Result<Option<Arc<str>>, CommandError> {
+    let ours = &header.object_store_id;
     if theirs.is_empty() {
-        return Err(CommandError::ObjectStoreRequired);
+        return match role {
+            NodeRole::Compactor => Ok(ours.clone()),
+            _ => Err(CommandError::ObjectStoreRequired),
+        };
     }
-    match &header.object_store_id {
-        None => Ok(theirs.into()),
-        Some(ours) if **ours == *theirs => Ok(ours.clone()),
+    match ours {
+        None => Ok(Some(theirs.into())),
+        Some(ours) if **ours == *theirs => Ok(Some(ours.clone())),
         Some(ours) => Err(CommandError::ObjectStoreMismatch {
             theirs: theirs.to_owned(),
             ours: ours.as_ref().to_owned(),
