@@ -58,7 +58,7 @@ pid_of() {
     local pid
     pid=$(cat "$STATE/$1.pid" 2>/dev/null) || return 1
     # A pid may have been given to another process since.
-    tr '\0' ' ' <"/proc/$pid/cmdline" 2>/dev/null | grep -qF -- "$(addr_of "$1")" && echo "$pid"
+    { tr '\0' ' ' <"/proc/$pid/cmdline" | grep -F -- "$(addr_of "$1")" >/dev/null; } 2>/dev/null && echo "$pid"
 }
 
 # node_start NODE [more arguments]: starts a node and waits for its `ready` line.

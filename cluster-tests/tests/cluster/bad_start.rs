@@ -134,7 +134,7 @@ async fn a_second_time_with_bootstrap_or_other_peers() -> Result<()> {
     cluster.meta[0].terminate().await?;
     let mut again = meta.args.clone();
     again.push("--bootstrap".to_owned());
-    refused(&cluster, &meta, again, &["exists"]).await?;
+    refused(&cluster, &meta, again, &["belongs to cluster", "without --bootstrap"]).await?;
     cluster.meta[0].start().await?;
 
     // A new node whose peer list is not the cluster's.
