@@ -50,7 +50,7 @@ packages() {
 
 has_libclang() {
     [ -n "${LIBCLANG_PATH:-}" ] && return 0
-    ldconfig -p 2>/dev/null | grep -q 'libclang[-.0-9]*\.so' && return 0
+    ldconfig -p 2>/dev/null | grep 'libclang[-.0-9]*\.so' >/dev/null && return 0
     # Not libclang-cpp.so, which may be there alone and is of no use.
     compgen -G '/usr/lib/llvm-*/lib/libclang.so*' >/dev/null ||
         compgen -G '/usr/lib/llvm-*/lib/libclang-[0-9]*.so*' >/dev/null
