@@ -139,7 +139,7 @@ impl LogStore {
             log.removed = true;
             let op =
                 Op { group: Arc::clone(&state), kind: OpKind::RemoveGroup { done }, bytes: 64 };
-            self.shared.queue.push(op).map_err(|(_, error)| error)?;
+            self.shared.queue.push(op)?;
         }
         let result = result
             .await

@@ -24,11 +24,8 @@ pub(super) fn agree(file: Option<Record>, copy: Option<Record>, logs_empty: bool
     match (file, copy) {
         (Some(file), Some(copy)) if file == copy => Agreement::Agreed(file),
         (Some(file), Some(store)) => Agreement::Differ { file, store },
-        (Some(file), None) if !logs_empty => {
-            // Nothing is logged before the copy is written.
-            drop(file);
-            Agreement::Missing("the log store")
-        }
+        // Nothing is logged before the copy is written.
+        (Some(_), None) if !logs_empty => Agreement::Missing("the log store"),
         (Some(file), None) if file.node_id.is_some() => Agreement::RewriteCopy(file),
         (Some(file), None) => Agreement::Agreed(file),
         (None, Some(copy)) if logs_empty => Agreement::RewriteFile(copy),

@@ -41,8 +41,7 @@ impl GroupLog {
         self.state.id
     }
 
-    /// Bytes of the entries after `index`, as far as they are in memory; for deciding by bytes when
-    /// a snapshot is due, count what is proposed instead.
+    /// Of the last entry, or of the last purged one when there is none.
     pub fn last_log_id(&self) -> Option<LogId> {
         let log = self.state.log.lock();
         log.last.max(log.purged)
@@ -66,10 +65,7 @@ impl GroupLog {
         let (op, answer) = change(&mut log)?;
         if let Some((kind, bytes)) = op {
             let op = Op { group: Arc::clone(&self.state), kind, bytes };
-            self.shared.queue.push(op).map_err(|(op, error)| {
-                super::flusher::abandon(vec![op], &error);
-                error
-            })?;
+            self.shared.queue.push(op)?;
         }
         Ok(answer)
     }

@@ -7,7 +7,7 @@ use parking_lot::{Condvar, Mutex};
 use tokio::sync::Notify;
 
 use super::error::StoreError;
-use super::flusher::Op;
+use super::flusher::{Op, abandon};
 
 /// What the flusher is to do next.
 pub(super) enum Next {
@@ -66,16 +66,20 @@ impl Queue {
         self.inner.lock().bytes
     }
 
-    /// Adds an operation; gives it back with the reason when no more are taken.
-    pub(super) fn push(&self, op: Op) -> Result<(), (Op, StoreError)> {
+    /// Adds an operation. One that is not taken any more is completed with the error.
+    pub(super) fn push(&self, op: Op) -> Result<(), StoreError> {
         let mut inner = self.inner.lock();
-        if let Some(error) = &inner.failed {
-            let error = error.clone();
-            return Err((op, error));
-        }
-        if inner.stopped {
-            let error = StoreError::Closed("writes: the node is shutting down".to_owned());
-            return Err((op, error));
+        let refused = match &inner.failed {
+            Some(error) => Some(error.clone()),
+            None if inner.stopped => {
+                Some(StoreError::Closed("writes: the node is shutting down".to_owned()))
+            }
+            None => None,
+        };
+        if let Some(error) = refused {
+            drop(inner);
+            abandon(vec![op], &error);
+            return Err(error);
         }
         inner.bytes += op.bytes;
         inner.ops.push_back(op);

@@ -14,6 +14,7 @@ use crate::types::{Vote, log_id};
 
 mod crash;
 mod full_disk;
+mod speed;
 mod suite;
 mod torn_tail;
 
