@@ -12,10 +12,12 @@ use std::time::Duration;
 use parking_lot::Mutex;
 use tidewater_common::ids::{ClusterId, NodeId};
 use tidewater_common::refusal::Refusal;
+use tidewater_proto::v1::admin_client::AdminClient;
 use tidewater_proto::v1::meta_client::MetaClient;
 use tidewater_proto::v1::{self, Reason};
 use tokio::sync::{mpsc, oneshot};
-use tonic::transport::Endpoint;
+use tonic::transport::{Channel, Endpoint};
+use tonic::{Response, Status};
 
 /// How long one call may take.
 const CALL: Duration = Duration::from_secs(5);
@@ -161,8 +163,57 @@ fn check_peers(
     ))
 }
 
+/// What a node that waits to be asked learns about a cluster that runs already.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Standing {
+    /// It may be added: all that it knows of are members.
+    MayBeAdded,
+    /// It can never be asked into this cluster.
+    Refused(Refusal),
+}
+
+/// Compares what a waiting node was started with and the members of a running cluster.
+pub(crate) fn standing(node_id: NodeId, ours: &Peers, members: &Peers) -> Standing {
+    if members.contains_key(&node_id) {
+        return Standing::Refused(Refusal::new(
+            Reason::MemberExists,
+            format!(
+                "meta node {node_id} is a member of the cluster already, with another data directory: a \
+                 directory that was lost comes back under a new id (meta-member replace)"
+            ),
+        ));
+    }
+    let with_us: Peers = members
+        .iter()
+        .chain(ours.iter().filter(|(id, _)| **id == node_id))
+        .map(|(id, address)| (*id, address.clone()))
+        .collect();
+    match check_peers(node_id, ours, &with_us, false) {
+        Ok(()) => Standing::MayBeAdded,
+        Err(refusal) => Standing::Refused(refusal),
+    }
+}
+
+/// The members of the meta group as one of them tells.
+pub(crate) async fn members(address: &str) -> Result<Peers, Refusal> {
+    let answer = call(address, async |channel| {
+        AdminClient::new(channel).list_meta_members(v1::ListMetaMembersRequest {}).await
+    });
+    let members = answer.await?.members;
+    Ok(members.into_iter().map(|member| (NodeId(member.node_id), member.address)).collect())
+}
+
 /// Asks a node to join.
 pub(crate) async fn ask(address: &str, request: v1::JoinClusterRequest) -> Result<(), Refusal> {
+    let answer =
+        call(address, async |channel| MetaClient::new(channel).join_cluster(request).await);
+    answer.await.map(|_| ())
+}
+
+async fn call<T>(
+    address: &str,
+    make: impl AsyncFnOnce(Channel) -> Result<Response<T>, Status>,
+) -> Result<T, Refusal> {
     let unreachable = |error: &dyn std::fmt::Display| {
         Refusal::new(Reason::Unavailable, format!("meta node at {address} is not reached: {error}"))
             .retry_after(Duration::from_millis(500))
@@ -173,8 +224,7 @@ pub(crate) async fn ask(address: &str, request: v1::JoinClusterRequest) -> Resul
         .timeout(CALL);
     let calling = async {
         let channel = endpoint.connect().await.map_err(|error| unreachable(&error))?;
-        let answered = MetaClient::new(channel).join_cluster(request).await;
-        answered.map(|_| ()).map_err(|status| Refusal::from_status(&status))
+        make(channel).await.map(Response::into_inner).map_err(|status| Refusal::from_status(&status))
     };
     match tokio::time::timeout(2 * CALL, calling).await {
         Ok(answer) => answer,
@@ -250,5 +300,20 @@ mod tests {
         assert_eq!(ask(&four), Ok(Verdict::Joins));
         assert_eq!(ask(&peers(&[(2, "b:1"), (5, "e:1")])), Err(Reason::PeersMismatch));
         assert_eq!(ask(&peers(&[(2, "z:1")])), Err(Reason::PeersMismatch));
+    }
+
+    #[test]
+    fn a_waiting_node_learns_that_it_can_never_be_asked() {
+        let members = peers(&[(1, "a:1"), (2, "b:1"), (3, "c:1")]);
+        let refused = |node: u64, ours: &Peers| match standing(NodeId(node), ours, &members) {
+            Standing::MayBeAdded => None,
+            Standing::Refused(refusal) => Some(refusal.reason),
+        };
+        assert_eq!(refused(4, &peers(&[(1, "a:1"), (4, "d:1")])), None);
+        let other_address = peers(&[(1, "x:1"), (4, "d:1")]);
+        assert_eq!(refused(4, &other_address), Some(Reason::PeersMismatch));
+        let nobody = peers(&[(1, "a:1"), (5, "e:1"), (4, "d:1")]);
+        assert_eq!(refused(4, &nobody), Some(Reason::PeersMismatch));
+        assert_eq!(refused(3, &members), Some(Reason::MemberExists));
     }
 }

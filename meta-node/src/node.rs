@@ -62,8 +62,8 @@ pub enum MetaError {
         /// The cluster in it.
         cluster_id: ClusterId,
     },
-    /// A peer refused to make a cluster with this node.
-    #[error("cannot bootstrap with meta node {peer} at {address}: {refusal}")]
+    /// A peer refused to be in a cluster with this node.
+    #[error("cannot be in a cluster with meta node {peer} at {address}: {refusal}")]
     PeerRefused {
         /// Which peer.
         peer: NodeId,
@@ -273,7 +273,14 @@ impl Life {
             }
             None => {
                 tracing::info!("waiting to be asked into a cluster by the peer that bootstraps it");
-                let Some(adoption) = adoptions.recv().await else {
+                let adoption = tokio::select! {
+                    biased;
+                    adoption = adoptions.recv() => adoption,
+                    never = bootstrap::never_asked(&self.options.peers, self.node_id) => {
+                        return Err(never);
+                    }
+                };
+                let Some(adoption) = adoption else {
                     return Err(MetaError::Task("nobody can ask this node to join".to_owned()));
                 };
                 let identity = self.adopt(adoption.cluster_id).await?;

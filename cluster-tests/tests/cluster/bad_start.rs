@@ -139,7 +139,8 @@ async fn a_second_time_with_bootstrap_or_other_peers() -> Result<()> {
 
     // A new node whose peer list is not the cluster's.
     let address = cluster.spare_address()?;
-    let peers = format!("1={},2={},9={address}", meta.advertise, cluster.meta[1].spec.advertise);
+    let elsewhere = cluster.spare_address()?;
+    let peers = format!("1={},2={elsewhere},9={address}", meta.advertise);
     let args = with(
         &meta,
         &[
@@ -150,7 +151,7 @@ async fn a_second_time_with_bootstrap_or_other_peers() -> Result<()> {
             ("--data-dir", cluster.folder().join("ninth").display().to_string()),
         ],
     );
-    refused(&cluster, &meta, args, &["peers"]).await?;
+    refused(&cluster, &meta, args, &["--peers", "the cluster has"]).await?;
     cluster.healthy().await?;
     cluster.finish().await
 }

@@ -7,10 +7,13 @@ use tidewater_proto::v1::{self, Reason};
 use tidewater_raft_store::Identity;
 
 use super::MetaError;
-use crate::join::{self, Peers};
+use crate::join::{self, Peers, Standing};
 
 /// Pause between two attempts to reach a peer.
 const RETRY: Duration = Duration::from_millis(300);
+/// Pause between two looks at whether the peers run a cluster already. Longer than a peer that is
+/// being asked to join takes, so that it does not meet the cluster that it is about to be part of.
+const LOOK: Duration = Duration::from_secs(1);
 /// Attempts between two log lines.
 const QUIET: u32 = 20;
 
@@ -69,6 +72,35 @@ async fn ask(
         }
         attempts += 1;
         tokio::time::sleep(RETRY).await;
+    }
+}
+
+/// Resolves with the reason when the peers run a cluster that can never ask this node to join.
+pub(super) async fn never_asked(peers: &Peers, node_id: NodeId) -> MetaError {
+    let mut told = false;
+    loop {
+        for (peer, address) in peers.iter().filter(|(id, _)| **id != node_id) {
+            tokio::time::sleep(LOOK).await;
+            // A peer that is not there, or waits too, says nothing about a cluster.
+            let Ok(members) = join::members(address).await else { continue };
+            match join::standing(node_id, peers, &members) {
+                Standing::Refused(refusal) => {
+                    return MetaError::PeerRefused { peer: *peer, address: address.clone(), refusal };
+                }
+                Standing::MayBeAdded if !told => {
+                    told = true;
+                    tracing::warn!(
+                        %peer,
+                        address,
+                        "the cluster runs without this node: add it with `tidewater meta-member add`"
+                    );
+                }
+                Standing::MayBeAdded => {}
+            }
+        }
+        if peers.len() < 2 {
+            std::future::pending::<()>().await;
+        }
     }
 }
 

@@ -22,7 +22,7 @@ pub(crate) struct Options {
     name: String,
 
     /// Keys
-    #[arg(required = true, allow_hyphen_values = true, value_name = "KEY")]
+    #[arg(required = true, allow_negative_numbers = true, value_name = "KEY")]
     keys: Vec<String>,
 
     #[command(flatten)]
