@@ -7,13 +7,12 @@
 //! # Layout
 //!
 //! - [`node`]: the process's part: identity, object store, registration, heartbeats, shutdown.
-//! - [`options`]: settings.
+//! - [`options`]: what a data node is started with.
 //! - [`groups`]: the groups of this node, started and stopped at runtime.
 //! - [`group`]: one replica: entries, apply, producers, snapshots, batching, admission.
 //! - [`leadership`]: what a leader does for its regions: ownership, flushes, manifest advances; and
 //!   what every replica does: snapshots, purging.
-//! - [`control`]: service `GroupControl`; [`data`]: service `Data`; [`region_admin`]: service
-//!   `RegionAdmin`.
+//! - [`control`], [`data`], [`region_admin`]: the services `GroupControl`, `Data`, `RegionAdmin`.
 //! - [`peers`]: calls to other data nodes.
 
 pub mod control;

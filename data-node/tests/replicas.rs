@@ -1,5 +1,12 @@
 //! Whole replicas in one process: real log store, real network over loopback, local object store.
 
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    reason = "a test fails by panicking"
+)]
+
 #[path = "replicas/cluster.rs"]
 mod cluster;
 #[path = "replicas/membership.rs"]

@@ -7,8 +7,8 @@
 mod bootstrap;
 mod error;
 mod groups;
-mod nodes;
 mod new_table;
+mod nodes;
 mod tables;
 mod time;
 

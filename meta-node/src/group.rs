@@ -6,7 +6,9 @@ use std::time::Duration;
 use bytes::Bytes;
 use openraft::Instant as _;
 use openraft::async_runtime::WatchReceiver;
-use openraft::errors::{ClientWriteError, Fatal, ForwardToLeader, LinearizableReadError, RaftError};
+use openraft::errors::{
+    ClientWriteError, Fatal, ForwardToLeader, LinearizableReadError, RaftError,
+};
 use openraft::raft::ReadPolicy;
 use prost::Message;
 use tidewater_common::clock::Clock;
@@ -96,10 +98,8 @@ impl MetaGroup {
     pub fn leading(&self) -> Option<Term> {
         let metrics = self.raft.metrics();
         let metrics = metrics.borrow_watched();
-        let silent = metrics
-            .last_quorum_acked
-            .as_ref()
-            .is_none_or(|acked| acked.elapsed() > QUORUM_SILENCE);
+        let silent =
+            metrics.last_quorum_acked.as_ref().is_none_or(|acked| acked.elapsed() > QUORUM_SILENCE);
         // A single member needs nobody's answer.
         let alone = metrics.membership_config.voter_ids().all(|id| id == self.node_id.get());
         (metrics.current_leader == Some(self.node_id.get()) && (alone || !silent))

@@ -68,9 +68,10 @@ impl Joiner {
 
     /// Joins, or says why not.
     pub(crate) async fn answer(&self, request: v1::JoinClusterRequest) -> Result<(), Refusal> {
-        let cluster_id: ClusterId = request.cluster_id.parse().map_err(|_| {
-            Refusal::new(Reason::InvalidArgument, "the cluster id is no UUID")
-        })?;
+        let cluster_id: ClusterId = request
+            .cluster_id
+            .parse()
+            .map_err(|_| Refusal::new(Reason::InvalidArgument, "the cluster id is no UUID"))?;
         if self.decide(cluster_id, &request)? == Verdict::Belongs || request.check_only {
             return Ok(());
         }
@@ -117,11 +118,8 @@ impl Joiner {
                 format!("meta node {node_id} was started with --bootstrap too: only one may be"),
             ));
         }
-        let theirs: Peers = request
-            .peers
-            .iter()
-            .map(|peer| (NodeId(peer.node_id), peer.address.clone()))
-            .collect();
+        let theirs: Peers =
+            request.peers.iter().map(|peer| (NodeId(peer.node_id), peer.address.clone())).collect();
         check_peers(node_id, &self.peers, &theirs, request.bootstrap)?;
         Ok(Verdict::Joins)
     }
@@ -194,12 +192,21 @@ pub(crate) fn standing(node_id: NodeId, ours: &Peers, members: &Peers) -> Standi
     }
 }
 
-/// The members of the meta group as one of them tells.
+/// The members of the meta group as its leader tells, found through any of them.
 pub(crate) async fn members(address: &str) -> Result<Peers, Refusal> {
-    let answer = call(address, async |channel| {
-        AdminClient::new(channel).list_meta_members(v1::ListMetaMembersRequest {}).await
-    });
-    let members = answer.await?.members;
+    let list = |address: String| async move {
+        call(&address, async |channel| {
+            AdminClient::new(channel).list_meta_members(v1::ListMetaMembersRequest {}).await
+        })
+        .await
+    };
+    let answer = match list(address.to_owned()).await {
+        Err(Refusal { leader: Some(leader), .. }) if !leader.address.is_empty() => {
+            list(leader.address).await
+        }
+        answer => answer,
+    };
+    let members = answer?.members;
     Ok(members.into_iter().map(|member| (NodeId(member.node_id), member.address)).collect())
 }
 
@@ -224,7 +231,10 @@ async fn call<T>(
         .timeout(CALL);
     let calling = async {
         let channel = endpoint.connect().await.map_err(|error| unreachable(&error))?;
-        make(channel).await.map(Response::into_inner).map_err(|status| Refusal::from_status(&status))
+        make(channel)
+            .await
+            .map(Response::into_inner)
+            .map_err(|status| Refusal::from_status(&status))
     };
     match tokio::time::timeout(2 * CALL, calling).await {
         Ok(answer) => answer,
@@ -269,10 +279,7 @@ mod tests {
         let ours = cluster(1);
         assert_eq!(reason(&joiner, &request(ours, &three, true)), Ok(Verdict::Joins));
         for wrong in [&two, &other] {
-            assert_eq!(
-                reason(&joiner, &request(ours, wrong, true)),
-                Err(Reason::PeersMismatch)
-            );
+            assert_eq!(reason(&joiner, &request(ours, wrong, true)), Err(Reason::PeersMismatch));
         }
         let wrong_node = v1::JoinClusterRequest { target_node: 3, ..request(ours, &three, true) };
         assert_eq!(reason(&joiner, &wrong_node), Err(Reason::WrongNode));
@@ -283,10 +290,7 @@ mod tests {
             Err(Reason::AlreadyBootstrapped)
         );
         let (second, _requests) = Joiner::new(NodeId(2), three.clone(), true, None);
-        assert_eq!(
-            reason(&second, &request(ours, &three, true)),
-            Err(Reason::AlreadyBootstrapped)
-        );
+        assert_eq!(reason(&second, &request(ours, &three, true)), Err(Reason::AlreadyBootstrapped));
     }
 
     #[test]

@@ -20,8 +20,8 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use futures::{Stream, StreamExt, TryStreamExt};
-use openraft::storage::{ApplyResponder, EntryResponder, RaftSnapshotBuilder, RaftStateMachine};
 use openraft::OptionalSend;
+use openraft::storage::{ApplyResponder, EntryResponder, RaftSnapshotBuilder, RaftStateMachine};
 use prost::Message;
 use tidewater_common::ids::{NodeId, Term};
 use tidewater_proto::v1::{self, meta_reply};
@@ -109,10 +109,8 @@ impl MetaMachine {
     }
 
     fn apply_membership(&self, membership: &Membership, rows: &mut Vec<RowWrite>) {
-        let members: BTreeMap<NodeId, String> = membership
-            .nodes()
-            .map(|(id, member)| (NodeId(*id), member.address.clone()))
-            .collect();
+        let members: BTreeMap<NodeId, String> =
+            membership.nodes().map(|(id, member)| (NodeId(*id), member.address.clone())).collect();
         let mut state = self.view.write();
         let change = commands::members_change(&state, &members);
         // Refused only when the revision is used up: membership itself is not the state's to veto.
@@ -173,8 +171,7 @@ impl RaftStateMachine<TypeConfig> for MetaMachine {
     ) -> Result<(), io::Error> {
         let (folder, named) = (Arc::clone(&self.folder), meta.clone());
         let (state, rows) = blocking(move || folder.take_in(named, snapshot)).await?;
-        let applied =
-            Applied { last: meta.last_log_id, membership: meta.last_membership.clone() };
+        let applied = Applied { last: meta.last_log_id, membership: meta.last_membership.clone() };
         self.store.replace(rows, applied.clone()).await?;
         self.applied = applied;
         *self.view.write() = state;

@@ -39,9 +39,8 @@ pub(crate) fn parse(arguments: impl IntoIterator<Item = OsString>) -> Result<Par
     let arguments: Vec<OsString> = arguments.into_iter().collect();
     let file = config_path(&arguments, std::env::var_os("TIDEWATER_CONFIG"));
     let command = command(file.as_deref())?;
-    let app = command
-        .try_get_matches_from(arguments)
-        .and_then(|matches| App::from_arg_matches(&matches));
+    let app =
+        command.try_get_matches_from(arguments).and_then(|matches| App::from_arg_matches(&matches));
     Ok(match app {
         Ok(app) => Parsed::App(Box::new(app)),
         Err(told) => Parsed::Told(told),

@@ -1,6 +1,13 @@
 //! What every server process has in common, seen on one that waits for its cluster: a compactor
 //! whose meta nodes do not answer.
 
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    reason = "a test fails by panicking"
+)]
+
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::process::{Child, Command, ExitStatus, Stdio};
@@ -69,9 +76,7 @@ impl Server {
     fn metrics(&self) -> String {
         let mut stream = TcpStream::connect(self.address).unwrap();
         stream.set_read_timeout(Some(LIMIT)).unwrap();
-        stream
-            .write_all(b"GET /metrics HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
-            .unwrap();
+        stream.write_all(b"GET /metrics HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n").unwrap();
         let mut answer = String::new();
         stream.read_to_string(&mut answer).unwrap();
         answer
@@ -125,7 +130,9 @@ async fn services_of_a_node_that_starts_are_unavailable_for_now() {
 #[tokio::test]
 async fn garbage_on_the_port_disturbs_nobody() {
     let server = Server::start();
-    for garbage in [&b"\x00\xff\x00\xff\x00\xff garbage \r\n\r\n"[..], b"GET", b"PRI * HTTP/2.0\r\n\r\nXX"] {
+    for garbage in
+        [&b"\x00\xff\x00\xff\x00\xff garbage \r\n\r\n"[..], b"GET", b"PRI * HTTP/2.0\r\n\r\nXX"]
+    {
         let mut stream = TcpStream::connect(server.address).unwrap();
         stream.write_all(garbage).unwrap();
         drop(stream);

@@ -1,5 +1,12 @@
 //! The command as scripts see it: exit statuses, messages, help. Nothing here needs a cluster.
 
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    reason = "a test fails by panicking"
+)]
+
 use std::net::TcpListener;
 use std::process::{Command, Output};
 
@@ -129,8 +136,11 @@ fn a_server_refuses_what_is_unsafe_or_taken() {
 fn settings_come_from_flag_environment_and_file_in_that_order() {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("t.toml");
-    std::fs::write(&path, "[data]\nlisten = \"127.0.0.1:1\"\ndata-dir = \"file\"\nobject-store = \"file\"\n")
-        .unwrap();
+    std::fs::write(
+        &path,
+        "[data]\nlisten = \"127.0.0.1:1\"\ndata-dir = \"file\"\nobject-store = \"file\"\n",
+    )
+    .unwrap();
     let output = Command::new(env!("CARGO_BIN_EXE_tidewater"))
         .args(["config", "show", "data", "--output", "json", "--config"])
         .arg(&path)

@@ -55,8 +55,8 @@ pub(crate) async fn on_worker<T: Send + 'static>(
     });
     match done.await {
         Ok(result) => result,
-        Err(error) => {
-            Err(EngineError::Internal { detail: format!("a merge did not come to its end: {error}") })
-        }
+        Err(error) => Err(EngineError::Internal {
+            detail: format!("a merge did not come to its end: {error}"),
+        }),
     }
 }

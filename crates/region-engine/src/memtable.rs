@@ -13,4 +13,4 @@ pub(crate) mod run;
 pub(crate) use self::compact::{merge_into, merge_runs};
 pub use self::image::{ImageError, RunImage};
 pub(crate) use self::levels::{FAN_IN, pick};
-pub use self::run::{Run, RowsWrite};
+pub use self::run::{RowsWrite, Run};

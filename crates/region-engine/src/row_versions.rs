@@ -189,11 +189,8 @@ impl RowVersions {
 
     /// The same rows with other columns, in the order of `wanted`.
     pub(crate) fn project(&self, wanted: &Arc<[ColumnId]>, types: &[DataType]) -> Self {
-        let arrays = wanted
-            .iter()
-            .zip(types)
-            .map(|(id, data_type)| self.column(*id, data_type))
-            .collect();
+        let arrays =
+            wanted.iter().zip(types).map(|(id, data_type)| self.column(*id, data_type)).collect();
         Self { ids: wanted.clone(), arrays, rows: self.rows, stamps: self.stamps.clone() }
     }
 

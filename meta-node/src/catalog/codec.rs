@@ -113,8 +113,7 @@ pub fn decode_catalog_route(bytes: &[u8]) -> Result<RouteDescriptor, CatalogErro
         return Err(CatalogError::InvalidRouteRecord("bytes follow it"));
     }
     let parent_route_id = (parent != 0).then_some(RegionId(parent));
-    let route =
-        RouteDescriptor { route_id, start, end, group_id, state, parent_route_id, epoch };
+    let route = RouteDescriptor { route_id, start, end, group_id, state, parent_route_id, epoch };
     route.validate()?;
     Ok(route)
 }
@@ -132,8 +131,10 @@ struct Reader<'a>(&'a [u8]);
 
 impl Reader<'_> {
     fn take<const N: usize>(&mut self) -> Result<[u8; N], CatalogError> {
-        let (head, rest) =
-            self.0.split_first_chunk::<N>().ok_or(CatalogError::InvalidRouteRecord("it is short"))?;
+        let (head, rest) = self
+            .0
+            .split_first_chunk::<N>()
+            .ok_or(CatalogError::InvalidRouteRecord("it is short"))?;
         self.0 = rest;
         Ok(*head)
     }

@@ -227,7 +227,8 @@ impl TryFrom<v1::TableRecord> for Table {
     fn try_from(stored: v1::TableRecord) -> Result<Self, CatalogError> {
         let table = stored.table.ok_or_else(|| invalid("table", "it has no table"))?;
         let schema = table.schema.as_ref().ok_or_else(|| invalid("table", "it has no schema"))?;
-        let options = table.options.as_ref().ok_or_else(|| invalid("table", "it has no options"))?;
+        let options =
+            table.options.as_ref().ok_or_else(|| invalid("table", "it has no options"))?;
         let dropping = |region: &v1::DroppedRegion| DroppedRegion {
             region_id: RegionId(region.region_id),
             group_id: GroupId(region.group_id),

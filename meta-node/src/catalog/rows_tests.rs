@@ -86,10 +86,7 @@ fn rows_that_contradict_each_other_are_found() {
     assert!(matches!(MetaState::from_rows(gap).unwrap_err(), CatalogError::Gap(_)));
     let mut orphan = state().rows().unwrap();
     orphan.remove(key_of(keys::TABLE));
-    assert!(matches!(
-        MetaState::from_rows(orphan).unwrap_err(),
-        CatalogError::OutsideLiveTable(_)
-    ));
+    assert!(matches!(MetaState::from_rows(orphan).unwrap_err(), CatalogError::OutsideLiveTable(_)));
     let mut hole = state().rows().unwrap();
     hole.remove(key_of(keys::DELTA) + 1);
     assert!(matches!(MetaState::from_rows(hole).unwrap_err(), CatalogError::DeltaHole { .. }));

@@ -2,9 +2,9 @@
 
 use std::collections::BTreeSet;
 
-use tidewater_common::ids::TableId;
 #[cfg(test)]
 use tidewater_common::ids::RegionId;
+use tidewater_common::ids::TableId;
 
 use super::{CatalogError, RouteDescriptor};
 

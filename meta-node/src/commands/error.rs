@@ -76,7 +76,9 @@ pub enum CommandError {
     #[error("a data node must name its object store")]
     ObjectStoreRequired,
     /// Another object store than the rest of the cluster.
-    #[error("the node uses object store {theirs}, the cluster uses {ours}: give all nodes the same --object-store")]
+    #[error(
+        "the node uses object store {theirs}, the cluster uses {ours}: give all nodes the same --object-store"
+    )]
     ObjectStoreMismatch {
         /// The caller's.
         theirs: String,

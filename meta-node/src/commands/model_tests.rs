@@ -19,8 +19,13 @@ fn any_command() -> impl Strategy<Value = Kind> {
         (1u64..5).prop_map(|group_id| Kind::AbandonGroup(v1::AbandonGroup { group_id })),
         (1u64..5, 1u64..4, 101u64..104).prop_map(|(group_id, term, leader)| {
             Kind::ReportGroup(v1::ReportGroup {
-                group_id, term, leader, voters: vec![leader], learners: vec![],
-                membership_term: term, membership_index: term,
+                group_id,
+                term,
+                leader,
+                voters: vec![leader],
+                learners: vec![],
+                membership_term: term,
+                membership_index: term,
             })
         }),
         (10u64..30, name.clone(), 0u32..9, any::<bool>()).prop_map(|(id, name, regions, hash)| {

@@ -68,10 +68,10 @@ fn distribution(
     if columns.is_empty() {
         return match vnode_count {
             0 => Ok(None),
-            _ => Err(SchemaError::BadDistribution(
-                "a vnode count needs columns to hash".to_owned(),
-            )
-            .into()),
+            _ => {
+                Err(SchemaError::BadDistribution("a vnode count needs columns to hash".to_owned())
+                    .into())
+            }
         };
     }
     let vnode_count = if vnode_count == 0 { DEFAULT_VNODES } else { vnode_count };
@@ -94,13 +94,16 @@ pub(super) fn region_count(
     }
 }
 
+/// Start and end of a range of global keys.
+pub(super) type Bounds = (Vec<u8>, Vec<u8>);
+
 /// Global key ranges that tile the table: evenly over its vnodes, or over the first two bytes of
 /// its row keys.
 pub(super) fn split(
     table: TableId,
     options: &TableOptions,
     regions: u32,
-) -> Result<Vec<(Vec<u8>, Vec<u8>)>, CommandError> {
+) -> Result<Vec<Bounds>, CommandError> {
     let (start, end) = table_bounds(table).ok_or(CommandError::IdsUsedUp("table"))?;
     let buckets = options.hash.as_ref().map_or(65_536, |hash| u64::from(hash.vnode_count));
     let mut bounds = vec![start.clone()];

@@ -68,7 +68,11 @@ fn again(
     now_ms: u64,
 ) -> Result<Node, CommandError> {
     if node.role != role {
-        return Err(CommandError::RoleMismatch { node: node.id, registered: node.role, asked: role });
+        return Err(CommandError::RoleMismatch {
+            node: node.id,
+            registered: node.role,
+            asked: role,
+        });
     }
     if node.state == NodeState::Removed {
         return Err(CommandError::NodeRemoved(node.id));
@@ -144,8 +148,8 @@ pub fn members_change(state: &MetaState, members: &BTreeMap<NodeId, String>) -> 
     let known = |id: &NodeId| state.node(*id).filter(|node| node.role == NodeRole::Meta);
     let mut nodes = Vec::new();
     for (id, address) in members {
-        let same = known(id)
-            .is_some_and(|node| node.address == *address && node.state == NodeState::Up);
+        let same =
+            known(id).is_some_and(|node| node.address == *address && node.state == NodeState::Up);
         if !same {
             nodes.push(Node {
                 id: *id,

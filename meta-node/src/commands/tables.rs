@@ -118,8 +118,7 @@ pub(super) fn begin_drop(
         .iter()
         .map(|route| DroppedRegion { region_id: route.route_id, group_id: route.group_id })
         .collect();
-    let dropped =
-        Table { state: TableState::Dropping, dropping, ..table.as_ref().clone() };
+    let dropped = Table { state: TableState::Dropping, dropping, ..table.as_ref().clone() };
     let time_ms = state.header().time_ms;
     let outcome = Outcome { time_ms, kind, table_name: request.name.clone(), table_id: table.id };
     let change = Change {

@@ -74,10 +74,7 @@ fn time_never_goes_back_nor_leaps() {
 fn the_same_directory_gets_the_same_node() {
     let mut state = with_nodes(2);
     let first = registration(1);
-    assert_eq!(
-        run(&mut state, Kind::RegisterNode(first.clone())),
-        Ok(Reply::Node(NodeId(101)))
-    );
+    assert_eq!(run(&mut state, Kind::RegisterNode(first.clone())), Ok(Reply::Node(NodeId(101))));
     let revision = state.header().revision;
     let known = v1::RegisterNode { cluster_id: CLUSTER.into(), node_id: 101, ..first };
     let moved = v1::RegisterNode { address: "host:9".into(), ..known.clone() };
@@ -86,10 +83,7 @@ fn the_same_directory_gets_the_same_node() {
     assert_eq!(run(&mut state, Kind::RegisterNode(moved)), Ok(Reply::Node(NodeId(101))));
     assert_eq!(state.node(NodeId(101)).unwrap().address, "host:9");
     assert_eq!(state.header().revision.get(), revision.get() + 1);
-    assert_eq!(
-        run(&mut state, Kind::RegisterNode(registration(3))),
-        Ok(Reply::Node(NodeId(103)))
-    );
+    assert_eq!(run(&mut state, Kind::RegisterNode(registration(3))), Ok(Reply::Node(NodeId(103))));
 }
 
 #[test]
@@ -161,22 +155,17 @@ fn registrations_that_do_not_fit_are_refused() {
 #[test]
 fn node_states_and_addresses_change_by_command() {
     let mut state = with_nodes(1);
-    let set = |node_id, to: NodeState| {
-        Kind::SetNodeState(v1::SetNodeState { node_id, state: to.into() })
-    };
+    let set =
+        |node_id, to: NodeState| Kind::SetNodeState(v1::SetNodeState { node_id, state: to.into() });
     run(&mut state, set(101, NodeState::Down)).unwrap();
     assert_eq!(state.node(NodeId(101)).unwrap().state, NodeState::Down);
-    assert_eq!(
-        run(&mut state, set(9, NodeState::Up)),
-        Err(CommandError::NodeNotFound(NodeId(9)))
-    );
+    assert_eq!(run(&mut state, set(9, NodeState::Up)), Err(CommandError::NodeNotFound(NodeId(9))));
     assert_eq!(
         run(&mut state, set(101, NodeState::Unspecified)),
         Err(CommandError::BadNodeState(NodeId(101)))
     );
-    let update = |address: &str| {
-        Kind::UpdateNode(v1::UpdateNode { node_id: 101, address: address.into() })
-    };
+    let update =
+        |address: &str| Kind::UpdateNode(v1::UpdateNode { node_id: 101, address: address.into() });
     run(&mut state, update("other:1")).unwrap();
     assert_eq!(state.node(NodeId(101)).unwrap().address, "other:1");
     assert!(matches!(run(&mut state, update("x:0")), Err(CommandError::BadAddress(_))));
@@ -205,9 +194,8 @@ fn members_of_group_0_follow_the_log() {
 #[test]
 fn groups_are_made_of_nodes_that_are_up_and_activated_or_given_up_once() {
     let mut state = with_nodes(3);
-    let create = |members: &[u64]| {
-        Kind::CreateGroup(v1::CreateGroup { first_members: members.to_vec() })
-    };
+    let create =
+        |members: &[u64]| Kind::CreateGroup(v1::CreateGroup { first_members: members.to_vec() });
     for bad in [&[][..], &[101, 101], &[7], &[101; 8]] {
         assert!(matches!(run(&mut state, create(bad)), Err(CommandError::FirstMembers(_))));
     }
@@ -317,7 +305,10 @@ fn a_table_is_created_activated_and_dropped() {
         Err(CommandError::TableState { table: TableId(1), state: TableState::Dropping })
     );
     // The name is free at once; ids are never used again.
-    assert_eq!(run(&mut state, Kind::CreateTable(table(3, "flights"))), Ok(Reply::Table(TableId(2))));
+    assert_eq!(
+        run(&mut state, Kind::CreateTable(table(3, "flights"))),
+        Ok(Reply::Table(TableId(2)))
+    );
     assert_eq!(state.next_route_id(), RegionId(6));
     assert_eq!(run(&mut state, finish()), Ok(Reply::Done));
     assert_eq!(run(&mut state, finish()), Err(CommandError::TableIdNotFound(TableId(1))));
@@ -345,7 +336,10 @@ fn tables_that_cannot_be_are_refused() {
     let mut typed = good.clone();
     typed.columns[1].r#type = "decimal".into();
     let cases = [
-        (v1::CreateTableRequest { name: "t".into(), ..good.clone() }, CommandError::TableExists("t".into())),
+        (
+            v1::CreateTableRequest { name: "t".into(), ..good.clone() },
+            CommandError::TableExists("t".into()),
+        ),
         (
             v1::CreateTableRequest { request_id: "no".into(), ..good.clone() },
             CommandError::Malformed("the request id is no UUID".into()),
@@ -403,14 +397,8 @@ fn tables_that_cannot_be_are_refused() {
     ] {
         assert!(matches!(run(&mut state, Kind::CreateTable(bad)), Err(CommandError::Schema(_))));
     }
-    assert_eq!(
-        run(&mut state, drop_table(3, "zz")),
-        Err(CommandError::TableNotFound("zz".into()))
-    );
-    assert_eq!(
-        run(&mut with_nodes(1), Kind::CreateTable(good)),
-        Err(CommandError::NoGroups)
-    );
+    assert_eq!(run(&mut state, drop_table(3, "zz")), Err(CommandError::TableNotFound("zz".into())));
+    assert_eq!(run(&mut with_nodes(1), Kind::CreateTable(good)), Err(CommandError::NoGroups));
 }
 
 #[test]

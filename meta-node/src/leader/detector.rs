@@ -66,8 +66,10 @@ mod tests {
             (observed(6, &[(101, 1)]), &[(102, NodeState::Down)]),
         ];
         for (observed, expected) in cases {
-            let verdicts: Vec<_> =
-                judge(&state, observed, TIMEOUT).into_iter().map(|(id, to)| (id.get(), to)).collect();
+            let verdicts: Vec<_> = judge(&state, observed, TIMEOUT)
+                .into_iter()
+                .map(|(id, to)| (id.get(), to))
+                .collect();
             assert_eq!(verdicts, *expected, "{observed:?}");
         }
     }

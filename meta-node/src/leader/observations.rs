@@ -80,8 +80,7 @@ pub(crate) struct Observations {
 impl Observations {
     /// Forgets everything: a new term begins.
     pub(crate) fn restart(&self, now: Instant) {
-        *self.inner.lock() =
-            Inner { since: Some(now), joined_at: Some(now), ..Inner::default() };
+        *self.inner.lock() = Inner { since: Some(now), joined_at: Some(now), ..Inner::default() };
     }
 
     /// A data node has registered: more may follow at once.

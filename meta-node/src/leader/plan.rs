@@ -128,8 +128,12 @@ impl<'a> Load<'a> {
 
     /// Nodes that are up and not excluded, those with the fewest replicas first.
     fn candidates(&self, excluded: &BTreeSet<NodeId>) -> Vec<NodeId> {
-        let mut ids: Vec<NodeId> =
-            self.nodes.keys().copied().filter(|id| self.is_up(*id) && !excluded.contains(id)).collect();
+        let mut ids: Vec<NodeId> = self
+            .nodes
+            .keys()
+            .copied()
+            .filter(|id| self.is_up(*id) && !excluded.contains(id))
+            .collect();
         ids.sort_by_key(|id| (self.replicas.get(id).copied().unwrap_or(0), *id));
         ids
     }
@@ -194,8 +198,12 @@ fn learner(group: GroupId, report: &ObservedGroup, sound: usize, load: &Load<'_>
     if load.is_lost(node) || sound >= REPLICAS {
         return Some(Step::Remove { group, leader, node, on });
     }
-    (report.caught_up.contains(&node) && load.is_up(node))
-        .then_some(Step::Promote { group, leader, node, on })
+    (report.caught_up.contains(&node) && load.is_up(node)).then_some(Step::Promote {
+        group,
+        leader,
+        node,
+        on,
+    })
 }
 
 /// A voter that is there beyond need: first one whose node is lost, never the leader.

@@ -3,10 +3,8 @@ use tidewater_proto::v1::{self, meta_command::Kind};
 use super::*;
 use crate::commands::testing::{bootstrapped, run, with_groups, with_nodes};
 
-const OPTIONS: PlacementOptions = PlacementOptions {
-    settle: Duration::from_secs(1),
-    replace_after: Duration::from_secs(600),
-};
+const OPTIONS: PlacementOptions =
+    PlacementOptions { settle: Duration::from_secs(1), replace_after: Duration::from_secs(600) };
 
 fn ids(numbers: &[u64]) -> BTreeSet<NodeId> {
     numbers.iter().copied().map(NodeId).collect()
@@ -93,10 +91,7 @@ fn a_group_is_started_then_activated_or_given_up() {
     run(&mut state, Kind::CreateGroup(v1::CreateGroup { first_members: vec![101] })).unwrap();
     let group = GroupId(1);
     assert_eq!(plan(&state, &quiet(), &OPTIONS), [Step::Start { group }]);
-    assert_eq!(
-        plan(&state, &reported(&[101], &[], &[]), &OPTIONS),
-        [Step::Activate { group }]
-    );
+    assert_eq!(plan(&state, &reported(&[101], &[], &[]), &OPTIONS), [Step::Activate { group }]);
     let late = Observed {
         creating_for: BTreeMap::from([(group, CREATION_LIMIT + Duration::from_secs(1))]),
         ..Observed::default()
@@ -176,8 +171,7 @@ fn replicas_that_are_no_members_are_stopped_after_a_while() {
     assert_eq!(plan(&state, &observed, &OPTIONS), [stop]);
     run(&mut state, Kind::CreateGroup(v1::CreateGroup { first_members: vec![101] })).unwrap();
     run(&mut state, Kind::AbandonGroup(v1::AbandonGroup { group_id: 2 })).unwrap();
-    observed.hosted_for =
-        BTreeMap::from([((NodeId(101), GroupId(2)), Duration::from_secs(16))]);
+    observed.hosted_for = BTreeMap::from([((NodeId(101), GroupId(2)), Duration::from_secs(16))]);
     let stop = Step::Stop { group: GroupId(2), node: NodeId(101) };
     assert_eq!(plan(&state, &observed, &OPTIONS), [stop]);
 }

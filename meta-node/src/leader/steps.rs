@@ -5,9 +5,7 @@ use std::time::Duration;
 use futures::future::try_join_all;
 use tidewater_common::ids::{GroupId, LogIndex, NodeId, Term};
 use tidewater_common::refusal::Refusal;
-use tidewater_proto::v1::{
-    self, Reason, change_membership_request::Change, meta_command::Kind,
-};
+use tidewater_proto::v1::{self, Reason, change_membership_request::Change, meta_command::Kind};
 use tokio::time::Instant;
 
 use super::plan::Step;

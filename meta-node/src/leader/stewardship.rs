@@ -36,7 +36,11 @@ pub(crate) struct Timing {
 }
 
 impl Timing {
-    pub(crate) fn new(failure_timeout: Duration, settle: Duration, replace_after: Duration) -> Self {
+    pub(crate) fn new(
+        failure_timeout: Duration,
+        settle: Duration,
+        replace_after: Duration,
+    ) -> Self {
         Self {
             round: Duration::from_millis(200),
             failure_timeout,
@@ -202,7 +206,9 @@ impl Stewardship {
         tasks.spawn(async move {
             for (node, to) in verdicts {
                 match to {
-                    NodeState::Down => tracing::warn!(%node, "the node sends no heartbeats: it is down"),
+                    NodeState::Down => {
+                        tracing::warn!(%node, "the node sends no heartbeats: it is down")
+                    }
                     _ => tracing::info!(%node, "the node is up again"),
                 }
                 let set = v1::SetNodeState { node_id: node.get(), state: to.into() };
@@ -282,9 +288,7 @@ impl Stewardship {
 fn due_reports(state: &MetaState, observed: &Observed) -> Vec<Kind> {
     let mut due = Vec::new();
     for (id, address) in &observed.addresses {
-        let moved = |node: &Arc<Node>| {
-            node.address != *address && node.state != NodeState::Removed
-        };
+        let moved = |node: &Arc<Node>| node.address != *address && node.state != NodeState::Removed;
         if state.node(*id).is_some_and(moved) && is_address(address) {
             let update = v1::UpdateNode { node_id: id.get(), address: address.clone() };
             due.push(Kind::UpdateNode(update));

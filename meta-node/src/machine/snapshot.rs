@@ -107,8 +107,9 @@ impl SnapshotFolder {
     fn adopt(&self, snapshot: Snapshot) {
         {
             let mut current = self.current.lock();
-            let older =
-                current.as_ref().is_some_and(|known| known.meta.last_log_id > snapshot.meta.last_log_id);
+            let older = current
+                .as_ref()
+                .is_some_and(|known| known.meta.last_log_id > snapshot.meta.last_log_id);
             if !older {
                 *current = Some(snapshot);
             }

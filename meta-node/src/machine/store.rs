@@ -156,10 +156,9 @@ fn decode_applied(
     let (Some(applied), Some(membership)) = (applied, membership) else {
         return Ok(Applied::default());
     };
-    let record =
-        v1::AppliedRecord::decode(applied).map_err(|error| damaged(error.to_string()))?;
-    let stored = v1::RaftStoredMembership::decode(membership)
-        .map_err(|error| damaged(error.to_string()))?;
+    let record = v1::AppliedRecord::decode(applied).map_err(|error| damaged(error.to_string()))?;
+    let stored =
+        v1::RaftStoredMembership::decode(membership).map_err(|error| damaged(error.to_string()))?;
     let id = v1::RaftLogId { term: record.term, index: record.index };
     let membership =
         wire::stored_membership_from_wire(stored).map_err(|error| damaged(error.to_string()))?;

@@ -20,10 +20,7 @@ pub struct CatalogView {
 impl CatalogView {
     pub(crate) fn new(state: MetaState) -> Self {
         let at = (state.header().incarnation, state.header().revision);
-        Self {
-            state: Arc::new(RwLock::new(state)),
-            published: Arc::new(watch::channel(at).0),
-        }
+        Self { state: Arc::new(RwLock::new(state)), published: Arc::new(watch::channel(at).0) }
     }
 
     /// The state as of now.

@@ -85,7 +85,11 @@ pub(super) async fn never_asked(peers: &Peers, node_id: NodeId) -> MetaError {
             let Ok(members) = join::members(address).await else { continue };
             match join::standing(node_id, peers, &members) {
                 Standing::Refused(refusal) => {
-                    return MetaError::PeerRefused { peer: *peer, address: address.clone(), refusal };
+                    return MetaError::PeerRefused {
+                        peer: *peer,
+                        address: address.clone(),
+                        refusal,
+                    };
                 }
                 Standing::MayBeAdded if !told => {
                     told = true;

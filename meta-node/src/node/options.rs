@@ -62,10 +62,7 @@ impl MetaOptions {
     /// A cluster with this one meta node.
     pub fn standalone(data_dir: impl Into<PathBuf>, address: impl Into<String>) -> Self {
         let peers = BTreeMap::from([(NodeId(1), address.into())]);
-        Self {
-            settle: Duration::ZERO,
-            ..Self::new(NodeId(1), data_dir, peers, Bootstrap::IfEmpty)
-        }
+        Self { settle: Duration::ZERO, ..Self::new(NodeId(1), data_dir, peers, Bootstrap::IfEmpty) }
     }
 
     pub(super) fn validate(&self) -> Result<(), OptionsError> {

@@ -73,8 +73,7 @@ impl Replica {
         let control = Arc::new(Control::new(identity.cluster_id, identity.node_id, view));
         let observations = Arc::new(Observations::default());
         let stop = CancellationToken::new();
-        let timing =
-            Timing::new(options.failure_timeout, options.settle, options.replace_after);
+        let timing = Timing::new(options.failure_timeout, options.settle, options.replace_after);
         let leadership = tokio::spawn(watch_leadership(
             Arc::clone(&group),
             Arc::clone(&control),

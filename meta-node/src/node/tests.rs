@@ -134,9 +134,10 @@ impl Cluster {
         let deadline = Instant::now() + LIMIT;
         loop {
             for (id, node) in &self.nodes {
-                let ready = node.meta.slot().get().is_ok_and(|running| {
-                    running.group.view.read().header().cluster_id.is_some()
-                });
+                let ready =
+                    node.meta.slot().get().is_ok_and(|running| {
+                        running.group.view.read().header().cluster_id.is_some()
+                    });
                 if ready && node.meta.leading().is_some() {
                     return *id;
                 }
@@ -171,8 +172,8 @@ impl Cluster {
                 Ok(response) => return Ok(response.into_inner()),
                 Err(status) => {
                     let refusal = Refusal::from_status(&status);
-                    let passing = refusal.retry_after.is_some()
-                        || refusal.reason == Reason::Unavailable;
+                    let passing =
+                        refusal.retry_after.is_some() || refusal.reason == Reason::Unavailable;
                     if !passing || Instant::now() > deadline {
                         return Err(refusal);
                     }
@@ -368,8 +369,7 @@ impl DataNode {
     async fn start(cluster: &Cluster, number: u64, hosted: &Arc<Mutex<Hosted>>) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap().to_string();
-        let fake =
-            FakeData { node_id: Arc::new(Mutex::new(0)), hosted: Arc::clone(hosted) };
+        let fake = FakeData { node_id: Arc::new(Mutex::new(0)), hosted: Arc::clone(hosted) };
         let mut tasks = tokio::task::JoinSet::new();
         let server = GroupControlServer::new(fake.clone());
         tasks.spawn(async move {
@@ -553,8 +553,7 @@ async fn three_nodes_lose_their_leader_and_lose_nothing() {
     let again = cluster.create_table(table(1, "t")).await.unwrap();
     assert_eq!(again, made, "the same request has the same outcome");
     cluster.create_table(table(2, "u")).await.unwrap();
-    let request =
-        v1::WatchRequest { from_revision: revision, incarnation: snapshot.incarnation };
+    let request = v1::WatchRequest { from_revision: revision, incarnation: snapshot.incarnation };
     let mut watch = cluster.meta(next).await.watch(request).await.unwrap().into_inner();
     let Some(Event::Delta(delta)) = watch.next().await.unwrap().unwrap().event else {
         panic!("the new leader goes on with deltas")

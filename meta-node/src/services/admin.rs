@@ -48,12 +48,10 @@ impl AdminService {
         let doing = format!("table {name:?} is being created");
         wait_for(&running, &doing, |state| match state.table(id) {
             Some(table) if table.state == TableState::Creating => None,
-            Some(table) if table.state == TableState::Active => {
-                Some(Ok(v1::CreateTableResponse {
-                    table: Some(table.as_ref().into()),
-                    catalog_version: state.catalog_version().get(),
-                }))
-            }
+            Some(table) if table.state == TableState::Active => Some(Ok(v1::CreateTableResponse {
+                table: Some(table.as_ref().into()),
+                catalog_version: state.catalog_version().get(),
+            })),
             _ => Some(Err(Refusal::new(
                 Reason::TableNotFound,
                 format!("table {name:?} was created, and dropped again since"),
@@ -134,11 +132,8 @@ impl AdminService {
             Refusal::new(Reason::Unavailable, format!("group {group} has no leader"))
                 .retry_after(Duration::from_secs(1))
         })?;
-        let transfer = v1::TransferLeaderRequest {
-            header: None,
-            group_id: group.get(),
-            to_node: to.get(),
-        };
+        let transfer =
+            v1::TransferLeaderRequest { header: None, group_id: group.get(), to_node: to.get() };
         running.control.transfer_leader(leader, transfer).await
     }
 }

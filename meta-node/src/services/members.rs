@@ -3,9 +3,9 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-use openraft::{ChangeMembers, Instant as _};
 use openraft::async_runtime::WatchReceiver;
 use openraft::raft::Precondition;
+use openraft::{ChangeMembers, Instant as _};
 use tidewater_common::ids::NodeId;
 use tidewater_common::refusal::Refusal;
 use tidewater_proto::v1::change_meta_member_request::Change;
@@ -86,9 +86,8 @@ impl MetaGroup {
             self.let_join(joiner, &now).await?;
         }
         let on: Option<LogId> = self.membership_log_id();
-        let precondition = Precondition::<TypeConfig>::LastMembershipLogId {
-            last_membership_log_id: on,
-        };
+        let precondition =
+            Precondition::<TypeConfig>::LastMembershipLogId { last_membership_log_id: on };
         let changing = self.raft.change_membership_if(change.members, false, [precondition]);
         tokio::time::timeout(CHANGE_DEADLINE, changing)
             .await
@@ -266,7 +265,10 @@ mod tests {
     fn changes_are_checked_one_by_one() {
         let one = |id| BTreeSet::from([id]);
         assert_eq!(reason(None), Err(Reason::InvalidArgument));
-        assert_eq!(reason(Some(Change::AddLearner(member(2, false, 0)))), Err(Reason::MemberExists));
+        assert_eq!(
+            reason(Some(Change::AddLearner(member(2, false, 0)))),
+            Err(Reason::MemberExists)
+        );
         for id in [0, 101] {
             assert_eq!(
                 reason(Some(Change::AddLearner(member(id, false, 0)))),

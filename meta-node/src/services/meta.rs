@@ -35,7 +35,10 @@ impl MetaService {
             .max_encoding_message_size(ANSWER_BYTES)
     }
 
-    async fn register(&self, request: v1::RegisterRequest) -> Result<v1::RegisterResponse, Refusal> {
+    async fn register(
+        &self,
+        request: v1::RegisterRequest,
+    ) -> Result<v1::RegisterResponse, Refusal> {
         let running = self.slot.get()?;
         let data = request.role == i32::from(NodeRole::Data);
         let command = v1::RegisterNode {
@@ -68,7 +71,10 @@ impl MetaService {
         if request.cluster_id != ours {
             return Err(Refusal::new(
                 Reason::WrongCluster,
-                format!("node {} belongs to cluster {:?}, this is {ours}", request.node_id, request.cluster_id),
+                format!(
+                    "node {} belongs to cluster {:?}, this is {ours}",
+                    request.node_id, request.cluster_id
+                ),
             ));
         }
         if request.groups.len() > MOST_GROUPS {
@@ -82,11 +88,11 @@ impl MetaService {
             .node(NodeId(request.node_id))
             .filter(|node| node.role != NodeRole::Meta)
             .ok_or_else(|| {
-                Refusal::new(
-                    Reason::NodeNotFound,
-                    format!("node {} is not registered in this cluster", request.node_id),
-                )
-            })?;
+            Refusal::new(
+                Reason::NodeNotFound,
+                format!("node {} is not registered in this cluster", request.node_id),
+            )
+        })?;
         if node.state == NodeState::Removed {
             return Err(Refusal::new(
                 Reason::NodeRemoved,

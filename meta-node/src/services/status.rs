@@ -82,7 +82,8 @@ fn group_problem(
     if !group.leader.is_some_and(leads) {
         problems.push(format!("group {id} has no leader: its regions take no writes"));
     }
-    let members = if group.voters.is_empty() { group.first_members.len() } else { group.voters.len() };
+    let members =
+        if group.voters.is_empty() { group.first_members.len() } else { group.voters.len() };
     if members < REPLICAS.min(data_nodes) {
         problems.push(short(group, members, data_nodes));
     }
@@ -201,10 +202,13 @@ mod tests {
             MemberHealth { node: NodeId(3), silent_for: None },
         ];
         let said = problems(&state, &Observed::default(), &members, TIMEOUT);
-        assert_eq!(said[..2], [
-            "meta node 2 does not answer the meta leader",
-            "meta node 3 does not answer the meta leader"
-        ]);
+        assert_eq!(
+            said[..2],
+            [
+                "meta node 2 does not answer the meta leader",
+                "meta node 3 does not answer the meta leader"
+            ]
+        );
     }
 
     #[test]

@@ -87,7 +87,10 @@ async fn send(queue: &Queue, event: Event, limit: Duration) -> Result<bool, Refu
         Ok(Err(_)) => Ok(false),
         Err(_) => Err(Refusal::new(
             Reason::Overloaded,
-            format!("the watcher took nothing for {} s: watch again from its revision", limit.as_secs()),
+            format!(
+                "the watcher took nothing for {} s: watch again from its revision",
+                limit.as_secs()
+            ),
         )),
     }
 }

@@ -3,8 +3,8 @@
 mod figures;
 mod ingest;
 mod meta;
-mod scan;
 mod sample;
+mod scan;
 
 use clap::Subcommand;
 

@@ -13,14 +13,22 @@ use crate::text::size::Size;
 
 /// Options of `compactor`.
 #[derive(Debug, Args)]
-#[command(after_help = "Example:\n  tidewater compactor --listen 127.0.0.1:7421 --meta 127.0.0.1:7401 \
-                        --object-store file:///var/lib/tidewater/objects")]
+#[command(
+    after_help = "Example:\n  tidewater compactor --listen 127.0.0.1:7421 --meta 127.0.0.1:7401 \
+                        --object-store file:///var/lib/tidewater/objects"
+)]
 pub(crate) struct Options {
     #[command(flatten)]
     pub(crate) listen: Listen,
 
     /// Addresses of meta nodes; one that answers is enough
-    #[arg(long, env = "TIDEWATER_META", value_name = "ADDR", value_delimiter = ',', required = true)]
+    #[arg(
+        long,
+        env = "TIDEWATER_META",
+        value_name = "ADDR",
+        value_delimiter = ',',
+        required = true
+    )]
     pub(crate) meta: Vec<String>,
 
     /// Where files come to rest: file:///DIR, s3://BUCKET/PREFIX

@@ -8,9 +8,7 @@ use crate::exit::Failure;
 
 /// Options of `completions`.
 #[derive(Debug, Args)]
-#[command(
-    after_help = "Example:\n  tidewater completions bash > /etc/bash_completion.d/tidewater"
-)]
+#[command(after_help = "Example:\n  tidewater completions bash > /etc/bash_completion.d/tidewater")]
 pub(crate) struct Options {
     /// The shell
     #[arg(value_enum)]

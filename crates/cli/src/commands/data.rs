@@ -34,7 +34,13 @@ pub(crate) struct Options {
     pub(crate) data_dir: PathBuf,
 
     /// Addresses of meta nodes; one that answers is enough
-    #[arg(long, env = "TIDEWATER_META", value_name = "ADDR", value_delimiter = ',', required = true)]
+    #[arg(
+        long,
+        env = "TIDEWATER_META",
+        value_name = "ADDR",
+        value_delimiter = ',',
+        required = true
+    )]
     pub(crate) meta: Vec<String>,
 
     /// Where files come to rest: file:///DIR, s3://BUCKET/PREFIX

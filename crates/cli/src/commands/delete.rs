@@ -10,9 +10,11 @@ use crate::output::fact;
 
 /// Options of `delete`.
 #[derive(Debug, Args)]
-#[command(after_help = "Example:\n  tidewater delete airlines UA DL\n\nA key is its values separated \
+#[command(
+    after_help = "Example:\n  tidewater delete airlines UA DL\n\nA key is its values separated \
                         by commas, in the order of the primary key. Deleting a key without a row is \
-                        no error.")]
+                        no error."
+)]
 pub(crate) struct Options {
     /// Name of the table
     name: String,

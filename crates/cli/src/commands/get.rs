@@ -38,7 +38,9 @@ pub(crate) async fn run(options: Options) -> Result<(), Failure> {
     if rows.num_rows() == 0 {
         return Err(Failure::not_found(match options.keys.as_slice() {
             [key] => format!("table {} has no row with the key {key}", options.name),
-            keys => format!("table {} has no row with any of the {} keys", options.name, keys.len()),
+            keys => {
+                format!("table {} has no row with any of the {} keys", options.name, keys.len())
+            }
         }));
     }
     let format = match options.client.output {
@@ -98,10 +100,7 @@ mod tests {
         };
         TableSchema::new(
             SchemaVersion(1),
-            vec![
-                column(1, "flight", ColumnType::Int64),
-                column(2, "day", ColumnType::Date32),
-            ],
+            vec![column(1, "flight", ColumnType::Int64), column(2, "day", ColumnType::Date32)],
             vec![ColumnId(2), ColumnId(1)],
             None,
             ColumnId(3),

@@ -10,7 +10,9 @@ use crate::exit::Failure;
 
 /// The verbs of `group`.
 #[derive(Debug, Subcommand)]
-#[command(after_help = "Example:\n  tidewater group list\n  tidewater group transfer-leader 1 --to 5")]
+#[command(
+    after_help = "Example:\n  tidewater group list\n  tidewater group transfer-leader 1 --to 5"
+)]
 pub(crate) enum Group {
     /// List the Raft groups; group 0 is the meta group
     List(list::Options),

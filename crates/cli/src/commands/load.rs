@@ -21,13 +21,15 @@ use crate::output::progress::Progress;
 
 /// Options of `load`.
 #[derive(Debug, Args)]
-#[command(after_help = "Example:\n  tidewater load flights flights.csv.zip --null NA\n  tidewater \
+#[command(
+    after_help = "Example:\n  tidewater load flights flights.csv.zip --null NA\n  tidewater \
                         load flights a.parquet b.ndjson.gz --skip-bad 100\n\nFiles are CSV with a \
                         header, ndjson, both also with gzip or in a zip archive, or Parquet. \
                         Columns are matched by name. In CSV an empty cell is a missing value, and \
                         so is one that equals a text given with --null; in a text column that is \
                         `not null`, an empty cell is the empty text. Times without an offset are \
-                        UTC. Every file is checked before the first row is written.")]
+                        UTC. Every file is checked before the first row is written."
+)]
 pub(crate) struct Options {
     /// Name of the table
     name: String,

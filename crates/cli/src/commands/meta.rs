@@ -20,10 +20,12 @@ use crate::text::peer::Peer;
 
 /// Options of `meta`.
 #[derive(Debug, Args)]
-#[command(after_help = "Example:\n  tidewater meta --node-id 1 --listen 127.0.0.1:7401 --data-dir m1 \
+#[command(
+    after_help = "Example:\n  tidewater meta --node-id 1 --listen 127.0.0.1:7401 --data-dir m1 \
                         --peers 1=127.0.0.1:7401,2=127.0.0.1:7402,3=127.0.0.1:7403 \
                         --bootstrap\n\nAll meta nodes of a new cluster are started with the same \
-                        --peers, exactly one of them also with --bootstrap, once.")]
+                        --peers, exactly one of them also with --bootstrap, once."
+)]
 pub(crate) struct Options {
     /// Id of this node among the peers, from 1 on
     #[arg(long, env = "TIDEWATER_NODE_ID", value_name = "N",
@@ -38,8 +40,13 @@ pub(crate) struct Options {
     pub(crate) data_dir: PathBuf,
 
     /// All meta nodes: 1=HOST:PORT,2=HOST:PORT,3=HOST:PORT
-    #[arg(long, env = "TIDEWATER_PEERS", value_name = "ID=ADDR", value_delimiter = ',',
-          required = true)]
+    #[arg(
+        long,
+        env = "TIDEWATER_PEERS",
+        value_name = "ID=ADDR",
+        value_delimiter = ',',
+        required = true
+    )]
     pub(crate) peers: Vec<Peer>,
 
     /// Make a new cluster of these peers
@@ -60,8 +67,7 @@ pub(crate) async fn run(options: Options) -> Result<(), Failure> {
     }
     let mut process = Process::start(&listen, &options.logs).await?;
     let bootstrap = if options.bootstrap { Bootstrap::Once } else { Bootstrap::Never };
-    let settings =
-        MetaOptions::new(NodeId(options.node_id), options.data_dir, peers, bootstrap);
+    let settings = MetaOptions::new(NodeId(options.node_id), options.data_dir, peers, bootstrap);
     let raft = process.raft();
     process.add(start_meta(settings, raft)).await?;
     process.run("meta").await

@@ -15,8 +15,10 @@ use crate::output::{self, Output};
 
 /// The verbs of `meta-member`.
 #[derive(Debug, Subcommand)]
-#[command(after_help = "Example:\n  tidewater meta-member list\n  tidewater meta-member replace 2 \
-                        --with 4 --address 127.0.0.1:7404")]
+#[command(
+    after_help = "Example:\n  tidewater meta-member list\n  tidewater meta-member replace 2 \
+                        --with 4 --address 127.0.0.1:7404"
+)]
 pub(crate) enum MetaMember {
     /// List the members of the meta group
     List(list::Options),

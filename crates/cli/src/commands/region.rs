@@ -12,7 +12,9 @@ use crate::exit::Failure;
 
 /// The verbs of `region`.
 #[derive(Debug, Subcommand)]
-#[command(after_help = "Example:\n  tidewater region list --table flights\n  tidewater region flush 7")]
+#[command(
+    after_help = "Example:\n  tidewater region list --table flights\n  tidewater region flush 7"
+)]
 pub(crate) enum Region {
     /// List the regions
     List(list::Options),

@@ -19,11 +19,18 @@ use crate::text::size::Size;
 
 /// Options of `standalone`.
 #[derive(Debug, Args)]
-#[command(after_help = "Example:\n  tidewater standalone --data-dir ./tidewater-data\n\nThe object \
-                        store is the folder `objects` in the data directory.")]
+#[command(
+    after_help = "Example:\n  tidewater standalone --data-dir ./tidewater-data\n\nThe object \
+                        store is the folder `objects` in the data directory."
+)]
 pub(crate) struct Options {
     /// Directory for everything that is kept
-    #[arg(long, env = "TIDEWATER_DATA_DIR", value_name = "DIR", default_value = "./tidewater-data")]
+    #[arg(
+        long,
+        env = "TIDEWATER_DATA_DIR",
+        value_name = "DIR",
+        default_value = "./tidewater-data"
+    )]
     pub(crate) data_dir: PathBuf,
 
     /// Address to listen on; port 0 takes a free one
@@ -81,9 +88,8 @@ impl Places {
         let objects = data_dir.join("objects");
         std::fs::create_dir_all(&objects).map_err(failed)?;
         let root = data_dir.canonicalize().map_err(failed)?;
-        let objects = url::Url::from_directory_path(root.join("objects")).map_err(|()| {
-            Failure::other(format!("{} is no path for a URL", root.display()))
-        })?;
+        let objects = url::Url::from_directory_path(root.join("objects"))
+            .map_err(|()| Failure::other(format!("{} is no path for a URL", root.display())))?;
         Ok(Self { meta: root.join("meta"), data: root.join("data"), objects: objects.to_string() })
     }
 }

@@ -11,8 +11,10 @@ use crate::exit::Failure;
 
 /// The verbs of `table`.
 #[derive(Debug, Subcommand)]
-#[command(after_help = "Example:\n  tidewater table create airlines --columns 'carrier utf8, name \
-                        utf8' --primary-key carrier\n  tidewater table list")]
+#[command(
+    after_help = "Example:\n  tidewater table create airlines --columns 'carrier utf8, name \
+                        utf8' --primary-key carrier\n  tidewater table list"
+)]
 pub(crate) enum Table {
     /// Create a table
     Create(create::Options),

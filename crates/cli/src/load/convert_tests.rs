@@ -1,8 +1,8 @@
 use std::sync::Arc;
 
 use arrow::array::{
-    Decimal128Array, Float64Array, Int64Array, LargeStringArray, StringArray, StringDictionaryBuilder,
-    TimestampNanosecondArray, UInt64Array,
+    Decimal128Array, Float64Array, Int64Array, LargeStringArray, StringArray,
+    StringDictionaryBuilder, TimestampNanosecondArray, UInt64Array,
 };
 use arrow::datatypes::{Int32Type, TimeUnit};
 
@@ -14,9 +14,8 @@ fn shown(array: ArrayRef, to: &str) -> (Vec<String>, Vec<(usize, String)>) {
     let converted = convert(&array, &to).unwrap();
     assert_eq!(converted.array.data_type(), &to.arrow());
     assert_eq!(converted.array.len(), array.len());
-    let texts = (0..array.len())
-        .map(|row| array_value_to_string(&converted.array, row).unwrap())
-        .collect();
+    let texts =
+        (0..array.len()).map(|row| array_value_to_string(&converted.array, row).unwrap()).collect();
     let refused = converted.refused.into_iter().map(|(row, p)| (row, p.to_string())).collect();
     (texts, refused)
 }
@@ -38,9 +37,8 @@ fn numbers_convert_when_nothing_is_lost() {
     let large: ArrayRef = Arc::new(UInt64Array::from(vec![u64::MAX]));
     assert_eq!(shown(large, "int64").1.len(), 1);
 
-    let decimals: ArrayRef = Arc::new(
-        Decimal128Array::from(vec![150, 155]).with_precision_and_scale(10, 2).unwrap(),
-    );
+    let decimals: ArrayRef =
+        Arc::new(Decimal128Array::from(vec![150, 155]).with_precision_and_scale(10, 2).unwrap());
     let (texts, refused) = shown(decimals, "decimal128(10, 1)");
     assert_eq!(texts[0], "1.5");
     assert_eq!(refused[0].0, 1);
@@ -49,9 +47,8 @@ fn numbers_convert_when_nothing_is_lost() {
 #[test]
 fn times_keep_their_instants() {
     let nanos = 1_357_034_400_000_000_000;
-    let zoned: ArrayRef = Arc::new(
-        TimestampNanosecondArray::from(vec![nanos, nanos + 1]).with_timezone("+02:00"),
-    );
+    let zoned: ArrayRef =
+        Arc::new(TimestampNanosecondArray::from(vec![nanos, nanos + 1]).with_timezone("+02:00"));
     let (texts, refused) = shown(zoned.clone(), "timestamp(s)");
     assert_eq!(texts[0], "2013-01-01T10:00:00");
     assert_eq!(refused[0].0, 1, "a fraction is not cut off");

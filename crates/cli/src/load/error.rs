@@ -38,7 +38,10 @@ pub(crate) struct RowError {
 pub(crate) enum RowFault {
     Cell(CellProblem),
     /// More or fewer values than the header has columns.
-    CellCount { found: usize, expected: usize },
+    CellCount {
+        found: usize,
+        expected: usize,
+    },
     /// The line is no JSON object.
     Json(String),
     /// Columns that the table lacks (ndjson).
@@ -122,7 +125,9 @@ pub(crate) enum LoadError {
     ColumnType { file: String, column: String, found: String, wanted: String },
     #[error("{0}")]
     Row(RowError),
-    #[error("{row}; {skipped} bad rows were passed over before it, which is all that --skip-bad allows")]
+    #[error(
+        "{row}; {skipped} bad rows were passed over before it, which is all that --skip-bad allows"
+    )]
     TooManyBad { row: RowError, skipped: u64 },
     #[error("{file}: rows cannot be put together: {source}")]
     Batch { file: String, source: ArrowError },

@@ -20,7 +20,12 @@ pub(crate) enum Packing {
     Plain,
     Gzip,
     /// A member of a zip archive: where its data begins, how long it is, its checksum.
-    Zip { start: u64, length: u64, deflated: bool, crc: u32 },
+    Zip {
+        start: u64,
+        length: u64,
+        deflated: bool,
+        crc: u32,
+    },
 }
 
 /// One thing to read.

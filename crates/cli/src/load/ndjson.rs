@@ -131,10 +131,9 @@ impl NdjsonSource {
                 Some(Cell::Bool(value)) if *data_type == ColumnType::Bool => {
                     self.rows.text(if value { "true" } else { "false" })
                 }
-                Some(cell) => Err(self.rows.refuse(Problem::Kind {
-                    found: cell.kind(),
-                    data_type: data_type.clone(),
-                })),
+                Some(cell) => Err(self
+                    .rows
+                    .refuse(Problem::Kind { found: cell.kind(), data_type: data_type.clone() })),
             };
             taken.map_err(RowFault::Cell)?;
         }

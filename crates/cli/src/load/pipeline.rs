@@ -26,7 +26,10 @@ const AHEAD: usize = 4;
 pub(crate) enum Event {
     Rows(RecordBatch),
     /// The last event: all inputs were read, or why not.
-    End { bad: BadRows, result: Result<(), LoadError> },
+    End {
+        bad: BadRows,
+        result: Result<(), LoadError>,
+    },
 }
 
 /// Inputs being read.

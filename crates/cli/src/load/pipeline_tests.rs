@@ -144,7 +144,8 @@ fn csv_is_the_same_however_it_is_packed() {
 #[test]
 fn every_member_of_an_archive_is_loaded() {
     let other: &[u8] = b"{\"id\": 9, \"name\": \"zoe\"}\n";
-    let bytes = zip(&[("a.csv", CSV, true), ("__MACOSX/a.csv", b"x", true), ("b.ndjson", other, true)]);
+    let bytes =
+        zip(&[("a.csv", CSV, true), ("__MACOSX/a.csv", b"x", true), ("b.ndjson", other, true)]);
     let loaded = load_text("a.zip", &bytes, 0).unwrap();
     assert_eq!(loaded.rows.len(), 4);
     assert_eq!(loaded.rows[3], "9|zoe||");
@@ -255,8 +256,7 @@ fn bad_rows_are_passed_over_as_far_as_allowed() {
 #[test]
 fn bad_rows_of_a_parquet_file_are_counted_over_its_batches() {
     let schema = Arc::new(Schema::new(vec![Field::new("id", DataType::Int64, true)]));
-    let ids: ArrayRef =
-        Arc::new(Int64Array::from(vec![Some(1), None, Some(3), None, Some(5)]));
+    let ids: ArrayRef = Arc::new(Int64Array::from(vec![Some(1), None, Some(3), None, Some(5)]));
     let batch = RecordBatch::try_new(schema.clone(), vec![ids]).unwrap();
     let mut writer = ArrowWriter::try_new(Vec::new(), schema, None).unwrap();
     writer.write(&batch).unwrap();
@@ -268,7 +268,8 @@ fn bad_rows_of_a_parquet_file_are_counted_over_its_batches() {
         .kept()
         .iter()
         .map(|row| {
-            let missing = matches!(&row.fault, RowFault::Cell(cell) if cell.problem == Problem::MissingKey);
+            let missing =
+                matches!(&row.fault, RowFault::Cell(cell) if cell.problem == Problem::MissingKey);
             (row.place, missing)
         })
         .collect();

@@ -137,7 +137,14 @@ mod tests {
             ];
             assert_eq!(found.len(), expected.len(), "buffer {buffer}");
             for ((line, cells), (expected_line, expected_cells)) in found.iter().zip(expected) {
-                assert_eq!((*line, cells), (expected_line, &expected_cells.iter().map(|cell| (*cell).to_owned()).collect()), "buffer {buffer}");
+                assert_eq!(
+                    (*line, cells),
+                    (
+                        expected_line,
+                        &expected_cells.iter().map(|cell| (*cell).to_owned()).collect()
+                    ),
+                    "buffer {buffer}"
+                );
             }
         }
     }

@@ -54,8 +54,7 @@ impl RowWriter {
         let (what, out): (String, Target) = match path {
             Some(path) => {
                 let what = path.display().to_string();
-                let file =
-                    File::create(path).map_err(|error| Failure::writing(&what, &error))?;
+                let file = File::create(path).map_err(|error| Failure::writing(&what, &error))?;
                 (what, Box::new(BufWriter::with_capacity(256 << 10, file)))
             }
             None if format == RowFormat::Parquet && io::stdout().is_terminal() => {
@@ -63,7 +62,10 @@ impl RowWriter {
                     "Parquet is nothing for a terminal: name a file with --out FILE",
                 ));
             }
-            None => ("the output".to_owned(), Box::new(BufWriter::with_capacity(64 << 10, io::stdout()))),
+            None => (
+                "the output".to_owned(),
+                Box::new(BufWriter::with_capacity(64 << 10, io::stdout())),
+            ),
         };
         Self::new(format, what, out, schema)
     }
@@ -119,13 +121,12 @@ impl RowWriter {
         match self.inner {
             Inner::Table(writer) => writer.finish().map_err(Into::into),
             Inner::Csv(writer) => writer.into_inner().flush().map_err(Into::into),
-            Inner::Json(mut writer) => writer
-                .finish()
-                .and_then(|()| Ok(writer.into_inner().flush()?))
-                .map_err(Into::into),
-            Inner::Parquet(writer) => writer
-                .into_inner()
-                .and_then(|mut out| out.flush().map_err(Into::into)),
+            Inner::Json(mut writer) => {
+                writer.finish().and_then(|()| Ok(writer.into_inner().flush()?)).map_err(Into::into)
+            }
+            Inner::Parquet(writer) => {
+                writer.into_inner().and_then(|mut out| out.flush().map_err(Into::into))
+            }
         }
         .map_err(|error| failure(&what, &error))
     }

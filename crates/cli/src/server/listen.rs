@@ -41,10 +41,7 @@ pub(crate) fn check_exposure(listen: SocketAddr, insecure: bool) -> Result<(), F
 }
 
 /// What others are told to connect to.
-pub(crate) fn advertised(
-    bound: SocketAddr,
-    advertise: Option<&str>,
-) -> Result<String, Failure> {
+pub(crate) fn advertised(bound: SocketAddr, advertise: Option<&str>) -> Result<String, Failure> {
     match advertise {
         Some(address) => {
             let valid = address.rsplit_once(':').is_some_and(|(host, port)| {

@@ -25,7 +25,12 @@ pub(crate) enum LogFormat {
 #[derive(Debug, Clone, Args)]
 pub(crate) struct LogOptions {
     /// What to log: a level, or levels by module, e.g. info,tidewater_data_node=debug
-    #[arg(long, env = "TIDEWATER_LOG_FILTER", value_name = "FILTER", default_value = "info,openraft=warn")]
+    #[arg(
+        long,
+        env = "TIDEWATER_LOG_FILTER",
+        value_name = "FILTER",
+        default_value = "info,openraft=warn"
+    )]
     pub(crate) log_filter: String,
 
     /// How log lines on stderr are written

@@ -53,7 +53,9 @@ impl SettingsFile {
             let mut settings = BTreeMap::new();
             for (key, value) in entries {
                 let texts = texts(value).ok_or_else(|| {
-                    bad(format!("[{section}] {key}: must be a text, a number, true, false or a list of them"))
+                    bad(format!(
+                        "[{section}] {key}: must be a text, a number, true, false or a list of them"
+                    ))
                 })?;
                 settings.insert(key, texts);
             }
@@ -64,9 +66,9 @@ impl SettingsFile {
 
     /// Whether the file sets this option of a section.
     pub(crate) fn sets(&self, section: &str, option: &str) -> bool {
-        self.sections.get(section).is_some_and(|settings| {
-            settings.keys().any(|key| same_name(key, option))
-        })
+        self.sections
+            .get(section)
+            .is_some_and(|settings| settings.keys().any(|key| same_name(key, option)))
     }
 
     /// Makes the file's settings the defaults of the options.
@@ -81,12 +83,13 @@ impl SettingsFile {
                         .filter(|name| !ROLES.contains(&name.as_str()))
                         .collect();
                     for name in names {
-                        command = command
-                            .mut_subcommand(name, |command| set_below(command, key, values, &mut known));
+                        command = command.mut_subcommand(name, |command| {
+                            set_below(command, key, values, &mut known)
+                        });
                     }
                 } else {
-                    command =
-                        command.mut_subcommand(section, |command| set(command, key, values, &mut known));
+                    command = command
+                        .mut_subcommand(section, |command| set(command, key, values, &mut known));
                 }
                 if !known {
                     return Err(Failure::usage(format!(
@@ -169,7 +172,8 @@ mod tests {
 
     #[test]
     fn hyphens_and_underscores_are_one() {
-        let file = SettingsFile::of_text("t", "[data]\nmemory_limit = 1\ndata-dir = \"x\"").unwrap();
+        let file =
+            SettingsFile::of_text("t", "[data]\nmemory_limit = 1\ndata-dir = \"x\"").unwrap();
         assert!(file.sets("data", "memory-limit") && file.sets("data", "data-dir"));
         assert!(!file.sets("meta", "data-dir"));
     }

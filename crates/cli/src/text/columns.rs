@@ -153,9 +153,26 @@ mod tests {
     #[test]
     fn every_type_is_accepted() {
         for text in [
-            "bool", "int8", "int16", "int32", "int64", "uint8", "uint16", "uint32", "uint64",
-            "float32", "float64", "utf8", "binary", "date32", "timestamp(s)", "timestamp(ms)",
-            "timestamp(us)", "timestamp(ns)", "timestamp(ms, UTC)", "decimal128(38, 10)",
+            "bool",
+            "int8",
+            "int16",
+            "int32",
+            "int64",
+            "uint8",
+            "uint16",
+            "uint32",
+            "uint64",
+            "float32",
+            "float64",
+            "utf8",
+            "binary",
+            "date32",
+            "timestamp(s)",
+            "timestamp(ms)",
+            "timestamp(us)",
+            "timestamp(ns)",
+            "timestamp(ms, UTC)",
+            "decimal128(38, 10)",
         ] {
             let parsed: ColumnSpecs = format!("c {text}").parse().unwrap();
             assert_eq!(parsed.0, [spec("c", text, true)], "{text}");

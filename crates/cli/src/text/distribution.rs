@@ -21,11 +21,12 @@ impl FromStr for Distribution {
             found.iter().map(|Placed { token, position }| (token, *position)).collect();
         match words.as_slice() {
             [(Token::Word(word), _)] if word.eq_ignore_ascii_case("range") => Ok(Self::Range),
-            [(Token::Word(word), _), (Token::Sign("("), _), columns @ .., (Token::Sign(")"), end)]
-                if word.eq_ignore_ascii_case("hash") =>
-            {
-                hash_columns(columns, *end).map(Self::Hash)
-            }
+            [
+                (Token::Word(word), _),
+                (Token::Sign("("), _),
+                columns @ ..,
+                (Token::Sign(")"), end),
+            ] if word.eq_ignore_ascii_case("hash") => hash_columns(columns, *end).map(Self::Hash),
             _ => Err(TextError::new(
                 words.first().map_or(1, |(_, position)| *position),
                 "expected `range` or `hash(column, ...)`",
@@ -66,9 +67,15 @@ mod tests {
 
     #[test]
     fn others_are_refused_with_their_position() {
-        for (text, position) in
-            [("", 1), ("list(a)", 1), ("hash()", 6), ("hash(a,)", 8), ("hash(a b)", 8), ("hash(,)", 6), ("hash(a", 1)]
-        {
+        for (text, position) in [
+            ("", 1),
+            ("list(a)", 1),
+            ("hash()", 6),
+            ("hash(a,)", 8),
+            ("hash(a b)", 8),
+            ("hash(,)", 6),
+            ("hash(a", 1),
+        ] {
             assert_eq!(text.parse::<Distribution>().unwrap_err().position, position, "{text}");
         }
     }

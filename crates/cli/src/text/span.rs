@@ -67,9 +67,13 @@ mod tests {
 
     #[test]
     fn spans_parse_and_show_themselves() {
-        for (text, ms) in
-            [("500ms", 500), ("30s", 30_000), ("15m", 900_000), ("6h", 21_600_000), ("90d", 7_776_000_000)]
-        {
+        for (text, ms) in [
+            ("500ms", 500),
+            ("30s", 30_000),
+            ("15m", 900_000),
+            ("6h", 21_600_000),
+            ("90d", 7_776_000_000),
+        ] {
             assert_eq!(text.parse(), Ok(Span(ms)), "{text}");
             assert_eq!(Span(ms).to_string(), text);
         }

@@ -172,18 +172,18 @@ fn empty(data_type: &ColumnType, rows: usize) -> Values {
         }
         ColumnType::Date32 => Values::Date32(Date32Builder::with_capacity(rows)),
         ColumnType::Timestamp(unit, _) => match unit {
-            TimeUnit::Second => Values::Seconds(
-                TimestampSecondBuilder::with_capacity(rows).with_data_type(arrow),
-            ),
+            TimeUnit::Second => {
+                Values::Seconds(TimestampSecondBuilder::with_capacity(rows).with_data_type(arrow))
+            }
             TimeUnit::Millisecond => Values::Millis(
                 TimestampMillisecondBuilder::with_capacity(rows).with_data_type(arrow),
             ),
             TimeUnit::Microsecond => Values::Micros(
                 TimestampMicrosecondBuilder::with_capacity(rows).with_data_type(arrow),
             ),
-            TimeUnit::Nanosecond => Values::Nanos(
-                TimestampNanosecondBuilder::with_capacity(rows).with_data_type(arrow),
-            ),
+            TimeUnit::Nanosecond => {
+                Values::Nanos(TimestampNanosecondBuilder::with_capacity(rows).with_data_type(arrow))
+            }
         },
         ColumnType::Decimal128(precision, scale) => Values::Decimal(
             Decimal128Builder::with_capacity(rows).with_data_type(arrow),

@@ -85,6 +85,9 @@ mod tests {
         let shown = shown(&batch).unwrap();
         assert_eq!(array_value_to_string(shown.column(0), 0).unwrap(), "1970-01-01T00:00:00Z");
         assert_eq!(shown.schema(), shown_schema(&batch.schema()));
-        assert_eq!(in_zone(shown.column(0), None).data_type(), &DataType::Timestamp(TimeUnit::Millisecond, None));
+        assert_eq!(
+            in_zone(shown.column(0), None).data_type(),
+            &DataType::Timestamp(TimeUnit::Millisecond, None)
+        );
     }
 }

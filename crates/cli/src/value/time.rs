@@ -182,15 +182,19 @@ mod tests {
     #[test]
     fn other_texts_are_no_times() {
         for text in [
-            "", "2013-01-01T", "2013-01-01T25:00:00", "2013-01-01T10:60", "2013-01-01T10:00:00.",
-            "2013-01-01T10:00:00+2", "1357034400", "01/02/2013", "2013-01-01T10:00:00 CET",
+            "",
+            "2013-01-01T",
+            "2013-01-01T25:00:00",
+            "2013-01-01T10:60",
+            "2013-01-01T10:00:00.",
+            "2013-01-01T10:00:00+2",
+            "1357034400",
+            "01/02/2013",
+            "2013-01-01T10:00:00 CET",
         ] {
             assert_eq!(timestamp(text, TimeUnit::Second), Err(Fault::Form), "{text}");
         }
-        assert_eq!(
-            timestamp("2013-01-01T10:00:00.5", TimeUnit::Second),
-            Err(Fault::Precision)
-        );
+        assert_eq!(timestamp("2013-01-01T10:00:00.5", TimeUnit::Second), Err(Fault::Precision));
         assert_eq!(timestamp("9999-01-01", TimeUnit::Nanosecond), Err(Fault::Range));
         assert!(timestamp("2262-04-11T23:47:16.854775807Z", TimeUnit::Nanosecond).is_ok());
     }

@@ -4,8 +4,8 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 
 use arrow::array::{RecordBatch, RecordBatchOptions, UInt8Array};
-use arrow::compute::not;
 use arrow::compute::kernels::cmp;
+use arrow::compute::not;
 use arrow::datatypes::{Schema, SchemaRef};
 use tidewater_common::ids::ColumnId;
 use tidewater_common::schema::WriteMode;

@@ -143,10 +143,7 @@ pub(crate) async fn read_failed(
 fn parse(tail: &Bytes, file: &FileMeta) -> Result<(u32, Footer), String> {
     let found = crc32c::crc32c(tail);
     if found != file.tail.checksum {
-        return Err(format!(
-            "its footer has checksum {found:08x}, not {:08x}",
-            file.tail.checksum
-        ));
+        return Err(format!("its footer has checksum {found:08x}, not {:08x}", file.tail.checksum));
     }
     let mut reader = ParquetMetaDataReader::new().with_page_index_policy(PageIndexPolicy::Required);
     reader.try_parse_sized(tail, file.size).map_err(|error| error.to_string())?;

@@ -43,7 +43,8 @@ pub(crate) fn unwrap_error(reader: &CheckedReader, error: ParquetError) -> Engin
 impl CheckedReader {
     async fn read(&self, ranges: Vec<Range<u64>>) -> Result<Vec<Bytes>, EngineError> {
         let data_end = self.footer.data_end;
-        if let Some(bad) = ranges.iter().find(|range| range.start > range.end || range.end > data_end)
+        if let Some(bad) =
+            ranges.iter().find(|range| range.start > range.end || range.end > data_end)
         {
             let detail = format!("bytes {}..{} lie outside of its data", bad.start, bad.end);
             return Err(damaged(&self.storage, &self.file, detail));
@@ -104,7 +105,9 @@ impl AsyncFileReader for CheckedReader {
         ranges: Vec<Range<u64>>,
     ) -> BoxFuture<'_, ParquetResult<Vec<Bytes>>> {
         async move {
-            self.read(ranges).await.map_err(|error| ParquetError::External(Box::new(Carried(error))))
+            self.read(ranges)
+                .await
+                .map_err(|error| ParquetError::External(Box::new(Carried(error))))
         }
         .boxed()
     }
@@ -126,11 +129,8 @@ mod tests {
     #[test]
     fn ranges_that_touch_in_a_block_are_read_once() {
         let data = 10 * BLOCK_BYTES;
-        let ranges = [
-            5 * BLOCK_BYTES + 1..5 * BLOCK_BYTES + 2,
-            1..2,
-            BLOCK_BYTES - 1..BLOCK_BYTES + 1,
-        ];
+        let ranges =
+            [5 * BLOCK_BYTES + 1..5 * BLOCK_BYTES + 2, 1..2, BLOCK_BYTES - 1..BLOCK_BYTES + 1];
         let blocks = coalesce(&ranges, data);
         assert_eq!(blocks, [0..2 * BLOCK_BYTES, 5 * BLOCK_BYTES..6 * BLOCK_BYTES]);
         let parts: Vec<Bytes> = blocks

@@ -124,10 +124,8 @@ impl FileSource {
             footer: footer.clone(),
         };
         let metadata = footer.metadata.clone();
-        let mask = ProjectionMask::leaves(
-            metadata.parquet_schema(),
-            leaves.iter().map(|(leaf, _)| *leaf),
-        );
+        let mask =
+            ProjectionMask::leaves(metadata.parquet_schema(), leaves.iter().map(|(leaf, _)| *leaf));
         let mut builder =
             ParquetRecordBatchStreamBuilder::new_with_metadata(reader.clone(), metadata)
                 .with_batch_size(PIECE_ROWS)
@@ -160,7 +158,11 @@ impl FileSource {
     }
 
     /// Row groups, and within them the rows, of the blocks of the key index that were chosen.
-    fn select(&self, footer: &super::footer::Footer, blocks: &[bool]) -> (Vec<usize>, RowSelection) {
+    fn select(
+        &self,
+        footer: &super::footer::Footer,
+        blocks: &[bool],
+    ) -> (Vec<usize>, RowSelection) {
         let mut groups = Vec::new();
         let mut selectors = Vec::new();
         let mut blocks = blocks.iter();

@@ -152,10 +152,7 @@ impl<R: PartReceiver> SstWriter<R> {
             indexes: Vec::new(),
             stamp: None,
             checksum: sink.checksum(),
-            tail: FileTail {
-                length: sink.written() - data_end,
-                checksum: sink.tail_checksum(),
-            },
+            tail: FileTail { length: sink.written() - data_end, checksum: sink.tail_checksum() },
         };
         let receiver = sink.finish().map_err(|error| encoding(error.into()))?;
         Ok((WrittenFile { meta }, receiver))

@@ -18,10 +18,12 @@ use crate::output::{fact, progress::Progress};
 
 /// Options of `bench ingest`.
 #[derive(Debug, Args)]
-#[command(after_help = "Example:\n  tidewater bench ingest --rows 4000000 --output json\n  tidewater \
+#[command(
+    after_help = "Example:\n  tidewater bench ingest --rows 4000000 --output json\n  tidewater \
                         bench ingest --single-row --rows 5000 --clients 8\n\nThe rows are made \
                         before the clock starts. The table has 2 texts, 1 timestamp and 10 doubles; \
-                        it is created when it does not exist.")]
+                        it is created when it does not exist."
+)]
 pub(crate) struct Options {
     /// Rows to write
     #[arg(long, value_name = "N", default_value_t = 4_000_000, env = "TIDEWATER_ROWS")]

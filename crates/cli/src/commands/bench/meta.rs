@@ -20,8 +20,13 @@ use crate::output::{Output, json, line};
                         command goes through the log of the meta group and changes nothing.")]
 pub(crate) struct Options {
     /// Numbers of clients to measure with, one after the other
-    #[arg(long, value_name = "N", value_delimiter = ',', default_value = "1,8,64",
-          env = "TIDEWATER_CLIENTS")]
+    #[arg(
+        long,
+        value_name = "N",
+        value_delimiter = ',',
+        default_value = "1,8,64",
+        env = "TIDEWATER_CLIENTS"
+    )]
     clients: Vec<usize>,
 
     /// How long to measure with each number of clients

@@ -62,9 +62,9 @@ pub(super) fn rows(
     let numbers = first..first + count as u64;
     let hosts = numbers.clone().map(|n| format!("host_{:04}", n % HOSTS));
     let regions = numbers.clone().map(|n| format!("region-{}", n % HOSTS % REGIONS));
-    let times = numbers.clone().map(|n| {
-        START_MS + i64::try_from(n / HOSTS).unwrap_or(i64::MAX / STEP_MS) * STEP_MS
-    });
+    let times = numbers
+        .clone()
+        .map(|n| START_MS + i64::try_from(n / HOSTS).unwrap_or(i64::MAX / STEP_MS) * STEP_MS);
     let mut columns: Vec<ArrayRef> = vec![
         Arc::new(StringArray::from_iter_values(hosts)),
         Arc::new(StringArray::from_iter_values(regions)),
@@ -80,7 +80,8 @@ pub(super) fn rows(
 /// A measure between 0 and 100 with two digits, as monitoring has them: neither constant, which
 /// would compress to nothing, nor noise to the last bit.
 fn value(row: u64, measure: u64) -> f64 {
-    let mut bits = row.wrapping_mul(0x9e37_79b9_7f4a_7c15) ^ measure.wrapping_mul(0xd1b5_4a32_d192_ed03);
+    let mut bits =
+        row.wrapping_mul(0x9e37_79b9_7f4a_7c15) ^ measure.wrapping_mul(0xd1b5_4a32_d192_ed03);
     bits ^= bits >> 32;
     bits = bits.wrapping_mul(0xd6e8_feb8_6659_fd93);
     bits ^= bits >> 32;

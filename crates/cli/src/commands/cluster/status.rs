@@ -85,7 +85,6 @@ fn text(status: &Status) -> String {
     lines.join("\n")
 }
 
-
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -93,11 +93,9 @@ fn settings(
 
 /// Nothing is run, so nothing has to be there.
 fn optional(command: Command) -> Command {
-    let ids: Vec<_> =
-        command.get_arguments().map(|argument| argument.get_id().clone()).collect();
-    ids.into_iter().fold(command, |command, id| {
-        command.mut_arg(id, |argument| argument.required(false))
-    })
+    let ids: Vec<_> = command.get_arguments().map(|argument| argument.get_id().clone()).collect();
+    ids.into_iter()
+        .fold(command, |command, id| command.mut_arg(id, |argument| argument.required(false)))
 }
 
 fn value(matches: &ArgMatches, id: &str) -> Option<String> {
@@ -123,7 +121,7 @@ mod tests {
         };
         assert_eq!(of("memory-limit"), (Some("1GiB"), "file"));
         assert_eq!(of("data-dir"), (Some("/e"), "option"));
-        assert_eq!(of("log-filter"), (Some("info"), "default"));
+        assert_eq!(of("log-filter"), (Some("info,openraft=warn"), "default"));
         assert_eq!(of("listen"), (None, "-"));
     }
 

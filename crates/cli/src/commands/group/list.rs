@@ -68,9 +68,7 @@ impl Listed for GroupLine {
         &["GROUP", "STATE", "LEADER", "TERM", "VOTERS", "LEARNERS"];
 
     fn cells(&self) -> Vec<String> {
-        let joined = |ids: &[u64]| {
-            ids.iter().map(u64::to_string).collect::<Vec<_>>().join(",")
-        };
+        let joined = |ids: &[u64]| ids.iter().map(u64::to_string).collect::<Vec<_>>().join(",");
         vec![
             self.group_id.to_string(),
             self.state.to_owned(),

@@ -9,8 +9,10 @@ use crate::exit::Failure;
 
 /// Options of `meta-member add`.
 #[derive(Debug, Args)]
-#[command(after_help = "Example:\n  tidewater meta-member add 4 --address 127.0.0.1:7404\n\nThe node \
-                        must be running. It gets no vote before `meta-member promote`.")]
+#[command(
+    after_help = "Example:\n  tidewater meta-member add 4 --address 127.0.0.1:7404\n\nThe node \
+                        must be running. It gets no vote before `meta-member promote`."
+)]
 pub(crate) struct Options {
     /// Id of the node
     node: u64,
@@ -25,8 +27,7 @@ pub(crate) struct Options {
 
 /// Adds a node without a vote; returns when it has caught up.
 pub(crate) async fn run(options: Options) -> Result<(), Failure> {
-    let change =
-        MetaChange::AddLearner { node_id: NodeId(options.node), address: options.address };
+    let change = MetaChange::AddLearner { node_id: NodeId(options.node), address: options.address };
     let members = options.client.connect().await?.change_meta_member(change).await?;
     super::show(options.client.output, &members)
 }

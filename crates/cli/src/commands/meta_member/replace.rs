@@ -30,19 +30,13 @@ pub(crate) struct Options {
 }
 
 /// The next step of a replacement; `None` when it is done.
-fn next_step(
-    members: &[v1::MetaMember],
-    old: u64,
-    new: u64,
-    address: &str,
-) -> Option<MetaChange> {
+fn next_step(members: &[v1::MetaMember], old: u64, new: u64, address: &str) -> Option<MetaChange> {
     let found = |id: u64| members.iter().find(|member| member.node_id == id);
     // The old member goes last, so that the group never has fewer votes than before.
     match (found(new), found(old)) {
-        (None, _) => Some(MetaChange::AddLearner {
-            node_id: NodeId(new),
-            address: address.to_owned(),
-        }),
+        (None, _) => {
+            Some(MetaChange::AddLearner { node_id: NodeId(new), address: address.to_owned() })
+        }
         (Some(member), _) if !member.voter => Some(MetaChange::Promote(NodeId(new))),
         (Some(_), Some(_)) => Some(MetaChange::Remove(NodeId(old))),
         (Some(_), None) => None,

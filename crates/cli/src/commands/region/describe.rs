@@ -12,7 +12,9 @@ use crate::output::{fact, table};
 
 /// Options of `region describe`.
 #[derive(Debug, Args)]
-#[command(after_help = "Example:\n  tidewater region describe 7\n  tidewater region describe 7 --digest")]
+#[command(
+    after_help = "Example:\n  tidewater region describe 7\n  tidewater region describe 7 --digest"
+)]
 pub(crate) struct Options {
     /// Id of the region
     region: u64,
@@ -109,8 +111,19 @@ fn text(region: &Description) -> String {
         region.region_id, region.table, region.table_id, region.schema_version, region.group_id
     );
     let headings = [
-        "NODE", "", "STATE", "FILES", "BYTES", "ROWS", "MANIFEST", "IN MEMORY", "RUNS", "FLUSHED",
-        "LAST", "APPLIED", "DIGEST",
+        "NODE",
+        "",
+        "STATE",
+        "FILES",
+        "BYTES",
+        "ROWS",
+        "MANIFEST",
+        "IN MEMORY",
+        "RUNS",
+        "FLUSHED",
+        "LAST",
+        "APPLIED",
+        "DIGEST",
     ];
     let rows = region.replicas.iter().map(|replica| {
         vec![

@@ -10,7 +10,9 @@ use crate::output::{Listed, list};
 
 /// Options of `region flush`.
 #[derive(Debug, Args)]
-#[command(after_help = "Example:\n  tidewater region flush 7\n  tidewater region flush --table flights")]
+#[command(
+    after_help = "Example:\n  tidewater region flush 7\n  tidewater region flush --table flights"
+)]
 pub(crate) struct Options {
     /// Id of the region
     #[arg(required_unless_present = "table", conflicts_with = "table")]

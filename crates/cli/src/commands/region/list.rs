@@ -57,7 +57,15 @@ impl From<v1::RegionInfo> for RegionLine {
 
 impl Listed for RegionLine {
     const HEADINGS: &'static [&'static str] = &[
-        "REGION", "TABLE", "GROUP", "NODE", "STATE", "FILES", "BYTES", "ROWS", "IN MEMORY",
+        "REGION",
+        "TABLE",
+        "GROUP",
+        "NODE",
+        "STATE",
+        "FILES",
+        "BYTES",
+        "ROWS",
+        "IN MEMORY",
         "MANIFEST",
     ];
 

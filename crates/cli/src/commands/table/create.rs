@@ -14,11 +14,13 @@ use crate::text::span::Span;
 
 /// Options of `table create`.
 #[derive(Debug, Args)]
-#[command(after_help = "Example:\n  tidewater table create flights --columns 'origin utf8, flight \
+#[command(
+    after_help = "Example:\n  tidewater table create flights --columns 'origin utf8, flight \
                         int64, time_hour timestamp(ms, UTC), distance int64' --primary-key \
                         time_hour,origin,flight --distribute 'hash(origin)' --regions \
                         3\n\nColumns of the primary key are not null; others may be null unless \
-                        `not null` follows their type.")]
+                        `not null` follows their type."
+)]
 pub(crate) struct Options {
     /// Name of the table
     name: String,

@@ -79,8 +79,7 @@ fn describe(info: &TableInfo, regions: usize) -> Description {
         distribute: match &info.options.hash {
             None => "range".to_owned(),
             Some(hash) => {
-                let names: Vec<String> =
-                    hash.columns.iter().copied().filter_map(name_of).collect();
+                let names: Vec<String> = hash.columns.iter().copied().filter_map(name_of).collect();
                 format!("hash({})", names.join(", "))
             }
         },
