@@ -32,8 +32,6 @@ fn main() -> Result<(), Box<dyn Error>> {
             .open_files(FILES)?
             .encode_file_descriptor_set(),
     )?;
-    tonic_prost_build::configure()
-        .bytes(".")
-        .compile_fds(descriptors)?;
+    tonic_prost_build::configure().bytes(".").compile_fds(descriptors)?;
     Ok(())
 }

@@ -3,10 +3,10 @@
 //!
 //! - [`size`] and [`span`]: `512MiB`, `90d`.
 //! - [`tokens`]: words, quoted texts and signs with their positions, for the parsers below.
-//! - [`columns`]: `origin utf8, flight int64 not null`.
-//! - [`distribution`]: `range`, `hash(origin)`.
-//! - [`key`]: `EWR,2013-01-01T10:00:00Z`.
-//! - [`peer`]: `1=127.0.0.1:7401`.
+//! - [`columns`]: columns to be made: `origin utf8, flight int64 not null`.
+//! - [`distribution`]: where rows go: `range`, `hash(origin)`.
+//! - [`key`]: the values of a key: `EWR,2013-01-01T10:00:00Z`.
+//! - [`peer`]: a meta node and its address: `1=127.0.0.1:7401`.
 
 pub(crate) mod columns;
 pub(crate) mod distribution;

@@ -22,10 +22,10 @@ impl BadRows {
     /// Passes over a row, or says that it was one too many.
     pub(crate) fn report(&mut self, row: RowError) -> Result<(), LoadError> {
         if self.allowed == 0 {
-            return Err(LoadError::Row(row));
+            return Err(LoadError::Row(Box::new(row)));
         }
         if self.count == self.allowed {
-            return Err(LoadError::TooManyBad { row, skipped: self.count });
+            return Err(LoadError::TooManyBad { row: Box::new(row), skipped: self.count });
         }
         self.count += 1;
         if self.kept.len() < KEPT {
@@ -61,7 +61,7 @@ mod tests {
     #[test]
     fn the_first_bad_row_ends_a_load_without_allowance() {
         let mut bad = BadRows::new(0);
-        assert!(matches!(bad.report(row(7)), Err(LoadError::Row(found)) if found == row(7)));
+        assert!(matches!(bad.report(row(7)), Err(LoadError::Row(found)) if *found == row(7)));
     }
 
     #[test]

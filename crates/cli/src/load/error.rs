@@ -124,11 +124,11 @@ pub(crate) enum LoadError {
     )]
     ColumnType { file: String, column: String, found: String, wanted: String },
     #[error("{0}")]
-    Row(RowError),
+    Row(Box<RowError>),
     #[error(
         "{row}; {skipped} bad rows were passed over before it, which is all that --skip-bad allows"
     )]
-    TooManyBad { row: RowError, skipped: u64 },
+    TooManyBad { row: Box<RowError>, skipped: u64 },
     #[error("{file}: rows cannot be put together: {source}")]
     Batch { file: String, source: ArrowError },
     #[error("the reader of the files stopped without a word; this is a defect of tidewater")]

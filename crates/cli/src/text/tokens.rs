@@ -37,7 +37,7 @@ pub(crate) fn tokens(text: &str) -> Result<Vec<Placed>, TextError> {
             found.push(Placed { token: Token::Quoted(value), position });
             length
         } else if let Some(sign) = SIGNS.iter().find(|sign| rest.starts_with(**sign)) {
-            let token = Token::Sign(if *sign == "<>" { "!=" } else { *sign });
+            let token = Token::Sign(if *sign == "<>" { "!=" } else { sign });
             found.push(Placed { token, position });
             sign.len()
         } else {
