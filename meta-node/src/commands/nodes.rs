@@ -97,7 +97,11 @@ fn displaced(state: &MetaState, newcomer: &Node) -> Vec<Node> {
                 && node.state == NodeState::Up
         })
         .map(|node| Node {
-            state: NodeState::Down,
+            // A compactor has a new id at every start, and keeps nothing that could be missed.
+            state: match node.role {
+                NodeRole::Compactor => NodeState::Removed,
+                _ => NodeState::Down,
+            },
             state_since_ms: state.header().time_ms,
             ..node.as_ref().clone()
         })

@@ -33,7 +33,7 @@ pub(crate) fn problems(
         }
     }
     for node in state.nodes().filter(|node| node.role != NodeRole::Meta) {
-        if node.state == NodeState::Down {
+        if node.state == NodeState::Down && is_missed(state, node.id) {
             problems.push(format!(
                 "{} node {} at {} is down: it sends no heartbeats",
                 role(node.role),
@@ -56,6 +56,15 @@ pub(crate) fn problems(
     }
     problems.extend(table_problems(state, observed));
     problems
+}
+
+/// Whether a group has a replica on the node. Nobody waits for one without: a compactor keeps
+/// nothing, and a data directory that was lost is a new node, which replaces the old one.
+fn is_missed(state: &MetaState, node: NodeId) -> bool {
+    state
+        .groups()
+        .filter(|group| group.state == GroupState::Active)
+        .any(|group| group.replicas().contains(&node))
 }
 
 fn group_problem(
@@ -196,6 +205,12 @@ mod tests {
                 "group 1 has no leader: its regions take no writes"
             ]
         );
+        // Without replicas it is not missed.
+        let mut idle = with_groups(4, 1);
+        report(&mut idle, &[101, 102, 103], &[]);
+        let down = v1::SetNodeState { node_id: 104, state: NodeState::Down.into() };
+        run(&mut idle, Kind::SetNodeState(down)).unwrap();
+        assert_eq!(seen(&idle), [""; 0]);
         let members = [
             MemberHealth { node: NodeId(1), silent_for: Some(Duration::ZERO) },
             MemberHealth { node: NodeId(2), silent_for: Some(Duration::from_secs(6)) },
