@@ -105,7 +105,7 @@ impl S3Endpoint {
 }
 
 /// The interpreter with `moto` that `scripts/lib/python.sh` has made.
-fn python() -> Result<PathBuf> {
+pub fn python() -> Result<PathBuf> {
     let cache = std::env::var_os("XDG_CACHE_HOME")
         .map(PathBuf::from)
         .or_else(|| std::env::var_os("HOME").map(|home| PathBuf::from(home).join(".cache")))

@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 
 use futures::future::try_join_all;
 use tidewater_cluster_tests::cluster::Cluster;
+use tidewater_cluster_tests::s3::python;
 use tidewater_cluster_tests::{HarnessError, Result};
 
 const TABLE: &str = "flights";
@@ -74,6 +75,29 @@ async fn check(cluster: &Cluster, flights: &Flights, when: &str) -> Result<()> {
     }
 }
 
+/// What DuckDB and pyarrow find in the table's files as they are.
+async fn check_files(cluster: &Cluster, flights: &Flights) -> Result<()> {
+    let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("../scripts/lib/sst_figures.py");
+    let objects = cluster.store_url().trim_start_matches("file://").to_owned();
+    let output = tokio::process::Command::new(python()?)
+        .arg(script)
+        .arg(objects)
+        .output()
+        .await
+        .map_err(HarnessError::io("run scripts/lib/sst_figures.py"))?;
+    let said = String::from_utf8_lossy(&output.stdout).into_owned();
+    let found: serde_json::Value = serde_json::from_str(&said).map_err(|error| {
+        let complaint = String::from_utf8_lossy(&output.stderr);
+        HarnessError::violated(format!("reading the files from outside: {error}: {complaint}"))
+    })?;
+    let should = serde_json::json!([flights.rows, flights.distance, flights.without_dep_time]);
+    if found["pyarrow"] == should && found["duckdb"] == should {
+        Ok(())
+    } else {
+        Err(HarnessError::violated(format!("read from outside: {said}, not {should}")))
+    }
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn give_the_same_figures_whatever_happens() -> Result<()> {
     let flights = flights()?;
@@ -87,6 +111,16 @@ async fn give_the_same_figures_whatever_happens() -> Result<()> {
     check(&cluster, &flights, "after a kill of the leader").await?;
     cluster.data[leader].start().await?;
 
+    let follower = (cluster.owner(TABLE).await? + 1) % cluster.data.len();
+    cluster.data[follower].kill().await?;
+    check(&cluster, &flights, "after a kill of a follower").await?;
+    cluster.data[follower].start().await?;
+
+    let (meta, _) = cluster.meta_leader().await?;
+    cluster.meta[meta].kill().await?;
+    check(&cluster, &flights, "after a kill of the meta leader").await?;
+    cluster.meta[meta].start().await?;
+
     let all = cluster.meta.iter_mut().chain(cluster.data.iter_mut());
     try_join_all(all.map(|node| node.kill())).await?;
     cluster.start_all().await?;
@@ -94,6 +128,7 @@ async fn give_the_same_figures_whatever_happens() -> Result<()> {
 
     cluster.flush(TABLE).await?.ok()?;
     check(&cluster, &flights, "after a flush").await?;
+    check_files(&cluster, &flights).await?;
     load(&cluster, &flights).await?;
     check(&cluster, &flights, "after loading a second time").await?;
     cluster.flush(TABLE).await?.ok()?;

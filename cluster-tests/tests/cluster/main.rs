@@ -10,6 +10,7 @@ mod bad_wire;
 mod faulty_store;
 mod flights;
 mod freeze;
+mod growth;
 mod kill;
 mod partition;
 mod restart;

@@ -1,0 +1,23 @@
+"""Reads the Parquet files of the flights table as they lie in a folder, with DuckDB and with pyarrow.
+
+Prints one JSON object: for each reader [rows, sum of distance, rows without dep_time].
+"""
+
+import glob
+import json
+import sys
+
+import duckdb
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+files = glob.glob(sys.argv[1] + "/**/*.parquet", recursive=True)
+tables = [pq.read_table(file) for file in files]
+by_pyarrow = [
+    sum(table.num_rows for table in tables),
+    sum(pc.sum(table["distance"]).as_py() for table in tables),
+    sum(table["dep_time"].null_count for table in tables),
+]
+query = f"select count(*), sum(distance), count(*) - count(dep_time) from read_parquet({files!r})"
+by_duckdb = [int(figure) for figure in duckdb.sql(query).fetchall()[0]]
+print(json.dumps({"files": len(files), "pyarrow": by_pyarrow, "duckdb": by_duckdb}))
