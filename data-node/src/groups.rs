@@ -91,6 +91,11 @@ impl Groups {
         })
     }
 
+    /// This node.
+    pub fn node(&self) -> NodeId {
+        self.parts.node
+    }
+
     /// What the groups were given.
     pub fn parts(&self) -> &NodeParts {
         &self.parts
@@ -243,6 +248,7 @@ impl Groups {
                 return Err(error);
             }
         };
+        shared.set_replayed();
         let (batcher, batching) =
             batcher::start(group, raft.clone(), options.batch, shared.stopping.clone());
         let (flush_requests, requests) = mpsc::channel(REQUESTS);

@@ -132,13 +132,13 @@ async fn load(shared: &Arc<Shared>, region: RegionId) -> bool {
     match hosted.region.load().await {
         Ok(version) => {
             debug!(group = %shared.group, %region, %version, "manifest loaded");
-            shared.targets.reached(region, version);
+            shared.reached(region, &hosted.region, version);
             // A version that the log names is committed, so a listing that does not show it is
             // stale: it is read again.
             shared.targets.by_region.lock().get(&region).is_some_and(Target::is_open)
         }
         Err(EngineError::Closed { .. } | EngineError::Removed { .. }) => {
-            shared.targets.reached(region, ManifestVersion(u64::MAX));
+            shared.reached(region, &hosted.region, ManifestVersion(u64::MAX));
             false
         }
         Err(error) => {

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use parking_lot::{Mutex, RwLock};
-use tidewater_common::ids::{GroupId, LogIndex, NodeId, RegionId, Sequence};
+use tidewater_common::ids::{GroupId, LogIndex, ManifestVersion, NodeId, RegionId, Sequence};
 use tidewater_region_engine::env::RegionEnv;
 use tidewater_region_engine::{MemoryBudget, Region, RegionSpec};
 use tokio::sync::Notify;
@@ -41,6 +41,7 @@ pub struct Shared {
     /// The replica is being stopped.
     pub stopping: CancellationToken,
     leads: AtomicBool,
+    replayed: AtomicBool,
     applied: AtomicU64,
 }
 
@@ -59,8 +60,33 @@ impl Shared {
             merges: Notify::new(),
             stopping: CancellationToken::new(),
             leads: AtomicBool::new(false),
+            replayed: AtomicBool::new(false),
             applied: AtomicU64::new(0),
         })
+    }
+
+    /// The log was replayed: the replica votes, leads and flushes from here on.
+    pub fn set_replayed(&self) {
+        self.replayed.store(true, Ordering::Release);
+    }
+
+    /// Whether the log was replayed after the start.
+    pub fn is_replayed(&self) -> bool {
+        self.replayed.load(Ordering::Acquire)
+    }
+
+    /// The manifest version up to which the log knows of this region; 0 when it serves none.
+    pub fn advanced_version(&self, id: RegionId) -> ManifestVersion {
+        let state = self.state.read();
+        state.regions.get(&id).map_or(ManifestVersion(0), |region| region.manifest_version)
+    }
+
+    /// A manifest was read or written up to this version through this region object. One that was
+    /// replaced by an install says nothing about its successor, which has yet to be loaded.
+    pub fn reached(&self, id: RegionId, region: &Arc<Region>, version: ManifestVersion) {
+        if self.regions.get(id).is_some_and(|hosted| Arc::ptr_eq(&hosted.region, region)) {
+            self.targets.reached(id, version);
+        }
     }
 
     /// The budget for unflushed rows, shared by all groups of the node.

@@ -132,7 +132,15 @@ fn read_header(input: &mut impl Read) -> io::Result<SnapshotView> {
 }
 
 fn put(out: &mut impl Write, record: Record) -> io::Result<()> {
-    let bytes = v1::GroupSnapshotRecord { record: Some(record) }.encode_to_vec();
+    let record = v1::GroupSnapshotRecord { record: Some(record) };
+    // One that could not be read back must not let the log below it be purged.
+    if record.encoded_len() as u64 > MAX_RECORD {
+        return Err(io::Error::other(format!(
+            "a record of {} bytes is too large for a snapshot: flush the region",
+            record.encoded_len()
+        )));
+    }
+    let bytes = record.encode_to_vec();
     out.write_all(&(bytes.len() as u64).to_le_bytes())?;
     out.write_all(&bytes)
 }

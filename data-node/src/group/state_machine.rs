@@ -22,6 +22,7 @@ use tidewater_common::ids::{LogIndex, ManifestVersion};
 use tidewater_raft_store::types::{LogId, Snapshot, SnapshotMeta, StoredMembership};
 use tidewater_raft_store::{Reply, SnapshotFile, TypeConfig};
 use tidewater_region_engine::memory::Pressure;
+use tokio::time::Instant;
 
 pub use self::files::SnapshotFiles;
 use self::sink::RegionSink;
@@ -32,6 +33,8 @@ use super::snapshot::SnapshotView;
 
 /// How long apply on a follower waits before it looks at memory again.
 const MEMORY_POLL: Duration = Duration::from_millis(50);
+/// Pause between two looks at all manifests while apply waits for memory.
+const MEMORY_RELOAD: Duration = Duration::from_secs(1);
 
 /// See the module's head.
 #[derive(Debug)]
@@ -103,17 +106,18 @@ impl GroupStateMachine {
         Ok(())
     }
 
-    /// A follower at twice the memory limit waits for flushed runs to be dropped. A leader never
-    /// waits: one that cannot apply can never flush.
+    /// A follower at twice the memory limit waits for flushed rows to be dropped. A leader never
+    /// waits: one that cannot apply can never flush. Nor does a replica that replays its log after a
+    /// start: it cannot vote yet, and so nobody might ever lead and flush.
     async fn wait_for_memory(&self) {
-        let mut asked = false;
-        while !self.shared.leads()
+        let mut asked: Option<Instant> = None;
+        while self.shared.is_replayed()
+            && !self.shared.leads()
             && self.shared.memory().used() >= self.shared.memory().limit().saturating_mul(2)
             && self.shared.memory().pressure() == Pressure::Reject
             && !self.shared.stopping.is_cancelled()
         {
-            if !asked {
-                asked = true;
+            if asked.is_none() {
                 tracing::warn!(
                     group = %self.shared.group,
                     used = self.shared.memory().used(),
@@ -121,6 +125,10 @@ impl GroupStateMachine {
                     "memory for unflushed rows is used up twice over: this follower stops applying \
                      until the owners have flushed"
                 );
+            }
+            // Again and again: the entries that tell of flushes stand behind the one that waits.
+            if asked.is_none_or(|at| at.elapsed() >= MEMORY_RELOAD) {
+                asked = Some(Instant::now());
                 self.shared.housekeeping.notify_one();
                 for hosted in self.shared.regions.all() {
                     self.shared.targets.reload(hosted.descriptor.region_id);

@@ -87,7 +87,11 @@ impl Owner {
                 "region flushed"
             );
             meters::flushed(report.rows, report.bytes);
-            self.context.shared.targets.reached(id, report.manifest_version);
+        }
+        // Also without files: an earlier flush may have landed though its outcome was unknown, or
+        // its rows may have cancelled each other out.
+        if report.manifest_version > self.context.shared.advanced_version(id) {
+            self.context.shared.reached(id, &region, report.manifest_version);
             self.untold.lock().insert(id, (report.manifest_version, report.flushed_sequence));
         }
         self.tell(id).await?;
@@ -118,7 +122,7 @@ impl Owner {
         }
         let version = region.take_ownership(self.epoch(), self.context.shared.group).await?;
         self.taken.lock().insert(id);
-        self.context.shared.targets.reached(id, version);
+        self.context.shared.reached(id, region, version);
         self.untold.lock().insert(id, (version, region.flushed_sequence()));
         self.tell(id).await
     }

@@ -80,11 +80,19 @@ async fn a_replica_is_brought_up_from_a_snapshot_promoted_and_removed() {
     one.write(write(1, 60, &[1])).await.unwrap();
 
     // A replica that leads is not stopped; one that was removed is, and forgets its log.
-    let stop = |node: &Node| StopReplicaRequest { header: node.header(), group_id: GROUP };
-    let refused = one.control.stop_replica(Request::new(stop(&one))).await.unwrap_err();
+    let stop = |node: &Node, on: &ChangeMembershipResponse| StopReplicaRequest {
+        header: node.header(),
+        group_id: GROUP,
+        membership_term: on.membership_term,
+        membership_index: on.membership_index,
+    };
+    let refused = one.control.stop_replica(Request::new(stop(&one, &added))).await.unwrap_err();
     assert_eq!(Refusal::from(refused).reason, Reason::MembershipStale);
-    change(&one, Change::Remove(2), None).await.unwrap();
-    two.control.stop_replica(Request::new(stop(&two))).await.unwrap();
+    // Nor is one that knows a later membership than the one on which that was decided.
+    let refused = two.control.stop_replica(Request::new(stop(&two, &added))).await.unwrap_err();
+    assert_eq!(Refusal::from(refused).reason, Reason::MembershipStale);
+    let removed = change(&one, Change::Remove(2), None).await.unwrap();
+    two.control.stop_replica(Request::new(stop(&two, &removed))).await.unwrap();
     assert!(two.groups.get(GroupId(GROUP)).is_err());
     one.write(write(1, 61, &[2])).await.unwrap();
     drop(replica);

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use parking_lot::Mutex;
-use tidewater_common::ids::{ClusterId, NodeId};
+use tidewater_common::ids::{ClusterId, LogIndex, NodeId, Term};
 use tidewater_common::refusal::Refusal;
 use tidewater_proto::v1::group_control_client::GroupControlClient;
 use tidewater_proto::v1::{self, CallHeader, Reason};
@@ -65,8 +65,18 @@ impl Control {
         Ok(())
     }
 
-    pub(crate) async fn stop_replica(&self, node: NodeId, group_id: u64) -> Result<(), Refusal> {
-        let request = v1::StopReplicaRequest { header: self.header(node), group_id };
+    pub(crate) async fn stop_replica(
+        &self,
+        node: NodeId,
+        group_id: u64,
+        (term, index): (Term, LogIndex),
+    ) -> Result<(), Refusal> {
+        let request = v1::StopReplicaRequest {
+            header: self.header(node),
+            group_id,
+            membership_term: term.get(),
+            membership_index: index.get(),
+        };
         let mut client = self.client(node)?;
         call(node, request, |request| async move { client.stop_replica(request).await }).await?;
         Ok(())

@@ -39,7 +39,7 @@ pub(crate) enum Step {
     /// Take a member out.
     Remove { group: GroupId, leader: NodeId, node: NodeId, on: (Term, LogIndex) },
     /// Stop a replica that is no member.
-    Stop { group: GroupId, node: NodeId },
+    Stop { group: GroupId, node: NodeId, on: (Term, LogIndex) },
 }
 
 impl Step {
@@ -220,21 +220,22 @@ fn superfluous(report: &ObservedGroup, sound: usize, load: &Load<'_>) -> Option<
 
 /// A replica on a node that is no member, as of the leader's report, or of a group given up.
 fn stray(group: &Group, observed: &Observed) -> Option<Step> {
-    let members = match group.state {
-        GroupState::Abandoned => BTreeSet::new(),
+    let (members, on) = match group.state {
+        // No membership of it counts.
+        GroupState::Abandoned => (BTreeSet::new(), (Term(u64::MAX), LogIndex(u64::MAX))),
         GroupState::Active => {
             let report = observed.groups.get(&group.id)?;
             if observed.changed.get(&group.id).is_some_and(|at| report.membership < *at) {
                 return None;
             }
-            report.voters.union(&report.learners).copied().collect()
+            (report.voters.union(&report.learners).copied().collect(), report.membership)
         }
         _ => return None,
     };
     let mut hosts = observed.hosted_for.iter().filter(|((node, id), age)| {
         *id == group.id && **age > STRAY_LIMIT && !members.contains(node)
     });
-    hosts.next().map(|((node, id), _)| Step::Stop { group: *id, node: *node })
+    hosts.next().map(|((node, id), _)| Step::Stop { group: *id, node: *node, on })
 }
 
 #[cfg(test)]

@@ -167,11 +167,13 @@ fn replicas_that_are_no_members_are_stopped_after_a_while() {
     observed.hosted_for.insert(at, Duration::from_secs(14));
     assert_eq!(plan(&state, &observed, &OPTIONS), []);
     observed.hosted_for.insert(at, Duration::from_secs(16));
-    let stop = Step::Stop { group: GroupId(1), node: NodeId(104) };
+    let on = observed.groups[&GroupId(1)].membership;
+    let stop = Step::Stop { group: GroupId(1), node: NodeId(104), on };
     assert_eq!(plan(&state, &observed, &OPTIONS), [stop]);
     run(&mut state, Kind::CreateGroup(v1::CreateGroup { first_members: vec![101] })).unwrap();
     run(&mut state, Kind::AbandonGroup(v1::AbandonGroup { group_id: 2 })).unwrap();
     observed.hosted_for = BTreeMap::from([((NodeId(101), GroupId(2)), Duration::from_secs(16))]);
-    let stop = Step::Stop { group: GroupId(2), node: NodeId(101) };
+    let on = (Term(u64::MAX), LogIndex(u64::MAX));
+    let stop = Step::Stop { group: GroupId(2), node: NodeId(101), on };
     assert_eq!(plan(&state, &observed, &OPTIONS), [stop]);
 }

@@ -51,9 +51,9 @@ impl Stewardship {
                 tracing::info!(%group, %node, "removing a replica");
                 self.change(group, leader, on, Change::Remove(node.get())).await
             }
-            Step::Stop { group, node } => {
+            Step::Stop { group, node, on } => {
                 tracing::info!(%group, %node, "stopping a replica that is no member");
-                self.control.stop_replica(node, group.get()).await
+                self.control.stop_replica(node, group.get(), on).await
             }
         }
     }
