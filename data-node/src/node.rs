@@ -94,7 +94,7 @@ impl DataNode {
             storage,
             clock,
             Arc::new(SystemIds),
-            MemoryBudget::new(options.memory_limit),
+            MemoryBudget::new(options.row_budget()),
             EngineOptions::default(),
         );
         let addresses = Arc::new(AddressBook::new());

@@ -18,8 +18,7 @@ pub struct DataOptions {
     pub meta: Vec<String>,
     /// URL of the object store.
     pub object_store: String,
-    /// Bytes of unflushed rows at which writers stall; at twice as many they are refused. About a
-    /// third of the memory that the process may take.
+    /// Bytes of memory that the process may take; see [`row_budget`](Self::row_budget).
     pub memory_limit: u64,
     /// Limits and intervals of groups.
     pub groups: GroupOptions,
@@ -28,7 +27,7 @@ pub struct DataOptions {
 }
 
 impl DataOptions {
-    /// 1 GiB, of which flushing to S3 at 100 MB/s frees a tenth each second.
+    /// 1 GiB: a third for rows, of which flushing to S3 at 100 MB/s frees a third each second.
     pub const DEFAULT_MEMORY_LIMIT: u64 = 1024 * 1024 * 1024;
 
     /// Defaults for everything that is not a place.
@@ -47,6 +46,13 @@ impl DataOptions {
             groups: GroupOptions::default(),
             heartbeat: Duration::from_secs(1),
         }
+    }
+
+    /// Bytes of unflushed rows at which writers stall; at twice as many they are refused. A third of
+    /// the limit, so that the rest holds even then what is not rows: log store, log tails, files
+    /// being written, scans.
+    pub fn row_budget(&self) -> u64 {
+        self.memory_limit / 3
     }
 
     /// Sets the memory limit, and what follows from it.

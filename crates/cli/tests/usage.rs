@@ -158,7 +158,7 @@ fn settings_come_from_flag_environment_and_file_in_that_order() {
     assert_eq!(value("listen"), ("127.0.0.1:3".into(), "option".into()));
     assert_eq!(value("data-dir"), ("environment".into(), "environment".into()));
     assert_eq!(value("object-store"), ("file".into(), "file".into()));
-    assert_eq!(value("memory-limit"), ("512MiB".into(), "default".into()));
+    assert_eq!(value("memory-limit"), ("1GiB".into(), "default".into()));
 }
 
 #[test]

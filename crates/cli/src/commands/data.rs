@@ -47,8 +47,8 @@ pub(crate) struct Options {
     #[arg(long, env = "TIDEWATER_OBJECT_STORE", value_name = "URL")]
     pub(crate) object_store: String,
 
-    /// Memory for rows that are not flushed; writers stall above it
-    #[arg(long, env = "TIDEWATER_MEMORY_LIMIT", value_name = "SIZE", default_value = "512MiB")]
+    /// Memory that the process may take; writers stall when unflushed rows take a third of it
+    #[arg(long, env = "TIDEWATER_MEMORY_LIMIT", value_name = "SIZE", default_value = "1GiB")]
     pub(crate) memory_limit: Size,
 
     #[command(flatten)]
