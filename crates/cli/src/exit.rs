@@ -16,7 +16,7 @@ pub(crate) enum Exit {
     /// Whoever read our output has read enough; that is no failure.
     Enough,
     Other,
-    /// The command line, a settings file or an input file is wrong.
+    /// The command line or a settings file is wrong, or what was asked for cannot be.
     Usage,
     NotFound,
     Conflict,
