@@ -2,6 +2,7 @@
 
 use std::fmt::Debug;
 use std::sync::Arc;
+use std::time::Duration;
 
 use tidewater_common::clock::Clock;
 use tidewater_common::ids::{FileId, WriterId};
@@ -95,6 +96,9 @@ pub struct EngineOptions {
     pub footer_cache_bytes: usize,
     /// Merges and encodings at once; at least 1.
     pub workers: usize,
+    /// Longest life of a scan; well within the grace of garbage collection (6 h unless set), by
+    /// which a scan's files stay after a compaction has replaced them.
+    pub scan_life: Duration,
 }
 
 impl Default for EngineOptions {
@@ -104,6 +108,7 @@ impl Default for EngineOptions {
             target_file_bytes: 256 << 20,
             footer_cache_bytes: 64 << 20,
             workers: 2,
+            scan_life: Duration::from_secs(60 * 60),
         }
     }
 }

@@ -1,6 +1,6 @@
 //! The engine's error: what was attempted on what, and whether it failed or its outcome is unknown.
 
-use tidewater_common::ids::{ManifestVersion, OwnerEpoch, RegionId};
+use tidewater_common::ids::{Epoch, ManifestVersion, OwnerEpoch, RegionId};
 
 use crate::manifest::Void;
 use crate::storage::StorageError;
@@ -111,6 +111,27 @@ pub enum EngineError {
     Closed {
         /// The region.
         region: RegionId,
+    },
+
+    /// A scan lived longer than it may: what it had pinned may be collected. Nothing is wrong with
+    /// what it has yielded.
+    #[error("region {region}: a scan may take {} s at most: read in smaller key ranges", life.as_secs())]
+    VersionExpired {
+        /// The region.
+        region: RegionId,
+        /// Longest life of a scan.
+        life: std::time::Duration,
+    },
+
+    /// The versions that a read asks for may have been merged away.
+    #[error("region {region}: epoch {asked} cannot be read any more, the oldest is {since}")]
+    BelowSince {
+        /// The region.
+        region: RegionId,
+        /// The epoch asked for.
+        asked: Epoch,
+        /// Greatest epoch at or below which versions were merged.
+        since: Epoch,
     },
 
     /// Memory for unflushed rows is used up: nothing was written.

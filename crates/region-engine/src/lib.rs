@@ -34,6 +34,6 @@ mod version;
 pub use self::error::EngineError;
 pub use self::memory::MemoryBudget;
 pub use self::memtable::{RowsWrite, RunImage};
-pub use self::read::{CompareOp, Predicate, RowStream, ScanOptions};
+pub use self::read::{CompareOp, Predicate, RowStream, ScanMeter, ScanOptions, ScanStats};
 pub use self::region::{FlushReport, Region, RegionSpec, RegionStats};
 pub use self::row_versions::RowOp;

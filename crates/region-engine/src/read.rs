@@ -4,27 +4,35 @@
 //! groups whose key ranges overlap; the groups follow each other in key order, so at most one group
 //! is open at a time. A group of one source that holds one version per key is streamed; all others
 //! go through a merge. Predicates are looked at after the merge has picked the newest versions,
-//! else an old version that matches would show in place of a new one that does not.
+//! else an old version that matches would show in place of a new one that does not; [`pushdown`]
+//! says which of them may keep rows from being read before that, [`prune`] which rows.
 
 pub(crate) mod assemble;
+pub(crate) mod context;
 pub(crate) mod filter;
 pub(crate) mod groups;
+pub(crate) mod key_terms;
+pub(crate) mod life;
 pub(crate) mod merge;
+pub(crate) mod prune;
+pub(crate) mod pushdown;
 pub(crate) mod ranges;
 pub(crate) mod run_source;
 pub(crate) mod scan;
 pub(crate) mod shape;
 pub(crate) mod source;
+pub(crate) mod stats;
 pub(crate) mod stream;
 
 use std::pin::Pin;
 
 use arrow::array::RecordBatch;
 use futures::Stream;
-use tidewater_common::ids::ColumnId;
+use tidewater_common::ids::{ColumnId, Epoch};
 use tidewater_common::keys::KeyRange;
 
 pub use self::filter::{CompareOp, Predicate};
+pub use self::stats::{ScanMeter, ScanStats};
 use crate::EngineError;
 
 /// Rows of a batch unless a scan asks otherwise.
@@ -43,6 +51,8 @@ pub struct ScanOptions {
     pub limit: Option<u64>,
     /// Rows of a batch at most, at least 1; batches may be smaller.
     pub batch_rows: usize,
+    /// Row versions of later epochs are passed over; `None`: the newest count.
+    pub as_of: Option<Epoch>,
 }
 
 impl ScanOptions {
@@ -54,6 +64,7 @@ impl ScanOptions {
             predicates: Vec::new(),
             limit: None,
             batch_rows: DEFAULT_BATCH_ROWS,
+            as_of: None,
         }
     }
 }

@@ -7,11 +7,14 @@
 //! believed: so any flipped bit gives an error that names the object, never wrong rows.
 
 pub(crate) mod blocks;
+pub(crate) mod convert;
 pub(crate) mod footer;
 pub(crate) mod format;
+pub(crate) mod plan;
 pub(crate) mod reader;
 pub(crate) mod sink;
 pub(crate) mod source;
+pub(crate) mod statistics;
 pub(crate) mod writer;
 
 pub use self::footer::FooterCache;

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use tidewater_common::ids::{ManifestVersion, Sequence};
+use tidewater_common::ids::{Epoch, ManifestVersion, Sequence};
 
 use crate::file_meta::FileMeta;
 use crate::manifest::ManifestState;
@@ -14,12 +14,14 @@ pub(crate) struct Version {
     pub(crate) manifest: ManifestVersion,
     pub(crate) files: Vec<Arc<FileMeta>>,
     pub(crate) flushed: Sequence,
+    /// Reads below this epoch are refused: versions at or below it may have been merged away.
+    pub(crate) since: Epoch,
 }
 
 impl Version {
     /// Before the manifest has been read.
     pub(crate) fn unread(flushed: Sequence) -> Self {
-        Self { manifest: ManifestVersion(0), files: Vec::new(), flushed }
+        Self { manifest: ManifestVersion(0), files: Vec::new(), flushed, since: Epoch(0) }
     }
 
     /// The version that follows from `before` by reading the manifest; `None` when it is not newer.
@@ -32,6 +34,7 @@ impl Version {
             manifest: state.version,
             files: state.files().cloned().map(Arc::new).collect(),
             flushed: before.flushed.max(state.flushed),
+            since: before.since.max(state.since),
         })
     }
 }

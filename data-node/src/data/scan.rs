@@ -122,6 +122,7 @@ fn scan_options(request: ScanRequest) -> Result<ScanOptions, Refusal> {
         predicates: request.predicates.into_iter().map(predicate).collect::<Result<_, _>>()?,
         limit: request.limit,
         batch_rows: BATCH_ROWS,
+        as_of: None,
     })
 }
 

@@ -151,7 +151,10 @@ pub fn engine_refused(error: &EngineError) -> Refusal {
         EngineError::Overloaded { retry_after, .. } => {
             refusal(Reason::Overloaded).retry_after(*retry_after)
         }
-        EngineError::BadRows { .. } => refusal(Reason::InvalidArgument),
+        EngineError::BadRows { .. } | EngineError::BelowSince { .. } => {
+            refusal(Reason::InvalidArgument)
+        }
+        EngineError::VersionExpired { .. } => refusal(Reason::DeadlineExceeded),
         EngineError::Unknown { .. }
         | EngineError::Contended { .. }
         | EngineError::Unstable { .. } => {

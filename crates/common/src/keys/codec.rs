@@ -107,6 +107,31 @@ impl KeyCodec {
         (0..rows).map(|row| self.row_key_unchecked(key_columns, row)).collect()
     }
 
+    /// What the stored keys of all rows begin with whose first key columns have these values, each an
+    /// array of one row; `None` where the vnode leads, for it depends on values that may be missing.
+    ///
+    /// # Errors
+    /// Columns of other types, or a null.
+    pub fn key_prefix(&self, values: &[ArrayRef]) -> Result<Option<Vec<u8>>, KeyError> {
+        if self.hash.is_some() {
+            return Ok(None);
+        }
+        let mut prefix = Vec::with_capacity(12 * values.len());
+        for ((name, data_type), value) in self.types.iter().zip(values) {
+            if *value.data_type() != data_type.arrow() {
+                return Err(KeyError::Columns(format!(
+                    "column {name:?} is {} where {data_type} is expected",
+                    value.data_type()
+                )));
+            }
+            if value.is_empty() || value.is_null(0) {
+                return Err(KeyError::Null { column: name.clone(), row: 0 });
+            }
+            value::encode(data_type, value.as_ref(), 0, &mut prefix)?;
+        }
+        Ok(Some(prefix))
+    }
+
     fn row_key_unchecked(&self, columns: &[ArrayRef], row: usize) -> Result<Vec<u8>, KeyError> {
         let mut key = Vec::with_capacity(2 + 12 * columns.len());
         if let Some(hash) = &self.hash {

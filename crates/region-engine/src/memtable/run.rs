@@ -11,6 +11,7 @@ use tidewater_common::schema::{TableSchema, WriteMode};
 use super::duplicates::last_of_equal_keys;
 use crate::EngineError;
 use crate::row_versions::{Numbers, Ops, RowOp, RowVersions, Stamps};
+use crate::sst::convert::check_storable;
 
 /// One write to a region, as its log orders it.
 #[derive(Debug, Clone)]
@@ -67,6 +68,7 @@ impl Run {
         }
         let rows = batch.num_rows();
         let mut arrays = batch.columns().to_vec();
+        check_storable(schema, &ids, &arrays)?;
         let mut kept = rows;
         if mode == WriteMode::Upsert {
             let keys = keys_of(&ids, &arrays, schema);

@@ -44,16 +44,17 @@ pub struct Predicate {
 }
 
 /// A conjunction that is bound to a schema: all values have the types of their columns.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Default)]
 pub(crate) struct Filter {
     terms: Vec<Term>,
 }
 
+/// One predicate with its values; none is null.
 #[derive(Debug, Clone)]
-struct Term {
-    column: ColumnId,
-    op: CompareOp,
-    values: Vec<Scalar<ArrayRef>>,
+pub(crate) struct Term {
+    pub(crate) column: ColumnId,
+    pub(crate) op: CompareOp,
+    pub(crate) values: Vec<Scalar<ArrayRef>>,
 }
 
 impl Filter {
@@ -92,6 +93,11 @@ impl Filter {
             })
             .collect::<Result<_, EngineError>>()?;
         Ok(Self { terms })
+    }
+
+    /// The terms, in the order given.
+    pub(crate) fn terms(&self) -> &[Term] {
+        &self.terms
     }
 
     /// Columns that must be carried for the filter.

@@ -3,8 +3,10 @@
 use std::ops::Range;
 use std::sync::Arc;
 
-use arrow::array::BooleanArray;
+use arrow::array::{BooleanArray, UInt64Array};
 use arrow::buffer::BooleanBuffer;
+use arrow::compute::kernels::cmp::lt_eq;
+use tidewater_common::ids::Epoch;
 
 use super::ranges::Ranges;
 use super::shape::{Carried, Piece, TableShape};
@@ -26,6 +28,8 @@ pub(crate) struct RunSource {
     ranges: Option<Ranges>,
     /// Rows at or below this sequence are read from files.
     flushed: u64,
+    /// Row versions of later epochs are passed over.
+    as_of: Option<Epoch>,
     batch: usize,
     /// Rows of the current batch that are still to come, in reverse order.
     todo: Vec<Range<usize>>,
@@ -42,7 +46,13 @@ impl RunSource {
     ) -> Result<Self, EngineError> {
         let (low, high) = run.key_bounds(&shape.schema, &shape.codec)?;
         let ranges = (!ranges.cover(low, high)).then(|| ranges.clone());
-        Ok(Self { run, shape, carried, ranges, flushed, batch: 0, todo: Vec::new() })
+        Ok(Self { run, shape, carried, ranges, flushed, as_of: None, batch: 0, todo: Vec::new() })
+    }
+
+    /// With a bound on the epochs that are seen.
+    pub(crate) fn as_of(mut self, as_of: Option<Epoch>) -> Self {
+        self.as_of = as_of;
+        self
     }
 
     /// The next rows; `None` at the end.
@@ -66,11 +76,23 @@ impl RunSource {
                 range.end = range.start + PIECE_ROWS;
             }
             let slice = self.run.batches()[self.batch - 1].slice(range.start, range.len());
-            let slice = self.unflushed(slice)?;
+            let slice = self.seen(self.unflushed(slice)?)?;
             if slice.rows() > 0 {
                 let keys = key_columns(&slice, &self.shape.schema);
                 let rows = slice.project(&self.carried.ids, &self.carried.types);
                 return Ok(Some(Piece { rows, keys }));
+            }
+        }
+    }
+
+    fn seen(&self, rows: RowVersions) -> Result<RowVersions, EngineError> {
+        let Some(as_of) = self.as_of else { return Ok(rows) };
+        match &rows.stamps().epochs {
+            Numbers::All(epoch) if *epoch > as_of.get() => Ok(rows.slice(0, 0)),
+            Numbers::All(_) => Ok(rows),
+            Numbers::Each(each) => {
+                let seen = lt_eq(each, &UInt64Array::new_scalar(as_of.get()))?;
+                Ok(rows.filter(&seen)?)
             }
         }
     }

@@ -12,7 +12,9 @@ use tidewater_common::schema::WriteMode;
 
 use super::filter::Filter;
 use super::groups::overlapping;
+use super::life::Life;
 use super::merge::{Merge, MergeRules, Turn};
+use super::pushdown::{Place, pushdown};
 use super::shape::{Carried, TableShape};
 use super::source::Source;
 use crate::EngineError;
@@ -36,6 +38,7 @@ pub(crate) struct Scan {
     groups: VecDeque<Vec<(Source, bool)>>,
     open: Option<Group>,
     batch_rows: usize,
+    life: Life,
 }
 
 #[derive(Debug)]
@@ -65,6 +68,7 @@ impl Scan {
         mode: WriteMode,
         candidates: Vec<Candidate>,
         batch_rows: usize,
+        life: Life,
     ) -> Self {
         let bounds: Vec<(&[u8], &[u8])> = candidates
             .iter()
@@ -88,12 +92,14 @@ impl Scan {
             groups,
             open: None,
             batch_rows: batch_rows.max(1),
+            life,
         }
     }
 
     /// The next rows, about `batch_rows`; `None` at the end. Deletes are not among them.
     pub(crate) async fn next(&mut self) -> Result<Option<RowVersions>, EngineError> {
         while self.open_group() {
+            self.life.check()?;
             let rows = match &mut self.open {
                 None => return Ok(None),
                 Some(Group::Single(source)) => match source.next().await? {
@@ -118,6 +124,7 @@ impl Scan {
     pub(crate) async fn count(&mut self) -> Result<u64, EngineError> {
         let mut total = 0;
         while self.open_group() {
+            self.life.check()?;
             let rows = match &mut self.open {
                 None => return Ok(total),
                 Some(Group::Single(source)) => match source.next().await? {
@@ -146,9 +153,17 @@ impl Scan {
             return true;
         }
         let Some(mut sources) = self.groups.pop_front() else { return false };
-        let streams = sources.len() == 1 && (sources[0].1 || !self.newest_only);
-        for (source, _) in &mut sources {
+        let alone = sources.len() == 1;
+        let streams = alone && (sources[0].1 || !self.newest_only);
+        for (source, unique) in &mut sources {
+            let place = Place {
+                newest_only: self.newest_only,
+                alone,
+                unique: *unique,
+                bounded: source.bounded(),
+            };
             source.set_merged(!streams);
+            source.set_pushdown(pushdown(place));
         }
         self.open = match sources.pop() {
             Some((source, _)) if streams => Some(Group::Single(source)),

@@ -1,5 +1,6 @@
 //! Where a read gets rows from.
 
+use super::pushdown::Pushdown;
 use super::run_source::RunSource;
 use super::shape::Piece;
 use crate::EngineError;
@@ -20,6 +21,24 @@ impl Source {
         match self {
             Self::Run(_) => {}
             Self::File(file) => file.set_merged(merged),
+        }
+    }
+
+    /// Says which terms of the read's filter may leave rows out; before the first call of
+    /// [`Self::next`].
+    pub(crate) fn set_pushdown(&mut self, pushdown: Pushdown) {
+        match self {
+            Self::Run(_) => {}
+            Self::File(file) => file.set_pushdown(pushdown),
+        }
+    }
+
+    /// Whether it may hold row versions that the read must not see.
+    pub(crate) fn bounded(&self) -> bool {
+        match self {
+            // Rows in memory are all looked at: no decision hangs on it.
+            Self::Run(_) => false,
+            Self::File(file) => file.bounded(),
         }
     }
 

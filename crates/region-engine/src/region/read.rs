@@ -9,15 +9,21 @@ use tidewater_common::ids::ColumnId;
 
 use super::{Region, Run};
 use crate::EngineError;
+use crate::file_meta::FileMeta;
+use crate::read::context::ReadContext;
 use crate::read::filter::Filter;
+use crate::read::key_terms::narrowed;
+use crate::read::life::Life;
+use crate::read::pushdown::{Pushdown, pushed};
 use crate::read::ranges::Ranges;
 use crate::read::run_source::RunSource;
 use crate::read::scan::{Candidate, Scan, carried, projected_schema};
 use crate::read::shape::Carried;
 use crate::read::source::Source;
 use crate::read::stream::stream;
-use crate::read::{DEFAULT_BATCH_ROWS, RowStream, ScanOptions};
+use crate::read::{DEFAULT_BATCH_ROWS, RowStream, ScanMeter, ScanOptions};
 use crate::sst::source::{FileAccess, FileSource};
+use crate::sst::statistics::file_admits;
 use crate::version::Version;
 
 /// Keys of one point read at most.
@@ -31,11 +37,29 @@ impl Region {
     /// [`EngineError::Loading`], [`EngineError::Removed`], [`EngineError::Closed`], and
     /// [`EngineError::BadRows`] for columns or values that do not fit the schema.
     pub fn scan(&self, options: &ScanOptions) -> Result<RowStream, EngineError> {
+        self.scan_metered(options, &ScanMeter::default())
+    }
+
+    /// [`Region::scan`] that tells how much it reads and how much it is spared.
+    ///
+    /// # Errors
+    /// As [`Region::scan`].
+    pub fn scan_metered(
+        &self,
+        options: &ScanOptions,
+        meter: &ScanMeter,
+    ) -> Result<RowStream, EngineError> {
         let filter = Filter::bind(&self.shape.schema, &options.predicates)?;
         let schema = projected_schema(&self.shape, &options.projection)?;
         let carried = carried(&self.shape, &options.projection, &filter)?;
-        let ranges = Ranges::one(&options.range, &self.spec.range);
-        let scan = self.open_scan(&carried, &ranges, options.batch_rows)?;
+        let range = options.range.intersection(&narrowed(&self.shape, &filter)?);
+        let ranges = Ranges::one(&range, &self.spec.range);
+        let context = ReadContext {
+            filter: Arc::new(filter.clone()),
+            as_of: options.as_of,
+            counters: meter.0.clone(),
+        };
+        let scan = self.open_scan(&carried, &ranges, options.batch_rows, &context)?;
         Ok(stream(scan, filter, schema, options))
     }
 
@@ -55,7 +79,8 @@ impl Region {
         }
         let carried = Carried::new(&self.shape.schema, &[])?;
         let ranges = Ranges::one(&options.range, &self.spec.range);
-        self.open_scan(&carried, &ranges, options.batch_rows)?.count().await
+        let context = ReadContext { as_of: options.as_of, ..ReadContext::default() };
+        self.open_scan(&carried, &ranges, options.batch_rows, &context)?.count().await
     }
 
     /// The rows with these keys, as far as they exist, in key order. `keys`: the key columns in key
@@ -81,7 +106,8 @@ impl Region {
         let carried = carried(&self.shape, projection, &filter)?;
         let row_keys = self.shape.codec.row_keys(keys.columns())?;
         let ranges = Ranges::points(row_keys, &self.spec.range);
-        let scan = self.open_scan(&carried, &ranges, DEFAULT_BATCH_ROWS)?;
+        let context = ReadContext::default();
+        let scan = self.open_scan(&carried, &ranges, DEFAULT_BATCH_ROWS, &context)?;
         let options = ScanOptions::all(projection.to_vec());
         let batches: Vec<RecordBatch> =
             stream(scan, filter, schema.clone(), &options).try_collect().await?;
@@ -99,8 +125,13 @@ impl Region {
         carried: &Carried,
         ranges: &Ranges,
         batch_rows: usize,
+        context: &ReadContext,
     ) -> Result<Scan, EngineError> {
+        let life = Life::begin(self.env.clock.clone(), self.id(), self.env.options.scan_life);
         let (version, runs) = self.pin()?;
+        if let Some(asked) = context.as_of.filter(|asked| *asked < version.since) {
+            return Err(EngineError::BelowSince { region: self.id(), asked, since: version.since });
+        }
         let mut candidates = Vec::new();
         for run in runs {
             let (low, high) = run.key_bounds(&self.shape.schema, &self.shape.codec)?;
@@ -112,25 +143,46 @@ impl Region {
                 carried.clone(),
                 ranges,
                 version.flushed.get(),
-            )?;
+            )?
+            .as_of(context.as_of);
             candidates.push(Candidate { source: Source::Run(source), bounds, unique });
         }
         let access =
             FileAccess { storage: self.env.storage.clone(), footers: self.env.footers.clone() };
         for file in &version.files {
             let shown = ranges.within(&file.clip);
-            let Some(bounds) = shown.clamp(&file.min_key, &file.max_key) else { continue };
+            let Some(bounds) = self.may_show(&shown, file, context) else {
+                context.counters.files_pruned.add(1);
+                context.counters.bytes_pruned.add(file.size);
+                continue;
+            };
             let source = FileSource::new(
                 access.clone(),
                 file.clone(),
                 self.shape.clone(),
                 carried.clone(),
                 &shown,
-            );
+            )
+            .within(context.clone());
             let unique = file.one_version_per_key;
             candidates.push(Candidate { source: Source::File(Box::new(source)), bounds, unique });
         }
-        Ok(Scan::new(self.shape.clone(), self.spec.options.write_mode, candidates, batch_rows))
+        let mode = self.spec.options.write_mode;
+        Ok(Scan::new(self.shape.clone(), mode, candidates, batch_rows, life))
+    }
+
+    /// First and last key that a file may show of these ranges; `None` when it shows none. Terms on
+    /// key columns count here: a file that they rule out then does not overlap others either.
+    fn may_show(
+        &self,
+        ranges: &Ranges,
+        file: &FileMeta,
+        context: &ReadContext,
+    ) -> Option<(Vec<u8>, Vec<u8>)> {
+        let schema = &self.shape.schema;
+        let terms = pushed(&context.filter, Pushdown::Keys, schema.primary_key());
+        let bounds = ranges.clamp(&file.min_key, &file.max_key)?;
+        file_admits(schema, file, terms).then_some(bounds)
     }
 
     fn pin(&self) -> Result<(Arc<Version>, Vec<Arc<Run>>), EngineError> {

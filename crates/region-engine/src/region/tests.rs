@@ -1,8 +1,12 @@
 mod crash;
 mod damage;
 mod format;
+mod frozen;
 mod memory;
 mod model;
 mod ownership;
+mod pruning;
+mod pruning_agrees;
+mod scan_life;
 mod types;
 mod world;

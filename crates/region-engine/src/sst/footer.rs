@@ -10,7 +10,8 @@ use parquet::file::metadata::{PageIndexPolicy, ParquetMetaData, ParquetMetaDataR
 use tidewater_common::ids::{ColumnId, FileId};
 
 use super::format::{
-    BLOCKS_KEY, FORMAT, FORMAT_KEY, KEY_INDEX_KEY, PAGE_ROWS, decode_checksums, decode_keys,
+    BLOCKS_KEY, FORMAT, FORMAT_KEY, KEY_INDEX_KEY, NAN_KEY, PAGE_ROWS, decode_checksums,
+    decode_ids, decode_keys,
 };
 use crate::EngineError;
 use crate::file_meta::FileMeta;
@@ -25,6 +26,8 @@ pub(crate) struct Footer {
     pub(crate) block_checksums: Vec<u32>,
     /// First key of every [`PAGE_ROWS`] rows of each row group.
     pub(crate) key_index: Vec<Vec<u8>>,
+    /// Float columns that hold a NaN; `None` when the writer did not look.
+    pub(crate) nan_columns: Option<Vec<ColumnId>>,
     /// Bytes of data: where the tail begins.
     pub(crate) data_end: u64,
     weight: usize,
@@ -164,13 +167,20 @@ fn parse(tail: &Bytes, file: &FileMeta) -> Result<(u32, Footer), String> {
     if key_index.len() != index_entries(&metadata) {
         return Err("its key index does not fit its row groups".to_owned());
     }
+    let nan_columns = match value(NAN_KEY) {
+        Ok(text) => Some(decode_ids(text).ok_or_else(|| malformed("list of NaN columns"))?),
+        // Files are older than this entry.
+        Err(_) => None,
+    };
     let leaves = leaves(&metadata);
     let data_end = file.size - file.tail.length;
     // What lies in memory is about as large as what lies in the file, offsets twice that.
     let weight = 3 * tail.len();
     let metadata = ArrowReaderMetadata::try_new(Arc::new(metadata), ArrowReaderOptions::new())
         .map_err(|error| error.to_string())?;
-    Ok((format, Footer { metadata, leaves, block_checksums, key_index, data_end, weight }))
+    let footer =
+        Footer { metadata, leaves, block_checksums, key_index, nan_columns, data_end, weight };
+    Ok((format, footer))
 }
 
 fn index_entries(metadata: &ParquetMetaData) -> usize {

@@ -10,6 +10,7 @@ use parquet::schema::types::ColumnPath;
 use tidewater_common::ids::{ColumnId, RegionId};
 use tidewater_common::schema::{ColumnType, FIELD_ID_KEY, TableSchema};
 
+use super::convert::stored_type;
 use crate::EngineError;
 
 /// Sequence of each row version (uint64).
@@ -34,6 +35,10 @@ pub(crate) const FORMAT_KEY: &str = "tidewater.format";
 pub(crate) const REGION_KEY: &str = "tidewater.region";
 pub(crate) const SCHEMA_VERSION_KEY: &str = "tidewater.schema_version";
 pub(crate) const WRITER_KEY: &str = "tidewater.writer";
+/// Key-value metadata: field ids of the float columns that hold a NaN, decimal, separated by commas.
+/// Parquet's statistics pass over NaN, which compares greater than all else (or less, by its sign):
+/// without this no statistics of floats could be believed.
+pub(crate) const NAN_KEY: &str = "tidewater.nan_columns";
 /// Key-value metadata: crc32c of every block of the data, hexadecimal.
 pub(crate) const BLOCKS_KEY: &str = "tidewater.block_crc32c";
 /// Key-value metadata: first row key of every [`PAGE_ROWS`] rows of each row group, hexadecimal.
@@ -41,6 +46,8 @@ pub(crate) const KEY_INDEX_KEY: &str = "tidewater.key_index";
 
 /// The newest format that this release writes and reads.
 pub(crate) const FORMAT: u32 = 1;
+/// Who wrote a file. The same in all tests, so that the bytes of a file can be frozen.
+const WRITER: &str = if cfg!(test) { "test" } else { env!("CARGO_PKG_VERSION") };
 
 /// The columns of a file. Deletes leave all but the key columns null, whatever the schema says.
 pub(crate) fn file_schema(schema: &TableSchema, with_deletes: bool) -> SchemaRef {
@@ -52,7 +59,8 @@ pub(crate) fn file_schema(schema: &TableSchema, with_deletes: bool) -> SchemaRef
         .map(|(index, field)| {
             let nullable =
                 field.is_nullable() || (with_deletes && !schema.key_indices().contains(&index));
-            field.as_ref().clone().with_nullable(nullable)
+            let data_type = stored_type(field.data_type());
+            field.as_ref().clone().with_nullable(nullable).with_data_type(data_type)
         })
         .collect();
     for (name, data_type, id) in [
@@ -78,7 +86,7 @@ pub(crate) fn properties(
     let pair = |key: &str, value: String| KeyValue::new(key.to_owned(), value);
     let mut builder = WriterProperties::builder()
         .set_writer_version(WriterVersion::PARQUET_1_0)
-        .set_created_by(format!("tidewater {}", env!("CARGO_PKG_VERSION")))
+        .set_created_by(format!("tidewater {WRITER}"))
         .set_compression(Compression::ZSTD(level))
         .set_statistics_enabled(EnabledStatistics::Page)
         .set_max_row_group_row_count(Some(ROW_GROUP_ROWS))
@@ -90,7 +98,7 @@ pub(crate) fn properties(
             pair(FORMAT_KEY, FORMAT.to_string()),
             pair(REGION_KEY, region.to_string()),
             pair(SCHEMA_VERSION_KEY, schema.version().to_string()),
-            pair(WRITER_KEY, env!("CARGO_PKG_VERSION").to_owned()),
+            pair(WRITER_KEY, WRITER.to_owned()),
         ]));
     for column in schema.columns() {
         let path = ColumnPath::new(vec![column.name.clone()]);
@@ -171,6 +179,17 @@ pub(crate) fn decode_keys(text: &str) -> Option<Vec<Vec<u8>>> {
     Some(keys)
 }
 
+/// Columns that hold a NaN in one piece of text.
+pub(crate) fn encode_ids(ids: &[ColumnId]) -> String {
+    let ids: Vec<String> = ids.iter().map(ToString::to_string).collect();
+    ids.join(",")
+}
+
+/// The inverse of [`encode_ids`]; `None` for anything else.
+pub(crate) fn decode_ids(text: &str) -> Option<Vec<ColumnId>> {
+    text.split(',').filter(|_| !text.is_empty()).map(|id| id.parse().ok().map(ColumnId)).collect()
+}
+
 /// Checksums in one piece of text.
 pub(crate) fn encode_checksums(checksums: &[u32]) -> String {
     let mut text = String::with_capacity(8 * checksums.len());
@@ -215,12 +234,19 @@ mod tests {
         assert_eq!(decode_keys("000000000000000201ab"), Some(keys));
         assert_eq!(encode_checksums(&[1, 0xdead_beef]), "00000001deadbeef");
         assert_eq!(decode_checksums("00000001deadbeef"), Some(vec![1, 0xdead_beef]));
+        assert_eq!(encode_ids(&[]), "");
+        assert_eq!(decode_ids(""), Some(vec![]));
+        assert_eq!(encode_ids(&[ColumnId(4), ColumnId(17)]), "4,17");
+        assert_eq!(decode_ids("4,17"), Some(vec![ColumnId(4), ColumnId(17)]));
     }
 
     #[test]
     fn other_text_is_refused() {
         for text in ["0", "zz", "000000", "0000000201", "00000002010203ff", "ffffffff00"] {
             assert_eq!(decode_keys(text), None, "{text}");
+        }
+        for text in [",", "1,", "x", "-1"] {
+            assert_eq!(decode_ids(text), None, "{text}");
         }
         for text in ["0", "000000", "0000000x"] {
             assert_eq!(decode_checksums(text), None, "{text}");

@@ -4,20 +4,26 @@ use std::collections::VecDeque;
 use std::fmt;
 use std::sync::Arc;
 
-use arrow::array::{Array, ArrayRef, AsArray, RecordBatch, new_null_array};
-use arrow::compute::cast;
+use arrow::array::{Array, ArrayRef, AsArray, RecordBatch, UInt64Array, new_null_array};
+use arrow::compute::filter_record_batch;
+use arrow::compute::kernels::cmp::lt_eq;
 use arrow::datatypes::{DataType, UInt8Type, UInt64Type};
 use futures::StreamExt;
 use parquet::arrow::ProjectionMask;
-use parquet::arrow::arrow_reader::{RowSelection, RowSelector};
 use parquet::arrow::async_reader::{ParquetRecordBatchStream, ParquetRecordBatchStreamBuilder};
 use tidewater_common::ids::ColumnId;
 
+use super::convert::from_stored;
 use super::footer::{FooterCache, damaged, footer};
-use super::format::{OP_ID, PAGE_ROWS, SEQUENCE_ID};
+use super::format::{EPOCH_ID, OP_ID, SEQUENCE_ID};
+use super::plan::plan;
 use super::reader::{CheckedReader, unwrap_error};
+use super::statistics::file_admits;
 use crate::EngineError;
 use crate::file_meta::FileMeta;
+use crate::read::context::ReadContext;
+use crate::read::filter::Term;
+use crate::read::pushdown::{Pushdown, pushed};
 use crate::read::ranges::Ranges;
 use crate::read::run_source::PIECE_ROWS;
 use crate::read::shape::{Carried, Piece, TableShape};
@@ -42,7 +48,10 @@ pub(crate) struct FileSource {
     ranges: Ranges,
     /// The rows go through a merge: their keys and sequences are needed.
     merged: bool,
+    context: ReadContext,
+    pushdown: Pushdown,
     open: Option<Open>,
+    ended: bool,
     ready: VecDeque<Piece>,
 }
 
@@ -71,14 +80,33 @@ impl FileSource {
             carried,
             ranges,
             merged: true,
+            context: ReadContext::default(),
+            pushdown: Pushdown::Keys,
             open: None,
+            ended: false,
             ready: VecDeque::new(),
         }
+    }
+
+    /// As part of a read with a filter, a bound or counters.
+    pub(crate) fn within(mut self, context: ReadContext) -> Self {
+        self.context = context;
+        self
     }
 
     /// Says whether the rows go through a merge; before the first call of [`Self::next`].
     pub(crate) fn set_merged(&mut self, merged: bool) {
         self.merged = merged;
+    }
+
+    /// Says which terms of the filter may leave rows out; before the first call of [`Self::next`].
+    pub(crate) fn set_pushdown(&mut self, pushdown: Pushdown) {
+        self.pushdown = pushdown;
+    }
+
+    /// Whether the file may hold row versions that the read must not see.
+    pub(crate) fn bounded(&self) -> bool {
+        self.context.as_of.is_some_and(|as_of| self.file.max_epoch() > as_of)
     }
 
     /// The next rows; `None` at the end. Without a merge they come without keys or sequences.
@@ -87,17 +115,21 @@ impl FileSource {
             if let Some(piece) = self.ready.pop_front() {
                 return Ok(Some(piece));
             }
-            let mut open = match self.open.take() {
-                Some(open) => open,
-                None => match self.open().await? {
-                    Some(open) => open,
-                    None => return Ok(None),
-                },
+            if self.ended {
+                return Ok(None);
+            }
+            let opened = match self.open.take() {
+                Some(open) => Some(open),
+                None => self.open().await?,
+            };
+            let Some(mut open) = opened else {
+                self.ended = true;
+                return Ok(None);
             };
             let batch = match open.stream.next().await {
                 None => {
                     // Asked again, it must not begin again.
-                    self.open = Some(open);
+                    self.ended = true;
                     return Ok(None);
                 }
                 Some(Ok(batch)) => batch,
@@ -109,7 +141,17 @@ impl FileSource {
     }
 
     async fn open(&mut self) -> Result<Option<Open>, EngineError> {
+        let schema = &self.shape.schema;
+        let context = &self.context;
+        let terms: Vec<&Term> =
+            pushed(&context.filter, self.pushdown, schema.primary_key()).collect();
+        if self.hidden() || !file_admits(schema, &self.file, terms.iter().copied()) {
+            context.counters.files_pruned.add(1);
+            context.counters.bytes_pruned.add(self.file.size);
+            return Ok(None);
+        }
         let footer = footer(&self.access.storage, &self.access.footers, &self.file).await?;
+        context.counters.files.add(1);
         let covered = self.ranges.cover(&self.file.min_key, &self.file.max_key);
         let mut leaves: Vec<(usize, ColumnId)> = self
             .wanted(covered)
@@ -118,29 +160,34 @@ impl FileSource {
             .collect();
         leaves.sort_unstable();
         leaves.dedup();
+        let (leaves, ids): (Vec<usize>, Vec<ColumnId>) = leaves.into_iter().unzip();
+        let blocks = (!covered).then(|| self.ranges.blocks(&footer.key_index, &self.file.max_key));
+        let plan = plan(&footer, schema, blocks.as_deref(), &terms);
+        plan.count(&footer, &leaves, &context.counters);
+        if plan.0.is_empty() {
+            return Ok(None);
+        }
         let reader = CheckedReader {
             storage: self.access.storage.clone(),
             file: self.file.clone(),
             footer: footer.clone(),
         };
         let metadata = footer.metadata.clone();
-        let mask =
-            ProjectionMask::leaves(metadata.parquet_schema(), leaves.iter().map(|(leaf, _)| *leaf));
-        let mut builder =
-            ParquetRecordBatchStreamBuilder::new_with_metadata(reader.clone(), metadata)
-                .with_batch_size(PIECE_ROWS)
-                .with_projection(mask);
-        if !covered {
-            let blocks = self.ranges.blocks(&footer.key_index, &self.file.max_key);
-            let (groups, selection) = self.select(&footer, &blocks);
-            if groups.is_empty() {
-                return Ok(None);
-            }
-            builder = builder.with_row_groups(groups).with_row_selection(selection);
-        }
-        let stream = builder.build().map_err(|error| unwrap_error(&reader, error))?;
-        let ids = leaves.into_iter().map(|(_, id)| id).collect();
+        let mask = ProjectionMask::leaves(metadata.parquet_schema(), leaves);
+        let (groups, selection) = plan.selection(&footer);
+        let stream = ParquetRecordBatchStreamBuilder::new_with_metadata(reader.clone(), metadata)
+            .with_batch_size(PIECE_ROWS)
+            .with_projection(mask)
+            .with_row_groups(groups)
+            .with_row_selection(selection)
+            .build()
+            .map_err(|error| unwrap_error(&reader, error))?;
         Ok(Some(Open { reader, stream, ids, covered }))
+    }
+
+    /// Whether every row version is newer than what the read may see.
+    fn hidden(&self) -> bool {
+        self.context.as_of.is_some_and(|as_of| self.file.min_epoch() > as_of)
     }
 
     fn wanted(&self, covered: bool) -> Vec<ColumnId> {
@@ -154,45 +201,21 @@ impl FileSource {
         if self.file.deletes > 0 {
             ids.push(OP_ID);
         }
-        ids
-    }
-
-    /// Row groups, and within them the rows, of the blocks of the key index that were chosen.
-    fn select(
-        &self,
-        footer: &super::footer::Footer,
-        blocks: &[bool],
-    ) -> (Vec<usize>, RowSelection) {
-        let mut groups = Vec::new();
-        let mut selectors = Vec::new();
-        let mut blocks = blocks.iter();
-        for (index, group) in footer.metadata.metadata().row_groups().iter().enumerate() {
-            let rows = usize::try_from(group.num_rows()).unwrap_or(0);
-            let chosen: Vec<bool> =
-                blocks.by_ref().take(rows.div_ceil(PAGE_ROWS)).copied().collect();
-            if !chosen.contains(&true) {
-                continue;
-            }
-            groups.push(index);
-            for (block, chosen) in chosen.into_iter().enumerate() {
-                let rows = (rows - block * PAGE_ROWS).min(PAGE_ROWS);
-                selectors.push(match chosen {
-                    true => RowSelector::select(rows),
-                    false => RowSelector::skip(rows),
-                });
-            }
+        if self.bounded() && self.file.stamp.is_none() {
+            ids.push(EPOCH_ID);
         }
-        (groups, selectors.into())
+        ids
     }
 
     /// Makes pieces of a batch: one, or one for each stretch of rows that the ranges admit.
     fn split(&mut self, open: &Open, batch: &RecordBatch) -> Result<(), EngineError> {
+        if open.ids.len() != batch.num_columns() {
+            return Err(self.damage("its columns are not those of its footer".to_owned()));
+        }
+        let batch = &self.visible(open, batch)?;
         let rows = batch.num_rows();
         if rows == 0 {
             return Ok(());
-        }
-        if open.ids.len() != batch.num_columns() {
-            return Err(self.damage("its columns are not those of its footer".to_owned()));
         }
         let keys = match self.merged || !open.covered {
             true => self.keys(open, batch)?,
@@ -209,6 +232,17 @@ impl FileSource {
             self.ready.push_back(Piece { rows, keys });
         }
         Ok(())
+    }
+
+    /// The rows that are not newer than the read's bound.
+    fn visible(&self, open: &Open, batch: &RecordBatch) -> Result<RecordBatch, EngineError> {
+        let Some(as_of) = self.context.as_of.filter(|_| self.bounded()) else {
+            return Ok(batch.clone());
+        };
+        let epochs = self.column(open, batch, EPOCH_ID, &DataType::UInt64)?;
+        let epochs = epochs.ok_or_else(|| self.damage("it has no epochs".to_owned()))?;
+        let seen = lt_eq(&epochs, &UInt64Array::new_scalar(as_of.get()))?;
+        Ok(filter_record_batch(batch, &seen)?)
     }
 
     fn keys(&self, open: &Open, batch: &RecordBatch) -> Result<Vec<ArrayRef>, EngineError> {
@@ -271,10 +305,7 @@ impl FileSource {
     ) -> Result<Option<ArrayRef>, EngineError> {
         let Some(index) = open.ids.iter().position(|own| *own == id) else { return Ok(None) };
         let array = batch.column(index);
-        if array.data_type() == data_type {
-            return Ok(Some(array.clone()));
-        }
-        cast(array, data_type).map(Some).map_err(|error| {
+        from_stored(array, data_type).map(Some).map_err(|error| {
             self.damage(format!("column {id} has type {}: {error}", array.data_type()))
         })
     }

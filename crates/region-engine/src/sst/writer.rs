@@ -1,18 +1,20 @@
 //! Writes one SST: rows in, parts of a file and its description out. CPU-bound and synchronous.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use arrow::array::{Array, ArrayRef, AsArray, RecordBatch};
 use arrow::compute::{cast, max, min};
-use arrow::datatypes::{DataType, Int64Type, SchemaRef};
+use arrow::datatypes::{DataType, Float32Type, Float64Type, Int64Type, SchemaRef};
 use parquet::arrow::ArrowWriter;
 use parquet::file::metadata::KeyValue;
-use tidewater_common::ids::{Epoch, FileId, Sequence};
+use tidewater_common::ids::{ColumnId, Epoch, FileId, Sequence};
 use tidewater_common::keys::KeyRange;
 
+use super::convert::to_stored;
 use super::format::{
-    BLOCKS_KEY, KEY_INDEX_KEY, PAGE_ROWS, ROW_GROUP_ROWS, encode_checksums, encode_keys,
-    file_schema, properties,
+    BLOCKS_KEY, KEY_INDEX_KEY, NAN_KEY, PAGE_ROWS, ROW_GROUP_ROWS, encode_checksums, encode_ids,
+    encode_keys, file_schema, properties,
 };
 use super::sink::{PartReceiver, Sink};
 use crate::EngineError;
@@ -65,6 +67,8 @@ pub(crate) struct SstWriter<R: PartReceiver> {
     sequences: Option<(u64, u64)>,
     epochs: Option<(u64, u64)>,
     time: Option<TimeRange>,
+    /// Float columns in which a NaN was seen, by position.
+    nans: BTreeSet<usize>,
 }
 
 impl<R: PartReceiver> SstWriter<R> {
@@ -85,6 +89,7 @@ impl<R: PartReceiver> SstWriter<R> {
             sequences: None,
             epochs: None,
             time: None,
+            nans: BTreeSet::new(),
         })
     }
 
@@ -124,6 +129,7 @@ impl<R: PartReceiver> SstWriter<R> {
         let pair = |key: &str, value| KeyValue::new(key.to_owned(), Some(value));
         self.writer.append_key_value_metadata(pair(BLOCKS_KEY, encode_checksums(&checksums)));
         self.writer.append_key_value_metadata(pair(KEY_INDEX_KEY, encode_keys(&self.key_index)));
+        self.writer.append_key_value_metadata(pair(NAN_KEY, encode_ids(&self.nan_columns())));
         let sink = self.writer.into_inner().map_err(encoding)?;
         let (min_key, max_key) = match (self.key_index.first(), max_key) {
             (Some(min_key), Some(max_key)) => (min_key.clone(), max_key),
@@ -167,7 +173,13 @@ impl<R: PartReceiver> SstWriter<R> {
         self.deletes += stamps.ops.deletes(rows.rows()) as u64;
         self.rows += rows.rows() as u64;
         self.group_rows += rows.rows();
-        let mut arrays: Vec<ArrayRef> = rows.arrays().to_vec();
+        self.note_nans(rows);
+        let mut arrays: Vec<ArrayRef> = rows
+            .arrays()
+            .iter()
+            .zip(self.schema.fields())
+            .map(|(array, field)| to_stored(field.name(), array))
+            .collect::<Result<_, _>>()?;
         arrays.push(Arc::new(stamps.sequences.to_array(rows.rows())));
         arrays.push(Arc::new(stamps.epochs.to_array(rows.rows())));
         arrays.push(Arc::new(stamps.ops.to_array(rows.rows())));
@@ -210,6 +222,28 @@ impl<R: PartReceiver> SstWriter<R> {
             range.max = range.max.max(high);
         }
         Ok(())
+    }
+
+    fn note_nans(&mut self, rows: &RowVersions) {
+        for (index, array) in rows.arrays().iter().enumerate() {
+            let holds = match array.data_type() {
+                DataType::Float32 => {
+                    array.as_primitive::<Float32Type>().values().iter().any(|v| v.is_nan())
+                }
+                DataType::Float64 => {
+                    array.as_primitive::<Float64Type>().values().iter().any(|v| v.is_nan())
+                }
+                _ => false,
+            };
+            if holds {
+                self.nans.insert(index);
+            }
+        }
+    }
+
+    fn nan_columns(&self) -> Vec<ColumnId> {
+        let columns = self.plan.shape.schema.columns();
+        self.nans.iter().filter_map(|index| columns.get(*index)).map(|column| column.id).collect()
     }
 
     fn end_group(&mut self) -> Result<(), EngineError> {

@@ -55,7 +55,7 @@ fn a_leader_that_cannot_reach_a_quorum_serves_no_read() {
 
 #[test]
 fn engine_errors_have_their_reasons() {
-    use tidewater_common::ids::{OwnerEpoch, RegionId};
+    use tidewater_common::ids::{Epoch, OwnerEpoch, RegionId};
     let region = RegionId(7);
     let epoch = OwnerEpoch::default();
     let cases = [
@@ -70,6 +70,12 @@ fn engine_errors_have_their_reasons() {
             true,
         ),
         (EngineError::BadRows { detail: "x".into() }, Reason::InvalidArgument, false),
+        (EngineError::VersionExpired { region, life: LOADING }, Reason::DeadlineExceeded, false),
+        (
+            EngineError::BelowSince { region, asked: Epoch(1), since: Epoch(2) },
+            Reason::InvalidArgument,
+            false,
+        ),
         (EngineError::Damaged { object: "o".into(), detail: "x".into() }, Reason::Corrupt, false),
         (EngineError::Internal { detail: "x".into() }, Reason::Internal, false),
     ];

@@ -167,3 +167,47 @@ async fn values_compare_with_their_own_canonical_text() {
         assert_eq!(count(CompareOp::IsNotNull, vec![]).await, 2, "{name} is not null");
     }
 }
+
+/// Seconds that files cannot hold are refused when they are written: a memtable that held them could
+/// never be flushed.
+#[tokio::test]
+async fn seconds_that_no_file_can_hold_are_refused_at_once() {
+    let column = |id, data_type, nullable| Column {
+        id: ColumnId(id),
+        name: format!("c{id}"),
+        data_type,
+        nullable,
+    };
+    let seconds = ColumnType::Timestamp(TimeUnit::Second, None);
+    let columns = vec![column(1, seconds.clone(), false), column(2, seconds, true)];
+    let schema =
+        TableSchema::new(SchemaVersion(1), columns, vec![ColumnId(1)], None, ColumnId(3)).unwrap();
+    let spec = crate::RegionSpec { schema, ..spec(WriteMode::Upsert, false) };
+    let region =
+        Region::new(env(Storage::memory()), spec.clone(), Sequence(0), Sequence(0)).unwrap();
+    region.take_ownership(owner(1), GROUP).await.unwrap();
+    let array = |value| Arc::new(TimestampSecondArray::from(vec![value])) as ArrayRef;
+    let most = i64::MAX / 1_000;
+    let cases = [
+        (RowOp::Put, vec![most, -most], true),
+        (RowOp::Put, vec![0, most + 1], false),
+        (RowOp::Put, vec![i64::MIN, 0], false),
+        (RowOp::Delete, vec![i64::MIN], false),
+    ];
+    for ((op, values, fits), sequence) in cases.into_iter().zip(1..) {
+        let schema = if values.len() == 1 { spec.schema.key_arrow() } else { spec.schema.arrow() };
+        let batch =
+            RecordBatch::try_new(schema, values.iter().map(|value| array(*value)).collect());
+        let write =
+            RowsWrite { sequence: Sequence(sequence), epoch: Epoch(0), op, batch: batch.unwrap() };
+        match region.apply(write) {
+            Ok(()) => assert!(fits, "{values:?}"),
+            Err(crate::EngineError::BadRows { detail }) => {
+                assert!(!fits && detail.contains("milliseconds"), "{detail}");
+            }
+            Err(other) => panic!("{other}"),
+        }
+    }
+    region.flush().await.unwrap();
+    assert_eq!(read(&region, &[ColumnId(2)]).await.column(0).as_ref(), array(-most).as_ref());
+}
