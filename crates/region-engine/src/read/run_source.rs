@@ -50,7 +50,7 @@ impl RunSource {
     }
 
     /// With a bound on the epochs that are seen.
-    pub(crate) fn as_of(mut self, as_of: Option<Epoch>) -> Self {
+    pub(crate) fn seen_at(mut self, as_of: Option<Epoch>) -> Self {
         self.as_of = as_of;
         self
     }

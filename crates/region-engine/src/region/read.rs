@@ -144,7 +144,7 @@ impl Region {
                 ranges,
                 version.flushed.get(),
             )?
-            .as_of(context.as_of);
+            .seen_at(context.as_of);
             candidates.push(Candidate { source: Source::Run(source), bounds, unique });
         }
         let access =

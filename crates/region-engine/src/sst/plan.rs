@@ -166,18 +166,21 @@ mod tests {
 
     #[test]
     fn rows_that_lie_in_both() {
-        type Ranges = &'static [Range<usize>];
-        let cases: &[(Ranges, Ranges, Ranges)] = &[
-            (&[], &[0..9], &[]),
-            (&[0..9], &[0..9], &[0..9]),
-            (&[0..4, 6..9], &[3..7], &[3..4, 6..7]),
-            (&[0..3], &[3..5], &[]),
-            (&[0..8], &[1..2, 3..4, 7..20], &[1..2, 3..4, 7..8]),
-            (&[2..4, 4..6], &[0..9], &[2..6]),
+        type Pairs = &'static [(usize, usize)];
+        let cases: &[(Pairs, Pairs, Pairs)] = &[
+            (&[], &[(0, 9)], &[]),
+            (&[(0, 9)], &[(0, 9)], &[(0, 9)]),
+            (&[(0, 4), (6, 9)], &[(3, 7)], &[(3, 4), (6, 7)]),
+            (&[(0, 3)], &[(3, 5)], &[]),
+            (&[(0, 8)], &[(1, 2), (3, 4), (7, 20)], &[(1, 2), (3, 4), (7, 8)]),
+            (&[(2, 4), (4, 6)], &[(0, 9)], &[(2, 6)]),
         ];
+        let ranges = |pairs: Pairs| -> Vec<Range<usize>> {
+            pairs.iter().map(|(start, end)| *start..*end).collect()
+        };
         for (a, b, expected) in cases {
-            assert_eq!(intersect(a, b), *expected, "{a:?} {b:?}");
-            assert_eq!(intersect(b, a), *expected, "{b:?} {a:?}");
+            assert_eq!(intersect(&ranges(a), &ranges(b)), ranges(expected), "{a:?} {b:?}");
+            assert_eq!(intersect(&ranges(b), &ranges(a)), ranges(expected), "{b:?} {a:?}");
         }
     }
 
@@ -188,6 +191,9 @@ mod tests {
         assert!(of(&[false; 4]).is_empty());
         assert_eq!(of(&[true; 4]), whole(rows));
         assert_eq!(of(&[true, true, false, true]), [0..2 * PAGE_ROWS, 3 * PAGE_ROWS..rows]);
-        assert_eq!(of(&[false, true, false, false]), [PAGE_ROWS..2 * PAGE_ROWS]);
+        assert_eq!(
+            of(&[false, true, false, true]),
+            [PAGE_ROWS..2 * PAGE_ROWS, 3 * PAGE_ROWS..rows]
+        );
     }
 }
