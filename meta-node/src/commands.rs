@@ -104,7 +104,9 @@ impl From<Reply> for meta_reply::Outcome {
 }
 
 #[cfg(test)]
-mod model_tests;
+mod golden_tests;
+#[cfg(test)]
+pub(crate) mod model_tests;
 #[cfg(test)]
 pub(crate) mod testing;
 #[cfg(test)]

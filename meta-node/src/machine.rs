@@ -220,5 +220,4 @@ pub(crate) async fn blocking<T: Send + 'static>(
 }
 
 #[cfg(test)]
-#[path = "machine/tests.rs"]
 mod tests;

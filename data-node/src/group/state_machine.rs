@@ -9,6 +9,8 @@
 mod files;
 mod install;
 mod sink;
+#[cfg(test)]
+mod tests;
 
 use std::io;
 use std::path::PathBuf;

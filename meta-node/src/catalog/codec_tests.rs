@@ -1,6 +1,7 @@
 use proptest::prelude::*;
 
 use super::*;
+use crate::commands::testing::{hex, unhex};
 
 fn route() -> RouteDescriptor {
     RouteDescriptor {
@@ -12,14 +13,6 @@ fn route() -> RouteDescriptor {
         parent_route_id: Some(RegionId(1)),
         epoch: Epoch(9),
     }
-}
-
-fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
-}
-
-fn unhex(text: &str) -> Vec<u8> {
-    (0..text.len()).step_by(2).map(|i| u8::from_str_radix(&text[i..i + 2], 16).unwrap()).collect()
 }
 
 #[test]

@@ -1,47 +1,12 @@
 use tidewater_common::ids::{GroupId, NodeId, RegionId};
-use tidewater_proto::v1::{self, meta_command::Kind};
 
 use super::*;
 use crate::catalog::CatalogError;
-use crate::commands::testing::{drop_table, run, table, with_groups};
-
-/// One record of every kind, and both kinds of outcome.
-fn state() -> MetaState {
-    let mut state = with_groups(2, 1);
-    let hashed = v1::CreateTableRequest {
-        hash_columns: vec!["a".into()],
-        time_column: Some("t".into()),
-        ttl_ms: Some(9),
-        regions: 2,
-        ..table(1, "t")
-    };
-    run(&mut state, Kind::CreateTable(hashed)).unwrap();
-    run(&mut state, Kind::CreateTable(table(2, "u"))).unwrap();
-    run(&mut state, drop_table(3, "u")).unwrap();
-    let report = v1::ReportGroup {
-        group_id: 1,
-        term: 2,
-        leader: 101,
-        voters: vec![101],
-        learners: vec![102],
-        membership_term: 2,
-        membership_index: 7,
-    };
-    run(&mut state, Kind::ReportGroup(report)).unwrap();
-    state
-}
-
-fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
-}
-
-fn unhex(text: &str) -> Vec<u8> {
-    (0..text.len()).step_by(2).map(|i| u8::from_str_radix(&text[i..i + 2], 16).unwrap()).collect()
-}
+use crate::commands::testing::{hex, one_of_each, unhex};
 
 #[test]
 fn stored_rows_are_frozen() {
-    let rows = state().rows().unwrap();
+    let rows = one_of_each().rows().unwrap();
     let text: String =
         rows.iter().map(|(key, value)| format!("{} {}\n", hex(key), hex(value))).collect();
     let golden = include_str!("golden_rows.txt");
@@ -50,12 +15,12 @@ fn stored_rows_are_frozen() {
         let (key, value) = line.split_once(' ').unwrap();
         (unhex(key), unhex(value))
     });
-    assert_eq!(MetaState::from_rows(stored).unwrap(), state());
+    assert_eq!(MetaState::from_rows(stored).unwrap(), one_of_each());
 }
 
 #[test]
 fn every_record_notices_that_it_was_cut_or_changed() {
-    let rows = state().rows().unwrap();
+    let rows = one_of_each().rows().unwrap();
     for at in 0..rows.len() {
         let length = rows[at].1.len();
         for cut in 0..length {
@@ -72,25 +37,25 @@ fn every_record_notices_that_it_was_cut_or_changed() {
 #[test]
 fn rows_that_contradict_each_other_are_found() {
     let key_of = |prefix: &[u8]| {
-        state().rows().unwrap().iter().position(|row| row.0.starts_with(prefix)).unwrap()
+        one_of_each().rows().unwrap().iter().position(|row| row.0.starts_with(prefix)).unwrap()
     };
     let route = key_of(keys::ROUTE);
-    let mut moved = state().rows().unwrap();
+    let mut moved = one_of_each().rows().unwrap();
     moved[route].0 = catalog_route_key(RegionId(77));
     assert_eq!(
         MetaState::from_rows(moved).unwrap_err(),
         CatalogError::RouteKeyMismatch { key: RegionId(77), record: RegionId(1) }
     );
-    let mut gap = state().rows().unwrap();
+    let mut gap = one_of_each().rows().unwrap();
     gap.remove(route);
     assert!(matches!(MetaState::from_rows(gap).unwrap_err(), CatalogError::Gap(_)));
-    let mut orphan = state().rows().unwrap();
+    let mut orphan = one_of_each().rows().unwrap();
     orphan.remove(key_of(keys::TABLE));
     assert!(matches!(MetaState::from_rows(orphan).unwrap_err(), CatalogError::OutsideLiveTable(_)));
-    let mut hole = state().rows().unwrap();
+    let mut hole = one_of_each().rows().unwrap();
     hole.remove(key_of(keys::DELTA) + 1);
     assert!(matches!(MetaState::from_rows(hole).unwrap_err(), CatalogError::DeltaHole { .. }));
-    let mut unknown = state().rows().unwrap();
+    let mut unknown = one_of_each().rows().unwrap();
     unknown.push((b"other".to_vec(), Vec::new()));
     assert_eq!(MetaState::from_rows(unknown).unwrap_err(), CatalogError::UnknownKey(5));
     let short = vec![(b"catalog/route/x".to_vec(), Vec::new())];
@@ -99,8 +64,8 @@ fn rows_that_contradict_each_other_are_found() {
 
 #[test]
 fn indexes_are_rebuilt() {
-    let loaded = MetaState::from_rows(state().rows().unwrap()).unwrap();
-    assert_eq!(loaded, state());
+    let loaded = MetaState::from_rows(one_of_each().rows().unwrap()).unwrap();
+    assert_eq!(loaded, one_of_each());
     assert!(loaded.table_named("t").is_some() && loaded.table_named("u").is_none());
     assert_eq!(loaded.active_groups().collect::<Vec<_>>(), [(GroupId(1), 2)]);
     assert_eq!(loaded.node_of_directory(Uuid::from_u128(2)).unwrap().id, NodeId(102));

@@ -7,7 +7,7 @@ use super::testing::*;
 use super::*;
 use crate::catalog::{DELTAS_KEPT, digest};
 
-fn any_command() -> impl Strategy<Value = Kind> {
+pub(crate) fn any_command() -> impl Strategy<Value = Kind> {
     let name = prop_oneof![Just("t"), Just("u"), Just("v")];
     prop_oneof![
         (1u64..6).prop_map(|number| Kind::RegisterNode(registration(number))),
@@ -69,6 +69,19 @@ proptest! {
         prop_assert_eq!(digest(&state).unwrap(), digest(&replica).unwrap());
     }
 
+    // What a command writes leads from the rows of one state to those of the next.
+    #[test]
+    fn effects_lead_to_the_rows(commands in proptest::collection::vec(any_command(), 0..60)) {
+        let mut state = with_groups(2, 1);
+        let mut stored = Stored::of(&state);
+        for kind in commands {
+            if let Ok((_, effects)) = apply(&mut state, Term(1), command(kind)) {
+                stored.write(effects);
+            }
+            prop_assert_eq!(&stored, &Stored::of(&state));
+        }
+    }
+
     // Whoever applies the deltas has what the snapshot says.
     #[test]
     fn deltas_lead_to_the_snapshot(commands in proptest::collection::vec(any_command(), 0..60)) {
@@ -111,11 +124,14 @@ fn merge<T: Clone>(into: &mut Vec<T>, upserts: &[T], id: fn(&T) -> u64) {
 fn the_ring_keeps_the_newest_deltas_and_says_when_a_cursor_is_too_old() {
     let mut state = with_nodes(1);
     let first = state.header().revision;
+    let mut stored = Stored::of(&state);
     for round in 0..DELTAS_KEPT as u64 + 5 {
         let to = if round % 2 == 0 { NodeState::Down } else { NodeState::Up };
         let set = v1::SetNodeState { node_id: 101, state: to.into() };
-        apply(&mut state, Term(1), command(Kind::SetNodeState(set))).unwrap();
+        let (_, effects) = apply(&mut state, Term(1), command(Kind::SetNodeState(set))).unwrap();
+        stored.write(effects);
     }
+    assert_eq!(stored, Stored::of(&state), "what left the ring left the store");
     let revision = state.header().revision;
     assert_eq!(state.deltas_since(first, 10), None);
     assert_eq!(state.deltas_since(revision, 10), Some(vec![]));

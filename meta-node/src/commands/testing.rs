@@ -1,17 +1,38 @@
 //! Short ways to make commands and states in tests.
 
+use std::collections::BTreeMap;
+
 use tidewater_common::ids::Term;
 use tidewater_proto::v1::{self, meta_command::Kind};
 use uuid::Uuid;
 
 use super::{CommandError, Reply, apply};
-use crate::catalog::{MetaState, digest};
+use crate::catalog::{Effects, MetaState, digest};
 
 pub(crate) const CLUSTER: &str = "018f0000-0000-7000-8000-000000000001";
 
 /// A command as anybody may propose it.
 pub(crate) fn command(kind: Kind) -> v1::MetaCommand {
     v1::MetaCommand { feature_level: 1, decided_term: 0, kind: Some(kind) }
+}
+
+/// Rows as a store holds them, which follows a state by the effects of commands alone.
+#[derive(Debug, PartialEq)]
+pub(crate) struct Stored(BTreeMap<Vec<u8>, Vec<u8>>);
+
+impl Stored {
+    pub(crate) fn of(state: &MetaState) -> Self {
+        Self(state.rows().unwrap().into_iter().collect())
+    }
+
+    pub(crate) fn write(&mut self, effects: Effects) {
+        for (key, bytes) in effects.rows {
+            match bytes {
+                Some(bytes) => drop(self.0.insert(key, bytes)),
+                None => drop(self.0.remove(&key)),
+            }
+        }
+    }
 }
 
 /// Applies in term 1. A refused command must not have changed anything.
@@ -96,4 +117,38 @@ pub(crate) fn table(request: u64, name: &str) -> v1::CreateTableRequest {
 
 pub(crate) fn drop_table(request: u64, name: &str) -> Kind {
     Kind::BeginDropTable(v1::DropTableRequest { request_id: directory(request), name: name.into() })
+}
+
+/// One record of every kind, and both kinds of outcome.
+pub(crate) fn one_of_each() -> MetaState {
+    let mut state = with_groups(2, 1);
+    let hashed = v1::CreateTableRequest {
+        hash_columns: vec!["a".into()],
+        time_column: Some("t".into()),
+        ttl_ms: Some(9),
+        regions: 2,
+        ..table(1, "t")
+    };
+    run(&mut state, Kind::CreateTable(hashed)).unwrap();
+    run(&mut state, Kind::CreateTable(table(2, "u"))).unwrap();
+    run(&mut state, drop_table(3, "u")).unwrap();
+    let report = v1::ReportGroup {
+        group_id: 1,
+        term: 2,
+        leader: 101,
+        voters: vec![101],
+        learners: vec![102],
+        membership_term: 2,
+        membership_index: 7,
+    };
+    run(&mut state, Kind::ReportGroup(report)).unwrap();
+    state
+}
+
+pub(crate) fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+pub(crate) fn unhex(text: &str) -> Vec<u8> {
+    (0..text.len()).step_by(2).map(|i| u8::from_str_radix(&text[i..i + 2], 16).unwrap()).collect()
 }

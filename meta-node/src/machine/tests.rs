@@ -1,3 +1,4 @@
+use std::collections::BTreeSet;
 use std::path::Path;
 
 use futures::stream;
@@ -9,6 +10,10 @@ use tidewater_raft_store::{Command, LogStoreOptions, Member};
 use super::*;
 use crate::catalog::digest;
 use crate::commands::testing::{CLUSTER, command, registration};
+
+mod golden;
+mod replicas;
+mod suite;
 
 fn store(folder: &Path) -> Arc<LogStore> {
     let options = LogStoreOptions::default().with_column_family(STATE_FAMILY);
@@ -115,6 +120,36 @@ async fn a_damaged_snapshot_changes_nothing() {
     let file = SnapshotFile::stat(&bad).unwrap();
     assert!(source.install_snapshot(&snapshot.meta, file).await.is_err());
     assert_eq!(source.view().frozen(), before);
+}
+
+#[tokio::test]
+async fn a_snapshot_of_another_index_than_it_was_sent_with_changes_nothing() {
+    let folder = tempfile::tempdir().unwrap();
+    let log = store(folder.path());
+    let mut source = machine(folder.path(), &log);
+    apply(&mut source, entries()).await;
+    let snapshot = source.get_snapshot_builder().await.build_snapshot().await.unwrap();
+    let before = (source.view().frozen(), source.applied_state().await.unwrap());
+    let other = SnapshotMeta { last_log_id: Some(log_id(1, 9)), ..snapshot.meta };
+    assert!(source.install_snapshot(&other, snapshot.snapshot).await.is_err());
+    assert_eq!((source.view().frozen(), source.applied_state().await.unwrap()), before);
+}
+
+#[tokio::test]
+async fn a_snapshot_that_is_written_late_does_not_replace_a_newer_one() {
+    let (one, two) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    let (log_one, log_two) = (store(one.path()), store(two.path()));
+    let (mut slow, mut fast) = (machine(one.path(), &log_one), machine(two.path(), &log_two));
+    apply(&mut slow, entries()).await;
+    apply(&mut fast, entries()).await;
+    let mut late = slow.get_snapshot_builder().await;
+    apply(&mut fast, vec![entry(4, Kind::RegisterNode(registration(3)))]).await;
+    let newer = fast.get_snapshot_builder().await.build_snapshot().await.unwrap();
+    slow.install_snapshot(&newer.meta, newer.snapshot).await.unwrap();
+    late.build_snapshot().await.unwrap();
+    let current = slow.get_current_snapshot().await.unwrap().unwrap();
+    assert_eq!(current.meta, newer.meta);
+    assert!(SnapshotFile::open(current.snapshot.path()).is_ok());
 }
 
 #[tokio::test]

@@ -157,3 +157,17 @@ fn snapshot_folders_are_made() {
     assert!(folder.is_dir());
     assert_eq!(directory.snapshot_folder(GroupId(7)).unwrap(), folder);
 }
+
+#[test]
+fn the_copies_lie_where_older_releases_put_them() {
+    let dir = TempDir::new().unwrap();
+    let mut directory = open(&dir).unwrap();
+    directory.adopt(CLUSTER, NodeId(3)).unwrap();
+    let file = fs::read(dir.path().join("identity")).unwrap();
+    let copy = directory.log_store().db().read(|db| db.get(b"identity")).unwrap();
+    assert_eq!(copy, Some(file));
+    assert!(dir.path().join("log/CURRENT").is_file());
+    assert!(
+        directory.snapshot_folder(GroupId(7)).unwrap().starts_with(dir.path().join("snapshots"))
+    );
+}

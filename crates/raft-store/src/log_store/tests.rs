@@ -13,7 +13,9 @@ use crate::testing::{callback, entries, entry, eventually, indexes};
 use crate::types::{Vote, log_id};
 
 mod crash;
+mod durability;
 mod full_disk;
+mod layout;
 mod speed;
 mod suite;
 mod torn_tail;
@@ -35,21 +37,6 @@ fn open_faulty(dir: &Path) -> (Arc<LogStore>, Arc<FaultyDisk>) {
 async fn state(log: &mut GroupLog) -> (Option<u64>, Option<u64>) {
     let state = log.get_log_state().await.unwrap();
     (state.last_purged_log_id.map(|id| id.index), state.last_log_id.map(|id| id.index))
-}
-
-#[tokio::test]
-async fn appended_entries_are_readable_before_they_are_durable() {
-    let dir = TempDir::new().unwrap();
-    let (store, disk) = open_faulty(dir.path());
-    let mut log = store.group(GroupId(1));
-    disk.hold(true);
-    let (flushed, done) = callback();
-    log.append(entries(1, 0..3), flushed).await.unwrap();
-    assert_eq!(indexes(&log.try_get_log_entries(0..9).await.unwrap()), [0, 1, 2]);
-    assert_eq!(store.stats().entries, 0);
-    disk.hold(false);
-    done.await.unwrap();
-    assert_eq!(store.stats().entries, 3);
 }
 
 #[tokio::test]

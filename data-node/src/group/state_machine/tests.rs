@@ -1,0 +1,153 @@
+//! The real state machine: openraft's storage suite, and R2 through its files.
+
+use std::collections::BTreeMap;
+
+use openraft::StorageError;
+use openraft::testing::log::{StoreBuilder, Suite};
+use proptest::prelude::*;
+use tempfile::TempDir;
+use tidewater_common::clock::SystemClock;
+use tidewater_common::ids::{GroupId, NodeId, OwnerEpoch, RegionId, Sequence, Term};
+use tidewater_raft_store::types::{Entry, Membership, log_id};
+use tidewater_raft_store::{Command, GroupLog, LogStore, LogStoreOptions, Member};
+use tidewater_region_engine::MemoryBudget;
+use tidewater_region_engine::env::{EngineOptions, RegionEnv, SystemIds};
+use tidewater_region_engine::storage::Storage;
+
+use super::*;
+use crate::group::entry::{Advance, dropped, manifest_advanced, opened, writes};
+use crate::group::testing::{region, write};
+
+const GROUP: GroupId = GroupId(5);
+
+fn machine(folder: &TempDir) -> GroupStateMachine {
+    let env = RegionEnv::new(
+        Storage::memory(),
+        Arc::new(SystemClock),
+        Arc::new(SystemIds),
+        MemoryBudget::new(1 << 30),
+        EngineOptions::default(),
+    );
+    let shared = Shared::new(GROUP, NodeId(1), env, 1 << 20);
+    let snapshots = folder.path().join("snapshots");
+    std::fs::create_dir_all(&snapshots).unwrap();
+    let files = Arc::new(SnapshotFiles::open(snapshots).unwrap());
+    GroupStateMachine::new(shared, files, u64::MAX)
+}
+
+struct Builder;
+
+/// Keeps store and folder for as long as a test runs.
+struct Guard {
+    _store: Arc<LogStore>,
+    _folder: TempDir,
+}
+
+impl StoreBuilder<TypeConfig, GroupLog, GroupStateMachine, Guard> for Builder {
+    async fn build(
+        &self,
+    ) -> Result<(Guard, GroupLog, GroupStateMachine), StorageError<TypeConfig>> {
+        let folder = TempDir::new().unwrap();
+        let store = LogStore::open(&folder.path().join("log"), LogStoreOptions::default()).unwrap();
+        let (log, machine) = (store.group(GROUP), machine(&folder));
+        Ok((Guard { _store: store, _folder: folder }, log, machine))
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn openrafts_storage_suite_passes() {
+    Suite::test_all(Builder).await.unwrap();
+}
+
+fn commands() -> impl Strategy<Value = Vec<bytes::Bytes>> {
+    let write = (0u8..3, 1u64..5, 0i64..50, 0usize..3).prop_map(|(producer, serial, from, n)| {
+        let ids: Vec<i64> = (from..).take(if serial == 1 { 0 } else { n }).collect();
+        write(producer, serial, &ids)
+    });
+    // Below every sequence of a write: nothing is flushed, so that all rows are compared.
+    let advance = (1u64..5, 0u64..1_000, 1u64..3).prop_map(|(version, flushed, term)| {
+        manifest_advanced(&Advance {
+            region_id: RegionId(7),
+            version: ManifestVersion(version),
+            flushed: Sequence(flushed),
+            owner: OwnerEpoch { move_epoch: 0, term: Term(term) },
+        })
+    });
+    let command = prop_oneof![
+        8 => proptest::collection::vec(write, 1..4).prop_map(writes),
+        1 => advance,
+        1 => Just(opened(region(8, None, None), Sequence(0))),
+        1 => Just(dropped(RegionId(8))),
+    ];
+    proptest::collection::vec(command, 1..30)
+}
+
+/// The commands behind a membership and the opening of region 7.
+fn log_of(commands: Vec<bytes::Bytes>) -> Vec<Entry> {
+    let members = BTreeMap::from([(1, Member::new("d:1"))]);
+    let membership = Membership::new(vec![[1].into()], members).unwrap();
+    let first = [
+        EntryPayload::Membership(membership),
+        EntryPayload::Normal(Command(opened(region(7, None, None), Sequence(0)))),
+    ];
+    let rest = commands.into_iter().map(|command| EntryPayload::Normal(Command(command)));
+    let entry = |(index, payload)| Entry { log_id: log_id(2, index), payload };
+    (0..).zip(first.into_iter().chain(rest)).map(entry).collect()
+}
+
+async fn apply(machine: &mut GroupStateMachine, entries: &[Entry]) {
+    let entries: Vec<_> = entries.iter().map(|entry| Ok((entry.clone(), None))).collect();
+    machine.apply(futures::stream::iter(entries)).await.unwrap();
+}
+
+/// Everything that is replicated, rows included, as a snapshot holds it.
+fn contents(machine: &GroupStateMachine) -> Vec<u8> {
+    let mut bytes = Vec::new();
+    machine.view().write(&mut bytes).unwrap();
+    bytes
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(24))]
+
+    // R2: a replica that applied everything, one that was restarted over its own snapshot, and one
+    // that got the snapshot of another are the same, with all their rows.
+    #[test]
+    fn replicas_that_applied_the_same_are_equal(
+        commands in commands(),
+        cut in any::<prop::sample::Index>(),
+    ) {
+        let log = log_of(commands);
+        let cut = 1 + cut.index(log.len() - 1);
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        runtime.block_on(async {
+            let folders = [TempDir::new().unwrap(), TempDir::new().unwrap()];
+            let mut whole = machine(&folders[0]);
+            apply(&mut whole, &log[..cut]).await;
+            whole.get_snapshot_builder().await.build_snapshot().await.unwrap();
+            apply(&mut whole, &log[cut..]).await;
+            let expected = contents(&whole);
+
+            let mut restarted = machine(&folders[0]);
+            let snapshot = restarted.get_current_snapshot().await.unwrap().unwrap();
+            prop_assert_eq!(snapshot.meta.last_log_id, Some(log[cut - 1].log_id));
+            restarted.install_snapshot(&snapshot.meta, snapshot.snapshot.clone()).await.unwrap();
+            apply(&mut restarted, &log[cut..]).await;
+            prop_assert!(contents(&restarted) == expected);
+
+            // What it had before must go.
+            let mut installed = machine(&folders[1]);
+            apply(&mut installed, &log[..cut.min(2)]).await;
+            installed.install_snapshot(&snapshot.meta, snapshot.snapshot).await.unwrap();
+            apply(&mut installed, &log[cut..]).await;
+            prop_assert!(contents(&installed) == expected);
+            let digest = |machine: &GroupStateMachine| machine.shared.state.read().digest();
+            prop_assert_eq!(digest(&installed), digest(&whole));
+            prop_assert_eq!(
+                installed.applied_state().await.unwrap(),
+                whole.applied_state().await.unwrap()
+            );
+            Ok(())
+        })?;
+    }
+}
