@@ -25,4 +25,6 @@ pub(crate) use self::control::Control;
 pub(crate) use self::control::connect_lazily;
 pub(crate) use self::observations::{Observations, Observed, ObservedGroup};
 pub(crate) use self::plan::{CREATION_LIMIT, REPLICAS};
+#[cfg(test)]
+pub(crate) use self::stewardship::Stewardship;
 pub(crate) use self::stewardship::{Timing, watch_leadership};

@@ -322,5 +322,4 @@ impl Life {
 }
 
 #[cfg(test)]
-#[path = "node/tests.rs"]
 mod tests;

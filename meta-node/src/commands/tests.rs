@@ -153,6 +153,19 @@ fn registrations_that_do_not_fit_are_refused() {
 }
 
 #[test]
+fn a_removed_node_stays_removed_and_its_id_is_not_given_again() {
+    let mut state = with_nodes(2);
+    let set =
+        |to: NodeState| Kind::SetNodeState(v1::SetNodeState { node_id: 102, state: to.into() });
+    run(&mut state, set(NodeState::Removed)).unwrap();
+    let gone = Err(CommandError::NodeRemoved(NodeId(102)));
+    assert_eq!(run(&mut state, set(NodeState::Up)), gone);
+    let update = v1::UpdateNode { node_id: 102, address: "other:1".into() };
+    assert_eq!(run(&mut state, Kind::UpdateNode(update)), gone);
+    assert_eq!(run(&mut state, Kind::RegisterNode(registration(3))), Ok(Reply::Node(NodeId(103))));
+}
+
+#[test]
 fn node_states_and_addresses_change_by_command() {
     let mut state = with_nodes(1);
     let set =
@@ -220,6 +233,17 @@ fn groups_are_made_of_nodes_that_are_up_and_activated_or_given_up_once() {
     );
     assert_eq!(run(&mut state, activate(3)), Err(CommandError::GroupNotFound(GroupId(3))));
     assert_eq!(run(&mut state, create(&[101])), Ok(Reply::Group(GroupId(3))), "2 is given up");
+    let report = v1::ReportGroup {
+        group_id: 2,
+        term: 1,
+        leader: 102,
+        voters: vec![102],
+        ..v1::ReportGroup::default()
+    };
+    assert_eq!(
+        run(&mut state, Kind::ReportGroup(report)),
+        Err(CommandError::GroupState { group: GroupId(2), state: GroupState::Abandoned })
+    );
 }
 
 #[test]
@@ -427,14 +451,17 @@ fn used_up_counters_are_refused_without_a_change() {
 fn request_ids_are_forgotten_after_a_day_of_replicated_time() {
     let mut state = with_groups(1, 1);
     run(&mut state, Kind::CreateTable(table(1, "t"))).unwrap();
+    let mut stored = Stored::of(&state);
     let start = state.header().time_ms;
     while state.header().time_ms <= start + OUTCOME_KEPT_MS {
         assert_eq!(state.outcome_count(), 1);
         // One tick at a time; verifying the whole state each time would take minutes.
         let tick = command(Kind::AdvanceTime(v1::AdvanceTime { now_ms: u64::MAX }));
-        apply(&mut state, Term(1), tick).unwrap();
+        let (_, effects) = apply(&mut state, Term(1), tick).unwrap();
+        stored.write(effects);
     }
     assert_eq!(state.outcome_count(), 0);
+    assert_eq!(stored, Stored::of(&state));
     assert_eq!(
         run(&mut state, Kind::CreateTable(table(1, "t"))),
         Err(CommandError::TableExists("t".into()))

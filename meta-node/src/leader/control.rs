@@ -39,9 +39,7 @@ impl Control {
         request: v1::StartGroupRequest,
     ) -> Result<(), Refusal> {
         let request = v1::StartGroupRequest { header: self.header(node), ..request };
-        let mut client = self.client(node)?;
-        call(node, request, |request| async move { client.start_group(request).await }).await?;
-        Ok(())
+        self.call(node, request, async |mut to, ask| to.start_group(ask).await).await.map(drop)
     }
 
     pub(crate) async fn change_membership(
@@ -50,8 +48,7 @@ impl Control {
         request: v1::ChangeMembershipRequest,
     ) -> Result<v1::ChangeMembershipResponse, Refusal> {
         let request = v1::ChangeMembershipRequest { header: self.header(node), ..request };
-        let mut client = self.client(node)?;
-        call(node, request, |request| async move { client.change_membership(request).await }).await
+        self.call(node, request, async |mut to, ask| to.change_membership(ask).await).await
     }
 
     pub(crate) async fn transfer_leader(
@@ -60,9 +57,7 @@ impl Control {
         request: v1::TransferLeaderRequest,
     ) -> Result<(), Refusal> {
         let request = v1::TransferLeaderRequest { header: self.header(node), ..request };
-        let mut client = self.client(node)?;
-        call(node, request, |request| async move { client.transfer_leader(request).await }).await?;
-        Ok(())
+        self.call(node, request, async |mut to, ask| to.transfer_leader(ask).await).await.map(drop)
     }
 
     pub(crate) async fn stop_replica(
@@ -77,9 +72,7 @@ impl Control {
             membership_term: term.get(),
             membership_index: index.get(),
         };
-        let mut client = self.client(node)?;
-        call(node, request, |request| async move { client.stop_replica(request).await }).await?;
-        Ok(())
+        self.call(node, request, async |mut to, ask| to.stop_replica(ask).await).await.map(drop)
     }
 
     pub(crate) async fn open_region(
@@ -88,9 +81,7 @@ impl Control {
         request: v1::OpenRegionRequest,
     ) -> Result<(), Refusal> {
         let request = v1::OpenRegionRequest { header: self.header(node), ..request };
-        let mut client = self.client(node)?;
-        call(node, request, |request| async move { client.open_region(request).await }).await?;
-        Ok(())
+        self.call(node, request, async |mut to, ask| to.open_region(ask).await).await.map(drop)
     }
 
     pub(crate) async fn drop_region(
@@ -99,9 +90,28 @@ impl Control {
         request: v1::DropRegionRequest,
     ) -> Result<(), Refusal> {
         let request = v1::DropRegionRequest { header: self.header(node), ..request };
-        let mut client = self.client(node)?;
-        call(node, request, |request| async move { client.drop_region(request).await }).await?;
-        Ok(())
+        self.call(node, request, async |mut to, ask| to.drop_region(ask).await).await.map(drop)
+    }
+
+    /// One call with its deadline.
+    async fn call<Q, A>(
+        &self,
+        node: NodeId,
+        request: Q,
+        send: impl AsyncFnOnce(Client, Request<Q>) -> Result<Response<A>, Status>,
+    ) -> Result<A, Refusal> {
+        let client = self.client(node)?;
+        let mut request = Request::new(request);
+        // So that the other side stops, too.
+        request.set_timeout(CALL_DEADLINE);
+        match tokio::time::timeout(CALL_DEADLINE, send(client, request)).await {
+            Ok(Ok(response)) => Ok(response.into_inner()),
+            Ok(Err(status)) => Err(Refusal::from_status(&status)),
+            Err(_) => Err(Refusal::new(
+                Reason::DeadlineExceeded,
+                format!("node {node} did not answer within {} s", CALL_DEADLINE.as_secs()),
+            )),
+        }
     }
 
     fn header(&self, target: NodeId) -> Option<CallHeader> {
@@ -147,25 +157,4 @@ pub(crate) fn connect_lazily(address: &str) -> Result<Channel, Refusal> {
         .http2_keep_alive_interval(Duration::from_secs(10))
         .keep_alive_timeout(Duration::from_secs(5))
         .connect_lazy())
-}
-
-async fn call<Q, A, F>(
-    node: NodeId,
-    request: Q,
-    send: impl FnOnce(Request<Q>) -> F,
-) -> Result<A, Refusal>
-where
-    F: Future<Output = Result<Response<A>, Status>>,
-{
-    let mut request = Request::new(request);
-    // So that the other side stops, too.
-    request.set_timeout(CALL_DEADLINE);
-    match tokio::time::timeout(CALL_DEADLINE, send(request)).await {
-        Ok(Ok(response)) => Ok(response.into_inner()),
-        Ok(Err(status)) => Err(Refusal::from_status(&status)),
-        Err(_) => Err(Refusal::new(
-            Reason::DeadlineExceeded,
-            format!("node {node} did not answer within {} s", CALL_DEADLINE.as_secs()),
-        )),
-    }
 }

@@ -192,3 +192,56 @@ impl Inner {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn report(group_id: u64, term: u64, leader: u64, voters: &[u64]) -> v1::GroupReport {
+        let voters = voters.to_vec();
+        v1::GroupReport { group_id, term, leader, voters, ..v1::GroupReport::default() }
+    }
+
+    fn heartbeat(node_id: u64, groups: Vec<v1::GroupReport>) -> v1::HeartbeatRequest {
+        v1::HeartbeatRequest { node_id, groups, ..v1::HeartbeatRequest::default() }
+    }
+
+    #[test]
+    fn a_deposed_leader_is_not_believed() {
+        let (seen, now) = (Observations::default(), Instant::now());
+        seen.heartbeat(&heartbeat(102, vec![report(1, 5, 102, &[101, 102])]), now);
+        seen.heartbeat(&heartbeat(101, vec![report(1, 4, 101, &[101])]), now);
+        assert_eq!(seen.leader_of(GroupId(1)), Some(NodeId(102)));
+        // Nor what followers say of it.
+        seen.heartbeat(&heartbeat(103, vec![report(1, 9, 101, &[101])]), now);
+        let observed = seen.observed(&[], now);
+        assert_eq!(observed.groups[&GroupId(1)].term, Term(5));
+        seen.heartbeat(&heartbeat(101, vec![report(1, 6, 101, &[101])]), now);
+        assert_eq!(seen.leader_of(GroupId(1)), Some(NodeId(101)));
+    }
+
+    #[test]
+    fn a_new_term_begins_without_anything_known() {
+        let (seen, begun) = (Observations::default(), Instant::now());
+        seen.restart(begun);
+        seen.heartbeat(&heartbeat(101, vec![report(1, 5, 101, &[101])]), begun);
+        seen.table_error(TableId(1), Some("no".into()));
+        let later = begun + Duration::from_secs(9);
+        assert_eq!(seen.observed(&[], later).silent_for[&NodeId(101)], Duration::from_secs(9));
+        seen.restart(later);
+        let observed = seen.observed(&[], later + Duration::from_secs(1));
+        assert_eq!(observed.leading_for, Duration::from_secs(1));
+        assert!(observed.silent_for.is_empty() && observed.groups.is_empty());
+        assert!(observed.hosted_for.is_empty() && observed.table_errors.is_empty());
+    }
+
+    #[test]
+    fn a_changed_membership_is_waited_for_but_not_for_ever() {
+        let (seen, now) = (Observations::default(), Instant::now());
+        let at = (Term(2), LogIndex(7));
+        seen.changed(GroupId(1), at, now);
+        let soon = now + REPORT_WAIT / 2;
+        assert_eq!(seen.observed(&[], soon).changed.get(&GroupId(1)), Some(&at));
+        assert!(seen.observed(&[], now + REPORT_WAIT).changed.is_empty());
+    }
+}

@@ -110,6 +110,7 @@ fn groups_grow_to_three_as_nodes_join() {
         (2, &[101], &[102], &[102], Some(promote(102))),
         (2, &[101, 102], &[], &[], None),
         (3, &[101, 102], &[], &[], Some(add(103))),
+        (3, &[101], &[102], &[], None),
         (4, &[101, 102, 103], &[], &[], None),
         (4, &[101, 102, 103], &[104], &[104], Some(remove(104))),
         (4, &[101, 102, 103, 104], &[], &[], Some(remove(104))),
@@ -119,6 +120,15 @@ fn groups_grow_to_three_as_nodes_join() {
         let observed = reported(voters, learners, caught_up);
         assert_eq!(plan(&state, &observed, &OPTIONS), Vec::from_iter(step), "{voters:?}");
     }
+}
+
+#[test]
+fn the_leader_is_not_the_one_too_many() {
+    let mut observed = reported(&[101, 102, 103, 104], &[], &[]);
+    observed.groups.get_mut(&GroupId(1)).unwrap().leader = NodeId(104);
+    let remove =
+        Step::Remove { group: GroupId(1), leader: NodeId(104), node: NodeId(103), on: on() };
+    assert_eq!(plan(&with_groups(4, 1), &observed, &OPTIONS), [remove]);
 }
 
 #[test]

@@ -50,7 +50,7 @@ impl Timing {
 }
 
 /// One term of this node as leader.
-pub(super) struct Stewardship {
+pub(crate) struct Stewardship {
     pub(super) term: Term,
     pub(super) group: Arc<MetaGroup>,
     pub(super) control: Arc<Control>,
@@ -67,6 +67,24 @@ struct Busy {
     recording: bool,
     groups: BTreeSet<GroupId>,
     tables: BTreeSet<TableId>,
+}
+
+impl Busy {
+    /// Whether a step may begin: one at a time for each group, and one new group at a time.
+    fn begin(&mut self, group: Option<GroupId>) -> bool {
+        match group {
+            Some(group) => self.groups.insert(group),
+            None => !std::mem::replace(&mut self.creating, true),
+        }
+    }
+
+    /// The step is over, whatever came of it.
+    fn end(&mut self, group: Option<GroupId>) {
+        match group {
+            Some(group) => drop(self.groups.remove(&group)),
+            None => self.creating = false,
+        }
+    }
 }
 
 /// Starts a stewardship whenever this node begins to lead, and ends it when it no longer does.
@@ -97,16 +115,10 @@ pub(crate) async fn watch_leadership(
             tracing::info!(%term, node = %group.node_id, "this node leads the meta group");
             observations.restart(Instant::now());
             let cancel = stop.child_token();
-            let stewardship = Arc::new(Stewardship {
-                term,
-                group: Arc::clone(&group),
-                control: Arc::clone(&control),
-                observations: Arc::clone(&observations),
-                timing,
-                busy: Mutex::default(),
-                permits: Arc::new(Semaphore::new(TASKS)),
-            });
-            tokio::spawn(stewardship.run(cancel.clone()));
+            let (group, control) = (Arc::clone(&group), Arc::clone(&control));
+            let observations = Arc::clone(&observations);
+            let stewardship = Stewardship::new(term, group, control, observations, timing);
+            tokio::spawn(Arc::new(stewardship).run(cancel.clone()));
             current = Some((term, cancel));
         }
     }
@@ -116,6 +128,17 @@ pub(crate) async fn watch_leadership(
 }
 
 impl Stewardship {
+    pub(crate) fn new(
+        term: Term,
+        group: Arc<MetaGroup>,
+        control: Arc<Control>,
+        observations: Arc<Observations>,
+        timing: Timing,
+    ) -> Self {
+        let permits = Arc::new(Semaphore::new(TASKS));
+        Self { term, group, control, observations, timing, busy: Mutex::default(), permits }
+    }
+
     /// Runs until cancelled; all tasks end with it.
     async fn run(self: Arc<Self>, cancel: CancellationToken) {
         let mut tasks = JoinSet::new();
@@ -223,15 +246,8 @@ impl Stewardship {
 
     fn start_step(self: &Arc<Self>, step: Step, tasks: &mut JoinSet<()>) {
         let group = step.group();
-        {
-            let mut busy = self.busy.lock();
-            let free = match group {
-                Some(group) => busy.groups.insert(group),
-                None => !std::mem::replace(&mut busy.creating, true),
-            };
-            if !free {
-                return;
-            }
+        if !self.busy.lock().begin(group) {
+            return;
         }
         let this = Arc::clone(self);
         tasks.spawn(async move {
@@ -241,12 +257,7 @@ impl Stewardship {
                 tracing::warn!(?step, %error, "a step of placement failed and will be planned again");
                 sleep(RETRY).await;
             }
-            let mut busy = this.busy.lock();
-            match group {
-                Some(group) => drop(busy.groups.remove(&group)),
-                None => busy.creating = false,
-            }
-            drop(busy);
+            this.busy.lock().end(group);
             this.observations.news.notify_one();
         });
     }
@@ -272,7 +283,7 @@ impl Stewardship {
     }
 
     /// Proposes in this term.
-    pub(super) async fn command(&self, kind: Kind) -> Result<(), Refusal> {
+    pub(crate) async fn command(&self, kind: Kind) -> Result<(), Refusal> {
         self.group.propose_in(self.term, kind).await.map(|_| ())
     }
 
@@ -316,4 +327,21 @@ fn due_reports(state: &MetaState, observed: &Observed) -> Vec<Kind> {
         }));
     }
     due
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_group_has_one_step_at_a_time() {
+        let mut busy = Busy::default();
+        let (one, two) = (Some(GroupId(1)), Some(GroupId(2)));
+        assert!(busy.begin(one) && busy.begin(two) && busy.begin(None));
+        assert!(!busy.begin(one) && !busy.begin(None));
+        busy.end(one);
+        assert!(busy.begin(one) && !busy.begin(two));
+        busy.end(None);
+        assert!(busy.begin(None));
+    }
 }

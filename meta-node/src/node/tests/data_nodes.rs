@@ -1,0 +1,236 @@
+//! A whole data node that agrees to everything, registers, and sends heartbeats.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+use std::time::Duration;
+
+use parking_lot::Mutex;
+use tidewater_common::ids::NodeId;
+use tidewater_common::refusal::Refusal;
+use tidewater_proto::v1::group_control_server::{GroupControl, GroupControlServer};
+use tidewater_proto::v1::meta_client::MetaClient;
+use tidewater_proto::v1::{self, NodeRole, Reason};
+use tokio::net::TcpListener;
+use tokio::time::{sleep, timeout};
+use tokio_stream::wrappers::TcpListenerStream;
+use tonic::transport::Server;
+use tonic::{Request, Response, Status};
+
+use super::cluster::Cluster;
+use crate::commands::testing::directory;
+
+/// What fake data nodes host: a whole data node that agrees to everything.
+#[derive(Debug, Default)]
+pub(super) struct Hosted {
+    pub(super) groups: BTreeMap<u64, (BTreeSet<u64>, BTreeSet<u64>, u64)>,
+    pub(super) leaders: BTreeMap<u64, u64>,
+    pub(super) regions: BTreeSet<(u64, u64)>,
+}
+
+#[derive(Debug, Clone)]
+pub(super) struct FakeData {
+    node_id: Arc<Mutex<u64>>,
+    hosted: Arc<Mutex<Hosted>>,
+}
+
+#[tonic::async_trait]
+impl GroupControl for FakeData {
+    async fn start_group(
+        &self,
+        request: Request<v1::StartGroupRequest>,
+    ) -> Result<Response<v1::StartGroupResponse>, Status> {
+        let request = request.into_inner();
+        let own = *self.node_id.lock();
+        if own == 0 {
+            // The leader may act on a registration before its answer is here.
+            return Err(Refusal::new(Reason::Unavailable, "not registered yet").into());
+        }
+        assert_eq!(request.header.unwrap().target_node, own);
+        if request.initialize {
+            let mut hosted = self.hosted.lock();
+            let voters = request.first_members.iter().map(|member| member.node_id).collect();
+            hosted.groups.entry(request.group_id).or_insert((voters, BTreeSet::new(), 1));
+            hosted.leaders.insert(request.group_id, *self.node_id.lock());
+        }
+        Ok(Response::new(v1::StartGroupResponse {}))
+    }
+
+    async fn change_membership(
+        &self,
+        request: Request<v1::ChangeMembershipRequest>,
+    ) -> Result<Response<v1::ChangeMembershipResponse>, Status> {
+        use v1::change_membership_request::Change;
+        let request = request.into_inner();
+        let mut hosted = self.hosted.lock();
+        let (voters, learners, index) = hosted.groups.get_mut(&request.group_id).unwrap();
+        if request.membership_index != *index {
+            return Err(Refusal::new(Reason::MembershipStale, "stale").into());
+        }
+        match request.change.unwrap() {
+            Change::AddLearner(member) => drop(learners.insert(member.node_id)),
+            Change::Promote(id) => {
+                learners.remove(&id);
+                voters.insert(id);
+            }
+            Change::Remove(id) => {
+                learners.remove(&id);
+                voters.remove(&id);
+            }
+        }
+        *index += 1;
+        Ok(Response::new(v1::ChangeMembershipResponse {
+            membership_term: 1,
+            membership_index: *index,
+        }))
+    }
+
+    async fn transfer_leader(
+        &self,
+        request: Request<v1::TransferLeaderRequest>,
+    ) -> Result<Response<v1::TransferLeaderResponse>, Status> {
+        let request = request.into_inner();
+        self.hosted.lock().leaders.insert(request.group_id, request.to_node);
+        Ok(Response::new(v1::TransferLeaderResponse {}))
+    }
+
+    async fn stop_replica(
+        &self,
+        _request: Request<v1::StopReplicaRequest>,
+    ) -> Result<Response<v1::StopReplicaResponse>, Status> {
+        Ok(Response::new(v1::StopReplicaResponse {}))
+    }
+
+    async fn open_region(
+        &self,
+        request: Request<v1::OpenRegionRequest>,
+    ) -> Result<Response<v1::OpenRegionResponse>, Status> {
+        let request = request.into_inner();
+        let mut hosted = self.hosted.lock();
+        let leader = hosted.leaders[&request.group_id];
+        if leader != *self.node_id.lock() {
+            let hint = tidewater_common::refusal::Leader {
+                node_id: NodeId(leader),
+                address: String::new(),
+            };
+            return Err(Refusal::new(Reason::NotLeader, "not here").leader(Some(hint)).into());
+        }
+        hosted.regions.insert((request.group_id, request.region.unwrap().region_id));
+        Ok(Response::new(v1::OpenRegionResponse {}))
+    }
+
+    async fn drop_region(
+        &self,
+        request: Request<v1::DropRegionRequest>,
+    ) -> Result<Response<v1::DropRegionResponse>, Status> {
+        let request = request.into_inner();
+        self.hosted.lock().regions.remove(&(request.group_id, request.region_id));
+        Ok(Response::new(v1::DropRegionResponse {}))
+    }
+
+    async fn request_flush(
+        &self,
+        _request: Request<v1::RequestFlushRequest>,
+    ) -> Result<Response<v1::RequestFlushResponse>, Status> {
+        Ok(Response::new(v1::RequestFlushResponse {}))
+    }
+}
+
+/// Registers a fake data node and lets it send heartbeats until it is dropped.
+pub(super) struct DataNode {
+    pub(super) node_id: u64,
+    tasks: tokio::task::JoinSet<()>,
+}
+
+impl DataNode {
+    pub(super) async fn start(cluster: &Cluster, number: u64, hosted: &Arc<Mutex<Hosted>>) -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap().to_string();
+        let fake = FakeData { node_id: Arc::new(Mutex::new(0)), hosted: Arc::clone(hosted) };
+        let mut tasks = tokio::task::JoinSet::new();
+        let server = GroupControlServer::new(fake.clone());
+        tasks.spawn(async move {
+            let incoming = TcpListenerStream::new(listener);
+            let _ = Server::builder().add_service(server).serve_with_incoming(incoming).await;
+        });
+        let register = register_request(number, &address);
+        let registered = cluster
+            .retry(|leader| {
+                let register = register.clone();
+                async move { cluster.meta(leader).await.register(register).await }
+            })
+            .await
+            .unwrap();
+        *fake.node_id.lock() = registered.node_id;
+        let metas: Vec<_> = cluster.peers.values().cloned().collect();
+        tasks.spawn(heartbeats(metas, registered.cluster_id, registered.node_id, fake.hosted));
+        Self { node_id: registered.node_id, tasks }
+    }
+
+    pub(super) async fn stop(mut self) {
+        self.tasks.shutdown().await;
+    }
+}
+
+pub(super) fn register_request(number: u64, address: &str) -> v1::RegisterRequest {
+    v1::RegisterRequest {
+        directory_id: directory(number),
+        role: NodeRole::Data.into(),
+        address: address.into(),
+        cluster_id: String::new(),
+        node_id: 0,
+        object_store_id: "store".into(),
+    }
+}
+
+/// To every meta node: the leader takes them.
+async fn heartbeats(
+    metas: Vec<String>,
+    cluster_id: String,
+    node_id: u64,
+    hosted: Arc<Mutex<Hosted>>,
+) {
+    let mut clients: Vec<_> = metas
+        .iter()
+        .map(|address| MetaClient::new(crate::leader::connect_lazily(address).unwrap()))
+        .collect();
+    loop {
+        let groups = {
+            let hosted = hosted.lock();
+            let mine = hosted.groups.iter().filter(|(_, (voters, learners, _))| {
+                voters.contains(&node_id) || learners.contains(&node_id)
+            });
+            mine.map(|(group_id, (voters, learners, index))| v1::GroupReport {
+                group_id: *group_id,
+                term: 1,
+                leader: hosted.leaders[group_id],
+                voters: voters.iter().copied().collect(),
+                learners: learners.iter().copied().collect(),
+                membership_term: 1,
+                membership_index: *index,
+                caught_up: learners.iter().copied().collect(),
+                ..v1::GroupReport::default()
+            })
+            .collect::<Vec<_>>()
+        };
+        for client in &mut clients {
+            let heartbeat = v1::HeartbeatRequest {
+                cluster_id: cluster_id.clone(),
+                node_id,
+                role: NodeRole::Data.into(),
+                address: String::new(),
+                groups: groups.clone(),
+                problems: vec![],
+            };
+            let _ = timeout(Duration::from_millis(500), client.heartbeat(heartbeat)).await;
+        }
+        sleep(Duration::from_millis(100)).await;
+    }
+}
+
+pub(super) fn voters(catalog: &v1::CatalogSnapshot, group: u64) -> usize {
+    catalog
+        .groups
+        .iter()
+        .find(|found| found.group_id == group)
+        .map_or(0, |group| group.voters.len())
+}

@@ -1,0 +1,170 @@
+//! Starting, restarting, failing over, catching up.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use parking_lot::Mutex;
+use tidewater_common::ids::NodeId;
+use tidewater_common::refusal::Refusal;
+use tidewater_proto::v1::{self, NodeState, Reason, watch_event::Event};
+use tokio::time::timeout;
+use tokio_stream::StreamExt;
+
+use super::cluster::{Cluster, LIMIT, free_address, serve};
+use super::data_nodes::{DataNode, Hosted, register_request, voters};
+use crate::commands::testing::{directory, table};
+use crate::{Bootstrap, MetaError};
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_standalone_node_registers_makes_groups_and_tables_and_restarts() {
+    let mut cluster = Cluster::new(1);
+    cluster.start(1, Bootstrap::IfEmpty).await;
+    let hosted = Arc::new(Mutex::new(Hosted::default()));
+    let data = DataNode::start(&cluster, 1, &hosted).await;
+    assert_eq!(data.node_id, 101);
+    let made = cluster.create_table(table(1, "t")).await.unwrap();
+    assert_eq!(made.state, i32::from(v1::TableState::Active));
+    assert_eq!(hosted.lock().regions.len(), 1);
+    let exists = cluster.create_table(table(2, "t")).await.unwrap_err();
+    assert_eq!(exists.reason, Reason::TableExists);
+    cluster.wait_for("one voter", |catalog| voters(catalog, 1) == 1).await;
+    let status = cluster.status().await;
+    assert!(status.healthy, "{:?}", status.problems);
+    let before = cluster.catalog().await;
+
+    cluster.nodes.remove(&1).unwrap().stop().await;
+    let again = serve(cluster.options(1, Bootstrap::Once), &free_address()).await;
+    assert!(matches!(again.err(), Some(MetaError::AlreadyBootstrapped { .. })));
+    cluster.start(1, Bootstrap::IfEmpty).await;
+    let after = cluster.catalog().await;
+    assert_eq!((before.cluster_id, before.tables), (after.cluster_id, after.tables));
+
+    let dropped = v1::DropTableRequest { request_id: directory(3), name: "t".into() };
+    cluster
+        .retry(|leader| {
+            let dropped = dropped.clone();
+            let cluster = &cluster;
+            async move { cluster.admin(leader).await.drop_table(dropped).await }
+        })
+        .await
+        .unwrap();
+    assert_eq!(hosted.lock().regions.len(), 0);
+    let index = cluster
+        .retry(|leader| {
+            let value = vec![7u8; 256].into();
+            let cluster = &cluster;
+            async move {
+                cluster.admin(leader).await.bench_command(v1::BenchCommandRequest { value }).await
+            }
+        })
+        .await
+        .unwrap();
+    assert!(index.log_index > 0);
+    data.stop().await;
+    cluster.nodes.remove(&1).unwrap().stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn three_nodes_lose_their_leader_and_lose_nothing() {
+    let mut cluster = Cluster::bootstrapped(3).await;
+    let hosted = Arc::new(Mutex::new(Hosted::default()));
+    let first = DataNode::start(&cluster, 1, &hosted).await;
+    let made = cluster.create_table(table(1, "t")).await.unwrap();
+    // A follower sends the caller on.
+    let leader = cluster.leader().await;
+    let follower = (1..=3).find(|id| *id != leader).unwrap();
+    let refused =
+        cluster.meta(follower).await.register(register_request(9, "a:1")).await.unwrap_err();
+    let refusal = Refusal::from_status(&refused);
+    assert_eq!(refusal.reason, Reason::NotLeader);
+    assert_eq!(refusal.leader.unwrap().address, cluster.peers[&NodeId(leader)]);
+
+    // A watcher sees a snapshot, then every change; it goes on at the next leader.
+    let request = v1::WatchRequest { from_revision: 0, incarnation: 0 };
+    let mut watch = cluster.meta(leader).await.watch(request).await.unwrap().into_inner();
+    let Some(Event::Snapshot(snapshot)) = watch.next().await.unwrap().unwrap().event else {
+        panic!("a snapshot comes first")
+    };
+    assert_eq!(snapshot.tables[0].name, "t");
+    let mut revision = snapshot.revision;
+
+    // Groups grow as nodes join.
+    let second = DataNode::start(&cluster, 2, &hosted).await;
+    let third = DataNode::start(&cluster, 3, &hosted).await;
+    cluster.wait_for("three voters", |catalog| voters(catalog, 1) == 3).await;
+    while let Ok(event) = timeout(Duration::from_millis(200), watch.next()).await {
+        match event.unwrap().unwrap().event {
+            Some(Event::Delta(delta)) => {
+                assert_eq!(delta.revision, revision + 1);
+                revision = delta.revision;
+            }
+            Some(Event::CurrentRevision(current)) => assert_eq!(current, revision),
+            other => panic!("{other:?}"),
+        }
+    }
+
+    cluster.nodes.remove(&leader).unwrap().kill().await;
+    let next = cluster.leader().await;
+    assert_ne!(next, leader);
+    let again = cluster.create_table(table(1, "t")).await.unwrap();
+    assert_eq!(again, made, "the same request has the same outcome");
+    cluster.create_table(table(2, "u")).await.unwrap();
+    let request = v1::WatchRequest { from_revision: revision, incarnation: snapshot.incarnation };
+    let mut watch = cluster.meta(next).await.watch(request).await.unwrap().into_inner();
+    let Some(Event::Delta(delta)) = watch.next().await.unwrap().unwrap().event else {
+        panic!("the new leader goes on with deltas")
+    };
+    assert_eq!(delta.revision, revision + 1);
+
+    cluster.start(leader, Bootstrap::Never).await;
+    cluster.wait_equal().await;
+    for data in [first, second, third] {
+        data.stop().await;
+    }
+    let down = i32::from(NodeState::Down);
+    cluster
+        .wait_for("all data nodes down", |catalog| {
+            catalog.nodes.iter().filter(|node| node.state == down).count() == 3
+        })
+        .await;
+    let status = cluster.status().await;
+    assert!(status.problems.iter().any(|text| text.contains("is down")), "{:?}", status.problems);
+    for (_, node) in std::mem::take(&mut cluster.nodes) {
+        node.stop().await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_member_that_lags_behind_the_log_gets_a_snapshot() {
+    let mut cluster = Cluster::bootstrapped(3).await;
+    let leader = cluster.leader().await;
+    let lagging = (1..=3).find(|id| *id != leader).unwrap();
+    cluster.nodes.remove(&lagging).unwrap().stop().await;
+    let group = cluster.nodes[&leader].meta.slot().get().unwrap().group;
+    cluster
+        .retry(|leader| {
+            let cluster = &cluster;
+            async move { cluster.meta(leader).await.register(register_request(1, "a:1")).await }
+        })
+        .await
+        .unwrap();
+    let index = group.bench(vec![0u8; 16].into()).await.unwrap();
+    group.raft.trigger().snapshot().await.unwrap();
+    let wait = group.raft.wait(Some(LIMIT));
+    wait.metrics(|m| m.snapshot.is_some_and(|id| id.index >= index), "snapshot").await.unwrap();
+    group.raft.trigger().purge_log(index).await.unwrap();
+    let wait = group.raft.wait(Some(LIMIT));
+    wait.metrics(|m| m.purged.is_some_and(|id| id.index >= index), "purged").await.unwrap();
+
+    cluster.start(lagging, Bootstrap::Never).await;
+    cluster.wait_equal().await;
+    // What was installed is there after a restart, too.
+    cluster.nodes.remove(&lagging).unwrap().stop().await;
+    cluster.start(lagging, Bootstrap::Never).await;
+    cluster.wait_equal().await;
+    let catalog = cluster.nodes[&lagging].meta.slot().get().unwrap().group.view.frozen();
+    assert_eq!(catalog.node(NodeId(101)).unwrap().address, "a:1");
+    for (_, node) in std::mem::take(&mut cluster.nodes) {
+        node.stop().await;
+    }
+}

@@ -1,0 +1,168 @@
+//! What is refused, by whom, with which reason.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use parking_lot::Mutex;
+use tidewater_common::ids::Term;
+use tidewater_common::refusal::Refusal;
+use tidewater_proto::v1::{self, NodeRole, Reason, meta_command::Kind};
+use tidewater_raft_store::DiskHealth;
+use tokio::time::{Instant, sleep};
+use tokio_stream::StreamExt;
+use tonic::Status;
+
+use super::cluster::{Cluster, LIMIT};
+use super::data_nodes::{DataNode, Hosted, register_request, voters};
+use crate::commands::testing::directory;
+use crate::group::MetaGroup;
+use crate::leader::{Stewardship, Timing};
+
+fn reason<T: std::fmt::Debug>(answer: Result<T, Status>) -> Reason {
+    Refusal::from_status(&answer.unwrap_err()).reason
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn followers_answer_nothing_that_could_be_old() {
+    let mut cluster = Cluster::bootstrapped(3).await;
+    let leader = cluster.leader().await;
+    let follower = (1..=3).find(|id| *id != leader).unwrap();
+    let mut meta = cluster.meta(follower).await;
+    let cluster_id = cluster.catalog().await.cluster_id;
+    let heartbeat = v1::HeartbeatRequest { cluster_id, ..v1::HeartbeatRequest::default() };
+    assert_eq!(reason(meta.heartbeat(heartbeat).await), Reason::NotLeader);
+    assert_eq!(reason(meta.get_catalog(v1::GetCatalogRequest {}).await), Reason::NotLeader);
+    let watch = v1::WatchRequest { from_revision: 0, incarnation: 0 };
+    assert_eq!(reason(meta.watch(watch).await), Reason::NotLeader);
+    let mut admin = cluster.admin(follower).await;
+    assert_eq!(reason(admin.cluster_status(v1::ClusterStatusRequest {}).await), Reason::NotLeader);
+    let members = admin.list_meta_members(v1::ListMetaMembersRequest {}).await;
+    assert_eq!(reason(members), Reason::NotLeader);
+
+    // A leader that nobody answers any more may have been deposed.
+    let alone = cluster.nodes.remove(&leader).unwrap();
+    for (_, node) in std::mem::take(&mut cluster.nodes) {
+        node.kill().await;
+    }
+    let deadline = Instant::now() + LIMIT;
+    while alone.meta.leading().is_some() {
+        assert!(Instant::now() < deadline, "it leads on without a quorum");
+        sleep(Duration::from_millis(50)).await;
+    }
+    alone.kill().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn requests_that_do_not_fit_are_refused() {
+    let mut cluster = Cluster::bootstrapped(1).await;
+    let hosted = Arc::new(Mutex::new(Hosted::default()));
+    let data = DataNode::start(&cluster, 1, &hosted).await;
+    let running = cluster.nodes[&1].meta.slot().get().unwrap();
+    let cluster_id = running.group.cluster_id.to_string();
+    let mut meta = cluster.meta(1).await;
+    let heartbeat = |node_id| v1::HeartbeatRequest {
+        cluster_id: cluster_id.clone(),
+        node_id,
+        role: NodeRole::Data.into(),
+        ..v1::HeartbeatRequest::default()
+    };
+    let other = v1::HeartbeatRequest { cluster_id: directory(9), ..heartbeat(data.node_id) };
+    assert_eq!(reason(meta.heartbeat(other).await), Reason::WrongCluster);
+    assert_eq!(reason(meta.heartbeat(heartbeat(177)).await), Reason::NodeNotFound);
+    assert_eq!(reason(meta.heartbeat(heartbeat(1)).await), Reason::NodeNotFound);
+    let groups = vec![v1::GroupReport::default(); 10_001];
+    let large = v1::HeartbeatRequest { groups, ..heartbeat(data.node_id) };
+    assert_eq!(reason(meta.heartbeat(large).await), Reason::InvalidArgument);
+    let gone = meta.register(register_request(2, "gone:1")).await.unwrap().into_inner().node_id;
+    let removed = v1::SetNodeState { node_id: gone, state: v1::NodeState::Removed.into() };
+    running.group.propose(Kind::SetNodeState(removed)).await.unwrap();
+    assert_eq!(reason(meta.heartbeat(heartbeat(gone)).await), Reason::NodeRemoved);
+
+    let mut admin = cluster.admin(1).await;
+    let bench = v1::BenchCommandRequest { value: vec![0; 1024 * 1024 + 1].into() };
+    assert_eq!(reason(admin.bench_command(bench).await), Reason::MessageTooLarge);
+    cluster.wait_for("a group", |catalog| voters(catalog, 1) == 1).await;
+    let transfer = |group_id, to_node| v1::TransferGroupLeaderRequest { group_id, to_node };
+    let answer = admin.transfer_group_leader(transfer(1, 177)).await;
+    assert_eq!(reason(answer), Reason::MemberNotFound);
+    assert_eq!(reason(admin.transfer_group_leader(transfer(9, 101)).await), Reason::GroupNotFound);
+    assert_eq!(reason(admin.transfer_group_leader(transfer(0, 7)).await), Reason::MemberNotFound);
+
+    // A disk without room takes no command, and nothing of it is proposed.
+    let group = &running.group;
+    let (_full, health) = tokio::sync::watch::channel(DiskHealth::Full);
+    let full = MetaGroup {
+        cluster_id: group.cluster_id,
+        node_id: group.node_id,
+        raft: group.raft.clone(),
+        view: group.view.clone(),
+        health,
+        addresses: Arc::clone(&group.addresses),
+        clock: Arc::clone(&group.clock),
+    };
+    let tick = || Kind::AdvanceTime(v1::AdvanceTime { now_ms: 1 });
+    assert_eq!(full.propose(tick()).await.unwrap_err().reason, Reason::DiskFull);
+
+    // What a leader service of another term has decided is refused in apply.
+    let timing = Timing::new(LIMIT, LIMIT, LIMIT);
+    let term = group.leading().unwrap();
+    for (named, refused) in [(Term(term.get() + 1), true), (term, false)] {
+        let (group, control) = (Arc::clone(&running.group), Arc::clone(&running.control));
+        let seen = Arc::clone(&running.observations);
+        let steward = Stewardship::new(named, group, control, seen, timing);
+        let answer = steward.command(tick()).await.map_err(|refusal| refusal.reason);
+        assert_eq!(answer, if refused { Err(Reason::NotLeader) } else { Ok(()) });
+    }
+    data.stop().await;
+    cluster.nodes.remove(&1).unwrap().stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_deposed_leader_ends_its_watches_and_comes_back_without_knowing_anything() {
+    let mut cluster = Cluster::bootstrapped(3).await;
+    let first = cluster.leader().await;
+    let second = (1..=3).find(|id| *id != first).unwrap();
+    let watch = v1::WatchRequest { from_revision: 0, incarnation: 0 };
+    let mut events = cluster.meta(first).await.watch(watch).await.unwrap().into_inner();
+    events.next().await.unwrap().unwrap();
+    let hand_over = async |from: u64, to: u64| {
+        let transfer = || v1::TransferGroupLeaderRequest { group_id: 0, to_node: to };
+        let deadline = Instant::now() + LIMIT;
+        while cluster.admin(from).await.transfer_group_leader(transfer()).await.is_err() {
+            assert!(Instant::now() < deadline, "node {to} does not take over");
+            sleep(Duration::from_millis(50)).await;
+        }
+        while cluster.nodes[&to].meta.leading().is_none() {
+            assert!(Instant::now() < deadline, "node {to} does not lead");
+            sleep(Duration::from_millis(10)).await;
+        }
+    };
+    hand_over(first, second).await;
+    let end = tokio::time::timeout(LIMIT, async {
+        loop {
+            match events.next().await {
+                Some(Ok(_)) => {}
+                Some(Err(status)) => return Refusal::from_status(&status).reason,
+                None => panic!("the watch ended without a reason"),
+            }
+        }
+    });
+    assert_eq!(end.await.unwrap(), Reason::NotLeader);
+
+    // Every failure timer starts anew with the term, also at a node that has led before.
+    let begun = Instant::now();
+    hand_over(second, first).await;
+    let running = cluster.nodes[&first].meta.slot().get().unwrap();
+    let deadline = Instant::now() + LIMIT;
+    loop {
+        let now = Instant::now();
+        if running.observations.observed(&[], now).leading_for <= now - begun {
+            break;
+        }
+        assert!(now < deadline, "its timers go on from when it led before");
+        sleep(Duration::from_millis(10)).await;
+    }
+    for (_, node) in std::mem::take(&mut cluster.nodes) {
+        node.stop().await;
+    }
+}
