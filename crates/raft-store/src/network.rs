@@ -11,7 +11,8 @@
 //!
 //! - `addresses`: where nodes are; `connections`: channels to them.
 //! - `group_network`: one group's calls to one node; `append_stream`: pipelined appends;
-//!   `snapshot_stream`: a snapshot in chunks; `error`: what openraft makes of a refusal.
+//!   `heartbeats`: those of all groups on one stream; `snapshot_stream`: a snapshot in chunks;
+//!   `error`: what openraft makes of a refusal.
 
 use std::sync::Arc;
 
@@ -25,12 +26,14 @@ mod append_stream;
 mod connections;
 mod error;
 mod group_network;
+mod heartbeats;
 mod snapshot_stream;
 
 pub use addresses::AddressBook;
 pub use group_network::GroupNetwork;
 
 use connections::{Connections, Lane};
+use heartbeats::Heartbeats;
 
 /// Largest message in either direction, in bytes. A single entry must stay well below it.
 pub const MESSAGE_BYTES: usize = 64 * 1024 * 1024;
@@ -48,13 +51,16 @@ struct Shared {
     node_id: NodeId,
     addresses: Arc<AddressBook>,
     connections: Connections,
+    heartbeats: Heartbeats,
 }
 
 impl NetworkFactory {
     /// For a node of a cluster; addresses are looked up in the book for each call.
     pub fn new(cluster_id: ClusterId, node_id: NodeId, addresses: Arc<AddressBook>) -> Self {
         let connections = Connections::default();
-        Self { shared: Arc::new(Shared { cluster_id, node_id, addresses, connections }) }
+        let heartbeats = Heartbeats::default();
+        let shared = Shared { cluster_id, node_id, addresses, connections, heartbeats };
+        Self { shared: Arc::new(shared) }
     }
 
     /// The network of a group, for `openraft::Raft::new`.

@@ -9,7 +9,8 @@
 //!
 //! - `handler`: what a group answers, whatever its state machine is.
 //! - `host`: the groups of a node; `dispatch`: the refusals.
-//! - `rpc`: the gRPC methods; `incoming`: a snapshot that arrives in chunks.
+//! - `rpc`: the gRPC methods; `heartbeats`: those of all groups on one stream; `incoming`: a snapshot
+//!   that arrives in chunks.
 
 use std::sync::Arc;
 
@@ -18,6 +19,7 @@ use tidewater_proto::v1::raft_server::RaftServer;
 
 mod dispatch;
 mod handler;
+mod heartbeats;
 mod host;
 mod incoming;
 mod rpc;
@@ -58,3 +60,6 @@ impl RaftService {
             .max_encoding_message_size(MESSAGE_BYTES)
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -8,6 +8,8 @@ use crate::types::{Command, Entry, EntryPayload, TypeConfig, log_id};
 
 pub(crate) mod cluster;
 pub(crate) mod faults;
+pub(crate) mod follower;
+pub(crate) mod handler;
 pub(crate) mod machine;
 pub(crate) mod proxy;
 

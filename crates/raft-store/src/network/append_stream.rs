@@ -54,7 +54,7 @@ where
     let requests = stream::iter([hello]).chain(Departures(flight));
     let responses = match tokio::time::timeout(setup, client.append_entries(requests)).await {
         Ok(Ok(response)) => response.into_inner(),
-        Ok(Err(status)) => return Err(call.refused(&status)),
+        Ok(Err(status)) => return Err(call.refused(status.into())),
         Err(_) => return Err(call.timeout(setup)),
     };
     let answers = Answers { responses, landing, call, patience };
@@ -173,7 +173,7 @@ impl Answers {
             }
             Ok(None) if state.sent.is_empty() && state.input.is_none() => None,
             Ok(None) => Some(Err(self.call.broken("it ended the stream of appends"))),
-            Err(status) => Some(Err(self.call.refused(&status))),
+            Err(status) => Some(Err(self.call.refused(status.into()))),
         }
     }
 }

@@ -5,7 +5,6 @@ use openraft::errors::{NetworkError, RPCError, Timeout, Unreachable};
 use tidewater_common::ids::NodeId;
 use tidewater_common::refusal::Refusal;
 use tidewater_proto::v1::Reason;
-use tonic::Status;
 
 use crate::types::TypeConfig;
 
@@ -39,8 +38,7 @@ impl Call {
     }
 
     /// What openraft does about a refusal: back off when trying again at once cannot help.
-    pub(super) fn refused(self, status: &Status) -> RPCError<TypeConfig> {
-        let refusal = Refusal::from_status(status);
+    pub(super) fn refused(self, refusal: Refusal) -> RPCError<TypeConfig> {
         match refusal.reason {
             Reason::DeadlineExceeded | Reason::Internal | Reason::Corrupt => self.broken(refusal),
             _ => self.unreachable(refusal),

@@ -8,8 +8,7 @@ use openraft::errors::{RPCError, ReplicationClosed, StreamingError};
 use openraft::network::{RPCOption, stream_append_sequential};
 use openraft::raft::{
     AppendEntriesRequest, AppendEntriesResponse, SnapshotResponse, StreamAppendError,
-    StreamAppendResult, TransferLeaderError, TransferLeaderRequest, TransferLeaderResponse,
-    VoteRequest, VoteResponse,
+    StreamAppendResult, TransferLeaderRequest, TransferLeaderResponse, VoteRequest, VoteResponse,
 };
 use openraft::{OptionalSend, RPCTypes, RaftNetworkV2};
 use tidewater_common::ids::{GroupId, NodeId};
@@ -51,16 +50,41 @@ impl GroupNetwork {
         Call { kind, source: self.shared.node_id, target: self.target }
     }
 
+    fn address(&self, call: Call) -> Result<String, RPCError<TypeConfig>> {
+        let known = self.shared.addresses.get(self.target);
+        known.ok_or_else(|| call.unreachable("its address is not known"))
+    }
+
     fn client(&self, lane: Lane, call: Call) -> Result<RaftClient<Channel>, RPCError<TypeConfig>> {
-        let address = self
-            .shared
-            .addresses
-            .get(self.target)
-            .ok_or_else(|| call.unreachable("its address is not known"))?;
+        self.client_at(&self.address(call)?, lane, call)
+    }
+
+    fn client_at(
+        &self,
+        address: &str,
+        lane: Lane,
+        call: Call,
+    ) -> Result<RaftClient<Channel>, RPCError<TypeConfig>> {
         self.shared
             .connections
-            .client(self.target, &address, lane)
+            .client(self.target, address, lane)
             .map_err(|error| call.unreachable(format!("bad address {address:?}: {error}")))
+    }
+
+    async fn heartbeat(
+        &self,
+        call: Call,
+        request: &AppendEntriesRequest<TypeConfig>,
+        deadline: Duration,
+    ) -> Result<v1::AppendEntriesResponse, RPCError<TypeConfig>> {
+        let address = self.address(call)?;
+        let open = || Ok((self.client_at(&address, Lane::Control, call)?, self.header()));
+        let answer = self.shared.heartbeats.send(call, &address, self.group, request, open)?;
+        match tokio::time::timeout(deadline, answer).await {
+            Ok(Ok(answer)) => answer.map_err(|refusal| call.refused(refusal)),
+            Ok(Err(_)) => Err(call.broken("a newer heartbeat took its place")),
+            Err(_) => Err(call.timeout(deadline)),
+        }
     }
 
     async fn unary<T>(
@@ -74,36 +98,51 @@ impl GroupNetwork {
         let client = self.client(lane, call)?;
         match tokio::time::timeout(deadline, send(client)).await {
             Ok(Ok(response)) => Ok(response.into_inner()),
-            Ok(Err(status)) => Err(call.refused(&status)),
+            Ok(Err(status)) => Err(call.refused(status.into())),
             Err(_) => Err(call.timeout(deadline)),
         }
+    }
+
+    /// Votes and pre-votes differ only in the method that is called.
+    async fn ask_vote(
+        &self,
+        request: &VoteRequest<TypeConfig>,
+        option: &RPCOption,
+        ask: impl AsyncFnOnce(
+            RaftClient<Channel>,
+            v1::VoteRequest,
+        ) -> Result<Response<v1::VoteResponse>, Status>,
+    ) -> Result<VoteResponse<TypeConfig>, RPCError<TypeConfig>> {
+        let message = wire::vote_request_to_wire(self.header(), request);
+        let response = self
+            .unary(RPCTypes::Vote, Lane::Control, option.soft_ttl(), async |client| {
+                ask(client, message).await
+            })
+            .await?;
+        wire::vote_response_from_wire(&response)
+            .map_err(|error| self.call(RPCTypes::Vote).broken(error))
     }
 }
 
 impl RaftNetworkV2<TypeConfig> for GroupNetwork {
     type SnapshotData = SnapshotFile;
 
+    /// Only heartbeats come this way; see [`Self::stream_append`].
     async fn append_entries(
         &mut self,
         request: AppendEntriesRequest<TypeConfig>,
         option: RPCOption,
     ) -> Result<AppendEntriesResponse<TypeConfig>, RPCError<TypeConfig>> {
-        let message = v1::AppendEntriesRequest {
-            header: Some(self.header()),
-            ..wire::append_to_wire(&request)
-        };
-        let response = self
-            .unary(RPCTypes::AppendEntries, self.lane, option.soft_ttl(), async |mut client| {
-                client.append(message).await
-            })
-            .await?;
-        let result = wire::append_result_from_wire(response)
-            .map_err(|error| self.call(RPCTypes::AppendEntries).broken(error))?;
+        let call = self.call(RPCTypes::AppendEntries);
+        if !request.entries.is_empty() {
+            return Err(call.broken("a heartbeat carries no entries"));
+        }
+        let response = self.heartbeat(call, &request, option.soft_ttl()).await?;
+        let result = wire::append_result_from_wire(response).map_err(|error| call.broken(error))?;
         Ok(match result {
             Ok(matched) => AppendEntriesResponse::PartialSuccess(matched),
             Err(StreamAppendError::Conflict(_)) if request.prev_log_id.is_none() => {
                 // Openraft would panic: nothing conflicts with the beginning of the log.
-                let call = self.call(RPCTypes::AppendEntries);
                 return Err(call.broken("it reports a conflict before the first entry"));
             }
             Err(StreamAppendError::Conflict(_)) => AppendEntriesResponse::Conflict,
@@ -125,7 +164,7 @@ impl RaftNetworkV2<TypeConfig> for GroupNetwork {
     where
         S: Stream<Item = AppendEntriesRequest<TypeConfig>> + OptionalSend + Unpin + 'static,
     {
-        // A heartbeat is a stream of one request: a single call costs less.
+        // A heartbeat is a stream of one request.
         if self.lane == Lane::Control {
             return stream_append_sequential(self, input, option);
         }
@@ -141,14 +180,8 @@ impl RaftNetworkV2<TypeConfig> for GroupNetwork {
         request: VoteRequest<TypeConfig>,
         option: RPCOption,
     ) -> Result<VoteResponse<TypeConfig>, RPCError<TypeConfig>> {
-        let message = wire::vote_request_to_wire(self.header(), &request);
-        let response = self
-            .unary(RPCTypes::Vote, Lane::Control, option.soft_ttl(), async |mut client| {
-                client.vote(message).await
-            })
-            .await?;
-        wire::vote_response_from_wire(&response)
-            .map_err(|error| self.call(RPCTypes::Vote).broken(error))
+        let ask = async |mut client: RaftClient<Channel>, message| client.vote(message).await;
+        self.ask_vote(&request, &option, ask).await
     }
 
     // The trait's default grants, and so would a failure answered with a grant: an isolated node
@@ -158,14 +191,8 @@ impl RaftNetworkV2<TypeConfig> for GroupNetwork {
         request: VoteRequest<TypeConfig>,
         option: RPCOption,
     ) -> Result<VoteResponse<TypeConfig>, RPCError<TypeConfig>> {
-        let message = wire::vote_request_to_wire(self.header(), &request);
-        let response = self
-            .unary(RPCTypes::Vote, Lane::Control, option.soft_ttl(), async |mut client| {
-                client.pre_vote(message).await
-            })
-            .await?;
-        wire::vote_response_from_wire(&response)
-            .map_err(|error| self.call(RPCTypes::Vote).broken(error))
+        let ask = async |mut client: RaftClient<Channel>, message| client.pre_vote(message).await;
+        self.ask_vote(&request, &option, ask).await
     }
 
     async fn full_snapshot(
@@ -189,12 +216,7 @@ impl RaftNetworkV2<TypeConfig> for GroupNetwork {
         request: TransferLeaderRequest<TypeConfig>,
         option: RPCOption,
     ) -> Result<TransferLeaderResponse<TypeConfig>, RPCError<TypeConfig>> {
-        let message = v1::TransferLeaderMessage {
-            header: Some(self.header()),
-            from_leader: Some(wire::vote_to_wire(request.from_leader())),
-            to_node: *request.to_node_id(),
-            last_log_id: request.last_log_id().map(wire::log_id_to_wire),
-        };
+        let message = wire::transfer_to_wire(self.header(), &request);
         let ack = self
             .unary(
                 RPCTypes::TransferLeader,
@@ -203,18 +225,6 @@ impl RaftNetworkV2<TypeConfig> for GroupNetwork {
                 async |mut client| client.transfer_leader(message).await,
             )
             .await?;
-        if ack.accepted {
-            return Ok(Ok(()));
-        }
-        Ok(Err(match ack.actual_vote {
-            Some(actual) => TransferLeaderError::VoteChanged {
-                expected: *request.from_leader(),
-                actual: wire::vote_from_wire(&actual),
-            },
-            None => TransferLeaderError::LogNotFlushed {
-                expected: request.last_log_id().copied(),
-                actual: ack.flushed.as_ref().map(wire::log_id_from_wire),
-            },
-        }))
+        Ok(wire::transfer_outcome_from_wire(&request, &ack))
     }
 }

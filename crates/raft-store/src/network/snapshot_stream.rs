@@ -55,7 +55,7 @@ pub(super) async fn send(
             if let Ok(Err(error)) = reader.await {
                 return Err(unreadable(&error));
             }
-            return Err(call.refused(&status).into());
+            return Err(call.refused(status.into()).into());
         }
         Err(_) => return Err(call.timeout(deadline).into()),
     };

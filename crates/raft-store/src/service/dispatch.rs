@@ -20,11 +20,18 @@ impl RaftService {
         &self,
         header: Option<&v1::RaftHeader>,
     ) -> Result<Destination, Refusal> {
+        let host = self.host(header)?;
+        let group = GroupId(header.map_or(0, |header| header.group_id));
+        let hosted = host.answering(group)?;
+        Ok(Destination { group, host, hosted })
+    }
+
+    /// Finds the node that a message is for.
+    pub(super) fn host(&self, header: Option<&v1::RaftHeader>) -> Result<Arc<RaftHost>, Refusal> {
         let header = header.ok_or_else(|| {
             Refusal::new(Reason::InvalidArgument, "a Raft message came without its header")
         })?;
         let target = NodeId(header.target_node);
-        let group = GroupId(header.group_id);
         let hosts = self.hosts.read().clone();
         // The cluster first: in another cluster, the node's id may be anybody's.
         let cluster = header.cluster_id.parse::<ClusterId>().ok();
@@ -53,13 +60,24 @@ impl RaftService {
                 format!("node {target} is not of cluster {}", header.cluster_id),
             ));
         }
-        let hosted = host.hosted(group).ok_or_else(|| {
+        Ok(host)
+    }
+
+    /// Whether a host that was found earlier still answers here.
+    pub(super) fn has(&self, host: &Arc<RaftHost>) -> bool {
+        self.hosts.read().iter().any(|known| Arc::ptr_eq(known, host))
+    }
+}
+
+impl RaftHost {
+    /// The group, when it answers here.
+    pub(super) fn answering(&self, group: GroupId) -> Result<Arc<Hosted>, Refusal> {
+        self.hosted(group).ok_or_else(|| {
             Refusal::new(
                 Reason::GroupNotHosted,
-                format!("node {target} has no replica of group {group}"),
+                format!("node {} has no replica of group {group}", self.node_id()),
             )
-        })?;
-        Ok(Destination { group, host, hosted })
+        })
     }
 }
 

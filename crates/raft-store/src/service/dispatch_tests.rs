@@ -1,58 +1,11 @@
-use futures::stream::BoxStream;
-use openraft::raft::{
-    AppendEntriesRequest, SnapshotResponse, StreamAppendResult, TransferLeaderRequest,
-    TransferLeaderResponse, VoteRequest, VoteResponse,
-};
 use tempfile::TempDir;
 use uuid::Uuid;
 
 use super::*;
 use crate::log_store::{LogStore, LogStoreOptions};
-use crate::service::{GroupHandler, HandlerError};
-use crate::types::{Snapshot, TypeConfig, Vote};
+use crate::testing::handler::Fake;
 
 const CLUSTER: ClusterId = ClusterId(Uuid::from_u128(1));
-
-struct Silent;
-
-#[tonic::async_trait]
-impl GroupHandler for Silent {
-    fn append(
-        &self,
-        _: BoxStream<'static, AppendEntriesRequest<TypeConfig>>,
-    ) -> BoxStream<'static, Result<StreamAppendResult<TypeConfig>, HandlerError>> {
-        Box::pin(futures::stream::empty())
-    }
-
-    async fn vote(
-        &self,
-        _: VoteRequest<TypeConfig>,
-    ) -> Result<VoteResponse<TypeConfig>, HandlerError> {
-        Err(HandlerError::Stopped)
-    }
-
-    async fn pre_vote(
-        &self,
-        _: VoteRequest<TypeConfig>,
-    ) -> Result<VoteResponse<TypeConfig>, HandlerError> {
-        Err(HandlerError::Stopped)
-    }
-
-    async fn install_snapshot(
-        &self,
-        _: Vote,
-        _: Snapshot,
-    ) -> Result<SnapshotResponse<TypeConfig>, HandlerError> {
-        Err(HandlerError::Stopped)
-    }
-
-    async fn transfer_leader(
-        &self,
-        _: TransferLeaderRequest<TypeConfig>,
-    ) -> Result<TransferLeaderResponse<TypeConfig>, HandlerError> {
-        Err(HandlerError::Stopped)
-    }
-}
 
 fn header(cluster_id: ClusterId, target_node: u64, group_id: u64) -> v1::RaftHeader {
     v1::RaftHeader { cluster_id: cluster_id.to_string(), source_node: 9, target_node, group_id }
@@ -70,8 +23,8 @@ fn messages_for_somebody_else_are_refused_by_name() {
 
     let one = RaftHost::new(CLUSTER, NodeId(1), Arc::clone(&store));
     let two = RaftHost::new(CLUSTER, NodeId(2), Arc::clone(&store));
-    one.add(GroupId(0), Arc::new(Silent), dir.path());
-    two.add(GroupId(5), Arc::new(Silent), dir.path());
+    one.add(GroupId(0), Arc::new(Fake::Silent), dir.path());
+    two.add(GroupId(5), Arc::new(Fake::Silent), dir.path());
     service.add_host(Arc::clone(&one));
     service.add_host(two);
 
@@ -85,6 +38,14 @@ fn messages_for_somebody_else_are_refused_by_name() {
     let garbled = v1::RaftHeader { cluster_id: "x".into(), ..header(CLUSTER, 1, 0) };
     assert_eq!(refused(&garbled), Err(Reason::WrongCluster));
     assert_eq!(service.destination(None).map(|_| ()).unwrap_err().reason, Reason::InvalidArgument);
+
+    // A process may be nodes of two clusters: neither answers for the other's.
+    let stranger = RaftHost::new(other, NodeId(3), Arc::clone(&store));
+    stranger.add(GroupId(5), Arc::new(Fake::Silent), dir.path());
+    service.add_host(stranger);
+    assert_eq!(refused(&header(other, 3, 5)), Ok(()));
+    assert_eq!(refused(&header(other, 2, 5)), Err(Reason::WrongCluster));
+    assert_eq!(refused(&header(CLUSTER, 3, 5)), Err(Reason::WrongCluster));
 
     one.remove(GroupId(0));
     assert_eq!(refused(&header(CLUSTER, 1, 0)), Err(Reason::GroupNotHosted));

@@ -1,14 +1,16 @@
 use std::time::Duration;
 
+use futures::future::BoxFuture;
 use futures::stream::{self, BoxStream, StreamExt};
-use openraft::raft::{TransferLeaderError, TransferLeaderRequest};
+use openraft::raft::{VoteRequest, VoteResponse};
 use tidewater_common::refusal::Refusal;
 use tidewater_proto::v1::raft_server;
 use tidewater_proto::v1::{self, Reason};
 use tonic::{Request, Response, Status, Streaming};
 
 use super::dispatch::Destination;
-use super::{RaftService, incoming};
+use super::{GroupHandler, HandlerError, RaftService, heartbeats, incoming};
+use crate::types::TypeConfig;
 use crate::types::wire::{self, WireError};
 
 /// The first message of a stream comes with its headers, or its sender is gone.
@@ -17,6 +19,7 @@ pub(super) const FIRST_MESSAGE: Duration = Duration::from_secs(5);
 #[tonic::async_trait]
 impl raft_server::Raft for RaftService {
     type AppendEntriesStream = BoxStream<'static, Result<v1::AppendEntriesResponse, Status>>;
+    type HeartbeatsStream = BoxStream<'static, Result<v1::HeartbeatAnswers, Status>>;
 
     async fn append_entries(
         &self,
@@ -55,46 +58,28 @@ impl raft_server::Raft for RaftService {
         Ok(Response::new(answers.chain(last).boxed()))
     }
 
-    async fn append(
+    async fn heartbeats(
         &self,
-        request: Request<v1::AppendEntriesRequest>,
-    ) -> Result<Response<v1::AppendEntriesResponse>, Status> {
-        let message = request.into_inner();
-        let to = self.destination(message.header.as_ref())?;
-        if !message.entries.is_empty() && !to.host.takes_entries() {
-            return Err(disk_full().into());
-        }
-        let request = wire::append_from_wire(message).map_err(|error| malformed(&error))?;
-        let requests = stream::once(std::future::ready(request)).boxed();
-        match to.hosted.handler.append(requests).next().await {
-            Some(Ok(result)) => Ok(Response::new(wire::append_result_to_wire(&result))),
-            Some(Err(error)) => Err(error.refusal(to.group).into()),
-            None => Err(super::HandlerError::Stopped.refusal(to.group).into()),
-        }
+        request: Request<Streaming<v1::HeartbeatBatch>>,
+    ) -> Result<Response<Self::HeartbeatsStream>, Status> {
+        let mut batches = request.into_inner();
+        let first = first_message(&mut batches).await?;
+        let host = self.host(first.header.as_ref())?;
+        Ok(Response::new(heartbeats::answer(self.clone(), host, batches)))
     }
 
     async fn vote(
         &self,
         request: Request<v1::VoteRequest>,
     ) -> Result<Response<v1::VoteResponse>, Status> {
-        let message = request.into_inner();
-        let to = self.destination(message.header.as_ref())?;
-        let request = wire::vote_request_from_wire(&message).map_err(|error| malformed(&error))?;
-        let response =
-            to.hosted.handler.vote(request).await.map_err(|error| error.refusal(to.group))?;
-        Ok(Response::new(wire::vote_response_to_wire(&response)))
+        self.answer_vote(request, |handler, request| handler.vote(request)).await
     }
 
     async fn pre_vote(
         &self,
         request: Request<v1::VoteRequest>,
     ) -> Result<Response<v1::VoteResponse>, Status> {
-        let message = request.into_inner();
-        let to = self.destination(message.header.as_ref())?;
-        let request = wire::vote_request_from_wire(&message).map_err(|error| malformed(&error))?;
-        let response =
-            to.hosted.handler.pre_vote(request).await.map_err(|error| error.refusal(to.group))?;
-        Ok(Response::new(wire::vote_response_to_wire(&response)))
+        self.answer_vote(request, |handler, request| handler.pre_vote(request)).await
     }
 
     async fn install_snapshot(
@@ -114,31 +99,37 @@ impl raft_server::Raft for RaftService {
     ) -> Result<Response<v1::TransferLeaderAck>, Status> {
         let message = request.into_inner();
         let to = self.destination(message.header.as_ref())?;
-        let from =
-            wire::required_vote(message.from_leader.as_ref()).map_err(|error| malformed(&error))?;
-        let last = message.last_log_id.as_ref().map(wire::log_id_from_wire);
-        let request = TransferLeaderRequest::new(from, message.to_node, last);
-        let outcome = to
-            .hosted
-            .handler
-            .transfer_leader(request)
-            .await
-            .map_err(|error| error.refusal(to.group))?;
-        Ok(Response::new(match outcome {
-            Ok(()) => v1::TransferLeaderAck { accepted: true, ..Default::default() },
-            Err(error) => {
-                let reason = error.to_string();
-                let (actual_vote, flushed) = match error {
-                    TransferLeaderError::VoteChanged { actual, .. } => {
-                        (Some(wire::vote_to_wire(&actual)), None)
-                    }
-                    TransferLeaderError::LogNotFlushed { actual, .. } => {
-                        (None, actual.as_ref().map(wire::log_id_to_wire))
-                    }
-                };
-                v1::TransferLeaderAck { accepted: false, reason, actual_vote, flushed }
-            }
-        }))
+        let request = wire::transfer_from_wire(&message).map_err(|error| malformed(&error))?;
+        let outcome = to.answer(to.hosted.handler.transfer_leader(request)).await?;
+        Ok(Response::new(wire::transfer_outcome_to_wire(&outcome)))
+    }
+}
+
+impl RaftService {
+    /// Votes and pre-votes differ only in what the group does with them.
+    async fn answer_vote(
+        &self,
+        request: Request<v1::VoteRequest>,
+        ask: impl for<'a> FnOnce(
+            &'a dyn GroupHandler,
+            VoteRequest<TypeConfig>,
+        ) -> Asked<'a, VoteResponse<TypeConfig>>,
+    ) -> Result<Response<v1::VoteResponse>, Status> {
+        let message = request.into_inner();
+        let to = self.destination(message.header.as_ref())?;
+        let request = wire::vote_request_from_wire(&message).map_err(|error| malformed(&error))?;
+        let response = to.answer(ask(to.hosted.handler.as_ref(), request)).await?;
+        Ok(Response::new(wire::vote_response_to_wire(&response)))
+    }
+}
+
+/// What a group is about to answer.
+type Asked<'a, T> = BoxFuture<'a, Result<T, HandlerError>>;
+
+impl Destination {
+    /// Waits for the group's answer; one that it does not give is a refusal.
+    async fn answer<T>(&self, asked: Asked<'_, T>) -> Result<T, Status> {
+        asked.await.map_err(|error| error.refusal(self.group).into())
     }
 }
 

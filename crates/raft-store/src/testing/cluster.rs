@@ -1,7 +1,7 @@
 //! Nodes in this process, each with its own runtime, that talk over real connections.
 
 use std::collections::BTreeMap;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -62,25 +62,24 @@ impl Node {
                     .add_service(service.into_server())
                     .serve_with_incoming(TcpListenerStream::new(listener)),
             );
-            let machine = Machine::new(&snapshots);
-            let mut config = openraft::Config::clone(&raft_config(GroupKind::Data));
-            config.max_in_snapshot_log_to_keep = 0;
-            config.purge_batch_size = 1;
-            let raft: Raft<Machine> = openraft::Raft::new(
-                id,
-                Arc::new(config),
-                factory.group(GROUP),
-                store.group(GROUP),
-                machine.clone(),
-            )
-            .await
-            .unwrap();
-            host.add(GROUP, Arc::new(raft.clone()), &snapshots);
+            let (raft, machine) = add_group(id, GROUP, &store, &factory, &host, &snapshots).await;
             (raft, machine, store, addresses, host, factory, proxy)
         });
         let (raft, machine, store, addresses, host, factory, proxy) = started.await.unwrap();
         let runtime = Some(runtime);
         Self { id, raft, machine, store, addresses, host, factory, proxy, runtime }
+    }
+
+    /// Starts a replica of another group on the node.
+    pub(crate) async fn add_group(&self, group: GroupId, snapshots: PathBuf) -> Raft<Machine> {
+        std::fs::create_dir_all(&snapshots).unwrap();
+        let (id, store, host) = (self.id, Arc::clone(&self.store), Arc::clone(&self.host));
+        let factory = self.factory.clone();
+        let runtime = self.runtime.as_ref().unwrap();
+        let started = runtime.spawn(async move {
+            add_group(id, group, &store, &factory, &host, &snapshots).await.0
+        });
+        started.await.unwrap()
     }
 
     pub(crate) fn member(&self) -> Member {
@@ -133,6 +132,25 @@ impl Drop for Node {
             runtime.shutdown_background();
         }
     }
+}
+
+async fn add_group(
+    id: u64,
+    group: GroupId,
+    store: &LogStore,
+    factory: &NetworkFactory,
+    host: &RaftHost,
+    snapshots: &Path,
+) -> (Raft<Machine>, Machine) {
+    let machine = Machine::new(snapshots);
+    let mut config = openraft::Config::clone(&raft_config(GroupKind::Data));
+    config.max_in_snapshot_log_to_keep = 0;
+    config.purge_batch_size = 1;
+    let (network, log) = (factory.group(group), store.group(group));
+    let raft: Raft<Machine> =
+        openraft::Raft::new(id, Arc::new(config), network, log, machine.clone()).await.unwrap();
+    host.add(group, Arc::new(raft.clone()), snapshots);
+    (raft, machine)
 }
 
 /// Starts nodes 1 to `count`, and makes them members of the group.

@@ -5,7 +5,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use openraft::raft::{
-    AppendEntriesRequest, StreamAppendError, StreamAppendResult, VoteRequest, VoteResponse,
+    AppendEntriesRequest, StreamAppendError, StreamAppendResult, TransferLeaderError,
+    TransferLeaderRequest, TransferLeaderResponse, VoteRequest, VoteResponse,
 };
 use tidewater_proto::v1;
 
@@ -227,6 +228,64 @@ pub fn vote_response_from_wire(
         vote: required_vote(response.vote.as_ref())?,
         vote_granted: response.granted,
         last_log_id: response.last_log_id.as_ref().map(log_id_from_wire),
+    })
+}
+
+/// To a leader transfer with its header.
+pub fn transfer_to_wire(
+    header: v1::RaftHeader,
+    request: &TransferLeaderRequest<TypeConfig>,
+) -> v1::TransferLeaderMessage {
+    v1::TransferLeaderMessage {
+        header: Some(header),
+        from_leader: Some(vote_to_wire(request.from_leader())),
+        to_node: *request.to_node_id(),
+        last_log_id: request.last_log_id().map(log_id_to_wire),
+    }
+}
+
+/// From a leader transfer; its header is not looked at.
+pub fn transfer_from_wire(
+    message: &v1::TransferLeaderMessage,
+) -> Result<TransferLeaderRequest<TypeConfig>, WireError> {
+    let from = required_vote(message.from_leader.as_ref())?;
+    let last = message.last_log_id.as_ref().map(log_id_from_wire);
+    Ok(TransferLeaderRequest::new(from, message.to_node, last))
+}
+
+/// To an answer to a leader transfer.
+pub fn transfer_outcome_to_wire(
+    outcome: &TransferLeaderResponse<TypeConfig>,
+) -> v1::TransferLeaderAck {
+    let Err(error) = outcome else {
+        return v1::TransferLeaderAck { accepted: true, ..Default::default() };
+    };
+    let (actual_vote, flushed) = match error {
+        TransferLeaderError::VoteChanged { actual, .. } => (Some(vote_to_wire(actual)), None),
+        TransferLeaderError::LogNotFlushed { actual, .. } => {
+            (None, actual.as_ref().map(log_id_to_wire))
+        }
+    };
+    v1::TransferLeaderAck { accepted: false, reason: error.to_string(), actual_vote, flushed }
+}
+
+/// From an answer to this leader transfer.
+pub fn transfer_outcome_from_wire(
+    request: &TransferLeaderRequest<TypeConfig>,
+    ack: &v1::TransferLeaderAck,
+) -> TransferLeaderResponse<TypeConfig> {
+    if ack.accepted {
+        return Ok(());
+    }
+    Err(match &ack.actual_vote {
+        Some(actual) => TransferLeaderError::VoteChanged {
+            expected: *request.from_leader(),
+            actual: vote_from_wire(actual),
+        },
+        None => TransferLeaderError::LogNotFlushed {
+            expected: request.last_log_id().copied(),
+            actual: ack.flushed.as_ref().map(log_id_from_wire),
+        },
     })
 }
 

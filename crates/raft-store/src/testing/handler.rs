@@ -1,0 +1,91 @@
+//! Groups without Raft behind them.
+
+use futures::stream::{self, BoxStream, StreamExt};
+use openraft::raft::{
+    AppendEntriesRequest, SnapshotResponse, StreamAppendError, StreamAppendResult,
+    TransferLeaderRequest, TransferLeaderResponse, VoteRequest, VoteResponse,
+};
+
+use crate::service::{GroupHandler, HandlerError};
+use crate::types::{Snapshot, TypeConfig, Vote, log_id};
+
+/// What a group does with appends and votes; all else it answers as one that was shut down.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Fake {
+    /// Ends the answers without one.
+    Silent,
+    /// Answers with what the request names as previous, and grants votes.
+    Matches,
+    /// Has seen a higher vote.
+    Higher(Vote),
+    /// Reports a conflict with what the request names as previous, or with index 0.
+    Conflicts,
+    /// Answers each request twice.
+    Twice,
+    /// Never answers, votes neither.
+    Stuck,
+}
+
+#[tonic::async_trait]
+impl GroupHandler for Fake {
+    fn append(
+        &self,
+        requests: BoxStream<'static, AppendEntriesRequest<TypeConfig>>,
+    ) -> BoxStream<'static, Result<StreamAppendResult<TypeConfig>, HandlerError>> {
+        let fake = *self;
+        match fake {
+            Self::Silent => stream::empty().boxed(),
+            Self::Stuck => stream::pending().boxed(),
+            Self::Matches => requests.map(|request| Ok(Ok(request.prev_log_id))).boxed(),
+            Self::Conflicts => requests
+                .map(|request| {
+                    let at = request.prev_log_id.unwrap_or_else(|| log_id(0, 0));
+                    Ok(Err(StreamAppendError::Conflict(at)))
+                })
+                .boxed(),
+            Self::Twice => requests
+                .flat_map(|request| stream::iter([0; 2]).map(move |_| Ok(Ok(request.prev_log_id))))
+                .boxed(),
+            Self::Higher(vote) => {
+                requests.map(move |_| Ok(Err(StreamAppendError::HigherVote(vote)))).boxed()
+            }
+        }
+    }
+
+    async fn vote(
+        &self,
+        request: VoteRequest<TypeConfig>,
+    ) -> Result<VoteResponse<TypeConfig>, HandlerError> {
+        match self {
+            Self::Stuck => std::future::pending().await,
+            Self::Matches => Ok(VoteResponse {
+                vote: request.vote,
+                vote_granted: true,
+                last_log_id: request.last_log_id,
+            }),
+            _ => Err(HandlerError::Stopped),
+        }
+    }
+
+    async fn pre_vote(
+        &self,
+        _: VoteRequest<TypeConfig>,
+    ) -> Result<VoteResponse<TypeConfig>, HandlerError> {
+        Err(HandlerError::Stopped)
+    }
+
+    async fn install_snapshot(
+        &self,
+        _: Vote,
+        _: Snapshot,
+    ) -> Result<SnapshotResponse<TypeConfig>, HandlerError> {
+        Err(HandlerError::Stopped)
+    }
+
+    async fn transfer_leader(
+        &self,
+        _: TransferLeaderRequest<TypeConfig>,
+    ) -> Result<TransferLeaderResponse<TypeConfig>, HandlerError> {
+        Err(HandlerError::Stopped)
+    }
+}
