@@ -93,23 +93,41 @@ fn group_problem(
     }
     let members =
         if group.voters.is_empty() { group.first_members.len() } else { group.voters.len() };
-    if members < REPLICAS.min(data_nodes) {
-        problems.push(short(group, members, data_nodes));
+    let wanted = REPLICAS.min(data_nodes);
+    if members < wanted {
+        problems.push(short(state, group, members, wanted));
     }
     problems
 }
 
-/// A group that could have more replicas than it has.
-fn short(group: &Group, members: usize, data_nodes: usize) -> String {
-    let missing = REPLICAS - members;
-    let doing = if !group.learners.is_empty() {
-        "a new one is catching up".to_owned()
-    } else if data_nodes < REPLICAS {
-        format!("waiting for {} more data nodes", REPLICAS - data_nodes)
+/// A group that could have more replicas than it has, and what becomes of that.
+fn short(state: &MetaState, group: &Group, members: usize, wanted: usize) -> String {
+    let (id, learners) = (group.id, group.learners.len());
+    let of = if wanted == REPLICAS {
+        format!("{REPLICAS} replicas")
     } else {
-        format!("{missing} to be added")
+        format!("the {wanted} replicas that {wanted} data nodes can hold")
     };
-    format!("group {} has {members} of {REPLICAS} replicas: {doing}", group.id)
+    let missing = (wanted - members).saturating_sub(learners);
+    let held = group.replicas();
+    let free = state
+        .nodes()
+        .filter(|node| node.role == NodeRole::Data && node.state == NodeState::Up)
+        .filter(|node| !held.contains(&node.id))
+        .count();
+    let mut doing = Vec::new();
+    if learners > 0 {
+        doing.push(format!("{learners} catching up"));
+    }
+    if missing.min(free) > 0 {
+        doing.push(format!("{} to be added", missing.min(free)));
+    }
+    match missing.saturating_sub(free) {
+        0 => {}
+        1 => doing.push("1 waits for a data node to come up".to_owned()),
+        nodes => doing.push(format!("{nodes} wait for data nodes to come up")),
+    }
+    format!("group {id} has {members} of {of}: {}", doing.join(", "))
 }
 
 fn table_problems(state: &MetaState, observed: &Observed) -> Vec<String> {
@@ -179,16 +197,32 @@ mod tests {
         }
     }
 
+    fn down(state: &mut MetaState, node_id: u64) {
+        let down = v1::SetNodeState { node_id, state: NodeState::Down.into() };
+        run(state, Kind::SetNodeState(down)).unwrap();
+    }
+
     #[test]
     fn a_group_that_could_have_more_replicas_is_named() {
         let mut state = with_groups(2, 1);
         report(&mut state, &[101], &[]);
-        assert_eq!(seen(&state), ["group 1 has 1 of 3 replicas: waiting for 1 more data nodes"]);
+        let of_two = "group 1 has 1 of the 2 replicas that 2 data nodes can hold";
+        assert_eq!(seen(&state), [format!("{of_two}: 1 to be added")]);
         report(&mut state, &[101], &[102]);
-        assert_eq!(seen(&state), ["group 1 has 1 of 3 replicas: a new one is catching up"]);
+        assert_eq!(seen(&state), [format!("{of_two}: 1 catching up")]);
         let mut state = with_groups(3, 1);
         report(&mut state, &[101], &[]);
         assert_eq!(seen(&state), ["group 1 has 1 of 3 replicas: 2 to be added"]);
+        report(&mut state, &[101], &[102]);
+        assert_eq!(seen(&state), ["group 1 has 1 of 3 replicas: 1 catching up, 1 to be added"]);
+        report(&mut state, &[101], &[]);
+        down(&mut state, 103);
+        assert_eq!(
+            seen(&state),
+            ["group 1 has 1 of 3 replicas: 1 to be added, 1 waits for a data node to come up"]
+        );
+        down(&mut state, 102);
+        assert_eq!(seen(&state), ["group 1 has 1 of 3 replicas: 2 wait for data nodes to come up"]);
     }
 
     #[test]
@@ -196,8 +230,7 @@ mod tests {
         let mut state = with_groups(3, 1);
         assert_eq!(seen(&state), ["group 1 has no leader: its regions take no writes"]);
         report(&mut state, &[101, 102, 103], &[]);
-        let down = v1::SetNodeState { node_id: 101, state: NodeState::Down.into() };
-        run(&mut state, Kind::SetNodeState(down)).unwrap();
+        down(&mut state, 101);
         assert_eq!(
             seen(&state),
             [
@@ -208,8 +241,7 @@ mod tests {
         // Without replicas it is not missed.
         let mut idle = with_groups(4, 1);
         report(&mut idle, &[101, 102, 103], &[]);
-        let down = v1::SetNodeState { node_id: 104, state: NodeState::Down.into() };
-        run(&mut idle, Kind::SetNodeState(down)).unwrap();
+        down(&mut idle, 104);
         assert_eq!(seen(&idle), [""; 0]);
         let members = [
             MemberHealth { node: NodeId(1), silent_for: Some(Duration::ZERO) },
