@@ -217,6 +217,18 @@ pub(crate) async fn ask(address: &str, request: v1::JoinClusterRequest) -> Resul
     answer.await.map(|_| ())
 }
 
+/// Whether a peer that answers so may answer otherwise later: it is not there yet, or is stopping.
+pub(crate) fn is_passing(reason: Reason) -> bool {
+    !matches!(
+        reason,
+        Reason::PeersMismatch
+            | Reason::AlreadyBootstrapped
+            | Reason::WrongNode
+            | Reason::WrongCluster
+            | Reason::InvalidArgument
+    )
+}
+
 async fn call<T>(
     address: &str,
     make: impl AsyncFnOnce(Channel) -> Result<Response<T>, Status>,

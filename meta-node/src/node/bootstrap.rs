@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use tidewater_common::ids::{ClusterId, NodeId};
-use tidewater_proto::v1::{self, Reason};
+use tidewater_proto::v1;
 use tidewater_raft_store::Identity;
 
 use super::MetaError;
@@ -64,7 +64,7 @@ async fn ask(
             Ok(()) => return Ok(()),
             Err(refusal) => refusal,
         };
-        if !is_passing(refusal.reason) {
+        if !join::is_passing(refusal.reason) {
             return Err(MetaError::PeerRefused { peer, address: address.to_owned(), refusal });
         }
         if attempts.is_multiple_of(QUIET) {
@@ -106,16 +106,4 @@ pub(super) async fn never_asked(peers: &Peers, node_id: NodeId) -> MetaError {
             std::future::pending::<()>().await;
         }
     }
-}
-
-/// Whether a peer that answers so may answer otherwise later: it is not there yet, or is stopping.
-fn is_passing(reason: Reason) -> bool {
-    !matches!(
-        reason,
-        Reason::PeersMismatch
-            | Reason::AlreadyBootstrapped
-            | Reason::WrongNode
-            | Reason::WrongCluster
-            | Reason::InvalidArgument
-    )
 }

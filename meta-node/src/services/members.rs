@@ -157,8 +157,19 @@ impl MetaGroup {
             bootstrap: false,
             check_only: false,
         };
-        join::ask(&joiner.address, request).await
+        join::ask(&joiner.address, request).await.map_err(|refusal| not_yet(joiner, refusal))
     }
+}
+
+/// The members are as they were, whatever kept the new one from joining: whoever asked may ask
+/// again, and must not take the outcome for unknown.
+fn not_yet(joiner: &v1::MetaMember, refusal: Refusal) -> Refusal {
+    if !join::is_passing(refusal.reason) {
+        return refusal;
+    }
+    let (node, address) = (joiner.node_id, &joiner.address);
+    let text = format!("node {node} at {address} cannot join yet: {refusal}");
+    Refusal::new(Reason::MembershipBusy, text).retry_after(Duration::from_millis(500))
 }
 
 /// A change that was checked.
@@ -287,5 +298,18 @@ mod tests {
         assert_eq!(reason(Some(Change::Remove(1))), Err(Reason::InvalidArgument));
         assert_eq!(reason(Some(Change::Remove(2))), Ok(ChangeMembers::RemoveVoters(one(2))));
         assert_eq!(reason(Some(Change::Remove(3))), Ok(ChangeMembers::RemoveNodes(one(3))));
+    }
+
+    #[test]
+    fn a_member_that_cannot_join_yet_is_asked_again() {
+        let joiner =
+            v1::MetaMember { node_id: 4, address: "h:1".into(), ..v1::MetaMember::default() };
+        for reason in [Reason::Unavailable, Reason::DeadlineExceeded, Reason::ShuttingDown] {
+            let refusal = not_yet(&joiner, Refusal::new(reason, "starting"));
+            assert_eq!(refusal.reason, Reason::MembershipBusy);
+            assert!(refusal.retry_after.is_some() && refusal.message.contains("node 4 at h:1"));
+        }
+        let refusal = not_yet(&joiner, Refusal::new(Reason::PeersMismatch, "other peers"));
+        assert_eq!(refusal.reason, Reason::PeersMismatch);
     }
 }
