@@ -79,8 +79,9 @@ impl DataNode {
         raft_service: RaftService,
         clock: Arc<dyn Clock>,
     ) -> Result<Self, StartError> {
-        let mut directory = open_directory(&options).await?;
+        // Before the directory: a wrong URL must not leave one behind.
         let storage = store::open(&options.object_store).await?;
+        let mut directory = open_directory(&options).await?;
         let object_store_id = store::mark(&storage).await?;
         let link = MetaLink::new(options.meta.clone());
         let answer = link.register(registration(&options, &directory, object_store_id)).await?;

@@ -48,7 +48,9 @@ pub(super) async fn call(
     let count_only = request.count_only;
     let scan = scan_options(request)?;
     if count_only {
-        return count(&hosted.region, scan).await;
+        return tokio::time::timeout(options.scan_life, count(&hosted.region, scan))
+            .await
+            .map_err(|_| too_long("count"))?;
     }
     let rows = hosted.region.scan(&scan).map_err(|error| refusals::engine_refused(&error))?;
     let (sender, receiver) = mpsc::channel(BUFFER);
@@ -94,14 +96,17 @@ async fn send(
         let _ = sender.send(Ok(done)).await;
     });
     if sent.await.is_err() {
-        let refusal = Refusal::new(
-            Reason::DeadlineExceeded,
-            "the scan took longer than a scan may live: read in smaller key ranges",
-        );
         // A client that does not read any more is not waited for.
-        let _ = sender.try_send(Err(refusal.into()));
+        let _ = sender.try_send(Err(too_long("scan").into()));
     }
     drop(permit);
+}
+
+fn too_long(what: &str) -> Refusal {
+    Refusal::new(
+        Reason::DeadlineExceeded,
+        format!("the {what} took longer than a scan may live: read in smaller key ranges"),
+    )
 }
 
 fn messages(batch: &arrow::array::RecordBatch) -> Result<Vec<ScanResponse>, Refusal> {

@@ -29,6 +29,14 @@ pub enum StoreError {
     Marker(#[from] MarkerError),
 }
 
+impl StoreError {
+    /// Whether it is the URL that cannot be used, and not the store behind it.
+    #[must_use]
+    pub fn is_wrong_url(&self) -> bool {
+        matches!(self, Self::Open { source: StorageError::Url { .. }, .. })
+    }
+}
+
 /// Opens and probes.
 pub(super) async fn open(url: &str) -> Result<Storage, StoreError> {
     let storage = Storage::open(url)

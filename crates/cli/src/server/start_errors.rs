@@ -41,7 +41,7 @@ pub(crate) fn of_data(error: DataStartError) -> Failure {
         DataStartError::Directory(error) => of_directory(&error),
         DataStartError::Register(error) => of_registration(error),
         DataStartError::Store(error) => Failure::new(
-            Exit::Unavailable,
+            if error.is_wrong_url() { Exit::Usage } else { Exit::Unavailable },
             format!(
                 "{error}\n  check --object-store (file:///DIR, s3://BUCKET/PREFIX), its credentials \
                  (AWS_*), and that it can be written to"
