@@ -96,8 +96,9 @@ impl Default for ClientOptions {
 /// How a [`crate::TableWriter`] cuts and sends.
 #[derive(Debug, Clone)]
 pub struct WriterOptions {
-    /// Producers, which is batches in flight at once. With more than one, batches that are not
-    /// separated by a flush may be applied in any order; with 1 they are applied as they came.
+    /// Producers, which is writes in flight at once. In an upsert table the rows of a key all go by
+    /// one of them, in the order in which they were handed in. In an append-only table, batches that
+    /// are not separated by a flush may be applied in any order unless this is 1.
     pub producers: usize,
     /// Batches that may wait in front of the producers before `write` blocks.
     pub queue_batches: usize,

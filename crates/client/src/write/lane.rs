@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use arrow::array::RecordBatch;
+use arrow::compute::concat_batches;
 use futures::future::join_all;
 use tidewater_common::ids::RegionId;
 use tidewater_common::refusal::Refusal;
@@ -17,16 +18,34 @@ use crate::error::ClientError;
 use crate::router::Limits;
 
 /// Above so many rows a batch is sorted and encoded off the runtime.
-const INLINE_ROWS: usize = 1_024;
+const INLINE_ROWS: u64 = 1_024;
 
 /// Above so many streams a lane drops those of regions that are no more.
 const MANY_STREAMS: usize = 256;
 
-/// A batch to be written.
+/// What is written at once: rows of one kind, in the order in which they were handed in.
 #[derive(Debug)]
 pub(crate) struct Batch {
     pub(crate) op: RowOp,
-    pub(crate) rows: RecordBatch,
+    /// At least one.
+    pub(crate) rows: Vec<RecordBatch>,
+}
+
+impl Batch {
+    pub(crate) fn num_rows(&self) -> u64 {
+        self.rows.iter().map(|rows| rows.num_rows() as u64).sum()
+    }
+
+    fn whole(&self) -> Result<RecordBatch, ClientError> {
+        let bad = |reason: String| ClientError::BadInput(reason);
+        match self.rows.as_slice() {
+            [] => Err(bad("a write without rows".to_owned())),
+            [rows] => Ok(rows.clone()),
+            [first, ..] => {
+                concat_batches(&first.schema(), &self.rows).map_err(|error| bad(error.to_string()))
+            }
+        }
+    }
 }
 
 /// A lane with its streams.
@@ -47,7 +66,7 @@ impl Lane {
     /// Writes a batch; returns when each of its rows is settled.
     pub(crate) async fn write(&mut self, shared: &Shared, batch: Batch) -> WriteReport {
         let limits = Limits::of(&shared.core.router.options);
-        let (rows, op) = (batch.rows.num_rows() as u64, batch.op);
+        let (rows, op) = (batch.num_rows(), batch.op);
         let pieces = match cut(shared, batch, &limits).await {
             Ok(pieces) => pieces,
             Err(error) => {
@@ -99,18 +118,11 @@ async fn cut(shared: &Shared, batch: Batch, limits: &Limits) -> Result<Vec<Piece
     let mut made = 0;
     loop {
         let (catalog, table, bounds) = (shared.core.catalog(), shared.table.clone(), shared.limits);
-        let pieces = if batch.rows.num_rows() <= INLINE_ROWS {
-            prepare(&table, &catalog, batch.op, &batch.rows, bounds)
-        } else {
-            let batch = batch.clone();
-            tokio::task::spawn_blocking(move || {
-                prepare(&table, &catalog, batch.op, &batch.rows, bounds)
-            })
-            .await
-            .unwrap_or_else(|error| {
-                Err(ClientError::BadInput(format!("sorting the rows failed: {error}")))
-            })
-        };
+        let (rows, held) = (batch.num_rows(), batch.clone());
+        let pieces = off_the_runtime(rows, move || {
+            prepare(&table, &catalog, held.op, &held.whole()?, bounds)
+        })
+        .await;
         let Err(ClientError::NoRoute(_)) = &pieces else { return pieces };
         made += 1;
         let options = &shared.core.router.options;
@@ -124,6 +136,19 @@ async fn cut(shared: &Shared, batch: Batch, limits: &Limits) -> Result<Vec<Piece
             return Err(ClientError::TableNotFound(shared.table.name.clone()));
         }
     }
+}
+
+/// Does what takes long for many rows on a thread of its own.
+pub(crate) async fn off_the_runtime<T: Send + 'static>(
+    rows: u64,
+    work: impl FnOnce() -> Result<T, ClientError> + Send + 'static,
+) -> Result<T, ClientError> {
+    if rows <= INLINE_ROWS {
+        return work();
+    }
+    tokio::task::spawn_blocking(work).await.unwrap_or_else(|error| {
+        Err(ClientError::BadInput(format!("sorting the rows failed: {error}")))
+    })
 }
 
 /// Pieces come in key order, so those of one region stand together.

@@ -97,7 +97,8 @@ pub(crate) fn recut(
     cut(table, catalog, op, &batch, PieceLimits::NONE)
 }
 
-fn key_columns(codec: &KeyCodec, op: RowOp, batch: &RecordBatch) -> Vec<ArrayRef> {
+/// The key columns of a batch of puts, or of deletes, in key order.
+pub(super) fn key_columns(codec: &KeyCodec, op: RowOp, batch: &RecordBatch) -> Vec<ArrayRef> {
     match op {
         RowOp::Put => codec.key_columns(batch),
         RowOp::Delete => batch.columns().to_vec(),

@@ -1,5 +1,7 @@
+use std::sync::Arc;
 use std::time::Duration;
 
+use arrow::array::{RecordBatch, StringArray};
 use tidewater_common::refusal::Refusal;
 use tidewater_proto::v1::Reason;
 
@@ -304,6 +306,56 @@ async fn a_load_by_several_producers_is_whole() {
     let report = writer.close().await.unwrap();
     assert_eq!((report.acknowledged, report.failed, report.unknown), (1_000, 0, 0));
     assert_eq!(cluster.state.lock().ids(), (0..1_000).collect::<Vec<_>>());
+}
+
+/// Rows with these ids, all with one value.
+fn rows_saying(ids: impl IntoIterator<Item = i64>, value: &str) -> RecordBatch {
+    let batch = rows(ids);
+    let values = Arc::new(StringArray::from(vec![value; batch.num_rows()]));
+    RecordBatch::try_new(batch.schema(), vec![batch.column(0).clone(), values]).unwrap()
+}
+
+#[tokio::test]
+async fn of_the_rows_of_a_key_the_last_stays_however_many_lanes_write() {
+    let cluster = FakeCluster::start(&[20], 1).await;
+    // Some writes are held up, so that those behind them overtake them where nothing keeps order.
+    let wait = Duration::from_millis(25);
+    let full = || Refusal::new(Reason::Overloaded, "full").retry_after(wait);
+    cluster.state.lock().answers = (0..90)
+        .map(|turn| if turn % 3 == 0 { Answer::Refuse(full()) } else { Answer::Normal })
+        .collect();
+    let client = cluster.client().await;
+    let options = WriterOptions { producers: 4, max_write_rows: 30, ..WriterOptions::default() };
+    let writer = client.writer("t", options).await.unwrap();
+    for batch in 0..25 {
+        // Each key in another row of each batch.
+        let ids = (0..40).map(|row| (row + batch) % 40);
+        writer.write(rows_saying(ids, &batch.to_string())).await.unwrap();
+    }
+    let report = writer.close().await.unwrap();
+    assert_eq!((report.acknowledged, report.failed, report.unknown), (1_000, 0, 0));
+    let state = cluster.state.lock();
+    let mut last = std::collections::BTreeMap::new();
+    for (id, value) in &state.effects {
+        last.insert(*id, value.clone());
+    }
+    let stale: Vec<_> = last.iter().filter(|(_, value)| value.as_deref() != Some("24")).collect();
+    assert!(last.len() == 40 && stale.is_empty(), "{stale:?}");
+}
+
+#[tokio::test]
+async fn whoever_waits_for_a_dealt_batch_is_told_of_all_its_rows() {
+    let cluster = FakeCluster::start(&[20], 1).await;
+    let client = cluster.client().await;
+    let writer = client.writer("t", WriterOptions::default()).await.unwrap();
+    writer.write(rows(0..10)).await.unwrap();
+    assert_eq!(writer.put_rows(rows(0..40)).await.unwrap().acknowledged, 40);
+    assert_eq!(writer.put_rows(rows(0..0)).await.unwrap().acknowledged, 0);
+    assert_eq!(writer.delete_rows(keys(&[3, 30])).await.unwrap().acknowledged, 2);
+    assert_eq!(writer.close().await.unwrap().acknowledged, 52);
+    let whole = tidewater_common::keys::KeyRange::whole();
+    let left: Vec<i64> = (0..40).filter(|id| ![3, 30].contains(id)).collect();
+    assert_eq!(cluster.state.lock().contents(&whole), left);
 }
 
 #[tokio::test]

@@ -9,8 +9,9 @@ use tidewater_proto::v1::RowOp;
 use tokio::sync::{mpsc, oneshot};
 use tokio_util::task::AbortOnDropHandle;
 
-use super::driver::{Driver, Job};
-use super::lane::{Batch, Lane, Shared};
+use super::deal::deal;
+use super::driver::{Driver, Job, Rows};
+use super::lane::{Shared, off_the_runtime};
 use super::prepare::{PieceLimits, check};
 use super::report::WriteReport;
 use crate::catalog::TableInfo;
@@ -25,6 +26,8 @@ use crate::options::WriterOptions;
 #[derive(Debug)]
 pub struct TableWriter {
     table: Arc<TableInfo>,
+    lanes: usize,
+    by_key: bool,
     jobs: mpsc::Sender<Job>,
     total: Arc<Mutex<WriteReport>>,
     _task: AbortOnDropHandle<()>,
@@ -53,14 +56,14 @@ impl Client {
         let (sender, jobs) = mpsc::channel(options.queue_batches);
         let total = Arc::new(Mutex::new(WriteReport::default()));
         let limits = PieceLimits { rows: options.max_write_rows, bytes: options.max_write_bytes };
-        let driver = Driver {
-            shared: Shared { core: self.core.clone(), table: table.clone(), limits },
-            jobs,
-            idle: (0..options.producers).map(|_| Lane::default()).collect(),
-            total: total.clone(),
-        };
+        let shared = Shared { core: self.core.clone(), table: table.clone(), limits };
+        // A single lane keeps the order by itself.
+        let by_key = table.options.write_mode == WriteMode::Upsert && options.producers > 1;
+        let driver = Driver::new(shared, jobs, options.producers, by_key, total.clone());
         Ok(TableWriter {
             table,
+            lanes: options.producers,
+            by_key,
             jobs: sender,
             total,
             _task: AbortOnDropHandle::new(tokio::spawn(driver.run())),
@@ -85,7 +88,8 @@ impl TableWriter {
     }
 
     /// Hands rows over, in any order; waits while the queue is full. What became of them is in
-    /// [`TableWriter::flush`] and [`TableWriter::progress`].
+    /// [`TableWriter::flush`] and [`TableWriter::progress`]. In an upsert table the row of a key that
+    /// was handed over last is the one that stays.
     ///
     /// # Errors
     /// [`ClientError::BadInput`]: the columns are not the table's, and nothing was taken.
@@ -154,8 +158,16 @@ impl TableWriter {
         done: Option<oneshot::Sender<WriteReport>>,
     ) -> Result<(), ClientError> {
         check(&self.table, op, &rows)?;
-        let batch = Batch { op, rows };
-        self.jobs.send(Job::Write { batch, done }).await.map_err(|_| self.closed())
+        let rows = if self.by_key {
+            let (table, lanes) = (self.table.clone(), self.lanes);
+            let count = rows.num_rows() as u64;
+            let parts =
+                off_the_runtime(count, move || deal(&table.codec, op, &rows, lanes)).await?;
+            Rows::Dealt(parts)
+        } else {
+            Rows::Any(rows)
+        };
+        self.jobs.send(Job::Write { op, rows, done }).await.map_err(|_| self.closed())
     }
 
     fn closed(&self) -> ClientError {
