@@ -184,7 +184,9 @@ impl From<Refusal> for Failure {
 /// The status that an error of the client ends with.
 fn exit_of_client(error: &ClientError) -> Exit {
     match error {
-        ClientError::NoMetaReachable { .. } | ClientError::NoRoute(_) => Exit::Unavailable,
+        ClientError::NoMetaReachable { .. }
+        | ClientError::NoRoute(_)
+        | ClientError::TookTooLong { .. } => Exit::Unavailable,
         ClientError::Refused { refusal, .. } => exit_of(refusal.reason),
         ClientError::GaveUp { cause, .. }
         | ClientError::OutcomeUnknown { cause, .. }
@@ -194,6 +196,7 @@ fn exit_of_client(error: &ClientError) -> Exit {
         | ClientError::ScanInterrupted { cause, .. } => exit_of(cause.reason),
         ClientError::TableNotFound(_)
         | ClientError::RegionNotFound(_)
+        | ClientError::NodeNotFound(_)
         | ClientError::ColumnNotFound { .. } => Exit::NotFound,
         ClientError::BadInput(_) | ClientError::Predicate(_) | ClientError::Key(_) => Exit::Usage,
         ClientError::OtherCluster { .. } => Exit::Conflict,

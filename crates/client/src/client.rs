@@ -47,27 +47,6 @@ impl Client {
         self.core.catalog()
     }
 
-    /// The catalog, fetched anew from the meta leader.
-    ///
-    /// # Errors
-    /// The meta service cannot be reached, or another cluster answers.
-    pub async fn refreshed_catalog(&self) -> Result<Arc<Catalog>, ClientError> {
-        let before = self.core.published.borrow().fetches;
-        let catalog = self.core.refreshed().await?;
-        let now = self.core.published.borrow();
-        if now.fetches > before {
-            return Ok(catalog);
-        }
-        let why = now.trouble.clone().unwrap_or_else(|| "no answer in time".to_owned());
-        let tried = self.options().meta.iter().map(|one| (one.clone(), why.clone())).collect();
-        Err(ClientError::NoMetaReachable { tried })
-    }
-
-    /// Why the catalog may be behind, if it may.
-    pub fn catalog_trouble(&self) -> Option<String> {
-        self.core.published.borrow().trouble.clone()
-    }
-
     /// The table of this name.
     ///
     /// # Errors

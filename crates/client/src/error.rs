@@ -4,7 +4,7 @@
 use std::fmt;
 use std::time::Duration;
 
-use tidewater_common::ids::{ClusterId, RegionId};
+use tidewater_common::ids::{ClusterId, NodeId, RegionId};
 use tidewater_common::keys::KeyError;
 use tidewater_common::refusal::Refusal;
 use tidewater_common::rows::RowsError;
@@ -43,6 +43,14 @@ pub enum ClientError {
         elapsed: Duration,
         /// The last answer.
         cause: Box<Refusal>,
+    },
+    /// It was still under way at its deadline. Nothing was changed.
+    #[error("{what}: not done within {limit:?}: give it more time (--timeout)")]
+    TookTooLong {
+        /// What was attempted on what.
+        what: String,
+        /// The time that it was given.
+        limit: Duration,
     },
     /// It may have taken effect, or may still do so.
     #[error("{what}: the outcome is unknown after {attempts} attempts in {elapsed:?}: {cause}")]
@@ -114,6 +122,9 @@ pub enum ClientError {
     /// No such region.
     #[error("there is no region {0}; `tidewater region list` shows those that exist")]
     RegionNotFound(RegionId),
+    /// No such node.
+    #[error("there is no node {0}; `tidewater node list` shows those that exist")]
+    NodeNotFound(NodeId),
     /// Rows, keys or settings that cannot be used.
     #[error("{0}")]
     BadInput(String),
@@ -189,10 +200,12 @@ impl ClientError {
             | Self::Partial { cause, .. }
             | Self::ScanInterrupted { cause, .. } => Some(cause),
             Self::NoMetaReachable { .. }
+            | Self::TookTooLong { .. }
             | Self::TableNotFound(_)
             | Self::ColumnNotFound { .. }
             | Self::NoRoute(_)
             | Self::RegionNotFound(_)
+            | Self::NodeNotFound(_)
             | Self::BadInput(_)
             | Self::Predicate(_)
             | Self::Key(_)
@@ -214,11 +227,13 @@ impl ClientError {
             Self::NoMetaReachable { .. }
             | Self::Refused { .. }
             | Self::GaveUp { .. }
+            | Self::TookTooLong { .. }
             | Self::Failed { .. }
             | Self::TableNotFound(_)
             | Self::ColumnNotFound { .. }
             | Self::NoRoute(_)
             | Self::RegionNotFound(_)
+            | Self::NodeNotFound(_)
             | Self::BadInput(_)
             | Self::Predicate(_)
             | Self::Key(_)

@@ -144,8 +144,7 @@ impl Client {
     /// Sets what a node logs; returns the filter that was in force.
     ///
     /// # Errors
-    /// [`ClientError::BadInput`] for an unknown node; [`ClientError::Refused`] for a filter that
-    /// does not parse.
+    /// [`ClientError::NodeNotFound`]; [`ClientError::Refused`] for a filter that does not parse.
     pub async fn set_log_filter(&self, node: NodeId, filter: &str) -> Result<String, ClientError> {
         let address = self.node_address(node).await?;
         let what = format!("log level of node {node} at {address}");
@@ -165,11 +164,7 @@ impl Client {
             return Ok(node.address.clone());
         }
         let catalog = self.core.refreshed().await?;
-        catalog.node(node).map(|node| node.address.clone()).ok_or_else(|| {
-            ClientError::BadInput(format!(
-                "there is no node {node}; `tidewater node list` shows those that exist"
-            ))
-        })
+        catalog.node(node).map(|node| node.address.clone()).ok_or(ClientError::NodeNotFound(node))
     }
 }
 

@@ -32,15 +32,13 @@ pub(crate) struct Published {
     pub(crate) catalog: Arc<Catalog>,
     /// Grows each time that a whole catalog was fetched.
     pub(crate) fetches: u64,
-    /// Why the catalog may be behind.
-    pub(crate) trouble: Option<String>,
     /// The cluster that answers now, when it is another one (was, is). Final.
     pub(crate) other: Option<(ClusterId, ClusterId)>,
 }
 
 impl Published {
     pub(crate) fn new(catalog: Catalog) -> Self {
-        Self { catalog: Arc::new(catalog), fetches: 1, trouble: None, other: None }
+        Self { catalog: Arc::new(catalog), fetches: 1, other: None }
     }
 }
 
@@ -80,7 +78,9 @@ impl Watcher {
                 break;
             }
             failures = failures.saturating_add(1);
-            self.note_trouble(failures, &broken);
+            if failures == BROKEN_STREAMS {
+                tracing::warn!(cause = %broken.refusal, "the catalog watch keeps breaking; polling");
+            }
             let options = &router.options;
             let wait = options.watch_backoff.wait(
                 failures,
@@ -209,7 +209,6 @@ impl Watcher {
             }
             Err(error) => {
                 tracing::warn!(%error, "a catalog was received that cannot be used");
-                self.published.send_modify(|now| now.trouble = Some(error.to_string()));
                 false
             }
         }
@@ -219,15 +218,7 @@ impl Watcher {
         self.published.send_modify(|now| {
             now.catalog = Arc::new(catalog);
             now.fetches += u64::from(fetched);
-            now.trouble = None;
         });
-    }
-
-    fn note_trouble(&self, failures: u32, broken: &Miss) {
-        if failures == BROKEN_STREAMS {
-            tracing::warn!(cause = %broken.refusal, "the catalog watch keeps breaking; polling");
-        }
-        self.published.send_modify(|now| now.trouble = Some(broken.refusal.message.clone()));
     }
 }
 

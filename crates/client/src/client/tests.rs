@@ -119,6 +119,6 @@ async fn another_cluster_at_the_same_address_is_an_error() {
         state.catalog.cluster_id = "018f3c1e-0000-7000-8000-000000000002".into();
         state.catalog.revision += 1;
     });
-    let error = client.refreshed_catalog().await.unwrap_err();
+    let error = client.core.refreshed().await.unwrap_err();
     assert!(matches!(error, ClientError::OtherCluster { .. }), "{error}");
 }

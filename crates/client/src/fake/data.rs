@@ -80,10 +80,16 @@ impl Data for DataNode {
         request: Request<v1::ScanRequest>,
     ) -> Result<Response<Self::ScanStream>, Status> {
         let scan = request.into_inner();
-        let mut state = self.state.lock();
-        self.leads(&state)?;
-        state.scans.push(scan.clone());
-        let answer = state.scan_answers.pop_front().unwrap_or(ScanAnswer::Normal);
+        let answer = {
+            let mut state = self.state.lock();
+            self.leads(&state)?;
+            state.scans.push(scan.clone());
+            state.scan_answers.pop_front().unwrap_or(ScanAnswer::Normal)
+        };
+        if let ScanAnswer::Freeze = answer {
+            return std::future::pending().await;
+        }
+        let state = self.state.lock();
         if let ScanAnswer::Refuse(refusal) = answer {
             return Err(refusal.into());
         }

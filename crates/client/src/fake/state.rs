@@ -42,6 +42,8 @@ pub(crate) enum Answer {
 pub(crate) enum ScanAnswer {
     Normal,
     Refuse(Refusal),
+    /// Does not answer at all.
+    Freeze,
     /// Ends the stream after so many batches, without saying that it is done.
     CutAfter(usize),
 }

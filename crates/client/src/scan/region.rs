@@ -89,8 +89,8 @@ impl RegionRows {
             count_only: ask.count_only,
         };
         search.turn_to(share.route.group);
-        // The first message may take as long as any other.
-        let timeout = options.scan_idle_timeout;
+        // The first message may take as long as any other; a count has only one.
+        let timeout = if ask.count_only { options.deadline } else { options.scan_idle_timeout };
         let messages = core
             .attempt(catalog, search, timeout, |channel| {
                 let mut client = core.router.data(channel);

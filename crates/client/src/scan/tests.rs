@@ -1,3 +1,5 @@
+use std::time::Duration;
+
 use arrow::array::{Int64Array, RecordBatch};
 use tidewater_common::keys::KeyRange;
 use tidewater_common::refusal::Refusal;
@@ -38,6 +40,19 @@ async fn all_regions_in_key_order() {
     let all: Vec<i64> = (0..30).collect();
     assert_eq!(scan(&client, ScanSpec::all("t")).await.unwrap(), all);
     assert_eq!(client.count(ScanSpec::all("t")).await.unwrap(), 30);
+}
+
+#[tokio::test]
+async fn a_count_ends_at_its_deadline() {
+    let (cluster, _) = filled().await;
+    let mut options = cluster.options();
+    options.deadline = Duration::from_millis(300);
+    let client = Client::connect(options).await.unwrap();
+    cluster.state.lock().scan_answers = [ScanAnswer::Freeze].into();
+    let counting = tokio::time::timeout(Duration::from_secs(10), client.count(ScanSpec::all("t")));
+    let error = counting.await.expect("it hangs").unwrap_err();
+    assert!(matches!(error, ClientError::TookTooLong { .. }), "{error}");
+    assert!(!error.maybe_done());
 }
 
 #[tokio::test]
