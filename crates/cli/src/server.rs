@@ -7,7 +7,8 @@
 //!
 //! # Layout
 //!
-//! - [`listen`]: where to listen, what others connect to, and what is refused without TLS.
+//! - [`listen`]: where to listen, what others connect to, and what is refused without TLS; [`join`]:
+//!   options that several roles share.
 //! - [`process`]: a server from its port to its end; [`node`]: a running node of any role.
 //! - [`host`]: the listener, health, reflection, metrics, stopping.
 //! - [`switchboard`]: services that are put behind the port while it is open.
@@ -17,6 +18,7 @@
 //! - [`signals`]: when to stop.
 
 pub(crate) mod host;
+pub(crate) mod join;
 pub(crate) mod listen;
 pub(crate) mod logs;
 pub(crate) mod metrics;

@@ -22,9 +22,9 @@ fn the_file_gives_what_the_command_line_does_not() {
     let app = App::from_arg_matches(&matches).unwrap();
     let Verb::Data(options) = app.command else { panic!("{app:?}") };
     assert_eq!(options.listen.listen.to_string(), "127.0.0.1:2");
-    assert_eq!(options.meta, ["a:1", "b:2"]);
+    assert_eq!(options.join.meta, ["a:1", "b:2"]);
     assert!(options.listen.exposure.insecure);
-    assert_eq!(options.memory_limit.0, 1 << 30);
+    assert_eq!(options.memory.memory_limit.0, 1 << 30);
     let (_, data) = matches.subcommand().unwrap();
     assert_eq!(data.value_source("listen"), Some(ValueSource::CommandLine));
     assert_eq!(data.value_source("data_dir"), Some(ValueSource::DefaultValue));

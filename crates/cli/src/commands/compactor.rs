@@ -4,6 +4,7 @@ use clap::Args;
 use tidewater_compactor_node::{CompactorNode, CompactorOptions};
 
 use crate::exit::Failure;
+use crate::server::join::Join;
 use crate::server::listen::Listen;
 use crate::server::logs::LogOptions;
 use crate::server::node::RunningNode;
@@ -21,19 +22,8 @@ pub(crate) struct Options {
     #[command(flatten)]
     pub(crate) listen: Listen,
 
-    /// Addresses of meta nodes; one that answers is enough
-    #[arg(
-        long,
-        env = "TIDEWATER_META",
-        value_name = "ADDR",
-        value_delimiter = ',',
-        required = true
-    )]
-    pub(crate) meta: Vec<String>,
-
-    /// Where files come to rest: file:///DIR, s3://BUCKET/PREFIX
-    #[arg(long, env = "TIDEWATER_OBJECT_STORE", value_name = "URL")]
-    pub(crate) object_store: String,
+    #[command(flatten)]
+    pub(crate) join: Join,
 
     /// Jobs at the same time
     #[arg(long, env = "TIDEWATER_SLOTS", value_name = "N", default_value_t = 2,
@@ -51,7 +41,7 @@ pub(crate) struct Options {
 /// Runs a compactor node until it is told to stop.
 pub(crate) async fn run(options: Options) -> Result<(), Failure> {
     let mut process = Process::start(&options.listen, &options.logs).await?;
-    let settings = CompactorOptions::new(process.advertised(), options.meta);
+    let settings = CompactorOptions::new(process.advertised(), options.join.meta);
     process.add(start_compactor(settings)).await?;
     process.run("compactor").await
 }

@@ -10,12 +10,12 @@ use tidewater_data_node::options::DataOptions;
 use tidewater_raft_store::RaftService;
 
 use crate::exit::Failure;
+use crate::server::join::{Join, RowMemory};
 use crate::server::listen::Listen;
 use crate::server::logs::LogOptions;
 use crate::server::node::RunningNode;
 use crate::server::process::Process;
 use crate::server::start_errors;
-use crate::text::size::Size;
 
 /// Options of `data`.
 #[derive(Debug, Args)]
@@ -33,23 +33,11 @@ pub(crate) struct Options {
     #[arg(long, env = "TIDEWATER_DATA_DIR", value_name = "DIR")]
     pub(crate) data_dir: PathBuf,
 
-    /// Addresses of meta nodes; one that answers is enough
-    #[arg(
-        long,
-        env = "TIDEWATER_META",
-        value_name = "ADDR",
-        value_delimiter = ',',
-        required = true
-    )]
-    pub(crate) meta: Vec<String>,
+    #[command(flatten)]
+    pub(crate) join: Join,
 
-    /// Where files come to rest: file:///DIR, s3://BUCKET/PREFIX
-    #[arg(long, env = "TIDEWATER_OBJECT_STORE", value_name = "URL")]
-    pub(crate) object_store: String,
-
-    /// Memory that the process may take; writers stall when unflushed rows take a third of it
-    #[arg(long, env = "TIDEWATER_MEMORY_LIMIT", value_name = "SIZE", default_value = "1GiB")]
-    pub(crate) memory_limit: Size,
+    #[command(flatten)]
+    pub(crate) memory: RowMemory,
 
     #[command(flatten)]
     pub(crate) logs: LogOptions,
@@ -61,10 +49,10 @@ pub(crate) async fn run(options: Options) -> Result<(), Failure> {
     let settings = DataOptions::new(
         process.advertised(),
         &options.data_dir,
-        options.meta,
-        &options.object_store,
+        options.join.meta,
+        &options.join.object_store,
     )
-    .memory_limit(options.memory_limit.0);
+    .memory_limit(options.memory.memory_limit.0);
     let raft = process.raft();
     process.add(start_data(settings, raft)).await?;
     process.run("data").await

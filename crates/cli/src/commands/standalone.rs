@@ -12,10 +12,10 @@ use super::compactor::start_compactor;
 use super::data::start_data;
 use super::meta::start_meta;
 use crate::exit::Failure;
+use crate::server::join::RowMemory;
 use crate::server::listen::{Exposure, Listen};
 use crate::server::logs::LogOptions;
 use crate::server::process::Process;
-use crate::text::size::Size;
 
 /// Options of `standalone`.
 #[derive(Debug, Args)]
@@ -37,9 +37,8 @@ pub(crate) struct Options {
     #[arg(long, env = "TIDEWATER_LISTEN", value_name = "ADDR", default_value = "127.0.0.1:7400")]
     pub(crate) listen: SocketAddr,
 
-    /// Memory that the process may take; writers stall when unflushed rows take a third of it
-    #[arg(long, env = "TIDEWATER_MEMORY_LIMIT", value_name = "SIZE", default_value = "1GiB")]
-    pub(crate) memory_limit: Size,
+    #[command(flatten)]
+    pub(crate) memory: RowMemory,
 
     #[command(flatten)]
     pub(crate) exposure: Exposure,
@@ -62,7 +61,7 @@ pub(crate) async fn run(options: Options) -> Result<(), Failure> {
     // Nodes of this process call each other where it listens, whatever others are told.
     let own = vec![process.bound().to_string()];
     let data = DataOptions::new(&address, &places.data, own.clone(), &places.objects)
-        .memory_limit(options.memory_limit.0);
+        .memory_limit(options.memory.memory_limit.0);
     process.add(start_data(data, raft)).await?;
 
     process.add(start_compactor(CompactorOptions::new(&address, own))).await?;
