@@ -2,10 +2,11 @@
 //!
 //! # Layout
 //!
-//! - [`rows`]: rows of a table as table, CSV, JSON or Parquet.
+//! - [`rows`]: rows of a table as table, CSV, JSON or Parquet; [`file`]: there whole or not at all.
 //! - [`grid`]: rows in columns of text, as a stream.
 //! - [`progress`]: of long work, as a bar on a terminal and as plain lines elsewhere.
 
+pub(crate) mod file;
 pub(crate) mod grid;
 pub(crate) mod progress;
 pub(crate) mod rows;

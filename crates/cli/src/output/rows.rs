@@ -1,6 +1,5 @@
 //! Rows of a table as table, CSV, JSON or Parquet.
 
-use std::fs::File;
 use std::io::{self, BufWriter, IsTerminal, Write};
 use std::path::Path;
 
@@ -12,6 +11,7 @@ use parquet::arrow::ArrowWriter;
 use parquet::basic::{Compression, ZstdLevel};
 use parquet::file::properties::WriterProperties;
 
+use super::file::WholeFile;
 use super::grid::Grid;
 use crate::exit::Failure;
 use crate::value::instants::{shown, shown_schema};
@@ -35,6 +35,7 @@ type Target = Box<dyn Write + Send>;
 pub(crate) struct RowWriter {
     what: String,
     inner: Inner,
+    file: Option<WholeFile>,
 }
 
 enum Inner {
@@ -51,10 +52,13 @@ impl RowWriter {
         path: Option<&Path>,
         schema: &SchemaRef,
     ) -> Result<Self, Failure> {
+        let mut whole = None;
         let (what, out): (String, Target) = match path {
             Some(path) => {
                 let what = path.display().to_string();
-                let file = File::create(path).map_err(|error| Failure::writing(&what, &error))?;
+                let (kept, file) =
+                    WholeFile::create(path).map_err(|error| Failure::writing(&what, &error))?;
+                whole = Some(kept);
                 (what, Box::new(BufWriter::with_capacity(256 << 10, file)))
             }
             None if format == RowFormat::Parquet && io::stdout().is_terminal() => {
@@ -67,7 +71,7 @@ impl RowWriter {
                 Box::new(BufWriter::with_capacity(64 << 10, io::stdout())),
             ),
         };
-        Self::new(format, what, out, schema)
+        Ok(Self { file: whole, ..Self::new(format, what, out, schema)? })
     }
 
     fn new(
@@ -100,7 +104,7 @@ impl RowWriter {
                 Inner::Parquet(Box::new(writer))
             }
         };
-        Ok(Self { what, inner })
+        Ok(Self { what, inner, file: None })
     }
 
     /// Writes the rows of a batch.
@@ -117,8 +121,8 @@ impl RowWriter {
 
     /// Writes what is still to be written.
     pub(crate) fn finish(self) -> Result<(), Failure> {
-        let what = self.what;
-        match self.inner {
+        let Self { what, inner, file } = self;
+        match inner {
             Inner::Table(writer) => writer.finish().map_err(Into::into),
             Inner::Csv(writer) => writer.into_inner().flush().map_err(Into::into),
             Inner::Json(mut writer) => {
@@ -128,7 +132,11 @@ impl RowWriter {
                 writer.into_inner().and_then(|mut out| out.flush().map_err(Into::into))
             }
         }
-        .map_err(|error| failure(&what, &error))
+        .map_err(|error| failure(&what, &error))?;
+        match file {
+            Some(file) => file.keep().map_err(|error| Failure::writing(&what, &error)),
+            None => Ok(()),
+        }
     }
 }
 
