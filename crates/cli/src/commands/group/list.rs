@@ -33,7 +33,9 @@ impl From<&v1::Group> for GroupLine {
         Self {
             group_id: group.group_id,
             leader: group.leader,
-            voters: group.voters.clone(),
+            // Before its first report a group consists of those that it was made of.
+            voters: if group.voters.is_empty() { &group.first_members } else { &group.voters }
+                .clone(),
             learners: group.learners.clone(),
             state: match group.state() {
                 v1::GroupState::Unspecified => "unknown",
