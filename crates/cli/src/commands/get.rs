@@ -14,7 +14,8 @@ use crate::value::rows::RowsBuilder;
 /// Options of `get`.
 #[derive(Debug, Args)]
 #[command(after_help = "Example:\n  tidewater get airlines UA DL\n  tidewater get flights \
-                        2013-01-01T10:00:00Z,EWR,1545 --output json\n\nA key is its values \
+                        2013-01-01T10:00:00Z,EWR,1545 --columns dest,distance --output \
+                        json\n\nA key is its values \
                         separated by commas, in the order of the primary key; a value with a comma \
                         stands in double quotes.")]
 pub(crate) struct Options {
@@ -25,6 +26,10 @@ pub(crate) struct Options {
     #[arg(required = true, allow_negative_numbers = true, value_name = "KEY")]
     keys: Vec<String>,
 
+    /// Columns, in the order wanted [default: all]
+    #[arg(long, value_name = "COLUMN", value_delimiter = ',')]
+    columns: Option<Vec<String>>,
+
     #[command(flatten)]
     client: ClientArgs,
 }
@@ -34,7 +39,8 @@ pub(crate) async fn run(options: Options) -> Result<(), Failure> {
     let client = options.client.connect().await?;
     let table = client.table(&options.name).await?;
     let keys = keys(&table.schema, &options.keys)?;
-    let rows = client.get(&options.name, &keys, None).await?;
+    let columns = options.columns.as_deref().map(column_names);
+    let rows = client.get(&options.name, &keys, columns.as_deref()).await?;
     if rows.num_rows() == 0 {
         return Err(Failure::not_found(match options.keys.as_slice() {
             [key] => format!("table {} has no row with the key {key}", options.name),
@@ -50,6 +56,11 @@ pub(crate) async fn run(options: Options) -> Result<(), Failure> {
     let mut writer = RowWriter::create(format, None, &rows.schema())?;
     writer.write(&rows)?;
     writer.finish()
+}
+
+/// Names as they are typed between commas.
+pub(crate) fn column_names(texts: &[String]) -> Vec<String> {
+    texts.iter().map(|name| name.trim().to_owned()).collect()
 }
 
 /// The keys as a batch of the key columns.

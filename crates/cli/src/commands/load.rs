@@ -6,8 +6,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use clap::Args;
-use tidewater_client::{Client, TableWriter, WriterOptions};
-use tidewater_common::schema::WriteMode;
+use tidewater_client::{TableWriter, WriterOptions};
 
 use self::summary::Summary;
 use super::client::ClientArgs;
@@ -28,7 +27,8 @@ use crate::output::progress::Progress;
                         Columns are matched by name. In CSV an empty cell is a missing value, and \
                         so is one that equals a text given with --null; in a text column that is \
                         `not null`, an empty cell is the empty text. Times without an offset are \
-                        UTC. Every file is checked before the first row is written."
+                        UTC. Every file is read to its end and checked before the first row is \
+                        written, so that a bad one changes nothing; --unchecked leaves that out."
 )]
 pub(crate) struct Options {
     /// Name of the table
@@ -51,11 +51,14 @@ pub(crate) struct Options {
     #[arg(long, value_name = "N", env = "TIDEWATER_SKIP_BAD", default_value_t = 0)]
     skip_bad: u64,
 
-    /// Batches in flight [default: 4; 1 for a table whose rows can be overwritten, so that of
-    /// several rows with one key the last of the files wins]
-    #[arg(long, value_name = "N", env = "TIDEWATER_IN_FLIGHT",
+    /// Read the files once only: a bad row is found after those before it were written
+    #[arg(long, env = "TIDEWATER_UNCHECKED")]
+    unchecked: bool,
+
+    /// Writes in flight. Of several rows with one key, the last of the files wins all the same
+    #[arg(long, value_name = "N", env = "TIDEWATER_IN_FLIGHT", default_value_t = 4,
           value_parser = clap::value_parser!(u32).range(1..=256))]
-    in_flight: Option<u32>,
+    in_flight: u32,
 
     #[command(flatten)]
     client: ClientArgs,
@@ -74,22 +77,15 @@ pub(crate) async fn run(options: Options) -> Result<(), Failure> {
     };
     let (checked, check_options) = (inputs.clone(), read.clone());
     blocking(move || check_all(&checked, &check_options)).await??;
-    let writer = writer(&client, &options, table.options.write_mode).await?;
+    if !options.unchecked {
+        read_through(&options, inputs.clone(), read.clone())
+            .await
+            .map_err(|error| after(error, 0))?;
+    }
+    let producers = options.in_flight as usize;
+    let settings = WriterOptions { producers, ..WriterOptions::default() };
+    let writer = client.writer(&options.name, settings).await?;
     copy(&options, &writer, inputs, read).await
-}
-
-async fn writer(
-    client: &Client,
-    options: &Options,
-    mode: WriteMode,
-) -> Result<TableWriter, Failure> {
-    let in_flight = match (options.in_flight, mode) {
-        (Some(number), _) => number as usize,
-        (None, WriteMode::AppendOnly) => 4,
-        (None, WriteMode::Upsert) => 1,
-    };
-    let settings = WriterOptions { producers: in_flight, ..WriterOptions::default() };
-    Ok(client.writer(&options.name, settings).await?)
 }
 
 async fn blocking<T: Send + 'static>(
@@ -100,6 +96,31 @@ async fn blocking<T: Send + 'static>(
         .map_err(|error| Failure::other(format!("reading the files stopped: {error}")))
 }
 
+fn start(options: &Options, inputs: Vec<Input>, read: ReadOptions) -> Result<Pipeline, Failure> {
+    Pipeline::start(inputs, read, options.skip_bad)
+        .map_err(|error| Failure::other(format!("no thread can be started: {error}")))
+}
+
+/// Reads everything and writes nothing, so that whatever is wrong is found before there is a change.
+async fn read_through(
+    options: &Options,
+    inputs: Vec<Input>,
+    read: ReadOptions,
+) -> Result<(), Failure> {
+    let mut progress = Progress::start("checking");
+    let mut pipeline = start(options, inputs, read)?;
+    let mut rows = 0;
+    let result = loop {
+        match pipeline.next().await? {
+            Event::Rows(batch) => rows += batch.num_rows() as u64,
+            Event::End { result, .. } => break result,
+        }
+        progress.update(rows, pipeline.progress());
+    };
+    progress.finish();
+    Ok(result?)
+}
+
 /// Sends what is read until the end, the first error, or the first rows that were not written.
 async fn copy(
     options: &Options,
@@ -108,8 +129,7 @@ async fn copy(
     read: ReadOptions,
 ) -> Result<(), Failure> {
     let mut progress = Progress::start(format!("loading {}", options.name));
-    let mut pipeline = Pipeline::start(inputs, read, options.skip_bad)
-        .map_err(|error| Failure::other(format!("no thread can be started: {error}")))?;
+    let mut pipeline = start(options, inputs, read)?;
     let (bad, ended) = loop {
         let rows = match pipeline.next().await {
             Ok(Event::Rows(rows)) => rows,

@@ -7,7 +7,8 @@ use serde::Serialize;
 use tidewater_client::{Client, ScanSpec, predicate};
 
 use super::client::ClientArgs;
-use crate::exit::Failure;
+use super::get::column_names;
+use crate::exit::{Exit, Failure};
 use crate::output::rows::{RowFormat, RowWriter};
 use crate::output::{Output, fact};
 
@@ -79,13 +80,16 @@ pub(crate) async fn run(options: Options) -> Result<(), Failure> {
 async fn spec(client: &Client, options: &Options) -> Result<ScanSpec, Failure> {
     let table = client.table(&options.name).await?;
     let mut spec = ScanSpec::all(&options.name);
-    spec.columns = options
-        .columns
-        .as_ref()
-        .map(|names| names.iter().map(|name| name.trim().to_owned()).collect());
+    spec.columns = options.columns.as_deref().map(column_names);
     if let Some(condition) = &options.condition {
-        spec.predicates = predicate::parse(&table.schema, condition)
-            .map_err(|error| Failure::usage(format!("--where: {error}")))?;
+        spec.predicates = predicate::parse(&table.schema, condition).map_err(|error| {
+            let exit = match error.problem {
+                // As for a column named with --columns.
+                predicate::Problem::UnknownColumn { .. } => Exit::NotFound,
+                _ => Exit::Usage,
+            };
+            Failure::new(exit, format!("--where: {error}"))
+        })?;
     }
     spec.limit = options.limit;
     Ok(spec)

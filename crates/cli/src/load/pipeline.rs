@@ -1,7 +1,7 @@
 //! All inputs in turn, read on a thread of their own.
 //!
 //! Every input is opened once before the first row is handed out, so that a file that does not fit
-//! the table stops the load before anything is written.
+//! the table is found at once, whatever stands before it.
 
 use std::path::PathBuf;
 use std::sync::Arc;
