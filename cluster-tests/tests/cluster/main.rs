@@ -7,11 +7,13 @@
 
 mod bad_start;
 mod bad_wire;
+mod commands;
 mod faulty_store;
 mod flights;
 mod freeze;
 mod growth;
 mod kill;
+mod nycflights;
 mod partition;
 mod restart;
 mod s3;
