@@ -15,6 +15,7 @@
 use std::sync::Arc;
 
 use parking_lot::RwLock;
+use tidewater_common::ids::NodeId;
 use tidewater_proto::v1::raft_server::RaftServer;
 
 mod dispatch;
@@ -44,13 +45,14 @@ impl RaftService {
     /// Adds a node, in place of an older host of the same node.
     pub fn add_host(&self, host: Arc<RaftHost>) {
         let mut hosts = self.hosts.write();
-        hosts.retain(|known| known.node_id() != host.node_id());
+        remove(&mut hosts, host.node_id());
+        host.set_gone(false);
         hosts.push(host);
     }
 
-    /// Removes a node.
-    pub fn remove_host(&self, node: tidewater_common::ids::NodeId) {
-        self.hosts.write().retain(|known| known.node_id() != node);
+    /// Removes a node; streams to it end.
+    pub fn remove_host(&self, node: NodeId) {
+        remove(&mut self.hosts.write(), node);
     }
 
     /// The gRPC service, with its message limits, to add to a router.
@@ -58,6 +60,12 @@ impl RaftService {
         RaftServer::new(self)
             .max_decoding_message_size(MESSAGE_BYTES)
             .max_encoding_message_size(MESSAGE_BYTES)
+    }
+}
+
+fn remove(hosts: &mut Vec<Arc<RaftHost>>, node: NodeId) {
+    for host in hosts.extract_if(.., |known| known.node_id() == node) {
+        host.set_gone(true);
     }
 }
 

@@ -62,11 +62,6 @@ impl RaftService {
         }
         Ok(host)
     }
-
-    /// Whether a host that was found earlier still answers here.
-    pub(super) fn has(&self, host: &Arc<RaftHost>) -> bool {
-        self.hosts.read().iter().any(|known| Arc::ptr_eq(known, host))
-    }
 }
 
 impl RaftHost {

@@ -10,9 +10,9 @@ use tidewater_common::refusal::Refusal;
 use tidewater_proto::v1::{self, Reason, heartbeat_answer::Outcome};
 use tonic::{Status, Streaming};
 
+use super::HandlerError;
 use super::host::RaftHost;
 use super::rpc::malformed;
-use super::{HandlerError, RaftService};
 use crate::types::wire;
 
 /// Heartbeats that groups have not answered yet; the stream is not read on meanwhile.
@@ -24,28 +24,25 @@ const TOGETHER: usize = 256;
 
 /// Answers each heartbeat as soon as its group does.
 pub(super) fn answer(
-    service: RaftService,
     host: Arc<RaftHost>,
     batches: Streaming<v1::HeartbeatBatch>,
 ) -> BoxStream<'static, Result<v1::HeartbeatAnswers, Status>> {
     // What breaks the stream is told by its end: the caller opens another one.
     let batches = batches.scan((), |(), batch| std::future::ready(batch.ok()));
+    let gone = host.gone();
     batches
         .flat_map(|batch| stream::iter(batch.heartbeats))
-        .map(move |beat| answer_one(service.clone(), Arc::clone(&host), beat))
+        .map(move |beat| answer_one(Arc::clone(&host), beat))
         .buffer_unordered(UNANSWERED)
         .ready_chunks(TOGETHER)
         .map(|answers| Ok(v1::HeartbeatAnswers { answers }))
+        .take_until(gone)
         .boxed()
 }
 
-async fn answer_one(
-    service: RaftService,
-    host: Arc<RaftHost>,
-    beat: v1::GroupHeartbeat,
-) -> v1::HeartbeatAnswer {
+async fn answer_one(host: Arc<RaftHost>, beat: v1::GroupHeartbeat) -> v1::HeartbeatAnswer {
     let (group_id, number) = (beat.group_id, beat.number);
-    let asked = tokio::time::timeout(PATIENCE, ask(&service, &host, beat));
+    let asked = tokio::time::timeout(PATIENCE, ask(&host, beat));
     let outcome = match asked.await {
         Ok(Ok(result)) => Outcome::Result(result),
         Ok(Err(refusal)) => refused(refusal),
@@ -58,15 +55,9 @@ async fn answer_one(
 }
 
 async fn ask(
-    service: &RaftService,
-    host: &Arc<RaftHost>,
+    host: &RaftHost,
     beat: v1::GroupHeartbeat,
 ) -> Result<v1::AppendEntriesResponse, Refusal> {
-    // The stream may be older than the node's end here.
-    if !service.has(host) {
-        let text = format!("node {} is not at this address any more", host.node_id());
-        return Err(Refusal::new(Reason::WrongNode, text));
-    }
     let group = GroupId(beat.group_id);
     let hosted = host.answering(group)?;
     let request = AppendEntriesRequest {

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use parking_lot::RwLock;
 use tidewater_common::ids::{ClusterId, GroupId, NodeId};
-use tokio::sync::Mutex;
+use tokio::sync::{Mutex, watch};
 
 use super::handler::GroupHandler;
 use crate::log_store::LogStore;
@@ -16,6 +16,7 @@ pub struct RaftHost {
     node_id: NodeId,
     store: Arc<LogStore>,
     groups: RwLock<BTreeMap<GroupId, Arc<Hosted>>>,
+    gone: watch::Sender<bool>,
 }
 
 /// A group that answers here.
@@ -29,7 +30,8 @@ pub(super) struct Hosted {
 impl RaftHost {
     /// A node without groups.
     pub fn new(cluster_id: ClusterId, node_id: NodeId, store: Arc<LogStore>) -> Arc<Self> {
-        Arc::new(Self { cluster_id, node_id, store, groups: RwLock::default() })
+        let gone = watch::Sender::new(false);
+        Arc::new(Self { cluster_id, node_id, store, groups: RwLock::default(), gone })
     }
 
     /// Which node.
@@ -63,6 +65,21 @@ impl RaftHost {
 
     pub(super) fn hosted(&self, group: GroupId) -> Option<Arc<Hosted>> {
         self.groups.read().get(&group).cloned()
+    }
+
+    /// Says whether the node answers here; streams to it end when it does not.
+    pub(super) fn set_gone(&self, gone: bool) {
+        self.gone.send_replace(gone);
+    }
+
+    /// Resolves when the node answers here no more. A stream that stayed open would hold its caller
+    /// to this end of the connection, whoever has the node's address by then.
+    pub(super) fn gone(&self) -> impl Future<Output = ()> + Send + use<> {
+        let mut gone = self.gone.subscribe();
+        async move {
+            // An error means that the host itself is no more.
+            let _ = gone.wait_for(|gone| *gone).await;
+        }
     }
 
     /// Whether entries of other leaders are taken: not while a full disk has filled the memory too.

@@ -31,6 +31,7 @@ impl raft_server::Raft for RaftService {
         // A stream that ends without answering all its requests is an error to the caller, so what
         // cannot be taken just ends it; the reason goes last.
         let (refused, refusal) = tokio::sync::oneshot::channel::<Refusal>();
+        let gone = host.gone();
         let requests = stream::unfold(Some((messages, refused)), move |state| {
             let host = std::sync::Arc::clone(&host);
             async move {
@@ -55,7 +56,7 @@ impl raft_server::Raft for RaftService {
         });
         let last = stream::once(refusal)
             .filter_map(async |refusal| refusal.ok().map(|refusal| Err(Status::from(refusal))));
-        Ok(Response::new(answers.chain(last).boxed()))
+        Ok(Response::new(answers.chain(last).take_until(gone).boxed()))
     }
 
     async fn heartbeats(
@@ -65,7 +66,7 @@ impl raft_server::Raft for RaftService {
         let mut batches = request.into_inner();
         let first = first_message(&mut batches).await?;
         let host = self.host(first.header.as_ref())?;
-        Ok(Response::new(heartbeats::answer(self.clone(), host, batches)))
+        Ok(Response::new(heartbeats::answer(host, batches)))
     }
 
     async fn vote(

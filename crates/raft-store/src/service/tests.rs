@@ -7,7 +7,7 @@ use tidewater_common::refusal::Refusal;
 use tidewater_proto::v1::{self, Reason};
 
 use crate::network::MESSAGE_BYTES;
-use crate::testing::follower::{Follower, follower, header};
+use crate::testing::follower::{FOLLOWER, Follower, follower, header};
 use crate::testing::handler::Fake;
 use crate::testing::{callback, entry, eventually};
 use crate::types::{Vote, wire};
@@ -54,6 +54,23 @@ async fn a_full_disk_takes_no_entries_of_other_leaders() {
     assert!(answers.message().await.unwrap().is_some(), "a leader keeps its lease");
     assert_eq!(reason(answers.message().await), Reason::DiskFull);
     follower.disk.fail_with(None);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn streams_end_with_the_node() {
+    let follower = follower(&[(1, Fake::Matches)]).await;
+    let mut client = follower.client().await;
+    let hello = v1::AppendEntriesRequest { header: Some(header(1)), ..Default::default() };
+    let requests = stream::iter([hello]).chain(stream::pending());
+    let mut appends = client.append_entries(requests).await.unwrap().into_inner();
+    let hello = v1::HeartbeatBatch { header: Some(header(0)), ..Default::default() };
+    let requests = stream::iter([hello]).chain(stream::pending());
+    let mut beats = client.heartbeats(requests).await.unwrap().into_inner();
+    follower.service.remove_host(FOLLOWER);
+    // Nothing more is asked on them: only their end can send the caller elsewhere.
+    let ended = async { (appends.message().await.unwrap(), beats.message().await.unwrap()) };
+    let ended = tokio::time::timeout(std::time::Duration::from_secs(10), ended).await;
+    assert_eq!(ended.expect("the streams stay open"), (None, None));
 }
 
 fn chunk(data: &'static [u8]) -> v1::SnapshotChunk {
