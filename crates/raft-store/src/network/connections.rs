@@ -57,6 +57,12 @@ impl Connections {
             .max_decoding_message_size(MESSAGE_BYTES)
             .max_encoding_message_size(MESSAGE_BYTES))
     }
+
+    /// Lets go of the connections to a node: the next calls make new ones. For when somebody else
+    /// answers at their other end, who would go on doing so.
+    pub(super) fn forget(&self, node: NodeId) {
+        self.channels.lock().retain(|(known, _), _| *known != node);
+    }
 }
 
 fn endpoint(address: &str) -> Result<Endpoint, tonic::transport::Error> {

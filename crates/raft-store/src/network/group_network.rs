@@ -12,8 +12,9 @@ use openraft::raft::{
 };
 use openraft::{OptionalSend, RPCTypes, RaftNetworkV2};
 use tidewater_common::ids::{GroupId, NodeId};
-use tidewater_proto::v1;
+use tidewater_common::refusal::Refusal;
 use tidewater_proto::v1::raft_client::RaftClient;
+use tidewater_proto::v1::{self, Reason};
 use tonic::transport::Channel;
 use tonic::{Response, Status};
 
@@ -71,6 +72,13 @@ impl GroupNetwork {
             .map_err(|error| call.unreachable(format!("bad address {address:?}: {error}")))
     }
 
+    fn refused(&self, call: Call, refusal: Refusal) -> RPCError<TypeConfig> {
+        if refusal.reason == Reason::WrongNode {
+            self.shared.connections.forget(self.target);
+        }
+        call.refused(refusal)
+    }
+
     async fn heartbeat(
         &self,
         call: Call,
@@ -81,7 +89,7 @@ impl GroupNetwork {
         let open = || Ok((self.client_at(&address, Lane::Control, call)?, self.header()));
         let answer = self.shared.heartbeats.send(call, &address, self.group, request, open)?;
         match tokio::time::timeout(deadline, answer).await {
-            Ok(Ok(answer)) => answer.map_err(|refusal| call.refused(refusal)),
+            Ok(Ok(answer)) => answer.map_err(|refusal| self.refused(call, refusal)),
             Ok(Err(_)) => Err(call.broken("a newer heartbeat took its place")),
             Err(_) => Err(call.timeout(deadline)),
         }
@@ -98,7 +106,7 @@ impl GroupNetwork {
         let client = self.client(lane, call)?;
         match tokio::time::timeout(deadline, send(client)).await {
             Ok(Ok(response)) => Ok(response.into_inner()),
-            Ok(Err(status)) => Err(call.refused(status.into())),
+            Ok(Err(status)) => Err(self.refused(call, status.into())),
             Err(_) => Err(call.timeout(deadline)),
         }
     }
