@@ -9,8 +9,8 @@
 //! lanes make up for that.
 //!
 //! A piece is sent until it is acknowledged or given up. A repeat carries the same rows, producer,
-//! serial and origin. When a route was split meanwhile, the piece is cut finer along the new
-//! boundaries, and the parts keep all three.
+//! opening, serial and origin. When a route was split meanwhile, the piece is cut finer along the
+//! new boundaries, and the parts keep all of these.
 
 mod deal;
 mod driver;

@@ -3,15 +3,16 @@
 
 use std::time::Duration;
 
-use tidewater_common::ids::{RegionId, SchemaVersion};
+use tidewater_common::ids::{RegionId, SchemaVersion, Serial};
 use tidewater_common::refusal::Refusal;
 use tidewater_common::rows::decode_batch;
 use tidewater_proto::v1::{Reason, RowOp, WriteRequest};
 use tidewater_raft_store::DiskHealth;
 
-use super::apply::{check_schema_version, producer_key};
+use super::apply::{check_schema_version, named_opening, producer_key};
 use super::descriptor::Descriptor;
 use super::entry::Outcome;
+use super::producers::OPENING;
 
 #[cfg(test)]
 mod tests;
@@ -40,6 +41,7 @@ pub fn check(
 ) -> Result<(), Refusal> {
     check_schema(descriptor, write.schema_version)?;
     producer_key(write).map_err(refusal)?;
+    check_opening(write)?;
     if write.rows.len() > limits.bytes {
         return Err(Refusal::new(
             Reason::MessageTooLarge,
@@ -54,6 +56,17 @@ pub fn check(
         return Ok(());
     }
     check_rows(descriptor, limits, write)
+}
+
+/// A write that names no opening could be applied twice: see [`producers`](super::producers).
+fn check_opening(write: &WriteRequest) -> Result<(), Refusal> {
+    if Serial(write.serial) == OPENING || named_opening(write).is_some() {
+        return Ok(());
+    }
+    Err(Refusal::new(
+        Reason::InvalidArgument,
+        "a write names its producer's opening: the sequence in the answer to the opening write",
+    ))
 }
 
 /// Whether a call that names this schema version fits the region.

@@ -10,7 +10,7 @@ mod manifest_advanced;
 mod opened;
 mod writes;
 
-pub(crate) use self::writes::{check_schema_version, producer_key};
+pub(crate) use self::writes::{check_schema_version, named_opening, producer_key};
 
 use std::io;
 use std::sync::Arc;

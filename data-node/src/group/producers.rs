@@ -8,6 +8,11 @@
 //! The table is bounded. The least recently used producer makes room, by position in the log and
 //! never by time, so that every replica forgets the same one. A forgotten producer is told so
 //! instead of having its retry applied a second time.
+//!
+//! An opening write that was sent twice may arrive after its producer was forgotten and opens it
+//! again. So that nothing written under the first opening is taken for new under the second, each
+//! opening is known by its sequence, which its answer tells and every later write names: a write of
+//! another opening than the one held is as good as forgotten.
 
 use std::collections::{BTreeMap, HashMap};
 
@@ -18,6 +23,9 @@ use tidewater_proto::v1;
 
 #[cfg(test)]
 mod tests;
+
+/// The serial of a producer's opening write.
+pub const OPENING: Serial = Serial(1);
 
 /// Which write stream.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -31,7 +39,7 @@ pub struct ProducerKey {
 /// What a write that took effect is answered with, also when it is repeated.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct FirstOutcome {
-    /// Sequence of the write's rows; 0 for an opening write.
+    /// Sequence of the write's rows, or of the opening write.
     pub sequence: Sequence,
     /// Rows applied.
     pub rows: u32,
@@ -42,6 +50,7 @@ pub type Position = (LogIndex, u32);
 
 #[derive(Debug, Clone, PartialEq, Eq)]
 struct Entry {
+    opening: Sequence,
     serial: Serial,
     outcome: FirstOutcome,
     covered: Vec<KeyRange>,
@@ -60,7 +69,7 @@ pub enum Verdict {
         /// Rows outside all of these were not part of what this region applied.
         covered: Vec<KeyRange>,
     },
-    /// The table does not hold the producer.
+    /// The table does not hold the producer, or not the opening that the write goes with.
     Forgotten,
     /// The serial is neither the last one nor the next.
     OutOfOrder {
@@ -102,11 +111,15 @@ impl Producers {
         self.entries.is_empty()
     }
 
-    /// Judges a write; changes nothing.
-    pub fn judge(&self, key: &ProducerKey, serial: Serial) -> Verdict {
+    /// Judges a write; changes nothing. `opening`: the one that it names; `None` for an opening
+    /// write, and for a write from before writes named one.
+    pub fn judge(&self, key: &ProducerKey, opening: Option<Sequence>, serial: Serial) -> Verdict {
         match self.entries.get(key) {
-            None if serial == Serial(1) => Verdict::Apply,
+            None if serial == OPENING => Verdict::Apply,
             None => Verdict::Forgotten,
+            Some(entry) if opening.is_some_and(|named| named != entry.opening) => {
+                Verdict::Forgotten
+            }
             Some(entry) if serial == entry.serial => {
                 Verdict::Repeat { outcome: entry.outcome, covered: entry.covered.clone() }
             }
@@ -115,7 +128,8 @@ impl Producers {
         }
     }
 
-    /// Remembers that `serial` took effect at `at`, and makes room for it.
+    /// Remembers that `serial` took effect at `at`, and makes room for it. The sequence of an
+    /// opening write is what its producer's opening is known by.
     pub fn record(
         &mut self,
         key: ProducerKey,
@@ -124,7 +138,15 @@ impl Producers {
         covered: Vec<KeyRange>,
         at: Position,
     ) {
-        let entry = Entry { serial, outcome, covered, used: at };
+        let opening = match self.entries.get(&key) {
+            Some(known) if serial != OPENING => known.opening,
+            _ => outcome.sequence,
+        };
+        self.insert(key, Entry { opening, serial, outcome, covered, used: at });
+    }
+
+    fn insert(&mut self, key: ProducerKey, entry: Entry) {
+        let at = entry.used;
         if let Some(old) = self.entries.insert(key, entry) {
             self.by_use.remove(&old.used);
         }
@@ -170,8 +192,14 @@ impl Producers {
                     end: span.end.map(|end| end.to_vec()),
                 })
                 .collect();
-            let at = (LogIndex(record.used_index), record.used_ordinal);
-            table.record(key, Serial(record.serial), outcome, covered, at);
+            let entry = Entry {
+                opening: Sequence(record.opening),
+                serial: Serial(record.serial),
+                outcome,
+                covered,
+                used: (LogIndex(record.used_index), record.used_ordinal),
+            };
+            table.insert(key, entry);
         }
         Some(table)
     }
@@ -194,5 +222,6 @@ fn to_record(key: &ProducerKey, entry: &Entry) -> v1::ProducerRecord {
             .collect(),
         used_index: entry.used.0.get(),
         used_ordinal: entry.used.1,
+        opening: entry.opening.get(),
     }
 }

@@ -1,17 +1,27 @@
 //! What the tests of a group share: a table, its rows, a sink that remembers.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use arrow::array::{Int64Array, RecordBatch, StringArray};
 use bytes::Bytes;
 use parking_lot::Mutex;
-use tidewater_common::ids::{ColumnId, LogIndex, RegionId, SchemaVersion, Sequence};
+use tidewater_common::clock::SystemClock;
+use tidewater_common::ids::{
+    ColumnId, GroupId, LogIndex, NodeId, RegionId, SchemaVersion, Sequence,
+};
 use tidewater_common::keys::KeyCodec;
 use tidewater_common::rows::encode_batch;
 use tidewater_common::schema::{Column, ColumnType, TableOptions, TableSchema, WriteMode};
 use tidewater_proto::v1::{self, RowOp, WriteRequest, group_entry};
+use tidewater_region_engine::env::{EngineOptions, RegionEnv, SystemIds};
+use tidewater_region_engine::storage::Storage;
+use tidewater_region_engine::{MemoryBudget, Region};
 
 use super::apply::{Applied, RowSink, SinkError, apply};
+use super::descriptor::Descriptor;
+use super::entry::Outcome;
+use super::shared::Shared;
 use super::state::GroupState;
 
 /// Table `t (id int64 primary key, name utf8)`.
@@ -69,6 +79,9 @@ pub(crate) fn rows(ids: &[i64]) -> Bytes {
     encode_batch(&batch(ids)).unwrap()
 }
 
+/// [`Group::apply`] puts what the producer's last opening write was answered in its place.
+const AS_ANSWERED: u64 = u64::MAX;
+
 /// A write of producer `producer` to region 7 of group 5.
 pub(crate) fn write(producer: u8, serial: u64, ids: &[i64]) -> WriteRequest {
     WriteRequest {
@@ -81,6 +94,7 @@ pub(crate) fn write(producer: u8, serial: u64, ids: &[i64]) -> WriteRequest {
         origin_region_id: 7,
         op: RowOp::Put.into(),
         row_count: u32::try_from(ids.len()).unwrap(),
+        opening: if serial == 1 { 0 } else { AS_ANSWERED },
         rows: if ids.is_empty() { Bytes::new() } else { rows(ids) },
     }
 }
@@ -91,6 +105,24 @@ pub(crate) fn opened(region: v1::RegionDescriptor) -> group_entry::Entry {
 
 pub(crate) fn writes(writes: Vec<WriteRequest>) -> group_entry::Entry {
     group_entry::Entry::Writes(v1::RegionWrites { writes })
+}
+
+/// A replica of group 5 on node 1 without Raft, with this much memory for rows.
+pub(crate) fn shared(storage: Storage, memory: u64) -> Arc<Shared> {
+    let env = RegionEnv::new(
+        storage,
+        Arc::new(SystemClock),
+        Arc::new(SystemIds),
+        MemoryBudget::new(memory),
+        EngineOptions::default(),
+    );
+    Shared::new(GroupId(5), NodeId(1), env, 1 << 20)
+}
+
+/// Hosts region `id` with all keys.
+pub(crate) fn host(shared: &Shared, id: u64) -> Arc<Region> {
+    let descriptor = Descriptor::new(&region(id, None, None)).unwrap();
+    shared.host(descriptor, Sequence(0), Sequence(0)).unwrap()
 }
 
 /// Remembers (region, sequence, ids) of what was applied.
@@ -119,6 +151,8 @@ pub(crate) struct Group {
     pub(crate) state: GroupState,
     pub(crate) seen: Seen,
     pub(crate) index: u64,
+    /// What opening writes were answered, by producer.
+    pub(crate) openings: BTreeMap<Bytes, u64>,
 }
 
 impl Group {
@@ -128,8 +162,23 @@ impl Group {
         group
     }
 
-    pub(crate) fn apply(&mut self, entry: group_entry::Entry) -> Applied {
+    pub(crate) fn apply(&mut self, mut entry: group_entry::Entry) -> Applied {
         self.index += 1;
-        apply(&mut self.state, LogIndex(self.index), entry, &self.seen).unwrap()
+        let mut openings = Vec::new();
+        if let group_entry::Entry::Writes(entry) = &mut entry {
+            for write in &mut entry.writes {
+                openings.push((write.producer_id.clone(), write.serial == 1));
+                if write.opening == AS_ANSWERED {
+                    write.opening = self.openings.get(&write.producer_id).copied().unwrap_or(1);
+                }
+            }
+        }
+        let applied = apply(&mut self.state, LogIndex(self.index), entry, &self.seen).unwrap();
+        for ((producer, opens), outcome) in openings.into_iter().zip(&applied.outcomes) {
+            if let (true, Outcome::Done { sequence, .. }) = (opens, outcome) {
+                self.openings.insert(producer, sequence.get());
+            }
+        }
+        applied
     }
 }

@@ -1,5 +1,7 @@
 //! Nodes without a meta service: started, stopped and asked by the tests themselves.
 
+use std::cell::RefCell;
+use std::collections::HashMap;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -36,6 +38,11 @@ pub(crate) const GROUP: u64 = 5;
 pub(crate) const REGION: u64 = 7;
 /// How long a condition may take to come true.
 pub(crate) const LIMIT: Duration = Duration::from_secs(60);
+
+thread_local! {
+    /// What opening writes were answered, by producer: a test is its thread's, and outlives nodes.
+    static OPENINGS: RefCell<HashMap<Bytes, u64>> = RefCell::default();
+}
 
 pub(crate) fn cluster_id() -> ClusterId {
     ClusterId(Uuid::from_u128(77))
@@ -154,12 +161,23 @@ impl Node {
         self.control.open_region(Request::new(request)).await.map(|_| ()).map_err(Refusal::from)
     }
 
-    pub(crate) async fn write(&self, write: WriteRequest) -> Result<WriteResponse, Refusal> {
-        self.data
+    /// Names the producer's opening like a client, unless the write names one itself.
+    pub(crate) async fn write(&self, mut write: WriteRequest) -> Result<WriteResponse, Refusal> {
+        let (producer, opens) = (write.producer_id.clone(), write.serial == 1);
+        if !opens && write.opening == 0 {
+            let known = OPENINGS.with_borrow(|openings| openings.get(&producer).copied());
+            write.opening = known.unwrap_or(1);
+        }
+        let answer = self
+            .data
             .write(Request::new(write))
             .await
             .map(tonic::Response::into_inner)
-            .map_err(Refusal::from)
+            .map_err(Refusal::from)?;
+        if opens {
+            OPENINGS.with_borrow_mut(|openings| openings.insert(producer, answer.sequence));
+        }
+        Ok(answer)
     }
 
     /// All ids, as a linearizable scan shows them.
@@ -288,6 +306,7 @@ pub(crate) fn write(producer: u8, serial: u64, ids: &[i64]) -> WriteRequest {
         op: RowOp::Put.into(),
         row_count: ids.len() as u32,
         rows,
+        opening: 0,
     }
 }
 

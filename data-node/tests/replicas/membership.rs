@@ -52,8 +52,7 @@ async fn a_replica_is_brought_up_from_a_snapshot_promoted_and_removed() {
     };
     let one = Node::start(&place(1)).await;
     one.start_group(&[one.member()], true).await;
-    until("the node leads", async || one.leads()).await;
-    one.open_region().await.unwrap();
+    until("the node leads", async || one.open_region().await.is_ok()).await;
     one.write(write(1, 1, &[])).await.unwrap();
     for serial in 2..60 {
         let from = serial as i64 * 100;
@@ -94,6 +93,7 @@ async fn a_replica_is_brought_up_from_a_snapshot_promoted_and_removed() {
     let removed = change(&one, Change::Remove(2), None).await.unwrap();
     two.control.stop_replica(Request::new(stop(&two, &removed))).await.unwrap();
     assert!(two.groups.get(GroupId(GROUP)).is_err());
+    assert!(!place(2).folder.join("snapshots").join(GROUP.to_string()).exists());
     one.write(write(1, 61, &[2])).await.unwrap();
     drop(replica);
     two.stop().await;

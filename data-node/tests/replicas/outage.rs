@@ -1,10 +1,17 @@
 //! The object store goes away and comes back.
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
+use tidewater_common::ids::{GroupId, Incarnation, RegionId, TableId};
 use tidewater_data_node::leadership::pick::FlushPolicy;
 use tidewater_data_node::options::GroupOptions;
-use tidewater_proto::v1::Reason;
+use tidewater_proto::v1::group_control_server::GroupControl;
+use tidewater_proto::v1::{Reason, RequestFlushRequest};
+use tidewater_region_engine::layout::RegionDir;
+use tidewater_region_engine::manifest::{ActionKind, Author, Change, ManifestContext};
+use tidewater_region_engine::storage::Operation;
 use tidewater_region_engine::storage::testing::{Fault, FaultyStore};
 
 use super::cluster::*;
@@ -36,8 +43,7 @@ fn place(folder: &tempfile::TempDir, store: &FaultyStore, memory: u64) -> Place 
 async fn start_with_region(place: &Place) -> Node {
     let node = Node::start(place).await;
     node.start_group(&[node.member()], true).await;
-    until("the node leads", async || node.leads()).await;
-    node.open_region().await.unwrap();
+    until("the node leads", async || node.open_region().await.is_ok()).await;
     until("the region can be read", async || node.scan().await.is_ok()).await;
     node
 }
@@ -126,5 +132,99 @@ async fn an_ambiguous_commit_does_not_double_rows() {
         let info = node.info().await.unwrap();
         assert_eq!((info.files, info.rows), (1, 3), "{fault:?}");
     }
+    node.stop().await;
+}
+
+/// The manifest versions of the region: as it was last read here, and as the log knows it.
+async fn versions(node: &Node) -> (u64, u64) {
+    let replica = node.groups.get(GroupId(GROUP)).unwrap();
+    let told = replica.shared.advanced_version(RegionId(REGION)).get();
+    (node.info().await.unwrap().manifest_version, told)
+}
+
+// The delta of a flush lands, and then the store is gone before anybody can see that it did. The
+// flush after that has nothing to write, and still has something to tell.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_flush_that_landed_unseen_is_told_to_the_log() {
+    let folder = tempfile::tempdir().unwrap();
+    let store = FaultyStore::new();
+    let place = place(&folder, &store, 1 << 30);
+    let node = start_with_region(&place).await;
+    node.write(write(1, 1, &[])).await.unwrap();
+    node.write(write(1, 2, &[1])).await.unwrap();
+    node.flush().await.unwrap();
+    let (before, told) = versions(&node).await;
+    assert_eq!(before, told);
+    node.write(write(1, 3, &[2])).await.unwrap();
+    let landed = Arc::new(AtomicBool::new(false));
+    store.plan({
+        let landed = landed.clone();
+        move |call| {
+            if landed.load(Ordering::SeqCst) {
+                return Fault::ErrorBefore;
+            }
+            let delta = call.path.as_ref().ends_with(".delta");
+            if delta && call.operation == Operation::PutIfAbsent {
+                landed.store(true, Ordering::SeqCst);
+                return Fault::ErrorAfter;
+            }
+            Fault::None
+        }
+    });
+    node.flush().await.unwrap_err();
+    assert_eq!(versions(&node).await, (before, told), "nobody knows yet");
+    store.plan(|_| Fault::None);
+    let flushed = node.flush().await.unwrap();
+    assert_eq!((flushed.files, flushed.rows), (0, 0), "it was written already");
+    assert_eq!(versions(&node).await, (before + 1, before + 1));
+    assert_eq!(node.info().await.unwrap().memtable_rows, 0);
+    node.stop().await;
+}
+
+// As when a leader has committed, lost its office before the log took the advance, and leads again:
+// the region is idle, and its followers still hold the rows.
+#[tokio::test(flavor = "multi_thread")]
+async fn the_log_is_told_of_a_manifest_that_is_ahead_though_the_region_is_idle() {
+    let folder = tempfile::tempdir().unwrap();
+    let store = FaultyStore::new();
+    let place = place(&folder, &store, 1 << 30);
+    let node = start_with_region(&place).await;
+    node.write(write(1, 1, &[])).await.unwrap();
+    node.write(write(1, 2, &[1])).await.unwrap();
+    node.flush().await.unwrap();
+    let (before, told) = versions(&node).await;
+    assert_eq!(before, told);
+    let replica = node.groups.get(GroupId(GROUP)).unwrap();
+    let dir = RegionDir {
+        table_id: TableId(3),
+        region_id: RegionId(REGION),
+        incarnation: Incarnation(1),
+    };
+    let manifest = ManifestContext::new(replica.shared.env.clone(), dir);
+    let floor = ActionKind::GcFloor { floor_ms: 1 };
+    manifest.update_manifest(Change::new(Author::System, vec![floor])).await.unwrap();
+    replica.shared.targets.reload(RegionId(REGION));
+    until("the log knows", async || versions(&node).await == (before + 1, before + 1)).await;
+    drop(replica);
+    node.stop().await;
+}
+
+// The one region is far too small to be flushed by itself.
+#[tokio::test(flavor = "multi_thread")]
+async fn the_owner_flushes_as_much_as_a_follower_must_get_rid_of() {
+    let folder = tempfile::tempdir().unwrap();
+    let store = FaultyStore::new();
+    let mut place = place(&folder, &store, 1 << 30);
+    let large = FlushPolicy { region_bytes: 1 << 30, worth: 1 << 30, ..place.options.flush };
+    place.options.flush = large;
+    let node = start_with_region(&place).await;
+    node.write(write(1, 1, &[])).await.unwrap();
+    node.write(write(1, 2, &[1, 2, 3])).await.unwrap();
+    let ask = async |over_bytes| {
+        let request = RequestFlushRequest { header: node.header(), group_id: GROUP, over_bytes };
+        node.control.request_flush(tonic::Request::new(request)).await.unwrap();
+    };
+    ask(1).await;
+    until("it is flushed", async || node.info().await.unwrap().files == 1).await;
     node.stop().await;
 }

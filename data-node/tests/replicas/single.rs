@@ -21,8 +21,7 @@ async fn place(folder: &tempfile::TempDir, options: GroupOptions) -> Place {
 async fn start_with_region(place: &Place) -> Node {
     let node = Node::start(place).await;
     node.start_group(&[node.member()], true).await;
-    until("the node leads", async || node.leads()).await;
-    node.open_region().await.unwrap();
+    until("the node leads", async || node.open_region().await.is_ok()).await;
     node
 }
 
@@ -130,10 +129,13 @@ async fn each_refusal_says_why() {
     };
     assert_eq!(reason(node.write(write(1, 1, &[])).await), Reason::GroupNotHosted);
     node.start_group(&[node.member()], true).await;
-    until("the node leads", async || node.leads()).await;
-    assert_eq!(reason(node.write(write(1, 1, &[])).await), Reason::RegionNotFound);
-    node.open_region().await.unwrap();
-    assert_eq!(reason(node.write(write(1, 2, &[1])).await), Reason::ProducerForgotten);
+    until("the node leads", async || {
+        reason(node.write(write(1, 1, &[])).await) == Reason::RegionNotFound
+    })
+    .await;
+    until("the region is open", async || node.open_region().await.is_ok()).await;
+    let elsewhere = tidewater_proto::v1::WriteRequest { opening: 9, ..write(1, 2, &[1]) };
+    assert_eq!(reason(node.write(elsewhere).await), Reason::ProducerForgotten);
     node.write(write(1, 1, &[])).await.unwrap();
     assert_eq!(reason(node.write(write(1, 3, &[1])).await), Reason::SerialOutOfOrder);
     assert_eq!(reason(node.write(write(1, 2, &[2, 1])).await), Reason::InvalidArgument);
@@ -158,5 +160,63 @@ async fn a_dropped_region_is_gone_and_stays_gone() {
     }
     assert!(!node.hosts_region());
     assert_eq!(node.open_region().await.unwrap_err().reason, Reason::RegionNotFound);
+    node.stop().await;
+}
+
+// An entry that cannot be applied, like an error of the disk, stops a replica for good. The node must
+// not stay up and answer for it.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_replica_that_fails_for_good_makes_the_node_exit() {
+    let folder = tempfile::tempdir().unwrap();
+    let place = place(&folder, GroupOptions::default()).await;
+    let node = start_with_region(&place).await;
+    let mut failed = node.groups.failed();
+    assert_eq!(*failed.borrow(), None);
+    let replica = node.groups.get(tidewater_common::ids::GroupId(GROUP)).unwrap();
+    let garbage = bytes::Bytes::from_static(b"\xff\xff\xff");
+    let refusal = replica.propose(garbage, LIMIT).await.unwrap_err();
+    assert_eq!(refusal.reason, Reason::LeadershipLost, "nobody knows: {refusal:?}");
+    let reason = tokio::time::timeout(LIMIT, failed.wait_for(Option::is_some)).await.unwrap();
+    let reason = reason.unwrap().clone().unwrap();
+    assert!(reason.contains("group 5") && reason.contains("does not decode"), "{reason}");
+    let refusal = node.write(write(1, 1, &[])).await.unwrap_err();
+    let reasons = [Reason::NotLeader, Reason::Unavailable, Reason::LeadershipLost];
+    assert!(reasons.contains(&refusal.reason), "{refusal:?}");
+    drop(replica);
+    node.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_node_that_goes_down_or_has_too_many_scans_open_says_so() {
+    let folder = tempfile::tempdir().unwrap();
+    let options = GroupOptions { open_scans: 0, ..GroupOptions::default() };
+    let place = place(&folder, options).await;
+    let mut node = start_with_region(&place).await;
+    let refusal = node.scan().await.unwrap_err();
+    assert_eq!(refusal.reason, Reason::Overloaded);
+    assert!(refusal.retry_after.is_some());
+    node.write(write(1, 1, &[])).await.unwrap();
+    let closing = tokio_util::sync::CancellationToken::new();
+    node.data = tidewater_data_node::data::DataService::new(node.groups.clone(), closing.clone());
+    assert!(!node.write(write(1, 2, &[1])).await.unwrap().repeated);
+    closing.cancel();
+    assert_eq!(node.write(write(1, 3, &[2])).await.unwrap_err().reason, Reason::ShuttingDown);
+    assert_eq!(node.scan().await.unwrap_err().reason, Reason::ShuttingDown);
+    assert_eq!(node.get(&[1]).await.unwrap_err().reason, Reason::ShuttingDown);
+    node.stop().await;
+}
+
+// A crash between forgetting a replica's log and its snapshots leaves the snapshots: they must not be
+// taken for those of a replica that begins anew.
+#[tokio::test(flavor = "multi_thread")]
+async fn snapshots_of_an_earlier_life_are_cleared() {
+    let folder = tempfile::tempdir().unwrap();
+    let place = place(&folder, GroupOptions::default()).await;
+    let snapshots = place.folder.join("snapshots").join(GROUP.to_string());
+    std::fs::create_dir_all(&snapshots).unwrap();
+    let left = snapshots.join(format!("{:020}-{:020}.snapshot", 9, 1));
+    std::fs::write(&left, b"of an earlier life").unwrap();
+    let node = start_with_region(&place).await;
+    assert!(!left.exists());
     node.stop().await;
 }

@@ -67,6 +67,14 @@ impl Data for DataNode {
                 state.forget_producers();
                 state.apply(&write)
             }
+            Answer::ForgetAndReopen => {
+                state.forget_producers();
+                let opening = state.writes.iter().filter(|write| write.serial == 1);
+                for late in opening.cloned().collect::<Vec<_>>() {
+                    state.apply(&late)?;
+                }
+                state.apply(&write)
+            }
             Answer::Split { region, at, children } => {
                 state.split(region, at, children);
                 state.apply(&write)

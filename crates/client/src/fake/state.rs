@@ -33,6 +33,8 @@ pub(crate) enum Answer {
     DoAndRefuse(Refusal),
     /// Forgets all producers first.
     Forget,
+    /// Forgets all producers first, and then gets all opening writes a second time.
+    ForgetAndReopen,
     /// Splits the region first, without telling the catalog yet.
     Split { region: u64, at: i64, children: (u64, u64) },
 }
@@ -50,6 +52,7 @@ pub(crate) enum ScanAnswer {
 
 #[derive(Debug, Clone)]
 struct Producer {
+    opening: u64,
     serial: u64,
     keys: Vec<Vec<u8>>,
 }
@@ -69,6 +72,7 @@ pub(crate) struct State {
     /// Rows by effect: key, value (none: deleted), in the order in which they took effect.
     pub(crate) effects: Vec<(i64, Option<String>)>,
     producers: HashMap<(u64, Bytes, u64), Producer>,
+    sequence: u64,
 }
 
 pub(crate) fn schema() -> TableSchema {
@@ -155,6 +159,7 @@ impl State {
             scans: Vec::new(),
             effects: Vec::new(),
             producers: HashMap::new(),
+            sequence: 0,
         };
         state.publish_routes();
         state
@@ -241,7 +246,14 @@ impl State {
             return Err(Refusal::new(Reason::KeyOutsideRegion, "rows lie outside the region"));
         }
         let name = (write.region_id, write.producer_id.clone(), write.origin_region_id);
+        self.sequence += 1;
+        let opens = write.serial == 1;
+        assert_eq!(opens, write.opening == 0, "all but an opening write name an opening");
         let known = self.producers.get(&name);
+        if !opens && known.is_some_and(|producer| producer.opening != write.opening) {
+            return Err(Refusal::new(Reason::ProducerForgotten, "another opening"));
+        }
+        let opening = known.map_or(self.sequence, |producer| producer.opening);
         let last = known.map(|producer| producer.serial);
         let repeated = last == Some(write.serial);
         match last {
@@ -257,8 +269,9 @@ impl State {
             }
         }
         let keys = covered.into_iter().chain(row_keys).collect();
-        self.producers.insert(name, Producer { serial: write.serial, keys });
-        Ok(v1::WriteResponse { sequence: 1, rows_applied: write.row_count, repeated })
+        self.producers.insert(name, Producer { opening, serial: write.serial, keys });
+        let sequence = if opens { opening } else { self.sequence };
+        Ok(v1::WriteResponse { sequence, rows_applied: write.row_count, repeated })
     }
 
     /// Ids that took effect, in order of id; more than once if they took effect more than once.

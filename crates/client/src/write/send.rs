@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 
 use bytes::Bytes;
-use tidewater_common::ids::{ProducerId, RegionId};
+use tidewater_common::ids::{ProducerId, RegionId, Sequence};
 use tidewater_common::refusal::{Effect, Refusal};
 use tidewater_proto::v1::{self, Reason, RowOp};
 use tokio::time::Instant;
@@ -24,6 +24,15 @@ pub(crate) struct Stream {
     producer: ProducerId,
     /// [`OPENING`] until the opening write is acknowledged.
     next: u64,
+    /// What the opening write was answered: which opening of the producer later writes go with.
+    opening: Sequence,
+}
+
+impl Stream {
+    /// A stream that is still to be opened.
+    fn of(producer: ProducerId) -> Self {
+        Self { producer, next: OPENING, opening: Sequence(0) }
+    }
 }
 
 /// Streams by the region first addressed.
@@ -35,6 +44,8 @@ struct Identity {
     producer: ProducerId,
     serial: u64,
     origin: RegionId,
+    /// Never another one: under a later opening, a repeat would be taken for a new write.
+    opening: Sequence,
 }
 
 /// A piece, or what was cut from one, on its way.
@@ -125,15 +136,14 @@ impl Sender<'_> {
         }
         search.turn_to(route.group);
         let ids = &self.core.router.options.ids;
-        let stream = *self
-            .streams
-            .entry(route.region)
-            .or_insert_with(|| Stream { producer: ProducerId(ids.next()), next: OPENING });
+        let stream =
+            *self.streams.entry(route.region).or_insert_with(|| Stream::of(ProducerId(ids.next())));
         let opening = part.identity.is_none() && stream.next == OPENING;
         let identity = part.identity.unwrap_or(Identity {
             producer: stream.producer,
             serial: stream.next,
             origin: route.region,
+            opening: stream.opening,
         });
         if !opening {
             part.identity = Some(identity);
@@ -149,7 +159,7 @@ impl Sender<'_> {
             })
             .await;
         match result {
-            Ok(_) => self.acknowledged(identity, opening),
+            Ok(answer) => self.acknowledged(identity, Sequence(answer.sequence)),
             Err(mut miss) => {
                 if opening {
                     // There were no rows in it, so none can have taken effect.
@@ -182,15 +192,20 @@ impl Sender<'_> {
             op: self.op.into(),
             row_count: if opening { 0 } else { part.piece.count },
             rows: if opening { Bytes::new() } else { part.piece.rows.clone() },
+            opening: identity.opening.get(),
         }
     }
 
-    fn acknowledged(&mut self, identity: Identity, opening: bool) -> Next {
+    fn acknowledged(&mut self, identity: Identity, sequence: Sequence) -> Next {
+        let opening = identity.serial == OPENING;
         if let Some(stream) = self.streams.get_mut(&identity.origin)
             && stream.producer == identity.producer
             && stream.next == identity.serial
         {
             stream.next += 1;
+            if opening {
+                stream.opening = sequence;
+            }
         }
         if opening { Next::Again } else { Next::Acknowledged }
     }

@@ -161,6 +161,21 @@ async fn a_forgotten_producer_with_an_attempt_outstanding_is_unknown() {
 }
 
 #[tokio::test]
+async fn a_producer_that_a_late_opening_write_has_revived_is_forgotten_all_the_same() {
+    let cluster = FakeCluster::start(&[], 1).await;
+    let client = cluster.client().await;
+    let writer = writer(&client).await;
+    cluster.state.lock().answers = [Answer::DoAndLose, Answer::ForgetAndReopen].into();
+    let error = writer.put_rows(rows([1])).await.unwrap_err();
+    assert!(matches!(error, ClientError::Unknown { unknown: 1, .. }), "{error}");
+    assert_eq!(cluster.state.lock().ids(), [1], "once");
+    // Nothing in doubt: the rows go out under a new producer.
+    cluster.state.lock().answers = [Answer::ForgetAndReopen].into();
+    writer.put_rows(rows([2])).await.unwrap();
+    assert_eq!(cluster.state.lock().ids(), [1, 2]);
+}
+
+#[tokio::test]
 async fn the_serial_of_a_write_in_doubt_is_not_used_again() {
     let cluster = FakeCluster::start(&[], 1).await;
     let client = cluster.client().await;

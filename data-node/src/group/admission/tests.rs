@@ -74,11 +74,39 @@ fn each_fault_has_its_reason() {
             Reason::InvalidArgument,
         ),
         ("opening with rows", write(1, 1, &[1]), Reason::InvalidArgument),
+        (
+            "no opening named",
+            WriteRequest { opening: 0, ..write(1, 2, &[1]) },
+            Reason::InvalidArgument,
+        ),
         ("unknown operation", WriteRequest { op: 7, ..write(1, 2, &[1]) }, Reason::Unsupported),
     ];
     for (name, write, reason) in cases {
         assert_eq!(checked(&write, &limits), Some(reason), "{name}");
     }
+}
+
+// The decoder takes nulls wherever the bytes say so, and no key is at fault here.
+#[test]
+fn a_null_in_a_column_that_must_not_be_null_is_refused() {
+    let mut description = region(7, None, None);
+    description.schema.as_mut().unwrap().columns[1].nullable = false;
+    let descriptor = Descriptor::new(&description).unwrap();
+    let schema = Schema::new(vec![
+        Field::new("id", DataType::Int64, false),
+        Field::new("name", DataType::Utf8, true),
+    ]);
+    let encoded = |names: Vec<Option<&str>>| {
+        let ids: ArrayRef = Arc::new(Int64Array::from(vec![1, 2]));
+        let names: ArrayRef = Arc::new(StringArray::from(names));
+        let batch = RecordBatch::try_new(Arc::new(schema.clone()), vec![ids, names]).unwrap();
+        WriteRequest { rows: encode_batch(&batch).unwrap(), ..write(1, 2, &[1, 2]) }
+    };
+    let limits = WriteLimits::default();
+    assert!(check(&descriptor, &limits, &encoded(vec![Some("a"), Some("b")])).is_ok());
+    let refusal = check(&descriptor, &limits, &encoded(vec![Some("a"), None])).unwrap_err();
+    assert_eq!(refusal.reason, Reason::SchemaMismatch);
+    assert!(refusal.message.contains("name"), "{refusal:?}");
 }
 
 #[test]

@@ -1,9 +1,11 @@
+use bytes::Bytes;
 use proptest::prelude::*;
 use tidewater_common::ids::{ManifestVersion, RegionId, Sequence};
 use tidewater_proto::v1::{self, Reason, WriteRequest};
 
 use super::*;
 use crate::group::entry::Outcome;
+use crate::group::producers::Producers;
 use crate::group::state::RegionState;
 use crate::group::testing::{Group, opened, region, rows, write, writes};
 
@@ -58,6 +60,28 @@ fn writes_of_one_entry_get_sequences_of_their_own() {
     );
     let seen = group.seen.rows.lock().clone();
     assert_eq!(seen, [(RegionId(7), at(0), vec![1, 2]), (RegionId(7), at(1), vec![2])]);
+}
+
+// A region that comes from elsewhere has rows in its manifest already: what is written here must
+// count as newer than all of them.
+#[test]
+fn sequences_begin_above_the_base_that_a_region_was_opened_with() {
+    let base = Sequence(10_000_000);
+    let mut group = Group::default();
+    let entry = v1::RegionOpened { region: Some(region(7, None, None)), base: base.get() };
+    let opened = group.apply(group_entry::Entry::Opened(entry));
+    assert!(
+        matches!(&opened.effects[..], [Effect::Open { base: told, .. }] if *told == base),
+        "{opened:?}"
+    );
+    let state = &group.state.regions[&RegionId(7)];
+    assert_eq!((state.base, state.flushed, state.last_sequence), (base, base, base));
+    let first = one(&mut group, write(1, 1, &[]));
+    let second = one(&mut group, write(1, 2, &[1]));
+    for (outcome, index) in [(first, 2), (second, 3)] {
+        let Outcome::Done { sequence, .. } = outcome else { panic!("{outcome:?}") };
+        assert_eq!(sequence, Sequence::at(base, LogIndex(index), 0).unwrap());
+    }
 }
 
 #[test]
@@ -124,6 +148,60 @@ fn each_refusal_changes_nothing() {
     assert_eq!(refused(&one(&mut group, write(1, 3, &[2]))), None);
 }
 
+// An opening write whose first copy did its work long ago arrives again, after the producer was
+// forgotten. The retry of a write that took effect under the first opening must not do so again.
+#[test]
+fn a_late_opening_write_does_not_revive_a_forgotten_producer() {
+    let mut group = Group::with_region();
+    let opened = one(&mut group, write(1, 1, &[]));
+    let Outcome::Done { sequence: first, repeated: false, .. } = opened else {
+        panic!("{opened:?}")
+    };
+    let kept = WriteRequest { opening: first.get(), ..write(1, 2, &[4]) };
+    assert_eq!(refused(&one(&mut group, kept.clone())), None);
+    for number in 0..Producers::CAPACITY as u128 {
+        let id = Bytes::copy_from_slice(&(number + (1 << 100)).to_be_bytes());
+        one(&mut group, WriteRequest { producer_id: id, ..write(0, 1, &[]) });
+    }
+    assert_eq!(refused(&one(&mut group, kept.clone())), Some(Reason::ProducerForgotten));
+    let again = one(&mut group, write(1, 1, &[]));
+    let Outcome::Done { sequence, repeated: false, .. } = again else { panic!("{again:?}") };
+    assert!(sequence > first);
+    assert_eq!(refused(&one(&mut group, kept)), Some(Reason::ProducerForgotten));
+    assert_eq!(group.seen.rows.lock().len(), 1, "once");
+    // A repeat of the opening write that is not late is told the same opening.
+    let repeat = one(&mut group, write(1, 1, &[]));
+    assert_eq!(repeat, Outcome::Done { sequence, rows: 0, repeated: true });
+    assert_eq!(refused(&one(&mut group, write(1, 2, &[5]))), None);
+}
+
+// A client that gets no answer goes on asking: that is use, too.
+#[test]
+fn a_producer_whose_write_is_repeated_is_not_the_one_that_is_forgotten() {
+    let mut group = Group::with_region();
+    for producer in [1, 2] {
+        one(&mut group, write(producer, 1, &[]));
+        one(&mut group, write(producer, 2, &[1]));
+    }
+    one(&mut group, write(1, 2, &[1]));
+    for number in 0..Producers::CAPACITY as u128 - 1 {
+        let id = Bytes::copy_from_slice(&(number + (1 << 100)).to_be_bytes());
+        one(&mut group, WriteRequest { producer_id: id, ..write(0, 1, &[]) });
+    }
+    assert_eq!(refused(&one(&mut group, write(2, 2, &[1]))), Some(Reason::ProducerForgotten));
+    assert!(matches!(one(&mut group, write(1, 2, &[1])), Outcome::Done { repeated: true, .. }));
+}
+
+// Logs hold writes from before they named an opening: replaying them comes to what it came to.
+#[test]
+fn a_write_in_the_log_that_names_no_opening_is_judged_by_its_serial() {
+    let mut group = Group::with_region();
+    one(&mut group, write(1, 1, &[]));
+    let old = WriteRequest { opening: 0, ..write(1, 2, &[4]) };
+    assert!(matches!(one(&mut group, old.clone()), Outcome::Done { repeated: false, .. }));
+    assert!(matches!(one(&mut group, old), Outcome::Done { repeated: true, .. }));
+}
+
 fn advance(version: u64, flushed: u64, term: u64) -> group_entry::Entry {
     group_entry::Entry::ManifestAdvanced(v1::ManifestAdvanced {
         region_id: 7,
@@ -182,7 +260,11 @@ proptest! {
         for entry in &entries[..cut] {
             first.apply(entry.clone());
         }
-        let mut second = Group { index: first.index, ..Group::default() };
+        let mut second = Group {
+            index: first.index,
+            openings: first.openings.clone(),
+            ..Group::default()
+        };
         second.state.dropped = first.state.dropped.clone();
         for (id, region) in &first.state.regions {
             second.state.regions.insert(*id, RegionState::from_wire(region.to_wire()).unwrap());

@@ -16,7 +16,7 @@ use tidewater_proto::v1::{Reason, RowOp, WriteRequest};
 use super::{Applied, RowSink, SinkError};
 use crate::group::descriptor::Descriptor;
 use crate::group::entry::Outcome;
-use crate::group::producers::{FirstOutcome, ProducerKey, Verdict};
+use crate::group::producers::{FirstOutcome, OPENING, ProducerKey, Verdict};
 use crate::group::state::{GroupState, RegionState};
 
 pub(super) fn apply(
@@ -56,7 +56,7 @@ fn apply_one(
         Err(refused) => return Ok(refused),
     };
     let serial = Serial(write.serial);
-    match region.producers.judge(&key, serial) {
+    match region.producers.judge(&key, named_opening(write), serial) {
         Verdict::Apply => first_attempt(region, at, key, write, sink),
         Verdict::Repeat { outcome, covered } => {
             repeat(region, at, key, write, (outcome, covered), sink)
@@ -111,6 +111,12 @@ pub(crate) fn producer_key(write: &WriteRequest) -> Result<ProducerKey, Outcome>
     Ok(ProducerKey { producer, origin: RegionId(origin) })
 }
 
+/// The opening that a write goes with. None in an opening write, nor in writes that older releases
+/// have left in the log; [`admission`](crate::group::admission) lets no new write pass without.
+pub(crate) fn named_opening(write: &WriteRequest) -> Option<Sequence> {
+    (Serial(write.serial) != OPENING && write.opening != 0).then_some(Sequence(write.opening))
+}
+
 fn first_attempt(
     region: &mut RegionState,
     at: (LogIndex, u32),
@@ -123,7 +129,7 @@ fn first_attempt(
         Err(refused) => return Ok(refused),
     };
     let (outcome, covered) = match rows {
-        None => (FirstOutcome::default(), Vec::new()),
+        None => (FirstOutcome { sequence: sequence_at(region, at)?, rows: 0 }, Vec::new()),
         Some(rows) => {
             let covered = vec![rows.covered.clone()];
             match put(region, at, rows, write, sink)? {
@@ -169,19 +175,23 @@ fn repeat(
     Ok(done(whole, true))
 }
 
-fn put(
-    region: &mut RegionState,
-    (index, ordinal): (LogIndex, u32),
-    rows: Rows,
-    write: &WriteRequest,
-    sink: &dyn RowSink,
-) -> io::Result<Result<FirstOutcome, Outcome>> {
-    let sequence = Sequence::at(region.base, index, ordinal).ok_or_else(|| {
+fn sequence_at(region: &RegionState, (index, ordinal): (LogIndex, u32)) -> io::Result<Sequence> {
+    Sequence::at(region.base, index, ordinal).ok_or_else(|| {
         io::Error::other(format!(
             "region {}: no sequence for write {ordinal} of log index {index} above base {}",
             region.descriptor.region_id, region.base
         ))
-    })?;
+    })
+}
+
+fn put(
+    region: &mut RegionState,
+    at: (LogIndex, u32),
+    rows: Rows,
+    write: &WriteRequest,
+    sink: &dyn RowSink,
+) -> io::Result<Result<FirstOutcome, Outcome>> {
+    let sequence = sequence_at(region, at)?;
     let count = u32::try_from(rows.batch.num_rows()).unwrap_or(u32::MAX);
     match sink.rows(region.descriptor.region_id, sequence, rows.op, rows.batch) {
         Ok(()) => {}

@@ -17,6 +17,16 @@ fn outcome(sequence: u64) -> FirstOutcome {
     FirstOutcome { sequence: Sequence(sequence), rows: 3 }
 }
 
+/// The opening that [`open`] has recorded at this index.
+fn opening(index: u64) -> Option<Sequence> {
+    Some(Sequence(index * 100))
+}
+
+fn open(table: &mut Producers, key: ProducerKey, index: u64) {
+    let outcome = FirstOutcome { sequence: Sequence(index * 100), rows: 0 };
+    table.record(key, OPENING, outcome, vec![], at(index));
+}
+
 fn at(index: u64) -> Position {
     (LogIndex(index), 0)
 }
@@ -24,9 +34,9 @@ fn at(index: u64) -> Position {
 #[test]
 fn verdicts_follow_the_last_serial() {
     let mut table = Producers::new(8);
-    assert_eq!(table.judge(&key(1), Serial(1)), Verdict::Apply);
-    assert_eq!(table.judge(&key(1), Serial(2)), Verdict::Forgotten);
-    table.record(key(1), Serial(1), FirstOutcome::default(), vec![], at(1));
+    assert_eq!(table.judge(&key(1), None, Serial(1)), Verdict::Apply);
+    assert_eq!(table.judge(&key(1), None, Serial(2)), Verdict::Forgotten);
+    open(&mut table, key(1), 1);
     table.record(key(1), Serial(2), outcome(9), range(b"a", b"c"), at(2));
     let cases = [
         (0, Verdict::OutOfOrder { last: Serial(2) }),
@@ -37,29 +47,52 @@ fn verdicts_follow_the_last_serial() {
         (u64::MAX, Verdict::OutOfOrder { last: Serial(2) }),
     ];
     for (serial, verdict) in cases {
-        assert_eq!(table.judge(&key(1), Serial(serial)), verdict, "serial {serial}");
+        let named = if serial == 1 { None } else { opening(1) };
+        assert_eq!(table.judge(&key(1), named, Serial(serial)), verdict, "serial {serial}");
+        // As the log of an older release has it.
+        assert_eq!(table.judge(&key(1), None, Serial(serial)), verdict, "serial {serial}");
+        if serial != 1 {
+            assert_eq!(table.judge(&key(1), opening(2), Serial(serial)), Verdict::Forgotten);
+        }
     }
-    assert_eq!(table.judge(&key(2), Serial(3)), Verdict::Forgotten);
+    assert_eq!(table.judge(&key(2), opening(1), Serial(3)), Verdict::Forgotten);
+}
+
+#[test]
+fn a_write_of_another_opening_than_the_one_held_is_forgotten() {
+    let mut table = Producers::new(1);
+    open(&mut table, key(1), 1);
+    table.record(key(1), Serial(2), outcome(9), range(b"a", b"c"), at(2));
+    open(&mut table, key(2), 3);
+    // The first producer made room; its opening write arrives a second time.
+    open(&mut table, key(1), 4);
+    assert_eq!(table.judge(&key(1), opening(1), Serial(2)), Verdict::Forgotten);
+    assert_eq!(table.judge(&key(1), opening(4), Serial(2)), Verdict::Apply);
+    // Writes after the opening leave it as it is, also when they are stored and read back.
+    table.record(key(1), Serial(2), outcome(11), vec![], at(5));
+    let back = Producers::from_records(1, table.to_records()).unwrap();
+    assert_eq!(back.judge(&key(1), opening(1), Serial(3)), Verdict::Forgotten);
+    assert_eq!(back.judge(&key(1), opening(4), Serial(3)), Verdict::Apply);
 }
 
 #[test]
 fn streams_of_one_producer_differ_by_origin() {
     let mut table = Producers::new(8);
-    table.record(key(1), Serial(1), FirstOutcome::default(), vec![], at(1));
+    open(&mut table, key(1), 1);
     let other = ProducerKey { origin: RegionId(8), ..key(1) };
-    assert_eq!(table.judge(&other, Serial(2)), Verdict::Forgotten);
+    assert_eq!(table.judge(&other, opening(1), Serial(2)), Verdict::Forgotten);
 }
 
 #[test]
 fn the_least_recently_used_makes_room() {
     let mut table = Producers::new(2);
-    table.record(key(1), Serial(1), FirstOutcome::default(), vec![], at(1));
-    table.record(key(2), Serial(1), FirstOutcome::default(), vec![], at(2));
+    open(&mut table, key(1), 1);
+    open(&mut table, key(2), 2);
     table.touch(&key(1), at(3));
-    table.record(key(3), Serial(1), FirstOutcome::default(), vec![], at(4));
+    open(&mut table, key(3), 4);
     assert_eq!(table.len(), 2);
-    assert_eq!(table.judge(&key(2), Serial(2)), Verdict::Forgotten);
-    assert_eq!(table.judge(&key(1), Serial(2)), Verdict::Apply);
+    assert_eq!(table.judge(&key(2), opening(2), Serial(2)), Verdict::Forgotten);
+    assert_eq!(table.judge(&key(1), opening(1), Serial(2)), Verdict::Apply);
 }
 
 #[test]
@@ -81,35 +114,59 @@ fn the_table_survives_its_stored_form() {
     assert!(Producers::from_records(8, damaged).is_none());
 }
 
+/// A client with one producer: what it has sent may arrive again at any time.
+#[derive(Default)]
+struct Client {
+    opening: Option<Sequence>,
+    /// Serials that it has sent after the opening, from 2.
+    sent: u64,
+}
+
 proptest! {
-    // However often and in whatever order the network delivers the attempts of each producer's
-    // writes, every serial takes effect at most once, and in order.
+    #![proptest_config(ProptestConfig { cases: 512, ..ProptestConfig::default() })]
+
+    // R5: however often and in whatever order the network delivers what clients have sent, opening
+    // writes included, and whoever is forgotten in between: every write takes effect at most once,
+    // and in order.
     #[test]
     fn any_repeats_and_reorderings_take_effect_once(
-        deliveries in proptest::collection::vec((0u128..4, 1u64..8), 0..200),
+        // (client, what): 0 opens, 1 sends the next write, others deliver an old one again.
+        deliveries in proptest::collection::vec((0u128..4, 0u64..6), 0..200),
         capacity in 1usize..5,
     ) {
         let mut table = Producers::new(capacity);
+        let mut clients: Vec<Client> = (0..4).map(|_| Client::default()).collect();
         let mut effects: BTreeSet<(u128, u64)> = BTreeSet::new();
-        let mut index = 0;
-        for (producer, serial) in deliveries {
-            index += 1;
-            match table.judge(&key(producer), Serial(serial)) {
-                Verdict::Apply => {
-                    // Serial 1 is empty, so doing it again after being forgotten is harmless; a
-                    // producer that was forgotten starts anew under another id.
-                    if serial == 1 {
-                        effects.retain(|(p, _)| *p != producer);
+        for (index, (producer, what)) in (1..).zip(deliveries) {
+            let client = &mut clients[usize::try_from(producer).unwrap()];
+            if what == 0 {
+                match table.judge(&key(producer), None, OPENING) {
+                    Verdict::Apply => {
+                        open(&mut table, key(producer), index);
+                        client.opening = client.opening.or(opening(index));
                     }
+                    Verdict::Repeat { outcome, .. } => {
+                        table.touch(&key(producer), at(index));
+                        client.opening = client.opening.or(Some(outcome.sequence));
+                    }
+                    Verdict::Forgotten | Verdict::OutOfOrder { .. } => {}
+                }
+                continue;
+            }
+            let Some(named) = client.opening else { continue };
+            // The next one goes out once the one before has taken effect.
+            let last = effects.iter().filter(|(p, _)| *p == producer).count() as u64 + 1;
+            client.sent = if what == 1 { client.sent.max(last + 1) } else { client.sent };
+            let serial = if what == 1 { last + 1 } else { what };
+            if serial < 2 || serial > client.sent {
+                continue;
+            }
+            match table.judge(&key(producer), Some(named), Serial(serial)) {
+                Verdict::Apply => {
                     prop_assert!(effects.insert((producer, serial)), "twice");
-                    prop_assert!(serial == 1 || effects.contains(&(producer, serial - 1)), "gap");
-                    table.record(
-                        key(producer),
-                        Serial(serial),
-                        outcome(index),
-                        range(b"a", b"b"),
-                        at(index),
-                    );
+                    prop_assert_eq!(serial, last + 1, "gap");
+                    let covered = range(b"a", b"b");
+                    table.record(key(producer), Serial(serial), outcome(index), covered, at(index));
                 }
                 Verdict::Repeat { .. } => {
                     prop_assert!(effects.contains(&(producer, serial)));
