@@ -1,149 +1,90 @@
 //! Follows manifests in the background: a *target* is the version that the log says a region has
 //! reached; the loader reads the manifest, whereupon the region drops the runs that are flushed.
 //! Apply only sets targets, so it never waits for object storage.
+//!
+//! No region waits for another (A6): each has its own pauses after failures, and a load that does
+//! not end leaves its slot to others. [`targets`] and [`slots`] decide, this loop carries out.
 
-use std::collections::BTreeMap;
+mod slots;
+mod targets;
+
 use std::sync::Arc;
-use std::time::Duration;
 
-use futures::stream::{self, StreamExt};
-use parking_lot::Mutex;
+use futures::stream::{FuturesUnordered, StreamExt};
 use tidewater_common::ids::{ManifestVersion, RegionId};
 use tidewater_region_engine::EngineError;
-use tokio::sync::Notify;
-use tracing::{debug, warn};
+use tokio::time::Instant;
+use tracing::{debug, info, warn};
 
+use self::slots::Slots;
+pub use self::targets::Targets;
 use super::shared::Shared;
 
-/// Manifests read at the same time, per group.
-const CONCURRENCY: usize = 4;
-/// First and longest wait before a manifest that could not be read is tried again.
-const BACKOFF: (Duration, Duration) = (Duration::from_millis(250), Duration::from_secs(5));
-
-#[derive(Debug, Clone, Copy, Default)]
-struct Target {
-    want: ManifestVersion,
-    // `None` until the manifest was read once.
-    have: Option<ManifestVersion>,
-}
-
-impl Target {
-    fn is_open(&self) -> bool {
-        self.have.is_none_or(|have| have < self.want)
-    }
-}
-
-/// Versions wanted and loaded, per region.
-#[derive(Debug, Default)]
-pub struct Targets {
-    by_region: Mutex<BTreeMap<RegionId, Target>>,
-    changed: Notify,
-    loaded: Notify,
-}
-
-impl Targets {
-    /// Wants the manifest at this version or later; 0: whatever there is.
-    pub fn want(&self, region: RegionId, version: ManifestVersion) {
-        let mut targets = self.by_region.lock();
-        let target = targets.entry(region).or_default();
-        target.want = target.want.max(version);
-        drop(targets);
-        self.changed.notify_one();
-    }
-
-    /// The manifest was read, or written, up to this version.
-    pub fn reached(&self, region: RegionId, version: ManifestVersion) {
-        if let Some(target) = self.by_region.lock().get_mut(&region) {
-            target.have = target.have.max(Some(version));
-        }
-        self.loaded.notify_waiters();
-    }
-
-    /// Reads a manifest again though its target is reached.
-    pub fn reload(&self, region: RegionId) {
-        if let Some(target) = self.by_region.lock().get_mut(&region) {
-            target.have = None;
-        }
-        self.changed.notify_one();
-    }
-
-    /// The region is no longer hosted.
-    pub fn forget(&self, region: RegionId) {
-        self.by_region.lock().remove(&region);
-    }
-
-    /// All regions are gone.
-    pub fn clear(&self) {
-        self.by_region.lock().clear();
-    }
-
-    fn open(&self) -> Vec<RegionId> {
-        let targets = self.by_region.lock();
-        targets.iter().filter(|(_, target)| target.is_open()).map(|(id, _)| *id).collect()
-    }
-
-    /// Waits until some manifest was read, or for `limit`.
-    pub async fn some_loaded(&self, limit: Duration) {
-        let _ = tokio::time::timeout(limit, self.loaded.notified()).await;
-    }
-}
+#[cfg(test)]
+mod tests;
 
 /// Runs until the replica stops.
 pub async fn run(shared: Arc<Shared>) {
-    let mut wait = BACKOFF.0;
+    let mut slots = Slots::default();
+    let mut running = FuturesUnordered::new();
     loop {
-        let open = shared.targets.open();
-        if open.is_empty() {
-            tokio::select! {
-                () = shared.stopping.cancelled() => return,
-                () = shared.targets.changed.notified() => continue,
-            }
+        let now = Instant::now();
+        while let Some(region) = slots.room(now).then(|| shared.targets.begin(now)).flatten() {
+            slots.begin(now);
+            let shared = shared.clone();
+            running.push(async move { (region, now, load(&shared, region).await) });
         }
-        let failed = tokio::select! {
-            () = shared.stopping.cancelled() => return,
-            failed = load_all(&shared, open) => failed,
-        };
-        if !failed {
-            wait = BACKOFF.0;
-            continue;
-        }
+        // Whichever comes first makes something startable: a pause ends, a load turns out slow.
+        let wake = if slots.room(now) { shared.targets.next_due() } else { slots.next_room(now) };
         tokio::select! {
             () = shared.stopping.cancelled() => return,
-            () = tokio::time::sleep(wait) => {}
+            () = shared.targets.changed() => {}
+            () = sleep_until(wake) => {}
+            Some((region, begun, current)) = running.next(), if !running.is_empty() => {
+                slots.end(begun);
+                settle(&shared, region, current);
+            }
         }
-        wait = (wait * 2).min(BACKOFF.1);
     }
 }
 
-/// Whether any manifest could not be read.
-async fn load_all(shared: &Arc<Shared>, regions: Vec<RegionId>) -> bool {
-    stream::iter(regions)
-        .map(|region| load(shared, region))
-        .buffer_unordered(CONCURRENCY)
-        .fold(false, |failed, one| async move { failed || one })
-        .await
+async fn sleep_until(wake: Option<Instant>) {
+    match wake {
+        Some(wake) => tokio::time::sleep_until(wake).await,
+        None => std::future::pending().await,
+    }
 }
 
-async fn load(shared: &Arc<Shared>, region: RegionId) -> bool {
+fn settle(shared: &Shared, region: RegionId, loaded: Result<(), EngineError>) {
+    let now = Instant::now();
+    let group = shared.group;
+    match loaded {
+        Ok(()) => {
+            let failures = shared.targets.loaded(region, now);
+            if failures > 0 {
+                info!(%group, %region, failures, "the region's manifest can be read again");
+            }
+        }
+        // One line when it begins to fail: the heartbeats say for how many regions it lasts.
+        Err(error) => match shared.targets.failed(region, now) {
+            1 => warn!(%group, %region, %error, "cannot read a region's manifest: trying again"),
+            failures => debug!(%group, %region, %error, failures, "cannot read a manifest yet"),
+        },
+    }
+}
+
+async fn load(shared: &Arc<Shared>, region: RegionId) -> Result<(), EngineError> {
     let Some(hosted) = shared.regions.get(region) else {
         shared.targets.forget(region);
-        return false;
+        return Ok(());
     };
-    match hosted.region.load().await {
-        Ok(version) => {
-            debug!(group = %shared.group, %region, %version, "manifest loaded");
-            shared.reached(region, &hosted.region, version);
-            // A version that the log names is committed, so a listing that does not show it is
-            // stale: it is read again.
-            shared.targets.by_region.lock().get(&region).is_some_and(Target::is_open)
-        }
-        Err(EngineError::Closed { .. } | EngineError::Removed { .. }) => {
-            shared.reached(region, &hosted.region, ManifestVersion(u64::MAX));
-            false
-        }
-        Err(error) => {
-            warn!(group = %shared.group, %region, %error, "cannot read a region's manifest");
-            true
-        }
-    }
+    let version = match hosted.region.load().await {
+        Ok(version) => version,
+        // There is nothing more to follow.
+        Err(EngineError::Closed { .. } | EngineError::Removed { .. }) => ManifestVersion(u64::MAX),
+        Err(error) => return Err(error),
+    };
+    debug!(group = %shared.group, %region, %version, "manifest loaded");
+    shared.reached(region, &hosted.region, version);
+    Ok(())
 }
