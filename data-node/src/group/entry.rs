@@ -9,6 +9,9 @@ use tidewater_proto::v1::{self, Reason, WriteRequest, group_entry};
 #[cfg(test)]
 mod tests;
 
+/// What columns of 64-bit values want of an address.
+const ALIGNMENT: usize = 8;
+
 /// Bytes that are not an entry of a data group.
 #[derive(Debug, thiserror::Error)]
 pub enum EntryError {
@@ -78,6 +81,21 @@ pub fn decode(bytes: &Bytes) -> Result<group_entry::Entry, EntryError> {
         .ok_or(EntryError::UnknownKind)
 }
 
+/// Gives writes bytes of their own where their rows would hold on to an entry of `whole` bytes for
+/// little: a memtable keeps the rows of a write in the bytes that they came in, and counts no others.
+///
+/// Rows that do not stand at an aligned address are moved too. Arrow would copy most of their
+/// columns anyway, and keep the entry for the rest.
+pub fn detach(entry: &mut group_entry::Entry, whole: usize) {
+    let group_entry::Entry::Writes(entry) = entry else { return };
+    for write in &mut entry.writes {
+        let aligned = write.rows.as_ptr().addr().is_multiple_of(ALIGNMENT);
+        if !aligned || write.rows.len() < whole / 2 {
+            write.rows = Bytes::copy_from_slice(&write.rows);
+        }
+    }
+}
+
 impl From<&v1::ManifestAdvanced> for Advance {
     fn from(wire: &v1::ManifestAdvanced) -> Self {
         Self {
@@ -94,7 +112,7 @@ impl From<&v1::ManifestAdvanced> for Advance {
 pub enum Outcome {
     /// It took effect.
     Done {
-        /// Sequence of the rows; 0 where there are none.
+        /// Sequence of the rows, or of the opening write; 0 where there is neither.
         sequence: Sequence,
         /// Rows applied, now or by the first attempt.
         rows: u32,

@@ -17,6 +17,9 @@ use super::loader::Targets;
 use super::log_bytes::LogBytes;
 use super::state::GroupState;
 
+#[cfg(test)]
+mod tests;
+
 /// See the module's head.
 #[derive(Debug)]
 pub struct Shared {

@@ -8,6 +8,8 @@
 
 mod files;
 mod install;
+#[cfg(test)]
+mod rows_tests;
 mod sink;
 #[cfg(test)]
 mod tests;
@@ -29,7 +31,7 @@ use tokio::time::Instant;
 pub use self::files::SnapshotFiles;
 use self::sink::RegionSink;
 use super::apply::{Effect, apply};
-use super::entry::{decode, encode_reply};
+use super::entry::{decode, detach, encode_reply};
 use super::shared::Shared;
 use super::snapshot::SnapshotView;
 
@@ -74,12 +76,13 @@ impl GroupStateMachine {
     }
 
     fn apply_command(&mut self, index: LogIndex, bytes: &bytes::Bytes) -> io::Result<bytes::Bytes> {
-        let entry = decode(bytes).map_err(|error| {
+        let mut entry = decode(bytes).map_err(|error| {
             io::Error::new(
                 io::ErrorKind::InvalidData,
                 format!("group {}, log index {index}: {error}", self.shared.group),
             )
         })?;
+        detach(&mut entry, bytes.len());
         let sink = RegionSink { shared: &self.shared };
         let applied = {
             let mut state = self.shared.state.write();

@@ -21,7 +21,14 @@ fn golden() -> Vec<(&'static str, Bytes, &'static str)> {
         flushed: Sequence(131_073),
         owner: OwnerEpoch { move_epoch: 2, term: Term(4) },
     };
+    let rows = Bytes::from_static(b"ab");
+    let with_rows = WriteRequest { row_count: 3, rows, opening: 65_536, ..write(0x11, 2, &[]) };
     vec![
+        (
+            "write",
+            writes(vec![with_rows]),
+            "1a2a0a28080510071801200 12a10111111111111111111111111111111113002380748035202616258808004",
+        ),
         ("dropped", dropped(RegionId(7)), "12020807"),
         ("manifest advanced", manifest_advanced(&advance), "220c0807100918818008200228 04"),
         (
@@ -68,6 +75,34 @@ fn replies_survive_and_carry_refusals() {
 fn an_entry_of_a_newer_release_is_an_error_that_says_so() {
     // Field 6, which this release does not know.
     assert!(matches!(decode(&unhex("3200")), Err(EntryError::UnknownKind)));
+}
+
+#[test]
+fn small_writes_do_not_hold_on_to_the_entry() {
+    let many: Vec<i64> = (0..2_000).collect();
+    let large = write(1, 2, &many);
+    let small = write(2, 2, &[1]);
+    // A write may stand at any address in the entry.
+    for shift in 0..8 {
+        let odd = WriteRequest { producer_id: vec![0; 16 + shift].into(), ..small.clone() };
+        let bytes = writes(vec![odd.clone(), large.clone(), odd]);
+        let range = bytes.as_ptr_range();
+        let mut entry = decode(&bytes).unwrap();
+        let before = entry.clone();
+        detach(&mut entry, bytes.len());
+        assert_eq!(entry, before);
+        let group_entry::Entry::Writes(entry) = entry else { panic!("not writes") };
+        let held: Vec<bool> =
+            entry.writes.iter().map(|write| range.contains(&write.rows.as_ptr())).collect();
+        let group_entry::Entry::Writes(before) = before else { panic!("not writes") };
+        let aligned = before.writes[1].rows.as_ptr().addr().is_multiple_of(8);
+        // The large one makes up most of the entry: it is left where it is if it can be used there.
+        assert_eq!(held, [false, aligned, false], "shift {shift}");
+        drop(before);
+        let rows: Vec<Bytes> = entry.writes.into_iter().map(|write| write.rows).collect();
+        assert_eq!(bytes.is_unique(), !aligned, "shift {shift}");
+        drop(rows);
+    }
 }
 
 #[test]
