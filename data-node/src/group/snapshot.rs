@@ -20,8 +20,17 @@ mod tests;
 
 /// Format of the file; a greater one was written by a newer release.
 const FORMAT: u32 = 1;
-/// No record is larger: a run is bounded by the memory limit, and prost by 2 GiB.
-const MAX_RECORD: u64 = 2 * 1024 * 1024 * 1024;
+/// How large records get.
+#[derive(Debug, Clone, Copy)]
+struct Sizes {
+    // About the bytes of rows in a record: what is held in memory beside the rows themselves while a
+    // snapshot is written or read, a few times over.
+    piece: usize,
+    // No record is larger: what prost can take.
+    record: u64,
+}
+
+const SIZES: Sizes = Sizes { piece: 16 * 1024 * 1024, record: 2 * 1024 * 1024 * 1024 };
 
 /// A group at one index, by pointer.
 #[derive(Debug)]
@@ -46,36 +55,43 @@ impl SnapshotView {
 
     /// Writes the content of the file. Blocking.
     pub fn write(&self, out: &mut impl Write) -> io::Result<()> {
-        put(
-            out,
-            Record::Header(v1::GroupSnapshotHeader {
-                format: FORMAT,
-                group_id: self.group.get(),
-                applied: self.applied.as_ref().map(wire::log_id_to_wire),
-                membership: Some(wire::stored_membership_to_wire(&self.membership)),
-                dropped: self.state.dropped.iter().map(|region| region.get()).collect(),
-            }),
-        )?;
+        self.write_sized(out, SIZES)
+    }
+
+    fn write_sized(&self, out: &mut impl Write, sizes: Sizes) -> io::Result<()> {
+        let mut put = |record| put(out, record, sizes.record);
+        put(Record::Header(v1::GroupSnapshotHeader {
+            format: FORMAT,
+            group_id: self.group.get(),
+            applied: self.applied.as_ref().map(wire::log_id_to_wire),
+            membership: Some(wire::stored_membership_to_wire(&self.membership)),
+            dropped: self.state.dropped.iter().map(|region| region.get()).collect(),
+        }))?;
         for region in self.state.regions.values() {
-            put(out, Record::Region(region.to_wire()))?;
+            put(Record::Region(region.to_wire()))?;
         }
+        let mut records = 0;
         for (region, image) in &self.runs {
-            let image = image.encode().map_err(io::Error::other)?;
-            put(out, Record::Run(v1::GroupSnapshotRun { region_id: region.get(), image }))?;
+            let mut continues = false;
+            // One after the other: only one piece is held encoded.
+            for piece in image.pieces(sizes.piece) {
+                let (region_id, image) = (region.get(), piece.encode().map_err(io::Error::other)?);
+                put(Record::Run(v1::GroupSnapshotRun { region_id, image, continues }))?;
+                continues = true;
+                records += 1;
+            }
         }
-        put(
-            out,
-            Record::End(v1::GroupSnapshotEnd {
-                regions: u32::try_from(self.state.regions.len()).unwrap_or(u32::MAX),
-                runs: self.runs.len() as u64,
-            }),
-        )
+        let regions = u32::try_from(self.state.regions.len()).unwrap_or(u32::MAX);
+        put(Record::End(v1::GroupSnapshotEnd { regions, runs: records }))
     }
 
     /// Reads the content of a file. Blocking.
     pub fn read(input: &mut impl Read) -> io::Result<Self> {
         let mut view = read_header(input)?;
-        let (mut regions, mut runs) = (0u32, 0u64);
+        let (mut regions, mut records) = (0u32, 0u64);
+        // The run that is being read, piece by piece.
+        let mut pieces: Vec<RunImage> = Vec::new();
+        let mut of = RegionId(0);
         loop {
             match get(input)? {
                 Record::Header(_) => return Err(damaged("a second header")),
@@ -85,12 +101,21 @@ impl SnapshotView {
                     view.state.regions.insert(region.descriptor.region_id, region);
                 }
                 Record::Run(run) => {
-                    runs += 1;
-                    let image = RunImage::decode(&run.image).map_err(damaged)?;
-                    view.runs.push((RegionId(run.region_id), image));
+                    records += 1;
+                    let region = RegionId(run.region_id);
+                    if run.continues && (pieces.is_empty() || region != of) {
+                        return Err(damaged("a run that continues another one's"));
+                    }
+                    if !run.continues {
+                        view.runs.extend(RunImage::join(&pieces).map(|image| (of, image)));
+                        pieces.clear();
+                        of = region;
+                    }
+                    pieces.push(RunImage::decode(&run.image).map_err(damaged)?);
                 }
                 Record::End(end) => {
-                    if end.regions != regions || end.runs != runs {
+                    view.runs.extend(RunImage::join(&pieces).map(|image| (of, image)));
+                    if end.regions != regions || end.runs != records {
                         return Err(damaged("regions or runs are missing"));
                     }
                     return Ok(view);
@@ -131,12 +156,12 @@ fn read_header(input: &mut impl Read) -> io::Result<SnapshotView> {
     })
 }
 
-fn put(out: &mut impl Write, record: Record) -> io::Result<()> {
+fn put(out: &mut impl Write, record: Record, most: u64) -> io::Result<()> {
     let record = v1::GroupSnapshotRecord { record: Some(record) };
     // One that could not be read back must not let the log below it be purged.
-    if record.encoded_len() as u64 > MAX_RECORD {
+    if record.encoded_len() as u64 > most {
         return Err(io::Error::other(format!(
-            "a record of {} bytes is too large for a snapshot: flush the region",
+            "a record of {} bytes is too large for a snapshot",
             record.encoded_len()
         )));
     }
@@ -149,7 +174,7 @@ fn get(input: &mut impl Read) -> io::Result<Record> {
     let mut length = [0; 8];
     input.read_exact(&mut length)?;
     let length = u64::from_le_bytes(length);
-    if length > MAX_RECORD {
+    if length > SIZES.record {
         return Err(damaged(format!("a record of {length} bytes")));
     }
     // Grows as bytes come: a damaged length does not allocate what is not there.

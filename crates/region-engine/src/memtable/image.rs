@@ -47,6 +47,39 @@ impl RunImage {
         self.run.bytes()
     }
 
+    /// The same rows as several images of about `bytes` encoded bytes at most, in order, by pointer.
+    /// A single row is never cut.
+    pub fn pieces(&self, bytes: usize) -> Vec<Self> {
+        let mut cut = Vec::new();
+        for rows in self.run.batches() {
+            cut_into(rows, bytes, &mut cut);
+        }
+        let mut pieces = Vec::new();
+        let (mut piece, mut size) = (Vec::new(), 0);
+        for rows in cut {
+            let next = encoded_bytes(&rows);
+            if size + next > bytes && !piece.is_empty() {
+                pieces.extend(Self::of(std::mem::take(&mut piece), self.run.unique()));
+                size = 0;
+            }
+            size += next;
+            piece.push(rows);
+        }
+        pieces.extend(Self::of(piece, self.run.unique()));
+        pieces
+    }
+
+    /// One image again out of [`pieces`](Self::pieces), in their order; `None` without any.
+    pub fn join(pieces: &[Self]) -> Option<Self> {
+        let unique = pieces.iter().all(|piece| piece.run.unique());
+        let batches = pieces.iter().flat_map(|piece| piece.run.batches()).cloned().collect();
+        Self::of(batches, unique)
+    }
+
+    fn of(batches: Vec<RowVersions>, unique: bool) -> Option<Self> {
+        Run::of_batches(batches, unique).map(|run| Self { run: Arc::new(run) })
+    }
+
     /// As bytes.
     ///
     /// # Errors
@@ -84,10 +117,24 @@ impl RunImage {
         for batch in reader {
             batches.push(rows_of(&batch.map_err(arrow)?, &ids)?);
         }
-        Run::of_batches(batches, unique)
-            .map(|run| Self { run: Arc::new(run) })
-            .ok_or_else(|| ImageError::NotARun("no rows".to_owned()))
+        Self::of(batches, unique).ok_or_else(|| ImageError::NotARun("no rows".to_owned()))
     }
+}
+
+/// Halves rows until each part fits.
+fn cut_into(rows: &RowVersions, bytes: usize, parts: &mut Vec<RowVersions>) {
+    let count = rows.rows();
+    if count <= 1 || encoded_bytes(rows) <= bytes {
+        parts.push(rows.clone());
+        return;
+    }
+    cut_into(&rows.slice(0, count / 2), bytes, parts);
+    cut_into(&rows.slice(count / 2, count - count / 2), bytes, parts);
+}
+
+/// About what rows take when they are encoded: each has its own sequence, epoch and operation then.
+fn encoded_bytes(rows: &RowVersions) -> usize {
+    rows.bytes() + rows.rows() * (8 + 8 + 1)
 }
 
 const UNIQUE_KEY: &str = "tidewater.unique";

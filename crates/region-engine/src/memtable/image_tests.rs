@@ -1,4 +1,5 @@
 use arrow::array::{Int32Array, UInt8Array, UInt64Array};
+use arrow::datatypes::Int32Type;
 
 use super::*;
 
@@ -58,4 +59,66 @@ fn bytes_that_are_no_image_are_refused() {
     writer.write(&RecordBatch::new_empty(schema.clone())).unwrap();
     let other = Bytes::from(writer.into_inner().unwrap());
     assert!(matches!(RunImage::decode(&other), Err(ImageError::NotARun(_))));
+}
+
+#[test]
+fn pieces_hold_the_rows_in_order_and_make_up_the_run_again() {
+    let ids: Arc<[ColumnId]> = [ColumnId(1)].into();
+    let batch = |from: i32, rows: i32| {
+        let keys: ArrayRef = Arc::new(Int32Array::from_iter_values(from..from + rows));
+        let sequences = UInt64Array::from_iter_values((from..from + rows).map(|n| n as u64 + 1));
+        let stamps = Stamps {
+            sequences: Numbers::Each(sequences),
+            epochs: Numbers::All(0),
+            ops: Ops::All(RowOp::Put),
+        };
+        RowVersions::new(ids.clone(), vec![keys], rows as usize, stamps)
+    };
+    // One batch that must be cut, then small ones that go together.
+    let batches = vec![batch(0, 1_000), batch(1_000, 1), batch(1_001, 1), batch(1_002, 1)];
+    let whole = RunImage { run: Arc::new(Run::of_batches(batches, true).unwrap()) };
+    let keys = |image: &RunImage| -> Vec<i32> {
+        let arrays = image.run.batches().iter().map(|rows| rows.arrays()[0].clone());
+        arrays.flat_map(|array| array.as_primitive::<Int32Type>().values().to_vec()).collect()
+    };
+    for limit in [0, 1_000, 8_000, usize::MAX] {
+        let pieces = whole.pieces(limit);
+        let encoded: Vec<usize> =
+            pieces.iter().map(|piece| piece.encode().unwrap().len()).collect();
+        match limit {
+            0 => assert_eq!(pieces.len(), 1_003),
+            usize::MAX => assert_eq!(pieces.len(), 1),
+            // A stream's own messages come to about 1,000 bytes.
+            _ => assert!(encoded.iter().all(|bytes| *bytes < limit + 2_000), "{encoded:?}"),
+        }
+        let decoded: Vec<RunImage> = pieces
+            .iter()
+            .map(|piece| RunImage::decode(&piece.encode().unwrap()).unwrap())
+            .collect();
+        let joined = RunImage::join(&decoded).unwrap();
+        assert_eq!(keys(&joined), (0..1_003).collect::<Vec<_>>(), "limit {limit}");
+        assert_eq!((joined.run.min_sequence(), joined.run.max_sequence()), (1, 1_003));
+        assert!(joined.run.unique());
+        assert_eq!(joined.rows(), whole.rows());
+    }
+    assert!(RunImage::join(&[]).is_none());
+}
+
+// Frozen: these bytes are in snapshot files. Should a library come to write others, these must still
+// be read: then keep them, and put the new ones beside them.
+#[test]
+fn an_image_has_its_frozen_bytes_and_is_read_from_them() {
+    let golden: String = include_str!("image_golden.hex").split_whitespace().collect();
+    let bytes = image().encode().unwrap();
+    let hex: String = bytes.iter().map(|byte| format!("{byte:02x}")).collect();
+    assert_eq!(hex, golden);
+    let golden: Vec<u8> = (0..golden.len())
+        .step_by(2)
+        .map(|at| u8::from_str_radix(&golden[at..at + 2], 16).unwrap())
+        .collect();
+    let decoded = RunImage::decode(&golden.into()).unwrap();
+    assert_eq!((decoded.rows(), decoded.run.deletes(), decoded.run.unique()), (3, 1, true));
+    assert_eq!((decoded.run.min_sequence(), decoded.run.max_sequence()), (9, 11));
+    let ids: Vec<u32> = decoded.run.batches()[0].ids().iter().map(|id| id.get()).collect();
+    assert_eq!(ids, [1, 7]);
 }

@@ -1,8 +1,10 @@
-use tidewater_common::ids::RegionId;
+use tidewater_common::ids::{Epoch, RegionId, Sequence};
 use tidewater_raft_store::types::log_id;
+use tidewater_region_engine::storage::Storage;
+use tidewater_region_engine::{RowOp, RowsWrite};
 
 use super::*;
-use crate::group::testing::{Group, write, writes};
+use crate::group::testing::{Group, batch, host, shared, write, writes};
 
 fn hex(bytes: &[u8]) -> String {
     bytes.iter().map(|byte| format!("{byte:02x}")).collect()
@@ -58,9 +60,95 @@ fn a_cut_or_changed_snapshot_is_an_error() {
 fn a_snapshot_of_a_newer_format_is_refused() {
     let mut file = Vec::new();
     let header = v1::GroupSnapshotHeader { format: FORMAT + 1, ..Default::default() };
-    put(&mut file, Record::Header(header)).unwrap();
+    put(&mut file, Record::Header(header), SIZES.record).unwrap();
     let error = SnapshotView::read(&mut file.as_slice()).unwrap_err();
     assert!(error.to_string().contains("format 2"), "{error}");
+}
+
+/// A view with two runs of region 7.
+fn view_with_runs() -> SnapshotView {
+    let replica = shared(Storage::memory(), 1 << 30);
+    let region = host(&replica, 7);
+    for (sequence, ids) in [(65_536, 0..1_000), (131_072, 500..600)] {
+        let batch = batch(&ids.collect::<Vec<i64>>());
+        let (sequence, op) = (Sequence(sequence), RowOp::Put);
+        region.apply(RowsWrite { sequence, epoch: Epoch(0), op, batch }).unwrap();
+    }
+    let runs = region.unflushed().into_iter().map(|image| (RegionId(7), image)).collect();
+    SnapshotView { runs, ..view() }
+}
+
+/// The records of a file, and how long each is.
+fn records(mut file: &[u8]) -> Vec<(Record, usize)> {
+    let mut records = Vec::new();
+    while !file.is_empty() {
+        let before = file.len();
+        let record = get(&mut file).unwrap();
+        records.push((record, before - file.len()));
+    }
+    records
+}
+
+#[test]
+fn a_large_run_is_written_in_pieces_and_comes_back_whole() {
+    let view = view_with_runs();
+    let encoded = |view: &SnapshotView| -> Vec<Bytes> {
+        view.runs.iter().map(|(_, image)| image.encode().unwrap()).collect()
+    };
+    for (piece, pieces) in [(usize::MAX, 2..3), (8_192, 5..20)] {
+        let mut file = Vec::new();
+        view.write_sized(&mut file, Sizes { piece, ..SIZES }).unwrap();
+        let records = records(&file);
+        let runs: Vec<usize> = records
+            .iter()
+            .filter_map(|(record, bytes)| matches!(record, Record::Run(_)).then_some(*bytes))
+            .collect();
+        assert!(pieces.contains(&runs.len()), "{runs:?}");
+        assert!(runs.iter().all(|bytes| *bytes < piece.saturating_add(2_048)), "{runs:?}");
+        let back = SnapshotView::read(&mut file.as_slice()).unwrap();
+        let shape = |view: &SnapshotView| -> Vec<(RegionId, usize)> {
+            view.runs.iter().map(|(region, image)| (*region, image.rows())).collect()
+        };
+        assert_eq!(shape(&back), shape(&view));
+        if piece == usize::MAX {
+            assert_eq!(encoded(&back), encoded(&view));
+        }
+        let restored = shared(Storage::memory(), 1 << 30);
+        let region = host(&restored, 7);
+        region.restore(back.runs.into_iter().map(|(_, image)| image).collect());
+        assert_eq!(region.stats().memtable_rows, 1_100);
+        assert_eq!((region.stats().runs, region.last_sequence()), (2, Sequence(131_072)));
+    }
+}
+
+#[test]
+fn a_piece_goes_with_the_run_before_it_or_the_file_is_damaged() {
+    let image = view_with_runs().runs[0].1.encode().unwrap();
+    let run = |region_id, continues| {
+        Record::Run(v1::GroupSnapshotRun { region_id, image: image.clone(), continues })
+    };
+    let header = || Record::Header(v1::GroupSnapshotHeader { format: 1, ..Default::default() });
+    let end = |runs| Record::End(v1::GroupSnapshotEnd { regions: 0, runs });
+    let read = |records: Vec<Record>| {
+        let mut file = Vec::new();
+        for record in records {
+            put(&mut file, record, SIZES.record).unwrap();
+        }
+        SnapshotView::read(&mut file.as_slice()).map(|view| view.runs.len())
+    };
+    assert_eq!(read(vec![header(), run(7, false), run(7, true), end(2)]).unwrap(), 1);
+    assert_eq!(read(vec![header(), run(7, false), run(7, false), end(2)]).unwrap(), 2);
+    assert!(read(vec![header(), run(7, true), end(1)]).is_err());
+    assert!(read(vec![header(), run(7, false), run(8, true), end(2)]).is_err());
+    assert!(read(vec![header(), run(7, false), run(7, true), end(1)]).is_err(), "one too many");
+}
+
+#[test]
+fn a_record_that_could_not_be_read_back_is_not_written() {
+    let sizes = Sizes { record: 1_000, ..SIZES };
+    let mut file = Vec::new();
+    let error = view_with_runs().write_sized(&mut file, sizes).unwrap_err();
+    assert!(error.to_string().contains("too large for a snapshot"), "{error}");
 }
 
 // Frozen: these bytes are in files.
@@ -74,7 +162,7 @@ fn records_have_their_frozen_bytes() {
         dropped: vec![7],
     };
     let mut file = Vec::new();
-    put(&mut file, Record::Header(header)).unwrap();
+    put(&mut file, Record::Header(header), SIZES.record).unwrap();
     assert_eq!(hex(&file), "0f000000000000000a0d080110051a04080210092a0107");
 
     let producer = v1::ProducerRecord {
@@ -89,8 +177,13 @@ fn records_have_their_frozen_bytes() {
         }],
         used_index: 5,
         used_ordinal: 1,
+        opening: 65_536,
     };
-    let expected = format!("0a10{}1007180220818004280332060a016112016338054001", "11".repeat(16));
+    let run =
+        v1::GroupSnapshotRun { region_id: 7, image: Bytes::from_static(b"ab"), continues: true };
+    assert_eq!(hex(&run.encode_to_vec()), "0807120261621801");
+    let expected =
+        format!("0a10{}1007180220818004280332060a01611201633805400148808004", "11".repeat(16));
     assert_eq!(hex(&producer.encode_to_vec()), expected);
     assert_eq!(v1::ProducerRecord::decode(producer.encode_to_vec().as_slice()).unwrap(), producer);
 }
