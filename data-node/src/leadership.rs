@@ -34,8 +34,10 @@ use crate::group::state_machine::GroupStateMachine;
 pub enum FlushRequest {
     /// Flush one region and say what came of it.
     Region(RegionId, oneshot::Sender<Result<FlushReport, Refusal>>),
-    /// Flush what is large: a follower is short of memory, or a snapshot is due.
+    /// Flush what is large: a snapshot is due.
     Large,
+    /// Flush so many bytes: a follower is short of memory.
+    Free(u64),
     /// Commit `Remove` in the region's manifest.
     Remove(RegionId, oneshot::Sender<Result<(), Refusal>>),
 }

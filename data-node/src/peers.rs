@@ -34,8 +34,13 @@ impl Peers {
         self.addresses.get(node)
     }
 
-    /// Asks the owner of a group's regions to flush what is large.
-    pub async fn request_flush(&self, owner: NodeId, group: GroupId) -> Result<(), Refusal> {
+    /// Asks the owner of a group's regions to flush so many bytes.
+    pub async fn request_flush(
+        &self,
+        owner: NodeId,
+        group: GroupId,
+        over_bytes: u64,
+    ) -> Result<(), Refusal> {
         let mut client = GroupControlClient::new(self.channel(owner)?);
         let mut request = tonic::Request::new(RequestFlushRequest {
             header: Some(CallHeader {
@@ -44,6 +49,7 @@ impl Peers {
                 target_node: owner.get(),
             }),
             group_id: group.get(),
+            over_bytes,
         });
         request.set_timeout(TIMEOUT);
         client.request_flush(request).await?;

@@ -1,4 +1,4 @@
-//! A follower is short of memory: the owner flushes what is large.
+//! A follower is short of memory: the owner flushes as much as that one must get rid of.
 
 use tidewater_common::ids::GroupId;
 use tidewater_common::refusal::Refusal;
@@ -13,7 +13,12 @@ pub(super) async fn call(
 ) -> Result<RequestFlushResponse, Refusal> {
     let replica = groups.get(GroupId(request.group_id))?;
     replica.require_leader()?;
+    let wanted = match request.over_bytes {
+        // An asker of an older release does not say.
+        0 => FlushRequest::Large,
+        over => FlushRequest::Free(over),
+    };
     // A full queue means that flushes are asked for already.
-    let _ = replica.flush_requests.try_send(FlushRequest::Large);
+    let _ = replica.flush_requests.try_send(wanted);
     Ok(RequestFlushResponse {})
 }

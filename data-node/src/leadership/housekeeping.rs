@@ -10,6 +10,7 @@ use tokio::time::Instant;
 use tracing::{debug, warn};
 
 use super::{Context, FlushRequest};
+use crate::group::shared::Shared;
 use crate::peers::Peers;
 
 const TICK: Duration = Duration::from_secs(1);
@@ -33,18 +34,29 @@ pub async fn run(
             _ = tick.tick() => {}
             () = shared.housekeeping.notified() => {}
         }
-        if shared.memory().excess() > 0 && !shared.leads() {
-            ask_owner(&context, &peers).await;
+        let over = over(&shared);
+        if over > 0 && !shared.leads() {
+            ask_owner(&context, &peers, over).await;
         }
         snapshot_if_due(&context, snapshot_bytes, &requests, &mut due_since).await;
         purge(&context).await;
     }
 }
 
-async fn ask_owner(context: &Context, peers: &Peers) {
+/// What this group can do about the node being short of memory: its part, at most all of it.
+fn over(shared: &Shared) -> u64 {
+    let excess = shared.memory().excess();
+    if excess == 0 {
+        return 0;
+    }
+    let regions = shared.regions.all();
+    excess.min(regions.iter().map(|hosted| hosted.region.stats().memtable_bytes).sum())
+}
+
+async fn ask_owner(context: &Context, peers: &Peers, over: u64) {
     let leader = context.raft.server_metrics().borrow_watched().current_leader.map(NodeId);
     let Some(leader) = leader.filter(|leader| *leader != context.shared.node) else { return };
-    if let Err(problem) = peers.request_flush(leader, context.shared.group).await {
+    if let Err(problem) = peers.request_flush(leader, context.shared.group, over).await {
         debug!(group = %context.shared.group, %leader, %problem, "the owner was not asked to flush");
     }
 }
@@ -96,5 +108,42 @@ async fn purge(context: &Context) {
     let Some(upto) = upto.filter(|upto| upto.get() > purged) else { return };
     if let Err(error) = context.raft.trigger().purge_log(upto.get()).await {
         warn!(group = %context.shared.group, %error, "the log could not be purged");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tidewater_common::ids::{Epoch, Sequence};
+    use tidewater_region_engine::storage::Storage;
+    use tidewater_region_engine::{Region, RowOp, RowsWrite};
+
+    use super::*;
+    use crate::group::testing::{batch, host, shared};
+
+    fn fill(region: &Region) -> u64 {
+        let batch = batch(&(0..200).collect::<Vec<i64>>());
+        let (sequence, op) = (Sequence(65_536), RowOp::Put);
+        region.apply(RowsWrite { sequence, epoch: Epoch(0), op, batch }).unwrap();
+        region.stats().memtable_bytes
+    }
+
+    #[test]
+    fn a_group_asks_for_what_is_over_and_at_most_for_all_that_it_holds() {
+        let ours = shared(Storage::memory(), 5_000);
+        assert_eq!(over(&ours), 0);
+        let first = fill(&host(&ours, 7));
+        assert!(first > 2_500 && first < 5_000, "{first}");
+        assert_eq!(over(&ours), 0);
+        fill(&host(&ours, 8));
+        assert_eq!(over(&ours), 2 * first - 5_000);
+        // Another group of the node, whose rows count in the same budget.
+        let other =
+            Shared::new(tidewater_common::ids::GroupId(6), ours.node, ours.env.clone(), 1 << 20);
+        for id in 1..=3 {
+            fill(&host(&other, id));
+        }
+        assert_eq!(ours.memory().excess(), 5 * first - 5_000);
+        assert_eq!(over(&ours), 2 * first);
+        assert_eq!(over(&other), 3 * first);
     }
 }

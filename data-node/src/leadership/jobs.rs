@@ -37,8 +37,6 @@ struct Track {
     failures: u32,
     // A later owner has taken the region: nothing more in this term.
     fenced: bool,
-    // Committed, but the log has not taken it: done again though there may be nothing to flush.
-    untold: bool,
     askers: Vec<Asker>,
 }
 
@@ -59,6 +57,7 @@ pub async fn run(context: &Context, term: Term, requests: &mut mpsc::Receiver<Fl
         queue: VecDeque::new(),
         running: 0,
         asked: false,
+        over: 0,
         done,
     };
     jobs.turn(requests, ended).await;
@@ -88,6 +87,8 @@ struct Jobs<'a> {
     queue: VecDeque<RegionId>,
     running: usize,
     asked: bool,
+    // Bytes that a follower must get rid of.
+    over: u64,
     done: mpsc::Sender<Ended>,
 }
 
@@ -116,6 +117,10 @@ impl Jobs<'_> {
         match request {
             FlushRequest::Large => {
                 self.asked = true;
+                self.choose();
+            }
+            FlushRequest::Free(over) => {
+                self.over = over;
                 self.choose();
             }
             FlushRequest::Region(region, asker) => {
@@ -157,6 +162,7 @@ impl Jobs<'_> {
                     bytes: stats.memtable_bytes,
                     age: Duration::from_millis(age),
                     held_back,
+                    untold: stats.manifest_version > shared.advanced_version(region),
                 }
             })
             .collect();
@@ -165,15 +171,10 @@ impl Jobs<'_> {
                 || !track.askers.is_empty()
                 || candidates.iter().any(|one| one.region == *id)
         });
-        let pressure = Pressure { excess: shared.memory().excess(), asked: self.asked };
-        self.asked = false;
+        let pressure =
+            Pressure { excess: shared.memory().excess().max(self.over), asked: self.asked };
+        (self.asked, self.over) = (false, 0);
         self.queue.extend(pick(&self.context.policy, &candidates, pressure));
-        for (id, track) in &self.tracks {
-            let due = track.not_before.is_none_or(|when| when <= now);
-            if track.untold && due && !track.running && !self.queue.contains(id) {
-                self.queue.push_back(*id);
-            }
-        }
     }
 
     fn start_queued(&mut self) {
@@ -207,7 +208,6 @@ impl Jobs<'_> {
             Ok(report) => {
                 track.failures = 0;
                 track.not_before = None;
-                track.untold = false;
                 Ok(report.clone())
             }
             Err(error) => {
@@ -239,7 +239,6 @@ fn report_failure(context: &Context, region: RegionId, track: &mut Track, proble
             track.fenced = true;
         }
         OwnerError::Engine(_) | OwnerError::Log(_) => {
-            track.untold = track.untold || matches!(problem, OwnerError::Log(_));
             let wait = BACKOFF.0.saturating_mul(1 << track.failures.min(8)).min(BACKOFF.1);
             track.failures = track.failures.saturating_add(1);
             track.not_before = Some(Instant::now() + wait);

@@ -41,29 +41,35 @@ pub struct Candidate {
     pub age: Duration,
     /// A flush of it is under way, or failed lately, or it belongs to somebody else now.
     pub held_back: bool,
+    /// Its manifest is further than the log knows. A flush tells, also one that writes nothing: until
+    /// then followers keep rows that lie in files.
+    pub untold: bool,
 }
 
 /// What makes flushing urgent beyond sizes and ages.
 #[derive(Debug, Clone, Copy, PartialEq, Default)]
 pub struct Pressure {
-    /// Bytes of unflushed rows above the process's limit.
+    /// Bytes of unflushed rows to get rid of: those above the limit of this process, or of that of a
+    /// follower, which holds the same rows.
     pub excess: u64,
     /// Somebody asked for large memtables to be flushed.
     pub asked: bool,
 }
 
-/// Regions to flush, the most useful first. None that is empty, held back, or not due.
+/// Regions to flush, the most useful first. None that is held back or not due; an empty one only so
+/// that the log is told.
 pub fn pick(policy: &FlushPolicy, candidates: &[Candidate], pressure: Pressure) -> Vec<RegionId> {
     let mut free: Vec<&Candidate> =
-        candidates.iter().filter(|one| one.bytes > 0 && !one.held_back).collect();
+        candidates.iter().filter(|one| (one.bytes > 0 || one.untold) && !one.held_back).collect();
     // Largest first; ids break ties, so that the choice is the same wherever it is made.
     free.sort_by_key(|one| (std::cmp::Reverse(one.bytes), one.region));
     let under_way: u64 = candidates.iter().filter(|one| one.held_back).map(|one| one.bytes).sum();
     let mut wanted = pressure.excess.saturating_sub(under_way);
     let mut picked = Vec::new();
     for one in free {
-        let for_memory = wanted > 0;
-        let due = one.bytes >= policy.region_bytes
+        let for_memory = wanted > 0 && one.bytes > 0;
+        let due = one.untold
+            || one.bytes >= policy.region_bytes
             || one.age >= policy.age
             || (pressure.asked && one.bytes >= policy.worth);
         if for_memory || due {
@@ -98,6 +104,7 @@ mod tests {
                 bytes: mib * MIB,
                 age: Duration::from_secs(*age),
                 held_back: *held_back,
+                untold: false,
             })
             .collect();
         let pressure = Pressure { excess: excess_mib * MIB, asked };
@@ -126,6 +133,21 @@ mod tests {
         let regions = [(1, 50, 0, true), (2, 30, 0, false)];
         assert_eq!(picked(&regions, 50, false), [0; 0]);
         assert_eq!(picked(&regions, 51, false), [2]);
+    }
+
+    #[test]
+    fn a_region_of_which_the_log_does_not_know_everything_is_due_though_it_is_empty() {
+        let idle = Candidate {
+            region: RegionId(1),
+            bytes: 0,
+            age: Duration::ZERO,
+            held_back: false,
+            untold: true,
+        };
+        let flushed = Candidate { region: RegionId(2), untold: false, ..idle };
+        let failed = Candidate { region: RegionId(3), held_back: true, ..idle };
+        let picked = pick(&policy(), &[idle, flushed, failed], Pressure::default());
+        assert_eq!(picked, [RegionId(1)]);
     }
 
     #[test]
