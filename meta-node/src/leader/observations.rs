@@ -34,6 +34,7 @@ struct Inner {
     since: Option<Instant>,
     nodes: BTreeMap<NodeId, Seen>,
     groups: BTreeMap<GroupId, ObservedGroup>,
+    reported: BTreeMap<GroupId, Instant>,
     creating: BTreeMap<GroupId, Instant>,
     // Membership that a step led to: older reports are not planned on.
     changed: BTreeMap<GroupId, ((Term, LogIndex), Instant)>,
@@ -52,6 +53,8 @@ pub(crate) struct Observed {
     pub(crate) hosted_for: BTreeMap<(NodeId, GroupId), Duration>,
     /// What leaders say.
     pub(crate) groups: BTreeMap<GroupId, ObservedGroup>,
+    /// Since they last said so.
+    pub(crate) reported_for: BTreeMap<GroupId, Duration>,
     /// Since this leader first saw a group being created.
     pub(crate) creating_for: BTreeMap<GroupId, Duration>,
     /// Memberships that steps led to lately.
@@ -107,7 +110,7 @@ impl Observations {
         seen.problems.clone_from(&request.problems);
         seen.problems.truncate(16);
         for report in request.groups.iter().filter(|report| report.leader == request.node_id) {
-            news |= inner.leader_report(node, report);
+            news |= inner.leader_report(node, report, now);
         }
         drop(inner);
         if news {
@@ -146,6 +149,7 @@ impl Observations {
         let mut observed = Observed {
             leading_for: inner.since.as_ref().map_or(Duration::ZERO, age),
             groups: inner.groups.clone(),
+            reported_for: inner.reported.iter().map(|(id, at)| (*id, age(at))).collect(),
             creating_for: inner.creating.iter().map(|(id, at)| (*id, age(at))).collect(),
             changed: inner.changed.iter().map(|(id, (at, _))| (*id, *at)).collect(),
             quiet_for: inner.joined_at.as_ref().map_or(Duration::ZERO, age),
@@ -172,7 +176,7 @@ impl Observations {
 
 impl Inner {
     /// Keeps the report of the latest term; says whether it is another than before.
-    fn leader_report(&mut self, node: NodeId, report: &v1::GroupReport) -> bool {
+    fn leader_report(&mut self, node: NodeId, report: &v1::GroupReport, now: Instant) -> bool {
         let ids = |numbers: &[u64]| numbers.iter().copied().map(NodeId).collect();
         let group = ObservedGroup {
             term: Term(report.term),
@@ -183,13 +187,12 @@ impl Inner {
             caught_up: ids(&report.caught_up),
         };
         let id = GroupId(report.group_id);
-        match self.groups.get(&id) {
-            Some(known) if known.term > group.term || *known == group => false,
-            _ => {
-                self.groups.insert(id, group);
-                true
-            }
+        if self.groups.get(&id).is_some_and(|known| known.term > group.term) {
+            return false;
         }
+        self.reported.insert(id, now);
+        let known = self.groups.insert(id, group.clone());
+        known != Some(group)
     }
 }
 
@@ -243,5 +246,35 @@ mod tests {
         let soon = now + REPORT_WAIT / 2;
         assert_eq!(seen.observed(&[], soon).changed.get(&GroupId(1)), Some(&at));
         assert!(seen.observed(&[], now + REPORT_WAIT).changed.is_empty());
+    }
+
+    #[test]
+    fn a_report_is_as_old_as_the_last_word_of_whoever_leads() {
+        let seen = Observations::default();
+        let start = Instant::now();
+        let age = |after: u64| {
+            let observed = seen.observed(&[], start + Duration::from_secs(after));
+            observed.reported_for.get(&GroupId(1)).map(Duration::as_secs)
+        };
+        assert_eq!(age(0), None);
+        seen.heartbeat(&heartbeat(101, vec![report(1, 2, 101, &[])]), start);
+        assert_eq!(age(5), Some(5));
+        // The same again is a new word; that of a follower is none, nor that of an old leader.
+        seen.heartbeat(
+            &heartbeat(101, vec![report(1, 2, 101, &[])]),
+            start + Duration::from_secs(5),
+        );
+        seen.heartbeat(&heartbeat(101, vec![report(1, 2, 0, &[])]), start + Duration::from_secs(7));
+        seen.heartbeat(
+            &heartbeat(102, vec![report(1, 1, 102, &[])]),
+            start + Duration::from_secs(8),
+        );
+        assert_eq!(age(9), Some(4));
+        assert_eq!(seen.leader_of(GroupId(1)), Some(NodeId(101)));
+        seen.heartbeat(
+            &heartbeat(102, vec![report(1, 3, 102, &[])]),
+            start + Duration::from_secs(9),
+        );
+        assert_eq!((age(9), seen.leader_of(GroupId(1))), (Some(0), Some(NodeId(102))));
     }
 }

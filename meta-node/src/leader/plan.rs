@@ -20,6 +20,9 @@ pub(crate) const REPLICAS: usize = 3;
 pub(crate) const CREATION_LIMIT: Duration = Duration::from_secs(30);
 /// A replica of a group that it is no member of is stopped after so long.
 const STRAY_LIMIT: Duration = Duration::from_secs(15);
+/// What a group's leader has said of its members holds for so long where a replica is to be stopped:
+/// a few heartbeats, and far below [`STRAY_LIMIT`].
+const FRESH: Duration = Duration::from_secs(3);
 
 /// One step. Those with a membership are refused by the group's leader on any other.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -226,6 +229,11 @@ fn stray(group: &Group, observed: &Observed) -> Option<Step> {
         GroupState::Active => {
             let report = observed.groups.get(&group.id)?;
             if observed.changed.get(&group.id).is_some_and(|at| report.membership < *at) {
+                return None;
+            }
+            // An old report may miss a member that has joined since.
+            let age = observed.reported_for.get(&group.id)?;
+            if *age > FRESH {
                 return None;
             }
             (report.voters.union(&report.learners).copied().collect(), report.membership)

@@ -177,6 +177,11 @@ fn replicas_that_are_no_members_are_stopped_after_a_while() {
     observed.hosted_for.insert(at, Duration::from_secs(14));
     assert_eq!(plan(&state, &observed, &OPTIONS), []);
     observed.hosted_for.insert(at, Duration::from_secs(16));
+    observed.reported_for.insert(GroupId(1), Duration::from_secs(4));
+    assert_eq!(plan(&state, &observed, &OPTIONS), [], "the report is too old");
+    observed.reported_for.remove(&GroupId(1));
+    assert_eq!(plan(&state, &observed, &OPTIONS), [], "of unknown age");
+    observed.reported_for.insert(GroupId(1), Duration::from_secs(1));
     let on = observed.groups[&GroupId(1)].membership;
     let stop = Step::Stop { group: GroupId(1), node: NodeId(104), on };
     assert_eq!(plan(&state, &observed, &OPTIONS), [stop]);
