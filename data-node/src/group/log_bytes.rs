@@ -77,6 +77,8 @@ mod tests {
         assert_eq!(log.purge_up_to(LogIndex(9)), None);
         for index in 1..=30 {
             log.applied(LogIndex(index), 10);
+            // Ten entries are the tail, and the eleventh is the first above it.
+            assert_eq!(log.purge_up_to(LogIndex(index)).is_some(), index > 10, "{index}");
         }
         // Entries 21 to 30 are the tail.
         assert_eq!(log.purge_up_to(LogIndex(30)), Some(LogIndex(20)));
