@@ -7,9 +7,11 @@
 //! are served once the term's first entry is applied.
 //!
 //! - [`pick`]: which regions to flush now (pure); [`owner`]: one region's commits;
-//!   [`jobs`]: the loop that runs them; [`housekeeping`]: what every replica does, leading or not.
+//!   [`jobs`]: the loop that runs them; [`indexes`]: their indexes; [`housekeeping`]: what every
+//!   replica does, leading or not.
 
 pub mod housekeeping;
+pub mod indexes;
 pub mod jobs;
 pub mod owner;
 pub mod pick;
@@ -93,6 +95,7 @@ pub async fn run(context: Context, mut requests: mpsc::Receiver<FlushRequest>) {
                     () = stopping.cancelled() => return,
                     () = lost => {}
                     () = jobs::run(&context, term, &mut requests) => {}
+                    () = indexes::run(&context) => {}
                 }
                 info!(group = %context.shared.group, %term, "this node no longer leads the group");
             }

@@ -34,6 +34,7 @@ pub(crate) fn observe(groups: &Groups) {
     let memory = &groups.parts().env.memory;
     gauge!("tidewater_memtable_bytes").set(memory.used() as f64);
     gauge!("tidewater_memory_limit_bytes").set(memory.limit() as f64);
+    gauge!("tidewater_object_cache_bytes").set(groups.parts().env.objects.bytes() as f64);
     for replica in groups.all() {
         let group = replica.group().to_string();
         let (last, applied) = replica.positions();

@@ -18,7 +18,7 @@ use tidewater_raft_store::{
     AddressBook, DataDirectory, DiskHealth, IdentityError, LogStoreOptions, MetaLink,
     NetworkFactory, RaftHost, RaftService, RegisterError, Role,
 };
-use tidewater_region_engine::env::{EngineOptions, SystemIds};
+use tidewater_region_engine::env::SystemIds;
 use tidewater_region_engine::{MemoryBudget, env::RegionEnv};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -96,7 +96,7 @@ impl DataNode {
             clock,
             Arc::new(SystemIds),
             MemoryBudget::new(options.row_budget()),
-            EngineOptions::default(),
+            options.engine(),
         );
         let addresses = Arc::new(AddressBook::new());
         let host = RaftHost::new(cluster, node, directory.log_store().clone());

@@ -3,6 +3,8 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
+use tidewater_region_engine::env::EngineOptions;
+
 use crate::group::admission::WriteLimits;
 use crate::group::batch::BatchLimits;
 use crate::leadership::pick::FlushPolicy;
@@ -20,6 +22,8 @@ pub struct DataOptions {
     pub object_store: String,
     /// Bytes of memory that the process may take; see [`row_budget`](Self::row_budget).
     pub memory_limit: u64,
+    /// Bytes of data files that are kept in memory for reads; `None`: an eighth of the memory limit.
+    pub object_cache: Option<u64>,
     /// Limits and intervals of groups.
     pub groups: GroupOptions,
     /// How often the meta service hears from this node.
@@ -43,6 +47,7 @@ impl DataOptions {
             meta,
             object_store: object_store.into(),
             memory_limit: Self::DEFAULT_MEMORY_LIMIT,
+            object_cache: None,
             groups: GroupOptions::default(),
             heartbeat: Duration::from_secs(1),
         }
@@ -53,6 +58,24 @@ impl DataOptions {
     /// being written, scans.
     pub fn row_budget(&self) -> u64 {
         self.memory_limit / 3
+    }
+
+    /// Options of the engine: its caches take a part of the memory limit.
+    pub fn engine(&self) -> EngineOptions {
+        let bytes = |bytes: u64| usize::try_from(bytes).unwrap_or(usize::MAX);
+        EngineOptions {
+            object_cache_bytes: bytes(self.object_cache.unwrap_or(self.memory_limit / 8)),
+            footer_cache_bytes: bytes(self.memory_limit / 16),
+            index_cache_bytes: bytes(self.memory_limit / 32),
+            ..EngineOptions::default()
+        }
+    }
+
+    /// Sets the bytes of data files that are kept in memory for reads; 0 keeps none.
+    #[must_use]
+    pub fn object_cache(mut self, bytes: Option<u64>) -> Self {
+        self.object_cache = bytes;
+        self
     }
 
     /// Sets the memory limit, and what follows from it.
@@ -104,5 +127,21 @@ impl Default for GroupOptions {
             scan_life: Duration::from_secs(30 * 60),
             open_scans: 256,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn caches_take_a_part_of_the_memory_limit() {
+        let options = DataOptions::new("a", "d", vec![], "memory:///").memory_limit(1 << 30);
+        let parts = |options: &DataOptions| {
+            let engine = options.engine();
+            (engine.object_cache_bytes, engine.footer_cache_bytes, engine.index_cache_bytes)
+        };
+        assert_eq!(parts(&options), (128 << 20, 64 << 20, 32 << 20));
+        assert_eq!(parts(&options.object_cache(Some(7))), (7, 64 << 20, 32 << 20));
     }
 }

@@ -9,6 +9,8 @@ use tidewater_common::ids::{FileId, WriterId};
 use tokio::sync::Semaphore;
 use uuid::Uuid;
 
+use crate::cache::ObjectCache;
+use crate::index::IndexCache;
 use crate::manifest::ManifestOptions;
 use crate::memory::MemoryBudget;
 use crate::sst::FooterCache;
@@ -64,8 +66,15 @@ pub struct RegionEnv {
     pub memory: Arc<MemoryBudget>,
     /// Footers of data files that were read.
     pub footers: Arc<FooterCache>,
+    /// Indexes that were read.
+    pub indexes: Arc<IndexCache>,
+    /// Pieces of data files that were read.
+    pub objects: Arc<ObjectCache>,
     /// Permits for work that keeps a core busy: merging and encoding.
     pub workers: Arc<Semaphore>,
+    /// Permits for decoding rows that a read waits for; apart from the others, which are held for as
+    /// long as it takes to write a file.
+    pub readers: Arc<Semaphore>,
     /// Options of the engine.
     pub options: EngineOptions,
 }
@@ -81,7 +90,10 @@ impl RegionEnv {
     ) -> Self {
         let footers = Arc::new(FooterCache::new(options.footer_cache_bytes));
         let workers = Arc::new(Semaphore::new(options.workers.max(1)));
-        Self { storage, clock, ids, memory, footers, workers, options }
+        let objects = Arc::new(ObjectCache::new(options.object_cache_bytes));
+        let indexes = Arc::new(IndexCache::new(options.index_cache_bytes));
+        let readers = Arc::new(Semaphore::new(options.workers.max(1)));
+        Self { storage, clock, ids, memory, footers, indexes, objects, workers, readers, options }
     }
 }
 
@@ -94,7 +106,11 @@ pub struct EngineOptions {
     pub target_file_bytes: usize,
     /// Bytes of footers that are kept in memory.
     pub footer_cache_bytes: usize,
-    /// Merges and encodings at once; at least 1.
+    /// Bytes of indexes that are kept in memory; an index that is larger is not used.
+    pub index_cache_bytes: usize,
+    /// Bytes of data files that are kept in memory; 0 keeps none.
+    pub object_cache_bytes: usize,
+    /// Merges and encodings at once, and as many decodings; at least 1.
     pub workers: usize,
     /// Longest life of a scan; well within the grace of garbage collection (6 h unless set), by
     /// which a scan's files stay after a compaction has replaced them.
@@ -107,6 +123,8 @@ impl Default for EngineOptions {
             manifest: ManifestOptions::default(),
             target_file_bytes: 256 << 20,
             footer_cache_bytes: 64 << 20,
+            index_cache_bytes: 64 << 20,
+            object_cache_bytes: 128 << 20,
             workers: 2,
             scan_life: Duration::from_secs(60 * 60),
         }

@@ -3,9 +3,11 @@
 //!
 //! # Layout
 //!
+//! - [`cache`]: pieces of objects in memory, for all regions of a process.
 //! - [`env`](mod@env): what a region is handed: store, clock, ids, options.
 //! - [`error`]: the engine's error: what was attempted on what, failed and unknown told apart.
 //! - [`file_meta`]: what the manifest says about one data file.
+//! - [`index`]: what says which keys a file cannot hold; built in the background.
 //! - [`layout`]: where the objects of a region lie.
 //! - [`storage`]: the object store: put if absent, durable local files, probe.
 //! - [`region`]: the region as its host sees it: apply, scan, flush, take ownership.
@@ -16,10 +18,12 @@
 //! - `flush`, `version`, `row_versions`: from runs to files; what a read pins; the shape of rows.
 //! - [`manifest`]: versioned record of what a region consists of: replay, commit, fencing.
 
+pub mod cache;
 pub mod env;
 pub mod error;
 pub mod file_meta;
 mod flush;
+pub mod index;
 pub mod layout;
 pub mod manifest;
 pub mod memory;
@@ -35,5 +39,5 @@ pub use self::error::EngineError;
 pub use self::memory::MemoryBudget;
 pub use self::memtable::{RowsWrite, RunImage};
 pub use self::read::{CompareOp, Predicate, RowStream, ScanMeter, ScanOptions, ScanStats};
-pub use self::region::{FlushReport, Region, RegionSpec, RegionStats};
+pub use self::region::{FlushReport, IndexReport, Region, RegionSpec, RegionStats};
 pub use self::row_versions::RowOp;

@@ -7,6 +7,7 @@
 
 mod apply;
 mod flush;
+mod index;
 mod load;
 mod phase;
 mod read;
@@ -20,6 +21,7 @@ use tidewater_common::keys::{KeyCodec, KeyRange};
 use tidewater_common::schema::{TableOptions, TableSchema};
 
 pub use self::flush::FlushReport;
+pub use self::index::IndexReport;
 pub use self::phase::Phase;
 pub use self::read::MOST_KEYS;
 pub use self::stats::RegionStats;

@@ -8,10 +8,11 @@
 
 pub(crate) mod blocks;
 pub(crate) mod convert;
+pub(crate) mod decode;
+pub(crate) mod fetch;
 pub(crate) mod footer;
 pub(crate) mod format;
 pub(crate) mod plan;
-pub(crate) mod reader;
 pub(crate) mod sink;
 pub(crate) mod source;
 pub(crate) mod statistics;

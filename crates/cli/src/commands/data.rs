@@ -52,7 +52,8 @@ pub(crate) async fn run(options: Options) -> Result<(), Failure> {
         options.join.meta,
         &options.join.object_store,
     )
-    .memory_limit(options.memory.memory_limit.0);
+    .memory_limit(options.memory.memory_limit.0)
+    .object_cache(options.memory.object_cache.map(|size| size.0));
     let raft = process.raft();
     process.add(start_data(settings, raft)).await?;
     process.run("data").await

@@ -61,7 +61,8 @@ pub(crate) async fn run(options: Options) -> Result<(), Failure> {
     // Nodes of this process call each other where it listens, whatever others are told.
     let own = vec![process.bound().to_string()];
     let data = DataOptions::new(&address, &places.data, own.clone(), &places.objects)
-        .memory_limit(options.memory.memory_limit.0);
+        .memory_limit(options.memory.memory_limit.0)
+        .object_cache(options.memory.object_cache.map(|size| size.0));
     process.add(start_data(data, raft)).await?;
 
     process.add(start_compactor(CompactorOptions::new(&address, own))).await?;

@@ -28,4 +28,8 @@ pub(crate) struct RowMemory {
     /// Memory that the process may take; writers stall when unflushed rows take a third of it
     #[arg(long, env = "TIDEWATER_MEMORY_LIMIT", value_name = "SIZE", default_value = "1GiB")]
     pub(crate) memory_limit: Size,
+
+    /// Memory for pieces of files that were read; an eighth of the memory limit unless given
+    #[arg(long, env = "TIDEWATER_OBJECT_CACHE", value_name = "SIZE")]
+    pub(crate) object_cache: Option<Size>,
 }

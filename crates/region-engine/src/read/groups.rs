@@ -1,4 +1,5 @@
-//! Which sources of a read must be merged with each other: a pure choice by key range.
+//! Which sources of a read must be merged with each other, and which of these can follow one another
+//! as one: pure choices by key range.
 
 /// Groups of sources whose key ranges (both ends inclusive) overlap, directly or through others, in
 /// key order. Every source is in exactly one group; within a group they stand in the given order.
@@ -26,9 +27,46 @@ pub(crate) fn overlapping<K: AsRef<[u8]>>(bounds: &[(K, K)]) -> Vec<Vec<usize>> 
     groups
 }
 
+/// The members of a group as chains in which each begins after the one before has ended, as few as
+/// may be: who merges then has one source open per chain.
+pub(crate) fn chains<K: AsRef<[u8]>>(bounds: &[(K, K)], group: &[usize]) -> Vec<Vec<usize>> {
+    let mut order = group.to_vec();
+    order.sort_by(|a, b| bounds[*a].0.as_ref().cmp(bounds[*b].0.as_ref()).then(a.cmp(b)));
+    let mut chains: Vec<Vec<usize>> = Vec::new();
+    for index in order {
+        let begins = bounds[index].0.as_ref();
+        let free = chains
+            .iter_mut()
+            .find(|chain| chain.last().is_none_or(|last| bounds[*last].1.as_ref() < begins));
+        match free {
+            Some(chain) => chain.push(index),
+            None => chains.push(vec![index]),
+        }
+    }
+    chains
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn sources_follow_each_other_where_they_can() {
+        type Case = (&'static [(&'static str, &'static str)], &'static [&'static [usize]]);
+        let cases: &[Case] = &[
+            (&[], &[]),
+            (&[("a", "c"), ("b", "d")], &[&[0], &[1]]),
+            // Two flushes that were cut at different places.
+            (&[("a", "c"), ("d", "f"), ("a", "d"), ("e", "g")], &[&[0, 1], &[2, 3]]),
+            // Touching in one key: both hold it.
+            (&[("a", "c"), ("c", "f"), ("b", "b")], &[&[0], &[2, 1]]),
+            (&[("g", "h"), ("a", "z"), ("b", "c"), ("d", "e")], &[&[1], &[2, 3, 0]]),
+        ];
+        for (bounds, expected) in cases {
+            let group: Vec<usize> = (0..bounds.len()).collect();
+            assert_eq!(chains(bounds, &group), *expected, "{bounds:?}");
+        }
+    }
 
     #[test]
     fn sources_are_grouped_by_overlap() {

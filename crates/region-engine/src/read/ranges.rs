@@ -34,6 +34,11 @@ impl Ranges {
         )
     }
 
+    /// Of exact keys (see [`Ranges::points`]), those for which `keep` holds.
+    pub(crate) fn retain(&self, keep: impl Fn(&[u8]) -> bool) -> Self {
+        Self(self.0.iter().filter(|range| keep(&range.start)).cloned().collect())
+    }
+
     /// The parts that lie in `bounds`.
     pub(crate) fn within(&self, bounds: &KeyRange) -> Self {
         if *bounds == KeyRange::whole() {
@@ -180,5 +185,8 @@ mod tests {
         assert_eq!(points.blocks(&firsts, b"h"), [true, false, true]);
         let outside = Ranges::points(vec![b"x".to_vec()], &range("a", "c"));
         assert_eq!(outside.clamp(b"a", b"z"), None);
+        let kept = points.retain(|key| key == b"h");
+        assert_eq!(kept.blocks(&firsts, b"h"), [false, false, true]);
+        assert_eq!(points.retain(|_| false).clamp(b"a", b"z"), None);
     }
 }

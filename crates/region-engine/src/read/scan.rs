@@ -11,11 +11,11 @@ use tidewater_common::ids::ColumnId;
 use tidewater_common::schema::WriteMode;
 
 use super::filter::Filter;
-use super::groups::overlapping;
+use super::groups::{chains, overlapping};
 use super::life::Life;
 use super::merge::{Merge, MergeRules, Turn};
 use super::pushdown::{Place, pushdown};
-use super::shape::{Carried, TableShape};
+use super::shape::{Carried, Piece, TableShape};
 use super::source::Source;
 use crate::EngineError;
 use crate::row_versions::{Ops, RowOp, RowVersions};
@@ -35,7 +35,7 @@ pub(crate) struct Candidate {
 pub(crate) struct Scan {
     shape: Arc<TableShape>,
     newest_only: bool,
-    groups: VecDeque<Vec<(Source, bool)>>,
+    groups: VecDeque<Vec<Chain>>,
     open: Option<Group>,
     batch_rows: usize,
     life: Life,
@@ -44,7 +44,24 @@ pub(crate) struct Scan {
 #[derive(Debug)]
 enum Group {
     Single(Source),
-    Merged { merge: Merge, sources: Vec<(Source, bool)> },
+    Merged { merge: Merge, chains: Vec<Chain> },
+}
+
+/// Sources of which each begins after the one before has ended, with whether a key occurs twice in
+/// it. They are opened one after the other.
+#[derive(Debug)]
+struct Chain(VecDeque<(Source, bool)>);
+
+impl Chain {
+    async fn next(&mut self) -> Result<Option<(Piece, bool)>, EngineError> {
+        while let Some((source, unique)) = self.0.front_mut() {
+            if let Some(piece) = source.next().await? {
+                return Ok(Some((piece, *unique)));
+            }
+            self.0.pop_front();
+        }
+        Ok(None)
+    }
 }
 
 /// What a scan carries: the projection first, then what only the filter needs.
@@ -74,18 +91,15 @@ impl Scan {
             .iter()
             .map(|candidate| (candidate.bounds.0.as_slice(), candidate.bounds.1.as_slice()))
             .collect();
-        let order = overlapping(&bounds);
+        let order: Vec<Vec<Vec<usize>>> =
+            overlapping(&bounds).iter().map(|group| chains(&bounds, group)).collect();
         let mut sources: Vec<Option<Candidate>> = candidates.into_iter().map(Some).collect();
-        let groups = order
-            .into_iter()
-            .map(|group| {
-                group
-                    .into_iter()
-                    .filter_map(|index| sources[index].take())
-                    .map(|candidate| (candidate.source, candidate.unique))
-                    .collect()
-            })
-            .collect();
+        let mut chain = |members: Vec<usize>| {
+            let members = members.into_iter().filter_map(|index| sources[index].take());
+            Chain(members.map(|candidate| (candidate.source, candidate.unique)).collect())
+        };
+        let groups =
+            order.into_iter().map(|group| group.into_iter().map(&mut chain).collect()).collect();
         Self {
             shape,
             newest_only: mode == WriteMode::Upsert,
@@ -106,8 +120,8 @@ impl Scan {
                     None => None,
                     Some(piece) => Some(without_deletes(piece.rows)?),
                 },
-                Some(Group::Merged { merge, sources }) => {
-                    turn(&self.shape, merge, sources, self.batch_rows).await?;
+                Some(Group::Merged { merge, chains }) => {
+                    turn(&self.shape, merge, chains, self.batch_rows).await?;
                     merge.take()?
                 }
             };
@@ -134,8 +148,8 @@ impl Scan {
                         Some(rows - piece.rows.stamps().ops.deletes(rows))
                     }
                 },
-                Some(Group::Merged { merge, sources }) => {
-                    turn(&self.shape, merge, sources, usize::MAX).await?;
+                Some(Group::Merged { merge, chains }) => {
+                    turn(&self.shape, merge, chains, usize::MAX).await?;
                     Some(merge.take_count()).filter(|rows| *rows > 0)
                 }
             };
@@ -152,29 +166,31 @@ impl Scan {
         if self.open.is_some() {
             return true;
         }
-        let Some(mut sources) = self.groups.pop_front() else { return false };
-        let alone = sources.len() == 1;
-        let streams = alone && (sources[0].1 || !self.newest_only);
-        for (source, unique) in &mut sources {
+        let Some(mut chains) = self.groups.pop_front() else { return false };
+        let mut members = chains.iter().flat_map(|chain| &chain.0);
+        let alone = members.next().is_some() && members.next().is_none();
+        for (source, unique) in chains.iter_mut().flat_map(|chain| &mut chain.0) {
             let place = Place {
                 newest_only: self.newest_only,
                 alone,
                 unique: *unique,
                 bounded: source.bounded(),
             };
-            source.set_merged(!streams);
+            source.set_merged(!(alone && (*unique || !self.newest_only)));
             source.set_pushdown(pushdown(place));
         }
-        self.open = match sources.pop() {
-            Some((source, _)) if streams => Some(Group::Single(source)),
-            Some(last) => {
-                sources.push(last);
+        let single = |unique: bool| alone && (unique || !self.newest_only);
+        let streams = chains
+            .first_mut()
+            .and_then(|chain| chain.0.pop_front_if(|(_, unique)| single(*unique)));
+        self.open = Some(match streams {
+            Some((source, _)) => Group::Single(source),
+            None => {
                 let rules = MergeRules { newest_only: self.newest_only, keep_deletes: false };
-                Some(Group::Merged { merge: Merge::new(sources.len(), rules), sources })
+                Group::Merged { merge: Merge::new(chains.len(), rules), chains }
             }
-            None => None,
-        };
-        self.open.is_some()
+        });
+        true
     }
 }
 
@@ -182,16 +198,15 @@ impl Scan {
 async fn turn(
     shape: &TableShape,
     merge: &mut Merge,
-    sources: &mut [(Source, bool)],
+    chains: &mut [Chain],
     target: usize,
 ) -> Result<(), EngineError> {
     loop {
         match merge.advance(target) {
             Turn::Full | Turn::Done => return Ok(()),
             Turn::Feed(index) => {
-                let (source, unique) = &mut sources[index];
-                let chunk = match source.next().await? {
-                    Some(piece) => Some(piece.into_chunk(&shape.codec, *unique)?),
+                let chunk = match chains[index].next().await? {
+                    Some((piece, unique)) => Some(piece.into_chunk(&shape.codec, unique)?),
                     None => None,
                 };
                 merge.feed(index, chunk);

@@ -93,6 +93,19 @@ impl Region {
         keys: &RecordBatch,
         projection: &[ColumnId],
     ) -> Result<RecordBatch, EngineError> {
+        self.get_metered(keys, projection, &ScanMeter::default()).await
+    }
+
+    /// [`Region::get`] that tells how much it reads and how much it is spared.
+    ///
+    /// # Errors
+    /// As [`Region::get`].
+    pub async fn get_metered(
+        &self,
+        keys: &RecordBatch,
+        projection: &[ColumnId],
+        meter: &ScanMeter,
+    ) -> Result<RecordBatch, EngineError> {
         if keys.num_rows() > MOST_KEYS {
             return Err(EngineError::BadRows {
                 detail: format!(
@@ -106,8 +119,14 @@ impl Region {
         let carried = carried(&self.shape, projection, &filter)?;
         let row_keys = self.shape.codec.row_keys(keys.columns())?;
         let ranges = Ranges::points(row_keys, &self.spec.range);
-        let context = ReadContext::default();
-        let scan = self.open_scan(&carried, &ranges, DEFAULT_BATCH_ROWS, &context)?;
+        let context = ReadContext { counters: meter.0.clone(), ..ReadContext::default() };
+        let pinned = self.pin(&context)?;
+        let mut files = Vec::new();
+        for file in &pinned.version.files {
+            let shown = self.by_index(&context, file, ranges.within(&file.clip)).await;
+            files.push((file.clone(), shown));
+        }
+        let scan = self.assemble(pinned, files, &carried, &ranges, DEFAULT_BATCH_ROWS, &context)?;
         let options = ScanOptions::all(projection.to_vec());
         let batches: Vec<RecordBatch> =
             stream(scan, filter, schema.clone(), &options).try_collect().await?;
@@ -127,48 +146,70 @@ impl Region {
         batch_rows: usize,
         context: &ReadContext,
     ) -> Result<Scan, EngineError> {
+        let pinned = self.pin(context)?;
+        let files = pinned.version.files.iter();
+        let files = files.map(|file| (file.clone(), ranges.within(&file.clip))).collect();
+        self.assemble(pinned, files, carried, ranges, batch_rows, context)
+    }
+
+    /// What is there now: nothing that comes later changes it.
+    fn pin(&self, context: &ReadContext) -> Result<Pinned, EngineError> {
         let life = Life::begin(self.env.clock.clone(), self.id(), self.env.options.scan_life);
-        let (version, runs) = self.pin()?;
-        if let Some(asked) = context.as_of.filter(|asked| *asked < version.since) {
-            return Err(EngineError::BelowSince { region: self.id(), asked, since: version.since });
+        let (version, runs) = {
+            let contents = self.contents.lock();
+            contents.phase.check_read(self.id())?;
+            (contents.version.clone(), contents.runs.clone())
+        };
+        let since = version.since;
+        match context.as_of {
+            Some(asked) if asked < since => {
+                Err(EngineError::BelowSince { region: self.id(), asked, since })
+            }
+            _ => Ok(Pinned { version, runs, life }),
         }
+    }
+
+    /// Makes sources of the runs, and of the files as far as they may show a key of their ranges.
+    fn assemble(
+        &self,
+        pinned: Pinned,
+        files: Vec<(Arc<FileMeta>, Ranges)>,
+        carried: &Carried,
+        ranges: &Ranges,
+        batch_rows: usize,
+        context: &ReadContext,
+    ) -> Result<Scan, EngineError> {
+        let flushed = pinned.version.flushed.get();
         let mut candidates = Vec::new();
-        for run in runs {
+        for run in pinned.runs {
             let (low, high) = run.key_bounds(&self.shape.schema, &self.shape.codec)?;
             let Some(bounds) = ranges.clamp(low, high) else { continue };
             let unique = run.unique();
-            let source = RunSource::new(
-                run,
-                self.shape.clone(),
-                carried.clone(),
-                ranges,
-                version.flushed.get(),
-            )?
-            .seen_at(context.as_of);
-            candidates.push(Candidate { source: Source::Run(source), bounds, unique });
+            let (shape, carried) = (self.shape.clone(), carried.clone());
+            let source = RunSource::new(run, shape, carried, ranges, flushed)?;
+            let source = Source::Run(source.seen_at(context.as_of));
+            candidates.push(Candidate { source, bounds, unique });
         }
-        let access =
-            FileAccess { storage: self.env.storage.clone(), footers: self.env.footers.clone() };
-        for file in &version.files {
-            let shown = ranges.within(&file.clip);
-            let Some(bounds) = self.may_show(&shown, file, context) else {
-                context.counters.files_pruned.add(1);
-                context.counters.bytes_pruned.add(file.size);
-                continue;
-            };
-            let source = FileSource::new(
-                access.clone(),
-                file.clone(),
-                self.shape.clone(),
-                carried.clone(),
-                &shown,
-            )
-            .within(context.clone());
+        let mut shown = Vec::new();
+        for (file, ranges) in files {
+            match self.may_show(&ranges, &file, context) {
+                Some(bounds) => shown.push((file, ranges, bounds)),
+                None => {
+                    context.counters.files_pruned.add(1);
+                    context.counters.bytes_pruned.add(file.size);
+                }
+            }
+        }
+        let access = FileAccess::new(&self.env, shown.iter().map(|(file, ..)| file.size).sum());
+        for (file, ranges, bounds) in shown {
             let unique = file.one_version_per_key;
-            candidates.push(Candidate { source: Source::File(Box::new(source)), bounds, unique });
+            let (access, shape) = (access.clone(), self.shape.clone());
+            let source = FileSource::new(access, file, shape, carried.clone(), &ranges);
+            let source = Source::File(Box::new(source.within(context.clone())));
+            candidates.push(Candidate { source, bounds, unique });
         }
         let mode = self.spec.options.write_mode;
-        Ok(Scan::new(self.shape.clone(), mode, candidates, batch_rows, life))
+        Ok(Scan::new(self.shape.clone(), mode, candidates, batch_rows, pinned.life))
     }
 
     /// First and last key that a file may show of these ranges; `None` when it shows none. Terms on
@@ -185,9 +226,28 @@ impl Region {
         file_admits(schema, file, terms).then_some(bounds)
     }
 
-    fn pin(&self) -> Result<(Arc<Version>, Vec<Arc<Run>>), EngineError> {
-        let contents = self.contents.lock();
-        contents.phase.check_read(self.id())?;
-        Ok((contents.version.clone(), contents.runs.clone()))
+    /// Of exact keys, those that the file may hold by its indexes.
+    async fn by_index(&self, context: &ReadContext, file: &FileMeta, keys: Ranges) -> Ranges {
+        let mut left = keys;
+        for index in &file.indexes {
+            if left.clamp(&file.min_key, &file.max_key).is_none() {
+                return left;
+            }
+            let Some(index) = self.env.indexes.load(&self.env.storage, file, index).await else {
+                continue;
+            };
+            left = left.retain(|key| index.may_hold(key));
+            if left.clamp(&file.min_key, &file.max_key).is_none() {
+                context.counters.files_pruned_by_index.add(1);
+            }
+        }
+        left
     }
+}
+
+/// What a read has pinned.
+struct Pinned {
+    version: Arc<Version>,
+    runs: Vec<Arc<Run>>,
+    life: Life,
 }

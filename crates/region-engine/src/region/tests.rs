@@ -1,7 +1,9 @@
+mod caching;
 mod crash;
 mod damage;
 mod format;
 mod frozen;
+mod indexes;
 mod memory;
 mod model;
 mod ownership;

@@ -1,7 +1,5 @@
 //! Checksums of a file's data, block by block.
 
-use std::ops::Range;
-
 /// Bytes covered by one checksum.
 pub(crate) const BLOCK_BYTES: u64 = if cfg!(test) { 512 } else { 64 << 10 };
 
@@ -34,13 +32,6 @@ impl BlockChecksums {
         }
         self.done
     }
-}
-
-/// The range widened to whole blocks of data that is `data` bytes long.
-pub(crate) fn widen(range: &Range<u64>, data: u64) -> Range<u64> {
-    let start = range.start / BLOCK_BYTES * BLOCK_BYTES;
-    let end = range.end.div_ceil(BLOCK_BYTES).saturating_mul(BLOCK_BYTES).min(data);
-    start..end.max(start)
 }
 
 /// Checks bytes that begin at `start`, a block's begin, and end with a block. The number of the
@@ -78,13 +69,5 @@ mod tests {
         }
         // More bytes than there are checksums for.
         assert_eq!(damaged_block(&checksums[..3], 0, &data), Some(3));
-    }
-
-    #[test]
-    fn ranges_are_widened_to_blocks_but_not_past_the_data() {
-        let data = 2 * BLOCK_BYTES + 5;
-        assert_eq!(widen(&(4..10), data), 0..BLOCK_BYTES);
-        assert_eq!(widen(&(0..BLOCK_BYTES), data), 0..BLOCK_BYTES);
-        assert_eq!(widen(&(BLOCK_BYTES + 1..data), data), BLOCK_BYTES..data);
     }
 }

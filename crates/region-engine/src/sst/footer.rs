@@ -1,6 +1,6 @@
 //! The end of a file: read once, checked, and kept in a cache that is bounded by bytes.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::HashMap;
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -14,6 +14,7 @@ use super::format::{
     decode_ids, decode_keys,
 };
 use crate::EngineError;
+use crate::cache::lru::Lru;
 use crate::file_meta::FileMeta;
 use crate::storage::{Storage, StorageError};
 
@@ -35,55 +36,12 @@ pub(crate) struct Footer {
 
 /// Footers by file, the least recently used go first. Files never change, so nothing expires.
 #[derive(Debug)]
-pub struct FooterCache {
-    capacity: usize,
-    inner: Mutex<Cached>,
-}
-
-#[derive(Debug, Default)]
-struct Cached {
-    footers: HashMap<FileId, (Arc<Footer>, u64)>,
-    by_use: BTreeMap<u64, FileId>,
-    clock: u64,
-    weight: usize,
-}
+pub struct FooterCache(Mutex<Lru<FileId, Arc<Footer>>>);
 
 impl FooterCache {
     /// Holds footers of at most `capacity` bytes together; 0 caches nothing.
     pub fn new(capacity: usize) -> Self {
-        Self { capacity, inner: Mutex::default() }
-    }
-
-    fn get(&self, file: FileId) -> Option<Arc<Footer>> {
-        let mut inner = self.inner.lock();
-        inner.clock += 1;
-        let now = inner.clock;
-        let (footer, used) = inner.footers.get_mut(&file)?;
-        let (footer, before) = (footer.clone(), std::mem::replace(used, now));
-        inner.by_use.remove(&before);
-        inner.by_use.insert(now, file);
-        Some(footer)
-    }
-
-    fn insert(&self, file: FileId, footer: &Arc<Footer>) {
-        if footer.weight > self.capacity {
-            return;
-        }
-        let mut inner = self.inner.lock();
-        inner.clock += 1;
-        let now = inner.clock;
-        if let Some((old, used)) = inner.footers.insert(file, (footer.clone(), now)) {
-            inner.weight -= old.weight;
-            inner.by_use.remove(&used);
-        }
-        inner.by_use.insert(now, file);
-        inner.weight += footer.weight;
-        while inner.weight > self.capacity {
-            let Some((_, oldest)) = inner.by_use.pop_first() else { break };
-            if let Some((footer, _)) = inner.footers.remove(&oldest) {
-                inner.weight -= footer.weight;
-            }
-        }
+        Self(Mutex::new(Lru::new(capacity)))
     }
 }
 
@@ -97,7 +55,7 @@ pub(crate) async fn footer(
     cache: &FooterCache,
     file: &FileMeta,
 ) -> Result<Arc<Footer>, EngineError> {
-    if let Some(footer) = cache.get(file.file_id) {
+    if let Some(footer) = cache.0.lock().get(&file.file_id) {
         return Ok(footer);
     }
     let start = file.size.saturating_sub(file.tail.length);
@@ -115,7 +73,7 @@ pub(crate) async fn footer(
         });
     }
     let footer = Arc::new(footer.1);
-    cache.insert(file.file_id, &footer);
+    cache.0.lock().insert(file.file_id, footer.clone(), footer.weight);
     Ok(footer)
 }
 

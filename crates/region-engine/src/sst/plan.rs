@@ -3,11 +3,12 @@
 use std::ops::Range;
 
 use parquet::arrow::arrow_reader::{RowSelection, RowSelector};
+use parquet::file::page_index::offset_index::PageLocation;
 use tidewater_common::schema::TableSchema;
 
 use super::footer::Footer;
 use super::format::PAGE_ROWS;
-use super::statistics::{ColumnStatistics, page_rows};
+use super::statistics::ColumnStatistics;
 use crate::read::filter::Term;
 use crate::read::prune::admits;
 use crate::read::stats::Counters;
@@ -85,33 +86,83 @@ impl RowPlan {
         (self.0.iter().map(|rows| rows.group).collect(), selectors.into())
     }
 
-    /// Counts what will be read of these columns, and what will not.
-    pub(crate) fn count(&self, footer: &Footer, leaves: &[usize], counters: &Counters) {
-        let Some(offsets) = footer.metadata.metadata().offset_index() else { return };
-        let mut planned = self.0.iter().peekable();
-        for (group, columns) in offsets.iter().enumerate() {
-            let rows = planned.next_if(|rows| rows.group == group);
-            match rows {
-                Some(_) => counters.row_groups.add(1),
-                None => counters.row_groups_pruned.add(1),
+    /// How many rows there are.
+    pub(crate) fn rows(&self) -> usize {
+        self.0.iter().flat_map(|group| &group.rows).map(ExactSizeIterator::len).sum()
+    }
+
+    /// Of all rows, counted through from 0, those that lie in `kept`: ranges in order that do not
+    /// overlap.
+    pub(crate) fn pick(&self, kept: &[Range<usize>]) -> Self {
+        let (mut picked, mut at) = (Vec::new(), 0);
+        for group in &self.0 {
+            let mut rows = Vec::new();
+            for range in &group.rows {
+                let here = at..at + range.len();
+                let found = intersect(std::slice::from_ref(&here), kept);
+                let moved = |f: Range<usize>| range.start + f.start - at..range.start + f.end - at;
+                rows.extend(found.into_iter().map(moved));
+                at += range.len();
             }
-            let chosen = rows.map_or(&[][..], |rows| rows.rows.as_slice());
-            for leaf in leaves {
-                let Some(ranges) = page_rows(footer, group, *leaf) else { continue };
-                let Some(column) = columns.get(*leaf) else { continue };
-                for (range, page) in ranges.iter().zip(column.page_locations()) {
-                    let bytes = u64::try_from(page.compressed_page_size).unwrap_or(0);
-                    let after = chosen.partition_point(|rows| rows.end <= range.start);
-                    if chosen.get(after).is_some_and(|rows| rows.start < range.end) {
-                        counters.pages.add(1);
-                        counters.bytes.add(bytes);
-                    } else {
-                        counters.pages_pruned.add(1);
-                        counters.bytes_pruned.add(bytes);
-                    }
-                }
+            if !rows.is_empty() {
+                picked.push(GroupRows { group: group.group, rows: joined(rows.into_iter()) });
             }
         }
+        Self(picked)
+    }
+
+    /// What will be read of these columns, and what will not.
+    pub(crate) fn usage(&self, footer: &Footer, leaves: &[usize]) -> Usage {
+        let metadata = footer.metadata.metadata();
+        let mut usage = Usage { groups: self.0.len() as u64, ..Usage::default() };
+        usage.groups_pruned = (metadata.num_row_groups() as u64).saturating_sub(usage.groups);
+        let mut planned = self.0.iter().peekable();
+        for (group, columns) in metadata.offset_index().into_iter().flatten().enumerate() {
+            let rows = planned.next_if(|rows| rows.group == group);
+            let chosen = rows.map_or(&[][..], |rows| rows.rows.as_slice());
+            for column in leaves.iter().filter_map(|leaf| columns.get(*leaf)) {
+                usage.add(column.page_locations(), chosen);
+            }
+        }
+        usage
+    }
+}
+
+/// Pages and compressed bytes of the columns of a read in one file.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(crate) struct Usage {
+    pub(crate) groups: u64,
+    pub(crate) groups_pruned: u64,
+    pub(crate) pages: u64,
+    pub(crate) pages_pruned: u64,
+    pub(crate) bytes: u64,
+    pub(crate) bytes_pruned: u64,
+}
+
+impl Usage {
+    fn add(&mut self, pages: &[PageLocation], chosen: &[Range<usize>]) {
+        let row = |page: &PageLocation| usize::try_from(page.first_row_index).unwrap_or(0);
+        for (index, page) in pages.iter().enumerate() {
+            let bytes = u64::try_from(page.compressed_page_size).unwrap_or(0);
+            let (start, end) = (row(page), pages.get(index + 1).map_or(usize::MAX, row));
+            let next = chosen.partition_point(|rows| rows.end <= start);
+            if chosen.get(next).is_some_and(|rows| rows.start < end) {
+                self.pages += 1;
+                self.bytes += bytes;
+            } else {
+                self.pages_pruned += 1;
+                self.bytes_pruned += bytes;
+            }
+        }
+    }
+
+    pub(crate) fn count(&self, counters: &Counters) {
+        counters.row_groups.add(self.groups);
+        counters.row_groups_pruned.add(self.groups_pruned);
+        counters.pages.add(self.pages);
+        counters.pages_pruned.add(self.pages_pruned);
+        counters.bytes.add(self.bytes);
+        counters.bytes_pruned.add(self.bytes_pruned);
     }
 }
 
@@ -182,6 +233,28 @@ mod tests {
             assert_eq!(intersect(&ranges(a), &ranges(b)), ranges(expected), "{a:?} {b:?}");
             assert_eq!(intersect(&ranges(b), &ranges(a)), ranges(expected), "{b:?} {a:?}");
         }
+    }
+
+    #[test]
+    fn rows_are_picked_by_their_position() {
+        let group = |group, pairs: &[(usize, usize)]| GroupRows {
+            group,
+            rows: pairs.iter().map(|(start, end)| *start..*end).collect(),
+        };
+        // Positions 0 to 4, 5 to 6; 7 to 9.
+        let plan = RowPlan(vec![group(1, &[(10, 15), (20, 22)]), group(4, &[(0, 3)])]);
+        assert_eq!(plan.rows(), 10);
+        let pick = |pairs: &[(usize, usize)]| {
+            let ranges: Vec<Range<usize>> = pairs.iter().map(|(start, end)| *start..*end).collect();
+            plan.pick(&ranges)
+        };
+        assert_eq!(pick(&[]), RowPlan(vec![]));
+        assert_eq!(pick(&[(0, 10)]), plan);
+        assert_eq!(pick(&[(3, 4)]), RowPlan(vec![group(1, &[(13, 14)])]));
+        assert_eq!(
+            pick(&[(4, 6), (9, 10)]),
+            RowPlan(vec![group(1, &[(14, 15), (20, 21)]), group(4, &[(2, 3)])])
+        );
     }
 
     #[test]

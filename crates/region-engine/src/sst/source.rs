@@ -8,24 +8,24 @@ use arrow::array::{Array, ArrayRef, AsArray, RecordBatch, UInt64Array, new_null_
 use arrow::compute::filter_record_batch;
 use arrow::compute::kernels::cmp::lt_eq;
 use arrow::datatypes::{DataType, UInt8Type, UInt64Type};
-use futures::StreamExt;
-use parquet::arrow::ProjectionMask;
-use parquet::arrow::async_reader::{ParquetRecordBatchStream, ParquetRecordBatchStreamBuilder};
 use tidewater_common::ids::ColumnId;
+use tokio::sync::Semaphore;
 
 use super::convert::from_stored;
-use super::footer::{FooterCache, damaged, footer};
-use super::format::{EPOCH_ID, OP_ID, SEQUENCE_ID};
-use super::plan::plan;
-use super::reader::{CheckedReader, unwrap_error};
+use super::decode::{Decoder, Pace};
+use super::fetch::CheckedReader;
+use super::footer::{Footer, FooterCache, damaged, footer};
+use super::format::{EPOCH_ID, OP_ID, PAGE_ROWS, SEQUENCE_ID};
+use super::plan::{RowPlan, plan};
 use super::statistics::file_admits;
 use crate::EngineError;
+use crate::cache::{ObjectCache, worth_keeping};
+use crate::env::RegionEnv;
 use crate::file_meta::FileMeta;
 use crate::read::context::ReadContext;
 use crate::read::filter::Term;
 use crate::read::pushdown::{Pushdown, pushed};
 use crate::read::ranges::Ranges;
-use crate::read::run_source::PIECE_ROWS;
 use crate::read::shape::{Carried, Piece, TableShape};
 use crate::row_versions::{Numbers, Ops, RowOp, RowVersions, Stamps};
 use crate::storage::Storage;
@@ -33,8 +33,25 @@ use crate::storage::Storage;
 /// What reading a file takes beside the file itself.
 #[derive(Debug, Clone)]
 pub(crate) struct FileAccess {
-    pub(crate) storage: Storage,
-    pub(crate) footers: Arc<FooterCache>,
+    storage: Storage,
+    footers: Arc<FooterCache>,
+    objects: Arc<ObjectCache>,
+    readers: Arc<Semaphore>,
+    /// Bytes of all files that the read may open.
+    scanned: u64,
+}
+
+impl FileAccess {
+    /// `scanned`: bytes of all files that the read may open; large reads do not fill the cache.
+    pub(crate) fn new(env: &RegionEnv, scanned: u64) -> Self {
+        Self {
+            storage: env.storage.clone(),
+            footers: env.footers.clone(),
+            objects: env.objects.clone(),
+            readers: env.readers.clone(),
+            scanned,
+        }
+    }
 }
 
 /// See the module's head. Opened at the first call of [`FileSource::next`]; decodes only the
@@ -56,8 +73,7 @@ pub(crate) struct FileSource {
 }
 
 struct Open {
-    reader: CheckedReader,
-    stream: ParquetRecordBatchStream<CheckedReader>,
+    decoder: Decoder,
     /// Field id of each column that the stream yields.
     ids: Vec<ColumnId>,
     /// All rows lie in the ranges.
@@ -126,14 +142,10 @@ impl FileSource {
                 self.ended = true;
                 return Ok(None);
             };
-            let batch = match open.stream.next().await {
-                None => {
-                    // Asked again, it must not begin again.
-                    self.ended = true;
-                    return Ok(None);
-                }
-                Some(Ok(batch)) => batch,
-                Some(Err(error)) => return Err(unwrap_error(&open.reader, error)),
+            let Some(batch) = open.decoder.next().await? else {
+                // Asked again, it must not begin again.
+                self.ended = true;
+                return Ok(None);
             };
             self.split(&open, &batch)?;
             self.open = Some(open);
@@ -153,36 +165,49 @@ impl FileSource {
         let footer = footer(&self.access.storage, &self.access.footers, &self.file).await?;
         context.counters.files.add(1);
         let covered = self.ranges.cover(&self.file.min_key, &self.file.max_key);
-        let mut leaves: Vec<(usize, ColumnId)> = self
-            .wanted(covered)
-            .into_iter()
-            .filter_map(|id| footer.leaves.get(&id).map(|leaf| (*leaf, id)))
-            .collect();
-        leaves.sort_unstable();
-        leaves.dedup();
-        let (leaves, ids): (Vec<usize>, Vec<ColumnId>) = leaves.into_iter().unzip();
+        let (leaves, ids) = leaves(&footer, self.wanted(covered));
         let blocks = (!covered).then(|| self.ranges.blocks(&footer.key_index, &self.file.max_key));
-        let plan = plan(&footer, schema, blocks.as_deref(), &terms);
-        plan.count(&footer, &leaves, &context.counters);
+        let mut plan = plan(&footer, schema, blocks.as_deref(), &terms);
+        let usage = plan.usage(&footer, &leaves);
+        let access = &self.access;
+        let reader = CheckedReader {
+            storage: access.storage.clone(),
+            cache: access.objects.clone(),
+            file: self.file.clone(),
+            footer: footer.clone(),
+            keep: worth_keeping(usage.bytes, access.scanned, access.objects.capacity()),
+        };
+        if !covered && plan.rows() <= 2 * PAGE_ROWS {
+            plan = self.exact_rows(&reader, &plan).await?;
+        }
+        plan.usage(&footer, &leaves).count(&context.counters);
         if plan.0.is_empty() {
             return Ok(None);
         }
-        let reader = CheckedReader {
-            storage: self.access.storage.clone(),
-            file: self.file.clone(),
-            footer: footer.clone(),
-        };
-        let metadata = footer.metadata.clone();
-        let mask = ProjectionMask::leaves(metadata.parquet_schema(), leaves);
-        let (groups, selection) = plan.selection(&footer);
-        let stream = ParquetRecordBatchStreamBuilder::new_with_metadata(reader.clone(), metadata)
-            .with_batch_size(PIECE_ROWS)
-            .with_projection(mask)
-            .with_row_groups(groups)
-            .with_row_selection(selection)
-            .build()
-            .map_err(|error| unwrap_error(&reader, error))?;
-        Ok(Some(Open { reader, stream, ids, covered }))
+        let pace = if self.merged { Pace::MERGED } else { Pace::ALONE };
+        let decoder = Decoder::new(reader, leaves, &plan, pace, access.readers.clone());
+        Ok(Some(Open { decoder, ids, covered }))
+    }
+
+    /// Of a few planned rows, those whose keys lie in the ranges: the other columns need not be
+    /// decoded for more.
+    async fn exact_rows(
+        &self,
+        reader: &CheckedReader,
+        plan: &RowPlan,
+    ) -> Result<RowPlan, EngineError> {
+        let (leaves, ids) = leaves(&reader.footer, self.shape.schema.primary_key().to_vec());
+        let readers = self.access.readers.clone();
+        let decoder = Decoder::new(reader.clone(), leaves, plan, Pace::ALONE, readers);
+        let mut open = Open { decoder, ids, covered: false };
+        let (mut kept, mut at) = (Vec::new(), 0);
+        while let Some(batch) = open.decoder.next().await? {
+            let keys = self.keys(&open, &batch)?;
+            let found = self.ranges.rows(&self.shape.codec, &keys, batch.num_rows())?;
+            kept.extend(found.into_iter().map(|rows| at + rows.start..at + rows.end));
+            at += batch.num_rows();
+        }
+        Ok(plan.pick(&kept))
     }
 
     /// Whether every row version is newer than what the read may see.
@@ -313,6 +338,17 @@ impl FileSource {
     fn damage(&self, detail: String) -> EngineError {
         damaged(&self.access.storage, &self.file, detail)
     }
+}
+
+/// Leaves of the columns that the file has, in order, with their ids.
+fn leaves(footer: &Footer, wanted: Vec<ColumnId>) -> (Vec<usize>, Vec<ColumnId>) {
+    let mut leaves: Vec<(usize, ColumnId)> = wanted
+        .into_iter()
+        .filter_map(|id| footer.leaves.get(&id).map(|leaf| (*leaf, id)))
+        .collect();
+    leaves.sort_unstable();
+    leaves.dedup();
+    leaves.into_iter().unzip()
 }
 
 impl fmt::Debug for FileSource {

@@ -69,7 +69,7 @@ async fn a_flipped_bit_is_found_wherever_it_is() {
 #[tokio::test]
 async fn a_file_that_was_cut_or_grew_is_found() {
     let (world, file, bytes) = world().await;
-    for length in (0..bytes.len()).step_by(97) {
+    for length in (0..500).map(|place| place * bytes.len() / 500) {
         world.storage.put(&file.path(), bytes.slice(..length)).await.unwrap();
         assert!(expect_error_or_right_rows(&world, &file, &format!("cut at {length}")).await);
     }

@@ -236,11 +236,11 @@ async fn compare(writes: Vec<Write>, predicates: Vec<Vec<Predicate>>, mode: Writ
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(128))]
+    #![proptest_config(ProptestConfig::with_cases(64))]
     #[test]
     fn pruned_and_unpruned_scans_agree(
         writes in writes(),
-        predicates in prop::collection::vec(predicates(), 6),
+        predicates in prop::collection::vec(predicates(), 4),
         append_only in prop::bool::weighted(0.3),
     ) {
         let mode = if append_only { WriteMode::AppendOnly } else { WriteMode::Upsert };

@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::layout::RegionDir;
-use crate::manifest::ManifestOptions;
+use crate::manifest::{ManifestOptions, ManifestState};
 
 async fn six_deltas() -> FaultyStore {
     let store = FaultyStore::new();
@@ -41,6 +41,60 @@ async fn damage_names_the_object() {
         }
         storage.put(&path, whole).await.unwrap();
         assert_eq!(open(&store).await.unwrap(), ManifestVersion(6));
+    }
+}
+
+/// What a reader makes of damage: an error that names the object, or what it would have read.
+async fn expect_named_or_whole(
+    store: &FaultyStore,
+    name: &str,
+    whole: &ManifestState,
+    what: &str,
+) -> bool {
+    let mut manager = manager(store);
+    match manager.refresh().await {
+        Ok(_) => {
+            assert_eq!(**manager.state(), *whole, "{what}");
+            false
+        }
+        Err(EngineError::Damaged { object, .. } | EngineError::NewerFormat { object, .. }) => {
+            assert_eq!(object, name, "{what}");
+            true
+        }
+        Err(other) => panic!("{what}: {other}"),
+    }
+}
+
+#[tokio::test]
+async fn five_hundred_flips_and_cuts_of_every_kind_of_object() {
+    let store = six_deltas().await;
+    let storage = store.storage();
+    let mut reader = manager(&store);
+    reader.refresh().await.unwrap();
+    let whole = ManifestState::clone(reader.state());
+    let objects = [
+        (DIR.checkpoint(ManifestVersion(4)), true),
+        (DIR.delta(ManifestVersion(5)), true),
+        // Nothing but a hint: without it, or with a wrong one, a listing is longer.
+        (DIR.last_checkpoint(), false),
+    ];
+    for (path, decisive) in objects {
+        let bytes = storage.get(&path).await.unwrap();
+        let name = storage.name(&path);
+        let mut found = 0;
+        for place in 0..500 {
+            let mut flipped = bytes.to_vec();
+            flipped[place * 31 % bytes.len()] ^= 1 << (place % 8);
+            storage.put(&path, flipped.into()).await.unwrap();
+            let what = format!("{path}: flip {place}");
+            found += usize::from(expect_named_or_whole(&store, &name, &whole, &what).await);
+            let cut = bytes.slice(..place * 17 % bytes.len());
+            storage.put(&path, cut).await.unwrap();
+            let what = format!("{path}: cut {place}");
+            found += usize::from(expect_named_or_whole(&store, &name, &whole, &what).await);
+        }
+        assert_eq!(found, if decisive { 1_000 } else { 0 }, "{path}");
+        storage.put(&path, bytes).await.unwrap();
     }
 }
 

@@ -1,0 +1,227 @@
+//! Reads one table in a local directory and prints what it took, for `scripts/bench scan`.
+//!
+//! ```text
+//! scan_figures prepare DIR ROWS    writes the table: 13 columns, 10 of them doubles, all in one run
+//! scan_figures full DIR            reads all of it
+//! scan_figures filtered DIR        reads the rows of one host in a hundred
+//! scan_figures point DIR           reads single rows whose pages are in memory
+//! ```
+
+use std::error::Error;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use arrow::array::{
+    ArrayRef, AsArray, Float64Array, RecordBatch, StringArray, TimestampMillisecondArray,
+};
+use arrow::datatypes::{Float64Type, TimeUnit};
+use futures::TryStreamExt;
+use tidewater_common::clock::SystemClock;
+use tidewater_common::ids::{
+    ColumnId, Epoch, GroupId, Incarnation, OwnerEpoch, RegionId, SchemaVersion, Sequence, TableId,
+};
+use tidewater_common::keys::KeyRange;
+use tidewater_common::schema::{Column, ColumnType, TableOptions, TableSchema, WriteMode};
+use tidewater_region_engine::env::{EngineOptions, RegionEnv, SystemIds};
+use tidewater_region_engine::index::Bloom;
+use tidewater_region_engine::storage::Storage;
+use tidewater_region_engine::{
+    CompareOp, MemoryBudget, Predicate, Region, RegionSpec, RowOp, RowsWrite, ScanMeter,
+    ScanOptions, ScanStats,
+};
+
+type Result<T> = std::result::Result<T, Box<dyn Error>>;
+
+const HOSTS: usize = 400;
+const FIRST_MS: i64 = 1_700_000_000_000;
+const WRITE_ROWS: usize = 50_000;
+const ROUNDS: usize = 5;
+const POINTS: usize = 1_000;
+
+#[tokio::main]
+async fn main() -> Result<()> {
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
+    match arguments.as_slice() {
+        ["prepare", dir, rows] => prepare(dir, rows.parse()?).await,
+        ["full", dir] => full(dir).await,
+        ["filtered", dir] => filtered(dir).await,
+        ["point", dir] => point(dir).await,
+        _ => {
+            Err("usage: scan_figures prepare DIR ROWS | full DIR | filtered DIR | point DIR".into())
+        }
+    }
+}
+
+fn spec() -> Result<RegionSpec> {
+    let column = |id, name: &str, data_type| Column {
+        id: ColumnId(id),
+        name: name.to_owned(),
+        data_type,
+        nullable: id > 3,
+    };
+    let mut columns = vec![
+        column(1, "host", ColumnType::Utf8),
+        column(2, "zone", ColumnType::Utf8),
+        column(3, "ts", ColumnType::Timestamp(TimeUnit::Millisecond, None)),
+    ];
+    columns.extend((0..10).map(|n| column(n + 4, &format!("v{n}"), ColumnType::Float64)));
+    let key = vec![ColumnId(1), ColumnId(2), ColumnId(3)];
+    let schema = TableSchema::new(SchemaVersion(1), columns, key, Some(ColumnId(3)), ColumnId(14))?;
+    Ok(RegionSpec {
+        region_id: RegionId(1),
+        table_id: TableId(1),
+        incarnation: Incarnation(1),
+        schema,
+        options: TableOptions { write_mode: WriteMode::Upsert, hash: None, ttl_ms: None },
+        range: KeyRange::whole(),
+    })
+}
+
+async fn region(dir: &str) -> Result<Arc<Region>> {
+    let env = RegionEnv::new(
+        Storage::open(&format!("file://{}", std::fs::canonicalize(dir)?.display())).await?,
+        Arc::new(SystemClock),
+        Arc::new(SystemIds),
+        MemoryBudget::new(16 << 30),
+        EngineOptions::default(),
+    );
+    let region = Region::new(env, spec()?, Sequence(0), Sequence(0))?;
+    region.load().await?;
+    Ok(region)
+}
+
+fn host(number: usize) -> String {
+    format!("host_{number:03}")
+}
+
+/// Rows `from .. to` of the table in the order of its keys: every host reports once a second.
+fn rows(spec: &RegionSpec, from: usize, to: usize, per_host: usize) -> Result<RecordBatch> {
+    let hosts = (from..to).map(|row| host(row / per_host));
+    let zones = (from..to).map(|row| format!("eu-{}", row / per_host % 4));
+    let times = (from..to).map(|row| FIRST_MS + (row % per_host * 1_000) as i64);
+    let mut arrays: Vec<ArrayRef> = vec![
+        Arc::new(StringArray::from_iter_values(hosts)),
+        Arc::new(StringArray::from_iter_values(zones)),
+        Arc::new(TimestampMillisecondArray::from_iter_values(times)),
+    ];
+    arrays.extend((0..10).map(|column| {
+        let value = |row: usize| ((row * 31 + column * 17) as f64).sin() * 100.0;
+        Arc::new(Float64Array::from_iter_values((from..to).map(value))) as ArrayRef
+    }));
+    Ok(RecordBatch::try_new(spec.schema.arrow(), arrays)?)
+}
+
+async fn prepare(dir: &str, total: usize) -> Result<()> {
+    std::fs::create_dir_all(dir)?;
+    let region = region(dir).await?;
+    region.take_ownership(OwnerEpoch::default(), GroupId(1)).await?;
+    let per_host = total.div_ceil(HOSTS);
+    let total = per_host * HOSTS;
+    for (from, entry) in (0..total).step_by(WRITE_ROWS).zip(1..) {
+        let batch = rows(region.spec(), from, total.min(from + WRITE_ROWS), per_host)?;
+        let sequence = Sequence(entry * Sequence::PER_ENTRY);
+        region.apply(RowsWrite { sequence, epoch: Epoch(0), op: RowOp::Put, batch })?;
+    }
+    let report = region.flush().await?;
+    let indexes = region.build_indexes(&Bloom).await?;
+    println!(
+        r#"{{"rows": {total}, "files": {}, "bytes": {}, "index_bytes": {}}}"#,
+        report.files, report.bytes, indexes.bytes
+    );
+    Ok(())
+}
+
+/// Peak of physical memory, MiB.
+fn peak_mib() -> u64 {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"));
+    line.and_then(|line| line.trim().trim_end_matches(" kB").parse::<u64>().ok()).unwrap_or(0)
+        / 1024
+}
+
+/// Reads all columns of what the predicates admit; sums the doubles, so that they are looked at.
+async fn read(region: &Region, predicates: &[Predicate]) -> Result<(usize, f64, ScanStats)> {
+    let ids = region.spec().schema.columns().iter().map(|column| column.id).collect();
+    let options = ScanOptions { predicates: predicates.to_vec(), ..ScanOptions::all(ids) };
+    let meter = ScanMeter::default();
+    let mut batches = region.scan_metered(&options, &meter)?;
+    let (mut rows, mut sum) = (0, 0.0);
+    while let Some(batch) = batches.try_next().await? {
+        rows += batch.num_rows();
+        for column in batch.columns().iter().skip(3) {
+            sum += arrow::compute::sum(column.as_primitive::<Float64Type>()).unwrap_or(0.0);
+        }
+    }
+    Ok((rows, sum, meter.stats()))
+}
+
+async fn measure(dir: &str, predicates: &[Predicate]) -> Result<()> {
+    let region = region(dir).await?;
+    let mut times = Vec::new();
+    let mut last = (0, 0.0, ScanStats::default());
+    for _ in 0..ROUNDS {
+        let began = Instant::now();
+        last = read(&region, predicates).await?;
+        times.push(began.elapsed());
+    }
+    times.sort_unstable();
+    let (rows, sum, stats) = last;
+    println!(
+        r#"{{"seconds": {:.6}, "rows": {rows}, "sum": {sum:.3}, "peak_mib": {}, "bytes": {}, "bytes_pruned": {}, "pages": {}, "pages_pruned": {}}}"#,
+        times[ROUNDS / 2].as_secs_f64(),
+        peak_mib(),
+        stats.bytes,
+        stats.bytes_pruned,
+        stats.pages,
+        stats.pages_pruned,
+    );
+    Ok(())
+}
+
+async fn full(dir: &str) -> Result<()> {
+    measure(dir, &[]).await
+}
+
+async fn filtered(dir: &str) -> Result<()> {
+    let bound = |op, number| Predicate { column: ColumnId(1), op, values: vec![host(number)] };
+    measure(dir, &[bound(CompareOp::Ge, 200), bound(CompareOp::Lt, 204)]).await
+}
+
+async fn point(dir: &str) -> Result<()> {
+    let region = region(dir).await?;
+    let ids: Vec<ColumnId> = region.spec().schema.columns().iter().map(|c| c.id).collect();
+    let total = region.stats().file_rows as usize;
+    let per_host = total / HOSTS;
+    let keys: Vec<RecordBatch> = (0..POINTS)
+        .map(|n| {
+            // Spread over the table, in no order.
+            let row = n * 7_919_317 % total;
+            let row = rows(region.spec(), row, row + 1, per_host)?;
+            let key = region.spec().schema.key_arrow();
+            Ok(RecordBatch::try_new(key, row.columns()[..3].to_vec())?)
+        })
+        .collect::<Result<_>>()?;
+    let mut times = Vec::new();
+    for round in 0..=3 {
+        for key in &keys {
+            let began = Instant::now();
+            let found = region.get(key, &ids).await?;
+            if round > 0 {
+                times.push(began.elapsed());
+            }
+            if found.num_rows() != 1 {
+                return Err("a row is missing".into());
+            }
+        }
+    }
+    times.sort_unstable();
+    let micros = |time: Duration| time.as_secs_f64() * 1e6;
+    println!(
+        r#"{{"median_us": {:.1}, "p99_us": {:.1}, "peak_mib": {}}}"#,
+        micros(times[times.len() / 2]),
+        micros(times[times.len() * 99 / 100]),
+        peak_mib()
+    );
+    Ok(())
+}

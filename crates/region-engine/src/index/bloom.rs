@@ -1,0 +1,158 @@
+//! A Bloom filter of a file's row keys: the split-block filter of the Parquet specification, hashed
+//! with XXH64, with a header of our own.
+//!
+//! ```text
+//! "TWBLOOM1"   8 bytes
+//! file id     16 bytes
+//! keys         8 bytes, big endian: how many were taken in
+//! bits         the rest: blocks of 32 bytes, a power of two of them
+//! ```
+
+use std::sync::Arc;
+
+use bytes::{Bytes, BytesMut};
+use parquet::bloom_filter::Sbbf;
+
+use super::{IndexBuilder, IndexKind, PointIndex};
+use crate::file_meta::FileMeta;
+
+const MAGIC: &[u8; 8] = b"TWBLOOM1";
+const HEADER: usize = 32;
+const BLOCK: usize = 32;
+/// How often a key that is not there is taken for one that may be, once all keys are in.
+const FALSE_POSITIVES: f64 = 0.01;
+
+/// See the module's head.
+#[derive(Debug, Clone, Copy)]
+pub struct Bloom;
+
+struct Builder {
+    header: BytesMut,
+    keys: u64,
+    filter: Option<Sbbf>,
+}
+
+struct Filter(Sbbf);
+
+impl IndexKind for Bloom {
+    fn name(&self) -> &'static str {
+        "bloom"
+    }
+
+    fn build(&self, file: &FileMeta) -> Box<dyn IndexBuilder> {
+        let mut header = BytesMut::with_capacity(HEADER);
+        header.extend_from_slice(MAGIC);
+        header.extend_from_slice(file.file_id.0.as_bytes());
+        let filter = Sbbf::new_with_ndv_fpp(file.rows.max(1), FALSE_POSITIVES).ok();
+        Box::new(Builder { header, keys: 0, filter })
+    }
+
+    fn open(&self, file: &FileMeta, bytes: &Bytes) -> Result<Arc<dyn PointIndex>, String> {
+        let (header, bits) = bytes.split_at_checked(HEADER).ok_or("it ends within its header")?;
+        if !header.starts_with(MAGIC) {
+            return Err("it does not begin as a Bloom filter does".to_owned());
+        }
+        if header[8..24] != file.file_id.0.as_bytes()[..] {
+            return Err("it belongs to another file".to_owned());
+        }
+        if bits.is_empty() || !bits.len().is_multiple_of(BLOCK) {
+            return Err(format!("it has {} bytes of bits", bits.len()));
+        }
+        Ok(Arc::new(Filter(Sbbf::new(bits))))
+    }
+}
+
+impl IndexBuilder for Builder {
+    fn add(&mut self, row_key: &[u8]) {
+        self.keys += 1;
+        if let Some(filter) = &mut self.filter {
+            filter.insert(row_key);
+        }
+    }
+
+    fn finish(mut self: Box<Self>) -> Bytes {
+        self.header.extend_from_slice(&self.keys.to_be_bytes());
+        let mut bits = Vec::new();
+        match &self.filter {
+            // Writing to memory does not fail.
+            Some(filter) if filter.write_bitset(&mut bits).is_ok() => {}
+            // Admits every key.
+            _ => bits = vec![u8::MAX; BLOCK],
+        }
+        self.header.extend_from_slice(&bits);
+        self.header.freeze()
+    }
+}
+
+impl PointIndex for Filter {
+    fn may_hold(&self, row_key: &[u8]) -> bool {
+        self.0.check(row_key)
+    }
+
+    fn weight(&self) -> usize {
+        self.0.num_blocks() * BLOCK
+    }
+}
+
+impl std::fmt::Debug for Filter {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Filter").field("blocks", &self.0.num_blocks()).finish()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::manifest::samples::file;
+
+    /// 6 keys of a file of at most 10 rows: one block.
+    const GOLDEN: &str = "5457424c4f4f4d310000000f4241700080000000000000010000000000000006\
+        a10000a0210228000891040224400450004068a0000848210814202040c40042";
+
+    fn built(rows: u64, keys: impl Iterator<Item = Vec<u8>>) -> (FileMeta, Bytes) {
+        let file = FileMeta { rows, ..file(1) };
+        let mut builder = Bloom.build(&file);
+        keys.for_each(|key| builder.add(&key));
+        (file, builder.finish())
+    }
+
+    fn hex(bytes: &[u8]) -> String {
+        bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+    }
+
+    #[test]
+    fn the_bytes_are_frozen() {
+        let keys = || (0..6_u8).map(|n| vec![n; usize::from(n)]);
+        let (file, bytes) = built(10, keys());
+        assert_eq!(hex(&bytes), GOLDEN);
+        let stored: Vec<u8> = (0..GOLDEN.len() / 2)
+            .map(|i| u8::from_str_radix(&GOLDEN[2 * i..2 * i + 2], 16).unwrap())
+            .collect();
+        let filter = Bloom.open(&file, &stored.into()).unwrap();
+        assert!(keys().all(|key| filter.may_hold(&key)));
+        assert!(!filter.may_hold(b"another"));
+    }
+
+    #[test]
+    fn no_key_is_denied_and_few_others_are_admitted() {
+        let key = |n: u64| n.to_be_bytes().to_vec();
+        let (file, bytes) = built(5_000, (0..5_000).map(key));
+        let filter = Bloom.open(&file, &bytes).unwrap();
+        assert!((0..5_000).all(|n| filter.may_hold(&key(n))));
+        let admitted = (10_000..20_000).filter(|n| filter.may_hold(&key(*n))).count();
+        assert!(admitted < 300, "{admitted}");
+    }
+
+    #[test]
+    fn other_bytes_are_refused() {
+        let (file, bytes) = built(10, std::iter::once(vec![1]));
+        for length in [0, 8, 31, 32, 33, 63] {
+            assert!(Bloom.open(&file, &bytes.slice(..length)).is_err(), "{length}");
+        }
+        for position in [0, 7, 8, 23] {
+            let mut other = bytes.to_vec();
+            other[position] ^= 1;
+            assert!(Bloom.open(&file, &other.into()).is_err(), "{position}");
+        }
+    }
+}

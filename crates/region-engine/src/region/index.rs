@@ -1,0 +1,122 @@
+//! The background build of indexes.
+
+use std::sync::Arc;
+
+use tidewater_common::ids::JobId;
+use tidewater_common::keys::KeyRange;
+use uuid::Uuid;
+
+use super::Region;
+use crate::EngineError;
+use crate::file_meta::{FileMeta, IndexMeta};
+use crate::flush::on_worker;
+use crate::index::IndexKind;
+use crate::manifest::{ActionKind, Author, Change, Edit};
+use crate::read::ranges::Ranges;
+use crate::read::shape::Carried;
+use crate::sst::source::{FileAccess, FileSource};
+
+/// What a build of indexes did.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct IndexReport {
+    /// Indexes that were built and named in the manifest.
+    pub built: usize,
+    /// Indexes that were built for nothing: their file went, or the schema changed.
+    pub discarded: usize,
+    /// Bytes of those that were named.
+    pub bytes: u64,
+}
+
+impl Region {
+    /// How many files want an index of this kind.
+    pub fn files_without_index(&self, kind: &dyn IndexKind) -> usize {
+        self.without_index(kind).len()
+    }
+
+    /// Builds an index of this kind for every live file of the region's own directory that has none,
+    /// one after the other, and names each in the manifest as soon as it is written. Any replica may;
+    /// asking again is harmless.
+    ///
+    /// # Errors
+    /// Those of reading, of the store and of a commit; what was named before stays.
+    pub async fn build_indexes(&self, kind: &dyn IndexKind) -> Result<IndexReport, EngineError> {
+        let mut report = IndexReport::default();
+        for file in self.without_index(kind) {
+            let index = self.build_index(kind, &file).await?;
+            let bytes = index.size;
+            let edit = Edit { add_indexes: vec![(file.reference(), index)], ..Edit::default() };
+            let job = Author::Job(JobId(self.env.ids.random()));
+            let change = Change::new(job, vec![ActionKind::Edit(edit)]);
+            match self.manifest.update_manifest(change).await {
+                Ok(_) => {
+                    report.built += 1;
+                    report.bytes += bytes;
+                }
+                // The object is garbage now.
+                Err(EngineError::Refused { reason, .. }) => {
+                    report.discarded += 1;
+                    tracing::info!(
+                        region = %self.spec.region_id, file = %file.file_id, %reason,
+                        "an index came too late"
+                    );
+                }
+                Err(error) => return Err(error),
+            }
+            self.swap();
+        }
+        Ok(report)
+    }
+
+    /// Those in other regions' directories are left to their own regions: no floor of ours would
+    /// keep an object there from being collected before it is named.
+    fn without_index(&self, kind: &dyn IndexKind) -> Vec<Arc<FileMeta>> {
+        let version = self.contents.lock().version.clone();
+        let wants = |file: &&Arc<FileMeta>| {
+            file.origin == self.dir && file.indexes.iter().all(|index| index.kind != kind.name())
+        };
+        version.files.iter().filter(wants).cloned().collect()
+    }
+
+    pub(super) async fn build_index(
+        &self,
+        kind: &dyn IndexKind,
+        file: &FileMeta,
+    ) -> Result<IndexMeta, EngineError> {
+        let state = self.manifest.state();
+        let schema_version = state
+            .table
+            .as_ref()
+            .map_or(self.shape.schema.version(), |table| table.schema.version());
+        // All of the file: another reference to it may show more than this one.
+        let whole = Arc::new(FileMeta { clip: KeyRange::whole(), ..file.clone() });
+        let mut source = FileSource::new(
+            FileAccess::new(&self.env, u64::MAX),
+            whole,
+            self.shape.clone(),
+            Carried::new(&self.shape.schema, &[])?,
+            &Ranges::one(&KeyRange::whole(), &KeyRange::whole()),
+        );
+        let mut builder = kind.build(file);
+        while let Some(piece) = source.next().await? {
+            let shape = self.shape.clone();
+            builder = on_worker(&self.env.workers, move || {
+                for key in shape.codec.row_keys(&piece.keys)? {
+                    builder.add(&key);
+                }
+                Ok(builder)
+            })
+            .await?;
+        }
+        let bytes = builder.finish();
+        let index_id: Uuid = self.env.ids.at(self.env.clock.now_ms().max(state.gc_floor_ms));
+        let index = IndexMeta {
+            index_id,
+            kind: kind.name().to_owned(),
+            schema_version,
+            size: bytes.len() as u64,
+            checksum: crc32c::crc32c(&bytes),
+        };
+        self.env.storage.put(&file.origin.index(index_id, kind.name()), bytes).await?;
+        Ok(index)
+    }
+}

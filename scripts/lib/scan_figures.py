@@ -1,0 +1,82 @@
+"""Reads one table with Tidewater's engine and the same files with DuckDB, in one run; prints ratios.
+
+    scan_figures.py PROGRAM DIR ROWS
+"""
+
+import json
+import subprocess
+import sys
+
+program, folder, rows = sys.argv[1:4]
+
+# Run by itself for each figure, so that each has a peak of memory of its own.
+DUCKDB = r'''
+import glob, json, statistics, sys, time
+import duckdb
+kind, folder = sys.argv[1:3]
+files = sorted(glob.glob(folder + "/**/*.parquet", recursive=True))
+db = duckdb.connect()
+db.execute("set threads to 2")
+table = f"read_parquet({files!r})"
+sums = " + ".join(f"sum(v{n})" for n in range(10))
+everything = f"select count(*), {sums}, max(host), max(zone), max(ts) from {table}"
+def timed(query):
+    began = time.perf_counter()
+    answer = db.execute(query).fetchall()
+    return time.perf_counter() - began, answer
+def peak():
+    with open("/proc/self/status") as status:
+        return next(int(line.split()[1]) // 1024 for line in status if line.startswith("VmHWM"))
+if kind == "full":
+    runs = [timed(everything) for _ in range(5)]
+elif kind == "filtered":
+    runs = [timed(everything + " where host >= 'host_200' and host < 'host_204'") for _ in range(5)]
+else:
+    total = db.execute(f"select count(*) from {table}").fetchone()[0]
+    per_host = total // 400
+    runs = []
+    for n in range(60):
+        row = n * 7919317 % total
+        host, ts = row // per_host, 1700000000000 + row % per_host * 1000
+        runs.append(timed(
+            f"select * from {table} where host = 'host_{host:03}' and zone = 'eu-{host % 4}'"
+            f" and ts = make_timestamp_ms({ts})::timestamp_ms"))
+    assert all(len(answer) == 1 for _, answer in runs)
+    runs = runs[10:]
+figures = {"seconds": statistics.median(seconds for seconds, _ in runs), "peak_mib": peak()}
+if kind != "point":
+    figures |= {"rows": runs[0][1][0][0], "sum": runs[0][1][0][1]}
+print(json.dumps(figures))
+'''
+
+
+def run(*command):
+    return json.loads(subprocess.run(command, check=True, stdout=subprocess.PIPE).stdout)
+
+
+def ours(kind):
+    return run(program, kind, folder)
+
+
+def theirs(kind):
+    return run(sys.executable, "-c", DUCKDB, kind, folder)
+
+
+made = run(program, "prepare", folder, rows)
+print(f"{made['rows']} rows of 13 columns in {made['files']} files, {made['bytes'] / 2**20:.0f} MiB")
+for kind in ("full", "filtered"):
+    mine, duckdb = ours(kind), theirs(kind)
+    assert mine["rows"] == duckdb["rows"], (mine, duckdb)
+    assert abs(mine["sum"] - duckdb["sum"]) <= 1e-6 * max(1, abs(duckdb["sum"])) + 1e-2, (mine, duckdb)
+    read = mine["bytes"] / (mine["bytes"] + mine["bytes_pruned"])
+    print(
+        f"{kind} scan: {mine['seconds'] * 1e3:.1f} ms, DuckDB {duckdb['seconds'] * 1e3:.1f} ms:"
+        f" {mine['seconds'] / duckdb['seconds']:.2f} x; {mine['rows'] / mine['seconds'] / 1e6:.1f} M rows/s,"
+        f" {read:.1%} of the bytes read; peak {mine['peak_mib']} MiB, DuckDB {duckdb['peak_mib']} MiB"
+    )
+mine, duckdb = ours("point"), theirs("point")
+print(
+    f"warm point read: median {mine['median_us']:.0f} us, 99 % below {mine['p99_us']:.0f} us;"
+    f" DuckDB {duckdb['seconds'] * 1e6:.0f} us: {mine['median_us'] / duckdb['seconds'] / 1e6:.3f} x;"
+    f" peak {mine['peak_mib']} MiB, DuckDB {duckdb['peak_mib']} MiB"
+)
