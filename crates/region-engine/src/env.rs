@@ -5,11 +5,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tidewater_common::clock::Clock;
-use tidewater_common::ids::{FileId, WriterId};
+use tidewater_common::ids::{FileId, JobId, WriterId};
 use tokio::sync::Semaphore;
 use uuid::Uuid;
 
 use crate::cache::ObjectCache;
+use crate::compaction::CompactionOptions;
 use crate::index::IndexCache;
 use crate::manifest::ManifestOptions;
 use crate::memory::MemoryBudget;
@@ -33,6 +34,11 @@ pub trait IdSource: Debug + Send + Sync + 'static {
     /// Id for the content of one delta.
     fn writer_id(&self) -> WriterId {
         WriterId(self.random())
+    }
+
+    /// Id for a compaction.
+    fn job_id(&self, now_ms: u64) -> JobId {
+        JobId(self.at(now_ms))
     }
 }
 
@@ -115,6 +121,8 @@ pub struct EngineOptions {
     /// Longest life of a scan; well within the grace of garbage collection (6 h unless set), by
     /// which a scan's files stay after a compaction has replaced them.
     pub scan_life: Duration,
+    /// When files are merged.
+    pub compaction: CompactionOptions,
 }
 
 impl Default for EngineOptions {
@@ -127,6 +135,7 @@ impl Default for EngineOptions {
             object_cache_bytes: 128 << 20,
             workers: 2,
             scan_life: Duration::from_secs(60 * 60),
+            compaction: CompactionOptions::default(),
         }
     }
 }

@@ -1,6 +1,6 @@
 //! The engine's error: what was attempted on what, and whether it failed or its outcome is unknown.
 
-use tidewater_common::ids::{Epoch, ManifestVersion, OwnerEpoch, RegionId};
+use tidewater_common::ids::{Epoch, JobId, ManifestVersion, OwnerEpoch, RegionId};
 
 use crate::manifest::Void;
 use crate::storage::StorageError;
@@ -104,6 +104,15 @@ pub enum EngineError {
     NotOwner {
         /// The region.
         region: RegionId,
+    },
+
+    /// A compaction was told to end: nothing was changed.
+    #[error("region {region}: compaction {job} was cancelled")]
+    Cancelled {
+        /// The region.
+        region: RegionId,
+        /// The job.
+        job: JobId,
     },
 
     /// The region has been closed on this node.

@@ -140,10 +140,30 @@ impl FileMeta {
         self.stamp.map_or(self.stored_min_epoch, |stamp| stamp.epoch)
     }
 
+    /// The least and greatest row key that the reference may show; `None` when its clip admits none
+    /// of the file's keys.
+    pub fn shown_keys(&self) -> Option<(&[u8], &[u8])> {
+        let low = self.min_key.as_slice().max(&self.clip.start);
+        // The end of the clip is exclusive; as a bound it is one key too generous.
+        let high = match &self.clip.end {
+            Some(end) if *end <= self.max_key => end.as_slice(),
+            _ => self.max_key.as_slice(),
+        };
+        let shows = self.clip.intersects_inclusive(&self.min_key, &self.max_key);
+        (shows && low <= high).then_some((low, high))
+    }
+
     /// Greatest epoch of a row, as readers must see it.
     pub fn max_epoch(&self) -> Epoch {
         self.stamp.map_or(self.stored_max_epoch, |stamp| stamp.epoch)
     }
+}
+
+/// The least range that holds the clip ranges of all files.
+pub(crate) fn hull<'a>(files: impl Iterator<Item = &'a FileMeta> + Clone) -> KeyRange {
+    let start = files.clone().map(|file| file.clip.start.clone()).min().unwrap_or_default();
+    let ends: Option<Vec<_>> = files.map(|file| file.clip.end.clone()).collect();
+    KeyRange { start, end: ends.and_then(|ends| ends.into_iter().max()) }
 }
 
 impl FileRef {

@@ -5,7 +5,8 @@
 //! store is slow it waits.
 
 mod encode;
-mod upload;
+pub(crate) mod series;
+pub(crate) mod upload;
 
 use std::sync::Arc;
 
@@ -20,7 +21,7 @@ use crate::file_meta::FileMeta;
 use crate::memtable::Run;
 
 /// Parts of files on their way from the encoder to the store.
-const PARTS_UNDER_WAY: usize = 2;
+pub(crate) const PARTS_UNDER_WAY: usize = 2;
 
 /// Writes the rows of some runs, merged, as new files; they are in no manifest yet. No file when no
 /// row is left.

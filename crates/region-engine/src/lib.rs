@@ -15,12 +15,15 @@
 //! - [`memory`]: the budget that all memtables of a process share.
 //! - [`read`]: scans and point reads: merge, filter.
 //! - [`sst`]: data files: writer, reader, checksums.
+//! - [`compaction`]: merges files into fewer: picker, jobs, commit.
 //! - `flush`, `version`, `row_versions`: from runs to files; what a read pins; the shape of rows.
 //! - [`manifest`]: versioned record of what a region consists of: replay, commit, fencing.
 
 pub mod cache;
+pub mod compaction;
 pub mod env;
 pub mod error;
+mod expiry;
 pub mod file_meta;
 mod flush;
 pub mod index;
@@ -39,5 +42,7 @@ pub use self::error::EngineError;
 pub use self::memory::MemoryBudget;
 pub use self::memtable::{RowsWrite, RunImage};
 pub use self::read::{CompareOp, Predicate, RowStream, ScanMeter, ScanOptions, ScanStats};
-pub use self::region::{FlushReport, IndexReport, Region, RegionSpec, RegionStats};
+pub use self::region::{
+    CompactionReport, FlushReport, IndexReport, Region, RegionSpec, RegionStats,
+};
 pub use self::row_versions::RowOp;

@@ -6,6 +6,7 @@
 //! and runs whose rows all lie in files are dropped.
 
 mod apply;
+mod compact;
 mod flush;
 mod index;
 mod load;
@@ -13,6 +14,7 @@ mod phase;
 mod read;
 mod stats;
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use parking_lot::Mutex;
@@ -20,6 +22,7 @@ use tidewater_common::ids::{Incarnation, RegionId, Sequence, TableId};
 use tidewater_common::keys::{KeyCodec, KeyRange};
 use tidewater_common::schema::{TableOptions, TableSchema};
 
+pub use self::compact::{CompactionDue, CompactionReport};
 pub use self::flush::FlushReport;
 pub use self::index::IndexReport;
 pub use self::phase::Phase;
@@ -27,6 +30,7 @@ pub use self::read::MOST_KEYS;
 pub use self::stats::RegionStats;
 use crate::EngineError;
 use crate::env::RegionEnv;
+use crate::file_meta::FileRef;
 use crate::layout::RegionDir;
 use crate::manifest::ManifestContext;
 use crate::memory::Usage;
@@ -80,6 +84,8 @@ struct Contents {
     frozen: Option<u64>,
     /// When the oldest of the runs came, milliseconds since the Unix epoch.
     unflushed_since_ms: Option<u64>,
+    /// Files that a compaction of this replica has in hand.
+    compacting: BTreeSet<FileRef>,
 }
 
 impl Region {
@@ -110,6 +116,7 @@ impl Region {
             last_sequence: flushed.max(Sequence(base.get().saturating_sub(1))),
             frozen: None,
             unflushed_since_ms: None,
+            compacting: BTreeSet::new(),
         };
         Ok(Arc::new(Self {
             env,

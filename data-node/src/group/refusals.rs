@@ -12,6 +12,7 @@ use tidewater_common::refusal::{Leader, Refusal};
 use tidewater_proto::v1::Reason;
 use tidewater_raft_store::TypeConfig;
 use tidewater_region_engine::EngineError;
+use tidewater_region_engine::manifest::Void;
 
 #[cfg(test)]
 mod tests;
@@ -160,6 +161,11 @@ pub fn engine_refused(error: &EngineError) -> Refusal {
         | EngineError::Unstable { .. } => {
             refusal(Reason::Unavailable).retry_after(Duration::from_millis(500))
         }
+        // Its files were merged, truncated or dropped by others, or somebody gave it up.
+        EngineError::Refused {
+            reason: Void::InputsGone { .. } | Void::BelowFloor { .. }, ..
+        }
+        | EngineError::Cancelled { .. } => refusal(Reason::Unavailable),
         EngineError::Refused { .. } | EngineError::Internal { .. } => refusal(Reason::Internal),
     }
 }

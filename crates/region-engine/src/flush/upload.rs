@@ -5,7 +5,7 @@ use object_store::path::Path;
 use tidewater_common::ids::FileId;
 use tokio::sync::mpsc;
 
-use super::encode::Part;
+use super::series::Part;
 use crate::EngineError;
 use crate::env::RegionEnv;
 use crate::file_meta::FileMeta;
@@ -46,6 +46,11 @@ pub(crate) async fn upload(
             }
         }
     }
+    // The encoder gave up in the middle of a file: what the store holds of it is no object that
+    // garbage collection would find.
+    if let Some(unfinished) = object {
+        unfinished.abandon().await;
+    }
     Ok(files)
 }
 
@@ -77,6 +82,14 @@ impl Object {
         match &mut self.upload {
             Some(upload) => upload.write(bytes).await,
             None => Ok(()),
+        }
+    }
+
+    async fn abandon(self) {
+        if let Some(upload) = self.upload
+            && let Err(error) = upload.abort().await
+        {
+            tracing::debug!(path = %self.path, %error, "parts of a file may be left behind");
         }
     }
 

@@ -7,7 +7,7 @@ use tidewater_common::schema::WriteMode;
 
 use super::run::Run;
 use crate::EngineError;
-use crate::read::merge::{Merge, MergeRules, Turn};
+use crate::read::merge::{Merge, MergeRules, Turn, Versions};
 use crate::read::ranges::Ranges;
 use crate::read::run_source::{PIECE_ROWS, RunSource};
 use crate::read::shape::{Carried, TableShape};
@@ -60,7 +60,7 @@ pub(crate) fn merge_runs(
     runs: &[Arc<Run>],
     flushed: u64,
 ) -> Result<Option<Run>, EngineError> {
-    let rules = MergeRules { newest_only: mode == WriteMode::Upsert, keep_deletes: true };
+    let rules = MergeRules { versions: Versions::of(mode), keep_deletes: true };
     let mut batches = Vec::new();
     merge_into(shape, rules, runs, flushed, |rows| {
         batches.push(rows);

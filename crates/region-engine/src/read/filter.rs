@@ -2,11 +2,12 @@
 
 use arrow::array::{Array, ArrayRef, BinaryArray, BooleanArray, Scalar, StringArray};
 use arrow::compute::kernels::cmp;
-use arrow::compute::{CastOptions, and, cast_with_options, is_not_null, is_null, or};
+use arrow::compute::{CastOptions, and, cast_with_options, is_not_null, is_null, not, or};
 use tidewater_common::ids::ColumnId;
 use tidewater_common::schema::{Column, ColumnType, TableSchema};
 
 use crate::EngineError;
+use crate::expiry::Expiry;
 use crate::row_versions::RowVersions;
 
 /// How a column is compared.
@@ -47,6 +48,9 @@ pub struct Predicate {
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Filter {
     terms: Vec<Term>,
+    /// Rows that have expired are not shown. Looked at like a term on a column that is not part of
+    /// the key: after the newest version was found.
+    expiry: Option<Expiry>,
 }
 
 /// One predicate with its values; none is null.
@@ -92,7 +96,17 @@ impl Filter {
                 Ok(Term { column: column.id, op: predicate.op, values })
             })
             .collect::<Result<_, EngineError>>()?;
-        Ok(Self { terms })
+        Ok(Self { terms, expiry: None })
+    }
+
+    /// Hides what has expired too.
+    pub(crate) fn hiding(self, expiry: Option<Expiry>) -> Self {
+        Self { expiry, ..self }
+    }
+
+    /// Whether every row passes.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.terms.is_empty() && self.expiry.is_none()
     }
 
     /// The terms, in the order given.
@@ -102,12 +116,15 @@ impl Filter {
 
     /// Columns that must be carried for the filter.
     pub(crate) fn columns(&self) -> impl Iterator<Item = ColumnId> + '_ {
-        self.terms.iter().map(|term| term.column)
+        self.terms.iter().map(|term| term.column).chain(self.expiry.iter().map(Expiry::column))
     }
 
     /// The rows for which all terms hold.
     pub(crate) fn apply(&self, rows: RowVersions) -> Result<RowVersions, EngineError> {
         let mut mask: Option<BooleanArray> = None;
+        if let Some(expiry) = &self.expiry {
+            mask = expiry.expired(&rows)?.map(|expired| not(&expired)).transpose()?;
+        }
         for term in &self.terms {
             let Some(position) = rows.ids().iter().position(|id| *id == term.column) else {
                 return Err(EngineError::Internal {

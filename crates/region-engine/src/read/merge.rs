@@ -11,9 +11,11 @@
 //! row by row. Columns are copied once per batch, not per row.
 
 use std::cmp::Ordering;
+use std::ops::Range;
 use std::sync::Arc;
 
 use arrow::row::Rows;
+use tidewater_common::schema::WriteMode;
 
 use super::assemble::{Segment, assemble};
 use crate::EngineError;
@@ -22,10 +24,31 @@ use crate::row_versions::{Ops, RowOp, RowVersions};
 /// What a merge lets through.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct MergeRules {
-    /// Only the newest version of a key (upsert); otherwise every row.
-    pub(crate) newest_only: bool,
+    /// Which versions of a key.
+    pub(crate) versions: Versions,
     /// Whether deletes are part of the output (flush, run merges) or hide their key only (reads).
     pub(crate) keep_deletes: bool,
+}
+
+/// Which versions of a key a merge lets through.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Versions {
+    /// Every row (append-only tables).
+    Every,
+    /// The newest.
+    Newest,
+    /// Those of later epochs, deletes included, and the newest of this epoch or an earlier one.
+    Since(u64),
+}
+
+impl Versions {
+    /// What a read shows and a flush writes.
+    pub(crate) fn of(mode: WriteMode) -> Self {
+        match mode {
+            WriteMode::Upsert => Self::Newest,
+            WriteMode::AppendOnly => Self::Every,
+        }
+    }
 }
 
 /// A piece of a source.
@@ -85,6 +108,8 @@ pub(crate) struct Merge {
     pending: usize,
     last: LastKey,
     last_bytes: Vec<u8>,
+    /// No older version of the last key is let through.
+    settled: bool,
 }
 
 impl Merge {
@@ -101,6 +126,7 @@ impl Merge {
             pending: 0,
             last: LastKey::None,
             last_bytes: Vec::new(),
+            settled: false,
         }
     }
 
@@ -191,10 +217,10 @@ impl Merge {
         } else {
             start + 1
         };
-        if self.rules.newest_only {
-            self.let_newest_through(winner, &chunk, start, end);
-        } else {
-            self.let_through(winner, &chunk, start, end);
+        match self.rules.versions {
+            Versions::Newest => self.let_newest_through(winner, &chunk, start, end),
+            Versions::Every => self.let_through(winner, &chunk, start, end),
+            Versions::Since(since) => self.let_since_through(winner, &chunk, start..end, since),
         }
         self.slots[winner].position = end;
         if end == chunk.rows.rows() {
@@ -265,6 +291,32 @@ impl Merge {
             }
         }
         self.last = LastKey::At(chunk.clone(), end - 1);
+    }
+
+    fn let_since_through(
+        &mut self,
+        source: usize,
+        chunk: &Arc<Chunk>,
+        rows: Range<usize>,
+        since: u64,
+    ) {
+        let stamps = chunk.rows.stamps();
+        for row in rows.clone() {
+            let key = chunk.keys.row(row);
+            let again = match row == rows.start {
+                true => self.is_last_key(key.data()),
+                false => chunk.keys.row(row - 1).data() == key.data(),
+            };
+            if again && self.settled {
+                continue;
+            }
+            self.settled = stamps.epochs.at(row) <= since;
+            let hides = self.settled && !self.rules.keep_deletes && stamps.ops.deletes_at(row);
+            if !hides {
+                self.let_through(source, chunk, row, row + 1);
+            }
+        }
+        self.last = LastKey::At(chunk.clone(), rows.end - 1);
     }
 
     fn let_through(&mut self, source: usize, chunk: &Arc<Chunk>, start: usize, end: usize) {

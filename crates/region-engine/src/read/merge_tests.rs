@@ -12,12 +12,16 @@ use crate::row_versions::{Numbers, Stamps};
 /// Key, sequence, whether it deletes.
 type Version = (i32, u64, bool);
 
+fn epoch(sequence: u64) -> u64 {
+    sequence / 20
+}
+
 fn chunk(versions: &[Version], unique: bool) -> Chunk {
     let keys: ArrayRef = Arc::new(Int32Array::from_iter_values(versions.iter().map(|v| v.0)));
     let converter = RowConverter::new(vec![SortField::new(DataType::Int32)]).unwrap();
     let stamps = Stamps {
         sequences: Numbers::Each(UInt64Array::from_iter_values(versions.iter().map(|v| v.1))),
-        epochs: Numbers::All(0),
+        epochs: Numbers::Each(UInt64Array::from_iter_values(versions.iter().map(|v| epoch(v.1)))),
         ops: match versions.iter().any(|v| v.2) {
             false => Ops::All(RowOp::Put),
             true => Ops::Each(UInt8Array::from_iter_values(versions.iter().map(|v| u8::from(v.2)))),
@@ -59,11 +63,20 @@ fn merge(sources: &[Vec<Version>], rules: MergeRules, piece: usize, target: usiz
 fn model(sources: &[Vec<Version>], rules: MergeRules) -> Vec<Version> {
     let mut all: Vec<Version> = sources.concat();
     all.sort_by_key(|version| (version.0, std::cmp::Reverse(version.1)));
-    if rules.newest_only {
-        all.dedup_by_key(|version| version.0);
-        all.retain(|version| rules.keep_deletes || !version.2);
-    }
-    all
+    let since = match rules.versions {
+        Versions::Every => return all,
+        // Every version is of an epoch at or below this one.
+        Versions::Newest => u64::MAX,
+        Versions::Since(since) => since,
+    };
+    // Later epochs whole, and of those up to `since` the newest.
+    let (later, mut settled): (Vec<_>, Vec<_>) =
+        all.into_iter().partition(|version| epoch(version.1) > since);
+    settled.dedup_by_key(|version| version.0);
+    settled.retain(|version| rules.keep_deletes || !version.2);
+    let mut kept = [later, settled].concat();
+    kept.sort_by_key(|version| (version.0, std::cmp::Reverse(version.1)));
+    kept
 }
 
 /// Sources with one version per key or with several, each sorted, all sequences different.
@@ -95,12 +108,16 @@ proptest! {
     #[test]
     fn a_merge_lets_through_what_a_sort_would(
         sources in sources(),
-        newest_only in any::<bool>(),
+        versions in prop_oneof![
+            Just(Versions::Every),
+            Just(Versions::Newest),
+            (0_u64..25).prop_map(Versions::Since),
+        ],
         keep_deletes in any::<bool>(),
         piece in 1_usize..20,
         target in 1_usize..50,
     ) {
-        let rules = MergeRules { newest_only, keep_deletes };
+        let rules = MergeRules { versions, keep_deletes };
         prop_assert_eq!(merge(&sources, rules, piece, target), model(&sources, rules));
     }
 }
@@ -109,7 +126,7 @@ proptest! {
 fn sources_that_follow_each_other_are_passed_on_whole() {
     let sources: Vec<Vec<Version>> =
         (0..4).map(|n| (n * 100..n * 100 + 100).map(|key| (key, 1, false)).collect()).collect();
-    let rules = MergeRules { newest_only: true, keep_deletes: false };
+    let rules = MergeRules { versions: Versions::Newest, keep_deletes: false };
     assert_eq!(merge(&sources, rules, 1_000, 1_000), model(&sources, rules));
     // What a single chunk lets through in one stretch is not copied.
     let mut single = Merge::new(1, rules);
@@ -124,7 +141,7 @@ fn sources_that_follow_each_other_are_passed_on_whole() {
 #[test]
 fn counting_makes_no_rows() {
     let sources: Vec<Vec<Version>> = vec![vec![(1, 1, false), (2, 1, false)], vec![(2, 2, true)]];
-    let rules = MergeRules { newest_only: true, keep_deletes: false };
+    let rules = MergeRules { versions: Versions::Newest, keep_deletes: false };
     let mut merge = Merge::new(2, rules);
     for (index, source) in sources.iter().enumerate() {
         merge.feed(index, Some(chunk(source, true)));

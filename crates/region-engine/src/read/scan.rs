@@ -13,7 +13,7 @@ use tidewater_common::schema::WriteMode;
 use super::filter::Filter;
 use super::groups::{chains, overlapping};
 use super::life::Life;
-use super::merge::{Merge, MergeRules, Turn};
+use super::merge::{Merge, MergeRules, Turn, Versions};
 use super::pushdown::{Place, pushdown};
 use super::shape::{Carried, Piece, TableShape};
 use super::source::Source;
@@ -186,7 +186,8 @@ impl Scan {
         self.open = Some(match streams {
             Some((source, _)) => Group::Single(source),
             None => {
-                let rules = MergeRules { newest_only: self.newest_only, keep_deletes: false };
+                let versions = if self.newest_only { Versions::Newest } else { Versions::Every };
+                let rules = MergeRules { versions, keep_deletes: false };
                 Group::Merged { merge: Merge::new(chains.len(), rules), chains }
             }
         });

@@ -9,6 +9,7 @@ use tidewater_common::ids::ColumnId;
 
 use super::{Region, Run};
 use crate::EngineError;
+use crate::expiry::Expiry;
 use crate::file_meta::FileMeta;
 use crate::read::context::ReadContext;
 use crate::read::filter::Filter;
@@ -21,7 +22,7 @@ use crate::read::scan::{Candidate, Scan, carried, projected_schema};
 use crate::read::shape::Carried;
 use crate::read::source::Source;
 use crate::read::stream::stream;
-use crate::read::{DEFAULT_BATCH_ROWS, RowStream, ScanMeter, ScanOptions};
+use crate::read::{DEFAULT_BATCH_ROWS, Predicate, RowStream, ScanMeter, ScanOptions};
 use crate::sst::source::{FileAccess, FileSource};
 use crate::sst::statistics::file_admits;
 use crate::version::Version;
@@ -49,7 +50,7 @@ impl Region {
         options: &ScanOptions,
         meter: &ScanMeter,
     ) -> Result<RowStream, EngineError> {
-        let filter = Filter::bind(&self.shape.schema, &options.predicates)?;
+        let filter = self.filter(&options.predicates)?;
         let schema = projected_schema(&self.shape, &options.projection)?;
         let carried = carried(&self.shape, &options.projection, &filter)?;
         let range = options.range.intersection(&narrowed(&self.shape, &filter)?);
@@ -69,7 +70,7 @@ impl Region {
     /// As [`Region::scan`], and those of reading.
     pub async fn count(&self, options: &ScanOptions) -> Result<u64, EngineError> {
         let options = ScanOptions { projection: Vec::new(), ..options.clone() };
-        if !options.predicates.is_empty() || options.limit.is_some() {
+        if !self.filter(&options.predicates)?.is_empty() || options.limit.is_some() {
             let mut rows = self.scan(&options)?;
             let mut total = 0;
             while let Some(batch) = rows.try_next().await? {
@@ -115,7 +116,7 @@ impl Region {
             });
         }
         let schema = projected_schema(&self.shape, projection)?;
-        let filter = Filter::bind(&self.shape.schema, &[])?;
+        let filter = self.filter(&[])?;
         let carried = carried(&self.shape, projection, &filter)?;
         let row_keys = self.shape.codec.row_keys(keys.columns())?;
         let ranges = Ranges::points(row_keys, &self.spec.range);
@@ -242,6 +243,13 @@ impl Region {
             }
         }
         left
+    }
+
+    /// The predicates, and the time to live at this moment.
+    fn filter(&self, predicates: &[Predicate]) -> Result<Filter, EngineError> {
+        let now_ms = self.env.clock.now_ms();
+        let expiry = Expiry::new(&self.shape.schema, &self.spec.options, now_ms);
+        Ok(Filter::bind(&self.shape.schema, predicates)?.hiding(expiry))
     }
 }
 

@@ -1,4 +1,6 @@
 mod caching;
+mod compact;
+mod compact_race;
 mod crash;
 mod damage;
 mod format;
@@ -10,5 +12,6 @@ mod ownership;
 mod pruning;
 mod pruning_agrees;
 mod scan_life;
+mod time_to_live;
 mod types;
 mod world;

@@ -67,6 +67,8 @@ pub(crate) struct FileSource {
     merged: bool,
     context: ReadContext,
     pushdown: Pushdown,
+    /// Epochs are wanted too.
+    epochs: bool,
     open: Option<Open>,
     ended: bool,
     ready: VecDeque<Piece>,
@@ -98,6 +100,7 @@ impl FileSource {
             merged: true,
             context: ReadContext::default(),
             pushdown: Pushdown::Keys,
+            epochs: false,
             open: None,
             ended: false,
             ready: VecDeque::new(),
@@ -113,6 +116,12 @@ impl FileSource {
     /// Says whether the rows go through a merge; before the first call of [`Self::next`].
     pub(crate) fn set_merged(&mut self, merged: bool) {
         self.merged = merged;
+    }
+
+    /// The epochs of the rows are wanted too; without this all are 0.
+    pub(crate) fn with_epochs(mut self) -> Self {
+        self.epochs = true;
+        self
     }
 
     /// Says which terms of the filter may leave rows out; before the first call of [`Self::next`].
@@ -226,10 +235,14 @@ impl FileSource {
         if self.file.deletes > 0 {
             ids.push(OP_ID);
         }
-        if self.bounded() && self.file.stamp.is_none() {
+        if self.reads_epochs() || self.bounded() && self.file.stamp.is_none() {
             ids.push(EPOCH_ID);
         }
         ids
+    }
+
+    fn reads_epochs(&self) -> bool {
+        self.epochs && self.file.min_epoch() != self.file.max_epoch()
     }
 
     /// Makes pieces of a batch: one, or one for each stretch of rows that the ranges admit.
@@ -316,7 +329,16 @@ impl FileSource {
                 Ops::Each(array.as_primitive::<UInt8Type>().clone())
             }
         };
-        let stamps = Stamps { sequences, epochs: Numbers::All(0), ops };
+        let epochs = match self.reads_epochs() {
+            false if self.epochs => Numbers::All(self.file.min_epoch().get()),
+            false => Numbers::All(0),
+            true => {
+                let array = self.column(open, batch, EPOCH_ID, &DataType::UInt64)?;
+                let array = array.ok_or_else(|| self.damage("it has no epochs".to_owned()))?;
+                Numbers::Each(array.as_primitive::<UInt64Type>().clone())
+            }
+        };
+        let stamps = Stamps { sequences, epochs, ops };
         Ok(RowVersions::new(self.carried.ids.clone(), arrays, rows, stamps))
     }
 

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use arrow::array::{Array, ArrayRef, AsArray, RecordBatch};
-use arrow::compute::{cast, max, min};
+use arrow::compute::{max, min};
 use arrow::datatypes::{DataType, Float32Type, Float64Type, Int64Type, SchemaRef};
 use parquet::arrow::ArrowWriter;
 use parquet::file::metadata::KeyValue;
@@ -18,6 +18,7 @@ use super::format::{
 };
 use super::sink::{PartReceiver, Sink};
 use crate::EngineError;
+use crate::expiry::as_numbers;
 use crate::file_meta::{FileMeta, FileTail, TimeRange};
 use crate::layout::RegionDir;
 use crate::memtable::run::key_columns;
@@ -208,13 +209,7 @@ impl<R: PartReceiver> SstWriter<R> {
         let Some(column) = schema.time_column().and_then(|id| schema.column(id)) else {
             return Ok(());
         };
-        let times = rows.column(column.id, &column.data_type.arrow());
-        // Arrow knows no direct way from dates to 64 bits.
-        let times = match times.data_type() {
-            DataType::Date32 => cast(&times, &DataType::Int32)?,
-            _ => times,
-        };
-        let times = cast(&times, &DataType::Int64)?;
+        let times = as_numbers(&rows.column(column.id, &column.data_type.arrow()))?;
         let times = times.as_primitive::<Int64Type>();
         if let (Some(low), Some(high)) = (min(times), max(times)) {
             let range = self.time.get_or_insert(TimeRange { min: low, max: high });

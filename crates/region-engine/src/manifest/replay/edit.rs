@@ -3,12 +3,11 @@
 use std::collections::BTreeSet;
 
 use tidewater_common::ids::{FileId, Sequence};
-use tidewater_common::keys::KeyRange;
 use tidewater_common::schema::WriteMode;
 use uuid::Uuid;
 
 use super::author;
-use crate::file_meta::{FileMeta, FileRef};
+use crate::file_meta::{FileMeta, FileRef, hull};
 use crate::manifest::{ActionKind, AreaId, AreaStep, Author, Delta, Edit, ManifestState, Void};
 
 /// The rules for a live edit.
@@ -159,7 +158,7 @@ fn swap(state: &ManifestState, delta: &Delta, edit: &Edit) -> Result<(), Void> {
     }
     let inputs: Vec<&FileMeta> =
         edit.remove.iter().filter_map(|file| state.live.get(file)).collect();
-    let hull = hull(&inputs);
+    let hull = hull(inputs.iter().copied());
     let newest = inputs.iter().map(|file| file.max_sequence()).max().unwrap_or(Sequence(0));
     for file in &edit.add {
         let refuse = |why| Err(Void::NotASwap { file: file.file_id, why });
@@ -171,12 +170,6 @@ fn swap(state: &ManifestState, delta: &Delta, edit: &Edit) -> Result<(), Void> {
         }
     }
     Ok(())
-}
-
-fn hull(files: &[&FileMeta]) -> KeyRange {
-    let start = files.iter().map(|file| file.clip.start.clone()).min().unwrap_or_default();
-    let ends: Option<Vec<_>> = files.iter().map(|file| file.clip.end.clone()).collect();
-    KeyRange { start, end: ends.and_then(|ends| ends.into_iter().max()) }
 }
 
 /// The rules for dropping whole files because they have expired.

@@ -1,9 +1,11 @@
 //! S3: whatever call of the store a flush breaks at, and however, nothing is lost, nothing is
 //! there twice, and the region opens.
 
+use tidewater_common::ids::Epoch;
 use tidewater_common::schema::WriteMode;
 
 use super::world::*;
+use crate::compaction::{Attempt, Scope};
 use crate::storage::Operation;
 use crate::storage::testing::{Fault, FaultyStore};
 
@@ -92,6 +94,85 @@ async fn another_process_finds_nothing_lost_right_after_the_break() {
                 world.reopen().await.unwrap();
                 world.check().await;
                 world.region.flush().await.unwrap();
+                world.check().await;
+            }
+        }
+    }
+}
+
+/// Breaks a compaction at a call of the store; whether it failed.
+async fn compaction_crash_at(
+    mode: WriteMode,
+    operation: Operation,
+    number: u64,
+    fault: Fault,
+) -> bool {
+    let store = FaultyStore::new();
+    let mut world = World::new(store.storage(), mode, false).await;
+    for round in 0..3 {
+        world.put(&some_rows(round));
+        if mode == WriteMode::Upsert {
+            world.delete(&[("k".to_owned(), round), ("k".to_owned(), 4)]);
+        }
+        world.region.flush().await.unwrap();
+    }
+    // Footers in the cache would be calls that are not made.
+    world.reopen().await.unwrap();
+    broken_from(&store, operation, number, fault);
+    let compacted = world.region.compact(Scope::Whole, Epoch(0), &Attempt::default()).await;
+    store.plan(|_| Fault::None);
+    // The same process goes on, ..
+    world.check().await;
+    world.put(&some_rows(3));
+    world.region.flush().await.unwrap();
+    world.check().await;
+    while world.compact(Scope::Due).await.is_some() {
+        world.check().await;
+    }
+    // .. and another one opens what is there.
+    world.reopen().await.unwrap();
+    world.check().await;
+    world.compact(Scope::Whole).await;
+    world.check().await;
+    compacted.is_err()
+}
+
+#[tokio::test]
+async fn a_compaction_may_break_at_any_call_of_the_store() {
+    for mode in [WriteMode::AppendOnly, WriteMode::Upsert] {
+        let mut broken = 0;
+        for operation in OPERATIONS {
+            for fault in [Fault::ErrorBefore, Fault::ErrorAfter, Fault::FalseConflict] {
+                for number in 1.. {
+                    if !compaction_crash_at(mode, operation, number, fault).await {
+                        break;
+                    }
+                    broken += 1;
+                }
+            }
+        }
+        assert!(broken >= 20, "{broken}");
+    }
+}
+
+#[tokio::test]
+async fn another_process_finds_nothing_lost_right_after_a_compaction_broke() {
+    for operation in OPERATIONS {
+        for fault in [Fault::ErrorBefore, Fault::ErrorAfter] {
+            for number in 1..6 {
+                let store = FaultyStore::new();
+                let mut world = World::new(store.storage(), WriteMode::AppendOnly, true).await;
+                for round in 0..2 {
+                    world.put(&some_rows(round));
+                    world.region.flush().await.unwrap();
+                }
+                broken_from(&store, operation, number, fault);
+                let attempt = Attempt::default();
+                let _ = world.region.compact(Scope::Whole, Epoch(0), &attempt).await;
+                store.plan(|_| Fault::None);
+                world.reopen().await.unwrap();
+                world.check().await;
+                world.compact(Scope::Whole).await;
                 world.check().await;
             }
         }

@@ -4,10 +4,15 @@
 use std::sync::Arc;
 
 use proptest::prelude::*;
+use tidewater_common::ids::Epoch;
 use tidewater_common::keys::KeyRange;
 use tidewater_common::schema::WriteMode;
 
 use super::world::*;
+use crate::compaction::commit::commit;
+use crate::compaction::{Attempt, CompactionJob, Compactor, Scope};
+use crate::file_meta::FileMeta;
+use crate::manifest::{ManifestContext, Void};
 use crate::memtable::RunImage;
 use crate::storage::Storage;
 use crate::{CompareOp, EngineError, Predicate, ScanOptions};
@@ -18,6 +23,11 @@ enum Step {
     Delete(Vec<u8>),
     Flush,
     MergeRuns,
+    Compact(Scope),
+    /// A job is planned and its files are merged, ..
+    BeginJob(Scope),
+    /// .. and committed later, by another process.
+    CommitJob,
     Reopen,
     /// A replica that has followed the log, or part of it by a snapshot, becomes the owner.
     Failover {
@@ -33,6 +43,10 @@ enum Step {
     Get(Vec<u8>),
 }
 
+fn scope() -> impl Strategy<Value = Scope> {
+    prop_oneof![3 => Just(Scope::Due), 1 => Just(Scope::Whole)]
+}
+
 fn steps() -> impl Strategy<Value = Vec<Step>> {
     let row = (0_u8..60, prop::option::weighted(0.8, 0_i64..100));
     let step = prop_oneof![
@@ -40,6 +54,9 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
         3 => prop::collection::vec(0_u8..60, 1..8).prop_map(Step::Delete),
         4 => Just(Step::Flush),
         3 => Just(Step::MergeRuns),
+        3 => scope().prop_map(Step::Compact),
+        2 => scope().prop_map(Step::BeginJob),
+        2 => Just(Step::CommitJob),
         1 => Just(Step::Reopen),
         1 => any::<prop::sample::Index>().prop_map(|snapshot_at| Step::Failover { snapshot_at }),
         3 => (
@@ -65,7 +82,32 @@ fn row(world: &World, number: u8, value: Option<i64>, position: usize) -> Row {
     (key(number), value, format!("{}/{position}", world.log.len()))
 }
 
-async fn take(world: &mut World, step: Step) {
+/// A job whose files are written and in no manifest.
+type Begun = Option<(CompactionJob, Vec<FileMeta>)>;
+
+async fn begin(world: &World, scope: Scope) -> Begun {
+    world.region.load().await.unwrap();
+    let (job, _claim) = world.region.claim(scope, Epoch(0)).unwrap()?;
+    let compactor = Compactor::new(env(world.storage.clone()));
+    let outputs = compactor.merge(&job, &Attempt::default()).await.unwrap();
+    Some((job, outputs))
+}
+
+async fn commit_late(world: &World, begun: Begun) {
+    let Some((job, outputs)) = begun else { return };
+    let manifest = ManifestContext::new(env(world.storage.clone()), job.dir);
+    match commit(&manifest, &job, &outputs).await {
+        Ok(version) => {
+            world.region.load().await.unwrap();
+            // A late or double report changes nothing.
+            assert_eq!(commit(&manifest, &job, &outputs).await.unwrap_or(version), version);
+        }
+        Err(EngineError::Refused { reason: Void::InputsGone { .. }, .. }) => {}
+        Err(other) => panic!("{other}"),
+    }
+}
+
+async fn take(world: &mut World, step: Step, begun: &mut Begun) {
     let append_only = world.spec.options.write_mode == WriteMode::AppendOnly;
     match step {
         Step::Put(rows) => {
@@ -87,6 +129,16 @@ async fn take(world: &mut World, step: Step) {
             assert_eq!(world.region.stats().memtable_bytes, 0);
         }
         Step::MergeRuns => world.region.merge_runs().await.unwrap(),
+        Step::Compact(scope) => {
+            let report = world.compact(scope).await;
+            if scope == Scope::Whole {
+                let files = world.region.files();
+                assert!(files.iter().all(|file| file.deletes == 0), "{files:#?}");
+                assert!(world.compact(Scope::Whole).await.is_none(), "{report:?}");
+            }
+        }
+        Step::BeginJob(scope) => *begun = begin(world, scope).await,
+        Step::CommitJob => commit_late(world, begun.take()).await,
         Step::Reopen => world.reopen().await.unwrap(),
         Step::Failover { snapshot_at } => failover(world, snapshot_at).await,
         Step::Scan { start, end, limit, batch_rows, above } => {
@@ -176,9 +228,12 @@ proptest! {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
         runtime.block_on(async {
             let mut world = World::new(Storage::memory(), mode, hashed).await;
+            let mut begun = None;
             for step in steps {
-                take(&mut world, step).await;
+                take(&mut world, step, &mut begun).await;
             }
+            commit_late(&world, begun).await;
+            world.check().await;
             world.region.flush().await.unwrap();
             world.check().await;
             world.reopen().await.unwrap();

@@ -16,11 +16,12 @@ use tidewater_common::schema::{
     Column, ColumnType, HashDistribution, TableOptions, TableSchema, WriteMode,
 };
 
+use crate::compaction::{Attempt, CompactionOptions, Scope};
 use crate::env::{EngineOptions, RegionEnv, SystemIds};
 use crate::memory::MemoryBudget;
 use crate::row_versions::RowOp;
 use crate::storage::Storage;
-use crate::{EngineError, Region, RegionSpec, RowsWrite, ScanOptions};
+use crate::{CompactionReport, EngineError, Region, RegionSpec, RowsWrite, ScanOptions};
 
 #[derive(Debug)]
 pub(super) struct FixedClock;
@@ -66,7 +67,11 @@ pub(super) fn spec(mode: WriteMode, hashed: bool) -> RegionSpec {
 }
 
 pub(super) fn env(storage: Storage) -> RegionEnv {
-    let options = EngineOptions { target_file_bytes: 4_000, ..EngineOptions::default() };
+    // Two runs of a level are too many, and what takes a kilobyte is worth a sub-job.
+    let compaction =
+        CompactionOptions { fan_in: 2, parallelism: 3, ..CompactionOptions::default() };
+    let options =
+        EngineOptions { target_file_bytes: 4_000, compaction, ..EngineOptions::default() };
     RegionEnv::new(
         storage,
         Arc::new(FixedClock),
@@ -121,6 +126,8 @@ pub(super) struct World {
     pub(super) region: Arc<Region>,
     pub(super) log: Vec<RowsWrite>,
     pub(super) term: u64,
+    /// Epoch of the writes to come.
+    pub(super) epoch: u64,
     model: Model,
 }
 
@@ -136,7 +143,7 @@ impl World {
         let spec = spec(mode, hashed);
         let region = Self::fresh(&storage, &spec);
         region.take_ownership(owner(1), GROUP).await.unwrap();
-        Self { storage, spec, region, log: Vec::new(), term: 1, model: Model::default() }
+        Self { storage, spec, region, log: Vec::new(), term: 1, epoch: 0, model: Model::default() }
     }
 
     pub(super) fn fresh(storage: &Storage, spec: &RegionSpec) -> Arc<Region> {
@@ -166,9 +173,15 @@ impl World {
     }
 
     fn write(&mut self, op: RowOp, batch: RecordBatch, sequence: u64) {
-        let write = RowsWrite { sequence: Sequence(sequence), epoch: Epoch(0), op, batch };
+        let epoch = Epoch(self.epoch);
+        let write = RowsWrite { sequence: Sequence(sequence), epoch, op, batch };
         self.log.push(write.clone());
         self.region.apply(write).unwrap();
+    }
+
+    /// Compacts; the report, if there was anything to do.
+    pub(super) async fn compact(&self, scope: Scope) -> Option<CompactionReport> {
+        self.region.compact(scope, Epoch(0), &Attempt::default()).await.unwrap()
     }
 
     /// Another process takes the region up: nothing but store and log is left.

@@ -1,0 +1,49 @@
+//! One sorted run of a job's inputs as a source of its merge.
+
+use std::collections::VecDeque;
+
+use crate::EngineError;
+use crate::read::shape::Piece;
+use crate::sst::source::FileSource;
+
+/// Files that follow each other in key order: at most one is open.
+#[derive(Debug)]
+pub(crate) struct Chain {
+    files: VecDeque<Link>,
+}
+
+/// A file of a chain.
+#[derive(Debug)]
+pub(crate) struct Link {
+    pub(crate) source: FileSource,
+    /// No key occurs twice in it.
+    pub(crate) unique: bool,
+    /// Bytes of the file per row.
+    pub(crate) row_bytes: u64,
+}
+
+/// Rows with what is known of the file that they come from.
+#[derive(Debug)]
+pub(crate) struct ChainPiece {
+    pub(crate) piece: Piece,
+    pub(crate) unique: bool,
+    pub(crate) bytes: u64,
+}
+
+impl Chain {
+    pub(crate) fn new(files: VecDeque<Link>) -> Self {
+        Self { files }
+    }
+
+    /// The next rows; `None` at the end.
+    pub(crate) async fn next(&mut self) -> Result<Option<ChainPiece>, EngineError> {
+        while let Some(link) = self.files.front_mut() {
+            if let Some(piece) = link.source.next().await? {
+                let bytes = link.row_bytes.saturating_mul(piece.rows.rows() as u64);
+                return Ok(Some(ChainPiece { piece, unique: link.unique, bytes }));
+            }
+            self.files.pop_front();
+        }
+        Ok(None)
+    }
+}

@@ -1,0 +1,66 @@
+//! The commit of a job: swaps its inputs for its outputs in one delta authored by the job.
+//!
+//! The manifest's rules decide, at the tail: all inputs must be live with the same clip, so no drop
+//! and no truncation touched them, and nobody merged them before. Otherwise the outputs are garbage
+//! (`InputsGone`).
+
+use tidewater_common::ids::ManifestVersion;
+
+use super::job::CompactionJob;
+use crate::EngineError;
+use crate::file_meta::FileMeta;
+use crate::manifest::{ActionKind, Author, Change, Edit, ManifestContext, ManifestState, Void};
+
+/// How often a commit of unknown outcome is asked for again before the caller is told so; each time
+/// the manifest pauses and tries as often as it is told to.
+const SETTLES: u32 = 3;
+
+/// What a job changes in the manifest.
+pub(crate) fn change(job: &CompactionJob, outputs: &[FileMeta]) -> Change {
+    let edit = Edit {
+        add: outputs.to_vec(),
+        remove: job.inputs.iter().map(FileMeta::reference).collect(),
+        since: Some(job.since),
+        window_ms: job.window_ms,
+        ..Edit::default()
+    };
+    Change::new(Author::Job(job.job_id), vec![ActionKind::Edit(edit)])
+}
+
+/// Commits the outputs of a job; doing it again is harmless. Returns the version at which they are
+/// known to stand.
+///
+/// # Errors
+/// [`EngineError::Refused`] with the rule that was broken: the outputs are garbage.
+/// [`EngineError::Unknown`]: the next call, or the next look at the manifest, finds out.
+pub(crate) async fn commit(
+    manifest: &ManifestContext,
+    job: &CompactionJob,
+    outputs: &[FileMeta],
+) -> Result<ManifestVersion, EngineError> {
+    let mut tried = 0;
+    loop {
+        match manifest.update_manifest(change(job, outputs)).await {
+            Err(EngineError::Unknown { .. }) if tried < SETTLES => {
+                // Asked with the same change, the manager settles what is pending.
+                tried += 1;
+            }
+            Err(EngineError::Refused { reason, .. })
+                if matches!(reason, Void::InputsGone { .. } | Void::FileKnown { .. })
+                    && committed(&manifest.state(), outputs) =>
+            {
+                return Ok(manifest.state().version);
+            }
+            result => return result,
+        }
+    }
+}
+
+/// Nobody else has files of these names, so whoever finds them in the manifest has committed them.
+fn committed(state: &ManifestState, outputs: &[FileMeta]) -> bool {
+    !outputs.is_empty()
+        && outputs.iter().all(|file| {
+            let reference = file.reference();
+            state.live.contains_key(&reference) || state.removed.contains_key(&reference)
+        })
+}

@@ -1,0 +1,41 @@
+//! When files are merged, and with what.
+
+/// How files are chosen.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Strategy {
+    /// By time windows where rows have a time and versions of a key share it, else by tiers.
+    Auto,
+    /// By tiers, whatever the table has.
+    SizeTiered,
+}
+
+/// When files are merged, and with what.
+#[derive(Debug, Clone)]
+pub struct CompactionOptions {
+    /// How files are chosen.
+    pub strategy: Strategy,
+    /// Runs of a level that are merged into one; at least 2. More: less is rewritten, reads open
+    /// more files.
+    pub fan_in: usize,
+    /// Runs merged at once at most.
+    pub most_runs: usize,
+    /// Bytes of a job's inputs at most: what is larger together stays apart.
+    pub most_job_bytes: u64,
+    /// Sub-jobs of a job at once; each keeps one core busy.
+    pub parallelism: usize,
+    /// Bytes of memory that a job may take; with less, fewer sub-jobs run at once.
+    pub memory_bytes: u64,
+}
+
+impl Default for CompactionOptions {
+    fn default() -> Self {
+        Self {
+            strategy: Strategy::Auto,
+            fan_in: 4,
+            most_runs: 16,
+            most_job_bytes: 16 << 30,
+            parallelism: 2,
+            memory_bytes: 512 << 20,
+        }
+    }
+}

@@ -1,0 +1,176 @@
+//! Which files to merge: a pure choice from the files, the rules and the time.
+//!
+//! **Tiers.** A flush writes level 0. When `fan_in` files of one level overlap in some key, all files
+//! of that level which they overlap, directly or through others, become one sorted run of the next
+//! level. A row is thus rewritten at most once per level, and a file of level n stands for at least
+//! `fan_in` to the n flushes: write amplification is the logarithm of their number, and a read opens
+//! fewer than `fan_in` runs per level. Small files that follow each other without overlapping, as
+//! with keys that grow, are put together by the same rule: `fan_in` of them make one of the next
+//! level.
+//!
+//! **Time windows**, for tables with a time column, see [`windows`].
+//!
+//! Files whose rows have all expired go without being read.
+
+mod tiered;
+mod windows;
+
+use tidewater_common::ids::Sequence;
+
+pub(crate) use self::windows::suggest as suggest_window;
+use super::runs::{Ranged, sorted_runs};
+
+/// What the picker must know of a file; over any key, so that a test's file is a few numbers.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct PickFile<K> {
+    /// First key that the file shows.
+    pub(crate) low: K,
+    /// Last key that it shows.
+    pub(crate) high: K,
+    /// 0: from a flush.
+    pub(crate) level: u32,
+    /// Size in bytes.
+    pub(crate) bytes: u64,
+    /// Least and greatest time of a row, in milliseconds; `None` without a time column.
+    pub(crate) time_ms: Option<(i64, i64)>,
+    /// When it was written, milliseconds since the Unix epoch.
+    pub(crate) created_ms: u64,
+    /// Greatest sequence of a row.
+    pub(crate) max_sequence: Sequence,
+    /// Merging the whole region would leave something out: deletes, old versions, expired rows.
+    pub(crate) garbage: bool,
+    /// A job has it already.
+    pub(crate) busy: bool,
+}
+
+impl<K: Ord> Ranged for PickFile<K> {
+    type Key = K;
+    fn low(&self) -> &K {
+        &self.low
+    }
+    fn high(&self) -> &K {
+        &self.high
+    }
+}
+
+/// How to choose.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct PickRules {
+    /// Runs of a level that are merged into one; at least 2.
+    pub(crate) fan_in: usize,
+    /// Runs merged at once at most: a merge holds a row group of each.
+    pub(crate) most_runs: usize,
+    /// Bytes of a job's inputs at most: runs that are larger together stay apart.
+    pub(crate) most_job_bytes: u64,
+    /// Files below this are small.
+    pub(crate) small_bytes: u64,
+    /// `Some`: by time windows of this length in milliseconds.
+    pub(crate) window_ms: Option<u64>,
+    /// `Some`: files whose rows are all older than this time may go as a whole.
+    pub(crate) expire_before_ms: Option<i64>,
+    /// Least sequence of an obligation that is pending: nothing is merged across it.
+    pub(crate) obligation: Option<Sequence>,
+}
+
+/// Why files were chosen.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Why {
+    /// A level holds too many runs.
+    Tier,
+    /// Small files follow each other.
+    Small,
+    /// A closed time window holds several runs.
+    Window,
+    /// All rows have expired.
+    Expired,
+    /// Somebody asked for one run.
+    Asked,
+}
+
+/// Files to merge into one run.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Choice {
+    /// Positions among the files given, ascending.
+    pub(crate) files: Vec<usize>,
+    /// Level of the outputs.
+    pub(crate) level: u32,
+    /// Why these.
+    pub(crate) why: Why,
+}
+
+/// What to do now, the most useful first; the choices share no file.
+pub(crate) fn pick<K: Ord>(files: &[PickFile<K>], rules: &PickRules, now_ms: u64) -> Vec<Choice> {
+    let free = free(files, rules);
+    let (expired, rest): (Vec<usize>, Vec<usize>) =
+        free.into_iter().partition(|index| expired(&files[*index], rules));
+    let mut choices = Vec::new();
+    if !expired.is_empty() {
+        choices.push(Choice { files: expired, level: 0, why: Why::Expired });
+    }
+    choices.extend(match rules.window_ms {
+        Some(window_ms) => windows::windows(files, &rest, rules, window_ms.max(1), now_ms),
+        None => tiered::tiered(files, &rest, rules),
+    });
+    choices
+}
+
+/// All files into one run, whatever it costs; `None` when they are one already and nothing could be
+/// left out.
+pub(crate) fn whole<K: Ord>(files: &[PickFile<K>], rules: &PickRules) -> Option<Choice> {
+    let free = free(files, rules);
+    let runs = sorted_runs(files, &free);
+    let small = |index: &usize| files[*index].bytes < rules.small_bytes;
+    let scattered = runs.iter().any(|run| run.windows(2).any(|pair| pair.iter().all(small)));
+    let garbage = free.iter().any(|index| files[*index].garbage);
+    if runs.len() < 2 && !scattered && !garbage {
+        return None;
+    }
+    let level = free.iter().map(|index| files[*index].level).max().unwrap_or(0).max(1);
+    Some(Choice { files: free, level, why: Why::Asked })
+}
+
+/// Files that no job has and that lie before all pending obligations.
+fn free<K>(files: &[PickFile<K>], rules: &PickRules) -> Vec<usize> {
+    (0..files.len())
+        .filter(|index| {
+            let file = &files[*index];
+            let held = rules.obligation.is_some_and(|least| file.max_sequence >= least);
+            !file.busy && !held
+        })
+        .collect()
+}
+
+fn expired<K>(file: &PickFile<K>, rules: &PickRules) -> bool {
+    matches!((file.time_ms, rules.expire_before_ms), (Some((_, max)), Some(cutoff)) if max < cutoff)
+}
+
+fn bytes<K>(files: &[PickFile<K>], members: &[usize]) -> u64 {
+    members.iter().map(|index| files[*index].bytes).fold(0, u64::saturating_add)
+}
+
+/// The smallest runs that one job may take; empty when they are fewer than `least`.
+fn bounded<K>(
+    files: &[PickFile<K>],
+    mut runs: Vec<Vec<usize>>,
+    least: usize,
+    rules: &PickRules,
+) -> Vec<usize> {
+    runs.sort_by_key(|run| (bytes(files, run), run.first().copied()));
+    let mut left = rules.most_job_bytes;
+    let mut count = 0;
+    let mut chosen = Vec::new();
+    for run in runs.into_iter().take(rules.most_runs.max(least)) {
+        let Some(rest) = left.checked_sub(bytes(files, &run)) else { break };
+        left = rest;
+        count += 1;
+        chosen.extend(run);
+    }
+    if count < least {
+        return Vec::new();
+    }
+    chosen.sort_unstable();
+    chosen
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,283 @@
+//! Cases are drawings: a line per file, its level and size, and the keys that it covers.
+
+use proptest::prelude::*;
+
+use super::*;
+
+const HOUR: u64 = 3_600_000;
+
+fn rules() -> PickRules {
+    PickRules {
+        fan_in: 3,
+        most_runs: 8,
+        most_job_bytes: 1_000,
+        small_bytes: 20,
+        window_ms: None,
+        expire_before_ms: None,
+        obligation: None,
+    }
+}
+
+fn file(level: u32, bytes: u64, low: u32, high: u32) -> PickFile<u32> {
+    PickFile {
+        low,
+        high,
+        level,
+        bytes,
+        time_ms: None,
+        created_ms: 0,
+        max_sequence: Sequence(1),
+        garbage: false,
+        busy: false,
+    }
+}
+
+/// "level bytes |  ---  "
+fn draw(lines: &[&str]) -> Vec<PickFile<u32>> {
+    lines
+        .iter()
+        .map(|line| {
+            let (numbers, drawing) = line.split_once('|').unwrap();
+            let mut numbers = numbers.split_whitespace().map(|word| word.parse::<u64>().unwrap());
+            let (level, bytes) = (numbers.next().unwrap(), numbers.next().unwrap());
+            let low = drawing.find('-').unwrap();
+            let high = drawing.rfind('-').unwrap();
+            file(level as u32, bytes, low as u32, high as u32)
+        })
+        .collect()
+}
+
+fn choice(files: &[usize], level: u32, why: Why) -> Choice {
+    Choice { files: files.to_vec(), level, why }
+}
+
+fn check(lines: &[&str], expected: &[Choice]) {
+    assert_eq!(pick(&draw(lines), &rules(), 0), expected, "{lines:#?}");
+}
+
+#[test]
+fn a_level_with_too_many_runs_is_merged_where_they_overlap() {
+    check(&[], &[]);
+    check(&["0 90 |----", "0 90 |----"], &[]);
+    check(&["0 90 |----", "0 90 |----", "0 90 |----"], &[choice(&[0, 1, 2], 1, Why::Tier)]);
+    // Three files, but no key lies in more than two of them.
+    check(
+        &[
+            "0 90 |-----     ",
+            "0 90 |   -----  ",
+            "0 90 |       ---", //
+        ],
+        &[],
+    );
+    // What lies apart is left alone, whatever its level.
+    check(
+        &[
+            "0 90 |----      ",
+            "0 90 | ----     ",
+            "0 90 |  ---     ",
+            "0 90 |       ---",
+            "1 90 |----------",
+            "1 90 |----------",
+        ],
+        &[choice(&[0, 1, 2], 1, Why::Tier)],
+    );
+    // Two places at once, and a lower level before a higher one.
+    check(
+        &[
+            "2 90 |-----     ",
+            "2 90 |-----     ",
+            "2 90 |-----     ",
+            "0 90 |       ---",
+            "0 90 |       ---",
+            "0 90 |       ---",
+        ],
+        &[choice(&[3, 4, 5], 1, Why::Tier), choice(&[0, 1, 2], 3, Why::Tier)],
+    );
+}
+
+#[test]
+fn small_files_that_follow_each_other_are_put_together() {
+    check(
+        &["0 9 |--       ", "0 9 |   --    ", "0 9 |      ---"],
+        &[choice(&[0, 1, 2], 1, Why::Small)],
+    );
+    // A large one in between ends the stretch.
+    check(&["0 9 |--       ", "0 9 |   --    ", "0 90|      --", "0 9 |         --"], &[]);
+    // So does a file that lies in a gap: the merged one would overlap it.
+    check(
+        &["0 9 |--          ", "0 9 |   --       ", "1 9 |     --     ", "0 9 |        ----"],
+        &[],
+    );
+    // One that overlaps them already does not.
+    check(
+        &["0 9 |--          ", "0 9 |   --       ", "1 9 |----------- ", "0 9 |        ----"],
+        &[choice(&[0, 1, 3], 1, Why::Small)],
+    );
+}
+
+#[test]
+fn a_job_has_a_limit() {
+    // The smallest runs first; what is too large stays.
+    let files = draw(&["0 500|---", "0 400|---", "0 300|---", "0 200|---", "0 900|---"]);
+    assert_eq!(pick(&files, &rules(), 0), [choice(&[1, 2, 3], 1, Why::Tier)]);
+    // Fewer than `fan_in` fit: merging two would cost more than it brings.
+    let files = draw(&["0 600|---", "0 600|---", "0 600|---"]);
+    assert_eq!(pick(&files, &rules(), 0), []);
+    let many = vec![file(0, 90, 1, 5); 10];
+    assert_eq!(pick(&many, &rules(), 0), [choice(&[0, 1, 2, 3, 4, 5, 6, 7], 1, Why::Tier)]);
+}
+
+#[test]
+fn files_of_a_job_and_files_past_an_obligation_are_left_alone() {
+    let mut files = draw(&["0 90 |---", "0 90 |---", "0 90 |---"]);
+    files[1].busy = true;
+    assert_eq!(pick(&files, &rules(), 0), []);
+    files[1].busy = false;
+    files[1].max_sequence = Sequence(7);
+    let pending = |sequence| PickRules { obligation: Some(Sequence(sequence)), ..rules() };
+    assert_eq!(pick(&files, &pending(7), 0), []);
+    assert_eq!(pick(&files, &pending(8), 0), [choice(&[0, 1, 2], 1, Why::Tier)]);
+    assert_eq!(whole(&files, &pending(7)), Some(choice(&[0, 2], 1, Why::Asked)));
+}
+
+#[test]
+fn one_run_is_asked_for_only_where_it_changes_something() {
+    let asked = |files: &[PickFile<u32>]| whole(files, &rules());
+    assert_eq!(asked(&[]), None);
+    assert_eq!(asked(&draw(&["0 90|---"])), None);
+    assert_eq!(asked(&draw(&["1 90|---   ", "1 90|   ---"])), None);
+    assert_eq!(asked(&draw(&["1 9|---   ", "1 9|   ---"])), Some(choice(&[0, 1], 1, Why::Asked)));
+    assert_eq!(asked(&draw(&["2 90|----", "0 90| ---"])), Some(choice(&[0, 1], 2, Why::Asked)));
+    let mut one = draw(&["0 90|---"]);
+    one[0].garbage = true;
+    assert_eq!(asked(&one), Some(choice(&[0], 1, Why::Asked)));
+}
+
+#[test]
+fn files_that_have_expired_go_first_and_apart() {
+    let mut files = draw(&["0 90|---", "1 90|---", "0 90|---", "0 90|---"]);
+    for (file, max) in files.iter_mut().zip([10, 99, 100, 101]) {
+        file.time_ms = Some((0, max));
+    }
+    let rules = PickRules { expire_before_ms: Some(100), ..rules() };
+    assert_eq!(pick(&files, &rules, 0), [choice(&[0, 1], 0, Why::Expired)]);
+}
+
+/// Files that all overlap: hour of the newest row, level, bytes, hour of writing.
+fn timed(files: &[(i64, u32, u64, u64)]) -> Vec<PickFile<u32>> {
+    files
+        .iter()
+        .map(|(hour, level, bytes, created)| PickFile {
+            time_ms: Some((hour * HOUR as i64 - 5, hour * HOUR as i64 + 5)),
+            created_ms: created * HOUR,
+            ..file(*level, *bytes, 1, 9)
+        })
+        .collect()
+}
+
+#[test]
+fn closed_windows_become_one_run_and_the_newest_is_tiered() {
+    let by_window = PickRules { window_ms: Some(HOUR), ..rules() };
+    let picked =
+        |files: &[(i64, u32, u64, u64)], now: u64| pick(&timed(files), &by_window, now * HOUR);
+    // Hour 7 is the newest that has rows: two runs are not too many there; hour 3 has ended.
+    let files = [(3, 0, 90, 3), (7, 0, 90, 7), (3, 0, 90, 4), (7, 0, 90, 7)];
+    assert_eq!(picked(&files, 9), [choice(&[0, 2], 1, Why::Window)]);
+    // An hour that has not ended is not closed, though a later one has rows.
+    assert_eq!(picked(&[(8, 0, 90, 8), (8, 0, 90, 8), (9, 0, 90, 8)], 8), []);
+    // A late row does not have the whole window rewritten, ..
+    let late = [(3, 1, 900, 3), (3, 0, 9, 8), (9, 0, 9, 9)];
+    assert_eq!(picked(&late, 8), []);
+    // .. until nothing came for an hour, ..
+    assert_eq!(picked(&late, 9), [choice(&[0, 1], 2, Why::Window)]);
+    // .. or much has come. Little by little it is tiered meanwhile.
+    let more = [(3, 1, 600, 3), (3, 0, 200, 8), (9, 0, 9, 9)];
+    assert_eq!(picked(&more, 8), [choice(&[0, 1], 2, Why::Window)]);
+    let little = [(3, 1, 900, 3), (3, 0, 9, 8), (3, 0, 9, 8), (3, 0, 9, 8), (9, 0, 9, 9)];
+    assert_eq!(picked(&little, 8), [choice(&[1, 2, 3], 1, Why::Tier)]);
+}
+
+#[test]
+fn a_window_is_as_long_as_a_flush_needs() {
+    let spanning = |hours: u64, level| PickFile {
+        time_ms: Some((0, (hours * HOUR) as i64)),
+        ..file(level, 9, 1, 2)
+    };
+    assert_eq!(suggest_window::<u32>(&[]), None);
+    assert_eq!(suggest_window(&[file(0, 9, 1, 2)]), None);
+    assert_eq!(suggest_window(&[spanning(0, 0), spanning(900, 1)]), Some(HOUR));
+    assert_eq!(suggest_window(&[spanning(5, 0)]), Some(12 * HOUR));
+    assert_eq!(suggest_window(&[spanning(24, 3)]), Some(7 * 24 * HOUR));
+    assert_eq!(suggest_window(&[spanning(100_000, 0)]), Some(365 * 24 * HOUR));
+}
+
+/// Merges until nothing is left to do; returns the bytes written.
+fn settle(files: &mut Vec<PickFile<u32>>, rules: &PickRules, now_ms: u64) -> u64 {
+    let mut written = 0;
+    for _ in 0..1_000 {
+        let Some(choice) = pick(files, rules, now_ms).into_iter().next() else { return written };
+        let inputs: Vec<PickFile<u32>> =
+            choice.files.iter().rev().map(|index| files.remove(*index)).collect();
+        let bytes: u64 = inputs.iter().map(|file| file.bytes).sum();
+        let low = inputs.iter().map(|file| file.low).min().unwrap();
+        let high = inputs.iter().map(|file| file.high).max().unwrap();
+        let time_ms = inputs
+            .iter()
+            .filter_map(|file| file.time_ms)
+            .reduce(|a, b| (a.0.min(b.0), a.1.max(b.1)));
+        written += bytes;
+        // Cut at 100 bytes, as the keys allow.
+        let parts = bytes.div_ceil(100).clamp(1, u64::from(high - low + 1)) as u32;
+        let width = (high - low + 1) / parts;
+        for part in 0..parts {
+            let end = if part + 1 == parts { high } else { low + (part + 1) * width - 1 };
+            files.push(PickFile {
+                time_ms,
+                created_ms: now_ms,
+                ..file(choice.level, bytes / u64::from(parts), low + part * width, end)
+            });
+        }
+    }
+    panic!("there is always something to merge: {files:?}");
+}
+
+proptest! {
+    /// Whatever is flushed: a byte is rewritten about once per level, and a read opens few runs.
+    #[test]
+    fn write_amplification_and_runs_are_bounded(
+        flushes in prop::collection::vec((0_u32..900, 0_u32..300, 1_u64..60, 0_i64..4), 1..120),
+        windows in any::<bool>(),
+    ) {
+        let rules = PickRules {
+            most_job_bytes: u64::MAX,
+            most_runs: 64,
+            window_ms: windows.then_some(24 * HOUR),
+            ..rules()
+        };
+        let (mut files, mut written, mut flushed) = (Vec::new(), 0, 0);
+        let mut levels = 1;
+        for (hour, (low, width, bytes, late)) in flushes.iter().enumerate() {
+            let hour = hour as i64;
+            let time = (hour - late * 24).max(0) * HOUR as i64;
+            files.push(PickFile {
+                time_ms: Some((time, time)),
+                created_ms: hour as u64 * HOUR,
+                ..file(0, *bytes, *low, low + width)
+            });
+            flushed += bytes;
+            written += settle(&mut files, &rules, hour as u64 * HOUR);
+            levels = levels.max(files.iter().map(|file| file.level).max().unwrap_or(0));
+        }
+        let all: Vec<usize> = (0..files.len()).collect();
+        let runs = sorted_runs(&files, &all).len();
+        if windows {
+            // Late rows may make a window be rewritten, a third of its size at least at a time.
+            prop_assert!(written <= 16 * flushed, "{written} of {flushed}");
+            prop_assert!(runs <= 6 * 12, "{runs}");
+        } else {
+            prop_assert!(levels <= 6, "{levels}");
+            prop_assert!(written <= u64::from(levels) * flushed, "{written} of {flushed}");
+            prop_assert!(runs <= 2 * (levels as usize + 1), "{runs} on {levels} levels");
+        }
+    }
+}

@@ -1,0 +1,71 @@
+//! What an attempt at a job has done so far, and how to end it.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use tokio_util::sync::CancellationToken;
+
+/// Counters that an attempt moves and anybody reads.
+#[derive(Debug, Default)]
+pub struct Progress {
+    rows_read: AtomicU64,
+    bytes_read: AtomicU64,
+    rows_written: AtomicU64,
+    bytes_written: AtomicU64,
+    files_written: AtomicU64,
+}
+
+/// [`Progress`] at a moment. Bytes are of files as stored.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct ProgressSnapshot {
+    /// Row versions read from the inputs.
+    pub rows_read: u64,
+    /// Bytes of the inputs that were read, about.
+    pub bytes_read: u64,
+    /// Row versions written.
+    pub rows_written: u64,
+    /// Bytes written, those of unfinished files included.
+    pub bytes_written: u64,
+    /// Files finished.
+    pub files_written: u64,
+}
+
+/// One attempt at a job: watched and cancelled from outside.
+#[derive(Debug, Clone, Default)]
+pub struct Attempt {
+    /// What it has done.
+    pub progress: Arc<Progress>,
+    /// Ends it soon, unless it is committing already.
+    pub cancel: CancellationToken,
+}
+
+impl Progress {
+    /// The counters now.
+    pub fn snapshot(&self) -> ProgressSnapshot {
+        let of = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
+        ProgressSnapshot {
+            rows_read: of(&self.rows_read),
+            bytes_read: of(&self.bytes_read),
+            rows_written: of(&self.rows_written),
+            bytes_written: of(&self.bytes_written),
+            files_written: of(&self.files_written),
+        }
+    }
+
+    pub(crate) fn read(&self, rows: u64, bytes: u64) {
+        self.rows_read.fetch_add(rows, Ordering::Relaxed);
+        self.bytes_read.fetch_add(bytes, Ordering::Relaxed);
+    }
+
+    pub(crate) fn wrote_rows(&self, rows: u64) {
+        self.rows_written.fetch_add(rows, Ordering::Relaxed);
+    }
+
+    pub(crate) fn wrote_bytes(&self, bytes: u64) {
+        self.bytes_written.fetch_add(bytes, Ordering::Relaxed);
+    }
+
+    pub(crate) fn wrote_file(&self) {
+        self.files_written.fetch_add(1, Ordering::Relaxed);
+    }
+}

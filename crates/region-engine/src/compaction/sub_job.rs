@@ -1,0 +1,192 @@
+//! A sub-job: merges the inputs of a job within a key range. Runs on a thread of its own.
+//!
+//! It holds a row group of each sorted run of its inputs and the one that it writes, however large
+//! they are. It takes a worker's permit for a batch at a time: a flush that waits for one comes next.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+
+use arrow::array::BooleanArray;
+use arrow::compute::{and, not};
+use tidewater_common::keys::KeyRange;
+use tidewater_common::schema::WriteMode;
+use tokio::runtime::Handle;
+use tokio::sync::{Semaphore, mpsc};
+
+use super::chain::{Chain, ChainPiece, Link};
+use super::job::CompactionJob;
+use super::progress::Attempt;
+use super::runs::{Ranged, sorted_runs};
+use crate::EngineError;
+use crate::expiry::Expiry;
+use crate::file_meta::FileMeta;
+use crate::flush::series::{FileSeries, Part};
+use crate::read::merge::{Merge, MergeRules, Turn, Versions};
+use crate::read::ranges::Ranges;
+use crate::read::run_source::PIECE_ROWS;
+use crate::read::shape::{Carried, TableShape};
+use crate::row_versions::{Numbers, RowOp, RowVersions};
+use crate::sst::source::{FileAccess, FileSource};
+use crate::sst::writer::FilePlan;
+
+/// See the module's head.
+#[derive(Debug)]
+pub(crate) struct SubJob {
+    pub(crate) job: Arc<CompactionJob>,
+    pub(crate) shape: Arc<TableShape>,
+    pub(crate) access: FileAccess,
+    pub(crate) range: KeyRange,
+    pub(crate) attempt: Attempt,
+    pub(crate) workers: Arc<Semaphore>,
+    pub(crate) runtime: Handle,
+}
+
+/// An input with the keys that it shows within the sub-job's range.
+struct Shown {
+    file: Arc<FileMeta>,
+    low: Vec<u8>,
+    high: Vec<u8>,
+}
+
+impl Ranged for Shown {
+    type Key = Vec<u8>;
+    fn low(&self) -> &Vec<u8> {
+        &self.low
+    }
+    fn high(&self) -> &Vec<u8> {
+        &self.high
+    }
+}
+
+/// What is left out beside what the merge leaves out.
+struct Leave {
+    expiry: Option<Expiry>,
+    /// `Some`: an expired version may go only if it is of this epoch or an earlier one, for then
+    /// nothing lies beneath it. `None`: whatever lies beneath it has expired too.
+    at_or_below: Option<u64>,
+}
+
+impl SubJob {
+    /// Merges and sends the files; blocks while the upload is slower.
+    pub(crate) fn run(&self, sender: mpsc::Sender<Part>) -> Result<(), EngineError> {
+        let expiry = Expiry::new(&self.job.schema, &self.job.options, self.job.now_ms);
+        let mut chains = self.chains(expiry.as_ref());
+        let keep_deletes = self.job.may_hide(&self.range);
+        let versions = self.versions();
+        let rules = MergeRules { versions, keep_deletes };
+        let leave = Leave {
+            at_or_below: match &expiry {
+                Some(expiry) if !expiry.whole_keys => Some(self.job.since.get()),
+                _ => None,
+            },
+            // A version that outlived others in the inputs hides those elsewhere like a delete.
+            expiry: expiry.filter(|expiry| expiry.whole_keys || !keep_deletes),
+        };
+        let mut files = self.files(rules, sender);
+        let mut merge = Merge::new(chains.len(), rules);
+        let mut permit = None;
+        loop {
+            if self.attempt.cancel.is_cancelled() {
+                let region = self.job.dir.region_id;
+                return Err(EngineError::Cancelled { region, job: self.job.job_id });
+            }
+            if permit.is_none() {
+                permit = Some(self.runtime.block_on(self.workers.acquire()));
+            }
+            let turn = merge.advance(PIECE_ROWS);
+            if let Turn::Feed(source) = turn {
+                let next = self.runtime.block_on(chains[source].next())?;
+                merge.feed(source, next.map(|piece| self.chunk(piece)).transpose()?);
+                continue;
+            }
+            if let Some(rows) = merge.take()? {
+                let rows = leave.apply(rows)?;
+                self.attempt.progress.wrote_rows(rows.rows() as u64);
+                files.push(&rows)?;
+            }
+            if turn == Turn::Done {
+                return files.finish();
+            }
+            permit = None;
+        }
+    }
+
+    fn versions(&self) -> Versions {
+        match self.job.options.write_mode {
+            WriteMode::AppendOnly => Versions::Every,
+            WriteMode::Upsert
+                if self.job.inputs.iter().all(|file| file.max_epoch() <= self.job.since) =>
+            {
+                Versions::Newest
+            }
+            WriteMode::Upsert => Versions::Since(self.job.since.get()),
+        }
+    }
+
+    fn files(&self, rules: MergeRules, sender: mpsc::Sender<Part>) -> FileSeries {
+        let deletes = self.job.inputs.iter().any(|file| file.deletes > 0);
+        let file = FilePlan {
+            shape: self.shape.clone(),
+            dir: self.job.dir,
+            hashed: self.job.options.hash.is_some(),
+            with_deletes: deletes && (rules.keep_deletes || rules.versions != Versions::Newest),
+            unique: rules.versions == Versions::Newest,
+        };
+        FileSeries::new(file, self.job.output.target_file_bytes, sender)
+            .counted_by(self.attempt.progress.clone())
+    }
+
+    /// The inputs' sorted runs within the range. Files that have expired as a whole are not read.
+    fn chains(&self, expiry: Option<&Expiry>) -> Vec<Chain> {
+        let range = Ranges::one(&self.range, &KeyRange::whole());
+        let shown: Vec<Shown> = self
+            .job
+            .inputs
+            .iter()
+            .filter(|file| !expiry.is_some_and(|expiry| expiry.all_of(file.time)))
+            .filter_map(|file| {
+                let (low, high) = range.within(&file.clip).clamp(&file.min_key, &file.max_key)?;
+                Some(Shown { file: Arc::new(file.clone()), low, high })
+            })
+            .collect();
+        let all: Vec<usize> = (0..shown.len()).collect();
+        let carried = Carried::all(&self.shape.schema);
+        sorted_runs(&shown, &all)
+            .into_iter()
+            .map(|run| {
+                let links = run.into_iter().map(|index| {
+                    let file = shown[index].file.clone();
+                    let (unique, row_bytes) =
+                        (file.one_version_per_key, file.size / file.rows.max(1));
+                    let (access, shape) = (self.access.clone(), self.shape.clone());
+                    let source = FileSource::new(access, file, shape, carried.clone(), &range);
+                    Link { source: source.with_epochs(), unique, row_bytes }
+                });
+                Chain::new(links.collect::<VecDeque<Link>>())
+            })
+            .collect()
+    }
+
+    fn chunk(&self, next: ChainPiece) -> Result<crate::read::merge::Chunk, EngineError> {
+        self.attempt.progress.read(next.piece.rows.rows() as u64, next.bytes);
+        next.piece.into_chunk(&self.shape.codec, next.unique)
+    }
+}
+
+impl Leave {
+    fn apply(&self, rows: RowVersions) -> Result<RowVersions, EngineError> {
+        let Some(expiry) = &self.expiry else { return Ok(rows) };
+        let Some(mut gone) = expiry.expired(&rows)? else { return Ok(rows) };
+        let stamps = rows.stamps();
+        if let (Some(since), Numbers::Each(epochs)) = (self.at_or_below, &stamps.epochs) {
+            let settled = epochs.values().iter().map(|epoch| Some(*epoch <= since));
+            gone = and(&gone, &settled.collect::<BooleanArray>())?;
+        }
+        if let crate::row_versions::Ops::Each(ops) = &stamps.ops {
+            // A delete hides what another node's clock may not take for expired yet.
+            let puts = ops.values().iter().map(|op| Some(*op == RowOp::Put.code()));
+            gone = and(&gone, &puts.collect::<BooleanArray>())?;
+        }
+        Ok(rows.filter(&not(&gone)?)?)
+    }
+}

@@ -1,0 +1,192 @@
+//! S4 and S2 with compactors: owners that flush and compactors race on the real commit code, each
+//! paused and resumed between any two storage calls; every row that was acknowledged is live once.
+
+use std::collections::BTreeSet;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Waker};
+
+use parking_lot::Mutex;
+use proptest::prelude::*;
+use tidewater_common::ids::{Epoch, JobId};
+use uuid::Uuid;
+
+use crate::EngineError;
+use crate::compaction::commit::commit;
+use crate::compaction::{CompactionJob, OutputOptions, Why};
+use crate::file_meta::FileMeta;
+use crate::manifest::samples::*;
+use crate::manifest::{Edit, ManifestContext, Void};
+use crate::storage::testing::{Fault, FaultyStore};
+
+type Actor = Pin<Box<dyn Future<Output = ()>>>;
+
+/// Flushes that were acknowledged, by file number; a file's sequences say which flushes it holds.
+type Acknowledged = Arc<Mutex<BTreeSet<u64>>>;
+
+fn owner_actor(store: FaultyStore, term: u64, acknowledged: Acknowledged) -> Actor {
+    Box::pin(async move {
+        let manifest = ManifestContext::new(env(store.storage()), DIR);
+        match manifest.fence(owner(term), GROUP).await {
+            Ok(_) => {}
+            Err(EngineError::Fenced { .. }) => return,
+            Err(error) => panic!("owner {term}: {error}"),
+        }
+        for number in 1..=5 {
+            let next = manifest.state().flushed.get() / 10 + 1;
+            let id = file_id(1_000_000 + next, term * 100 + number);
+            let added = FileMeta { file_id: id, rows: 1, ..file(next) };
+            let flushed = Some(added.max_sequence());
+            let edit = Edit { add: vec![added], flushed, ..Edit::default() };
+            match manifest.update_manifest(by_owner(term, edit)).await {
+                Ok(_) => assert!(acknowledged.lock().insert(next), "{next} was flushed twice"),
+                Err(EngineError::Fenced { .. }) => return,
+                Err(error) => panic!("owner {term}: {error}"),
+            }
+        }
+    })
+}
+
+/// Merges some of the files that it sees, as a compactor would: the outputs stand for all rows.
+fn compactor(store: FaultyStore, number: u64) -> Actor {
+    Box::pin(async move {
+        let manifest = ManifestContext::new(env(store.storage()), DIR);
+        for round in 0..4 {
+            manifest.refresh().await.unwrap();
+            let state = manifest.state();
+            let inputs: Vec<FileMeta> = state
+                .files()
+                .enumerate()
+                .filter(|(at, _)| (*at as u64 + number + round) % 3 > 0)
+                .map(|(_, file)| file.clone())
+                .collect();
+            let (Some(first), Some(last)) = (
+                inputs.iter().min_by_key(|file| file.min_sequence()),
+                inputs.iter().max_by_key(|file| file.max_sequence()),
+            ) else {
+                continue;
+            };
+            let output = FileMeta {
+                file_id: file_id(1_500_000, number * 100 + round),
+                rows: inputs.iter().map(|file| file.rows).sum(),
+                stored_min_sequence: first.min_sequence(),
+                stored_max_sequence: last.max_sequence(),
+                ..first.clone()
+            };
+            let job = job(number * 100 + round, inputs);
+            let outputs = [output];
+            match commit(&manifest, &job, &outputs).await {
+                // Reported twice, it is still committed once.
+                Ok(_) => {
+                    let again = commit(&manifest, &job, &outputs).await;
+                    assert!(again.is_ok(), "{again:?}");
+                }
+                Err(EngineError::Refused { reason: Void::InputsGone { .. }, .. }) => {}
+                Err(error) => panic!("compactor {number}: {error}"),
+            }
+        }
+    })
+}
+
+fn job(number: u64, inputs: Vec<FileMeta>) -> CompactionJob {
+    CompactionJob {
+        job_id: JobId(Uuid::from_u128(u128::from(number))),
+        dir: DIR,
+        schema: schema(1),
+        options: tidewater_common::schema::TableOptions::append_only(),
+        inputs,
+        older: Vec::new(),
+        since: Epoch(0),
+        now_ms: 0,
+        gc_floor_ms: 0,
+        output: OutputOptions { level: 1, target_file_bytes: 1 },
+        window_ms: None,
+        why: Why::Tier,
+    }
+}
+
+fn run(mut actors: Vec<Actor>, schedule: &[usize]) {
+    let mut context = Context::from_waker(Waker::noop());
+    let mut poll = |actors: &mut Vec<Actor>, at: usize| {
+        if actors[at].as_mut().poll(&mut context).is_ready() {
+            drop(actors.remove(at));
+        }
+    };
+    for at in schedule {
+        if actors.is_empty() {
+            return;
+        }
+        let at = at % actors.len();
+        poll(&mut actors, at);
+    }
+    for _ in 0..1_000_000 {
+        if actors.is_empty() {
+            return;
+        }
+        let last = actors.len() - 1;
+        poll(&mut actors, last);
+    }
+    panic!("the actors never ended");
+}
+
+fn race(schedule: &[usize], fault_every: u64, fault: Fault) {
+    let store = FaultyStore::new();
+    if fault_every > 0 {
+        store.plan(move |call| match call.number % fault_every {
+            0 if call.operation == crate::storage::Operation::PutIfAbsent => fault,
+            _ => Fault::None,
+        });
+    }
+    let acknowledged = Acknowledged::default();
+    let stepped = store.stepped();
+    let actors = vec![
+        owner_actor(stepped.clone(), 1, acknowledged.clone()),
+        owner_actor(stepped.clone(), 2, acknowledged.clone()),
+        compactor(stepped.clone(), 1),
+        compactor(stepped.clone(), 2),
+        compactor(stepped, 3),
+    ];
+    // tokio's timeouts want a runtime; the pauses between settling an unknown outcome pass at once.
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
+    let _entered = runtime.enter();
+    run(actors, schedule);
+    store.plan(|_| Fault::None);
+    runtime.block_on(async {
+        let manifest = ManifestContext::new(env(store.storage()), DIR);
+        manifest.refresh().await.unwrap();
+        let state = manifest.state();
+        let rows: u64 = state.files().map(|file| file.rows).sum();
+        let flushed = acknowledged.lock();
+        assert_eq!(rows, flushed.len() as u64, "each flushed row is live once");
+        assert_eq!(state.flushed.get() / 10, flushed.last().copied().unwrap_or(0));
+    });
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(512))]
+
+    #[test]
+    fn racing_owners_and_compactors_lose_no_row_and_double_none(
+        turns in prop::collection::vec((0..5_usize, 1..40_usize), 0..60),
+        fault_every in prop_oneof![Just(0_u64), 2..6_u64],
+        fault in prop_oneof![
+            Just(Fault::ErrorBefore),
+            Just(Fault::ErrorAfter),
+            Just(Fault::FalseConflict),
+            Just(Fault::StoredConflict),
+        ],
+    ) {
+        let schedule: Vec<usize> =
+            turns.iter().flat_map(|(actor, times)| std::iter::repeat_n(*actor, *times)).collect();
+        race(&schedule, fault_every, fault);
+    }
+}
+
+#[test]
+fn a_compactor_paused_at_every_step_while_others_go_on() {
+    for pause in 0..120 {
+        // An owner flushes, a compactor runs so far, all others to their ends, then it goes on.
+        let schedule = [vec![0; 200], vec![1; pause], vec![2; 400], vec![1; 400]].concat();
+        race(&schedule, 0, Fault::None);
+    }
+}
