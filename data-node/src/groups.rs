@@ -252,14 +252,16 @@ impl Groups {
         let (batcher, batching) =
             batcher::start(group, raft.clone(), options.batch, shared.stopping.clone());
         let (flush_requests, requests) = mpsc::channel(REQUESTS);
+        let (compact_requests, compact) = mpsc::channel(REQUESTS);
         let context = Context {
             shared: shared.clone(),
             raft: raft.clone(),
             policy: options.flush,
+            compactions: options.compactions,
             tasks: tasks.clone(),
         };
         tasks.spawn(batching);
-        tasks.spawn(leadership::run(context.clone(), requests));
+        tasks.spawn(leadership::run(context.clone(), requests, compact));
         tasks.spawn(housekeeping::run(
             context,
             options.snapshot_bytes,
@@ -267,7 +269,7 @@ impl Groups {
             flush_requests.clone(),
         ));
         tasks.spawn(watch_core(group, raft.clone(), shared.clone(), self.failed.clone()));
-        Ok(GroupReplica { shared, raft, batcher, flush_requests, tasks })
+        Ok(GroupReplica { shared, raft, batcher, flush_requests, compact_requests, tasks })
     }
 
     async fn launch_raft(

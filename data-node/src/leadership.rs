@@ -6,10 +6,12 @@
 //! ([`owner`]); only then is anything flushed. Reads and writes do not wait for any of this: they
 //! are served once the term's first entry is applied.
 //!
+//! - [`compactions`]: which regions to compact, and the loop that runs the jobs.
 //! - [`pick`]: which regions to flush now (pure); [`owner`]: one region's commits;
 //!   [`jobs`]: the loop that runs them; [`indexes`]: their indexes; [`housekeeping`]: what every
 //!   replica does, leading or not.
 
+pub mod compactions;
 pub mod housekeeping;
 pub mod indexes;
 pub mod jobs;
@@ -28,6 +30,9 @@ use tokio::sync::{mpsc, oneshot};
 use tokio_util::task::TaskTracker;
 use tracing::info;
 
+use self::compactions::CompactionRequest;
+use self::compactions::choose::CompactionPolicy;
+use self::owner::Owner;
 use crate::group::shared::Shared;
 use crate::group::state_machine::GroupStateMachine;
 
@@ -56,12 +61,18 @@ pub struct Context {
     pub raft: Raft<GroupStateMachine>,
     /// When to flush.
     pub policy: pick::FlushPolicy,
+    /// When to compact.
+    pub compactions: CompactionPolicy,
     /// Spawns and is waited for when the replica stops.
     pub tasks: TaskTracker,
 }
 
 /// Watches who leads, and runs the owner's work while it is this replica. Ends with the replica.
-pub async fn run(context: Context, mut requests: mpsc::Receiver<FlushRequest>) {
+pub async fn run(
+    context: Context,
+    mut requests: mpsc::Receiver<FlushRequest>,
+    mut compact: mpsc::Receiver<CompactionRequest>,
+) {
     let mut metrics = context.raft.server_metrics();
     let stopping = context.shared.stopping.clone();
     loop {
@@ -76,6 +87,7 @@ pub async fn run(context: Context, mut requests: mpsc::Receiver<FlushRequest>) {
                 changed = metrics.changed() => if changed.is_err() { return },
                 // Nobody flushes here: askers are told so by their dropped channel.
                 request = requests.recv() => if request.is_none() { return },
+                request = compact.recv() => if request.is_none() { return },
             },
             Some(term) => {
                 info!(group = %context.shared.group, %term, "this node leads the group");
@@ -91,10 +103,18 @@ pub async fn run(context: Context, mut requests: mpsc::Receiver<FlushRequest>) {
                         }
                     }
                 };
+                let owner = Owner::new(context.clone(), term);
+                let work = async {
+                    jobs::wait_until_served(&context, term).await;
+                    tokio::join!(
+                        jobs::run(&context, owner.clone(), &mut requests),
+                        compactions::run(&context, owner.clone(), &mut compact),
+                    )
+                };
                 tokio::select! {
                     () = stopping.cancelled() => return,
                     () = lost => {}
-                    () = jobs::run(&context, term, &mut requests) => {}
+                    ((), ()) = work => {}
                     () = indexes::run(&context) => {}
                 }
                 info!(group = %context.shared.group, %term, "this node no longer leads the group");

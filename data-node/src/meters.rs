@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use metrics::{counter, gauge, histogram};
+use tidewater_region_engine::CompactionReport;
 
 use crate::groups::Groups;
 
@@ -27,6 +28,37 @@ pub(crate) fn flushed(rows: u64, bytes: u64) {
 /// A flush failed and is tried again.
 pub(crate) fn flush_failed() {
     counter!("tidewater_flushes_failed_total").increment(1);
+}
+
+/// A compaction was committed.
+pub(crate) fn compacted(report: &CompactionReport) {
+    counter!("tidewater_compactions_total").increment(1);
+    counter!("tidewater_compaction_files_in_total").increment(report.files_in as u64);
+    counter!("tidewater_compaction_files_out_total").increment(report.files_out as u64);
+    counter!("tidewater_compaction_rows_read_total").increment(report.done.rows_read);
+    counter!("tidewater_compaction_rows_written_total").increment(report.done.rows_written);
+    counter!("tidewater_compaction_bytes_read_total").increment(report.done.bytes_read);
+    counter!("tidewater_compaction_bytes_written_total").increment(report.done.bytes_written);
+}
+
+/// A compaction failed and is tried again.
+pub(crate) fn compaction_failed() {
+    counter!("tidewater_compactions_failed_total").increment(1);
+}
+
+/// Counts a compaction that waits or runs, until it is dropped.
+pub(crate) fn compaction_runs() -> CompactionRuns {
+    gauge!("tidewater_compactions_running").increment(1.0);
+    CompactionRuns
+}
+
+/// See [`compaction_runs`].
+pub(crate) struct CompactionRuns;
+
+impl Drop for CompactionRuns {
+    fn drop(&mut self) {
+        gauge!("tidewater_compactions_running").decrement(1.0);
+    }
 }
 
 /// What is looked at once per heartbeat: a line for each group, never for each region.

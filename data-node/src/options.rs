@@ -7,6 +7,7 @@ use tidewater_region_engine::env::EngineOptions;
 
 use crate::group::admission::WriteLimits;
 use crate::group::batch::BatchLimits;
+use crate::leadership::compactions::choose::CompactionPolicy;
 use crate::leadership::pick::FlushPolicy;
 
 /// How a data node runs. All addresses are host:port.
@@ -101,6 +102,8 @@ pub struct GroupOptions {
     pub write: WriteLimits,
     /// When regions are flushed.
     pub flush: FlushPolicy,
+    /// When regions are compacted.
+    pub compactions: CompactionPolicy,
     /// How long a write waits for memory before it is refused.
     pub stall: Duration,
     /// Longest life of a write call.
@@ -121,6 +124,7 @@ impl Default for GroupOptions {
             batch: BatchLimits::default(),
             write: WriteLimits::default(),
             flush: FlushPolicy::for_memory(DataOptions::DEFAULT_MEMORY_LIMIT),
+            compactions: CompactionPolicy::default(),
             stall: Duration::from_secs(5),
             write_deadline: Duration::from_secs(30),
             read_deadline: Duration::from_secs(5),

@@ -1,22 +1,27 @@
 //! Service `RegionAdmin`: what the command line asks about regions.
 
+use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
+use futures::Stream;
 use tidewater_common::ids::{GroupId, RegionId};
 use tidewater_common::refusal::Refusal;
 use tidewater_proto::v1::region_admin_server::{RegionAdmin, RegionAdminServer};
 use tidewater_proto::v1::{
-    FlushRegionRequest, FlushRegionResponse, ListFilesRequest, ListFilesResponse,
-    ListRegionsRequest, ListRegionsResponse, Reason, RegionInfo, ShowManifestRequest,
-    ShowManifestResponse, SstFile,
+    self, CompactRegionEvent, CompactRegionRequest, CompactionProgress, FlushRegionRequest,
+    FlushRegionResponse, ListFilesRequest, ListFilesResponse, ListRegionsRequest,
+    ListRegionsResponse, Reason, RegionInfo, ShowManifestRequest, ShowManifestResponse, SstFile,
 };
+use tidewater_region_engine::CompactionReport;
+use tidewater_region_engine::compaction::{Attempt, ProgressSnapshot, Scope, Why};
 use tidewater_region_engine::file_meta::FileMeta;
 use tidewater_region_engine::layout::RegionDir;
 use tidewater_region_engine::manifest::json::manifest_json;
 use tidewater_region_engine::region::Phase;
-use tokio::sync::oneshot;
+use tokio::sync::{mpsc, oneshot};
+use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Request, Response, Status};
 
 use crate::group::hosted::Hosted;
@@ -24,9 +29,16 @@ use crate::group::refusals;
 use crate::group::replica::GroupReplica;
 use crate::groups::Groups;
 use crate::leadership::FlushRequest;
+use crate::leadership::compactions::CompactionRequest;
 
 /// A flush on request may write hundreds of megabytes.
 const FLUSH: Duration = Duration::from_secs(300);
+
+/// How often somebody who waits for a compaction hears of it.
+const PROGRESS: Duration = Duration::from_millis(500);
+
+type CompactionStream =
+    Pin<Box<dyn Stream<Item = Result<CompactRegionEvent, Status>> + Send + 'static>>;
 
 /// See the module's head.
 #[derive(Debug, Clone)]
@@ -91,6 +103,89 @@ impl RegionAdminService {
             bytes: report.bytes,
             files: u32::try_from(report.files).unwrap_or(u32::MAX),
         })
+    }
+
+    async fn compact(&self, request: CompactRegionRequest) -> Result<CompactionStream, Refusal> {
+        let group = GroupId(request.group_id);
+        let region = RegionId(request.region_id);
+        let replica = self.groups.get(group)?;
+        replica.require_leader()?;
+        replica.region(region)?;
+        let (asker, answer) = oneshot::channel();
+        let attempt = Attempt::default();
+        let scope = if request.due_only { Scope::Due } else { Scope::Whole };
+        let request = CompactionRequest { region, scope, attempt: attempt.clone(), asker };
+        replica.compact_requests.send(request).await.map_err(|_| {
+            Refusal::new(Reason::GroupNotHosted, format!("group {group} is being stopped here"))
+        })?;
+        let (events, receiver) = mpsc::channel(1);
+        tokio::spawn(watch(group, attempt, answer, events));
+        Ok(Box::pin(ReceiverStream::new(receiver)))
+    }
+}
+
+/// Says how far a compaction is until it ends; a caller that goes away cancels it.
+async fn watch(
+    group: GroupId,
+    attempt: Attempt,
+    mut answer: oneshot::Receiver<Result<Option<CompactionReport>, Refusal>>,
+    events: mpsc::Sender<Result<CompactRegionEvent, Status>>,
+) {
+    let _ends = attempt.cancel.clone().drop_guard();
+    let mut tick = tokio::time::interval(PROGRESS);
+    let outcome = loop {
+        tokio::select! {
+            outcome = &mut answer => break outcome,
+            _ = tick.tick() => {
+                let progress = Some(progress(attempt.progress.snapshot()));
+                let event = CompactRegionEvent { progress, done: false, report: None };
+                if events.send(Ok(event)).await.is_err() {
+                    return;
+                }
+            }
+        }
+    };
+    let outcome = outcome.unwrap_or_else(|_| {
+        Err(Refusal::new(
+            Reason::NotLeader,
+            format!("this node stopped leading group {group} before the compaction was done"),
+        ))
+    });
+    let last = outcome.map_err(Status::from).map(|report| CompactRegionEvent {
+        progress: Some(progress(attempt.progress.snapshot())),
+        done: true,
+        report: report.map(report_to_wire),
+    });
+    // Who does not listen any more does not miss it.
+    let _ = events.send(last).await;
+}
+
+fn progress(done: ProgressSnapshot) -> CompactionProgress {
+    CompactionProgress {
+        rows_read: done.rows_read,
+        bytes_read: done.bytes_read,
+        rows_written: done.rows_written,
+        bytes_written: done.bytes_written,
+        files_written: done.files_written,
+    }
+}
+
+fn report_to_wire(report: CompactionReport) -> v1::CompactionReport {
+    let why = match report.why {
+        Why::Tier => "tier",
+        Why::Small => "small",
+        Why::Window => "window",
+        Why::Expired => "expired",
+        Why::Asked => "asked",
+    };
+    v1::CompactionReport {
+        job_id: report.job_id.to_string(),
+        manifest_version: report.manifest_version.get(),
+        files_in: u32::try_from(report.files_in).unwrap_or(u32::MAX),
+        bytes_in: report.bytes_in,
+        files_out: u32::try_from(report.files_out).unwrap_or(u32::MAX),
+        done: Some(progress(report.done)),
+        why: why.to_owned(),
     }
 }
 
@@ -166,6 +261,15 @@ impl RegionAdmin for RegionAdminService {
         request: Request<FlushRegionRequest>,
     ) -> Result<Response<FlushRegionResponse>, Status> {
         Ok(Response::new(self.flush(request.into_inner()).await?))
+    }
+
+    type CompactRegionStream = CompactionStream;
+
+    async fn compact_region(
+        &self,
+        request: Request<CompactRegionRequest>,
+    ) -> Result<Response<CompactionStream>, Status> {
+        Ok(Response::new(self.compact(request.into_inner()).await?))
     }
 
     async fn list_files(

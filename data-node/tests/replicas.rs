@@ -9,6 +9,8 @@
 
 #[path = "replicas/cluster.rs"]
 mod cluster;
+#[path = "replicas/compaction.rs"]
+mod compaction;
 #[path = "replicas/membership.rs"]
 mod membership;
 #[path = "replicas/outage.rs"]

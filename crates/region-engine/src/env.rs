@@ -81,6 +81,8 @@ pub struct RegionEnv {
     /// Permits for decoding rows that a read waits for; apart from the others, which are held for as
     /// long as it takes to write a file.
     pub readers: Arc<Semaphore>,
+    /// Permits for compactions: a process runs few at a time, of whatever regions.
+    pub compactions: Arc<Semaphore>,
     /// Options of the engine.
     pub options: EngineOptions,
 }
@@ -99,7 +101,20 @@ impl RegionEnv {
         let objects = Arc::new(ObjectCache::new(options.object_cache_bytes));
         let indexes = Arc::new(IndexCache::new(options.index_cache_bytes));
         let readers = Arc::new(Semaphore::new(options.workers.max(1)));
-        Self { storage, clock, ids, memory, footers, indexes, objects, workers, readers, options }
+        let compactions = Arc::new(Semaphore::new(options.compaction.jobs.max(1)));
+        Self {
+            storage,
+            clock,
+            ids,
+            memory,
+            footers,
+            indexes,
+            objects,
+            workers,
+            readers,
+            compactions,
+            options,
+        }
     }
 }
 

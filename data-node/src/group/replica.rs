@@ -33,6 +33,7 @@ pub struct GroupReplica {
     pub(crate) raft: Raft<GroupStateMachine>,
     pub(crate) batcher: BatcherHandle,
     pub(crate) flush_requests: mpsc::Sender<crate::leadership::FlushRequest>,
+    pub(crate) compact_requests: mpsc::Sender<crate::leadership::compactions::CompactionRequest>,
     pub(crate) tasks: tokio_util::task::TaskTracker,
 }
 

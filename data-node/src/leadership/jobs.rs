@@ -47,11 +47,14 @@ struct Ended {
 }
 
 /// Runs until it is dropped: the term has ended, or the replica stops.
-pub async fn run(context: &Context, term: Term, requests: &mut mpsc::Receiver<FlushRequest>) {
-    wait_until_served(context, term).await;
+pub async fn run(
+    context: &Context,
+    owner: Arc<Owner>,
+    requests: &mut mpsc::Receiver<FlushRequest>,
+) {
     let (done, ended) = mpsc::channel(REQUESTS);
     let mut jobs = Jobs {
-        owner: Owner::new(context.clone(), term),
+        owner,
         context,
         tracks: BTreeMap::new(),
         queue: VecDeque::new(),
@@ -64,7 +67,7 @@ pub async fn run(context: &Context, term: Term, requests: &mut mpsc::Receiver<Fl
 }
 
 /// Until everything committed before the term is applied: from then on the replica serves.
-async fn wait_until_served(context: &Context, term: Term) {
+pub async fn wait_until_served(context: &Context, term: Term) {
     let group = context.shared.group;
     loop {
         let linearizer = context.raft.get_read_linearizer(openraft::ReadPolicy::ReadIndex).await;

@@ -5,10 +5,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use parking_lot::Mutex;
-use tidewater_common::ids::{ManifestVersion, OwnerEpoch, RegionId, Sequence, Term};
+use tidewater_common::ids::{Epoch, ManifestVersion, OwnerEpoch, RegionId, Sequence, Term};
 use tidewater_common::refusal::Refusal;
 use tidewater_proto::v1::Reason;
-use tidewater_region_engine::{EngineError, FlushReport, Region};
+use tidewater_region_engine::compaction::{Attempt, Scope};
+use tidewater_region_engine::{CompactionReport, EngineError, FlushReport, Region};
 use tracing::info;
 
 use super::Context;
@@ -91,11 +92,40 @@ impl Owner {
         // Also without files: an earlier flush may have landed though its outcome was unknown, or
         // its rows may have cancelled each other out.
         if report.manifest_version > self.context.shared.advanced_version(id) {
-            self.context.shared.reached(id, &region, report.manifest_version);
-            self.untold.lock().insert(id, (report.manifest_version, report.flushed_sequence));
+            self.committed(id, &region, report.manifest_version);
         }
         self.tell(id).await?;
         Ok(report)
+    }
+
+    /// Merges files of a region; `None` when there was nothing to merge.
+    pub async fn compact(
+        &self,
+        id: RegionId,
+        scope: Scope,
+        since: Epoch,
+        attempt: &Attempt,
+    ) -> Result<Option<CompactionReport>, OwnerError> {
+        let region = self.region(id)?;
+        self.take(id, &region).await?;
+        let report = region.compact(scope, since, attempt).await?;
+        if let Some(report) = &report {
+            meters::compacted(report);
+            if report.manifest_version > self.context.shared.advanced_version(id) {
+                self.committed(id, &region, report.manifest_version);
+            }
+            self.tell(id).await?;
+        }
+        Ok(report)
+    }
+
+    /// Notes a version that the log has to be told of. Flushes and compactions of a region commit
+    /// beside each other: the greater version stays.
+    fn committed(&self, id: RegionId, region: &Arc<Region>, version: ManifestVersion) {
+        self.context.shared.reached(id, region, version);
+        let mut untold = self.untold.lock();
+        let known = untold.entry(id).or_insert((version, region.flushed_sequence()));
+        *known = (known.0.max(version), known.1.max(region.flushed_sequence()));
     }
 
     /// Marks a region as dropped in its manifest; asking again is fine.
@@ -122,8 +152,7 @@ impl Owner {
         }
         let version = region.take_ownership(self.epoch(), self.context.shared.group).await?;
         self.taken.lock().insert(id);
-        self.context.shared.reached(id, region, version);
-        self.untold.lock().insert(id, (version, region.flushed_sequence()));
+        self.committed(id, region, version);
         self.tell(id).await
     }
 

@@ -232,6 +232,17 @@ impl Node {
         answer.map(tonic::Response::into_inner).map_err(Refusal::from)
     }
 
+    /// Merges all files; the last event, and how many came before it.
+    pub(crate) async fn compact(&self) -> Result<(CompactRegionEvent, usize), Refusal> {
+        let request = CompactRegionRequest { group_id: GROUP, region_id: REGION, due_only: false };
+        let answer = self.admin.compact_region(Request::new(request)).await?;
+        let events: Vec<_> = answer.into_inner().collect().await;
+        let events: Vec<CompactRegionEvent> = events.into_iter().collect::<Result<_, _>>()?;
+        let (last, before) = events.split_last().unwrap();
+        assert!(last.done && before.iter().all(|event| !event.done));
+        Ok((last.clone(), before.len()))
+    }
+
     /// What this node knows of the region.
     pub(crate) async fn info(&self) -> Option<RegionInfo> {
         let request =

@@ -6,7 +6,7 @@ use tidewater_region_engine::storage::Storage;
 
 use super::cluster::*;
 
-async fn place(folder: &tempfile::TempDir, options: GroupOptions) -> Place {
+pub(crate) async fn place(folder: &tempfile::TempDir, options: GroupOptions) -> Place {
     let store = folder.path().join("store");
     Place {
         id: 1,
@@ -18,7 +18,7 @@ async fn place(folder: &tempfile::TempDir, options: GroupOptions) -> Place {
     }
 }
 
-async fn start_with_region(place: &Place) -> Node {
+pub(crate) async fn start_with_region(place: &Place) -> Node {
     let node = Node::start(place).await;
     node.start_group(&[node.member()], true).await;
     until("the node leads", async || node.open_region().await.is_ok()).await;

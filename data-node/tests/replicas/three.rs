@@ -8,16 +8,16 @@ use tidewater_region_engine::storage::Storage;
 
 use super::cluster::*;
 
-struct Three {
+pub(crate) struct Three {
     // Kept until the end of the test.
     folder: tempfile::TempDir,
     storage: Storage,
     options: GroupOptions,
-    nodes: Vec<Option<Node>>,
+    pub(crate) nodes: Vec<Option<Node>>,
 }
 
 impl Three {
-    async fn start(options: GroupOptions) -> Self {
+    pub(crate) async fn start(options: GroupOptions) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let store = format!("file://{}", folder.path().join("store").display());
         let storage = Storage::open(&store).await.unwrap();
@@ -44,12 +44,12 @@ impl Three {
         }
     }
 
-    fn running(&self) -> impl Iterator<Item = &Node> {
+    pub(crate) fn running(&self) -> impl Iterator<Item = &Node> {
         self.nodes.iter().flatten()
     }
 
     /// The node that leads and serves.
-    async fn leader(&self) -> usize {
+    pub(crate) async fn leader(&self) -> usize {
         let mut found = None;
         until("one node leads", async || {
             for (at, node) in self.nodes.iter().enumerate() {
@@ -65,11 +65,11 @@ impl Three {
         found.unwrap()
     }
 
-    fn node(&self, at: usize) -> &Node {
+    pub(crate) fn node(&self, at: usize) -> &Node {
         self.nodes[at].as_ref().unwrap()
     }
 
-    async fn agree(&self) {
+    pub(crate) async fn agree(&self) {
         until("all replicas have one digest", async || {
             let mut digests = Vec::new();
             for node in self.running() {
@@ -80,7 +80,7 @@ impl Three {
         .await;
     }
 
-    async fn stop(self) {
+    pub(crate) async fn stop(self) {
         for node in self.nodes.into_iter().flatten() {
             node.stop().await;
         }

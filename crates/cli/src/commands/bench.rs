@@ -1,5 +1,6 @@
 //! `bench`
 
+mod compact;
 mod figures;
 mod ingest;
 mod meta;
@@ -18,6 +19,8 @@ pub(crate) enum Bench {
     Ingest(ingest::Options),
     /// Read a whole table, and time it
     Scan(scan::Options),
+    /// Merge files that overlap in a local directory, and time it
+    Compact(compact::Options),
     /// Send commands without effect through the meta group, and time it
     Meta(meta::Options),
 }
@@ -27,6 +30,7 @@ impl Bench {
         match self {
             Self::Ingest(options) => ingest::run(options).await,
             Self::Scan(options) => scan::run(options).await,
+            Self::Compact(options) => compact::run(options).await,
             Self::Meta(options) => meta::run(options).await,
         }
     }

@@ -1,5 +1,6 @@
 //! `region`
 
+mod compact;
 mod describe;
 mod files;
 mod flush;
@@ -22,6 +23,8 @@ pub(crate) enum Region {
     Describe(describe::Options),
     /// Write a region's rows in memory to the object store
     Flush(flush::Options),
+    /// Merge the files of a region into one run
+    Compact(compact::Options),
     /// List the files of a region
     Files(files::Options),
     /// Print the manifest of a region
@@ -34,6 +37,7 @@ impl Region {
             Self::List(options) => list::run(options).await,
             Self::Describe(options) => describe::run(options).await,
             Self::Flush(options) => flush::run(options).await,
+            Self::Compact(options) => compact::run(options).await,
             Self::Files(options) => files::run(options).await,
             Self::Manifest(options) => manifest::run(options).await,
         }

@@ -6,10 +6,11 @@ use std::time::Duration;
 use futures::future::join_all;
 use tidewater_common::ids::{GroupId, NodeId, RegionId};
 use tidewater_common::keys::KeyRange;
+use tidewater_common::refusal::{Effect, Refusal};
 use tidewater_proto::v1::{self, NodeRole};
 use tokio::time::Instant;
 use tonic::transport::Channel;
-use tonic::{Response, Status};
+use tonic::{Request, Response, Status};
 
 use crate::client::Client;
 use crate::core::Repeat;
@@ -20,6 +21,9 @@ use crate::router::timed;
 
 /// A flush writes and uploads the whole memtable.
 const FLUSH: Duration = Duration::from_secs(120);
+
+/// The node says twice a second how far a compaction is; after so long it is given up.
+const COMPACTION: Duration = Duration::from_secs(60);
 
 /// Which regions to list.
 #[derive(Debug, Clone, Default)]
@@ -102,6 +106,59 @@ impl Client {
             async move { client.flush_region(timed(request, timeout)).await }
         })
         .await
+    }
+
+    /// Merges files of a region: all into one run, or with `due_only` what is worth it. `seen` is
+    /// called with the progress as it comes. `None`: there was nothing to merge. Dropping the
+    /// future cancels the compaction.
+    ///
+    /// # Errors
+    /// [`ClientError::RegionNotFound`]; [`ClientError::Refused`] when it failed: nothing changed.
+    pub async fn compact_region(
+        &self,
+        region: RegionId,
+        due_only: bool,
+        mut seen: impl FnMut(v1::CompactionProgress) + Send,
+    ) -> Result<Option<v1::CompactionReport>, ClientError> {
+        let router = &self.core.router;
+        let what = format!("compaction of region {region}");
+        let mut events = self
+            .on_region(region, &what, COMPACTION, |group, channel, _| {
+                let mut client = router.region_admin(channel);
+                let request = v1::CompactRegionRequest {
+                    group_id: group.get(),
+                    region_id: region.get(),
+                    due_only,
+                };
+                // Without a limit on the whole: it takes as long as there is progress.
+                async move { client.compact_region(Request::new(request)).await }
+            })
+            .await?;
+        let started = Instant::now();
+        let broken = |status: Status| {
+            let (what, cause) = (what.clone(), Box::new(Refusal::from_status(&status)));
+            match cause.effect() {
+                Effect::None => ClientError::Refused { what, refusal: cause },
+                _ => {
+                    let elapsed = started.elapsed();
+                    ClientError::OutcomeUnknown { what, attempts: 1, elapsed, cause }
+                }
+            }
+        };
+        loop {
+            let next =
+                tokio::time::timeout(COMPACTION, events.message()).await.unwrap_or_else(|_| {
+                    Err(Status::deadline_exceeded("nothing was heard for a minute"))
+                });
+            match next {
+                Ok(Some(event)) if event.done => return Ok(event.report),
+                Ok(Some(event)) => event.progress.into_iter().for_each(&mut seen),
+                Ok(None) => {
+                    return Err(broken(Status::deadline_exceeded("the answer ended too early")));
+                }
+                Err(status) => return Err(broken(status)),
+            }
+        }
     }
 
     /// Flushes all regions of a table, those of different groups at once.

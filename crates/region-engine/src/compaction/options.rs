@@ -21,6 +21,8 @@ pub struct CompactionOptions {
     pub most_runs: usize,
     /// Bytes of a job's inputs at most: what is larger together stays apart.
     pub most_job_bytes: u64,
+    /// Jobs of a process at once, of whatever regions; at least 1.
+    pub jobs: usize,
     /// Sub-jobs of a job at once; each keeps one core busy.
     pub parallelism: usize,
     /// Bytes of memory that a job may take; with less, fewer sub-jobs run at once.
@@ -34,6 +36,7 @@ impl Default for CompactionOptions {
             fan_in: 4,
             most_runs: 16,
             most_job_bytes: 16 << 30,
+            jobs: 1,
             parallelism: 2,
             memory_bytes: 512 << 20,
         }

@@ -5,6 +5,7 @@
 use std::collections::BTreeSet;
 
 use tidewater_common::ids::{Epoch, JobId, ManifestVersion};
+use uuid::Uuid;
 
 use super::Region;
 use crate::EngineError;
@@ -83,7 +84,7 @@ impl Region {
             .collect()
     }
 
-    /// Merges files, if `scope` finds any to merge: reads the manifest to its tail, chooses, merges,
+    /// Merges files, if `scope` finds any to merge: waits for a permit, reads the manifest to its tail, chooses, merges,
     /// commits, swaps. `None`: there was nothing to do. Only the owner chooses, but the commit
     /// stands also when the region has got another owner meanwhile. `since`: versions at or below
     /// this epoch are left out but for the newest of each key.
@@ -100,6 +101,12 @@ impl Region {
         attempt: &Attempt,
     ) -> Result<Option<CompactionReport>, EngineError> {
         self.contents.lock().phase.check_owner(self.id())?;
+        let _permit = tokio::select! {
+            permit = self.env.compactions.acquire() => permit,
+            () = attempt.cancel.cancelled() => {
+                return Err(EngineError::Cancelled { region: self.id(), job: JobId(Uuid::nil()) });
+            }
+        };
         self.manifest.refresh().await?;
         self.swap();
         let Some((job, _claim)) = self.claim(scope, since)? else { return Ok(None) };

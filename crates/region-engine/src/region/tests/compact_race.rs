@@ -57,7 +57,7 @@ fn compactor(store: FaultyStore, number: u64) -> Actor {
             let inputs: Vec<FileMeta> = state
                 .files()
                 .enumerate()
-                .filter(|(at, _)| (*at as u64 + number + round) % 3 > 0)
+                .filter(|(at, _)| !(*at as u64 + number + round).is_multiple_of(3))
                 .map(|(_, file)| file.clone())
                 .collect();
             let (Some(first), Some(last)) = (

@@ -1,0 +1,136 @@
+//! `region compact R`
+
+use clap::Args;
+use serde::Serialize;
+use tidewater_common::ids::RegionId;
+use tidewater_proto::v1::CompactionReport;
+
+use crate::commands::client::ClientArgs;
+use crate::exit::Failure;
+use crate::output::fact;
+use crate::output::progress::{Progress, grouped};
+
+/// Options of `region compact`.
+#[derive(Debug, Args)]
+#[command(after_help = "Example:\n  tidewater region compact 7 --local")]
+pub(crate) struct Options {
+    /// Id of the region
+    region: u64,
+
+    /// On the data node that owns the region: the default as long as compactors take no jobs
+    #[arg(long)]
+    local: bool,
+
+    /// Only what is worth it by itself, instead of all files
+    #[arg(long)]
+    due: bool,
+
+    #[command(flatten)]
+    client: ClientArgs,
+}
+
+/// What a compaction did. The JSON field names are stable. `job_id` is null when there was nothing
+/// to do.
+#[derive(Debug, Default, Serialize)]
+struct Compacted {
+    region_id: u64,
+    job_id: Option<String>,
+    why: Option<String>,
+    manifest_version: Option<u64>,
+    files_in: u32,
+    files_out: u32,
+    rows_read: u64,
+    rows_written: u64,
+    bytes_in: u64,
+    bytes_out: u64,
+    seconds: f64,
+}
+
+impl Compacted {
+    fn new(region_id: u64, report: Option<CompactionReport>, seconds: f64) -> Self {
+        let Some(report) = report else {
+            return Self { region_id, seconds, ..Self::default() };
+        };
+        let done = report.done.unwrap_or_default();
+        Self {
+            region_id,
+            job_id: Some(report.job_id),
+            why: Some(report.why),
+            manifest_version: Some(report.manifest_version),
+            files_in: report.files_in,
+            files_out: report.files_out,
+            rows_read: done.rows_read,
+            rows_written: done.rows_written,
+            bytes_in: report.bytes_in,
+            bytes_out: done.bytes_written,
+            seconds,
+        }
+    }
+
+    fn text(&self) -> String {
+        if self.job_id.is_none() {
+            return format!("region {}: there is nothing to compact", self.region_id);
+        }
+        format!(
+            "region {}: {} rows in {} files became {} rows in {} files, {} bytes became {}, \
+             in {:.1} s",
+            self.region_id,
+            grouped(self.rows_read),
+            self.files_in,
+            grouped(self.rows_written),
+            self.files_out,
+            grouped(self.bytes_in),
+            grouped(self.bytes_out),
+            self.seconds
+        )
+    }
+}
+
+/// Merges the files of a region into one run; returns when that is committed.
+pub(crate) async fn run(options: Options) -> Result<(), Failure> {
+    let client = options.client.connect().await?;
+    let region = RegionId(options.region);
+    let files = client.region_files(region).await?;
+    let whole = files.iter().map(|file| file.bytes).sum();
+    let mut shown = Progress::start("compacting");
+    let report = client
+        .compact_region(region, options.due, |done| {
+            shown.update(done.rows_read, (done.bytes_read, whole));
+        })
+        .await;
+    let seconds = shown.finish();
+    let compacted = Compacted::new(options.region, report?, seconds);
+    fact(options.client.output, &compacted, Compacted::text)
+}
+
+#[cfg(test)]
+mod tests {
+    use tidewater_proto::v1::CompactionProgress;
+
+    use super::*;
+
+    #[test]
+    fn field_names_are_stable() {
+        let done = CompactionProgress {
+            rows_read: 20,
+            bytes_read: 0,
+            rows_written: 10,
+            bytes_written: 50,
+            files_written: 1,
+        };
+        let report = CompactionReport {
+            job_id: "j".to_owned(),
+            manifest_version: 3,
+            files_in: 2,
+            bytes_in: 100,
+            files_out: 1,
+            done: Some(done),
+            why: "asked".to_owned(),
+        };
+        assert_eq!(
+            serde_json::to_string(&Compacted::new(7, Some(report), 1.5)).unwrap(),
+            r#"{"region_id":7,"job_id":"j","why":"asked","manifest_version":3,"files_in":2,"files_out":1,"rows_read":20,"rows_written":10,"bytes_in":100,"bytes_out":50,"seconds":1.5}"#
+        );
+        assert_eq!(Compacted::new(7, None, 0.0).text(), "region 7: there is nothing to compact");
+    }
+}
