@@ -17,7 +17,8 @@ import duckdb, json, resource, sys, time
 source, target = sys.argv[1:]
 con = duckdb.connect()
 con.execute("SET threads TO %d" % len(__import__("os").sched_getaffinity(0)))
-con.execute("SET preserve_insertion_order TO true")
+# Its bar would stand in front of the answer.
+con.execute("SET enable_progress_bar = false")
 begun = time.monotonic()
 con.execute(
     "COPY (SELECT * EXCLUDE (_tw_seq, _tw_epoch, _tw_op) FROM read_parquet(?) "

@@ -7,7 +7,7 @@ use tidewater_common::schema::WriteMode;
 use super::world::*;
 use crate::EngineError;
 use crate::compaction::commit::commit;
-use crate::compaction::{Attempt, Compactor, Scope, Why};
+use crate::compaction::{Attempt, Compactor, ProgressSnapshot, Scope, Why};
 use crate::file_meta::{FileMeta, Stamp};
 use crate::manifest::{ActionKind, Author, Change, Edit, ManifestContext, Void};
 use crate::storage::testing::{Fault, FaultyStore};
@@ -149,6 +149,48 @@ async fn a_clip_is_honoured_and_inherited() {
     let after = world.region.files();
     assert_eq!(total(&after), expected.len() as u64, "what the clip hides is not copied");
     assert!(after.iter().all(|file| file.clip == clip));
+}
+
+#[tokio::test]
+async fn inputs_with_different_clips_show_what_each_may() {
+    let mut world = World::new(Storage::memory(), WriteMode::Upsert, false).await;
+    flushed(&mut world, &rows(0..60, "one")).await;
+    let first = world.region.files();
+    flushed(&mut world, &rows(0..60, "two")).await;
+    let bound = |number| row_key(&world.spec, &key(number));
+    // Of the newer files the end, of the older ones the begin: they overlap in the middle.
+    let clipped: Vec<FileMeta> = world
+        .region
+        .files()
+        .into_iter()
+        .map(|file| {
+            let clip = match first.contains(&file) {
+                true => KeyRange::new(Vec::new(), Some(bound(40))),
+                false => KeyRange::new(bound(22), None),
+            };
+            FileMeta { clip, ..file }
+        })
+        .collect();
+    let files = world.region.files();
+    edit(&world, &files, clipped).await;
+    let before = scan(&world.region, &all()).await.unwrap();
+    let ones = before.iter().filter(|row| row.2 == "one").count();
+    assert!(before.len() == 60 && ones > 5 && ones < 55, "{ones}");
+    world.compact(Scope::Whole).await.unwrap();
+    assert_eq!(scan(&world.region, &all()).await.unwrap(), before);
+}
+
+#[tokio::test]
+async fn a_cancelled_merge_reads_nothing_more() {
+    let mut world = World::new(Storage::memory(), WriteMode::Upsert, false).await;
+    flushed(&mut world, &rows(0..30, "one")).await;
+    flushed(&mut world, &rows(0..30, "two")).await;
+    let (job, _claim) = world.region.claim(Scope::Whole, Epoch(0)).unwrap().unwrap();
+    let attempt = Attempt::default();
+    attempt.cancel.cancel();
+    let ended = Compactor::new(env(world.storage.clone())).merge(&job, &attempt).await;
+    assert!(matches!(ended, Err(EngineError::Cancelled { .. })), "{ended:?}");
+    assert_eq!(attempt.progress.snapshot(), ProgressSnapshot::default());
 }
 
 #[tokio::test]

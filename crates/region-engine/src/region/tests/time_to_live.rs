@@ -148,3 +148,29 @@ async fn a_row_that_has_just_expired_is_hidden_and_kept() {
     assert!(late.compact(Scope::Due).await.is_none());
     assert_eq!(late.file_rows(), 1);
 }
+
+#[tokio::test]
+async fn a_delete_that_is_old_still_hides_what_lies_beneath() {
+    let mut aging = Aging::new(WriteMode::Upsert, true).await;
+    aging.put(&[(1, Some(0)), (5, Some(0))]).await;
+    aging.put(&[(1, Some(1)), (5, Some(0))]).await;
+    aging.compact(Scope::Whole).await.unwrap();
+    aging.put(&[(3, Some(0)), (4, Some(0))]).await;
+    let now = FixedClock.now_ms() as i64;
+    let keys: Vec<ArrayRef> = vec![
+        Arc::new(Int64Array::from(vec![3, 4])),
+        Arc::new(TimestampMillisecondArray::from(vec![now - 9 * HOUR, now - 9 * HOUR])),
+    ];
+    let batch = RecordBatch::try_new(aging.spec.schema.key_arrow(), keys).unwrap();
+    aging.sequence += 10;
+    let (sequence, epoch) = (Sequence(aging.sequence), Epoch(0));
+    aging.region.apply(RowsWrite { sequence, epoch, op: RowOp::Delete, batch }).unwrap();
+    aging.put(&[(3, Some(0)), (4, Some(0))]).await;
+    let deletes =
+        |aging: &Aging| -> u64 { aging.region.files().iter().map(|file| file.deletes).sum() };
+    assert_eq!(deletes(&aging), 2);
+    // Two flushes meet above level 1, which may hold what the deletes hide.
+    let report = aging.compact(Scope::Due).await.unwrap();
+    assert!(report.done.rows_read > 0 && deletes(&aging) == 2, "{report:?}");
+    aging.check(&[1, 1, 3, 4, 5]).await;
+}
