@@ -1,9 +1,13 @@
-"""Reads the Parquet files of the flights table as they lie in a folder, with DuckDB and with pyarrow.
+"""Reads Parquet files of the flights table as they are, with DuckDB and with pyarrow.
+
+    sst_figures.py FILE...
+
+The files are those that `tidewater region files` names: others in the folders may have been replaced by
+a compaction and wait for garbage collection.
 
 Prints one JSON object: for each reader [rows, sum of distance, rows without dep_time].
 """
 
-import glob
 import json
 import sys
 
@@ -11,7 +15,7 @@ import duckdb
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-files = glob.glob(sys.argv[1] + "/**/*.parquet", recursive=True)
+files = sys.argv[1:]
 tables = [pq.read_table(file) for file in files]
 by_pyarrow = [
     sum(table.num_rows for table in tables),

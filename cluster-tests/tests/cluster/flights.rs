@@ -7,6 +7,8 @@ use tidewater_cluster_tests::cluster::Cluster;
 use tidewater_cluster_tests::s3::python;
 use tidewater_cluster_tests::{HarnessError, Result};
 
+use crate::support::live_files;
+
 const TABLE: &str = "flights";
 
 /// A file of flights and what must come out of it.
@@ -78,10 +80,11 @@ async fn check(cluster: &Cluster, flights: &Flights, when: &str) -> Result<()> {
 /// What DuckDB and pyarrow find in the table's files as they are.
 async fn check_files(cluster: &Cluster, flights: &Flights) -> Result<()> {
     let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("../scripts/lib/sst_figures.py");
-    let objects = cluster.store_url().trim_start_matches("file://").to_owned();
+    let objects = Path::new(cluster.store_url().trim_start_matches("file://"));
+    let files = live_files(cluster, TABLE).await?;
     let output = tokio::process::Command::new(python()?)
         .arg(script)
-        .arg(objects)
+        .args(files.iter().map(|path| objects.join(path)))
         .output()
         .await
         .map_err(HarnessError::io("run scripts/lib/sst_figures.py"))?;

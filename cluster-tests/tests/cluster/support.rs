@@ -50,6 +50,20 @@ pub(crate) async fn rows_in_files(cluster: &Cluster, table: &str) -> Result<u64>
     Ok(files.iter().filter_map(|file| file["rows"].as_u64()).sum())
 }
 
+/// Where the files lie that reads of a table see, relative to the object store.
+pub(crate) async fn live_files(cluster: &Cluster, table: &str) -> Result<Vec<String>> {
+    let regions = cluster.run(&["region", "list", "--table", table, "--output", "json"]).await?;
+    let mut paths = Vec::new();
+    for region in regions.ok()?.json()?.as_array().into_iter().flatten() {
+        let id = region["region_id"].to_string();
+        let files = cluster.run(&["region", "files", &id, "--output", "json"]).await?.ok()?;
+        for file in files.json()?.as_array().into_iter().flatten() {
+            paths.extend(file["path"].as_str().map(str::to_owned));
+        }
+    }
+    Ok(paths)
+}
+
 /// Flushes until all rows are in files, each once.
 pub(crate) async fn flushed_once(cluster: &Cluster, table: &str) -> Result<()> {
     cluster.flush(table).await?.ok()?;
