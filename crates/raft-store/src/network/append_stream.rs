@@ -27,6 +27,10 @@ use crate::types::{TypeConfig, wire};
 /// An answer to entries comes after their sync on the other node. The option's budget is one
 /// heartbeat, which a busy disk exceeds: so many of them tear the pipeline down.
 const PATIENCE: u32 = 20;
+/// Time between two attempts to open a stream. Openraft's own pause is in the requests, which are
+/// not asked for before a stream stands: a dead node, whose machine refuses connections at once,
+/// would be called thousands of times a second.
+const BETWEEN_ATTEMPTS: Duration = Duration::from_millis(200);
 
 type AppendResult = Result<StreamAppendResult<TypeConfig>, RPCError<TypeConfig>>;
 
@@ -52,10 +56,18 @@ where
     // does not wait for openraft's first request.
     let hello = v1::AppendEntriesRequest { header: Some(header), ..Default::default() };
     let requests = stream::iter([hello]).chain(Departures(flight));
-    let responses = match tokio::time::timeout(setup, client.append_entries(requests)).await {
-        Ok(Ok(response)) => response.into_inner(),
-        Ok(Err(status)) => return Err(call.refused(status.into())),
-        Err(_) => return Err(call.timeout(setup)),
+    let begun = Instant::now();
+    let opened = match tokio::time::timeout(setup, client.append_entries(requests)).await {
+        Ok(Ok(response)) => Ok(response.into_inner()),
+        Ok(Err(status)) => Err(call.refused(status.into())),
+        Err(_) => Err(call.timeout(setup)),
+    };
+    let responses = match opened {
+        Ok(responses) => responses,
+        Err(error) => {
+            tokio::time::sleep_until(begun + BETWEEN_ATTEMPTS).await;
+            return Err(error);
+        }
     };
     let answers = Answers { responses, landing, call, patience };
     Ok(stream::unfold(Some(answers), |answers| async move {

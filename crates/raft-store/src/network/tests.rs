@@ -2,7 +2,9 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
-use std::time::Duration;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::{Duration, Instant};
 
 use openraft::type_config::async_runtime::WatchReceiver;
 use openraft::{ChangeMembers, ReadPolicy};
@@ -10,13 +12,14 @@ use tempfile::TempDir;
 use tidewater_common::refusal::Refusal;
 use tidewater_proto::v1::raft_client::RaftClient;
 use tidewater_proto::v1::{self, Reason};
+use tokio::net::TcpListener;
 
 use super::*;
 
 mod calls;
 mod idle;
 
-use crate::testing::cluster::{CLUSTER, GROUP, Node, SHORT, start, wait_commands, wait_leader};
+use crate::testing::cluster::{CLUSTER, GROUP, Node, start, wait_commands, wait_leader};
 use crate::testing::eventually;
 
 fn others(nodes: &BTreeMap<u64, Node>, id: u64) -> Vec<u64> {
@@ -81,6 +84,31 @@ async fn a_new_member_is_brought_up_by_a_snapshot() {
     wait_leader(&nodes).await;
 }
 
+/// An address at which every call is cut off, and counted.
+struct Deaf {
+    address: String,
+    calls: Arc<AtomicUsize>,
+}
+
+impl Deaf {
+    async fn start() -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap().to_string();
+        let calls = Arc::new(AtomicUsize::new(0));
+        let counted = Arc::clone(&calls);
+        tokio::spawn(async move {
+            while listener.accept().await.is_ok() {
+                counted.fetch_add(1, Ordering::SeqCst);
+            }
+        });
+        Self { address, calls }
+    }
+
+    fn calls(&self) -> usize {
+        self.calls.load(Ordering::SeqCst)
+    }
+}
+
 fn names(folder: &Path) -> Vec<String> {
     let names = std::fs::read_dir(folder).unwrap();
     names.map(|file| file.unwrap().file_name().into_string().unwrap()).collect()
@@ -93,13 +121,14 @@ async fn an_isolated_node_does_not_raise_its_term() {
     let leader = wait_leader(&nodes).await;
     let isolated = others(&nodes, leader)[0];
     let term = nodes[&leader].term();
-    // Cut off both ways.
+    // Cut off both ways: it calls, and nobody answers.
     nodes[&isolated].proxy.set_open(false);
+    let deaf = Deaf::start().await;
     for other in others(&nodes, isolated) {
-        nodes[&isolated].addresses.set(NodeId(other), "127.0.0.1:1");
+        nodes[&isolated].addresses.set(NodeId(other), deaf.address.clone());
     }
-    // Longer than any election timeout together with the lease.
-    tokio::time::sleep(Duration::from_secs(4)).await;
+    // A follower calls for nothing but votes: each of the others three times.
+    eventually("it has asked for votes again and again", || deaf.calls() >= 6).await;
     assert_eq!(nodes[&isolated].term(), term, "it asked, and nobody answered with a grant");
     nodes[&leader].write("meanwhile").await;
     for other in others(&nodes, isolated) {
@@ -109,6 +138,23 @@ async fn an_isolated_node_does_not_raise_its_term() {
     wait_commands(&nodes[&isolated], 1).await;
     assert_eq!(wait_leader(&nodes).await, leader, "and deposes nobody on return");
     assert_eq!(nodes[&leader].term(), term);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_dead_node_is_not_called_all_the_time() {
+    let dir = TempDir::new().unwrap();
+    let nodes = start(&dir, 3).await;
+    let leader = wait_leader(&nodes).await;
+    let deaf = Deaf::start().await;
+    let dead = others(&nodes, leader)[0];
+    nodes[&dead].proxy.set_open(false);
+    nodes[&leader].addresses.set(NodeId(dead), deaf.address.clone());
+    nodes[&leader].write("there is something to send").await;
+    let begun = Instant::now();
+    let before = deaf.calls();
+    eventually("it was called twenty times", || deaf.calls() >= before + 20).await;
+    // Seven heartbeats and five streams a second; a busy machine only takes longer.
+    assert!(begun.elapsed() > Duration::from_secs(1), "{:?}", begun.elapsed());
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -191,8 +237,19 @@ async fn a_group_that_is_taken_away_answers_no_more() {
     nodes[&gone].host.remove(GROUP);
     nodes[&gone].raft.shutdown().await.unwrap();
     nodes[&gone].store.remove_group(GROUP).await.unwrap();
-    tokio::time::sleep(SHORT).await;
     nodes[&leader].write("two are enough").await;
+    // What its leader goes on sending is refused, and makes no new log.
+    let address = format!("http://{}", nodes[&gone].proxy.address);
+    let mut client = RaftClient::connect(address).await.unwrap();
+    let header = v1::RaftHeader {
+        cluster_id: CLUSTER.to_string(),
+        source_node: leader,
+        target_node: gone,
+        group_id: GROUP.get(),
+    };
+    let append = v1::AppendEntriesRequest { header: Some(header), ..Default::default() };
+    let refused = client.append_entries(tokio_stream::iter([append])).await.unwrap_err();
+    assert_eq!(Refusal::from_status(&refused).reason, Reason::GroupNotHosted);
     assert!(nodes[&gone].store.is_empty());
     assert!(nodes[&leader].factory.addresses().get(NodeId(gone)).is_some());
 }

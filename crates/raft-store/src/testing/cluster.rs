@@ -187,5 +187,3 @@ pub(crate) async fn wait_commands(node: &Node, count: usize) {
     })
     .await;
 }
-
-pub(crate) const SHORT: Duration = Duration::from_millis(500);

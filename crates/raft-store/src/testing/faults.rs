@@ -12,6 +12,7 @@ use crate::log_store::Disk;
 #[derive(Debug)]
 pub(crate) struct FaultyDisk {
     free: AtomicU64,
+    looks: AtomicU64,
     error: Mutex<Option<String>>,
     held: AtomicBool,
 }
@@ -20,6 +21,7 @@ impl Default for FaultyDisk {
     fn default() -> Self {
         Self {
             free: AtomicU64::new(u64::MAX),
+            looks: AtomicU64::new(0),
             error: Mutex::new(None),
             held: AtomicBool::new(false),
         }
@@ -29,6 +31,11 @@ impl Default for FaultyDisk {
 impl FaultyDisk {
     pub(crate) fn set_free(&self, bytes: u64) {
         self.free.store(bytes, Ordering::SeqCst);
+    }
+
+    /// How often somebody wanted to know how much is free.
+    pub(crate) fn looks(&self) -> u64 {
+        self.looks.load(Ordering::SeqCst)
     }
 
     /// Writes fail with this error until there is none.
@@ -44,6 +51,7 @@ impl FaultyDisk {
 
 impl Disk for FaultyDisk {
     fn free_bytes(&self, _path: &Path) -> io::Result<u64> {
+        self.looks.fetch_add(1, Ordering::SeqCst);
         Ok(self.free.load(Ordering::SeqCst))
     }
 
