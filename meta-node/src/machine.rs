@@ -28,7 +28,10 @@ use tidewater_proto::v1::{self, meta_reply};
 use tidewater_raft_store::types::{
     EntryPayload, LogId, Membership, Snapshot, SnapshotMeta, StoredMembership,
 };
-use tidewater_raft_store::{LogStore, Reply, SnapshotFile, TypeConfig};
+use tidewater_raft_store::{
+    DiskHealth, LogStore, Reply, SnapshotFile, TypeConfig, when_there_is_room,
+};
+use tokio::sync::watch;
 
 use self::snapshot::SnapshotFolder;
 use self::store::StateStore;
@@ -161,6 +164,7 @@ impl RaftStateMachine<TypeConfig> for MetaMachine {
             state: self.view.frozen(),
             applied: self.applied.clone(),
             folder: Arc::clone(&self.folder),
+            disk: self.store.disk(),
         }
     }
 
@@ -194,18 +198,23 @@ pub struct MetaSnapshotBuilder {
     state: Arc<MetaState>,
     applied: Applied,
     folder: Arc<SnapshotFolder>,
+    disk: watch::Receiver<DiskHealth>,
 }
 
 impl RaftSnapshotBuilder<TypeConfig> for MetaSnapshotBuilder {
     type SnapshotData = SnapshotFile;
 
     async fn build_snapshot(&mut self) -> Result<Snapshot, io::Error> {
-        let (state, folder) = (Arc::clone(&self.state), Arc::clone(&self.folder));
         let meta = SnapshotMeta {
             last_log_id: self.applied.last,
             last_membership: self.applied.membership.clone(),
         };
-        blocking(move || folder.write(&state, meta)).await
+        when_there_is_room(self.disk.clone(), "a snapshot of the catalog", || {
+            let (state, folder) = (Arc::clone(&self.state), Arc::clone(&self.folder));
+            let meta = meta.clone();
+            blocking(move || folder.write(&state, meta))
+        })
+        .await
     }
 }
 

@@ -40,7 +40,9 @@ pub mod types;
 
 pub use config::{GroupKind, raft_config};
 pub use identity::{DataDirectory, Identity, IdentityError, Role};
-pub use log_store::{DiskHealth, GroupLog, LogStore, LogStoreOptions, StoreError};
+pub use log_store::{
+    DiskHealth, GroupLog, LogStore, LogStoreOptions, StoreError, when_there_is_room,
+};
 pub use network::{AddressBook, GroupNetworkFactory, NetworkFactory};
 pub use registration::{MetaLink, RegisterError};
 pub use service::{GroupHandler, RaftHost, RaftService};

@@ -42,7 +42,7 @@ pub use database::Database;
 pub use error::StoreError;
 pub use flusher::FlushStats;
 pub use group::GroupLog;
-pub use health::DiskHealth;
+pub use health::{DiskHealth, when_there_is_room};
 pub use options::LogStoreOptions;
 
 use database::WriteError;

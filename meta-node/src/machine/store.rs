@@ -7,7 +7,8 @@ use prost::Message;
 use rocksdb::{ColumnFamily, DB, IteratorMode, WriteBatch};
 use tidewater_proto::v1;
 use tidewater_raft_store::types::wire;
-use tidewater_raft_store::{LogStore, SnapshotFileError, StoreError};
+use tidewater_raft_store::{DiskHealth, LogStore, SnapshotFileError, StoreError};
+use tokio::sync::watch;
 
 use super::{Applied, blocking};
 use crate::catalog::{CatalogError, MetaState, Row, RowWrite};
@@ -65,6 +66,11 @@ pub(super) struct StateStore {
 impl StateStore {
     pub(super) fn new(log: Arc<LogStore>) -> Self {
         Self { log }
+    }
+
+    /// Whether its disk takes writes.
+    pub(super) fn disk(&self) -> watch::Receiver<DiskHealth> {
+        self.log.health()
     }
 
     /// Everything that is stored, checked. Blocking.

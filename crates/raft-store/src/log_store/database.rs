@@ -3,6 +3,10 @@
 //! RocksDB refuses all writes after one has met a full disk, until it is told to resume, which the
 //! binding cannot. So everybody reaches the database through [`Database::read`] and
 //! [`Database::write`], and nobody keeps a handle.
+//!
+//! Opening replays RocksDB's log into files, for which there may be no room yet. Until there is, the
+//! database stands open *for reading*: replication and scans go on reading the log, and a read that
+//! failed would end its group's Raft for good.
 
 use std::path::{Path, PathBuf};
 
@@ -18,15 +22,31 @@ use super::options::LogStoreOptions;
 pub struct Database {
     path: PathBuf,
     options: LogStoreOptions,
-    // `None` while it is closed.
-    inner: RwLock<Option<DB>>,
+    inner: RwLock<Handle>,
+}
+
+#[derive(Debug)]
+enum Handle {
+    Open(DB),
+    /// There is no room to open it.
+    ForReading(DB),
+    Closed,
+}
+
+impl Handle {
+    fn db(&self) -> Option<&DB> {
+        match self {
+            Self::Open(db) | Self::ForReading(db) => Some(db),
+            Self::Closed => None,
+        }
+    }
 }
 
 impl Database {
     /// Opens it, and makes it when it is missing. Blocking.
     pub(super) fn open(path: &Path, options: LogStoreOptions) -> Result<Self, StoreError> {
-        let db = open(path, &options)?;
-        Ok(Self { path: path.to_owned(), options, inner: RwLock::new(Some(db)) })
+        let db = open(path, &options, Access::Write)?;
+        Ok(Self { path: path.to_owned(), options, inner: RwLock::new(Handle::Open(db)) })
     }
 
     /// Its folder.
@@ -41,7 +61,7 @@ impl Database {
         read: impl FnOnce(&DB) -> Result<T, rocksdb::Error>,
     ) -> Result<T, StoreError> {
         let guard = self.inner.read();
-        let db = guard.as_ref().ok_or_else(|| self.closed())?;
+        let db = guard.db().ok_or_else(|| self.closed())?;
         read(db).map_err(|error| match error.kind() {
             ErrorKind::Corruption => self.damaged(error),
             _ => StoreError::Read(error.into_string()),
@@ -55,7 +75,11 @@ impl Database {
         fill: impl FnOnce(&DB, &mut WriteBatch) -> Result<(), StoreError>,
     ) -> Result<(), WriteError> {
         let guard = self.inner.read();
-        let db = guard.as_ref().ok_or_else(|| WriteError::Other(self.closed()))?;
+        let db = match &*guard {
+            Handle::Open(db) => db,
+            Handle::ForReading(_) => return Err(WriteError::NoSpace),
+            Handle::Closed => return Err(WriteError::Other(self.closed())),
+        };
         let mut batch = WriteBatch::default();
         fill(db, &mut batch).map_err(WriteError::Other)?;
         let mut options = WriteOptions::default();
@@ -70,17 +94,31 @@ impl Database {
         })
     }
 
-    /// Closes it, waiting for readers, and opens it again. Blocking.
+    /// Closes it, waiting for readers, and opens it again; for reading only when there is no room
+    /// for more, which is [`StoreError::Full`]. Blocking.
     pub(super) fn reopen(&self) -> Result<(), StoreError> {
         let mut guard = self.inner.write();
-        *guard = None;
-        *guard = Some(open(&self.path, &self.options)?);
-        Ok(())
+        *guard = Handle::Closed;
+        let (handle, result) = match open(&self.path, &self.options, Access::Write) {
+            Ok(db) => (Handle::Open(db), Ok(())),
+            Err(StoreError::Full) => {
+                let db = open(&self.path, &self.options, Access::Read)?;
+                (Handle::ForReading(db), Err(StoreError::Full))
+            }
+            Err(error) => (Handle::Closed, Err(error)),
+        };
+        *guard = handle;
+        result
+    }
+
+    #[cfg(test)]
+    pub(super) fn is_for_reading(&self) -> bool {
+        matches!(*self.inner.read(), Handle::ForReading(_))
     }
 
     /// Closes it for good, waiting for readers. Blocking.
     pub(super) fn close(&self) {
-        *self.inner.write() = None;
+        *self.inner.write() = Handle::Closed;
     }
 
     fn closed(&self) -> StoreError {
@@ -101,7 +139,13 @@ pub(super) enum WriteError {
     Other(StoreError),
 }
 
-fn open(path: &Path, options: &LogStoreOptions) -> Result<DB, StoreError> {
+#[derive(Debug, Clone, Copy)]
+enum Access {
+    Write,
+    Read,
+}
+
+fn open(path: &Path, options: &LogStoreOptions, access: Access) -> Result<DB, StoreError> {
     let cache = LogStoreOptions::block_cache();
     let mut families = vec![
         ColumnFamilyDescriptor::new(
@@ -114,7 +158,13 @@ fn open(path: &Path, options: &LogStoreOptions) -> Result<DB, StoreError> {
     for name in &options.extra_column_families {
         families.push(ColumnFamilyDescriptor::new(name, options.small_family(&cache)));
     }
-    DB::open_cf_descriptors(&options.database(), path, families).map_err(|error| {
+    let opened = match access {
+        Access::Write => DB::open_cf_descriptors(&options.database(), path, families),
+        Access::Read => {
+            DB::open_cf_descriptors_read_only(&options.database(), path, families, false)
+        }
+    };
+    opened.map_err(|error| {
         let kind = error.kind();
         let message = error.into_string();
         let path = path.to_owned();

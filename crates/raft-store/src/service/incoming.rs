@@ -1,7 +1,7 @@
 //! A snapshot that arrives in chunks: written to a file, checked, and handed to the group.
 
 use std::fs;
-use std::io::Write;
+use std::io::{ErrorKind, Write};
 use std::path::Path;
 use std::time::Duration;
 
@@ -97,7 +97,14 @@ async fn receive(
     match writer.await {
         Ok(Ok(Some(file))) => Ok(file),
         Ok(Ok(None)) => Err(incomplete("its checksum does not fit").into()),
-        Ok(Err(error)) => Err(Refusal::new(Reason::Internal, error.to_string()).into()),
+        Ok(Err(error)) => {
+            let message = error.to_string();
+            let reason = match std::io::Error::from(error).kind() {
+                ErrorKind::StorageFull | ErrorKind::QuotaExceeded => Reason::DiskFull,
+                _ => Reason::Internal,
+            };
+            Err(Refusal::new(reason, message).into())
+        }
         Err(error) => Err(Refusal::new(Reason::Internal, error.to_string()).into()),
     }
 }

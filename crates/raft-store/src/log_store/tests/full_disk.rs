@@ -1,4 +1,6 @@
+use std::io::Write;
 use std::process::Command;
+use std::time::Instant;
 
 use super::*;
 
@@ -53,7 +55,10 @@ async fn free_space_below_the_floor_is_told_before_writes_fail() {
     disk.set_free(floor / 4 - 1);
     let (flushed, done) = callback();
     log.append(entries(1, 3..4), flushed).await.unwrap();
-    tokio::time::sleep(Duration::from_millis(100)).await;
+    eventually("the flusher has taken it", || store.shared.queue.bytes() == 0).await;
+    // What follows on a look is done before the next one: after two it had its chance.
+    let looks = disk.looks();
+    eventually("the flusher has looked at the disk", || disk.looks() >= looks + 2).await;
     assert_eq!(store.stats().entries, 3);
     disk.set_free(floor * 2);
     done.await.unwrap();
@@ -124,13 +129,17 @@ async fn child_on_a_small_disk() {
     let dir = Path::new(&dir);
     let ballast = dir.join("ballast");
     std::fs::write(&ballast, vec![1; 40 * 1024 * 1024]).unwrap();
-    let small =
-        LogStoreOptions { free_space_floor: 0, write_buffer_bytes: 4 * 1024 * 1024, ..options() };
+    let small = LogStoreOptions {
+        free_space_floor: 0,
+        write_buffer_bytes: 4 * 1024 * 1024,
+        cache_bytes_per_group: 0,
+        ..options()
+    };
     let store = LogStore::open(&dir.join("log"), small.clone()).unwrap();
     let mut log = store.group(GroupId(1));
     let mut health = store.health();
     let mut index = 0;
-    let pending = loop {
+    let mut pending = loop {
         let (flushed, mut done) = callback();
         log.append([entry(1, index, 64 * 1024)], flushed).await.unwrap();
         index += 1;
@@ -138,14 +147,33 @@ async fn child_on_a_small_disk() {
             flushed = &mut done => flushed.unwrap(),
             full = health.wait_for(|seen| *seen == DiskHealth::Full) => {
                 drop(full.unwrap());
-                break done;
+                break vec![done];
             }
         }
         assert!(index < 2_000, "the disk is never full");
     };
     assert!(index > 50, "{index} fit before it was full");
+    // Opening it again may make room for itself, and all that waits be written: what is left is
+    // taken, and more written, until it cannot.
+    let rest = dir.join("rest");
+    let mut filler = std::fs::File::create(&rest).unwrap();
+    let deadline = Instant::now() + Duration::from_secs(30);
+    while !store.db().is_for_reading() {
+        assert!(Instant::now() < deadline, "there is always room to open it again");
+        while filler.write_all(&[1; 4_096]).is_ok() {}
+        let (flushed, done) = callback();
+        log.append([entry(1, index, 4_096)], flushed).await.unwrap();
+        index += 1;
+        pending.push(done);
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    assert_eq!(indexes(&log.try_get_log_entries(0..3).await.unwrap()), [0, 1, 2], "from disk");
+    drop(filler);
+    std::fs::remove_file(&rest).unwrap();
     std::fs::remove_file(&ballast).unwrap();
-    pending.await.unwrap();
+    for done in pending {
+        done.await.unwrap();
+    }
     wait_health(&store, DiskHealth::Ok).await;
     assert!(store.stats().reopened >= 1);
     drop(log);
