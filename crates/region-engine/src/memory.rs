@@ -1,6 +1,8 @@
 //! Memory for rows that are not flushed yet: one budget for all regions of a process.
 //!
 //! At the limit writers stall until flushes have made room; at twice the limit they are refused.
+//! What stalled writers hold in their hands is memory, too: beyond a quarter of the limit they are
+//! refused at once.
 //! Rows that the log has accepted are always counted and never refused: only admission waits.
 
 use std::sync::Arc;
@@ -32,6 +34,7 @@ pub struct MemoryBudget {
     limit: u64,
     used: AtomicU64,
     admitted: AtomicU64,
+    waiting: AtomicU64,
     released: Notify,
 }
 
@@ -42,6 +45,19 @@ pub struct MemoryBudget {
 pub struct Admission {
     budget: Arc<MemoryBudget>,
     bytes: u64,
+}
+
+/// Bytes of a write that waits; given back on drop.
+#[derive(Debug)]
+struct Place<'a> {
+    budget: &'a MemoryBudget,
+    bytes: u64,
+}
+
+impl Drop for Place<'_> {
+    fn drop(&mut self) {
+        self.budget.waiting.fetch_sub(self.bytes, Ordering::Relaxed);
+    }
 }
 
 /// The bytes of one region's memtable within the budget; given back on drop.
@@ -58,6 +74,7 @@ impl MemoryBudget {
             limit: limit.max(1),
             used: AtomicU64::new(0),
             admitted: AtomicU64::new(0),
+            waiting: AtomicU64::new(0),
             released: Notify::new(),
         })
     }
@@ -85,21 +102,30 @@ impl MemoryBudget {
     /// Asks for room for a write of so many bytes, waiting up to `patience` at the limit.
     ///
     /// # Errors
-    /// [`EngineError::Overloaded`] at twice the limit, or when there was no room in time. Nothing
-    /// was written.
+    /// [`EngineError::Overloaded`] at twice the limit, when too much waits already, or when there
+    /// was no room in time. Nothing was written.
     pub async fn admit(
         self: &Arc<Self>,
         bytes: u64,
         patience: Duration,
     ) -> Result<Admission, EngineError> {
         let waited = tokio::time::timeout(patience, async {
+            let mut place = None;
             loop {
                 // Registered before the look, so that no release in between is missed.
                 let released = self.released.notified();
                 match self.pressure() {
                     Pressure::None => return true,
                     Pressure::Reject => return false,
-                    Pressure::Stall => released.await,
+                    Pressure::Stall => {
+                        if place.is_none() {
+                            place = self.queue(bytes);
+                        }
+                        if place.is_none() {
+                            return false;
+                        }
+                        released.await;
+                    }
                 }
             }
         })
@@ -113,6 +139,14 @@ impl MemoryBudget {
         }
         self.admitted.fetch_add(bytes, Ordering::Relaxed);
         Ok(Admission { budget: self.clone(), bytes })
+    }
+
+    /// A place among those that wait; `None` when they hold too much already.
+    fn queue(&self, bytes: u64) -> Option<Place<'_>> {
+        let before = self.waiting.fetch_add(bytes, Ordering::Relaxed);
+        let place = Place { budget: self, bytes };
+        // Somebody may always wait, however large the write.
+        (before == 0 || before.saturating_add(bytes) <= self.limit / 4).then_some(place)
     }
 
     pub(crate) fn usage(self: &Arc<Self>) -> Usage {
@@ -215,6 +249,33 @@ mod tests {
         let start = tokio::time::Instant::now();
         assert!(budget.admit(1, Duration::from_secs(5)).await.is_err());
         assert_eq!(start.elapsed(), Duration::ZERO);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_waits_is_bounded_too() {
+        let budget = MemoryBudget::new(100);
+        let usage = budget.usage();
+        usage.set(100);
+        let wait = |bytes| {
+            let budget = budget.clone();
+            tokio::spawn(async move { budget.admit(bytes, Duration::from_secs(5)).await.map(drop) })
+        };
+        let waiting = [wait(20), wait(5)];
+        tokio::task::yield_now().await;
+        let start = tokio::time::Instant::now();
+        assert!(wait(1).await.unwrap().is_err());
+        assert_eq!(start.elapsed(), Duration::ZERO, "at once");
+        usage.set(0);
+        for one in waiting {
+            one.await.unwrap().unwrap();
+        }
+        // The places are free again, and one write may be larger than all of them.
+        usage.set(100);
+        let large = wait(1_000);
+        tokio::task::yield_now().await;
+        assert!(!large.is_finished());
+        usage.set(0);
+        large.await.unwrap().unwrap();
     }
 
     #[tokio::test(start_paused = true)]

@@ -27,8 +27,16 @@ pub(crate) const OP_ID: ColumnId = ColumnId(i32::MAX as u32);
 
 /// Rows of a row group. Small in tests, like those of a page, so that they cross the boundaries.
 pub(crate) const ROW_GROUP_ROWS: usize = if cfg!(test) { 40 } else { 131_072 };
+/// Bytes in memory at which a row group ends before it has all its rows: twice what usual rows take.
+const ROW_GROUP_BYTES: usize = 32 << 20;
 /// Rows of a page, and of an entry of the key index.
 pub(crate) const PAGE_ROWS: usize = if cfg!(test) { 8 } else { 8_192 };
+
+/// Whether a row group of so many rows, which take so much memory, ends. It is in memory until then,
+/// and rows may be wide.
+pub(crate) fn group_is_full(rows: usize, bytes: usize) -> bool {
+    rows >= ROW_GROUP_ROWS || bytes >= ROW_GROUP_BYTES
+}
 
 /// Key-value metadata: format of the file, a number.
 pub(crate) const FORMAT_KEY: &str = "tidewater.format";
@@ -238,6 +246,13 @@ mod tests {
         assert_eq!(decode_ids(""), Some(vec![]));
         assert_eq!(encode_ids(&[ColumnId(4), ColumnId(17)]), "4,17");
         assert_eq!(decode_ids("4,17"), Some(vec![ColumnId(4), ColumnId(17)]));
+    }
+
+    #[test]
+    fn a_row_group_ends_with_its_rows_or_with_its_memory() {
+        assert!(!group_is_full(ROW_GROUP_ROWS - 1, ROW_GROUP_BYTES - 1));
+        assert!(group_is_full(ROW_GROUP_ROWS, 0));
+        assert!(group_is_full(1, ROW_GROUP_BYTES));
     }
 
     #[test]

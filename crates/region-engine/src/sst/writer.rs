@@ -14,7 +14,7 @@ use tidewater_common::keys::KeyRange;
 use super::convert::to_stored;
 use super::format::{
     BLOCKS_KEY, KEY_INDEX_KEY, NAN_KEY, PAGE_ROWS, ROW_GROUP_ROWS, encode_checksums, encode_ids,
-    encode_keys, file_schema, properties,
+    encode_keys, file_schema, group_is_full, properties,
 };
 use super::sink::{PartReceiver, Sink};
 use crate::EngineError;
@@ -101,7 +101,7 @@ impl<R: PartReceiver> SstWriter<R> {
             let room = (ROW_GROUP_ROWS - self.group_rows).min(rows.rows() - offset);
             self.push_within_group(&rows.slice(offset, room))?;
             offset += room;
-            if self.group_rows == ROW_GROUP_ROWS {
+            if group_is_full(self.group_rows, self.writer.memory_size()) {
                 self.end_group()?;
             }
         }
