@@ -287,6 +287,7 @@ impl Groups {
         let machine = GroupStateMachine::new(
             shared.clone(),
             Arc::new(files),
+            self.parts.directory.log_store().health(),
             self.parts.options.snapshot_bytes,
         );
         Raft::new(

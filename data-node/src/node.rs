@@ -15,8 +15,8 @@ use tidewater_common::clock::Clock;
 use tidewater_common::ids::{ClusterId, Incarnation, NodeId};
 use tidewater_proto::v1::{NodeRole, RegisterRequest, RegisterResponse};
 use tidewater_raft_store::{
-    AddressBook, DataDirectory, DiskHealth, IdentityError, LogStoreOptions, MetaLink,
-    NetworkFactory, RaftHost, RaftService, RegisterError, Role,
+    AddressBook, DataDirectory, DiskHealth, IdentityError, MetaLink, NetworkFactory, RaftHost,
+    RaftService, RegisterError, Role,
 };
 use tidewater_region_engine::env::SystemIds;
 use tidewater_region_engine::{MemoryBudget, env::RegionEnv};
@@ -207,10 +207,9 @@ async fn hand_over(replica: &GroupReplica) {
 }
 
 async fn open_directory(options: &DataOptions) -> Result<DataDirectory, StartError> {
-    let path = options.data_dir.clone();
-    let opened = tokio::task::spawn_blocking(move || {
-        DataDirectory::open(path, Role::Data, LogStoreOptions::default())
-    });
+    let (path, log_store) = (options.data_dir.clone(), options.log_store());
+    let opened =
+        tokio::task::spawn_blocking(move || DataDirectory::open(path, Role::Data, log_store));
     Ok(opened.await??)
 }
 

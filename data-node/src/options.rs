@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
+use tidewater_raft_store::LogStoreOptions;
 use tidewater_region_engine::env::EngineOptions;
 
 use crate::group::admission::WriteLimits;
@@ -25,6 +26,9 @@ pub struct DataOptions {
     pub memory_limit: u64,
     /// Bytes of data files that are kept in memory for reads; `None`: an eighth of the memory limit.
     pub object_cache: Option<u64>,
+    /// Bytes that must be free on the disk of the data directory; with less, no writes are taken.
+    /// More than all write buffers of the log store, so that it never meets a full disk itself.
+    pub disk_reserve: u64,
     /// Limits and intervals of groups.
     pub groups: GroupOptions,
     /// How often the meta service hears from this node.
@@ -34,6 +38,9 @@ pub struct DataOptions {
 impl DataOptions {
     /// 1 GiB: a third for rows, of which flushing to S3 at 100 MB/s frees a third each second.
     pub const DEFAULT_MEMORY_LIMIT: u64 = 1024 * 1024 * 1024;
+    /// The least that a process can stay within: what does not shrink with the limit (writes on
+    /// their way, files being written, code) needs about half of it.
+    pub const LEAST_MEMORY_LIMIT: u64 = 384 * 1024 * 1024;
 
     /// Defaults for everything that is not a place.
     pub fn new(
@@ -49,6 +56,7 @@ impl DataOptions {
             object_store: object_store.into(),
             memory_limit: Self::DEFAULT_MEMORY_LIMIT,
             object_cache: None,
+            disk_reserve: LogStoreOptions::default().free_space_floor,
             groups: GroupOptions::default(),
             heartbeat: Duration::from_secs(1),
         }
@@ -77,6 +85,23 @@ impl DataOptions {
     pub fn object_cache(mut self, bytes: Option<u64>) -> Self {
         self.object_cache = bytes;
         self
+    }
+
+    /// How the log store is opened: its buffers and the tails of the logs in memory have their share
+    /// of the limit, and never more than serves them.
+    pub fn log_store(&self) -> LogStoreOptions {
+        let usual = LogStoreOptions::default();
+        let share = |part: u64, least: usize, most: usize| {
+            usize::try_from(self.memory_limit / part).unwrap_or(most).clamp(least, most)
+        };
+        LogStoreOptions {
+            free_space_floor: self.disk_reserve,
+            write_buffer_bytes: share(16, 8 << 20, usual.write_buffer_bytes),
+            pending_bytes: share(16, 8 << 20, usual.pending_bytes),
+            batch_bytes: share(64, 4 << 20, usual.batch_bytes),
+            cache_bytes_per_group: share(64, 2 << 20, usual.cache_bytes_per_group),
+            ..usual
+        }
     }
 
     /// Sets the memory limit, and what follows from it.

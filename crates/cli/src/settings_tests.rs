@@ -31,6 +31,27 @@ fn the_file_gives_what_the_command_line_does_not() {
 }
 
 #[test]
+fn the_time_until_a_lost_node_is_replaced_is_a_setting() {
+    let line = &[
+        "tidewater",
+        "meta",
+        "--node-id",
+        "1",
+        "--listen",
+        "127.0.0.1:1",
+        "--data-dir",
+        "/d",
+        "--peers",
+        "1=127.0.0.1:1",
+    ];
+    for (text, expected) in [("", 600), ("[meta]\nreplace-after = \"90s\"\n", 90)] {
+        let app = App::from_arg_matches(&with_file(text, line)).unwrap();
+        let Verb::Meta(options) = app.command else { panic!("{app:?}") };
+        assert_eq!(options.replace_after.duration().as_secs(), expected);
+    }
+}
+
+#[test]
 fn client_settings_reach_every_client_command() {
     let text = "[client]\nmeta = [\"a:1\"]\noutput = \"json\"\n";
     for arguments in [

@@ -147,7 +147,8 @@ pub fn check_disk(health: &DiskHealth) -> Result<(), Refusal> {
         DiskHealth::Ok => Ok(()),
         DiskHealth::Full => Err(Refusal::new(
             Reason::DiskFull,
-            "this node's disk is full: it takes no writes until there is room",
+            "the disk of the node that leads is full: it takes no writes until there is room; free \
+             space below its --data-dir, or give it a larger disk",
         )
         .retry_after(Duration::from_secs(1))),
         DiskHealth::Failed(detail) => Err(Refusal::new(

@@ -24,9 +24,11 @@ use openraft::storage::{EntryResponder, RaftStateMachine};
 use openraft::{EntryPayload, RaftSnapshotBuilder};
 use tidewater_common::ids::{LogIndex, ManifestVersion};
 use tidewater_raft_store::types::{LogId, Snapshot, SnapshotMeta, StoredMembership};
-use tidewater_raft_store::{Reply, SnapshotFile, TypeConfig};
+use tidewater_raft_store::{DiskHealth, Reply, SnapshotFile, TypeConfig, when_there_is_room};
 use tidewater_region_engine::memory::Pressure;
+use tokio::sync::watch;
 use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
 
 pub use self::files::SnapshotFiles;
 use self::sink::RegionSink;
@@ -45,6 +47,7 @@ const MEMORY_RELOAD: Duration = Duration::from_secs(1);
 pub struct GroupStateMachine {
     shared: Arc<Shared>,
     files: Arc<SnapshotFiles>,
+    disk: watch::Receiver<DiskHealth>,
     applied: Option<LogId>,
     membership: StoredMembership,
     snapshot_bytes: u64,
@@ -55,15 +58,23 @@ pub struct GroupStateMachine {
 pub struct SnapshotBuilder {
     view: Arc<SnapshotView>,
     files: Arc<SnapshotFiles>,
+    disk: watch::Receiver<DiskHealth>,
+    stopping: CancellationToken,
 }
 
 impl GroupStateMachine {
     /// An empty state machine; openraft installs the last snapshot of `files` into it. A snapshot
     /// is due after `snapshot_bytes` of log.
-    pub fn new(shared: Arc<Shared>, files: Arc<SnapshotFiles>, snapshot_bytes: u64) -> Self {
+    pub fn new(
+        shared: Arc<Shared>,
+        files: Arc<SnapshotFiles>,
+        disk: watch::Receiver<DiskHealth>,
+        snapshot_bytes: u64,
+    ) -> Self {
         Self {
             shared,
             files,
+            disk,
             applied: None,
             membership: StoredMembership::default(),
             snapshot_bytes,
@@ -215,7 +226,12 @@ impl RaftStateMachine<TypeConfig> for GroupStateMachine {
 
     async fn get_snapshot_builder(&mut self) -> SnapshotBuilder {
         self.shared.log_bytes.lock().snapshot_begun();
-        SnapshotBuilder { view: Arc::new(self.view()), files: self.files.clone() }
+        SnapshotBuilder {
+            view: Arc::new(self.view()),
+            files: self.files.clone(),
+            disk: self.disk.clone(),
+            stopping: self.shared.stopping.clone(),
+        }
     }
 
     async fn install_snapshot(
@@ -244,7 +260,18 @@ impl RaftSnapshotBuilder<TypeConfig> for SnapshotBuilder {
     type SnapshotData = SnapshotFile;
 
     async fn build_snapshot(&mut self) -> Result<Snapshot, io::Error> {
-        let (view, files) = (self.view.clone(), self.files.clone());
-        tokio::task::spawn_blocking(move || files.save(&view)).await.map_err(io::Error::other)?
+        let what = format!("a snapshot of group {}", self.view.group);
+        let written = when_there_is_room(self.disk.clone(), &what, || {
+            let (view, files) = (self.view.clone(), self.files.clone());
+            async move {
+                tokio::task::spawn_blocking(move || files.save(&view))
+                    .await
+                    .map_err(io::Error::other)?
+            }
+        });
+        tokio::select! {
+            written = written => written,
+            () = self.stopping.cancelled() => Err(io::Error::other("the replica is being stopped")),
+        }
     }
 }

@@ -100,7 +100,10 @@ fn problems(groups: &Groups) -> Vec<String> {
     let mut problems = Vec::new();
     match groups.disk() {
         DiskHealth::Ok => {}
-        DiskHealth::Full => problems.push("its disk is full: it takes no writes".to_owned()),
+        DiskHealth::Full => problems.push(format!(
+            "its disk is full: it takes no writes until there is room below {}",
+            groups.parts().directory.path().display()
+        )),
         DiskHealth::Failed(detail) => problems.push(format!("its disk has failed: {detail}")),
     }
     let memory = &groups.parts().env.memory;

@@ -16,6 +16,7 @@ use crate::server::logs::LogOptions;
 use crate::server::node::RunningNode;
 use crate::server::process::Process;
 use crate::server::start_errors;
+use crate::text::size::Size;
 
 /// Options of `data`.
 #[derive(Debug, Args)]
@@ -39,6 +40,10 @@ pub(crate) struct Options {
     #[command(flatten)]
     pub(crate) memory: RowMemory,
 
+    /// Space that must be free on the disk of the data directory: with less, no writes are taken
+    #[arg(long, env = "TIDEWATER_DISK_RESERVE", value_name = "SIZE", default_value = "128MiB")]
+    pub(crate) disk_reserve: Size,
+
     #[command(flatten)]
     pub(crate) logs: LogOptions,
 }
@@ -46,12 +51,15 @@ pub(crate) struct Options {
 /// Runs a data node until it is told to stop.
 pub(crate) async fn run(options: Options) -> Result<(), Failure> {
     let mut process = Process::start(&options.listen, &options.logs).await?;
-    let settings = DataOptions::new(
-        process.advertised(),
-        &options.data_dir,
-        options.join.meta,
-        &options.join.object_store,
-    )
+    let settings = DataOptions {
+        disk_reserve: options.disk_reserve.0,
+        ..DataOptions::new(
+            process.advertised(),
+            &options.data_dir,
+            options.join.meta,
+            &options.join.object_store,
+        )
+    }
     .memory_limit(options.memory.memory_limit.0)
     .object_cache(options.memory.object_cache.map(|size| size.0));
     let raft = process.raft();

@@ -17,6 +17,7 @@ use crate::server::node::RunningNode;
 use crate::server::process::Process;
 use crate::server::start_errors;
 use crate::text::peer::Peer;
+use crate::text::span::Span;
 
 /// Options of `meta`.
 #[derive(Debug, Args)]
@@ -53,6 +54,11 @@ pub(crate) struct Options {
     #[arg(long, env = "TIDEWATER_BOOTSTRAP")]
     pub(crate) bootstrap: bool,
 
+    /// How long a data node may be gone before its replicas are made anew on other nodes; give all
+    /// meta nodes the same
+    #[arg(long, env = "TIDEWATER_REPLACE_AFTER", value_name = "TIME", default_value = "10m")]
+    pub(crate) replace_after: Span,
+
     #[command(flatten)]
     pub(crate) logs: LogOptions,
 }
@@ -67,7 +73,10 @@ pub(crate) async fn run(options: Options) -> Result<(), Failure> {
     }
     let mut process = Process::start(&listen, &options.logs).await?;
     let bootstrap = if options.bootstrap { Bootstrap::Once } else { Bootstrap::Never };
-    let settings = MetaOptions::new(NodeId(options.node_id), options.data_dir, peers, bootstrap);
+    let settings = MetaOptions {
+        replace_after: options.replace_after.duration(),
+        ..MetaOptions::new(NodeId(options.node_id), options.data_dir, peers, bootstrap)
+    };
     let raft = process.raft();
     process.add(start_meta(settings, raft)).await?;
     process.run("meta").await

@@ -1,8 +1,9 @@
 //! Options of roles that join a cluster, and of those that keep rows in memory.
 
 use clap::Args;
+use tidewater_data_node::options::DataOptions;
 
-use crate::text::size::Size;
+use crate::text::size::{Size, SizeError};
 
 /// Where the cluster is, and where its files come to rest.
 #[derive(Debug, Clone, Args)]
@@ -26,10 +27,44 @@ pub(crate) struct Join {
 #[derive(Debug, Clone, Args)]
 pub(crate) struct RowMemory {
     /// Memory that the process may take; writers stall when unflushed rows take a third of it
-    #[arg(long, env = "TIDEWATER_MEMORY_LIMIT", value_name = "SIZE", default_value = "1GiB")]
+    #[arg(long, env = "TIDEWATER_MEMORY_LIMIT", value_name = "SIZE", default_value = "1GiB",
+          value_parser = memory_limit)]
     pub(crate) memory_limit: Size,
 
     /// Memory for pieces of files that were read; an eighth of the memory limit unless given
     #[arg(long, env = "TIDEWATER_OBJECT_CACHE", value_name = "SIZE")]
     pub(crate) object_cache: Option<Size>,
+}
+
+/// A size that a data node can stay within.
+fn memory_limit(text: &str) -> Result<Size, MemoryLimitError> {
+    let size: Size = text.parse()?;
+    let least = Size(DataOptions::LEAST_MEMORY_LIMIT);
+    if size.0 < least.0 { Err(MemoryLimitError::TooLow { size, least }) } else { Ok(size) }
+}
+
+/// A memory limit that cannot be kept.
+#[derive(Debug, PartialEq, Eq, thiserror::Error)]
+pub(crate) enum MemoryLimitError {
+    #[error(transparent)]
+    Size(#[from] SizeError),
+    #[error("a data node does not get by on {size}: give it {least} or more")]
+    TooLow { size: Size, least: Size },
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_limit_that_cannot_be_kept_is_refused() {
+        assert_eq!(memory_limit("384MiB"), Ok(Size(384 << 20)));
+        let low = memory_limit("383MiB").unwrap_err();
+        assert!(matches!(low, MemoryLimitError::TooLow { .. }));
+        assert_eq!(
+            low.to_string(),
+            "a data node does not get by on 383MiB: give it 384MiB or more"
+        );
+        assert!(matches!(memory_limit("much"), Err(MemoryLimitError::Size(_))));
+    }
 }
