@@ -22,6 +22,7 @@ pub use tables::LOG_TABLE;
 use address::Reserved;
 
 use crate::command::{self, Said};
+use crate::disk::SmallDisk;
 use crate::node::{Node, NodeSpec, Pids, Role};
 use crate::proxy::{Party, Proxy, Rules};
 use crate::s3::S3Endpoint;
@@ -46,6 +47,8 @@ pub struct Cluster {
     pub rules: Rules,
     /// The endpoint, when objects are kept in S3.
     pub s3: Option<S3Endpoint>,
+    /// The small disk, when the plan asked for one.
+    pub disk: Option<SmallDisk>,
     plan: Plan,
     binary: PathBuf,
     store_url: String,
@@ -93,6 +96,7 @@ impl Cluster {
             compactors: Vec::new(),
             rules: Rules::default(),
             s3,
+            disk: None,
             plan,
             binary,
             store_url,
@@ -140,7 +144,24 @@ impl Cluster {
                 store_url: &self.store_url,
                 memory_limit: self.plan.memory_limit.as_deref(),
             });
-            let spec = NodeSpec { name, role, listen, advertise, data_dir, args, env: env.clone() };
+            let mut spec = NodeSpec {
+                name,
+                role,
+                listen,
+                advertise,
+                data_dir,
+                args,
+                env: env.clone(),
+                launcher: Vec::new(),
+            };
+            if let (Role::Data, Some(dir)) = (role, &spec.data_dir)
+                && self.plan.small_disk == Some(number)
+            {
+                let disk = SmallDisk::make(dir).await?;
+                spec.launcher = disk.launcher();
+                spec.env.extend(disk.env());
+                self.disk = Some(disk);
+            }
             let node = Node::new(spec, self.binary.clone(), logs, pids.clone());
             match role {
                 Role::Meta => self.meta.push(node),

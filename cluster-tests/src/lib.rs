@@ -6,10 +6,13 @@
 //! - [`node`]: one server process: started, killed, stopped, continued, restarted, wiped.
 //! - [`cluster`]: the nodes of one cluster, their folders and addresses, and who leads what.
 //! - [`command`]: runs a client command of the binary and keeps what it said.
+//! - [`disk`]: a small disk for one node, to be filled.
 //! - [`proxy`]: TCP between nodes, with a rule for each directed pair.
 //! - [`s3`]: an S3 endpoint that can be made to misbehave.
 //! - [`direct`]: calls to one node of the test's choice, past routing and retries.
+//! - [`inbox`]: a connection of which is known what the node has not read yet.
 //! - [`oracle`]: what writers were told, compared with what a scan shows.
+//! - [`failover`]: what a series of kills has shown.
 //! - [`workload`]: writers that run while something is broken.
 //! - [`wait`]: conditions with limits.
 //!
@@ -20,11 +23,15 @@ pub mod binary;
 pub mod cluster;
 pub mod command;
 pub mod direct;
+pub mod disk;
 mod error;
+pub mod failover;
+pub mod inbox;
 pub mod node;
 pub mod oracle;
 pub mod proxy;
 pub mod s3;
+mod sockets;
 pub mod wait;
 pub mod workload;
 

@@ -5,8 +5,10 @@
 //! the node and are appended to by every restart.
 
 mod log;
+mod memory;
 mod signal;
 
+use std::ffi::OsStr;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::{ExitStatus, Stdio};
@@ -18,6 +20,7 @@ use tokio::process::{Child, Command};
 use tokio::time::Instant;
 
 pub use log::LogFile;
+pub use memory::Memory;
 pub use signal::Signal;
 
 use crate::{HarnessError, Result};
@@ -64,6 +67,8 @@ pub struct NodeSpec {
     pub data_dir: Option<PathBuf>,
     /// All arguments after the binary's name.
     pub args: Vec<String>,
+    /// A program with arguments that runs the binary and becomes it; empty: none.
+    pub launcher: Vec<String>,
     /// Environment on top of the test's own.
     pub env: Vec<(String, String)>,
 }
@@ -108,8 +113,11 @@ impl Node {
         if self.child.is_some() {
             return Err(HarnessError::violated(format!("{} runs already", self.spec.name)));
         }
-        let mut command = Command::new(&self.binary);
+        let words: Vec<&OsStr> = self.spec.launcher.iter().map(OsStr::new).collect();
+        let words = [words, vec![self.binary.as_os_str()]].concat();
+        let mut command = Command::new(words[0]);
         command
+            .args(&words[1..])
             .args(&self.spec.args)
             .envs(self.spec.env.iter().map(|(k, v)| (k, v)))
             .env_remove("TIDEWATER_META")
@@ -231,13 +239,15 @@ impl Node {
         self.child.as_ref().and_then(Child::id)
     }
 
-    /// Physical memory that the process holds, in MiB; 0 when it does not run.
-    pub fn resident_mib(&self) -> u64 {
-        let Some(pid) = self.pid() else { return 0 };
-        let status = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
-        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
-        let kib = line.and_then(|rest| rest.split_whitespace().next()?.parse::<u64>().ok());
-        kib.unwrap_or(0) / 1024
+    /// Physical memory of the process since it was started.
+    ///
+    /// # Errors
+    /// When it does not run, or the system does not say.
+    pub fn memory(&self) -> Result<Memory> {
+        match self.pid() {
+            Some(pid) => Memory::of(pid),
+            None => Err(HarnessError::violated(format!("{} does not run", self.spec.name))),
+        }
     }
 
     /// What the node has written to stderr.

@@ -103,14 +103,19 @@ impl Verdict {
         }
     }
 
+    /// Whether nothing is wrong.
+    pub fn is_clean(&self) -> bool {
+        let wrong =
+            [&self.missing, &self.never_sent, &self.failed_present, &self.doubled, &self.torn];
+        wrong.iter().all(|rows| rows.is_empty())
+    }
+
     /// Nothing is wrong.
     ///
     /// # Errors
     /// [`HarnessError::Violated`] with the verdict.
     pub fn ok(self) -> Result<Self> {
-        let wrong =
-            [&self.missing, &self.never_sent, &self.failed_present, &self.doubled, &self.torn];
-        if wrong.iter().all(|rows| rows.is_empty()) {
+        if self.is_clean() {
             Ok(self)
         } else {
             Err(HarnessError::violated(format!("the oracle found: {self}")))

@@ -30,6 +30,8 @@ const ON_ITS_WAY: u64 = 100_000;
 pub struct Load {
     /// Writers at once.
     pub writers: i64,
+    /// Number of the first one; rows are named by it, so later loads on a table must go on counting.
+    pub first_writer: i64,
     /// Rows of each write.
     pub rows: i64,
     /// Bytes of each row's text.
@@ -40,14 +42,19 @@ pub struct Load {
 
 impl Default for Load {
     fn default() -> Self {
-        Self { writers: 4, rows: 5, note: 40, rest: Duration::from_millis(5) }
+        Self { writers: 4, first_writer: 1, rows: 5, note: 40, rest: Duration::from_millis(5) }
     }
 }
 
 impl Load {
+    /// As fast as the cluster takes it.
+    pub fn flat_out() -> Self {
+        Self { rest: Duration::ZERO, ..Self::heavy() }
+    }
+
     /// Heavy enough to fill memtables.
     pub fn heavy() -> Self {
-        Self { writers: 4, rows: 1_000, note: 200, rest: Duration::from_millis(20) }
+        Self { rows: 1_000, note: 200, rest: Duration::from_millis(20), ..Self::default() }
     }
 }
 
@@ -105,7 +112,7 @@ impl Workload {
             resumed: AtomicU64::new(0),
         });
         let mut tasks = Vec::new();
-        for number in 1..=load.writers {
+        for number in load.first_writer..load.first_writer + load.writers {
             let writer = Writer::connect(options(cluster), LOG_TABLE, number).await?;
             tasks.push(tokio::spawn(run(writer, load, shared.clone())));
         }

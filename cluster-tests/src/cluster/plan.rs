@@ -31,6 +31,8 @@ pub struct Plan {
     pub store: Store,
     /// Whether nodes reach each other through proxies.
     pub proxied: bool,
+    /// The data node, counted from 1, that gets a small disk of its own.
+    pub small_disk: Option<u32>,
     /// `--memory-limit` of the data nodes.
     pub memory_limit: Option<String>,
     /// Environment of every node.
@@ -45,6 +47,7 @@ impl Default for Plan {
             compactors: 0,
             store: Store::Folder,
             proxied: false,
+            small_disk: None,
             memory_limit: None,
             env: vec![("RUST_BACKTRACE".to_owned(), "1".to_owned())],
         }
@@ -70,6 +73,13 @@ impl Plan {
     #[must_use]
     pub fn nodes(mut self, meta: u32, data: u32, compactors: u32) -> Self {
         (self.meta, self.data, self.compactors) = (meta, data, compactors);
+        self
+    }
+
+    /// With a small disk for a data node, counted from 1.
+    #[must_use]
+    pub fn small_disk(mut self, number: u32) -> Self {
+        self.small_disk = Some(number);
         self
     }
 

@@ -57,6 +57,14 @@ impl Cluster {
     /// # Errors
     /// [`HarnessError::Violated`] with the oracle's findings.
     pub async fn verify(&self, attempts: &[Attempt]) -> Result<Verdict> {
+        self.verdict(attempts).await?.ok()
+    }
+
+    /// The same comparison, whatever it finds.
+    ///
+    /// # Errors
+    /// When there is nothing to compare with: the scan fails, or a count contradicts it.
+    pub async fn verdict(&self, attempts: &[Attempt]) -> Result<Verdict> {
         let rows = self.written_rows().await?;
         let counted = self.count(LOG_TABLE).await?;
         if counted != rows.len() as u64 {
@@ -65,7 +73,7 @@ impl Cluster {
                 rows.len()
             )));
         }
-        Verdict::of(attempts, rows).ok()
+        Ok(Verdict::of(attempts, rows))
     }
 
     /// `scan --count`.

@@ -9,6 +9,7 @@ use std::path::Path;
 
 use super::rules::Party;
 use crate::node::Pids;
+use crate::sockets;
 
 /// Who holds the other end of a connection from `peer` to `local`.
 pub(super) async fn of_connection(
@@ -22,31 +23,13 @@ pub(super) async fn of_connection(
 }
 
 fn look_up(peer: SocketAddr, local: SocketAddr, pids: &Pids) -> Party {
-    let table = std::fs::read_to_string("/proc/net/tcp").unwrap_or_default();
-    let Some(inode) = inode(&table, peer, local) else { return Party::Client };
-    let socket = format!("socket:[{inode}]");
+    let Some(found) = sockets::find(peer, local) else { return Party::Client };
+    let socket = format!("socket:[{}]", found.inode);
     let nodes = pids.lock().clone();
     nodes
         .into_iter()
         .find(|(_, pid)| holds(*pid, &socket))
         .map_or(Party::Client, |(name, _)| Party::Node(name))
-}
-
-/// The inode of the socket bound to `local_end` and connected to `remote_end`.
-fn inode(table: &str, local_end: SocketAddr, remote_end: SocketAddr) -> Option<&str> {
-    let (local_end, remote_end) = (in_hex(local_end)?, in_hex(remote_end)?);
-    table.lines().skip(1).find_map(|line| {
-        let mut fields = line.split_whitespace();
-        let (local, remote) = (fields.nth(1)?, fields.next()?);
-        if local == local_end && remote == remote_end { fields.nth(6) } else { None }
-    })
-}
-
-/// The system writes the address as one little-endian number.
-fn in_hex(address: SocketAddr) -> Option<String> {
-    let SocketAddr::V4(address) = address else { return None };
-    let [a, b, c, d] = address.ip().octets();
-    Some(format!("{d:02X}{c:02X}{b:02X}{a:02X}:{:04X}", address.port()))
 }
 
 fn holds(pid: u32, socket: &str) -> bool {
@@ -60,19 +43,6 @@ fn holds(pid: u32, socket: &str) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    const TABLE: &str = "  sl  local_address rem_address   st tx_queue rx_queue tr tm->when retrnsmt   uid  timeout inode
-   0: 0100007F:1F90 00000000:0000 0A 00000000:00000000 00:00000000 00000000     0        0 11 1 0 100 0 0 10 0
-   1: 0100007F:C350 0203047F:1F90 01 00000000:00000000 02:000004D2 00000000     0        0 4711 2 0 20 4 30 10 -1
-";
-
-    #[test]
-    fn the_socket_table_gives_the_inode_of_the_other_end() {
-        let peer = "127.0.0.1:50000".parse().unwrap();
-        let local = "127.4.3.2:8080".parse().unwrap();
-        assert_eq!(inode(TABLE, peer, local), Some("4711"));
-        assert_eq!(inode(TABLE, local, peer), None);
-    }
 
     #[tokio::test]
     async fn a_connection_of_a_known_process_is_told_from_others() {

@@ -5,9 +5,10 @@ use std::time::Duration;
 use futures::future::join_all;
 use tidewater_cluster_tests::cluster::{Cluster, LOG_TABLE};
 use tidewater_cluster_tests::direct::Direct;
+use tidewater_cluster_tests::inbox::Inbox;
 use tidewater_cluster_tests::node::Signal;
 use tidewater_cluster_tests::workload::{Load, Workload};
-use tidewater_cluster_tests::{HarnessError, Result};
+use tidewater_cluster_tests::{HarnessError, Result, wait};
 use tidewater_common::refusal::Refusal;
 use tidewater_proto::v1::Reason;
 use tokio::time::Instant;
@@ -18,6 +19,8 @@ use crate::support::conclude;
 const FROZEN: Duration = Duration::from_secs(10);
 const ANSWERED_WITHIN: Duration = Duration::from_secs(20);
 const READS: usize = 24;
+/// Less than any of them has on the wire: two frames (9 bytes each), the message and its prefix (5).
+const READ_BYTES: u64 = 30;
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_leader_that_wakes_serves_no_stale_read() -> Result<()> {
@@ -27,7 +30,8 @@ async fn a_leader_that_wakes_serves_no_stale_read() -> Result<()> {
     let load = Workload::start(&cluster, Load::default()).await?;
     let (old, region) = (cluster.owner(LOG_TABLE).await?, cluster.region(LOG_TABLE).await?);
     // The connection must stand before the freeze: reads are to lie in the sleeper's inbox.
-    let sleeper = Direct::to(cluster.data[old].spec.listen, ANSWERED_WITHIN)?;
+    let inbox = Inbox::of(cluster.data[old].spec.listen).await?;
+    let sleeper = Direct::to(inbox.address(), ANSWERED_WITHIN)?;
     sleeper.count(region).await.map_err(HarnessError::refused("count at the leader"))?;
 
     cluster.data[old].signal(Signal::Stop).await?;
@@ -38,9 +42,19 @@ async fn a_leader_that_wakes_serves_no_stale_read() -> Result<()> {
 
     let known = load.acknowledged() * rows;
     let reads = (0..READS).map(|_| sleeper.count(region));
+    let before = inbox.unread()?;
     let wake = async {
-        // Sent first, so that they are the first thing it sees.
-        tokio::time::sleep(Duration::from_millis(200)).await;
+        // They must lie before it when it wakes, so that it sees them first.
+        wait::until("the reads have arrived", ANSWERED_WITHIN, || async {
+            let unread = inbox.unread().map_err(|error| error.to_string())?;
+            let arrived = unread.saturating_sub(before);
+            if arrived >= READS as u64 * READ_BYTES {
+                Ok(())
+            } else {
+                Err(format!("{arrived} bytes"))
+            }
+        })
+        .await?;
         cluster.data[old].signal(Signal::Continue).await
     };
     let (answers, woken) = tokio::join!(join_all(reads), wake);

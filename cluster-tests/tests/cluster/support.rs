@@ -39,6 +39,39 @@ pub(crate) async fn replicas_agree(cluster: &Cluster, table: &str) -> Result<()>
     .await
 }
 
+/// Waits until `cluster status` names a problem with these words, or none with them.
+pub(crate) async fn status_says(cluster: &Cluster, words: &str, named: bool) -> Result<()> {
+    let what =
+        format!("cluster status {} {words:?}", if named { "says" } else { "no longer says" });
+    wait::until(&what, SETTLED_WITHIN, || async {
+        let said = cluster.run(&["cluster", "status", "--output", "json"]).await;
+        let status = said.and_then(|said| said.json()).map_err(|error| error.to_string())?;
+        let problems = status["problems"].as_array().ok_or_else(|| status.to_string())?;
+        let found = problems.iter().filter_map(|one| one.as_str()).any(|one| one.contains(words));
+        if found == named { Ok(()) } else { Err(status["problems"].to_string()) }
+    })
+    .await
+}
+
+/// No data node has ever held more than its limit. The pages of the binary are the system's, to be
+/// taken away when memory is short; an unoptimised one has more of them than a small limit allows.
+pub(crate) fn within_memory(cluster: &Cluster, limit_mib: u64) -> Result<()> {
+    let mut above = Vec::new();
+    for node in cluster.data.iter().filter(|node| node.is_running()) {
+        let memory = node.memory()?;
+        let (peak, mapped) = (memory.peak >> 20, memory.mapped >> 20);
+        let line = format!(
+            "{}: peak {peak} MiB, {mapped} MiB of it mapped files; --memory-limit {limit_mib} MiB",
+            node.spec.name
+        );
+        println!("  {line}");
+        if memory.peak_allocated() > limit_mib << 20 {
+            above.push(line);
+        }
+    }
+    if above.is_empty() { Ok(()) } else { Err(HarnessError::violated(above.join("; "))) }
+}
+
 /// Rows in the files of the table's first region.
 pub(crate) async fn rows_in_files(cluster: &Cluster, table: &str) -> Result<u64> {
     let region = cluster.region(table).await?.region_id.to_string();

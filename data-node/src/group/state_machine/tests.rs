@@ -33,7 +33,9 @@ fn machine(folder: &TempDir) -> GroupStateMachine {
     let snapshots = folder.path().join("snapshots");
     std::fs::create_dir_all(&snapshots).unwrap();
     let files = Arc::new(SnapshotFiles::open(snapshots).unwrap());
-    GroupStateMachine::new(shared, files, u64::MAX)
+    // Nobody waits for this disk: a closed channel says all is well.
+    let (_, disk) = tokio::sync::watch::channel(tidewater_raft_store::DiskHealth::Ok);
+    GroupStateMachine::new(shared, files, disk, u64::MAX)
 }
 
 struct Builder;

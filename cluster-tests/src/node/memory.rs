@@ -1,0 +1,53 @@
+//! Physical memory of a process.
+
+use crate::{HarnessError, Result};
+
+/// Physical memory of a process, in bytes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Memory {
+    /// The most that it ever held.
+    pub peak: u64,
+    /// What it holds now.
+    pub now: u64,
+    /// Of that, pages of files that are mapped and not allocated: the binary and its libraries. An
+    /// unoptimised binary has ten times as many as a release.
+    pub mapped: u64,
+}
+
+impl Memory {
+    pub(super) fn of(pid: u32) -> Result<Self> {
+        let path = format!("/proc/{pid}/status");
+        let status =
+            std::fs::read_to_string(&path).map_err(HarnessError::io(format!("read {path}")))?;
+        Self::from_status(&status)
+            .ok_or_else(|| HarnessError::violated(format!("{path} does not tell memory: {status}")))
+    }
+
+    fn from_status(status: &str) -> Option<Self> {
+        let bytes = |name: &str| {
+            let rest = status.lines().find_map(|line| line.strip_prefix(name))?;
+            Some(rest.split_whitespace().next()?.parse::<u64>().ok()? * 1024)
+        };
+        Some(Self { peak: bytes("VmHWM:")?, now: bytes("VmRSS:")?, mapped: bytes("RssFile:")? })
+    }
+
+    /// The most that was ever allocated.
+    pub fn peak_allocated(&self) -> u64 {
+        self.peak.saturating_sub(self.mapped)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_system_tells_memory_in_kib() {
+        let status = "Name:\tx\nVmHWM:\t    2048 kB\nVmRSS:\t    1024 kB\nRssAnon:\t 1 kB\nRssFile:\t     512 kB\n";
+        let memory = Memory::from_status(status).unwrap();
+        assert_eq!((memory.peak, memory.now, memory.mapped), (2 << 20, 1 << 20, 512 << 10));
+        assert_eq!(memory.peak_allocated(), 1_536 << 10);
+        assert_eq!(Memory::from_status("Name:\tx\n"), None);
+        assert!(Memory::of(std::process::id()).unwrap().now > 0);
+    }
+}
