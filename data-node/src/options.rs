@@ -39,8 +39,8 @@ impl DataOptions {
     /// 1 GiB: a third for rows, of which flushing to S3 at 100 MB/s frees a third each second.
     pub const DEFAULT_MEMORY_LIMIT: u64 = 1024 * 1024 * 1024;
     /// The least that a process can stay within: what does not shrink with the limit (writes on
-    /// their way, files being written, code) needs about half of it.
-    pub const LEAST_MEMORY_LIMIT: u64 = 384 * 1024 * 1024;
+    /// their way, files being written, scans, the pages of the binary) needs about half of it.
+    pub const LEAST_MEMORY_LIMIT: u64 = 512 * 1024 * 1024;
 
     /// Defaults for everything that is not a place.
     pub fn new(

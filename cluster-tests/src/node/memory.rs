@@ -9,9 +9,6 @@ pub struct Memory {
     pub peak: u64,
     /// What it holds now.
     pub now: u64,
-    /// Of that, pages of files that are mapped and not allocated: the binary and its libraries. An
-    /// unoptimised binary has ten times as many as a release.
-    pub mapped: u64,
 }
 
 impl Memory {
@@ -28,12 +25,7 @@ impl Memory {
             let rest = status.lines().find_map(|line| line.strip_prefix(name))?;
             Some(rest.split_whitespace().next()?.parse::<u64>().ok()? * 1024)
         };
-        Some(Self { peak: bytes("VmHWM:")?, now: bytes("VmRSS:")?, mapped: bytes("RssFile:")? })
-    }
-
-    /// The most that was ever allocated.
-    pub fn peak_allocated(&self) -> u64 {
-        self.peak.saturating_sub(self.mapped)
+        Some(Self { peak: bytes("VmHWM:")?, now: bytes("VmRSS:")? })
     }
 }
 
@@ -43,10 +35,9 @@ mod tests {
 
     #[test]
     fn the_system_tells_memory_in_kib() {
-        let status = "Name:\tx\nVmHWM:\t    2048 kB\nVmRSS:\t    1024 kB\nRssAnon:\t 1 kB\nRssFile:\t     512 kB\n";
+        let status = "Name:\tx\nVmHWM:\t    2048 kB\nVmRSS:\t    1024 kB\n";
         let memory = Memory::from_status(status).unwrap();
-        assert_eq!((memory.peak, memory.now, memory.mapped), (2 << 20, 1 << 20, 512 << 10));
-        assert_eq!(memory.peak_allocated(), 1_536 << 10);
+        assert_eq!((memory.peak, memory.now), (2 << 20, 1 << 20));
         assert_eq!(Memory::from_status("Name:\tx\n"), None);
         assert!(Memory::of(std::process::id()).unwrap().now > 0);
     }

@@ -53,19 +53,19 @@ pub(crate) async fn status_says(cluster: &Cluster, words: &str, named: bool) -> 
     .await
 }
 
-/// No data node has ever held more than its limit. The pages of the binary are the system's, to be
-/// taken away when memory is short; an unoptimised one has more of them than a small limit allows.
+/// No data node has ever held more than its limit, the pages of its binary included.
 pub(crate) fn within_memory(cluster: &Cluster, limit_mib: u64) -> Result<()> {
     let mut above = Vec::new();
     for node in cluster.data.iter().filter(|node| node.is_running()) {
         let memory = node.memory()?;
-        let (peak, mapped) = (memory.peak >> 20, memory.mapped >> 20);
         let line = format!(
-            "{}: peak {peak} MiB, {mapped} MiB of it mapped files; --memory-limit {limit_mib} MiB",
-            node.spec.name
+            "{}: peak {} MiB, {} MiB now; --memory-limit {limit_mib} MiB",
+            node.spec.name,
+            memory.peak >> 20,
+            memory.now >> 20
         );
         println!("  {line}");
-        if memory.peak_allocated() > limit_mib << 20 {
+        if memory.peak > limit_mib << 20 {
             above.push(line);
         }
     }
