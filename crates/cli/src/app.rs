@@ -81,6 +81,15 @@ pub(crate) enum Command {
 }
 
 impl App {
+    /// What a process with rows in memory may take.
+    pub(crate) fn memory_limit(&self) -> Option<u64> {
+        match &self.command {
+            Command::Standalone(options) => Some(options.memory.memory_limit.0),
+            Command::Data(options) => Some(options.memory.memory_limit.0),
+            _ => None,
+        }
+    }
+
     /// Runs the command to its end.
     pub(crate) async fn run(self) -> Result<(), Failure> {
         match self.command {

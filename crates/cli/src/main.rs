@@ -43,6 +43,10 @@ fn run() -> Result<ExitCode, Failure> {
             return Ok(ExitCode::from(status));
         }
     };
+    // Threads come next: it does not hold for those that are there.
+    if let Some(limit) = app.memory_limit() {
+        server::allocator::fit(limit);
+    }
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
         .build()

@@ -16,7 +16,9 @@
 //! - [`start_errors`]: why a node did not start, as a status and what to do.
 //! - [`metrics`]: `/metrics` in Prometheus' text form.
 //! - [`signals`]: when to stop.
+//! - [`allocator`]: what the C library may spread memory over.
 
+pub(crate) mod allocator;
 pub(crate) mod host;
 pub(crate) mod join;
 pub(crate) mod listen;
