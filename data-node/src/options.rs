@@ -40,7 +40,7 @@ impl DataOptions {
     pub const DEFAULT_MEMORY_LIMIT: u64 = 1024 * 1024 * 1024;
     /// The least that a process can stay within: what does not shrink with the limit (writes on
     /// their way, files being written, scans, the pages of the binary) needs about half of it.
-    pub const LEAST_MEMORY_LIMIT: u64 = 512 * 1024 * 1024;
+    pub const LEAST_MEMORY_LIMIT: u64 = 768 * 1024 * 1024;
 
     /// Defaults for everything that is not a place.
     pub fn new(

@@ -17,7 +17,7 @@ use crate::support::{
 
 /// At least so long, and until writes are refused.
 const DOWN: Duration = Duration::from_secs(20);
-const LIMIT_MIB: u64 = 512;
+const LIMIT_MIB: u64 = 768;
 /// Longer than a write waits for memory before it is refused.
 const ANSWERED_WITHIN: Duration = Duration::from_secs(20);
 const REFUSED_WITHIN: Duration = Duration::from_secs(120);

@@ -7,7 +7,7 @@ use tidewater_cluster_tests::{HarnessError, Result};
 use crate::support::{rows_in_files, within_memory};
 
 /// The least that is accepted.
-const LIMIT_MIB: u64 = 512;
+const LIMIT_MIB: u64 = 768;
 /// Bytes that are written, as a multiple of the limit.
 const TIMES: u64 = 3;
 

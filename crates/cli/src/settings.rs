@@ -7,7 +7,7 @@
 //! ```toml
 //! [data]
 //! listen = "127.0.0.1:7411"
-//! memory-limit = "512MiB"
+//! memory-limit = "2GiB"
 //!
 //! [client]
 //! meta = ["127.0.0.1:7400"]

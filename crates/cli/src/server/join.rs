@@ -58,12 +58,12 @@ mod tests {
 
     #[test]
     fn a_limit_that_cannot_be_kept_is_refused() {
-        assert_eq!(memory_limit("512MiB"), Ok(Size(512 << 20)));
-        let low = memory_limit("511MiB").unwrap_err();
+        assert_eq!(memory_limit("768MiB"), Ok(Size(768 << 20)));
+        let low = memory_limit("767MiB").unwrap_err();
         assert!(matches!(low, MemoryLimitError::TooLow { .. }));
         assert_eq!(
             low.to_string(),
-            "a data node does not get by on 511MiB: give it 512MiB or more"
+            "a data node does not get by on 767MiB: give it 768MiB or more"
         );
         assert!(matches!(memory_limit("much"), Err(MemoryLimitError::Size(_))));
     }
