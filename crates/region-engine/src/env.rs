@@ -11,6 +11,7 @@ use uuid::Uuid;
 
 use crate::cache::ObjectCache;
 use crate::compaction::CompactionOptions;
+use crate::hooks::Plugins;
 use crate::index::IndexCache;
 use crate::manifest::ManifestOptions;
 use crate::memory::MemoryBudget;
@@ -83,6 +84,8 @@ pub struct RegionEnv {
     pub readers: Arc<Semaphore>,
     /// Permits for compactions: a process runs few at a time, of whatever regions.
     pub compactions: Arc<Semaphore>,
+    /// Observers of regions; none at first.
+    pub plugins: Plugins,
     /// Options of the engine.
     pub options: EngineOptions,
 }
@@ -102,6 +105,7 @@ impl RegionEnv {
         let indexes = Arc::new(IndexCache::new(options.index_cache_bytes));
         let readers = Arc::new(Semaphore::new(options.workers.max(1)));
         let compactions = Arc::new(Semaphore::new(options.compaction.jobs.max(1)));
+        let plugins = Plugins::default();
         Self {
             storage,
             clock,
@@ -113,8 +117,14 @@ impl RegionEnv {
             workers,
             readers,
             compactions,
+            plugins,
             options,
         }
+    }
+
+    /// The same with these hooks.
+    pub fn with_plugins(self, plugins: Plugins) -> Self {
+        Self { plugins, ..self }
     }
 }
 

@@ -17,7 +17,7 @@ use self::encode::encode;
 use self::upload::upload;
 use crate::EngineError;
 use crate::env::RegionEnv;
-use crate::file_meta::FileMeta;
+use crate::hooks::SstFileInfo;
 use crate::memtable::Run;
 
 /// Parts of files on their way from the encoder to the store.
@@ -33,7 +33,7 @@ pub(crate) async fn write_files(
     plan: FlushPlan,
     runs: Vec<Arc<Run>>,
     gc_floor_ms: u64,
-) -> Result<Vec<FileMeta>, EngineError> {
+) -> Result<Vec<SstFileInfo>, EngineError> {
     let (sender, receiver) = mpsc::channel(PARTS_UNDER_WAY);
     let dir = plan.dir;
     let encoder = on_worker(&env.workers, move || encode(&plan, &runs, sender));

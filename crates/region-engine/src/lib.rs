@@ -16,6 +16,7 @@
 //! - [`read`]: scans and point reads: merge, filter.
 //! - [`sst`]: data files: writer, reader, checksums.
 //! - [`compaction`]: merges files into fewer: picker, jobs, commit.
+//! - [`hooks`]: observers of regions: the trait, the registry, how a bad one is kept apart.
 //! - `flush`, `version`, `row_versions`: from runs to files; what a read pins; the shape of rows.
 //! - [`manifest`]: versioned record of what a region consists of: replay, commit, fencing.
 
@@ -26,6 +27,7 @@ pub mod error;
 mod expiry;
 pub mod file_meta;
 mod flush;
+pub mod hooks;
 pub mod index;
 pub mod layout;
 pub mod manifest;
@@ -39,6 +41,7 @@ pub mod storage;
 mod version;
 
 pub use self::error::EngineError;
+pub use self::hooks::{Plugins, RegionHook, RegionHookRef};
 pub use self::memory::MemoryBudget;
 pub use self::memtable::{RowsWrite, RunImage};
 pub use self::read::{CompareOp, Predicate, RowStream, ScanMeter, ScanOptions, ScanStats};

@@ -15,9 +15,11 @@
 //! - `reader`: tail and newest checkpoint, from a listing.
 //! - `manager`: the commit loop: puts, settles what is ambiguous, writes checkpoints.
 //! - `context`: the funnel that all logical writes go through.
+//! - `announce`: what hooks are told of a delta.
 //! - [`json`]: a manifest as an operator reads it.
 
 mod action;
+mod announce;
 mod codec;
 mod context;
 pub mod json;
@@ -34,7 +36,9 @@ mod void;
 pub use self::action::{
     Action, ActionKind, AreaId, AreaStep, Author, Change, Delta, Edit, ProcedureStep, Truncate,
 };
+pub(crate) use self::announce::announced_as;
 pub use self::context::ManifestContext;
+pub(crate) use self::context::PendingManifestHook;
 pub use self::json::manifest_json;
 pub use self::manager::RegionManifestManager;
 pub use self::options::ManifestOptions;

@@ -9,6 +9,7 @@ mod apply;
 mod compact;
 mod flush;
 mod index;
+mod lifecycle;
 mod load;
 mod phase;
 mod read;
@@ -25,12 +26,14 @@ use tidewater_common::schema::{TableOptions, TableSchema};
 pub use self::compact::{CompactionDue, CompactionReport};
 pub use self::flush::FlushReport;
 pub use self::index::IndexReport;
+use self::lifecycle::Announcer;
 pub use self::phase::Phase;
 pub use self::read::MOST_KEYS;
 pub use self::stats::RegionStats;
 use crate::EngineError;
 use crate::env::RegionEnv;
 use crate::file_meta::FileRef;
+use crate::hooks::RegionHooks;
 use crate::layout::RegionDir;
 use crate::manifest::ManifestContext;
 use crate::memory::Usage;
@@ -63,6 +66,8 @@ pub struct Region {
     dir: RegionDir,
     shape: Arc<TableShape>,
     manifest: ManifestContext,
+    hooks: RegionHooks,
+    announcer: Arc<Announcer>,
     /// Held for the whole of a flush: flushes of a region commit in order.
     flushing: tokio::sync::Mutex<()>,
     /// Held while runs are merged, and while a flush chooses its runs.
@@ -109,6 +114,8 @@ impl Region {
         };
         let usage = env.memory.usage();
         let manifest = ManifestContext::new(env.clone(), dir);
+        let hooks = RegionHooks::new(&env.plugins, dir);
+        let announcer = Arc::new(Announcer::new(hooks.clone()));
         let contents = Contents {
             phase: Phase::Loading,
             version: Arc::new(Version::unread(flushed)),
@@ -124,6 +131,8 @@ impl Region {
             dir,
             shape,
             manifest,
+            hooks,
+            announcer,
             flushing: tokio::sync::Mutex::new(()),
             merging: tokio::sync::Mutex::new(()),
             contents: Mutex::new(contents),
@@ -156,9 +165,12 @@ impl Region {
     /// stays. Reads that have begun go on.
     pub fn close(&self) {
         let mut contents = self.contents.lock();
-        contents.phase = contents.phase.closed();
+        let phase = contents.phase.closed();
+        self.enter(&mut contents, phase);
         contents.runs.clear();
         self.account(&contents);
+        drop(contents);
+        self.announcer.deliver_in_background();
     }
 
     fn account(&self, contents: &Contents) {

@@ -17,6 +17,7 @@ use crate::env::RegionEnv;
 use crate::file_meta::FileMeta;
 use crate::flush::PARTS_UNDER_WAY;
 use crate::flush::upload::upload;
+use crate::hooks::SstFileInfo;
 use crate::read::shape::TableShape;
 use crate::sst::footer::footer;
 use crate::sst::source::FileAccess;
@@ -49,7 +50,7 @@ impl Compactor {
         &self,
         job: &CompactionJob,
         attempt: &Attempt,
-    ) -> Result<Vec<FileMeta>, EngineError> {
+    ) -> Result<Vec<SstFileInfo>, EngineError> {
         let codec = KeyCodec::new(&job.schema, &job.options)?;
         let shape = Arc::new(TableShape { schema: job.schema.clone(), codec });
         let ranges = self.sub_ranges(job).await?;
@@ -85,11 +86,14 @@ impl Compactor {
             return Err(error);
         }
         let (level, clip) = (job.output.level, job.clip());
-        let with_clip = |file| FileMeta { level, clip: clip.clone(), ..file };
+        let with_clip = |file: SstFileInfo| SstFileInfo {
+            meta: FileMeta { level, clip: clip.clone(), ..file.meta },
+            ..file
+        };
         Ok(files.into_iter().map(with_clip).collect())
     }
 
-    async fn run(&self, sub_job: SubJob) -> Result<Vec<FileMeta>, EngineError> {
+    async fn run(&self, sub_job: SubJob) -> Result<Vec<SstFileInfo>, EngineError> {
         let (sender, receiver) = mpsc::channel(PARTS_UNDER_WAY);
         let (dir, floor) = (sub_job.job.dir, sub_job.job.gc_floor_ms);
         let cancel = sub_job.attempt.cancel.clone();

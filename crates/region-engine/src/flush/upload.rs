@@ -8,7 +8,7 @@ use tokio::sync::mpsc;
 use super::series::Part;
 use crate::EngineError;
 use crate::env::RegionEnv;
-use crate::file_meta::FileMeta;
+use crate::hooks::SstFileInfo;
 use crate::layout::RegionDir;
 use crate::storage::{Storage, StorageError, Upload};
 
@@ -21,7 +21,7 @@ pub(crate) async fn upload(
     dir: RegionDir,
     gc_floor_ms: u64,
     mut parts: mpsc::Receiver<Part>,
-) -> Result<Vec<FileMeta>, EngineError> {
+) -> Result<Vec<SstFileInfo>, EngineError> {
     let mut files = Vec::new();
     let mut object: Option<Object> = None;
     while let Some(part) = parts.recv().await {

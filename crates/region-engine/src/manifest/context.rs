@@ -7,9 +7,12 @@ use tidewater_common::ids::{GroupId, ManifestVersion, OwnerEpoch};
 use tokio::sync::{Mutex, MutexGuard};
 
 use super::state::Owner;
-use super::{ActionKind, Author, Change, Delta, ManifestState, RegionManifestManager};
+use super::{
+    ActionKind, Author, Change, Delta, ManifestState, RegionManifestManager, announced_as,
+};
 use crate::env::RegionEnv;
 use crate::error::EngineError;
+use crate::hooks::RegionHooks;
 use crate::layout::RegionDir;
 
 /// A region's manifest behind its write lock, with the last state open to everybody.
@@ -17,6 +20,7 @@ use crate::layout::RegionDir;
 pub struct ManifestContext {
     manager: Mutex<RegionManifestManager>,
     state: RwLock<Arc<ManifestState>>,
+    hooks: RegionHooks,
 }
 
 /// The write lock. Waiting for the object store under it is what it is for: commits of one region
@@ -31,15 +35,20 @@ pub(crate) struct ManifestGuard<'a> {
 #[derive(Debug)]
 #[must_use = "drop the manifest lock, then fire the receipt"]
 pub(crate) struct PendingManifestHook {
-    delta: Arc<Delta>,
+    hooks: RegionHooks,
+    /// Region, actions and version. Those before the last are older ones whose outcome had been
+    /// unknown until now.
+    deltas: Vec<Arc<Delta>>,
+    version: ManifestVersion,
 }
 
 impl ManifestContext {
     /// An unread manifest: no I/O.
     pub fn new(env: RegionEnv, dir: RegionDir) -> Self {
+        let hooks = RegionHooks::new(&env.plugins, dir);
         let manager = RegionManifestManager::new(env, dir);
         let state = RwLock::new(Arc::clone(manager.state()));
-        Self { manager: Mutex::new(manager), state }
+        Self { manager: Mutex::new(manager), state, hooks }
     }
 
     /// What has been read or committed so far.
@@ -57,6 +66,9 @@ impl ManifestContext {
         let mut guard = self.lock().await;
         let result = guard.manager.refresh().await;
         self.publish(&guard);
+        let late = self.receipt(&mut guard, None);
+        drop(guard);
+        late.fire().await;
         result
     }
 
@@ -65,10 +77,19 @@ impl ManifestContext {
         let mut guard = self.lock().await;
         let receipt = self.update_locked(&mut guard, change).await?;
         drop(guard);
-        Ok(receipt.fire())
+        Ok(receipt.fire().await)
     }
 
-    /// The one way in for logical writes.
+    /// Bookkeeping (GC floor, drop, a child's first delta, housekeeping of staging areas): commits,
+    /// fires nothing.
+    pub(crate) async fn record(&self, change: Change) -> Result<ManifestVersion, EngineError> {
+        let mut guard = self.lock().await;
+        let result = guard.manager.update(change).await;
+        self.publish(&guard);
+        Ok(result?.version)
+    }
+
+    /// The one way in for logical writes. The caller drops the guard, then fires the receipt.
     pub(crate) async fn update_locked(
         &self,
         guard: &mut ManifestGuard<'_>,
@@ -76,7 +97,8 @@ impl ManifestContext {
     ) -> Result<PendingManifestHook, EngineError> {
         let result = guard.manager.update(change).await;
         self.publish(guard);
-        Ok(PendingManifestHook { delta: result? })
+        let delta = result?;
+        Ok(self.receipt(guard, Some(delta)))
     }
 
     /// Makes `owner` the region's owner: reads to the tail and commits its fence there. Bookkeeping:
@@ -90,6 +112,17 @@ impl ManifestContext {
         let result = guard.fence(owner, group).await;
         self.publish(&guard);
         result
+    }
+
+    fn receipt(
+        &self,
+        guard: &mut ManifestGuard<'_>,
+        delta: Option<Arc<Delta>>,
+    ) -> PendingManifestHook {
+        let mut deltas = guard.manager.take_late();
+        deltas.extend(delta);
+        let version = guard.manager.state().version;
+        PendingManifestHook { hooks: self.hooks.clone(), deltas, version }
     }
 
     fn publish(&self, guard: &ManifestGuard<'_>) {
@@ -116,9 +149,14 @@ impl ManifestGuard<'_> {
 }
 
 impl PendingManifestHook {
-    /// Ends the obligation; returns the version that was committed.
-    pub(crate) fn fire(self) -> ManifestVersion {
-        self.delta.version
+    /// Calls the hooks; returns the version that was committed.
+    pub(crate) async fn fire(self) -> ManifestVersion {
+        for delta in self.deltas {
+            if let Some(manifest) = announced_as(&delta) {
+                self.hooks.manifest_updated(delta, manifest).await;
+            }
+        }
+        self.version
     }
 }
 
@@ -153,7 +191,8 @@ mod tests {
         let first = context.update_locked(&mut guard, create(1)).await.unwrap();
         let second = context.update_locked(&mut guard, flush(1, 1)).await.unwrap();
         drop(guard);
-        assert_eq!((first.fire(), second.fire()), (ManifestVersion(2), ManifestVersion(3)));
+        assert_eq!(first.fire().await, ManifestVersion(2));
+        assert_eq!(second.fire().await, ManifestVersion(3));
     }
 
     #[tokio::test]

@@ -85,7 +85,8 @@ fn delta_json(delta: &Delta, outcome: &Outcome) -> Value {
     })
 }
 
-fn action_json(action: &Action) -> Value {
+/// One action, as `region manifest` shows it.
+pub fn action_json(action: &Action) -> Value {
     let (kind, content) = match &action.kind {
         ActionKind::Alter { schema, options } => {
             ("change", json!({ "schema": schema_json(schema), "options": options_json(options) }))

@@ -29,6 +29,9 @@ pub struct RegionManifestManager {
     /// Newest checkpoint that is known.
     checkpointed: ManifestVersion,
     pending: Option<Pending>,
+    /// Found to be committed after whoever asked for them had been told that this is unknown, or
+    /// had gone away: nobody else will tell the hooks.
+    late: Vec<Arc<Delta>>,
 }
 
 /// A delta whose put was begun and whose outcome is unknown.
@@ -51,6 +54,7 @@ impl RegionManifestManager {
             loaded: false,
             checkpointed: ManifestVersion(0),
             pending: None,
+            late: Vec::new(),
         }
     }
 
@@ -61,7 +65,8 @@ impl RegionManifestManager {
 
     /// Reads to the tail; settles a commit of unknown outcome first.
     pub async fn refresh(&mut self) -> Result<ManifestVersion, EngineError> {
-        self.settle_pending().await?;
+        let settled = self.settle_pending().await?;
+        self.late.extend(settled);
         self.read().await?;
         Ok(self.state.version)
     }
@@ -72,11 +77,15 @@ impl RegionManifestManager {
     /// After [`EngineError::Unknown`] the change may be committed: ask again with the same change
     /// (it is committed at most once), or `refresh` and look at the state. Every other error means
     /// that it is not, and will not be.
-    pub async fn update(&mut self, change: Change) -> Result<Arc<Delta>, EngineError> {
-        if let Some(delta) = self.settle_pending().await?
-            && delta.change() == change
-        {
-            return Ok(delta);
+    pub(in crate::manifest) async fn update(
+        &mut self,
+        change: Change,
+    ) -> Result<Arc<Delta>, EngineError> {
+        if let Some(delta) = self.settle_pending().await? {
+            if delta.change() == change {
+                return Ok(delta);
+            }
+            self.late.push(delta);
         }
         if !self.loaded {
             self.read().await?;
@@ -104,6 +113,11 @@ impl RegionManifestManager {
             region: self.reader.dir.region_id,
             rounds: self.reader.options.commit_rounds,
         })
+    }
+
+    /// Deltas that were found to be committed, and were not handed to anybody.
+    pub(in crate::manifest) fn take_late(&mut self) -> Vec<Arc<Delta>> {
+        std::mem::take(&mut self.late)
     }
 
     /// Settles what is pending; the delta if it is committed.

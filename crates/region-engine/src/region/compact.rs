@@ -112,10 +112,11 @@ impl Region {
         let Some((job, _claim)) = self.claim(scope, since)? else { return Ok(None) };
         let job_id = job.job_id;
         tracing::debug!(region = %self.id(), job = %job_id, why = ?job.why, "compaction begins");
-        let outputs = Compactor::new(self.env.clone()).merge(&job, attempt).await?;
+        let written = Compactor::new(self.env.clone()).merge(&job, attempt).await?;
         if attempt.cancel.is_cancelled() {
             return Err(EngineError::Cancelled { region: self.id(), job: job_id });
         }
+        let outputs = self.files_written(written).await;
         let committed = commit(&self.manifest, &job, &outputs).await;
         let manifest_version = self.note_fence(committed)?;
         self.swap();

@@ -9,7 +9,7 @@ use super::Region;
 use crate::EngineError;
 use crate::file_meta::FileMeta;
 use crate::flush::{FlushPlan, write_files};
-use crate::manifest::{ActionKind, Author, Change, Edit};
+use crate::manifest::{ActionKind, Author, Change, Edit, PendingManifestHook};
 use crate::memtable::Run;
 
 /// What a flush did.
@@ -44,22 +44,36 @@ impl Region {
     /// After any of them the rows are where they were and the flush may be asked for again; when
     /// its outcome was unknown, the next call finds out first.
     pub async fn flush(&self) -> Result<FlushReport, EngineError> {
-        let _flushing = self.flushing.lock().await;
+        let flushing = self.flushing.lock().await;
         let result = self.flush_frozen().await;
         self.contents.lock().frozen = None;
+        drop(flushing);
+        // Memory is given back and the next flush may begin before anybody waits for a hook.
+        let result = match result {
+            Ok((report, receipt)) => {
+                if let Some(receipt) = receipt {
+                    receipt.fire().await;
+                }
+                Ok(report)
+            }
+            Err(error) => Err(error),
+        };
+        self.announcer.deliver().await;
         result
     }
 
-    async fn flush_frozen(&self) -> Result<FlushReport, EngineError> {
+    async fn flush_frozen(
+        &self,
+    ) -> Result<(FlushReport, Option<PendingManifestHook>), EngineError> {
         // Settles a commit of unknown outcome, so that nothing is written twice.
         self.contents.lock().phase.check_owner(self.id())?;
         self.manifest.refresh().await?;
         self.swap();
         let Some(frozen) = self.freeze().await? else {
             let contents = self.contents.lock();
-            return Ok(report(contents.version.manifest, contents.version.flushed, &[]));
+            return Ok((report(contents.version.manifest, contents.version.flushed, &[]), None));
         };
-        let files = match self.write_and_commit(&frozen).await {
+        let committed = match self.write_and_commit(&frozen).await {
             // The garbage collector's floor has passed the new files: they get younger names.
             Err(EngineError::Refused { reason, .. }) => {
                 tracing::info!(region = %self.spec.region_id, %reason, "the flush is written again");
@@ -67,7 +81,7 @@ impl Region {
             }
             result => result,
         };
-        let files = self.note_fence(files)?;
+        let (files, receipt) = self.note_fence(committed)?;
         let version = self.swap();
         let report = report(version, frozen.through, &files);
         tracing::info!(
@@ -79,7 +93,7 @@ impl Region {
             bytes = report.bytes,
             "flushed"
         );
-        Ok(report)
+        Ok((report, Some(receipt)))
     }
 
     /// Chooses the runs to write; from here on they are not merged any more.
@@ -105,14 +119,19 @@ impl Region {
         Ok(Some(Frozen { own, runs: contents.runs.clone(), plan, through: Sequence(through) }))
     }
 
-    async fn write_and_commit(&self, frozen: &Frozen) -> Result<Vec<FileMeta>, EngineError> {
+    async fn write_and_commit(
+        &self,
+        frozen: &Frozen,
+    ) -> Result<(Vec<FileMeta>, PendingManifestHook), EngineError> {
         let gc_floor_ms = self.manifest.state().gc_floor_ms;
-        let files =
+        let written =
             write_files(&self.env, frozen.plan.clone(), frozen.runs.clone(), gc_floor_ms).await?;
+        let files = self.files_written(written).await;
         let edit = Edit { add: files.clone(), flushed: Some(frozen.through), ..Edit::default() };
         let change = Change::new(Author::Owner(frozen.own), vec![ActionKind::Edit(edit)]);
-        self.manifest.update_manifest(change).await?;
-        Ok(files)
+        let mut guard = self.manifest.lock().await;
+        let receipt = self.manifest.update_locked(&mut guard, change).await?;
+        Ok((files, receipt))
     }
 }
 

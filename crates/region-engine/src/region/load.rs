@@ -16,6 +16,12 @@ impl Region {
     /// [`EngineError::Removed`] when the region was dropped; storage and damage errors leave the
     /// region as it was.
     pub async fn load(&self) -> Result<ManifestVersion, EngineError> {
+        let result = self.read_manifest().await;
+        self.announcer.deliver().await;
+        result
+    }
+
+    async fn read_manifest(&self) -> Result<ManifestVersion, EngineError> {
         let version = self.manifest.refresh().await?;
         self.swap();
         if self.manifest.state().is_removed() {
@@ -35,7 +41,17 @@ impl Region {
         own: OwnerEpoch,
         group: GroupId,
     ) -> Result<ManifestVersion, EngineError> {
-        self.load().await?;
+        let result = self.fence_manifest(own, group).await;
+        self.announcer.deliver().await;
+        result
+    }
+
+    async fn fence_manifest(
+        &self,
+        own: OwnerEpoch,
+        group: GroupId,
+    ) -> Result<ManifestVersion, EngineError> {
+        self.read_manifest().await?;
         let current = self.manifest.state().owner;
         if current.map(|owner| (owner.epoch, owner.group)) != Some((own, group)) {
             self.note_fence(self.manifest.fence(own, group).await)?;
@@ -57,7 +73,8 @@ impl Region {
         }
         let version = self.swap();
         let mut contents = self.contents.lock();
-        contents.phase = contents.phase.owned(own);
+        let phase = contents.phase.owned(own);
+        self.enter(&mut contents, phase);
         contents.phase.check_owner(self.id())?;
         Ok(version)
     }
@@ -67,13 +84,19 @@ impl Region {
     /// # Errors
     /// [`EngineError::NotOwner`], [`EngineError::Fenced`], and those of a commit.
     pub async fn remove(&self) -> Result<(), EngineError> {
+        let result = self.record_removal().await;
+        self.announcer.deliver().await;
+        result
+    }
+
+    async fn record_removal(&self) -> Result<(), EngineError> {
         let _flushing = self.flushing.lock().await;
         let own = match self.contents.lock().phase.check_owner(self.id()) {
             Err(EngineError::Removed { .. }) => return Ok(()),
             owner => owner?,
         };
         let change = Change::new(Author::Owner(own), vec![ActionKind::Remove]);
-        self.note_fence(self.manifest.update_manifest(change).await)?;
+        self.note_fence(self.manifest.record(change).await)?;
         self.swap();
         Ok(())
     }
@@ -95,7 +118,8 @@ impl Region {
             }
         }
         let owner = state.owner.map(|owner| owner.epoch);
-        contents.phase = contents.phase.loaded(owner, state.is_removed());
+        let phase = contents.phase.loaded(owner, state.is_removed());
+        self.enter(&mut contents, phase);
         if state.is_removed() {
             contents.runs.clear();
         }
@@ -108,7 +132,8 @@ impl Region {
         match &result {
             Err(EngineError::Fenced { later, own, .. }) => {
                 let mut contents = self.contents.lock();
-                contents.phase = contents.phase.fenced(*later);
+                let phase = contents.phase.fenced(*later);
+                self.enter(&mut contents, phase);
                 tracing::warn!(
                     region = %self.spec.region_id, %own, %later,
                     "a later owner has taken the region over; this one stops flushing it"

@@ -1,10 +1,12 @@
 mod caching;
 mod compact;
 mod compact_race;
+mod coverage;
 mod crash;
 mod damage;
 mod format;
 mod frozen;
+mod hooks;
 mod indexes;
 mod memory;
 mod model;

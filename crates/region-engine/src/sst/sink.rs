@@ -19,7 +19,8 @@ pub(crate) trait PartReceiver: Send {
 /// See the module's head.
 #[derive(Debug)]
 pub(crate) struct Sink<R> {
-    receiver: R,
+    /// `None` once the file has ended.
+    receiver: Option<R>,
     part: BytesMut,
     written: u64,
     blocks: BlockChecksums,
@@ -31,7 +32,7 @@ pub(crate) struct Sink<R> {
 impl<R: PartReceiver> Sink<R> {
     pub(crate) fn new(receiver: R) -> Self {
         Self {
-            receiver,
+            receiver: Some(receiver),
             part: BytesMut::new(),
             written: 0,
             blocks: BlockChecksums::default(),
@@ -62,11 +63,12 @@ impl<R: PartReceiver> Sink<R> {
     }
 
     /// Hands on what is left; gives the receiver back.
-    pub(crate) fn finish(mut self) -> io::Result<R> {
+    pub(crate) fn finish(&mut self) -> io::Result<R> {
+        let mut receiver = self.receiver.take().ok_or_else(ended)?;
         if !self.part.is_empty() {
-            self.receiver.part(self.part.split().freeze())?;
+            receiver.part(self.part.split().freeze())?;
         }
-        Ok(self.receiver)
+        Ok(receiver)
     }
 }
 
@@ -80,7 +82,8 @@ impl<R: PartReceiver> Write for Sink<R> {
         self.written += bytes.len() as u64;
         self.part.extend_from_slice(bytes);
         if self.part.len() >= PART_BYTES {
-            self.receiver.part(self.part.split().freeze())?;
+            let receiver = self.receiver.as_mut().ok_or_else(ended)?;
+            receiver.part(self.part.split().freeze())?;
         }
         Ok(bytes.len())
     }
@@ -88,4 +91,8 @@ impl<R: PartReceiver> Write for Sink<R> {
     fn flush(&mut self) -> io::Result<()> {
         Ok(())
     }
+}
+
+fn ended() -> io::Error {
+    io::Error::other("the file has ended")
 }

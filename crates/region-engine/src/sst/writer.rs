@@ -7,7 +7,7 @@ use arrow::array::{Array, ArrayRef, AsArray, RecordBatch};
 use arrow::compute::{max, min};
 use arrow::datatypes::{DataType, Float32Type, Float64Type, Int64Type, SchemaRef};
 use parquet::arrow::ArrowWriter;
-use parquet::file::metadata::KeyValue;
+use parquet::file::metadata::{KeyValue, ParquetMetaData};
 use tidewater_common::ids::{ColumnId, Epoch, FileId, Sequence};
 use tidewater_common::keys::KeyRange;
 
@@ -20,6 +20,7 @@ use super::sink::{PartReceiver, Sink};
 use crate::EngineError;
 use crate::expiry::as_numbers;
 use crate::file_meta::{FileMeta, FileTail, TimeRange};
+use crate::hooks::{SstFileInfo, SstInfo};
 use crate::layout::RegionDir;
 use crate::memtable::run::key_columns;
 use crate::read::shape::TableShape;
@@ -42,6 +43,7 @@ pub(crate) struct FilePlan {
 #[derive(Debug)]
 pub(crate) struct WrittenFile {
     meta: FileMeta,
+    footer: Arc<ParquetMetaData>,
 }
 
 impl WrittenFile {
@@ -50,8 +52,18 @@ impl WrittenFile {
     }
 
     /// The description of the file, once it has an id.
-    pub(crate) fn named(self, file_id: FileId) -> FileMeta {
-        FileMeta { file_id, ..self.meta }
+    pub(crate) fn named(self, file_id: FileId) -> SstFileInfo {
+        let meta = FileMeta { file_id, ..self.meta };
+        let sst = SstInfo {
+            file_id,
+            time: meta.time,
+            size: meta.size,
+            rows: meta.rows,
+            row_groups: meta.row_groups,
+            footer: self.footer,
+            indexes: meta.indexes.clone(),
+        };
+        SstFileInfo { sst, meta }
     }
 }
 
@@ -131,7 +143,8 @@ impl<R: PartReceiver> SstWriter<R> {
         self.writer.append_key_value_metadata(pair(BLOCKS_KEY, encode_checksums(&checksums)));
         self.writer.append_key_value_metadata(pair(KEY_INDEX_KEY, encode_keys(&self.key_index)));
         self.writer.append_key_value_metadata(pair(NAN_KEY, encode_ids(&self.nan_columns())));
-        let sink = self.writer.into_inner().map_err(encoding)?;
+        let footer = Arc::new(self.writer.finish().map_err(encoding)?);
+        let sink = self.writer.inner_mut();
         let (min_key, max_key) = match (self.key_index.first(), max_key) {
             (Some(min_key), Some(max_key)) => (min_key.clone(), max_key),
             _ => return Err(EngineError::Internal { detail: "a file without rows".to_owned() }),
@@ -162,7 +175,7 @@ impl<R: PartReceiver> SstWriter<R> {
             tail: FileTail { length: sink.written() - data_end, checksum: sink.tail_checksum() },
         };
         let receiver = sink.finish().map_err(|error| encoding(error.into()))?;
-        Ok((WrittenFile { meta }, receiver))
+        Ok((WrittenFile { meta, footer }, receiver))
     }
 
     fn push_within_group(&mut self, rows: &RowVersions) -> Result<(), EngineError> {

@@ -9,6 +9,7 @@ use crate::EngineError;
 use crate::compaction::commit::commit;
 use crate::compaction::{Attempt, Compactor, ProgressSnapshot, Scope, Why};
 use crate::file_meta::{FileMeta, Stamp};
+use crate::hooks::SstFileInfo;
 use crate::manifest::{ActionKind, Author, Change, Edit, ManifestContext, Void};
 use crate::storage::testing::{Fault, FaultyStore};
 use crate::storage::{Operation, Storage};
@@ -33,6 +34,10 @@ async fn edit(world: &World, remove: &[FileMeta], add: Vec<FileMeta>) {
     let change = Change::new(Author::Owner(owner(world.term)), vec![ActionKind::Edit(edit)]);
     world.region.manifest.update_manifest(change).await.unwrap();
     world.region.swap();
+}
+
+fn metas(written: Vec<SstFileInfo>) -> Vec<FileMeta> {
+    written.into_iter().map(|file| file.meta).collect()
 }
 
 fn total(files: &[FileMeta]) -> u64 {
@@ -260,7 +265,8 @@ async fn only_an_owner_chooses_and_a_removed_region_is_left_alone() {
     assert_eq!(follower.compactions_due(), world.region.compactions_due());
     // Dropped while the files are merged: the commit finds out.
     let (job, _claim) = world.region.claim(Scope::Whole, Epoch(0)).unwrap().unwrap();
-    let outputs = Compactor::new(env(world.storage.clone())).merge(&job, &attempt).await.unwrap();
+    let outputs =
+        metas(Compactor::new(env(world.storage.clone())).merge(&job, &attempt).await.unwrap());
     world.region.remove().await.unwrap();
     let late = commit(&world.region.manifest, &job, &outputs).await;
     assert!(matches!(late, Err(EngineError::Removed { .. })), "{late:?}");
@@ -316,8 +322,8 @@ async fn a_job_is_committed_once_however_often_it_is_reported() {
     assert_eq!(world.region.compactions_due(), [], "its files are taken");
     let attempt = Attempt::default();
     let compactor = Compactor::new(env(world.storage.clone()));
-    let outputs = compactor.merge(&job, &attempt).await.unwrap();
-    let twin = compactor.merge(&job, &attempt).await.unwrap();
+    let outputs = metas(compactor.merge(&job, &attempt).await.unwrap());
+    let twin = metas(compactor.merge(&job, &attempt).await.unwrap());
     let version = commit(&world.region.manifest, &job, &outputs).await.unwrap();
     drop(claim);
     for _ in 0..2 {

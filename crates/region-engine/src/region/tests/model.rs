@@ -89,7 +89,8 @@ async fn begin(world: &World, scope: Scope) -> Begun {
     world.region.load().await.unwrap();
     let (job, _claim) = world.region.claim(scope, Epoch(0)).unwrap()?;
     let compactor = Compactor::new(env(world.storage.clone()));
-    let outputs = compactor.merge(&job, &Attempt::default()).await.unwrap();
+    let written = compactor.merge(&job, &Attempt::default()).await.unwrap();
+    let outputs: Vec<_> = written.into_iter().map(|file| file.meta).collect();
     Some((job, outputs))
 }
 

@@ -1,0 +1,96 @@
+//! Kinds make hooks from configuration. What cannot be made is refused at once, not when it would
+//! first be called.
+
+use std::collections::BTreeMap;
+use std::fmt::Debug;
+use std::sync::Arc;
+
+use serde_json::Value;
+use tidewater_common::ids::NodeId;
+
+use super::error::PluginError;
+use super::hook::RegionHookRef;
+
+/// A hook by configuration, as it is stored and sent.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PluginSpec {
+    /// Unique within a cluster.
+    pub name: String,
+    /// Which kind makes it.
+    pub kind: String,
+    /// What the kind needs to know; an object.
+    pub config: Value,
+}
+
+/// Where hooks are made: what they say of the node that calls them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct HookHome {
+    /// `data`, `compactor`, or what an embedding program calls itself.
+    pub role: &'static str,
+    /// The node's id; 0 without a cluster.
+    pub node_id: NodeId,
+}
+
+/// Makes hooks of one kind.
+pub trait HookKind: Debug + Send + Sync + 'static {
+    /// Its name.
+    fn kind(&self) -> &'static str;
+
+    /// Says, in words, what is wrong with a configuration. Touches nothing.
+    fn check(&self, config: &Value) -> Result<(), String>;
+
+    /// Makes a hook; says in words why it cannot. Waits for nobody: what a hook needs from disk or
+    /// network it gets when it is called.
+    fn make(&self, spec: &PluginSpec, home: HookHome) -> Result<RegionHookRef, String>;
+}
+
+/// The kinds that a program knows.
+#[derive(Debug, Clone, Default)]
+pub struct HookKinds {
+    kinds: BTreeMap<&'static str, Arc<dyn HookKind>>,
+}
+
+impl HookKinds {
+    /// Adds a kind.
+    ///
+    /// # Errors
+    /// [`PluginError::KindTaken`].
+    pub fn register(&mut self, kind: Arc<dyn HookKind>) -> Result<(), PluginError> {
+        let name = kind.kind();
+        if self.kinds.contains_key(name) {
+            return Err(PluginError::KindTaken { kind: name.to_owned() });
+        }
+        self.kinds.insert(name, kind);
+        Ok(())
+    }
+
+    /// Whether a hook could be made of this; touches nothing.
+    ///
+    /// # Errors
+    /// [`PluginError::UnknownKind`], [`PluginError::BadConfig`].
+    pub fn check(&self, spec: &PluginSpec) -> Result<(), PluginError> {
+        self.get(spec)?.check(&spec.config).map_err(|detail| bad_config(spec, detail))
+    }
+
+    /// Makes a hook.
+    ///
+    /// # Errors
+    /// [`PluginError::UnknownKind`], [`PluginError::BadConfig`].
+    pub fn make(&self, spec: &PluginSpec, home: HookHome) -> Result<RegionHookRef, PluginError> {
+        let kind = self.get(spec)?;
+        kind.check(&spec.config).map_err(|detail| bad_config(spec, detail))?;
+        kind.make(spec, home).map_err(|detail| bad_config(spec, detail))
+    }
+
+    fn get(&self, spec: &PluginSpec) -> Result<&Arc<dyn HookKind>, PluginError> {
+        self.kinds.get(spec.kind.as_str()).ok_or_else(|| PluginError::UnknownKind {
+            name: spec.name.clone(),
+            kind: spec.kind.clone(),
+            known: self.kinds.keys().copied().collect::<Vec<_>>().join(", "),
+        })
+    }
+}
+
+fn bad_config(spec: &PluginSpec, detail: String) -> PluginError {
+    PluginError::BadConfig { name: spec.name.clone(), kind: spec.kind.clone(), detail }
+}

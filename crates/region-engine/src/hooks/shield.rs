@@ -1,0 +1,178 @@
+//! One hook behind its shield: calls with a time limit, panics caught, results counted.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+
+use metrics::counter;
+use parking_lot::Mutex;
+use tidewater_common::ids::{RegionId, TableId};
+use tokio::time::{Instant, timeout};
+
+use super::calls::Event;
+use super::error::HookError;
+use super::plugins::Plugin;
+use super::suspension::{HookLimits, Standing, Turn};
+
+/// Whether a hook is called.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum HookState {
+    /// Called for every event.
+    Active,
+    /// Left out because somebody asked for it.
+    Paused,
+    /// Left out for a while because it failed too often in a row.
+    Suspended,
+}
+
+/// A hook as operators see it; numbers are since it was registered here.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct HookStatus {
+    /// Its name.
+    pub name: String,
+    /// The kind that made it; `None` for hooks of the program itself.
+    pub kind: Option<String>,
+    /// The only table that it sees; `None`: all.
+    pub table: Option<TableId>,
+    /// Whether it is called.
+    pub state: HookState,
+    /// Calls made, failures included.
+    pub calls: u64,
+    /// Calls that returned an error, panicked, came too late, or were given up later.
+    pub failures: u64,
+    /// Events that it was not called for, being paused or suspended.
+    pub skipped: u64,
+    /// Calls taken whose effect has not reached its destination.
+    pub backlog: u64,
+    /// What went wrong last.
+    pub last_error: Option<String>,
+}
+
+/// See the module's head.
+#[derive(Debug)]
+pub(super) struct Shielded {
+    pub(super) plugin: Plugin,
+    limits: HookLimits,
+    paused: AtomicBool,
+    standing: Mutex<Standing>,
+    calls: AtomicU64,
+    failures: AtomicU64,
+    skipped: AtomicU64,
+    last_error: Mutex<Option<String>>,
+}
+
+impl Shielded {
+    pub(super) fn new(plugin: Plugin, limits: HookLimits) -> Self {
+        let paused = AtomicBool::new(plugin.paused);
+        Self {
+            plugin,
+            limits,
+            paused,
+            standing: Mutex::default(),
+            calls: AtomicU64::new(0),
+            failures: AtomicU64::new(0),
+            skipped: AtomicU64::new(0),
+            last_error: Mutex::default(),
+        }
+    }
+
+    pub(super) fn set_paused(&self, paused: bool) {
+        self.paused.store(paused, Ordering::Relaxed);
+    }
+
+    /// Calls the hook, unless it is paused or suspended. The error is for those few events whose
+    /// sender wants to know; it has been counted and logged.
+    pub(super) async fn call(&self, region: RegionId, event: Arc<Event>) -> Result<(), HookError> {
+        let admitted = !self.paused.load(Ordering::Relaxed)
+            && self.standing.lock().admit(Instant::now(), &self.limits);
+        if !admitted {
+            self.skipped.fetch_add(1, Ordering::Relaxed);
+            return Ok(());
+        }
+        let name = event.name();
+        let result = self.shielded(region, event).await;
+        self.note(region, name, &result);
+        result
+    }
+
+    /// In a task of its own: a panic ends there, and a hook that blocks its thread does not keep the
+    /// caller beyond the limit. The limit inside holds when the caller has gone away.
+    async fn shielded(&self, region: RegionId, event: Arc<Event>) -> Result<(), HookError> {
+        let limit = self.limits.time_limit;
+        let late = || HookError::new(format_args!("no answer within {limit:?}"));
+        let hook = Arc::clone(&self.plugin.hook);
+        let mut task =
+            tokio::spawn(async move { timeout(limit, event.deliver(hook.as_ref(), region)).await });
+        match timeout(limit, &mut task).await {
+            Ok(Ok(Ok(result))) => result,
+            Ok(Ok(Err(_))) => Err(late()),
+            Ok(Err(error)) => Err(HookError::new(match error.try_into_panic() {
+                Ok(panic) => format!("it panicked: {}", words(panic.as_ref())),
+                Err(error) => error.to_string(),
+            })),
+            Err(_) => {
+                task.abort();
+                Err(late())
+            }
+        }
+    }
+
+    fn note(&self, region: RegionId, event: &'static str, result: &Result<(), HookError>) {
+        let hook = self.plugin.name.clone();
+        self.calls.fetch_add(1, Ordering::Relaxed);
+        counter!("tidewater_hook_calls_total", "hook" => hook.clone(), "event" => event)
+            .increment(1);
+        let turn = self.standing.lock().note(result.is_ok(), Instant::now(), &self.limits);
+        if let Err(error) = result {
+            self.failures.fetch_add(1, Ordering::Relaxed);
+            counter!("tidewater_hook_failures_total", "hook" => hook.clone(), "event" => event)
+                .increment(1);
+            *self.last_error.lock() = Some(error.to_string());
+            tracing::warn!(%hook, %region, event, %error, "a hook failed; the engine goes on");
+        }
+        match turn {
+            Turn::Same => {}
+            Turn::Suspended => {
+                let pause = self.limits.suspension;
+                tracing::error!(%hook, ?pause, "a hook failed too often in a row: it is suspended");
+            }
+            Turn::Resumed => tracing::info!(%hook, "a suspended hook works again"),
+        }
+    }
+
+    pub(super) fn status(&self) -> HookStatus {
+        let state = if self.paused.load(Ordering::Relaxed) {
+            HookState::Paused
+        } else if self.standing.lock().is_suspended() {
+            HookState::Suspended
+        } else {
+            HookState::Active
+        };
+        HookStatus {
+            name: self.plugin.name.clone(),
+            kind: self.plugin.kind.clone(),
+            table: self.plugin.table,
+            state,
+            calls: self.calls.load(Ordering::Relaxed),
+            failures: self.failures.load(Ordering::Relaxed) + self.plugin.hook.lost(),
+            skipped: self.skipped.load(Ordering::Relaxed),
+            backlog: self.plugin.hook.backlog(),
+            last_error: self.last_error.lock().clone(),
+        }
+    }
+}
+
+impl HookState {
+    /// As operators read it.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Active => "active",
+            Self::Paused => "paused",
+            Self::Suspended => "suspended",
+        }
+    }
+}
+
+fn words(panic: &(dyn std::any::Any + Send)) -> &str {
+    let text = panic.downcast_ref::<&str>().copied();
+    text.or_else(|| panic.downcast_ref::<String>().map(String::as_str)).unwrap_or("without words")
+}

@@ -1,0 +1,191 @@
+//! Hooks for tests: one that remembers, and bad ones.
+
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use parking_lot::Mutex;
+use tidewater_common::ids::{FileId, ManifestVersion, OwnerEpoch, RegionId};
+
+use super::{
+    FilesRemoved, GcPass, HookError, ManifestKind, RegionHook, RegionHookRef, RegionMetaActionList,
+    RegionRole, SstFileInfo,
+};
+use crate::manifest::Action;
+use crate::region::RegionSpec;
+
+/// One call, as the hook saw it.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) enum Seen {
+    Written(Vec<FileId>),
+    Updated { version: ManifestVersion, manifest: ManifestKind, actions: Vec<Action> },
+    Opened,
+    Closed,
+    Dropped,
+    Role(RegionRole, RegionRole, OwnerEpoch),
+    FilesRemoved(FilesRemoved),
+    Gc(GcPass),
+}
+
+/// Remembers every call.
+#[derive(Debug, Default)]
+pub(crate) struct Recorder {
+    name: String,
+    seen: Mutex<Vec<Seen>>,
+    log: Option<Arc<Mutex<Vec<String>>>>,
+}
+
+impl Recorder {
+    pub(crate) fn new(name: &str) -> Arc<Self> {
+        Arc::new(Self { name: name.to_owned(), ..Self::default() })
+    }
+
+    /// Also notes its name in a log that several share.
+    pub(crate) fn with_log(name: &str, log: &Arc<Mutex<Vec<String>>>) -> RegionHookRef {
+        Arc::new(Self { name: name.to_owned(), log: Some(log.clone()), ..Self::default() })
+    }
+
+    /// What was seen since the last call of this.
+    pub(crate) fn take(&self) -> Vec<Seen> {
+        std::mem::take(&mut *self.seen.lock())
+    }
+
+    fn note(&self, seen: Seen) -> Result<(), HookError> {
+        if let Some(log) = &self.log {
+            log.lock().push(self.name.clone());
+        }
+        self.seen.lock().push(seen);
+        Ok(())
+    }
+}
+
+#[async_trait]
+impl RegionHook for Recorder {
+    fn name(&self) -> &str {
+        &self.name
+    }
+
+    async fn on_sst_files_written(
+        &self,
+        _region: RegionId,
+        _metadata: &RegionSpec,
+        files: &[SstFileInfo],
+    ) -> Result<(), HookError> {
+        for file in files {
+            assert_eq!(file.sst.file_id, file.meta.file_id);
+            assert_eq!(file.sst.footer.num_row_groups() as u32, file.meta.row_groups);
+            assert_eq!(file.sst.footer.file_metadata().num_rows() as u64, file.meta.rows);
+            assert!(file.sst.footer.offset_index().is_some(), "the footer lacks its page index");
+        }
+        self.note(Seen::Written(files.iter().map(|file| file.sst.file_id).collect()))
+    }
+
+    async fn on_manifest_updated(
+        &self,
+        _region: RegionId,
+        actions: &RegionMetaActionList,
+        version: ManifestVersion,
+        manifest: ManifestKind,
+    ) -> Result<(), HookError> {
+        self.note(Seen::Updated { version, manifest, actions: actions.actions().to_vec() })
+    }
+
+    async fn on_region_opened(&self, _: RegionId, _: &RegionSpec) -> Result<(), HookError> {
+        self.note(Seen::Opened)
+    }
+
+    async fn on_region_closed(&self, _: RegionId, _: &RegionSpec) -> Result<(), HookError> {
+        self.note(Seen::Closed)
+    }
+
+    async fn on_region_dropped(&self, _: RegionId, _: &RegionSpec) -> Result<(), HookError> {
+        self.note(Seen::Dropped)
+    }
+
+    async fn on_region_role_changed(
+        &self,
+        _region: RegionId,
+        old: RegionRole,
+        new: RegionRole,
+        epoch: OwnerEpoch,
+    ) -> Result<(), HookError> {
+        self.note(Seen::Role(old, new, epoch))
+    }
+
+    async fn on_files_removed(
+        &self,
+        _region: RegionId,
+        removed: &FilesRemoved,
+    ) -> Result<(), HookError> {
+        self.note(Seen::FilesRemoved(removed.clone()))
+    }
+
+    async fn on_region_gc(&self, _region: RegionId, pass: &GcPass) -> Result<(), HookError> {
+        self.note(Seen::Gc(pass.clone()))
+    }
+}
+
+/// What a bad hook does.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Vice {
+    Panics,
+    Hangs,
+    Fails,
+}
+
+/// Does it on every call.
+#[derive(Debug)]
+pub(crate) struct Bad(pub(crate) &'static str, pub(crate) Vice);
+
+impl Bad {
+    async fn act(&self) -> Result<(), HookError> {
+        match self.1 {
+            Vice::Panics => panic!("the {} hook's own fault", self.0),
+            Vice::Hangs => std::future::pending().await,
+            Vice::Fails => Err(HookError::new("no luck today")),
+        }
+    }
+}
+
+#[async_trait]
+impl RegionHook for Bad {
+    fn name(&self) -> &str {
+        self.0
+    }
+
+    async fn on_sst_files_written(
+        &self,
+        _: RegionId,
+        _: &RegionSpec,
+        _: &[SstFileInfo],
+    ) -> Result<(), HookError> {
+        self.act().await
+    }
+
+    async fn on_manifest_updated(
+        &self,
+        _: RegionId,
+        _: &RegionMetaActionList,
+        _: ManifestVersion,
+        _: ManifestKind,
+    ) -> Result<(), HookError> {
+        self.act().await
+    }
+
+    async fn on_region_opened(&self, _: RegionId, _: &RegionSpec) -> Result<(), HookError> {
+        self.act().await
+    }
+
+    async fn on_region_role_changed(
+        &self,
+        _: RegionId,
+        _: RegionRole,
+        _: RegionRole,
+        _: OwnerEpoch,
+    ) -> Result<(), HookError> {
+        self.act().await
+    }
+
+    async fn on_region_gc(&self, _: RegionId, _: &GcPass) -> Result<(), HookError> {
+        self.act().await
+    }
+}

@@ -1,0 +1,178 @@
+//! The registry, the kinds, and the shield of one hook.
+
+use std::sync::Arc;
+use std::sync::mpsc;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use parking_lot::Mutex;
+use serde_json::{Value, json};
+use tidewater_common::ids::{FileId, NodeId, RegionId, TableId};
+use uuid::Uuid;
+
+use super::testing::{Bad, Recorder, Seen, Vice};
+use super::*;
+use crate::layout::RegionDir;
+use crate::manifest::samples::DIR;
+
+fn limits() -> HookLimits {
+    HookLimits { failures_in_a_row: 3, ..HookLimits::default() }
+}
+
+fn removed() -> FilesRemoved {
+    FilesRemoved { files: vec![FileId(Uuid::from_u128(1))], reason: RemovalReason::Orphan }
+}
+
+fn status(plugins: &Plugins, name: &str) -> HookStatus {
+    plugins.status().into_iter().find(|one| one.name == name).unwrap()
+}
+
+#[tokio::test]
+async fn hooks_are_called_in_order_of_name_and_names_are_unique() {
+    let plugins = Plugins::default();
+    let log = Arc::new(Mutex::new(Vec::new()));
+    for name in ["c", "a", "b"] {
+        plugins.insert(Recorder::with_log(name, &log)).unwrap();
+    }
+    let taken = plugins.insert(Recorder::with_log("b", &log)).unwrap_err();
+    assert_eq!(taken, PluginError::NameTaken { name: "b".to_owned() });
+    let hooks = RegionHooks::new(&plugins, DIR);
+    hooks.files_removed(removed()).await;
+    assert_eq!(*log.lock(), ["a", "b", "c"]);
+    assert!(plugins.remove("b"));
+    assert!(!plugins.remove("b"));
+    hooks.files_removed(removed()).await;
+    assert_eq!(log.lock()[3..], ["a", "c"]);
+}
+
+#[tokio::test]
+async fn a_hook_for_one_table_sees_no_other() {
+    let plugins = Plugins::default();
+    let recorder = Recorder::new("one");
+    let hook: RegionHookRef = recorder.clone();
+    plugins.insert(Plugin { table: Some(DIR.table_id), ..hook.into() }).unwrap();
+    RegionHooks::new(&plugins, RegionDir { table_id: TableId(99), ..DIR })
+        .files_removed(removed())
+        .await;
+    assert!(recorder.take().is_empty());
+    RegionHooks::new(&plugins, DIR).files_removed(removed()).await;
+    assert_eq!(recorder.take(), [Seen::FilesRemoved(removed())]);
+}
+
+#[tokio::test]
+async fn a_paused_hook_is_left_out_until_it_is_resumed() {
+    let plugins = Plugins::default();
+    let recorder = Recorder::new("one");
+    plugins.insert(recorder.clone() as RegionHookRef).unwrap();
+    let hooks = RegionHooks::new(&plugins, DIR);
+    assert!(plugins.set_paused("one", true));
+    hooks.files_removed(removed()).await;
+    assert!(recorder.take().is_empty());
+    let shown = status(&plugins, "one");
+    assert_eq!((shown.state, shown.calls, shown.skipped), (HookState::Paused, 0, 1));
+    assert!(plugins.set_paused("one", false));
+    hooks.files_removed(removed()).await;
+    assert_eq!(recorder.take().len(), 1);
+    assert!(!plugins.set_paused("two", true));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_bad_hook_is_counted_suspended_and_tried_again() {
+    for vice in [Vice::Panics, Vice::Hangs, Vice::Fails] {
+        let plugins = Plugins::new(limits());
+        let recorder = Recorder::new("good");
+        plugins.insert(Arc::new(Bad("bad", vice)) as RegionHookRef).unwrap();
+        plugins.insert(recorder.clone() as RegionHookRef).unwrap();
+        let hooks = RegionHooks::new(&plugins, DIR);
+        for number in 0..10 {
+            let error = hooks.region_gc(GcPass::default()).await;
+            assert_eq!(error.is_err(), number < 3, "{vice:?} {number}");
+        }
+        assert_eq!(recorder.take().len(), 10, "{vice:?}");
+        let bad = status(&plugins, "bad");
+        assert_eq!((bad.calls, bad.failures, bad.skipped), (3, 3, 7), "{vice:?}");
+        assert_eq!(bad.state, HookState::Suspended);
+        let said = bad.last_error.unwrap();
+        let expected = match vice {
+            Vice::Panics => "it panicked: the bad hook's own fault",
+            Vice::Hangs => "no answer within 5s",
+            Vice::Fails => "no luck today",
+        };
+        assert_eq!(said, expected);
+        tokio::time::advance(limits().suspension).await;
+        for _ in 0..2 {
+            let _ = hooks.region_gc(GcPass::default()).await;
+        }
+        assert_eq!(status(&plugins, "bad").calls, 4, "{vice:?}");
+        let good = status(&plugins, "good");
+        assert_eq!((good.state, good.calls, good.failures), (HookState::Active, 12, 0));
+    }
+}
+
+/// Keeps its thread until the test lets go.
+#[derive(Debug)]
+struct Blocks(Mutex<mpsc::Receiver<()>>);
+
+#[async_trait]
+impl RegionHook for Blocks {
+    async fn on_region_gc(&self, _: RegionId, _: &GcPass) -> Result<(), HookError> {
+        let _ = self.0.lock().recv();
+        Ok(())
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_hook_that_blocks_its_thread_keeps_nobody_beyond_the_limit() {
+    let time_limit = Duration::from_millis(50);
+    let plugins = Plugins::new(HookLimits { time_limit, ..limits() });
+    let (release, blocked) = mpsc::channel();
+    plugins.insert(Arc::new(Blocks(Mutex::new(blocked))) as RegionHookRef).unwrap();
+    let error = RegionHooks::new(&plugins, DIR).region_gc(GcPass::default()).await.unwrap_err();
+    assert_eq!(error.to_string(), "no answer within 50ms");
+    drop(release);
+    let shown = plugins.status().remove(0);
+    assert!(shown.name.ends_with("::Blocks"), "{}", shown.name);
+    assert_eq!(shown.failures, 1);
+}
+
+#[derive(Debug)]
+struct Named;
+
+impl HookKind for Named {
+    fn kind(&self) -> &'static str {
+        "named"
+    }
+
+    fn check(&self, config: &Value) -> Result<(), String> {
+        config["as"].as_str().map(|_| ()).ok_or_else(|| "\"as\" must be a string".to_owned())
+    }
+
+    fn make(&self, spec: &PluginSpec, home: HookHome) -> Result<RegionHookRef, String> {
+        let name = spec.config["as"].as_str().unwrap_or_default();
+        Ok(Recorder::new(&format!("{name} at {} {}", home.role, home.node_id)))
+    }
+}
+
+#[test]
+fn what_cannot_be_made_is_refused_at_once() {
+    let mut kinds = HookKinds::default();
+    kinds.register(Arc::new(Named)).unwrap();
+    let taken = kinds.register(Arc::new(Named)).unwrap_err();
+    assert_eq!(taken, PluginError::KindTaken { kind: "named".to_owned() });
+    let home = HookHome { role: "data", node_id: NodeId(101) };
+    let spec =
+        |kind: &str, config| PluginSpec { name: "mine".to_owned(), kind: kind.to_owned(), config };
+    let good = spec("named", json!({ "as": "x" }));
+    kinds.check(&good).unwrap();
+    assert_eq!(kinds.make(&good, home).unwrap().name(), "x at data 101");
+    for (spec, said) in [
+        (spec("other", json!({})), "hook mine: unknown kind \"other\"; known are named"),
+        (
+            spec("named", json!({ "as": 1 })),
+            "hook mine: the configuration of kind named is bad: \"as\" must be a string",
+        ),
+    ] {
+        assert_eq!(kinds.check(&spec).unwrap_err().to_string(), said);
+        assert_eq!(kinds.make(&spec, home).unwrap_err().to_string(), said);
+    }
+}

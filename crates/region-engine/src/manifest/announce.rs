@@ -1,0 +1,83 @@
+//! What hooks are told of a delta.
+
+use super::{Action, ActionKind, AreaStep, Author, Delta};
+use crate::hooks::ManifestKind;
+
+/// As what a committed delta is announced to hooks; `None` for bookkeeping, which is not.
+///
+/// The one home of this decision: receipts ask it, and whoever delivers deltas from the manifest.
+pub(crate) fn announced_as(delta: &Delta) -> Option<ManifestKind> {
+    let kinds = || delta.actions.iter().map(|action| announced(delta.author, action));
+    if kinds().any(|kind| kind == Some(ManifestKind::Live)) {
+        return Some(ManifestKind::Live);
+    }
+    kinds().flatten().next()
+}
+
+fn announced(author: Author, action: &Action) -> Option<ManifestKind> {
+    if action.staged.is_some() {
+        return Some(ManifestKind::Staging);
+    }
+    match &action.kind {
+        // The first delta of a split's or merge's child: hooks learn of it by its opening.
+        _ if author == Author::System => None,
+        ActionKind::Alter { .. }
+        | ActionKind::PartitionExprChange { .. }
+        | ActionKind::Edit(_)
+        | ActionKind::Truncate(_) => Some(ManifestKind::Live),
+        ActionKind::Area { step, .. } => match step {
+            AreaStep::Open { .. } => Some(ManifestKind::Staging),
+            AreaStep::Publish | AreaStep::Merged(_) => Some(ManifestKind::Live),
+            AreaStep::Abandon => None,
+        },
+        ActionKind::Remove | ActionKind::Fence { .. } | ActionKind::GcFloor { .. } => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tidewater_common::ids::Sequence;
+    use tidewater_common::keys::KeyRange;
+    use uuid::Uuid;
+
+    use super::*;
+    use crate::manifest::samples::*;
+    use crate::manifest::{AreaId, Change, Edit, Truncate};
+
+    #[test]
+    fn logical_changes_are_announced_and_bookkeeping_is_not() {
+        use ManifestKind::{Live, Staging};
+        let area = AreaId(Uuid::from_u128(1));
+        let by_owner = |kind| Change::new(Author::Owner(owner(1)), vec![kind]);
+        let by_system = |kind| Change::new(Author::System, vec![kind]);
+        let step = |step| by_owner(ActionKind::Area { area, step });
+        let open = AreaStep::Open { logged: true, deadline_ms: 0 };
+        let range = KeyRange::whole();
+        let staged = Change {
+            actions: vec![Action::staged(area, ActionKind::Edit(Edit::default()))],
+            ..create(1)
+        };
+        let mut published = staged.clone();
+        published.actions.push(Action::live(ActionKind::Edit(Edit::default())));
+        let cases = [
+            (create(1), Some(Live)),
+            (flush(1, 1), Some(Live)),
+            (by_job(Edit::default()), Some(Live)),
+            (by_owner(ActionKind::Truncate(Truncate::UpTo(Sequence(1)))), Some(Live)),
+            (by_owner(ActionKind::PartitionExprChange { range: range.clone() }), Some(Live)),
+            (step(open), Some(Staging)),
+            (staged, Some(Staging)),
+            (published, Some(Live)),
+            (step(AreaStep::Publish), Some(Live)),
+            (step(AreaStep::Merged(Vec::new())), Some(Live)),
+            (step(AreaStep::Abandon), None),
+            (by_owner(ActionKind::Remove), None),
+            (fence(1), None),
+            (by_system(ActionKind::GcFloor { floor_ms: 1 }), None),
+            (by_system(ActionKind::PartitionExprChange { range }), None),
+        ];
+        for (change, expected) in cases {
+            assert_eq!(announced_as(&delta(1, change.clone())), expected, "{change:?}");
+        }
+    }
+}

@@ -1,0 +1,234 @@
+//! H1: the coverage table of hooks.md, scenario by scenario.
+//!
+//! To add an operation, or an action, add its row: nothing here compiles without it. An operation
+//! that the engine does not have yet stands in [`NOT_BUILT`]: its row is there, its scenario is not.
+
+use std::sync::Arc;
+
+use tidewater_common::ids::{Epoch, Sequence};
+use tidewater_common::schema::WriteMode;
+
+use super::world::*;
+use crate::compaction::{Attempt, Scope};
+use crate::hooks::testing::{Recorder, Seen};
+use crate::hooks::{ManifestKind, Plugins, RegionHookRef};
+use crate::index::Bloom;
+use crate::manifest::{ActionKind, AreaStep};
+use crate::storage::Storage;
+use crate::{Region, RowOp, RowsWrite};
+
+macro_rules! operations {
+    ($($name:ident),* $(,)?) => {
+        #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+        enum Operation { $($name),* }
+        const ALL: &[Operation] = &[$(Operation::$name),*];
+    };
+}
+
+operations! {
+    Flush, LocalCompaction, RemoteCompaction, Edit, Copy, Create, Seal, EnterStaging, ApplyStaging,
+    Alter, Truncate, BuildIndex, Follow, Fence, Gc, Checkpoint, Drop, Remap,
+}
+
+/// Rows without a scenario: the engine cannot do this yet. Whoever builds one takes it out here.
+const NOT_BUILT: &[Operation] = &[
+    Operation::RemoteCompaction,
+    Operation::Edit,
+    Operation::Copy,
+    Operation::Seal,
+    Operation::EnterStaging,
+    Operation::ApplyStaging,
+    Operation::Alter,
+    Operation::Truncate,
+    Operation::Gc,
+    Operation::Remap,
+];
+
+/// A row of the table: whether `on_sst_files_written` is called, and each `on_manifest_updated`.
+fn row(operation: Operation) -> (bool, &'static [ManifestKind]) {
+    use ManifestKind::{Live, Staging};
+    match operation {
+        Operation::Flush | Operation::LocalCompaction => (true, &[Live]),
+        // On the compactor node; nothing on the data node.
+        Operation::RemoteCompaction => (true, &[Live]),
+        Operation::Edit | Operation::Copy => (false, &[Live]),
+        Operation::Create | Operation::Seal => (false, &[Live]),
+        Operation::EnterStaging => (false, &[Staging]),
+        // The edit, and the merge of all staged actions.
+        Operation::ApplyStaging => (false, &[Live, Live]),
+        Operation::Alter | Operation::Truncate | Operation::BuildIndex => (false, &[Live]),
+        Operation::Follow => (false, &[]),
+        Operation::Fence
+        | Operation::Gc
+        | Operation::Checkpoint
+        | Operation::Drop
+        | Operation::Remap => (false, &[]),
+    }
+}
+
+/// Which operations commit an action.
+fn operations_of(kind: &ActionKind) -> &'static [Operation] {
+    use Operation::*;
+    match kind {
+        ActionKind::Alter { .. } => &[Create, Alter, EnterStaging, ApplyStaging],
+        ActionKind::PartitionExprChange { .. } => &[Create, Seal, Remap],
+        ActionKind::Edit(_) => &[
+            Flush,
+            LocalCompaction,
+            RemoteCompaction,
+            Edit,
+            Copy,
+            ApplyStaging,
+            BuildIndex,
+            EnterStaging,
+            Remap,
+        ],
+        ActionKind::Truncate(_) => &[Truncate, ApplyStaging, EnterStaging],
+        ActionKind::Remove => &[Drop],
+        ActionKind::Fence { .. } => &[Fence],
+        ActionKind::GcFloor { .. } => &[Gc],
+        ActionKind::Area { step, .. } => match step {
+            AreaStep::Open { .. } => &[EnterStaging],
+            AreaStep::Publish | AreaStep::Abandon | AreaStep::Merged(_) => &[ApplyStaging],
+        },
+    }
+}
+
+/// A region with rows in a file and rows in memory, and a hook that remembers.
+struct Scenario {
+    storage: Storage,
+    plugins: Plugins,
+    recorder: Arc<Recorder>,
+    region: Arc<Region>,
+}
+
+impl Scenario {
+    async fn new() -> Self {
+        let storage = Storage::memory();
+        let plugins = Plugins::default();
+        let recorder = Recorder::new("recorder");
+        plugins.insert(recorder.clone() as RegionHookRef).unwrap();
+        let region = open(&storage, &plugins);
+        let scenario = Self { storage, plugins, recorder, region };
+        scenario.region.take_ownership(owner(1), GROUP).await.unwrap();
+        scenario.put(10, 0);
+        scenario.region.flush().await.unwrap();
+        scenario.put(20, 5);
+        scenario.recorder.take();
+        scenario
+    }
+
+    fn put(&self, sequence: u64, first: i32) {
+        let rows: Vec<Row> =
+            (first..first + 10).map(|n| (("k".to_owned(), n), None, "n".to_owned())).collect();
+        let batch = put_batch(&rows, self.region.spec());
+        let sequence = Sequence(sequence);
+        let write = RowsWrite { sequence, epoch: Epoch(0), op: RowOp::Put, batch };
+        self.region.apply(write).unwrap();
+    }
+
+    /// Does it; `None` when the engine cannot.
+    async fn run(&self, operation: Operation) -> Option<()> {
+        match operation {
+            Operation::Flush => {
+                assert_eq!(self.region.flush().await.unwrap().files, 1);
+            }
+            Operation::Create => {
+                let new = open(&Storage::memory(), &self.plugins);
+                new.take_ownership(owner(1), GROUP).await.unwrap();
+            }
+            Operation::Follow => {
+                let follower = open(&self.storage, &self.plugins);
+                follower.load().await.unwrap();
+                follower.load().await.unwrap();
+            }
+            Operation::Fence => {
+                let version = self.region.stats().manifest_version;
+                let fenced = self.region.take_ownership(owner(2), GROUP).await.unwrap();
+                assert_eq!(fenced, version.next());
+            }
+            Operation::Checkpoint => {
+                let shown = |json: serde_json::Value| json["checkpoint"].as_u64();
+                let before = shown(self.region.manifest_json().await.unwrap());
+                for term in 2..20 {
+                    self.region.take_ownership(owner(term), GROUP).await.unwrap();
+                }
+                assert!(shown(self.region.manifest_json().await.unwrap()) > before);
+            }
+            Operation::Drop => self.region.remove().await.unwrap(),
+            Operation::BuildIndex => {
+                assert_eq!(self.region.build_indexes(&Bloom).await.unwrap().built, 1);
+            }
+            Operation::LocalCompaction => {
+                self.region.flush().await.unwrap();
+                self.recorder.take();
+                let attempt = Attempt::default();
+                self.region.compact(Scope::Whole, Epoch(0), &attempt).await.unwrap().unwrap();
+            }
+            Operation::RemoteCompaction
+            | Operation::Edit
+            | Operation::Copy
+            | Operation::Seal
+            | Operation::EnterStaging
+            | Operation::ApplyStaging
+            | Operation::Alter
+            | Operation::Truncate
+            | Operation::Gc
+            | Operation::Remap => return None,
+        }
+        Some(())
+    }
+}
+
+fn open(storage: &Storage, plugins: &Plugins) -> Arc<Region> {
+    let env = env(storage.clone()).with_plugins(plugins.clone());
+    Region::new(env, spec(WriteMode::Upsert, false), Sequence(0), Sequence(0)).unwrap()
+}
+
+#[tokio::test]
+async fn every_scenario_calls_the_hooks_that_the_table_names() {
+    let mut not_built = Vec::new();
+    for &operation in ALL {
+        let scenario = Scenario::new().await;
+        if scenario.run(operation).await.is_none() {
+            not_built.push(operation);
+            continue;
+        }
+        let seen = scenario.recorder.take();
+        let (written, updated) = row(operation);
+        let files: Vec<_> = seen
+            .iter()
+            .filter_map(|one| match one {
+                Seen::Written(files) => Some(files.clone()),
+                _ => None,
+            })
+            .collect();
+        assert_eq!(!files.is_empty(), written, "{operation:?}: {seen:#?}");
+        let updates: Vec<_> = seen
+            .iter()
+            .filter_map(|one| match one {
+                Seen::Updated { manifest, actions, .. } => Some((*manifest, actions.clone())),
+                _ => None,
+            })
+            .collect();
+        let kinds: Vec<_> = updates.iter().map(|(manifest, _)| *manifest).collect();
+        assert_eq!(kinds, updated, "{operation:?}: {seen:#?}");
+        for action in updates.iter().flat_map(|(_, actions)| actions) {
+            assert!(operations_of(&action.kind).contains(&operation), "{operation:?}: {action:?}");
+        }
+    }
+    assert_eq!(not_built, NOT_BUILT);
+}
+
+#[tokio::test]
+async fn a_file_is_reported_before_the_change_that_adds_it() {
+    let scenario = Scenario::new().await;
+    scenario.run(Operation::Flush).await.unwrap();
+    let seen = scenario.recorder.take();
+    let [Seen::Written(files), Seen::Updated { actions, version, .. }] = seen.as_slice() else {
+        panic!("{seen:#?}");
+    };
+    let ActionKind::Edit(edit) = &actions[0].kind else { panic!("{actions:?}") };
+    assert_eq!(edit.add.iter().map(|file| file.file_id).collect::<Vec<_>>(), *files);
+    assert_eq!(*version, scenario.region.stats().manifest_version);
+}

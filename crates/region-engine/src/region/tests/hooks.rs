@@ -1,0 +1,219 @@
+//! H2 and H3: no hook runs under the manifest's lock, and none changes what the engine does. And
+//! what hooks learn of a region's life.
+
+use std::sync::{Arc, OnceLock, Weak};
+
+use async_trait::async_trait;
+use tidewater_common::ids::{ManifestVersion, OwnerEpoch, RegionId, Sequence};
+use tidewater_common::schema::WriteMode;
+
+use super::world::*;
+use crate::hooks::testing::{Bad, Recorder, Seen, Vice};
+use crate::hooks::{
+    HookError, ManifestKind, Plugins, RegionHook, RegionHookRef, RegionMetaActionList, RegionRole,
+    SstFileInfo,
+};
+use crate::storage::Operation;
+use crate::storage::Storage;
+use crate::storage::testing::{Fault, FaultyStore};
+use crate::{EngineError, Region, RegionSpec};
+
+fn some_rows(from: i32) -> Vec<Row> {
+    (from..from + 10).map(|n| (("k".to_owned(), n), Some(i64::from(n)), "n".to_owned())).collect()
+}
+
+fn open(storage: &Storage, plugins: &Plugins) -> Arc<Region> {
+    let env = env(storage.clone()).with_plugins(plugins.clone());
+    Region::new(env, spec(WriteMode::Upsert, false), Sequence(0), Sequence(0)).unwrap()
+}
+
+/// A world whose region has these hooks, and has not been opened yet.
+async fn world(storage: Storage, plugins: &Plugins) -> World {
+    let mut world = World::new(Storage::memory(), WriteMode::Upsert, false).await;
+    world.region = open(&storage, plugins);
+    world.storage = storage;
+    world
+}
+
+/// Reads the manifest, for which it takes its lock, on every call.
+#[derive(Debug, Default)]
+struct Reads {
+    region: OnceLock<Weak<Region>>,
+}
+
+impl Reads {
+    async fn read(&self) -> Result<(), HookError> {
+        let Some(region) = self.region.get().and_then(Weak::upgrade) else { return Ok(()) };
+        region.load().await.map(|_| ()).map_err(HookError::new)
+    }
+}
+
+#[async_trait]
+impl RegionHook for Reads {
+    async fn on_sst_files_written(
+        &self,
+        _: RegionId,
+        _: &RegionSpec,
+        _: &[SstFileInfo],
+    ) -> Result<(), HookError> {
+        self.read().await
+    }
+
+    async fn on_manifest_updated(
+        &self,
+        _: RegionId,
+        _: &RegionMetaActionList,
+        version: ManifestVersion,
+        _: ManifestKind,
+    ) -> Result<(), HookError> {
+        self.read().await?;
+        let region = self.region.get().and_then(Weak::upgrade);
+        let reached = region.map(|region| region.stats().manifest_version);
+        match reached {
+            Some(reached) if reached < version => Err(HookError::new("not in the manifest yet")),
+            _ => Ok(()),
+        }
+    }
+
+    async fn on_region_opened(&self, _: RegionId, _: &RegionSpec) -> Result<(), HookError> {
+        self.read().await
+    }
+
+    async fn on_region_role_changed(
+        &self,
+        _: RegionId,
+        _: RegionRole,
+        _: RegionRole,
+        _: OwnerEpoch,
+    ) -> Result<(), HookError> {
+        self.read().await
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_hook_may_read_the_manifest() {
+    let plugins = Plugins::default();
+    let hook = Arc::new(Reads::default());
+    plugins.insert(hook.clone() as RegionHookRef).unwrap();
+    let mut world = world(Storage::memory(), &plugins).await;
+    hook.region.set(Arc::downgrade(&world.region)).unwrap();
+    world.region.take_ownership(owner(1), GROUP).await.unwrap();
+    world.put(&some_rows(0));
+    world.region.flush().await.unwrap();
+    let status = plugins.status().remove(0);
+    // Opened, leader, created, written, flushed.
+    assert_eq!((status.calls, status.failures), (5, 0), "{status:?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn bad_hooks_change_nothing_but_their_counters() {
+    let plugins = Plugins::default();
+    let recorder = Recorder::new("z");
+    for (name, vice) in [("a", Vice::Panics), ("b", Vice::Hangs), ("c", Vice::Fails)] {
+        plugins.insert(Arc::new(Bad(name, vice)) as RegionHookRef).unwrap();
+    }
+    plugins.insert(recorder.clone() as RegionHookRef).unwrap();
+    let mut bad = world(Storage::memory(), &plugins).await;
+    let mut plain = world(Storage::memory(), &Plugins::default()).await;
+    let mut reports = Vec::new();
+    for world in [&mut bad, &mut plain] {
+        world.region.take_ownership(owner(1), GROUP).await.unwrap();
+        let mut told = Vec::new();
+        for round in 0..6 {
+            world.put(&some_rows(round * 5));
+            told.push(world.region.flush().await.unwrap());
+        }
+        world.check().await;
+        reports.push(told);
+    }
+    let sizeless = |reports: &Vec<crate::FlushReport>| {
+        reports.iter().map(|one| (one.manifest_version, one.rows, one.files)).collect::<Vec<_>>()
+    };
+    assert_eq!(sizeless(&reports[0]), sizeless(&reports[1]));
+    bad.reopen().await.unwrap();
+    bad.check().await;
+    // Opened, leader, created, and two for each flush: nobody else missed one.
+    let seen = recorder.take();
+    assert_eq!(seen.len(), 3 + 2 * 6, "{seen:#?}");
+    for status in plugins.status() {
+        let (calls, failures) = if status.name == "z" { (15, 0) } else { (5, 5) };
+        let counted = (status.calls, status.failures, status.skipped);
+        assert_eq!(counted, (calls, failures, 15 - calls), "{status:?}");
+    }
+}
+
+#[tokio::test]
+async fn hooks_learn_of_a_regions_life() {
+    use RegionRole::{Follower, Leader};
+    let storage = Storage::memory();
+    let plugins = Plugins::default();
+    let recorder = Recorder::new("one");
+    plugins.insert(recorder.clone() as RegionHookRef).unwrap();
+    let region = open(&storage, &plugins);
+    region.load().await.unwrap();
+    region.load().await.unwrap();
+    assert_eq!(recorder.take(), [Seen::Opened]);
+    region.take_ownership(owner(1), GROUP).await.unwrap();
+    let seen = recorder.take();
+    assert!(matches!(seen[0], Seen::Updated { .. }), "{seen:?}");
+    assert_eq!(seen[1..], [Seen::Role(Follower, Leader, owner(1))]);
+
+    let other = open(&storage, &Plugins::default());
+    other.take_ownership(owner(2), GROUP).await.unwrap();
+    region.load().await.unwrap();
+    assert_eq!(recorder.take(), [Seen::Role(Leader, Follower, owner(2))]);
+    other.remove().await.unwrap();
+    assert!(matches!(region.load().await, Err(EngineError::Removed { .. })));
+    assert_eq!(recorder.take(), [Seen::Dropped]);
+    region.close();
+    tokio::task::yield_now().await;
+    assert_eq!(recorder.take(), []);
+
+    let again = open(&Storage::memory(), &plugins);
+    again.load().await.unwrap();
+    assert_eq!(recorder.take(), [Seen::Opened]);
+    again.close();
+    // Told in the background.
+    let mut seen = Vec::new();
+    for _ in 0..1_000 {
+        seen = recorder.take();
+        if !seen.is_empty() {
+            break;
+        }
+        tokio::task::yield_now().await;
+    }
+    assert_eq!(seen, [Seen::Closed]);
+}
+
+#[tokio::test]
+async fn a_commit_that_turns_out_to_have_landed_is_told_once() {
+    let store = FaultyStore::new();
+    let plugins = Plugins::default();
+    let recorder = Recorder::new("one");
+    plugins.insert(recorder.clone() as RegionHookRef).unwrap();
+    let mut world = world(store.storage(), &plugins).await;
+    world.region.take_ownership(owner(1), GROUP).await.unwrap();
+    world.put(&some_rows(0));
+    recorder.take();
+    // The put lands; nothing that would say so gets through.
+    let lost = std::sync::atomic::AtomicBool::new(false);
+    store.plan(move |call| {
+        use std::sync::atomic::Ordering::SeqCst;
+        match call.operation {
+            Operation::PutIfAbsent if !lost.swap(true, SeqCst) => Fault::ErrorAfter,
+            _ if lost.load(SeqCst) => Fault::ErrorBefore,
+            _ => Fault::None,
+        }
+    });
+    let error = world.region.flush().await.unwrap_err();
+    assert!(matches!(error, EngineError::Unknown { .. }), "{error}");
+    let seen = recorder.take();
+    assert!(matches!(seen.as_slice(), [Seen::Written(_)]), "{seen:?}");
+    store.plan(|_| Fault::None);
+    world.region.flush().await.unwrap();
+    let seen = recorder.take();
+    assert!(matches!(seen.as_slice(), [Seen::Updated { .. }]), "{seen:?}");
+    world.region.flush().await.unwrap();
+    assert_eq!(recorder.take(), []);
+    world.check().await;
+}
