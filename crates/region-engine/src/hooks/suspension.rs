@@ -1,5 +1,6 @@
 //! When a hook is left out: after a number of failures in a row, for a while; then one call is let
-//! through, and only its success ends the suspension.
+//! through. Its success ends the suspension, its failure begins one that is twice as long: a hook
+//! that always hangs holds flushes up ever more rarely.
 
 use std::time::Duration;
 
@@ -12,7 +13,8 @@ pub struct HookLimits {
     pub time_limit: Duration,
     /// Failures in a row after which a hook is suspended; at least 1.
     pub failures_in_a_row: u32,
-    /// How long it is suspended before it is tried again.
+    /// How long it is suspended before it is tried again; doubles each time that this fails, up to 64
+    /// times as long.
     pub suspension: Duration,
 }
 
@@ -31,6 +33,10 @@ impl Default for HookLimits {
 pub(super) struct Standing {
     in_a_row: u32,
     suspended_until: Option<Instant>,
+    /// A call was let through after a suspension.
+    probing: bool,
+    /// Such calls that have failed, in a row.
+    vain: u32,
 }
 
 /// What a call's result did to the hook's standing.
@@ -52,7 +58,8 @@ impl Standing {
             None => true,
             Some(until) if now < until => false,
             Some(_) => {
-                self.suspended_until = now.checked_add(limits.suspension);
+                self.probing = true;
+                self.suspended_until = now.checked_add(self.pause(limits));
                 true
             }
         }
@@ -69,9 +76,19 @@ impl Standing {
         if self.in_a_row < limits.failures_in_a_row.max(1) {
             return Turn::Same;
         }
-        let turn = if self.is_suspended() { Turn::Same } else { Turn::Suspended };
-        self.suspended_until = now.checked_add(limits.suspension);
+        let turn = if self.is_suspended() {
+            // Calls that were under way when the suspension began say nothing new.
+            self.vain = self.vain.saturating_add(u32::from(std::mem::take(&mut self.probing)));
+            Turn::Same
+        } else {
+            Turn::Suspended
+        };
+        self.suspended_until = now.checked_add(self.pause(limits));
         turn
+    }
+
+    fn pause(&self, limits: &HookLimits) -> Duration {
+        limits.suspension.saturating_mul(1 << self.vain.min(6))
     }
 
     /// Whether the hook is left out, but for one call now and then.
@@ -122,6 +139,13 @@ mod tests {
     }
 
     #[test]
+    fn calls_that_were_under_way_do_not_make_a_suspension_longer() {
+        let start = Instant::now();
+        let mut standing = failing(3 + 4, start);
+        assert!(standing.admit(start + LIMITS.suspension, &LIMITS));
+    }
+
+    #[test]
     fn one_call_is_let_through_after_a_suspension() {
         let start = Instant::now();
         let mut standing = failing(3, start);
@@ -129,8 +153,8 @@ mod tests {
         assert!(standing.admit(later, &LIMITS));
         assert!(!standing.admit(later, &LIMITS), "a second call beside the first");
         assert_eq!(standing.note(false, later, &LIMITS), Turn::Same);
-        assert!(!standing.admit(later + LIMITS.suspension / 2, &LIMITS));
-        let again = later + LIMITS.suspension;
+        let again = later + LIMITS.suspension * 2;
+        assert!(!standing.admit(again - Duration::from_millis(1), &LIMITS), "twice as long");
         assert!(standing.admit(again, &LIMITS));
         assert_eq!(standing.note(true, again, &LIMITS), Turn::Resumed);
         assert!(standing.admit(again, &LIMITS));
