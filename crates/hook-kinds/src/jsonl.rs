@@ -1,0 +1,196 @@
+//! `jsonl`: each call becomes a line of a file on the node that makes the call.
+//!
+//! `{"path": "/absolute/path"}`. One line is one write with O_APPEND, so that several processes may
+//! share a file. The file is opened for every line: it may be moved away at any time.
+
+use std::fs::OpenOptions;
+use std::io::{self, Write};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use async_trait::async_trait;
+use serde::Deserialize;
+use serde_json::Value;
+use tidewater_region_engine::RegionHookRef;
+use tidewater_region_engine::hooks::{HookError, HookHome, HookKind, PluginSpec};
+
+use crate::narrator::{Narrator, Outlet};
+use crate::parse;
+use crate::record::Record;
+
+/// The kind.
+#[derive(Debug, Clone, Copy)]
+pub struct Jsonl;
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Config {
+    path: PathBuf,
+}
+
+impl Config {
+    fn read(config: &Value) -> Result<Self, String> {
+        let config: Self = parse(config)?;
+        if !config.path.is_absolute() {
+            return Err("the path must be absolute: nodes run in different directories".to_owned());
+        }
+        let text = config.path.to_string_lossy();
+        if text.ends_with('/') || config.path.file_name().is_none() {
+            return Err("the path must name a file".to_owned());
+        }
+        Ok(config)
+    }
+}
+
+impl HookKind for Jsonl {
+    fn kind(&self) -> &'static str {
+        "jsonl"
+    }
+
+    fn check(&self, config: &Value) -> Result<(), String> {
+        Config::read(config).map(|_| ())
+    }
+
+    fn make(&self, spec: &PluginSpec, home: HookHome) -> Result<RegionHookRef, String> {
+        let config = Config::read(&spec.config)?;
+        Ok(Arc::new(Narrator::new(&spec.name, home, Lines::new(config.path))))
+    }
+}
+
+#[derive(Debug)]
+struct Lines {
+    path: Arc<Path>,
+    /// The last line of ours was not written whole: the next one begins with a line break.
+    torn: Arc<AtomicBool>,
+}
+
+impl Lines {
+    fn new(path: PathBuf) -> Self {
+        Self { path: path.into(), torn: Arc::default() }
+    }
+}
+
+#[async_trait]
+impl Outlet for Lines {
+    async fn put(&self, record: Record) -> Result<(), HookError> {
+        let (path, torn) = (self.path.clone(), self.torn.clone());
+        let written = tokio::task::spawn_blocking(move || append(&path, record.into_text(), &torn));
+        let result = written.await.map_err(HookError::new)?;
+        result.map_err(|error| HookError::new(format_args!("{}: {error}", self.path.display())))
+    }
+}
+
+fn append(path: &Path, mut line: String, torn: &AtomicBool) -> io::Result<()> {
+    line.push('\n');
+    if torn.load(Ordering::Relaxed) {
+        line.insert(0, '\n');
+    }
+    let mut file = OpenOptions::new().create(true).append(true).open(path)?;
+    // Not `write_all`: what several processes append in parts would be mixed.
+    let written = file.write(line.as_bytes())?;
+    torn.store(written < line.len(), Ordering::Relaxed);
+    if written < line.len() {
+        let detail = format!("only {written} of {} bytes of a line were written", line.len());
+        return Err(io::Error::new(io::ErrorKind::WriteZero, detail));
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+    use tidewater_common::ids::{FileId, NodeId, OwnerEpoch, RegionId};
+    use tidewater_region_engine::hooks::{FilesRemoved, RegionRole, RemovalReason};
+
+    use super::*;
+
+    fn hook(path: &Path) -> RegionHookRef {
+        let spec = PluginSpec {
+            name: "audit".to_owned(),
+            kind: "jsonl".to_owned(),
+            config: json!({ "path": path }),
+        };
+        Jsonl.make(&spec, HookHome { role: "data", node_id: NodeId(101) }).unwrap()
+    }
+
+    fn lines(path: &Path) -> Vec<Value> {
+        let text = std::fs::read_to_string(path).unwrap();
+        text.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
+    }
+
+    #[tokio::test]
+    async fn every_call_is_a_line_with_stable_fields() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("hooks.jsonl");
+        let hook = hook(&path);
+        let file = FileId(Default::default());
+        let removed = FilesRemoved { files: vec![file], reason: RemovalReason::Compaction };
+        hook.on_files_removed(RegionId(7), &removed).await.unwrap();
+        let epoch = OwnerEpoch::default();
+        hook.on_region_role_changed(RegionId(7), RegionRole::Follower, RegionRole::Leader, epoch)
+            .await
+            .unwrap();
+        assert_eq!(
+            lines(&path),
+            [
+                json!({
+                    "hook": "audit", "event": "files_removed", "region_id": 7,
+                    "node_role": "data", "node_id": 101, "manifest_version": null,
+                    "manifest": null, "actions": [], "files": [{ "file_id": file }],
+                    "reason": "compaction",
+                }),
+                json!({
+                    "hook": "audit", "event": "region_role_changed", "region_id": 7,
+                    "node_role": "data", "node_id": 101, "manifest_version": null,
+                    "manifest": null, "actions": [], "files": [],
+                    "old_role": "follower", "new_role": "leader", "owner_epoch": "0.0",
+                }),
+            ]
+        );
+    }
+
+    #[tokio::test]
+    async fn several_writers_do_not_mix_their_lines() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("hooks.jsonl");
+        let files = (0..500).map(|_| FileId(Default::default())).collect();
+        let removed = Arc::new(FilesRemoved { files, reason: RemovalReason::Orphan });
+        let writers = (0..8).map(|number| {
+            let (hook, removed) = (hook(&path), removed.clone());
+            tokio::spawn(async move {
+                for _ in 0..20 {
+                    hook.on_files_removed(RegionId(number), &removed).await.unwrap();
+                }
+            })
+        });
+        for writer in writers.collect::<Vec<_>>() {
+            writer.await.unwrap();
+        }
+        assert_eq!(lines(&path).len(), 8 * 20);
+    }
+
+    #[tokio::test]
+    async fn a_file_that_was_moved_away_is_made_again_and_a_bad_place_is_an_error() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("hooks.jsonl");
+        let audit = hook(&path);
+        let removed = FilesRemoved { files: Vec::new(), reason: RemovalReason::Drop };
+        audit.on_files_removed(RegionId(1), &removed).await.unwrap();
+        std::fs::rename(&path, folder.path().join("old")).unwrap();
+        audit.on_files_removed(RegionId(2), &removed).await.unwrap();
+        assert_eq!(lines(&path)[0]["region_id"], 2);
+        let nowhere = folder.path().join("missing/hooks.jsonl");
+        let error = hook(&nowhere).on_files_removed(RegionId(3), &removed).await.unwrap_err();
+        assert!(error.to_string().starts_with(nowhere.to_str().unwrap()), "{error}");
+    }
+
+    #[test]
+    fn a_torn_line_does_not_swallow_the_next() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("hooks.jsonl");
+        std::fs::write(&path, "{\"half").unwrap();
+        append(&path, "{}".to_owned(), &AtomicBool::new(true)).unwrap();
+        assert_eq!(std::fs::read_to_string(&path).unwrap(), "{\"half\n{}\n");
+    }
+}

@@ -1,0 +1,86 @@
+//! The kinds of hooks that every node knows. The region engine has the trait and the registry, and
+//! knows no network; this crate has what a hook by configuration does with a call.
+//!
+//! A **record** is one call as a JSON object. An **outlet** is where records go.
+//!
+//! # Layout
+//!
+//! - `record`: calls as JSON (pure). `narrator`: a hook that makes records and gives them to an
+//!   outlet.
+//! - [`jsonl`]: appends each record to a file, as one line by one write.
+//! - [`webhook`]: posts each record to a URL, from a bounded queue, signed, until it is taken.
+
+pub mod jsonl;
+mod narrator;
+mod record;
+pub mod webhook;
+
+use std::sync::Arc;
+
+use tidewater_region_engine::hooks::HookKinds;
+
+/// `jsonl` and `webhook`.
+pub fn builtin() -> HookKinds {
+    let mut kinds = HookKinds::default();
+    // Their names differ, so neither is refused.
+    let _ = kinds.register(Arc::new(jsonl::Jsonl));
+    let _ = kinds.register(Arc::new(webhook::Webhook));
+    kinds
+}
+
+/// Reads a configuration; says in words what is wrong with it.
+fn parse<C: serde::de::DeserializeOwned>(config: &serde_json::Value) -> Result<C, String> {
+    if !config.is_object() {
+        return Err("it must be a JSON object".to_owned());
+    }
+    serde_json::from_value(config.clone()).map_err(|error| error.to_string())
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::{Value, json};
+    use tidewater_region_engine::hooks::PluginSpec;
+
+    use super::*;
+
+    fn check(kind: &str, config: Value) -> Result<(), String> {
+        let spec = PluginSpec { name: "mine".to_owned(), kind: kind.to_owned(), config };
+        builtin().check(&spec).map_err(|error| error.to_string())
+    }
+
+    #[test]
+    fn good_configurations_are_taken() {
+        for (kind, config) in [
+            ("jsonl", json!({ "path": "/var/log/tidewater/hooks.jsonl" })),
+            ("webhook", json!({ "url": "http://127.0.0.1:9/in" })),
+            ("webhook", json!({ "url": "https://example.org/x?y=1", "secret_file": "/etc/key" })),
+            ("webhook", json!({ "url": "https://example.org", "queue": 10, "timeout_ms": 100 })),
+        ] {
+            check(kind, config.clone()).unwrap_or_else(|error| panic!("{config}: {error}"));
+        }
+    }
+
+    #[test]
+    fn bad_configurations_say_what_is_wrong() {
+        for (kind, config, said) in [
+            ("events", json!({}), "unknown kind \"events\"; known are jsonl, webhook"),
+            ("jsonl", json!([]), "it must be a JSON object"),
+            ("jsonl", json!({}), "missing field `path`"),
+            ("jsonl", json!({ "path": "hooks.jsonl" }), "the path must be absolute"),
+            ("jsonl", json!({ "path": "/tmp/" }), "the path must name a file"),
+            ("jsonl", json!({ "path": "/x", "pth": "/y" }), "unknown field `pth`"),
+            ("webhook", json!({ "url": "127.0.0.1:9" }), "the url"),
+            ("webhook", json!({ "url": "ftp://example.org" }), "the url must begin with http"),
+            ("webhook", json!({ "url": "http://u:p@example.org" }), "must not hold a password"),
+            ("webhook", json!({ "url": "http://x", "queue": 0 }), "queue must be from 1 to"),
+            ("webhook", json!({ "url": "http://x", "queue": 1_000_000 }), "queue must be from 1"),
+            ("webhook", json!({ "url": "http://x", "timeout_ms": 0 }), "timeout_ms must be from"),
+            ("webhook", json!({ "url": "http://x", "secret_file": "k" }), "secret_file must be"),
+            ("webhook", json!({ "url": "http://x", "secret": "s3cr3t" }), "unknown field `secret`"),
+        ] {
+            let error = check(kind, config.clone()).expect_err(&config.to_string());
+            assert!(error.contains(said), "{config}: {error}");
+            assert!(!error.contains("s3cr3t"), "{error}");
+        }
+    }
+}
