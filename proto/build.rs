@@ -12,6 +12,7 @@ const FILES: &[&str] = &[
     "tidewater/v1/error.proto",
     "tidewater/v1/group.proto",
     "tidewater/v1/group_log.proto",
+    "tidewater/v1/hook.proto",
     "tidewater/v1/manifest.proto",
     "tidewater/v1/meta.proto",
     "tidewater/v1/raft.proto",

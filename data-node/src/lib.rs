@@ -13,12 +13,14 @@
 //! - [`leadership`]: what a leader does for its regions: ownership, flushes, manifest advances; and
 //!   what every replica does: snapshots, purging.
 //! - [`control`], [`data`], [`region_admin`]: the services `GroupControl`, `Data`, `RegionAdmin`.
+//! - [`hooks`]: hooks by configuration, as the catalog has them.
 //! - [`peers`]: calls to other data nodes.
 
 pub mod control;
 pub mod data;
 pub mod group;
 pub mod groups;
+pub mod hooks;
 pub mod leadership;
 mod meters;
 pub mod node;

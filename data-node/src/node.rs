@@ -19,7 +19,8 @@ use tidewater_raft_store::{
     RaftService, RegisterError, Role,
 };
 use tidewater_region_engine::env::SystemIds;
-use tidewater_region_engine::{MemoryBudget, env::RegionEnv};
+use tidewater_region_engine::hooks::HookHome;
+use tidewater_region_engine::{MemoryBudget, Plugins, env::RegionEnv};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tonic::service::RoutesBuilder;
@@ -31,6 +32,7 @@ use crate::control::{ControlService, transfer};
 use crate::data::DataService;
 use crate::group::replica::GroupReplica;
 use crate::groups::{GroupError, Groups, NodeParts};
+use crate::hooks::NodeHooks;
 use crate::options::DataOptions;
 use crate::region_admin::RegionAdminService;
 
@@ -91,13 +93,17 @@ impl DataNode {
         })
         .await??;
         info!(%cluster, %node, "registered");
+        let plugins = Plugins::new(options.hook_limits);
+        let home = HookHome { role: "data", node_id: node };
+        let hooks = Arc::new(NodeHooks::new(options.hook_kinds.clone(), home, plugins.clone()));
         let env = RegionEnv::new(
             storage,
             clock,
             Arc::new(SystemIds),
             MemoryBudget::new(options.row_budget()),
             options.engine(),
-        );
+        )
+        .with_plugins(plugins);
         let addresses = Arc::new(AddressBook::new());
         let host = RaftHost::new(cluster, node, directory.log_store().clone());
         let groups = Groups::new(NodeParts {
@@ -113,13 +119,19 @@ impl DataNode {
         raft_service.add_host(host);
         let closing = CancellationToken::new();
         let tasks = TaskTracker::new();
-        let beats = heartbeat::run(groups.clone(), link.clone(), options.clone(), closing.clone());
+        let beats = heartbeat::run(
+            groups.clone(),
+            hooks.clone(),
+            link.clone(),
+            options.clone(),
+            closing.clone(),
+        );
         tasks.spawn(beats);
         let stop = closing.clone();
         tasks.spawn(async move {
             tokio::select! {
                 () = stop.cancelled() => {}
-                () = link.follow_addresses(&addresses) => {}
+                () = link.follow_catalog(&addresses, |event| hooks.follow(event)) => {}
             }
         });
         Ok(Self { cluster, node, groups, raft_service, directory, closing, tasks })

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use tidewater_raft_store::LogStoreOptions;
 use tidewater_region_engine::env::EngineOptions;
+use tidewater_region_engine::hooks::{HookKinds, HookLimits};
 
 use crate::group::admission::WriteLimits;
 use crate::group::batch::BatchLimits;
@@ -33,6 +34,11 @@ pub struct DataOptions {
     pub groups: GroupOptions,
     /// How often the meta service hears from this node.
     pub heartbeat: Duration,
+    /// The kinds that hooks may have. A program that embeds a node adds its own, here and to the
+    /// meta nodes' options.
+    pub hook_kinds: HookKinds,
+    /// What keeps a bad hook from slowing the node down.
+    pub hook_limits: HookLimits,
 }
 
 impl DataOptions {
@@ -59,6 +65,8 @@ impl DataOptions {
             disk_reserve: LogStoreOptions::default().free_space_floor,
             groups: GroupOptions::default(),
             heartbeat: Duration::from_secs(1),
+            hook_kinds: tidewater_hook_kinds::builtin(),
+            hook_limits: HookLimits::default(),
         }
     }
 

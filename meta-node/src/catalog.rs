@@ -11,6 +11,7 @@
 mod change;
 mod codec;
 mod error;
+mod hook;
 mod keys;
 mod outcome;
 mod records;
@@ -25,6 +26,7 @@ pub use self::codec::{
     encode_catalog_next_route_id, encode_catalog_route, encode_catalog_version,
 };
 pub use self::error::CatalogError;
+pub use self::hook::Hook;
 pub use self::keys::{
     catalog_next_route_id_key, catalog_route_key, catalog_version_key, is_catalog_route_key,
     route_id_from_key,

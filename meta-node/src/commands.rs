@@ -7,6 +7,7 @@
 mod bootstrap;
 mod error;
 mod groups;
+mod hooks;
 mod new_table;
 mod nodes;
 mod tables;
@@ -83,6 +84,9 @@ fn decide(
         Kind::ActivateTable(command) => tables::activate(state, &command).map(done),
         Kind::BeginDropTable(command) => tables::begin_drop(state, &command),
         Kind::FinishDropTable(command) => tables::finish_drop(state, &command).map(done),
+        Kind::AddHook(command) => hooks::add(state, &command),
+        Kind::SetHookPaused(command) => hooks::set_paused(state, &command).map(done),
+        Kind::RemoveHook(command) => hooks::remove(state, &command),
         Kind::AdvanceTime(command) => Ok(done(time::advance(state, &command))),
         Kind::Bootstrap(_) | Kind::Bench(_) => Ok(done(Change::default())),
     }

@@ -34,7 +34,7 @@ pub use self::options::{Bootstrap, MetaOptions, OptionsError};
 use self::replica::Replica;
 use crate::join::{Adoption, Joiner};
 use crate::machine::{STATE_FAMILY, StateError};
-use crate::services::{AdminService, MetaService, Slot};
+use crate::services::{AdminService, HookService, MetaService, Slot};
 
 /// How long a stopping leader waits for another one.
 const HAND_OVER: Duration = Duration::from_secs(2);
@@ -90,6 +90,7 @@ pub struct Meta {
     slot: Slot,
     meta: MetaService,
     admin: AdminService,
+    hooks: HookService,
     failed: watch::Receiver<Option<Arc<MetaError>>>,
     joined: watch::Receiver<Option<Identity>>,
     stop: CancellationToken,
@@ -124,6 +125,7 @@ impl Meta {
         let slot = Slot::default();
         let meta = MetaService::new(slot.clone(), Arc::clone(&joiner));
         let admin = AdminService::new(slot.clone(), options.failure_timeout);
+        let hooks = HookService::new(slot.clone(), options.hook_kinds.clone());
         let (failed_tx, failed) = watch::channel(None);
         let (joined_tx, joined) = watch::channel(None);
         let stop = CancellationToken::new();
@@ -141,7 +143,7 @@ impl Meta {
             stop: stop.clone(),
         };
         let main = tokio::spawn(life.run(adoptions));
-        Ok(Self { node_id, slot, meta, admin, failed, joined, stop, main })
+        Ok(Self { node_id, slot, meta, admin, hooks, failed, joined, stop, main })
     }
 
     /// This node's id.
@@ -149,10 +151,11 @@ impl Meta {
         self.node_id
     }
 
-    /// Adds the services `Meta` and `Admin` to a router.
+    /// Adds the services `Meta`, `Admin` and `HookAdmin` to a router.
     pub fn add_services(&self, routes: &mut RoutesBuilder) {
         routes.add_service(self.meta.clone().into_server());
         routes.add_service(self.admin.clone().into_server());
+        routes.add_service(self.hooks.clone().into_server());
     }
 
     /// Resolves when the node belongs to a cluster and its replica runs; with the error when it

@@ -4,9 +4,10 @@
 //!
 //! - `slot`: the node's group, once it has one; `meta`: registration, heartbeats, the catalog;
 //!   `watch`: the stream of changes; `admin`: tables, members, leaders; `members`: group 0's own;
-//!   `status`: what is wrong (pure).
+//!   `hooks`: hooks by configuration; `status`: what is wrong (pure).
 
 mod admin;
+mod hooks;
 mod members;
 mod meta;
 mod slot;
@@ -14,6 +15,7 @@ mod status;
 mod watch;
 
 pub(crate) use self::admin::AdminService;
+pub(crate) use self::hooks::HookService;
 pub(crate) use self::meta::MetaService;
 pub(crate) use self::slot::{Running, Slot};
 

@@ -13,6 +13,7 @@ mod flights;
 mod freeze;
 mod full_disk;
 mod growth;
+mod hooks;
 mod kill;
 mod lost_nodes;
 mod memory;

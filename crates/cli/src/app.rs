@@ -70,6 +70,9 @@ pub(crate) enum Command {
     /// The regions: their files and manifests
     #[command(subcommand)]
     Region(commands::region::Region),
+    /// Observers of regions: what they are told goes to files and URLs
+    #[command(subcommand)]
+    Hook(commands::hook::Hook),
     /// The settings of a command
     #[command(subcommand)]
     Config(commands::config::Config),
@@ -108,6 +111,7 @@ impl App {
             Command::Group(group) => group.run().await,
             Command::Route(route) => route.run().await,
             Command::Region(region) => region.run().await,
+            Command::Hook(hook) => hook.run().await,
             Command::Config(config) => config.run(self.config.as_deref()),
             Command::Bench(bench) => bench.run().await,
             Command::Completions(options) => commands::completions::run(&options),

@@ -10,6 +10,7 @@ pub(crate) mod data;
 pub(crate) mod delete;
 pub(crate) mod get;
 pub(crate) mod group;
+pub(crate) mod hook;
 pub(crate) mod load;
 pub(crate) mod meta;
 pub(crate) mod meta_member;

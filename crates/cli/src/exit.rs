@@ -98,9 +98,11 @@ pub(crate) fn exit_of(reason: Reason) -> Exit {
         | Reason::RegionNotFound
         | Reason::NodeNotFound
         | Reason::MemberNotFound
-        | Reason::GroupNotFound => Exit::NotFound,
+        | Reason::GroupNotFound
+        | Reason::HookNotFound => Exit::NotFound,
         Reason::TableExists
         | Reason::MemberExists
+        | Reason::HookExists
         | Reason::WrongCluster
         | Reason::WrongNode
         | Reason::NodeRemoved
@@ -139,6 +141,10 @@ fn remedy(reason: Reason) -> Option<&'static str> {
         Reason::TableNotFound => Some("`tidewater table list` shows the tables there are"),
         Reason::TableExists => {
             Some("choose another name, or drop it first: `tidewater table drop NAME`")
+        }
+        Reason::HookNotFound => Some("`tidewater hook list` shows the hooks there are"),
+        Reason::HookExists => {
+            Some("choose another name, or remove it first: `tidewater hook remove NAME`")
         }
         Reason::RegionNotFound => Some("`tidewater region list` shows the regions there are"),
         Reason::GroupNotFound | Reason::GroupNotHosted => {

@@ -18,7 +18,7 @@ fn statuses_are_those_that_scripts_rely_on() {
 }
 
 /// Every reason of the wire with its status.
-const REASONS: [(Reason, u8); 44] = [
+const REASONS: [(Reason, u8); 46] = [
     (Reason::Unspecified, 1),
     (Reason::InvalidArgument, 2),
     (Reason::SchemaMismatch, 2),
@@ -34,6 +34,8 @@ const REASONS: [(Reason, u8); 44] = [
     (Reason::MemberNotFound, 3),
     (Reason::MemberExists, 4),
     (Reason::GroupNotFound, 3),
+    (Reason::HookNotFound, 3),
+    (Reason::HookExists, 4),
     (Reason::NotLeader, 5),
     (Reason::LeadershipLost, 5),
     (Reason::WrongCluster, 4),

@@ -2,9 +2,11 @@
 //! settled.
 
 mod cluster;
+mod hooks;
 mod regions;
 mod tables;
 
 pub use self::cluster::MetaChange;
+pub use self::hooks::NewHook;
 pub use self::regions::{RegionFilter, TableFlush};
 pub use self::tables::NewTable;

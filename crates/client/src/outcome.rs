@@ -71,6 +71,8 @@ pub fn advice(refusal: &Refusal) -> Advice {
         | Reason::NodeNotFound
         | Reason::MemberNotFound
         | Reason::MemberExists
+        | Reason::HookNotFound
+        | Reason::HookExists
         | Reason::WrongCluster
         | Reason::RoleMismatch
         | Reason::ObjectStoreMismatch

@@ -177,6 +177,15 @@ impl Router {
             .max_encoding_message_size(self.options.max_message_bytes)
     }
 
+    pub(crate) fn hook_admin(
+        &self,
+        channel: Channel,
+    ) -> v1::hook_admin_client::HookAdminClient<Channel> {
+        v1::hook_admin_client::HookAdminClient::new(channel)
+            .max_decoding_message_size(self.options.max_message_bytes)
+            .max_encoding_message_size(self.options.max_message_bytes)
+    }
+
     pub(crate) fn data(&self, channel: Channel) -> v1::data_client::DataClient<Channel> {
         v1::data_client::DataClient::new(channel)
             .max_decoding_message_size(self.options.max_message_bytes)

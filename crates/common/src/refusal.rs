@@ -164,6 +164,8 @@ fn effect_of(reason: Reason) -> Effect {
         | Reason::MemberNotFound
         | Reason::MemberExists
         | Reason::GroupNotFound
+        | Reason::HookNotFound
+        | Reason::HookExists
         | Reason::NotLeader
         | Reason::WrongCluster
         | Reason::WrongNode
@@ -203,10 +205,12 @@ fn code_of(reason: Reason) -> Code {
         | Reason::RegionNotFound
         | Reason::NodeNotFound
         | Reason::MemberNotFound
-        | Reason::GroupNotFound => Code::NotFound,
-        Reason::TableExists | Reason::MemberExists | Reason::AlreadyBootstrapped => {
-            Code::AlreadyExists
-        }
+        | Reason::GroupNotFound
+        | Reason::HookNotFound => Code::NotFound,
+        Reason::TableExists
+        | Reason::MemberExists
+        | Reason::HookExists
+        | Reason::AlreadyBootstrapped => Code::AlreadyExists,
         Reason::SchemaVersionBehind
         | Reason::SchemaVersionStale
         | Reason::MembershipBusy

@@ -116,9 +116,20 @@ impl MetaLink {
 
     /// Keeps an address book true, for as long as it is polled.
     pub async fn follow_addresses(&self, book: &AddressBook) {
+        self.follow_catalog(book, |_| {}).await;
+    }
+
+    /// Keeps an address book true, and shows each event of the catalog watch: a snapshot, after
+    /// which whatever it does not name is gone, then deltas; another snapshot whenever the watch had
+    /// to be opened again.
+    pub async fn follow_catalog(
+        &self,
+        book: &AddressBook,
+        mut show: impl FnMut(&watch_event::Event),
+    ) {
         let mut wait = BACKOFF.0;
         loop {
-            if let Err(problem) = self.watch_once(book, &mut wait).await {
+            if let Err(problem) = self.watch_once(book, &mut show, &mut wait).await {
                 tracing::debug!(%problem, "the catalog watch was interrupted");
             }
             tokio::time::sleep(wait).await;
@@ -126,7 +137,12 @@ impl MetaLink {
         }
     }
 
-    async fn watch_once(&self, book: &AddressBook, wait: &mut Duration) -> Result<(), Refusal> {
+    async fn watch_once(
+        &self,
+        book: &AddressBook,
+        show: &mut impl FnMut(&watch_event::Event),
+        wait: &mut Duration,
+    ) -> Result<(), Refusal> {
         let mut events = self
             .ask(|mut client| async move {
                 client.watch(WatchRequest { from_revision: 0, incarnation: 0 }).await
@@ -138,6 +154,9 @@ impl MetaLink {
                 .map_err(|_| Refusal::new(Reason::DeadlineExceeded, "the watch went silent"))??;
             let Some(event) = event else { return Ok(()) };
             *wait = BACKOFF.0;
+            if let Some(event) = &event.event {
+                show(event);
+            }
             match event.event {
                 Some(watch_event::Event::Snapshot(snapshot)) => note_all(book, &snapshot),
                 Some(watch_event::Event::Delta(delta)) => {

@@ -10,6 +10,7 @@ use tracing::{debug, warn};
 
 use crate::group::replica::GroupReplica;
 use crate::groups::Groups;
+use crate::hooks::NodeHooks;
 use crate::meters;
 use crate::options::DataOptions;
 
@@ -21,6 +22,7 @@ const PROBLEMS: usize = 16;
 /// Runs until the node closes.
 pub(super) async fn run(
     groups: Arc<Groups>,
+    hooks: Arc<NodeHooks>,
     link: MetaLink,
     options: DataOptions,
     closing: CancellationToken,
@@ -34,7 +36,7 @@ pub(super) async fn run(
             _ = every.tick() => {}
         }
         meters::observe(&groups);
-        let request = beat(&groups, &options.advertise);
+        let request = beat(&groups, &hooks, &options.advertise);
         let answer = tokio::select! {
             () = closing.cancelled() => return,
             answer = link.heartbeat(&request) => answer,
@@ -64,7 +66,7 @@ pub(super) async fn run(
     }
 }
 
-fn beat(groups: &Groups, address: &str) -> HeartbeatRequest {
+fn beat(groups: &Groups, hooks: &NodeHooks, address: &str) -> HeartbeatRequest {
     let parts = groups.parts();
     HeartbeatRequest {
         cluster_id: parts.cluster.to_string(),
@@ -73,6 +75,7 @@ fn beat(groups: &Groups, address: &str) -> HeartbeatRequest {
         address: address.to_owned(),
         groups: groups.all().iter().map(|replica| report(replica)).collect(),
         problems: problems(groups),
+        hooks: hooks.reports(),
     }
 }
 

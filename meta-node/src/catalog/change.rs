@@ -7,8 +7,8 @@ use tidewater_proto::v1;
 use uuid::Uuid;
 
 use super::{
-    CatalogError, DELTAS_KEPT, Group, Header, MetaState, Node, Outcome, RouteDescriptor, Table,
-    catalog_next_route_id_key, catalog_route_key, catalog_version_key, codec,
+    CatalogError, DELTAS_KEPT, Group, Header, Hook, MetaState, Node, Outcome, RouteDescriptor,
+    Table, catalog_next_route_id_key, catalog_route_key, catalog_version_key, codec,
     encode_catalog_next_route_id, encode_catalog_route, encode_catalog_version, keys,
 };
 
@@ -32,6 +32,10 @@ pub struct Change {
     pub groups: Vec<Group>,
     /// Nodes made or altered.
     pub nodes: Vec<Node>,
+    /// Hooks made or altered.
+    pub hooks: Vec<Hook>,
+    /// Names of hooks that are gone.
+    pub hook_deletes: Vec<String>,
     /// A request id to remember.
     pub outcome: Option<(Uuid, Outcome)>,
     /// Request ids to forget.
@@ -62,6 +66,8 @@ impl Change {
             || !self.table_deletes.is_empty()
             || !self.groups.is_empty()
             || !self.nodes.is_empty()
+            || !self.hooks.is_empty()
+            || !self.hook_deletes.is_empty()
     }
 }
 
@@ -108,6 +114,8 @@ impl MetaState {
             route_deletes: change.route_deletes.iter().map(|id| id.get()).collect(),
             group_upserts: change.groups.iter().map(Into::into).collect(),
             node_upserts: change.nodes.iter().map(Into::into).collect(),
+            hook_upserts: change.hooks.iter().map(Into::into).collect(),
+            hook_deletes: change.hook_deletes.clone(),
         }
     }
 
@@ -137,6 +145,11 @@ impl MetaState {
             let message = v1::NodeRecord::from(node);
             rows.push((keys::node(node.id), Some(codec::encode_message(&message))));
         }
+        for hook in &change.hooks {
+            let message = v1::Hook::from(hook);
+            rows.push((keys::hook(&hook.name), Some(codec::encode_message(&message))));
+        }
+        rows.extend(change.hook_deletes.iter().map(|name| (keys::hook(name), None)));
         if let Some((request, outcome)) = &change.outcome {
             let message = v1::OutcomeRecord::from(outcome);
             rows.push((keys::outcome(*request), Some(codec::encode_message(&message))));
@@ -173,6 +186,12 @@ impl MetaState {
             self.groups.insert(group.id, Arc::new(group));
         }
         change.nodes.into_iter().for_each(|node| self.put_node(node));
+        for name in &change.hook_deletes {
+            self.hooks.remove(name);
+        }
+        for hook in change.hooks {
+            self.hooks.insert(hook.name.clone(), Arc::new(hook));
+        }
         if let Some((request, outcome)) = change.outcome {
             self.put_outcome(request, outcome);
         }

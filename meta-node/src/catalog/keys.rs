@@ -13,6 +13,7 @@ pub(super) const TABLE: &[u8] = b"meta/table/";
 pub(super) const GROUP: &[u8] = b"meta/group/";
 pub(super) const NODE: &[u8] = b"meta/node/";
 pub(super) const OUTCOME: &[u8] = b"meta/outcome/";
+pub(super) const HOOK: &[u8] = b"meta/hook/";
 pub(super) const DELTA: &[u8] = b"meta/delta/";
 
 /// Key of the catalog version.
@@ -57,6 +58,10 @@ pub(super) fn node(id: NodeId) -> Vec<u8> {
 
 pub(super) fn outcome(request: Uuid) -> Vec<u8> {
     joined(OUTCOME, request.as_bytes())
+}
+
+pub(super) fn hook(name: &str) -> Vec<u8> {
+    joined(HOOK, name.as_bytes())
 }
 
 pub(super) fn delta(revision: Revision) -> Vec<u8> {

@@ -12,13 +12,21 @@ pub enum OutcomeKind {
     CreateTable,
     /// A table was dropped.
     DropTable,
+    /// A hook was added.
+    AddHook,
+    /// A hook was removed.
+    RemoveHook,
 }
 
 impl OutcomeKind {
+    const ALL: [Self; 4] = [Self::CreateTable, Self::DropTable, Self::AddHook, Self::RemoveHook];
+
     fn stored(self) -> &'static str {
         match self {
             Self::CreateTable => "create",
             Self::DropTable => "drop",
+            Self::AddHook => "add hook",
+            Self::RemoveHook => "remove hook",
         }
     }
 }
@@ -30,9 +38,9 @@ pub struct Outcome {
     pub time_ms: u64,
     /// Which request it was.
     pub kind: OutcomeKind,
-    /// The table that the request named.
+    /// The table, or the hook, that the request named.
     pub table_name: String,
-    /// The table that it got.
+    /// The table that it got; 0 for hooks.
     pub table_id: TableId,
 }
 
@@ -51,7 +59,7 @@ impl TryFrom<v1::OutcomeRecord> for Outcome {
     type Error = CatalogError;
 
     fn try_from(stored: v1::OutcomeRecord) -> Result<Self, CatalogError> {
-        let kind = [OutcomeKind::CreateTable, OutcomeKind::DropTable]
+        let kind = OutcomeKind::ALL
             .into_iter()
             .find(|kind| kind.stored() == stored.kind)
             .ok_or_else(|| CatalogError::InvalidRecord {

@@ -39,6 +39,10 @@ impl MetaState {
             let message = v1::NodeRecord::from(node.as_ref());
             rows.push((keys::node(node.id), codec::encode_message(&message)));
         }
+        for hook in self.hooks.values() {
+            let message = v1::Hook::from(hook.as_ref());
+            rows.push((keys::hook(&hook.name), codec::encode_message(&message)));
+        }
         for (request, outcome) in &self.outcomes {
             let message = v1::OutcomeRecord::from(outcome.as_ref());
             rows.push((keys::outcome(*request), codec::encode_message(&message)));
@@ -85,6 +89,9 @@ impl MetaState {
         } else if key.starts_with(keys::NODE) {
             let node = codec::decode_message::<v1::NodeRecord>("node", bytes)?.try_into()?;
             self.put_node(node);
+        } else if key.starts_with(keys::HOOK) {
+            let hook: super::Hook = codec::decode_message::<v1::Hook>("hook", bytes)?.try_into()?;
+            self.hooks.insert(hook.name.clone(), Arc::new(hook));
         } else if let Some(request) = key.strip_prefix(keys::OUTCOME) {
             let request =
                 Uuid::from_slice(request).map_err(|_| CatalogError::UnknownKey(key.len()))?;

@@ -9,7 +9,9 @@ use tidewater_common::ids::{
 use tidewater_proto::v1::{self, GroupState};
 use uuid::Uuid;
 
-use super::{CatalogError, Group, Header, Node, Outcome, RouteDescriptor, Table, validate_routes};
+use super::{
+    CatalogError, Group, Header, Hook, Node, Outcome, RouteDescriptor, Table, validate_routes,
+};
 
 /// Deltas kept for watchers that were away.
 pub const DELTAS_KEPT: usize = 1_024;
@@ -34,6 +36,7 @@ pub struct MetaState {
     pub(super) routes: BTreeMap<RegionId, Arc<RouteDescriptor>>,
     pub(super) groups: BTreeMap<GroupId, Arc<Group>>,
     pub(super) nodes: BTreeMap<NodeId, Arc<Node>>,
+    pub(super) hooks: BTreeMap<String, Arc<Hook>>,
     pub(super) outcomes: BTreeMap<Uuid, Arc<Outcome>>,
     pub(super) deltas: VecDeque<Arc<v1::CatalogDelta>>,
     // Indexes over the above; rebuilt on load.
@@ -63,6 +66,7 @@ impl Default for MetaState {
             routes: BTreeMap::new(),
             groups: BTreeMap::new(),
             nodes: BTreeMap::new(),
+            hooks: BTreeMap::new(),
             outcomes: BTreeMap::new(),
             deltas: VecDeque::new(),
             names: BTreeMap::new(),
@@ -158,6 +162,16 @@ impl MetaState {
         self.directories.get(&directory).and_then(|id| self.nodes.get(id))
     }
 
+    /// All hooks by configuration, by name.
+    pub fn hooks(&self) -> impl Iterator<Item = &Arc<Hook>> {
+        self.hooks.values()
+    }
+
+    /// One hook.
+    pub fn hook(&self, name: &str) -> Option<&Arc<Hook>> {
+        self.hooks.get(name)
+    }
+
     /// What a request id led to, if that is still remembered.
     pub fn outcome(&self, request: Uuid) -> Option<&Arc<Outcome>> {
         self.outcomes.get(&request)
@@ -198,6 +212,7 @@ impl MetaState {
             routes: self.routes_by_start().into_iter().map(|route| route.as_ref().into()).collect(),
             groups: self.groups.values().map(|group| group.as_ref().into()).collect(),
             nodes: self.nodes.values().map(|node| node.as_ref().into()).collect(),
+            hooks: self.hooks.values().map(|hook| hook.as_ref().into()).collect(),
         }
     }
 

@@ -153,6 +153,21 @@ pub enum CommandError {
     /// No group to put regions on.
     #[error("no data group is ready: start a data node, or wait until its group is made")]
     NoGroups,
+    /// No hook of that name.
+    #[error("there is no hook {0:?}")]
+    HookNotFound(String),
+    /// A hook has that name.
+    #[error("hook {0:?} exists already")]
+    HookExists(String),
+    /// A name that hooks cannot have.
+    #[error("{0:?} is no name for a hook: give 1 to 100 of letters, digits, '-', '_' and '.'")]
+    HookName(String),
+    /// A configuration that is too long to be kept.
+    #[error("a hook's configuration may have {0} bytes")]
+    HookConfigTooLong(usize),
+    /// Every node calls each hook for every event.
+    #[error("there are {0} hooks already, which is the most there can be")]
+    TooManyHooks(usize),
     /// One id for two requests.
     #[error("request id {0} was used for another request")]
     RequestIdReused(uuid::Uuid),
@@ -187,7 +202,11 @@ impl CommandError {
             | Self::Schema(_)
             | Self::UnknownColumn { .. }
             | Self::Regions { .. }
+            | Self::HookName(_)
+            | Self::HookConfigTooLong(_)
             | Self::RequestIdReused(_) => Reason::InvalidArgument,
+            Self::HookExists(_) => Reason::HookExists,
+            Self::HookNotFound(_) => Reason::HookNotFound,
             Self::WrongCluster { .. } => Reason::WrongCluster,
             Self::WrongDirectory { .. } => Reason::WrongNode,
             Self::RoleMismatch { .. } => Reason::RoleMismatch,
@@ -201,7 +220,7 @@ impl CommandError {
             Self::NoGroups => Reason::NoDataNodes,
             Self::OutcomesFull(_) => Reason::Overloaded,
             // Definitely not done, and never will be.
-            Self::IdsUsedUp(_) | Self::Catalog(_) => Reason::Unsupported,
+            Self::IdsUsedUp(_) | Self::TooManyHooks(_) | Self::Catalog(_) => Reason::Unsupported,
         }
     }
 }

@@ -35,8 +35,32 @@ pub(crate) fn any_command() -> impl Strategy<Value = Kind> {
         (1u32..6).prop_map(|table_id| Kind::ActivateTable(v1::ActivateTable { table_id })),
         (10u64..40, name).prop_map(|(id, name)| drop_table(id, name)),
         (1u32..6).prop_map(|table_id| Kind::FinishDropTable(v1::FinishDropTable { table_id })),
+        (10u64..40, hook_name(), hook_table()).prop_map(|(id, name, table)| {
+            let (kind, config) = ("jsonl".to_owned(), "{}".to_owned());
+            Kind::AddHook(v1::AddHookRequest {
+                request_id: directory(id),
+                name,
+                kind,
+                config,
+                table,
+            })
+        }),
+        (hook_name(), any::<bool>()).prop_map(|(name, paused)| {
+            Kind::SetHookPaused(v1::SetHookPausedRequest { name, paused })
+        }),
+        (10u64..40, hook_name()).prop_map(|(id, name)| {
+            Kind::RemoveHook(v1::RemoveHookRequest { request_id: directory(id), name })
+        }),
         (0u64..100_000).prop_map(|now_ms| Kind::AdvanceTime(v1::AdvanceTime { now_ms })),
     ]
+}
+
+fn hook_name() -> impl Strategy<Value = String> {
+    prop_oneof![Just("h".to_owned()), Just("i".to_owned())]
+}
+
+fn hook_table() -> impl Strategy<Value = String> {
+    prop_oneof![Just(String::new()), Just("t".to_owned())]
 }
 
 proptest! {
@@ -110,6 +134,13 @@ fn follow(seen: &mut v1::CatalogSnapshot, delta: &v1::CatalogDelta) {
     seen.routes.sort_by(|left, right| left.start.cmp(&right.start));
     merge(&mut seen.groups, &delta.group_upserts, |group| group.group_id);
     merge(&mut seen.nodes, &delta.node_upserts, |node| node.node_id);
+    let gone = |name: &String| delta.hook_deletes.contains(name);
+    seen.hooks.retain(|hook| !gone(&hook.name));
+    for upsert in &delta.hook_upserts {
+        seen.hooks.retain(|hook| hook.name != upsert.name);
+        seen.hooks.push(upsert.clone());
+    }
+    seen.hooks.sort_by(|left, right| left.name.cmp(&right.name));
 }
 
 fn merge<T: Clone>(into: &mut Vec<T>, upserts: &[T], id: fn(&T) -> u64) {

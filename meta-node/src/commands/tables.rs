@@ -7,7 +7,7 @@ use tidewater_common::ids::{Epoch, GroupId, RegionId, TableId};
 use tidewater_proto::v1::{self, TableState};
 use uuid::Uuid;
 
-use super::{CommandError, Reply, new_table};
+use super::{CommandError, Reply, hooks, new_table};
 use crate::catalog::{
     CatalogError, Change, DroppedRegion, Header, MAX_OUTCOMES, MetaState, Outcome, OutcomeKind,
     RouteDescriptor, RouteState, Table,
@@ -137,18 +137,22 @@ pub(super) fn finish_drop(
     let id = TableId(command.table_id);
     let table = state.table(id).ok_or(CommandError::TableIdNotFound(id))?;
     match table.state {
-        TableState::Dropping => Ok(Change { table_deletes: vec![id], ..Change::default() }),
+        TableState::Dropping => Ok(Change {
+            table_deletes: vec![id],
+            hook_deletes: hooks::of_table(state, id),
+            ..Change::default()
+        }),
         state => Err(CommandError::TableState { table: id, state }),
     }
 }
 
-fn request_id(text: &str) -> Result<Uuid, CommandError> {
+pub(super) fn request_id(text: &str) -> Result<Uuid, CommandError> {
     text.parse().map_err(|_| CommandError::Malformed("the request id is no UUID".to_owned()))
 }
 
 /// The table that this very request got before; an error when its id was another request's, or
 /// when no more ids can be remembered.
-fn repeated(
+pub(super) fn repeated(
     state: &MetaState,
     request: Uuid,
     kind: OutcomeKind,

@@ -9,14 +9,21 @@ use tidewater_proto::v1;
 use tokio::sync::Notify;
 use tokio::time::Instant;
 
+/// Hooks of one heartbeat that are looked at.
+const MOST_HOOKS: usize = 1_000;
+
 /// What a node's heartbeats said.
 #[derive(Debug, Clone, Default)]
 struct Seen {
     at: Option<Instant>,
     hosted: BTreeMap<GroupId, Instant>,
     problems: Vec<String>,
+    hooks: Vec<v1::HookReport>,
     address: String,
 }
+
+/// What each node's last heartbeat said of its hooks.
+pub(crate) type HookReports = BTreeMap<NodeId, Vec<v1::HookReport>>;
 
 /// What a group's leader last said of it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -109,6 +116,8 @@ impl Observations {
         seen.address.clone_from(&request.address);
         seen.problems.clone_from(&request.problems);
         seen.problems.truncate(16);
+        seen.hooks.clone_from(&request.hooks);
+        seen.hooks.truncate(MOST_HOOKS);
         for report in request.groups.iter().filter(|report| report.leader == request.node_id) {
             news |= inner.leader_report(node, report, now);
         }
@@ -116,6 +125,12 @@ impl Observations {
         if news {
             self.news.notify_one();
         }
+    }
+
+    /// What nodes say of their hooks.
+    pub(crate) fn hooks(&self) -> HookReports {
+        let inner = self.inner.lock();
+        inner.nodes.iter().map(|(node, seen)| (*node, seen.hooks.clone())).collect()
     }
 
     /// Who last said that it leads a group.

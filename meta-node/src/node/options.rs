@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use tidewater_common::ids::NodeId;
+use tidewater_region_engine::hooks::HookKinds;
 
 use crate::catalog::FIRST_NODE_ID;
 
@@ -38,6 +39,8 @@ pub struct MetaOptions {
     pub settle: Duration,
     /// A replica on a node that is down for longer is replaced.
     pub replace_after: Duration,
+    /// The kinds that hooks may have; the data nodes must know them too.
+    pub hook_kinds: HookKinds,
 }
 
 impl MetaOptions {
@@ -56,6 +59,7 @@ impl MetaOptions {
             failure_timeout: Duration::from_secs(5),
             settle: Duration::from_secs(1),
             replace_after: Duration::from_secs(600),
+            hook_kinds: tidewater_hook_kinds::builtin(),
         }
     }
 

@@ -60,6 +60,7 @@ fn snapshot() -> v1::CatalogSnapshot {
                 state: v1::NodeState::Up.into(),
             })
             .collect(),
+        hooks: vec![],
     }
 }
 

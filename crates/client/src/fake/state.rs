@@ -148,6 +148,7 @@ impl State {
                 routes: Vec::new(),
                 groups: vec![v1::Group { group_id: 1, leader: 11, ..Default::default() }],
                 nodes: Vec::new(),
+                hooks: Vec::new(),
             },
             regions,
             leader: 11,

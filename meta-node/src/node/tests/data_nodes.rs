@@ -220,6 +220,7 @@ async fn heartbeats(
                 address: String::new(),
                 groups: groups.clone(),
                 problems: vec![],
+                hooks: vec![],
             };
             let _ = timeout(Duration::from_millis(500), client.heartbeat(heartbeat)).await;
         }

@@ -1,0 +1,212 @@
+//! Hooks by configuration: added, paused, removed. Kind and configuration were checked before the
+//! command was proposed, by the kinds that the leader's program knows.
+
+use tidewater_common::ids::{Revision, TableId};
+use tidewater_proto::v1;
+
+use super::tables::{repeated, request_id};
+use super::{CommandError, Reply};
+use crate::catalog::{Change, Hook, MetaState, Outcome, OutcomeKind};
+
+/// Hooks of a cluster: every node calls each of them for every event.
+pub(super) const MOST_HOOKS: usize = 256;
+/// Characters of a name, bytes of a configuration.
+const LONGEST_NAME: usize = 100;
+const LONGEST_CONFIG: usize = 16 * 1024;
+
+pub(super) fn add(
+    state: &MetaState,
+    request: &v1::AddHookRequest,
+) -> Result<(Reply, Change), CommandError> {
+    let kind = OutcomeKind::AddHook;
+    let id = request_id(&request.request_id)?;
+    if repeated(state, id, kind, &request.name)?.is_some() {
+        return Ok((Reply::Done, Change::default()));
+    }
+    check_name(&request.name)?;
+    if request.config.len() > LONGEST_CONFIG {
+        return Err(CommandError::HookConfigTooLong(LONGEST_CONFIG));
+    }
+    let table = match request.table.as_str() {
+        "" => None,
+        name => {
+            let table = state.table_named(name);
+            Some(table.ok_or_else(|| CommandError::TableNotFound(name.to_owned()))?.id)
+        }
+    };
+    if state.hook(&request.name).is_some() {
+        return Err(CommandError::HookExists(request.name.clone()));
+    }
+    if state.hooks().count() >= MOST_HOOKS {
+        return Err(CommandError::TooManyHooks(MOST_HOOKS));
+    }
+    let hook = Hook {
+        name: request.name.clone(),
+        kind: request.kind.clone(),
+        config: request.config.clone(),
+        table,
+        paused: false,
+        generation: Revision(state.header().revision.get().saturating_add(1)),
+    };
+    let outcome = outcome(state, kind, &request.name);
+    let change = Change { hooks: vec![hook], outcome: Some((id, outcome)), ..Change::default() };
+    Ok((Reply::Done, change))
+}
+
+pub(super) fn set_paused(
+    state: &MetaState,
+    request: &v1::SetHookPausedRequest,
+) -> Result<Change, CommandError> {
+    let hook = state
+        .hook(&request.name)
+        .ok_or_else(|| CommandError::HookNotFound(request.name.clone()))?;
+    if hook.paused == request.paused {
+        return Ok(Change::default());
+    }
+    let hook = Hook { paused: request.paused, ..hook.as_ref().clone() };
+    Ok(Change { hooks: vec![hook], ..Change::default() })
+}
+
+pub(super) fn remove(
+    state: &MetaState,
+    request: &v1::RemoveHookRequest,
+) -> Result<(Reply, Change), CommandError> {
+    let kind = OutcomeKind::RemoveHook;
+    let id = request_id(&request.request_id)?;
+    if repeated(state, id, kind, &request.name)?.is_some() {
+        return Ok((Reply::Done, Change::default()));
+    }
+    if state.hook(&request.name).is_none() {
+        return Err(CommandError::HookNotFound(request.name.clone()));
+    }
+    let change = Change {
+        hook_deletes: vec![request.name.clone()],
+        outcome: Some((id, outcome(state, kind, &request.name))),
+        ..Change::default()
+    };
+    Ok((Reply::Done, change))
+}
+
+/// The names of those that see only this table: they go with it.
+pub(super) fn of_table(state: &MetaState, table: TableId) -> Vec<String> {
+    let only = state.hooks().filter(|hook| hook.table == Some(table));
+    only.map(|hook| hook.name.clone()).collect()
+}
+
+fn outcome(state: &MetaState, kind: OutcomeKind, name: &str) -> Outcome {
+    let time_ms = state.header().time_ms;
+    Outcome { time_ms, kind, table_name: name.to_owned(), table_id: TableId(0) }
+}
+
+/// Names stand in headers, metrics and command lines.
+fn check_name(name: &str) -> Result<(), CommandError> {
+    let fits = |byte: u8| byte.is_ascii_alphanumeric() || b"-_.".contains(&byte);
+    if name.is_empty() || name.len() > LONGEST_NAME || !name.bytes().all(fits) {
+        return Err(CommandError::HookName(name.chars().take(LONGEST_NAME).collect()));
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use tidewater_proto::v1::meta_command::Kind;
+
+    use super::*;
+    use crate::commands::testing::{directory, drop_table, run, table, with_groups};
+
+    fn adding(request: u64, name: &str, table: &str) -> v1::AddHookRequest {
+        v1::AddHookRequest {
+            request_id: directory(request),
+            name: name.into(),
+            kind: "jsonl".into(),
+            config: "{}".into(),
+            table: table.into(),
+        }
+    }
+
+    fn add(state: &mut MetaState, request: u64, name: &str) -> Result<Reply, CommandError> {
+        run(state, Kind::AddHook(adding(request, name, "")))
+    }
+
+    fn remove(state: &mut MetaState, request: u64, name: &str) -> Result<Reply, CommandError> {
+        let request = v1::RemoveHookRequest { request_id: directory(request), name: name.into() };
+        run(state, Kind::RemoveHook(request))
+    }
+
+    fn names(state: &MetaState) -> Vec<&str> {
+        state.hooks().map(|hook| hook.name.as_str()).collect()
+    }
+
+    #[test]
+    fn a_hook_is_added_paused_and_removed() {
+        let mut state = with_groups(1, 1);
+        add(&mut state, 1, "b").unwrap();
+        add(&mut state, 2, "a").unwrap();
+        assert_eq!(names(&state), ["a", "b"]);
+        let version = state.catalog_version();
+        let pause =
+            |paused| Kind::SetHookPaused(v1::SetHookPausedRequest { name: "b".into(), paused });
+        let revision = state.header().revision;
+        run(&mut state, pause(true)).unwrap();
+        run(&mut state, pause(true)).unwrap();
+        assert!(state.hook("b").unwrap().paused);
+        assert_eq!(state.header().revision.get(), revision.get() + 1);
+        run(&mut state, pause(false)).unwrap();
+        remove(&mut state, 3, "b").unwrap();
+        assert_eq!(names(&state), ["a"]);
+        assert_eq!(state.catalog_version(), version, "routes have not changed");
+    }
+
+    #[test]
+    fn a_repeated_request_changes_nothing_and_a_taken_name_is_refused() {
+        let mut state = with_groups(1, 1);
+        add(&mut state, 1, "a").unwrap();
+        let added = state.clone();
+        add(&mut state, 1, "a").unwrap();
+        assert_eq!(state, added);
+        assert_eq!(add(&mut state, 2, "a"), Err(CommandError::HookExists("a".into())));
+        remove(&mut state, 3, "a").unwrap();
+        let removed = state.clone();
+        remove(&mut state, 3, "a").unwrap();
+        assert_eq!(state, removed);
+        assert_eq!(remove(&mut state, 4, "a"), Err(CommandError::HookNotFound("a".into())));
+        let first = added.hook("a").unwrap().generation;
+        add(&mut state, 5, "a").unwrap();
+        assert_ne!(state.hook("a").unwrap().generation, first);
+        let pause = v1::SetHookPausedRequest { name: "b".into(), paused: true };
+        let unknown = run(&mut state, Kind::SetHookPaused(pause));
+        assert_eq!(unknown, Err(CommandError::HookNotFound("b".into())));
+    }
+
+    #[test]
+    fn what_cannot_be_stored_is_refused() {
+        let mut state = with_groups(1, 1);
+        for name in ["", "a b", "ü", "a\n", &"x".repeat(LONGEST_NAME + 1)] {
+            assert!(matches!(add(&mut state, 1, name), Err(CommandError::HookName(_))), "{name:?}");
+        }
+        let long =
+            v1::AddHookRequest { config: "x".repeat(LONGEST_CONFIG + 1), ..adding(1, "a", "") };
+        let refused = run(&mut state, Kind::AddHook(long));
+        assert_eq!(refused, Err(CommandError::HookConfigTooLong(LONGEST_CONFIG)));
+        let missing = run(&mut state, Kind::AddHook(adding(1, "a", "t")));
+        assert_eq!(missing, Err(CommandError::TableNotFound("t".into())));
+        for number in 0..MOST_HOOKS as u64 {
+            add(&mut state, 100 + number, &format!("h{number}")).unwrap();
+        }
+        assert_eq!(add(&mut state, 1, "a"), Err(CommandError::TooManyHooks(MOST_HOOKS)));
+    }
+
+    #[test]
+    fn a_hook_for_one_table_goes_with_it() {
+        let mut state = with_groups(1, 1);
+        run(&mut state, Kind::CreateTable(table(1, "t"))).unwrap();
+        let id = state.table_named("t").unwrap().id;
+        run(&mut state, Kind::AddHook(adding(2, "only", "t"))).unwrap();
+        add(&mut state, 3, "all").unwrap();
+        run(&mut state, drop_table(4, "t")).unwrap();
+        assert_eq!(names(&state), ["all", "only"], "it still hears of the drop");
+        let finish = v1::FinishDropTable { table_id: id.get() };
+        run(&mut state, Kind::FinishDropTable(finish)).unwrap();
+        assert_eq!(names(&state), ["all"]);
+    }
+}
