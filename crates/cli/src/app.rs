@@ -19,12 +19,12 @@ use crate::exit::Failure;
     after_help = "Example:\n  tidewater standalone &\n  tidewater table create airlines --columns \
                   'carrier utf8, name utf8' --primary-key carrier\n  tidewater load airlines \
                   airlines.csv\n  tidewater scan airlines --limit 5\n\nEvery option can also be \
-                  set by the environment (TIDEWATER_*) or in a TOML file (--config)."
+                  set by the environment (TIDEWATER_*) or in a TOML file (--config-file)."
 )]
 pub(crate) struct App {
     /// TOML file with settings, in sections named for the roles, and [client]
-    #[arg(long, global = true, env = "TIDEWATER_CONFIG", value_name = "FILE")]
-    pub(crate) config: Option<PathBuf>,
+    #[arg(long, global = true, env = "TIDEWATER_CONFIG_FILE", value_name = "FILE")]
+    pub(crate) config_file: Option<PathBuf>,
 
     #[command(subcommand)]
     pub(crate) command: Command,
@@ -112,7 +112,7 @@ impl App {
             Command::Route(route) => route.run().await,
             Command::Region(region) => region.run().await,
             Command::Hook(hook) => hook.run().await,
-            Command::Config(config) => config.run(self.config.as_deref()),
+            Command::Config(config) => config.run(self.config_file.as_deref()),
             Command::Bench(bench) => bench.run().await,
             Command::Completions(options) => commands::completions::run(&options),
         }

@@ -37,7 +37,7 @@ pub(crate) enum Parsed {
 /// Reads the command line and what lies under it.
 pub(crate) fn parse(arguments: impl IntoIterator<Item = OsString>) -> Result<Parsed, Failure> {
     let arguments: Vec<OsString> = arguments.into_iter().collect();
-    let file = config_path(&arguments, std::env::var_os("TIDEWATER_CONFIG"));
+    let file = config_path(&arguments, std::env::var_os("TIDEWATER_CONFIG_FILE"));
     let command = command(file.as_deref())?;
     let app =
         command.try_get_matches_from(arguments).and_then(|matches| App::from_arg_matches(&matches));
@@ -63,10 +63,10 @@ fn config_path(arguments: &[OsString], environment: Option<OsString>) -> Option<
         if argument == OsStr::new("--") {
             break;
         }
-        if argument == OsStr::new("--config") {
+        if argument == OsStr::new("--config-file") {
             return arguments.next().map(PathBuf::from);
         }
-        if let Some(path) = argument.to_str().and_then(|text| text.strip_prefix("--config=")) {
+        if let Some(path) = argument.to_str().and_then(|text| text.strip_prefix("--config-file=")) {
             return Some(PathBuf::from(path));
         }
     }

@@ -73,8 +73,8 @@ fn client_settings_reach_every_client_command() {
 fn the_file_is_found_before_the_rest_is_read() {
     let environment = Some(OsString::from("env.toml"));
     let found = |arguments: &[&str]| config_path(&os(arguments), environment.clone());
-    assert_eq!(found(&["tidewater", "--config", "a.toml", "x"]), Some("a.toml".into()));
-    assert_eq!(found(&["tidewater", "x", "--config=b.toml"]), Some("b.toml".into()));
-    assert_eq!(found(&["tidewater", "x", "--", "--config=b.toml"]), Some("env.toml".into()));
+    assert_eq!(found(&["tidewater", "--config-file", "a.toml", "x"]), Some("a.toml".into()));
+    assert_eq!(found(&["tidewater", "x", "--config-file=b.toml"]), Some("b.toml".into()));
+    assert_eq!(found(&["tidewater", "x", "--", "--config-file=b.toml"]), Some("env.toml".into()));
     assert_eq!(config_path(&os(&["tidewater"]), None), None);
 }

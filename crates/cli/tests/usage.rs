@@ -142,7 +142,7 @@ fn settings_come_from_flag_environment_and_file_in_that_order() {
     )
     .unwrap();
     let output = Command::new(env!("CARGO_BIN_EXE_tidewater"))
-        .args(["config", "show", "data", "--output", "json", "--config"])
+        .args(["config", "show", "data", "--output", "json", "--config-file"])
         .arg(&path)
         .args(["--", "--listen", "127.0.0.1:3"])
         .env("TIDEWATER_LISTEN", "127.0.0.1:2")
@@ -167,10 +167,10 @@ fn a_settings_file_that_is_wrong_is_named() {
     let path = directory.path().join("t.toml");
     std::fs::write(&path, "[data]\nlistne = 1\n").unwrap();
     let path = path.display().to_string();
-    let output = tidewater(&["--config", &path, "table", "list"]);
+    let output = tidewater(&["--config-file", &path, "table", "list"]);
     assert_eq!(output.status.code(), Some(2));
     assert!(stderr(&output).contains("listne"), "{}", stderr(&output));
-    let output = tidewater(&["--config", "/nowhere.toml", "table", "list"]);
+    let output = tidewater(&["--config-file", "/nowhere.toml", "table", "list"]);
     assert_eq!(output.status.code(), Some(3), "{}", stderr(&output));
 }
 

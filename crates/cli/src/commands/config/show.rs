@@ -13,7 +13,7 @@ use crate::settings::{self, ROLES, SettingsFile};
 
 /// Options of `config show`.
 #[derive(Debug, Args)]
-#[command(after_help = "Example:\n  tidewater config show data --config tidewater.toml\n  \
+#[command(after_help = "Example:\n  tidewater config show data --config-file tidewater.toml\n  \
                         tidewater config show data -- --memory-limit 1GiB")]
 pub(crate) struct Options {
     /// standalone, meta, data, compactor or client
