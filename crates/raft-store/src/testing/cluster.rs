@@ -127,10 +127,15 @@ impl Node {
 }
 
 impl Drop for Node {
+    /// Waits for the node's threads: one that were still in the database when the process of the
+    /// test ends would find its locks gone.
     fn drop(&mut self) {
         if let Some(runtime) = self.runtime.take() {
-            runtime.shutdown_background();
+            // A runtime's own threads, of which this may be one, must not wait for another runtime.
+            let ended = std::thread::spawn(|| runtime.shutdown_timeout(Duration::from_secs(10)));
+            let _ = ended.join();
         }
+        self.store.shutdown();
     }
 }
 
