@@ -2,8 +2,8 @@
 //! restarts.
 //!
 //! A *batch* of committed entries is applied to the state in memory, and its rows go to RocksDB
-//! together with the applied log id, in one write without sync: after a crash the log gives what is
-//! missing. A *snapshot* is a clone of the state (pointers) written to a file while commands go on.
+//! together with the applied log id, behind the log and in its order, while answers are given
+//! already: after a crash the log gives what is missing. A *snapshot* is a clone of the state (pointers) written to a file while commands go on.
 //!
 //! # Layout
 //!
@@ -151,7 +151,7 @@ impl RaftStateMachine<TypeConfig> for MetaMachine {
             if taken == 0 {
                 return Ok(());
             }
-            self.store.write(rows, self.applied.clone()).await?;
+            self.store.write(rows, &self.applied).await?;
             self.view.publish();
             for (responder, reply) in answers {
                 responder.send(reply);
@@ -176,7 +176,7 @@ impl RaftStateMachine<TypeConfig> for MetaMachine {
         let (folder, named) = (Arc::clone(&self.folder), meta.clone());
         let (state, rows) = blocking(move || folder.take_in(named, snapshot)).await?;
         let applied = Applied { last: meta.last_log_id, membership: meta.last_membership.clone() };
-        self.store.replace(rows, applied.clone()).await?;
+        self.store.replace(rows, &applied).await?;
         self.applied = applied;
         *self.view.write() = state;
         self.view.publish();

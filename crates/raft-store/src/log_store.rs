@@ -171,31 +171,15 @@ impl LogStore {
         &self.shared.database
     }
 
-    /// Writes one batch to the caller's column families, in order with all other writes of this
-    /// thread, without sync: it becomes durable with the next vote or append of any group. `fill`
-    /// runs again when the disk was full meanwhile. Blocking, as long as the disk is full.
-    pub fn write(
-        &self,
-        fill: impl Fn(&DB, &mut WriteBatch) -> Result<(), StoreError>,
-    ) -> Result<(), StoreError> {
-        self.write_batch(false, fill)
-    }
-
-    /// As [`LogStore::write`], and durable when it returns.
+    /// Writes one batch to the caller's column families, durable when it returns; not in order with
+    /// what is queued. `fill` runs again when the disk was full meanwhile. Blocking, as long as the
+    /// disk is full.
     pub fn write_synced(
         &self,
         fill: impl Fn(&DB, &mut WriteBatch) -> Result<(), StoreError>,
     ) -> Result<(), StoreError> {
-        self.write_batch(true, fill)
-    }
-
-    fn write_batch(
-        &self,
-        sync: bool,
-        fill: impl Fn(&DB, &mut WriteBatch) -> Result<(), StoreError>,
-    ) -> Result<(), StoreError> {
         loop {
-            match self.shared.database.write_once(sync, &fill) {
+            match self.shared.database.write_once(true, &fill) {
                 Ok(()) => return Ok(()),
                 Err(WriteError::Other(error)) => return Err(error),
                 Err(WriteError::NoSpace) => self.shared.queue.reopen_and_wait()?,

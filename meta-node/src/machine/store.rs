@@ -5,12 +5,13 @@ use std::sync::Arc;
 
 use prost::Message;
 use rocksdb::{ColumnFamily, DB, IteratorMode, WriteBatch};
+use tidewater_common::ids::GroupId;
 use tidewater_proto::v1;
 use tidewater_raft_store::types::wire;
-use tidewater_raft_store::{DiskHealth, LogStore, SnapshotFileError, StoreError};
+use tidewater_raft_store::{DiskHealth, GroupLog, LogStore, SnapshotFileError, StoreError};
 use tokio::sync::watch;
 
-use super::{Applied, blocking};
+use super::Applied;
 use crate::catalog::{CatalogError, MetaState, Row, RowWrite};
 
 /// The column family of the state; the log store must be opened with it.
@@ -21,6 +22,9 @@ const MEMBERSHIP: &[u8] = b"membership";
 /// Rows of the state lie behind this prefix, how far it is beside it.
 const ROWS: &[u8] = b"row/";
 const ROWS_END: &[u8] = b"row0";
+
+/// About what the record of how far the state is takes.
+const APPLIED_BYTES: usize = 256;
 
 /// Why the stored state cannot be read or written.
 #[derive(Debug, thiserror::Error)]
@@ -58,25 +62,27 @@ impl From<StateError> for io::Error {
     }
 }
 
-#[derive(Debug, Clone)]
+#[derive(Debug)]
 pub(super) struct StateStore {
-    log: Arc<LogStore>,
+    store: Arc<LogStore>,
+    log: GroupLog,
 }
 
 impl StateStore {
-    pub(super) fn new(log: Arc<LogStore>) -> Self {
-        Self { log }
+    pub(super) fn new(store: Arc<LogStore>) -> Self {
+        let log = store.group(GroupId::META);
+        Self { store, log }
     }
 
     /// Whether its disk takes writes.
     pub(super) fn disk(&self) -> watch::Receiver<DiskHealth> {
-        self.log.health()
+        self.store.health()
     }
 
     /// Everything that is stored, checked. Blocking.
     pub(super) fn load(&self) -> Result<(MetaState, Applied), StateError> {
         // A missing family is reported by the write path too; here it means a wrong set-up.
-        let found = self.log.db().read(|db| {
+        let found = self.store.db().read(|db| {
             let Some(family) = db.cf_handle(STATE_FAMILY) else { return Ok(None) };
             let mut rows = Vec::new();
             let from = IteratorMode::From(ROWS, rocksdb::Direction::Forward);
@@ -93,40 +99,39 @@ impl StateStore {
         Ok((MetaState::from_rows(rows)?, applied))
     }
 
-    /// One batch, not synced: the log has it all.
-    pub(super) async fn write(&self, rows: Vec<RowWrite>, at: Applied) -> Result<(), io::Error> {
-        let log = Arc::clone(&self.log);
-        blocking(move || {
-            Ok(log.write(|db, batch| {
-                let family = family(db)?;
-                for (key, bytes) in &rows {
-                    match bytes {
-                        Some(bytes) => batch.put_cf(family, row_key(key), bytes),
-                        None => batch.delete_cf(family, row_key(key)),
-                    }
+    /// One batch, behind the log that has it all.
+    pub(super) async fn write(&self, rows: Vec<RowWrite>, at: &Applied) -> Result<(), StoreError> {
+        let applied = applied_rows(at);
+        let bytes = rows.iter().map(|(key, bytes)| key.len() + bytes.as_ref().map_or(0, Vec::len));
+        let bytes = bytes.sum::<usize>() + APPLIED_BYTES;
+        let write = self.log.write_behind(bytes, move |db, batch| {
+            let family = family(db)?;
+            for (key, bytes) in &rows {
+                match bytes {
+                    Some(bytes) => batch.put_cf(family, row_key(key), bytes),
+                    None => batch.delete_cf(family, row_key(key)),
                 }
-                put_applied(batch, family, &at);
-                Ok(())
-            })?)
-        })
-        .await
+            }
+            put_applied(batch, family, &applied);
+            Ok(())
+        });
+        write.await
     }
 
     /// Everything anew, durable when it returns: the log before it will be purged.
-    pub(super) async fn replace(&self, rows: Vec<Row>, at: Applied) -> Result<(), io::Error> {
-        let log = Arc::clone(&self.log);
-        blocking(move || {
-            Ok(log.write_synced(|db, batch| {
-                let family = family(db)?;
-                batch.delete_range_cf(family, ROWS, ROWS_END);
-                for (key, bytes) in &rows {
-                    batch.put_cf(family, row_key(key), bytes);
-                }
-                put_applied(batch, family, &at);
-                Ok(())
-            })?)
-        })
-        .await
+    pub(super) async fn replace(&self, rows: Vec<Row>, at: &Applied) -> Result<(), StoreError> {
+        let applied = applied_rows(at);
+        let bytes = rows.iter().map(|(key, bytes)| key.len() + bytes.len()).sum::<usize>();
+        let write = self.log.write_durably(bytes + APPLIED_BYTES, move |db, batch| {
+            let family = family(db)?;
+            batch.delete_range_cf(family, ROWS, ROWS_END);
+            for (key, bytes) in &rows {
+                batch.put_cf(family, row_key(key), bytes);
+            }
+            put_applied(batch, family, &applied);
+            Ok(())
+        });
+        write.await
     }
 }
 
@@ -142,16 +147,25 @@ fn row_key(key: &[u8]) -> Vec<u8> {
     [ROWS, key].concat()
 }
 
-fn put_applied(batch: &mut WriteBatch, family: &ColumnFamily, at: &Applied) {
+/// How far the state is, as the values of two records.
+fn applied_rows(at: &Applied) -> (Vec<u8>, Vec<u8>) {
     let last = at.last.as_ref().map(wire::log_id_to_wire);
     let record = v1::AppliedRecord {
         any: last.is_some(),
         term: last.as_ref().map_or(0, |id| id.term),
         index: last.as_ref().map_or(0, |id| id.index),
     };
-    batch.put_cf(family, APPLIED, record.encode_to_vec());
     let membership = wire::stored_membership_to_wire(&at.membership);
-    batch.put_cf(family, MEMBERSHIP, membership.encode_to_vec());
+    (record.encode_to_vec(), membership.encode_to_vec())
+}
+
+fn put_applied(
+    batch: &mut WriteBatch,
+    family: &ColumnFamily,
+    (applied, membership): &(Vec<u8>, Vec<u8>),
+) {
+    batch.put_cf(family, APPLIED, applied);
+    batch.put_cf(family, MEMBERSHIP, membership);
 }
 
 fn decode_applied(

@@ -174,6 +174,9 @@ async fn a_damaged_row_is_found_at_the_start() {
     let mut first = machine(folder.path(), &log);
     apply(&mut first, entries()).await;
     drop(first);
+    log.shutdown();
+    drop(log);
+    let log = store(folder.path());
     log.write_synced(|db, batch| {
         let family = db.cf_handle(STATE_FAMILY).unwrap();
         batch.put_cf(family, b"row/catalog/version", b"\x01bad");

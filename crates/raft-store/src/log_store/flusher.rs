@@ -29,6 +29,9 @@ use super::queue::{Next, Queue};
 use super::state::GroupState;
 use crate::types::{Entry, LogId, TypeConfig, Vote, wire};
 
+/// Puts a state machine's rows into a batch. Runs again when the disk was full meanwhile.
+pub(super) type Fill = Box<dyn Fn(&DB, &mut WriteBatch) -> Result<(), StoreError> + Send>;
+
 /// What a group wants written.
 pub(super) struct Op {
     pub(super) group: Arc<GroupState>,
@@ -54,17 +57,23 @@ pub(super) enum OpKind {
         upto: LogId,
         remove: Option<(u64, u64)>,
     },
+    /// Rows of the group's state machine. Somebody waits for them to be durable, or nobody does.
+    State {
+        fill: Fill,
+        done: Option<oneshot::Sender<Result<(), StoreError>>>,
+    },
     RemoveGroup {
         done: oneshot::Sender<Result<(), StoreError>>,
     },
 }
 
 impl OpKind {
-    /// Whether somebody counts on it being durable. The others are made durable by the next one
-    /// that needs it, since the order is kept.
-    fn needs_sync(&self) -> bool {
+    /// Whether somebody counts on it being durable. The others are written and made durable along
+    /// with the next one that needs it, since the order is kept.
+    pub(super) fn needs_sync(&self) -> bool {
         match self {
             Self::Append { .. } | Self::Vote { .. } | Self::RemoveGroup { .. } => true,
+            Self::State { done, .. } => done.is_some(),
             Self::Committed(_) | Self::Truncate(..) | Self::Purge { .. } => false,
         }
     }
@@ -302,6 +311,7 @@ fn fill(
                 batch.delete_range_cf(log, log_key(group, *from), log_key(group, *end));
             }
         }
+        OpKind::State { fill, .. } => fill(db, batch)?,
         OpKind::RemoveGroup { .. } => {
             let (from, end) = (log_key(group, 0), log_key(group, u64::MAX));
             batch.delete_range_cf(family(keys::LOG)?, from, end);
@@ -322,11 +332,16 @@ fn complete(ops: Vec<Op>) {
                 }
                 callback.io_completed(Ok(()));
             }
-            OpKind::Vote { done, .. } | OpKind::RemoveGroup { done } => {
+            OpKind::Vote { done, .. }
+            | OpKind::RemoveGroup { done }
+            | OpKind::State { done: Some(done), .. } => {
                 // The caller may have gone.
                 let _ = done.send(Ok(()));
             }
-            OpKind::Committed(_) | OpKind::Truncate(..) | OpKind::Purge { .. } => {}
+            OpKind::State { done: None, .. }
+            | OpKind::Committed(_)
+            | OpKind::Truncate(..)
+            | OpKind::Purge { .. } => {}
         }
     }
 }
@@ -337,10 +352,15 @@ pub(super) fn abandon(ops: Vec<Op>, error: &StoreError) {
             OpKind::Append { callback, .. } => {
                 callback.io_completed(Err(io::Error::from(error.clone())));
             }
-            OpKind::Vote { done, .. } | OpKind::RemoveGroup { done } => {
+            OpKind::Vote { done, .. }
+            | OpKind::RemoveGroup { done }
+            | OpKind::State { done: Some(done), .. } => {
                 let _ = done.send(Err(error.clone()));
             }
-            OpKind::Committed(_) | OpKind::Truncate(..) | OpKind::Purge { .. } => {}
+            OpKind::State { done: None, .. }
+            | OpKind::Committed(_)
+            | OpKind::Truncate(..)
+            | OpKind::Purge { .. } => {}
         }
     }
 }

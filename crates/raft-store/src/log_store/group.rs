@@ -11,6 +11,7 @@ use openraft::storage::{
     IOFlushed, LeaderBoundedStreamError, LeaderBoundedStreamResult, LogState, RaftLogStorage,
 };
 use openraft::{OptionalSend, RaftLogReader};
+use rocksdb::{DB, WriteBatch};
 use tidewater_common::ids::GroupId;
 use tokio::sync::oneshot;
 
@@ -70,6 +71,33 @@ impl GroupLog {
         Ok(answer)
     }
 
+    /// Queues rows of the group's state machine for the caller's own column families, in order with
+    /// its log, and waits only while too much is queued: they are durable at the latest with the
+    /// next entry or vote of any group, and before anything of the log is purged after this call.
+    /// Until then the log must have what they say. `fill` runs again when the disk was full
+    /// meanwhile; `bytes` is about what it adds.
+    pub async fn write_behind(
+        &self,
+        bytes: usize,
+        fill: impl Fn(&DB, &mut WriteBatch) -> Result<(), StoreError> + Send + 'static,
+    ) -> Result<(), StoreError> {
+        let kind = OpKind::State { fill: Box::new(fill), done: None };
+        self.shared.queue.wait_room(self.shared.pending_bytes).await;
+        self.change(|_| Ok((Some((kind, bytes)), ())))
+    }
+
+    /// As [`GroupLog::write_behind`], and durable when it returns, with all that was queued before.
+    pub async fn write_durably(
+        &self,
+        bytes: usize,
+        fill: impl Fn(&DB, &mut WriteBatch) -> Result<(), StoreError> + Send + 'static,
+    ) -> Result<(), StoreError> {
+        let (done, result) = oneshot::channel();
+        let kind = OpKind::State { fill: Box::new(fill), done: Some(done) };
+        self.change(|_| Ok((Some((kind, bytes)), ())))?;
+        flushed(result, "rows").await
+    }
+
     async fn read(&self, start: u64, end: u64, max_bytes: usize) -> Result<Vec<Entry>, StoreError> {
         let plan = self.state.log.lock().plan_read(start, end, max_bytes);
         let (start, end, then) = match plan {
@@ -117,6 +145,15 @@ impl GroupLog {
     fn current_vote(&self) -> Option<Vote> {
         self.state.log.lock().vote
     }
+}
+
+/// What the flusher says in the end.
+async fn flushed(
+    result: oneshot::Receiver<Result<(), StoreError>>,
+    what: &str,
+) -> Result<(), StoreError> {
+    let ended = |_| Err(StoreError::Closed(format!("{what}: the flusher has ended")));
+    result.await.unwrap_or_else(ended)
 }
 
 fn bounds(range: &impl RangeBounds<u64>) -> (u64, u64) {
@@ -235,14 +272,11 @@ impl RaftLogStorage<TypeConfig> for GroupLog {
             log.vote = Some(vote);
             Ok((Some((OpKind::Vote { vote, done }, 64)), ()))
         })?;
-        match result.await {
-            Ok(result) => Ok(result?),
-            Err(_) => Err(StoreError::Closed("votes: the flusher has ended".to_owned()).into()),
-        }
+        Ok(flushed(result, "votes").await?)
     }
 
-    // Awaited before every apply, so it waits for nothing: it goes along with the next batch, or in
-    // one of its own without sync. In the queue it cannot overtake the entries that it names.
+    // Awaited before every apply, so it waits for nothing: it goes along with the next batch. In the
+    // queue it cannot overtake the entries that it names.
     async fn save_committed(&mut self, committed: Option<LogId>) -> Result<(), io::Error> {
         self.change(|log| {
             log.committed = committed;

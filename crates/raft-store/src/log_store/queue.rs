@@ -1,4 +1,8 @@
 //! The queue between groups and the flusher: ordered, and bounded in bytes.
+//!
+//! An operation for whose durability nobody waits is *lazy*: it does not wake the flusher, but goes
+//! along with the next one that does. Each commit makes two of them (the committed index, the rows
+//! of the state machine), so this halves the wake-ups and writes of a replica under small commands.
 
 use std::collections::VecDeque;
 use std::time::Duration;
@@ -8,6 +12,10 @@ use tokio::sync::Notify;
 
 use super::error::StoreError;
 use super::flusher::{Op, abandon};
+
+/// Bytes that may wait lazily. More wake the flusher, so that they do not become one long write in
+/// front of somebody who waits.
+const LAZY_BYTES: usize = 256 * 1024;
 
 /// What the flusher is to do next.
 pub(super) enum Next {
@@ -37,6 +45,8 @@ pub(super) struct Queue {
 struct Inner {
     ops: VecDeque<Op>,
     bytes: usize,
+    /// Something in it is not lazy, or it is too much to be.
+    urgent: bool,
     stopped: bool,
     failed: Option<StoreError>,
     reopen: bool,
@@ -82,16 +92,21 @@ impl Queue {
             return Err(error);
         }
         inner.bytes += op.bytes;
+        let wakes = !inner.urgent && (op.kind.needs_sync() || inner.bytes > LAZY_BYTES);
+        inner.urgent |= wakes;
         inner.ops.push_back(op);
         drop(inner);
-        self.work.notify_one();
+        if wakes {
+            self.work.notify_one();
+        }
         Ok(())
     }
 
-    /// Takes what is there, up to `max_bytes`, at least one; waits at most `idle` for it.
+    /// Takes what is there, up to `max_bytes`, at least one; waits at most `idle` for more than lazy
+    /// operations.
     pub(super) fn take(&self, max_bytes: usize, idle: Duration) -> Next {
         let mut inner = self.inner.lock();
-        if inner.ops.is_empty() && !inner.stopped && !inner.reopen {
+        if !inner.urgent && !inner.stopped && !inner.reopen {
             self.work.wait_for(&mut inner, idle);
         }
         if inner.ops.is_empty() {
@@ -111,6 +126,7 @@ impl Queue {
             ops.extend(inner.ops.pop_front());
         }
         inner.bytes -= bytes;
+        inner.urgent = !inner.ops.is_empty();
         drop(inner);
         self.room.notify_waiters();
         Next::Ops(ops)

@@ -291,7 +291,7 @@ async fn the_callers_column_family_is_written_and_found_again() {
     {
         let store = LogStore::open(dir.path(), with_state()).unwrap();
         store
-            .write(|db, batch| {
+            .write_synced(|db, batch| {
                 batch.put_cf(db.cf_handle("state").unwrap(), b"k", b"v");
                 Ok(())
             })
@@ -300,4 +300,56 @@ async fn the_callers_column_family_is_written_and_found_again() {
     let store = LogStore::open(dir.path(), with_state()).unwrap();
     let value = store.db().read(|db| db.get_cf(db.cf_handle("state").unwrap(), b"k")).unwrap();
     assert_eq!(value.as_deref(), Some(&b"v"[..]));
+}
+
+fn put_row(value: u64) -> impl Fn(&DB, &mut WriteBatch) -> Result<(), StoreError> + Send {
+    move |db, batch| {
+        batch.put_cf(db.cf_handle("state").unwrap(), b"row", value.to_be_bytes());
+        Ok(())
+    }
+}
+
+fn row(store: &LogStore) -> Option<u64> {
+    let row = store.db().read(|db| db.get_cf(db.cf_handle("state").unwrap(), b"row")).unwrap();
+    row.map(|bytes| u64::from_be_bytes(bytes.try_into().unwrap()))
+}
+
+#[tokio::test]
+async fn what_nobody_waits_for_goes_along_with_the_next_append() {
+    let dir = TempDir::new().unwrap();
+    let patient = LogStoreOptions { check_interval: Duration::from_secs(600), ..options() };
+    let store = LogStore::open(dir.path(), patient.with_column_family("state")).unwrap();
+    let mut log = store.group(GroupId(1));
+    for index in 0..100 {
+        log.blocking_append(entries(1, index..index + 1)).await.unwrap();
+        log.save_committed(Some(log_id(1, index))).await.unwrap();
+        log.write_behind(16, put_row(index)).await.unwrap();
+    }
+    let stats = store.stats();
+    assert_eq!((stats.batches, stats.syncs), (100, 100));
+    assert_eq!(row(&store), Some(98), "the last one waits for the next entry");
+    log.write_durably(16, put_row(100)).await.unwrap();
+    assert_eq!((store.stats().syncs, row(&store)), (101, Some(100)));
+}
+
+#[tokio::test]
+async fn what_nobody_waits_for_is_written_in_a_while_or_when_it_is_much() {
+    let dir = TempDir::new().unwrap();
+    let store = LogStore::open(dir.path(), options().with_column_family("state")).unwrap();
+    let log = store.group(GroupId(1));
+    log.write_behind(16, put_row(1)).await.unwrap();
+    eventually("it is written after the interval", || row(&store) == Some(1)).await;
+    assert_eq!(store.stats().syncs, 0);
+    store.shutdown();
+    drop((log, store));
+    let patient = LogStoreOptions { check_interval: Duration::from_secs(600), ..options() };
+    let store = LogStore::open(dir.path(), patient.with_column_family("state")).unwrap();
+    let log = store.group(GroupId(1));
+    log.write_behind(16 << 20, put_row(2)).await.unwrap();
+    eventually("much is written at once", || row(&store) == Some(2)).await;
+    log.write_behind(16, put_row(3)).await.unwrap();
+    store.shutdown();
+    drop((log, store));
+    let store = LogStore::open(dir.path(), options().with_column_family("state")).unwrap();
+    assert_eq!(row(&store), Some(3), "the rest is written when the store is closed");
 }

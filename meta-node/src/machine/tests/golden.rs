@@ -1,5 +1,7 @@
 //! What the state machine stores, byte by byte: rows beside the log, and snapshots.
 
+use tidewater_common::ids::GroupId;
+
 use super::*;
 use crate::catalog::MetaState;
 use crate::commands::testing::{hex, one_of_each, unhex};
@@ -62,6 +64,8 @@ async fn rows_beside_the_log_have_their_frozen_keys_and_bytes() {
     let log = store(folder.path());
     let mut machine = machine(folder.path(), &log);
     apply(&mut machine, entries()).await;
+    // Rows are written behind the log: with something durable, at the latest.
+    log.group(GroupId::META).write_durably(0, |_, _| Ok(())).await.unwrap();
     let mut rows = stored(&log);
     let membership = rows.iter().position(|row| row.0 == "membership").unwrap();
     let members = "0a02080112180a040a0201021207080112036d3a311207080212036d3a32";

@@ -15,12 +15,16 @@ async fn crashed() -> (TempDir, PathBuf) {
         log.blocking_append([entry(1, index, 100)]).await.unwrap();
     }
     let copy = dir.path().join("crashed");
-    fs::create_dir(&copy).unwrap();
-    for file in fs::read_dir(dir.path().join("live")).unwrap() {
-        let file = file.unwrap();
-        fs::copy(file.path(), copy.join(file.file_name())).unwrap();
-    }
+    copy_files(&dir.path().join("live"), &copy);
     (dir, copy)
+}
+
+fn copy_files(from: &Path, to: &Path) {
+    fs::create_dir(to).unwrap();
+    for file in fs::read_dir(from).unwrap() {
+        let file = file.unwrap();
+        fs::copy(file.path(), to.join(file.file_name())).unwrap();
+    }
 }
 
 fn write_ahead_log(dir: &Path) -> (PathBuf, u64) {
@@ -60,4 +64,38 @@ async fn damage_in_the_middle_is_an_error() {
     file.write_all_at(&[byte[0] ^ 0xff], at).unwrap();
     let error = LogStore::open(&copy, options()).unwrap_err();
     assert!(matches!(error, StoreError::Damaged { .. }), "{error}");
+}
+
+/// Wherever a crash cuts the log off, the state machine's rows are not ahead of the entries that
+/// they came from, nor behind those that were purged.
+#[tokio::test]
+async fn rows_written_behind_keep_step_with_the_log() {
+    let with_state = || options().with_column_family("state");
+    let dir = TempDir::new().unwrap();
+    let live = dir.path().join("live");
+    let store = LogStore::open(&live, with_state()).unwrap();
+    let mut log = store.group(GroupId(1));
+    for index in 0..200 {
+        log.blocking_append([entry(1, index, 100)]).await.unwrap();
+        log.write_behind(16, put_row(index)).await.unwrap();
+        if index % 10 == 9 {
+            log.purge(log_id(1, index)).await.unwrap();
+        }
+    }
+    let copy = dir.path().join("crashed");
+    let mut rows = std::collections::BTreeSet::new();
+    let (_, length) = write_ahead_log(&live);
+    for cut in (0..length).step_by(509) {
+        copy_files(&live, &copy);
+        let (path, _) = write_ahead_log(&copy);
+        OpenOptions::new().write(true).open(path).unwrap().set_len(length - cut).unwrap();
+        let store = LogStore::open(&copy, with_state()).unwrap();
+        let (purged, last) = state(&mut store.group(GroupId(1))).await;
+        let row = row(&store);
+        assert!(purged <= row && row <= last, "cut by {cut}: {purged:?} {row:?} {last:?}");
+        rows.insert(row);
+        drop(store);
+        fs::remove_dir_all(&copy).unwrap();
+    }
+    assert!(rows.len() > 20, "cuts that differ: {rows:?}");
 }
