@@ -10,9 +10,9 @@
 //! # Layout
 //!
 //! - `addresses`: where nodes are; `connections`: channels to them.
-//! - `group_network`: one group's calls to one node; `append_stream`: pipelined appends;
-//!   `heartbeats`: those of all groups on one stream; `snapshot_stream`: a snapshot in chunks;
-//!   `error`: what openraft makes of a refusal.
+//! - `group_network`: one group's calls to one node; `append_stream`: pipelined appends, and
+//!   `held_commit`: those that need not be sent; `heartbeats`: those of all groups on one stream;
+//!   `snapshot_stream`: a snapshot in chunks; `error`: what openraft makes of a refusal.
 
 use std::sync::Arc;
 
@@ -27,6 +27,7 @@ mod connections;
 mod error;
 mod group_network;
 mod heartbeats;
+mod held_commit;
 mod snapshot_stream;
 
 pub use addresses::AddressBook;

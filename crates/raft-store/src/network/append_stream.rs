@@ -22,6 +22,7 @@ use tonic::transport::Channel;
 
 use super::connections::CONNECT_TIMEOUT;
 use super::error::Call;
+use super::held_commit::HeldCommit;
 use crate::types::{TypeConfig, wire};
 
 /// An answer to entries comes after their sync on the other node. The option's budget is one
@@ -55,7 +56,8 @@ where
     // The header goes alone: a wrong target refuses it before any entry is sent, and the set-up
     // does not wait for openraft's first request.
     let hello = v1::AppendEntriesRequest { header: Some(header), ..Default::default() };
-    let requests = stream::iter([hello]).chain(Departures(flight));
+    let departures = Departures { flight, held: HeldCommit::default() };
+    let requests = stream::iter([hello]).chain(departures);
     let begun = Instant::now();
     let opened = match tokio::time::timeout(setup, client.append_entries(requests)).await {
         Ok(Ok(response)) => Ok(response.into_inner()),
@@ -97,30 +99,46 @@ struct FlightState {
 }
 
 /// The requests, as the connection takes them.
-struct Departures(Arc<Flight>);
+struct Departures {
+    flight: Arc<Flight>,
+    held: HeldCommit,
+}
 
 impl Stream for Departures {
     type Item = v1::AppendEntriesRequest;
 
-    fn poll_next(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
-        let mut state = self.0.state.lock();
-        let Some(input) = &mut state.input else { return Poll::Ready(None) };
-        match input.poll_next_unpin(cx) {
-            Poll::Ready(Some(request)) => {
-                state.sent.push_back(Instant::now());
-                drop(state);
-                self.0.departed.notify_one();
-                Poll::Ready(Some(wire::append_to_wire(&request)))
+    fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
+        let this = &mut *self;
+        let mut state = this.flight.state.lock();
+        let request = loop {
+            let Some(input) = &mut state.input else { return Poll::Ready(None) };
+            match input.poll_next_unpin(cx) {
+                Poll::Ready(Some(request)) if request.entries.is_empty() => this.held.hold(request),
+                Poll::Ready(Some(request)) => {
+                    // It says what a held one would have said.
+                    this.held.take();
+                    break request;
+                }
+                Poll::Ready(None) => {
+                    state.input = None;
+                    match this.held.take() {
+                        Some(request) => break request,
+                        None => return Poll::Ready(None),
+                    }
+                }
+                Poll::Pending => match this.held.poll_due(cx) {
+                    Poll::Ready(request) => break request,
+                    Poll::Pending => {
+                        state.waker = Some(cx.waker().clone());
+                        return Poll::Pending;
+                    }
+                },
             }
-            Poll::Ready(None) => {
-                state.input = None;
-                Poll::Ready(None)
-            }
-            Poll::Pending => {
-                state.waker = Some(cx.waker().clone());
-                Poll::Pending
-            }
-        }
+        };
+        state.sent.push_back(Instant::now());
+        drop(state);
+        this.flight.departed.notify_one();
+        Poll::Ready(Some(wire::append_to_wire(&request)))
     }
 }
 
@@ -189,3 +207,6 @@ impl Answers {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;
