@@ -309,21 +309,24 @@ async fn watch_core(
     shared: Arc<Shared>,
     failed: watch::Sender<Option<String>>,
 ) {
-    let mut metrics = raft.metrics();
+    // These end with the core, and until then tell of leaders and members only: the whole metrics
+    // would wake this task several times for each entry.
+    let mut metrics = raft.server_metrics();
     loop {
-        let state = metrics.borrow_watched().running_state.clone();
-        if let Err(fatal) = state {
-            if !shared.stopping.is_cancelled() {
-                error!(%group, %fatal, "the group's replica has failed for good");
-                fail(&failed, format!("the replica of group {group} has failed: {fatal}"));
-            }
-            return;
-        }
         tokio::select! {
             () = shared.stopping.cancelled() => return,
-            changed = metrics.changed() => if changed.is_err() { return },
+            changed = metrics.changed() => if changed.is_err() { break },
         }
     }
+    if shared.stopping.is_cancelled() {
+        return;
+    }
+    let fatal = match &raft.metrics().borrow_watched().running_state {
+        Err(fatal) => fatal.to_string(),
+        Ok(()) => "it ended without a reason".to_owned(),
+    };
+    error!(%group, fatal, "the group's replica has failed for good");
+    fail(&failed, format!("the replica of group {group} has failed: {fatal}"));
 }
 
 /// The first reason stays.

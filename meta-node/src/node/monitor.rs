@@ -19,7 +19,6 @@ pub(super) fn watch(
     let group = Arc::clone(&replica.running().group);
     tokio::spawn(async move {
         let mut health = group.health.clone();
-        let mut metrics = group.raft.metrics();
         let disk = async {
             loop {
                 if let DiskHealth::Failed(error) = &*health.borrow_and_update() {
@@ -31,13 +30,13 @@ pub(super) fn watch(
             }
         };
         let raft = async {
-            loop {
-                if let Err(fatal) = &metrics.borrow_watched().running_state {
-                    return MetaError::Raft(fatal.to_string());
-                }
-                if metrics.changed().await.is_err() {
-                    return MetaError::Raft("it was shut down".to_owned());
-                }
+            // These end with the core, and until then tell of leaders and members only: the whole
+            // metrics would wake this task several times for each command.
+            let mut metrics = group.raft.server_metrics();
+            while metrics.changed().await.is_ok() {}
+            match &group.raft.metrics().borrow_watched().running_state {
+                Err(fatal) => MetaError::Raft(fatal.to_string()),
+                Ok(()) => MetaError::Raft("it ended without a reason".to_owned()),
             }
         };
         let error = tokio::select! {
