@@ -47,7 +47,15 @@ fn run() -> Result<ExitCode, Failure> {
     if let Some(limit) = app.memory_limit() {
         server::allocator::fit(limit);
     }
-    let runtime = tokio::runtime::Builder::new_multi_thread()
+    let mut runtime = tokio::runtime::Builder::new_multi_thread();
+    // Tokio's own variable comes first.
+    if std::env::var_os("TOKIO_WORKER_THREADS").is_none()
+        && let Some(workers) =
+            app.workers(std::thread::available_parallelism().map_or(1, Into::into))
+    {
+        runtime.worker_threads(workers);
+    }
+    let runtime = runtime
         .enable_all()
         .build()
         .map_err(|error| Failure::other(format!("no threads can be started: {error}")))?;
