@@ -1,5 +1,6 @@
 //! Puts per second of an etcd cluster, measured as `tidewater bench meta` measures catalog commands:
-//! `etcd_puts SECONDS CLIENTS[,CLIENTS...] ADDRESS...`. Clients are spread over the addresses.
+//! `etcd_puts SECONDS CLIENTS[,CLIENTS...] ADDRESS...`. All clients talk to the leader, as those of
+//! Tidewater do. Prints a JSON object for each number of clients.
 
 use std::time::{Duration, Instant};
 
@@ -26,43 +27,83 @@ struct PutRequest {
 #[derive(Clone, PartialEq, prost::Message)]
 struct PutResponse {}
 
+/// `etcdserverpb.StatusRequest`
+#[derive(Clone, PartialEq, prost::Message)]
+struct StatusRequest {}
+
+/// `etcdserverpb.StatusResponse`, as far as it is used here.
+#[derive(Clone, PartialEq, prost::Message)]
+struct StatusResponse {
+    #[prost(message, optional, tag = "1")]
+    header: Option<ResponseHeader>,
+    #[prost(uint64, tag = "4")]
+    leader: u64,
+}
+
+/// `etcdserverpb.ResponseHeader`, as far as it is used here.
+#[derive(Clone, PartialEq, prost::Message)]
+struct ResponseHeader {
+    #[prost(uint64, tag = "2")]
+    member_id: u64,
+}
+
 #[tokio::main]
 async fn main() -> Result<(), AnyError> {
     let mut args = std::env::args().skip(1);
     let seconds: u64 = args.next().ok_or("SECONDS is missing")?.parse()?;
     let clients = args.next().ok_or("CLIENTS is missing")?;
     let addresses: Vec<String> = args.collect();
+    let leader = leader(&addresses).await?;
     for clients in clients.split(',') {
-        let clients: usize = clients.parse()?;
-        let (puts, time) = measure(clients, Duration::from_secs(seconds), &addresses).await?;
-        println!("etcd: {clients} clients, {:.0} puts/s", puts as f64 / time.as_secs_f64());
+        measure(clients.parse()?, Duration::from_secs(seconds), &leader).await?;
     }
     Ok(())
 }
 
-async fn measure(
-    clients: usize,
-    duration: Duration,
-    addresses: &[String],
-) -> Result<(u64, Duration), AnyError> {
-    let mut tasks: JoinSet<Result<u64, AnyError>> = JoinSet::new();
+fn endpoint(address: &str) -> Result<Endpoint, AnyError> {
+    Ok(Endpoint::from_shared(format!("http://{address}"))?.tcp_nodelay(true))
+}
+
+async fn leader(addresses: &[String]) -> Result<Endpoint, AnyError> {
+    for address in addresses {
+        let mut client = Grpc::new(endpoint(address)?.connect().await?);
+        client.ready().await?;
+        let path = PathAndQuery::from_static("/etcdserverpb.Maintenance/Status");
+        let codec = ProstCodec::<StatusRequest, StatusResponse>::default();
+        let status = client.unary(tonic::Request::new(StatusRequest {}), path, codec).await?;
+        let StatusResponse { header, leader } = status.into_inner();
+        if leader != 0 && header.is_some_and(|header| header.member_id == leader) {
+            return endpoint(address);
+        }
+    }
+    Err("there is no leader".into())
+}
+
+async fn measure(clients: usize, duration: Duration, leader: &Endpoint) -> Result<(), AnyError> {
+    let mut tasks: JoinSet<Result<Vec<Duration>, AnyError>> = JoinSet::new();
     let begun = Instant::now();
-    for (client, address) in addresses.iter().cycle().take(clients).enumerate() {
-        let channel = Endpoint::from_shared(format!("http://{address}"))?.connect_lazy();
+    for client in 0..clients {
+        let channel = leader.connect_lazy();
         tasks.spawn(async move {
-            let mut puts = 0;
+            let mut times = Vec::new();
             while begun.elapsed() < duration {
-                put(channel.clone(), format!("{client}/{puts}")).await?;
-                puts += 1;
+                let sent = Instant::now();
+                put(channel.clone(), format!("{client}/{}", times.len())).await?;
+                times.push(sent.elapsed());
             }
-            Ok(puts)
+            Ok(times)
         });
     }
-    let mut puts = 0;
+    let mut times = Vec::new();
     while let Some(done) = tasks.join_next().await {
-        puts += done??;
+        times.extend(done??);
     }
-    Ok((puts, begun.elapsed()))
+    let rate = times.len() as f64 / begun.elapsed().as_secs_f64();
+    times.sort_unstable();
+    let median = times.get(times.len() / 2).copied().unwrap_or_default();
+    let median = median.as_secs_f64() * 1e3;
+    println!(r#"{{"clients":{clients},"rows_per_second":{rate:.0},"p50":{median:.3}}}"#);
+    Ok(())
 }
 
 async fn put(channel: Channel, key: String) -> Result<(), AnyError> {
