@@ -3,7 +3,8 @@
 //!
 //! A *batch* of committed entries is applied to the state in memory, and its rows go to RocksDB
 //! together with the applied log id, behind the log and in its order, while answers are given
-//! already: after a crash the log gives what is missing. A *snapshot* is a clone of the state (pointers) written to a file while commands go on.
+//! already: after a crash the log gives what is missing. A *snapshot* is a clone of the state
+//! (pointers) written to a file while commands go on.
 //!
 //! # Layout
 //!
@@ -60,7 +61,8 @@ pub struct MetaMachine {
 }
 
 impl MetaMachine {
-    /// Loads what is stored; a new node has an empty state. Blocking.
+    /// Loads what is stored; a new node has an empty state. Once for each opened log store: rows of
+    /// an earlier machine may still wait behind the log. Blocking.
     pub fn open(log: Arc<LogStore>, snapshots: PathBuf) -> Result<Self, StateError> {
         let store = StateStore::new(log);
         let (state, applied) = store.load()?;

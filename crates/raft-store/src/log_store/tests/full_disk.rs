@@ -120,6 +120,68 @@ async fn closing_while_the_disk_is_full_fails_what_is_pending() {
     assert_eq!(done.await.unwrap_err().kind(), std::io::ErrorKind::StorageFull);
 }
 
+fn open_faulty_with_rows(dir: &Path) -> (Arc<LogStore>, Arc<FaultyDisk>) {
+    let disk = Arc::new(FaultyDisk::default());
+    let with_rows = options().with_column_family("state");
+    let store = LogStore::open_on(dir, with_rows, Arc::clone(&disk) as _).unwrap();
+    (store, disk)
+}
+
+#[tokio::test]
+async fn rows_written_behind_wait_for_room_in_their_order() {
+    let dir = TempDir::new().unwrap();
+    let (store, disk) = open_faulty_with_rows(dir.path());
+    let mut log = store.group(GroupId(1));
+    disk.fail_with(Some(NO_SPACE));
+    log.write_behind(16, put_row(1)).await.unwrap();
+    // Nobody waits for them, and still it is told that they do not fit.
+    wait_health(&store, DiskHealth::Full).await;
+    let (flushed, appended) = callback();
+    log.append(entries(1, 0..1), flushed).await.unwrap();
+    log.write_behind(16, put_row(2)).await.unwrap();
+    let mut durable = Box::pin(log.write_durably(16, put_row(3)));
+    assert!(futures::poll!(&mut durable).is_pending());
+    assert_eq!(row(&store), None);
+    disk.fail_with(None);
+    appended.await.unwrap();
+    durable.await.unwrap();
+    assert_eq!(row(&store), Some(3));
+    wait_health(&store, DiskHealth::Ok).await;
+}
+
+#[tokio::test]
+async fn closing_while_the_disk_is_full_fails_rows_that_somebody_waits_for() {
+    let dir = TempDir::new().unwrap();
+    let (store, disk) = open_faulty_with_rows(dir.path());
+    let log = store.group(GroupId(1));
+    disk.fail_with(Some(NO_SPACE));
+    log.write_behind(16, put_row(1)).await.unwrap();
+    wait_health(&store, DiskHealth::Full).await;
+    let mut durable = Box::pin(log.write_durably(16, put_row(2)));
+    assert!(futures::poll!(&mut durable).is_pending());
+    let closing = Arc::clone(&store);
+    tokio::task::spawn_blocking(move || closing.shutdown()).await.unwrap();
+    assert!(matches!(durable.await, Err(StoreError::Full)));
+    let late = log.write_behind(16, put_row(3)).await;
+    assert!(matches!(late, Err(StoreError::Full)), "{late:?}");
+}
+
+#[tokio::test]
+async fn rows_that_nobody_waits_for_are_not_lost_unnoticed() {
+    let dir = TempDir::new().unwrap();
+    let (store, disk) = open_faulty_with_rows(dir.path());
+    let mut log = store.group(GroupId(1));
+    disk.fail_with(Some("IO error: Input/output error: While fsync: test"));
+    log.write_behind(16, put_row(1)).await.unwrap();
+    let mut health = store.health();
+    let failed = health.wait_for(|seen| matches!(seen, DiskHealth::Failed(_)));
+    tokio::time::timeout(Duration::from_secs(30), failed).await.expect("it is told").unwrap();
+    disk.fail_with(None);
+    assert!(log.write_behind(16, put_row(2)).await.is_err(), "no row after one that is lost");
+    assert!(log.save_vote(&Vote::new(9, 1)).await.is_err());
+    assert_eq!(row(&store), None);
+}
+
 const CHILD: &str = "TIDEWATER_TEST_SMALL_DISK";
 
 /// Not a test of its own: does nothing unless it runs on a small disk of its own.

@@ -70,18 +70,24 @@ async fn damage_in_the_middle_is_an_error() {
 /// they came from, nor behind those that were purged.
 #[tokio::test]
 async fn rows_written_behind_keep_step_with_the_log() {
-    let with_state = || options().with_column_family("state");
+    // One write for each operation, so that a cut can fall between any two.
+    let with_state = || LogStoreOptions { batch_bytes: 1, ..options() }.with_column_family("state");
     let dir = TempDir::new().unwrap();
     let live = dir.path().join("live");
     let store = LogStore::open(&live, with_state()).unwrap();
     let mut log = store.group(GroupId(1));
     for index in 0..200 {
-        log.blocking_append([entry(1, index, 100)]).await.unwrap();
+        let (flushed, done) = callback();
+        log.append([entry(1, index, 100)], flushed).await.unwrap();
         log.write_behind(16, put_row(index)).await.unwrap();
+        if index % 3 == 0 {
+            done.await.unwrap();
+        }
         if index % 10 == 9 {
             log.purge(log_id(1, index)).await.unwrap();
         }
     }
+    log.write_durably(16, put_row(199)).await.unwrap();
     let copy = dir.path().join("crashed");
     let mut rows = std::collections::BTreeSet::new();
     let (_, length) = write_ahead_log(&live);
