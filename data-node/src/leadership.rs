@@ -22,9 +22,11 @@ use std::sync::Arc;
 
 use openraft::ServerState;
 use openraft::async_runtime::WatchReceiver;
+use openraft::metrics::RaftServerMetrics;
+use openraft::type_config::alias::WatchReceiverOf;
 use tidewater_common::ids::{RegionId, Term};
 use tidewater_common::refusal::Refusal;
-use tidewater_raft_store::Raft;
+use tidewater_raft_store::{Raft, TypeConfig};
 use tidewater_region_engine::FlushReport;
 use tokio::sync::{mpsc, oneshot};
 use tokio_util::task::TaskTracker;
@@ -91,18 +93,7 @@ pub async fn run(
             },
             Some(term) => {
                 info!(group = %context.shared.group, %term, "this node leads the group");
-                let lost = async {
-                    loop {
-                        if metrics.changed().await.is_err() {
-                            return;
-                        }
-                        let now = metrics.borrow_watched();
-                        if now.state != ServerState::Leader || now.vote.leader_id.term != term.get()
-                        {
-                            return;
-                        }
-                    }
-                };
+                let over = term_over(&mut metrics, term);
                 let owner = Owner::new(context.clone(), term);
                 let work = async {
                     jobs::wait_until_served(&context, term).await;
@@ -112,13 +103,73 @@ pub async fn run(
                     )
                 };
                 tokio::select! {
+                    // First, so that nothing asks a Raft that has ended: it would wait for its end.
+                    biased;
                     () = stopping.cancelled() => return,
-                    () = lost => {}
+                    over = over => if matches!(over, Over::Raft) { return },
                     ((), ()) = work => {}
                     () = indexes::run(&context) => {}
                 }
                 info!(group = %context.shared.group, %term, "this node no longer leads the group");
             }
         }
+    }
+}
+
+type ServerMetrics = WatchReceiverOf<TypeConfig, RaftServerMetrics<TypeConfig>>;
+
+/// What has ended with a term.
+#[derive(Debug, PartialEq, Eq)]
+enum Over {
+    /// The leadership.
+    Term,
+    /// The group's Raft, for good. What it said last, that this replica leads, is void.
+    Raft,
+}
+
+/// Resolves when this replica no longer leads in `term`.
+async fn term_over(metrics: &mut ServerMetrics, term: Term) -> Over {
+    loop {
+        if metrics.changed().await.is_err() {
+            return Over::Raft;
+        }
+        let now = metrics.borrow_watched();
+        if now.state != ServerState::Leader || now.vote.leader_id.term != term.get() {
+            return Over::Term;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use openraft::async_runtime::WatchSender;
+    use openraft::type_config::TypeConfigExt;
+
+    use super::*;
+
+    fn leading(term: u64) -> RaftServerMetrics<TypeConfig> {
+        RaftServerMetrics {
+            state: ServerState::Leader,
+            id: 1,
+            vote: tidewater_raft_store::types::Vote::new_committed(term, 1),
+            current_leader: Some(1),
+            membership_config: Arc::default(),
+            committed_membership_config: Arc::default(),
+        }
+    }
+
+    #[tokio::test]
+    async fn a_term_is_over_with_its_leadership_and_with_its_raft() {
+        let (sender, mut metrics) = TypeConfig::watch_channel(leading(3));
+        let follows = RaftServerMetrics { state: ServerState::Follower, ..leading(3) };
+        for later in [leading(4), follows] {
+            sender.send(leading(3)).unwrap();
+            sender.send(later).unwrap();
+            assert_eq!(term_over(&mut metrics, Term(3)).await, Over::Term);
+        }
+        // The last word of a Raft that has ended may be that it leads.
+        sender.send(leading(3)).unwrap();
+        drop(sender);
+        assert_eq!(term_over(&mut metrics, Term(3)).await, Over::Raft);
     }
 }

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use openraft::async_runtime::WatchReceiver;
+use openraft::errors::Fatal;
 use tidewater_common::ids::{GroupId, NodeId};
 use tidewater_common::refusal::Refusal;
 use tidewater_proto::v1::{Reason, TransferLeaderRequest, TransferLeaderResponse};
@@ -49,14 +50,14 @@ pub(crate) async fn transfer(
     let moved = async {
         loop {
             if metrics.borrow_watched().current_leader == Some(to.get()) {
-                return;
+                return Ok(());
             }
             if metrics.changed().await.is_err() {
-                return;
+                return Err(refusals::stopped(group, &Fatal::Stopped));
             }
         }
     };
     tokio::time::timeout(limit, moved)
         .await
-        .map_err(|_| refusals::deadline("a leader transfer", group))
+        .unwrap_or_else(|_| Err(refusals::deadline("a leader transfer", group)))
 }
