@@ -219,7 +219,8 @@ async fn of_two_that_bootstrap_or_do_not_agree_on_their_peers() -> Result<()> {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn on_an_object_store_that_cannot_be_used() -> Result<()> {
-    let cluster = small().start().await?;
+    let cluster = Plan::default().nodes(1, 1, 1).start().await?;
+    let compactor = cluster.compactors[0].spec.clone();
     let data = cluster.data[0].spec.clone();
     let file = cluster.folder().join("a-file");
     std::fs::write(&file, "in the way").map_err(HarnessError::io("write a file"))?;
@@ -232,6 +233,12 @@ async fn on_an_object_store_that_cannot_be_used() -> Result<()> {
         (below_a_file, UNAVAILABLE, "a-file"),
     ];
     for (url, status, word) in cases {
+        if status == USAGE {
+            let address = cluster.spare_address()?.to_string();
+            let changes = [("--listen", address), ("--object-store", url.clone())];
+            let args = with(&compactor, &changes);
+            refused(&cluster, &compactor, args, status, &[word, "--object-store"]).await?;
+        }
         let address = cluster.spare_address()?.to_string();
         let args = with(
             &data,

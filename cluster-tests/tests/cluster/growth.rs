@@ -4,7 +4,7 @@ use tidewater_cluster_tests::cluster::{LOG_TABLE, Plan};
 use tidewater_cluster_tests::workload::{Load, Workload};
 use tidewater_cluster_tests::{Result, wait};
 
-use crate::support::{SETTLED_WITHIN, conclude};
+use crate::support::{SETTLED_WITHIN, conclude, status_says};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn of_one_data_node_to_three_takes_a_table_off_its_one_disk() -> Result<()> {
@@ -16,6 +16,10 @@ async fn of_one_data_node_to_three_takes_a_table_off_its_one_disk() -> Result<()
     cluster.create_log_table().await?;
     let load = Workload::start(&cluster, Load::default()).await?;
     load.progress(20).await?;
+    // Another has registered, and goes before it holds anything: that is said until it is mended.
+    cluster.data[1].start().await?;
+    cluster.data[1].kill().await?;
+    status_says(&cluster, "has 1 of the 2 replicas", true).await?;
 
     cluster.start_all().await?;
     let group = cluster.region(LOG_TABLE).await?.group_id;
@@ -27,6 +31,7 @@ async fn of_one_data_node_to_three_takes_a_table_off_its_one_disk() -> Result<()
     })
     .await?;
     cluster.healthy().await?;
+    status_says(&cluster, "replicas", false).await?;
 
     cluster.data[0].kill().await?;
     load.progress(40).await?;

@@ -7,7 +7,7 @@ use tidewater_cluster_tests::workload::{Load, Workload};
 use tidewater_cluster_tests::{HarnessError, Result};
 use tidewater_proto::v1::Reason;
 
-use crate::support::{SETTLED_WITHIN, conclude};
+use crate::support::{SETTLED_WITHIN, conclude, rows_in_files};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn of_everything_by_kill_loses_nothing() -> Result<()> {
@@ -30,11 +30,22 @@ async fn of_one_node_after_the_other_by_request_loses_nothing() -> Result<()> {
     let mut cluster = Cluster::start().await?;
     cluster.create_log_table().await?;
     let load = Workload::start(&cluster, Load::default()).await?;
+    load.progress(20).await?;
+    cluster.flush(LOG_TABLE).await?.ok()?;
+    let in_files = rows_in_files(&cluster, LOG_TABLE).await?;
     for index in 0..cluster.data.len() {
+        let led = cluster.owner(LOG_TABLE).await? == index;
         cluster.data[index].terminate().await?;
+        let said = cluster.data[index].log().since_start()?;
+        if led && !said.contains("leadership handed over") {
+            return Err(HarnessError::violated("a leader went without handing over"));
+        }
         load.progress(20).await?;
         cluster.data[index].start().await?;
         cluster.healthy().await?;
+    }
+    if rows_in_files(&cluster, LOG_TABLE).await? != in_files {
+        return Err(HarnessError::violated("a node flushed on its way out"));
     }
     for index in 0..cluster.meta.len() {
         cluster.meta[index].terminate().await?;

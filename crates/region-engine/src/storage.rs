@@ -71,6 +71,14 @@ impl Storage {
         open::open(url, options).await
     }
 
+    /// Whether a URL names a store that [`Storage::open`] knows; touches nothing.
+    ///
+    /// # Errors
+    /// [`StorageError::Url`] says what is wrong with it.
+    pub fn check_url(url: &str) -> Result<(), StorageError> {
+        open::check(url)
+    }
+
     /// A store that lives as long as its last handle.
     pub fn memory() -> Self {
         Self::new(

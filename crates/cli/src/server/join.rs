@@ -2,6 +2,7 @@
 
 use clap::Args;
 use tidewater_data_node::options::DataOptions;
+use tidewater_region_engine::storage::{Storage, StorageError};
 
 use crate::text::size::{Size, SizeError};
 
@@ -19,7 +20,7 @@ pub(crate) struct Join {
     pub(crate) meta: Vec<String>,
 
     /// Where files come to rest: file:///DIR, s3://BUCKET/PREFIX
-    #[arg(long, env = "TIDEWATER_OBJECT_STORE", value_name = "URL")]
+    #[arg(long, env = "TIDEWATER_OBJECT_STORE", value_name = "URL", value_parser = object_store)]
     pub(crate) object_store: String,
 }
 
@@ -34,6 +35,11 @@ pub(crate) struct RowMemory {
     /// Memory for pieces of files that were read; an eighth of the memory limit unless given
     #[arg(long, env = "TIDEWATER_OBJECT_CACHE", value_name = "SIZE")]
     pub(crate) object_cache: Option<Size>,
+}
+
+/// The URL of an object store.
+fn object_store(text: &str) -> Result<String, StorageError> {
+    Storage::check_url(text).map(|()| text.to_owned())
 }
 
 /// A size that a data node can stay within.
@@ -55,6 +61,16 @@ pub(crate) enum MemoryLimitError {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_url_of_no_store_is_refused() {
+        for url in ["file:///var/lib", "s3://bucket/prefix", "memory:///"] {
+            assert_eq!(object_store(url).unwrap(), url);
+        }
+        for url in ["nonsense://somewhere", "not a url", "file://relative/dir", "s3://"] {
+            assert!(matches!(object_store(url), Err(StorageError::Url { .. })), "{url}");
+        }
+    }
 
     #[test]
     fn a_limit_that_cannot_be_kept_is_refused() {

@@ -25,6 +25,7 @@ pub(crate) struct Piece {
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct PieceLimits {
     pub(crate) rows: usize,
+    /// What a piece is aimed at; one that comes out half as large again is cut again.
     pub(crate) bytes: usize,
 }
 
@@ -127,14 +128,21 @@ fn cut(
             Some(bound) => first_at_or_above(&table.codec, &keys, at, rows, bound)?,
         };
         let mut from = at;
+        let mut most = most;
         while from < end {
             let to = from.saturating_add(most).min(end);
             let slice = sorted.slice(from, to - from);
+            let encoded = encode_batch(&slice).map_err(|error| {
+                ClientError::BadInput(format!("table {:?}: {error}", table.name))
+            })?;
+            // Rows differ in size, and were counted by their average.
+            if encoded.len() / 3 > limits.bytes / 2 && to - from > 1 {
+                most = (to - from) / 2;
+                continue;
+            }
             pieces.push(Piece {
                 region: route.region,
-                rows: encode_batch(&slice).map_err(|error| {
-                    ClientError::BadInput(format!("table {:?}: {error}", table.name))
-                })?,
+                rows: encoded,
                 count: u32::try_from(to - from)
                     .map_err(|_| ClientError::BadInput("more than 2^32 rows".into()))?,
                 first_key: table.codec.row_key(&keys, from)?,

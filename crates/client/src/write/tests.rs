@@ -1,7 +1,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use arrow::array::{RecordBatch, StringArray};
+use arrow::array::{ArrayRef, RecordBatch, StringArray};
 use tidewater_common::refusal::Refusal;
 use tidewater_proto::v1::Reason;
 
@@ -411,6 +411,19 @@ async fn pieces_keep_to_their_limits() {
     let pieces = prepare(&table, &catalog, op, &rows((0..15).rev()), limits).unwrap();
     let shape: Vec<_> = pieces.iter().map(|piece| (piece.region.get(), piece.count)).collect();
     assert_eq!(shape, [(100, 4), (100, 4), (100, 2), (101, 4), (101, 1)]);
+    // A few large rows among small ones.
+    let limits = PieceLimits { rows: usize::MAX, bytes: 64 << 10 };
+    let mut texts = vec!["small".to_owned(); 1_000];
+    for text in &mut texts[500..508] {
+        *text = "x".repeat(20 << 10);
+    }
+    let keys = rows(0..1_000);
+    let columns = vec![keys.column(0).clone(), Arc::new(StringArray::from(texts)) as ArrayRef];
+    let mixed = RecordBatch::try_new(keys.schema(), columns).unwrap();
+    let pieces = prepare(&table, &catalog, op, &mixed, limits).unwrap();
+    assert_eq!(pieces.iter().map(|piece| piece.count).sum::<u32>(), 1_000);
+    let largest = pieces.iter().map(|piece| piece.rows.len()).max().unwrap();
+    assert!(largest < 100 << 10, "{largest}");
     // One row at least, however small the limit.
     let limits = PieceLimits { rows: 4, bytes: 1 };
     let pieces = prepare(&table, &catalog, op, &rows(0..3), limits).unwrap();

@@ -72,6 +72,11 @@ pub(super) async fn open(url: &str, options: StorageOptions) -> Result<Storage, 
     Ok(Storage::new(store, url, options))
 }
 
+pub(super) fn check(url: &str) -> Result<(), StorageError> {
+    let wrong = |detail| StorageError::Url { url: url.to_owned(), detail };
+    parse(url).map(drop).map_err(wrong)
+}
+
 fn parse(url: &str) -> Result<Target, String> {
     let parsed = Url::parse(url).map_err(|error| match error {
         url::ParseError::RelativeUrlWithoutBase => format!("no scheme; use {SCHEMES}"),
