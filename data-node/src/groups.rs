@@ -11,7 +11,8 @@ use tidewater_common::ids::{ClusterId, GroupId, NodeId};
 use tidewater_common::refusal::Refusal;
 use tidewater_proto::v1::Reason;
 use tidewater_raft_store::{
-    DataDirectory, DiskHealth, GroupKind, Member, NetworkFactory, Raft, RaftHost, raft_config,
+    DataDirectory, DiskHealth, GroupKind, GroupNetworkFactory, Member, NetworkFactory, Raft,
+    RaftHost, raft_config,
 };
 use tidewater_region_engine::env::RegionEnv;
 use tokio::sync::{mpsc, watch};
@@ -241,7 +242,9 @@ impl Groups {
         // Before the log is replayed: flushed rows are dropped as their manifests are read.
         tasks.spawn(loader::run(shared.clone()));
         tasks.spawn(merger::run(shared.clone()));
-        let raft = match self.launch_raft(&shared, files).await {
+        let network = self.parts.network.group(group);
+        let confirmations = network.confirmations().clone();
+        let raft = match self.launch_raft(&shared, network, files).await {
             Ok(raft) => raft,
             Err(error) => {
                 shared.stopping.cancel();
@@ -269,12 +272,21 @@ impl Groups {
             flush_requests.clone(),
         ));
         tasks.spawn(watch_core(group, raft.clone(), shared.clone(), self.failed.clone()));
-        Ok(GroupReplica { shared, raft, batcher, flush_requests, compact_requests, tasks })
+        Ok(GroupReplica {
+            shared,
+            raft,
+            confirmations,
+            batcher,
+            flush_requests,
+            compact_requests,
+            tasks,
+        })
     }
 
     async fn launch_raft(
         &self,
         shared: &Arc<Shared>,
+        network: GroupNetworkFactory,
         files: SnapshotFiles,
     ) -> Result<Raft<GroupStateMachine>, GroupError> {
         let group = shared.group;
@@ -293,7 +305,7 @@ impl Groups {
         Raft::new(
             self.parts.node.get(),
             Arc::new(config),
-            self.parts.network.group(group),
+            network,
             self.parts.directory.log_store().group(group),
             machine,
         )

@@ -9,13 +9,14 @@ use openraft::async_runtime::WatchReceiver;
 use openraft::errors::{
     ClientWriteError, Fatal, ForwardToLeader, LinearizableReadError, RaftError,
 };
-use openraft::raft::ReadPolicy;
 use prost::Message;
 use tidewater_common::clock::Clock;
 use tidewater_common::ids::{ClusterId, NodeId, Term};
 use tidewater_common::refusal::{Leader, Refusal};
 use tidewater_proto::v1::{self, MetaReply, Reason, meta_command::Kind, meta_reply};
-use tidewater_raft_store::{AddressBook, Command, DiskHealth, Raft, TypeConfig};
+use tidewater_raft_store::{
+    AddressBook, Command, Confirmations, DiskHealth, Raft, TypeConfig, linearize,
+};
 use tokio::sync::watch;
 
 use crate::catalog::FEATURE_LEVEL;
@@ -33,6 +34,7 @@ pub struct MetaGroup {
     /// Which node this is.
     pub node_id: NodeId,
     pub(crate) raft: Raft<MetaMachine>,
+    pub(crate) confirmations: Arc<Confirmations>,
     pub(crate) view: CatalogView,
     pub(crate) health: watch::Receiver<DiskHealth>,
     pub(crate) addresses: Arc<AddressBook>,
@@ -86,7 +88,7 @@ impl MetaGroup {
 
     /// Returns once the view shows everything that was acknowledged before the call.
     pub async fn linearize(&self) -> Result<(), Refusal> {
-        let read = self.raft.ensure_linearizable(ReadPolicy::ReadIndex);
+        let read = linearize(&self.raft, &self.confirmations, self.node_id);
         match tokio::time::timeout(DEADLINE, read).await {
             Err(_) => Err(self.too_late("a read")),
             Ok(Ok(_)) => Ok(()),

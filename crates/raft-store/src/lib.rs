@@ -15,6 +15,7 @@
 //! - [`snapshot_file`]: a snapshot at rest: a synced file with length and checksum.
 //! - [`network`]: the calling side: addresses, connections, pipelined appends, snapshots in chunks.
 //! - [`registration`]: how data and compactor nodes join: registering, heartbeats, addresses.
+//! - [`linearize`](mod@linearize): linearizable reads: proof of leadership, then what was committed before.
 //! - [`service`]: the answering side: dispatch by (target node, group) to groups that come and go.
 //!
 //! # How a node uses it
@@ -29,6 +30,7 @@
 
 pub mod config;
 pub mod identity;
+pub mod linearize;
 pub mod log_store;
 pub mod network;
 pub mod registration;
@@ -40,10 +42,11 @@ pub mod types;
 
 pub use config::{GroupKind, raft_config};
 pub use identity::{DataDirectory, Identity, IdentityError, Role};
+pub use linearize::{ReadError, linearize};
 pub use log_store::{
     DiskHealth, GroupLog, LogStore, LogStoreOptions, StoreError, when_there_is_room,
 };
-pub use network::{AddressBook, GroupNetworkFactory, NetworkFactory};
+pub use network::{AddressBook, Confirmations, GroupNetworkFactory, NetworkFactory};
 pub use registration::{MetaLink, RegisterError};
 pub use service::{GroupHandler, RaftHost, RaftService};
 pub use snapshot_file::{SnapshotFile, SnapshotFileError, SnapshotWriter};

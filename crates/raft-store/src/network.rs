@@ -12,6 +12,7 @@
 //! - `addresses`: where nodes are; `connections`: channels to them.
 //! - `group_network`: one group's calls to one node; `append_stream`: pipelined appends, and
 //!   `held_commit`: those that need not be sent; `heartbeats`: those of all groups on one stream;
+//!   `confirmations`: what they prove to readers;
 //!   `snapshot_stream`: a snapshot in chunks; `error`: what openraft makes of a refusal.
 
 use std::sync::Arc;
@@ -23,6 +24,7 @@ use crate::types::{Member, TypeConfig};
 
 mod addresses;
 mod append_stream;
+mod confirmations;
 mod connections;
 mod error;
 mod group_network;
@@ -31,6 +33,7 @@ mod held_commit;
 mod snapshot_stream;
 
 pub use addresses::AddressBook;
+pub use confirmations::Confirmations;
 pub use group_network::GroupNetwork;
 
 use connections::{Connections, Lane};
@@ -66,7 +69,8 @@ impl NetworkFactory {
 
     /// The network of a group, for `openraft::Raft::new`.
     pub fn group(&self, group: GroupId) -> GroupNetworkFactory {
-        GroupNetworkFactory { shared: Arc::clone(&self.shared), group }
+        let confirmations = Arc::default();
+        GroupNetworkFactory { shared: Arc::clone(&self.shared), group, confirmations }
     }
 
     /// The address book.
@@ -80,14 +84,22 @@ impl NetworkFactory {
 pub struct GroupNetworkFactory {
     shared: Arc<Shared>,
     group: GroupId,
+    confirmations: Arc<Confirmations>,
 }
 
 impl GroupNetworkFactory {
+    /// What the answers to this group's heartbeats prove.
+    pub fn confirmations(&self) -> &Arc<Confirmations> {
+        &self.confirmations
+    }
+
     fn client(&self, target: u64, member: &Member, lane: Lane) -> GroupNetwork {
         // The membership names the address that was right when the member joined; whoever knows a
         // later one has put it into the book.
         self.shared.addresses.set_if_absent(NodeId(target), &member.address);
-        GroupNetwork::new(Arc::clone(&self.shared), self.group, NodeId(target), lane)
+        let confirmations = Arc::clone(&self.confirmations);
+        let shared = Arc::clone(&self.shared);
+        GroupNetwork::new(shared, self.group, NodeId(target), lane, confirmations)
     }
 }
 

@@ -4,14 +4,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
+use openraft::ServerState;
 use openraft::async_runtime::WatchReceiver;
-use openraft::raft::linearizable_read::Linearizer;
-use openraft::{ReadPolicy, ServerState};
 use tidewater_common::ids::{GroupId, LogIndex, NodeId, RegionId};
 use tidewater_common::refusal::Refusal;
 use tidewater_proto::v1::Reason;
 use tidewater_raft_store::types::{LogId, StoredMembership};
-use tidewater_raft_store::{Raft, TypeConfig};
+use tidewater_raft_store::{Confirmations, Raft, linearize};
 use tidewater_region_engine::region::Phase;
 use tokio::sync::mpsc;
 
@@ -31,6 +30,7 @@ pub struct GroupReplica {
     /// Regions, replicated state, memory.
     pub shared: Arc<Shared>,
     pub(crate) raft: Raft<GroupStateMachine>,
+    pub(crate) confirmations: Arc<Confirmations>,
     pub(crate) batcher: BatcherHandle,
     pub(crate) flush_requests: mpsc::Sender<crate::leadership::FlushRequest>,
     pub(crate) compact_requests: mpsc::Sender<crate::leadership::compactions::CompactionRequest>,
@@ -83,16 +83,9 @@ impl GroupReplica {
     pub async fn confirm(&self, limit: Duration) -> Result<(), Refusal> {
         let group = self.group();
         let confirm = async {
-            let linearizer: Linearizer<TypeConfig> = self
-                .raft
-                .get_read_linearizer(ReadPolicy::ReadIndex)
+            linearize(&self.raft, &self.confirmations, self.shared.node)
                 .await
-                .map_err(|error| refusals::read_refused(group, &error))?;
-            linearizer
-                .await_ready(&self.raft)
-                .await
-                .map_err(|fatal| refusals::stopped(group, &fatal))?;
-            Ok(())
+                .map_err(|error| refusals::read_refused(group, &error))
         };
         tokio::time::timeout(limit, confirm)
             .await

@@ -50,10 +50,12 @@ impl Replica {
         let addresses = Arc::new(AddressBook::new());
         let network =
             NetworkFactory::new(identity.cluster_id, identity.node_id, Arc::clone(&addresses));
+        let network = network.group(GroupId::META);
+        let confirmations = Arc::clone(network.confirmations());
         let raft: Raft<MetaMachine> = openraft::Raft::new(
             identity.node_id.get(),
             raft_config(GroupKind::Meta),
-            network.group(GroupId::META),
+            network,
             store.group(GroupId::META),
             machine,
         )
@@ -65,6 +67,7 @@ impl Replica {
             cluster_id: identity.cluster_id,
             node_id: identity.node_id,
             raft,
+            confirmations,
             view: view.clone(),
             health: store.health(),
             addresses,

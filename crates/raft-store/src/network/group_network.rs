@@ -11,13 +11,15 @@ use openraft::raft::{
     StreamAppendResult, TransferLeaderRequest, TransferLeaderResponse, VoteRequest, VoteResponse,
 };
 use openraft::{OptionalSend, RPCTypes, RaftNetworkV2};
-use tidewater_common::ids::{GroupId, NodeId};
+use tidewater_common::ids::{GroupId, NodeId, Term};
 use tidewater_common::refusal::Refusal;
 use tidewater_proto::v1::raft_client::RaftClient;
 use tidewater_proto::v1::{self, Reason};
+use tokio::time::Instant;
 use tonic::transport::Channel;
 use tonic::{Response, Status};
 
+use super::confirmations::Confirmations;
 use super::connections::Lane;
 use super::error::Call;
 use super::{Shared, append_stream, snapshot_stream};
@@ -31,11 +33,18 @@ pub struct GroupNetwork {
     group: GroupId,
     target: NodeId,
     lane: Lane,
+    confirmations: Arc<Confirmations>,
 }
 
 impl GroupNetwork {
-    pub(super) fn new(shared: Arc<Shared>, group: GroupId, target: NodeId, lane: Lane) -> Self {
-        Self { shared, group, target, lane }
+    pub(super) fn new(
+        shared: Arc<Shared>,
+        group: GroupId,
+        target: NodeId,
+        lane: Lane,
+        confirmations: Arc<Confirmations>,
+    ) -> Self {
+        Self { shared, group, target, lane, confirmations }
     }
 
     fn header(&self) -> v1::RaftHeader {
@@ -145,8 +154,12 @@ impl RaftNetworkV2<TypeConfig> for GroupNetwork {
         if !request.entries.is_empty() {
             return Err(call.broken("a heartbeat carries no entries"));
         }
+        let sent = Instant::now();
         let response = self.heartbeat(call, &request, option.soft_ttl()).await?;
         let result = wire::append_result_from_wire(response).map_err(|error| call.broken(error))?;
+        if !matches!(result, Err(StreamAppendError::HigherVote(_))) {
+            self.confirmations.note(self.target, Term(request.vote.leader_id.term), sent);
+        }
         Ok(match result {
             Ok(matched) => AppendEntriesResponse::PartialSuccess(matched),
             Err(StreamAppendError::Conflict(_)) if request.prev_log_id.is_none() => {

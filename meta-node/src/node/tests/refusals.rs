@@ -95,6 +95,7 @@ async fn requests_that_do_not_fit_are_refused() {
         cluster_id: group.cluster_id,
         node_id: group.node_id,
         raft: group.raft.clone(),
+        confirmations: Arc::clone(&group.confirmations),
         view: group.view.clone(),
         health,
         addresses: Arc::clone(&group.addresses),
