@@ -6,10 +6,10 @@ use std::time::Duration;
 use tidewater_common::ids::{RegionId, SchemaVersion, Serial};
 use tidewater_common::refusal::Refusal;
 use tidewater_common::rows::decode_batch;
-use tidewater_proto::v1::{Reason, RowOp, WriteRequest};
+use tidewater_proto::v1::{Reason, WriteRequest};
 use tidewater_raft_store::DiskHealth;
 
-use super::apply::{check_schema_version, named_opening, producer_key};
+use super::apply::{check_schema_version, named_opening, producer_key, row_op};
 use super::descriptor::Descriptor;
 use super::entry::Outcome;
 use super::producers::OPENING;
@@ -88,9 +88,7 @@ fn check_rows(
     let mismatch = |detail: String| {
         Refusal::new(Reason::SchemaMismatch, format!("rows do not fit table {table}: {detail}"))
     };
-    let op = RowOp::try_from(write.op).map_err(|_| {
-        Refusal::new(Reason::Unsupported, format!("unknown row operation {}", write.op))
-    })?;
+    let op = row_op(descriptor, write).map_err(refusal)?;
     let rows = decode_batch(&write.rows, &descriptor.row_schema(op))
         .map_err(|error| mismatch(error.to_string()))?;
     let count = rows.num_rows();

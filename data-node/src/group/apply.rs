@@ -10,7 +10,7 @@ mod manifest_advanced;
 mod opened;
 mod writes;
 
-pub(crate) use self::writes::{check_schema_version, named_opening, producer_key};
+pub(crate) use self::writes::{check_schema_version, named_opening, producer_key, row_op};
 
 use std::io;
 use std::sync::Arc;

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use arrow::array::{Int64Array, RecordBatch, StringArray};
+use arrow::array::{ArrayRef, Int64Array, RecordBatch, StringArray};
 use bytes::Bytes;
 use parking_lot::Mutex;
 use tidewater_common::clock::SystemClock;
@@ -66,6 +66,12 @@ pub(crate) fn region(id: u64, start: Option<i64>, end: Option<i64>) -> v1::Regio
     }
 }
 
+/// Region `id` with all keys, of a table that is append-only.
+pub(crate) fn append_only(id: u64) -> v1::RegionDescriptor {
+    let options = TableOptions::append_only();
+    v1::RegionDescriptor { options: Some((&options).into()), ..region(id, None, None) }
+}
+
 pub(crate) fn batch(ids: &[i64]) -> RecordBatch {
     let names: Vec<String> = ids.iter().map(|id| format!("name {id}")).collect();
     RecordBatch::try_new(
@@ -96,6 +102,17 @@ pub(crate) fn write(producer: u8, serial: u64, ids: &[i64]) -> WriteRequest {
         row_count: u32::try_from(ids.len()).unwrap(),
         opening: if serial == 1 { 0 } else { AS_ANSWERED },
         rows: if ids.is_empty() { Bytes::new() } else { rows(ids) },
+    }
+}
+
+/// A delete of producer `producer` from region 7 of group 5.
+pub(crate) fn delete(producer: u8, serial: u64, ids: &[i64]) -> WriteRequest {
+    let keys: ArrayRef = Arc::new(Int64Array::from(ids.to_vec()));
+    let keys = RecordBatch::try_new(schema(1).key_arrow(), vec![keys]).unwrap();
+    WriteRequest {
+        op: RowOp::Delete.into(),
+        rows: encode_batch(&keys).unwrap(),
+        ..write(producer, serial, ids)
     }
 }
 

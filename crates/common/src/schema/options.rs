@@ -18,6 +18,14 @@ pub enum WriteMode {
     AppendOnly,
 }
 
+impl WriteMode {
+    /// Whether rows can be deleted by key. Where every row stays, a delete would be a row of its own
+    /// without values: one that shows, or that no file takes.
+    pub fn has_deletes(self) -> bool {
+        self == Self::Upsert
+    }
+}
+
 /// Rows are placed by a hash of some key columns.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct HashDistribution {

@@ -66,6 +66,14 @@ impl Run {
                 ),
             });
         }
+        if op == RowOp::Delete && !mode.has_deletes() {
+            return Err(EngineError::BadRows {
+                detail: format!(
+                    "a write at sequence {sequence} deletes from an append-only table: its rows \
+                     cannot be deleted"
+                ),
+            });
+        }
         let rows = batch.num_rows();
         let mut arrays = batch.columns().to_vec();
         check_storable(schema, &ids, &arrays)?;

@@ -14,8 +14,9 @@ impl Region {
     /// flushed sequence, or that was applied before, is skipped: applying a log again is harmless.
     ///
     /// # Errors
-    /// [`EngineError::BadRows`] when the batch does not have the schema's columns,
-    /// [`EngineError::Closed`] and [`EngineError::Removed`].
+    /// [`EngineError::BadRows`] when the batch does not have the schema's columns, has values that no
+    /// file can hold, or deletes from an append-only table; [`EngineError::Closed`] and
+    /// [`EngineError::Removed`].
     pub fn apply(&self, write: RowsWrite) -> Result<(), EngineError> {
         let sequence = write.sequence;
         {

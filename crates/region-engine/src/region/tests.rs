@@ -13,6 +13,7 @@ mod model;
 mod ownership;
 mod pruning;
 mod pruning_agrees;
+mod refused;
 mod scan_life;
 mod time_to_live;
 mod types;

@@ -5,7 +5,7 @@ use arrow::datatypes::{DataType, Field, Schema};
 use tidewater_common::rows::encode_batch;
 
 use super::*;
-use crate::group::testing::{region, rows, write};
+use crate::group::testing::{append_only, delete, region, rows, write};
 
 fn checked(write: &WriteRequest, limits: &WriteLimits) -> Option<Reason> {
     let descriptor = Descriptor::new(&region(7, Some(0), Some(100))).unwrap();
@@ -107,6 +107,19 @@ fn a_null_in_a_column_that_must_not_be_null_is_refused() {
     let refusal = check(&descriptor, &limits, &encoded(vec![Some("a"), None])).unwrap_err();
     assert_eq!(refusal.reason, Reason::SchemaMismatch);
     assert!(refusal.message.contains("name"), "{refusal:?}");
+}
+
+// A row without values, which no file takes: the region could never be flushed again.
+#[test]
+fn a_delete_from_an_append_only_table_is_refused() {
+    let limits = WriteLimits::default();
+    let upsert = Descriptor::new(&region(7, None, None)).unwrap();
+    assert!(check(&upsert, &limits, &delete(1, 2, &[1])).is_ok());
+    let append_only = Descriptor::new(&append_only(7)).unwrap();
+    assert!(check(&append_only, &limits, &write(1, 2, &[1])).is_ok());
+    let refusal = check(&append_only, &limits, &delete(1, 2, &[1])).unwrap_err();
+    assert_eq!(refusal.reason, Reason::InvalidArgument);
+    assert!(refusal.message.contains("append-only"), "{refusal:?}");
 }
 
 #[test]

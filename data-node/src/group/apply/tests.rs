@@ -7,7 +7,7 @@ use super::*;
 use crate::group::entry::Outcome;
 use crate::group::producers::Producers;
 use crate::group::state::RegionState;
-use crate::group::testing::{Group, opened, region, rows, write, writes};
+use crate::group::testing::{Group, append_only, delete, opened, region, rows, write, writes};
 
 fn refused(outcome: &Outcome) -> Option<Reason> {
     match outcome {
@@ -146,6 +146,20 @@ fn each_refusal_changes_nothing() {
     assert_eq!(group.seen.rows.lock().len(), 1);
     // Refusals were not recorded: the same serial goes through once it is right.
     assert_eq!(refused(&one(&mut group, write(1, 3, &[2]))), None);
+}
+
+// A node of an older release may have proposed it.
+#[test]
+fn a_delete_from_an_append_only_table_is_refused_and_not_recorded() {
+    let mut group = Group::default();
+    group.apply(opened(append_only(7)));
+    one(&mut group, write(1, 1, &[]));
+    let before = group.state.clone();
+    let outcome = one(&mut group, delete(1, 2, &[1]));
+    assert_eq!(refused(&outcome), Some(Reason::InvalidArgument), "{outcome:?}");
+    assert_eq!(group.state, before);
+    assert_eq!(group.seen.rows.lock().len(), 0);
+    assert_eq!(refused(&one(&mut group, write(1, 2, &[1]))), None);
 }
 
 // An opening write whose first copy did its work long ago arrives again, after the producer was

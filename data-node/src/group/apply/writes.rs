@@ -117,6 +117,20 @@ pub(crate) fn named_opening(write: &WriteRequest) -> Option<Sequence> {
     (Serial(write.serial) != OPENING && write.opening != 0).then_some(Sequence(write.opening))
 }
 
+/// What the rows of a write do, as far as the table has it.
+pub(crate) fn row_op(descriptor: &Descriptor, write: &WriteRequest) -> Result<RowOp, Outcome> {
+    let op = RowOp::try_from(write.op).map_err(|_| {
+        Outcome::refused(Reason::Unsupported, format!("unknown row operation {}", write.op))
+    })?;
+    if op == RowOp::Delete && !descriptor.options.write_mode.has_deletes() {
+        return Err(Outcome::refused(
+            Reason::InvalidArgument,
+            format!("table {} is append-only: its rows cannot be deleted", descriptor.table_name),
+        ));
+    }
+    Ok(op)
+}
+
 fn first_attempt(
     region: &mut RegionState,
     at: (LogIndex, u32),
@@ -219,8 +233,7 @@ impl Rows {
         if write.rows.is_empty() {
             return Ok(None);
         }
-        let op = RowOp::try_from(write.op)
-            .map_err(|_| Outcome::refused(Reason::Unsupported, "unknown row operation"))?;
+        let op = row_op(descriptor, write)?;
         let batch = decode_batch(&write.rows, &descriptor.row_schema(op))
             .map_err(|error| mismatch(descriptor, error))?;
         if batch.num_rows() == 0 {
