@@ -9,6 +9,10 @@
 //! body              the buffers of the columns
 //! ```
 
+mod storable;
+
+pub use self::storable::{NotStorable, check_storable};
+
 use std::collections::HashMap;
 
 use arrow::array::RecordBatch;

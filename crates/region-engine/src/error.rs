@@ -180,3 +180,9 @@ impl From<tidewater_common::keys::KeyError> for EngineError {
         Self::BadRows { detail: error.to_string() }
     }
 }
+
+impl From<tidewater_common::rows::NotStorable> for EngineError {
+    fn from(misfit: tidewater_common::rows::NotStorable) -> Self {
+        Self::BadRows { detail: misfit.to_string() }
+    }
+}

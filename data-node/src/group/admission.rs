@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use tidewater_common::ids::{RegionId, SchemaVersion, Serial};
 use tidewater_common::refusal::Refusal;
-use tidewater_common::rows::decode_batch;
+use tidewater_common::rows::{check_storable, decode_batch};
 use tidewater_proto::v1::{Reason, WriteRequest};
 use tidewater_raft_store::DiskHealth;
 
@@ -110,6 +110,8 @@ fn check_rows(
             return Err(mismatch(format!("column {:?} must not be null", field.name())));
         }
     }
+    check_storable(rows.schema_ref(), rows.columns())
+        .map_err(|misfit| mismatch(misfit.to_string()))?;
     if count == 0 {
         return Ok(());
     }

@@ -44,7 +44,8 @@ pub trait RowSink {
 /// Why rows did not go into a memtable.
 #[derive(Debug, thiserror::Error)]
 pub enum SinkError {
-    /// The rows are at fault, the same way on every replica: the write is refused.
+    /// The rows are at fault, the same way on every replica: the write is refused. What depends on a
+    /// replica's files must be asked before the rows come here.
     #[error("{0}")]
     BadRows(String),
     /// The replica is at fault, and unusable.

@@ -3,7 +3,8 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use arrow::array::{ArrayRef, Int64Array, RecordBatch, StringArray};
+use arrow::array::{ArrayRef, Int64Array, RecordBatch, StringArray, TimestampSecondArray};
+use arrow::datatypes::TimeUnit;
 use bytes::Bytes;
 use parking_lot::Mutex;
 use tidewater_common::clock::SystemClock;
@@ -70,6 +71,40 @@ pub(crate) fn region(id: u64, start: Option<i64>, end: Option<i64>) -> v1::Regio
 pub(crate) fn append_only(id: u64) -> v1::RegionDescriptor {
     let options = TableOptions::append_only();
     v1::RegionDescriptor { options: Some((&options).into()), ..region(id, None, None) }
+}
+
+/// Table `ledger (id int64 primary key, at timestamp(s))`: not every instant fits into a file.
+fn ledger_schema() -> TableSchema {
+    let column = |id, name: &str, data_type| Column {
+        id: ColumnId(id),
+        name: name.to_owned(),
+        data_type,
+        nullable: false,
+    };
+    let columns = vec![
+        column(1, "id", ColumnType::Int64),
+        column(2, "at", ColumnType::Timestamp(TimeUnit::Second, None)),
+    ];
+    TableSchema::new(SchemaVersion(1), columns, vec![ColumnId(1)], None, ColumnId(4)).unwrap()
+}
+
+/// Region `id` of the ledger, with all keys.
+pub(crate) fn ledger(id: u64) -> v1::RegionDescriptor {
+    let schema = Some((&ledger_schema()).into());
+    v1::RegionDescriptor { table_name: "ledger".to_owned(), schema, ..region(id, None, None) }
+}
+
+/// A row of the ledger with id 1.
+pub(crate) fn ledger_row(at: i64) -> RecordBatch {
+    let columns: Vec<ArrayRef> =
+        vec![Arc::new(Int64Array::from(vec![1])), Arc::new(TimestampSecondArray::from(vec![at]))];
+    RecordBatch::try_new(ledger_schema().arrow(), columns).unwrap()
+}
+
+/// A write of that row to region 7 of group 5.
+pub(crate) fn ledger_write(producer: u8, serial: u64, at: i64) -> WriteRequest {
+    let rows = encode_batch(&ledger_row(at)).unwrap();
+    WriteRequest { rows, ..write(producer, serial, &[1]) }
 }
 
 pub(crate) fn batch(ids: &[i64]) -> RecordBatch {

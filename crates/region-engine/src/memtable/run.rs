@@ -4,14 +4,15 @@ use std::sync::{Arc, OnceLock};
 
 use arrow::array::{ArrayRef, RecordBatch};
 use arrow::compute::FilterBuilder;
+use arrow::datatypes::SchemaRef;
 use tidewater_common::ids::{ColumnId, Epoch, Sequence};
 use tidewater_common::keys::KeyCodec;
+use tidewater_common::rows::check_storable;
 use tidewater_common::schema::{TableSchema, WriteMode};
 
 use super::duplicates::last_of_equal_keys;
 use crate::EngineError;
 use crate::row_versions::{Numbers, Ops, RowOp, RowVersions, Stamps};
-use crate::sst::convert::check_storable;
 
 /// One write to a region, as its log orders it.
 #[derive(Debug, Clone)]
@@ -53,9 +54,9 @@ impl Run {
         if batch.num_rows() == 0 {
             return Ok(None);
         }
-        let ids: Arc<[ColumnId]> = match op {
-            RowOp::Put => schema.columns().iter().map(|column| column.id).collect(),
-            RowOp::Delete => schema.primary_key().into(),
+        let (columns, ids): (SchemaRef, Arc<[ColumnId]>) = match op {
+            RowOp::Put => (schema.arrow(), schema.columns().iter().map(|c| c.id).collect()),
+            RowOp::Delete => (schema.key_arrow(), schema.primary_key().into()),
         };
         if ids.len() != batch.num_columns() {
             return Err(EngineError::BadRows {
@@ -76,7 +77,7 @@ impl Run {
         }
         let rows = batch.num_rows();
         let mut arrays = batch.columns().to_vec();
-        check_storable(schema, &ids, &arrays)?;
+        check_storable(&columns, &arrays)?;
         let mut kept = rows;
         if mode == WriteMode::Upsert {
             let keys = keys_of(&ids, &arrays, schema);

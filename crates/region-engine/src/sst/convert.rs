@@ -2,13 +2,12 @@
 //!
 //! Parquet knows no seconds: a column of them would reach other readers as plain numbers. It is
 //! stored as milliseconds, the next unit that Parquet has, and comes back as seconds. Files say
-//! themselves which of the two they hold, so those that were written before are still read.
+//! themselves which of the two they hold, so those that were written before are still read. What does
+//! not fit is refused when it is written: see [`check_storable`](tidewater_common::rows::check_storable).
 
 use arrow::array::{Array, ArrayRef, AsArray};
-use arrow::compute::{CastOptions, cast_with_options, max, min};
-use arrow::datatypes::{DataType, TimeUnit, TimestampMillisecondType, TimestampSecondType};
-use tidewater_common::ids::ColumnId;
-use tidewater_common::schema::TableSchema;
+use arrow::compute::{CastOptions, cast_with_options};
+use arrow::datatypes::{DataType, TimeUnit, TimestampMillisecondType};
 
 use crate::EngineError;
 
@@ -22,31 +21,6 @@ pub(crate) fn stored_type(data_type: &DataType) -> DataType {
         }
         other => other.clone(),
     }
-}
-
-/// Refuses values that no file can hold, while the writer can still be told: a memtable with such a
-/// row could never be flushed.
-///
-/// # Errors
-/// [`EngineError::BadRows`] that names column and value.
-pub(crate) fn check_storable(
-    schema: &TableSchema,
-    ids: &[ColumnId],
-    arrays: &[ArrayRef],
-) -> Result<(), EngineError> {
-    for (id, array) in ids.iter().zip(arrays) {
-        if !matches!(array.data_type(), DataType::Timestamp(TimeUnit::Second, _)) {
-            continue;
-        }
-        let seconds = array.as_primitive::<TimestampSecondType>();
-        let extremes = [min(seconds), max(seconds)];
-        let misfit = extremes.into_iter().flatten().find(|v| v.checked_mul(PER_SECOND).is_none());
-        if let Some(value) = misfit {
-            let name = schema.column(*id).map_or("?", |column| column.name.as_str());
-            return Err(too_far(name, value));
-        }
-    }
-    Ok(())
 }
 
 /// A column as a file holds it.
@@ -84,15 +58,6 @@ pub(crate) fn from_stored(array: &ArrayRef, wanted: &DataType) -> Result<ArrayRe
 fn exact(array: &ArrayRef, wanted: &DataType) -> Result<ArrayRef, String> {
     let options = CastOptions { safe: false, ..CastOptions::default() };
     cast_with_options(array, wanted, &options).map_err(|error| error.to_string())
-}
-
-fn too_far(name: &str, value: i64) -> EngineError {
-    EngineError::BadRows {
-        detail: format!(
-            "column {name:?} has the value {value} s, which does not fit into a file: files hold \
-             milliseconds in 64 bits"
-        ),
-    }
 }
 
 #[cfg(test)]

@@ -5,7 +5,7 @@ use arrow::datatypes::{DataType, Field, Schema};
 use tidewater_common::rows::encode_batch;
 
 use super::*;
-use crate::group::testing::{append_only, delete, region, rows, write};
+use crate::group::testing::{append_only, delete, ledger, ledger_write, region, rows, write};
 
 fn checked(write: &WriteRequest, limits: &WriteLimits) -> Option<Reason> {
     let descriptor = Descriptor::new(&region(7, Some(0), Some(100))).unwrap();
@@ -120,6 +120,16 @@ fn a_delete_from_an_append_only_table_is_refused() {
     let refusal = check(&append_only, &limits, &delete(1, 2, &[1])).unwrap_err();
     assert_eq!(refusal.reason, Reason::InvalidArgument);
     assert!(refusal.message.contains("append-only"), "{refusal:?}");
+}
+
+#[test]
+fn values_that_no_file_can_hold_are_refused() {
+    let descriptor = Descriptor::new(&ledger(7)).unwrap();
+    let check = |at| check(&descriptor, &WriteLimits::default(), &ledger_write(1, 2, at));
+    assert!(check(i64::MAX / 1_000).is_ok());
+    let refusal = check(i64::MAX).unwrap_err();
+    assert_eq!(refusal.reason, Reason::SchemaMismatch);
+    assert!(refusal.message.contains("\"at\""), "{refusal:?}");
 }
 
 #[test]

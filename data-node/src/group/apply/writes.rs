@@ -2,7 +2,8 @@
 //!
 //! The leader has checked each before it was proposed; what can have changed since then is checked
 //! again here, and what a client could have got wrong in the rows is checked again where it is
-//! cheap (first and last key), so that no replica ever holds a row outside its region.
+//! cheap (first and last key, what files hold), so that no replica ever holds a row outside its region
+//! or one that cannot be flushed.
 
 use std::io;
 
@@ -10,7 +11,7 @@ use arrow::array::RecordBatch;
 use arrow::compute::filter_record_batch;
 use tidewater_common::ids::{LogIndex, ProducerId, RegionId, SchemaVersion, Sequence, Serial};
 use tidewater_common::keys::KeyRange;
-use tidewater_common::rows::decode_batch;
+use tidewater_common::rows::{check_storable, decode_batch};
 use tidewater_proto::v1::{Reason, RowOp, WriteRequest};
 
 use super::{Applied, RowSink, SinkError};
@@ -239,6 +240,10 @@ impl Rows {
         if batch.num_rows() == 0 {
             return Ok(None);
         }
+        // Here and not only in the region: whether that looks at rows at all depends on what this
+        // replica knows of its files.
+        check_storable(batch.schema_ref(), batch.columns())
+            .map_err(|misfit| mismatch(descriptor, misfit))?;
         let keys = descriptor.key_columns(op, &batch);
         let codec = descriptor.codec();
         let first = codec.row_key(&keys, 0).map_err(|error| mismatch(descriptor, error))?;

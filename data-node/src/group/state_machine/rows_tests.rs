@@ -1,15 +1,16 @@
 //! Rows in memory: what holds them, what waits for them to go, what a snapshot brings back.
 
-use tidewater_common::ids::{Epoch, RegionId, Sequence};
-use tidewater_proto::v1::WriteRequest;
+use tidewater_common::ids::{Epoch, OwnerEpoch, RegionId, Sequence, Term};
+use tidewater_proto::v1::{Reason, WriteRequest};
 use tidewater_raft_store::Command;
 use tidewater_raft_store::types::{Entry, log_id};
 use tidewater_region_engine::storage::Storage;
 use tidewater_region_engine::{Region, RowOp, RowsWrite};
 
 use super::*;
+use crate::group::descriptor::Descriptor;
 use crate::group::entry;
-use crate::group::testing::{batch, host, region, shared, write};
+use crate::group::testing::{batch, host, ledger, ledger_row, ledger_write, region, shared, write};
 
 /// Bytes for rows; [`fill`] takes more than twice as many.
 const MEMORY: u64 = 1_000;
@@ -157,6 +158,63 @@ fn a_region_that_takes_no_more_rows_does_not_stop_the_group() {
     let write = WriteRequest { opening: 0, ..write(1, 2, &[1]) };
     let reply = machine.apply_command(LogIndex(3), &entry::writes(vec![write])).unwrap();
     assert_eq!(entry::decode_reply(&reply).unwrap().len(), 1);
+}
+
+// What a replica knows of a region's files is its own affair: a write that no file can hold must be
+// refused by those that have yet to read the manifest, by those for which it lies below what is
+// flushed, and by those that have put the region away.
+#[tokio::test]
+async fn a_refusal_does_not_depend_on_what_a_replica_has_loaded() {
+    let storage = Storage::memory();
+    let replicas = [(); 3].map(|()| shared(storage.clone(), 1 << 30));
+    let mut machines: Vec<_> = replicas.iter().map(machine).collect();
+    let mut apply = |index, command: bytes::Bytes| -> Vec<Vec<entry::Outcome>> {
+        let replies = machines.iter_mut().map(|(machine, _folder)| {
+            let reply = machine.apply_command(LogIndex(index), &command).unwrap();
+            entry::decode_reply(&reply).unwrap()
+        });
+        replies.collect()
+    };
+    apply(1, entry::opened(ledger(REGION.get()), Sequence(0)));
+    apply(2, entry::writes(vec![write(1, 1, &[])]));
+
+    let elsewhere = shared(storage, 1 << 30);
+    let descriptor = Descriptor::new(&ledger(REGION.get())).unwrap();
+    let owner = elsewhere.host(descriptor, Sequence(0), Sequence(0)).unwrap();
+    owner
+        .take_ownership(OwnerEpoch { move_epoch: 0, term: Term(1) }, elsewhere.group)
+        .await
+        .unwrap();
+    let flushed = Sequence::at(Sequence(0), LogIndex(100), 0).unwrap();
+    let (op, batch) = (RowOp::Put, ledger_row(1));
+    owner.apply(RowsWrite { sequence: flushed, epoch: Epoch(0), op, batch }).unwrap();
+    owner.flush().await.unwrap();
+    let region = |replica: &Arc<Shared>| replica.regions.get(REGION).unwrap().region;
+    region(&replicas[1]).load().await.unwrap();
+    assert_eq!(region(&replicas[1]).flushed_sequence(), flushed);
+    region(&replicas[2]).close();
+
+    // The second is a repeat.
+    for index in [3, 4] {
+        let bad = WriteRequest { opening: 0, ..ledger_write(1, 2, i64::MAX) };
+        let outcomes = apply(index, entry::writes(vec![bad]));
+        let [entry::Outcome::Refused { reason: Reason::SchemaMismatch, .. }] = outcomes[0][..]
+        else {
+            panic!("index {index}: {outcomes:?}")
+        };
+        assert!(outcomes.iter().all(|one| *one == outcomes[0]), "index {index}: {outcomes:?}");
+    }
+    let digest = |replica: &Arc<Shared>| replica.state.read().digest();
+    assert!(replicas.iter().all(|replica| digest(replica) == digest(&replicas[0])));
+    // The serial was not used up.
+    let good = WriteRequest { opening: 0, ..ledger_write(1, 2, 1) };
+    for outcome in apply(5, entry::writes(vec![good])) {
+        assert!(
+            matches!(outcome[..], [entry::Outcome::Done { repeated: false, .. }]),
+            "{outcome:?}"
+        );
+    }
+    assert!(replicas.iter().all(|replica| digest(replica) == digest(&replicas[0])));
 }
 
 fn view(machine: &GroupStateMachine) -> SnapshotView {

@@ -1,0 +1,77 @@
+//! Which values a file can hold: asked while the writer can still be told.
+//!
+//! Arrow carries values that Parquet does not. Taken in, they would keep a region from ever being
+//! flushed, or come back as others. The answer follows from the rows alone, so that all replicas
+//! give the same.
+
+use arrow::array::{Array, ArrayRef, AsArray};
+use arrow::compute::{max, min};
+use arrow::datatypes::{DataType, Schema, TimeUnit, TimestampSecondType};
+
+const MILLIS_PER_SECOND: i64 = 1_000;
+
+/// A value that no file can hold.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum NotStorable {
+    /// An instant that overflows once it is counted in milliseconds.
+    #[error(
+        "column {column:?} has the value {seconds} s, which does not fit into a file: files hold \
+         milliseconds in 64 bits"
+    )]
+    TooFar {
+        /// The column's name.
+        column: String,
+        /// The value.
+        seconds: i64,
+    },
+}
+
+/// Checks all values of columns that are those of `schema`, in its order.
+///
+/// # Errors
+/// [`NotStorable`] names a column and one of its values.
+pub fn check_storable(schema: &Schema, columns: &[ArrayRef]) -> Result<(), NotStorable> {
+    for (field, array) in schema.fields().iter().zip(columns) {
+        if let DataType::Timestamp(TimeUnit::Second, _) = array.data_type() {
+            check_seconds(field.name(), array)?;
+        }
+    }
+    Ok(())
+}
+
+fn check_seconds(column: &str, array: &ArrayRef) -> Result<(), NotStorable> {
+    let seconds = array.as_primitive::<TimestampSecondType>();
+    let extremes = [min(seconds), max(seconds)].into_iter().flatten();
+    match extremes.into_iter().find(|value| value.checked_mul(MILLIS_PER_SECOND).is_none()) {
+        None => Ok(()),
+        Some(seconds) => Err(NotStorable::TooFar { column: column.to_owned(), seconds }),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use arrow::array::TimestampSecondArray;
+    use arrow::datatypes::Field;
+
+    use super::*;
+
+    fn check(array: ArrayRef) -> Result<(), NotStorable> {
+        let schema = Schema::new(vec![Field::new("c", array.data_type().clone(), true)]);
+        check_storable(&schema, &[array])
+    }
+
+    #[test]
+    fn seconds_must_fit_as_milliseconds() {
+        let most = i64::MAX / MILLIS_PER_SECOND;
+        let array = |values: Vec<Option<i64>>| Arc::new(TimestampSecondArray::from(values));
+        assert_eq!(check(array(vec![Some(most), None, Some(-most)])), Ok(()));
+        assert_eq!(check(array(vec![None])), Ok(()));
+        for seconds in [most + 1, i64::MAX, i64::MIN] {
+            let column = "c".to_owned();
+            let expected = Err(NotStorable::TooFar { column, seconds });
+            assert_eq!(check(array(vec![Some(0), None, Some(seconds)])), expected);
+        }
+    }
+}
