@@ -3,7 +3,9 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use arrow::array::{ArrayRef, Int64Array, RecordBatch, StringArray, TimestampSecondArray};
+use arrow::array::{
+    ArrayRef, Decimal128Array, Int64Array, RecordBatch, StringArray, TimestampSecondArray,
+};
 use arrow::datatypes::TimeUnit;
 use bytes::Bytes;
 use parking_lot::Mutex;
@@ -73,7 +75,8 @@ pub(crate) fn append_only(id: u64) -> v1::RegionDescriptor {
     v1::RegionDescriptor { options: Some((&options).into()), ..region(id, None, None) }
 }
 
-/// Table `ledger (id int64 primary key, at timestamp(s))`: not every instant fits into a file.
+/// Table `ledger (id int64, at timestamp(s), price decimal128(9, 2))`, id and price its primary key:
+/// not every instant and not every number fits into a file.
 fn ledger_schema() -> TableSchema {
     let column = |id, name: &str, data_type| Column {
         id: ColumnId(id),
@@ -84,8 +87,10 @@ fn ledger_schema() -> TableSchema {
     let columns = vec![
         column(1, "id", ColumnType::Int64),
         column(2, "at", ColumnType::Timestamp(TimeUnit::Second, None)),
+        column(3, "price", ColumnType::Decimal128(9, 2)),
     ];
-    TableSchema::new(SchemaVersion(1), columns, vec![ColumnId(1)], None, ColumnId(4)).unwrap()
+    let key = vec![ColumnId(1), ColumnId(3)];
+    TableSchema::new(SchemaVersion(1), columns, key, None, ColumnId(4)).unwrap()
 }
 
 /// Region `id` of the ledger, with all keys.
@@ -94,17 +99,33 @@ pub(crate) fn ledger(id: u64) -> v1::RegionDescriptor {
     v1::RegionDescriptor { table_name: "ledger".to_owned(), schema, ..region(id, None, None) }
 }
 
-/// A row of the ledger with id 1.
-pub(crate) fn ledger_row(at: i64) -> RecordBatch {
-    let columns: Vec<ArrayRef> =
-        vec![Arc::new(Int64Array::from(vec![1])), Arc::new(TimestampSecondArray::from(vec![at]))];
+fn prices(price: i128) -> ArrayRef {
+    let prices = Decimal128Array::from(vec![price]);
+    Arc::new(prices.with_precision_and_scale(9, 2).unwrap())
+}
+
+/// A row of the ledger with id 1, this instant in seconds and this price in hundredths.
+pub(crate) fn ledger_row(at: i64, price: i128) -> RecordBatch {
+    let columns: Vec<ArrayRef> = vec![
+        Arc::new(Int64Array::from(vec![1])),
+        Arc::new(TimestampSecondArray::from(vec![at])),
+        prices(price),
+    ];
     RecordBatch::try_new(ledger_schema().arrow(), columns).unwrap()
 }
 
 /// A write of that row to region 7 of group 5.
-pub(crate) fn ledger_write(producer: u8, serial: u64, at: i64) -> WriteRequest {
-    let rows = encode_batch(&ledger_row(at)).unwrap();
+pub(crate) fn ledger_write(producer: u8, serial: u64, at: i64, price: i128) -> WriteRequest {
+    let rows = encode_batch(&ledger_row(at, price)).unwrap();
     WriteRequest { rows, ..write(producer, serial, &[1]) }
+}
+
+/// A delete of that row from region 7 of group 5.
+pub(crate) fn ledger_delete(producer: u8, serial: u64, price: i128) -> WriteRequest {
+    let keys: Vec<ArrayRef> = vec![Arc::new(Int64Array::from(vec![1])), prices(price)];
+    let keys = RecordBatch::try_new(ledger_schema().key_arrow(), keys).unwrap();
+    let rows = encode_batch(&keys).unwrap();
+    WriteRequest { op: RowOp::Delete.into(), rows, ..write(producer, serial, &[1]) }
 }
 
 pub(crate) fn batch(ids: &[i64]) -> RecordBatch {

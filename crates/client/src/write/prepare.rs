@@ -4,7 +4,7 @@ use arrow::array::{Array, ArrayRef, RecordBatch};
 use bytes::Bytes;
 use tidewater_common::ids::RegionId;
 use tidewater_common::keys::KeyCodec;
-use tidewater_common::rows::{decode_batch, encode_batch};
+use tidewater_common::rows::{check_storable, decode_batch, encode_batch};
 use tidewater_proto::v1::RowOp;
 
 use crate::catalog::{Catalog, TableInfo};
@@ -33,7 +33,8 @@ impl PieceLimits {
     const NONE: Self = Self { rows: usize::MAX, bytes: usize::MAX };
 }
 
-/// Checks that a batch has the columns that a write of this kind needs.
+/// Checks that a batch has the columns that a write of this kind needs, and no value that no file
+/// can hold.
 ///
 /// # Errors
 /// [`ClientError::BadInput`] names the column and, for a null, the row (from 0).
@@ -64,7 +65,7 @@ pub(crate) fn check(table: &TableInfo, op: RowOp, batch: &RecordBatch) -> Result
             return bad(format!("column {:?} must not be null, but is in row {row}", field.name()));
         }
     }
-    Ok(())
+    check_storable(&expected, batch.columns()).or_else(|misfit| bad(misfit.to_string()))
 }
 
 /// Sorts a batch by row key, cuts it at route boundaries and at `limits`, and encodes each piece.

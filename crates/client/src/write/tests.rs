@@ -1,15 +1,19 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use arrow::array::{ArrayRef, RecordBatch, StringArray};
+use arrow::array::{ArrayRef, Decimal128Array, RecordBatch, StringArray};
+use tidewater_common::ids::{ColumnId, SchemaVersion};
+use tidewater_common::keys::KeyCodec;
 use tidewater_common::refusal::Refusal;
-use tidewater_proto::v1::Reason;
+use tidewater_common::schema::{Column, ColumnType, TableOptions, TableSchema};
+use tidewater_proto::v1::{Reason, RowOp};
 
-use super::prepare::{PieceLimits, prepare};
+use super::prepare::{PieceLimits, check, prepare};
 use super::{TableWriter, WriteReport};
+use crate::catalog::TableInfo;
 use crate::client::Client;
 use crate::error::ClientError;
-use crate::fake::{Answer, FakeCluster, keys, rows};
+use crate::fake::{Answer, FakeCluster, keys, rows, table_info};
 use crate::options::WriterOptions;
 
 async fn writer(client: &Client) -> TableWriter {
@@ -399,6 +403,46 @@ async fn rows_that_do_not_fit_are_refused_before_anything_is_sent() {
     assert!(matches!(error, ClientError::TableNotFound(_)), "{error}");
     let none = WriterOptions { producers: 0, ..WriterOptions::default() };
     assert!(matches!(client.writer("t", none).await, Err(ClientError::BadInput(_))));
+}
+
+#[test]
+fn decimals_beyond_their_precision_are_refused_in_rows_and_in_keys() {
+    let column = |id, name: &str| Column {
+        id: ColumnId(id),
+        name: name.to_owned(),
+        data_type: ColumnType::Decimal128(9, 2),
+        nullable: false,
+    };
+    let columns = vec![column(1, "key"), column(2, "price")];
+    let schema =
+        TableSchema::new(SchemaVersion(1), columns, vec![ColumnId(1)], None, ColumnId(3)).unwrap();
+    let codec = KeyCodec::new(&schema, &TableOptions::upsert()).unwrap();
+    let table = TableInfo { schema, codec, ..table_info() };
+    let check = |op, values: &[i128]| {
+        let schema = match op {
+            RowOp::Put => table.schema.arrow(),
+            RowOp::Delete => table.schema.key_arrow(),
+        };
+        let array = |value: &i128| -> ArrayRef {
+            let array = Decimal128Array::from(vec![*value]);
+            Arc::new(array.with_precision_and_scale(9, 2).unwrap())
+        };
+        let batch = RecordBatch::try_new(schema, values.iter().map(array).collect()).unwrap();
+        check(&table, op, &batch)
+    };
+    let most = 999_999_999;
+    assert!(check(RowOp::Put, &[most, -most]).is_ok());
+    assert!(check(RowOp::Delete, &[-most]).is_ok());
+    let cases = [
+        (RowOp::Put, vec![0, 1_000_000_000_000], "\"price\""),
+        (RowOp::Put, vec![-most - 1, 0], "\"key\""),
+        (RowOp::Delete, vec![most + 1], "\"key\""),
+    ];
+    for (op, values, column) in cases {
+        let error = check(op, &values).unwrap_err();
+        assert!(matches!(error, ClientError::BadInput(_)), "{error}");
+        assert!(error.to_string().contains(column), "{error}");
+    }
 }
 
 #[tokio::test]

@@ -6,7 +6,7 @@
 
 use arrow::array::{Array, ArrayRef, AsArray};
 use arrow::compute::{max, min};
-use arrow::datatypes::{DataType, Schema, TimeUnit, TimestampSecondType};
+use arrow::datatypes::{DataType, Decimal128Type, Schema, TimeUnit, TimestampSecondType};
 
 const MILLIS_PER_SECOND: i64 = 1_000;
 
@@ -24,6 +24,19 @@ pub enum NotStorable {
         /// The value.
         seconds: i64,
     },
+    /// A decimal of more digits than its type has: a file would keep the lower ones.
+    #[error(
+        "column {column:?} has the value {unscaled} (without its point), which has more than \
+         {precision} digits"
+    )]
+    TooManyDigits {
+        /// The column's name.
+        column: String,
+        /// The value, in units of its last digit.
+        unscaled: i128,
+        /// Digits that the type has.
+        precision: u8,
+    },
 }
 
 /// Checks all values of columns that are those of `schema`, in its order.
@@ -32,8 +45,10 @@ pub enum NotStorable {
 /// [`NotStorable`] names a column and one of its values.
 pub fn check_storable(schema: &Schema, columns: &[ArrayRef]) -> Result<(), NotStorable> {
     for (field, array) in schema.fields().iter().zip(columns) {
-        if let DataType::Timestamp(TimeUnit::Second, _) = array.data_type() {
-            check_seconds(field.name(), array)?;
+        match array.data_type() {
+            DataType::Timestamp(TimeUnit::Second, _) => check_seconds(field.name(), array)?,
+            DataType::Decimal128(precision, _) => check_digits(field.name(), array, *precision)?,
+            _ => {}
         }
     }
     Ok(())
@@ -48,11 +63,23 @@ fn check_seconds(column: &str, array: &ArrayRef) -> Result<(), NotStorable> {
     }
 }
 
+fn check_digits(column: &str, array: &ArrayRef, precision: u8) -> Result<(), NotStorable> {
+    let decimals = array.as_primitive::<Decimal128Type>();
+    let bound = 10_u128.saturating_pow(u32::from(precision));
+    let extremes = [min(decimals), max(decimals)].into_iter().flatten();
+    match extremes.into_iter().find(|value| value.unsigned_abs() >= bound) {
+        None => Ok(()),
+        Some(unscaled) => {
+            Err(NotStorable::TooManyDigits { column: column.to_owned(), unscaled, precision })
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use std::sync::Arc;
 
-    use arrow::array::TimestampSecondArray;
+    use arrow::array::{Decimal128Array, TimestampSecondArray};
     use arrow::datatypes::Field;
 
     use super::*;
@@ -72,6 +99,22 @@ mod tests {
             let column = "c".to_owned();
             let expected = Err(NotStorable::TooFar { column, seconds });
             assert_eq!(check(array(vec![Some(0), None, Some(seconds)])), expected);
+        }
+    }
+    #[test]
+    fn decimals_must_have_no_more_digits_than_their_type() {
+        for (precision, most) in [(1, 9), (9, 999_999_999), (38, 10_i128.pow(38) - 1)] {
+            let array = |values: Vec<Option<i128>>| {
+                let array = Decimal128Array::from(values);
+                Arc::new(array.with_precision_and_scale(precision, 1).unwrap())
+            };
+            assert_eq!(check(array(vec![Some(most), None, Some(-most)])), Ok(()));
+            assert_eq!(check(array(vec![None])), Ok(()));
+            for unscaled in [most + 1, -most - 1, i128::MAX, i128::MIN] {
+                let column = "c".to_owned();
+                let expected = Err(NotStorable::TooManyDigits { column, unscaled, precision });
+                assert_eq!(check(array(vec![Some(0), None, Some(unscaled)])), expected);
+            }
         }
     }
 }

@@ -5,7 +5,9 @@ use arrow::datatypes::{DataType, Field, Schema};
 use tidewater_common::rows::encode_batch;
 
 use super::*;
-use crate::group::testing::{append_only, delete, ledger, ledger_write, region, rows, write};
+use crate::group::testing::{
+    append_only, delete, ledger, ledger_delete, ledger_write, region, rows, write,
+};
 
 fn checked(write: &WriteRequest, limits: &WriteLimits) -> Option<Reason> {
     let descriptor = Descriptor::new(&region(7, Some(0), Some(100))).unwrap();
@@ -125,11 +127,21 @@ fn a_delete_from_an_append_only_table_is_refused() {
 #[test]
 fn values_that_no_file_can_hold_are_refused() {
     let descriptor = Descriptor::new(&ledger(7)).unwrap();
-    let check = |at| check(&descriptor, &WriteLimits::default(), &ledger_write(1, 2, at));
-    assert!(check(i64::MAX / 1_000).is_ok());
-    let refusal = check(i64::MAX).unwrap_err();
-    assert_eq!(refusal.reason, Reason::SchemaMismatch);
-    assert!(refusal.message.contains("\"at\""), "{refusal:?}");
+    let check = |write| check(&descriptor, &WriteLimits::default(), &write);
+    let most = 999_999_999;
+    assert!(check(ledger_write(1, 2, i64::MAX / 1_000, most)).is_ok());
+    assert!(check(ledger_delete(1, 2, -most)).is_ok());
+    let cases = [
+        (ledger_write(1, 2, i64::MAX, 0), "\"at\""),
+        (ledger_write(1, 2, 0, most + 1), "\"price\""),
+        (ledger_write(1, 2, 0, 1_000_000_000_000), "\"price\""),
+        (ledger_delete(1, 2, -most - 1), "\"price\""),
+    ];
+    for (write, column) in cases {
+        let refusal = check(write).unwrap_err();
+        assert_eq!(refusal.reason, Reason::SchemaMismatch);
+        assert!(refusal.message.contains(column), "{refusal:?}");
+    }
 }
 
 #[test]

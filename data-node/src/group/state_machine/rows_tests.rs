@@ -10,7 +10,9 @@ use tidewater_region_engine::{Region, RowOp, RowsWrite};
 use super::*;
 use crate::group::descriptor::Descriptor;
 use crate::group::entry;
-use crate::group::testing::{batch, host, ledger, ledger_row, ledger_write, region, shared, write};
+use crate::group::testing::{
+    batch, host, ledger, ledger_delete, ledger_row, ledger_write, region, shared, write,
+};
 
 /// Bytes for rows; [`fill`] takes more than twice as many.
 const MEMORY: u64 = 1_000;
@@ -186,7 +188,7 @@ async fn a_refusal_does_not_depend_on_what_a_replica_has_loaded() {
         .await
         .unwrap();
     let flushed = Sequence::at(Sequence(0), LogIndex(100), 0).unwrap();
-    let (op, batch) = (RowOp::Put, ledger_row(1));
+    let (op, batch) = (RowOp::Put, ledger_row(1, 1));
     owner.apply(RowsWrite { sequence: flushed, epoch: Epoch(0), op, batch }).unwrap();
     owner.flush().await.unwrap();
     let region = |replica: &Arc<Shared>| replica.regions.get(REGION).unwrap().region;
@@ -194,9 +196,15 @@ async fn a_refusal_does_not_depend_on_what_a_replica_has_loaded() {
     assert_eq!(region(&replicas[1]).flushed_sequence(), flushed);
     region(&replicas[2]).close();
 
-    // The second is a repeat.
-    for index in [3, 4] {
-        let bad = WriteRequest { opening: 0, ..ledger_write(1, 2, i64::MAX) };
+    let bad = [
+        ledger_write(1, 2, i64::MAX, 0),
+        // A repeat.
+        ledger_write(1, 2, i64::MAX, 0),
+        ledger_write(1, 2, 0, 1_000_000_000_000),
+        ledger_delete(1, 2, 1_000_000_000_000),
+    ];
+    for (bad, index) in bad.into_iter().zip(3..) {
+        let bad = WriteRequest { opening: 0, ..bad };
         let outcomes = apply(index, entry::writes(vec![bad]));
         let [entry::Outcome::Refused { reason: Reason::SchemaMismatch, .. }] = outcomes[0][..]
         else {
@@ -207,8 +215,8 @@ async fn a_refusal_does_not_depend_on_what_a_replica_has_loaded() {
     let digest = |replica: &Arc<Shared>| replica.state.read().digest();
     assert!(replicas.iter().all(|replica| digest(replica) == digest(&replicas[0])));
     // The serial was not used up.
-    let good = WriteRequest { opening: 0, ..ledger_write(1, 2, 1) };
-    for outcome in apply(5, entry::writes(vec![good])) {
+    let good = WriteRequest { opening: 0, ..ledger_write(1, 2, 1, 1) };
+    for outcome in apply(7, entry::writes(vec![good])) {
         assert!(
             matches!(outcome[..], [entry::Outcome::Done { repeated: false, .. }]),
             "{outcome:?}"

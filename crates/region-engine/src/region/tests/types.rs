@@ -211,3 +211,48 @@ async fn seconds_that_no_file_can_hold_are_refused_at_once() {
     region.flush().await.unwrap();
     assert_eq!(read(&region, &[ColumnId(2)]).await.column(0).as_ref(), array(-most).as_ref());
 }
+
+/// A file keeps the lower digits only: the row would come back as another, or under another key.
+#[tokio::test]
+async fn decimals_beyond_their_precision_are_refused_at_once() {
+    let column = |id, nullable| Column {
+        id: ColumnId(id),
+        name: format!("c{id}"),
+        data_type: ColumnType::Decimal128(9, 2),
+        nullable,
+    };
+    let columns = vec![column(1, false), column(2, true)];
+    let schema =
+        TableSchema::new(SchemaVersion(1), columns, vec![ColumnId(1)], None, ColumnId(3)).unwrap();
+    let spec = crate::RegionSpec { schema, ..spec(WriteMode::Upsert, false) };
+    let region =
+        Region::new(env(Storage::memory()), spec.clone(), Sequence(0), Sequence(0)).unwrap();
+    region.take_ownership(owner(1), GROUP).await.unwrap();
+    let array = |value| -> ArrayRef {
+        let array = Decimal128Array::from(vec![value]);
+        Arc::new(array.with_precision_and_scale(9, 2).unwrap())
+    };
+    let most = 999_999_999;
+    let cases = [
+        (RowOp::Put, vec![most, -most], true),
+        (RowOp::Put, vec![0, 1_000_000_000_000], false),
+        (RowOp::Put, vec![-most - 1, 0], false),
+        (RowOp::Delete, vec![most + 1], false),
+    ];
+    for ((op, values, fits), sequence) in cases.into_iter().zip(1..) {
+        let schema = if values.len() == 1 { spec.schema.key_arrow() } else { spec.schema.arrow() };
+        let batch =
+            RecordBatch::try_new(schema, values.iter().map(|value| array(*value)).collect());
+        let write =
+            RowsWrite { sequence: Sequence(sequence), epoch: Epoch(0), op, batch: batch.unwrap() };
+        match region.apply(write) {
+            Ok(()) => assert!(fits, "{values:?}"),
+            Err(crate::EngineError::BadRows { detail }) => {
+                assert!(!fits && detail.contains("digits"), "{detail}");
+            }
+            Err(other) => panic!("{other}"),
+        }
+    }
+    region.flush().await.unwrap();
+    assert_eq!(read(&region, &[ColumnId(2)]).await.column(0).as_ref(), array(-most).as_ref());
+}
