@@ -156,15 +156,20 @@ impl Jobs<'_> {
             .map(|hosted| {
                 let stats = hosted.region.stats();
                 let region = hosted.descriptor.region_id;
-                let held_back = self.tracks.get(&region).is_some_and(|track| {
-                    track.running || track.fenced || track.not_before.is_some_and(|when| when > now)
-                }) || self.queue.contains(&region);
+                let track = self.tracks.get(&region);
+                let under_way =
+                    track.is_some_and(|track| track.running) || self.queue.contains(&region);
+                let waits = track.is_some_and(|track| {
+                    track.fenced || track.not_before.is_some_and(|when| when > now)
+                });
                 let age = stats.unflushed_since_ms.map_or(0, |since| now_ms.saturating_sub(since));
                 Candidate {
                     region,
                     bytes: stats.memtable_bytes,
                     age: Duration::from_millis(age),
-                    held_back,
+                    held_back: under_way || waits,
+                    under_way,
+                    failing: track.is_some_and(|track| track.failures > 0),
                     untold: stats.manifest_version > shared.advanced_version(region),
                 }
             })

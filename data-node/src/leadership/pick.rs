@@ -41,6 +41,11 @@ pub struct Candidate {
     pub age: Duration,
     /// A flush of it is under way, or failed lately, or it belongs to somebody else now.
     pub held_back: bool,
+    /// A flush of it is running or queued: its bytes are about to go.
+    pub under_way: bool,
+    /// Its last flush failed, so that nobody can tell when its bytes go: they must not keep others
+    /// from being flushed, or one bad region uses up the memory of all.
+    pub failing: bool,
     /// Its manifest is further than the log knows. A flush tells, also one that writes nothing: until
     /// then followers keep rows that lie in files.
     pub untold: bool,
@@ -63,7 +68,8 @@ pub fn pick(policy: &FlushPolicy, candidates: &[Candidate], pressure: Pressure) 
         candidates.iter().filter(|one| (one.bytes > 0 || one.untold) && !one.held_back).collect();
     // Largest first; ids break ties, so that the choice is the same wherever it is made.
     free.sort_by_key(|one| (std::cmp::Reverse(one.bytes), one.region));
-    let under_way: u64 = candidates.iter().filter(|one| one.held_back).map(|one| one.bytes).sum();
+    let under_way: u64 =
+        candidates.iter().filter(|one| one.under_way && !one.failing).map(|one| one.bytes).sum();
     let mut wanted = pressure.excess.saturating_sub(under_way);
     let mut picked = Vec::new();
     for one in free {
@@ -73,7 +79,9 @@ pub fn pick(policy: &FlushPolicy, candidates: &[Candidate], pressure: Pressure) 
             || one.age >= policy.age
             || (pressure.asked && one.bytes >= policy.worth);
         if for_memory || due {
-            wanted = wanted.saturating_sub(one.bytes);
+            if !one.failing {
+                wanted = wanted.saturating_sub(one.bytes);
+            }
             picked.push(one.region);
         }
     }
@@ -95,16 +103,27 @@ mod tests {
         }
     }
 
-    // (id, MiB, age in seconds, held back)
+    fn of_size(id: u64, mib: u64) -> Candidate {
+        Candidate {
+            region: RegionId(id),
+            bytes: mib * MIB,
+            age: Duration::ZERO,
+            held_back: false,
+            under_way: false,
+            failing: false,
+            untold: false,
+        }
+    }
+
+    // (id, MiB, age in seconds, under way)
     fn picked(regions: &[(u64, u64, u64, bool)], excess_mib: u64, asked: bool) -> Vec<u64> {
         let candidates: Vec<Candidate> = regions
             .iter()
-            .map(|(id, mib, age, held_back)| Candidate {
-                region: RegionId(*id),
-                bytes: mib * MIB,
+            .map(|(id, mib, age, under_way)| Candidate {
                 age: Duration::from_secs(*age),
-                held_back: *held_back,
-                untold: false,
+                held_back: *under_way,
+                under_way: *under_way,
+                ..of_size(*id, *mib)
             })
             .collect();
         let pressure = Pressure { excess: excess_mib * MIB, asked };
@@ -135,15 +154,25 @@ mod tests {
         assert_eq!(picked(&regions, 51, false), [2]);
     }
 
+    // Its store is gone, or a later owner has it: its bytes stay, and those of others must go.
+    #[test]
+    fn what_cannot_be_flushed_keeps_no_other_region_from_being_flushed() {
+        let healthy = of_size(2, 30);
+        let bad = Candidate { failing: true, ..of_size(1, 50) };
+        let backing_off = Candidate { held_back: true, ..bad };
+        let again = Candidate { held_back: true, under_way: true, ..bad };
+        let fenced = Candidate { failing: false, ..backing_off };
+        let pressure = Pressure { excess: MIB, asked: false };
+        for bad in [backing_off, again, fenced] {
+            assert_eq!(pick(&policy(), &[bad, healthy], pressure), [RegionId(2)], "{bad:?}");
+        }
+        // It is tried again, and the other one with it.
+        assert_eq!(pick(&policy(), &[bad, healthy], pressure), [RegionId(1), RegionId(2)]);
+    }
+
     #[test]
     fn a_region_of_which_the_log_does_not_know_everything_is_due_though_it_is_empty() {
-        let idle = Candidate {
-            region: RegionId(1),
-            bytes: 0,
-            age: Duration::ZERO,
-            held_back: false,
-            untold: true,
-        };
+        let idle = Candidate { untold: true, ..of_size(1, 0) };
         let flushed = Candidate { region: RegionId(2), untold: false, ..idle };
         let failed = Candidate { region: RegionId(3), held_back: true, ..idle };
         let picked = pick(&policy(), &[idle, flushed, failed], Pressure::default());
