@@ -65,14 +65,15 @@ async fn count(region: &Arc<Region>, scan: ScanOptions) -> Result<ScanStream, Re
     Ok(Box::pin(futures::stream::iter([Ok(last)])))
 }
 
-/// Ends when the client goes away: the channel is closed then.
+/// Ends when the client goes away: the channel is closed then. Watched also between batches: a filter
+/// that nothing passes would have all of the region read for nobody.
 async fn send(
     mut rows: RowStream,
     sender: mpsc::Sender<Result<ScanResponse, Status>>,
     deadline: Instant,
     permit: OwnedSemaphorePermit,
 ) {
-    let sent = tokio::time::timeout_at(deadline, async {
+    let sent = async {
         while let Some(next) = rows.next().await {
             let messages = match next {
                 Ok(batch) => messages(&batch),
@@ -94,10 +95,14 @@ async fn send(
         }
         let done = ScanResponse { done: true, ..Default::default() };
         let _ = sender.send(Ok(done)).await;
-    });
-    if sent.await.is_err() {
-        // A client that does not read any more is not waited for.
-        let _ = sender.try_send(Err(too_long("scan").into()));
+    };
+    tokio::select! {
+        () = sent => {}
+        () = sender.closed() => {}
+        () = tokio::time::sleep_until(deadline) => {
+            // A client that does not read any more is not waited for.
+            let _ = sender.try_send(Err(too_long("scan").into()));
+        }
     }
     drop(permit);
 }
@@ -150,4 +155,50 @@ fn predicate(wire: v1::Predicate) -> Result<Predicate, Refusal> {
         }
     };
     Ok(Predicate { column: ColumnId(wire.column_id), op, values: wire.values })
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use futures::stream;
+
+    use super::*;
+
+    /// A scan of rows that none of its predicates lets pass: it reads on and yields nothing.
+    fn endless() -> RowStream {
+        stream::pending().boxed()
+    }
+
+    fn begin(
+        scans: &Arc<Semaphore>,
+        life: Duration,
+    ) -> mpsc::Receiver<Result<ScanResponse, Status>> {
+        let permit = scans.clone().try_acquire_owned().unwrap();
+        let (sender, receiver) = mpsc::channel(BUFFER);
+        tokio::spawn(send(endless(), sender, Instant::now() + life, permit));
+        receiver
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_scan_ends_with_its_client_though_it_finds_nothing() {
+        let scans = Arc::new(Semaphore::new(1));
+        let life = Duration::from_secs(30 * 60);
+        let client = begin(&scans, life);
+        tokio::time::sleep(Duration::from_secs(60)).await;
+        assert_eq!(scans.available_permits(), 0, "somebody waits for it");
+        drop(client);
+        let freed = tokio::time::timeout(Duration::from_secs(1), scans.acquire()).await;
+        assert!(freed.is_ok(), "nobody does");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_scan_that_lives_too_long_says_so() {
+        let scans = Arc::new(Semaphore::new(1));
+        let mut client = begin(&scans, Duration::from_secs(60));
+        let refusal = Refusal::from(client.recv().await.unwrap().unwrap_err());
+        assert_eq!(refusal.reason, Reason::DeadlineExceeded);
+        assert!(client.recv().await.is_none());
+        assert_eq!(scans.available_permits(), 1);
+    }
 }
