@@ -97,18 +97,23 @@ pub async fn run(
                 let owner = Owner::new(context.clone(), term);
                 let work = async {
                     jobs::wait_until_served(&context, term).await;
-                    tokio::join!(
-                        jobs::run(&context, owner.clone(), &mut requests),
-                        compactions::run(&context, owner.clone(), &mut compact),
-                    )
+                    let jobs = async {
+                        tokio::join!(
+                            jobs::run(&context, owner.clone(), &mut requests),
+                            compactions::run(&context, owner.clone(), &mut compact),
+                        )
+                    };
+                    tokio::select! {
+                        ((), ()) = jobs => {}
+                        () = indexes::run(&context, owner.clone()) => {}
+                    }
                 };
                 tokio::select! {
                     // First, so that nothing asks a Raft that has ended: it would wait for its end.
                     biased;
                     () = stopping.cancelled() => return,
                     over = over => if matches!(over, Over::Raft) { return },
-                    ((), ()) = work => {}
-                    () = indexes::run(&context) => {}
+                    () = work => {}
                 }
                 info!(group = %context.shared.group, %term, "this node no longer leads the group");
             }

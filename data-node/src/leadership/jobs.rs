@@ -1,5 +1,5 @@
-//! The owner's loop for one term: decides by [`pick`](super::pick), runs flushes a few at a time,
-//! and holds back regions whose flush failed.
+//! The owner's loop for one term: decides by [`pick`](super::pick), runs flushes a few at a time, tells
+//! the log of what others have committed, and holds back regions for which either failed.
 //!
 //! A job is a task of its own and runs to its end also when the term ends in the middle: whether
 //! its last put succeeded must be found out by whoever knows the content. The manifest's fence, not
@@ -17,7 +17,7 @@ use tokio::time::Instant;
 use tracing::{error, warn};
 
 use super::owner::{Owner, OwnerError};
-use super::pick::{Candidate, Pressure, pick};
+use super::pick::{Candidate, Pressure, Work, pick};
 use super::{Context, FlushRequest, REQUESTS};
 use crate::group::refusals;
 use crate::meters;
@@ -32,7 +32,7 @@ type Asker = oneshot::Sender<Result<FlushReport, Refusal>>;
 /// What is known of a region's flushes in this term.
 #[derive(Debug, Default)]
 struct Track {
-    running: bool,
+    running: Option<Work>,
     not_before: Option<Instant>,
     failures: u32,
     // A later owner has taken the region: nothing more in this term.
@@ -40,10 +40,10 @@ struct Track {
     askers: Vec<Asker>,
 }
 
-/// A job that ended.
+/// A job that ended; one that only told the log has nothing to report.
 struct Ended {
     region: RegionId,
-    result: Result<FlushReport, OwnerError>,
+    result: Result<Option<FlushReport>, OwnerError>,
 }
 
 /// Runs until it is dropped: the term has ended, or the replica stops.
@@ -87,7 +87,7 @@ struct Jobs<'a> {
     context: &'a Context,
     owner: Arc<Owner>,
     tracks: BTreeMap<RegionId, Track>,
-    queue: VecDeque<RegionId>,
+    queue: VecDeque<(RegionId, Work)>,
     running: usize,
     asked: bool,
     // Bytes that a follower must get rid of.
@@ -131,8 +131,9 @@ impl Jobs<'_> {
                 track.askers.push(asker);
                 track.not_before = None;
                 // A running flush may have frozen its runs before the rows in question: once more.
-                if !self.queue.contains(&region) {
-                    self.queue.push_back(region);
+                match self.queue.iter_mut().find(|queued| queued.0 == region) {
+                    Some(queued) => queued.1 = Work::Flush,
+                    None => self.queue.push_back((region, Work::Flush)),
                 }
             }
             FlushRequest::Remove(region, asker) => {
@@ -143,6 +144,11 @@ impl Jobs<'_> {
                 });
             }
         }
+    }
+
+    /// What is queued for a region.
+    fn queued(&self, region: RegionId) -> Option<Work> {
+        self.queue.iter().find(|queued| queued.0 == region).map(|queued| queued.1)
     }
 
     fn choose(&mut self) {
@@ -157,8 +163,7 @@ impl Jobs<'_> {
                 let stats = hosted.region.stats();
                 let region = hosted.descriptor.region_id;
                 let track = self.tracks.get(&region);
-                let under_way =
-                    track.is_some_and(|track| track.running) || self.queue.contains(&region);
+                let works = [track.and_then(|track| track.running), self.queued(region)];
                 let waits = track.is_some_and(|track| {
                     track.fenced || track.not_before.is_some_and(|when| when > now)
                 });
@@ -167,15 +172,15 @@ impl Jobs<'_> {
                     region,
                     bytes: stats.memtable_bytes,
                     age: Duration::from_millis(age),
-                    held_back: under_way || waits,
-                    under_way,
+                    held_back: waits || works.iter().any(Option::is_some),
+                    under_way: works.contains(&Some(Work::Flush)),
                     failing: track.is_some_and(|track| track.failures > 0),
                     untold: stats.manifest_version > shared.advanced_version(region),
                 }
             })
             .collect();
         self.tracks.retain(|id, track| {
-            track.running
+            track.running.is_some()
                 || !track.askers.is_empty()
                 || candidates.iter().any(|one| one.region == *id)
         });
@@ -188,17 +193,20 @@ impl Jobs<'_> {
     fn start_queued(&mut self) {
         let mut waiting = VecDeque::new();
         while self.running < self.context.policy.concurrency {
-            let Some(region) = self.queue.pop_front() else { break };
+            let Some((region, work)) = self.queue.pop_front() else { break };
             let track = self.tracks.entry(region).or_default();
-            if track.running {
-                waiting.push_back(region);
+            if track.running.is_some() {
+                waiting.push_back((region, work));
                 continue;
             }
-            track.running = true;
+            track.running = Some(work);
             self.running += 1;
             let (owner, done) = (self.owner.clone(), self.done.clone());
             self.context.tasks.spawn(async move {
-                let result = owner.flush(region).await;
+                let result = match work {
+                    Work::Flush => owner.flush(region).await.map(Some),
+                    Work::Tell => owner.tell_loaded(region).await.map(|()| None),
+                };
                 // Nobody listens once the term has ended.
                 let _ = done.send(Ended { region, result }).await;
             });
@@ -209,17 +217,19 @@ impl Jobs<'_> {
 
     fn ended(&mut self, job: Ended) {
         self.running = self.running.saturating_sub(1);
-        let again = self.queue.contains(&job.region);
+        let again = self.queued(job.region).is_some();
         let track = self.tracks.entry(job.region).or_default();
-        track.running = false;
-        let answer = match &job.result {
-            Ok(report) => {
+        track.running = None;
+        let answer = match job.result {
+            // Nobody asks for this alone, and it says nothing of flushes.
+            Ok(None) => return,
+            Ok(Some(report)) => {
                 track.failures = 0;
                 track.not_before = None;
-                Ok(report.clone())
+                Ok(report)
             }
             Err(error) => {
-                report_failure(self.context, job.region, track, error);
+                report_failure(self.context, job.region, track, &error);
                 Err(error.refusal(job.region))
             }
         };
@@ -230,7 +240,7 @@ impl Jobs<'_> {
             }
         }
         if answer.is_err() {
-            self.queue.retain(|queued| *queued != job.region);
+            self.queue.retain(|queued| queued.0 != job.region);
         }
     }
 }

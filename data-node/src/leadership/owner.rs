@@ -1,4 +1,5 @@
-//! One region's commits in the name of one term: fence, flush, remove; and telling the log.
+//! One region's commits in the name of one term: fence, flush, merge, index, remove; and telling the
+//! log.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -9,7 +10,9 @@ use tidewater_common::ids::{Epoch, ManifestVersion, OwnerEpoch, RegionId, Sequen
 use tidewater_common::refusal::Refusal;
 use tidewater_proto::v1::Reason;
 use tidewater_region_engine::compaction::{Attempt, Scope};
-use tidewater_region_engine::{CompactionReport, EngineError, FlushReport, Region};
+use tidewater_region_engine::index::Bloom;
+use tidewater_region_engine::region::Phase;
+use tidewater_region_engine::{CompactionReport, EngineError, FlushReport, IndexReport, Region};
 use tracing::info;
 
 use super::Context;
@@ -96,6 +99,41 @@ impl Owner {
         }
         self.tell(id).await?;
         Ok(report)
+    }
+
+    /// Builds the indexes that files of a region want.
+    pub async fn build_indexes(&self, id: RegionId) -> Result<IndexReport, OwnerError> {
+        let region = self.region(id)?;
+        self.take(id, &region).await?;
+        let report = region.build_indexes(&Bloom).await;
+        // Also after an error: what was named before it stands.
+        let told = self.tell_loaded(id).await;
+        let report = report?;
+        told.map(|()| report)
+    }
+
+    /// Tells the log of the version that reads use here, whoever has committed it. Flushes nothing.
+    pub async fn tell_loaded(&self, id: RegionId) -> Result<(), OwnerError> {
+        let region = self.region(id)?;
+        self.take(id, &region).await?;
+        let stats = region.stats();
+        self.owns(id, stats.phase)?;
+        if stats.manifest_version > self.context.shared.advanced_version(id) {
+            self.committed(id, &region, stats.manifest_version);
+        }
+        self.tell(id).await
+    }
+
+    /// What a later owner has committed is not for this one to tell.
+    fn owns(&self, region: RegionId, phase: Phase) -> Result<(), EngineError> {
+        let own = self.epoch();
+        match phase {
+            Phase::Owning(_) => Ok(()),
+            Phase::Fenced(later) => Err(EngineError::Fenced { region, own, later }),
+            Phase::Removed => Err(EngineError::Removed { region }),
+            Phase::Closed => Err(EngineError::Closed { region }),
+            Phase::Loading | Phase::Following => Err(EngineError::NotOwner { region }),
+        }
     }
 
     /// Merges files of a region; `None` when there was nothing to merge.

@@ -1,4 +1,5 @@
-//! Which regions to flush now: a pure function of their sizes and ages.
+//! Which regions to flush now, and of which only the log has to be told: a pure function of their
+//! sizes and ages.
 
 use std::time::Duration;
 
@@ -46,8 +47,8 @@ pub struct Candidate {
     /// Its last flush failed, so that nobody can tell when its bytes go: they must not keep others
     /// from being flushed, or one bad region uses up the memory of all.
     pub failing: bool,
-    /// Its manifest is further than the log knows. A flush tells, also one that writes nothing: until
-    /// then followers keep rows that lie in files.
+    /// Its manifest is further than the log knows. Until the log is told, followers keep rows that lie
+    /// in files.
     pub untold: bool,
 }
 
@@ -61,9 +62,22 @@ pub struct Pressure {
     pub asked: bool,
 }
 
-/// Regions to flush, the most useful first. None that is held back or not due; an empty one only so
-/// that the log is told.
-pub fn pick(policy: &FlushPolicy, candidates: &[Candidate], pressure: Pressure) -> Vec<RegionId> {
+/// What is to be done for a region.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Work {
+    /// Write its rows to files, and tell the log.
+    Flush,
+    /// Tell the log how far its manifest is. Its rows stay in memory: a file of a few rows would be in
+    /// every read's way, and get an index, of which the log would have to be told again.
+    Tell,
+}
+
+/// Regions that want something done, the most useful first. None that is held back or not due.
+pub fn pick(
+    policy: &FlushPolicy,
+    candidates: &[Candidate],
+    pressure: Pressure,
+) -> Vec<(RegionId, Work)> {
     let mut free: Vec<&Candidate> =
         candidates.iter().filter(|one| (one.bytes > 0 || one.untold) && !one.held_back).collect();
     // Largest first; ids break ties, so that the choice is the same wherever it is made.
@@ -74,15 +88,17 @@ pub fn pick(policy: &FlushPolicy, candidates: &[Candidate], pressure: Pressure) 
     let mut picked = Vec::new();
     for one in free {
         let for_memory = wanted > 0 && one.bytes > 0;
-        let due = one.untold
-            || one.bytes >= policy.region_bytes
-            || one.age >= policy.age
-            || (pressure.asked && one.bytes >= policy.worth);
+        let due = one.bytes > 0
+            && (one.bytes >= policy.region_bytes
+                || one.age >= policy.age
+                || (pressure.asked && one.bytes >= policy.worth));
         if for_memory || due {
             if !one.failing {
                 wanted = wanted.saturating_sub(one.bytes);
             }
-            picked.push(one.region);
+            picked.push((one.region, Work::Flush));
+        } else if one.untold {
+            picked.push((one.region, Work::Tell));
         }
     }
     picked
@@ -127,7 +143,11 @@ mod tests {
             })
             .collect();
         let pressure = Pressure { excess: excess_mib * MIB, asked };
-        pick(&policy(), &candidates, pressure).into_iter().map(RegionId::get).collect()
+        flushed(&pick(&policy(), &candidates, pressure))
+    }
+
+    fn flushed(picked: &[(RegionId, Work)]) -> Vec<u64> {
+        picked.iter().filter(|one| one.1 == Work::Flush).map(|one| one.0.get()).collect()
     }
 
     #[test]
@@ -164,19 +184,28 @@ mod tests {
         let fenced = Candidate { failing: false, ..backing_off };
         let pressure = Pressure { excess: MIB, asked: false };
         for bad in [backing_off, again, fenced] {
-            assert_eq!(pick(&policy(), &[bad, healthy], pressure), [RegionId(2)], "{bad:?}");
+            assert_eq!(flushed(&pick(&policy(), &[bad, healthy], pressure)), [2], "{bad:?}");
         }
         // It is tried again, and the other one with it.
-        assert_eq!(pick(&policy(), &[bad, healthy], pressure), [RegionId(1), RegionId(2)]);
+        assert_eq!(flushed(&pick(&policy(), &[bad, healthy], pressure)), [1, 2]);
     }
 
+    // A build of indexes or a compaction has come further than the log knows: no reason to write a file.
     #[test]
-    fn a_region_of_which_the_log_does_not_know_everything_is_due_though_it_is_empty() {
+    fn the_log_is_told_of_a_region_whose_rows_are_not_due() {
         let idle = Candidate { untold: true, ..of_size(1, 0) };
-        let flushed = Candidate { region: RegionId(2), untold: false, ..idle };
-        let failed = Candidate { region: RegionId(3), held_back: true, ..idle };
-        let picked = pick(&policy(), &[idle, flushed, failed], Pressure::default());
-        assert_eq!(picked, [RegionId(1)]);
+        let told = of_size(2, 0);
+        let failed = Candidate { held_back: true, untold: true, ..of_size(3, 0) };
+        let small = Candidate { untold: true, ..of_size(4, 1) };
+        let due = Candidate { untold: true, ..of_size(5, 64) };
+        let regions = [idle, told, failed, small, due];
+        let (flush, tell) = (Work::Flush, Work::Tell);
+        let picked = pick(&policy(), &regions, Pressure::default());
+        assert_eq!(picked, [(RegionId(5), flush), (RegionId(4), tell), (RegionId(1), tell)]);
+        // What does not flush frees no memory.
+        let short = Pressure { excess: 65 * MIB, asked: false };
+        let picked = pick(&policy(), &regions, short);
+        assert_eq!(picked, [(RegionId(5), flush), (RegionId(4), flush), (RegionId(1), tell)]);
     }
 
     #[test]

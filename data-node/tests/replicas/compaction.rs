@@ -2,11 +2,13 @@
 
 use std::time::Duration;
 
+use tidewater_common::ids::{GroupId, RegionId};
 use tidewater_data_node::leadership::compactions::choose::CompactionPolicy;
 use tidewater_data_node::options::GroupOptions;
 use tidewater_proto::v1::Reason;
+use tidewater_region_engine::index::Bloom;
 
-use crate::cluster::{Node, until, write};
+use crate::cluster::{GROUP, Node, REGION, until, write};
 use crate::single::{place, start_with_region};
 use crate::three::Three;
 
@@ -85,4 +87,27 @@ async fn files_are_merged_by_themselves_and_followers_load_the_version() {
     assert_eq!(node.scan().await.unwrap(), expected);
     assert_eq!(node.info().await.unwrap().files, 1);
     three.stop().await;
+}
+
+// Rows that are not due would otherwise be flushed, however few, and their file would want an index.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_built_index_is_told_to_the_log_and_has_no_rows_flushed() {
+    let folder = tempfile::tempdir().unwrap();
+    let place = place(&folder, every(Duration::from_secs(3_600))).await;
+    let node = start_with_region(&place).await;
+    node.write(write(1, 1, &[])).await.unwrap();
+    flush_rows(&node, 2..3).await;
+    node.write(write(1, 3, &[7])).await.unwrap();
+    let replica = node.groups.get(GroupId(GROUP)).unwrap();
+    let region = replica.region(RegionId(REGION)).unwrap().region;
+    let built = region.build_indexes(&Bloom).await.unwrap();
+    assert_eq!(built.built, 1);
+    let version = region.stats().manifest_version;
+    until("the log is told", async || replica.shared.advanced_version(RegionId(REGION)) >= version)
+        .await;
+    let stats = region.stats();
+    assert_eq!((stats.files, stats.memtable_rows, stats.manifest_version), (1, 1, version));
+    drop(region);
+    drop(replica);
+    node.stop().await;
 }
