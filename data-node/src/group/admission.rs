@@ -24,11 +24,15 @@ pub struct WriteLimits {
     pub rows: usize,
     /// Bytes of encoded rows of one write.
     pub bytes: usize,
+    /// Bytes of one row key as it is stored. Every producer's record keeps two of them, and so does
+    /// every file's in the manifest: without a limit a region's part of a snapshot grows beyond what
+    /// can be stored.
+    pub key_bytes: usize,
 }
 
 impl Default for WriteLimits {
     fn default() -> Self {
-        Self { rows: 1_000_000, bytes: 16 * 1024 * 1024 }
+        Self { rows: 1_000_000, bytes: 16 * 1024 * 1024, key_bytes: 64 * 1024 }
     }
 }
 
@@ -118,6 +122,17 @@ fn check_rows(
     let keys = descriptor.key_columns(op, &rows);
     let codec = descriptor.codec();
     let key_error = |error: tidewater_common::keys::KeyError| mismatch(error.to_string());
+    let longest = codec.longest_key(&keys).map_err(key_error)?;
+    if longest > limits.key_bytes {
+        return Err(Refusal::new(
+            Reason::InvalidArgument,
+            format!(
+                "a row key of {longest} bytes is above the limit of {}: keep long values in columns \
+                 outside the primary key of table {table}",
+                limits.key_bytes
+            ),
+        ));
+    }
     if !codec.is_sorted(&keys).map_err(key_error)? {
         return Err(Refusal::new(
             Reason::InvalidArgument,

@@ -2,7 +2,8 @@
 
 use std::sync::Arc;
 
-use arrow::array::{Array, ArrayRef, RecordBatch, UInt16Array, UInt32Array};
+use arrow::array::{Array, ArrayRef, AsArray, RecordBatch, UInt16Array, UInt32Array};
+use arrow::buffer::OffsetBuffer;
 use arrow::compute::take_record_batch;
 use arrow::datatypes::DataType;
 use arrow::error::ArrowError;
@@ -98,6 +99,28 @@ impl KeyCodec {
     pub fn row_key(&self, key_columns: &[ArrayRef], row: usize) -> Result<Vec<u8>, KeyError> {
         self.check(key_columns)?;
         self.row_key_unchecked(key_columns, row)
+    }
+
+    /// Bytes of the longest stored key of these rows; 0 without rows. Builds none of them.
+    ///
+    /// # Errors
+    /// Columns of other types, or a null.
+    pub fn longest_key(&self, key_columns: &[ArrayRef]) -> Result<usize, KeyError> {
+        self.check(key_columns)?;
+        let rows = key_columns.first().map_or(0, |column| column.len());
+        let mut fixed = if self.hash.is_some() { 2 } else { 0 };
+        let mut offsets = Vec::new();
+        for ((_, data_type), column) in self.types.iter().zip(key_columns) {
+            match (value::fixed_width(data_type), column.data_type()) {
+                (Some(width), _) => fixed += width,
+                (None, DataType::Utf8) => offsets.push(column.as_string::<i32>().offsets()),
+                (None, _) => offsets.push(column.as_binary::<i32>().offsets()),
+            }
+        }
+        let strings = |row: usize| -> usize {
+            offsets.iter().map(|offsets| value::string_width(length_at(offsets, row))).sum()
+        };
+        Ok((0..rows).map(strings).max().map_or(0, |strings| fixed + strings))
     }
 
     /// The stored keys of all rows; for a handful of rows, not for the write path.
@@ -258,4 +281,8 @@ impl KeyCodec {
         let vnode = crc32fast::hash(scratch) % hash.vnode_count;
         u16::try_from(vnode).map_err(|_| KeyError::Malformed("vnode above 65,535".to_owned()))
     }
+}
+
+fn length_at(offsets: &OffsetBuffer<i32>, row: usize) -> usize {
+    usize::try_from(offsets[row + 1] - offsets[row]).unwrap_or(0)
 }

@@ -99,6 +99,30 @@ fn a_vnode_leads_the_key_of_a_hash_table() {
 }
 
 #[test]
+fn the_longest_key_is_known_without_building_any() {
+    for (data_type, array, golden) in all_types() {
+        let codec = codec(std::slice::from_ref(&data_type), None);
+        assert_eq!(codec.longest_key(&[array]).unwrap(), golden.len() / 2, "{data_type}");
+    }
+    for vnodes in [None, Some(256)] {
+        let codec = codec(&[ColumnType::Utf8, ColumnType::Int64, ColumnType::Binary], vnodes);
+        for lengths in [[0, 0, 0], [1, 7, 0], [8, 8, 8], [0, 9, 16], [17, 0, 3]] {
+            let texts = StringArray::from_iter_values(lengths.map(|length| "x".repeat(length)));
+            let bytes = BinaryArray::from_iter_values(lengths.map(|length| vec![1; 2 * length]));
+            let numbers = Int64Array::from(vec![1, 2, 3]);
+            let columns: Vec<ArrayRef> = vec![Arc::new(texts), Arc::new(numbers), Arc::new(bytes)];
+            for columns in [columns.clone(), columns.iter().map(|c| c.slice(1, 2)).collect()] {
+                let built = codec.row_keys(&columns).unwrap();
+                let longest = built.iter().map(Vec::len).max().unwrap();
+                assert_eq!(codec.longest_key(&columns).unwrap(), longest, "{lengths:?}");
+            }
+            let none: Vec<ArrayRef> = columns.iter().map(|column| column.slice(0, 0)).collect();
+            assert_eq!(codec.longest_key(&none).unwrap(), 0);
+        }
+    }
+}
+
+#[test]
 fn damaged_keys_are_errors() {
     for (data_type, array, _) in all_types() {
         let codec = codec(&[data_type.clone(), ColumnType::Int64], None);

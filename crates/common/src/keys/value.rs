@@ -57,6 +57,26 @@ pub(super) fn encode(
     result.map_err(|error| KeyError::Malformed(error.to_string()))
 }
 
+/// Bytes that [`encode`] appends for any value; `None` where they depend on it.
+pub(super) fn fixed_width(data_type: &ColumnType) -> Option<usize> {
+    Some(match data_type {
+        ColumnType::Bool | ColumnType::Int8 | ColumnType::UInt8 => 1,
+        ColumnType::Int16 | ColumnType::UInt16 => 2,
+        ColumnType::Int32 | ColumnType::UInt32 | ColumnType::Date32 | ColumnType::Float32 => 4,
+        ColumnType::Int64
+        | ColumnType::UInt64
+        | ColumnType::Timestamp(..)
+        | ColumnType::Float64 => 8,
+        ColumnType::Decimal128(..) => 16,
+        ColumnType::Utf8 | ColumnType::Binary => return None,
+    })
+}
+
+/// Bytes that [`encode`] appends for a string of this many bytes: see [`byte_string`].
+pub(super) fn string_width(bytes: usize) -> usize {
+    1 + 9 * bytes.div_ceil(8)
+}
+
 fn number<T: ArrowPrimitiveType>(array: &dyn Array, row: usize) -> T::Native {
     array.as_primitive::<T>().value(row)
 }

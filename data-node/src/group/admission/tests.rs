@@ -33,7 +33,7 @@ fn good_writes_pass() {
 
 #[test]
 fn each_fault_has_its_reason() {
-    let limits = WriteLimits { rows: 4, bytes: 4_096 };
+    let limits = WriteLimits { rows: 4, bytes: 4_096, ..WriteLimits::default() };
     let many: Vec<i64> = (0..5).collect();
     let cases = [
         ("unsorted", write(1, 2, &[2, 1]), Reason::InvalidArgument),
@@ -142,6 +142,32 @@ fn values_that_no_file_can_hold_are_refused() {
         assert_eq!(refusal.reason, Reason::SchemaMismatch);
         assert!(refusal.message.contains(column), "{refusal:?}");
     }
+}
+
+// Producers' records keep two keys each, which snapshots hold.
+#[test]
+fn a_row_key_above_the_limit_is_refused() {
+    let mut description = region(7, None, None);
+    let schema = description.schema.as_mut().unwrap();
+    schema.columns[1].nullable = false;
+    schema.primary_key.push(schema.columns[1].id);
+    let descriptor = Descriptor::new(&description).unwrap();
+    let fields = descriptor.row_schema(tidewater_proto::v1::RowOp::Put);
+    let limits = WriteLimits::default();
+    let check = |bytes: usize| {
+        let ids: ArrayRef = Arc::new(Int64Array::from(vec![1, 2, 3]));
+        let names = ["a".to_owned(), "x".repeat(bytes), "b".to_owned()];
+        let names: ArrayRef = Arc::new(StringArray::from(names.to_vec()));
+        let batch = RecordBatch::try_new(fields.clone(), vec![ids, names]).unwrap();
+        let rows = encode_batch(&batch).unwrap();
+        check(&descriptor, &limits, &WriteRequest { rows, ..write(1, 2, &[1, 2, 3]) })
+    };
+    // Eight bytes of an integer, one that says that there is a text, and nine for each eight of it.
+    let groups = (limits.key_bytes - 8 - 1) / 9;
+    assert!(check(8 * groups).is_ok());
+    let refusal = check(8 * groups + 1).unwrap_err();
+    assert_eq!(refusal.reason, Reason::InvalidArgument);
+    assert!(refusal.message.contains("row key"), "{refusal:?}");
 }
 
 #[test]
