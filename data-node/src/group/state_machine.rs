@@ -158,10 +158,13 @@ impl GroupStateMachine {
         self.applied = Some(id);
         self.shared.set_applied(LogIndex(id.index));
         let mut log = self.shared.log_bytes.lock();
+        let before = log.since_snapshot();
         log.applied(LogIndex(id.index), bytes as u64);
-        let due = log.since_snapshot() >= self.snapshot_bytes;
+        let now = log.since_snapshot();
         drop(log);
-        if due {
+        // Once: a snapshot that is held back would else have every entry wake a look at all regions.
+        // Housekeeping looks again by itself.
+        if before < self.snapshot_bytes && now >= self.snapshot_bytes {
             self.shared.housekeeping.notify_one();
         }
     }

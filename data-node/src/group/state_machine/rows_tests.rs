@@ -1,5 +1,6 @@
 //! Rows in memory: what holds them, what waits for them to go, what a snapshot brings back.
 
+use futures::FutureExt;
 use tidewater_common::ids::{Epoch, OwnerEpoch, RegionId, Sequence, Term};
 use tidewater_proto::v1::{Reason, WriteRequest};
 use tidewater_raft_store::Command;
@@ -223,6 +224,21 @@ async fn a_refusal_does_not_depend_on_what_a_replica_has_loaded() {
         );
     }
     assert!(replicas.iter().all(|replica| digest(replica) == digest(&replicas[0])));
+}
+
+// A snapshot may be held back for seconds, at thousands of entries a second.
+#[test]
+fn housekeeping_is_woken_when_a_snapshot_becomes_due_and_not_by_every_entry_after() {
+    let shared = shared(Storage::memory(), MEMORY);
+    let (mut machine, _folder) = machine(&shared);
+    machine.snapshot_bytes = 100;
+    let mut wakes_at = |index| {
+        machine.note(log_id(1, index), 60);
+        shared.housekeeping.notified().now_or_never().is_some()
+    };
+    assert_eq!([1, 2, 3, 4].map(&mut wakes_at), [false, true, false, false]);
+    shared.log_bytes.lock().snapshot_begun();
+    assert_eq!([5, 6, 7].map(&mut wakes_at), [false, true, false]);
 }
 
 fn view(machine: &GroupStateMachine) -> SnapshotView {
