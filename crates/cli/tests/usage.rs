@@ -138,7 +138,7 @@ fn settings_come_from_flag_environment_and_file_in_that_order() {
     let path = directory.path().join("t.toml");
     std::fs::write(
         &path,
-        "[data]\nlisten = \"127.0.0.1:1\"\ndata-dir = \"file\"\nobject-store = \"file\"\n",
+        "[data]\nlisten = \"127.0.0.1:1\"\ndata-dir = \"file\"\nobject-store = \"file:///o\"\n",
     )
     .unwrap();
     let output = Command::new(env!("CARGO_BIN_EXE_tidewater"))
@@ -157,7 +157,7 @@ fn settings_come_from_flag_environment_and_file_in_that_order() {
     };
     assert_eq!(value("listen"), ("127.0.0.1:3".into(), "option".into()));
     assert_eq!(value("data-dir"), ("environment".into(), "environment".into()));
-    assert_eq!(value("object-store"), ("file".into(), "file".into()));
+    assert_eq!(value("object-store"), ("file:///o".into(), "file".into()));
     assert_eq!(value("memory-limit"), ("1GiB".into(), "default".into()));
 }
 
