@@ -28,6 +28,9 @@ use crate::leadership::{self, Context, REQUESTS, housekeeping};
 use crate::options::GroupOptions;
 use crate::peers::Peers;
 
+#[cfg(test)]
+mod tests;
+
 /// Why a replica could not be started or stopped.
 #[derive(Debug, thiserror::Error)]
 pub enum GroupError {

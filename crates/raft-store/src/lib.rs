@@ -13,6 +13,7 @@
 //! - [`log_store`]: votes and entries of all groups in one RocksDB, and what happens when the disk
 //!   is full.
 //! - [`snapshot_file`]: a snapshot at rest: a synced file with length and checksum.
+//! - [`membership`]: changes of a group's voters, and those that were cut off.
 //! - [`network`]: the calling side: addresses, connections, pipelined appends, snapshots in chunks.
 //! - [`registration`]: how data and compactor nodes join: registering, heartbeats, addresses.
 //! - [`linearize`](mod@linearize): linearizable reads: proof of leadership, then what was committed before.
@@ -32,6 +33,7 @@ pub mod config;
 pub mod identity;
 pub mod linearize;
 pub mod log_store;
+pub mod membership;
 pub mod network;
 pub mod registration;
 pub mod service;

@@ -1,17 +1,17 @@
 //! One membership step, decided on a membership that is named: another one in the meantime means
-//! that somebody else decided too.
+//! that somebody else decided too. Whoever asks may ask again while a change stands between its two
+//! steps, and finishes it.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use openraft::ChangeMembers;
-use openraft::raft::Precondition;
 use tidewater_common::ids::{GroupId, NodeId};
 use tidewater_common::refusal::Refusal;
 use tidewater_proto::v1::change_membership_request::Change;
 use tidewater_proto::v1::{ChangeMembershipRequest, ChangeMembershipResponse, Reason};
-use tidewater_raft_store::Member;
-use tidewater_raft_store::types::{StoredMembership, log_id};
+use tidewater_raft_store::types::{LogId, StoredMembership, log_id};
+use tidewater_raft_store::{Member, membership};
 
 use crate::group::refusals;
 use crate::group::replica::GroupReplica;
@@ -39,14 +39,14 @@ pub(super) async fn call(
         return Err(Refusal::new(Reason::InvalidArgument, "a membership call names a change"));
     };
     let named = log_id(request.membership_term, request.membership_index);
-    let membership = replica.membership();
-    if *membership.log_id() != Some(named) {
-        return Err(stale(group, &membership));
+    let seen = replica.membership();
+    if *seen.log_id() != Some(named) {
+        return Err(stale(group, &seen));
     }
     if let Change::AddLearner(member) = &change {
         groups.parts().network.addresses().set_if_absent(NodeId(member.node_id), &member.address);
     }
-    let step = plan(&membership, change)?;
+    let step = plan(&seen, change)?;
     let id = match step {
         Step::Nothing => named,
         Step::Change(change) => carry_out(&replica, change, named).await?,
@@ -57,30 +57,33 @@ pub(super) async fn call(
 async fn carry_out(
     replica: &GroupReplica,
     change: ChangeMembers<u64, Member>,
-    named: tidewater_raft_store::types::LogId,
-) -> Result<tidewater_raft_store::types::LogId, Refusal> {
+    named: LogId,
+) -> Result<LogId, Refusal> {
     let group = replica.group();
-    let condition = Precondition::LastMembershipLogId { last_membership_log_id: Some(named) };
-    let changed = replica.raft.change_membership_if(change, false, [condition]);
-    let response = tokio::time::timeout(DEADLINE, changed)
+    tokio::time::timeout(DEADLINE, membership::change(&replica.raft, change, Some(named)))
         .await
         .map_err(|_| refusals::deadline("a membership change", group))?
-        .map_err(|error| refusals::raft_refused(group, &error))?;
-    Ok(response.log_id)
+        .map_err(|error| refusals::raft_refused(group, &error))
 }
 
 /// What the change comes to on this membership.
-pub(super) fn plan(membership: &StoredMembership, change: Change) -> Result<Step, Refusal> {
-    let members = membership.membership();
+pub(super) fn plan(seen: &StoredMembership, change: Change) -> Result<Step, Refusal> {
+    let members = seen.membership();
     let is_voter = |id: u64| members.voter_ids().any(|voter| voter == id);
+    let stays_voter = |id: u64| membership::future_voters(members).contains(&id);
     let is_member = |id: u64| members.get_node(&id).is_some();
+    // What is so already is so for good only once the membership is not joint any more.
+    let done = || match membership::is_joint(members) {
+        true => Step::Change(membership::finish()),
+        false => Step::Nothing,
+    };
     Ok(match change {
-        Change::AddLearner(member) if is_member(member.node_id) => Step::Nothing,
+        Change::AddLearner(member) if is_member(member.node_id) => done(),
         Change::AddLearner(member) => Step::Change(ChangeMembers::AddNodes(BTreeMap::from([(
             member.node_id,
             Member { address: member.address },
         )]))),
-        Change::Promote(id) if is_voter(id) => Step::Nothing,
+        Change::Promote(id) if stays_voter(id) => done(),
         Change::Promote(id) if !is_member(id) => {
             return Err(Refusal::new(
                 Reason::MemberNotFound,
@@ -94,7 +97,7 @@ pub(super) fn plan(membership: &StoredMembership, change: Change) -> Result<Step
         Change::Remove(id) if is_member(id) => {
             Step::Change(ChangeMembers::RemoveNodes(BTreeSet::from([id])))
         }
-        Change::Remove(_) => Step::Nothing,
+        Change::Remove(_) => done(),
     })
 }
 

@@ -30,9 +30,13 @@ fn calls_for_others_are_refused() {
 
 /// Voters 1 and 2, learner 3.
 fn membership() -> StoredMembership {
+    of(vec![BTreeSet::from([1, 2])])
+}
+
+/// These voters among nodes 1 to 3.
+fn of(voters: Vec<BTreeSet<u64>>) -> StoredMembership {
     let nodes: BTreeMap<u64, Member> =
         [1, 2, 3].into_iter().map(|id| (id, Member::new(format!("n{id}:1")))).collect();
-    let voters = vec![BTreeSet::from([1, 2])];
     StoredMembership::new(Some(log_id(1, 2)), Membership::new(voters, nodes).unwrap())
 }
 
@@ -57,4 +61,25 @@ fn a_change_that_is_done_already_is_nothing() {
     }
     let unknown = plan(&membership(), Change::Promote(9)).unwrap_err();
     assert_eq!(unknown.reason, Reason::MemberNotFound);
+}
+
+#[test]
+fn a_change_between_its_two_steps_is_finished() {
+    let ids = |id| BTreeSet::from([id]);
+    let finish = || Step::Change(ChangeMembers::AddVoterIds(BTreeSet::new()));
+    let promoting = of(vec![BTreeSet::from([1, 2]), BTreeSet::from([1, 2, 3])]);
+    let removing = of(vec![BTreeSet::from([1, 2, 3]), BTreeSet::from([1, 2])]);
+    let three = GroupMember { node_id: 3, address: "n3:1".into() };
+    let cases = [
+        (&promoting, Change::AddLearner(three), finish()),
+        (&promoting, Change::Promote(3), finish()),
+        (&promoting, Change::Remove(9), finish()),
+        (&promoting, Change::Remove(3), Step::Change(ChangeMembers::RemoveVoters(ids(3)))),
+        (&removing, Change::Remove(3), Step::Change(ChangeMembers::RemoveVoters(ids(3)))),
+        // It votes still, but would no longer when the change is finished.
+        (&removing, Change::Promote(3), Step::Change(ChangeMembers::AddVoterIds(ids(3)))),
+    ];
+    for (membership, change, step) in cases {
+        assert_eq!(plan(membership, change.clone()).unwrap(), step, "{change:?}");
+    }
 }

@@ -1,10 +1,12 @@
 //! What every replica does, leading or not: snapshots when enough log has come together, purging
-//! what they cover, and asking the owner to flush when memory is short.
+//! what they cover, and asking the owner to flush when memory is short. Whoever leads also finishes
+//! changes of members that were cut off.
 
 use std::time::Duration;
 
 use openraft::async_runtime::WatchReceiver;
 use tidewater_common::ids::{LogIndex, NodeId};
+use tidewater_raft_store::membership::Unfinished;
 use tokio::sync::mpsc;
 use tokio::time::Instant;
 use tracing::{debug, warn};
@@ -28,6 +30,7 @@ pub async fn run(
     let mut tick = tokio::time::interval(TICK);
     tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     let mut due_since = None;
+    let mut unfinished = Unfinished::default();
     loop {
         tokio::select! {
             () = shared.stopping.cancelled() => return,
@@ -40,6 +43,7 @@ pub async fn run(
         }
         snapshot_if_due(&context, snapshot_bytes, &requests, &mut due_since).await;
         purge(&context).await;
+        unfinished.finish(shared.group, &context.raft).await;
     }
 }
 

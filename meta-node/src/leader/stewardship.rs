@@ -8,6 +8,7 @@ use parking_lot::Mutex;
 use tidewater_common::ids::{GroupId, TableId, Term};
 use tidewater_common::refusal::Refusal;
 use tidewater_proto::v1::{self, GroupState, NodeState, meta_command::Kind};
+use tidewater_raft_store::membership::Unfinished;
 use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
 use tokio::time::{Instant, MissedTickBehavior, interval, sleep};
@@ -22,6 +23,8 @@ use crate::group::MetaGroup;
 
 /// Steps and procedures that run at the same time.
 const TASKS: usize = 32;
+/// How often it is looked whether a change of group 0's members was cut off.
+const MEMBERS: Duration = Duration::from_millis(500);
 /// Pause after a failed attempt on one table or group.
 const RETRY: Duration = Duration::from_millis(500);
 
@@ -143,6 +146,7 @@ impl Stewardship {
     async fn run(self: Arc<Self>, cancel: CancellationToken) {
         let mut tasks = JoinSet::new();
         tasks.spawn(Arc::clone(&self).tick());
+        tasks.spawn(Arc::clone(&self).finish_changes());
         let work = async {
             let mut round = interval(self.timing.round);
             round.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -181,6 +185,17 @@ impl Stewardship {
             if let Err(error) = self.command(kind).await {
                 tracing::debug!(%error, "replicated time was not advanced");
             }
+        }
+    }
+
+    /// The leader before may have died between the two steps of a change of group 0's members.
+    async fn finish_changes(self: Arc<Self>) {
+        let mut unfinished = Unfinished::default();
+        let mut looks = interval(MEMBERS);
+        looks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        loop {
+            looks.tick().await;
+            unfinished.finish(GroupId::META, &self.group.raft).await;
         }
     }
 

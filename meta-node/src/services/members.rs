@@ -1,17 +1,17 @@
 //! The members of group 0: listing, and one change at a time.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 use std::time::Duration;
 
 use openraft::async_runtime::WatchReceiver;
-use openraft::raft::Precondition;
 use openraft::{ChangeMembers, Instant as _};
 use tidewater_common::ids::NodeId;
 use tidewater_common::refusal::Refusal;
 use tidewater_proto::v1::change_meta_member_request::Change;
 use tidewater_proto::v1::{self, Reason};
-use tidewater_raft_store::types::{LogId, StoredMembership, wire};
-use tidewater_raft_store::{Member, TypeConfig};
+use tidewater_raft_store::types::{LogId, Membership, StoredMembership, wire};
+use tidewater_raft_store::{Member, membership};
 
 use super::status::MemberHealth;
 use crate::catalog::FIRST_NODE_ID;
@@ -30,9 +30,14 @@ type Members = ChangeMembers<u64, Member>;
 impl MetaGroup {
     /// Everybody in group 0, as this node knows it.
     pub(crate) fn members(&self) -> v1::ListMetaMembersResponse {
+        self.seen().1
+    }
+
+    /// The membership as it is now, and the same for operators.
+    fn seen(&self) -> (Arc<StoredMembership>, v1::ListMetaMembersResponse) {
         let metrics = self.raft.metrics();
         let metrics = metrics.borrow_watched();
-        let stored: &StoredMembership = &metrics.membership_config;
+        let stored = Arc::clone(&metrics.membership_config);
         let voters: BTreeSet<u64> = stored.voter_ids().collect();
         let matched = |id: &u64| {
             let replication = metrics.replication.as_ref()?;
@@ -46,11 +51,12 @@ impl MetaGroup {
             matched_index: matched(id),
         });
         let log_id = stored.log_id().as_ref().map(wire::log_id_to_wire);
-        v1::ListMetaMembersResponse {
+        let list = v1::ListMetaMembersResponse {
             members: members.collect(),
             membership_term: log_id.as_ref().map_or(0, |id| id.term),
             membership_index: log_id.as_ref().map_or(0, |id| id.index),
-        }
+        };
+        (stored, list)
     }
 
     /// How long each other member has not answered; only meaningful on the leader.
@@ -73,7 +79,7 @@ impl MetaGroup {
         request: v1::ChangeMetaMemberRequest,
     ) -> Result<v1::ListMetaMembersResponse, Refusal> {
         self.check_leading()?;
-        let now = self.members();
+        let (stored, now) = self.seen();
         let seen = (request.membership_term, request.membership_index);
         if seen != (0, 0) && seen != (now.membership_term, now.membership_index) {
             return Err(Refusal::new(
@@ -81,15 +87,13 @@ impl MetaGroup {
                 "the members of the meta group have changed meanwhile: list them again",
             ));
         }
-        let change = decide(&now, self.node_id, self.last_index(), request.change)?;
+        let last_index = self.last_index();
+        let change = decide(stored.membership(), &now, self.node_id, last_index, request.change)?;
         if let Some(joiner) = &change.must_join {
             self.let_join(joiner, &now).await?;
         }
         let on: Option<LogId> = self.membership_log_id();
-        let precondition =
-            Precondition::<TypeConfig>::LastMembershipLogId { last_membership_log_id: on };
-        let changing = self.raft.change_membership_if(change.members, false, [precondition]);
-        tokio::time::timeout(CHANGE_DEADLINE, changing)
+        tokio::time::timeout(CHANGE_DEADLINE, membership::change(&self.raft, change.members, on))
             .await
             .map_err(|_| {
                 Refusal::new(
@@ -180,6 +184,7 @@ struct Checked {
 }
 
 fn decide(
+    membership: &Membership,
     now: &v1::ListMetaMembersResponse,
     leader: NodeId,
     last_index: u64,
@@ -212,7 +217,11 @@ fn decide(
         }
         Some(Change::Promote(id)) => {
             let member = found(id).ok_or_else(|| missing(id))?;
-            if member.voter {
+            if membership::future_voters(membership).contains(&id) {
+                // For good only once the change that made it one is finished.
+                if membership::is_joint(membership) {
+                    return plain(membership::finish());
+                }
                 return refuse(Reason::MemberExists, format!("node {id} is a voter already"));
             }
             if member.matched_index.is_none_or(|matched| matched + CAUGHT_UP < last_index) {
@@ -257,17 +266,27 @@ mod tests {
     }
 
     fn reason(change: Option<Change>) -> Result<Members, Reason> {
+        reason_on(&[&[1, 2]], change)
+    }
+
+    /// With these voters among nodes 1 to 4.
+    fn reason_on(voters: &[&[u64]], change: Option<Change>) -> Result<Members, Reason> {
+        let nodes: BTreeMap<u64, Member> =
+            (1..=4).map(|id| (id, Member::new(format!("m:{id}")))).collect();
+        let configs = voters.iter().map(|ids| ids.iter().copied().collect()).collect();
+        let membership = Membership::new(configs, nodes).unwrap();
+        let votes = |id: u64| voters.iter().any(|ids| ids.contains(&id));
         let now = v1::ListMetaMembersResponse {
             members: vec![
-                member(1, true, 5_000),
-                member(2, true, 5_000),
-                member(3, false, 4_500),
-                member(4, false, 3_999),
+                member(1, votes(1), 5_000),
+                member(2, votes(2), 5_000),
+                member(3, votes(3), 4_500),
+                member(4, votes(4), 3_999),
             ],
             membership_term: 1,
             membership_index: 2,
         };
-        decide(&now, NodeId(1), 5_000, change)
+        decide(&membership, &now, NodeId(1), 5_000, change)
             .map(|checked| checked.members)
             .map_err(|refusal| refusal.reason)
     }
@@ -298,6 +317,21 @@ mod tests {
         assert_eq!(reason(Some(Change::Remove(1))), Err(Reason::InvalidArgument));
         assert_eq!(reason(Some(Change::Remove(2))), Ok(ChangeMembers::RemoveVoters(one(2))));
         assert_eq!(reason(Some(Change::Remove(3))), Ok(ChangeMembers::RemoveNodes(one(3))));
+    }
+
+    #[test]
+    fn a_change_between_its_two_steps_is_finished() {
+        let one = |id| BTreeSet::from([id]);
+        let promoting: &[&[u64]] = &[&[1, 2], &[1, 2, 3]];
+        let removing: &[&[u64]] = &[&[1, 2, 3], &[1, 2]];
+        let promote = Some(Change::Promote(3));
+        let remove = Some(Change::Remove(3));
+        let finish = ChangeMembers::AddVoterIds(BTreeSet::new());
+        assert_eq!(reason_on(promoting, promote.clone()), Ok(finish));
+        assert_eq!(reason_on(promoting, remove.clone()), Ok(ChangeMembers::RemoveVoters(one(3))));
+        assert_eq!(reason_on(removing, remove), Ok(ChangeMembers::RemoveVoters(one(3))));
+        // It votes still, but would no longer when the change is finished.
+        assert_eq!(reason_on(removing, promote), Ok(ChangeMembers::AddVoterIds(one(3))));
     }
 
     #[test]

@@ -1,9 +1,17 @@
 //! Group 0 changes its members, and who leads it.
 
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
+use openraft::async_runtime::WatchReceiver;
 use tidewater_common::ids::NodeId;
 use tidewater_proto::v1::{self, NodeState, Reason};
+use tidewater_raft_store::Member;
+use tidewater_raft_store::membership::is_joint;
+use tidewater_raft_store::types::{EntryPayload, Membership};
+use tokio::time::{Instant, sleep};
 
-use super::cluster::{Cluster, free_address};
+use super::cluster::{Cluster, LIMIT, free_address};
 use crate::Bootstrap;
 
 #[tokio::test(flavor = "multi_thread")]
@@ -52,4 +60,27 @@ async fn group_0_changes_its_members_and_its_leader() {
     let one = catalog.nodes.iter().find(|node| node.node_id == 1).unwrap();
     assert_eq!(one.state, i32::from(NodeState::Removed));
     cluster.nodes.remove(&4).unwrap().stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_leader_finishes_a_change_that_was_cut_off() {
+    let mut cluster = Cluster::bootstrapped(1).await;
+    let group = cluster.nodes[&1].meta.slot().get().unwrap().group;
+    // What the first step of a change leaves; these voters are a quorum without anybody else.
+    let one = BTreeSet::from([1]);
+    let member = Member::new(cluster.peers[&NodeId(1)].clone());
+    let joint = Membership::new(vec![one.clone(), one], BTreeMap::from([(1, member)])).unwrap();
+    let payload = EntryPayload::Blank;
+    let left = group.raft.append_membership(joint, payload, []).await.unwrap().log_id;
+    let metrics = group.raft.server_metrics();
+    let finished = || {
+        let stored = metrics.borrow_watched().committed_membership_config.clone();
+        *stored.log_id() > Some(left) && !is_joint(stored.membership())
+    };
+    let deadline = Instant::now() + LIMIT;
+    while !finished() {
+        assert!(Instant::now() < deadline, "it stays joint");
+        sleep(Duration::from_millis(20)).await;
+    }
+    cluster.nodes.remove(&1).unwrap().stop().await;
 }

@@ -1,0 +1,87 @@
+//! A node that holds its groups alone.
+
+use std::collections::BTreeSet;
+use std::path::Path;
+use std::time::Duration;
+
+use tidewater_common::clock::SystemClock;
+use tidewater_raft_store::membership::is_joint;
+use tidewater_raft_store::types::{EntryPayload, Membership};
+use tidewater_raft_store::{AddressBook, LogStoreOptions, Role};
+use tidewater_region_engine::MemoryBudget;
+use tidewater_region_engine::env::{EngineOptions, SystemIds};
+use tidewater_region_engine::storage::Storage;
+use uuid::Uuid;
+
+use super::*;
+
+const NODE: NodeId = NodeId(101);
+const GROUP: GroupId = GroupId(5);
+
+/// A node without groups.
+fn node(folder: &Path) -> Arc<Groups> {
+    let cluster = ClusterId(Uuid::from_u128(77));
+    let mut directory =
+        DataDirectory::open(folder, Role::Data, LogStoreOptions::default()).unwrap();
+    directory.adopt(cluster, NODE).unwrap();
+    let env = RegionEnv::new(
+        Storage::memory(),
+        Arc::new(SystemClock),
+        Arc::new(SystemIds),
+        MemoryBudget::new(1 << 30),
+        EngineOptions::default(),
+    );
+    Groups::new(NodeParts {
+        cluster,
+        node: NODE,
+        host: RaftHost::new(cluster, NODE, directory.log_store().clone()),
+        directory: Arc::new(directory),
+        network: NetworkFactory::new(cluster, NODE, Arc::new(AddressBook::new())),
+        env,
+        options: GroupOptions::default(),
+    })
+}
+
+fn members() -> BTreeMap<u64, Member> {
+    BTreeMap::from([(NODE.get(), Member::new("127.0.0.1:1"))])
+}
+
+async fn stop(groups: Arc<Groups>) {
+    groups.stop_all().await;
+    let store = groups.parts().directory.log_store().clone();
+    tokio::task::spawn_blocking(move || store.shutdown()).await.unwrap();
+}
+
+/// Waits for a condition.
+async fn until(what: &str, mut condition: impl AsyncFnMut() -> bool) {
+    let waited = tokio::time::timeout(Duration::from_secs(30), async {
+        while !condition().await {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    });
+    assert!(waited.await.is_ok(), "waited in vain: {what}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_leader_finishes_a_change_of_members_that_was_cut_off() {
+    let folder = tempfile::tempdir().unwrap();
+    let groups = node(folder.path());
+    let replica = groups.start(GROUP).await.unwrap();
+    groups.initialize(&replica, members()).await.unwrap();
+    // What the first step of a change leaves; these voters are a quorum without anybody else.
+    let one = BTreeSet::from([NODE.get()]);
+    let joint = Membership::new(vec![one.clone(), one], members()).unwrap();
+    let mut left = None;
+    until("the first step is taken", async || {
+        let taken = replica.raft.append_membership(joint.clone(), EntryPayload::Blank, []).await;
+        left = taken.ok().map(|response| response.log_id);
+        left.is_some()
+    })
+    .await;
+    until("the second step follows", async || {
+        let now = replica.membership();
+        *now.log_id() > left && !is_joint(now.membership())
+    })
+    .await;
+    stop(groups).await;
+}
