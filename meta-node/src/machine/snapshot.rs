@@ -21,11 +21,18 @@ const PREFIX: &str = "catalog-";
 /// No key or record comes near it; a greater length means that the file is not ours.
 const LONGEST_PART: usize = 256 * 1024 * 1024;
 
-/// The folder of group 0's snapshots; keeps the newest.
+/// The folder of group 0's snapshots; keeps the newest, and the one before for whoever still sends
+/// it.
 #[derive(Debug)]
 pub(super) struct SnapshotFolder {
     path: PathBuf,
-    current: Mutex<Option<Snapshot>>,
+    kept: Mutex<Kept>,
+}
+
+#[derive(Debug, Default)]
+struct Kept {
+    newest: Option<Snapshot>,
+    before: Option<PathBuf>,
 }
 
 impl SnapshotFolder {
@@ -45,14 +52,14 @@ impl SnapshotFolder {
                 newest = Some(Snapshot { meta, snapshot: file });
             }
         }
-        let folder = Self { path, current: Mutex::new(newest) };
+        let folder = Self { path, kept: Mutex::new(Kept { newest, before: None }) };
         folder.remove_others();
         Ok(folder)
     }
 
     /// The newest snapshot.
     pub(super) fn current(&self) -> Option<Snapshot> {
-        self.current.lock().clone()
+        self.kept.lock().newest.clone()
     }
 
     /// Writes a state to a file. Blocking.
@@ -106,12 +113,17 @@ impl SnapshotFolder {
 
     fn adopt(&self, snapshot: Snapshot) {
         {
-            let mut current = self.current.lock();
-            let older = current
-                .as_ref()
-                .is_some_and(|known| known.meta.last_log_id > snapshot.meta.last_log_id);
+            let mut kept = self.kept.lock();
+            let known = kept.newest.as_ref();
+            let older =
+                known.is_some_and(|known| known.meta.last_log_id > snapshot.meta.last_log_id);
             if !older {
-                *current = Some(snapshot);
+                let replaced = known.map(|known| known.snapshot.path().to_owned());
+                // The very file that is kept already replaces nothing.
+                if let Some(path) = replaced.filter(|path| path != snapshot.snapshot.path()) {
+                    kept.before = Some(path);
+                }
+                kept.newest = Some(snapshot);
             }
         }
         self.remove_others();
@@ -119,12 +131,16 @@ impl SnapshotFolder {
 
     /// Older snapshots are of no use; one that cannot be removed now is tried again next time.
     fn remove_others(&self) {
-        let keep = self.current.lock().as_ref().map(|known| known.snapshot.path().to_owned());
+        let keep = {
+            let kept = self.kept.lock();
+            let newest = kept.newest.as_ref().map(|known| known.snapshot.path().to_owned());
+            [newest, kept.before.clone()]
+        };
         let Ok(entries) = fs::read_dir(&self.path) else { return };
         for entry in entries.flatten() {
             let ours = entry.file_name().to_string_lossy().starts_with(PREFIX);
             let partial = entry.path().extension().is_some();
-            if ours && !partial && keep.as_deref() != Some(entry.path().as_path()) {
+            if ours && !partial && !keep.contains(&Some(entry.path())) {
                 remove(&entry.path());
             }
         }

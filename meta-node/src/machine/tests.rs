@@ -153,6 +153,23 @@ async fn a_snapshot_that_is_written_late_does_not_replace_a_newer_one() {
 }
 
 #[tokio::test]
+async fn a_snapshot_that_is_about_to_be_sent_outlives_the_next_one() {
+    let folder = tempfile::tempdir().unwrap();
+    let log = store(folder.path());
+    let mut machine = machine(folder.path(), &log);
+    apply(&mut machine, entries()).await;
+    machine.get_snapshot_builder().await.build_snapshot().await.unwrap();
+    let mut taken = Vec::new();
+    for index in 4..6 {
+        taken.push(machine.get_current_snapshot().await.unwrap().unwrap().snapshot);
+        apply(&mut machine, vec![entry(index, Kind::RegisterNode(registration(index)))]).await;
+        machine.get_snapshot_builder().await.build_snapshot().await.unwrap();
+    }
+    assert!(SnapshotFile::open(taken[1].path()).is_ok(), "it was replaced once");
+    assert!(!taken[0].path().exists(), "it was replaced twice");
+}
+
+#[tokio::test]
 async fn commands_that_do_not_decode_are_refused_and_counted_as_applied() {
     let folder = tempfile::tempdir().unwrap();
     let log = store(folder.path());

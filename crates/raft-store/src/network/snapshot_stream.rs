@@ -1,6 +1,6 @@
 //! A snapshot to one node, in chunks.
 
-use std::io::Read;
+use std::io::{ErrorKind, Read};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -53,7 +53,7 @@ pub(super) async fn send(
             // A damaged file ends the stream early, which the target then refuses: the file is
             // what matters.
             if let Ok(Err(error)) = reader.await {
-                return Err(unreadable(&error));
+                return Err(unreadable(call, &error));
             }
             return Err(call.refused(status.into()).into());
         }
@@ -97,7 +97,14 @@ fn read_chunks(
     Ok(())
 }
 
-fn unreadable(error: &SnapshotFileError) -> StreamingError<TypeConfig> {
+/// A file that is gone was replaced by newer ones: openraft asks for the snapshot again. Any other
+/// that cannot be read is what this node would start from, so its Raft ends.
+fn unreadable(call: Call, error: &SnapshotFileError) -> StreamingError<TypeConfig> {
+    if let SnapshotFileError::Io { source, .. } = error
+        && source.kind() == ErrorKind::NotFound
+    {
+        return call.broken(error).into();
+    }
     StreamingError::StorageError(StorageError::new(
         ErrorSubject::Snapshot(None),
         ErrorVerb::Read,

@@ -1,11 +1,12 @@
 //! Calls to a node whose groups answer as told.
 
+use std::io::Write;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 
 use futures::{Stream, StreamExt, stream};
-use openraft::errors::RPCError;
+use openraft::errors::{RPCError, StreamingError};
 use openraft::network::RPCOption;
 use openraft::raft::{AppendEntriesRequest, VoteRequest};
 use openraft::{RaftNetworkFactory, RaftNetworkV2};
@@ -13,7 +14,8 @@ use openraft::{RaftNetworkFactory, RaftNetworkV2};
 use super::*;
 use crate::testing::follower::{FOLLOWER, Follower, LEADER, factory, follower};
 use crate::testing::handler::Fake;
-use crate::types::{TypeConfig, Vote, log_id};
+use crate::snapshot_file::SnapshotWriter;
+use crate::types::{Snapshot, SnapshotMeta, TypeConfig, Vote, log_id};
 
 const OPTION: Duration = Duration::from_millis(30);
 const LIMIT: Duration = Duration::from_secs(10);
@@ -88,4 +90,30 @@ async fn requests_are_let_go_with_the_answers() {
     assert_eq!(Arc::strong_count(&held), 2);
     drop(answers);
     assert_eq!(Arc::strong_count(&held), 1, "the next stream would miss what this one takes");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_snapshot_file_that_is_gone_is_no_failure_of_the_disk() {
+    let dir = TempDir::new().unwrap();
+    let follower = follower(&[(1, Fake::Silent)]).await;
+    let mut network = network(&follower).await;
+    let mut send = async |name: &str, spoil: fn(&Path)| {
+        let mut writer = SnapshotWriter::create(dir.path().join(name)).unwrap();
+        writer.write_all(b"what it holds").unwrap();
+        let snapshot = Snapshot { meta: SnapshotMeta::default(), snapshot: writer.finish().unwrap() };
+        spoil(snapshot.snapshot.path());
+        let vote = Vote::new_committed(4, LEADER.get());
+        let never = std::future::pending();
+        network.full_snapshot(vote, snapshot, never, RPCOption::new(LIMIT)).await
+    };
+    // Newer ones have replaced it since it was handed out.
+    let gone = send("gone", |path| std::fs::remove_file(path).unwrap()).await;
+    assert!(matches!(gone, Err(StreamingError::Network(_))), "{gone:?}");
+    let damaged = send("damaged", |path| {
+        let mut bytes = std::fs::read(path).unwrap();
+        bytes[3] ^= 1;
+        std::fs::write(path, bytes).unwrap();
+    })
+    .await;
+    assert!(matches!(damaged, Err(StreamingError::StorageError(_))), "{damaged:?}");
 }
