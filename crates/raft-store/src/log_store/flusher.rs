@@ -51,8 +51,13 @@ pub(super) enum OpKind {
         done: oneshot::Sender<Result<(), StoreError>>,
     },
     Committed(Option<LogId>),
-    /// Removes entries with indexes from the first to before the second.
-    Truncate(u64, u64),
+    /// Removes entries with indexes from the first to before the second. Somebody waits for it: a
+    /// snapshot that contradicts them may be kept right after it.
+    Truncate {
+        from: u64,
+        end: u64,
+        done: oneshot::Sender<Result<(), StoreError>>,
+    },
     Purge {
         upto: LogId,
         remove: Option<(u64, u64)>,
@@ -72,9 +77,12 @@ impl OpKind {
     /// with the next one that needs it, since the order is kept.
     pub(super) fn needs_sync(&self) -> bool {
         match self {
-            Self::Append { .. } | Self::Vote { .. } | Self::RemoveGroup { .. } => true,
+            Self::Append { .. }
+            | Self::Vote { .. }
+            | Self::Truncate { .. }
+            | Self::RemoveGroup { .. } => true,
             Self::State { done, .. } => done.is_some(),
-            Self::Committed(_) | Self::Truncate(..) | Self::Purge { .. } => false,
+            Self::Committed(_) | Self::Purge { .. } => false,
         }
     }
 }
@@ -300,7 +308,7 @@ fn fill(
             }
             None => batch.delete_cf(state, state_key(group, StateKind::Committed)),
         },
-        OpKind::Truncate(from, end) => {
+        OpKind::Truncate { from, end, .. } => {
             batch.delete_range_cf(family(keys::LOG)?, log_key(group, *from), log_key(group, *end));
         }
         OpKind::Purge { upto, remove } => {
@@ -333,15 +341,13 @@ fn complete(ops: Vec<Op>) {
                 callback.io_completed(Ok(()));
             }
             OpKind::Vote { done, .. }
+            | OpKind::Truncate { done, .. }
             | OpKind::RemoveGroup { done }
             | OpKind::State { done: Some(done), .. } => {
                 // The caller may have gone.
                 let _ = done.send(Ok(()));
             }
-            OpKind::State { done: None, .. }
-            | OpKind::Committed(_)
-            | OpKind::Truncate(..)
-            | OpKind::Purge { .. } => {}
+            OpKind::State { done: None, .. } | OpKind::Committed(_) | OpKind::Purge { .. } => {}
         }
     }
 }
@@ -353,14 +359,12 @@ pub(super) fn abandon(ops: Vec<Op>, error: &StoreError) {
                 callback.io_completed(Err(io::Error::from(error.clone())));
             }
             OpKind::Vote { done, .. }
+            | OpKind::Truncate { done, .. }
             | OpKind::RemoveGroup { done }
             | OpKind::State { done: Some(done), .. } => {
                 let _ = done.send(Err(error.clone()));
             }
-            OpKind::State { done: None, .. }
-            | OpKind::Committed(_)
-            | OpKind::Truncate(..)
-            | OpKind::Purge { .. } => {}
+            OpKind::State { done: None, .. } | OpKind::Committed(_) | OpKind::Purge { .. } => {}
         }
     }
 }

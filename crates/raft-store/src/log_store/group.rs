@@ -310,11 +310,18 @@ impl RaftLogStorage<TypeConfig> for GroupLog {
         Ok(())
     }
 
+    // Durable when it returns: openraft may go on with a snapshot that contradicts what is removed,
+    // whose file is no operation of this queue. After a crash the log would not fit to it.
     async fn truncate_after(&mut self, last_log_id: Option<LogId>) -> Result<(), io::Error> {
-        self.change(|log| {
+        let (done, result) = oneshot::channel();
+        let removes = self.change(|log| {
             let range = log.truncate_after(last_log_id);
-            Ok((range.map(|(from, end)| (OpKind::Truncate(from, end), 64)), ()))
+            let op = range.map(|(from, end)| (OpKind::Truncate { from, end, done }, 64));
+            Ok((op, range.is_some()))
         })?;
+        if removes {
+            flushed(result, "truncations").await?;
+        }
         Ok(())
     }
 

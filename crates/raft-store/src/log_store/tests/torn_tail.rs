@@ -105,3 +105,23 @@ async fn rows_written_behind_keep_step_with_the_log() {
     }
     assert!(rows.len() > 20, "cuts that differ: {rows:?}");
 }
+
+#[tokio::test]
+async fn a_truncation_is_durable_when_it_returns() {
+    let dir = TempDir::new().unwrap();
+    let (live, copy) = (dir.path().join("live"), dir.path().join("crashed"));
+    // Nothing is written because time passes.
+    let patient = LogStoreOptions { check_interval: Duration::from_secs(600), ..options() };
+    let store = LogStore::open(&live, patient).unwrap();
+    let mut log = store.group(GroupId(1));
+    log.blocking_append(entries(3, 0..10)).await.unwrap();
+    let before = store.stats().syncs;
+    log.truncate_after(Some(log_id(3, 4))).await.unwrap();
+    assert_eq!(store.stats().syncs, before + 1);
+    copy_files(&live, &copy);
+    let crashed = open(&copy);
+    assert_eq!(state(&mut crashed.group(GroupId(1))).await, (None, Some(4)));
+    // One that removes nothing has nothing to wait for.
+    log.truncate_after(Some(log_id(3, 4))).await.unwrap();
+    assert_eq!(store.stats().syncs, before + 1);
+}

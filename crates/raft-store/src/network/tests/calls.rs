@@ -12,9 +12,9 @@ use openraft::raft::{AppendEntriesRequest, VoteRequest};
 use openraft::{RaftNetworkFactory, RaftNetworkV2};
 
 use super::*;
+use crate::snapshot_file::SnapshotWriter;
 use crate::testing::follower::{FOLLOWER, Follower, LEADER, factory, follower};
 use crate::testing::handler::Fake;
-use crate::snapshot_file::SnapshotWriter;
 use crate::types::{Snapshot, SnapshotMeta, TypeConfig, Vote, log_id};
 
 const OPTION: Duration = Duration::from_millis(30);
@@ -100,7 +100,8 @@ async fn a_snapshot_file_that_is_gone_is_no_failure_of_the_disk() {
     let mut send = async |name: &str, spoil: fn(&Path)| {
         let mut writer = SnapshotWriter::create(dir.path().join(name)).unwrap();
         writer.write_all(b"what it holds").unwrap();
-        let snapshot = Snapshot { meta: SnapshotMeta::default(), snapshot: writer.finish().unwrap() };
+        let snapshot =
+            Snapshot { meta: SnapshotMeta::default(), snapshot: writer.finish().unwrap() };
         spoil(snapshot.snapshot.path());
         let vote = Vote::new_committed(4, LEADER.get());
         let never = std::future::pending();
