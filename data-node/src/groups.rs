@@ -136,7 +136,7 @@ impl Groups {
     }
 
     /// Starts the replicas whose logs are on this node.
-    pub async fn start_local(&self) -> Result<(), GroupError> {
+    pub async fn start_local(self: &Arc<Self>) -> Result<(), GroupError> {
         for group in self.parts.directory.log_store().groups() {
             if group != GroupId::META {
                 self.start(group).await?;
@@ -145,8 +145,13 @@ impl Groups {
         Ok(())
     }
 
-    /// Starts a replica; one that runs is returned as it is.
-    pub async fn start(&self, group: GroupId) -> Result<Arc<GroupReplica>, GroupError> {
+    /// Starts a replica; one that runs is returned as it is. Goes on when the caller goes away.
+    pub async fn start(self: &Arc<Self>, group: GroupId) -> Result<Arc<GroupReplica>, GroupError> {
+        let this = Arc::clone(self);
+        to_the_end(group, "start", async move { this.start_now(group).await }).await
+    }
+
+    async fn start_now(&self, group: GroupId) -> Result<Arc<GroupReplica>, GroupError> {
         let _changing = self.changing.lock().await;
         if let Ok(running) = self.get(group) {
             return Ok(running);
@@ -178,8 +183,13 @@ impl Groups {
         }
     }
 
-    /// Stops a replica and forgets its log.
-    pub async fn remove(&self, group: GroupId) -> Result<(), GroupError> {
+    /// Stops a replica and forgets its log. Goes on when the caller goes away.
+    pub async fn remove(self: &Arc<Self>, group: GroupId) -> Result<(), GroupError> {
+        let this = Arc::clone(self);
+        to_the_end(group, "be forgotten", async move { this.remove_now(group).await }).await
+    }
+
+    async fn remove_now(&self, group: GroupId) -> Result<(), GroupError> {
         let _changing = self.changing.lock().await;
         let replica = self.replicas.write().remove(&group);
         self.parts.host.remove(group);
@@ -315,6 +325,16 @@ impl Groups {
         .await
         .map_err(|error| failed(group, "start", error))
     }
+}
+
+/// Detached: cut off half-way, a stop would leave a log behind that nobody knows of, and openraft
+/// with a core that it can wait for no more; a start would leave its tasks running.
+async fn to_the_end<T: Send + 'static>(
+    group: GroupId,
+    action: &'static str,
+    work: impl Future<Output = Result<T, GroupError>> + Send + 'static,
+) -> Result<T, GroupError> {
+    tokio::spawn(work).await.unwrap_or_else(|error| Err(failed(group, action, error)))
 }
 
 /// A storage error stops a group's Raft for good: the node says so and exits.

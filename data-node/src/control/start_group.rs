@@ -1,6 +1,7 @@
 //! Starts a replica; asking again is fine.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use tidewater_common::ids::{GroupId, NodeId};
 use tidewater_common::refusal::Refusal;
@@ -10,7 +11,7 @@ use tidewater_raft_store::Member;
 use crate::groups::Groups;
 
 pub(super) async fn call(
-    groups: &Groups,
+    groups: &Arc<Groups>,
     request: StartGroupRequest,
 ) -> Result<StartGroupResponse, Refusal> {
     let group = GroupId(request.group_id);

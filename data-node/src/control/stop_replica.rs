@@ -1,5 +1,7 @@
 //! Stops a replica that is no longer a member, and forgets its log.
 
+use std::sync::Arc;
+
 use tidewater_common::ids::GroupId;
 use tidewater_common::refusal::Refusal;
 use tidewater_proto::v1::{Reason, StopReplicaRequest, StopReplicaResponse};
@@ -7,7 +9,7 @@ use tidewater_proto::v1::{Reason, StopReplicaRequest, StopReplicaResponse};
 use crate::groups::Groups;
 
 pub(super) async fn call(
-    groups: &Groups,
+    groups: &Arc<Groups>,
     request: StopReplicaRequest,
 ) -> Result<StopReplicaResponse, Refusal> {
     let group = GroupId(request.group_id);

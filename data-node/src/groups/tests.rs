@@ -85,3 +85,29 @@ async fn a_leader_finishes_a_change_of_members_that_was_cut_off() {
     .await;
     stop(groups).await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_start_and_a_removal_go_on_when_their_callers_go_away() {
+    let folder = tempfile::tempdir().unwrap();
+    let groups = node(folder.path());
+    {
+        let mut starting = Box::pin(groups.start(GROUP));
+        assert!(futures::poll!(&mut starting).is_pending());
+    }
+    until("the replica runs", async || groups.get(GROUP).is_ok()).await;
+    let replica = groups.get(GROUP).unwrap();
+    groups.initialize(&replica, members()).await.unwrap();
+    drop(replica);
+    let has_log = || groups.parts().directory.log_store().groups().contains(&GROUP);
+    assert!(has_log());
+    let snapshots = groups.parts().directory.snapshot_folder(GROUP).unwrap();
+    {
+        let mut removing = Box::pin(groups.remove(GROUP));
+        assert!(futures::poll!(&mut removing).is_pending());
+    }
+    until("log and snapshots are gone", async || !has_log() && !snapshots.exists()).await;
+    assert!(groups.get(GROUP).is_err());
+    // Nothing is in the way of the next one.
+    groups.start(GROUP).await.unwrap();
+    stop(groups).await;
+}
