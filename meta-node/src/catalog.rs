@@ -36,7 +36,7 @@ pub use self::records::{DroppedRegion, Group, Header, Node, Table};
 pub use self::route::{RouteDescriptor, RouteState};
 pub use self::rows::{Row, digest};
 pub use self::state::{
-    DELTAS_KEPT, FEATURE_LEVEL, FIRST_NODE_ID, MAX_OUTCOMES, MetaState, OUTCOME_KEPT_MS,
-    TICK_INTERVAL_MS,
+    COMPACTOR_KEPT_MS, DELTAS_KEPT, FEATURE_LEVEL, FIRST_NODE_ID, MAX_OUTCOMES, MetaState,
+    OUTCOME_KEPT_MS, TICK_INTERVAL_MS,
 };
 pub use self::tiling::{table_bounds, validate_routes};

@@ -163,6 +163,9 @@ impl MetaLink {
                     for node in delta.node_upserts {
                         book.set(NodeId(node.node_id), node.address);
                     }
+                    for node in delta.node_deletes {
+                        book.remove(NodeId(node));
+                    }
                 }
                 Some(watch_event::Event::CurrentRevision(_)) | None => {}
             }

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use tidewater_common::ids::{CatalogVersion, RegionId, Revision, TableId};
+use tidewater_common::ids::{CatalogVersion, NodeId, RegionId, Revision, TableId};
 use tidewater_proto::v1;
 use uuid::Uuid;
 
@@ -32,6 +32,8 @@ pub struct Change {
     pub groups: Vec<Group>,
     /// Nodes made or altered.
     pub nodes: Vec<Node>,
+    /// Nodes that are gone.
+    pub node_deletes: Vec<NodeId>,
     /// Hooks made or altered.
     pub hooks: Vec<Hook>,
     /// Names of hooks that are gone.
@@ -66,6 +68,7 @@ impl Change {
             || !self.table_deletes.is_empty()
             || !self.groups.is_empty()
             || !self.nodes.is_empty()
+            || !self.node_deletes.is_empty()
             || !self.hooks.is_empty()
             || !self.hook_deletes.is_empty()
     }
@@ -114,6 +117,7 @@ impl MetaState {
             route_deletes: change.route_deletes.iter().map(|id| id.get()).collect(),
             group_upserts: change.groups.iter().map(Into::into).collect(),
             node_upserts: change.nodes.iter().map(Into::into).collect(),
+            node_deletes: change.node_deletes.iter().map(|id| id.get()).collect(),
             hook_upserts: change.hooks.iter().map(Into::into).collect(),
             hook_deletes: change.hook_deletes.clone(),
         }
@@ -154,6 +158,7 @@ impl MetaState {
             let message = v1::OutcomeRecord::from(outcome);
             rows.push((keys::outcome(*request), Some(codec::encode_message(&message))));
         }
+        rows.extend(change.node_deletes.iter().map(|id| (keys::node(*id), None)));
         rows.extend(change.table_deletes.iter().map(|id| (keys::table(*id), None)));
         rows.extend(change.route_deletes.iter().map(|id| (catalog_route_key(*id), None)));
         rows.extend(change.forgotten.iter().map(|request| (keys::outcome(*request), None)));
@@ -185,6 +190,7 @@ impl MetaState {
         for group in change.groups {
             self.groups.insert(group.id, Arc::new(group));
         }
+        change.node_deletes.into_iter().for_each(|id| self.delete_node(id));
         change.nodes.into_iter().for_each(|node| self.put_node(node));
         for name in &change.hook_deletes {
             self.hooks.remove(name);
@@ -247,6 +253,13 @@ impl MetaState {
             self.directories.insert(directory, node.id);
         }
         self.nodes.insert(node.id, Arc::new(node));
+    }
+
+    fn delete_node(&mut self, id: NodeId) {
+        let directory = self.nodes.remove(&id).and_then(|node| node.directory_id);
+        if let Some(directory) = directory {
+            self.directories.remove(&directory);
+        }
     }
 
     pub(super) fn put_outcome(&mut self, request: Uuid, outcome: Outcome) {

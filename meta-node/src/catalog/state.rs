@@ -17,6 +17,9 @@ use super::{
 pub const DELTAS_KEPT: usize = 1_024;
 /// How long a request id is remembered, in replicated time.
 pub const OUTCOME_KEPT_MS: u64 = 24 * 60 * 60 * 1_000;
+/// How long a compactor that is not up is remembered, in replicated time. Apply depends on it, so
+/// it never changes.
+pub const COMPACTOR_KEPT_MS: u64 = 24 * 60 * 60 * 1_000;
 /// Request ids remembered at once; beyond it, new ones are refused for a while.
 pub const MAX_OUTCOMES: usize = 100_000;
 /// How often the leader advances replicated time. Apply depends on it, so it never changes.
@@ -147,7 +150,7 @@ impl MetaState {
             .map(|group| (group.id, self.regions_of.get(&group.id).copied().unwrap_or(0)))
     }
 
-    /// All nodes, also removed ones.
+    /// All nodes, also removed ones; but compactors only while they may come back.
     pub fn nodes(&self) -> impl Iterator<Item = &Arc<Node>> {
         self.nodes.values()
     }
@@ -155,6 +158,11 @@ impl MetaState {
     /// One node.
     pub fn node(&self, id: NodeId) -> Option<&Arc<Node>> {
         self.nodes.get(&id)
+    }
+
+    /// Whether a node with this id registered once and its record was deleted since.
+    pub fn is_forgotten(&self, id: NodeId) -> bool {
+        (FIRST_NODE_ID..self.header.next_node_id).contains(&id) && !self.nodes.contains_key(&id)
     }
 
     /// The node whose data directory this is.

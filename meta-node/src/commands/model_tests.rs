@@ -11,6 +11,7 @@ pub(crate) fn any_command() -> impl Strategy<Value = Kind> {
     let name = prop_oneof![Just("t"), Just("u"), Just("v")];
     prop_oneof![
         (1u64..6).prop_map(|number| Kind::RegisterNode(registration(number))),
+        (200u64..206, 1u64..3).prop_map(|(number, at)| Kind::RegisterNode(compactor(number, at))),
         (100u64..106, 0i32..4)
             .prop_map(|(node_id, state)| Kind::SetNodeState(v1::SetNodeState { node_id, state })),
         proptest::collection::vec(101u64..105, 0..4)
@@ -133,6 +134,7 @@ fn follow(seen: &mut v1::CatalogSnapshot, delta: &v1::CatalogDelta) {
     merge(&mut seen.routes, &delta.route_upserts, |route| route.route_id);
     seen.routes.sort_by(|left, right| left.start.cmp(&right.start));
     merge(&mut seen.groups, &delta.group_upserts, |group| group.group_id);
+    seen.nodes.retain(|node| !delta.node_deletes.contains(&node.node_id));
     merge(&mut seen.nodes, &delta.node_upserts, |node| node.node_id);
     let gone = |name: &String| delta.hook_deletes.contains(name);
     seen.hooks.retain(|hook| !gone(&hook.name));

@@ -8,7 +8,7 @@ use tidewater_proto::v1::{self, NodeRole, NodeState};
 use uuid::Uuid;
 
 use super::{CommandError, Reply};
-use crate::catalog::{Change, Header, MetaState, Node};
+use crate::catalog::{COMPACTOR_KEPT_MS, Change, Header, MetaState, Node};
 
 pub(super) fn register(
     state: &MetaState,
@@ -56,9 +56,10 @@ pub(super) fn register(
     if known.is_some_and(|known| **known == node) {
         return Ok((reply, Change::default()));
     }
-    let mut nodes = displaced(state, &node);
-    nodes.push(node);
-    Ok((reply, Change { header: Some(header), nodes, ..Change::default() }))
+    let mut change = displace(state, &node);
+    change.header = Some(header);
+    change.nodes.push(node);
+    Ok((reply, change))
 }
 
 fn again(
@@ -86,26 +87,36 @@ fn again(
     })
 }
 
-/// Nodes of the same role that were at this address before: they cannot be there any more.
-fn displaced(state: &MetaState, newcomer: &Node) -> Vec<Node> {
-    state
-        .nodes()
-        .filter(|node| {
-            node.id != newcomer.id
-                && node.role == newcomer.role
-                && node.address == newcomer.address
-                && node.state == NodeState::Up
-        })
-        .map(|node| Node {
-            // A compactor has a new id at every start, and keeps nothing that could be missed.
-            state: match node.role {
-                NodeRole::Compactor => NodeState::Removed,
-                _ => NodeState::Down,
-            },
-            state_since_ms: state.header().time_ms,
-            ..node.as_ref().clone()
-        })
-        .collect()
+/// Nodes of the same role that were at this address before cannot be there any more: they are down.
+/// A compactor has a new id at every start and keeps nothing that could be missed: its record goes,
+/// or one that is started again and again would leave a record each time.
+fn displace(state: &MetaState, newcomer: &Node) -> Change {
+    let mut change = Change::default();
+    let others = state.nodes().filter(|node| {
+        node.id != newcomer.id && node.role == newcomer.role && node.address == newcomer.address
+    });
+    for node in others {
+        match (node.role, node.state) {
+            (NodeRole::Compactor, _) => change.node_deletes.push(node.id),
+            (_, NodeState::Up) => change.nodes.push(Node {
+                state: NodeState::Down,
+                state_since_ms: state.header().time_ms,
+                ..node.as_ref().clone()
+            }),
+            _ => {}
+        }
+    }
+    change
+}
+
+/// Compactors that have not been up for long at `time_ms`, at most `limit`.
+pub(super) fn long_gone(state: &MetaState, time_ms: u64, limit: usize) -> Vec<NodeId> {
+    let gone = |node: &&Arc<Node>| {
+        node.role == NodeRole::Compactor
+            && node.state != NodeState::Up
+            && time_ms.saturating_sub(node.state_since_ms) > COMPACTOR_KEPT_MS
+    };
+    state.nodes().filter(gone).take(limit).map(|node| node.id).collect()
 }
 
 pub(super) fn update(state: &MetaState, command: &v1::UpdateNode) -> Result<Change, CommandError> {

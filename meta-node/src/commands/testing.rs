@@ -76,6 +76,15 @@ pub(crate) fn registration(number: u64) -> v1::RegisterNode {
     }
 }
 
+/// A compactor's registration, as its start number `number` at one of a few addresses.
+pub(crate) fn compactor(number: u64, at: u64) -> v1::RegisterNode {
+    v1::RegisterNode {
+        role: v1::NodeRole::Compactor.into(),
+        address: format!("127.0.0.1:{}", 8_000 + at),
+        ..registration(number)
+    }
+}
+
 /// A cluster with data nodes 101, 102, ... and one active group on all of them.
 pub(crate) fn with_nodes(count: u64) -> MetaState {
     let mut state = bootstrapped();

@@ -7,7 +7,9 @@ use uuid::Uuid;
 
 use super::testing::*;
 use super::*;
-use crate::catalog::{CatalogError, FEATURE_LEVEL, MAX_OUTCOMES, OUTCOME_KEPT_MS};
+use crate::catalog::{
+    COMPACTOR_KEPT_MS, CatalogError, FEATURE_LEVEL, MAX_OUTCOMES, OUTCOME_KEPT_MS,
+};
 
 fn cluster() -> ClusterId {
     CLUSTER.parse().unwrap()
@@ -93,6 +95,58 @@ fn a_new_node_on_an_old_address_takes_the_old_one_down() {
     assert_eq!(run(&mut state, Kind::RegisterNode(wiped)), Ok(Reply::Node(NodeId(102))));
     assert_eq!(state.node(NodeId(101)).unwrap().state, NodeState::Down);
     assert_eq!(state.node(NodeId(102)).unwrap().state, NodeState::Up);
+}
+
+#[test]
+fn a_compactor_that_is_started_again_and_again_leaves_one_record() {
+    let mut state = with_nodes(1);
+    let other = run(&mut state, Kind::RegisterNode(compactor(20, 2))).unwrap();
+    assert_eq!(other, Reply::Node(NodeId(102)));
+    let mut stored = Stored::of(&state);
+    for number in 0..1_000 {
+        let register = command(Kind::RegisterNode(compactor(1_000 + number, 1)));
+        let (reply, effects) = apply(&mut state, Term(1), register).unwrap();
+        stored.write(effects);
+        assert_eq!(reply, Reply::Node(NodeId(103 + number)), "no id is given again");
+        // Whatever had become of the one before.
+        if number % 2 == 0 {
+            let removed = NodeState::Removed.into();
+            let set = v1::SetNodeState { node_id: 103 + number, state: removed };
+            let set = command(Kind::SetNodeState(set));
+            stored.write(apply(&mut state, Term(1), set).unwrap().1);
+        }
+    }
+    let ids: Vec<_> = state.nodes().map(|node| node.id.get()).collect();
+    assert_eq!(ids, [101, 102, 1_102]);
+    assert_eq!(state.node_of_directory(Uuid::from_u128(1_500)), None);
+    assert!(state.is_forgotten(NodeId(1_101)) && !state.is_forgotten(NodeId(1_102)));
+    assert!(!state.is_forgotten(NodeId(1_103)), "it was never given out");
+    assert_eq!(stored, Stored::of(&state));
+    let last = state.deltas_since((state.header().revision.get() - 1).into(), 1).unwrap();
+    assert_eq!((&last[0].node_deletes[..], last[0].node_upserts.len()), (&[1_101][..], 1));
+    assert_eq!(MetaState::from_rows(state.rows().unwrap()).unwrap(), state);
+}
+
+#[test]
+fn a_compactor_that_is_down_for_a_day_is_forgotten() {
+    let mut state = with_nodes(1);
+    run(&mut state, Kind::RegisterNode(compactor(20, 1))).unwrap();
+    run(&mut state, Kind::RegisterNode(compactor(21, 2))).unwrap();
+    for node_id in [101, 102] {
+        let down = v1::SetNodeState { node_id, state: NodeState::Down.into() };
+        run(&mut state, Kind::SetNodeState(down)).unwrap();
+    }
+    let begun = state.header().time_ms;
+    while state.header().time_ms <= begun + COMPACTOR_KEPT_MS {
+        assert!(state.node(NodeId(102)).is_some());
+        // One tick at a time; verifying the whole state each time would take minutes.
+        let tick = command(Kind::AdvanceTime(v1::AdvanceTime { now_ms: u64::MAX }));
+        apply(&mut state, Term(1), tick).unwrap();
+    }
+    let ids: Vec<_> = state.nodes().map(|node| node.id.get()).collect();
+    assert_eq!(ids, [101, 103], "a data node keeps its record, and so does what is up");
+    let last = state.deltas_since((state.header().revision.get() - 1).into(), 1).unwrap();
+    assert_eq!(last[0].node_deletes, [102]);
 }
 
 #[test]

@@ -127,6 +127,11 @@ impl Observations {
         }
     }
 
+    /// Forgets nodes that are not known any more.
+    pub(crate) fn keep(&self, known: impl Fn(NodeId) -> bool) {
+        self.inner.lock().nodes.retain(|node, _| known(*node));
+    }
+
     /// What nodes say of their hooks.
     pub(crate) fn hooks(&self) -> HookReports {
         let inner = self.inner.lock();
@@ -251,6 +256,17 @@ mod tests {
         assert_eq!(observed.leading_for, Duration::from_secs(1));
         assert!(observed.silent_for.is_empty() && observed.groups.is_empty());
         assert!(observed.hosted_for.is_empty() && observed.table_errors.is_empty());
+    }
+
+    #[test]
+    fn nodes_that_are_forgotten_leave_nothing_behind() {
+        let (seen, now) = (Observations::default(), Instant::now());
+        for node in [101, 102] {
+            seen.heartbeat(&heartbeat(node, vec![]), now);
+        }
+        seen.keep(|node| node == NodeId(101));
+        assert_eq!(seen.hooks().into_keys().collect::<Vec<_>>(), [NodeId(101)]);
+        assert_eq!(seen.observed(&[], now).silent_for.len(), 1);
     }
 
     #[test]

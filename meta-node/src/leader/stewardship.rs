@@ -211,6 +211,7 @@ impl Stewardship {
                 .filter(|group| group.state == GroupState::Creating)
                 .map(|group| group.id)
                 .collect();
+            self.observations.keep(|node| state.node(node).is_some());
             let observed = self.observations.observed(&creating, Instant::now());
             (
                 detector::judge(&state, &observed, self.timing.failure_timeout),

@@ -84,6 +84,15 @@ impl MetaService {
             ));
         }
         let state = running.group.view.read();
+        let removed = || {
+            Refusal::new(
+                Reason::NodeRemoved,
+                format!("node {} was removed from the cluster", request.node_id),
+            )
+        };
+        if state.is_forgotten(NodeId(request.node_id)) {
+            return Err(removed());
+        }
         let node = state
             .node(NodeId(request.node_id))
             .filter(|node| node.role != NodeRole::Meta)
@@ -94,10 +103,7 @@ impl MetaService {
             )
         })?;
         if node.state == NodeState::Removed {
-            return Err(Refusal::new(
-                Reason::NodeRemoved,
-                format!("node {} was removed from the cluster", request.node_id),
-            ));
+            return Err(removed());
         }
         running.observations.heartbeat(request, Instant::now());
         Ok(v1::HeartbeatResponse { revision: state.header().revision.get() })

@@ -88,6 +88,9 @@ impl Catalog {
             next.put_route(route_info(route)?)?;
         }
         next.check_tiling()?;
+        for node in &delta.node_deletes {
+            next.nodes.remove(&NodeId(*node));
+        }
         next.put_groups_and_nodes(&delta.group_upserts, &delta.node_upserts);
         Ok(next)
     }

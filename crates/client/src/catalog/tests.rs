@@ -148,7 +148,9 @@ fn a_delta_moves_the_catalog_on() {
     let mut split = split;
     split.route_deletes.push(14);
     split.group_upserts.push(v1::Group { group_id: 1, leader: 22, ..Default::default() });
+    split.node_deletes.push(21);
     let after = before.with_delta(&split).unwrap();
+    assert_eq!(after.nodes().map(|node| node.node_id).collect::<Vec<_>>(), [22]);
     assert_eq!((after.revision().get(), after.version().get()), (11, 6));
     assert_eq!(after.route_for(TableId(1), b"h").unwrap().region, RegionId(15));
     assert_eq!(after.route_for(TableId(1), b"m").unwrap().region, RegionId(16));

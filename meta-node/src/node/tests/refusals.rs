@@ -77,6 +77,14 @@ async fn requests_that_do_not_fit_are_refused() {
     let removed = v1::SetNodeState { node_id: gone, state: v1::NodeState::Removed.into() };
     running.group.propose(Kind::SetNodeState(removed)).await.unwrap();
     assert_eq!(reason(meta.heartbeat(heartbeat(gone)).await), Reason::NodeRemoved);
+    // Nor does one that was displaced by its next life, of which no record is left.
+    let compactor = |number| v1::RegisterRequest {
+        role: NodeRole::Compactor.into(),
+        ..register_request(number, "compactor:1")
+    };
+    let displaced = meta.register(compactor(3)).await.unwrap().into_inner().node_id;
+    meta.register(compactor(4)).await.unwrap();
+    assert_eq!(reason(meta.heartbeat(heartbeat(displaced)).await), Reason::NodeRemoved);
 
     let mut admin = cluster.admin(1).await;
     let bench = v1::BenchCommandRequest { value: vec![0; 1024 * 1024 + 1].into() };
