@@ -10,7 +10,7 @@ use tidewater_common::ids::NodeId;
 use tidewater_common::refusal::Refusal;
 use tidewater_proto::v1::change_meta_member_request::Change;
 use tidewater_proto::v1::{self, Reason};
-use tidewater_raft_store::types::{LogId, Membership, StoredMembership, wire};
+use tidewater_raft_store::types::{Membership, StoredMembership, wire};
 use tidewater_raft_store::{Member, membership};
 
 use super::status::MemberHealth;
@@ -92,7 +92,9 @@ impl MetaGroup {
         if let Some(joiner) = &change.must_join {
             self.let_join(joiner, &now).await?;
         }
-        let on: Option<LogId> = self.membership_log_id();
+        // Somebody else may have decided while the joiner was asked: then this was decided on members
+        // that are past.
+        let on = *stored.log_id();
         tokio::time::timeout(CHANGE_DEADLINE, membership::change(&self.raft, change.members, on))
             .await
             .map_err(|_| {
@@ -127,12 +129,6 @@ impl MetaGroup {
             )
             .retry_after(Duration::from_secs(1))
         })
-    }
-
-    fn membership_log_id(&self) -> Option<LogId> {
-        let metrics = self.raft.metrics();
-        let metrics = metrics.borrow_watched();
-        *metrics.membership_config.log_id()
     }
 
     fn last_index(&self) -> u64 {

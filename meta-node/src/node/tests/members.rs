@@ -3,16 +3,19 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
+use openraft::ChangeMembers;
 use openraft::async_runtime::WatchReceiver;
 use tidewater_common::ids::NodeId;
+use tidewater_common::refusal::Refusal;
 use tidewater_proto::v1::{self, NodeState, Reason};
 use tidewater_raft_store::Member;
 use tidewater_raft_store::membership::is_joint;
 use tidewater_raft_store::types::{EntryPayload, Membership};
-use tokio::time::{Instant, sleep};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::time::{Instant, sleep, timeout};
 
-use super::cluster::{Cluster, LIMIT, free_address};
-use crate::Bootstrap;
+use super::cluster::{Cluster, LIMIT, free_address, serve};
+use crate::{Bootstrap, join};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn group_0_changes_its_members_and_its_leader() {
@@ -82,5 +85,54 @@ async fn the_leader_finishes_a_change_that_was_cut_off() {
         assert!(Instant::now() < deadline, "it stays joint");
         sleep(Duration::from_millis(20)).await;
     }
+    cluster.nodes.remove(&1).unwrap().stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_change_is_made_on_the_members_on_which_it_was_decided() {
+    let mut cluster = Cluster::bootstrapped(1).await;
+    let group = cluster.nodes[&1].meta.slot().get().unwrap().group;
+    // The leader reaches the joiner through a door that this test opens.
+    let door = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let (five, behind) = (NodeId(5), free_address());
+    cluster.peers.insert(five, door.local_addr().unwrap().to_string());
+    let joiner = serve(cluster.options(5, Bootstrap::Never), &behind).await.unwrap();
+    let belong = v1::JoinClusterRequest {
+        cluster_id: group.cluster_id.to_string(),
+        source_node: 1,
+        target_node: 5,
+        peers: join::peers_to_wire(&cluster.peers),
+        bootstrap: false,
+        check_only: false,
+    };
+    // Now already, so that it answers the leader at once.
+    let deadline = Instant::now() + LIMIT;
+    while let Err(refusal) = join::ask(&behind, belong.clone()).await {
+        assert!(Instant::now() < deadline, "{refusal}");
+        sleep(Duration::from_millis(50)).await;
+    }
+
+    let member = v1::MetaMember {
+        node_id: 5,
+        address: cluster.peers[&five].clone(),
+        ..v1::MetaMember::default()
+    };
+    let add = v1::ChangeMetaMemberRequest {
+        membership_term: 0,
+        membership_index: 0,
+        change: Some(v1::change_meta_member_request::Change::AddLearner(member)),
+    };
+    let mut admin = cluster.admin(1).await;
+    let adding = tokio::spawn(async move { admin.change_meta_member(add).await });
+    let (mut outside, _) = timeout(LIMIT, door.accept()).await.unwrap().unwrap();
+    let other = BTreeMap::from([(9, Member::new(free_address()))]);
+    group.raft.change_membership(ChangeMembers::AddNodes(other), false).await.unwrap();
+    tokio::spawn(async move {
+        let mut inside = TcpStream::connect(behind).await.unwrap();
+        let _ = tokio::io::copy_bidirectional(&mut outside, &mut inside).await;
+    });
+    let refused = timeout(LIMIT, adding).await.unwrap().unwrap().unwrap_err();
+    assert_eq!(Refusal::from_status(&refused).reason, Reason::MembershipStale);
+    joiner.stop().await;
     cluster.nodes.remove(&1).unwrap().stop().await;
 }
