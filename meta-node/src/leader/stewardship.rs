@@ -21,8 +21,11 @@ use crate::catalog::{MetaState, Node, TICK_INTERVAL_MS};
 use crate::commands::is_address;
 use crate::group::MetaGroup;
 
-/// Steps and procedures that run at the same time.
-const TASKS: usize = 32;
+/// Steps of groups that run at the same time.
+const STEPS: usize = 32;
+/// Tables that are worked on at the same time. Apart from the steps: many tables on a node that does
+/// not answer must not hold up the repair of groups.
+const TABLES: usize = 32;
 /// How often it is looked whether a change of group 0's members was cut off.
 const MEMBERS: Duration = Duration::from_millis(500);
 /// Pause after a failed attempt on one table or group.
@@ -60,7 +63,8 @@ pub(crate) struct Stewardship {
     pub(super) observations: Arc<Observations>,
     timing: Timing,
     busy: Mutex<Busy>,
-    permits: Arc<Semaphore>,
+    steps: Semaphore,
+    tables: Semaphore,
 }
 
 /// What has a task already.
@@ -138,8 +142,16 @@ impl Stewardship {
         observations: Arc<Observations>,
         timing: Timing,
     ) -> Self {
-        let permits = Arc::new(Semaphore::new(TASKS));
-        Self { term, group, control, observations, timing, busy: Mutex::default(), permits }
+        Self {
+            term,
+            group,
+            control,
+            observations,
+            timing,
+            busy: Mutex::default(),
+            steps: Semaphore::new(STEPS),
+            tables: Semaphore::new(TABLES),
+        }
     }
 
     /// Runs until cancelled; all tasks end with it.
@@ -267,9 +279,12 @@ impl Stewardship {
         }
         let this = Arc::clone(self);
         tasks.spawn(async move {
-            if let Ok(_permit) = this.permits.acquire().await
-                && let Err(error) = this.carry_out(step.clone()).await
-            {
+            // The pause is nobody else's: without the permit.
+            let carried_out = match this.steps.acquire().await {
+                Ok(_permit) => this.carry_out(step.clone()).await,
+                Err(_) => return,
+            };
+            if let Err(error) = carried_out {
                 tracing::warn!(?step, %error, "a step of placement failed and will be planned again");
                 sleep(RETRY).await;
             }
@@ -284,14 +299,15 @@ impl Stewardship {
         }
         let this = Arc::clone(self);
         tasks.spawn(async move {
-            if let Ok(_permit) = this.permits.acquire().await {
-                let result = this.finish_table(table).await;
-                let error = result.err().map(|error| error.to_string());
-                this.observations.table_error(table, error.clone());
-                if let Some(error) = error {
-                    tracing::warn!(%table, %error, "a table's regions are not ready: trying again");
-                    sleep(RETRY).await;
-                }
+            let result = match this.tables.acquire().await {
+                Ok(_permit) => this.finish_table(table).await,
+                Err(_) => return,
+            };
+            let error = result.err().map(|error| error.to_string());
+            this.observations.table_error(table, error.clone());
+            if let Some(error) = error {
+                tracing::warn!(%table, %error, "a table's regions are not ready: trying again");
+                sleep(RETRY).await;
             }
             this.busy.lock().tables.remove(&table);
             this.observations.news.notify_one();

@@ -3,6 +3,7 @@
 mod bootstrap;
 mod cluster;
 mod data_nodes;
+mod hanging;
 mod life;
 mod members;
 mod refusals;

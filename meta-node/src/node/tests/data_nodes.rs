@@ -25,6 +25,9 @@ pub(super) struct Hosted {
     pub(super) groups: BTreeMap<u64, (BTreeSet<u64>, BTreeSet<u64>, u64)>,
     pub(super) leaders: BTreeMap<u64, u64>,
     pub(super) regions: BTreeSet<(u64, u64)>,
+    /// Whether regions are opened never, and how often that was asked.
+    pub(super) hangs: bool,
+    pub(super) asked: usize,
 }
 
 #[derive(Debug, Clone)]
@@ -105,6 +108,14 @@ impl GroupControl for FakeData {
         request: Request<v1::OpenRegionRequest>,
     ) -> Result<Response<v1::OpenRegionResponse>, Status> {
         let request = request.into_inner();
+        let hangs = {
+            let mut hosted = self.hosted.lock();
+            hosted.asked += 1;
+            hosted.hangs
+        };
+        if hangs {
+            return std::future::pending().await;
+        }
         let mut hosted = self.hosted.lock();
         let leader = hosted.leaders[&request.group_id];
         if leader != *self.node_id.lock() {
