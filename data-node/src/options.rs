@@ -4,6 +4,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use tidewater_raft_store::LogStoreOptions;
+use tidewater_region_engine::compaction::CompactionOptions;
 use tidewater_region_engine::env::EngineOptions;
 use tidewater_region_engine::hooks::{HookKinds, HookLimits};
 
@@ -84,6 +85,10 @@ impl DataOptions {
             object_cache_bytes: bytes(self.object_cache.unwrap_or(self.memory_limit / 8)),
             footer_cache_bytes: bytes(self.memory_limit / 16),
             index_cache_bytes: bytes(self.memory_limit / 32),
+            compaction: CompactionOptions {
+                memory_bytes: self.memory_limit / 6,
+                ..CompactionOptions::default()
+            },
             ..EngineOptions::default()
         }
     }
