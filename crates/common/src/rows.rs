@@ -9,6 +9,7 @@
 //! body              the buffers of the columns
 //! ```
 
+mod size;
 mod storable;
 
 pub use self::storable::{NotStorable, check_storable};
@@ -23,6 +24,8 @@ use arrow::ipc::reader::read_record_batch;
 use arrow::ipc::root_as_message;
 use arrow::ipc::writer::{DictionaryTracker, IpcDataGenerator, IpcWriteContext, IpcWriteOptions};
 use bytes::{BufMut, Bytes, BytesMut};
+
+pub use self::size::{bytes_of, first_part, rows_within};
 
 const LENGTH_BYTES: usize = 4;
 const ALIGNMENT: usize = 8;

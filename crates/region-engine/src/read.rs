@@ -38,6 +38,10 @@ use crate::EngineError;
 /// Rows of a batch unless a scan asks otherwise.
 pub const DEFAULT_BATCH_ROWS: usize = 8_192;
 
+/// Bytes of a batch at most, of what a source yields, a merge passes on or a scan shows alike: rows
+/// may be wide, and thousands of them would fill a node's memory. A single row may take more.
+pub(crate) const BATCH_BYTES: usize = 8 << 20;
+
 /// What a scan shall yield.
 #[derive(Debug, Clone)]
 pub struct ScanOptions {
@@ -49,7 +53,7 @@ pub struct ScanOptions {
     pub predicates: Vec<Predicate>,
     /// Rows at most.
     pub limit: Option<u64>,
-    /// Rows of a batch at most, at least 1; batches may be smaller.
+    /// Rows of a batch at most, at least 1; batches may be smaller, and are where rows are wide.
     pub batch_rows: usize,
     /// Row versions of later epochs are passed over; `None`: the newest count.
     pub as_of: Option<Epoch>,

@@ -2,10 +2,12 @@
 
 use std::sync::Arc;
 
+use arrow::array::RecordBatch;
 use futures::StreamExt;
 use tidewater_common::ids::{ColumnId, GroupId, RegionId};
 use tidewater_common::keys::KeyRange;
 use tidewater_common::refusal::Refusal;
+use tidewater_common::rows::first_part;
 use tidewater_proto::v1::{self, Reason, ScanRequest, ScanResponse};
 use tidewater_region_engine::{CompareOp, Predicate, Region, RowStream, ScanOptions};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
@@ -19,7 +21,7 @@ use crate::groups::Groups;
 
 /// Batches that wait for a slow client.
 const BUFFER: usize = 2;
-/// A batch above this size is sent in halves, well below the message limit.
+/// A batch above this size is sent in parts, well below the message limit.
 const MESSAGE_TARGET: usize = 8 * 1024 * 1024;
 /// Rows of a batch at most.
 const BATCH_ROWS: usize = 8_192;
@@ -114,15 +116,18 @@ fn too_long(what: &str) -> Refusal {
     )
 }
 
-fn messages(batch: &arrow::array::RecordBatch) -> Result<Vec<ScanResponse>, Refusal> {
-    let rows = encode(batch)?;
-    let count = batch.num_rows();
-    if rows.len() <= MESSAGE_TARGET || count <= 1 {
-        return Ok(vec![ScanResponse { rows, row_count: count as u64, done: false }]);
+/// One message, or several where the batch is large: measured before it is encoded, so that no
+/// more than a message is ever held twice.
+fn messages(batch: &RecordBatch) -> Result<Vec<ScanResponse>, Refusal> {
+    let mut messages = Vec::new();
+    let mut rest = 0..batch.num_rows();
+    while !rest.is_empty() {
+        let count = first_part(batch.columns(), rest.clone(), MESSAGE_TARGET);
+        let rows = encode(&batch.slice(rest.start, count))?;
+        messages.push(ScanResponse { rows, row_count: count as u64, done: false });
+        rest.start += count;
     }
-    let mut halves = messages(&batch.slice(0, count / 2))?;
-    halves.extend(messages(&batch.slice(count / 2, count - count / 2))?);
-    Ok(halves)
+    Ok(messages)
 }
 
 fn scan_options(request: ScanRequest) -> Result<ScanOptions, Refusal> {
@@ -161,7 +166,10 @@ fn predicate(wire: v1::Predicate) -> Result<Predicate, Refusal> {
 mod tests {
     use std::time::Duration;
 
+    use arrow::array::{ArrayRef, BinaryArray, RecordBatchOptions};
+    use arrow::datatypes::Schema;
     use futures::stream;
+    use tidewater_common::rows::decode_batch;
 
     use super::*;
 
@@ -200,5 +208,37 @@ mod tests {
         assert_eq!(refusal.reason, Reason::DeadlineExceeded);
         assert!(client.recv().await.is_none());
         assert_eq!(scans.available_permits(), 1);
+    }
+
+    #[test]
+    fn a_large_batch_is_sent_in_parts_by_its_bytes() {
+        // The large rows lie beside each other.
+        let rows: Vec<Vec<u8>> = (0..64_usize)
+            .map(|row| vec![b'x'; if (16..32).contains(&row) { 3 << 20 } else { 10 }])
+            .collect();
+        let column: ArrayRef = Arc::new(BinaryArray::from_iter_values(&rows));
+        let batch = RecordBatch::try_from_iter([("body", column)]).unwrap();
+        let parts = messages(&batch).unwrap();
+        // Two of the large rows fit in a message, and as many small ones as stand around them.
+        assert_eq!(parts.len(), 8);
+        let mut back = Vec::new();
+        for part in parts {
+            assert!(part.rows.len() <= MESSAGE_TARGET + 4_096, "{} bytes", part.rows.len());
+            let decoded = decode_batch(&part.rows, &batch.schema()).unwrap();
+            assert_eq!(decoded.num_rows() as u64, part.row_count);
+            back.push(decoded);
+        }
+        let back = arrow::compute::concat_batches(&batch.schema(), &back).unwrap();
+        assert!(back == batch);
+    }
+
+    #[test]
+    fn rows_without_columns_are_one_message() {
+        let options = RecordBatchOptions::new().with_row_count(Some(5));
+        let batch =
+            RecordBatch::try_new_with_options(Arc::new(Schema::empty()), Vec::new(), &options)
+                .unwrap();
+        let parts = messages(&batch).unwrap();
+        assert_eq!((parts.len(), parts[0].row_count), (1, 5));
     }
 }

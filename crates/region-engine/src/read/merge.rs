@@ -9,14 +9,20 @@
 //! comparisons of key bytes. When one source wins several times in a row, the place where the
 //! next source takes over is found by galloping, so sources that hardly overlap are not compared
 //! row by row. Columns are copied once per batch, not per row.
+//!
+//! A batch ends with its rows or with its bytes, which are counted by the average row of each chunk:
+//! chunks are small (see `run_source`), so what a batch may take too much is, too.
 
-use std::cmp::Ordering;
+mod chunk;
+mod tree;
+
 use std::ops::Range;
 use std::sync::Arc;
 
-use arrow::row::Rows;
 use tidewater_common::schema::WriteMode;
 
+pub(crate) use self::chunk::Chunk;
+use super::BATCH_BYTES;
 use super::assemble::{Segment, assemble};
 use crate::EngineError;
 use crate::row_versions::{Ops, RowOp, RowVersions};
@@ -49,17 +55,6 @@ impl Versions {
             WriteMode::AppendOnly => Self::Every,
         }
     }
-}
-
-/// A piece of a source.
-#[derive(Debug)]
-pub(crate) struct Chunk {
-    /// The rows, with the columns that the output shall have.
-    pub(crate) rows: RowVersions,
-    /// Their comparable keys.
-    pub(crate) keys: Rows,
-    /// No key occurs twice in the source that this is a piece of.
-    pub(crate) unique: bool,
 }
 
 /// What a merge needs next.
@@ -106,6 +101,8 @@ pub(crate) struct Merge {
     pinned: Vec<Arc<Chunk>>,
     segments: Vec<Segment>,
     pending: usize,
+    /// About as many bytes do the pending rows take.
+    pending_bytes: usize,
     last: LastKey,
     last_bytes: Vec<u8>,
     /// No older version of the last key is let through.
@@ -124,6 +121,7 @@ impl Merge {
             pinned: Vec::new(),
             segments: Vec::new(),
             pending: 0,
+            pending_bytes: 0,
             last: LastKey::None,
             last_bytes: Vec::new(),
             settled: false,
@@ -146,11 +144,13 @@ impl Merge {
         }
     }
 
-    /// Goes on until `target` rows are let through or a source must be fed.
+    /// Goes on until `target` rows, or rows of [`BATCH_BYTES`], are let through or a source must be
+    /// fed.
     pub(crate) fn advance(&mut self, target: usize) -> Turn {
         loop {
             // Chunks that contribute a row or two each would otherwise all be held at once.
-            if self.pending >= target || self.pinned.len() > 4 * self.slots.len() + 16 {
+            let enough = self.pending >= target || self.pending_bytes >= BATCH_BYTES;
+            if enough || self.pinned.len() > 4 * self.slots.len() + 16 {
                 return Turn::Full;
             }
             if let Some(source) = self.hungry.last() {
@@ -186,6 +186,7 @@ impl Merge {
         self.pinned.clear();
         self.segments.clear();
         self.pending = 0;
+        self.pending_bytes = 0;
         for slot in &mut self.slots {
             slot.pin = None;
         }
@@ -211,7 +212,8 @@ impl Merge {
     fn take_from(&mut self, winner: usize, target: usize) {
         let Some(chunk) = self.slots[winner].chunk.clone() else { return };
         let start = self.slots[winner].position;
-        let room = start.saturating_add(target - self.pending).min(chunk.rows.rows());
+        let fits = (BATCH_BYTES.saturating_sub(self.pending_bytes) / chunk.row_bytes).max(1);
+        let room = start.saturating_add(fits.min(target - self.pending)).min(chunk.rows.rows());
         let end = if self.streak >= STREAK {
             self.takeover(winner, &chunk, start, room)
         } else {
@@ -230,45 +232,6 @@ impl Merge {
         }
         self.replay(winner);
         self.streak = if self.tree[0] == winner { self.streak + 1 } else { 0 };
-    }
-
-    /// First row in `start + 1 .. end` that comes after the head of every other source.
-    fn takeover(&self, winner: usize, chunk: &Chunk, start: usize, end: usize) -> usize {
-        let Some(rival) = self.runner_up(winner) else { return end };
-        let Some(rival_chunk) = &self.slots[rival].chunk else { return end };
-        let rival_row = self.slots[rival].position;
-        let wins = |row: usize| {
-            let order = compare(chunk, row, rival_chunk, rival_row).then(winner.cmp(&rival));
-            order == Ordering::Less
-        };
-        // Gallop: twice as far each time, then halve the last stretch.
-        let (mut low, mut step) = (start, 1);
-        loop {
-            let probe = low + step;
-            if probe >= end {
-                break;
-            }
-            if !wins(probe) {
-                return partition(low + 1, probe, wins);
-            }
-            low = probe;
-            step *= 2;
-        }
-        partition(low + 1, end, wins)
-    }
-
-    /// The best of the other sources: it must have lost against the winner.
-    fn runner_up(&self, winner: usize) -> Option<usize> {
-        let mut node = (winner + self.slots.len()) / 2;
-        let mut best: Option<usize> = None;
-        while node > 0 {
-            let rival = self.tree[node];
-            if !self.slots[rival].ended && best.is_none_or(|best| self.beats(rival, best)) {
-                best = Some(rival);
-            }
-            node /= 2;
-        }
-        best
     }
 
     fn let_newest_through(&mut self, source: usize, chunk: &Arc<Chunk>, start: usize, end: usize) {
@@ -333,79 +296,12 @@ impl Merge {
             }
         };
         self.pending += end - start;
+        self.pending_bytes = self.pending_bytes.saturating_add((end - start) * chunk.row_bytes);
         match self.segments.last_mut() {
             Some(last) if last.chunk == pin && last.end == start => last.end = end,
             _ => self.segments.push(Segment { chunk: pin, start, end }),
         }
     }
-
-    fn beats(&self, a: usize, b: usize) -> bool {
-        let (left, right) = (&self.slots[a], &self.slots[b]);
-        match (&left.chunk, &right.chunk) {
-            (Some(x), Some(y)) => {
-                compare(x, left.position, y, right.position).then(a.cmp(&b)) == Ordering::Less
-            }
-            (Some(_), None) => true,
-            (None, Some(_)) => false,
-            (None, None) => a < b,
-        }
-    }
-
-    /// Plays all matches.
-    fn build(&mut self) {
-        let sources = self.slots.len();
-        if sources == 0 {
-            return;
-        }
-        // Winners of the sub-trees, leaves at `sources ..`.
-        let mut winners = vec![0; 2 * sources];
-        for source in 0..sources {
-            winners[sources + source] = source;
-        }
-        self.tree = vec![0; sources];
-        for node in (1..sources).rev() {
-            let (a, b) = (winners[2 * node], winners[2 * node + 1]);
-            let (winner, loser) = if self.beats(a, b) { (a, b) } else { (b, a) };
-            winners[node] = winner;
-            self.tree[node] = loser;
-        }
-        self.tree[0] = if sources == 1 { 0 } else { winners[1] };
-    }
-
-    /// Plays the matches of one source again after its head has changed.
-    fn replay(&mut self, source: usize) {
-        let mut winner = source;
-        let mut node = (source + self.slots.len()) / 2;
-        while node > 0 {
-            if self.beats(self.tree[node], winner) {
-                std::mem::swap(&mut self.tree[node], &mut winner);
-            }
-            node /= 2;
-        }
-        self.tree[0] = winner;
-    }
-}
-
-/// By key, and within a key the newest first.
-fn compare(a: &Chunk, row_a: usize, b: &Chunk, row_b: usize) -> Ordering {
-    a.keys.row(row_a).data().cmp(b.keys.row(row_b).data()).then_with(|| {
-        let older = a.rows.stamps().sequences.at(row_a);
-        let newer = b.rows.stamps().sequences.at(row_b);
-        newer.cmp(&older)
-    })
-}
-
-/// First position in `low .. high` for which `before` does not hold, `high` if it always does.
-fn partition(mut low: usize, mut high: usize, before: impl Fn(usize) -> bool) -> usize {
-    while low < high {
-        let middle = low + (high - low) / 2;
-        if before(middle) {
-            low = middle + 1;
-        } else {
-            high = middle;
-        }
-    }
-    low
 }
 
 #[cfg(test)]

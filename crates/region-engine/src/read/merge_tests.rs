@@ -1,6 +1,6 @@
 use std::sync::Arc;
 
-use arrow::array::{ArrayRef, AsArray, Int32Array, UInt8Array, UInt64Array};
+use arrow::array::{ArrayRef, AsArray, BinaryArray, Int32Array, UInt8Array, UInt64Array};
 use arrow::datatypes::{DataType, Int32Type};
 use arrow::row::{RowConverter, SortField};
 use proptest::prelude::*;
@@ -28,7 +28,7 @@ fn chunk(versions: &[Version], unique: bool) -> Chunk {
         },
     };
     let rows = RowVersions::new([ColumnId(1)].into(), vec![keys.clone()], versions.len(), stamps);
-    Chunk { rows, keys: converter.convert_columns(&[keys]).unwrap(), unique }
+    Chunk::new(rows, converter.convert_columns(&[keys]).unwrap(), unique)
 }
 
 fn merge(sources: &[Vec<Version>], rules: MergeRules, piece: usize, target: usize) -> Vec<Version> {
@@ -136,6 +136,47 @@ fn sources_that_follow_each_other_are_passed_on_whole() {
     assert_eq!(single.advance(1_000), Turn::Feed(0));
     let taken = single.take().unwrap().unwrap();
     assert!(taken.arrays()[0].to_data().ptr_eq(&column.to_data()));
+}
+
+#[test]
+fn a_batch_ends_with_its_bytes() {
+    let wide = |sequence: u64, keys: std::ops::Range<i32>| {
+        let rows = keys.len();
+        let keys: ArrayRef =
+            Arc::new(Int32Array::from_iter_values(keys.map(|key| 2 * key + sequence as i32)));
+        let body = vec![b'x'; 1 << 20];
+        let bodies: ArrayRef = Arc::new(BinaryArray::from_iter_values(vec![&body; rows]));
+        let converter = RowConverter::new(vec![SortField::new(DataType::Int32)]).unwrap();
+        let stamps = Stamps {
+            sequences: Numbers::All(sequence),
+            epochs: Numbers::All(0),
+            ops: Ops::All(RowOp::Put),
+        };
+        let ids = [ColumnId(1), ColumnId(2)].into();
+        let versions = RowVersions::new(ids, vec![keys.clone(), bodies], rows, stamps);
+        Chunk::new(versions, converter.convert_columns(&[keys]).unwrap(), true)
+    };
+    let rules = MergeRules { versions: Versions::Newest, keep_deletes: false };
+    // Row by row from two sources, and stretches of one.
+    for sources in [1, 2] {
+        let mut merge = Merge::new(sources, rules);
+        for source in 0..sources {
+            merge.feed(source, Some(wide(source as u64, 0..20)));
+        }
+        let mut sizes = Vec::new();
+        loop {
+            let turn = merge.advance(1_000);
+            match turn {
+                Turn::Feed(source) => merge.feed(source, None),
+                _ => sizes.extend(merge.take().unwrap().map(|rows| rows.rows())),
+            }
+            if turn == Turn::Done {
+                break;
+            }
+        }
+        assert!(sizes.iter().all(|rows| (1..=8).contains(rows)), "{sizes:?}");
+        assert_eq!(sizes.iter().sum::<usize>(), 20 * sources);
+    }
 }
 
 #[test]

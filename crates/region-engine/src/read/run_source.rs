@@ -7,15 +7,17 @@ use arrow::array::{BooleanArray, UInt64Array};
 use arrow::buffer::BooleanBuffer;
 use arrow::compute::kernels::cmp::lt_eq;
 use tidewater_common::ids::Epoch;
+use tidewater_common::rows::rows_within;
 
+use super::BATCH_BYTES;
 use super::ranges::Ranges;
 use super::shape::{Carried, Piece, TableShape};
 use crate::EngineError;
 use crate::memtable::run::{Run, key_columns};
 use crate::row_versions::{Numbers, RowVersions};
 
-/// Rows of a piece at most: what a merge holds of each source. Small in tests, so that they cross
-/// the boundaries.
+/// Rows of a piece at most: what a merge holds of each source; fewer where they take more than
+/// [`BATCH_BYTES`]. Small in tests, so that they cross the boundaries.
 pub(crate) const PIECE_ROWS: usize = if cfg!(test) { 7 } else { 8_192 };
 
 /// See the module's head. Nothing is copied but what a mask removes rows from.
@@ -71,11 +73,14 @@ impl RunSource {
                 self.todo.reverse();
                 continue;
             };
-            if range.len() > PIECE_ROWS {
-                self.todo.push(range.start + PIECE_ROWS..range.end);
-                range.end = range.start + PIECE_ROWS;
+            let batch = &self.run.batches()[self.batch - 1];
+            let most = range.start..range.end.min(range.start + PIECE_ROWS);
+            let end = range.start + rows_within(batch.arrays(), most, BATCH_BYTES);
+            if end < range.end {
+                self.todo.push(end..range.end);
+                range.end = end;
             }
-            let slice = self.run.batches()[self.batch - 1].slice(range.start, range.len());
+            let slice = batch.slice(range.start, range.len());
             let slice = self.seen(self.unflushed(slice)?)?;
             if slice.rows() > 0 {
                 let keys = key_columns(&slice, &self.shape.schema);

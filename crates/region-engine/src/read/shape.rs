@@ -65,6 +65,6 @@ impl Piece {
     /// With comparable keys, for a merge. `unique`: no key occurs twice in the piece's source.
     pub(crate) fn into_chunk(self, codec: &KeyCodec, unique: bool) -> Result<Chunk, EngineError> {
         let keys = codec.comparable(&self.keys)?;
-        Ok(Chunk { rows: self.rows, keys, unique })
+        Ok(Chunk::new(self.rows, keys, unique))
     }
 }

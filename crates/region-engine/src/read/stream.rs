@@ -1,9 +1,12 @@
-//! A scan as a stream: filtered, limited, with small batches put together and large ones cut.
+//! A scan as a stream: filtered, limited, with small batches put together and large ones cut. Small
+//! and large are meant in rows and in bytes.
 
 use arrow::array::RecordBatch;
 use arrow::compute::concat_batches;
 use arrow::datatypes::SchemaRef;
+use tidewater_common::rows::{bytes_of, first_part};
 
+use super::BATCH_BYTES;
 use super::filter::Filter;
 use super::scan::{Scan, to_batch};
 use super::{RowStream, ScanOptions};
@@ -21,7 +24,7 @@ pub(crate) fn stream(
         filter,
         batch_rows: options.batch_rows.max(1),
         left: options.limit.unwrap_or(u64::MAX),
-        gathered: Gathered { schema: schema.clone(), batches: Vec::new(), rows: 0 },
+        gathered: Gathered { schema: schema.clone(), batches: Vec::new(), rows: 0, bytes: 0 },
         uncut: None,
         ended: false,
         schema,
@@ -49,6 +52,7 @@ struct Gathered {
     schema: SchemaRef,
     batches: Vec<RecordBatch>,
     rows: usize,
+    bytes: usize,
 }
 
 impl Streaming {
@@ -66,13 +70,16 @@ impl Streaming {
                 continue;
             };
             // From half a batch on, putting together costs more than it saves.
-            let large = part.num_rows() >= self.batch_rows.div_ceil(2);
-            let full = self.gathered.rows + part.num_rows() > self.batch_rows;
+            let bytes = bytes_of(part.columns(), 0..part.num_rows());
+            let large =
+                part.num_rows() >= self.batch_rows.div_ceil(2) || bytes >= BATCH_BYTES.div_ceil(2);
+            let full = self.gathered.rows + part.num_rows() > self.batch_rows
+                || self.gathered.bytes + bytes > BATCH_BYTES;
             let ready = if large || full { self.gathered.take()? } else { None };
             if large {
                 self.uncut = Some(part);
             } else {
-                self.gathered.push(part);
+                self.gathered.push(part, bytes);
             }
             if ready.is_some() {
                 return Ok(ready);
@@ -81,12 +88,14 @@ impl Streaming {
     }
 
     fn cut(&mut self, batch: RecordBatch) -> RecordBatch {
-        if batch.num_rows() <= self.batch_rows {
+        let most = 0..batch.num_rows().min(self.batch_rows);
+        let rows = first_part(batch.columns(), most, BATCH_BYTES);
+        let rest = batch.num_rows() - rows;
+        if rest == 0 {
             return batch;
         }
-        let rest = batch.num_rows() - self.batch_rows;
-        self.uncut = Some(batch.slice(self.batch_rows, rest));
-        batch.slice(0, self.batch_rows)
+        self.uncut = Some(batch.slice(rows, rest));
+        batch.slice(0, rows)
     }
 
     async fn next_part(&mut self) -> Result<Option<RecordBatch>, EngineError> {
@@ -106,13 +115,14 @@ impl Streaming {
 }
 
 impl Gathered {
-    fn push(&mut self, batch: RecordBatch) {
+    fn push(&mut self, batch: RecordBatch, bytes: usize) {
         self.rows += batch.num_rows();
+        self.bytes += bytes;
         self.batches.push(batch);
     }
 
     fn take(&mut self) -> Result<Option<RecordBatch>, EngineError> {
-        self.rows = 0;
+        (self.rows, self.bytes) = (0, 0);
         let batches = std::mem::take(&mut self.batches);
         match batches.as_slice() {
             [] => Ok(None),

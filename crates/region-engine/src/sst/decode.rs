@@ -28,6 +28,7 @@ use super::format::PAGE_ROWS;
 use super::plan::{GroupRows, RowPlan};
 use super::statistics::page_rows;
 use crate::EngineError;
+use crate::read::BATCH_BYTES;
 use crate::read::run_source::PIECE_ROWS;
 
 /// How much of a file is under way at once.
@@ -35,7 +36,7 @@ use crate::read::run_source::PIECE_ROWS;
 pub(crate) struct Pace {
     /// Rows of a stretch at most; a multiple of those of a unit.
     pub(crate) stretch_rows: usize,
-    /// Rows of a unit at most; a multiple of [`PAGE_ROWS`].
+    /// Rows of a unit at most; a multiple of [`PAGE_ROWS`], but for wide rows.
     pub(crate) unit_rows: usize,
     /// Units that are decoded ahead.
     pub(crate) ahead: usize,
@@ -52,6 +53,16 @@ impl Pace {
         unit_rows: if cfg!(test) { 4 * PAGE_ROWS } else { PAGE_ROWS },
         ahead: 1,
     };
+
+    /// The same with units of at most so many rows.
+    fn within(self, unit_rows: usize) -> Self {
+        let units = (self.stretch_rows / self.unit_rows).max(1);
+        // A page that lies in two units is decoded twice.
+        let whole_pages = unit_rows - unit_rows % PAGE_ROWS;
+        let unit_rows = if whole_pages > 0 { whole_pages } else { unit_rows.max(1) };
+        let unit_rows = self.unit_rows.min(unit_rows);
+        Self { stretch_rows: self.stretch_rows.min(units * unit_rows), unit_rows, ..self }
+    }
 }
 
 type Reading = AbortOnDropHandle<Result<(GroupRows, Parts), EngineError>>;
@@ -97,12 +108,18 @@ impl Decoder {
     ) -> Self {
         let schema = reader.footer.metadata.parquet_schema();
         let mask = ProjectionMask::leaves(schema, leaves.iter().copied());
+        let shared = Shared { reader, mask, leaves };
+        let stretches =
+            plan.0.iter().flat_map(|rows| cut(rows, shared.pace(pace, rows).stretch_rows));
+        let stretches = stretches.collect();
+        let bytes = plan.0.iter().map(|rows| shared.row_bytes(rows).saturating_mul(rows.count()));
+        let bytes = bytes.fold(0, usize::saturating_add);
         Self {
-            shared: Arc::new(Shared { reader, mask, leaves }),
+            shared: Arc::new(shared),
             pace,
-            few: plan.rows() <= 2 * PAGE_ROWS,
+            few: plan.rows() <= 2 * PAGE_ROWS && bytes <= BATCH_BYTES,
             workers,
-            stretches: plan.0.iter().flat_map(|rows| cut(rows, pace.stretch_rows)).collect(),
+            stretches,
             reading: None,
             units: VecDeque::new(),
             waiting: None,
@@ -169,7 +186,7 @@ impl Decoder {
             let Poll::Ready(read) = reading.poll_unpin(context) else { return Ok(()) };
             self.reading = None;
             let (rows, parts) = read.map_err(|error| not_ended(&error))??;
-            let units = cut(&rows, self.pace.unit_rows).into_iter();
+            let units = cut(&rows, self.shared.pace(self.pace, &rows).unit_rows).into_iter();
             self.units.extend(units.map(|rows| Unit { rows, parts: parts.clone() }));
         }
     }
@@ -198,6 +215,16 @@ fn read(shared: &Arc<Shared>, rows: GroupRows) -> Reading {
 }
 
 impl Shared {
+    /// The pace at which the rows of a row group are decoded: it is counted in rows, and wide ones
+    /// are fewer to a unit.
+    fn pace(&self, pace: Pace, rows: &GroupRows) -> Pace {
+        pace.within(BATCH_BYTES / self.row_bytes(rows))
+    }
+
+    fn row_bytes(&self, rows: &GroupRows) -> usize {
+        row_bytes(&self.reader.footer, rows.group, &self.leaves)
+    }
+
     fn decode(&self, unit: Unit) -> Decoded {
         let footer = &self.reader.footer;
         let undecodable = |error: ParquetError| self.reader.undecodable(&error);
@@ -218,7 +245,23 @@ impl Shared {
     }
 }
 
-/// The same rows in parts of at most so many rows, cut where pages begin and end.
+/// Bytes that a row of these leaves takes once it is decoded, on the average of its row group; at
+/// least 1.
+fn row_bytes(footer: &Footer, group: usize, leaves: &[usize]) -> usize {
+    let Some(group) = footer.metadata.metadata().row_groups().get(group) else { return 1 };
+    let decoded = |leaf: &usize| {
+        let Some(column) = group.columns().get(*leaf) else { return 0 };
+        // A dictionary may hold a long text once that stands in every row.
+        let texts = column.unencoded_byte_array_data_bytes().unwrap_or(0);
+        offset(column.uncompressed_size().max(texts).max(0))
+    };
+    let bytes: u64 = leaves.iter().map(decoded).fold(0, u64::saturating_add);
+    let each = bytes / offset(group.num_rows()).max(1);
+    usize::try_from(each).unwrap_or(usize::MAX).max(1)
+}
+
+/// The same rows in parts of at most so many rows, cut where pages begin and end unless rows are so
+/// wide that less than a page is taken at once.
 fn cut(whole: &GroupRows, most: usize) -> Vec<GroupRows> {
     let mut parts: Vec<GroupRows> = Vec::new();
     for range in &whole.rows {
@@ -288,6 +331,21 @@ fn not_ended(error: &tokio::task::JoinError) -> EngineError {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn wide_rows_are_decoded_a_few_at_a_time() {
+        for pace in [Pace::ALONE, Pace::MERGED] {
+            assert_eq!(pace.within(usize::MAX), pace);
+            assert_eq!(pace.within(pace.unit_rows), pace);
+            let units = pace.stretch_rows / pace.unit_rows;
+            for (most, rows) in
+                [(0, 1), (1, 1), (PAGE_ROWS - 1, PAGE_ROWS - 1), (PAGE_ROWS + 1, PAGE_ROWS)]
+            {
+                let within = pace.within(most);
+                assert_eq!((within.unit_rows, within.stretch_rows), (rows, units * rows));
+            }
+        }
+    }
 
     #[test]
     fn rows_are_cut_where_pages_begin() {

@@ -20,6 +20,13 @@ pub(crate) struct GroupRows {
     pub(crate) rows: Vec<Range<usize>>,
 }
 
+impl GroupRows {
+    /// How many rows there are.
+    pub(crate) fn count(&self) -> usize {
+        self.rows.iter().map(ExactSizeIterator::len).sum()
+    }
+}
+
 /// Row groups in order; those of which no row is wanted are left out.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct RowPlan(pub(crate) Vec<GroupRows>);
@@ -88,7 +95,7 @@ impl RowPlan {
 
     /// How many rows there are.
     pub(crate) fn rows(&self) -> usize {
-        self.0.iter().flat_map(|group| &group.rows).map(ExactSizeIterator::len).sum()
+        self.0.iter().map(GroupRows::count).sum()
     }
 
     /// Of all rows, counted through from 0, those that lie in `kept`: ranges in order that do not

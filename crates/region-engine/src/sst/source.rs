@@ -9,6 +9,7 @@ use arrow::compute::filter_record_batch;
 use arrow::compute::kernels::cmp::lt_eq;
 use arrow::datatypes::{DataType, UInt8Type, UInt64Type};
 use tidewater_common::ids::ColumnId;
+use tidewater_common::rows::rows_within;
 use tokio::sync::Semaphore;
 
 use super::convert::from_stored;
@@ -22,6 +23,7 @@ use crate::EngineError;
 use crate::cache::{ObjectCache, worth_keeping};
 use crate::env::RegionEnv;
 use crate::file_meta::FileMeta;
+use crate::read::BATCH_BYTES;
 use crate::read::context::ReadContext;
 use crate::read::filter::Term;
 use crate::read::pushdown::{Pushdown, pushed};
@@ -245,7 +247,8 @@ impl FileSource {
         self.epochs && self.file.min_epoch() != self.file.max_epoch()
     }
 
-    /// Makes pieces of a batch: one, or one for each stretch of rows that the ranges admit.
+    /// Makes pieces of a batch: one, or one for each stretch of rows that the ranges admit; more
+    /// where these are too many bytes for one.
     fn split(&mut self, open: &Open, batch: &RecordBatch) -> Result<(), EngineError> {
         if open.ids.len() != batch.num_columns() {
             return Err(self.damage("its columns are not those of its footer".to_owned()));
@@ -260,14 +263,18 @@ impl FileSource {
             false => Vec::new(),
         };
         let versions = self.versions(open, batch)?;
-        if open.covered {
-            self.ready.push_back(Piece { rows: versions, keys });
-            return Ok(());
-        }
-        for range in self.ranges.rows(&self.shape.codec, &keys, rows)? {
-            let keys = keys.iter().map(|key| key.slice(range.start, range.len())).collect();
-            let rows = versions.slice(range.start, range.len());
-            self.ready.push_back(Piece { rows, keys });
+        let ranges = match open.covered {
+            true => std::iter::once(0..rows).collect(),
+            false => self.ranges.rows(&self.shape.codec, &keys, rows)?,
+        };
+        for mut range in ranges {
+            while !range.is_empty() {
+                let count = rows_within(versions.arrays(), range.clone(), BATCH_BYTES);
+                let keys = keys.iter().map(|key| key.slice(range.start, count)).collect();
+                let rows = versions.slice(range.start, count);
+                self.ready.push_back(Piece { rows, keys });
+                range.start += count;
+            }
         }
         Ok(())
     }

@@ -10,11 +10,12 @@ use parquet::arrow::ArrowWriter;
 use parquet::file::metadata::{KeyValue, ParquetMetaData};
 use tidewater_common::ids::{ColumnId, Epoch, FileId, Sequence};
 use tidewater_common::keys::KeyRange;
+use tidewater_common::rows::{bytes_of, rows_within};
 
 use super::convert::to_stored;
 use super::format::{
-    BLOCKS_KEY, KEY_INDEX_KEY, NAN_KEY, PAGE_ROWS, ROW_GROUP_ROWS, encode_checksums, encode_ids,
-    encode_keys, file_schema, group_is_full, properties,
+    BLOCKS_KEY, KEY_INDEX_KEY, NAN_KEY, PAGE_ROWS, ROW_GROUP_ROWS, SLICE_BYTES, encode_checksums,
+    encode_ids, encode_keys, file_schema, group_is_full, properties,
 };
 use super::sink::{PartReceiver, Sink};
 use crate::EngineError;
@@ -73,6 +74,8 @@ pub(crate) struct SstWriter<R: PartReceiver> {
     schema: SchemaRef,
     writer: ArrowWriter<Sink<R>>,
     group_rows: usize,
+    /// Bytes of these rows as they came, which are also what reading them takes.
+    group_bytes: usize,
     rows: u64,
     deletes: u64,
     key_index: Vec<Vec<u8>>,
@@ -95,6 +98,7 @@ impl<R: PartReceiver> SstWriter<R> {
             schema,
             writer,
             group_rows: 0,
+            group_bytes: 0,
             rows: 0,
             deletes: 0,
             key_index: Vec::new(),
@@ -111,9 +115,13 @@ impl<R: PartReceiver> SstWriter<R> {
         let mut offset = 0;
         while offset < rows.rows() {
             let room = (ROW_GROUP_ROWS - self.group_rows).min(rows.rows() - offset);
+            let room = rows_within(rows.arrays(), offset..offset + room, SLICE_BYTES);
+            self.group_bytes += bytes_of(rows.arrays(), offset..offset + room);
             self.push_within_group(&rows.slice(offset, room))?;
             offset += room;
-            if group_is_full(self.group_rows, self.writer.memory_size()) {
+            // What repeats takes next to nothing here, and all its bytes again when it is read.
+            let bytes = self.group_bytes.max(self.writer.memory_size());
+            if group_is_full(self.group_rows, bytes) {
                 self.end_group()?;
             }
         }
@@ -257,7 +265,7 @@ impl<R: PartReceiver> SstWriter<R> {
     fn end_group(&mut self) -> Result<(), EngineError> {
         if self.group_rows > 0 {
             self.writer.flush().map_err(encoding)?;
-            self.group_rows = 0;
+            (self.group_rows, self.group_bytes) = (0, 0);
         }
         // The encoder holds some bytes back; block checksums and offsets need all of them.
         self.writer.sync().map_err(|error| encoding(error.into()))

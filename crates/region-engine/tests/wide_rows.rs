@@ -1,0 +1,165 @@
+//! Rows of 64 KiB, with the sizes that releases run with: what is held at once is bounded in bytes,
+//! not only in rows. Apart from the engine's own tests, which run with small pieces, pages and row
+//! groups.
+#![allow(missing_docs, clippy::unwrap_used, reason = "tests")]
+
+use std::sync::Arc;
+
+use arrow::array::{ArrayRef, AsArray, BinaryBuilder, Int64Array, RecordBatch, StringBuilder};
+use arrow::datatypes::Int64Type;
+use futures::TryStreamExt;
+use tidewater_common::clock::SystemClock;
+use tidewater_common::ids::{
+    ColumnId, Epoch, GroupId, Incarnation, OwnerEpoch, RegionId, SchemaVersion, Sequence, TableId,
+};
+use tidewater_common::keys::KeyRange;
+use tidewater_common::rows::bytes_of;
+use tidewater_common::schema::{Column, ColumnType, TableOptions, TableSchema, WriteMode};
+use tidewater_region_engine::compaction::{Attempt, Scope};
+use tidewater_region_engine::env::{EngineOptions, RegionEnv, SystemIds};
+use tidewater_region_engine::storage::Storage;
+use tidewater_region_engine::{MemoryBudget, Region, RegionSpec, RowOp, RowsWrite, ScanOptions};
+
+const ROWS: i64 = 2_000;
+/// Writes that one round of rows comes in; their keys lie between each other.
+const WRITES: i64 = 20;
+/// Bytes of each of the two wide columns.
+const WIDE: usize = 32 << 10;
+/// No batch may show more than twice what one aims at.
+const MOST_SHOWN: usize = 16 << 20;
+/// Nor may it hold much more than it shows: buffers grow by doubling.
+const MOST_HELD: usize = 24 << 20;
+/// Half and five quarters of what a row group aims at.
+const ROW_GROUP: std::ops::Range<u64> = (16 << 20)..(40 << 20);
+
+const ID: ColumnId = ColumnId(1);
+const NOISE: ColumnId = ColumnId(2);
+const TEXT: ColumnId = ColumnId(3);
+
+fn spec() -> RegionSpec {
+    let column = |id, name: &str, data_type| Column {
+        id,
+        name: name.to_owned(),
+        data_type,
+        nullable: id != ID,
+    };
+    let columns = vec![
+        column(ID, "id", ColumnType::Int64),
+        column(NOISE, "noise", ColumnType::Binary),
+        column(TEXT, "text", ColumnType::Utf8),
+    ];
+    let schema = TableSchema::new(SchemaVersion(1), columns, vec![ID], None, ColumnId(4)).unwrap();
+    RegionSpec {
+        region_id: RegionId(1),
+        table_id: TableId(1),
+        incarnation: Incarnation(1),
+        schema,
+        options: TableOptions { write_mode: WriteMode::Upsert, hash: None, ttl_ms: None },
+        range: KeyRange::whole(),
+    }
+}
+
+async fn region() -> Arc<Region> {
+    let env = RegionEnv::new(
+        Storage::memory(),
+        Arc::new(SystemClock),
+        Arc::new(SystemIds),
+        MemoryBudget::new(1 << 30),
+        EngineOptions::default(),
+    );
+    let region = Region::new(env, spec(), Sequence(0), Sequence(0)).unwrap();
+    region.take_ownership(OwnerEpoch::default(), GroupId(1)).await.unwrap();
+    region
+}
+
+/// Bytes that do not compress: a xorshift that begins elsewhere for each row.
+fn noise(id: i64, round: u64) -> Vec<u8> {
+    let mut state = (id.unsigned_abs() + 1).wrapping_mul(0x9e37_79b9_7f4a_7c15) ^ round;
+    let mut bytes = Vec::with_capacity(WIDE);
+    while bytes.len() < WIDE {
+        state ^= state << 13;
+        state ^= state >> 7;
+        state ^= state << 17;
+        bytes.extend_from_slice(&state.to_le_bytes());
+    }
+    bytes
+}
+
+/// Every `step`-th row, in writes of which each has keys all over the range.
+fn write(region: &Region, round: u64, step: i64) {
+    // The same in every row: next to nothing in a file, all of it again once it is read.
+    let text = "t".repeat(WIDE);
+    for write in 0..WRITES {
+        let ids: Vec<i64> = (0..ROWS / step)
+            .filter(|number| number % WRITES == write)
+            .map(|number| number * step)
+            .collect();
+        let (mut noises, mut texts) = (BinaryBuilder::new(), StringBuilder::new());
+        for id in &ids {
+            noises.append_value(noise(*id, round));
+            texts.append_value(&text);
+        }
+        let arrays: Vec<ArrayRef> = vec![
+            Arc::new(Int64Array::from(ids)),
+            Arc::new(noises.finish()),
+            Arc::new(texts.finish()),
+        ];
+        let batch = RecordBatch::try_new(region.spec().schema.arrow(), arrays).unwrap();
+        let entry = round * WRITES.unsigned_abs() + write.unsigned_abs() + 1;
+        let sequence = Sequence(entry * Sequence::PER_ENTRY);
+        region.apply(RowsWrite { sequence, epoch: Epoch(0), op: RowOp::Put, batch }).unwrap();
+    }
+}
+
+/// All rows are there, each of the round that `round` says, in batches that are not too large.
+async fn check(region: &Region, what: &str, round: impl Fn(i64) -> u64) {
+    let mut rows = region.scan(&ScanOptions::all(vec![ID, NOISE, TEXT])).unwrap();
+    let mut next = 0;
+    while let Some(batch) = rows.try_next().await.unwrap() {
+        let shown = bytes_of(batch.columns(), 0..batch.num_rows());
+        assert!(shown <= MOST_SHOWN, "{what}: a batch of {shown} bytes");
+        let held = batch.get_array_memory_size();
+        assert!(held <= MOST_HELD, "{what}: a batch holds {held} bytes");
+        let ids = batch.column(0).as_primitive::<Int64Type>();
+        let noises = batch.column(1).as_binary::<i32>();
+        let texts = batch.column(2).as_string::<i32>();
+        for row in 0..batch.num_rows() {
+            assert_eq!(ids.value(row), next, "{what}");
+            assert!(noises.value(row) == noise(next, round(next)), "{what}: row {next}");
+            assert_eq!(texts.value_length(row), i32::try_from(WIDE).unwrap(), "{what}");
+            next += 1;
+        }
+    }
+    assert_eq!(next, ROWS, "{what}");
+}
+
+fn check_row_groups(region: &Region, what: &str) {
+    for file in region.files() {
+        let bytes = file.rows * 2 * WIDE as u64 / u64::from(file.row_groups);
+        assert!(ROW_GROUP.contains(&bytes), "{what}: row groups of {bytes} bytes");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn wide_rows_are_held_a_few_megabytes_at_a_time() {
+    let region = region().await;
+    write(&region, 0, 1);
+    check(&region, "runs that overlap", |_| 0).await;
+    region.flush().await.unwrap();
+    assert_eq!(region.files().len(), 1);
+    check_row_groups(&region, "after a flush");
+    check(&region, "a file alone", |_| 0).await;
+
+    write(&region, 1, 2);
+    let newest = |id| u64::from(id % 2 == 0);
+    check(&region, "a file and runs", newest).await;
+    region.flush().await.unwrap();
+    assert_eq!(region.files().len(), 2);
+    check_row_groups(&region, "after the second flush");
+    check(&region, "files that overlap", newest).await;
+
+    let report = region.compact(Scope::Whole, Epoch(0), &Attempt::default()).await.unwrap();
+    assert_eq!(report.unwrap().files_in, 2);
+    check_row_groups(&region, "after a compaction");
+    check(&region, "after a compaction", newest).await;
+}
