@@ -94,6 +94,59 @@ async fn large_objects_are_written_in_parts_and_appear_whole() {
     assert!(storage.get_opt(&path("given-up")).await.unwrap().is_none());
 }
 
+/// Waits until the store has been told to forget all parts: a task of its own does that.
+async fn nothing_left_open(store: &FaultyStore, what: &str) {
+    for _ in 0..1_000 {
+        if store.open_uploads() == 0 {
+            return;
+        }
+        tokio::task::yield_now().await;
+    }
+    panic!("{what}: the store still holds parts");
+}
+
+#[tokio::test]
+async fn an_upload_that_ends_early_leaves_no_parts_behind() {
+    let options =
+        StorageOptions { part_bytes: 1_000, parts_in_flight: 2, ..StorageOptions::default() };
+    let body = Bytes::from(vec![7; 10_123]);
+    let at = path("large");
+    // The beginning is the first call, then come eleven parts and the end.
+    for fault in [Fault::ErrorBefore, Fault::ErrorAfter] {
+        for number in 2..=13 {
+            let store = FaultyStore::new();
+            let storage = Storage::new(Arc::new(store.clone()), "faulty://store", options.clone());
+            store.plan(move |call| match (call.operation, call.number == number) {
+                (Operation::Upload, true) => fault,
+                _ => Fault::None,
+            });
+            storage.put(&at, body.clone()).await.unwrap_err();
+            nothing_left_open(&store, &format!("{fault:?} of call {number}")).await;
+        }
+    }
+    let store = FaultyStore::new();
+    let storage = Storage::new(Arc::new(store.clone()), "faulty://store", options);
+    let mut dropped = storage.upload(&at).await.unwrap();
+    dropped.write(body.clone()).await.unwrap();
+    assert_eq!(store.open_uploads(), 1);
+    drop(dropped);
+    nothing_left_open(&store, "dropped").await;
+    assert!(storage.get_opt(&at).await.unwrap().is_none());
+    // Dropped in the middle of a call, as a job that is given up is.
+    store.plan(|call| match (call.operation, call.number) {
+        (Operation::Upload, 5) => Fault::LostAnswer,
+        _ => Fault::None,
+    });
+    let put = storage.put(&at, body.clone());
+    let hangs = tokio::time::timeout(Duration::from_millis(10), put).await;
+    assert!(hangs.is_err());
+    nothing_left_open(&store, "dropped while it waits").await;
+    store.plan(|_| Fault::None);
+    storage.put(&at, body.clone()).await.unwrap();
+    assert_eq!(store.open_uploads(), 0);
+    assert_eq!(storage.get(&at).await.unwrap(), body);
+}
+
 #[tokio::test]
 async fn urls_that_cannot_be_used_say_why() {
     let dir = tempfile::tempdir().unwrap();

@@ -7,12 +7,14 @@ use object_store::{MultipartUpload, ObjectStoreExt, PutPayload, UploadPart};
 
 use super::{Operation, Storage, StorageError};
 
-/// An object that is being written in parts: invisible until [`Upload::finish`]. Dropping it
-/// abandons what was written; [`Upload::abort`] also tells the store.
+/// An object that is being written in parts: invisible until [`Upload::finish`]. However it ends
+/// before that, by an error or dropped, the store is told to forget the parts: S3 keeps and charges
+/// for them, and no listing shows them.
 pub struct Upload {
     storage: Storage,
     path: Path,
-    upload: Box<dyn MultipartUpload>,
+    /// `None` once it is finished or given up.
+    upload: Option<Box<dyn MultipartUpload>>,
     buffer: BytesMut,
     parts: FuturesUnordered<UploadPart>,
     bytes: u64,
@@ -37,7 +39,7 @@ impl Upload {
         Ok(Self {
             storage,
             path,
-            upload,
+            upload: Some(upload),
             buffer: BytesMut::new(),
             parts: FuturesUnordered::new(),
             bytes: 0,
@@ -82,23 +84,27 @@ impl Upload {
         while !self.parts.is_empty() {
             self.wait_for_one().await?;
         }
-        let complete = self.upload.complete();
-        self.storage.within(Operation::Upload, &self.path, complete).await?;
+        if let Some(upload) = &mut self.upload {
+            self.storage.within(Operation::Upload, &self.path, upload.complete()).await?;
+        }
+        self.upload = None;
         Ok(Uploaded { bytes: self.bytes, checksum: self.checksum })
     }
 
-    /// Gives up, and has the store forget the parts.
+    /// Gives up, and waits until the store has forgotten the parts.
     pub async fn abort(mut self) -> Result<(), StorageError> {
         self.parts.clear();
-        let abort = self.upload.abort();
-        self.storage.within(Operation::Upload, &self.path, abort).await
+        let Some(mut upload) = self.upload.take() else { return Ok(()) };
+        self.storage.within(Operation::Upload, &self.path, upload.abort()).await
     }
 
     async fn send(&mut self, part: Bytes) -> Result<(), StorageError> {
         while self.parts.len() >= self.storage.inner.options.parts_in_flight.max(1) {
             self.wait_for_one().await?;
         }
-        self.parts.push(self.upload.put_part(PutPayload::from(part)));
+        if let Some(upload) = &mut self.upload {
+            self.parts.push(upload.put_part(PutPayload::from(part)));
+        }
         Ok(())
     }
 
@@ -110,6 +116,22 @@ impl Upload {
             .await?;
         debug_assert!(done.is_some());
         Ok(())
+    }
+}
+
+impl Drop for Upload {
+    fn drop(&mut self) {
+        let Some(mut upload) = self.upload.take() else { return };
+        // A part that arrives after the parts were forgotten would be kept.
+        self.parts.clear();
+        let Ok(runtime) = tokio::runtime::Handle::try_current() else { return };
+        let (storage, path) = (self.storage.clone(), self.path.clone());
+        runtime.spawn(async move {
+            let aborted = storage.within(Operation::Upload, &path, upload.abort()).await;
+            if let Err(error) = aborted {
+                tracing::debug!(%path, %error, "parts of an object may be left behind");
+            }
+        });
     }
 }
 

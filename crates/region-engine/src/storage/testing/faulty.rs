@@ -1,10 +1,13 @@
 //! A store in memory in which every call can be made to fail, to lie, or to wait for a test's step.
 
+mod upload;
+
 use std::collections::HashMap;
 use std::fmt;
 use std::ops::Range;
 use std::pin::Pin;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
@@ -20,6 +23,7 @@ use object_store::{
 };
 use parking_lot::Mutex;
 
+use self::upload::FaultyUpload;
 use crate::storage::{Operation, Storage, StorageOptions};
 
 /// What a call does instead of what it should.
@@ -75,6 +79,7 @@ struct Shared {
     plan: Mutex<Arc<Plan>>,
     numbers: Mutex<HashMap<Operation, u64>>,
     last_put: Mutex<Option<Path>>,
+    open_uploads: AtomicUsize,
 }
 
 impl FaultyStore {
@@ -89,6 +94,7 @@ impl FaultyStore {
             plan: Mutex::new(Arc::new(|_| Fault::None)),
             numbers: Mutex::default(),
             last_put: Mutex::default(),
+            open_uploads: AtomicUsize::new(0),
         };
         Self { inner, shared: Arc::new(shared), stepped: false }
     }
@@ -97,6 +103,12 @@ impl FaultyStore {
     pub fn plan(&self, plan: impl Fn(&Call) -> Fault + Send + Sync + 'static) {
         *self.shared.plan.lock() = Arc::new(plan);
         self.shared.numbers.lock().clear();
+    }
+
+    /// Uploads in parts that were begun, and neither completed nor aborted: a store keeps what they
+    /// have written.
+    pub fn open_uploads(&self) -> usize {
+        self.shared.open_uploads.load(Ordering::Relaxed)
     }
 
     /// A handle whose calls return `Pending` once before and once after they do their work.
@@ -244,7 +256,8 @@ impl ObjectStore for FaultyStore {
         options: PutMultipartOptions,
     ) -> Result<Box<dyn MultipartUpload>> {
         let fault = self.fault(Operation::Upload, path);
-        self.around(fault, path, self.inner.put_multipart_opts(path, options)).await
+        let inner = self.around(fault, path, self.inner.put_multipart_opts(path, options)).await?;
+        Ok(Box::new(FaultyUpload::new(self.clone(), path.clone(), inner)))
     }
 
     async fn get_opts(&self, path: &Path, options: GetOptions) -> Result<GetResult> {
