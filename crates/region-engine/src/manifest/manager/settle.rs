@@ -26,7 +26,11 @@ enum Slot {
     Unclear(StorageError),
 }
 
-/// Puts, and asks, until the outcome is known; [`EngineError::Unknown`] when that takes too long.
+/// Puts, and asks, until the outcome is known.
+///
+/// # Errors
+/// [`EngineError::Unknown`] and no other, whatever kept us from finding out: the put has been made,
+/// so nothing that is met after it says that it failed.
 pub(super) async fn settle(reader: &Reader, pending: &Pending) -> Result<Settled, EngineError> {
     let mut last = match put(reader, pending).await? {
         Slot::Ours => return confirm(reader, pending).await,
@@ -53,7 +57,9 @@ async fn put(reader: &Reader, pending: &Pending) -> Result<Slot, EngineError> {
     match reader.storage.get_opt(&path).await {
         Ok(Some(bytes)) if bytes == pending.bytes => Ok(Slot::Ours),
         Ok(Some(bytes)) => {
-            let found = reader.decode(pending.delta.version, &bytes)?;
+            let found = reader
+                .decode(pending.delta.version, &bytes)
+                .map_err(|error| unknown(reader, pending, error.to_string()))?;
             Ok(if found.writer == pending.delta.writer { Slot::Ours } else { Slot::Other })
         }
         Ok(None) => Ok(Slot::Unclear(doubt)),
@@ -75,7 +81,8 @@ async fn confirm(reader: &Reader, pending: &Pending) -> Result<Settled, EngineEr
                     Ok(Some(_)) => return Ok(Settled::Lost),
                     Ok(None) => format!("checkpoint {at} was cleaned while it was read"),
                     Err(error @ EngineError::Storage(_)) => error.to_string(),
-                    Err(error) => return Err(error),
+                    // Damage does not pass, and asking again would not help.
+                    Err(error) => return Err(unknown(reader, pending, error.to_string())),
                 },
             },
             Err(error) => error.to_string(),

@@ -194,6 +194,44 @@ async fn a_committed_delta_that_a_checkpoint_already_covers_counts() {
 }
 
 #[tokio::test]
+async fn damage_met_after_a_put_leaves_its_outcome_unknown() {
+    let store = FaultyStore::new();
+    let storage = store.storage();
+    let mut slow = owned_manager(&store, 1).await;
+    // Stored, and then nothing more is heard of the store for a while.
+    store.plan(|call| match call.operation {
+        Operation::PutIfAbsent => Fault::ErrorAfter,
+        Operation::Get | Operation::List => Fault::ErrorBefore,
+        _ => Fault::None,
+    });
+    slow.update(flush(1, 1)).await.unwrap_err();
+    store.plan(|_| Fault::None);
+    let mut other = manager(&store);
+    for number in 2..=4 {
+        other.update(flush(1, number)).await.unwrap();
+    }
+    let unknown_for = |error: EngineError, object: &str| {
+        let text = error.to_string();
+        let version = ManifestVersion(2);
+        assert!(matches!(error, EngineError::Unknown { version: v, .. } if v == version), "{text}");
+        assert!(text.contains(object), "{text}");
+    };
+    // The checkpoint that says whether the slot counts, and the slot itself.
+    for path in [DIR.checkpoint(ManifestVersion(4)), DIR.delta(ManifestVersion(2))] {
+        let whole = storage.get(&path).await.unwrap();
+        storage.put(&path, whole.slice(..whole.len() - 1)).await.unwrap();
+        let name = storage.name(&path);
+        unknown_for(slow.update(flush(1, 1)).await.unwrap_err(), &name);
+        unknown_for(slow.refresh().await.unwrap_err(), &name);
+        storage.put(&path, whole).await.unwrap();
+    }
+    assert_eq!(slow.refresh().await.unwrap(), ManifestVersion(5));
+    assert_eq!(**slow.state(), **other.state());
+    let late: Vec<ManifestVersion> = slow.take_late().iter().map(|delta| delta.version).collect();
+    assert_eq!(late, [ManifestVersion(2)]);
+}
+
+#[tokio::test]
 async fn a_checkpoint_that_fails_is_tried_again_and_fails_no_commit() {
     let store = FaultyStore::new();
     let mut owner = owned_manager(&store, 1).await;
