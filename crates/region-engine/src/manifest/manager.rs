@@ -104,7 +104,10 @@ impl RegionManifestManager {
             let bytes = codec::encode_delta(&delta);
             self.pending = Some(Pending { delta: Arc::new(delta), bytes });
             if let Some(delta) = self.settle_pending().await? {
+                // Dropped while it writes the checkpoint, it could not hand the delta to anybody.
+                self.late.push(delta.clone());
                 self.checkpoint_if_due().await;
+                self.late.pop();
                 return Ok(delta);
             }
             self.read().await?;

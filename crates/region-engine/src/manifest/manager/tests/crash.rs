@@ -87,3 +87,31 @@ async fn a_cancelled_commit_is_settled_by_the_next_call() {
     }
     panic!("the commit never ended");
 }
+
+#[tokio::test]
+async fn what_a_cancelled_commit_has_committed_is_not_kept_from_the_hooks() {
+    let mut while_checkpointing = 0;
+    for steps in 1..10_000 {
+        let store = FaultyStore::new();
+        let mut owner = RegionManifestManager::new(env(store.stepped().storage()), DIR);
+        owner.update(fence(1)).await.unwrap();
+        owner.update(flush(1, 1)).await.unwrap();
+        owner.update(flush(1, 2)).await.unwrap();
+        // Version 4 also writes a checkpoint.
+        let finished = poll_times(owner.update(flush(1, 3)), steps).is_some();
+        while_checkpointing += u32::from(!finished && owner.state().version == ManifestVersion(4));
+        owner.refresh().await.unwrap();
+        let late: Vec<ManifestVersion> =
+            owner.take_late().iter().map(|delta| delta.version).collect();
+        let committed = owner.state().version == ManifestVersion(4);
+        // Whoever asked has got it, or the hooks get it from here.
+        let expected: &[ManifestVersion] =
+            if committed && !finished { &[ManifestVersion(4)] } else { &[] };
+        assert_eq!(late, expected, "step {steps}");
+        if finished {
+            assert!(while_checkpointing > 0, "no checkpoint was written");
+            return;
+        }
+    }
+    panic!("the commit never ended");
+}
