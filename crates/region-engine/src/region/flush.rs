@@ -35,6 +35,16 @@ struct Frozen {
     through: Sequence,
 }
 
+/// Lets all runs be merged again, also when the flush is dropped: else those that it had frozen
+/// would pile up until the next one.
+struct Thaw<'a>(&'a Region);
+
+impl Drop for Thaw<'_> {
+    fn drop(&mut self) {
+        self.0.contents.lock().frozen = None;
+    }
+}
+
 impl Region {
     /// Writes all rows that were applied before the call to files and names them in the manifest.
     /// Only the owner may; flushes of a region go one after another. Writes and reads go on.
@@ -45,8 +55,9 @@ impl Region {
     /// its outcome was unknown, the next call finds out first.
     pub async fn flush(&self) -> Result<FlushReport, EngineError> {
         let flushing = self.flushing.lock().await;
+        let thaw = Thaw(self);
         let result = self.flush_frozen().await;
-        self.contents.lock().frozen = None;
+        drop(thaw);
         drop(flushing);
         // Memory is given back and the next flush may begin before anybody waits for a hook.
         let result = match result {
