@@ -24,8 +24,11 @@ const REFRESH_PATIENCE: Duration = Duration::from_secs(5);
 /// Whether a call whose outcome is unknown may be made again.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Repeat {
-    /// It changes nothing, or the server knows a repeat when it sees one.
-    Always,
+    /// Always: it changes nothing that a caller could be wrong about.
+    Read,
+    /// Always: the server knows a repeat when it sees one, or finds done what it asks for. But an
+    /// attempt whose outcome is unknown may be done later, whatever the next ones are answered.
+    Idempotent,
     /// Only when every attempt so far has definitely done nothing.
     UnlessInDoubt,
 }
@@ -176,7 +179,7 @@ impl Core {
                 _ if group == GroupId::META && !anyone_answered => {
                     ClientError::NoMetaReachable { tried: tried.into_iter().collect() }
                 }
-                (_, Verdict::Unknown) if repeat == Repeat::UnlessInDoubt => {
+                (_, Verdict::Unknown) if repeat != Repeat::Read => {
                     ClientError::OutcomeUnknown { what, attempts: made, elapsed, cause }
                 }
                 (Advice::Repeat | Advice::FindLeader | Advice::RepeatFew, _) => {
@@ -187,3 +190,6 @@ impl Core {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

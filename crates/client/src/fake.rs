@@ -1,6 +1,7 @@
 //! A cluster in the test's own process: one meta service and a few data nodes behind real sockets,
 //! which answer by the rules of the real ones, or as a test tells them to.
 
+mod admin;
 mod data;
 mod meta;
 mod state;
@@ -53,11 +54,14 @@ impl FakeCluster {
             cluster.tasks.push(tokio::spawn(serving).abort_handle());
             cluster.state.lock().add_node(node, address);
         }
+        let admin = admin::AdminNode { state: cluster.state.clone() };
         let service =
             meta::MetaNode { state: cluster.state.clone(), changed: cluster.changed.subscribe() };
         let (listener, address) = listen().await;
         let serving = Server::builder()
             .add_service(v1::meta_server::MetaServer::new(service))
+            .add_service(v1::admin_server::AdminServer::new(admin.clone()))
+            .add_service(v1::hook_admin_server::HookAdminServer::new(admin))
             .serve_with_incoming(TcpListenerStream::new(listener));
         cluster.tasks.push(tokio::spawn(serving).abort_handle());
         cluster.meta = address;

@@ -40,7 +40,7 @@ impl Client {
         let router = &self.core.router;
         let longest = self.options().attempt_timeout;
         self.core
-            .call(GroupId::META, "cluster status", Repeat::Always, longest, |channel, timeout| {
+            .call(GroupId::META, "cluster status", Repeat::Read, longest, |channel, timeout| {
                 let mut client = router.admin(channel);
                 async move {
                     client.cluster_status(timed(v1::ClusterStatusRequest {}, timeout)).await
@@ -57,7 +57,7 @@ impl Client {
         let router = &self.core.router;
         let longest = self.options().attempt_timeout;
         self.core
-            .call(GroupId::META, "meta members", Repeat::Always, longest, |channel, timeout| {
+            .call(GroupId::META, "meta members", Repeat::Read, longest, |channel, timeout| {
                 let mut client = router.admin(channel);
                 async move {
                     client.list_meta_members(timed(v1::ListMetaMembersRequest {}, timeout)).await
@@ -113,7 +113,7 @@ impl Client {
         let longest = Duration::from_secs(15);
         // A repeat asks for what is so already.
         self.core
-            .call(GroupId::META, &what, Repeat::Always, longest, |channel, timeout| {
+            .call(GroupId::META, &what, Repeat::Idempotent, longest, |channel, timeout| {
                 let mut client = router.admin(channel);
                 async move { client.transfer_group_leader(timed(request, timeout)).await }
             })
@@ -131,7 +131,7 @@ impl Client {
         let longest = self.options().attempt_timeout;
         let answer = self
             .core
-            .call(GroupId::META, "bench command", Repeat::Always, longest, |channel, timeout| {
+            .call(GroupId::META, "bench command", Repeat::Read, longest, |channel, timeout| {
                 let (mut client, value) = (router.admin(channel), value.clone());
                 async move {
                     client.bench_command(timed(v1::BenchCommandRequest { value }, timeout)).await

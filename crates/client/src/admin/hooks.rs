@@ -31,7 +31,8 @@ impl Client {
     /// carry one request id.
     ///
     /// # Errors
-    /// [`ClientError::Refused`] with `HookExists`, `TableNotFound`, `InvalidArgument` and others.
+    /// [`ClientError::Refused`] with `HookExists`, `TableNotFound`, `InvalidArgument` and others;
+    /// [`ClientError::OutcomeUnknown`] when it may still be added.
     pub async fn add_hook(&self, hook: NewHook) -> Result<(), ClientError> {
         let what = format!("adding hook {:?}", hook.name);
         let request = v1::AddHookRequest {
@@ -43,7 +44,7 @@ impl Client {
         };
         let router = &self.core.router;
         self.core
-            .call(GroupId::META, &what, Repeat::Always, LONGEST, |channel, timeout| {
+            .call(GroupId::META, &what, Repeat::Idempotent, LONGEST, |channel, timeout| {
                 let (mut client, request) = (router.hook_admin(channel), request.clone());
                 async move { client.add_hook(timed(request, timeout)).await }
             })
@@ -60,7 +61,7 @@ impl Client {
         let request = v1::SetHookPausedRequest { name: name.to_owned(), paused };
         let router = &self.core.router;
         self.core
-            .call(GroupId::META, &what, Repeat::Always, LONGEST, |channel, timeout| {
+            .call(GroupId::META, &what, Repeat::Idempotent, LONGEST, |channel, timeout| {
                 let (mut client, request) = (router.hook_admin(channel), request.clone());
                 async move { client.set_hook_paused(timed(request, timeout)).await }
             })
@@ -78,7 +79,7 @@ impl Client {
         let request = v1::RemoveHookRequest { request_id, name: name.to_owned() };
         let router = &self.core.router;
         self.core
-            .call(GroupId::META, &what, Repeat::Always, LONGEST, |channel, timeout| {
+            .call(GroupId::META, &what, Repeat::Idempotent, LONGEST, |channel, timeout| {
                 let (mut client, request) = (router.hook_admin(channel), request.clone());
                 async move { client.remove_hook(timed(request, timeout)).await }
             })
@@ -95,7 +96,7 @@ impl Client {
         let longest = self.options().attempt_timeout;
         let answer = self
             .core
-            .call(GroupId::META, "hooks", Repeat::Always, longest, |channel, timeout| {
+            .call(GroupId::META, "hooks", Repeat::Read, longest, |channel, timeout| {
                 let mut client = router.hook_admin(channel);
                 async move { client.list_hooks(timed(v1::ListHooksRequest {}, timeout)).await }
             })

@@ -242,7 +242,7 @@ impl Client {
             let group = self.core.route(region).await?.group;
             let result = self
                 .core
-                .call(group, what, Repeat::Always, longest, |channel, timeout| {
+                .call(group, what, Repeat::Read, longest, |channel, timeout| {
                     call(group, channel, timeout)
                 })
                 .await;

@@ -42,7 +42,8 @@ impl Client {
     /// one request id.
     ///
     /// # Errors
-    /// [`ClientError::Refused`] with `TableExists`, `InvalidArgument` and others.
+    /// [`ClientError::Refused`] with `TableExists`, `InvalidArgument` and others;
+    /// [`ClientError::OutcomeUnknown`] when it may still be made.
     pub async fn create_table(&self, table: NewTable) -> Result<v1::Table, ClientError> {
         let what = format!("creating table {:?}", table.name);
         let request = v1::CreateTableRequest {
@@ -68,7 +69,7 @@ impl Client {
         let router = &self.core.router;
         let answer = self
             .core
-            .call(GroupId::META, &what, Repeat::Always, LONGEST, |channel, timeout| {
+            .call(GroupId::META, &what, Repeat::Idempotent, LONGEST, |channel, timeout| {
                 let (mut client, request) = (router.admin(channel), request.clone());
                 async move { client.create_table(timed(request, timeout)).await }
             })
@@ -81,7 +82,8 @@ impl Client {
     /// Drops a table; returns its id.
     ///
     /// # Errors
-    /// [`ClientError::Refused`] with `TableNotFound` and others.
+    /// [`ClientError::Refused`] with `TableNotFound` and others; [`ClientError::OutcomeUnknown`] when it
+    /// may still be dropped.
     pub async fn drop_table(&self, name: &str) -> Result<TableId, ClientError> {
         let request = v1::DropTableRequest {
             request_id: self.options().ids.next().to_string(),
@@ -91,7 +93,7 @@ impl Client {
         let what = format!("dropping table {name:?}");
         let answer = self
             .core
-            .call(GroupId::META, &what, Repeat::Always, LONGEST, |channel, timeout| {
+            .call(GroupId::META, &what, Repeat::Idempotent, LONGEST, |channel, timeout| {
                 let (mut client, request) = (router.admin(channel), request.clone());
                 async move { client.drop_table(timed(request, timeout)).await }
             })

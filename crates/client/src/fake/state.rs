@@ -66,6 +66,8 @@ pub(crate) struct State {
     pub(crate) answers: VecDeque<Answer>,
     pub(crate) scan_answers: VecDeque<ScanAnswer>,
     pub(crate) meta_refusals: VecDeque<Refusal>,
+    /// What the next calls of an operator are answered with; those after them are done.
+    pub(crate) admin_refusals: VecDeque<Refusal>,
     /// Every write that arrived.
     pub(crate) writes: Vec<WriteRequest>,
     pub(crate) scans: Vec<v1::ScanRequest>,
@@ -156,6 +158,7 @@ impl State {
             answers: VecDeque::new(),
             scan_answers: VecDeque::new(),
             meta_refusals: VecDeque::new(),
+            admin_refusals: VecDeque::new(),
             writes: Vec::new(),
             scans: Vec::new(),
             effects: Vec::new(),

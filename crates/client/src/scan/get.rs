@@ -91,7 +91,7 @@ impl Client {
             let longest: Duration = self.options().attempt_timeout;
             let answer = self
                 .core
-                .call(group, &what, Repeat::Always, longest, |channel, timeout| {
+                .call(group, &what, Repeat::Read, longest, |channel, timeout| {
                     let (mut client, request) = (router.data(channel), request.clone());
                     async move { client.get(timed(request, timeout)).await }
                 })

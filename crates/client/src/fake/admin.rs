@@ -1,0 +1,106 @@
+//! What an operator asks of the meta node: answered as a test tells it to, and otherwise done.
+
+use std::sync::Arc;
+
+use parking_lot::Mutex;
+use tidewater_proto::v1::{self, admin_server::Admin, hook_admin_server::HookAdmin};
+use tonic::{Request, Response, Status};
+
+use super::state::State;
+
+#[derive(Clone)]
+pub(super) struct AdminNode {
+    pub(super) state: Arc<Mutex<State>>,
+}
+
+impl AdminNode {
+    fn answer<T: Default>(&self) -> Result<Response<T>, Status> {
+        match self.state.lock().admin_refusals.pop_front() {
+            Some(refusal) => Err(refusal.into()),
+            None => Ok(Response::new(T::default())),
+        }
+    }
+}
+
+#[tonic::async_trait]
+impl Admin for AdminNode {
+    async fn create_table(
+        &self,
+        _request: Request<v1::CreateTableRequest>,
+    ) -> Result<Response<v1::CreateTableResponse>, Status> {
+        self.answer()
+    }
+
+    async fn drop_table(
+        &self,
+        _request: Request<v1::DropTableRequest>,
+    ) -> Result<Response<v1::DropTableResponse>, Status> {
+        self.answer()
+    }
+
+    async fn cluster_status(
+        &self,
+        _request: Request<v1::ClusterStatusRequest>,
+    ) -> Result<Response<v1::ClusterStatusResponse>, Status> {
+        self.answer()
+    }
+
+    async fn list_meta_members(
+        &self,
+        _request: Request<v1::ListMetaMembersRequest>,
+    ) -> Result<Response<v1::ListMetaMembersResponse>, Status> {
+        self.answer()
+    }
+
+    async fn change_meta_member(
+        &self,
+        _request: Request<v1::ChangeMetaMemberRequest>,
+    ) -> Result<Response<v1::ChangeMetaMemberResponse>, Status> {
+        self.answer()
+    }
+
+    async fn transfer_group_leader(
+        &self,
+        _request: Request<v1::TransferGroupLeaderRequest>,
+    ) -> Result<Response<v1::TransferGroupLeaderResponse>, Status> {
+        self.answer()
+    }
+
+    async fn bench_command(
+        &self,
+        _request: Request<v1::BenchCommandRequest>,
+    ) -> Result<Response<v1::BenchCommandResponse>, Status> {
+        self.answer()
+    }
+}
+
+#[tonic::async_trait]
+impl HookAdmin for AdminNode {
+    async fn add_hook(
+        &self,
+        _request: Request<v1::AddHookRequest>,
+    ) -> Result<Response<v1::AddHookResponse>, Status> {
+        self.answer()
+    }
+
+    async fn set_hook_paused(
+        &self,
+        _request: Request<v1::SetHookPausedRequest>,
+    ) -> Result<Response<v1::SetHookPausedResponse>, Status> {
+        self.answer()
+    }
+
+    async fn remove_hook(
+        &self,
+        _request: Request<v1::RemoveHookRequest>,
+    ) -> Result<Response<v1::RemoveHookResponse>, Status> {
+        self.answer()
+    }
+
+    async fn list_hooks(
+        &self,
+        _request: Request<v1::ListHooksRequest>,
+    ) -> Result<Response<v1::ListHooksResponse>, Status> {
+        self.answer()
+    }
+}
