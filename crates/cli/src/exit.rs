@@ -20,6 +20,7 @@ pub(crate) enum Exit {
     Usage,
     NotFound,
     Conflict,
+    /// Try again later; also of a change that may have been made, or may still be.
     Unavailable,
 }
 
@@ -193,11 +194,12 @@ fn exit_of_client(error: &ClientError) -> Exit {
         ClientError::NoMetaReachable { .. }
         | ClientError::NoRoute(_)
         | ClientError::TookTooLong { .. } => Exit::Unavailable,
+        // The last answer is about one attempt: a script must not read of a change that may have been
+        // made that there was nothing to change.
+        ClientError::OutcomeUnknown { .. } | ClientError::Unknown { .. } => Exit::Unavailable,
         ClientError::Refused { refusal, .. } => exit_of(refusal.reason),
         ClientError::GaveUp { cause, .. }
-        | ClientError::OutcomeUnknown { cause, .. }
         | ClientError::Failed { cause, .. }
-        | ClientError::Unknown { cause, .. }
         | ClientError::Partial { cause, .. }
         | ClientError::ScanInterrupted { cause, .. } => exit_of(cause.reason),
         ClientError::TableNotFound(_)
@@ -215,9 +217,11 @@ fn exit_of_client(error: &ClientError) -> Exit {
 impl From<ClientError> for Failure {
     fn from(error: ClientError) -> Self {
         let message = error.to_string();
-        let message = match error.refusal() {
-            Some(refusal) => with_remedy(message, refusal.reason),
-            None => message,
+        let message = match (&error, error.refusal()) {
+            // What helps against the last refusal does not end the doubt.
+            (ClientError::OutcomeUnknown { .. } | ClientError::Unknown { .. }, _) => message,
+            (_, Some(refusal)) => with_remedy(message, refusal.reason),
+            (_, None) => message,
         };
         Self::new(exit_of_client(&error), message)
     }

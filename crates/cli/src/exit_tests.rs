@@ -96,6 +96,39 @@ fn no_meta_node_names_the_addresses() {
 }
 
 #[test]
+fn what_may_have_been_done_is_no_refusal() {
+    let cause = || Box::new(Refusal::new(Reason::TableNotFound, "there is no table \"t\""));
+    let elapsed = std::time::Duration::from_secs(1);
+    let in_doubt = [
+        ClientError::OutcomeUnknown {
+            what: "dropping table \"t\"".into(),
+            attempts: 2,
+            elapsed,
+            cause: cause(),
+        },
+        ClientError::Unknown {
+            table: "t".into(),
+            acknowledged: 1,
+            failed: 2,
+            unknown: 3,
+            cause: cause(),
+        },
+    ];
+    for error in in_doubt {
+        let failure = Failure::from(error);
+        assert_eq!(failure.exit.status(), 5, "{failure}");
+        assert!(failure.message.contains("unknown"), "{failure}");
+        assert!(failure.message.contains("there is no table"), "{failure}");
+        assert!(!failure.message.contains("table list"), "{failure}");
+    }
+    // Definite answers keep their own status and remedy.
+    let failed = ClientError::Failed { table: "t".into(), rows: 3, cause: cause() };
+    let failure = Failure::from(failed);
+    assert_eq!(failure.exit, Exit::NotFound);
+    assert!(failure.message.contains("table list"), "{failure}");
+}
+
+#[test]
 fn a_closed_pipe_is_no_failure() {
     let closed = io::Error::from(io::ErrorKind::BrokenPipe);
     assert_eq!(Failure::writing("the output", &closed).exit.status(), 0);
