@@ -38,18 +38,30 @@ pub(crate) async fn commit(
     job: &CompactionJob,
     outputs: &[FileMeta],
 ) -> Result<ManifestVersion, EngineError> {
-    let mut tried = 0;
+    let (mut tried, mut in_doubt) = (0, None);
     loop {
         match manifest.update_manifest(change(job, outputs)).await {
-            Err(EngineError::Unknown { .. }) if tried < SETTLES => {
+            Err(EngineError::Unknown { version, .. }) if tried < SETTLES => {
                 // Asked with the same change, the manager settles what is pending.
                 tried += 1;
+                in_doubt = Some(version);
             }
             Err(EngineError::Refused { reason, .. })
                 if matches!(reason, Void::InputsGone { .. } | Void::FileKnown { .. })
                     && committed(&manifest.state(), outputs) =>
             {
                 return Ok(manifest.state().version);
+            }
+            // Without outputs there is nothing in the state to know it by; and another call may have
+            // settled it, which takes it out of what the manager holds pending.
+            Err(error @ EngineError::Refused { reason: Void::InputsGone { .. }, .. }) => {
+                return match in_doubt {
+                    Some(version) if outputs.is_empty() => {
+                        let ours = manifest.is_by(version, Author::Job(job.job_id)).await?;
+                        if ours { Ok(manifest.state().version) } else { Err(error) }
+                    }
+                    _ => Err(error),
+                };
             }
             result => return result,
         }

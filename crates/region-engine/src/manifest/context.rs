@@ -114,6 +114,18 @@ impl ManifestContext {
         result
     }
 
+    /// Whether a version is committed, and by this author. The state does not say: the delta is read.
+    ///
+    /// # Errors
+    /// [`EngineError::Unknown`] when it cannot be read.
+    pub(crate) async fn is_by(
+        &self,
+        version: ManifestVersion,
+        author: Author,
+    ) -> Result<bool, EngineError> {
+        self.lock().await.manager.is_by(version, author).await
+    }
+
     fn receipt(
         &self,
         guard: &mut ManifestGuard<'_>,

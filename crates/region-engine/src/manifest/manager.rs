@@ -123,6 +123,24 @@ impl RegionManifestManager {
         std::mem::take(&mut self.late)
     }
 
+    /// Whether a version that has been read is this author's; [`EngineError::Unknown`] when its delta
+    /// cannot be read.
+    pub(in crate::manifest) async fn is_by(
+        &self,
+        version: ManifestVersion,
+        author: Author,
+    ) -> Result<bool, EngineError> {
+        let region = self.reader.dir.region_id;
+        let unknown = |detail: String| EngineError::Unknown { region, version, detail };
+        let read = self.reader.storage.get_opt(&self.reader.dir.delta(version)).await;
+        let Some(bytes) = read.map_err(|error| unknown(error.to_string()))? else {
+            return Ok(false);
+        };
+        let delta =
+            self.reader.decode(version, &bytes).map_err(|error| unknown(error.to_string()))?;
+        Ok(delta.author == author && self.state.names(version, delta.writer))
+    }
+
     /// Settles what is pending; the delta if it is committed.
     async fn settle_pending(&mut self) -> Result<Option<Arc<Delta>>, EngineError> {
         let Some(pending) = self.pending.clone() else { return Ok(None) };

@@ -4,6 +4,7 @@
 use std::collections::BTreeSet;
 use std::pin::Pin;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::task::{Context, Waker};
 
 use parking_lot::Mutex;
@@ -16,7 +17,8 @@ use crate::compaction::commit::commit;
 use crate::compaction::{CompactionJob, OutputOptions, Why};
 use crate::file_meta::FileMeta;
 use crate::manifest::samples::*;
-use crate::manifest::{Edit, ManifestContext, Void};
+use crate::manifest::{Edit, ManifestContext, ManifestOptions, Void};
+use crate::storage::Operation;
 use crate::storage::testing::{Fault, FaultyStore};
 
 type Actor = Pin<Box<dyn Future<Output = ()>>>;
@@ -189,4 +191,32 @@ fn a_compactor_paused_at_every_step_while_others_go_on() {
         let schedule = [vec![0; 200], vec![1; pause], vec![2; 400], vec![1; 400]].concat();
         race(&schedule, 0, Fault::None);
     }
+}
+
+#[tokio::test]
+async fn a_job_that_leaves_no_row_is_committed_also_when_another_call_finds_it_out() {
+    let store = FaultyStore::new();
+    let manifest = ManifestContext::new(env(store.stepped().storage()), DIR);
+    manifest.fence(owner(1), GROUP).await.unwrap();
+    manifest.update_manifest(flush(1, 1)).await.unwrap();
+    let inputs: Vec<FileMeta> = manifest.state().files().cloned().collect();
+    let (expires, late) = (job(1, inputs.clone()), job(2, inputs));
+    // The first put lands, and as long as the first call asks nobody tells it so. The other call,
+    // which waits for the lock meanwhile, is told.
+    let asked = u64::from(ManifestOptions::default().settle_attempts);
+    let puts = AtomicU64::new(0);
+    store.plan(move |call| match call.operation {
+        Operation::PutIfAbsent if puts.fetch_add(1, Ordering::Relaxed) == 0 => Fault::ErrorAfter,
+        Operation::Get if puts.load(Ordering::Relaxed) <= asked => Fault::ErrorBefore,
+        _ => Fault::None,
+    });
+    let (committed, refreshed) = tokio::join!(commit(&manifest, &expires, &[]), manifest.refresh());
+    assert_eq!(committed.unwrap(), refreshed.unwrap());
+    assert!(manifest.state().live.is_empty());
+    // Whoever has not committed it is told that the files are gone.
+    let gone = commit(&manifest, &late, &[]).await;
+    assert!(
+        matches!(gone, Err(EngineError::Refused { reason: Void::InputsGone { .. }, .. })),
+        "{gone:?}"
+    );
 }
