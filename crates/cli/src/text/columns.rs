@@ -21,10 +21,6 @@ pub(crate) struct ColumnSpec {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct ColumnSpecs(pub(crate) Vec<ColumnSpec>);
 
-const TYPES: &str = "bool, int8, int16, int32, int64, uint8, uint16, uint32, uint64, float32, \
-                     float64, utf8, binary, date32, timestamp(s|ms|us|ns[, ZONE]), \
-                     decimal128(PRECISION, SCALE)";
-
 impl FromStr for ColumnSpecs {
     type Err = TextError;
 
@@ -76,7 +72,7 @@ fn one_column(part: &[Placed], end: usize) -> Result<ColumnSpec, TextError> {
     };
     let type_text = joined(type_tokens);
     let data_type = type_text.parse::<ColumnType>().map_err(|_| {
-        let message = format!("`{type_text}` is not a type; types are {TYPES}");
+        let message = format!("`{type_text}` is not a type; types are {}", ColumnType::ALL);
         TextError::new(type_start.position, message)
     })?;
     let nullable = nullable(options)?;
@@ -151,29 +147,8 @@ mod tests {
     }
 
     #[test]
-    fn every_type_is_accepted() {
-        for text in [
-            "bool",
-            "int8",
-            "int16",
-            "int32",
-            "int64",
-            "uint8",
-            "uint16",
-            "uint32",
-            "uint64",
-            "float32",
-            "float64",
-            "utf8",
-            "binary",
-            "date32",
-            "timestamp(s)",
-            "timestamp(ms)",
-            "timestamp(us)",
-            "timestamp(ns)",
-            "timestamp(ms, UTC)",
-            "decimal128(38, 10)",
-        ] {
+    fn a_type_may_have_arguments() {
+        for text in ["int64", "timestamp(s)", "timestamp(ms, UTC)", "decimal128(38, 10)"] {
             let parsed: ColumnSpecs = format!("c {text}").parse().unwrap();
             assert_eq!(parsed.0, [spec("c", text, true)], "{text}");
         }

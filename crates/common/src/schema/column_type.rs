@@ -32,10 +32,7 @@ pub enum ColumnType {
 
 /// A type's text does not name a type.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error(
-    "unknown column type {text:?}{problem}: use bool, int8 to int64, uint8 to uint64, float32, float64, \
-     utf8, binary, date32, timestamp(s|ms|us|ns[, ZONE]) or decimal128(PRECISION, SCALE)"
-)]
+#[error("unknown column type {text:?}{problem}: use {}", ColumnType::ALL)]
 pub struct TypeError {
     /// The text as it was given.
     pub text: String,
@@ -44,6 +41,10 @@ pub struct TypeError {
 }
 
 impl ColumnType {
+    /// All types, as messages name them.
+    pub const ALL: &str = "bool, int8 to int64, uint8 to uint64, float32, float64, utf8, binary, \
+                           date32, timestamp(s|ms|us|ns[, ZONE]) or decimal128(PRECISION, SCALE)";
+
     /// The Arrow type of the column.
     pub fn arrow(&self) -> DataType {
         match self {
