@@ -1,12 +1,15 @@
 //! Service `GroupControl`: what the meta leader and other data nodes ask. A file per call.
 
+mod alter_region;
 mod change_membership;
 mod drop_region;
 mod open_region;
 mod request_flush;
+mod settle;
 mod start_group;
 mod stop_replica;
 mod transfer_leader;
+mod truncate_region;
 
 pub(crate) use self::transfer_leader::transfer;
 
@@ -98,6 +101,8 @@ calls! {
     transfer_leader: TransferLeaderRequest => TransferLeaderResponse;
     stop_replica: StopReplicaRequest => StopReplicaResponse;
     open_region: OpenRegionRequest => OpenRegionResponse;
+    alter_region: AlterRegionRequest => AlterRegionResponse;
+    truncate_region: TruncateRegionRequest => TruncateRegionResponse;
     drop_region: DropRegionRequest => DropRegionResponse;
     request_flush: RequestFlushRequest => RequestFlushResponse;
 }

@@ -6,7 +6,7 @@
 //!
 //! # Layout
 //!
-//! - Pure: [`descriptor`], [`entry`], [`producers`], [`state`], [`apply`], [`batch`], [`log_bytes`],
+//! - Pure: [`descriptor`], [`entry`], [`producers`], [`obligation`], [`state`], [`apply`], [`batch`], [`log_bytes`],
 //!   [`admission`], [`refusals`].
 //! - Shells: [`state_machine`], [`snapshot`], [`batcher`], [`loader`], [`merger`], [`replica`];
 //!   [`shared`] is what they have in common.
@@ -21,6 +21,7 @@ pub mod hosted;
 pub mod loader;
 pub mod log_bytes;
 pub mod merger;
+pub mod obligation;
 pub mod producers;
 pub mod refusals;
 pub mod replica;

@@ -47,6 +47,8 @@ pub enum FlushRequest {
     Large,
     /// Flush so many bytes: a follower is short of memory.
     Free(u64),
+    /// Record in the region's manifest what the log has decided.
+    Settle(RegionId, oneshot::Sender<Result<(), Refusal>>),
     /// Commit `Remove` in the region's manifest.
     Remove(RegionId, oneshot::Sender<Result<(), Refusal>>),
 }

@@ -4,6 +4,7 @@
 //! so every replica decides alike. Validation ends before anything is changed: these functions only
 //! read the state.
 
+mod alter_table;
 mod bootstrap;
 mod error;
 mod groups;
@@ -30,7 +31,7 @@ pub enum Reply {
     Node(NodeId),
     /// The group created.
     Group(GroupId),
-    /// The table created or dropped.
+    /// The table created, changed or dropped.
     Table(TableId),
 }
 
@@ -87,6 +88,9 @@ fn decide(
         Kind::AddHook(command) => hooks::add(state, &command),
         Kind::SetHookPaused(command) => hooks::set_paused(state, &command).map(done),
         Kind::RemoveHook(command) => hooks::remove(state, &command),
+        Kind::BeginAlterTable(command) => alter_table::begin_alter(state, &command),
+        Kind::BeginTruncateTable(command) => alter_table::begin_truncate(state, &command),
+        Kind::FinishTableChange(command) => alter_table::finish(state, &command).map(done),
         Kind::AdvanceTime(command) => Ok(done(time::advance(state, &command))),
         Kind::Bootstrap(_) | Kind::Bench(_) => Ok(done(Change::default())),
     }

@@ -7,6 +7,7 @@
 
 mod bad_start;
 mod bad_wire;
+mod change;
 mod commands;
 mod faulty_store;
 mod flights;

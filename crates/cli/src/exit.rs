@@ -119,6 +119,7 @@ pub(crate) fn exit_of(reason: Reason) -> Exit {
         | Reason::MembershipBusy
         | Reason::MembershipStale
         | Reason::CatalogVersionMismatch
+        | Reason::TableBusy
         | Reason::SchemaVersionBehind
         | Reason::SchemaVersionStale => Exit::Conflict,
         Reason::NotLeader
@@ -147,6 +148,7 @@ fn remedy(reason: Reason) -> Option<&'static str> {
         Reason::HookExists => {
             Some("choose another name, or remove it first: `tidewater hook remove NAME`")
         }
+        Reason::TableBusy => Some("wait until it is done, then try again"),
         Reason::RegionNotFound => Some("`tidewater region list` shows the regions there are"),
         Reason::GroupNotFound | Reason::GroupNotHosted => {
             Some("`tidewater group list` shows the groups there are")

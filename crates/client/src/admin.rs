@@ -9,4 +9,4 @@ mod tables;
 pub use self::cluster::MetaChange;
 pub use self::hooks::NewHook;
 pub use self::regions::{RegionFilter, TableFlush};
-pub use self::tables::NewTable;
+pub use self::tables::{AlterTable, ColumnChange, NewColumn, NewTable};

@@ -80,6 +80,7 @@ pub fn advice(refusal: &Refusal) -> Advice {
         | Reason::AlreadyBootstrapped
         | Reason::MembershipStale
         | Reason::CatalogVersionMismatch
+        | Reason::TableBusy
         | Reason::Unsupported => Advice::GiveUp,
     }
 }

@@ -185,6 +185,7 @@ fn effect_of(reason: Reason) -> Effect {
         | Reason::MembershipBusy
         | Reason::MembershipStale
         | Reason::CatalogVersionMismatch
+        | Reason::TableBusy
         | Reason::Overloaded
         | Reason::DiskFull
         | Reason::ObjectStoreUnavailable
@@ -216,6 +217,7 @@ fn code_of(reason: Reason) -> Code {
         | Reason::MembershipBusy
         | Reason::MembershipStale
         | Reason::CatalogVersionMismatch
+        | Reason::TableBusy
         | Reason::RouteWriteFenced
         | Reason::RouteMoved
         | Reason::RegionFenced

@@ -4,7 +4,9 @@
 //! (their Parquet field id), never by name, so that a column dropped and added again does not bring
 //! old values back.
 
+mod alter;
 pub mod column_type;
+mod constant;
 pub mod options;
 mod wire;
 
@@ -13,7 +15,9 @@ use std::sync::Arc;
 
 use arrow::datatypes::{Field, Schema, SchemaRef};
 
+pub use self::alter::SchemaChange;
 pub use self::column_type::{ColumnType, TypeError};
+pub use self::constant::ConstantError;
 pub use self::options::{DEFAULT_VNODES, HashDistribution, MAX_VNODES, TableOptions, WriteMode};
 use crate::ids::{ColumnId, SchemaVersion};
 
@@ -40,6 +44,9 @@ pub struct Column {
     pub data_type: ColumnType,
     /// Whether it may be null; key columns may not.
     pub nullable: bool,
+    /// What rows that were written without the column show, in the canonical text of its type;
+    /// `None`: null. Never changes as long as the column is there.
+    pub default: Option<String>,
 }
 
 /// The columns and keys of a table at one version.
@@ -123,6 +130,32 @@ pub enum SchemaError {
     /// A hash column that is not in the primary key, or none, or a bad vnode count.
     #[error("hash distribution: {0}")]
     BadDistribution(String),
+    /// A column that is added is there already.
+    #[error("there is a column {0:?} already")]
+    ColumnExists(String),
+    /// A column that is dropped is not there.
+    #[error("there is no column {0:?}")]
+    ColumnMissing(String),
+    /// A key column cannot be dropped.
+    #[error("column {0:?} is part of the primary key and cannot be dropped")]
+    KeyColumnDropped(String),
+    /// The time column cannot be dropped.
+    #[error("column {0:?} is the time column and cannot be dropped")]
+    TimeColumnDropped(String),
+    /// A column that is added must say what the rows that are there show.
+    #[error("column {0:?} must be nullable or have a default: the table may have rows already")]
+    DefaultMissing(String),
+    /// A default on a key column, or one that is no value of the column's type.
+    #[error("default of column {name:?}: {problem}")]
+    BadDefault {
+        /// The column's name.
+        name: String,
+        /// Why it is refused.
+        problem: String,
+    },
+    /// More changes than ids and versions can count.
+    #[error("the table has been altered too often")]
+    IdsUsedUp,
     /// A version of 0.
     #[error("a schema version starts at 1")]
     BadVersion,
@@ -258,6 +291,12 @@ fn check_columns(columns: &[Column], next_column_id: ColumnId) -> Result<(), Sch
         if column.id.get() == 0 || column.id >= next_column_id || !ids.insert(column.id) {
             return Err(SchemaError::BadColumnId { name: column.name.clone(), id: column.id });
         }
+        if let Some(text) = &column.default {
+            column.data_type.constant(text).map_err(|error| SchemaError::BadDefault {
+                name: column.name.clone(),
+                problem: error.to_string(),
+            })?;
+        }
     }
     Ok(())
 }
@@ -277,6 +316,12 @@ fn check_key(columns: &[Column], primary_key: &[ColumnId]) -> Result<Vec<usize>,
         }
         if column.nullable {
             return Err(SchemaError::KeyColumnNullable(column.name.clone()));
+        }
+        if column.default.is_some() {
+            return Err(SchemaError::BadDefault {
+                name: column.name.clone(),
+                problem: "a key column has none".to_owned(),
+            });
         }
         if !column.data_type.allowed_in_key() {
             return Err(SchemaError::KeyColumnType {

@@ -26,6 +26,7 @@ fn spec() -> RegionSpec {
         name: name.to_owned(),
         data_type,
         nullable: id > 3,
+        default: None,
     };
     let mut columns = vec![
         column(1, "host", ColumnType::Utf8),

@@ -5,12 +5,14 @@
 //! flushes. Calling `load` again follows the manifest: versions are swapped at once, never go back,
 //! and runs whose rows all lie in files are dropped.
 
+mod alter;
 mod apply;
 mod compact;
 mod flush;
 mod index;
 mod lifecycle;
 mod load;
+mod obligation;
 mod phase;
 mod read;
 mod stats;
@@ -20,13 +22,14 @@ use std::sync::Arc;
 
 use parking_lot::Mutex;
 use tidewater_common::ids::{Incarnation, RegionId, Sequence, TableId};
-use tidewater_common::keys::{KeyCodec, KeyRange};
+use tidewater_common::keys::KeyRange;
 use tidewater_common::schema::{TableOptions, TableSchema};
 
 pub use self::compact::{CompactionDue, CompactionReport};
 pub use self::flush::FlushReport;
 pub use self::index::IndexReport;
 use self::lifecycle::Announcer;
+pub use self::obligation::{Cause, Obligation, Pending};
 pub use self::phase::Phase;
 pub use self::read::MOST_KEYS;
 pub use self::stats::RegionStats;
@@ -50,7 +53,7 @@ pub struct RegionSpec {
     pub table_id: TableId,
     /// Incarnation of the cluster in which the region was created.
     pub incarnation: Incarnation,
-    /// Columns and keys.
+    /// Columns and keys, as they are when the region is taken up.
     pub schema: TableSchema,
     /// Write mode, distribution, time to live.
     pub options: TableOptions,
@@ -64,7 +67,6 @@ pub struct Region {
     env: RegionEnv,
     spec: RegionSpec,
     dir: RegionDir,
-    shape: Arc<TableShape>,
     manifest: ManifestContext,
     hooks: RegionHooks,
     announcer: Arc<Announcer>,
@@ -80,7 +82,11 @@ pub struct Region {
 #[derive(Debug)]
 struct Contents {
     phase: Phase,
+    /// Schema and options, as the log has them now.
+    shape: Arc<TableShape>,
     version: Arc<Version>,
+    /// Effects of the log that the manifest has still to record, in order.
+    obligations: Vec<Pending>,
     /// In order of their first sequence, but for merged ones.
     runs: Vec<Arc<Run>>,
     /// Greatest sequence ever applied or known to be flushed.
@@ -105,8 +111,7 @@ impl Region {
         base: Sequence,
         flushed: Sequence,
     ) -> Result<Arc<Self>, EngineError> {
-        let codec = KeyCodec::new(&spec.schema, &spec.options)?;
-        let shape = Arc::new(TableShape { schema: spec.schema.clone(), codec });
+        let shape = Arc::new(TableShape::new(spec.schema.clone(), spec.options.clone())?);
         let dir = RegionDir {
             table_id: spec.table_id,
             region_id: spec.region_id,
@@ -118,6 +123,8 @@ impl Region {
         let announcer = Arc::new(Announcer::new(hooks.clone()));
         let contents = Contents {
             phase: Phase::Loading,
+            shape,
+            obligations: Vec::new(),
             version: Arc::new(Version::unread(flushed)),
             runs: Vec::new(),
             last_sequence: flushed.max(Sequence(base.get().saturating_sub(1))),
@@ -129,7 +136,6 @@ impl Region {
             env,
             spec,
             dir,
-            shape,
             manifest,
             hooks,
             announcer,
@@ -140,7 +146,7 @@ impl Region {
         }))
     }
 
-    /// What the region is.
+    /// What the region was when it was taken up; its schema may have changed since.
     pub fn spec(&self) -> &RegionSpec {
         &self.spec
     }
@@ -171,6 +177,10 @@ impl Region {
         self.account(&contents);
         drop(contents);
         self.announcer.deliver_in_background();
+    }
+
+    fn shape(&self) -> Arc<TableShape> {
+        self.contents.lock().shape.clone()
     }
 
     fn account(&self, contents: &Contents) {

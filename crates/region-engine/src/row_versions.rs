@@ -5,11 +5,8 @@
 
 use std::sync::Arc;
 
-use arrow::array::{
-    Array, ArrayRef, AsArray, BooleanArray, UInt8Array, UInt64Array, new_null_array,
-};
+use arrow::array::{Array, ArrayRef, AsArray, BooleanArray, UInt8Array, UInt64Array};
 use arrow::compute::FilterBuilder;
-use arrow::datatypes::DataType;
 use arrow::error::ArrowError;
 use tidewater_common::ids::ColumnId;
 
@@ -179,19 +176,10 @@ impl RowVersions {
         &self.stamps
     }
 
-    /// The column with this id; nulls where these rows were made without it.
-    pub(crate) fn column(&self, id: ColumnId, data_type: &DataType) -> ArrayRef {
-        match self.ids.iter().position(|own| *own == id) {
-            Some(index) => self.arrays[index].clone(),
-            None => new_null_array(data_type, self.rows),
-        }
-    }
-
-    /// The same rows with other columns, in the order of `wanted`.
-    pub(crate) fn project(&self, wanted: &Arc<[ColumnId]>, types: &[DataType]) -> Self {
-        let arrays =
-            wanted.iter().zip(types).map(|(id, data_type)| self.column(*id, data_type)).collect();
-        Self { ids: wanted.clone(), arrays, rows: self.rows, stamps: self.stamps.clone() }
+    /// The column with this id; `None` where these rows were made without it.
+    pub(crate) fn column(&self, id: ColumnId) -> Option<&ArrayRef> {
+        let index = self.ids.iter().position(|own| *own == id)?;
+        self.arrays.get(index)
     }
 
     /// Rows `offset .. offset + rows`, without a copy.

@@ -16,12 +16,15 @@ pub(crate) struct Version {
     pub(crate) flushed: Sequence,
     /// Reads below this epoch are refused: versions at or below it may have been merged away.
     pub(crate) since: Epoch,
+    /// Every row at or below it is forgotten; at or below `flushed`.
+    pub(crate) truncated: Sequence,
 }
 
 impl Version {
     /// Before the manifest has been read.
     pub(crate) fn unread(flushed: Sequence) -> Self {
-        Self { manifest: ManifestVersion(0), files: Vec::new(), flushed, since: Epoch(0) }
+        let (manifest, truncated) = (ManifestVersion(0), Sequence(0));
+        Self { manifest, files: Vec::new(), flushed, since: Epoch(0), truncated }
     }
 
     /// The version that follows from `before` by reading the manifest; `None` when it is not newer.
@@ -30,11 +33,31 @@ impl Version {
         if state.version <= before.manifest {
             return None;
         }
+        // The log may have truncated what the manifest does not know to be gone yet.
+        let truncated = before.truncated.max(state.truncated);
         Some(Self {
             manifest: state.version,
-            files: state.files().cloned().map(Arc::new).collect(),
-            flushed: before.flushed.max(state.flushed),
+            files: state
+                .files()
+                .filter(|file| file.max_sequence() > truncated)
+                .cloned()
+                .map(Arc::new)
+                .collect(),
+            flushed: before.flushed.max(state.flushed).max(truncated),
             since: before.since.max(state.since),
+            truncated,
         })
+    }
+
+    /// The same without the rows at or below a sequence.
+    pub(crate) fn truncated(&self, sequence: Sequence) -> Self {
+        let files = self.files.iter().filter(|file| file.max_sequence() > sequence).cloned();
+        Self {
+            manifest: self.manifest,
+            files: files.collect(),
+            flushed: self.flushed.max(sequence),
+            since: self.since,
+            truncated: self.truncated.max(sequence),
+        }
     }
 }

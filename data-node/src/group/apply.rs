@@ -5,9 +5,11 @@
 //! handed out: rows through [`RowSink`], the rest as [`Effect`]s that the shell carries out. None of
 //! it waits for object storage.
 
+mod altered;
 mod dropped;
 mod manifest_advanced;
 mod opened;
+mod truncated;
 mod writes;
 
 pub(crate) use self::writes::{check_schema_version, named_opening, producer_key, row_op};
@@ -18,6 +20,7 @@ use std::sync::Arc;
 use arrow::array::RecordBatch;
 use tidewater_common::ids::{LogIndex, ManifestVersion, RegionId, Sequence};
 use tidewater_proto::v1::{RowOp, group_entry};
+use tidewater_region_engine::region::Cause;
 
 use super::descriptor::Descriptor;
 use super::entry::{Advance, Outcome};
@@ -63,6 +66,15 @@ pub enum Effect {
         /// Its base.
         base: Sequence,
     },
+    /// Give a region another schema and other options.
+    Alter {
+        /// What it is from here on.
+        descriptor: Arc<Descriptor>,
+        /// What decided it.
+        cause: Cause,
+    },
+    /// Forget a region's rows.
+    Truncate(RegionId, Cause),
     /// Put a region away.
     Close(RegionId),
     /// Load the manifest up to this version at least, then drop flushed runs.
@@ -83,8 +95,18 @@ impl Applied {
         Self { outcomes: vec![outcome], effects: Vec::new() }
     }
 
+    /// An earlier entry has done it.
+    fn repeated() -> Self {
+        Self::outcome(Outcome::Done { sequence: Sequence(0), rows: 0, repeated: true })
+    }
+
     fn with_effect(effect: Effect) -> Self {
-        Self { outcomes: vec![Outcome::DONE], effects: vec![effect] }
+        let sequence = match &effect {
+            Effect::Alter { cause, .. } | Effect::Truncate(_, cause) => cause.sequence,
+            Effect::Open { .. } | Effect::Close(_) | Effect::Follow(..) => Sequence(0),
+        };
+        let outcome = Outcome::Done { sequence, rows: 0, repeated: false };
+        Self { outcomes: vec![outcome], effects: vec![effect] }
     }
 }
 
@@ -97,6 +119,8 @@ pub fn apply(
 ) -> io::Result<Applied> {
     match entry {
         group_entry::Entry::Opened(entry) => Ok(opened::apply(state, &entry)),
+        group_entry::Entry::Altered(entry) => Ok(altered::apply(state, index, &entry)),
+        group_entry::Entry::Truncated(entry) => Ok(truncated::apply(state, index, &entry)),
         group_entry::Entry::Dropped(entry) => Ok(dropped::apply(state, RegionId(entry.region_id))),
         group_entry::Entry::Writes(entry) => writes::apply(state, index, entry.writes, sink),
         group_entry::Entry::ManifestAdvanced(entry) => {

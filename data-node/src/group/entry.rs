@@ -41,6 +41,8 @@ pub struct Advance {
     pub flushed: Sequence,
     /// Who committed it.
     pub owner: OwnerEpoch,
+    /// Every alter and truncation at or below is recorded.
+    pub done: Sequence,
 }
 
 /// Encodes the taking up of a region.
@@ -66,7 +68,18 @@ pub fn manifest_advanced(advance: &Advance) -> Bytes {
         flushed_sequence: advance.flushed.get(),
         move_epoch: advance.owner.move_epoch,
         term: advance.owner.term.get(),
+        done_sequence: advance.done.get(),
     }))
+}
+
+/// Encodes a change of schema and options.
+pub fn altered(altered: v1::RegionAltered) -> Bytes {
+    encode(group_entry::Entry::Altered(altered))
+}
+
+/// Encodes a truncation.
+pub fn truncated(truncated: v1::RegionTruncated) -> Bytes {
+    encode(group_entry::Entry::Truncated(truncated))
 }
 
 fn encode(entry: group_entry::Entry) -> Bytes {
@@ -103,6 +116,7 @@ impl From<&v1::ManifestAdvanced> for Advance {
             version: ManifestVersion(wire.version),
             flushed: Sequence(wire.flushed_sequence),
             owner: OwnerEpoch { move_epoch: wire.move_epoch, term: Term(wire.term) },
+            done: Sequence(wire.done_sequence),
         }
     }
 }

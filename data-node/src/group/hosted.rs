@@ -44,6 +44,13 @@ impl HostedRegions {
         }
     }
 
+    /// The region is another one from here on, in name, schema or options.
+    pub fn describe(&self, descriptor: Arc<Descriptor>) {
+        if let Some(hosted) = self.by_id.write().get_mut(&descriptor.region_id) {
+            hosted.descriptor = descriptor;
+        }
+    }
+
     /// Puts a region away.
     pub fn remove(&self, region: RegionId) {
         let old = self.by_id.write().remove(&region);

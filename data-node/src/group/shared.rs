@@ -7,7 +7,8 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use parking_lot::{Mutex, RwLock};
 use tidewater_common::ids::{GroupId, LogIndex, ManifestVersion, NodeId, RegionId, Sequence};
 use tidewater_region_engine::env::RegionEnv;
-use tidewater_region_engine::{MemoryBudget, Region, RegionSpec};
+use tidewater_region_engine::region::Cause;
+use tidewater_region_engine::{EngineError, MemoryBudget, Region, RegionSpec};
 use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 
@@ -138,9 +139,40 @@ impl Shared {
         Ok(region)
     }
 
+    /// A region has another schema and other options from here on.
+    pub fn alter(&self, descriptor: Arc<Descriptor>, cause: Cause) -> io::Result<()> {
+        let Some(hosted) = self.regions.get(descriptor.region_id) else { return Ok(()) };
+        let (schema, options) = (descriptor.schema.clone(), descriptor.options.clone());
+        still_there(hosted.region.alter(cause, schema, options))?;
+        self.regions.describe(descriptor);
+        Ok(())
+    }
+
+    /// A region's rows up to here are forgotten.
+    pub fn truncate(&self, region: RegionId, cause: Cause) -> io::Result<()> {
+        match self.regions.get(region) {
+            Some(hosted) => still_there(hosted.region.truncate(cause)),
+            None => Ok(()),
+        }
+    }
+
+    /// Whether a region owes its manifest anything.
+    pub fn owes(&self, region: RegionId) -> bool {
+        let state = self.state.read();
+        state.regions.get(&region).is_some_and(|region| !region.obligations.is_empty())
+    }
+
     /// Puts a region away.
     pub fn close(&self, region: RegionId) {
         self.targets.forget(region);
         self.regions.remove(region);
+    }
+}
+
+/// A region whose `Remove` is in the manifest before the log says so takes nothing any more.
+fn still_there(result: Result<(), EngineError>) -> io::Result<()> {
+    match result {
+        Err(EngineError::Removed { .. } | EngineError::Closed { .. }) => Ok(()),
+        other => other.map_err(io::Error::other),
     }
 }

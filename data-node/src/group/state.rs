@@ -8,10 +8,14 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use prost::Message;
-use tidewater_common::ids::{ManifestVersion, OwnerEpoch, RegionId, Sequence, Term};
-use tidewater_proto::v1;
+use tidewater_common::ids::{LogIndex, ManifestVersion, OwnerEpoch, RegionId, Sequence, Term};
+use tidewater_proto::v1::{self, Reason};
+use tidewater_region_engine::manifest::ProcedureStep;
+use tidewater_region_engine::region::{Cause, Pending};
 
 use super::descriptor::{Descriptor, DescriptorError};
+use super::entry::Outcome;
+use super::obligation;
 use super::producers::Producers;
 
 /// Dropped regions that a group remembers, so that a late `opened` does not bring one back.
@@ -36,6 +40,21 @@ pub struct RegionState {
     pub contents: u32,
     /// Exactly once.
     pub producers: Producers,
+    /// What the manifest has still to record, in order of sequence.
+    pub obligations: Vec<Pending>,
+    /// The greatest step of a procedure that was taken.
+    pub step: Option<ProcedureStep>,
+}
+
+/// What became of a procedure's step.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Taken {
+    /// It is taken by this entry.
+    Now(Cause),
+    /// It was taken before, or a later one.
+    Before,
+    /// It cannot be taken.
+    Refused(Outcome),
 }
 
 impl RegionState {
@@ -50,7 +69,27 @@ impl RegionState {
             last_sequence: base,
             contents: 0,
             producers: Producers::new(Producers::CAPACITY),
+            obligations: Vec::new(),
+            step: None,
         }
+    }
+
+    /// Takes a procedure's step at a log index: of a region, the greatest one counts.
+    pub fn take_step(&mut self, index: LogIndex, step: Option<v1::ProcedureStep>) -> Taken {
+        let refused = |reason, message: &str| Taken::Refused(Outcome::refused(reason, message));
+        let Some(step) = step.map(|wire| ProcedureStep { number: wire.number, step: wire.step })
+        else {
+            return refused(Reason::InvalidArgument, "a change names the step that causes it");
+        };
+        if self.step.is_some_and(|last| (last.number, last.step) >= (step.number, step.step)) {
+            return Taken::Before;
+        }
+        let Some(sequence) = Sequence::at(self.base, index, 0) else {
+            return refused(Reason::Internal, "the region's sequences are used up");
+        };
+        self.step = Some(step);
+        self.last_sequence = self.last_sequence.max(sequence);
+        Taken::Now(Cause { sequence, procedure: Some(step) })
     }
 
     /// Accounts for rows that were applied at `sequence`.
@@ -72,6 +111,8 @@ impl RegionState {
             last_sequence: self.last_sequence.get(),
             contents: self.contents,
             producers: self.producers.to_records(),
+            obligations: obligation::to_wire(self.descriptor.region_id, &self.obligations),
+            step: self.step.map(obligation::step_to_wire),
         }
     }
 
@@ -88,6 +129,8 @@ impl RegionState {
             contents: wire.contents,
             producers: Producers::from_records(Producers::CAPACITY, wire.producers)
                 .ok_or(DescriptorError::Missing("producers"))?,
+            obligations: obligation::from_wire(wire.obligations)?,
+            step: wire.step.as_ref().map(obligation::step_from_wire),
         })
     }
 

@@ -116,6 +116,8 @@ impl GroupStateMachine {
                 self.shared.targets.want(id, ManifestVersion(0));
                 self.shared.housekeeping.notify_one();
             }
+            Effect::Alter { descriptor, cause } => self.shared.alter(descriptor, cause)?,
+            Effect::Truncate(region, cause) => self.shared.truncate(region, cause)?,
             Effect::Close(region) => self.shared.close(region),
             Effect::Follow(region, version) => self.shared.targets.want(region, version),
         }

@@ -136,6 +136,13 @@ impl Jobs<'_> {
                     None => self.queue.push_back((region, Work::Flush)),
                 }
             }
+            FlushRequest::Settle(region, asker) => {
+                let owner = self.owner.clone();
+                self.context.tasks.spawn(async move {
+                    let settled = owner.settle(region).await;
+                    let _ = asker.send(settled.map_err(|error| error.refusal(region)));
+                });
+            }
             FlushRequest::Remove(region, asker) => {
                 let owner = self.owner.clone();
                 self.context.tasks.spawn(async move {
@@ -188,6 +195,12 @@ impl Jobs<'_> {
             Pressure { excess: shared.memory().excess().max(self.over), asked: self.asked };
         (self.asked, self.over) = (false, 0);
         self.queue.extend(pick(&self.context.policy, &candidates, pressure));
+        // What an owner before this one has left undone; a flush records it first.
+        for one in candidates.iter().filter(|one| !one.held_back && shared.owes(one.region)) {
+            if !self.queue.contains(&one.region) {
+                self.queue.push_back(one.region);
+            }
+        }
     }
 
     fn start_queued(&mut self) {

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use parking_lot::Mutex;
-use tidewater_common::ids::{Epoch, ManifestVersion, OwnerEpoch, RegionId, Sequence, Term};
+use tidewater_common::ids::{Epoch, ManifestVersion, OwnerEpoch, RegionId, Term};
 use tidewater_common::refusal::Refusal;
 use tidewater_proto::v1::Reason;
 use tidewater_region_engine::compaction::{Attempt, Scope};
@@ -32,7 +32,7 @@ pub struct Owner {
     // Manifests that have this term's fence.
     taken: Mutex<BTreeSet<RegionId>>,
     // Committed, but the log has not taken it yet.
-    untold: Mutex<BTreeMap<RegionId, (ManifestVersion, Sequence)>>,
+    untold: Mutex<BTreeMap<RegionId, Advance>>,
 }
 
 /// Why a commit did not go through.
@@ -157,13 +157,34 @@ impl Owner {
         Ok(report)
     }
 
-    /// Notes a version that the log has to be told of. Flushes and compactions of a region commit
-    /// beside each other: the greater version stays.
+    /// Records what the log has decided about a region in its manifest; the log knows it when this
+    /// returns.
+    pub async fn settle(&self, id: RegionId) -> Result<(), OwnerError> {
+        let region = self.region(id)?;
+        self.take(id, &region).await?;
+        let version = region.settle().await?;
+        if version > self.context.shared.advanced_version(id) || self.context.shared.owes(id) {
+            self.committed(id, &region, version);
+        }
+        self.tell(id).await
+    }
+
+    /// Notes a version that the log has to be told of. Commits of a region run beside each other:
+    /// the greater values stay.
     fn committed(&self, id: RegionId, region: &Arc<Region>, version: ManifestVersion) {
         self.context.shared.reached(id, region, version);
         let mut untold = self.untold.lock();
-        let known = untold.entry(id).or_insert((version, region.flushed_sequence()));
-        *known = (known.0.max(version), known.1.max(region.flushed_sequence()));
+        let latest = Advance {
+            region_id: id,
+            version,
+            flushed: region.flushed_sequence(),
+            owner: self.epoch(),
+            done: region.done_through(),
+        };
+        let known = untold.entry(id).or_insert(latest);
+        known.version = known.version.max(latest.version);
+        known.flushed = known.flushed.max(latest.flushed);
+        known.done = known.done.max(latest.done);
     }
 
     /// Marks a region as dropped in its manifest; asking again is fine.
@@ -197,26 +218,20 @@ impl Owner {
     /// Tells the log what was committed and it has not taken yet. Until then followers keep rows
     /// that lie in files: wasteful, not wrong.
     async fn tell(&self, id: RegionId) -> Result<(), OwnerError> {
-        let Some((version, flushed)) = self.untold.lock().get(&id).copied() else {
+        let Some(advance) = self.untold.lock().get(&id).copied() else {
             return Ok(());
         };
-        self.advance(id, version, flushed).await?;
+        self.advance(&advance).await?;
         let mut untold = self.untold.lock();
-        if untold.get(&id).is_some_and(|(told, _)| *told <= version) {
+        if untold.get(&id).is_some_and(|told| *told == advance) {
             untold.remove(&id);
         }
         Ok(())
     }
 
-    async fn advance(
-        &self,
-        region_id: RegionId,
-        version: ManifestVersion,
-        flushed: Sequence,
-    ) -> Result<(), OwnerError> {
+    async fn advance(&self, advance: &Advance) -> Result<(), OwnerError> {
         let group = self.context.shared.group;
-        let advance = Advance { region_id, version, flushed, owner: self.epoch() };
-        let proposed = propose_entry(group, &self.context.raft, entry::manifest_advanced(&advance));
+        let proposed = propose_entry(group, &self.context.raft, entry::manifest_advanced(advance));
         let outcomes = tokio::time::timeout(ADVANCE, proposed)
             .await
             .unwrap_or_else(|_| Err(refusals::deadline("a manifest advance", group)))?;

@@ -268,6 +268,7 @@ pub(crate) fn schema() -> TableSchema {
         name: name.to_owned(),
         data_type,
         nullable,
+        default: None,
     };
     TableSchema::new(
         SchemaVersion(1),

@@ -12,6 +12,10 @@ pub enum OutcomeKind {
     CreateTable,
     /// A table was dropped.
     DropTable,
+    /// A table was altered.
+    AlterTable,
+    /// A table was truncated.
+    TruncateTable,
     /// A hook was added.
     AddHook,
     /// A hook was removed.
@@ -19,7 +23,14 @@ pub enum OutcomeKind {
 }
 
 impl OutcomeKind {
-    const ALL: [Self; 4] = [Self::CreateTable, Self::DropTable, Self::AddHook, Self::RemoveHook];
+    const ALL: [Self; 6] = [
+        Self::CreateTable,
+        Self::DropTable,
+        Self::AlterTable,
+        Self::TruncateTable,
+        Self::AddHook,
+        Self::RemoveHook,
+    ];
 
     fn stored(self) -> &'static str {
         match self {
@@ -27,6 +38,8 @@ impl OutcomeKind {
             Self::DropTable => "drop",
             Self::AddHook => "add hook",
             Self::RemoveHook => "remove hook",
+            Self::AlterTable => "alter",
+            Self::TruncateTable => "truncate",
         }
     }
 }

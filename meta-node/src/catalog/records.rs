@@ -63,6 +63,24 @@ pub struct Table {
     pub dropping: Vec<DroppedRegion>,
     /// Replicated time of its creation.
     pub created_ms: u64,
+    /// What its regions are being changed to.
+    pub change: Option<TableChange>,
+    /// Changes begun so far. The number of the last one, of `change` if there is one.
+    pub changes: u64,
+}
+
+/// A change that the regions of a table take, one by one; the table has it when all do.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum TableChange {
+    /// Schema and options to come.
+    Alter {
+        /// The schema.
+        schema: Box<TableSchema>,
+        /// The options.
+        options: TableOptions,
+    },
+    /// All rows are forgotten.
+    Truncate,
 }
 
 impl Table {
@@ -217,6 +235,8 @@ impl From<&Table> for v1::TableRecord {
             table: Some(table.into()),
             dropping: table.dropping.iter().map(dropping).collect(),
             created_ms: table.created_ms,
+            change: table.change.as_ref().map(Into::into),
+            changes: table.changes,
         }
     }
 }
@@ -241,6 +261,35 @@ impl TryFrom<v1::TableRecord> for Table {
             options: TableOptions::try_from(options).map_err(|error| invalid("table", error))?,
             dropping: stored.dropping.iter().map(dropping).collect(),
             created_ms: stored.created_ms,
+            change: stored.change.as_ref().map(TableChange::try_from).transpose()?,
+            changes: stored.changes,
+        })
+    }
+}
+
+impl From<&TableChange> for v1::TableChangeRecord {
+    fn from(change: &TableChange) -> Self {
+        match change {
+            TableChange::Truncate => Self::default(),
+            TableChange::Alter { schema, options } => {
+                Self { schema: Some(schema.as_ref().into()), options: Some(options.into()) }
+            }
+        }
+    }
+}
+
+impl TryFrom<&v1::TableChangeRecord> for TableChange {
+    type Error = CatalogError;
+
+    fn try_from(stored: &v1::TableChangeRecord) -> Result<Self, CatalogError> {
+        let Some(schema) = &stored.schema else { return Ok(Self::Truncate) };
+        let options =
+            stored.options.as_ref().ok_or_else(|| invalid("table", "its change has no options"))?;
+        Ok(Self::Alter {
+            schema: Box::new(
+                TableSchema::try_from(schema).map_err(|error| invalid("table", error))?,
+            ),
+            options: TableOptions::try_from(options).map_err(|error| invalid("table", error))?,
         })
     }
 }

@@ -131,6 +131,12 @@ pub enum CommandError {
         /// Its state.
         state: TableState,
     },
+    /// Another change of the table is under way.
+    #[error("table {0:?} is being changed already")]
+    TableBusy(String),
+    /// An alter that changes nothing.
+    #[error("nothing to alter in table {0:?}: name a column to add or to drop, or an option")]
+    NothingToAlter(String),
     /// Columns, keys or options are wrong.
     #[error(transparent)]
     Schema(#[from] SchemaError),
@@ -199,6 +205,7 @@ impl CommandError {
             | Self::GroupState { .. }
             | Self::BadReport(_)
             | Self::TableState { .. }
+            | Self::NothingToAlter(_)
             | Self::Schema(_)
             | Self::UnknownColumn { .. }
             | Self::Regions { .. }
@@ -216,6 +223,7 @@ impl CommandError {
             Self::GroupNotFound(_) => Reason::GroupNotFound,
             Self::StaleReport(_) => Reason::MembershipStale,
             Self::TableExists(_) => Reason::TableExists,
+            Self::TableBusy(_) => Reason::TableBusy,
             Self::TableNotFound(_) | Self::TableIdNotFound(_) => Reason::TableNotFound,
             Self::NoGroups => Reason::NoDataNodes,
             Self::OutcomesFull(_) => Reason::Overloaded,

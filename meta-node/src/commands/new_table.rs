@@ -26,7 +26,8 @@ pub(super) fn definition(
         let data_type: ColumnType = column.r#type.parse().map_err(SchemaError::Type)?;
         // A key column is never null, whether or not the request says so.
         let nullable = column.nullable && !request.primary_key.contains(&column.name);
-        columns.push(Column { id: ColumnId(id), name: column.name.clone(), data_type, nullable });
+        let (id, name, default) = (ColumnId(id), column.name.clone(), column.default.clone());
+        columns.push(Column { id, name, data_type, nullable, default });
     }
     let id_of = |what: &'static str, name: &String| {
         columns

@@ -42,6 +42,8 @@ pub(super) fn create(
         options,
         dropping: Vec::new(),
         created_ms: time_ms,
+        change: None,
+        changes: 0,
     };
     let header = Header { next_table_id: TableId(next), ..state.header().clone() };
     let outcome = Outcome { time_ms, kind, table_name: request.name.clone(), table_id: id };
@@ -118,7 +120,8 @@ pub(super) fn begin_drop(
         .iter()
         .map(|route| DroppedRegion { region_id: route.route_id, group_id: route.group_id })
         .collect();
-    let dropped = Table { state: TableState::Dropping, dropping, ..table.as_ref().clone() };
+    let dropped =
+        Table { state: TableState::Dropping, dropping, change: None, ..table.as_ref().clone() };
     let time_ms = state.header().time_ms;
     let outcome = Outcome { time_ms, kind, table_name: request.name.clone(), table_id: table.id };
     let change = Change {

@@ -109,6 +109,7 @@ pub(crate) fn table(request: u64, name: &str) -> v1::CreateTableRequest {
         name: name.into(),
         r#type: kind.into(),
         nullable: true,
+        default: None,
     };
     v1::CreateTableRequest {
         request_id: directory(request),

@@ -84,6 +84,28 @@ impl Control {
         self.call(node, request, async |mut to, ask| to.open_region(ask).await).await.map(drop)
     }
 
+    pub(crate) async fn alter_region(
+        &self,
+        node: NodeId,
+        request: v1::AlterRegionRequest,
+    ) -> Result<(), Refusal> {
+        let request = v1::AlterRegionRequest { header: self.header(node), ..request };
+        let mut client = self.client(node)?;
+        call(node, request, |request| async move { client.alter_region(request).await }).await?;
+        Ok(())
+    }
+
+    pub(crate) async fn truncate_region(
+        &self,
+        node: NodeId,
+        request: v1::TruncateRegionRequest,
+    ) -> Result<(), Refusal> {
+        let request = v1::TruncateRegionRequest { header: self.header(node), ..request };
+        let mut client = self.client(node)?;
+        call(node, request, |request| async move { client.truncate_region(request).await }).await?;
+        Ok(())
+    }
+
     pub(crate) async fn drop_region(
         &self,
         node: NodeId,

@@ -1,6 +1,7 @@
-//! The two procedures on tables: open all regions, then activate; drop all regions, then forget.
+//! The procedures on tables: open all regions, then activate; have all regions take a change, then
+//! finish it; drop all regions, then forget.
 //!
-//! The record is the table itself: creating or dropping. Every step is idempotent, so whichever
+//! The record is the table itself: creating, changing or dropping. Every step is idempotent, so whichever
 //! node leads begins at the first one again.
 
 use std::time::Duration;
@@ -11,7 +12,7 @@ use tidewater_common::refusal::Refusal;
 use tidewater_proto::v1::{self, Reason, TableState, meta_command::Kind};
 
 use super::stewardship::Stewardship;
-use crate::catalog::{RouteDescriptor, Table, table_bounds};
+use crate::catalog::{RouteDescriptor, Table, TableChange, table_bounds};
 
 /// Regions of one table that are opened or dropped at the same time.
 const AT_ONCE: usize = 8;
@@ -20,7 +21,11 @@ const HOPS: usize = 3;
 
 /// Tables with a step to do.
 pub(super) fn unfinished(state: &crate::catalog::MetaState) -> Vec<TableId> {
-    state.tables().filter(|table| table.state != TableState::Active).map(|table| table.id).collect()
+    state
+        .tables()
+        .filter(|table| table.state != TableState::Active || table.change.is_some())
+        .map(|table| table.id)
+        .collect()
 }
 
 impl Stewardship {
@@ -30,7 +35,11 @@ impl Stewardship {
         match table.state {
             TableState::Creating => self.open_all(&table).await,
             TableState::Dropping => self.drop_all(&table).await,
-            _ => Ok(()),
+            TableState::Active => match &table.change {
+                Some(change) => self.change_all(&table, change).await,
+                None => Ok(()),
+            },
+            TableState::Unspecified => Ok(()),
         }
     }
 
@@ -65,6 +74,53 @@ impl Stewardship {
             self.control.open_region(node, request)
         })
         .await
+    }
+
+    async fn change_all(&self, table: &Table, change: &TableChange) -> Result<(), Refusal> {
+        let routes: Vec<_> =
+            self.group.view.read().routes_of(table.id).into_iter().cloned().collect();
+        stream::iter(routes.into_iter().map(Ok))
+            .try_for_each_concurrent(AT_ONCE, |route| async move {
+                self.change_one(table, &route, change).await
+            })
+            .await?;
+        let (table_id, number) = (table.id.get(), table.changes);
+        self.command(Kind::FinishTableChange(v1::FinishTableChange { table_id, number })).await?;
+        tracing::info!(table = %table.name, id = %table.id, change = number, "the table is changed");
+        Ok(())
+    }
+
+    async fn change_one(
+        &self,
+        table: &Table,
+        route: &RouteDescriptor,
+        change: &TableChange,
+    ) -> Result<(), Refusal> {
+        let (group_id, region_id) = (route.group_id.get(), route.route_id.get());
+        let step = Some(v1::ProcedureStep { number: table.changes, step: 1 });
+        match change {
+            TableChange::Alter { schema, options } => {
+                let request = v1::AlterRegionRequest {
+                    header: None,
+                    group_id,
+                    region_id,
+                    schema: Some(schema.as_ref().into()),
+                    options: Some(options.into()),
+                    step,
+                };
+                self.at_leader(route.group_id, |node| {
+                    self.control.alter_region(node, request.clone())
+                })
+                .await
+            }
+            TableChange::Truncate => {
+                let request = v1::TruncateRegionRequest { header: None, group_id, region_id, step };
+                self.at_leader(route.group_id, |node| {
+                    self.control.truncate_region(node, request.clone())
+                })
+                .await
+            }
+        }
     }
 
     async fn drop_all(&self, table: &Table) -> Result<(), Refusal> {

@@ -14,7 +14,7 @@ use tonic::{Request, Response, Status};
 use super::{ANSWER_BYTES, REQUEST_BYTES, Running, Slot, status};
 use crate::catalog::MetaState;
 
-/// How long creating or dropping a table may take before the caller is told to look again.
+/// How long creating, changing or dropping a table may take before the caller is told to look again.
 const TABLE_DEADLINE: Duration = Duration::from_secs(30);
 /// Bytes of a command that only measures.
 const BENCH_BYTES: usize = 1024 * 1024;
@@ -71,6 +71,42 @@ impl AdminService {
                 table_id: id.get(),
                 catalog_version: state.catalog_version().get(),
             })),
+        })
+        .await
+    }
+
+    async fn alter(
+        &self,
+        request: v1::AlterTableRequest,
+    ) -> Result<v1::AlterTableResponse, Refusal> {
+        let name = request.name.clone();
+        let table = self.change(Kind::BeginAlterTable(request), &name, "altered").await?;
+        Ok(v1::AlterTableResponse { table: Some(table) })
+    }
+
+    async fn truncate(
+        &self,
+        request: v1::TruncateTableRequest,
+    ) -> Result<v1::TruncateTableResponse, Refusal> {
+        let name = request.name.clone();
+        let table = self.change(Kind::BeginTruncateTable(request), &name, "truncated").await?;
+        Ok(v1::TruncateTableResponse { table_id: table.table_id })
+    }
+
+    /// Begins a change of a table and waits until all its regions have taken it.
+    async fn change(&self, begin: Kind, name: &str, verb: &str) -> Result<v1::Table, Refusal> {
+        let running = self.slot.get()?;
+        let reply = running.group.propose(begin).await?;
+        let id = table_of(&reply)?;
+        wait_for(&running, &format!("table {name:?} is being {verb}"), |state| {
+            match state.table(id) {
+                Some(table) if table.is_live() && table.change.is_some() => None,
+                Some(table) if table.is_live() => Some(Ok(table.as_ref().into())),
+                _ => Some(Err(Refusal::new(
+                    Reason::TableNotFound,
+                    format!("table {name:?} was {verb}, and dropped since"),
+                ))),
+            }
         })
         .await
     }
@@ -208,6 +244,20 @@ impl Admin for AdminService {
         request: Request<v1::DropTableRequest>,
     ) -> Result<Response<v1::DropTableResponse>, Status> {
         Ok(Response::new(self.drop(request.into_inner()).await?))
+    }
+
+    async fn alter_table(
+        &self,
+        request: Request<v1::AlterTableRequest>,
+    ) -> Result<Response<v1::AlterTableResponse>, Status> {
+        Ok(Response::new(self.alter(request.into_inner()).await?))
+    }
+
+    async fn truncate_table(
+        &self,
+        request: Request<v1::TruncateTableRequest>,
+    ) -> Result<Response<v1::TruncateTableResponse>, Status> {
+        Ok(Response::new(self.truncate(request.into_inner()).await?))
     }
 
     async fn cluster_status(

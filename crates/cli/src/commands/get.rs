@@ -108,6 +108,7 @@ mod tests {
             name: name.into(),
             data_type,
             nullable: false,
+            default: None,
         };
         TableSchema::new(
             SchemaVersion(1),

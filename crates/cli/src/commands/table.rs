@@ -1,9 +1,11 @@
 //! `table`
 
+mod alter;
 mod create;
 mod describe;
 mod drop;
 mod list;
+mod truncate;
 
 use clap::Subcommand;
 
@@ -22,6 +24,10 @@ pub(crate) enum Table {
     List(list::Options),
     /// Show a table's columns and options
     Describe(describe::Options),
+    /// Add and drop columns, change options
+    Alter(alter::Options),
+    /// Forget all rows of a table
+    Truncate(truncate::Options),
     /// Drop a table and all its rows
     Drop(drop::Options),
 }
@@ -32,6 +38,8 @@ impl Table {
             Self::Create(options) => create::run(options).await,
             Self::List(options) => list::run(options).await,
             Self::Describe(options) => describe::run(options).await,
+            Self::Alter(options) => alter::run(options).await,
+            Self::Truncate(options) => truncate::run(options).await,
             Self::Drop(options) => drop::run(options).await,
         }
     }

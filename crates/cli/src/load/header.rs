@@ -81,6 +81,7 @@ mod tests {
             name: name.into(),
             data_type: ColumnType::Int64,
             nullable,
+            default: None,
         };
         TableSchema::new(
             SchemaVersion(1),

@@ -19,6 +19,7 @@ fn table() -> Arc<TableSchema> {
         name: name.into(),
         data_type: data_type.parse().unwrap(),
         nullable,
+        default: None,
     };
     let columns = vec![
         column(1, "id", "int64", false),

@@ -1,32 +1,24 @@
-//! The columns of a new table: `origin utf8, flight int64 not null, price decimal128(10, 2)`.
+//! Columns to be made: `origin utf8, flight int64 not null, price decimal128(10, 2) default 1.50`.
 
 use std::collections::HashSet;
 use std::str::FromStr;
 
+use tidewater_client::admin::NewColumn;
 use tidewater_common::schema::ColumnType;
 
 use super::TextError;
 use super::tokens::{Placed, Token, tokens};
 
-/// One column as it was typed.
+/// One or more columns, in order; names unique, types in canonical text.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct ColumnSpec {
-    pub(crate) name: String,
-    /// Canonical text of the type.
-    pub(crate) data_type: String,
-    pub(crate) nullable: bool,
-}
-
-/// All columns of a table, in order; at least one, names unique.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct ColumnSpecs(pub(crate) Vec<ColumnSpec>);
+pub(crate) struct ColumnSpecs(pub(crate) Vec<NewColumn>);
 
 impl FromStr for ColumnSpecs {
     type Err = TextError;
 
     fn from_str(text: &str) -> Result<Self, TextError> {
         let found = tokens(text)?;
-        let mut columns: Vec<ColumnSpec> = Vec::new();
+        let mut columns: Vec<NewColumn> = Vec::new();
         let mut names = HashSet::new();
         let end = text.chars().count() + 1;
         for part in split_at_commas(&found) {
@@ -57,7 +49,7 @@ fn split_at_commas(found: &[Placed]) -> Vec<&[Placed]> {
         .collect()
 }
 
-fn one_column(part: &[Placed], end: usize) -> Result<ColumnSpec, TextError> {
+fn one_column(part: &[Placed], end: usize) -> Result<NewColumn, TextError> {
     let [first, rest @ ..] = part else {
         return Err(TextError::new(end, "expected a column: a name and a type"));
     };
@@ -75,8 +67,9 @@ fn one_column(part: &[Placed], end: usize) -> Result<ColumnSpec, TextError> {
         let message = format!("`{type_text}` is not a type; types are {}", ColumnType::ALL);
         TextError::new(type_start.position, message)
     })?;
+    let (options, default) = default(options, &data_type)?;
     let nullable = nullable(options)?;
-    Ok(ColumnSpec { name: name.clone(), data_type: data_type.to_string(), nullable })
+    Ok(NewColumn { name: name.clone(), data_type: data_type.to_string(), nullable, default })
 }
 
 /// How many tokens make up the type: a word, and what follows it in parentheses.
@@ -103,6 +96,28 @@ fn joined(found: &[Placed]) -> String {
     text
 }
 
+/// Cuts `default VALUE` off the end.
+fn default<'a>(
+    options: &'a [Placed],
+    data_type: &ColumnType,
+) -> Result<(&'a [Placed], Option<String>), TextError> {
+    let is_default = |placed: &Placed| match &placed.token {
+        Token::Word(word) => word.eq_ignore_ascii_case("default"),
+        Token::Quoted(_) | Token::Sign(_) => false,
+    };
+    let Some(at) = options.iter().position(is_default) else { return Ok((options, None)) };
+    let [value] = &options[at + 1..] else {
+        return Err(TextError::new(options[at].position, "expected one value after `default`"));
+    };
+    let (Token::Word(text) | Token::Quoted(text)) = &value.token else {
+        return Err(TextError::new(value.position, "expected a value after `default`"));
+    };
+    match data_type.constant(text) {
+        Ok(_) => Ok((&options[..at], Some(text.clone()))),
+        Err(error) => Err(TextError::new(value.position, error.to_string())),
+    }
+}
+
 fn nullable(options: &[Placed]) -> Result<bool, TextError> {
     let words: Vec<String> = options
         .iter()
@@ -116,7 +131,7 @@ fn nullable(options: &[Placed]) -> Result<bool, TextError> {
         ["not", "null"] => Ok(false),
         _ => Err(TextError::new(
             options.first().map_or(1, |placed| placed.position),
-            "expected `not null`, `null`, or a comma and the next column",
+            "expected `not null`, `null`, `default VALUE`, or a comma and the next column",
         )),
     }
 }
@@ -125,8 +140,29 @@ fn nullable(options: &[Placed]) -> Result<bool, TextError> {
 mod tests {
     use super::*;
 
-    fn spec(name: &str, data_type: &str, nullable: bool) -> ColumnSpec {
-        ColumnSpec { name: name.into(), data_type: data_type.into(), nullable }
+    fn spec(name: &str, data_type: &str, nullable: bool) -> NewColumn {
+        NewColumn::new(name, data_type, nullable)
+    }
+
+    #[test]
+    fn defaults_parse_and_must_be_of_the_type() {
+        let parsed: ColumnSpecs =
+            "a int8 not null default -7, b utf8 default 'it''s', c bool null default true"
+                .parse()
+                .unwrap();
+        let defaults: Vec<Option<&str>> =
+            parsed.0.iter().map(|column| column.default.as_deref()).collect();
+        assert_eq!(defaults, [Some("-7"), Some("it's"), Some("true")]);
+        assert_eq!(parsed.0.iter().map(|c| c.nullable).collect::<Vec<_>>(), [false, true, true]);
+        for (text, position) in [
+            ("a int8 default", 8),
+            ("a int8 default 128", 16),
+            ("a int8 default 1 not null", 8),
+            ("a int8 default (", 16),
+        ] {
+            let error = text.parse::<ColumnSpecs>().unwrap_err();
+            assert_eq!(error.position, position, "{error}");
+        }
     }
 
     #[test]

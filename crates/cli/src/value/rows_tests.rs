@@ -9,6 +9,7 @@ fn table() -> TableSchema {
         name: name.into(),
         data_type,
         nullable,
+        default: None,
     };
     TableSchema::new(
         SchemaVersion(1),

@@ -1,4 +1,4 @@
-//! Tables: create, drop.
+//! Tables: create, alter, truncate, drop.
 
 use std::time::Duration;
 
@@ -14,13 +14,73 @@ use crate::router::timed;
 /// A table's regions are put on their groups before the call returns.
 const LONGEST: Duration = Duration::from_secs(30);
 
+/// A column to be made.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct NewColumn {
+    /// Its name.
+    pub name: String,
+    /// Its type in canonical text.
+    pub data_type: String,
+    /// Whether it may be null.
+    pub nullable: bool,
+    /// What rows that are written without it show, in the canonical text of its type.
+    pub default: Option<String>,
+}
+
+impl NewColumn {
+    /// A column without a default.
+    pub fn new(name: &str, data_type: &str, nullable: bool) -> Self {
+        let (name, data_type) = (name.to_owned(), data_type.to_owned());
+        Self { name, data_type, nullable, default: None }
+    }
+}
+
+impl From<NewColumn> for v1::NewColumn {
+    fn from(column: NewColumn) -> Self {
+        Self {
+            name: column.name,
+            r#type: column.data_type,
+            nullable: column.nullable,
+            default: column.default,
+        }
+    }
+}
+
+/// A change of a table's columns.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum ColumnChange {
+    /// A new column at the end.
+    Add(NewColumn),
+    /// A column goes, with its values.
+    Drop(String),
+}
+
+impl From<ColumnChange> for v1::ColumnChange {
+    fn from(change: ColumnChange) -> Self {
+        let change = match change {
+            ColumnChange::Add(column) => v1::column_change::Change::Add(column.into()),
+            ColumnChange::Drop(name) => v1::column_change::Change::Drop(name),
+        };
+        Self { change: Some(change) }
+    }
+}
+
+/// Changes of a table that take effect together.
+#[derive(Debug, Clone, Default)]
+pub struct AlterTable {
+    /// One after the other.
+    pub columns: Vec<ColumnChange>,
+    /// `None`: as it is; `Some(None)`: rows do not expire any more. Milliseconds.
+    pub ttl_ms: Option<Option<u64>>,
+}
+
 /// A table to be made.
 #[derive(Debug, Clone)]
 pub struct NewTable {
     /// Its name.
     pub name: String,
-    /// Name, type in canonical text, nullable.
-    pub columns: Vec<(String, String, bool)>,
+    /// In the order in which rows carry them.
+    pub columns: Vec<NewColumn>,
     /// Names of the key columns, in key order.
     pub primary_key: Vec<String>,
     /// The column that says when a row happened.
@@ -49,11 +109,7 @@ impl Client {
         let request = v1::CreateTableRequest {
             request_id: self.options().ids.next().to_string(),
             name: table.name,
-            columns: table
-                .columns
-                .into_iter()
-                .map(|(name, r#type, nullable)| v1::NewColumn { name, r#type, nullable })
-                .collect(),
+            columns: table.columns.into_iter().map(Into::into).collect(),
             primary_key: table.primary_key,
             time_column: table.time_column,
             write_mode: match table.write_mode {
@@ -77,6 +133,55 @@ impl Client {
         // So that the caller's next step finds the table.
         self.core.refreshed().await?;
         Ok(answer.table.unwrap_or_default())
+    }
+
+    /// Gives a table other columns or options; returns when all its regions have them.
+    ///
+    /// # Errors
+    /// [`ClientError::Refused`] with `TableNotFound`, `TableBusy`, `InvalidArgument` and others.
+    pub async fn alter_table(
+        &self,
+        name: &str,
+        change: AlterTable,
+    ) -> Result<v1::Table, ClientError> {
+        let request = v1::AlterTableRequest {
+            request_id: self.options().ids.next().to_string(),
+            name: name.to_owned(),
+            columns: change.columns.into_iter().map(Into::into).collect(),
+            ttl_ms: change.ttl_ms.map(Option::unwrap_or_default),
+        };
+        let router = &self.core.router;
+        let what = format!("altering table {name:?}");
+        let answer = self
+            .core
+            .call(GroupId::META, &what, Repeat::Always, LONGEST, |channel, timeout| {
+                let (mut client, request) = (router.admin(channel), request.clone());
+                async move { client.alter_table(timed(request, timeout)).await }
+            })
+            .await?;
+        self.core.refreshed().await?;
+        Ok(answer.table.unwrap_or_default())
+    }
+
+    /// Forgets all rows of a table; returns its id.
+    ///
+    /// # Errors
+    /// [`ClientError::Refused`] with `TableNotFound`, `TableBusy` and others.
+    pub async fn truncate_table(&self, name: &str) -> Result<TableId, ClientError> {
+        let request = v1::TruncateTableRequest {
+            request_id: self.options().ids.next().to_string(),
+            name: name.to_owned(),
+        };
+        let router = &self.core.router;
+        let what = format!("truncating table {name:?}");
+        let answer = self
+            .core
+            .call(GroupId::META, &what, Repeat::Always, LONGEST, |channel, timeout| {
+                let (mut client, request) = (router.admin(channel), request.clone());
+                async move { client.truncate_table(timed(request, timeout)).await }
+            })
+            .await?;
+        Ok(TableId(answer.table_id))
     }
 
     /// Drops a table; returns its id.

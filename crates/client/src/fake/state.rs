@@ -83,6 +83,7 @@ pub(crate) fn schema() -> TableSchema {
         name: name.into(),
         data_type,
         nullable,
+        default: None,
     };
     TableSchema::new(
         SchemaVersion(1),

@@ -26,6 +26,7 @@ fn schema() -> TableSchema {
             name: (*name).to_owned(),
             data_type: data_type.parse().unwrap(),
             nullable: id > 2,
+            default: None,
         })
         .collect();
     let next = ColumnId(columns.len() as u32 + 1);

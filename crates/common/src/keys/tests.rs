@@ -21,6 +21,7 @@ fn table(types: &[ColumnType]) -> TableSchema {
             name: format!("k{id}"),
             data_type: data_type.clone(),
             nullable: false,
+            default: None,
         })
         .collect();
     let ids = (1..=types.len() as u32).map(ColumnId).collect();
@@ -165,12 +166,14 @@ fn sorting_is_stable_and_leaves_sorted_batches_alone() {
                 name: "k".into(),
                 data_type: ColumnType::Int64,
                 nullable: false,
+                default: None,
             },
             Column {
                 id: ColumnId(2),
                 name: "v".into(),
                 data_type: ColumnType::Int64,
                 nullable: true,
+                default: None,
             },
         ],
         vec![ColumnId(1)],

@@ -4,7 +4,7 @@ use tidewater_proto::v1;
 use super::*;
 
 fn column(id: u32, name: &str, data_type: ColumnType, nullable: bool) -> Column {
-    Column { id: ColumnId(id), name: name.to_owned(), data_type, nullable }
+    Column { id: ColumnId(id), name: name.to_owned(), data_type, nullable, default: None }
 }
 
 fn columns() -> Vec<Column> {

@@ -17,6 +17,7 @@ impl From<&TableSchema> for v1::TableSchema {
                     name: column.name.clone(),
                     r#type: column.data_type.to_string(),
                     nullable: column.nullable,
+                    default: column.default.clone(),
                 })
                 .collect(),
             primary_key: schema.primary_key().iter().map(|id| id.get()).collect(),
@@ -39,6 +40,7 @@ impl TryFrom<&v1::TableSchema> for TableSchema {
                     name: column.name.clone(),
                     data_type: column.r#type.parse()?,
                     nullable: column.nullable,
+                    default: column.default.clone(),
                 })
             })
             .collect::<Result<Vec<_>, SchemaError>>()?;

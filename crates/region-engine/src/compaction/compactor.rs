@@ -4,7 +4,7 @@
 use std::sync::Arc;
 
 use futures::future::join_all;
-use tidewater_common::keys::{KeyCodec, KeyRange};
+use tidewater_common::keys::KeyRange;
 use tokio::runtime::Handle;
 use tokio::sync::mpsc;
 
@@ -51,8 +51,7 @@ impl Compactor {
         job: &CompactionJob,
         attempt: &Attempt,
     ) -> Result<Vec<SstFileInfo>, EngineError> {
-        let codec = KeyCodec::new(&job.schema, &job.options)?;
-        let shape = Arc::new(TableShape { schema: job.schema.clone(), codec });
+        let shape = Arc::new(TableShape::new(job.schema.clone(), job.options.clone())?);
         let ranges = self.sub_ranges(job).await?;
         // Ends the sub-jobs also when one of them fails, or this future is dropped.
         let inner = Attempt { cancel: attempt.cancel.child_token(), ..attempt.clone() };

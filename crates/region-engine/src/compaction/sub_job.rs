@@ -70,7 +70,7 @@ impl SubJob {
     /// Merges and sends the files; blocks while the upload is slower.
     pub(crate) fn run(&self, sender: mpsc::Sender<Part>) -> Result<(), EngineError> {
         let expiry = Expiry::new(&self.job.schema, &self.job.options, self.job.now_ms);
-        let mut chains = self.chains(expiry.as_ref());
+        let mut chains = self.chains(expiry.as_ref())?;
         let keep_deletes = self.job.may_hide(&self.range);
         let versions = self.versions();
         let rules = MergeRules { versions, keep_deletes };
@@ -137,7 +137,7 @@ impl SubJob {
     }
 
     /// The inputs' sorted runs within the range. Files that have expired as a whole are not read.
-    fn chains(&self, expiry: Option<&Expiry>) -> Vec<Chain> {
+    fn chains(&self, expiry: Option<&Expiry>) -> Result<Vec<Chain>, EngineError> {
         let range = Ranges::one(&self.range, &KeyRange::whole());
         let shown: Vec<Shown> = self
             .job
@@ -150,8 +150,8 @@ impl SubJob {
             })
             .collect();
         let all: Vec<usize> = (0..shown.len()).collect();
-        let carried = Carried::all(&self.shape.schema);
-        sorted_runs(&shown, &all)
+        let carried = Carried::all(&self.shape.schema)?;
+        let chains = sorted_runs(&shown, &all)
             .into_iter()
             .map(|run| {
                 let links = run.into_iter().map(|index| {
@@ -164,7 +164,8 @@ impl SubJob {
                 });
                 Chain::new(links.collect::<VecDeque<Link>>())
             })
-            .collect()
+            .collect();
+        Ok(chains)
     }
 
     fn chunk(&self, next: ChainPiece) -> Result<crate::read::merge::Chunk, EngineError> {

@@ -18,8 +18,6 @@ use crate::sst::writer::FilePlan;
 pub(crate) struct FlushPlan {
     pub(crate) shape: Arc<TableShape>,
     pub(crate) dir: RegionDir,
-    pub(crate) mode: WriteMode,
-    pub(crate) hashed: bool,
     /// Rows at or below this sequence are in files already.
     pub(crate) flushed: u64,
     /// Older files may hold keys that a delete hides.
@@ -38,12 +36,12 @@ pub(crate) fn encode(
     let file = FilePlan {
         shape: plan.shape.clone(),
         dir: plan.dir,
-        hashed: plan.hashed,
+        hashed: plan.shape.options.hash.is_some(),
         with_deletes,
-        unique: plan.mode == WriteMode::Upsert,
+        unique: plan.shape.mode() == WriteMode::Upsert,
     };
     let mut files = FileSeries::new(file, plan.target_bytes, sender);
-    let rules = MergeRules { versions: Versions::of(plan.mode), keep_deletes: with_deletes };
+    let rules = MergeRules { versions: Versions::of(plan.shape.mode()), keep_deletes: with_deletes };
     merge_into(&plan.shape, rules, runs, plan.flushed, |rows| files.push(&rows))?;
     files.finish()
 }

@@ -69,6 +69,7 @@ pub(crate) fn schema(version: u32) -> TableSchema {
         name: name.to_owned(),
         data_type,
         nullable,
+        default: None,
     };
     TableSchema::new(
         SchemaVersion(version),

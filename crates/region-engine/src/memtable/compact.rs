@@ -22,7 +22,7 @@ pub(crate) fn merge_into(
     flushed: u64,
     mut each: impl FnMut(RowVersions) -> Result<(), EngineError>,
 ) -> Result<(), EngineError> {
-    let carried = Carried::all(&shape.schema);
+    let carried = Carried::all(&shape.schema)?;
     let ranges = Ranges::one(&KeyRange::whole(), &KeyRange::whole());
     let mut sources = runs
         .iter()
@@ -56,15 +56,14 @@ pub(crate) fn merge_into(
 /// One run with the rows of several above sequence `flushed`; `None` when there are none.
 pub(crate) fn merge_runs(
     shape: &Arc<TableShape>,
-    mode: WriteMode,
     runs: &[Arc<Run>],
     flushed: u64,
 ) -> Result<Option<Run>, EngineError> {
-    let rules = MergeRules { versions: Versions::of(mode), keep_deletes: true };
+    let rules = MergeRules { versions: Versions::of(shape.mode()), keep_deletes: true };
     let mut batches = Vec::new();
     merge_into(shape, rules, runs, flushed, |rows| {
         batches.push(rows);
         Ok(())
     })?;
-    Ok(Run::of_batches(batches, mode == WriteMode::Upsert))
+    Ok(Run::of_batches(batches, upsert))
 }

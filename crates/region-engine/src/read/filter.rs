@@ -1,10 +1,10 @@
 //! Predicates: comparisons of a column with constants, given as text.
 
-use arrow::array::{Array, ArrayRef, BinaryArray, BooleanArray, Scalar, StringArray};
+use arrow::array::{Array, ArrayRef, BooleanArray, Scalar};
 use arrow::compute::kernels::cmp;
 use arrow::compute::{CastOptions, and, cast_with_options, is_not_null, is_null, not, or};
 use tidewater_common::ids::ColumnId;
-use tidewater_common::schema::{Column, ColumnType, TableSchema};
+use tidewater_common::schema::{Column, TableSchema};
 
 use crate::EngineError;
 use crate::expiry::Expiry;
@@ -178,32 +178,10 @@ fn definitely(mask: BooleanArray) -> BooleanArray {
 
 /// A value of the column's type out of its canonical text.
 fn parse(column: &Column, text: &str) -> Result<Scalar<ArrayRef>, EngineError> {
-    let wrong = |why: String| {
-        bad(format!("{text:?} is no {} (column {:?}){why}", column.data_type, column.name))
-    };
-    let array: ArrayRef = match &column.data_type {
-        ColumnType::Utf8 => std::sync::Arc::new(StringArray::from(vec![text])),
-        ColumnType::Binary => {
-            let bytes = unhex(text).ok_or_else(|| wrong(": use hexadecimal digits".to_owned()))?;
-            std::sync::Arc::new(BinaryArray::from(vec![bytes.as_slice()]))
-        }
-        other => {
-            let options = CastOptions { safe: false, ..CastOptions::default() };
-            cast_with_options(&StringArray::from(vec![text]), &other.arrow(), &options)
-                .map_err(|error| wrong(format!(": {error}")))?
-        }
-    };
-    if array.null_count() > 0 {
-        return Err(wrong(String::new()));
-    }
-    Ok(Scalar::new(array))
-}
-
-fn unhex(text: &str) -> Option<Vec<u8>> {
-    if !text.len().is_multiple_of(2) || !text.is_ascii() {
-        return None;
-    }
-    (0..text.len()).step_by(2).map(|i| u8::from_str_radix(&text[i..i + 2], 16).ok()).collect()
+    column
+        .data_type
+        .constant(text)
+        .map_err(|error| bad(format!("column {:?}: {error}", column.name)))
 }
 
 fn bad(detail: String) -> EngineError {

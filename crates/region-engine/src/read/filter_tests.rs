@@ -2,6 +2,7 @@ use std::sync::Arc;
 
 use arrow::array::{Int64Array, StringArray};
 use tidewater_common::ids::SchemaVersion;
+use tidewater_common::schema::ColumnType;
 
 use super::*;
 use crate::row_versions::{Numbers, Ops, RowOp, Stamps};
@@ -12,6 +13,7 @@ fn schema() -> TableSchema {
         name: name.to_owned(),
         data_type,
         nullable,
+        default: None,
     };
     let columns = vec![
         column(1, "k", ColumnType::Int64, false),

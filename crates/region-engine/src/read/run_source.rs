@@ -84,7 +84,7 @@ impl RunSource {
             let slice = self.seen(self.unflushed(slice)?)?;
             if slice.rows() > 0 {
                 let keys = key_columns(&slice, &self.shape.schema);
-                let rows = slice.project(&self.carried.ids, &self.carried.types);
+                let rows = self.carried.project(&slice)?;
                 return Ok(Some(Piece { rows, keys }));
             }
         }

@@ -82,7 +82,6 @@ pub(crate) fn carried(
 impl Scan {
     pub(crate) fn new(
         shape: Arc<TableShape>,
-        mode: WriteMode,
         candidates: Vec<Candidate>,
         batch_rows: usize,
         life: Life,
@@ -100,14 +99,8 @@ impl Scan {
         };
         let groups =
             order.into_iter().map(|group| group.into_iter().map(&mut chain).collect()).collect();
-        Self {
-            shape,
-            newest_only: mode == WriteMode::Upsert,
-            groups,
-            open: None,
-            batch_rows: batch_rows.max(1),
-            life,
-        }
+        let newest_only = shape.mode() == WriteMode::Upsert;
+        Self { shape, newest_only, groups, open: None, batch_rows: batch_rows.max(1), life }
     }
 
     /// The next rows, about `batch_rows`; `None` at the end. Deletes are not among them.

@@ -2,21 +2,37 @@
 
 use std::sync::Arc;
 
-use arrow::array::ArrayRef;
+use arrow::array::{Array, ArrayRef, UInt32Array, new_null_array};
+use arrow::compute::take;
 use arrow::datatypes::DataType;
 use tidewater_common::ids::ColumnId;
 use tidewater_common::keys::KeyCodec;
-use tidewater_common::schema::TableSchema;
+use tidewater_common::schema::{Column, TableOptions, TableSchema, WriteMode};
 
 use super::merge::Chunk;
 use crate::EngineError;
 use crate::row_versions::RowVersions;
 
-/// A table's schema with the codec of its keys: what all reads and writes of a region share.
+/// A table's schema and options with the codec of its keys, at one version: what all reads and
+/// writes of a region share until it is altered.
 #[derive(Debug)]
 pub(crate) struct TableShape {
     pub(crate) schema: TableSchema,
+    pub(crate) options: TableOptions,
     pub(crate) codec: KeyCodec,
+}
+
+impl TableShape {
+    /// # Errors
+    /// [`EngineError::BadRows`] when schema and options do not fit each other.
+    pub(crate) fn new(schema: TableSchema, options: TableOptions) -> Result<Self, EngineError> {
+        let codec = KeyCodec::new(&schema, &options)?;
+        Ok(Self { schema, options, codec })
+    }
+
+    pub(crate) fn mode(&self) -> WriteMode {
+        self.options.write_mode
+    }
 }
 
 /// The columns that a merge carries, beside the keys and stamps that it needs itself.
@@ -24,33 +40,85 @@ pub(crate) struct TableShape {
 pub(crate) struct Carried {
     pub(crate) ids: Arc<[ColumnId]>,
     pub(crate) types: Arc<[DataType]>,
+    /// One value for each column: what rows that were written without it show.
+    fill: Arc<[ArrayRef]>,
 }
 
 impl Carried {
     /// # Errors
     /// [`EngineError::BadRows`] for a column that the schema does not have.
     pub(crate) fn new(schema: &TableSchema, ids: &[ColumnId]) -> Result<Self, EngineError> {
-        let types = ids
+        let columns = ids
             .iter()
-            .map(|id| match schema.column(*id) {
-                Some(column) => Ok(column.data_type.arrow()),
-                None => Err(EngineError::BadRows {
+            .map(|id| {
+                schema.column(*id).ok_or_else(|| EngineError::BadRows {
                     detail: format!(
                         "there is no column with id {id} in version {} of the schema",
                         schema.version()
                     ),
-                }),
+                })
             })
             .collect::<Result<Vec<_>, _>>()?;
-        Ok(Self { ids: ids.into(), types: types.into() })
+        Self::of(&columns)
     }
 
     /// All columns of a schema in its order.
-    pub(crate) fn all(schema: &TableSchema) -> Self {
-        Self {
-            ids: schema.columns().iter().map(|column| column.id).collect(),
-            types: schema.columns().iter().map(|column| column.data_type.arrow()).collect(),
+    ///
+    /// # Errors
+    /// As [`Carried::new`].
+    pub(crate) fn all(schema: &TableSchema) -> Result<Self, EngineError> {
+        Self::of(&schema.columns().iter().collect::<Vec<_>>())
+    }
+
+    fn of(columns: &[&Column]) -> Result<Self, EngineError> {
+        let fill = columns.iter().map(|column| fill(column)).collect::<Result<Vec<_>, _>>()?;
+        Ok(Self {
+            ids: columns.iter().map(|column| column.id).collect(),
+            types: columns.iter().map(|column| column.data_type.arrow()).collect(),
+            fill: fill.into(),
+        })
+    }
+
+    /// The column at this position for rows that were written without it.
+    ///
+    /// # Errors
+    /// [`EngineError::Internal`] where Arrow refuses.
+    pub(crate) fn missing(&self, index: usize, rows: usize) -> Result<ArrayRef, EngineError> {
+        let fill = &self.fill[index];
+        if fill.null_count() > 0 {
+            return Ok(new_null_array(fill.data_type(), rows));
         }
+        Ok(take(fill, &UInt32Array::from_value(0, rows), None)?)
+    }
+
+    /// The same rows with these columns, in this order; a column that the rows were made without
+    /// shows its default.
+    ///
+    /// # Errors
+    /// As [`Carried::missing`].
+    pub(crate) fn project(&self, rows: &RowVersions) -> Result<RowVersions, EngineError> {
+        let arrays = self
+            .ids
+            .iter()
+            .enumerate()
+            .map(|(index, id)| match rows.column(*id) {
+                Some(array) => Ok(array.clone()),
+                None => self.missing(index, rows.rows()),
+            })
+            .collect::<Result<Vec<_>, EngineError>>()?;
+        Ok(RowVersions::new(self.ids.clone(), arrays, rows.rows(), rows.stamps().clone()))
+    }
+}
+
+fn fill(column: &Column) -> Result<ArrayRef, EngineError> {
+    match &column.default {
+        None => Ok(new_null_array(&column.data_type.arrow(), 1)),
+        Some(text) => match column.data_type.constant(text) {
+            Ok(scalar) => Ok(scalar.into_inner()),
+            Err(error) => Err(EngineError::BadRows {
+                detail: format!("default of column {:?}: {error}", column.name),
+            }),
+        },
     }
 }
 

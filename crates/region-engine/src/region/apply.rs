@@ -19,13 +19,14 @@ impl Region {
     /// [`EngineError::Removed`].
     pub fn apply(&self, write: RowsWrite) -> Result<(), EngineError> {
         let sequence = write.sequence;
-        {
+        let shape = {
             let contents = self.contents.lock();
             if !self.takes(&contents, sequence)? {
                 return Ok(());
             }
-        }
-        let run = Run::of_write(write, &self.shape.schema, self.spec.options.write_mode)?;
+            contents.shape.clone()
+        };
+        let run = Run::of_write(write, &shape.schema, shape.mode())?;
         let now_ms = self.env.clock.now_ms();
         let mut contents = self.contents.lock();
         if !self.takes(&contents, sequence)? {
@@ -61,7 +62,7 @@ impl Region {
     pub async fn merge_runs(&self) -> Result<(), EngineError> {
         loop {
             let Ok(_merging) = self.merging.try_lock() else { return Ok(()) };
-            let (picked, flushed) = {
+            let (picked, flushed, shape) = {
                 let contents = self.contents.lock();
                 let frozen = contents.frozen.unwrap_or(0);
                 let free: Vec<&Arc<Run>> =
@@ -69,16 +70,14 @@ impl Region {
                 let sizes: Vec<usize> = free.iter().map(|run| run.rows()).collect();
                 let picked: Vec<Arc<Run>> =
                     pick(&sizes).into_iter().map(|index| free[index].clone()).collect();
-                (picked, contents.version.flushed.get())
+                (picked, contents.version.flushed.get(), contents.shape.clone())
             };
             if picked.is_empty() {
                 return Ok(());
             }
-            let (shape, mode) = (self.shape.clone(), self.spec.options.write_mode);
             let inputs = picked.clone();
             let merged =
-                on_worker(&self.env.workers, move || merge_runs(&shape, mode, &inputs, flushed))
-                    .await?;
+                on_worker(&self.env.workers, move || merge_runs(&shape, &inputs, flushed)).await?;
             self.replace(&picked, merged);
         }
     }

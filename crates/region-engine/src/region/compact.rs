@@ -4,10 +4,10 @@
 
 use std::collections::BTreeSet;
 
-use tidewater_common::ids::{Epoch, JobId, ManifestVersion};
+use tidewater_common::ids::{Epoch, JobId, ManifestVersion, Sequence};
 use uuid::Uuid;
 
-use super::Region;
+use super::{Contents, Region};
 use crate::EngineError;
 use crate::compaction::commit::commit;
 use crate::compaction::plan::{Circumstances, Plan, plans};
@@ -57,6 +57,21 @@ pub(super) struct Claim<'a> {
     files: Vec<FileRef>,
 }
 
+/// What a choice must leave alone.
+struct Beside {
+    busy: BTreeSet<FileRef>,
+    obligation: Option<Sequence>,
+}
+
+impl Beside {
+    fn of(contents: &Contents) -> Self {
+        Self {
+            busy: contents.compacting.clone(),
+            obligation: contents.obligations.first().map(|pending| pending.cause.sequence),
+        }
+    }
+}
+
 impl Drop for Claim<'_> {
     fn drop(&mut self) {
         let mut contents = self.region.contents.lock();
@@ -84,10 +99,10 @@ impl Region {
             .collect()
     }
 
-    /// Merges files, if `scope` finds any to merge: waits for a permit, reads the manifest to its tail, chooses, merges,
-    /// commits, swaps. `None`: there was nothing to do. Only the owner chooses, but the commit
-    /// stands also when the region has got another owner meanwhile. `since`: versions at or below
-    /// this epoch are left out but for the newest of each key.
+    /// Merges files, if `scope` finds any to merge: waits for a permit, reads the manifest to its
+    /// tail, chooses, merges, commits, swaps. `None`: there was nothing to do. Only the owner
+    /// chooses, but the commit stands also when the region has got another owner meanwhile. `since`:
+    /// versions at or below this epoch are left out but for the newest of each key.
     ///
     /// # Errors
     /// [`EngineError::NotOwner`], [`EngineError::Removed`], [`EngineError::Cancelled`],
@@ -146,8 +161,8 @@ impl Region {
         let since = since.max(state.since);
         let mut contents = self.contents.lock();
         contents.phase.check_owner(self.id())?;
-        let busy = contents.compacting.clone();
-        let Some(plan) = self.plans_beside(&state, scope, since, &busy).into_iter().next() else {
+        let beside = Beside::of(&contents);
+        let Some(plan) = self.plans_beside(&state, scope, since, &beside).into_iter().next() else {
             return Ok(None);
         };
         let files: Vec<FileRef> = plan.inputs.iter().map(FileMeta::reference).collect();
@@ -157,8 +172,8 @@ impl Region {
     }
 
     fn plans(&self, state: &ManifestState, scope: Scope, since: Epoch) -> Vec<Plan> {
-        let busy = self.contents.lock().compacting.clone();
-        self.plans_beside(state, scope, since, &busy)
+        let beside = Beside::of(&self.contents.lock());
+        self.plans_beside(state, scope, since, &beside)
     }
 
     fn plans_beside(
@@ -166,27 +181,30 @@ impl Region {
         state: &ManifestState,
         scope: Scope,
         since: Epoch,
-        busy: &BTreeSet<FileRef>,
+        beside: &Beside,
     ) -> Vec<Plan> {
+        let spec = self.described(state);
         let with = Circumstances {
-            schema: &self.spec.schema,
-            table: &self.spec.options,
+            schema: &spec.schema,
+            table: &spec.options,
             options: &self.env.options.compaction,
             target_file_bytes: self.env.options.target_file_bytes,
             since,
             now_ms: self.expiry_now(),
-            busy,
-            obligation: None,
+            busy: &beside.busy,
+            obligation: beside.obligation,
         };
         plans(state, scope, with)
     }
 
+    // By the manifest's schema: no file that it names has a newer one.
     fn job(&self, state: &ManifestState, plan: Plan, since: Epoch) -> CompactionJob {
+        let spec = self.described(state);
         CompactionJob {
             job_id: self.env.ids.job_id(self.env.clock.now_ms()),
             dir: self.dir,
-            schema: self.spec.schema.clone(),
-            options: self.spec.options.clone(),
+            schema: spec.schema,
+            options: spec.options,
             inputs: plan.inputs,
             older: plan.older,
             since,

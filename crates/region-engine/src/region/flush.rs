@@ -80,6 +80,7 @@ impl Region {
         self.contents.lock().phase.check_owner(self.id())?;
         self.manifest.refresh().await?;
         self.swap();
+        self.settle_obligations().await?;
         let Some(frozen) = self.freeze().await? else {
             let contents = self.contents.lock();
             return Ok((report(contents.version.manifest, contents.version.flushed, &[]), None));
@@ -117,14 +118,13 @@ impl Region {
             return Ok(None);
         };
         contents.frozen = Some(through);
-        let mode = self.spec.options.write_mode;
+        let shape = contents.shape.clone();
+        let upsert = shape.mode() == WriteMode::Upsert;
         let plan = FlushPlan {
-            shape: self.shape.clone(),
+            shape,
             dir: self.dir,
-            mode,
-            hashed: self.spec.options.hash.is_some(),
             flushed: contents.version.flushed.get(),
-            keep_deletes: mode == WriteMode::Upsert && !contents.version.files.is_empty(),
+            keep_deletes: upsert && !contents.version.files.is_empty(),
             target_bytes: self.env.options.target_file_bytes,
         };
         Ok(Some(Frozen { own, runs: contents.runs.clone(), plan, through: Sequence(through) }))

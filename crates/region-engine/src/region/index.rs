@@ -82,23 +82,23 @@ impl Region {
         kind: &dyn IndexKind,
         file: &FileMeta,
     ) -> Result<IndexMeta, EngineError> {
-        let state = self.manifest.state();
+        let (state, shape) = (self.manifest.state(), self.shape());
         let schema_version = state
             .table
             .as_ref()
-            .map_or(self.shape.schema.version(), |table| table.schema.version());
+            .map_or(shape.schema.version(), |table| table.schema.version());
         // All of the file: another reference to it may show more than this one.
         let whole = Arc::new(FileMeta { clip: KeyRange::whole(), ..file.clone() });
         let mut source = FileSource::new(
             FileAccess::new(&self.env, u64::MAX),
             whole,
-            self.shape.clone(),
-            Carried::new(&self.shape.schema, &[])?,
+            shape.clone(),
+            Carried::new(&shape.schema, &[])?,
             &Ranges::one(&KeyRange::whole(), &KeyRange::whole()),
         );
         let mut builder = kind.build(file);
         while let Some(piece) = source.next().await? {
-            let shape = self.shape.clone();
+            let shape = shape.clone();
             builder = on_worker(&self.env.workers, move || {
                 for key in shape.codec.row_keys(&piece.keys)? {
                     builder.add(&key);

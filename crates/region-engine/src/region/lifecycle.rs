@@ -12,6 +12,7 @@ use tidewater_common::ids::OwnerEpoch;
 use super::{Contents, Phase, Region, RegionSpec};
 use crate::file_meta::FileMeta;
 use crate::hooks::{RegionHooks, RegionRole, SstFileInfo};
+use crate::manifest::ManifestState;
 
 /// States that are told at most this much later: older ones are left out.
 const MOST_WAITING: usize = 256;
@@ -36,7 +37,11 @@ pub(super) struct Announcer {
 impl Region {
     /// What the region is now: identity, and schema, options and range as the manifest has them.
     pub(crate) fn metadata(&self) -> Arc<RegionSpec> {
-        let state = self.manifest.state();
+        Arc::new(self.described(&self.manifest.state()))
+    }
+
+    /// What the region is by this state of its manifest.
+    pub(super) fn described(&self, state: &ManifestState) -> RegionSpec {
         let mut spec = self.spec.clone();
         if let Some(table) = &state.table {
             spec.schema = table.schema.clone();
@@ -45,7 +50,7 @@ impl Region {
         if let Some(range) = &state.range {
             spec.range = range.clone();
         }
-        Arc::new(spec)
+        spec
     }
 
     /// Data files were written and are about to be committed, by a flush or a compaction: tells the

@@ -56,12 +56,12 @@ impl Region {
         if current.map(|owner| (owner.epoch, owner.group)) != Some((own, group)) {
             self.note_fence(self.manifest.fence(own, group).await)?;
         }
-        let state = self.manifest.state();
+        let (state, shape) = (self.manifest.state(), self.shape());
         let mut actions = Vec::new();
         if state.table.is_none() {
             actions.push(ActionKind::Alter {
-                schema: Box::new(self.spec.schema.clone()),
-                options: self.spec.options.clone(),
+                schema: Box::new(shape.schema.clone()),
+                options: shape.options.clone(),
             });
         }
         if state.range.is_none() {
@@ -117,6 +117,7 @@ impl Region {
                 contents.unflushed_since_ms = Some(self.env.clock.now_ms());
             }
         }
+        contents.obligations.retain(|pending| pending.cause.sequence > state.done_through);
         let owner = state.owner.map(|owner| owner.epoch);
         let phase = contents.phase.loaded(owner, state.is_removed());
         self.enter(&mut contents, phase);

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use arrow::array::RecordBatch;
 use arrow::compute::concat_batches;
 use futures::TryStreamExt;
-use tidewater_common::ids::ColumnId;
+use tidewater_common::ids::{ColumnId, Epoch};
 
 use super::{Region, Run};
 use crate::EngineError;
@@ -19,7 +19,7 @@ use crate::read::pushdown::{Pushdown, pushed};
 use crate::read::ranges::Ranges;
 use crate::read::run_source::RunSource;
 use crate::read::scan::{Candidate, Scan, carried, projected_schema};
-use crate::read::shape::Carried;
+use crate::read::shape::{Carried, TableShape};
 use crate::read::source::Source;
 use crate::read::stream::stream;
 use crate::read::{DEFAULT_BATCH_ROWS, Predicate, RowStream, ScanMeter, ScanOptions};
@@ -50,17 +50,19 @@ impl Region {
         options: &ScanOptions,
         meter: &ScanMeter,
     ) -> Result<RowStream, EngineError> {
-        let filter = self.filter(&options.predicates)?;
-        let schema = projected_schema(&self.shape, &options.projection)?;
-        let carried = carried(&self.shape, &options.projection, &filter)?;
-        let range = options.range.intersection(&narrowed(&self.shape, &filter)?);
+        let pinned = self.pin(options.as_of)?;
+        let shape = &pinned.shape;
+        let filter = self.filter(shape, &options.predicates)?;
+        let schema = projected_schema(shape, &options.projection)?;
+        let carried = carried(shape, &options.projection, &filter)?;
+        let range = options.range.intersection(&narrowed(shape, &filter)?);
         let ranges = Ranges::one(&range, &self.spec.range);
         let context = ReadContext {
             filter: Arc::new(filter.clone()),
             as_of: options.as_of,
             counters: meter.0.clone(),
         };
-        let scan = self.open_scan(&carried, &ranges, options.batch_rows, &context)?;
+        let scan = self.open_scan(pinned, &carried, &ranges, options.batch_rows, &context)?;
         Ok(stream(scan, filter, schema, options))
     }
 
@@ -78,10 +80,11 @@ impl Region {
             }
             return Ok(total);
         }
-        let carried = Carried::new(&self.shape.schema, &[])?;
+        let pinned = self.pin(options.as_of)?;
+        let carried = Carried::new(&pinned.shape.schema, &[])?;
         let ranges = Ranges::one(&options.range, &self.spec.range);
         let context = ReadContext { as_of: options.as_of, ..ReadContext::default() };
-        self.open_scan(&carried, &ranges, options.batch_rows, &context)?.count().await
+        self.open_scan(pinned, &carried, &ranges, options.batch_rows, &context)?.count().await
     }
 
     /// The rows with these keys, as far as they exist, in key order. `keys`: the key columns in key
@@ -115,13 +118,13 @@ impl Region {
                 ),
             });
         }
-        let schema = projected_schema(&self.shape, projection)?;
-        let filter = self.filter(&[])?;
-        let carried = carried(&self.shape, projection, &filter)?;
-        let row_keys = self.shape.codec.row_keys(keys.columns())?;
+        let pinned = self.pin(None)?;
+        let schema = projected_schema(&pinned.shape, projection)?;
+        let filter = self.filter(&pinned.shape, &[])?;
+        let carried = carried(&pinned.shape, projection, &filter)?;
+        let row_keys = pinned.shape.codec.row_keys(keys.columns())?;
         let ranges = Ranges::points(row_keys, &self.spec.range);
         let context = ReadContext { counters: meter.0.clone(), ..ReadContext::default() };
-        let pinned = self.pin(&context)?;
         let mut files = Vec::new();
         for file in &pinned.version.files {
             let shown = self.by_index(&context, file, ranges.within(&file.clip)).await;
@@ -139,34 +142,39 @@ impl Region {
         Ok(concat_batches(&schema, &batches)?)
     }
 
-    /// Pins the current version and makes sources of all that may hold a key of the ranges.
+    /// Makes sources of all that may hold a key of the ranges.
     fn open_scan(
         &self,
+        pinned: Pinned,
         carried: &Carried,
         ranges: &Ranges,
         batch_rows: usize,
         context: &ReadContext,
     ) -> Result<Scan, EngineError> {
-        let pinned = self.pin(context)?;
         let files = pinned.version.files.iter();
         let files = files.map(|file| (file.clone(), ranges.within(&file.clip))).collect();
         self.assemble(pinned, files, carried, ranges, batch_rows, context)
     }
 
     /// What is there now: nothing that comes later changes it.
-    fn pin(&self, context: &ReadContext) -> Result<Pinned, EngineError> {
+    fn pin(&self, as_of: Option<Epoch>) -> Result<Pinned, EngineError> {
         let life = Life::begin(self.env.clock.clone(), self.id(), self.env.options.scan_life);
-        let (version, runs) = {
+        let pinned = {
             let contents = self.contents.lock();
             contents.phase.check_read(self.id())?;
-            (contents.version.clone(), contents.runs.clone())
+            Pinned {
+                shape: contents.shape.clone(),
+                version: contents.version.clone(),
+                runs: contents.runs.clone(),
+                life,
+            }
         };
-        let since = version.since;
-        match context.as_of {
+        let since = pinned.version.since;
+        match as_of {
             Some(asked) if asked < since => {
                 Err(EngineError::BelowSince { region: self.id(), asked, since })
             }
-            _ => Ok(Pinned { version, runs, life }),
+            _ => Ok(pinned),
         }
     }
 
@@ -181,19 +189,19 @@ impl Region {
         context: &ReadContext,
     ) -> Result<Scan, EngineError> {
         let flushed = pinned.version.flushed.get();
+        let shape = pinned.shape;
         let mut candidates = Vec::new();
         for run in pinned.runs {
-            let (low, high) = run.key_bounds(&self.shape.schema, &self.shape.codec)?;
+            let (low, high) = run.key_bounds(&shape.schema, &shape.codec)?;
             let Some(bounds) = ranges.clamp(low, high) else { continue };
             let unique = run.unique();
-            let (shape, carried) = (self.shape.clone(), carried.clone());
-            let source = RunSource::new(run, shape, carried, ranges, flushed)?;
+            let source = RunSource::new(run, shape.clone(), carried.clone(), ranges, flushed)?;
             let source = Source::Run(source.seen_at(context.as_of));
             candidates.push(Candidate { source, bounds, unique });
         }
         let mut shown = Vec::new();
         for (file, ranges) in files {
-            match self.may_show(&ranges, &file, context) {
+            match may_show(&shape, &ranges, &file, context) {
                 Some(bounds) => shown.push((file, ranges, bounds)),
                 None => {
                     context.counters.files_pruned.add(1);
@@ -204,27 +212,12 @@ impl Region {
         let access = FileAccess::new(&self.env, shown.iter().map(|(file, ..)| file.size).sum());
         for (file, ranges, bounds) in shown {
             let unique = file.one_version_per_key;
-            let (access, shape) = (access.clone(), self.shape.clone());
-            let source = FileSource::new(access, file, shape, carried.clone(), &ranges);
+            let (access, carried) = (access.clone(), carried.clone());
+            let source = FileSource::new(access, file, shape.clone(), carried, &ranges);
             let source = Source::File(Box::new(source.within(context.clone())));
             candidates.push(Candidate { source, bounds, unique });
         }
-        let mode = self.spec.options.write_mode;
-        Ok(Scan::new(self.shape.clone(), mode, candidates, batch_rows, pinned.life))
-    }
-
-    /// First and last key that a file may show of these ranges; `None` when it shows none. Terms on
-    /// key columns count here: a file that they rule out then does not overlap others either.
-    fn may_show(
-        &self,
-        ranges: &Ranges,
-        file: &FileMeta,
-        context: &ReadContext,
-    ) -> Option<(Vec<u8>, Vec<u8>)> {
-        let schema = &self.shape.schema;
-        let terms = pushed(&context.filter, Pushdown::Keys, schema.primary_key());
-        let bounds = ranges.clamp(&file.min_key, &file.max_key)?;
-        file_admits(schema, file, terms).then_some(bounds)
+        Ok(Scan::new(shape, candidates, batch_rows, pinned.life))
     }
 
     /// Of exact keys, those that the file may hold by its indexes.
@@ -246,15 +239,30 @@ impl Region {
     }
 
     /// The predicates, and the time to live at this moment.
-    fn filter(&self, predicates: &[Predicate]) -> Result<Filter, EngineError> {
+    fn filter(&self, shape: &TableShape, predicates: &[Predicate]) -> Result<Filter, EngineError> {
         let now_ms = self.env.clock.now_ms();
-        let expiry = Expiry::new(&self.shape.schema, &self.spec.options, now_ms);
-        Ok(Filter::bind(&self.shape.schema, predicates)?.hiding(expiry))
+        let expiry = Expiry::new(&shape.schema, &shape.options, now_ms);
+        Ok(Filter::bind(&shape.schema, predicates)?.hiding(expiry))
     }
 }
 
-/// What a read has pinned.
+/// First and last key that a file may show of these ranges; `None` when it shows none. Terms on key
+/// columns count here: a file that they rule out then does not overlap others either.
+fn may_show(
+    shape: &TableShape,
+    ranges: &Ranges,
+    file: &FileMeta,
+    context: &ReadContext,
+) -> Option<(Vec<u8>, Vec<u8>)> {
+    let schema = &shape.schema;
+    let terms = pushed(&context.filter, Pushdown::Keys, schema.primary_key());
+    let bounds = ranges.clamp(&file.min_key, &file.max_key)?;
+    file_admits(schema, file, terms).then_some(bounds)
+}
+
+/// What a read has pinned: seen alike from its beginning to its end.
 struct Pinned {
+    shape: Arc<TableShape>,
     version: Arc<Version>,
     runs: Vec<Arc<Run>>,
     life: Life,

@@ -1,3 +1,4 @@
+mod alter;
 mod caching;
 mod compact;
 mod compact_race;

@@ -4,7 +4,7 @@ use std::collections::VecDeque;
 use std::fmt;
 use std::sync::Arc;
 
-use arrow::array::{Array, ArrayRef, AsArray, RecordBatch, UInt64Array, new_null_array};
+use arrow::array::{Array, ArrayRef, AsArray, RecordBatch, UInt64Array};
 use arrow::compute::filter_record_batch;
 use arrow::compute::kernels::cmp::lt_eq;
 use arrow::datatypes::{DataType, UInt8Type, UInt64Type};
@@ -313,10 +313,10 @@ impl FileSource {
             .ids
             .iter()
             .zip(self.carried.types.iter())
-            .map(|(id, data_type)| {
-                Ok(self
-                    .column(open, batch, *id, data_type)?
-                    .unwrap_or_else(|| new_null_array(data_type, rows)))
+            .enumerate()
+            .map(|(index, (id, data_type))| match self.column(open, batch, *id, data_type)? {
+                Some(array) => Ok(array),
+                None => self.carried.missing(index, rows),
             })
             .collect::<Result<Vec<_>, EngineError>>()?;
         let sequences = match (self.file.stamp, self.merged) {

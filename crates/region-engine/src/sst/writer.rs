@@ -230,7 +230,8 @@ impl<R: PartReceiver> SstWriter<R> {
         let Some(column) = schema.time_column().and_then(|id| schema.column(id)) else {
             return Ok(());
         };
-        let times = as_numbers(&rows.column(column.id, &column.data_type.arrow()))?;
+        let Some(times) = rows.column(column.id) else { return Ok(()) };
+        let times = as_numbers(times)?;
         let times = times.as_primitive::<Int64Type>();
         if let (Some(low), Some(high)) = (min(times), max(times)) {
             let range = self.time.get_or_insert(TimeRange { min: low, max: high });

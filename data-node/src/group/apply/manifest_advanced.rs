@@ -23,6 +23,7 @@ pub(super) fn apply(state: &mut GroupState, advance: &Advance) -> Applied {
     }
     region.owner = advance.owner;
     region.flushed = region.flushed.max(advance.flushed);
+    region.obligations.retain(|pending| pending.cause.sequence > advance.done);
     if advance.version <= region.manifest_version {
         return Applied::outcome(Outcome::Done { sequence: Sequence(0), rows: 0, repeated: true });
     }

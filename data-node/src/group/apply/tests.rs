@@ -223,6 +223,7 @@ fn advance(version: u64, flushed: u64, term: u64) -> group_entry::Entry {
         flushed_sequence: flushed,
         move_epoch: 0,
         term,
+        done_sequence: 0,
     })
 }
 

@@ -20,9 +20,12 @@ fn golden() -> Vec<(&'static str, Bytes, &'static str)> {
         version: ManifestVersion(9),
         flushed: Sequence(131_073),
         owner: OwnerEpoch { move_epoch: 2, term: Term(4) },
+        done: Sequence(0),
     };
     let rows = Bytes::from_static(b"ab");
     let with_rows = WriteRequest { row_count: 3, rows, opening: 65_536, ..write(0x11, 2, &[]) };
+    let recorded = Advance { done: Sequence(65_536), ..advance };
+    let step = Some(v1::ProcedureStep { number: 3, step: 1 });
     vec![
         (
             "write",
@@ -31,6 +34,21 @@ fn golden() -> Vec<(&'static str, Bytes, &'static str)> {
         ),
         ("dropped", dropped(RegionId(7)), "12020807"),
         ("manifest advanced", manifest_advanced(&advance), "220c0807100918818008200228 04"),
+        (
+            "manifest has recorded",
+            manifest_advanced(&recorded),
+            "22100807100918818008200228 0430808004",
+        ),
+        (
+            "truncated",
+            truncated(v1::RegionTruncated { region_id: 7, step }),
+            "3a0808071204080310 01",
+        ),
+        (
+            "altered",
+            altered(v1::RegionAltered { region_id: 7, step, ..Default::default() }),
+            "32080807220408031001",
+        ),
         (
             "opening write",
             writes(vec![write(0x11, 1, &[])]),

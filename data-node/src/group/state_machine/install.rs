@@ -4,7 +4,8 @@ use std::collections::BTreeMap;
 use std::io;
 
 use tidewater_common::ids::RegionId;
-use tidewater_region_engine::RunImage;
+use tidewater_region_engine::region::{Obligation, Pending};
+use tidewater_region_engine::{Region, RunImage};
 
 use crate::group::shared::Shared;
 use crate::group::snapshot::SnapshotView;
@@ -33,9 +34,24 @@ pub(super) fn install(shared: &Shared, view: SnapshotView) -> io::Result<()> {
         if let Some(images) = runs.remove(id) {
             region.restore(images);
         }
+        for pending in &state.obligations {
+            owe(&region, pending)?;
+        }
         shared.targets.want(*id, state.manifest_version);
     }
     *shared.state.write() = view.state;
     shared.housekeeping.notify_one();
     Ok(())
+}
+
+/// Hands over what the manifest has still to record: of what is truncated, the snapshot has no rows,
+/// but files that are there yet.
+fn owe(region: &Region, pending: &Pending) -> io::Result<()> {
+    match &pending.obligation {
+        Obligation::Truncate => region.truncate(pending.cause),
+        Obligation::Alter { schema, options } => {
+            region.alter(pending.cause, schema.as_ref().clone(), options.clone())
+        }
+    }
+    .map_err(io::Error::other)
 }

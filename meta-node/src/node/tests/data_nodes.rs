@@ -28,6 +28,8 @@ pub(super) struct Hosted {
     /// Whether regions are opened never, and how often that was asked.
     pub(super) hangs: bool,
     pub(super) asked: usize,
+    /// Region and step of each change taken.
+    pub(super) changes: Vec<(u64, v1::ProcedureStep)>,
 }
 
 #[derive(Debug, Clone)]
@@ -101,6 +103,24 @@ impl GroupControl for FakeData {
         _request: Request<v1::StopReplicaRequest>,
     ) -> Result<Response<v1::StopReplicaResponse>, Status> {
         Ok(Response::new(v1::StopReplicaResponse {}))
+    }
+
+    async fn alter_region(
+        &self,
+        request: Request<v1::AlterRegionRequest>,
+    ) -> Result<Response<v1::AlterRegionResponse>, Status> {
+        let request = request.into_inner();
+        self.hosted.lock().changes.push((request.region_id, request.step.unwrap()));
+        Ok(Response::new(v1::AlterRegionResponse {}))
+    }
+
+    async fn truncate_region(
+        &self,
+        request: Request<v1::TruncateRegionRequest>,
+    ) -> Result<Response<v1::TruncateRegionResponse>, Status> {
+        let request = request.into_inner();
+        self.hosted.lock().changes.push((request.region_id, request.step.unwrap()));
+        Ok(Response::new(v1::TruncateRegionResponse {}))
     }
 
     async fn open_region(

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use arrow::array::{ArrayRef, Float64Array, RecordBatch, StringArray, TimestampMillisecondArray};
 use arrow::datatypes::SchemaRef;
 use arrow::error::ArrowError;
-use tidewater_client::admin::NewTable;
+use tidewater_client::admin::{NewColumn, NewTable};
 use tidewater_common::schema::WriteMode;
 
 /// Hosts that report in turn.
@@ -35,11 +35,11 @@ pub(super) const MEASURES: [&str; 10] = [
 /// The table's definition: 2 texts, 1 timestamp, 10 doubles.
 pub(super) fn table(name: &str, regions: u32, append_only: bool) -> NewTable {
     let mut columns = vec![
-        ("host".to_owned(), "utf8".to_owned(), false),
-        ("region".to_owned(), "utf8".to_owned(), false),
-        ("time".to_owned(), "timestamp(ms)".to_owned(), false),
+        NewColumn::new("host", "utf8", false),
+        NewColumn::new("region", "utf8", false),
+        NewColumn::new("time", "timestamp(ms)", false),
     ];
-    columns.extend(MEASURES.map(|name| (name.to_owned(), "float64".to_owned(), true)));
+    columns.extend(MEASURES.map(|name| NewColumn::new(name, "float64", true)));
     NewTable {
         name: name.to_owned(),
         columns,
@@ -116,7 +116,7 @@ mod tests {
     #[test]
     fn the_table_fits_the_rows() {
         let table = table("bench", 2, false);
-        let names: Vec<&str> = table.columns.iter().map(|(name, ..)| name.as_str()).collect();
+        let names: Vec<&str> = table.columns.iter().map(|column| column.name.as_str()).collect();
         let expected: Vec<String> =
             schema().fields().iter().map(|field| field.name().clone()).collect();
         assert_eq!(names, expected);

@@ -2,7 +2,7 @@
 
 use clap::Args;
 use serde::Serialize;
-use tidewater_client::admin::NewTable;
+use tidewater_client::admin::{NewColumn, NewTable};
 use tidewater_common::schema::WriteMode;
 
 use crate::commands::client::ClientArgs;
@@ -115,9 +115,9 @@ fn new_table(options: Options) -> Result<NewTable, Failure> {
         name: options.name,
         columns: columns
             .into_iter()
-            .map(|column| {
-                let nullable = column.nullable && !primary_key.contains(&column.name);
-                (column.name, column.data_type, nullable)
+            .map(|column| NewColumn {
+                nullable: column.nullable && !primary_key.contains(&column.name),
+                ..column
             })
             .collect(),
         primary_key,
@@ -164,7 +164,7 @@ mod tests {
             "--append-only",
         ])
         .unwrap();
-        let nullable: Vec<bool> = table.columns.iter().map(|(_, _, nullable)| *nullable).collect();
+        let nullable: Vec<bool> = table.columns.iter().map(|column| column.nullable).collect();
         assert_eq!(nullable, [false, false, true]);
         assert_eq!(table.primary_key, ["b", "a"]);
         assert_eq!(table.hash_columns, ["a"]);

@@ -44,6 +44,7 @@ struct ColumnLine {
     #[serde(rename = "type")]
     data_type: String,
     nullable: bool,
+    default: Option<String>,
 }
 
 /// Shows a table's columns and options.
@@ -71,6 +72,7 @@ fn describe(info: &TableInfo, regions: usize) -> Description {
                 name: column.name.clone(),
                 data_type: column.data_type.to_string(),
                 nullable: column.nullable,
+                default: column.default.clone(),
             })
             .collect(),
         primary_key: schema.primary_key().iter().copied().filter_map(name_of).collect(),
@@ -91,7 +93,13 @@ fn describe(info: &TableInfo, regions: usize) -> Description {
 fn text(description: &Description) -> String {
     let columns = description.columns.iter().map(|column| {
         let nullable = if column.nullable { "" } else { "not null" };
-        vec![column.name.clone(), column.data_type.clone(), nullable.to_owned()]
+        let default = column.default.as_ref().map(|text| format!("default {text}"));
+        let words: Vec<&str> = [Some(nullable), default.as_deref()]
+            .into_iter()
+            .flatten()
+            .filter(|w| !w.is_empty())
+            .collect();
+        vec![column.name.clone(), column.data_type.clone(), words.join(" ")]
     });
     let mut facts = vec![
         format!("table        {} (id {})", description.name, description.table_id),

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use proptest::prelude::*;
 use tidewater_common::ids::Epoch;
 use tidewater_common::keys::KeyRange;
-use tidewater_common::schema::WriteMode;
+use tidewater_common::schema::{SchemaChange, WriteMode};
 
 use super::world::*;
 use crate::compaction::commit::commit;
@@ -28,6 +28,10 @@ enum Step {
     BeginJob(Scope),
     /// .. and committed later, by another process.
     CommitJob,
+    Truncate,
+    AddColumn,
+    DropColumn,
+    Settle,
     Reopen,
     /// A replica that has followed the log, or part of it by a snapshot, becomes the owner.
     Failover {
@@ -57,6 +61,10 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
         3 => scope().prop_map(Step::Compact),
         2 => scope().prop_map(Step::BeginJob),
         2 => Just(Step::CommitJob),
+        1 => Just(Step::Truncate),
+        1 => Just(Step::AddColumn),
+        1 => Just(Step::DropColumn),
+        1 => Just(Step::Settle),
         1 => Just(Step::Reopen),
         1 => any::<prop::sample::Index>().prop_map(|snapshot_at| Step::Failover { snapshot_at }),
         3 => (
@@ -125,8 +133,7 @@ async fn take(world: &mut World, step: Step, begun: &mut Begun) {
         }
         Step::Flush => {
             let report = world.region.flush().await.unwrap();
-            let last = world.log.last().map_or(0, |write| write.sequence.get());
-            assert_eq!(report.flushed_sequence.get(), last);
+            assert!(report.flushed_sequence.get() >= world.last_write());
             assert_eq!(world.region.stats().memtable_bytes, 0);
         }
         Step::MergeRuns => world.region.merge_runs().await.unwrap(),
@@ -140,6 +147,20 @@ async fn take(world: &mut World, step: Step, begun: &mut Begun) {
         }
         Step::BeginJob(scope) => *begun = begin(world, scope).await,
         Step::CommitJob => commit_late(world, begun.take()).await,
+        Step::Truncate => world.truncate(),
+        Step::AddColumn => {
+            let name = format!("extra{}", world.spec.schema.next_column_id());
+            world.alter(&[added(&name)]);
+        }
+        Step::DropColumn => {
+            let Some(last) = world.spec.schema.columns().get(4) else { return };
+            let name = last.name.clone();
+            world.alter(&[SchemaChange::DropColumn { name }]);
+        }
+        Step::Settle => {
+            world.region.settle().await.unwrap();
+            assert_eq!(world.region.obligations(), []);
+        }
         Step::Reopen => world.reopen().await.unwrap(),
         Step::Failover { snapshot_at } => failover(world, snapshot_at).await,
         Step::Scan { start, end, limit, batch_rows, above } => {
@@ -152,23 +173,26 @@ async fn take(world: &mut World, step: Step, begun: &mut Begun) {
 
 async fn failover(world: &mut World, snapshot_at: prop::sample::Index) {
     // The replica gets the images that the owner would put into a snapshot, then the log after it.
-    let replica = World::fresh(&world.storage, &world.spec);
     let images: Vec<RunImage> = world
         .region
         .unflushed()
         .iter()
         .map(|image| RunImage::decode(&image.encode().unwrap()).unwrap())
         .collect();
-    if snapshot_at.index(2) == 0 {
+    let replica = if snapshot_at.index(2) == 0 {
+        let replica = world.from_snapshot();
         replica.restore(images);
+        replica
     } else {
+        let replica = world.from_log();
         world.replay(&replica);
-    }
+        replica
+    };
     world.term += 1;
     replica.take_ownership(owner(world.term), GROUP).await.unwrap();
     // The old owner finds out at its next commit, or has nothing to commit.
     let old = std::mem::replace(&mut world.region, replica);
-    let unflushed = old.stats().memtable_rows > 0;
+    let unflushed = old.stats().memtable_rows > 0 || !old.obligations().is_empty();
     match old.flush().await {
         Err(EngineError::Fenced { .. } | EngineError::NotOwner { .. }) => {}
         other => assert!(!unflushed, "{other:?}"),

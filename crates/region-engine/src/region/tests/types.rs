@@ -74,11 +74,18 @@ fn make() -> (crate::RegionSpec, RecordBatch, Vec<ColumnId>) {
         name: "key".to_owned(),
         data_type: ColumnType::Int32,
         nullable: false,
+        default: None,
     }];
     let mut arrays: Vec<ArrayRef> = vec![Arc::new(Int32Array::from(vec![1, 2, 3]))];
     for (index, (data_type, array)) in samples.into_iter().enumerate() {
         let id = ColumnId(u32::try_from(index).unwrap() + 2);
-        columns.push(Column { id, name: format!("c{id}"), data_type, nullable: true });
+        columns.push(Column {
+            id,
+            name: format!("c{id}"),
+            data_type,
+            nullable: true,
+            default: None,
+        });
         arrays.push(array);
     }
     let next = ColumnId(u32::try_from(columns.len()).unwrap() + 1);

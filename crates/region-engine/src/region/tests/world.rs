@@ -1,6 +1,6 @@
 //! A table of two key columns and two others, its log, and a naive model of what it must hold.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
 use arrow::array::{Array, ArrayRef, AsArray, Int32Array, Int64Array, RecordBatch, StringArray};
@@ -13,12 +13,13 @@ use tidewater_common::ids::{
 };
 use tidewater_common::keys::{KeyCodec, KeyRange};
 use tidewater_common::schema::{
-    Column, ColumnType, HashDistribution, TableOptions, TableSchema, WriteMode,
+    Column, ColumnType, HashDistribution, SchemaChange, TableOptions, TableSchema, WriteMode,
 };
 
 use crate::compaction::{Attempt, CompactionOptions, Scope};
 use crate::env::{EngineOptions, RegionEnv, SystemIds};
 use crate::memory::MemoryBudget;
+use crate::region::{Cause, Obligation};
 use crate::row_versions::RowOp;
 use crate::storage::Storage;
 use crate::{CompactionReport, EngineError, Region, RegionSpec, RowsWrite, ScanOptions};
@@ -38,12 +39,30 @@ pub(super) const NUMBER: ColumnId = ColumnId(2);
 pub(super) const VALUE: ColumnId = ColumnId(3);
 pub(super) const NOTE: ColumnId = ColumnId(4);
 
+/// What writes put into columns that were added, and what older rows show there.
+pub(super) const WRITTEN: i64 = 8;
+pub(super) const DEFAULT: i64 = 7;
+
 pub(super) type Key = (String, i32);
 /// Key, value, note.
 pub(super) type Row = (Key, Option<i64>, String);
 
 pub(super) fn column(id: ColumnId, name: &str, data_type: ColumnType, nullable: bool) -> Column {
-    Column { id, name: name.to_owned(), data_type, nullable }
+    Column { id, name: name.to_owned(), data_type, nullable, default: None }
+}
+
+pub(super) fn cause(sequence: Sequence) -> Cause {
+    Cause { sequence, procedure: None }
+}
+
+/// The change that adds a column which [`World::check`] looks at.
+pub(super) fn added(name: &str) -> SchemaChange {
+    SchemaChange::AddColumn {
+        name: name.to_owned(),
+        data_type: ColumnType::Int64,
+        nullable: false,
+        default: Some(DEFAULT.to_string()),
+    }
 }
 
 pub(super) fn spec(mode: WriteMode, hashed: bool) -> RegionSpec {
@@ -104,12 +123,15 @@ pub(super) fn row_key(spec: &RegionSpec, key: &Key) -> Vec<u8> {
 pub(super) fn put_batch(rows: &[Row], spec: &RegionSpec) -> RecordBatch {
     let mut rows = rows.to_vec();
     rows.sort_by_cached_key(|row| row_key(spec, &row.0));
-    let arrays: Vec<ArrayRef> = vec![
+    let mut arrays: Vec<ArrayRef> = vec![
         Arc::new(Int64Array::from_iter(rows.iter().map(|row| row.1))),
         Arc::new(StringArray::from_iter_values(rows.iter().map(|row| &row.0.0))),
         Arc::new(Int32Array::from_iter_values(rows.iter().map(|row| row.0.1))),
         Arc::new(StringArray::from_iter_values(rows.iter().map(|row| &row.2))),
     ];
+    for _ in &spec.schema.columns()[4..] {
+        arrays.push(Arc::new(Int64Array::from_value(WRITTEN, rows.len())));
+    }
     RecordBatch::try_new(spec.schema.arrow(), arrays).unwrap()
 }
 
@@ -128,7 +150,17 @@ pub(super) struct World {
     pub(super) term: u64,
     /// Epoch of the writes to come.
     pub(super) epoch: u64,
+    /// What the log holds beside writes, in order.
+    changes: Vec<(Sequence, LogChange)>,
+    /// As it was when the log began.
+    first_spec: RegionSpec,
     model: Model,
+}
+
+#[derive(Debug, Clone)]
+enum LogChange {
+    Alter(TableSchema),
+    Truncate,
 }
 
 /// All that was written, by row key.
@@ -136,6 +168,8 @@ pub(super) struct World {
 struct Model {
     upsert: BTreeMap<Vec<u8>, Row>,
     appended: Vec<(Vec<u8>, u64, usize, Row)>,
+    /// The schema under which a row was written, by its note.
+    written_under: HashMap<String, SchemaVersion>,
 }
 
 impl World {
@@ -143,21 +177,36 @@ impl World {
         let spec = spec(mode, hashed);
         let region = Self::fresh(&storage, &spec);
         region.take_ownership(owner(1), GROUP).await.unwrap();
-        Self { storage, spec, region, log: Vec::new(), term: 1, epoch: 0, model: Model::default() }
+        Self {
+            storage,
+            first_spec: spec.clone(),
+            spec,
+            region,
+            log: Vec::new(),
+            changes: Vec::new(),
+            term: 1,
+            epoch: 0,
+            model: Model::default(),
+        }
     }
 
     pub(super) fn fresh(storage: &Storage, spec: &RegionSpec) -> Arc<Region> {
         Region::new(env(storage.clone()), spec.clone(), Sequence(0), Sequence(0)).unwrap()
     }
 
+    pub(super) fn last_write(&self) -> u64 {
+        self.log.last().map_or(0, |write| write.sequence.get())
+    }
+
     fn next_sequence(&self) -> u64 {
-        (self.log.len() as u64 + 1) * 10
+        (self.log.len() as u64 + self.changes.len() as u64 + 1) * 10
     }
 
     pub(super) fn put(&mut self, rows: &[Row]) {
         let sequence = self.next_sequence();
         for (position, row) in rows.iter().enumerate() {
             let key = row_key(&self.spec, &row.0);
+            self.model.written_under.insert(row.2.clone(), self.spec.schema.version());
             self.model.upsert.insert(key.clone(), row.clone());
             self.model.appended.push((key, u64::MAX - sequence, position, row.clone()));
         }
@@ -170,6 +219,42 @@ impl World {
             self.model.upsert.remove(&row_key(&self.spec, key));
         }
         self.write(RowOp::Delete, delete_batch(keys, &self.spec), sequence);
+    }
+
+    /// Forgets all rows.
+    pub(super) fn truncate(&mut self) {
+        let sequence = Sequence(self.next_sequence());
+        self.model.upsert.clear();
+        self.model.appended.clear();
+        self.changes.push((sequence, LogChange::Truncate));
+        self.region.truncate(cause(sequence)).unwrap();
+    }
+
+    pub(super) fn alter(&mut self, changes: &[SchemaChange]) {
+        let sequence = Sequence(self.next_sequence());
+        self.spec.schema = self.spec.schema.altered(changes).unwrap();
+        let schema = self.spec.schema.clone();
+        self.changes.push((sequence, LogChange::Alter(schema.clone())));
+        self.region.alter(cause(sequence), schema, self.spec.options.clone()).unwrap();
+    }
+
+    /// A replica that gets what the region is from a snapshot, without its rows.
+    pub(super) fn from_snapshot(&self) -> Arc<Region> {
+        let replica = Self::fresh(&self.storage, &self.spec);
+        for pending in self.region.obligations() {
+            match pending.obligation {
+                Obligation::Truncate => replica.truncate(pending.cause).unwrap(),
+                Obligation::Alter { schema, options } => {
+                    replica.alter(pending.cause, *schema, options).unwrap();
+                }
+            }
+        }
+        replica
+    }
+
+    /// A replica that begins with the log.
+    pub(super) fn from_log(&self) -> Arc<Region> {
+        Self::fresh(&self.storage, &self.first_spec)
     }
 
     fn write(&mut self, op: RowOp, batch: RecordBatch, sequence: u64) {
@@ -187,7 +272,7 @@ impl World {
     /// Another process takes the region up: nothing but store and log is left.
     pub(super) async fn reopen(&mut self) -> Result<(), EngineError> {
         self.term += 1;
-        self.region = Self::fresh(&self.storage, &self.spec);
+        self.region = self.from_log();
         self.region.load().await?;
         self.replay(&self.region);
         self.region.take_ownership(owner(self.term), GROUP).await?;
@@ -195,8 +280,22 @@ impl World {
     }
 
     pub(super) fn replay(&self, region: &Region) {
+        let mut changes = self.changes.iter().peekable();
         for write in &self.log {
+            while let Some(change) = changes.next_if(|(sequence, _)| *sequence < write.sequence) {
+                self.replay_change(region, change);
+            }
             region.apply(write.clone()).unwrap();
+        }
+        changes.for_each(|change| self.replay_change(region, change));
+    }
+
+    fn replay_change(&self, region: &Region, (sequence, change): &(Sequence, LogChange)) {
+        match change {
+            LogChange::Truncate => region.truncate(cause(*sequence)).unwrap(),
+            LogChange::Alter(schema) => {
+                region.alter(cause(*sequence), schema.clone(), self.spec.options.clone()).unwrap();
+            }
         }
     }
 
@@ -220,6 +319,28 @@ impl World {
 
     pub(super) async fn check(&self) {
         assert_eq!(scan(&self.region, &all()).await.unwrap(), self.expected_rows());
+        for column in &self.spec.schema.columns()[4..] {
+            self.check_added(column.id).await;
+        }
+    }
+
+    /// Rows that were written without a column show its default.
+    async fn check_added(&self, column: ColumnId) {
+        let with = |(_, change): &&(Sequence, LogChange)| match change {
+            LogChange::Alter(schema) => schema.column(column).is_some(),
+            LogChange::Truncate => false,
+        };
+        let Some((_, LogChange::Alter(added))) = self.changes.iter().find(with) else { return };
+        let stream = self.region.scan(&ScanOptions::all(vec![NOTE, column])).unwrap();
+        let batches: Vec<RecordBatch> = stream.try_collect().await.unwrap();
+        for batch in batches {
+            let notes = batch.column(0).as_string::<i32>();
+            let values = batch.column(1).as_primitive::<Int64Type>();
+            for (note, value) in notes.iter().flatten().zip(values) {
+                let late = self.model.written_under[note] >= added.version();
+                assert_eq!(value, Some(if late { WRITTEN } else { DEFAULT }), "{note}");
+            }
+        }
     }
 }
 

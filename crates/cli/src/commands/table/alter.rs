@@ -1,0 +1,125 @@
+//! `table alter NAME`
+
+use std::str::FromStr;
+
+use clap::Args;
+use serde::Serialize;
+use tidewater_client::admin::{AlterTable, ColumnChange};
+
+use crate::commands::client::ClientArgs;
+use crate::exit::Failure;
+use crate::output::fact;
+use crate::text::columns::ColumnSpecs;
+use crate::text::span::Span;
+
+/// Options of `table alter`.
+#[derive(Debug, Args)]
+#[command(
+    after_help = "Examples:\n  tidewater table alter flights --add-column 'alliance utf8' --add-column                   'seats int32 not null default 0'\n  tidewater table alter flights --drop-column                   alliance\n  tidewater table alter flights --ttl 90d\n\nAll changes of one command take                   effect together: columns are dropped first, then added. A column that is dropped and added                   again begins empty. Rows that are there already show the default of a new column,                   else null."
+)]
+pub(crate) struct Options {
+    /// Name of the table
+    name: String,
+    /// A new column: name, type, `not null`, `default VALUE`; may be repeated
+    #[arg(long, value_name = "COLUMN")]
+    add_column: Vec<ColumnSpecs>,
+    /// A column to drop with its values; may be repeated
+    #[arg(long, value_name = "NAME", value_delimiter = ',')]
+    drop_column: Vec<String>,
+    /// Rows older than this, by the time column, expire: 90d, or none
+    #[arg(long, value_name = "TIME|none")]
+    ttl: Option<Ttl>,
+    #[command(flatten)]
+    client: ClientArgs,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Ttl(Option<u64>);
+
+impl FromStr for Ttl {
+    type Err = <Span as FromStr>::Err;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        match text {
+            "none" => Ok(Self(None)),
+            text => text.parse::<Span>().map(|span| Self(Some(span.0))),
+        }
+    }
+}
+
+#[derive(Debug, Serialize)]
+struct Altered {
+    table_id: u32,
+    name: String,
+    schema_version: u32,
+}
+
+/// Alters a table; returns when every region shows it.
+pub(crate) async fn run(options: Options) -> Result<(), Failure> {
+    let (output, client, name) =
+        (options.client.output, options.client.clone(), options.name.clone());
+    let change = change(options)?;
+    let table = client.connect().await?.alter_table(&name, change).await?;
+    let schema_version = table.schema.as_ref().map_or(0, |schema| schema.version);
+    let altered = Altered { table_id: table.table_id, name: table.name, schema_version };
+    fact(output, &altered, |altered| {
+        format!("table {} is altered (schema version {})", altered.name, altered.schema_version)
+    })
+}
+
+fn change(options: Options) -> Result<AlterTable, Failure> {
+    let dropped = options.drop_column.into_iter().map(ColumnChange::Drop);
+    let added = options.add_column.into_iter().flat_map(|columns| columns.0).map(ColumnChange::Add);
+    let change = AlterTable {
+        columns: dropped.chain(added).collect(),
+        ttl_ms: options.ttl.map(|ttl| ttl.0),
+    };
+    if change.columns.is_empty() && change.ttl_ms.is_none() {
+        return Err(Failure::usage("nothing to alter: give --add-column, --drop-column or --ttl"));
+    }
+    Ok(change)
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::Parser;
+
+    use super::*;
+
+    #[derive(Debug, Parser)]
+    struct Line {
+        #[command(flatten)]
+        options: Options,
+    }
+
+    fn made(arguments: &[&str]) -> Result<AlterTable, String> {
+        let line = ["alter", "t"].iter().chain(arguments);
+        let options = Line::try_parse_from(line).map_err(|error| error.to_string())?.options;
+        change(options).map_err(|failure| failure.message)
+    }
+
+    #[test]
+    fn drops_come_before_additions() {
+        let made = made(&[
+            "--add-column",
+            "a int8 default 1, b utf8",
+            "--drop-column",
+            "a",
+            "--ttl",
+            "none",
+        ])
+        .unwrap();
+        assert_eq!(made.ttl_ms, Some(None));
+        assert_eq!(made.columns[0], ColumnChange::Drop("a".to_owned()));
+        let ColumnChange::Add(added) = &made.columns[1] else { panic!("{made:?}") };
+        assert_eq!((added.name.as_str(), added.default.as_deref()), ("a", Some("1")));
+        assert_eq!(made.columns.len(), 3);
+    }
+
+    #[test]
+    fn slips_are_named() {
+        assert!(made(&[]).unwrap_err().contains("nothing to alter"));
+        assert!(made(&["--add-column", "a text"]).unwrap_err().contains("`text` is not a type"));
+        assert!(made(&["--ttl", "soon"]).unwrap_err().contains("length of time"));
+    }
+}

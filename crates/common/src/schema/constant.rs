@@ -1,0 +1,96 @@
+//! A single value of a column's type, given as text: defaults of columns, operands of predicates.
+//!
+//! The text is the type's canonical one; binary values are hexadecimal digits.
+
+use std::sync::Arc;
+
+use arrow::array::{Array, ArrayRef, BinaryArray, Scalar, StringArray};
+use arrow::compute::{CastOptions, cast_with_options};
+
+use super::ColumnType;
+
+/// Text that is no value of a type.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{text:?} is no {data_type}{why}")]
+pub struct ConstantError {
+    /// The text as it was given.
+    pub text: String,
+    /// The type that it should be of.
+    pub data_type: ColumnType,
+    /// Empty, or what is wrong with it.
+    pub why: String,
+}
+
+impl ColumnType {
+    /// The value that a text stands for; never null.
+    ///
+    /// # Errors
+    /// [`ConstantError`] for text that is no value of this type, or out of its range.
+    pub fn constant(&self, text: &str) -> Result<Scalar<ArrayRef>, ConstantError> {
+        let wrong =
+            |why: String| ConstantError { text: text.to_owned(), data_type: self.clone(), why };
+        let array: ArrayRef = match self {
+            Self::Utf8 => Arc::new(StringArray::from(vec![text])),
+            Self::Binary => {
+                let bytes =
+                    unhex(text).ok_or_else(|| wrong(": use hexadecimal digits".to_owned()))?;
+                Arc::new(BinaryArray::from(vec![bytes.as_slice()]))
+            }
+            other => {
+                let options = CastOptions { safe: false, ..CastOptions::default() };
+                cast_with_options(&StringArray::from(vec![text]), &other.arrow(), &options)
+                    .map_err(|error| wrong(format!(": {error}")))?
+            }
+        };
+        if array.null_count() > 0 {
+            return Err(wrong(String::new()));
+        }
+        Ok(Scalar::new(array))
+    }
+}
+
+fn unhex(text: &str) -> Option<Vec<u8>> {
+    if !text.len().is_multiple_of(2) || !text.is_ascii() {
+        return None;
+    }
+    (0..text.len()).step_by(2).map(|i| u8::from_str_radix(&text[i..i + 2], 16).ok()).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use arrow::array::{AsArray, Datum};
+    use arrow::datatypes::{Int16Type, TimestampMillisecondType};
+
+    use super::*;
+
+    fn value(data_type: &str, text: &str) -> Result<ArrayRef, ConstantError> {
+        let data_type: ColumnType = data_type.parse().unwrap();
+        data_type.constant(text).map(|scalar| scalar.get().0.slice(0, 1))
+    }
+
+    #[test]
+    fn text_becomes_one_value_of_the_type() {
+        assert_eq!(value("int16", "-7").unwrap().as_primitive::<Int16Type>().value(0), -7);
+        assert_eq!(value("utf8", "").unwrap().as_string::<i32>().value(0), "");
+        assert_eq!(value("binary", "00ff").unwrap().as_binary::<i32>().value(0), [0, 255]);
+        let time = value("timestamp(ms)", "1970-01-01T00:00:01").unwrap();
+        assert_eq!(time.as_primitive::<TimestampMillisecondType>().value(0), 1_000);
+    }
+
+    #[test]
+    fn other_text_is_refused_with_the_type() {
+        for (data_type, text) in [
+            ("int8", "128"),
+            ("uint8", "-1"),
+            ("bool", "perhaps"),
+            ("binary", "0"),
+            ("binary", "zz"),
+            ("date32", "yesterday"),
+            ("decimal128(3, 1)", "1000"),
+        ] {
+            let error = value(data_type, text).unwrap_err();
+            assert_eq!(error.data_type.to_string(), data_type);
+            assert_eq!(error.text, text);
+        }
+    }
+}

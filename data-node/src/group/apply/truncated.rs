@@ -1,0 +1,88 @@
+//! `truncated`: all rows of a region up to here are forgotten.
+
+use tidewater_common::ids::{LogIndex, RegionId};
+use tidewater_proto::v1::{self, Reason};
+use tidewater_region_engine::region::{Obligation, Pending};
+
+use super::{Applied, Effect};
+use crate::group::entry::Outcome;
+use crate::group::state::{GroupState, Taken};
+
+pub(super) fn apply(
+    state: &mut GroupState,
+    index: LogIndex,
+    entry: &v1::RegionTruncated,
+) -> Applied {
+    let id = RegionId(entry.region_id);
+    let Some(region) = state.regions.get_mut(&id) else {
+        return Applied::outcome(Outcome::refused(
+            Reason::RegionNotFound,
+            format!("region {id} is not served by this group any more"),
+        ));
+    };
+    let cause = match region.take_step(index, entry.step) {
+        Taken::Now(cause) => cause,
+        Taken::Before => return Applied::repeated(),
+        Taken::Refused(refused) => return Applied::outcome(refused),
+    };
+    // A retry of an earlier write must not bring its rows back: the producers stay.
+    region.obligations.push(Pending { cause, obligation: Obligation::Truncate });
+    Applied::with_effect(Effect::Truncate(id, cause))
+}
+
+#[cfg(test)]
+mod tests {
+    use tidewater_common::ids::Sequence;
+    use tidewater_proto::v1::group_entry::Entry;
+
+    use super::*;
+    use crate::group::testing::{Group, write, writes};
+
+    fn truncated(number: u64) -> Entry {
+        Entry::Truncated(v1::RegionTruncated {
+            region_id: 7,
+            step: Some(v1::ProcedureStep { number, step: 1 }),
+        })
+    }
+
+    #[test]
+    fn a_region_is_truncated_once_by_each_procedure() {
+        let mut group = Group::with_region();
+        let first = group.apply(truncated(1));
+        assert!(matches!(first.effects[..], [Effect::Truncate(RegionId(7), _)]));
+        assert!(group.apply(truncated(1)).effects.is_empty());
+        assert!(!group.apply(truncated(2)).effects.is_empty());
+        assert!(group.apply(truncated(1)).effects.is_empty());
+        assert_eq!(group.state.regions[&RegionId(7)].obligations.len(), 2);
+    }
+
+    #[test]
+    fn a_retry_of_a_write_does_not_bring_its_rows_back() {
+        let mut group = Group::with_region();
+        group.apply(writes(vec![write(1, 1, &[])]));
+        group.apply(writes(vec![write(1, 2, &[5])]));
+        group.apply(truncated(1));
+        let applied = group.apply(writes(vec![write(1, 2, &[5])]));
+        assert!(matches!(applied.outcomes[..], [Outcome::Done { repeated: true, .. }]));
+        assert_eq!(group.seen.rows.lock().len(), 1);
+    }
+
+    #[test]
+    fn what_the_manifest_has_recorded_is_owed_no_more() {
+        let mut group = Group::with_region();
+        group.apply(truncated(1));
+        group.apply(truncated(2));
+        let done = group.state.regions[&RegionId(7)].obligations[0].cause.sequence;
+        let advanced = v1::ManifestAdvanced {
+            region_id: 7,
+            version: 9,
+            term: 1,
+            done_sequence: done.get(),
+            ..Default::default()
+        };
+        group.apply(Entry::ManifestAdvanced(advanced));
+        let left = &group.state.regions[&RegionId(7)].obligations;
+        assert_eq!(left.len(), 1);
+        assert!(left[0].cause.sequence > done && done > Sequence(0));
+    }
+}

@@ -1,0 +1,221 @@
+//! Alter and truncate: begun here, taken by the regions one by one, finished here. Between the two
+//! the table is as it was, and takes no other change.
+
+use tidewater_common::ids::TableId;
+use tidewater_common::schema::{ColumnType, SchemaChange, SchemaError};
+use tidewater_proto::v1::{self, TableState, column_change};
+
+use super::tables::{repeated, request_id};
+use super::{CommandError, Reply};
+use crate::catalog::{Change, MetaState, Outcome, OutcomeKind, Table, TableChange};
+
+pub(super) fn begin_alter(
+    state: &MetaState,
+    request: &v1::AlterTableRequest,
+) -> Result<(Reply, Change), CommandError> {
+    begin(state, OutcomeKind::AlterTable, &request.request_id, &request.name, |table| {
+        let changes =
+            request.columns.iter().map(column_change).collect::<Result<Vec<_>, CommandError>>()?;
+        let mut options = table.options.clone();
+        if let Some(ttl_ms) = request.ttl_ms {
+            options.ttl_ms = (ttl_ms != 0).then_some(ttl_ms);
+        }
+        if changes.is_empty() && options == table.options {
+            return Err(CommandError::NothingToAlter(table.name.clone()));
+        }
+        let schema = table.schema.altered(&changes)?;
+        options.validate(&schema)?;
+        Ok(TableChange::Alter { schema: Box::new(schema), options })
+    })
+}
+
+pub(super) fn begin_truncate(
+    state: &MetaState,
+    request: &v1::TruncateTableRequest,
+) -> Result<(Reply, Change), CommandError> {
+    let (id, name) = (&request.request_id, &request.name);
+    begin(state, OutcomeKind::TruncateTable, id, name, |_| Ok(TableChange::Truncate))
+}
+
+fn begin(
+    state: &MetaState,
+    kind: OutcomeKind,
+    id: &str,
+    name: &str,
+    change: impl FnOnce(&Table) -> Result<TableChange, CommandError>,
+) -> Result<(Reply, Change), CommandError> {
+    let request_id = request_id(id)?;
+    if let Some(table) = repeated(state, request_id, kind, name)? {
+        return Ok((Reply::Table(table), Change::default()));
+    }
+    let table =
+        state.table_named(name).ok_or_else(|| CommandError::TableNotFound(name.to_owned()))?;
+    if table.state != TableState::Active {
+        return Err(CommandError::TableState { table: table.id, state: table.state });
+    }
+    if table.change.is_some() {
+        return Err(CommandError::TableBusy(name.to_owned()));
+    }
+    let changed = Table {
+        change: Some(change(table)?),
+        changes: table.changes.checked_add(1).ok_or(CommandError::IdsUsedUp("change"))?,
+        ..table.as_ref().clone()
+    };
+    let time_ms = state.header().time_ms;
+    let outcome = Outcome { time_ms, kind, table_name: name.to_owned(), table_id: table.id };
+    let reply = Reply::Table(table.id);
+    let change =
+        Change { tables: vec![changed], outcome: Some((request_id, outcome)), ..Change::default() };
+    Ok((reply, change))
+}
+
+/// All regions have the change: now the table has it. Late for an earlier one, it does nothing.
+pub(super) fn finish(
+    state: &MetaState,
+    command: &v1::FinishTableChange,
+) -> Result<Change, CommandError> {
+    let id = TableId(command.table_id);
+    let table = state.table(id).ok_or(CommandError::TableIdNotFound(id))?;
+    let Some(change) = table.change.clone().filter(|_| table.changes == command.number) else {
+        return Ok(Change::default());
+    };
+    let mut table = Table { change: None, ..table.as_ref().clone() };
+    if let TableChange::Alter { schema, options } = change {
+        table.schema = *schema;
+        table.options = options;
+    }
+    Ok(Change { tables: vec![table], ..Change::default() })
+}
+
+fn column_change(wire: &v1::ColumnChange) -> Result<SchemaChange, CommandError> {
+    match &wire.change {
+        Some(column_change::Change::Add(column)) => Ok(SchemaChange::AddColumn {
+            name: column.name.clone(),
+            data_type: column.r#type.parse::<ColumnType>().map_err(SchemaError::Type)?,
+            nullable: column.nullable,
+            default: column.default.clone(),
+        }),
+        Some(column_change::Change::Drop(name)) => {
+            Ok(SchemaChange::DropColumn { name: name.clone() })
+        }
+        None => Err(CommandError::Malformed("a change of a column without a change".to_owned())),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tidewater_proto::v1::meta_command::Kind;
+    use uuid::Uuid;
+
+    use super::*;
+    use crate::catalog::MetaState;
+    use crate::commands::testing::{run, table, with_groups};
+
+    fn with_table() -> MetaState {
+        let mut state = with_groups(1, 1);
+        run(&mut state, Kind::CreateTable(table(1, "t"))).unwrap();
+        run(&mut state, Kind::ActivateTable(v1::ActivateTable { table_id: 1 })).unwrap();
+        state
+    }
+
+    fn request_id(number: u128) -> String {
+        Uuid::from_u128(number).to_string()
+    }
+
+    fn add(name: &str, nullable: bool) -> v1::ColumnChange {
+        let (name, r#type) = (name.to_owned(), "int8".to_owned());
+        let column = v1::NewColumn { name, r#type, nullable, default: None };
+        v1::ColumnChange { change: Some(column_change::Change::Add(column)) }
+    }
+
+    fn alter(id: u128, columns: Vec<v1::ColumnChange>) -> Kind {
+        let (request_id, name) = (request_id(id), "t".to_owned());
+        Kind::BeginAlterTable(v1::AlterTableRequest { request_id, name, columns, ttl_ms: None })
+    }
+
+    fn truncate(id: u128) -> Kind {
+        let (request_id, name) = (request_id(id), "t".to_owned());
+        Kind::BeginTruncateTable(v1::TruncateTableRequest { request_id, name })
+    }
+
+    fn finish(number: u64) -> Kind {
+        Kind::FinishTableChange(v1::FinishTableChange { table_id: 1, number })
+    }
+
+    fn the_table(state: &MetaState) -> &Table {
+        state.table(TableId(1)).unwrap()
+    }
+
+    #[test]
+    fn a_table_has_its_new_columns_when_all_regions_have() {
+        let mut state = with_table();
+        let before = the_table(&state).schema.clone();
+        run(&mut state, alter(10, vec![add("x", true)])).unwrap();
+        assert_eq!(the_table(&state).schema, before);
+        // Asked again, it is not begun again.
+        run(&mut state, alter(10, vec![add("x", true)])).unwrap();
+        assert_eq!(the_table(&state).changes, 1);
+        run(&mut state, finish(1)).unwrap();
+        let after = the_table(&state).schema.clone();
+        assert_eq!(after.version().get(), before.version().get() + 1);
+        assert!(after.column_named("x").is_some());
+        assert_eq!(the_table(&state).change, None);
+    }
+
+    #[test]
+    fn one_change_at_a_time() {
+        let mut state = with_table();
+        run(&mut state, truncate(10)).unwrap();
+        for next in [truncate(11), alter(12, vec![add("x", true)])] {
+            let error = run(&mut state, next).unwrap_err();
+            assert_eq!(error, CommandError::TableBusy("t".to_owned()));
+        }
+        run(&mut state, finish(1)).unwrap();
+        run(&mut state, truncate(11)).unwrap();
+        // Late for the first one.
+        run(&mut state, finish(1)).unwrap();
+        assert_eq!(the_table(&state).change, Some(TableChange::Truncate));
+        assert_eq!(the_table(&state).changes, 2);
+    }
+
+    #[test]
+    fn what_does_not_fit_changes_nothing() {
+        let state = with_table();
+        let key = the_table(&state).schema.columns()[0].name.clone();
+        let drop = |name: &str| v1::ColumnChange {
+            change: Some(column_change::Change::Drop(name.to_owned())),
+        };
+        let ttl = v1::AlterTableRequest {
+            request_id: request_id(10),
+            name: "t".to_owned(),
+            columns: Vec::new(),
+            ttl_ms: Some(5),
+        };
+        let cases = [
+            alter(10, Vec::new()),
+            alter(10, vec![drop(&key)]),
+            alter(10, vec![drop("nowhere")]),
+            alter(10, vec![add(&key, true)]),
+            alter(10, vec![add("x", false)]),
+            alter(10, vec![v1::ColumnChange { change: None }]),
+            Kind::BeginAlterTable(v1::AlterTableRequest { name: "u".to_owned(), ..ttl.clone() }),
+            // Without a time column nothing can expire.
+            Kind::BeginAlterTable(ttl),
+        ];
+        for case in cases {
+            let mut after = state.clone();
+            run(&mut after, case).unwrap_err();
+            assert_eq!(after.rows().unwrap(), state.rows().unwrap());
+        }
+    }
+
+    #[test]
+    fn a_dropped_table_is_not_changed_any_more() {
+        let mut state = with_table();
+        run(&mut state, truncate(10)).unwrap();
+        let drop = v1::DropTableRequest { request_id: request_id(11), name: "t".to_owned() };
+        run(&mut state, Kind::BeginDropTable(drop)).unwrap();
+        assert_eq!(the_table(&state).change, None);
+        run(&mut state, finish(1)).unwrap();
+    }
+}
