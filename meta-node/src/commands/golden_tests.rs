@@ -2,6 +2,7 @@
 //! the bytes of a command nor what it does to the state may change.
 
 use prost::Message;
+use tidewater_proto::v1::column_change::Change;
 use tidewater_proto::v1::{NewColumn, NodeRole, NodeState, WriteMode};
 
 use super::testing::{CLUSTER, directory, hex, unhex};
@@ -22,6 +23,7 @@ fn commands() -> Vec<v1::MetaCommand> {
         name: name.into(),
         r#type: kind.into(),
         nullable,
+        default: None,
     };
     let table = v1::CreateTableRequest {
         request_id: directory(11),
@@ -87,6 +89,26 @@ fn commands() -> Vec<v1::MetaCommand> {
         Kind::AddHook(hook("gone", 14)),
         Kind::SetHookPaused(v1::SetHookPausedRequest { name: "audit".into(), paused: true }),
         Kind::RemoveHook(v1::RemoveHookRequest { request_id: directory(15), name: "gone".into() }),
+        Kind::ActivateTable(v1::ActivateTable { table_id: 2 }),
+        Kind::BeginAlterTable(v1::AlterTableRequest {
+            request_id: directory(16),
+            name: "flights".into(),
+            columns: vec![
+                v1::ColumnChange {
+                    change: Some(Change::Add(NewColumn {
+                        default: Some("7".into()),
+                        ..column("seats", "int32", false)
+                    })),
+                },
+                v1::ColumnChange { change: Some(Change::Drop("seats".into())) },
+            ],
+            ttl_ms: Some(0),
+        }),
+        Kind::FinishTableChange(v1::FinishTableChange { table_id: 2, number: 1 }),
+        Kind::BeginTruncateTable(v1::TruncateTableRequest {
+            request_id: directory(17),
+            name: "flights".into(),
+        }),
     ];
     let decided =
         |decided_term, kind| v1::MetaCommand { feature_level: 1, decided_term, kind: Some(kind) };
@@ -112,6 +134,9 @@ fn name(kind: &Kind) -> &'static str {
         Kind::ActivateTable(_) => "activate_table",
         Kind::BeginDropTable(_) => "begin_drop_table",
         Kind::FinishDropTable(_) => "finish_drop_table",
+        Kind::BeginAlterTable(_) => "begin_alter_table",
+        Kind::BeginTruncateTable(_) => "begin_truncate_table",
+        Kind::FinishTableChange(_) => "finish_table_change",
         Kind::AdvanceTime(_) => "advance_time",
         Kind::Bench(_) => "bench",
         Kind::AddHook(_) => "add_hook",

@@ -90,9 +90,7 @@ impl Control {
         request: v1::AlterRegionRequest,
     ) -> Result<(), Refusal> {
         let request = v1::AlterRegionRequest { header: self.header(node), ..request };
-        let mut client = self.client(node)?;
-        call(node, request, |request| async move { client.alter_region(request).await }).await?;
-        Ok(())
+        self.call(node, request, async |mut to, ask| to.alter_region(ask).await).await.map(drop)
     }
 
     pub(crate) async fn truncate_region(
@@ -101,9 +99,7 @@ impl Control {
         request: v1::TruncateRegionRequest,
     ) -> Result<(), Refusal> {
         let request = v1::TruncateRegionRequest { header: self.header(node), ..request };
-        let mut client = self.client(node)?;
-        call(node, request, |request| async move { client.truncate_region(request).await }).await?;
-        Ok(())
+        self.call(node, request, async |mut to, ask| to.truncate_region(ask).await).await.map(drop)
     }
 
     pub(crate) async fn drop_region(

@@ -115,6 +115,7 @@ fn rows_that_the_snapshot_says_are_flushed_are_not_taken_in_again() {
         version: ManifestVersion(2),
         flushed,
         owner: Default::default(),
+        done: Default::default(),
     };
     machine.apply_command(LogIndex(2), &entry::manifest_advanced(&advance)).unwrap();
     install::install(&shared, machine.view()).unwrap();

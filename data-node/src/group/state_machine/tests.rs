@@ -75,6 +75,7 @@ fn commands() -> impl Strategy<Value = Vec<bytes::Bytes>> {
             version: ManifestVersion(version),
             flushed: Sequence(flushed),
             owner: OwnerEpoch { move_epoch: 0, term: Term(term) },
+            done: Sequence(0),
         })
     });
     let command = prop_oneof![
