@@ -91,8 +91,8 @@ fn replies_survive_and_carry_refusals() {
 
 #[test]
 fn an_entry_of_a_newer_release_is_an_error_that_says_so() {
-    // Field 6, which this release does not know.
-    assert!(matches!(decode(&unhex("3200")), Err(EntryError::UnknownKind)));
+    // Field 25, which this release does not know.
+    assert!(matches!(decode(&unhex("ca0100")), Err(EntryError::UnknownKind)));
 }
 
 #[test]
