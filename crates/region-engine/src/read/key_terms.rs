@@ -73,7 +73,6 @@ mod tests {
 
     use arrow::array::{Int32Array, StringArray};
     use tidewater_common::ids::{ColumnId, SchemaVersion};
-    use tidewater_common::keys::KeyCodec;
     use tidewater_common::schema::{
         Column, ColumnType, HashDistribution, TableOptions, TableSchema, WriteMode,
     };
@@ -87,14 +86,14 @@ mod tests {
             name: format!("c{id}"),
             data_type,
             nullable: false,
+            default: None,
         };
         let columns = vec![column(1, ColumnType::Int32), column(2, ColumnType::Utf8)];
         let key = vec![ColumnId(2), ColumnId(1)];
         let schema = TableSchema::new(SchemaVersion(1), columns, key, None, ColumnId(3)).unwrap();
         let hash = hashed.then(|| HashDistribution { columns: vec![ColumnId(2)], vnode_count: 8 });
         let options = TableOptions { write_mode: WriteMode::Upsert, hash, ttl_ms: None };
-        let codec = KeyCodec::new(&schema, &options).unwrap();
-        TableShape { schema, codec }
+        TableShape::new(schema, options).unwrap()
     }
 
     /// Every key of a small table lies in the range exactly when the terms that could narrow it hold.

@@ -14,6 +14,7 @@ fn term(data_type: ColumnType, op: CompareOp, values: &[&str]) -> Term {
         name: format!("c{id}"),
         data_type,
         nullable,
+        default: None,
     };
     let columns = vec![column(1, ColumnType::Int8, false), column(2, data_type, true)];
     let schema =

@@ -30,6 +30,7 @@ fn table() -> RegionSpec {
         name: name.to_owned(),
         data_type,
         nullable,
+        default: None,
     };
     let columns = vec![
         column(1, "host", ColumnType::Utf8, false),

@@ -113,12 +113,14 @@ fn table(mode: WriteMode) -> RegionSpec {
         name: "key".to_owned(),
         data_type: ColumnType::Int64,
         nullable: false,
+        default: None,
     }];
     columns.extend(types().into_iter().zip(2..).map(|(data_type, id)| Column {
         id: ColumnId(id),
         name: format!("c{id}"),
         data_type,
         nullable: true,
+        default: None,
     }));
     let next = ColumnId(columns.len() as u32 + 1);
     let schema = TableSchema::new(SchemaVersion(1), columns, vec![KEY], None, next).unwrap();

@@ -184,6 +184,7 @@ async fn seconds_that_no_file_can_hold_are_refused_at_once() {
         name: format!("c{id}"),
         data_type,
         nullable,
+        default: None,
     };
     let seconds = ColumnType::Timestamp(TimeUnit::Second, None);
     let columns = vec![column(1, seconds.clone(), false), column(2, seconds, true)];
