@@ -59,6 +59,7 @@ fn spec() -> Result<RegionSpec> {
         name: name.to_owned(),
         data_type,
         nullable: id > 3,
+        default: None,
     };
     let mut columns = vec![
         column(1, "host", ColumnType::Utf8),
