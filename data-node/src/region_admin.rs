@@ -1,4 +1,6 @@
-//! Service `RegionAdmin`: what the command line asks about regions.
+//! Service `RegionAdmin`: what the command line asks about regions, and the meta leader of a store.
+
+mod sweep;
 
 use std::pin::Pin;
 use std::sync::Arc;
@@ -13,6 +15,7 @@ use tidewater_proto::v1::{
     self, CompactRegionEvent, CompactRegionRequest, CompactionProgress, FlushRegionRequest,
     FlushRegionResponse, ListFilesRequest, ListFilesResponse, ListRegionsRequest,
     ListRegionsResponse, Reason, RegionInfo, ShowManifestRequest, ShowManifestResponse, SstFile,
+    SweepStoreRequest,
 };
 use tidewater_region_engine::CompactionReport;
 use tidewater_region_engine::compaction::{Attempt, ProgressSnapshot, Scope, Why};
@@ -24,6 +27,7 @@ use tokio::sync::{mpsc, oneshot};
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Request, Response, Status};
 
+use self::sweep::{GarbageStream, Sweeper};
 use crate::group::hosted::Hosted;
 use crate::group::refusals;
 use crate::group::replica::GroupReplica;
@@ -44,12 +48,13 @@ type CompactionStream =
 #[derive(Debug, Clone)]
 pub struct RegionAdminService {
     groups: Arc<Groups>,
+    sweeper: Sweeper,
 }
 
 impl RegionAdminService {
     /// For the groups of a node.
     pub fn new(groups: Arc<Groups>) -> Self {
-        Self { groups }
+        Self { groups, sweeper: Sweeper::new() }
     }
 
     /// The gRPC service.
@@ -261,6 +266,17 @@ impl RegionAdmin for RegionAdminService {
         request: Request<FlushRegionRequest>,
     ) -> Result<Response<FlushRegionResponse>, Status> {
         Ok(Response::new(self.flush(request.into_inner()).await?))
+    }
+
+    type SweepStoreStream = GarbageStream;
+
+    async fn sweep_store(
+        &self,
+        request: Request<SweepStoreRequest>,
+    ) -> Result<Response<GarbageStream>, Status> {
+        let parts = self.groups.parts();
+        let pass = self.sweeper.begin(parts.env.clone(), parts.node, request.into_inner())?;
+        Ok(Response::new(pass))
     }
 
     type CompactRegionStream = CompactionStream;

@@ -9,11 +9,13 @@
 //!
 //! - `observations`: what heartbeats said; `detector`: who is up or down (pure).
 //! - `plan`: the next step for each group (pure); `steps`: carries one out.
-//! - `control`: calls to data nodes; `tables`: opens and drops regions.
+//! - `control`: calls to data nodes; `tables`: opens and drops regions; `garbage`: when and where
+//!   garbage is collected.
 //! - `stewardship`: starts, runs and stops it all.
 
 mod control;
 mod detector;
+pub(crate) mod garbage;
 mod observations;
 mod plan;
 mod steps;
@@ -23,6 +25,7 @@ mod tables;
 pub(crate) use self::control::Control;
 #[cfg(test)]
 pub(crate) use self::control::connect_lazily;
+pub(crate) use self::garbage::GarbageOptions;
 pub(crate) use self::observations::{HookReports, Observations, Observed, ObservedGroup};
 pub(crate) use self::plan::{CREATION_LIMIT, REPLICAS};
 #[cfg(test)]

@@ -124,7 +124,7 @@ impl Meta {
         let joiner = Arc::new(joiner);
         let slot = Slot::default();
         let meta = MetaService::new(slot.clone(), Arc::clone(&joiner));
-        let admin = AdminService::new(slot.clone(), options.failure_timeout);
+        let admin = AdminService::new(slot.clone(), options.failure_timeout, options.gc_grace);
         let hooks = HookService::new(slot.clone(), options.hook_kinds.clone());
         let (failed_tx, failed) = watch::channel(None);
         let (joined_tx, joined) = watch::channel(None);

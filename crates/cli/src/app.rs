@@ -73,6 +73,8 @@ pub(crate) enum Command {
     /// Observers of regions: what they are told goes to files and URLs
     #[command(subcommand)]
     Hook(commands::hook::Hook),
+    /// Delete the objects that no manifest names any more
+    Gc(commands::gc::Options),
     /// The settings of a command
     #[command(subcommand)]
     Config(commands::config::Config),
@@ -123,6 +125,7 @@ impl App {
             Command::Route(route) => route.run().await,
             Command::Region(region) => region.run().await,
             Command::Hook(hook) => hook.run().await,
+            Command::Gc(options) => commands::gc::run(options).await,
             Command::Config(config) => config.run(self.config_file.as_deref()),
             Command::Bench(bench) => bench.run().await,
             Command::Completions(options) => commands::completions::run(&options),

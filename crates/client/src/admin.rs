@@ -2,6 +2,7 @@
 //! settled.
 
 mod cluster;
+mod garbage;
 mod hooks;
 mod regions;
 mod tables;

@@ -60,6 +60,14 @@ impl IdSource for SystemIds {
     }
 }
 
+/// The time in a UUIDv7, milliseconds since the Unix epoch; 0 for any other id.
+pub(crate) fn id_time_ms(id: Uuid) -> u64 {
+    match id.get_version_num() {
+        7 => id.as_u64_pair().0 >> 16,
+        _ => 0,
+    }
+}
+
 /// What every region of a process shares.
 #[derive(Debug, Clone)]
 pub struct RegionEnv {

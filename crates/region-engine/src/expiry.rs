@@ -65,7 +65,8 @@ impl Expiry {
 
     /// Which rows have expired; `None`: none has. The rows carry the time column.
     pub(crate) fn expired(&self, rows: &RowVersions) -> Result<Option<BooleanArray>, EngineError> {
-        let times = as_numbers(&rows.column(self.column, &self.data_type.arrow()))?;
+        let Some(times) = rows.column(self.column) else { return Ok(None) };
+        let times = as_numbers(times)?;
         let times = times.as_primitive::<Int64Type>();
         let values = times.values();
         let old = BooleanBuffer::collect_bool(values.len(), |row| {

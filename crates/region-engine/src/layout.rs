@@ -19,6 +19,19 @@ pub struct RegionDir {
     pub incarnation: Incarnation,
 }
 
+/// What an object in a region's directory is.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub enum RegionObject {
+    /// In `manifest/`.
+    Manifest(ManifestObject),
+    /// A data file.
+    Data(FileId),
+    /// An index of a data file.
+    Index(Uuid),
+    /// Nothing that the engine names, or the hint of the last checkpoint.
+    Other,
+}
+
 /// What an object in `manifest/` is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum ManifestObject {
@@ -29,6 +42,39 @@ pub enum ManifestObject {
 }
 
 impl RegionDir {
+    /// Reads a directory's name, `t3/r12-1`; `None` for anything else.
+    pub fn parse(name: &str) -> Option<Self> {
+        let (table, region) = name.strip_prefix('t')?.split_once("/r")?;
+        let (region, incarnation) = region.split_once('-')?;
+        let dir = Self {
+            table_id: TableId(table.parse().ok()?),
+            region_id: RegionId(region.parse().ok()?),
+            incarnation: Incarnation(incarnation.parse().ok()?),
+        };
+        // What is written in another way is not ours.
+        (dir.to_string() == name).then_some(dir)
+    }
+
+    /// What an object below this directory is.
+    pub fn object(&self, path: &Path) -> RegionObject {
+        let parts = path.prefix_match(&self.path()).map(|parts| parts.collect::<Vec<_>>());
+        let Some([folder, name]) = parts.as_deref() else { return RegionObject::Other };
+        let (folder, name) = (folder.as_ref(), name.as_ref());
+        let known = match folder {
+            "manifest" => ManifestObject::parse(name).map(RegionObject::Manifest),
+            "data" => name
+                .strip_suffix(".parquet")
+                .and_then(|id| Uuid::try_parse(id).ok())
+                .map(|id| RegionObject::Data(FileId(id))),
+            "index" => name
+                .split_once('.')
+                .and_then(|(id, _)| Uuid::try_parse(id).ok())
+                .map(RegionObject::Index),
+            _ => None,
+        };
+        known.unwrap_or(RegionObject::Other)
+    }
+
     /// The directory's path.
     pub fn path(&self) -> Path {
         Path::from(self.to_string())
@@ -123,6 +169,36 @@ mod tests {
         assert!(DIR.delta(ManifestVersion(6)) < offset);
         assert!(offset < DIR.checkpoint(ManifestVersion(7)));
         assert!(offset < DIR.delta(ManifestVersion(7)));
+    }
+
+    #[test]
+    fn directories_parse_back_and_others_do_not() {
+        assert_eq!(RegionDir::parse("t3/r12-1"), Some(DIR));
+        for name in
+            ["t3", "t3/r12", "t3/r12-1/data", "t03/r12-1", "x3/r12-1", "t3/r+12-1", "t3/12-1"]
+        {
+            assert_eq!(RegionDir::parse(name), None, "{name}");
+        }
+    }
+
+    #[test]
+    fn objects_are_known_by_folder_and_name() {
+        let id = Uuid::from_u128(7);
+        let manifest = ManifestObject::Delta(ManifestVersion(7));
+        for (path, object) in [
+            (DIR.data(FileId(id)), RegionObject::Data(FileId(id))),
+            (DIR.index(id, "bloom"), RegionObject::Index(id)),
+            (DIR.delta(ManifestVersion(7)), RegionObject::Manifest(manifest)),
+            (DIR.last_checkpoint(), RegionObject::Other),
+            (DIR.path().join("data").join("notes.txt"), RegionObject::Other),
+            (DIR.path().join("data").join("x").join("y.parquet"), RegionObject::Other),
+            (
+                Path::from("t4/r12-1/data/00000000-0000-0000-0000-000000000007.parquet"),
+                RegionObject::Other,
+            ),
+        ] {
+            assert_eq!(DIR.object(&path), object, "{path}");
+        }
     }
 
     #[test]

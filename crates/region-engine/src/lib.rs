@@ -16,6 +16,7 @@
 //! - [`read`]: scans and point reads: merge, filter.
 //! - [`sst`]: data files: writer, reader, checksums.
 //! - [`compaction`]: merges files into fewer: picker, jobs, commit.
+//! - [`gc`]: deletes the objects that no manifest names any more.
 //! - [`hooks`]: observers of regions: the trait, the registry, how a bad one is kept apart.
 //! - `flush`, `version`, `row_versions`: from runs to files; what a read pins; the shape of rows.
 //! - [`manifest`]: versioned record of what a region consists of: replay, commit, fencing.
@@ -27,6 +28,7 @@ pub mod error;
 mod expiry;
 pub mod file_meta;
 mod flush;
+pub mod gc;
 pub mod hooks;
 pub mod index;
 pub mod layout;
@@ -36,6 +38,8 @@ pub mod memtable;
 pub mod read;
 pub mod region;
 mod row_versions;
+#[cfg(test)]
+mod schedule;
 pub mod sst;
 pub mod storage;
 mod version;

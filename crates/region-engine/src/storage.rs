@@ -217,6 +217,20 @@ impl Storage {
         Ok(objects)
     }
 
+    /// The folders right below `prefix` (`None`: below the root), in order of name, and how many
+    /// objects lie there beside them.
+    pub async fn folders(&self, prefix: Option<&Path>) -> Result<(Vec<Path>, u64), StorageError> {
+        let root = Path::default();
+        let listed = retry::idempotent(&self.inner.options, || {
+            let list = self.inner.store.list_with_delimiter(prefix);
+            self.within(Operation::List, prefix.unwrap_or(&root), list)
+        })
+        .await?;
+        let mut folders = listed.common_prefixes;
+        folders.sort();
+        Ok((folders, listed.objects.len() as u64))
+    }
+
     /// Deletes an object; one that is not there counts as deleted.
     pub async fn delete(&self, path: &Path) -> Result<(), StorageError> {
         let deleted = retry::idempotent(&self.inner.options, || {

@@ -7,9 +7,10 @@ use parking_lot::Mutex;
 use tidewater_common::ids::{ClusterId, LogIndex, NodeId, Term};
 use tidewater_common::refusal::Refusal;
 use tidewater_proto::v1::group_control_client::GroupControlClient;
+use tidewater_proto::v1::region_admin_client::RegionAdminClient;
 use tidewater_proto::v1::{self, CallHeader, Reason};
 use tonic::transport::{Channel, Endpoint};
-use tonic::{Request, Response, Status};
+use tonic::{Request, Response, Status, Streaming};
 
 use crate::machine::CatalogView;
 
@@ -111,6 +112,20 @@ impl Control {
         self.call(node, request, async |mut to, ask| to.drop_region(ask).await).await.map(drop)
     }
 
+    /// Begins a pass of garbage collection. The whole of it has no deadline: its end is told.
+    pub(crate) async fn sweep(
+        &self,
+        node: NodeId,
+        request: v1::SweepStoreRequest,
+    ) -> Result<Streaming<v1::GarbageEvent>, Refusal> {
+        let mut client = RegionAdminClient::new(self.channel(&self.address(node)?)?);
+        match tokio::time::timeout(CALL_DEADLINE, client.sweep_store(request)).await {
+            Ok(Ok(response)) => Ok(response.into_inner()),
+            Ok(Err(status)) => Err(Refusal::from_status(&status)),
+            Err(_) => Err(late(node)),
+        }
+    }
+
     /// One call with its deadline.
     async fn call<Q, A>(
         &self,
@@ -125,10 +140,7 @@ impl Control {
         match tokio::time::timeout(CALL_DEADLINE, send(client, request)).await {
             Ok(Ok(response)) => Ok(response.into_inner()),
             Ok(Err(status)) => Err(Refusal::from_status(&status)),
-            Err(_) => Err(Refusal::new(
-                Reason::DeadlineExceeded,
-                format!("node {node} did not answer within {} s", CALL_DEADLINE.as_secs()),
-            )),
+            Err(_) => Err(late(node)),
         }
     }
 
@@ -141,11 +153,13 @@ impl Control {
     }
 
     fn client(&self, node: NodeId) -> Result<Client, Refusal> {
+        Ok(GroupControlClient::new(self.channel(&self.address(node)?)?))
+    }
+
+    fn address(&self, node: NodeId) -> Result<String, Refusal> {
         let address = self.view.read().node(node).map(|node| node.address.clone());
-        let address = address.ok_or_else(|| {
-            Refusal::new(Reason::NodeNotFound, format!("there is no node {node}"))
-        })?;
-        Ok(GroupControlClient::new(self.channel(&address)?))
+        address
+            .ok_or_else(|| Refusal::new(Reason::NodeNotFound, format!("there is no node {node}")))
     }
 
     fn channel(&self, address: &str) -> Result<Channel, Refusal> {
@@ -161,6 +175,13 @@ impl Control {
         channels.insert(address.to_owned(), channel.clone());
         Ok(channel)
     }
+}
+
+fn late(node: NodeId) -> Refusal {
+    Refusal::new(
+        Reason::DeadlineExceeded,
+        format!("node {node} did not answer within {} s", CALL_DEADLINE.as_secs()),
+    )
 }
 
 /// A connection that is made with the first call, and made again when it breaks.

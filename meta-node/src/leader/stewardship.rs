@@ -14,6 +14,7 @@ use tokio::task::JoinSet;
 use tokio::time::{Instant, MissedTickBehavior, interval, sleep};
 use tokio_util::sync::CancellationToken;
 
+use super::garbage::GarbageOptions;
 use super::plan::{PlacementOptions, Step, plan};
 use super::tables::unfinished;
 use super::{Control, Observations, Observed, detector};
@@ -39,6 +40,7 @@ pub(crate) struct Timing {
     /// A node that is silent for longer is down.
     pub(crate) failure_timeout: Duration,
     pub(crate) placement: PlacementOptions,
+    pub(crate) garbage: GarbageOptions,
 }
 
 impl Timing {
@@ -46,11 +48,13 @@ impl Timing {
         failure_timeout: Duration,
         settle: Duration,
         replace_after: Duration,
+        garbage: GarbageOptions,
     ) -> Self {
         Self {
             round: Duration::from_millis(200),
             failure_timeout,
             placement: PlacementOptions { settle, replace_after },
+            garbage,
         }
     }
 }
@@ -159,6 +163,8 @@ impl Stewardship {
         let mut tasks = JoinSet::new();
         tasks.spawn(Arc::clone(&self).tick());
         tasks.spawn(Arc::clone(&self).finish_changes());
+        let this = Arc::clone(&self);
+        tasks.spawn(async move { this.collect_garbage(this.timing.garbage).await });
         let work = async {
             let mut round = interval(self.timing.round);
             round.set_missed_tick_behavior(MissedTickBehavior::Delay);

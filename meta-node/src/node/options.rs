@@ -39,6 +39,10 @@ pub struct MetaOptions {
     pub settle: Duration,
     /// A replica on a node that is down for longer is replaced.
     pub replace_after: Duration,
+    /// How often garbage is collected.
+    pub gc_every: Duration,
+    /// What has been garbage for less stays: longer than any scan lives.
+    pub gc_grace: Duration,
     /// The kinds that hooks may have; the data nodes must know them too.
     pub hook_kinds: HookKinds,
 }
@@ -59,6 +63,8 @@ impl MetaOptions {
             failure_timeout: Duration::from_secs(5),
             settle: Duration::from_secs(1),
             replace_after: Duration::from_secs(600),
+            gc_every: Duration::from_secs(60 * 60),
+            gc_grace: Duration::from_secs(6 * 60 * 60),
             hook_kinds: tidewater_hook_kinds::builtin(),
         }
     }

@@ -18,7 +18,7 @@ use tokio_util::sync::{CancellationToken, DropGuard};
 use super::{MetaError, MetaOptions};
 use crate::group::MetaGroup;
 use crate::join::Peers;
-use crate::leader::{Control, Observations, Timing, watch_leadership};
+use crate::leader::{Control, GarbageOptions, Observations, Timing, watch_leadership};
 use crate::machine::MetaMachine;
 use crate::services::Running;
 
@@ -76,7 +76,9 @@ impl Replica {
         let control = Arc::new(Control::new(identity.cluster_id, identity.node_id, view));
         let observations = Arc::new(Observations::default());
         let stop = CancellationToken::new();
-        let timing = Timing::new(options.failure_timeout, options.settle, options.replace_after);
+        let garbage = GarbageOptions { every: options.gc_every, grace: options.gc_grace };
+        let (settle, replace_after) = (options.settle, options.replace_after);
+        let timing = Timing::new(options.failure_timeout, settle, replace_after, garbage);
         let leadership = tokio::spawn(watch_leadership(
             Arc::clone(&group),
             Arc::clone(&control),

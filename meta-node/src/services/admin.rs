@@ -9,10 +9,11 @@ use tidewater_proto::v1::{
     self, GroupState, NodeState, Reason, TableState, meta_command::Kind, meta_reply,
 };
 use tokio::time::{Instant, timeout};
-use tonic::{Request, Response, Status};
+use tonic::{Request, Response, Status, Streaming};
 
 use super::{ANSWER_BYTES, REQUEST_BYTES, Running, Slot, status};
 use crate::catalog::MetaState;
+use crate::leader::garbage;
 
 /// How long creating, changing or dropping a table may take before the caller is told to look again.
 const TABLE_DEADLINE: Duration = Duration::from_secs(30);
@@ -24,11 +25,12 @@ const BENCH_BYTES: usize = 1024 * 1024;
 pub(crate) struct AdminService {
     slot: Slot,
     failure_timeout: Duration,
+    gc_grace: Duration,
 }
 
 impl AdminService {
-    pub(crate) fn new(slot: Slot, failure_timeout: Duration) -> Self {
-        Self { slot, failure_timeout }
+    pub(crate) fn new(slot: Slot, failure_timeout: Duration, gc_grace: Duration) -> Self {
+        Self { slot, failure_timeout, gc_grace }
     }
 
     pub(crate) fn into_server(self) -> AdminServer<Self> {
@@ -142,6 +144,27 @@ impl AdminService {
             tables: count(state.tables().filter(|table| table.is_live()).count()),
             regions: count(state.routes().count()),
         })
+    }
+
+    async fn collect_garbage_for(
+        &self,
+        request: v1::CollectGarbageRequest,
+    ) -> Result<Streaming<v1::GarbageEvent>, Refusal> {
+        let running = self.slot.get()?;
+        running.group.check_leading()?;
+        running.group.linearize().await?;
+        let state = running.group.view.frozen();
+        let table = request.table.map(|name| match state.table_named(&name) {
+            Some(table) => Ok(table.id.get()),
+            None => Err(Refusal::new(
+                Reason::TableNotFound,
+                format!(
+                    "there is no table {name:?}; the objects of a dropped one go with all others"
+                ),
+            )),
+        });
+        let table = table.transpose()?;
+        garbage::begin(&running.control, &state, self.gc_grace, request.dry_run, table).await
     }
 
     async fn transfer(&self, request: v1::TransferGroupLeaderRequest) -> Result<(), Refusal> {
@@ -258,6 +281,15 @@ impl Admin for AdminService {
         request: Request<v1::TruncateTableRequest>,
     ) -> Result<Response<v1::TruncateTableResponse>, Status> {
         Ok(Response::new(self.truncate(request.into_inner()).await?))
+    }
+
+    type CollectGarbageStream = Streaming<v1::GarbageEvent>;
+
+    async fn collect_garbage(
+        &self,
+        request: Request<v1::CollectGarbageRequest>,
+    ) -> Result<Response<Self::CollectGarbageStream>, Status> {
+        Ok(Response::new(self.collect_garbage_for(request.into_inner()).await?))
     }
 
     async fn cluster_status(

@@ -59,6 +59,14 @@ pub(crate) struct Options {
     #[arg(long, env = "TIDEWATER_REPLACE_AFTER", value_name = "TIME", default_value = "10m")]
     pub(crate) replace_after: Span,
 
+    /// How often objects that no manifest names any more are deleted
+    #[arg(long, env = "TIDEWATER_GC_EVERY", value_name = "TIME", default_value = "1h")]
+    pub(crate) gc_every: Span,
+
+    /// What has been garbage for less stays; scans that last longer than this may fail
+    #[arg(long, env = "TIDEWATER_GC_GRACE", value_name = "TIME", default_value = "6h")]
+    pub(crate) gc_grace: Span,
+
     #[command(flatten)]
     pub(crate) logs: LogOptions,
 }
@@ -75,6 +83,8 @@ pub(crate) async fn run(options: Options) -> Result<(), Failure> {
     let bootstrap = if options.bootstrap { Bootstrap::Once } else { Bootstrap::Never };
     let settings = MetaOptions {
         replace_after: options.replace_after.duration(),
+        gc_every: options.gc_every.duration(),
+        gc_grace: options.gc_grace.duration(),
         ..MetaOptions::new(NodeId(options.node_id), options.data_dir, peers, bootstrap)
     };
     let raft = process.raft();

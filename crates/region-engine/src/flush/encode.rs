@@ -41,7 +41,8 @@ pub(crate) fn encode(
         unique: plan.shape.mode() == WriteMode::Upsert,
     };
     let mut files = FileSeries::new(file, plan.target_bytes, sender);
-    let rules = MergeRules { versions: Versions::of(plan.shape.mode()), keep_deletes: with_deletes };
+    let rules =
+        MergeRules { versions: Versions::of(plan.shape.mode()), keep_deletes: with_deletes };
     merge_into(&plan.shape, rules, runs, plan.flushed, |rows| files.push(&rows))?;
     files.finish()
 }

@@ -81,13 +81,11 @@ impl RegionHooks {
     }
 
     /// Data objects were deleted.
-    #[cfg_attr(not(test), expect(dead_code, reason = "garbage collection calls it"))]
     pub(crate) async fn files_removed(&self, removed: FilesRemoved) {
         self.tell(Event::FilesRemoved(removed)).await;
     }
 
     /// A garbage collection pass has ended. The first error of a hook: the pass is made again.
-    #[cfg_attr(not(test), expect(dead_code, reason = "garbage collection calls it"))]
     pub(crate) async fn region_gc(&self, pass: GcPass) -> Result<(), HookError> {
         self.tell_all(Event::Gc(pass)).await
     }

@@ -65,7 +65,7 @@ pub enum RegionRole {
 }
 
 /// Why data objects were deleted.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum RemovalReason {
     /// Their rows lie in other files.
     Compaction,

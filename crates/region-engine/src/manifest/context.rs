@@ -72,6 +72,13 @@ impl ManifestContext {
         result
     }
 
+    /// [`refresh`](Self::refresh) for a manifest that has not been read yet; returns the newest
+    /// checkpoint, 0 without one.
+    pub(crate) async fn read_from_checkpoint(&self) -> Result<ManifestVersion, EngineError> {
+        self.refresh().await?;
+        Ok(self.lock().await.manager.checkpointed())
+    }
+
     /// The common case: lock, write, unlock, fire. Returns the version committed.
     pub async fn update_manifest(&self, change: Change) -> Result<ManifestVersion, EngineError> {
         let mut guard = self.lock().await;

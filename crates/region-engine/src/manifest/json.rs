@@ -189,6 +189,7 @@ fn removed_json(file: &FileRef, removed: &RemovedFile) -> Value {
         "file_id": file.file_id,
         "directory": removed.origin.to_string(),
         "removed_at_ms": removed.at_ms,
+        "reason": removed.reason.as_str(),
     })
 }
 

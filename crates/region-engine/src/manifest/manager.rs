@@ -63,6 +63,11 @@ impl RegionManifestManager {
         &self.state
     }
 
+    /// The newest checkpoint that was read or written; 0: none.
+    pub(in crate::manifest) fn checkpointed(&self) -> ManifestVersion {
+        self.checkpointed
+    }
+
     /// Reads to the tail; settles a commit of unknown outcome first.
     pub async fn refresh(&mut self) -> Result<ManifestVersion, EngineError> {
         let settled = self.settle_pending().await?;

@@ -8,6 +8,7 @@ use tidewater_common::schema::{TableOptions, TableSchema};
 
 use super::{Action, AreaId};
 use crate::file_meta::{FileMeta, FileRef};
+use crate::hooks::RemovalReason;
 use crate::layout::RegionDir;
 
 /// The state of a region at one version. A pure function of the deltas up to that version.
@@ -78,6 +79,8 @@ pub struct RemovedFile {
     pub origin: RegionDir,
     /// When, milliseconds since the Unix epoch, by the delta's time.
     pub at_ms: u64,
+    /// Why.
+    pub reason: RemovalReason,
     /// Its indexes, with their kinds.
     pub indexes: Vec<(uuid::Uuid, String)>,
 }

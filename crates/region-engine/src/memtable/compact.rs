@@ -65,5 +65,5 @@ pub(crate) fn merge_runs(
         batches.push(rows);
         Ok(())
     })?;
-    Ok(Run::of_batches(batches, upsert))
+    Ok(Run::of_batches(batches, shape.mode() == WriteMode::Upsert))
 }

@@ -2,7 +2,7 @@
 
 use arrow::array::{Array, ArrayRef, BooleanArray, Scalar};
 use arrow::compute::kernels::cmp;
-use arrow::compute::{CastOptions, and, cast_with_options, is_not_null, is_null, not, or};
+use arrow::compute::{and, is_not_null, is_null, not, or};
 use tidewater_common::ids::ColumnId;
 use tidewater_common::schema::{Column, TableSchema};
 

@@ -83,10 +83,8 @@ impl Region {
         file: &FileMeta,
     ) -> Result<IndexMeta, EngineError> {
         let (state, shape) = (self.manifest.state(), self.shape());
-        let schema_version = state
-            .table
-            .as_ref()
-            .map_or(shape.schema.version(), |table| table.schema.version());
+        let schema_version =
+            state.table.as_ref().map_or(shape.schema.version(), |table| table.schema.version());
         // All of the file: another reference to it may show more than this one.
         let whole = Arc::new(FileMeta { clip: KeyRange::whole(), ..file.clone() });
         let mut source = FileSource::new(

@@ -72,7 +72,8 @@ impl Region {
     /// As [`Region::scan`], and those of reading.
     pub async fn count(&self, options: &ScanOptions) -> Result<u64, EngineError> {
         let options = ScanOptions { projection: Vec::new(), ..options.clone() };
-        if !self.filter(&options.predicates)?.is_empty() || options.limit.is_some() {
+        let filter = self.filter(&self.shape(), &options.predicates)?;
+        if !filter.is_empty() || options.limit.is_some() {
             let mut rows = self.scan(&options)?;
             let mut total = 0;
             while let Some(batch) = rows.try_next().await? {

@@ -9,6 +9,7 @@ use super::action::{actions, table, table_message};
 use super::delta::{step, step_message};
 use super::file::{RangeMessage, owner_epoch, owner_epoch_message, region_dir, uuid, uuid_bytes};
 use crate::file_meta::{FileMeta, FileRef};
+use crate::hooks::RemovalReason;
 use crate::manifest::state::{Area, Owner, RemovedFile, Slot, TableState};
 use crate::manifest::{AreaId, ManifestState};
 
@@ -105,6 +106,7 @@ fn removed_message((file, removed): (&FileRef, &RemovedFile)) -> v1::ManifestRem
         file: Some(file.into()),
         origin: Some(removed.origin.into()),
         at_ms: removed.at_ms,
+        reason: reason_number(removed.reason),
         indexes: removed.indexes.iter().map(index).collect(),
     }
 }
@@ -115,9 +117,29 @@ fn removed_file(message: v1::ManifestRemovedFile) -> Result<(FileRef, RemovedFil
     let removed = RemovedFile {
         origin: region_dir(message.origin, "origin of a removed file")?,
         at_ms: message.at_ms,
+        reason: reason(message.reason)?,
         indexes: message.indexes.into_iter().map(index).collect::<Result<_, CodecError>>()?,
     };
     Ok((file.try_into()?, removed))
+}
+
+fn reason_number(reason: RemovalReason) -> u32 {
+    match reason {
+        RemovalReason::Compaction => 0,
+        RemovalReason::Truncate => 1,
+        RemovalReason::Drop => 2,
+        RemovalReason::Orphan => 3,
+    }
+}
+
+fn reason(number: u32) -> Result<RemovalReason, CodecError> {
+    Ok(match number {
+        0 => RemovalReason::Compaction,
+        1 => RemovalReason::Truncate,
+        2 => RemovalReason::Drop,
+        3 => RemovalReason::Orphan,
+        other => return Err(CodecError::Damaged(format!("no reason has the number {other}"))),
+    })
 }
 
 fn area_message((id, area): (&AreaId, &Area)) -> v1::ManifestArea {

@@ -7,6 +7,7 @@ use tidewater_common::schema::WriteMode;
 use uuid::Uuid;
 
 use super::author;
+use crate::env::id_time_ms;
 use crate::file_meta::{FileMeta, FileRef, hull};
 use crate::manifest::{ActionKind, AreaId, AreaStep, Author, Delta, Edit, ManifestState, Void};
 
@@ -116,14 +117,6 @@ fn above_floor(state: &ManifestState, id: Uuid) -> Result<(), Void> {
         return Err(Void::BelowFloor { file: FileId(id), floor_ms: state.gc_floor_ms });
     }
     Ok(())
-}
-
-/// The time in a UUIDv7, milliseconds since the Unix epoch; 0 for any other id.
-fn id_time_ms(id: Uuid) -> u64 {
-    match id.get_version_num() {
-        7 => id.as_u64_pair().0 >> 16,
-        _ => 0,
-    }
 }
 
 fn indexes(state: &ManifestState, edit: &Edit) -> Result<(), Void> {

@@ -3,6 +3,7 @@
 use tidewater_common::ids::Sequence;
 
 use crate::file_meta::{FileMeta, FileRef};
+use crate::hooks::RemovalReason;
 use crate::manifest::state::{Area, Owner, RemovedFile, TableState};
 use crate::manifest::{Action, ActionKind, AreaId, AreaStep, Delta, Edit, ManifestState, Truncate};
 
@@ -26,14 +27,14 @@ pub(super) fn take(state: &mut ManifestState, delta: &Delta, kind: &ActionKind) 
         ActionKind::Truncate(Truncate::UpTo(sequence)) => truncate(state, at_ms, *sequence),
         ActionKind::Truncate(Truncate::Files(files)) => {
             for file in files {
-                remove(state, at_ms, file);
+                remove(state, at_ms, file, RemovalReason::Truncate);
             }
         }
         ActionKind::Remove => {
             state.removed_at_ms = Some(at_ms);
             let files: Vec<FileRef> = state.live.keys().cloned().collect();
             for file in &files {
-                remove(state, at_ms, file);
+                remove(state, at_ms, file, RemovalReason::Drop);
             }
             close_areas(state, |_| true);
         }
@@ -66,13 +67,13 @@ pub(super) fn take(state: &mut ManifestState, delta: &Delta, kind: &ActionKind) 
 
 fn take_edit(state: &mut ManifestState, at_ms: u64, edit: &Edit) {
     for file in &edit.remove {
-        remove(state, at_ms, file);
+        remove(state, at_ms, file, RemovalReason::Compaction);
     }
     for file in &edit.add {
         let reference = file.reference();
         state.removed.remove(&reference);
         if file.max_sequence() <= state.truncated {
-            state.removed.insert(reference, removed(file, at_ms));
+            state.removed.insert(reference, removed(file, at_ms, RemovalReason::Truncate));
         } else {
             state.live.insert(reference, file.clone());
         }
@@ -103,19 +104,19 @@ fn truncate(state: &mut ManifestState, at_ms: u64, sequence: Sequence) {
         .map(|(reference, _)| reference.clone())
         .collect();
     for file in &dead {
-        remove(state, at_ms, file);
+        remove(state, at_ms, file, RemovalReason::Truncate);
     }
 }
 
-fn remove(state: &mut ManifestState, at_ms: u64, file: &FileRef) {
+fn remove(state: &mut ManifestState, at_ms: u64, file: &FileRef, reason: RemovalReason) {
     if let Some(meta) = state.live.remove(file) {
-        state.removed.insert(file.clone(), removed(&meta, at_ms));
+        state.removed.insert(file.clone(), removed(&meta, at_ms, reason));
     }
 }
 
-fn removed(file: &FileMeta, at_ms: u64) -> RemovedFile {
+fn removed(file: &FileMeta, at_ms: u64, reason: RemovalReason) -> RemovedFile {
     let indexes = file.indexes.iter().map(|index| (index.index_id, index.kind.clone())).collect();
-    RemovedFile { origin: file.origin, at_ms, indexes }
+    RemovedFile { origin: file.origin, at_ms, reason, indexes }
 }
 
 fn close_areas(state: &mut ManifestState, ends: impl Fn(&Area) -> bool) {

@@ -2,10 +2,8 @@
 //! paused and resumed between any two storage calls; every row that was acknowledged is live once.
 
 use std::collections::BTreeSet;
-use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::task::{Context, Waker};
 
 use parking_lot::Mutex;
 use proptest::prelude::*;
@@ -18,10 +16,9 @@ use crate::compaction::{CompactionJob, OutputOptions, Why};
 use crate::file_meta::FileMeta;
 use crate::manifest::samples::*;
 use crate::manifest::{Edit, ManifestContext, ManifestOptions, Void};
+use crate::schedule::{Actor, play, schedules};
 use crate::storage::Operation;
 use crate::storage::testing::{Fault, FaultyStore};
-
-type Actor = Pin<Box<dyn Future<Output = ()>>>;
 
 /// Flushes that were acknowledged, by file number; a file's sequences say which flushes it holds.
 type Acknowledged = Arc<Mutex<BTreeSet<u64>>>;
@@ -107,30 +104,6 @@ fn job(number: u64, inputs: Vec<FileMeta>) -> CompactionJob {
     }
 }
 
-fn run(mut actors: Vec<Actor>, schedule: &[usize]) {
-    let mut context = Context::from_waker(Waker::noop());
-    let mut poll = |actors: &mut Vec<Actor>, at: usize| {
-        if actors[at].as_mut().poll(&mut context).is_ready() {
-            drop(actors.remove(at));
-        }
-    };
-    for at in schedule {
-        if actors.is_empty() {
-            return;
-        }
-        let at = at % actors.len();
-        poll(&mut actors, at);
-    }
-    for _ in 0..1_000_000 {
-        if actors.is_empty() {
-            return;
-        }
-        let last = actors.len() - 1;
-        poll(&mut actors, last);
-    }
-    panic!("the actors never ended");
-}
-
 fn race(schedule: &[usize], fault_every: u64, fault: Fault) {
     let store = FaultyStore::new();
     if fault_every > 0 {
@@ -149,11 +122,8 @@ fn race(schedule: &[usize], fault_every: u64, fault: Fault) {
         compactor(stepped, 3),
     ];
     // tokio's timeouts want a runtime; the pauses between settling an unknown outcome pass at once.
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
-    let _entered = runtime.enter();
-    run(actors, schedule);
-    store.plan(|_| Fault::None);
-    runtime.block_on(async {
+    play(actors, schedule, async {
+        store.plan(|_| Fault::None);
         let manifest = ManifestContext::new(env(store.storage()), DIR);
         manifest.refresh().await.unwrap();
         let state = manifest.state();
@@ -169,7 +139,7 @@ proptest! {
 
     #[test]
     fn racing_owners_and_compactors_lose_no_row_and_double_none(
-        turns in prop::collection::vec((0..5_usize, 1..40_usize), 0..60),
+        schedule in schedules(5),
         fault_every in prop_oneof![Just(0_u64), 2..6_u64],
         fault in prop_oneof![
             Just(Fault::ErrorBefore),
@@ -178,8 +148,6 @@ proptest! {
             Just(Fault::StoredConflict),
         ],
     ) {
-        let schedule: Vec<usize> =
-            turns.iter().flat_map(|(actor, times)| std::iter::repeat_n(*actor, *times)).collect();
         race(&schedule, fault_every, fault);
     }
 }

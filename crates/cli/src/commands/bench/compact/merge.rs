@@ -45,6 +45,7 @@ fn spec() -> Result<RegionSpec, Problem> {
         name,
         data_type,
         nullable: id > 3,
+        default: None,
     };
     let mut columns = vec![
         column(1, "host".to_owned(), ColumnType::Utf8),

@@ -1,14 +1,12 @@
 //! Owners and jobs that race, each paused and resumed between any two storage calls (S4).
 
-use std::pin::Pin;
-use std::task::{Context, Waker};
-
 use parking_lot::Mutex;
 use proptest::prelude::*;
 use tidewater_common::ids::OwnerEpoch;
 
 use super::*;
 use crate::file_meta::FileMeta;
+use crate::schedule::{Actor, play, schedules};
 use crate::storage::testing::Fault;
 
 /// What an actor was told, in the order of telling.
@@ -19,7 +17,6 @@ enum Told {
 }
 
 type Log = Arc<Mutex<Vec<Told>>>;
-type Actor = Pin<Box<dyn Future<Output = ()>>>;
 
 /// Fences, then flushes until it is fenced or done. Numbers of its files are its own.
 fn owner_actor(store: FaultyStore, term: u64, log: Log) -> Actor {
@@ -60,31 +57,6 @@ fn job_actor(store: FaultyStore, number: u64, log: Log) -> Actor {
             }
         }
     })
-}
-
-/// Runs the actors by that schedule, then to their end.
-fn run(mut actors: Vec<Actor>, schedule: &[usize]) {
-    let mut context = Context::from_waker(Waker::noop());
-    let mut poll = |actors: &mut Vec<Actor>, at: usize| {
-        if actors[at].as_mut().poll(&mut context).is_ready() {
-            drop(actors.remove(at));
-        }
-    };
-    for at in schedule {
-        if actors.is_empty() {
-            return;
-        }
-        let at = at % actors.len();
-        poll(&mut actors, at);
-    }
-    for _ in 0..1_000_000 {
-        if actors.is_empty() {
-            return;
-        }
-        let last = actors.len() - 1;
-        poll(&mut actors, last);
-    }
-    panic!("the actors never ended");
 }
 
 /// All deltas, straight from the store: one total order without gaps.
@@ -148,12 +120,10 @@ fn race(schedule: &[usize], fault_every: u64, fault: Fault) {
         job_actor(stepped.clone(), 7, Arc::clone(&log)),
         job_actor(stepped, 8, Arc::clone(&log)),
     ];
-    // tokio's timeouts want a runtime, though no time passes here.
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
-    let _entered = runtime.enter();
-    run(actors, schedule);
-    store.plan(|_| Fault::None);
-    runtime.block_on(judge(&store, &log));
+    play(actors, schedule, async {
+        store.plan(|_| Fault::None);
+        judge(&store, &log).await;
+    });
 }
 
 proptest! {
@@ -161,8 +131,7 @@ proptest! {
 
     #[test]
     fn racing_owners_and_jobs_keep_one_order(
-        // Long stretches of one actor, so that others fall far behind.
-        turns in prop::collection::vec((0..5_usize, 1..40_usize), 0..60),
+        schedule in schedules(5),
         fault_every in prop_oneof![Just(0_u64), 2..6_u64],
         fault in prop_oneof![
             Just(Fault::ErrorBefore),
@@ -171,8 +140,6 @@ proptest! {
             Just(Fault::StoredConflict),
         ],
     ) {
-        let schedule: Vec<usize> =
-            turns.iter().flat_map(|(actor, times)| std::iter::repeat_n(*actor, *times)).collect();
         race(&schedule, fault_every, fault);
     }
 }

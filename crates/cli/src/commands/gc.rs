@@ -1,0 +1,157 @@
+//! `gc`
+
+use std::collections::BTreeMap;
+
+use clap::Args;
+use serde::Serialize;
+use tidewater_proto::v1::{GarbageObject, GarbageReport};
+
+use crate::commands::client::ClientArgs;
+use crate::exit::Failure;
+use crate::output::progress::grouped;
+use crate::output::{fact, table};
+
+/// Objects that are listed for people; scripts get all.
+const SHOWN: usize = 50;
+
+/// Options of `gc`.
+#[derive(Debug, Args)]
+#[command(after_help = "Examples:\n  tidewater gc --dry-run\n  tidewater gc --table flights\n\n\
+                        Only what has been garbage for longer than `meta --gc-grace` (6 hours) is \
+                        looked at. The cluster does the same by itself, every `meta --gc-every`.")]
+pub(crate) struct Options {
+    /// Only objects of this table
+    #[arg(long, value_name = "NAME")]
+    table: Option<String>,
+
+    /// Say what would be deleted and why, and change nothing
+    #[arg(long)]
+    dry_run: bool,
+
+    #[command(flatten)]
+    client: ClientArgs,
+}
+
+/// What a pass did, or would do. The JSON field names are stable.
+#[derive(Debug, Serialize)]
+struct Collected {
+    deleted: u64,
+    bytes: u64,
+    kept: u64,
+    /// Why they were kept, with numbers.
+    kept_because: BTreeMap<String, u64>,
+    failed: u64,
+    /// Regions whose manifests cannot be read: what they may name was spared.
+    unreadable: Vec<String>,
+    objects: Vec<Object>,
+    #[serde(skip)]
+    dry_run: bool,
+}
+
+#[derive(Debug, Serialize)]
+struct Object {
+    path: String,
+    why: String,
+    bytes: u64,
+}
+
+impl Collected {
+    fn new(report: GarbageReport, objects: Vec<GarbageObject>, dry_run: bool) -> Self {
+        let object = |object: GarbageObject| Object {
+            path: object.path,
+            why: object.why,
+            bytes: object.bytes,
+        };
+        let kept_because: BTreeMap<String, u64> =
+            report.kept.into_iter().map(|kept| (kept.why, kept.objects)).collect();
+        Self {
+            deleted: report.deleted,
+            bytes: report.bytes,
+            kept: kept_because.values().sum(),
+            kept_because,
+            failed: report.failed,
+            unreadable: report.unreadable,
+            objects: objects.into_iter().map(object).collect(),
+            dry_run,
+        }
+    }
+
+    fn text(&self) -> String {
+        let mut text = String::new();
+        if !self.objects.is_empty() {
+            let rows = self.objects.iter().take(SHOWN).map(|object| {
+                vec![object.path.clone(), object.why.clone(), object.bytes.to_string()]
+            });
+            text = table(&["PATH", "WHY", "BYTES"], rows);
+            text.push('\n');
+        }
+        if self.objects.len() > SHOWN {
+            let more = (self.objects.len() - SHOWN) as u64;
+            text.push_str(&format!("and {} more: `--output json` has them all\n", grouped(more)));
+        }
+        let (verb, kept) = if self.dry_run { ("would be", "would stay") } else { ("were", "stay") };
+        text.push_str(&format!(
+            "{} objects of {} bytes {verb} deleted, {} {kept}",
+            grouped(self.deleted),
+            grouped(self.bytes),
+            grouped(self.kept)
+        ));
+        for (why, objects) in &self.kept_because {
+            text.push_str(&format!("\n  {why}: {}", grouped(*objects)));
+        }
+        if self.failed > 0 {
+            let failed = grouped(self.failed);
+            text.push_str(&format!("\n{failed} could not be deleted: the next pass tries again"));
+        }
+        for region in &self.unreadable {
+            text.push_str(&format!("\nspared, its manifest cannot be read: {region}"));
+        }
+        text
+    }
+}
+
+/// Deletes what no manifest names any more.
+pub(crate) async fn run(options: Options) -> Result<(), Failure> {
+    let client = options.client.connect().await?;
+    let mut objects = Vec::new();
+    let report = client
+        .collect_garbage(options.table.as_deref(), options.dry_run, |object| objects.push(object))
+        .await?;
+    fact(options.client.output, &Collected::new(report, objects, options.dry_run), Collected::text)
+}
+
+#[cfg(test)]
+mod tests {
+    use tidewater_proto::v1::KeptObjects;
+
+    use super::*;
+
+    #[test]
+    fn field_names_are_stable() {
+        let kept = |why: &str, objects| KeptObjects { why: why.to_owned(), objects };
+        let report = GarbageReport {
+            deleted: 1,
+            bytes: 10,
+            kept: vec![kept("live", 3), kept("manifest", 4)],
+            failed: 1,
+            unreadable: vec!["t1/r2-1: damaged".to_owned()],
+            floor_ms: 5,
+            node_id: 101,
+        };
+        let object = GarbageObject { path: "t1/r1-1/x".into(), bytes: 10, why: "orphan".into() };
+        let collected = Collected::new(report, vec![object], true);
+        let json = serde_json::to_value(&collected).unwrap();
+        assert_eq!(json["kept"], 7);
+        assert_eq!(json["kept_because"]["manifest"], 4);
+        assert_eq!(json["objects"][0]["path"], "t1/r1-1/x");
+        assert_eq!(json["objects"][0]["why"], "orphan");
+        for field in ["deleted", "bytes", "failed", "unreadable"] {
+            assert!(json.get(field).is_some(), "{field}");
+        }
+        let text = collected.text();
+        for words in ["1 objects of 10 bytes would be deleted", "live: 3", "1 could not", "t1/r2-1"]
+        {
+            assert!(text.contains(words), "{words}: {text}");
+        }
+    }
+}

@@ -1,0 +1,111 @@
+//! What a manifest's state names: pure.
+
+use uuid::Uuid;
+
+use super::Kept;
+use crate::layout::RegionDir;
+use crate::manifest::{ActionKind, ManifestState};
+
+/// An object of a region's directory, by its id: data files and indexes never share one.
+pub type Name = (RegionDir, Uuid);
+
+/// Calls `name` for everything that the state names, with the reason for which it must stay. A file
+/// may be named more than once.
+pub fn each(state: &ManifestState, floor_ms: u64, mut name: impl FnMut(Name, Kept)) {
+    for file in state.files() {
+        name((file.origin, file.file_id.0), Kept::Live);
+        for index in &file.indexes {
+            name((file.origin, index.index_id), Kept::Live);
+        }
+    }
+    let staged = state.areas.values().flat_map(|area| &area.actions);
+    for action in staged {
+        let ActionKind::Edit(edit) = &action.kind else { continue };
+        for file in &edit.add {
+            name((file.origin, file.file_id.0), Kept::Staged);
+            for index in &file.indexes {
+                name((file.origin, index.index_id), Kept::Staged);
+            }
+        }
+        for (file, index) in &edit.add_indexes {
+            if let Some(file) = state.live.get(file) {
+                name((file.origin, index.index_id), Kept::Staged);
+            }
+        }
+    }
+    for (file, removed) in &state.removed {
+        if removed.at_ms < floor_ms {
+            continue;
+        }
+        name((removed.origin, file.file_id.0), Kept::Recent);
+        for (index, _) in &removed.indexes {
+            name((removed.origin, *index), Kept::Recent);
+        }
+    }
+}
+
+/// Whether it names objects that lie in other regions' directories.
+pub fn names_others(state: &ManifestState) -> bool {
+    let mut others = false;
+    each(state, 0, |(dir, _), _| others |= dir != state.dir);
+    others
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use tidewater_common::ids::{RegionId, Sequence};
+
+    use super::*;
+    use crate::file_meta::FileMeta;
+    use crate::hooks::RemovalReason;
+    use crate::manifest::samples::*;
+    use crate::manifest::state::{Area, RemovedFile};
+    use crate::manifest::{Action, AreaId, Edit};
+
+    #[test]
+    fn live_staged_and_lately_removed_files_are_named_with_their_indexes() {
+        let other = RegionDir { region_id: RegionId(1), ..DIR };
+        let mut state = ManifestState::empty(DIR);
+        let live = FileMeta { indexes: vec![index(1)], ..file(1) };
+        let foreign = FileMeta { origin: other, ..file(2) };
+        for file in [&live, &foreign] {
+            state.live.insert(file.reference(), file.clone());
+        }
+        let edit = Edit {
+            add: vec![FileMeta { indexes: vec![index(3)], ..file(3) }],
+            add_indexes: vec![(live.reference(), index(4))],
+            ..Edit::default()
+        };
+        let area = AreaId(Uuid::from_u128(9));
+        let actions = vec![Action::staged(area, ActionKind::Edit(edit))];
+        state.areas.insert(area, Area { logged: true, deadline_ms: 0, actions });
+        for (number, at_ms) in [(5, 99), (6, 100)] {
+            let removed = RemovedFile {
+                origin: DIR,
+                at_ms,
+                reason: RemovalReason::Compaction,
+                indexes: vec![(index(number).index_id, "bloom".to_owned())],
+            };
+            state.removed.insert(file(number).reference(), removed);
+        }
+        let mut named = BTreeMap::new();
+        each(&state, 100, |name, why| assert_eq!(named.insert(name, why), None));
+        let expected = BTreeMap::from([
+            ((DIR, live.file_id.0), Kept::Live),
+            ((DIR, index(1).index_id), Kept::Live),
+            ((other, foreign.file_id.0), Kept::Live),
+            ((DIR, file(3).file_id.0), Kept::Staged),
+            ((DIR, index(3).index_id), Kept::Staged),
+            ((DIR, index(4).index_id), Kept::Staged),
+            ((DIR, file(6).file_id.0), Kept::Recent),
+            ((DIR, index(6).index_id), Kept::Recent),
+        ]);
+        assert_eq!(named, expected);
+        assert!(names_others(&state));
+        state.live.remove(&foreign.reference());
+        assert!(!names_others(&state));
+        assert_eq!(state.flushed, Sequence(0));
+    }
+}

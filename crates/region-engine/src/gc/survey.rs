@@ -1,0 +1,243 @@
+//! One region's account: what goes, what stays, and why. Pure.
+
+use std::collections::{BTreeMap, HashMap};
+
+use object_store::ObjectMeta;
+use object_store::path::Path;
+use tidewater_common::ids::ManifestVersion;
+use uuid::Uuid;
+
+use super::{Garbage, Kept, Why, named};
+use crate::env::id_time_ms;
+use crate::hooks::RemovalReason;
+use crate::layout::{ManifestObject, RegionDir, RegionObject};
+use crate::manifest::ManifestState;
+
+/// What a region's directory holds.
+#[derive(Debug, Default)]
+pub(super) struct Survey {
+    pub(super) candidates: Vec<Candidate>,
+    pub(super) kept: BTreeMap<Kept, u64>,
+    /// The region names objects of others.
+    pub(super) names_others: bool,
+}
+
+/// An object that goes unless another manifest names it.
+#[derive(Debug)]
+pub(super) struct Candidate {
+    /// `None` for what no manifest names: deltas and checkpoints.
+    pub(super) id: Option<Uuid>,
+    pub(super) garbage: Garbage,
+}
+
+/// Sorts a region's objects by its state. `checkpoint`: the newest one, which has been read.
+pub(super) fn survey(
+    state: &ManifestState,
+    checkpoint: ManifestVersion,
+    objects: &[ObjectMeta],
+    floor_ms: u64,
+) -> Survey {
+    let dir = state.dir;
+    let mut own: HashMap<Uuid, Kept> = HashMap::new();
+    let mut survey = Survey::default();
+    named::each(state, floor_ms, |(origin, id), why| {
+        survey.names_others |= origin != dir;
+        if origin == dir {
+            own.entry(id).or_insert(why);
+        }
+    });
+    let reasons = removals(state);
+    for object in objects {
+        let verdict = match dir.object(&object.location) {
+            RegionObject::Manifest(object) => match covered(state, checkpoint, object, floor_ms) {
+                true => Err((None, Why::Covered)),
+                false => Ok(Kept::Manifest),
+            },
+            RegionObject::Data(file) => of_id(state, &own, &reasons, file.0, floor_ms),
+            RegionObject::Index(index) => of_id(state, &own, &reasons, index, floor_ms),
+            RegionObject::Other if object.location == dir.last_checkpoint() => Ok(Kept::Manifest),
+            RegionObject::Other => Ok(Kept::Unknown),
+        };
+        match verdict {
+            Ok(why) => *survey.kept.entry(why).or_default() += 1,
+            Err((id, why)) => {
+                survey.candidates.push(Candidate { id, garbage: garbage(dir, object, why) });
+            }
+        }
+    }
+    survey
+}
+
+fn garbage(dir: RegionDir, object: &ObjectMeta, why: Why) -> Garbage {
+    let path: Path = object.location.clone();
+    Garbage { dir, path, bytes: object.size, why }
+}
+
+/// A data file or an index: why it stays, or why it may go.
+fn of_id(
+    state: &ManifestState,
+    own: &HashMap<Uuid, Kept>,
+    reasons: &HashMap<Uuid, RemovalReason>,
+    id: Uuid,
+    floor_ms: u64,
+) -> Result<Kept, (Option<Uuid>, Why)> {
+    if let Some(why) = own.get(&id) {
+        return Ok(*why);
+    }
+    // Without a manifest nobody has refused, or will refuse, what is older.
+    if id.get_version_num() != 7 || state.version.get() == 0 {
+        return Ok(Kept::Unknown);
+    }
+    if id_time_ms(id) >= floor_ms {
+        return Ok(Kept::Young);
+    }
+    let otherwise = match state.is_removed() {
+        true => RemovalReason::Drop,
+        false => RemovalReason::Orphan,
+    };
+    Err((Some(id), Why::File(reasons.get(&id).copied().unwrap_or(otherwise))))
+}
+
+/// Why files and their indexes were removed, as far as the state still knows.
+fn removals(state: &ManifestState) -> HashMap<Uuid, RemovalReason> {
+    let mut reasons = HashMap::new();
+    for (file, removed) in &state.removed {
+        reasons.insert(file.file_id.0, removed.reason);
+        for (index, _) in &removed.indexes {
+            reasons.insert(*index, removed.reason);
+        }
+    }
+    reasons
+}
+
+/// Whether nobody reads it any more: a newer checkpoint stands for it, and whoever was reading when
+/// it was made has long gone on.
+fn covered(
+    state: &ManifestState,
+    checkpoint: ManifestVersion,
+    object: ManifestObject,
+    floor_ms: u64,
+) -> bool {
+    let (version, covered) = match object {
+        ManifestObject::Delta(version) => (version, version <= checkpoint),
+        ManifestObject::Checkpoint(version) => (version, version < checkpoint),
+    };
+    // The state names the writers of a week: what is not among them is older.
+    covered && state.slots.get(&version).is_none_or(|slot| slot.time_ms < floor_ms)
+}
+
+#[cfg(test)]
+mod tests {
+    use tidewater_common::ids::FileId;
+
+    use super::*;
+    use crate::file_meta::FileMeta;
+    use crate::manifest::samples::*;
+    use crate::manifest::state::{RemovedFile, Slot};
+
+    /// Ids of `file(n)` are of the time 1,000,000 + n.
+    const FLOOR: u64 = 1_000_005;
+
+    fn object(path: Path) -> ObjectMeta {
+        let last_modified = std::time::SystemTime::UNIX_EPOCH.into();
+        ObjectMeta { location: path, last_modified, size: 10, e_tag: None, version: None }
+    }
+
+    fn state() -> ManifestState {
+        let mut state = ManifestState::empty(DIR);
+        state.version = ManifestVersion(9);
+        state
+    }
+
+    fn verdicts(state: &ManifestState, paths: &[Path]) -> Vec<Result<Kept, Why>> {
+        let one = |path: &Path| {
+            let survey = survey(state, ManifestVersion(8), &[object(path.clone())], FLOOR);
+            match (survey.candidates.first(), survey.kept.first_key_value()) {
+                (Some(candidate), None) => Err(candidate.garbage.why),
+                (None, Some((why, 1))) => Ok(*why),
+                other => panic!("{path}: {other:?}"),
+            }
+        };
+        paths.iter().map(one).collect()
+    }
+
+    #[test]
+    fn files_go_when_they_are_old_and_not_named() {
+        let mut state = state();
+        let live = FileMeta { indexes: vec![index(1)], ..file(1) };
+        state.live.insert(live.reference(), live.clone());
+        for (number, at_ms, reason) in [
+            (2, FLOOR, RemovalReason::Compaction),
+            (3, FLOOR - 1, RemovalReason::Compaction),
+            (4, 0, RemovalReason::Truncate),
+        ] {
+            let removed = RemovedFile { origin: DIR, at_ms, reason, indexes: Vec::new() };
+            state.removed.insert(file(number).reference(), removed);
+        }
+        let old = crate::manifest::samples::file_id(1_000_004, 99);
+        let paths = [
+            DIR.data(file(1).file_id),
+            DIR.index(index(1).index_id, "bloom"),
+            DIR.data(file(2).file_id),
+            DIR.data(file(3).file_id),
+            DIR.data(file(4).file_id),
+            DIR.data(old),
+            DIR.index(old.0, "bloom"),
+            DIR.data(file(5).file_id),
+            DIR.data(FileId(Uuid::from_u128(5))),
+            DIR.path().join("notes.txt"),
+        ];
+        let expected = [
+            Ok(Kept::Live),
+            Ok(Kept::Live),
+            Ok(Kept::Recent),
+            Err(Why::File(RemovalReason::Compaction)),
+            Err(Why::File(RemovalReason::Truncate)),
+            Err(Why::File(RemovalReason::Orphan)),
+            Err(Why::File(RemovalReason::Orphan)),
+            Ok(Kept::Young),
+            Ok(Kept::Unknown),
+            Ok(Kept::Unknown),
+        ];
+        assert_eq!(verdicts(&state, &paths), expected);
+        state.removed_at_ms = Some(1);
+        assert_eq!(verdicts(&state, &[DIR.data(old)]), [Err(Why::File(RemovalReason::Drop))]);
+        state.version = ManifestVersion(0);
+        assert_eq!(verdicts(&state, &[DIR.data(old)]), [Ok(Kept::Unknown)]);
+    }
+
+    #[test]
+    fn deltas_go_when_a_checkpoint_has_covered_them_for_long() {
+        let mut state = state();
+        let writer = tidewater_common::ids::WriterId(Uuid::from_u128(1));
+        for (version, time_ms) in [(6, FLOOR - 1), (7, FLOOR), (8, FLOOR), (9, FLOOR)] {
+            state.slots.insert(ManifestVersion(version), Slot { writer, time_ms });
+        }
+        let v = ManifestVersion;
+        let paths = [
+            DIR.delta(v(5)),
+            DIR.delta(v(6)),
+            DIR.delta(v(7)),
+            DIR.delta(v(9)),
+            DIR.checkpoint(v(4)),
+            DIR.checkpoint(v(7)),
+            DIR.checkpoint(v(8)),
+            DIR.last_checkpoint(),
+        ];
+        let expected = [
+            Err(Why::Covered),
+            Err(Why::Covered),
+            Ok(Kept::Manifest),
+            Ok(Kept::Manifest),
+            Err(Why::Covered),
+            Ok(Kept::Manifest),
+            Ok(Kept::Manifest),
+            Ok(Kept::Manifest),
+        ];
+        assert_eq!(verdicts(&state, &paths), expected);
+        // However old: the newest checkpoint, and what lies after it, is the manifest.
+        state.slots.clear();
+        let newest = [DIR.checkpoint(v(8)), DIR.delta(v(9))];
+        assert_eq!(verdicts(&state, &newest), [Ok(Kept::Manifest), Ok(Kept::Manifest)]);
+    }
+}
