@@ -13,6 +13,7 @@ mod faulty_store;
 mod flights;
 mod freeze;
 mod full_disk;
+mod garbage;
 mod growth;
 mod hooks;
 mod kill;

@@ -5,11 +5,13 @@
 
 use std::sync::Arc;
 
-use tidewater_common::ids::{Epoch, Sequence};
+use tidewater_common::ids::{Epoch, FileId, Sequence};
 use tidewater_common::schema::WriteMode;
 
 use super::world::*;
 use crate::compaction::{Attempt, Scope};
+use crate::env::{IdSource, SystemIds};
+use crate::gc::{Collector, GcRequest};
 use crate::hooks::testing::{Recorder, Seen};
 use crate::hooks::{ManifestKind, Plugins, RegionHookRef};
 use crate::index::Bloom;
@@ -38,9 +40,6 @@ const NOT_BUILT: &[Operation] = &[
     Operation::Seal,
     Operation::EnterStaging,
     Operation::ApplyStaging,
-    Operation::Alter,
-    Operation::Truncate,
-    Operation::Gc,
     Operation::Remap,
 ];
 
@@ -165,15 +164,32 @@ impl Scenario {
                 let attempt = Attempt::default();
                 self.region.compact(Scope::Whole, Epoch(0), &attempt).await.unwrap().unwrap();
             }
+            Operation::Alter => {
+                let spec = self.region.spec();
+                let schema = spec.schema.altered(&[added("more")]).unwrap();
+                self.region.alter(cause(Sequence(30)), schema, spec.options.clone()).unwrap();
+                self.region.settle().await.unwrap();
+            }
+            Operation::Truncate => {
+                self.region.truncate(cause(Sequence(30))).unwrap();
+                self.region.settle().await.unwrap();
+            }
+            Operation::Gc => {
+                let dir = self.region.files()[0].origin;
+                let orphan = dir.data(FileId(SystemIds.at(1)));
+                self.storage.put(&orphan, bytes::Bytes::from_static(b"rows")).await.unwrap();
+                let (found, _) = tokio::sync::mpsc::channel(1);
+                let request = GcRequest { floor_ms: 2, dry_run: false, table: None, most: 10 };
+                let env = env(self.storage.clone()).with_plugins(self.plugins.clone());
+                let report = Collector::new(env).collect(&request, &found).await.unwrap();
+                assert_eq!(report.deleted, 1);
+            }
             Operation::RemoteCompaction
             | Operation::Edit
             | Operation::Copy
             | Operation::Seal
             | Operation::EnterStaging
             | Operation::ApplyStaging
-            | Operation::Alter
-            | Operation::Truncate
-            | Operation::Gc
             | Operation::Remap => return None,
         }
         Some(())
