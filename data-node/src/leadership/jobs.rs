@@ -182,6 +182,7 @@ impl Jobs<'_> {
                     held_back: waits || works.iter().any(Option::is_some),
                     under_way: works.contains(&Some(Work::Flush)),
                     failing: track.is_some_and(|track| track.failures > 0),
+                    owes: shared.owes(region),
                     untold: stats.manifest_version > shared.advanced_version(region),
                 }
             })
@@ -195,12 +196,6 @@ impl Jobs<'_> {
             Pressure { excess: shared.memory().excess().max(self.over), asked: self.asked };
         (self.asked, self.over) = (false, 0);
         self.queue.extend(pick(&self.context.policy, &candidates, pressure));
-        // What an owner before this one has left undone; a flush records it first.
-        for one in candidates.iter().filter(|one| !one.held_back && shared.owes(one.region)) {
-            if !self.queue.contains(&one.region) {
-                self.queue.push_back(one.region);
-            }
-        }
     }
 
     fn start_queued(&mut self) {
@@ -218,6 +213,7 @@ impl Jobs<'_> {
             self.context.tasks.spawn(async move {
                 let result = match work {
                     Work::Flush => owner.flush(region).await.map(Some),
+                    Work::Settle => owner.settle(region).await.map(|()| None),
                     Work::Tell => owner.tell_loaded(region).await.map(|()| None),
                 };
                 // Nobody listens once the term has ended.

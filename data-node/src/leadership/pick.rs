@@ -47,6 +47,8 @@ pub struct Candidate {
     /// Its last flush failed, so that nobody can tell when its bytes go: they must not keep others
     /// from being flushed, or one bad region uses up the memory of all.
     pub failing: bool,
+    /// The log has decided something that its manifest does not record yet.
+    pub owes: bool,
     /// Its manifest is further than the log knows. Until the log is told, followers keep rows that lie
     /// in files.
     pub untold: bool,
@@ -67,6 +69,8 @@ pub struct Pressure {
 pub enum Work {
     /// Write its rows to files, and tell the log.
     Flush,
+    /// Record in its manifest what the log has decided; a flush does so first.
+    Settle,
     /// Tell the log how far its manifest is. Its rows stay in memory: a file of a few rows would be in
     /// every read's way, and get an index, of which the log would have to be told again.
     Tell,
@@ -78,8 +82,10 @@ pub fn pick(
     candidates: &[Candidate],
     pressure: Pressure,
 ) -> Vec<(RegionId, Work)> {
-    let mut free: Vec<&Candidate> =
-        candidates.iter().filter(|one| (one.bytes > 0 || one.untold) && !one.held_back).collect();
+    let mut free: Vec<&Candidate> = candidates
+        .iter()
+        .filter(|one| (one.bytes > 0 || one.owes || one.untold) && !one.held_back)
+        .collect();
     // Largest first; ids break ties, so that the choice is the same wherever it is made.
     free.sort_by_key(|one| (std::cmp::Reverse(one.bytes), one.region));
     let under_way: u64 =
@@ -97,6 +103,8 @@ pub fn pick(
                 wanted = wanted.saturating_sub(one.bytes);
             }
             picked.push((one.region, Work::Flush));
+        } else if one.owes {
+            picked.push((one.region, Work::Settle));
         } else if one.untold {
             picked.push((one.region, Work::Tell));
         }
@@ -127,6 +135,7 @@ mod tests {
             held_back: false,
             under_way: false,
             failing: false,
+            owes: false,
             untold: false,
         }
     }
@@ -206,6 +215,14 @@ mod tests {
         let short = Pressure { excess: 65 * MIB, asked: false };
         let picked = pick(&policy(), &regions, short);
         assert_eq!(picked, [(RegionId(5), flush), (RegionId(4), flush), (RegionId(1), tell)]);
+    }
+
+    #[test]
+    fn what_the_log_has_decided_is_recorded_by_a_flush_or_by_itself() {
+        let owes = |id, mib| Candidate { owes: true, untold: true, ..of_size(id, mib) };
+        let held = Candidate { held_back: true, ..owes(3, 0) };
+        let picked = pick(&policy(), &[owes(1, 0), owes(2, 64), held], Pressure::default());
+        assert_eq!(picked, [(RegionId(2), Work::Flush), (RegionId(1), Work::Settle)]);
     }
 
     #[test]

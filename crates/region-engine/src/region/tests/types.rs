@@ -228,6 +228,7 @@ async fn decimals_beyond_their_precision_are_refused_at_once() {
         name: format!("c{id}"),
         data_type: ColumnType::Decimal128(9, 2),
         nullable,
+        default: None,
     };
     let columns = vec![column(1, false), column(2, true)];
     let schema =
