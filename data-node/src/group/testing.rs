@@ -84,6 +84,7 @@ fn ledger_schema() -> TableSchema {
         name: name.to_owned(),
         data_type,
         nullable: false,
+        default: None,
     };
     let columns = vec![
         column(1, "id", ColumnType::Int64),

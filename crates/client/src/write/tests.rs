@@ -412,6 +412,7 @@ fn decimals_beyond_their_precision_are_refused_in_rows_and_in_keys() {
         name: name.to_owned(),
         data_type: ColumnType::Decimal128(9, 2),
         nullable: false,
+        default: None,
     };
     let columns = vec![column(1, "key"), column(2, "price")];
     let schema =
