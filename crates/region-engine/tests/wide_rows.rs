@@ -42,6 +42,7 @@ fn spec() -> RegionSpec {
         name: name.to_owned(),
         data_type,
         nullable: id != ID,
+        default: None,
     };
     let columns = vec![
         column(ID, "id", ColumnType::Int64),

@@ -35,7 +35,7 @@ impl Client {
         let started = Instant::now();
         let mut events = self
             .core
-            .call(GroupId::META, what, Repeat::Always, SILENCE, |channel, _| {
+            .call(GroupId::META, what, Repeat::Read, SILENCE, |channel, _| {
                 let (mut client, request) = (router.admin(channel), request.clone());
                 // Without a limit on the whole: it takes as long as there is to do.
                 async move { client.collect_garbage(Request::new(request)).await }

@@ -154,7 +154,7 @@ impl Client {
         let what = format!("altering table {name:?}");
         let answer = self
             .core
-            .call(GroupId::META, &what, Repeat::Always, LONGEST, |channel, timeout| {
+            .call(GroupId::META, &what, Repeat::Idempotent, LONGEST, |channel, timeout| {
                 let (mut client, request) = (router.admin(channel), request.clone());
                 async move { client.alter_table(timed(request, timeout)).await }
             })
@@ -176,7 +176,7 @@ impl Client {
         let what = format!("truncating table {name:?}");
         let answer = self
             .core
-            .call(GroupId::META, &what, Repeat::Always, LONGEST, |channel, timeout| {
+            .call(GroupId::META, &what, Repeat::Idempotent, LONGEST, |channel, timeout| {
                 let (mut client, request) = (router.admin(channel), request.clone());
                 async move { client.truncate_table(timed(request, timeout)).await }
             })
