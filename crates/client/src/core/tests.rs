@@ -4,7 +4,7 @@ use tidewater_common::refusal::Refusal;
 use tidewater_common::schema::WriteMode;
 use tidewater_proto::v1::Reason;
 
-use crate::admin::{NewHook, NewTable};
+use crate::admin::{NewColumn, NewHook, NewTable};
 use crate::client::Client;
 use crate::error::ClientError;
 use crate::fake::FakeCluster;
@@ -27,7 +27,7 @@ async fn make(client: &Client, change: &str) -> Result<(), ClientError> {
 fn new_table() -> NewTable {
     NewTable {
         name: "new".into(),
-        columns: vec![("id".into(), "int64".into(), false)],
+        columns: vec![NewColumn::new("id", "int64", false)],
         primary_key: vec!["id".into()],
         time_column: None,
         write_mode: WriteMode::Upsert,

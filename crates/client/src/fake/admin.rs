@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use parking_lot::Mutex;
 use tidewater_proto::v1::{self, admin_server::Admin, hook_admin_server::HookAdmin};
+use tokio_stream::Iter;
 use tonic::{Request, Response, Status};
 
 use super::state::State;
@@ -36,6 +37,31 @@ impl Admin for AdminNode {
         _request: Request<v1::DropTableRequest>,
     ) -> Result<Response<v1::DropTableResponse>, Status> {
         self.answer()
+    }
+
+    async fn alter_table(
+        &self,
+        _request: Request<v1::AlterTableRequest>,
+    ) -> Result<Response<v1::AlterTableResponse>, Status> {
+        self.answer()
+    }
+
+    async fn truncate_table(
+        &self,
+        _request: Request<v1::TruncateTableRequest>,
+    ) -> Result<Response<v1::TruncateTableResponse>, Status> {
+        self.answer()
+    }
+
+    type CollectGarbageStream = Iter<std::vec::IntoIter<Result<v1::GarbageEvent, Status>>>;
+
+    async fn collect_garbage(
+        &self,
+        _request: Request<v1::CollectGarbageRequest>,
+    ) -> Result<Response<Self::CollectGarbageStream>, Status> {
+        let report = self.answer::<v1::GarbageReport>()?.into_inner();
+        let last = v1::GarbageEvent { objects: Vec::new(), report: Some(report) };
+        Ok(Response::new(tokio_stream::iter(vec![Ok(last)])))
     }
 
     async fn cluster_status(

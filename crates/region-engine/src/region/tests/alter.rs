@@ -56,7 +56,7 @@ async fn a_column_that_comes_again_does_not_bring_old_values_back() {
 #[tokio::test]
 async fn truncated_rows_are_gone_at_once_and_for_good() {
     let mut world = world().await;
-    let follower = world.from_log();
+    let follower = world.log_replica();
     world.replay(&follower);
     follower.load().await.unwrap();
     world.truncate();
@@ -103,7 +103,7 @@ async fn a_new_owner_finishes_what_the_old_one_began() {
     let old = world.region.clone();
     let (sequence, pending) = (old.last_sequence(), old.obligations());
     assert_eq!(pending.len(), 2);
-    world.region = world.from_snapshot();
+    world.region = world.snapshot_replica();
     world.region.restore(old.unflushed());
     world.term += 1;
     world.region.take_ownership(owner(world.term), GROUP).await.unwrap();

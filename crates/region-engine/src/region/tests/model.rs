@@ -180,11 +180,11 @@ async fn failover(world: &mut World, snapshot_at: prop::sample::Index) {
         .map(|image| RunImage::decode(&image.encode().unwrap()).unwrap())
         .collect();
     let replica = if snapshot_at.index(2) == 0 {
-        let replica = world.from_snapshot();
+        let replica = world.snapshot_replica();
         replica.restore(images);
         replica
     } else {
-        let replica = world.from_log();
+        let replica = world.log_replica();
         world.replay(&replica);
         replica
     };

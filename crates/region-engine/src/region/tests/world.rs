@@ -239,7 +239,7 @@ impl World {
     }
 
     /// A replica that gets what the region is from a snapshot, without its rows.
-    pub(super) fn from_snapshot(&self) -> Arc<Region> {
+    pub(super) fn snapshot_replica(&self) -> Arc<Region> {
         let replica = Self::fresh(&self.storage, &self.spec);
         for pending in self.region.obligations() {
             match pending.obligation {
@@ -253,7 +253,7 @@ impl World {
     }
 
     /// A replica that begins with the log.
-    pub(super) fn from_log(&self) -> Arc<Region> {
+    pub(super) fn log_replica(&self) -> Arc<Region> {
         Self::fresh(&self.storage, &self.first_spec)
     }
 
@@ -272,7 +272,7 @@ impl World {
     /// Another process takes the region up: nothing but store and log is left.
     pub(super) async fn reopen(&mut self) -> Result<(), EngineError> {
         self.term += 1;
-        self.region = self.from_log();
+        self.region = self.log_replica();
         self.region.load().await?;
         self.replay(&self.region);
         self.region.take_ownership(owner(self.term), GROUP).await?;
