@@ -28,6 +28,7 @@ const REASONS: [(Reason, u8); 46] = [
     (Reason::KeyOutsideRegion, 2),
     (Reason::TableNotFound, 3),
     (Reason::TableExists, 4),
+    (Reason::TableBusy, 4),
     (Reason::GroupNotHosted, 3),
     (Reason::RegionNotFound, 3),
     (Reason::NodeNotFound, 3),

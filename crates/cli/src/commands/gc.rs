@@ -16,7 +16,7 @@ const SHOWN: usize = 50;
 
 /// Options of `gc`.
 #[derive(Debug, Args)]
-#[command(after_help = "Examples:\n  tidewater gc --dry-run\n  tidewater gc --table flights\n\n\
+#[command(after_help = "Example:\n  tidewater gc --dry-run\n  tidewater gc --table flights\n\n\
                         Only what has been garbage for longer than `meta --gc-grace` (6 hours) is \
                         looked at. The cluster does the same by itself, every `meta --gc-every`.")]
 pub(crate) struct Options {

@@ -15,7 +15,12 @@ use crate::text::span::Span;
 /// Options of `table alter`.
 #[derive(Debug, Args)]
 #[command(
-    after_help = "Examples:\n  tidewater table alter flights --add-column 'alliance utf8' --add-column                   'seats int32 not null default 0'\n  tidewater table alter flights --drop-column                   alliance\n  tidewater table alter flights --ttl 90d\n\nAll changes of one command take                   effect together: columns are dropped first, then added. A column that is dropped and added                   again begins empty. Rows that are there already show the default of a new column,                   else null."
+    after_help = "Example:\n  tidewater table alter flights --add-column 'alliance utf8' --add-column \
+                  'seats int32 not null default 0'\n  tidewater table alter flights --drop-column \
+                  alliance\n  tidewater table alter flights --ttl 90d\n\nAll changes of one command take \
+                  effect together: columns are dropped first, then added. A column that is dropped and \
+                  added again begins empty. Rows that are there already show the default of a new \
+                  column, else null."
 )]
 pub(crate) struct Options {
     /// Name of the table
