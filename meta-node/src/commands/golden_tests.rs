@@ -171,7 +171,7 @@ fn every_kind_of_command_is_frozen() {
     let mut names: Vec<_> = golden().map(|(name, _)| name).collect();
     names.sort_unstable();
     names.dedup();
-    assert_eq!(names.len(), 17, "{names:?}");
+    assert_eq!(names.len(), 20, "{names:?}");
 }
 
 #[test]

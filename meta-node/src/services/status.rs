@@ -51,6 +51,9 @@ pub(crate) fn problems(
         .nodes()
         .filter(|node| node.role == NodeRole::Data && node.state != NodeState::Removed)
         .count();
+    if data_nodes > 0 && !state.groups().any(|group| group.state == GroupState::Active) {
+        problems.push("no data group is active yet: no table can be written to".to_owned());
+    }
     for group in state.groups() {
         problems.extend(group_problem(state, group, observed, data_nodes));
     }
@@ -195,6 +198,22 @@ mod tests {
             report(&mut state, &voters, &[]);
             assert_eq!(seen(&state), [""; 0], "{nodes} nodes are as good as it gets");
         }
+    }
+
+    /// Else a cluster that was just started would be taken for whole before it can hold a row on
+    /// more than one disk.
+    #[test]
+    fn a_cluster_without_an_active_group_is_not_whole() {
+        assert_eq!(seen(&with_groups(0, 0)), [""; 0], "nobody has come yet");
+        let first = ["no data group is active yet: no table can be written to"];
+        let mut state = with_groups(3, 0);
+        assert_eq!(seen(&state), first);
+        let create = v1::CreateGroup { first_members: vec![101] };
+        run(&mut state, Kind::CreateGroup(create)).unwrap();
+        assert_eq!(seen(&state), first);
+        run(&mut state, Kind::ActivateGroup(v1::ActivateGroup { group_id: 1 })).unwrap();
+        report(&mut state, &[101], &[]);
+        assert_eq!(seen(&state), ["group 1 has 1 of 3 replicas: 2 to be added"]);
     }
 
     fn down(state: &mut MetaState, node_id: u64) {
