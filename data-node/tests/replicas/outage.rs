@@ -89,6 +89,25 @@ async fn writes_go_on_until_memory_is_used_up_and_flushes_catch_up() {
     node.stop().await;
 }
 
+/// Few rows, and nobody asks: so that the log can be purged.
+#[tokio::test(flavor = "multi_thread")]
+async fn rows_that_are_old_are_flushed() {
+    let folder = tempfile::tempdir().unwrap();
+    let store = FaultyStore::new();
+    let mut place = place(&folder, &store, 1 << 30);
+    place.options.flush.age = Duration::from_millis(100);
+    let node = start_with_region(&place).await;
+    node.write(write(1, 1, &[])).await.unwrap();
+    node.write(write(1, 2, &[1])).await.unwrap();
+    until("they are in a file", async || {
+        let info = node.info().await.unwrap();
+        (info.files, info.memtable_rows) == (1, 0)
+    })
+    .await;
+    assert_eq!(node.scan().await.unwrap(), [1]);
+    node.stop().await;
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_region_whose_manifest_cannot_be_reached_takes_writes_and_refuses_reads() {
     let folder = tempfile::tempdir().unwrap();

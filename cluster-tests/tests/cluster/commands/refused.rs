@@ -150,13 +150,15 @@ async fn of_rows_that_do_not_fit_change_nothing() -> Result<()> {
         each_is_refused(&cluster, &[(&["load", "t", &bad], 1, &words)]).await?;
     }
     let late = late_of(3);
-    let rows: [(&str, Vec<u8>, &[&str]); 7] = [
+    let rows: [(&str, Vec<u8>, &[&str]); 8] = [
         ("utf8.csv", b"id,name\n8,x\n9,\xff\xfe\n".to_vec(), &["line 3, column `name`", "utf-8"]),
         ("value.csv", many("8,x,2,\n9,x,many,\n").into(), &[&late, "column `score`", "`many`"]),
         ("over.csv", many("8,x,2,\n9,x,2147483648,\n").into(), &[&late, "overflows int32"]),
         ("time.csv", b"id,at\n9,2013-02-30T00:00:00Z\n".to_vec(), &["line 2, column `at`"]),
         ("key.csv", many("8,x,1,\n,x,1,\n").into(), &[&late, "primary key value is missing"]),
         ("cells.csv", b"id,name\n9\n".to_vec(), &["line 2: 1 values"]),
+        // More than a message, and so a record, may have.
+        ("long.csv", format!("id,name\n8,x\n9,{}\n", "x".repeat(33 << 20)).into(), &["line 3"]),
         ("a.ndjson", b"{\"id\":8}\n{\"id\":9,\"score\":\"x\"}\n".to_vec(), &["line 2", "`score`"]),
     ];
     for (name, bytes, words) in rows {
