@@ -86,7 +86,10 @@ impl Unfinished {
     where
         SM: RaftStateMachine<TypeConfig>,
     {
+        // What is not applied here is one that whoever asked for it still waits for.
+        let applied = raft.metrics().borrow_watched().last_applied;
         let joint = standing(&raft.server_metrics().borrow_watched());
+        let joint = joint.filter(|on| applied.is_some_and(|applied| applied >= *on));
         let Some(on) = self.due(joint, Instant::now()) else { return };
         tracing::warn!(%group, membership = %on, "finishing a change of members that was cut off");
         let condition = Precondition::LastMembershipLogId { last_membership_log_id: Some(on) };

@@ -34,10 +34,35 @@ type Asker = oneshot::Sender<Result<FlushReport, Refusal>>;
 struct Track {
     running: Option<Work>,
     not_before: Option<Instant>,
+    // Of flushes, one after the other.
     failures: u32,
+    // Of other work.
+    setbacks: u32,
     // A later owner has taken the region: nothing more in this term.
     fenced: bool,
     askers: Vec<Asker>,
+}
+
+impl Track {
+    fn done(&mut self, work: Work) {
+        self.setbacks = 0;
+        if work == Work::Flush {
+            self.failures = 0;
+            self.not_before = None;
+        }
+    }
+
+    /// How long the region is left alone now.
+    fn failed(&mut self, work: Work, now: Instant) -> Duration {
+        let times = match work {
+            Work::Flush => &mut self.failures,
+            Work::Settle | Work::Tell => &mut self.setbacks,
+        };
+        let wait = BACKOFF.0.saturating_mul(1 << (*times).min(8)).min(BACKOFF.1);
+        *times = times.saturating_add(1);
+        self.not_before = Some(now + wait);
+        wait
+    }
 }
 
 /// A job that ended; one that only told the log has nothing to report.
@@ -228,17 +253,16 @@ impl Jobs<'_> {
         self.running = self.running.saturating_sub(1);
         let again = self.queued(job.region).is_some();
         let track = self.tracks.entry(job.region).or_default();
-        track.running = None;
+        let work = track.running.take().unwrap_or(Work::Flush);
         let answer = match job.result {
             // Nobody asks for this alone, and it says nothing of flushes.
-            Ok(None) => return,
+            Ok(None) => return track.done(work),
             Ok(Some(report)) => {
-                track.failures = 0;
-                track.not_before = None;
+                track.done(work);
                 Ok(report)
             }
             Err(error) => {
-                report_failure(self.context, job.region, track, &error);
+                report_failure(self.context, job.region, track, work, &error);
                 Err(error.refusal(job.region))
             }
         };
@@ -254,7 +278,13 @@ impl Jobs<'_> {
     }
 }
 
-fn report_failure(context: &Context, region: RegionId, track: &mut Track, problem: &OwnerError) {
+fn report_failure(
+    context: &Context,
+    region: RegionId,
+    track: &mut Track,
+    work: Work,
+    problem: &OwnerError,
+) {
     let group = context.shared.group;
     match problem {
         OwnerError::Engine(EngineError::Fenced { .. }) => {
@@ -266,11 +296,35 @@ fn report_failure(context: &Context, region: RegionId, track: &mut Track, proble
             track.fenced = true;
         }
         OwnerError::Engine(_) | OwnerError::Log(_) => {
-            let wait = BACKOFF.0.saturating_mul(1 << track.failures.min(8)).min(BACKOFF.1);
-            track.failures = track.failures.saturating_add(1);
-            track.not_before = Some(Instant::now() + wait);
-            meters::flush_failed();
-            warn!(%group, %region, %problem, ?wait, "a region could not be flushed: it is tried again");
+            let wait = track.failed(work, Instant::now());
+            if work == Work::Flush {
+                meters::flush_failed();
+                warn!(%group, %region, %problem, ?wait, "a region could not be flushed: it is tried again");
+            } else {
+                warn!(%group, %region, %problem, ?wait, "log and manifest were not brought together: that is tried again");
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_no_flush_does_not_count_as_one_that_failed() {
+        let (mut track, now) = (Track::default(), Instant::now());
+        for (wait, work) in [(500, Work::Tell), (1_000, Work::Settle), (500, Work::Flush)] {
+            assert_eq!(track.failed(work, now), Duration::from_millis(wait));
+        }
+        assert_eq!((track.failures, track.setbacks), (1, 2));
+        track.done(Work::Tell);
+        assert_eq!((track.failures, track.setbacks), (1, 0), "its flushes still fail");
+        assert!(track.not_before.is_some());
+        track.done(Work::Flush);
+        assert_eq!((track.failures, track.not_before), (0, None));
+        for _ in 0..20 {
+            assert!(track.failed(Work::Flush, now) <= BACKOFF.1);
         }
     }
 }

@@ -11,8 +11,9 @@ use futures::stream::{self, Stream, StreamExt};
 use openraft::base::BoxStream;
 use openraft::errors::RPCError;
 use openraft::network::RPCOption;
-use openraft::raft::{AppendEntriesRequest, StreamAppendResult};
+use openraft::raft::{AppendEntriesRequest, StreamAppendError, StreamAppendResult};
 use parking_lot::Mutex;
+use tidewater_common::ids::Term;
 use tidewater_proto::v1;
 use tidewater_proto::v1::raft_client::RaftClient;
 use tokio::sync::Notify;
@@ -20,6 +21,7 @@ use tokio::time::Instant;
 use tonic::Streaming;
 use tonic::transport::Channel;
 
+use super::confirmations::Confirmations;
 use super::connections::CONNECT_TIMEOUT;
 use super::error::Call;
 use super::held_commit::HeldCommit;
@@ -41,6 +43,7 @@ pub(super) async fn open<S>(
     call: Call,
     header: v1::RaftHeader,
     input: S,
+    confirmations: Arc<Confirmations>,
     option: &RPCOption,
 ) -> Result<BoxStream<'static, AppendResult>, RPCError<TypeConfig>>
 where
@@ -71,7 +74,7 @@ where
             return Err(error);
         }
     };
-    let answers = Answers { responses, landing, call, patience };
+    let answers = Answers { responses, landing, call, confirmations, patience };
     Ok(stream::unfold(Some(answers), |answers| async move {
         let mut answers = answers?;
         let answer = answers.next().await?;
@@ -95,7 +98,14 @@ struct FlightState {
     /// Taken when nobody reads answers any more.
     input: Option<Pin<Box<dyn Stream<Item = AppendEntriesRequest<TypeConfig>> + Send>>>,
     waker: Option<Waker>,
-    sent: VecDeque<Instant>,
+    sent: VecDeque<Sent>,
+}
+
+/// A request on its way.
+#[derive(Debug, Clone, Copy)]
+struct Sent {
+    at: Instant,
+    term: Term,
 }
 
 /// The requests, as the connection takes them.
@@ -135,7 +145,8 @@ impl Stream for Departures {
                 },
             }
         };
-        state.sent.push_back(Instant::now());
+        let term = Term(request.vote.leader_id.term);
+        state.sent.push_back(Sent { at: Instant::now(), term });
         drop(state);
         this.flight.departed.notify_one();
         Poll::Ready(Some(wire::append_to_wire(&request)))
@@ -163,6 +174,7 @@ struct Answers {
     responses: Streaming<v1::AppendEntriesResponse>,
     landing: Landing,
     call: Call,
+    confirmations: Arc<Confirmations>,
     patience: Duration,
 }
 
@@ -174,7 +186,7 @@ impl Answers {
             let oldest = flight.state.lock().sent.front().copied();
             let overdue = async {
                 match oldest {
-                    Some(sent) => tokio::time::sleep_until(sent + self.patience).await,
+                    Some(sent) => tokio::time::sleep_until(sent.at + self.patience).await,
                     // Nothing is awaited: openraft may have nothing to send for a long time.
                     None => std::future::pending().await,
                 }
@@ -195,17 +207,28 @@ impl Answers {
         let mut state = self.landing.0.state.lock();
         match message {
             Ok(Some(response)) => {
-                if state.sent.pop_front().is_none() {
+                let Some(sent) = state.sent.pop_front() else {
                     return Some(Err(self.call.broken("it answered what was not asked")));
+                };
+                let result = match wire::append_result_from_wire(response) {
+                    Ok(result) => result,
+                    Err(error) => return Some(Err(self.call.broken(error))),
+                };
+                if accepts_leader(&result) {
+                    self.confirmations.note(self.call.target, sent.term, sent.at);
                 }
-                let result = wire::append_result_from_wire(response);
-                Some(result.map_err(|error| self.call.broken(error)))
+                Some(Ok(result))
             }
             Ok(None) if state.sent.is_empty() && state.input.is_none() => None,
             Ok(None) => Some(Err(self.call.broken("it ended the stream of appends"))),
             Err(status) => Some(Err(self.call.refused(status.into()))),
         }
     }
+}
+
+/// Whether whoever answered so took the sender for its leader, wherever their logs differ.
+fn accepts_leader(answer: &StreamAppendResult<TypeConfig>) -> bool {
+    matches!(answer, Ok(_) | Err(StreamAppendError::Conflict(_)))
 }
 
 #[cfg(test)]

@@ -1,10 +1,12 @@
-//! Which followers have lately taken this node for their leader, as heartbeats showed.
+//! Which followers have lately taken this node for their leader, as their answers showed.
 //!
 //! A linearizable read must be preceded by proof that this node still led when the read came. Openraft
 //! waits for such a proof, but takes the time of an answer to appended entries from the last request
 //! that ends where they end, which may have been made, and held back, long after the entries were
 //! sent: an answer that lay in a socket while this node was frozen then passes for a fresh one. So the
-//! proof is kept here, from heartbeats alone, each with the time at which it was sent.
+//! proof is kept here: each answer with the time at which the very request that it answers was sent.
+//! Heartbeats alone would not do: a follower answers them once what came before is on its disk, and
+//! under load that may be later than anybody waits for a heartbeat.
 //!
 //! Source: Ongaro, "Consensus: bridging theory and practice", 6.4 (ReadIndex).
 
@@ -15,7 +17,7 @@ use tidewater_common::ids::{NodeId, Term};
 use tokio::sync::watch;
 use tokio::time::Instant;
 
-/// A group's followers, and the last heartbeat that each has answered.
+/// A group's followers, and the last request that each has answered.
 #[derive(Debug)]
 pub struct Confirmations {
     last: Mutex<BTreeMap<NodeId, Confirmed>>,
@@ -26,7 +28,7 @@ pub struct Confirmations {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct Confirmed {
     term: Term,
-    /// When the heartbeat was made; the answer is younger.
+    /// When the request left; the answer is younger.
     sent: Instant,
 }
 
@@ -37,7 +39,7 @@ impl Default for Confirmations {
 }
 
 impl Confirmations {
-    /// A follower has answered a heartbeat of that term, made at `sent`.
+    /// A follower has answered a request of that term, which left at `sent` at the earliest.
     pub(super) fn note(&self, follower: NodeId, term: Term, sent: Instant) {
         {
             let mut last = self.last.lock();
@@ -51,7 +53,7 @@ impl Confirmations {
     }
 
     /// Returns once, of each of these sets of voters, a majority has confirmed `own` as the leader of
-    /// `term` by heartbeats made at or after `since`.
+    /// `term` by answers to what left at or after `since`.
     pub async fn quorum(&self, own: NodeId, term: Term, since: Instant, voters: &[Vec<NodeId>]) {
         let mut news = self.news.subscribe();
         loop {

@@ -192,7 +192,8 @@ impl RaftNetworkV2<TypeConfig> for GroupNetwork {
         Box::pin(async move {
             let call = self.call(RPCTypes::AppendEntries);
             let client = self.client(self.lane, call)?;
-            append_stream::open(client, call, self.header(), input, &option).await
+            let confirmations = Arc::clone(&self.confirmations);
+            append_stream::open(client, call, self.header(), input, confirmations, &option).await
         })
     }
 

@@ -69,3 +69,26 @@ async fn a_single_request_leaves_at_once() {
     assert!(matches!(first, Poll::Ready(Some(_))));
     assert!(departures.next().await.is_none());
 }
+
+/// An answer counts for readers that came before its own request left, and for no others.
+#[tokio::test(start_paused = true)]
+async fn each_request_keeps_the_time_at_which_it_left() {
+    let (mut requests, mut departures) = departures();
+    let begun = Instant::now();
+    for index in [10, 11] {
+        requests.try_send(request(9, entries(1, index..index + 1))).unwrap();
+        departures.next().await.unwrap();
+        tokio::time::advance(Duration::from_millis(7)).await;
+    }
+    let state = departures.flight.state.lock();
+    let left: Vec<_> = state.sent.iter().map(|sent| (sent.term, sent.at - begun)).collect();
+    let after = |millis| (Term(1), Duration::from_millis(millis));
+    assert_eq!(left, [after(0), after(7)]);
+}
+
+#[test]
+fn only_an_answer_to_a_higher_vote_denies_the_leader() {
+    assert!(accepts_leader(&Ok(Some(log_id(1, 9)))));
+    assert!(accepts_leader(&Err(StreamAppendError::Conflict(log_id(1, 9)))));
+    assert!(!accepts_leader(&Err(StreamAppendError::HigherVote(Vote::new_committed(2, 3)))));
+}
