@@ -187,6 +187,15 @@ impl LogStore {
         }
     }
 
+    /// Before groups are stopped for good: while the disk is full, fails what waits for it, now and
+    /// from here on. Else a group whose Raft waits for a vote or a truncation to be written would
+    /// not end before there is room. Does nothing while the disk takes writes.
+    pub fn give_up_if_full(&self) {
+        if *self.health.borrow() == DiskHealth::Full {
+            self.shared.queue.stop();
+        }
+    }
+
     /// Writes what is queued, completes it, and closes the database. While the disk is full, what
     /// is queued fails instead. Blocking.
     pub fn shutdown(&self) {

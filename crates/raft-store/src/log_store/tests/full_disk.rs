@@ -120,6 +120,22 @@ async fn closing_while_the_disk_is_full_fails_what_is_pending() {
     assert_eq!(done.await.unwrap_err().kind(), std::io::ErrorKind::StorageFull);
 }
 
+/// A replica's Raft waits for its vote before it can end, and the store is closed after it has.
+#[tokio::test]
+async fn whoever_waits_for_a_full_disk_can_be_told_to_end() {
+    let dir = TempDir::new().unwrap();
+    let (store, disk) = open_faulty(dir.path());
+    store.give_up_if_full();
+    let mut log = store.group(GroupId(1));
+    log.blocking_append(entries(1, 0..3)).await.unwrap();
+    disk.fail_with(Some(NO_SPACE));
+    let vote = tokio::spawn(async move { log.save_vote(&Vote::new(9, 1)).await });
+    wait_health(&store, DiskHealth::Full).await;
+    store.give_up_if_full();
+    let ended = tokio::time::timeout(Duration::from_secs(30), vote).await.unwrap().unwrap();
+    assert_eq!(ended.unwrap_err().kind(), std::io::ErrorKind::StorageFull);
+}
+
 fn open_faulty_with_rows(dir: &Path) -> (Arc<LogStore>, Arc<FaultyDisk>) {
     let disk = Arc::new(FaultyDisk::default());
     let with_rows = options().with_column_family("state");
