@@ -28,6 +28,7 @@ use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Request, Response, Status};
 
 use self::sweep::{GarbageStream, Sweeper};
+use crate::control::check_header;
 use crate::group::hosted::Hosted;
 use crate::group::refusals;
 use crate::group::replica::GroupReplica;
@@ -275,7 +276,9 @@ impl RegionAdmin for RegionAdminService {
         request: Request<SweepStoreRequest>,
     ) -> Result<Response<GarbageStream>, Status> {
         let parts = self.groups.parts();
-        let pass = self.sweeper.begin(parts.env.clone(), parts.node, request.into_inner())?;
+        let request = request.into_inner();
+        check_header(parts.cluster, parts.node, request.header.as_ref())?;
+        let pass = self.sweeper.begin(parts.env.clone(), parts.node, request)?;
         Ok(Response::new(pass))
     }
 

@@ -28,7 +28,10 @@ pub(super) async fn call(groups: &Groups, request: GetRequest) -> Result<GetResp
     let rows = tokio::time::timeout(options.read_deadline, hosted.region.get(&keys, &projection))
         .await
         .map_err(|_| refusals::deadline("a read", group))?
-        .map_err(|error| refusals::engine_refused(&error))?;
+        .map_err(|error| {
+            replica.shared.note_read_error(region, &error);
+            refusals::engine_refused(&error)
+        })?;
     Ok(GetResponse { rows: encode(&rows)? })
 }
 

@@ -3,19 +3,21 @@
 use std::sync::Arc;
 
 use arrow::array::RecordBatch;
-use futures::StreamExt;
+use futures::{StreamExt, TryStreamExt};
 use tidewater_common::ids::{ColumnId, GroupId, RegionId};
 use tidewater_common::keys::KeyRange;
 use tidewater_common::refusal::Refusal;
 use tidewater_common::rows::first_part;
 use tidewater_proto::v1::{self, Reason, ScanRequest, ScanResponse};
-use tidewater_region_engine::{CompareOp, Predicate, Region, RowStream, ScanOptions};
+use tidewater_region_engine::{CompareOp, Predicate, RowStream, ScanOptions};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 use tokio::time::Instant;
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::Status;
 
 use super::{ScanStream, encode};
+use crate::group::hosted::Hosted;
+use crate::group::shared::Shared;
 use crate::group::{admission, refusals};
 use crate::groups::Groups;
 
@@ -50,19 +52,30 @@ pub(super) async fn call(
     let count_only = request.count_only;
     let scan = scan_options(request)?;
     if count_only {
-        return tokio::time::timeout(options.scan_life, count(&hosted.region, scan))
+        return tokio::time::timeout(options.scan_life, count(&replica.shared, &hosted, scan))
             .await
             .map_err(|_| too_long("count"))?;
     }
     let rows = hosted.region.scan(&scan).map_err(|error| refusals::engine_refused(&error))?;
+    let rows = watched(rows, &replica.shared, hosted.descriptor.region_id);
     let (sender, receiver) = mpsc::channel(BUFFER);
     let deadline = Instant::now() + options.scan_life;
     tokio::spawn(send(rows, sender, deadline, permit));
     Ok(Box::pin(ReceiverStream::new(receiver)))
 }
 
-async fn count(region: &Arc<Region>, scan: ScanOptions) -> Result<ScanStream, Refusal> {
-    let rows = region.count(&scan).await.map_err(|error| refusals::engine_refused(&error))?;
+/// The rows; a file that is gone has the region's manifest read, since what it replaced was
+/// collected meanwhile, and the client asks again.
+fn watched(rows: RowStream, shared: &Arc<Shared>, region: RegionId) -> RowStream {
+    let shared = shared.clone();
+    rows.inspect_err(move |error| shared.note_read_error(region, error)).boxed()
+}
+
+async fn count(shared: &Shared, hosted: &Hosted, scan: ScanOptions) -> Result<ScanStream, Refusal> {
+    let rows = hosted.region.count(&scan).await.map_err(|error| {
+        shared.note_read_error(hosted.descriptor.region_id, &error);
+        refusals::engine_refused(&error)
+    })?;
     let last = ScanResponse { row_count: rows, done: true, ..Default::default() };
     Ok(Box::pin(futures::stream::iter([Ok(last)])))
 }

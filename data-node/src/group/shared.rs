@@ -93,6 +93,17 @@ impl Shared {
         }
     }
 
+    /// A read has failed. When a file was gone, the region's manifest has gone on without it, and is
+    /// read again.
+    pub fn note_read_error(&self, region: RegionId, error: &EngineError) {
+        if let EngineError::Storage(error) = error
+            && error.is_not_found()
+        {
+            tracing::warn!(group = %self.group, %region, %error, "reading the manifest again");
+            self.targets.reload(region);
+        }
+    }
+
     /// The budget for unflushed rows, shared by all groups of the node.
     pub fn memory(&self) -> &Arc<MemoryBudget> {
         &self.env.memory

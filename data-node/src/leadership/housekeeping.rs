@@ -16,6 +16,10 @@ use crate::group::shared::Shared;
 use crate::peers::Peers;
 
 const TICK: Duration = Duration::from_secs(1);
+/// Seconds after which each manifest is read again: a commit of which the log was never told, by an
+/// owner that died right after it, must be seen long before garbage collection deletes what it
+/// replaced.
+const REREAD: u64 = 600;
 /// How long a leader's flushes may hold up a snapshot that is due.
 const FLUSH_FIRST: Duration = Duration::from_secs(20);
 
@@ -31,10 +35,14 @@ pub async fn run(
     tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     let mut due_since = None;
     let mut unfinished = Unfinished::default();
+    let mut second = 0;
     loop {
         tokio::select! {
             () = shared.stopping.cancelled() => return,
-            _ = tick.tick() => {}
+            _ = tick.tick() => {
+                second += 1;
+                reread(&shared, second);
+            }
             () = shared.housekeeping.notified() => {}
         }
         let over = over(&shared);
@@ -44,6 +52,16 @@ pub async fn run(
         snapshot_if_due(&context, snapshot_bytes, &requests, &mut due_since).await;
         purge(&context).await;
         unfinished.finish(shared.group, &context.raft).await;
+    }
+}
+
+/// Has the manifests read whose turn it is: all within [`REREAD`] seconds, not at once.
+fn reread(shared: &Shared, second: u64) {
+    for hosted in shared.regions.all() {
+        let region = hosted.descriptor.region_id;
+        if region.get() % REREAD == second % REREAD {
+            shared.targets.reload(region);
+        }
     }
 }
 

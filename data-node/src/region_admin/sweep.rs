@@ -26,6 +26,9 @@ const TOLD: usize = 500;
 /// How often whoever waits is told that the pass goes on.
 const PULSE: Duration = Duration::from_secs(5);
 
+/// The clocks of two nodes may differ by so much, in milliseconds.
+const CLOCKS_DIFFER_MS: u64 = 600_000;
+
 /// What happens in a pass.
 pub(super) type GarbageStream =
     Pin<Box<dyn Stream<Item = Result<GarbageEvent, Status>> + Send + 'static>>;
@@ -48,6 +51,7 @@ impl Sweeper {
         node: NodeId,
         request: SweepStoreRequest,
     ) -> Result<GarbageStream, Refusal> {
+        check_floor(request.floor_ms, env.clock.now_ms())?;
         let permit = self.turn.clone().try_acquire_owned().map_err(|_| {
             Refusal::new(Reason::Overloaded, "garbage is being collected already: wait for its end")
                 .retry_after(PULSE)
@@ -56,6 +60,19 @@ impl Sweeper {
         tokio::spawn(run(env, node, request, events, permit));
         Ok(Box::pin(ReceiverStream::new(receiver)))
     }
+}
+
+/// A floor never goes back: one in the future would refuse every file that is written from then on.
+fn check_floor(floor_ms: u64, now_ms: u64) -> Result<(), Refusal> {
+    if floor_ms <= now_ms.saturating_add(CLOCKS_DIFFER_MS) {
+        return Ok(());
+    }
+    Err(Refusal::new(
+        Reason::InvalidArgument,
+        format!(
+            "garbage up to {floor_ms} ms is asked for, and it is {now_ms} ms here: compare the clocks"
+        ),
+    ))
 }
 
 async fn run(
@@ -129,5 +146,21 @@ fn to_wire(garbage: Garbage) -> GarbageObject {
         path: garbage.path.to_string(),
         bytes: garbage.bytes,
         why: garbage.why.as_str().to_owned(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_floor_in_the_future_is_refused() {
+        let now = 10_000_000;
+        for (floor, taken) in [(0, true), (now, true), (now + CLOCKS_DIFFER_MS, true)] {
+            assert_eq!(check_floor(floor, now).is_ok(), taken, "{floor}");
+        }
+        for floor in [now + CLOCKS_DIFFER_MS + 1, u64::MAX] {
+            assert_eq!(check_floor(floor, now).unwrap_err().reason, Reason::InvalidArgument);
+        }
     }
 }

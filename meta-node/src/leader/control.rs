@@ -118,6 +118,7 @@ impl Control {
         node: NodeId,
         request: v1::SweepStoreRequest,
     ) -> Result<Streaming<v1::GarbageEvent>, Refusal> {
+        let request = v1::SweepStoreRequest { header: self.header(node), ..request };
         let mut client = RegionAdminClient::new(self.channel(&self.address(node)?)?);
         match tokio::time::timeout(CALL_DEADLINE, client.sweep_store(request)).await {
             Ok(Ok(response)) => Ok(response.into_inner()),

@@ -49,7 +49,8 @@ pub(crate) async fn begin(
     table_id: Option<u32>,
 ) -> Result<Streaming<GarbageEvent>, Refusal> {
     let (floor_ms, node) = floor_and_node(state, grace)?;
-    control.sweep(node, v1::SweepStoreRequest { floor_ms, dry_run, table_id }).await
+    let request = v1::SweepStoreRequest { header: None, floor_ms, dry_run, table_id };
+    control.sweep(node, request).await
 }
 
 impl Stewardship {

@@ -115,10 +115,21 @@ impl Pass<'_> {
         for dir in regions {
             match self.collector.survey(dir, self.request.floor_ms).await {
                 Ok(survey) => self.take(dir, survey),
-                Err(error) => self.unreadable(dir, &error),
+                Err(error) => {
+                    self.unreadable(dir, &error);
+                    self.spare_all();
+                }
             }
         }
         Ok(())
+    }
+
+    /// The regions so far have lower ids than one that cannot be read: what they hold is spared, and
+    /// must not take the room of others.
+    fn spare_all(&mut self) {
+        let before = self.candidates.len();
+        self.candidates.retain(|candidate| candidate.id.is_none());
+        self.report.keep(Kept::Spared, (before - self.candidates.len()) as u64);
     }
 
     fn take(&mut self, dir: RegionDir, survey: Survey) {
@@ -137,7 +148,9 @@ impl Pass<'_> {
 
     fn unreadable(&mut self, dir: RegionDir, error: &EngineError) {
         tracing::warn!(region = %dir, %error, "garbage collection spares what it may name");
-        self.report.unreadable.push((dir, error.to_string()));
+        if !self.report.unreadable.iter().any(|(known, _)| *known == dir) {
+            self.report.unreadable.push((dir, error.to_string()));
+        }
     }
 
     async fn raise_floors(&mut self) {

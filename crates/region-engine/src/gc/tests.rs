@@ -175,6 +175,21 @@ async fn a_manifest_that_cannot_be_read_spares_lower_regions() {
     assert_eq!(pass(&storage, request(false)).await.0.deleted, 2);
 }
 
+/// Else a region that can never be read again would keep all after it from being collected.
+#[tokio::test]
+async fn what_is_spared_takes_no_room_from_what_goes() {
+    let storage = Storage::memory();
+    region(&storage).await;
+    let broken = RegionDir { region_id: RegionId(15), ..DIR };
+    let damaged = bytes::Bytes::from_static(b"not a delta");
+    storage.put(&broken.delta(tidewater_common::ids::ManifestVersion(1)), damaged).await.unwrap();
+    ManifestContext::new(env(storage.clone()), OTHER).update_manifest(fence(1)).await.unwrap();
+    put(&storage, OTHER.data(file(5).file_id)).await;
+    let (report, garbage) = pass(&storage, GcRequest { most: 1, ..request(false) }).await;
+    assert_eq!(garbage, [format!("{} orphan", OTHER.data(file(5).file_id))]);
+    assert_eq!((report.kept[&Kept::Spared], report.unreadable.len()), (2, 1));
+}
+
 #[tokio::test]
 async fn a_pass_takes_what_it_is_asked_for() {
     let storage = Storage::memory();
