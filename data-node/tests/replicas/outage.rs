@@ -9,8 +9,9 @@ use tidewater_data_node::leadership::pick::FlushPolicy;
 use tidewater_data_node::options::GroupOptions;
 use tidewater_proto::v1::group_control_server::GroupControl;
 use tidewater_proto::v1::{Reason, RequestFlushRequest};
+use tidewater_region_engine::file_meta::FileMeta;
 use tidewater_region_engine::layout::RegionDir;
-use tidewater_region_engine::manifest::{ActionKind, Author, Change, ManifestContext};
+use tidewater_region_engine::manifest::{ActionKind, Author, Change, Edit, ManifestContext};
 use tidewater_region_engine::storage::Operation;
 use tidewater_region_engine::storage::testing::{Fault, FaultyStore};
 
@@ -224,6 +225,42 @@ async fn the_log_is_told_of_a_manifest_that_is_ahead_though_the_region_is_idle()
     manifest.update_manifest(Change::new(Author::System, vec![floor])).await.unwrap();
     replica.shared.targets.reload(RegionId(REGION));
     until("the log knows", async || versions(&node).await == (before + 1, before + 1)).await;
+    drop(replica);
+    node.stop().await;
+}
+
+/// An owner that died right after a commit has told nobody of it, and what it replaced is collected.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_file_that_is_gone_has_the_manifest_read_again() {
+    let folder = tempfile::tempdir().unwrap();
+    let store = FaultyStore::new();
+    let place = place(&folder, &store, 1 << 30);
+    let node = start_with_region(&place).await;
+    node.write(write(1, 1, &[])).await.unwrap();
+    node.write(write(1, 2, &[1, 2])).await.unwrap();
+    node.flush().await.unwrap();
+    let replica = node.groups.get(GroupId(GROUP)).unwrap();
+    let env = replica.shared.env.clone();
+    let dir = RegionDir {
+        table_id: TableId(3),
+        region_id: RegionId(REGION),
+        incarnation: Incarnation(1),
+    };
+    let manifest = ManifestContext::new(env.clone(), dir);
+    manifest.refresh().await.unwrap();
+    let old = manifest.state().files().next().cloned().unwrap();
+    let now_ms = env.clock.now_ms();
+    let new = FileMeta { file_id: env.ids.file_id(now_ms, 0), ..old.clone() };
+    let rows = env.storage.get(&dir.data(old.file_id)).await.unwrap();
+    env.storage.put(&dir.data(new.file_id), rows).await.unwrap();
+    let edit = Edit { add: vec![new], remove: vec![old.reference()], ..Edit::default() };
+    let job = Author::Job(env.ids.job_id(now_ms));
+    manifest.update_manifest(Change::new(job, vec![ActionKind::Edit(edit)])).await.unwrap();
+    env.storage.delete(&dir.data(old.file_id)).await.unwrap();
+    let refusal = node.scan().await.unwrap_err();
+    assert_eq!(refusal.reason, Reason::ObjectStoreUnavailable, "{refusal:?}");
+    until("it is read again", async || node.scan().await.is_ok()).await;
+    assert_eq!(node.scan().await.unwrap(), [1, 2]);
     drop(replica);
     node.stop().await;
 }
