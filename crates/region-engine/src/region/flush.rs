@@ -35,6 +35,16 @@ struct Frozen {
     through: Sequence,
 }
 
+/// What a flush finds when it looks at the runs.
+enum Choice {
+    /// No rows.
+    Nothing,
+    /// The log has decided something that the manifest does not show.
+    Owing,
+    /// These runs.
+    Runs(Frozen),
+}
+
 /// Lets all runs be merged again, also when the flush is dropped: else those that it had frozen
 /// would pile up until the next one.
 struct Thaw<'a>(&'a Region);
@@ -80,10 +90,19 @@ impl Region {
         self.contents.lock().phase.check_owner(self.id())?;
         self.manifest.refresh().await?;
         self.swap();
-        self.settle_obligations().await?;
-        let Some(frozen) = self.freeze().await? else {
-            let contents = self.contents.lock();
-            return Ok((report(contents.version.manifest, contents.version.flushed, &[]), None));
+        let frozen = loop {
+            self.settle_obligations().await?;
+            match self.freeze().await? {
+                Choice::Runs(frozen) => break frozen,
+                // Each turn records what was found, so only a log that alters and truncates without
+                // end keeps it going.
+                Choice::Owing => {}
+                Choice::Nothing => {
+                    let contents = self.contents.lock();
+                    let version = &contents.version;
+                    return Ok((report(version.manifest, version.flushed, &[]), None));
+                }
+            }
         };
         let committed = match self.write_and_commit(&frozen).await {
             // The garbage collector's floor has passed the new files: they get younger names.
@@ -109,13 +128,19 @@ impl Region {
     }
 
     /// Chooses the runs to write; from here on they are not merged any more.
-    async fn freeze(&self) -> Result<Option<Frozen>, EngineError> {
+    async fn freeze(&self) -> Result<Choice, EngineError> {
         // A merge that is under way would bring frozen rows and later ones into one run.
         let _merging = self.merging.lock().await;
         let mut contents = self.contents.lock();
         let own = contents.phase.check_owner(self.id())?;
+        // While the merge was waited for: rows above an alter must not lie in a file before the
+        // manifest has the schema that they were written under, else a merge would drop what it
+        // does not know.
+        if !contents.obligations.is_empty() {
+            return Ok(Choice::Owing);
+        }
         let Some(through) = contents.runs.iter().map(|run| run.max_sequence()).max() else {
-            return Ok(None);
+            return Ok(Choice::Nothing);
         };
         contents.frozen = Some(through);
         let shape = contents.shape.clone();
@@ -127,7 +152,8 @@ impl Region {
             keep_deletes: upsert && !contents.version.files.is_empty(),
             target_bytes: self.env.options.target_file_bytes,
         };
-        Ok(Some(Frozen { own, runs: contents.runs.clone(), plan, through: Sequence(through) }))
+        let runs = contents.runs.clone();
+        Ok(Choice::Runs(Frozen { own, runs, plan, through: Sequence(through) }))
     }
 
     async fn write_and_commit(

@@ -4,6 +4,7 @@ use tidewater_common::ids::Sequence;
 use tidewater_common::schema::{SchemaChange, WriteMode};
 
 use super::world::*;
+use crate::compaction::Scope;
 use crate::storage::Storage;
 use crate::storage::testing::{Fault, FaultyStore};
 use crate::{EngineError, ScanOptions};
@@ -91,6 +92,36 @@ async fn rows_that_are_truncated_while_they_are_flushed_do_not_come_back() {
     world.region.settle().await.unwrap();
     world.check().await;
     world.reopen().await.unwrap();
+    world.check().await;
+}
+
+// The flush has settled what there was, and waits for a merge: what is altered then must not be
+// recorded after the file that has the new schema's rows.
+#[tokio::test]
+async fn what_is_altered_while_a_flush_waits_is_recorded_before_its_file() {
+    let mut world = world().await;
+    let region = world.region.clone();
+    world.alter(&[added("first")]);
+    let merging = region.merging.lock().await;
+    let mut flush = Box::pin(region.flush());
+    // Once the first one is settled, the lock is the next thing that it waits for.
+    while !region.obligations().is_empty() {
+        assert!(futures::poll!(&mut flush).is_pending());
+        tokio::task::yield_now().await;
+    }
+    world.alter(&[added("second")]);
+    world.put(&some_rows(&world, 12));
+    drop(merging);
+    let report = flush.await.unwrap();
+    assert_eq!(report.flushed_sequence, region.last_sequence());
+    assert_eq!(region.obligations(), [], "the flush goes after what its rows were written under");
+    let state = region.manifest.state();
+    let recorded = state.table.as_ref().unwrap().schema.version();
+    assert_eq!(recorded, world.spec.schema.version());
+    assert!(state.files().all(|file| file.schema_version <= recorded));
+    assert!(state.files().any(|file| file.schema_version == recorded));
+    world.check().await;
+    world.compact(Scope::Whole).await.unwrap();
     world.check().await;
 }
 
