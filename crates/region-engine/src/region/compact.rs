@@ -157,10 +157,11 @@ impl Region {
         scope: Scope,
         since: Epoch,
     ) -> Result<Option<(CompactionJob, Claim<'_>)>, EngineError> {
-        let state = self.manifest.state();
-        let since = since.max(state.since);
         let mut contents = self.contents.lock();
         contents.phase.check_owner(self.id())?;
+        // Under the lock: a state from before would go with obligations that have been settled since.
+        let state = self.manifest.state();
+        let since = since.max(state.since);
         let beside = Beside::of(&contents);
         let Some(plan) = self.plans_beside(&state, scope, since, &beside).into_iter().next() else {
             return Ok(None);
