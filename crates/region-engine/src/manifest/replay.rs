@@ -27,9 +27,13 @@ pub enum Outcome {
     Void(Void),
 }
 
-/// Whether the delta, put at the next version, would take effect.
+/// Whether the delta, put at the next version, would take effect, and may be put.
+///
+/// Not all that takes effect may: earlier releases have merged files under a schema before theirs.
+/// What such a merge removed may be collected since, so replay takes it as it always did.
 pub fn check(state: &ManifestState, delta: &Delta) -> Result<(), Void> {
-    run(&mut state.clone(), delta)
+    run(&mut state.clone(), delta)?;
+    edit::keeps_schemas(state, delta)
 }
 
 /// Applies the delta at the next version. The caller has checked that the delta is of this region and

@@ -165,6 +165,30 @@ fn swap(state: &ManifestState, delta: &Delta, edit: &Edit) -> Result<(), Void> {
     Ok(())
 }
 
+/// A job that knows an older schema than a file that it merges drops the columns that it lacks.
+/// Versions count within a table, and a file that only changes its reference is not written anew.
+pub(super) fn keeps_schemas(state: &ManifestState, delta: &Delta) -> Result<(), Void> {
+    let Author::Job(_) = delta.author else { return Ok(()) };
+    for action in &delta.actions {
+        let ActionKind::Edit(edit) = &action.kind else { continue };
+        let inputs: Vec<&FileMeta> =
+            edit.remove.iter().filter_map(|file| state.live.get(file)).collect();
+        let written =
+            edit.add.iter().filter(|file| inputs.iter().all(|input| input.file_id != file.file_id));
+        for file in written {
+            let newer = |input: &&FileMeta| {
+                input.origin.table_id == file.origin.table_id
+                    && input.schema_version > file.schema_version
+            };
+            if inputs.iter().any(newer) {
+                let why = "it was written under an older schema than they";
+                return Err(Void::NotASwap { file: file.file_id, why });
+            }
+        }
+    }
+    Ok(())
+}
+
 /// The rules for dropping whole files because they have expired.
 pub(super) fn expiry(state: &ManifestState, files: &[FileRef]) -> Result<(), Void> {
     let allowed = state.table.as_ref().is_some_and(|table| {

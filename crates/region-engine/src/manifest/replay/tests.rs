@@ -158,6 +158,39 @@ fn a_swap_stays_within_the_clip_of_its_inputs() {
 }
 
 #[test]
+fn no_merge_under_an_older_schema_is_committed() {
+    let live = |input: &FileMeta| {
+        let add = edit(vec![input.clone()], &[]);
+        with(vec![by_owner(1, Edit { flushed: Some(Sequence(19)), ..add })])
+    };
+    let newer = FileMeta { schema_version: SchemaVersion(2), ..file(1) };
+    let state = live(&newer);
+    let swap = |state: &ManifestState, output: &FileMeta, input: &FileMeta| {
+        delta(state.version.get() + 1, by_job(edit(vec![output.clone()], &[input])))
+    };
+    let older = FileMeta { file_id: file_id(1_000_050, 50), ..file(1) };
+    let why = "it was written under an older schema than they";
+    let refused = Err(Void::NotASwap { file: older.file_id, why });
+    assert_eq!(check(&state, &swap(&state, &older, &newer)), refused);
+    // One that is there already is replayed as it always was.
+    let mut replayed = state.clone();
+    let delta = swap(&state, &older, &newer);
+    assert_eq!(apply(&mut replayed, &delta), Outcome::Applied);
+    for version in [2, 3] {
+        let output = FileMeta { schema_version: SchemaVersion(version), ..older.clone() };
+        assert_eq!(check(&state, &swap(&state, &output, &newer)), Ok(()));
+    }
+    let relabelled = FileMeta { level: 1, ..newer.clone() };
+    assert_eq!(check(&state, &swap(&state, &relabelled, &newer)), Ok(()));
+    // Another table counts its schemas by itself.
+    let table_id = tidewater_common::ids::TableId(DIR.table_id.0 + 1);
+    let origin = crate::layout::RegionDir { table_id, ..DIR };
+    let copied = FileMeta { origin, ..newer };
+    let state = live(&copied);
+    assert_eq!(check(&state, &swap(&state, &older, &copied)), Ok(()));
+}
+
+#[test]
 fn inputs_that_are_gone_void_a_compaction() {
     let swap =
         by_job(edit(vec![FileMeta { file_id: file_id(1_000_050, 50), ..file(1) }], &[&file(1)]));
