@@ -1,6 +1,7 @@
 //! Garbage collection: the only code that deletes objects of regions.
 //!
-//! A mark and sweep over the store, which trusts no clock and knows no running job. Its *floor* is a
+//! A mark and sweep over the store, which knows no running job, and trusts no clock with a file that
+//! any manifest names. Its *floor* is a
 //! time well in the past: replicated time less a grace that outlasts every scan and every job. A pass
 //! goes through all regions in order of id, because a reference to another region's file is only ever
 //! handed on from a lower id to a higher one:
@@ -14,6 +15,11 @@
 //!    until none is new.
 //! 4. Sweep: delete what is left. A manifest that cannot be read spares the objects of its own region
 //!    and of all with lower ids.
+//!
+//! Only the grace of a removed file hangs on clocks: it counts from the time of the delta that removed
+//! the file, which is never taken to be earlier than any delta before it, nor than the floor. It is
+//! shorter than meant by what *all* the clocks that wrote to the manifest lately are behind the
+//! replicated time. Scans are bounded well within it; that no named file is deleted needs none of it.
 //!
 //! A dry run does 1 and 3, and says what a pass would delete.
 //!

@@ -42,7 +42,7 @@ pub struct ManifestState {
     pub owner: Option<Owner>,
     /// No file of this region with an older id may be added. Milliseconds since the Unix epoch.
     pub gc_floor_ms: u64,
-    /// When the region was dropped, milliseconds since the Unix epoch.
+    /// When the region was dropped, as [`RemovedFile::at_ms`].
     pub removed_at_ms: Option<u64>,
     /// Open staging areas.
     pub areas: BTreeMap<AreaId, Area>,
@@ -77,7 +77,8 @@ pub struct Owner {
 pub struct RemovedFile {
     /// The directory that the file lies in.
     pub origin: RegionDir,
-    /// When, milliseconds since the Unix epoch, by the delta's time.
+    /// When, milliseconds since the Unix epoch: the delta's time, or that of what came before it in
+    /// the manifest, the floor included, if that is later.
     pub at_ms: u64,
     /// Why.
     pub reason: RemovalReason,

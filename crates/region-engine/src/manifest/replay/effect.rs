@@ -16,7 +16,9 @@ pub(super) fn stage(state: &mut ManifestState, area: AreaId, action: &Action) {
 
 /// Carries an action out.
 pub(super) fn take(state: &mut ManifestState, delta: &Delta, kind: &ActionKind) {
-    let at_ms = delta.time_ms;
+    // A clock that is behind must not take the grace away from what it removes: scans that began
+    // just before still read it. So nothing goes earlier than anything before it in the manifest.
+    let at_ms = delta.time_ms.max(state.time_ms).max(state.gc_floor_ms);
     match kind {
         ActionKind::Alter { schema, options } => {
             let schema = (**schema).clone();

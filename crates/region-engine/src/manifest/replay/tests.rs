@@ -315,6 +315,27 @@ fn removed_files_are_remembered_until_the_floor_passes_them() {
     void(&state, by_owner(1, edit(vec![file(1)], &[])), below);
 }
 
+// Scans that began just before would find their files gone.
+#[test]
+fn a_slow_clock_does_not_shorten_the_grace_of_what_it_removes() {
+    let slow = |state: &mut ManifestState, change: Change| {
+        let delta = Delta { time_ms: 0, ..delta(state.version.get() + 1, change) };
+        assert_eq!(apply(state, &delta), Outcome::Applied);
+    };
+    let remove = |number| by_owner(1, edit(vec![], &[&file(number)]));
+    let at_ms = |state: &ManifestState, number: u64| state.removed[&file(number).reference()].at_ms;
+    let mut state = with(vec![flush(1, 1), flush(1, 2), flush(1, 3), flush(1, 4)]);
+    // The last of them is delta 6: at 5,000,006 ms.
+    slow(&mut state, remove(1));
+    assert_eq!(at_ms(&state, 1), 5_000_006);
+    slow(&mut state, system(ActionKind::GcFloor { floor_ms: 9_000_000 }));
+    slow(&mut state, remove(2));
+    slow(&mut state, owned(ActionKind::Truncate(Truncate::UpTo(Sequence(39)))));
+    slow(&mut state, owned(ActionKind::Remove));
+    assert_eq!([2, 3, 4].map(|number| at_ms(&state, number)), [9_000_000; 3]);
+    assert_eq!(state.removed_at_ms, Some(9_000_000));
+}
+
 #[test]
 fn the_system_begins_a_child_and_raises_the_floor() {
     let parent = crate::layout::RegionDir { region_id: RegionId(11), ..DIR };
