@@ -2,6 +2,8 @@
 
 mod get;
 mod scan;
+#[cfg(test)]
+mod tests;
 mod write;
 
 use std::pin::Pin;

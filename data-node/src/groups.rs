@@ -29,7 +29,7 @@ use crate::options::GroupOptions;
 use crate::peers::Peers;
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 
 /// Why a replica could not be started or stopped.
 #[derive(Debug, thiserror::Error)]

@@ -23,7 +23,9 @@ pub(super) async fn call(groups: &Groups, request: GetRequest) -> Result<GetResp
     admission::check_schema(&hosted.descriptor, request.schema_version)?;
     let keys = keys(&hosted.descriptor, &request)?;
     replica.confirm(options.read_deadline).await?;
+    // Looked up again: the region may have been altered, or replaced by a snapshot, meanwhile.
     let hosted = replica.region(region)?;
+    admission::check_schema(&hosted.descriptor, request.schema_version)?;
     let projection: Vec<ColumnId> = request.projection.into_iter().map(ColumnId).collect();
     let rows = tokio::time::timeout(options.read_deadline, hosted.region.get(&keys, &projection))
         .await

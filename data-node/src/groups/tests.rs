@@ -16,10 +16,10 @@ use uuid::Uuid;
 use super::*;
 
 const NODE: NodeId = NodeId(101);
-const GROUP: GroupId = GroupId(5);
+pub(crate) const GROUP: GroupId = GroupId(5);
 
 /// A node without groups.
-fn node(folder: &Path) -> Arc<Groups> {
+pub(crate) fn node(folder: &Path) -> Arc<Groups> {
     let cluster = ClusterId(Uuid::from_u128(77));
     let mut directory =
         DataDirectory::open(folder, Role::Data, LogStoreOptions::default()).unwrap();
@@ -42,18 +42,18 @@ fn node(folder: &Path) -> Arc<Groups> {
     })
 }
 
-fn members() -> BTreeMap<u64, Member> {
+pub(crate) fn members() -> BTreeMap<u64, Member> {
     BTreeMap::from([(NODE.get(), Member::new("127.0.0.1:1"))])
 }
 
-async fn stop(groups: Arc<Groups>) {
+pub(crate) async fn stop(groups: Arc<Groups>) {
     groups.stop_all().await;
     let store = groups.parts().directory.log_store().clone();
     tokio::task::spawn_blocking(move || store.shutdown()).await.unwrap();
 }
 
 /// Waits for a condition.
-async fn until(what: &str, mut condition: impl AsyncFnMut() -> bool) {
+pub(crate) async fn until(what: &str, mut condition: impl AsyncFnMut() -> bool) {
     let waited = tokio::time::timeout(Duration::from_secs(30), async {
         while !condition().await {
             tokio::time::sleep(Duration::from_millis(20)).await;
