@@ -181,7 +181,7 @@ impl Shared {
 }
 
 /// A region whose `Remove` is in the manifest before the log says so takes nothing any more.
-fn still_there(result: Result<(), EngineError>) -> io::Result<()> {
+pub(super) fn still_there(result: Result<(), EngineError>) -> io::Result<()> {
     match result {
         Err(EngineError::Removed { .. } | EngineError::Closed { .. }) => Ok(()),
         other => other.map_err(io::Error::other),

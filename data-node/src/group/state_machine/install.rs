@@ -7,7 +7,7 @@ use tidewater_common::ids::RegionId;
 use tidewater_region_engine::region::{Obligation, Pending};
 use tidewater_region_engine::{Region, RunImage};
 
-use crate::group::shared::Shared;
+use crate::group::shared::{Shared, still_there};
 use crate::group::snapshot::SnapshotView;
 
 /// Regions begin anew with the snapshot's rows; their manifests are opened at their tails in the
@@ -47,11 +47,40 @@ pub(super) fn install(shared: &Shared, view: SnapshotView) -> io::Result<()> {
 /// Hands over what the manifest has still to record: of what is truncated, the snapshot has no rows,
 /// but files that are there yet.
 fn owe(region: &Region, pending: &Pending) -> io::Result<()> {
-    match &pending.obligation {
+    still_there(match &pending.obligation {
         Obligation::Truncate => region.truncate(pending.cause),
         Obligation::Alter { schema, options } => {
             region.alter(pending.cause, schema.as_ref().clone(), options.clone())
         }
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use tidewater_common::ids::{OwnerEpoch, Sequence, Term};
+    use tidewater_region_engine::EngineError;
+    use tidewater_region_engine::region::Cause;
+    use tidewater_region_engine::storage::Storage;
+
+    use super::*;
+    use crate::group::testing::{host, options, schema, shared};
+
+    // The manifest may be read, and have its `Remove`, before all is handed over; failing here would
+    // stop the group's Raft for good.
+    #[tokio::test]
+    async fn a_region_that_is_gone_is_owed_nothing() {
+        let shared = shared(Storage::memory(), 1 << 20);
+        let owner = host(&shared, 7);
+        let own = OwnerEpoch { move_epoch: 0, term: Term(1) };
+        owner.take_ownership(own, shared.group).await.unwrap();
+        owner.remove().await.unwrap();
+        let region = host(&shared, 7);
+        assert!(matches!(region.load().await, Err(EngineError::Removed { .. })));
+        let alter = Obligation::Alter { schema: Box::new(schema(2)), options: options() };
+        for obligation in [Obligation::Truncate, alter] {
+            let cause = Cause { sequence: Sequence(70), procedure: None };
+            owe(&region, &Pending { cause, obligation }).unwrap();
+        }
+        assert_eq!(region.obligations(), []);
     }
-    .map_err(io::Error::other)
 }
