@@ -8,7 +8,7 @@ use tidewater_proto::v1;
 use super::*;
 use crate::group::entry;
 use crate::group::replica::GroupReplica;
-use crate::group::testing::{options, region, schema};
+use crate::group::testing::{options, region, schema, write};
 use crate::groups::tests::{GROUP, members, node, stop, until};
 
 const LIMIT: std::time::Duration = std::time::Duration::from_secs(30);
@@ -60,6 +60,24 @@ async fn a_get_is_refused_when_the_region_is_altered_while_it_is_confirmed() {
         alter(&replica).await;
         assert_eq!(get.await.unwrap_err().reason, Reason::SchemaVersionStale);
     }
+    drop(replica);
+    stop(groups).await;
+}
+
+// Its first answer was lost: a refusal would say that nothing was done.
+#[tokio::test]
+async fn a_write_that_is_repeated_after_an_alter_gets_its_first_answer() {
+    let folder = tempfile::tempdir().unwrap();
+    let (groups, replica) = serving(&folder).await;
+    let opening = write::call(&groups, write(1, 1, &[])).await.unwrap().sequence;
+    let numbered = |serial| WriteRequest { opening, ..write(1, serial, &[5]) };
+    let first = write::call(&groups, numbered(2)).await.unwrap();
+    assert!(!first.repeated);
+    alter(&replica).await;
+    let again = write::call(&groups, numbered(2)).await.unwrap();
+    assert_eq!(again, WriteResponse { repeated: true, ..first });
+    let next = write::call(&groups, numbered(3)).await.unwrap_err();
+    assert_eq!(next.reason, Reason::SchemaVersionStale);
     drop(replica);
     stop(groups).await;
 }

@@ -14,7 +14,12 @@ pub(super) async fn call(groups: &Groups, write: WriteRequest) -> Result<WriteRe
     replica.require_leader()?;
     admission::check_disk(&groups.disk())?;
     let hosted = replica.region(RegionId(write.region_id))?;
-    admission::check(&hosted.descriptor, &options.write, &write)?;
+    if let Err(refusal) = admission::check(&hosted.descriptor, &options.write, &write) {
+        return match replica.shared.done_before(&write) {
+            Some(outcome) => outcome.into_result(),
+            None => Err(refusal),
+        };
+    }
     let admitted = replica
         .shared
         .memory()

@@ -12,7 +12,9 @@ mod opened;
 mod truncated;
 mod writes;
 
-pub(crate) use self::writes::{check_schema_version, named_opening, producer_key, row_op};
+pub(crate) use self::writes::{
+    check_schema_version, done_before, named_opening, producer_key, row_op,
+};
 
 use std::io;
 use std::sync::Arc;

@@ -6,13 +6,16 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use parking_lot::{Mutex, RwLock};
 use tidewater_common::ids::{GroupId, LogIndex, ManifestVersion, NodeId, RegionId, Sequence};
+use tidewater_proto::v1::WriteRequest;
 use tidewater_region_engine::env::RegionEnv;
 use tidewater_region_engine::region::Cause;
 use tidewater_region_engine::{EngineError, MemoryBudget, Region, RegionSpec};
 use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 
+use super::apply::done_before;
 use super::descriptor::Descriptor;
+use super::entry::Outcome;
 use super::hosted::{Hosted, HostedRegions};
 use super::loader::Targets;
 use super::log_bytes::LogBytes;
@@ -171,6 +174,13 @@ impl Shared {
     pub fn owes(&self, region: RegionId) -> bool {
         let state = self.state.read();
         state.regions.get(&region).is_some_and(|region| !region.obligations.is_empty())
+    }
+
+    /// The answer to a write that took effect before its region was altered; `None`: it is judged
+    /// like any other. What is recorded is committed, so the log need not be asked.
+    pub fn done_before(&self, write: &WriteRequest) -> Option<Outcome> {
+        let state = self.state.read();
+        done_before(state.regions.get(&RegionId(write.region_id))?, write)
     }
 
     /// Puts a region away.

@@ -117,6 +117,41 @@ mod tests {
         assert!(group.seen.rows.lock().is_empty());
     }
 
+    // The answer was lost, and its client asks again.
+    #[test]
+    fn a_write_that_was_applied_before_is_answered_as_it_was() {
+        let mut group = Group::with_region();
+        let elsewhere = |serial, ids: &[i64]| {
+            let write = write(2, serial, ids);
+            v1::WriteRequest { origin_region_id: 8, ..write }
+        };
+        group.apply(writes(vec![write(1, 1, &[]), elsewhere(1, &[])]));
+        let first = group.apply(writes(vec![write(1, 2, &[5]), elsewhere(2, &[6])]));
+        let Outcome::Done { sequence, rows: 1, repeated: false } = first.outcomes[0] else {
+            panic!("{first:?}")
+        };
+        group.apply(altered(2, 1));
+        let before = group.state.clone();
+        let again = group.apply(writes(vec![write(1, 2, &[5])]));
+        assert_eq!(again.outcomes, [Outcome::Done { sequence, rows: 1, repeated: true }]);
+        // What came here from another region, or is cut in another way, may have been applied in part,
+        // and without an opening it may be another's serial.
+        let nameless = v1::WriteRequest { opening: 0, ..write(1, 2, &[5]) };
+        let others = [
+            write(1, 1, &[]),
+            write(1, 3, &[7]),
+            write(1, 2, &[5, 6]),
+            elsewhere(2, &[6]),
+            nameless,
+        ];
+        for other in others {
+            let applied = group.apply(writes(vec![other]));
+            assert_eq!(reason(&applied), Some(Reason::SchemaVersionStale));
+        }
+        assert_eq!(group.state, before, "replicas of the release before come to the same");
+        assert_eq!(group.seen.rows.lock().len(), 2);
+    }
+
     #[test]
     fn keys_and_modes_stay_what_they_are() {
         let Entry::Altered(good) = altered(2, 1) else { unreachable!() };

@@ -50,7 +50,7 @@ fn apply_one(
     if let Err(refused) =
         check_schema_version(&region.descriptor, SchemaVersion(write.schema_version))
     {
-        return Ok(refused);
+        return Ok(done_before(region, write).unwrap_or(refused));
     }
     let key = match producer_key(write) {
         Ok(key) => key,
@@ -70,6 +70,30 @@ fn apply_one(
             Reason::SerialOutOfOrder,
             format!("serial {serial} of producer {} does not follow {last}", key.producer),
         )),
+    }
+}
+
+/// What a write under an older schema was answered, if it took effect before the region was altered:
+/// whoever asks again did not get that answer, and must not be told that nothing was done.
+///
+/// Its rows cannot be compared with those that were applied, for they are of the schema before. So
+/// it must have been addressed to this very region at first, and be as long: then all of it was
+/// applied here. It does not count as use of its producer: a release that refuses such repeats would
+/// forget another.
+pub(crate) fn done_before(region: &RegionState, write: &WriteRequest) -> Option<Outcome> {
+    if SchemaVersion(write.schema_version) >= region.descriptor.schema_version() {
+        return None;
+    }
+    let key = producer_key(write).ok().filter(|key| key.origin == region.descriptor.region_id)?;
+    let (opening, serial) = (named_opening(write), Serial(write.serial));
+    if opening.is_none() && serial != OPENING {
+        return None;
+    }
+    match region.producers.judge(&key, opening, serial) {
+        Verdict::Repeat { outcome, .. } if outcome.rows == write.row_count => {
+            Some(done(outcome, true))
+        }
+        _ => None,
     }
 }
 
