@@ -95,13 +95,13 @@ impl RowSource for CsvSource {
     fn next_batch(&mut self, bad: &mut BadRows) -> Result<Option<RecordBatch>, LoadError> {
         loop {
             while self.rows.rows() < self.options.batch_rows {
-                let line = self.records.line();
-                if !self
-                    .records
-                    .advance()
-                    .map_err(|error| record_error(&self.input, line, error))?
-                {
-                    return self.finish();
+                match self.records.advance() {
+                    Ok(true) => {}
+                    Ok(false) => return self.finish(),
+                    // The line at which it begins.
+                    Err(error) => {
+                        return Err(record_error(&self.input, self.records.line(), error));
+                    }
                 }
                 match self.take_record() {
                     Ok(()) => self.rows.end_row(),
