@@ -6,7 +6,7 @@ release_binary() {
     if [ -z "$TIDEWATER" ]; then
         setup_build
         local begun=$SECONDS
-        [ -x "$CARGO_TARGET_DIR/release/tidewater" ] || say "building (about ten minutes the first time)"
+        [ -x "$CARGO_TARGET_DIR/release/tidewater" ] || say "building (about twenty minutes the first time)"
         (cd "$ROOT" && cargo build -q --release -p tidewater-cli </dev/null)
         [ $((SECONDS - begun)) -lt 5 ] || say "built in $(since "$begun")"
         TIDEWATER=$CARGO_TARGET_DIR/release/tidewater
