@@ -82,10 +82,15 @@ async fn rows_that_are_truncated_while_they_are_flushed_do_not_come_back() {
     let mut world = World::new(Storage::memory(), WriteMode::AppendOnly, false).await;
     world.put(&some_rows(&world, 0));
     let region = world.region.clone();
+    // The flush has chosen its rows, and waits to encode them.
+    let workers = region.env.options.workers as u32;
+    let busy = region.env.workers.clone().acquire_many_owned(workers).await.unwrap();
     let mut flush = Box::pin(region.flush());
     while world.region.contents.lock().frozen.is_none() {
         assert!(futures::poll!(&mut flush).is_pending());
+        tokio::task::yield_now().await;
     }
+    drop(busy);
     world.truncate();
     flush.await.unwrap();
     world.check().await;
