@@ -25,6 +25,7 @@ pub(super) struct Running {
     raft: RaftService,
     server: JoinHandle<()>,
     stop: CancellationToken,
+    data_dir: std::path::PathBuf,
 }
 
 impl Running {
@@ -48,7 +49,11 @@ impl Running {
         // The log store closes with its last owner; connections may outlive the server.
         self.raft.remove_host(self.meta.node_id());
         self.meta.slot().empty();
-        sleep(Duration::from_millis(200)).await;
+        let deadline = Instant::now() + LIMIT;
+        while let Err(error) = open(self.data_dir.clone()).await {
+            assert!(Instant::now() < deadline, "{error}");
+            sleep(Duration::from_millis(10)).await;
+        }
     }
 }
 
@@ -65,6 +70,7 @@ pub(super) fn free_address() -> String {
 
 pub(super) async fn serve(options: MetaOptions, address: &str) -> Result<Running, MetaError> {
     let raft = RaftService::new();
+    let data_dir = options.data_dir.clone();
     let meta = Meta::start(options, raft.clone(), Arc::new(SystemClock)).await?;
     let mut routes = RoutesBuilder::default();
     meta.add_services(&mut routes);
@@ -89,7 +95,7 @@ pub(super) async fn serve(options: MetaOptions, address: &str) -> Result<Running
             () = stopped.cancelled_owned() => {}
         }
     });
-    Ok(Running { meta, raft, server, stop })
+    Ok(Running { meta, raft, server, stop, data_dir })
 }
 
 impl Cluster {
