@@ -16,12 +16,14 @@
 //! - `manager`: the commit loop: puts, settles what is ambiguous, writes checkpoints.
 //! - `context`: the funnel that all logical writes go through.
 //! - `announce`: what hooks are told of a delta.
+//! - [`history`]: the deltas since a version, for those who are told of every one.
 //! - [`json`]: a manifest as an operator reads it.
 
 mod action;
 mod announce;
 mod codec;
 mod context;
+pub mod history;
 pub mod json;
 mod listing;
 mod manager;

@@ -6,7 +6,7 @@ use parquet::file::metadata::ParquetMetaData;
 use tidewater_common::ids::{FileId, ManifestVersion, RegionId};
 
 use crate::file_meta::{FileMeta, FileRef, IndexMeta, TimeRange};
-use crate::manifest::{Action, ActionKind, Author, Delta, Truncate};
+use crate::manifest::{Action, ActionKind, Author, Delta, ManifestState, Truncate};
 
 /// What the writer of a data file reports.
 #[derive(Debug, Clone)]
@@ -43,12 +43,23 @@ pub enum ManifestKind {
     Live,
     /// It is recorded in a staging area, and invisible until that is published.
     Staging,
+    /// It changes nothing that rows depend on (fence, floor, drop). Told to durable hooks only.
+    Bookkeeping,
+    /// It broke a rule: it keeps its version and its actions count for nothing. Told to durable
+    /// hooks only.
+    Void,
 }
 
 /// The actions of one committed delta.
 #[derive(Debug, Clone)]
 pub struct RegionMetaActionList {
     delta: Arc<Delta>,
+}
+
+/// What a region consists of at one version: where a durable hook begins whose next delta is gone.
+#[derive(Debug, Clone)]
+pub struct RegionSnapshot {
+    state: Arc<ManifestState>,
 }
 
 /// The part of a replica in its region.
@@ -144,12 +155,41 @@ impl RegionMetaActionList {
     }
 }
 
+impl RegionSnapshot {
+    /// Of this state.
+    pub fn new(state: Arc<ManifestState>) -> Self {
+        Self { state }
+    }
+
+    /// The region.
+    pub fn region(&self) -> RegionId {
+        self.state.dir.region_id
+    }
+
+    /// The version; what is delivered next is the one after it.
+    pub fn version(&self) -> ManifestVersion {
+        self.state.version
+    }
+
+    /// Every live file.
+    pub fn files(&self) -> impl Iterator<Item = &FileMeta> {
+        self.state.files()
+    }
+
+    /// Whether the region was dropped: nothing follows.
+    pub fn is_dropped(&self) -> bool {
+        self.state.is_removed()
+    }
+}
+
 impl ManifestKind {
     /// As operators read it.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Live => "live",
             Self::Staging => "staging",
+            Self::Bookkeeping => "bookkeeping",
+            Self::Void => "void",
         }
     }
 }

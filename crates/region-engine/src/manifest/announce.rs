@@ -1,11 +1,20 @@
 //! What hooks are told of a delta.
 
+use super::replay::Outcome;
 use super::{Action, ActionKind, AreaStep, Author, Delta};
 use crate::hooks::ManifestKind;
 
+/// As what a delta is delivered to those who are told of every version, bookkeeping too.
+pub(super) fn delivered_as(delta: &Delta, outcome: &Outcome) -> ManifestKind {
+    match outcome {
+        Outcome::Void(_) => ManifestKind::Void,
+        Outcome::Applied => announced_as(delta).unwrap_or(ManifestKind::Bookkeeping),
+    }
+}
+
 /// As what a committed delta is announced to hooks; `None` for bookkeeping, which is not.
 ///
-/// The one home of this decision: receipts ask it, and whoever delivers deltas from the manifest.
+/// The one home of this decision: receipts ask it, and [`delivered_as`].
 pub(crate) fn announced_as(delta: &Delta) -> Option<ManifestKind> {
     let kinds = || delta.actions.iter().map(|action| announced(delta.author, action));
     if kinds().any(|kind| kind == Some(ManifestKind::Live)) {
@@ -77,7 +86,12 @@ mod tests {
             (by_system(ActionKind::PartitionExprChange { range }), None),
         ];
         for (change, expected) in cases {
-            assert_eq!(announced_as(&delta(1, change.clone())), expected, "{change:?}");
+            let delta = delta(1, change.clone());
+            assert_eq!(announced_as(&delta), expected, "{change:?}");
+            let delivered = expected.unwrap_or(ManifestKind::Bookkeeping);
+            assert_eq!(delivered_as(&delta, &Outcome::Applied), delivered, "{change:?}");
+            let void = Outcome::Void(crate::manifest::Void::Removed);
+            assert_eq!(delivered_as(&delta, &void), ManifestKind::Void, "{change:?}");
         }
     }
 }

@@ -27,6 +27,17 @@ pub(super) enum Plan {
     Missing { version: ManifestVersion },
 }
 
+/// What a reader of the past that knows a version reads to go on from there.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Stretch {
+    /// This checkpoint (0: none), then all deltas after it, up to and with `through`.
+    Read { base: ManifestVersion, through: ManifestVersion },
+    /// A delta that it needs was cleaned.
+    Cleaned,
+    /// This delta is not shown, though later ones are, and no checkpoint covers it.
+    Missing { version: ManifestVersion },
+}
+
 impl Listing {
     /// Sorts names of objects.
     pub(super) fn of<'a>(paths: impl IntoIterator<Item = &'a Path>) -> Self {
@@ -64,6 +75,25 @@ impl Listing {
         match self.gap(from, through) {
             None => Plan::Deltas { through },
             Some(version) => Plan::Missing { version },
+        }
+    }
+
+    /// What to read to know the state at `after` and at most `most` deltas behind it.
+    pub(super) fn stretch(&self, after: ManifestVersion, most: u64) -> Stretch {
+        let base = self.checkpoints.range(..=after).next_back().copied();
+        let base = base.unwrap_or(ManifestVersion(0));
+        let newest = self.newest_checkpoint();
+        let tail = newest.max(self.deltas.last().copied()).unwrap_or(base);
+        let wanted = ManifestVersion(after.get().saturating_add(most));
+        let through = tail.min(wanted);
+        match self.gap(base, through) {
+            None => Stretch::Read { base, through },
+            // What lies before the gap can be had.
+            Some(gap) if gap > after.next() => {
+                Stretch::Read { base, through: ManifestVersion(gap.get() - 1) }
+            }
+            Some(gap) if newest.is_some_and(|newest| newest >= gap) => Stretch::Cleaned,
+            Some(version) => Stretch::Missing { version },
         }
     }
 
@@ -119,6 +149,34 @@ mod tests {
         for (checkpoints, shown, from, plan) in cases {
             let listing = listing(checkpoints, shown);
             assert_eq!(listing.plan(v(*from), 16), *plan, "{listing:?} from {from}");
+        }
+    }
+
+    #[test]
+    fn stretches() {
+        let v = ManifestVersion;
+        let read = |base, through| Stretch::Read { base: v(base), through: v(through) };
+        let missing = |version| Stretch::Missing { version: v(version) };
+        let cases: &[(&[u64], &[u64], u64, Stretch)] = &[
+            (&[], &[], 0, read(0, 0)),
+            (&[], &[1, 2, 3], 0, read(0, 2)),
+            (&[], &[1, 2, 3], 3, read(0, 3)),
+            // Of the checkpoints, the last one that is not beyond what is known.
+            (&[2, 4, 6], &[1, 2, 3, 4, 5, 6, 7], 5, read(4, 7)),
+            (&[2, 4, 6], &[5, 6, 7], 4, read(4, 6)),
+            (&[4], &[], 4, read(4, 4)),
+            (&[4, 8], &[9], 8, read(8, 9)),
+            (&[4, 8], &[5, 7, 8], 4, read(4, 5)),
+            (&[4, 8], &[5, 7, 8], 5, Stretch::Cleaned),
+            // The state at 6 cannot be had.
+            (&[4, 8], &[5, 7, 8], 6, Stretch::Cleaned),
+            (&[8], &[7, 8], 0, Stretch::Cleaned),
+            (&[], &[2, 3], 0, missing(1)),
+            (&[4], &[6, 7], 4, missing(5)),
+        ];
+        for (checkpoints, shown, after, stretch) in cases {
+            let listing = listing(checkpoints, shown);
+            assert_eq!(listing.stretch(v(*after), 2), *stretch, "{listing:?} after {after}");
         }
     }
 

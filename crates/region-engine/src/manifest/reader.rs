@@ -61,15 +61,20 @@ impl Reader {
             }
             rest(self.options.backoff, self.options.backoff_limit, round).await;
         }
+        Err(self.unsettled(gap))
+    }
+
+    /// Why reading came to no end: a delta that is not there, or a manifest that never stood still.
+    pub(super) fn unsettled(&self, gap: Option<ManifestVersion>) -> EngineError {
         match gap {
-            Some(version) => Err(EngineError::Damaged {
+            Some(version) => EngineError::Damaged {
                 object: self.storage.name(&self.dir.delta(version)),
                 detail: "it is missing, though later versions are there".to_owned(),
-            }),
-            None => Err(EngineError::Unstable {
+            },
+            None => EngineError::Unstable {
                 region: self.dir.region_id,
                 rounds: self.options.read_rounds,
-            }),
+            },
         }
     }
 
@@ -177,7 +182,7 @@ impl Reader {
     }
 
     /// Reads deltas in order; `None` when one is gone.
-    async fn deltas(
+    pub(super) async fn deltas(
         &self,
         first: ManifestVersion,
         through: ManifestVersion,
