@@ -23,9 +23,10 @@
 //!
 //! A dry run does 1 and 3, and says what a pass would delete.
 //!
-//! - [`named`]: what a state names, and why (pure); `survey`: one region's account; `collector`: the
-//!   pass.
+//! - [`named`]: what a state names, and why (pure); [`awaited`]: what somebody has still to be told
+//!   (pure); `survey`: one region's account; `collector`: the pass.
 
+pub mod awaited;
 mod collector;
 pub mod named;
 mod survey;
@@ -37,6 +38,7 @@ use std::collections::BTreeMap;
 use object_store::path::Path;
 use tidewater_common::ids::TableId;
 
+pub use self::awaited::Awaited;
 pub use self::collector::Collector;
 use crate::hooks::RemovalReason;
 use crate::layout::RegionDir;
@@ -90,6 +92,9 @@ pub enum Kept {
     Young,
     /// The manifest itself.
     Manifest,
+    /// A delta or a checkpoint that a newer checkpoint covers, and that a durable hook is still to
+    /// be told.
+    Awaited,
     /// It would go, but a manifest cannot be read.
     Spared,
     /// It would go, but the pass has its fill, or another table is asked for.
@@ -146,6 +151,7 @@ impl Kept {
             Self::Recent => "recent",
             Self::Young => "young",
             Self::Manifest => "manifest",
+            Self::Awaited => "awaited",
             Self::Spared => "spared",
             Self::Later => "later",
             Self::Unknown => "unknown",

@@ -8,7 +8,7 @@ use tokio::sync::mpsc;
 
 use super::named::{self, Name};
 use super::survey::{Candidate, Survey, survey};
-use super::{Garbage, GcReport, GcRequest, Kept, Why};
+use super::{Awaited, Garbage, GcReport, GcRequest, Kept, Why};
 use crate::env::RegionEnv;
 use crate::error::EngineError;
 use crate::hooks::{FilesRemoved, GcPass, RegionHooks, RemovalReason};
@@ -24,6 +24,7 @@ const TELLINGS: usize = 3;
 #[derive(Debug, Clone)]
 pub struct Collector {
     env: RegionEnv,
+    awaited: Awaited,
 }
 
 /// What a pass knows.
@@ -39,7 +40,12 @@ struct Pass<'a> {
 impl Collector {
     /// A collector with the store, the ids and the hooks of this environment.
     pub fn new(env: RegionEnv) -> Self {
-        Self { env }
+        Self { env, awaited: Awaited::default() }
+    }
+
+    /// The same, but what durable hooks wait for stays.
+    pub fn sparing(self, awaited: Awaited) -> Self {
+        Self { awaited, ..self }
     }
 
     /// One pass. Each object that is deleted, or would be, is sent to `found` as it goes; when nobody
@@ -90,7 +96,7 @@ impl Collector {
         let objects = self.env.storage.list(&dir.path(), None).await?;
         let manifest = ManifestContext::new(self.env.clone(), dir);
         let checkpoint = manifest.read_from_checkpoint().await?;
-        Ok(survey(&manifest.state(), checkpoint, &objects, floor_ms))
+        Ok(survey(&manifest.state(), checkpoint, &objects, floor_ms, &self.awaited))
     }
 
     async fn raise_floor(&self, dir: RegionDir, floor_ms: u64) -> Result<(), EngineError> {

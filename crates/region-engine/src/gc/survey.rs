@@ -7,7 +7,7 @@ use object_store::path::Path;
 use tidewater_common::ids::ManifestVersion;
 use uuid::Uuid;
 
-use super::{Garbage, Kept, Why, named};
+use super::{Awaited, Garbage, Kept, Why, named};
 use crate::env::id_time_ms;
 use crate::hooks::RemovalReason;
 use crate::layout::{ManifestObject, RegionDir, RegionObject};
@@ -36,6 +36,7 @@ pub(super) fn survey(
     checkpoint: ManifestVersion,
     objects: &[ObjectMeta],
     floor_ms: u64,
+    awaited: &Awaited,
 ) -> Survey {
     let dir = state.dir;
     let mut own: HashMap<Uuid, Kept> = HashMap::new();
@@ -47,9 +48,15 @@ pub(super) fn survey(
         }
     });
     let reasons = removals(state);
+    let checkpoints = objects.iter().filter_map(|object| match dir.object(&object.location) {
+        RegionObject::Manifest(ManifestObject::Checkpoint(version)) => Some(version),
+        _ => None,
+    });
+    let spared = awaited.spared(state, checkpoints);
     for object in objects {
         let verdict = match dir.object(&object.location) {
             RegionObject::Manifest(object) => match covered(state, checkpoint, object, floor_ms) {
+                true if spared.is_some_and(|spared| spared.has(object)) => Ok(Kept::Awaited),
                 true => Err((None, Why::Covered)),
                 false => Ok(Kept::Manifest),
             },
@@ -151,7 +158,8 @@ mod tests {
 
     fn verdicts(state: &ManifestState, paths: &[Path]) -> Vec<Result<Kept, Why>> {
         let one = |path: &Path| {
-            let survey = survey(state, ManifestVersion(8), &[object(path.clone())], FLOOR);
+            let objects = [object(path.clone())];
+            let survey = survey(state, ManifestVersion(8), &objects, FLOOR, &Awaited::default());
             match (survey.candidates.first(), survey.kept.first_key_value()) {
                 (Some(candidate), None) => Err(candidate.garbage.why),
                 (None, Some((why, 1))) => Ok(*why),

@@ -1,5 +1,6 @@
 //! Passes over a store in memory.
 
+mod awaited;
 mod race;
 
 use tidewater_common::ids::{FileId, RegionId, TableId};
