@@ -124,13 +124,15 @@ impl NodeHooks {
                 kind: hook.kind.clone(),
                 detail: error.to_string(),
             })?;
-        let spec = PluginSpec { name: hook.name.clone(), kind: hook.kind.clone(), config };
+        let spec =
+            PluginSpec { name: hook.name.clone(), kind: hook.kind.clone(), config, durable: false };
         let made = self.kinds.make(&spec, self.home)?;
         self.plugins.insert(Plugin {
             name: spec.name,
             kind: Some(spec.kind),
             table: (hook.table_id != 0).then_some(TableId(hook.table_id)),
             paused: hook.paused,
+            durable: false,
             hook: made,
         })
     }

@@ -1,9 +1,10 @@
 //! `jsonl`: each call becomes a line of a file on the node that makes the call.
 //!
 //! `{"path": "/absolute/path"}`. One line is one write with O_APPEND, so that several processes may
-//! share a file. The file is opened for every line: it may be moved away at any time.
+//! share a file. The file is opened for every line: it may be moved away at any time. A durable hook
+//! syncs it after each.
 
-use std::fs::OpenOptions;
+use std::fs::{File, OpenOptions};
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -54,7 +55,7 @@ impl HookKind for Jsonl {
 
     fn make(&self, spec: &PluginSpec, home: HookHome) -> Result<RegionHookRef, String> {
         let config = Config::read(&spec.config)?;
-        Ok(Arc::new(Narrator::new(&spec.name, home, Lines::new(config.path))))
+        Ok(Arc::new(Narrator::new(&spec.name, home, Lines::new(config.path, spec.durable))))
     }
 }
 
@@ -63,25 +64,30 @@ struct Lines {
     path: Arc<Path>,
     /// The last line of ours was not written whole: the next one begins with a line break.
     torn: Arc<AtomicBool>,
+    /// A line is on the disk before its call returns.
+    durable: bool,
 }
 
 impl Lines {
-    fn new(path: PathBuf) -> Self {
-        Self { path: path.into(), torn: Arc::default() }
+    fn new(path: PathBuf, durable: bool) -> Self {
+        Self { path: path.into(), torn: Arc::default(), durable }
     }
 }
 
 #[async_trait]
 impl Outlet for Lines {
     async fn put(&self, record: Record) -> Result<(), HookError> {
-        let (path, torn) = (self.path.clone(), self.torn.clone());
-        let written = tokio::task::spawn_blocking(move || append(&path, record.into_text(), &torn));
+        let (path, torn, durable) = (self.path.clone(), self.torn.clone(), self.durable);
+        let written = tokio::task::spawn_blocking(move || {
+            let file = append(&path, record.into_text(), &torn)?;
+            if durable { file.sync_data() } else { Ok(()) }
+        });
         let result = written.await.map_err(HookError::new)?;
         result.map_err(|error| HookError::new(format_args!("{}: {error}", self.path.display())))
     }
 }
 
-fn append(path: &Path, mut line: String, torn: &AtomicBool) -> io::Result<()> {
+fn append(path: &Path, mut line: String, torn: &AtomicBool) -> io::Result<File> {
     line.push('\n');
     if torn.load(Ordering::Relaxed) {
         line.insert(0, '\n');
@@ -94,7 +100,7 @@ fn append(path: &Path, mut line: String, torn: &AtomicBool) -> io::Result<()> {
         let detail = format!("only {written} of {} bytes of a line were written", line.len());
         return Err(io::Error::new(io::ErrorKind::WriteZero, detail));
     }
-    Ok(())
+    Ok(file)
 }
 
 #[cfg(test)]
@@ -110,6 +116,7 @@ mod tests {
             name: "audit".to_owned(),
             kind: "jsonl".to_owned(),
             config: json!({ "path": path }),
+            durable: false,
         };
         Jsonl.make(&spec, HookHome { role: "data", node_id: NodeId(101) }).unwrap()
     }
@@ -147,6 +154,37 @@ mod tests {
                     "old_role": "follower", "new_role": "leader", "owner_epoch": "0.0",
                 }),
             ]
+        );
+    }
+
+    #[tokio::test]
+    async fn a_bootstrap_names_its_version_and_its_files() {
+        use tidewater_common::ids::{Incarnation, ManifestVersion, TableId};
+        use tidewater_region_engine::hooks::RegionSnapshot;
+        use tidewater_region_engine::layout::RegionDir;
+        use tidewater_region_engine::manifest::ManifestState;
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("hooks.jsonl");
+        let (table_id, region_id) = (TableId(3), RegionId(7));
+        let dir = RegionDir { table_id, region_id, incarnation: Incarnation(1) };
+        let mut state = ManifestState::empty(dir);
+        state.version = ManifestVersion(12);
+        let spec = PluginSpec {
+            name: "audit".to_owned(),
+            kind: "jsonl".to_owned(),
+            config: json!({ "path": path }),
+            durable: true,
+        };
+        let hook = Jsonl.make(&spec, HookHome { role: "data", node_id: NodeId(101) }).unwrap();
+        let snapshot = RegionSnapshot::new(Arc::new(state));
+        hook.on_bootstrap(RegionId(7), &snapshot).await.unwrap();
+        assert_eq!(
+            lines(&path),
+            [json!({
+                "hook": "audit", "event": "bootstrap", "region_id": 7, "node_role": "data",
+                "node_id": 101, "manifest_version": 12, "manifest": null, "actions": [],
+                "files": [], "dropped": false,
+            })]
         );
     }
 

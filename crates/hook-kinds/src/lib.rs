@@ -44,7 +44,8 @@ mod tests {
     use super::*;
 
     fn check(kind: &str, config: Value) -> Result<(), String> {
-        let spec = PluginSpec { name: "mine".to_owned(), kind: kind.to_owned(), config };
+        let spec =
+            PluginSpec { name: "mine".to_owned(), kind: kind.to_owned(), config, durable: false };
         builtin().check(&spec).map_err(|error| error.to_string())
     }
 

@@ -7,7 +7,7 @@ use tidewater_common::ids::{ManifestVersion, OwnerEpoch, RegionId};
 use tidewater_region_engine::RegionSpec;
 use tidewater_region_engine::hooks::{
     FilesRemoved, GcPass, HookError, HookHome, ManifestKind, RegionHook, RegionMetaActionList,
-    RegionRole, SstFileInfo,
+    RegionRole, RegionSnapshot, SstFileInfo,
 };
 
 use crate::record::Record;
@@ -79,6 +79,14 @@ impl<O: Outlet> RegionHook for Narrator<O> {
     ) -> Result<(), HookError> {
         let record = self.record("manifest_updated", region).with_update(actions, manifest);
         self.outlet.put(record).await
+    }
+
+    async fn on_bootstrap(
+        &self,
+        region: RegionId,
+        snapshot: &RegionSnapshot,
+    ) -> Result<(), HookError> {
+        self.outlet.put(self.record("bootstrap", region).with_snapshot(snapshot)).await
     }
 
     async fn on_region_opened(&self, region: RegionId, _: &RegionSpec) -> Result<(), HookError> {

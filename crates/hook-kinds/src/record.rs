@@ -4,7 +4,8 @@
 use serde_json::{Map, Value, json};
 use tidewater_common::ids::{OwnerEpoch, RegionId};
 use tidewater_region_engine::hooks::{
-    FilesRemoved, GcPass, HookHome, ManifestKind, RegionMetaActionList, RegionRole, SstFileInfo,
+    FilesRemoved, GcPass, HookHome, ManifestKind, RegionMetaActionList, RegionRole, RegionSnapshot,
+    SstFileInfo,
 };
 use tidewater_region_engine::manifest::json::{action_json, file_json};
 
@@ -47,11 +48,22 @@ impl Record {
         self.set("manifest_version", json!(actions.version()));
         self.set("manifest", json!(manifest.as_str()));
         self.set("actions", actions.actions().iter().map(action_json).collect());
-        self.set("files", actions.files_added().map(file_json).collect());
+        // What a void change names is not there.
+        if manifest != ManifestKind::Void {
+            self.set("files", actions.files_added().map(file_json).collect());
+        }
         self.set("time_ms", json!(actions.time_ms()));
         if let Some(parent) = actions.by_reference() {
             self.set("by_reference", json!(parent));
         }
+        self
+    }
+
+    /// Every live file at one version.
+    pub(crate) fn with_snapshot(mut self, snapshot: &RegionSnapshot) -> Self {
+        self.set("manifest_version", json!(snapshot.version()));
+        self.set("files", snapshot.files().map(file_json).collect());
+        self.set("dropped", json!(snapshot.is_dropped()));
         self
     }
 

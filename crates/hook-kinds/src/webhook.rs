@@ -6,15 +6,20 @@
 //! for good (4xx but 408, 425 and 429; 3xx). When the queue is full, calls fail. What is queued when
 //! the process ends is lost, as are calls that a receiver refuses: both are counted.
 //!
+//! A durable hook has no queue: a call returns well when the receiver has taken it, and is made again
+//! by its caller otherwise, also when the receiver refuses it.
+//!
 //! With a secret the header `X-Tidewater-Signature` is `sha256=` and the HMAC-SHA256 of the body in
 //! hex. The secret stands in a file on each node, so that it is in no record of the cluster; it is
 //! read for each post, so it can be changed at any time.
 //!
 //! # Layout
 //!
-//! - `queue`: what waits (pure). `courier`: posts what waits. `transport`: one HTTP request.
+//! - `queue`: what waits (pure). `courier`: posts what waits. `direct`: posts what must not wait.
+//!   `transport`: one HTTP request.
 
 mod courier;
+mod direct;
 mod queue;
 mod transport;
 
@@ -29,6 +34,7 @@ use tidewater_region_engine::hooks::{HookHome, HookKind, PluginSpec};
 use url::Url;
 
 use self::courier::Mailbox;
+use self::direct::Direct;
 use self::transport::Http;
 use crate::narrator::Narrator;
 use crate::parse;
@@ -99,6 +105,9 @@ impl HookKind for Webhook {
         let (config, url) = Config::read(&spec.config)?;
         let timeout = Duration::from_millis(config.timeout_ms);
         let http = Http::new(&spec.name, url, config.secret_file, timeout)?;
+        if spec.durable {
+            return Ok(Arc::new(Narrator::new(&spec.name, home, Direct::new(http))));
+        }
         let mailbox = Mailbox::new(&spec.name, http, config.queue, QUEUE_BYTES);
         Ok(Arc::new(Narrator::new(&spec.name, home, mailbox)))
     }

@@ -25,10 +25,12 @@
 //!
 //! - `hook`: the trait. `payload`: what its methods are given.
 //! - `plugins`: the registry. `kinds`: from configuration to hooks. `error`: what both refuse.
+//! - `durable`: a hook that is told by whoever reads the manifest.
 //! - `calls`: the hooks of one region, and one function for each event.
 //! - `shield`: one call: time limit, panics, counters. `suspension`: when a hook is left out (pure).
 
 mod calls;
+mod durable;
 mod error;
 mod hook;
 mod kinds;
@@ -38,12 +40,13 @@ mod shield;
 mod suspension;
 
 pub(crate) use self::calls::RegionHooks;
+pub use self::durable::DurableHook;
 pub use self::error::{HookError, PluginError};
 pub use self::hook::{RegionHook, RegionHookRef};
 pub use self::kinds::{HookHome, HookKind, HookKinds, PluginSpec};
 pub use self::payload::{
-    FilesRemoved, GcPass, ManifestKind, RegionMetaActionList, RegionRole, RemovalReason,
-    SstFileInfo, SstInfo,
+    FilesRemoved, GcPass, ManifestKind, RegionMetaActionList, RegionRole, RegionSnapshot,
+    RemovalReason, SstFileInfo, SstInfo,
 };
 pub use self::plugins::{Plugin, Plugins};
 pub use self::shield::{HookState, HookStatus};

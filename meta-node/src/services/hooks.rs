@@ -55,7 +55,7 @@ impl HookService {
         let config = serde_json::from_str(&request.config)
             .map_err(|error| invalid(format!("the configuration is no JSON: {error}")))?;
         let (name, kind) = (request.name.clone(), request.kind.clone());
-        let spec = PluginSpec { name, kind, config };
+        let spec = PluginSpec { name, kind, config, durable: false };
         self.kinds.check(&spec).map_err(|error| invalid(error.to_string()))
     }
 

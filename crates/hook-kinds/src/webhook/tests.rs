@@ -126,6 +126,7 @@ async fn calls_are_posted_signed_and_again_until_they_are_taken() {
         name: "mirror".to_owned(),
         kind: "webhook".to_owned(),
         config: json!({ "url": url, "secret_file": secret_file }),
+        durable: false,
     };
     let hook = Webhook.make(&spec, HookHome { role: "data", node_id: NodeId(101) }).unwrap();
     let removed = FilesRemoved { files: Vec::new(), reason: RemovalReason::Drop };
@@ -140,6 +141,24 @@ async fn calls_are_posted_signed_and_again_until_they_are_taken() {
     assert_eq!(header_of(header, "x-tidewater-signature"), Some(signed.as_str()));
     let record: Value = serde_json::from_str(body).unwrap();
     assert_eq!((&record["event"], &record["region_id"]), (&json!("files_removed"), &json!(7)));
+}
+
+#[tokio::test]
+async fn a_durable_hook_has_what_it_took_and_says_so_when_it_has_not() {
+    let fake = Fake::default();
+    let direct = Direct::new(fake.clone());
+    let record = || {
+        let home = HookHome { role: "data", node_id: NodeId(101) };
+        crate::record::Record::new("w", home, "files_removed", RegionId(7))
+    };
+    assert!(direct.put(record()).await.is_err(), "the receiver is down");
+    fake.up.store(true, Ordering::SeqCst);
+    // What a hook with a queue would give up.
+    fake.answers.lock().push_back(Answer::Refused("no".to_owned()));
+    assert!(direct.put(record()).await.is_err());
+    assert!(fake.got.lock().is_empty());
+    direct.put(record()).await.unwrap();
+    assert_eq!(fake.got.lock().len(), 1);
 }
 
 #[tokio::test]

@@ -7,7 +7,8 @@ use tidewater_common::ids::{OwnerEpoch, RegionId, TableId};
 use super::error::HookError;
 use super::hook::RegionHook;
 use super::payload::{
-    FilesRemoved, GcPass, ManifestKind, RegionMetaActionList, RegionRole, SstFileInfo,
+    FilesRemoved, GcPass, ManifestKind, RegionMetaActionList, RegionRole, RegionSnapshot,
+    SstFileInfo,
 };
 use super::plugins::Plugins;
 use crate::layout::RegionDir;
@@ -34,6 +35,7 @@ pub(super) enum Event {
     RoleChanged { old: RegionRole, new: RegionRole, epoch: OwnerEpoch },
     FilesRemoved(FilesRemoved),
     Gc(GcPass),
+    Bootstrap(RegionSnapshot),
 }
 
 impl RegionHooks {
@@ -117,6 +119,7 @@ impl Event {
             Self::RoleChanged { .. } => "region_role_changed",
             Self::FilesRemoved(_) => "files_removed",
             Self::Gc(_) => "region_gc",
+            Self::Bootstrap(_) => "bootstrap",
         }
     }
 
@@ -140,6 +143,7 @@ impl Event {
             }
             Self::FilesRemoved(removed) => hook.on_files_removed(region, removed).await,
             Self::Gc(pass) => hook.on_region_gc(region, pass).await,
+            Self::Bootstrap(snapshot) => hook.on_bootstrap(region, snapshot).await,
         }
     }
 }

@@ -8,7 +8,8 @@ use tidewater_common::ids::{ManifestVersion, OwnerEpoch, RegionId};
 
 use super::error::HookError;
 use super::payload::{
-    FilesRemoved, GcPass, ManifestKind, RegionMetaActionList, RegionRole, SstFileInfo,
+    FilesRemoved, GcPass, ManifestKind, RegionMetaActionList, RegionRole, RegionSnapshot,
+    SstFileInfo,
 };
 use crate::region::RegionSpec;
 
@@ -20,6 +21,10 @@ pub type RegionHookRef = Arc<dyn RegionHook>;
 /// Calls are at most once: a crash between commit and call loses the call. Calls for one region may
 /// overlap and come out of order when its operations do; whoever needs an order takes the manifest
 /// version. A call that takes longer than the registry's time limit is given up.
+///
+/// A durable hook gets `on_manifest_updated` and `on_bootstrap` only: for every version of the
+/// manifest, at least once, without a gap, for the first time in order of version. A call that it
+/// fails is made again.
 #[async_trait]
 pub trait RegionHook: Debug + Send + Sync + 'static {
     /// Unique within a registry; hooks are called in order of name.
@@ -60,6 +65,17 @@ pub trait RegionHook: Debug + Send + Sync + 'static {
         manifest: ManifestKind,
     ) -> Result<(), HookError> {
         let _ = (region, actions, version, manifest);
+        Ok(())
+    }
+
+    /// A durable hook begins with this snapshot: because it was asked for, or because the deltas
+    /// after those that it had seen are gone. Files that the snapshot does not name are not live.
+    async fn on_bootstrap(
+        &self,
+        region: RegionId,
+        snapshot: &RegionSnapshot,
+    ) -> Result<(), HookError> {
+        let _ = (region, snapshot);
         Ok(())
     }
 

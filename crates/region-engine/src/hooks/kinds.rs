@@ -20,6 +20,9 @@ pub struct PluginSpec {
     pub kind: String,
     /// What the kind needs to know; an object.
     pub config: Value,
+    /// A call that returned well is never made again: what it told must have reached its destination
+    /// by then, and outlive the process.
+    pub durable: bool,
 }
 
 /// Where hooks are made: what they say of the node that calls them.

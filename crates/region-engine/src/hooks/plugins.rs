@@ -6,6 +6,7 @@ use std::sync::Arc;
 use parking_lot::RwLock;
 use tidewater_common::ids::TableId;
 
+use super::durable::DurableHook;
 use super::error::PluginError;
 use super::hook::RegionHookRef;
 use super::shield::{HookStatus, Shielded};
@@ -22,6 +23,9 @@ pub struct Plugin {
     pub table: Option<TableId>,
     /// Whether it begins paused.
     pub paused: bool,
+    /// Whether it is told by whoever reads the manifest, through [`Plugins::durable`], and not when
+    /// something happens.
+    pub durable: bool,
     /// The hook.
     pub hook: RegionHookRef,
 }
@@ -42,7 +46,8 @@ struct Inner {
 impl From<RegionHookRef> for Plugin {
     /// Under the hook's own name, for all tables.
     fn from(hook: RegionHookRef) -> Self {
-        Self { name: hook.name().to_owned(), kind: None, table: None, paused: false, hook }
+        let name = hook.name().to_owned();
+        Self { name, kind: None, table: None, paused: false, durable: false, hook }
     }
 }
 
@@ -88,10 +93,19 @@ impl Plugins {
         self.inner.hooks.read().iter().map(|one| one.status()).collect()
     }
 
-    /// Those that see this table, in order of name.
+    /// A durable hook, by name.
+    pub fn durable(&self, name: &str) -> Option<DurableHook> {
+        let hooks = self.inner.hooks.read();
+        let found = hooks.iter().find(|one| one.plugin.durable && one.plugin.name == name);
+        found.cloned().map(DurableHook::new)
+    }
+
+    /// Those that are told of this table's events as they happen, in order of name.
     pub(super) fn of(&self, table: TableId) -> Vec<Arc<Shielded>> {
         let hooks = self.inner.hooks.read();
-        let sees = |one: &&Arc<Shielded>| one.plugin.table.is_none_or(|only| only == table);
+        let sees = |one: &&Arc<Shielded>| {
+            !one.plugin.durable && one.plugin.table.is_none_or(|only| only == table)
+        };
         hooks.iter().filter(sees).cloned().collect()
     }
 }

@@ -94,6 +94,24 @@ impl Shielded {
         result
     }
 
+    /// Whether it is left out because somebody asked for it.
+    pub(super) fn is_paused(&self) -> bool {
+        self.paused.load(Ordering::Relaxed)
+    }
+
+    /// Calls the hook however it has behaved: for whoever waits after a failure, and then makes the
+    /// same call again. Leaving the hook out would hold up what has not failed.
+    pub(super) async fn insist(
+        &self,
+        region: RegionId,
+        event: Arc<Event>,
+    ) -> Result<(), HookError> {
+        let name = event.name();
+        let result = self.shielded(region, event).await;
+        self.count(region, name, &result);
+        result
+    }
+
     /// In a task of its own: a panic ends there, and a hook that blocks its thread does not keep the
     /// caller beyond the limit. The limit inside holds when the caller has gone away.
     async fn shielded(&self, region: RegionId, event: Arc<Event>) -> Result<(), HookError> {
@@ -116,12 +134,11 @@ impl Shielded {
         }
     }
 
-    fn note(&self, region: RegionId, event: &'static str, result: &Result<(), HookError>) {
+    fn count(&self, region: RegionId, event: &'static str, result: &Result<(), HookError>) {
         let hook = self.plugin.name.clone();
         self.calls.fetch_add(1, Ordering::Relaxed);
         counter!("tidewater_hook_calls_total", "hook" => hook.clone(), "event" => event)
             .increment(1);
-        let turn = self.standing.lock().note(result.is_ok(), Instant::now(), &self.limits);
         if let Err(error) = result {
             self.failures.fetch_add(1, Ordering::Relaxed);
             counter!("tidewater_hook_failures_total", "hook" => hook.clone(), "event" => event)
@@ -129,6 +146,12 @@ impl Shielded {
             *self.last_error.lock() = Some(error.to_string());
             tracing::warn!(%hook, %region, event, %error, "a hook failed; the engine goes on");
         }
+    }
+
+    fn note(&self, region: RegionId, event: &'static str, result: &Result<(), HookError>) {
+        self.count(region, event, result);
+        let hook = &self.plugin.name;
+        let turn = self.standing.lock().note(result.is_ok(), Instant::now(), &self.limits);
         match turn {
             Turn::Same => {}
             Turn::Suspended => {

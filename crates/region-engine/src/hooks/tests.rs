@@ -60,6 +60,39 @@ async fn a_hook_for_one_table_sees_no_other() {
 }
 
 #[tokio::test]
+async fn a_durable_hook_is_told_by_its_caller_alone_and_is_never_suspended() {
+    use crate::manifest::history::Past;
+    use crate::manifest::samples::{delta, flush};
+    let plugins = Plugins::new(limits());
+    let recorder = Recorder::new("one");
+    let hook: RegionHookRef = recorder.clone();
+    plugins.insert(Plugin { durable: true, ..hook.into() }).unwrap();
+    let bad: RegionHookRef = Arc::new(Bad("two", Vice::Fails));
+    plugins.insert(Plugin { durable: true, ..bad.into() }).unwrap();
+    let hooks = RegionHooks::new(&plugins, DIR);
+    let committed = Arc::new(delta(7, flush(1, 7)));
+    hooks.manifest_updated(committed.clone(), ManifestKind::Live).await;
+    hooks.files_removed(removed()).await;
+    assert!(recorder.take().is_empty());
+    let past = Past { delta: committed.clone(), manifest: ManifestKind::Live };
+    plugins.durable("one").unwrap().manifest_updated(&past).await.unwrap();
+    let actions = committed.actions.clone();
+    let (version, manifest) = (committed.version, ManifestKind::Live);
+    assert_eq!(recorder.take(), [Seen::Updated { version, manifest, actions }]);
+    let failing = plugins.durable("two").unwrap();
+    for _ in 0..5 {
+        failing.manifest_updated(&past).await.unwrap_err();
+    }
+    let shown = status(&plugins, "two");
+    assert_eq!((shown.state, shown.failures, shown.skipped), (HookState::Active, 5, 0));
+    assert!(plugins.set_paused("two", true));
+    assert!(failing.is_paused());
+    let other: RegionHookRef = Recorder::new("three");
+    plugins.insert(other).unwrap();
+    assert!(plugins.durable("three").is_none(), "it is not durable");
+}
+
+#[tokio::test]
 async fn a_paused_hook_is_left_out_until_it_is_resumed() {
     let plugins = Plugins::default();
     let recorder = Recorder::new("one");
@@ -160,8 +193,12 @@ fn what_cannot_be_made_is_refused_at_once() {
     let taken = kinds.register(Arc::new(Named)).unwrap_err();
     assert_eq!(taken, PluginError::KindTaken { kind: "named".to_owned() });
     let home = HookHome { role: "data", node_id: NodeId(101) };
-    let spec =
-        |kind: &str, config| PluginSpec { name: "mine".to_owned(), kind: kind.to_owned(), config };
+    let spec = |kind: &str, config| PluginSpec {
+        name: "mine".to_owned(),
+        kind: kind.to_owned(),
+        config,
+        durable: false,
+    };
     let good = spec("named", json!({ "as": "x" }));
     kinds.check(&good).unwrap();
     assert_eq!(kinds.make(&good, home).unwrap().name(), "x at data 101");

@@ -1,0 +1,51 @@
+//! A hook that is told by whoever reads the manifest: one call after another, each until it succeeds.
+
+use std::sync::Arc;
+
+use tidewater_common::ids::RegionId;
+
+use super::calls::Event;
+use super::error::HookError;
+use super::payload::{RegionMetaActionList, RegionSnapshot};
+use super::shield::Shielded;
+use crate::manifest::history::Past;
+
+/// A durable hook of a registry, behind its shield: calls have a time limit, panics are caught,
+/// results are counted. It is never suspended: whoever calls it waits after a failure.
+#[derive(Debug, Clone)]
+pub struct DurableHook {
+    shielded: Arc<Shielded>,
+}
+
+impl DurableHook {
+    pub(super) fn new(shielded: Arc<Shielded>) -> Self {
+        Self { shielded }
+    }
+
+    /// Whether somebody asked that it be left out: calls wait until it is resumed.
+    pub fn is_paused(&self) -> bool {
+        self.shielded.is_paused()
+    }
+
+    /// Tells it of a version of a region's manifest.
+    ///
+    /// # Errors
+    /// It failed, panicked, or was late: what it was told may have taken effect or not.
+    pub async fn manifest_updated(&self, past: &Past) -> Result<(), HookError> {
+        let actions = RegionMetaActionList::new(past.delta.clone());
+        let event = Event::ManifestUpdated { actions, manifest: past.manifest };
+        self.tell(past.delta.region, event).await
+    }
+
+    /// Tells it where it begins.
+    ///
+    /// # Errors
+    /// As [`manifest_updated`](Self::manifest_updated).
+    pub async fn bootstrap(&self, snapshot: RegionSnapshot) -> Result<(), HookError> {
+        self.tell(snapshot.region(), Event::Bootstrap(snapshot)).await
+    }
+
+    async fn tell(&self, region: RegionId, event: Event) -> Result<(), HookError> {
+        self.shielded.insist(region, Arc::new(event)).await
+    }
+}
