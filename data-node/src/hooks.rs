@@ -7,7 +7,9 @@ use parking_lot::Mutex;
 use tidewater_common::ids::TableId;
 use tidewater_proto::v1::{self, watch_event::Event};
 use tidewater_region_engine::Plugins;
-use tidewater_region_engine::hooks::{self, HookHome, HookKinds, Plugin, PluginError, PluginSpec};
+use tidewater_region_engine::hooks::{
+    self, DurableHook, HookHome, HookKinds, Plugin, PluginError, PluginSpec,
+};
 use tracing::{info, warn};
 
 /// Keeps the registry as the catalog wants it.
@@ -17,6 +19,8 @@ pub struct NodeHooks {
     home: HookHome,
     plugins: Plugins,
     known: Mutex<BTreeMap<String, Known>>,
+    /// Versions that durable hooks have not been told of, by name.
+    lags: Mutex<BTreeMap<String, u64>>,
 }
 
 /// A hook of the catalog.
@@ -49,7 +53,7 @@ fn step(known: Option<&v1::Hook>, wanted: &v1::Hook) -> Step {
 impl NodeHooks {
     /// None yet. `plugins` is what the node's regions call.
     pub fn new(kinds: HookKinds, home: HookHome, plugins: Plugins) -> Self {
-        Self { kinds, home, plugins, known: Mutex::default() }
+        Self { kinds, home, plugins, known: Mutex::default(), lags: Mutex::default() }
     }
 
     /// Takes in what the catalog watch brings.
@@ -85,8 +89,38 @@ impl NodeHooks {
     pub fn reports(&self) -> Vec<v1::HookReport> {
         let status: BTreeMap<String, hooks::HookStatus> =
             self.plugins.status().into_iter().map(|one| (one.name.clone(), one)).collect();
+        let lags = self.lags.lock().clone();
         let known = self.known.lock();
-        known.values().map(|one| report(one, status.get(&one.hook.name))).collect()
+        let with_lag = |one: &Known| {
+            let mut report = report(one, status.get(&one.hook.name));
+            if one.hook.durable {
+                report.backlog = lags.get(&one.hook.name).copied().unwrap_or(0);
+            }
+            report
+        };
+        known.values().map(with_lag).collect()
+    }
+
+    /// The durable hooks of the catalog, with their generations; also those that cannot be made here.
+    pub fn durable_hooks(&self) -> BTreeSet<(String, u64)> {
+        let known = self.known.lock();
+        let durable = known.values().filter(|one| one.hook.durable);
+        durable.map(|one| (one.hook.name.clone(), one.hook.generation)).collect()
+    }
+
+    /// A durable hook, if it is known and could be made here.
+    pub fn durable(&self, name: &str, generation: u64) -> Option<DurableHook> {
+        let known = self.known.lock();
+        let one = known.get(name)?;
+        if one.hook.generation != generation || one.broken.is_some() {
+            return None;
+        }
+        self.plugins.durable(name)
+    }
+
+    /// Notes how many versions durable hooks have not been told of.
+    pub fn set_lags(&self, lags: BTreeMap<String, u64>) {
+        *self.lags.lock() = lags;
     }
 
     fn put(&self, known: &mut BTreeMap<String, Known>, hook: &v1::Hook) {
@@ -124,15 +158,15 @@ impl NodeHooks {
                 kind: hook.kind.clone(),
                 detail: error.to_string(),
             })?;
-        let spec =
-            PluginSpec { name: hook.name.clone(), kind: hook.kind.clone(), config, durable: false };
+        let (name, kind) = (hook.name.clone(), hook.kind.clone());
+        let spec = PluginSpec { name, kind, config, durable: hook.durable };
         let made = self.kinds.make(&spec, self.home)?;
         self.plugins.insert(Plugin {
             name: spec.name,
             kind: Some(spec.kind),
             table: (hook.table_id != 0).then_some(TableId(hook.table_id)),
             paused: hook.paused,
-            durable: false,
+            durable: hook.durable,
             hook: made,
         })
     }
@@ -191,6 +225,7 @@ mod tests {
             table_id: 0,
             paused: false,
             generation,
+            durable: false,
         }
     }
 
@@ -260,6 +295,23 @@ mod tests {
         assert_eq!(states(&node), [("d".to_owned(), Broken)]);
         node.follow(&snapshot(vec![]));
         assert_eq!(names(&plugins), ["d"]);
+    }
+
+    #[test]
+    fn a_durable_hook_is_found_by_name_and_generation_and_reports_its_lag() {
+        let (node, plugins) = node();
+        let durable = v1::Hook { durable: true, ..hook("a", 3) };
+        let broken =
+            v1::Hook { kind: "other".into(), ..v1::Hook { durable: true, ..hook("b", 4) } };
+        node.follow(&snapshot(vec![durable, broken, hook("c", 5)]));
+        assert_eq!(node.durable_hooks(), BTreeSet::from([("a".into(), 3), ("b".into(), 4)]));
+        assert!(node.durable("a", 3).is_some() && plugins.durable("a").is_some());
+        for (name, generation) in [("a", 2), ("b", 4), ("c", 5), ("d", 3)] {
+            assert!(node.durable(name, generation).is_none(), "{name}");
+        }
+        node.set_lags(BTreeMap::from([("a".into(), 7), ("c".into(), 9)]));
+        let backlogs: Vec<u64> = node.reports().iter().map(|one| one.backlog).collect();
+        assert_eq!(backlogs, [7, 0, 0]);
     }
 
     fn own_hook() -> hooks::Plugin {

@@ -4,12 +4,13 @@
 //! a [`MetaState`] and yields a [`Change`]; only [`MetaState::absorb`] alters a state, and it
 //! cannot fail, so a refused command has changed nothing.
 //!
-//! Words: a *record* is one table, route, group, node or outcome. A *row* is a record as it is
+//! Words: a *record* is one table, route, group, node, hook, cursor or outcome. A *row* is a record as it is
 //! stored: key and framed bytes. The *revision* grows with every change that watchers see, the
 //! *catalog version* only with those of routes.
 
 mod change;
 mod codec;
+mod cursor;
 mod error;
 mod hook;
 mod keys;
@@ -25,6 +26,7 @@ pub use self::codec::{
     decode_catalog_next_route_id, decode_catalog_route, decode_catalog_version,
     encode_catalog_next_route_id, encode_catalog_route, encode_catalog_version,
 };
+pub use self::cursor::{Cursor, Cursors};
 pub use self::error::CatalogError;
 pub use self::hook::Hook;
 pub use self::keys::{

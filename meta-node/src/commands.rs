@@ -6,6 +6,7 @@
 
 mod alter_table;
 mod bootstrap;
+mod cursors;
 mod error;
 mod groups;
 mod hooks;
@@ -17,6 +18,7 @@ mod time;
 use tidewater_common::ids::{GroupId, NodeId, TableId, Term};
 use tidewater_proto::v1::{self, meta_command::Kind, meta_reply};
 
+pub(crate) use self::cursors::MOST_ADVANCES;
 pub use self::error::CommandError;
 pub(crate) use self::nodes::is_address;
 pub use self::nodes::members_change;
@@ -88,6 +90,7 @@ fn decide(
         Kind::AddHook(command) => hooks::add(state, &command),
         Kind::SetHookPaused(command) => hooks::set_paused(state, &command).map(done),
         Kind::RemoveHook(command) => hooks::remove(state, &command),
+        Kind::AdvanceCursors(command) => cursors::advance(state, &command).map(done),
         Kind::BeginAlterTable(command) => alter_table::begin_alter(state, &command),
         Kind::BeginTruncateTable(command) => alter_table::begin_truncate(state, &command),
         Kind::FinishTableChange(command) => alter_table::finish(state, &command).map(done),

@@ -34,7 +34,7 @@ pub use self::options::{Bootstrap, MetaOptions, OptionsError};
 use self::replica::Replica;
 use crate::join::{Adoption, Joiner};
 use crate::machine::{STATE_FAMILY, StateError};
-use crate::services::{AdminService, HookService, MetaService, Slot};
+use crate::services::{AdminService, CursorService, HookService, MetaService, Slot};
 
 /// How long a stopping leader waits for another one.
 const HAND_OVER: Duration = Duration::from_secs(2);
@@ -91,6 +91,7 @@ pub struct Meta {
     meta: MetaService,
     admin: AdminService,
     hooks: HookService,
+    cursors: CursorService,
     failed: watch::Receiver<Option<Arc<MetaError>>>,
     joined: watch::Receiver<Option<Identity>>,
     stop: CancellationToken,
@@ -126,6 +127,7 @@ impl Meta {
         let meta = MetaService::new(slot.clone(), Arc::clone(&joiner));
         let admin = AdminService::new(slot.clone(), options.failure_timeout, options.gc_grace);
         let hooks = HookService::new(slot.clone(), options.hook_kinds.clone());
+        let cursors = CursorService::new(slot.clone());
         let (failed_tx, failed) = watch::channel(None);
         let (joined_tx, joined) = watch::channel(None);
         let stop = CancellationToken::new();
@@ -143,7 +145,7 @@ impl Meta {
             stop: stop.clone(),
         };
         let main = tokio::spawn(life.run(adoptions));
-        Ok(Self { node_id, slot, meta, admin, hooks, failed, joined, stop, main })
+        Ok(Self { node_id, slot, meta, admin, hooks, cursors, failed, joined, stop, main })
     }
 
     /// This node's id.
@@ -156,6 +158,7 @@ impl Meta {
         routes.add_service(self.meta.clone().into_server());
         routes.add_service(self.admin.clone().into_server());
         routes.add_service(self.hooks.clone().into_server());
+        routes.add_service(self.cursors.clone().into_server());
     }
 
     /// Resolves when the node belongs to a cluster and its replica runs; with the error when it

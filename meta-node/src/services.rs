@@ -4,9 +4,10 @@
 //!
 //! - `slot`: the node's group, once it has one; `meta`: registration, heartbeats, the catalog;
 //!   `watch`: the stream of changes; `admin`: tables, members, leaders; `members`: group 0's own;
-//!   `hooks`: hooks by configuration; `status`: what is wrong (pure).
+//!   `hooks`: hooks by configuration; `cursors`: how far durable ones are; `status`: what is wrong (pure).
 
 mod admin;
+mod cursors;
 mod hooks;
 mod members;
 mod meta;
@@ -15,6 +16,7 @@ mod status;
 mod watch;
 
 pub(crate) use self::admin::AdminService;
+pub(crate) use self::cursors::CursorService;
 pub(crate) use self::hooks::HookService;
 pub(crate) use self::meta::MetaService;
 pub(crate) use self::slot::{Running, Slot};

@@ -100,6 +100,7 @@ pub(crate) fn exit_of(reason: Reason) -> Exit {
         | Reason::NodeNotFound
         | Reason::MemberNotFound
         | Reason::GroupNotFound
+        | Reason::VersionGone
         | Reason::HookNotFound => Exit::NotFound,
         Reason::TableExists
         | Reason::MemberExists
@@ -148,6 +149,7 @@ fn remedy(reason: Reason) -> Option<&'static str> {
         Reason::HookExists => {
             Some("choose another name, or remove it first: `tidewater hook remove NAME`")
         }
+        Reason::VersionGone => Some("begin with a snapshot instead: `--from start`"),
         Reason::TableBusy => Some("wait until it is done, then try again"),
         Reason::RegionNotFound => Some("`tidewater region list` shows the regions there are"),
         Reason::GroupNotFound | Reason::GroupNotHosted => {

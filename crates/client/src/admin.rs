@@ -8,6 +8,6 @@ mod regions;
 mod tables;
 
 pub use self::cluster::MetaChange;
-pub use self::hooks::NewHook;
+pub use self::hooks::{HookFrom, NewHook};
 pub use self::regions::{RegionFilter, TableFlush};
 pub use self::tables::{AlterTable, ColumnChange, NewColumn, NewTable};

@@ -31,7 +31,7 @@ pub mod scan;
 pub mod values;
 pub mod write;
 
-pub use self::admin::{NewHook, NewTable};
+pub use self::admin::{HookFrom, NewHook, NewTable};
 pub use self::catalog::{Catalog, RouteInfo, TableInfo};
 pub use self::client::Client;
 pub use self::error::ClientError;

@@ -81,6 +81,7 @@ pub fn advice(refusal: &Refusal) -> Advice {
         | Reason::MembershipStale
         | Reason::CatalogVersionMismatch
         | Reason::TableBusy
+        | Reason::VersionGone
         | Reason::Unsupported => Advice::GiveUp,
     }
 }

@@ -186,6 +186,7 @@ fn effect_of(reason: Reason) -> Effect {
         | Reason::MembershipStale
         | Reason::CatalogVersionMismatch
         | Reason::TableBusy
+        | Reason::VersionGone
         | Reason::Overloaded
         | Reason::DiskFull
         | Reason::ObjectStoreUnavailable
@@ -207,6 +208,7 @@ fn code_of(reason: Reason) -> Code {
         | Reason::NodeNotFound
         | Reason::MemberNotFound
         | Reason::GroupNotFound
+        | Reason::VersionGone
         | Reason::HookNotFound => Code::NotFound,
         Reason::TableExists
         | Reason::MemberExists

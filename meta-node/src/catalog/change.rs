@@ -7,9 +7,9 @@ use tidewater_proto::v1;
 use uuid::Uuid;
 
 use super::{
-    CatalogError, DELTAS_KEPT, Group, Header, Hook, MetaState, Node, Outcome, RouteDescriptor,
-    Table, catalog_next_route_id_key, catalog_route_key, catalog_version_key, codec,
-    encode_catalog_next_route_id, encode_catalog_route, encode_catalog_version, keys,
+    CatalogError, Cursor, DELTAS_KEPT, Group, Header, Hook, MetaState, Node, Outcome,
+    RouteDescriptor, Table, catalog_next_route_id_key, catalog_route_key, catalog_version_key,
+    codec, encode_catalog_next_route_id, encode_catalog_route, encode_catalog_version, keys,
 };
 
 /// What a command alters: whole records after the change. Made by validation, carried out by
@@ -38,6 +38,10 @@ pub struct Change {
     pub hooks: Vec<Hook>,
     /// Names of hooks that are gone.
     pub hook_deletes: Vec<String>,
+    /// Cursors made or moved; watchers do not see them.
+    pub cursors: Vec<Cursor>,
+    /// Cursors that are gone.
+    pub cursor_deletes: Vec<(RegionId, String)>,
     /// A request id to remember.
     pub outcome: Option<(Uuid, Outcome)>,
     /// Request ids to forget.
@@ -154,6 +158,13 @@ impl MetaState {
             rows.push((keys::hook(&hook.name), Some(codec::encode_message(&message))));
         }
         rows.extend(change.hook_deletes.iter().map(|name| (keys::hook(name), None)));
+        for cursor in &change.cursors {
+            let message = v1::HookCursor::from(cursor);
+            let key = keys::cursor(cursor.region, &cursor.hook);
+            rows.push((key, Some(codec::encode_message(&message))));
+        }
+        let gone = change.cursor_deletes.iter();
+        rows.extend(gone.map(|(region, hook)| (keys::cursor(*region, hook), None)));
         if let Some((request, outcome)) = &change.outcome {
             let message = v1::OutcomeRecord::from(outcome);
             rows.push((keys::outcome(*request), Some(codec::encode_message(&message))));
@@ -198,6 +209,10 @@ impl MetaState {
         for hook in change.hooks {
             self.hooks.insert(hook.name.clone(), Arc::new(hook));
         }
+        for (region, hook) in &change.cursor_deletes {
+            self.cursors.remove(*region, hook);
+        }
+        change.cursors.into_iter().for_each(|cursor| self.cursors.put(cursor));
         if let Some((request, outcome)) = change.outcome {
             self.put_outcome(request, outcome);
         }

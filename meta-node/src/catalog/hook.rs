@@ -20,6 +20,15 @@ pub struct Hook {
     pub paused: bool,
     /// Tells it from another one that has its name later.
     pub generation: Revision,
+    /// Whether it is told of every version of the manifests, by [`Cursor`](super::Cursor)s.
+    pub durable: bool,
+}
+
+impl Hook {
+    /// Whether it sees a table.
+    pub fn sees(&self, table: TableId) -> bool {
+        self.table.is_none_or(|only| only == table)
+    }
 }
 
 impl From<&Hook> for v1::Hook {
@@ -31,6 +40,7 @@ impl From<&Hook> for v1::Hook {
             table_id: hook.table.map_or(0, TableId::get),
             paused: hook.paused,
             generation: hook.generation.get(),
+            durable: hook.durable,
         }
     }
 }
@@ -50,6 +60,7 @@ impl TryFrom<v1::Hook> for Hook {
             table: (stored.table_id != 0).then_some(TableId(stored.table_id)),
             paused: stored.paused,
             generation: Revision(stored.generation),
+            durable: stored.durable,
         })
     }
 }
@@ -68,6 +79,7 @@ mod tests {
             table: Some(TableId(7)),
             paused: true,
             generation: Revision(42),
+            durable: false,
         };
         let stored = codec::encode_message(&v1::Hook::from(&hook));
         let hex: String = stored.iter().map(|byte| format!("{byte:02x}")).collect();
@@ -75,6 +87,8 @@ mod tests {
         assert_eq!(keys::hook("audit"), b"meta/hook/audit");
         let read = codec::decode_message::<v1::Hook>("hook", &stored).unwrap();
         assert_eq!(Hook::try_from(read).unwrap(), hook);
+        let durable = Hook { durable: true, ..hook.clone() };
+        assert_eq!(Hook::try_from(v1::Hook::from(&durable)).unwrap(), durable);
         let nameless = Hook { name: String::new(), ..hook };
         assert!(Hook::try_from(v1::Hook::from(&nameless)).is_err());
     }

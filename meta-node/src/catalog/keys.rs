@@ -14,6 +14,7 @@ pub(super) const GROUP: &[u8] = b"meta/group/";
 pub(super) const NODE: &[u8] = b"meta/node/";
 pub(super) const OUTCOME: &[u8] = b"meta/outcome/";
 pub(super) const HOOK: &[u8] = b"meta/hook/";
+pub(super) const CURSOR: &[u8] = b"meta/cursor/";
 pub(super) const DELTA: &[u8] = b"meta/delta/";
 
 /// Key of the catalog version.
@@ -62,6 +63,11 @@ pub(super) fn outcome(request: Uuid) -> Vec<u8> {
 
 pub(super) fn hook(name: &str) -> Vec<u8> {
     joined(HOOK, name.as_bytes())
+}
+
+/// The region, then the hook's name.
+pub(super) fn cursor(region: RegionId, hook: &str) -> Vec<u8> {
+    [CURSOR, &region.get().to_be_bytes(), hook.as_bytes()].concat()
 }
 
 pub(super) fn delta(revision: Revision) -> Vec<u8> {

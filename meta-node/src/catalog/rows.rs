@@ -43,6 +43,11 @@ impl MetaState {
             let message = v1::Hook::from(hook.as_ref());
             rows.push((keys::hook(&hook.name), codec::encode_message(&message)));
         }
+        for cursor in self.cursors.iter() {
+            let message = v1::HookCursor::from(cursor);
+            let key = keys::cursor(cursor.region, &cursor.hook);
+            rows.push((key, codec::encode_message(&message)));
+        }
         for (request, outcome) in &self.outcomes {
             let message = v1::OutcomeRecord::from(outcome.as_ref());
             rows.push((keys::outcome(*request), codec::encode_message(&message)));
@@ -92,6 +97,9 @@ impl MetaState {
         } else if key.starts_with(keys::HOOK) {
             let hook: super::Hook = codec::decode_message::<v1::Hook>("hook", bytes)?.try_into()?;
             self.hooks.insert(hook.name.clone(), Arc::new(hook));
+        } else if key.starts_with(keys::CURSOR) {
+            let cursor = codec::decode_message::<v1::HookCursor>("cursor", bytes)?.try_into()?;
+            self.cursors.put(cursor);
         } else if let Some(request) = key.strip_prefix(keys::OUTCOME) {
             let request =
                 Uuid::from_slice(request).map_err(|_| CatalogError::UnknownKey(key.len()))?;

@@ -10,7 +10,8 @@ use tidewater_proto::v1::{self, GroupState};
 use uuid::Uuid;
 
 use super::{
-    CatalogError, Group, Header, Hook, Node, Outcome, RouteDescriptor, Table, validate_routes,
+    CatalogError, Cursors, Group, Header, Hook, Node, Outcome, RouteDescriptor, Table,
+    validate_routes,
 };
 
 /// Deltas kept for watchers that were away.
@@ -40,6 +41,7 @@ pub struct MetaState {
     pub(super) groups: BTreeMap<GroupId, Arc<Group>>,
     pub(super) nodes: BTreeMap<NodeId, Arc<Node>>,
     pub(super) hooks: BTreeMap<String, Arc<Hook>>,
+    pub(super) cursors: Cursors,
     pub(super) outcomes: BTreeMap<Uuid, Arc<Outcome>>,
     pub(super) deltas: VecDeque<Arc<v1::CatalogDelta>>,
     // Indexes over the above; rebuilt on load.
@@ -70,6 +72,7 @@ impl Default for MetaState {
             groups: BTreeMap::new(),
             nodes: BTreeMap::new(),
             hooks: BTreeMap::new(),
+            cursors: Cursors::default(),
             outcomes: BTreeMap::new(),
             deltas: VecDeque::new(),
             names: BTreeMap::new(),
@@ -114,6 +117,11 @@ impl MetaState {
     /// All routes, by id.
     pub fn routes(&self) -> impl Iterator<Item = &Arc<RouteDescriptor>> {
         self.routes.values()
+    }
+
+    /// One route.
+    pub fn route(&self, id: RegionId) -> Option<&Arc<RouteDescriptor>> {
+        self.routes.get(&id)
     }
 
     /// All routes, sorted by start.
@@ -180,6 +188,11 @@ impl MetaState {
         self.hooks.get(name)
     }
 
+    /// How far durable hooks are with each region.
+    pub fn cursors(&self) -> &Cursors {
+        &self.cursors
+    }
+
     /// What a request id led to, if that is still remembered.
     pub fn outcome(&self, request: Uuid) -> Option<&Arc<Outcome>> {
         self.outcomes.get(&request)
@@ -225,11 +238,18 @@ impl MetaState {
     }
 
     /// Checks what must hold between records: every key of every live table has exactly one route,
-    /// and the ring of deltas has no hole.
+    /// every cursor is that of a durable hook, and the ring of deltas has no hole.
     pub fn verify(&self) -> Result<(), CatalogError> {
         let routes: Vec<_> = self.routes_by_start().into_iter().map(Arc::as_ref).collect();
         let live = self.tables.values().filter(|table| table.is_live()).map(|table| table.id);
         validate_routes(&routes, live)?;
+        for cursor in self.cursors.iter() {
+            let hook = self.hooks.get(&cursor.hook);
+            if hook.is_none_or(|hook| !hook.durable || hook.generation != cursor.generation) {
+                let problem = format!("{:?} is no durable hook of its generation", cursor.hook);
+                return Err(CatalogError::InvalidRecord { kind: "cursor", problem });
+            }
+        }
         let mut expected = self.header.revision.get();
         for delta in self.deltas.iter().rev() {
             if delta.revision != expected {

@@ -174,6 +174,12 @@ pub enum CommandError {
     /// Every node calls each hook for every event.
     #[error("there are {0} hooks already, which is the most there can be")]
     TooManyHooks(usize),
+    /// Each has a cursor for each region.
+    #[error("there are {0} durable hooks already, which is the most there can be")]
+    TooManyDurableHooks(usize),
+    /// More than one command may carry.
+    #[error("{0} cursors in one request: at most {most} are taken", most = super::MOST_ADVANCES)]
+    TooManyAdvances(usize),
     /// One id for two requests.
     #[error("request id {0} was used for another request")]
     RequestIdReused(uuid::Uuid),
@@ -211,6 +217,7 @@ impl CommandError {
             | Self::Regions { .. }
             | Self::HookName(_)
             | Self::HookConfigTooLong(_)
+            | Self::TooManyAdvances(_)
             | Self::RequestIdReused(_) => Reason::InvalidArgument,
             Self::HookExists(_) => Reason::HookExists,
             Self::HookNotFound(_) => Reason::HookNotFound,
@@ -228,7 +235,10 @@ impl CommandError {
             Self::NoGroups => Reason::NoDataNodes,
             Self::OutcomesFull(_) => Reason::Overloaded,
             // Definitely not done, and never will be.
-            Self::IdsUsedUp(_) | Self::TooManyHooks(_) | Self::Catalog(_) => Reason::Unsupported,
+            Self::IdsUsedUp(_)
+            | Self::TooManyHooks(_)
+            | Self::TooManyDurableHooks(_)
+            | Self::Catalog(_) => Reason::Unsupported,
         }
     }
 }

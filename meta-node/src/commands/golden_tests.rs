@@ -52,6 +52,7 @@ fn commands() -> Vec<v1::MetaCommand> {
         kind: "jsonl".into(),
         config: r#"{"path":"/x"}"#.into(),
         table: "flights".into(),
+        ..v1::AddHookRequest::default()
     };
     let again = v1::RegisterNode { node_id: 101, ..registration(1, NodeRole::Data) };
     let anybody = [
@@ -109,6 +110,25 @@ fn commands() -> Vec<v1::MetaCommand> {
             request_id: directory(17),
             name: "flights".into(),
         }),
+        Kind::AddHook(v1::AddHookRequest {
+            durable: true,
+            start: v1::HookStart::Version.into(),
+            version: 5,
+            ..hook("export", 18)
+        }),
+        // Its generation is that of the state: a cursor that is not at what is expected stays.
+        Kind::AdvanceCursors(v1::AdvanceCursors {
+            advances: vec![v1::CursorAdvance {
+                hook: "export".into(),
+                generation: 1,
+                region_id: 4,
+                expected_version: 4,
+                expected_state: v1::CursorState::From.into(),
+                version: 300,
+                state: v1::CursorState::Tail.into(),
+                done: true,
+            }],
+        }),
     ];
     let decided =
         |decided_term, kind| v1::MetaCommand { feature_level: 1, decided_term, kind: Some(kind) };
@@ -142,6 +162,7 @@ fn name(kind: &Kind) -> &'static str {
         Kind::AddHook(_) => "add_hook",
         Kind::SetHookPaused(_) => "set_hook_paused",
         Kind::RemoveHook(_) => "remove_hook",
+        Kind::AdvanceCursors(_) => "advance_cursors",
     }
 }
 
@@ -171,7 +192,7 @@ fn every_kind_of_command_is_frozen() {
     let mut names: Vec<_> = golden().map(|(name, _)| name).collect();
     names.sort_unstable();
     names.dedup();
-    assert_eq!(names.len(), 20, "{names:?}");
+    assert_eq!(names.len(), 21, "{names:?}");
 }
 
 #[test]

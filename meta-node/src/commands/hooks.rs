@@ -5,11 +5,13 @@ use tidewater_common::ids::{Revision, TableId};
 use tidewater_proto::v1;
 
 use super::tables::{repeated, request_id};
-use super::{CommandError, Reply};
+use super::{CommandError, Reply, cursors};
 use crate::catalog::{Change, Hook, MetaState, Outcome, OutcomeKind};
 
 /// Hooks of a cluster: every node calls each of them for every event.
 pub(super) const MOST_HOOKS: usize = 256;
+/// Durable hooks of a cluster: there is a cursor for each of them and each region.
+pub(super) const MOST_DURABLE: usize = 16;
 /// Characters of a name, bytes of a configuration.
 const LONGEST_NAME: usize = 100;
 const LONGEST_CONFIG: usize = 16 * 1024;
@@ -40,6 +42,9 @@ pub(super) fn add(
     if state.hooks().count() >= MOST_HOOKS {
         return Err(CommandError::TooManyHooks(MOST_HOOKS));
     }
+    if request.durable && state.hooks().filter(|hook| hook.durable).count() >= MOST_DURABLE {
+        return Err(CommandError::TooManyDurableHooks(MOST_DURABLE));
+    }
     let hook = Hook {
         name: request.name.clone(),
         kind: request.kind.clone(),
@@ -47,10 +52,11 @@ pub(super) fn add(
         table,
         paused: false,
         generation: Revision(state.header().revision.get().saturating_add(1)),
+        durable: request.durable,
     };
-    let outcome = outcome(state, kind, &request.name);
-    let change = Change { hooks: vec![hook], outcome: Some((id, outcome)), ..Change::default() };
-    Ok((Reply::Done, change))
+    let cursors = cursors::of_new_hook(state, &hook, request)?;
+    let outcome = Some((id, outcome(state, kind, &request.name)));
+    Ok((Reply::Done, Change { hooks: vec![hook], cursors, outcome, ..Change::default() }))
 }
 
 pub(super) fn set_paused(
@@ -81,16 +87,19 @@ pub(super) fn remove(
     }
     let change = Change {
         hook_deletes: vec![request.name.clone()],
+        cursor_deletes: cursors::of_hook(state, &request.name),
         outcome: Some((id, outcome(state, kind, &request.name))),
         ..Change::default()
     };
     Ok((Reply::Done, change))
 }
 
-/// The names of those that see only this table: they go with it.
+/// The names of those that see only this table: they go with it; a durable one goes later, with its
+/// last cursor.
 pub(super) fn of_table(state: &MetaState, table: TableId) -> Vec<String> {
     let only = state.hooks().filter(|hook| hook.table == Some(table));
-    only.map(|hook| hook.name.clone()).collect()
+    let goes = only.filter(|hook| state.cursors().of_hook(&hook.name).next().is_none());
+    goes.map(|hook| hook.name.clone()).collect()
 }
 
 fn outcome(state: &MetaState, kind: OutcomeKind, name: &str) -> Outcome {
@@ -121,6 +130,7 @@ mod tests {
             kind: "jsonl".into(),
             config: "{}".into(),
             table: table.into(),
+            ..v1::AddHookRequest::default()
         }
     }
 

@@ -36,16 +36,24 @@ pub(crate) fn any_command() -> impl Strategy<Value = Kind> {
         (1u32..6).prop_map(|table_id| Kind::ActivateTable(v1::ActivateTable { table_id })),
         (10u64..40, name).prop_map(|(id, name)| drop_table(id, name)),
         (1u32..6).prop_map(|table_id| Kind::FinishDropTable(v1::FinishDropTable { table_id })),
-        (10u64..40, hook_name(), hook_table()).prop_map(|(id, name, table)| {
-            let (kind, config) = ("jsonl".to_owned(), "{}".to_owned());
-            Kind::AddHook(v1::AddHookRequest {
-                request_id: directory(id),
-                name,
-                kind,
-                config,
-                table,
-            })
-        }),
+        (10u64..40, hook_name(), hook_table(), any::<bool>(), 0i32..3).prop_map(
+            |(id, name, table, durable, start)| {
+                let (kind, config) = ("jsonl".to_owned(), "{}".to_owned());
+                let start = if durable { start } else { 0 };
+                Kind::AddHook(v1::AddHookRequest {
+                    request_id: directory(id),
+                    name,
+                    kind,
+                    config,
+                    table,
+                    durable,
+                    start,
+                    version: if start == 2 { 1 } else { 0 },
+                })
+            }
+        ),
+        proptest::collection::vec(any_advance(), 0..6)
+            .prop_map(|advances| Kind::AdvanceCursors(v1::AdvanceCursors { advances })),
         (hook_name(), any::<bool>()).prop_map(|(name, paused)| {
             Kind::SetHookPaused(v1::SetHookPausedRequest { name, paused })
         }),
@@ -54,6 +62,62 @@ pub(crate) fn any_command() -> impl Strategy<Value = Kind> {
         }),
         (0u64..100_000).prop_map(|now_ms| Kind::AdvanceTime(v1::AdvanceTime { now_ms })),
     ]
+}
+
+/// Few versions and generations, so that many are at what is expected.
+fn any_advance() -> impl Strategy<Value = v1::CursorAdvance> {
+    let state = || 1i32..7;
+    let versions = (0u64..3, 0u64..3);
+    (hook_name(), 3u64..20, 1u64..12, versions, (state(), state()), any::<bool>()).prop_map(
+        |(hook, generation, region_id, (expected_version, version), states, done)| {
+            v1::CursorAdvance {
+                hook,
+                generation,
+                region_id,
+                expected_version,
+                expected_state: states.0,
+                version,
+                state: states.1,
+                done,
+            }
+        },
+    )
+}
+
+/// Every region that a durable hook sees has one cursor of it, and those of dropped ones stay until
+/// they are told.
+fn cursors_fit(state: &MetaState) -> Result<(), TestCaseError> {
+    let live: Vec<_> = state.tables().filter(|table| table.is_live()).collect();
+    for hook in state.hooks().filter(|hook| hook.durable) {
+        for table in live.iter().filter(|table| hook.sees(table.id)) {
+            for route in state.routes_of(table.id) {
+                let cursor = state.cursors().get(route.route_id, &hook.name);
+                prop_assert!(cursor.is_some(), "{hook:?} has no cursor of {route:?}");
+                let cursor = cursor.unwrap();
+                prop_assert_eq!((cursor.table, cursor.group), (table.id, route.group_id));
+            }
+        }
+    }
+    Ok(())
+}
+
+/// What was there before and is there after has not gone back.
+fn cursors_grow(before: &MetaState, after: &MetaState) -> Result<(), TestCaseError> {
+    for cursor in before.cursors().iter() {
+        match after.cursors().get(cursor.region, &cursor.hook) {
+            Some(now) if now.generation == cursor.generation => {
+                prop_assert!(now.version >= cursor.version, "{cursor:?} to {now:?}");
+            }
+            Some(_) => {}
+            // Gone with its hook, or because the region is.
+            None => {
+                let hook = after.hook(&cursor.hook).map(|hook| hook.generation);
+                let lives = after.route(cursor.region).is_some();
+                prop_assert!(hook != Some(cursor.generation) || !lives, "{cursor:?} is gone");
+            }
+        }
+    }
+    Ok(())
 }
 
 fn hook_name() -> impl Strategy<Value = String> {
@@ -83,6 +147,7 @@ proptest! {
             let (version, revision) = (state.catalog_version(), state.header().revision);
             let time = state.header().time_ms;
             let routes: Vec<_> = state.routes().cloned().collect();
+            let before = state.clone();
             // Checks that a refusal changes nothing, and that the tables are tiled.
             let answer = run(&mut state, kind.clone());
             prop_assert_eq!(answer, run(&mut replica, kind));
@@ -90,6 +155,8 @@ proptest! {
             prop_assert_eq!(state.catalog_version().get(), version.get() + u64::from(changed));
             prop_assert!(state.header().revision.get() - revision.get() <= 1);
             prop_assert!(state.header().time_ms >= time);
+            cursors_fit(&state)?;
+            cursors_grow(&before, &state)?;
         }
         prop_assert_eq!(digest(&state).unwrap(), digest(&replica).unwrap());
     }

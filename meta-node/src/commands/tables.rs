@@ -7,7 +7,7 @@ use tidewater_common::ids::{Epoch, GroupId, RegionId, TableId};
 use tidewater_proto::v1::{self, TableState};
 use uuid::Uuid;
 
-use super::{CommandError, Reply, hooks, new_table};
+use super::{CommandError, Reply, cursors, hooks, new_table};
 use crate::catalog::{
     CatalogError, Change, DroppedRegion, Header, MAX_OUTCOMES, MetaState, Outcome, OutcomeKind,
     RouteDescriptor, RouteState, Table,
@@ -51,6 +51,7 @@ pub(super) fn create(
         header: Some(header),
         next_route_id: Some(next_route_id),
         tables: vec![table],
+        cursors: cursors::of_new_routes(state, id, &routes),
         routes,
         outcome: Some((request_id, outcome)),
         ..Change::default()

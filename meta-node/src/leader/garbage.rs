@@ -2,18 +2,24 @@
 
 use std::time::Duration;
 
-use tidewater_common::ids::NodeId;
+use tidewater_common::ids::{NodeId, RegionId};
 use tidewater_common::refusal::Refusal;
-use tidewater_proto::v1::{self, GarbageEvent, NodeRole, NodeState, Reason};
+use tidewater_proto::v1::{self, CursorState, GarbageEvent, NodeRole, NodeState, Reason};
 use tokio::time::{MissedTickBehavior, interval_at};
 use tonic::Streaming;
 
 use super::Control;
 use super::stewardship::Stewardship;
-use crate::catalog::MetaState;
+use crate::catalog::{Cursor, MetaState};
 
 /// How long nothing may be heard of a pass; the node says every few seconds that it goes on.
 const SILENCE: Duration = Duration::from_secs(60);
+
+/// How long what a durable hook has still to be told is kept beyond the grace. Shorter than the week
+/// for which checkpoints name who wrote a version.
+const HOOK_PATIENCE: Duration = Duration::from_secs(3 * 24 * 60 * 60);
+/// Versions that a durable hook may be behind.
+const HOOK_VERSIONS: u64 = 10_000;
 
 /// When garbage is collected.
 #[derive(Debug, Clone, Copy)]
@@ -49,8 +55,24 @@ pub(crate) async fn begin(
     table_id: Option<u32>,
 ) -> Result<Streaming<GarbageEvent>, Refusal> {
     let (floor_ms, node) = floor_and_node(state, grace)?;
-    let request = v1::SweepStoreRequest { header: None, floor_ms, dry_run, table_id };
-    control.sweep(node, request).await
+    let awaited = awaited(state);
+    control.sweep(node, v1::SweepStoreRequest { floor_ms, dry_run, table_id, ..awaited }).await
+}
+
+/// What durable hooks know of each region, and how long they are waited for: pure.
+fn awaited(state: &MetaState) -> v1::SweepStoreRequest {
+    let waits = |cursor: &&Cursor| matches!(cursor.state, CursorState::Tail | CursorState::From);
+    let regions = state.cursors().regions_from(RegionId(0)).map(|(region, cursors)| {
+        let versions = cursors.filter(waits).map(|cursor| cursor.version.get()).collect();
+        v1::KnownVersions { region_id: region.get(), versions }
+    });
+    let kept = u64::try_from(HOOK_PATIENCE.as_millis()).unwrap_or(u64::MAX);
+    v1::SweepStoreRequest {
+        known: regions.filter(|region| !region.versions.is_empty()).collect(),
+        awaited_oldest_ms: state.header().time_ms.saturating_sub(kept),
+        awaited_most: HOOK_VERSIONS,
+        ..v1::SweepStoreRequest::default()
+    }
 }
 
 impl Stewardship {
@@ -92,5 +114,39 @@ impl Stewardship {
                 }
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tidewater_proto::v1::meta_command::Kind;
+
+    use super::*;
+    use crate::commands::testing::{directory, run, table, with_groups};
+
+    #[test]
+    fn what_hooks_that_are_told_deltas_know_is_named_by_region() {
+        let mut state = with_groups(1, 1);
+        run(&mut state, Kind::CreateTable(table(1, "t"))).unwrap();
+        for (request, name, start, version) in [(2, "a", 2, 8), (3, "b", 1, 0), (4, "c", 2, 5)] {
+            let hook = v1::AddHookRequest {
+                request_id: directory(request),
+                name: name.into(),
+                kind: "jsonl".into(),
+                config: "{}".into(),
+                durable: true,
+                start,
+                version,
+                ..v1::AddHookRequest::default()
+            };
+            run(&mut state, Kind::AddHook(hook)).unwrap();
+        }
+        run(&mut state, Kind::CreateTable(table(5, "u"))).unwrap();
+        let asked = awaited(&state);
+        let known: Vec<(u64, Vec<u64>)> =
+            asked.known.into_iter().map(|one| (one.region_id, one.versions)).collect();
+        // One that begins with a snapshot needs no delta.
+        assert_eq!(known, [(1, vec![7, 4]), (2, vec![0, 0, 0])]);
+        assert!(asked.awaited_most > 0);
     }
 }

@@ -5,10 +5,13 @@ use std::time::Duration;
 use tidewater_common::ids::NodeId;
 use tidewater_common::refusal::Refusal;
 use tidewater_proto::v1::hook_admin_server::{HookAdmin, HookAdminServer};
-use tidewater_proto::v1::{self, HookState, NodeRole, NodeState, Reason, meta_command::Kind};
+use tidewater_proto::v1::{
+    self, CursorState, HookStart, HookState, NodeRole, NodeState, Reason, meta_command::Kind,
+};
 use tidewater_region_engine::hooks::{HookKinds, PluginSpec};
 use tokio::time::{Instant, sleep};
 use tonic::{Request, Response, Status};
+use uuid::Uuid;
 
 use super::{REQUEST_BYTES, Running, Slot};
 use crate::catalog::{Hook, MetaState};
@@ -35,19 +38,28 @@ impl HookService {
         HookAdminServer::new(self).max_decoding_message_size(REQUEST_BYTES)
     }
 
-    /// Returns when every data node that is up calls the hook, or could not make it; or after a
-    /// while without them, since it is stored and they will.
+    /// Returns when every data node that is up calls the hook, or could not make it, and the owners
+    /// know where a durable one begins; or after a while without them, since it is stored and they
+    /// will.
     async fn add(&self, request: v1::AddHookRequest) -> Result<(), Refusal> {
         let running = self.slot.get()?;
         running.group.check_leading()?;
         self.check(&request)?;
-        let name = request.name.clone();
-        running.group.propose(Kind::AddHook(request)).await?;
+        running.group.propose(Kind::AddHook(request.clone())).await?;
         let until = Instant::now() + CALLED;
-        while Instant::now() < until && !taken_up(&running, &name) {
+        while Instant::now() < until && !taken_up(&running, &request.name) {
             sleep(LOOK).await;
         }
-        Ok(())
+        let Some(refusal) = gone(&running.group.view.read(), &request) else { return Ok(()) };
+        // One that cannot begin where it should is taken back, under an id of its own that is the same
+        // for every repeat of the request.
+        let added = Uuid::try_parse(&request.request_id).unwrap_or_default();
+        let request_id = Uuid::from_u128(!added.as_u128()).to_string();
+        let remove = v1::RemoveHookRequest { request_id, name: request.name };
+        match running.group.propose(Kind::RemoveHook(remove)).await {
+            Err(error) if error.reason != Reason::HookNotFound => Err(error),
+            _ => Err(refusal),
+        }
     }
 
     fn check(&self, request: &v1::AddHookRequest) -> Result<(), Refusal> {
@@ -55,7 +67,7 @@ impl HookService {
         let config = serde_json::from_str(&request.config)
             .map_err(|error| invalid(format!("the configuration is no JSON: {error}")))?;
         let (name, kind) = (request.name.clone(), request.kind.clone());
-        let spec = PluginSpec { name, kind, config, durable: false };
+        let spec = PluginSpec { name, kind, config, durable: request.durable };
         self.kinds.check(&spec).map_err(|error| invalid(error.to_string()))
     }
 
@@ -74,9 +86,29 @@ fn taken_up(running: &Running, name: &str) -> bool {
     let reports = running.observations.hooks();
     let state = running.group.view.read();
     let Some(hook) = state.hook(name) else { return true };
+    let begins = |state| matches!(state, CursorState::Now | CursorState::From);
+    if state.cursors().of_hook(name).any(|cursor| begins(cursor.state)) {
+        return false;
+    }
     let callers = state.nodes().filter(|node| is_caller(&state, node.id));
     let mut callers = callers.map(|node| node.id);
     callers.all(|node| reports_on(&reports, hook).any(|(reporter, _)| reporter == node))
+}
+
+/// Why a hook that was added cannot begin with the version that was asked for.
+fn gone(state: &MetaState, request: &v1::AddHookRequest) -> Option<Refusal> {
+    if request.start() != HookStart::Version {
+        return None;
+    }
+    let refusal = |text| Some(Refusal::new(Reason::VersionGone, text));
+    let version = request.version;
+    if state.hook(&request.name).is_none() {
+        // The answer to the request was lost, and it was taken back.
+        return refusal(format!("some region has no version {version}, or no longer has it"));
+    }
+    let mut cursors = state.cursors().of_hook(&request.name);
+    let gone = cursors.find(|cursor| cursor.state == CursorState::Gone)?;
+    refusal(format!("region {} has no version {version}, or no longer has it", gone.region))
 }
 
 fn is_caller(state: &MetaState, node: NodeId) -> bool {
@@ -97,11 +129,15 @@ fn reports_on<'a>(
 
 /// A hook on all nodes that are up together.
 fn info(state: &MetaState, hook: &Hook, reports: &HookReports) -> v1::HookInfo {
-    let table = hook.table.and_then(|id| state.table(id));
+    // A durable hook outlives its table for as long as it has to be told of its end.
+    let table = hook.table.map(|id| match state.table(id) {
+        Some(table) => table.name.clone(),
+        None => format!("(dropped table {id})"),
+    });
     let paused = if hook.paused { HookState::Paused } else { HookState::Active };
     let mut info = v1::HookInfo {
         hook: Some(hook.into()),
-        table: table.map(|table| table.name.clone()).unwrap_or_default(),
+        table: table.unwrap_or_default(),
         state: paused.into(),
         ..v1::HookInfo::default()
     };
@@ -113,6 +149,18 @@ fn info(state: &MetaState, hook: &Hook, reports: &HookReports) -> v1::HookInfo {
         info.state = info.state.max(report.state);
         if !report.last_error.is_empty() {
             info.last_error.clone_from(&report.last_error);
+        }
+    }
+    if info.state() != HookState::Broken {
+        let of = |wanted| {
+            let mut cursors = state.cursors().of_hook(&hook.name);
+            cursors.find(|cursor| cursor.state == wanted).map(|cursor| cursor.region)
+        };
+        if let Some(region) = of(CursorState::Gone) {
+            info.state = HookState::Broken.into();
+            info.last_error = format!("the version that it should begin with is gone in {region}");
+        } else if of(CursorState::Lagged).is_some() {
+            info.state = HookState::Lagged.into();
         }
     }
     info
@@ -159,7 +207,7 @@ mod tests {
     use std::collections::BTreeMap;
 
     use super::*;
-    use crate::commands::testing::{directory, run, with_nodes};
+    use crate::commands::testing::{directory, run, table, with_groups, with_nodes};
 
     fn report(generation: u64, state: HookState) -> v1::HookReport {
         v1::HookReport {
@@ -182,7 +230,7 @@ mod tests {
             name: "h".into(),
             kind: "jsonl".into(),
             config: "{}".into(),
-            table: String::new(),
+            ..v1::AddHookRequest::default()
         };
         run(&mut state, Kind::AddHook(request)).unwrap();
         let down = v1::SetNodeState { node_id: 103, state: NodeState::Down.into() };
@@ -202,5 +250,54 @@ mod tests {
         let old = BTreeMap::from([(NodeId(101), vec![report(generation - 1, HookState::Broken)])]);
         let shown = info(&state, hook, &old);
         assert_eq!((shown.calls, shown.state()), (0, HookState::Active));
+    }
+
+    #[test]
+    fn a_hook_that_lags_or_cannot_begin_is_shown_as_such() {
+        let mut state = with_groups(1, 1);
+        let two = v1::CreateTableRequest { regions: 2, ..table(1, "t") };
+        run(&mut state, Kind::CreateTable(two)).unwrap();
+        let request = v1::AddHookRequest {
+            request_id: directory(9),
+            name: "h".into(),
+            kind: "jsonl".into(),
+            config: "{}".into(),
+            durable: true,
+            start: HookStart::Version.into(),
+            version: 8,
+            ..v1::AddHookRequest::default()
+        };
+        run(&mut state, Kind::AddHook(request.clone())).unwrap();
+        let generation = state.hook("h").unwrap().generation.get();
+        let advance = |state: &mut MetaState, region_id, from: CursorState, to: CursorState| {
+            let advance = v1::CursorAdvance {
+                hook: "h".into(),
+                generation,
+                region_id,
+                expected_version: 7,
+                expected_state: from.into(),
+                version: 7,
+                state: to.into(),
+                done: false,
+            };
+            let advances = vec![advance];
+            run(state, Kind::AdvanceCursors(v1::AdvanceCursors { advances })).unwrap();
+        };
+        let shown =
+            |state: &MetaState| info(state, state.hook("h").unwrap(), &BTreeMap::default()).state();
+        advance(&mut state, 1, CursorState::From, CursorState::Tail);
+        assert_eq!((shown(&state), gone(&state, &request)), (HookState::Active, None));
+        advance(&mut state, 1, CursorState::Tail, CursorState::Lagged);
+        assert_eq!((shown(&state), gone(&state, &request)), (HookState::Lagged, None));
+        advance(&mut state, 2, CursorState::From, CursorState::Gone);
+        assert_eq!(shown(&state), HookState::Broken);
+        let refusal = gone(&state, &request).unwrap();
+        assert_eq!(refusal.reason, Reason::VersionGone);
+        assert!(refusal.to_string().contains("region 2 has no version 8"), "{refusal}");
+        let mut taken_back = state.clone();
+        let remove = v1::RemoveHookRequest { request_id: directory(10), name: "h".into() };
+        run(&mut taken_back, Kind::RemoveHook(remove)).unwrap();
+        assert!(gone(&taken_back, &request).is_some(), "asked again with the same id");
+        assert!(gone(&taken_back, &v1::AddHookRequest { start: 0, ..request }).is_none());
     }
 }

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use tidewater_common::ids::GroupId;
-use tidewater_proto::v1;
+use tidewater_proto::v1::{self, HookStart};
 
 use crate::client::Client;
 use crate::core::Repeat;
@@ -24,6 +24,20 @@ pub struct NewHook {
     pub config: String,
     /// The only table that it sees; `None`: all.
     pub table: Option<String>,
+    /// Told of every version of the manifests, beginning here; `None`: of what happens while the
+    /// nodes live.
+    pub durable: Option<HookFrom>,
+}
+
+/// Where a durable hook begins with the regions that there are.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum HookFrom {
+    /// With what is committed from here on.
+    Now,
+    /// With all live files, then everything after.
+    Start,
+    /// With this version of each manifest.
+    Version(u64),
 }
 
 impl Client {
@@ -31,16 +45,24 @@ impl Client {
     /// carry one request id.
     ///
     /// # Errors
-    /// [`ClientError::Refused`] with `HookExists`, `TableNotFound`, `InvalidArgument` and others;
-    /// [`ClientError::OutcomeUnknown`] when it may still be added.
+    /// [`ClientError::Refused`] with `HookExists`, `TableNotFound`, `VersionGone`, `InvalidArgument`
+    /// and others; [`ClientError::OutcomeUnknown`] when it may still be added.
     pub async fn add_hook(&self, hook: NewHook) -> Result<(), ClientError> {
         let what = format!("adding hook {:?}", hook.name);
+        let (start, version) = match hook.durable {
+            None | Some(HookFrom::Now) => (HookStart::Now, 0),
+            Some(HookFrom::Start) => (HookStart::Snapshot, 0),
+            Some(HookFrom::Version(version)) => (HookStart::Version, version),
+        };
         let request = v1::AddHookRequest {
             request_id: self.options().ids.next().to_string(),
             name: hook.name,
             kind: hook.kind,
             config: hook.config,
             table: hook.table.unwrap_or_default(),
+            durable: hook.durable.is_some(),
+            start: start.into(),
+            version,
         };
         let router = &self.core.router;
         self.core

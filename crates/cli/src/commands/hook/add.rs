@@ -1,7 +1,7 @@
 //! `hook add NAME --kind KIND --config JSON`
 
 use clap::Args;
-use tidewater_client::NewHook;
+use tidewater_client::{HookFrom, NewHook};
 
 use super::Changed;
 use crate::commands::client::ClientArgs;
@@ -12,8 +12,9 @@ use crate::output::fact;
 #[derive(Debug, Args)]
 #[command(after_help = "Example:\n  tidewater hook add mirror --kind webhook --config '{\"url\": \
                   \"https://example.org/in\", \"secret_file\": \"/etc/tidewater/mirror\"}' \
-                  --table flights\n\nKinds:\n  jsonl    {\"path\": FILE}\n  webhook  {\"url\": URL, \
-                  \"secret_file\": FILE, \"queue\": N, \"timeout_ms\": N}")]
+                  --table flights\n  tidewater hook add export --kind jsonl --config \
+                  '{\"path\": \"/var/log/tidewater/export.jsonl\"}' --durable --from start\n\n\
+                  Kinds:\n  jsonl    {\"path\": FILE}\n  webhook  {\"url\": URL, \"secret_file\": FILE, \"queue\": N, \"timeout_ms\": N}")]
 pub(crate) struct Options {
     /// Name of the hook: letters, digits, '-', '_' and '.'
     name: String,
@@ -30,8 +31,27 @@ pub(crate) struct Options {
     #[arg(long, value_name = "TABLE")]
     table: Option<String>,
 
+    /// Tell it of every version of the manifests, in order and without a gap, also after crashes
+    #[arg(long)]
+    durable: bool,
+
+    /// Where a durable hook begins: now, start (all live files, then what follows), or a version
+    #[arg(long, value_name = "now|start|VERSION", requires = "durable", value_parser = begin)]
+    from: Option<HookFrom>,
+
     #[command(flatten)]
     client: ClientArgs,
+}
+
+fn begin(text: &str) -> Result<HookFrom, String> {
+    match text {
+        "now" => Ok(HookFrom::Now),
+        "start" => Ok(HookFrom::Start),
+        version => match version.parse() {
+            Ok(0) | Err(_) => Err("give now, start, or a version from 1 on".to_owned()),
+            Ok(version) => Ok(HookFrom::Version(version)),
+        },
+    }
 }
 
 /// Adds a hook.
@@ -41,8 +61,24 @@ pub(crate) async fn run(options: Options) -> Result<(), Failure> {
         kind: options.kind,
         config: options.config,
         table: options.table,
+        durable: options.durable.then(|| options.from.unwrap_or(HookFrom::Now)),
     };
     options.client.connect().await?.add_hook(hook).await?;
     let added = Changed { name: options.name, state: "active" };
     fact(options.client.output, &added, |added| format!("hook {} is added", added.name))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn where_a_hook_begins_is_a_word_or_a_version() {
+        assert_eq!(begin("now"), Ok(HookFrom::Now));
+        assert_eq!(begin("start"), Ok(HookFrom::Start));
+        assert_eq!(begin("17"), Ok(HookFrom::Version(17)));
+        for wrong in ["0", "-1", "", "NOW", "1.5", "99999999999999999999"] {
+            assert!(begin(wrong).is_err(), "{wrong:?}");
+        }
+    }
 }

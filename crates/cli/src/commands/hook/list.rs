@@ -27,20 +27,22 @@ struct Line {
     state: &'static str,
     calls: u64,
     failures: u64,
-    /// Calls taken that have not reached their destination.
+    /// Calls taken that have not reached their destination; of a durable hook, versions that it has
+    /// not been told of.
     lag: u64,
     last_error: Option<String>,
 }
 
 impl Listed for Line {
     const HEADINGS: &'static [&'static str] =
-        &["NAME", "KIND", "TABLE", "STATE", "CALLS", "FAILURES", "LAG", "LAST ERROR"];
+        &["NAME", "KIND", "TABLE", "DURABLE", "STATE", "CALLS", "FAILURES", "LAG", "LAST ERROR"];
 
     fn cells(&self) -> Vec<String> {
         vec![
             self.name.clone(),
             self.kind.clone(),
             self.table.clone().unwrap_or_else(|| "all".to_owned()),
+            if self.durable { "yes" } else { "no" }.to_owned(),
             self.state.to_owned(),
             self.calls.to_string(),
             self.failures.to_string(),
@@ -59,7 +61,7 @@ impl From<HookInfo> for Line {
             name: hook.name,
             kind: hook.kind,
             table: some(info.table),
-            durable: false,
+            durable: hook.durable,
             state,
             calls: info.calls,
             failures: info.failures,
@@ -76,6 +78,7 @@ fn state_text(state: HookState) -> &'static str {
         HookState::Paused => "paused",
         HookState::Suspended => "suspended",
         HookState::Broken => "broken",
+        HookState::Lagged => "lagged",
     }
 }
 

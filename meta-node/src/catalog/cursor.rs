@@ -1,0 +1,173 @@
+//! How far a durable hook is with a region.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use tidewater_common::ids::{GroupId, Incarnation, ManifestVersion, RegionId, Revision, TableId};
+use tidewater_proto::v1::{self, CursorState};
+
+use super::CatalogError;
+
+/// One durable hook and one region.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Cursor {
+    /// The hook's name.
+    pub hook: String,
+    /// The hook's generation.
+    pub generation: Revision,
+    /// The region.
+    pub region: RegionId,
+    /// With the incarnation: where the region's manifest lies, also when the table is gone.
+    pub table: TableId,
+    /// The cluster's, when the region was made.
+    pub incarnation: Incarnation,
+    /// The group that serves the region, or did: its leader tells the hook.
+    pub group: GroupId,
+    /// What it says depends on the state.
+    pub version: ManifestVersion,
+    /// Never unspecified.
+    pub state: CursorState,
+}
+
+/// All cursors. Cloning copies a pointer for each region.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Cursors {
+    by_region: BTreeMap<RegionId, Arc<BTreeMap<String, Cursor>>>,
+}
+
+impl Cursors {
+    /// One cursor.
+    pub fn get(&self, region: RegionId, hook: &str) -> Option<&Cursor> {
+        self.by_region.get(&region)?.get(hook)
+    }
+
+    /// All, by region and hook.
+    pub fn iter(&self) -> impl Iterator<Item = &Cursor> {
+        self.by_region.values().flat_map(|hooks| hooks.values())
+    }
+
+    /// Those of one hook, by region.
+    pub fn of_hook<'a>(&'a self, hook: &'a str) -> impl Iterator<Item = &'a Cursor> {
+        self.by_region.values().filter_map(move |hooks| hooks.get(hook))
+    }
+
+    /// Regions from one on, each with its cursors.
+    pub fn regions_from(
+        &self,
+        from: RegionId,
+    ) -> impl Iterator<Item = (RegionId, impl Iterator<Item = &Cursor>)> {
+        self.by_region.range(from..).map(|(region, hooks)| (*region, hooks.values()))
+    }
+
+    pub(super) fn put(&mut self, cursor: Cursor) {
+        let hooks = self.by_region.entry(cursor.region).or_default();
+        Arc::make_mut(hooks).insert(cursor.hook.clone(), cursor);
+    }
+
+    pub(super) fn remove(&mut self, region: RegionId, hook: &str) {
+        let Some(hooks) = self.by_region.get_mut(&region) else { return };
+        Arc::make_mut(hooks).remove(hook);
+        if hooks.is_empty() {
+            self.by_region.remove(&region);
+        }
+    }
+}
+
+impl From<&Cursor> for v1::HookCursor {
+    fn from(cursor: &Cursor) -> Self {
+        Self {
+            hook: cursor.hook.clone(),
+            generation: cursor.generation.get(),
+            region_id: cursor.region.get(),
+            table_id: cursor.table.get(),
+            incarnation: cursor.incarnation.get(),
+            group_id: cursor.group.get(),
+            version: cursor.version.get(),
+            state: cursor.state.into(),
+        }
+    }
+}
+
+impl TryFrom<v1::HookCursor> for Cursor {
+    type Error = CatalogError;
+
+    fn try_from(stored: v1::HookCursor) -> Result<Self, CatalogError> {
+        let invalid = |problem: &str| CatalogError::InvalidRecord {
+            kind: "cursor",
+            problem: problem.to_owned(),
+        };
+        let state = CursorState::try_from(stored.state).unwrap_or_default();
+        if state == CursorState::Unspecified {
+            return Err(invalid("its state is unknown"));
+        }
+        if stored.hook.is_empty() || stored.region_id == 0 {
+            return Err(invalid("it has no hook or no region"));
+        }
+        Ok(Self {
+            hook: stored.hook,
+            generation: Revision(stored.generation),
+            region: RegionId(stored.region_id),
+            table: TableId(stored.table_id),
+            incarnation: Incarnation(stored.incarnation),
+            group: GroupId(stored.group_id),
+            version: ManifestVersion(stored.version),
+            state,
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::catalog::{codec, keys};
+
+    fn cursor(region: u64, hook: &str) -> Cursor {
+        Cursor {
+            hook: hook.to_owned(),
+            generation: Revision(42),
+            region: RegionId(region),
+            table: TableId(3),
+            incarnation: Incarnation(1),
+            group: GroupId(5),
+            version: ManifestVersion(300),
+            state: CursorState::Tail,
+        }
+    }
+
+    #[test]
+    fn the_stored_bytes_are_frozen() {
+        let cursor = cursor(7, "audit");
+        let stored = codec::encode_message(&v1::HookCursor::from(&cursor));
+        let hex: String = stored.iter().map(|byte| format!("{byte:02x}")).collect();
+        assert_eq!(hex, GOLDEN);
+        assert_eq!(keys::cursor(RegionId(7), "audit"), b"meta/cursor/\0\0\0\0\0\0\0\x07audit");
+        let read = codec::decode_message::<v1::HookCursor>("cursor", &stored).unwrap();
+        assert_eq!(Cursor::try_from(read).unwrap(), cursor);
+        for state in [0, 99] {
+            let unknown = v1::HookCursor { state, ..v1::HookCursor::from(&cursor) };
+            assert!(Cursor::try_from(unknown).is_err());
+        }
+    }
+
+    const GOLDEN: &str = "01a002ed570a056175646974102a180720032801300538ac024004";
+
+    #[test]
+    fn cursors_are_found_by_region_and_by_hook() {
+        let mut cursors = Cursors::default();
+        for (region, hook) in [(7, "b"), (7, "a"), (9, "a")] {
+            cursors.put(cursor(region, hook));
+        }
+        let names = |found: &mut dyn Iterator<Item = &Cursor>| -> Vec<(u64, String)> {
+            found.map(|cursor| (cursor.region.get(), cursor.hook.clone())).collect()
+        };
+        let all = [(7, "a".to_owned()), (7, "b".to_owned()), (9, "a".to_owned())];
+        assert_eq!(names(&mut cursors.iter()), all);
+        assert_eq!(names(&mut cursors.of_hook("b")), all[1..2]);
+        let frozen = cursors.clone();
+        cursors.remove(RegionId(9), "a");
+        cursors.remove(RegionId(9), "a");
+        assert_eq!(cursors.regions_from(RegionId(8)).count(), 0);
+        assert_eq!(frozen.regions_from(RegionId(8)).count(), 1);
+        assert!(frozen.get(RegionId(9), "a").is_some());
+    }
+}
