@@ -14,10 +14,12 @@
 //!   what every replica does: snapshots, purging.
 //! - [`control`], [`data`], [`region_admin`]: the services `GroupControl`, `Data`, `RegionAdmin`.
 //! - [`hooks`]: hooks by configuration, as the catalog has them.
+//! - [`durable`]: tells durable ones what the manifests say.
 //! - [`peers`]: calls to other data nodes.
 
 pub mod control;
 pub mod data;
+pub mod durable;
 pub mod group;
 pub mod groups;
 pub mod hooks;

@@ -30,6 +30,7 @@ use uuid::Uuid;
 pub use self::store::StoreError;
 use crate::control::{ControlService, transfer};
 use crate::data::DataService;
+use crate::durable::{self, MetaBook};
 use crate::group::replica::GroupReplica;
 use crate::groups::{GroupError, Groups, NodeParts};
 use crate::hooks::NodeHooks;
@@ -127,6 +128,8 @@ impl DataNode {
             closing.clone(),
         );
         tasks.spawn(beats);
+        let book = MetaBook::new(link.clone(), cluster);
+        tasks.spawn(durable::run(groups.clone(), hooks.clone(), book, closing.clone()));
         let stop = closing.clone();
         tasks.spawn(async move {
             tokio::select! {

@@ -36,6 +36,8 @@ use crate::groups::Groups;
 use crate::leadership::FlushRequest;
 use crate::leadership::compactions::CompactionRequest;
 
+/// Largest request: what sixteen durable hooks know of a hundred thousand regions.
+const REQUEST_BYTES: usize = 64 << 20;
 /// A flush on request may write hundreds of megabytes.
 const FLUSH: Duration = Duration::from_secs(300);
 
@@ -60,7 +62,7 @@ impl RegionAdminService {
 
     /// The gRPC service.
     pub fn into_server(self) -> RegionAdminServer<Self> {
-        RegionAdminServer::new(self)
+        RegionAdminServer::new(self).max_decoding_message_size(REQUEST_BYTES)
     }
 
     fn list(&self, request: &ListRegionsRequest) -> Vec<RegionInfo> {

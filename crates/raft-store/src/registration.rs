@@ -10,9 +10,11 @@ use std::time::Duration;
 use parking_lot::Mutex;
 use tidewater_common::ids::NodeId;
 use tidewater_common::refusal::Refusal;
+use tidewater_proto::v1::hook_cursors_client::HookCursorsClient;
 use tidewater_proto::v1::meta_client::MetaClient;
 use tidewater_proto::v1::{
-    CatalogSnapshot, HeartbeatRequest, HeartbeatResponse, Reason, RegisterRequest,
+    AdvanceCursorsRequest, AdvanceCursorsResponse, CatalogSnapshot, HeartbeatRequest,
+    HeartbeatResponse, ListCursorsRequest, ListCursorsResponse, Reason, RegisterRequest,
     RegisterResponse, WatchRequest, watch_event,
 };
 use tonic::transport::{Channel, Endpoint};
@@ -95,8 +97,8 @@ impl MetaLink {
         &self,
         request: &RegisterRequest,
     ) -> Result<RegisterResponse, Refusal> {
-        self.ask(|mut client| {
-            let request = request.clone();
+        self.ask(|channel| {
+            let (mut client, request) = (client(channel), request.clone());
             async move { client.register(timed(request)).await }
         })
         .await
@@ -107,9 +109,33 @@ impl MetaLink {
         &self,
         request: &HeartbeatRequest,
     ) -> Result<HeartbeatResponse, Refusal> {
-        self.ask(|mut client| {
-            let request = request.clone();
+        self.ask(|channel| {
+            let (mut client, request) = (client(channel), request.clone());
             async move { client.heartbeat(timed(request)).await }
+        })
+        .await
+    }
+
+    /// How far durable hooks are with the regions of some groups: one page.
+    pub async fn list_cursors(
+        &self,
+        request: &ListCursorsRequest,
+    ) -> Result<ListCursorsResponse, Refusal> {
+        self.ask(|channel| {
+            let (mut client, request) = (cursors(channel), request.clone());
+            async move { client.list_cursors(timed(request)).await }
+        })
+        .await
+    }
+
+    /// Moves cursors of durable hooks.
+    pub async fn advance_cursors(
+        &self,
+        request: &AdvanceCursorsRequest,
+    ) -> Result<AdvanceCursorsResponse, Refusal> {
+        self.ask(|channel| {
+            let (mut client, request) = (cursors(channel), request.clone());
+            async move { client.advance_cursors(timed(request)).await }
         })
         .await
     }
@@ -144,8 +170,8 @@ impl MetaLink {
         wait: &mut Duration,
     ) -> Result<(), Refusal> {
         let mut events = self
-            .ask(|mut client| async move {
-                client.watch(WatchRequest { from_revision: 0, incarnation: 0 }).await
+            .ask(|channel| async move {
+                client(channel).watch(WatchRequest { from_revision: 0, incarnation: 0 }).await
             })
             .await?;
         loop {
@@ -175,7 +201,7 @@ impl MetaLink {
     /// Asks the node that answered last, then the others, then whom they name as leader.
     async fn ask<T, F, Fut>(&self, call: F) -> Result<T, Refusal>
     where
-        F: Fn(MetaClient<Channel>) -> Fut,
+        F: Fn(Channel) -> Fut,
         Fut: Future<Output = Result<tonic::Response<T>, tonic::Status>>,
     {
         let mut queue = self.order();
@@ -183,8 +209,8 @@ impl MetaLink {
         let mut last = Refusal::new(Reason::Unavailable, "no meta node was asked");
         while !queue.is_empty() {
             let address = queue.remove(0);
-            let answer = match self.client(&address) {
-                Ok(client) => match tokio::time::timeout(ANSWER, call(client)).await {
+            let answer = match self.channel(&address) {
+                Ok(channel) => match tokio::time::timeout(ANSWER, call(channel)).await {
                     Ok(answer) => answer.map_err(Refusal::from),
                     Err(_) => Err(Refusal::new(
                         Reason::DeadlineExceeded,
@@ -225,22 +251,26 @@ impl MetaLink {
         order
     }
 
-    fn client(&self, address: &str) -> Result<MetaClient<Channel>, Refusal> {
+    fn channel(&self, address: &str) -> Result<Channel, Refusal> {
         let mut state = self.state.lock();
         if let Some(channel) = state.channels.get(address) {
-            return Ok(client(channel.clone()));
+            return Ok(channel.clone());
         }
         let endpoint = Endpoint::from_shared(format!("http://{address}")).map_err(|error| {
             Refusal::new(Reason::InvalidArgument, format!("meta address {address}: {error}"))
         })?;
         let channel = endpoint.connect_timeout(CONNECT).connect_lazy();
         state.channels.insert(address.to_owned(), channel.clone());
-        Ok(client(channel))
+        Ok(channel)
     }
 }
 
 fn client(channel: Channel) -> MetaClient<Channel> {
     MetaClient::new(channel).max_decoding_message_size(crate::network::MESSAGE_BYTES)
+}
+
+fn cursors(channel: Channel) -> HookCursorsClient<Channel> {
+    HookCursorsClient::new(channel).max_decoding_message_size(crate::network::MESSAGE_BYTES)
 }
 
 fn timed<T>(message: T) -> tonic::Request<T> {

@@ -5,14 +5,14 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures::Stream;
-use tidewater_common::ids::{NodeId, TableId};
+use tidewater_common::ids::{ManifestVersion, NodeId, RegionId, TableId};
 use tidewater_common::refusal::Refusal;
 use tidewater_proto::v1::{
     GarbageEvent, GarbageObject, GarbageReport, KeptObjects, Reason, SweepStoreRequest,
 };
 use tidewater_region_engine::EngineError;
 use tidewater_region_engine::env::RegionEnv;
-use tidewater_region_engine::gc::{Collector, Garbage, GcReport, GcRequest};
+use tidewater_region_engine::gc::{Awaited, Collector, Garbage, GcReport, GcRequest};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::Status;
@@ -89,7 +89,7 @@ async fn run(
         most: MOST,
     };
     let (sender, mut found) = mpsc::channel(TOLD);
-    let collector = Collector::new(env);
+    let collector = Collector::new(env).sparing(awaited(&request));
     let pass = async {
         let outcome = collector.collect(&asked, &sender).await;
         drop(sender);
@@ -109,6 +109,18 @@ async fn run(
     };
     let (outcome, ()) = tokio::join!(pass, tell);
     let _ = events.send(last(outcome, node, asked.floor_ms)).await;
+}
+
+/// What durable hooks wait for.
+fn awaited(request: &SweepStoreRequest) -> Awaited {
+    let known = request.known.iter().map(|one| {
+        (RegionId(one.region_id), one.versions.iter().copied().map(ManifestVersion).collect())
+    });
+    Awaited {
+        known: known.collect(),
+        oldest_ms: request.awaited_oldest_ms,
+        most: request.awaited_most,
+    }
 }
 
 fn last(

@@ -1,0 +1,62 @@
+//! Where cursors are kept: the meta service.
+
+use tidewater_common::ids::{ClusterId, GroupId};
+use tidewater_common::refusal::Refusal;
+use tidewater_proto::v1::{
+    AdvanceCursorsRequest, CursorAdvance, HookCursor, ListCursorsRequest, ListedCursor,
+};
+use tidewater_raft_store::MetaLink;
+
+/// Keeps cursors.
+pub trait CursorBook: Send + Sync + 'static {
+    /// The cursors of all regions of these groups.
+    fn list(
+        &self,
+        groups: &[GroupId],
+    ) -> impl Future<Output = Result<Vec<ListedCursor>, Refusal>> + Send;
+
+    /// Moves those that are at what is expected; answers with those named, as they are then, less
+    /// those that are gone. After an error they may have been moved.
+    fn advance(
+        &self,
+        advances: Vec<CursorAdvance>,
+    ) -> impl Future<Output = Result<Vec<HookCursor>, Refusal>> + Send;
+}
+
+/// The meta service of a cluster.
+#[derive(Debug, Clone)]
+pub struct MetaBook {
+    link: MetaLink,
+    cluster: ClusterId,
+}
+
+impl MetaBook {
+    /// Asks over this link.
+    pub fn new(link: MetaLink, cluster: ClusterId) -> Self {
+        Self { link, cluster }
+    }
+}
+
+impl CursorBook for MetaBook {
+    async fn list(&self, groups: &[GroupId]) -> Result<Vec<ListedCursor>, Refusal> {
+        let mut request = ListCursorsRequest {
+            cluster_id: self.cluster.to_string(),
+            group_ids: groups.iter().map(|group| group.get()).collect(),
+            from_region_id: 0,
+        };
+        let mut cursors = Vec::new();
+        loop {
+            let page = self.link.list_cursors(&request).await?;
+            cursors.extend(page.cursors);
+            match page.next_region_id {
+                Some(next) if next > request.from_region_id => request.from_region_id = next,
+                _ => return Ok(cursors),
+            }
+        }
+    }
+
+    async fn advance(&self, advances: Vec<CursorAdvance>) -> Result<Vec<HookCursor>, Refusal> {
+        let request = AdvanceCursorsRequest { cluster_id: self.cluster.to_string(), advances };
+        Ok(self.link.advance_cursors(&request).await?.cursors)
+    }
+}
