@@ -9,6 +9,7 @@ mod bad_start;
 mod bad_wire;
 mod change;
 mod commands;
+mod durable_hooks;
 mod faulty_store;
 mod flights;
 mod freeze;
