@@ -12,6 +12,8 @@ use tidewater_region_engine::hooks::{
 };
 use tracing::{info, warn};
 
+use crate::meters;
+
 /// Keeps the registry as the catalog wants it.
 #[derive(Debug)]
 pub struct NodeHooks {
@@ -120,7 +122,14 @@ impl NodeHooks {
 
     /// Notes how many versions durable hooks have not been told of.
     pub fn set_lags(&self, lags: BTreeMap<String, u64>) {
-        *self.lags.lock() = lags;
+        let mut known = self.lags.lock();
+        for name in known.keys().filter(|name| !lags.contains_key(*name)) {
+            meters::hook_lag(name, 0);
+        }
+        for (name, versions) in &lags {
+            meters::hook_lag(name, *versions);
+        }
+        *known = lags;
     }
 
     fn put(&self, known: &mut BTreeMap<String, Known>, hook: &v1::Hook) {

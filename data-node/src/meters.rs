@@ -61,6 +61,11 @@ impl Drop for CompactionRuns {
     }
 }
 
+/// Versions that a durable hook has not been told of, of the regions that this node leads.
+pub(crate) fn hook_lag(hook: &str, versions: u64) {
+    gauge!("tidewater_hook_lag_versions", "hook" => hook.to_owned()).set(versions as f64);
+}
+
 /// What is looked at once per heartbeat: a line for each group, never for each region.
 pub(crate) fn observe(groups: &Groups) {
     let memory = &groups.parts().env.memory;

@@ -46,7 +46,7 @@ pub(crate) struct Options {
 fn begin(text: &str) -> Result<HookFrom, String> {
     match text {
         "now" => Ok(HookFrom::Now),
-        "start" => Ok(HookFrom::Start),
+        "start" | "bootstrap" => Ok(HookFrom::Start),
         version => match version.parse() {
             Ok(0) | Err(_) => Err("give now, start, or a version from 1 on".to_owned()),
             Ok(version) => Ok(HookFrom::Version(version)),
@@ -76,6 +76,7 @@ mod tests {
     fn where_a_hook_begins_is_a_word_or_a_version() {
         assert_eq!(begin("now"), Ok(HookFrom::Now));
         assert_eq!(begin("start"), Ok(HookFrom::Start));
+        assert_eq!(begin("bootstrap"), Ok(HookFrom::Start));
         assert_eq!(begin("17"), Ok(HookFrom::Version(17)));
         for wrong in ["0", "-1", "", "NOW", "1.5", "99999999999999999999"] {
             assert!(begin(wrong).is_err(), "{wrong:?}");
