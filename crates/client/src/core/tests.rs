@@ -39,7 +39,13 @@ fn new_table() -> NewTable {
 }
 
 fn new_hook() -> NewHook {
-    NewHook { name: "h".into(), kind: "log".into(), config: "{}".into(), table: None }
+    NewHook {
+        name: "h".into(),
+        kind: "log".into(),
+        config: "{}".into(),
+        table: None,
+        durable: None,
+    }
 }
 
 fn answers(cluster: &FakeCluster, reasons: &[Reason]) {
