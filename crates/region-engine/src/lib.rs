@@ -1,6 +1,26 @@
 //! One region of a table: memtable, Parquet SSTs, manifest, scan, flush. Knows no Raft, no routes
 //! and no network; it is given an object store, a clock, ids and options.
 //!
+//! A program that keeps rows itself opens a region and needs nothing else; `examples/embed.rs` does
+//! so with a hook that sees every change. In short:
+//!
+//! ```no_run
+//! # use std::{error::Error, sync::Arc};
+//! # use tidewater_common::{clock::SystemClock, ids::*};
+//! # use tidewater_region_engine::{env::*, storage::Storage, *};
+//! # async fn keep(spec: RegionSpec, rows: RowsWrite) -> Result<(), Box<dyn Error>> {
+//! let storage = Storage::open("file:///var/lib/rows").await?;
+//! let (clock, ids) = (Arc::new(SystemClock), Arc::new(SystemIds));
+//! let memory = MemoryBudget::new(64 << 20);
+//! let env = RegionEnv::new(storage, clock, ids, memory, EngineOptions::default());
+//! let region = Region::new(env, spec, Sequence(1), Sequence(0))?;
+//! region.take_ownership(OwnerEpoch::default(), GroupId(1)).await?;
+//! region.apply(rows)?;
+//! region.flush().await?;
+//! # Ok(())
+//! # }
+//! ```
+//!
 //! # Layout
 //!
 //! - [`cache`]: pieces of objects in memory, for all regions of a process.
