@@ -74,6 +74,14 @@ pub struct TimeRange {
     pub max: i64,
 }
 
+impl TimeRange {
+    /// The least range that holds both.
+    pub(crate) fn and(self, other: Option<Self>) -> Self {
+        let Some(other) = other else { return self };
+        Self { min: self.min.min(other.min), max: self.max.max(other.max) }
+    }
+}
+
 /// Overrides the sequence and epoch of every row of a file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Stamp {

@@ -23,6 +23,7 @@
 //!
 //! # Layout
 //!
+//! - [`bulk`]: files that somebody else wrote: writer, checks.
 //! - [`cache`]: pieces of objects in memory, for all regions of a process.
 //! - [`env`](mod@env): what a region is handed: store, clock, ids, options.
 //! - [`error`]: the engine's error: what was attempted on what, failed and unknown told apart.
@@ -41,6 +42,7 @@
 //! - `flush`, `version`, `row_versions`: from runs to files; what a read pins; the shape of rows.
 //! - [`manifest`]: versioned record of what a region consists of: replay, commit, fencing.
 
+pub mod bulk;
 pub mod cache;
 pub mod compaction;
 pub mod env;

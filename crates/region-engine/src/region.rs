@@ -7,6 +7,7 @@
 
 mod alter;
 mod apply;
+mod area;
 mod compact;
 mod flush;
 mod index;
@@ -14,6 +15,7 @@ mod lifecycle;
 mod load;
 mod obligation;
 mod phase;
+mod publication;
 mod read;
 mod stats;
 
@@ -25,12 +27,14 @@ use tidewater_common::ids::{Incarnation, RegionId, Sequence, TableId};
 use tidewater_common::keys::KeyRange;
 use tidewater_common::schema::{TableOptions, TableSchema};
 
+pub use self::area::{AreaStatus, Staged};
 pub use self::compact::{CompactionDue, CompactionReport};
 pub use self::flush::FlushReport;
 pub use self::index::IndexReport;
 use self::lifecycle::Announcer;
 pub use self::obligation::{Cause, Obligation, Pending};
 pub use self::phase::Phase;
+pub use self::publication::{Content, Publication};
 pub use self::read::MOST_KEYS;
 pub use self::stats::RegionStats;
 use crate::EngineError;

@@ -31,10 +31,14 @@ pub fn to_wire(region: RegionId, pending: &[Pending]) -> Vec<v1::RegionObligatio
                 step,
             }),
             Obligation::Truncate => Kind::Truncated(v1::RegionTruncated { region_id, step }),
+            // No entry of the log decides these.
+            Obligation::OpenArea { .. } | Obligation::Publish(_) | Obligation::Abandon { .. } => {
+                return None;
+            }
         };
-        v1::RegionObligation { sequence: pending.cause.sequence.get(), kind: Some(kind) }
+        Some(v1::RegionObligation { sequence: pending.cause.sequence.get(), kind: Some(kind) })
     };
-    pending.iter().map(one).collect()
+    pending.iter().filter_map(one).collect()
 }
 
 /// Obligations out of their stored form.

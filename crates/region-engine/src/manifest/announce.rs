@@ -16,11 +16,25 @@ pub(super) fn delivered_as(delta: &Delta, outcome: &Outcome) -> ManifestKind {
 ///
 /// The one home of this decision: receipts ask it, and [`delivered_as`].
 pub(crate) fn announced_as(delta: &Delta) -> Option<ManifestKind> {
+    if filled_as_it_opens(delta) {
+        return None;
+    }
     let kinds = || delta.actions.iter().map(|action| announced(delta.author, action));
     if kinds().any(|kind| kind == Some(ManifestKind::Live)) {
         return Some(ManifestKind::Live);
     }
     kinds().flatten().next()
+}
+
+/// Whether it names files of a bulk load or a copy, which get an area of their own: hooks learn of
+/// them when they are published. A staging area is filled by later deltas.
+fn filled_as_it_opens(delta: &Delta) -> bool {
+    delta.actions.iter().any(|action| match action.kind {
+        ActionKind::Area { area, step: AreaStep::Open { .. } } => {
+            delta.actions.iter().any(|other| other.staged == Some(area))
+        }
+        _ => false,
+    })
 }
 
 fn announced(author: Author, action: &Action) -> Option<ManifestKind> {
@@ -68,7 +82,11 @@ mod tests {
         };
         let mut published = staged.clone();
         published.actions.push(Action::live(ActionKind::Edit(Edit::default())));
+        let mut filled = staged.clone();
+        let opens = AreaStep::Open { logged: true, deadline_ms: 0 };
+        filled.actions.insert(0, Action::live(ActionKind::Area { area, step: opens }));
         let cases = [
+            (filled, None),
             (create(1), Some(Live)),
             (flush(1, 1), Some(Live)),
             (by_job(Edit::default()), Some(Live)),

@@ -64,12 +64,7 @@ impl Region {
             let Ok(_merging) = self.merging.try_lock() else { return Ok(()) };
             let (picked, flushed, shape) = {
                 let contents = self.contents.lock();
-                let frozen = contents.frozen.unwrap_or(0);
-                let free: Vec<&Arc<Run>> =
-                    contents.runs.iter().filter(|run| run.min_sequence() > frozen).collect();
-                let sizes: Vec<usize> = free.iter().map(|run| run.rows()).collect();
-                let picked: Vec<Arc<Run>> =
-                    pick(&sizes).into_iter().map(|index| free[index].clone()).collect();
+                let picked = mergeable(&contents);
                 (picked, contents.version.flushed.get(), contents.shape.clone())
             };
             if picked.is_empty() {
@@ -119,4 +114,28 @@ impl Region {
         contents.unflushed_since_ms = (!contents.runs.is_empty()).then(|| self.env.clock.now_ms());
         self.account(&contents);
     }
+}
+
+/// The runs to merge next: all of them between the same obligations that flush what lies below.
+fn mergeable(contents: &Contents) -> Vec<Arc<Run>> {
+    let frozen = contents.frozen.unwrap_or(0);
+    let bounds: Vec<u64> = contents
+        .obligations
+        .iter()
+        .filter(|pending| pending.obligation.flushes_first())
+        .map(|pending| pending.cause.sequence.get())
+        .collect();
+    let side = |run: &Run| bounds.iter().filter(|bound| **bound < run.min_sequence()).count();
+    (0..=bounds.len())
+        .map(|at| {
+            let free: Vec<&Arc<Run>> = contents
+                .runs
+                .iter()
+                .filter(|run| run.min_sequence() > frozen && side(run) == at)
+                .collect();
+            let sizes: Vec<usize> = free.iter().map(|run| run.rows()).collect();
+            pick(&sizes).into_iter().map(|index| free[index].clone()).collect::<Vec<_>>()
+        })
+        .find(|picked| !picked.is_empty())
+        .unwrap_or_default()
 }

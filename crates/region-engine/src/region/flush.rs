@@ -92,7 +92,7 @@ impl Region {
         self.swap();
         let frozen = loop {
             self.settle_obligations().await?;
-            match self.freeze().await? {
+            match self.freeze(None).await? {
                 Choice::Runs(frozen) => break frozen,
                 // Each turn records what was found, so only a log that alters and truncates without
                 // end keeps it going.
@@ -104,11 +104,28 @@ impl Region {
                 }
             }
         };
-        let committed = match self.write_and_commit(&frozen).await {
+        let (report, receipt) = self.commit_frozen(&frozen).await?;
+        Ok((report, Some(receipt)))
+    }
+
+    /// Flushes the rows below a sequence; under the lock of the flushes.
+    pub(super) async fn flush_below(&self, sequence: Sequence) -> Result<(), EngineError> {
+        let Choice::Runs(frozen) = self.freeze(Some(sequence)).await? else { return Ok(()) };
+        let _thaw = Thaw(self);
+        let (_, receipt) = self.commit_frozen(&frozen).await?;
+        receipt.fire().await;
+        Ok(())
+    }
+
+    async fn commit_frozen(
+        &self,
+        frozen: &Frozen,
+    ) -> Result<(FlushReport, PendingManifestHook), EngineError> {
+        let committed = match self.write_and_commit(frozen).await {
             // The garbage collector's floor has passed the new files: they get younger names.
             Err(EngineError::Refused { reason, .. }) => {
                 tracing::info!(region = %self.spec.region_id, %reason, "the flush is written again");
-                self.write_and_commit(&frozen).await
+                self.write_and_commit(frozen).await
             }
             result => result,
         };
@@ -124,24 +141,37 @@ impl Region {
             bytes = report.bytes,
             "flushed"
         );
-        Ok((report, Some(receipt)))
+        Ok((report, receipt))
     }
 
-    /// Chooses the runs to write; from here on they are not merged any more.
-    async fn freeze(&self) -> Result<Choice, EngineError> {
+    /// Chooses the runs to write, all or those below a sequence; from here on they are not merged
+    /// any more.
+    async fn freeze(&self, below: Option<Sequence>) -> Result<Choice, EngineError> {
         // A merge that is under way would bring frozen rows and later ones into one run.
         let _merging = self.merging.lock().await;
         let mut contents = self.contents.lock();
         let own = contents.phase.check_owner(self.id())?;
         // While the merge was waited for: rows above an alter must not lie in a file before the
         // manifest has the schema that they were written under, else a merge would drop what it
-        // does not know.
-        if !contents.obligations.is_empty() {
+        // does not know. What lies below the first obligation may.
+        if below.is_none() && !contents.obligations.is_empty() {
             return Ok(Choice::Owing);
         }
-        let Some(through) = contents.runs.iter().map(|run| run.max_sequence()).max() else {
+        let chosen = |run: &&Arc<Run>| below.is_none_or(|below| run.max_sequence() < below.get());
+        let runs: Vec<Arc<Run>> = contents.runs.iter().filter(chosen).cloned().collect();
+        let Some(through) = runs.iter().map(|run| run.max_sequence()).max() else {
             return Ok(Choice::Nothing);
         };
+        // Merges stay on one side of it; rows that are recorded as flushed and are not would be lost.
+        let left = contents.runs.iter().filter(|run| run.max_sequence() > through);
+        if left.map(|run| run.min_sequence()).any(|first| first <= through) {
+            return Err(EngineError::Internal {
+                detail: format!(
+                    "region {}: rows on both sides of {through} lie together",
+                    self.id()
+                ),
+            });
+        }
         contents.frozen = Some(through);
         let shape = contents.shape.clone();
         let upsert = shape.mode() == WriteMode::Upsert;
@@ -152,7 +182,6 @@ impl Region {
             keep_deletes: upsert && !contents.version.files.is_empty(),
             target_bytes: self.env.options.target_file_bytes,
         };
-        let runs = contents.runs.clone();
         Ok(Choice::Runs(Frozen { own, runs, plan, through: Sequence(through) }))
     }
 

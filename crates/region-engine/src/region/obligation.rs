@@ -8,8 +8,9 @@ use tidewater_common::ids::{ManifestVersion, Sequence};
 use tidewater_common::schema::{TableOptions, TableSchema};
 
 use super::Region;
+use super::publication::Publication;
 use crate::EngineError;
-use crate::manifest::{ActionKind, Author, Change, ProcedureStep, Truncate, Void};
+use crate::manifest::{AreaId, ProcedureStep, Void};
 
 /// What is to be recorded.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -23,6 +24,20 @@ pub enum Obligation {
     },
     /// All rows up to the sequence of the cause are forgotten.
     Truncate,
+    /// A staging area begins.
+    OpenArea {
+        /// The area.
+        area: AreaId,
+        /// When it is to be given up, milliseconds since the Unix epoch.
+        deadline_ms: u64,
+    },
+    /// What is staged in an area becomes live.
+    Publish(Publication),
+    /// What is staged in an area is dropped.
+    Abandon {
+        /// The area.
+        area: AreaId,
+    },
 }
 
 /// The log entry that decided something.
@@ -41,17 +56,6 @@ pub struct Pending {
     pub cause: Cause,
     /// What is to be recorded.
     pub obligation: Obligation,
-}
-
-impl Pending {
-    fn action(&self) -> ActionKind {
-        match &self.obligation {
-            Obligation::Alter { schema, options } => {
-                ActionKind::Alter { schema: schema.clone(), options: options.clone() }
-            }
-            Obligation::Truncate => ActionKind::Truncate(Truncate::UpTo(self.cause.sequence)),
-        }
-    }
 }
 
 impl Region {
@@ -90,18 +94,36 @@ impl Region {
                     None => return Ok(contents.version.manifest),
                 }
             };
-            let mut change = Change::new(Author::Owner(own), vec![pending.action()]);
-            change.cause = Some(pending.cause.sequence);
-            change.procedure = pending.cause.procedure;
+            if pending.obligation.flushes_first() {
+                self.flush_below(pending.cause.sequence).await?;
+            }
+            let change = pending.change(own, &self.manifest.state());
+            let (last, nothing) = (change.cause.is_some(), change.actions.is_empty());
             let recorded = match self.manifest.update_manifest(change).await {
                 // By an earlier owner, or by a put of ours whose answer was lost.
                 Err(EngineError::Refused { reason: Void::AlreadyDone { .. }, .. }) => {
                     self.manifest.refresh().await
                 }
+                // The same of an area: the state, which has been read, says what is left to do.
+                Err(EngineError::Refused {
+                    reason: Void::AreaNotOpen { .. } | Void::AreaUsed { .. },
+                    ..
+                }) => continue,
                 other => other,
             };
             self.note_fence(recorded)?;
             self.swap();
+            if !last {
+                continue;
+            }
+            if nothing {
+                tracing::warn!(
+                    region = %self.id(),
+                    sequence = %pending.cause.sequence,
+                    change = pending.obligation.name(),
+                    "the staging area is not there: nothing was changed"
+                );
+            }
             if self.obligations().first() == Some(&pending) {
                 return Err(EngineError::Internal {
                     detail: format!(
@@ -122,10 +144,19 @@ impl Region {
 }
 
 impl Obligation {
+    /// Whether rows below it must lie in files before it is recorded, and those above it after:
+    /// what merges files relies on memory holding nothing that is older than they.
+    pub(super) fn flushes_first(&self) -> bool {
+        matches!(self, Self::Publish(_))
+    }
+
     fn name(&self) -> &'static str {
         match self {
             Self::Alter { .. } => "alter",
             Self::Truncate => "truncate",
+            Self::OpenArea { .. } => "open staging area",
+            Self::Publish(_) => "publish",
+            Self::Abandon { .. } => "abandon staging area",
         }
     }
 }

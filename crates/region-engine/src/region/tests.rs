@@ -1,3 +1,4 @@
+mod adopt;
 mod alter;
 mod caching;
 mod compact;
@@ -16,6 +17,7 @@ mod pruning;
 mod pruning_agrees;
 mod refused;
 mod scan_life;
+mod staging;
 mod time_to_live;
 mod types;
 mod world;

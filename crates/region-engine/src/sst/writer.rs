@@ -11,6 +11,7 @@ use parquet::file::metadata::{KeyValue, ParquetMetaData};
 use tidewater_common::ids::{ColumnId, Epoch, FileId, Sequence};
 use tidewater_common::keys::KeyRange;
 use tidewater_common::rows::{bytes_of, rows_within};
+use tidewater_common::schema::TableSchema;
 
 use super::convert::to_stored;
 use super::format::{
@@ -83,8 +84,8 @@ pub(crate) struct SstWriter<R: PartReceiver> {
     sequences: Option<(u64, u64)>,
     epochs: Option<(u64, u64)>,
     time: Option<TimeRange>,
-    /// Float columns in which a NaN was seen, by position.
-    nans: BTreeSet<usize>,
+    /// Float columns in which a NaN was seen.
+    nans: BTreeSet<ColumnId>,
 }
 
 impl<R: PartReceiver> SstWriter<R> {
@@ -188,14 +189,16 @@ impl<R: PartReceiver> SstWriter<R> {
 
     fn push_within_group(&mut self, rows: &RowVersions) -> Result<(), EngineError> {
         self.index_keys(rows)?;
-        self.note_time(rows)?;
+        if let Some(times) = time_bounds(rows, &self.plan.shape.schema)? {
+            self.time = Some(times.and(self.time));
+        }
         let stamps = rows.stamps();
         widen(&mut self.sequences, stamps.sequences.bounds(rows.rows()));
         widen(&mut self.epochs, stamps.epochs.bounds(rows.rows()));
         self.deletes += stamps.ops.deletes(rows.rows()) as u64;
         self.rows += rows.rows() as u64;
         self.group_rows += rows.rows();
-        self.note_nans(rows);
+        self.nans.extend(nan_columns(rows));
         let mut arrays: Vec<ArrayRef> = rows
             .arrays()
             .iter()
@@ -225,42 +228,10 @@ impl<R: PartReceiver> SstWriter<R> {
         Ok(())
     }
 
-    fn note_time(&mut self, rows: &RowVersions) -> Result<(), EngineError> {
-        let schema = &self.plan.shape.schema;
-        let Some(column) = schema.time_column().and_then(|id| schema.column(id)) else {
-            return Ok(());
-        };
-        let Some(times) = rows.column(column.id) else { return Ok(()) };
-        let times = as_numbers(times)?;
-        let times = times.as_primitive::<Int64Type>();
-        if let (Some(low), Some(high)) = (min(times), max(times)) {
-            let range = self.time.get_or_insert(TimeRange { min: low, max: high });
-            range.min = range.min.min(low);
-            range.max = range.max.max(high);
-        }
-        Ok(())
-    }
-
-    fn note_nans(&mut self, rows: &RowVersions) {
-        for (index, array) in rows.arrays().iter().enumerate() {
-            let holds = match array.data_type() {
-                DataType::Float32 => {
-                    array.as_primitive::<Float32Type>().values().iter().any(|v| v.is_nan())
-                }
-                DataType::Float64 => {
-                    array.as_primitive::<Float64Type>().values().iter().any(|v| v.is_nan())
-                }
-                _ => false,
-            };
-            if holds {
-                self.nans.insert(index);
-            }
-        }
-    }
-
     fn nan_columns(&self) -> Vec<ColumnId> {
+        // In the schema's order, which the bytes of a file follow.
         let columns = self.plan.shape.schema.columns();
-        self.nans.iter().filter_map(|index| columns.get(*index)).map(|column| column.id).collect()
+        columns.iter().map(|column| column.id).filter(|id| self.nans.contains(id)).collect()
     }
 
     fn end_group(&mut self) -> Result<(), EngineError> {
@@ -273,7 +244,35 @@ impl<R: PartReceiver> SstWriter<R> {
     }
 }
 
-fn widen(bounds: &mut Option<(u64, u64)>, more: Option<(u64, u64)>) {
+/// Least and greatest value of the time column; `None` without one, or where all are null.
+pub(crate) fn time_bounds(
+    rows: &RowVersions,
+    schema: &TableSchema,
+) -> Result<Option<TimeRange>, EngineError> {
+    let Some(column) = schema.time_column() else { return Ok(None) };
+    let Some(times) = rows.column(column) else { return Ok(None) };
+    let times = as_numbers(times)?;
+    let times = times.as_primitive::<Int64Type>();
+    Ok(min(times).zip(max(times)).map(|(min, max)| TimeRange { min, max }))
+}
+
+/// The float columns in which there is a NaN.
+pub(crate) fn nan_columns(rows: &RowVersions) -> impl Iterator<Item = ColumnId> {
+    let holds = |array: &ArrayRef| match array.data_type() {
+        DataType::Float32 => {
+            array.as_primitive::<Float32Type>().values().iter().any(|v| v.is_nan())
+        }
+        DataType::Float64 => {
+            array.as_primitive::<Float64Type>().values().iter().any(|v| v.is_nan())
+        }
+        _ => false,
+    };
+    let columns = rows.ids().iter().zip(rows.arrays());
+    columns.filter(move |(_, array)| holds(array)).map(|(id, _)| *id)
+}
+
+/// Makes bounds admit more.
+pub(crate) fn widen(bounds: &mut Option<(u64, u64)>, more: Option<(u64, u64)>) {
     *bounds = match (*bounds, more) {
         (Some((low, high)), Some((min, max))) => Some((low.min(min), high.max(max))),
         (bounds, more) => bounds.or(more),

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::io;
 
 use tidewater_common::ids::RegionId;
-use tidewater_region_engine::region::{Obligation, Pending};
+use tidewater_region_engine::region::Pending;
 use tidewater_region_engine::{Region, RunImage};
 
 use crate::group::shared::{Shared, still_there};
@@ -47,12 +47,7 @@ pub(super) fn install(shared: &Shared, view: SnapshotView) -> io::Result<()> {
 /// Hands over what the manifest has still to record: of what is truncated, the snapshot has no rows,
 /// but files that are there yet.
 fn owe(region: &Region, pending: &Pending) -> io::Result<()> {
-    still_there(match &pending.obligation {
-        Obligation::Truncate => region.truncate(pending.cause),
-        Obligation::Alter { schema, options } => {
-            region.alter(pending.cause, schema.as_ref().clone(), options.clone())
-        }
-    })
+    still_there(region.decide(pending.clone()))
 }
 
 #[cfg(test)]

@@ -15,7 +15,8 @@ use crate::gc::{Collector, GcRequest};
 use crate::hooks::testing::{Recorder, Seen};
 use crate::hooks::{ManifestKind, Plugins, RegionHookRef};
 use crate::index::Bloom;
-use crate::manifest::{ActionKind, AreaStep};
+use crate::manifest::{ActionKind, AreaId, AreaStep};
+use crate::region::{Content, Publication};
 use crate::storage::Storage;
 use crate::{Region, RowOp, RowsWrite};
 
@@ -33,15 +34,8 @@ operations! {
 }
 
 /// Rows without a scenario: the engine cannot do this yet. Whoever builds one takes it out here.
-const NOT_BUILT: &[Operation] = &[
-    Operation::RemoteCompaction,
-    Operation::Edit,
-    Operation::Copy,
-    Operation::Seal,
-    Operation::EnterStaging,
-    Operation::ApplyStaging,
-    Operation::Remap,
-];
+const NOT_BUILT: &[Operation] =
+    &[Operation::RemoteCompaction, Operation::Copy, Operation::Seal, Operation::Remap];
 
 /// A row of the table: whether `on_sst_files_written` is called, and each `on_manifest_updated`.
 fn row(operation: Operation) -> (bool, &'static [ManifestKind]) {
@@ -88,7 +82,8 @@ fn operations_of(kind: &ActionKind) -> &'static [Operation] {
         ActionKind::GcFloor { .. } => &[Gc],
         ActionKind::Area { step, .. } => match step {
             AreaStep::Open { .. } => &[EnterStaging],
-            AreaStep::Publish | AreaStep::Abandon | AreaStep::Merged(_) => &[ApplyStaging],
+            AreaStep::Publish => &[Edit, Copy, ApplyStaging],
+            AreaStep::Abandon | AreaStep::Merged(_) => &[ApplyStaging],
         },
     }
 }
@@ -124,6 +119,31 @@ impl Scenario {
         let sequence = Sequence(sequence);
         let write = RowsWrite { sequence, epoch: Epoch(0), op: RowOp::Put, batch };
         self.region.apply(write).unwrap();
+    }
+
+    /// Nothing in memory that a publication would have to flush; nothing seen yet.
+    async fn flushed(&self) {
+        self.region.flush().await.unwrap();
+        self.recorder.take();
+    }
+
+    async fn files(&self) -> Vec<FileId> {
+        let rows = [(("bulk".to_owned(), 1), None, "n".to_owned())];
+        bulk_files(&self.storage, self.region.spec(), &rows).await
+    }
+
+    async fn published(&self, region: &Region, area: AreaId, content: Content) {
+        let publication = Publication { area, epoch: Epoch(0), content };
+        let sequence = Sequence(region.last_sequence().get() + 10);
+        region.publish(cause(sequence), publication).unwrap();
+        region.settle().await.unwrap();
+    }
+
+    async fn staging_area(&self) -> AreaId {
+        let area = new_area();
+        self.region.open_area(cause(Sequence(30)), area, DEADLINE).unwrap();
+        self.region.settle().await.unwrap();
+        area
     }
 
     /// Does it; `None` when the engine cannot.
@@ -184,13 +204,25 @@ impl Scenario {
                 let report = Collector::new(env).collect(&request, &found).await.unwrap();
                 assert_eq!(report.deleted, 1);
             }
-            Operation::RemoteCompaction
-            | Operation::Edit
-            | Operation::Copy
-            | Operation::Seal
-            | Operation::EnterStaging
-            | Operation::ApplyStaging
-            | Operation::Remap => return None,
+            Operation::Edit => {
+                self.flushed().await;
+                let area = new_area();
+                self.region.adopt(area, &self.files().await, DEADLINE).await.unwrap();
+                self.published(&self.region, area, Content::Files).await;
+            }
+            Operation::EnterStaging => {
+                self.staging_area().await;
+            }
+            Operation::ApplyStaging => {
+                self.flushed().await;
+                let area = self.staging_area().await;
+                self.region.stage_files(area, &self.files().await).await.unwrap();
+                self.recorder.take();
+                self.published(&self.region, area, Content::Area { table: None }).await;
+            }
+            Operation::RemoteCompaction | Operation::Copy | Operation::Seal | Operation::Remap => {
+                return None;
+            }
         }
         Some(())
     }
@@ -199,6 +231,23 @@ impl Scenario {
 fn open(storage: &Storage, plugins: &Plugins) -> Arc<Region> {
     let env = env(storage.clone()).with_plugins(plugins.clone());
     Region::new(env, spec(WriteMode::Upsert, false), Sequence(0), Sequence(0)).unwrap()
+}
+
+#[tokio::test]
+async fn staging_is_told_as_staging_and_a_bulk_load_only_when_it_is_published() {
+    let scenario = Scenario::new().await;
+    scenario.flushed().await;
+    let area = scenario.staging_area().await;
+    scenario.recorder.take();
+    scenario.region.stage_files(area, &scenario.files().await).await.unwrap();
+    let seen = scenario.recorder.take();
+    let [Seen::Updated { manifest: ManifestKind::Staging, .. }] = seen.as_slice() else {
+        panic!("{seen:#?}");
+    };
+    scenario.region.adopt(new_area(), &scenario.files().await, DEADLINE).await.unwrap();
+    scenario.region.abandon(cause(Sequence(40)), area).unwrap();
+    scenario.region.settle().await.unwrap();
+    assert_eq!(scenario.recorder.take(), []);
 }
 
 #[tokio::test]

@@ -14,6 +14,7 @@ use crate::compaction::{Attempt, CompactionJob, Compactor, Scope};
 use crate::file_meta::FileMeta;
 use crate::manifest::{ManifestContext, Void};
 use crate::memtable::RunImage;
+use crate::region::Content;
 use crate::storage::Storage;
 use crate::{CompareOp, EngineError, Predicate, ScanOptions};
 
@@ -32,6 +33,15 @@ enum Step {
     AddColumn,
     DropColumn,
     Settle,
+    /// Rows come as a file, and are published under this owner or the next one.
+    Adopt {
+        numbers: Vec<u8>,
+        next_owner: bool,
+    },
+    /// Rows come as a file into a staging area, which begins with it.
+    Stage(Vec<u8>),
+    PublishArea,
+    AbandonArea,
     Reopen,
     /// A replica that has followed the log, or part of it by a snapshot, becomes the owner.
     Failover {
@@ -65,6 +75,11 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
         1 => Just(Step::AddColumn),
         1 => Just(Step::DropColumn),
         1 => Just(Step::Settle),
+        2 => (prop::collection::vec(0_u8..60, 1..20), any::<bool>())
+            .prop_map(|(numbers, next_owner)| Step::Adopt { numbers, next_owner }),
+        2 => prop::collection::vec(0_u8..60, 1..20).prop_map(Step::Stage),
+        1 => Just(Step::PublishArea),
+        1 => Just(Step::AbandonArea),
         1 => Just(Step::Reopen),
         1 => any::<prop::sample::Index>().prop_map(|snapshot_at| Step::Failover { snapshot_at }),
         3 => (
@@ -88,6 +103,48 @@ fn key(number: u8) -> Key {
 
 fn row(world: &World, number: u8, value: Option<i64>, position: usize) -> Row {
     (key(number), value, format!("{}/{position}", world.log.len()))
+}
+
+/// Rows with distinct keys, whose notes no write has.
+fn bulk_rows(world: &mut World, mut numbers: Vec<u8>) -> Vec<Row> {
+    numbers.sort_unstable();
+    numbers.dedup();
+    world.serial += 1;
+    let note = |number| format!("bulk {}/{number}", world.serial);
+    numbers.into_iter().map(|number| (key(number), Some(i64::from(number)), note(number))).collect()
+}
+
+async fn stage(world: &mut World, numbers: Vec<u8>) {
+    let rows = bulk_rows(world, numbers);
+    if world.staged.is_none() {
+        let area = world.open_area();
+        world.staged = Some((area, world.spec.schema.version(), Vec::new()));
+    }
+    world.region.settle().await.unwrap();
+    let Some((area, version, staged)) = &world.staged else { return };
+    // The sequences of its files end before the next write's.
+    if *version != world.spec.schema.version() || staged.len() == 9 {
+        return;
+    }
+    let files = bulk_files(&world.storage, &world.spec, &rows).await;
+    let area = *area;
+    let before = world.region.stats().files;
+    world.region.stage_files(area, &files).await.unwrap();
+    assert_eq!(world.region.stats().files, before);
+    if let Some((_, _, staged)) = &mut world.staged {
+        staged.push(rows);
+    }
+}
+
+/// The log publishes an area only under the schema that its files were checked against.
+async fn end_area(world: &mut World, publish: bool) {
+    let Some((area, version, files)) = world.staged.take() else { return };
+    if publish && version == world.spec.schema.version() {
+        world.publish(area, Content::Area { table: None }, &files);
+        world.region.settle().await.unwrap();
+    } else {
+        world.abandon(area);
+    }
 }
 
 /// A job whose files are written and in no manifest.
@@ -161,6 +218,17 @@ async fn take(world: &mut World, step: Step, begun: &mut Begun) {
             world.region.settle().await.unwrap();
             assert_eq!(world.region.obligations(), []);
         }
+        Step::Adopt { numbers, next_owner } => {
+            let rows = bulk_rows(world, numbers);
+            world.adopt(&rows).await;
+            if next_owner {
+                world.reopen().await.unwrap();
+            }
+            world.region.settle().await.unwrap();
+        }
+        Step::Stage(numbers) => stage(world, numbers).await,
+        Step::PublishArea => end_area(world, true).await,
+        Step::AbandonArea => end_area(world, false).await,
         Step::Reopen => world.reopen().await.unwrap(),
         Step::Failover { snapshot_at } => failover(world, snapshot_at).await,
         Step::Scan { start, end, limit, batch_rows, above } => {

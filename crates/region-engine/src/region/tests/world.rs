@@ -8,18 +8,20 @@ use arrow::datatypes::{Int32Type, Int64Type};
 use futures::TryStreamExt;
 use tidewater_common::clock::Clock;
 use tidewater_common::ids::{
-    ColumnId, Epoch, GroupId, Incarnation, OwnerEpoch, RegionId, SchemaVersion, Sequence, TableId,
-    Term,
+    ColumnId, Epoch, FileId, GroupId, Incarnation, OwnerEpoch, RegionId, SchemaVersion, Sequence,
+    TableId, Term,
 };
 use tidewater_common::keys::{KeyCodec, KeyRange};
 use tidewater_common::schema::{
     Column, ColumnType, HashDistribution, SchemaChange, TableOptions, TableSchema, WriteMode,
 };
 
+use crate::bulk::BulkWriter;
 use crate::compaction::{Attempt, CompactionOptions, Scope};
 use crate::env::{EngineOptions, RegionEnv, SystemIds};
+use crate::manifest::AreaId;
 use crate::memory::MemoryBudget;
-use crate::region::{Cause, Obligation};
+use crate::region::{Cause, Content, Publication};
 use crate::row_versions::RowOp;
 use crate::storage::Storage;
 use crate::{CompactionReport, EngineError, Region, RegionSpec, RowsWrite, ScanOptions};
@@ -150,6 +152,10 @@ pub(super) struct World {
     pub(super) term: u64,
     /// Epoch of the writes to come.
     pub(super) epoch: u64,
+    /// The rows of each file in an area, with the schema that they were written under.
+    pub(super) staged: Option<(AreaId, SchemaVersion, Vec<Vec<Row>>)>,
+    /// Makes the notes of rows unique that no write brought.
+    pub(super) serial: u64,
     /// What the log holds beside writes, in order.
     changes: Vec<(Sequence, LogChange)>,
     /// As it was when the log began.
@@ -161,6 +167,22 @@ pub(super) struct World {
 enum LogChange {
     Alter(TableSchema),
     Truncate,
+    OpenArea(AreaId),
+    Publish(Publication),
+    Abandon(AreaId),
+}
+
+/// Long after the clock of these tests.
+pub(super) const DEADLINE: u64 = 1_800_000_000_000;
+
+/// A region's rows as another writer brings them: files that no manifest names. The rows are sorted.
+pub(super) async fn bulk_files(storage: &Storage, spec: &RegionSpec, rows: &[Row]) -> Vec<FileId> {
+    let batch = put_batch(rows, spec);
+    BulkWriter::new(env(storage.clone()), spec).unwrap().write([batch]).await.unwrap()
+}
+
+pub(super) fn new_area() -> AreaId {
+    AreaId(uuid::Uuid::new_v4())
 }
 
 /// All that was written, by row key.
@@ -183,6 +205,8 @@ impl World {
             spec,
             region,
             log: Vec::new(),
+            staged: None,
+            serial: 0,
             changes: Vec::new(),
             term: 1,
             epoch: 0,
@@ -204,13 +228,57 @@ impl World {
 
     pub(super) fn put(&mut self, rows: &[Row]) {
         let sequence = self.next_sequence();
+        self.expect(rows, sequence);
+        self.write(RowOp::Put, put_batch(rows, &self.spec), sequence);
+    }
+
+    fn expect(&mut self, rows: &[Row], sequence: u64) {
         for (position, row) in rows.iter().enumerate() {
             let key = row_key(&self.spec, &row.0);
             self.model.written_under.insert(row.2.clone(), self.spec.schema.version());
             self.model.upsert.insert(key.clone(), row.clone());
             self.model.appended.push((key, u64::MAX - sequence, position, row.clone()));
         }
-        self.write(RowOp::Put, put_batch(rows, &self.spec), sequence);
+    }
+
+    fn decide(&mut self, change: LogChange) {
+        let sequence = Sequence(self.next_sequence());
+        self.replay_change(&self.region, &(sequence, change.clone()));
+        self.changes.push((sequence, change));
+    }
+
+    /// The log publishes what was staged in an area; reads show it once that is settled.
+    pub(super) fn publish(&mut self, area: AreaId, content: Content, files: &[Vec<Row>]) {
+        for (sequence, rows) in (self.next_sequence()..).zip(files) {
+            self.expect(rows, sequence);
+        }
+        let epoch = Epoch(self.epoch);
+        self.decide(LogChange::Publish(Publication { area, epoch, content }));
+    }
+
+    pub(super) fn open_area(&mut self) -> AreaId {
+        let area = new_area();
+        self.decide(LogChange::OpenArea(area));
+        area
+    }
+
+    pub(super) fn abandon(&mut self, area: AreaId) {
+        self.decide(LogChange::Abandon(area));
+    }
+
+    /// Rows with distinct keys are brought as a file and published; whoever owns the region then
+    /// has yet to settle it.
+    pub(super) async fn adopt(&mut self, rows: &[Row]) {
+        self.region.settle().await.unwrap();
+        let files = bulk_files(&self.storage, &self.spec, rows).await;
+        let area = new_area();
+        let staged = self.region.adopt(area, &files, DEADLINE).await.unwrap();
+        // A repeat changes nothing.
+        let version = self.region.load().await.unwrap();
+        assert_eq!(self.region.adopt(area, &files, DEADLINE).await.unwrap(), staged);
+        assert_eq!(self.region.load().await.unwrap(), version);
+        assert_eq!(staged.files, 1);
+        self.publish(area, Content::Files, &[rows.to_vec()]);
     }
 
     pub(super) fn delete(&mut self, keys: &[Key]) {
@@ -242,12 +310,7 @@ impl World {
     pub(super) fn snapshot_replica(&self) -> Arc<Region> {
         let replica = Self::fresh(&self.storage, &self.spec);
         for pending in self.region.obligations() {
-            match pending.obligation {
-                Obligation::Truncate => replica.truncate(pending.cause).unwrap(),
-                Obligation::Alter { schema, options } => {
-                    replica.alter(pending.cause, *schema, options).unwrap();
-                }
-            }
+            replica.decide(pending).unwrap();
         }
         replica
     }
@@ -291,12 +354,17 @@ impl World {
     }
 
     fn replay_change(&self, region: &Region, (sequence, change): &(Sequence, LogChange)) {
+        let cause = cause(*sequence);
         match change {
-            LogChange::Truncate => region.truncate(cause(*sequence)).unwrap(),
+            LogChange::Truncate => region.truncate(cause),
             LogChange::Alter(schema) => {
-                region.alter(cause(*sequence), schema.clone(), self.spec.options.clone()).unwrap();
+                region.alter(cause, schema.clone(), self.spec.options.clone())
             }
+            LogChange::OpenArea(area) => region.open_area(cause, *area, DEADLINE),
+            LogChange::Publish(publication) => region.publish(cause, publication.clone()),
+            LogChange::Abandon(area) => region.abandon(cause, *area),
         }
+        .unwrap();
     }
 
     /// What there must be, with row keys, in the order of a scan.
@@ -328,7 +396,7 @@ impl World {
     async fn check_added(&self, column: ColumnId) {
         let with = |(_, change): &&(Sequence, LogChange)| match change {
             LogChange::Alter(schema) => schema.column(column).is_some(),
-            LogChange::Truncate => false,
+            _ => false,
         };
         let Some((_, LogChange::Alter(added))) = self.changes.iter().find(with) else { return };
         let stream = self.region.scan(&ScanOptions::all(vec![NOTE, column])).unwrap();
