@@ -161,6 +161,12 @@ impl FileMeta {
         (shows && low <= high).then_some((low, high))
     }
 
+    /// A reference that shows only what this one and a range both admit.
+    #[must_use]
+    pub fn clipped(&self, range: &KeyRange) -> Self {
+        Self { clip: self.clip.intersection(range), ..self.clone() }
+    }
+
     /// Greatest epoch of a row, as readers must see it.
     pub fn max_epoch(&self) -> Epoch {
         self.stamp.map_or(self.stored_max_epoch, |stamp| stamp.epoch)

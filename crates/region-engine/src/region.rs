@@ -9,6 +9,7 @@ mod alter;
 mod apply;
 mod area;
 mod compact;
+mod copy;
 mod flush;
 mod index;
 mod lifecycle;
@@ -71,6 +72,8 @@ pub struct Region {
     env: RegionEnv,
     spec: RegionSpec,
     dir: RegionDir,
+    /// The log gives out no sequence below it.
+    base: Sequence,
     manifest: ManifestContext,
     hooks: RegionHooks,
     announcer: Arc<Announcer>,
@@ -140,6 +143,7 @@ impl Region {
             env,
             spec,
             dir,
+            base,
             manifest,
             hooks,
             announcer,

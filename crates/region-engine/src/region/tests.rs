@@ -3,6 +3,7 @@ mod alter;
 mod caching;
 mod compact;
 mod compact_race;
+mod copy;
 mod coverage;
 mod crash;
 mod damage;

@@ -5,7 +5,8 @@
 
 use std::sync::Arc;
 
-use tidewater_common::ids::{Epoch, FileId, Sequence};
+use tidewater_common::ids::{Epoch, FileId, RegionId, Sequence};
+use tidewater_common::keys::KeyRange;
 use tidewater_common::schema::WriteMode;
 
 use super::world::*;
@@ -18,7 +19,7 @@ use crate::index::Bloom;
 use crate::manifest::{ActionKind, AreaId, AreaStep};
 use crate::region::{Content, Publication};
 use crate::storage::Storage;
-use crate::{Region, RowOp, RowsWrite};
+use crate::{Region, RegionSpec, RowOp, RowsWrite};
 
 macro_rules! operations {
     ($($name:ident),* $(,)?) => {
@@ -34,8 +35,7 @@ operations! {
 }
 
 /// Rows without a scenario: the engine cannot do this yet. Whoever builds one takes it out here.
-const NOT_BUILT: &[Operation] =
-    &[Operation::RemoteCompaction, Operation::Copy, Operation::Seal, Operation::Remap];
+const NOT_BUILT: &[Operation] = &[Operation::RemoteCompaction, Operation::Seal, Operation::Remap];
 
 /// A row of the table: whether `on_sst_files_written` is called, and each `on_manifest_updated`.
 fn row(operation: Operation) -> (bool, &'static [ManifestKind]) {
@@ -139,6 +139,13 @@ impl Scenario {
         region.settle().await.unwrap();
     }
 
+    /// Another region of the same store.
+    fn other(&self, id: u64, range: KeyRange) -> Arc<Region> {
+        let env = env(self.storage.clone()).with_plugins(self.plugins.clone());
+        let spec = RegionSpec { region_id: RegionId(id), range, ..self.region.spec().clone() };
+        Region::new(env, spec, Sequence(1_000), Sequence(0)).unwrap()
+    }
+
     async fn staging_area(&self) -> AreaId {
         let area = new_area();
         self.region.open_area(cause(Sequence(30)), area, DEADLINE).unwrap();
@@ -210,6 +217,14 @@ impl Scenario {
                 self.region.adopt(area, &self.files().await, DEADLINE).await.unwrap();
                 self.published(&self.region, area, Content::Files).await;
             }
+            Operation::Copy => {
+                self.flushed().await;
+                let other = self.other(100, KeyRange::whole());
+                other.take_ownership(owner(1), GROUP).await.unwrap();
+                self.recorder.take();
+                let staged = other.copy_from(self.region.dir, DEADLINE).await.unwrap();
+                self.published(&other, staged.area, Content::Copies).await;
+            }
             Operation::EnterStaging => {
                 self.staging_area().await;
             }
@@ -220,9 +235,7 @@ impl Scenario {
                 self.recorder.take();
                 self.published(&self.region, area, Content::Area { table: None }).await;
             }
-            Operation::RemoteCompaction | Operation::Copy | Operation::Seal | Operation::Remap => {
-                return None;
-            }
+            Operation::RemoteCompaction | Operation::Seal | Operation::Remap => return None,
         }
         Some(())
     }

@@ -4,19 +4,22 @@
 use std::sync::Arc;
 
 use proptest::prelude::*;
-use tidewater_common::ids::Epoch;
+use tidewater_common::ids::{Epoch, Incarnation, RegionId, Sequence};
 use tidewater_common::keys::KeyRange;
 use tidewater_common::schema::{SchemaChange, WriteMode};
 
 use super::world::*;
+use crate::bulk::AdoptError;
+use crate::bulk::error::NotShared;
 use crate::compaction::commit::commit;
 use crate::compaction::{Attempt, CompactionJob, Compactor, Scope};
 use crate::file_meta::FileMeta;
+use crate::layout::RegionDir;
 use crate::manifest::{ManifestContext, Void};
 use crate::memtable::RunImage;
-use crate::region::Content;
+use crate::region::{Content, Publication};
 use crate::storage::Storage;
-use crate::{CompareOp, EngineError, Predicate, ScanOptions};
+use crate::{CompareOp, EngineError, Predicate, Region, RegionSpec, ScanOptions};
 
 #[derive(Debug, Clone)]
 enum Step {
@@ -42,6 +45,8 @@ enum Step {
     Stage(Vec<u8>),
     PublishArea,
     AbandonArea,
+    /// Another region takes over all files.
+    Copy,
     Reopen,
     /// A replica that has followed the log, or part of it by a snapshot, becomes the owner.
     Failover {
@@ -80,6 +85,7 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
         2 => prop::collection::vec(0_u8..60, 1..20).prop_map(Step::Stage),
         1 => Just(Step::PublishArea),
         1 => Just(Step::AbandonArea),
+        1 => Just(Step::Copy),
         1 => Just(Step::Reopen),
         1 => any::<prop::sample::Index>().prop_map(|snapshot_at| Step::Failover { snapshot_at }),
         3 => (
@@ -145,6 +151,29 @@ async fn end_area(world: &mut World, publish: bool) {
     } else {
         world.abandon(area);
     }
+}
+
+async fn check_copy(world: &World) {
+    world.region.flush().await.unwrap();
+    let spec = RegionSpec { region_id: RegionId(1_000), ..world.spec.clone() };
+    let base = Sequence(1_000_000);
+    // Regions of earlier steps have another incarnation.
+    let incarnation = Incarnation(world.region.stats().manifest_version.get());
+    let spec = RegionSpec { incarnation, ..spec };
+    let copy = Region::new(env(world.storage.clone()), spec, base, Sequence(0)).unwrap();
+    copy.take_ownership(owner(1), GROUP).await.unwrap();
+    let RegionSpec { table_id, region_id, incarnation, .. } = *world.region.spec();
+    let source = RegionDir { table_id, region_id, incarnation };
+    let staged = match copy.copy_from(source, DEADLINE).await {
+        Ok(staged) => staged,
+        // At this version there has been a copy before.
+        Err(AdoptError::NotShared { reason: NotShared::NotEmpty, .. }) => return,
+        Err(other) => panic!("{other}"),
+    };
+    let publication = Publication { area: staged.area, epoch: Epoch(0), content: Content::Copies };
+    copy.publish(cause(Sequence(base.get() + 10)), publication).unwrap();
+    copy.settle().await.unwrap();
+    assert_eq!(scan(&copy, &all()).await.unwrap(), world.expected_rows());
 }
 
 /// A job whose files are written and in no manifest.
@@ -229,6 +258,7 @@ async fn take(world: &mut World, step: Step, begun: &mut Begun) {
         Step::Stage(numbers) => stage(world, numbers).await,
         Step::PublishArea => end_area(world, true).await,
         Step::AbandonArea => end_area(world, false).await,
+        Step::Copy => check_copy(world).await,
         Step::Reopen => world.reopen().await.unwrap(),
         Step::Failover { snapshot_at } => failover(world, snapshot_at).await,
         Step::Scan { start, end, limit, batch_rows, above } => {
