@@ -18,6 +18,7 @@ mod obligation;
 mod phase;
 mod publication;
 mod read;
+mod remap;
 mod stats;
 
 use std::collections::BTreeSet;

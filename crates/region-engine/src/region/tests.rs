@@ -17,6 +17,7 @@ mod ownership;
 mod pruning;
 mod pruning_agrees;
 mod refused;
+mod remap;
 mod scan_life;
 mod staging;
 mod time_to_live;

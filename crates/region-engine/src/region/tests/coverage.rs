@@ -35,7 +35,7 @@ operations! {
 }
 
 /// Rows without a scenario: the engine cannot do this yet. Whoever builds one takes it out here.
-const NOT_BUILT: &[Operation] = &[Operation::RemoteCompaction, Operation::Seal, Operation::Remap];
+const NOT_BUILT: &[Operation] = &[Operation::RemoteCompaction];
 
 /// A row of the table: whether `on_sst_files_written` is called, and each `on_manifest_updated`.
 fn row(operation: Operation) -> (bool, &'static [ManifestKind]) {
@@ -225,6 +225,9 @@ impl Scenario {
                 let staged = other.copy_from(self.region.dir, DEADLINE).await.unwrap();
                 self.published(&other, staged.area, Content::Copies).await;
             }
+            Operation::Seal => {
+                self.region.set_range(sealed(), None).await.unwrap();
+            }
             Operation::EnterStaging => {
                 self.staging_area().await;
             }
@@ -235,7 +238,13 @@ impl Scenario {
                 self.recorder.take();
                 self.published(&self.region, area, Content::Area { table: None }).await;
             }
-            Operation::RemoteCompaction | Operation::Seal | Operation::Remap => return None,
+            Operation::Remap => {
+                self.region.set_range(sealed(), None).await.unwrap();
+                self.recorder.take();
+                let child = self.other(101, KeyRange::whole());
+                child.begin_from(&[self.region.dir]).await.unwrap();
+            }
+            Operation::RemoteCompaction => return None,
         }
         Some(())
     }

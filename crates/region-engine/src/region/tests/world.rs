@@ -181,6 +181,11 @@ pub(super) async fn bulk_files(storage: &Storage, spec: &RegionSpec, rows: &[Row
     BulkWriter::new(env(storage.clone()), spec).unwrap().write([batch]).await.unwrap()
 }
 
+/// The range of a region that is sealed.
+pub(super) fn sealed() -> KeyRange {
+    KeyRange::new(Vec::new(), Some(Vec::new()))
+}
+
 pub(super) fn new_area() -> AreaId {
     AreaId(uuid::Uuid::new_v4())
 }
