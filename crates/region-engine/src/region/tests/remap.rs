@@ -57,7 +57,7 @@ async fn nothing_is_added_to_a_sealed_region_until_its_range_is_set_back() {
     world.region.set_range(KeyRange::whole(), step(4)).await.unwrap();
     world.region.flush().await.unwrap();
     world.check().await;
-    let follower = world.from_log();
+    let follower = world.log_replica();
     follower.load().await.unwrap();
     let error = follower.set_range(sealed(), None).await.unwrap_err();
     assert!(matches!(error, EngineError::NotOwner { .. }), "{error}");

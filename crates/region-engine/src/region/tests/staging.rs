@@ -182,7 +182,7 @@ async fn nothing_is_staged_past_the_deadline() {
 async fn only_the_owner_stages() {
     let mut world = world().await;
     let area = world.open_area();
-    let follower = world.from_log();
+    let follower = world.log_replica();
     follower.load().await.unwrap();
     let error = follower.adopt(area, &[], DEADLINE).await.unwrap_err();
     assert!(matches!(error, AdoptError::Engine(EngineError::NotOwner { .. })), "{error}");
