@@ -18,7 +18,7 @@ fn statuses_are_those_that_scripts_rely_on() {
 }
 
 /// Every reason of the wire with its status.
-const REASONS: [(Reason, u8); 47] = [
+const REASONS: [(Reason, u8); 48] = [
     (Reason::Unspecified, 1),
     (Reason::InvalidArgument, 2),
     (Reason::SchemaMismatch, 2),
@@ -29,6 +29,7 @@ const REASONS: [(Reason, u8); 47] = [
     (Reason::TableNotFound, 3),
     (Reason::TableExists, 4),
     (Reason::TableBusy, 4),
+    (Reason::VersionGone, 3),
     (Reason::GroupNotHosted, 3),
     (Reason::RegionNotFound, 3),
     (Reason::NodeNotFound, 3),

@@ -169,12 +169,19 @@ impl Fixture {
     /// Writes a row and flushes it.
     async fn flush(&mut self) {
         self.writes += 1;
-        let write = write(self.writes, 1, &[i64::from(self.writes)]);
-        let written = self.replica.propose(entry::writes(vec![write]), LIMIT).await.unwrap();
-        written.into_result().unwrap();
+        // Another producer each time; its first write opens it.
+        let opened = self.write(write(self.writes, 1, &[])).await;
+        let rows = write(self.writes, 2, &[i64::from(self.writes)]);
+        self.write(v1::WriteRequest { opening: opened, ..rows }).await;
         let (asker, answer) = oneshot::channel();
         self.replica.flush_requests.send(FlushRequest::Region(REGION, asker)).await.unwrap();
         answer.await.unwrap().unwrap();
+    }
+
+    /// Its sequence.
+    async fn write(&self, write: v1::WriteRequest) -> u64 {
+        let written = self.replica.propose(entry::writes(vec![write]), LIMIT).await.unwrap();
+        written.into_result().unwrap().sequence
     }
 
     /// As far as the region has read its manifest.

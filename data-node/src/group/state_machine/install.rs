@@ -54,7 +54,7 @@ fn owe(region: &Region, pending: &Pending) -> io::Result<()> {
 mod tests {
     use tidewater_common::ids::{OwnerEpoch, Sequence, Term};
     use tidewater_region_engine::EngineError;
-    use tidewater_region_engine::region::Cause;
+    use tidewater_region_engine::region::{Cause, Obligation};
     use tidewater_region_engine::storage::Storage;
 
     use super::*;
