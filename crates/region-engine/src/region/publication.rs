@@ -115,6 +115,9 @@ impl Pending {
                 file.stamp = Some(Stamp { sequence, epoch: publication.epoch });
             }
         }
+        // All rows below it are flushed, and its own lie in files: what is written later is newer.
+        edit.flushed =
+            edit.add.iter().map(FileMeta::max_sequence).max().max(Some(self.cause.sequence));
         let step = AreaStep::Publish;
         let closed = ActionKind::Area { area: publication.area, step };
         let files = (!edit.add.is_empty()).then_some(ActionKind::Edit(edit));

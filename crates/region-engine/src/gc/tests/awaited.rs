@@ -6,6 +6,8 @@ use tidewater_common::ids::ManifestVersion;
 
 use super::*;
 use crate::manifest::history::{History, history};
+// With checkpoints.
+use crate::manifest::samples::env;
 
 /// Everything that the samples write is older.
 const LATE: GcRequest = GcRequest { floor_ms: 3_000_000, dry_run: false, table: None, most: 1_000 };

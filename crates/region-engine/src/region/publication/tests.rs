@@ -102,3 +102,15 @@ fn what_has_happened_already_is_recorded_and_changes_nothing() {
     let change = publish(Content::Area { table: None }).change(owner(1), &never);
     assert_eq!(change.actions, []);
 }
+
+#[test]
+fn a_publication_is_flushed_through_its_last_file() {
+    let mut state = staged();
+    let change = publish(Content::Files).change(owner(1), &state);
+    take(&mut state, change);
+    assert_eq!(state.flushed, Sequence(1_001));
+    let mut state = staged();
+    let change = publish(Content::Copies).change(owner(1), &state);
+    take(&mut state, change);
+    assert_eq!(state.flushed, Sequence(1_000), "nothing older than the publication is in memory");
+}
