@@ -2,10 +2,13 @@
 
 mod alter_region;
 mod change_membership;
+mod close_area;
+mod copy_region;
 mod drop_region;
+mod open_area;
 mod open_region;
 mod request_flush;
-mod settle;
+pub(crate) mod settle;
 mod start_group;
 mod stop_replica;
 mod transfer_leader;
@@ -103,6 +106,9 @@ calls! {
     open_region: OpenRegionRequest => OpenRegionResponse;
     alter_region: AlterRegionRequest => AlterRegionResponse;
     truncate_region: TruncateRegionRequest => TruncateRegionResponse;
+    open_area: OpenAreaRequest => OpenAreaResponse;
+    close_area: CloseAreaRequest => CloseAreaResponse;
+    copy_region: CopyRegionRequest => CopyRegionResponse;
     drop_region: DropRegionRequest => DropRegionResponse;
     request_flush: RequestFlushRequest => RequestFlushResponse;
 }

@@ -1,5 +1,6 @@
 //! Service `Data`: rows in, rows out. A file per call.
 
+mod files;
 mod get;
 mod scan;
 #[cfg(test)]
@@ -16,7 +17,8 @@ use tidewater_common::refusal::Refusal;
 use tidewater_common::rows::encode_batch;
 use tidewater_proto::v1::data_server::{Data, DataServer};
 use tidewater_proto::v1::{
-    GetRequest, GetResponse, Reason, ScanRequest, ScanResponse, WriteRequest, WriteResponse,
+    AdoptFilesRequest, AdoptFilesResponse, GetRequest, GetResponse, Reason, ScanRequest,
+    ScanResponse, WriteFilesRequest, WriteFilesResponse, WriteRequest, WriteResponse,
 };
 use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
@@ -32,6 +34,7 @@ pub const MESSAGE_BYTES: usize = 64 * 1024 * 1024;
 pub struct DataService {
     groups: Arc<Groups>,
     scans: Arc<Semaphore>,
+    files: Arc<Semaphore>,
     closing: CancellationToken,
 }
 
@@ -39,7 +42,7 @@ impl DataService {
     /// For the groups of a node; refuses new work once `closing` is cancelled.
     pub fn new(groups: Arc<Groups>, closing: CancellationToken) -> Self {
         let scans = Arc::new(Semaphore::new(groups.parts().options.open_scans));
-        Self { groups, scans, closing }
+        Self { groups, scans, files: Arc::new(Semaphore::new(files::AT_ONCE)), closing }
     }
 
     /// The gRPC service, with its message limits.
@@ -84,6 +87,22 @@ impl Data for DataService {
     async fn get(&self, request: Request<GetRequest>) -> Result<Response<GetResponse>, Status> {
         self.open()?;
         Ok(Response::new(get::call(&self.groups, request.into_inner()).await?))
+    }
+
+    async fn write_files(
+        &self,
+        request: Request<WriteFilesRequest>,
+    ) -> Result<Response<WriteFilesResponse>, Status> {
+        self.open()?;
+        Ok(Response::new(files::write(&self.groups, &self.files, request.into_inner()).await?))
+    }
+
+    async fn adopt_files(
+        &self,
+        request: Request<AdoptFilesRequest>,
+    ) -> Result<Response<AdoptFilesResponse>, Status> {
+        self.open()?;
+        Ok(Response::new(files::take_over(&self.groups, request.into_inner()).await?))
     }
 }
 

@@ -8,9 +8,10 @@
 //!
 //! - [`compactions`]: which regions to compact, and the loop that runs the jobs.
 //! - [`pick`]: which regions to flush now (pure); [`owner`]: one region's commits;
-//!   [`jobs`]: the loop that runs them; [`indexes`]: their indexes; [`housekeeping`]: what every
+//!   [`adopt`]: files that others wrote; [`jobs`]: the loop that runs all this; [`indexes`]: their indexes; [`housekeeping`]: what every
 //!   replica does, leading or not.
 
+pub mod adopt;
 pub mod compactions;
 pub mod housekeeping;
 pub mod indexes;
@@ -32,6 +33,7 @@ use tokio::sync::{mpsc, oneshot};
 use tokio_util::task::TaskTracker;
 use tracing::info;
 
+use self::adopt::Adoption;
 use self::compactions::CompactionRequest;
 use self::compactions::choose::CompactionPolicy;
 use self::owner::Owner;
@@ -51,6 +53,8 @@ pub enum FlushRequest {
     Settle(RegionId, oneshot::Sender<Result<(), Refusal>>),
     /// Commit `Remove` in the region's manifest.
     Remove(RegionId, oneshot::Sender<Result<(), Refusal>>),
+    /// Take over files.
+    Adopt(Adoption, oneshot::Sender<Result<u32, Refusal>>),
 }
 
 /// Requests that wait for the owner.
@@ -108,6 +112,7 @@ pub async fn run(
                     tokio::select! {
                         ((), ()) = jobs => {}
                         () = indexes::run(&context, owner.clone()) => {}
+                        () = adopt::run(&context, owner.clone()) => {}
                     }
                 };
                 tokio::select! {

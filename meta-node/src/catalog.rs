@@ -34,7 +34,7 @@ pub use self::keys::{
     route_id_from_key,
 };
 pub use self::outcome::{Outcome, OutcomeKind};
-pub use self::records::{DroppedRegion, Group, Header, Node, Table, TableChange};
+pub use self::records::{DroppedRegion, Group, Header, Load, Node, Table, TableChange};
 pub use self::route::{RouteDescriptor, RouteState};
 pub use self::rows::{Row, digest};
 pub use self::state::{

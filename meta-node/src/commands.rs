@@ -6,10 +6,12 @@
 
 mod alter_table;
 mod bootstrap;
+mod clone_table;
 mod cursors;
 mod error;
 mod groups;
 mod hooks;
+mod loads;
 mod new_table;
 mod nodes;
 mod tables;
@@ -20,6 +22,7 @@ use tidewater_proto::v1::{self, meta_command::Kind, meta_reply};
 
 pub(crate) use self::cursors::MOST_ADVANCES;
 pub use self::error::CommandError;
+pub(crate) use self::loads::is_overdue;
 pub(crate) use self::nodes::is_address;
 pub use self::nodes::members_change;
 use crate::catalog::{Change, Effects, MetaState};
@@ -94,6 +97,11 @@ fn decide(
         Kind::BeginAlterTable(command) => alter_table::begin_alter(state, &command),
         Kind::BeginTruncateTable(command) => alter_table::begin_truncate(state, &command),
         Kind::FinishTableChange(command) => alter_table::finish(state, &command).map(done),
+        Kind::CloneTable(command) => clone_table::begin(state, &command),
+        Kind::BeginLoad(command) => loads::begin(state, &command),
+        Kind::LoadOpened(command) => loads::opened(state, &command).map(done),
+        Kind::EndLoad(command) => loads::end(state, &command),
+        Kind::ExpireLoad(command) => loads::expire(state, &command).map(done),
         Kind::AdvanceTime(command) => Ok(done(time::advance(state, &command))),
         Kind::Bootstrap(_) | Kind::Bench(_) => Ok(done(Change::default())),
     }

@@ -9,13 +9,16 @@
 //!
 //! - `observations`: what heartbeats said; `detector`: who is up or down (pure).
 //! - `plan`: the next step for each group (pure); `steps`: carries one out.
-//! - `control`: calls to data nodes; `tables`: opens and drops regions; `garbage`: when and where
-//!   garbage is collected.
+//! - `control`: calls to data nodes; `tables`: opens, changes and drops regions, `clones` and
+//!   `loads`: with the files of another table, or with files that a loader stages; `garbage`: when
+//!   and where garbage is collected.
 //! - `stewardship`: starts, runs and stops it all.
 
+mod clones;
 mod control;
 mod detector;
 pub(crate) mod garbage;
+mod loads;
 mod observations;
 mod plan;
 mod steps;

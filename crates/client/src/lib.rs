@@ -9,12 +9,14 @@
 //! - [`outcome`]: what an answer says about a write (*failed* or *unknown*) and what to do next.
 //! - `core`: calls that are repeated until they are settled; [`admin`]: those of an operator.
 //! - [`write`]: [`TableWriter`], by which each row takes effect once.
+//! - [`bulk`]: [`BulkLoader`], by which rows become files at once.
 //! - [`scan`]: scans, counts and reads by key.
 //! - [`predicate`], [`values`]: conditions from text, and whether a text is a value.
 //! - `backoff`: waits between attempts.
 
 pub mod admin;
 pub mod backoff;
+pub mod bulk;
 pub mod catalog;
 mod client;
 mod core;
@@ -32,6 +34,7 @@ pub mod values;
 pub mod write;
 
 pub use self::admin::{HookFrom, NewHook, NewTable};
+pub use self::bulk::{BulkLoader, Loaded};
 pub use self::catalog::{Catalog, RouteInfo, TableInfo};
 pub use self::client::Client;
 pub use self::error::ClientError;

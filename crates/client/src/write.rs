@@ -21,6 +21,7 @@ mod seats;
 mod send;
 mod writer;
 
+pub(crate) use self::lane::off_the_runtime;
 pub(crate) use self::prepare::{Piece, PieceLimits, check, prepare};
 pub use self::report::WriteReport;
 pub use self::writer::TableWriter;

@@ -21,6 +21,7 @@
 
 mod action;
 mod announce;
+mod closed_areas;
 mod codec;
 mod context;
 pub mod history;
@@ -39,6 +40,7 @@ pub use self::action::{
     Action, ActionKind, AreaId, AreaStep, Author, Change, Delta, Edit, ProcedureStep, Truncate,
 };
 pub(crate) use self::announce::announced_as;
+pub use self::closed_areas::ClosedAreas;
 pub use self::context::ManifestContext;
 pub(crate) use self::context::PendingManifestHook;
 pub use self::json::manifest_json;

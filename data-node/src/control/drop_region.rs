@@ -5,10 +5,10 @@ use std::time::Duration;
 
 use tidewater_common::ids::{GroupId, RegionId};
 use tidewater_common::refusal::Refusal;
-use tidewater_proto::v1::{DropRegionRequest, DropRegionResponse, Reason};
-use tokio::sync::oneshot;
+use tidewater_proto::v1::{DropRegionRequest, DropRegionResponse};
 
-use crate::group::{entry, refusals};
+use super::settle::ask;
+use crate::group::entry;
 use crate::groups::Groups;
 use crate::leadership::FlushRequest;
 
@@ -25,14 +25,8 @@ pub(super) async fn call(
     // The registry must be current to say that the region is gone already.
     replica.confirm(DROP).await?;
     if replica.shared.regions.get(region).is_some() {
-        let (asker, answer) = oneshot::channel();
-        replica.flush_requests.send(FlushRequest::Remove(region, asker)).await.map_err(|_| {
-            Refusal::new(Reason::GroupNotHosted, format!("group {group} is being stopped here"))
-        })?;
-        tokio::time::timeout(REMOVE, answer)
-            .await
-            .map_err(|_| refusals::deadline("dropping a region", group))?
-            .unwrap_or_else(|_| Err(refusals::leadership_lost(group)))?;
+        let removed = |asker| FlushRequest::Remove(region, asker);
+        ask(&replica, REMOVE, "dropping a region", removed).await?;
     }
     // Also for a region that is not hosted: a late `opened` must not bring it back.
     replica.propose(entry::dropped(region), DROP).await?.into_result()?;

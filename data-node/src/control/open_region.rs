@@ -12,10 +12,6 @@ use crate::groups::Groups;
 
 const DEADLINE: Duration = Duration::from_secs(10);
 
-/// A new region's manifest is empty, so nothing in it is above 0. A region that comes from another
-/// group will bring its base along.
-const NEW_REGION_BASE: Sequence = Sequence(0);
-
 pub(super) async fn call(
     groups: &Groups,
     request: OpenRegionRequest,
@@ -28,6 +24,6 @@ pub(super) async fn call(
     // Refused here already, so that the log never carries it.
     Descriptor::new(&wire)
         .map_err(|error| Refusal::new(Reason::InvalidArgument, error.to_string()))?;
-    replica.propose(entry::opened(wire, NEW_REGION_BASE), DEADLINE).await?.into_result()?;
+    replica.propose(entry::opened(wire, Sequence(request.base)), DEADLINE).await?.into_result()?;
     Ok(OpenRegionResponse {})
 }

@@ -1,4 +1,4 @@
-//! What alter and truncate share: the log decides, then the owner's manifest has to record it.
+//! What changes of a region share: the log decides, then the owner's manifest has to record it.
 
 use std::time::Duration;
 
@@ -9,11 +9,15 @@ use tidewater_proto::v1::Reason;
 use tokio::sync::oneshot;
 
 use crate::group::refusals;
+use crate::group::replica::GroupReplica;
 use crate::groups::Groups;
 use crate::leadership::FlushRequest;
+use crate::leadership::adopt::Adoption;
 
 const DECIDE: Duration = Duration::from_secs(10);
 const RECORD: Duration = Duration::from_secs(20);
+/// All of the files are read.
+const ADOPT: Duration = Duration::from_secs(60);
 
 /// Proposes an entry, and waits until the manifest has recorded it. Asking again is harmless: the
 /// entry names the step that it carries out.
@@ -26,12 +30,36 @@ pub(super) async fn decide_and_record(
     let replica = groups.get(group)?;
     replica.require_leader()?;
     replica.propose(entry, DECIDE).await?.into_result()?;
+    let what = "recording a change in the manifest";
+    ask(&replica, RECORD, what, |asker| FlushRequest::Settle(region, asker)).await
+}
+
+/// Has the owner take files over, and returns how many. Asking again is harmless.
+pub(crate) async fn adopt(
+    groups: &Groups,
+    group: GroupId,
+    adoption: Adoption,
+) -> Result<u32, Refusal> {
+    let replica = groups.get(group)?;
+    replica.require_leader()?;
+    replica.region(adoption.region)?;
+    ask(&replica, ADOPT, "taking files over", |asker| FlushRequest::Adopt(adoption, asker)).await
+}
+
+/// Asks the owner for something and waits for it; the owner goes on when time is up.
+pub(super) async fn ask<T>(
+    replica: &GroupReplica,
+    limit: Duration,
+    what: &str,
+    request: impl FnOnce(oneshot::Sender<Result<T, Refusal>>) -> FlushRequest,
+) -> Result<T, Refusal> {
+    let group = replica.group();
     let (asker, answer) = oneshot::channel();
-    replica.flush_requests.send(FlushRequest::Settle(region, asker)).await.map_err(|_| {
+    replica.flush_requests.send(request(asker)).await.map_err(|_| {
         Refusal::new(Reason::GroupNotHosted, format!("group {group} is being stopped here"))
     })?;
-    tokio::time::timeout(RECORD, answer)
+    tokio::time::timeout(limit, answer)
         .await
-        .map_err(|_| refusals::deadline("recording a change in the manifest", group))?
+        .map_err(|_| refusals::deadline(what, group))?
         .unwrap_or_else(|_| Err(refusals::leadership_lost(group)))
 }

@@ -62,6 +62,16 @@ pub fn check(
     check_rows(descriptor, limits, write)
 }
 
+/// Checks rows that are put past the log, of which no producer and no opening is known.
+pub fn check_put(
+    descriptor: &Descriptor,
+    limits: &WriteLimits,
+    rows: &WriteRequest,
+) -> Result<(), Refusal> {
+    check_schema(descriptor, rows.schema_version)?;
+    check_rows(descriptor, limits, rows)
+}
+
 /// A write that names no opening could be applied twice: see [`producers`](super::producers).
 fn check_opening(write: &WriteRequest) -> Result<(), Refusal> {
     if Serial(write.serial) == OPENING || named_opening(write).is_some() {

@@ -6,6 +6,7 @@
 //! it waits for object storage.
 
 mod altered;
+mod areas;
 mod dropped;
 mod manifest_advanced;
 mod opened;
@@ -22,7 +23,7 @@ use std::sync::Arc;
 use arrow::array::RecordBatch;
 use tidewater_common::ids::{LogIndex, ManifestVersion, RegionId, Sequence};
 use tidewater_proto::v1::{RowOp, group_entry};
-use tidewater_region_engine::region::Cause;
+use tidewater_region_engine::region::{Cause, Pending};
 
 use super::descriptor::Descriptor;
 use super::entry::{Advance, Outcome};
@@ -75,8 +76,8 @@ pub enum Effect {
         /// What decided it.
         cause: Cause,
     },
-    /// Forget a region's rows.
-    Truncate(RegionId, Cause),
+    /// What else the log has decided about a region, which its manifest has to record.
+    Decide(RegionId, Pending),
     /// Put a region away.
     Close(RegionId),
     /// Load the manifest up to this version at least, then drop flushed runs.
@@ -104,7 +105,8 @@ impl Applied {
 
     fn with_effect(effect: Effect) -> Self {
         let sequence = match &effect {
-            Effect::Alter { cause, .. } | Effect::Truncate(_, cause) => cause.sequence,
+            Effect::Alter { cause, .. } => cause.sequence,
+            Effect::Decide(_, pending) => pending.cause.sequence,
             Effect::Open { .. } | Effect::Close(_) | Effect::Follow(..) => Sequence(0),
         };
         let outcome = Outcome::Done { sequence, rows: 0, repeated: false };
@@ -123,6 +125,9 @@ pub fn apply(
         group_entry::Entry::Opened(entry) => Ok(opened::apply(state, &entry)),
         group_entry::Entry::Altered(entry) => Ok(altered::apply(state, index, &entry)),
         group_entry::Entry::Truncated(entry) => Ok(truncated::apply(state, index, &entry)),
+        group_entry::Entry::AreaOpened(entry) => Ok(areas::open(state, index, &entry)),
+        group_entry::Entry::AreaPublished(entry) => Ok(areas::publish(state, index, &entry)),
+        group_entry::Entry::AreaAbandoned(entry) => Ok(areas::abandon(state, index, &entry)),
         group_entry::Entry::Dropped(entry) => Ok(dropped::apply(state, RegionId(entry.region_id))),
         group_entry::Entry::Writes(entry) => writes::apply(state, index, entry.writes, sink),
         group_entry::Entry::ManifestAdvanced(entry) => {

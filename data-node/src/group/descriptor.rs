@@ -9,6 +9,7 @@ use tidewater_common::ids::{Incarnation, RegionId, SchemaVersion, TableId};
 use tidewater_common::keys::{KeyCodec, KeyError, KeyRange};
 use tidewater_common::schema::{SchemaError, TableOptions, TableSchema};
 use tidewater_proto::v1::{self, RowOp};
+use tidewater_region_engine::RegionSpec;
 
 /// A region's identity, schema and range, validated once. Cheap to share, immutable.
 #[derive(Debug)]
@@ -93,6 +94,18 @@ impl Descriptor {
             schema: Some((&self.schema).into()),
             options: Some((&self.options).into()),
             incarnation: self.incarnation.get(),
+        }
+    }
+
+    /// What the region engine must know of the region.
+    pub fn spec(&self) -> RegionSpec {
+        RegionSpec {
+            region_id: self.region_id,
+            table_id: self.table_id,
+            incarnation: self.incarnation,
+            schema: self.schema.clone(),
+            options: self.options.clone(),
+            range: self.range.clone(),
         }
     }
 

@@ -82,6 +82,21 @@ pub fn truncated(truncated: v1::RegionTruncated) -> Bytes {
     encode(group_entry::Entry::Truncated(truncated))
 }
 
+/// Encodes the beginning of a staging area.
+pub fn area_opened(opened: v1::AreaOpened) -> Bytes {
+    encode(group_entry::Entry::AreaOpened(opened))
+}
+
+/// Encodes the publication of a staging area.
+pub fn area_published(published: v1::AreaPublished) -> Bytes {
+    encode(group_entry::Entry::AreaPublished(published))
+}
+
+/// Encodes the giving up of a staging area.
+pub fn area_abandoned(abandoned: v1::AreaAbandoned) -> Bytes {
+    encode(group_entry::Entry::AreaAbandoned(abandoned))
+}
+
 fn encode(entry: group_entry::Entry) -> Bytes {
     v1::GroupEntry { entry: Some(entry) }.encode_to_vec().into()
 }

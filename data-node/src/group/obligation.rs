@@ -1,10 +1,12 @@
 //! What a region owes its manifest, as snapshots hold it.
 
-use tidewater_common::ids::{RegionId, Sequence};
+use bytes::Bytes;
+use tidewater_common::ids::{Epoch, RegionId, Sequence};
 use tidewater_common::schema::{TableOptions, TableSchema};
-use tidewater_proto::v1::{self, region_obligation::Kind};
-use tidewater_region_engine::manifest::ProcedureStep;
-use tidewater_region_engine::region::{Cause, Obligation, Pending};
+use tidewater_proto::v1::{self, AreaContent, region_obligation::Kind};
+use tidewater_region_engine::manifest::{AreaId, ProcedureStep};
+use tidewater_region_engine::region::{Cause, Content, Obligation, Pending, Publication};
+use uuid::Uuid;
 
 use super::descriptor::DescriptorError;
 
@@ -18,27 +20,71 @@ pub fn step_from_wire(wire: &v1::ProcedureStep) -> ProcedureStep {
     ProcedureStep { number: wire.number, step: wire.step }
 }
 
+/// An area in its stored form.
+pub fn area_to_wire(area: AreaId) -> Bytes {
+    Bytes::copy_from_slice(area.0.as_bytes())
+}
+
+/// An area out of its stored form; `None` unless it is a UUID.
+pub fn area_from_wire(bytes: &[u8]) -> Option<AreaId> {
+    Uuid::from_slice(bytes).ok().map(AreaId)
+}
+
 /// Obligations of a region in their stored form.
 pub fn to_wire(region: RegionId, pending: &[Pending]) -> Vec<v1::RegionObligation> {
+    pending.iter().map(|pending| one_to_wire(region, pending)).collect()
+}
+
+fn one_to_wire(region: RegionId, pending: &Pending) -> v1::RegionObligation {
     let region_id = region.get();
-    let one = |pending: &Pending| {
-        let step = pending.cause.procedure.map(step_to_wire);
-        let kind = match &pending.obligation {
-            Obligation::Alter { schema, options } => Kind::Altered(v1::RegionAltered {
-                region_id,
-                schema: Some(schema.as_ref().into()),
-                options: Some(options.into()),
-                step,
-            }),
-            Obligation::Truncate => Kind::Truncated(v1::RegionTruncated { region_id, step }),
-            // No entry of the log decides these.
-            Obligation::OpenArea { .. } | Obligation::Publish(_) | Obligation::Abandon { .. } => {
-                return None;
-            }
-        };
-        Some(v1::RegionObligation { sequence: pending.cause.sequence.get(), kind: Some(kind) })
+    let step = pending.cause.procedure.map(step_to_wire);
+    let kind = match &pending.obligation {
+        Obligation::Alter { schema, options } => Kind::Altered(v1::RegionAltered {
+            region_id,
+            schema: Some(schema.as_ref().into()),
+            options: Some(options.into()),
+            step,
+        }),
+        Obligation::Truncate => Kind::Truncated(v1::RegionTruncated { region_id, step }),
+        Obligation::OpenArea { area, deadline_ms } => Kind::AreaOpened(v1::AreaOpened {
+            region_id,
+            area_id: area_to_wire(*area),
+            deadline_ms: *deadline_ms,
+            step,
+        }),
+        Obligation::Abandon { area } => {
+            let area_id = area_to_wire(*area);
+            Kind::AreaAbandoned(v1::AreaAbandoned { region_id, area_id, step })
+        }
+        Obligation::Publish(publication) => Kind::AreaPublished(v1::AreaPublished {
+            region_id,
+            area_id: area_to_wire(publication.area),
+            content: content_to_wire(&publication.content).into(),
+            step,
+            // What was checked was compared when the log decided.
+            ..Default::default()
+        }),
     };
-    pending.iter().filter_map(one).collect()
+    v1::RegionObligation { sequence: pending.cause.sequence.get(), kind: Some(kind) }
+}
+
+fn content_to_wire(content: &Content) -> AreaContent {
+    match content {
+        Content::Files => AreaContent::Files,
+        Content::Copies => AreaContent::Copies,
+        Content::Area { .. } => AreaContent::Staged,
+    }
+}
+
+/// What an area is published as; `None` unless this release knows it. A schema that is staged with
+/// files is for programs that embed a region: no entry of the log carries one.
+pub fn content_from_wire(content: AreaContent) -> Option<Content> {
+    match content {
+        AreaContent::Unspecified => None,
+        AreaContent::Files => Some(Content::Files),
+        AreaContent::Copies => Some(Content::Copies),
+        AreaContent::Staged => Some(Content::Area { table: None }),
+    }
 }
 
 /// Obligations out of their stored form.
@@ -51,6 +97,7 @@ pub fn from_wire(wire: Vec<v1::RegionObligation>) -> Result<Vec<Pending>, Descri
 
 fn one_from_wire(wire: v1::RegionObligation) -> Result<Pending, DescriptorError> {
     let missing = DescriptorError::Missing;
+    let area = |bytes: &[u8]| area_from_wire(bytes).ok_or(missing("staging area"));
     let (step, obligation) = match wire.kind.ok_or(missing("obligation"))? {
         Kind::Truncated(truncated) => (truncated.step, Obligation::Truncate),
         Kind::Altered(altered) => {
@@ -60,6 +107,20 @@ fn one_from_wire(wire: v1::RegionObligation) -> Result<Pending, DescriptorError>
             let schema = Box::new(TableSchema::try_from(schema).map_err(invalid)?);
             let options = TableOptions::try_from(options).map_err(invalid)?;
             (altered.step, Obligation::Alter { schema, options })
+        }
+        Kind::AreaOpened(opened) => {
+            let (area, deadline_ms) = (area(&opened.area_id)?, opened.deadline_ms);
+            (opened.step, Obligation::OpenArea { area, deadline_ms })
+        }
+        Kind::AreaAbandoned(abandoned) => {
+            (abandoned.step, Obligation::Abandon { area: area(&abandoned.area_id)? })
+        }
+        Kind::AreaPublished(published) => {
+            let area = area(&published.area_id)?;
+            let content =
+                content_from_wire(published.content()).ok_or(missing("area's content"))?;
+            let publication = Publication { area, epoch: Epoch(0), content };
+            (published.step, Obligation::Publish(publication))
         }
     };
     let procedure = step.as_ref().map(step_from_wire);
@@ -80,6 +141,19 @@ mod tests {
             Pending { cause: cause(70, Some(step)), obligation: alter },
             Pending { cause: cause(90, None), obligation: Obligation::Truncate },
         ];
+        let area = AreaId(Uuid::from_u128(4));
+        let publish = |content| Obligation::Publish(Publication { area, epoch: Epoch(0), content });
+        let areas = [
+            Obligation::OpenArea { area, deadline_ms: 9 },
+            Obligation::Abandon { area },
+            publish(Content::Files),
+            publish(Content::Copies),
+            publish(Content::Area { table: None }),
+        ];
+        let pending: Vec<Pending> = pending
+            .into_iter()
+            .chain(areas.map(|obligation| Pending { cause: cause(95, Some(step)), obligation }))
+            .collect();
         assert_eq!(from_wire(to_wire(RegionId(7), &pending)).unwrap(), pending);
         let newer = vec![v1::RegionObligation { sequence: 1, kind: None }];
         assert!(matches!(from_wire(newer), Err(DescriptorError::Missing(_))));

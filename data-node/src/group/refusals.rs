@@ -12,6 +12,7 @@ use tidewater_common::refusal::{Leader, Refusal};
 use tidewater_proto::v1::Reason;
 use tidewater_raft_store::TypeConfig;
 use tidewater_region_engine::EngineError;
+use tidewater_region_engine::bulk::{AdoptError, Unfit};
 use tidewater_region_engine::manifest::Void;
 
 #[cfg(test)]
@@ -134,6 +135,25 @@ pub fn read_refused(
         )
         .retry_after(ELECTION),
         RaftError::Fatal(fatal) => stopped(group, fatal),
+    }
+}
+
+/// Why files were not taken over.
+pub fn adopt_refused(error: &AdoptError) -> Refusal {
+    let refusal = |reason| Refusal::new(reason, error.to_string());
+    match error {
+        AdoptError::Unfit { reason: Unfit::Range, .. } => refusal(Reason::KeyOutsideRegion),
+        AdoptError::Unfit { .. } | AdoptError::TooMany { .. } => refusal(Reason::InvalidArgument),
+        AdoptError::AreaTaken { .. } | AdoptError::GivenUp { .. } | AdoptError::Overdue { .. } => {
+            refusal(Reason::InvalidArgument)
+        }
+        AdoptError::Decided { .. } => refusal(Reason::TableBusy),
+        AdoptError::NotShared { .. } => refusal(Reason::InvalidArgument),
+        AdoptError::Engine(EngineError::Refused {
+            reason: Void::AreaNotOpen { .. } | Void::AreaUsed { .. },
+            ..
+        }) => refusal(Reason::InvalidArgument),
+        AdoptError::Engine(error) => engine_refused(error),
     }
 }
 

@@ -8,8 +8,8 @@ use parking_lot::{Mutex, RwLock};
 use tidewater_common::ids::{GroupId, LogIndex, ManifestVersion, NodeId, RegionId, Sequence};
 use tidewater_proto::v1::WriteRequest;
 use tidewater_region_engine::env::RegionEnv;
-use tidewater_region_engine::region::Cause;
-use tidewater_region_engine::{EngineError, MemoryBudget, Region, RegionSpec};
+use tidewater_region_engine::region::{Cause, Pending};
+use tidewater_region_engine::{EngineError, MemoryBudget, Region};
 use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 
@@ -139,16 +139,8 @@ impl Shared {
         base: Sequence,
         flushed: Sequence,
     ) -> io::Result<Arc<Region>> {
-        let spec = RegionSpec {
-            region_id: descriptor.region_id,
-            table_id: descriptor.table_id,
-            incarnation: descriptor.incarnation,
-            schema: descriptor.schema.clone(),
-            options: descriptor.options.clone(),
-            range: descriptor.range.clone(),
-        };
-        let region =
-            Region::new(self.env.clone(), spec, base, flushed).map_err(io::Error::other)?;
+        let region = Region::new(self.env.clone(), descriptor.spec(), base, flushed)
+            .map_err(io::Error::other)?;
         self.regions.insert(Hosted { descriptor, region: region.clone() });
         Ok(region)
     }
@@ -162,10 +154,10 @@ impl Shared {
         Ok(())
     }
 
-    /// A region's rows up to here are forgotten.
-    pub fn truncate(&self, region: RegionId, cause: Cause) -> io::Result<()> {
+    /// Hands a region what the log has decided about it.
+    pub fn decide(&self, region: RegionId, pending: Pending) -> io::Result<()> {
         match self.regions.get(region) {
-            Some(hosted) => still_there(hosted.region.truncate(cause)),
+            Some(hosted) => still_there(hosted.region.decide(pending)),
             None => Ok(()),
         }
     }

@@ -10,7 +10,7 @@ use std::sync::Arc;
 use prost::Message;
 use tidewater_common::ids::{LogIndex, ManifestVersion, OwnerEpoch, RegionId, Sequence, Term};
 use tidewater_proto::v1::{self, Reason};
-use tidewater_region_engine::manifest::ProcedureStep;
+use tidewater_region_engine::manifest::{AreaId, ProcedureStep};
 use tidewater_region_engine::region::{Cause, Pending};
 
 use super::descriptor::{Descriptor, DescriptorError};
@@ -44,6 +44,8 @@ pub struct RegionState {
     pub obligations: Vec<Pending>,
     /// The greatest step of a procedure that was taken.
     pub step: Option<ProcedureStep>,
+    /// Staging areas that the log has opened and has yet to close.
+    pub areas: BTreeSet<AreaId>,
 }
 
 /// What became of a procedure's step.
@@ -71,6 +73,7 @@ impl RegionState {
             producers: Producers::new(Producers::CAPACITY),
             obligations: Vec::new(),
             step: None,
+            areas: BTreeSet::new(),
         }
     }
 
@@ -81,15 +84,31 @@ impl RegionState {
         else {
             return refused(Reason::InvalidArgument, "a change names the step that causes it");
         };
-        if self.step.is_some_and(|last| (last.number, last.step) >= (step.number, step.step)) {
+        if self.took(step) {
             return Taken::Before;
         }
+        match self.take_sequence(index) {
+            Taken::Now(cause) => {
+                self.step = Some(step);
+                Taken::Now(Cause { procedure: Some(step), ..cause })
+            }
+            other => other,
+        }
+    }
+
+    /// Whether a procedure's step, or a later one, was taken.
+    pub fn took(&self, step: ProcedureStep) -> bool {
+        self.step.is_some_and(|last| (last.number, last.step) >= (step.number, step.step))
+    }
+
+    /// Takes the sequence of a log index for something that no procedure asks for.
+    pub fn take_sequence(&mut self, index: LogIndex) -> Taken {
         let Some(sequence) = Sequence::at(self.base, index, 0) else {
-            return refused(Reason::Internal, "the region's sequences are used up");
+            let reason = "the region's sequences are used up";
+            return Taken::Refused(Outcome::refused(Reason::Internal, reason));
         };
-        self.step = Some(step);
         self.last_sequence = self.last_sequence.max(sequence);
-        Taken::Now(Cause { sequence, procedure: Some(step) })
+        Taken::Now(Cause { sequence, procedure: None })
     }
 
     /// Accounts for rows that were applied at `sequence`.
@@ -113,6 +132,7 @@ impl RegionState {
             producers: self.producers.to_records(),
             obligations: obligation::to_wire(self.descriptor.region_id, &self.obligations),
             step: self.step.map(obligation::step_to_wire),
+            areas: self.areas.iter().map(|area| obligation::area_to_wire(*area)).collect(),
         }
     }
 
@@ -131,6 +151,12 @@ impl RegionState {
                 .ok_or(DescriptorError::Missing("producers"))?,
             obligations: obligation::from_wire(wire.obligations)?,
             step: wire.step.as_ref().map(obligation::step_from_wire),
+            areas: wire
+                .areas
+                .iter()
+                .map(|area| obligation::area_from_wire(area))
+                .collect::<Option<_>>()
+                .ok_or(DescriptorError::Missing("staging area"))?,
         })
     }
 

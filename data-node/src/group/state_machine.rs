@@ -117,7 +117,7 @@ impl GroupStateMachine {
                 self.shared.housekeeping.notify_one();
             }
             Effect::Alter { descriptor, cause } => self.shared.alter(descriptor, cause)?,
-            Effect::Truncate(region, cause) => self.shared.truncate(region, cause)?,
+            Effect::Decide(region, pending) => self.shared.decide(region, pending)?,
             Effect::Close(region) => self.shared.close(region),
             Effect::Follow(region, version) => self.shared.targets.want(region, version),
         }

@@ -175,6 +175,13 @@ impl Jobs<'_> {
                     let _ = asker.send(removed.map_err(|error| error.refusal(region)));
                 });
             }
+            FlushRequest::Adopt(adoption, asker) => {
+                let (owner, region) = (self.owner.clone(), adoption.region);
+                self.context.tasks.spawn(async move {
+                    let adopted = owner.adopt(adoption).await;
+                    let _ = asker.send(adopted.map_err(|error| error.refusal(region)));
+                });
+            }
         }
     }
 
@@ -295,7 +302,7 @@ fn report_failure(
         | OwnerError::Engine(EngineError::Removed { .. } | EngineError::Closed { .. }) => {
             track.fenced = true;
         }
-        OwnerError::Engine(_) | OwnerError::Log(_) => {
+        OwnerError::Engine(_) | OwnerError::Adopt(_) | OwnerError::Log(_) => {
             let wait = track.failed(work, Instant::now());
             if work == Work::Flush {
                 meters::flush_failed();

@@ -9,8 +9,10 @@ use parking_lot::Mutex;
 use tidewater_common::ids::{Epoch, ManifestVersion, OwnerEpoch, RegionId, Term};
 use tidewater_common::refusal::Refusal;
 use tidewater_proto::v1::Reason;
+use tidewater_region_engine::bulk::AdoptError;
 use tidewater_region_engine::compaction::{Attempt, Scope};
 use tidewater_region_engine::index::Bloom;
+use tidewater_region_engine::manifest::AreaId;
 use tidewater_region_engine::region::Phase;
 use tidewater_region_engine::{CompactionReport, EngineError, FlushReport, IndexReport, Region};
 use tracing::info;
@@ -27,12 +29,14 @@ const ADVANCE: Duration = Duration::from_secs(10);
 /// The owner of a group's regions in one term.
 #[derive(Debug)]
 pub struct Owner {
-    context: Context,
+    pub(super) context: Context,
     term: Term,
     // Manifests that have this term's fence.
     taken: Mutex<BTreeSet<RegionId>>,
     // Committed, but the log has not taken it yet.
     untold: Mutex<BTreeMap<RegionId, Advance>>,
+    // Areas whose publication this term has proposed, or is about to: none of them is withdrawn.
+    pub(super) proposed: tokio::sync::Mutex<BTreeSet<AreaId>>,
 }
 
 /// Why a commit did not go through.
@@ -45,6 +49,9 @@ pub enum OwnerError {
     /// that reads the manifest.
     #[error("the group's log did not take it: {0}")]
     Log(#[from] Refusal),
+    /// Files were not taken over.
+    #[error(transparent)]
+    Adopt(#[from] AdoptError),
     /// The group does not serve the region any more.
     #[error("the region is no longer hosted")]
     Gone,
@@ -54,6 +61,7 @@ impl OwnerError {
     /// As an answer to whoever asked.
     pub fn refusal(&self, region: RegionId) -> Refusal {
         match self {
+            Self::Adopt(error) => refusals::adopt_refused(error),
             Self::Engine(error) => refusals::engine_refused(error),
             Self::Log(refusal) => refusal.clone(),
             Self::Gone => Refusal::new(
@@ -67,7 +75,13 @@ impl OwnerError {
 impl Owner {
     /// The owner in this term.
     pub fn new(context: Context, term: Term) -> Arc<Self> {
-        Arc::new(Self { context, term, taken: Mutex::default(), untold: Mutex::default() })
+        Arc::new(Self {
+            context,
+            term,
+            taken: Mutex::default(),
+            untold: Mutex::default(),
+            proposed: tokio::sync::Mutex::default(),
+        })
     }
 
     /// Who owns.
@@ -200,12 +214,12 @@ impl Owner {
         }
     }
 
-    fn region(&self, id: RegionId) -> Result<Arc<Region>, OwnerError> {
+    pub(super) fn region(&self, id: RegionId) -> Result<Arc<Region>, OwnerError> {
         self.context.shared.regions.get(id).map(|hosted| hosted.region).ok_or(OwnerError::Gone)
     }
 
     /// Reads the manifest to its tail and commits this term's fence, once.
-    async fn take(&self, id: RegionId, region: &Arc<Region>) -> Result<(), OwnerError> {
+    pub(super) async fn take(&self, id: RegionId, region: &Arc<Region>) -> Result<(), OwnerError> {
         if self.taken.lock().contains(&id) {
             return Ok(());
         }

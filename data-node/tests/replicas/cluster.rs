@@ -156,8 +156,12 @@ impl Node {
 
     /// Opens the region; `Err` when this node does not lead.
     pub(crate) async fn open_region(&self) -> Result<(), Refusal> {
-        let request =
-            OpenRegionRequest { header: self.header(), group_id: GROUP, region: Some(region()) };
+        let request = OpenRegionRequest {
+            header: self.header(),
+            group_id: GROUP,
+            region: Some(region()),
+            base: 0,
+        };
         self.control.open_region(Request::new(request)).await.map(|_| ()).map_err(Refusal::from)
     }
 

@@ -278,8 +278,11 @@ impl MetaState {
     }
 
     pub(super) fn put_outcome(&mut self, request: Uuid, outcome: Outcome) {
-        self.outcome_times.insert((outcome.time_ms, request));
-        self.outcomes.insert(request, Arc::new(outcome));
+        let time_ms = outcome.time_ms;
+        if let Some(before) = self.outcomes.insert(request, Arc::new(outcome)) {
+            self.outcome_times.remove(&(before.time_ms, request));
+        }
+        self.outcome_times.insert((time_ms, request));
     }
 }
 

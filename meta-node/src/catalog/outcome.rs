@@ -16,6 +16,14 @@ pub enum OutcomeKind {
     AlterTable,
     /// A table was truncated.
     TruncateTable,
+    /// A table was cloned.
+    CloneTable,
+    /// A load was begun.
+    BeginLoad,
+    /// A load was published.
+    PublishLoad,
+    /// A load was given up.
+    AbandonLoad,
     /// A hook was added.
     AddHook,
     /// A hook was removed.
@@ -23,11 +31,15 @@ pub enum OutcomeKind {
 }
 
 impl OutcomeKind {
-    const ALL: [Self; 6] = [
+    const ALL: [Self; 10] = [
         Self::CreateTable,
         Self::DropTable,
         Self::AlterTable,
         Self::TruncateTable,
+        Self::CloneTable,
+        Self::BeginLoad,
+        Self::PublishLoad,
+        Self::AbandonLoad,
         Self::AddHook,
         Self::RemoveHook,
     ];
@@ -40,6 +52,10 @@ impl OutcomeKind {
             Self::RemoveHook => "remove hook",
             Self::AlterTable => "alter",
             Self::TruncateTable => "truncate",
+            Self::CloneTable => "clone",
+            Self::BeginLoad => "load",
+            Self::PublishLoad => "publish",
+            Self::AbandonLoad => "abandon",
         }
     }
 }

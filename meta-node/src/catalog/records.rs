@@ -9,7 +9,7 @@ use tidewater_common::ids::{
     ClusterId, GroupId, Incarnation, LogIndex, NodeId, RegionId, Revision, TableId, Term,
 };
 use tidewater_common::schema::{TableOptions, TableSchema};
-use tidewater_proto::v1::{self, GroupState, NodeRole, NodeState, TableState};
+use tidewater_proto::v1::{self, GroupState, LoadPhase, NodeRole, NodeState, TableState};
 use uuid::Uuid;
 
 use super::CatalogError;
@@ -67,6 +67,8 @@ pub struct Table {
     pub change: Option<TableChange>,
     /// Changes begun so far. The number of the last one, of `change` if there is one.
     pub changes: u64,
+    /// While it is being created: the table whose rows it gets.
+    pub clone_of: Option<TableId>,
 }
 
 /// A change that the regions of a table take, one by one; the table has it when all do.
@@ -81,6 +83,32 @@ pub enum TableChange {
     },
     /// All rows are forgotten.
     Truncate,
+    /// Files are staged in every region, and published only when all of them are.
+    Load(Load),
+}
+
+/// An atomic load.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Load {
+    /// The staging area, the same in every region; the request that began the load.
+    pub area: Uuid,
+    /// Replicated time at which it is given up, unless it is being published.
+    pub deadline_ms: u64,
+    /// Its deadline cannot be put off beyond it.
+    pub latest_ms: u64,
+    /// How far it is.
+    pub phase: LoadPhase,
+}
+
+impl TableChange {
+    /// What is being done to the table.
+    pub fn verb(&self) -> &'static str {
+        match self {
+            Self::Alter { .. } => "altered",
+            Self::Truncate => "truncated",
+            Self::Load(_) => "loaded",
+        }
+    }
 }
 
 impl Table {
@@ -237,6 +265,7 @@ impl From<&Table> for v1::TableRecord {
             created_ms: table.created_ms,
             change: table.change.as_ref().map(Into::into),
             changes: table.changes,
+            clone_of: table.clone_of.map_or(0, TableId::get),
         }
     }
 }
@@ -263,6 +292,7 @@ impl TryFrom<v1::TableRecord> for Table {
             created_ms: stored.created_ms,
             change: stored.change.as_ref().map(TableChange::try_from).transpose()?,
             changes: stored.changes,
+            clone_of: (stored.clone_of != 0).then_some(TableId(stored.clone_of)),
         })
     }
 }
@@ -272,7 +302,17 @@ impl From<&TableChange> for v1::TableChangeRecord {
         match change {
             TableChange::Truncate => Self::default(),
             TableChange::Alter { schema, options } => {
-                Self { schema: Some(schema.as_ref().into()), options: Some(options.into()) }
+                let (schema, options) = (Some(schema.as_ref().into()), Some(options.into()));
+                Self { schema, options, load: None }
+            }
+            TableChange::Load(load) => {
+                let load = v1::LoadRecord {
+                    area_id: load.area.as_bytes().to_vec().into(),
+                    deadline_ms: load.deadline_ms,
+                    phase: load.phase.into(),
+                    latest_ms: load.latest_ms,
+                };
+                Self { load: Some(load), ..Self::default() }
             }
         }
     }
@@ -282,6 +322,13 @@ impl TryFrom<&v1::TableChangeRecord> for TableChange {
     type Error = CatalogError;
 
     fn try_from(stored: &v1::TableChangeRecord) -> Result<Self, CatalogError> {
+        if let Some(load) = &stored.load {
+            let area = Uuid::from_slice(&load.area_id)
+                .map_err(|_| invalid("table", "its load has no staging area"))?;
+            let phase = known(LoadPhase::try_from(load.phase), LoadPhase::Unspecified, "table")?;
+            let (deadline_ms, latest_ms) = (load.deadline_ms, load.latest_ms);
+            return Ok(Self::Load(Load { area, deadline_ms, latest_ms, phase }));
+        }
         let Some(schema) = &stored.schema else { return Ok(Self::Truncate) };
         let options =
             stored.options.as_ref().ok_or_else(|| invalid("table", "its change has no options"))?;

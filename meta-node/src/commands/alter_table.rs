@@ -6,7 +6,7 @@ use tidewater_common::schema::{ColumnType, SchemaChange, SchemaError};
 use tidewater_proto::v1::{self, TableState, column_change};
 
 use super::tables::{repeated, request_id};
-use super::{CommandError, Reply};
+use super::{CommandError, Reply, clone_table};
 use crate::catalog::{Change, MetaState, Outcome, OutcomeKind, Table, TableChange};
 
 pub(super) fn begin_alter(
@@ -37,7 +37,8 @@ pub(super) fn begin_truncate(
     begin(state, OutcomeKind::TruncateTable, id, name, |_| Ok(TableChange::Truncate))
 }
 
-fn begin(
+/// Begins a change of a table, once for each request id.
+pub(super) fn begin(
     state: &MetaState,
     kind: OutcomeKind,
     id: &str,
@@ -53,9 +54,10 @@ fn begin(
     if table.state != TableState::Active {
         return Err(CommandError::TableState { table: table.id, state: table.state });
     }
-    if table.change.is_some() {
-        return Err(CommandError::TableBusy(name.to_owned()));
+    if let Some(change) = &table.change {
+        return Err(CommandError::busy(table, change.verb()));
     }
+    clone_table::not_being_cloned(state, table)?;
     let changed = Table {
         change: Some(change(table)?),
         changes: table.changes.checked_add(1).ok_or(CommandError::IdsUsedUp("change"))?,
@@ -168,7 +170,7 @@ mod tests {
         run(&mut state, truncate(10)).unwrap();
         for next in [truncate(11), alter(12, vec![add("x", true)])] {
             let error = run(&mut state, next).unwrap_err();
-            assert_eq!(error, CommandError::TableBusy("t".to_owned()));
+            assert!(matches!(error, CommandError::TableBusy { by: "truncated", .. }), "{error}");
         }
         run(&mut state, finish(1)).unwrap();
         run(&mut state, truncate(11)).unwrap();

@@ -7,7 +7,7 @@ use tidewater_common::refusal::Refusal;
 use tidewater_common::schema::SchemaError;
 use tidewater_proto::v1::{GroupState, NodeRole, Reason, TableState};
 
-use crate::catalog::CatalogError;
+use crate::catalog::{CatalogError, Table};
 
 /// Why a command is refused; nothing has changed.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -132,8 +132,27 @@ pub enum CommandError {
         state: TableState,
     },
     /// Another change of the table is under way.
-    #[error("table {0:?} is being changed already")]
-    TableBusy(String),
+    #[error("table {table:?} is being {by}: try again when that is over")]
+    TableBusy {
+        /// The table.
+        table: String,
+        /// What is being done to it.
+        by: &'static str,
+    },
+    /// No load was begun under that id, or too long ago.
+    #[error("no load of table {0:?} has this id")]
+    LoadNotFound(String),
+    /// The regions have not opened their staging areas yet.
+    #[error("the load of table {0:?} has not begun in all regions yet")]
+    LoadNotOpen(String),
+    /// The load is over, or about to be.
+    #[error("the load of table {table:?} was {how}")]
+    LoadEnded {
+        /// The table.
+        table: String,
+        /// What became of it.
+        how: &'static str,
+    },
     /// An alter that changes nothing.
     #[error("nothing to alter in table {0:?}: name a column to add or to drop, or an option")]
     NothingToAlter(String),
@@ -195,6 +214,11 @@ pub enum CommandError {
 }
 
 impl CommandError {
+    /// Something is being done to the table already.
+    pub(super) fn busy(table: &Table, by: &'static str) -> Self {
+        Self::TableBusy { table: table.name.clone(), by }
+    }
+
     /// What programs see. No wildcard: a new error needs a decision.
     pub fn reason(&self) -> Reason {
         match self {
@@ -212,6 +236,9 @@ impl CommandError {
             | Self::BadReport(_)
             | Self::TableState { .. }
             | Self::NothingToAlter(_)
+            | Self::LoadNotFound(_)
+            | Self::LoadNotOpen(_)
+            | Self::LoadEnded { .. }
             | Self::Schema(_)
             | Self::UnknownColumn { .. }
             | Self::Regions { .. }
@@ -230,7 +257,7 @@ impl CommandError {
             Self::GroupNotFound(_) => Reason::GroupNotFound,
             Self::StaleReport(_) => Reason::MembershipStale,
             Self::TableExists(_) => Reason::TableExists,
-            Self::TableBusy(_) => Reason::TableBusy,
+            Self::TableBusy { .. } => Reason::TableBusy,
             Self::TableNotFound(_) | Self::TableIdNotFound(_) => Reason::TableNotFound,
             Self::NoGroups => Reason::NoDataNodes,
             Self::OutcomesFull(_) => Reason::Overloaded,

@@ -4,13 +4,13 @@
 use std::collections::BTreeMap;
 
 use tidewater_common::ids::{Epoch, GroupId, RegionId, TableId};
-use tidewater_proto::v1::{self, TableState};
+use tidewater_proto::v1::{self, LoadPhase, TableState};
 use uuid::Uuid;
 
-use super::{CommandError, Reply, cursors, hooks, new_table};
+use super::{CommandError, Reply, clone_table, cursors, hooks, new_table};
 use crate::catalog::{
     CatalogError, Change, DroppedRegion, Header, MAX_OUTCOMES, MetaState, Outcome, OutcomeKind,
-    RouteDescriptor, RouteState, Table,
+    RouteDescriptor, RouteState, Table, TableChange,
 };
 
 pub(super) fn create(
@@ -44,6 +44,7 @@ pub(super) fn create(
         created_ms: time_ms,
         change: None,
         changes: 0,
+        clone_of: None,
     };
     let header = Header { next_table_id: TableId(next), ..state.header().clone() };
     let outcome = Outcome { time_ms, kind, table_name: request.name.clone(), table_id: id };
@@ -60,7 +61,7 @@ pub(super) fn create(
 }
 
 /// Each range goes to the active group with the fewest regions, the lowest id first.
-fn place(
+pub(super) fn place(
     state: &MetaState,
     ranges: Vec<(Vec<u8>, Vec<u8>)>,
 ) -> Result<(Vec<RouteDescriptor>, RegionId), CommandError> {
@@ -96,7 +97,8 @@ pub(super) fn activate(
     match table.state {
         TableState::Active => Ok(Change::default()),
         TableState::Creating => {
-            let table = Table { state: TableState::Active, ..table.as_ref().clone() };
+            let table =
+                Table { state: TableState::Active, clone_of: None, ..table.as_ref().clone() };
             Ok(Change { tables: vec![table], ..Change::default() })
         }
         state => Err(CommandError::TableState { table: id, state }),
@@ -116,13 +118,20 @@ pub(super) fn begin_drop(
     let table = state
         .table_named(&request.name)
         .ok_or_else(|| CommandError::TableNotFound(request.name.clone()))?;
+    clone_table::not_being_cloned(state, table)?;
+    not_being_published(table)?;
     let routes = state.routes_of(table.id);
     let dropping = routes
         .iter()
         .map(|route| DroppedRegion { region_id: route.route_id, group_id: route.group_id })
         .collect();
-    let dropped =
-        Table { state: TableState::Dropping, dropping, change: None, ..table.as_ref().clone() };
+    let dropped = Table {
+        state: TableState::Dropping,
+        dropping,
+        change: None,
+        clone_of: None,
+        ..table.as_ref().clone()
+    };
     let time_ms = state.header().time_ms;
     let outcome = Outcome { time_ms, kind, table_name: request.name.clone(), table_id: table.id };
     let change = Change {
@@ -132,6 +141,16 @@ pub(super) fn begin_drop(
         ..Change::default()
     };
     Ok((Reply::Table(table.id), change))
+}
+
+/// A publication goes forward, so that no region shows a load which others do not: first that ends.
+fn not_being_published(table: &Table) -> Result<(), CommandError> {
+    match &table.change {
+        Some(change @ TableChange::Load(load)) if load.phase == LoadPhase::Publishing => {
+            Err(CommandError::busy(table, change.verb()))
+        }
+        _ => Ok(()),
+    }
 }
 
 pub(super) fn finish_drop(

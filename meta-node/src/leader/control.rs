@@ -103,6 +103,47 @@ impl Control {
         self.call(node, request, async |mut to, ask| to.truncate_region(ask).await).await.map(drop)
     }
 
+    pub(crate) async fn open_area(
+        &self,
+        node: NodeId,
+        request: v1::OpenAreaRequest,
+    ) -> Result<(), Refusal> {
+        let request = v1::OpenAreaRequest { header: self.header(node), ..request };
+        self.call(node, request, async |mut to, ask| to.open_area(ask).await).await.map(drop)
+    }
+
+    pub(crate) async fn close_area(
+        &self,
+        node: NodeId,
+        request: v1::CloseAreaRequest,
+    ) -> Result<(), Refusal> {
+        let request = v1::CloseAreaRequest { header: self.header(node), ..request };
+        self.call(node, request, async |mut to, ask| to.close_area(ask).await).await.map(drop)
+    }
+
+    pub(crate) async fn copy_region(
+        &self,
+        node: NodeId,
+        request: v1::CopyRegionRequest,
+    ) -> Result<(), Refusal> {
+        let request = v1::CopyRegionRequest { header: self.header(node), ..request };
+        self.call(node, request, async |mut to, ask| to.copy_region(ask).await).await.map(drop)
+    }
+
+    /// Flushes a region. One that takes longer than a call may goes on: asking again finds it done.
+    pub(crate) async fn flush_region(
+        &self,
+        node: NodeId,
+        request: v1::FlushRegionRequest,
+    ) -> Result<v1::FlushRegionResponse, Refusal> {
+        let mut client = RegionAdminClient::new(self.channel(&self.address(node)?)?);
+        match tokio::time::timeout(CALL_DEADLINE, client.flush_region(request)).await {
+            Ok(Ok(response)) => Ok(response.into_inner()),
+            Ok(Err(status)) => Err(Refusal::from_status(&status)),
+            Err(_) => Err(late(node)),
+        }
+    }
+
     pub(crate) async fn drop_region(
         &self,
         node: NodeId,

@@ -4,15 +4,17 @@
 //! The record is the table itself: creating, changing or dropping. Every step is idempotent, so whichever
 //! node leads begins at the first one again.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use futures::stream::{self, StreamExt, TryStreamExt};
 use tidewater_common::ids::{GroupId, NodeId, RegionId, TableId};
 use tidewater_common::refusal::Refusal;
-use tidewater_proto::v1::{self, Reason, TableState, meta_command::Kind};
+use tidewater_proto::v1::{self, LoadPhase, Reason, TableState, meta_command::Kind};
 
 use super::stewardship::Stewardship;
-use crate::catalog::{RouteDescriptor, Table, TableChange, table_bounds};
+use crate::catalog::{MetaState, RouteDescriptor, Table, TableChange, table_bounds};
+use crate::commands::is_overdue;
 
 /// Regions of one table that are opened or dropped at the same time.
 const AT_ONCE: usize = 8;
@@ -20,10 +22,17 @@ const AT_ONCE: usize = 8;
 const HOPS: usize = 3;
 
 /// Tables with a step to do.
-pub(super) fn unfinished(state: &crate::catalog::MetaState) -> Vec<TableId> {
+pub(super) fn unfinished(state: &MetaState) -> Vec<TableId> {
     state
         .tables()
-        .filter(|table| table.state != TableState::Active || table.change.is_some())
+        .filter(|table| match &table.change {
+            _ if table.state != TableState::Active => true,
+            // Its loader is at work.
+            Some(TableChange::Load(load)) if load.phase == LoadPhase::Staging => {
+                is_overdue(state, load)
+            }
+            change => change.is_some(),
+        })
         .map(|table| table.id)
         .collect()
 }
@@ -36,6 +45,7 @@ impl Stewardship {
             TableState::Creating => self.open_all(&table).await,
             TableState::Dropping => self.drop_all(&table).await,
             TableState::Active => match &table.change {
+                Some(TableChange::Load(load)) => self.advance_load(&table, load).await,
                 Some(change) => self.change_all(&table, change).await,
                 None => Ok(()),
             },
@@ -44,32 +54,46 @@ impl Stewardship {
     }
 
     async fn open_all(&self, table: &Table) -> Result<(), Refusal> {
-        let (routes, incarnation) = {
-            let state = self.group.view.read();
-            let routes: Vec<_> = state.routes_of(table.id).into_iter().cloned().collect();
-            (routes, state.header().incarnation.get())
-        };
-        stream::iter(routes.into_iter().map(Ok))
-            .try_for_each_concurrent(AT_ONCE, |route| async move {
-                self.open(&route, region(table, &route, incarnation)).await
-            })
-            .await?;
+        let incarnation = self.group.view.read().header().incarnation.get();
+        self.each_route(table.id, |route| async move {
+            let region = region(table, &route, incarnation);
+            match table.clone_of {
+                None => self.open(&route, region, 0).await,
+                Some(source) => self.open_clone(table, source, &route, region).await,
+            }
+        })
+        .await?;
         let activate = v1::ActivateTable { table_id: table.id.get() };
         self.command(Kind::ActivateTable(activate)).await?;
         tracing::info!(table = %table.name, id = %table.id, "the table is ready");
         Ok(())
     }
 
-    async fn open(
+    /// Does the same for every region of a table, a few at a time; the first error ends it.
+    pub(super) async fn each_route<F>(
+        &self,
+        table: TableId,
+        work: impl Fn(Arc<RouteDescriptor>) -> F,
+    ) -> Result<(), Refusal>
+    where
+        F: Future<Output = Result<(), Refusal>>,
+    {
+        let routes: Vec<_> = self.group.view.read().routes_of(table).into_iter().cloned().collect();
+        stream::iter(routes.into_iter().map(Ok)).try_for_each_concurrent(AT_ONCE, work).await
+    }
+
+    pub(super) async fn open(
         &self,
         route: &RouteDescriptor,
         region: v1::RegionDescriptor,
+        base: u64,
     ) -> Result<(), Refusal> {
         self.at_leader(route.group_id, |node| {
             let request = v1::OpenRegionRequest {
                 header: None,
                 group_id: route.group_id.get(),
                 region: Some(region.clone()),
+                base,
             };
             self.control.open_region(node, request)
         })
@@ -77,13 +101,13 @@ impl Stewardship {
     }
 
     async fn change_all(&self, table: &Table, change: &TableChange) -> Result<(), Refusal> {
-        let routes: Vec<_> =
-            self.group.view.read().routes_of(table.id).into_iter().cloned().collect();
-        stream::iter(routes.into_iter().map(Ok))
-            .try_for_each_concurrent(AT_ONCE, |route| async move {
-                self.change_one(table, &route, change).await
-            })
+        self.each_route(table.id, async |route| self.change_one(table, &route, change).await)
             .await?;
+        self.finish_change(table).await
+    }
+
+    /// All regions have taken the change.
+    pub(super) async fn finish_change(&self, table: &Table) -> Result<(), Refusal> {
         let (table_id, number) = (table.id.get(), table.changes);
         self.command(Kind::FinishTableChange(v1::FinishTableChange { table_id, number })).await?;
         tracing::info!(table = %table.name, id = %table.id, change = number, "the table is changed");
@@ -120,6 +144,8 @@ impl Stewardship {
                 })
                 .await
             }
+            // In steps of its own.
+            TableChange::Load(_) => Ok(()),
         }
     }
 
@@ -154,13 +180,13 @@ impl Stewardship {
     }
 
     /// Asks the group's leader, and whomever it names instead.
-    async fn at_leader<F>(
+    pub(super) async fn at_leader<F, T>(
         &self,
         group: GroupId,
         mut call: impl FnMut(NodeId) -> F,
-    ) -> Result<(), Refusal>
+    ) -> Result<T, Refusal>
     where
-        F: Future<Output = Result<(), Refusal>>,
+        F: Future<Output = Result<T, Refusal>>,
     {
         let mut leader = self.leader_of(group)?;
         for _ in 0..HOPS {
@@ -190,18 +216,21 @@ impl Stewardship {
     }
 }
 
+/// A global key without its table's id.
+pub(super) fn row_key(key: &[u8]) -> &[u8] {
+    key.get(size_of::<u32>()..).unwrap_or_default()
+}
+
 /// What a data node must know of a region.
 fn region(table: &Table, route: &RouteDescriptor, incarnation: u64) -> v1::RegionDescriptor {
-    let prefix = table.id.get().to_be_bytes();
     let end_of_table = table_bounds(table.id).map(|(_, end)| end);
-    let row_key = |key: &[u8]| key.strip_prefix(&prefix).unwrap_or_default().to_vec();
     let end = route.end.as_deref().filter(|end| Some(*end) != end_of_table.as_deref());
     v1::RegionDescriptor {
         region_id: route.route_id.get(),
         table_id: table.id.get(),
         table_name: table.name.clone(),
-        start: row_key(&route.start).into(),
-        end: end.map(|end| row_key(end).into()),
+        start: row_key(&route.start).to_vec().into(),
+        end: end.map(|end| row_key(end).to_vec().into()),
         schema: Some((&table.schema).into()),
         options: Some((&table.options).into()),
         incarnation,

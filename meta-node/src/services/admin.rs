@@ -6,13 +6,13 @@ use tidewater_common::ids::{GroupId, NodeId, TableId};
 use tidewater_common::refusal::Refusal;
 use tidewater_proto::v1::admin_server::{Admin, AdminServer};
 use tidewater_proto::v1::{
-    self, GroupState, NodeState, Reason, TableState, meta_command::Kind, meta_reply,
+    self, GroupState, LoadPhase, NodeState, Reason, TableState, meta_command::Kind, meta_reply,
 };
 use tokio::time::{Instant, timeout};
 use tonic::{Request, Response, Status, Streaming};
 
 use super::{ANSWER_BYTES, REQUEST_BYTES, Running, Slot, status};
-use crate::catalog::MetaState;
+use crate::catalog::{MetaState, TableChange};
 use crate::leader::garbage;
 
 /// How long creating, changing or dropping a table may take before the caller is told to look again.
@@ -43,21 +43,86 @@ impl AdminService {
         &self,
         request: v1::CreateTableRequest,
     ) -> Result<v1::CreateTableResponse, Refusal> {
-        let running = self.slot.get()?;
         let name = request.name.clone();
-        let reply = running.group.propose(Kind::CreateTable(request)).await?;
+        let (table, version) = self.created(Kind::CreateTable(request), &name).await?;
+        Ok(v1::CreateTableResponse { table: Some(table), catalog_version: version })
+    }
+
+    async fn clone_table_of(
+        &self,
+        request: v1::CloneTableRequest,
+    ) -> Result<v1::CloneTableResponse, Refusal> {
+        let name = request.new_name.clone();
+        let (table, version) = self.created(Kind::CloneTable(request), &name).await?;
+        Ok(v1::CloneTableResponse { table: Some(table), catalog_version: version })
+    }
+
+    /// Begins the making of a table and waits until it can be written to.
+    async fn created(&self, begin: Kind, name: &str) -> Result<(v1::Table, u64), Refusal> {
+        let running = self.slot.get()?;
+        let reply = running.group.propose(begin).await?;
         let id = table_of(&reply)?;
         let doing = format!("table {name:?} is being created");
         wait_for(&running, &doing, |state| match state.table(id) {
             Some(table) if table.state == TableState::Creating => None,
-            Some(table) if table.state == TableState::Active => Some(Ok(v1::CreateTableResponse {
-                table: Some(table.as_ref().into()),
-                catalog_version: state.catalog_version().get(),
-            })),
+            Some(table) if table.state == TableState::Active => {
+                Some(Ok((table.as_ref().into(), state.catalog_version().get())))
+            }
             _ => Some(Err(Refusal::new(
                 Reason::TableNotFound,
                 format!("table {name:?} was created, and dropped again since"),
             ))),
+        })
+        .await
+    }
+
+    async fn begin_load_of(
+        &self,
+        request: v1::BeginLoadRequest,
+    ) -> Result<v1::BeginLoadResponse, Refusal> {
+        let running = self.slot.get()?;
+        let (name, area) = (request.name.clone(), request.request_id.clone());
+        let reply = running.group.propose(Kind::BeginLoad(request)).await?;
+        let id = table_of(&reply)?;
+        let ended = || {
+            let text = format!("the load of table {name:?} has ended before it began");
+            Some(Err(Refusal::new(Reason::InvalidArgument, text)))
+        };
+        wait_for(&running, &format!("a load of table {name:?} is being begun"), |state| {
+            let Some(table) = state.table(id) else { return ended() };
+            match &table.change {
+                Some(TableChange::Load(load)) if load.area.to_string() != area => ended(),
+                Some(TableChange::Load(load)) => match load.phase {
+                    LoadPhase::Opening => None,
+                    LoadPhase::Staging => {
+                        let table = Some(table.as_ref().into());
+                        Some(Ok(v1::BeginLoadResponse { table }))
+                    }
+                    _ => ended(),
+                },
+                _ => ended(),
+            }
+        })
+        .await
+    }
+
+    async fn end_load_of(
+        &self,
+        request: v1::EndLoadRequest,
+    ) -> Result<v1::EndLoadResponse, Refusal> {
+        let running = self.slot.get()?;
+        let (name, area) = (request.name.clone(), request.request_id.clone());
+        let doing = match request.publish {
+            true => format!("what was loaded into table {name:?} is being published"),
+            false => format!("a load of table {name:?} is being given up"),
+        };
+        let reply = running.group.propose(Kind::EndLoad(request)).await?;
+        let id = table_of(&reply)?;
+        wait_for(&running, &doing, |state| {
+            match state.table(id).and_then(|table| table.change.as_ref()) {
+                Some(TableChange::Load(load)) if load.area.to_string() == area => None,
+                _ => Some(Ok(v1::EndLoadResponse {})),
+            }
         })
         .await
     }
@@ -281,6 +346,27 @@ impl Admin for AdminService {
         request: Request<v1::TruncateTableRequest>,
     ) -> Result<Response<v1::TruncateTableResponse>, Status> {
         Ok(Response::new(self.truncate(request.into_inner()).await?))
+    }
+
+    async fn clone_table(
+        &self,
+        request: Request<v1::CloneTableRequest>,
+    ) -> Result<Response<v1::CloneTableResponse>, Status> {
+        Ok(Response::new(self.clone_table_of(request.into_inner()).await?))
+    }
+
+    async fn begin_load(
+        &self,
+        request: Request<v1::BeginLoadRequest>,
+    ) -> Result<Response<v1::BeginLoadResponse>, Status> {
+        Ok(Response::new(self.begin_load_of(request.into_inner()).await?))
+    }
+
+    async fn end_load(
+        &self,
+        request: Request<v1::EndLoadRequest>,
+    ) -> Result<Response<v1::EndLoadResponse>, Status> {
+        Ok(Response::new(self.end_load_of(request.into_inner()).await?))
     }
 
     type CollectGarbageStream = Streaming<v1::GarbageEvent>;

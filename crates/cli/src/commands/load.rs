@@ -1,5 +1,6 @@
 //! `load NAME FILE...`
 
+mod bulk;
 mod summary;
 
 use std::path::PathBuf;
@@ -28,7 +29,13 @@ use crate::output::progress::Progress;
                         so is one that equals a text given with --null; in a text column that is \
                         `not null`, an empty cell is the empty text. Times without an offset are \
                         UTC. Every file is read to its end and checked before the first row is \
-                        written, so that a bad one changes nothing; --unchecked leaves that out."
+                        written, so that a bad one changes nothing; --unchecked leaves that \
+                        out.\n\nWith --bulk, rows become files at once, past log and memory: \
+                        faster for much data, and each batch shows when its file does. With \
+                        --atomic the files are staged first, and published only when all of them \
+                        are there: each region shows all of the load or nothing, and a load that \
+                        ends early leaves nothing. Meanwhile the table takes writes, but no alter, \
+                        truncate, clone or other atomic load."
 )]
 pub(crate) struct Options {
     /// Name of the table
@@ -60,6 +67,14 @@ pub(crate) struct Options {
           value_parser = clap::value_parser!(u32).range(1..=256))]
     in_flight: u32,
 
+    /// Write the rows as files at once, past log and memory
+    #[arg(long, env = "TIDEWATER_BULK", conflicts_with_all = ["atomic", "in_flight"])]
+    bulk: bool,
+
+    /// As --bulk, and show nothing until everything is there
+    #[arg(long, env = "TIDEWATER_ATOMIC", conflicts_with = "in_flight")]
+    atomic: bool,
+
     #[command(flatten)]
     client: ClientArgs,
 }
@@ -81,6 +96,9 @@ pub(crate) async fn run(options: Options) -> Result<(), Failure> {
         read_through(&options, inputs.clone(), read.clone())
             .await
             .map_err(|error| after(error, 0))?;
+    }
+    if options.bulk || options.atomic {
+        return bulk::run(&options, &client, inputs, read).await;
     }
     let producers = options.in_flight as usize;
     let settings = WriterOptions { producers, ..WriterOptions::default() };

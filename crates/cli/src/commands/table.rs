@@ -1,6 +1,7 @@
 //! `table`
 
 mod alter;
+mod clone;
 mod create;
 mod describe;
 mod drop;
@@ -28,6 +29,8 @@ pub(crate) enum Table {
     Alter(alter::Options),
     /// Forget all rows of a table
     Truncate(truncate::Options),
+    /// Make a table with the columns and rows of another one, without copying a file
+    Clone(clone::Options),
     /// Drop a table and all its rows
     Drop(drop::Options),
 }
@@ -40,6 +43,7 @@ impl Table {
             Self::Describe(options) => describe::run(options).await,
             Self::Alter(options) => alter::run(options).await,
             Self::Truncate(options) => truncate::run(options).await,
+            Self::Clone(options) => clone::run(options).await,
             Self::Drop(options) => drop::run(options).await,
         }
     }

@@ -7,7 +7,7 @@ use futures::future::join_all;
 use tidewater_common::ids::{GroupId, NodeId, RegionId};
 use tidewater_common::keys::KeyRange;
 use tidewater_common::refusal::{Effect, Refusal};
-use tidewater_proto::v1::{self, NodeRole};
+use tidewater_proto::v1::{self, NodeRole, Reason};
 use tokio::time::Instant;
 use tonic::transport::Channel;
 use tonic::{Request, Response, Status};
@@ -100,7 +100,7 @@ impl Client {
         let router = &self.core.router;
         let what = format!("flush of region {region}");
         // Flushing twice finds nothing to do.
-        self.on_region(region, &what, FLUSH, |group, channel, timeout| {
+        self.on_region(region, &what, Repeat::Read, FLUSH, |group, channel, timeout| {
             let mut client = router.region_admin(channel);
             let request = v1::FlushRegionRequest { group_id: group.get(), region_id: region.get() };
             async move { client.flush_region(timed(request, timeout)).await }
@@ -123,7 +123,7 @@ impl Client {
         let router = &self.core.router;
         let what = format!("compaction of region {region}");
         let mut events = self
-            .on_region(region, &what, COMPACTION, |group, channel, _| {
+            .on_region(region, &what, Repeat::Read, COMPACTION, |group, channel, _| {
                 let mut client = router.region_admin(channel);
                 let request = v1::CompactRegionRequest {
                     group_id: group.get(),
@@ -196,7 +196,7 @@ impl Client {
         let what = format!("files of region {region}");
         let longest = Duration::from_secs(15);
         let answer = self
-            .on_region(region, &what, longest, |group, channel, timeout| {
+            .on_region(region, &what, Repeat::Read, longest, |group, channel, timeout| {
                 let mut client = router.region_admin(channel);
                 let request =
                     v1::ListFilesRequest { group_id: group.get(), region_id: region.get() };
@@ -215,7 +215,7 @@ impl Client {
         let what = format!("manifest of region {region}");
         let longest = Duration::from_secs(30);
         let answer = self
-            .on_region(region, &what, longest, |group, channel, timeout| {
+            .on_region(region, &what, Repeat::Read, longest, |group, channel, timeout| {
                 let mut client = router.region_admin(channel);
                 let request =
                     v1::ShowManifestRequest { group_id: group.get(), region_id: region.get() };
@@ -226,10 +226,11 @@ impl Client {
     }
 
     /// Calls the owner of a region, wherever its route leads meanwhile.
-    async fn on_region<T, F>(
+    pub(crate) async fn on_region<T, F>(
         &self,
         region: RegionId,
         what: &str,
+        repeat: Repeat,
         longest: Duration,
         call: impl Fn(GroupId, Channel, Duration) -> F,
     ) -> Result<T, ClientError>
@@ -242,12 +243,15 @@ impl Client {
             let group = self.core.route(region).await?.group;
             let result = self
                 .core
-                .call(group, what, Repeat::Read, longest, |channel, timeout| {
+                .call(group, what, repeat, longest, |channel, timeout| {
                     call(group, channel, timeout)
                 })
                 .await;
             let Err(ClientError::Refused { refusal, .. }) = &result else { return result };
-            if advice(refusal) != Advice::RefreshCatalog || Instant::now() >= until {
+            // Under another schema, the same request will not do.
+            let outdated = refusal.reason == Reason::SchemaVersionStale;
+            let elsewhere = advice(refusal) == Advice::RefreshCatalog && !outdated;
+            if !elsewhere || Instant::now() >= until {
                 return result;
             }
             misses = misses.saturating_add(1);

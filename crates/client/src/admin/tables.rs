@@ -135,6 +135,32 @@ impl Client {
         Ok(answer.table.unwrap_or_default())
     }
 
+    /// Makes a table with the columns, the options and the rows of another one: each region has the
+    /// rows that its model had at one time during the call. No file is copied. Returns when it can be
+    /// written to.
+    ///
+    /// # Errors
+    /// [`ClientError::Refused`] with `TableNotFound`, `TableExists`, `TableBusy` and others;
+    /// [`ClientError::OutcomeUnknown`] when it may still be made.
+    pub async fn clone_table(&self, name: &str, new_name: &str) -> Result<v1::Table, ClientError> {
+        let request = v1::CloneTableRequest {
+            request_id: self.options().ids.next().to_string(),
+            name: name.to_owned(),
+            new_name: new_name.to_owned(),
+        };
+        let router = &self.core.router;
+        let what = format!("cloning table {name:?}");
+        let answer = self
+            .core
+            .call(GroupId::META, &what, Repeat::Idempotent, LONGEST, |channel, timeout| {
+                let (mut client, request) = (router.admin(channel), request.clone());
+                async move { client.clone_table(timed(request, timeout)).await }
+            })
+            .await?;
+        self.core.refreshed().await?;
+        Ok(answer.table.unwrap_or_default())
+    }
+
     /// Gives a table other columns or options; returns when all its regions have them.
     ///
     /// # Errors

@@ -46,6 +46,29 @@ impl Admin for AdminNode {
         self.answer()
     }
 
+    async fn clone_table(
+        &self,
+        _request: Request<v1::CloneTableRequest>,
+    ) -> Result<Response<v1::CloneTableResponse>, Status> {
+        self.answer()
+    }
+
+    async fn begin_load(
+        &self,
+        request: Request<v1::BeginLoadRequest>,
+    ) -> Result<Response<v1::BeginLoadResponse>, Status> {
+        self.state.lock().loads.push(request.into_inner());
+        self.answer()
+    }
+
+    async fn end_load(
+        &self,
+        request: Request<v1::EndLoadRequest>,
+    ) -> Result<Response<v1::EndLoadResponse>, Status> {
+        self.state.lock().ends.push(request.into_inner());
+        self.answer()
+    }
+
     async fn truncate_table(
         &self,
         _request: Request<v1::TruncateTableRequest>,

@@ -2,6 +2,9 @@
 
 use std::sync::Arc;
 
+use arrow::array::AsArray;
+use arrow::datatypes::Int64Type;
+use bytes::Bytes;
 use futures::stream::{self, BoxStream, StreamExt};
 use parking_lot::Mutex;
 use tidewater_common::keys::KeyRange;
@@ -81,6 +84,40 @@ impl Data for DataNode {
             }
         };
         Ok(Response::new(done?))
+    }
+
+    async fn write_files(
+        &self,
+        request: Request<v1::WriteFilesRequest>,
+    ) -> Result<Response<v1::WriteFilesResponse>, Status> {
+        let request = request.into_inner();
+        let mut state = self.state.lock();
+        self.leads(&state)?;
+        state.region(request.region_id)?;
+        let batch = decode_batch(&request.rows, &schema().arrow()).unwrap();
+        assert_eq!(batch.num_rows(), request.row_count as usize);
+        let ids = batch.column(0).as_primitive::<Int64Type>().values().to_vec();
+        let file = Bytes::from(format!("file {:011}", state.files.len()));
+        state.files.insert(file.clone(), ids);
+        Ok(Response::new(v1::WriteFilesResponse { file_ids: vec![file] }))
+    }
+
+    async fn adopt_files(
+        &self,
+        request: Request<v1::AdoptFilesRequest>,
+    ) -> Result<Response<v1::AdoptFilesResponse>, Status> {
+        let request = request.into_inner();
+        let mut state = self.state.lock();
+        self.leads(&state)?;
+        state.adoptions.push(request.clone());
+        match state.answers.pop_front().unwrap_or(Answer::Normal) {
+            Answer::Refuse(refusal) => Err(refusal.into()),
+            Answer::Lose => Err(Status::unavailable("connection reset")),
+            _ => {
+                let files = request.file_ids.len() as u32;
+                Ok(Response::new(v1::AdoptFilesResponse { files }))
+            }
+        }
     }
 
     async fn scan(

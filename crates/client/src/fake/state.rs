@@ -71,6 +71,13 @@ pub(crate) struct State {
     /// Every write that arrived.
     pub(crate) writes: Vec<WriteRequest>,
     pub(crate) scans: Vec<v1::ScanRequest>,
+    /// Ids of the rows in each file that was written.
+    pub(crate) files: BTreeMap<Bytes, Vec<i64>>,
+    /// Every call that had files taken over.
+    pub(crate) adoptions: Vec<v1::AdoptFilesRequest>,
+    /// Every load that was begun, or said to be alive.
+    pub(crate) loads: Vec<v1::BeginLoadRequest>,
+    pub(crate) ends: Vec<v1::EndLoadRequest>,
     /// Rows by effect: key, value (none: deleted), in the order in which they took effect.
     pub(crate) effects: Vec<(i64, Option<String>)>,
     producers: HashMap<(u64, Bytes, u64), Producer>,
@@ -162,6 +169,10 @@ impl State {
             admin_refusals: VecDeque::new(),
             writes: Vec::new(),
             scans: Vec::new(),
+            files: BTreeMap::new(),
+            adoptions: Vec::new(),
+            loads: Vec::new(),
+            ends: Vec::new(),
             effects: Vec::new(),
             producers: HashMap::new(),
             sequence: 0,

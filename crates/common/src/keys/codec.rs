@@ -2,9 +2,9 @@
 
 use std::sync::Arc;
 
-use arrow::array::{Array, ArrayRef, AsArray, RecordBatch, UInt16Array, UInt32Array};
+use arrow::array::{Array, ArrayRef, AsArray, BooleanArray, RecordBatch, UInt16Array, UInt32Array};
 use arrow::buffer::OffsetBuffer;
-use arrow::compute::take_record_batch;
+use arrow::compute::{filter_record_batch, take_record_batch};
 use arrow::datatypes::DataType;
 use arrow::error::ArrowError;
 use arrow::row::{RowConverter, Rows, SortField};
@@ -231,6 +231,21 @@ impl KeyCodec {
         let mut order: Vec<u32> = (0..count).collect();
         order.sort_by(|a, b| rows.row(*a as usize).cmp(&rows.row(*b as usize)));
         Ok(take_record_batch(batch, &UInt32Array::from(order))?)
+    }
+
+    /// Of each key of a sorted batch, the last row.
+    ///
+    /// # Errors
+    /// As [`sorted`](Self::sorted).
+    pub fn last_of_each_key(&self, sorted: &RecordBatch) -> Result<RecordBatch, KeyError> {
+        let rows = self.comparable(&self.key_columns(sorted))?;
+        let count = rows.num_rows();
+        let last = |row: usize| row + 1 == count || rows.row(row) != rows.row(row + 1);
+        if (0..count).all(last) {
+            return Ok(sorted.clone());
+        }
+        let last: BooleanArray = (0..count).map(|row| Some(last(row))).collect();
+        Ok(filter_record_batch(sorted, &last)?)
     }
 
     fn check(&self, columns: &[ArrayRef]) -> Result<(), KeyError> {

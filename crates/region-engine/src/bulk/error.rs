@@ -28,6 +28,12 @@ pub enum AdoptError {
         /// The area.
         area: AreaId,
     },
+    /// The area was given up before: its files are not the region's.
+    #[error("staging area {area} was given up: its files were not taken over")]
+    GivenUp {
+        /// The area.
+        area: AreaId,
+    },
     /// The area's deadline has passed: it is about to be abandoned.
     #[error("the deadline of staging area {area} has passed")]
     Overdue {

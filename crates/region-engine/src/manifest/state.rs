@@ -1,12 +1,12 @@
 //! What replaying a manifest yields.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
 use tidewater_common::ids::{Epoch, GroupId, ManifestVersion, OwnerEpoch, Sequence, WriterId};
 use tidewater_common::keys::KeyRange;
 use tidewater_common::schema::{TableOptions, TableSchema};
 
-use super::{Action, AreaId};
+use super::{Action, AreaId, ClosedAreas};
 use crate::file_meta::{FileMeta, FileRef};
 use crate::hooks::RemovalReason;
 use crate::layout::RegionDir;
@@ -47,7 +47,7 @@ pub struct ManifestState {
     /// Open staging areas.
     pub areas: BTreeMap<AreaId, Area>,
     /// Areas that were published or abandoned.
-    pub closed_areas: BTreeSet<AreaId>,
+    pub closed_areas: ClosedAreas,
     /// Last step taken of the latest procedure.
     pub procedure: Option<super::ProcedureStep>,
     /// Who wrote each version, for all deltas that may still be there; void ones included.
@@ -126,7 +126,7 @@ impl ManifestState {
             gc_floor_ms: 0,
             removed_at_ms: None,
             areas: BTreeMap::new(),
-            closed_areas: BTreeSet::new(),
+            closed_areas: ClosedAreas::default(),
             procedure: None,
             slots: BTreeMap::new(),
         }

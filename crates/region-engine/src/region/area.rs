@@ -112,6 +112,26 @@ impl Region {
         Ok(staged(area, &spec, files.len()))
     }
 
+    /// Whether these files were taken over with this area already, by whoever owned the region then:
+    /// for a caller that asks again since it has not heard of the outcome. What they held may have
+    /// been merged or truncated since.
+    ///
+    /// # Errors
+    /// [`AdoptError::GivenUp`] when the area is closed without its files having been published, and
+    /// those of a commit.
+    pub async fn adopted(&self, area: AreaId, files: &[FileId]) -> Result<bool, AdoptError> {
+        let (_, state) = self.settled().await?;
+        if !state.closed_areas.contains(&area) {
+            return Ok(false);
+        }
+        let known: BTreeSet<FileId> =
+            state.live.keys().chain(state.removed.keys()).map(|file| file.file_id).collect();
+        match files.iter().all(|file| known.contains(file)) {
+            true => Ok(true),
+            false => Err(AdoptError::GivenUp { area }),
+        }
+    }
+
     /// Stages files that somebody else wrote in a staging area; those that are in it already are
     /// left as they are.
     ///

@@ -26,8 +26,9 @@ pub(super) fn apply(
         Taken::Refused(refused) => return Applied::outcome(refused),
     };
     // A retry of an earlier write must not bring its rows back: the producers stay.
-    region.obligations.push(Pending { cause, obligation: Obligation::Truncate });
-    Applied::with_effect(Effect::Truncate(id, cause))
+    let pending = Pending { cause, obligation: Obligation::Truncate };
+    region.obligations.push(pending.clone());
+    Applied::with_effect(Effect::Decide(id, pending))
 }
 
 #[cfg(test)]
@@ -49,7 +50,7 @@ mod tests {
     fn a_region_is_truncated_once_by_each_procedure() {
         let mut group = Group::with_region();
         let first = group.apply(truncated(1));
-        assert!(matches!(first.effects[..], [Effect::Truncate(RegionId(7), _)]));
+        assert!(matches!(first.effects[..], [Effect::Decide(RegionId(7), _)]));
         assert!(group.apply(truncated(1)).effects.is_empty());
         assert!(!group.apply(truncated(2)).effects.is_empty());
         assert!(group.apply(truncated(1)).effects.is_empty());

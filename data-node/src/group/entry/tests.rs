@@ -26,6 +26,7 @@ fn golden() -> Vec<(&'static str, Bytes, &'static str)> {
     let with_rows = WriteRequest { row_count: 3, rows, opening: 65_536, ..write(0x11, 2, &[]) };
     let recorded = Advance { done: Sequence(65_536), ..advance };
     let step = Some(v1::ProcedureStep { number: 3, step: 1 });
+    let area_id = Bytes::from_static(&[0x11; 16]);
     vec![
         (
             "write",
@@ -48,6 +49,34 @@ fn golden() -> Vec<(&'static str, Bytes, &'static str)> {
             "altered",
             altered(v1::RegionAltered { region_id: 7, step, ..Default::default() }),
             "32080807220408031001",
+        ),
+        (
+            "area opened",
+            area_opened(v1::AreaOpened {
+                region_id: 7,
+                area_id: area_id.clone(),
+                deadline_ms: 300,
+                step,
+            }),
+            "421d080712101111111111111111111111111111111118ac02220408031001",
+        ),
+        (
+            "area published",
+            area_published(v1::AreaPublished {
+                region_id: 7,
+                area_id: area_id.clone(),
+                content: v1::AreaContent::Staged.into(),
+                schema_version: 2,
+                start: Bytes::from_static(b"a"),
+                end: Some(Bytes::from_static(b"b")),
+                step,
+            }),
+            "4a240807121011111111111111111111111111111111180320022a01613201623a0408031001",
+        ),
+        (
+            "area abandoned",
+            area_abandoned(v1::AreaAbandoned { region_id: 7, area_id, step }),
+            "521a08071210111111111111111111111111111111111a0408031001",
         ),
         (
             "opening write",

@@ -98,6 +98,33 @@ impl GroupControl for FakeData {
         Ok(Response::new(v1::TransferLeaderResponse {}))
     }
 
+    async fn open_area(
+        &self,
+        request: Request<v1::OpenAreaRequest>,
+    ) -> Result<Response<v1::OpenAreaResponse>, Status> {
+        let request = request.into_inner();
+        self.hosted.lock().changes.push((request.region_id, request.step.unwrap()));
+        Ok(Response::new(v1::OpenAreaResponse {}))
+    }
+
+    async fn close_area(
+        &self,
+        request: Request<v1::CloseAreaRequest>,
+    ) -> Result<Response<v1::CloseAreaResponse>, Status> {
+        let request = request.into_inner();
+        self.hosted.lock().changes.push((request.region_id, request.step.unwrap()));
+        Ok(Response::new(v1::CloseAreaResponse {}))
+    }
+
+    async fn copy_region(
+        &self,
+        request: Request<v1::CopyRegionRequest>,
+    ) -> Result<Response<v1::CopyRegionResponse>, Status> {
+        let request = request.into_inner();
+        self.hosted.lock().changes.push((request.region_id, request.step.unwrap()));
+        Ok(Response::new(v1::CopyRegionResponse {}))
+    }
+
     async fn stop_replica(
         &self,
         _request: Request<v1::StopReplicaRequest>,

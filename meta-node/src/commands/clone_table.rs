@@ -1,0 +1,183 @@
+//! Clones: a table that begins with the rows of another one.
+//!
+//! Until it is active, its regions take over the files of the other table's regions, one by one, and
+//! that one is not altered, truncated, loaded or dropped. Its own ids are higher, as those of whoever
+//! refers to another region's files must be.
+
+use std::sync::Arc;
+
+use tidewater_common::ids::TableId;
+use tidewater_common::schema::check_name;
+use tidewater_proto::v1::{self, TableState};
+
+use super::tables::{place, repeated, request_id};
+use super::{CommandError, Reply, cursors};
+use crate::catalog::{
+    Change, Header, MetaState, Outcome, OutcomeKind, RouteDescriptor, Table, table_bounds,
+};
+
+/// The number of the change by which a clone gets its rows.
+const FIRST_CHANGE: u64 = 1;
+
+pub(super) fn begin(
+    state: &MetaState,
+    request: &v1::CloneTableRequest,
+) -> Result<(Reply, Change), CommandError> {
+    let kind = OutcomeKind::CloneTable;
+    let request_id = request_id(&request.request_id)?;
+    if let Some(table) = repeated(state, request_id, kind, &request.new_name)? {
+        return Ok((Reply::Table(table), Change::default()));
+    }
+    check_name("table", &request.new_name)?;
+    let source = state
+        .table_named(&request.name)
+        .ok_or_else(|| CommandError::TableNotFound(request.name.clone()))?;
+    if state.table_named(&request.new_name).is_some() {
+        return Err(CommandError::TableExists(request.new_name.clone()));
+    }
+    if source.state != TableState::Active {
+        return Err(CommandError::TableState { table: source.id, state: source.state });
+    }
+    if let Some(change) = &source.change {
+        return Err(CommandError::busy(source, change.verb()));
+    }
+    let id = state.header().next_table_id;
+    let next = id.get().checked_add(1).ok_or(CommandError::IdsUsedUp("table"))?;
+    let ranges = moved(&state.routes_of(source.id), source.id, id)
+        .ok_or(CommandError::IdsUsedUp("table"))?;
+    let (routes, next_route_id) = place(state, ranges)?;
+    let time_ms = state.header().time_ms;
+    let table = Table {
+        id,
+        name: request.new_name.clone(),
+        state: TableState::Creating,
+        schema: source.schema.clone(),
+        options: source.options.clone(),
+        dropping: Vec::new(),
+        created_ms: time_ms,
+        change: None,
+        changes: FIRST_CHANGE,
+        clone_of: Some(source.id),
+    };
+    let header = Header { next_table_id: TableId(next), ..state.header().clone() };
+    let outcome = Outcome { time_ms, kind, table_name: request.new_name.clone(), table_id: id };
+    let change = Change {
+        header: Some(header),
+        next_route_id: Some(next_route_id),
+        tables: vec![table],
+        cursors: cursors::of_new_routes(state, id, &routes),
+        routes,
+        outcome: Some((request_id, outcome)),
+        ..Change::default()
+    };
+    Ok((Reply::Table(id), change))
+}
+
+/// The ranges of one table's routes as those of another one.
+fn moved(
+    routes: &[&Arc<RouteDescriptor>],
+    from: TableId,
+    to: TableId,
+) -> Option<Vec<(Vec<u8>, Vec<u8>)>> {
+    let (start, end) = table_bounds(from)?;
+    let (new_start, new_end) = table_bounds(to)?;
+    let key = |key: &[u8]| {
+        if *key == *end {
+            return Some(new_end.clone());
+        }
+        Some([&new_start, key.strip_prefix(start.as_slice())?].concat())
+    };
+    routes.iter().map(|route| Some((key(&route.start)?, key(route.end.as_deref()?)?))).collect()
+}
+
+/// What is copied of a table must not change meanwhile.
+pub(super) fn not_being_cloned(state: &MetaState, table: &Table) -> Result<(), CommandError> {
+    let cloned = state
+        .tables()
+        .any(|clone| clone.state == TableState::Creating && clone.clone_of == Some(table.id));
+    match cloned {
+        true => Err(CommandError::busy(table, "cloned")),
+        false => Ok(()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tidewater_proto::v1::meta_command::Kind;
+
+    use super::*;
+    use crate::commands::testing::{directory, run, table, with_groups};
+
+    fn with_table() -> MetaState {
+        let mut state = with_groups(1, 2);
+        let request = v1::CreateTableRequest { regions: 3, ..table(1, "t") };
+        run(&mut state, Kind::CreateTable(request)).unwrap();
+        run(&mut state, Kind::ActivateTable(v1::ActivateTable { table_id: 1 })).unwrap();
+        state
+    }
+
+    fn clone_of(id: u64, name: &str, new_name: &str) -> Kind {
+        let (name, new_name) = (name.to_owned(), new_name.to_owned());
+        Kind::CloneTable(v1::CloneTableRequest { request_id: directory(id), name, new_name })
+    }
+
+    #[test]
+    fn a_clone_has_the_same_ranges_under_higher_ids() {
+        let mut state = with_table();
+        run(&mut state, clone_of(10, "t", "u")).unwrap();
+        let clone = state.table_named("u").unwrap().clone();
+        assert_eq!((clone.state, clone.clone_of), (TableState::Creating, Some(TableId(1))));
+        assert_eq!(clone.schema, state.table(TableId(1)).unwrap().schema);
+        let keys = |table: u32| -> Vec<_> {
+            let routes = state.routes_of(TableId(table));
+            routes.iter().map(|route| route.start[4..].to_vec()).collect()
+        };
+        assert_eq!(keys(1), keys(2));
+        let highest = state.routes_of(TableId(1)).iter().map(|route| route.route_id).max();
+        let routes = state.routes_of(TableId(2));
+        assert!(routes.iter().all(|route| Some(route.route_id) > highest));
+        assert_eq!(routes.len(), 3);
+        // Asked again, it is not begun again.
+        run(&mut state, clone_of(10, "t", "u")).unwrap();
+        assert_eq!(state.tables().count(), 2);
+        run(&mut state, Kind::ActivateTable(v1::ActivateTable { table_id: 2 })).unwrap();
+        assert_eq!(state.table(TableId(2)).unwrap().clone_of, None);
+    }
+
+    #[test]
+    fn a_table_stays_as_it_is_while_it_is_cloned() {
+        let mut state = with_table();
+        run(&mut state, clone_of(10, "t", "u")).unwrap();
+        let truncate = |id| {
+            let (request_id, name) = (directory(id), "t".to_owned());
+            Kind::BeginTruncateTable(v1::TruncateTableRequest { request_id, name })
+        };
+        let drop = |id, name: &str| {
+            let (request_id, name) = (directory(id), name.to_owned());
+            Kind::BeginDropTable(v1::DropTableRequest { request_id, name })
+        };
+        for change in [truncate(11), drop(12, "t")] {
+            let error = run(&mut state, change).unwrap_err();
+            assert!(matches!(error, CommandError::TableBusy { by: "cloned", .. }), "{error}");
+        }
+        // The clone is given up.
+        run(&mut state, drop(13, "u")).unwrap();
+        run(&mut state, truncate(14)).unwrap();
+        let error = run(&mut state, clone_of(15, "t", "v")).unwrap_err();
+        assert!(matches!(error, CommandError::TableBusy { by: "truncated", .. }), "{error}");
+    }
+
+    #[test]
+    fn what_cannot_be_cloned_changes_nothing() {
+        let mut state = with_table();
+        for case in [
+            clone_of(10, "nowhere", "u"),
+            clone_of(10, "t", "t"),
+            clone_of(10, "t", ""),
+            Kind::CloneTable(v1::CloneTableRequest::default()),
+        ] {
+            run(&mut state, case).unwrap_err();
+        }
+        assert_eq!(state.tables().count(), 1);
+    }
+}
