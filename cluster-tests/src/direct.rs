@@ -5,12 +5,14 @@ use std::time::Duration;
 
 use futures::TryStreamExt;
 use tidewater_common::refusal::Refusal;
+use tidewater_proto::v1::admin_client::AdminClient;
 use tidewater_proto::v1::data_client::DataClient;
 use tidewater_proto::v1::meta_client::MetaClient;
 use tidewater_proto::v1::raft_client::RaftClient;
 use tidewater_proto::v1::region_admin_client::RegionAdminClient;
 use tidewater_proto::v1::{
-    CatalogSnapshot, FlushRegionRequest, FlushRegionResponse, GetCatalogRequest,
+    AdoptFilesRequest, AdoptFilesResponse, BeginLoadRequest, BeginLoadResponse, CatalogSnapshot,
+    EndLoadRequest, EndLoadResponse, FlushRegionRequest, FlushRegionResponse, GetCatalogRequest,
     ListRegionsRequest, RaftHeader, RaftVote, RegionInfo, ScanRequest, VoteRequest, VoteResponse,
     WriteRequest, WriteResponse,
 };
@@ -168,6 +170,39 @@ impl Direct {
             ..VoteRequest::default()
         });
         self.limited(async { client.vote(request).await.map(|r| r.into_inner()) }).await
+    }
+
+    /// Asks the node to take files over.
+    ///
+    /// # Errors
+    /// The node's refusal, or the transport's.
+    pub async fn adopt_files(
+        &self,
+        request: AdoptFilesRequest,
+    ) -> Result<AdoptFilesResponse, Status> {
+        let mut client = DataClient::new(self.channel.clone());
+        let request = self.request(request);
+        self.limited(async { client.adopt_files(request).await.map(|r| r.into_inner()) }).await
+    }
+
+    /// Begins an atomic load.
+    ///
+    /// # Errors
+    /// The node's refusal, or the transport's.
+    pub async fn begin_load(&self, request: BeginLoadRequest) -> Result<BeginLoadResponse, Status> {
+        let mut client = AdminClient::new(self.channel.clone());
+        let request = self.request(request);
+        self.limited(async { client.begin_load(request).await.map(|r| r.into_inner()) }).await
+    }
+
+    /// Ends an atomic load.
+    ///
+    /// # Errors
+    /// The node's refusal, or the transport's.
+    pub async fn end_load(&self, request: EndLoadRequest) -> Result<EndLoadResponse, Status> {
+        let mut client = AdminClient::new(self.channel.clone());
+        let request = self.request(request);
+        self.limited(async { client.end_load(request).await.map(|r| r.into_inner()) }).await
     }
 
     /// Sends a write as it stands.

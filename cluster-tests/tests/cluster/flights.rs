@@ -56,8 +56,12 @@ async fn create(cluster: &Cluster) -> Result<()> {
 }
 
 async fn load(cluster: &Cluster, flights: &Flights) -> Result<()> {
+    load_by(cluster, flights, &[]).await
+}
+
+async fn load_by(cluster: &Cluster, flights: &Flights, how: &[&str]) -> Result<()> {
     let file = flights.file.display().to_string();
-    cluster.run(&["load", TABLE, &file, "--null", "NA"]).await?.ok()?;
+    cluster.run(&[&["load", TABLE, &file, "--null", "NA"][..], how].concat()).await?.ok()?;
     Ok(())
 }
 
@@ -142,5 +146,24 @@ async fn give_the_same_figures_whatever_happens() -> Result<()> {
     check(&cluster, &flights, "after a kill with all rows in files").await?;
     cluster.data[leader].start().await?;
     cluster.healthy().await?;
+    cluster.finish().await
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn give_the_same_figures_however_they_are_loaded() -> Result<()> {
+    let flights = flights()?;
+    let mut cluster = Cluster::start().await?;
+    create(&cluster).await?;
+    load_by(&cluster, &flights, &["--bulk"]).await?;
+    check(&cluster, &flights, "after a bulk load").await?;
+    check_files(&cluster, &flights).await?;
+    let leader = cluster.owner(TABLE).await?;
+    cluster.data[leader].kill().await?;
+    check(&cluster, &flights, "after a kill of the leader").await?;
+    cluster.data[leader].start().await?;
+    load_by(&cluster, &flights, &["--atomic"]).await?;
+    check(&cluster, &flights, "after an atomic load of the same").await?;
+    load(&cluster, &flights).await?;
+    check(&cluster, &flights, "after writes of the same").await?;
     cluster.finish().await
 }

@@ -98,7 +98,7 @@ impl Region {
         }
         let written = {
             let contents = self.contents.lock();
-            !contents.runs.is_empty() || contents.version.flushed >= self.base.max(Sequence(1))
+            !contents.runs.is_empty() || contents.version.flushed > self.base
         };
         if written || !ours.live.is_empty() {
             return Err(refused(source, NotShared::NotEmpty));

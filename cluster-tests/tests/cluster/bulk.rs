@@ -1,0 +1,327 @@
+//! Bulk loads, atomic loads and clones, while nodes are killed.
+
+use std::collections::BTreeSet;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use arrow::array::{ArrayRef, Int64Array, RecordBatch, StringArray};
+use tidewater_client::{BulkLoader, Client, ClientOptions};
+use tidewater_cluster_tests::cluster::{Cluster, Plan};
+use tidewater_cluster_tests::direct::{Direct, refusal_of};
+use tidewater_cluster_tests::{HarnessError, Result, wait};
+use tidewater_proto::v1::{self, Reason};
+use uuid::Uuid;
+
+use crate::support::{SETTLED_WITHIN, live_files, replicas_agree};
+
+const TABLE: &str = "things";
+
+async fn create(cluster: &Cluster, regions: u32) -> Result<()> {
+    let columns = ["--columns", "id int64, name utf8", "--primary-key", "id"];
+    let regions = ["--regions", &regions.to_string(), "--distribute", "hash(id)"];
+    cluster.run(&[&["table", "create", TABLE][..], &columns, &regions].concat()).await?.ok()?;
+    Ok(())
+}
+
+fn file(cluster: &Cluster, ids: std::ops::Range<u32>, name: &str) -> Result<PathBuf> {
+    let path = cluster.folder().join(format!("{name}.csv"));
+    let lines: String = ids.map(|id| format!("{id},{name}\n")).collect();
+    std::fs::write(&path, format!("id,name\n{lines}")).map_err(HarnessError::io("a csv file"))?;
+    Ok(path)
+}
+
+async fn load(cluster: &Cluster, table: &str, file: &Path, how: &[&str]) -> Result<()> {
+    let file = file.display().to_string();
+    cluster.run(&[&["load", table, &file][..], how].concat()).await?.ok()?;
+    Ok(())
+}
+
+async fn expect(cluster: &Cluster, table: &str, name: Option<&str>, rows: u64) -> Result<()> {
+    let condition = name.map(|name| format!("name = '{name}'"));
+    let there = cluster.count_where(table, condition.as_deref()).await?;
+    if there == rows {
+        return Ok(());
+    }
+    Err(HarnessError::violated(format!("{table}, {name:?}: {there} rows, not {rows}")))
+}
+
+async fn client(cluster: &Cluster) -> Result<Client> {
+    let options = ClientOptions { meta: cluster.meta_addresses(), ..ClientOptions::default() };
+    Client::connect(options).await.map_err(failed)
+}
+
+fn failed(error: impl ToString) -> HarnessError {
+    HarnessError::violated(error.to_string())
+}
+
+fn rows(ids: std::ops::Range<i64>, name: &str) -> Result<RecordBatch> {
+    let names: ArrayRef = Arc::new(StringArray::from_iter_values(ids.clone().map(|_| name)));
+    let ids: ArrayRef = Arc::new(Int64Array::from_iter_values(ids));
+    RecordBatch::try_from_iter([("id", ids), ("name", names)]).map_err(failed)
+}
+
+async fn write(loader: &BulkLoader, ids: std::ops::Range<i64>, name: &str) -> Result<()> {
+    loader.write(rows(ids, name)?).await.map(drop).map_err(failed)
+}
+
+async fn kill_all(cluster: &mut Cluster) -> Result<()> {
+    for node in cluster.meta.iter_mut().chain(cluster.data.iter_mut()) {
+        node.kill().await?;
+    }
+    cluster.start_all().await
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn rows_are_newer_than_those_before_and_older_than_those_after() -> Result<()> {
+    let mut cluster = Cluster::start().await?;
+    create(&cluster, 3).await?;
+    load(&cluster, TABLE, &file(&cluster, 0..2_000, "first")?, &[]).await?;
+    load(&cluster, TABLE, &file(&cluster, 500..1_500, "bulk")?, &["--bulk"]).await?;
+    expect(&cluster, TABLE, Some("bulk"), 1_000).await?;
+    load(&cluster, TABLE, &file(&cluster, 1_000..1_200, "later")?, &[]).await?;
+    let figures = [("first", 1_000), ("bulk", 800), ("later", 200)];
+    for round in 0..3 {
+        for (name, rows) in figures {
+            expect(&cluster, TABLE, Some(name), rows).await?;
+        }
+        match round {
+            0 => {
+                let owner = cluster.owner(TABLE).await?;
+                cluster.data[owner].kill().await?;
+                cluster.data[owner].start().await?;
+            }
+            1 => kill_all(&mut cluster).await?,
+            _ => {}
+        }
+    }
+    // The same once more: what is newest counts.
+    load(&cluster, TABLE, &file(&cluster, 0..2_000, "bulk")?, &["--bulk"]).await?;
+    expect(&cluster, TABLE, Some("bulk"), 2_000).await?;
+    cluster.flush(TABLE).await?.ok()?;
+    expect(&cluster, TABLE, None, 2_000).await?;
+    replicas_agree(&cluster, TABLE).await?;
+    cluster.finish().await
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_atomic_load_shows_as_a_whole_or_not_at_all() -> Result<()> {
+    let mut cluster = Cluster::start().await?;
+    create(&cluster, 3).await?;
+    load(&cluster, TABLE, &file(&cluster, 0..1_000, "old")?, &[]).await?;
+    let client = client(&cluster).await?;
+    for publish in [false, true] {
+        let loader = client.atomic_loader(TABLE).await.map_err(failed)?;
+        write(&loader, 0..2_000, "new").await?;
+        expect(&cluster, TABLE, Some("new"), 0).await?;
+        // Meanwhile the table takes writes, and no other change.
+        load(&cluster, TABLE, &file(&cluster, 3_000..3_100, "beside")?, &[]).await?;
+        let busy = cluster.run(&["table", "truncate", TABLE]).await?;
+        busy.status(4)?.complains(&["being loaded"])?;
+        let clone = cluster.run(&["table", "clone", TABLE, "copy"]).await?;
+        clone.status(4)?.complains(&["being loaded"])?;
+        // What is staged survives owners, and the record of the load does the meta leader.
+        kill_all(&mut cluster).await?;
+        cluster.healthy().await?;
+        write(&loader, 2_000..2_500, "new").await?;
+        cluster.flush(TABLE).await?.ok()?;
+        expect(&cluster, TABLE, Some("new"), 0).await?;
+        expect(&cluster, TABLE, Some("old"), 1_000).await?;
+        let (meta, _) = cluster.meta_leader().await?;
+        match publish {
+            false => loader.abandon().await.map_err(failed)?,
+            true => {
+                // From the command on there is no way back, whoever dies.
+                let publishing = tokio::spawn(loader.publish());
+                tokio::time::sleep(Duration::from_millis(50)).await;
+                cluster.meta[meta].kill().await?;
+                let owner = cluster.owner(TABLE).await?;
+                cluster.data[owner].kill().await?;
+                publishing.await.map_err(failed)?.map_err(failed)?;
+                cluster.meta[meta].start().await?;
+                cluster.data[owner].start().await?;
+            }
+        }
+        let (old, new) = if publish { (0, 2_500) } else { (1_000, 0) };
+        expect(&cluster, TABLE, Some("new"), new).await?;
+        expect(&cluster, TABLE, Some("old"), old).await?;
+        expect(&cluster, TABLE, Some("beside"), 100).await?;
+    }
+    kill_all(&mut cluster).await?;
+    expect(&cluster, TABLE, None, 2_600).await?;
+    replicas_agree(&cluster, TABLE).await?;
+    cluster.run(&["table", "truncate", TABLE]).await?.ok()?;
+    expect(&cluster, TABLE, None, 0).await?;
+    cluster.finish().await
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_region_publishes_a_load_in_one_step_and_one_without_a_loader_is_given_up() -> Result<()>
+{
+    let cluster = Cluster::start().await?;
+    create(&cluster, 1).await?;
+    let client = client(&cluster).await?;
+    let loader = client.atomic_loader(TABLE).await.map_err(failed)?;
+    for part in 0..8 {
+        write(&loader, part * 100..(part + 1) * 100, "new").await?;
+    }
+    let publishing = tokio::spawn(loader.publish());
+    let mut seen = BTreeSet::new();
+    while !seen.contains(&800) {
+        let there = cluster.count(TABLE).await?;
+        seen.insert(there);
+        if there != 0 && there != 800 {
+            return Err(HarnessError::violated(format!("{there} of 800 rows show")));
+        }
+    }
+    publishing.await.map_err(failed)?.map_err(failed)?;
+    // As a loader that dies at once.
+    let (meta, _) = cluster.meta_leader().await?;
+    let direct = Direct::to(cluster.meta[meta].spec.listen, Duration::from_secs(10))?;
+    let (request_id, name) = (Uuid::new_v4().to_string(), TABLE.to_owned());
+    let begin = v1::BeginLoadRequest { request_id: request_id.clone(), name, timeout_ms: 2_000 };
+    direct.begin_load(begin).await.map_err(failed)?;
+    cluster.run(&["table", "truncate", TABLE]).await?.status(4)?.complains(&["being loaded"])?;
+    wait::until("the load is given up", SETTLED_WITHIN, || async {
+        let said = cluster.run(&["table", "truncate", TABLE]).await.and_then(|said| said.ok());
+        said.map(drop).map_err(|error| error.to_string())
+    })
+    .await?;
+    let end = v1::EndLoadRequest { request_id, name: TABLE.to_owned(), publish: true };
+    let refused = refusal_of(direct.end_load(end).await)?;
+    if !refused.message.contains("given up") {
+        return Err(HarnessError::violated(refused.message));
+    }
+    cluster.finish().await
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_does_not_fit_is_refused_and_changes_nothing() -> Result<()> {
+    let cluster = Cluster::start().await?;
+    create(&cluster, 1).await?;
+    load(&cluster, TABLE, &file(&cluster, 0..100, "old")?, &["--bulk"]).await?;
+    let bad = cluster.folder().join("bad.csv");
+    std::fs::write(&bad, "id,colour\n1,red\n").map_err(HarnessError::io("a csv file"))?;
+    let late = cluster.folder().join("late.csv");
+    std::fs::write(&late, "id,name\n1,red\nx,blue\n").map_err(HarnessError::io("a csv file"))?;
+    for how in ["--bulk", "--atomic"] {
+        let good = file(&cluster, 0..10, "new")?.display().to_string();
+        let file = |path: &Path| path.display().to_string();
+        cluster.run(&["load", "nowhere", &good, how]).await?.status(3)?.complains(&["nowhere"])?;
+        let columns = cluster.run(&["load", TABLE, &file(&bad), how]).await?;
+        columns.status(1)?.complains(&["colour"])?;
+        let said = cluster.run(&["load", TABLE, &file(&late), how, "--unchecked"]).await?;
+        said.status(1)?.complains(&["line 3"])?;
+        cluster.run(&["load", TABLE, &good, how, "--in-flight", "3"]).await?.status(2)?;
+    }
+    cluster.run(&["load", TABLE, "x", "--bulk", "--atomic"]).await?.status(2)?;
+    cluster.run(&["table", "clone", TABLE, TABLE]).await?.status(4)?.complains(&["exists"])?;
+    cluster.run(&["table", "clone", "nowhere", "copy"]).await?.status(3)?;
+
+    let region = cluster.region(TABLE).await?;
+    let owner = cluster.owner(TABLE).await?;
+    let direct = Direct::to(cluster.data[owner].spec.listen, Duration::from_secs(20))?;
+    let adopt = |area: Uuid, files: Vec<Vec<u8>>, stage| v1::AdoptFilesRequest {
+        group_id: region.group_id,
+        region_id: region.region_id,
+        catalog_version: region.catalog_version,
+        schema_version: region.schema_version,
+        area_id: area.as_bytes().to_vec().into(),
+        file_ids: files.into_iter().map(Into::into).collect(),
+        stage,
+    };
+    let live = live_files(&cluster, TABLE).await?;
+    let known = Path::new(&live[0]).file_stem().and_then(|name| name.to_str()).unwrap();
+    let known = Uuid::parse_str(known).unwrap().as_bytes().to_vec();
+    let foreign = Uuid::now_v7();
+    let folder = Path::new(cluster.store_url().trim_start_matches("file://")).join(&live[0]);
+    let foreign_file = folder.with_file_name(format!("{foreign}.parquet"));
+    std::fs::write(&foreign_file, b"no parquet at all").map_err(HarnessError::io("a file"))?;
+    let unknown = Uuid::now_v7().as_bytes().to_vec();
+    let fresh = Uuid::new_v4;
+    for (request, reason, words) in [
+        (
+            adopt(fresh(), vec![unknown.clone()], false),
+            Reason::InvalidArgument,
+            "not in the region",
+        ),
+        (adopt(fresh(), vec![known.clone()], false), Reason::InvalidArgument, "named before"),
+        (
+            adopt(fresh(), vec![foreign.as_bytes().to_vec()], false),
+            Reason::InvalidArgument,
+            "damaged",
+        ),
+        (adopt(fresh(), vec![unknown.clone()], true), Reason::InvalidArgument, "not open"),
+        (adopt(fresh(), vec![], false), Reason::InvalidArgument, "no file"),
+        (adopt(fresh(), vec![vec![1, 2]], false), Reason::InvalidArgument, "UUID"),
+        (
+            v1::AdoptFilesRequest {
+                schema_version: 99,
+                ..adopt(fresh(), vec![unknown.clone()], false)
+            },
+            Reason::SchemaVersionBehind,
+            "schema",
+        ),
+    ] {
+        let refused = refusal_of(direct.adopt_files(request.clone()).await)?;
+        if refused.reason != reason || !refused.message.contains(words) {
+            return Err(HarnessError::violated(format!("{request:?}: {refused:?}")));
+        }
+    }
+    let follower = (owner + 1) % cluster.data.len();
+    let other = Direct::to(cluster.data[follower].spec.listen, Duration::from_secs(20))?;
+    let refused = refusal_of(other.adopt_files(adopt(fresh(), vec![unknown], false)).await)?;
+    if refused.reason != Reason::NotLeader {
+        return Err(HarnessError::violated(format!("{refused:?}")));
+    }
+    expect(&cluster, TABLE, Some("old"), 100).await?;
+    expect(&cluster, TABLE, None, 100).await?;
+    cluster.finish().await
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_clone_shares_files_and_outlives_its_source() -> Result<()> {
+    let mut cluster = Plan::default().env("TIDEWATER_GC_GRACE", "1s").start().await?;
+    create(&cluster, 3).await?;
+    load(&cluster, TABLE, &file(&cluster, 0..1_000, "flushed")?, &[]).await?;
+    cluster.flush(TABLE).await?.ok()?;
+    load(&cluster, TABLE, &file(&cluster, 500..1_500, "fresh")?, &[]).await?;
+    cluster.run(&["table", "clone", TABLE, "copy"]).await?.ok()?;
+    let shared: BTreeSet<String> = live_files(&cluster, TABLE).await?.into_iter().collect();
+    let clones: BTreeSet<String> = live_files(&cluster, "copy").await?.into_iter().collect();
+    if shared != clones || shared.is_empty() {
+        return Err(HarnessError::violated(format!("{clones:?} are not {shared:?}")));
+    }
+    // From here on they have nothing to do with each other.
+    load(&cluster, "copy", &file(&cluster, 0..100, "copied")?, &[]).await?;
+    load(&cluster, TABLE, &file(&cluster, 1_400..1_600, "own")?, &[]).await?;
+    cluster.run(&["table", "clone", "copy", "again"]).await?.ok()?;
+    let owner = cluster.owner("copy").await?;
+    cluster.data[owner].kill().await?;
+    cluster.data[owner].start().await?;
+    cluster.run(&["table", "drop", TABLE]).await?.ok()?;
+    wait::until("a pass leaves what the clones show", SETTLED_WITHIN, || async {
+        let said = cluster.run(&["gc", "--output", "json"]).await.and_then(|said| said.ok());
+        said.map(drop).map_err(|error| error.to_string())?;
+        let there = shared.iter().all(|path| cluster.folder().join("objects").join(path).exists());
+        if there { Ok(()) } else { Err("a file of the clones is gone".to_owned()) }
+    })
+    .await?;
+    for table in ["copy", "again"] {
+        for (name, rows) in [("copied", 100), ("flushed", 400), ("fresh", 1_000), ("own", 0)] {
+            expect(&cluster, table, Some(name), rows).await?;
+        }
+    }
+    let add = ["table", "alter", "again", "--add-column", "seats int32 not null default 7"];
+    cluster.run(&add).await?.ok()?;
+    let regions = cluster.run(&["region", "list", "--table", "again", "--output", "json"]).await?;
+    for region in regions.ok()?.json()?.as_array().into_iter().flatten() {
+        let region = region["region_id"].to_string();
+        cluster.run(&["region", "compact", &region]).await?.ok()?;
+    }
+    kill_all(&mut cluster).await?;
+    expect(&cluster, "again", None, 1_500).await?;
+    expect(&cluster, "copy", None, 1_500).await?;
+    cluster.healthy().await?;
+    cluster.finish().await
+}
