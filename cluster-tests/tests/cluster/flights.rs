@@ -45,6 +45,11 @@ fn flights() -> Result<Flights> {
     Err(HarnessError::violated("no flights file"))
 }
 
+/// Where the flights lie.
+pub(crate) fn flights_file() -> Result<PathBuf> {
+    flights().map(|flights| flights.file)
+}
+
 async fn create(cluster: &Cluster) -> Result<()> {
     let demo = Path::new(env!("CARGO_MANIFEST_DIR")).join("../scripts/demo-data");
     let columns = std::fs::read_to_string(demo.join("flights.columns"))

@@ -7,6 +7,7 @@
 
 mod bad_start;
 mod bad_wire;
+mod beside_duckdb;
 mod bulk;
 mod change;
 mod commands;

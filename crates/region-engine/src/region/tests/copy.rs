@@ -41,8 +41,9 @@ async fn taker(world: &World, id: u64, base: u64) -> Arc<Region> {
 }
 
 async fn taker_of(world: &World, spec: RegionSpec, base: u64) -> Arc<Region> {
-    let region =
-        Region::new(env(world.storage.clone()), spec, Sequence(base), Sequence(0)).unwrap();
+    // As a host opens it: nothing at or below the base is its own.
+    let (env, base) = (env(world.storage.clone()), Sequence(base));
+    let region = Region::new(env, spec, base, base).unwrap();
     region.take_ownership(owner(1), GROUP).await.unwrap();
     region
 }
