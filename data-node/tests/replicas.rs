@@ -7,6 +7,8 @@
     reason = "a test fails by panicking"
 )]
 
+#[path = "replicas/areas.rs"]
+mod areas;
 #[path = "replicas/cluster.rs"]
 mod cluster;
 #[path = "replicas/compaction.rs"]

@@ -28,7 +28,7 @@ mod tables;
 pub(crate) use self::control::Control;
 #[cfg(test)]
 pub(crate) use self::control::connect_lazily;
-pub(crate) use self::garbage::GarbageOptions;
+pub(crate) use self::garbage::{GarbageOptions, Retention};
 pub(crate) use self::observations::{HookReports, Observations, Observed, ObservedGroup};
 pub(crate) use self::plan::{CREATION_LIMIT, REPLICAS};
 #[cfg(test)]

@@ -125,7 +125,7 @@ impl Meta {
         let joiner = Arc::new(joiner);
         let slot = Slot::default();
         let meta = MetaService::new(slot.clone(), Arc::clone(&joiner));
-        let admin = AdminService::new(slot.clone(), options.failure_timeout, options.gc_grace);
+        let admin = AdminService::new(slot.clone(), options.failure_timeout, options.retention());
         let hooks = HookService::new(slot.clone(), options.hook_kinds.clone());
         let cursors = CursorService::new(slot.clone());
         let (failed_tx, failed) = watch::channel(None);

@@ -13,6 +13,8 @@ pub enum Signal {
     Stop,
     /// Wakes a frozen process.
     Continue,
+    /// Ends the process at once, in the middle of whatever it does.
+    Kill,
 }
 
 impl Signal {
@@ -21,6 +23,7 @@ impl Signal {
             Self::Term => "TERM",
             Self::Stop => "STOP",
             Self::Continue => "CONT",
+            Self::Kill => "KILL",
         }
     }
 }

@@ -2,9 +2,11 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use serde_json::Value;
 use tidewater_cluster_tests::cluster::{Cluster, LOG_TABLE, Plan};
+use tidewater_cluster_tests::node::Signal;
 use tidewater_cluster_tests::workload::{Load, Workload};
 use tidewater_cluster_tests::{HarnessError, Result, wait};
 
@@ -112,20 +114,31 @@ async fn see_every_version_though_owners_are_killed() -> Result<()> {
     let region = cluster.region(LOG_TABLE).await?.region_id;
     let load = Workload::start(&cluster, Load::default()).await?;
     let mut ever_live: BTreeSet<String> = BTreeSet::new();
-    for _ in 0..3 {
-        for _ in 0..3 {
-            load.progress(15).await?;
+    for round in 0..10 {
+        for _ in 0..2 {
+            load.progress(10).await?;
             // One that fails is as good as a kill.
             cluster.flush(LOG_TABLE).await?;
             ever_live.extend(live_files(&cluster, LOG_TABLE).await?);
         }
-        cluster.run(&["region", "compact", &region.to_string()]).await?;
-        ever_live.extend(live_files(&cluster, LOG_TABLE).await?);
-        load.progress(15).await?;
-        cluster.flush(LOG_TABLE).await?;
         let owner = cluster.owner(LOG_TABLE).await?;
-        cluster.data[owner].kill().await?;
-        load.progress(20).await?;
+        if round % 2 == 0 {
+            cluster.run(&["region", "compact", &region.to_string()]).await?;
+            ever_live.extend(live_files(&cluster, LOG_TABLE).await?);
+            cluster.data[owner].kill().await?;
+        } else {
+            // In the midst of a flush and a merge; what becomes of them is seen in the end.
+            let id = region.to_string();
+            let merge = ["region", "compact", id.as_str()];
+            let kill = async {
+                tokio::time::sleep(Duration::from_millis(20 * round)).await;
+                cluster.data[owner].signal(Signal::Kill).await
+            };
+            let (_, _, killed) = tokio::join!(cluster.flush(LOG_TABLE), cluster.run(&merge), kill);
+            killed?;
+            cluster.data[owner].kill().await?;
+        }
+        load.progress(10).await?;
         cluster.data[owner].start().await?;
         cluster.healthy().await?;
     }
@@ -274,5 +287,43 @@ async fn begin_where_they_are_asked_to_and_end_with_their_regions() -> Result<()
         return violated("a hook for all tables went with one".to_owned());
     }
     cluster.run(&["hook", "remove", "now"]).await?.ok()?;
+    cluster.finish().await
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn that_are_too_far_behind_begin_again_with_the_live_files() -> Result<()> {
+    let plan = Plan::default().nodes(1, 1, 0).env("TIDEWATER_GC_GRACE", "1s");
+    let cluster = plan.env("TIDEWATER_HOOK_RETENTION_VERSIONS", "5").start().await?;
+    cluster.create_log_table().await?;
+    let region = cluster.region(LOG_TABLE).await?.region_id;
+    cluster.flush(LOG_TABLE).await?.ok()?;
+    let path = add(&cluster, "audit", &["--from", "1"]).await?;
+    told_all(&cluster, &path, region).await?;
+    cluster.run(&["hook", "pause", "audit"]).await?.ok()?;
+    let load = Workload::start(&cluster, Load::default()).await?;
+    let before = tail(&cluster, region).await?;
+    while tail(&cluster, region).await? < before + 20 {
+        load.progress(5).await?;
+        cluster.flush(LOG_TABLE).await?.ok()?;
+    }
+    load.stop().await?;
+    wait::until("what it has still to be told is cleaned", SETTLED_WITHIN, || async {
+        let said =
+            cluster.run(&["gc", "--output", "json"]).await.and_then(|said| said.ok()?.json());
+        let said = said.map_err(|error| error.to_string())?;
+        let covered = said["objects"].as_array().into_iter().flatten();
+        let covered = covered.filter(|object| object["why"] == "covered").count();
+        if covered > 0 { Ok(()) } else { Err(said.to_string()) }
+    })
+    .await?;
+    cluster.run(&["hook", "resume", "audit"]).await?.ok()?;
+    let told = told_all(&cluster, &path, region).await?;
+    if !told.iter().any(|line| line["event"] == "bootstrap" && version_of(line) > before) {
+        return violated("it did not begin again".to_owned());
+    }
+    let live: BTreeSet<String> = live_files(&cluster, LOG_TABLE).await?.into_iter().collect();
+    if live_by(&told) != live {
+        return violated(format!("{:?} told, {live:?} live", live_by(&told)));
+    }
     cluster.finish().await
 }

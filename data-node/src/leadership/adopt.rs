@@ -4,6 +4,7 @@
 //! time after its deadline. Log entries of an earlier term are applied before this owner begins, and
 //! a later one's are its own; so it need only spare what it has proposed itself.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -13,7 +14,7 @@ use tidewater_proto::v1::{self, AreaContent};
 use tidewater_region_engine::bulk::AdoptError;
 use tidewater_region_engine::layout::RegionDir;
 use tidewater_region_engine::manifest::{AreaId, ProcedureStep};
-use tidewater_region_engine::region::Staged;
+use tidewater_region_engine::region::{AreaStatus, Staged};
 use tokio::time::{MissedTickBehavior, interval};
 use tracing::{info, warn};
 
@@ -158,23 +159,29 @@ impl Owner {
         }
     }
 
-    /// Withdraws the areas of a region that are overdue and of which the log knows nothing.
-    async fn withdraw_overdue(&self, id: RegionId, overdue: Vec<AreaId>) {
-        for area in overdue {
-            let proposed = self.proposed.lock().await;
-            let logged = self
-                .context
-                .shared
-                .state
-                .read()
-                .regions
-                .get(&id)
-                .is_some_and(|region| region.areas.contains(&area));
-            if !logged && !proposed.contains(&area) {
-                self.withdraw(id, area).await;
-            }
+    /// Withdraws the areas of a region that nobody will publish.
+    async fn withdraw_overdue(&self, id: RegionId) {
+        let Ok(region) = self.region(id) else { return };
+        // Nothing is proposed meanwhile.
+        let proposed = self.proposed.lock().await;
+        let logged = match self.context.shared.state.read().regions.get(&id) {
+            Some(state) => state.areas.clone(),
+            None => return,
+        };
+        for area in abandoned(&region.areas(), &logged, &proposed) {
+            self.withdraw(id, area).await;
         }
     }
+}
+
+/// The areas that are overdue, that the log does not know, and whose publication is not proposed.
+fn abandoned(
+    areas: &[AreaStatus],
+    logged: &BTreeSet<AreaId>,
+    proposed: &BTreeSet<AreaId>,
+) -> Vec<AreaId> {
+    let nobody = |area: &AreaId| !logged.contains(area) && !proposed.contains(area);
+    areas.iter().filter(|area| area.overdue).map(|area| area.area).filter(nobody).collect()
 }
 
 /// Gives up areas that are overdue, until it is dropped: the term has ended, or the replica stops.
@@ -184,19 +191,38 @@ pub async fn run(context: &Context, owner: Arc<Owner>) {
     loop {
         tick.tick().await;
         for hosted in context.shared.regions.all() {
-            let areas = hosted.region.areas().into_iter();
-            let overdue: Vec<AreaId> =
-                areas.filter(|area| area.overdue).map(|area| area.area).collect();
-            if overdue.is_empty() {
+            if !hosted.region.areas().iter().any(|area| area.overdue) {
                 continue;
             }
             let (owner, id) = (owner.clone(), hosted.descriptor.region_id);
             // To its end, like all commits.
-            let work =
-                context.tasks.spawn(async move { owner.withdraw_overdue(id, overdue).await });
+            let work = context.tasks.spawn(async move { owner.withdraw_overdue(id).await });
             if let Err(problem) = work.await {
                 warn!(region = %id, %problem, "giving up staging areas did not end");
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use uuid::Uuid;
+
+    use super::*;
+
+    #[test]
+    fn an_area_is_given_up_when_it_is_overdue_and_nobody_may_publish_it() {
+        let area = |number| AreaId(Uuid::from_u128(number));
+        let status = |number, overdue| AreaStatus {
+            area: area(number),
+            logged: true,
+            deadline_ms: 5,
+            overdue,
+            files: 1,
+        };
+        let areas = [status(1, false), status(2, true), status(3, true), status(4, true)];
+        let (logged, proposed) = (BTreeSet::from([area(3)]), BTreeSet::from([area(4)]));
+        assert_eq!(abandoned(&areas, &logged, &proposed), [area(2)]);
+        assert_eq!(abandoned(&areas, &BTreeSet::new(), &BTreeSet::new()).len(), 3);
     }
 }

@@ -15,19 +15,24 @@ use crate::catalog::{Cursor, MetaState};
 /// How long nothing may be heard of a pass; the node says every few seconds that it goes on.
 const SILENCE: Duration = Duration::from_secs(60);
 
-/// How long what a durable hook has still to be told is kept beyond the grace. Shorter than the week
-/// for which checkpoints name who wrote a version.
-const HOOK_PATIENCE: Duration = Duration::from_secs(3 * 24 * 60 * 60);
-/// Versions that a durable hook may be behind.
-const HOOK_VERSIONS: u64 = 10_000;
+/// What is not collected yet.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Retention {
+    /// What has been garbage for less stays.
+    pub(crate) grace: Duration,
+    /// How long what a durable hook has still to be told is kept.
+    pub(crate) hook_age: Duration,
+    /// Versions that a durable hook may be behind.
+    pub(crate) hook_versions: u64,
+}
 
 /// When garbage is collected.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct GarbageOptions {
     /// How often.
     pub(crate) every: Duration,
-    /// What has been garbage for less stays.
-    pub(crate) grace: Duration,
+    /// What stays.
+    pub(crate) retention: Retention,
 }
 
 /// Up to when, and where: pure.
@@ -50,27 +55,27 @@ pub(crate) fn floor_and_node(state: &MetaState, grace: Duration) -> Result<(u64,
 pub(crate) async fn begin(
     control: &Control,
     state: &MetaState,
-    grace: Duration,
+    retention: Retention,
     dry_run: bool,
     table_id: Option<u32>,
 ) -> Result<Streaming<GarbageEvent>, Refusal> {
-    let (floor_ms, node) = floor_and_node(state, grace)?;
-    let awaited = awaited(state);
+    let (floor_ms, node) = floor_and_node(state, retention.grace)?;
+    let awaited = awaited(state, retention);
     control.sweep(node, v1::SweepStoreRequest { floor_ms, dry_run, table_id, ..awaited }).await
 }
 
 /// What durable hooks know of each region, and how long they are waited for: pure.
-fn awaited(state: &MetaState) -> v1::SweepStoreRequest {
+fn awaited(state: &MetaState, retention: Retention) -> v1::SweepStoreRequest {
     let waits = |cursor: &&Cursor| matches!(cursor.state, CursorState::Tail | CursorState::From);
     let regions = state.cursors().regions_from(RegionId(0)).map(|(region, cursors)| {
         let versions = cursors.filter(waits).map(|cursor| cursor.version.get()).collect();
         v1::KnownVersions { region_id: region.get(), versions }
     });
-    let kept = u64::try_from(HOOK_PATIENCE.as_millis()).unwrap_or(u64::MAX);
+    let kept = u64::try_from(retention.hook_age.as_millis()).unwrap_or(u64::MAX);
     v1::SweepStoreRequest {
         known: regions.filter(|region| !region.versions.is_empty()).collect(),
         awaited_oldest_ms: state.header().time_ms.saturating_sub(kept),
-        awaited_most: HOOK_VERSIONS,
+        awaited_most: retention.hook_versions,
         ..v1::SweepStoreRequest::default()
     }
 }
@@ -83,7 +88,7 @@ impl Stewardship {
         turns.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
             turns.tick().await;
-            match self.pass(options.grace).await {
+            match self.pass(options.retention).await {
                 Ok(report) => tracing::info!(
                     node = report.node_id,
                     deleted = report.deleted,
@@ -99,9 +104,9 @@ impl Stewardship {
         }
     }
 
-    async fn pass(&self, grace: Duration) -> Result<v1::GarbageReport, Refusal> {
+    async fn pass(&self, retention: Retention) -> Result<v1::GarbageReport, Refusal> {
         let state = self.group.view.frozen();
-        let mut events = begin(&self.control, &state, grace, false, None).await?;
+        let mut events = begin(&self.control, &state, retention, false, None).await?;
         loop {
             let next = tokio::time::timeout(SILENCE, events.message()).await.map_err(|_| {
                 Refusal::new(Reason::DeadlineExceeded, "nothing was heard of the pass for a minute")
@@ -142,11 +147,14 @@ mod tests {
             run(&mut state, Kind::AddHook(hook)).unwrap();
         }
         run(&mut state, Kind::CreateTable(table(5, "u"))).unwrap();
-        let asked = awaited(&state);
+        let hour = Duration::from_secs(3_600);
+        let retention = Retention { grace: hour, hook_age: hour, hook_versions: 7 };
+        let asked = awaited(&state, retention);
         let known: Vec<(u64, Vec<u64>)> =
             asked.known.into_iter().map(|one| (one.region_id, one.versions)).collect();
         // One that begins with a snapshot needs no delta.
         assert_eq!(known, [(1, vec![7, 4]), (2, vec![0, 0, 0])]);
-        assert!(asked.awaited_most > 0);
+        assert_eq!(asked.awaited_most, 7);
+        assert_eq!(asked.awaited_oldest_ms, state.header().time_ms.saturating_sub(3_600_000));
     }
 }

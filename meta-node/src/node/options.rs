@@ -8,6 +8,7 @@ use tidewater_common::ids::NodeId;
 use tidewater_region_engine::hooks::HookKinds;
 
 use crate::catalog::FIRST_NODE_ID;
+use crate::leader::Retention;
 
 /// Whether this node makes the cluster.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -43,9 +44,18 @@ pub struct MetaOptions {
     pub gc_every: Duration,
     /// What has been garbage for less stays: longer than any scan lives.
     pub gc_grace: Duration,
+    /// How long what a durable hook has still to be told is kept; at most six days, since checkpoints
+    /// name for a week who wrote a version.
+    pub hook_retention: Duration,
+    /// Versions of a region's manifest that a durable hook may be behind, after which it begins again
+    /// with a snapshot.
+    pub hook_retention_versions: u64,
     /// The kinds that hooks may have; the data nodes must know them too.
     pub hook_kinds: HookKinds,
 }
+
+/// Checkpoints name for a week who wrote a version.
+const LONGEST_HOOK_RETENTION: Duration = Duration::from_secs(6 * 24 * 60 * 60);
 
 impl MetaOptions {
     /// The usual times.
@@ -65,6 +75,8 @@ impl MetaOptions {
             replace_after: Duration::from_secs(600),
             gc_every: Duration::from_secs(60 * 60),
             gc_grace: Duration::from_secs(6 * 60 * 60),
+            hook_retention: Duration::from_secs(3 * 24 * 60 * 60),
+            hook_retention_versions: 10_000,
             hook_kinds: tidewater_hook_kinds::builtin(),
         }
     }
@@ -75,11 +87,23 @@ impl MetaOptions {
         Self { settle: Duration::ZERO, ..Self::new(NodeId(1), data_dir, peers, Bootstrap::IfEmpty) }
     }
 
+    /// What garbage collection leaves for now.
+    pub(super) fn retention(&self) -> Retention {
+        Retention {
+            grace: self.gc_grace,
+            hook_age: self.hook_retention,
+            hook_versions: self.hook_retention_versions,
+        }
+    }
+
     pub(super) fn validate(&self) -> Result<(), OptionsError> {
         for id in self.peers.keys().chain([&self.node_id]) {
             if !(NodeId(1)..FIRST_NODE_ID).contains(id) {
                 return Err(OptionsError::NodeId(*id));
             }
+        }
+        if self.hook_retention > LONGEST_HOOK_RETENTION {
+            return Err(OptionsError::HookRetention(self.hook_retention));
         }
         if !self.peers.contains_key(&self.node_id) {
             return Err(OptionsError::NotAmongPeers(self.node_id));
@@ -103,6 +127,9 @@ pub enum OptionsError {
     /// The node itself is not in its list.
     #[error("--peers does not name this node: add {0}=HOST:PORT")]
     NotAmongPeers(NodeId),
+    /// Longer than it is known who wrote what.
+    #[error("deltas can be kept for hooks for at most 6 days, not {0:?}")]
+    HookRetention(Duration),
     /// Two peers at one address.
     #[error("--peers gives nodes {0} and {1} the same address {2}")]
     SameAddress(NodeId, NodeId, String),

@@ -76,7 +76,7 @@ impl Replica {
         let control = Arc::new(Control::new(identity.cluster_id, identity.node_id, view));
         let observations = Arc::new(Observations::default());
         let stop = CancellationToken::new();
-        let garbage = GarbageOptions { every: options.gc_every, grace: options.gc_grace };
+        let garbage = GarbageOptions { every: options.gc_every, retention: options.retention() };
         let (settle, replace_after) = (options.settle, options.replace_after);
         let timing = Timing::new(options.failure_timeout, settle, replace_after, garbage);
         let leadership = tokio::spawn(watch_leadership(

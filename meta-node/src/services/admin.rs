@@ -13,6 +13,7 @@ use tonic::{Request, Response, Status, Streaming};
 
 use super::{ANSWER_BYTES, REQUEST_BYTES, Running, Slot, status};
 use crate::catalog::{MetaState, TableChange};
+use crate::leader::Retention;
 use crate::leader::garbage;
 
 /// How long creating, changing or dropping a table may take before the caller is told to look again.
@@ -25,12 +26,12 @@ const BENCH_BYTES: usize = 1024 * 1024;
 pub(crate) struct AdminService {
     slot: Slot,
     failure_timeout: Duration,
-    gc_grace: Duration,
+    retention: Retention,
 }
 
 impl AdminService {
-    pub(crate) fn new(slot: Slot, failure_timeout: Duration, gc_grace: Duration) -> Self {
-        Self { slot, failure_timeout, gc_grace }
+    pub(crate) fn new(slot: Slot, failure_timeout: Duration, retention: Retention) -> Self {
+        Self { slot, failure_timeout, retention }
     }
 
     pub(crate) fn into_server(self) -> AdminServer<Self> {
@@ -229,7 +230,7 @@ impl AdminService {
             )),
         });
         let table = table.transpose()?;
-        garbage::begin(&running.control, &state, self.gc_grace, request.dry_run, table).await
+        garbage::begin(&running.control, &state, self.retention, request.dry_run, table).await
     }
 
     async fn transfer(&self, request: v1::TransferGroupLeaderRequest) -> Result<(), Refusal> {

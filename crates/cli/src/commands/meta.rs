@@ -67,6 +67,19 @@ pub(crate) struct Options {
     #[arg(long, env = "TIDEWATER_GC_GRACE", value_name = "TIME", default_value = "6h")]
     pub(crate) gc_grace: Span,
 
+    /// How long what durable hooks have still to be told is kept; at most 6d
+    #[arg(long, env = "TIDEWATER_HOOK_RETENTION", value_name = "TIME", default_value = "3d")]
+    pub(crate) hook_retention: Span,
+
+    /// Versions of a region that a durable hook may be behind, before it begins again with a snapshot
+    #[arg(
+        long,
+        env = "TIDEWATER_HOOK_RETENTION_VERSIONS",
+        value_name = "N",
+        default_value_t = 10_000
+    )]
+    pub(crate) hook_retention_versions: u64,
+
     #[command(flatten)]
     pub(crate) logs: LogOptions,
 }
@@ -85,6 +98,8 @@ pub(crate) async fn run(options: Options) -> Result<(), Failure> {
         replace_after: options.replace_after.duration(),
         gc_every: options.gc_every.duration(),
         gc_grace: options.gc_grace.duration(),
+        hook_retention: options.hook_retention.duration(),
+        hook_retention_versions: options.hook_retention_versions,
         ..MetaOptions::new(NodeId(options.node_id), options.data_dir, peers, bootstrap)
     };
     let raft = process.raft();

@@ -4,8 +4,6 @@
 //! other manifest and naming the file, a compaction there may have removed it, and a collection may
 //! have begun to delete it; so the other manifest is read again, and what is gone is taken back.
 
-use tidewater_common::ids::Sequence;
-
 use super::Region;
 use super::area::{Staged, files_of, staged};
 use crate::EngineError;

@@ -16,7 +16,7 @@ use super::cluster::{Cluster, LIMIT};
 use super::data_nodes::{DataNode, Hosted, register_request, voters};
 use crate::commands::testing::directory;
 use crate::group::MetaGroup;
-use crate::leader::{GarbageOptions, Stewardship, Timing};
+use crate::leader::{GarbageOptions, Retention, Stewardship, Timing};
 
 fn reason<T: std::fmt::Debug>(answer: Result<T, Status>) -> Reason {
     Refusal::from_status(&answer.unwrap_err()).reason
@@ -113,7 +113,8 @@ async fn requests_that_do_not_fit_are_refused() {
     assert_eq!(full.propose(tick()).await.unwrap_err().reason, Reason::DiskFull);
 
     // What a leader service of another term has decided is refused in apply.
-    let garbage = GarbageOptions { every: LIMIT, grace: LIMIT };
+    let retention = Retention { grace: LIMIT, hook_age: LIMIT, hook_versions: 1 };
+    let garbage = GarbageOptions { every: LIMIT, retention };
     let timing = Timing::new(LIMIT, LIMIT, LIMIT, garbage);
     let term = group.leading().unwrap();
     for (named, refused) in [(Term(term.get() + 1), true), (term, false)] {

@@ -1,0 +1,199 @@
+//! Files that are taken over: asked again of other owners, staged and published across owners, copied;
+//! and every operation asked of a node that does not own the region.
+
+use bytes::Bytes;
+use tidewater_common::refusal::Refusal;
+use tidewater_data_node::options::GroupOptions;
+use tidewater_proto::v1::data_server::Data;
+use tidewater_proto::v1::group_control_server::GroupControl;
+use tidewater_proto::v1::*;
+use tonic::{Request, Response, Status};
+use uuid::Uuid;
+
+use super::cluster::{GROUP, Node, REGION, schema, until, write};
+use super::three::Three;
+
+fn area(number: u128) -> Bytes {
+    Bytes::copy_from_slice(Uuid::from_u128(number).as_bytes())
+}
+
+fn step(number: u64, step: u32) -> Option<ProcedureStep> {
+    Some(ProcedureStep { number, step })
+}
+
+fn refused<T>(answer: Result<Response<T>, Status>) -> Option<Reason> {
+    answer.err().map(|status| Refusal::from(status).reason)
+}
+
+fn files_of(ids: &[i64]) -> WriteFilesRequest {
+    let rows = write(1, 2, ids);
+    WriteFilesRequest {
+        group_id: GROUP,
+        region_id: REGION,
+        catalog_version: 1,
+        schema_version: 1,
+        row_count: rows.row_count,
+        rows: rows.rows,
+    }
+}
+
+fn adoption(area_id: Bytes, file_ids: Vec<Bytes>, stage: bool) -> AdoptFilesRequest {
+    AdoptFilesRequest {
+        group_id: GROUP,
+        region_id: REGION,
+        catalog_version: 1,
+        schema_version: 1,
+        area_id,
+        file_ids,
+        stage,
+    }
+}
+
+impl Node {
+    async fn write_files(&self, ids: &[i64]) -> Vec<Bytes> {
+        let written = self.data.write_files(Request::new(files_of(ids))).await.unwrap();
+        written.into_inner().file_ids
+    }
+
+    async fn adopt(&self, request: &AdoptFilesRequest) -> Result<u32, Refusal> {
+        let answer = self.data.adopt_files(Request::new(request.clone())).await;
+        answer.map(|answer| answer.into_inner().files).map_err(Refusal::from)
+    }
+
+    fn open_area(&self, area_id: Bytes) -> OpenAreaRequest {
+        let (header, deadline_ms) = (self.header(), 4_000_000_000_000);
+        let (group_id, region_id, step) = (GROUP, REGION, step(1, 1));
+        OpenAreaRequest { header, group_id, region_id, area_id, deadline_ms, step }
+    }
+
+    fn close_area(&self, area_id: Bytes, publish: bool) -> CloseAreaRequest {
+        let (header, group_id, region_id) = (self.header(), GROUP, REGION);
+        CloseAreaRequest { header, group_id, region_id, area_id, publish, step: step(1, 2) }
+    }
+}
+
+/// The leader goes, another one comes.
+async fn fail_over(three: &mut Three, leader: usize) -> usize {
+    three.nodes[leader].take().unwrap().stop().await;
+    three.leader().await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn files_are_taken_over_once_however_often_and_of_whomever_it_is_asked() {
+    let mut three = Three::start(GroupOptions::default()).await;
+    let leader = three.leader().await;
+    let node = three.node(leader);
+    node.write(write(1, 1, &[])).await.unwrap();
+    node.write(write(1, 2, &[1, 2])).await.unwrap();
+    let files = node.write_files(&[3, 4, 5]).await;
+    assert_eq!(node.scan().await.unwrap(), [1, 2], "a file alone shows nothing");
+    let request = adoption(area(9), files, false);
+    for _ in 0..2 {
+        assert_eq!(node.adopt(&request).await.unwrap(), 1);
+        assert_eq!(node.scan().await.unwrap(), [1, 2, 3, 4, 5]);
+    }
+    // Under another name, they would be there twice.
+    let again = AdoptFilesRequest { area_id: area(10), ..request.clone() };
+    assert_eq!(node.adopt(&again).await.unwrap_err().reason, Reason::InvalidArgument);
+    node.compact().await.unwrap();
+    let next = fail_over(&mut three, leader).await;
+    let node = three.node(next);
+    // The new owner knows it though the files were merged meanwhile.
+    assert_eq!(node.adopt(&request).await.unwrap(), 1);
+    until("its rows are there once", async || {
+        node.scan().await.is_ok_and(|ids| ids == [1, 2, 3, 4, 5])
+    })
+    .await;
+    three.agree().await;
+    three.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_staged_under_one_owner_is_published_by_the_next() {
+    for publish in [true, false] {
+        let mut three = Three::start(GroupOptions::default()).await;
+        let leader = three.leader().await;
+        let node = three.node(leader);
+        node.write(write(1, 1, &[])).await.unwrap();
+        node.write(write(1, 2, &[1])).await.unwrap();
+        let files = node.write_files(&[2]).await;
+        let stage = adoption(area(9), files, true);
+        assert_eq!(node.adopt(&stage).await.unwrap_err().reason, Reason::InvalidArgument);
+        for _ in 0..2 {
+            node.control.open_area(Request::new(node.open_area(area(9)))).await.unwrap();
+            assert_eq!(node.adopt(&stage).await.unwrap(), 1);
+        }
+        let next = fail_over(&mut three, leader).await;
+        let node = three.node(next);
+        let more = node.write_files(&[3]).await;
+        assert_eq!(node.adopt(&adoption(area(9), more, true)).await.unwrap(), 2);
+        assert_eq!(node.scan().await.unwrap(), [1]);
+        for _ in 0..2 {
+            let close = node.close_area(area(9), publish);
+            node.control.close_area(Request::new(close)).await.unwrap();
+        }
+        let expected: &[i64] = if publish { &[1, 2, 3] } else { &[1] };
+        assert_eq!(node.scan().await.unwrap(), expected);
+        assert_eq!(node.adopt(&stage).await.unwrap_err().reason, Reason::InvalidArgument);
+        // As the log says it, on every replica.
+        three.agree().await;
+        three.stop().await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn every_operation_asked_of_another_node_is_refused_and_changes_nothing() {
+    let three = Three::start(GroupOptions::default()).await;
+    let leader = three.leader().await;
+    three.node(leader).write(write(1, 1, &[])).await.unwrap();
+    three.node(leader).write(write(1, 2, &[1, 2])).await.unwrap();
+    let files = three.node(leader).write_files(&[3]).await;
+    three.agree().await;
+    let before = three.node(leader).info().await.unwrap();
+
+    let node = three.node((leader + 1) % 3);
+    let (header, group_id, region_id) = (node.header(), GROUP, REGION);
+    let (schema, options) = (Some((&schema()).into()), None);
+    let table = step(1, 1);
+    let alter = AlterRegionRequest { header, group_id, region_id, schema, options, step: table };
+    let header = node.header();
+    let truncate = TruncateRegionRequest { header, group_id, region_id, step: table };
+    let copy = CopyRegionRequest {
+        header: node.header(),
+        group_id,
+        region_id,
+        source_table_id: 3,
+        source_region_id: 1,
+        source_incarnation: 1,
+        step: table,
+    };
+    let drop = DropRegionRequest { header: node.header(), group_id, region_id };
+    let adopt = |stage| adoption(area(9), files.clone(), stage);
+    let control = &node.control;
+    let refusals = [
+        ("open", node.open_region().await.err().map(|refusal| refusal.reason)),
+        ("alter", refused(control.alter_region(Request::new(alter)).await)),
+        ("truncate", refused(control.truncate_region(Request::new(truncate)).await)),
+        ("open area", refused(control.open_area(Request::new(node.open_area(area(9)))).await)),
+        (
+            "close area",
+            refused(control.close_area(Request::new(node.close_area(area(9), true))).await),
+        ),
+        ("copy", refused(control.copy_region(Request::new(copy)).await)),
+        ("drop", refused(control.drop_region(Request::new(drop)).await)),
+        ("write", node.write(write(1, 3, &[9])).await.err().map(|refusal| refusal.reason)),
+        ("write files", refused(node.data.write_files(Request::new(files_of(&[4]))).await)),
+        ("adopt", refused(node.data.adopt_files(Request::new(adopt(false))).await)),
+        ("stage", refused(node.data.adopt_files(Request::new(adopt(true))).await)),
+        ("scan", node.scan().await.err().map(|refusal| refusal.reason)),
+        ("get", node.get(&[1]).await.err().map(|refusal| refusal.reason)),
+        ("flush", node.flush().await.err().map(|refusal| refusal.reason)),
+        ("compact", node.compact().await.err().map(|refusal| refusal.reason)),
+    ];
+    for (what, reason) in refusals {
+        assert_eq!(reason, Some(Reason::NotLeader), "{what}");
+    }
+    let after = three.node(leader).info().await.unwrap();
+    assert_eq!((before.digest, before.manifest_version), (after.digest, after.manifest_version));
+    three.stop().await;
+}
