@@ -83,12 +83,21 @@ impl Owner {
             What::Files { area, files } => {
                 // From here on this term does not withdraw it.
                 self.proposed.lock().await.insert(area);
-                if region.adopted(area, &files).await? {
-                    return Ok(count(files.len()));
+                let staged = match region.adopted(area, &files).await {
+                    Ok(false) => region.adopt(area, &files, deadline_ms).await.map(Some),
+                    other => other.map(|_| None),
+                };
+                match staged {
+                    Ok(Some(staged)) => {
+                        self.publish(id, &staged, AreaContent::Files, None).await?;
+                    }
+                    // Taken over before, or never: nothing is proposed.
+                    other => {
+                        self.proposed.lock().await.remove(&area);
+                        other?;
+                    }
                 }
-                let staged = region.adopt(area, &files, deadline_ms).await?;
-                self.publish(id, &staged, AreaContent::Files, None).await?;
-                Ok(count(staged.files))
+                Ok(count(files.len()))
             }
             What::Copies { source, step } => {
                 // Of an area whose name is not known yet: nothing is withdrawn meanwhile, and nobody
