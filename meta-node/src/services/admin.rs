@@ -1,23 +1,20 @@
 //! The proto service `Admin`.
 
+mod tables;
+
 use std::time::Duration;
 
-use tidewater_common::ids::{GroupId, NodeId, TableId};
+use tidewater_common::ids::{GroupId, NodeId};
 use tidewater_common::refusal::Refusal;
 use tidewater_proto::v1::admin_server::{Admin, AdminServer};
-use tidewater_proto::v1::{
-    self, GroupState, LoadPhase, NodeState, Reason, TableState, meta_command::Kind, meta_reply,
-};
-use tokio::time::{Instant, timeout};
+use tidewater_proto::v1::{self, GroupState, NodeState, Reason};
+use tokio::time::Instant;
 use tonic::{Request, Response, Status, Streaming};
 
-use super::{ANSWER_BYTES, REQUEST_BYTES, Running, Slot, status};
-use crate::catalog::{MetaState, TableChange};
+use super::{ANSWER_BYTES, REQUEST_BYTES, Slot, status};
 use crate::leader::Retention;
 use crate::leader::garbage;
 
-/// How long creating, changing or dropping a table may take before the caller is told to look again.
-const TABLE_DEADLINE: Duration = Duration::from_secs(30);
 /// Bytes of a command that only measures.
 const BENCH_BYTES: usize = 1024 * 1024;
 
@@ -38,145 +35,6 @@ impl AdminService {
         AdminServer::new(self)
             .max_decoding_message_size(REQUEST_BYTES)
             .max_encoding_message_size(ANSWER_BYTES)
-    }
-
-    async fn create(
-        &self,
-        request: v1::CreateTableRequest,
-    ) -> Result<v1::CreateTableResponse, Refusal> {
-        let name = request.name.clone();
-        let (table, version) = self.created(Kind::CreateTable(request), &name).await?;
-        Ok(v1::CreateTableResponse { table: Some(table), catalog_version: version })
-    }
-
-    async fn clone_table_of(
-        &self,
-        request: v1::CloneTableRequest,
-    ) -> Result<v1::CloneTableResponse, Refusal> {
-        let name = request.new_name.clone();
-        let (table, version) = self.created(Kind::CloneTable(request), &name).await?;
-        Ok(v1::CloneTableResponse { table: Some(table), catalog_version: version })
-    }
-
-    /// Begins the making of a table and waits until it can be written to.
-    async fn created(&self, begin: Kind, name: &str) -> Result<(v1::Table, u64), Refusal> {
-        let running = self.slot.get()?;
-        let reply = running.group.propose(begin).await?;
-        let id = table_of(&reply)?;
-        let doing = format!("table {name:?} is being created");
-        wait_for(&running, &doing, |state| match state.table(id) {
-            Some(table) if table.state == TableState::Creating => None,
-            Some(table) if table.state == TableState::Active => {
-                Some(Ok((table.as_ref().into(), state.catalog_version().get())))
-            }
-            _ => Some(Err(Refusal::new(
-                Reason::TableNotFound,
-                format!("table {name:?} was created, and dropped again since"),
-            ))),
-        })
-        .await
-    }
-
-    async fn begin_load_of(
-        &self,
-        request: v1::BeginLoadRequest,
-    ) -> Result<v1::BeginLoadResponse, Refusal> {
-        let running = self.slot.get()?;
-        let (name, area) = (request.name.clone(), request.request_id.clone());
-        let reply = running.group.propose(Kind::BeginLoad(request)).await?;
-        let id = table_of(&reply)?;
-        let ended = || {
-            let text = format!("the load of table {name:?} has ended before it began");
-            Some(Err(Refusal::new(Reason::InvalidArgument, text)))
-        };
-        wait_for(&running, &format!("a load of table {name:?} is being begun"), |state| {
-            let Some(table) = state.table(id) else { return ended() };
-            match &table.change {
-                Some(TableChange::Load(load)) if load.area.to_string() != area => ended(),
-                Some(TableChange::Load(load)) => match load.phase {
-                    LoadPhase::Opening => None,
-                    LoadPhase::Staging => {
-                        let table = Some(table.as_ref().into());
-                        Some(Ok(v1::BeginLoadResponse { table }))
-                    }
-                    _ => ended(),
-                },
-                _ => ended(),
-            }
-        })
-        .await
-    }
-
-    async fn end_load_of(
-        &self,
-        request: v1::EndLoadRequest,
-    ) -> Result<v1::EndLoadResponse, Refusal> {
-        let running = self.slot.get()?;
-        let (name, area) = (request.name.clone(), request.request_id.clone());
-        let doing = match request.publish {
-            true => format!("what was loaded into table {name:?} is being published"),
-            false => format!("a load of table {name:?} is being given up"),
-        };
-        let reply = running.group.propose(Kind::EndLoad(request)).await?;
-        let id = table_of(&reply)?;
-        wait_for(&running, &doing, |state| {
-            match state.table(id).and_then(|table| table.change.as_ref()) {
-                Some(TableChange::Load(load)) if load.area.to_string() == area => None,
-                _ => Some(Ok(v1::EndLoadResponse {})),
-            }
-        })
-        .await
-    }
-
-    async fn drop(&self, request: v1::DropTableRequest) -> Result<v1::DropTableResponse, Refusal> {
-        let running = self.slot.get()?;
-        let doing = format!("table {:?} is being dropped", request.name);
-        let reply = running.group.propose(Kind::BeginDropTable(request)).await?;
-        let id = table_of(&reply)?;
-        wait_for(&running, &doing, |state| match state.table(id) {
-            Some(_) => None,
-            None => Some(Ok(v1::DropTableResponse {
-                table_id: id.get(),
-                catalog_version: state.catalog_version().get(),
-            })),
-        })
-        .await
-    }
-
-    async fn alter(
-        &self,
-        request: v1::AlterTableRequest,
-    ) -> Result<v1::AlterTableResponse, Refusal> {
-        let name = request.name.clone();
-        let table = self.change(Kind::BeginAlterTable(request), &name, "altered").await?;
-        Ok(v1::AlterTableResponse { table: Some(table) })
-    }
-
-    async fn truncate(
-        &self,
-        request: v1::TruncateTableRequest,
-    ) -> Result<v1::TruncateTableResponse, Refusal> {
-        let name = request.name.clone();
-        let table = self.change(Kind::BeginTruncateTable(request), &name, "truncated").await?;
-        Ok(v1::TruncateTableResponse { table_id: table.table_id })
-    }
-
-    /// Begins a change of a table and waits until all its regions have taken it.
-    async fn change(&self, begin: Kind, name: &str, verb: &str) -> Result<v1::Table, Refusal> {
-        let running = self.slot.get()?;
-        let reply = running.group.propose(begin).await?;
-        let id = table_of(&reply)?;
-        wait_for(&running, &format!("table {name:?} is being {verb}"), |state| {
-            match state.table(id) {
-                Some(table) if table.is_live() && table.change.is_some() => None,
-                Some(table) if table.is_live() => Some(Ok(table.as_ref().into())),
-                _ => Some(Err(Refusal::new(
-                    Reason::TableNotFound,
-                    format!("table {name:?} was {verb}, and dropped since"),
-                ))),
-            }
-        })
-        .await
     }
 
     async fn status(&self) -> Result<v1::ClusterStatusResponse, Refusal> {
@@ -285,40 +143,6 @@ fn group_0(members: &v1::ListMetaMembersResponse, term: u64) -> v1::Group {
     }
 }
 
-fn table_of(reply: &v1::MetaReply) -> Result<TableId, Refusal> {
-    match reply.outcome {
-        Some(meta_reply::Outcome::TableId(id)) => Ok(TableId(id)),
-        _ => Err(Refusal::new(Reason::Internal, "a table command gave no table id")),
-    }
-}
-
-/// Waits until the state gives an answer. The procedure goes on when the caller's time is up.
-async fn wait_for<T>(
-    running: &Running,
-    doing: &str,
-    mut answer: impl FnMut(&MetaState) -> Option<Result<T, Refusal>>,
-) -> Result<T, Refusal> {
-    let mut revisions = running.group.view.subscribe();
-    let waiting = async {
-        loop {
-            revisions.mark_unchanged();
-            let answered = answer(&running.group.view.read());
-            if let Some(answered) = answered {
-                return answered;
-            }
-            if revisions.changed().await.is_err() {
-                return Err(Refusal::new(Reason::Unavailable, "this meta node is stopping"));
-            }
-        }
-    };
-    timeout(TABLE_DEADLINE, waiting).await.unwrap_or_else(|_| {
-        Err(Refusal::new(
-            Reason::DeadlineExceeded,
-            format!("{doing}, and this goes on: `tidewater cluster status` says what it waits for"),
-        ))
-    })
-}
-
 #[tonic::async_trait]
 impl Admin for AdminService {
     async fn create_table(
@@ -332,7 +156,7 @@ impl Admin for AdminService {
         &self,
         request: Request<v1::DropTableRequest>,
     ) -> Result<Response<v1::DropTableResponse>, Status> {
-        Ok(Response::new(self.drop(request.into_inner()).await?))
+        Ok(Response::new(self.drop_table_of(request.into_inner()).await?))
     }
 
     async fn alter_table(
