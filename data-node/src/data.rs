@@ -102,7 +102,7 @@ impl Data for DataService {
         request: Request<AdoptFilesRequest>,
     ) -> Result<Response<AdoptFilesResponse>, Status> {
         self.open()?;
-        Ok(Response::new(files::take_over(&self.groups, request.into_inner()).await?))
+        Ok(Response::new(files::take_over(&self.groups, &self.files, request.into_inner()).await?))
     }
 }
 

@@ -9,10 +9,11 @@
 //! - Pure: [`descriptor`], [`entry`], [`producers`], [`obligation`], [`state`], [`apply`], [`batch`], [`log_bytes`],
 //!   [`admission`], [`refusals`].
 //! - Shells: [`state_machine`], [`snapshot`], [`batcher`], [`loader`], [`merger`], [`replica`];
-//!   [`shared`] is what they have in common.
+//!   [`shared`] is what they have in common, [`area_work`] who takes files over.
 
 pub mod admission;
 pub mod apply;
+pub mod area_work;
 pub mod batch;
 pub mod batcher;
 pub mod descriptor;

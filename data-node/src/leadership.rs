@@ -7,9 +7,9 @@
 //! are served once the term's first entry is applied.
 //!
 //! - [`compactions`]: which regions to compact, and the loop that runs the jobs.
-//! - [`pick`]: which regions to flush now (pure); [`owner`]: one region's commits;
-//!   [`adopt`]: files that others wrote; [`jobs`]: the loop that runs all this; [`indexes`]: their indexes; [`housekeeping`]: what every
-//!   replica does, leading or not.
+//! - [`pick`]: which regions to flush now (pure); [`owner`]: one region's commits; [`adopt`]: files
+//!   that others wrote; [`jobs`]: the loop that runs all this; [`indexes`]: their indexes;
+//!   [`housekeeping`]: what every replica does, leading or not.
 
 pub mod adopt;
 pub mod compactions;

@@ -38,6 +38,8 @@ use crate::leadership::compactions::CompactionRequest;
 
 /// Largest request: what sixteen durable hooks know of a hundred thousand regions.
 const REQUEST_BYTES: usize = 64 << 20;
+/// Asking a quorum.
+const CONFIRM: Duration = Duration::from_secs(5);
 /// A flush on request may write hundreds of megabytes.
 const FLUSH: Duration = Duration::from_secs(300);
 
@@ -89,7 +91,8 @@ impl RegionAdminService {
         let group = GroupId(request.group_id);
         let region = RegionId(request.region_id);
         let replica = self.groups.get(group)?;
-        replica.require_leader()?;
+        // Whoever no longer leads may have nothing to flush, and know nothing of what was written since.
+        replica.confirm(CONFIRM).await?;
         replica.region(region)?;
         let (asker, answer) = oneshot::channel();
         replica.flush_requests.send(FlushRequest::Region(region, asker)).await.map_err(|_| {

@@ -251,7 +251,7 @@ async fn what_does_not_fit_is_refused_and_changes_nothing() -> Result<()> {
             Reason::InvalidArgument,
             "damaged",
         ),
-        (adopt(fresh(), vec![unknown.clone()], true), Reason::InvalidArgument, "not open"),
+        (adopt(fresh(), vec![unknown.clone()], true), Reason::LoadEnded, "not open"),
         (adopt(fresh(), vec![], false), Reason::InvalidArgument, "no file"),
         (adopt(fresh(), vec![vec![1, 2]], false), Reason::InvalidArgument, "UUID"),
         (

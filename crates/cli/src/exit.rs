@@ -121,6 +121,7 @@ pub(crate) fn exit_of(reason: Reason) -> Exit {
         | Reason::MembershipStale
         | Reason::CatalogVersionMismatch
         | Reason::TableBusy
+        | Reason::LoadEnded
         | Reason::SchemaVersionBehind
         | Reason::SchemaVersionStale => Exit::Conflict,
         Reason::NotLeader
@@ -151,6 +152,7 @@ fn remedy(reason: Reason) -> Option<&'static str> {
         }
         Reason::VersionGone => Some("begin with a snapshot instead: `--from start`"),
         Reason::TableBusy => Some("wait until it is done, then try again"),
+        Reason::LoadEnded => Some("load again"),
         Reason::RegionNotFound => Some("`tidewater region list` shows the regions there are"),
         Reason::GroupNotFound | Reason::GroupNotHosted => {
             Some("`tidewater group list` shows the groups there are")

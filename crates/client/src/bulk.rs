@@ -220,9 +220,10 @@ impl BulkLoader {
     }
 
     async fn end(self, publish: bool) -> Result<(), ClientError> {
-        let Some(load) = &self.load else { return Ok(()) };
+        // No more signs of life.
+        let Some(request_id) = self.load.map(|load| load.request_id) else { return Ok(()) };
         let request = v1::EndLoadRequest {
-            request_id: load.request_id.to_string(),
+            request_id: request_id.to_string(),
             name: self.table.name.clone(),
             publish,
         };

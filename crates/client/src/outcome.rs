@@ -82,6 +82,7 @@ pub fn advice(refusal: &Refusal) -> Advice {
         | Reason::CatalogVersionMismatch
         | Reason::TableBusy
         | Reason::VersionGone
+        | Reason::LoadEnded
         | Reason::Unsupported => Advice::GiveUp,
     }
 }

@@ -187,6 +187,7 @@ fn effect_of(reason: Reason) -> Effect {
         | Reason::CatalogVersionMismatch
         | Reason::TableBusy
         | Reason::VersionGone
+        | Reason::LoadEnded
         | Reason::Overloaded
         | Reason::DiskFull
         | Reason::ObjectStoreUnavailable
@@ -220,6 +221,7 @@ fn code_of(reason: Reason) -> Code {
         | Reason::MembershipStale
         | Reason::CatalogVersionMismatch
         | Reason::TableBusy
+        | Reason::LoadEnded
         | Reason::RouteWriteFenced
         | Reason::RouteMoved
         | Reason::RegionFenced

@@ -5,7 +5,7 @@ use tidewater_common::refusal::Refusal;
 use tidewater_proto::v1::{CopyRegionRequest, CopyRegionResponse, Reason};
 use tidewater_region_engine::layout::RegionDir;
 
-use super::settle::adopt;
+use super::settle::ask_to_adopt;
 use crate::group::obligation::step_from_wire;
 use crate::groups::Groups;
 use crate::leadership::adopt::{Adoption, What};
@@ -24,7 +24,7 @@ pub(super) async fn call(
         incarnation: Incarnation(request.source_incarnation),
     };
     let what = What::Copies { source, step: step_from_wire(step) };
-    let adoption = Adoption { region: RegionId(request.region_id), what };
-    adopt(groups, GroupId(request.group_id), adoption).await?;
+    let adoption = Adoption { region: RegionId(request.region_id), what, slot: None };
+    ask_to_adopt(groups, GroupId(request.group_id), adoption).await?;
     Ok(CopyRegionResponse {})
 }

@@ -35,7 +35,7 @@ pub(super) async fn decide_and_record(
 }
 
 /// Has the owner take files over, and returns how many. Asking again is harmless.
-pub(crate) async fn adopt(
+pub(crate) async fn ask_to_adopt(
     groups: &Groups,
     group: GroupId,
     adoption: Adoption,

@@ -1,5 +1,8 @@
 //! `WriteFiles` and `AdoptFiles`: bulk loading, past the log and the memory of a region.
 
+use std::sync::Arc;
+use std::time::Duration;
+
 use tidewater_common::ids::{FileId, GroupId, RegionId};
 use tidewater_common::refusal::Refusal;
 use tidewater_common::rows::decode_batch;
@@ -8,32 +11,36 @@ use tidewater_proto::v1::{
     WriteRequest,
 };
 use tidewater_region_engine::bulk::BulkWriter;
-use tokio::sync::Semaphore;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use uuid::Uuid;
 
 use super::MESSAGE_BYTES;
-use crate::control::settle::adopt;
+use crate::control::settle::ask_to_adopt;
 use crate::group::admission::{self, WriteLimits};
 use crate::group::obligation::area_from_wire;
 use crate::group::refusals;
 use crate::groups::Groups;
 use crate::leadership::adopt::{Adoption, What};
 
-/// Calls that write files at the same time; each holds its rows in memory.
+/// Calls that write or read files at the same time; each holds rows in memory.
 pub(super) const AT_ONCE: usize = 4;
+
+fn slot(slots: &Arc<Semaphore>) -> Result<OwnedSemaphorePermit, Refusal> {
+    slots.clone().try_acquire_owned().map_err(|_| {
+        Refusal::new(Reason::Overloaded, "this node is at work with files of others already")
+            .retry_after(Duration::from_millis(200))
+    })
+}
 
 pub(super) async fn write(
     groups: &Groups,
-    slots: &Semaphore,
+    slots: &Arc<Semaphore>,
     request: WriteFilesRequest,
 ) -> Result<WriteFilesResponse, Refusal> {
     let group = GroupId(request.group_id);
     let replica = groups.get(group)?;
     replica.require_leader()?;
-    let _slot = slots.try_acquire().map_err(|_| {
-        Refusal::new(Reason::Overloaded, "this node is writing files for others already")
-            .retry_after(std::time::Duration::from_millis(200))
-    })?;
+    let _slot = slot(slots)?;
     let descriptor = replica.region(RegionId(request.region_id))?.descriptor;
     let limits = WriteLimits { bytes: MESSAGE_BYTES, ..WriteLimits::default() };
     let rows = WriteRequest {
@@ -55,6 +62,7 @@ pub(super) async fn write(
 
 pub(super) async fn take_over(
     groups: &Groups,
+    slots: &Arc<Semaphore>,
     request: AdoptFilesRequest,
 ) -> Result<AdoptFilesResponse, Refusal> {
     let group = GroupId(request.group_id);
@@ -75,6 +83,7 @@ pub(super) async fn take_over(
         true => What::Staged { area, files },
         false => What::Files { area, files },
     };
-    let files = adopt(groups, group, Adoption { region, what }).await?;
+    let adoption = Adoption { region, what, slot: Some(slot(slots)?) };
+    let files = ask_to_adopt(groups, group, adoption).await?;
     Ok(AdoptFilesResponse { files })
 }

@@ -26,6 +26,7 @@ pub(super) async fn call(groups: &Groups, request: GetRequest) -> Result<GetResp
     // Looked up again: the region may have been altered, or replaced by a snapshot, meanwhile.
     let hosted = replica.region(region)?;
     admission::check_schema(&hosted.descriptor, request.schema_version)?;
+    replica.check_published(&hosted)?;
     let projection: Vec<ColumnId> = request.projection.into_iter().map(ColumnId).collect();
     let rows = tokio::time::timeout(options.read_deadline, hosted.region.get(&keys, &projection))
         .await

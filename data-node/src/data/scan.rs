@@ -49,6 +49,7 @@ pub(super) async fn call(
     // Looked up again: the region may have been dropped, or replaced by a snapshot, meanwhile.
     let hosted = replica.region(RegionId(request.region_id))?;
     admission::check_schema(&hosted.descriptor, request.schema_version)?;
+    replica.check_published(&hosted)?;
     let count_only = request.count_only;
     let scan = scan_options(request)?;
     if count_only {

@@ -144,15 +144,14 @@ pub fn adopt_refused(error: &AdoptError) -> Refusal {
     match error {
         AdoptError::Unfit { reason: Unfit::Range, .. } => refusal(Reason::KeyOutsideRegion),
         AdoptError::Unfit { .. } | AdoptError::TooMany { .. } => refusal(Reason::InvalidArgument),
-        AdoptError::AreaTaken { .. } | AdoptError::GivenUp { .. } | AdoptError::Overdue { .. } => {
-            refusal(Reason::InvalidArgument)
-        }
+        AdoptError::AreaTaken { .. } => refusal(Reason::InvalidArgument),
+        AdoptError::GivenUp { .. } | AdoptError::Overdue { .. } => refusal(Reason::LoadEnded),
         AdoptError::Decided { .. } => refusal(Reason::TableBusy),
         AdoptError::NotShared { .. } => refusal(Reason::InvalidArgument),
         AdoptError::Engine(EngineError::Refused {
-            reason: Void::AreaNotOpen { .. } | Void::AreaUsed { .. },
+            reason: Void::AreaNotOpen { .. } | Void::AreaUsed { .. } | Void::BelowFloor { .. },
             ..
-        }) => refusal(Reason::InvalidArgument),
+        }) => refusal(Reason::LoadEnded),
         AdoptError::Engine(error) => engine_refused(error),
     }
 }

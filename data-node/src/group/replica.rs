@@ -6,7 +6,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use openraft::ServerState;
 use openraft::async_runtime::WatchReceiver;
-use tidewater_common::ids::{GroupId, LogIndex, NodeId, RegionId};
+use tidewater_common::ids::{GroupId, LogIndex, NodeId, OwnerEpoch, RegionId, Term};
 use tidewater_common::refusal::Refusal;
 use tidewater_proto::v1::Reason;
 use tidewater_raft_store::types::{LogId, StoredMembership};
@@ -100,6 +100,18 @@ impl GroupReplica {
                 format!("group {} serves no region {region}: refresh the catalog", self.group()),
             )
         })
+    }
+
+    /// Refuses a read of a region that may lack files which the log has published: they are in no
+    /// replica's memory, and only the owner of this term knows that nobody was told of them.
+    pub fn check_published(&self, hosted: &Hosted) -> Result<(), Refusal> {
+        let own = Phase::Owning(OwnerEpoch { move_epoch: 0, term: Term(self.leadership().term) });
+        if !hosted.region.lacks_published() || hosted.region.stats().phase == own {
+            return Ok(());
+        }
+        let region = hosted.descriptor.region_id;
+        let message = format!("region {region} has yet to read what was loaded into it");
+        Err(Refusal::new(Reason::RegionLoading, message).retry_after(Duration::from_millis(50)))
     }
 
     /// Proposes an entry of one outcome and waits until it is applied here.

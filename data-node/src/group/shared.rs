@@ -14,6 +14,7 @@ use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 
 use super::apply::done_before;
+use super::area_work::AreaWork;
 use super::descriptor::Descriptor;
 use super::entry::Outcome;
 use super::hosted::{Hosted, HostedRegions};
@@ -41,6 +42,8 @@ pub struct Shared {
     pub targets: Targets,
     /// Bytes of log applied.
     pub log_bytes: Mutex<LogBytes>,
+    /// Who takes files over; of all terms, since a task may outlive the term in which it began.
+    pub area_work: AreaWork,
     /// Woken when a snapshot may be due or memory is short.
     pub housekeeping: Notify,
     /// Woken when a region has many runs.
@@ -63,6 +66,7 @@ impl Shared {
             regions: HostedRegions::default(),
             targets: Targets::default(),
             log_bytes: Mutex::new(LogBytes::new(log_tail_bytes)),
+            area_work: AreaWork::default(),
             housekeeping: Notify::new(),
             merges: Notify::new(),
             stopping: CancellationToken::new(),
@@ -177,6 +181,7 @@ impl Shared {
 
     /// Puts a region away.
     pub fn close(&self, region: RegionId) {
+        self.area_work.forget(region);
         self.targets.forget(region);
         self.regions.remove(region);
     }

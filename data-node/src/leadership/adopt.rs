@@ -2,7 +2,7 @@
 //!
 //! An area that nobody publishes holds up nothing, but its files stay: the owner withdraws it some
 //! time after its deadline. Log entries of an earlier term are applied before this owner begins, and
-//! a later one's are its own; so it need only spare what it has proposed itself.
+//! later ones are proposed by this node; so it need only spare what is in doubt here.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -10,19 +10,22 @@ use std::time::Duration;
 
 use tidewater_common::ids::{FileId, RegionId};
 use tidewater_common::refusal::{Effect, Refusal};
-use tidewater_proto::v1::{self, AreaContent};
+use tidewater_proto::v1::{AreaContent, AreaPublished};
+use tidewater_region_engine::Region;
 use tidewater_region_engine::bulk::AdoptError;
 use tidewater_region_engine::layout::RegionDir;
 use tidewater_region_engine::manifest::{AreaId, ProcedureStep};
 use tidewater_region_engine::region::{AreaStatus, Staged};
+use tokio::sync::OwnedSemaphorePermit;
 use tokio::time::{MissedTickBehavior, interval};
 use tracing::{info, warn};
 
 use super::Context;
 use super::owner::{Owner, OwnerError};
+use crate::group::area_work::InDoubt;
 use crate::group::batcher::propose_entry;
 use crate::group::entry;
-use crate::group::obligation::{area_to_wire, step_to_wire};
+use crate::group::obligation::{area_from_wire, area_to_wire, step_to_wire};
 use crate::group::refusals;
 use crate::group::state::RegionState;
 
@@ -33,12 +36,14 @@ const PUBLISHED_WITHIN_MS: u64 = 10 * 60_000;
 const DECIDE: Duration = Duration::from_secs(10);
 
 /// Files to be taken over.
-#[derive(Debug, Clone)]
+#[derive(Debug)]
 pub struct Adoption {
     /// By which region.
     pub region: RegionId,
     /// Which files, and when they are to be live.
     pub what: What,
+    /// Held to the end, also when the caller is gone.
+    pub slot: Option<OwnedSemaphorePermit>,
 }
 
 /// Which files are taken over, and when they are live.
@@ -70,49 +75,42 @@ pub enum What {
 impl Owner {
     /// Takes files over; returns how many there are.
     pub(super) async fn adopt(&self, adoption: Adoption) -> Result<u32, OwnerError> {
-        let id = adoption.region;
+        let (id, _slot) = (adoption.region, adoption.slot);
+        let mut in_doubt = self.context.shared.area_work.begin(id).await;
         let region = self.region(id)?;
         self.take(id, &region).await?;
-        let deadline_ms =
-            self.context.shared.env.clock.now_ms().saturating_add(PUBLISHED_WITHIN_MS);
+        let now_ms = self.context.shared.env.clock.now_ms();
+        let deadline_ms = now_ms.saturating_add(PUBLISHED_WITHIN_MS);
         let count = |files: usize| u32::try_from(files).unwrap_or(u32::MAX);
         match adoption.what {
             What::Staged { area, files } => {
                 Ok(count(region.stage_files(area, &files).await?.files))
             }
             What::Files { area, files } => {
-                // From here on this term does not withdraw it.
-                self.proposed.lock().await.insert(area);
-                let staged = match region.adopted(area, &files).await {
-                    Ok(false) => region.adopt(area, &files, deadline_ms).await.map(Some),
-                    other => other.map(|_| None),
-                };
-                match staged {
-                    Ok(Some(staged)) => {
-                        self.publish(id, &staged, AreaContent::Files, None).await?;
-                    }
-                    // Taken over before, or never: nothing is proposed.
-                    other => {
-                        self.proposed.lock().await.remove(&area);
-                        other?;
-                    }
+                if !region.published(area).await? {
+                    let staged = region.adopt(area, &files, deadline_ms).await?;
+                    let publication = publication(id, &staged, AreaContent::Files, None);
+                    self.publish(&region, publication, &mut in_doubt).await?;
                 }
+                self.settle(id).await.map_err(not_done)?;
                 Ok(count(files.len()))
             }
             What::Copies { source, step } => {
-                // Of an area whose name is not known yet: nothing is withdrawn meanwhile, and nobody
-                // else copies.
-                let mut proposed = self.proposed.lock().await;
                 let taken = |region: &RegionState| region.took(step);
-                if self.context.shared.state.read().regions.get(&id).is_some_and(taken) {
-                    self.settle(id).await?;
-                    return Ok(0);
+                if !self.context.shared.state.read().regions.get(&id).is_some_and(taken) {
+                    let wanted = Some(step_to_wire(step));
+                    let before = in_doubt.values().find(|before| before.step == wanted).cloned();
+                    let publication = match before {
+                        Some(before) => before,
+                        None => {
+                            let staged = region.copy_from(source, deadline_ms).await?;
+                            publication(id, &staged, AreaContent::Copies, Some(step))
+                        }
+                    };
+                    self.publish(&region, publication, &mut in_doubt).await?;
                 }
-                let staged = region.copy_from(source, deadline_ms).await?;
-                proposed.insert(staged.area);
-                drop(proposed);
-                self.publish(id, &staged, AreaContent::Copies, Some(step)).await?;
-                Ok(count(staged.files))
+                self.settle(id).await.map_err(not_done)?;
+                Ok(0)
             }
         }
     }
@@ -120,38 +118,32 @@ impl Owner {
     /// Has the log publish an area, and the manifest record it.
     async fn publish(
         &self,
-        id: RegionId,
-        staged: &Staged,
-        content: AreaContent,
-        step: Option<ProcedureStep>,
+        region: &Region,
+        publication: AreaPublished,
+        in_doubt: &mut InDoubt,
     ) -> Result<(), OwnerError> {
-        let published = v1::AreaPublished {
-            region_id: id.get(),
-            area_id: area_to_wire(staged.area),
-            content: content.into(),
-            schema_version: staged.schema_version.get(),
-            start: staged.range.start.clone().into(),
-            end: staged.range.end.clone().map(Into::into),
-            step: step.map(step_to_wire),
-        };
-        match self.decide(published).await {
-            Ok(()) => {}
-            Err(refused) => {
-                if refused.effect() == Effect::None {
-                    self.proposed.lock().await.remove(&staged.area);
-                    self.withdraw(id, staged.area).await;
-                }
-                return Err(refused.into());
+        let (id, area) = (region.id(), area_from_wire(&publication.area_id));
+        let area = area.ok_or(OwnerError::Gone)?;
+        in_doubt.insert(area, publication.clone());
+        if let Err(refused) = self.decide(publication).await {
+            if refused.effect() == Effect::None {
+                in_doubt.remove(&area);
+                self.withdraw(region, area).await;
             }
+            return Err(refused.into());
         }
-        self.settle(id).await?;
-        self.proposed.lock().await.remove(&staged.area);
-        Ok(())
+        in_doubt.remove(&area);
+        self.settle(id).await.map_err(not_done)?;
+        // Whatever the log says, what is not live was not taken over.
+        match region.published(area).await.map_err(OwnerError::from).map_err(not_done)? {
+            true => Ok(()),
+            false => Err(AdoptError::GivenUp { area }.into()),
+        }
     }
 
-    async fn decide(&self, published: v1::AreaPublished) -> Result<(), Refusal> {
+    async fn decide(&self, publication: AreaPublished) -> Result<(), Refusal> {
         let group = self.context.shared.group;
-        let proposed = propose_entry(group, &self.context.raft, entry::area_published(published));
+        let proposed = propose_entry(group, &self.context.raft, entry::area_published(publication));
         let outcomes = tokio::time::timeout(DECIDE, proposed)
             .await
             .unwrap_or_else(|_| Err(refusals::deadline("a publication", group)))?;
@@ -159,37 +151,61 @@ impl Owner {
     }
 
     /// Gives up what nobody will publish; what cannot be given up now is left for later.
-    async fn withdraw(&self, id: RegionId, area: AreaId) {
-        let Ok(region) = self.region(id) else { return };
+    async fn withdraw(&self, region: &Region, area: AreaId) {
+        let id = region.id();
         match region.withdraw(area).await {
-            Ok(()) => info!(region = %id, ?area, "a staging area was given up"),
+            Ok(()) => info!(region = %id, %area, "a staging area was given up"),
             Err(AdoptError::Decided { .. }) => {}
-            Err(problem) => warn!(region = %id, ?area, %problem, "a staging area was not given up"),
+            Err(problem) => warn!(region = %id, %area, %problem, "a staging area was not given up"),
         }
     }
 
     /// Withdraws the areas of a region that nobody will publish.
-    async fn withdraw_overdue(&self, id: RegionId) {
-        let Ok(region) = self.region(id) else { return };
-        // Nothing is proposed meanwhile.
-        let proposed = self.proposed.lock().await;
+    async fn withdraw_overdue(&self, id: RegionId) -> Result<(), OwnerError> {
+        // Nobody proposes anything meanwhile.
+        let in_doubt = self.context.shared.area_work.begin(id).await;
+        let region = self.region(id)?;
+        self.take(id, &region).await?;
         let logged = match self.context.shared.state.read().regions.get(&id) {
             Some(state) => state.areas.clone(),
-            None => return,
+            None => return Ok(()),
         };
-        for area in abandoned(&region.areas(), &logged, &proposed) {
-            self.withdraw(id, area).await;
+        for area in abandoned(&region.areas(), &logged, &in_doubt) {
+            self.withdraw(&region, area).await;
         }
+        Ok(())
     }
 }
 
-/// The areas that are overdue, that the log does not know, and whose publication is not proposed.
-fn abandoned(
-    areas: &[AreaStatus],
-    logged: &BTreeSet<AreaId>,
-    proposed: &BTreeSet<AreaId>,
-) -> Vec<AreaId> {
-    let nobody = |area: &AreaId| !logged.contains(area) && !proposed.contains(area);
+/// What the log is asked to decide.
+fn publication(
+    id: RegionId,
+    staged: &Staged,
+    content: AreaContent,
+    step: Option<ProcedureStep>,
+) -> AreaPublished {
+    AreaPublished {
+        region_id: id.get(),
+        area_id: area_to_wire(staged.area),
+        content: content.into(),
+        schema_version: staged.schema_version.get(),
+        start: staged.range.start.clone().into(),
+        end: staged.range.end.clone().map(Into::into),
+        step: step.map(step_to_wire),
+    }
+}
+
+/// An error after the log has decided.
+fn not_done(error: OwnerError) -> OwnerError {
+    match error {
+        OwnerError::Adopt(AdoptError::GivenUp { .. }) => error,
+        error => OwnerError::NotDone(Box::new(error)),
+    }
+}
+
+/// The areas that are overdue, that the log does not know, and whose publication is not in doubt.
+fn abandoned(areas: &[AreaStatus], logged: &BTreeSet<AreaId>, in_doubt: &InDoubt) -> Vec<AreaId> {
+    let nobody = |area: &AreaId| !logged.contains(area) && !in_doubt.contains_key(area);
     areas.iter().filter(|area| area.overdue).map(|area| area.area).filter(nobody).collect()
 }
 
@@ -206,8 +222,12 @@ pub async fn run(context: &Context, owner: Arc<Owner>) {
             let (owner, id) = (owner.clone(), hosted.descriptor.region_id);
             // To its end, like all commits.
             let work = context.tasks.spawn(async move { owner.withdraw_overdue(id).await });
-            if let Err(problem) = work.await {
-                warn!(region = %id, %problem, "giving up staging areas did not end");
+            match work.await {
+                Ok(Ok(())) => {}
+                Ok(Err(problem)) => warn!(region = %id, %problem, "staging areas stay for now"),
+                Err(problem) => {
+                    warn!(region = %id, %problem, "giving up staging areas did not end")
+                }
             }
         }
     }
@@ -230,8 +250,9 @@ mod tests {
             files: 1,
         };
         let areas = [status(1, false), status(2, true), status(3, true), status(4, true)];
-        let (logged, proposed) = (BTreeSet::from([area(3)]), BTreeSet::from([area(4)]));
-        assert_eq!(abandoned(&areas, &logged, &proposed), [area(2)]);
-        assert_eq!(abandoned(&areas, &BTreeSet::new(), &BTreeSet::new()).len(), 3);
+        let logged = BTreeSet::from([area(3)]);
+        let in_doubt = InDoubt::from([(area(4), AreaPublished::default())]);
+        assert_eq!(abandoned(&areas, &logged, &in_doubt), [area(2)]);
+        assert_eq!(abandoned(&areas, &BTreeSet::new(), &InDoubt::new()).len(), 3);
     }
 }

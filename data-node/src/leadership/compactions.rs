@@ -185,7 +185,10 @@ impl Compactions<'_> {
                 ..
             })
             | OwnerError::Engine(EngineError::Cancelled { .. }) => {}
-            OwnerError::Engine(_) | OwnerError::Adopt(_) | OwnerError::Log(_) => {
+            OwnerError::Engine(_)
+            | OwnerError::Adopt(_)
+            | OwnerError::NotDone(_)
+            | OwnerError::Log(_) => {
                 track.failures = track.failures.saturating_add(1);
                 let wait = self.context.compactions.wait(track.failures);
                 track.not_before = Some(Instant::now() + wait);

@@ -302,7 +302,10 @@ fn report_failure(
         | OwnerError::Engine(EngineError::Removed { .. } | EngineError::Closed { .. }) => {
             track.fenced = true;
         }
-        OwnerError::Engine(_) | OwnerError::Adopt(_) | OwnerError::Log(_) => {
+        OwnerError::Engine(_)
+        | OwnerError::Adopt(_)
+        | OwnerError::NotDone(_)
+        | OwnerError::Log(_) => {
             let wait = track.failed(work, Instant::now());
             if work == Work::Flush {
                 meters::flush_failed();

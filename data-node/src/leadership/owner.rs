@@ -12,7 +12,6 @@ use tidewater_proto::v1::Reason;
 use tidewater_region_engine::bulk::AdoptError;
 use tidewater_region_engine::compaction::{Attempt, Scope};
 use tidewater_region_engine::index::Bloom;
-use tidewater_region_engine::manifest::AreaId;
 use tidewater_region_engine::region::Phase;
 use tidewater_region_engine::{CompactionReport, EngineError, FlushReport, IndexReport, Region};
 use tracing::info;
@@ -26,6 +25,9 @@ use crate::meters;
 /// How long an advance may take to be committed before it is proposed again with the next flush.
 const ADVANCE: Duration = Duration::from_secs(10);
 
+/// When to ask again what became of something that was decided.
+const AGAIN: Duration = Duration::from_millis(500);
+
 /// The owner of a group's regions in one term.
 #[derive(Debug)]
 pub struct Owner {
@@ -35,8 +37,6 @@ pub struct Owner {
     taken: Mutex<BTreeSet<RegionId>>,
     // Committed, but the log has not taken it yet.
     untold: Mutex<BTreeMap<RegionId, Advance>>,
-    // Areas whose publication this term has proposed, or is about to: none of them is withdrawn.
-    pub(super) proposed: tokio::sync::Mutex<BTreeSet<AreaId>>,
 }
 
 /// Why a commit did not go through.
@@ -52,6 +52,9 @@ pub enum OwnerError {
     /// Files were not taken over.
     #[error(transparent)]
     Adopt(#[from] AdoptError),
+    /// The log has decided, and the manifest will record it, by whoever owns the region then.
+    #[error("it is decided, and not done yet: {0}")]
+    NotDone(Box<OwnerError>),
     /// The group does not serve the region any more.
     #[error("the region is no longer hosted")]
     Gone,
@@ -62,6 +65,11 @@ impl OwnerError {
     pub fn refusal(&self, region: RegionId) -> Refusal {
         match self {
             Self::Adopt(error) => refusals::adopt_refused(error),
+            // Never one that says that nothing has happened.
+            Self::NotDone(_) => {
+                let message = format!("region {region}: {self}");
+                Refusal::new(Reason::Unavailable, message).retry_after(AGAIN)
+            }
             Self::Engine(error) => refusals::engine_refused(error),
             Self::Log(refusal) => refusal.clone(),
             Self::Gone => Refusal::new(
@@ -75,13 +83,7 @@ impl OwnerError {
 impl Owner {
     /// The owner in this term.
     pub fn new(context: Context, term: Term) -> Arc<Self> {
-        Arc::new(Self {
-            context,
-            term,
-            taken: Mutex::default(),
-            untold: Mutex::default(),
-            proposed: tokio::sync::Mutex::default(),
-        })
+        Arc::new(Self { context, term, taken: Mutex::default(), untold: Mutex::default() })
     }
 
     /// Who owns.

@@ -10,7 +10,7 @@ use tidewater_proto::v1::*;
 use tonic::{Request, Response, Status};
 use uuid::Uuid;
 
-use super::cluster::{GROUP, Node, REGION, schema, until, write};
+use super::cluster::{GROUP, Node, REGION, region, schema, until, write};
 use super::three::Three;
 
 fn area(number: u128) -> Bytes {
@@ -118,7 +118,7 @@ async fn what_is_staged_under_one_owner_is_published_by_the_next() {
         node.write(write(1, 2, &[1])).await.unwrap();
         let files = node.write_files(&[2]).await;
         let stage = adoption(area(9), files, true);
-        assert_eq!(node.adopt(&stage).await.unwrap_err().reason, Reason::InvalidArgument);
+        assert_eq!(node.adopt(&stage).await.unwrap_err().reason, Reason::LoadEnded);
         for _ in 0..2 {
             node.control.open_area(Request::new(node.open_area(area(9)))).await.unwrap();
             assert_eq!(node.adopt(&stage).await.unwrap(), 1);
@@ -134,7 +134,7 @@ async fn what_is_staged_under_one_owner_is_published_by_the_next() {
         }
         let expected: &[i64] = if publish { &[1, 2, 3] } else { &[1] };
         assert_eq!(node.scan().await.unwrap(), expected);
-        assert_eq!(node.adopt(&stage).await.unwrap_err().reason, Reason::InvalidArgument);
+        assert_eq!(node.adopt(&stage).await.unwrap_err().reason, Reason::LoadEnded);
         // As the log says it, on every replica.
         three.agree().await;
         three.stop().await;
@@ -195,5 +195,102 @@ async fn every_operation_asked_of_another_node_is_refused_and_changes_nothing() 
     }
     let after = three.node(leader).info().await.unwrap();
     assert_eq!((before.digest, before.manifest_version), (after.digest, after.manifest_version));
+    three.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_same_asked_twice_at_once_is_done_once() {
+    let three = Three::start(GroupOptions::default()).await;
+    let node = three.node(three.leader().await);
+    node.write(write(1, 1, &[])).await.unwrap();
+    for round in 0..5_u32 {
+        let id = i64::from(round) + 1;
+        let files = node.write_files(&[id]).await;
+        let request = adoption(area(100 + u128::from(round)), files, false);
+        let (first, second) = tokio::join!(node.adopt(&request), node.adopt(&request));
+        assert_eq!((first.unwrap(), second.unwrap()), (1, 1));
+        assert_eq!(node.scan().await.unwrap(), (1..=id).collect::<Vec<_>>());
+    }
+    // The first one's caller is gone; what it began goes on.
+    let request = adoption(area(200), node.write_files(&[9]).await, false);
+    let gone = tokio::time::timeout(std::time::Duration::from_millis(1), node.adopt(&request));
+    assert!(gone.await.is_err(), "it takes longer than that");
+    assert_eq!(node.adopt(&request).await.unwrap(), 1);
+    assert_eq!(node.scan().await.unwrap(), [1, 2, 3, 4, 5, 9]);
+    three.stop().await;
+}
+
+/// An empty region that is about to be filled with the files of the first one.
+fn second() -> RegionDescriptor {
+    RegionDescriptor { region_id: REGION + 1, table_id: 4, ..region() }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_copy_that_is_asked_for_twice_at_once_has_all_rows() {
+    let mut three = Three::start(GroupOptions::default()).await;
+    let leader = three.leader().await;
+    let node = three.node(leader);
+    node.write(write(1, 1, &[])).await.unwrap();
+    node.write(write(1, 2, &[1, 2, 3])).await.unwrap();
+    let flushed = node.flush().await.unwrap().flushed_sequence;
+    let open = OpenRegionRequest {
+        header: node.header(),
+        group_id: GROUP,
+        region: Some(second()),
+        base: flushed + 1_000_000,
+    };
+    node.control.open_region(Request::new(open)).await.unwrap();
+    let copy = |node: &Node| CopyRegionRequest {
+        header: node.header(),
+        group_id: GROUP,
+        region_id: REGION + 1,
+        source_table_id: 3,
+        source_region_id: REGION,
+        source_incarnation: 1,
+        step: step(1, 1),
+    };
+    let asked = (0..4).map(|_| node.control.copy_region(Request::new(copy(node))));
+    for answer in futures::future::join_all(asked).await {
+        answer.unwrap();
+    }
+    let next = fail_over(&mut three, leader).await;
+    let node = three.node(next);
+    node.control.copy_region(Request::new(copy(node))).await.unwrap();
+    until("the copy has the rows", async || node.count(REGION + 1).await == Some(3)).await;
+    three.stop().await;
+}
+
+// Files that were published are in no replica's memory.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_new_leader_shows_what_was_loaded_or_nothing() {
+    let mut three = Three::start(GroupOptions::default()).await;
+    for round in 0..2_u32 {
+        let leader = three.leader().await;
+        let node = three.node(leader);
+        until("it is loaded", async || node.scan().await.is_ok()).await;
+        let id = i64::from(round) + 1;
+        let files = node.write_files(&[id]).await;
+        let request = adoption(area(u128::from(round) + 1), files, false);
+        node.adopt(&request).await.unwrap();
+        if round == 1 {
+            break;
+        }
+        let next = fail_over(&mut three, leader).await;
+        let node = three.node(next);
+        until("it answers", async || match node.scan().await {
+            Ok(ids) => {
+                assert_eq!(ids, (1..=id).collect::<Vec<_>>(), "acknowledged rows are missing");
+                true
+            }
+            Err(refusal) => {
+                assert!(
+                    matches!(refusal.reason, Reason::RegionLoading | Reason::NotLeader),
+                    "{refusal:?}"
+                );
+                false
+            }
+        })
+        .await;
+    }
     three.stop().await;
 }

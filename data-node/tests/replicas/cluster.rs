@@ -210,6 +210,20 @@ impl Node {
         Ok(ids)
     }
 
+    /// Rows of a region of this schema; `None` when they cannot be counted.
+    pub(crate) async fn count(&self, region_id: u64) -> Option<u64> {
+        let request = ScanRequest {
+            group_id: GROUP,
+            region_id,
+            schema_version: 1,
+            count_only: true,
+            ..Default::default()
+        };
+        let stream = self.data.scan(Request::new(request)).await.ok()?.into_inner();
+        let messages: Vec<_> = stream.collect().await;
+        messages.into_iter().map(|message| message.ok().map(|message| message.row_count)).sum()
+    }
+
     pub(crate) async fn get(&self, ids: &[i64]) -> Result<Vec<i64>, Refusal> {
         let keys = RecordBatch::try_new(
             schema().key_arrow(),
@@ -284,7 +298,7 @@ pub(crate) fn schema() -> TableSchema {
     .unwrap()
 }
 
-fn region() -> RegionDescriptor {
+pub(crate) fn region() -> RegionDescriptor {
     let options = TableOptions { write_mode: WriteMode::AppendOnly, hash: None, ttl_ms: None };
     RegionDescriptor {
         region_id: REGION,

@@ -92,12 +92,14 @@ fn moved(
 
 /// What is copied of a table must not change meanwhile.
 pub(super) fn not_being_cloned(state: &MetaState, table: &Table) -> Result<(), CommandError> {
-    let cloned = state
+    let mut clones = state
         .tables()
-        .any(|clone| clone.state == TableState::Creating && clone.clone_of == Some(table.id));
-    match cloned {
-        true => Err(CommandError::busy(table, "cloned")),
-        false => Ok(()),
+        .filter(|clone| clone.state == TableState::Creating && clone.clone_of == Some(table.id));
+    match clones.next() {
+        Some(clone) => {
+            Err(CommandError::BeingCloned { table: table.name.clone(), clone: clone.name.clone() })
+        }
+        None => Ok(()),
     }
 }
 
@@ -158,7 +160,7 @@ mod tests {
         };
         for change in [truncate(11), drop(12, "t")] {
             let error = run(&mut state, change).unwrap_err();
-            assert!(matches!(error, CommandError::TableBusy { by: "cloned", .. }), "{error}");
+            assert!(matches!(error, CommandError::BeingCloned { .. }), "{error}");
         }
         // The clone is given up.
         run(&mut state, drop(13, "u")).unwrap();

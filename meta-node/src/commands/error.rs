@@ -139,6 +139,16 @@ pub enum CommandError {
         /// What is being done to it.
         by: &'static str,
     },
+    /// Its rows are being taken over.
+    #[error(
+        "table {table:?} is being cloned: wait until table {clone:?} is ready, or drop that one"
+    )]
+    BeingCloned {
+        /// The table.
+        table: String,
+        /// The table that is being made of it.
+        clone: String,
+    },
     /// No load was begun under that id, or too long ago.
     #[error("no load of table {0:?} has this id")]
     LoadNotFound(String),
@@ -236,9 +246,6 @@ impl CommandError {
             | Self::BadReport(_)
             | Self::TableState { .. }
             | Self::NothingToAlter(_)
-            | Self::LoadNotFound(_)
-            | Self::LoadNotOpen(_)
-            | Self::LoadEnded { .. }
             | Self::Schema(_)
             | Self::UnknownColumn { .. }
             | Self::Regions { .. }
@@ -257,7 +264,10 @@ impl CommandError {
             Self::GroupNotFound(_) => Reason::GroupNotFound,
             Self::StaleReport(_) => Reason::MembershipStale,
             Self::TableExists(_) => Reason::TableExists,
-            Self::TableBusy { .. } => Reason::TableBusy,
+            Self::TableBusy { .. } | Self::BeingCloned { .. } => Reason::TableBusy,
+            Self::LoadNotFound(_) | Self::LoadNotOpen(_) | Self::LoadEnded { .. } => {
+                Reason::LoadEnded
+            }
             Self::TableNotFound(_) | Self::TableIdNotFound(_) => Reason::TableNotFound,
             Self::NoGroups => Reason::NoDataNodes,
             Self::OutcomesFull(_) => Reason::Overloaded,

@@ -8,6 +8,7 @@ use tidewater_proto::v1::{self, LoadPhase, meta_command::Kind};
 
 use super::stewardship::Stewardship;
 use crate::catalog::{Load, RouteDescriptor, Table};
+use crate::commands::is_overdue;
 
 /// Steps of a load, as regions see them.
 const OPEN: u32 = 1;
@@ -17,6 +18,14 @@ impl Stewardship {
     /// One attempt to bring a load to its next phase.
     pub(super) async fn advance_load(&self, table: &Table, load: &Load) -> Result<(), Refusal> {
         let advance = v1::AdvanceLoad { table_id: table.id.get(), number: table.changes };
+        if is_overdue(&self.group.view.read(), load) {
+            self.command(Kind::ExpireLoad(advance)).await?;
+            tracing::warn!(
+                table = %table.name, area = %load.area,
+                "the loader was not heard of in time: its load is given up"
+            );
+            return Ok(());
+        }
         match load.phase {
             LoadPhase::Opening => {
                 let open = |route: Arc<RouteDescriptor>| async move {
@@ -26,14 +35,6 @@ impl Stewardship {
                 self.command(Kind::LoadOpened(advance)).await?;
                 tracing::info!(table = %table.name, area = %load.area, "a load has begun");
             }
-            // Only when it is overdue.
-            LoadPhase::Staging => {
-                self.command(Kind::ExpireLoad(advance)).await?;
-                tracing::warn!(
-                    table = %table.name, area = %load.area,
-                    "the loader was not heard of in time: its load is given up"
-                );
-            }
             LoadPhase::Publishing | LoadPhase::Abandoning => {
                 let publish = load.phase == LoadPhase::Publishing;
                 let close = |route: Arc<RouteDescriptor>| async move {
@@ -42,7 +43,8 @@ impl Stewardship {
                 self.each_route(table.id, close).await?;
                 self.finish_change(table).await?;
             }
-            LoadPhase::Unspecified => {}
+            // Its loader is at work.
+            LoadPhase::Staging | LoadPhase::Unspecified => {}
         }
         Ok(())
     }

@@ -1,4 +1,5 @@
-//! Staging areas that were published or abandoned: what comes late for one is refused.
+//! Staging areas that are closed, and how: what comes late for one is refused, and whoever asks again
+//! learns what became of it.
 
 use std::collections::VecDeque;
 
@@ -7,31 +8,40 @@ use super::AreaId;
 /// Areas that are remembered; what comes later than so many others was in doubt for long.
 const MOST: usize = 4_096;
 
+/// How an area ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Closed {
+    /// What was staged in it became live.
+    Published,
+    /// What was staged in it is garbage.
+    GivenUp,
+}
+
 /// The last areas that were closed, in that order.
 #[derive(Debug, Clone, PartialEq, Default)]
-pub struct ClosedAreas(VecDeque<AreaId>);
+pub struct ClosedAreas(VecDeque<(AreaId, Closed)>);
 
 impl ClosedAreas {
     /// Remembers an area, and forgets the one that was closed first when there are too many.
-    pub fn insert(&mut self, area: AreaId) {
-        if self.contains(&area) {
+    pub fn insert(&mut self, area: AreaId, how: Closed) {
+        if self.get(&area).is_some() {
             return;
         }
-        self.0.push_back(area);
+        self.0.push_back((area, how));
         if self.0.len() > MOST {
             self.0.pop_front();
         }
     }
 
-    /// Whether the area was closed, as far as is remembered.
-    pub fn contains(&self, area: &AreaId) -> bool {
+    /// How the area ended, if it has, as far as is remembered.
+    pub fn get(&self, area: &AreaId) -> Option<Closed> {
         // Whoever asks for one is mostly at work with it.
-        self.0.iter().rev().any(|closed| closed == area)
+        self.0.iter().rev().find(|(closed, _)| closed == area).map(|(_, how)| *how)
     }
 
     /// In the order of their closing.
-    pub fn iter(&self) -> impl Iterator<Item = &AreaId> {
-        self.0.iter()
+    pub fn iter(&self) -> impl Iterator<Item = (AreaId, Closed)> {
+        self.0.iter().copied()
     }
 }
 
@@ -46,11 +56,12 @@ mod tests {
         let area = |number: usize| AreaId(Uuid::from_u128(u128::MAX - number as u128));
         let mut closed = ClosedAreas::default();
         for number in 0..MOST + 10 {
-            closed.insert(area(number));
-            closed.insert(area(number));
+            closed.insert(area(number), Closed::Published);
+            closed.insert(area(number), Closed::GivenUp);
         }
         assert_eq!(closed.iter().count(), MOST);
-        assert!(!closed.contains(&area(9)) && closed.contains(&area(10)));
-        assert!(closed.contains(&area(MOST + 9)));
+        assert_eq!(closed.get(&area(9)), None);
+        assert_eq!(closed.get(&area(10)), Some(Closed::Published));
+        assert_eq!(closed.get(&area(MOST + 9)), Some(Closed::Published));
     }
 }

@@ -9,7 +9,7 @@ mod edit;
 mod effect;
 
 use super::state::{ManifestState, Slot};
-use super::{ActionKind, AreaStep, Delta, Truncate, Void};
+use super::{ActionKind, AreaStep, Closed, Delta, Truncate, Void};
 
 /// How long a checkpoint names who wrote a version, by the times in deltas.
 ///
@@ -135,12 +135,14 @@ fn live(state: &ManifestState, delta: &Delta, kind: &ActionKind) -> Result<(), V
         ActionKind::Truncate(Truncate::Files(files)) => edit::expiry(state, files),
         ActionKind::Area { area, step } => {
             let open = state.areas.contains_key(area);
-            let closed = state.closed_areas.contains(area);
+            let closed = state.closed_areas.get(area);
             match step {
-                AreaStep::Open { .. } if open || closed => Err(Void::AreaUsed { area: *area }),
+                AreaStep::Open { .. } if open || closed.is_some() => {
+                    Err(Void::AreaUsed { area: *area })
+                }
                 AreaStep::Open { .. } => Ok(()),
                 AreaStep::Publish | AreaStep::Abandon if open => Ok(()),
-                AreaStep::Merged(_) if closed => Ok(()),
+                AreaStep::Merged(_) if closed == Some(Closed::Published) => Ok(()),
                 _ => Err(Void::AreaNotOpen { area: *area }),
             }
         }

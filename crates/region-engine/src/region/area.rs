@@ -19,7 +19,7 @@ use crate::bulk::{AdoptError, MOST_FILES, Unfit, inspect};
 use crate::file_meta::FileMeta;
 use crate::manifest::state::Area;
 use crate::manifest::{
-    Action, ActionKind, AreaId, AreaStep, Author, Change, Edit, ManifestState, Void,
+    Action, ActionKind, AreaId, AreaStep, Author, Change, Closed, Edit, ManifestState, Void,
 };
 use crate::read::shape::TableShape;
 
@@ -112,23 +112,17 @@ impl Region {
         Ok(staged(area, &spec, files.len()))
     }
 
-    /// Whether these files were taken over with this area already, by whoever owned the region then:
-    /// for a caller that asks again since it has not heard of the outcome. What they held may have
-    /// been merged or truncated since.
+    /// Whether an area was published, by whoever owned the region then: for whoever asks again since
+    /// the outcome was not told, and to be sure that what the log has decided was there to be done.
     ///
     /// # Errors
-    /// [`AdoptError::GivenUp`] when the area is closed without its files having been published, and
-    /// those of a commit.
-    pub async fn adopted(&self, area: AreaId, files: &[FileId]) -> Result<bool, AdoptError> {
+    /// [`AdoptError::GivenUp`] when it was given up instead, and those of a commit.
+    pub async fn published(&self, area: AreaId) -> Result<bool, AdoptError> {
         let (_, state) = self.settled().await?;
-        if !state.closed_areas.contains(&area) {
-            return Ok(false);
-        }
-        let known: BTreeSet<FileId> =
-            state.live.keys().chain(state.removed.keys()).map(|file| file.file_id).collect();
-        match files.iter().all(|file| known.contains(file)) {
-            true => Ok(true),
-            false => Err(AdoptError::GivenUp { area }),
+        match state.closed_areas.get(&area) {
+            None => Ok(false),
+            Some(Closed::Published) => Ok(true),
+            Some(Closed::GivenUp) => Err(AdoptError::GivenUp { area }),
         }
     }
 

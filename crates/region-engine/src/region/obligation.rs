@@ -69,6 +69,16 @@ impl Region {
         self.contents.lock().obligations.clone()
     }
 
+    /// Whether the log has published files that the manifest, as far as it has been read here, does
+    /// not show: a replica that does not own the region may lack rows that were acknowledged.
+    pub fn lacks_published(&self) -> bool {
+        let contents = self.contents.lock();
+        contents
+            .obligations
+            .iter()
+            .any(|pending| matches!(pending.obligation, Obligation::Publish(_)))
+    }
+
     /// Records all obligations that there are when it is called, in order; what has been recorded by
     /// anybody is not recorded again. Only the owner may. Returns the manifest's version after it.
     ///
@@ -117,11 +127,12 @@ impl Region {
                 continue;
             }
             if nothing {
+                // Such as the second publication of an area, by whoever had not heard of the first.
                 tracing::warn!(
                     region = %self.id(),
                     sequence = %pending.cause.sequence,
                     change = pending.obligation.name(),
-                    "the staging area is not there: nothing was changed"
+                    "the staging area is not there any more: nothing was changed"
                 );
             }
             if self.obligations().first() == Some(&pending) {

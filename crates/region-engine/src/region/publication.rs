@@ -13,7 +13,7 @@ use crate::bulk::MOST_FILES;
 use crate::file_meta::{FileMeta, Stamp};
 use crate::manifest::state::Area;
 use crate::manifest::{
-    Action, ActionKind, AreaId, AreaStep, Author, Change, Edit, ManifestState, Truncate,
+    Action, ActionKind, AreaId, AreaStep, Author, Change, Closed, Edit, ManifestState, Truncate,
 };
 
 /// That what is staged in an area becomes live.
@@ -54,7 +54,7 @@ impl Pending {
             }
             Obligation::Truncate => one(ActionKind::Truncate(Truncate::UpTo(self.cause.sequence))),
             Obligation::OpenArea { area, deadline_ms } => {
-                if state.areas.contains_key(area) || state.closed_areas.contains(area) {
+                if state.areas.contains_key(area) || state.closed_areas.get(area).is_some() {
                     return nothing();
                 }
                 let step = AreaStep::Open { logged: true, deadline_ms: *deadline_ms };
@@ -73,7 +73,7 @@ impl Pending {
                     }
                     (Some(area), _) => self.last(own, self.live(publication, area)),
                     (None, Content::Area { table })
-                        if state.closed_areas.contains(&publication.area) =>
+                        if state.closed_areas.get(&publication.area) == Some(Closed::Published) =>
                     {
                         let merged = self.merged(publication.area, table.as_deref(), state);
                         let step = AreaStep::Merged(merged);

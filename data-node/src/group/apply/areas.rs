@@ -3,20 +3,19 @@
 
 use tidewater_common::ids::{Epoch, LogIndex, RegionId};
 use tidewater_common::keys::KeyRange;
-use tidewater_proto::v1::{self, ProcedureStep, Reason};
+use tidewater_proto::v1::{self, Reason};
 use tidewater_region_engine::manifest::AreaId;
-use tidewater_region_engine::region::{Obligation, Pending, Publication};
+use tidewater_region_engine::region::{Content, Obligation, Pending, Publication};
 
 use super::{Applied, Effect};
 use crate::group::descriptor::Descriptor;
 use crate::group::entry::Outcome;
-use crate::group::obligation::{area_from_wire, content_from_wire};
+use crate::group::obligation::{area_from_wire, content_from_wire, step_from_wire};
 use crate::group::state::{GroupState, RegionState, Taken};
 
 pub(super) fn open(state: &mut GroupState, index: LogIndex, entry: &v1::AreaOpened) -> Applied {
     let deadline_ms = entry.deadline_ms;
-    decide(state, index, entry.region_id, &entry.area_id, entry.step, |region, area| {
-        region.areas.insert(area);
+    decide(state, index, entry.region_id, &entry.area_id, entry.step, |_, area| {
         Ok(Obligation::OpenArea { area, deadline_ms })
     })
 }
@@ -26,8 +25,7 @@ pub(super) fn abandon(
     index: LogIndex,
     entry: &v1::AreaAbandoned,
 ) -> Applied {
-    decide(state, index, entry.region_id, &entry.area_id, entry.step, |region, area| {
-        region.areas.remove(&area);
+    decide(state, index, entry.region_id, &entry.area_id, entry.step, |_, area| {
         Ok(Obligation::Abandon { area })
     })
 }
@@ -42,9 +40,16 @@ pub(super) fn publish(
         return Applied::outcome(Outcome::refused(Reason::InvalidArgument, message));
     };
     decide(state, index, entry.region_id, &entry.area_id, entry.step, |region, area| {
+        let staged = matches!(content, Content::Area { .. });
+        if staged && !region.areas.contains(&area) {
+            let id = region.descriptor.region_id;
+            return Err(Outcome::refused(
+                Reason::LoadEnded,
+                format!("region {id} has no open staging area {area}"),
+            ));
+        }
         unchanged(&region.descriptor, entry)?;
-        region.areas.remove(&area);
-        Ok(Obligation::Publish(Publication { area, epoch: Epoch(0), content: content.clone() }))
+        Ok(Obligation::Publish(Publication { area, epoch: Epoch(0), content }))
     })
 }
 
@@ -80,8 +85,8 @@ fn decide(
     index: LogIndex,
     region_id: u64,
     area: &[u8],
-    step: Option<ProcedureStep>,
-    what: impl FnOnce(&mut RegionState, AreaId) -> Result<Obligation, Outcome>,
+    step: Option<v1::ProcedureStep>,
+    what: impl FnOnce(&RegionState, AreaId) -> Result<Obligation, Outcome>,
 ) -> Applied {
     let id = RegionId(region_id);
     let Some(region) = state.regions.get_mut(&id) else {
@@ -94,24 +99,28 @@ fn decide(
         let message = "a staging area is named by a UUID of 16 bytes";
         return Applied::outcome(Outcome::refused(Reason::InvalidArgument, message));
     };
-    // On a copy: what is refused has changed nothing.
-    let mut after = region.clone();
+    if step.as_ref().is_some_and(|step| region.took(step_from_wire(step))) {
+        return Applied::repeated();
+    }
+    let obligation = match what(region, area) {
+        Ok(obligation) => obligation,
+        Err(refused) => return Applied::outcome(refused),
+    };
     let taken = match step {
-        Some(_) => after.take_step(index, step),
-        None => after.take_sequence(index),
+        Some(_) => region.take_step(index, step),
+        None => region.take_sequence(index),
     };
     let cause = match taken {
         Taken::Now(cause) => cause,
         Taken::Before => return Applied::repeated(),
         Taken::Refused(refused) => return Applied::outcome(refused),
     };
-    let obligation = match what(&mut after, area) {
-        Ok(obligation) => obligation,
-        Err(refused) => return Applied::outcome(refused),
-    };
+    match obligation {
+        Obligation::OpenArea { .. } => drop(region.areas.insert(area)),
+        _ => drop(region.areas.remove(&area)),
+    }
     let pending = Pending { cause, obligation };
-    after.obligations.push(pending.clone());
-    *region = after;
+    region.obligations.push(pending.clone());
     Applied::with_effect(Effect::Decide(id, pending))
 }
 
@@ -119,8 +128,8 @@ fn decide(
 mod tests {
     use bytes::Bytes;
     use tidewater_common::ids::Sequence;
-    use tidewater_proto::v1::AreaContent;
     use tidewater_proto::v1::group_entry::Entry;
+    use tidewater_proto::v1::{AreaContent, ProcedureStep};
     use uuid::Uuid;
 
     use super::*;
@@ -206,7 +215,9 @@ mod tests {
     #[test]
     fn what_was_checked_against_something_else_is_refused_and_changes_nothing() {
         let good = published(4, step(1, 2));
+        let unopened = published(5, step(1, 2));
         let cases = [
+            (unopened, Reason::LoadEnded),
             (v1::AreaPublished { schema_version: 2, ..good.clone() }, Reason::SchemaVersionStale),
             (
                 v1::AreaPublished { start: Bytes::from_static(b"a"), ..good.clone() },
@@ -225,6 +236,7 @@ mod tests {
         ];
         for (case, expected) in cases {
             let mut group = Group::with_region();
+            group.apply(opened(4, step(1, 1)));
             let before = group.state.clone();
             let applied = group.apply(Entry::AreaPublished(case));
             assert_eq!(reason(&applied), Some(expected));

@@ -6,6 +6,7 @@ use tidewater_common::ids::TableId;
 use tidewater_common::refusal::Refusal;
 use tidewater_proto::v1::{self, LoadPhase, Reason, TableState, meta_command::Kind, meta_reply};
 use tokio::time::timeout;
+use uuid::Uuid;
 
 use super::AdminService;
 use crate::catalog::{MetaState, TableChange};
@@ -57,17 +58,17 @@ impl AdminService {
         request: v1::BeginLoadRequest,
     ) -> Result<v1::BeginLoadResponse, Refusal> {
         let running = self.slot.get()?;
-        let (name, area) = (request.name.clone(), request.request_id.clone());
+        let (name, area) = (request.name.clone(), request.request_id.parse::<Uuid>().ok());
         let reply = running.group.propose(Kind::BeginLoad(request)).await?;
         let id = table_of(&reply)?;
         let ended = || {
             let text = format!("the load of table {name:?} has ended before it began");
-            Some(Err(Refusal::new(Reason::InvalidArgument, text)))
+            Some(Err(Refusal::new(Reason::LoadEnded, text)))
         };
         wait_for(&running, &format!("a load of table {name:?} is being begun"), |state| {
             let Some(table) = state.table(id) else { return ended() };
             match &table.change {
-                Some(TableChange::Load(load)) if load.area.to_string() != area => ended(),
+                Some(TableChange::Load(load)) if Some(load.area) != area => ended(),
                 Some(TableChange::Load(load)) => match load.phase {
                     LoadPhase::Opening => None,
                     LoadPhase::Staging => {
@@ -87,7 +88,7 @@ impl AdminService {
         request: v1::EndLoadRequest,
     ) -> Result<v1::EndLoadResponse, Refusal> {
         let running = self.slot.get()?;
-        let (name, area) = (request.name.clone(), request.request_id.clone());
+        let (name, area) = (request.name.clone(), request.request_id.parse::<Uuid>().ok());
         let doing = match request.publish {
             true => format!("what was loaded into table {name:?} is being published"),
             false => format!("a load of table {name:?} is being given up"),
@@ -96,7 +97,7 @@ impl AdminService {
         let id = table_of(&reply)?;
         wait_for(&running, &doing, |state| {
             match state.table(id).and_then(|table| table.change.as_ref()) {
-                Some(TableChange::Load(load)) if load.area.to_string() == area => None,
+                Some(TableChange::Load(load)) if Some(load.area) == area => None,
                 _ => Some(Ok(v1::EndLoadResponse {})),
             }
         })

@@ -5,7 +5,7 @@ use arrow::compute::concat_batches;
 use tidewater_client::{BulkLoader, Client, WriteReport};
 
 use super::summary::Summary;
-use super::{Options, after, start};
+use super::{Options, start};
 use crate::exit::{Exit, Failure};
 use crate::load::ReadOptions;
 use crate::load::bad_rows::BadRows;
@@ -55,7 +55,7 @@ pub(super) async fn run(
         }
         (Ok(bad), false) => (bad, rows),
         (Err(failure), true) => return Err(given_up(loader, failure).await),
-        (Err(failure), false) => return Err(after(failure, rows)),
+        (Err(failure), false) => return Err(cut_off(failure, rows)),
     };
     let seconds = progress.finish();
     for row in bad.kept() {
@@ -64,6 +64,16 @@ pub(super) async fn run(
     let report = WriteReport { acknowledged: rows, ..WriteReport::default() };
     let summary = Summary::new(&options.name, &report, bad.count(), seconds);
     fact(options.client.output, &summary, Summary::text)
+}
+
+/// A load that ended early says what is there now: of the rows that were sent last, some regions may
+/// show theirs.
+fn cut_off(failure: Failure, rows: u64) -> Failure {
+    let state = format!(
+        "{rows} rows before it were written, and some of the next ones may have been; loading the \
+         files again writes them once more, which changes nothing unless the table is append-only"
+    );
+    Failure::new(failure.exit, format!("{}\n  {state}", failure.message))
 }
 
 /// The load is over, and nothing of it shows.

@@ -1,5 +1,7 @@
 //! Checkpoints.
 
+use std::collections::BTreeSet;
+
 use tidewater_common::ids::{Epoch, GroupId, ManifestVersion, Sequence, WriterId};
 use tidewater_common::keys::KeyRange;
 use tidewater_proto::v1;
@@ -11,7 +13,7 @@ use super::file::{RangeMessage, owner_epoch, owner_epoch_message, region_dir, uu
 use crate::file_meta::{FileMeta, FileRef};
 use crate::hooks::RemovalReason;
 use crate::manifest::state::{Area, Owner, RemovedFile, Slot, TableState};
-use crate::manifest::{AreaId, ManifestState};
+use crate::manifest::{AreaId, Closed, ManifestState};
 
 impl From<&ManifestState> for v1::ManifestCheckpoint {
     fn from(state: &ManifestState) -> Self {
@@ -35,7 +37,17 @@ impl From<&ManifestState> for v1::ManifestCheckpoint {
             gc_floor_ms: state.gc_floor_ms,
             removed_at_ms: state.removed_at_ms,
             areas: state.areas.iter().map(area_message).collect(),
-            closed_area_ids: state.closed_areas.iter().map(|area| uuid_bytes(&area.0)).collect(),
+            closed_area_ids: state
+                .closed_areas
+                .iter()
+                .map(|(area, _)| uuid_bytes(&area.0))
+                .collect(),
+            published_area_ids: state
+                .closed_areas
+                .iter()
+                .filter(|(_, how)| *how == Closed::Published)
+                .map(|(area, _)| uuid_bytes(&area.0))
+                .collect(),
             procedure: state.procedure.map(step_message),
             slots: state.slots.iter().map(slot_message).collect(),
         }
@@ -79,8 +91,14 @@ impl TryFrom<v1::ManifestCheckpoint> for ManifestState {
             };
             state.areas.insert(id, area);
         }
+        let published: BTreeSet<&[u8]> =
+            message.published_area_ids.iter().map(|area| area.as_ref()).collect();
         for area in &message.closed_area_ids {
-            state.closed_areas.insert(AreaId(uuid(area, "closed area id")?));
+            let how = match published.contains(area.as_ref() as &[u8]) {
+                true => Closed::Published,
+                false => Closed::GivenUp,
+            };
+            state.closed_areas.insert(AreaId(uuid(area, "closed area id")?), how);
         }
         state.procedure = message.procedure.map(step);
         for slot in message.slots {

@@ -5,7 +5,9 @@ use tidewater_common::ids::Sequence;
 use crate::file_meta::{FileMeta, FileRef};
 use crate::hooks::RemovalReason;
 use crate::manifest::state::{Area, Owner, RemovedFile, TableState};
-use crate::manifest::{Action, ActionKind, AreaId, AreaStep, Delta, Edit, ManifestState, Truncate};
+use crate::manifest::{
+    Action, ActionKind, AreaId, AreaStep, Closed, Delta, Edit, ManifestState, Truncate,
+};
 
 /// Records an action in its area.
 pub(super) fn stage(state: &mut ManifestState, area: AreaId, action: &Action) {
@@ -58,9 +60,13 @@ pub(super) fn take(state: &mut ManifestState, delta: &Delta, kind: &ActionKind) 
                 let (logged, deadline_ms) = (*logged, *deadline_ms);
                 state.areas.insert(*area, Area { logged, deadline_ms, actions: Vec::new() });
             }
-            AreaStep::Publish | AreaStep::Abandon => {
+            AreaStep::Publish => {
                 state.areas.remove(area);
-                state.closed_areas.insert(*area);
+                state.closed_areas.insert(*area, Closed::Published);
+            }
+            AreaStep::Abandon => {
+                state.areas.remove(area);
+                state.closed_areas.insert(*area, Closed::GivenUp);
             }
             AreaStep::Merged(_) => {}
         },
@@ -126,6 +132,6 @@ fn close_areas(state: &mut ManifestState, ends: impl Fn(&Area) -> bool) {
         state.areas.iter().filter(|(_, area)| ends(area)).map(|(id, _)| *id).collect();
     for id in ended {
         state.areas.remove(&id);
-        state.closed_areas.insert(id);
+        state.closed_areas.insert(id, Closed::GivenUp);
     }
 }

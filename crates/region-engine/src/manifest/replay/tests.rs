@@ -445,7 +445,7 @@ fn an_area_that_no_entry_opened_ends_with_its_owner() {
     for logged in [true, false] {
         let state = with(vec![open_area(logged), fence(1), fence(2)]);
         assert_eq!(state.areas.contains_key(&AREA), logged);
-        assert_eq!(state.closed_areas.contains(&AREA), !logged);
+        assert_eq!(state.closed_areas.get(&AREA), (!logged).then_some(Closed::GivenUp));
     }
     let state = with(vec![open_area(true), owned(area(AreaStep::Abandon))]);
     void(&state, owned(area(AreaStep::Publish)), Void::AreaNotOpen { area: AREA });
