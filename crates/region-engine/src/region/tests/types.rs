@@ -175,58 +175,18 @@ async fn values_compare_with_their_own_canonical_text() {
     }
 }
 
-/// Seconds that files cannot hold are refused when they are written: a memtable that held them could
-/// never be flushed.
-#[tokio::test]
-async fn seconds_that_no_file_can_hold_are_refused_at_once() {
-    let column = |id, data_type, nullable| Column {
-        id: ColumnId(id),
-        name: format!("c{id}"),
-        data_type,
-        nullable,
-        default: None,
-    };
-    let seconds = ColumnType::Timestamp(TimeUnit::Second, None);
-    let columns = vec![column(1, seconds.clone(), false), column(2, seconds, true)];
-    let schema =
-        TableSchema::new(SchemaVersion(1), columns, vec![ColumnId(1)], None, ColumnId(3)).unwrap();
-    let spec = crate::RegionSpec { schema, ..spec(WriteMode::Upsert, false) };
-    let region =
-        Region::new(env(Storage::memory()), spec.clone(), Sequence(0), Sequence(0)).unwrap();
-    region.take_ownership(owner(1), GROUP).await.unwrap();
-    let array = |value| Arc::new(TimestampSecondArray::from(vec![value])) as ArrayRef;
-    let most = i64::MAX / 1_000;
-    let cases = [
-        (RowOp::Put, vec![most, -most], true),
-        (RowOp::Put, vec![0, most + 1], false),
-        (RowOp::Put, vec![i64::MIN, 0], false),
-        (RowOp::Delete, vec![i64::MIN], false),
-    ];
-    for ((op, values, fits), sequence) in cases.into_iter().zip(1..) {
-        let schema = if values.len() == 1 { spec.schema.key_arrow() } else { spec.schema.arrow() };
-        let batch =
-            RecordBatch::try_new(schema, values.iter().map(|value| array(*value)).collect());
-        let write =
-            RowsWrite { sequence: Sequence(sequence), epoch: Epoch(0), op, batch: batch.unwrap() };
-        match region.apply(write) {
-            Ok(()) => assert!(fits, "{values:?}"),
-            Err(crate::EngineError::BadRows { detail }) => {
-                assert!(!fits && detail.contains("milliseconds"), "{detail}");
-            }
-            Err(other) => panic!("{other}"),
-        }
-    }
-    region.flush().await.unwrap();
-    assert_eq!(read(&region, &[ColumnId(2)]).await.column(0).as_ref(), array(-most).as_ref());
-}
-
-/// A file keeps the lower digits only: the row would come back as another, or under another key.
-#[tokio::test]
-async fn decimals_beyond_their_precision_are_refused_at_once() {
+/// A table of a key of this type and a value of it; each case is written on its own: one value is a
+/// key to be deleted, two are a row. What does not fit is refused with these words.
+async fn only_what_fits_is_taken<T: Copy + std::fmt::Debug>(
+    data_type: ColumnType,
+    array: impl Fn(T) -> ArrayRef,
+    cases: Vec<(Vec<T>, bool)>,
+    words: &str,
+) {
     let column = |id, nullable| Column {
         id: ColumnId(id),
         name: format!("c{id}"),
-        data_type: ColumnType::Decimal128(9, 2),
+        data_type: data_type.clone(),
         nullable,
         default: None,
     };
@@ -237,31 +197,60 @@ async fn decimals_beyond_their_precision_are_refused_at_once() {
     let region =
         Region::new(env(Storage::memory()), spec.clone(), Sequence(0), Sequence(0)).unwrap();
     region.take_ownership(owner(1), GROUP).await.unwrap();
-    let array = |value| -> ArrayRef {
-        let array = Decimal128Array::from(vec![value]);
-        Arc::new(array.with_precision_and_scale(9, 2).unwrap())
-    };
-    let most = 999_999_999;
-    let cases = [
-        (RowOp::Put, vec![most, -most], true),
-        (RowOp::Put, vec![0, 1_000_000_000_000], false),
-        (RowOp::Put, vec![-most - 1, 0], false),
-        (RowOp::Delete, vec![most + 1], false),
-    ];
-    for ((op, values, fits), sequence) in cases.into_iter().zip(1..) {
-        let schema = if values.len() == 1 { spec.schema.key_arrow() } else { spec.schema.arrow() };
-        let batch =
-            RecordBatch::try_new(schema, values.iter().map(|value| array(*value)).collect());
-        let write =
-            RowsWrite { sequence: Sequence(sequence), epoch: Epoch(0), op, batch: batch.unwrap() };
+    let mut taken = Vec::new();
+    for ((values, fits), sequence) in cases.into_iter().zip(1..) {
+        let (op, schema) = match values.len() {
+            1 => (RowOp::Delete, spec.schema.key_arrow()),
+            _ => (RowOp::Put, spec.schema.arrow()),
+        };
+        let arrays = values.iter().map(|value| array(*value)).collect();
+        let batch = RecordBatch::try_new(schema, arrays).unwrap();
+        let write = RowsWrite { sequence: Sequence(sequence), epoch: Epoch(0), op, batch };
         match region.apply(write) {
-            Ok(()) => assert!(fits, "{values:?}"),
+            Ok(()) => {
+                assert!(fits, "{values:?}");
+                taken.push(values[1]);
+            }
             Err(crate::EngineError::BadRows { detail }) => {
-                assert!(!fits && detail.contains("digits"), "{detail}");
+                assert!(!fits && detail.contains(words), "{detail}");
             }
             Err(other) => panic!("{other}"),
         }
     }
     region.flush().await.unwrap();
-    assert_eq!(read(&region, &[ColumnId(2)]).await.column(0).as_ref(), array(-most).as_ref());
+    assert_eq!(read(&region, &[ColumnId(2)]).await.column(0).as_ref(), array(taken[0]).as_ref());
+    assert_eq!(taken.len(), 1);
+}
+
+/// Seconds that files cannot hold are refused when they are written: a memtable that held them could
+/// never be flushed.
+#[tokio::test]
+async fn seconds_that_no_file_can_hold_are_refused_at_once() {
+    let seconds = ColumnType::Timestamp(TimeUnit::Second, None);
+    let array = |value| Arc::new(TimestampSecondArray::from(vec![value])) as ArrayRef;
+    let most = i64::MAX / 1_000;
+    let cases = vec![
+        (vec![most, -most], true),
+        (vec![0, most + 1], false),
+        (vec![i64::MIN, 0], false),
+        (vec![i64::MIN], false),
+    ];
+    only_what_fits_is_taken(seconds, array, cases, "milliseconds").await;
+}
+
+/// A file keeps the lower digits only: the row would come back as another, or under another key.
+#[tokio::test]
+async fn decimals_beyond_their_precision_are_refused_at_once() {
+    let array = |value| -> ArrayRef {
+        let array = Decimal128Array::from(vec![value]);
+        Arc::new(array.with_precision_and_scale(9, 2).unwrap())
+    };
+    let most = 999_999_999;
+    let cases = vec![
+        (vec![most, -most], true),
+        (vec![0, 1_000_000_000_000], false),
+        (vec![-most - 1, 0], false),
+        (vec![most + 1], false),
+    ];
+    only_what_fits_is_taken(ColumnType::Decimal128(9, 2), array, cases, "digits").await;
 }

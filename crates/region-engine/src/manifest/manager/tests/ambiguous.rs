@@ -9,6 +9,15 @@ fn on_put(call: &Call) -> Option<u64> {
         .then_some(call.number)
 }
 
+/// A delta is stored, and then nothing more is heard of the store: neither slot nor listing is read.
+fn silent_once_it_has_stored(store: &FaultyStore) {
+    store.plan(|call| match call.operation {
+        Operation::PutIfAbsent => Fault::ErrorAfter,
+        Operation::Get | Operation::List => Fault::ErrorBefore,
+        _ => Fault::None,
+    });
+}
+
 /// Commits the third delta while its first `faulty` puts go wrong in that way.
 async fn commit_through(
     fault: Fault,
@@ -74,12 +83,7 @@ async fn an_outcome_that_nobody_tells_is_unknown_and_settled_later() {
 async fn an_unknown_commit_is_found_by_refresh() {
     let store = FaultyStore::new();
     let mut owner = owned_manager(&store, 1).await;
-    // Stored; then neither the slot nor a listing can be read.
-    store.plan(|call| match call.operation {
-        Operation::PutIfAbsent => Fault::ErrorAfter,
-        Operation::Get | Operation::List => Fault::ErrorBefore,
-        _ => Fault::None,
-    });
+    silent_once_it_has_stored(&store);
     let error = owner.update(flush(1, 1)).await.unwrap_err();
     assert!(matches!(error, EngineError::Unknown { .. }), "{error}");
     assert!(owner.state().live.is_empty());
@@ -175,12 +179,7 @@ async fn a_follower_does_not_take_a_phantom_for_a_delta() {
 async fn a_committed_delta_that_a_checkpoint_already_covers_counts() {
     let store = FaultyStore::new();
     let mut slow = owned_manager(&store, 1).await;
-    // Stored, and then nothing more is heard of the store for a while.
-    store.plan(|call| match call.operation {
-        Operation::PutIfAbsent => Fault::ErrorAfter,
-        Operation::Get | Operation::List => Fault::ErrorBefore,
-        _ => Fault::None,
-    });
+    silent_once_it_has_stored(&store);
     slow.update(flush(1, 1)).await.unwrap_err();
     store.plan(|_| Fault::None);
     let mut other = manager(&store);
@@ -198,12 +197,7 @@ async fn damage_met_after_a_put_leaves_its_outcome_unknown() {
     let store = FaultyStore::new();
     let storage = store.storage();
     let mut slow = owned_manager(&store, 1).await;
-    // Stored, and then nothing more is heard of the store for a while.
-    store.plan(|call| match call.operation {
-        Operation::PutIfAbsent => Fault::ErrorAfter,
-        Operation::Get | Operation::List => Fault::ErrorBefore,
-        _ => Fault::None,
-    });
+    silent_once_it_has_stored(&store);
     slow.update(flush(1, 1)).await.unwrap_err();
     store.plan(|_| Fault::None);
     let mut other = manager(&store);
