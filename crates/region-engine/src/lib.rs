@@ -51,6 +51,8 @@ mod expiry;
 pub mod file_meta;
 mod flush;
 pub mod gc;
+#[cfg(test)]
+mod histories;
 pub mod hooks;
 pub mod index;
 pub mod layout;

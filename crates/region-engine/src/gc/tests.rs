@@ -3,6 +3,7 @@
 mod awaited;
 mod race;
 
+use tidewater_common::clock::Clock;
 use tidewater_common::ids::{FileId, RegionId, TableId};
 use tokio::sync::mpsc;
 

@@ -20,6 +20,8 @@ mod refused;
 mod remap;
 mod scan_life;
 mod staging;
+mod steps;
+mod table;
 mod time_to_live;
 mod types;
 mod world;

@@ -14,6 +14,7 @@ use crate::EngineError;
 use crate::compaction::commit::commit;
 use crate::compaction::{CompactionJob, OutputOptions, Why};
 use crate::file_meta::FileMeta;
+use crate::histories::histories;
 use crate::manifest::samples::*;
 use crate::manifest::{Edit, ManifestContext, ManifestOptions, Void};
 use crate::schedule::{Actor, play, schedules};
@@ -135,7 +136,7 @@ fn race(schedule: &[usize], fault_every: u64, fault: Fault) {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(512))]
+    #![proptest_config(histories(4_000))]
 
     #[test]
     fn racing_owners_and_compactors_lose_no_row_and_double_none(

@@ -8,111 +8,25 @@ use tidewater_common::ids::{Epoch, Incarnation, RegionId, Sequence};
 use tidewater_common::keys::KeyRange;
 use tidewater_common::schema::{SchemaChange, WriteMode};
 
+use super::steps::*;
 use super::world::*;
-use crate::bulk::AdoptError;
-use crate::bulk::error::NotShared;
 use crate::compaction::commit::commit;
 use crate::compaction::{Attempt, CompactionJob, Compactor, Scope};
 use crate::file_meta::FileMeta;
-use crate::layout::RegionDir;
+use crate::histories::histories;
+use crate::index::Bloom;
 use crate::manifest::{ManifestContext, Void};
 use crate::memtable::RunImage;
 use crate::region::{Content, Publication};
 use crate::storage::Storage;
 use crate::{CompareOp, EngineError, Predicate, Region, RegionSpec, ScanOptions};
 
-#[derive(Debug, Clone)]
-enum Step {
-    Put(Vec<(u8, Option<i64>)>),
-    Delete(Vec<u8>),
-    Flush,
-    MergeRuns,
-    Compact(Scope),
-    /// A job is planned and its files are merged, ..
-    BeginJob(Scope),
-    /// .. and committed later, by another process.
-    CommitJob,
-    Truncate,
-    AddColumn,
-    DropColumn,
-    Settle,
-    /// Rows come as a file, and are published under this owner or the next one.
-    Adopt {
-        numbers: Vec<u8>,
-        next_owner: bool,
-    },
-    /// Rows come as a file into a staging area, which begins with it.
-    Stage(Vec<u8>),
-    PublishArea,
-    AbandonArea,
-    /// Another region takes over all files.
-    Copy,
-    Reopen,
-    /// A replica that has followed the log, or part of it by a snapshot, becomes the owner.
-    Failover {
-        snapshot_at: prop::sample::Index,
-    },
-    Scan {
-        start: u8,
-        end: Option<u8>,
-        limit: Option<u64>,
-        batch_rows: usize,
-        above: Option<i64>,
-    },
-    Get(Vec<u8>),
-}
-
-fn scope() -> impl Strategy<Value = Scope> {
-    prop_oneof![3 => Just(Scope::Due), 1 => Just(Scope::Whole)]
-}
-
-fn steps() -> impl Strategy<Value = Vec<Step>> {
-    let row = (0_u8..60, prop::option::weighted(0.8, 0_i64..100));
-    let step = prop_oneof![
-        10 => prop::collection::vec(row, 1..25).prop_map(Step::Put),
-        3 => prop::collection::vec(0_u8..60, 1..8).prop_map(Step::Delete),
-        4 => Just(Step::Flush),
-        3 => Just(Step::MergeRuns),
-        3 => scope().prop_map(Step::Compact),
-        2 => scope().prop_map(Step::BeginJob),
-        2 => Just(Step::CommitJob),
-        1 => Just(Step::Truncate),
-        1 => Just(Step::AddColumn),
-        1 => Just(Step::DropColumn),
-        1 => Just(Step::Settle),
-        2 => (prop::collection::vec(0_u8..60, 1..20), any::<bool>())
-            .prop_map(|(numbers, next_owner)| Step::Adopt { numbers, next_owner }),
-        2 => prop::collection::vec(0_u8..60, 1..20).prop_map(Step::Stage),
-        1 => Just(Step::PublishArea),
-        1 => Just(Step::AbandonArea),
-        1 => Just(Step::Copy),
-        1 => Just(Step::Reopen),
-        1 => any::<prop::sample::Index>().prop_map(|snapshot_at| Step::Failover { snapshot_at }),
-        3 => (
-            0_u8..60,
-            prop::option::of(0_u8..60),
-            prop::option::of(0_u64..50),
-            1_usize..40,
-            prop::option::of(0_i64..100),
-        )
-            .prop_map(|(start, end, limit, batch_rows, above)| {
-                Step::Scan { start, end, limit, batch_rows, above }
-            }),
-        2 => prop::collection::vec(0_u8..60, 1..10).prop_map(Step::Get),
-    ];
-    prop::collection::vec(step, 1..50)
-}
-
-fn key(number: u8) -> Key {
-    (["", "a", "ab", "b"][usize::from(number % 4)].to_owned(), i32::from(number / 4) - 3)
-}
-
 fn row(world: &World, number: u8, value: Option<i64>, position: usize) -> Row {
     (key(number), value, format!("{}/{position}", world.log.len()))
 }
 
 /// Rows with distinct keys, whose notes no write has.
-fn bulk_rows(world: &mut World, mut numbers: Vec<u8>) -> Vec<Row> {
+pub(super) fn bulk_rows(world: &mut World, mut numbers: Vec<u8>) -> Vec<Row> {
     numbers.sort_unstable();
     numbers.dedup();
     world.serial += 1;
@@ -132,7 +46,7 @@ async fn stage(world: &mut World, numbers: Vec<u8>) {
     if *version != world.spec.schema.version() || staged.len() == 9 {
         return;
     }
-    let files = bulk_files(&world.storage, &world.spec, &rows).await;
+    let files = world.bulk_files(&rows).await;
     let area = *area;
     let before = world.region.stats().files;
     world.region.stage_files(area, &files).await.unwrap();
@@ -153,56 +67,77 @@ async fn end_area(world: &mut World, publish: bool) {
     }
 }
 
-async fn check_copy(world: &World) {
+/// A region that has taken over all files of another, and shows these rows.
+#[derive(Debug)]
+pub(super) struct Copied {
+    pub(super) spec: RegionSpec,
+    pub(super) rows: Vec<Row>,
+}
+
+/// Where the log of a copy begins.
+const BASE: u64 = 1_000_000;
+
+impl Copied {
+    /// Taken up by another process.
+    pub(super) fn region(&self, world: &World) -> Arc<Region> {
+        Region::new(world.env(), self.spec.clone(), Sequence(BASE), Sequence(0)).unwrap()
+    }
+
+    pub(super) async fn check(&self, world: &World) {
+        let region = self.region(world);
+        region.load().await.unwrap();
+        assert_eq!(scan(&region, &all()).await.unwrap(), self.rows);
+    }
+}
+
+pub(super) async fn copy(world: &mut World) -> Copied {
     world.region.flush().await.unwrap();
-    let spec = RegionSpec { region_id: RegionId(1_000), ..world.spec.clone() };
-    let base = Sequence(1_000_000);
-    // Regions of earlier steps have another incarnation.
-    let incarnation = Incarnation(world.region.stats().manifest_version.get());
-    let spec = RegionSpec { incarnation, ..spec };
-    let copy = Region::new(env(world.storage.clone()), spec, base, Sequence(0)).unwrap();
+    world.serial += 1;
+    let region_id = RegionId(world.spec.region_id.get() + 1_000);
+    let spec =
+        RegionSpec { region_id, incarnation: Incarnation(world.serial), ..world.spec.clone() };
+    let copied = Copied { spec, rows: world.expected_rows() };
+    let copy = copied.region(world);
     copy.take_ownership(owner(1), GROUP).await.unwrap();
-    let RegionSpec { table_id, region_id, incarnation, .. } = *world.region.spec();
-    let source = RegionDir { table_id, region_id, incarnation };
-    let staged = match copy.copy_from(source, DEADLINE).await {
-        Ok(staged) => staged,
-        // At this version there has been a copy before.
-        Err(AdoptError::NotShared { reason: NotShared::NotEmpty, .. }) => return,
-        Err(other) => panic!("{other}"),
-    };
+    let staged = copy.copy_from(world.region.dir, DEADLINE).await.unwrap();
     let publication = Publication { area: staged.area, epoch: Epoch(0), content: Content::Copies };
-    copy.publish(cause(Sequence(base.get() + 10)), publication).unwrap();
+    copy.publish(cause(Sequence(BASE + 10)), publication).unwrap();
     copy.settle().await.unwrap();
-    assert_eq!(scan(&copy, &all()).await.unwrap(), world.expected_rows());
+    assert_eq!(scan(&copy, &all()).await.unwrap(), copied.rows);
+    copied
 }
 
 /// A job whose files are written and in no manifest.
-type Begun = Option<(CompactionJob, Vec<FileMeta>)>;
+pub(super) type Begun = Option<(CompactionJob, Vec<FileMeta>)>;
 
 async fn begin(world: &World, scope: Scope) -> Begun {
     world.region.load().await.unwrap();
     let (job, _claim) = world.region.claim(scope, Epoch(0)).unwrap()?;
-    let compactor = Compactor::new(env(world.storage.clone()));
+    let compactor = Compactor::new(world.env());
     let written = compactor.merge(&job, &Attempt::default()).await.unwrap();
     let outputs: Vec<_> = written.into_iter().map(|file| file.meta).collect();
     Some((job, outputs))
 }
 
-async fn commit_late(world: &World, begun: Begun) {
+pub(super) async fn commit_late(world: &World, begun: Begun) {
     let Some((job, outputs)) = begun else { return };
-    let manifest = ManifestContext::new(env(world.storage.clone()), job.dir);
+    let manifest = ManifestContext::new(world.env(), job.dir);
     match commit(&manifest, &job, &outputs).await {
         Ok(version) => {
             world.region.load().await.unwrap();
             // A late or double report changes nothing.
             assert_eq!(commit(&manifest, &job, &outputs).await.unwrap_or(version), version);
         }
-        Err(EngineError::Refused { reason: Void::InputsGone { .. }, .. }) => {}
+        // The latter where garbage was collected meanwhile.
+        Err(EngineError::Refused {
+            reason: Void::InputsGone { .. } | Void::BelowFloor { .. },
+            ..
+        }) => {}
         Err(other) => panic!("{other}"),
     }
 }
 
-async fn take(world: &mut World, step: Step, begun: &mut Begun) {
+pub(super) async fn take(world: &mut World, step: Step, begun: &mut Begun) {
     let append_only = world.spec.options.write_mode == WriteMode::AppendOnly;
     match step {
         Step::Put(rows) => {
@@ -258,7 +193,8 @@ async fn take(world: &mut World, step: Step, begun: &mut Begun) {
         Step::Stage(numbers) => stage(world, numbers).await,
         Step::PublishArea => end_area(world, true).await,
         Step::AbandonArea => end_area(world, false).await,
-        Step::Copy => check_copy(world).await,
+        Step::Copy => drop(copy(world).await),
+        Step::BuildIndexes => drop(world.region.build_indexes(&Bloom).await.unwrap()),
         Step::Reopen => world.reopen().await.unwrap(),
         Step::Failover { snapshot_at } => failover(world, snapshot_at).await,
         Step::Scan { start, end, limit, batch_rows, above } => {
@@ -340,28 +276,67 @@ async fn check_get(world: &World, numbers: &[u8]) {
     assert_eq!(rows_of(&found), expected);
 }
 
+fn check(steps: Vec<Step>, mode: WriteMode, hashed: bool) {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
+    runtime.block_on(async {
+        let mut world = World::new(Storage::memory(), mode, hashed).await;
+        let mut begun = None;
+        for step in steps {
+            take(&mut world, step, &mut begun).await;
+        }
+        commit_late(&world, begun).await;
+        world.check().await;
+        world.region.flush().await.unwrap();
+        world.check().await;
+        world.reopen().await.unwrap();
+        world.check().await;
+    });
+}
+
+// One test after another would be too long for one core.
 proptest! {
+    #![proptest_config(histories(640))]
+
     #[test]
-    fn a_region_shows_what_a_sorted_map_shows(
-        steps in steps(),
-        append_only in any::<bool>(),
-        hashed in any::<bool>(),
+    fn an_upsert_region_shows_what_a_sorted_map_shows(steps in steps(MANY)) {
+        check(steps, WriteMode::Upsert, false);
+    }
+
+    #[test]
+    fn an_upsert_region_of_few_keys_shows_what_a_sorted_map_shows(steps in steps(FEW)) {
+        check(steps, WriteMode::Upsert, false);
+    }
+
+    #[test]
+    fn a_hashed_upsert_region_shows_what_a_sorted_map_shows(steps in steps(MANY)) {
+        check(steps, WriteMode::Upsert, true);
+    }
+
+    #[test]
+    fn a_hashed_upsert_region_of_few_keys_shows_what_a_sorted_map_shows(steps in steps(FEW)) {
+        check(steps, WriteMode::Upsert, true);
+    }
+
+    #[test]
+    fn an_append_only_region_shows_what_a_sorted_map_shows(steps in steps(MANY)) {
+        check(steps, WriteMode::AppendOnly, false);
+    }
+
+    #[test]
+    fn an_append_only_region_of_few_keys_shows_what_a_sorted_map_shows(steps in steps(FEW)) {
+        check(steps, WriteMode::AppendOnly, false);
+    }
+
+    #[test]
+    fn a_hashed_append_only_region_shows_what_a_sorted_map_shows(steps in steps(MANY)) {
+        check(steps, WriteMode::AppendOnly, true);
+    }
+
+    #[test]
+    fn a_hashed_append_only_region_of_few_keys_shows_what_a_sorted_map_shows(
+        steps in steps(FEW),
     ) {
-        let mode = if append_only { WriteMode::AppendOnly } else { WriteMode::Upsert };
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
-        runtime.block_on(async {
-            let mut world = World::new(Storage::memory(), mode, hashed).await;
-            let mut begun = None;
-            for step in steps {
-                take(&mut world, step, &mut begun).await;
-            }
-            commit_late(&world, begun).await;
-            world.check().await;
-            world.region.flush().await.unwrap();
-            world.check().await;
-            world.reopen().await.unwrap();
-            world.check().await;
-        });
+        check(steps, WriteMode::AppendOnly, true);
     }
 }
 

@@ -1,151 +1,29 @@
-//! A table of two key columns and two others, its log, and a naive model of what it must hold.
+//! A region of that table, its log, and a naive model of what it must hold.
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
-use arrow::array::{Array, ArrayRef, AsArray, Int32Array, Int64Array, RecordBatch, StringArray};
+use arrow::array::{Array, AsArray, RecordBatch};
 use arrow::datatypes::{Int32Type, Int64Type};
 use futures::TryStreamExt;
-use tidewater_common::clock::Clock;
-use tidewater_common::ids::{
-    ColumnId, Epoch, FileId, GroupId, Incarnation, OwnerEpoch, RegionId, SchemaVersion, Sequence,
-    TableId, Term,
-};
-use tidewater_common::keys::{KeyCodec, KeyRange};
-use tidewater_common::schema::{
-    Column, ColumnType, HashDistribution, SchemaChange, TableOptions, TableSchema, WriteMode,
-};
+use tidewater_common::ids::{ColumnId, Epoch, FileId, SchemaVersion, Sequence};
+use tidewater_common::keys::KeyRange;
+use tidewater_common::schema::{SchemaChange, TableSchema, WriteMode};
 
+pub(super) use super::table::*;
 use crate::bulk::BulkWriter;
-use crate::compaction::{Attempt, CompactionOptions, Scope};
-use crate::env::{EngineOptions, RegionEnv, SystemIds};
+use crate::compaction::{Attempt, Scope};
+use crate::env::RegionEnv;
 use crate::manifest::AreaId;
-use crate::memory::MemoryBudget;
-use crate::region::{Cause, Content, Publication};
+use crate::region::{Content, Publication};
 use crate::row_versions::RowOp;
 use crate::storage::Storage;
 use crate::{CompactionReport, EngineError, Region, RegionSpec, RowsWrite, ScanOptions};
 
-#[derive(Debug)]
-pub(super) struct FixedClock;
-
-impl Clock for FixedClock {
-    fn now_ms(&self) -> u64 {
-        1_700_000_000_000
-    }
-}
-
-pub(super) const GROUP: GroupId = GroupId(1);
-pub(super) const NAME: ColumnId = ColumnId(1);
-pub(super) const NUMBER: ColumnId = ColumnId(2);
-pub(super) const VALUE: ColumnId = ColumnId(3);
-pub(super) const NOTE: ColumnId = ColumnId(4);
-
-/// What writes put into columns that were added, and what older rows show there.
-pub(super) const WRITTEN: i64 = 8;
-pub(super) const DEFAULT: i64 = 7;
-
-pub(super) type Key = (String, i32);
-/// Key, value, note.
-pub(super) type Row = (Key, Option<i64>, String);
-
-pub(super) fn column(id: ColumnId, name: &str, data_type: ColumnType, nullable: bool) -> Column {
-    Column { id, name: name.to_owned(), data_type, nullable, default: None }
-}
-
-pub(super) fn cause(sequence: Sequence) -> Cause {
-    Cause { sequence, procedure: None }
-}
-
-/// The change that adds a column which [`World::check`] looks at.
-pub(super) fn added(name: &str) -> SchemaChange {
-    SchemaChange::AddColumn {
-        name: name.to_owned(),
-        data_type: ColumnType::Int64,
-        nullable: false,
-        default: Some(DEFAULT.to_string()),
-    }
-}
-
-pub(super) fn spec(mode: WriteMode, hashed: bool) -> RegionSpec {
-    let columns = vec![
-        column(VALUE, "value", ColumnType::Int64, true),
-        column(NAME, "name", ColumnType::Utf8, false),
-        column(NUMBER, "number", ColumnType::Int32, false),
-        column(NOTE, "note", ColumnType::Utf8, false),
-    ];
-    let schema =
-        TableSchema::new(SchemaVersion(1), columns, vec![NAME, NUMBER], None, ColumnId(5)).unwrap();
-    let hash = hashed.then(|| HashDistribution { columns: vec![NAME], vnode_count: 8 });
-    RegionSpec {
-        region_id: RegionId(12),
-        table_id: TableId(3),
-        incarnation: Incarnation(1),
-        schema,
-        options: TableOptions { write_mode: mode, hash, ttl_ms: None },
-        range: KeyRange::whole(),
-    }
-}
-
-pub(super) fn env(storage: Storage) -> RegionEnv {
-    // Two runs of a level are too many, and what takes a kilobyte is worth a sub-job.
-    let compaction =
-        CompactionOptions { fan_in: 2, parallelism: 3, ..CompactionOptions::default() };
-    let options =
-        EngineOptions { target_file_bytes: 4_000, compaction, ..EngineOptions::default() };
-    RegionEnv::new(
-        storage,
-        Arc::new(FixedClock),
-        Arc::new(SystemIds),
-        MemoryBudget::new(1 << 30),
-        options,
-    )
-}
-
-pub(super) fn owner(term: u64) -> OwnerEpoch {
-    OwnerEpoch { move_epoch: 0, term: Term(term) }
-}
-
-pub(super) fn key_batch(keys: &[Key], spec: &RegionSpec) -> RecordBatch {
-    let names = StringArray::from_iter_values(keys.iter().map(|key| &key.0));
-    let numbers = Int32Array::from_iter_values(keys.iter().map(|key| key.1));
-    let arrays: Vec<ArrayRef> = vec![Arc::new(names), Arc::new(numbers)];
-    RecordBatch::try_new(spec.schema.key_arrow(), arrays).unwrap()
-}
-
-pub(super) fn codec(spec: &RegionSpec) -> KeyCodec {
-    KeyCodec::new(&spec.schema, &spec.options).unwrap()
-}
-
-pub(super) fn row_key(spec: &RegionSpec, key: &Key) -> Vec<u8> {
-    codec(spec).row_key(key_batch(std::slice::from_ref(key), spec).columns(), 0).unwrap()
-}
-
-/// The rows as a client sends them: stably sorted by row key.
-pub(super) fn put_batch(rows: &[Row], spec: &RegionSpec) -> RecordBatch {
-    let mut rows = rows.to_vec();
-    rows.sort_by_cached_key(|row| row_key(spec, &row.0));
-    let mut arrays: Vec<ArrayRef> = vec![
-        Arc::new(Int64Array::from_iter(rows.iter().map(|row| row.1))),
-        Arc::new(StringArray::from_iter_values(rows.iter().map(|row| &row.0.0))),
-        Arc::new(Int32Array::from_iter_values(rows.iter().map(|row| row.0.1))),
-        Arc::new(StringArray::from_iter_values(rows.iter().map(|row| &row.2))),
-    ];
-    for _ in &spec.schema.columns()[4..] {
-        arrays.push(Arc::new(Int64Array::from_value(WRITTEN, rows.len())));
-    }
-    RecordBatch::try_new(spec.schema.arrow(), arrays).unwrap()
-}
-
-pub(super) fn delete_batch(keys: &[Key], spec: &RegionSpec) -> RecordBatch {
-    let mut keys = keys.to_vec();
-    keys.sort_by_cached_key(|key| row_key(spec, key));
-    key_batch(&keys, spec)
-}
-
 /// A region over a store, with the log of all that was written to it.
 pub(super) struct World {
     pub(super) storage: Storage,
+    pub(super) clock: Arc<HandClock>,
     pub(super) spec: RegionSpec,
     pub(super) region: Arc<Region>,
     pub(super) log: Vec<RowsWrite>,
@@ -177,8 +55,12 @@ pub(super) const DEADLINE: u64 = 1_800_000_000_000;
 
 /// A region's rows as another writer brings them: files that no manifest names. The rows are sorted.
 pub(super) async fn bulk_files(storage: &Storage, spec: &RegionSpec, rows: &[Row]) -> Vec<FileId> {
+    write_bulk(env(storage.clone()), spec, rows).await
+}
+
+async fn write_bulk(env: RegionEnv, spec: &RegionSpec, rows: &[Row]) -> Vec<FileId> {
     let batch = put_batch(rows, spec);
-    BulkWriter::new(env(storage.clone()), spec).unwrap().write([batch]).await.unwrap()
+    BulkWriter::new(env, spec).unwrap().write([batch]).await.unwrap()
 }
 
 /// The range of a region that is sealed.
@@ -201,11 +83,16 @@ struct Model {
 
 impl World {
     pub(super) async fn new(storage: Storage, mode: WriteMode, hashed: bool) -> Self {
-        let spec = spec(mode, hashed);
-        let region = Self::fresh(&storage, &spec);
+        Self::of(storage, Arc::default(), spec(mode, hashed)).await
+    }
+
+    pub(super) async fn of(storage: Storage, clock: Arc<HandClock>, spec: RegionSpec) -> Self {
+        let env = env_with(storage.clone(), clock.clone());
+        let region = Region::new(env, spec.clone(), Sequence(0), Sequence(0)).unwrap();
         region.take_ownership(owner(1), GROUP).await.unwrap();
         Self {
             storage,
+            clock,
             first_spec: spec.clone(),
             spec,
             region,
@@ -221,6 +108,20 @@ impl World {
 
     pub(super) fn fresh(storage: &Storage, spec: &RegionSpec) -> Arc<Region> {
         Region::new(env(storage.clone()), spec.clone(), Sequence(0), Sequence(0)).unwrap()
+    }
+
+    /// What another process over the same store has.
+    pub(super) fn env(&self) -> RegionEnv {
+        env_with(self.storage.clone(), self.clock.clone())
+    }
+
+    fn replica(&self, spec: &RegionSpec) -> Arc<Region> {
+        Region::new(self.env(), spec.clone(), Sequence(0), Sequence(0)).unwrap()
+    }
+
+    /// [`bulk_files`] of this region.
+    pub(super) async fn bulk_files(&self, rows: &[Row]) -> Vec<FileId> {
+        write_bulk(self.env(), &self.spec, rows).await
     }
 
     pub(super) fn last_write(&self) -> u64 {
@@ -275,7 +176,7 @@ impl World {
     /// has yet to settle it.
     pub(super) async fn adopt(&mut self, rows: &[Row]) {
         self.region.settle().await.unwrap();
-        let files = bulk_files(&self.storage, &self.spec, rows).await;
+        let files = self.bulk_files(rows).await;
         let area = new_area();
         let staged = self.region.adopt(area, &files, DEADLINE).await.unwrap();
         // A repeat changes nothing.
@@ -313,7 +214,7 @@ impl World {
 
     /// A replica that gets what the region is from a snapshot, without its rows.
     pub(super) fn snapshot_replica(&self) -> Arc<Region> {
-        let replica = Self::fresh(&self.storage, &self.spec);
+        let replica = self.replica(&self.spec);
         for pending in self.region.obligations() {
             replica.decide(pending).unwrap();
         }
@@ -322,7 +223,7 @@ impl World {
 
     /// A replica that begins with the log.
     pub(super) fn log_replica(&self) -> Arc<Region> {
-        Self::fresh(&self.storage, &self.first_spec)
+        self.replica(&self.first_spec)
     }
 
     fn write(&mut self, op: RowOp, batch: RecordBatch, sequence: u64) {
