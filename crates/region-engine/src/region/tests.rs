@@ -7,6 +7,7 @@ mod copy;
 mod coverage;
 mod crash;
 mod damage;
+mod damage_everywhere;
 mod format;
 mod frozen;
 mod hooks;
