@@ -1,3 +1,4 @@
+mod account;
 mod adopt;
 mod alter;
 mod caching;
