@@ -148,6 +148,12 @@ pub(super) async fn take(world: &mut World, step: Step, begun: &mut Begun) {
                 .collect();
             world.put(&rows);
         }
+        Step::Burst(rows) => {
+            for (number, value) in rows {
+                let row = row(world, number, value, 0);
+                world.put(&[row]);
+            }
+        }
         Step::Delete(_) if append_only => {}
         Step::Delete(numbers) => {
             world.delete(&numbers.into_iter().map(key).collect::<Vec<_>>());
@@ -195,6 +201,7 @@ pub(super) async fn take(world: &mut World, step: Step, begun: &mut Begun) {
         Step::AbandonArea => end_area(world, false).await,
         Step::Copy => drop(copy(world).await),
         Step::BuildIndexes => drop(world.region.build_indexes(&Bloom).await.unwrap()),
+        Step::Follow => follow(world).await,
         Step::Reopen => world.reopen().await.unwrap(),
         Step::Failover { snapshot_at } => failover(world, snapshot_at).await,
         Step::Scan { start, end, limit, batch_rows, above } => {
@@ -203,6 +210,15 @@ pub(super) async fn take(world: &mut World, step: Step, begun: &mut Begun) {
         Step::Get(numbers) => check_get(world, &numbers).await,
     }
     world.check().await;
+}
+
+/// A run may straddle what the owner has flushed: rows that lie in files must not show twice.
+async fn follow(world: &World) {
+    let follower = world.log_replica();
+    world.replay(&follower);
+    follower.merge_runs().await.unwrap();
+    follower.load().await.unwrap();
+    assert_eq!(scan(&follower, &all()).await.unwrap(), world.expected_rows());
 }
 
 async fn failover(world: &mut World, snapshot_at: prop::sample::Index) {

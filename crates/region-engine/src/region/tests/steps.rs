@@ -11,6 +11,8 @@ pub(super) const FEW: u8 = 9;
 #[derive(Debug, Clone)]
 pub(super) enum Step {
     Put(Vec<(u8, Option<i64>)>),
+    /// Each row is a write: so many that their runs are merged.
+    Burst(Vec<(u8, Option<i64>)>),
     Delete(Vec<u8>),
     Flush,
     MergeRuns,
@@ -35,6 +37,8 @@ pub(super) enum Step {
     /// Another region takes over all files.
     Copy,
     BuildIndexes,
+    /// A replica that has followed the log, and merged its rows, reads the manifest.
+    Follow,
     Reopen,
     /// A replica that has followed the log, or part of it by a snapshot, becomes the owner.
     Failover {
@@ -58,7 +62,8 @@ fn scope() -> impl Strategy<Value = Scope> {
 pub(super) fn step(keys: u8) -> impl Strategy<Value = Step> {
     let row = (0..keys, prop::option::weighted(0.8, 0_i64..100));
     prop_oneof![
-        10 => prop::collection::vec(row, 1..25).prop_map(Step::Put),
+        10 => prop::collection::vec(row.clone(), 1..25).prop_map(Step::Put),
+        2 => prop::collection::vec(row, 12..20).prop_map(Step::Burst),
         3 => prop::collection::vec(0..keys, 1..8).prop_map(Step::Delete),
         4 => Just(Step::Flush),
         3 => Just(Step::MergeRuns),
@@ -76,6 +81,7 @@ pub(super) fn step(keys: u8) -> impl Strategy<Value = Step> {
         1 => Just(Step::AbandonArea),
         1 => Just(Step::Copy),
         1 => Just(Step::BuildIndexes),
+        1 => Just(Step::Follow),
         1 => Just(Step::Reopen),
         1 => any::<prop::sample::Index>().prop_map(|snapshot_at| Step::Failover { snapshot_at }),
         3 => (
