@@ -1,6 +1,7 @@
 //! Passes over a store in memory.
 
 mod awaited;
+mod late;
 mod race;
 
 use tidewater_common::clock::Clock;
