@@ -144,13 +144,25 @@ pub(super) fn codec(spec: &RegionSpec) -> KeyCodec {
 }
 
 pub(super) fn row_key(spec: &RegionSpec, key: &Key) -> Vec<u8> {
-    codec(spec).row_key(key_batch(std::slice::from_ref(key), spec).columns(), 0).unwrap()
+    row_keys(spec, std::slice::from_ref(key)).remove(0)
+}
+
+/// In the order of the keys.
+pub(super) fn row_keys(spec: &RegionSpec, keys: &[Key]) -> Vec<Vec<u8>> {
+    codec(spec).row_keys(key_batch(keys, spec).columns()).unwrap()
+}
+
+/// Stably, by row key.
+fn sorted<T: Clone>(spec: &RegionSpec, items: &[T], key: impl Fn(&T) -> &Key) -> Vec<T> {
+    let keys: Vec<Key> = items.iter().map(|item| key(item).clone()).collect();
+    let mut sorted: Vec<(Vec<u8>, &T)> = row_keys(spec, &keys).into_iter().zip(items).collect();
+    sorted.sort_by(|a, b| a.0.cmp(&b.0));
+    sorted.into_iter().map(|(_, item)| item.clone()).collect()
 }
 
 /// The rows as a client sends them: stably sorted by row key.
 pub(super) fn put_batch(rows: &[Row], spec: &RegionSpec) -> RecordBatch {
-    let mut rows = rows.to_vec();
-    rows.sort_by_cached_key(|row| row_key(spec, &row.0));
+    let rows = sorted(spec, rows, |row| &row.0);
     let mut arrays: Vec<ArrayRef> = vec![
         Arc::new(Int64Array::from_iter(rows.iter().map(|row| row.1))),
         Arc::new(StringArray::from_iter_values(rows.iter().map(|row| &row.0.0))),
@@ -164,7 +176,5 @@ pub(super) fn put_batch(rows: &[Row], spec: &RegionSpec) -> RecordBatch {
 }
 
 pub(super) fn delete_batch(keys: &[Key], spec: &RegionSpec) -> RecordBatch {
-    let mut keys = keys.to_vec();
-    keys.sort_by_cached_key(|key| row_key(spec, key));
-    key_batch(&keys, spec)
+    key_batch(&sorted(spec, keys, |key| key), spec)
 }

@@ -139,8 +139,9 @@ impl World {
     }
 
     fn expect(&mut self, rows: &[Row], sequence: u64) {
-        for (position, row) in rows.iter().enumerate() {
-            let key = row_key(&self.spec, &row.0);
+        let keys: Vec<Key> = rows.iter().map(|row| row.0.clone()).collect();
+        let keys = row_keys(&self.spec, &keys);
+        for (position, (row, key)) in rows.iter().zip(keys).enumerate() {
             self.model.written_under.insert(row.2.clone(), self.spec.schema.version());
             self.model.upsert.insert(key.clone(), row.clone());
             self.model.appended.push((key, u64::MAX - sequence, position, row.clone()));
