@@ -12,7 +12,7 @@ use tidewater_common::schema::WriteMode;
 use tokio::sync::mpsc;
 
 use super::model::{Begun, Copied, bulk_rows, commit_late, copy, take};
-use super::steps::{MANY, Step, step};
+use super::steps::{Step, step};
 use super::world::*;
 use crate::RegionSpec;
 use crate::gc::{Collector, GcReport, GcRequest, Kept, named};
@@ -20,6 +20,9 @@ use crate::histories::histories;
 use crate::layout::{RegionDir, RegionObject};
 use crate::manifest::ManifestContext;
 use crate::storage::Storage;
+
+/// Different keys of a region.
+const KEYS: u8 = 60;
 
 #[derive(Debug, Clone)]
 enum Event {
@@ -37,8 +40,8 @@ enum Event {
 
 fn events() -> impl Strategy<Value = Vec<Event>> {
     let event = prop_oneof![
-        30 => (0..2_usize, step(MANY)).prop_map(|(at, step)| Event::Step(at, step)),
-        1 => (0..2_usize, prop::collection::vec(0..MANY, 1..20))
+        30 => (0..2_usize, step(KEYS)).prop_map(|(at, step)| Event::Step(at, step)),
+        1 => (0..2_usize, prop::collection::vec(0..KEYS, 1..20))
             .prop_map(|(at, numbers)| Event::Lose(at, numbers)),
         1 => any::<prop::sample::Index>().prop_map(Event::Drop),
         2 => (0..30_u64, prop_oneof![Just(1_000_usize), 1..8_usize])
@@ -56,11 +59,11 @@ struct Regions {
 }
 
 impl Regions {
-    async fn new() -> Self {
+    async fn new(hashed: [bool; 2]) -> Self {
         let (storage, clock) = (Storage::memory(), Arc::<HandClock>::default());
         let specs = [
-            spec(WriteMode::Upsert, false),
-            RegionSpec { region_id: RegionId(13), ..spec(WriteMode::AppendOnly, true) },
+            spec(WriteMode::Upsert, hashed[0]),
+            RegionSpec { region_id: RegionId(13), ..spec(WriteMode::AppendOnly, hashed[1]) },
         ];
         let mut worlds = Vec::new();
         for spec in specs {
@@ -204,18 +207,27 @@ impl Regions {
     }
 }
 
+fn check(events: Vec<Event>, hashed: [bool; 2]) {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
+    runtime.block_on(async {
+        let mut regions = Regions::new(hashed).await;
+        for event in events {
+            regions.take(event).await;
+        }
+        regions.end().await;
+    });
+}
+
 proptest! {
-    #![proptest_config(histories(100))]
+    #![proptest_config(histories(50))]
 
     #[test]
     fn the_account_is_that_of_a_listing_and_nobody_misses_what_went(events in events()) {
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
-        runtime.block_on(async {
-            let mut regions = Regions::new().await;
-            for event in events {
-                regions.take(event).await;
-            }
-            regions.end().await;
-        });
+        check(events, [false, true]);
+    }
+
+    #[test]
+    fn so_it_is_where_the_other_region_is_hashed(events in events()) {
+        check(events, [true, false]);
     }
 }

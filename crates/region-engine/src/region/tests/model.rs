@@ -309,51 +309,38 @@ fn check(steps: Vec<Step>, mode: WriteMode, hashed: bool) {
     });
 }
 
-// One test after another would be too long for one core.
-proptest! {
-    #![proptest_config(histories(640))]
+/// Some of the 5,120 histories for each: one test after another would be too long for one core.
+macro_rules! tests_of_histories {
+    ($($name:ident: $mode:ident, $hashed:literal, $keys:literal;)*) => {
+        proptest! {
+            #![proptest_config(histories(320))]
+            $(
+                #[test]
+                fn $name(steps in steps($keys)) {
+                    check(steps, WriteMode::$mode, $hashed);
+                }
+            )*
+        }
+    };
+}
 
-    #[test]
-    fn an_upsert_region_shows_what_a_sorted_map_shows(steps in steps(MANY)) {
-        check(steps, WriteMode::Upsert, false);
-    }
-
-    #[test]
-    fn an_upsert_region_of_few_keys_shows_what_a_sorted_map_shows(steps in steps(FEW)) {
-        check(steps, WriteMode::Upsert, false);
-    }
-
-    #[test]
-    fn a_hashed_upsert_region_shows_what_a_sorted_map_shows(steps in steps(MANY)) {
-        check(steps, WriteMode::Upsert, true);
-    }
-
-    #[test]
-    fn a_hashed_upsert_region_of_few_keys_shows_what_a_sorted_map_shows(steps in steps(FEW)) {
-        check(steps, WriteMode::Upsert, true);
-    }
-
-    #[test]
-    fn an_append_only_region_shows_what_a_sorted_map_shows(steps in steps(MANY)) {
-        check(steps, WriteMode::AppendOnly, false);
-    }
-
-    #[test]
-    fn an_append_only_region_of_few_keys_shows_what_a_sorted_map_shows(steps in steps(FEW)) {
-        check(steps, WriteMode::AppendOnly, false);
-    }
-
-    #[test]
-    fn a_hashed_append_only_region_shows_what_a_sorted_map_shows(steps in steps(MANY)) {
-        check(steps, WriteMode::AppendOnly, true);
-    }
-
-    #[test]
-    fn a_hashed_append_only_region_of_few_keys_shows_what_a_sorted_map_shows(
-        steps in steps(FEW),
-    ) {
-        check(steps, WriteMode::AppendOnly, true);
-    }
+tests_of_histories! {
+    an_upsert_region_of_3_keys_shows_what_a_sorted_map_shows: Upsert, false, 3;
+    an_upsert_region_of_9_keys_shows_what_a_sorted_map_shows: Upsert, false, 9;
+    an_upsert_region_of_60_keys_shows_what_a_sorted_map_shows: Upsert, false, 60;
+    an_upsert_region_of_200_keys_shows_what_a_sorted_map_shows: Upsert, false, 200;
+    a_hashed_upsert_region_of_3_keys_shows_what_a_sorted_map_shows: Upsert, true, 3;
+    a_hashed_upsert_region_of_9_keys_shows_what_a_sorted_map_shows: Upsert, true, 9;
+    a_hashed_upsert_region_of_60_keys_shows_what_a_sorted_map_shows: Upsert, true, 60;
+    a_hashed_upsert_region_of_200_keys_shows_what_a_sorted_map_shows: Upsert, true, 200;
+    an_append_only_region_of_3_keys_shows_what_a_sorted_map_shows: AppendOnly, false, 3;
+    an_append_only_region_of_9_keys_shows_what_a_sorted_map_shows: AppendOnly, false, 9;
+    an_append_only_region_of_60_keys_shows_what_a_sorted_map_shows: AppendOnly, false, 60;
+    an_append_only_region_of_200_keys_shows_what_a_sorted_map_shows: AppendOnly, false, 200;
+    a_hashed_append_only_region_of_3_keys_shows_what_a_sorted_map_shows: AppendOnly, true, 3;
+    a_hashed_append_only_region_of_9_keys_shows_what_a_sorted_map_shows: AppendOnly, true, 9;
+    a_hashed_append_only_region_of_60_keys_shows_what_a_sorted_map_shows: AppendOnly, true, 60;
+    a_hashed_append_only_region_of_200_keys_shows_what_a_sorted_map_shows: AppendOnly, true, 200;
 }
 
 #[tokio::test]

@@ -5,9 +5,6 @@ use proptest::prelude::*;
 use super::world::Key;
 use crate::compaction::Scope;
 
-pub(super) const MANY: u8 = 60;
-pub(super) const FEW: u8 = 9;
-
 #[derive(Debug, Clone)]
 pub(super) enum Step {
     Put(Vec<(u8, Option<i64>)>),
