@@ -131,13 +131,23 @@ async fn an_atomic_load_shows_as_a_whole_or_not_at_all() -> Result<()> {
         match publish {
             false => loader.abandon().await.map_err(failed)?,
             true => {
-                // From the command on there is no way back, whoever dies.
-                let publishing = tokio::spawn(loader.publish());
-                tokio::time::sleep(Duration::from_millis(50)).await;
-                cluster.meta[meta].kill().await?;
+                // From the command on there is no way back, whoever dies: here an owner before it, so
+                // that a region cannot publish yet, and the meta leader in the midst of it.
                 let owner = cluster.owner(TABLE).await?;
                 cluster.data[owner].kill().await?;
-                publishing.await.map_err(failed)?.map_err(failed)?;
+                let leader = cluster.meta[meta].spec.listen;
+                let direct = Direct::to(leader, Duration::from_millis(500))?;
+                let end = v1::EndLoadRequest {
+                    request_id: loader.load_id().unwrap_or_default().to_string(),
+                    name: TABLE.to_owned(),
+                    publish: true,
+                };
+                let cut_off = direct.end_load(end).await;
+                if cut_off.is_ok() {
+                    return Err(HarnessError::violated("a group without a leader has published"));
+                }
+                cluster.meta[meta].kill().await?;
+                loader.publish().await.map_err(failed)?;
                 cluster.meta[meta].start().await?;
                 cluster.data[owner].start().await?;
             }
@@ -323,5 +333,49 @@ async fn a_clone_shares_files_and_outlives_its_source() -> Result<()> {
     expect(&cluster, "again", None, 1_500).await?;
     expect(&cluster, "copy", None, 1_500).await?;
     cluster.healthy().await?;
+    cluster.finish().await
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_bulk_load_and_a_clone_go_on_while_owners_are_killed() -> Result<()> {
+    let mut cluster = Cluster::start().await?;
+    create(&cluster, 3).await?;
+    let client = client(&cluster).await?;
+    let loading = tokio::spawn(async move {
+        let loader = client.bulk_loader(TABLE).await.map_err(failed)?;
+        for part in 0..60 {
+            write(&loader, part * 50..(part + 1) * 50, "bulk").await?;
+        }
+        Ok::<_, HarnessError>(client)
+    });
+    for _ in 0..3 {
+        tokio::time::sleep(Duration::from_millis(300)).await;
+        let owner = cluster.owner(TABLE).await?;
+        cluster.data[owner].kill().await?;
+        // Whoever leads next shows all that was acknowledged.
+        let before = cluster.count(TABLE).await?;
+        cluster.data[owner].start().await?;
+        let after = cluster.count(TABLE).await?;
+        if after < before {
+            return Err(HarnessError::violated(format!("{before} rows were there, now {after}")));
+        }
+        cluster.healthy().await?;
+    }
+    let client = loading.await.map_err(failed)??;
+    expect(&cluster, TABLE, Some("bulk"), 3_000).await?;
+
+    let (meta, _) = cluster.meta_leader().await?;
+    let owner = cluster.owner(TABLE).await?;
+    let cloning = tokio::spawn(async move { client.clone_table(TABLE, "copy").await });
+    cluster.meta[meta].kill().await?;
+    cluster.data[owner].kill().await?;
+    cloning.await.map_err(failed)?.map_err(failed)?;
+    expect(&cluster, "copy", Some("bulk"), 3_000).await?;
+    cluster.meta[meta].start().await?;
+    cluster.data[owner].start().await?;
+    expect(&cluster, "copy", Some("bulk"), 3_000).await?;
+    expect(&cluster, TABLE, Some("bulk"), 3_000).await?;
+    cluster.healthy().await?;
+    replicas_agree(&cluster, "copy").await?;
     cluster.finish().await
 }

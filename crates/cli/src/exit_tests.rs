@@ -29,6 +29,7 @@ const REASONS: [(Reason, u8); 48] = [
     (Reason::TableNotFound, 3),
     (Reason::TableExists, 4),
     (Reason::TableBusy, 4),
+    (Reason::LoadEnded, 4),
     (Reason::VersionGone, 3),
     (Reason::GroupNotHosted, 3),
     (Reason::RegionNotFound, 3),

@@ -118,6 +118,11 @@ impl BulkLoader {
         &self.table
     }
 
+    /// What an atomic load is called in the logs of the nodes: the request that began it.
+    pub fn load_id(&self) -> Option<Uuid> {
+        self.load.as_ref().map(|load| load.request_id)
+    }
+
     /// Writes a batch, in any order, as files, and has the regions take them over. In an upsert
     /// table, the rows of a later batch replace those of an earlier one.
     ///
