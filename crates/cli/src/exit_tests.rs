@@ -18,7 +18,7 @@ fn statuses_are_those_that_scripts_rely_on() {
 }
 
 /// Every reason of the wire with its status.
-const REASONS: [(Reason, u8); 48] = [
+const REASONS: [(Reason, u8); 49] = [
     (Reason::Unspecified, 1),
     (Reason::InvalidArgument, 2),
     (Reason::SchemaMismatch, 2),
