@@ -1,6 +1,7 @@
-//! Bytes of immutable objects kept in memory, shared by all regions of a process.
+//! What was read of immutable objects, kept in memory within one limit for all regions of a process.
 //!
 //! An object is kept in *pieces*, named by the offsets at which they begin: the pages of data files.
+//! What is decoded again and again is kept decoded, too: see [`values`].
 //! Only bytes that were checked are kept. Of several readers who miss a piece at once, the first
 //! fetches it and the others wait for it; when the first gives up, by an error or because it is
 //! dropped, one of the others goes on. So a fetch must run by itself: not at the pace at which
@@ -10,10 +11,12 @@
 //! out what point reads need, and be gone itself when it comes again.
 
 pub(crate) mod lru;
+pub(crate) mod values;
 
 use std::collections::HashMap;
 use std::sync::Arc;
 
+use arrow::array::ArrayRef;
 use bytes::Bytes;
 use metrics::counter;
 use parking_lot::Mutex;
@@ -21,12 +24,27 @@ use tokio::sync::watch;
 use uuid::Uuid;
 
 use self::lru::Lru;
+use self::values::Place;
 
 /// What an entry weighs beside its bytes.
 const OVERHEAD: usize = 160;
 
 /// A piece of an object, by the object's id and the offset at which it begins.
 type PieceId = (Uuid, u64);
+
+/// What is held is named by an object's id: these never come again, so nothing held is ever stale.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+enum HeldId {
+    Piece(PieceId),
+    Values(Uuid, Place),
+}
+
+#[derive(Debug, Clone)]
+enum Held {
+    Piece(Bytes),
+    Values(ArrayRef),
+}
+
 type Arrival = watch::Receiver<Option<Bytes>>;
 
 /// See the module's head.
@@ -37,7 +55,7 @@ pub struct ObjectCache {
 
 #[derive(Debug)]
 struct Inner {
-    pieces: Lru<PieceId, Bytes>,
+    held: Lru<HeldId, Held>,
     /// Pieces that somebody is fetching.
     arriving: HashMap<PieceId, Arrival>,
 }
@@ -67,25 +85,25 @@ pub(crate) struct Missing {
 impl ObjectCache {
     /// Holds at most `capacity` bytes; 0 holds nothing.
     pub fn new(capacity: usize) -> Self {
-        let inner = Inner { pieces: Lru::new(capacity), arriving: HashMap::new() };
+        let inner = Inner { held: Lru::new(capacity), arriving: HashMap::new() };
         Self { inner: Mutex::new(inner) }
     }
 
     /// Bytes held.
     pub fn bytes(&self) -> usize {
-        self.inner.lock().pieces.weight()
+        self.inner.lock().held.weight()
     }
 
     /// Bytes that may be held.
     pub fn capacity(&self) -> usize {
-        self.inner.lock().pieces.capacity()
+        self.inner.lock().held.capacity()
     }
 
     /// Looks for some pieces of an object. `keep`: what the caller fetches shall be kept, and shared
     /// with who looks for it meanwhile.
     pub(crate) fn find(self: &Arc<Self>, object: Uuid, pieces: &[u64], keep: bool) -> Found {
         let mut inner = self.inner.lock();
-        let keep = keep && inner.pieces.capacity() > 0;
+        let keep = keep && inner.held.capacity() > 0;
         let mut found = Found {
             held: Vec::new(),
             arriving: Vec::new(),
@@ -98,7 +116,7 @@ impl ObjectCache {
         };
         for piece in pieces {
             let id = (object, *piece);
-            if let Some(bytes) = inner.pieces.get(&id) {
+            if let Some(Held::Piece(bytes)) = inner.held.get(&HeldId::Piece(id)) {
                 found.held.push((*piece, bytes));
                 continue;
             }
@@ -138,7 +156,8 @@ impl Missing {
         let id = (self.object, piece);
         let mut inner = cache.inner.lock();
         inner.arriving.remove(&id);
-        inner.pieces.insert(id, bytes.clone(), bytes.len() + OVERHEAD);
+        let weight = bytes.len() + OVERHEAD;
+        inner.held.insert(HeldId::Piece(id), Held::Piece(bytes.clone()), weight);
         drop(inner);
         sender.send_replace(Some(bytes));
     }

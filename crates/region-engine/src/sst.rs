@@ -10,6 +10,7 @@ pub(crate) mod blocks;
 pub(crate) mod convert;
 pub(crate) mod decode;
 pub(crate) mod fetch;
+pub(crate) mod few;
 pub(crate) mod footer;
 pub(crate) mod format;
 pub(crate) mod plan;

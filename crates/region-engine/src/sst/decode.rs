@@ -65,20 +65,18 @@ impl Pace {
     }
 }
 
-type Reading = AbortOnDropHandle<Result<(GroupRows, Parts), EngineError>>;
+pub(super) type Reading = AbortOnDropHandle<Result<Parts, EngineError>>;
 type Waiting =
     Pin<Box<dyn Future<Output = Result<OwnedSemaphorePermit, AcquireError>> + Send + Sync>>;
-type Decoded = Result<Vec<RecordBatch>, EngineError>;
+pub(super) type Decoded = Result<Vec<RecordBatch>, EngineError>;
 
 /// See the module's head.
 pub(crate) struct Decoder {
     shared: Arc<Shared>,
     pace: Pace,
-    /// So few rows that handing them to another thread would take longer than decoding them.
-    few: bool,
     workers: Arc<Semaphore>,
     stretches: VecDeque<GroupRows>,
-    reading: Option<Reading>,
+    reading: Option<(GroupRows, Reading)>,
     units: VecDeque<Unit>,
     waiting: Option<Waiting>,
     decoding: VecDeque<JoinHandle<Decoded>>,
@@ -112,12 +110,9 @@ impl Decoder {
         let stretches =
             plan.0.iter().flat_map(|rows| cut(rows, shared.pace(pace, rows).stretch_rows));
         let stretches = stretches.collect();
-        let bytes = plan.0.iter().map(|rows| shared.row_bytes(rows).saturating_mul(rows.count()));
-        let bytes = bytes.fold(0, usize::saturating_add);
         Self {
             shared: Arc::new(shared),
             pace,
-            few: plan.rows() <= 2 * PAGE_ROWS && bytes <= BATCH_BYTES,
             workers,
             stretches,
             reading: None,
@@ -142,7 +137,7 @@ impl Decoder {
     ) -> Poll<Result<Option<RecordBatch>, EngineError>> {
         loop {
             self.read_ahead(context)?;
-            while !self.few && self.decoding.len() < self.pace.ahead && self.waiting.is_none() {
+            while self.decoding.len() < self.pace.ahead && self.waiting.is_none() {
                 let Ok(permit) = self.workers.clone().try_acquire_owned() else { break };
                 if !self.start(permit) {
                     break;
@@ -155,8 +150,6 @@ impl Decoder {
                 let decoded = ready!(first.poll_unpin(context));
                 self.decoding.pop_front();
                 self.ready = decoded.map_err(|error| not_ended(&error))??.into();
-            } else if let Some(unit) = self.units.pop_front_if(|_| self.few) {
-                self.ready = self.shared.decode(unit)?.into();
             } else if !self.units.is_empty() {
                 // All permits are out, to other reads: in turn with them.
                 let workers = &self.workers;
@@ -180,12 +173,16 @@ impl Decoder {
     fn read_ahead(&mut self, context: &mut Context<'_>) -> Result<(), EngineError> {
         loop {
             if self.reading.is_none() && self.units.len() < self.pace.ahead {
-                self.reading = self.stretches.pop_front().map(|rows| read(&self.shared, rows));
+                let shared = &self.shared;
+                self.reading = self.stretches.pop_front().map(|rows| {
+                    let ranges = byte_ranges(&shared.reader.footer, &rows, &shared.leaves);
+                    (rows, read(&shared.reader, ranges))
+                });
             }
-            let Some(reading) = &mut self.reading else { return Ok(()) };
+            let Some((_, reading)) = &mut self.reading else { return Ok(()) };
             let Poll::Ready(read) = reading.poll_unpin(context) else { return Ok(()) };
-            self.reading = None;
-            let (rows, parts) = read.map_err(|error| not_ended(&error))??;
+            let Some((rows, _)) = self.reading.take() else { return Ok(()) };
+            let parts = read.map_err(|error| not_ended(&error))??;
             let units = cut(&rows, self.shared.pace(self.pace, &rows).unit_rows).into_iter();
             self.units.extend(units.map(|rows| Unit { rows, parts: parts.clone() }));
         }
@@ -205,13 +202,9 @@ impl Decoder {
 
 /// A task of its own: others may be waiting for what it fetches, and must not wait for whoever takes
 /// the rows of this read.
-fn read(shared: &Arc<Shared>, rows: GroupRows) -> Reading {
-    let shared = shared.clone();
-    AbortOnDropHandle::new(tokio::spawn(async move {
-        let ranges = byte_ranges(&shared.reader.footer, &rows, &shared.leaves);
-        let parts = shared.reader.read(&ranges).await?;
-        Ok((rows, parts))
-    }))
+pub(super) fn read(reader: &CheckedReader, ranges: Vec<Range<u64>>) -> Reading {
+    let reader = reader.clone();
+    AbortOnDropHandle::new(tokio::spawn(async move { reader.read(&ranges).await }))
 }
 
 impl Shared {
@@ -226,28 +219,37 @@ impl Shared {
     }
 
     fn decode(&self, unit: Unit) -> Decoded {
-        let footer = &self.reader.footer;
-        let undecodable = |error: ParquetError| self.reader.undecodable(&error);
-        let plan = RowPlan(vec![unit.rows]);
-        let (groups, selection) = plan.selection(footer);
-        let metadata = footer.metadata.clone();
-        ParquetRecordBatchReaderBuilder::new_with_metadata(unit.parts, metadata)
-            .with_projection(self.mask.clone())
-            .with_row_groups(groups)
-            .with_row_selection(selection)
-            // A mask would read the pages between the chosen ones, which were not fetched.
-            .with_row_selection_policy(RowSelectionPolicy::Selectors)
-            .with_batch_size(PIECE_ROWS)
-            .build()
-            .map_err(undecodable)?
-            .collect::<Result<Vec<_>, ArrowError>>()
-            .map_err(|error| undecodable(error.into()))
+        decode(&self.reader, self.mask.clone(), unit.parts, unit.rows)
     }
+}
+
+/// Decodes these rows of the columns in `mask`, of which the pages lie in `parts`.
+pub(super) fn decode(
+    reader: &CheckedReader,
+    mask: ProjectionMask,
+    parts: Parts,
+    rows: GroupRows,
+) -> Decoded {
+    let undecodable = |error: ParquetError| reader.undecodable(&error);
+    let plan = RowPlan(vec![rows]);
+    let (groups, selection) = plan.selection(&reader.footer);
+    let metadata = reader.footer.metadata.clone();
+    ParquetRecordBatchReaderBuilder::new_with_metadata(parts, metadata)
+        .with_projection(mask)
+        .with_row_groups(groups)
+        .with_row_selection(selection)
+        // A mask would read the pages between the chosen ones, which were not fetched.
+        .with_row_selection_policy(RowSelectionPolicy::Selectors)
+        .with_batch_size(PIECE_ROWS)
+        .build()
+        .map_err(undecodable)?
+        .collect::<Result<Vec<_>, ArrowError>>()
+        .map_err(|error| undecodable(error.into()))
 }
 
 /// Bytes that a row of these leaves takes once it is decoded, on the average of its row group; at
 /// least 1.
-fn row_bytes(footer: &Footer, group: usize, leaves: &[usize]) -> usize {
+pub(super) fn row_bytes(footer: &Footer, group: usize, leaves: &[usize]) -> usize {
     let Some(group) = footer.metadata.metadata().row_groups().get(group) else { return 1 };
     let decoded = |leaf: &usize| {
         let Some(column) = group.columns().get(*leaf) else { return 0 };
@@ -262,7 +264,7 @@ fn row_bytes(footer: &Footer, group: usize, leaves: &[usize]) -> usize {
 
 /// The same rows in parts of at most so many rows, cut where pages begin and end unless rows are so
 /// wide that less than a page is taken at once.
-fn cut(whole: &GroupRows, most: usize) -> Vec<GroupRows> {
+pub(super) fn cut(whole: &GroupRows, most: usize) -> Vec<GroupRows> {
     let mut parts: Vec<GroupRows> = Vec::new();
     for range in &whole.rows {
         let mut start = range.start;
@@ -287,7 +289,7 @@ fn cut(whole: &GroupRows, most: usize) -> Vec<GroupRows> {
 }
 
 /// The bytes of the pages that hold the rows, and of the dictionaries that these need.
-fn byte_ranges(footer: &Footer, rows: &GroupRows, leaves: &[usize]) -> Vec<Range<u64>> {
+pub(super) fn byte_ranges(footer: &Footer, rows: &GroupRows, leaves: &[usize]) -> Vec<Range<u64>> {
     let metadata = footer.metadata.metadata();
     let mut ranges = Vec::new();
     for leaf in leaves {
@@ -324,7 +326,7 @@ fn offset(value: i64) -> u64 {
     u64::try_from(value).unwrap_or(u64::MAX)
 }
 
-fn not_ended(error: &tokio::task::JoinError) -> EngineError {
+pub(super) fn not_ended(error: &tokio::task::JoinError) -> EngineError {
     EngineError::Internal { detail: format!("reading a file did not come to its end: {error}") }
 }
 

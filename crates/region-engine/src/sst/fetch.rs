@@ -30,6 +30,8 @@ pub(crate) struct CheckedReader {
 pub(crate) struct Parts {
     parts: Vec<(u64, Bytes)>,
     file_bytes: u64,
+    /// All of them were in the cache, or just came there for somebody else.
+    pub(super) cached: bool,
 }
 
 impl CheckedReader {
@@ -50,6 +52,7 @@ impl CheckedReader {
         wanted.sort_unstable_by_key(|range| range.start);
         wanted.dedup();
         let mut parts: Vec<(u64, Bytes)> = Vec::new();
+        let mut cached = true;
         while !wanted.is_empty() {
             let starts: Vec<u64> = wanted.iter().map(|range| range.start).collect();
             let mut found = self.cache.find(self.file.file_id.0, &starts, self.keep);
@@ -58,6 +61,7 @@ impl CheckedReader {
             let missing: Vec<Range<u64>> =
                 found.missing.pieces().iter().filter_map(|at| named(&wanted, *at)).collect();
             if !missing.is_empty() {
+                cached = false;
                 let fetched = self.fetch(&blocks_of(&missing)).await?;
                 for range in missing {
                     let bytes = slice(&fetched, &range).ok_or_else(|| {
@@ -78,7 +82,7 @@ impl CheckedReader {
             wanted = again;
         }
         parts.sort_unstable_by_key(|(start, _)| *start);
-        Ok(Parts { parts, file_bytes: self.file.size })
+        Ok(Parts { parts, file_bytes: self.file.size, cached })
     }
 
     /// Reads and checks blocks, those that follow each other in one piece.
@@ -199,6 +203,7 @@ mod tests {
         let parts = Parts {
             parts: spans.iter().map(|span| (span.start, bytes(span.clone()))).collect(),
             file_bytes: 40,
+            cached: false,
         };
         let cases = [
             (0..10, true),

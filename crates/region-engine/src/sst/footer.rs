@@ -13,6 +13,7 @@ use super::format::{
     BLOCKS_KEY, FORMAT, FORMAT_KEY, KEY_INDEX_KEY, NAN_KEY, PAGE_ROWS, decode_checksums,
     decode_ids, decode_keys,
 };
+use super::plan::{Pages, pages};
 use crate::EngineError;
 use crate::cache::lru::Lru;
 use crate::file_meta::FileMeta;
@@ -29,6 +30,8 @@ pub(crate) struct Footer {
     pub(crate) key_index: Vec<Vec<u8>>,
     /// Float columns that hold a NaN; `None` when the writer did not look.
     pub(crate) nan_columns: Option<Vec<ColumnId>>,
+    /// Pages of each leaf.
+    pub(crate) pages: Vec<Pages>,
     /// Bytes of data: where the tail begins.
     pub(crate) data_end: u64,
     weight: usize,
@@ -131,13 +134,22 @@ fn parse(tail: &Bytes, file: &FileMeta) -> Result<(u32, Footer), String> {
         Err(_) => None,
     };
     let leaves = leaves(&metadata);
+    let pages = pages(&metadata);
     let data_end = file.size - file.tail.length;
     // What lies in memory is about as large as what lies in the file, offsets twice that.
     let weight = 3 * tail.len();
     let metadata = ArrowReaderMetadata::try_new(Arc::new(metadata), ArrowReaderOptions::new())
         .map_err(|error| error.to_string())?;
-    let footer =
-        Footer { metadata, leaves, block_checksums, key_index, nan_columns, data_end, weight };
+    let footer = Footer {
+        metadata,
+        leaves,
+        block_checksums,
+        key_index,
+        nan_columns,
+        pages,
+        data_end,
+        weight,
+    };
     Ok((format, footer))
 }
 

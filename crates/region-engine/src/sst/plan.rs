@@ -3,6 +3,7 @@
 use std::ops::Range;
 
 use parquet::arrow::arrow_reader::{RowSelection, RowSelector};
+use parquet::file::metadata::ParquetMetaData;
 use parquet::file::page_index::offset_index::PageLocation;
 use tidewater_common::schema::TableSchema;
 
@@ -123,16 +124,45 @@ impl RowPlan {
         let metadata = footer.metadata.metadata();
         let mut usage = Usage { groups: self.0.len() as u64, ..Usage::default() };
         usage.groups_pruned = (metadata.num_row_groups() as u64).saturating_sub(usage.groups);
-        let mut planned = self.0.iter().peekable();
-        for (group, columns) in metadata.offset_index().into_iter().flatten().enumerate() {
-            let rows = planned.next_if(|rows| rows.group == group);
-            let chosen = rows.map_or(&[][..], |rows| rows.rows.as_slice());
-            for column in leaves.iter().filter_map(|leaf| columns.get(*leaf)) {
-                usage.add(column.page_locations(), chosen);
-            }
+        for GroupRows { group, rows } in &self.0 {
+            let columns = metadata.offset_index().and_then(|index| index.get(*group));
+            let columns = leaves.iter().filter_map(|leaf| columns?.get(*leaf));
+            columns.for_each(|column| usage.add(column.page_locations(), rows));
         }
+        let whole = leaves.iter().filter_map(|leaf| footer.pages.get(*leaf));
+        let whole = whole.fold(Pages::default(), |sum, leaf| Pages {
+            count: sum.count + leaf.count,
+            bytes: sum.bytes.saturating_add(leaf.bytes),
+        });
+        usage.pages_pruned = whole.count.saturating_sub(usage.pages);
+        usage.bytes_pruned = whole.bytes.saturating_sub(usage.bytes);
         usage
     }
+}
+
+/// All pages of a column in one file.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(crate) struct Pages {
+    count: u64,
+    bytes: u64,
+}
+
+/// The pages of each column: counted once, not for every read.
+pub(crate) fn pages(metadata: &ParquetMetaData) -> Vec<Pages> {
+    let mut pages: Vec<Pages> = Vec::new();
+    for columns in metadata.offset_index().into_iter().flatten() {
+        pages.resize(pages.len().max(columns.len()), Pages::default());
+        for (sum, column) in pages.iter_mut().zip(columns) {
+            let bytes = column.page_locations().iter().map(page_bytes);
+            sum.count += column.page_locations().len() as u64;
+            sum.bytes = bytes.fold(sum.bytes, u64::saturating_add);
+        }
+    }
+    pages
+}
+
+fn page_bytes(page: &PageLocation) -> u64 {
+    u64::try_from(page.compressed_page_size).unwrap_or(0)
 }
 
 /// Pages and compressed bytes of the columns of a read in one file.
@@ -150,15 +180,11 @@ impl Usage {
     fn add(&mut self, pages: &[PageLocation], chosen: &[Range<usize>]) {
         let row = |page: &PageLocation| usize::try_from(page.first_row_index).unwrap_or(0);
         for (index, page) in pages.iter().enumerate() {
-            let bytes = u64::try_from(page.compressed_page_size).unwrap_or(0);
             let (start, end) = (row(page), pages.get(index + 1).map_or(usize::MAX, row));
             let next = chosen.partition_point(|rows| rows.end <= start);
             if chosen.get(next).is_some_and(|rows| rows.start < end) {
                 self.pages += 1;
-                self.bytes += bytes;
-            } else {
-                self.pages_pruned += 1;
-                self.bytes_pruned += bytes;
+                self.bytes = self.bytes.saturating_add(page_bytes(page));
             }
         }
     }

@@ -15,6 +15,7 @@ use tokio::sync::Semaphore;
 use super::convert::from_stored;
 use super::decode::{Decoder, Pace};
 use super::fetch::CheckedReader;
+use super::few::{Few, are_few};
 use super::footer::{Footer, FooterCache, damaged, footer};
 use super::format::{EPOCH_ID, OP_ID, PAGE_ROWS, SEQUENCE_ID};
 use super::plan::{RowPlan, plan};
@@ -77,11 +78,26 @@ pub(crate) struct FileSource {
 }
 
 struct Open {
-    decoder: Decoder,
+    rows: Rows,
     /// Field id of each column that the stream yields.
     ids: Vec<ColumnId>,
     /// All rows lie in the ranges.
     covered: bool,
+}
+
+/// How the rows of a file come.
+enum Rows {
+    Few(Few),
+    Many(Decoder),
+}
+
+impl Rows {
+    async fn next(&mut self) -> Result<Option<RecordBatch>, EngineError> {
+        match self {
+            Self::Few(few) => few.next().await,
+            Self::Many(decoder) => decoder.next().await,
+        }
+    }
 }
 
 impl FileSource {
@@ -153,7 +169,7 @@ impl FileSource {
                 self.ended = true;
                 return Ok(None);
             };
-            let Some(batch) = open.decoder.next().await? else {
+            let Some(batch) = open.rows.next().await? else {
                 // Asked again, it must not begin again.
                 self.ended = true;
                 return Ok(None);
@@ -196,8 +212,18 @@ impl FileSource {
             return Ok(None);
         }
         let pace = if self.merged { Pace::MERGED } else { Pace::ALONE };
-        let decoder = Decoder::new(reader, leaves, &plan, pace, access.readers.clone());
-        Ok(Some(Open { decoder, ids, covered }))
+        let rows = self.rows(reader, leaves, &plan, pace);
+        Ok(Some(Open { rows, ids, covered }))
+    }
+
+    fn rows(&self, reader: CheckedReader, leaves: Vec<usize>, plan: &RowPlan, pace: Pace) -> Rows {
+        match are_few(&reader.footer, &leaves, plan) {
+            true => Rows::Few(Few::new(reader, leaves, plan)),
+            false => {
+                let readers = self.access.readers.clone();
+                Rows::Many(Decoder::new(reader, leaves, plan, pace, readers))
+            }
+        }
     }
 
     /// Of a few planned rows, those whose keys lie in the ranges: the other columns need not be
@@ -208,11 +234,10 @@ impl FileSource {
         plan: &RowPlan,
     ) -> Result<RowPlan, EngineError> {
         let (leaves, ids) = leaves(&reader.footer, self.shape.schema.primary_key().to_vec());
-        let readers = self.access.readers.clone();
-        let decoder = Decoder::new(reader.clone(), leaves, plan, Pace::ALONE, readers);
-        let mut open = Open { decoder, ids, covered: false };
+        let rows = self.rows(reader.clone(), leaves, plan, Pace::ALONE);
+        let mut open = Open { rows, ids, covered: false };
         let (mut kept, mut at) = (Vec::new(), 0);
-        while let Some(batch) = open.decoder.next().await? {
+        while let Some(batch) = open.rows.next().await? {
             let keys = self.keys(&open, &batch)?;
             let found = self.ranges.rows(&self.shape.codec, &keys, batch.num_rows())?;
             kept.extend(found.into_iter().map(|rows| at + rows.start..at + rows.end));

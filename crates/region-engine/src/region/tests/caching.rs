@@ -5,10 +5,11 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use futures::StreamExt;
-use tidewater_common::ids::Sequence;
+use tidewater_common::ids::{ColumnId, Sequence};
 use tidewater_common::schema::WriteMode;
 
 use super::world::*;
+use crate::compaction::Scope;
 use crate::env::{EngineOptions, RegionEnv, SystemIds};
 use crate::memory::MemoryBudget;
 use crate::storage::Operation;
@@ -121,4 +122,79 @@ async fn who_takes_no_rows_holds_nobody_up() {
     let other = tokio::time::timeout(Duration::from_secs(60), scan(&region, &options));
     assert_eq!(other.await.expect("waits for the stalled one").unwrap(), world.expected_rows());
     drop(stalled);
+}
+
+fn number(n: i32) -> Key {
+    ("k".to_owned(), n)
+}
+
+async fn get(region: &Region, keys: &[Key]) -> Vec<Row> {
+    let projection: Vec<ColumnId> = region.spec().schema.columns().iter().map(|c| c.id).collect();
+    rows_of(&region.get(&key_batch(keys, &region.spec()), &projection).await.unwrap())
+}
+
+#[tokio::test]
+async fn what_is_read_again_is_kept_decoded() {
+    let store = FaultyStore::new();
+    let world = world(&store).await;
+    let (region, reads) = reader(&store, &world, 1 << 20).await;
+    let expected: Vec<Row> =
+        world.expected_rows().into_iter().filter(|row| row.0 == number(150)).collect();
+    let mut held = Vec::new();
+    for round in 0..4 {
+        assert_eq!(get(&region, &[number(150)]).await, expected);
+        assert_eq!(reads.swap(0, Ordering::SeqCst) > 0, round == 0, "{round}");
+        held.push(region.env.objects.bytes());
+    }
+    // Bytes only; then values beside them; then nothing more.
+    assert!(held[0] < held[1] && held[1] == held[2] && held[2] == held[3], "{held:?}");
+    // Another row of the same pages.
+    assert_eq!(get(&region, &[number(151)]).await.len(), 1);
+    assert_eq!(region.env.objects.bytes(), held[3]);
+    assert_eq!(reads.load(Ordering::SeqCst), 0);
+}
+
+#[tokio::test]
+async fn point_reads_are_right_however_little_is_held() {
+    let store = FaultyStore::new();
+    let world = world(&store).await;
+    for cached in [0, 1_500, 6_000, 20_000, 1 << 20] {
+        let (region, _) = reader(&store, &world, cached).await;
+        for round in 0..4 {
+            for n in [3, 4, 150, 299, 151, 3, 77, 300] {
+                let found = get(&region, &[number(n), number(n + 9)]).await;
+                let expected: Vec<Row> = world
+                    .expected_rows()
+                    .into_iter()
+                    .filter(|row| row.0 == number(n) || row.0 == number(n + 9))
+                    .collect();
+                assert_eq!(found, expected, "{cached} {round} {n}");
+                assert!(region.env.objects.bytes() <= cached);
+            }
+        }
+    }
+}
+
+/// Values are held by file, and a file's name never comes again.
+#[tokio::test]
+async fn nothing_held_outlives_its_file() {
+    let store = FaultyStore::new();
+    let mut world = world(&store).await;
+    for value in 0..3 {
+        let row: Row = (number(150), Some(value), "again".to_owned());
+        world.put(std::slice::from_ref(&row));
+        world.region.flush().await.unwrap();
+        for _ in 0..3 {
+            assert_eq!(get(&world.region, &[number(150)]).await, [row.clone()]);
+        }
+        world.compact(Scope::Whole).await.unwrap();
+        for _ in 0..3 {
+            assert_eq!(get(&world.region, &[number(150)]).await, [row.clone()]);
+        }
+    }
+    world.delete(&[number(150)]);
+    world.region.flush().await.unwrap();
+    world.compact(Scope::Whole).await.unwrap();
+    assert_eq!(get(&world.region, &[number(150)]).await, []);
+    world.check().await;
 }

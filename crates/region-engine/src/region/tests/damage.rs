@@ -66,6 +66,39 @@ async fn a_flipped_bit_is_found_wherever_it_is() {
     assert!(!expect_error_or_right_rows(&world, &file, "whole again").await);
 }
 
+/// What is wrong is never kept, neither as bytes nor decoded.
+#[tokio::test]
+async fn a_point_read_of_damaged_rows_fails_however_often_it_is_made() {
+    let (world, file, bytes) = world().await;
+    let keys: Vec<Key> = (0..3).map(|n| (format!("name {n}"), n)).collect();
+    let expected: Vec<Row> =
+        world.expected_rows().into_iter().filter(|row| keys.contains(&row.0)).collect();
+    let mut found = 0;
+    for position in (0..bytes.len()).step_by(11) {
+        let mut damaged = bytes.to_vec();
+        damaged[position] ^= 1 << (position % 8);
+        world.storage.put(&file.path(), damaged.into()).await.unwrap();
+        let region = World::fresh(&world.storage, &world.spec);
+        region.load().await.unwrap();
+        let asked = key_batch(&keys, &world.spec);
+        let projection: Vec<_> = world.spec.schema.columns().iter().map(|c| c.id).collect();
+        let mut answers = Vec::new();
+        for _ in 0..3 {
+            answers.push(match region.get(&asked, &projection).await {
+                Ok(rows) => {
+                    assert_eq!(rows_of(&rows), expected, "bit at {position}");
+                    true
+                }
+                Err(EngineError::Damaged { .. }) => false,
+                Err(other) => panic!("bit at {position}: {other}"),
+            });
+        }
+        assert!(answers.iter().all(|answer| *answer == answers[0]), "{position}: {answers:?}");
+        found += usize::from(!answers[0]);
+    }
+    assert!(found > 0);
+}
+
 #[tokio::test]
 async fn a_file_that_was_cut_or_grew_is_found() {
     let (world, file, bytes) = world().await;

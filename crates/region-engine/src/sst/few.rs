@@ -1,0 +1,170 @@
+//! A few rows of a file, as a point read wants them.
+//!
+//! They are so few that handing them to another thread would take longer than decoding them. A
+//! *block* is what is looked at, at once: the rows of one entry of the key index, which a page holds
+//! of most columns. When a block is read and its bytes turn out to be in the cache, it is not read for
+//! the first time: then all its values are decoded, and kept in the cache, where the next read takes
+//! its rows from. What is read once leaves nothing but its bytes there.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+
+use arrow::array::{ArrayRef, RecordBatch, RecordBatchOptions, UInt64Array};
+use arrow::compute::{concat_batches, take};
+use arrow::datatypes::{Schema, SchemaRef};
+use parquet::arrow::ProjectionMask;
+use parquet::errors::ParquetError;
+use uuid::Uuid;
+
+use super::decode::{byte_ranges, cut, decode, not_ended, read, row_bytes};
+use super::fetch::{CheckedReader, Parts};
+use super::footer::Footer;
+use super::format::PAGE_ROWS;
+use super::plan::{GroupRows, RowPlan, group_rows};
+use crate::EngineError;
+use crate::cache::values::MOST_BYTES;
+use crate::read::BATCH_BYTES;
+
+/// See the module's head.
+pub(crate) struct Few {
+    reader: CheckedReader,
+    leaves: Vec<usize>,
+    schema: SchemaRef,
+    /// Rows of one block each.
+    blocks: VecDeque<GroupRows>,
+}
+
+/// Whether the rows of a plan are few, and few bytes.
+pub(crate) fn are_few(footer: &Footer, leaves: &[usize], plan: &RowPlan) -> bool {
+    let bytes =
+        |rows: &GroupRows| row_bytes(footer, rows.group, leaves).saturating_mul(rows.count());
+    plan.rows() <= 2 * PAGE_ROWS
+        && plan.0.iter().map(bytes).fold(0, usize::saturating_add) <= BATCH_BYTES
+}
+
+impl Few {
+    /// The rows of `plan` of these leaves of a file, in order.
+    pub(crate) fn new(reader: CheckedReader, leaves: Vec<usize>, plan: &RowPlan) -> Self {
+        let fields = reader.footer.metadata.schema().fields();
+        // All columns of a table are flat, so leaves are fields.
+        let fields: Vec<_> = leaves.iter().filter_map(|leaf| fields.get(*leaf).cloned()).collect();
+        let blocks = plan.0.iter().flat_map(|rows| cut(rows, PAGE_ROWS)).collect();
+        Self { reader, leaves, schema: Arc::new(Schema::new(fields)), blocks }
+    }
+
+    /// The next rows; `None` at the end.
+    ///
+    /// # Errors
+    /// [`EngineError::Damaged`], and those of the store.
+    pub(crate) async fn next(&mut self) -> Result<Option<RecordBatch>, EngineError> {
+        let Some(rows) = self.blocks.pop_front() else { return Ok(None) };
+        let block = Block::of(&self.reader.footer, &rows);
+        let held = self.reader.cache.values(self.file(), block.id, &self.leaves);
+        let mut columns: Vec<Option<ArrayRef>> = Vec::with_capacity(held.len());
+        for values in held {
+            columns.push(values.map(|values| block.pick(&values, &rows)).transpose()?);
+        }
+        if columns.contains(&None) {
+            let missing = self.leaves.iter().zip(&columns);
+            let missing = missing.filter(|(_, found)| found.is_none()).map(|(leaf, _)| *leaf);
+            let mut read = self.read(&block, &rows, missing.collect()).await?.into_iter();
+            for column in columns.iter_mut().filter(|column| column.is_none()) {
+                *column = read.next();
+            }
+        }
+        let options = RecordBatchOptions::new().with_row_count(Some(rows.count()));
+        let columns = columns.into_iter().flatten().collect();
+        let batch = RecordBatch::try_new_with_options(self.schema.clone(), columns, &options);
+        batch.map(Some).map_err(|error| self.reader.undecodable(&error.into()))
+    }
+
+    fn file(&self) -> Uuid {
+        self.reader.file.file_id.0
+    }
+
+    /// Some columns of the rows, in order.
+    async fn read(
+        &self,
+        block: &Block,
+        rows: &GroupRows,
+        leaves: Vec<usize>,
+    ) -> Result<Vec<ArrayRef>, EngineError> {
+        let footer = &self.reader.footer;
+        let narrow =
+            |leaf: &usize| row_bytes(footer, rows.group, &[*leaf]) <= MOST_BYTES / PAGE_ROWS;
+        let (narrow, wide): (Vec<usize>, Vec<usize>) = leaves.iter().partition(|leaf| narrow(leaf));
+        let mut ranges = byte_ranges(footer, &block.rows, &narrow);
+        ranges.extend(byte_ranges(footer, rows, &wide));
+        let parts = read(&self.reader, ranges).await.map_err(|error| not_ended(&error))??;
+        let mut columns = Vec::with_capacity(leaves.len());
+        if parts.cached && self.reader.keep {
+            let whole = self.decode(&parts, &block.rows, &narrow)?;
+            for (leaf, values) in narrow.iter().zip(whole) {
+                columns.push((*leaf, block.pick(&values, rows)?));
+                self.reader.cache.keep_values(self.file(), block.id, *leaf, values);
+            }
+        } else {
+            columns.extend(narrow.iter().copied().zip(self.decode(&parts, rows, &narrow)?));
+        }
+        columns.extend(wide.iter().copied().zip(self.decode(&parts, rows, &wide)?));
+        columns.sort_unstable_by_key(|(leaf, _)| *leaf);
+        Ok(columns.into_iter().map(|(_, values)| values).collect())
+    }
+
+    fn decode(
+        &self,
+        parts: &Parts,
+        rows: &GroupRows,
+        leaves: &[usize],
+    ) -> Result<Vec<ArrayRef>, EngineError> {
+        if leaves.is_empty() {
+            return Ok(Vec::new());
+        }
+        let schema = self.reader.footer.metadata.parquet_schema();
+        let mask = ProjectionMask::leaves(schema, leaves.iter().copied());
+        let decoded = decode(&self.reader, mask, parts.clone(), rows.clone())?;
+        let whole = match decoded.as_slice() {
+            [only] => only.clone(),
+            several => {
+                let schema =
+                    several.first().map_or_else(|| self.schema.clone(), RecordBatch::schema);
+                concat_batches(&schema, several)?
+            }
+        };
+        if (whole.num_rows(), whole.num_columns()) != (rows.count(), leaves.len()) {
+            let error = ParquetError::General("rows or columns are missing".to_owned());
+            return Err(self.reader.undecodable(&error));
+        }
+        Ok(whole.columns().to_vec())
+    }
+}
+
+/// The rows of one entry of the key index.
+struct Block {
+    /// Row group, and number within it.
+    id: (usize, usize),
+    rows: GroupRows,
+    start: usize,
+}
+
+impl Block {
+    /// The block in which these rows lie.
+    fn of(footer: &Footer, rows: &GroupRows) -> Self {
+        let number = rows.rows.first().map_or(0, |range| range.start / PAGE_ROWS);
+        let start = number * PAGE_ROWS;
+        let end = (start + PAGE_ROWS).min(group_rows(footer, rows.group));
+        let whole = GroupRows { group: rows.group, rows: std::iter::once(start..end).collect() };
+        Self { id: (rows.group, number), rows: whole, start }
+    }
+
+    /// Of all values of the block, those of some of its rows: a copy, which does not keep the others
+    /// in memory.
+    fn pick(&self, values: &ArrayRef, rows: &GroupRows) -> Result<ArrayRef, EngineError> {
+        if *rows == self.rows {
+            return Ok(values.clone());
+        }
+        let rows = rows.rows.iter().cloned().flatten();
+        let indices: UInt64Array = rows.map(|row| (row - self.start) as u64).collect();
+        Ok(take(values, &indices, None)?)
+    }
+}
