@@ -43,7 +43,8 @@ pub trait RegionHook: Debug + Send + Sync + 'static {
     }
 
     /// A flush or a compaction has written its data files; no manifest names them yet, and perhaps
-    /// none ever will. The commit waits for this call, and is made whatever it returns.
+    /// none ever will. The commit waits for this call, and is made whatever it returns. It does not
+    /// wait for a hook that was suspended and is tried again.
     async fn on_sst_files_written(
         &self,
         region: RegionId,

@@ -11,7 +11,7 @@ use tokio::time::{Instant, timeout};
 use super::calls::Event;
 use super::error::HookError;
 use super::plugins::Plugin;
-use super::suspension::{HookLimits, Standing, Turn};
+use super::suspension::{Admission, Ending, HookLimits, Standing, Turn};
 
 /// Whether a hook is called.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -81,17 +81,27 @@ impl Shielded {
 
     /// Calls the hook, unless it is paused or suspended. The error is for those few events whose
     /// sender wants to know; it has been counted and logged.
-    pub(super) async fn call(&self, region: RegionId, event: Arc<Event>) -> Result<(), HookError> {
-        let admitted = !self.paused.load(Ordering::Relaxed)
-            && self.standing.lock().admit(Instant::now(), &self.limits);
-        if !admitted {
-            self.skipped.fetch_add(1, Ordering::Relaxed);
-            return Ok(());
+    pub(super) async fn call(
+        self: &Arc<Self>,
+        region: RegionId,
+        event: Arc<Event>,
+    ) -> Result<(), HookError> {
+        let admission = match self.is_paused() {
+            true => Admission::LeftOut,
+            false => self.standing.lock().admit(event.name(), Instant::now(), &self.limits),
+        };
+        match admission {
+            Admission::Called => self.noted(region, event).await,
+            Admission::Tried => {
+                let hook = Arc::clone(self);
+                tokio::spawn(async move { hook.noted(region, event).await });
+                Ok(())
+            }
+            Admission::LeftOut => {
+                self.skipped.fetch_add(1, Ordering::Relaxed);
+                Ok(())
+            }
         }
-        let name = event.name();
-        let result = self.shielded(region, event).await;
-        self.note(region, name, &result);
-        result
     }
 
     /// Whether it is left out because somebody asked for it.
@@ -107,29 +117,38 @@ impl Shielded {
         event: Arc<Event>,
     ) -> Result<(), HookError> {
         let name = event.name();
-        let result = self.shielded(region, event).await;
+        let (_, result) = self.shielded(region, event).await;
         self.count(region, name, &result);
         result
     }
 
     /// In a task of its own: a panic ends there, and a hook that blocks its thread does not keep the
     /// caller beyond the limit. The limit inside holds when the caller has gone away.
-    async fn shielded(&self, region: RegionId, event: Arc<Event>) -> Result<(), HookError> {
+    async fn shielded(
+        &self,
+        region: RegionId,
+        event: Arc<Event>,
+    ) -> (Ending, Result<(), HookError>) {
         let limit = self.limits.time_limit;
-        let late = || HookError::new(format_args!("no answer within {limit:?}"));
+        let late =
+            || (Ending::Late, Err(HookError::new(format_args!("no answer within {limit:?}"))));
         let hook = Arc::clone(&self.plugin.hook);
         let mut task =
             tokio::spawn(async move { timeout(limit, event.deliver(hook.as_ref(), region)).await });
         match timeout(limit, &mut task).await {
-            Ok(Ok(Ok(result))) => result,
-            Ok(Ok(Err(_))) => Err(late()),
-            Ok(Err(error)) => Err(HookError::new(match error.try_into_panic() {
-                Ok(panic) => format!("it panicked: {}", words(panic.as_ref())),
-                Err(error) => error.to_string(),
-            })),
+            Ok(Ok(Ok(Ok(())))) => (Ending::Succeeded, Ok(())),
+            Ok(Ok(Ok(Err(error)))) => (Ending::Failed, Err(error)),
+            Ok(Ok(Err(_))) => late(),
+            Ok(Err(error)) => {
+                let error = HookError::new(match error.try_into_panic() {
+                    Ok(panic) => format!("it panicked: {}", words(panic.as_ref())),
+                    Err(error) => error.to_string(),
+                });
+                (Ending::Failed, Err(error))
+            }
             Err(_) => {
                 task.abort();
-                Err(late())
+                late()
             }
         }
     }
@@ -148,10 +167,13 @@ impl Shielded {
         }
     }
 
-    fn note(&self, region: RegionId, event: &'static str, result: &Result<(), HookError>) {
-        self.count(region, event, result);
+    /// Calls the hook, and takes note of how that went.
+    async fn noted(&self, region: RegionId, event: Arc<Event>) -> Result<(), HookError> {
+        let name = event.name();
+        let (ending, result) = self.shielded(region, event).await;
+        self.count(region, name, &result);
         let hook = &self.plugin.name;
-        let turn = self.standing.lock().note(result.is_ok(), Instant::now(), &self.limits);
+        let turn = self.standing.lock().note(name, ending, Instant::now(), &self.limits);
         match turn {
             Turn::Same => {}
             Turn::Suspended => {
@@ -160,6 +182,7 @@ impl Shielded {
             }
             Turn::Resumed => tracing::info!(%hook, "a suspended hook works again"),
         }
+        result
     }
 
     pub(super) fn status(&self) -> HookStatus {

@@ -1,7 +1,11 @@
-//! When a hook is left out: after a number of failures in a row, for a while; then one call is let
-//! through. Its success ends the suspension, its failure begins one that is twice as long: a hook
-//! that always hangs holds flushes up ever more rarely.
+//! When a hook is left out: after a number of failures in a row, or of fewer calls that came too late,
+//! for those hold a flush up; for a while. Then one call is let through, for which nobody waits. Its
+//! success ends the suspension, its failure begins one that is twice as long.
+//!
+//! A success counts for its own method alone: a hook that hangs whenever files are written may well
+//! take everything else, and most hooks do not even look at it.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use tokio::time::Instant;
@@ -13,6 +17,9 @@ pub struct HookLimits {
     pub time_limit: Duration,
     /// Failures in a row after which a hook is suspended; at least 1.
     pub failures_in_a_row: u32,
+    /// Late calls in a row after which a hook is suspended; at least 1. Less than of failures: a flush
+    /// stands still for as long as each of them lasts.
+    pub late_in_a_row: u32,
     /// How long it is suspended before it is tried again; doubles each time that this fails, up to 64
     /// times as long.
     pub suspension: Duration,
@@ -23,20 +30,49 @@ impl Default for HookLimits {
         Self {
             time_limit: Duration::from_secs(5),
             failures_in_a_row: 5,
+            late_in_a_row: 2,
             suspension: Duration::from_secs(60),
         }
     }
 }
 
 /// How a hook has behaved lately.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(super) struct Standing {
-    in_a_row: u32,
+    /// Failures in a row of each method whose last call has failed.
+    failing: BTreeMap<&'static str, Failures>,
     suspended_until: Option<Instant>,
     /// A call was let through after a suspension.
     probing: bool,
     /// Such calls that have failed, in a row.
     vain: u32,
+}
+
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+struct Failures {
+    all: u32,
+    late: u32,
+}
+
+/// Whether a call may be made.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Admission {
+    /// The hook takes part.
+    Called,
+    /// It is suspended, and this call is to show whether it works again. Nobody waits for it: they
+    /// have waited in vain before.
+    Tried,
+    /// It is left out.
+    LeftOut,
+}
+
+/// How a call came to its end.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Ending {
+    Succeeded,
+    Failed,
+    /// There was no answer in time.
+    Late,
 }
 
 /// What a call's result did to the hook's standing.
@@ -51,40 +87,60 @@ pub(super) enum Turn {
 }
 
 impl Standing {
-    /// Whether a call may be made now. Asking after a suspension lets one call through, and holds
-    /// back all others until that one has succeeded or another suspension has passed.
-    pub(super) fn admit(&mut self, now: Instant, limits: &HookLimits) -> bool {
+    /// Whether a call of this method may be made now. Asking after a suspension lets one call of a
+    /// method that has failed through, and holds back all others until that one has succeeded or
+    /// another suspension has passed.
+    pub(super) fn admit(
+        &mut self,
+        method: &'static str,
+        now: Instant,
+        limits: &HookLimits,
+    ) -> Admission {
         match self.suspended_until {
-            None => true,
-            Some(until) if now < until => false,
+            None => Admission::Called,
+            Some(until) if now < until || !self.failing.contains_key(method) => Admission::LeftOut,
             Some(_) => {
                 self.probing = true;
                 self.suspended_until = now.checked_add(self.pause(limits));
-                true
+                Admission::Tried
             }
         }
     }
 
-    /// Takes note of a call's result.
-    pub(super) fn note(&mut self, succeeded: bool, now: Instant, limits: &HookLimits) -> Turn {
-        if succeeded {
-            let turn = if self.is_suspended() { Turn::Resumed } else { Turn::Same };
-            *self = Self::default();
-            return turn;
-        }
-        self.in_a_row = self.in_a_row.saturating_add(1);
-        if self.in_a_row < limits.failures_in_a_row.max(1) {
+    /// Takes note of how a call of this method has ended.
+    pub(super) fn note(
+        &mut self,
+        method: &'static str,
+        ending: Ending,
+        now: Instant,
+        limits: &HookLimits,
+    ) -> Turn {
+        if ending == Ending::Succeeded {
+            let failed = self.failing.remove(method).is_some();
+            if failed && self.is_suspended() {
+                *self = Self::default();
+                return Turn::Resumed;
+            }
             return Turn::Same;
         }
-        let turn = if self.is_suspended() {
+        let own = self.failing.entry(method).or_default();
+        own.all = own.all.saturating_add(1);
+        own.late = own.late.saturating_add(u32::from(ending == Ending::Late));
+        if self.is_suspended() {
             // Calls that were under way when the suspension began say nothing new.
             self.vain = self.vain.saturating_add(u32::from(std::mem::take(&mut self.probing)));
-            Turn::Same
-        } else {
-            Turn::Suspended
-        };
+            self.suspended_until = now.checked_add(self.pause(limits));
+            return Turn::Same;
+        }
+        let sum =
+            |of: fn(&Failures) -> u32| self.failing.values().map(of).fold(0, u32::saturating_add);
+        if sum(|one| one.all) < limits.failures_in_a_row.max(1)
+            && sum(|one| one.late) < limits.late_in_a_row.max(1)
+        {
+            return Turn::Same;
+        }
         self.suspended_until = now.checked_add(self.pause(limits));
-        turn
+        Turn::Suspended
     }
 
     fn pause(&self, limits: &HookLimits) -> Duration {
@@ -104,45 +160,80 @@ mod tests {
     const LIMITS: HookLimits = HookLimits {
         time_limit: Duration::from_secs(5),
         failures_in_a_row: 3,
+        late_in_a_row: 2,
         suspension: Duration::from_secs(60),
     };
+    const ONE: &str = "one";
+    const OTHER: &str = "other";
+
+    fn note(standing: &mut Standing, method: &'static str, ending: Ending, now: Instant) -> Turn {
+        standing.note(method, ending, now, &LIMITS)
+    }
 
     fn failing(times: u32, now: Instant) -> Standing {
         let mut standing = Standing::default();
         for _ in 0..times {
-            let _ = standing.note(false, now, &LIMITS);
+            let _ = note(&mut standing, ONE, Ending::Failed, now);
         }
         standing
+    }
+
+    fn admit(standing: &mut Standing, now: Instant) -> Admission {
+        standing.admit(ONE, now, &LIMITS)
     }
 
     #[test]
     fn a_hook_is_suspended_after_failures_in_a_row() {
         let now = Instant::now();
         let mut standing = failing(2, now);
-        assert!(standing.admit(now, &LIMITS));
-        assert_eq!(standing.note(true, now, &LIMITS), Turn::Same);
+        assert_eq!(admit(&mut standing, now), Admission::Called);
+        assert_eq!(note(&mut standing, ONE, Ending::Succeeded, now), Turn::Same);
         let mut standing = failing(2, now);
-        assert_eq!(standing.note(false, now, &LIMITS), Turn::Suspended);
-        assert!(!standing.admit(now, &LIMITS));
-        assert!(!standing.admit(now + LIMITS.suspension - Duration::from_millis(1), &LIMITS));
+        assert_eq!(note(&mut standing, ONE, Ending::Failed, now), Turn::Suspended);
+        assert_eq!(admit(&mut standing, now), Admission::LeftOut);
+        let almost = now + LIMITS.suspension - Duration::from_millis(1);
+        assert_eq!(admit(&mut standing, almost), Admission::LeftOut);
+    }
+
+    #[test]
+    fn late_calls_suspend_a_hook_sooner() {
+        let now = Instant::now();
+        let mut standing = failing(1, now);
+        assert_eq!(note(&mut standing, ONE, Ending::Late, now), Turn::Same);
+        assert_eq!(note(&mut standing, ONE, Ending::Succeeded, now), Turn::Same);
+        assert_eq!(note(&mut standing, ONE, Ending::Late, now), Turn::Same);
+        assert_eq!(note(&mut standing, OTHER, Ending::Late, now), Turn::Suspended);
     }
 
     #[test]
     fn one_success_between_failures_keeps_a_hook() {
         let now = Instant::now();
         let mut standing = failing(2, now);
-        let _ = standing.note(true, now, &LIMITS);
+        let _ = note(&mut standing, ONE, Ending::Succeeded, now);
         for _ in 0..2 {
-            assert_eq!(standing.note(false, now, &LIMITS), Turn::Same);
+            assert_eq!(note(&mut standing, ONE, Ending::Failed, now), Turn::Same);
         }
-        assert!(standing.admit(now, &LIMITS));
+        assert_eq!(admit(&mut standing, now), Admission::Called);
+    }
+
+    #[test]
+    fn what_a_hook_takes_does_not_excuse_what_it_fails() {
+        let now = Instant::now();
+        let mut standing = Standing::default();
+        for turn in [Turn::Same, Turn::Same, Turn::Suspended] {
+            assert_eq!(note(&mut standing, ONE, Ending::Failed, now), turn);
+            assert_eq!(note(&mut standing, OTHER, Ending::Succeeded, now), Turn::Same);
+        }
+        let later = now + LIMITS.suspension;
+        assert_eq!(standing.admit(OTHER, later, &LIMITS), Admission::LeftOut);
+        assert_eq!(admit(&mut standing, later), Admission::Tried);
     }
 
     #[test]
     fn calls_that_were_under_way_do_not_make_a_suspension_longer() {
         let start = Instant::now();
         let mut standing = failing(3 + 4, start);
-        assert!(standing.admit(start + LIMITS.suspension, &LIMITS));
+        assert_eq!(admit(&mut standing, start + LIMITS.suspension), Admission::Tried);
     }
 
     #[test]
@@ -150,14 +241,19 @@ mod tests {
         let start = Instant::now();
         let mut standing = failing(3, start);
         let later = start + LIMITS.suspension;
-        assert!(standing.admit(later, &LIMITS));
-        assert!(!standing.admit(later, &LIMITS), "a second call beside the first");
-        assert_eq!(standing.note(false, later, &LIMITS), Turn::Same);
+        assert_eq!(admit(&mut standing, later), Admission::Tried);
+        assert_eq!(
+            admit(&mut standing, later),
+            Admission::LeftOut,
+            "a second call beside the first"
+        );
+        assert_eq!(note(&mut standing, ONE, Ending::Failed, later), Turn::Same);
         let again = later + LIMITS.suspension * 2;
-        assert!(!standing.admit(again - Duration::from_millis(1), &LIMITS), "twice as long");
-        assert!(standing.admit(again, &LIMITS));
-        assert_eq!(standing.note(true, again, &LIMITS), Turn::Resumed);
-        assert!(standing.admit(again, &LIMITS));
+        let almost = again - Duration::from_millis(1);
+        assert_eq!(admit(&mut standing, almost), Admission::LeftOut, "twice as long");
+        assert_eq!(admit(&mut standing, again), Admission::Tried);
+        assert_eq!(note(&mut standing, ONE, Ending::Succeeded, again), Turn::Resumed);
+        assert_eq!(admit(&mut standing, again), Admission::Called);
         assert!(!standing.is_suspended());
     }
 }

@@ -111,7 +111,7 @@ async fn a_paused_hook_is_left_out_until_it_is_resumed() {
 
 #[tokio::test(start_paused = true)]
 async fn a_bad_hook_is_counted_suspended_and_tried_again() {
-    for vice in [Vice::Panics, Vice::Hangs, Vice::Fails] {
+    for (vice, suspended_after) in [(Vice::Panics, 3), (Vice::Hangs, 2), (Vice::Fails, 3)] {
         let plugins = Plugins::new(limits());
         let recorder = Recorder::new("good");
         plugins.insert(Arc::new(Bad("bad", vice)) as RegionHookRef).unwrap();
@@ -119,11 +119,12 @@ async fn a_bad_hook_is_counted_suspended_and_tried_again() {
         let hooks = RegionHooks::new(&plugins, DIR);
         for number in 0..10 {
             let error = hooks.region_gc(GcPass::default()).await;
-            assert_eq!(error.is_err(), number < 3, "{vice:?} {number}");
+            assert_eq!(error.is_err(), number < suspended_after, "{vice:?} {number}");
         }
         assert_eq!(recorder.take().len(), 10, "{vice:?}");
         let bad = status(&plugins, "bad");
-        assert_eq!((bad.calls, bad.failures, bad.skipped), (3, 3, 7), "{vice:?}");
+        let counted = (bad.calls, bad.failures, bad.skipped);
+        assert_eq!(counted, (suspended_after, suspended_after, 10 - suspended_after), "{vice:?}");
         assert_eq!(bad.state, HookState::Suspended);
         let said = bad.last_error.unwrap();
         let expected = match vice {
@@ -133,13 +134,49 @@ async fn a_bad_hook_is_counted_suspended_and_tried_again() {
         };
         assert_eq!(said, expected);
         tokio::time::advance(limits().suspension).await;
+        let tried = tokio::time::Instant::now();
         for _ in 0..2 {
-            let _ = hooks.region_gc(GcPass::default()).await;
+            hooks.region_gc(GcPass::default()).await.unwrap();
         }
-        assert_eq!(status(&plugins, "bad").calls, 4, "{vice:?}");
+        // Nobody waits for the call by which it is tried again.
+        assert_eq!(tried.elapsed(), Duration::ZERO, "{vice:?}");
+        tokio::time::sleep(limits().time_limit * 2).await;
+        assert_eq!(status(&plugins, "bad").calls, suspended_after + 1, "{vice:?}");
         let good = status(&plugins, "good");
         assert_eq!((good.state, good.calls, good.failures), (HookState::Active, 12, 0));
     }
+}
+
+/// Hangs where files are written, and does not look at anything else.
+#[derive(Debug)]
+struct HangsOnFiles;
+
+#[async_trait]
+impl RegionHook for HangsOnFiles {
+    fn name(&self) -> &str {
+        "bad"
+    }
+
+    async fn on_files_removed(&self, _: RegionId, _: &FilesRemoved) -> Result<(), HookError> {
+        std::future::pending().await
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_hook_that_hangs_on_one_event_is_suspended_whatever_it_makes_of_others() {
+    let plugins = Plugins::new(limits());
+    let recorder = Recorder::new("good");
+    plugins.insert(Arc::new(HangsOnFiles) as RegionHookRef).unwrap();
+    plugins.insert(recorder.clone() as RegionHookRef).unwrap();
+    let hooks = RegionHooks::new(&plugins, DIR);
+    let begun = tokio::time::Instant::now();
+    for _ in 0..10 {
+        hooks.files_removed(removed()).await;
+        hooks.region_gc(GcPass::default()).await.unwrap();
+    }
+    assert_eq!(begun.elapsed(), limits().time_limit * 2);
+    assert_eq!(recorder.take().len(), 20, "others miss nothing");
+    assert_eq!(status(&plugins, "bad").state, HookState::Suspended);
 }
 
 /// Keeps its thread until the test lets go.

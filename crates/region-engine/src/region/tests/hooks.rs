@@ -136,7 +136,12 @@ async fn bad_hooks_change_nothing_but_their_counters() {
     let seen = recorder.take();
     assert_eq!(seen.len(), 3 + 2 * 6, "{seen:#?}");
     for status in plugins.status() {
-        let (calls, failures) = if status.name == "z" { (15, 0) } else { (5, 5) };
+        let (calls, failures) = match status.name.as_str() {
+            "z" => (15, 0),
+            // Late: that holds flushes up, and is put up with less often.
+            "b" => (2, 2),
+            _ => (5, 5),
+        };
         let counted = (status.calls, status.failures, status.skipped);
         assert_eq!(counted, (calls, failures, 15 - calls), "{status:?}");
     }
