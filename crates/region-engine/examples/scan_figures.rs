@@ -1,13 +1,16 @@
 //! Reads one table in a local directory and prints what it took, for `scripts/bench scan`.
 //!
 //! ```text
-//! scan_figures prepare DIR ROWS    writes the table: 13 columns, 10 of them doubles, all in one run
+//! scan_figures prepare DIR ROWS    writes the table, 13 columns, 10 of them doubles, and every tenth row
+//!                                  a second time; compacts it
+//! scan_figures rewrite DIR         writes every hundredth row once more, to a file of their own
 //! scan_figures full DIR            reads all of it
 //! scan_figures filtered DIR        reads the rows of one host in a hundred
 //! scan_figures point DIR           reads single rows of a tenth of the table, whose pages are in memory
 //! ```
 
 use std::error::Error;
+use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -19,9 +22,11 @@ use futures::TryStreamExt;
 use tidewater_common::clock::SystemClock;
 use tidewater_common::ids::{
     ColumnId, Epoch, GroupId, Incarnation, OwnerEpoch, RegionId, SchemaVersion, Sequence, TableId,
+    Term,
 };
 use tidewater_common::keys::KeyRange;
 use tidewater_common::schema::{Column, ColumnType, TableOptions, TableSchema, WriteMode};
+use tidewater_region_engine::compaction::{Attempt, Scope};
 use tidewater_region_engine::env::{EngineOptions, RegionEnv, SystemIds};
 use tidewater_region_engine::index::Bloom;
 use tidewater_region_engine::storage::Storage;
@@ -44,11 +49,13 @@ async fn main() -> Result<()> {
     let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
     match arguments.as_slice() {
         ["prepare", dir, rows] => prepare(dir, rows.parse()?).await,
+        ["rewrite", dir] => rewrite(dir).await,
         ["full", dir] => full(dir).await,
         ["filtered", dir] => filtered(dir).await,
         ["point", dir] => point(dir).await,
         _ => {
-            Err("usage: scan_figures prepare DIR ROWS | full DIR | filtered DIR | point DIR".into())
+            Err("usage: scan_figures prepare DIR ROWS | rewrite | full | filtered | point DIR"
+                .into())
         }
     }
 }
@@ -96,11 +103,17 @@ fn host(number: usize) -> String {
     format!("host_{number:03}")
 }
 
-/// Rows `from .. to` of the table in the order of its keys: every host reports once a second.
-fn rows(spec: &RegionSpec, from: usize, to: usize, per_host: usize) -> Result<RecordBatch> {
-    let hosts = (from..to).map(|row| host(row / per_host));
-    let zones = (from..to).map(|row| format!("eu-{}", row / per_host % 4));
-    let times = (from..to).map(|row| FIRST_MS + (row % per_host * 1_000) as i64);
+/// Every `step`-th of the rows `from .. to` of the table in the order of its keys: every host reports
+/// once a second.
+fn rows(
+    spec: &RegionSpec,
+    (from, to, step): (usize, usize, usize),
+    per_host: usize,
+) -> Result<RecordBatch> {
+    let chosen = || (from..to).step_by(step);
+    let hosts = chosen().map(|row| host(row / per_host));
+    let zones = chosen().map(|row| format!("eu-{}", row / per_host % 4));
+    let times = chosen().map(|row| FIRST_MS + (row % per_host * 1_000) as i64);
     let mut arrays: Vec<ArrayRef> = vec![
         Arc::new(StringArray::from_iter_values(hosts)),
         Arc::new(StringArray::from_iter_values(zones)),
@@ -108,28 +121,65 @@ fn rows(spec: &RegionSpec, from: usize, to: usize, per_host: usize) -> Result<Re
     ];
     arrays.extend((0..10).map(|column| {
         let value = |row: usize| ((row * 31 + column * 17) as f64).sin() * 100.0;
-        Arc::new(Float64Array::from_iter_values((from..to).map(value))) as ArrayRef
+        Arc::new(Float64Array::from_iter_values(chosen().map(value))) as ArrayRef
     }));
     Ok(RecordBatch::try_new(spec.schema.arrow(), arrays)?)
+}
+
+/// Writes every `step`-th row and flushes.
+async fn put(region: &Region, total: usize, step: usize) -> Result<()> {
+    let next = region.last_sequence().get() / Sequence::PER_ENTRY + 1;
+    for (from, entry) in (0..total).step_by(WRITE_ROWS * step).zip(next..) {
+        let to = total.min(from + WRITE_ROWS * step);
+        let batch = rows(region.spec(), (from, to, step), total / HOSTS)?;
+        let sequence = Sequence(entry * Sequence::PER_ENTRY);
+        region.apply(RowsWrite { sequence, epoch: Epoch(0), op: RowOp::Put, batch })?;
+    }
+    region.flush().await?;
+    Ok(())
 }
 
 async fn prepare(dir: &str, total: usize) -> Result<()> {
     std::fs::create_dir_all(dir)?;
     let region = region(dir).await?;
     region.take_ownership(OwnerEpoch::default(), GroupId(1)).await?;
-    let per_host = total.div_ceil(HOSTS);
-    let total = per_host * HOSTS;
-    for (from, entry) in (0..total).step_by(WRITE_ROWS).zip(1..) {
-        let batch = rows(region.spec(), from, total.min(from + WRITE_ROWS), per_host)?;
-        let sequence = Sequence(entry * Sequence::PER_ENTRY);
-        region.apply(RowsWrite { sequence, epoch: Epoch(0), op: RowOp::Put, batch })?;
-    }
-    let report = region.flush().await?;
+    let total = total.div_ceil(HOSTS) * HOSTS;
+    put(&region, total, 1).await?;
+    put(&region, total, 10).await?;
+    let merged = region.compact(Scope::Whole, Epoch(0), &Attempt::default()).await?;
+    let merged = merged.ok_or("nothing was compacted")?;
+    let live: Vec<String> =
+        region.files().iter().map(|file| format!("{}.parquet", file.file_id)).collect();
+    // DuckDB reads whatever lies there.
+    keep_only(Path::new(dir), &live)?;
     let indexes = region.build_indexes(&Bloom).await?;
     println!(
-        r#"{{"rows": {total}, "files": {}, "bytes": {}, "index_bytes": {}}}"#,
-        report.files, report.bytes, indexes.bytes
+        r#"{{"rows": {total}, "rows_in": {}, "files": {}, "bytes": {}, "index_bytes": {}}}"#,
+        merged.done.rows_read, merged.files_out, merged.done.bytes_written, indexes.bytes
     );
+    Ok(())
+}
+
+async fn rewrite(dir: &str) -> Result<()> {
+    let region = region(dir).await?;
+    region.take_ownership(OwnerEpoch { move_epoch: 0, term: Term(1) }, GroupId(1)).await?;
+    let total = region.stats().file_rows as usize;
+    put(&region, total, 100).await?;
+    println!(r#"{{"rows": {}}}"#, total.div_ceil(100));
+    Ok(())
+}
+
+fn keep_only(dir: &Path, live: &[String]) -> Result<()> {
+    for entry in std::fs::read_dir(dir)? {
+        let path = entry?.path();
+        if path.is_dir() {
+            keep_only(&path, live)?;
+        } else if path.extension().is_some_and(|kind| kind == "parquet")
+            && !live.iter().any(|name| path.ends_with(name))
+        {
+            std::fs::remove_file(path)?;
+        }
+    }
     Ok(())
 }
 
@@ -198,7 +248,7 @@ async fn point(dir: &str) -> Result<()> {
         .map(|n| {
             // In no order, of a tenth of the table: as much as the cache holds.
             let row = n * 7_919_317 % (total / 10);
-            let row = rows(region.spec(), row, row + 1, per_host)?;
+            let row = rows(region.spec(), (row, row + 1, 1), per_host)?;
             let key = region.spec().schema.key_arrow();
             Ok(RecordBatch::try_new(key, row.columns()[..3].to_vec())?)
         })
