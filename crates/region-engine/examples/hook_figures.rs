@@ -1,11 +1,12 @@
 //! Ingest into one region with a bad hook and without, for `scripts/bench hooks`.
 //!
 //! ```text
-//! hook_figures DIR SECONDS ROUNDS
+//! hook_figures DIR SECONDS ROUNDS [RATE]
 //! ```
 //!
-//! Each run writes the same rows for so long, as fast as they are taken, while tasks of their own flush,
-//! merge runs and compact as a data node does; then it flushes what is left. A hook that counts its
+//! Each run writes the same rows for so long, as fast as they are taken or at most RATE rows a second,
+//! while tasks of their own flush, merge runs and compact as a data node does; then it flushes what is
+//! left. A hook that counts its
 //! calls is there in every run, and comes after the bad one.
 
 use std::error::Error;
@@ -148,6 +149,8 @@ impl RegionHook for Counting {
 #[derive(Debug, Clone, Copy, Default)]
 struct Run {
     rows_per_second: f64,
+    /// Of all threads: a machine that others use, too, shows in it less than in the rate.
+    cpu_micros_a_row: f64,
     /// Changes that hooks are told of: with new files, and of the manifest.
     written: u64,
     updated: u64,
@@ -162,9 +165,14 @@ struct Run {
 #[tokio::main]
 async fn main() -> Result<()> {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
-    let [dir, seconds, rounds] = arguments.as_slice() else {
-        return Err("usage: hook_figures DIR SECONDS ROUNDS".into());
+    let (dir, seconds, rounds, rate) = match arguments.as_slice() {
+        [dir, seconds, rounds] => (dir, seconds, rounds, None),
+        [dir, seconds, rounds, rate] => (dir, seconds, rounds, Some(rate.parse::<u32>()?)),
+        _ => return Err("usage: hook_figures DIR SECONDS ROUNDS [RATE]".into()),
     };
+    // Between two writes at least.
+    let pause =
+        rate.map_or(Duration::ZERO, |rate| Duration::from_secs(WRITE_ROWS as u64) / rate.max(1));
     let (length, rounds) = (Duration::from_secs(seconds.parse()?), rounds.parse::<usize>()?);
     // Its panics are meant.
     std::panic::set_hook(Box::new(|_| {}));
@@ -173,17 +181,18 @@ async fn main() -> Result<()> {
         for (vice, runs) in VICES.iter().zip(&mut runs) {
             let dir = Path::new(dir).join(format!("{round}-{vice:?}"));
             std::fs::create_dir_all(&dir)?;
-            runs.push(run(&dir, *vice, length).await?);
+            runs.push(run(&dir, *vice, length, pause).await?);
             std::fs::remove_dir_all(&dir)?;
         }
     }
     println!(
-        "medians of {rounds} rounds of {seconds} s, in turn; a call is given up after 5 s, so a hook \
-         that hangs costs the same few seconds in a short run as in a long one"
+        "medians of {rounds} rounds of {seconds} s, in turn{}; a hook that hangs is waited for 5 s, twice, and \
+         then left out: that costs a short run as much as a long one",
+        rate.map_or_else(String::new, |rate| format!(", {rate} rows/s offered"))
     );
     println!(
-        "{:<22} {:>12} {:>8} {:>18} {:>20}",
-        "", "rows/s", "ratio", "calls of others", "of the bad hook"
+        "{:<22} {:>12} {:>8} {:>12} {:>18} {:>20}",
+        "", "rows/s", "ratio", "CPU us/row", "calls of others", "of the bad hook"
     );
     let base = median(runs[0].iter().map(|run| run.rows_per_second));
     let mut missed = false;
@@ -200,7 +209,12 @@ async fn main() -> Result<()> {
             _ => format!("{}, {} spared", sum(|run| run.bad_calls), sum(|run| run.bad_skipped)),
         };
         let calls = format!("{told} of {due}");
-        println!("{:<22} {rate:>12.0} {:>8.3} {calls:>18} {bad:>20}", vice.text(), rate / base);
+        let cpu = median(runs.iter().map(|run| run.cpu_micros_a_row));
+        println!(
+            "{:<22} {rate:>12.0} {:>8.3} {cpu:>12.2} {calls:>18} {bad:>20}",
+            vice.text(),
+            rate / base
+        );
     }
     if missed { Err("a hook that is well was not told of something".into()) } else { Ok(()) }
 }
@@ -211,7 +225,7 @@ fn median(values: impl Iterator<Item = f64>) -> f64 {
     values.get(values.len() / 2).copied().unwrap_or(f64::NAN)
 }
 
-async fn run(dir: &Path, vice: Vice, length: Duration) -> Result<Run> {
+async fn run(dir: &Path, vice: Vice, length: Duration, pause: Duration) -> Result<Run> {
     let plugins = Plugins::default();
     let counting = Arc::new(Counting::default());
     if vice != Vice::None {
@@ -220,11 +234,11 @@ async fn run(dir: &Path, vice: Vice, length: Duration) -> Result<Run> {
     plugins.insert(counting.clone() as RegionHookRef)?;
     let (region, memory) = region(dir, &plugins).await?;
     let stop = CancellationToken::new();
-    let begun = Instant::now();
+    let (begun, cpu_before) = (Instant::now(), cpu_seconds());
     let flushes = tokio::spawn(flushes(region.clone(), memory.clone(), stop.clone()));
     let merges = tokio::spawn(merges(region.clone(), stop.clone()));
     let compactions = tokio::spawn(compactions(region.clone(), dir.to_owned(), stop.clone()));
-    let rows = write(&region, &memory, begun, length).await?;
+    let rows = write(&region, &memory, length, pause).await?;
     stop.cancel();
     let mut flushed = flushes.await??;
     flushed += u64::from(region.flush().await?.files > 0);
@@ -234,6 +248,7 @@ async fn run(dir: &Path, vice: Vice, length: Duration) -> Result<Run> {
     let bad = plugins.status().into_iter().find(|hook| hook.name == "bad");
     Ok(Run {
         rows_per_second: rows as f64 / elapsed.as_secs_f64(),
+        cpu_micros_a_row: (cpu_seconds() - cpu_before) * 1e6 / rows as f64,
         written: flushed + compacted,
         // The region's first version, too.
         updated: flushed + compacted + 1,
@@ -248,9 +263,10 @@ async fn run(dir: &Path, vice: Vice, length: Duration) -> Result<Run> {
 async fn write(
     region: &Region,
     memory: &Arc<MemoryBudget>,
-    begun: Instant,
     length: Duration,
+    pause: Duration,
 ) -> Result<u64> {
+    let begun = Instant::now();
     let template = rows(region.spec())?;
     let bytes = template.get_array_memory_size() as u64;
     let mut write = 0;
@@ -261,9 +277,23 @@ async fn write(
         let batch = at(&template, write % WRITES_A_CYCLE)?;
         region.apply(RowsWrite { sequence, epoch: Epoch(0), op: RowOp::Put, batch })?;
         write += 1;
-        tokio::task::yield_now().await;
+        match begun.checked_add(pause.saturating_mul(u32::try_from(write)?)) {
+            // What came too late is made up for, as fast as it is taken.
+            Some(due) if due > Instant::now() => tokio::time::sleep_until(due.into()).await,
+            _ => tokio::task::yield_now().await,
+        }
     }
     Ok(write * WRITE_ROWS as u64)
+}
+
+/// Of this process so far.
+fn cpu_seconds() -> f64 {
+    let stat = std::fs::read_to_string("/proc/self/stat").unwrap_or_default();
+    // Its name, which may hold anything, ends with the last parenthesis; user and system time are the
+    // 12th and 13th field after it, in hundredths of a second.
+    let fields: Vec<&str> = stat.rsplit(')').next().unwrap_or_default().split(' ').collect();
+    let ticks = |field: usize| fields.get(field).and_then(|text| text.parse::<f64>().ok());
+    (ticks(12).unwrap_or(0.0) + ticks(13).unwrap_or(0.0)) / 100.0
 }
 
 /// Flushes as a node would, one at a time; how often there was something.
