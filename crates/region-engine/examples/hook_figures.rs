@@ -45,6 +45,8 @@ const WRITE_ROWS: usize = HOSTS * SECONDS_A_WRITE;
 /// After so many writes the same keys come again, so that disks do not fill up.
 const WRITES_A_CYCLE: u64 = 500;
 const FIRST_MS: i64 = 1_700_000_000_000;
+/// Writers at the limit of memory wait for a flush, which takes a part of a second.
+const STANDSTILL: Duration = Duration::from_secs(1);
 const TICK: Duration = Duration::from_millis(10);
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -151,6 +153,8 @@ struct Run {
     rows_per_second: f64,
     /// Of all threads: a machine that others use, too, shows in it less than in the rate.
     cpu_micros_a_row: f64,
+    /// Sum of the times of [`STANDSTILL`] and more in which no write was taken.
+    seconds_stood_still: f64,
     /// Changes that hooks are told of: with new files, and of the manifest.
     written: u64,
     updated: u64,
@@ -191,8 +195,8 @@ async fn main() -> Result<()> {
         rate.map_or_else(String::new, |rate| format!(", {rate} rows/s offered"))
     );
     println!(
-        "{:<22} {:>12} {:>8} {:>12} {:>18} {:>20}",
-        "", "rows/s", "ratio", "CPU us/row", "calls of others", "of the bad hook"
+        "{:<22} {:>12} {:>8} {:>12} {:>14} {:>18} {:>20}",
+        "", "rows/s", "ratio", "CPU us/row", "stood still s", "calls of others", "of the bad hook"
     );
     let base = median(runs[0].iter().map(|run| run.rows_per_second));
     let mut missed = false;
@@ -210,8 +214,9 @@ async fn main() -> Result<()> {
         };
         let calls = format!("{told} of {due}");
         let cpu = median(runs.iter().map(|run| run.cpu_micros_a_row));
+        let still = median(runs.iter().map(|run| run.seconds_stood_still));
         println!(
-            "{:<22} {rate:>12.0} {:>8.3} {cpu:>12.2} {calls:>18} {bad:>20}",
+            "{:<22} {rate:>12.0} {:>8.3} {cpu:>12.2} {still:>14.1} {calls:>18} {bad:>20}",
             vice.text(),
             rate / base
         );
@@ -238,7 +243,7 @@ async fn run(dir: &Path, vice: Vice, length: Duration, pause: Duration) -> Resul
     let flushes = tokio::spawn(flushes(region.clone(), memory.clone(), stop.clone()));
     let merges = tokio::spawn(merges(region.clone(), stop.clone()));
     let compactions = tokio::spawn(compactions(region.clone(), dir.to_owned(), stop.clone()));
-    let rows = write(&region, &memory, length, pause).await?;
+    let (rows, stood_still) = write(&region, &memory, length, pause).await?;
     stop.cancel();
     let mut flushed = flushes.await??;
     flushed += u64::from(region.flush().await?.files > 0);
@@ -249,6 +254,7 @@ async fn run(dir: &Path, vice: Vice, length: Duration, pause: Duration) -> Resul
     Ok(Run {
         rows_per_second: rows as f64 / elapsed.as_secs_f64(),
         cpu_micros_a_row: (cpu_seconds() - cpu_before) * 1e6 / rows as f64,
+        seconds_stood_still: stood_still.as_secs_f64(),
         written: flushed + compacted,
         // The region's first version, too.
         updated: flushed + compacted + 1,
@@ -259,31 +265,39 @@ async fn run(dir: &Path, vice: Vice, length: Duration, pause: Duration) -> Resul
     })
 }
 
-/// Writes until the time is over; the number of rows.
+/// Writes until the time is over; the number of rows, and how long writes stood still.
 async fn write(
     region: &Region,
     memory: &Arc<MemoryBudget>,
     length: Duration,
     pause: Duration,
-) -> Result<u64> {
+) -> Result<(u64, Duration)> {
     let begun = Instant::now();
     let template = rows(region.spec())?;
     let bytes = template.get_array_memory_size() as u64;
-    let mut write = 0;
+    let (mut write, mut stood_still, mut last) = (0, Duration::ZERO, begun);
     while begun.elapsed() < length {
         // Who is refused asks again, as clients do.
         let Ok(_admitted) = memory.admit(bytes, Duration::from_secs(1)).await else { continue };
+        let waited = last.elapsed();
+        if waited >= STANDSTILL {
+            stood_still += waited;
+        }
         let sequence = Sequence((write + 1) * Sequence::PER_ENTRY);
         let batch = at(&template, write % WRITES_A_CYCLE)?;
         region.apply(RowsWrite { sequence, epoch: Epoch(0), op: RowOp::Put, batch })?;
         write += 1;
+        last = Instant::now();
         match begun.checked_add(pause.saturating_mul(u32::try_from(write)?)) {
             // What came too late is made up for, as fast as it is taken.
-            Some(due) if due > Instant::now() => tokio::time::sleep_until(due.into()).await,
+            Some(due) if due > Instant::now() => {
+                tokio::time::sleep_until(due.into()).await;
+                last = Instant::now();
+            }
             _ => tokio::task::yield_now().await,
         }
     }
-    Ok(write * WRITE_ROWS as u64)
+    Ok((write * WRITE_ROWS as u64, stood_still))
 }
 
 /// Of this process so far.
