@@ -19,6 +19,7 @@ mod records;
 mod route;
 mod rows;
 mod state;
+mod table;
 mod tiling;
 
 pub use self::change::{Change, Effects, RowWrite};
@@ -34,11 +35,12 @@ pub use self::keys::{
     route_id_from_key,
 };
 pub use self::outcome::{Outcome, OutcomeKind};
-pub use self::records::{DroppedRegion, Group, Header, Load, Node, Table, TableChange};
+pub use self::records::{Group, Header, Node};
 pub use self::route::{RouteDescriptor, RouteState};
 pub use self::rows::{Row, digest};
 pub use self::state::{
     COMPACTOR_KEPT_MS, DELTAS_KEPT, FEATURE_LEVEL, FIRST_NODE_ID, MAX_OUTCOMES, MetaState,
     OUTCOME_KEPT_MS, TICK_INTERVAL_MS,
 };
+pub use self::table::{DroppedRegion, Load, Table, TableChange};
 pub use self::tiling::{table_bounds, validate_routes};

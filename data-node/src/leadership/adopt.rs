@@ -235,9 +235,30 @@ pub async fn run(context: &Context, owner: Arc<Owner>) {
 
 #[cfg(test)]
 mod tests {
+    use tidewater_proto::v1::Reason;
+    use tidewater_region_engine::EngineError;
     use uuid::Uuid;
 
     use super::*;
+
+    #[test]
+    fn after_the_log_has_decided_no_error_says_that_nothing_happened() {
+        let region = RegionId(7);
+        let errors = [
+            OwnerError::Engine(EngineError::NotOwner { region }),
+            OwnerError::Engine(EngineError::Closed { region }),
+            OwnerError::Log(Refusal::new(Reason::NotLeader, "another one leads")),
+            OwnerError::Gone,
+        ];
+        for error in errors {
+            assert_eq!(error.refusal(region).effect(), Effect::None, "{error}");
+            let later = not_done(error).refusal(region);
+            assert_eq!(later.effect(), Effect::Unknown, "{later}");
+        }
+        // But that somebody gave the area up is certain.
+        let given_up = AdoptError::GivenUp { area: AreaId(Uuid::from_u128(1)) };
+        assert_eq!(not_done(given_up.into()).refusal(region).effect(), Effect::None);
+    }
 
     #[test]
     fn an_area_is_given_up_when_it_is_overdue_and_nobody_may_publish_it() {

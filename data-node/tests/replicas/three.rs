@@ -142,6 +142,7 @@ async fn a_leader_without_its_quorum_serves_no_read_and_takes_no_write() {
     .await;
     let leader = three.leader().await;
     three.node(leader).write(write(1, 1, &[])).await.unwrap();
+    three.node(leader).flush().await.unwrap();
     for at in 0..3 {
         if at != leader {
             three.nodes[at].take().unwrap().stop().await;
@@ -151,6 +152,9 @@ async fn a_leader_without_its_quorum_serves_no_read_and_takes_no_write() {
     let refusal = node.scan().await.unwrap_err();
     assert!(matches!(refusal.reason, Reason::NotLeader | Reason::DeadlineExceeded), "{refusal:?}");
     let refusal = node.get(&[1]).await.unwrap_err();
+    assert!(matches!(refusal.reason, Reason::NotLeader | Reason::DeadlineExceeded), "{refusal:?}");
+    // That nothing is left to flush would be a guess: others may have written since.
+    let refusal = node.flush().await.unwrap_err();
     assert!(matches!(refusal.reason, Reason::NotLeader | Reason::DeadlineExceeded), "{refusal:?}");
     let refusal = node.write(write(1, 2, &[1])).await.unwrap_err();
     assert!(

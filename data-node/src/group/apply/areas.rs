@@ -189,6 +189,16 @@ mod tests {
     }
 
     #[test]
+    fn snapshots_know_the_areas_that_are_open() {
+        let mut group = Group::with_region();
+        group.apply(opened(4, step(1, 1)));
+        let region = &group.state.regions[&RegionId(7)];
+        let restored = RegionState::from_wire(region.to_wire()).unwrap();
+        assert_eq!(restored.areas.len(), 1);
+        assert_eq!(restored, *region);
+    }
+
+    #[test]
     fn what_was_abandoned_is_not_published_any_more() {
         let mut group = Group::with_region();
         group.apply(opened(4, step(1, 1)));
