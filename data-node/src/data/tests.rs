@@ -2,8 +2,11 @@
 
 use arrow::array::{ArrayRef, Int64Array};
 use tempfile::TempDir;
-use tidewater_common::ids::{GroupId, RegionId, Sequence};
+use tidewater_common::ids::{Epoch, GroupId, RegionId, Sequence};
 use tidewater_proto::v1;
+use tidewater_region_engine::manifest::AreaId;
+use tidewater_region_engine::region::{Cause, Content, Obligation, Pending, Publication};
+use uuid::Uuid;
 
 use super::*;
 use crate::group::entry;
@@ -79,5 +82,36 @@ async fn a_write_that_is_repeated_after_an_alter_gets_its_first_answer() {
     let next = write::call(&groups, numbered(3)).await.unwrap_err();
     assert_eq!(next.reason, Reason::SchemaVersionStale);
     drop(replica);
+    stop(groups).await;
+}
+
+// They are in no replica's memory, and their loader may have been told already, by the owner before.
+#[tokio::test]
+async fn nothing_is_read_that_may_lack_published_files() {
+    let folder = tempfile::tempdir().unwrap();
+    let (groups, replica) = serving(&folder).await;
+    let area = AreaId(Uuid::from_u128(4));
+    let publication = Publication { area, epoch: Epoch(0), content: Content::Files };
+    let cause = Cause { sequence: Sequence(1 << 40), procedure: None };
+    let obligation = Obligation::Publish(publication);
+    let hosted = replica.region(RegionId(7)).unwrap();
+    until("it is read", async || hosted.region.load().await.is_ok()).await;
+    hosted.region.decide(Pending { cause, obligation }).unwrap();
+    let ids: Vec<ArrayRef> = vec![Arc::new(Int64Array::from(vec![1]))];
+    let keys = RecordBatch::try_new(schema(1).key_arrow(), ids).unwrap();
+    let get = GetRequest {
+        group_id: 5,
+        region_id: 7,
+        catalog_version: 1,
+        schema_version: 1,
+        keys: encode(&keys).unwrap(),
+        projection: vec![1],
+    };
+    assert_eq!(get::call(&groups, get).await.unwrap_err().reason, Reason::RegionLoading);
+    let scan = ScanRequest { group_id: 5, region_id: 7, schema_version: 1, ..Default::default() };
+    let scans = Arc::new(Semaphore::new(1));
+    let refused = scan::call(&groups, &scans, scan).await.err().unwrap();
+    assert_eq!(refused.reason, Reason::RegionLoading);
+    drop((hosted, replica));
     stop(groups).await;
 }

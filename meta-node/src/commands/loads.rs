@@ -206,6 +206,7 @@ mod tests {
         assert_eq!(error, CommandError::LoadNotOpen("t".to_owned()));
         run(&mut state, opened(1)).unwrap();
         assert_eq!(phase(&state), Some(LoadPhase::Staging));
+        pass(&mut state, 1);
         run(&mut state, end(10, true)).unwrap();
         assert_eq!(phase(&state), Some(LoadPhase::Publishing));
         // No way back, and no expiry.
@@ -221,6 +222,8 @@ mod tests {
         assert_eq!(load(&state), None);
         // The same answer, also when it is over.
         run(&mut state, end(10, true)).unwrap();
+        let stored = MetaState::from_rows(state.rows().unwrap()).unwrap();
+        assert_eq!(stored.outcomes_before(u64::MAX, 100), state.outcomes_before(u64::MAX, 100));
         run(&mut state, begin(10, 0)).unwrap_err();
     }
 

@@ -77,6 +77,7 @@ async fn a_file_is_described_as_the_flush_that_wrote_it_describes_it() {
 async fn published_rows_are_newer_than_those_before_and_older_than_those_after() {
     let mut world = World::new(Storage::memory(), WriteMode::Upsert, false).await;
     world.put(&rows(0..30));
+    assert!(!world.region.published(new_area()).await.unwrap());
     world.adopt(&[(("k".to_owned(), 5), None, "brought".to_owned()), a_row(100)]).await;
     world.put(&[(("k".to_owned(), 100), None, "later".to_owned())]);
     world.region.settle().await.unwrap();
