@@ -92,6 +92,7 @@ impl Owner {
                     let publication = publication(id, &staged, AreaContent::Files, None);
                     self.publish(&region, publication, &mut in_doubt).await?;
                 }
+                in_doubt.remove(&area);
                 self.settle(id).await.map_err(not_done)?;
                 Ok(count(files.len()))
             }
@@ -109,6 +110,7 @@ impl Owner {
                     };
                     self.publish(&region, publication, &mut in_doubt).await?;
                 }
+                in_doubt.retain(|_, before| before.step != Some(step_to_wire(step)));
                 self.settle(id).await.map_err(not_done)?;
                 Ok(0)
             }
@@ -124,9 +126,10 @@ impl Owner {
     ) -> Result<(), OwnerError> {
         let (id, area) = (region.id(), area_from_wire(&publication.area_id));
         let area = area.ok_or(OwnerError::Gone)?;
-        in_doubt.insert(area, publication.clone());
+        // Proposed before, it may be decided yet, whatever this attempt is answered.
+        let before = in_doubt.insert(area, publication.clone()).is_some();
         if let Err(refused) = self.decide(publication).await {
-            if refused.effect() == Effect::None {
+            if refused.effect() == Effect::None && !before {
                 in_doubt.remove(&area);
                 self.withdraw(region, area).await;
             }
