@@ -64,6 +64,18 @@ setup_build() {
     has_libclang || missing+=(libclang-dev)
     { command -v c++ && command -v make; } >/dev/null || missing+=(build-essential)
     [ ${#missing[@]} = 0 ] || packages "${missing[@]}"
+    from_this_clone
+}
+
+# Two clones share the folder of what is built. Cargo tells sources apart by their times alone: what was
+# built later from the other clone would pass for this one's.
+from_this_clone() {
+    local mark=$CARGO_TARGET_DIR/built-from
+    if [ "$(cat "$mark" 2>/dev/null)" != "$ROOT" ]; then
+        mkdir -p "$CARGO_TARGET_DIR"
+        find "$ROOT" -name target -prune -o \( -name '*.rs' -o -name '*.proto' \) -exec touch {} +
+        printf '%s' "$ROOT" >"$mark"
+    fi
 }
 
 # The seconds since a moment, as "12m 3s".

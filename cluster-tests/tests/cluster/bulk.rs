@@ -348,8 +348,12 @@ async fn a_bulk_load_and_a_clone_go_on_while_owners_are_killed() -> Result<()> {
         }
         Ok::<_, HarnessError>(client)
     });
-    for _ in 0..3 {
-        tokio::time::sleep(Duration::from_millis(300)).await;
+    for round in 1..=3_u64 {
+        wait::until("the load goes on", SETTLED_WITHIN, || async {
+            let there = cluster.count(TABLE).await.map_err(|error| error.to_string())?;
+            if there >= round * 500 { Ok(()) } else { Err(format!("{there} rows")) }
+        })
+        .await?;
         let owner = cluster.owner(TABLE).await?;
         cluster.data[owner].kill().await?;
         // Whoever leads next shows all that was acknowledged.

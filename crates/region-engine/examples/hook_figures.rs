@@ -9,22 +9,18 @@
 //! left. A hook that counts its
 //! calls is there in every run, and comes after the bad one.
 
+mod figures;
+
 use std::error::Error;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-use arrow::array::{ArrayRef, Float64Array, RecordBatch, StringArray, TimestampMillisecondArray};
-use arrow::datatypes::TimeUnit;
+use arrow::array::{RecordBatch, TimestampMillisecondArray};
 use async_trait::async_trait;
 use tidewater_common::clock::SystemClock;
-use tidewater_common::ids::{
-    ColumnId, Epoch, GroupId, Incarnation, ManifestVersion, OwnerEpoch, RegionId, SchemaVersion,
-    Sequence, TableId,
-};
-use tidewater_common::keys::KeyRange;
-use tidewater_common::schema::{Column, ColumnType, TableOptions, TableSchema, WriteMode};
+use tidewater_common::ids::{Epoch, GroupId, ManifestVersion, OwnerEpoch, RegionId, Sequence};
 use tidewater_region_engine::compaction::{Attempt, CompactionOptions, Scope};
 use tidewater_region_engine::env::{EngineOptions, RegionEnv, SystemIds};
 use tidewater_region_engine::hooks::{
@@ -33,6 +29,8 @@ use tidewater_region_engine::hooks::{
 use tidewater_region_engine::storage::Storage;
 use tidewater_region_engine::{EngineError, MemoryBudget, Region, RegionSpec, RowOp, RowsWrite};
 use tokio_util::sync::CancellationToken;
+
+use self::figures::{FIRST_MS, rows, spec};
 
 type Result<T> = std::result::Result<T, Box<dyn Error + Send + Sync>>;
 
@@ -44,7 +42,6 @@ const SECONDS_A_WRITE: usize = 20;
 const WRITE_ROWS: usize = HOSTS * SECONDS_A_WRITE;
 /// After so many writes the same keys come again, so that disks do not fill up.
 const WRITES_A_CYCLE: u64 = 500;
-const FIRST_MS: i64 = 1_700_000_000_000;
 /// Writers at the limit of memory wait for a flush, which takes a part of a second.
 const STANDSTILL: Duration = Duration::from_secs(1);
 const TICK: Duration = Duration::from_millis(10);
@@ -273,7 +270,7 @@ async fn write(
     pause: Duration,
 ) -> Result<(u64, Duration)> {
     let begun = Instant::now();
-    let template = rows(region.spec())?;
+    let template = first(region.spec())?;
     let bytes = template.get_array_memory_size() as u64;
     let (mut write, mut stood_still, mut last) = (0, Duration::ZERO, begun);
     while begun.elapsed() < length {
@@ -388,48 +385,9 @@ async fn region(dir: &Path, plugins: &Plugins) -> Result<(Arc<Region>, Arc<Memor
     Ok((region, memory))
 }
 
-fn spec() -> Result<RegionSpec> {
-    let column = |id, name: &str, data_type| Column {
-        id: ColumnId(id),
-        name: name.to_owned(),
-        data_type,
-        nullable: id > 3,
-        default: None,
-    };
-    let mut columns = vec![
-        column(1, "host", ColumnType::Utf8),
-        column(2, "zone", ColumnType::Utf8),
-        column(3, "ts", ColumnType::Timestamp(TimeUnit::Millisecond, None)),
-    ];
-    columns.extend((0..10).map(|n| column(n + 4, &format!("v{n}"), ColumnType::Float64)));
-    let key = vec![ColumnId(1), ColumnId(2), ColumnId(3)];
-    let schema = TableSchema::new(SchemaVersion(1), columns, key, Some(ColumnId(3)), ColumnId(14))?;
-    Ok(RegionSpec {
-        region_id: RegionId(1),
-        table_id: TableId(1),
-        incarnation: Incarnation(1),
-        schema,
-        options: TableOptions { write_mode: WriteMode::Upsert, hash: None, ttl_ms: None },
-        range: KeyRange::whole(),
-    })
-}
-
 /// The first write: a few seconds of every host, in the order of keys.
-fn rows(spec: &RegionSpec) -> Result<RecordBatch> {
-    let host = |row: usize| row / SECONDS_A_WRITE;
-    let hosts = (0..WRITE_ROWS).map(|row| format!("host_{:03}", host(row)));
-    let zones = (0..WRITE_ROWS).map(|row| format!("eu-{}", host(row) % 4));
-    let times = (0..WRITE_ROWS).map(|row| FIRST_MS + (row % SECONDS_A_WRITE * 1_000) as i64);
-    let mut arrays: Vec<ArrayRef> = vec![
-        Arc::new(StringArray::from_iter_values(hosts)),
-        Arc::new(StringArray::from_iter_values(zones)),
-        Arc::new(TimestampMillisecondArray::from_iter_values(times)),
-    ];
-    arrays.extend((0..10).map(|column| {
-        let value = |row: usize| ((row * 31 + column * 17) as f64).sin() * 100.0;
-        Arc::new(Float64Array::from_iter_values((0..WRITE_ROWS).map(value))) as ArrayRef
-    }));
-    Ok(RecordBatch::try_new(spec.schema.arrow(), arrays)?)
+fn first(spec: &RegionSpec) -> Result<RecordBatch> {
+    Ok(rows(spec, (0, WRITE_ROWS, 1), SECONDS_A_WRITE)?)
 }
 
 /// The same, so many writes later.

@@ -9,36 +9,31 @@
 //! scan_figures point DIR           reads single rows of a tenth of the table, whose pages are in memory
 //! ```
 
+mod figures;
+
 use std::error::Error;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use arrow::array::{
-    ArrayRef, AsArray, Float64Array, RecordBatch, StringArray, TimestampMillisecondArray,
-};
-use arrow::datatypes::{Float64Type, TimeUnit};
+use arrow::array::{AsArray, RecordBatch};
+use arrow::datatypes::Float64Type;
 use futures::TryStreamExt;
 use tidewater_common::clock::SystemClock;
-use tidewater_common::ids::{
-    ColumnId, Epoch, GroupId, Incarnation, OwnerEpoch, RegionId, SchemaVersion, Sequence, TableId,
-    Term,
-};
-use tidewater_common::keys::KeyRange;
-use tidewater_common::schema::{Column, ColumnType, TableOptions, TableSchema, WriteMode};
+use tidewater_common::ids::{ColumnId, Epoch, GroupId, OwnerEpoch, Sequence, Term};
 use tidewater_region_engine::compaction::{Attempt, Scope};
 use tidewater_region_engine::env::{EngineOptions, RegionEnv, SystemIds};
 use tidewater_region_engine::index::Bloom;
 use tidewater_region_engine::storage::Storage;
 use tidewater_region_engine::{
-    CompareOp, MemoryBudget, Predicate, Region, RegionSpec, RowOp, RowsWrite, ScanMeter,
-    ScanOptions, ScanStats,
+    CompareOp, MemoryBudget, Predicate, Region, RowOp, RowsWrite, ScanMeter, ScanOptions, ScanStats,
 };
+
+use self::figures::{host, rows, spec};
 
 type Result<T> = std::result::Result<T, Box<dyn Error>>;
 
 const HOSTS: usize = 400;
-const FIRST_MS: i64 = 1_700_000_000_000;
 const WRITE_ROWS: usize = 50_000;
 const ROUNDS: usize = 5;
 const POINTS: usize = 1_000;
@@ -60,32 +55,6 @@ async fn main() -> Result<()> {
     }
 }
 
-fn spec() -> Result<RegionSpec> {
-    let column = |id, name: &str, data_type| Column {
-        id: ColumnId(id),
-        name: name.to_owned(),
-        data_type,
-        nullable: id > 3,
-        default: None,
-    };
-    let mut columns = vec![
-        column(1, "host", ColumnType::Utf8),
-        column(2, "zone", ColumnType::Utf8),
-        column(3, "ts", ColumnType::Timestamp(TimeUnit::Millisecond, None)),
-    ];
-    columns.extend((0..10).map(|n| column(n + 4, &format!("v{n}"), ColumnType::Float64)));
-    let key = vec![ColumnId(1), ColumnId(2), ColumnId(3)];
-    let schema = TableSchema::new(SchemaVersion(1), columns, key, Some(ColumnId(3)), ColumnId(14))?;
-    Ok(RegionSpec {
-        region_id: RegionId(1),
-        table_id: TableId(1),
-        incarnation: Incarnation(1),
-        schema,
-        options: TableOptions { write_mode: WriteMode::Upsert, hash: None, ttl_ms: None },
-        range: KeyRange::whole(),
-    })
-}
-
 async fn region(dir: &str) -> Result<Arc<Region>> {
     let env = RegionEnv::new(
         Storage::open(&format!("file://{}", std::fs::canonicalize(dir)?.display())).await?,
@@ -97,33 +66,6 @@ async fn region(dir: &str) -> Result<Arc<Region>> {
     let region = Region::new(env, spec()?, Sequence(0), Sequence(0))?;
     region.load().await?;
     Ok(region)
-}
-
-fn host(number: usize) -> String {
-    format!("host_{number:03}")
-}
-
-/// Every `step`-th of the rows `from .. to` of the table in the order of its keys: every host reports
-/// once a second.
-fn rows(
-    spec: &RegionSpec,
-    (from, to, step): (usize, usize, usize),
-    per_host: usize,
-) -> Result<RecordBatch> {
-    let chosen = || (from..to).step_by(step);
-    let hosts = chosen().map(|row| host(row / per_host));
-    let zones = chosen().map(|row| format!("eu-{}", row / per_host % 4));
-    let times = chosen().map(|row| FIRST_MS + (row % per_host * 1_000) as i64);
-    let mut arrays: Vec<ArrayRef> = vec![
-        Arc::new(StringArray::from_iter_values(hosts)),
-        Arc::new(StringArray::from_iter_values(zones)),
-        Arc::new(TimestampMillisecondArray::from_iter_values(times)),
-    ];
-    arrays.extend((0..10).map(|column| {
-        let value = |row: usize| ((row * 31 + column * 17) as f64).sin() * 100.0;
-        Arc::new(Float64Array::from_iter_values(chosen().map(value))) as ArrayRef
-    }));
-    Ok(RecordBatch::try_new(spec.schema.arrow(), arrays)?)
 }
 
 /// Writes every `step`-th row and flushes.

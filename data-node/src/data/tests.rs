@@ -28,6 +28,20 @@ async fn serving(folder: &TempDir) -> (Arc<Groups>, Arc<GroupReplica>) {
     (groups, replica)
 }
 
+/// Asks region 7 for the row of key 1.
+fn get_1() -> GetRequest {
+    let ids: Vec<ArrayRef> = vec![Arc::new(Int64Array::from(vec![1]))];
+    let keys = RecordBatch::try_new(schema(1).key_arrow(), ids).unwrap();
+    GetRequest {
+        group_id: 5,
+        region_id: 7,
+        catalog_version: 1,
+        schema_version: 1,
+        keys: encode(&keys).unwrap(),
+        projection: vec![1],
+    }
+}
+
 /// Region 7 comes to schema version 2.
 async fn alter(replica: &GroupReplica) {
     let altered = entry::altered(v1::RegionAltered {
@@ -46,18 +60,8 @@ async fn alter(replica: &GroupReplica) {
 async fn a_get_is_refused_when_the_region_is_altered_while_it_is_confirmed() {
     let folder = tempfile::tempdir().unwrap();
     let (groups, replica) = serving(&folder).await;
-    let ids: Vec<ArrayRef> = vec![Arc::new(Int64Array::from(vec![1]))];
-    let keys = RecordBatch::try_new(schema(1).key_arrow(), ids).unwrap();
-    let request = GetRequest {
-        group_id: 5,
-        region_id: 7,
-        catalog_version: 1,
-        schema_version: 1,
-        keys: encode(&keys).unwrap(),
-        projection: vec![1],
-    };
     {
-        let mut get = Box::pin(get::call(&groups, request));
+        let mut get = Box::pin(get::call(&groups, get_1()));
         // It is admitted, and has asked for the confirmation.
         assert!(futures::poll!(&mut get).is_pending());
         alter(&replica).await;
@@ -97,17 +101,7 @@ async fn nothing_is_read_that_may_lack_published_files() {
     let hosted = replica.region(RegionId(7)).unwrap();
     until("it is read", async || hosted.region.load().await.is_ok()).await;
     hosted.region.decide(Pending { cause, obligation }).unwrap();
-    let ids: Vec<ArrayRef> = vec![Arc::new(Int64Array::from(vec![1]))];
-    let keys = RecordBatch::try_new(schema(1).key_arrow(), ids).unwrap();
-    let get = GetRequest {
-        group_id: 5,
-        region_id: 7,
-        catalog_version: 1,
-        schema_version: 1,
-        keys: encode(&keys).unwrap(),
-        projection: vec![1],
-    };
-    assert_eq!(get::call(&groups, get).await.unwrap_err().reason, Reason::RegionLoading);
+    assert_eq!(get::call(&groups, get_1()).await.unwrap_err().reason, Reason::RegionLoading);
     let scan = ScanRequest { group_id: 5, region_id: 7, schema_version: 1, ..Default::default() };
     let scans = Arc::new(Semaphore::new(1));
     let refused = scan::call(&groups, &scans, scan).await.err().unwrap();

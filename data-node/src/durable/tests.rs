@@ -1,44 +1,34 @@
 //! A node that leads a group alone, a book in memory, and hooks that write lines.
 
 use std::collections::BTreeMap;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use parking_lot::Mutex;
 use serde_json::Value;
-use tidewater_common::clock::SystemClock;
-use tidewater_common::ids::{
-    ClusterId, GroupId, Incarnation, ManifestVersion, NodeId, RegionId, Sequence, TableId,
-};
+use tidewater_common::ids::{GroupId, Incarnation, ManifestVersion, RegionId, Sequence, TableId};
 use tidewater_common::refusal::Refusal;
 use tidewater_proto::v1::watch_event::Event;
 use tidewater_proto::v1::{self, CursorAdvance, CursorState, HookCursor, ListedCursor, Reason};
-use tidewater_raft_store::{
-    AddressBook, DataDirectory, LogStoreOptions, Member, NetworkFactory, RaftHost, Role,
-};
-use tidewater_region_engine::env::{EngineOptions, RegionEnv, SystemIds};
+use tidewater_region_engine::Plugins;
 use tidewater_region_engine::hooks::HookHome;
 use tidewater_region_engine::layout::RegionDir;
 use tidewater_region_engine::storage::Storage;
-use tidewater_region_engine::{MemoryBudget, Plugins};
 use tokio::sync::oneshot;
 use tokio_util::sync::CancellationToken;
-use uuid::Uuid;
 
 use super::cursor::Cursor;
 use super::*;
 use crate::group::entry;
 use crate::group::replica::GroupReplica;
 use crate::group::testing::{region, write};
-use crate::groups::{Groups, NodeParts};
+use crate::groups::Groups;
+use crate::groups::tests::{GROUP, NODE, members, node_over, stop, until};
 use crate::hooks::NodeHooks;
 use crate::leadership::FlushRequest;
-use crate::options::GroupOptions;
 
-const NODE: NodeId = NodeId(101);
-const GROUP: GroupId = GroupId(5);
 const REGION: RegionId = RegionId(7);
 const LIMIT: Duration = Duration::from_secs(30);
 
@@ -129,11 +119,10 @@ impl Fixture {
     async fn new(hooks: &[&str]) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let storage = Storage::memory();
-        let groups = groups(folder.path(), &storage);
+        let groups = node_over(folder.path(), storage.clone());
         let replica = groups.start(GROUP).await.unwrap();
-        let members = BTreeMap::from([(NODE.get(), Member::new("127.0.0.1:1"))]);
-        groups.initialize(&replica, members).await.unwrap();
-        until("the group has a leader", || replica.leadership().here).await;
+        groups.initialize(&replica, members()).await.unwrap();
+        until("the group has a leader", async || replica.leadership().here).await;
         let opened = entry::opened(region(REGION.get(), None, None), Sequence(0));
         replica.propose(opened, LIMIT).await.unwrap().into_result().unwrap();
         let home = HookHome { role: "data", node_id: NODE };
@@ -200,7 +189,7 @@ impl Fixture {
     /// What is committed now is told; more may be, for files are merged meanwhile.
     async fn caught_up(&self, hook: &str) {
         let tail = self.tail();
-        until("everything is told", || self.book.version(hook) >= Some(tail)).await;
+        until("everything is told", async || self.book.version(hook) >= Some(tail)).await;
     }
 
     fn lines(&self, hook: &str) -> Vec<Value> {
@@ -216,10 +205,8 @@ impl Fixture {
     }
 
     async fn stop(self) {
-        self.groups.stop_all().await;
         drop(self.replica);
-        let store = self.groups.parts().directory.log_store().clone();
-        tokio::task::spawn_blocking(move || store.shutdown()).await.unwrap();
+        stop(self.groups).await;
     }
 }
 
@@ -237,38 +224,6 @@ impl Drop for Telling {
     fn drop(&mut self) {
         self.0.abort();
     }
-}
-
-fn groups(folder: &Path, storage: &Storage) -> Arc<Groups> {
-    let cluster = ClusterId(Uuid::from_u128(77));
-    let mut directory =
-        DataDirectory::open(folder.join("node"), Role::Data, LogStoreOptions::default()).unwrap();
-    directory.adopt(cluster, NODE).unwrap();
-    let env = RegionEnv::new(
-        storage.clone(),
-        Arc::new(SystemClock),
-        Arc::new(SystemIds),
-        MemoryBudget::new(1 << 30),
-        EngineOptions::default(),
-    );
-    Groups::new(NodeParts {
-        cluster,
-        node: NODE,
-        host: RaftHost::new(cluster, NODE, directory.log_store().clone()),
-        directory: Arc::new(directory),
-        network: NetworkFactory::new(cluster, NODE, Arc::new(AddressBook::new())),
-        env,
-        options: GroupOptions::default(),
-    })
-}
-
-async fn until(what: &str, condition: impl Fn() -> bool) {
-    let waited = tokio::time::timeout(LIMIT, async {
-        while !condition() {
-            tokio::time::sleep(Duration::from_millis(20)).await;
-        }
-    });
-    assert!(waited.await.is_ok(), "waited in vain: {what}");
 }
 
 /// The first time of each version, in order of lines.
@@ -304,7 +259,7 @@ async fn every_version_is_told_in_order_and_what_was_not_recorded_is_told_again(
     fixture.book.deaf.store(true, Ordering::SeqCst);
     let recorded = fixture.book.version("h").unwrap();
     fixture.flush().await;
-    until("it is told", || fixture.versions("h").last() > Some(&recorded)).await;
+    until("it is told", async || fixture.versions("h").last() > Some(&recorded)).await;
     telling.stop().await;
     fixture.book.deaf.store(false, Ordering::SeqCst);
     let _telling = fixture.tell();
@@ -328,9 +283,9 @@ async fn a_hook_begins_where_it_is_asked_to() {
     fixture.book.set("gone", tail + 100, CursorState::From);
     let _telling = fixture.tell();
     let state = |hook: &str| fixture.book.cursors.lock().get(hook).map(HookCursor::state);
-    until("it is found missing", || state("gone") == Some(CursorState::Gone)).await;
-    until("now is known", || state("now") == Some(CursorState::Tail)).await;
-    until("a snapshot is told", || state("start") == Some(CursorState::Tail)).await;
+    until("it is found missing", async || state("gone") == Some(CursorState::Gone)).await;
+    until("now is known", async || state("now") == Some(CursorState::Tail)).await;
+    until("a snapshot is told", async || state("start") == Some(CursorState::Tail)).await;
     fixture.flush().await;
     for hook in ["now", "start", "from"] {
         fixture.caught_up(hook).await;
@@ -360,7 +315,7 @@ async fn a_hook_whose_next_version_was_cleaned_lags_and_begins_with_a_snapshot()
     let dir = RegionDir { table_id, region_id: REGION, incarnation };
     fixture.storage.delete(&dir.delta(ManifestVersion(2))).await.unwrap();
     let _telling = fixture.tell();
-    until("it goes on", || fixture.book.states.lock().contains(&CursorState::Tail)).await;
+    until("it goes on", async || fixture.book.states.lock().contains(&CursorState::Tail)).await;
     assert_eq!(fixture.book.states.lock()[..2], [CursorState::Lagged, CursorState::Tail]);
     fixture.flush().await;
     fixture.caught_up("h").await;
@@ -384,14 +339,14 @@ async fn a_hook_that_fails_holds_up_no_other_and_catches_up() {
         let reports = fixture.hooks.reports();
         reports.iter().find(|one| one.name == "missing/bad").map_or(0, |one| one.failures)
     };
-    until("it fails more than once", || failures() >= 2).await;
+    until("it fails more than once", async || failures() >= 2).await;
     assert_eq!(fixture.book.version("missing/bad"), Some(0));
     let lag = |name: &str| {
         let reports = fixture.hooks.reports();
         reports.iter().find(|one| one.name == name).map(|one| one.backlog)
     };
-    until("its lag shows", || lag("missing/bad") >= Some(4)).await;
-    until("the other has none", || lag("good") == Some(0)).await;
+    until("its lag shows", async || lag("missing/bad") >= Some(4)).await;
+    until("the other has none", async || lag("good") == Some(0)).await;
     std::fs::create_dir(fixture.folder.path().join("missing")).unwrap();
     fixture.caught_up("missing/bad").await;
     assert_complete(&fixture.versions("missing/bad"), 1, 4);
@@ -408,7 +363,7 @@ async fn a_dropped_region_is_told_through_its_removal() {
     fixture.replica.propose(entry::dropped(REGION), LIMIT).await.unwrap().into_result().unwrap();
     assert!(fixture.replica.shared.regions.get(REGION).is_none());
     let _telling = fixture.tell();
-    until("the cursor is gone", || fixture.book.version("h").is_none()).await;
+    until("the cursor is gone", async || fixture.book.version("h").is_none()).await;
     let lines = fixture.lines("h");
     let last = lines.last().unwrap();
     assert_eq!(last["actions"], serde_json::json!([{ "remove": {} }]));
@@ -418,6 +373,6 @@ async fn a_dropped_region_is_told_through_its_removal() {
     fixture.book.set("h", 0, CursorState::Tail);
     fixture.book.cursors.lock().get_mut("h").unwrap().region_id = 99;
     fixture.book.dropped.store(true, Ordering::SeqCst);
-    until("the cursor is gone", || fixture.book.version("h").is_none()).await;
+    until("the cursor is gone", async || fixture.book.version("h").is_none()).await;
     fixture.stop().await;
 }

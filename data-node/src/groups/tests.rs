@@ -15,17 +15,22 @@ use uuid::Uuid;
 
 use super::*;
 
-const NODE: NodeId = NodeId(101);
+pub(crate) const NODE: NodeId = NodeId(101);
 pub(crate) const GROUP: GroupId = GroupId(5);
 
 /// A node without groups.
 pub(crate) fn node(folder: &Path) -> Arc<Groups> {
+    node_over(folder, Storage::memory())
+}
+
+/// A node without groups, over this store.
+pub(crate) fn node_over(folder: &Path, storage: Storage) -> Arc<Groups> {
     let cluster = ClusterId(Uuid::from_u128(77));
     let mut directory =
         DataDirectory::open(folder, Role::Data, LogStoreOptions::default()).unwrap();
     directory.adopt(cluster, NODE).unwrap();
     let env = RegionEnv::new(
-        Storage::memory(),
+        storage,
         Arc::new(SystemClock),
         Arc::new(SystemIds),
         MemoryBudget::new(1 << 30),

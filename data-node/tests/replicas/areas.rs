@@ -213,8 +213,7 @@ async fn the_same_asked_twice_at_once_is_done_once() {
     }
     // The first one's caller is gone; what it began goes on.
     let request = adoption(area(200), node.write_files(&[9]).await, false);
-    let gone = tokio::time::timeout(std::time::Duration::from_millis(1), node.adopt(&request));
-    assert!(gone.await.is_err(), "it takes longer than that");
+    assert!(futures::poll!(Box::pin(node.adopt(&request))).is_pending());
     assert_eq!(node.adopt(&request).await.unwrap(), 1);
     assert_eq!(node.scan().await.unwrap(), [1, 2, 3, 4, 5, 9]);
     three.stop().await;

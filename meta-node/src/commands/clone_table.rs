@@ -10,14 +10,9 @@ use tidewater_common::ids::TableId;
 use tidewater_common::schema::check_name;
 use tidewater_proto::v1::{self, TableState};
 
-use super::tables::{place, repeated, request_id};
-use super::{CommandError, Reply, cursors};
-use crate::catalog::{
-    Change, Header, MetaState, Outcome, OutcomeKind, RouteDescriptor, Table, table_bounds,
-};
-
-/// The number of the change by which a clone gets its rows.
-const FIRST_CHANGE: u64 = 1;
+use super::tables::{self, NewTable, new_id, repeated, request_id};
+use super::{CommandError, Reply};
+use crate::catalog::{Change, MetaState, OutcomeKind, RouteDescriptor, Table, table_bounds};
 
 pub(super) fn begin(
     state: &MetaState,
@@ -32,45 +27,23 @@ pub(super) fn begin(
     let source = state
         .table_named(&request.name)
         .ok_or_else(|| CommandError::TableNotFound(request.name.clone()))?;
-    if state.table_named(&request.new_name).is_some() {
-        return Err(CommandError::TableExists(request.new_name.clone()));
-    }
+    let id = new_id(state, &request.new_name)?;
     if source.state != TableState::Active {
         return Err(CommandError::TableState { table: source.id, state: source.state });
     }
     if let Some(change) = &source.change {
         return Err(CommandError::busy(source, change.verb()));
     }
-    let id = state.header().next_table_id;
-    let next = id.get().checked_add(1).ok_or(CommandError::IdsUsedUp("table"))?;
     let ranges = moved(&state.routes_of(source.id), source.id, id)
         .ok_or(CommandError::IdsUsedUp("table"))?;
-    let (routes, next_route_id) = place(state, ranges)?;
-    let time_ms = state.header().time_ms;
-    let table = Table {
+    let new = NewTable {
         id,
         name: request.new_name.clone(),
-        state: TableState::Creating,
         schema: source.schema.clone(),
         options: source.options.clone(),
-        dropping: Vec::new(),
-        created_ms: time_ms,
-        change: None,
-        changes: FIRST_CHANGE,
         clone_of: Some(source.id),
     };
-    let header = Header { next_table_id: TableId(next), ..state.header().clone() };
-    let outcome = Outcome { time_ms, kind, table_name: request.new_name.clone(), table_id: id };
-    let change = Change {
-        header: Some(header),
-        next_route_id: Some(next_route_id),
-        tables: vec![table],
-        cursors: cursors::of_new_routes(state, id, &routes),
-        routes,
-        outcome: Some((request_id, outcome)),
-        ..Change::default()
-    };
-    Ok((Reply::Table(id), change))
+    tables::begin(state, (request_id, kind), new, ranges)
 }
 
 /// The ranges of one table's routes as those of another one.

@@ -4,6 +4,7 @@
 use std::collections::BTreeMap;
 
 use tidewater_common::ids::{Epoch, GroupId, RegionId, TableId};
+use tidewater_common::schema::{TableOptions, TableSchema};
 use tidewater_proto::v1::{self, LoadPhase, TableState};
 use uuid::Uuid;
 
@@ -23,33 +24,60 @@ pub(super) fn create(
         return Ok((Reply::Table(table), Change::default()));
     }
     let (schema, options) = new_table::definition(request)?;
-    if state.table_named(&request.name).is_some() {
-        return Err(CommandError::TableExists(request.name.clone()));
-    }
-    let id = state.header().next_table_id;
-    // The id after the last table's bounds its keys, so the greatest one is never given out.
-    let next = id.get().checked_add(1).ok_or(CommandError::IdsUsedUp("table"))?;
+    let id = new_id(state, &request.name)?;
     let regions =
         new_table::region_count(request.regions, &options, state.active_groups().count())?;
     let ranges = new_table::split(id, &options, regions)?;
+    let new = NewTable { id, name: request.name.clone(), schema, options, clone_of: None };
+    begin(state, (request_id, kind), new, ranges)
+}
+
+/// A table that is about to be made.
+pub(super) struct NewTable {
+    pub(super) id: TableId,
+    pub(super) name: String,
+    pub(super) schema: TableSchema,
+    pub(super) options: TableOptions,
+    /// The table whose rows it gets.
+    pub(super) clone_of: Option<TableId>,
+}
+
+/// The id that a new table of this name gets.
+pub(super) fn new_id(state: &MetaState, name: &str) -> Result<TableId, CommandError> {
+    match state.table_named(name) {
+        Some(_) => Err(CommandError::TableExists(name.to_owned())),
+        None => Ok(state.header().next_table_id),
+    }
+}
+
+/// Begins a table with regions of these ranges, which are opened next.
+pub(super) fn begin(
+    state: &MetaState,
+    (request_id, kind): (Uuid, OutcomeKind),
+    new: NewTable,
+    ranges: Vec<(Vec<u8>, Vec<u8>)>,
+) -> Result<(Reply, Change), CommandError> {
+    let id = new.id;
+    // The id after the last table's bounds its keys, so the greatest one is never given out.
+    let next = id.get().checked_add(1).ok_or(CommandError::IdsUsedUp("table"))?;
     let (routes, next_route_id) = place(state, ranges)?;
     let time_ms = state.header().time_ms;
+    let outcome = Outcome { time_ms, kind, table_name: new.name.clone(), table_id: id };
     let table = Table {
         id,
-        name: request.name.clone(),
+        name: new.name,
         state: TableState::Creating,
-        schema,
-        options,
+        schema: new.schema,
+        options: new.options,
         dropping: Vec::new(),
         created_ms: time_ms,
         change: None,
-        changes: 0,
-        clone_of: None,
+        // That a clone gets its rows is a change, the first one.
+        changes: u64::from(new.clone_of.is_some()),
+        clone_of: new.clone_of,
     };
-    let header = Header { next_table_id: TableId(next), ..state.header().clone() };
-    let outcome = Outcome { time_ms, kind, table_name: request.name.clone(), table_id: id };
     let change = Change {
-        header: Some(header),
+        header: Some(Header { next_table_id: TableId(next), ..state.header().clone() }),
         next_route_id: Some(next_route_id),
         tables: vec![table],
         cursors: cursors::of_new_routes(state, id, &routes),
@@ -61,7 +89,7 @@ pub(super) fn create(
 }
 
 /// Each range goes to the active group with the fewest regions, the lowest id first.
-pub(super) fn place(
+fn place(
     state: &MetaState,
     ranges: Vec<(Vec<u8>, Vec<u8>)>,
 ) -> Result<(Vec<RouteDescriptor>, RegionId), CommandError> {

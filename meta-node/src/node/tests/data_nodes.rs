@@ -28,6 +28,8 @@ pub(super) struct Hosted {
     /// Whether regions are opened never, and how often that was asked.
     pub(super) hangs: bool,
     pub(super) asked: usize,
+    /// Whether staging areas are refused.
+    pub(super) refuses_areas: bool,
     /// Region and step of each change taken.
     pub(super) changes: Vec<(u64, v1::ProcedureStep)>,
 }
@@ -103,6 +105,9 @@ impl GroupControl for FakeData {
         request: Request<v1::OpenAreaRequest>,
     ) -> Result<Response<v1::OpenAreaResponse>, Status> {
         let request = request.into_inner();
+        if self.hosted.lock().refuses_areas {
+            return Err(Refusal::new(Reason::ObjectStoreUnavailable, "not now").into());
+        }
         self.hosted.lock().changes.push((request.region_id, request.step.unwrap()));
         Ok(Response::new(v1::OpenAreaResponse {}))
     }
