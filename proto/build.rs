@@ -5,6 +5,7 @@ use std::path::PathBuf;
 
 const FILES: &[&str] = &[
     "google/rpc/status.proto",
+    "tidewater/compaction/v1/compaction.proto",
     "tidewater/v1/admin.proto",
     "tidewater/v1/catalog.proto",
     "tidewater/v1/command.proto",

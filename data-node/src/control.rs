@@ -18,10 +18,10 @@ pub(crate) use self::transfer_leader::transfer;
 
 use std::sync::Arc;
 
-use tidewater_common::ids::{ClusterId, NodeId};
+use tidewater_common::header::check_header;
 use tidewater_common::refusal::Refusal;
 use tidewater_proto::v1::group_control_server::{GroupControl, GroupControlServer};
-use tidewater_proto::v1::{self, CallHeader, Reason};
+use tidewater_proto::v1::{self, CallHeader};
 use tonic::{Request, Response, Status};
 
 use crate::groups::Groups;
@@ -50,34 +50,6 @@ impl ControlService {
         let parts = self.groups.parts();
         check_header(parts.cluster, parts.node, header)
     }
-}
-
-/// Refuses a call that is meant for another cluster or another node: a new node on an old address
-/// must not answer for the old one.
-pub fn check_header(
-    cluster: ClusterId,
-    node: NodeId,
-    header: Option<&CallHeader>,
-) -> Result<(), Refusal> {
-    let Some(header) = header else {
-        return Err(Refusal::new(
-            Reason::InvalidArgument,
-            "a call between nodes says for which cluster and node it is meant",
-        ));
-    };
-    if header.cluster_id != cluster.to_string() {
-        return Err(Refusal::new(
-            Reason::WrongCluster,
-            format!("this node belongs to cluster {cluster}, not to {:?}", header.cluster_id),
-        ));
-    }
-    if header.target_node != node.get() {
-        return Err(Refusal::new(
-            Reason::WrongNode,
-            format!("this is node {node}, not node {}", header.target_node),
-        ));
-    }
-    Ok(())
 }
 
 macro_rules! calls {

@@ -19,6 +19,7 @@ use tokio::sync::{mpsc, watch};
 use tokio_util::task::TaskTracker;
 use tracing::{error, info};
 
+use crate::compactors::Compactors;
 use crate::group::batcher;
 use crate::group::replica::GroupReplica;
 use crate::group::shared::Shared;
@@ -67,6 +68,8 @@ pub struct NodeParts {
     pub network: NetworkFactory,
     /// What regions are given.
     pub env: RegionEnv,
+    /// Compactor nodes.
+    pub compactors: Arc<Compactors>,
     /// Limits and intervals.
     pub options: GroupOptions,
 }
@@ -274,6 +277,7 @@ impl Groups {
             raft: raft.clone(),
             policy: options.flush,
             compactions: options.compactions,
+            compactors: self.parts.compactors.clone(),
             tasks: tasks.clone(),
         };
         tasks.spawn(batching);

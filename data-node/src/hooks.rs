@@ -120,6 +120,18 @@ impl NodeHooks {
         self.plugins.durable(name)
     }
 
+    /// The hooks that a compactor is to call for a table: those that are called as things happen, and
+    /// could be made here.
+    pub fn plugin_specs(&self, table: TableId) -> Vec<PluginSpec> {
+        let known = self.known.lock();
+        let called = |one: &&Known| {
+            let sees = one.hook.table_id == 0 || TableId(one.hook.table_id) == table;
+            sees && one.broken.is_none() && !one.hook.paused && !one.hook.durable
+        };
+        // What was made has a configuration that can be read.
+        known.values().filter(called).filter_map(|one| spec(&one.hook).ok()).collect()
+    }
+
     /// Notes how many versions durable hooks have not been told of.
     pub fn set_lags(&self, lags: BTreeMap<String, u64>) {
         let mut known = self.lags.lock();
@@ -161,14 +173,7 @@ impl NodeHooks {
     }
 
     fn register(&self, hook: &v1::Hook) -> Result<(), PluginError> {
-        let config =
-            serde_json::from_str(&hook.config).map_err(|error| PluginError::BadConfig {
-                name: hook.name.clone(),
-                kind: hook.kind.clone(),
-                detail: error.to_string(),
-            })?;
-        let (name, kind) = (hook.name.clone(), hook.kind.clone());
-        let spec = PluginSpec { name, kind, config, durable: hook.durable };
+        let spec = spec(hook)?;
         let made = self.kinds.make(&spec, self.home)?;
         self.plugins.insert(Plugin {
             name: spec.name,
@@ -188,6 +193,21 @@ impl NodeHooks {
             info!(hook = name, "a hook is not called any more");
         }
     }
+}
+
+fn spec(hook: &v1::Hook) -> Result<PluginSpec, PluginError> {
+    let bad = |error: serde_json::Error| PluginError::BadConfig {
+        name: hook.name.clone(),
+        kind: hook.kind.clone(),
+        detail: error.to_string(),
+    };
+    Ok(PluginSpec {
+        name: hook.name.clone(),
+        kind: hook.kind.clone(),
+        config: serde_json::from_str(&hook.config).map_err(bad)?,
+        durable: hook.durable,
+        generation: hook.generation,
+    })
 }
 
 fn report(known: &Known, status: Option<&hooks::HookStatus>) -> v1::HookReport {

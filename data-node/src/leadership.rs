@@ -37,6 +37,7 @@ use self::adopt::Adoption;
 use self::compactions::CompactionRequest;
 use self::compactions::choose::CompactionPolicy;
 use self::owner::Owner;
+use crate::compactors::Compactors;
 use crate::group::shared::Shared;
 use crate::group::state_machine::GroupStateMachine;
 
@@ -69,8 +70,10 @@ pub struct Context {
     pub raft: Raft<GroupStateMachine>,
     /// When to flush.
     pub policy: pick::FlushPolicy,
-    /// When to compact.
+    /// When and where to compact.
     pub compactions: CompactionPolicy,
+    /// Compactors, and the board of jobs.
+    pub compactors: Arc<Compactors>,
     /// Spawns and is waited for when the replica stops.
     pub tasks: TaskTracker,
 }

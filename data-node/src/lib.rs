@@ -15,8 +15,9 @@
 //! - [`control`], [`data`], [`region_admin`]: the services `GroupControl`, `Data`, `RegionAdmin`.
 //! - [`hooks`]: hooks by configuration, as the catalog has them.
 //! - [`durable`]: tells durable ones what the manifests say.
-//! - [`peers`]: calls to other data nodes.
+//! - [`peers`]: calls to other data nodes. [`compactors`]: compactor nodes, and the jobs that they have.
 
+pub mod compactors;
 pub mod control;
 pub mod data;
 pub mod durable;

@@ -46,6 +46,70 @@ pub(crate) fn compaction_failed() {
     counter!("tidewater_compactions_failed_total").increment(1);
 }
 
+/// How a planned compaction ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum JobOutcome {
+    /// By a compactor.
+    Committed,
+    /// By this node.
+    CommittedHere,
+    /// Its files were merged by others, truncated or dropped.
+    Discarded,
+    /// Somebody cancelled it.
+    Cancelled,
+    /// Too many attempts failed.
+    Quarantined,
+    /// No compactor takes it.
+    Untaken,
+    /// It failed on this node.
+    Failed,
+    /// The term ended; it may run on.
+    Left,
+}
+
+impl JobOutcome {
+    fn as_str(self) -> &'static str {
+        match self {
+            Self::Committed => "committed",
+            Self::CommittedHere => "committed_here",
+            Self::Discarded => "discarded",
+            Self::Cancelled => "cancelled",
+            Self::Quarantined => "quarantined",
+            Self::Untaken => "untaken",
+            Self::Failed => "failed",
+            Self::Left => "left",
+        }
+    }
+}
+
+/// A compaction was planned: it ends with one outcome.
+pub(crate) fn compaction_planned() {
+    counter!("tidewater_compaction_jobs_planned_total").increment(1);
+}
+
+/// A planned compaction ended.
+pub(crate) fn compaction_job_ended(outcome: JobOutcome) {
+    counter!("tidewater_compaction_jobs_total", "outcome" => outcome.as_str()).increment(1);
+}
+
+/// A compactor is asked to carry a job out; `again`: not for the first time.
+pub(crate) fn compaction_attempt(again: bool) {
+    counter!("tidewater_compaction_attempts_total").increment(1);
+    if again {
+        counter!("tidewater_compaction_retries_total").increment(1);
+    }
+}
+
+/// A compactor did not take a job.
+pub(crate) fn compaction_refused() {
+    counter!("tidewater_compaction_refusals_total").increment(1);
+}
+
+/// A job that no compactor takes is carried out here.
+pub(crate) fn compaction_fell_back() {
+    counter!("tidewater_compaction_fallbacks_total").increment(1);
+}
+
 /// Counts a compaction that waits or runs, until it is dropped.
 pub(crate) fn compaction_runs() -> CompactionRuns {
     gauge!("tidewater_compactions_running").increment(1.0);

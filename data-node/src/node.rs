@@ -6,7 +6,6 @@
 //! the log keeps what memory held.
 
 mod heartbeat;
-mod store;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -20,6 +19,7 @@ use tidewater_raft_store::{
 };
 use tidewater_region_engine::env::SystemIds;
 use tidewater_region_engine::hooks::HookHome;
+use tidewater_region_engine::storage::{Storage, StoreError};
 use tidewater_region_engine::{MemoryBudget, Plugins, env::RegionEnv};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -27,7 +27,7 @@ use tonic::service::RoutesBuilder;
 use tracing::{info, warn};
 use uuid::Uuid;
 
-pub use self::store::StoreError;
+use crate::compactors::Compactors;
 use crate::control::{ControlService, transfer};
 use crate::data::DataService;
 use crate::durable::{self, MetaBook};
@@ -83,9 +83,9 @@ impl DataNode {
         clock: Arc<dyn Clock>,
     ) -> Result<Self, StartError> {
         // Before the directory: a wrong URL must not leave one behind.
-        let storage = store::open(&options.object_store).await?;
+        let storage = Storage::start(&options.object_store).await?;
         let mut directory = open_directory(&options).await?;
-        let object_store_id = store::mark(&storage).await?;
+        let object_store_id = storage.id().await?;
         let link = MetaLink::new(options.meta.clone());
         let answer = link.register(registration(&options, &directory, object_store_id)).await?;
         let (cluster, node, _incarnation) = identity(&answer)?;
@@ -105,6 +105,7 @@ impl DataNode {
             options.engine(),
         )
         .with_plugins(plugins);
+        let compactors = Compactors::new(cluster, node, object_store_id, hooks.clone());
         let addresses = Arc::new(AddressBook::new());
         let host = RaftHost::new(cluster, node, directory.log_store().clone());
         let groups = Groups::new(NodeParts {
@@ -114,6 +115,7 @@ impl DataNode {
             host: host.clone(),
             network: NetworkFactory::new(cluster, node, addresses.clone()),
             env,
+            compactors,
             options: options.groups.clone(),
         });
         groups.start_local().await?;

@@ -8,17 +8,16 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use futures::Stream;
-use tidewater_common::ids::{GroupId, RegionId};
+use tidewater_common::header::check_header;
+use tidewater_common::ids::{GroupId, NodeId, RegionId};
 use tidewater_common::refusal::Refusal;
 use tidewater_proto::v1::region_admin_server::{RegionAdmin, RegionAdminServer};
 use tidewater_proto::v1::{
-    self, CompactRegionEvent, CompactRegionRequest, CompactionProgress, FlushRegionRequest,
-    FlushRegionResponse, ListFilesRequest, ListFilesResponse, ListRegionsRequest,
-    ListRegionsResponse, Reason, RegionInfo, ShowManifestRequest, ShowManifestResponse, SstFile,
-    SweepStoreRequest,
+    self, CompactRegionEvent, CompactRegionRequest, FlushRegionRequest, FlushRegionResponse,
+    ListFilesRequest, ListFilesResponse, ListRegionsRequest, ListRegionsResponse, Reason,
+    RegionInfo, ShowManifestRequest, ShowManifestResponse, SstFile, SweepStoreRequest,
 };
-use tidewater_region_engine::CompactionReport;
-use tidewater_region_engine::compaction::{Attempt, ProgressSnapshot, Scope, Why};
+use tidewater_region_engine::compaction::{Attempt, Scope, job_id};
 use tidewater_region_engine::file_meta::FileMeta;
 use tidewater_region_engine::layout::RegionDir;
 use tidewater_region_engine::manifest::json::manifest_json;
@@ -28,13 +27,12 @@ use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Request, Response, Status};
 
 use self::sweep::{GarbageStream, Sweeper};
-use crate::control::check_header;
 use crate::group::hosted::Hosted;
 use crate::group::refusals;
 use crate::group::replica::GroupReplica;
 use crate::groups::Groups;
 use crate::leadership::FlushRequest;
-use crate::leadership::compactions::CompactionRequest;
+use crate::leadership::compactions::{CompactionRequest, Done};
 
 /// Largest request: what sixteen durable hooks know of a hundred thousand regions.
 const REQUEST_BYTES: usize = 64 << 20;
@@ -125,7 +123,8 @@ impl RegionAdminService {
         let (asker, answer) = oneshot::channel();
         let attempt = Attempt::default();
         let scope = if request.due_only { Scope::Due } else { Scope::Whole };
-        let request = CompactionRequest { region, scope, attempt: attempt.clone(), asker };
+        let place = request.place();
+        let request = CompactionRequest { region, scope, place, attempt: attempt.clone(), asker };
         replica.compact_requests.send(request).await.map_err(|_| {
             Refusal::new(Reason::GroupNotHosted, format!("group {group} is being stopped here"))
         })?;
@@ -139,7 +138,7 @@ impl RegionAdminService {
 async fn watch(
     group: GroupId,
     attempt: Attempt,
-    mut answer: oneshot::Receiver<Result<Option<CompactionReport>, Refusal>>,
+    mut answer: oneshot::Receiver<Result<Option<Done>, Refusal>>,
     events: mpsc::Sender<Result<CompactRegionEvent, Status>>,
 ) {
     let _ends = attempt.cancel.clone().drop_guard();
@@ -148,7 +147,7 @@ async fn watch(
         tokio::select! {
             outcome = &mut answer => break outcome,
             _ = tick.tick() => {
-                let progress = Some(progress(attempt.progress.snapshot()));
+                let progress = Some(attempt.progress.snapshot().into());
                 let event = CompactRegionEvent { progress, done: false, report: None };
                 if events.send(Ok(event)).await.is_err() {
                     return;
@@ -163,7 +162,7 @@ async fn watch(
         ))
     });
     let last = outcome.map_err(Status::from).map(|report| CompactRegionEvent {
-        progress: Some(progress(attempt.progress.snapshot())),
+        progress: Some(attempt.progress.snapshot().into()),
         done: true,
         report: report.map(report_to_wire),
     });
@@ -171,32 +170,17 @@ async fn watch(
     let _ = events.send(last).await;
 }
 
-fn progress(done: ProgressSnapshot) -> CompactionProgress {
-    CompactionProgress {
-        rows_read: done.rows_read,
-        bytes_read: done.bytes_read,
-        rows_written: done.rows_written,
-        bytes_written: done.bytes_written,
-        files_written: done.files_written,
-    }
-}
-
-fn report_to_wire(report: CompactionReport) -> v1::CompactionReport {
-    let why = match report.why {
-        Why::Tier => "tier",
-        Why::Small => "small",
-        Why::Window => "window",
-        Why::Expired => "expired",
-        Why::Asked => "asked",
-    };
+fn report_to_wire(done: Done) -> v1::CompactionReport {
+    let Done { report, node } = done;
     v1::CompactionReport {
         job_id: report.job_id.to_string(),
         manifest_version: report.manifest_version.get(),
         files_in: u32::try_from(report.files_in).unwrap_or(u32::MAX),
         bytes_in: report.bytes_in,
         files_out: u32::try_from(report.files_out).unwrap_or(u32::MAX),
-        done: Some(progress(report.done)),
-        why: why.to_owned(),
+        done: Some(report.done.into()),
+        why: report.why.as_str().to_owned(),
+        node_id: node.map_or(0, NodeId::get),
     }
 }
 
@@ -296,6 +280,29 @@ impl RegionAdmin for RegionAdminService {
         Ok(Response::new(self.compact(request.into_inner()).await?))
     }
 
+    async fn list_compactions(
+        &self,
+        _request: Request<v1::ListCompactionsRequest>,
+    ) -> Result<Response<v1::ListCompactionsResponse>, Status> {
+        let parts = self.groups.parts();
+        let compactions = parts.compactors.board.list(parts.node);
+        Ok(Response::new(v1::ListCompactionsResponse { compactions }))
+    }
+
+    async fn cancel_compaction(
+        &self,
+        request: Request<v1::CancelCompactionRequest>,
+    ) -> Result<Response<v1::CancelCompactionResponse>, Status> {
+        let job = job_id(&request.get_ref().job_id)
+            .map_err(|error| Refusal::new(Reason::InvalidArgument, error.to_string()))?;
+        let parts = self.groups.parts();
+        if !parts.compactors.board.cancel(job) {
+            let message = format!("node {} has no compaction {job}", parts.node);
+            return Err(Refusal::new(Reason::JobNotFound, message).into());
+        }
+        Ok(Response::new(v1::CancelCompactionResponse {}))
+    }
+
     async fn list_files(
         &self,
         request: Request<ListFilesRequest>,
@@ -319,9 +326,8 @@ impl RegionAdmin for RegionAdminService {
             region_id: descriptor.region_id,
             incarnation: descriptor.incarnation,
         };
-        let json = manifest_json(&replica.shared.env, dir)
-            .await
-            .map_err(|error| refusals::engine_refused(&error))?;
+        let json =
+            manifest_json(&replica.shared.env, dir).await.map_err(|error| Refusal::from(&error))?;
         Ok(Response::new(ShowManifestResponse { json: json.to_string() }))
     }
 }

@@ -13,10 +13,14 @@ mod areas;
 mod cluster;
 #[path = "replicas/compaction.rs"]
 mod compaction;
+#[path = "replicas/fake_compactor.rs"]
+mod fake_compactor;
 #[path = "replicas/membership.rs"]
 mod membership;
 #[path = "replicas/outage.rs"]
 mod outage;
+#[path = "replicas/remote.rs"]
+mod remote;
 #[path = "replicas/single.rs"]
 mod single;
 #[path = "replicas/three.rs"]

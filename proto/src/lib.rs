@@ -11,6 +11,14 @@ pub mod v1 {
     tonic::include_proto!("tidewater.v1");
 }
 
+/// Messages, clients and servers of package `tidewater.compaction.v1`.
+pub mod compaction {
+    /// See the package.
+    pub mod v1 {
+        tonic::include_proto!("tidewater.compaction.v1");
+    }
+}
+
 /// The standard gRPC error model (package `google.rpc`).
 pub mod google_rpc {
     tonic::include_proto!("google.rpc");

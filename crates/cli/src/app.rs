@@ -70,6 +70,9 @@ pub(crate) enum Command {
     /// The regions: their files and manifests
     #[command(subcommand)]
     Region(commands::region::Region),
+    /// The compactions that run, wait or are quarantined
+    #[command(subcommand)]
+    Compaction(commands::compaction::Compaction),
     /// Observers of regions: what they are told goes to files and URLs
     #[command(subcommand)]
     Hook(commands::hook::Hook),
@@ -86,13 +89,19 @@ pub(crate) enum Command {
 }
 
 impl App {
-    /// What a process with rows in memory may take.
+    /// What a process that works on rows may take.
     pub(crate) fn memory_limit(&self) -> Option<u64> {
         match &self.command {
             Command::Standalone(options) => Some(options.memory.memory_limit.0),
             Command::Data(options) => Some(options.memory.memory_limit.0),
+            Command::Compactor(options) => Some(options.memory_limit.0),
             _ => None,
         }
+    }
+
+    /// Whether the process does nothing but merge.
+    pub(crate) fn only_merges(&self) -> bool {
+        matches!(self.command, Command::Compactor(_))
     }
 
     /// How many threads run the command's tasks; `None` is one for each of `cores`.
@@ -124,6 +133,7 @@ impl App {
             Command::Group(group) => group.run().await,
             Command::Route(route) => route.run().await,
             Command::Region(region) => region.run().await,
+            Command::Compaction(compaction) => compaction.run().await,
             Command::Hook(hook) => hook.run().await,
             Command::Gc(options) => commands::gc::run(options).await,
             Command::Config(config) => config.run(self.config_file.as_deref()),

@@ -3,6 +3,7 @@
 pub(crate) mod bench;
 pub(crate) mod client;
 pub(crate) mod cluster;
+pub(crate) mod compaction;
 pub(crate) mod compactor;
 pub(crate) mod completions;
 pub(crate) mod config;

@@ -93,6 +93,8 @@ pub(crate) fn exit_of(reason: Reason) -> Exit {
         | Reason::SchemaMismatch
         | Reason::MessageTooLarge
         | Reason::KeyOutsideRegion
+        | Reason::BadPlan
+        | Reason::BadPlugin
         | Reason::Unsupported => Exit::Usage,
         Reason::TableNotFound
         | Reason::GroupNotHosted
@@ -101,7 +103,9 @@ pub(crate) fn exit_of(reason: Reason) -> Exit {
         | Reason::MemberNotFound
         | Reason::GroupNotFound
         | Reason::VersionGone
-        | Reason::HookNotFound => Exit::NotFound,
+        | Reason::HookNotFound
+        | Reason::HandleNotFound
+        | Reason::JobNotFound => Exit::NotFound,
         Reason::TableExists
         | Reason::MemberExists
         | Reason::HookExists
@@ -122,6 +126,10 @@ pub(crate) fn exit_of(reason: Reason) -> Exit {
         | Reason::CatalogVersionMismatch
         | Reason::TableBusy
         | Reason::LoadEnded
+        | Reason::JobExists
+        | Reason::InputsGone
+        | Reason::BelowFloor
+        | Reason::JobCancelled
         | Reason::SchemaVersionBehind
         | Reason::SchemaVersionStale => Exit::Conflict,
         Reason::NotLeader
@@ -129,6 +137,8 @@ pub(crate) fn exit_of(reason: Reason) -> Exit {
         | Reason::NotBootstrapped
         | Reason::RegionLoading
         | Reason::NoDataNodes
+        | Reason::NoCompactors
+        | Reason::JobTooLarge
         | Reason::Overloaded
         | Reason::DiskFull
         | Reason::ObjectStoreUnavailable
@@ -160,6 +170,14 @@ fn remedy(reason: Reason) -> Option<&'static str> {
         Reason::NodeNotFound => Some("`tidewater node list` shows the nodes there are"),
         Reason::MemberNotFound => Some("`tidewater meta-member list` shows the members there are"),
         Reason::NoDataNodes => Some("start one: `tidewater data ...`"),
+        Reason::NoCompactors => {
+            Some("start one: `tidewater compactor ...`, or let the data node do it: --local")
+        }
+        Reason::JobTooLarge => Some("give a compactor a larger --memory-limit"),
+        Reason::JobNotFound => Some("`tidewater compaction list` shows the jobs there are"),
+        Reason::InputsGone | Reason::BelowFloor => Some(
+            "its files were merged, truncated or dropped meanwhile: try again if some are left",
+        ),
         Reason::MembershipBusy | Reason::MembershipStale => {
             Some("look at `tidewater meta-member list`, then try again")
         }

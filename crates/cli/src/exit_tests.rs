@@ -18,7 +18,7 @@ fn statuses_are_those_that_scripts_rely_on() {
 }
 
 /// Every reason of the wire with its status.
-const REASONS: [(Reason, u8); 49] = [
+const REASONS: [(Reason, u8); 59] = [
     (Reason::Unspecified, 1),
     (Reason::InvalidArgument, 2),
     (Reason::SchemaMismatch, 2),
@@ -65,6 +65,16 @@ const REASONS: [(Reason, u8); 49] = [
     (Reason::DeadlineExceeded, 5),
     (Reason::ShuttingDown, 5),
     (Reason::Unavailable, 5),
+    (Reason::HandleNotFound, 3),
+    (Reason::JobNotFound, 3),
+    (Reason::JobExists, 4),
+    (Reason::BadPlan, 2),
+    (Reason::BadPlugin, 2),
+    (Reason::InputsGone, 4),
+    (Reason::BelowFloor, 4),
+    (Reason::JobCancelled, 4),
+    (Reason::NoCompactors, 5),
+    (Reason::JobTooLarge, 5),
     (Reason::Corrupt, 1),
     (Reason::Internal, 1),
     (Reason::Unsupported, 2),

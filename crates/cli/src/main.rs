@@ -47,6 +47,9 @@ fn run() -> Result<ExitCode, Failure> {
     if let Some(limit) = app.memory_limit() {
         server::allocator::fit(limit);
     }
+    if app.only_merges() {
+        server::allocator::give_back();
+    }
     let mut runtime = tokio::runtime::Builder::new_multi_thread();
     // Tokio's own variable comes first.
     if std::env::var_os("TOKIO_WORKER_THREADS").is_none()

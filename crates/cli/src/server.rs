@@ -19,6 +19,8 @@
 //! - [`allocator`]: what the C library may spread memory over.
 
 pub(crate) mod allocator;
+pub(crate) mod compaction;
+pub(crate) mod hook_limits;
 pub(crate) mod host;
 pub(crate) mod join;
 pub(crate) mod listen;

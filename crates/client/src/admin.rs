@@ -2,12 +2,14 @@
 //! settled.
 
 mod cluster;
+mod compactions;
 mod garbage;
 mod hooks;
 mod regions;
 mod tables;
 
 pub use self::cluster::MetaChange;
+pub use self::compactions::Compactions;
 pub use self::hooks::{HookFrom, NewHook};
 pub use self::regions::{RegionFilter, TableFlush};
 pub use self::tables::{AlterTable, ColumnChange, NewColumn, NewTable};

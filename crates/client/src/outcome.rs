@@ -83,6 +83,16 @@ pub fn advice(refusal: &Refusal) -> Advice {
         | Reason::TableBusy
         | Reason::VersionGone
         | Reason::LoadEnded
+        | Reason::HandleNotFound
+        | Reason::JobNotFound
+        | Reason::JobExists
+        | Reason::BadPlan
+        | Reason::BadPlugin
+        | Reason::InputsGone
+        | Reason::BelowFloor
+        | Reason::JobCancelled
+        | Reason::NoCompactors
+        | Reason::JobTooLarge
         | Reason::Unsupported => Advice::GiveUp,
     }
 }

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use tidewater_common::ids::GroupId;
 use tidewater_common::refusal::{Effect, Refusal};
+use tidewater_proto::compaction::v1::compaction_client::CompactionClient;
 use tidewater_proto::v1::{self, NodeRole, Reason};
 use tokio::time::Instant;
 use tonic::transport::Channel;
@@ -198,6 +199,10 @@ impl Router {
     ) -> v1::region_admin_client::RegionAdminClient<Channel> {
         v1::region_admin_client::RegionAdminClient::new(channel)
             .max_decoding_message_size(self.options.max_message_bytes)
+    }
+
+    pub(crate) fn compaction(&self, channel: Channel) -> CompactionClient<Channel> {
+        CompactionClient::new(channel).max_decoding_message_size(self.options.max_message_bytes)
     }
 }
 

@@ -192,6 +192,16 @@ fn effect_of(reason: Reason) -> Effect {
         | Reason::DiskFull
         | Reason::ObjectStoreUnavailable
         | Reason::ShuttingDown
+        | Reason::HandleNotFound
+        | Reason::JobNotFound
+        | Reason::JobExists
+        | Reason::BadPlan
+        | Reason::BadPlugin
+        | Reason::InputsGone
+        | Reason::BelowFloor
+        | Reason::JobCancelled
+        | Reason::NoCompactors
+        | Reason::JobTooLarge
         | Reason::Unsupported => Effect::None,
     }
 }
@@ -202,7 +212,9 @@ fn code_of(reason: Reason) -> Code {
         Reason::InvalidArgument
         | Reason::SchemaMismatch
         | Reason::KeyOutsideRegion
-        | Reason::MessageTooLarge => Code::InvalidArgument,
+        | Reason::MessageTooLarge
+        | Reason::BadPlan
+        | Reason::BadPlugin => Code::InvalidArgument,
         Reason::TableNotFound
         | Reason::GroupNotHosted
         | Reason::RegionNotFound
@@ -210,11 +222,14 @@ fn code_of(reason: Reason) -> Code {
         | Reason::MemberNotFound
         | Reason::GroupNotFound
         | Reason::VersionGone
-        | Reason::HookNotFound => Code::NotFound,
+        | Reason::HookNotFound
+        | Reason::HandleNotFound
+        | Reason::JobNotFound => Code::NotFound,
         Reason::TableExists
         | Reason::MemberExists
         | Reason::HookExists
-        | Reason::AlreadyBootstrapped => Code::AlreadyExists,
+        | Reason::AlreadyBootstrapped
+        | Reason::JobExists => Code::AlreadyExists,
         Reason::SchemaVersionBehind
         | Reason::SchemaVersionStale
         | Reason::MembershipBusy
@@ -225,6 +240,9 @@ fn code_of(reason: Reason) -> Code {
         | Reason::RouteWriteFenced
         | Reason::RouteMoved
         | Reason::RegionFenced
+        | Reason::InputsGone
+        | Reason::BelowFloor
+        | Reason::JobCancelled
         | Reason::LeadershipLost => Code::Aborted,
         Reason::WrongCluster
         | Reason::WrongNode
@@ -235,10 +253,11 @@ fn code_of(reason: Reason) -> Code {
         | Reason::NotBootstrapped
         | Reason::ProducerForgotten
         | Reason::SerialOutOfOrder => Code::FailedPrecondition,
-        Reason::Overloaded | Reason::DiskFull => Code::ResourceExhausted,
+        Reason::Overloaded | Reason::DiskFull | Reason::JobTooLarge => Code::ResourceExhausted,
         Reason::NotLeader
         | Reason::RegionLoading
         | Reason::NoDataNodes
+        | Reason::NoCompactors
         | Reason::ObjectStoreUnavailable
         | Reason::ShuttingDown
         | Reason::Unavailable => Code::Unavailable,

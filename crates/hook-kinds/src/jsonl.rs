@@ -117,6 +117,7 @@ mod tests {
             kind: "jsonl".to_owned(),
             config: json!({ "path": path }),
             durable: false,
+            generation: 0,
         };
         Jsonl.make(&spec, HookHome { role: "data", node_id: NodeId(101) }).unwrap()
     }
@@ -174,6 +175,7 @@ mod tests {
             kind: "jsonl".to_owned(),
             config: json!({ "path": path }),
             durable: true,
+            generation: 0,
         };
         let hook = Jsonl.make(&spec, HookHome { role: "data", node_id: NodeId(101) }).unwrap();
         let snapshot = RegionSnapshot::new(Arc::new(state));

@@ -44,8 +44,13 @@ mod tests {
     use super::*;
 
     fn check(kind: &str, config: Value) -> Result<(), String> {
-        let spec =
-            PluginSpec { name: "mine".to_owned(), kind: kind.to_owned(), config, durable: false };
+        let spec = PluginSpec {
+            name: "mine".to_owned(),
+            kind: kind.to_owned(),
+            config,
+            durable: false,
+            generation: 0,
+        };
         builtin().check(&spec).map_err(|error| error.to_string())
     }
 

@@ -1,5 +1,7 @@
 //! The engine's error: what was attempted on what, and whether it failed or its outcome is unknown.
 
+mod refusal;
+
 use tidewater_common::ids::{Epoch, JobId, ManifestVersion, OwnerEpoch, RegionId};
 
 use crate::manifest::Void;

@@ -11,8 +11,8 @@
 //! # For those who add an operation
 //!
 //! - New data files, before the commit that names them: `RegionHooks::sst_files_written`. It waits
-//!   for the hooks, at most their time limit, and cannot fail. In a [`Region`](crate::Region) that is
-//!   `Region::files_written`.
+//!   for the hooks, at most their time limit, and cannot fail. A flush does so by
+//!   `Region::files_written`, a compaction in `Compactor::compact`.
 //! - A logical change of the manifest: `ManifestContext::update_manifest`. For several changes under
 //!   one lock: `lock`, `update_locked` for each, drop the guard, `fire` each receipt in order. What is
 //!   announced, and as what, is decided by `manifest::announce`, for all of them.
@@ -24,7 +24,8 @@
 //! # Layout
 //!
 //! - `hook`: the trait. `payload`: what its methods are given.
-//! - `plugins`: the registry. `kinds`: from configuration to hooks. `error`: what both refuse.
+//! - `plugins`: the registry. `kinds`: from configuration to hooks. `sets`: registries made from
+//!   lists that come with requests. `error`: what they refuse.
 //! - `durable`: a hook that is told by whoever reads the manifest.
 //! - `calls`: the hooks of one region, and one function for each event.
 //! - `shield`: one call: time limit, panics, counters. `suspension`: when a hook is left out (pure).
@@ -36,6 +37,7 @@ mod hook;
 mod kinds;
 mod payload;
 mod plugins;
+mod sets;
 mod shield;
 mod suspension;
 
@@ -49,6 +51,7 @@ pub use self::payload::{
     RemovalReason, SstFileInfo, SstInfo,
 };
 pub use self::plugins::{Plugin, Plugins};
+pub use self::sets::{MOST_PLUGINS, PluginSets};
 pub use self::shield::{HookState, HookStatus};
 pub use self::suspension::HookLimits;
 

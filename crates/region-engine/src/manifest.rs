@@ -41,6 +41,7 @@ pub use self::action::{
 };
 pub(crate) use self::announce::announced_as;
 pub use self::closed_areas::{Closed, ClosedAreas};
+pub use self::codec::CodecError;
 pub use self::context::ManifestContext;
 pub(crate) use self::context::PendingManifestHook;
 pub use self::json::manifest_json;

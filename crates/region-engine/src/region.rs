@@ -16,6 +16,7 @@ mod lifecycle;
 mod load;
 mod obligation;
 mod phase;
+mod planned;
 mod publication;
 mod read;
 mod remap;
@@ -36,6 +37,7 @@ pub use self::index::IndexReport;
 use self::lifecycle::Announcer;
 pub use self::obligation::{Cause, Obligation, Pending};
 pub use self::phase::Phase;
+pub use self::planned::{PlannedCompaction, Settled};
 pub use self::publication::{Content, Publication};
 pub use self::read::MOST_KEYS;
 pub use self::stats::RegionStats;
@@ -44,14 +46,14 @@ use crate::env::RegionEnv;
 use crate::file_meta::FileRef;
 use crate::hooks::RegionHooks;
 use crate::layout::RegionDir;
-use crate::manifest::ManifestContext;
+use crate::manifest::{ManifestContext, ManifestState};
 use crate::memory::Usage;
 use crate::memtable::Run;
 use crate::read::shape::TableShape;
 use crate::version::Version;
 
 /// What a region is, as its host's log says.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct RegionSpec {
     /// The region; also the id of the route that leads to it.
     pub region_id: RegionId,
@@ -65,6 +67,22 @@ pub struct RegionSpec {
     pub options: TableOptions,
     /// Row keys that the region holds.
     pub range: KeyRange,
+}
+
+impl RegionSpec {
+    /// What the region is by a state of its manifest.
+    #[must_use]
+    pub(crate) fn as_of(&self, state: &ManifestState) -> Self {
+        let mut spec = self.clone();
+        if let Some(table) = &state.table {
+            spec.schema = table.schema.clone();
+            spec.options = table.options.clone();
+        }
+        if let Some(range) = &state.range {
+            spec.range = range.clone();
+        }
+        spec
+    }
 }
 
 /// See the module's head.

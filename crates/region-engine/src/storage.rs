@@ -15,11 +15,13 @@ mod open;
 mod options;
 mod probe;
 mod retry;
+mod start;
 pub mod testing;
 mod upload;
 
 use std::fmt;
 use std::ops::Range;
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -32,6 +34,7 @@ pub use self::marker::{CLUSTER_MARKER, ClusterMarker, MarkerError};
 pub use self::options::StorageOptions;
 pub use self::probe::{ProbeError, ProbeTest};
 pub(crate) use self::retry::rest;
+pub use self::start::StoreError;
 pub use self::upload::{Upload, Uploaded};
 
 /// A handle on an object store below one root; cheap to clone.
@@ -77,6 +80,11 @@ impl Storage {
     /// [`StorageError::Url`] says what is wrong with it.
     pub fn check_url(url: &str) -> Result<(), StorageError> {
         open::check(url)
+    }
+
+    /// The directory that a URL of this machine's file system names; `None` for any other.
+    pub fn directory(url: &str) -> Option<PathBuf> {
+        open::directory(url)
     }
 
     /// A store that lives as long as its last handle.

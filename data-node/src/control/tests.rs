@@ -1,32 +1,12 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use openraft::ChangeMembers;
-use tidewater_proto::v1::GroupMember;
 use tidewater_proto::v1::change_membership_request::Change;
+use tidewater_proto::v1::{GroupMember, Reason};
 use tidewater_raft_store::Member;
 use tidewater_raft_store::types::{Membership, StoredMembership, log_id};
-use uuid::Uuid;
 
 use super::change_membership::{Step, plan};
-use super::*;
-
-#[test]
-fn calls_for_others_are_refused() {
-    let cluster = ClusterId(Uuid::from_u128(1));
-    let header = |cluster: ClusterId, target| CallHeader {
-        cluster_id: cluster.to_string(),
-        source_node: 1,
-        target_node: target,
-    };
-    let refused = |header: Option<CallHeader>| {
-        check_header(cluster, NodeId(4), header.as_ref()).err().map(|refusal| refusal.reason)
-    };
-    assert_eq!(refused(Some(header(cluster, 4))), None);
-    assert_eq!(refused(Some(header(cluster, 5))), Some(Reason::WrongNode));
-    let other = ClusterId(Uuid::from_u128(2));
-    assert_eq!(refused(Some(header(other, 4))), Some(Reason::WrongCluster));
-    assert_eq!(refused(None), Some(Reason::InvalidArgument));
-}
 
 /// Voters 1 and 2, learner 3.
 fn membership() -> StoredMembership {

@@ -18,7 +18,6 @@ use super::MESSAGE_BYTES;
 use crate::control::settle::ask_to_adopt;
 use crate::group::admission::{self, WriteLimits};
 use crate::group::obligation::area_from_wire;
-use crate::group::refusals;
 use crate::groups::Groups;
 use crate::leadership::adopt::{Adoption, What};
 
@@ -52,7 +51,7 @@ pub(super) async fn write(
     admission::check_put(&descriptor, &limits, &rows)?;
     let batch = decode_batch(&request.rows, &descriptor.row_schema(RowOp::Put))
         .map_err(|error| Refusal::new(Reason::SchemaMismatch, error.to_string()))?;
-    let refused = |error| refusals::engine_refused(&error);
+    let refused = |error| Refusal::from(&error);
     let env = replica.shared.env.clone();
     let writer = BulkWriter::new(env, &descriptor.spec()).map_err(refused)?;
     let files = writer.write([batch]).await.map_err(refused)?;

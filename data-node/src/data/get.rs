@@ -33,7 +33,7 @@ pub(super) async fn call(groups: &Groups, request: GetRequest) -> Result<GetResp
         .map_err(|_| refusals::deadline("a read", group))?
         .map_err(|error| {
             replica.shared.note_read_error(region, &error);
-            refusals::engine_refused(&error)
+            Refusal::from(&error)
         })?;
     Ok(GetResponse { rows: encode(&rows)? })
 }

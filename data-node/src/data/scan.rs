@@ -16,9 +16,9 @@ use tokio_stream::wrappers::ReceiverStream;
 use tonic::Status;
 
 use super::{ScanStream, encode};
+use crate::group::admission;
 use crate::group::hosted::Hosted;
 use crate::group::shared::Shared;
-use crate::group::{admission, refusals};
 use crate::groups::Groups;
 
 /// Batches that wait for a slow client.
@@ -57,7 +57,7 @@ pub(super) async fn call(
             .await
             .map_err(|_| too_long("count"))?;
     }
-    let rows = hosted.region.scan(&scan).map_err(|error| refusals::engine_refused(&error))?;
+    let rows = hosted.region.scan(&scan).map_err(|error| Refusal::from(&error))?;
     let rows = watched(rows, &replica.shared, hosted.descriptor.region_id);
     let (sender, receiver) = mpsc::channel(BUFFER);
     let deadline = Instant::now() + options.scan_life;
@@ -75,7 +75,7 @@ fn watched(rows: RowStream, shared: &Arc<Shared>, region: RegionId) -> RowStream
 async fn count(shared: &Shared, hosted: &Hosted, scan: ScanOptions) -> Result<ScanStream, Refusal> {
     let rows = hosted.region.count(&scan).await.map_err(|error| {
         shared.note_read_error(hosted.descriptor.region_id, &error);
-        refusals::engine_refused(&error)
+        Refusal::from(&error)
     })?;
     let last = ScanResponse { row_count: rows, done: true, ..Default::default() };
     Ok(Box::pin(futures::stream::iter([Ok(last)])))
@@ -93,7 +93,7 @@ async fn send(
         while let Some(next) = rows.next().await {
             let messages = match next {
                 Ok(batch) => messages(&batch),
-                Err(error) => Err(refusals::engine_refused(&error)),
+                Err(error) => Err(Refusal::from(&error)),
             };
             match messages {
                 Ok(messages) => {

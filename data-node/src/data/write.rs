@@ -25,7 +25,7 @@ pub(super) async fn call(groups: &Groups, write: WriteRequest) -> Result<WriteRe
         .memory()
         .admit(write.rows.len() as u64, options.stall)
         .await
-        .map_err(|error| refusals::engine_refused(&error))?;
+        .map_err(|error| Refusal::from(&error))?;
     tokio::time::timeout(options.write_deadline, replica.batcher.write(write, admitted))
         .await
         .unwrap_or_else(|_| Err(refusals::deadline("a write", group)))

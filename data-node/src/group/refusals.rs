@@ -20,8 +20,6 @@ mod tests;
 
 /// About an election's time: when no leader is known, one should be found by then.
 const ELECTION: Duration = Duration::from_millis(300);
-/// About a manifest's reading time.
-const LOADING: Duration = Duration::from_millis(200);
 
 /// Another node leads, or nobody is known to: nothing was done.
 pub fn not_leader(group: GroupId, forward: &ForwardToLeader<TypeConfig>) -> Refusal {
@@ -152,39 +150,6 @@ pub fn adopt_refused(error: &AdoptError) -> Refusal {
             reason: Void::AreaNotOpen { .. } | Void::AreaUsed { .. } | Void::BelowFloor { .. },
             ..
         }) => refusal(Reason::LoadEnded),
-        AdoptError::Engine(error) => engine_refused(error),
-    }
-}
-
-/// The engine's error.
-pub fn engine_refused(error: &EngineError) -> Refusal {
-    let refusal = |reason| Refusal::new(reason, error.to_string());
-    match error {
-        EngineError::Storage(_) => {
-            refusal(Reason::ObjectStoreUnavailable).retry_after(Duration::from_secs(1))
-        }
-        EngineError::Damaged { .. } | EngineError::NewerFormat { .. } => refusal(Reason::Corrupt),
-        EngineError::Fenced { .. } => refusal(Reason::RegionFenced),
-        EngineError::Removed { .. } | EngineError::Closed { .. } => refusal(Reason::RegionNotFound),
-        EngineError::Loading { .. } => refusal(Reason::RegionLoading).retry_after(LOADING),
-        EngineError::NotOwner { .. } => refusal(Reason::NotLeader).retry_after(ELECTION),
-        EngineError::Overloaded { retry_after, .. } => {
-            refusal(Reason::Overloaded).retry_after(*retry_after)
-        }
-        EngineError::BadRows { .. } | EngineError::BelowSince { .. } => {
-            refusal(Reason::InvalidArgument)
-        }
-        EngineError::VersionExpired { .. } => refusal(Reason::DeadlineExceeded),
-        EngineError::Unknown { .. }
-        | EngineError::Contended { .. }
-        | EngineError::Unstable { .. } => {
-            refusal(Reason::Unavailable).retry_after(Duration::from_millis(500))
-        }
-        // Its files were merged, truncated or dropped by others, or somebody gave it up.
-        EngineError::Refused {
-            reason: Void::InputsGone { .. } | Void::BelowFloor { .. }, ..
-        }
-        | EngineError::Cancelled { .. } => refusal(Reason::Unavailable),
-        EngineError::Refused { .. } | EngineError::Internal { .. } => refusal(Reason::Internal),
+        AdoptError::Engine(error) => error.into(),
     }
 }

@@ -43,6 +43,7 @@ pub(crate) fn node_over(folder: &Path, storage: Storage) -> Arc<Groups> {
         directory: Arc::new(directory),
         network: NetworkFactory::new(cluster, NODE, Arc::new(AddressBook::new())),
         env,
+        compactors: Compactors::for_tests(cluster, NODE),
         options: GroupOptions::default(),
     })
 }

@@ -1,28 +1,40 @@
 //! The owner's compactions for one term: asks the regions' pickers, decides by
-//! [`choose`](mod@choose), runs jobs, and holds back regions whose job failed.
+//! [`choose`](mod@choose), runs jobs on compactors or here, and holds back regions whose job failed.
 //!
-//! A job ends with the term: what it has written is garbage then, unless it was committing. Whether
-//! it still committed is found out by whoever reads the manifest: jobs are not fenced.
+//! - [`choose`](mod@choose): which regions, and where (pure). [`life`]: what becomes of a job when an attempt
+//!   has ended (pure). `job`: one job from plan to end; `way`: its attempts, waits and quarantine.
+//!
+//! What runs here ends with the term: what it has written is garbage then, unless it was committing.
+//! What runs on a compactor goes on. Either way, whether it was committed is found out by whoever reads
+//! the manifest: jobs are not fenced.
 
 pub mod choose;
+mod job;
+pub mod life;
+mod way;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use tidewater_common::ids::{Epoch, RegionId};
+use tidewater_common::ids::RegionId;
 use tidewater_common::refusal::Refusal;
+use tidewater_proto::v1::CompactionPlace;
+use tidewater_region_engine::EngineError;
 use tidewater_region_engine::compaction::{Attempt, Scope};
-use tidewater_region_engine::manifest::Void;
-use tidewater_region_engine::{CompactionReport, EngineError};
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tracing::warn;
 
 use self::choose::{Candidate, Load, choose};
+pub use self::job::Done;
+use self::job::{Ended, Job};
 use super::owner::{Owner, OwnerError};
 use super::{Context, REQUESTS};
 use crate::meters;
+
+/// Jobs of a region that may be quarantined before the region is left alone.
+const MOST_QUARANTINED: usize = 8;
 
 /// What somebody asks of the owner of a region.
 #[derive(Debug)]
@@ -31,10 +43,12 @@ pub struct CompactionRequest {
     pub region: RegionId,
     /// How much.
     pub scope: Scope,
+    /// Where.
+    pub place: CompactionPlace,
     /// Watched and cancelled by the asker.
     pub attempt: Attempt,
     /// Gets the outcome.
-    pub asker: oneshot::Sender<Result<Option<CompactionReport>, Refusal>>,
+    pub asker: oneshot::Sender<Result<Option<Done>, Refusal>>,
 }
 
 /// What is known of a region's compactions in this term.
@@ -47,10 +61,10 @@ struct Track {
     lost: bool,
 }
 
-/// A job that ended; those that were asked for do not count as failures.
-struct Ended {
+/// How a job that was chosen here ended.
+struct JobEnded {
     region: RegionId,
-    result: Result<Option<CompactionReport>, OwnerError>,
+    ended: Ended,
 }
 
 /// Runs until it is dropped: the term has ended, or the replica stops.
@@ -69,7 +83,7 @@ pub async fn run(
         tokio::select! {
             _ = tick.tick() => compactions.begin_due(),
             Some(job) = ended.recv() => {
-                compactions.ended(&job);
+                compactions.ended(job);
                 compactions.begin_due();
             }
             request = requests.recv() => match request {
@@ -85,17 +99,19 @@ struct Compactions<'a> {
     owner: Arc<Owner>,
     term: CancellationToken,
     tracks: BTreeMap<RegionId, Track>,
-    done: mpsc::Sender<Ended>,
+    done: mpsc::Sender<JobEnded>,
 }
 
 impl Compactions<'_> {
     fn begin_due(&mut self) {
         let shared = &self.context.shared;
+        let (fleet, board) = (&self.context.compactors.fleet, &self.context.compactors.board);
         let load = Load {
-            free: shared.env.compactions.available_permits(),
+            here: shared.env.compactions.available_permits(),
+            compactors: (!fleet.is_empty()).then(|| fleet.free_slots()),
             short_of_memory: shared.memory().excess() > 0,
         };
-        if load.free == 0 {
+        if load.here == 0 && load.compactors.unwrap_or(0) == 0 {
             return;
         }
         let now = Instant::now();
@@ -107,7 +123,7 @@ impl Compactions<'_> {
                 let region = hosted.descriptor.region_id;
                 let held_back = self.tracks.get(&region).is_some_and(|track| {
                     track.running || track.lost || track.not_before.is_some_and(|when| when > now)
-                });
+                }) || board.quarantined(region) >= MOST_QUARANTINED;
                 let due = match held_back {
                     true => None,
                     false => hosted.region.compactions_due().first().copied(),
@@ -118,86 +134,102 @@ impl Compactions<'_> {
             .collect();
         self.tracks
             .retain(|id, track| track.running || candidates.iter().any(|one| one.region == *id));
-        for region in choose(&self.context.compactions, &candidates, load) {
+        for (region, place) in choose(&self.context.compactions, &candidates, load) {
             self.tracks.entry(region).or_default().running = true;
             let done = self.done.clone();
-            let work = self.work(region, Scope::Due, Attempt::default());
+            let job = self.job(region, Scope::Due, place, Attempt::default(), false);
             self.context.tasks.spawn(async move {
-                let result = work.await;
+                let ended = run_job(job).await;
                 // Nobody listens once the term has ended.
-                let _ = done.send(Ended { region, result }).await;
+                let _ = done.send(JobEnded { region, ended }).await;
             });
         }
     }
 
     fn asked_for(&self, request: CompactionRequest) {
-        let CompactionRequest { region, scope, attempt, asker } = request;
-        let work = self.work(region, scope, attempt);
+        let CompactionRequest { region, scope, place, attempt, asker } = request;
+        let job = self.job(region, scope, place, attempt, true);
         self.context.tasks.spawn(async move {
-            let result = work.await.map_err(|error| error.refusal(region));
-            let _ = asker.send(result);
+            let answer = match run_job(job).await {
+                Ended::Nothing => Ok(None),
+                Ended::Done(done) => Ok(Some(done)),
+                Ended::Discarded(refusal)
+                | Ended::Cancelled(refusal)
+                | Ended::Quarantined(refusal)
+                | Ended::Untaken(refusal) => Err(refusal),
+                Ended::Failed(error) => Err(error.refusal(region)),
+                // The channel is dropped, and whoever asked finds the next owner.
+                Ended::TermOver => return,
+            };
+            let _ = asker.send(answer);
         });
     }
 
-    /// One job, which ends with the term.
-    fn work(
+    fn job(
         &self,
         region: RegionId,
         scope: Scope,
+        place: CompactionPlace,
         attempt: Attempt,
-    ) -> impl Future<Output = Result<Option<CompactionReport>, OwnerError>> + Send + use<> {
-        let (owner, term) = (self.owner.clone(), self.term.clone());
-        async move {
-            let _counted = meters::compaction_runs();
-            let work = owner.compact(region, scope, Epoch(0), &attempt);
-            tokio::pin!(work);
-            tokio::select! {
-                result = &mut work => result,
-                () = term.cancelled() => {
-                    attempt.cancel.cancel();
-                    work.await
-                }
-            }
+        asked: bool,
+    ) -> Job {
+        Job {
+            owner: self.owner.clone(),
+            compactors: self.context.compactors.clone(),
+            policy: self.context.compactions.jobs,
+            term: self.term.clone(),
+            tasks: self.context.tasks.clone(),
+            region,
+            scope,
+            place,
+            attempt,
+            asked,
         }
     }
 
-    fn ended(&mut self, job: &Ended) {
+    fn ended(&mut self, job: JobEnded) {
         let track = self.tracks.entry(job.region).or_default();
         track.running = false;
-        let problem = match &job.result {
-            Ok(_) => {
+        let problem: &dyn std::fmt::Display = match &job.ended {
+            Ended::Nothing | Ended::Done(_) => {
                 (track.failures, track.not_before) = (0, None);
                 return;
             }
-            Err(problem) => problem,
-        };
-        match problem {
-            OwnerError::Gone
-            | OwnerError::Engine(
-                EngineError::Fenced { .. }
-                | EngineError::Removed { .. }
-                | EngineError::Closed { .. }
-                | EngineError::NotOwner { .. },
-            ) => track.lost = true,
-            // Others merged, truncated or dropped the files: the next look finds what is left.
-            OwnerError::Engine(EngineError::Refused {
-                reason: Void::InputsGone { .. } | Void::BelowFloor { .. },
-                ..
-            })
-            | OwnerError::Engine(EngineError::Cancelled { .. }) => {}
-            OwnerError::Engine(_)
-            | OwnerError::Adopt(_)
-            | OwnerError::NotDone(_)
-            | OwnerError::Log(_) => {
-                track.failures = track.failures.saturating_add(1);
-                let wait = self.context.compactions.wait(track.failures);
-                track.not_before = Some(Instant::now() + wait);
-                meters::compaction_failed();
-                warn!(
-                    group = %self.context.shared.group, region = %job.region, %problem, ?wait,
-                    "a region could not be compacted: it is tried again"
-                );
+            // The next look finds what is left.
+            Ended::Discarded(_) | Ended::Cancelled(_) | Ended::Quarantined(_) | Ended::TermOver => {
+                return;
             }
-        }
+            // Compactors may have room soon.
+            Ended::Untaken(_) => {
+                track.not_before = Some(Instant::now() + self.context.compactions.every);
+                return;
+            }
+            Ended::Failed(
+                OwnerError::Gone
+                | OwnerError::Engine(
+                    EngineError::Fenced { .. }
+                    | EngineError::Removed { .. }
+                    | EngineError::Closed { .. }
+                    | EngineError::NotOwner { .. },
+                ),
+            ) => {
+                track.lost = true;
+                return;
+            }
+            Ended::Failed(problem) => problem,
+        };
+        track.failures = track.failures.saturating_add(1);
+        let wait = self.context.compactions.wait(track.failures);
+        track.not_before = Some(Instant::now() + wait);
+        meters::compaction_failed();
+        warn!(
+            group = %self.context.shared.group, region = %job.region, %problem, ?wait,
+            "a region could not be compacted: it is tried again"
+        );
     }
+}
+
+async fn run_job(job: Job) -> Ended {
+    let _counted = meters::compaction_runs();
+    job.run().await
 }

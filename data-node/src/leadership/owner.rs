@@ -6,13 +6,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use parking_lot::Mutex;
-use tidewater_common::ids::{Epoch, ManifestVersion, OwnerEpoch, RegionId, Term};
+use tidewater_common::ids::{Epoch, GroupId, ManifestVersion, OwnerEpoch, RegionId, Term};
 use tidewater_common::refusal::Refusal;
 use tidewater_proto::v1::Reason;
 use tidewater_region_engine::bulk::AdoptError;
 use tidewater_region_engine::compaction::{Attempt, Scope};
 use tidewater_region_engine::index::Bloom;
-use tidewater_region_engine::region::Phase;
+use tidewater_region_engine::region::{Phase, PlannedCompaction};
 use tidewater_region_engine::{CompactionReport, EngineError, FlushReport, IndexReport, Region};
 use tracing::info;
 
@@ -70,7 +70,7 @@ impl OwnerError {
                 let message = format!("region {region}: {self}");
                 Refusal::new(Reason::Unavailable, message).retry_after(AGAIN)
             }
-            Self::Engine(error) => refusals::engine_refused(error),
+            Self::Engine(error) => error.into(),
             Self::Log(refusal) => refusal.clone(),
             Self::Gone => Refusal::new(
                 Reason::RegionNotFound,
@@ -84,6 +84,11 @@ impl Owner {
     /// The owner in this term.
     pub fn new(context: Context, term: Term) -> Arc<Self> {
         Arc::new(Self { context, term, taken: Mutex::default(), untold: Mutex::default() })
+    }
+
+    /// Whose regions they are.
+    pub fn group(&self) -> GroupId {
+        self.context.shared.group
     }
 
     /// Who owns.
@@ -152,25 +157,39 @@ impl Owner {
         }
     }
 
-    /// Merges files of a region; `None` when there was nothing to merge.
-    pub async fn compact(
+    /// Plans a merge of files of a region; `None` when there is nothing to merge.
+    pub async fn plan_compaction(
         &self,
         id: RegionId,
         scope: Scope,
         since: Epoch,
-        attempt: &Attempt,
-    ) -> Result<Option<CompactionReport>, OwnerError> {
+    ) -> Result<Option<PlannedCompaction>, OwnerError> {
         let region = self.region(id)?;
         self.take(id, &region).await?;
-        let report = region.compact(scope, since, attempt).await?;
-        if let Some(report) = &report {
-            meters::compacted(report);
-            if report.manifest_version > self.context.shared.advanced_version(id) {
-                self.committed(id, &region, report.manifest_version);
-            }
-            self.tell(id).await?;
+        Ok(region.plan_compaction(scope, since).await?)
+    }
+
+    /// Carries out a plan on this node.
+    pub async fn run_compaction(
+        &self,
+        id: RegionId,
+        planned: &PlannedCompaction,
+        attempt: &Attempt,
+    ) -> Result<CompactionReport, OwnerError> {
+        let region = self.region(id)?;
+        let report = planned.run(attempt).await?;
+        meters::compacted(&report);
+        if report.manifest_version > self.context.shared.advanced_version(id) {
+            self.committed(id, &region, report.manifest_version);
         }
+        self.tell(id).await?;
         Ok(report)
+    }
+
+    /// Somebody else has committed to a region's manifest: reads it, and tells the log.
+    pub async fn follow(&self, id: RegionId) -> Result<(), OwnerError> {
+        self.region(id)?.load().await?;
+        self.tell_loaded(id).await
     }
 
     /// Records what the log has decided about a region in its manifest; the log knows it when this

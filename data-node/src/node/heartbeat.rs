@@ -42,7 +42,9 @@ pub(super) async fn run(
             answer = link.heartbeat(&request) => answer,
         };
         match answer {
-            Ok(_) => {
+            Ok(answer) => {
+                let parts = groups.parts();
+                parts.compactors.fleet.follow(parts.node, &answer.compactors);
                 if !heard {
                     tracing::info!("the meta service answers again");
                 }
@@ -76,6 +78,7 @@ fn beat(groups: &Groups, hooks: &NodeHooks, address: &str) -> HeartbeatRequest {
         groups: groups.all().iter().map(|replica| report(replica)).collect(),
         problems: problems(groups),
         hooks: hooks.reports(),
+        compactor: None,
     }
 }
 

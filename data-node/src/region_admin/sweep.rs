@@ -17,8 +17,6 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::Status;
 
-use crate::group::refusals;
-
 /// Objects deleted in one pass: bounds what it keeps in memory.
 const MOST: usize = 200_000;
 /// Objects told at once.
@@ -128,7 +126,7 @@ fn last(
     node: NodeId,
     floor_ms: u64,
 ) -> Result<GarbageEvent, Status> {
-    let report = outcome.map_err(|error| Status::from(refusals::engine_refused(&error)))?;
+    let report = outcome.map_err(|error| Status::from(Refusal::from(&error)))?;
     tracing::info!(
         deleted = report.deleted,
         bytes = report.bytes,

@@ -14,9 +14,11 @@ use tidewater_common::ids::{ClusterId, ColumnId, GroupId, NodeId, RegionId, Sche
 use tidewater_common::refusal::Refusal;
 use tidewater_common::rows::{decode_batch, encode_batch};
 use tidewater_common::schema::{Column, ColumnType, TableOptions, TableSchema, WriteMode};
+use tidewater_data_node::compactors::Compactors;
 use tidewater_data_node::control::ControlService;
 use tidewater_data_node::data::DataService;
 use tidewater_data_node::groups::{Groups, NodeParts};
+use tidewater_data_node::hooks::NodeHooks;
 use tidewater_data_node::options::GroupOptions;
 use tidewater_data_node::region_admin::RegionAdminService;
 use tidewater_proto::v1::data_server::Data;
@@ -26,9 +28,10 @@ use tidewater_proto::v1::*;
 use tidewater_raft_store::{
     AddressBook, DataDirectory, LogStoreOptions, NetworkFactory, RaftHost, RaftService, Role,
 };
-use tidewater_region_engine::MemoryBudget;
 use tidewater_region_engine::env::{EngineOptions, RegionEnv, SystemIds};
+use tidewater_region_engine::hooks::HookHome;
 use tidewater_region_engine::storage::Storage;
+use tidewater_region_engine::{MemoryBudget, Plugins};
 use tokio_stream::wrappers::TcpListenerStream;
 use tokio_util::sync::CancellationToken;
 use tonic::Request;
@@ -48,6 +51,16 @@ pub(crate) fn cluster_id() -> ClusterId {
     ClusterId(Uuid::from_u128(77))
 }
 
+pub(crate) fn store_id() -> Uuid {
+    Uuid::from_u128(78)
+}
+
+/// No hooks by configuration, but any kind that is built in.
+pub(crate) fn no_hooks(id: u64) -> Arc<NodeHooks> {
+    let home = HookHome { role: "data", node_id: NodeId(id) };
+    Arc::new(NodeHooks::new(tidewater_hook_kinds::builtin(), home, Plugins::default()))
+}
+
 /// Where a node keeps its things, over several lives.
 pub(crate) struct Place {
     pub(crate) id: u64,
@@ -56,6 +69,7 @@ pub(crate) struct Place {
     pub(crate) options: GroupOptions,
     pub(crate) memory: u64,
     pub(crate) listen: String,
+    pub(crate) hooks: Arc<NodeHooks>,
 }
 
 /// A running node.
@@ -101,6 +115,7 @@ impl Node {
             host,
             network: NetworkFactory::new(cluster_id(), id, addresses),
             env,
+            compactors: Compactors::new(cluster_id(), id, store_id(), place.hooks.clone()),
             options: place.options.clone(),
         });
         let data = DataService::new(groups.clone(), CancellationToken::new());
@@ -252,7 +267,21 @@ impl Node {
 
     /// Merges all files; the last event, and how many came before it.
     pub(crate) async fn compact(&self) -> Result<(CompactRegionEvent, usize), Refusal> {
-        let request = CompactRegionRequest { group_id: GROUP, region_id: REGION, due_only: false };
+        self.compact_at(CompactionPlace::Any).await
+    }
+
+    /// The same there.
+    pub(crate) async fn compact_at(
+        &self,
+        place: CompactionPlace,
+    ) -> Result<(CompactRegionEvent, usize), Refusal> {
+        let place = place.into();
+        let request = CompactRegionRequest {
+            group_id: GROUP,
+            region_id: REGION,
+            place,
+            ..Default::default()
+        };
         let answer = self.admin.compact_region(Request::new(request)).await?;
         let events: Vec<_> = answer.into_inner().collect().await;
         let events: Vec<CompactRegionEvent> = events.into_iter().collect::<Result<_, _>>()?;

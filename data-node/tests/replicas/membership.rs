@@ -49,6 +49,7 @@ async fn a_replica_is_brought_up_from_a_snapshot_promoted_and_removed() {
         },
         memory: 1 << 30,
         listen: "127.0.0.1:0".to_owned(),
+        hooks: no_hooks(id),
     };
     let one = Node::start(&place(1)).await;
     one.start_group(&[one.member()], true).await;

@@ -38,6 +38,7 @@ fn place(folder: &tempfile::TempDir, store: &FaultyStore, memory: u64) -> Place 
         options: options(),
         memory,
         listen: "127.0.0.1:0".to_owned(),
+        hooks: no_hooks(1),
     }
 }
 

@@ -15,6 +15,7 @@ pub(crate) async fn place(folder: &tempfile::TempDir, options: GroupOptions) -> 
         options,
         memory: 1 << 30,
         listen: "127.0.0.1:0".to_owned(),
+        hooks: no_hooks(1),
     }
 }
 

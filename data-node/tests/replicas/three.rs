@@ -11,7 +11,7 @@ use super::cluster::*;
 pub(crate) struct Three {
     // Kept until the end of the test.
     folder: tempfile::TempDir,
-    storage: Storage,
+    pub(crate) storage: Storage,
     options: GroupOptions,
     pub(crate) nodes: Vec<Option<Node>>,
 }
@@ -41,6 +41,7 @@ impl Three {
             options: self.options.clone(),
             memory: 1 << 30,
             listen: listen.to_owned(),
+            hooks: no_hooks(id),
         }
     }
 

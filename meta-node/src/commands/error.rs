@@ -75,6 +75,9 @@ pub enum CommandError {
     /// No object store named.
     #[error("a data node must name its object store")]
     ObjectStoreRequired,
+    /// No data node has registered yet.
+    #[error("no data node has said yet which object store is the cluster's: start one")]
+    ObjectStoreUnknown,
     /// Another object store than the rest of the cluster.
     #[error(
         "the node uses object store {theirs}, the cluster uses {ours}: give all nodes the same --object-store"
@@ -269,7 +272,7 @@ impl CommandError {
                 Reason::LoadEnded
             }
             Self::TableNotFound(_) | Self::TableIdNotFound(_) => Reason::TableNotFound,
-            Self::NoGroups => Reason::NoDataNodes,
+            Self::NoGroups | Self::ObjectStoreUnknown => Reason::NoDataNodes,
             Self::OutcomesFull(_) => Reason::Overloaded,
             // Definitely not done, and never will be.
             Self::IdsUsedUp(_)
@@ -285,6 +288,7 @@ impl From<CommandError> for Refusal {
         let refusal = Self::new(error.reason(), error.to_string());
         match error {
             CommandError::NoGroups
+            | CommandError::ObjectStoreUnknown
             | CommandError::OutcomesFull(_)
             | CommandError::StaleTerm { .. }
             | CommandError::NotBootstrapped => refusal.retry_after(Duration::from_millis(500)),

@@ -198,8 +198,9 @@ pub(crate) fn is_address(address: &str) -> bool {
         })
 }
 
-/// The cluster's store after this registration: the first node that names one decides. A compactor
-/// opens the store with its first job, so it may leave it out; one that it names must be the same.
+/// The cluster's store after this registration: the first data node decides. A compactor never does:
+/// it keeps nothing, so nobody would notice that its URL is wrong. Releases without remote compaction
+/// have compactors that name none.
 fn check_object_store(
     header: &Header,
     role: NodeRole,
@@ -213,6 +214,7 @@ fn check_object_store(
         };
     }
     match ours {
+        None if role == NodeRole::Compactor => Err(CommandError::ObjectStoreUnknown),
         None => Ok(Some(theirs.into())),
         Some(ours) if **ours == *theirs => Ok(Some(ours.clone())),
         Some(ours) => Err(CommandError::ObjectStoreMismatch {

@@ -1,6 +1,7 @@
 use tidewater_common::ids::{
     CatalogVersion, ClusterId, GroupId, NodeId, RegionId, Revision, TableId, Term,
 };
+use tidewater_common::refusal::Refusal;
 use tidewater_common::schema::SchemaError;
 use tidewater_proto::v1::{self, GroupState, NodeRole, NodeState, TableState, meta_command::Kind};
 use uuid::Uuid;
@@ -147,6 +148,25 @@ fn a_compactor_that_is_down_for_a_day_is_forgotten() {
     assert_eq!(ids, [101, 103], "a data node keeps its record, and so does what is up");
     let last = state.deltas_since((state.header().revision.get() - 1).into(), 1).unwrap();
     assert_eq!(last[0].node_deletes, [102]);
+}
+
+#[test]
+fn a_compactor_never_decides_which_store_is_the_clusters() {
+    let mut state = bootstrapped();
+    let register = |compactor| Kind::RegisterNode(compactor);
+    assert_eq!(run(&mut state, register(compactor(20, 1))), Err(CommandError::ObjectStoreUnknown));
+    let silent = v1::RegisterNode { object_store_id: String::new(), ..compactor(21, 2) };
+    run(&mut state, register(silent)).unwrap();
+    assert_eq!(state.header().object_store_id, None);
+    run(&mut state, Kind::RegisterNode(registration(1))).unwrap();
+    run(&mut state, register(compactor(20, 1))).unwrap();
+    let other = v1::RegisterNode { object_store_id: "other".into(), ..compactor(22, 3) };
+    let refused =
+        CommandError::ObjectStoreMismatch { theirs: "other".into(), ours: "store".into() };
+    assert_eq!(refused.reason(), v1::Reason::ObjectStoreMismatch);
+    assert_eq!(run(&mut state, register(other)), Err(refused));
+    let unknown = Refusal::from(CommandError::ObjectStoreUnknown);
+    assert!(unknown.reason == v1::Reason::NoDataNodes && unknown.retry_after.is_some());
 }
 
 #[test]

@@ -20,7 +20,11 @@ struct Seen {
     problems: Vec<String>,
     hooks: Vec<v1::HookReport>,
     address: String,
+    compactor: Option<v1::CompactorLoad>,
 }
+
+/// A compactor that was not heard of for longer gets no work: it beats every second.
+const COMPACTOR_HEARD: Duration = Duration::from_secs(4);
 
 /// What each node's last heartbeat said of its hooks.
 pub(crate) type HookReports = BTreeMap<NodeId, Vec<v1::HookReport>>;
@@ -93,9 +97,14 @@ impl Observations {
         *self.inner.lock() = Inner { since: Some(now), joined_at: Some(now), ..Inner::default() };
     }
 
-    /// A data node has registered: more may follow at once.
-    pub(crate) fn joined(&self, now: Instant) {
-        self.inner.lock().joined_at = Some(now);
+    /// A node has registered: it lives. After a data node more may follow at once.
+    pub(crate) fn joined(&self, node: NodeId, data: bool, now: Instant) {
+        let mut inner = self.inner.lock();
+        inner.nodes.entry(node).or_default().at = Some(now);
+        if data {
+            inner.joined_at = Some(now);
+        }
+        drop(inner);
         self.news.notify_one();
     }
 
@@ -118,6 +127,7 @@ impl Observations {
         seen.problems.truncate(16);
         seen.hooks.clone_from(&request.hooks);
         seen.hooks.truncate(MOST_HOOKS);
+        seen.compactor = request.compactor.clone();
         for report in request.groups.iter().filter(|report| report.leader == request.node_id) {
             news |= inner.leader_report(node, report, now);
         }
@@ -136,6 +146,16 @@ impl Observations {
     pub(crate) fn hooks(&self) -> HookReports {
         let inner = self.inner.lock();
         inner.nodes.iter().map(|(node, seen)| (*node, seen.hooks.clone())).collect()
+    }
+
+    /// What compactors last said of their load, of those that were heard of lately.
+    pub(crate) fn compactors(&self, now: Instant) -> BTreeMap<NodeId, v1::CompactorLoad> {
+        let inner = self.inner.lock();
+        let lately = |seen: &Seen| {
+            seen.at.is_some_and(|at| now.saturating_duration_since(at) < COMPACTOR_HEARD)
+        };
+        let nodes = inner.nodes.iter().filter(|(_, seen)| lately(seen));
+        nodes.filter_map(|(node, seen)| Some((*node, seen.compactor.clone()?))).collect()
     }
 
     /// Who last said that it leads a group.
@@ -267,6 +287,36 @@ mod tests {
         seen.keep(|node| node == NodeId(101));
         assert_eq!(seen.hooks().into_keys().collect::<Vec<_>>(), [NodeId(101)]);
         assert_eq!(seen.observed(&[], now).silent_for.len(), 1);
+    }
+
+    // Otherwise it would be taken for one that has been silent for as long as this node leads.
+    #[test]
+    fn who_registers_lives_before_its_first_heartbeat() {
+        let (seen, begun) = (Observations::default(), Instant::now());
+        seen.restart(begun);
+        let later = begun + Duration::from_secs(60);
+        seen.joined(NodeId(104), false, later);
+        let observed = seen.observed(&[], later);
+        assert_eq!(observed.silent_for, BTreeMap::from([(NodeId(104), Duration::ZERO)]));
+        assert_eq!(observed.quiet_for, Duration::from_secs(60), "no data node has come");
+    }
+
+    #[test]
+    fn compactors_are_those_that_said_so_lately() {
+        let (seen, begun) = (Observations::default(), Instant::now());
+        let load = v1::CompactorLoad { slots: 2, ..v1::CompactorLoad::default() };
+        let beat = v1::HeartbeatRequest { compactor: Some(load.clone()), ..heartbeat(104, vec![]) };
+        seen.heartbeat(&beat, begun);
+        seen.heartbeat(&heartbeat(101, vec![]), begun);
+        assert_eq!(seen.compactors(begun), BTreeMap::from([(NodeId(104), load.clone())]));
+        let (soon, later) = (begun + COMPACTOR_HEARD / 2, begun + COMPACTOR_HEARD);
+        assert_eq!(seen.compactors(soon).len(), 1);
+        assert!(seen.compactors(later).is_empty());
+        let busy = v1::CompactorLoad { jobs: 2, ..load.clone() };
+        seen.heartbeat(&v1::HeartbeatRequest { compactor: Some(busy.clone()), ..beat }, soon);
+        assert_eq!(seen.compactors(later)[&NodeId(104)], busy);
+        seen.keep(|node| node == NodeId(101));
+        assert!(seen.compactors(soon).is_empty());
     }
 
     #[test]

@@ -2,6 +2,7 @@
 
 mod bootstrap;
 mod cluster;
+mod compactors;
 mod data_nodes;
 mod hanging;
 mod life;

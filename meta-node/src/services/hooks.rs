@@ -67,7 +67,7 @@ impl HookService {
         let config = serde_json::from_str(&request.config)
             .map_err(|error| invalid(format!("the configuration is no JSON: {error}")))?;
         let (name, kind) = (request.name.clone(), request.kind.clone());
-        let spec = PluginSpec { name, kind, config, durable: request.durable };
+        let spec = PluginSpec { name, kind, config, durable: request.durable, generation: 0 };
         self.kinds.check(&spec).map_err(|error| invalid(error.to_string()))
     }
 
@@ -116,6 +116,12 @@ fn is_caller(state: &MetaState, node: NodeId) -> bool {
     node.is_some_and(|node| node.role == NodeRole::Data && node.state == NodeState::Up)
 }
 
+/// Data nodes call each hook that there is, compactors those that came with a job.
+fn may_call(state: &MetaState, node: NodeId) -> bool {
+    let node = state.node(node);
+    node.is_some_and(|node| node.role != NodeRole::Meta && node.state == NodeState::Up)
+}
+
 /// What nodes say of this very hook, not of an earlier one of its name.
 fn reports_on<'a>(
     reports: &'a HookReports,
@@ -141,7 +147,7 @@ fn info(state: &MetaState, hook: &Hook, reports: &HookReports) -> v1::HookInfo {
         state: paused.into(),
         ..v1::HookInfo::default()
     };
-    for (_, report) in reports_on(reports, hook).filter(|(node, _)| is_caller(state, *node)) {
+    for (_, report) in reports_on(reports, hook).filter(|(node, _)| may_call(state, *node)) {
         info.calls = info.calls.saturating_add(report.calls);
         info.failures = info.failures.saturating_add(report.failures);
         info.backlog = info.backlog.saturating_add(report.backlog);
@@ -207,7 +213,7 @@ mod tests {
     use std::collections::BTreeMap;
 
     use super::*;
-    use crate::commands::testing::{directory, run, table, with_groups, with_nodes};
+    use crate::commands::testing::{compactor, directory, run, table, with_groups, with_nodes};
 
     fn report(generation: u64, state: HookState) -> v1::HookReport {
         v1::HookReport {
@@ -233,6 +239,7 @@ mod tests {
             ..v1::AddHookRequest::default()
         };
         run(&mut state, Kind::AddHook(request)).unwrap();
+        run(&mut state, Kind::RegisterNode(compactor(20, 1))).unwrap();
         let down = v1::SetNodeState { node_id: 103, state: NodeState::Down.into() };
         run(&mut state, Kind::SetNodeState(down)).unwrap();
         let hook = state.hook("h").unwrap();
@@ -241,9 +248,11 @@ mod tests {
             (NodeId(101), vec![report(generation, HookState::Active)]),
             (NodeId(102), vec![report(generation, HookState::Suspended)]),
             (NodeId(103), vec![report(generation, HookState::Broken)]),
+            // A compactor.
+            (NodeId(104), vec![report(generation, HookState::Active)]),
         ]);
         let shown = info(&state, hook, &reports);
-        assert_eq!((shown.calls, shown.failures, shown.backlog), (10, 4, 6));
+        assert_eq!((shown.calls, shown.failures, shown.backlog), (15, 6, 9));
         assert_eq!(shown.state(), HookState::Suspended);
         assert_eq!(shown.last_error, "late");
         // An earlier hook of that name.

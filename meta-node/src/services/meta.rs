@@ -1,5 +1,6 @@
 //! The proto service `Meta`.
 
+use std::collections::BTreeMap;
 use std::pin::Pin;
 use std::sync::Arc;
 
@@ -12,6 +13,7 @@ use tokio::time::Instant;
 use tonic::{Request, Response, Status};
 
 use super::{ANSWER_BYTES, REQUEST_BYTES, Slot, watch};
+use crate::catalog::{MetaState, Node};
 use crate::join::Joiner;
 
 /// Groups and problems that one heartbeat may report.
@@ -53,9 +55,7 @@ impl MetaService {
         let Some(meta_reply::Outcome::NodeId(node_id)) = reply.outcome else {
             return Err(Refusal::new(Reason::Internal, "registering gave no node id"));
         };
-        if data {
-            running.observations.joined(Instant::now());
-        }
+        running.observations.joined(NodeId(node_id), data, Instant::now());
         let incarnation = running.group.view.read().header().incarnation.get();
         Ok(v1::RegisterResponse {
             cluster_id: running.group.cluster_id.to_string(),
@@ -105,8 +105,13 @@ impl MetaService {
         if node.state == NodeState::Removed {
             return Err(removed());
         }
-        running.observations.heartbeat(request, Instant::now());
-        Ok(v1::HeartbeatResponse { revision: state.header().revision.get() })
+        let now = Instant::now();
+        running.observations.heartbeat(request, now);
+        let compactors = match node.role {
+            NodeRole::Data => compactors_up(&state, &running.observations.compactors(now)),
+            _ => Vec::new(),
+        };
+        Ok(v1::HeartbeatResponse { revision: state.header().revision.get(), compactors })
     }
 
     async fn catalog(&self) -> Result<v1::CatalogSnapshot, Refusal> {
@@ -115,6 +120,21 @@ impl MetaService {
         let state = running.group.view.frozen();
         Ok(state.catalog_snapshot())
     }
+}
+
+/// Whom data nodes may give work to, in order of id.
+fn compactors_up(
+    state: &MetaState,
+    loads: &BTreeMap<NodeId, v1::CompactorLoad>,
+) -> Vec<v1::CompactorInfo> {
+    let of = |(id, load): (&NodeId, &v1::CompactorLoad)| {
+        let up =
+            |node: &&Arc<Node>| node.role == NodeRole::Compactor && node.state == NodeState::Up;
+        let node = state.node(*id).filter(up)?;
+        let address = node.address.clone();
+        Some(v1::CompactorInfo { node_id: id.get(), address, load: Some(load.clone()) })
+    };
+    loads.iter().filter_map(of).collect()
 }
 
 type EventStream = Pin<Box<dyn Stream<Item = Result<v1::WatchEvent, Status>> + Send>>;
@@ -162,5 +182,27 @@ impl Meta for MetaService {
     ) -> Result<Response<v1::JoinClusterResponse>, Status> {
         self.joiner.answer(request.into_inner()).await?;
         Ok(Response::new(v1::JoinClusterResponse {}))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::commands::testing::{compactor, run, with_nodes};
+
+    #[test]
+    fn work_goes_to_compactors_that_are_up() {
+        let mut state = with_nodes(1);
+        for number in 1..=3 {
+            run(&mut state, Kind::RegisterNode(compactor(20 + number, number))).unwrap();
+        }
+        let down = v1::SetNodeState { node_id: 103, state: NodeState::Down.into() };
+        run(&mut state, Kind::SetNodeState(down)).unwrap();
+        let load = v1::CompactorLoad { slots: 2, jobs: 1, ..v1::CompactorLoad::default() };
+        // One says nothing, one is down, one is no compactor, one is not known any more.
+        let loads = [101, 102, 103, 170].map(|node| (NodeId(node), load.clone())).into();
+        let expected =
+            v1::CompactorInfo { node_id: 102, address: "127.0.0.1:8001".into(), load: Some(load) };
+        assert_eq!(compactors_up(&state, &loads), [expected]);
     }
 }

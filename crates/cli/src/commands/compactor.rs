@@ -4,13 +4,15 @@ use clap::Args;
 use tidewater_compactor_node::{CompactorNode, CompactorOptions};
 
 use crate::exit::Failure;
-use crate::server::join::Join;
+use crate::server::hook_limits::HookArgs;
+use crate::server::join::{Join, MemoryLimitError, checked_limit};
 use crate::server::listen::Listen;
 use crate::server::logs::LogOptions;
 use crate::server::node::RunningNode;
 use crate::server::process::Process;
 use crate::server::start_errors;
 use crate::text::size::Size;
+use crate::text::span::Span;
 
 /// Options of `compactor`.
 #[derive(Debug, Args)]
@@ -25,14 +27,27 @@ pub(crate) struct Options {
     #[command(flatten)]
     pub(crate) join: Join,
 
-    /// Jobs at the same time
-    #[arg(long, env = "TIDEWATER_SLOTS", value_name = "N", default_value_t = 2,
+    /// Jobs at the same time, and cores that they keep busy together; as many as there are cores
+    /// unless given
+    #[arg(long, env = "TIDEWATER_SLOTS", value_name = "N",
           value_parser = clap::value_parser!(u32).range(1..=256))]
-    pub(crate) slots: u32,
+    pub(crate) slots: Option<u32>,
 
-    /// Memory for merging
-    #[arg(long, env = "TIDEWATER_MEMORY_LIMIT", value_name = "SIZE", default_value = "512MiB")]
+    /// Memory that the process may take; with less, fewer jobs run at once
+    #[arg(long, env = "TIDEWATER_MEMORY_LIMIT", value_name = "SIZE", default_value = "512MiB",
+          value_parser = memory_limit)]
     pub(crate) memory_limit: Size,
+
+    /// Space that stays free on the disk of an object store that is a local directory
+    #[arg(long, env = "TIDEWATER_DISK_RESERVE", value_name = "SIZE", default_value = "256MiB")]
+    pub(crate) disk_reserve: Size,
+
+    /// How long running jobs may take to end when the node stops; after that they are handed back
+    #[arg(long, env = "TIDEWATER_DRAIN_TIMEOUT", value_name = "TIME", default_value = "30s")]
+    pub(crate) drain_timeout: Span,
+
+    #[command(flatten)]
+    pub(crate) hooks: HookArgs,
 
     #[command(flatten)]
     pub(crate) logs: LogOptions,
@@ -41,15 +56,43 @@ pub(crate) struct Options {
 /// Runs a compactor node until it is told to stop.
 pub(crate) async fn run(options: Options) -> Result<(), Failure> {
     let mut process = Process::start(&options.listen, &options.logs).await?;
-    let settings = CompactorOptions::new(process.advertised(), options.join.meta);
+    let mut settings = CompactorOptions {
+        memory_limit: options.memory_limit.0,
+        disk_reserve: options.disk_reserve.0,
+        drain: options.drain_timeout.duration(),
+        hook_limits: options.hooks.limits(),
+        ..CompactorOptions::new(process.advertised(), options.join.meta, &options.join.object_store)
+    };
+    if let Some(slots) = options.slots {
+        settings.slots = usize::try_from(slots).unwrap_or(usize::MAX);
+    }
     process.add(start_compactor(settings)).await?;
     process.run("compactor").await
+}
+
+/// A size that a compactor can stay within.
+fn memory_limit(text: &str) -> Result<Size, MemoryLimitError> {
+    checked_limit(text, "compactor", CompactorOptions::LEAST_MEMORY_LIMIT)
 }
 
 /// Starts a compactor node, in a process of its own or beside others.
 pub(crate) async fn start_compactor(options: CompactorOptions) -> Result<RunningNode, Failure> {
     CompactorNode::start(options)
         .await
-        .map(RunningNode::Compactor)
+        .map(|node| RunningNode::Compactor(Box::new(node)))
         .map_err(start_errors::of_compactor)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_limit_that_cannot_be_kept_is_refused() {
+        assert_eq!(memory_limit("256MiB"), Ok(Size(256 << 20)));
+        assert_eq!(
+            memory_limit("255MiB").unwrap_err().to_string(),
+            "a compactor node does not get by on 255MiB: give it 256MiB or more"
+        );
+    }
 }

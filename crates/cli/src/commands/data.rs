@@ -10,6 +10,8 @@ use tidewater_data_node::options::DataOptions;
 use tidewater_raft_store::RaftService;
 
 use crate::exit::Failure;
+use crate::server::compaction::CompactionArgs;
+use crate::server::hook_limits::HookArgs;
 use crate::server::join::{Join, RowMemory};
 use crate::server::listen::Listen;
 use crate::server::logs::LogOptions;
@@ -45,6 +47,12 @@ pub(crate) struct Options {
     pub(crate) disk_reserve: Size,
 
     #[command(flatten)]
+    pub(crate) compaction: CompactionArgs,
+
+    #[command(flatten)]
+    pub(crate) hooks: HookArgs,
+
+    #[command(flatten)]
     pub(crate) logs: LogOptions,
 }
 
@@ -53,6 +61,7 @@ pub(crate) async fn run(options: Options) -> Result<(), Failure> {
     let mut process = Process::start(&options.listen, &options.logs).await?;
     let settings = DataOptions {
         disk_reserve: options.disk_reserve.0,
+        hook_limits: options.hooks.limits(),
         ..DataOptions::new(
             process.advertised(),
             &options.data_dir,
@@ -62,6 +71,7 @@ pub(crate) async fn run(options: Options) -> Result<(), Failure> {
     }
     .memory_limit(options.memory.memory_limit.0)
     .object_cache(options.memory.object_cache.map(|size| size.0));
+    let settings = options.compaction.apply(settings);
     let raft = process.raft();
     process.add(start_data(settings, raft)).await?;
     process.run("data").await

@@ -2,9 +2,11 @@
 
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use clap::Args;
 use tidewater_compactor_node::CompactorOptions;
+use tidewater_data_node::leadership::compactions::choose::WhereTo;
 use tidewater_data_node::options::DataOptions;
 use tidewater_meta_node::MetaOptions;
 
@@ -49,6 +51,7 @@ pub(crate) struct Options {
 
 /// Runs all roles in this process until it is told to stop.
 pub(crate) async fn run(options: Options) -> Result<(), Failure> {
+    let memory_limit = options.memory.memory_limit.0;
     let listen = Listen { listen: options.listen, exposure: options.exposure };
     let mut process = Process::start(&listen, &options.logs).await?;
     let places = Places::make(&options.data_dir)?;
@@ -60,13 +63,32 @@ pub(crate) async fn run(options: Options) -> Result<(), Failure> {
 
     // Nodes of this process call each other where it listens, whatever others are told.
     let own = vec![process.bound().to_string()];
-    let data = DataOptions::new(&address, &places.data, own.clone(), &places.objects)
-        .memory_limit(options.memory.memory_limit.0)
+    let mut data = DataOptions::new(&address, &places.data, own.clone(), &places.objects)
+        .memory_limit(memory_limit)
         .object_cache(options.memory.object_cache.map(|size| size.0));
+    // The compactor of this process spares it nothing: it is there for those who ask for it.
+    data.groups.compactions.where_to = WhereTo::Here;
     process.add(start_data(data, raft)).await?;
 
-    process.add(start_compactor(CompactorOptions::new(&address, own))).await?;
+    process.add(start_compactor(compactor(memory_limit, &address, own, &places.objects))).await?;
     process.run("standalone").await
+}
+
+/// One job at a time, with as much memory as the data node has for its own; and the process stops
+/// without waiting for it, since nobody else serves meanwhile.
+fn compactor(
+    memory_limit: u64,
+    address: &str,
+    meta: Vec<String>,
+    objects: &str,
+) -> CompactorOptions {
+    CompactorOptions {
+        slots: 1,
+        memory_limit: memory_limit / 6,
+        process_bytes: 0,
+        drain: Duration::from_secs(1),
+        ..CompactorOptions::new(address, meta, objects)
+    }
 }
 
 /// Where each role keeps its things.

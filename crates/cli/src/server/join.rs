@@ -44,9 +44,17 @@ fn object_store(text: &str) -> Result<String, StorageError> {
 
 /// A size that a data node can stay within.
 fn memory_limit(text: &str) -> Result<Size, MemoryLimitError> {
-    let size: Size = text.parse()?;
-    let least = Size(DataOptions::LEAST_MEMORY_LIMIT);
-    if size.0 < least.0 { Err(MemoryLimitError::TooLow { size, least }) } else { Ok(size) }
+    checked_limit(text, "data", DataOptions::LEAST_MEMORY_LIMIT)
+}
+
+/// A size that a node of a role can stay within.
+pub(crate) fn checked_limit(
+    text: &str,
+    role: &'static str,
+    least: u64,
+) -> Result<Size, MemoryLimitError> {
+    let (size, least) = (text.parse::<Size>()?, Size(least));
+    if size.0 < least.0 { Err(MemoryLimitError::TooLow { role, size, least }) } else { Ok(size) }
 }
 
 /// A memory limit that cannot be kept.
@@ -54,8 +62,8 @@ fn memory_limit(text: &str) -> Result<Size, MemoryLimitError> {
 pub(crate) enum MemoryLimitError {
     #[error(transparent)]
     Size(#[from] SizeError),
-    #[error("a data node does not get by on {size}: give it {least} or more")]
-    TooLow { size: Size, least: Size },
+    #[error("a {role} node does not get by on {size}: give it {least} or more")]
+    TooLow { role: &'static str, size: Size, least: Size },
 }
 
 #[cfg(test)]

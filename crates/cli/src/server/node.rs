@@ -1,5 +1,7 @@
 //! A running node of any role, as the process sees it.
 
+use std::time::Duration;
+
 use tidewater_compactor_node::CompactorNode;
 use tidewater_data_node::node::DataNode;
 use tidewater_meta_node::Meta;
@@ -12,7 +14,7 @@ use crate::exit::Failure;
 pub(crate) enum RunningNode {
     Meta(Box<Meta>),
     Data(Box<DataNode>),
-    Compactor(CompactorNode),
+    Compactor(Box<CompactorNode>),
 }
 
 impl RunningNode {
@@ -52,6 +54,14 @@ impl RunningNode {
             Self::Meta(node) => node.failed().await.to_string(),
             Self::Data(node) => node.failed().await,
             Self::Compactor(node) => node.failed().await,
+        }
+    }
+
+    /// How much longer than usual it may take to stop.
+    pub(crate) fn longest_stop(&self) -> Duration {
+        match self {
+            Self::Meta(_) | Self::Data(_) => Duration::ZERO,
+            Self::Compactor(node) => node.longest_shutdown(),
         }
     }
 

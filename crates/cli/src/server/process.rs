@@ -13,7 +13,8 @@ use super::node::RunningNode;
 use super::signals::StopSignals;
 use crate::exit::Failure;
 
-/// How long nodes may take to stop: handing leadership over, finishing what is under way.
+/// How long nodes may take to stop: handing leadership over, finishing what is under way. Jobs of a
+/// compactor have a limit of their own beside it.
 const STOP: Duration = Duration::from_secs(20);
 
 /// A process with its port open, and the nodes that were started in it.
@@ -118,10 +119,13 @@ impl Process {
             }
         }
         self.host.draining().await;
+        let nodes = std::mem::take(&mut self.nodes);
+        let longer = nodes.iter().map(RunningNode::longest_stop).max().unwrap_or_default();
+        let limit = STOP.saturating_add(longer);
         tokio::select! {
-            stopped = tokio::time::timeout(STOP, shut_down(std::mem::take(&mut self.nodes))) => {
+            stopped = tokio::time::timeout(limit, shut_down(nodes)) => {
                 if stopped.is_err() {
-                    tracing::warn!(seconds = STOP.as_secs(), "nodes did not stop in time");
+                    tracing::warn!(seconds = limit.as_secs(), "nodes did not stop in time");
                 }
             }
             signal = self.signals.next() => {

@@ -4,6 +4,7 @@ use tidewater_compactor_node::StartError as CompactorStartError;
 use tidewater_data_node::node::StartError as DataStartError;
 use tidewater_meta_node::MetaError;
 use tidewater_raft_store::{IdentityError, RegisterError};
+use tidewater_region_engine::storage::StoreError;
 
 use crate::exit::{Exit, Failure, exit_of};
 
@@ -35,18 +36,23 @@ pub(crate) fn of_registration(error: RegisterError) -> Failure {
     }
 }
 
+/// Of an object store.
+fn of_store(error: &StoreError) -> Failure {
+    Failure::new(
+        if error.is_wrong_url() { Exit::Usage } else { Exit::Unavailable },
+        format!(
+            "{error}\n  check --object-store (file:///DIR, s3://BUCKET/PREFIX), its credentials \
+             (AWS_*), and that it can be written to"
+        ),
+    )
+}
+
 /// Of a data node.
 pub(crate) fn of_data(error: DataStartError) -> Failure {
     match error {
         DataStartError::Directory(error) => of_directory(&error),
         DataStartError::Register(error) => of_registration(error),
-        DataStartError::Store(error) => Failure::new(
-            if error.is_wrong_url() { Exit::Usage } else { Exit::Unavailable },
-            format!(
-                "{error}\n  check --object-store (file:///DIR, s3://BUCKET/PREFIX), its credentials \
-                 (AWS_*), and that it can be written to"
-            ),
-        ),
+        DataStartError::Store(error) => of_store(&error),
         DataStartError::Answer(_) | DataStartError::Group(_) | DataStartError::Interrupted(_) => {
             Failure::other(error.to_string())
         }
@@ -71,6 +77,7 @@ pub(crate) fn of_meta(error: &MetaError) -> Failure {
 /// Of a compactor node.
 pub(crate) fn of_compactor(error: CompactorStartError) -> Failure {
     match error {
+        CompactorStartError::Store(error) => of_store(&error),
         CompactorStartError::Register(error) => of_registration(error),
         CompactorStartError::Answer(_) => Failure::other(error.to_string()),
     }

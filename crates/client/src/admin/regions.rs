@@ -118,6 +118,7 @@ impl Client {
         &self,
         region: RegionId,
         due_only: bool,
+        place: v1::CompactionPlace,
         mut seen: impl FnMut(v1::CompactionProgress) + Send,
     ) -> Result<Option<v1::CompactionReport>, ClientError> {
         let router = &self.core.router;
@@ -129,6 +130,7 @@ impl Client {
                     group_id: group.get(),
                     region_id: region.get(),
                     due_only,
+                    place: place.into(),
                 };
                 // Without a limit on the whole: it takes as long as there is progress.
                 async move { client.compact_region(Request::new(request)).await }

@@ -127,6 +127,7 @@ async fn calls_are_posted_signed_and_again_until_they_are_taken() {
         kind: "webhook".to_owned(),
         config: json!({ "url": url, "secret_file": secret_file }),
         durable: false,
+        generation: 0,
     };
     let hook = Webhook.make(&spec, HookHome { role: "data", node_id: NodeId(101) }).unwrap();
     let removed = FilesRemoved { files: Vec::new(), reason: RemovalReason::Drop };

@@ -4,12 +4,15 @@
 use std::sync::Arc;
 
 use futures::future::join_all;
+use tidewater_common::ids::ManifestVersion;
 use tidewater_common::keys::KeyRange;
 use tokio::runtime::Handle;
 use tokio::sync::mpsc;
 
-use super::cut::{cut, parts};
+use super::commit::commit;
+use super::cut::cut;
 use super::job::CompactionJob;
+use super::options::CompactionOptions;
 use super::progress::Attempt;
 use super::sub_job::SubJob;
 use crate::EngineError;
@@ -17,27 +20,81 @@ use crate::env::RegionEnv;
 use crate::file_meta::FileMeta;
 use crate::flush::PARTS_UNDER_WAY;
 use crate::flush::upload::upload;
-use crate::hooks::SstFileInfo;
+use crate::hooks::{RegionHooks, SstFileInfo};
+use crate::manifest::ManifestContext;
 use crate::read::shape::TableShape;
+use crate::region::RegionSpec;
 use crate::sst::footer::footer;
 use crate::sst::source::FileAccess;
-
-/// A sub-job below this part of a file's target size is not worth it.
-const LEAST_PART: u64 = 4;
-
-/// Bytes that a sub-job takes beside its inputs: parts on their way, the row group being written.
-const BESIDE: u64 = 48 << 20;
 
 /// See the module's head.
 #[derive(Debug, Clone)]
 pub struct Compactor {
     env: RegionEnv,
+    limits: Limits,
+}
+
+/// What a job may use.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Limits {
+    /// Sub-jobs at once; each keeps one core busy.
+    pub parallelism: usize,
+    /// Bytes of memory; with less, fewer sub-jobs run at once, but always one.
+    pub memory_bytes: u64,
+}
+
+/// The region that a job is about, as seen by whoever carries the job out.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Target<'a> {
+    pub(crate) manifest: &'a ManifestContext,
+    pub(crate) hooks: &'a RegionHooks,
+    /// What the region is where its manifest does not say.
+    pub(crate) spec: &'a RegionSpec,
+}
+
+/// A job that is done.
+#[derive(Debug, Clone)]
+pub struct Committed {
+    /// A version that has the outputs.
+    pub manifest_version: ManifestVersion,
+    /// The files written.
+    pub outputs: Vec<SstFileInfo>,
 }
 
 impl Compactor {
     /// Works on the store of `env`, with its workers and within its options.
     pub fn new(env: RegionEnv) -> Self {
-        Self { env }
+        let limits = Limits::from(&env.options.compaction);
+        Self { env, limits }
+    }
+
+    /// The same within other limits.
+    #[must_use]
+    pub fn within(self, limits: Limits) -> Self {
+        Self { limits, ..self }
+    }
+
+    /// Carries out a job: merges, tells the hooks of the files, commits, tells the hooks of the commit.
+    ///
+    /// # Errors
+    /// Those of [`merge`](Self::merge) and of a commit. Nothing has changed after any of them but
+    /// [`EngineError::Unknown`], after which the manifest says, sooner or later.
+    pub(crate) async fn compact(
+        &self,
+        target: Target<'_>,
+        job: &CompactionJob,
+        attempt: &Attempt,
+    ) -> Result<Committed, EngineError> {
+        let outputs = self.merge(job, attempt).await?;
+        if attempt.cancel.is_cancelled() {
+            return Err(EngineError::Cancelled { region: job.dir.region_id, job: job.job_id });
+        }
+        attempt.progress.begins_to_commit();
+        let metadata = Arc::new(target.spec.as_of(&target.manifest.state()));
+        target.hooks.sst_files_written(metadata, outputs.clone().into()).await;
+        let files: Vec<FileMeta> = outputs.iter().map(|file| file.meta.clone()).collect();
+        let manifest_version = commit(target.manifest, job, &files).await?;
+        Ok(Committed { manifest_version, outputs })
     }
 
     /// Merges the inputs of a job and writes its outputs, which no manifest names yet. None when
@@ -114,17 +171,7 @@ impl Compactor {
 
     /// Ranges of about equal size, as many as shall run at once.
     async fn sub_ranges(&self, job: &CompactionJob) -> Result<Vec<KeyRange>, EngineError> {
-        let options = &self.env.options.compaction;
-        let group = |file: &FileMeta| file.size / u64::from(file.row_groups.max(1));
-        // What is compressed in a row group and, for a while, decoded of it.
-        let inputs: u64 = job.inputs.iter().map(group).map(|bytes| 2 * bytes).sum();
-        let parts = parts(
-            options.parallelism,
-            job.bytes(),
-            job.output.target_file_bytes as u64 / LEAST_PART,
-            options.memory_bytes,
-            inputs.saturating_add(BESIDE),
-        );
+        let parts = job.sub_jobs(self.limits);
         let mut firsts = Vec::new();
         if parts > 1 {
             for file in &job.inputs {
@@ -134,5 +181,11 @@ impl Compactor {
             }
         }
         Ok(cut(&job.clip(), firsts, parts))
+    }
+}
+
+impl From<&CompactionOptions> for Limits {
+    fn from(options: &CompactionOptions) -> Self {
+        Self { parallelism: options.parallelism, memory_bytes: options.memory_bytes }
     }
 }

@@ -87,6 +87,25 @@ pub enum Why {
     Asked,
 }
 
+impl Why {
+    const ALL: [Self; 5] = [Self::Tier, Self::Small, Self::Window, Self::Expired, Self::Asked];
+
+    /// As operators read it, and as it is sent.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Tier => "tier",
+            Self::Small => "small",
+            Self::Window => "window",
+            Self::Expired => "expired",
+            Self::Asked => "asked",
+        }
+    }
+
+    pub(crate) fn from_name(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|why| why.as_str() == name)
+    }
+}
+
 /// Files to merge into one run.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Choice {

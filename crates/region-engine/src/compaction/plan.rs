@@ -1,151 +1,170 @@
-//! From a region's state to what to merge: pure.
+//! A plan says what shall be merged, and into what. The manifest says the rest: [`resolve`] makes a
+//! job of both, for whoever carries it out, wherever that is.
 
 use std::collections::BTreeSet;
 
-use tidewater_common::ids::{Epoch, Sequence};
-use tidewater_common::schema::{TableOptions, TableSchema, WriteMode};
+use tidewater_common::ids::{Epoch, FileId, JobId, RegionId, Sequence};
 
-use super::job::OlderRows;
-use super::options::{CompactionOptions, Strategy};
-use super::pick::{Choice, PickFile, PickRules, Why, pick, suggest_window, whole};
-use crate::expiry::{Expiry, to_ms};
+use super::job::{CompactionJob, OlderRows, OutputOptions};
+use super::pick::Why;
 use crate::file_meta::{FileMeta, FileRef};
+use crate::layout::RegionDir;
 use crate::manifest::ManifestState;
+use crate::region::RegionSpec;
 
-/// Which merges are asked for.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Scope {
-    /// What the picker finds worth it.
-    Due,
-    /// All files into one run.
-    Whole,
+/// Files that a plan may name.
+pub const MOST_INPUTS: usize = 4_096;
+/// Bytes that a file may be meant to have.
+const MOST_FILE_BYTES: usize = 16 << 30;
+
+/// What shall be merged, as a plain value: it can be logged, stored, sent and carried out again.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct CompactionPlan {
+    /// Names the job; UUIDv7.
+    pub job_id: JobId,
+    /// The region.
+    pub dir: RegionDir,
+    /// What is merged, each within its clip.
+    pub inputs: Vec<FileRef>,
+    /// Versions at or below it but the newest of each key are left out.
+    pub since: Epoch,
+    /// The time by which rows expire, milliseconds since the Unix epoch.
+    pub now_ms: u64,
+    /// What the outputs are like.
+    pub output: OutputOptions,
+    /// The time window in use, in milliseconds; for the record.
+    pub window_ms: Option<u64>,
+    /// Why these files.
+    pub why: Why,
 }
 
-/// What a choice depends on beside the state.
-#[derive(Debug, Clone, Copy)]
-pub(crate) struct Circumstances<'a> {
-    pub(crate) schema: &'a TableSchema,
-    pub(crate) table: &'a TableOptions,
-    pub(crate) options: &'a CompactionOptions,
-    pub(crate) target_file_bytes: usize,
-    /// Versions at or below it are merged away but for the newest.
-    pub(crate) since: Epoch,
-    pub(crate) now_ms: u64,
-    /// Files that a job has already.
-    pub(crate) busy: &'a BTreeSet<FileRef>,
-    /// Least sequence of an obligation that is pending.
-    pub(crate) obligation: Option<Sequence>,
+/// Why a plan is not carried out: nothing was done.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum PlanError {
+    /// It is for another region.
+    #[error("the plan is for {plan}, the region that was opened is {opened}")]
+    OtherRegion {
+        /// That of the plan.
+        plan: RegionId,
+        /// That which was opened.
+        opened: RegionId,
+    },
+    /// It names nothing, or too much.
+    #[error("a plan names 1 to {MOST_INPUTS} files, this one {files}")]
+    Inputs {
+        /// How many it names.
+        files: usize,
+    },
+    /// The manifest does not show it, or not with this clip: it was merged, truncated or dropped
+    /// since, or never belonged to the region.
+    #[error("file {file} is not live in region {region} with this clip")]
+    NotLive {
+        /// The file.
+        file: FileId,
+        /// The region.
+        region: RegionId,
+    },
+    /// Two of the references show the same rows.
+    #[error("the plan names rows of file {file} twice")]
+    Overlap {
+        /// The file.
+        file: FileId,
+    },
+    /// Its outputs cannot be as it says.
+    #[error(
+        "outputs of level {level} and {bytes} bytes are not to be had of inputs up to level {inputs}"
+    )]
+    Output {
+        /// Level of the outputs.
+        level: u32,
+        /// Bytes of an output.
+        bytes: usize,
+        /// Highest level of the inputs.
+        inputs: u32,
+    },
+    /// It would leave out versions that may still be read.
+    #[error("the plan merges away versions up to epoch {plan}, at most {opened} was allowed")]
+    Since {
+        /// That of the plan.
+        plan: Epoch,
+        /// That with which the region was opened.
+        opened: Epoch,
+    },
 }
 
-/// What a job shall merge.
-#[derive(Debug, Clone, PartialEq)]
-pub(crate) struct Plan {
-    pub(crate) inputs: Vec<FileMeta>,
-    pub(crate) older: Vec<OlderRows>,
-    pub(crate) level: u32,
-    pub(crate) window_ms: Option<u64>,
-    pub(crate) why: Why,
-}
-
-/// Files below this part of the target size are small.
-pub(crate) const SMALL_PART: usize = 8;
-
-/// What to merge now, the most useful first; no file is in two plans.
-pub(crate) fn plans(state: &ManifestState, scope: Scope, with: Circumstances<'_>) -> Vec<Plan> {
-    let files: Vec<&FileMeta> = state.files().collect();
-    let expiry = Expiry::new(with.schema, with.table, with.now_ms);
-    let seen: Vec<PickFile<&[u8]>> =
-        files.iter().map(|file| seen(file, expiry.as_ref(), with)).collect();
-    let rules = rules(state, &seen, expiry.as_ref(), with);
-    let choices = match scope {
-        Scope::Due => pick(&seen, &rules, with.now_ms),
-        Scope::Whole => whole(&seen, &rules).into_iter().collect(),
-    };
-    choices
-        .into_iter()
-        .map(|choice| Plan {
-            inputs: choice.files.iter().map(|index| files[*index].clone()).collect(),
-            older: older(state, &files, &choice),
-            level: choice.level,
-            window_ms: rules.window_ms,
-            why: choice.why,
-        })
-        .collect()
-}
-
-fn seen<'a>(
-    file: &'a FileMeta,
-    expiry: Option<&Expiry>,
-    with: Circumstances<'_>,
-) -> PickFile<&'a [u8]> {
-    let time_type = with.schema.time_column().and_then(|id| with.schema.column(id));
-    let time_ms = time_type.zip(file.time).map(|(column, time)| to_ms(&column.data_type, time));
-    // What a clip hides entirely counts as its first key.
-    let start = file.clip.start.as_slice();
-    let (low, high) = file.shown_keys().unwrap_or((start, start));
-    let upsert = with.table.write_mode == WriteMode::Upsert;
-    let old_versions = upsert && (file.deletes > 0 || !file.one_version_per_key);
-    let expires =
-        expiry.is_some_and(|expiry| time_ms.is_some_and(|(min, _)| min < expiry.before_ms));
-    let clipped = !(file.clip.contains(&file.min_key) && file.clip.contains(&file.max_key));
-    PickFile {
-        low,
-        high,
-        level: file.level,
-        bytes: file.size,
-        time_ms,
-        created_ms: file.file_id.0.get_timestamp().map_or(0, |time| {
-            let (seconds, nanos) = time.to_unix();
-            seconds.saturating_mul(1_000).saturating_add(u64::from(nanos) / 1_000_000)
-        }),
-        max_sequence: file.max_sequence(),
-        garbage: (old_versions && file.min_epoch() <= with.since) || expires || clipped,
-        busy: with.busy.contains(&file.reference()),
-    }
-}
-
-fn rules(
+/// Makes a job of a plan and the state in which it is carried out. The schema is that of the manifest,
+/// so no file has a newer one. `spec`: what the region is by that state.
+///
+/// # Errors
+/// [`PlanError`]; [`PlanError::NotLive`] also says that somebody else was faster.
+pub(crate) fn resolve(
+    plan: &CompactionPlan,
     state: &ManifestState,
-    files: &[PickFile<&[u8]>],
-    expiry: Option<&Expiry>,
-    with: Circumstances<'_>,
-) -> PickRules {
-    // In an upsert table all versions of a key must fall into one window: so its time is in the key.
-    let windows = with.options.strategy == Strategy::Auto
-        && with.schema.time_column().is_some_and(|column| {
-            with.table.write_mode == WriteMode::AppendOnly
-                || with.schema.primary_key().contains(&column)
-        });
-    let window_ms = match windows {
-        true => state.window_ms.or_else(|| suggest_window(files)),
-        false => None,
-    };
-    PickRules {
-        fan_in: with.options.fan_in.max(2),
-        most_runs: with.options.most_runs.max(2),
-        most_job_bytes: with.options.most_job_bytes,
-        small_bytes: (with.target_file_bytes / SMALL_PART) as u64,
-        window_ms,
-        expire_before_ms: expiry.filter(|expiry| expiry.whole_files()).map(|e| e.before_ms),
-        obligation: with.obligation,
+    spec: RegionSpec,
+) -> Result<CompactionJob, PlanError> {
+    let region = state.dir.region_id;
+    if plan.dir != state.dir {
+        return Err(PlanError::OtherRegion { plan: plan.dir.region_id, opened: region });
     }
+    let files = plan.inputs.len();
+    if files == 0 || files > MOST_INPUTS {
+        return Err(PlanError::Inputs { files });
+    }
+    let live = |file: &FileRef| {
+        let gone = PlanError::NotLive { file: file.file_id, region };
+        state.live.get(file).cloned().ok_or(gone)
+    };
+    let inputs = plan.inputs.iter().map(live).collect::<Result<Vec<_>, _>>()?;
+    if let Some(file) = shown_twice(&inputs) {
+        return Err(PlanError::Overlap { file });
+    }
+    let highest = inputs.iter().map(|file| file.level).max().unwrap_or(0);
+    let (level, bytes) = (plan.output.level, plan.output.target_file_bytes);
+    if level > highest.saturating_add(1) || !(1..=MOST_FILE_BYTES).contains(&bytes) {
+        return Err(PlanError::Output { level, bytes, inputs: highest });
+    }
+    Ok(CompactionJob {
+        job_id: plan.job_id,
+        dir: plan.dir,
+        schema: spec.schema,
+        options: spec.options,
+        older: older(state, &inputs),
+        inputs,
+        since: plan.since.max(state.since),
+        now_ms: plan.now_ms,
+        gc_floor_ms: state.gc_floor_ms,
+        output: plan.output,
+        window_ms: plan.window_ms,
+        why: plan.why,
+    })
 }
 
-/// Rows outside of a choice that its deletes may have to hide: in files that are older in part, and
-/// in memory as long as something newer than all flushed rows is among the inputs.
-fn older(state: &ManifestState, files: &[&FileMeta], choice: &Choice) -> Vec<OlderRows> {
-    let inputs: Vec<&FileMeta> = choice.files.iter().map(|index| files[*index]).collect();
-    let newest = inputs.iter().map(|file| file.max_sequence()).max().unwrap_or_default();
-    let keys: Vec<(&[u8], &[u8])> = inputs.iter().filter_map(|file| file.shown_keys()).collect();
+/// A file of which two references show the same key. References to one file stand side by side
+/// when sorted, in order of their clips.
+fn shown_twice(inputs: &[FileMeta]) -> Option<FileId> {
+    let mut references: Vec<FileRef> = inputs.iter().map(FileMeta::reference).collect();
+    references.sort();
+    let overlap = |pair: &&[FileRef]| {
+        let [before, after] = pair else { return false };
+        let reaches = before.clip_end.as_ref().is_none_or(|end| *end > after.clip_start);
+        before.file_id == after.file_id && reaches
+    };
+    references.windows(2).find(overlap).map(|pair| pair[0].file_id)
+}
+
+/// Rows outside of a job that its deletes may have to hide: in files that are older in part, and in
+/// memory as long as something newer than all flushed rows is among the inputs.
+fn older(state: &ManifestState, inputs: &[FileMeta]) -> Vec<OlderRows> {
+    let ours: BTreeSet<FileRef> = inputs.iter().map(FileMeta::reference).collect();
+    let newest = inputs.iter().map(FileMeta::max_sequence).max().unwrap_or_default();
+    let keys: Vec<(&[u8], &[u8])> = inputs.iter().filter_map(FileMeta::shown_keys).collect();
     let low = keys.iter().map(|(low, _)| *low).min();
     let high = keys.iter().map(|(_, high)| *high).max();
     let (Some(first), Some(last)) = (low, high) else { return Vec::new() };
-    let mut older: Vec<OlderRows> = files
+    let mut older: Vec<OlderRows> = state
+        .live
         .iter()
-        .enumerate()
-        .filter(|(index, file)| {
-            file.min_sequence() < newest && choice.files.binary_search(index).is_err()
-        })
+        .filter(|(reference, file)| file.min_sequence() < newest && !ours.contains(*reference))
         .filter_map(|(_, file)| Some((file, file.shown_keys()?)))
         .filter(|(_, (low, high))| *low <= last && *high >= first)
         .map(|(file, (low, high))| OlderRows {
@@ -162,4 +181,89 @@ fn older(state: &ManifestState, files: &[&FileMeta], choice: &Choice) -> Vec<Old
         });
     }
     older
+}
+
+#[cfg(test)]
+mod tests {
+    use tidewater_common::keys::KeyRange;
+    use tidewater_common::schema::TableOptions;
+    use uuid::Uuid;
+
+    use super::*;
+    use crate::manifest::samples::{DIR, file, schema};
+
+    fn state(files: &[FileMeta]) -> ManifestState {
+        let live = files.iter().map(|file| (file.reference(), file.clone())).collect();
+        ManifestState { live, flushed: Sequence(1_000), ..ManifestState::empty(DIR) }
+    }
+
+    fn spec() -> RegionSpec {
+        RegionSpec {
+            region_id: DIR.region_id,
+            table_id: DIR.table_id,
+            incarnation: DIR.incarnation,
+            schema: schema(1),
+            options: TableOptions::append_only(),
+            range: KeyRange::whole(),
+        }
+    }
+
+    fn plan(files: &[&FileMeta]) -> CompactionPlan {
+        CompactionPlan {
+            job_id: JobId(Uuid::from_u128(7)),
+            dir: DIR,
+            inputs: files.iter().map(|file| file.reference()).collect(),
+            since: Epoch(0),
+            now_ms: 0,
+            output: OutputOptions { level: 1, target_file_bytes: 1 << 20 },
+            window_ms: None,
+            why: Why::Tier,
+        }
+    }
+
+    #[test]
+    fn what_does_not_fit_the_manifest_is_refused() {
+        let (one, two) = (file(1), file(2));
+        let whole = state(&[one.clone(), two.clone()]);
+        let good = plan(&[&one, &two]);
+        let refused = |plan: &CompactionPlan| resolve(plan, &whole, spec()).unwrap_err();
+        assert_eq!(resolve(&good, &whole, spec()).unwrap().inputs, [one.clone(), two.clone()]);
+
+        let region = DIR.region_id;
+        let elsewhere = RegionDir { region_id: RegionId(99), ..DIR };
+        let other = PlanError::OtherRegion { plan: RegionId(99), opened: region };
+        assert_eq!(refused(&CompactionPlan { dir: elsewhere, ..good.clone() }), other);
+        assert_eq!(refused(&plan(&[])), PlanError::Inputs { files: 0 });
+        let many = vec![&one; MOST_INPUTS + 1];
+        assert_eq!(refused(&plan(&many)), PlanError::Inputs { files: MOST_INPUTS + 1 });
+        let gone = file(3);
+        let not_live = PlanError::NotLive { file: gone.file_id, region };
+        assert_eq!(refused(&plan(&[&one, &gone])), not_live);
+        let clipped = one.clipped(&KeyRange::new(b"b".to_vec(), Some(b"c".to_vec())));
+        let not_live = PlanError::NotLive { file: one.file_id, region };
+        assert_eq!(refused(&plan(&[&clipped])), not_live, "live, with another clip");
+        assert_eq!(refused(&plan(&[&one, &one])), PlanError::Overlap { file: one.file_id });
+        for (level, bytes) in [(2, 1), (1, 0), (0, MOST_FILE_BYTES + 1)] {
+            let output = OutputOptions { level, target_file_bytes: bytes };
+            let expected = PlanError::Output { level, bytes, inputs: 0 };
+            assert_eq!(refused(&CompactionPlan { output, ..good.clone() }), expected);
+        }
+    }
+
+    #[test]
+    fn parts_of_one_file_may_be_merged_but_not_the_same_part_twice() {
+        let part = |start: &str, end: Option<&str>| {
+            let end = end.map(|end| end.as_bytes().to_vec());
+            FileMeta { clip: KeyRange::new(start.as_bytes(), end), ..file(1) }
+        };
+        let whole = state(&[part("", Some("c")), part("c", None), part("b", Some("d"))]);
+        let merged = |parts: &[FileMeta]| {
+            let parts: Vec<&FileMeta> = parts.iter().collect();
+            resolve(&plan(&parts), &whole, spec()).map(|job| job.inputs.len())
+        };
+        assert_eq!(merged(&[part("c", None), part("", Some("c"))]), Ok(2));
+        let overlap = Err(PlanError::Overlap { file: file(1).file_id });
+        assert_eq!(merged(&[part("", Some("c")), part("b", Some("d"))]), overlap);
+        assert_eq!(merged(&[part("c", None), part("b", Some("d"))]), overlap);
+    }
 }

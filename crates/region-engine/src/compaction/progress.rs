@@ -1,7 +1,7 @@
 //! What an attempt at a job has done so far, and how to end it.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use tokio_util::sync::CancellationToken;
 
@@ -13,6 +13,7 @@ pub struct Progress {
     rows_written: AtomicU64,
     bytes_written: AtomicU64,
     files_written: AtomicU64,
+    committing: AtomicBool,
 }
 
 /// [`Progress`] at a moment. Bytes are of files as stored.
@@ -50,6 +51,25 @@ impl Progress {
             bytes_written: of(&self.bytes_written),
             files_written: of(&self.files_written),
         }
+    }
+
+    /// Whether the outputs are written, and the hooks or the manifest have them.
+    pub fn is_committing(&self) -> bool {
+        self.committing.load(Ordering::Relaxed)
+    }
+
+    /// Takes over what somebody else has done.
+    pub fn set(&self, done: &ProgressSnapshot) {
+        let to = |counter: &AtomicU64, value: u64| counter.store(value, Ordering::Relaxed);
+        to(&self.rows_read, done.rows_read);
+        to(&self.bytes_read, done.bytes_read);
+        to(&self.rows_written, done.rows_written);
+        to(&self.bytes_written, done.bytes_written);
+        to(&self.files_written, done.files_written);
+    }
+
+    pub(crate) fn begins_to_commit(&self) {
+        self.committing.store(true, Ordering::Relaxed);
     }
 
     pub(crate) fn read(&self, rows: u64, bytes: u64) {

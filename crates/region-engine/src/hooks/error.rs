@@ -43,6 +43,14 @@ pub enum PluginError {
         /// The name.
         name: String,
     },
+    /// Too many at once.
+    #[error("hook {name} is one too many: at most {most} are made for one region")]
+    TooMany {
+        /// The first that has no place.
+        name: String,
+        /// How many may be made.
+        most: usize,
+    },
     /// A kind has this name already.
     #[error("a hook kind named {kind} is registered already")]
     KindTaken {

@@ -23,6 +23,8 @@ pub struct PluginSpec {
     /// A call that returned well is never made again: what it told must have reached its destination
     /// by then, and outlive the process.
     pub durable: bool,
+    /// Of the catalog's hook: another one of the same name has another; 0: it is in no catalog.
+    pub generation: u64,
 }
 
 /// Where hooks are made: what they say of the node that calls them.

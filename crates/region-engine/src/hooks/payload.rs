@@ -138,10 +138,7 @@ impl RegionMetaActionList {
 
     /// Files that it adds, or stages.
     pub fn files_added(&self) -> impl Iterator<Item = &FileMeta> {
-        self.actions().iter().flat_map(|action| match &action.kind {
-            ActionKind::Edit(edit) => edit.add.as_slice(),
-            _ => &[],
-        })
+        self.delta.files_added()
     }
 
     /// References that it removes, or stages the removal of. A truncation up to a sequence names

@@ -235,6 +235,7 @@ fn what_cannot_be_made_is_refused_at_once() {
         kind: kind.to_owned(),
         config,
         durable: false,
+        generation: 0,
     };
     let good = spec("named", json!({ "as": "x" }));
     kinds.check(&good).unwrap();

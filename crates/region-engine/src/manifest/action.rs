@@ -194,6 +194,14 @@ impl Action {
 }
 
 impl Delta {
+    /// Files that it adds, or stages.
+    pub fn files_added(&self) -> impl Iterator<Item = &FileMeta> {
+        self.actions.iter().flat_map(|action| match &action.kind {
+            ActionKind::Edit(edit) => edit.add.as_slice(),
+            _ => &[],
+        })
+    }
+
     /// What the committer had asked for.
     pub fn change(&self) -> Change {
         Change {

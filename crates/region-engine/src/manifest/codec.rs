@@ -25,7 +25,12 @@ pub enum CodecError {
     Damaged(String),
     /// Written by a newer release.
     #[error("format {found}, newer than {supported}")]
-    Newer { found: u32, supported: u32 },
+    Newer {
+        /// The format that it names.
+        found: u32,
+        /// The newest that this release reads.
+        supported: u32,
+    },
 }
 
 /// The bytes of a delta.

@@ -98,7 +98,7 @@ impl Region {
         deadline_ms: u64,
     ) -> Result<Staged, AdoptError> {
         let (own, state) = self.settled().await?;
-        let spec = self.described(&state);
+        let spec = self.spec.as_of(&state);
         if let Some(open) = state.areas.get(&area) {
             let same = files_of(open).map(|file| file.file_id).eq(files.iter().copied());
             return match same {
@@ -249,7 +249,7 @@ impl Region {
 
     /// What the region will be once the area is published.
     fn described_in(&self, state: &ManifestState, area: &Area) -> RegionSpec {
-        let mut spec = self.described(state);
+        let mut spec = self.spec.as_of(state);
         for action in &area.actions {
             if let ActionKind::Alter { schema, options } = &action.kind {
                 (spec.schema, spec.options) = ((**schema).clone(), options.clone());

@@ -1,19 +1,20 @@
-//! Compaction of a region by its owner: choose, run, commit, swap.
+//! Compaction of a region by its owner: select, plan, carry out or [have carried out](super::planned), swap.
 //!
 //! Several may run at once, of different files. Writes, reads and flushes go on.
 
 use std::collections::BTreeSet;
+use std::sync::Arc;
 
 use tidewater_common::ids::{Epoch, JobId, ManifestVersion, Sequence};
+use tokio::sync::SemaphorePermit;
 use uuid::Uuid;
 
+use super::planned::PlannedCompaction;
 use super::{Contents, Region};
 use crate::EngineError;
-use crate::compaction::commit::commit;
-use crate::compaction::plan::{Circumstances, Plan, plans};
-use crate::compaction::{
-    Attempt, CompactionJob, Compactor, OutputOptions, ProgressSnapshot, Scope, Why,
-};
+use crate::compaction::plan::resolve;
+use crate::compaction::select::{Circumstances, Selection, select};
+use crate::compaction::{Attempt, CompactionPlan, OutputOptions, ProgressSnapshot, Scope, Why};
 use crate::file_meta::{FileMeta, FileRef};
 use crate::manifest::ManifestState;
 
@@ -51,12 +52,6 @@ pub struct CompactionDue {
     pub bytes: u64,
 }
 
-/// Files that a job has in hand, until it is dropped.
-pub(super) struct Claim<'a> {
-    region: &'a Region,
-    files: Vec<FileRef>,
-}
-
 /// What a choice must leave alone.
 struct Beside {
     busy: BTreeSet<FileRef>,
@@ -72,15 +67,6 @@ impl Beside {
     }
 }
 
-impl Drop for Claim<'_> {
-    fn drop(&mut self) {
-        let mut contents = self.region.contents.lock();
-        for file in &self.files {
-            contents.compacting.remove(file);
-        }
-    }
-}
-
 impl Region {
     /// What the picker would merge now, the most useful first; whether this replica owns the region
     /// or not. Cheap; no I/O.
@@ -89,12 +75,13 @@ impl Region {
             return Vec::new();
         }
         let state = self.manifest.state();
-        self.plans(&state, Scope::Due, state.since)
+        let beside = Beside::of(&self.contents.lock());
+        self.selections(&state, Scope::Due, state.since, &beside)
             .iter()
-            .map(|plan| CompactionDue {
-                why: plan.why,
-                files: plan.inputs.len(),
-                bytes: plan.inputs.iter().map(|file| file.size).sum(),
+            .map(|selection| CompactionDue {
+                why: selection.why,
+                files: selection.inputs.len(),
+                bytes: selection.inputs.iter().map(|file| file.size).sum(),
             })
             .collect()
     }
@@ -110,81 +97,84 @@ impl Region {
     /// those of the store and of a commit. Nothing has changed after any of them but
     /// [`EngineError::Unknown`], after which the next call finds out.
     pub async fn compact(
-        &self,
+        self: &Arc<Self>,
         scope: Scope,
         since: Epoch,
         attempt: &Attempt,
     ) -> Result<Option<CompactionReport>, EngineError> {
         self.contents.lock().phase.check_owner(self.id())?;
-        let _permit = tokio::select! {
-            permit = self.env.compactions.acquire() => permit,
-            () = attempt.cancel.cancelled() => {
-                return Err(EngineError::Cancelled { region: self.id(), job: JobId(Uuid::nil()) });
-            }
-        };
+        // Before anything is chosen: while one waits, others merge.
+        let _permit = self.compaction_permit(attempt).await?;
+        match self.plan_compaction(scope, since).await? {
+            Some(planned) => planned.run(attempt).await.map(Some),
+            None => Ok(None),
+        }
+    }
+
+    /// Reads the manifest to its tail and plans what is to be merged, if `scope` finds anything.
+    ///
+    /// # Errors
+    /// [`EngineError::NotOwner`], [`EngineError::Removed`], those of reading the manifest.
+    pub async fn plan_compaction(
+        self: &Arc<Self>,
+        scope: Scope,
+        since: Epoch,
+    ) -> Result<Option<PlannedCompaction>, EngineError> {
+        self.contents.lock().phase.check_owner(self.id())?;
         self.manifest.refresh().await?;
         self.swap();
-        let Some((job, _claim)) = self.claim(scope, since)? else { return Ok(None) };
-        let job_id = job.job_id;
-        tracing::debug!(region = %self.id(), job = %job_id, why = ?job.why, "compaction begins");
-        let written = Compactor::new(self.env.clone()).merge(&job, attempt).await?;
-        if attempt.cancel.is_cancelled() {
-            return Err(EngineError::Cancelled { region: self.id(), job: job_id });
-        }
-        let outputs = self.files_written(written).await;
-        let committed = commit(&self.manifest, &job, &outputs).await;
-        let manifest_version = self.note_fence(committed)?;
-        self.swap();
-        let report = report(&job, &outputs, manifest_version, attempt);
-        tracing::info!(
-            region = %self.id(),
-            job = %job_id,
-            why = ?report.why,
-            manifest_version = %report.manifest_version,
-            files_in = report.files_in,
-            files_out = report.files_out,
-            rows_in = report.done.rows_read,
-            rows_out = report.done.rows_written,
-            bytes_out = report.done.bytes_written,
-            "compacted"
-        );
-        Ok(Some(report))
+        self.claim(scope, since)
     }
 
     /// Chooses, and holds the files against other jobs of this replica.
     pub(super) fn claim(
-        &self,
+        self: &Arc<Self>,
         scope: Scope,
         since: Epoch,
-    ) -> Result<Option<(CompactionJob, Claim<'_>)>, EngineError> {
+    ) -> Result<Option<PlannedCompaction>, EngineError> {
         let mut contents = self.contents.lock();
         contents.phase.check_owner(self.id())?;
         // Under the lock: a state from before would go with obligations that have been settled since.
         let state = self.manifest.state();
         let since = since.max(state.since);
         let beside = Beside::of(&contents);
-        let Some(plan) = self.plans_beside(&state, scope, since, &beside).into_iter().next() else {
+        let Some(selection) = self.selections(&state, scope, since, &beside).into_iter().next()
+        else {
             return Ok(None);
         };
-        let files: Vec<FileRef> = plan.inputs.iter().map(FileMeta::reference).collect();
-        contents.compacting.extend(files.iter().cloned());
+        let plan = self.plan(&selection, since);
+        let job = resolve(&plan, &state, self.spec.as_of(&state)).map_err(|error| {
+            EngineError::Internal { detail: format!("region {}: {error}", self.id()) }
+        })?;
+        contents.compacting.extend(plan.inputs.iter().cloned());
         drop(contents);
-        Ok(Some((self.job(&state, plan, since), Claim { region: self, files })))
+        Ok(Some(PlannedCompaction { region: self.clone(), plan, job, version: state.version }))
     }
 
-    fn plans(&self, state: &ManifestState, scope: Scope, since: Epoch) -> Vec<Plan> {
-        let beside = Beside::of(&self.contents.lock());
-        self.plans_beside(state, scope, since, &beside)
+    /// Waits until this process may run one more compaction.
+    ///
+    /// # Errors
+    /// [`EngineError::Cancelled`].
+    pub async fn compaction_permit(
+        &self,
+        attempt: &Attempt,
+    ) -> Result<SemaphorePermit<'_>, EngineError> {
+        let job = JobId(Uuid::nil());
+        let cancelled = || EngineError::Cancelled { region: self.id(), job };
+        tokio::select! {
+            permit = self.env.compactions.acquire() => permit.map_err(|_| cancelled()),
+            () = attempt.cancel.cancelled() => Err(cancelled()),
+        }
     }
 
-    fn plans_beside(
+    fn selections(
         &self,
         state: &ManifestState,
         scope: Scope,
         since: Epoch,
         beside: &Beside,
-    ) -> Vec<Plan> {
-        let spec = self.described(state);
+    ) -> Vec<Selection> {
+        let spec = self.spec.as_of(state);
         let with = Circumstances {
             schema: &spec.schema,
             table: &spec.options,
@@ -195,49 +185,26 @@ impl Region {
             busy: &beside.busy,
             obligation: beside.obligation,
         };
-        plans(state, scope, with)
+        select(state, scope, with)
     }
 
-    // By the manifest's schema: no file that it names has a newer one.
-    fn job(&self, state: &ManifestState, plan: Plan, since: Epoch) -> CompactionJob {
-        let spec = self.described(state);
-        CompactionJob {
+    fn plan(&self, selection: &Selection, since: Epoch) -> CompactionPlan {
+        CompactionPlan {
             job_id: self.env.ids.job_id(self.env.clock.now_ms()),
             dir: self.dir,
-            schema: spec.schema,
-            options: spec.options,
-            inputs: plan.inputs,
-            older: plan.older,
+            inputs: selection.inputs.iter().map(FileMeta::reference).collect(),
             since,
             now_ms: self.expiry_now(),
-            gc_floor_ms: state.gc_floor_ms,
             output: OutputOptions {
-                level: plan.level,
+                level: selection.level,
                 target_file_bytes: self.env.options.target_file_bytes,
             },
-            window_ms: plan.window_ms,
-            why: plan.why,
+            window_ms: selection.window_ms,
+            why: selection.why,
         }
     }
 
     fn expiry_now(&self) -> u64 {
         self.env.clock.now_ms().saturating_sub(CLOCKS_DIFFER_MS)
-    }
-}
-
-fn report(
-    job: &CompactionJob,
-    outputs: &[FileMeta],
-    manifest_version: ManifestVersion,
-    attempt: &Attempt,
-) -> CompactionReport {
-    CompactionReport {
-        job_id: job.job_id,
-        why: job.why,
-        manifest_version,
-        files_in: job.inputs.len(),
-        bytes_in: job.bytes(),
-        files_out: outputs.len(),
-        done: attempt.progress.snapshot(),
     }
 }

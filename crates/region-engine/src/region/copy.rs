@@ -55,7 +55,7 @@ impl Region {
             let now = theirs.state();
             not_removed(source, &now)?;
             if found.theirs.iter().all(|file| now.live.contains_key(file)) {
-                return Ok(staged(area, &self.described(&state), files));
+                return Ok(staged(area, &self.spec.as_of(&state), files));
             }
             tracing::info!(region = %self.id(), from = %source, "the copy starts over");
         }
@@ -84,7 +84,7 @@ impl Region {
         ours: &ManifestState,
     ) -> Result<Found, AdoptError> {
         not_removed(source, theirs)?;
-        let spec = self.described(ours);
+        let spec = self.spec.as_of(ours);
         let Some(table) = &theirs.table else { return Err(refused(source, NotShared::Unborn)) };
         let same = table.schema.columns() == spec.schema.columns()
             && table.schema.primary_key() == spec.schema.primary_key()

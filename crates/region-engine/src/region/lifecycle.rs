@@ -12,7 +12,6 @@ use tidewater_common::ids::OwnerEpoch;
 use super::{Contents, Phase, Region, RegionSpec};
 use crate::file_meta::FileMeta;
 use crate::hooks::{RegionHooks, RegionRole, SstFileInfo};
-use crate::manifest::ManifestState;
 
 /// States that are told at most this much later: older ones are left out.
 const MOST_WAITING: usize = 256;
@@ -37,24 +36,11 @@ pub(super) struct Announcer {
 impl Region {
     /// What the region is now: identity, and schema, options and range as the manifest has them.
     pub(crate) fn metadata(&self) -> Arc<RegionSpec> {
-        Arc::new(self.described(&self.manifest.state()))
+        Arc::new(self.spec.as_of(&self.manifest.state()))
     }
 
-    /// What the region is by this state of its manifest.
-    pub(super) fn described(&self, state: &ManifestState) -> RegionSpec {
-        let mut spec = self.spec.clone();
-        if let Some(table) = &state.table {
-            spec.schema = table.schema.clone();
-            spec.options = table.options.clone();
-        }
-        if let Some(range) = &state.range {
-            spec.range = range.clone();
-        }
-        spec
-    }
-
-    /// Data files were written and are about to be committed, by a flush or a compaction: tells the
-    /// hooks, and gives back what the manifest will say. Never call it with the write lock held.
+    /// Data files were written and are about to be committed by a flush: tells the hooks, and gives
+    /// back what the manifest will say. Never call it with the write lock held.
     pub(super) async fn files_written(&self, written: Vec<SstFileInfo>) -> Vec<FileMeta> {
         let files = written.iter().map(|file| file.meta.clone()).collect();
         self.hooks.sst_files_written(self.metadata(), written.into()).await;

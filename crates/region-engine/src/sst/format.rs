@@ -29,7 +29,7 @@ pub(crate) const OP_ID: ColumnId = ColumnId(i32::MAX as u32);
 pub(crate) const ROW_GROUP_ROWS: usize = if cfg!(test) { 40 } else { 131_072 };
 /// Bytes at which a row group ends before it has all its rows, encoded or not: twice what usual rows
 /// take.
-const ROW_GROUP_BYTES: usize = 32 << 20;
+pub(crate) const ROW_GROUP_BYTES: usize = 32 << 20;
 /// Bytes of rows that are encoded at once: pages and row groups are ended between these only.
 pub(crate) const SLICE_BYTES: usize = 4 << 20;
 /// Rows of a page, and of an entry of the key index.

@@ -1,6 +1,7 @@
 //! What the object store was asked, on which object, and why it did not answer.
 
 use std::fmt;
+use std::io::ErrorKind;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -120,6 +121,20 @@ impl StorageError {
         matches!(self, Self::Conflict { .. })
     }
 
+    /// Whether a local store's disk has no room.
+    pub fn is_full(&self) -> bool {
+        let Self::Store { source, .. } = self else { return false };
+        let mut cause: Option<&(dyn std::error::Error + 'static)> = Some(source.as_ref());
+        while let Some(error) = cause {
+            let kind = error.downcast_ref::<std::io::Error>().map(std::io::Error::kind);
+            if matches!(kind, Some(ErrorKind::StorageFull | ErrorKind::QuotaExceeded)) {
+                return true;
+            }
+            cause = error.source();
+        }
+        false
+    }
+
     /// Whether asking again may help.
     pub fn is_transient(&self) -> bool {
         match self {
@@ -154,5 +169,23 @@ impl fmt::Display for Operation {
             Self::List => "list",
             Self::Delete => "delete",
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_full_disk_is_told_from_other_failures() {
+        let failed = |kind: ErrorKind| {
+            let source: Box<dyn std::error::Error + Send + Sync> =
+                std::io::Error::from(kind).into();
+            let source = object_store::Error::Generic { store: "local", source };
+            StorageError::store(Operation::Put, "o".to_owned(), source).is_full()
+        };
+        assert!(failed(ErrorKind::StorageFull) && failed(ErrorKind::QuotaExceeded));
+        assert!(!failed(ErrorKind::PermissionDenied));
+        assert!(!StorageError::late(Operation::Put, "o".to_owned(), Duration::ZERO).is_full());
     }
 }

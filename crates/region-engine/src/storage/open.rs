@@ -1,5 +1,6 @@
 //! From a URL to a store.
 
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -20,7 +21,7 @@ const SCHEMES: &str = "file:///absolute/directory, s3://bucket/prefix, gs://buck
 /// What a URL names.
 #[derive(Debug, PartialEq, Eq)]
 enum Target {
-    Local(std::path::PathBuf),
+    Local(PathBuf),
     S3 { prefix: Path },
     Google { prefix: Path },
     Azure { prefix: Path },
@@ -75,6 +76,13 @@ pub(super) async fn open(url: &str, options: StorageOptions) -> Result<Storage, 
 pub(super) fn check(url: &str) -> Result<(), StorageError> {
     let wrong = |detail| StorageError::Url { url: url.to_owned(), detail };
     parse(url).map(drop).map_err(wrong)
+}
+
+pub(super) fn directory(url: &str) -> Option<PathBuf> {
+    match parse(url) {
+        Ok(Target::Local(directory)) => Some(directory),
+        _ => None,
+    }
 }
 
 fn parse(url: &str) -> Result<Target, String> {

@@ -52,35 +52,3 @@ fn a_leader_that_cannot_reach_a_quorum_serves_no_read() {
     let error = RaftError::APIError(LinearizableReadError::QuorumNotEnough(quorum));
     assert_eq!(read_refused(GROUP, &error).reason, Reason::NotLeader);
 }
-
-#[test]
-fn engine_errors_have_their_reasons() {
-    use tidewater_common::ids::{Epoch, OwnerEpoch, RegionId};
-    let region = RegionId(7);
-    let epoch = OwnerEpoch::default();
-    let cases = [
-        (EngineError::Loading { region }, Reason::RegionLoading, true),
-        (EngineError::Removed { region }, Reason::RegionNotFound, false),
-        (EngineError::Closed { region }, Reason::RegionNotFound, false),
-        (EngineError::NotOwner { region }, Reason::NotLeader, true),
-        (EngineError::Fenced { region, own: epoch, later: epoch }, Reason::RegionFenced, false),
-        (
-            EngineError::Overloaded { used: 2, limit: 1, retry_after: LOADING },
-            Reason::Overloaded,
-            true,
-        ),
-        (EngineError::BadRows { detail: "x".into() }, Reason::InvalidArgument, false),
-        (EngineError::VersionExpired { region, life: LOADING }, Reason::DeadlineExceeded, false),
-        (
-            EngineError::BelowSince { region, asked: Epoch(1), since: Epoch(2) },
-            Reason::InvalidArgument,
-            false,
-        ),
-        (EngineError::Damaged { object: "o".into(), detail: "x".into() }, Reason::Corrupt, false),
-        (EngineError::Internal { detail: "x".into() }, Reason::Internal, false),
-    ];
-    for (error, reason, retry) in cases {
-        let refusal = engine_refused(&error);
-        assert_eq!((refusal.reason, refusal.retry_after.is_some()), (reason, retry), "{error}");
-    }
-}

@@ -1,27 +1,48 @@
-//! Which regions to compact now: a pure function of what their pickers find.
+//! Which regions to compact now, and where: a pure function of what their pickers find and of who has
+//! room.
 
 use std::time::Duration;
 
 use tidewater_common::ids::RegionId;
+use tidewater_proto::v1::CompactionPlace;
 
-/// When regions are compacted by themselves.
+use super::life::JobPolicy;
+
+/// When regions are compacted by themselves, and where.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct CompactionPolicy {
+    /// Where, if at all.
+    pub where_to: WhereTo,
     /// How often pickers are asked.
     pub every: Duration,
-    /// Files that are due in one region from which on it does not wait for flushes any more:
-    /// otherwise a load that never ends would let reads open more and more of them.
+    /// Files that are due in one region from which on it does not wait any more, neither for flushes nor
+    /// for a compactor: otherwise a load that never ends would let reads open more and more of them.
     pub urgent_files: usize,
     /// First and longest wait after a failure.
     pub backoff: (Duration, Duration),
+    /// How jobs are carried out.
+    pub jobs: JobPolicy,
+}
+
+/// Where regions are compacted by themselves.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum WhereTo {
+    /// On compactors, when there are any.
+    Compactors,
+    /// On the data node.
+    Here,
+    /// Nowhere: only when somebody asks.
+    Nowhere,
 }
 
 impl Default for CompactionPolicy {
     fn default() -> Self {
         Self {
+            where_to: WhereTo::Compactors,
             every: Duration::from_secs(5),
             urgent_files: 16,
             backoff: (Duration::from_secs(5), Duration::from_secs(300)),
+            jobs: JobPolicy::default(),
         }
     }
 }
@@ -47,24 +68,48 @@ pub struct Candidate {
     pub held_back: bool,
 }
 
-/// What else the node has to do.
+/// What else there is to do, and who could do it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Load {
-    /// Compactions that may begin at once.
-    pub free: usize,
+    /// Compactions that may begin on this node at once.
+    pub here: usize,
+    /// Jobs that compactors may still take; `None`: no compactor is up.
+    pub compactors: Option<usize>,
     /// Unflushed rows take more than they may: processors and store are for flushes.
     pub short_of_memory: bool,
 }
 
-/// Regions to compact, the most useful first: whose merge takes away the most files for its bytes.
-pub fn choose(policy: &CompactionPolicy, candidates: &[Candidate], load: Load) -> Vec<RegionId> {
-    let mut due: Vec<&Candidate> = candidates
-        .iter()
-        .filter(|one| one.files > 0 && !one.held_back)
-        .filter(|one| !load.short_of_memory || one.files >= policy.urgent_files)
-        .collect();
+/// Regions to compact, the most useful first: whose merge takes away the most files for its bytes; and
+/// where. What finds no place on a compactor waits for one, unless it is urgent.
+pub fn choose(
+    policy: &CompactionPolicy,
+    candidates: &[Candidate],
+    load: Load,
+) -> Vec<(RegionId, CompactionPlace)> {
+    let urgent = |one: &Candidate| one.files >= policy.urgent_files;
+    let compactors = load.compactors.filter(|_| policy.where_to == WhereTo::Compactors);
+    let may_be_here = policy.where_to == WhereTo::Here || policy.jobs.fallback_to_local;
+    let (mut there, mut here) = match policy.where_to {
+        WhereTo::Nowhere => (0, 0),
+        WhereTo::Compactors | WhereTo::Here => {
+            (compactors.unwrap_or(0), if may_be_here { load.here } else { 0 })
+        }
+    };
+    let mut due: Vec<&Candidate> =
+        candidates.iter().filter(|one| one.files > 0 && !one.held_back).collect();
     due.sort_by_key(|one| (one.bytes / one.files.max(1) as u64, one.region));
-    due.into_iter().take(load.free).map(|one| one.region).collect()
+    let mut chosen = Vec::new();
+    for one in due {
+        // A merge elsewhere is in no flush's way.
+        if there > 0 {
+            there -= 1;
+            chosen.push((one.region, CompactionPlace::Any));
+        } else if here > 0 && (urgent(one) || compactors.is_none() && !load.short_of_memory) {
+            here -= 1;
+            chosen.push((one.region, CompactionPlace::Local));
+        }
+    }
+    chosen
 }
 
 #[cfg(test)]
@@ -72,7 +117,9 @@ mod tests {
     use super::*;
 
     // (id, files due, bytes, held back)
-    fn chosen(regions: &[(u64, usize, u64, bool)], load: Load) -> Vec<u64> {
+    type Region = (u64, usize, u64, bool);
+
+    fn places(policy: &CompactionPolicy, regions: &[Region], load: Load) -> Vec<(u64, bool)> {
         let candidates: Vec<Candidate> = regions
             .iter()
             .map(|(id, files, bytes, held_back)| Candidate {
@@ -82,15 +129,19 @@ mod tests {
                 held_back: *held_back,
             })
             .collect();
-        choose(&CompactionPolicy::default(), &candidates, load)
-            .into_iter()
-            .map(RegionId::get)
-            .collect()
+        let chosen = choose(policy, &candidates, load).into_iter();
+        chosen.map(|(region, place)| (region.get(), place == CompactionPlace::Any)).collect()
+    }
+
+    fn chosen(regions: &[Region], load: Load) -> Vec<u64> {
+        let places = places(&CompactionPolicy::default(), regions, load);
+        assert!(places.iter().all(|(_, remote)| !remote));
+        places.into_iter().map(|(id, _)| id).collect()
     }
 
     #[test]
     fn the_cheapest_files_go_first_as_far_as_there_is_room() {
-        let free = |free| Load { free, short_of_memory: false };
+        let free = |here| Load { here, ..Load::default() };
         let regions = [(1, 4, 400, false), (2, 4, 40, false), (3, 0, 0, false), (4, 8, 8, true)];
         assert_eq!(chosen(&regions, free(5)), [2, 1]);
         assert_eq!(chosen(&regions, free(1)), [2]);
@@ -100,8 +151,33 @@ mod tests {
 
     #[test]
     fn flushes_come_first_until_too_many_files_have_piled_up() {
-        let short = Load { free: 5, short_of_memory: true };
+        let short = Load { here: 5, short_of_memory: true, ..Load::default() };
         assert_eq!(chosen(&[(1, 15, 10, false), (2, 16, 900, false)], short), [2]);
+    }
+
+    #[test]
+    fn compactors_come_first_and_are_waited_for_until_too_many_files_have_piled_up() {
+        let policy = CompactionPolicy::default();
+        let no_fallback = JobPolicy { fallback_to_local: false, ..JobPolicy::default() };
+        let no_fallback = CompactionPolicy { jobs: no_fallback, ..policy };
+        let with = |where_to| CompactionPolicy { where_to, ..policy };
+        let load = |here, compactors| Load { here, compactors, short_of_memory: false };
+        let regions = [(1, 4, 4, false), (2, 4, 40, false), (3, 16, 1_600, false)];
+        let (there, here) = (true, false);
+
+        assert_eq!(
+            places(&policy, &regions, load(1, Some(2))),
+            [(1, there), (2, there), (3, here)]
+        );
+        assert_eq!(places(&policy, &regions, load(2, Some(0))), [(3, here)]);
+        assert_eq!(places(&policy, &regions, load(1, None)), [(1, here)]);
+        let short = Load { short_of_memory: true, ..load(0, Some(9)) };
+        assert_eq!(places(&policy, &regions, short).len(), 3, "in no flush's way");
+
+        assert_eq!(places(&no_fallback, &regions, load(9, Some(1))), [(1, there)]);
+        assert_eq!(places(&no_fallback, &regions, load(9, None)), []);
+        assert_eq!(places(&with(WhereTo::Here), &regions, load(1, Some(9))), [(1, here)]);
+        assert_eq!(places(&with(WhereTo::Nowhere), &regions, load(9, Some(9))), []);
     }
 
     #[test]

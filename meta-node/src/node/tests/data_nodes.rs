@@ -280,10 +280,8 @@ async fn heartbeats(
                 cluster_id: cluster_id.clone(),
                 node_id,
                 role: NodeRole::Data.into(),
-                address: String::new(),
                 groups: groups.clone(),
-                problems: vec![],
-                hooks: vec![],
+                ..Default::default()
             };
             let _ = timeout(Duration::from_millis(500), client.heartbeat(heartbeat)).await;
         }

@@ -29,6 +29,10 @@ pub(crate) struct Options {
     #[arg(long, value_name = "N", default_value_t = 4_000_000, env = "TIDEWATER_ROWS")]
     rows: u64,
 
+    /// Number of the first row: the same numbers are the same rows
+    #[arg(long, value_name = "N", default_value_t = 0)]
+    first: u64,
+
     /// Clients that write at the same time, each with one call in flight
     #[arg(long, value_name = "N", default_value_t = 4, env = "TIDEWATER_CLIENTS",
           value_parser = clap::value_parser!(u32).range(1..=1024))]
@@ -106,13 +110,12 @@ async fn ensure_table(client: &Client, options: &Options) -> Result<(), Failure>
 
 async fn work(client: &Client, options: &Options) -> Result<Work, Failure> {
     let schema = client.table(&options.table).await?.schema.arrow();
-    let total = options.rows;
+    let (mut first, end) = (options.first, options.first.saturating_add(options.rows));
     let per_batch = if options.single_row { 1 } else { u64::from(options.batch_rows) };
     let made = tokio::task::spawn_blocking(move || {
         let mut batches = Vec::new();
-        let mut first = 0;
-        while first < total {
-            let count = usize::try_from(per_batch.min(total - first)).unwrap_or(1);
+        while first < end {
+            let count = usize::try_from(per_batch.min(end - first)).unwrap_or(1);
             batches.push(sample::rows(&schema, first, count)?);
             first += count as u64;
         }

@@ -3,7 +3,7 @@
 use clap::Args;
 use serde::Serialize;
 use tidewater_common::ids::RegionId;
-use tidewater_proto::v1::CompactionReport;
+use tidewater_proto::v1::{CompactionPlace, CompactionReport};
 
 use crate::commands::client::ClientArgs;
 use crate::exit::Failure;
@@ -12,12 +12,17 @@ use crate::output::progress::{Progress, grouped};
 
 /// Options of `region compact`.
 #[derive(Debug, Args)]
-#[command(after_help = "Example:\n  tidewater region compact 7 --local")]
+#[command(after_help = "Example:\n  tidewater region compact 7\n  tidewater region compact 7 \
+                        --remote --due\n\n`tidewater compaction list` shows it while it runs.")]
 pub(crate) struct Options {
     /// Id of the region
     region: u64,
 
-    /// On the data node that owns the region: the default as long as compactors take no jobs
+    /// On a compactor, or not at all; without --remote and --local: on a compactor, if one takes it
+    #[arg(long, conflicts_with = "local")]
+    remote: bool,
+
+    /// On the data node that owns the region
     #[arg(long)]
     local: bool,
 
@@ -44,6 +49,8 @@ struct Compacted {
     bytes_in: u64,
     bytes_out: u64,
     seconds: f64,
+    /// The compactor that ran it; 0: the data node.
+    node_id: u64,
 }
 
 impl Compacted {
@@ -64,6 +71,7 @@ impl Compacted {
             bytes_in: report.bytes_in,
             bytes_out: done.bytes_written,
             seconds,
+            node_id: report.node_id,
         }
     }
 
@@ -73,7 +81,7 @@ impl Compacted {
         }
         format!(
             "region {}: {} rows in {} files became {} rows in {} files, {} bytes became {}, \
-             in {:.1} s",
+             in {:.1} s, on {}",
             self.region_id,
             grouped(self.rows_read),
             self.files_in,
@@ -81,8 +89,20 @@ impl Compacted {
             self.files_out,
             grouped(self.bytes_in),
             grouped(self.bytes_out),
-            self.seconds
+            self.seconds,
+            match self.node_id {
+                0 => "the data node".to_owned(),
+                node => format!("compactor {node}"),
+            }
         )
+    }
+}
+
+fn place(options: &Options) -> CompactionPlace {
+    match (options.remote, options.local) {
+        (true, _) => CompactionPlace::Remote,
+        (false, true) => CompactionPlace::Local,
+        (false, false) => CompactionPlace::Any,
     }
 }
 
@@ -94,7 +114,7 @@ pub(crate) async fn run(options: Options) -> Result<(), Failure> {
     let whole = files.iter().map(|file| file.bytes).sum();
     let mut shown = Progress::start("compacting");
     let report = client
-        .compact_region(region, options.due, |done| {
+        .compact_region(region, options.due, place(&options), |done| {
             shown.update(done.rows_read, (done.bytes_read, whole));
         })
         .await;
@@ -126,10 +146,11 @@ mod tests {
             files_out: 1,
             done: Some(done),
             why: "asked".to_owned(),
+            node_id: 201,
         };
         assert_eq!(
             serde_json::to_string(&Compacted::new(7, Some(report), 1.5)).unwrap(),
-            r#"{"region_id":7,"job_id":"j","why":"asked","manifest_version":3,"files_in":2,"files_out":1,"rows_read":20,"rows_written":10,"bytes_in":100,"bytes_out":50,"seconds":1.5}"#
+            r#"{"region_id":7,"job_id":"j","why":"asked","manifest_version":3,"files_in":2,"files_out":1,"rows_read":20,"rows_written":10,"bytes_in":100,"bytes_out":50,"seconds":1.5,"node_id":201}"#
         );
         assert_eq!(Compacted::new(7, None, 0.0).text(), "region 7: there is nothing to compact");
     }

@@ -67,12 +67,17 @@ pub(super) fn region_dir(
     message: Option<v1::ManifestRegionDir>,
     field: &str,
 ) -> Result<RegionDir, CodecError> {
-    let message = message.ok_or_else(|| CodecError::missing(field))?;
-    Ok(RegionDir {
-        table_id: TableId(message.table_id),
-        region_id: RegionId(message.region_id),
-        incarnation: Incarnation(message.incarnation),
-    })
+    message.map(RegionDir::from).ok_or_else(|| CodecError::missing(field))
+}
+
+impl From<v1::ManifestRegionDir> for RegionDir {
+    fn from(message: v1::ManifestRegionDir) -> Self {
+        Self {
+            table_id: TableId(message.table_id),
+            region_id: RegionId(message.region_id),
+            incarnation: Incarnation(message.incarnation),
+        }
+    }
 }
 
 impl From<&FileRef> for v1::ManifestFileRef {

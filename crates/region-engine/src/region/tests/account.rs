@@ -11,7 +11,8 @@ use tidewater_common::ids::RegionId;
 use tidewater_common::schema::WriteMode;
 use tokio::sync::mpsc;
 
-use super::model::{Begun, Copied, bulk_rows, commit_late, copy, take};
+use super::jobs::{Begun, commit_late};
+use super::model::{Copied, bulk_rows, copy, take};
 use super::steps::{Step, step};
 use super::world::*;
 use crate::RegionSpec;

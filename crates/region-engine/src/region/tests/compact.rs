@@ -190,7 +190,8 @@ async fn a_cancelled_merge_reads_nothing_more() {
     let mut world = World::new(Storage::memory(), WriteMode::Upsert, false).await;
     flushed(&mut world, &rows(0..30, "one")).await;
     flushed(&mut world, &rows(0..30, "two")).await;
-    let (job, _claim) = world.region.claim(Scope::Whole, Epoch(0)).unwrap().unwrap();
+    let planned = world.region.claim(Scope::Whole, Epoch(0)).unwrap().unwrap();
+    let job = planned.job().clone();
     let attempt = Attempt::default();
     attempt.cancel.cancel();
     let ended = Compactor::new(env(world.storage.clone())).merge(&job, &attempt).await;
@@ -264,7 +265,8 @@ async fn only_an_owner_chooses_and_a_removed_region_is_left_alone() {
     assert!(matches!(refused, Err(EngineError::NotOwner { .. })), "{refused:?}");
     assert_eq!(follower.compactions_due(), world.region.compactions_due());
     // Dropped while the files are merged: the commit finds out.
-    let (job, _claim) = world.region.claim(Scope::Whole, Epoch(0)).unwrap().unwrap();
+    let planned = world.region.claim(Scope::Whole, Epoch(0)).unwrap().unwrap();
+    let job = planned.job().clone();
     let outputs =
         metas(Compactor::new(env(world.storage.clone())).merge(&job, &attempt).await.unwrap());
     world.region.remove().await.unwrap();
@@ -318,7 +320,8 @@ async fn a_job_is_committed_once_however_often_it_is_reported() {
     let mut world = World::new(Storage::memory(), WriteMode::AppendOnly, false).await;
     flushed(&mut world, &rows(0..30, "one")).await;
     flushed(&mut world, &rows(0..30, "two")).await;
-    let (job, claim) = world.region.claim(Scope::Whole, Epoch(0)).unwrap().unwrap();
+    let claim = world.region.claim(Scope::Whole, Epoch(0)).unwrap().unwrap();
+    let job = claim.job().clone();
     assert_eq!(world.region.compactions_due(), [], "its files are taken");
     let attempt = Attempt::default();
     let compactor = Compactor::new(env(world.storage.clone()));

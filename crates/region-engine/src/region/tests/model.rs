@@ -8,14 +8,13 @@ use tidewater_common::ids::{Epoch, Incarnation, RegionId, Sequence};
 use tidewater_common::keys::KeyRange;
 use tidewater_common::schema::{SchemaChange, WriteMode};
 
+use super::elsewhere;
+use super::jobs::{Begun, begin, cancelled, commit_late, twice};
 use super::steps::*;
 use super::world::*;
-use crate::compaction::commit::commit;
-use crate::compaction::{Attempt, CompactionJob, Compactor, Scope};
-use crate::file_meta::FileMeta;
+use crate::compaction::Scope;
 use crate::histories::histories;
 use crate::index::Bloom;
-use crate::manifest::{ManifestContext, Void};
 use crate::memtable::RunImage;
 use crate::region::{Content, Publication};
 use crate::storage::Storage;
@@ -107,36 +106,6 @@ pub(super) async fn copy(world: &mut World) -> Copied {
     copied
 }
 
-/// A job whose files are written and in no manifest.
-pub(super) type Begun = Option<(CompactionJob, Vec<FileMeta>)>;
-
-async fn begin(world: &World, scope: Scope) -> Begun {
-    world.region.load().await.unwrap();
-    let (job, _claim) = world.region.claim(scope, Epoch(0)).unwrap()?;
-    let compactor = Compactor::new(world.env());
-    let written = compactor.merge(&job, &Attempt::default()).await.unwrap();
-    let outputs: Vec<_> = written.into_iter().map(|file| file.meta).collect();
-    Some((job, outputs))
-}
-
-pub(super) async fn commit_late(world: &World, begun: Begun) {
-    let Some((job, outputs)) = begun else { return };
-    let manifest = ManifestContext::new(world.env(), job.dir);
-    match commit(&manifest, &job, &outputs).await {
-        Ok(version) => {
-            world.region.load().await.unwrap();
-            // A late or double report changes nothing.
-            assert_eq!(commit(&manifest, &job, &outputs).await.unwrap_or(version), version);
-        }
-        // The latter where garbage was collected meanwhile.
-        Err(EngineError::Refused {
-            reason: Void::InputsGone { .. } | Void::BelowFloor { .. },
-            ..
-        }) => {}
-        Err(other) => panic!("{other}"),
-    }
-}
-
 pub(super) async fn take(world: &mut World, step: Step, begun: &mut Begun) {
     let append_only = world.spec.options.write_mode == WriteMode::AppendOnly;
     match step {
@@ -164,15 +133,25 @@ pub(super) async fn take(world: &mut World, step: Step, begun: &mut Begun) {
             assert_eq!(world.region.stats().memtable_bytes, 0);
         }
         Step::MergeRuns => world.region.merge_runs().await.unwrap(),
-        Step::Compact(scope) => {
-            let report = world.compact(scope).await;
+        Step::Compact(scope, place) => {
+            match place {
+                Place::Here => {
+                    world.compact(scope).await;
+                }
+                Place::Elsewhere => {
+                    elsewhere::compacted(world, scope).await;
+                }
+            }
             if scope == Scope::Whole {
                 let files = world.region.files();
                 assert!(files.iter().all(|file| file.deletes == 0), "{files:#?}");
-                assert!(world.compact(Scope::Whole).await.is_none(), "{report:?}");
+                let more = world.compact(Scope::Whole).await;
+                assert!(more.is_none(), "{more:?}");
             }
         }
-        Step::BeginJob(scope) => *begun = begin(world, scope).await,
+        Step::CompactTwice(scope) => twice(world, scope).await,
+        Step::CancelJob(scope, wakes) => cancelled(world, scope, wakes).await,
+        Step::BeginJob(scope, place) => *begun = begin(world, scope, place).await,
         Step::CommitJob => commit_late(world, begun.take()).await,
         Step::Truncate => world.truncate(),
         Step::AddColumn => {

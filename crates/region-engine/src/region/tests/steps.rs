@@ -5,6 +5,14 @@ use proptest::prelude::*;
 use super::world::Key;
 use crate::compaction::Scope;
 
+/// Who carries a plan out.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum Place {
+    Here,
+    /// A compactor that knows nothing but what it is sent.
+    Elsewhere,
+}
+
 #[derive(Debug, Clone)]
 pub(super) enum Step {
     Put(Vec<(u8, Option<i64>)>),
@@ -13,9 +21,13 @@ pub(super) enum Step {
     Delete(Vec<u8>),
     Flush,
     MergeRuns,
-    Compact(Scope),
+    Compact(Scope, Place),
+    /// Two compactors carry out one plan at the same time.
+    CompactTwice(Scope),
+    /// A compactor is told to stop when it was woken so many times.
+    CancelJob(Scope, u8),
     /// A job is planned and its files are merged, ..
-    BeginJob(Scope),
+    BeginJob(Scope, Place),
     /// .. and committed later, by another process.
     CommitJob,
     Truncate,
@@ -55,6 +67,10 @@ fn scope() -> impl Strategy<Value = Scope> {
     prop_oneof![3 => Just(Scope::Due), 1 => Just(Scope::Whole)]
 }
 
+fn place() -> impl Strategy<Value = Place> {
+    prop_oneof![Just(Place::Here), Just(Place::Elsewhere)]
+}
+
 /// `keys`: how many different ones there are; with few, every file has rows of every key.
 pub(super) fn step(keys: u8) -> impl Strategy<Value = Step> {
     let row = (0..keys, prop::option::weighted(0.8, 0_i64..100));
@@ -64,8 +80,10 @@ pub(super) fn step(keys: u8) -> impl Strategy<Value = Step> {
         3 => prop::collection::vec(0..keys, 1..8).prop_map(Step::Delete),
         4 => Just(Step::Flush),
         3 => Just(Step::MergeRuns),
-        3 => scope().prop_map(Step::Compact),
-        2 => scope().prop_map(Step::BeginJob),
+        3 => (scope(), place()).prop_map(|(scope, place)| Step::Compact(scope, place)),
+        1 => scope().prop_map(Step::CompactTwice),
+        1 => (scope(), 0..40_u8).prop_map(|(scope, wakes)| Step::CancelJob(scope, wakes)),
+        2 => (scope(), place()).prop_map(|(scope, place)| Step::BeginJob(scope, place)),
         2 => Just(Step::CommitJob),
         1 => Just(Step::Truncate),
         1 => Just(Step::AddColumn),

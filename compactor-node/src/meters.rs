@@ -1,0 +1,37 @@
+//! What `/metrics` shows of a compactor. Names are stable; counters are since the process began.
+
+use metrics::{counter, gauge};
+use tidewater_proto::v1::Reason;
+use tidewater_region_engine::compaction::ProgressSnapshot;
+
+use crate::admission::{Capacity, InUse};
+
+/// What jobs have together, and what of it is in use; handles that are open.
+pub(crate) fn observe(capacity: Capacity, in_use: InUse, handles: usize) {
+    gauge!("tidewater_compactor_slots").set(capacity.slots as f64);
+    gauge!("tidewater_compactor_jobs_running").set(in_use.jobs as f64);
+    gauge!("tidewater_compactor_memory_limit_bytes").set(capacity.memory_bytes as f64);
+    gauge!("tidewater_compactor_memory_used_bytes").set(in_use.memory_bytes as f64);
+    gauge!("tidewater_compactor_draining").set(if in_use.draining { 1.0 } else { 0.0 });
+    gauge!("tidewater_compactor_regions_open").set(handles as f64);
+}
+
+/// A job has ended: committed, inputs_gone, below_floor, cancelled, unknown or failed.
+pub(crate) fn ended(outcome: &'static str, done: ProgressSnapshot) {
+    counter!("tidewater_compactor_jobs_total", "outcome" => outcome).increment(1);
+    counter!("tidewater_compactor_rows_read_total").increment(done.rows_read);
+    counter!("tidewater_compactor_rows_written_total").increment(done.rows_written);
+    counter!("tidewater_compactor_bytes_read_total").increment(done.bytes_read);
+    counter!("tidewater_compactor_bytes_written_total").increment(done.bytes_written);
+}
+
+/// A region was opened.
+pub(crate) fn opened() {
+    counter!("tidewater_compactor_regions_opened_total").increment(1);
+}
+
+/// A call was refused before any work.
+pub(crate) fn refused(reason: Reason) {
+    let reason = reason.as_str_name().trim_start_matches("REASON_").to_lowercase();
+    counter!("tidewater_compactor_refusals_total", "reason" => reason).increment(1);
+}

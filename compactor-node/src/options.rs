@@ -1,0 +1,124 @@
+//! Settings of a compactor node, and what they mean for merging.
+
+use std::time::Duration;
+
+use tidewater_region_engine::compaction::CompactionOptions;
+use tidewater_region_engine::env::EngineOptions;
+use tidewater_region_engine::hooks::{HookKinds, HookLimits};
+
+use crate::admission::Capacity;
+
+/// How a compactor node runs.
+#[derive(Debug, Clone)]
+pub struct CompactorOptions {
+    /// What others are told to connect to: host:port.
+    pub advertise: String,
+    /// Meta nodes; at least one.
+    pub meta: Vec<String>,
+    /// URL of the object store; the cluster's.
+    pub object_store: String,
+    /// How often the meta service hears from this node.
+    pub heartbeat: Duration,
+    /// Jobs at once, and cores that they keep busy together; at least 1.
+    pub slots: usize,
+    /// Bytes of memory that the process may take, [`process_bytes`](Self::process_bytes) included.
+    pub memory_limit: u64,
+    /// Bytes of it that are taken without any job: the binary, the runtime, connections. 0 where
+    /// others of the same process account for them.
+    pub process_bytes: u64,
+    /// Bytes that stay free on the disk of a store that is a local directory.
+    pub disk_reserve: u64,
+    /// The kinds that hooks may have. A program that embeds a node adds its own.
+    pub hook_kinds: HookKinds,
+    /// What keeps a bad hook from slowing jobs down.
+    pub hook_limits: HookLimits,
+    /// How long running jobs may take to end when the node stops.
+    pub drain: Duration,
+    /// How long a handle lives that nobody uses.
+    pub handle_life: Duration,
+}
+
+impl CompactorOptions {
+    /// 512 MiB.
+    pub const DEFAULT_MEMORY_LIMIT: u64 = 512 << 20;
+    /// The least with which jobs of usual size find room.
+    pub const LEAST_MEMORY_LIMIT: u64 = 256 << 20;
+    /// 256 MiB.
+    pub const DEFAULT_DISK_RESERVE: u64 = 256 << 20;
+    /// 30 s.
+    pub const DEFAULT_DRAIN: Duration = Duration::from_secs(30);
+    /// What a process takes without any job, set high.
+    const PROCESS_BYTES: u64 = 96 << 20;
+
+    /// Defaults for everything that is not a place: as many slots as there are cores.
+    pub fn new(
+        advertise: impl Into<String>,
+        meta: Vec<String>,
+        object_store: impl Into<String>,
+    ) -> Self {
+        Self {
+            advertise: advertise.into(),
+            meta,
+            object_store: object_store.into(),
+            heartbeat: Duration::from_secs(1),
+            slots: std::thread::available_parallelism().map_or(1, Into::into),
+            memory_limit: Self::DEFAULT_MEMORY_LIMIT,
+            process_bytes: Self::PROCESS_BYTES,
+            disk_reserve: Self::DEFAULT_DISK_RESERVE,
+            hook_kinds: tidewater_hook_kinds::builtin(),
+            hook_limits: HookLimits::default(),
+            drain: Self::DEFAULT_DRAIN,
+            handle_life: Duration::from_secs(5 * 60),
+        }
+    }
+
+    /// What jobs have together.
+    pub(crate) fn capacity(&self) -> Capacity {
+        let taken = self.process_bytes.saturating_add(self.footer_bytes());
+        Capacity { slots: self.slots.max(1), memory_bytes: self.memory_limit.saturating_sub(taken) }
+    }
+
+    /// A merge reads each footer once or twice and nothing else again: no other cache serves it.
+    pub(crate) fn engine(&self) -> EngineOptions {
+        let capacity = self.capacity();
+        EngineOptions {
+            object_cache_bytes: 0,
+            index_cache_bytes: 0,
+            footer_cache_bytes: usize::try_from(self.footer_bytes()).unwrap_or(usize::MAX),
+            workers: capacity.slots,
+            compaction: CompactionOptions {
+                jobs: capacity.slots,
+                parallelism: capacity.slots,
+                memory_bytes: capacity.memory_bytes,
+                ..CompactionOptions::default()
+            },
+            ..EngineOptions::default()
+        }
+    }
+
+    fn footer_bytes(&self) -> u64 {
+        self.memory_limit / 32
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn merges_have_what_the_process_and_its_caches_leave() {
+        let options = CompactorOptions {
+            slots: 0,
+            memory_limit: 512 << 20,
+            ..CompactorOptions::new("a:1", vec![], "memory:///")
+        };
+        let engine = options.engine();
+        assert_eq!(options.capacity(), Capacity { slots: 1, memory_bytes: 400 << 20 });
+        assert_eq!((engine.workers, engine.footer_cache_bytes), (1, 16 << 20));
+        assert_eq!((engine.object_cache_bytes, engine.index_cache_bytes), (0, 0));
+        let beside_others = CompactorOptions { process_bytes: 0, ..options.clone() };
+        assert_eq!(beside_others.capacity().memory_bytes, 496 << 20);
+        let tiny = CompactorOptions { memory_limit: 1 << 20, ..options };
+        assert_eq!(tiny.capacity().memory_bytes, 0);
+    }
+}

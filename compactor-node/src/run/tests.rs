@@ -1,0 +1,108 @@
+use std::sync::Arc;
+
+use tidewater_common::ids::{ManifestVersion, NodeId};
+use tidewater_region_engine::compaction::Limits;
+use tokio::time::Instant;
+
+use super::*;
+use crate::admission::Capacity;
+use crate::jobs::Jobs;
+use crate::testing::job;
+
+async fn slot() -> (Arc<Jobs>, Slot) {
+    let jobs = Jobs::new(Capacity { slots: 1, memory_bytes: 1 << 30 });
+    let wanted = Limits { parallelism: 1, memory_bytes: u64::MAX };
+    let slot = jobs.begin(&job().await, wanted, None, (1, NodeId(101)), Instant::now()).unwrap();
+    (jobs, slot)
+}
+
+fn nothing() -> Committed {
+    Committed { manifest_version: ManifestVersion(7), outputs: Vec::new() }
+}
+
+async fn last(mut events: mpsc::Receiver<Sent>) -> (usize, Event) {
+    let (mut count, mut last) = (0, None);
+    while let Some(event) = events.recv().await {
+        (count, last) = (count + 1, event.unwrap().event);
+    }
+    (count, last.unwrap())
+}
+
+fn failure(event: Event) -> (Reason, bool, String) {
+    match event {
+        Event::Failed(failed) => (failed.reason(), failed.manifest_may_be_written, failed.message),
+        other => panic!("{other:?}"),
+    }
+}
+
+#[tokio::test]
+async fn a_panic_frees_the_slot_and_is_told() {
+    let (jobs, slot) = slot().await;
+    let (events, receiver) = Events::channel();
+    let work = async { panic!("a bug") };
+    run(work, slot, &Disk::of("memory:///", 0), events).await;
+    assert_eq!(jobs.in_use().jobs, 0);
+    let (_, event) = last(receiver).await;
+    let (reason, may_be_written, message) = failure(event);
+    assert_eq!((reason, may_be_written), (Reason::Internal, false));
+    assert!(message.contains("panicked"), "{message}");
+}
+
+#[tokio::test]
+async fn a_caller_that_does_not_read_hears_the_end() {
+    let (_, slot) = slot().await;
+    tokio::time::pause();
+    let (events, receiver) = Events::channel();
+    let work = async {
+        tokio::time::sleep(PROGRESS * 100).await;
+        Ok(nothing())
+    };
+    run(work, slot, &Disk::of("memory:///", 0), events).await;
+    let (count, event) = last(receiver).await;
+    assert_eq!(count, EVENTS);
+    assert!(matches!(event, Event::Committed(committed) if committed.manifest_version == 7));
+}
+
+#[tokio::test]
+async fn a_disk_that_fills_up_ends_the_job() {
+    let (_, slot) = slot().await;
+    let job = slot.job.clone();
+    let dir = tempfile::tempdir().unwrap();
+    let disk = Disk::of(&format!("file://{}", dir.path().display()), u64::MAX);
+    let (events, receiver) = Events::channel();
+    let work = async {
+        job.attempt.cancel.cancelled().await;
+        Err(EngineError::Cancelled { region: job.dir.region_id, job: job.id })
+    };
+    run(work, slot, &disk, events).await;
+    let (reason, may_be_written, _) = failure(last(receiver).await.1);
+    assert_eq!((reason, may_be_written), (Reason::DiskFull, false));
+}
+
+#[tokio::test]
+async fn every_end_has_its_reason_and_its_name() {
+    let (_, slot) = slot().await;
+    let (job, region) = (&slot.job, slot.job.dir.region_id);
+    let ended = |error| {
+        let outcome = outcome(job, Some(Err(error)));
+        let (reason, may_be_written, _) = failure(outcome.event);
+        (outcome.name, reason, may_be_written)
+    };
+    let cancelled = || EngineError::Cancelled { region, job: job.id };
+    assert_eq!(ended(cancelled()), ("cancelled", Reason::JobCancelled, false));
+    let damaged = EngineError::Damaged { object: "o".into(), detail: "x".into() };
+    assert_eq!(ended(damaged), ("failed", Reason::Corrupt, false));
+    job.end(EndedBy::Drain);
+    assert_eq!(ended(cancelled()), ("cancelled", Reason::ShuttingDown, false));
+    // It was told to end, and failed by itself.
+    assert_eq!(ended(EngineError::Removed { region }), ("failed", Reason::RegionNotFound, false));
+    assert_eq!(outcome(job, Some(Ok(nothing()))).name, "committed");
+    for (reason, unknown, expected) in [
+        (Reason::InputsGone, false, "inputs_gone"),
+        (Reason::BelowFloor, false, "below_floor"),
+        (Reason::Unavailable, true, "unknown"),
+        (Reason::Unavailable, false, "failed"),
+    ] {
+        assert_eq!(name(reason, unknown), expected);
+    }
+}

@@ -1,0 +1,5 @@
+//! The service as owners see it: over a port, on regions of the engine.
+
+mod bad_input;
+mod jobs;
+mod lives;

@@ -1,0 +1,167 @@
+//! What is refused, each with its reason.
+
+use tidewater_common::ids::{Epoch, FileId, JobId, RegionId};
+use tidewater_proto::compaction::v1::*;
+use tidewater_proto::v1::{CallHeader, Reason};
+use tidewater_region_engine::compaction::{CompactionPlan, OutputOptions};
+use tidewater_region_engine::file_meta::FileRef;
+use tidewater_region_engine::layout::RegionDir;
+use uuid::Uuid;
+
+use crate::testing::*;
+
+#[tokio::test]
+async fn calls_for_others() {
+    let world = World::new().await;
+    let good = header().unwrap();
+    let wrong = [
+        (None, Reason::InvalidArgument),
+        (
+            Some(CallHeader { cluster_id: Uuid::from_u128(2).to_string(), ..good.clone() }),
+            Reason::WrongCluster,
+        ),
+        (Some(CallHeader { target_node: NODE + 1, ..good }), Reason::WrongNode),
+    ];
+    for (header, reason) in wrong {
+        let header = || header.clone();
+        let mut client = world.client.clone();
+        let open = OpenCompactionRegionRequest { header: header(), ..Default::default() };
+        let compact = CompactRequest { header: header(), ..Default::default() };
+        let cancel = CancelCompactionRequest { header: header(), job_id: String::new() };
+        let list = ListCompactionsRequest { header: header() };
+        let close = CloseCompactionRegionRequest { header: header(), handle: String::new() };
+        let refused = [
+            refusal(client.open_compaction_region(open).await),
+            refusal(client.compact(compact).await),
+            refusal(client.cancel_compaction(cancel).await),
+            refusal(client.list_compactions(list).await),
+            refusal(client.close_compaction_region(close).await),
+        ];
+        assert!(refused.iter().all(|refusal| refusal.reason == reason), "{refused:?}");
+    }
+    world.stopped().await;
+}
+
+#[tokio::test]
+async fn regions_that_cannot_be_opened() {
+    let world = World::new().await;
+    let region = world.small_region(9).await;
+    let good = world.open_request(&region, 1);
+    let other = Uuid::from_u128(3).to_string();
+    let elsewhere = OpenCompactionRegionRequest { object_store_id: other.clone(), ..good.clone() };
+    let refused = world.open_refused(elsewhere).await;
+    assert_eq!(refused.reason, Reason::ObjectStoreMismatch);
+    assert!(refused.message.contains(&other) && refused.message.contains(&world.store));
+
+    let dir =
+        |region_id| good.dir.map(|dir| tidewater_proto::v1::ManifestRegionDir { region_id, ..dir });
+    let no_columns = tidewater_proto::v1::TableSchema::default();
+    let plugin = |name: &str, kind: &str, config: &str| PluginSpec {
+        name: name.into(),
+        kind: kind.into(),
+        config: config.into(),
+        generation: 1,
+    };
+    let with = |plugins| OpenCompactionRegionRequest { plugins, ..good.clone() };
+    let many = (0..65).map(|n| plugin(&format!("p{n}"), "jsonl", r#"{"path":"/tmp/x"}"#));
+    use Reason::*;
+    let cases = [
+        (OpenCompactionRegionRequest { dir: None, ..good.clone() }, InvalidArgument, "region"),
+        (OpenCompactionRegionRequest { schema: None, ..good.clone() }, InvalidArgument, "schema"),
+        (
+            OpenCompactionRegionRequest { schema: Some(no_columns), ..good.clone() },
+            InvalidArgument,
+            "schema",
+        ),
+        (OpenCompactionRegionRequest { options: None, ..good.clone() }, InvalidArgument, "options"),
+        (
+            OpenCompactionRegionRequest { owner_epoch: None, ..good.clone() },
+            InvalidArgument,
+            "owner",
+        ),
+        (OpenCompactionRegionRequest { dir: dir(10), ..good.clone() }, RegionNotFound, "10"),
+        (world.open_request(&region, 2), NotLeader, "0.2"),
+        (OpenCompactionRegionRequest { group_id: 99, ..good.clone() }, RegionFenced, "0.1"),
+        (with(vec![plugin("mine", "loud", "{}")]), BadPlugin, "mine"),
+        (with(vec![plugin("mine", "jsonl", r#"{"volume":3}"#)]), BadPlugin, "mine"),
+        (with(vec![plugin("mine", "jsonl", "{")]), BadPlugin, "mine"),
+        (with(many.collect()), BadPlugin, "p64"),
+        (with(vec![plugin("large", "jsonl", &" ".repeat(5 << 20))]), MessageTooLarge, ""),
+    ];
+    for (request, reason, word) in cases {
+        let refused = world.open_refused(request).await;
+        assert_eq!(refused.reason, reason, "{refused}");
+        assert!(refused.message.contains(word), "{refused}: {word}");
+    }
+    region.remove().await.unwrap();
+    assert_eq!(world.open_refused(good).await.reason, Reason::RegionNotFound);
+    world.stopped().await;
+}
+
+#[tokio::test]
+async fn plans_that_do_not_fit() {
+    let world = World::new().await;
+    let region = world.region(9, &[0..10, 5..15]).await;
+    let handle = world.open(&region).await;
+    let good = plan(&region).await;
+    let inputs = |inputs: Vec<FileRef>| CompactionPlan { inputs, ..good.clone() };
+    let dead = FileRef { file_id: FileId(Uuid::from_u128(1)), ..good.inputs[0].clone() };
+    let twice = [good.inputs.clone(), good.inputs.clone()].concat();
+    let elsewhere = RegionDir { region_id: RegionId(10), ..good.dir };
+    let level = OutputOptions { level: 7, ..good.output };
+    let bytes = OutputOptions { target_file_bytes: 0, ..good.output };
+    use Reason::*;
+    let cases = [
+        (inputs(vec![dead]), InputsGone),
+        (inputs(twice), BadPlan),
+        (inputs(vec![]), BadPlan),
+        (CompactionPlan { dir: elsewhere, ..good.clone() }, BadPlan),
+        (CompactionPlan { output: level, ..good.clone() }, BadPlan),
+        (CompactionPlan { output: bytes, ..good.clone() }, BadPlan),
+        (CompactionPlan { since: Epoch(5), ..good.clone() }, BadPlan),
+        (CompactionPlan { job_id: JobId(Uuid::from_u128(1)), ..good.clone() }, BadPlan),
+    ];
+    for (plan, reason) in cases {
+        let refused = world.refused(&handle, plan.clone()).await;
+        assert_eq!(refused.reason, reason, "{plan:?}: {refused}");
+    }
+    let none = CompactRequest { plan: None, ..compact_request(&handle, (&good).into()) };
+    assert_eq!(refusal(world.client.clone().compact(none).await).reason, BadPlan);
+    for handle in ["", "none", &Uuid::new_v4().to_string()] {
+        assert_eq!(world.refused(handle, good.clone()).await.reason, HandleNotFound);
+    }
+    // Nothing of all that is in the way of the good one.
+    committed(world.compact(&handle, good.clone()).await.unwrap()).await;
+    assert_eq!(world.refused(&handle, good).await.reason, InputsGone);
+    world.stopped().await;
+}
+
+#[tokio::test]
+async fn jobs_that_find_no_room() {
+    let small = World::with(|options| options.memory_limit = 100 << 20).await;
+    let region = small.region(9, &[0..10, 5..15]).await;
+    let handle = small.open(&region).await;
+    let refused = small.refused(&handle, plan(&region).await).await;
+    assert_eq!((refused.reason, refused.retry_after), (Reason::JobTooLarge, None));
+    small.stopped().await;
+
+    let full = World::with(|options| options.disk_reserve = u64::MAX).await;
+    let region = full.region(9, &[0..10, 5..15]).await;
+    let handle = full.open(&region).await;
+    assert_eq!(full.refused(&handle, plan(&region).await).await.reason, Reason::DiskFull);
+    until(async || full.meta.last.lock().problems.len() == 1).await;
+    full.stopped().await;
+
+    let one = World::with(|options| options.slots = 1).await;
+    let (first, second) =
+        (one.region(8, &[0..10, 5..15]).await, one.region(9, &[0..1, 1..2]).await);
+    let (a, b) = (one.open(&first).await, one.open(&second).await);
+    let held = one.parts.env.workers.clone().acquire_owned().await.unwrap();
+    let running = one.compact(&a, plan(&first).await).await.unwrap();
+    let refused = one.refused(&b, plan(&second).await).await;
+    assert!(refused.reason == Reason::Overloaded && refused.retry_after.is_some(), "{refused}");
+    drop(held);
+    committed(running).await;
+    committed(one.compact(&b, plan(&second).await).await.unwrap()).await;
+    one.stopped().await;
+}

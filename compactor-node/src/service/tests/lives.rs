@@ -1,0 +1,150 @@
+//! What ends handles and jobs, and what does not.
+
+use std::time::Duration;
+
+use tidewater_common::ids::Epoch;
+use tidewater_proto::compaction::v1::*;
+use tidewater_proto::v1::Reason;
+use tidewater_region_engine::compaction::{Attempt, CompactionPlan, Scope};
+use tidewater_region_engine::env::{IdSource, SystemIds};
+
+use crate::testing::*;
+
+#[tokio::test]
+async fn a_later_owner_ends_the_handles_of_the_one_before() {
+    let world = World::new().await;
+    let region = world.region(9, &[0..10, 5..15]).await;
+    let first = world.open(&region).await;
+    let held = world.hold_workers().await;
+    let running = world.compact(&first, plan(&region).await).await.unwrap();
+    take_over(&region, 2).await;
+    let request = world.open_request(&region, 2);
+    let second = world.client.clone().open_compaction_region(request).await.unwrap().into_inner();
+    assert!(second.manifest_version > 0 && second.idle_ms == 300_000);
+    // The job that was begun goes on, and its commit is valid.
+    let busy = world.refused(&second.handle, plan(&region).await).await;
+    assert_eq!(busy.reason, Reason::JobExists, "{busy}");
+    drop(held);
+    committed(running).await;
+    flush(&region, 20..30).await;
+    let plan = plan(&region).await;
+    assert_eq!(world.refused(&first, plan.clone()).await.reason, Reason::HandleNotFound);
+    let fenced = world.open_refused(world.open_request(&region, 1)).await;
+    assert_eq!(fenced.reason, Reason::RegionFenced);
+    committed(world.compact(&second.handle, plan).await.unwrap()).await;
+    world.stopped().await;
+}
+
+#[tokio::test]
+async fn an_owner_that_is_fenced_after_it_opened_begins_nothing() {
+    let world = World::new().await;
+    let region = world.region(9, &[0..10, 5..15]).await;
+    let handle = world.open(&region).await;
+    take_over(&region, 2).await;
+    let refused = world.refused(&handle, plan(&region).await).await;
+    assert_eq!(refused.reason, Reason::RegionFenced);
+    world.stopped().await;
+}
+
+#[tokio::test]
+async fn handles_end_when_closed_or_not_used() {
+    let world = World::with(|options| options.handle_life = Duration::from_millis(300)).await;
+    let region = world.region(9, &[0..10, 5..15]).await;
+    let (closed, unused) = (world.open(&region).await, world.open(&region).await);
+    let close = CloseCompactionRegionRequest { header: header(), handle: closed.clone() };
+    world.client.clone().close_compaction_region(close).await.unwrap();
+    // Forgotten without anybody asking.
+    until(async || world.parts.handles.lock().len() == 0).await;
+    for handle in [&closed, &unused] {
+        let refused = world.refused(handle, plan(&region).await).await;
+        assert_eq!(refused.reason, Reason::HandleNotFound);
+        assert!(refused.message.contains("open it again"), "{refused}");
+    }
+    world.stopped().await;
+}
+
+#[tokio::test]
+async fn a_job_can_be_cancelled_and_runs_only_once_at_a_time() {
+    let world = World::new().await;
+    let region = world.region(9, &[0..10, 5..15]).await;
+    let handle = world.open(&region).await;
+    let held = world.hold_workers().await;
+    let plan = plan(&region).await;
+    let running = world.compact(&handle, plan.clone()).await.unwrap();
+    let renamed = CompactionPlan { job_id: SystemIds.job_id(5_000), ..plan.clone() };
+    for again in [plan.clone(), renamed] {
+        let refused = world.refused(&handle, again).await;
+        assert_eq!(refused.reason, Reason::JobExists);
+        assert!(refused.message.contains(&plan.job_id.to_string()), "{refused}");
+    }
+    let cancel = |job_id: String| CancelCompactionRequest { header: header(), job_id };
+    let mut client = world.client.clone();
+    client.cancel_compaction(cancel(plan.job_id.to_string())).await.unwrap();
+    drop(held);
+    assert_eq!(failed(running).await, (Reason::JobCancelled, false));
+    let gone = refusal(client.cancel_compaction(cancel(plan.job_id.to_string())).await);
+    assert_eq!(gone.reason, Reason::JobNotFound);
+    let malformed = refusal(client.cancel_compaction(cancel("x".into())).await);
+    assert_eq!(malformed.reason, Reason::InvalidArgument);
+    assert_eq!(region.files().len(), 2);
+    // Under the same id, once the first attempt has ended.
+    committed(world.compact(&handle, plan).await.unwrap()).await;
+    world.stopped().await;
+}
+
+#[tokio::test]
+async fn a_job_whose_files_others_have_merged_changes_nothing() {
+    let world = World::new().await;
+    let region = world.region(9, &[0..10, 5..15]).await;
+    let handle = world.open(&region).await;
+    let held = world.hold_workers().await;
+    let running = world.compact(&handle, plan(&region).await).await.unwrap();
+    region.compact(Scope::Whole, Epoch(0), &Attempt::default()).await.unwrap().unwrap();
+    let files = region.files();
+    drop(held);
+    assert_eq!(failed(running).await, (Reason::InputsGone, false));
+    assert_eq!(rows(&region).await, (0..15).collect::<Vec<_>>());
+    assert_eq!(region.files(), files);
+    world.stopped().await;
+}
+
+#[tokio::test]
+async fn a_node_that_stops_lets_jobs_end_and_takes_none() {
+    let mut world = World::new().await;
+    let region = world.region(9, &[0..10, 5..15]).await;
+    let handle = world.open(&region).await;
+    let held = world.hold_workers().await;
+    let running = world.compact(&handle, plan(&region).await).await.unwrap();
+    world.tell_to_stop();
+    until(async || world.meta.last.lock().compactor.as_ref().is_some_and(|load| load.draining))
+        .await;
+    let more = world.region(10, &[0..10, 5..15]).await;
+    let open = world.open_refused(world.open_request(&more, 1)).await;
+    flush(&region, 20..30).await;
+    flush(&region, 25..35).await;
+    let inputs = region.files().iter().rev().take(2).map(|file| file.reference()).collect();
+    let other = CompactionPlan { inputs, job_id: SystemIds.job_id(5_000), ..plan(&region).await };
+    let compact = world.refused(&handle, other).await;
+    assert_eq!((open.reason, compact.reason), (Reason::ShuttingDown, Reason::ShuttingDown));
+    drop(held);
+    committed(running).await;
+    world.stopped().await;
+}
+
+#[tokio::test]
+async fn a_node_that_stops_hands_back_what_takes_too_long() {
+    let mut world = World::with(|options| options.drain = Duration::from_millis(200)).await;
+    let region = world.region(9, &[0..10, 5..15]).await;
+    let handle = world.open(&region).await;
+    let held = world.hold_workers().await;
+    let plan = plan(&region).await;
+    let running = world.compact(&handle, plan).await.unwrap();
+    world.tell_to_stop();
+    let cancelled = || world.parts.jobs.list().iter().all(|job| job.ended_by().is_some());
+    until(async || cancelled()).await;
+    drop(held);
+    assert_eq!(failed(running).await, (Reason::ShuttingDown, false));
+    assert_eq!(rows(&region).await, (0..15).collect::<Vec<_>>());
+    assert_eq!(region.files().len(), 2);
+    world.stopped().await;
+}

@@ -1,0 +1,62 @@
+//! For whom a call between nodes is meant.
+
+use tidewater_proto::v1::{CallHeader, Reason};
+
+use crate::ids::{ClusterId, NodeId};
+use crate::refusal::Refusal;
+
+/// Refuses a call that is meant for another cluster or another node: a new node on an old address
+/// must not answer for the old one.
+///
+/// # Errors
+/// [`Reason::InvalidArgument`] without a header, [`Reason::WrongCluster`], [`Reason::WrongNode`].
+pub fn check_header(
+    cluster: ClusterId,
+    node: NodeId,
+    header: Option<&CallHeader>,
+) -> Result<(), Refusal> {
+    let Some(header) = header else {
+        return Err(Refusal::new(
+            Reason::InvalidArgument,
+            "a call between nodes says for which cluster and node it is meant",
+        ));
+    };
+    if header.cluster_id != cluster.to_string() {
+        return Err(Refusal::new(
+            Reason::WrongCluster,
+            format!("this node belongs to cluster {cluster}, not to {:?}", header.cluster_id),
+        ));
+    }
+    if header.target_node != node.get() {
+        return Err(Refusal::new(
+            Reason::WrongNode,
+            format!("this is node {node}, not node {}", header.target_node),
+        ));
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use uuid::Uuid;
+
+    use super::*;
+
+    #[test]
+    fn calls_for_others_are_refused() {
+        let cluster = ClusterId(Uuid::from_u128(1));
+        let header = |cluster: ClusterId, target| CallHeader {
+            cluster_id: cluster.to_string(),
+            source_node: 1,
+            target_node: target,
+        };
+        let refused = |header: Option<CallHeader>| {
+            check_header(cluster, NodeId(4), header.as_ref()).err().map(|refusal| refusal.reason)
+        };
+        assert_eq!(refused(Some(header(cluster, 4))), None);
+        assert_eq!(refused(Some(header(cluster, 5))), Some(Reason::WrongNode));
+        let other = ClusterId(Uuid::from_u128(2));
+        assert_eq!(refused(Some(header(other, 4))), Some(Reason::WrongCluster));
+        assert_eq!(refused(None), Some(Reason::InvalidArgument));
+    }
+}

@@ -1,0 +1,137 @@
+//! What a caller elsewhere is told of an error of the engine.
+
+use std::time::Duration;
+
+use tidewater_common::refusal::Refusal;
+use tidewater_proto::v1::Reason;
+
+use super::EngineError;
+use crate::compaction::{OpenError, PlanError};
+use crate::manifest::Void;
+
+/// A manifest is read within this, mostly.
+const LOADING: Duration = Duration::from_millis(200);
+/// Until somebody else leads.
+const ELECTION: Duration = Duration::from_millis(300);
+/// Until the manifest stands still.
+const SETTLING: Duration = Duration::from_millis(500);
+/// Until the store answers again.
+const STORE: Duration = Duration::from_secs(1);
+
+impl From<&EngineError> for Refusal {
+    fn from(error: &EngineError) -> Self {
+        let refusal = |reason| Self::new(reason, error.to_string());
+        match error {
+            EngineError::Storage(error) if error.is_full() => refusal(Reason::DiskFull),
+            EngineError::Storage(_) => refusal(Reason::ObjectStoreUnavailable).retry_after(STORE),
+            EngineError::Damaged { .. } | EngineError::NewerFormat { .. } => {
+                refusal(Reason::Corrupt)
+            }
+            EngineError::Fenced { .. } => refusal(Reason::RegionFenced),
+            EngineError::Removed { .. } | EngineError::Closed { .. } => {
+                refusal(Reason::RegionNotFound)
+            }
+            EngineError::Loading { .. } => refusal(Reason::RegionLoading).retry_after(LOADING),
+            EngineError::NotOwner { .. } => refusal(Reason::NotLeader).retry_after(ELECTION),
+            EngineError::Overloaded { retry_after, .. } => {
+                refusal(Reason::Overloaded).retry_after(*retry_after)
+            }
+            EngineError::BadRows { .. } | EngineError::BelowSince { .. } => {
+                refusal(Reason::InvalidArgument)
+            }
+            EngineError::VersionExpired { .. } => refusal(Reason::DeadlineExceeded),
+            EngineError::Unknown { .. }
+            | EngineError::Contended { .. }
+            | EngineError::Unstable { .. } => refusal(Reason::Unavailable).retry_after(SETTLING),
+            EngineError::Refused { reason: Void::InputsGone { .. }, .. } => {
+                refusal(Reason::InputsGone)
+            }
+            EngineError::Refused { reason: Void::BelowFloor { .. }, .. } => {
+                refusal(Reason::BelowFloor)
+            }
+            EngineError::Cancelled { .. } => refusal(Reason::JobCancelled),
+            EngineError::Refused { .. } | EngineError::Internal { .. } => refusal(Reason::Internal),
+        }
+    }
+}
+
+impl From<&OpenError> for Refusal {
+    fn from(error: &OpenError) -> Self {
+        let refusal = |reason| Self::new(reason, error.to_string());
+        match error {
+            OpenError::Plugin(_) => refusal(Reason::BadPlugin),
+            OpenError::Engine(error) => error.into(),
+            OpenError::NoManifest { .. } => refusal(Reason::RegionNotFound),
+            OpenError::NotTaken { .. } => refusal(Reason::NotLeader).retry_after(ELECTION),
+            OpenError::Plan(PlanError::NotLive { .. }) => refusal(Reason::InputsGone),
+            OpenError::Plan(_) => refusal(Reason::BadPlan),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tidewater_common::ids::{Epoch, FileId, JobId, OwnerEpoch, RegionId};
+    use uuid::Uuid;
+
+    use super::*;
+    use crate::hooks::PluginError;
+
+    #[test]
+    fn every_error_has_its_reason() {
+        let region = RegionId(7);
+        let epoch = OwnerEpoch::default();
+        let (file, job) = (FileId(Uuid::nil()), JobId(Uuid::nil()));
+        let refused = |reason| EngineError::Refused { region, reason };
+        let cases = [
+            (EngineError::Loading { region }, Reason::RegionLoading, true),
+            (EngineError::Removed { region }, Reason::RegionNotFound, false),
+            (EngineError::Closed { region }, Reason::RegionNotFound, false),
+            (EngineError::NotOwner { region }, Reason::NotLeader, true),
+            (EngineError::Fenced { region, own: epoch, later: epoch }, Reason::RegionFenced, false),
+            (
+                EngineError::Overloaded { used: 2, limit: 1, retry_after: LOADING },
+                Reason::Overloaded,
+                true,
+            ),
+            (EngineError::BadRows { detail: "x".into() }, Reason::InvalidArgument, false),
+            (EngineError::VersionExpired { region, life: STORE }, Reason::DeadlineExceeded, false),
+            (
+                EngineError::BelowSince { region, asked: Epoch(1), since: Epoch(2) },
+                Reason::InvalidArgument,
+                false,
+            ),
+            (
+                EngineError::Damaged { object: "o".into(), detail: "x".into() },
+                Reason::Corrupt,
+                false,
+            ),
+            (EngineError::Internal { detail: "x".into() }, Reason::Internal, false),
+            (EngineError::Cancelled { region, job }, Reason::JobCancelled, false),
+            (refused(Void::InputsGone { file }), Reason::InputsGone, false),
+            (refused(Void::BelowFloor { file, floor_ms: 1 }), Reason::BelowFloor, false),
+            (refused(Void::Sealed), Reason::Internal, false),
+        ];
+        for (error, reason, retry) in cases {
+            let refusal = Refusal::from(&error);
+            assert_eq!((refusal.reason, refusal.retry_after.is_some()), (reason, retry), "{error}");
+        }
+    }
+
+    #[test]
+    fn what_keeps_a_region_from_being_opened_has_its_reason() {
+        let region = RegionId(7);
+        let file = FileId(Uuid::nil());
+        let cases = [
+            (OpenError::Plugin(PluginError::NameTaken { name: "a".into() }), Reason::BadPlugin),
+            (OpenError::Engine(EngineError::Removed { region }), Reason::RegionNotFound),
+            (OpenError::NoManifest { region }, Reason::RegionNotFound),
+            (OpenError::NotTaken { region, asker: OwnerEpoch::default() }, Reason::NotLeader),
+            (OpenError::Plan(PlanError::NotLive { file, region }), Reason::InputsGone),
+            (OpenError::Plan(PlanError::Inputs { files: 0 }), Reason::BadPlan),
+        ];
+        for (error, reason) in cases {
+            assert_eq!(Refusal::from(&error).reason, reason, "{error}");
+        }
+    }
+}

@@ -1,0 +1,192 @@
+//! What becomes of a job when an attempt at it has ended: pure.
+
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+use tidewater_common::ids::NodeId;
+use tidewater_proto::v1::CompactionPlace;
+
+/// How jobs are carried out on compactors, and what is done when that fails.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct JobPolicy {
+    /// Whether the data node does what no compactor takes.
+    pub fallback_to_local: bool,
+    /// An attempt without any progress for so long is given up.
+    pub patience: Duration,
+    /// Attempts that fail before a job is quarantined.
+    pub most_failures: u32,
+    /// How long a job stays quarantined.
+    pub quarantine: Duration,
+    /// First and longest wait before the next attempt.
+    pub backoff: (Duration, Duration),
+    /// Longest wait for a compactor with room, after which the job is left.
+    pub longest_wait: Duration,
+}
+
+impl Default for JobPolicy {
+    fn default() -> Self {
+        Self {
+            fallback_to_local: true,
+            patience: Duration::from_secs(30),
+            most_failures: 3,
+            quarantine: Duration::from_secs(3_600),
+            backoff: (Duration::from_secs(1), Duration::from_secs(30)),
+            longest_wait: Duration::from_secs(60),
+        }
+    }
+}
+
+/// What is known of a job's attempts.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Tally {
+    /// Attempts that failed.
+    pub failures: u32,
+    /// Compactors that did not take it since the last attempt, or the last wait.
+    refused: BTreeSet<NodeId>,
+    /// Where the last attempt failed.
+    failed_at: Option<NodeId>,
+}
+
+/// What to do after a failed attempt.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Next {
+    /// Wait, then try again, elsewhere if there is somewhere else.
+    Again(Duration),
+    /// Leave it alone.
+    Quarantine,
+}
+
+/// What to do when no compactor takes a job.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Untaken {
+    /// Do it here.
+    Here,
+    /// Wait, then ask all of them again.
+    Wait(Duration),
+    /// Leave it.
+    Leave,
+}
+
+impl Tally {
+    /// A compactor did not take it.
+    pub fn refused_by(&mut self, node: NodeId) {
+        self.refused.insert(node);
+    }
+
+    /// An attempt on a compactor has failed, and the manifest does not show it committed.
+    pub fn failed_on(&mut self, node: NodeId, policy: &JobPolicy) -> Next {
+        self.failures = self.failures.saturating_add(1);
+        self.failed_at = Some(node);
+        self.refused.clear();
+        if self.failures >= policy.most_failures {
+            return Next::Quarantine;
+        }
+        Next::Again(policy.wait(self.failures))
+    }
+
+    /// No compactor takes it. `place`: where it shall be done; `waited`: since when nobody has taken
+    /// it; `some_up`: there are compactors.
+    pub fn untaken(
+        &mut self,
+        policy: &JobPolicy,
+        place: CompactionPlace,
+        waited: Duration,
+        some_up: bool,
+    ) -> Untaken {
+        if may_be_here(policy, place) {
+            return Untaken::Here;
+        }
+        if !some_up || waited >= policy.longest_wait {
+            return Untaken::Leave;
+        }
+        self.refused.clear();
+        Untaken::Wait(policy.backoff.0)
+    }
+
+    /// Compactors to leave out, in order of preference: first also the one where it failed last.
+    pub fn without(&self) -> [BTreeSet<NodeId>; 2] {
+        let elsewhere = self.refused.iter().chain(&self.failed_at).copied().collect();
+        [elsewhere, self.refused.clone()]
+    }
+}
+
+impl JobPolicy {
+    /// Before the next try, after so many in vain.
+    fn wait(&self, times: u32) -> Duration {
+        let doubled = 1_u32.checked_shl(times.saturating_sub(1)).unwrap_or(u32::MAX);
+        self.backoff.0.saturating_mul(doubled).min(self.backoff.1)
+    }
+}
+
+/// Whether the data node may carry a job out itself.
+pub fn may_be_here(policy: &JobPolicy, place: CompactionPlace) -> bool {
+    match place {
+        CompactionPlace::Local => true,
+        CompactionPlace::Any => policy.fallback_to_local,
+        CompactionPlace::Remote => false,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const A: NodeId = NodeId(201);
+    const B: NodeId = NodeId(202);
+
+    #[test]
+    fn a_job_is_tried_elsewhere_with_longer_and_longer_waits_and_then_left_alone() {
+        let policy = JobPolicy { most_failures: 8, ..JobPolicy::default() };
+        let mut tally = Tally::default();
+        let waits: Vec<Next> = (0..8).map(|_| tally.failed_on(A, &policy)).collect();
+        let again = |seconds| Next::Again(Duration::from_secs(seconds));
+        let mut expected: Vec<Next> = [1, 2, 4, 8, 16, 30, 30].map(again).into();
+        expected.push(Next::Quarantine);
+        assert_eq!(waits, expected);
+        let three = JobPolicy::default();
+        let mut tally = Tally { failures: 2, ..Tally::default() };
+        assert_eq!(tally.failed_on(A, &three), Next::Quarantine);
+    }
+
+    #[test]
+    fn whoever_refused_or_failed_is_left_out_as_long_as_there_are_others() {
+        let mut tally = Tally::default();
+        let none = BTreeSet::new();
+        assert_eq!(tally.without(), [none.clone(), none.clone()]);
+        tally.failed_on(A, &JobPolicy::default());
+        assert_eq!(tally.without(), [BTreeSet::from([A]), none.clone()]);
+        tally.refused_by(B);
+        assert_eq!(tally.without(), [BTreeSet::from([A, B]), BTreeSet::from([B])]);
+        // Who was full then may have room now.
+        tally.failed_on(B, &JobPolicy::default());
+        assert_eq!(tally.without(), [BTreeSet::from([B]), none]);
+    }
+
+    #[test]
+    fn what_may_not_be_done_here_waits_for_a_compactor_with_room_but_not_for_ever() {
+        let policy = JobPolicy { fallback_to_local: false, ..JobPolicy::default() };
+        let (any, there) = (CompactionPlace::Any, CompactionPlace::Remote);
+        let mut tally = Tally::default();
+        let (zero, long) = (Duration::ZERO, policy.longest_wait);
+        assert_eq!(tally.untaken(&policy, there, zero, false), Untaken::Leave, "there is none");
+        tally.refused_by(A);
+        assert_eq!(tally.untaken(&policy, any, zero, true), Untaken::Wait(Duration::from_secs(1)));
+        assert_eq!(tally.without(), [BTreeSet::new(), BTreeSet::new()], "it is asked again");
+        assert_eq!(tally.untaken(&policy, any, long, true), Untaken::Leave);
+        assert_eq!(tally.untaken(&JobPolicy::default(), any, zero, true), Untaken::Here);
+    }
+
+    #[test]
+    fn what_no_compactor_takes_is_done_here_if_that_is_allowed() {
+        let (yes, no) =
+            (JobPolicy::default(), JobPolicy { fallback_to_local: false, ..JobPolicy::default() });
+        for (place, with, without) in [
+            (CompactionPlace::Any, true, false),
+            (CompactionPlace::Remote, false, false),
+            (CompactionPlace::Local, true, true),
+        ] {
+            let allowed = (may_be_here(&yes, place), may_be_here(&no, place));
+            assert_eq!(allowed, (with, without), "{place:?}");
+        }
+    }
+}

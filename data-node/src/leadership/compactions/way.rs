@@ -1,0 +1,280 @@
+//! A planned job on its way: attempts on compactors, waits between them, this node in the end;
+//! quarantine.
+
+use std::time::Duration;
+
+use tidewater_common::ids::{ManifestVersion, NodeId};
+use tidewater_common::refusal::Refusal;
+use tidewater_proto::v1::Reason;
+use tidewater_region_engine::region::{PlannedCompaction, Settled};
+use tidewater_region_engine::{CompactionReport, EngineError};
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+use tracing::{info, warn};
+
+use super::job::{Done, Ended, Job, failed};
+use super::life::{Next, Tally, Untaken};
+use crate::compactors::Compactors;
+use crate::compactors::board::Posted;
+use crate::compactors::call::{Asker, End};
+use crate::compactors::fleet::Reserved;
+use crate::meters;
+
+/// See the module's head.
+pub(super) struct Way<'a> {
+    job: &'a Job,
+    planned: PlannedCompaction,
+    posted: Posted,
+    tally: Tally,
+    problem: Option<Refusal>,
+    /// Since when no compactor has taken it.
+    untaken_since: Option<Instant>,
+}
+
+impl<'a> Way<'a> {
+    pub(super) fn new(job: &'a Job, planned: PlannedCompaction, posted: Posted) -> Self {
+        Self { job, planned, posted, tally: Tally::default(), problem: None, untaken_since: None }
+    }
+
+    /// On compactors, as long as they take it.
+    pub(super) async fn run(mut self) -> Ended {
+        let policy = self.job.policy;
+        loop {
+            let compactors = &self.job.compactors;
+            let Some(reserved) = self.reserve(compactors) else {
+                let some_up = !compactors.fleet.is_empty();
+                let waited = self.untaken_since.get_or_insert_with(Instant::now).elapsed();
+                match self.tally.untaken(&policy, self.job.place, waited, some_up) {
+                    Untaken::Here => return self.fall_back().await,
+                    Untaken::Leave => return Ended::Untaken(no_compactors(self.problem)),
+                    Untaken::Wait(wait) => {
+                        let problem = no_compactors(self.problem.clone());
+                        if let Some(ended) = self.wait(wait, &problem).await {
+                            return ended;
+                        }
+                        continue;
+                    }
+                }
+            };
+            let node = reserved.compactor.node;
+            let number = self.posted.runs(Some(node));
+            meters::compaction_attempt(number > 1);
+            let asker = self.asker();
+            let attempt = &self.job.attempt;
+            let compactor = &reserved.compactor;
+            let making = compactors.attempt(compactor, asker, &self.planned, number, attempt);
+            let end = tokio::select! {
+                end = making => end,
+                // It goes on there, and whoever owns the region next finds what it has done.
+                () = self.job.term.cancelled() => return Ended::TermOver,
+            };
+            drop(reserved);
+            match end {
+                End::Committed { version, files_out } => {
+                    return self.committed(node, version, files_out).await;
+                }
+                End::Cancelled(refusal) => return Ended::Cancelled(refusal),
+                End::Refused(refusal) => {
+                    self.tally.refused_by(node);
+                    self.posted.waits(&refusal.message);
+                    meters::compaction_refused();
+                    self.problem = Some(refusal);
+                }
+                End::Void(refusal) => match self.settled().await {
+                    // Another attempt at it was faster, and nobody heard of that.
+                    Some(Settled::Committed { version, files_out }) => {
+                        return self.committed(node, version, files_out).await;
+                    }
+                    _ => return Ended::Discarded(refusal),
+                },
+                End::Lost(refusal) => {
+                    self.untaken_since = None;
+                    match self.settled().await {
+                        Some(Settled::Committed { version, files_out }) => {
+                            return self.committed(node, version, files_out).await;
+                        }
+                        Some(Settled::Gone) => return Ended::Discarded(refusal),
+                        Some(Settled::Open) | None => {}
+                    }
+                    match self.tally.failed_on(node, &policy) {
+                        Next::Again(wait) => {
+                            self.log_failure(node, &refusal, wait);
+                            if let Some(ended) = self.wait(wait, &refusal).await {
+                                return ended;
+                            }
+                            self.problem = Some(refusal);
+                        }
+                        Next::Quarantine => return self.quarantine(refusal),
+                    }
+                }
+            }
+        }
+    }
+
+    fn reserve<'c>(&self, compactors: &'c Compactors) -> Option<Reserved<'c>> {
+        let job = self.planned.job();
+        let reserve = |without| compactors.fleet.reserve(job.job_id, job.bytes(), without);
+        let [elsewhere, anywhere] = self.tally.without();
+        reserve(&elsewhere).or_else(|| reserve(&anywhere))
+    }
+
+    fn asker(&self) -> Asker {
+        Asker {
+            group: self.job.owner.group(),
+            owner: self.job.owner.epoch(),
+            patience: self.job.policy.patience,
+        }
+    }
+
+    /// What the manifest says; `None` when it cannot be read.
+    async fn settled(&self) -> Option<Settled> {
+        let settled = self.planned.settle().await;
+        let region = self.job.region;
+        let told =
+            |error: &EngineError| warn!(%region, %error, "a compaction cannot be settled yet");
+        settled.inspect_err(told).ok()
+    }
+
+    async fn committed(self, node: NodeId, version: ManifestVersion, files_out: usize) -> Ended {
+        let job = self.planned.job();
+        let report = CompactionReport {
+            job_id: job.job_id,
+            why: job.why,
+            manifest_version: version,
+            files_in: job.inputs.len(),
+            bytes_in: job.bytes(),
+            files_out,
+            done: self.job.attempt.progress.snapshot(),
+        };
+        info!(
+            region = %self.job.region,
+            job = %report.job_id,
+            compactor = %node,
+            why = report.why.as_str(),
+            manifest_version = %version,
+            files_in = report.files_in,
+            files_out,
+            rows_in = report.done.rows_read,
+            rows_out = report.done.rows_written,
+            "compacted remotely"
+        );
+        meters::compacted(&report);
+        // It stands, whether this replica and the log know it yet or not: the next look finds it.
+        if let Err(error) = self.job.owner.follow(self.job.region).await {
+            warn!(region = %self.job.region, job = %report.job_id, %error,
+                "a compaction is committed, and the group does not know it yet");
+        }
+        Ended::Done(Done { report, node: Some(node) })
+    }
+
+    /// On this node, under a new id if a compactor may have the old one.
+    async fn fall_back(mut self) -> Ended {
+        if self.problem.is_some() || self.tally != Tally::default() {
+            self.planned = self.planned.renamed();
+            self.posted.renamed(self.planned.plan().job_id);
+            meters::compaction_fell_back();
+        }
+        let region = match self.job.owner.region(self.job.region) {
+            Ok(region) => region,
+            Err(error) => return Ended::Failed(error),
+        };
+        let _permit = match region.compaction_permit(&self.job.attempt).await {
+            Ok(permit) => permit,
+            Err(error) => return failed(error.into()),
+        };
+        self.run_here().await
+    }
+
+    /// On this node. It ends with the term.
+    pub(super) async fn run_here(self) -> Ended {
+        let Job { owner, attempt, term, region, .. } = self.job;
+        self.posted.runs(None);
+        let work = owner.run_compaction(*region, &self.planned, attempt);
+        tokio::pin!(work);
+        let result = tokio::select! {
+            result = &mut work => result,
+            () = term.cancelled() => {
+                attempt.cancel.cancel();
+                work.await
+            }
+        };
+        match result {
+            Ok(report) => Ended::Done(Done { report, node: None }),
+            Err(error) => failed(error),
+        }
+    }
+
+    /// Waits; `Some` when it was cancelled meanwhile, or the term has ended.
+    async fn wait(&self, wait: Duration, problem: &Refusal) -> Option<Ended> {
+        self.posted.waits(&problem.message);
+        tokio::select! {
+            () = tokio::time::sleep(wait) => None,
+            () = self.job.attempt.cancel.cancelled() => {
+                let message = format!("compaction {} was cancelled", self.planned.plan().job_id);
+                Some(Ended::Cancelled(Refusal::new(Reason::JobCancelled, message)))
+            }
+            () = self.job.term.cancelled() => Some(Ended::TermOver),
+        }
+    }
+
+    fn log_failure(&self, node: NodeId, problem: &Refusal, wait: Duration) {
+        warn!(
+            region = %self.job.region,
+            job = %self.planned.plan().job_id,
+            compactor = %node,
+            failures = self.tally.failures,
+            %problem,
+            ?wait,
+            "a compaction failed on a compactor: it is tried again"
+        );
+    }
+
+    fn quarantine(self, problem: Refusal) -> Ended {
+        warn!(
+            region = %self.job.region,
+            job = %self.planned.plan().job_id,
+            failures = self.tally.failures,
+            %problem,
+            "a compaction is quarantined: its files are left alone"
+        );
+        self.posted.waits(&problem.message);
+        let let_go = self.posted.is_quarantined();
+        self.job.tasks.spawn(held(Quarantined {
+            planned: self.planned,
+            posted: self.posted,
+            let_go,
+            term: self.job.term.clone(),
+            span: self.job.policy.quarantine,
+        }));
+        Ended::Quarantined(problem)
+    }
+}
+
+/// Holds the files of a job that is not tried any more.
+#[derive(Debug)]
+struct Quarantined {
+    planned: PlannedCompaction,
+    posted: Posted,
+    let_go: CancellationToken,
+    term: CancellationToken,
+    span: Duration,
+}
+
+/// Holds the files of a job until the time is over, somebody lets them go, or the term ends.
+async fn held(job: Quarantined) {
+    tokio::select! {
+        () = tokio::time::sleep(job.span) => {}
+        () = job.let_go.cancelled() => {}
+        () = job.term.cancelled() => {}
+    }
+    info!(job = %job.planned.plan().job_id, "a compaction is no longer quarantined");
+    drop(job.posted);
+}
+
+pub(super) fn no_compactors(problem: Option<Refusal>) -> Refusal {
+    let message = match problem {
+        Some(problem) => format!("no compactor takes the compaction: {}", problem.message),
+        None => "no compactor is up".to_owned(),
+    };
+    Refusal::new(Reason::NoCompactors, message)
+}

@@ -1,0 +1,278 @@
+//! A compactor that does what its script says; by itself it works like a real one.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::pin::Pin;
+use std::sync::Arc;
+
+use futures::Stream;
+use parking_lot::Mutex;
+use tidewater_common::clock::SystemClock;
+use tidewater_common::ids::{Epoch, GroupId, NodeId, OwnerEpoch, Term};
+use tidewater_common::refusal::Refusal;
+use tidewater_common::schema::{TableOptions, TableSchema};
+use tidewater_proto::compaction::v1::compaction_event::Event;
+use tidewater_proto::compaction::v1::compaction_server::{Compaction, CompactionServer};
+use tidewater_proto::compaction::v1::*;
+use tidewater_proto::v1::{CompactionProgress, CompactorInfo, CompactorLoad, Reason};
+use tidewater_region_engine::MemoryBudget;
+use tidewater_region_engine::compaction::{
+    Attempt, CompactionJob, CompactionPlan, CompactionRegion, Limits,
+    OpenCompactionRegionRequest as Opening, open_compaction_region,
+};
+use tidewater_region_engine::env::{EngineOptions, RegionEnv, SystemIds};
+use tidewater_region_engine::hooks::{HookHome, HookLimits, PluginSets, PluginSpec};
+use tidewater_region_engine::storage::Storage;
+use tokio::sync::{Notify, mpsc};
+use tokio_stream::wrappers::{ReceiverStream, TcpListenerStream};
+use tonic::{Request, Response, Status};
+
+/// What it does with the next job.
+#[derive(Debug, Clone)]
+pub(crate) enum Act {
+    /// Does not open the region.
+    RefuseOpening(Reason),
+    /// Does not take the plan.
+    RefusePlan(Reason),
+    /// Accepts, and fails so; whether the manifest may have been written.
+    Fail(Reason, bool),
+    /// Accepts, and its events break off.
+    Die,
+    /// Accepts, and says the same progress for ever; works once it is told to.
+    Hang(Arc<Notify>),
+    /// Works, and its events break off before it can say so.
+    WorkAndDie,
+    /// Works, and reports it twice, and another job before.
+    ReportTwice,
+}
+
+/// See the module's head.
+#[derive(Debug)]
+pub(crate) struct FakeCompactor {
+    pub(crate) node: u64,
+    address: String,
+    sets: PluginSets,
+    env: RegionEnv,
+    script: Mutex<VecDeque<Act>>,
+    open: Mutex<BTreeMap<String, Arc<CompactionRegion>>>,
+    pub(crate) openings: Mutex<Vec<OpenCompactionRegionRequest>>,
+    pub(crate) plans: Mutex<Vec<CompactRequest>>,
+    pub(crate) cancelled: Mutex<Vec<String>>,
+    /// What late work came to.
+    pub(crate) late: Mutex<Vec<Result<(), Reason>>>,
+}
+
+impl FakeCompactor {
+    pub(crate) async fn start(node: u64, storage: &Storage) -> Arc<Self> {
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let home = HookHome { role: "compactor", node_id: NodeId(node) };
+        let fake = Arc::new(Self {
+            node,
+            address: listener.local_addr().unwrap().to_string(),
+            sets: PluginSets::new(tidewater_hook_kinds::builtin(), home, HookLimits::default()),
+            env: RegionEnv::new(
+                storage.clone(),
+                Arc::new(SystemClock),
+                Arc::new(SystemIds),
+                MemoryBudget::new(1),
+                EngineOptions::default(),
+            ),
+            script: Mutex::default(),
+            open: Mutex::default(),
+            openings: Mutex::default(),
+            plans: Mutex::default(),
+            cancelled: Mutex::default(),
+            late: Mutex::default(),
+        });
+        let server = tonic::transport::Server::builder()
+            .add_service(CompactionServer::new(Answers(fake.clone())))
+            .serve_with_incoming(TcpListenerStream::new(listener));
+        tokio::spawn(server);
+        fake
+    }
+
+    pub(crate) fn script(&self, acts: impl IntoIterator<Item = Act>) {
+        self.script.lock().extend(acts);
+    }
+
+    /// Has no script any more.
+    pub(crate) fn forget(&self) {
+        self.script.lock().clear();
+    }
+
+    /// As the meta service tells of it.
+    pub(crate) fn info(&self, slots: u32) -> CompactorInfo {
+        let load = CompactorLoad { slots, memory_bytes: 1 << 30, ..Default::default() };
+        CompactorInfo { node_id: self.node, address: self.address.clone(), load: Some(load) }
+    }
+
+    /// Numbers of the attempts that it was asked for.
+    pub(crate) fn attempts(&self) -> Vec<u32> {
+        self.plans.lock().iter().map(|one| one.attempt).collect()
+    }
+
+    fn next(&self, opening: bool) -> Option<Act> {
+        let mut script = self.script.lock();
+        match script.front() {
+            Some(Act::RefuseOpening(_)) if opening => script.pop_front(),
+            Some(_) if !opening => script.pop_front(),
+            _ => None,
+        }
+    }
+
+    async fn work(
+        &self,
+        region: &CompactionRegion,
+        request: &CompactRequest,
+        job: &CompactionJob,
+    ) -> Result<CompactionCommitted, Refusal> {
+        let attempt = Attempt::default();
+        let limits = Limits { parallelism: 1, memory_bytes: 0 };
+        let done = region.run(job, limits, &attempt).await;
+        let done = done.map_err(|error| Refusal::from(&error))?;
+        Ok(CompactionCommitted {
+            manifest_version: done.manifest_version.get(),
+            files_in: request.plan.clone().unwrap().inputs,
+            files_out: done.outputs.iter().map(Into::into).collect(),
+            done: Some(attempt.progress.snapshot().into()),
+        })
+    }
+
+    async fn act(
+        &self,
+        act: Option<Act>,
+        region: Arc<CompactionRegion>,
+        request: CompactRequest,
+        events: mpsc::Sender<Result<CompactionEvent, Status>>,
+    ) {
+        let plan = CompactionPlan::try_from(request.plan.clone().unwrap()).unwrap();
+        let job = region.prepare(&plan).await.unwrap();
+        let job_id = plan.job_id.to_string();
+        let of = |job_id: &str, event| {
+            Ok(CompactionEvent { job_id: job_id.to_owned(), event: Some(event) })
+        };
+        let say = async |event| drop(events.send(of(&job_id, event)).await);
+        say(Event::Accepted(CompactionAccepted::default())).await;
+        let failed = |reason: Reason, manifest_may_be_written| {
+            let (reason, message) = (reason.into(), "as the script says".to_owned());
+            Event::Failed(CompactionFailed { reason, message, manifest_may_be_written })
+        };
+        match act {
+            Some(Act::Fail(reason, may_be_written)) => say(failed(reason, may_be_written)).await,
+            Some(Act::Die) => drop(events.send(Err(Status::unavailable("gone"))).await),
+            Some(Act::Hang(go)) => {
+                let mut go_on = Box::pin(go.notified());
+                while tokio::time::timeout(std::time::Duration::from_millis(50), &mut go_on)
+                    .await
+                    .is_err()
+                {
+                    say(Event::Progress(CompactionProgress::default())).await;
+                }
+                let outcome = self.work(&region, &request, &job).await;
+                self.late.lock().push(outcome.map(drop).map_err(|refusal| refusal.reason));
+            }
+            Some(Act::WorkAndDie) => {
+                self.work(&region, &request, &job).await.unwrap();
+                drop(events.send(Err(Status::unavailable("gone"))).await);
+            }
+            act => {
+                let outcome = self.work(&region, &request, &job).await;
+                let event = match outcome {
+                    Ok(done) => Event::Committed(done),
+                    Err(refusal) => failed(refusal.reason, false),
+                };
+                if matches!(act, Some(Act::ReportTwice)) {
+                    let other = failed(Reason::Internal, false);
+                    let _ = events.send(of("another job", other)).await;
+                    say(event.clone()).await;
+                }
+                say(event).await;
+            }
+        }
+    }
+}
+
+/// What of it answers calls.
+#[derive(Debug, Clone)]
+struct Answers(Arc<FakeCompactor>);
+
+impl std::ops::Deref for Answers {
+    type Target = FakeCompactor;
+    fn deref(&self) -> &FakeCompactor {
+        &self.0
+    }
+}
+
+type EventStream = Pin<Box<dyn Stream<Item = Result<CompactionEvent, Status>> + Send>>;
+
+#[tonic::async_trait]
+impl Compaction for Answers {
+    async fn open_compaction_region(
+        &self,
+        request: Request<OpenCompactionRegionRequest>,
+    ) -> Result<Response<OpenCompactionRegionResponse>, Status> {
+        let request = request.into_inner();
+        self.openings.lock().push(request.clone());
+        if let Some(Act::RefuseOpening(reason)) = self.next(true) {
+            return Err(Refusal::new(reason, "as the script says").into());
+        }
+        let owner = request.owner_epoch.unwrap();
+        let epoch = OwnerEpoch { move_epoch: owner.move_epoch, term: Term(owner.term) };
+        let plugins = request.plugins.into_iter().map(|one| PluginSpec::try_from(one).unwrap());
+        let opening = Opening {
+            dir: request.dir.unwrap().into(),
+            schema: TableSchema::try_from(&request.schema.unwrap()).unwrap(),
+            options: TableOptions::try_from(&request.options.unwrap()).unwrap(),
+            owner: (epoch, GroupId(request.group_id)),
+            since: Epoch(request.since),
+            limits: Limits { parallelism: 1, memory_bytes: 0 },
+            plugins: plugins.collect(),
+        };
+        let region = open_compaction_region(&self.env, &self.sets, opening).await;
+        let region = region.map_err(|error| Refusal::from(&error))?;
+        let handle = format!("{}", self.openings.lock().len());
+        self.open.lock().insert(handle.clone(), Arc::new(region));
+        Ok(Response::new(OpenCompactionRegionResponse { handle, ..Default::default() }))
+    }
+
+    type CompactStream = EventStream;
+
+    async fn compact(
+        &self,
+        request: Request<CompactRequest>,
+    ) -> Result<Response<EventStream>, Status> {
+        let request = request.into_inner();
+        self.plans.lock().push(request.clone());
+        let act = self.next(false);
+        if let Some(Act::RefusePlan(reason)) = act {
+            return Err(Refusal::new(reason, "as the script says").into());
+        }
+        let region = self.open.lock().get(&request.handle).cloned().unwrap();
+        let (events, receiver) = mpsc::channel(8);
+        let this = self.0.clone();
+        tokio::spawn(async move { this.act(act, region, request, events).await });
+        Ok(Response::new(Box::pin(ReceiverStream::new(receiver))))
+    }
+
+    async fn cancel_compaction(
+        &self,
+        request: Request<CancelCompactionRequest>,
+    ) -> Result<Response<CancelCompactionResponse>, Status> {
+        self.cancelled.lock().push(request.into_inner().job_id);
+        Ok(Response::new(CancelCompactionResponse {}))
+    }
+
+    async fn list_compactions(
+        &self,
+        _request: Request<ListCompactionsRequest>,
+    ) -> Result<Response<ListCompactionsResponse>, Status> {
+        Ok(Response::new(ListCompactionsResponse::default()))
+    }
+
+    async fn close_compaction_region(
+        &self,
+        request: Request<CloseCompactionRegionRequest>,
+    ) -> Result<Response<CloseCompactionRegionResponse>, Status> {
+        self.open.lock().remove(&request.into_inner().handle);
+        Ok(Response::new(CloseCompactionRegionResponse {}))
+    }
+}
