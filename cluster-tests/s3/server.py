@@ -3,14 +3,15 @@
 moto checks a conditional put and stores in two steps without a lock, so two puts can both win: all
 requests pass one at a time. Started as `server.py HOST BUCKET`, it prints `ready PORT`.
 
-Control: `POST /_fault?mode=MODE[&method=PUT][&contains=TEXT][&times=N]` puts a fault in force for
-the next N matching requests (all, without `times`); `POST /_fault?mode=none` ends it; `GET /_hits`
-says how often it struck. Modes:
+Control: `POST /_fault?mode=MODE[&method=PUT][&contains=TEXT][&key=KEY][&times=N]` puts a fault in
+force for the next N matching requests (all, without `times`); `key` is the access key of who asks.
+`POST /_fault?mode=none` ends it; `GET /_hits` says how often it struck. Modes:
 
   down           the connection is closed before anything was done
   error_after    the request is carried out, the answer is 500
   close_after    the request is carried out, the connection is closed without an answer
   conflict       nothing is done, the answer is 409
+  hold           nothing is done until another fault replaces this one, or none; then it is carried out
   unconditional  for good: conditional puts overwrite silently, as some look-alikes do
 """
 
@@ -31,14 +32,19 @@ ERROR = b'<?xml version="1.0"?><Error><Code>%s</Code><Message>made by the test</
 class Faults:
     def __init__(self):
         self.lock = threading.Lock()
-        self.mode, self.method, self.contains, self.left, self.hits = "none", "", "", None, 0
+        self.mode, self.method, self.contains, self.key = "none", "", "", ""
+        self.left, self.hits = None, 0
+        self.over = threading.Event()
 
     def set(self, query):
         one = {name: values[0] for name, values in parse_qs(query).items()}
         with self.lock:
             self.mode = one.get("mode", "none")
             self.method, self.contains = one.get("method", ""), one.get("contains", "")
+            self.key = one.get("key", "")
             self.left, self.hits = int(one["times"]) if "times" in one else None, 0
+            self.over.set()
+            self.over = threading.Event()
 
     def strike(self, environ):
         """The mode in force for this request, counted."""
@@ -49,12 +55,16 @@ class Faults:
                 and self.left != 0
                 and self.method in ("", environ["REQUEST_METHOD"])
                 and self.contains in where
+                and (not self.key or f"Credential={self.key}/" in environ.get("HTTP_AUTHORIZATION", ""))
             )
             if not hit:
                 return "none"
             self.left = None if self.left is None else self.left - 1
             self.hits += 1
-            return self.mode
+            mode, over = self.mode, self.over
+        if mode == "hold":
+            over.wait()
+        return mode
 
 
 class Endpoint:

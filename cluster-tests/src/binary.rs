@@ -16,6 +16,15 @@ pub fn tidewater() -> Result<PathBuf> {
     if path.is_file() { Ok(path) } else { Err(HarnessError::BinaryMissing { path }) }
 }
 
+/// An example of the workspace, built beside the binary under test.
+///
+/// # Errors
+/// [`HarnessError::BinaryMissing`] when there is none.
+pub fn example(name: &str) -> Result<PathBuf> {
+    let path = tidewater()?.with_file_name("examples").join(name);
+    if path.is_file() { Ok(path) } else { Err(HarnessError::BinaryMissing { path }) }
+}
+
 /// Tests run as `<target>/<profile>/deps/NAME`, examples as `<target>/<profile>/examples/NAME`.
 fn beside_this_executable() -> Result<PathBuf> {
     let me = std::env::current_exe().map_err(HarnessError::io("find this executable"))?;

@@ -129,7 +129,6 @@ impl Cluster {
         let peers: Vec<String> =
             of_role(Role::Meta).map(|(_, number, _, _, at)| format!("{number}={at}")).collect();
         let metas: Vec<String> = of_role(Role::Meta).map(|seat| seat.4.to_string()).collect();
-        let env = self.env();
         for (role, number, name, listen, advertise) in seats {
             let data_dir =
                 (role != Role::Compactor).then(|| self.folder().join("nodes").join(&name));
@@ -144,6 +143,7 @@ impl Cluster {
                 store_url: &self.store_url,
                 memory_limit: self.plan.memory_limit.as_deref(),
             });
+            let env = self.env(&name);
             let mut spec = NodeSpec {
                 name,
                 role,
@@ -151,7 +151,7 @@ impl Cluster {
                 advertise,
                 data_dir,
                 args,
-                env: env.clone(),
+                env,
                 launcher: Vec::new(),
             };
             if let (Role::Data, Some(dir)) = (role, &spec.data_dir)
@@ -190,8 +190,8 @@ impl Cluster {
         Ok(address)
     }
 
-    fn env(&self) -> Vec<(String, String)> {
-        let mut env = self.s3.as_ref().map(S3Endpoint::env).unwrap_or_default();
+    fn env(&self, node: &str) -> Vec<(String, String)> {
+        let mut env = self.s3.as_ref().map(|s3| s3.env(node)).unwrap_or_default();
         env.extend(self.plan.env.iter().cloned());
         env
     }
@@ -243,7 +243,7 @@ impl Cluster {
     /// # Errors
     /// When it cannot be run.
     pub async fn run_bare(&self, args: &[&str]) -> Result<Said> {
-        command::run(&self.binary, args, &self.env()).await
+        command::run(&self.binary, args, &self.env("command")).await
     }
 
     /// What `--meta` takes.

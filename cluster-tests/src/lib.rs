@@ -10,6 +10,7 @@
 //! - [`proxy`]: TCP between nodes, with a rule for each directed pair.
 //! - [`s3`]: an S3 endpoint that can be made to misbehave.
 //! - [`direct`]: calls to one node of the test's choice, past routing and retries.
+//! - [`metrics`]: what a node counts.
 //! - [`inbox`]: a connection of which is known what the node has not read yet.
 //! - [`oracle`]: what writers were told, compared with what a scan shows.
 //! - [`failover`]: what a series of kills has shown.
@@ -26,7 +27,9 @@ pub mod direct;
 pub mod disk;
 mod error;
 pub mod failover;
+mod http;
 pub mod inbox;
+pub mod metrics;
 pub mod node;
 pub mod oracle;
 pub mod proxy;

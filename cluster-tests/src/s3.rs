@@ -1,8 +1,8 @@
 //! An S3 endpoint that can be made to misbehave: `s3/server.py` as a child process.
 
-mod control;
 mod fault;
 
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::time::Duration;
@@ -12,7 +12,7 @@ use tokio::process::{Child, Command};
 
 pub use fault::{Fault, Mode};
 
-use crate::{HarnessError, Result};
+use crate::{HarnessError, Result, http};
 
 const BUCKET: &str = "tidewater";
 const START_WITHIN: Duration = Duration::from_secs(60);
@@ -63,12 +63,13 @@ impl S3Endpoint {
         format!("s3://{BUCKET}/{folder}")
     }
 
-    /// The environment by which a node finds the endpoint.
-    pub fn env(&self) -> Vec<(String, String)> {
+    /// The environment by which a node finds the endpoint. Its name is its access key, so that a fault
+    /// can strike it alone.
+    pub fn env(&self, node: &str) -> Vec<(String, String)> {
         [
             ("AWS_ENDPOINT", format!("http://127.0.0.1:{}", self.port).as_str()),
             ("AWS_ALLOW_HTTP", "true"),
-            ("AWS_ACCESS_KEY_ID", "test"),
+            ("AWS_ACCESS_KEY_ID", node),
             ("AWS_SECRET_ACCESS_KEY", "test"),
             ("AWS_REGION", "us-east-1"),
         ]
@@ -76,12 +77,16 @@ impl S3Endpoint {
         .into()
     }
 
+    fn address(&self) -> SocketAddr {
+        SocketAddr::from(([127, 0, 0, 1], self.port))
+    }
+
     /// Puts a fault in force; it replaces the one before.
     ///
     /// # Errors
     /// When the endpoint does not answer.
     pub async fn fault(&self, fault: Fault) -> Result<()> {
-        control::ask(self.port, "POST", &fault.path()).await.map(drop)
+        http::ask(self.address(), "POST", &fault.path()).await.map(drop)
     }
 
     /// Everything works again.
@@ -97,7 +102,7 @@ impl S3Endpoint {
     /// # Errors
     /// When the endpoint does not answer.
     pub async fn hits(&self) -> Result<u64> {
-        let body = control::ask(self.port, "GET", "/_hits").await?;
+        let body = http::ask(self.address(), "GET", "/_hits").await?;
         body.trim()
             .parse()
             .map_err(|_| HarnessError::violated(format!("the S3 endpoint said {body:?}")))

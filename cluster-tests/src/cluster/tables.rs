@@ -14,7 +14,16 @@ impl Cluster {
     /// # Errors
     /// When the command fails.
     pub async fn create_log_table(&self) -> Result<()> {
-        self.run(&[
+        self.create_log_table_of(1).await
+    }
+
+    /// Creates [`LOG_TABLE`] with so many regions, among which writers are spread.
+    ///
+    /// # Errors
+    /// When the command fails.
+    pub async fn create_log_table_of(&self, regions: u32) -> Result<()> {
+        let count = regions.to_string();
+        let mut args = vec![
             "table",
             "create",
             LOG_TABLE,
@@ -24,10 +33,12 @@ impl Cluster {
             "writer,serial",
             "--append-only",
             "--regions",
-            "1",
-        ])
-        .await?
-        .ok()?;
+            &count,
+        ];
+        if regions > 1 {
+            args.extend(["--distribute", "hash(writer,serial)"]);
+        }
+        self.run(&args).await?.ok()?;
         Ok(())
     }
 

@@ -13,6 +13,8 @@ pub enum Mode {
     CloseAfter,
     /// Nothing is done; the answer is 409.
     Conflict,
+    /// Nothing is done until another fault replaces this one, or none; then it is carried out.
+    Hold,
     /// Conditional puts overwrite silently.
     Unconditional,
 }
@@ -23,13 +25,14 @@ pub struct Fault {
     mode: Mode,
     method: Option<&'static str>,
     contains: Option<&'static str>,
+    node: Option<String>,
     times: Option<u32>,
 }
 
 impl Fault {
     /// Strikes every request, until another fault replaces it.
     pub fn of(mode: Mode) -> Self {
-        Self { mode, method: None, contains: None, times: None }
+        Self { mode, method: None, contains: None, node: None, times: None }
     }
 
     /// Strikes only puts.
@@ -43,6 +46,13 @@ impl Fault {
     #[must_use]
     pub fn on_path(mut self, text: &'static str) -> Self {
         self.contains = Some(text);
+        self
+    }
+
+    /// Strikes only requests of this node.
+    #[must_use]
+    pub fn of_node(mut self, name: &str) -> Self {
+        self.node = Some(name.to_owned());
         self
     }
 
@@ -61,6 +71,7 @@ impl Fault {
             Mode::ErrorAfter => "error_after",
             Mode::CloseAfter => "close_after",
             Mode::Conflict => "conflict",
+            Mode::Hold => "hold",
             Mode::Unconditional => "unconditional",
         };
         let mut path = format!("/_fault?mode={mode}");
@@ -69,6 +80,9 @@ impl Fault {
         }
         if let Some(text) = self.contains {
             path.push_str(&format!("&contains={text}"));
+        }
+        if let Some(node) = &self.node {
+            path.push_str(&format!("&key={node}"));
         }
         if let Some(times) = self.times {
             path.push_str(&format!("&times={times}"));
@@ -87,6 +101,10 @@ mod tests {
         assert_eq!(
             Fault::of(Mode::ErrorAfter).on_puts().on_path("manifest").times(3).path(),
             "/_fault?mode=error_after&method=PUT&contains=manifest&times=3"
+        );
+        assert_eq!(
+            Fault::of(Mode::Hold).of_node("compactor-1").path(),
+            "/_fault?mode=hold&key=compactor-1"
         );
     }
 }

@@ -28,11 +28,13 @@ fn data_files(cluster: &Cluster) -> Result<BTreeSet<String>> {
     Ok(found)
 }
 
-/// Nothing of a table is in the store but what reads see.
-async fn only_live_files(cluster: &Cluster, table: &str) -> Result<()> {
+/// Nothing of these tables, and of no others, is in the store but what reads see.
+pub(crate) async fn only_live_files(cluster: &Cluster, tables: &[&str]) -> Result<()> {
     wait::until("only live files are left", SETTLED_WITHIN, || async {
-        let live = live_files(cluster, table).await.map_err(|error| error.to_string())?;
-        let live: BTreeSet<String> = live.into_iter().collect();
+        let mut live = BTreeSet::new();
+        for table in tables {
+            live.extend(live_files(cluster, table).await.map_err(|error| error.to_string())?);
+        }
         let there = data_files(cluster).map_err(|error| error.to_string())?;
         if there == live { Ok(()) } else { Err(format!("{there:?} there, {live:?} live")) }
     })
@@ -112,7 +114,7 @@ async fn is_collected_by_itself_while_owners_and_collectors_are_killed() -> Resu
         cluster.data[round].start().await?;
         cluster.healthy().await?;
     }
-    only_live_files(&cluster, LOG_TABLE).await?;
+    only_live_files(&cluster, &[LOG_TABLE]).await?;
     conclude(cluster, load).await?;
     Ok(())
 }

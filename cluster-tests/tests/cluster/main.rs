@@ -11,6 +11,7 @@ mod beside_duckdb;
 mod bulk;
 mod change;
 mod commands;
+mod compactors;
 mod durable_hooks;
 mod faulty_store;
 mod flights;

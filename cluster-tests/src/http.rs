@@ -1,5 +1,6 @@
-//! One HTTP request over a plain socket: the control address needs no more.
+//! One HTTP request over a plain socket: control addresses and metrics need no more.
 
+use std::net::SocketAddr;
 use std::time::Duration;
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -7,13 +8,13 @@ use tokio::net::TcpStream;
 
 use crate::{HarnessError, Result};
 
-/// The endpoint's answer may wait behind a request that it is carrying out.
+/// An answer may wait behind a request that is being carried out.
 const LIMIT: Duration = Duration::from_secs(20);
 
 /// Sends a request without body and gives the answer's body.
-pub(super) async fn ask(port: u16, method: &str, path: &str) -> Result<String> {
-    let what = format!("{method} {path} at the S3 endpoint");
-    let answer = tokio::time::timeout(LIMIT, exchange(port, method, path))
+pub(crate) async fn ask(address: SocketAddr, method: &str, path: &str) -> Result<String> {
+    let what = format!("{method} {path} at {address}");
+    let answer = tokio::time::timeout(LIMIT, exchange(address, method, path))
         .await
         .map_err(|_| HarnessError::violated(format!("{what}: no answer within {LIMIT:?}")))?
         .map_err(HarnessError::io(what.clone()))?;
@@ -23,8 +24,8 @@ pub(super) async fn ask(port: u16, method: &str, path: &str) -> Result<String> {
     }
 }
 
-async fn exchange(port: u16, method: &str, path: &str) -> std::io::Result<String> {
-    let mut stream = TcpStream::connect(("127.0.0.1", port)).await?;
+async fn exchange(address: SocketAddr, method: &str, path: &str) -> std::io::Result<String> {
+    let mut stream = TcpStream::connect(address).await?;
     let request = format!(
         "{method} {path} HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"
     );
