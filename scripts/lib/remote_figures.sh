@@ -1,0 +1,241 @@
+# Sourced by scripts/bench: what compactor nodes do for a data node, and what they take.
+#
+# "Elsewhere" stands for a machine of its own, of which there is none here: the compactor gets only the
+# processor time that nobody else wants (SCHED_IDLE), or, pinned, one core to itself while all others
+# share the other one.
+
+tw() { "$TIDEWATER" "$@" --meta "$(meta_addrs)"; }
+
+# Median, least and greatest of the numbers on standard input.
+median() {
+    sort -n | awk '{ all[NR] = $1 }
+        END {
+            median = NR % 2 ? all[(NR + 1) / 2] : (all[NR / 2] + all[NR / 2 + 1]) / 2
+            print median, all[1], all[NR]
+        }'
+}
+
+# ratio A B [DIGITS]
+ratio() { awk -v a="$1" -v b="$2" -v digits="${3:-2}" 'BEGIN { printf "%.*f", digits, a / b }'; }
+
+seconds_now() { date +%s.%N; }
+
+# The sum of a metric of a node over its labels; with a third argument, of those with that label.
+metric() {
+    curl -sf "http://$(addr_of "$1")/metrics" |
+        awk -v name="$2" -v label="${3:-}" '
+            { bare = $1; sub(/\{.*/, "", bare) }
+            bare == name && (label == "" || index($1, label)) { sum += $2 }
+            END { printf "%d", sum }'
+}
+
+regions_of() {
+    tw region list --table "$1" --output json | grep -o '"region_id": *[0-9]*' | tr -dc '0-9\n'
+}
+
+flush_all() {
+    local region
+    for region in $(regions_of "$1"); do tw region flush "$region" >/dev/null; done
+}
+
+peak_mib() { awk '/^VmHWM:/ { printf "%d", $2 / 1024 }' "/proc/$(pid_of "$1")/status"; }
+
+# remote_cluster COMPACTORS DATA_FLAGS COMPACTOR_FLAGS: a fresh cluster of one meta node, one data node
+# and compactors, of which the data node knows.
+remote_cluster() {
+    local n
+    STATE=$WORK/remote
+    rm -rf "$STATE"
+    cluster_create 1 1 "$1"
+    node_start meta-1 && node_ready meta-1
+    # shellcheck disable=SC2086 # several flags
+    node_start data-1 $2 && node_ready data-1
+    for n in $(seq "$1"); do
+        # shellcheck disable=SC2086
+        node_start "compactor-$n" $3 && node_ready "compactor-$n"
+    done
+    cluster_healthy
+    # A heartbeat of the data node later it knows them.
+    sleep 2.5
+}
+
+remote_cluster_ends() {
+    cluster_stop
+    rm -rf "$STATE"
+}
+
+# Prints one run of ingest: rows per second, flushes, and the jobs committed by compactors and by the
+# data node, while it lasted.
+ingest_run() {
+    local place=$1 where=$2 name line
+    remote_cluster 1 "--compaction $place --compaction-every 250ms --memory-limit $INGEST_MEMORY" ""
+    case $where in
+    idle) chrt -a -i -p 0 "$(pid_of compactor-1)" ;;
+    pinned)
+        for name in meta-1 data-1; do taskset -a -c -p 0 "$(pid_of "$name")"; done >/dev/null
+        taskset -a -c -p 1 "$(pid_of compactor-1)" >/dev/null
+        ;;
+    esac
+    local -a on=()
+    [ "$where" != pinned ] || on=(taskset -c 0)
+    line=$("${on[@]}" "$TIDEWATER" bench ingest --rows "$INGEST_ROWS" --regions "$INGEST_REGIONS" \
+        --table ingest --output json --meta "$(meta_addrs)")
+    printf '%s %s %s %s\n' "$(number rows_per_second <<<"$line")" "$(metric data-1 tidewater_flushes_total)" \
+        "$(metric data-1 tidewater_compaction_jobs_total '"committed"')" \
+        "$(metric data-1 tidewater_compaction_jobs_total '"committed_here"')"
+    remote_cluster_ends
+}
+
+# The ingest of one data node with compaction off, here, and on a compactor.
+remote_ingest() {
+    local round kind runs=$WORK/ingest-runs
+    : >"$runs"
+    say "ingest of one data node, $INGEST_ROWS rows into $INGEST_REGIONS regions, $REMOTE_ROUNDS rounds in turn:"
+    say "\$ tidewater data --compaction off|local|remote --compaction-every 250ms --memory-limit $INGEST_MEMORY"
+    say "\$ tidewater bench ingest --rows $INGEST_ROWS --regions $INGEST_REGIONS"
+    for round in $(seq "$REMOTE_ROUNDS"); do
+        for kind in off/shared local/shared remote/shared remote/idle off/pinned local/pinned remote/pinned; do
+            printf '%s %s\n' "$kind" "$(ingest_run "${kind%/*}" "${kind#*/}")" >>"$runs"
+        done
+    done
+    say "    both cores for all:"
+    ingest_line "$runs" off/shared off/shared "off"
+    ingest_line "$runs" local/shared off/shared "local"
+    ingest_line "$runs" remote/shared off/shared "remote, the compactor on the same cores"
+    ingest_line "$runs" remote/idle off/shared "remote, it gets what is left (SCHED_IDLE)"
+    say "    one core for client, meta and data node:"
+    ingest_line "$runs" off/pinned off/pinned "off"
+    ingest_line "$runs" local/pinned off/pinned "local"
+    ingest_line "$runs" remote/pinned off/pinned "remote, the compactor on the other core"
+}
+
+# The median of the rates of one kind of run, its ratio to that without compaction, and what was compacted.
+ingest_line() {
+    local runs=$1 kind=$2 base=$3 name=$4 median low high without _
+    read -r median low high < <(grep "^$kind " "$runs" | cut -d' ' -f2 | median)
+    read -r without _ _ < <(grep "^$base " "$runs" | cut -d' ' -f2 | median)
+    printf '    %-44s %9.0f rows/s (%.0f to %.0f), ratio %s; flushes %s, jobs committed by the compactor %s, here %s\n' \
+        "$name" "$median" "$low" "$high" "$(ratio "$median" "$without" 3)" \
+        "$(column "$runs" "$kind" 3)" "$(column "$runs" "$kind" 4)" "$(column "$runs" "$kind" 5)"
+}
+
+# A column of all runs of a kind.
+column() { grep "^$2 " "$1" | cut -d' ' -f"$3" | paste -sd+ | sed 's/+/ + /g'; }
+
+# overlapping_table NAME REGIONS FILES ROWS: each region gets FILES files that overlap.
+overlapping_table() {
+    local file each=$(($4 / $3))
+    for file in $(seq 0 $(($3 - 1))); do
+        tw bench ingest --table "$1" --regions "$2" --rows "$each" --first $((file * each)) >/dev/null
+        flush_all "$1"
+    done
+}
+
+# Files and bytes of all regions of a table.
+files_of() {
+    local region
+    for region in $(regions_of "$1"); do tw region files "$region" --output json; done |
+        awk '{ line = line $0 }
+            END {
+                while (match(line, /"(size|bytes)": *[0-9]+/)) {
+                    part = substr(line, RSTART, RLENGTH); sub(/.*: */, "", part)
+                    files++; bytes += part; line = substr(line, RSTART + RLENGTH)
+                }
+                printf "%d files, %d MiB", files, bytes / 1048576
+            }'
+}
+
+# jobs_run COMPACTORS TABLE: seconds from the first command to the end of the last, of one
+# `region compact --remote` for each region, as many at once as there are slots.
+jobs_run() {
+    local begun
+    begun=$(seconds_now)
+    regions_of "$2" | xargs -P "$1" -I R "$TIDEWATER" region compact R --remote --output json \
+        --meta "$(meta_addrs)" >"$WORK/jobs"
+    ratio "$(awk -v a="$(seconds_now)" -v b="$begun" 'BEGIN { print a - b }')" 1
+    grep -o '"node_id": *[0-9]*' "$WORK/jobs" | sort | uniq -c | awk '{ printf " %s", $1 }'
+    echo
+}
+
+# Twelve jobs on one compactor and on two, of one slot each. The tables are clones of one: the same files.
+remote_jobs() {
+    local round one two
+    say "twelve jobs, one region each, on one compactor and on two of one slot each, $REMOTE_ROUNDS rounds in turn:"
+    remote_cluster 2 "--compaction off" "--slots 1"
+    overlapping_table jobs 12 4 "$JOB_ROWS"
+    say "    $(files_of jobs) in 12 regions"
+    say "\$ tidewater region compact R --remote"
+    : >"$WORK/one"
+    : >"$WORK/two"
+    for round in $(seq "$REMOTE_ROUNDS"); do
+        tw table clone jobs "one_$round" >/dev/null
+        tw table clone jobs "two_$round" >/dev/null
+        node_signal TERM compactor-2
+        sleep 3
+        jobs_run 1 "one_$round" >>"$WORK/one"
+        node_start compactor-2 --slots 1 && node_ready compactor-2
+        sleep 3
+        jobs_run 2 "two_$round" >>"$WORK/two"
+    done
+    read -r one _ _ < <(cut -d' ' -f1 "$WORK/one" | median)
+    read -r two _ _ < <(cut -d' ' -f1 "$WORK/two" | median)
+    say "    one compactor: $one s ($(cut -d' ' -f1 "$WORK/one" | paste -sd' '))"
+    say "    two compactors: $two s ($(cut -d' ' -f1 "$WORK/two" | paste -sd' ')), jobs of each:$(cut -d' ' -f2- "$WORK/two" | paste -sd, | sed 's/^/ /;s/,/, /g')"
+    say "    ratio $(ratio "$two" "$one")"
+    remote_cluster_ends
+}
+
+# One region of 8 files that overlap, merged by a compactor and by the data node.
+remote_merge() {
+    local round place line there here
+    say "merge of $ROWS rows of 8 files that overlap, one region, on a compactor and on the data node, $REMOTE_ROUNDS rounds in turn:"
+    remote_cluster 1 "--compaction off" ""
+    overlapping_table merge 1 8 "$ROWS"
+    say "    $(files_of merge)"
+    say "\$ tidewater region compact R --remote|--local"
+    : >"$WORK/remote-runs"
+    : >"$WORK/local-runs"
+    for round in $(seq "$REMOTE_ROUNDS"); do
+        for place in remote local; do
+            tw table clone merge "${place}_$round" >/dev/null
+            line=$(tw region compact "$(regions_of "${place}_$round")" "--$place" --output json)
+            number seconds <<<"$line" >>"$WORK/$place-runs"
+        done
+    done
+    read -r there _ _ < <(median <"$WORK/remote-runs")
+    read -r here _ _ < <(median <"$WORK/local-runs")
+    printf '    on a compactor: %.2f s, on the data node: %.2f s; ratio of times %s\n' \
+        "$there" "$here" "$(ratio "$there" "$here")"
+    say "    peak memory of the compactor: $(peak_mib compactor-1) MiB (--memory-limit: 512 MiB)"
+    remote_cluster_ends
+}
+
+# A region of more than 2 GiB merged within 512 MiB: rows of 2,000 bytes that nothing compresses.
+remote_memory() {
+    local file python region before
+    python=$("$ROOT/scripts/lib/python.sh")
+    say "merge of a region of $MEMORY_FILES loads of $((MEMORY_BYTES >> 20)) MiB each that overlap, rows of 2,000 bytes:"
+    remote_cluster 1 "--compaction off --memory-limit 2GiB" "--memory-limit 512MiB"
+    mkdir -p "$STATE/wide"
+    "$python" "$ROOT/scripts/lib/wide_rows.py" "$STATE/wide" "$MEMORY_FILES" "$MEMORY_BYTES" 2000
+    tw table create wide --columns "id int64, noise binary" --primary-key id --append-only >/dev/null
+    for file in "$STATE"/wide/*.parquet; do
+        tw load wide "$file" --bulk --unchecked >/dev/null
+        rm "$file"
+    done
+    say "    $(files_of wide)"
+    region=$(regions_of wide)
+    before=$(peak_mib compactor-1)
+    say "\$ tidewater compactor --memory-limit 512MiB; tidewater region compact R --remote"
+    tw region compact "$region" --remote 2>/dev/null | sed 's/^/    /'
+    say "    peak memory of the compactor: $(peak_mib compactor-1) MiB ($before MiB before it)"
+    remote_cluster_ends
+}
+
+remote() {
+    REMOTE_ROUNDS=${ROUNDS:-3}
+    INGEST_ROWS=${INGEST_ROWS:-12000000} INGEST_REGIONS=${INGEST_REGIONS:-6} INGEST_MEMORY=${INGEST_MEMORY:-768MiB}
+    JOB_ROWS=${JOB_ROWS:-12000000} MEMORY_FILES=4 MEMORY_BYTES=$((560 << 20))
+    local part
+    for part in ${PARTS:-ingest jobs merge memory}; do "remote_$part"; done
+}

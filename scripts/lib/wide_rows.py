@@ -1,0 +1,30 @@
+"""Parquet files of rows that nothing compresses, each with every so many-th row.
+
+Usage: wide_rows.py DIR FILES BYTES_EACH ROW_BYTES
+"""
+
+import os
+import sys
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+BATCH_BYTES = 16 << 20
+
+
+def main():
+    folder, files, each, row_bytes = sys.argv[1], *map(int, sys.argv[2:])
+    schema = pa.schema([("id", pa.int64()), ("noise", pa.binary(row_bytes))])
+    rows, batch = each // row_bytes, BATCH_BYTES // row_bytes
+    for file in range(files):
+        path = os.path.join(folder, f"{file}.parquet")
+        with pq.ParquetWriter(path, schema, compression="none", use_dictionary=False) as writer:
+            for first in range(0, rows, batch):
+                numbers = range(first, min(first + batch, rows))
+                ids = pa.array([row * files + file for row in numbers], pa.int64())
+                noise = pa.py_buffer(os.urandom(len(numbers) * row_bytes))
+                noise = pa.Array.from_buffers(schema.field(1).type, len(numbers), [None, noise])
+                writer.write_table(pa.Table.from_arrays([ids, noise], schema=schema))
+
+
+main()
