@@ -145,45 +145,69 @@ files_of() {
             }'
 }
 
+# Processor time of the compactors so far, in seconds.
+compactor_time() {
+    local n pid ticks=0
+    for n in $(seq "$COMPACTORS"); do
+        pid=$(pid_of "compactor-$n") || continue
+        ticks=$((ticks + $(sed 's/.*) //' "/proc/$pid/stat" | awk '{ print $12 + $13 }')))
+    done
+    ratio "$ticks" "$(getconf CLK_TCK)"
+}
+
 # jobs_run COMPACTORS TABLE: seconds from the first command to the end of the last, of one
-# `region compact --remote` for each region, as many at once as there are slots.
+# `region compact --remote` for each region, as many at once as there are slots: who finds none is
+# refused. Then the processor time of the compactors, and the jobs of each.
 jobs_run() {
-    local begun
+    local begun before
+    before=$(compactor_time)
     begun=$(seconds_now)
     regions_of "$2" | xargs -P "$1" -I R "$TIDEWATER" region compact R --remote --output json \
         --meta "$(meta_addrs)" >"$WORK/jobs"
-    ratio "$(awk -v a="$(seconds_now)" -v b="$begun" 'BEGIN { print a - b }')" 1
-    grep -o '"node_id": *[0-9]*' "$WORK/jobs" | sort | uniq -c | awk '{ printf " %s", $1 }'
+    awk -v a="$(seconds_now)" -v b="$begun" -v c="$(compactor_time)" -v d="$before" \
+        'BEGIN { printf "%.2f %.2f", a - b, c - d }'
+    grep -o '"node_id": *[0-9]*' "$WORK/jobs" | sort | uniq -c | awk '{ printf "%s%s", (NR > 1 ? "+" : " "), $1 }'
     echo
+}
+
+# jobs_start_second PINNED
+jobs_start_second() {
+    node_start compactor-2 --slots 1 && node_ready compactor-2
+    [ -z "$1" ] || taskset -a -c -p 1 "$(pid_of compactor-2)" >/dev/null
+    sleep 3
 }
 
 # Twelve jobs on one compactor and on two, of one slot each. The tables are clones of one: the same files.
 remote_jobs() {
-    local round one two
+    local round pinned one two
     say "twelve jobs, one region each, on one compactor and on two of one slot each, $REMOTE_ROUNDS rounds in turn:"
     remote_cluster 2 "--compaction off" "--slots 1"
     overlapping_table jobs 12 4 "$JOB_ROWS"
     say "    $(files_of jobs) in 12 regions"
     say "\$ tidewater region compact R --remote"
-    : >"$WORK/one"
-    : >"$WORK/two"
-    for round in $(seq "$REMOTE_ROUNDS"); do
-        tw table clone jobs "one_$round" >/dev/null
-        tw table clone jobs "two_$round" >/dev/null
-        node_signal TERM compactor-2
-        sleep 3
-        jobs_run 1 "one_$round" >>"$WORK/one"
-        node_start compactor-2 --slots 1 && node_ready compactor-2
-        sleep 3
-        jobs_run 2 "two_$round" >>"$WORK/two"
+    for pinned in "" pinned; do
+        [ -z "$pinned" ] || taskset -a -c -p 0 "$(pid_of compactor-1)" >/dev/null
+        : >"$WORK/one"
+        : >"$WORK/two"
+        for round in $(seq "$REMOTE_ROUNDS"); do
+            tw table clone jobs "one$pinned$round" >/dev/null
+            tw table clone jobs "two$pinned$round" >/dev/null
+            node_signal TERM compactor-2
+            sleep 3
+            jobs_run 1 "one$pinned$round" >>"$WORK/one"
+            jobs_start_second "$pinned"
+            jobs_run 2 "two$pinned$round" >>"$WORK/two"
+        done
+        read -r one _ _ < <(cut -d' ' -f1 "$WORK/one" | median)
+        read -r two _ _ < <(cut -d' ' -f1 "$WORK/two" | median)
+        say "    ${pinned:+a core for each compactor: }one: $one s, two: $two s, ratio $(ratio "$two" "$one")"
+        say "        one: $(jobs_line "$WORK/one")"
+        say "        two: $(jobs_line "$WORK/two")"
     done
-    read -r one _ _ < <(cut -d' ' -f1 "$WORK/one" | median)
-    read -r two _ _ < <(cut -d' ' -f1 "$WORK/two" | median)
-    say "    one compactor: $one s ($(cut -d' ' -f1 "$WORK/one" | paste -sd' '))"
-    say "    two compactors: $two s ($(cut -d' ' -f1 "$WORK/two" | paste -sd' ')), jobs of each:$(cut -d' ' -f2- "$WORK/two" | paste -sd, | sed 's/^/ /;s/,/, /g')"
-    say "    ratio $(ratio "$two" "$one")"
     remote_cluster_ends
 }
+
+jobs_line() { awk '{ printf "%s%s s (%s s of processor time, jobs %s)", (NR > 1 ? ", " : ""), $1, $2, $3 }' "$1"; }
 
 # One region of 8 files that overlap, merged by a compactor and by the data node.
 remote_merge() {
