@@ -79,7 +79,8 @@ ingest_run() {
     local -a on=()
     [ "$where" != pinned ] || on=(taskset -c 0)
     line=$("${on[@]}" "$TIDEWATER" bench ingest --rows "$INGEST_ROWS" --regions "$INGEST_REGIONS" \
-        --table ingest --output json --meta "$(meta_addrs)")
+        --table ingest --output json --meta "$(meta_addrs)" 2>"$WORK/ingest.err") ||
+        fail "$(cat "$WORK/ingest.err")"
     printf '%s %s %s %s\n' "$(number rows_per_second <<<"$line")" "$(metric data-1 tidewater_flushes_total)" \
         "$(metric data-1 tidewater_compaction_jobs_total '"committed"')" \
         "$(metric data-1 tidewater_compaction_jobs_total '"committed_here"')"
@@ -126,7 +127,7 @@ column() { grep "^$2 " "$1" | cut -d' ' -f"$3" | paste -sd+ | sed 's/+/ + /g'; }
 overlapping_table() {
     local file each=$(($4 / $3))
     for file in $(seq 0 $(($3 - 1))); do
-        tw bench ingest --table "$1" --regions "$2" --rows "$each" --first $((file * each)) >/dev/null
+        tw bench ingest --table "$1" --regions "$2" --rows "$each" --first $((file * each)) >/dev/null 2>&1
         flush_all "$1"
     done
 }
@@ -258,7 +259,7 @@ remote_memory() {
 
 remote() {
     REMOTE_ROUNDS=${ROUNDS:-3}
-    INGEST_ROWS=${INGEST_ROWS:-12000000} INGEST_REGIONS=${INGEST_REGIONS:-6} INGEST_MEMORY=${INGEST_MEMORY:-768MiB}
+    INGEST_ROWS=${INGEST_ROWS:-20000000} INGEST_REGIONS=${INGEST_REGIONS:-2} INGEST_MEMORY=${INGEST_MEMORY:-768MiB}
     JOB_ROWS=${JOB_ROWS:-12000000} MEMORY_FILES=4 MEMORY_BYTES=$((560 << 20))
     local part
     for part in ${PARTS:-ingest jobs merge memory}; do "remote_$part"; done
