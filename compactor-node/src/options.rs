@@ -48,7 +48,7 @@ impl CompactorOptions {
     /// 30 s.
     pub const DEFAULT_DRAIN: Duration = Duration::from_secs(30);
     /// What a process takes without any job, set high.
-    const PROCESS_BYTES: u64 = 96 << 20;
+    const PROCESS_BYTES: u64 = 64 << 20;
 
     /// Defaults for everything that is not a place: as many slots as there are cores.
     pub fn new(
@@ -113,7 +113,7 @@ mod tests {
             ..CompactorOptions::new("a:1", vec![], "memory:///")
         };
         let engine = options.engine();
-        assert_eq!(options.capacity(), Capacity { slots: 1, memory_bytes: 400 << 20 });
+        assert_eq!(options.capacity(), Capacity { slots: 1, memory_bytes: 432 << 20 });
         assert_eq!((engine.workers, engine.footer_cache_bytes), (1, 16 << 20));
         assert_eq!((engine.object_cache_bytes, engine.index_cache_bytes), (0, 0));
         let beside_others = CompactorOptions { process_bytes: 0, ..options.clone() };

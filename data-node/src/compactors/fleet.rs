@@ -55,6 +55,11 @@ impl Fleet {
         self.inner.lock().seen.is_empty()
     }
 
+    /// Whether a compactor is up that is none of these.
+    pub fn has_others(&self, nodes: &BTreeSet<NodeId>) -> bool {
+        self.inner.lock().seen.keys().any(|node| !nodes.contains(node))
+    }
+
     /// Jobs that compactors may still take.
     pub fn free_slots(&self) -> usize {
         let inner = self.inner.lock();
@@ -162,6 +167,8 @@ mod tests {
         assert!(fleet.is_empty() && reserved(&fleet, &[]).is_none());
         fleet.follow(OWN, &[info(201, 2, 1), info(202, 3, 1)]);
         assert_eq!(fleet.free_slots(), 3);
+        let others = |nodes: &[u64]| fleet.has_others(&nodes.iter().copied().map(NodeId).collect());
+        assert!(others(&[]) && others(&[201]) && !others(&[201, 202]));
         let first = fleet.reserve(job(1), 10, &BTreeSet::new()).unwrap();
         assert_eq!(first.compactor.node, NodeId(202));
         assert_eq!(fleet.free_slots(), 2);

@@ -252,6 +252,9 @@ async fn a_report_of_another_job_and_a_second_one_are_ignored() {
     setting.one.script([Act::ReportTwice]);
     let report = setting.compact().await.unwrap();
     assert_eq!((report.node_id, report.files_out), (201, 1));
+    // As it was reported, not as the manifest tells of one that was not heard of.
+    assert_eq!(report.done.unwrap().rows_written, 6);
+    assert_eq!((setting.one.attempts(), setting.two.attempts()), (vec![1], vec![]));
     assert_eq!(setting.node.compact().await.unwrap().0.report, None);
     setting.check(1).await;
     setting.node.stop().await;

@@ -71,7 +71,7 @@ async fn a_job_is_listed_while_it_runs_and_goes_on_without_its_caller() {
     until(async || world.meta.last.lock().compactor.as_ref().is_some_and(|load| load.jobs == 1))
         .await;
     let load = world.meta.last.lock().compactor.clone().unwrap();
-    assert_eq!((load.slots, load.memory_bytes), (2, 400 << 20));
+    assert_eq!((load.slots, load.memory_bytes), (2, 432 << 20));
     assert_eq!(load.memory_used_bytes, job.memory_bytes);
     assert!(load.disk_free_bytes.is_some() && !load.draining);
 

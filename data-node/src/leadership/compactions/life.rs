@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use tidewater_common::ids::NodeId;
-use tidewater_proto::v1::CompactionPlace;
+use tidewater_proto::v1::{CompactionPlace, Reason};
 
 /// How jobs are carried out on compactors, and what is done when that fails.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -43,6 +43,8 @@ pub struct Tally {
     pub failures: u32,
     /// Compactors that did not take it since the last attempt, or the last wait.
     refused: BTreeSet<NodeId>,
+    /// Compactors that will never take it.
+    never: BTreeSet<NodeId>,
     /// Where the last attempt failed.
     failed_at: Option<NodeId>,
 }
@@ -68,9 +70,17 @@ pub enum Untaken {
 }
 
 impl Tally {
-    /// A compactor did not take it.
-    pub fn refused_by(&mut self, node: NodeId) {
-        self.refused.insert(node);
+    /// A compactor did not take it, for this reason.
+    pub fn refused_by(&mut self, node: NodeId, reason: Reason) {
+        match is_final(reason) {
+            true => self.never.insert(node),
+            false => self.refused.insert(node),
+        };
+    }
+
+    /// Compactors that need not be asked again.
+    pub fn never(&self) -> &BTreeSet<NodeId> {
+        &self.never
     }
 
     /// An attempt on a compactor has failed, and the manifest does not show it committed.
@@ -85,7 +95,7 @@ impl Tally {
     }
 
     /// No compactor takes it. `place`: where it shall be done; `waited`: since when nobody has taken
-    /// it; `some_up`: there are compactors.
+    /// it; `some_up`: there are compactors that may.
     pub fn untaken(
         &mut self,
         policy: &JobPolicy,
@@ -105,8 +115,9 @@ impl Tally {
 
     /// Compactors to leave out, in order of preference: first also the one where it failed last.
     pub fn without(&self) -> [BTreeSet<NodeId>; 2] {
-        let elsewhere = self.refused.iter().chain(&self.failed_at).copied().collect();
-        [elsewhere, self.refused.clone()]
+        let refused: BTreeSet<NodeId> = self.refused.union(&self.never).copied().collect();
+        let elsewhere = refused.iter().chain(&self.failed_at).copied().collect();
+        [elsewhere, refused]
     }
 }
 
@@ -116,6 +127,22 @@ impl JobPolicy {
         let doubled = 1_u32.checked_shl(times.saturating_sub(1)).unwrap_or(u32::MAX);
         self.backoff.0.saturating_mul(doubled).min(self.backoff.1)
     }
+}
+
+/// Whether a compactor that refuses a job so would do the same a little later.
+fn is_final(reason: Reason) -> bool {
+    matches!(
+        reason,
+        Reason::JobTooLarge
+            | Reason::BadPlugin
+            | Reason::BadPlan
+            | Reason::InvalidArgument
+            | Reason::MessageTooLarge
+            | Reason::ObjectStoreMismatch
+            | Reason::WrongCluster
+            | Reason::WrongNode
+            | Reason::Unsupported
+    )
 }
 
 /// Whether the data node may carry a job out itself.
@@ -155,11 +182,16 @@ mod tests {
         assert_eq!(tally.without(), [none.clone(), none.clone()]);
         tally.failed_on(A, &JobPolicy::default());
         assert_eq!(tally.without(), [BTreeSet::from([A]), none.clone()]);
-        tally.refused_by(B);
+        tally.refused_by(B, Reason::Overloaded);
         assert_eq!(tally.without(), [BTreeSet::from([A, B]), BTreeSet::from([B])]);
         // Who was full then may have room now.
         tally.failed_on(B, &JobPolicy::default());
         assert_eq!(tally.without(), [BTreeSet::from([B]), none]);
+        // Who can never take it is not asked again.
+        tally.refused_by(A, Reason::JobTooLarge);
+        tally.failed_on(B, &JobPolicy::default());
+        assert_eq!(tally.without(), [BTreeSet::from([A, B]), BTreeSet::from([A])]);
+        assert_eq!(*tally.never(), BTreeSet::from([A]));
     }
 
     #[test]
@@ -169,7 +201,7 @@ mod tests {
         let mut tally = Tally::default();
         let (zero, long) = (Duration::ZERO, policy.longest_wait);
         assert_eq!(tally.untaken(&policy, there, zero, false), Untaken::Leave, "there is none");
-        tally.refused_by(A);
+        tally.refused_by(A, Reason::Overloaded);
         assert_eq!(tally.untaken(&policy, any, zero, true), Untaken::Wait(Duration::from_secs(1)));
         assert_eq!(tally.without(), [BTreeSet::new(), BTreeSet::new()], "it is asked again");
         assert_eq!(tally.untaken(&policy, any, long, true), Untaken::Leave);

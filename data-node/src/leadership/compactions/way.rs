@@ -42,7 +42,7 @@ impl<'a> Way<'a> {
         loop {
             let compactors = &self.job.compactors;
             let Some(reserved) = self.reserve(compactors) else {
-                let some_up = !compactors.fleet.is_empty();
+                let some_up = compactors.fleet.has_others(self.tally.never());
                 let waited = self.untaken_since.get_or_insert_with(Instant::now).elapsed();
                 match self.tally.untaken(&policy, self.job.place, waited, some_up) {
                     Untaken::Here => return self.fall_back().await,
@@ -75,7 +75,7 @@ impl<'a> Way<'a> {
                 }
                 End::Cancelled(refusal) => return Ended::Cancelled(refusal),
                 End::Refused(refusal) => {
-                    self.tally.refused_by(node);
+                    self.tally.refused_by(node, refusal.reason);
                     self.posted.waits(&refusal.message);
                     meters::compaction_refused();
                     self.problem = Some(refusal);
