@@ -156,6 +156,7 @@ impl Compactions<'_> {
                 Ended::Discarded(refusal)
                 | Ended::Cancelled(refusal)
                 | Ended::Quarantined(refusal)
+                | Ended::GivenUp(refusal)
                 | Ended::Untaken(refusal) => Err(refusal),
                 Ended::Failed(error) => Err(error.refusal(region)),
                 // The channel is dropped, and whoever asked finds the next owner.
@@ -216,6 +217,7 @@ impl Compactions<'_> {
                 track.lost = true;
                 return;
             }
+            Ended::GivenUp(problem) => problem,
             Ended::Failed(problem) => problem,
         };
         track.failures = track.failures.saturating_add(1);

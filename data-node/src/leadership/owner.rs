@@ -14,6 +14,7 @@ use tidewater_region_engine::compaction::{Attempt, Scope};
 use tidewater_region_engine::index::Bloom;
 use tidewater_region_engine::region::{Phase, PlannedCompaction};
 use tidewater_region_engine::{CompactionReport, EngineError, FlushReport, IndexReport, Region};
+use tokio::sync::Semaphore;
 use tracing::info;
 
 use super::Context;
@@ -89,6 +90,11 @@ impl Owner {
     /// Whose regions they are.
     pub fn group(&self) -> GroupId {
         self.context.shared.group
+    }
+
+    /// Permits for compactions on this node.
+    pub fn permits(&self) -> &Semaphore {
+        &self.context.shared.env.compactions
     }
 
     /// Who owns.

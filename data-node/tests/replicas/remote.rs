@@ -273,11 +273,11 @@ async fn an_outcome_in_doubt_is_tried_again_and_committed_once() {
 #[tokio::test(flavor = "multi_thread")]
 async fn three_failures_quarantine_a_job_and_other_files_go_on() {
     let setting = Setting::start(options(JobPolicy::default())).await;
-    let fail = || Act::Fail(Reason::ObjectStoreUnavailable, false);
+    let fail = || Act::Fail(Reason::Corrupt, false);
     setting.one.script([fail(), fail()]);
     setting.two.script([fail()]);
     let refusal = setting.compact().await.unwrap_err();
-    assert_eq!(refusal.reason, Reason::ObjectStoreUnavailable);
+    assert_eq!(refusal.reason, Reason::Corrupt);
     assert_eq!((setting.one.attempts(), setting.two.attempts()), (vec![1, 3], vec![2]));
     let [held] = &jobs(&setting.node).await[..] else { panic!("one job is shown") };
     assert_eq!((held.state.as_str(), held.attempts, held.node_id), ("quarantined", 3, 0));
@@ -298,6 +298,19 @@ async fn three_failures_quarantine_a_job_and_other_files_go_on() {
     until("it is forgotten", async || jobs(&setting.node).await.is_empty()).await;
     assert_eq!(setting.compact().await.unwrap().files_in, 7);
     drop(region);
+    setting.node.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_store_that_is_down_quarantines_nothing() {
+    let setting = Setting::start(no_fallback()).await;
+    let fail = || Act::Fail(Reason::ObjectStoreUnavailable, false);
+    setting.one.script([fail(), fail()]);
+    setting.two.script([fail()]);
+    let refusal = setting.compact().await.unwrap_err();
+    assert_eq!(refusal.reason, Reason::ObjectStoreUnavailable);
+    assert_eq!(jobs(&setting.node).await, []);
+    assert_eq!(setting.compact().await.unwrap().files_in, 3, "its files are free");
     setting.node.stop().await;
 }
 

@@ -94,8 +94,8 @@ async fn one_that_sleeps_is_given_up_and_comes_too_late() -> Result<()> {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_job_that_fails_three_times_is_quarantined_and_other_work_goes_on() -> Result<()> {
     let setting = Setting::start(1).await?;
-    // Nothing else puts data: flushes wait.
-    setting.s3().fault(Fault::of(Mode::Conflict).on_puts().on_path("data")).await?;
+    // Whoever tries comes to a standstill. Nobody flushes meanwhile.
+    setting.s3().fault(Fault::of(Mode::Hold).on_puts().on_path("data")).await?;
     let failed = setting.compact(&["--remote"]).await?;
     expect("it fails", failed.status.is_some_and(|status| status != 0), &failed)?;
     setting.s3().heal().await?;

@@ -151,11 +151,7 @@ impl Region {
         Ok(Some(PlannedCompaction { region: self.clone(), plan, job, version: state.version }))
     }
 
-    /// Waits until this process may run one more compaction.
-    ///
-    /// # Errors
-    /// [`EngineError::Cancelled`].
-    pub async fn compaction_permit(
+    async fn compaction_permit(
         &self,
         attempt: &Attempt,
     ) -> Result<SemaphorePermit<'_>, EngineError> {

@@ -72,8 +72,8 @@ impl PlannedCompaction {
         self
     }
 
-    /// Carries it out here: merges, commits, swaps. Whoever calls holds a
-    /// [permit](Region::compaction_permit).
+    /// Carries it out here: merges, commits, swaps. Whoever calls holds one
+    /// of the [permits](crate::env::RegionEnv::compactions).
     ///
     /// # Errors
     /// As [`Region::compact`].

@@ -8,6 +8,7 @@ use tidewater_common::refusal::Refusal;
 use tidewater_proto::v1::{CompactionPlace, Reason};
 use tidewater_region_engine::compaction::{Attempt, Scope};
 use tidewater_region_engine::{CompactionReport, EngineError};
+use tokio::sync::SemaphorePermit;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
@@ -63,6 +64,8 @@ pub(super) enum Ended {
     Quarantined(Refusal),
     /// No compactor takes it, and it is not to be done here.
     Untaken(Refusal),
+    /// Attempts failed for a reason that has nothing to do with the job.
+    GivenUp(Refusal),
     /// It failed on this node.
     Failed(OwnerError),
     /// The term has ended; what compactors do goes on.
@@ -84,13 +87,9 @@ impl Job {
         if !may_be_here(&self.policy, self.place) {
             return Ended::Untaken(no_compactors(None));
         }
-        let region = match self.owner.region(self.region) {
-            Ok(region) => region,
-            Err(error) => return Ended::Failed(error),
-        };
-        let _permit = match region.compaction_permit(&self.attempt).await {
+        let _permit = match self.permit().await {
             Ok(permit) => permit,
-            Err(error) => return failed(error.into()),
+            Err(ended) => return ended,
         };
         let way = match self.plan().await {
             Ok(Some(way)) => way,
@@ -98,6 +97,18 @@ impl Job {
             Err(error) => return failed(error),
         };
         counted(way.run_here()).await
+    }
+
+    /// Waits until this process may run one more compaction; how the job ended when that was in vain.
+    pub(super) async fn permit(&self) -> Result<SemaphorePermit<'_>, Ended> {
+        tokio::select! {
+            permit = self.owner.permits().acquire() => permit.map_err(|_| Ended::TermOver),
+            () = self.attempt.cancel.cancelled() => {
+                let message = format!("a compaction of region {} was cancelled", self.region);
+                Err(Ended::Cancelled(Refusal::new(Reason::JobCancelled, message)))
+            }
+            () = self.term.cancelled() => Err(Ended::TermOver),
+        }
     }
 
     async fn planned(&self) -> Ended {
@@ -157,7 +168,7 @@ impl Ended {
             Self::Cancelled(_) => JobOutcome::Cancelled,
             Self::Quarantined(_) => JobOutcome::Quarantined,
             Self::Untaken(_) => JobOutcome::Untaken,
-            Self::Failed(_) => JobOutcome::Failed,
+            Self::GivenUp(_) | Self::Failed(_) => JobOutcome::Failed,
             Self::Nothing | Self::TermOver => JobOutcome::Left,
         }
     }

@@ -54,6 +54,8 @@ pub struct Tally {
 pub enum Next {
     /// Wait, then try again, elsewhere if there is somewhere else.
     Again(Duration),
+    /// Leave it for now: it would go no better with any other job.
+    GiveUp,
     /// Leave it alone.
     Quarantine,
 }
@@ -84,12 +86,16 @@ impl Tally {
     }
 
     /// An attempt on a compactor has failed, and the manifest does not show it committed.
-    pub fn failed_on(&mut self, node: NodeId, policy: &JobPolicy) -> Next {
+    pub fn failed_on(&mut self, node: NodeId, reason: Reason, policy: &JobPolicy) -> Next {
         self.failures = self.failures.saturating_add(1);
         self.failed_at = Some(node);
         self.refused.clear();
         if self.failures >= policy.most_failures {
-            return Next::Quarantine;
+            // While the store is down every job fails: none of them is to blame.
+            return match reason {
+                Reason::ObjectStoreUnavailable | Reason::DiskFull => Next::GiveUp,
+                _ => Next::Quarantine,
+            };
         }
         Next::Again(policy.wait(self.failures))
     }
@@ -165,14 +171,17 @@ mod tests {
     fn a_job_is_tried_elsewhere_with_longer_and_longer_waits_and_then_left_alone() {
         let policy = JobPolicy { most_failures: 8, ..JobPolicy::default() };
         let mut tally = Tally::default();
-        let waits: Vec<Next> = (0..8).map(|_| tally.failed_on(A, &policy)).collect();
+        let waits: Vec<Next> =
+            (0..8).map(|_| tally.failed_on(A, Reason::Unavailable, &policy)).collect();
         let again = |seconds| Next::Again(Duration::from_secs(seconds));
         let mut expected: Vec<Next> = [1, 2, 4, 8, 16, 30, 30].map(again).into();
         expected.push(Next::Quarantine);
         assert_eq!(waits, expected);
         let three = JobPolicy::default();
         let mut tally = Tally { failures: 2, ..Tally::default() };
-        assert_eq!(tally.failed_on(A, &three), Next::Quarantine);
+        assert_eq!(tally.failed_on(A, Reason::Corrupt, &three), Next::Quarantine);
+        let mut tally = Tally { failures: 2, ..Tally::default() };
+        assert_eq!(tally.failed_on(A, Reason::ObjectStoreUnavailable, &three), Next::GiveUp);
     }
 
     #[test]
@@ -180,16 +189,16 @@ mod tests {
         let mut tally = Tally::default();
         let none = BTreeSet::new();
         assert_eq!(tally.without(), [none.clone(), none.clone()]);
-        tally.failed_on(A, &JobPolicy::default());
+        tally.failed_on(A, Reason::Unavailable, &JobPolicy::default());
         assert_eq!(tally.without(), [BTreeSet::from([A]), none.clone()]);
         tally.refused_by(B, Reason::Overloaded);
         assert_eq!(tally.without(), [BTreeSet::from([A, B]), BTreeSet::from([B])]);
         // Who was full then may have room now.
-        tally.failed_on(B, &JobPolicy::default());
+        tally.failed_on(B, Reason::Unavailable, &JobPolicy::default());
         assert_eq!(tally.without(), [BTreeSet::from([B]), none]);
         // Who can never take it is not asked again.
         tally.refused_by(A, Reason::JobTooLarge);
-        tally.failed_on(B, &JobPolicy::default());
+        tally.failed_on(B, Reason::Unavailable, &JobPolicy::default());
         assert_eq!(tally.without(), [BTreeSet::from([A, B]), BTreeSet::from([A])]);
         assert_eq!(*tally.never(), BTreeSet::from([A]));
     }

@@ -96,7 +96,7 @@ impl<'a> Way<'a> {
                         Some(Settled::Gone) => return Ended::Discarded(refusal),
                         Some(Settled::Open) | None => {}
                     }
-                    match self.tally.failed_on(node, &policy) {
+                    match self.tally.failed_on(node, refusal.reason, &policy) {
                         Next::Again(wait) => {
                             self.log_failure(node, &refusal, wait);
                             if let Some(ended) = self.wait(wait, &refusal).await {
@@ -104,6 +104,7 @@ impl<'a> Way<'a> {
                             }
                             self.problem = Some(refusal);
                         }
+                        Next::GiveUp => return Ended::GivenUp(refusal),
                         Next::Quarantine => return self.quarantine(refusal),
                     }
                 }
@@ -174,13 +175,9 @@ impl<'a> Way<'a> {
             self.posted.renamed(self.planned.plan().job_id);
             meters::compaction_fell_back();
         }
-        let region = match self.job.owner.region(self.job.region) {
-            Ok(region) => region,
-            Err(error) => return Ended::Failed(error),
-        };
-        let _permit = match region.compaction_permit(&self.job.attempt).await {
+        let _permit = match self.job.permit().await {
             Ok(permit) => permit,
-            Err(error) => return failed(error.into()),
+            Err(ended) => return ended,
         };
         self.run_here().await
     }
