@@ -12,6 +12,7 @@ force for the next N matching requests (all, without `times`); `key` is the acce
   close_after    the request is carried out, the connection is closed without an answer
   conflict       nothing is done, the answer is 409
   hold           nothing is done until another fault replaces this one, or none; then it is carried out
+  hold_after     the request is carried out; the answer waits as with hold
   unconditional  for good: conditional puts overwrite silently, as some look-alikes do
 """
 
@@ -47,7 +48,7 @@ class Faults:
             self.over = threading.Event()
 
     def strike(self, environ):
-        """The mode in force for this request, counted."""
+        """The mode in force for this request, counted, and the end of it."""
         where = environ["PATH_INFO"] + "?" + environ.get("QUERY_STRING", "")
         with self.lock:
             hit = (
@@ -58,13 +59,13 @@ class Faults:
                 and (not self.key or f"Credential={self.key}/" in environ.get("HTTP_AUTHORIZATION", ""))
             )
             if not hit:
-                return "none"
+                return "none", None
             self.left = None if self.left is None else self.left - 1
             self.hits += 1
             mode, over = self.mode, self.over
         if mode == "hold":
             over.wait()
-        return mode
+        return mode, over
 
 
 class Endpoint:
@@ -77,7 +78,7 @@ class Endpoint:
             return answer(start_response, "200 OK", b"{}")
         if environ["PATH_INFO"] == "/_hits":
             return answer(start_response, "200 OK", json.dumps(self.faults.hits).encode())
-        mode = self.faults.strike(environ)
+        mode, over = self.faults.strike(environ)
         if mode == "down":
             return close(environ, start_response)
         if mode == "conflict":
@@ -89,7 +90,10 @@ class Endpoint:
             if mode == "close_after":
                 return close(environ, start_response)
             return answer(start_response, "500 Internal Server Error", ERROR % b"InternalError")
-        return self.carry_out(environ, start_response)
+        answered = self.carry_out(environ, start_response)
+        if mode == "hold_after":
+            over.wait()
+        return answered
 
     def carry_out(self, environ, start_response):
         with LOCK:

@@ -16,7 +16,7 @@ use std::time::Duration;
 use tempfile::TempDir;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
-pub use plan::{Plan, Store};
+pub use plan::{OnSmallDisk, Plan, Store};
 pub use tables::LOG_TABLE;
 
 use address::Reserved;
@@ -30,6 +30,9 @@ use crate::{HarnessError, Result, binary, wait};
 
 /// How long a cluster may take until every group has its replicas.
 const HEALTHY_WITHIN: Duration = Duration::from_secs(60);
+
+/// Where the disk of the objects is, in the cluster's folder.
+const STORE_DISK: &str = "store";
 
 /// Clusters that run at once in this process: they share the machine.
 static RUNNING: LazyLock<Arc<Semaphore>> = LazyLock::new(|| Arc::new(Semaphore::new(2)));
@@ -88,7 +91,8 @@ impl Cluster {
         let store_url = match (&plan.store, &s3) {
             (Store::Url(url), _) => url.clone(),
             (_, Some(s3)) => s3.url("cluster"),
-            _ => format!("file://{}", dir.path().join("objects").display()),
+            // A disk has other things at its root.
+            _ => format!("file://{}", dir.path().join(STORE_DISK).join("objects").display()),
         };
         let mut cluster = Self {
             meta: Vec::new(),
@@ -129,6 +133,9 @@ impl Cluster {
         let peers: Vec<String> =
             of_role(Role::Meta).map(|(_, number, _, _, at)| format!("{number}={at}")).collect();
         let metas: Vec<String> = of_role(Role::Meta).map(|seat| seat.4.to_string()).collect();
+        if self.plan.small_disk == Some(OnSmallDisk::Store) {
+            self.disk = Some(SmallDisk::make(&self.folder().join(STORE_DISK)).await?);
+        }
         for (role, number, name, listen, advertise) in seats {
             let data_dir =
                 (role != Role::Compactor).then(|| self.folder().join("nodes").join(&name));
@@ -155,12 +162,15 @@ impl Cluster {
                 launcher: Vec::new(),
             };
             if let (Role::Data, Some(dir)) = (role, &spec.data_dir)
-                && self.plan.small_disk == Some(number)
+                && self.plan.small_disk == Some(OnSmallDisk::Data(number))
             {
                 let disk = SmallDisk::make(dir).await?;
-                spec.launcher = disk.launcher();
-                spec.env.extend(disk.env());
+                disk.under(&mut spec, true);
                 self.disk = Some(disk);
+            } else if let (Some(OnSmallDisk::Store), Some(disk)) =
+                (self.plan.small_disk, &self.disk)
+            {
+                disk.under(&mut spec, role == Role::Compactor);
             }
             let node = Node::new(spec, self.binary.clone(), logs, pids.clone());
             match role {
@@ -254,6 +264,11 @@ impl Cluster {
     /// The folder that holds everything of this cluster.
     pub fn folder(&self) -> &Path {
         self.dir.as_ref().map_or(Path::new(""), TempDir::path)
+    }
+
+    /// Where objects lie that are kept in a folder.
+    pub fn objects(&self) -> PathBuf {
+        self.folder().join(STORE_DISK).join("objects")
     }
 
     /// What `--object-store` takes.

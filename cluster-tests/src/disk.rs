@@ -1,4 +1,5 @@
-//! A disk for one node that a scenario can fill and empty again, and nobody else notices.
+//! A disk for a node's folder, or for the objects, that a scenario can fill and empty again, and nobody
+//! else notices.
 //!
 //! The best is a small tmpfs in a mount namespace of its own, which an ordinary user may make on
 //! most systems: a process that does nothing holds the namespace, and the node is started in it, so
@@ -15,6 +16,7 @@ use rustix::fs::{FallocateFlags, fallocate, statvfs};
 use tokio::io::{AsyncBufReadExt, BufReader};
 use tokio::process::{Child, Command};
 
+use crate::node::NodeSpec;
 use crate::{HarnessError, Result};
 
 const MIB: u64 = 1 << 20;
@@ -28,7 +30,7 @@ const MOUNTED_WITHIN: Duration = Duration::from_secs(20);
 #[derive(Debug)]
 pub struct SmallDisk {
     kind: Kind,
-    /// The data directory as this process reaches it.
+    /// Its root as this process reaches it.
     folder: PathBuf,
 }
 
@@ -39,16 +41,16 @@ enum Kind {
 }
 
 impl SmallDisk {
-    /// Makes a disk for a data directory, which is created.
+    /// Makes a disk at a folder, which is created.
     ///
     /// # Errors
     /// When neither way works; not being permitted to mount is said on stderr.
-    pub async fn make(data_dir: &Path) -> Result<Self> {
-        std::fs::create_dir_all(data_dir)
-            .map_err(HarnessError::io(format!("create {}", data_dir.display())))?;
-        match mount(data_dir).await {
+    pub async fn make(at: &Path) -> Result<Self> {
+        std::fs::create_dir_all(at)
+            .map_err(HarnessError::io(format!("create {}", at.display())))?;
+        match mount(at).await {
             Ok((holder, pid)) => {
-                let inside = data_dir.strip_prefix("/").unwrap_or(data_dir);
+                let inside = at.strip_prefix("/").unwrap_or(at);
                 let folder = Path::new("/proc").join(pid.to_string()).join("root").join(inside);
                 Ok(Self { kind: Kind::Tmpfs { holder, pid }, folder })
             }
@@ -56,33 +58,25 @@ impl SmallDisk {
                 eprintln!(
                     "no small disk can be mounted here ({why}): a large reserve stands for it"
                 );
-                let bytes = free(data_dir)?.saturating_sub(MARGIN);
-                Ok(Self { kind: Kind::Reserve { bytes }, folder: data_dir.to_owned() })
+                let bytes = free(at)?.saturating_sub(MARGIN);
+                Ok(Self { kind: Kind::Reserve { bytes }, folder: at.to_owned() })
             }
         }
     }
 
-    /// What stands before the node's command line.
-    pub(crate) fn launcher(&self) -> Vec<String> {
+    /// Has a node find the disk where it was mounted. `minds`: the node's reserve is of this disk.
+    pub(crate) fn under(&self, spec: &mut NodeSpec, minds: bool) {
         match &self.kind {
             Kind::Tmpfs { pid, .. } => {
-                ["nsenter", "--target", &pid.to_string(), "--user", "--mount"]
-                    .map(str::to_owned)
-                    .into_iter()
-                    .chain(["--preserve-credentials".to_owned(), "--".to_owned()])
-                    .collect()
+                let pid = pid.to_string();
+                let launcher = ["nsenter", "--target", &pid, "--user", "--mount"];
+                let rest = ["--preserve-credentials", "--"];
+                spec.launcher = launcher.into_iter().chain(rest).map(str::to_owned).collect();
             }
-            Kind::Reserve { .. } => Vec::new(),
-        }
-    }
-
-    /// What the node's environment needs.
-    pub(crate) fn env(&self) -> Vec<(String, String)> {
-        match &self.kind {
-            Kind::Tmpfs { .. } => Vec::new(),
-            Kind::Reserve { bytes } => {
-                vec![("TIDEWATER_DISK_RESERVE".to_owned(), bytes.to_string())]
+            Kind::Reserve { bytes } if minds => {
+                spec.env.push(("TIDEWATER_DISK_RESERVE".to_owned(), bytes.to_string()));
             }
+            Kind::Reserve { .. } => {}
         }
     }
 

@@ -23,6 +23,8 @@ pub(crate) struct Capacity {
 pub(crate) struct InUse {
     pub(crate) jobs: usize,
     pub(crate) memory_bytes: u64,
+    /// Sub-jobs that run at once.
+    pub(crate) sub_jobs: usize,
     /// Bytes that they may still write.
     pub(crate) unwritten_bytes: u64,
     pub(crate) draining: bool,
@@ -37,8 +39,8 @@ pub(crate) struct Demand {
     pub(crate) sub_jobs: usize,
     /// Bytes of memory that its owner allows; it has one sub-job at any rate.
     pub(crate) memory_bytes: u64,
-    /// Bytes of its inputs: no more is written.
-    pub(crate) bytes_in: u64,
+    /// Bytes of its inputs that are read: no more is written.
+    pub(crate) bytes_read: u64,
 }
 
 /// Why a job is not taken.
@@ -75,7 +77,9 @@ impl From<NotTaken> for Refusal {
 /// What a job gets. `room`: bytes that may be written to the store's disk; `None`: no limit.
 ///
 /// A second sub-job has to fit into the slot's share of the memory: else the first jobs would take
-/// the memory of the slots beside them, and those could not be used.
+/// the memory of the slots beside them, and those could not be used. And all jobs together have no
+/// more sub-jobs than there are slots, but for the one that each job has: more would wait for each
+/// other, on a thread each.
 pub(crate) fn admit(
     capacity: Capacity,
     in_use: InUse,
@@ -98,14 +102,15 @@ pub(crate) fn admit(
     }
     if let Some(room) = room {
         let free = room.saturating_sub(in_use.unwritten_bytes);
-        if demand.bytes_in > free {
-            return Err(NotTaken::Disk { needed: demand.bytes_in, free });
+        if demand.bytes_read > free {
+            return Err(NotTaken::Disk { needed: demand.bytes_read, free });
         }
     }
     let share = capacity.memory_bytes / capacity.slots.max(1) as u64;
     let bound = share.min(free).min(demand.memory_bytes);
     let fit = usize::try_from(bound / needed.max(1)).unwrap_or(usize::MAX);
-    let parallelism = fit.min(demand.sub_jobs).max(1);
+    let spare = capacity.slots.saturating_sub(in_use.sub_jobs);
+    let parallelism = fit.min(demand.sub_jobs).min(spare).max(1);
     Ok(Limits { parallelism, memory_bytes: needed.saturating_mul(parallelism as u64) })
 }
 
@@ -114,8 +119,9 @@ mod tests {
     use super::*;
 
     const ALL: Capacity = Capacity { slots: 2, memory_bytes: 400 };
+    const MANY: Capacity = Capacity { slots: 4, memory_bytes: 800 };
     const SMALL: Demand =
-        Demand { sub_job_bytes: 50, sub_jobs: 3, memory_bytes: u64::MAX, bytes_in: 1_000 };
+        Demand { sub_job_bytes: 50, sub_jobs: 3, memory_bytes: u64::MAX, bytes_read: 1_000 };
 
     fn busy(jobs: usize, memory_bytes: u64) -> InUse {
         InUse { jobs, memory_bytes, ..InUse::default() }
@@ -124,16 +130,20 @@ mod tests {
     #[test]
     fn a_job_gets_as_many_sub_jobs_as_its_share_holds() {
         let granted = |in_use, demand| {
-            let limits = admit(ALL, in_use, None, demand).unwrap();
+            let limits = admit(MANY, in_use, None, demand).unwrap();
             (limits.parallelism, limits.memory_bytes)
         };
         let of = |sub_job_bytes| Demand { sub_job_bytes, ..SMALL };
         assert_eq!(granted(busy(0, 0), SMALL), (3, 150));
         assert_eq!(granted(busy(0, 0), of(100)), (2, 200));
         assert_eq!(granted(busy(0, 0), of(150)), (1, 150), "the other slot keeps its share");
-        assert_eq!(granted(busy(0, 0), of(400)), (1, 400), "alone it may have all");
-        assert_eq!(granted(busy(1, 290), SMALL), (2, 100), "memory is short");
-        assert_eq!(granted(busy(1, 350), SMALL), (1, 50));
+        assert_eq!(granted(busy(0, 0), of(800)), (1, 800), "alone it may have all");
+        assert_eq!(granted(busy(1, 690), SMALL), (2, 100), "memory is short");
+        assert_eq!(granted(busy(1, 750), SMALL), (1, 50));
+        let running = |sub_jobs| InUse { sub_jobs, ..busy(1, 0) };
+        assert_eq!(granted(running(1), SMALL), (3, 150));
+        assert_eq!(granted(running(2), SMALL), (2, 100), "as many as there are slots");
+        assert_eq!(granted(running(5), SMALL), (1, 50));
         assert_eq!(granted(busy(0, 0), Demand { memory_bytes: 120, ..SMALL }), (2, 100));
         assert_eq!(granted(busy(0, 0), Demand { memory_bytes: 1, ..SMALL }), (1, 50));
         assert_eq!(granted(busy(0, 0), Demand { sub_jobs: 0, ..SMALL }), (1, 50));

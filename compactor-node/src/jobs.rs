@@ -37,6 +37,8 @@ pub(crate) struct RunningJob {
     pub(crate) dir: RegionDir,
     pub(crate) inputs: BTreeSet<FileRef>,
     pub(crate) bytes_in: u64,
+    /// Those of them that are read.
+    pub(crate) bytes_read: u64,
     /// The owner's count of attempts.
     pub(crate) number: u32,
     /// Who asked.
@@ -146,7 +148,7 @@ impl Jobs {
     ) -> Result<(), JobError> {
         let inner = self.inner.lock();
         inner.check(id, dir, inputs)?;
-        let nothing = Demand { sub_job_bytes: 0, sub_jobs: 1, memory_bytes: 0, bytes_in: 0 };
+        let nothing = Demand { sub_job_bytes: 0, sub_jobs: 1, memory_bytes: 0, bytes_read: 0 };
         admit(self.capacity, inner.in_use(), None, nothing)?;
         Ok(())
     }
@@ -171,14 +173,15 @@ impl Jobs {
             sub_job_bytes: job.sub_job_bytes(),
             sub_jobs: job.sub_jobs(Limits { memory_bytes: u64::MAX, ..wanted }),
             memory_bytes: wanted.memory_bytes,
-            bytes_in: job.bytes(),
+            bytes_read: job.bytes_read(),
         };
         let limits = admit(self.capacity, inner.in_use(), room, demand)?;
         let running = Arc::new(RunningJob {
             id: job.job_id,
             dir: job.dir,
             inputs: inputs.into_iter().collect(),
-            bytes_in: demand.bytes_in,
+            bytes_in: job.bytes(),
+            bytes_read: demand.bytes_read,
             number,
             source,
             limits,
@@ -227,11 +230,12 @@ impl Inner {
     fn in_use(&self) -> InUse {
         let jobs = self.running.values();
         let unwritten = |job: &Arc<RunningJob>| {
-            job.bytes_in.saturating_sub(job.attempt.progress.snapshot().bytes_written)
+            job.bytes_read.saturating_sub(job.attempt.progress.snapshot().bytes_written)
         };
         InUse {
             jobs: self.running.len(),
             memory_bytes: jobs.clone().map(|job| job.limits.memory_bytes).sum(),
+            sub_jobs: jobs.clone().map(|job| job.limits.parallelism).sum(),
             unwritten_bytes: jobs.map(unwritten).fold(0, u64::saturating_add),
             draining: self.draining,
         }

@@ -34,7 +34,7 @@ use crate::disk::Disk;
 use crate::handles::Handles;
 use crate::jobs::Jobs;
 use crate::options::CompactorOptions;
-use crate::parts::{NodeParts, OPENING};
+use crate::parts::{NodeParts, READING};
 use crate::service::CompactionService;
 
 #[cfg(test)]
@@ -44,6 +44,10 @@ mod tests;
 const HAND_BACK: Duration = Duration::from_secs(10);
 /// How long what tells callers of the end may take after the last job.
 const CLOSE: Duration = Duration::from_secs(2);
+/// How long hooks may take to deliver what they have queued.
+const DELIVER: Duration = Duration::from_secs(5);
+/// How often what they have queued is looked at.
+const LOOK: Duration = Duration::from_millis(50);
 
 /// Why a compactor node did not start.
 #[derive(Debug, thiserror::Error)]
@@ -182,7 +186,7 @@ impl CompactorNode {
 
     /// Longest time that [`shutdown`](Self::shutdown) takes.
     pub fn longest_shutdown(&self) -> Duration {
-        self.drain.saturating_add(HAND_BACK).saturating_add(CLOSE)
+        self.drain.saturating_add(HAND_BACK).saturating_add(CLOSE).saturating_add(DELIVER)
     }
 
     /// Drains: takes no job any more, waits for those that run, hands back those that take too long,
@@ -203,11 +207,21 @@ impl CompactorNode {
         // Their callers hear of their end.
         self.parts.tasks.close();
         let _ = tokio::time::timeout(CLOSE, self.parts.tasks.wait()).await;
+        let _ = tokio::time::timeout(DELIVER, self.delivered()).await;
         self.closing.cancel();
         self.beats.close();
         self.beats.wait().await;
         self.parts.observe();
         info!(node = %self.parts.node, "compactor node stopped");
+    }
+}
+
+impl CompactorNode {
+    /// Resolves when no hook has anything queued. What is left when the process ends is lost.
+    async fn delivered(&self) {
+        while self.parts.sets.status().iter().any(|(_, hook)| hook.backlog > 0) {
+            tokio::time::sleep(LOOK).await;
+        }
     }
 }
 
@@ -231,7 +245,7 @@ fn parts(
         disk: Disk::of(&options.object_store, options.disk_reserve),
         jobs: Jobs::new(options.capacity()),
         handles: Mutex::new(Handles::new(options.handle_life)),
-        opening: Semaphore::new(OPENING),
+        reading: Semaphore::new(READING),
         tasks: TaskTracker::new(),
     }
 }

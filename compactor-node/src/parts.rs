@@ -1,14 +1,16 @@
 //! What the services of a compactor node share.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use parking_lot::Mutex;
 use tidewater_common::ids::{ClusterId, NodeId};
-use tidewater_proto::v1::CompactorLoad;
+use tidewater_common::refusal::Refusal;
+use tidewater_proto::v1::{CompactorLoad, Reason};
 use tidewater_region_engine::compaction::CompactionRegion;
 use tidewater_region_engine::env::RegionEnv;
 use tidewater_region_engine::hooks::PluginSets;
-use tokio::sync::Semaphore;
+use tokio::sync::{Semaphore, SemaphorePermit};
 use tokio_util::task::TaskTracker;
 use uuid::Uuid;
 
@@ -17,8 +19,10 @@ use crate::handles::Handles;
 use crate::jobs::Jobs;
 use crate::meters;
 
-/// Manifests read at once for those who open a region: each may be large.
-pub(crate) const OPENING: usize = 8;
+/// Manifests read at once: each may be large.
+pub(crate) const READING: usize = 8;
+/// Who waits longer to read one is refused.
+const READS_WITHIN: Duration = Duration::from_secs(5);
 
 /// See the module's head.
 #[derive(Debug)]
@@ -32,8 +36,8 @@ pub(crate) struct NodeParts {
     pub(crate) disk: Disk,
     pub(crate) jobs: Arc<Jobs>,
     pub(crate) handles: Mutex<Handles<CompactionRegion>>,
-    /// Permits to read the manifest of a region that is being opened.
-    pub(crate) opening: Semaphore,
+    /// Permits to read a manifest.
+    pub(crate) reading: Semaphore,
     /// Each job has one.
     pub(crate) tasks: TaskTracker,
 }
@@ -53,6 +57,18 @@ impl NodeParts {
             draining: in_use.draining,
             jobs_of: self.jobs.by_source(),
         }
+    }
+
+    /// Waits until a manifest may be read.
+    ///
+    /// # Errors
+    /// `Overloaded` when that takes too long.
+    pub(crate) async fn may_read_a_manifest(&self) -> Result<SemaphorePermit<'_>, Refusal> {
+        let permit = tokio::time::timeout(READS_WITHIN, self.reading.acquire()).await;
+        permit.ok().and_then(Result::ok).ok_or_else(|| {
+            let message = format!("{READING} manifests are being read here, and others wait");
+            Refusal::new(Reason::Overloaded, message).retry_after(READS_WITHIN)
+        })
     }
 
     /// Brings the gauges of `/metrics` up to date.

@@ -68,13 +68,14 @@ struct Outcome {
     event: Event,
 }
 
-/// Carries a job out: `work` does it, with the attempt of `slot`.
+/// Carries a job out: `work` does it, with the attempt of `slot`. Whether it may have been committed,
+/// and nobody knows.
 pub(crate) async fn run(
     work: impl Future<Output = Result<Committed, EngineError>>,
     slot: Slot,
     disk: &Disk,
     events: Events,
-) {
+) -> bool {
     let job = slot.job.clone();
     info!(
         job = %job.id,
@@ -104,12 +105,15 @@ pub(crate) async fn run(
             }
         }
     };
-    let outcome = outcome(&job, result);
+    let outcome = outcome(&job, result, job.attempt.progress.is_committing());
     let done = job.attempt.progress.snapshot();
     meters::ended(outcome.name, done);
     report(&job, &outcome);
     drop(slot);
+    let in_doubt =
+        matches!(&outcome.event, Event::Failed(failed) if failed.manifest_may_be_written);
     events.finish(&job, outcome.event);
+    in_doubt
 }
 
 fn accepted(job: &RunningJob) -> CompactionAccepted {
@@ -119,8 +123,12 @@ fn accepted(job: &RunningJob) -> CompactionAccepted {
     }
 }
 
-/// `None`: the work has panicked.
-fn outcome(job: &RunningJob, result: Option<Result<Committed, EngineError>>) -> Outcome {
+/// `None`: the work has panicked; `committing`: when it had begun to commit.
+fn outcome(
+    job: &RunningJob,
+    result: Option<Result<Committed, EngineError>>,
+    committing: bool,
+) -> Outcome {
     let (name, refusal, unknown) = match result {
         Some(Ok(committed)) => {
             return Outcome { name: "committed", event: success(job, committed) };
@@ -132,10 +140,9 @@ fn outcome(job: &RunningJob, result: Option<Result<Committed, EngineError>>) -> 
         }
         None => {
             // What it had begun to commit may stand.
-            let unknown = job.attempt.progress.is_committing();
             let message = format!("job {} has panicked: the compactor's log says where", job.id);
             let refusal = Refusal::new(Reason::Internal, message);
-            (name(refusal.reason, unknown), refusal, unknown)
+            (name(refusal.reason, committing), refusal, committing)
         }
     };
     let event = CompactionFailed {
@@ -169,7 +176,7 @@ fn refusal(job: &RunningJob, error: &EngineError) -> Refusal {
 fn name(reason: Reason, unknown: bool) -> &'static str {
     match reason {
         _ if unknown => "unknown",
-        Reason::InputsGone => "inputs_gone",
+        Reason::InputsGone | Reason::RegionNotFound => "inputs_gone",
         Reason::BelowFloor => "below_floor",
         Reason::JobCancelled | Reason::ShuttingDown => "cancelled",
         _ => "failed",

@@ -20,8 +20,8 @@ use crate::parts::NodeParts;
 #[cfg(test)]
 mod tests;
 
-/// Bytes of a request: a schema, 64 hooks, the names of 4,096 files with their clips.
-const REQUEST_BYTES: usize = 4 << 20;
+/// Bytes of a request: a schema, 256 hooks of 16 KiB each, or the names of 4,096 files with their clips.
+const REQUEST_BYTES: usize = 8 << 20;
 /// Bytes of an event: a commit describes every file and its columns.
 const ANSWER_BYTES: usize = 64 << 20;
 

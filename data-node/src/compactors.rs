@@ -1,7 +1,7 @@
 //! Compactor nodes, as a data node uses them.
 //!
 //! - [`fleet`]: which there are, how busy they are, and which of them gets a job.
-//! - [`call`]: one attempt at a job: open, compact, watch, close.
+//! - [`call`]: one attempt at a job: open, compact, close; `watch`: what happens in between.
 //! - [`board`]: the jobs of the regions that this node owns, for operators.
 //!
 //! What becomes of a job when an attempt has ended is decided per region, by its group's leader:
@@ -10,6 +10,7 @@
 pub mod board;
 pub mod call;
 pub mod fleet;
+mod watch;
 
 use std::sync::Arc;
 

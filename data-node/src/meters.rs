@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use metrics::{counter, gauge, histogram};
+use tidewater_proto::v1::Reason;
 use tidewater_region_engine::CompactionReport;
 
 use crate::groups::Groups;
@@ -92,7 +93,7 @@ pub(crate) fn compaction_job_ended(outcome: JobOutcome) {
     counter!("tidewater_compaction_jobs_total", "outcome" => outcome.as_str()).increment(1);
 }
 
-/// A compactor is asked to carry a job out; `again`: not for the first time.
+/// A compactor is asked to carry a job out; `again`: after an attempt that failed.
 pub(crate) fn compaction_attempt(again: bool) {
     counter!("tidewater_compaction_attempts_total").increment(1);
     if again {
@@ -101,8 +102,9 @@ pub(crate) fn compaction_attempt(again: bool) {
 }
 
 /// A compactor did not take a job.
-pub(crate) fn compaction_refused() {
-    counter!("tidewater_compaction_refusals_total").increment(1);
+pub(crate) fn compaction_refused(reason: Reason) {
+    let reason = reason.as_str_name().trim_start_matches("REASON_").to_lowercase();
+    counter!("tidewater_compaction_refusals_total", "reason" => reason).increment(1);
 }
 
 /// A job that no compactor takes is carried out here.
@@ -111,17 +113,29 @@ pub(crate) fn compaction_fell_back() {
 }
 
 /// Counts a compaction that waits or runs, until it is dropped.
-pub(crate) fn compaction_runs() -> CompactionRuns {
-    gauge!("tidewater_compactions_running").increment(1.0);
-    CompactionRuns
+pub(crate) fn compaction_runs() -> Gauged {
+    Gauged::new("tidewater_compactions_running")
 }
 
-/// See [`compaction_runs`].
-pub(crate) struct CompactionRuns;
+/// Counts a compaction that is quarantined, until it is dropped.
+pub(crate) fn compaction_quarantined() -> Gauged {
+    Gauged::new("tidewater_compactions_quarantined")
+}
 
-impl Drop for CompactionRuns {
+/// Counts one, until it is dropped.
+#[must_use]
+pub(crate) struct Gauged(&'static str);
+
+impl Gauged {
+    fn new(name: &'static str) -> Self {
+        gauge!(name).increment(1.0);
+        Self(name)
+    }
+}
+
+impl Drop for Gauged {
     fn drop(&mut self) {
-        gauge!("tidewater_compactions_running").decrement(1.0);
+        gauge!(self.0).decrement(1.0);
     }
 }
 

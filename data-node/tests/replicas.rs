@@ -21,6 +21,8 @@ mod membership;
 mod outage;
 #[path = "replicas/remote.rs"]
 mod remote;
+#[path = "replicas/remote_waits.rs"]
+mod remote_waits;
 #[path = "replicas/single.rs"]
 mod single;
 #[path = "replicas/three.rs"]

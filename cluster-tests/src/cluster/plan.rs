@@ -18,6 +18,15 @@ pub enum Store {
     Url(String),
 }
 
+/// What lies on a small disk of its own.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum OnSmallDisk {
+    /// The folder of a data node, counted from 1.
+    Data(u32),
+    /// The objects, in a folder that all nodes see.
+    Store,
+}
+
 /// What a cluster consists of.
 #[derive(Debug, Clone)]
 pub struct Plan {
@@ -31,8 +40,8 @@ pub struct Plan {
     pub store: Store,
     /// Whether nodes reach each other through proxies.
     pub proxied: bool,
-    /// The data node, counted from 1, that gets a small disk of its own.
-    pub small_disk: Option<u32>,
+    /// What gets a small disk, if anything.
+    pub small_disk: Option<OnSmallDisk>,
     /// `--memory-limit` of the data nodes.
     pub memory_limit: Option<String>,
     /// Environment of every node.
@@ -76,10 +85,10 @@ impl Plan {
         self
     }
 
-    /// With a small disk for a data node, counted from 1.
+    /// With something on a small disk.
     #[must_use]
-    pub fn small_disk(mut self, number: u32) -> Self {
-        self.small_disk = Some(number);
+    pub fn small_disk(mut self, what: OnSmallDisk) -> Self {
+        self.small_disk = Some(what);
         self
     }
 

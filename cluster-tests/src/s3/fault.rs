@@ -15,6 +15,8 @@ pub enum Mode {
     Conflict,
     /// Nothing is done until another fault replaces this one, or none; then it is carried out.
     Hold,
+    /// It is carried out; the answer waits as with [`Hold`](Self::Hold).
+    HoldAfter,
     /// Conditional puts overwrite silently.
     Unconditional,
 }
@@ -72,6 +74,7 @@ impl Fault {
             Mode::CloseAfter => "close_after",
             Mode::Conflict => "conflict",
             Mode::Hold => "hold",
+            Mode::HoldAfter => "hold_after",
             Mode::Unconditional => "unconditional",
         };
         let mut path = format!("/_fault?mode={mode}");

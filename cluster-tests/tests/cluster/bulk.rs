@@ -313,7 +313,7 @@ async fn a_clone_shares_files_and_outlives_its_source() -> Result<()> {
     wait::until("a pass leaves what the clones show", SETTLED_WITHIN, || async {
         let said = cluster.run(&["gc", "--output", "json"]).await.and_then(|said| said.ok());
         said.map(drop).map_err(|error| error.to_string())?;
-        let there = shared.iter().all(|path| cluster.folder().join("objects").join(path).exists());
+        let there = shared.iter().all(|path| cluster.objects().join(path).exists());
         if there { Ok(()) } else { Err("a file of the clones is gone".to_owned()) }
     })
     .await?;

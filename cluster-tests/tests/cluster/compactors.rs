@@ -5,8 +5,11 @@
 
 mod churn;
 mod embedded;
+mod full;
 mod late;
 mod memory;
+mod noise;
+mod outputs;
 mod retried;
 mod told;
 
@@ -19,8 +22,10 @@ use tidewater_cluster_tests::{HarnessError, Result, wait};
 
 use crate::support::SETTLED_WITHIN;
 
+/// Longer than anything takes here.
+const PATIENT: &str = "600s";
 /// Long enough to be seen waiting for.
-const PATIENCE: &str = "3s";
+const HASTY: &str = "3s";
 
 /// A cluster with a table of three files that is written to, and two compactors. Nothing is compacted by
 /// itself; `compactor-1` has more slots, so it is asked first.
@@ -33,15 +38,19 @@ pub(super) struct Setting {
 
 impl Setting {
     pub(super) async fn start(data: u32) -> Result<Self> {
-        Self::planned(Plan::default().nodes(1, data, 2), PATIENCE).await
+        Self::planned(Plan::default().nodes(1, data, 2)).await
     }
 
-    /// With nodes of one's own, and another patience.
-    pub(super) async fn planned(plan: Plan, patience: &str) -> Result<Self> {
-        let plan = plan
-            .store(Store::S3)
-            .env("TIDEWATER_COMPACTION", "off")
-            .env("TIDEWATER_COMPACTION_PATIENCE", patience);
+    /// One whose data node gives jobs up soon.
+    pub(super) async fn hasty() -> Result<Self> {
+        let plan = Plan::default().nodes(1, 1, 2);
+        Self::planned(plan.env("TIDEWATER_COMPACTION_PATIENCE", HASTY)).await
+    }
+
+    /// With nodes and settings of one's own.
+    pub(super) async fn planned(plan: Plan) -> Result<Self> {
+        let plan = Plan { env: [patient(), plan.env].concat(), ..plan };
+        let plan = plan.store(Store::S3).env("TIDEWATER_COMPACTION", "off");
         let mut cluster = plan.prepare().await?;
         for (slots, node) in ["4", "1"].into_iter().zip(&mut cluster.compactors) {
             node.spec.env.push(("TIDEWATER_SLOTS".to_owned(), slots.to_owned()));
@@ -70,19 +79,8 @@ impl Setting {
         Ok(())
     }
 
-    /// Until the owner may hand out jobs. Without anything to merge, asking does nothing.
     pub(super) async fn compactors_are_known(&self) -> Result<()> {
-        let small = ["table", "create", "small", "--columns", "k int64", "--primary-key", "k"];
-        let said = self.cluster.run(&small).await?;
-        if said.status != Some(4) {
-            said.ok()?;
-        }
-        let region = self.cluster.region("small").await?.region_id.to_string();
-        wait::until("the owner knows compactors", SETTLED_WITHIN, || async {
-            let asked = self.cluster.run(&["region", "compact", &region, "--remote"]).await;
-            asked.and_then(Said::ok).map(drop).map_err(|error| error.to_string())
-        })
-        .await
+        compactors_are_known(&self.cluster).await
     }
 
     /// Another table, of two files, that nobody writes to; its region.
@@ -137,10 +135,15 @@ impl Setting {
 
     /// Until a compactor's log says this.
     pub(super) async fn logged(&self, index: usize, words: &str) -> Result<()> {
+        self.logged_times(index, words, 1).await
+    }
+
+    /// Until a compactor's log has said this so often.
+    pub(super) async fn logged_times(&self, index: usize, words: &str, times: usize) -> Result<()> {
         let log = self.cluster.compactors[index].log();
         wait::until(&format!("{} logs {words:?}", log.path().display()), SETTLED_WITHIN, || async {
             let text = log.text().map_err(|error| error.to_string())?;
-            if text.contains(words) { Ok(()) } else { Err(log.tail()) }
+            if text.matches(words).count() >= times { Ok(()) } else { Err(log.tail()) }
         })
         .await
     }
@@ -150,6 +153,25 @@ impl Setting {
         self.s3().heal().await?;
         crate::support::conclude(self.cluster, self.load).await.map(drop)
     }
+}
+
+/// Until the owner may hand out jobs. Without anything to merge, asking does nothing.
+pub(super) async fn compactors_are_known(cluster: &Cluster) -> Result<()> {
+    let small = ["table", "create", "small", "--columns", "k int64", "--primary-key", "k"];
+    let said = cluster.run(&small).await?;
+    if said.status != Some(4) {
+        said.ok()?;
+    }
+    let region = cluster.region("small").await?.region_id.to_string();
+    wait::until("the owner knows compactors", SETTLED_WITHIN, || async {
+        let asked = cluster.run(&["region", "compact", &region, "--remote"]).await;
+        asked.and_then(Said::ok).map(drop).map_err(|error| error.to_string())
+    })
+    .await
+}
+
+fn patient() -> Vec<(String, String)> {
+    vec![("TIDEWATER_COMPACTION_PATIENCE".to_owned(), PATIENT.to_owned())]
 }
 
 /// The report of a compaction that was committed by this node.

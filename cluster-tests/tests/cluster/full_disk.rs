@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use tidewater_cluster_tests::cluster::{Cluster, LOG_TABLE, Plan};
+use tidewater_cluster_tests::cluster::{Cluster, LOG_TABLE, OnSmallDisk, Plan};
 use tidewater_cluster_tests::direct::{Direct, RegionRef, refusal_of};
 use tidewater_cluster_tests::workload::{Load, Workload};
 use tidewater_cluster_tests::{HarnessError, Result, wait};
@@ -17,7 +17,7 @@ const SMALL: usize = 0;
 
 /// A cluster of three data nodes, the first of which has a small disk.
 async fn started(load: Load) -> Result<(Cluster, Workload)> {
-    let cluster = Plan::default().small_disk(1).start().await?;
+    let cluster = Plan::default().small_disk(OnSmallDisk::Data(1)).start().await?;
     cluster.create_log_table().await?;
     let load = Workload::start(&cluster, load).await?;
     Ok((cluster, load))

@@ -10,7 +10,7 @@ use crate::support::{SETTLED_WITHIN, conclude, live_files};
 
 /// Data files in the store, relative to its root.
 fn data_files(cluster: &Cluster) -> Result<BTreeSet<String>> {
-    let root = cluster.folder().join("objects");
+    let root = cluster.objects();
     let mut found = BTreeSet::new();
     let mut folders = vec![root.clone()];
     while let Some(folder) = folders.pop() {

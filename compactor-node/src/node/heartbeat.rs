@@ -37,6 +37,7 @@ impl Beat {
                 _ = every.tick() => {}
             }
             self.parts.handles.lock().expire(Instant::now());
+            self.parts.sets.forget_unused(Instant::now());
             self.parts.observe();
             let request = self.request().await;
             let answer = tokio::select! {

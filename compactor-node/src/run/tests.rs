@@ -40,7 +40,7 @@ async fn a_panic_frees_the_slot_and_is_told() {
     let (jobs, slot) = slot().await;
     let (events, receiver) = Events::channel();
     let work = async { panic!("a bug") };
-    run(work, slot, &Disk::of("memory:///", 0), events).await;
+    assert!(!run(work, slot, &Disk::of("memory:///", 0), events).await, "nothing is in doubt");
     assert_eq!(jobs.in_use().jobs, 0);
     let (_, event) = last(receiver).await;
     let (reason, may_be_written, message) = failure(event);
@@ -57,7 +57,7 @@ async fn a_caller_that_does_not_read_hears_the_end() {
         tokio::time::sleep(PROGRESS * 100).await;
         Ok(nothing())
     };
-    run(work, slot, &Disk::of("memory:///", 0), events).await;
+    let _ = run(work, slot, &Disk::of("memory:///", 0), events).await;
     let (count, event) = last(receiver).await;
     assert_eq!(count, EVENTS);
     assert!(matches!(event, Event::Committed(committed) if committed.manifest_version == 7));
@@ -74,7 +74,7 @@ async fn a_disk_that_fills_up_ends_the_job() {
         job.attempt.cancel.cancelled().await;
         Err(EngineError::Cancelled { region: job.dir.region_id, job: job.id })
     };
-    run(work, slot, &disk, events).await;
+    let _ = run(work, slot, &disk, events).await;
     let (reason, may_be_written, _) = failure(last(receiver).await.1);
     assert_eq!((reason, may_be_written), (Reason::DiskFull, false));
 }
@@ -84,7 +84,7 @@ async fn every_end_has_its_reason_and_its_name() {
     let (_, slot) = slot().await;
     let (job, region) = (&slot.job, slot.job.dir.region_id);
     let ended = |error| {
-        let outcome = outcome(job, Some(Err(error)));
+        let outcome = outcome(job, Some(Err(error)), true);
         let (reason, may_be_written, _) = failure(outcome.event);
         (outcome.name, reason, may_be_written)
     };
@@ -95,11 +95,20 @@ async fn every_end_has_its_reason_and_its_name() {
     job.end(EndedBy::Drain);
     assert_eq!(ended(cancelled()), ("cancelled", Reason::ShuttingDown, false));
     // It was told to end, and failed by itself.
-    assert_eq!(ended(EngineError::Removed { region }), ("failed", Reason::RegionNotFound, false));
-    assert_eq!(outcome(job, Some(Ok(nothing()))).name, "committed");
+    let removed = ended(EngineError::Removed { region });
+    assert_eq!(removed, ("inputs_gone", Reason::RegionNotFound, false));
+    let version = ManifestVersion(9);
+    let in_doubt = EngineError::Unknown { region, version, detail: "x".into() };
+    assert_eq!(ended(in_doubt), ("unknown", Reason::Unavailable, true));
+    assert_eq!(outcome(job, Some(Ok(nothing())), true).name, "committed");
+    for committing in [false, true] {
+        let panicked = failure(outcome(job, None, committing).event);
+        assert_eq!((panicked.0, panicked.1), (Reason::Internal, committing));
+    }
     for (reason, unknown, expected) in [
         (Reason::InputsGone, false, "inputs_gone"),
         (Reason::BelowFloor, false, "below_floor"),
+        (Reason::RegionNotFound, false, "inputs_gone"),
         (Reason::Unavailable, true, "unknown"),
         (Reason::Unavailable, false, "failed"),
     ] {

@@ -2,6 +2,7 @@
 
 use std::pin::Pin;
 use std::sync::Arc;
+use std::time::Duration;
 
 use futures::Stream;
 use tidewater_common::ids::NodeId;
@@ -15,6 +16,10 @@ use tonic::Status;
 
 use crate::parts::NodeParts;
 use crate::run::{Events, run};
+
+/// How long a commit in doubt is asked after: a store that is out of reach for longer has its owner
+/// find out.
+const SETTLED_WITHIN: Duration = Duration::from_secs(60);
 
 /// See `Compaction.Compact`.
 pub(super) type EventStream = Pin<Box<dyn Stream<Item = Result<CompactionEvent, Status>> + Send>>;
@@ -30,7 +35,10 @@ pub(super) async fn call(
     let plan = CompactionPlan::try_from(plan).map_err(|error| bad_plan(error.to_string()))?;
     let region = parts.handles.lock().get(&request.handle, Instant::now())?;
     parts.jobs.check(plan.job_id, plan.dir, &plan.inputs)?;
-    let job = region.prepare(&plan).await.map_err(|error| Refusal::from(&error))?;
+    let job = {
+        let _permit = parts.may_read_a_manifest().await?;
+        region.prepare(&plan).await.map_err(|error| Refusal::from(&error))?
+    };
     let room = parts.disk.room().await;
     let asked = (request.attempt, source);
     let slot = parts.jobs.begin(&job, region.limits(), room, asked, Instant::now())?;
@@ -40,8 +48,11 @@ pub(super) async fn call(
     parts.tasks.spawn(async move {
         let (limits, attempt) = (slot.job.limits, slot.job.attempt.clone());
         let work = region.run(&job, limits, &attempt);
-        run(work, slot, &node.disk, events).await;
+        let in_doubt = run(work, slot, &node.disk, events).await;
         node.observe();
+        if in_doubt {
+            region.settle(SETTLED_WITHIN).await;
+        }
     });
     Ok(Box::pin(ReceiverStream::new(receiver)))
 }

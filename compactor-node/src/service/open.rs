@@ -41,8 +41,7 @@ pub(super) async fn call(
     let request = parse(request, parts.jobs.capacity().slots)?;
     let (dir, owner) = (request.dir, request.owner.0);
     let opened = {
-        let permit = parts.opening.acquire().await;
-        let _permit = permit.map_err(|_| Refusal::from(NotTaken::Draining))?;
+        let _permit = parts.may_read_a_manifest().await?;
         open_compaction_region(&parts.env, &parts.sets, request).await
     };
     let region = Arc::new(opened.map_err(|error: OpenError| Refusal::from(&error))?);

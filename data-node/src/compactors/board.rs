@@ -72,11 +72,9 @@ impl Board {
         self.jobs.lock().iter().map(|(job, entry)| entry.info(*job, owner)).collect()
     }
 
-    /// Whether a job of this region runs or waits.
-    pub fn is_busy(&self, region: RegionId) -> bool {
-        let jobs = self.jobs.lock();
-        let busy = |entry: &Entry| entry.region == region && entry.state != State::Quarantined;
-        jobs.values().any(busy)
+    /// Whether a job of this region has files.
+    pub fn has(&self, region: RegionId) -> bool {
+        self.jobs.lock().values().any(|entry| entry.region == region)
     }
 
     /// Jobs of this region that are quarantined.
@@ -86,14 +84,19 @@ impl Board {
         jobs.values().filter(held).count()
     }
 
+    /// Jobs that are quarantined.
+    pub fn all_quarantined(&self) -> usize {
+        let jobs = self.jobs.lock();
+        jobs.values().filter(|entry| entry.state == State::Quarantined).count()
+    }
+
     /// Ends a job; one that is quarantined is forgotten. Whether there was one.
     pub fn cancel(&self, job: JobId) -> bool {
         let jobs = self.jobs.lock();
         jobs.get(&job).inspect(|entry| entry.attempt.cancel.cancel()).is_some()
     }
 
-    /// Forgets what is quarantined of a region, so that its files may be chosen again. Until they are
-    /// let go, the region is busy.
+    /// Forgets what is quarantined of a region, so that its files may be chosen again.
     pub fn release(&self, region: RegionId) {
         for entry in self.jobs.lock().values_mut() {
             if entry.region == region && entry.state == State::Quarantined {

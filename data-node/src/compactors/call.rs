@@ -7,28 +7,25 @@ use parking_lot::Mutex;
 use tidewater_common::ids::{GroupId, ManifestVersion, NodeId, OwnerEpoch};
 use tidewater_common::refusal::{Effect, Refusal};
 use tidewater_proto::compaction::v1::compaction_client::CompactionClient;
-use tidewater_proto::compaction::v1::{
-    self as wire, CompactRequest, CompactionEvent, OpenCompactionRegionRequest,
-    compaction_event::Event,
-};
+use tidewater_proto::compaction::v1::{self as wire, CompactRequest, OpenCompactionRegionRequest};
 use tidewater_proto::v1::{CallHeader, ManifestOwnerEpoch, Reason};
 use tidewater_region_engine::compaction::{Attempt, ProgressSnapshot};
+use tidewater_region_engine::layout::RegionDir;
 use tidewater_region_engine::region::PlannedCompaction;
-use tokio::time::{Instant, timeout, timeout_at};
+use tokio::time::timeout;
 use tonic::transport::{Channel, Endpoint};
-use tonic::{Code, Status, Streaming};
+use tonic::{Code, Status};
 
 use super::Compactors;
 use super::fleet::Compactor;
+use super::watch::Watch;
 
 /// A compactor that is there takes a connection within this.
 const CONNECT: Duration = Duration::from_secs(2);
 /// Opening a region, or accepting a plan: its manifest is read.
 const ANSWER: Duration = Duration::from_secs(10);
 /// Closing, and cancelling when nobody waits for it.
-const FAREWELL: Duration = Duration::from_secs(2);
-/// A job that was cancelled ends within this, or is given up.
-const END: Duration = Duration::from_secs(10);
+pub(super) const FAREWELL: Duration = Duration::from_secs(2);
 /// Largest answer: the files of a plan with their footers.
 const ANSWER_BYTES: usize = 64 << 20;
 
@@ -59,9 +56,11 @@ pub enum End {
     },
     /// The compactor did not take it: nothing was done.
     Refused(Refusal),
+    /// The compactor took it, and gave it back: nothing was done.
+    HandedBack(Refusal),
     /// It can never be committed: its files are gone, or its outputs too old.
     Void(Refusal),
-    /// It was cancelled, as was asked for.
+    /// It was cancelled, as was asked for: nothing was done.
     Cancelled(Refusal),
     /// It was begun, and has failed or was not heard of any more. The manifest says whether it was
     /// committed, and it may still be.
@@ -96,14 +95,16 @@ impl Compactors {
             plan: Some(planned.plan().into()),
             attempt: number,
         };
+        let job_id = planned.plan().job_id.to_string();
+        let patience = asker.patience;
+        let mut watch = Watch { client: client.clone(), header, job_id, patience, attempt };
         let end = match answer(ANSWER, client.compact(request)).await {
-            Ok(events) => {
-                let job_id = planned.plan().job_id.to_string();
-                let mut watch = Watch { client: client.clone(), header, job_id, asker, attempt };
-                watch.run(events).await
+            Ok(events) => watch.run(events).await,
+            Err(refusal) if refusal.effect() == Effect::Unknown => {
+                // It may have come as far as to begin.
+                watch.cancel().await;
+                End::Lost(refusal)
             }
-            // It may have come as far as to begin.
-            Err(refusal) if refusal.effect() == Effect::Unknown => End::Lost(refusal),
             Err(refusal) => refused(refusal),
         };
         let header = self.header(compactor.node);
@@ -111,6 +112,22 @@ impl Compactors {
         // Otherwise it expires.
         let _ = timeout(FAREWELL, client.close_compaction_region(close)).await;
         end
+    }
+
+    /// What the jobs of a region that run on a compactor have done; `None`: none runs there, or it does
+    /// not answer.
+    pub async fn under_way(
+        &self,
+        compactor: &Compactor,
+        dir: RegionDir,
+    ) -> Option<Vec<ProgressSnapshot>> {
+        let mut client = self.client(compactor).ok()?;
+        let header = self.header(compactor.node);
+        let asked = client.list_compactions(wire::ListCompactionsRequest { header });
+        let running = answer(ANSWER, asked).await.ok()?.jobs.into_iter();
+        let of_region = running.filter(|job| job.dir.map(RegionDir::from) == Some(dir));
+        let done: Vec<_> = of_region.map(|job| job.done.unwrap_or_default().into()).collect();
+        (!done.is_empty()).then_some(done)
     }
 
     fn opening(
@@ -174,104 +191,6 @@ impl Channels {
     }
 }
 
-/// A job that a compactor has accepted.
-struct Watch<'a> {
-    client: CompactionClient<Channel>,
-    header: Option<CallHeader>,
-    job_id: String,
-    asker: Asker,
-    attempt: &'a Attempt,
-}
-
-impl Watch<'_> {
-    async fn run(&mut self, mut events: Streaming<CompactionEvent>) -> End {
-        let (mut seen, mut deadline) = (None, Instant::now() + self.asker.patience);
-        let mut cancelled = false;
-        loop {
-            let next = tokio::select! {
-                next = timeout_at(deadline, events.message()) => next,
-                () = self.attempt.cancel.cancelled(), if !cancelled => {
-                    cancelled = true;
-                    deadline = Instant::now() + END;
-                    self.cancel().await;
-                    continue;
-                }
-            };
-            let event = match next {
-                Ok(Ok(Some(event))) => event,
-                Ok(Ok(None)) => return self.lost(&Status::aborted("its events ended")),
-                Ok(Err(status)) => return self.lost(&status),
-                Err(_) if cancelled => {
-                    return End::Cancelled(self.refusal(Reason::JobCancelled, "was cancelled"));
-                }
-                Err(_) => {
-                    // It may hang, or sleep: whatever it still does, the manifest decides.
-                    self.cancel().await;
-                    let patience = self.asker.patience;
-                    let what = format!("made no progress for {patience:?}");
-                    return End::Lost(self.refusal(Reason::DeadlineExceeded, &what));
-                }
-            };
-            // Of another job, or nothing at all: what is not ours is ignored.
-            let Some(event) = event.event.filter(|_| event.job_id == self.job_id) else { continue };
-            match event {
-                Event::Accepted(_) => {}
-                Event::Progress(done) => {
-                    let done = ProgressSnapshot::from(done);
-                    self.attempt.progress.set(&done);
-                    if seen != Some(done) && !cancelled {
-                        deadline = Instant::now() + self.asker.patience;
-                    }
-                    seen = Some(done);
-                }
-                Event::Committed(committed) => {
-                    if let Some(done) = committed.done {
-                        self.attempt.progress.set(&done.into());
-                    }
-                    let version = ManifestVersion(committed.manifest_version);
-                    return End::Committed { version, files_out: committed.files_out.len() };
-                }
-                Event::Failed(failed) => return ended(failed, cancelled),
-            }
-        }
-    }
-
-    async fn cancel(&mut self) {
-        let request = wire::CancelCompactionRequest {
-            header: self.header.clone(),
-            job_id: self.job_id.clone(),
-        };
-        // Whether it was heard shows in the events, or not at all.
-        let _ = timeout(FAREWELL, self.client.cancel_compaction(request)).await;
-    }
-
-    fn lost(&self, status: &Status) -> End {
-        let what = format!("was not heard of to its end: {}", status.message());
-        End::Lost(self.refusal(Reason::Unavailable, &what))
-    }
-
-    fn refusal(&self, reason: Reason, what: &str) -> Refusal {
-        Refusal::new(reason, format!("compaction {} {what}", self.job_id))
-    }
-}
-
-/// What a failure that the compactor reports means.
-fn ended(failed: wire::CompactionFailed, cancelled: bool) -> End {
-    let reason = Reason::try_from(failed.reason).unwrap_or(Reason::Unspecified);
-    let refusal = Refusal::new(reason, failed.message);
-    match reason {
-        // Handed back by a compactor that is being stopped.
-        Reason::ShuttingDown if !failed.manifest_may_be_written => End::Refused(refusal),
-        Reason::JobCancelled if cancelled => End::Cancelled(refusal),
-        Reason::InputsGone | Reason::BelowFloor | Reason::RegionNotFound
-            if !failed.manifest_may_be_written =>
-        {
-            End::Void(refusal)
-        }
-        _ => End::Lost(refusal),
-    }
-}
-
 /// What it means that a region was not opened, or a plan not accepted. Some answers would be the same
 /// everywhere: the files or the region are gone, or are another owner's to merge.
 fn refused(refusal: Refusal) -> End {
@@ -302,36 +221,6 @@ async fn answer<T>(
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    fn failed(reason: Reason, manifest_may_be_written: bool) -> wire::CompactionFailed {
-        let (reason, message) = (reason.into(), "x".to_owned());
-        wire::CompactionFailed { reason, message, manifest_may_be_written }
-    }
-
-    #[test]
-    fn what_a_failure_means_depends_on_its_reason_and_on_the_manifest() {
-        let refusal = |reason| Refusal::new(reason, "x");
-        let cases = [
-            (Reason::InputsGone, false, false, End::Void as fn(Refusal) -> End),
-            (Reason::BelowFloor, false, false, End::Void),
-            (Reason::RegionNotFound, false, false, End::Void),
-            (Reason::ShuttingDown, false, false, End::Refused),
-            (Reason::ShuttingDown, true, false, End::Lost),
-            (Reason::InputsGone, true, false, End::Lost),
-            (Reason::JobCancelled, false, true, End::Cancelled),
-            // Somebody else has cancelled it, there.
-            (Reason::JobCancelled, false, false, End::Lost),
-            (Reason::ObjectStoreUnavailable, false, false, End::Lost),
-            (Reason::Unavailable, true, false, End::Lost),
-            (Reason::Corrupt, false, true, End::Lost),
-        ];
-        for (reason, may_be_written, cancelled, expected) in cases {
-            let end = ended(failed(reason, may_be_written), cancelled);
-            assert_eq!(end, expected(refusal(reason)), "{reason:?} {may_be_written} {cancelled}");
-        }
-        let unknown = wire::CompactionFailed { reason: 9_999, ..failed(Reason::Internal, false) };
-        assert!(matches!(ended(unknown, false), End::Lost(_)));
-    }
 
     #[test]
     fn a_plan_that_is_not_accepted_is_void_or_for_another_compactor() {

@@ -18,7 +18,12 @@ struct Inner {
     seen: BTreeMap<NodeId, Compactor>,
     /// Jobs that this node has there now.
     ours: BTreeMap<NodeId, u32>,
+    /// The most that it had there at once since each of the last reports, the newest first.
+    most: BTreeMap<NodeId, [u32; REPORTS]>,
 }
+
+/// So many reports later the last one does not show any more what has ended.
+const REPORTS: usize = 3;
 
 /// A compactor that is up.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -46,8 +51,20 @@ pub struct Reserved<'a> {
 impl Fleet {
     /// Takes over what the meta service tells this node.
     pub fn follow(&self, node: NodeId, compactors: &[CompactorInfo]) {
-        let seen = compactors.iter().filter_map(|info| compactor(info, node));
-        self.inner.lock().seen = seen.map(|one| (one.node, one)).collect();
+        let mut inner = self.inner.lock();
+        let mut most = BTreeMap::new();
+        inner.seen.clear();
+        for info in compactors {
+            let id = NodeId(info.node_id);
+            let before = inner.most.get(&id).copied().unwrap_or_default();
+            let known = before.into_iter().max().unwrap_or_default();
+            if let Some(one) = compactor(info, node, known) {
+                inner.seen.insert(id, one);
+            }
+            let now = inner.ours.get(&id).copied().unwrap_or_default();
+            most.insert(id, [now, before[0], before[1]]);
+        }
+        inner.most = most;
     }
 
     /// Whether no compactor is up.
@@ -76,7 +93,11 @@ impl Fleet {
         let mut inner = self.inner.lock();
         let known = inner.seen.values().filter(|one| !without.contains(&one.node));
         let compactor = pick(known.map(|one| (inner.free(one), one)), job, bytes)?.clone();
-        *inner.ours.entry(compactor.node).or_default() += 1;
+        let ours = inner.ours.entry(compactor.node).or_default();
+        *ours += 1;
+        let ours = *ours;
+        let most = inner.most.entry(compactor.node).or_default();
+        most[0] = most[0].max(ours);
         Some(Reserved { fleet: self, compactor })
     }
 }
@@ -99,13 +120,15 @@ impl Drop for Reserved<'_> {
     }
 }
 
-/// What a report means to a node. Of its own jobs it knows better: a report is a second or two old.
-fn compactor(info: &CompactorInfo, node: NodeId) -> Option<Compactor> {
+/// What a report means to a node. Of its own jobs it knows better: a report is a second or two old. But
+/// those that it has given up, or that it had before it was started again, it does not know: they are as
+/// those of others. `known`: how many the report may show that it knows.
+fn compactor(info: &CompactorInfo, node: NodeId, known: u32) -> Option<Compactor> {
     let load = info.load.as_ref()?;
     if load.draining {
         return None;
     }
-    let ours = load.jobs_of.get(&node.get()).copied().unwrap_or(0);
+    let ours = load.jobs_of.get(&node.get()).copied().unwrap_or(0).min(known);
     Some(Compactor {
         node: NodeId(info.node_id),
         address: info.address.clone(),
@@ -195,6 +218,29 @@ mod tests {
     }
 
     #[test]
+    fn jobs_that_were_given_up_take_their_slots_as_those_of_others() {
+        let fleet = Fleet::default();
+        let mut busy = info(201, 4, 2);
+        busy.load.iter_mut().for_each(|load| load.jobs_of = [(101, 2)].into());
+        fleet.follow(OWN, std::slice::from_ref(&busy));
+        assert_eq!(fleet.free_slots(), 2, "of a node that was started again");
+        let taken = fleet.reserve(job(1), 10, &BTreeSet::new()).unwrap();
+        busy.load.iter_mut().for_each(|load| (load.jobs, load.jobs_of) = (3, [(101, 3)].into()));
+        fleet.follow(OWN, std::slice::from_ref(&busy));
+        assert_eq!(fleet.free_slots(), 1);
+        // Given up here, and running on there. Some reports may be from before it ended.
+        drop(taken);
+        let mut free = Vec::new();
+        for _ in 0..4 {
+            fleet.follow(OWN, std::slice::from_ref(&busy));
+            free.push(fleet.free_slots());
+        }
+        assert_eq!(free, [2, 2, 2, 1]);
+        fleet.follow(OWN, &[info(201, 4, 0)]);
+        assert_eq!(fleet.free_slots(), 4);
+    }
+
+    #[test]
     fn what_has_no_room_is_passed_over() {
         let fleet = Fleet::default();
         let with = |change: fn(&mut CompactorLoad)| {
@@ -217,7 +263,7 @@ mod tests {
     #[test]
     fn jobs_spread_over_equals_and_stay_when_one_goes() {
         let all: Vec<Compactor> =
-            (1..=4).filter_map(|node| compactor(&info(node, 1, 0), OWN)).collect();
+            (1..=4).filter_map(|node| compactor(&info(node, 1, 0), OWN, 0)).collect();
         let chosen = |known: &[Compactor]| -> Vec<u64> {
             let of = |number| {
                 let free = known.iter().map(|one| (one.room, one));

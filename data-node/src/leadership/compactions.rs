@@ -2,7 +2,7 @@
 //! [`choose`](mod@choose), runs jobs on compactors or here, and holds back regions whose job failed.
 //!
 //! - [`choose`](mod@choose): which regions, and where (pure). [`life`]: what becomes of a job when an attempt
-//!   has ended (pure). `job`: one job from plan to end; `way`: its attempts, waits and quarantine.
+//!   has ended (pure). `job`: one job from plan to end; `way`: its attempts and waits; `quarantine`.
 //!
 //! What runs here ends with the term: what it has written is garbage then, unless it was committing.
 //! What runs on a compactor goes on. Either way, whether it was committed is found out by whoever reads
@@ -11,6 +11,7 @@
 pub mod choose;
 mod job;
 pub mod life;
+mod quarantine;
 mod way;
 
 use std::collections::BTreeMap;
@@ -24,11 +25,12 @@ use tidewater_region_engine::compaction::{Attempt, Scope};
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
-use tracing::warn;
+use tracing::{info, warn};
 
-use self::choose::{Candidate, Load, choose};
+use self::choose::{Candidate, Choice, Load, choose};
 pub use self::job::Done;
 use self::job::{Ended, Job};
+use self::life::Wanted;
 use super::owner::{Owner, OwnerError};
 use super::{Context, REQUESTS};
 use crate::meters;
@@ -57,6 +59,8 @@ struct Track {
     running: bool,
     failures: u32,
     not_before: Option<Instant>,
+    /// No compactor takes its jobs, and that has been said.
+    untaken: bool,
     /// A later owner has taken the region, or it is gone: nothing more in this term.
     lost: bool,
 }
@@ -134,10 +138,10 @@ impl Compactions<'_> {
             .collect();
         self.tracks
             .retain(|id, track| track.running || candidates.iter().any(|one| one.region == *id));
-        for (region, place) in choose(&self.context.compactions, &candidates, load) {
+        for Choice { region, wanted } in choose(&self.context.compactions, &candidates, load) {
             self.tracks.entry(region).or_default().running = true;
             let done = self.done.clone();
-            let job = self.job(region, Scope::Due, place, Attempt::default(), false);
+            let job = self.job(region, Scope::Due, wanted, Attempt::default(), false);
             self.context.tasks.spawn(async move {
                 let ended = run_job(job).await;
                 // Nobody listens once the term has ended.
@@ -148,7 +152,8 @@ impl Compactions<'_> {
 
     fn asked_for(&self, request: CompactionRequest) {
         let CompactionRequest { region, scope, place, attempt, asker } = request;
-        let job = self.job(region, scope, place, attempt, true);
+        let wanted = Wanted { place, may_wait: false };
+        let job = self.job(region, scope, wanted, attempt, true);
         self.context.tasks.spawn(async move {
             let answer = match run_job(job).await {
                 Ended::Nothing => Ok(None),
@@ -170,7 +175,7 @@ impl Compactions<'_> {
         &self,
         region: RegionId,
         scope: Scope,
-        place: CompactionPlace,
+        wanted: Wanted,
         attempt: Attempt,
         asked: bool,
     ) -> Job {
@@ -182,7 +187,7 @@ impl Compactions<'_> {
             tasks: self.context.tasks.clone(),
             region,
             scope,
-            place,
+            wanted,
             attempt,
             asked,
         }
@@ -193,16 +198,26 @@ impl Compactions<'_> {
         track.running = false;
         let problem: &dyn std::fmt::Display = match &job.ended {
             Ended::Nothing | Ended::Done(_) => {
-                (track.failures, track.not_before) = (0, None);
+                *track = Track::default();
                 return;
             }
             // The next look finds what is left.
-            Ended::Discarded(_) | Ended::Cancelled(_) | Ended::Quarantined(_) | Ended::TermOver => {
+            Ended::Discarded(_) | Ended::Quarantined(_) | Ended::TermOver => return,
+            // Somebody did not want it: it does not begin at once again.
+            Ended::Cancelled(_) => {
+                let wait = self.context.compactions.backoff.1;
+                track.not_before = Some(Instant::now() + wait);
+                let group = self.context.shared.group;
+                info!(%group, region = %job.region, ?wait, "a compaction was cancelled: the region waits");
                 return;
             }
             // Compactors may have room soon.
-            Ended::Untaken(_) => {
+            Ended::Untaken(problem) => {
                 track.not_before = Some(Instant::now() + self.context.compactions.every);
+                if !std::mem::replace(&mut track.untaken, true) {
+                    let group = self.context.shared.group;
+                    warn!(%group, region = %job.region, %problem, "a region waits for a compactor");
+                }
                 return;
             }
             Ended::Failed(

@@ -129,6 +129,13 @@ fn problems(groups: &Groups) -> Vec<String> {
             ));
         }
     }
+    let quarantined = groups.parts().compactors.board.all_quarantined();
+    if quarantined > 0 {
+        problems.push(format!(
+            "{quarantined} of its compactions have failed too often and are quarantined: \
+             `tidewater compaction list` shows them"
+        ));
+    }
     problems.truncate(PROBLEMS);
     problems
 }

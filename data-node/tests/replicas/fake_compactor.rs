@@ -7,7 +7,7 @@ use std::sync::Arc;
 use futures::Stream;
 use parking_lot::Mutex;
 use tidewater_common::clock::SystemClock;
-use tidewater_common::ids::{Epoch, GroupId, NodeId, OwnerEpoch, Term};
+use tidewater_common::ids::{Epoch, GroupId, JobId, NodeId, OwnerEpoch, Term};
 use tidewater_common::refusal::Refusal;
 use tidewater_common::schema::{TableOptions, TableSchema};
 use tidewater_proto::compaction::v1::compaction_event::Event;
@@ -57,6 +57,8 @@ pub(crate) struct FakeCompactor {
     pub(crate) openings: Mutex<Vec<OpenCompactionRegionRequest>>,
     pub(crate) plans: Mutex<Vec<CompactRequest>>,
     pub(crate) cancelled: Mutex<Vec<String>>,
+    /// What it says that it has under way.
+    pub(crate) running: Mutex<Vec<RunningCompaction>>,
     /// What late work came to.
     pub(crate) late: Mutex<Vec<Result<(), Reason>>>,
 }
@@ -81,6 +83,7 @@ impl FakeCompactor {
             openings: Mutex::default(),
             plans: Mutex::default(),
             cancelled: Mutex::default(),
+            running: Mutex::default(),
             late: Mutex::default(),
         });
         let server = tonic::transport::Server::builder()
@@ -117,6 +120,37 @@ impl FakeCompactor {
             Some(_) if !opening => script.pop_front(),
             _ => None,
         }
+    }
+
+    /// Carries out the plan that it was sent last, as another job.
+    pub(crate) async fn merge_as_another(&self) {
+        let opening = self.openings.lock().last().cloned().unwrap();
+        let request = self.plans.lock().last().cloned().unwrap();
+        let region = self.opened(opening).await.unwrap();
+        let plan = CompactionPlan::try_from(request.plan.clone().unwrap()).unwrap();
+        let job_id = JobId(uuid::Uuid::now_v7());
+        let job = region.prepare(&CompactionPlan { job_id, ..plan }).await.unwrap();
+        self.work(&region, &request, &job).await.unwrap();
+    }
+
+    async fn opened(
+        &self,
+        request: OpenCompactionRegionRequest,
+    ) -> Result<CompactionRegion, Refusal> {
+        let owner = request.owner_epoch.unwrap();
+        let epoch = OwnerEpoch { move_epoch: owner.move_epoch, term: Term(owner.term) };
+        let plugins = request.plugins.into_iter().map(|one| PluginSpec::try_from(one).unwrap());
+        let opening = Opening {
+            dir: request.dir.unwrap().into(),
+            schema: TableSchema::try_from(&request.schema.unwrap()).unwrap(),
+            options: TableOptions::try_from(&request.options.unwrap()).unwrap(),
+            owner: (epoch, GroupId(request.group_id)),
+            since: Epoch(request.since),
+            limits: Limits { parallelism: 1, memory_bytes: 0 },
+            plugins: plugins.collect(),
+        };
+        let region = open_compaction_region(&self.env, &self.sets, opening).await;
+        region.map_err(|error| Refusal::from(&error))
     }
 
     async fn work(
@@ -215,20 +249,7 @@ impl Compaction for Answers {
         if let Some(Act::RefuseOpening(reason)) = self.next(true) {
             return Err(Refusal::new(reason, "as the script says").into());
         }
-        let owner = request.owner_epoch.unwrap();
-        let epoch = OwnerEpoch { move_epoch: owner.move_epoch, term: Term(owner.term) };
-        let plugins = request.plugins.into_iter().map(|one| PluginSpec::try_from(one).unwrap());
-        let opening = Opening {
-            dir: request.dir.unwrap().into(),
-            schema: TableSchema::try_from(&request.schema.unwrap()).unwrap(),
-            options: TableOptions::try_from(&request.options.unwrap()).unwrap(),
-            owner: (epoch, GroupId(request.group_id)),
-            since: Epoch(request.since),
-            limits: Limits { parallelism: 1, memory_bytes: 0 },
-            plugins: plugins.collect(),
-        };
-        let region = open_compaction_region(&self.env, &self.sets, opening).await;
-        let region = region.map_err(|error| Refusal::from(&error))?;
+        let region = self.opened(request).await?;
         let handle = format!("{}", self.openings.lock().len());
         self.open.lock().insert(handle.clone(), Arc::new(region));
         Ok(Response::new(OpenCompactionRegionResponse { handle, ..Default::default() }))
@@ -265,7 +286,8 @@ impl Compaction for Answers {
         &self,
         _request: Request<ListCompactionsRequest>,
     ) -> Result<Response<ListCompactionsResponse>, Status> {
-        Ok(Response::new(ListCompactionsResponse::default()))
+        let jobs = self.running.lock().clone();
+        Ok(Response::new(ListCompactionsResponse { jobs }))
     }
 
     async fn close_compaction_region(

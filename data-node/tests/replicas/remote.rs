@@ -22,7 +22,7 @@ use crate::single::{place, start_with_region};
 use crate::three::Three;
 
 /// Nothing by itself; attempts are given up soon.
-fn options(jobs: JobPolicy) -> GroupOptions {
+pub(crate) fn options(jobs: JobPolicy) -> GroupOptions {
     let jobs = JobPolicy {
         patience: Duration::from_millis(400),
         backoff: (Duration::from_millis(10), Duration::from_millis(20)),
@@ -34,21 +34,21 @@ fn options(jobs: JobPolicy) -> GroupOptions {
     GroupOptions { compactions, ..GroupOptions::default() }
 }
 
-fn no_fallback() -> GroupOptions {
+pub(crate) fn no_fallback() -> GroupOptions {
     options(JobPolicy { fallback_to_local: false, ..JobPolicy::default() })
 }
 
 /// A node with a region of three files, and two compactors.
-struct Setting {
+pub(crate) struct Setting {
     _folder: tempfile::TempDir,
-    place: Place,
-    node: Node,
-    one: Arc<FakeCompactor>,
-    two: Arc<FakeCompactor>,
+    pub(crate) place: Place,
+    pub(crate) node: Node,
+    pub(crate) one: Arc<FakeCompactor>,
+    pub(crate) two: Arc<FakeCompactor>,
 }
 
 impl Setting {
-    async fn start(options: GroupOptions) -> Self {
+    pub(crate) async fn start(options: GroupOptions) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let place = place(&folder, options).await;
         let node = start_with_region(&place).await;
@@ -62,35 +62,35 @@ impl Setting {
         setting
     }
 
-    fn up(&self, compactors: &[(&Arc<FakeCompactor>, u32)]) {
+    pub(crate) fn up(&self, compactors: &[(&Arc<FakeCompactor>, u32)]) {
         let known: Vec<_> = compactors.iter().map(|(one, slots)| one.info(*slots)).collect();
         self.node.groups.parts().compactors.fleet.follow(NodeId(1), &known);
     }
 
-    async fn compact(&self) -> Result<CompactionReport, Refusal> {
+    pub(crate) async fn compact(&self) -> Result<CompactionReport, Refusal> {
         Ok(self.node.compact().await?.0.report.unwrap())
     }
 
     /// Files, and the rows that were written.
-    async fn check(&self, files: u32) {
+    pub(crate) async fn check(&self, files: u32) {
         assert_eq!(self.node.info().await.unwrap().files, files);
         assert_eq!(self.node.scan().await.unwrap(), [1, 1, 1, 2, 3, 4]);
     }
 }
 
-async fn flush_rows(node: &Node, serials: std::ops::Range<u64>) {
+pub(crate) async fn flush_rows(node: &Node, serials: std::ops::Range<u64>) {
     for serial in serials {
         node.write(write(1, serial, &[1, serial as i64])).await.unwrap();
         node.flush().await.unwrap();
     }
 }
 
-async fn jobs(node: &Node) -> Vec<CompactionInfo> {
+pub(crate) async fn jobs(node: &Node) -> Vec<CompactionInfo> {
     let answer = node.admin.list_compactions(Request::new(ListCompactionsRequest {})).await;
     answer.unwrap().into_inner().compactions
 }
 
-async fn cancel(node: &Node, job_id: &str) -> Result<(), Refusal> {
+pub(crate) async fn cancel(node: &Node, job_id: &str) -> Result<(), Refusal> {
     let request = CancelCompactionRequest { job_id: job_id.to_owned() };
     node.admin.cancel_compaction(Request::new(request)).await?;
     Ok(())

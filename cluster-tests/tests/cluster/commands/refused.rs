@@ -41,7 +41,7 @@ async fn state(cluster: &Cluster) -> Result<String> {
         state.push_str(&format!("{said}\n"));
     }
     let mut files = Vec::new();
-    walk(&cluster.folder().join("objects"), &mut files)?;
+    walk(&cluster.objects(), &mut files)?;
     files.sort();
     Ok(state + &files.join("\n"))
 }

@@ -110,7 +110,7 @@ async fn regions(cluster: &Cluster) -> Result<()> {
         let files = list(cluster, &["region", "files", &id], &FILE).await?;
         for file in &files {
             let path = file["path"].as_str().unwrap_or_default();
-            let found = cluster.folder().join("objects").join(path).metadata();
+            let found = cluster.objects().join(path).metadata();
             let bytes = found.ok().map(|found| found.len());
             same("bytes of a file", bytes, file["bytes"].as_u64())?;
             holds("keys are hexadecimal", hex(&file["min_key"]) && hex(&file["max_key"]))?;

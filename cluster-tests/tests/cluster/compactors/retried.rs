@@ -2,6 +2,7 @@
 
 use tidewater_cluster_tests::cluster::{LOG_TABLE, Plan};
 use tidewater_cluster_tests::command::Said;
+use tidewater_cluster_tests::metrics::Metrics;
 use tidewater_cluster_tests::node::Signal;
 use tidewater_cluster_tests::s3::{Fault, Mode};
 use tidewater_cluster_tests::workload::{Load, Workload};
@@ -55,6 +56,28 @@ async fn one_that_stops_finishes_its_job_and_takes_no_other() -> Result<()> {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn one_that_may_not_wait_hands_its_job_back() -> Result<()> {
+    let drain = ("TIDEWATER_DRAIN_TIMEOUT", "1s");
+    let plan = Plan::default().nodes(1, 1, 2).env(drain.0, drain.1);
+    let mut setting = Setting::planned(plan).await?;
+    let second = setting.compactor(1).await?;
+    setting.hold(0, "data").await?;
+    let Setting { cluster, .. } = &mut setting;
+    let mut first = cluster.compactors.remove(0);
+    let (said, ended) = tokio::join!(setting.compact(&[]), async {
+        setting.is_held().await?;
+        first.terminate().await
+    });
+    ended?;
+    done_by(said?, second, 3)?;
+    setting.s3().heal().await?;
+    let metrics = Metrics::of(setting.cluster.data[0].spec.listen).await?;
+    let failed = metrics.sum("tidewater_compaction_retries_total");
+    expect("it is no failure", failed == 0, failed)?;
+    setting.conclude().await
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn one_that_dies_in_the_midst_is_replaced() -> Result<()> {
     let mut setting = Setting::start(1).await?;
     let second = setting.compactor(1).await?;
@@ -75,9 +98,10 @@ async fn one_that_dies_in_the_midst_is_replaced() -> Result<()> {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn one_that_sleeps_is_given_up_and_comes_too_late() -> Result<()> {
-    let setting = Setting::start(1).await?;
+    let setting = Setting::hasty().await?;
     let second = setting.compactor(1).await?;
-    setting.hold(0, "data").await?;
+    // It is committing: it cannot be told to end any more.
+    setting.hold(0, "manifest").await?;
     let (said, stopped) = tokio::join!(setting.compact(&[]), async {
         setting.is_held().await?;
         setting.cluster.compactors[0].signal(Signal::Stop).await
@@ -86,14 +110,15 @@ async fn one_that_sleeps_is_given_up_and_comes_too_late() -> Result<()> {
     done_by(said?, second, 3)?;
     setting.s3().heal().await?;
     setting.cluster.compactors[0].signal(Signal::Continue).await?;
-    // It was told to end while it slept; or it has come as far as the commit.
-    setting.logged(0, "compaction ended without a commit").await?;
+    setting.logged(0, "outcome=\"inputs_gone\"").await?;
+    expect("one file", setting.files().await? == 1, setting.files().await?)?;
     setting.conclude().await
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_job_that_fails_three_times_is_quarantined_and_other_work_goes_on() -> Result<()> {
-    let setting = Setting::start(1).await?;
+    let setting = Setting::hasty().await?;
+    let other = setting.another_table("other").await?;
     // Whoever tries comes to a standstill. Nobody flushes meanwhile.
     setting.s3().fault(Fault::of(Mode::Hold).on_puts().on_path("data")).await?;
     let failed = setting.compact(&["--remote"]).await?;
@@ -106,8 +131,13 @@ async fn a_job_that_fails_three_times_is_quarantined_and_other_work_goes_on() ->
     let quarantined = held["state"] == "quarantined" && held["attempts"] == 3;
     expect("it is quarantined", quarantined && held["files_in"] == 3, held)?;
 
-    // Another table's files, and others of the same region.
+    // Another table's files are merged meanwhile, and other files of the same region.
     setting.compactors_are_known().await?;
+    let compact = ["region", "compact", &other, "--remote", "--output", "json"];
+    let report = setting.cluster.run(&compact).await?.ok()?.json()?;
+    expect("other work goes on", report["files_in"] == 2, &report)?;
+    let problem = "1 of its compactions have failed too often";
+    status_says(&setting.cluster, problem, true).await?;
     setting.flush(4).await?;
     let report = setting.compact(&["--remote", "--due"]).await?.ok()?.json()?;
     expect("asking takes the files up again", report["files_in"] == 7, &report)?;
@@ -127,11 +157,12 @@ async fn a_running_job_is_cancelled_by_command() -> Result<()> {
         setting.is_held().await?;
         let shown = setting.jobs().await?;
         let job = shown[0]["job_id"].as_str().unwrap_or_default().to_owned();
-        let said = setting.cluster.run(&["compaction", "cancel", &job]).await?.ok();
-        setting.s3().heal().await?;
-        said
+        // The store does not answer: what was cancelled does not wait for that.
+        setting.cluster.run(&["compaction", "cancel", &job]).await?.ok()
     });
     cancelled?;
+    setting.logged(0, "outcome=\"cancelled\"").await?;
+    setting.s3().heal().await?;
     said?.status(4)?.complains(&["cancelled"])?;
     expect("nothing has changed", setting.files().await? == 3, setting.files().await?)?;
     let report = setting.compact(&[]).await?.ok()?.json()?;

@@ -63,7 +63,7 @@ async fn regions_that_cannot_be_opened() {
         generation: 1,
     };
     let with = |plugins| OpenCompactionRegionRequest { plugins, ..good.clone() };
-    let many = (0..65).map(|n| plugin(&format!("p{n}"), "jsonl", r#"{"path":"/tmp/x"}"#));
+    let many = (0..257).map(|n| plugin(&format!("p{n}"), "jsonl", r#"{"path":"/tmp/x"}"#));
     use Reason::*;
     let cases = [
         (OpenCompactionRegionRequest { dir: None, ..good.clone() }, InvalidArgument, "region"),
@@ -85,8 +85,8 @@ async fn regions_that_cannot_be_opened() {
         (with(vec![plugin("mine", "loud", "{}")]), BadPlugin, "mine"),
         (with(vec![plugin("mine", "jsonl", r#"{"volume":3}"#)]), BadPlugin, "mine"),
         (with(vec![plugin("mine", "jsonl", "{")]), BadPlugin, "mine"),
-        (with(many.collect()), BadPlugin, "p64"),
-        (with(vec![plugin("large", "jsonl", &" ".repeat(5 << 20))]), MessageTooLarge, ""),
+        (with(many.collect()), BadPlugin, "p256"),
+        (with(vec![plugin("large", "jsonl", &" ".repeat(9 << 20))]), MessageTooLarge, ""),
     ];
     for (request, reason, word) in cases {
         let refused = world.open_refused(request).await;

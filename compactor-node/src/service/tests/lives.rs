@@ -1,5 +1,7 @@
 //! What ends handles and jobs, and what does not.
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use tidewater_common::ids::Epoch;
@@ -7,6 +9,9 @@ use tidewater_proto::compaction::v1::*;
 use tidewater_proto::v1::Reason;
 use tidewater_region_engine::compaction::{Attempt, CompactionPlan, Scope};
 use tidewater_region_engine::env::{IdSource, SystemIds};
+use tidewater_region_engine::hooks::{
+    HookHome, HookKind, PluginSpec as Spec, RegionHook, RegionHookRef,
+};
 
 use crate::testing::*;
 
@@ -146,5 +151,51 @@ async fn a_node_that_stops_hands_back_what_takes_too_long() {
     assert_eq!(failed(running).await, (Reason::ShuttingDown, false));
     assert_eq!(rows(&region).await, (0..15).collect::<Vec<_>>());
     assert_eq!(region.files().len(), 2);
+    world.stopped().await;
+}
+
+/// A kind of hooks that have so much queued.
+#[derive(Debug, Clone)]
+struct Queue(Arc<AtomicU64>);
+
+impl RegionHook for Queue {
+    fn backlog(&self) -> u64 {
+        self.0.load(Ordering::Relaxed)
+    }
+}
+
+impl HookKind for Queue {
+    fn kind(&self) -> &'static str {
+        "queue"
+    }
+    fn check(&self, _: &serde_json::Value) -> Result<(), String> {
+        Ok(())
+    }
+    fn make(&self, _: &Spec, _: HookHome) -> Result<RegionHookRef, String> {
+        Ok(Arc::new(self.clone()))
+    }
+}
+
+#[tokio::test]
+async fn a_node_that_stops_lets_hooks_deliver_what_they_have_queued() {
+    let queued = Arc::new(AtomicU64::new(3));
+    let kind = Arc::new(Queue(queued.clone()));
+    let mut world = World::with(|options| options.hook_kinds.register(kind).unwrap()).await;
+    let region = world.small_region(9).await;
+    let plugin = PluginSpec {
+        name: "mine".to_owned(),
+        kind: "queue".to_owned(),
+        config: "{}".to_owned(),
+        generation: 1,
+    };
+    let request =
+        OpenCompactionRegionRequest { plugins: vec![plugin], ..world.open_request(&region, 1) };
+    world.client.clone().open_compaction_region(request).await.unwrap();
+    world.tell_to_stop();
+    until(async || world.meta.last.lock().compactor.as_ref().is_some_and(|load| load.draining))
+        .await;
+    let beats = world.meta.beats.load(Ordering::Relaxed);
+    until(async || world.meta.beats.load(Ordering::Relaxed) > beats + 10).await;
+    queued.store(0, Ordering::Relaxed);
     world.stopped().await;
 }

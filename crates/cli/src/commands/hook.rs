@@ -16,7 +16,7 @@ use crate::exit::Failure;
 #[command(after_help = "Example:\n  tidewater hook add audit --kind jsonl --config '{\"path\": \
                   \"/var/log/tidewater/audit.jsonl\"}'\n  tidewater hook list")]
 pub(crate) enum Hook {
-    /// Have every data node call a hook
+    /// Have every data node, and every compactor, call a hook
     Add(add::Options),
     /// List the hooks and how they do
     List(list::Options),

@@ -22,7 +22,8 @@ pub(crate) struct CompactionArgs {
           action = clap::ArgAction::Set)]
     pub(crate) fallback_to_local: bool,
 
-    /// A compaction on a compactor that makes no progress for so long is given up and tried elsewhere
+    /// A compaction on a compactor that makes no progress for so long is given up and tried elsewhere. All
+    /// hooks of a table together must take less for one call each
     #[arg(long, env = "TIDEWATER_COMPACTION_PATIENCE", value_name = "TIME", default_value = "30s")]
     pub(crate) compaction_patience: Span,
 

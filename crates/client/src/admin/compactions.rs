@@ -69,7 +69,7 @@ impl Client {
     }
 
     /// Ends a compaction, wherever it runs; one that is quarantined is forgotten, so that its files may
-    /// be chosen again. Its owner is asked first, so that it is not tried again.
+    /// be chosen again. Its owner is asked first, so that it is not tried again at once.
     ///
     /// # Errors
     /// [`ClientError::Refused`] with `JobNotFound`; with another reason when a node that may have it

@@ -3,7 +3,7 @@
 
 use std::sync::Arc;
 
-use futures::future::join_all;
+use futures::future::{join_all, try_join_all};
 use tidewater_common::ids::ManifestVersion;
 use tidewater_common::keys::KeyRange;
 use tokio::runtime::Handle;
@@ -26,6 +26,9 @@ use crate::read::shape::TableShape;
 use crate::region::RegionSpec;
 use crate::sst::footer::footer;
 use crate::sst::source::FileAccess;
+
+/// Footers of inputs that are read at once.
+const FOOTERS_AT_ONCE: usize = 8;
 
 /// See the module's head.
 #[derive(Debug, Clone)]
@@ -87,11 +90,12 @@ impl Compactor {
     ) -> Result<Committed, EngineError> {
         let outputs = self.merge(job, attempt).await?;
         if attempt.cancel.is_cancelled() {
-            return Err(EngineError::Cancelled { region: job.dir.region_id, job: job.job_id });
+            return Err(cancelled(job));
         }
         attempt.progress.begins_to_commit();
         let metadata = Arc::new(target.spec.as_of(&target.manifest.state()));
         target.hooks.sst_files_written(metadata, outputs.clone().into()).await;
+        attempt.progress.step();
         let files: Vec<FileMeta> = outputs.iter().map(|file| file.meta.clone()).collect();
         let manifest_version = commit(target.manifest, job, &files).await?;
         Ok(Committed { manifest_version, outputs })
@@ -109,7 +113,10 @@ impl Compactor {
         attempt: &Attempt,
     ) -> Result<Vec<SstFileInfo>, EngineError> {
         let shape = Arc::new(TableShape::new(job.schema.clone(), job.options.clone())?);
-        let ranges = self.sub_ranges(job).await?;
+        let ranges = tokio::select! {
+            ranges = self.sub_ranges(job, attempt) => ranges?,
+            () = attempt.cancel.cancelled() => return Err(cancelled(job)),
+        };
         // Ends the sub-jobs also when one of them fails, or this future is dropped.
         let inner = Attempt { cancel: attempt.cancel.child_token(), ..attempt.clone() };
         let _ends = inner.cancel.clone().drop_guard();
@@ -152,9 +159,16 @@ impl Compactor {
     async fn run(&self, sub_job: SubJob) -> Result<Vec<SstFileInfo>, EngineError> {
         let (sender, receiver) = mpsc::channel(PARTS_UNDER_WAY);
         let (dir, floor) = (sub_job.job.dir, sub_job.job.gc_floor_ms);
-        let cancel = sub_job.attempt.cancel.clone();
+        let (cancel, job) = (sub_job.attempt.cancel.clone(), sub_job.job.clone());
         let merging = tokio::task::spawn_blocking(move || sub_job.run(sender));
-        let (merged, uploaded) = tokio::join!(merging, upload(&self.env, dir, floor, receiver));
+        // A store that does not answer keeps no job that was cancelled; and what is dropped is aborted.
+        let uploading = async {
+            tokio::select! {
+                files = upload(&self.env, dir, floor, receiver) => files,
+                () = cancel.cancelled() => Err(cancelled(&job)),
+            }
+        };
+        let (merged, uploaded) = tokio::join!(merging, uploading);
         let merged = merged.unwrap_or_else(|error| {
             Err(EngineError::Internal { detail: format!("a merge did not end: {error}") })
         });
@@ -170,18 +184,30 @@ impl Compactor {
     }
 
     /// Ranges of about equal size, as many as shall run at once.
-    async fn sub_ranges(&self, job: &CompactionJob) -> Result<Vec<KeyRange>, EngineError> {
+    async fn sub_ranges(
+        &self,
+        job: &CompactionJob,
+        attempt: &Attempt,
+    ) -> Result<Vec<KeyRange>, EngineError> {
         let parts = job.sub_jobs(self.limits);
         let mut firsts = Vec::new();
         if parts > 1 {
-            for file in &job.inputs {
-                let footer = footer(&self.env.storage, &self.env.footers, file).await?;
-                firsts
-                    .extend(footer.key_index.iter().filter(|key| file.clip.contains(key)).cloned());
+            for files in job.inputs.chunks(FOOTERS_AT_ONCE) {
+                let footers =
+                    files.iter().map(|file| footer(&self.env.storage, &self.env.footers, file));
+                for (file, footer) in files.iter().zip(try_join_all(footers).await?) {
+                    attempt.progress.step();
+                    let shown = footer.key_index.iter().filter(|key| file.clip.contains(key));
+                    firsts.extend(shown.cloned());
+                }
             }
         }
         Ok(cut(&job.clip(), firsts, parts))
     }
+}
+
+fn cancelled(job: &CompactionJob) -> EngineError {
+    EngineError::Cancelled { region: job.dir.region_id, job: job.job_id }
 }
 
 impl From<&CompactionOptions> for Limits {

@@ -8,6 +8,7 @@ use super::compactor::Limits;
 use super::cut::parts;
 use super::pick::Why;
 use super::runs::{Ranged, sorted_runs};
+use crate::expiry::Expiry;
 use crate::file_meta::{FileMeta, hull};
 use crate::layout::RegionDir;
 use crate::read::BATCH_BYTES;
@@ -92,8 +93,7 @@ impl CompactionJob {
     /// Bytes of memory that one sub-job takes at most: of each sorted run of the inputs, one file is open.
     pub fn sub_job_bytes(&self) -> u64 {
         let shown: Vec<(Shown<'_>, u64)> = self
-            .inputs
-            .iter()
+            .read()
             .filter_map(|file| Some((Shown(file.shown_keys()?), open_bytes(file))))
             .collect();
         let (files, bytes): (Vec<Shown<'_>>, Vec<u64>) = shown.into_iter().unzip();
@@ -107,7 +107,7 @@ impl CompactionJob {
     pub fn sub_jobs(&self, limits: Limits) -> usize {
         let worth_it = self.output.target_file_bytes as u64 / LEAST_PART;
         let Limits { parallelism, memory_bytes } = limits;
-        parts(parallelism, self.bytes(), worth_it, memory_bytes, self.sub_job_bytes())
+        parts(parallelism, self.bytes_read(), worth_it, memory_bytes, self.sub_job_bytes())
     }
 
     /// The part of the key space that the outputs may show: what the inputs show together.
@@ -128,6 +128,19 @@ impl CompactionJob {
         self.older.iter().any(|older| {
             older.min_sequence < newest && range.intersects_inclusive(&older.low, &older.high)
         })
+    }
+
+    /// The inputs that are read: those of which every row has expired only go.
+    pub(crate) fn read(&self) -> impl Iterator<Item = &FileMeta> {
+        let expiry = Expiry::new(&self.schema, &self.options, self.now_ms);
+        let expired =
+            move |file: &FileMeta| expiry.as_ref().is_some_and(|expiry| expiry.all_of(file.time));
+        self.inputs.iter().filter(move |file| !expired(file))
+    }
+
+    /// Bytes of the inputs that are read: no more is written.
+    pub fn bytes_read(&self) -> u64 {
+        self.read().map(|file| file.size).sum()
     }
 
     /// Bytes of the inputs.
@@ -157,9 +170,13 @@ fn open_bytes(file: &FileMeta) -> u64 {
 
 #[cfg(test)]
 mod tests {
+    use arrow::datatypes::TimeUnit;
+    use tidewater_common::ids::{ColumnId, SchemaVersion};
+    use tidewater_common::schema::{Column, ColumnType};
     use uuid::Uuid;
 
     use super::*;
+    use crate::file_meta::TimeRange;
     use crate::manifest::samples::{DIR, file, schema};
 
     /// Keys (both ends inclusive), bytes, row groups.
@@ -226,6 +243,30 @@ mod tests {
         job.inputs[0].clip = KeyRange::new(vec![], Some(vec![4]));
         job.inputs[1].clip = KeyRange::new(vec![5], None);
         assert_eq!(job.sub_job_bytes(), BESIDE + 60 + UNITS * INFLATION * 30);
+    }
+
+    #[test]
+    fn files_that_have_expired_take_nothing() {
+        let mut job = job(&[(1, 9, 10, 1), (1, 9, 30, 1), (1, 9, 500, 1)]);
+        let time = Column {
+            id: ColumnId(9),
+            name: "time".into(),
+            data_type: ColumnType::Timestamp(TimeUnit::Millisecond, None),
+            nullable: false,
+            default: None,
+        };
+        let columns = job.schema.columns().iter().cloned().chain([time]).collect();
+        let key = job.schema.primary_key().to_vec();
+        let time = Some(ColumnId(9));
+        job.schema = TableSchema::new(SchemaVersion(1), columns, key, time, ColumnId(10)).unwrap();
+        for (file, max) in job.inputs.iter_mut().zip([999, 1_000, 5]) {
+            file.time = Some(TimeRange { min: 0, max });
+        }
+        assert_eq!((job.bytes_read(), job.bytes()), (540, 540), "without a time to live");
+        job.options.ttl_ms = Some(4_000);
+        job.now_ms = 5_000;
+        assert_eq!((job.bytes_read(), job.bytes()), (30, 540));
+        assert_eq!(job.sub_job_bytes(), BESIDE + 2 * 30 + UNITS * INFLATION * 30);
     }
 
     #[test]

@@ -17,7 +17,7 @@ mod windows;
 
 use tidewater_common::ids::Sequence;
 
-pub(crate) use self::windows::suggest as suggest_window;
+pub(crate) use self::windows::{LENGTHS as WINDOWS_MS, suggest as suggest_window};
 use super::runs::{Ranged, sorted_runs};
 
 /// What the picker must know of a file; over any key, so that a test's file is a few numbers.

@@ -6,7 +6,7 @@ use std::collections::BTreeSet;
 use tidewater_common::ids::{Epoch, FileId, JobId, RegionId, Sequence};
 
 use super::job::{CompactionJob, OlderRows, OutputOptions};
-use super::pick::Why;
+use super::pick::{WINDOWS_MS, Why};
 use crate::file_meta::{FileMeta, FileRef};
 use crate::layout::RegionDir;
 use crate::manifest::ManifestState;
@@ -82,6 +82,20 @@ pub enum PlanError {
         /// Highest level of the inputs.
         inputs: u32,
     },
+    /// Its time window is none that regions have.
+    #[error("a time window of {window_ms} ms is none that regions have")]
+    Window {
+        /// In milliseconds.
+        window_ms: u64,
+    },
+    /// By its time rows would have expired that have not.
+    #[error("the plan is of {plan_ms} ms since the Unix epoch, which is {} s ahead of here", (plan_ms - now_ms) / 1_000)]
+    Time {
+        /// That of the plan.
+        plan_ms: u64,
+        /// That of the node that got it.
+        now_ms: u64,
+    },
     /// It would leave out versions that may still be read.
     #[error("the plan merges away versions up to epoch {plan}, at most {opened} was allowed")]
     Since {
@@ -122,6 +136,10 @@ pub(crate) fn resolve(
     let (level, bytes) = (plan.output.level, plan.output.target_file_bytes);
     if level > highest.saturating_add(1) || !(1..=MOST_FILE_BYTES).contains(&bytes) {
         return Err(PlanError::Output { level, bytes, inputs: highest });
+    }
+    let known = |window: &u64| state.window_ms == Some(*window) || WINDOWS_MS.contains(window);
+    if let Some(window_ms) = plan.window_ms.filter(|window| !known(window)) {
+        return Err(PlanError::Window { window_ms });
     }
     Ok(CompactionJob {
         job_id: plan.job_id,
@@ -248,6 +266,11 @@ mod tests {
             let expected = PlanError::Output { level, bytes, inputs: 0 };
             assert_eq!(refused(&CompactionPlan { output, ..good.clone() }), expected);
         }
+        let windowed = |window_ms| CompactionPlan { window_ms: Some(window_ms), ..good.clone() };
+        assert_eq!(refused(&windowed(7)), PlanError::Window { window_ms: 7 });
+        assert!(resolve(&windowed(WINDOWS_MS[1]), &whole, spec()).is_ok());
+        let seven = ManifestState { window_ms: Some(7), ..whole.clone() };
+        assert!(resolve(&windowed(7), &seven, spec()).is_ok(), "as the region has it");
     }
 
     #[test]

@@ -13,6 +13,7 @@ pub struct Progress {
     rows_written: AtomicU64,
     bytes_written: AtomicU64,
     files_written: AtomicU64,
+    steps: AtomicU64,
     committing: AtomicBool,
 }
 
@@ -29,6 +30,8 @@ pub struct ProgressSnapshot {
     pub bytes_written: u64,
     /// Files finished.
     pub files_written: u64,
+    /// What was done beside: footers read, hooks told, the commit begun.
+    pub steps: u64,
 }
 
 /// One attempt at a job: watched and cancelled from outside.
@@ -50,6 +53,7 @@ impl Progress {
             rows_written: of(&self.rows_written),
             bytes_written: of(&self.bytes_written),
             files_written: of(&self.files_written),
+            steps: of(&self.steps),
         }
     }
 
@@ -66,10 +70,17 @@ impl Progress {
         to(&self.rows_written, done.rows_written);
         to(&self.bytes_written, done.bytes_written);
         to(&self.files_written, done.files_written);
+        to(&self.steps, done.steps);
     }
 
     pub(crate) fn begins_to_commit(&self) {
         self.committing.store(true, Ordering::Relaxed);
+        self.step();
+    }
+
+    /// Something is done that moves no other counter.
+    pub(crate) fn step(&self) {
+        self.steps.fetch_add(1, Ordering::Relaxed);
     }
 
     pub(crate) fn read(&self, rows: u64, bytes: u64) {

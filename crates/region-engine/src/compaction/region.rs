@@ -1,8 +1,11 @@
 //! A region as a compactor sees it: its manifest and its place in the store, and no rows in memory.
 
+use std::time::Duration;
+
 use tidewater_common::ids::{Epoch, GroupId, ManifestVersion, OwnerEpoch, RegionId};
 use tidewater_common::keys::KeyRange;
 use tidewater_common::schema::{TableOptions, TableSchema};
+use tokio::time::Instant;
 
 use super::compactor::{Committed, Compactor, Limits, Target};
 use super::job::CompactionJob;
@@ -14,6 +17,11 @@ use crate::hooks::{PluginError, PluginSets, PluginSpec, RegionHooks};
 use crate::layout::RegionDir;
 use crate::manifest::{ManifestContext, ManifestState};
 use crate::region::RegionSpec;
+
+/// How far clocks of a cluster may be apart, in milliseconds.
+const CLOCKS_APART_MS: u64 = 3_600_000;
+/// How often a manifest is asked about a commit in doubt.
+const LOOK: Duration = Duration::from_secs(1);
 
 /// Which region to open, for whom, and with which hooks.
 #[derive(Debug, Clone)]
@@ -86,7 +94,7 @@ pub async fn open_compaction_region(
     sets: &PluginSets,
     request: OpenCompactionRegionRequest,
 ) -> Result<CompactionRegion, OpenError> {
-    let env = env.clone().with_plugins(sets.get(&request.plugins)?);
+    let env = env.clone().with_plugins(sets.get(&request.plugins, Instant::now())?);
     let dir = request.dir;
     let region = CompactionRegion {
         manifest: ManifestContext::new(env.clone(), dir),
@@ -140,6 +148,10 @@ impl CompactionRegion {
         if plan.since > opened {
             return Err(PlanError::Since { plan: plan.since, opened }.into());
         }
+        let (plan_ms, now_ms) = (plan.now_ms, self.env.clock.now_ms());
+        if plan_ms > now_ms.saturating_add(CLOCKS_APART_MS) {
+            return Err(PlanError::Time { plan_ms, now_ms }.into());
+        }
         Ok(resolve(plan, &state, self.spec.as_of(&state))?)
     }
 
@@ -158,6 +170,21 @@ impl CompactionRegion {
     ) -> Result<Committed, EngineError> {
         let target = Target { manifest: &self.manifest, hooks: &self.hooks, spec: &self.spec };
         Compactor::new(self.env.clone()).within(limits).compact(target, job, attempt).await
+    }
+
+    /// After a commit of unknown outcome: asks until the manifest tells, or until `within` is over.
+    /// If it stands, the hooks are told of it now.
+    pub async fn settle(&self, within: Duration) {
+        let settling = async {
+            while self.manifest.is_in_doubt().await {
+                if let Err(error) = self.manifest.refresh().await {
+                    tracing::debug!(region = %self.dir(), %error, "a commit is still in doubt");
+                }
+                tokio::time::sleep(LOOK).await;
+            }
+        };
+        // Whoever owns the region finds out in any case.
+        let _ = tokio::time::timeout(within, settling).await;
     }
 
     async fn read(&self) -> Result<(), OpenError> {

@@ -6,7 +6,8 @@ use tidewater_common::ids::{Epoch, Sequence};
 use tidewater_common::schema::{TableOptions, TableSchema, WriteMode};
 
 use super::options::{CompactionOptions, Strategy};
-use super::pick::{PickFile, PickRules, Why, pick, suggest_window, whole};
+use super::pick::{Choice, PickFile, PickRules, Why, pick, suggest_window, whole};
+use super::plan::MOST_INPUTS;
 use crate::expiry::{Expiry, to_ms};
 use crate::file_meta::{FileMeta, FileRef};
 use crate::manifest::ManifestState;
@@ -65,13 +66,25 @@ pub(crate) fn select(
     };
     choices
         .into_iter()
-        .map(|choice| Selection {
-            inputs: choice.files.iter().map(|index| files[*index].clone()).collect(),
-            level: choice.level,
-            window_ms: rules.window_ms,
-            why: choice.why,
+        .map(|choice| {
+            let Choice { files: chosen, level, why } = within_a_job(choice, &seen);
+            let inputs = chosen.iter().map(|index| files[*index].clone()).collect();
+            Selection { inputs, level, window_ms: rules.window_ms, why }
         })
         .collect()
+}
+
+/// As many files as a job may have: the smallest, for what merging takes away is their number. The
+/// others are chosen next.
+fn within_a_job<K>(choice: Choice, files: &[PickFile<K>]) -> Choice {
+    let Choice { files: mut chosen, level, why } = choice;
+    if chosen.len() > MOST_INPUTS {
+        chosen.sort_by_key(|index| (files[*index].bytes, *index));
+        chosen.truncate(MOST_INPUTS);
+        chosen.sort_unstable();
+    }
+    let highest = chosen.iter().map(|index| files[*index].level).max().unwrap_or(0);
+    Choice { level: level.min(highest.saturating_add(1)), files: chosen, why }
 }
 
 fn seen<'a>(
@@ -129,5 +142,33 @@ fn rules(
         window_ms,
         expire_before_ms: expiry.filter(|expiry| expiry.whole_files()).map(|e| e.before_ms),
         obligation: with.obligation,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_job_gets_no_more_files_than_it_may_name() {
+        let file = |index: usize| PickFile {
+            low: index,
+            high: index,
+            level: u32::from(index == 0),
+            bytes: 10_000 - index as u64,
+            time_ms: None,
+            created_ms: 0,
+            max_sequence: Sequence(1),
+            garbage: false,
+            busy: false,
+        };
+        let files: Vec<PickFile<usize>> = (0..MOST_INPUTS + 2).map(file).collect();
+        let of = |files: Vec<usize>| Choice { files, level: 2, why: Why::Asked };
+        let few = of(vec![0, 5]);
+        assert_eq!(within_a_job(few.clone(), &files), few);
+        // The largest wait, and the level is that of what is left.
+        let all = within_a_job(of((0..files.len()).collect()), &files);
+        let expected = Choice { level: 1, ..of((2..files.len()).collect()) };
+        assert_eq!(all, expected);
     }
 }

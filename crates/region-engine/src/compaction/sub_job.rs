@@ -70,7 +70,7 @@ impl SubJob {
     /// Merges and sends the files; blocks while the upload is slower.
     pub(crate) fn run(&self, sender: mpsc::Sender<Part>) -> Result<(), EngineError> {
         let expiry = Expiry::new(&self.job.schema, &self.job.options, self.job.now_ms);
-        let mut chains = self.chains(expiry.as_ref())?;
+        let mut chains = self.chains()?;
         let keep_deletes = self.job.may_hide(&self.range);
         let versions = self.versions();
         let rules = MergeRules { versions, keep_deletes };
@@ -87,15 +87,14 @@ impl SubJob {
         let mut permit = None;
         loop {
             if self.attempt.cancel.is_cancelled() {
-                let region = self.job.dir.region_id;
-                return Err(EngineError::Cancelled { region, job: self.job.job_id });
+                return Err(self.cancelled());
             }
             if permit.is_none() {
-                permit = Some(self.runtime.block_on(self.workers.acquire()));
+                permit = Some(self.wait(self.workers.acquire())?);
             }
             let turn = merge.advance(PIECE_ROWS);
             if let Turn::Feed(source) = turn {
-                let next = self.runtime.block_on(chains[source].next())?;
+                let next = self.wait(chains[source].next())??;
                 merge.feed(source, next.map(|piece| self.chunk(piece)).transpose()?);
                 continue;
             }
@@ -109,6 +108,20 @@ impl SubJob {
             }
             permit = None;
         }
+    }
+
+    /// Blocks, but not longer than the attempt may go on: a store may not answer for long.
+    fn wait<T>(&self, what: impl Future<Output = T>) -> Result<T, EngineError> {
+        self.runtime.block_on(async {
+            tokio::select! {
+                done = what => Ok(done),
+                () = self.attempt.cancel.cancelled() => Err(self.cancelled()),
+            }
+        })
+    }
+
+    fn cancelled(&self) -> EngineError {
+        EngineError::Cancelled { region: self.job.dir.region_id, job: self.job.job_id }
     }
 
     fn versions(&self) -> Versions {
@@ -136,14 +149,12 @@ impl SubJob {
             .counted_by(self.attempt.progress.clone())
     }
 
-    /// The inputs' sorted runs within the range. Files that have expired as a whole are not read.
-    fn chains(&self, expiry: Option<&Expiry>) -> Result<Vec<Chain>, EngineError> {
+    /// The inputs' sorted runs within the range, as far as they [are read](CompactionJob::read).
+    fn chains(&self) -> Result<Vec<Chain>, EngineError> {
         let range = Ranges::one(&self.range, &KeyRange::whole());
         let shown: Vec<Shown> = self
             .job
-            .inputs
-            .iter()
-            .filter(|file| !expiry.is_some_and(|expiry| expiry.all_of(file.time)))
+            .read()
             .filter_map(|file| {
                 let (low, high) = range.within(&file.clip).clamp(&file.min_key, &file.max_key)?;
                 Some(Shown { file: Arc::new(file.clone()), low, high })

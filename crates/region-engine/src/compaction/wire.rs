@@ -122,6 +122,7 @@ impl From<ProgressSnapshot> for wire::CompactionProgress {
             rows_written: done.rows_written,
             bytes_written: done.bytes_written,
             files_written: done.files_written,
+            steps: done.steps,
         }
     }
 }
@@ -134,6 +135,7 @@ impl From<wire::CompactionProgress> for ProgressSnapshot {
             rows_written: done.rows_written,
             bytes_written: done.bytes_written,
             files_written: done.files_written,
+            steps: done.steps,
         }
     }
 }

@@ -62,12 +62,16 @@ impl Plugins {
     /// # Errors
     /// [`PluginError::NameTaken`].
     pub fn insert(&self, plugin: impl Into<Plugin>) -> Result<(), PluginError> {
-        let plugin = plugin.into();
+        self.share(Arc::new(Shielded::new(plugin.into(), self.inner.limits)))
+    }
+
+    /// Adds a hook that other registries may have as well: it is paused, suspended and counted once.
+    pub(super) fn share(&self, hook: Arc<Shielded>) -> Result<(), PluginError> {
         let mut hooks = self.inner.hooks.write();
-        match hooks.binary_search_by(|one| one.plugin.name.cmp(&plugin.name)) {
-            Ok(_) => Err(PluginError::NameTaken { name: plugin.name }),
+        match hooks.binary_search_by(|one| one.plugin.name.cmp(&hook.plugin.name)) {
+            Ok(_) => Err(PluginError::NameTaken { name: hook.plugin.name.clone() }),
             Err(place) => {
-                hooks.insert(place, Arc::new(Shielded::new(plugin, self.inner.limits)));
+                hooks.insert(place, hook);
                 Ok(())
             }
         }

@@ -1,20 +1,27 @@
-//! Hooks made from lists of configurations that come with a request. A list that comes again gets the
-//! same hooks: what they have queued, and how often they failed, is not forgotten in between.
+//! Hooks made from lists of configurations that come with a request. A configuration that comes again,
+//! in whatever list, gets the same hook: what it has queued, and how often it failed, is not forgotten
+//! in between.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use parking_lot::Mutex;
+use tokio::time::Instant;
 
 use super::error::PluginError;
 use super::kinds::{HookHome, HookKinds, PluginSpec};
 use super::plugins::{Plugin, Plugins};
-use super::shield::HookStatus;
+use super::shield::{HookStatus, Shielded};
 use super::suspension::HookLimits;
 
-/// Lists whose hooks are kept; of more, those go that were not asked for the longest.
-const MOST_SETS: usize = 64;
-/// Hooks of one list.
-pub const MOST_PLUGINS: usize = 64;
+/// Hooks that are kept; of more, those go that were not asked for the longest.
+const MOST_KEPT: usize = 1_024;
+/// Hooks of one list: as many as a catalog may have.
+pub const MOST_PLUGINS: usize = 256;
+/// A hook that nobody has asked for so long, and that has nothing queued, goes.
+const KEPT: Duration = Duration::from_secs(10 * 60);
+/// So does one that has something queued, after this: its receiver is gone, and perhaps it was removed.
+const KEPT_FOR_ITS_QUEUE: Duration = Duration::from_secs(60 * 60);
 
 /// See the module's head.
 #[derive(Debug)]
@@ -23,82 +30,103 @@ pub struct PluginSets {
     home: HookHome,
     limits: HookLimits,
     /// The one asked for last at the end.
-    made: Mutex<Vec<Arc<Made>>>,
+    kept: Mutex<Vec<Kept>>,
 }
 
-#[derive(Debug)]
-struct Made {
-    specs: Vec<PluginSpec>,
-    plugins: Plugins,
+#[derive(Debug, Clone)]
+struct Kept {
+    spec: PluginSpec,
+    hook: Arc<Shielded>,
+    asked: Instant,
 }
 
 impl PluginSets {
     /// Hooks of these kinds, made for this node.
     pub fn new(kinds: HookKinds, home: HookHome, limits: HookLimits) -> Self {
-        Self { kinds, home, limits, made: Mutex::default() }
+        Self { kinds, home, limits, kept: Mutex::default() }
     }
 
     /// The hooks of a list, and no others.
     ///
     /// # Errors
     /// [`PluginError`] for the first that cannot be made, or when there are more than
-    /// [`MOST_PLUGINS`].
-    pub fn get(&self, specs: &[PluginSpec]) -> Result<Plugins, PluginError> {
-        let mut made = self.made.lock();
-        if let Some(at) = made.iter().position(|one| one.specs == specs) {
-            let found = made.remove(at);
-            made.push(found.clone());
-            return Ok(found.plugins.clone());
-        }
+    /// [`MOST_PLUGINS`]. Nothing is kept then that was not before.
+    pub fn get(&self, specs: &[PluginSpec], now: Instant) -> Result<Plugins, PluginError> {
         if let Some(excess) = specs.get(MOST_PLUGINS) {
             let name = excess.name.clone();
             return Err(PluginError::TooMany { name, most: MOST_PLUGINS });
         }
+        let mut kept = self.kept.lock();
         let plugins = Plugins::new(self.limits);
+        let mut asked_for = Vec::with_capacity(specs.len());
         for spec in specs {
-            plugins.insert(Plugin {
-                name: spec.name.clone(),
-                kind: Some(spec.kind.clone()),
-                table: None,
-                paused: false,
-                durable: false,
-                hook: self.kinds.make(spec, self.home)?,
-            })?;
+            let hook = match kept.iter().find(|one| one.spec == *spec) {
+                Some(known) => known.hook.clone(),
+                None => Arc::new(self.make(spec)?),
+            };
+            plugins.share(hook.clone())?;
+            asked_for.push(Kept { spec: spec.clone(), hook, asked: now });
         }
-        if made.len() == MOST_SETS {
-            made.remove(0);
-        }
-        made.push(Arc::new(Made { specs: specs.to_vec(), plugins: plugins.clone() }));
+        kept.retain(|one| !specs.contains(&one.spec));
+        kept.extend(asked_for);
+        let excess = kept.len().saturating_sub(MOST_KEPT);
+        kept.drain(..excess);
         Ok(plugins)
     }
 
-    /// Every hook that was made and is kept, with what made it; one for each list that has it.
+    /// Lets go of hooks that nobody has asked for in a long time.
+    pub fn forget_unused(&self, now: Instant) {
+        self.kept.lock().retain_mut(|one| {
+            // A list that is in use has it as well.
+            if Arc::strong_count(&one.hook) > 1 {
+                one.asked = now;
+            }
+            let life = if one.hook.status().backlog > 0 { KEPT_FOR_ITS_QUEUE } else { KEPT };
+            now.saturating_duration_since(one.asked) < life
+        });
+    }
+
+    /// Every hook that was made and is kept, with what made it.
     pub fn status(&self) -> Vec<(PluginSpec, HookStatus)> {
-        let made = self.made.lock().clone();
-        let of = |one: &Arc<Made>| {
-            let status = one.plugins.status();
-            let spec = |name: &str| one.specs.iter().find(|spec| spec.name == name).cloned();
-            status
-                .into_iter()
-                .filter_map(|status| Some((spec(&status.name)?, status)))
-                .collect::<Vec<_>>()
+        let kept = self.kept.lock().clone();
+        kept.into_iter().map(|one| (one.spec, one.hook.status())).collect()
+    }
+
+    fn make(&self, spec: &PluginSpec) -> Result<Shielded, PluginError> {
+        let plugin = Plugin {
+            name: spec.name.clone(),
+            kind: Some(spec.kind.clone()),
+            table: None,
+            paused: false,
+            durable: false,
+            hook: self.kinds.make(spec, self.home)?,
         };
-        made.iter().flat_map(of).collect()
+        Ok(Shielded::new(plugin, self.limits))
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use std::sync::atomic::{AtomicU64, Ordering};
+
     use serde_json::{Value, json};
     use tidewater_common::ids::NodeId;
 
     use super::*;
     use crate::hooks::{HookKind, HookState, RegionHook, RegionHookRef};
 
+    /// Has so much queued as the number says.
     #[derive(Debug)]
-    struct Silent;
-    impl RegionHook for Silent {}
-    impl HookKind for Silent {
+    struct Silent(Arc<AtomicU64>);
+    impl RegionHook for Silent {
+        fn backlog(&self) -> u64 {
+            self.0.load(Ordering::Relaxed)
+        }
+    }
+
+    #[derive(Debug, Default)]
+    struct Silence(Arc<AtomicU64>);
+    impl HookKind for Silence {
         fn kind(&self) -> &'static str {
             "silent"
         }
@@ -109,15 +137,16 @@ mod tests {
             }
         }
         fn make(&self, _: &PluginSpec, _: HookHome) -> Result<RegionHookRef, String> {
-            Ok(Arc::new(Silent))
+            Ok(Arc::new(Silent(self.0.clone())))
         }
     }
 
-    fn sets() -> PluginSets {
-        let mut kinds = HookKinds::default();
-        kinds.register(Arc::new(Silent)).unwrap();
+    /// With what their hooks have queued.
+    fn sets() -> (PluginSets, Arc<AtomicU64>) {
+        let (mut kinds, queued) = (HookKinds::default(), Arc::default());
+        kinds.register(Arc::new(Silence(Arc::clone(&queued)))).unwrap();
         let home = HookHome { role: "compactor", node_id: NodeId(7) };
-        PluginSets::new(kinds, home, HookLimits::default())
+        (PluginSets::new(kinds, home, HookLimits::default()), queued)
     }
 
     fn spec(name: &str, kind: &str, config: Value) -> PluginSpec {
@@ -125,43 +154,71 @@ mod tests {
         PluginSpec { name, kind, config, durable: false, generation: 1 }
     }
 
+    fn silent(name: &str) -> PluginSpec {
+        spec(name, "silent", json!({}))
+    }
+
+    /// Names, and which are paused.
+    fn names(plugins: &Plugins) -> Vec<(String, bool)> {
+        let paused = |one: &HookStatus| one.state == HookState::Paused;
+        plugins.status().into_iter().map(|one| (one.name.clone(), paused(&one))).collect()
+    }
+
     #[test]
-    fn a_list_that_comes_again_gets_the_same_hooks() {
-        let sets = sets();
-        let (a, b) = (spec("a", "silent", json!({})), spec("b", "silent", json!({})));
-        let both = sets.get(&[a.clone(), b.clone()]).unwrap();
-        both.set_paused("a", true);
-        let names = |plugins: &Plugins| -> Vec<(String, bool)> {
-            let paused = |one: &HookStatus| one.state == HookState::Paused;
-            plugins.status().into_iter().map(|one| (one.name.clone(), paused(&one))).collect()
-        };
-        let expected = vec![("a".to_owned(), true), ("b".to_owned(), false)];
-        assert_eq!(names(&sets.get(&[a.clone(), b.clone()]).unwrap()), expected);
-        assert_eq!(names(&sets.get(std::slice::from_ref(&a)).unwrap()), [("a".to_owned(), false)]);
+    fn a_configuration_that_comes_again_gets_the_same_hook_in_whatever_list() {
+        let (sets, _) = sets();
+        let now = Instant::now();
+        let get = |specs: &[PluginSpec]| names(&sets.get(specs, now).unwrap());
+        let (a, b) = (silent("a"), silent("b"));
+        let (paused, active) = (("a".to_owned(), true), ("b".to_owned(), false));
+        sets.get(&[a.clone(), b.clone()], now).unwrap().set_paused("a", true);
+        assert_eq!(get(&[b.clone(), a.clone()]), [paused.clone(), active.clone()]);
+        assert_eq!(get(std::slice::from_ref(&a)), [paused], "and no others");
         let other = PluginSpec { generation: 2, ..a.clone() };
-        assert_eq!(names(&sets.get(&[other, b]).unwrap())[0], ("a".to_owned(), false));
-        assert_eq!(sets.status().len(), 5);
+        assert_eq!(get(&[other, b]), [("a".to_owned(), false), active]);
+        assert_eq!(sets.status().len(), 3);
         // It is made anew once others have pushed it out.
-        for n in 0..MOST_SETS {
-            sets.get(&[spec(&format!("{n}"), "silent", json!({}))]).unwrap();
+        for n in 0..MOST_KEPT {
+            get(&[silent(&format!("{n}"))]);
         }
-        assert_eq!(sets.status().len(), MOST_SETS);
-        assert_eq!(names(&sets.get(&[a]).unwrap()), [("a".to_owned(), false)]);
+        assert_eq!(sets.status().len(), MOST_KEPT);
+        assert_eq!(get(&[a]), [("a".to_owned(), false)]);
+    }
+
+    #[test]
+    fn a_hook_goes_that_nobody_asks_for_but_not_what_it_has_queued() {
+        let (sets, queued) = sets();
+        let begun = Instant::now();
+        let list = sets.get(&[silent("a")], begun).unwrap();
+        sets.forget_unused(begun + 9 * KEPT);
+        assert_eq!(sets.status().len(), 1, "a region that is open has it");
+        drop(list);
+        queued.store(1, Ordering::Relaxed);
+        sets.forget_unused(begun + 9 * KEPT + KEPT);
+        assert_eq!(sets.status().len(), 1);
+        sets.forget_unused(begun + 9 * KEPT + KEPT_FOR_ITS_QUEUE);
+        assert_eq!(sets.status(), []);
+        sets.get(&[silent("a")], begun).unwrap();
+        queued.store(0, Ordering::Relaxed);
+        sets.forget_unused(begun + KEPT - Duration::from_secs(1));
+        assert_eq!(sets.status().len(), 1);
+        sets.forget_unused(begun + KEPT);
+        assert_eq!(sets.status(), []);
     }
 
     #[test]
     fn what_cannot_be_made_is_refused_with_its_name() {
-        let sets = sets();
-        let good = spec("a", "silent", json!({}));
-        let refused = |specs: &[PluginSpec]| sets.get(specs).unwrap_err().to_string();
+        let (sets, _) = sets();
+        let good = silent("a");
+        let refused =
+            |specs: &[PluginSpec]| sets.get(specs, Instant::now()).unwrap_err().to_string();
         let unknown = refused(&[good.clone(), spec("mine", "loud", json!({}))]);
         assert!(unknown.contains("mine") && unknown.contains("loud"), "{unknown}");
         let bad = refused(&[spec("mine", "silent", json!({"volume": 3}))]);
         assert!(bad.contains("mine") && bad.contains("no settings"), "{bad}");
         assert!(refused(&[good.clone(), good.clone()]).contains("named a "));
-        let many: Vec<PluginSpec> =
-            (0..=MOST_PLUGINS).map(|n| spec(&format!("p{n}"), "silent", json!({}))).collect();
-        assert!(refused(&many).contains("p64 "));
+        let many: Vec<PluginSpec> = (0..=MOST_PLUGINS).map(|n| silent(&format!("p{n}"))).collect();
+        assert!(refused(&many).contains("p256 "));
         assert_eq!(sets.status(), [], "nothing is kept of what was refused");
     }
 }

@@ -72,6 +72,11 @@ impl ManifestContext {
         result
     }
 
+    /// Whether the outcome of a commit is unknown; [`refresh`](Self::refresh) asks again.
+    pub(crate) async fn is_in_doubt(&self) -> bool {
+        self.lock().await.manager.is_in_doubt()
+    }
+
     /// [`refresh`](Self::refresh) for a manifest that has not been read yet; returns the newest
     /// checkpoint, 0 without one.
     pub(crate) async fn read_from_checkpoint(&self) -> Result<ManifestVersion, EngineError> {

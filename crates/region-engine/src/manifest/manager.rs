@@ -123,6 +123,11 @@ impl RegionManifestManager {
         })
     }
 
+    /// Whether the outcome of a put is unknown.
+    pub(in crate::manifest) fn is_in_doubt(&self) -> bool {
+        self.pending.is_some()
+    }
+
     /// Deltas that were found to be committed, and were not handed to anybody.
     pub(in crate::manifest) fn take_late(&mut self) -> Vec<Arc<Delta>> {
         std::mem::take(&mut self.late)

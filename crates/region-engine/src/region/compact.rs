@@ -148,7 +148,8 @@ impl Region {
         })?;
         contents.compacting.extend(plan.inputs.iter().cloned());
         drop(contents);
-        Ok(Some(PlannedCompaction { region: self.clone(), plan, job, version: state.version }))
+        let (region, version) = (self.clone(), state.version);
+        Ok(Some(PlannedCompaction { region, plan, job, before: Vec::new(), version }))
     }
 
     async fn compaction_permit(

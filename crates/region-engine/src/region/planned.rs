@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use tidewater_common::ids::ManifestVersion;
+use tidewater_common::ids::{JobId, ManifestVersion};
 
 use super::Region;
 use super::compact::CompactionReport;
@@ -23,6 +23,8 @@ pub struct PlannedCompaction {
     pub(super) region: Arc<Region>,
     pub(super) plan: CompactionPlan,
     pub(super) job: CompactionJob,
+    /// Earlier ids, under which attempts may still go on.
+    pub(super) before: Vec<JobId>,
     /// The state that it was made of.
     pub(super) version: ManifestVersion,
 }
@@ -63,10 +65,11 @@ impl PlannedCompaction {
         &self.job
     }
 
-    /// The same files under a new job id: attempts under the old one are not asked after any more.
+    /// The same files under a new job id. [`settle`](Self::settle) knows attempts under the old one.
     #[must_use]
     pub fn renamed(mut self) -> Self {
         let env = &self.region.env;
+        self.before.push(self.plan.job_id);
         self.plan.job_id = env.ids.job_id(env.clock.now_ms());
         self.job.job_id = self.plan.job_id;
         self
@@ -124,7 +127,8 @@ impl PlannedCompaction {
         {
             for one in past {
                 after = one.delta.version;
-                let ours = one.delta.author == Author::Job(self.plan.job_id);
+                let by = |job: &JobId| one.delta.author == Author::Job(*job);
+                let ours = by(&self.plan.job_id) || self.before.iter().any(by);
                 if ours && one.manifest == ManifestKind::Live {
                     let files_out = one.delta.files_added().count();
                     return Ok(Settled::Committed { version: after, files_out });

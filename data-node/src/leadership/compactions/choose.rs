@@ -6,7 +6,7 @@ use std::time::Duration;
 use tidewater_common::ids::RegionId;
 use tidewater_proto::v1::CompactionPlace;
 
-use super::life::JobPolicy;
+use super::life::{JobPolicy, Wanted};
 
 /// When regions are compacted by themselves, and where.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -79,13 +79,18 @@ pub struct Load {
     pub short_of_memory: bool,
 }
 
+/// A region to compact now.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Choice {
+    /// Which.
+    pub region: RegionId,
+    /// Where, and how soon.
+    pub wanted: Wanted,
+}
+
 /// Regions to compact, the most useful first: whose merge takes away the most files for its bytes; and
 /// where. What finds no place on a compactor waits for one, unless it is urgent.
-pub fn choose(
-    policy: &CompactionPolicy,
-    candidates: &[Candidate],
-    load: Load,
-) -> Vec<(RegionId, CompactionPlace)> {
+pub fn choose(policy: &CompactionPolicy, candidates: &[Candidate], load: Load) -> Vec<Choice> {
     let urgent = |one: &Candidate| one.files >= policy.urgent_files;
     let compactors = load.compactors.filter(|_| policy.where_to == WhereTo::Compactors);
     let may_be_here = policy.where_to == WhereTo::Here || policy.jobs.fallback_to_local;
@@ -101,13 +106,17 @@ pub fn choose(
     let mut chosen = Vec::new();
     for one in due {
         // A merge elsewhere is in no flush's way.
-        if there > 0 {
+        let place = if there > 0 {
             there -= 1;
-            chosen.push((one.region, CompactionPlace::Any));
+            CompactionPlace::Any
         } else if here > 0 && (urgent(one) || compactors.is_none() && !load.short_of_memory) {
             here -= 1;
-            chosen.push((one.region, CompactionPlace::Local));
-        }
+            CompactionPlace::Local
+        } else {
+            continue;
+        };
+        let wanted = Wanted { place, may_wait: !urgent(one) };
+        chosen.push(Choice { region: one.region, wanted });
     }
     chosen
 }
@@ -130,7 +139,12 @@ mod tests {
             })
             .collect();
         let chosen = choose(policy, &candidates, load).into_iter();
-        chosen.map(|(region, place)| (region.get(), place == CompactionPlace::Any)).collect()
+        let of = |one: Choice| {
+            let files = candidates.iter().find(|known| known.region == one.region).unwrap().files;
+            assert_eq!(one.wanted.may_wait, files < policy.urgent_files);
+            (one.region.get(), one.wanted.place == CompactionPlace::Any)
+        };
+        chosen.map(of).collect()
     }
 
     fn chosen(regions: &[Region], load: Load) -> Vec<u64> {

@@ -7,12 +7,13 @@ use tidewater_common::ids::{Epoch, NodeId, RegionId};
 use tidewater_common::refusal::Refusal;
 use tidewater_proto::v1::{CompactionPlace, Reason};
 use tidewater_region_engine::compaction::{Attempt, Scope};
+use tidewater_region_engine::region::PlannedCompaction;
 use tidewater_region_engine::{CompactionReport, EngineError};
 use tokio::sync::SemaphorePermit;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use super::life::{JobPolicy, may_be_here};
+use super::life::{JobPolicy, Wanted, may_be_here};
 use super::way::{Way, no_compactors};
 use crate::compactors::Compactors;
 use crate::leadership::owner::{Owner, OwnerError};
@@ -33,7 +34,7 @@ pub(super) struct Job {
     pub(super) tasks: TaskTracker,
     pub(super) region: RegionId,
     pub(super) scope: Scope,
-    pub(super) place: CompactionPlace,
+    pub(super) wanted: Wanted,
     pub(super) attempt: Attempt,
     /// Somebody waits for it: jobs that are under way are waited for, and those of the region that are
     /// quarantined are given another chance.
@@ -75,7 +76,8 @@ pub(super) enum Ended {
 impl Job {
     /// Plans and carries out.
     pub(super) async fn run(self) -> Ended {
-        let remote = self.place != CompactionPlace::Local && !self.compactors.fleet.is_empty();
+        let remote =
+            self.wanted.place != CompactionPlace::Local && !self.compactors.fleet.is_empty();
         match remote {
             true => self.planned().await,
             false => self.local().await,
@@ -84,19 +86,25 @@ impl Job {
 
     /// Without compactors: before anything is planned, this process must have room for it.
     async fn local(&self) -> Ended {
-        if !may_be_here(&self.policy, self.place) {
+        if !may_be_here(&self.policy, self.wanted.place) {
             return Ended::Untaken(no_compactors(None));
         }
-        let _permit = match self.permit().await {
-            Ok(permit) => permit,
-            Err(ended) => return ended,
-        };
-        let way = match self.plan().await {
-            Ok(Some(way)) => way,
-            Ok(None) => return Ended::Nothing,
-            Err(error) => return failed(error),
-        };
-        counted(way.run_here()).await
+        loop {
+            let permit = match self.permit().await {
+                Ok(permit) => permit,
+                Err(ended) => return ended,
+            };
+            match self.plan_now().await {
+                Ok(Some(way)) => return counted(Box::pin(way.run_here())).await,
+                Ok(None) => {}
+                Err(error) => return failed(error),
+            }
+            // Whoever has its files may need the permit to end.
+            drop(permit);
+            if let Some(ended) = self.until_free().await {
+                return ended;
+            }
+        }
     }
 
     /// Waits until this process may run one more compaction; how the job ended when that was in vain.
@@ -112,34 +120,42 @@ impl Job {
     }
 
     async fn planned(&self) -> Ended {
-        match self.plan().await {
-            Ok(Some(way)) => counted(Box::pin(way.run())).await,
-            Ok(None) => Ended::Nothing,
-            Err(error) => failed(error),
+        loop {
+            match self.plan_now().await {
+                Ok(Some(way)) => return counted(Box::pin(way.run())).await,
+                Ok(None) => {}
+                Err(error) => return failed(error),
+            }
+            if let Some(ended) = self.until_free().await {
+                return ended;
+            }
         }
     }
 
-    async fn plan(&self) -> Result<Option<Way<'_>>, OwnerError> {
+    /// With what is quarantined of the region, if somebody asks; without what another job has.
+    async fn plan_now(&self) -> Result<Option<Way<'_>>, OwnerError> {
         let board = &self.compactors.board;
         if self.asked {
             board.release(self.region);
         }
-        loop {
-            let planned = self.owner.plan_compaction(self.region, self.scope, Epoch(0)).await?;
-            if let Some(planned) = planned {
-                let group = self.owner.group();
-                let posted = board.post(group, planned.job(), &self.attempt);
-                return Ok(Some(Way::new(self, planned, posted)));
-            }
-            // Its files may be in the hands of a job that was chosen by itself.
-            if !self.asked || !board.is_busy(self.region) {
-                return Ok(None);
-            }
-            tokio::select! {
-                () = tokio::time::sleep(LOOK) => {}
-                () = self.attempt.cancel.cancelled() => return Ok(None),
-                () = self.term.cancelled() => return Ok(None),
-            }
+        let planned = self.owner.plan_compaction(self.region, self.scope, Epoch(0)).await?;
+        let post = |planned: PlannedCompaction| {
+            let posted = board.post(self.owner.group(), planned.job(), &self.attempt);
+            Way::new(self, planned, posted)
+        };
+        Ok(planned.map(post))
+    }
+
+    /// Waits a little when files may be in the hands of another job of the region; otherwise there is
+    /// nothing to do.
+    async fn until_free(&self) -> Option<Ended> {
+        if !self.asked || !self.compactors.board.has(self.region) {
+            return Some(Ended::Nothing);
+        }
+        tokio::select! {
+            () = tokio::time::sleep(LOOK) => None,
+            () = self.attempt.cancel.cancelled() => Some(Ended::Nothing),
+            () = self.term.cancelled() => Some(Ended::TermOver),
         }
     }
 }

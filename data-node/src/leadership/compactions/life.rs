@@ -47,6 +47,17 @@ pub struct Tally {
     never: BTreeSet<NodeId>,
     /// Where the last attempt failed.
     failed_at: Option<NodeId>,
+    /// An attempt failed because the store is down: so would every other job.
+    store_down: bool,
+}
+
+/// Where a job shall be done, and how soon.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Wanted {
+    /// Where.
+    pub place: CompactionPlace,
+    /// Nobody waits for it, and its region does not need it soon.
+    pub may_wait: bool,
 }
 
 /// What to do after a failed attempt.
@@ -72,12 +83,12 @@ pub enum Untaken {
 }
 
 impl Tally {
-    /// A compactor did not take it, for this reason.
-    pub fn refused_by(&mut self, node: NodeId, reason: Reason) {
-        match is_final(reason) {
-            true => self.never.insert(node),
-            false => self.refused.insert(node),
-        };
+    /// A compactor did not take it, for this reason. Whether it never will.
+    pub fn refused_by(&mut self, node: NodeId, reason: Reason) -> bool {
+        let is_final = is_final(reason);
+        let refused = if is_final { &mut self.never } else { &mut self.refused };
+        refused.insert(node);
+        is_final
     }
 
     /// Compactors that need not be asked again.
@@ -85,31 +96,38 @@ impl Tally {
         &self.never
     }
 
+    /// Nor could this node read the manifest to settle an attempt.
+    pub fn could_not_settle(&mut self) {
+        self.store_down = true;
+    }
+
     /// An attempt on a compactor has failed, and the manifest does not show it committed.
     pub fn failed_on(&mut self, node: NodeId, reason: Reason, policy: &JobPolicy) -> Next {
         self.failures = self.failures.saturating_add(1);
         self.failed_at = Some(node);
         self.refused.clear();
+        self.store_down |= matches!(reason, Reason::ObjectStoreUnavailable | Reason::DiskFull);
         if self.failures >= policy.most_failures {
-            // While the store is down every job fails: none of them is to blame.
-            return match reason {
-                Reason::ObjectStoreUnavailable | Reason::DiskFull => Next::GiveUp,
-                _ => Next::Quarantine,
-            };
+            return if self.store_down { Next::GiveUp } else { Next::Quarantine };
         }
         Next::Again(policy.wait(self.failures))
     }
 
-    /// No compactor takes it. `place`: where it shall be done; `waited`: since when nobody has taken
-    /// it; `some_up`: there are compactors that may.
+    /// No compactor takes it. `wanted`: where it shall be done, and how soon; `waited`: since when nobody
+    /// has taken it; `some_up`: there are compactors that may.
     pub fn untaken(
         &mut self,
         policy: &JobPolicy,
-        place: CompactionPlace,
+        wanted: Wanted,
         waited: Duration,
         some_up: bool,
     ) -> Untaken {
-        if may_be_here(policy, place) {
+        // Compactors are busy: nothing is lost by asking them later, and this node has other work.
+        if wanted.may_wait && some_up && self.failures == 0 && wanted.place == CompactionPlace::Any
+        {
+            return Untaken::Leave;
+        }
+        if may_be_here(policy, wanted.place) {
             return Untaken::Here;
         }
         if !some_up || waited >= policy.longest_wait {
@@ -182,6 +200,14 @@ mod tests {
         assert_eq!(tally.failed_on(A, Reason::Corrupt, &three), Next::Quarantine);
         let mut tally = Tally { failures: 2, ..Tally::default() };
         assert_eq!(tally.failed_on(A, Reason::ObjectStoreUnavailable, &three), Next::GiveUp);
+        // One such reason is enough, whatever the others are.
+        let mut tally = Tally::default();
+        tally.failed_on(A, Reason::DiskFull, &three);
+        tally.failed_on(A, Reason::DeadlineExceeded, &three);
+        assert_eq!(tally.failed_on(A, Reason::DeadlineExceeded, &three), Next::GiveUp);
+        let mut tally = Tally { failures: 2, ..Tally::default() };
+        tally.could_not_settle();
+        assert_eq!(tally.failed_on(A, Reason::DeadlineExceeded, &three), Next::GiveUp);
     }
 
     #[test]
@@ -206,7 +232,8 @@ mod tests {
     #[test]
     fn what_may_not_be_done_here_waits_for_a_compactor_with_room_but_not_for_ever() {
         let policy = JobPolicy { fallback_to_local: false, ..JobPolicy::default() };
-        let (any, there) = (CompactionPlace::Any, CompactionPlace::Remote);
+        let soon = |place| Wanted { place, may_wait: false };
+        let (any, there) = (soon(CompactionPlace::Any), soon(CompactionPlace::Remote));
         let mut tally = Tally::default();
         let (zero, long) = (Duration::ZERO, policy.longest_wait);
         assert_eq!(tally.untaken(&policy, there, zero, false), Untaken::Leave, "there is none");
@@ -215,6 +242,19 @@ mod tests {
         assert_eq!(tally.without(), [BTreeSet::new(), BTreeSet::new()], "it is asked again");
         assert_eq!(tally.untaken(&policy, any, long, true), Untaken::Leave);
         assert_eq!(tally.untaken(&JobPolicy::default(), any, zero, true), Untaken::Here);
+    }
+
+    #[test]
+    fn what_nobody_waits_for_is_left_while_compactors_are_busy() {
+        let policy = JobPolicy::default();
+        let later = Wanted { place: CompactionPlace::Any, may_wait: true };
+        let untaken =
+            |tally: &mut Tally, some_up| tally.untaken(&policy, later, Duration::ZERO, some_up);
+        assert_eq!(untaken(&mut Tally::default(), true), Untaken::Leave);
+        // None will ever take it, or none is up.
+        assert_eq!(untaken(&mut Tally::default(), false), Untaken::Here);
+        // What has failed is not begun anew as if it had not.
+        assert_eq!(untaken(&mut Tally { failures: 1, ..Tally::default() }, true), Untaken::Here);
     }
 
     #[test]

@@ -1,5 +1,4 @@
-//! A planned job on its way: attempts on compactors, waits between them, this node in the end;
-//! quarantine.
+//! A planned job on its way: attempts on compactors, waits between them, this node in the end.
 
 use std::time::Duration;
 
@@ -9,15 +8,15 @@ use tidewater_proto::v1::Reason;
 use tidewater_region_engine::region::{PlannedCompaction, Settled};
 use tidewater_region_engine::{CompactionReport, EngineError};
 use tokio::time::Instant;
-use tokio_util::sync::CancellationToken;
-use tracing::{info, warn};
+use tracing::{debug, info, warn};
 
 use super::job::{Done, Ended, Job, failed};
 use super::life::{Next, Tally, Untaken};
+use super::quarantine;
 use crate::compactors::Compactors;
 use crate::compactors::board::Posted;
 use crate::compactors::call::{Asker, End};
-use crate::compactors::fleet::Reserved;
+use crate::compactors::fleet::{Compactor, Reserved};
 use crate::meters;
 
 /// See the module's head.
@@ -29,11 +28,14 @@ pub(super) struct Way<'a> {
     problem: Option<Refusal>,
     /// Since when no compactor has taken it.
     untaken_since: Option<Instant>,
+    /// The compactor that was asked last.
+    last: Option<NodeId>,
 }
 
 impl<'a> Way<'a> {
     pub(super) fn new(job: &'a Job, planned: PlannedCompaction, posted: Posted) -> Self {
-        Self { job, planned, posted, tally: Tally::default(), problem: None, untaken_since: None }
+        let (tally, problem, untaken_since, last) = Default::default();
+        Self { job, planned, posted, tally, problem, untaken_since, last }
     }
 
     /// On compactors, as long as they take it.
@@ -44,7 +46,7 @@ impl<'a> Way<'a> {
             let Some(reserved) = self.reserve(compactors) else {
                 let some_up = compactors.fleet.has_others(self.tally.never());
                 let waited = self.untaken_since.get_or_insert_with(Instant::now).elapsed();
-                match self.tally.untaken(&policy, self.job.place, waited, some_up) {
+                match self.tally.untaken(&policy, self.job.wanted, waited, some_up) {
                     Untaken::Here => return self.fall_back().await,
                     Untaken::Leave => return Ended::Untaken(no_compactors(self.problem)),
                     Untaken::Wait(wait) => {
@@ -57,8 +59,9 @@ impl<'a> Way<'a> {
                 }
             };
             let node = reserved.compactor.node;
+            self.last = Some(node);
             let number = self.posted.runs(Some(node));
-            meters::compaction_attempt(number > 1);
+            meters::compaction_attempt(self.tally.failures > 0);
             let asker = self.asker();
             let attempt = &self.job.attempt;
             let compactor = &reserved.compactor;
@@ -68,22 +71,27 @@ impl<'a> Way<'a> {
                 // It goes on there, and whoever owns the region next finds what it has done.
                 () = self.job.term.cancelled() => return Ended::TermOver,
             };
+            let compactor = reserved.compactor.clone();
             drop(reserved);
             match end {
                 End::Committed { version, files_out } => {
-                    return self.committed(node, version, files_out).await;
+                    return self.committed(version, files_out).await;
                 }
                 End::Cancelled(refusal) => return Ended::Cancelled(refusal),
-                End::Refused(refusal) => {
-                    self.tally.refused_by(node, refusal.reason);
-                    self.posted.waits(&refusal.message);
-                    meters::compaction_refused();
-                    self.problem = Some(refusal);
+                End::Refused(refusal) if refusal.reason == Reason::JobExists => {
+                    if let Some(ended) = self.wait_for_other(&compactor, refusal).await {
+                        return ended;
+                    }
+                }
+                End::Refused(refusal) => self.refused(node, refusal),
+                End::HandedBack(refusal) => {
+                    self.untaken_since = None;
+                    self.refused(node, refusal);
                 }
                 End::Void(refusal) => match self.settled().await {
                     // Another attempt at it was faster, and nobody heard of that.
                     Some(Settled::Committed { version, files_out }) => {
-                        return self.committed(node, version, files_out).await;
+                        return self.committed(version, files_out).await;
                     }
                     _ => return Ended::Discarded(refusal),
                 },
@@ -91,10 +99,14 @@ impl<'a> Way<'a> {
                     self.untaken_since = None;
                     match self.settled().await {
                         Some(Settled::Committed { version, files_out }) => {
-                            return self.committed(node, version, files_out).await;
+                            return self.committed(version, files_out).await;
                         }
                         Some(Settled::Gone) => return Ended::Discarded(refusal),
-                        Some(Settled::Open) | None => {}
+                        Some(Settled::Open) => {}
+                        None => self.tally.could_not_settle(),
+                    }
+                    if self.job.attempt.cancel.is_cancelled() {
+                        return Ended::Cancelled(refusal);
                     }
                     match self.tally.failed_on(node, refusal.reason, &policy) {
                         Next::Again(wait) => {
@@ -136,7 +148,9 @@ impl<'a> Way<'a> {
         settled.inspect_err(told).ok()
     }
 
-    async fn committed(self, node: NodeId, version: ManifestVersion, files_out: usize) -> Ended {
+    /// By a compactor: the one asked last, for all that is known.
+    async fn committed(&self, version: ManifestVersion, files_out: usize) -> Ended {
+        let node = self.last;
         let job = self.planned.job();
         let report = CompactionReport {
             job_id: job.job_id,
@@ -150,7 +164,7 @@ impl<'a> Way<'a> {
         info!(
             region = %self.job.region,
             job = %report.job_id,
-            compactor = %node,
+            compactor = ?node,
             why = report.why.as_str(),
             manifest_version = %version,
             files_in = report.files_in,
@@ -165,7 +179,7 @@ impl<'a> Way<'a> {
             warn!(region = %self.job.region, job = %report.job_id, %error,
                 "a compaction is committed, and the group does not know it yet");
         }
-        Ended::Done(Done { report, node: Some(node) })
+        Ended::Done(Done { report, node })
     }
 
     /// On this node, under a new id if a compactor may have the old one.
@@ -174,12 +188,66 @@ impl<'a> Way<'a> {
             self.planned = self.planned.renamed();
             self.posted.renamed(self.planned.plan().job_id);
             meters::compaction_fell_back();
+            info!(
+                region = %self.job.region,
+                job = %self.planned.plan().job_id,
+                failures = self.tally.failures,
+                problem = self.problem.as_ref().map_or("", |problem| &problem.message),
+                "no compactor takes a compaction: this node does it"
+            );
         }
         let _permit = match self.job.permit().await {
             Ok(permit) => permit,
             Err(ended) => return ended,
         };
         self.run_here().await
+    }
+
+    /// The compactor has this very job, from an attempt that was given up, or another one with its files,
+    /// which an earlier owner has left there. As long as that goes on nobody begins it anew; what comes of
+    /// it, the manifest says.
+    async fn wait_for_other(&mut self, compactor: &Compactor, refusal: Refusal) -> Option<Ended> {
+        let dir = self.planned.job().dir;
+        let (mut seen, mut moved) = (None, Instant::now());
+        loop {
+            let under_way = self.job.compactors.under_way(compactor, dir).await;
+            match self.settled().await {
+                Some(Settled::Committed { version, files_out }) => {
+                    return Some(self.committed(version, files_out).await);
+                }
+                Some(Settled::Gone) => {
+                    let job = self.planned.plan().job_id;
+                    let message = format!("files of compaction {job} were merged by another one");
+                    return Some(Ended::Discarded(Refusal::new(Reason::InputsGone, message)));
+                }
+                Some(Settled::Open) | None => {}
+            }
+            // `None`: it has ended there.
+            under_way.as_ref()?;
+            if under_way != seen {
+                (seen, moved) = (under_way, Instant::now());
+            } else if moved.elapsed() >= self.job.policy.patience {
+                self.refused(compactor.node, refusal);
+                return None;
+            }
+            if let Some(ended) = self.wait(self.job.policy.backoff.0, &refusal).await {
+                return Some(ended);
+            }
+        }
+    }
+
+    fn refused(&mut self, node: NodeId, refusal: Refusal) {
+        let (region, job) = (self.job.region, self.planned.plan().job_id);
+        let reason = refusal.reason;
+        match self.tally.refused_by(node, reason) {
+            true => info!(%region, %job, compactor = %node, ?reason, problem = refusal.message,
+                "a compactor will never take a compaction"),
+            false => debug!(%region, %job, compactor = %node, ?reason, problem = refusal.message,
+                "a compactor does not take a compaction now"),
+        }
+        self.posted.waits(&refusal.message);
+        meters::compaction_refused(reason);
+        self.problem = Some(refusal);
     }
 
     /// On this node. It ends with the term.
@@ -195,9 +263,19 @@ impl<'a> Way<'a> {
                 work.await
             }
         };
-        match result {
-            Ok(report) => Ended::Done(Done { report, node: None }),
-            Err(error) => failed(error),
+        let error = match result {
+            Ok(report) => return Ended::Done(Done { report, node: None }),
+            Err(error) => error,
+        };
+        match (failed(error), self.last) {
+            // A compactor that was given up may have been faster.
+            (Ended::Discarded(refusal), Some(_)) => match self.settled().await {
+                Some(Settled::Committed { version, files_out }) => {
+                    self.committed(version, files_out).await
+                }
+                _ => Ended::Discarded(refusal),
+            },
+            (ended, _) => ended,
         }
     }
 
@@ -235,37 +313,11 @@ impl<'a> Way<'a> {
             "a compaction is quarantined: its files are left alone"
         );
         self.posted.waits(&problem.message);
+        let (term, span) = (self.job.term.clone(), self.job.policy.quarantine);
         let let_go = self.posted.is_quarantined();
-        self.job.tasks.spawn(held(Quarantined {
-            planned: self.planned,
-            posted: self.posted,
-            let_go,
-            term: self.job.term.clone(),
-            span: self.job.policy.quarantine,
-        }));
+        self.job.tasks.spawn(quarantine::held(self.planned, self.posted, let_go, term, span));
         Ended::Quarantined(problem)
     }
-}
-
-/// Holds the files of a job that is not tried any more.
-#[derive(Debug)]
-struct Quarantined {
-    planned: PlannedCompaction,
-    posted: Posted,
-    let_go: CancellationToken,
-    term: CancellationToken,
-    span: Duration,
-}
-
-/// Holds the files of a job until the time is over, somebody lets them go, or the term ends.
-async fn held(job: Quarantined) {
-    tokio::select! {
-        () = tokio::time::sleep(job.span) => {}
-        () = job.let_go.cancelled() => {}
-        () = job.term.cancelled() => {}
-    }
-    info!(job = %job.planned.plan().job_id, "a compaction is no longer quarantined");
-    drop(job.posted);
 }
 
 pub(super) fn no_compactors(problem: Option<Refusal>) -> Refusal {

@@ -11,7 +11,9 @@ use crate::output::fact;
 #[derive(Debug, Args)]
 #[command(after_help = "Example:\n  tidewater compaction cancel \
                         01938e21-7c4f-7cc2-9a39-5b1d1d7a1b02\n\nWhat is committing already is \
-                        committed. `tidewater compaction list` shows the ids.")]
+                        committed. By itself its region is compacted again after five minutes; one that \
+                        is quarantined is forgotten, so that its files may be chosen again. \
+                        `tidewater compaction list` shows the ids.")]
 pub(crate) struct Options {
     /// Id of the job
     #[arg(value_name = "JOB")]

@@ -10,7 +10,11 @@ use crate::output::{self, Listed};
 
 /// Options of `compaction list`.
 #[derive(Debug, Args)]
-#[command(after_help = "Example:\n  tidewater compaction list --output json")]
+#[command(
+    after_help = "Example:\n  tidewater compaction list --output json\n\nNODE is the compactor that has \
+                        it now. In brackets: the data node that owns the region, because it does it \
+                        itself, or because nobody has it now."
+)]
 pub(crate) struct Options {
     #[command(flatten)]
     client: ClientArgs,

@@ -14,7 +14,10 @@ use crate::output::fact;
                   \"https://example.org/in\", \"secret_file\": \"/etc/tidewater/mirror\"}' \
                   --table flights\n  tidewater hook add export --kind jsonl --config \
                   '{\"path\": \"/var/log/tidewater/export.jsonl\"}' --durable --from start\n\n\
-                  Kinds:\n  jsonl    {\"path\": FILE}\n  webhook  {\"url\": URL, \"secret_file\": FILE, \"queue\": N, \"timeout_ms\": N}")]
+                  Kinds:\n  jsonl    {\"path\": FILE}\n  webhook  {\"url\": URL, \"secret_file\": FILE, \"queue\": N, \"timeout_ms\": N}\n\n\
+                  A hook is called where things happen: on the data node that owns a region, and on \
+                  the compactor that merges its files. FILE is of that node, so a secret has to be on all \
+                  of them. A durable hook is called by data nodes only.")]
 pub(crate) struct Options {
     /// Name of the hook: letters, digits, '-', '_' and '.'
     name: String,

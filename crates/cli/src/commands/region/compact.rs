@@ -137,6 +137,7 @@ mod tests {
             rows_written: 10,
             bytes_written: 50,
             files_written: 1,
+            steps: 3,
         };
         let report = CompactionReport {
             job_id: "j".to_owned(),

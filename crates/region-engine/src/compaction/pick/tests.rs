@@ -195,6 +195,12 @@ fn closed_windows_become_one_run_and_the_newest_is_tiered() {
     assert_eq!(picked(&more, 8), [choice(&[0, 1], 2, Why::Window)]);
     let little = [(3, 1, 900, 3), (3, 0, 9, 8), (3, 0, 9, 8), (3, 0, 9, 8), (9, 0, 9, 9)];
     assert_eq!(picked(&little, 8), [choice(&[1, 2, 3], 1, Why::Tier)]);
+    // Its small files are put together whatever else lies in the window: the level is theirs.
+    let mut beside = timed(&[(3, 3, 900, 3), (3, 0, 9, 8), (3, 0, 9, 8), (9, 0, 9, 9)]);
+    for (file, key) in beside.iter_mut().zip(0..) {
+        (file.low, file.high) = (key, key);
+    }
+    assert_eq!(pick(&beside, &by_window, 9 * HOUR), [choice(&[1, 2], 1, Why::Small)]);
 }
 
 #[test]
@@ -215,7 +221,12 @@ fn a_window_is_as_long_as_a_flush_needs() {
 fn settle(files: &mut Vec<PickFile<u32>>, rules: &PickRules, now_ms: u64) -> u64 {
     let mut written = 0;
     for _ in 0..1_000 {
-        let Some(choice) = pick(files, rules, now_ms).into_iter().next() else { return written };
+        let choices = pick(files, rules, now_ms);
+        for choice in &choices {
+            let highest = choice.files.iter().map(|index| files[*index].level).max().unwrap();
+            assert!(choice.level <= highest + 1, "{choice:?} of {files:?}");
+        }
+        let Some(choice) = choices.into_iter().next() else { return written };
         let inputs: Vec<PickFile<u32>> =
             choice.files.iter().rev().map(|index| files.remove(*index)).collect();
         let bytes: u64 = inputs.iter().map(|file| file.bytes).sum();

@@ -14,8 +14,8 @@ use crate::compaction::runs::{overlapping, sorted_runs};
 const HOUR: u64 = 3_600_000;
 const DAY: u64 = 24 * HOUR;
 
-/// Lengths of windows to choose from.
-const LENGTHS: [u64; 7] = [HOUR, 2 * HOUR, 12 * HOUR, DAY, 7 * DAY, 30 * DAY, 365 * DAY];
+/// Lengths of windows to choose from, in milliseconds.
+pub(crate) const LENGTHS: [u64; 7] = [HOUR, 2 * HOUR, 12 * HOUR, DAY, 7 * DAY, 30 * DAY, 365 * DAY];
 
 /// The least length that a typical flush fits into, in milliseconds; `None` without times.
 pub(crate) fn suggest<K>(files: &[PickFile<K>]) -> Option<u64> {
@@ -71,7 +71,10 @@ fn closed_window<K: Ord>(
 ) -> Vec<Choice> {
     let newest = members.iter().map(|index| files[*index].created_ms).max().unwrap_or(0);
     let quiet = now_ms.saturating_sub(newest) >= window_ms;
-    let level = members.iter().map(|index| files[*index].level).max().unwrap_or(0);
+    let level = |chosen: &[usize]| {
+        let highest = chosen.iter().map(|index| files[*index].level).max().unwrap_or(0);
+        highest.saturating_add(1)
+    };
     let mut choices = Vec::new();
     let mut alone = Vec::new();
     for group in overlapping(files, members) {
@@ -89,13 +92,12 @@ fn closed_window<K: Ord>(
         }
         let chosen = bounded(files, runs, 2, rules);
         if !chosen.is_empty() {
-            let level = level.saturating_add(1);
-            choices.push(Choice { files: chosen, level, why: Why::Window });
+            choices.push(Choice { level: level(&chosen), files: chosen, why: Why::Window });
         }
     }
     let least = if quiet { 2 } else { rules.fan_in };
     for chosen in small_neighbours(files, members, &alone, least, rules) {
-        choices.push(Choice { files: chosen, level: level.saturating_add(1), why: Why::Small });
+        choices.push(Choice { level: level(&chosen), files: chosen, why: Why::Small });
     }
     choices
 }

@@ -1,0 +1,231 @@
+//! Compactions on compactor nodes that have to wait: for room, for another job, for this node, for
+//! somebody's next word.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tidewater_data_node::leadership::compactions::life::JobPolicy;
+use tidewater_data_node::options::GroupOptions;
+use tidewater_proto::compaction::v1::RunningCompaction;
+use tidewater_proto::v1::{CompactionPlace, CompactionProgress, Reason};
+use tokio::sync::{Notify, SemaphorePermit};
+
+use crate::cluster::{Node, until};
+use crate::fake_compactor::Act;
+use crate::remote::{Setting, cancel, flush_rows, jobs, no_fallback, options};
+
+/// How often pickers are asked, where that is not left to whoever asks.
+const EVERY: Duration = Duration::from_millis(50);
+/// Within this they are asked many times.
+const A_WHILE: Duration = Duration::from_millis(600);
+
+fn by_itself(options: GroupOptions) -> GroupOptions {
+    let mut options = options;
+    options.compactions.every = EVERY;
+    options
+}
+
+fn full() -> impl Iterator<Item = Act> {
+    (0..10_000).map(|_| Act::RefusePlan(Reason::Overloaded))
+}
+
+/// The one permit for compactions on this node.
+async fn permit(node: &Node) -> SemaphorePermit<'_> {
+    node.groups.parts().env.compactions.acquire().await.unwrap()
+}
+
+/// The first compactor says that a job of the region runs there, with so much done.
+fn runs(setting: &Setting, rows_read: u64) {
+    let dir = setting.one.openings.lock()[0].dir;
+    let done = Some(CompactionProgress { rows_read, ..Default::default() });
+    *setting.one.running.lock() = vec![RunningCompaction { dir, done, ..Default::default() }];
+}
+
+/// The region has two files, and the first compactor a job of it that another owner has left.
+async fn left_there(options: GroupOptions) -> Setting {
+    let setting = Setting::start(options).await;
+    setting.one.script([Act::RefuseOpening(Reason::BadPlugin), Act::RefusePlan(Reason::JobExists)]);
+    assert_eq!(setting.compact().await.unwrap().node_id, 202);
+    flush_rows(&setting.node, 5..6).await;
+    runs(&setting, 1);
+    setting
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_a_compactor_has_already_is_waited_for_as_long_as_it_goes_on() {
+    let setting = left_there(options(JobPolicy::default())).await;
+    let mut compacting = Box::pin(setting.compact());
+    // For longer than it would be waited for without progress.
+    for rows in 1..30 {
+        runs(&setting, rows);
+        tokio::select! {
+            ended = &mut compacting => panic!("{ended:?}"),
+            () = tokio::time::sleep(EVERY) => {}
+        }
+    }
+    setting.one.running.lock().clear();
+    assert_eq!(compacting.await.unwrap().node_id, 201, "it is free again");
+    assert_eq!((setting.one.attempts(), setting.two.attempts().len()), (vec![1, 2], 1));
+    assert_eq!(setting.node.info().await.unwrap().files, 1);
+    setting.node.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_job_elsewhere_that_stands_still_is_not_waited_for() {
+    let setting = left_there(options(JobPolicy::default())).await;
+    assert_eq!(setting.compact().await.unwrap().node_id, 202);
+    assert_eq!(setting.one.attempts(), [1]);
+    setting.node.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_another_job_has_merged_meanwhile_is_not_merged_again() {
+    let mut patient = options(JobPolicy::default());
+    patient.compactions.jobs.patience = Duration::from_secs(3_600);
+    let setting = left_there(patient).await;
+    let mut compacting = Box::pin(setting.compact());
+    until("it was asked", async || {
+        assert!(futures::poll!(&mut compacting).is_pending());
+        setting.one.attempts() == [1]
+    })
+    .await;
+    setting.one.merge_as_another().await;
+    assert_eq!(compacting.await.unwrap_err().reason, Reason::InputsGone);
+    assert_eq!((setting.one.attempts(), setting.two.attempts().len()), (vec![1], 1));
+    assert_eq!(setting.node.info().await.unwrap().files, 1);
+    setting.node.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_waits_for_files_keeps_nobody_from_this_node() {
+    let setting = Setting::start(options(JobPolicy::default())).await;
+    setting.one.script([Act::Hang(Arc::new(Notify::new()))]);
+    let mut there = Box::pin(setting.compact());
+    until("a compactor has the files", async || {
+        assert!(futures::poll!(&mut there).is_pending());
+        setting.one.attempts() == [1]
+    })
+    .await;
+    // It is given up, nobody else takes it, and so it needs this node as well.
+    setting.one.script(full());
+    setting.two.script(full());
+    let here = setting.node.compact_at(CompactionPlace::Local);
+    let (there, here) = tokio::join!(there, here);
+    assert_eq!((there.unwrap().node_id, here.unwrap().0.report), (0, None));
+    setting.check(1).await;
+    setting.node.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_nobody_waits_for_is_left_until_a_compactor_has_room() {
+    let setting = Setting::start(by_itself(options(JobPolicy::default()))).await;
+    setting.one.script(full());
+    setting.two.script(full());
+    flush_rows(&setting.node, 5..9).await;
+    until("compactors were asked", async || setting.one.attempts().len() > 3).await;
+    assert!(setting.node.info().await.unwrap().files >= 7, "this node has not done it");
+    setting.one.forget();
+    setting.two.forget();
+    until("a compactor does it", async || setting.node.info().await.unwrap().files <= 4).await;
+    setting.node.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_was_cancelled_does_not_begin_again_at_once() {
+    let setting = Setting::start(by_itself(no_fallback())).await;
+    setting.one.script([Act::Hang(Arc::new(Notify::new()))]);
+    flush_rows(&setting.node, 5..9).await;
+    until("a compactor has it", async || setting.one.attempts() == [1]).await;
+    let running = jobs(&setting.node).await;
+    cancel(&setting.node, &running[0].job_id).await.unwrap();
+    until("it has ended", async || jobs(&setting.node).await.is_empty()).await;
+    tokio::time::sleep(A_WHILE).await;
+    assert_eq!((setting.one.attempts(), setting.two.attempts()), (vec![1], vec![]));
+    assert!(setting.compact().await.is_ok(), "who asks is not kept waiting");
+    setting.node.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_cancel_without_an_answer_leaves_the_outcome_open() {
+    let setting = Setting::start(no_fallback()).await;
+    let go = Arc::new(Notify::new());
+    setting.one.script([Act::Hang(go.clone())]);
+    let mut compacting = Box::pin(setting.compact());
+    until("a compactor has it", async || {
+        assert!(futures::poll!(&mut compacting).is_pending());
+        setting.one.attempts() == [1]
+    })
+    .await;
+    let running = jobs(&setting.node).await;
+    cancel(&setting.node, &running[0].job_id).await.unwrap();
+    let refusal = compacting.await.unwrap_err();
+    assert_eq!(refusal.reason, Reason::Unavailable, "{refusal}");
+    assert!(refusal.message.contains("cancelled"), "{refusal}");
+    go.notify_one();
+    until("it has tried", async || setting.one.late.lock().len() == 1).await;
+    assert_eq!(*setting.one.late.lock(), [Ok(())], "as was said");
+    setting.node.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_commit_that_came_before_this_nodes_is_what_is_answered() {
+    let setting = Setting::start(options(JobPolicy::default())).await;
+    let go = Arc::new(Notify::new());
+    setting.one.script([Act::Hang(go.clone())].into_iter().chain(full()));
+    setting.two.script(full());
+    let taken = permit(&setting.node).await;
+    let mut compacting = Box::pin(setting.compact());
+    until("it waits for this node", async || {
+        assert!(futures::poll!(&mut compacting).is_pending());
+        setting.two.attempts().len() == 1 && setting.one.attempts().len() == 2
+    })
+    .await;
+    go.notify_one();
+    until("it was merged there", async || setting.one.late.lock().len() == 1).await;
+    assert_eq!(*setting.one.late.lock(), [Ok(())]);
+    drop(taken);
+    let report = compacting.await.unwrap();
+    assert_eq!((report.files_in, report.files_out), (3, 1));
+    assert_ne!(report.node_id, 0);
+    setting.check(1).await;
+    setting.node.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_quarantine_ends_after_its_time() {
+    let quarantine = Duration::from_millis(300);
+    let setting = Setting::start(options(JobPolicy { quarantine, ..JobPolicy::default() })).await;
+    setting.one.script((0..3).map(|_| Act::Die));
+    setting.two.script((0..3).map(|_| Act::Die));
+    setting.compact().await.unwrap_err();
+    assert_eq!(jobs(&setting.node).await[0].state, "quarantined");
+    until("it is over", async || jobs(&setting.node).await.is_empty()).await;
+    setting.node.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn nothing_that_waits_keeps_a_node_from_stopping() {
+    // For this node's permit, for the next attempt, in quarantine.
+    let hour = Duration::from_secs(3_600);
+    let mut patient = options(JobPolicy::default());
+    patient.compactions.jobs.backoff = (hour, hour);
+    let settings = [
+        (Setting::start(options(JobPolicy::default())).await, CompactionPlace::Local, 0),
+        (Setting::start(patient).await, CompactionPlace::Any, 1),
+        (Setting::start(options(JobPolicy::default())).await, CompactionPlace::Any, 3),
+    ];
+    for (setting, place, deaths) in settings {
+        setting.one.script((0..deaths).map(|_| Act::Die));
+        setting.two.script((0..deaths).map(|_| Act::Die));
+        let compactions = setting.node.groups.parts().env.compactions.clone();
+        let taken = compactions.acquire().await.unwrap();
+        {
+            let compacting = setting.node.compact_at(place);
+            tokio::pin!(compacting);
+            let _ = tokio::time::timeout(A_WHILE, &mut compacting).await;
+        }
+        let stopped = tokio::time::timeout(Duration::from_secs(10), setting.node.stop()).await;
+        assert!(stopped.is_ok(), "{place:?} after {deaths}");
+        drop(taken);
+    }
+}
