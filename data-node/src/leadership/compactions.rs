@@ -216,7 +216,7 @@ impl Compactions<'_> {
                 track.not_before = Some(Instant::now() + self.context.compactions.every);
                 if !std::mem::replace(&mut track.untaken, true) {
                     let group = self.context.shared.group;
-                    warn!(%group, region = %job.region, %problem, "a region waits for a compactor");
+                    info!(%group, region = %job.region, %problem, "a region waits for a compactor");
                 }
                 return;
             }

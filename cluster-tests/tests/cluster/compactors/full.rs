@@ -38,6 +38,8 @@ async fn a_merge_that_fills_the_disk_ends_and_goes_well_when_there_is_room() -> 
     cluster.healthy().await?;
     cluster.create_log_table().await?;
     let load = Workload::start(&cluster, Load::default()).await?;
+    load.progress(1).await?;
+    cluster.flush(LOG_TABLE).await?.ok()?;
     let table = Noise { runs: 3, rows: 200_000 }.load(&cluster).await?;
     let pids = [cluster.data[0].pid(), cluster.compactors[0].pid()];
     let disk = cluster.disk.as_ref().expect("planned");
@@ -58,8 +60,10 @@ async fn a_merge_that_fills_the_disk_ends_and_goes_well_when_there_is_room() -> 
     let said = said?;
     expect("the job fails", said.status == Some(5), &said)?;
     said.complains(&["disk"])?;
-    // Flushes fail as well, and rows are taken on.
-    let flushed = cluster.flush(LOG_TABLE).await?;
+    // Flushes fail as well, and rows are taken on. What the job had written is gone.
+    disk.fill()?;
+    let flush = ["region", "flush", "--table", LOG_TABLE, "--timeout", "3s"];
+    let flushed = cluster.run(&flush).await?;
     expect("a flush fails", flushed.status.is_some_and(|status| status != 0), &flushed)?;
     load.progress(10).await?;
     table.all_is_there().await?;

@@ -164,7 +164,7 @@ impl<'a> Way<'a> {
         info!(
             region = %self.job.region,
             job = %report.job_id,
-            compactor = ?node,
+            compactor = node.map(NodeId::get),
             why = report.why.as_str(),
             manifest_version = %version,
             files_in = report.files_in,
