@@ -61,8 +61,9 @@ class Faults:
             if not hit:
                 return "none", None
             self.left = None if self.left is None else self.left - 1
-            self.hits += 1
             mode, over = self.mode, self.over
+            # What is carried out first strikes when that is done.
+            self.hits += mode != "hold_after"
         if mode == "hold":
             over.wait()
         return mode, over
@@ -92,6 +93,7 @@ class Endpoint:
             return answer(start_response, "500 Internal Server Error", ERROR % b"InternalError")
         answered = self.carry_out(environ, start_response)
         if mode == "hold_after":
+            self.faults.hits += 1
             over.wait()
         return answered
 

@@ -80,6 +80,11 @@ impl SmallDisk {
         }
     }
 
+    /// Whether it can really be full.
+    pub fn is_small(&self) -> bool {
+        matches!(self.kind, Kind::Tmpfs { .. })
+    }
+
     /// Leaves less than the node's reserve free, and enough for what it has accepted.
     ///
     /// # Errors

@@ -8,6 +8,7 @@ mod encode;
 pub(crate) mod series;
 pub(crate) mod upload;
 
+use std::future::pending;
 use std::sync::Arc;
 
 use tokio::sync::{Semaphore, mpsc};
@@ -37,7 +38,8 @@ pub(crate) async fn write_files(
     let (sender, receiver) = mpsc::channel(PARTS_UNDER_WAY);
     let dir = plan.dir;
     let encoder = on_worker(&env.workers, move || encode(&plan, &runs, sender));
-    let (encoded, uploaded) = tokio::join!(encoder, upload(env, dir, gc_floor_ms, receiver));
+    let (encoded, uploaded) =
+        tokio::join!(encoder, upload(env, dir, gc_floor_ms, receiver, pending()));
     // When the upload failed, all the encoder can say is that nobody took its parts.
     let files = uploaded?;
     encoded?;

@@ -2,7 +2,8 @@
 //! [`choose`](mod@choose), runs jobs on compactors or here, and holds back regions whose job failed.
 //!
 //! - [`choose`](mod@choose): which regions, and where (pure). [`life`]: what becomes of a job when an attempt
-//!   has ended (pure). `job`: one job from plan to end; `way`: its attempts and waits; `quarantine`.
+//!   has ended (pure). `job`: one job from plan to end; `way`: its attempts and waits; `left_over`: what a
+//!   compactor has of it already; `quarantine`.
 //!
 //! What runs here ends with the term: what it has written is garbage then, unless it was committing.
 //! What runs on a compactor goes on. Either way, whether it was committed is found out by whoever reads
@@ -10,6 +11,7 @@
 
 pub mod choose;
 mod job;
+mod left_over;
 pub mod life;
 mod quarantine;
 mod way;
@@ -59,15 +61,19 @@ struct Track {
     running: bool,
     failures: u32,
     not_before: Option<Instant>,
-    /// No compactor takes its jobs, and that has been said.
-    untaken: bool,
+    /// Since when there has been something to merge.
+    due_since: Option<Instant>,
+    /// That no compactor takes its jobs has been said.
+    said: bool,
     /// A later owner has taken the region, or it is gone: nothing more in this term.
     lost: bool,
 }
 
-/// How a job that was chosen here ended.
+/// How a job ended.
 struct JobEnded {
     region: RegionId,
+    /// It was chosen here. Otherwise somebody had asked for it, and it was cancelled.
+    chosen: bool,
     ended: Ended,
 }
 
@@ -129,15 +135,23 @@ impl Compactions<'_> {
                     track.running || track.lost || track.not_before.is_some_and(|when| when > now)
                 }) || board.quarantined(region) >= MOST_QUARANTINED;
                 let due = match held_back {
-                    true => None,
-                    false => hosted.region.compactions_due().first().copied(),
+                    true => Vec::new(),
+                    false => hosted.region.compactions_due(),
                 };
-                let (files, bytes) = due.map_or((0, 0), |due| (due.files, due.bytes));
-                Candidate { region, files, bytes, held_back }
+                let (files, bytes) = due.first().map_or((0, 0), |due| (due.files, due.bytes));
+                let all_files = due.iter().map(|due| due.files).sum();
+                let since = self.tracks.get(&region).and_then(|track| track.due_since);
+                let waited = since.map(|since| now.saturating_duration_since(since));
+                let overdue =
+                    waited.is_some_and(|waited| waited >= self.context.compactions.longest_wait);
+                Candidate { region, files, bytes, all_files, overdue, held_back }
             })
             .collect();
         self.tracks
             .retain(|id, track| track.running || candidates.iter().any(|one| one.region == *id));
+        for due in candidates.iter().filter(|one| one.files > 0) {
+            self.tracks.entry(due.region).or_default().due_since.get_or_insert(now);
+        }
         for Choice { region, wanted } in choose(&self.context.compactions, &candidates, load) {
             self.tracks.entry(region).or_default().running = true;
             let done = self.done.clone();
@@ -145,7 +159,7 @@ impl Compactions<'_> {
             self.context.tasks.spawn(async move {
                 let ended = run_job(job).await;
                 // Nobody listens once the term has ended.
-                let _ = done.send(JobEnded { region, ended }).await;
+                let _ = done.send(JobEnded { region, chosen: true, ended }).await;
             });
         }
     }
@@ -154,8 +168,14 @@ impl Compactions<'_> {
         let CompactionRequest { region, scope, place, attempt, asker } = request;
         let wanted = Wanted { place, may_wait: false };
         let job = self.job(region, scope, wanted, attempt, true);
+        let done = self.done.clone();
         self.context.tasks.spawn(async move {
-            let answer = match run_job(job).await {
+            let ended = run_job(job).await;
+            if let Ended::Cancelled(refusal) = &ended {
+                let ended = Ended::Cancelled(refusal.clone());
+                let _ = done.send(JobEnded { region, chosen: false, ended }).await;
+            }
+            let answer = match ended {
                 Ended::Nothing => Ok(None),
                 Ended::Done(done) => Ok(Some(done)),
                 Ended::Discarded(refusal)
@@ -195,7 +215,7 @@ impl Compactions<'_> {
 
     fn ended(&mut self, job: JobEnded) {
         let track = self.tracks.entry(job.region).or_default();
-        track.running = false;
+        track.running &= !job.chosen;
         let problem: &dyn std::fmt::Display = match &job.ended {
             Ended::Nothing | Ended::Done(_) => {
                 *track = Track::default();
@@ -214,7 +234,7 @@ impl Compactions<'_> {
             // Compactors may have room soon.
             Ended::Untaken(problem) => {
                 track.not_before = Some(Instant::now() + self.context.compactions.every);
-                if !std::mem::replace(&mut track.untaken, true) {
+                if !std::mem::replace(&mut track.said, true) {
                     let group = self.context.shared.group;
                     info!(%group, region = %job.region, %problem, "a region waits for a compactor");
                 }

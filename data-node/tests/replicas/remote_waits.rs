@@ -19,9 +19,14 @@ const EVERY: Duration = Duration::from_millis(50);
 /// Within this they are asked many times.
 const A_WHILE: Duration = Duration::from_millis(600);
 
-fn by_itself(options: GroupOptions) -> GroupOptions {
-    let mut options = options;
+fn by_itself(mut options: GroupOptions) -> GroupOptions {
     options.compactions.every = EVERY;
+    options
+}
+
+/// Cancels have so long to come before a job is given up.
+fn patient(mut options: GroupOptions) -> GroupOptions {
+    options.compactions.jobs.patience = Duration::from_secs(4);
     options
 }
 
@@ -80,9 +85,7 @@ async fn a_job_elsewhere_that_stands_still_is_not_waited_for() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn what_another_job_has_merged_meanwhile_is_not_merged_again() {
-    let mut patient = options(JobPolicy::default());
-    patient.compactions.jobs.patience = Duration::from_secs(3_600);
-    let setting = left_there(patient).await;
+    let setting = left_there(patient(options(JobPolicy::default()))).await;
     let mut compacting = Box::pin(setting.compact());
     until("it was asked", async || {
         assert!(futures::poll!(&mut compacting).is_pending());
@@ -132,7 +135,7 @@ async fn what_nobody_waits_for_is_left_until_a_compactor_has_room() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn what_was_cancelled_does_not_begin_again_at_once() {
-    let setting = Setting::start(by_itself(no_fallback())).await;
+    let setting = Setting::start(patient(by_itself(no_fallback()))).await;
     setting.one.script([Act::Hang(Arc::new(Notify::new()))]);
     flush_rows(&setting.node, 5..9).await;
     until("a compactor has it", async || setting.one.attempts() == [1]).await;
@@ -147,7 +150,7 @@ async fn what_was_cancelled_does_not_begin_again_at_once() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_cancel_without_an_answer_leaves_the_outcome_open() {
-    let setting = Setting::start(no_fallback()).await;
+    let setting = Setting::start(patient(no_fallback())).await;
     let go = Arc::new(Notify::new());
     setting.one.script([Act::Hang(go.clone())]);
     let mut compacting = Box::pin(setting.compact());
@@ -207,11 +210,11 @@ async fn a_quarantine_ends_after_its_time() {
 async fn nothing_that_waits_keeps_a_node_from_stopping() {
     // For this node's permit, for the next attempt, in quarantine.
     let hour = Duration::from_secs(3_600);
-    let mut patient = options(JobPolicy::default());
-    patient.compactions.jobs.backoff = (hour, hour);
+    let mut slow = options(JobPolicy::default());
+    slow.compactions.jobs.backoff = (hour, hour);
     let settings = [
         (Setting::start(options(JobPolicy::default())).await, CompactionPlace::Local, 0),
-        (Setting::start(patient).await, CompactionPlace::Any, 1),
+        (Setting::start(slow).await, CompactionPlace::Any, 1),
         (Setting::start(options(JobPolicy::default())).await, CompactionPlace::Any, 3),
     ];
     for (setting, place, deaths) in settings {

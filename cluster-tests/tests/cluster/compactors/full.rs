@@ -1,6 +1,7 @@
 //! The object store's disk fills up while compactors merge.
 
 use tidewater_cluster_tests::cluster::{Cluster, LOG_TABLE, OnSmallDisk, Plan};
+use tidewater_cluster_tests::disk::SmallDisk;
 use tidewater_cluster_tests::workload::{Load, Workload};
 use tidewater_cluster_tests::{Result, wait};
 
@@ -31,7 +32,11 @@ async fn a_merge_that_fills_the_disk_ends_and_goes_well_when_there_is_room() -> 
     let plan = Plan::default().nodes(1, 1, 1).small_disk(OnSmallDisk::Store);
     let plan = plan.env("TIDEWATER_COMPACTION", "off").env("TIDEWATER_GC_GRACE", "1s");
     let mut cluster = plan.prepare().await?;
-    // It is the disk itself that has to say so, where there is one.
+    if !cluster.disk.as_ref().is_some_and(SmallDisk::is_small) {
+        println!("not tried: no disk can be filled here");
+        return cluster.finish().await;
+    }
+    // It is the disk itself that has to say so.
     let none = ("TIDEWATER_DISK_RESERVE".to_owned(), "0".to_owned());
     cluster.compactors[0].spec.env.insert(0, none);
     cluster.start_all().await?;

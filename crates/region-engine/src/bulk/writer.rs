@@ -1,5 +1,6 @@
 //! Writes files for a region that others will publish.
 
+use std::future::pending;
 use std::sync::Arc;
 
 use arrow::array::RecordBatch;
@@ -71,7 +72,8 @@ impl BulkWriter {
             }
             files.finish()
         });
-        let (encoded, uploaded) = tokio::join!(encoder, upload(&self.env, self.dir, 0, receiver));
+        let (encoded, uploaded) =
+            tokio::join!(encoder, upload(&self.env, self.dir, 0, receiver, pending()));
         // When the upload failed, all the encoder can say is that nobody took its parts.
         let files = uploaded?;
         encoded?;

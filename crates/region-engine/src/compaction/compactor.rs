@@ -161,13 +161,12 @@ impl Compactor {
         let (dir, floor) = (sub_job.job.dir, sub_job.job.gc_floor_ms);
         let (cancel, job) = (sub_job.attempt.cancel.clone(), sub_job.job.clone());
         let merging = tokio::task::spawn_blocking(move || sub_job.run(sender));
-        // A store that does not answer keeps no job that was cancelled; and what is dropped is aborted.
-        let uploading = async {
-            tokio::select! {
-                files = upload(&self.env, dir, floor, receiver) => files,
-                () = cancel.cancelled() => Err(cancelled(&job)),
-            }
+        // A store that does not answer keeps no job that was cancelled.
+        let end = async {
+            cancel.cancelled().await;
+            cancelled(&job)
         };
+        let uploading = upload(&self.env, dir, floor, receiver, end);
         let (merged, uploaded) = tokio::join!(merging, uploading);
         let merged = merged.unwrap_or_else(|error| {
             Err(EngineError::Internal { detail: format!("a merge did not end: {error}") })

@@ -17,7 +17,7 @@ use crate::manifest::ManifestState;
 pub enum Scope {
     /// What the picker finds worth it.
     Due,
-    /// All files into one run.
+    /// All files into one run; of more than a job may name, the smallest.
     Whole,
 }
 
@@ -74,12 +74,17 @@ pub(crate) fn select(
         .collect()
 }
 
-/// As many files as a job may have: the smallest, for what merging takes away is their number. The
-/// others are chosen next.
-fn within_a_job<K>(choice: Choice, files: &[PickFile<K>]) -> Choice {
+/// As many files as a job may have; the others are chosen next. Where only their number counts it is the
+/// smallest, otherwise those with the first keys: what is left does not lie between them.
+fn within_a_job<K: Ord>(choice: Choice, files: &[PickFile<K>]) -> Choice {
     let Choice { files: mut chosen, level, why } = choice;
     if chosen.len() > MOST_INPUTS {
-        chosen.sort_by_key(|index| (files[*index].bytes, *index));
+        match why {
+            Why::Expired | Why::Asked => chosen.sort_by_key(|index| (files[*index].bytes, *index)),
+            Why::Tier | Why::Small | Why::Window => {
+                chosen.sort_by(|a, b| files[*a].low.cmp(&files[*b].low).then(a.cmp(b)));
+            }
+        }
         chosen.truncate(MOST_INPUTS);
         chosen.sort_unstable();
     }
@@ -170,5 +175,9 @@ mod tests {
         let all = within_a_job(of((0..files.len()).collect()), &files);
         let expected = Choice { level: 1, ..of((2..files.len()).collect()) };
         assert_eq!(all, expected);
+        // Nothing lies between those with the first keys.
+        let small = Choice { why: Why::Small, ..of((0..files.len()).rev().collect()) };
+        let expected = Choice { files: (0..MOST_INPUTS).collect(), ..small.clone() };
+        assert_eq!(within_a_job(small, &files), expected);
     }
 }

@@ -20,6 +20,8 @@ pub struct CompactionPolicy {
     pub urgent_files: usize,
     /// First and longest wait after a failure.
     pub backoff: (Duration, Duration),
+    /// A region that has waited for a compactor for so long does not wait any more.
+    pub longest_wait: Duration,
     /// How jobs are carried out.
     pub jobs: JobPolicy,
 }
@@ -42,6 +44,7 @@ impl Default for CompactionPolicy {
             every: Duration::from_secs(5),
             urgent_files: 16,
             backoff: (Duration::from_secs(5), Duration::from_secs(300)),
+            longest_wait: Duration::from_secs(600),
             jobs: JobPolicy::default(),
         }
     }
@@ -60,10 +63,14 @@ impl CompactionPolicy {
 pub struct Candidate {
     /// Which.
     pub region: RegionId,
-    /// Files that its picker would merge; 0: none.
+    /// Files that its picker would merge first; 0: none.
     pub files: usize,
     /// Bytes of them.
     pub bytes: u64,
+    /// Files that it would merge at all.
+    pub all_files: usize,
+    /// It has waited for a compactor for too long.
+    pub overdue: bool,
     /// A compaction of it is under way, or failed lately, or it belongs to somebody else now.
     pub held_back: bool,
 }
@@ -91,7 +98,7 @@ pub struct Choice {
 /// Regions to compact, the most useful first: whose merge takes away the most files for its bytes; and
 /// where. What finds no place on a compactor waits for one, unless it is urgent.
 pub fn choose(policy: &CompactionPolicy, candidates: &[Candidate], load: Load) -> Vec<Choice> {
-    let urgent = |one: &Candidate| one.files >= policy.urgent_files;
+    let urgent = |one: &Candidate| one.overdue || one.all_files >= policy.urgent_files;
     let compactors = load.compactors.filter(|_| policy.where_to == WhereTo::Compactors);
     let may_be_here = policy.where_to == WhereTo::Here || policy.jobs.fallback_to_local;
     let (mut there, mut here) = match policy.where_to {
@@ -135,6 +142,8 @@ mod tests {
                 region: RegionId(*id),
                 files: *files,
                 bytes: *bytes,
+                all_files: *files,
+                overdue: false,
                 held_back: *held_back,
             })
             .collect();
@@ -192,6 +201,28 @@ mod tests {
         assert_eq!(places(&no_fallback, &regions, load(9, None)), []);
         assert_eq!(places(&with(WhereTo::Here), &regions, load(1, Some(9))), [(1, here)]);
         assert_eq!(places(&with(WhereTo::Nowhere), &regions, load(9, Some(9))), []);
+    }
+
+    #[test]
+    fn what_has_waited_too_long_or_has_much_to_merge_waits_no_more() {
+        let policy = CompactionPolicy::default();
+        let busy = Load { here: 9, compactors: Some(0), short_of_memory: true };
+        let one = |number| Candidate {
+            region: RegionId(number),
+            files: 1,
+            bytes: 1,
+            all_files: 15,
+            overdue: false,
+            held_back: false,
+        };
+        let due =
+            [one(1), Candidate { all_files: 16, ..one(2) }, Candidate { overdue: true, ..one(3) }];
+        let chosen: Vec<_> = choose(&policy, &due, busy)
+            .into_iter()
+            .map(|one| (one.region.get(), one.wanted))
+            .collect();
+        let wanted = Wanted { place: CompactionPlace::Local, may_wait: false };
+        assert_eq!(chosen, [(2, wanted), (3, wanted)]);
     }
 
     #[test]

@@ -49,6 +49,8 @@ pub struct Tally {
     failed_at: Option<NodeId>,
     /// An attempt failed because the store is down: so would every other job.
     store_down: bool,
+    /// A compactor refused it for another reason than that it has no room.
+    unable: bool,
 }
 
 /// Where a job shall be done, and how soon.
@@ -86,6 +88,7 @@ impl Tally {
     /// A compactor did not take it, for this reason. Whether it never will.
     pub fn refused_by(&mut self, node: NodeId, reason: Reason) -> bool {
         let is_final = is_final(reason);
+        self.unable |= !matches!(reason, Reason::Overloaded | Reason::ShuttingDown);
         let refused = if is_final { &mut self.never } else { &mut self.refused };
         refused.insert(node);
         is_final
@@ -123,8 +126,8 @@ impl Tally {
         some_up: bool,
     ) -> Untaken {
         // Compactors are busy: nothing is lost by asking them later, and this node has other work.
-        if wanted.may_wait && some_up && self.failures == 0 && wanted.place == CompactionPlace::Any
-        {
+        let busy = some_up && self.failures == 0 && !self.unable;
+        if busy && wanted.may_wait && wanted.place == CompactionPlace::Any {
             return Untaken::Leave;
         }
         if may_be_here(policy, wanted.place) {
@@ -251,6 +254,12 @@ mod tests {
         let untaken =
             |tally: &mut Tally, some_up| tally.untaken(&policy, later, Duration::ZERO, some_up);
         assert_eq!(untaken(&mut Tally::default(), true), Untaken::Leave);
+        let mut full = Tally::default();
+        full.refused_by(A, Reason::Overloaded);
+        assert_eq!(untaken(&mut full, true), Untaken::Leave);
+        // They are not busy, but cannot.
+        full.refused_by(B, Reason::Unavailable);
+        assert_eq!(untaken(&mut full, true), Untaken::Here);
         // None will ever take it, or none is up.
         assert_eq!(untaken(&mut Tally::default(), false), Untaken::Here);
         // What has failed is not begun anew as if it had not.

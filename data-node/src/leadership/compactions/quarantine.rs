@@ -31,7 +31,12 @@ pub(super) async fn held(
             () = let_go.cancelled() => break,
             () = term.cancelled() => break,
         }
-        match planned.settle().await {
+        let settled = tokio::select! {
+            settled = planned.settle() => settled,
+            () = let_go.cancelled() => break,
+            () = term.cancelled() => break,
+        };
+        match settled {
             Ok(Settled::Open) => {}
             Ok(Settled::Gone | Settled::Committed { .. }) | Err(EngineError::Closed { .. }) => {
                 break;

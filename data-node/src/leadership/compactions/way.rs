@@ -16,13 +16,13 @@ use super::quarantine;
 use crate::compactors::Compactors;
 use crate::compactors::board::Posted;
 use crate::compactors::call::{Asker, End};
-use crate::compactors::fleet::{Compactor, Reserved};
+use crate::compactors::fleet::Reserved;
 use crate::meters;
 
 /// See the module's head.
 pub(super) struct Way<'a> {
-    job: &'a Job,
-    planned: PlannedCompaction,
+    pub(super) job: &'a Job,
+    pub(super) planned: PlannedCompaction,
     posted: Posted,
     tally: Tally,
     problem: Option<Refusal>,
@@ -30,12 +30,14 @@ pub(super) struct Way<'a> {
     untaken_since: Option<Instant>,
     /// The compactor that was asked last.
     last: Option<NodeId>,
+    /// Since when another job has its files.
+    pub(super) others_since: Option<Instant>,
 }
 
 impl<'a> Way<'a> {
     pub(super) fn new(job: &'a Job, planned: PlannedCompaction, posted: Posted) -> Self {
-        let (tally, problem, untaken_since, last) = Default::default();
-        Self { job, planned, posted, tally, problem, untaken_since, last }
+        let (tally, problem, untaken_since, last, others_since) = Default::default();
+        Self { job, planned, posted, tally, problem, untaken_since, last, others_since }
     }
 
     /// On compactors, as long as they take it.
@@ -126,7 +128,7 @@ impl<'a> Way<'a> {
 
     fn reserve<'c>(&self, compactors: &'c Compactors) -> Option<Reserved<'c>> {
         let job = self.planned.job();
-        let reserve = |without| compactors.fleet.reserve(job.job_id, job.bytes(), without);
+        let reserve = |without| compactors.fleet.reserve(job.job_id, job.bytes_read(), without);
         let [elsewhere, anywhere] = self.tally.without();
         reserve(&elsewhere).or_else(|| reserve(&anywhere))
     }
@@ -140,7 +142,7 @@ impl<'a> Way<'a> {
     }
 
     /// What the manifest says; `None` when it cannot be read.
-    async fn settled(&self) -> Option<Settled> {
+    pub(super) async fn settled(&self) -> Option<Settled> {
         let settled = self.planned.settle().await;
         let region = self.job.region;
         let told =
@@ -149,7 +151,7 @@ impl<'a> Way<'a> {
     }
 
     /// By a compactor: the one asked last, for all that is known.
-    async fn committed(&self, version: ManifestVersion, files_out: usize) -> Ended {
+    pub(super) async fn committed(&self, version: ManifestVersion, files_out: usize) -> Ended {
         let node = self.last;
         let job = self.planned.job();
         let report = CompactionReport {
@@ -203,40 +205,7 @@ impl<'a> Way<'a> {
         self.run_here().await
     }
 
-    /// The compactor has this very job, from an attempt that was given up, or another one with its files,
-    /// which an earlier owner has left there. As long as that goes on nobody begins it anew; what comes of
-    /// it, the manifest says.
-    async fn wait_for_other(&mut self, compactor: &Compactor, refusal: Refusal) -> Option<Ended> {
-        let dir = self.planned.job().dir;
-        let (mut seen, mut moved) = (None, Instant::now());
-        loop {
-            let under_way = self.job.compactors.under_way(compactor, dir).await;
-            match self.settled().await {
-                Some(Settled::Committed { version, files_out }) => {
-                    return Some(self.committed(version, files_out).await);
-                }
-                Some(Settled::Gone) => {
-                    let job = self.planned.plan().job_id;
-                    let message = format!("files of compaction {job} were merged by another one");
-                    return Some(Ended::Discarded(Refusal::new(Reason::InputsGone, message)));
-                }
-                Some(Settled::Open) | None => {}
-            }
-            // `None`: it has ended there.
-            under_way.as_ref()?;
-            if under_way != seen {
-                (seen, moved) = (under_way, Instant::now());
-            } else if moved.elapsed() >= self.job.policy.patience {
-                self.refused(compactor.node, refusal);
-                return None;
-            }
-            if let Some(ended) = self.wait(self.job.policy.backoff.0, &refusal).await {
-                return Some(ended);
-            }
-        }
-    }
-
-    fn refused(&mut self, node: NodeId, refusal: Refusal) {
+    pub(super) fn refused(&mut self, node: NodeId, refusal: Refusal) {
         let (region, job) = (self.job.region, self.planned.plan().job_id);
         let reason = refusal.reason;
         match self.tally.refused_by(node, reason) {
@@ -280,7 +249,7 @@ impl<'a> Way<'a> {
     }
 
     /// Waits; `Some` when it was cancelled meanwhile, or the term has ended.
-    async fn wait(&self, wait: Duration, problem: &Refusal) -> Option<Ended> {
+    pub(super) async fn wait(&self, wait: Duration, problem: &Refusal) -> Option<Ended> {
         self.posted.waits(&problem.message);
         tokio::select! {
             () = tokio::time::sleep(wait) => None,
