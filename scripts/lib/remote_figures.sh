@@ -97,6 +97,8 @@ remote_ingest() {
     for round in $(seq "$REMOTE_ROUNDS"); do
         for kind in off/shared local/shared remote/shared remote/idle off/pinned local/pinned remote/pinned; do
             printf '%s %s\n' "$kind" "$(ingest_run "${kind%/*}" "${kind#*/}")" >>"$runs"
+            # It takes long: what there is so far.
+            say "    $round $(tail -n 1 "$runs")" >&2
         done
     done
     say "    both cores for all:"
@@ -259,7 +261,7 @@ remote_memory() {
 
 remote() {
     REMOTE_ROUNDS=${ROUNDS:-3}
-    INGEST_ROWS=${INGEST_ROWS:-20000000} INGEST_REGIONS=${INGEST_REGIONS:-2} INGEST_MEMORY=${INGEST_MEMORY:-768MiB}
+    INGEST_ROWS=${INGEST_ROWS:-20000000} INGEST_REGIONS=${INGEST_REGIONS:-1} INGEST_MEMORY=${INGEST_MEMORY:-768MiB}
     JOB_ROWS=${JOB_ROWS:-12000000} MEMORY_FILES=4 MEMORY_BYTES=$((560 << 20))
     local part
     for part in ${PARTS:-ingest jobs merge memory}; do "remote_$part"; done
