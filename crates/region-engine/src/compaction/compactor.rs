@@ -114,8 +114,9 @@ impl Compactor {
     ) -> Result<Vec<SstFileInfo>, EngineError> {
         let shape = Arc::new(TableShape::new(job.schema.clone(), job.options.clone())?);
         let ranges = tokio::select! {
-            ranges = self.sub_ranges(job, attempt) => ranges?,
+            biased;
             () = attempt.cancel.cancelled() => return Err(cancelled(job)),
+            ranges = self.sub_ranges(job, attempt) => ranges?,
         };
         // Ends the sub-jobs also when one of them fails, or this future is dropped.
         let inner = Attempt { cancel: attempt.cancel.child_token(), ..attempt.clone() };
