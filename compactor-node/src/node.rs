@@ -214,9 +214,7 @@ impl CompactorNode {
         self.parts.observe();
         info!(node = %self.parts.node, "compactor node stopped");
     }
-}
 
-impl CompactorNode {
     /// Resolves when no hook has anything queued. What is left when the process ends is lost.
     async fn delivered(&self) {
         while self.parts.sets.status().iter().any(|(_, hook)| hook.backlog > 0) {

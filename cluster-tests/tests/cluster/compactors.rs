@@ -16,6 +16,7 @@ mod told;
 use serde_json::Value;
 use tidewater_cluster_tests::cluster::{Cluster, LOG_TABLE, Plan, Store};
 use tidewater_cluster_tests::command::Said;
+use tidewater_cluster_tests::metrics::Metrics;
 use tidewater_cluster_tests::s3::{Fault, Mode, S3Endpoint};
 use tidewater_cluster_tests::workload::{Load, Workload};
 use tidewater_cluster_tests::{HarnessError, Result, wait};
@@ -131,6 +132,13 @@ impl Setting {
     pub(super) async fn files(&self) -> Result<usize> {
         let said = self.cluster.run(&["region", "files", &self.region, "--output", "json"]).await?;
         Ok(said.ok()?.json()?.as_array().map_or(0, Vec::len))
+    }
+
+    /// No attempt at a job of the first data node was counted as failed.
+    pub(super) async fn nobody_tried_again(&self) -> Result<()> {
+        let metrics = Metrics::of(self.cluster.data[0].spec.listen).await?;
+        let retries = metrics.sum("tidewater_compaction_retries_total");
+        expect("nobody has tried again", retries == 0, retries)
     }
 
     /// Until a compactor's log says this.

@@ -35,6 +35,7 @@ use self::job::{Ended, Job};
 use self::life::Wanted;
 use super::owner::{Owner, OwnerError};
 use super::{Context, REQUESTS};
+use crate::group::hosted::Hosted;
 use crate::meters;
 
 /// Jobs of a region that may be quarantined before the region is left alone.
@@ -115,7 +116,7 @@ struct Compactions<'a> {
 impl Compactions<'_> {
     fn begin_due(&mut self) {
         let shared = &self.context.shared;
-        let (fleet, board) = (&self.context.compactors.fleet, &self.context.compactors.board);
+        let fleet = &self.context.compactors.fleet;
         let load = Load {
             here: shared.env.compactions.available_permits(),
             compactors: (!fleet.is_empty()).then(|| fleet.free_slots()),
@@ -125,28 +126,8 @@ impl Compactions<'_> {
             return;
         }
         let now = Instant::now();
-        let candidates: Vec<Candidate> = shared
-            .regions
-            .all()
-            .iter()
-            .map(|hosted| {
-                let region = hosted.descriptor.region_id;
-                let held_back = self.tracks.get(&region).is_some_and(|track| {
-                    track.running || track.lost || track.not_before.is_some_and(|when| when > now)
-                }) || board.quarantined(region) >= MOST_QUARANTINED;
-                let due = match held_back {
-                    true => Vec::new(),
-                    false => hosted.region.compactions_due(),
-                };
-                let (files, bytes) = due.first().map_or((0, 0), |due| (due.files, due.bytes));
-                let all_files = due.iter().map(|due| due.files).sum();
-                let since = self.tracks.get(&region).and_then(|track| track.due_since);
-                let waited = since.map(|since| now.saturating_duration_since(since));
-                let overdue =
-                    waited.is_some_and(|waited| waited >= self.context.compactions.longest_wait);
-                Candidate { region, files, bytes, all_files, overdue, held_back }
-            })
-            .collect();
+        let candidates: Vec<Candidate> =
+            shared.regions.all().iter().map(|hosted| self.candidate(hosted, now)).collect();
         self.tracks
             .retain(|id, track| track.running || candidates.iter().any(|one| one.region == *id));
         for due in candidates.iter().filter(|one| one.files > 0) {
@@ -162,6 +143,26 @@ impl Compactions<'_> {
                 let _ = done.send(JobEnded { region, chosen: true, ended }).await;
             });
         }
+    }
+
+    /// What its picker says of a region now.
+    fn candidate(&self, hosted: &Hosted, now: Instant) -> Candidate {
+        let region = hosted.descriptor.region_id;
+        let (context, track) = (self.context, self.tracks.get(&region));
+        let held_back = track.is_some_and(|track| {
+            track.running || track.lost || track.not_before.is_some_and(|when| when > now)
+        }) || context.compactors.board.quarantined(region) >= MOST_QUARANTINED;
+        let due = match held_back {
+            true => Vec::new(),
+            false => hosted.region.compactions_due(),
+        };
+        let (files, bytes) = due.first().map_or((0, 0), |due| (due.files, due.bytes));
+        let all_files = due.iter().map(|due| due.files).sum();
+        let since = track.and_then(|track| track.due_since);
+        let overdue = since.is_some_and(|since| {
+            now.saturating_duration_since(since) >= context.compactions.longest_wait
+        });
+        Candidate { region, files, bytes, all_files, overdue, held_back }
     }
 
     fn asked_for(&self, request: CompactionRequest) {

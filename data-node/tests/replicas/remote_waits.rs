@@ -149,6 +149,26 @@ async fn what_was_cancelled_does_not_begin_again_at_once() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_region_whose_asker_cancelled_its_compaction_waits_as_well() {
+    let setting = Setting::start(patient(by_itself(no_fallback()))).await;
+    setting.one.script([Act::Hang(Arc::new(Notify::new()))]);
+    let mut compacting = Box::pin(setting.compact());
+    until("a compactor has it", async || {
+        assert!(futures::poll!(&mut compacting).is_pending());
+        setting.one.attempts() == [1]
+    })
+    .await;
+    let running = jobs(&setting.node).await;
+    cancel(&setting.node, &running[0].job_id).await.unwrap();
+    compacting.await.unwrap_err();
+    flush_rows(&setting.node, 5..9).await;
+    tokio::time::sleep(A_WHILE).await;
+    assert_eq!((setting.one.attempts(), setting.two.attempts()), (vec![1], vec![]));
+    assert_eq!(setting.node.info().await.unwrap().files, 7);
+    setting.node.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_cancel_without_an_answer_leaves_the_outcome_open() {
     let setting = Setting::start(patient(no_fallback())).await;
     let go = Arc::new(Notify::new());
@@ -202,6 +222,21 @@ async fn a_quarantine_ends_after_its_time() {
     setting.two.script((0..3).map(|_| Act::Die));
     setting.compact().await.unwrap_err();
     assert_eq!(jobs(&setting.node).await[0].state, "quarantined");
+    until("it is over", async || jobs(&setting.node).await.is_empty()).await;
+    setting.node.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_quarantine_ends_when_its_files_are_gone() {
+    let quarantine_look = EVERY;
+    let jobs_of = JobPolicy { quarantine_look, ..JobPolicy::default() };
+    let setting = Setting::start(options(jobs_of)).await;
+    setting.one.script((0..3).map(|_| Act::Die));
+    setting.two.script((0..3).map(|_| Act::Die));
+    setting.compact().await.unwrap_err();
+    tokio::time::sleep(A_WHILE).await;
+    assert_eq!(jobs(&setting.node).await[0].state, "quarantined", "they are there still");
+    setting.one.merge_as_another().await;
     until("it is over", async || jobs(&setting.node).await.is_empty()).await;
     setting.node.stop().await;
 }

@@ -1,7 +1,6 @@
 //! Commits that come late, twice, in doubt, or to a region that is not what it was.
 
 use tidewater_cluster_tests::cluster::{LOG_TABLE, Plan};
-use tidewater_cluster_tests::metrics::Metrics;
 use tidewater_cluster_tests::node::Signal;
 use tidewater_cluster_tests::s3::{Fault, Mode};
 use tidewater_cluster_tests::{HarnessError, Result, wait};
@@ -87,9 +86,7 @@ async fn a_commit_in_doubt_is_settled() -> Result<()> {
     setting.s3().heal().await?;
     setting.cluster.compactors[0].kill().await?;
     expect("one file", setting.files().await? == 1, setting.files().await?)?;
-    let metrics = Metrics::of(setting.cluster.data[0].spec.listen).await?;
-    let again = metrics.sum("tidewater_compaction_retries_total");
-    expect("nobody has tried again", again == 0, again)?;
+    setting.nobody_tried_again().await?;
     setting.conclude().await
 }
 

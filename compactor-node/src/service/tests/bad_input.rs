@@ -1,6 +1,7 @@
 //! What is refused, each with its reason.
 
 use tidewater_common::ids::{Epoch, FileId, JobId, RegionId};
+use tidewater_common::refusal::Refusal;
 use tidewater_proto::compaction::v1::*;
 use tidewater_proto::v1::{CallHeader, Reason};
 use tidewater_region_engine::compaction::{CompactionPlan, OutputOptions};
@@ -8,6 +9,7 @@ use tidewater_region_engine::file_meta::FileRef;
 use tidewater_region_engine::layout::RegionDir;
 use uuid::Uuid;
 
+use crate::parts::READING;
 use crate::testing::*;
 
 #[tokio::test]
@@ -164,4 +166,22 @@ async fn jobs_that_find_no_room() {
     committed(running).await;
     committed(one.compact(&b, plan(&second).await).await.unwrap()).await;
     one.stopped().await;
+}
+
+#[tokio::test]
+async fn calls_while_all_manifests_that_may_be_are_read() {
+    let world = World::new().await;
+    let region = world.region(9, &[0..10, 5..15]).await;
+    let handle = world.open(&region).await;
+    let plan = plan(&region).await;
+    let reading = world.parts.reading.acquire_many(READING as u32).await.unwrap();
+    let opening = world.open_refused(world.open_request(&region, 1));
+    for refused in <[Refusal; 2]>::from(tokio::join!(opening, world.refused(&handle, plan.clone())))
+    {
+        let told = refused.reason == Reason::Overloaded && refused.retry_after.is_some();
+        assert!(told, "{refused}");
+    }
+    drop(reading);
+    committed(world.compact(&handle, plan).await.unwrap()).await;
+    world.stopped().await;
 }

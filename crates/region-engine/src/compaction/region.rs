@@ -176,9 +176,12 @@ impl CompactionRegion {
     /// If it stands, the hooks are told of it now.
     pub async fn settle(&self, within: Duration) {
         let settling = async {
-            while self.manifest.is_in_doubt().await {
+            loop {
                 if let Err(error) = self.manifest.refresh().await {
                     tracing::debug!(region = %self.dir(), %error, "a commit is still in doubt");
+                }
+                if !self.manifest.is_in_doubt().await {
+                    return;
                 }
                 tokio::time::sleep(LOOK).await;
             }

@@ -17,6 +17,8 @@ pub struct JobPolicy {
     pub most_failures: u32,
     /// How long a job stays quarantined.
     pub quarantine: Duration,
+    /// How often it is looked whether its files are there still.
+    pub quarantine_look: Duration,
     /// First and longest wait before the next attempt.
     pub backoff: (Duration, Duration),
     /// Longest wait for a compactor with room, after which the job is left.
@@ -30,6 +32,7 @@ impl Default for JobPolicy {
             patience: Duration::from_secs(30),
             most_failures: 3,
             quarantine: Duration::from_secs(3_600),
+            quarantine_look: Duration::from_secs(60),
             backoff: (Duration::from_secs(1), Duration::from_secs(30)),
             longest_wait: Duration::from_secs(60),
         }

@@ -1,33 +1,29 @@
 //! Jobs that are not tried any more. Their files are held, so that nobody chooses them again.
 
-use std::time::Duration;
-
 use tidewater_region_engine::EngineError;
 use tidewater_region_engine::region::{PlannedCompaction, Settled};
 use tokio::time::{Instant, sleep_until};
 use tokio_util::sync::CancellationToken;
 use tracing::info;
 
+use super::life::JobPolicy;
 use crate::compactors::board::Posted;
 use crate::meters;
 
-/// How often it is looked whether the files are there still.
-const LOOK: Duration = Duration::from_secs(60);
-
-/// Holds the files of a job until `span` is over, somebody has them let go, `term` ends, or they are gone
-/// by themselves: truncated, dropped, or merged by an attempt that came late.
+/// Holds the files of a job until the time of `policy` is over, somebody has them let go, `term` ends, or
+/// they are gone by themselves: truncated, dropped, or merged by an attempt that came late.
 pub(super) async fn held(
     planned: PlannedCompaction,
     posted: Posted,
     let_go: CancellationToken,
     term: CancellationToken,
-    span: Duration,
+    policy: JobPolicy,
 ) {
     let _counted = meters::compaction_quarantined();
-    let end = Instant::now() + span;
+    let end = Instant::now() + policy.quarantine;
     while Instant::now() < end {
         tokio::select! {
-            () = sleep_until(end.min(Instant::now() + LOOK)) => {}
+            () = sleep_until(end.min(Instant::now() + policy.quarantine_look)) => {}
             () = let_go.cancelled() => break,
             () = term.cancelled() => break,
         }

@@ -282,9 +282,9 @@ impl<'a> Way<'a> {
             "a compaction is quarantined: its files are left alone"
         );
         self.posted.waits(&problem.message);
-        let (term, span) = (self.job.term.clone(), self.job.policy.quarantine);
+        let (term, policy) = (self.job.term.clone(), self.job.policy);
         let let_go = self.posted.is_quarantined();
-        self.job.tasks.spawn(quarantine::held(self.planned, self.posted, let_go, term, span));
+        self.job.tasks.spawn(quarantine::held(self.planned, self.posted, let_go, term, policy));
         Ended::Quarantined(problem)
     }
 }

@@ -1,6 +1,9 @@
 //! What may happen to a region while a compactor works on it, and what its owner finds out.
 
 use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+use std::sync::atomic::Ordering::SeqCst;
+use std::time::Duration;
 
 use tidewater_common::clock::Clock;
 use tidewater_common::ids::Epoch;
@@ -271,5 +274,42 @@ async fn a_job_fails_as_a_whole_when_one_of_its_files_cannot_be_written() {
     }
     let seen = recorder.take();
     assert!(matches!(seen.as_slice(), [Seen::Written(_), Seen::Updated { .. }]), "{seen:?}");
+    world.check().await;
+}
+
+#[tokio::test]
+async fn a_commit_of_unknown_outcome_is_told_to_hooks_once_it_is_known() {
+    let store = FaultyStore::new();
+    let world = two_runs(store.storage()).await;
+    let dir = world.region.dir;
+    let planned = planned(&world, Scope::Whole).await.unwrap();
+    let recorder = Recorder::new("recorder");
+    let hook: RegionHookRef = recorder.clone();
+    let elsewhere = Elsewhere::of(&world, hook, planned.plan()).await;
+    // The manifest is written; nothing that would say so gets through.
+    let lost = AtomicBool::new(false);
+    store.plan(move |call| {
+        let commits = call.operation == Operation::PutIfAbsent
+            && !matches!(dir.object(&call.path), RegionObject::Data(_));
+        match () {
+            () if commits && !lost.swap(true, SeqCst) => Fault::ErrorAfter,
+            () if lost.load(SeqCst) => Fault::ErrorBefore,
+            () => Fault::None,
+        }
+    });
+    let result = elsewhere.run(&Attempt::default()).await;
+    assert!(matches!(result, Err(EngineError::Unknown { .. })), "{result:?}");
+    elsewhere.region.settle(Duration::from_millis(50)).await;
+    let seen = recorder.take();
+    assert!(matches!(seen.as_slice(), [Seen::Written(_)]), "not known yet: {seen:?}");
+    store.plan(|_| Fault::None);
+    let long = Duration::from_secs(3_600);
+    elsewhere.region.settle(long).await;
+    let Settled::Committed { version, .. } = planned.settle().await.unwrap() else { panic!() };
+    let seen = recorder.take();
+    let told = matches!(seen.as_slice(), [Seen::Updated { version: told, .. }] if *told == version);
+    assert!(told, "{seen:?}");
+    elsewhere.region.settle(long).await;
+    assert_eq!(recorder.take(), [], "once");
     world.check().await;
 }

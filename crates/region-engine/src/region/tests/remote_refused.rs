@@ -4,6 +4,7 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use tidewater_common::clock::Clock;
 use tidewater_common::ids::{Epoch, FileId, GroupId, JobId, OwnerEpoch, RegionId, Sequence, Term};
 use tidewater_common::schema::WriteMode;
 use uuid::Uuid;
@@ -20,6 +21,9 @@ use crate::hooks::{PluginError, PluginSpec};
 use crate::layout::RegionDir;
 use crate::storage::Storage;
 use crate::storage::testing::{Fault, FaultyStore};
+
+/// So far may clocks be apart.
+const HOUR_MS: u64 = 3_600_000;
 
 /// A region with two runs.
 async fn two_runs(storage: Storage) -> World {
@@ -156,6 +160,8 @@ async fn a_plan_that_does_not_fit_the_manifest_is_not_begun() {
     let level_2 = OutputOptions { level: 2, ..good.output };
     let bytes = good.output.target_file_bytes;
     let elsewhere = RegionDir { region_id: RegionId(99), ..good.dir };
+    let now_ms = world.clock.now_ms();
+    let late_ms = now_ms + HOUR_MS + 1;
     let cases = [
         (
             CompactionPlan { dir: elsewhere, ..good.clone() },
@@ -178,6 +184,10 @@ async fn a_plan_that_does_not_fit_the_manifest_is_not_begun() {
             CompactionPlan { since: Epoch(5), ..good.clone() },
             PlanError::Since { plan: Epoch(5), opened: Epoch(4) },
         ),
+        (
+            CompactionPlan { now_ms: late_ms, ..good.clone() },
+            PlanError::Time { plan_ms: late_ms, now_ms },
+        ),
     ];
     for (plan, expected) in cases {
         match compactor.prepare(&sent(&plan)).await {
@@ -188,6 +198,8 @@ async fn a_plan_that_does_not_fit_the_manifest_is_not_begun() {
     // Up to what was allowed it is fine.
     let since = CompactionPlan { since: Epoch(4), ..good.clone() };
     assert_eq!(compactor.prepare(&since).await.unwrap().since, Epoch(4));
+    let soon = CompactionPlan { now_ms: now_ms + HOUR_MS, ..good.clone() };
+    compactor.prepare(&soon).await.unwrap();
 
     // Another job was faster.
     let job = compactor.prepare(&good).await.unwrap();
