@@ -6,6 +6,7 @@
 mod churn;
 mod embedded;
 mod full;
+mod gone;
 mod late;
 mod memory;
 mod noise;

@@ -1,13 +1,18 @@
 use std::sync::Arc;
+use std::task::{Context, Wake, Waker};
 
-use tidewater_common::ids::{ManifestVersion, NodeId};
-use tidewater_region_engine::compaction::Limits;
+use parking_lot::Mutex;
+use tidewater_common::ids::{Epoch, ManifestVersion, NodeId};
+use tidewater_region_engine::compaction::{Limits, Scope};
+use tidewater_region_engine::layout::RegionObject;
+use tidewater_region_engine::storage::Operation;
+use tidewater_region_engine::storage::testing::{Fault, FaultyStore};
 use tokio::time::Instant;
 
 use super::*;
 use crate::admission::Capacity;
 use crate::jobs::Jobs;
-use crate::testing::job;
+use crate::testing::{job, plan, region};
 
 async fn slot() -> (Arc<Jobs>, Slot) {
     let jobs = Jobs::new(Capacity { slots: 1, memory_bytes: 1 << 30 });
@@ -46,6 +51,54 @@ async fn a_panic_frees_the_slot_and_is_told() {
     let (reason, may_be_written, message) = failure(event);
     assert_eq!((reason, may_be_written), (Reason::Internal, false));
     assert!(message.contains("panicked"), "{message}");
+}
+
+#[tokio::test]
+async fn a_panic_while_it_commits_leaves_the_outcome_open() {
+    let (_, slot) = slot().await;
+    let store = FaultyStore::new();
+    let region = region(store.storage(), 9, &[0..10, 5..15]).await;
+    let dir = plan(&region).await.dir;
+    store.plan(move |call| {
+        let writes_data = matches!(dir.object(&call.path), RegionObject::Data(_));
+        assert!(writes_data || call.operation != Operation::PutIfAbsent, "a bug");
+        Fault::None
+    });
+    let attempt = slot.job.attempt.clone();
+    let work = async {
+        region.compact(Scope::Whole, Epoch(0), &attempt).await?;
+        Ok(nothing())
+    };
+    let (events, receiver) = Events::channel();
+    assert!(run(work, slot, &Disk::of("memory:///", 0), events).await, "in doubt");
+    let (reason, may_be_written, message) = failure(last(receiver).await.1);
+    assert_eq!((reason, may_be_written), (Reason::Internal, true), "{message}");
+}
+
+/// Notes how many jobs there are whenever it is woken.
+struct Woken(Arc<Jobs>, Mutex<Vec<usize>>);
+
+impl Wake for Woken {
+    fn wake(self: Arc<Self>) {
+        self.1.lock().push(self.0.in_use().jobs);
+    }
+}
+
+#[tokio::test]
+async fn the_slot_is_free_before_anybody_is_told() {
+    let (jobs, slot) = slot().await;
+    let (events, mut receiver) = Events::channel();
+    let woken = Arc::new(Woken(jobs, Mutex::default()));
+    let waker = Waker::from(woken.clone());
+    let mut context = Context::from_waker(&waker);
+    let work = async {
+        // It was accepted; then nothing is there yet.
+        assert!(receiver.poll_recv(&mut context).is_ready());
+        assert!(receiver.poll_recv(&mut context).is_pending());
+        Ok(nothing())
+    };
+    let _ = run(work, slot, &Disk::of("memory:///", 0), events).await;
+    assert_eq!(*woken.1.lock(), [0]);
 }
 
 #[tokio::test]
