@@ -47,6 +47,11 @@ class Faults:
             self.over.set()
             self.over = threading.Event()
 
+    def struck(self, over):
+        """Counts what was carried out first, unless its fault is over meanwhile."""
+        with self.lock:
+            self.hits += over is self.over
+
     def strike(self, environ):
         """The mode in force for this request, counted, and the end of it."""
         where = environ["PATH_INFO"] + "?" + environ.get("QUERY_STRING", "")
@@ -93,7 +98,7 @@ class Endpoint:
             return answer(start_response, "500 Internal Server Error", ERROR % b"InternalError")
         answered = self.carry_out(environ, start_response)
         if mode == "hold_after":
-            self.faults.hits += 1
+            self.faults.struck(over)
             over.wait()
         return answered
 

@@ -138,10 +138,12 @@ impl RegionAdminService {
 async fn watch(
     group: GroupId,
     attempt: Attempt,
-    mut answer: oneshot::Receiver<Result<Option<Done>, Refusal>>,
+    answer: oneshot::Receiver<Result<Option<Done>, Refusal>>,
     events: mpsc::Sender<Result<CompactRegionEvent, Status>>,
 ) {
     let _ends = attempt.cancel.clone().drop_guard();
+    // Given up before that: who has it cancelled by going away is not there to be told.
+    let mut answer = answer;
     let mut tick = tokio::time::interval(PROGRESS);
     let outcome = loop {
         tokio::select! {

@@ -21,6 +21,10 @@ mod membership;
 mod outage;
 #[path = "replicas/remote.rs"]
 mod remote;
+#[path = "replicas/remote_fails.rs"]
+mod remote_fails;
+#[path = "replicas/remote_setting.rs"]
+mod remote_setting;
 #[path = "replicas/remote_waits.rs"]
 mod remote_waits;
 #[path = "replicas/single.rs"]

@@ -3,7 +3,7 @@
 //!
 //! - [`choose`](mod@choose): which regions, and where (pure). [`life`]: what becomes of a job when an attempt
 //!   has ended (pure). `job`: one job from plan to end; `way`: its attempts and waits; `left_over`: what a
-//!   compactor has of it already; `quarantine`.
+//!   compactor has of it already; `quarantine`. `track`: a region between its jobs.
 //!
 //! What runs here ends with the term: what it has written is garbage then, unless it was committing.
 //! What runs on a compactor goes on. Either way, whether it was committed is found out by whoever reads
@@ -14,6 +14,7 @@ mod job;
 mod left_over;
 pub mod life;
 mod quarantine;
+mod track;
 mod way;
 
 use std::collections::BTreeMap;
@@ -33,6 +34,7 @@ use self::choose::{Candidate, Choice, Load, choose};
 pub use self::job::Done;
 use self::job::{Ended, Job};
 use self::life::Wanted;
+use self::track::Track;
 use super::owner::{Owner, OwnerError};
 use super::{Context, REQUESTS};
 use crate::group::hosted::Hosted;
@@ -56,24 +58,10 @@ pub struct CompactionRequest {
     pub asker: oneshot::Sender<Result<Option<Done>, Refusal>>,
 }
 
-/// What is known of a region's compactions in this term.
-#[derive(Debug, Default)]
-struct Track {
-    running: bool,
-    failures: u32,
-    not_before: Option<Instant>,
-    /// Since when there has been something to merge.
-    due_since: Option<Instant>,
-    /// That no compactor takes its jobs has been said.
-    said: bool,
-    /// A later owner has taken the region, or it is gone: nothing more in this term.
-    lost: bool,
-}
-
 /// How a job ended.
 struct JobEnded {
     region: RegionId,
-    /// It was chosen here. Otherwise somebody had asked for it, and it was cancelled.
+    /// It was chosen here. Otherwise somebody had asked for it, and it was cancelled by command.
     chosen: bool,
     ended: Ended,
 }
@@ -122,16 +110,13 @@ impl Compactions<'_> {
             compactors: (!fleet.is_empty()).then(|| fleet.free_slots()),
             short_of_memory: shared.memory().excess() > 0,
         };
-        if load.here == 0 && load.compactors.unwrap_or(0) == 0 {
-            return;
-        }
         let now = Instant::now();
         let candidates: Vec<Candidate> =
             shared.regions.all().iter().map(|hosted| self.candidate(hosted, now)).collect();
         self.tracks
             .retain(|id, track| track.running || candidates.iter().any(|one| one.region == *id));
-        for due in candidates.iter().filter(|one| one.files > 0) {
-            self.tracks.entry(due.region).or_default().due_since.get_or_insert(now);
+        for one in candidates.iter().filter(|one| !one.held_back) {
+            self.tracks.entry(one.region).or_default().looked_at(one.files, now);
         }
         for Choice { region, wanted } in choose(&self.context.compactions, &candidates, load) {
             self.tracks.entry(region).or_default().running = true;
@@ -160,7 +145,7 @@ impl Compactions<'_> {
         let all_files = due.iter().map(|due| due.files).sum();
         let since = track.and_then(|track| track.due_since);
         let overdue = since.is_some_and(|since| {
-            now.saturating_duration_since(since) >= context.compactions.longest_wait
+            now.saturating_duration_since(since) >= context.compactions.overdue_after
         });
         Candidate { region, files, bytes, all_files, overdue, held_back }
     }
@@ -172,7 +157,10 @@ impl Compactions<'_> {
         let done = self.done.clone();
         self.context.tasks.spawn(async move {
             let ended = run_job(job).await;
-            if let Ended::Cancelled(refusal) = &ended {
+            // Who goes away does not want less to be merged.
+            if let Ended::Cancelled(refusal) = &ended
+                && !asker.is_closed()
+            {
                 let ended = Ended::Cancelled(refusal.clone());
                 let _ = done.send(JobEnded { region, chosen: false, ended }).await;
             }

@@ -12,12 +12,9 @@ use tokio::sync::{Notify, SemaphorePermit};
 
 use crate::cluster::{Node, until};
 use crate::fake_compactor::Act;
-use crate::remote::{Setting, cancel, flush_rows, jobs, no_fallback, options};
-
-/// How often pickers are asked, where that is not left to whoever asks.
-const EVERY: Duration = Duration::from_millis(50);
-/// Within this they are asked many times.
-const A_WHILE: Duration = Duration::from_millis(600);
+use crate::remote_setting::{
+    A_WHILE, EVERY, Setting, cancel, flush_rows, jobs, no_fallback, options,
+};
 
 fn by_itself(mut options: GroupOptions) -> GroupOptions {
     options.compactions.every = EVERY;
@@ -84,8 +81,31 @@ async fn a_job_elsewhere_that_stands_still_is_not_waited_for() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_job_elsewhere_that_goes_on_for_ever_is_not_waited_for() {
+    let mut options = options(JobPolicy::default());
+    options.compactions.jobs.patience = Duration::from_millis(100);
+    let setting = left_there(options).await;
+    let mut compacting = Box::pin(setting.compact());
+    let mut rows = 1;
+    let report = loop {
+        tokio::select! {
+            ended = &mut compacting => break ended.unwrap(),
+            () = tokio::time::sleep(Duration::from_millis(10)) => runs(&setting, rows),
+        }
+        rows += 1;
+    };
+    drop(compacting);
+    assert_eq!(report.node_id, 202);
+    assert_eq!(setting.one.attempts(), [1]);
+    setting.node.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn what_another_job_has_merged_meanwhile_is_not_merged_again() {
-    let setting = left_there(patient(options(JobPolicy::default()))).await;
+    let mut options = options(JobPolicy::default());
+    // It has as long as it needs.
+    options.compactions.jobs.patience = Duration::from_secs(3_600);
+    let setting = left_there(options).await;
     let mut compacting = Box::pin(setting.compact());
     until("it was asked", async || {
         assert!(futures::poll!(&mut compacting).is_pending());
@@ -134,6 +154,19 @@ async fn what_nobody_waits_for_is_left_until_a_compactor_has_room() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn what_has_waited_for_long_is_done_here() {
+    let mut options = by_itself(options(JobPolicy::default()));
+    options.compactions.overdue_after = A_WHILE;
+    let setting = Setting::start(options).await;
+    setting.one.script(full());
+    setting.two.script(full());
+    flush_rows(&setting.node, 5..9).await;
+    until("this node does it", async || setting.node.info().await.unwrap().files <= 4).await;
+    assert!(!setting.one.attempts().is_empty(), "compactors were asked first");
+    setting.node.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn what_was_cancelled_does_not_begin_again_at_once() {
     let setting = Setting::start(patient(by_itself(no_fallback()))).await;
     setting.one.script([Act::Hang(Arc::new(Notify::new()))]);
@@ -165,6 +198,24 @@ async fn a_region_whose_asker_cancelled_its_compaction_waits_as_well() {
     tokio::time::sleep(A_WHILE).await;
     assert_eq!((setting.one.attempts(), setting.two.attempts()), (vec![1], vec![]));
     assert_eq!(setting.node.info().await.unwrap().files, 7);
+    setting.node.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_region_whose_asker_went_away_does_not_wait() {
+    let setting = Setting::start(by_itself(no_fallback())).await;
+    setting.one.script([Act::Hang(Arc::new(Notify::new()))]);
+    let mut compacting = Box::pin(setting.compact());
+    until("a compactor has it", async || {
+        assert!(futures::poll!(&mut compacting).is_pending());
+        setting.one.attempts() == [1]
+    })
+    .await;
+    drop(compacting);
+    until("it has ended", async || jobs(&setting.node).await.is_empty()).await;
+    flush_rows(&setting.node, 5..9).await;
+    until("it is compacted by itself", async || setting.node.info().await.unwrap().files <= 4)
+        .await;
     setting.node.stop().await;
 }
 
@@ -211,33 +262,6 @@ async fn a_commit_that_came_before_this_nodes_is_what_is_answered() {
     assert_eq!((report.files_in, report.files_out), (3, 1));
     assert_ne!(report.node_id, 0);
     setting.check(1).await;
-    setting.node.stop().await;
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn a_quarantine_ends_after_its_time() {
-    let quarantine = Duration::from_millis(300);
-    let setting = Setting::start(options(JobPolicy { quarantine, ..JobPolicy::default() })).await;
-    setting.one.script((0..3).map(|_| Act::Die));
-    setting.two.script((0..3).map(|_| Act::Die));
-    setting.compact().await.unwrap_err();
-    assert_eq!(jobs(&setting.node).await[0].state, "quarantined");
-    until("it is over", async || jobs(&setting.node).await.is_empty()).await;
-    setting.node.stop().await;
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn a_quarantine_ends_when_its_files_are_gone() {
-    let quarantine_look = EVERY;
-    let jobs_of = JobPolicy { quarantine_look, ..JobPolicy::default() };
-    let setting = Setting::start(options(jobs_of)).await;
-    setting.one.script((0..3).map(|_| Act::Die));
-    setting.two.script((0..3).map(|_| Act::Die));
-    setting.compact().await.unwrap_err();
-    tokio::time::sleep(A_WHILE).await;
-    assert_eq!(jobs(&setting.node).await[0].state, "quarantined", "they are there still");
-    setting.one.merge_as_another().await;
-    until("it is over", async || jobs(&setting.node).await.is_empty()).await;
     setting.node.stop().await;
 }
 

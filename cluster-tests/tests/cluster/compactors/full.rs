@@ -69,7 +69,8 @@ async fn a_merge_that_fills_the_disk_ends_and_goes_well_when_there_is_room() -> 
     disk.fill()?;
     let flush = ["region", "flush", "--table", LOG_TABLE, "--timeout", "3s"];
     let flushed = cluster.run(&flush).await?;
-    expect("a flush fails", flushed.status.is_some_and(|status| status != 0), &flushed)?;
+    expect("a flush fails", flushed.status == Some(5), &flushed)?;
+    flushed.complains(&["disk"])?;
     load.progress(10).await?;
     table.all_is_there().await?;
 

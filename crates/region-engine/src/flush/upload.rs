@@ -1,6 +1,5 @@
 //! The half of a flush that waits for the object store.
 
-use std::pin::pin;
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
@@ -22,7 +21,8 @@ const SMALL_FILE: usize = 8 << 20;
 const ABANDON: Duration = Duration::from_secs(5);
 
 /// Writes the files as their parts come, and names them. Ends with the error of `end` when that
-/// resolves.
+/// resolves. What the store holds of a file that was not finished is no object that garbage collection
+/// would find: it has been told to forget it, however this ends.
 pub(crate) async fn upload(
     env: &RegionEnv,
     dir: RegionDir,
@@ -30,62 +30,47 @@ pub(crate) async fn upload(
     mut parts: mpsc::Receiver<Part>,
     end: impl Future<Output = EngineError>,
 ) -> Result<Vec<SstFileInfo>, EngineError> {
+    let mut unfinished = None;
+    let written = tokio::select! {
+        written = write(env, dir, gc_floor_ms, &mut parts, &mut unfinished) => written,
+        error = end => Err(error),
+    };
+    // The encoder need not wait for what follows.
+    drop(parts);
+    if let Some(Object { upload: Some(upload), path, .. }) = unfinished
+        && tokio::time::timeout(ABANDON, upload.abort()).await.is_err()
+    {
+        tracing::debug!(%path, "the store takes long to forget the parts of a file");
+    }
+    written
+}
+
+/// `object`: the file that is being written.
+async fn write(
+    env: &RegionEnv,
+    dir: RegionDir,
+    gc_floor_ms: u64,
+    parts: &mut mpsc::Receiver<Part>,
+    object: &mut Option<Object>,
+) -> Result<Vec<SstFileInfo>, EngineError> {
     let mut files = Vec::new();
-    let mut object: Option<Object> = None;
-    let mut end = pin!(end);
-    loop {
-        let part = tokio::select! {
-            part = parts.recv() => part,
-            error = &mut end => {
-                abandon(object).await;
-                return Err(error);
-            }
-        };
-        let Some(part) = part else { break };
-        let mut current = match object.take() {
-            Some(current) => current,
-            None => Object::new(env, dir, gc_floor_ms),
-        };
+    while let Some(part) = parts.recv().await {
+        let current = object.get_or_insert_with(|| Object::new(env, dir, gc_floor_ms));
         match part {
-            Part::Bytes(bytes) => {
-                let written = tokio::select! {
-                    written = current.write(&env.storage, bytes) => written.map_err(EngineError::from),
-                    error = &mut end => Err(error),
-                };
-                if let Err(error) = written {
-                    abandon(Some(current)).await;
-                    return Err(error);
-                }
-                object = Some(current);
-            }
+            Part::Bytes(bytes) => current.write(&env.storage, bytes).await?,
             Part::End(written) => {
-                let file_id = current.file_id;
-                let size = tokio::select! {
-                    size = current.finish(&env.storage) => size?,
-                    error = &mut end => return Err(error),
-                };
+                let size = current.finish(&env.storage).await?;
                 if size != written.size() {
                     return Err(EngineError::Internal {
                         detail: format!("{size} bytes were uploaded, {} written", written.size()),
                     });
                 }
-                files.push(written.named(file_id));
+                files.push(written.named(current.file_id));
+                *object = None;
             }
         }
     }
-    // The encoder gave up in the middle of a file: what the store holds of it is no object that
-    // garbage collection would find.
-    abandon(object).await;
     Ok(files)
-}
-
-async fn abandon(object: Option<Object>) {
-    if let Some(unfinished) = object {
-        let path = unfinished.path.clone();
-        if tokio::time::timeout(ABANDON, unfinished.abandon()).await.is_err() {
-            tracing::debug!(%path, "parts of a file may be left behind");
-        }
-    }
 }
 
 /// A file that is being written: held back until it is known whether it is small.
@@ -103,39 +88,76 @@ impl Object {
     }
 
     async fn write(&mut self, storage: &Storage, bytes: Bytes) -> Result<(), StorageError> {
-        if self.upload.is_none() {
-            self.held.extend_from_slice(&bytes);
-            if self.held.len() <= SMALL_FILE {
-                return Ok(());
-            }
-            let mut upload = storage.upload(&self.path).await?;
-            upload.write(self.held.split().freeze()).await?;
-            self.upload = Some(upload);
+        if let Some(upload) = &mut self.upload {
+            return upload.write(bytes).await;
+        }
+        self.held.extend_from_slice(&bytes);
+        if self.held.len() <= SMALL_FILE {
             return Ok(());
         }
-        match &mut self.upload {
-            Some(upload) => upload.write(bytes).await,
-            None => Ok(()),
-        }
+        let upload = self.upload.insert(storage.upload(&self.path).await?);
+        upload.write(self.held.split().freeze()).await
     }
 
-    async fn abandon(self) {
-        if let Some(upload) = self.upload
-            && let Err(error) = upload.abort().await
-        {
-            tracing::debug!(path = %self.path, %error, "parts of a file may be left behind");
+    async fn finish(&mut self, storage: &Storage) -> Result<u64, StorageError> {
+        if let Some(upload) = &mut self.upload {
+            return Ok(upload.finish().await?.bytes);
         }
+        let bytes = self.held.split().freeze();
+        let size = bytes.len() as u64;
+        storage.put(&self.path, bytes).await?;
+        Ok(size)
     }
+}
 
-    async fn finish(mut self, storage: &Storage) -> Result<u64, StorageError> {
-        match self.upload {
-            Some(upload) => Ok(upload.finish().await?.bytes),
-            None => {
-                let bytes = self.held.split().freeze();
-                let size = bytes.len() as u64;
-                storage.put(&self.path, bytes).await?;
-                Ok(size)
-            }
-        }
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+    use std::sync::atomic::AtomicBool;
+    use std::sync::atomic::Ordering::SeqCst;
+
+    use tidewater_common::ids::RegionId;
+    use tokio::sync::Notify;
+    use tokio::time::Instant;
+
+    use super::*;
+    use crate::manifest::samples::{DIR, env};
+    use crate::storage::testing::{Fault, FaultyStore};
+    use crate::storage::{Operation, StorageOptions};
+
+    #[tokio::test(start_paused = true)]
+    async fn who_ends_an_upload_waits_a_little_for_the_store_to_forget_it_and_the_encoder_not() {
+        let store = FaultyStore::new();
+        let (ends, long) = (Arc::new(AtomicBool::new(false)), 2 * ABANDON);
+        let slow = ends.clone();
+        store.plan(move |call| match call.operation == Operation::Upload && slow.load(SeqCst) {
+            true => Fault::Slow(long),
+            false => Fault::None,
+        });
+        let options = StorageOptions::default();
+        let env = env(Storage::new(Arc::new(store.clone()), "faulty://store", options));
+        let (sender, receiver) = mpsc::channel(2);
+        let (end, began) = (Notify::new(), Instant::now());
+        let cancelled = async {
+            end.notified().await;
+            EngineError::Closed { region: RegionId(1) }
+        };
+        let (result, encoder_waited) =
+            tokio::join!(upload(&env, DIR, 0, receiver, cancelled), async {
+                let bytes = Bytes::from(vec![7; SMALL_FILE + 1]);
+                sender.send(Part::Bytes(bytes)).await.unwrap();
+                while store.open_uploads() == 0 {
+                    tokio::task::yield_now().await;
+                }
+                ends.store(true, SeqCst);
+                end.notify_one();
+                sender.closed().await;
+                began.elapsed()
+            });
+        assert!(matches!(result, Err(EngineError::Closed { .. })), "{result:?}");
+        assert!(encoder_waited < ABANDON && began.elapsed() >= ABANDON, "{encoder_waited:?}");
+        assert_eq!(store.open_uploads(), 1);
+        tokio::time::sleep(long).await;
+        assert_eq!(store.open_uploads(), 0, "it goes on when nobody waits");
     }
 }

@@ -4,6 +4,8 @@ use bytes::{Bytes, BytesMut};
 use futures::stream::{FuturesUnordered, StreamExt};
 use object_store::path::Path;
 use object_store::{MultipartUpload, ObjectStoreExt, PutPayload, UploadPart};
+use tokio::runtime::Handle;
+use tokio::task::JoinHandle;
 
 use super::{Operation, Storage, StorageError};
 
@@ -75,7 +77,7 @@ impl Upload {
     }
 
     /// Writes what is left and makes the object visible.
-    pub async fn finish(mut self) -> Result<Uploaded, StorageError> {
+    pub async fn finish(&mut self) -> Result<Uploaded, StorageError> {
         // S3 refuses an upload without parts.
         if !self.buffer.is_empty() || self.bytes == 0 {
             let part = self.buffer.split().freeze();
@@ -91,11 +93,28 @@ impl Upload {
         Ok(Uploaded { bytes: self.bytes, checksum: self.checksum })
     }
 
-    /// Gives up, and waits until the store has forgotten the parts.
-    pub async fn abort(mut self) -> Result<(), StorageError> {
+    /// Gives up, and waits until the store has forgotten the parts, or has failed to. It is told so
+    /// also when nobody waits any more.
+    pub async fn abort(mut self) {
+        if let Some(forgotten) = self.forget() {
+            // It does not panic; without its runtime nobody waits here either.
+            let _ = forgotten.await;
+        }
+    }
+
+    /// In the background: has the store forget the parts.
+    fn forget(&mut self) -> Option<JoinHandle<()>> {
+        let mut upload = self.upload.take()?;
+        // A part that arrives after the parts were forgotten would be kept.
         self.parts.clear();
-        let Some(mut upload) = self.upload.take() else { return Ok(()) };
-        self.storage.within(Operation::Upload, &self.path, upload.abort()).await
+        let runtime = Handle::try_current().ok()?;
+        let (storage, path) = (self.storage.clone(), self.path.clone());
+        Some(runtime.spawn(async move {
+            let aborted = storage.within(Operation::Upload, &path, upload.abort()).await;
+            if let Err(error) = aborted {
+                tracing::debug!(%path, %error, "parts of an object may be left behind");
+            }
+        }))
     }
 
     async fn send(&mut self, part: Bytes) -> Result<(), StorageError> {
@@ -121,17 +140,7 @@ impl Upload {
 
 impl Drop for Upload {
     fn drop(&mut self) {
-        let Some(mut upload) = self.upload.take() else { return };
-        // A part that arrives after the parts were forgotten would be kept.
-        self.parts.clear();
-        let Ok(runtime) = tokio::runtime::Handle::try_current() else { return };
-        let (storage, path) = (self.storage.clone(), self.path.clone());
-        runtime.spawn(async move {
-            let aborted = storage.within(Operation::Upload, &path, upload.abort()).await;
-            if let Err(error) = aborted {
-                tracing::debug!(%path, %error, "parts of an object may be left behind");
-            }
-        });
+        drop(self.forget());
     }
 }
 

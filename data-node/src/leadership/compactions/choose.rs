@@ -21,7 +21,7 @@ pub struct CompactionPolicy {
     /// First and longest wait after a failure.
     pub backoff: (Duration, Duration),
     /// A region that has waited for a compactor for so long does not wait any more.
-    pub longest_wait: Duration,
+    pub overdue_after: Duration,
     /// How jobs are carried out.
     pub jobs: JobPolicy,
 }
@@ -44,7 +44,7 @@ impl Default for CompactionPolicy {
             every: Duration::from_secs(5),
             urgent_files: 16,
             backoff: (Duration::from_secs(5), Duration::from_secs(300)),
-            longest_wait: Duration::from_secs(600),
+            overdue_after: Duration::from_secs(600),
             jobs: JobPolicy::default(),
         }
     }

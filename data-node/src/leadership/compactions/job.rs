@@ -109,8 +109,13 @@ impl Job {
 
     /// Waits until this process may run one more compaction; how the job ended when that was in vain.
     pub(super) async fn permit(&self) -> Result<SemaphorePermit<'_>, Ended> {
+        self.unless_ended(self.owner.permits().acquire()).await?.map_err(|_| Ended::TermOver)
+    }
+
+    /// Waits for something; how the job ended when it was cancelled first, or the term was over.
+    pub(super) async fn unless_ended<T>(&self, what: impl Future<Output = T>) -> Result<T, Ended> {
         tokio::select! {
-            permit = self.owner.permits().acquire() => permit.map_err(|_| Ended::TermOver),
+            happened = what => Ok(happened),
             () = self.attempt.cancel.cancelled() => {
                 let message = format!("a compaction of region {} was cancelled", self.region);
                 Err(Ended::Cancelled(Refusal::new(Reason::JobCancelled, message)))
@@ -152,11 +157,7 @@ impl Job {
         if !self.asked || !self.compactors.board.has(self.region) {
             return Some(Ended::Nothing);
         }
-        tokio::select! {
-            () = tokio::time::sleep(LOOK) => None,
-            () = self.attempt.cancel.cancelled() => Some(Ended::Nothing),
-            () = self.term.cancelled() => Some(Ended::TermOver),
-        }
+        self.unless_ended(tokio::time::sleep(LOOK)).await.err()
     }
 }
 

@@ -14,8 +14,8 @@ const MOST_PATIENCE: u32 = 20;
 
 impl Way<'_> {
     /// A compactor has this very job, from an attempt that was given up, or another one with its files,
-    /// which an earlier owner has left there. As long as that goes on nobody begins it anew; what comes of
-    /// it, the manifest says.
+    /// which an earlier owner has left there. As long as that goes on, but not for ever, nobody begins it
+    /// anew; what comes of it, the manifest says.
     pub(super) async fn wait_for_other(
         &mut self,
         compactor: &Compactor,
@@ -26,7 +26,11 @@ impl Way<'_> {
         let since = *self.others_since.get_or_insert_with(Instant::now);
         let (mut seen, mut moved) = (None, Instant::now());
         loop {
-            let under_way = self.job.compactors.under_way(compactor, dir).await;
+            let asked = self.job.compactors.under_way(compactor, dir);
+            let under_way = match self.job.unless_ended(asked).await {
+                Ok(under_way) => under_way,
+                Err(ended) => return Some(ended),
+            };
             match self.settled().await {
                 Some(Settled::Committed { version, files_out }) => {
                     return Some(self.committed(version, files_out).await);
@@ -43,7 +47,9 @@ impl Way<'_> {
                 (seen, moved) = (under_way, Instant::now());
             }
             // What moves may also be yet another job of the region.
-            if moved.elapsed() >= patience || since.elapsed() >= patience * MOST_PATIENCE {
+            if moved.elapsed() >= patience
+                || since.elapsed() >= patience.saturating_mul(MOST_PATIENCE)
+            {
                 self.refused(compactor.node, refusal);
                 return None;
             }

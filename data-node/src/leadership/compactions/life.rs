@@ -54,6 +54,8 @@ pub struct Tally {
     store_down: bool,
     /// A compactor refused it for another reason than that it has no room.
     unable: bool,
+    /// An attempt failed because the disk of the store is full: it is here as well.
+    disk_full: bool,
 }
 
 /// Where a job shall be done, and how soon.
@@ -90,8 +92,9 @@ pub enum Untaken {
 impl Tally {
     /// A compactor did not take it, for this reason. Whether it never will.
     pub fn refused_by(&mut self, node: NodeId, reason: Reason) -> bool {
-        let is_final = is_final(reason);
-        self.unable |= !matches!(reason, Reason::Overloaded | Reason::ShuttingDown);
+        let refusal = meaning(reason);
+        self.unable |= refusal != Meaning::Busy;
+        let is_final = refusal == Meaning::Never;
         let refused = if is_final { &mut self.never } else { &mut self.refused };
         refused.insert(node);
         is_final
@@ -112,7 +115,8 @@ impl Tally {
         self.failures = self.failures.saturating_add(1);
         self.failed_at = Some(node);
         self.refused.clear();
-        self.store_down |= matches!(reason, Reason::ObjectStoreUnavailable | Reason::DiskFull);
+        self.disk_full |= reason == Reason::DiskFull;
+        self.store_down |= self.disk_full || reason == Reason::ObjectStoreUnavailable;
         if self.failures >= policy.most_failures {
             return if self.store_down { Next::GiveUp } else { Next::Quarantine };
         }
@@ -128,6 +132,9 @@ impl Tally {
         waited: Duration,
         some_up: bool,
     ) -> Untaken {
+        if self.disk_full {
+            return Untaken::Leave;
+        }
         // Compactors are busy: nothing is lost by asking them later, and this node has other work.
         let busy = some_up && self.failures == 0 && !self.unable;
         if busy && wanted.may_wait && wanted.place == CompactionPlace::Any {
@@ -159,20 +166,31 @@ impl JobPolicy {
     }
 }
 
-/// Whether a compactor that refuses a job so would do the same a little later.
-fn is_final(reason: Reason) -> bool {
-    matches!(
-        reason,
+/// What it says of a compactor that it does not take a job.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Meaning {
+    /// It has no room: later it may.
+    Busy,
+    /// It cannot, for now.
+    Unable,
+    /// It would refuse the same whenever it is asked.
+    Never,
+}
+
+fn meaning(reason: Reason) -> Meaning {
+    match reason {
+        Reason::Overloaded | Reason::ShuttingDown | Reason::DiskFull => Meaning::Busy,
         Reason::JobTooLarge
-            | Reason::BadPlugin
-            | Reason::BadPlan
-            | Reason::InvalidArgument
-            | Reason::MessageTooLarge
-            | Reason::ObjectStoreMismatch
-            | Reason::WrongCluster
-            | Reason::WrongNode
-            | Reason::Unsupported
-    )
+        | Reason::BadPlugin
+        | Reason::BadPlan
+        | Reason::InvalidArgument
+        | Reason::MessageTooLarge
+        | Reason::ObjectStoreMismatch
+        | Reason::WrongCluster
+        | Reason::WrongNode
+        | Reason::Unsupported => Meaning::Never,
+        _ => Meaning::Unable,
+    }
 }
 
 /// Whether the data node may carry a job out itself.
@@ -260,6 +278,8 @@ mod tests {
         let mut full = Tally::default();
         full.refused_by(A, Reason::Overloaded);
         assert_eq!(untaken(&mut full, true), Untaken::Leave);
+        full.refused_by(B, Reason::DiskFull);
+        assert_eq!(untaken(&mut full, true), Untaken::Leave);
         // They are not busy, but cannot.
         full.refused_by(B, Reason::Unavailable);
         assert_eq!(untaken(&mut full, true), Untaken::Here);
@@ -267,6 +287,17 @@ mod tests {
         assert_eq!(untaken(&mut Tally::default(), false), Untaken::Here);
         // What has failed is not begun anew as if it had not.
         assert_eq!(untaken(&mut Tally { failures: 1, ..Tally::default() }, true), Untaken::Here);
+    }
+
+    #[test]
+    fn what_has_filled_the_disk_is_not_begun_here_on_the_same_disk() {
+        let policy = JobPolicy::default();
+        let mut tally = Tally::default();
+        tally.failed_on(A, Reason::DiskFull, &policy);
+        for place in [CompactionPlace::Any, CompactionPlace::Remote] {
+            let wanted = Wanted { place, may_wait: false };
+            assert_eq!(tally.untaken(&policy, wanted, Duration::ZERO, true), Untaken::Leave);
+        }
     }
 
     #[test]

@@ -105,6 +105,7 @@ impl<'a> Way<'a> {
                         }
                         Some(Settled::Gone) => return Ended::Discarded(refusal),
                         Some(Settled::Open) => {}
+                        None if self.job.term.is_cancelled() => return Ended::TermOver,
                         None => self.tally.could_not_settle(),
                     }
                     if self.job.attempt.cancel.is_cancelled() {
@@ -141,9 +142,12 @@ impl<'a> Way<'a> {
         }
     }
 
-    /// What the manifest says; `None` when it cannot be read.
+    /// What the manifest says; `None` when it cannot be read, or the term ends first.
     pub(super) async fn settled(&self) -> Option<Settled> {
-        let settled = self.planned.settle().await;
+        let settled = tokio::select! {
+            settled = self.planned.settle() => settled,
+            () = self.job.term.cancelled() => return None,
+        };
         let region = self.job.region;
         let told =
             |error: &EngineError| warn!(%region, %error, "a compaction cannot be settled yet");
@@ -251,14 +255,7 @@ impl<'a> Way<'a> {
     /// Waits; `Some` when it was cancelled meanwhile, or the term has ended.
     pub(super) async fn wait(&self, wait: Duration, problem: &Refusal) -> Option<Ended> {
         self.posted.waits(&problem.message);
-        tokio::select! {
-            () = tokio::time::sleep(wait) => None,
-            () = self.job.attempt.cancel.cancelled() => {
-                let message = format!("compaction {} was cancelled", self.planned.plan().job_id);
-                Some(Ended::Cancelled(Refusal::new(Reason::JobCancelled, message)))
-            }
-            () = self.job.term.cancelled() => Some(Ended::TermOver),
-        }
+        self.job.unless_ended(tokio::time::sleep(wait)).await.err()
     }
 
     fn log_failure(&self, node: NodeId, problem: &Refusal, wait: Duration) {

@@ -1,0 +1,99 @@
+//! A node with two compactors, for tests of compactions on them.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tidewater_common::ids::NodeId;
+use tidewater_common::refusal::Refusal;
+use tidewater_data_node::leadership::compactions::choose::CompactionPolicy;
+use tidewater_data_node::leadership::compactions::life::JobPolicy;
+use tidewater_data_node::options::GroupOptions;
+use tidewater_proto::v1::region_admin_server::RegionAdmin;
+use tidewater_proto::v1::{
+    CancelCompactionRequest, CompactionInfo, CompactionReport, ListCompactionsRequest,
+};
+use tonic::Request;
+
+use crate::cluster::{Node, Place, write};
+use crate::fake_compactor::FakeCompactor;
+use crate::single::{place, start_with_region};
+
+/// How often pickers are asked, where that is not left to whoever asks.
+pub(crate) const EVERY: Duration = Duration::from_millis(50);
+/// Within this they are asked many times.
+pub(crate) const A_WHILE: Duration = Duration::from_millis(600);
+
+/// Nothing by itself; attempts are given up soon.
+pub(crate) fn options(jobs: JobPolicy) -> GroupOptions {
+    let jobs = JobPolicy {
+        patience: Duration::from_millis(400),
+        backoff: (Duration::from_millis(10), Duration::from_millis(20)),
+        longest_wait: Duration::from_millis(300),
+        ..jobs
+    };
+    let every = Duration::from_secs(3_600);
+    let compactions = CompactionPolicy { every, jobs, ..CompactionPolicy::default() };
+    GroupOptions { compactions, ..GroupOptions::default() }
+}
+
+pub(crate) fn no_fallback() -> GroupOptions {
+    options(JobPolicy { fallback_to_local: false, ..JobPolicy::default() })
+}
+
+/// A node with a region of three files, and two compactors.
+pub(crate) struct Setting {
+    _folder: tempfile::TempDir,
+    pub(crate) place: Place,
+    pub(crate) node: Node,
+    pub(crate) one: Arc<FakeCompactor>,
+    pub(crate) two: Arc<FakeCompactor>,
+}
+
+impl Setting {
+    pub(crate) async fn start(options: GroupOptions) -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let place = place(&folder, options).await;
+        let node = start_with_region(&place).await;
+        node.write(write(1, 1, &[])).await.unwrap();
+        flush_rows(&node, 2..5).await;
+        let one = FakeCompactor::start(201, &place.storage).await;
+        let two = FakeCompactor::start(202, &place.storage).await;
+        let setting = Self { _folder: folder, place, node, one, two };
+        // The first has more room, so it is asked first.
+        setting.up(&[(&setting.one, 2), (&setting.two, 1)]);
+        setting
+    }
+
+    pub(crate) fn up(&self, compactors: &[(&Arc<FakeCompactor>, u32)]) {
+        let known: Vec<_> = compactors.iter().map(|(one, slots)| one.info(*slots)).collect();
+        self.node.groups.parts().compactors.fleet.follow(NodeId(1), &known);
+    }
+
+    pub(crate) async fn compact(&self) -> Result<CompactionReport, Refusal> {
+        Ok(self.node.compact().await?.0.report.unwrap())
+    }
+
+    /// Files, and the rows that were written.
+    pub(crate) async fn check(&self, files: u32) {
+        assert_eq!(self.node.info().await.unwrap().files, files);
+        assert_eq!(self.node.scan().await.unwrap(), [1, 1, 1, 2, 3, 4]);
+    }
+}
+
+pub(crate) async fn flush_rows(node: &Node, serials: std::ops::Range<u64>) {
+    for serial in serials {
+        node.write(write(1, serial, &[1, serial as i64])).await.unwrap();
+        node.flush().await.unwrap();
+    }
+}
+
+pub(crate) async fn jobs(node: &Node) -> Vec<CompactionInfo> {
+    let answer = node.admin.list_compactions(Request::new(ListCompactionsRequest {})).await;
+    answer.unwrap().into_inner().compactions
+}
+
+pub(crate) async fn cancel(node: &Node, job_id: &str) -> Result<(), Refusal> {
+    let request = CancelCompactionRequest { job_id: job_id.to_owned() };
+    node.admin.cancel_compaction(Request::new(request)).await?;
+    Ok(())
+}
