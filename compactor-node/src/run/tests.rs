@@ -117,6 +117,22 @@ async fn a_caller_that_does_not_read_hears_the_end() {
 }
 
 #[tokio::test]
+async fn a_job_goes_on_when_its_caller_has_gone_away() {
+    let (_, slot) = slot().await;
+    let job = slot.job.clone();
+    tokio::time::pause();
+    let (events, receiver) = Events::channel();
+    drop(receiver);
+    let work = async {
+        tokio::time::sleep(PROGRESS * 10).await;
+        assert!(!job.attempt.cancel.is_cancelled());
+        Ok(nothing())
+    };
+    let _ = run(work, slot, &Disk::of("memory:///", 0), events).await;
+    assert_eq!(job.ended_by(), None);
+}
+
+#[tokio::test]
 async fn a_disk_that_fills_up_ends_the_job() {
     let (_, slot) = slot().await;
     let job = slot.job.clone();

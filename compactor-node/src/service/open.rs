@@ -109,3 +109,25 @@ fn parse(
         plugins,
     })
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::testing::World;
+
+    #[tokio::test]
+    async fn a_job_may_use_what_its_owner_allows_and_no_more_than_all_slots() {
+        let world = World::new().await;
+        let region = world.small_region(9).await;
+        let good = world.open_request(&region, 1);
+        for (parallelism, memory_bytes, expected) in [
+            (0, 0, Limits { parallelism: 3, memory_bytes: u64::MAX }),
+            (2, 5, Limits { parallelism: 2, memory_bytes: 5 }),
+            (9, 0, Limits { parallelism: 3, memory_bytes: u64::MAX }),
+        ] {
+            let request = OpenCompactionRegionRequest { parallelism, memory_bytes, ..good.clone() };
+            assert_eq!(parse(request, 3).unwrap().limits, expected);
+        }
+        world.stopped().await;
+    }
+}

@@ -74,6 +74,7 @@ async fn a_job_is_listed_while_it_runs_and_goes_on_without_its_caller() {
     assert_eq!((load.slots, load.memory_bytes), (2, 432 << 20));
     assert_eq!(load.memory_used_bytes, job.memory_bytes);
     assert!(load.disk_free_bytes.is_some() && !load.draining);
+    assert_eq!(load.jobs_of, [(SOURCE, 1)].into());
 
     drop((stream, held));
     until(async || world.list().await.is_empty()).await;

@@ -76,7 +76,8 @@ impl Upload {
         Ok(())
     }
 
-    /// Writes what is left and makes the object visible.
+    /// Writes what is left and makes the object visible. Once that has succeeded, nothing more may be
+    /// written.
     pub async fn finish(&mut self) -> Result<Uploaded, StorageError> {
         // S3 refuses an upload without parts.
         if !self.buffer.is_empty() || self.bytes == 0 {
@@ -121,6 +122,7 @@ impl Upload {
         while self.parts.len() >= self.storage.inner.options.parts_in_flight.max(1) {
             self.wait_for_one().await?;
         }
+        debug_assert!(self.upload.is_some(), "{} is finished", self.path);
         if let Some(upload) = &mut self.upload {
             self.parts.push(upload.put_part(PutPayload::from(part)));
         }
