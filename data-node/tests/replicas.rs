@@ -21,6 +21,8 @@ mod membership;
 mod outage;
 #[path = "replicas/remote.rs"]
 mod remote;
+#[path = "replicas/remote_cancelled.rs"]
+mod remote_cancelled;
 #[path = "replicas/remote_fails.rs"]
 mod remote_fails;
 #[path = "replicas/remote_setting.rs"]

@@ -95,7 +95,7 @@ remote_ingest() {
     say "\$ tidewater data --compaction off|local|remote --compaction-every 250ms --memory-limit $INGEST_MEMORY"
     say "\$ tidewater bench ingest --rows $INGEST_ROWS --regions $INGEST_REGIONS"
     for round in $(seq "$REMOTE_ROUNDS"); do
-        for kind in off/shared local/shared remote/shared remote/idle off/pinned local/pinned remote/pinned; do
+        for kind in $INGEST_KINDS; do
             printf '%s %s\n' "$kind" "$(ingest_run "${kind%/*}" "${kind#*/}")" >>"$runs"
             # It takes long: what there is so far.
             say "    $round $(tail -n 1 "$runs")" >&2
@@ -115,6 +115,8 @@ remote_ingest() {
 # The median of the rates of one kind of run, its ratio to that without compaction, and what was compacted.
 ingest_line() {
     local runs=$1 kind=$2 base=$3 name=$4 median low high without _
+    # Only some kinds were wanted.
+    grep -q "^$kind " "$runs" && grep -q "^$base " "$runs" || return 0
     read -r median low high < <(grep "^$kind " "$runs" | cut -d' ' -f2 | median)
     read -r without _ _ < <(grep "^$base " "$runs" | cut -d' ' -f2 | median)
     printf '    %-44s %9.0f rows/s (%.0f to %.0f), ratio %s; flushes %s, jobs committed by the compactor %s, here %s\n' \
@@ -261,6 +263,7 @@ remote_memory() {
 
 remote() {
     REMOTE_ROUNDS=${ROUNDS:-3}
+    INGEST_KINDS=${INGEST_KINDS:-off/shared local/shared remote/shared remote/idle off/pinned local/pinned remote/pinned}
     INGEST_ROWS=${INGEST_ROWS:-20000000} INGEST_REGIONS=${INGEST_REGIONS:-1} INGEST_MEMORY=${INGEST_MEMORY:-768MiB}
     JOB_ROWS=${JOB_ROWS:-12000000} MEMORY_FILES=4 MEMORY_BYTES=$((560 << 20))
     local part

@@ -176,6 +176,11 @@ impl GroupReplica {
             .map(|(node, _)| NodeId(*node))
     }
 
+    /// Tasks that have not ended.
+    pub fn tasks_left(&self) -> usize {
+        self.tasks.len()
+    }
+
     /// Stops the replica: queued writes are refused, proposed ones are answered as unknown, nothing
     /// is flushed.
     pub async fn stop(&self) {
@@ -186,7 +191,8 @@ impl GroupReplica {
         self.tasks.close();
         if tokio::time::timeout(STOP, self.tasks.wait()).await.is_err() {
             // A flush against a store that does not answer: nothing depends on its end.
-            tracing::warn!(group = %self.group(), "a replica's tasks did not end in time");
+            let left = self.tasks_left();
+            tracing::warn!(group = %self.group(), left, "a replica's tasks did not end in time");
         }
         self.shared.regions.clear();
     }

@@ -37,6 +37,8 @@ pub(crate) enum Act {
     Fail(Reason, bool),
     /// Accepts, and its events break off.
     Die,
+    /// Accepts, and its events break off once it is told to.
+    DieWhenTold(Arc<Notify>),
     /// Accepts, and says the same progress for ever; works once it is told to.
     Hang(Arc<Notify>),
     /// Works, and its events break off before it can say so.
@@ -53,7 +55,8 @@ pub(crate) struct FakeCompactor {
     sets: PluginSets,
     env: RegionEnv,
     script: Mutex<VecDeque<Act>>,
-    open: Mutex<BTreeMap<String, Arc<CompactionRegion>>>,
+    /// By handle.
+    pub(crate) open: Mutex<BTreeMap<String, Arc<CompactionRegion>>>,
     pub(crate) openings: Mutex<Vec<OpenCompactionRegionRequest>>,
     pub(crate) plans: Mutex<Vec<CompactRequest>>,
     pub(crate) cancelled: Mutex<Vec<String>>,
@@ -95,6 +98,11 @@ impl FakeCompactor {
 
     pub(crate) fn script(&self, acts: impl IntoIterator<Item = Act>) {
         self.script.lock().extend(acts);
+    }
+
+    /// Has another script from now on.
+    pub(crate) fn script_now(&self, acts: impl IntoIterator<Item = Act>) {
+        *self.script.lock() = acts.into_iter().collect();
     }
 
     /// Has no script any more.
@@ -193,6 +201,10 @@ impl FakeCompactor {
         match act {
             Some(Act::Fail(reason, may_be_written)) => say(failed(reason, may_be_written)).await,
             Some(Act::Die) => drop(events.send(Err(Status::unavailable("gone"))).await),
+            Some(Act::DieWhenTold(go)) => {
+                go.notified().await;
+                drop(events.send(Err(Status::unavailable("gone"))).await);
+            }
             Some(Act::Hang(go)) => {
                 let mut go_on = Box::pin(go.notified());
                 while tokio::time::timeout(std::time::Duration::from_millis(50), &mut go_on)

@@ -29,6 +29,7 @@ async fn a_compactor_does_the_work_and_every_replica_loads_the_version() {
     let done = report.done.unwrap();
     assert_eq!((done.rows_read, done.rows_written), (8, 8));
     assert_eq!(report.job_id, compactor.plans.lock()[0].plan.as_ref().unwrap().job_id);
+    assert!(compactor.open.lock().is_empty(), "what is not needed any more is closed");
     until("every replica has the file", async || {
         for node in three.running() {
             if node.info().await.is_none_or(|info| info.files != 1) {

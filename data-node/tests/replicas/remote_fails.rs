@@ -10,7 +10,7 @@ use tokio::sync::Notify;
 use crate::cluster::{REGION, until};
 use crate::fake_compactor::Act;
 use crate::remote_setting::{
-    A_WHILE, EVERY, Setting, cancel, flush_rows, jobs, no_fallback, options,
+    A_WHILE, EVERY, Setting, cancel, flush_rows, for_ever, full, jobs, no_fallback, options,
 };
 
 #[tokio::test(flavor = "multi_thread")]
@@ -72,6 +72,50 @@ async fn an_outcome_in_doubt_is_tried_again_and_committed_once() {
     setting.one.script([Act::Fail(Reason::Unavailable, true)]);
     let report = setting.compact().await.unwrap();
     assert_eq!((report.node_id, report.files_out), (202, 1));
+    setting.check(1).await;
+    setting.node.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_attempt_whose_files_are_gone_when_it_fails_is_the_last() {
+    let setting = Setting::start(for_ever(no_fallback())).await;
+    let go = Arc::new(Notify::new());
+    setting.one.script([Act::DieWhenTold(go.clone())]);
+    let mut compacting = Box::pin(setting.compact());
+    until("a compactor has it", async || {
+        assert!(futures::poll!(&mut compacting).is_pending());
+        setting.one.attempts() == [1]
+    })
+    .await;
+    setting.one.merge_as_another().await;
+    go.notify_one();
+    compacting.await.unwrap_err();
+    assert_eq!((setting.one.attempts(), setting.two.attempts()), (vec![1], vec![]));
+    setting.node.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn one_that_says_files_are_gone_may_speak_of_an_attempt_that_was_given_up() {
+    let mut options = no_fallback();
+    options.compactions.jobs.longest_wait = Duration::from_secs(3_600);
+    let setting = Setting::start(options).await;
+    let go = Arc::new(Notify::new());
+    setting.one.script([Act::Hang(go.clone())].into_iter().chain(full()));
+    setting.two.script(full());
+    let mut compacting = Box::pin(setting.compact());
+    until("it was given up, and others have no room", async || {
+        assert!(futures::poll!(&mut compacting).is_pending());
+        setting.one.attempts().len() >= 2
+    })
+    .await;
+    go.notify_one();
+    until("it was merged there", async || setting.one.late.lock().len() == 1).await;
+    assert_eq!(*setting.one.late.lock(), [Ok(())]);
+    for compactor in [&setting.one, &setting.two] {
+        compactor.script_now((0..100).map(|_| Act::RefusePlan(Reason::InputsGone)));
+    }
+    let report = compacting.await.unwrap();
+    assert_eq!((report.files_in, report.files_out), (3, 1));
     setting.check(1).await;
     setting.node.stop().await;
 }

@@ -10,12 +10,12 @@ use tidewater_data_node::leadership::compactions::life::JobPolicy;
 use tidewater_data_node::options::GroupOptions;
 use tidewater_proto::v1::region_admin_server::RegionAdmin;
 use tidewater_proto::v1::{
-    CancelCompactionRequest, CompactionInfo, CompactionReport, ListCompactionsRequest,
+    CancelCompactionRequest, CompactionInfo, CompactionReport, ListCompactionsRequest, Reason,
 };
 use tonic::Request;
 
 use crate::cluster::{Node, Place, write};
-use crate::fake_compactor::FakeCompactor;
+use crate::fake_compactor::{Act, FakeCompactor};
 use crate::single::{place, start_with_region};
 
 /// How often pickers are asked, where that is not left to whoever asks.
@@ -38,6 +38,30 @@ pub(crate) fn options(jobs: JobPolicy) -> GroupOptions {
 
 pub(crate) fn no_fallback() -> GroupOptions {
     options(JobPolicy { fallback_to_local: false, ..JobPolicy::default() })
+}
+
+/// Pickers are asked.
+pub(crate) fn by_itself(mut options: GroupOptions) -> GroupOptions {
+    options.compactions.every = EVERY;
+    options
+}
+
+/// Cancels have so long to come before a job is given up.
+pub(crate) fn patient(mut options: GroupOptions) -> GroupOptions {
+    options.compactions.jobs.patience = Duration::from_secs(4);
+    options
+}
+
+pub(crate) fn full() -> impl Iterator<Item = Act> {
+    (0..10_000).map(|_| Act::RefusePlan(Reason::Overloaded))
+}
+
+/// Nothing is given up, however long it takes.
+pub(crate) fn for_ever(mut options: GroupOptions) -> GroupOptions {
+    let hour = Duration::from_secs(3_600);
+    options.compactions.jobs.patience = hour;
+    options.compactions.jobs.longest_wait = hour;
+    options
 }
 
 /// A node with a region of three files, and two compactors.

@@ -4,32 +4,18 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use tidewater_common::ids::GroupId;
 use tidewater_data_node::leadership::compactions::life::JobPolicy;
 use tidewater_data_node::options::GroupOptions;
 use tidewater_proto::compaction::v1::RunningCompaction;
 use tidewater_proto::v1::{CompactionPlace, CompactionProgress, Reason};
 use tokio::sync::{Notify, SemaphorePermit};
 
-use crate::cluster::{Node, until};
+use crate::cluster::{GROUP, Node, until};
 use crate::fake_compactor::Act;
 use crate::remote_setting::{
-    A_WHILE, EVERY, Setting, cancel, flush_rows, jobs, no_fallback, options,
+    A_WHILE, EVERY, Setting, by_itself, flush_rows, for_ever, full, no_fallback, options,
 };
-
-fn by_itself(mut options: GroupOptions) -> GroupOptions {
-    options.compactions.every = EVERY;
-    options
-}
-
-/// Cancels have so long to come before a job is given up.
-fn patient(mut options: GroupOptions) -> GroupOptions {
-    options.compactions.jobs.patience = Duration::from_secs(4);
-    options
-}
-
-fn full() -> impl Iterator<Item = Act> {
-    (0..10_000).map(|_| Act::RefusePlan(Reason::Overloaded))
-}
 
 /// The one permit for compactions on this node.
 async fn permit(node: &Node) -> SemaphorePermit<'_> {
@@ -102,10 +88,7 @@ async fn a_job_elsewhere_that_goes_on_for_ever_is_not_waited_for() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn what_another_job_has_merged_meanwhile_is_not_merged_again() {
-    let mut options = options(JobPolicy::default());
-    // It has as long as it needs.
-    options.compactions.jobs.patience = Duration::from_secs(3_600);
-    let setting = left_there(options).await;
+    let setting = left_there(for_ever(options(JobPolicy::default()))).await;
     let mut compacting = Box::pin(setting.compact());
     until("it was asked", async || {
         assert!(futures::poll!(&mut compacting).is_pending());
@@ -140,6 +123,22 @@ async fn who_waits_for_files_keeps_nobody_from_this_node() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn what_no_compactor_can_do_waits_for_room_on_this_node() {
+    let setting = Setting::start(options(JobPolicy::default())).await;
+    setting.one.script([Act::RefuseOpening(Reason::BadPlugin)]);
+    setting.two.script([Act::RefuseOpening(Reason::BadPlugin)]);
+    let taken = permit(&setting.node).await;
+    let mut compacting = Box::pin(setting.compact());
+    let early = tokio::time::timeout(A_WHILE, &mut compacting).await;
+    assert!(early.is_err(), "{early:?}");
+    assert_eq!(setting.two.openings.lock().len(), 1);
+    drop(taken);
+    assert_eq!(compacting.await.unwrap().node_id, 0);
+    setting.check(1).await;
+    setting.node.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn what_nobody_waits_for_is_left_until_a_compactor_has_room() {
     let setting = Setting::start(by_itself(options(JobPolicy::default()))).await;
     setting.one.script(full());
@@ -167,81 +166,6 @@ async fn what_has_waited_for_long_is_done_here() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_was_cancelled_does_not_begin_again_at_once() {
-    let setting = Setting::start(patient(by_itself(no_fallback()))).await;
-    setting.one.script([Act::Hang(Arc::new(Notify::new()))]);
-    flush_rows(&setting.node, 5..9).await;
-    until("a compactor has it", async || setting.one.attempts() == [1]).await;
-    let running = jobs(&setting.node).await;
-    cancel(&setting.node, &running[0].job_id).await.unwrap();
-    until("it has ended", async || jobs(&setting.node).await.is_empty()).await;
-    tokio::time::sleep(A_WHILE).await;
-    assert_eq!((setting.one.attempts(), setting.two.attempts()), (vec![1], vec![]));
-    assert!(setting.compact().await.is_ok(), "who asks is not kept waiting");
-    setting.node.stop().await;
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn a_region_whose_asker_cancelled_its_compaction_waits_as_well() {
-    let setting = Setting::start(patient(by_itself(no_fallback()))).await;
-    setting.one.script([Act::Hang(Arc::new(Notify::new()))]);
-    let mut compacting = Box::pin(setting.compact());
-    until("a compactor has it", async || {
-        assert!(futures::poll!(&mut compacting).is_pending());
-        setting.one.attempts() == [1]
-    })
-    .await;
-    let running = jobs(&setting.node).await;
-    cancel(&setting.node, &running[0].job_id).await.unwrap();
-    compacting.await.unwrap_err();
-    flush_rows(&setting.node, 5..9).await;
-    tokio::time::sleep(A_WHILE).await;
-    assert_eq!((setting.one.attempts(), setting.two.attempts()), (vec![1], vec![]));
-    assert_eq!(setting.node.info().await.unwrap().files, 7);
-    setting.node.stop().await;
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn a_region_whose_asker_went_away_does_not_wait() {
-    let setting = Setting::start(by_itself(no_fallback())).await;
-    setting.one.script([Act::Hang(Arc::new(Notify::new()))]);
-    let mut compacting = Box::pin(setting.compact());
-    until("a compactor has it", async || {
-        assert!(futures::poll!(&mut compacting).is_pending());
-        setting.one.attempts() == [1]
-    })
-    .await;
-    drop(compacting);
-    until("it has ended", async || jobs(&setting.node).await.is_empty()).await;
-    flush_rows(&setting.node, 5..9).await;
-    until("it is compacted by itself", async || setting.node.info().await.unwrap().files <= 4)
-        .await;
-    setting.node.stop().await;
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn a_cancel_without_an_answer_leaves_the_outcome_open() {
-    let setting = Setting::start(patient(no_fallback())).await;
-    let go = Arc::new(Notify::new());
-    setting.one.script([Act::Hang(go.clone())]);
-    let mut compacting = Box::pin(setting.compact());
-    until("a compactor has it", async || {
-        assert!(futures::poll!(&mut compacting).is_pending());
-        setting.one.attempts() == [1]
-    })
-    .await;
-    let running = jobs(&setting.node).await;
-    cancel(&setting.node, &running[0].job_id).await.unwrap();
-    let refusal = compacting.await.unwrap_err();
-    assert_eq!(refusal.reason, Reason::Unavailable, "{refusal}");
-    assert!(refusal.message.contains("cancelled"), "{refusal}");
-    go.notify_one();
-    until("it has tried", async || setting.one.late.lock().len() == 1).await;
-    assert_eq!(*setting.one.late.lock(), [Ok(())], "as was said");
-    setting.node.stop().await;
-}
-
-#[tokio::test(flavor = "multi_thread")]
 async fn a_commit_that_came_before_this_nodes_is_what_is_answered() {
     let setting = Setting::start(options(JobPolicy::default())).await;
     let go = Arc::new(Notify::new());
@@ -265,6 +189,13 @@ async fn a_commit_that_came_before_this_nodes_is_what_is_answered() {
     setting.node.stop().await;
 }
 
+/// Nothing of its replica goes on after a node has stopped.
+async fn stops(setting: Setting, what: &str) {
+    let replica = setting.node.groups.get(GroupId(GROUP)).unwrap();
+    setting.node.stop().await;
+    assert_eq!(replica.tasks_left(), 0, "{what}");
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn nothing_that_waits_keeps_a_node_from_stopping() {
     // For this node's permit, for the next attempt, in quarantine.
@@ -286,8 +217,39 @@ async fn nothing_that_waits_keeps_a_node_from_stopping() {
             tokio::pin!(compacting);
             let _ = tokio::time::timeout(A_WHILE, &mut compacting).await;
         }
-        let stopped = tokio::time::timeout(Duration::from_secs(10), setting.node.stop()).await;
-        assert!(stopped.is_ok(), "{place:?} after {deaths}");
+        stops(setting, &format!("{place:?} after {deaths}")).await;
+        drop(taken);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn nothing_that_nobody_waits_for_keeps_a_node_from_stopping() {
+    // An attempt, the permit, the next attempt.
+    let hour = Duration::from_secs(3_600);
+    let mut slow = for_ever(by_itself(no_fallback()));
+    slow.compactions.jobs.backoff = (hour, hour);
+    for (act, asked) in [
+        (Some(Act::DieWhenTold(Arc::new(Notify::new()))), 1),
+        (Some(Act::RefuseOpening(Reason::BadPlugin)), 0),
+        (Some(Act::Die), 1),
+    ] {
+        let options = match asked {
+            0 => by_itself(options(JobPolicy::default())),
+            _ => slow.clone(),
+        };
+        let what = format!("{act:?}");
+        let setting = Setting::start(options).await;
+        let compactions = setting.node.groups.parts().env.compactions.clone();
+        let taken = compactions.acquire().await.unwrap();
+        setting.one.script(act);
+        setting.two.script([Act::RefuseOpening(Reason::BadPlugin)]);
+        flush_rows(&setting.node, 5..9).await;
+        until("a compactor was asked", async || {
+            setting.one.attempts().len() >= asked && !setting.one.openings.lock().is_empty()
+        })
+        .await;
+        tokio::time::sleep(A_WHILE).await;
+        stops(setting, &what).await;
         drop(taken);
     }
 }
