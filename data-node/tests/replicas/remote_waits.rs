@@ -14,7 +14,7 @@ use tokio::sync::{Notify, SemaphorePermit};
 use crate::cluster::{GROUP, Node, until};
 use crate::fake_compactor::Act;
 use crate::remote_setting::{
-    A_WHILE, EVERY, Setting, by_itself, flush_rows, for_ever, full, no_fallback, options,
+    A_WHILE, EVERY, Setting, by_itself, flush_rows, for_ever, full, jobs, no_fallback, options,
 };
 
 /// The one permit for compactions on this node.
@@ -118,6 +118,30 @@ async fn who_waits_for_files_keeps_nobody_from_this_node() {
     let here = setting.node.compact_at(CompactionPlace::Local);
     let (there, here) = tokio::join!(there, here);
     assert_eq!((there.unwrap().node_id, here.unwrap().0.report), (0, None));
+    setting.check(1).await;
+    setting.node.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_waits_for_files_merges_what_another_job_leaves() {
+    let setting = Setting::start(for_ever(no_fallback())).await;
+    let go = Arc::new(Notify::new());
+    setting.one.script([Act::DieWhenTold(go.clone())]);
+    setting.two.script([Act::Fail(Reason::InputsGone, false)]);
+    let mut there = Box::pin(setting.compact());
+    until("a compactor has the files", async || {
+        assert!(futures::poll!(&mut there).is_pending());
+        setting.one.attempts() == [1]
+    })
+    .await;
+    let mut here = Box::pin(setting.node.compact_at(CompactionPlace::Local));
+    let early = tokio::time::timeout(A_WHILE, &mut here).await;
+    assert!(early.is_err(), "{early:?}");
+    go.notify_one();
+    let (there, here) = tokio::join!(there, here);
+    assert_eq!(there.unwrap_err().reason, Reason::InputsGone);
+    let report = here.unwrap().0.report.unwrap();
+    assert_eq!((report.node_id, report.files_in), (0, 3));
     setting.check(1).await;
     setting.node.stop().await;
 }
@@ -252,4 +276,22 @@ async fn nothing_that_nobody_waits_for_keeps_a_node_from_stopping() {
         stops(setting, &what).await;
         drop(taken);
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_a_node_merges_itself_ends_with_it() {
+    let setting = Setting::start(by_itself(options(JobPolicy::default()))).await;
+    setting.up(&[]);
+    let env = setting.node.groups.parts().env.clone();
+    let taken = env.compactions.acquire().await.unwrap();
+    flush_rows(&setting.node, 5..9).await;
+    let workers = env.workers.available_permits() as u32;
+    let busy = env.workers.clone().acquire_many_owned(workers).await.unwrap();
+    drop(taken);
+    until("it merges", async || {
+        jobs(&setting.node).await.first().is_some_and(|job| job.state == "running")
+    })
+    .await;
+    stops(setting, "a merge").await;
+    drop(busy);
 }
