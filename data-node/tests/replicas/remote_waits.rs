@@ -60,8 +60,12 @@ async fn what_a_compactor_has_already_is_waited_for_as_long_as_it_goes_on() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_job_elsewhere_that_stands_still_is_not_waited_for() {
-    let setting = left_there(options(JobPolicy::default())).await;
-    assert_eq!(setting.compact().await.unwrap().node_id, 202);
+    let mut options = options(JobPolicy::default());
+    // One that moves is waited for much longer than this test.
+    options.compactions.jobs.patience = Duration::from_secs(2);
+    let setting = left_there(options).await;
+    let compacting = tokio::time::timeout(Duration::from_secs(30), setting.compact());
+    assert_eq!(compacting.await.unwrap().unwrap().node_id, 202);
     assert_eq!(setting.one.attempts(), [1]);
     setting.node.stop().await;
 }
