@@ -101,12 +101,12 @@ remote_ingest() {
             say "    $round $(tail -n 1 "$runs")" >&2
         done
     done
-    say "    both cores for all:"
+    ! grep -q "/shared " "$runs" || say "    both cores for all:"
     ingest_line "$runs" off/shared off/shared "off"
     ingest_line "$runs" local/shared off/shared "local"
     ingest_line "$runs" remote/shared off/shared "remote, the compactor on the same cores"
     ingest_line "$runs" remote/idle off/shared "remote, it gets what is left (SCHED_IDLE)"
-    say "    one core for client, meta and data node:"
+    ! grep -q "/pinned " "$runs" || say "    one core for client, meta and data node:"
     ingest_line "$runs" off/pinned off/pinned "off"
     ingest_line "$runs" local/pinned off/pinned "local"
     ingest_line "$runs" remote/pinned off/pinned "remote, the compactor on the other core"

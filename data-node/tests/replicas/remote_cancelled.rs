@@ -30,12 +30,7 @@ async fn what_was_cancelled_does_not_begin_again_at_once() {
 async fn a_region_whose_asker_cancelled_its_compaction_waits_as_well() {
     let setting = Setting::start(patient(by_itself(no_fallback()))).await;
     setting.one.script([Act::Hang(Arc::new(Notify::new()))]);
-    let mut compacting = Box::pin(setting.compact());
-    until("a compactor has it", async || {
-        assert!(futures::poll!(&mut compacting).is_pending());
-        setting.one.attempts() == [1]
-    })
-    .await;
+    let compacting = setting.compact_until_one_has_it().await;
     let running = jobs(&setting.node).await;
     cancel(&setting.node, &running[0].job_id).await.unwrap();
     compacting.await.unwrap_err();
@@ -50,12 +45,7 @@ async fn a_region_whose_asker_cancelled_its_compaction_waits_as_well() {
 async fn a_region_whose_asker_went_away_does_not_wait() {
     let setting = Setting::start(by_itself(no_fallback())).await;
     setting.one.script([Act::Hang(Arc::new(Notify::new()))]);
-    let mut compacting = Box::pin(setting.compact());
-    until("a compactor has it", async || {
-        assert!(futures::poll!(&mut compacting).is_pending());
-        setting.one.attempts() == [1]
-    })
-    .await;
+    let compacting = setting.compact_until_one_has_it().await;
     drop(compacting);
     until("it has ended", async || jobs(&setting.node).await.is_empty()).await;
     flush_rows(&setting.node, 5..9).await;
@@ -69,12 +59,7 @@ async fn a_cancel_without_an_answer_leaves_the_outcome_open() {
     let setting = Setting::start(patient(no_fallback())).await;
     let go = Arc::new(Notify::new());
     setting.one.script([Act::Hang(go.clone())]);
-    let mut compacting = Box::pin(setting.compact());
-    until("a compactor has it", async || {
-        assert!(futures::poll!(&mut compacting).is_pending());
-        setting.one.attempts() == [1]
-    })
-    .await;
+    let compacting = setting.compact_until_one_has_it().await;
     let running = jobs(&setting.node).await;
     cancel(&setting.node, &running[0].job_id).await.unwrap();
     let refusal = compacting.await.unwrap_err();

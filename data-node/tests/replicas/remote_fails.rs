@@ -81,12 +81,7 @@ async fn an_attempt_whose_files_are_gone_when_it_fails_is_the_last() {
     let setting = Setting::start(for_ever(no_fallback())).await;
     let go = Arc::new(Notify::new());
     setting.one.script([Act::DieWhenTold(go.clone())]);
-    let mut compacting = Box::pin(setting.compact());
-    until("a compactor has it", async || {
-        assert!(futures::poll!(&mut compacting).is_pending());
-        setting.one.attempts() == [1]
-    })
-    .await;
+    let compacting = setting.compact_until_one_has_it().await;
     setting.one.merge_as_another().await;
     go.notify_one();
     compacting.await.unwrap_err();

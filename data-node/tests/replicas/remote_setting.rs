@@ -3,6 +3,8 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures::FutureExt;
+use futures::future::BoxFuture;
 use tidewater_common::ids::NodeId;
 use tidewater_common::refusal::Refusal;
 use tidewater_data_node::leadership::compactions::choose::CompactionPolicy;
@@ -14,7 +16,7 @@ use tidewater_proto::v1::{
 };
 use tonic::Request;
 
-use crate::cluster::{Node, Place, write};
+use crate::cluster::{Node, Place, until, write};
 use crate::fake_compactor::{Act, FakeCompactor};
 use crate::single::{place, start_with_region};
 
@@ -95,6 +97,19 @@ impl Setting {
 
     pub(crate) async fn compact(&self) -> Result<CompactionReport, Refusal> {
         Ok(self.node.compact().await?.0.report.unwrap())
+    }
+
+    /// The same, as soon as the first compactor has the job.
+    pub(crate) async fn compact_until_one_has_it(
+        &self,
+    ) -> BoxFuture<'_, Result<CompactionReport, Refusal>> {
+        let mut compacting = self.compact().boxed();
+        until("the first compactor has it", async || {
+            assert!(futures::poll!(&mut compacting).is_pending());
+            self.one.attempts() == [1]
+        })
+        .await;
+        compacting
     }
 
     /// Files, and the rows that were written.

@@ -93,12 +93,7 @@ async fn a_job_elsewhere_that_goes_on_for_ever_is_not_waited_for() {
 #[tokio::test(flavor = "multi_thread")]
 async fn what_another_job_has_merged_meanwhile_is_not_merged_again() {
     let setting = left_there(for_ever(options(JobPolicy::default()))).await;
-    let mut compacting = Box::pin(setting.compact());
-    until("it was asked", async || {
-        assert!(futures::poll!(&mut compacting).is_pending());
-        setting.one.attempts() == [1]
-    })
-    .await;
+    let compacting = setting.compact_until_one_has_it().await;
     setting.one.merge_as_another().await;
     assert_eq!(compacting.await.unwrap_err().reason, Reason::InputsGone);
     assert_eq!((setting.one.attempts(), setting.two.attempts().len()), (vec![1], 1));
@@ -110,12 +105,7 @@ async fn what_another_job_has_merged_meanwhile_is_not_merged_again() {
 async fn who_waits_for_files_keeps_nobody_from_this_node() {
     let setting = Setting::start(options(JobPolicy::default())).await;
     setting.one.script([Act::Hang(Arc::new(Notify::new()))]);
-    let mut there = Box::pin(setting.compact());
-    until("a compactor has the files", async || {
-        assert!(futures::poll!(&mut there).is_pending());
-        setting.one.attempts() == [1]
-    })
-    .await;
+    let there = setting.compact_until_one_has_it().await;
     // It is given up, nobody else takes it, and so it needs this node as well.
     setting.one.script(full());
     setting.two.script(full());
@@ -132,12 +122,7 @@ async fn who_waits_for_files_merges_what_another_job_leaves() {
     let go = Arc::new(Notify::new());
     setting.one.script([Act::DieWhenTold(go.clone())]);
     setting.two.script([Act::Fail(Reason::InputsGone, false)]);
-    let mut there = Box::pin(setting.compact());
-    until("a compactor has the files", async || {
-        assert!(futures::poll!(&mut there).is_pending());
-        setting.one.attempts() == [1]
-    })
-    .await;
+    let there = setting.compact_until_one_has_it().await;
     let mut here = Box::pin(setting.node.compact_at(CompactionPlace::Local));
     let early = tokio::time::timeout(A_WHILE, &mut here).await;
     assert!(early.is_err(), "{early:?}");

@@ -95,6 +95,7 @@ impl<'a> Way<'a> {
                     Some(Settled::Committed { version, files_out }) => {
                         return self.committed(version, files_out).await;
                     }
+                    None if self.job.term.is_cancelled() => return Ended::TermOver,
                     _ => return Ended::Discarded(refusal),
                 },
                 End::Lost(refusal) => {
@@ -246,6 +247,7 @@ impl<'a> Way<'a> {
                 Some(Settled::Committed { version, files_out }) => {
                     self.committed(version, files_out).await
                 }
+                None if term.is_cancelled() => Ended::TermOver,
                 _ => Ended::Discarded(refusal),
             },
             (ended, _) => ended,
