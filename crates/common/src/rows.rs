@@ -10,6 +10,7 @@
 //! ```
 
 mod size;
+mod stream;
 mod storable;
 
 pub use self::storable::{NotStorable, check_storable};
@@ -26,6 +27,7 @@ use arrow::ipc::writer::{DictionaryTracker, IpcDataGenerator, IpcWriteContext, I
 use bytes::{BufMut, Bytes, BytesMut};
 
 pub use self::size::{bytes_of, first_part, rows_within};
+pub use self::stream::{decode_stream, encode_stream, is_stream};
 
 const LENGTH_BYTES: usize = 4;
 const ALIGNMENT: usize = 8;
