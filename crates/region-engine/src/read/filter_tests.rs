@@ -69,8 +69,8 @@ fn terms_hold_for_the_rows_that_they_should() {
 fn what_does_not_fit_the_schema_is_refused() {
     let cases = [
         (term(9, CompareOp::Eq, &["1"]), "column id 9"),
-        (term(1, CompareOp::Eq, &["x"]), "column \"k\": \"x\" is no int64"),
-        (term(1, CompareOp::Eq, &["99999999999999999999"]), "is no int64"),
+        (term(1, CompareOp::Eq, &["x"]), "column \"k\": \"x\" is not a valid int64"),
+        (term(1, CompareOp::Eq, &["99999999999999999999"]), "is not a valid int64"),
         (term(1, CompareOp::Eq, &[]), "has 0 values"),
         (term(1, CompareOp::Lt, &["1", "2"]), "has 2 values"),
         (term(2, CompareOp::IsNull, &["1"]), "has 1 values"),
