@@ -21,8 +21,8 @@ use crate::EngineError;
 use crate::expiry::Expiry;
 use crate::file_meta::FileMeta;
 use crate::flush::series::{FileSeries, Part};
-use crate::read::merge::{Merge, MergeRules, Turn, Versions};
-use crate::read::ranges::Ranges;
+use crate::read::merge::{Merge, MergeRules, MergeStep, Versions};
+use crate::read::ranges::KeyRanges;
 use crate::read::run_source::PIECE_ROWS;
 use crate::read::shape::{Carried, TableShape};
 use crate::row_versions::{Numbers, RowOp, RowVersions};
@@ -93,7 +93,7 @@ impl SubJob {
                 permit = Some(self.wait(self.workers.acquire())?);
             }
             let turn = merge.advance(PIECE_ROWS);
-            if let Turn::Feed(source) = turn {
+            if let MergeStep::Feed(source) = turn {
                 let next = self.wait(chains[source].next())??;
                 merge.feed(source, next.map(|piece| self.chunk(piece)).transpose()?);
                 continue;
@@ -103,7 +103,7 @@ impl SubJob {
                 self.attempt.progress.wrote_rows(rows.rows() as u64);
                 files.push(&rows)?;
             }
-            if turn == Turn::Done {
+            if turn == MergeStep::Done {
                 return files.finish();
             }
             permit = None;
@@ -151,7 +151,7 @@ impl SubJob {
 
     /// The inputs' sorted runs within the range, as far as they [are read](CompactionJob::read).
     fn chains(&self) -> Result<Vec<Chain>, EngineError> {
-        let range = Ranges::one(&self.range, &KeyRange::whole());
+        let range = KeyRanges::one(&self.range, &KeyRange::whole());
         let shown: Vec<Shown> = self
             .job
             .read()
