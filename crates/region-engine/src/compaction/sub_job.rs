@@ -20,7 +20,7 @@ use super::runs::{Ranged, sorted_runs};
 use crate::EngineError;
 use crate::expiry::Expiry;
 use crate::file_meta::FileMeta;
-use crate::flush::series::{FileSeries, Part};
+use crate::flush::series::{FilePart, FileSeries};
 use crate::read::merge::{Merge, MergeRules, MergeStep, Versions};
 use crate::read::ranges::KeyRanges;
 use crate::read::run_source::PIECE_ROWS;
@@ -68,7 +68,7 @@ struct Leave {
 
 impl SubJob {
     /// Merges and sends the files; blocks while the upload is slower.
-    pub(crate) fn run(&self, sender: mpsc::Sender<Part>) -> Result<(), EngineError> {
+    pub(crate) fn run(&self, sender: mpsc::Sender<FilePart>) -> Result<(), EngineError> {
         let expiry = Expiry::new(&self.job.schema, &self.job.options, self.job.now_ms);
         let mut chains = self.chains()?;
         let keep_deletes = self.job.may_hide(&self.range);
@@ -136,7 +136,7 @@ impl SubJob {
         }
     }
 
-    fn files(&self, rules: MergeRules, sender: mpsc::Sender<Part>) -> FileSeries {
+    fn files(&self, rules: MergeRules, sender: mpsc::Sender<FilePart>) -> FileSeries {
         let deletes = self.job.inputs.iter().any(|file| file.deletes > 0);
         let file = FilePlan {
             shape: self.shape.clone(),
@@ -146,7 +146,7 @@ impl SubJob {
             unique: rules.versions == Versions::Newest,
         };
         FileSeries::new(file, self.job.output.target_file_bytes, sender)
-            .counted_by(self.attempt.progress.clone())
+            .with_progress(self.attempt.progress.clone())
     }
 
     /// The inputs' sorted runs within the range, as far as they [are read](CompactionJob::read).

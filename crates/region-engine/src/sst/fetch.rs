@@ -10,7 +10,7 @@ use parquet::file::reader::{ChunkReader, Length};
 use super::blocks::{BLOCK_BYTES, damaged_block};
 use super::footer::{Footer, damaged, read_failed};
 use crate::EngineError;
-use crate::cache::{ObjectCache, arrival};
+use crate::cache::{ObjectCache, wait_for_piece};
 use crate::file_meta::FileMeta;
 use crate::storage::Storage;
 
@@ -57,7 +57,7 @@ impl CheckedReader {
         while !pending.is_empty() {
             let starts: Vec<u64> = pending.iter().map(|range| range.start).collect();
             let mut found = self.cache.find(self.file.file_id.0, &starts, self.keep);
-            parts.append(&mut found.held);
+            parts.append(&mut found.cached);
             // Its own pieces first: reads that wait for these must not wait for pieces that others
             // fetch.
             let missing: Vec<Range<u64>> = found
@@ -74,13 +74,13 @@ impl CheckedReader {
                         let detail = format!("bytes {}..{} were not read", range.start, range.end);
                         damaged(&self.storage, &self.file, detail)
                     })?;
-                    found.missing.arrived(range.start, &bytes);
+                    found.missing.insert_fetched(range.start, &bytes);
                     parts.push((range.start, bytes));
                 }
             }
             let mut unavailable = Vec::new();
-            for (start, arriving) in found.arriving {
-                match arrival(arriving).await {
+            for (start, receiver) in found.pending {
+                match wait_for_piece(receiver).await {
                     Some(bytes) => parts.push((start, bytes)),
                     None => unavailable.extend(range_starting_at(&pending, start)),
                 }

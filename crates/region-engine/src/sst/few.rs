@@ -59,9 +59,9 @@ impl FewRowsReader {
     pub(crate) async fn next(&mut self) -> Result<Option<RecordBatch>, EngineError> {
         let Some(rows) = self.blocks.pop_front() else { return Ok(None) };
         let block = IndexBlock::of(&self.reader.footer, &rows);
-        let held = self.reader.cache.values(self.file(), block.id, &self.leaves);
-        let mut columns: Vec<Option<ArrayRef>> = Vec::with_capacity(held.len());
-        for values in held {
+        let cached = self.reader.cache.values(self.file(), block.id, &self.leaves);
+        let mut columns: Vec<Option<ArrayRef>> = Vec::with_capacity(cached.len());
+        for values in cached {
             columns.push(values.map(|values| block.pick(&values, &rows)).transpose()?);
         }
         if columns.contains(&None) {

@@ -21,7 +21,7 @@ use super::format::{EPOCH_ID, OP_ID, PAGE_ROWS, SEQUENCE_ID};
 use super::plan::{RowPlan, plan};
 use super::statistics::file_admits;
 use crate::EngineError;
-use crate::cache::{ObjectCache, worth_keeping};
+use crate::cache::{ObjectCache, should_cache};
 use crate::env::RegionEnv;
 use crate::file_meta::FileMeta;
 use crate::read::BATCH_BYTES;
@@ -203,7 +203,7 @@ impl FileSource {
             cache: access.objects.clone(),
             file: self.file.clone(),
             footer: footer.clone(),
-            keep: worth_keeping(usage.bytes, access.scanned, access.objects.capacity()),
+            keep: should_cache(usage.bytes, access.scanned, access.objects.capacity()),
         };
         if !covered && plan.rows() <= 2 * PAGE_ROWS {
             plan = self.exact_rows(&reader, &plan).await?;
