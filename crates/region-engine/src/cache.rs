@@ -47,7 +47,8 @@ enum CachedValue {
     Values(ArrayRef),
 }
 
-/// Receives a piece that another reader fetches. type Arrival = watch::Receiver<Option<Bytes>>;
+/// Receives a piece that another reader fetches.
+type PendingPiece = watch::Receiver<Option<Bytes>>;
 
 /// Cache of pieces and decoded values.
 #[derive(Debug)]

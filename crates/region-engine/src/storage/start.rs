@@ -10,7 +10,8 @@ use super::{MarkerError, ProbeError, Storage, StorageError};
 /// Number of probes. A store that does not answer may be starting too, but a wrong URL must not
 /// block the start for long.
 const ATTEMPTS: u32 = 4;
-/// Backoff after the first probe; grows linearly. const WAIT: Duration = Duration::from_millis(500);
+/// Backoff after the first probe; grows linearly.
+const WAIT: Duration = Duration::from_millis(500);
 
 /// Reason why the object store cannot be used.
 #[derive(Debug, thiserror::Error)]
