@@ -33,12 +33,19 @@ async fn embed(dir: &str) -> Result<Vec<String>, Box<dyn Error>> {
     let ids = Arc::new(SystemIds);
     let memory = MemoryBudget::new(64 << 20);
     let env = RegionEnv::new(storage, clock, ids, memory, EngineOptions::default());
-    let (id, name, data_type) = (ColumnId(1), "n".to_owned(), ColumnType::Int64);
-    let columns = vec![Column { id, name, data_type, nullable: false, default: None }];
+    let id = ColumnId(1);
+    let data_type = ColumnType::Int64;
+    let columns =
+        vec![Column { id, name: "n".to_owned(), data_type, nullable: false, default: None }];
     let schema = TableSchema::new(SchemaVersion(1), columns, vec![id], None, ColumnId(2))?;
-    let (options, range) = (TableOptions::upsert(), KeyRange::whole());
-    let (region_id, table_id, incarnation) = (RegionId(1), TableId(1), Incarnation(1));
-    let spec = RegionSpec { region_id, table_id, incarnation, schema, options, range };
+    let spec = RegionSpec {
+        region_id: RegionId(1),
+        table_id: TableId(1),
+        incarnation: Incarnation(1),
+        schema,
+        options: TableOptions::upsert(),
+        range: KeyRange::whole(),
+    };
     let region = Region::new(env.with_plugins(plugins), spec, Sequence(1), Sequence(0))?;
     region.take_ownership(OwnerEpoch::default(), GroupId(1)).await?;
     for sequence in (region.last_sequence().get() + 1..).take(2).map(Sequence) {

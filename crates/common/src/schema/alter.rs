@@ -8,7 +8,7 @@ use crate::ids::{ColumnId, SchemaVersion};
 pub enum SchemaChange {
     /// A new column at the end, with an id that the table has never used.
     AddColumn {
-        /// Its name.
+        /// Name of the column.
         name: String,
         /// Its type.
         data_type: ColumnType,
@@ -19,7 +19,7 @@ pub enum SchemaChange {
     },
     /// Drops a column and its values.
     DropColumn {
-        /// Its name.
+        /// Name of the column.
         name: String,
     },
 }
