@@ -17,7 +17,7 @@ pub enum AdoptError {
         reason: Unfit,
     },
     /// Too many files in one call.
-    #[error("too many files: {files} (maximum {}); adopt them in several calls", super::MAX_FILES)]
+    #[error("too many files: {files} (maximum {})", super::MAX_FILES)]
     TooMany {
         /// Number of files in the call.
         files: usize,
