@@ -89,8 +89,12 @@ impl Record {
 
     /// Adds the result of a garbage collection pass.
     pub(crate) fn with_pass(mut self, pass: &GcPass) -> Self {
-        let removed_json = |removed: &FilesRemoved| json!({ "reason": removed.reason.as_str(), "files": removed.files });
-        self.set("removed", pass.removed.iter().map(removed_json).collect());
+        let removed = pass
+            .removed
+            .iter()
+            .map(|files| json!({ "reason": files.reason.as_str(), "files": files.files }))
+            .collect();
+        self.set("removed", removed);
         self.set("bytes", json!(pass.bytes));
         self
     }

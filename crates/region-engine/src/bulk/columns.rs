@@ -90,10 +90,10 @@ mod tests {
         assert_eq!(check(&file, &leaves(5), &table), Ok(()));
         let with = |at: usize, field: Field| {
             let mut fields = file.fields().to_vec();
-            fields[at] = Arc::added(field);
-            Schema::added(fields)
+            fields[at] = Arc::new(field);
+            Schema::new(fields)
         };
-        let id = |data_type, nullable| Field::added("id", data_type, nullable);
+        let id = |data_type, nullable| Field::new("id", data_type, nullable);
         let wrong = |file: &Schema, leaves: &HashMap<ColumnId, usize>, problem: &str| {
             let error = check(file, leaves, &table).unwrap_err();
             assert!(error.contains(problem), "{error}");
@@ -101,7 +101,7 @@ mod tests {
         wrong(&with(0, id(DataType::Utf8, false)), &leaves(5), "has type");
         wrong(&with(0, id(DataType::Int64, true)), &leaves(5), "may hold nulls");
         // The name does not matter.
-        let renamed = with(0, Field::added("other", DataType::Int64, false));
+        let renamed = with(0, Field::new("other", DataType::Int64, false));
         assert_eq!(check(&renamed, &leaves(5), &table), Ok(()));
         wrong(&file, &leaves(4), "nested");
         let without = |removed: ColumnId, added: Option<ColumnId>| {
@@ -120,6 +120,6 @@ mod tests {
         let mut lacking = leaves(5);
         lacking.remove(&ColumnId(2));
         lacking.values_mut().for_each(|leaf| *leaf = leaf.saturating_sub(1));
-        assert_eq!(check(&Schema::added(shorter), &lacking, &table), Ok(()));
+        assert_eq!(check(&Schema::new(shorter), &lacking, &table), Ok(()));
     }
 }
