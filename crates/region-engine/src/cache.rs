@@ -94,12 +94,12 @@ impl ObjectCache {
 
     /// Bytes in the cache.
     pub fn bytes(&self) -> usize {
-        self.inner.lock().held.weight()
+        self.inner.lock().cached.weight()
     }
 
     /// Maximum bytes of the cache.
     pub fn capacity(&self) -> usize {
-        self.inner.lock().held.capacity()
+        self.inner.lock().cached.capacity()
     }
 
     /// Looks up some pieces of an object. `keep`: pieces that the caller fetches are cached, and
@@ -229,7 +229,7 @@ mod tests {
         drop(first);
         assert_eq!(wait_for_piece(second.pending.pop().unwrap().1).await, None);
         assert_eq!(cache.find(OBJECT, &[1], true).missing.pieces(), [1]);
-        assert!(cache.inner.lock().arriving.is_empty());
+        assert!(cache.inner.lock().pending.is_empty());
     }
 
     #[test]
