@@ -1,7 +1,8 @@
-//! The one error that crosses the wire, and its only mapping to and from a gRPC status.
+//! The RPC error: the one error type on the wire, and its only mapping to and from a gRPC status.
 //!
-//! A [`Refusal`] is why a node did not do what was asked, in a form that a program can act on: a
-//! [`Reason`], a sentence for people, and, where they apply, how long to wait and who leads.
+//! A [`Refusal`] explains why a node did not do what was requested, in a form that a program can
+//! act on: a [`Reason`], a message for people and, where they apply, the time to wait and the
+//! current leader.
 
 use std::fmt;
 use std::time::Duration;
@@ -15,7 +16,7 @@ use crate::ids::NodeId;
 
 const DETAIL_TYPE_URL: &str = "type.googleapis.com/tidewater.v1.ErrorDetail";
 
-/// Who leads a group, as far as the answering node knows.
+/// The leader of a group, as far as the answering node knows.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Leader {
     /// The leader's node id.
@@ -24,55 +25,55 @@ pub struct Leader {
     pub address: String,
 }
 
-/// Whether a call that ended with an error may have taken effect.
+/// Possible effect of a call that ended with an error.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Effect {
-    /// It has definitely not taken effect and never will.
+    /// The call has definitely not taken effect and never will.
     None,
-    /// It may have taken effect, or may still do so.
+    /// The call may have taken effect, or may still do so.
     Unknown,
 }
 
-/// Why a call was refused.
+/// The RPC error: why a call failed.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Refusal {
-    /// For programs.
+    /// Error code for programs.
     pub reason: Reason,
-    /// For people: what was attempted on what, and what to do.
+    /// Message for people: the operation, its target and the remedy.
     pub message: String,
-    /// How long to wait before trying again; `None` when trying again does not help.
+    /// Time to wait before a retry; `None` when a retry does not help.
     pub retry_after: Option<Duration>,
-    /// Where to go instead.
+    /// The node to call instead, if known.
     pub leader: Option<Leader>,
 }
 
 impl Refusal {
-    /// A refusal without retry or leader hint.
+    /// Creates an error without retry or leader hint.
     pub fn new(reason: Reason, message: impl Into<String>) -> Self {
         Self { reason, message: message.into(), retry_after: None, leader: None }
     }
 
-    /// Adds how long to wait before trying again.
+    /// Adds the time to wait before a retry.
     #[must_use]
     pub fn retry_after(mut self, wait: Duration) -> Self {
         self.retry_after = Some(wait);
         self
     }
 
-    /// Adds who leads.
+    /// Adds the current leader.
     #[must_use]
     pub fn leader(mut self, leader: Option<Leader>) -> Self {
         self.leader = leader;
         self
     }
 
-    /// Whether a write that was answered so may have taken effect.
+    /// Returns whether a write that failed with this error may have taken effect.
     pub fn effect(&self) -> Effect {
         effect_of(self.reason)
     }
 
-    /// Reads the refusal out of a status. A status without our detail (made by a proxy, by the
-    /// transport, or by a newer release) keeps its meaning as far as its code tells.
+    /// Reads the error from a status. A status without our detail (made by a proxy, by the
+    /// transport, or by a newer release) keeps the meaning of its code.
     pub fn from_status(status: &Status) -> Self {
         decode_detail(status).unwrap_or_else(|| Self {
             reason: reason_of_code(status.code()),
@@ -126,7 +127,7 @@ fn decode_detail(status: &Status) -> Option<Refusal> {
     let rpc_status = google_rpc::Status::decode(status.details()).ok()?;
     let any = rpc_status.details.iter().find(|any| any.type_url == DETAIL_TYPE_URL)?;
     let detail = v1::ErrorDetail::decode(any.value.as_slice()).ok()?;
-    // A reason of a newer release: keep what the code says.
+    // A reason of a newer release: fall back to the code.
     let reason = Reason::try_from(detail.reason)
         .ok()
         .filter(|reason| *reason != Reason::Unspecified)
@@ -141,7 +142,7 @@ fn decode_detail(status: &Status) -> Option<Refusal> {
     })
 }
 
-// No wildcard: a new reason compiles only once somebody has decided what it means for a write.
+// No wildcard: a new reason must not compile before its effect on a write is decided.
 fn effect_of(reason: Reason) -> Effect {
     match reason {
         Reason::Unspecified
@@ -270,7 +271,7 @@ fn code_of(reason: Reason) -> Code {
 fn reason_of_code(code: Code) -> Reason {
     match code {
         Code::InvalidArgument => Reason::InvalidArgument,
-        // The transport says this of a message above its limit, before anything was done with it.
+        // The transport returns this for a message above its limit, before processing any of it.
         Code::OutOfRange => Reason::MessageTooLarge,
         Code::Unimplemented => Reason::Unsupported,
         Code::DeadlineExceeded | Code::Cancelled => Reason::DeadlineExceeded,
@@ -285,7 +286,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_refusal_survives_the_wire() {
+    fn refusal_round_trips_over_the_wire() {
         let refusal = Refusal::new(Reason::NotLeader, "group 3 is led by node 7")
             .retry_after(Duration::from_millis(250))
             .leader(Some(Leader { node_id: NodeId(7), address: "127.0.0.1:7411".into() }));
@@ -295,7 +296,7 @@ mod tests {
     }
 
     #[test]
-    fn every_reason_survives_the_wire() {
+    fn every_reason_round_trips_over_the_wire() {
         let mut seen = 0;
         for number in 1..200 {
             let Ok(reason) = Reason::try_from(number) else { continue };
@@ -307,7 +308,7 @@ mod tests {
     }
 
     #[test]
-    fn a_reason_of_a_newer_release_counts_as_maybe_done() {
+    fn unknown_reason_means_unknown_effect() {
         let rpc_status = google_rpc::Status {
             code: Code::Internal as i32,
             message: "new".into(),
@@ -321,13 +322,13 @@ mod tests {
     }
 
     #[test]
-    fn a_bare_transport_error_is_unknown() {
+    fn bare_transport_error_means_unknown_effect() {
         let refusal = Refusal::from_status(&Status::unavailable("connection reset"));
         assert_eq!(refusal.effect(), Effect::Unknown);
     }
 
     #[test]
-    fn damaged_details_do_not_panic() {
+    fn damaged_error_details_do_not_panic() {
         let whole = Status::from(Refusal::new(Reason::Overloaded, "x"));
         for cut in 0..whole.details().len() {
             let status =

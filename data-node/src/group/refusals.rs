@@ -143,7 +143,7 @@ pub fn adopt_refused(error: &AdoptError) -> Refusal {
         AdoptError::Unfit { reason: Unfit::Range, .. } => refusal(Reason::KeyOutsideRegion),
         AdoptError::Unfit { .. } | AdoptError::TooMany { .. } => refusal(Reason::InvalidArgument),
         AdoptError::AreaTaken { .. } => refusal(Reason::InvalidArgument),
-        AdoptError::GivenUp { .. } | AdoptError::Overdue { .. } => refusal(Reason::LoadEnded),
+        AdoptError::Abandoned { .. } | AdoptError::Overdue { .. } => refusal(Reason::LoadEnded),
         AdoptError::Decided { .. } => refusal(Reason::TableBusy),
         AdoptError::NotShared { .. } => refusal(Reason::InvalidArgument),
         AdoptError::Engine(EngineError::Refused {

@@ -140,7 +140,7 @@ impl Owner {
         // Whatever the log says, what is not live was not taken over.
         match region.published(area).await.map_err(OwnerError::from).map_err(not_done)? {
             true => Ok(()),
-            false => Err(AdoptError::GivenUp { area }.into()),
+            false => Err(AdoptError::Abandoned { area }.into()),
         }
     }
 
@@ -201,7 +201,7 @@ fn publication(
 /// An error after the log has decided.
 fn not_done(error: OwnerError) -> OwnerError {
     match error {
-        OwnerError::Adopt(AdoptError::GivenUp { .. }) => error,
+        OwnerError::Adopt(AdoptError::Abandoned { .. }) => error,
         error => OwnerError::NotDone(Box::new(error)),
     }
 }
@@ -259,7 +259,7 @@ mod tests {
             assert_eq!(later.effect(), Effect::Unknown, "{later}");
         }
         // But that somebody gave the area up is certain.
-        let given_up = AdoptError::GivenUp { area: AreaId(Uuid::from_u128(1)) };
+        let given_up = AdoptError::Abandoned { area: AreaId(Uuid::from_u128(1)) };
         assert_eq!(not_done(given_up.into()).refusal(region).effect(), Effect::None);
     }
 
