@@ -14,6 +14,7 @@ pub mod clock;
 pub mod header;
 pub mod ids;
 pub mod keys;
+pub mod reason;
 pub mod refusal;
 pub mod rows;
 pub mod schema;

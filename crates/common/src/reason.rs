@@ -3,7 +3,7 @@
 //! A new reason needs its number in `proto/tidewater/v1/error.proto` and its row here. The match in
 //! [`facts`] has no wildcard, so a reason without a row does not compile.
 
-use tidewater_proto::v1::Reason;
+use tidewater_proto::v1::{Reason, Retry};
 use tonic::Code;
 
 /// Whether a call that ended with an error may have taken effect.
@@ -44,6 +44,20 @@ pub struct Facts {
     pub code: Code,
     /// Reaction of a client.
     pub retry: RetryAction,
+}
+
+impl From<RetryAction> for Retry {
+    fn from(action: RetryAction) -> Self {
+        match action {
+            RetryAction::Repeat => Self::Repeat,
+            RetryAction::RepeatIfAsked => Self::RepeatIfAsked,
+            RetryAction::RepeatFew => Self::RepeatFew,
+            RetryAction::FindLeader => Self::FindLeader,
+            RetryAction::RefreshCatalog => Self::RefreshCatalog,
+            RetryAction::NewProducer => Self::NewProducer,
+            RetryAction::Stop => Self::Stop,
+        }
+    }
 }
 
 /// Returns the meaning of a reason.

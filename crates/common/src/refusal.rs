@@ -13,6 +13,8 @@ use tidewater_proto::v1::{self, Reason};
 use tonic::{Code, Status};
 
 use crate::ids::NodeId;
+pub use crate::reason::Effect;
+use crate::reason::{Facts, facts, reason_of_code};
 
 const DETAIL_TYPE_URL: &str = "type.googleapis.com/tidewater.v1.ErrorDetail";
 
@@ -23,15 +25,6 @@ pub struct Leader {
     pub node_id: NodeId,
     /// host:port to connect to; empty when the node does not know it.
     pub address: String,
-}
-
-/// Possible effect of a call that ended with an error.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Effect {
-    /// The call has definitely not taken effect and never will.
-    None,
-    /// The call may have taken effect, or may still do so.
-    Unknown,
 }
 
 /// The RPC error: why a call failed.
@@ -69,7 +62,7 @@ impl Refusal {
 
     /// Returns whether a write that failed with this error may have taken effect.
     pub fn effect(&self) -> Effect {
-        effect_of(self.reason)
+        facts(self.reason).effect
     }
 
     /// Reads the error from a status. A status without our detail (made by a proxy, by the
@@ -94,7 +87,7 @@ impl std::error::Error for Refusal {}
 
 impl From<Refusal> for Status {
     fn from(refusal: Refusal) -> Self {
-        let code = code_of(refusal.reason);
+        let Facts { code, effect, retry } = facts(refusal.reason);
         let detail = v1::ErrorDetail {
             reason: refusal.reason.into(),
             retry_after_ms: refusal
@@ -104,6 +97,8 @@ impl From<Refusal> for Status {
                 node_id: leader.node_id.get(),
                 address: leader.address,
             }),
+            retry: v1::Retry::from(retry).into(),
+            maybe_applied: effect == Effect::Unknown,
         };
         let rpc_status = google_rpc::Status {
             code: code as i32,
@@ -140,145 +135,6 @@ fn decode_detail(status: &Status) -> Option<Refusal> {
             .leader_hint
             .map(|hint| Leader { node_id: NodeId(hint.node_id), address: hint.address }),
     })
-}
-
-// No wildcard: a new reason must not compile before its effect on a write is decided.
-fn effect_of(reason: Reason) -> Effect {
-    match reason {
-        Reason::Unspecified
-        | Reason::LeadershipLost
-        | Reason::DeadlineExceeded
-        | Reason::Unavailable
-        | Reason::Internal
-        | Reason::Corrupt => Effect::Unknown,
-        Reason::InvalidArgument
-        | Reason::SchemaMismatch
-        | Reason::SchemaVersionBehind
-        | Reason::SchemaVersionStale
-        | Reason::MessageTooLarge
-        | Reason::KeyOutsideRegion
-        | Reason::TableNotFound
-        | Reason::TableExists
-        | Reason::GroupNotHosted
-        | Reason::RegionNotFound
-        | Reason::NodeNotFound
-        | Reason::MemberNotFound
-        | Reason::MemberExists
-        | Reason::GroupNotFound
-        | Reason::HookNotFound
-        | Reason::HookExists
-        | Reason::NotLeader
-        | Reason::WrongCluster
-        | Reason::WrongNode
-        | Reason::NodeRemoved
-        | Reason::RoleMismatch
-        | Reason::ObjectStoreMismatch
-        | Reason::PeersMismatch
-        | Reason::AlreadyBootstrapped
-        | Reason::NotBootstrapped
-        | Reason::RouteWriteFenced
-        | Reason::RouteMoved
-        | Reason::RegionLoading
-        | Reason::RegionFenced
-        | Reason::ProducerForgotten
-        | Reason::SerialOutOfOrder
-        | Reason::NoDataNodes
-        | Reason::MembershipBusy
-        | Reason::MembershipStale
-        | Reason::CatalogVersionMismatch
-        | Reason::TableBusy
-        | Reason::VersionGone
-        | Reason::LoadEnded
-        | Reason::Overloaded
-        | Reason::DiskFull
-        | Reason::ObjectStoreUnavailable
-        | Reason::ShuttingDown
-        | Reason::HandleNotFound
-        | Reason::JobNotFound
-        | Reason::JobExists
-        | Reason::BadPlan
-        | Reason::BadPlugin
-        | Reason::InputsGone
-        | Reason::BelowFloor
-        | Reason::JobCancelled
-        | Reason::NoCompactors
-        | Reason::JobTooLarge
-        | Reason::Unsupported => Effect::None,
-    }
-}
-
-fn code_of(reason: Reason) -> Code {
-    match reason {
-        Reason::Unspecified | Reason::Internal => Code::Internal,
-        Reason::InvalidArgument
-        | Reason::SchemaMismatch
-        | Reason::KeyOutsideRegion
-        | Reason::MessageTooLarge
-        | Reason::BadPlan
-        | Reason::BadPlugin => Code::InvalidArgument,
-        Reason::TableNotFound
-        | Reason::GroupNotHosted
-        | Reason::RegionNotFound
-        | Reason::NodeNotFound
-        | Reason::MemberNotFound
-        | Reason::GroupNotFound
-        | Reason::VersionGone
-        | Reason::HookNotFound
-        | Reason::HandleNotFound
-        | Reason::JobNotFound => Code::NotFound,
-        Reason::TableExists
-        | Reason::MemberExists
-        | Reason::HookExists
-        | Reason::AlreadyBootstrapped
-        | Reason::JobExists => Code::AlreadyExists,
-        Reason::SchemaVersionBehind
-        | Reason::SchemaVersionStale
-        | Reason::MembershipBusy
-        | Reason::MembershipStale
-        | Reason::CatalogVersionMismatch
-        | Reason::TableBusy
-        | Reason::LoadEnded
-        | Reason::RouteWriteFenced
-        | Reason::RouteMoved
-        | Reason::RegionFenced
-        | Reason::InputsGone
-        | Reason::BelowFloor
-        | Reason::JobCancelled
-        | Reason::LeadershipLost => Code::Aborted,
-        Reason::WrongCluster
-        | Reason::WrongNode
-        | Reason::NodeRemoved
-        | Reason::RoleMismatch
-        | Reason::ObjectStoreMismatch
-        | Reason::PeersMismatch
-        | Reason::NotBootstrapped
-        | Reason::ProducerForgotten
-        | Reason::SerialOutOfOrder => Code::FailedPrecondition,
-        Reason::Overloaded | Reason::DiskFull | Reason::JobTooLarge => Code::ResourceExhausted,
-        Reason::NotLeader
-        | Reason::RegionLoading
-        | Reason::NoDataNodes
-        | Reason::NoCompactors
-        | Reason::ObjectStoreUnavailable
-        | Reason::ShuttingDown
-        | Reason::Unavailable => Code::Unavailable,
-        Reason::DeadlineExceeded => Code::DeadlineExceeded,
-        Reason::Corrupt => Code::DataLoss,
-        Reason::Unsupported => Code::Unimplemented,
-    }
-}
-
-fn reason_of_code(code: Code) -> Reason {
-    match code {
-        Code::InvalidArgument => Reason::InvalidArgument,
-        // The transport returns this for a message above its limit, before processing any of it.
-        Code::OutOfRange => Reason::MessageTooLarge,
-        Code::Unimplemented => Reason::Unsupported,
-        Code::DeadlineExceeded | Code::Cancelled => Reason::DeadlineExceeded,
-        Code::Unavailable => Reason::Unavailable,
-        Code::DataLoss => Reason::Corrupt,
-        _ => Reason::Internal,
-    }
 }
 
 #[cfg(test)]

@@ -10,8 +10,8 @@
 //! ```
 
 mod size;
-mod stream;
 mod storable;
+mod stream;
 
 pub use self::storable::{NotStorable, check_storable};
 
