@@ -41,7 +41,7 @@ pub struct DataService {
 impl DataService {
     /// For the groups of a node; refuses new work once `closing` is cancelled.
     pub fn new(groups: Arc<Groups>, closing: CancellationToken) -> Self {
-        let scans = Arc::new(Semaphore::new(groups.parts().options.open_scans));
+        let scans = Arc::new(Semaphore::new(groups.context().options.open_scans));
         Self { groups, scans, files: Arc::new(Semaphore::new(files::AT_ONCE)), closing }
     }
 

@@ -22,9 +22,9 @@ use tracing::{error, info};
 use crate::compactors::Compactors;
 use crate::group::batcher;
 use crate::group::replica::GroupReplica;
-use crate::group::shared::Shared;
+use crate::group::shared::ReplicaState;
 use crate::group::state_machine::{GroupStateMachine, SnapshotFiles};
-use crate::group::{loader, merger};
+use crate::group::{loader, memtable_merger};
 use crate::leadership::{self, Context, REQUESTS, housekeeping};
 use crate::options::GroupOptions;
 use crate::peers::Peers;
@@ -55,7 +55,7 @@ impl From<GroupError> for Refusal {
 
 /// What groups are given by their node.
 #[derive(Debug, Clone)]
-pub struct NodeParts {
+pub struct NodeContext {
     /// The cluster.
     pub cluster: ClusterId,
     /// This node.
@@ -77,7 +77,7 @@ pub struct NodeParts {
 /// See the module's head.
 #[derive(Debug)]
 pub struct Groups {
-    parts: NodeParts,
+    parts: NodeContext,
     peers: Peers,
     replicas: RwLock<BTreeMap<GroupId, Arc<GroupReplica>>>,
     // One start or stop at a time.
@@ -87,7 +87,7 @@ pub struct Groups {
 
 impl Groups {
     /// No group yet.
-    pub fn new(parts: NodeParts) -> Arc<Self> {
+    pub fn new(parts: NodeContext) -> Arc<Self> {
         let peers = Peers::new(parts.cluster, parts.node, parts.network.addresses().clone());
         Arc::new(Self {
             parts,
@@ -104,7 +104,7 @@ impl Groups {
     }
 
     /// What the groups were given.
-    pub fn parts(&self) -> &NodeParts {
+    pub fn parts(&self) -> &NodeContext {
         &self.parts
     }
 
@@ -253,11 +253,11 @@ impl Groups {
     ) -> Result<GroupReplica, GroupError> {
         let options = &self.parts.options;
         let shared =
-            Shared::new(group, self.parts.node, self.parts.env.clone(), options.log_tail_bytes);
+            ReplicaState::new(group, self.parts.node, self.parts.env.clone(), options.log_tail_bytes);
         let tasks = TaskTracker::new();
         // Before the log is replayed: flushed rows are dropped as their manifests are read.
         tasks.spawn(loader::run(shared.clone()));
-        tasks.spawn(merger::run(shared.clone()));
+        tasks.spawn(memtable_merger::run(shared.clone()));
         let network = self.parts.network.group(group);
         let confirmations = network.confirmations().clone();
         let raft = match self.launch_raft(&shared, network, files).await {
@@ -302,7 +302,7 @@ impl Groups {
 
     async fn launch_raft(
         &self,
-        shared: &Arc<Shared>,
+        shared: &Arc<ReplicaState>,
         network: GroupNetworkFactory,
         files: SnapshotFiles,
     ) -> Result<Raft<GroupStateMachine>, GroupError> {
@@ -345,7 +345,7 @@ async fn to_the_end<T: Send + 'static>(
 async fn watch_core(
     group: GroupId,
     raft: Raft<GroupStateMachine>,
-    shared: Arc<Shared>,
+    shared: Arc<ReplicaState>,
     failed: watch::Sender<Option<String>>,
 ) {
     // These end with the core, and until then tell of leaders and members only: the whole metrics

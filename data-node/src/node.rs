@@ -32,7 +32,7 @@ use crate::control::{ControlService, transfer};
 use crate::data::DataService;
 use crate::durable::{self, MetaBook};
 use crate::group::replica::GroupReplica;
-use crate::groups::{GroupError, Groups, NodeParts};
+use crate::groups::{GroupError, Groups, NodeContext};
 use crate::hooks::NodeHooks;
 use crate::options::DataOptions;
 use crate::region_admin::RegionAdminService;
@@ -108,7 +108,7 @@ impl DataNode {
         let compactors = Compactors::new(cluster, node, object_store_id, hooks.clone());
         let addresses = Arc::new(AddressBook::new());
         let host = RaftHost::new(cluster, node, directory.log_store().clone());
-        let groups = Groups::new(NodeParts {
+        let groups = Groups::new(NodeContext {
             cluster,
             node,
             directory: directory.clone(),
@@ -212,7 +212,7 @@ impl DataNode {
 
 /// Gives a led group to the voter that is furthest in the log.
 async fn hand_over(replica: &GroupReplica) {
-    if !replica.leadership().here {
+    if !replica.leadership().is_leader {
         return;
     }
     let Some(successor) = replica.successor() else { return };

@@ -27,7 +27,7 @@ use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Request, Response, Status};
 
 use self::sweep::{GarbageStream, Sweeper};
-use crate::group::hosted::Hosted;
+use crate::group::hosted::HostedRegion;
 use crate::group::refusals;
 use crate::group::replica::GroupReplica;
 use crate::groups::Groups;
@@ -68,7 +68,7 @@ impl RegionAdminService {
     fn list(&self, request: &ListRegionsRequest) -> Vec<RegionInfo> {
         let mut regions = Vec::new();
         for replica in self.groups.all() {
-            let leads = replica.leadership().here;
+            let leads = replica.leadership().is_leader;
             if !leads && !request.include_followers {
                 continue;
             }
@@ -98,7 +98,7 @@ impl RegionAdminService {
         })?;
         let report = tokio::time::timeout(FLUSH, answer)
             .await
-            .map_err(|_| refusals::deadline("a flush", group))?
+            .map_err(|_| refusals::deadline_exceeded("a flush", group))?
             .unwrap_or_else(|_| {
                 Err(Refusal::new(
                     Reason::NotLeader,
@@ -186,7 +186,7 @@ fn report_to_wire(done: Done) -> v1::CompactionReport {
     }
 }
 
-fn info(replica: &GroupReplica, hosted: &Hosted, leader: bool, with_digest: bool) -> RegionInfo {
+fn info(replica: &GroupReplica, hosted: &HostedRegion, leader: bool, with_digest: bool) -> RegionInfo {
     let stats = hosted.region.stats();
     let id = hosted.descriptor.region_id;
     // The digest and the index that it belongs to are taken under one lock.
@@ -266,7 +266,7 @@ impl RegionAdmin for RegionAdminService {
         &self,
         request: Request<SweepStoreRequest>,
     ) -> Result<Response<GarbageStream>, Status> {
-        let parts = self.groups.parts();
+        let parts = self.groups.context();
         let request = request.into_inner();
         check_header(parts.cluster, parts.node, request.header.as_ref())?;
         let pass = self.sweeper.begin(parts.env.clone(), parts.node, request)?;
@@ -286,7 +286,7 @@ impl RegionAdmin for RegionAdminService {
         &self,
         _request: Request<v1::ListCompactionsRequest>,
     ) -> Result<Response<v1::ListCompactionsResponse>, Status> {
-        let parts = self.groups.parts();
+        let parts = self.groups.context();
         let compactions = parts.compactors.board.list(parts.node);
         Ok(Response::new(v1::ListCompactionsResponse { compactions }))
     }
@@ -297,7 +297,7 @@ impl RegionAdmin for RegionAdminService {
     ) -> Result<Response<v1::CancelCompactionResponse>, Status> {
         let job = job_id(&request.get_ref().job_id)
             .map_err(|error| Refusal::new(Reason::InvalidArgument, error.to_string()))?;
-        let parts = self.groups.parts();
+        let parts = self.groups.context();
         if !parts.compactors.board.cancel(job) {
             let message = format!("node {} has no compaction {job}", parts.node);
             return Err(Refusal::new(Reason::JobNotFound, message).into());

@@ -14,7 +14,7 @@ use crate::groups::Groups;
 const MAX_KEYS: usize = 1_000;
 
 pub(super) async fn call(groups: &Groups, request: GetRequest) -> Result<GetResponse, Refusal> {
-    let options = &groups.parts().options;
+    let options = &groups.context().options;
     let group = GroupId(request.group_id);
     let region = RegionId(request.region_id);
     let replica = groups.get(group)?;
@@ -30,9 +30,9 @@ pub(super) async fn call(groups: &Groups, request: GetRequest) -> Result<GetResp
     let projection: Vec<ColumnId> = request.projection.into_iter().map(ColumnId).collect();
     let rows = tokio::time::timeout(options.read_deadline, hosted.region.get(&keys, &projection))
         .await
-        .map_err(|_| refusals::deadline("a read", group))?
+        .map_err(|_| refusals::deadline_exceeded("a read", group))?
         .map_err(|error| {
-            replica.shared.note_read_error(region, &error);
+            replica.shared.handle_read_error(region, &error);
             Refusal::from(&error)
         })?;
     Ok(GetResponse { rows: encode(&rows)? })

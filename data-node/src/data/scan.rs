@@ -17,8 +17,8 @@ use tonic::Status;
 
 use super::{ScanStream, encode};
 use crate::group::admission;
-use crate::group::hosted::Hosted;
-use crate::group::shared::Shared;
+use crate::group::hosted::HostedRegion;
+use crate::group::shared::ReplicaState;
 use crate::groups::Groups;
 
 /// Batches that wait for a slow client.
@@ -33,7 +33,7 @@ pub(super) async fn call(
     scans: &Arc<Semaphore>,
     request: ScanRequest,
 ) -> Result<ScanStream, Refusal> {
-    let options = &groups.parts().options;
+    let options = &groups.context().options;
     let replica = groups.get(GroupId(request.group_id))?;
     replica.require_leader()?;
     let hosted = replica.region(RegionId(request.region_id))?;
@@ -67,14 +67,14 @@ pub(super) async fn call(
 
 /// The rows; a file that is gone has the region's manifest read, since what it replaced was
 /// collected meanwhile, and the client asks again.
-fn watched(rows: RowStream, shared: &Arc<Shared>, region: RegionId) -> RowStream {
+fn watched(rows: RowStream, shared: &Arc<ReplicaState>, region: RegionId) -> RowStream {
     let shared = shared.clone();
-    rows.inspect_err(move |error| shared.note_read_error(region, error)).boxed()
+    rows.inspect_err(move |error| shared.handle_read_error(region, error)).boxed()
 }
 
-async fn count(shared: &Shared, hosted: &Hosted, scan: ScanOptions) -> Result<ScanStream, Refusal> {
+async fn count(shared: &ReplicaState, hosted: &HostedRegion, scan: ScanOptions) -> Result<ScanStream, Refusal> {
     let rows = hosted.region.count(&scan).await.map_err(|error| {
-        shared.note_read_error(hosted.descriptor.region_id, &error);
+        shared.handle_read_error(hosted.descriptor.region_id, &error);
         Refusal::from(&error)
     })?;
     let last = ScanResponse { row_count: rows, done: true, ..Default::default() };

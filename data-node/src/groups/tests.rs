@@ -36,7 +36,7 @@ pub(crate) fn node_over(folder: &Path, storage: Storage) -> Arc<Groups> {
         MemoryBudget::new(1 << 30),
         EngineOptions::default(),
     );
-    Groups::new(NodeParts {
+    Groups::new(NodeContext {
         cluster,
         node: NODE,
         host: RaftHost::new(cluster, NODE, directory.log_store().clone()),
@@ -54,7 +54,7 @@ pub(crate) fn members() -> BTreeMap<u64, Member> {
 
 pub(crate) async fn stop(groups: Arc<Groups>) {
     groups.stop_all().await;
-    let store = groups.parts().directory.log_store().clone();
+    let store = groups.context().directory.log_store().clone();
     tokio::task::spawn_blocking(move || store.shutdown()).await.unwrap();
 }
 
@@ -104,9 +104,9 @@ async fn a_start_and_a_removal_go_on_when_their_callers_go_away() {
     let replica = groups.get(GROUP).unwrap();
     groups.initialize(&replica, members()).await.unwrap();
     drop(replica);
-    let has_log = || groups.parts().directory.log_store().groups().contains(&GROUP);
+    let has_log = || groups.context().directory.log_store().groups().contains(&GROUP);
     assert!(has_log());
-    let snapshots = groups.parts().directory.snapshot_folder(GROUP).unwrap();
+    let snapshots = groups.context().directory.snapshot_folder(GROUP).unwrap();
     {
         let mut removing = Box::pin(groups.remove(GROUP));
         assert!(futures::poll!(&mut removing).is_pending());

@@ -43,7 +43,7 @@ pub(super) async fn run(
         };
         match answer {
             Ok(answer) => {
-                let parts = groups.parts();
+                let parts = groups.context();
                 parts.compactors.fleet.follow(parts.node, &answer.compactors);
                 if !heard {
                     tracing::info!("the meta service answers again");
@@ -69,7 +69,7 @@ pub(super) async fn run(
 }
 
 fn beat(groups: &Groups, hooks: &NodeHooks, address: &str) -> HeartbeatRequest {
-    let parts = groups.parts();
+    let parts = groups.context();
     HeartbeatRequest {
         cluster_id: parts.cluster.to_string(),
         node_id: parts.node.get(),
@@ -87,7 +87,7 @@ fn report(replica: &GroupReplica) -> GroupReport {
     let membership = replica.membership();
     let (last, applied) = replica.positions();
     let id = membership.log_id().map_or((0, 0), |id| (id.leader_id.term, id.index));
-    let caught_up = if leadership.here { replica.caught_up(CAUGHT_UP) } else { Vec::new() };
+    let caught_up = if leadership.is_leader { replica.caught_up(CAUGHT_UP) } else { Vec::new() };
     GroupReport {
         group_id: replica.group().get(),
         term: leadership.term,
@@ -108,11 +108,11 @@ fn problems(groups: &Groups) -> Vec<String> {
         DiskHealth::Ok => {}
         DiskHealth::Full => problems.push(format!(
             "its disk is full: it takes no writes until there is room below {}",
-            groups.parts().directory.path().display()
+            groups.context().directory.path().display()
         )),
         DiskHealth::Failed(detail) => problems.push(format!("its disk has failed: {detail}")),
     }
-    let memory = &groups.parts().env.memory;
+    let memory = &groups.context().env.memory;
     if memory.used() > memory.limit() {
         problems.push(format!(
             "unflushed rows take {} bytes, above the limit of {}",
@@ -129,7 +129,7 @@ fn problems(groups: &Groups) -> Vec<String> {
             ));
         }
     }
-    let quarantined = groups.parts().compactors.board.all_quarantined();
+    let quarantined = groups.context().compactors.board.all_quarantined();
     if quarantined > 0 {
         problems.push(format!(
             "{quarantined} of its compactions have failed too often and are quarantined: \
