@@ -49,7 +49,7 @@ pub(super) async fn call(
     let next = plan(&seen, change)?;
     let id = match next {
         MembershipStep::Nothing => named,
-        carry_out( => MembershipStep::Change(change) => apply_change( => carry_out(&replica, change, named).await?,
+        MembershipStep::Change(change) => apply_change(&replica, change, named).await?,
     };
     Ok(ChangeMembershipResponse { membership_term: id.leader_id.term, membership_index: id.index })
 }
@@ -82,10 +82,9 @@ pub(super) fn plan(seen: &StoredMembership, change: Change) -> Result<Membership
     };
     Ok(match change {
         Change::AddLearner(member) if is_member(member.node_id) => done(),
-        Change::AddLearner(member) => MembershipStep::Change(ChangeMembers::AddNodes(BTreeMap::from([(
-            member.node_id,
-            Member { address: member.address },
-        )]))),
+        Change::AddLearner(member) => MembershipStep::Change(ChangeMembers::AddNodes(
+            BTreeMap::from([(member.node_id, Member { address: member.address })]),
+        )),
         Change::Promote(id) if stays_voter(id) => done(),
         Change::Promote(id) if !is_member(id) => {
             return Err(Refusal::new(
@@ -93,7 +92,9 @@ pub(super) fn plan(seen: &StoredMembership, change: Change) -> Result<Membership
                 format!("node {id} is not a learner of the group: add it first"),
             ));
         }
-        Change::Promote(id) => MembershipStep::Change(ChangeMembers::AddVoterIds(BTreeSet::from([id]))),
+        Change::Promote(id) => {
+            MembershipStep::Change(ChangeMembers::AddVoterIds(BTreeSet::from([id])))
+        }
         Change::Remove(id) if is_voter(id) => {
             MembershipStep::Change(ChangeMembers::RemoveVoters(BTreeSet::from([id])))
         }

@@ -57,9 +57,11 @@ pub(super) async fn call_owner<T>(
 ) -> Result<T, Refusal> {
     let group = replica.group();
     let (sender, reply) = oneshot::channel();
-    replica.flush_requests.send(request(sender)).await.map_err(|_| {
-        Refusal::new(Reason::GroupNotHosted, format!("the replica of group {group} on this node is stopping"))
-    })?;
+    replica
+        .flush_requests
+        .send(request(sender))
+        .await
+        .map_err(|_| refusals::replica_stopping(group))?;
     tokio::time::timeout(limit, reply)
         .await
         .map_err(|_| refusals::deadline_exceeded(what, group))?

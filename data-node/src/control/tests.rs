@@ -28,7 +28,10 @@ fn completed_membership_change_needs_no_step() {
         (Change::AddLearner(member(3)), MembershipStep::Nothing),
         (
             Change::AddLearner(member(4)),
-            MembershipStep::Change(ChangeMembers::AddNodes(BTreeMap::from([(4, Member::new("n4:1"))]))),
+            MembershipStep::Change(ChangeMembers::AddNodes(BTreeMap::from([(
+                4,
+                Member::new("n4:1"),
+            )]))),
         ),
         (Change::Promote(1), MembershipStep::Nothing),
         (Change::Promote(3), MembershipStep::Change(ChangeMembers::AddVoterIds(ids(3)))),
@@ -54,7 +57,11 @@ fn joint_membership_change_is_completed() {
         (&promoting, Change::AddLearner(three), finish()),
         (&promoting, Change::Promote(3), finish()),
         (&promoting, Change::Remove(9), finish()),
-        (&promoting, Change::Remove(3), MembershipStep::Change(ChangeMembers::RemoveVoters(ids(3)))),
+        (
+            &promoting,
+            Change::Remove(3),
+            MembershipStep::Change(ChangeMembers::RemoveVoters(ids(3))),
+        ),
         (&removing, Change::Remove(3), MembershipStep::Change(ChangeMembers::RemoveVoters(ids(3)))),
         // Node 3 still votes, but would no longer after the change is completed.
         (&removing, Change::Promote(3), MembershipStep::Change(ChangeMembers::AddVoterIds(ids(3)))),

@@ -26,7 +26,7 @@ use tidewater_proto::v1::{RowOp, group_entry};
 use tidewater_region_engine::region::{Cause, Pending};
 
 use super::descriptor::Descriptor;
-use super::entry::{ManifestAdvance, EntryOutcome};
+use super::entry::{EntryOutcome, ManifestAdvance};
 use super::state::GroupState;
 
 #[cfg(test)]
@@ -107,7 +107,9 @@ impl Applied {
         let sequence = match &effect {
             ApplyEffect::Alter { cause, .. } => cause.sequence,
             ApplyEffect::Decide(_, pending) => pending.cause.sequence,
-            ApplyEffect::Open { .. } | ApplyEffect::Close(_) | ApplyEffect::Follow(..) => Sequence(0),
+            ApplyEffect::Open { .. } | ApplyEffect::Close(_) | ApplyEffect::Follow(..) => {
+                Sequence(0)
+            }
         };
         let outcome = EntryOutcome::Done { sequence, rows: 0, repeated: false };
         Self { outcomes: vec![outcome], effects: vec![effect] }

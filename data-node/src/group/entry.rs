@@ -25,9 +25,7 @@ pub enum EntryError {
         source: prost::DecodeError,
     },
     /// The entry's kind is unknown to this release.
-    #[error(
-        "unknown kind of log entry: it was written by a newer release; upgrade this node"
-    )]
+    #[error("unknown kind of log entry: it was written by a newer release; upgrade this node")]
     UnknownKind,
 }
 

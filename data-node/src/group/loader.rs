@@ -30,14 +30,17 @@ pub async fn run(shared: Arc<ReplicaState>) {
     let mut running = FuturesUnordered::new();
     loop {
         let now = Instant::now();
-        while let Some(region) = slots.has_room(now).then(|| shared.targets.start_next(now)).flatten() {
+        while let Some(region) =
+            slots.has_room(now).then(|| shared.targets.start_next(now)).flatten()
+        {
             slots.begin(now);
             let shared = shared.clone();
             running.push(async move { (region, now, load(&shared, region).await) });
         }
         // The next event that allows another load: the end of a backoff, or a load that becomes
         // slow.
-        let wake = if slots.has_room(now) { shared.targets.next_due() } else { slots.next_room(now) };
+        let wake =
+            if slots.has_room(now) { shared.targets.next_due() } else { slots.next_room(now) };
         tokio::select! {
             () = shared.stopping.cancelled() => return,
             () = shared.targets.wait_changed() => {}
@@ -70,7 +73,9 @@ fn finish(shared: &ReplicaState, region: RegionId, loaded: Result<(), EngineErro
         // One line at the first failure: heartbeats report how many regions are affected.
         Err(error) => match shared.targets.fail_load(region, now) {
             1 => warn!(%group, %region, %error, "failed to read region manifest; retrying"),
-            failures => debug!(%group, %region, %error, failures, "failed to read region manifest again"),
+            failures => {
+                debug!(%group, %region, %error, failures, "failed to read region manifest again")
+            }
         },
     }
 }

@@ -85,10 +85,7 @@ pub fn leadership_lost(group: GroupId) -> Refusal {
 
 /// The deadline passed without a reply: the write may still take effect.
 pub fn deadline_exceeded(what: &str, group: GroupId) -> Refusal {
-    Refusal::new(
-        Reason::DeadlineExceeded,
-        format!("{what} on group {group} exceeded its deadline"),
-    )
+    Refusal::new(Reason::DeadlineExceeded, format!("{what} on group {group} exceeded its deadline"))
 }
 
 /// The group's Raft stopped before the write was proposed.
@@ -103,6 +100,14 @@ pub fn replica_stopped(group: GroupId, fatal: &Fatal<TypeConfig>) -> Refusal {
             format!("the replica of group {group} on this node has failed: {fatal}"),
         ),
     }
+}
+
+/// The replica is stopping: the request was not passed to its owner.
+pub fn replica_stopping(group: GroupId) -> Refusal {
+    Refusal::new(
+        Reason::GroupNotHosted,
+        format!("the replica of group {group} on this node is stopping"),
+    )
 }
 
 /// RPC error of a call that proposes and waits.

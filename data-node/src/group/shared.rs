@@ -14,12 +14,12 @@ use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 
 use super::apply::earlier_outcome;
-use super::staging_work::StagingWork;
 use super::descriptor::Descriptor;
 use super::entry::EntryOutcome;
 use super::hosted::{HostedRegion, HostedRegions};
 use super::loader::ManifestTargets;
 use super::log_bytes::LogBytes;
+use super::staging_work::StagingWork;
 use super::state::GroupState;
 
 #[cfg(test)]

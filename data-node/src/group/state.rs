@@ -79,10 +79,14 @@ impl RegionState {
 
     /// Takes a procedure's step at a log index: the greatest step of a region counts.
     pub fn take_step(&mut self, index: LogIndex, step: Option<v1::ProcedureStep>) -> StepResult {
-        let refused = |reason, message: &str| StepResult::Refused(EntryOutcome::refused(reason, message));
+        let refused =
+            |reason, message: &str| StepResult::Refused(EntryOutcome::refused(reason, message));
         let Some(step) = step.map(|wire| ProcedureStep { number: wire.number, step: wire.step })
         else {
-            return refused(Reason::InvalidArgument, "a change must name the procedure step that causes it");
+            return refused(
+                Reason::InvalidArgument,
+                "a change must name the procedure step that causes it",
+            );
         };
         if self.has_taken(step) {
             return StepResult::AlreadyTaken;

@@ -22,11 +22,11 @@ use tracing::{info, warn};
 
 use super::Context;
 use super::owner::{Owner, OwnerError};
-use crate::group::staging_work::UnknownPublications;
 use crate::group::batcher::propose_entry;
 use crate::group::entry;
 use crate::group::obligation::{area_from_wire, area_to_wire, step_to_wire};
 use crate::group::refusals;
+use crate::group::staging_work::UnknownPublications;
 use crate::group::state::RegionState;
 
 /// How often overdue areas are looked for.
@@ -207,7 +207,11 @@ fn not_done(error: OwnerError) -> OwnerError {
 }
 
 /// The areas that are overdue, that the log does not know, and whose publication is not in doubt.
-fn abandoned(areas: &[AreaStatus], logged: &BTreeSet<AreaId>, in_doubt: &UnknownPublications) -> Vec<AreaId> {
+fn abandoned(
+    areas: &[AreaStatus],
+    logged: &BTreeSet<AreaId>,
+    in_doubt: &UnknownPublications,
+) -> Vec<AreaId> {
     let nobody = |area: &AreaId| !logged.contains(area) && !in_doubt.contains_key(area);
     areas.iter().filter(|area| area.overdue).map(|area| area.area).filter(nobody).collect()
 }

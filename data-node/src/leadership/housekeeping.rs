@@ -159,8 +159,12 @@ mod tests {
         fill(&host(&ours, 8));
         assert_eq!(over(&ours), 2 * first - 5_000);
         // Another group of the node, whose rows count in the same budget.
-        let other =
-            ReplicaState::new(tidewater_common::ids::GroupId(6), ours.node, ours.env.clone(), 1 << 20);
+        let other = ReplicaState::new(
+            tidewater_common::ids::GroupId(6),
+            ours.node,
+            ours.env.clone(),
+            1 << 20,
+        );
         for id in 1..=3 {
             fill(&host(&other, id));
         }

@@ -19,7 +19,7 @@ use tracing::info;
 
 use super::Context;
 use crate::group::batcher::propose_entry;
-use crate::group::entry::{self, ManifestAdvance, EntryOutcome};
+use crate::group::entry::{self, EntryOutcome, ManifestAdvance};
 use crate::group::refusals;
 use crate::meters;
 
@@ -204,7 +204,9 @@ impl Owner {
         let region = self.region(id)?;
         self.take(id, &region).await?;
         let version = region.settle().await?;
-        if version > self.context.shared.advanced_version(id) || self.context.shared.has_obligations(id) {
+        if version > self.context.shared.advanced_version(id)
+            || self.context.shared.has_obligations(id)
+        {
             self.committed(id, &region, version);
         }
         self.tell(id).await

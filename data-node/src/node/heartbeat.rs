@@ -1,4 +1,4 @@
-//! Heartbeats: that the node lives, and what its groups look like.
+//! Heartbeats to the meta service: liveness of the node and reports of its groups.
 
 use std::sync::Arc;
 
@@ -14,9 +14,9 @@ use crate::hooks::NodeHooks;
 use crate::meters;
 use crate::options::DataOptions;
 
-/// A learner this close to the end of the leader's log may be promoted.
+/// Maximum lag, in log entries, of a learner that may be promoted.
 const CAUGHT_UP: u64 = 1_000;
-/// Problems of one heartbeat.
+/// Maximum number of problems in one heartbeat.
 const PROBLEMS: usize = 16;
 
 /// Runs until the node closes.
@@ -27,52 +27,52 @@ pub(super) async fn run(
     options: DataOptions,
     closing: CancellationToken,
 ) {
-    let mut every = tokio::time::interval(options.heartbeat);
-    every.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
-    let mut heard = true;
+    let mut ticks = tokio::time::interval(options.heartbeat);
+    ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    let mut reachable = true;
     loop {
         tokio::select! {
             () = closing.cancelled() => return,
-            _ = every.tick() => {}
+            _ = ticks.tick() => {}
         }
         meters::observe(&groups);
         let request = beat(&groups, &hooks, &options.advertise);
-        let answer = tokio::select! {
+        let reply = tokio::select! {
             () = closing.cancelled() => return,
-            answer = link.heartbeat(&request) => answer,
+            reply = link.heartbeat(&request) => reply,
         };
-        match answer {
-            Ok(answer) => {
-                let parts = groups.context();
-                parts.compactors.fleet.follow(parts.node, &answer.compactors);
-                if !heard {
-                    tracing::info!("the meta service answers again");
+        match reply {
+            Ok(reply) => {
+                let node = groups.context();
+                node.compactors.fleet.follow(node.node, &reply.compactors);
+                if !reachable {
+                    tracing::info!("meta service accepts heartbeats again");
                 }
-                heard = true;
+                reachable = true;
             }
             Err(problem) if problem.reason == Reason::NodeRemoved => {
                 groups.fail(format!("this node was removed from the cluster: {problem}"));
                 return;
             }
-            Err(problem) if heard => {
-                heard = false;
+            Err(problem) if reachable => {
+                reachable = false;
                 warn!(
                     tried = link.addresses().join(", "),
                     reason = ?problem.reason,
                     %problem,
-                    "the meta service does not take this node's heartbeats"
+                    "meta service does not accept this node's heartbeats"
                 );
             }
-            Err(problem) => debug!(%problem, "a heartbeat was not taken"),
+            Err(problem) => debug!(%problem, "heartbeat failed"),
         }
     }
 }
 
 fn beat(groups: &Groups, hooks: &NodeHooks, address: &str) -> HeartbeatRequest {
-    let parts = groups.context();
+    let node = groups.context();
     HeartbeatRequest {
-        cluster_id: parts.cluster.to_string(),
-        node_id: parts.node.get(),
+        cluster_id: node.cluster.to_string(),
+        node_id: node.node.get(),
         role: NodeRole::Data.into(),
         address: address.to_owned(),
         groups: groups.all().iter().map(|replica| report(replica)).collect(),
@@ -107,7 +107,7 @@ fn problems(groups: &Groups) -> Vec<String> {
     match groups.disk() {
         DiskHealth::Ok => {}
         DiskHealth::Full => problems.push(format!(
-            "its disk is full: it takes no writes until there is room below {}",
+            "its disk is full: it accepts no writes until there is room below {}",
             groups.context().directory.path().display()
         )),
         DiskHealth::Failed(detail) => problems.push(format!("its disk has failed: {detail}")),

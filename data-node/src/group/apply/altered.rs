@@ -92,7 +92,10 @@ mod tests {
         let mut group = TestGroup::with_region();
         let applied = group.apply(altered(2, 1));
         let at = Sequence::at(Sequence(0), LogIndex(2), 0).unwrap();
-        assert_eq!(applied.outcomes, [EntryOutcome::Done { sequence: at, rows: 0, repeated: false }]);
+        assert_eq!(
+            applied.outcomes,
+            [EntryOutcome::Done { sequence: at, rows: 0, repeated: false }]
+        );
         assert!(
             matches!(&applied.effects[..], [ApplyEffect::Alter { cause, .. }] if cause.sequence == at)
         );
@@ -138,13 +141,8 @@ mod tests {
         // A write from another region, or one that was cut differently, may have been applied in
         // part. Without an opening, the serial may belong to another producer's life.
         let nameless = v1::WriteRequest { opening: 0, ..write(1, 2, &[5]) };
-        let others = [
-            write(1, 1, &[]),
-            write(1, 3, &[7]),
-            write(1, 2, &[5, 6]),
-            moved(2, &[6]),
-            nameless,
-        ];
+        let others =
+            [write(1, 1, &[]), write(1, 3, &[7]), write(1, 2, &[5, 6]), moved(2, &[6]), nameless];
         for other in others {
             let applied = group.apply(writes(vec![other]));
             assert_eq!(reason(&applied), Some(Reason::SchemaVersionStale));

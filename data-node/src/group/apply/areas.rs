@@ -177,7 +177,10 @@ mod tests {
         assert_eq!(group.state.regions[&RegionId(7)].areas.len(), 1);
         let applied = group.apply(Entry::AreaPublished(published(4, step(1, 2))));
         let at = Sequence::at(Sequence(0), LogIndex(4), 0).unwrap();
-        assert_eq!(applied.outcomes, [EntryOutcome::Done { sequence: at, rows: 0, repeated: false }]);
+        assert_eq!(
+            applied.outcomes,
+            [EntryOutcome::Done { sequence: at, rows: 0, repeated: false }]
+        );
         // The procedure was abandoned, and its entry arrives late.
         let late = v1::AreaAbandoned { region_id: 7, area_id: area(4), step: step(1, 2) };
         let late = group.apply(Entry::AreaAbandoned(late));

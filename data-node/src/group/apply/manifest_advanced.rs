@@ -4,7 +4,7 @@ use tidewater_common::ids::Sequence;
 use tidewater_proto::v1::Reason;
 
 use super::{Applied, ApplyEffect};
-use crate::group::entry::{ManifestAdvance, EntryOutcome};
+use crate::group::entry::{EntryOutcome, ManifestAdvance};
 use crate::group::state::GroupState;
 
 pub(super) fn apply(state: &mut GroupState, advance: &ManifestAdvance) -> Applied {
@@ -25,7 +25,11 @@ pub(super) fn apply(state: &mut GroupState, advance: &ManifestAdvance) -> Applie
     region.flushed = region.flushed.max(advance.flushed);
     region.obligations.retain(|pending| pending.cause.sequence > advance.done);
     if advance.version <= region.manifest_version {
-        return Applied::outcome(EntryOutcome::Done { sequence: Sequence(0), rows: 0, repeated: true });
+        return Applied::outcome(EntryOutcome::Done {
+            sequence: Sequence(0),
+            rows: 0,
+            repeated: true,
+        });
     }
     region.manifest_version = advance.version;
     Applied::with_effect(ApplyEffect::Follow(id, advance.version))

@@ -18,7 +18,10 @@ pub(super) fn apply(state: &mut GroupState, entry: &v1::RegionOpened) -> Applied
     let descriptor = match Descriptor::new(wire) {
         Ok(descriptor) => descriptor,
         Err(error) => {
-            return Applied::outcome(EntryOutcome::refused(Reason::InvalidArgument, error.to_string()));
+            return Applied::outcome(EntryOutcome::refused(
+                Reason::InvalidArgument,
+                error.to_string(),
+            ));
         }
     };
     let id = descriptor.region_id;

@@ -89,7 +89,9 @@ fn repeated_write_gets_the_first_outcome_without_rows() {
     let mut group = TestGroup::with_region();
     apply_write(&mut group, write(1, 1, &[]));
     let first = apply_write(&mut group, write(1, 2, &[4, 5]));
-    let EntryOutcome::Done { sequence, rows: 2, repeated: false } = first else { panic!("{first:?}") };
+    let EntryOutcome::Done { sequence, rows: 2, repeated: false } = first else {
+        panic!("{first:?}")
+    };
     let again = apply_write(&mut group, write(1, 2, &[4, 5]));
     assert_eq!(again, EntryOutcome::Done { sequence, rows: 2, repeated: true });
     // The same write, split into smaller parts.
@@ -202,8 +204,14 @@ fn repeated_write_keeps_its_producer_remembered() {
         let id = Bytes::copy_from_slice(&(number + (1 << 100)).to_be_bytes());
         apply_write(&mut group, WriteRequest { producer_id: id, ..write(0, 1, &[]) });
     }
-    assert_eq!(refused(&apply_write(&mut group, write(2, 2, &[1]))), Some(Reason::ProducerForgotten));
-    assert!(matches!(apply_write(&mut group, write(1, 2, &[1])), EntryOutcome::Done { repeated: true, .. }));
+    assert_eq!(
+        refused(&apply_write(&mut group, write(2, 2, &[1]))),
+        Some(Reason::ProducerForgotten)
+    );
+    assert!(matches!(
+        apply_write(&mut group, write(1, 2, &[1])),
+        EntryOutcome::Done { repeated: true, .. }
+    ));
 }
 
 // Logs hold writes of releases without openings: replaying them must give the same state.
@@ -212,7 +220,10 @@ fn logged_write_without_an_opening_is_judged_by_serial() {
     let mut group = TestGroup::with_region();
     apply_write(&mut group, write(1, 1, &[]));
     let old = WriteRequest { opening: 0, ..write(1, 2, &[4]) };
-    assert!(matches!(apply_write(&mut group, old.clone()), EntryOutcome::Done { repeated: false, .. }));
+    assert!(matches!(
+        apply_write(&mut group, old.clone()),
+        EntryOutcome::Done { repeated: false, .. }
+    ));
     assert!(matches!(apply_write(&mut group, old), EntryOutcome::Done { repeated: true, .. }));
 }
 

@@ -113,7 +113,9 @@ pub(crate) fn check_schema_version(
         )),
         std::cmp::Ordering::Greater => Err(EntryOutcome::refused(
             Reason::SchemaVersionBehind,
-            format!("this replica has only reached schema version {have} of table {table}, not {named}"),
+            format!(
+                "this replica has only reached schema version {have} of table {table}, not {named}"
+            ),
         )),
     }
 }

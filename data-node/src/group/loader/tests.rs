@@ -27,7 +27,9 @@ async fn time_to_read(shared: &ReplicaState, id: u64) -> Duration {
             tokio::time::sleep(Duration::from_millis(5)).await;
         }
     };
-    tokio::time::timeout(Duration::from_secs(600), read).await.expect("the region is read eventually");
+    tokio::time::timeout(Duration::from_secs(600), read)
+        .await
+        .expect("the region is read eventually");
     begun.elapsed()
 }
 

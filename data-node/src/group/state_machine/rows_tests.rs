@@ -76,7 +76,9 @@ async fn replaying_replicas_and_leaders_do_not_wait_for_memory() {
     fill(&shared);
     let (machine, _folder) = machine(&shared);
     let limit = Duration::from_secs(60);
-    tokio::time::timeout(limit, machine.wait_for_memory()).await.expect("a replaying replica does not wait");
+    tokio::time::timeout(limit, machine.wait_for_memory())
+        .await
+        .expect("a replaying replica does not wait");
     shared.set_replayed();
     shared.set_leads(true);
     tokio::time::timeout(limit, machine.wait_for_memory()).await.expect("a leader does not wait");
@@ -214,7 +216,10 @@ async fn refusals_do_not_depend_on_the_loaded_manifest() {
         else {
             panic!("index {index}: {outcomes:?}")
         };
-        assert!(outcomes.iter().all(|outcome| *outcome == outcomes[0]), "index {index}: {outcomes:?}");
+        assert!(
+            outcomes.iter().all(|outcome| *outcome == outcomes[0]),
+            "index {index}: {outcomes:?}"
+        );
     }
     let digest = |replica: &Arc<ReplicaState>| replica.state.read().digest();
     assert!(replicas.iter().all(|replica| digest(replica) == digest(&replicas[0])));
