@@ -1,4 +1,4 @@
-//! Shared part of the calls that change a region: the log decides, then the owner's manifest
+//! ReplicaState part of the calls that change a region: the log decides, then the owner's manifest
 //! records the decision.
 
 use std::time::Duration;
@@ -6,7 +6,6 @@ use std::time::Duration;
 use bytes::Bytes;
 use tidewater_common::ids::{GroupId, RegionId};
 use tidewater_common::refusal::Refusal;
-use tidewater_proto::v1::Reason;
 use tokio::sync::oneshot;
 
 use crate::group::refusals;

@@ -76,7 +76,7 @@ impl Owner {
     /// Takes files over; returns how many there are.
     pub(super) async fn adopt(&self, adoption: Adoption) -> Result<u32, OwnerError> {
         let (id, _slot) = (adoption.region, adoption.slot);
-        let mut in_doubt = self.context.shared.staging_work.begin(id).await;
+        let mut in_doubt = self.context.shared.staging_work.lock(id).await;
         let region = self.region(id)?;
         self.take(id, &region).await?;
         let now_ms = self.context.shared.env.clock.now_ms();
@@ -166,7 +166,7 @@ impl Owner {
     /// Withdraws the areas of a region that nobody will publish.
     async fn withdraw_overdue(&self, id: RegionId) -> Result<(), OwnerError> {
         // Nobody proposes anything meanwhile.
-        let in_doubt = self.context.shared.staging_work.begin(id).await;
+        let in_doubt = self.context.shared.staging_work.lock(id).await;
         let region = self.region(id)?;
         self.take(id, &region).await?;
         let logged = match self.context.shared.state.read().regions.get(&id) {

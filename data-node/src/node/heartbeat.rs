@@ -121,7 +121,7 @@ fn problems(groups: &Groups) -> Vec<String> {
         ));
     }
     for replica in groups.all() {
-        let loading = replica.loading();
+        let loading = replica.loading_regions();
         if loading > 0 {
             problems.push(format!(
                 "{loading} regions of group {} are loading: their manifests cannot be read yet",

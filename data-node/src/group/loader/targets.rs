@@ -86,7 +86,7 @@ impl ManifestTargets {
 
     /// Returns whether the region's manifest has yet to be read.
     pub fn is_open(&self, region: RegionId) -> bool {
-        self.by_region.lock().get(&region).is_some_and(Target::is_open)
+        self.by_region.lock().get(&region).is_some_and(ManifestTarget::is_open)
     }
 
     /// Waits for a change of the targets.
