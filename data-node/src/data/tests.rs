@@ -1,4 +1,4 @@
-//! Calls to a node that holds its group alone, while the region is altered.
+//! Tests of calls to a node with a single-member group while the region is altered.
 
 use arrow::array::{ArrayRef, Int64Array};
 use tempfile::TempDir;
@@ -21,14 +21,14 @@ async fn serving(folder: &TempDir) -> (Arc<Groups>, Arc<GroupReplica>) {
     let groups = node(folder.path());
     let replica = groups.start(GROUP).await.unwrap();
     groups.initialize(&replica, members()).await.unwrap();
-    until("it leads", async || replica.require_leader().is_ok()).await;
+    until("the replica leads", async || replica.require_leader().is_ok()).await;
     let opened = entry::opened(region(7, None, None), Sequence(0));
     replica.propose(opened, LIMIT).await.unwrap();
     assert_eq!(replica.group(), GroupId(5));
     (groups, replica)
 }
 
-/// Asks region 7 for the row of key 1.
+/// A request to region 7 for the row of key 1.
 fn get_1() -> GetRequest {
     let ids: Vec<ArrayRef> = vec![Arc::new(Int64Array::from(vec![1]))];
     let keys = RecordBatch::try_new(schema(1).key_arrow(), ids).unwrap();
@@ -42,7 +42,7 @@ fn get_1() -> GetRequest {
     }
 }
 
-/// Region 7 comes to schema version 2.
+/// Alters region 7 to schema version 2.
 async fn alter(replica: &GroupReplica) {
     let altered = entry::altered(v1::RegionAltered {
         region_id: 7,
@@ -55,14 +55,14 @@ async fn alter(replica: &GroupReplica) {
     assert_eq!(hosted.descriptor.schema_version().get(), 2);
 }
 
-// Its columns would be looked up in a schema that its client does not know of.
+// The columns would otherwise be looked up in a schema that the client does not know.
 #[tokio::test]
-async fn a_get_is_refused_when_the_region_is_altered_while_it_is_confirmed() {
+async fn get_is_refused_if_an_alter_overlaps_its_confirmation() {
     let folder = tempfile::tempdir().unwrap();
     let (groups, replica) = serving(&folder).await;
     {
         let mut get = Box::pin(get::call(&groups, get_1()));
-        // It is admitted, and has asked for the confirmation.
+        // The get is admitted and has started its confirmation.
         assert!(futures::poll!(&mut get).is_pending());
         alter(&replica).await;
         assert_eq!(get.await.unwrap_err().reason, Reason::SchemaVersionStale);
@@ -71,9 +71,9 @@ async fn a_get_is_refused_when_the_region_is_altered_while_it_is_confirmed() {
     stop(groups).await;
 }
 
-// Its first answer was lost: a refusal would say that nothing was done.
+// The first reply was lost: a refusal would report that nothing was done.
 #[tokio::test]
-async fn a_write_that_is_repeated_after_an_alter_gets_its_first_answer() {
+async fn write_repeated_after_an_alter_gets_its_first_reply() {
     let folder = tempfile::tempdir().unwrap();
     let (groups, replica) = serving(&folder).await;
     let opening = write::call(&groups, write(1, 1, &[])).await.unwrap().sequence;
@@ -89,9 +89,10 @@ async fn a_write_that_is_repeated_after_an_alter_gets_its_first_answer() {
     stop(groups).await;
 }
 
-// They are in no replica's memory, and their loader may have been told already, by the owner before.
+// No replica has the files in memory, and the previous owner may already have reported them to
+// their loader.
 #[tokio::test]
-async fn nothing_is_read_that_may_lack_published_files() {
+async fn reads_wait_for_published_files() {
     let folder = tempfile::tempdir().unwrap();
     let (groups, replica) = serving(&folder).await;
     let area = AreaId(Uuid::from_u128(4));
@@ -99,7 +100,7 @@ async fn nothing_is_read_that_may_lack_published_files() {
     let cause = Cause { sequence: Sequence(1 << 40), procedure: None };
     let obligation = Obligation::Publish(publication);
     let hosted = replica.region(RegionId(7)).unwrap();
-    until("it is read", async || hosted.region.load().await.is_ok()).await;
+    until("the manifest is read", async || hosted.region.load().await.is_ok()).await;
     hosted.region.decide(Pending { cause, obligation }).unwrap();
     assert_eq!(get::call(&groups, get_1()).await.unwrap_err().reason, Reason::RegionLoading);
     let scan = ScanRequest { group_id: 5, region_id: 7, schema_version: 1, ..Default::default() };

@@ -17,7 +17,7 @@ use tidewater_common::schema::{Column, ColumnType, TableOptions, TableSchema, Wr
 use tidewater_data_node::compactors::Compactors;
 use tidewater_data_node::control::ControlService;
 use tidewater_data_node::data::DataService;
-use tidewater_data_node::groups::{Groups, NodeParts};
+use tidewater_data_node::groups::{Groups, NodeContext};
 use tidewater_data_node::hooks::NodeHooks;
 use tidewater_data_node::options::GroupOptions;
 use tidewater_data_node::region_admin::RegionAdminService;
@@ -108,7 +108,7 @@ impl Node {
             MemoryBudget::new(place.memory),
             EngineOptions::default(),
         );
-        let groups = Groups::new(NodeParts {
+        let groups = Groups::new(NodeContext {
             cluster: cluster_id(),
             node: id,
             directory: directory.clone(),
@@ -151,12 +151,12 @@ impl Node {
         Some(CallHeader {
             cluster_id: cluster_id().to_string(),
             source_node: 0,
-            target_node: self.groups.parts().node.get(),
+            target_node: self.groups.context().node.get(),
         })
     }
 
     pub(crate) fn member(&self) -> GroupMember {
-        GroupMember { node_id: self.groups.parts().node.get(), address: self.address.clone() }
+        GroupMember { node_id: self.groups.context().node.get(), address: self.address.clone() }
     }
 
     pub(crate) async fn start_group(&self, members: &[GroupMember], initialize: bool) {
@@ -299,7 +299,7 @@ impl Node {
     }
 
     pub(crate) fn leads(&self) -> bool {
-        self.groups.get(GroupId(GROUP)).is_ok_and(|replica| replica.leadership().here)
+        self.groups.get(GroupId(GROUP)).is_ok_and(|replica| replica.leadership().is_leader)
     }
 
     pub(crate) fn hosts_region(&self) -> bool {

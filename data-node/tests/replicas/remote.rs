@@ -20,7 +20,7 @@ async fn a_compactor_does_the_work_and_every_replica_loads_the_version() {
     let leader = three.leader().await;
     let compactor = FakeCompactor::start(201, &three.storage).await;
     let node = three.node(leader);
-    let parts = node.groups.parts();
+    let parts = node.groups.context();
     parts.compactors.fleet.follow(parts.node, &[compactor.info(1)]);
     node.write(write(1, 1, &[])).await.unwrap();
     flush_rows(node, 2..6).await;
@@ -53,7 +53,7 @@ async fn what_is_due_goes_to_a_compactor_by_itself() {
     let place = place(&folder, options).await;
     let node = start_with_region(&place).await;
     let compactor = FakeCompactor::start(201, &place.storage).await;
-    node.groups.parts().compactors.fleet.follow(NodeId(1), &[compactor.info(1)]);
+    node.groups.context().compactors.fleet.follow(NodeId(1), &[compactor.info(1)]);
     node.write(write(1, 1, &[])).await.unwrap();
     flush_rows(&node, 2..6).await;
     until("four files become one", async || node.info().await.unwrap().files == 1).await;
@@ -77,7 +77,7 @@ async fn one_that_refuses_or_is_gone_is_passed_over() {
     gone.node_id = 203;
     gone.address = "127.0.0.1:1".to_owned();
     let known = [gone, setting.two.info(1)];
-    setting.node.groups.parts().compactors.fleet.follow(NodeId(1), &known);
+    setting.node.groups.context().compactors.fleet.follow(NodeId(1), &known);
     setting.two.script([Act::RefusePlan(Reason::Overloaded)]);
     assert_eq!(setting.compact().await.unwrap().node_id, 202, "it has room a little later");
 
@@ -182,7 +182,7 @@ async fn a_job_goes_on_when_its_owner_goes_away_and_the_next_one_finds_it() {
     let leader = three.leader().await;
     let compactor = FakeCompactor::start(201, &three.storage).await;
     let node = three.node(leader);
-    let parts = node.groups.parts();
+    let parts = node.groups.context();
     parts.compactors.fleet.follow(parts.node, &[compactor.info(1)]);
     node.write(write(1, 1, &[])).await.unwrap();
     flush_rows(node, 2..6).await;

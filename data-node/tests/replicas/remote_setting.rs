@@ -92,7 +92,7 @@ impl Setting {
 
     pub(crate) fn up(&self, compactors: &[(&Arc<FakeCompactor>, u32)]) {
         let known: Vec<_> = compactors.iter().map(|(one, slots)| one.info(*slots)).collect();
-        self.node.groups.parts().compactors.fleet.follow(NodeId(1), &known);
+        self.node.groups.context().compactors.fleet.follow(NodeId(1), &known);
     }
 
     pub(crate) async fn compact(&self) -> Result<CompactionReport, Refusal> {

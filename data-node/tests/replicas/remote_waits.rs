@@ -19,7 +19,7 @@ use crate::remote_setting::{
 
 /// The one permit for compactions on this node.
 async fn permit(node: &Node) -> SemaphorePermit<'_> {
-    node.groups.parts().env.compactions.acquire().await.unwrap()
+    node.groups.context().env.compactions.acquire().await.unwrap()
 }
 
 /// The first compactor says that a job of the region runs there, with so much done.
@@ -223,7 +223,7 @@ async fn nothing_that_waits_keeps_a_node_from_stopping() {
     for (setting, place, deaths) in settings {
         setting.one.script((0..deaths).map(|_| Act::Die));
         setting.two.script((0..deaths).map(|_| Act::Die));
-        let compactions = setting.node.groups.parts().env.compactions.clone();
+        let compactions = setting.node.groups.context().env.compactions.clone();
         let taken = compactions.acquire().await.unwrap();
         {
             let compacting = setting.node.compact_at(place);
@@ -252,7 +252,7 @@ async fn nothing_that_nobody_waits_for_keeps_a_node_from_stopping() {
         };
         let what = format!("{act:?}");
         let setting = Setting::start(options).await;
-        let compactions = setting.node.groups.parts().env.compactions.clone();
+        let compactions = setting.node.groups.context().env.compactions.clone();
         let taken = compactions.acquire().await.unwrap();
         setting.one.script(act);
         setting.two.script([Act::RefuseOpening(Reason::BadPlugin)]);
@@ -271,7 +271,7 @@ async fn nothing_that_nobody_waits_for_keeps_a_node_from_stopping() {
 async fn what_a_node_merges_itself_ends_with_it() {
     let setting = Setting::start(by_itself(options(JobPolicy::default()))).await;
     setting.up(&[]);
-    let env = setting.node.groups.parts().env.clone();
+    let env = setting.node.groups.context().env.clone();
     let taken = env.compactions.acquire().await.unwrap();
     flush_rows(&setting.node, 5..9).await;
     let workers = env.workers.available_permits() as u32;

@@ -53,9 +53,9 @@ pub(crate) fn of_data(error: DataStartError) -> Failure {
         DataStartError::Directory(error) => of_directory(&error),
         DataStartError::Register(error) => of_registration(error),
         DataStartError::Store(error) => of_store(&error),
-        DataStartError::Answer(_) | DataStartError::Group(_) | DataStartError::Interrupted(_) => {
-            Failure::other(error.to_string())
-        }
+        DataStartError::InvalidReply(_)
+        | DataStartError::Group(_)
+        | DataStartError::Interrupted(_) => Failure::other(error.to_string()),
     }
 }
 
@@ -79,6 +79,6 @@ pub(crate) fn of_compactor(error: CompactorStartError) -> Failure {
     match error {
         CompactorStartError::Store(error) => of_store(&error),
         CompactorStartError::Register(error) => of_registration(error),
-        CompactorStartError::Answer(_) => Failure::other(error.to_string()),
+        CompactorStartError::InvalidReply(_) => Failure::other(error.to_string()),
     }
 }
