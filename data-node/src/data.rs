@@ -1,6 +1,7 @@
 //! Service `Data`: reads, writes and bulk loads of rows. One file per call.
 
 mod files;
+mod format;
 mod get;
 mod scan;
 #[cfg(test)]
@@ -10,11 +11,8 @@ mod write;
 use std::pin::Pin;
 use std::sync::Arc;
 
-use arrow::array::RecordBatch;
-use bytes::Bytes;
 use futures::Stream;
 use tidewater_common::refusal::Refusal;
-use tidewater_common::rows::encode_batch;
 use tidewater_proto::v1::data_server::{Data, DataServer};
 use tidewater_proto::v1::{
     AdoptFilesRequest, AdoptFilesResponse, GetRequest, GetResponse, Reason, ScanRequest,
@@ -104,8 +102,4 @@ impl Data for DataService {
         self.check_open()?;
         Ok(Response::new(files::adopt(&self.groups, &self.files, request.into_inner()).await?))
     }
-}
-
-fn encode(batch: &RecordBatch) -> Result<Bytes, Refusal> {
-    encode_batch(batch).map_err(|error| Refusal::new(Reason::Internal, error.to_string()))
 }

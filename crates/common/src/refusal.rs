@@ -10,7 +10,7 @@ use std::time::Duration;
 use prost::Message;
 use tidewater_proto::google_rpc;
 use tidewater_proto::v1::{self, Reason};
-use tonic::{Code, Status};
+use tonic::Status;
 
 use crate::ids::NodeId;
 pub use crate::reason::Effect;
@@ -139,6 +139,8 @@ fn decode_detail(status: &Status) -> Option<Refusal> {
 
 #[cfg(test)]
 mod tests {
+    use tonic::Code;
+
     use super::*;
 
     #[test]

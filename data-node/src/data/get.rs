@@ -2,10 +2,9 @@
 
 use tidewater_common::ids::{ColumnId, GroupId, RegionId};
 use tidewater_common::refusal::Refusal;
-use tidewater_common::rows::decode_batch;
 use tidewater_proto::v1::{GetRequest, GetResponse, Reason, RowOp};
 
-use super::encode;
+use super::format;
 use crate::group::descriptor::Descriptor;
 use crate::group::{admission, refusals};
 use crate::groups::Groups;
@@ -21,6 +20,7 @@ pub(super) async fn call(groups: &Groups, request: GetRequest) -> Result<GetResp
     replica.require_leader()?;
     let hosted = replica.region(region)?;
     admission::check_schema(&hosted.descriptor, request.schema_version)?;
+    let rows_format = format::requested(request.rows_format)?;
     let keys = keys(&hosted.descriptor, &request)?;
     replica.confirm(options.read_deadline).await?;
     // Looked up again: the region may have been altered, or replaced by a snapshot, during the
@@ -36,7 +36,7 @@ pub(super) async fn call(groups: &Groups, request: GetRequest) -> Result<GetResp
             replica.shared.handle_read_error(region, &error);
             Refusal::from(&error)
         })?;
-    Ok(GetResponse { rows: encode(&rows)? })
+    Ok(GetResponse { rows: format::encode(&rows, rows_format)? })
 }
 
 fn keys(
@@ -44,7 +44,7 @@ fn keys(
     request: &GetRequest,
 ) -> Result<arrow::array::RecordBatch, Refusal> {
     let keys =
-        decode_batch(&request.keys, &descriptor.row_schema(RowOp::Delete)).map_err(|error| {
+        format::decode(&request.keys, &descriptor.row_schema(RowOp::Delete)).map_err(|error| {
             Refusal::new(
                 Reason::SchemaMismatch,
                 format!("keys do not fit table {}: {error}", descriptor.table_name),

@@ -8,14 +8,14 @@ use tidewater_common::ids::{ColumnId, GroupId, RegionId};
 use tidewater_common::keys::KeyRange;
 use tidewater_common::refusal::Refusal;
 use tidewater_common::rows::first_part;
-use tidewater_proto::v1::{self, Reason, ScanRequest, ScanResponse};
+use tidewater_proto::v1::{self, Reason, RowsFormat, ScanRequest, ScanResponse};
 use tidewater_region_engine::{CompareOp, Predicate, RowStream, ScanOptions};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 use tokio::time::Instant;
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::Status;
 
-use super::{ScanStream, encode};
+use super::{ScanStream, format};
 use crate::group::admission;
 use crate::group::hosted::HostedRegion;
 use crate::group::shared::ReplicaState;
@@ -52,6 +52,7 @@ pub(super) async fn call(
     admission::check_schema(&hosted.descriptor, request.schema_version)?;
     replica.check_published(&hosted)?;
     let count_only = request.count_only;
+    let rows_format = format::requested(request.rows_format)?;
     let scan = scan_options(request)?;
     if count_only {
         return tokio::time::timeout(options.scan_life, count(&replica.shared, &hosted, scan))
@@ -62,7 +63,7 @@ pub(super) async fn call(
     let rows = reload_on_missing_file(rows, &replica.shared, hosted.descriptor.region_id);
     let (sender, receiver) = mpsc::channel(BUFFER);
     let deadline = Instant::now() + options.scan_life;
-    tokio::spawn(send(rows, sender, deadline, permit));
+    tokio::spawn(send(rows, rows_format, sender, deadline, permit));
     Ok(Box::pin(ReceiverStream::new(receiver)))
 }
 
@@ -95,6 +96,7 @@ async fn count(
 /// reader.
 async fn send(
     mut rows: RowStream,
+    rows_format: RowsFormat,
     sender: mpsc::Sender<Result<ScanResponse, Status>>,
     deadline: Instant,
     permit: OwnedSemaphorePermit,
@@ -102,7 +104,7 @@ async fn send(
     let sent = async {
         while let Some(next) = rows.next().await {
             let messages = match next {
-                Ok(batch) => messages(&batch),
+                Ok(batch) => messages(&batch, rows_format),
                 Err(error) => Err(Refusal::from(&error)),
             };
             match messages {
@@ -142,12 +144,12 @@ fn scan_life_exceeded(operation: &str) -> Refusal {
 
 /// Splits a batch into one or more messages. The batch is measured before encoding, so that at most
 /// one message is held twice.
-fn messages(batch: &RecordBatch) -> Result<Vec<ScanResponse>, Refusal> {
+fn messages(batch: &RecordBatch, rows_format: RowsFormat) -> Result<Vec<ScanResponse>, Refusal> {
     let mut messages = Vec::new();
     let mut rest = 0..batch.num_rows();
     while !rest.is_empty() {
         let count = first_part(batch.columns(), rest.clone(), MESSAGE_TARGET);
-        let rows = encode(&batch.slice(rest.start, count))?;
+        let rows = format::encode(&batch.slice(rest.start, count), rows_format)?;
         messages.push(ScanResponse { rows, row_count: count as u64, done: false });
         rest.start += count;
     }
@@ -208,7 +210,7 @@ mod tests {
     ) -> mpsc::Receiver<Result<ScanResponse, Status>> {
         let permit = scans.clone().try_acquire_owned().unwrap();
         let (sender, receiver) = mpsc::channel(BUFFER);
-        tokio::spawn(send(endless(), sender, Instant::now() + life, permit));
+        tokio::spawn(send(endless(), RowsFormat::Batch, sender, Instant::now() + life, permit));
         receiver
     }
 
@@ -242,7 +244,7 @@ mod tests {
             .collect();
         let column: ArrayRef = Arc::new(BinaryArray::from_iter_values(&rows));
         let batch = RecordBatch::try_from_iter([("body", column)]).unwrap();
-        let parts = messages(&batch).unwrap();
+        let parts = messages(&batch, RowsFormat::Batch).unwrap();
         // Two of the large rows fit in a message, together with the adjacent small ones.
         assert_eq!(parts.len(), 8);
         let mut back = Vec::new();
@@ -262,7 +264,7 @@ mod tests {
         let batch =
             RecordBatch::try_new_with_options(Arc::new(Schema::empty()), Vec::new(), &options)
                 .unwrap();
-        let parts = messages(&batch).unwrap();
+        let parts = messages(&batch, RowsFormat::Batch).unwrap();
         assert_eq!((parts.len(), parts[0].row_count), (1, 5));
     }
 }

@@ -3,10 +3,14 @@
 use arrow::array::{ArrayRef, Int64Array};
 use tempfile::TempDir;
 use tidewater_common::ids::{Epoch, GroupId, RegionId, Sequence};
-use tidewater_proto::v1;
+use tidewater_common::rows::{decode_batch, decode_stream, encode_batch, encode_stream};
+use tidewater_proto::v1::{self, RowsFormat};
 use tidewater_region_engine::manifest::AreaId;
 use tidewater_region_engine::region::{Cause, Content, Obligation, Pending, Publication};
 use uuid::Uuid;
+
+use arrow::array::RecordBatch;
+use futures::StreamExt;
 
 use super::*;
 use crate::group::entry;
@@ -37,8 +41,9 @@ fn get_1() -> GetRequest {
         region_id: 7,
         catalog_version: 1,
         schema_version: 1,
-        keys: encode(&keys).unwrap(),
+        keys: encode_batch(&keys).unwrap(),
         projection: vec![1],
+        rows_format: 0,
     }
 }
 
@@ -108,5 +113,70 @@ async fn reads_wait_for_published_files() {
     let refused = scan::call(&groups, &scans, scan).await.err().unwrap();
     assert_eq!(refused.reason, Reason::RegionLoading);
     drop((hosted, replica));
+    stop(groups).await;
+}
+
+/// A write of a stream with the rows of `write(..)`.
+fn stream_write(serial: u64, keys: &[i64]) -> WriteRequest {
+    let compact = write(1, serial, keys);
+    let batch = decode_batch(&compact.rows, &schema(1).arrow()).unwrap();
+    WriteRequest { rows: encode_stream(&batch).unwrap(), ..compact }
+}
+
+#[tokio::test]
+async fn streams_are_written_and_read() {
+    let folder = tempfile::tempdir().unwrap();
+    let (groups, replica) = serving(&folder).await;
+    let opening = write::call(&groups, write(1, 1, &[])).await.unwrap().sequence;
+    let first = WriteRequest { opening, ..stream_write(2, &[1, 5]) };
+    assert_eq!(write::call(&groups, first.clone()).await.unwrap().rows_applied, 2);
+    // The two encodings of a write are the same write.
+    let repeated = WriteRequest { opening, ..write(1, 2, &[1, 5]) };
+    assert!(write::call(&groups, repeated).await.unwrap().repeated);
+
+    let stream = RowsFormat::Stream.into();
+    let projection = vec![1];
+    let expected = schema(1).key_arrow();
+    let get = GetRequest { rows_format: stream, ..get_1() };
+    let keys = decode_batch(&get.keys, &expected).unwrap();
+    let get = GetRequest { keys: encode_stream(&keys).unwrap(), ..get };
+    let found = get::call(&groups, get).await.unwrap().rows;
+    assert_eq!(decode_stream(&found, &expected).unwrap().num_rows(), 1);
+
+    let scan = ScanRequest {
+        group_id: 5,
+        region_id: 7,
+        schema_version: 1,
+        projection,
+        rows_format: stream,
+        ..Default::default()
+    };
+    let mut messages = scan::call(&groups, &Arc::new(Semaphore::new(1)), scan).await.unwrap();
+    let rows = messages.next().await.unwrap().unwrap().rows;
+    assert_eq!(decode_stream(&rows, &expected).unwrap().num_rows(), 2);
+    drop((messages, replica));
+    stop(groups).await;
+}
+
+#[tokio::test]
+async fn streams_that_do_not_fit_are_refused() {
+    let folder = tempfile::tempdir().unwrap();
+    let (groups, replica) = serving(&folder).await;
+    let opening = write::call(&groups, write(1, 1, &[])).await.unwrap().sequence;
+    let fitting = WriteRequest { opening, ..stream_write(2, &[1]) };
+    let keys: ArrayRef = Arc::new(Int64Array::from(vec![1]));
+    let narrow = RecordBatch::try_from_iter([("other", keys)]).unwrap();
+    let misfit = WriteRequest { rows: encode_stream(&narrow).unwrap(), ..fitting.clone() };
+    let refused = write::call(&groups, misfit).await.unwrap_err();
+    assert_eq!(refused.reason, Reason::SchemaMismatch, "{refused}");
+    let cut = WriteRequest { rows: fitting.rows.slice(..40), ..fitting.clone() };
+    assert_eq!(write::call(&groups, cut).await.unwrap_err().reason, Reason::SchemaMismatch);
+    let newer = GetRequest { rows_format: 9, ..get_1() };
+    assert_eq!(get::call(&groups, newer).await.unwrap_err().reason, Reason::Unsupported);
+    // A stale schema version is reported before its columns are compared.
+    alter(&replica).await;
+    let stale = write::call(&groups, fitting).await.unwrap_err();
+    assert_eq!(stale.reason, Reason::SchemaVersionStale);
+    drop(replica);
     stop(groups).await;
 }
