@@ -4,19 +4,10 @@ import pathlib
 import re
 
 from setuptools import setup
-from setuptools.command.build_py import build_py
 
 HERE = pathlib.Path(__file__).resolve().parent
 PROTO = HERE.parent / "proto"
 FILES = ["catalog", "data", "error", "hook", "meta", "schema"]
-
-
-class BuildWithStubs(build_py):
-    """Writes the stubs to tidewater/_proto before the package is collected."""
-
-    def run(self):
-        generate(HERE / "tidewater" / "_proto")
-        super().run()
 
 
 def generate(target):
@@ -41,4 +32,5 @@ def generate(target):
         (target / path.name).write_text(text)
 
 
-setup(cmdclass={"build_py": BuildWithStubs})
+generate(HERE / "tidewater" / "_proto")
+setup()
