@@ -24,7 +24,7 @@ const DEADLINE: Duration = Duration::from_secs(20);
 pub(super) enum MembershipStep {
     /// The membership already has the requested change.
     Nothing,
-    /// This change; it names whether removed voters stay learners.
+    /// Change to request from openraft next.
     Change(ChangeMembers<u64, Member>),
 }
 

@@ -13,7 +13,7 @@ use tonic::Request;
 
 use super::cluster::*;
 
-/// Changes the membership, based on the leader's current one or on the given first.
+/// Changes the membership, based on the leader's current one or on the given one.
 async fn change(
     leader: &Node,
     change: Change,

@@ -208,7 +208,7 @@ async fn unacknowledged_flush_is_announced_by_the_next_flush() {
 // A leader that committed, lost the leadership before the advance was logged, and leads again: the
 // region is idle, and its followers still hold the rows.
 #[tokio::test(flavor = "multi_thread")]
-async fn manifest_ahead_of_the_log_is_announced_for_idle_regions() {
+async fn owner_announces_newer_manifests_of_idle_regions() {
     let folder = tempfile::tempdir().unwrap();
     let store = FaultyStore::new();
     let config = node_config(&folder, &store, 1 << 30);

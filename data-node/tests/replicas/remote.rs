@@ -177,7 +177,7 @@ async fn running_job_is_listed_and_cancelled() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn job_continues_after_failover_and_the_new_owner_adopts_it() {
+async fn job_continues_after_a_failover_of_its_owner() {
     let mut options = no_fallback();
     options.compactions.jobs.patience = Duration::from_secs(3_600);
     let mut three = ThreeNodes::start(options).await;

@@ -49,7 +49,7 @@ async fn requested_compaction_that_is_cancelled_delays_its_region() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn compaction_of_a_disconnected_caller_does_not_delay_its_region() {
+async fn disconnected_caller_does_not_delay_its_region() {
     let cluster = RemoteCompactionCluster::start(with_automatic_compaction(no_fallback())).await;
     cluster.first.script([FakeReply::HangUntilNotified(Arc::new(Notify::new()))]);
     let compacting = cluster.compact_until_first_has_it().await;

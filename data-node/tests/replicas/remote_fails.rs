@@ -16,7 +16,7 @@ use crate::remote_cluster::{
 };
 
 #[tokio::test(flavor = "multi_thread")]
-async fn job_of_a_dead_compactor_is_retried_under_its_id() {
+async fn job_of_a_dead_compactor_keeps_its_id() {
     let cluster = RemoteCompactionCluster::start(no_fallback()).await;
     cluster.first.script([FakeReply::Die]);
     let report = cluster.compact().await.unwrap();
@@ -132,7 +132,7 @@ async fn three_failures_quarantine_a_job_but_not_other_files() {
     let [held] = &jobs(&cluster.node).await[..] else { panic!("one job is shown") };
     assert_eq!((held.state.as_str(), held.attempts, held.node_id), ("quarantined", 3, 0));
     assert_eq!((held.region_id, held.files_in), (REGION, 3));
-    assert_eq!(held.last_error, "as the script says");
+    assert_eq!(held.last_error, "as scripted");
 
     // Quarantined files are not compacted, others are.
     let due = cluster.node.groups.get(tidewater_common::ids::GroupId(crate::cluster::GROUP));

@@ -108,7 +108,7 @@ async fn inputs_compacted_by_another_job_are_not_compacted_again() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn job_waiting_for_files_does_not_block_the_local_permit() {
+async fn job_waiting_for_files_holds_no_local_permit() {
     let cluster = RemoteCompactionCluster::start(options(JobPolicy::default())).await;
     cluster.first.script([FakeReply::HangUntilNotified(Arc::new(Notify::new()))]);
     let remote = cluster.compact_until_first_has_it().await;
@@ -124,7 +124,7 @@ async fn job_waiting_for_files_does_not_block_the_local_permit() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn job_waiting_for_files_compacts_what_another_job_leaves() {
+async fn job_waiting_for_files_compacts_the_remaining_files() {
     let cluster = RemoteCompactionCluster::start(without_time_limits(no_fallback())).await;
     let go = Arc::new(Notify::new());
     cluster.first.script([FakeReply::DieOnNotify(go.clone())]);
@@ -159,7 +159,7 @@ async fn job_refused_by_compactors_waits_for_the_local_permit() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn background_job_is_deferred_until_a_compactor_has_a_slot() {
+async fn background_job_waits_for_a_free_compactor_slot() {
     let cluster =
         RemoteCompactionCluster::start(with_automatic_compaction(options(JobPolicy::default())))
             .await;
@@ -188,7 +188,7 @@ async fn overdue_job_runs_locally() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn earlier_remote_commit_is_reported_instead_of_a_local_one() {
+async fn late_remote_commit_preempts_the_local_fallback() {
     let cluster = RemoteCompactionCluster::start(options(JobPolicy::default())).await;
     let go = Arc::new(Notify::new());
     cluster

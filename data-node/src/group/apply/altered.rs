@@ -112,7 +112,7 @@ mod tests {
     }
 
     #[test]
-    fn writes_with_the_previous_schema_are_refused_after_an_alter() {
+    fn writes_with_the_previous_schema_are_refused() {
         let mut group = TestGroup::with_region();
         group.apply(writes(vec![write(1, 1, &[])]));
         group.apply(altered(2, 1));

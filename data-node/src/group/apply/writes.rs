@@ -72,7 +72,7 @@ fn apply_one(
     }
 }
 
-/// EntryOutcome of a write with an older schema version that took effect before the region was altered.
+/// Outcome of a write with an older schema version that took effect before the region was altered.
 /// Its client retries because it lacks the reply: a refusal would wrongly report that nothing was
 /// done.
 ///
