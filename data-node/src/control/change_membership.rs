@@ -110,7 +110,8 @@ fn stale(group: GroupId, membership: &StoredMembership) -> Refusal {
     Refusal::new(
         Reason::MembershipStale,
         format!(
-            "the members of group {group} have changed at term {}, index {}: retry with the current membership",
+            "the members of group {group} have changed at term {}, index {}: retry with the \
+             current membership",
             now.0, now.1
         ),
     )

@@ -109,7 +109,12 @@ impl ReplicaState {
         if let EngineError::Storage(error) = error
             && error.is_not_found()
         {
-            tracing::warn!(group = %self.group, %region, %error, "file not found; reloading region manifest");
+            tracing::warn!(
+                group = %self.group,
+                %region,
+                %error,
+                "file not found; reloading region manifest"
+            );
             self.targets.reload(region);
         }
     }

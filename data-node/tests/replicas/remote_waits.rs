@@ -85,7 +85,9 @@ async fn endless_orphaned_job_is_not_awaited_indefinitely() {
     let report = loop {
         tokio::select! {
             ended = &mut compacting => break ended.unwrap(),
-            () = tokio::time::sleep(Duration::from_millis(10)) => report_running_job(&cluster, rows),
+            () = tokio::time::sleep(Duration::from_millis(10)) => {
+                report_running_job(&cluster, rows);
+            }
         }
         rows += 1;
     };
