@@ -64,13 +64,18 @@ impl Node {
         let header = self.header();
         let deadline_ms = 4_000_000_000_000;
         let step = step(1, 1);
-        let (group_id, region_id) = (GROUP, REGION);
-        OpenAreaRequest { header, group_id, region_id, area_id, deadline_ms, step }
+        OpenAreaRequest { header, group_id: GROUP, region_id: REGION, area_id, deadline_ms, step }
     }
 
     fn close_area(&self, area_id: Bytes, publish: bool) -> CloseAreaRequest {
-        let (header, group_id, region_id) = (self.header(), GROUP, REGION);
-        CloseAreaRequest { header, group_id, region_id, area_id, publish, step: step(1, 2) }
+        CloseAreaRequest {
+            header: self.header(),
+            group_id: GROUP,
+            region_id: REGION,
+            area_id,
+            publish,
+            step: step(1, 2),
+        }
     }
 }
 

@@ -197,8 +197,11 @@ impl FakeCompactor {
         let send = async |event| drop(events.send(message(&job_id, event)).await);
         send(Event::Accepted(CompactionAccepted::default())).await;
         let failed = |reason: Reason, manifest_may_be_written| {
-            let (reason, text) = (reason.into(), "as scripted".to_owned());
-            Event::Failed(CompactionFailed { reason, message: text, manifest_may_be_written })
+            Event::Failed(CompactionFailed {
+                reason: reason.into(),
+                message: "as scripted".to_owned(),
+                manifest_may_be_written,
+            })
         };
         match reply {
             Some(FakeReply::Fail(reason, may_be_written)) => {

@@ -267,7 +267,7 @@ impl DecodedRows {
         if batch.num_rows() == 0 {
             return Ok(None);
         }
-        // Checked before the region is asked: whether the region examines the rows depends on the
+        // Checked before the region applies the rows: whether the region examines them depends on the
         // files that this replica has loaded.
         check_storable(batch.schema_ref(), batch.columns())
             .map_err(|misfit| mismatch(descriptor, misfit))?;

@@ -31,7 +31,8 @@ fn machine(shared: &Arc<ReplicaState>) -> (GroupStateMachine, tempfile::TempDir)
 fn fill(shared: &ReplicaState) -> Arc<Region> {
     let region = host(shared, REGION.get());
     let batch = batch(&(0..200).collect::<Vec<i64>>());
-    let (sequence, op) = (Sequence(65_536), RowOp::Put);
+    let sequence = Sequence(65_536);
+    let op = RowOp::Put;
     region.apply(RowsWrite { sequence, epoch: Epoch(0), op, batch }).unwrap();
     assert!(shared.memory().used() >= 2 * MEMORY);
     region
