@@ -55,11 +55,13 @@ pub(crate) enum AdmissionError {
     #[error("all {slots} slots of this compactor are in use: retry later")]
     Slots { slots: usize },
     #[error(
-        "the job needs {needed} bytes of memory, but only {free} of this compactor are free: retry later"
+        "the job needs {needed} bytes of memory, but only {free} of this compactor are free: \
+         retry later"
     )]
     Memory { needed: u64, free: u64 },
     #[error(
-        "the job may write {needed} bytes, but only {free} may be written to the object store's disk"
+        "the job may write {needed} bytes, but only {free} may be written to the disk of the \
+         object store"
     )]
     Disk { needed: u64, free: u64 },
 }

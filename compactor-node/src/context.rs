@@ -16,7 +16,7 @@ use uuid::Uuid;
 
 use crate::disk::StoreDisk;
 use crate::handles::HandleTable;
-use crate::jobs::Jobs;
+use crate::jobs::JobTable;
 use crate::meters;
 
 /// Concurrent reads of manifests, each of which may be large.

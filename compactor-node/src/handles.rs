@@ -180,7 +180,7 @@ mod tests {
     }
 
     #[test]
-    fn closed_handle_is_not_found_and_can_be_closed_again() {
+    fn closed_handle_is_not_found_and_closing_repeats() {
         let mut handles = HandleTable::new(LIFE);
         let now = Instant::now();
         let a = open(&mut handles, 1, 1, now);

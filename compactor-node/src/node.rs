@@ -33,7 +33,7 @@ use uuid::Uuid;
 use crate::context::{CONCURRENT_READS, CompactorContext};
 use crate::disk::StoreDisk;
 use crate::handles::HandleTable;
-use crate::jobs::Jobs;
+use crate::jobs::JobTable;
 use crate::options::CompactorOptions;
 use crate::service::CompactionService;
 

@@ -54,7 +54,7 @@ impl DataService {
         if self.closing.is_cancelled() {
             return Err(Refusal::new(
                 Reason::ShuttingDown,
-                "this node is shutting down: retry, another node will lead its groups",
+                "this node is shutting down: retry until another node leads the group",
             )
             .retry_after(std::time::Duration::from_millis(200)));
         }

@@ -89,6 +89,6 @@ impl HeartbeatLoop {
 
 fn problem(room: Option<u64>) -> Option<String> {
     (room == Some(0)).then(|| {
-        "the disk of the object store is full: the compactor accepts no jobs until there is room".to_owned()
+        "the disk of the object store is full: no jobs are accepted until there is room".to_owned()
     })
 }

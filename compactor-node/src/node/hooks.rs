@@ -11,7 +11,8 @@ use tidewater_region_engine::hooks::{HookState, HookStatus, PluginSpec};
 pub(super) fn reports(statuses: Vec<(PluginSpec, HookStatus)>) -> Vec<v1::HookReport> {
     let mut reports: BTreeMap<(String, u64), v1::HookReport> = BTreeMap::new();
     for (spec, status) in statuses.into_iter().filter(|(spec, _)| spec.generation != 0) {
-        let (name, generation) = (spec.name, spec.generation);
+        let name = spec.name;
+        let generation = spec.generation;
         let report = reports.entry((name.clone(), generation)).or_insert_with(|| v1::HookReport {
             name,
             generation,

@@ -11,7 +11,7 @@ use tokio::time::Instant;
 
 use super::*;
 use crate::admission::Capacity;
-use crate::jobs::Jobs;
+use crate::jobs::JobTable;
 use crate::testing::{job, plan, region};
 
 async fn slot() -> (Arc<JobTable>, JobSlot) {

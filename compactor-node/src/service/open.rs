@@ -39,7 +39,8 @@ pub(super) async fn call(
     }
     let source = request.header.as_ref().map_or(0, |header| header.source_node);
     let request = parse(request, context.jobs.capacity().slots)?;
-    let (dir, owner) = (request.dir, request.owner.0);
+    let dir = request.dir;
+    let (owner, _) = request.owner;
     let opened = {
         let _permit = context.acquire_manifest_read().await?;
         open_compaction_region(&context.env, &context.sets, request).await
@@ -92,7 +93,7 @@ fn parse(
     };
     let memory_bytes = match request.memory_bytes {
         0 => u64::MAX,
-        asked => asked,
+        requested => requested,
     };
     Ok(compaction::OpenCompactionRegionRequest {
         dir: dir.into(),

@@ -24,7 +24,7 @@ const DEADLINE: Duration = Duration::from_secs(20);
 pub(super) enum MembershipStep {
     /// The membership already has the requested change.
     Nothing,
-    /// This change; it names whether removed voters stay learners.
+    /// Change to request from openraft next.
     Change(ChangeMembers<u64, Member>),
 }
 
@@ -110,7 +110,8 @@ fn stale(group: GroupId, membership: &StoredMembership) -> Refusal {
     Refusal::new(
         Reason::MembershipStale,
         format!(
-            "the members of group {group} have changed at term {}, index {}: retry with the current membership",
+            "the members of group {group} have changed at term {}, index {}: retry with the \
+             current membership",
             now.0, now.1
         ),
     )

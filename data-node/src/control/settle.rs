@@ -1,4 +1,4 @@
-//! ReplicaState part of the calls that change a region: the log decides, then the owner's manifest
+//! Shared part of the calls that change a region: the log decides, then the owner's manifest
 //! records the decision.
 
 use std::time::Duration;

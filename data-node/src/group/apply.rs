@@ -98,7 +98,7 @@ impl Applied {
         Self { outcomes: vec![outcome], effects: Vec::new() }
     }
 
-    /// EntryOutcome of an entry whose work an earlier entry has done.
+    /// Outcome of an entry whose work an earlier entry has done.
     fn repeated() -> Self {
         Self::outcome(EntryOutcome::Done { sequence: Sequence(0), rows: 0, repeated: true })
     }

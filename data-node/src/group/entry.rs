@@ -135,7 +135,7 @@ impl From<&v1::ManifestAdvanced> for ManifestAdvance {
     }
 }
 
-/// EntryOutcome of one write, or of one entry of another kind.
+/// Outcome of one write, or of one entry of another kind.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum EntryOutcome {
     /// The write or entry took effect.
@@ -144,7 +144,7 @@ pub enum EntryOutcome {
         sequence: Sequence,
         /// Rows applied, now or by the first attempt.
         rows: u32,
-        /// Whether an earlier attempt had already taken effect.
+        /// True if an earlier attempt had already taken effect.
         repeated: bool,
     },
     /// The write or entry changed nothing.

@@ -36,7 +36,7 @@ pub struct ProducerKey {
     pub origin: RegionId,
 }
 
-/// EntryOutcome of a write that took effect, returned to repeats as well.
+/// Outcome of a write that took effect, returned to repeats as well.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct FirstOutcome {
     /// Sequence of the write's rows, or of the opening write.

@@ -44,7 +44,7 @@ pub struct Leadership {
     pub term: u64,
     /// Leader, if one is known.
     pub leader: Option<NodeId>,
-    /// Whether this replica leads.
+    /// True if this replica leads.
     pub is_leader: bool,
 }
 

@@ -109,7 +109,12 @@ impl ReplicaState {
         if let EngineError::Storage(error) = error
             && error.is_not_found()
         {
-            tracing::warn!(group = %self.group, %region, %error, "file not found; reloading region manifest");
+            tracing::warn!(
+                group = %self.group,
+                %region,
+                %error,
+                "file not found; reloading region manifest"
+            );
             self.targets.reload(region);
         }
     }
@@ -177,7 +182,7 @@ impl ReplicaState {
         state.regions.get(&region).is_some_and(|region| !region.obligations.is_empty())
     }
 
-    /// EntryOutcome of a write that took effect before its region was altered; `None` if the write is to
+    /// Outcome of a write that took effect before its region was altered; `None` if the write is to
     /// be judged like any other. Recorded outcomes are committed: the log need not be consulted.
     pub fn earlier_outcome(&self, write: &WriteRequest) -> Option<EntryOutcome> {
         let state = self.state.read();

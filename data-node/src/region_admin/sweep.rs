@@ -72,8 +72,8 @@ fn check_floor(floor_ms: u64, now_ms: u64) -> Result<(), Refusal> {
     Err(Refusal::new(
         Reason::InvalidArgument,
         format!(
-            "the garbage collection floor {floor_ms} ms is ahead of this node's clock ({now_ms} ms): \
-             compare the clocks of the nodes"
+            "the garbage collection floor {floor_ms} ms is ahead of this node's clock \
+             ({now_ms} ms): compare the clocks of the nodes"
         ),
     ))
 }

@@ -155,19 +155,19 @@ async fn jobs_without_memory_disk_or_slots_are_refused() {
     until(async || full.meta.last.lock().problems.len() == 1).await;
     full.stopped().await;
 
-    let one = CompactorFixture::with(|options| options.slots = 1).await;
-    let first = one.region(8, &[0..10, 5..15]).await;
-    let second = one.region(9, &[0..1, 1..2]).await;
-    let a = one.open(&first).await;
-    let b = one.open(&second).await;
-    let held = one.context.env.workers.clone().acquire_owned().await.unwrap();
-    let running = one.compact(&a, plan(&first).await).await.unwrap();
-    let refused = one.refused(&b, plan(&second).await).await;
+    let single_slot = CompactorFixture::with(|options| options.slots = 1).await;
+    let first = single_slot.region(8, &[0..10, 5..15]).await;
+    let second = single_slot.region(9, &[0..1, 1..2]).await;
+    let a = single_slot.open(&first).await;
+    let b = single_slot.open(&second).await;
+    let held = single_slot.context.env.workers.clone().acquire_owned().await.unwrap();
+    let running = single_slot.compact(&a, plan(&first).await).await.unwrap();
+    let refused = single_slot.refused(&b, plan(&second).await).await;
     assert!(refused.reason == Reason::Overloaded && refused.retry_after.is_some(), "{refused}");
     drop(held);
     committed(running).await;
-    committed(one.compact(&b, plan(&second).await).await.unwrap()).await;
-    one.stopped().await;
+    committed(single_slot.compact(&b, plan(&second).await).await.unwrap()).await;
+    single_slot.stopped().await;
 }
 
 #[tokio::test]

@@ -71,7 +71,7 @@ async fn closed_and_unused_handles_are_not_found() {
 }
 
 #[tokio::test]
-async fn job_can_be_cancelled_and_runs_once_at_a_time() {
+async fn cancelled_job_can_be_started_again() {
     let world = CompactorFixture::new().await;
     let region = world.region(9, &[0..10, 5..15]).await;
     let handle = world.open(&region).await;

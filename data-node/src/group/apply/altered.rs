@@ -96,9 +96,10 @@ mod tests {
             applied.outcomes,
             [EntryOutcome::Done { sequence: at, rows: 0, repeated: false }]
         );
-        assert!(
-            matches!(&applied.effects[..], [ApplyEffect::Alter { cause, .. }] if cause.sequence == at)
-        );
+        assert!(matches!(
+            &applied.effects[..],
+            [ApplyEffect::Alter { cause, .. }] if cause.sequence == at
+        ));
         let region = &group.state.regions[&RegionId(7)];
         assert_eq!(region.descriptor.schema_version().get(), 2);
         assert_eq!(region.obligations.len(), 1);
@@ -112,7 +113,7 @@ mod tests {
     }
 
     #[test]
-    fn writes_with_the_previous_schema_are_refused_after_an_alter() {
+    fn writes_with_the_previous_schema_are_refused() {
         let mut group = TestGroup::with_region();
         group.apply(writes(vec![write(1, 1, &[])]));
         group.apply(altered(2, 1));

@@ -169,7 +169,7 @@ mod tests {
     }
 
     #[test]
-    fn staging_area_is_opened_and_published_once_by_its_procedure() {
+    fn procedure_opens_and_publishes_a_staging_area_once() {
         let mut group = TestGroup::with_region();
         let first = group.apply(opened(4, step(1, 1)));
         assert!(matches!(first.effects[..], [ApplyEffect::Decide(RegionId(7), _)]));

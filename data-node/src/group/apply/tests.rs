@@ -71,7 +71,10 @@ fn sequences_start_above_the_base_of_the_region() {
     let entry = v1::RegionOpened { region: Some(region(7, None, None)), base: base.get() };
     let opened = group.apply(group_entry::Entry::Opened(entry));
     assert!(
-        matches!(&opened.effects[..], [ApplyEffect::Open { base: opened_base, .. }] if *opened_base == base),
+        matches!(
+            &opened.effects[..],
+            [ApplyEffect::Open { base: opened_base, .. }] if *opened_base == base
+        ),
         "{opened:?}"
     );
     let state = &group.state.regions[&RegionId(7)];

@@ -72,7 +72,7 @@ fn apply_one(
     }
 }
 
-/// EntryOutcome of a write with an older schema version that took effect before the region was altered.
+/// Outcome of a write with an older schema version that took effect before the region was altered.
 /// Its client retries because it lacks the reply: a refusal would wrongly report that nothing was
 /// done.
 ///
@@ -267,7 +267,7 @@ impl DecodedRows {
         if batch.num_rows() == 0 {
             return Ok(None);
         }
-        // Checked before the region is asked: whether the region examines the rows depends on the
+        // Checked before the region applies the rows: whether the region examines them depends on the
         // files that this replica has loaded.
         check_storable(batch.schema_ref(), batch.columns())
             .map_err(|misfit| mismatch(descriptor, misfit))?;

@@ -6,7 +6,7 @@ use crate::group::testing::{host, shared};
 // A load or a flush that an install overtakes reports to a replaced region object. Counting the
 // report for the successor would leave the successor loading forever.
 #[tokio::test]
-async fn load_of_a_replaced_region_does_not_count_for_its_successor() {
+async fn load_of_a_replaced_region_is_ignored() {
     let shared = shared(Storage::memory(), 1 << 20);
     let id = RegionId(7);
     let old = host(&shared, 7);

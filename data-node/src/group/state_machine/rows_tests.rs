@@ -31,7 +31,8 @@ fn machine(shared: &Arc<ReplicaState>) -> (GroupStateMachine, tempfile::TempDir)
 fn fill(shared: &ReplicaState) -> Arc<Region> {
     let region = host(shared, REGION.get());
     let batch = batch(&(0..200).collect::<Vec<i64>>());
-    let (sequence, op) = (Sequence(65_536), RowOp::Put);
+    let sequence = Sequence(65_536);
+    let op = RowOp::Put;
     region.apply(RowsWrite { sequence, epoch: Epoch(0), op, batch }).unwrap();
     assert!(shared.memory().used() >= 2 * MEMORY);
     region
@@ -284,7 +285,7 @@ fn older_snapshot_does_not_replace_a_newer_one() {
 
 // One row of an idle region would otherwise keep megabytes of other regions' rows in memory.
 #[test]
-fn rows_in_memory_do_not_keep_the_log_entry_alive() {
+fn memtable_rows_do_not_keep_log_entries_alive() {
     let shared = shared(Storage::memory(), 1 << 30);
     let (mut machine, _folder) = machine(&shared);
     let opened = entry::opened(region(7, None, None), Sequence(0));
