@@ -133,6 +133,6 @@ mod tests {
         let wrong = |text: &str| keys(&table(), &[text.to_owned()]).unwrap_err().message;
         assert!(wrong("7").contains("2 columns: day, flight"));
         assert!(wrong("2013-01-01,x").contains("column `flight`: `x`"));
-        assert!(wrong("\"2013").contains("never closed"));
+        assert!(wrong("\"2013").contains("not closed"));
     }
 }

@@ -112,8 +112,9 @@ impl RolePaths {
         let objects = data_dir.join("objects");
         std::fs::create_dir_all(&objects).map_err(failed)?;
         let root = data_dir.canonicalize().map_err(failed)?;
-        let objects = url::Url::from_directory_path(root.join("objects"))
-            .map_err(|()| Failure::other(format!("{} cannot be written as a URL", root.display())))?;
+        let objects = url::Url::from_directory_path(root.join("objects")).map_err(|()| {
+            Failure::other(format!("{} cannot be written as a URL", root.display()))
+        })?;
         Ok(Self { meta: root.join("meta"), data: root.join("data"), objects: objects.to_string() })
     }
 }

@@ -10,7 +10,7 @@ use arrow::array::RecordBatch;
 
 use super::bad_rows::BadRows;
 use super::bytes::{self, Bytes};
-use super::error::{LoadError, RowPosition, RowError, RowFault};
+use super::error::{LoadError, RowError, RowFault, RowPosition};
 use super::header::{Positions, match_columns};
 use super::input::Input;
 use super::records::{MAX_RECORD, RecordError, Records};

@@ -125,9 +125,7 @@ pub(crate) enum LoadError {
     ColumnType { file: String, column: String, found: String, expected: String },
     #[error("{0}")]
     Row(Box<RowError>),
-    #[error(
-        "{row}; {skipped} bad rows were skipped before it, the limit set by --skip-bad"
-    )]
+    #[error("{row}; {skipped} bad rows were skipped before it, the limit set by --skip-bad")]
     TooManyBad { row: Box<RowError>, skipped: u64 },
     #[error("{file}: failed to build a batch of rows: {source}")]
     Batch { file: String, source: ArrowError },

@@ -17,7 +17,7 @@ use tidewater_common::schema::ColumnType;
 
 use super::bad_rows::BadRows;
 use super::bytes::{self, Bytes};
-use super::error::{LoadError, RowPosition, RowError, RowFault};
+use super::error::{LoadError, RowError, RowFault, RowPosition};
 use super::header::match_columns;
 use super::input::Input;
 use super::records::MAX_RECORD;

@@ -83,7 +83,8 @@ async fn measure(
     }
     let mut times = Vec::new();
     while let Some(part) = tasks.join_next().await {
-        let part = part.map_err(|error| Failure::other(format!("a client task failed: {error}")))?;
+        let part =
+            part.map_err(|error| Failure::other(format!("a client task failed: {error}")))?;
         times.extend(part?);
     }
     let rows = done.load(Ordering::Relaxed);

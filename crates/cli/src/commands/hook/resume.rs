@@ -22,7 +22,5 @@ pub(crate) struct Options {
 pub(crate) async fn run(options: Options) -> Result<(), Failure> {
     options.client.connect().await?.set_hook_paused(&options.name, false).await?;
     let changed = HookChange { name: options.name, state: "active" };
-    fact(options.client.output, &changed, |changed| {
-        format!("hook {} resumed", changed.name)
-    })
+    fact(options.client.output, &changed, |changed| format!("hook {} resumed", changed.name))
 }
