@@ -18,7 +18,7 @@ use tidewater_proto::v1::{NodeRole, RegisterRequest, RegisterResponse};
 use tidewater_raft_store::{MetaLink, RegisterError};
 use tidewater_region_engine::MemoryBudget;
 use tidewater_region_engine::env::{RegionEnv, SystemIds};
-use tidewater_region_engine::hooks::{HookHome, PluginSets};
+use tidewater_region_engine::hooks::{HookHome, HookSets};
 use tidewater_region_engine::storage::{Storage, StoreError};
 use tokio::net::TcpListener;
 use tokio::sync::{Notify, Semaphore, watch};
@@ -239,7 +239,7 @@ fn parts(
         node,
         object_store_id,
         env: RegionEnv::new(storage, clock, ids, memory, options.engine()),
-        sets: PluginSets::new(options.hook_kinds.clone(), home, options.hook_limits),
+        sets: HookSets::new(options.hook_kinds.clone(), home, options.hook_limits),
         disk: Disk::of(&options.object_store, options.disk_reserve),
         jobs: Jobs::new(options.capacity()),
         handles: Mutex::new(Handles::new(options.handle_life)),

@@ -12,7 +12,7 @@ use tidewater_proto::compaction::v1::{
 };
 use tidewater_proto::v1::Reason;
 use tidewater_region_engine::EngineError;
-use tidewater_region_engine::compaction::Committed;
+use tidewater_region_engine::compaction::CommittedCompaction;
 use tokio::sync::mpsc;
 use tokio::time::MissedTickBehavior;
 use tonic::Status;
@@ -71,7 +71,7 @@ struct Outcome {
 /// Carries a job out: `work` does it, with the attempt of `slot`. Whether it may have been committed,
 /// and nobody knows.
 pub(crate) async fn run(
-    work: impl Future<Output = Result<Committed, EngineError>>,
+    work: impl Future<Output = Result<CommittedCompaction, EngineError>>,
     slot: Slot,
     disk: &Disk,
     events: Events,
@@ -126,7 +126,7 @@ fn accepted(job: &RunningJob) -> CompactionAccepted {
 /// `None`: the work has panicked; `committing`: when it had begun to commit.
 fn outcome(
     job: &RunningJob,
-    result: Option<Result<Committed, EngineError>>,
+    result: Option<Result<CommittedCompaction, EngineError>>,
     committing: bool,
 ) -> Outcome {
     let (name, refusal, unknown) = match result {

@@ -4,7 +4,7 @@ use super::*;
 use crate::testing::job;
 
 const SOURCE: NodeId = NodeId(101);
-const WANTED: Limits = Limits { parallelism: 4, memory_bytes: u64::MAX };
+const WANTED: CompactionLimits = CompactionLimits { parallelism: 4, memory_bytes: u64::MAX };
 
 fn begin(jobs: &Arc<Jobs>, job: &CompactionJob) -> Result<Slot, JobError> {
     jobs.begin(job, WANTED, None, (2, SOURCE), Instant::now())

@@ -4,10 +4,10 @@
 use std::collections::BTreeMap;
 
 use tidewater_proto::v1;
-use tidewater_region_engine::hooks::{HookState, HookStatus, PluginSpec};
+use tidewater_region_engine::hooks::{HookSpec, HookState, HookStatus};
 
 /// Sums by name and generation. Hooks that are in no catalog are left out: nobody asks for them.
-pub(super) fn reports(all: Vec<(PluginSpec, HookStatus)>) -> Vec<v1::HookReport> {
+pub(super) fn reports(all: Vec<(HookSpec, HookStatus)>) -> Vec<v1::HookReport> {
     let mut reports: BTreeMap<(String, u64), v1::HookReport> = BTreeMap::new();
     for (spec, status) in all.into_iter().filter(|(spec, _)| spec.generation != 0) {
         let (name, generation) = (spec.name, spec.generation);
@@ -41,7 +41,7 @@ fn state(state: HookState) -> v1::HookState {
 mod tests {
     use super::*;
 
-    fn hook(generation: u64, state: HookState, error: Option<&str>) -> (PluginSpec, HookStatus) {
+    fn hook(generation: u64, state: HookState, error: Option<&str>) -> (HookSpec, HookStatus) {
         let (name, kind) = ("a".to_owned(), "jsonl".to_owned());
         let config = serde_json::Value::Null;
         let status = HookStatus {
@@ -55,7 +55,7 @@ mod tests {
             backlog: 3,
             last_error: error.map(str::to_owned),
         };
-        (PluginSpec { name, kind, config, durable: false, generation }, status)
+        (HookSpec { name, kind, config, durable: false, generation }, status)
     }
 
     #[test]

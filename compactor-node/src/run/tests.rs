@@ -3,7 +3,7 @@ use std::task::{Context, Wake, Waker};
 
 use parking_lot::Mutex;
 use tidewater_common::ids::{Epoch, ManifestVersion, NodeId};
-use tidewater_region_engine::compaction::{Limits, Scope};
+use tidewater_region_engine::compaction::{CompactionLimits, Scope};
 use tidewater_region_engine::layout::RegionObject;
 use tidewater_region_engine::storage::Operation;
 use tidewater_region_engine::storage::testing::{Fault, FaultyStore};
@@ -16,13 +16,13 @@ use crate::testing::{job, plan, region};
 
 async fn slot() -> (Arc<Jobs>, Slot) {
     let jobs = Jobs::new(Capacity { slots: 1, memory_bytes: 1 << 30 });
-    let wanted = Limits { parallelism: 1, memory_bytes: u64::MAX };
+    let wanted = CompactionLimits { parallelism: 1, memory_bytes: u64::MAX };
     let slot = jobs.begin(&job().await, wanted, None, (1, NodeId(101)), Instant::now()).unwrap();
     (jobs, slot)
 }
 
 fn nothing() -> Committed {
-    Committed { manifest_version: ManifestVersion(7), outputs: Vec::new() }
+    CommittedCompaction { manifest_version: ManifestVersion(7), outputs: Vec::new() }
 }
 
 async fn last(mut events: mpsc::Receiver<Sent>) -> (usize, Event) {

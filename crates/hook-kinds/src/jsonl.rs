@@ -14,7 +14,7 @@ use async_trait::async_trait;
 use serde::Deserialize;
 use serde_json::Value;
 use tidewater_region_engine::RegionHookRef;
-use tidewater_region_engine::hooks::{HookError, HookHome, HookKind, PluginSpec};
+use tidewater_region_engine::hooks::{HookError, HookHome, HookKind, HookSpec};
 
 use crate::narrator::{Narrator, Outlet};
 use crate::parse;
@@ -53,7 +53,7 @@ impl HookKind for Jsonl {
         Config::read(config).map(|_| ())
     }
 
-    fn make(&self, spec: &PluginSpec, home: HookHome) -> Result<RegionHookRef, String> {
+    fn make(&self, spec: &HookSpec, home: HookHome) -> Result<RegionHookRef, String> {
         let config = Config::read(&spec.config)?;
         Ok(Arc::new(Narrator::new(&spec.name, home, Lines::new(config.path, spec.durable))))
     }
@@ -112,7 +112,7 @@ mod tests {
     use super::*;
 
     fn hook(path: &Path) -> RegionHookRef {
-        let spec = PluginSpec {
+        let spec = HookSpec {
             name: "audit".to_owned(),
             kind: "jsonl".to_owned(),
             config: json!({ "path": path }),
@@ -170,7 +170,7 @@ mod tests {
         let dir = RegionDir { table_id, region_id, incarnation: Incarnation(1) };
         let mut state = ManifestState::empty(dir);
         state.version = ManifestVersion(12);
-        let spec = PluginSpec {
+        let spec = HookSpec {
             name: "audit".to_owned(),
             kind: "jsonl".to_owned(),
             config: json!({ "path": path }),

@@ -30,12 +30,12 @@ pub(crate) mod select;
 pub(crate) mod sub_job;
 pub(crate) mod wire;
 
-pub use self::compactor::{Committed, Compactor, Limits};
+pub use self::compactor::{CommittedCompaction, CompactionLimits, Compactor};
 pub use self::job::{CompactionJob, OlderRows, OutputOptions};
-pub use self::options::{CompactionOptions, Strategy};
-pub use self::pick::Why;
-pub use self::plan::{CompactionPlan, MOST_INPUTS, PlanError};
-pub use self::progress::{Attempt, Progress, ProgressSnapshot};
+pub use self::options::{CompactionOptions, CompactionStrategy};
+pub use self::pick::CompactionReason;
+pub use self::plan::{CompactionPlan, MAX_INPUTS, PlanError};
+pub use self::progress::{Attempt, CompactionProgress, ProgressSnapshot};
 pub use self::region::{
     CompactionRegion, OpenCompactionRegionRequest, OpenError, open_compaction_region,
 };

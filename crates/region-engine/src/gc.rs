@@ -38,8 +38,8 @@ use std::collections::BTreeMap;
 use object_store::path::Path;
 use tidewater_common::ids::TableId;
 
-pub use self::awaited::Awaited;
-pub use self::collector::Collector;
+pub use self::awaited::HookPositions;
+pub use self::collector::GarbageCollector;
 use crate::hooks::RemovalReason;
 use crate::layout::RegionDir;
 
@@ -67,12 +67,12 @@ pub struct Garbage {
     /// Its size.
     pub bytes: u64,
     /// Why it goes.
-    pub why: Why,
+    pub why: GarbageReason,
 }
 
 /// Why an object goes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Why {
+pub enum GarbageReason {
     /// A data file, or an index of one, for this reason.
     File(RemovalReason),
     /// A delta or a checkpoint that a newer checkpoint covers.
@@ -81,7 +81,7 @@ pub enum Why {
 
 /// Why an object stays.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Kept {
+pub enum KeepReason {
     /// A manifest names it live.
     Live,
     /// A staging area names it.
@@ -112,7 +112,7 @@ pub struct GcReport {
     /// Their bytes.
     pub bytes: u64,
     /// Objects that stay.
-    pub kept: BTreeMap<Kept, u64>,
+    pub kept: BTreeMap<KeepReason, u64>,
     /// Objects that could not be deleted; the next pass tries again.
     pub failed: u64,
     /// Regions whose manifests cannot be read, and why.
@@ -125,14 +125,14 @@ impl GcReport {
         self.kept.values().sum()
     }
 
-    fn keep(&mut self, why: Kept, objects: u64) {
+    fn keep(&mut self, why: KeepReason, objects: u64) {
         if objects > 0 {
             *self.kept.entry(why).or_default() += objects;
         }
     }
 }
 
-impl Why {
+impl GarbageReason {
     /// As operators read it.
     pub fn as_str(self) -> &'static str {
         match self {
@@ -142,7 +142,7 @@ impl Why {
     }
 }
 
-impl Kept {
+impl KeepReason {
     /// As operators read it.
     pub fn as_str(self) -> &'static str {
         match self {

@@ -43,15 +43,15 @@ mod suspension;
 
 pub(crate) use self::calls::RegionHooks;
 pub use self::durable::DurableHook;
-pub use self::error::{HookError, PluginError};
+pub use self::error::{HookError, HookSetupError};
 pub use self::hook::{RegionHook, RegionHookRef};
-pub use self::kinds::{HookHome, HookKind, HookKinds, PluginSpec};
+pub use self::kinds::{HookHome, HookKind, HookKinds, HookSpec};
 pub use self::payload::{
     FilesRemoved, GcPass, ManifestKind, RegionMetaActionList, RegionRole, RegionSnapshot,
     RemovalReason, SstFileInfo, SstInfo,
 };
-pub use self::plugins::{Plugin, Plugins};
-pub use self::sets::{MOST_PLUGINS, PluginSets};
+pub use self::plugins::{HookRegistration, Plugins};
+pub use self::sets::{HookSets, MAX_HOOKS};
 pub use self::shield::{HookState, HookStatus};
 pub use self::suspension::HookLimits;
 

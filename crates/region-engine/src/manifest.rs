@@ -40,7 +40,7 @@ pub use self::action::{
     Action, ActionKind, AreaId, AreaStep, Author, Change, Delta, Edit, ProcedureStep, Truncate,
 };
 pub(crate) use self::announce::announced_as;
-pub use self::closed_areas::{Closed, ClosedAreas};
+pub use self::closed_areas::{AreaOutcome, ClosedAreas};
 pub use self::codec::CodecError;
 pub use self::context::ManifestContext;
 pub(crate) use self::context::PendingManifestHook;

@@ -12,7 +12,7 @@ use tidewater_proto::v1::{
 };
 use tidewater_region_engine::EngineError;
 use tidewater_region_engine::env::RegionEnv;
-use tidewater_region_engine::gc::{Awaited, Collector, Garbage, GcReport, GcRequest};
+use tidewater_region_engine::gc::{Garbage, GarbageCollector, GcReport, GcRequest, HookPositions};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::Status;
@@ -87,7 +87,7 @@ async fn run(
         most: MOST,
     };
     let (sender, mut found) = mpsc::channel(TOLD);
-    let collector = Collector::new(env).sparing(awaited(&request));
+    let collector = GarbageCollector::new(env).with_hook_positions(awaited(&request));
     let pass = async {
         let outcome = collector.collect(&asked, &sender).await;
         drop(sender);
@@ -110,11 +110,11 @@ async fn run(
 }
 
 /// What durable hooks wait for.
-fn awaited(request: &SweepStoreRequest) -> Awaited {
+fn awaited(request: &SweepStoreRequest) -> HookPositions {
     let known = request.known.iter().map(|one| {
         (RegionId(one.region_id), one.versions.iter().copied().map(ManifestVersion).collect())
     });
-    Awaited {
+    HookPositions {
         known: known.collect(),
         oldest_ms: request.awaited_oldest_ms,
         most: request.awaited_most,

@@ -122,7 +122,7 @@ async fn calls_are_posted_signed_and_again_until_they_are_taken() {
     let folder = tempfile::tempdir().unwrap();
     let secret_file = folder.path().join("secret");
     std::fs::write(&secret_file, "Jefe\n").unwrap();
-    let spec = PluginSpec {
+    let spec = HookSpec {
         name: "mirror".to_owned(),
         kind: "webhook".to_owned(),
         config: json!({ "url": url, "secret_file": secret_file }),

@@ -8,13 +8,13 @@ use crate::sst::source::FileSource;
 
 /// Files that follow each other in key order: at most one is open.
 #[derive(Debug)]
-pub(crate) struct Chain {
-    files: VecDeque<Link>,
+pub(crate) struct FileChain {
+    files: VecDeque<ChainFile>,
 }
 
 /// A file of a chain.
 #[derive(Debug)]
-pub(crate) struct Link {
+pub(crate) struct ChainFile {
     pub(crate) source: FileSource,
     /// No key occurs twice in it.
     pub(crate) unique: bool,
@@ -30,8 +30,8 @@ pub(crate) struct ChainPiece {
     pub(crate) bytes: u64,
 }
 
-impl Chain {
-    pub(crate) fn new(files: VecDeque<Link>) -> Self {
+impl FileChain {
+    pub(crate) fn new(files: VecDeque<ChainFile>) -> Self {
         Self { files }
     }
 

@@ -57,7 +57,8 @@ pub(crate) async fn commit(
             Err(error @ EngineError::Refused { reason: Void::InputsGone { .. }, .. }) => {
                 return match in_doubt {
                     Some(version) if outputs.is_empty() => {
-                        let ours = manifest.is_by(version, Author::Job(job.job_id)).await?;
+                        let ours =
+                            manifest.is_committed_by(version, Author::Job(job.job_id)).await?;
                         if ours { Ok(manifest.state().version) } else { Err(error) }
                     }
                     _ => Err(error),

@@ -34,12 +34,12 @@ const FOOTERS_AT_ONCE: usize = 8;
 #[derive(Debug, Clone)]
 pub struct Compactor {
     env: RegionEnv,
-    limits: Limits,
+    limits: CompactionLimits,
 }
 
 /// What a job may use.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Limits {
+pub struct CompactionLimits {
     /// Sub-jobs at once; each keeps one core busy.
     pub parallelism: usize,
     /// Bytes of memory; with less, fewer sub-jobs run at once, but always one.
@@ -48,7 +48,7 @@ pub struct Limits {
 
 /// The region that a job is about, as seen by whoever carries the job out.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct Target<'a> {
+pub(crate) struct CompactionTarget<'a> {
     pub(crate) manifest: &'a ManifestContext,
     pub(crate) hooks: &'a RegionHooks,
     /// What the region is where its manifest does not say.
@@ -57,7 +57,7 @@ pub(crate) struct Target<'a> {
 
 /// A job that is done.
 #[derive(Debug, Clone)]
-pub struct Committed {
+pub struct CommittedCompaction {
     /// A version that has the outputs.
     pub manifest_version: ManifestVersion,
     /// The files written.
@@ -67,13 +67,13 @@ pub struct Committed {
 impl Compactor {
     /// Works on the store of `env`, with its workers and within its options.
     pub fn new(env: RegionEnv) -> Self {
-        let limits = Limits::from(&env.options.compaction);
+        let limits = CompactionLimits::from(&env.options.compaction);
         Self { env, limits }
     }
 
     /// The same within other limits.
     #[must_use]
-    pub fn within(self, limits: Limits) -> Self {
+    pub fn within(self, limits: CompactionLimits) -> Self {
         Self { limits, ..self }
     }
 
@@ -84,21 +84,21 @@ impl Compactor {
     /// [`EngineError::Unknown`], after which the manifest says, sooner or later.
     pub(crate) async fn compact(
         &self,
-        target: Target<'_>,
+        target: CompactionTarget<'_>,
         job: &CompactionJob,
         attempt: &Attempt,
-    ) -> Result<Committed, EngineError> {
+    ) -> Result<CommittedCompaction, EngineError> {
         let outputs = self.merge(job, attempt).await?;
         if attempt.cancel.is_cancelled() {
             return Err(cancelled(job));
         }
-        attempt.progress.begins_to_commit();
+        attempt.progress.mark_committing();
         let metadata = Arc::new(target.spec.as_of(&target.manifest.state()));
         target.hooks.sst_files_written(metadata, outputs.clone().into()).await;
-        attempt.progress.step();
+        attempt.progress.record_step();
         let files: Vec<FileMeta> = outputs.iter().map(|file| file.meta.clone()).collect();
         let manifest_version = commit(target.manifest, job, &files).await?;
-        Ok(Committed { manifest_version, outputs })
+        Ok(CommittedCompaction { manifest_version, outputs })
     }
 
     /// Merges the inputs of a job and writes its outputs, which no manifest names yet. None when
@@ -196,7 +196,7 @@ impl Compactor {
                 let footers =
                     files.iter().map(|file| footer(&self.env.storage, &self.env.footers, file));
                 for (file, footer) in files.iter().zip(try_join_all(footers).await?) {
-                    attempt.progress.step();
+                    attempt.progress.record_step();
                     let shown = footer.key_index.iter().filter(|key| file.clip.contains(key));
                     firsts.extend(shown.cloned());
                 }
@@ -210,7 +210,7 @@ fn cancelled(job: &CompactionJob) -> EngineError {
     EngineError::Cancelled { region: job.dir.region_id, job: job.job_id }
 }
 
-impl From<&CompactionOptions> for Limits {
+impl From<&CompactionOptions> for CompactionLimits {
     fn from(options: &CompactionOptions) -> Self {
         Self { parallelism: options.parallelism, memory_bytes: options.memory_bytes }
     }

@@ -4,9 +4,9 @@ use tidewater_common::ids::{Epoch, JobId, Sequence};
 use tidewater_common::keys::KeyRange;
 use tidewater_common::schema::{TableOptions, TableSchema};
 
-use super::compactor::Limits;
+use super::compactor::CompactionLimits;
 use super::cut::parts;
-use super::pick::Why;
+use super::pick::CompactionReason;
 use super::runs::{Ranged, sorted_runs};
 use crate::expiry::Expiry;
 use crate::file_meta::{FileMeta, hull};
@@ -41,7 +41,7 @@ pub struct CompactionJob {
     /// The time window in use, in milliseconds; for the record.
     pub window_ms: Option<u64>,
     /// Why these files.
-    pub why: Why,
+    pub why: CompactionReason,
 }
 
 /// What the outputs of a job are like.
@@ -77,9 +77,9 @@ const INFLATION: u64 = 8;
 const LEAST_PART: u64 = 4;
 
 /// A file with the keys that it shows.
-struct Shown<'a>((&'a [u8], &'a [u8]));
+struct ShownRange<'a>((&'a [u8], &'a [u8]));
 
-impl<'a> Ranged for Shown<'a> {
+impl<'a> Ranged for ShownRange<'a> {
     type Key = &'a [u8];
     fn low(&self) -> &&'a [u8] {
         &self.0.0
@@ -92,11 +92,11 @@ impl<'a> Ranged for Shown<'a> {
 impl CompactionJob {
     /// Bytes of memory that one sub-job takes at most: of each sorted run of the inputs, one file is open.
     pub fn sub_job_bytes(&self) -> u64 {
-        let shown: Vec<(Shown<'_>, u64)> = self
+        let shown: Vec<(ShownRange<'_>, u64)> = self
             .read()
-            .filter_map(|file| Some((Shown(file.shown_keys()?), open_bytes(file))))
+            .filter_map(|file| Some((ShownRange(file.shown_keys()?), open_bytes(file))))
             .collect();
-        let (files, bytes): (Vec<Shown<'_>>, Vec<u64>) = shown.into_iter().unzip();
+        let (files, bytes): (Vec<ShownRange<'_>>, Vec<u64>) = shown.into_iter().unzip();
         let all: Vec<usize> = (0..files.len()).collect();
         let largest = |run: Vec<usize>| run.into_iter().map(|index| bytes[index]).max();
         let runs = sorted_runs(&files, &all).into_iter();
@@ -104,9 +104,9 @@ impl CompactionJob {
     }
 
     /// Sub-jobs that run at once within these limits: no more than are worth it, and always one.
-    pub fn sub_jobs(&self, limits: Limits) -> usize {
+    pub fn sub_jobs(&self, limits: CompactionLimits) -> usize {
         let worth_it = self.output.target_file_bytes as u64 / LEAST_PART;
-        let Limits { parallelism, memory_bytes } = limits;
+        let CompactionLimits { parallelism, memory_bytes } = limits;
         parts(parallelism, self.bytes_read(), worth_it, memory_bytes, self.sub_job_bytes())
     }
 
@@ -202,7 +202,7 @@ mod tests {
             gc_floor_ms: 0,
             output: OutputOptions { level: 1, target_file_bytes: 1 },
             window_ms: None,
-            why: Why::Tier,
+            why: CompactionReason::Tier,
         }
     }
 

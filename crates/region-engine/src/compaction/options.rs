@@ -2,7 +2,7 @@
 
 /// How files are chosen.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Strategy {
+pub enum CompactionStrategy {
     /// By time windows where rows have a time and versions of a key share it, else by tiers.
     Auto,
     /// By tiers, whatever the table has.
@@ -13,14 +13,14 @@ pub enum Strategy {
 #[derive(Debug, Clone)]
 pub struct CompactionOptions {
     /// How files are chosen.
-    pub strategy: Strategy,
+    pub strategy: CompactionStrategy,
     /// Runs of a level that are merged into one; at least 2. More: less is rewritten, reads open
     /// more files.
     pub fan_in: usize,
     /// Runs merged at once at most.
-    pub most_runs: usize,
+    pub max_runs: usize,
     /// Bytes of a job's inputs at most: what is larger together stays apart.
-    pub most_job_bytes: u64,
+    pub max_job_bytes: u64,
     /// Jobs of a process at once, of whatever regions; at least 1.
     pub jobs: usize,
     /// Sub-jobs of a job at once; each keeps one core busy.
@@ -32,10 +32,10 @@ pub struct CompactionOptions {
 impl Default for CompactionOptions {
     fn default() -> Self {
         Self {
-            strategy: Strategy::Auto,
+            strategy: CompactionStrategy::Auto,
             fan_in: 4,
-            most_runs: 16,
-            most_job_bytes: 16 << 30,
+            max_runs: 16,
+            max_job_bytes: 16 << 30,
             jobs: 1,
             parallelism: 2,
             memory_bytes: 512 << 20,

@@ -59,9 +59,9 @@ pub(crate) struct PickRules {
     /// Runs of a level that are merged into one; at least 2.
     pub(crate) fan_in: usize,
     /// Runs merged at once at most: a merge holds a row group of each.
-    pub(crate) most_runs: usize,
+    pub(crate) max_runs: usize,
     /// Bytes of a job's inputs at most: runs that are larger together stay apart.
-    pub(crate) most_job_bytes: u64,
+    pub(crate) max_job_bytes: u64,
     /// Files below this are small.
     pub(crate) small_bytes: u64,
     /// `Some`: by time windows of this length in milliseconds.
@@ -74,7 +74,7 @@ pub(crate) struct PickRules {
 
 /// Why files were chosen.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Why {
+pub enum CompactionReason {
     /// A level holds too many runs.
     Tier,
     /// Small files follow each other.
@@ -87,7 +87,7 @@ pub enum Why {
     Asked,
 }
 
-impl Why {
+impl CompactionReason {
     const ALL: [Self; 5] = [Self::Tier, Self::Small, Self::Window, Self::Expired, Self::Asked];
 
     /// As operators read it, and as it is sent.
@@ -108,23 +108,31 @@ impl Why {
 
 /// Files to merge into one run.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Choice {
+pub(crate) struct CompactionCandidate {
     /// Positions among the files given, ascending.
     pub(crate) files: Vec<usize>,
     /// Level of the outputs.
     pub(crate) level: u32,
     /// Why these.
-    pub(crate) why: Why,
+    pub(crate) why: CompactionReason,
 }
 
 /// What to do now, the most useful first; the choices share no file.
-pub(crate) fn pick<K: Ord>(files: &[PickFile<K>], rules: &PickRules, now_ms: u64) -> Vec<Choice> {
+pub(crate) fn pick<K: Ord>(
+    files: &[PickFile<K>],
+    rules: &PickRules,
+    now_ms: u64,
+) -> Vec<CompactionCandidate> {
     let free = free(files, rules);
     let (expired, rest): (Vec<usize>, Vec<usize>) =
         free.into_iter().partition(|index| expired(&files[*index], rules));
     let mut choices = Vec::new();
     if !expired.is_empty() {
-        choices.push(Choice { files: expired, level: 0, why: Why::Expired });
+        choices.push(CompactionCandidate {
+            files: expired,
+            level: 0,
+            why: CompactionReason::Expired,
+        });
     }
     choices.extend(match rules.window_ms {
         Some(window_ms) => windows::windows(files, &rest, rules, window_ms.max(1), now_ms),
@@ -135,7 +143,10 @@ pub(crate) fn pick<K: Ord>(files: &[PickFile<K>], rules: &PickRules, now_ms: u64
 
 /// All files into one run, whatever it costs; `None` when they are one already and nothing could be
 /// left out.
-pub(crate) fn whole<K: Ord>(files: &[PickFile<K>], rules: &PickRules) -> Option<Choice> {
+pub(crate) fn whole<K: Ord>(
+    files: &[PickFile<K>],
+    rules: &PickRules,
+) -> Option<CompactionCandidate> {
     let free = free(files, rules);
     let runs = sorted_runs(files, &free);
     let small = |index: &usize| files[*index].bytes < rules.small_bytes;
@@ -145,7 +156,7 @@ pub(crate) fn whole<K: Ord>(files: &[PickFile<K>], rules: &PickRules) -> Option<
         return None;
     }
     let level = free.iter().map(|index| files[*index].level).max().unwrap_or(0).max(1);
-    Some(Choice { files: free, level, why: Why::Asked })
+    Some(CompactionCandidate { files: free, level, why: CompactionReason::Asked })
 }
 
 /// Files that no job has and that lie before all pending obligations.
@@ -175,10 +186,10 @@ fn bounded<K>(
     rules: &PickRules,
 ) -> Vec<usize> {
     runs.sort_by_key(|run| (bytes(files, run), run.first().copied()));
-    let mut left = rules.most_job_bytes;
+    let mut left = rules.max_job_bytes;
     let mut count = 0;
     let mut chosen = Vec::new();
-    for run in runs.into_iter().take(rules.most_runs.max(least)) {
+    for run in runs.into_iter().take(rules.max_runs.max(least)) {
         let Some(rest) = left.checked_sub(bytes(files, &run)) else { break };
         left = rest;
         count += 1;

@@ -6,16 +6,16 @@ use std::collections::BTreeSet;
 use tidewater_common::ids::{Epoch, FileId, JobId, RegionId, Sequence};
 
 use super::job::{CompactionJob, OlderRows, OutputOptions};
-use super::pick::{WINDOWS_MS, Why};
+use super::pick::{CompactionReason, WINDOWS_MS};
 use crate::file_meta::{FileMeta, FileRef};
 use crate::layout::RegionDir;
 use crate::manifest::ManifestState;
 use crate::region::RegionSpec;
 
 /// Files that a plan may name.
-pub const MOST_INPUTS: usize = 4_096;
+pub const MAX_INPUTS: usize = 4_096;
 /// Bytes that a file may be meant to have.
-const MOST_FILE_BYTES: usize = 16 << 30;
+const MAX_FILE_BYTES: usize = 16 << 30;
 
 /// What shall be merged, as a plain value: it can be logged, stored, sent and carried out again.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -35,7 +35,7 @@ pub struct CompactionPlan {
     /// The time window in use, in milliseconds; for the record.
     pub window_ms: Option<u64>,
     /// Why these files.
-    pub why: Why,
+    pub why: CompactionReason,
 }
 
 /// Why a plan is not carried out: nothing was done.
@@ -50,7 +50,7 @@ pub enum PlanError {
         opened: RegionId,
     },
     /// It names nothing, or too much.
-    #[error("a plan names 1 to {MOST_INPUTS} files, this one {files}")]
+    #[error("a plan names 1 to {MAX_INPUTS} files, this one {files}")]
     Inputs {
         /// How many it names.
         files: usize,
@@ -121,7 +121,7 @@ pub(crate) fn resolve(
         return Err(PlanError::OtherRegion { plan: plan.dir.region_id, opened: region });
     }
     let files = plan.inputs.len();
-    if files == 0 || files > MOST_INPUTS {
+    if files == 0 || files > MAX_INPUTS {
         return Err(PlanError::Inputs { files });
     }
     let live = |file: &FileRef| {
@@ -134,7 +134,7 @@ pub(crate) fn resolve(
     }
     let highest = inputs.iter().map(|file| file.level).max().unwrap_or(0);
     let (level, bytes) = (plan.output.level, plan.output.target_file_bytes);
-    if level > highest.saturating_add(1) || !(1..=MOST_FILE_BYTES).contains(&bytes) {
+    if level > highest.saturating_add(1) || !(1..=MAX_FILE_BYTES).contains(&bytes) {
         return Err(PlanError::Output { level, bytes, inputs: highest });
     }
     let known = |window: &u64| state.window_ms == Some(*window) || WINDOWS_MS.contains(window);
@@ -235,7 +235,7 @@ mod tests {
             now_ms: 0,
             output: OutputOptions { level: 1, target_file_bytes: 1 << 20 },
             window_ms: None,
-            why: Why::Tier,
+            why: CompactionReason::Tier,
         }
     }
 
@@ -252,8 +252,8 @@ mod tests {
         let other = PlanError::OtherRegion { plan: RegionId(99), opened: region };
         assert_eq!(refused(&CompactionPlan { dir: elsewhere, ..good.clone() }), other);
         assert_eq!(refused(&plan(&[])), PlanError::Inputs { files: 0 });
-        let many = vec![&one; MOST_INPUTS + 1];
-        assert_eq!(refused(&plan(&many)), PlanError::Inputs { files: MOST_INPUTS + 1 });
+        let many = vec![&one; MAX_INPUTS + 1];
+        assert_eq!(refused(&plan(&many)), PlanError::Inputs { files: MAX_INPUTS + 1 });
         let gone = file(3);
         let not_live = PlanError::NotLive { file: gone.file_id, region };
         assert_eq!(refused(&plan(&[&one, &gone])), not_live);
@@ -261,7 +261,7 @@ mod tests {
         let not_live = PlanError::NotLive { file: one.file_id, region };
         assert_eq!(refused(&plan(&[&clipped])), not_live, "live, with another clip");
         assert_eq!(refused(&plan(&[&one, &one])), PlanError::Overlap { file: one.file_id });
-        for (level, bytes) in [(2, 1), (1, 0), (0, MOST_FILE_BYTES + 1)] {
+        for (level, bytes) in [(2, 1), (1, 0), (0, MAX_FILE_BYTES + 1)] {
             let output = OutputOptions { level, target_file_bytes: bytes };
             let expected = PlanError::Output { level, bytes, inputs: 0 };
             assert_eq!(refused(&CompactionPlan { output, ..good.clone() }), expected);

@@ -7,7 +7,7 @@ use tokio_util::sync::CancellationToken;
 
 /// Counters that an attempt moves and anybody reads.
 #[derive(Debug, Default)]
-pub struct Progress {
+pub struct CompactionProgress {
     rows_read: AtomicU64,
     bytes_read: AtomicU64,
     rows_written: AtomicU64,
@@ -17,7 +17,7 @@ pub struct Progress {
     committing: AtomicBool,
 }
 
-/// [`Progress`] at a moment. Bytes are of files as stored.
+/// [`CompactionProgress`] at a moment. Bytes are of files as stored.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct ProgressSnapshot {
     /// Row versions read from the inputs.
@@ -38,12 +38,12 @@ pub struct ProgressSnapshot {
 #[derive(Debug, Clone, Default)]
 pub struct Attempt {
     /// What it has done.
-    pub progress: Arc<Progress>,
+    pub progress: Arc<CompactionProgress>,
     /// Ends it soon, unless it is committing already.
     pub cancel: CancellationToken,
 }
 
-impl Progress {
+impl CompactionProgress {
     /// The counters now.
     pub fn snapshot(&self) -> ProgressSnapshot {
         let of = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
@@ -73,30 +73,30 @@ impl Progress {
         to(&self.steps, done.steps);
     }
 
-    pub(crate) fn begins_to_commit(&self) {
+    pub(crate) fn mark_committing(&self) {
         self.committing.store(true, Ordering::Relaxed);
-        self.step();
+        self.record_step();
     }
 
     /// Something is done that moves no other counter.
-    pub(crate) fn step(&self) {
+    pub(crate) fn record_step(&self) {
         self.steps.fetch_add(1, Ordering::Relaxed);
     }
 
-    pub(crate) fn read(&self, rows: u64, bytes: u64) {
+    pub(crate) fn record_read(&self, rows: u64, bytes: u64) {
         self.rows_read.fetch_add(rows, Ordering::Relaxed);
         self.bytes_read.fetch_add(bytes, Ordering::Relaxed);
     }
 
-    pub(crate) fn wrote_rows(&self, rows: u64) {
+    pub(crate) fn record_rows_written(&self, rows: u64) {
         self.rows_written.fetch_add(rows, Ordering::Relaxed);
     }
 
-    pub(crate) fn wrote_bytes(&self, bytes: u64) {
+    pub(crate) fn record_bytes_written(&self, bytes: u64) {
         self.bytes_written.fetch_add(bytes, Ordering::Relaxed);
     }
 
-    pub(crate) fn wrote_file(&self) {
+    pub(crate) fn record_file_written(&self) {
         self.files_written.fetch_add(1, Ordering::Relaxed);
     }
 }

@@ -7,13 +7,13 @@ use tidewater_common::keys::KeyRange;
 use tidewater_common::schema::{TableOptions, TableSchema};
 use tokio::time::Instant;
 
-use super::compactor::{Committed, Compactor, Limits, Target};
+use super::compactor::{CommittedCompaction, CompactionLimits, CompactionTarget, Compactor};
 use super::job::CompactionJob;
 use super::plan::{CompactionPlan, PlanError, resolve};
 use super::progress::Attempt;
 use crate::EngineError;
 use crate::env::RegionEnv;
-use crate::hooks::{PluginError, PluginSets, PluginSpec, RegionHooks};
+use crate::hooks::{HookSets, HookSetupError, HookSpec, RegionHooks};
 use crate::layout::RegionDir;
 use crate::manifest::{ManifestContext, ManifestState};
 use crate::region::RegionSpec;
@@ -37,9 +37,9 @@ pub struct OpenCompactionRegionRequest {
     /// Plans may merge versions away up to this epoch.
     pub since: Epoch,
     /// What a job may use.
-    pub limits: Limits,
+    pub limits: CompactionLimits,
     /// Hooks that are told of what is done; no others are.
-    pub plugins: Vec<PluginSpec>,
+    pub hooks: Vec<HookSpec>,
 }
 
 /// Why a region is not opened, or a plan not taken: nothing was done.
@@ -47,7 +47,7 @@ pub struct OpenCompactionRegionRequest {
 pub enum OpenError {
     /// A hook cannot be made.
     #[error(transparent)]
-    Plugin(#[from] PluginError),
+    HookRegistration(#[from] HookSetupError),
     /// The manifest cannot be read, the region was dropped, or a later owner has it.
     #[error(transparent)]
     Engine(#[from] EngineError),
@@ -58,12 +58,12 @@ pub enum OpenError {
         region: RegionId,
     },
     /// Who asks has not fenced the manifest, so others may be about to write to it.
-    #[error("region {region}: {asker} does not own it by its manifest")]
-    NotTaken {
+    #[error("region {region}: {caller} does not own it by its manifest")]
+    NotOwner {
         /// The region.
         region: RegionId,
         /// Who asks.
-        asker: OwnerEpoch,
+        caller: OwnerEpoch,
     },
     /// The plan does not fit the manifest.
     #[error(transparent)]
@@ -77,7 +77,7 @@ pub struct CompactionRegion {
     spec: RegionSpec,
     owner: (OwnerEpoch, GroupId),
     since: Epoch,
-    limits: Limits,
+    limits: CompactionLimits,
     manifest: ManifestContext,
     hooks: RegionHooks,
 }
@@ -86,15 +86,15 @@ pub struct CompactionRegion {
 /// has planned. Its hooks are made by `sets`, before anything is read.
 ///
 /// # Errors
-/// [`OpenError::Plugin`] with the hook that cannot be made; [`OpenError::Engine`] with
+/// [`OpenError::Hook`] with the hook that cannot be made; [`OpenError::Engine`] with
 /// [`EngineError::Fenced`] when a later owner has the region, [`EngineError::Removed`] when it was
-/// dropped, or when the manifest cannot be read; [`OpenError::NoManifest`], [`OpenError::NotTaken`].
+/// dropped, or when the manifest cannot be read; [`OpenError::NoManifest`], [`OpenError::NotOwner`].
 pub async fn open_compaction_region(
     env: &RegionEnv,
-    sets: &PluginSets,
+    sets: &HookSets,
     request: OpenCompactionRegionRequest,
 ) -> Result<CompactionRegion, OpenError> {
-    let env = env.clone().with_plugins(sets.get(&request.plugins, Instant::now())?);
+    let env = env.clone().with_plugins(sets.get(&request.hooks, Instant::now())?);
     let dir = request.dir;
     let region = CompactionRegion {
         manifest: ManifestContext::new(env.clone(), dir),
@@ -128,7 +128,7 @@ impl CompactionRegion {
     }
 
     /// What a job may use.
-    pub fn limits(&self) -> Limits {
+    pub fn limits(&self) -> CompactionLimits {
         self.limits
     }
 
@@ -165,10 +165,11 @@ impl CompactionRegion {
     pub async fn run(
         &self,
         job: &CompactionJob,
-        limits: Limits,
+        limits: CompactionLimits,
         attempt: &Attempt,
-    ) -> Result<Committed, EngineError> {
-        let target = Target { manifest: &self.manifest, hooks: &self.hooks, spec: &self.spec };
+    ) -> Result<CommittedCompaction, EngineError> {
+        let target =
+            CompactionTarget { manifest: &self.manifest, hooks: &self.hooks, spec: &self.spec };
         Compactor::new(self.env.clone()).within(limits).compact(target, job, attempt).await
     }
 
@@ -180,7 +181,7 @@ impl CompactionRegion {
                 if let Err(error) = self.manifest.refresh().await {
                     tracing::debug!(region = %self.dir(), %error, "a commit is still in doubt");
                 }
-                if !self.manifest.is_in_doubt().await {
+                if !self.manifest.has_pending_commit().await {
                     return;
                 }
                 tokio::time::sleep(LOOK).await;
@@ -197,7 +198,7 @@ impl CompactionRegion {
 }
 
 /// Only who owns a region by its manifest has it compacted.
-fn owned(state: &ManifestState, asker: (OwnerEpoch, GroupId)) -> Result<(), OpenError> {
+fn owned(state: &ManifestState, caller: (OwnerEpoch, GroupId)) -> Result<(), OpenError> {
     let region = state.dir.region_id;
     if state.is_removed() {
         return Err(EngineError::Removed { region }.into());
@@ -205,12 +206,12 @@ fn owned(state: &ManifestState, asker: (OwnerEpoch, GroupId)) -> Result<(), Open
     if state.version == ManifestVersion(0) {
         return Err(OpenError::NoManifest { region });
     }
-    let (own, group) = asker;
+    let (own, group) = caller;
     match state.owner {
         Some(owner) if owner.epoch == own && owner.group == group => Ok(()),
         Some(owner) if owner.epoch >= own => {
             Err(EngineError::Fenced { region, own, later: owner.epoch }.into())
         }
-        _ => Err(OpenError::NotTaken { region, asker: own }),
+        _ => Err(OpenError::NotOwner { region, caller: own }),
     }
 }

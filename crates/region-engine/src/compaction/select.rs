@@ -5,9 +5,11 @@ use std::collections::BTreeSet;
 use tidewater_common::ids::{Epoch, Sequence};
 use tidewater_common::schema::{TableOptions, TableSchema, WriteMode};
 
-use super::options::{CompactionOptions, Strategy};
-use super::pick::{Choice, PickFile, PickRules, Why, pick, suggest_window, whole};
-use super::plan::MOST_INPUTS;
+use super::options::{CompactionOptions, CompactionStrategy};
+use super::pick::{
+    CompactionCandidate, CompactionReason, PickFile, PickRules, pick, suggest_window, whole,
+};
+use super::plan::MAX_INPUTS;
 use crate::expiry::{Expiry, to_ms};
 use crate::file_meta::{FileMeta, FileRef};
 use crate::manifest::ManifestState;
@@ -23,7 +25,7 @@ pub enum Scope {
 
 /// What a choice depends on beside the state.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct Circumstances<'a> {
+pub(crate) struct SelectionContext<'a> {
     pub(crate) schema: &'a TableSchema,
     pub(crate) table: &'a TableOptions,
     pub(crate) options: &'a CompactionOptions,
@@ -39,11 +41,11 @@ pub(crate) struct Circumstances<'a> {
 
 /// What a job shall merge.
 #[derive(Debug, Clone, PartialEq)]
-pub(crate) struct Selection {
+pub(crate) struct CompactionSelection {
     pub(crate) inputs: Vec<FileMeta>,
     pub(crate) level: u32,
     pub(crate) window_ms: Option<u64>,
-    pub(crate) why: Why,
+    pub(crate) why: CompactionReason,
 }
 
 /// Files below this part of the target size are small.
@@ -53,8 +55,8 @@ pub(crate) const SMALL_PART: usize = 8;
 pub(crate) fn select(
     state: &ManifestState,
     scope: Scope,
-    with: Circumstances<'_>,
-) -> Vec<Selection> {
+    with: SelectionContext<'_>,
+) -> Vec<CompactionSelection> {
     let files: Vec<&FileMeta> = state.files().collect();
     let expiry = Expiry::new(with.schema, with.table, with.now_ms);
     let seen: Vec<PickFile<&[u8]>> =
@@ -67,35 +69,37 @@ pub(crate) fn select(
     choices
         .into_iter()
         .map(|choice| {
-            let Choice { files: chosen, level, why } = within_a_job(choice, &seen);
+            let CompactionCandidate { files: chosen, level, why } = within_a_job(choice, &seen);
             let inputs = chosen.iter().map(|index| files[*index].clone()).collect();
-            Selection { inputs, level, window_ms: rules.window_ms, why }
+            CompactionSelection { inputs, level, window_ms: rules.window_ms, why }
         })
         .collect()
 }
 
 /// As many files as a job may have; the others are chosen next. Where only their number counts it is the
 /// smallest, otherwise those with the first keys: what is left does not lie between them.
-fn within_a_job<K: Ord>(choice: Choice, files: &[PickFile<K>]) -> Choice {
-    let Choice { files: mut chosen, level, why } = choice;
-    if chosen.len() > MOST_INPUTS {
+fn within_a_job<K: Ord>(choice: CompactionCandidate, files: &[PickFile<K>]) -> CompactionCandidate {
+    let CompactionCandidate { files: mut chosen, level, why } = choice;
+    if chosen.len() > MAX_INPUTS {
         match why {
-            Why::Expired | Why::Asked => chosen.sort_by_key(|index| (files[*index].bytes, *index)),
-            Why::Tier | Why::Small | Why::Window => {
+            CompactionReason::Expired | CompactionReason::Asked => {
+                chosen.sort_by_key(|index| (files[*index].bytes, *index))
+            }
+            CompactionReason::Tier | CompactionReason::Small | CompactionReason::Window => {
                 chosen.sort_by(|a, b| files[*a].low.cmp(&files[*b].low).then(a.cmp(b)));
             }
         }
-        chosen.truncate(MOST_INPUTS);
+        chosen.truncate(MAX_INPUTS);
         chosen.sort_unstable();
     }
     let highest = chosen.iter().map(|index| files[*index].level).max().unwrap_or(0);
-    Choice { level: level.min(highest.saturating_add(1)), files: chosen, why }
+    CompactionCandidate { level: level.min(highest.saturating_add(1)), files: chosen, why }
 }
 
 fn seen<'a>(
     file: &'a FileMeta,
     expiry: Option<&Expiry>,
-    with: Circumstances<'_>,
+    with: SelectionContext<'_>,
 ) -> PickFile<&'a [u8]> {
     let time_type = with.schema.time_column().and_then(|id| with.schema.column(id));
     let time_ms = time_type.zip(file.time).map(|(column, time)| to_ms(&column.data_type, time));
@@ -127,10 +131,10 @@ fn rules(
     state: &ManifestState,
     files: &[PickFile<&[u8]>],
     expiry: Option<&Expiry>,
-    with: Circumstances<'_>,
+    with: SelectionContext<'_>,
 ) -> PickRules {
     // In an upsert table all versions of a key must fall into one window: so its time is in the key.
-    let windows = with.options.strategy == Strategy::Auto
+    let windows = with.options.strategy == CompactionStrategy::Auto
         && with.schema.time_column().is_some_and(|column| {
             with.table.write_mode == WriteMode::AppendOnly
                 || with.schema.primary_key().contains(&column)
@@ -141,8 +145,8 @@ fn rules(
     };
     PickRules {
         fan_in: with.options.fan_in.max(2),
-        most_runs: with.options.most_runs.max(2),
-        most_job_bytes: with.options.most_job_bytes,
+        max_runs: with.options.max_runs.max(2),
+        max_job_bytes: with.options.max_job_bytes,
         small_bytes: (with.target_file_bytes / SMALL_PART) as u64,
         window_ms,
         expire_before_ms: expiry.filter(|expiry| expiry.whole_files()).map(|e| e.before_ms),
@@ -167,17 +171,24 @@ mod tests {
             garbage: false,
             busy: false,
         };
-        let files: Vec<PickFile<usize>> = (0..MOST_INPUTS + 2).map(file).collect();
-        let of = |files: Vec<usize>| Choice { files, level: 2, why: Why::Asked };
+        let files: Vec<PickFile<usize>> = (0..MAX_INPUTS + 2).map(file).collect();
+        let of = |files: Vec<usize>| CompactionCandidate {
+            files,
+            level: 2,
+            why: CompactionReason::Asked,
+        };
         let few = of(vec![0, 5]);
         assert_eq!(within_a_job(few.clone(), &files), few);
         // The largest wait, and the level is that of what is left.
         let all = within_a_job(of((0..files.len()).collect()), &files);
-        let expected = Choice { level: 1, ..of((2..files.len()).collect()) };
+        let expected = CompactionCandidate { level: 1, ..of((2..files.len()).collect()) };
         assert_eq!(all, expected);
         // Nothing lies between those with the first keys.
-        let small = Choice { why: Why::Small, ..of((0..files.len()).rev().collect()) };
-        let expected = Choice { files: (0..MOST_INPUTS).collect(), ..small.clone() };
+        let small = CompactionCandidate {
+            why: CompactionReason::Small,
+            ..of((0..files.len()).rev().collect())
+        };
+        let expected = CompactionCandidate { files: (0..MAX_INPUTS).collect(), ..small.clone() };
         assert_eq!(within_a_job(small, &files), expected);
     }
 }

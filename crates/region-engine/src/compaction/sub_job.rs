@@ -13,7 +13,7 @@ use tidewater_common::schema::WriteMode;
 use tokio::runtime::Handle;
 use tokio::sync::{Semaphore, mpsc};
 
-use super::chain::{Chain, ChainPiece, Link};
+use super::chain::{ChainFile, ChainPiece, FileChain};
 use super::job::CompactionJob;
 use super::progress::Attempt;
 use super::runs::{Ranged, sorted_runs};
@@ -42,13 +42,13 @@ pub(crate) struct SubJob {
 }
 
 /// An input with the keys that it shows within the sub-job's range.
-struct Shown {
+struct ShownRange {
     file: Arc<FileMeta>,
     low: Vec<u8>,
     high: Vec<u8>,
 }
 
-impl Ranged for Shown {
+impl Ranged for ShownRange {
     type Key = Vec<u8>;
     fn low(&self) -> &Vec<u8> {
         &self.low
@@ -59,7 +59,7 @@ impl Ranged for Shown {
 }
 
 /// What is left out beside what the merge leaves out.
-struct Leave {
+struct ExpiryFilter {
     expiry: Option<Expiry>,
     /// `Some`: an expired version may go only if it is of this epoch or an earlier one, for then
     /// nothing lies beneath it. `None`: whatever lies beneath it has expired too.
@@ -74,7 +74,7 @@ impl SubJob {
         let keep_deletes = self.job.may_hide(&self.range);
         let versions = self.versions();
         let rules = MergeRules { versions, keep_deletes };
-        let leave = Leave {
+        let leave = ExpiryFilter {
             at_or_below: match &expiry {
                 Some(expiry) if !expiry.whole_keys => Some(self.job.since.get()),
                 _ => None,
@@ -100,7 +100,7 @@ impl SubJob {
             }
             if let Some(rows) = merge.take()? {
                 let rows = leave.apply(rows)?;
-                self.attempt.progress.wrote_rows(rows.rows() as u64);
+                self.attempt.progress.record_rows_written(rows.rows() as u64);
                 files.push(&rows)?;
             }
             if turn == Turn::Done {
@@ -150,14 +150,14 @@ impl SubJob {
     }
 
     /// The inputs' sorted runs within the range, as far as they [are read](CompactionJob::read).
-    fn chains(&self) -> Result<Vec<Chain>, EngineError> {
+    fn chains(&self) -> Result<Vec<FileChain>, EngineError> {
         let range = Ranges::one(&self.range, &KeyRange::whole());
-        let shown: Vec<Shown> = self
+        let shown: Vec<ShownRange> = self
             .job
             .read()
             .filter_map(|file| {
                 let (low, high) = range.within(&file.clip).clamp(&file.min_key, &file.max_key)?;
-                Some(Shown { file: Arc::new(file.clone()), low, high })
+                Some(ShownRange { file: Arc::new(file.clone()), low, high })
             })
             .collect();
         let all: Vec<usize> = (0..shown.len()).collect();
@@ -171,21 +171,21 @@ impl SubJob {
                         (file.one_version_per_key, file.size / file.rows.max(1));
                     let (access, shape) = (self.access.clone(), self.shape.clone());
                     let source = FileSource::new(access, file, shape, carried.clone(), &range);
-                    Link { source: source.with_epochs(), unique, row_bytes }
+                    ChainFile { source: source.with_epochs(), unique, row_bytes }
                 });
-                Chain::new(links.collect::<VecDeque<Link>>())
+                FileChain::new(links.collect::<VecDeque<ChainFile>>())
             })
             .collect();
         Ok(chains)
     }
 
     fn chunk(&self, next: ChainPiece) -> Result<crate::read::merge::Chunk, EngineError> {
-        self.attempt.progress.read(next.piece.rows.rows() as u64, next.bytes);
+        self.attempt.progress.record_read(next.piece.rows.rows() as u64, next.bytes);
         next.piece.into_chunk(&self.shape.codec, next.unique)
     }
 }
 
-impl Leave {
+impl ExpiryFilter {
     fn apply(&self, rows: RowVersions) -> Result<RowVersions, EngineError> {
         let Some(expiry) = &self.expiry else { return Ok(rows) };
         let Some(mut gone) = expiry.expired(&rows)? else { return Ok(rows) };

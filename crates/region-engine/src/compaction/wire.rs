@@ -7,11 +7,11 @@ use tidewater_proto::v1 as wire;
 use uuid::Uuid;
 
 use super::job::OutputOptions;
-use super::pick::Why;
+use super::pick::CompactionReason;
 use super::plan::CompactionPlan;
 use super::progress::ProgressSnapshot;
 use crate::file_meta::FileRef;
-use crate::hooks::{PluginSpec, SstFileInfo};
+use crate::hooks::{HookSpec, SstFileInfo};
 use crate::layout::RegionDir;
 use crate::manifest::CodecError;
 
@@ -75,7 +75,8 @@ impl TryFrom<v1::CompactionPlan> for CompactionPlan {
                     .map_err(|_| WireError::field("target_file_bytes", bytes))?,
             },
             window_ms: plan.window_ms,
-            why: Why::from_name(&plan.why).ok_or_else(|| WireError::field("why", plan.why))?,
+            why: CompactionReason::from_name(&plan.why)
+                .ok_or_else(|| WireError::field("why", plan.why))?,
         })
     }
 }
@@ -90,8 +91,8 @@ pub fn job_id(text: &str) -> Result<JobId, WireError> {
     id.map(JobId).ok_or_else(|| WireError::field("job id (a UUIDv7)", text))
 }
 
-impl From<&PluginSpec> for v1::PluginSpec {
-    fn from(spec: &PluginSpec) -> Self {
+impl From<&HookSpec> for v1::PluginSpec {
+    fn from(spec: &HookSpec) -> Self {
         Self {
             name: spec.name.clone(),
             kind: spec.kind.clone(),
@@ -101,7 +102,7 @@ impl From<&PluginSpec> for v1::PluginSpec {
     }
 }
 
-impl TryFrom<v1::PluginSpec> for PluginSpec {
+impl TryFrom<v1::PluginSpec> for HookSpec {
     type Error = WireError;
 
     fn try_from(spec: v1::PluginSpec) -> Result<Self, WireError> {
@@ -187,13 +188,19 @@ mod tests {
             now_ms: 4,
             output: OutputOptions { level: 2, target_file_bytes: 5 },
             window_ms: Some(6),
-            why: Why::Window,
+            why: CompactionReason::Window,
         }
     }
 
     #[test]
     fn a_plan_survives_the_wire() {
-        for why in [Why::Tier, Why::Small, Why::Window, Why::Expired, Why::Asked] {
+        for why in [
+            CompactionReason::Tier,
+            CompactionReason::Small,
+            CompactionReason::Window,
+            CompactionReason::Expired,
+            CompactionReason::Asked,
+        ] {
             let plan = CompactionPlan { why, ..plan() };
             assert_eq!(CompactionPlan::try_from(v1::CompactionPlan::from(&plan)).unwrap(), plan);
         }
@@ -217,7 +224,7 @@ mod tests {
             assert!(error.contains(named), "{error}");
         }
         let spec = v1::PluginSpec { name: "p".into(), config: "{".into(), ..Default::default() };
-        let error = PluginSpec::try_from(spec).unwrap_err().to_string();
+        let error = HookSpec::try_from(spec).unwrap_err().to_string();
         assert!(error.contains("\"p (EOF"), "{error}");
     }
 }

@@ -7,7 +7,7 @@ use bytes::Bytes;
 use tokio::sync::mpsc;
 
 use crate::EngineError;
-use crate::compaction::Progress;
+use crate::compaction::CompactionProgress;
 use crate::memtable::run::key_columns;
 use crate::row_versions::RowVersions;
 use crate::sst::sink::PartReceiver;
@@ -23,15 +23,15 @@ pub(crate) enum Part {
 #[derive(Debug)]
 struct Parts {
     sender: mpsc::Sender<Part>,
-    progress: Option<Arc<Progress>>,
+    progress: Option<Arc<CompactionProgress>>,
 }
 
 impl Parts {
     fn send(&self, part: Part) -> io::Result<()> {
         if let Some(progress) = &self.progress {
             match &part {
-                Part::Bytes(bytes) => progress.wrote_bytes(bytes.len() as u64),
-                Part::End(_) => progress.wrote_file(),
+                Part::Bytes(bytes) => progress.record_bytes_written(bytes.len() as u64),
+                Part::End(_) => progress.record_file_written(),
             }
         }
         self.sender.blocking_send(part).map_err(|_| io::Error::other("the upload has ended"))
@@ -60,7 +60,7 @@ impl FileSeries {
     }
 
     /// Counts what is sent.
-    pub(crate) fn counted_by(mut self, progress: Arc<Progress>) -> Self {
+    pub(crate) fn counted_by(mut self, progress: Arc<CompactionProgress>) -> Self {
         if let Some(parts) = &mut self.parts {
             parts.progress = Some(progress);
         }

@@ -14,7 +14,7 @@ use crate::manifest::ManifestState;
 
 /// The versions that hooks know, by region, and how long they are waited for.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Awaited {
+pub struct HookPositions {
     /// What each hook was told of each region last.
     pub known: BTreeMap<RegionId, Vec<ManifestVersion>>,
     /// A hook whose next delta is older is waited for no longer. Milliseconds since the Unix epoch.
@@ -25,11 +25,11 @@ pub struct Awaited {
 
 /// What is spared of one region's manifest: this checkpoint, and everything after it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Spared {
+pub(super) struct RetainedManifest {
     base: ManifestVersion,
 }
 
-impl Spared {
+impl RetainedManifest {
     /// Whether this object is spared.
     pub(super) fn has(self, object: ManifestObject) -> bool {
         match object {
@@ -39,17 +39,17 @@ impl Spared {
     }
 }
 
-impl Awaited {
+impl HookPositions {
     /// What is spared of a region's manifest with these checkpoints; `None`: nothing.
     pub(super) fn spared(
         &self,
         state: &ManifestState,
         checkpoints: impl Iterator<Item = ManifestVersion>,
-    ) -> Option<Spared> {
+    ) -> Option<RetainedManifest> {
         let known = self.known.get(&state.dir.region_id)?;
         let least = *known.iter().filter(|version| self.is_worth(state, **version)).min()?;
         let base = checkpoints.filter(|version| *version <= least).max();
-        Some(Spared { base: base.unwrap_or(ManifestVersion(0)) })
+        Some(RetainedManifest { base: base.unwrap_or(ManifestVersion(0)) })
     }
 
     /// Whether a hook that knows this version is waited for.
@@ -71,7 +71,7 @@ mod tests {
 
     use super::*;
     use crate::manifest::samples::DIR;
-    use crate::manifest::state::Slot;
+    use crate::manifest::state::VersionSlot;
 
     /// At version 20, with checkpoints at 4, 8, 12, 16; version n was written at n times 10.
     fn spared(known: &[u64], oldest_ms: u64, most: u64) -> Option<u64> {
@@ -79,11 +79,11 @@ mod tests {
         let mut state = ManifestState::empty(DIR);
         state.version = v(20);
         for version in 3..=20 {
-            let slot = Slot { writer: WriterId(Uuid::from_u128(1)), time_ms: version * 10 };
+            let slot = VersionSlot { writer: WriterId(Uuid::from_u128(1)), time_ms: version * 10 };
             state.slots.insert(v(version), slot);
         }
         let known = BTreeMap::from([(DIR.region_id, known.iter().copied().map(v).collect())]);
-        let awaited = Awaited { known, oldest_ms, most };
+        let awaited = HookPositions { known, oldest_ms, most };
         awaited.spared(&state, [4, 8, 12, 16].into_iter().map(v)).map(|spared| spared.base.get())
     }
 
@@ -110,13 +110,13 @@ mod tests {
     #[test]
     fn other_regions_are_not_waited_for() {
         let known = BTreeMap::from([(RegionId(99), vec![ManifestVersion(1)])]);
-        let awaited = Awaited { known, oldest_ms: 0, most: 100 };
+        let awaited = HookPositions { known, oldest_ms: 0, most: 100 };
         assert_eq!(awaited.spared(&ManifestState::empty(DIR), std::iter::empty()), None);
     }
 
     #[test]
     fn the_checkpoint_and_what_follows_it_is_spared() {
-        let spared = Spared { base: ManifestVersion(8) };
+        let spared = RetainedManifest { base: ManifestVersion(8) };
         for (version, delta, checkpoint) in [(7, false, false), (8, false, true), (9, true, true)] {
             let version = ManifestVersion(version);
             assert_eq!(spared.has(ManifestObject::Delta(version)), delta, "{version}");

@@ -6,9 +6,9 @@ use futures::{StreamExt, stream};
 use tidewater_common::ids::RegionId;
 use tokio::sync::mpsc;
 
-use super::named::{self, Name};
-use super::survey::{Candidate, Survey, survey};
-use super::{Awaited, Garbage, GcReport, GcRequest, Kept, Why};
+use super::named::{self, ObjectName};
+use super::survey::{GarbageCandidate, RegionSurvey, survey};
+use super::{Garbage, GarbageReason, GcReport, GcRequest, HookPositions, KeepReason};
 use crate::env::RegionEnv;
 use crate::error::EngineError;
 use crate::hooks::{FilesRemoved, GcPass, RegionHooks, RemovalReason};
@@ -22,29 +22,29 @@ const TELLINGS: usize = 3;
 
 /// Collects the garbage of all regions in a store.
 #[derive(Debug, Clone)]
-pub struct Collector {
+pub struct GarbageCollector {
     env: RegionEnv,
-    awaited: Awaited,
+    awaited: HookPositions,
 }
 
 /// What a pass knows.
 struct Pass<'a> {
-    collector: &'a Collector,
+    collector: &'a GarbageCollector,
     request: &'a GcRequest,
     report: GcReport,
-    candidates: Vec<Candidate>,
+    candidates: Vec<GarbageCandidate>,
     /// Regions whose manifests get the floor.
     floors: BTreeSet<RegionDir>,
 }
 
-impl Collector {
+impl GarbageCollector {
     /// A collector with the store, the ids and the hooks of this environment.
     pub fn new(env: RegionEnv) -> Self {
-        Self { env, awaited: Awaited::default() }
+        Self { env, awaited: HookPositions::default() }
     }
 
     /// The same, but what durable hooks wait for stays.
-    pub fn sparing(self, awaited: Awaited) -> Self {
+    pub fn with_hook_positions(self, awaited: Awaited) -> Self {
         Self { awaited, ..self }
     }
 
@@ -91,7 +91,7 @@ impl Collector {
         Ok((regions, beside))
     }
 
-    async fn survey(&self, dir: RegionDir, floor_ms: u64) -> Result<Survey, EngineError> {
+    async fn survey(&self, dir: RegionDir, floor_ms: u64) -> Result<RegionSurvey, EngineError> {
         // Objects first: what is named later is found named.
         let objects = self.env.storage.list(&dir.path(), None).await?;
         let manifest = ManifestContext::new(self.env.clone(), dir);
@@ -117,7 +117,7 @@ impl Collector {
 impl Pass<'_> {
     async fn survey(&mut self) -> Result<(), EngineError> {
         let (regions, beside) = self.collector.regions().await?;
-        self.report.keep(Kept::Unknown, beside);
+        self.report.keep(KeepReason::Unknown, beside);
         for dir in regions {
             match self.collector.survey(dir, self.request.floor_ms).await {
                 Ok(survey) => self.take(dir, survey),
@@ -135,17 +135,17 @@ impl Pass<'_> {
     fn spare_all(&mut self) {
         let before = self.candidates.len();
         self.candidates.retain(|candidate| candidate.id.is_none());
-        self.report.keep(Kept::Spared, (before - self.candidates.len()) as u64);
+        self.report.keep(KeepReason::Spared, (before - self.candidates.len()) as u64);
     }
 
-    fn take(&mut self, dir: RegionDir, survey: Survey) {
+    fn take(&mut self, dir: RegionDir, survey: RegionSurvey) {
         for (why, objects) in survey.kept {
             self.report.keep(why, objects);
         }
         let asked = self.request.table.is_none_or(|table| table == dir.table_id);
         let room = self.request.most.max(1) - self.candidates.len();
         let taken = if asked { survey.candidates.len().min(room) } else { 0 };
-        self.report.keep(Kept::Later, (survey.candidates.len() - taken) as u64);
+        self.report.keep(KeepReason::Later, (survey.candidates.len() - taken) as u64);
         if survey.names_others || taken > 0 {
             self.floors.insert(dir);
         }
@@ -168,8 +168,8 @@ impl Pass<'_> {
     }
 
     /// The candidates that some manifest names.
-    async fn mark(&mut self) -> Result<HashMap<Name, Kept>, EngineError> {
-        let candidates: BTreeSet<Name> = self
+    async fn mark(&mut self) -> Result<HashMap<ObjectName, KeepReason>, EngineError> {
+        let candidates: BTreeSet<ObjectName> = self
             .candidates
             .iter()
             .filter_map(|candidate| Some((candidate.garbage.dir, candidate.id?)))
@@ -198,17 +198,21 @@ impl Pass<'_> {
         }
     }
 
-    async fn sweep(&mut self, named: &HashMap<Name, Kept>, found: &mpsc::Sender<Garbage>) {
+    async fn sweep(
+        &mut self,
+        named: &HashMap<ObjectName, KeepReason>,
+        found: &mpsc::Sender<Garbage>,
+    ) {
         let spared = self.report.unreadable.iter().map(|(dir, _)| dir.region_id).max();
         let mut by_region: BTreeMap<(RegionId, RegionDir), Vec<Garbage>> = BTreeMap::new();
-        for Candidate { id, garbage } in std::mem::take(&mut self.candidates) {
+        for GarbageCandidate { id, garbage } in std::mem::take(&mut self.candidates) {
             let dir = garbage.dir;
             match id {
                 Some(id) if named.contains_key(&(dir, id)) => {
                     self.report.keep(named[&(dir, id)], 1);
                 }
                 Some(_) if spared.is_some_and(|highest| dir.region_id <= highest) => {
-                    self.report.keep(Kept::Spared, 1);
+                    self.report.keep(KeepReason::Spared, 1);
                 }
                 _ => by_region.entry((dir.region_id, dir)).or_default().push(garbage),
             }
@@ -281,7 +285,8 @@ fn removed(dir: RegionDir, gone: &[Garbage]) -> Vec<FilesRemoved> {
     ];
     all.into_iter()
         .map(|reason| {
-            let of_reason = gone.iter().filter(|garbage| garbage.why == Why::File(reason));
+            let of_reason =
+                gone.iter().filter(|garbage| garbage.why == GarbageReason::File(reason));
             let files = of_reason.filter_map(|garbage| match dir.object(&garbage.path) {
                 RegionObject::Data(file) => Some(file),
                 _ => None,

@@ -7,7 +7,7 @@ use object_store::path::Path;
 use tidewater_common::ids::ManifestVersion;
 use uuid::Uuid;
 
-use super::{Awaited, Garbage, Kept, Why, named};
+use super::{Garbage, GarbageReason, HookPositions, KeepReason, named};
 use crate::env::id_time_ms;
 use crate::hooks::RemovalReason;
 use crate::layout::{ManifestObject, RegionDir, RegionObject};
@@ -15,16 +15,16 @@ use crate::manifest::ManifestState;
 
 /// What a region's directory holds.
 #[derive(Debug, Default)]
-pub(super) struct Survey {
-    pub(super) candidates: Vec<Candidate>,
-    pub(super) kept: BTreeMap<Kept, u64>,
+pub(super) struct RegionSurvey {
+    pub(super) candidates: Vec<GarbageCandidate>,
+    pub(super) kept: BTreeMap<KeepReason, u64>,
     /// The region names objects of others.
     pub(super) names_others: bool,
 }
 
 /// An object that goes unless another manifest names it.
 #[derive(Debug)]
-pub(super) struct Candidate {
+pub(super) struct GarbageCandidate {
     /// `None` for what no manifest names: deltas and checkpoints.
     pub(super) id: Option<Uuid>,
     pub(super) garbage: Garbage,
@@ -36,11 +36,11 @@ pub(super) fn survey(
     checkpoint: ManifestVersion,
     objects: &[ObjectMeta],
     floor_ms: u64,
-    awaited: &Awaited,
-) -> Survey {
+    awaited: &HookPositions,
+) -> RegionSurvey {
     let dir = state.dir;
-    let mut own: HashMap<Uuid, Kept> = HashMap::new();
-    let mut survey = Survey::default();
+    let mut own: HashMap<Uuid, KeepReason> = HashMap::new();
+    let mut survey = RegionSurvey::default();
     named::each(state, floor_ms, |(origin, id), why| {
         survey.names_others |= origin != dir;
         if origin == dir {
@@ -56,26 +56,28 @@ pub(super) fn survey(
     for object in objects {
         let verdict = match dir.object(&object.location) {
             RegionObject::Manifest(object) => match covered(state, checkpoint, object, floor_ms) {
-                true if spared.is_some_and(|spared| spared.has(object)) => Ok(Kept::Awaited),
-                true => Err((None, Why::Covered)),
-                false => Ok(Kept::Manifest),
+                true if spared.is_some_and(|spared| spared.has(object)) => Ok(KeepReason::Awaited),
+                true => Err((None, GarbageReason::Covered)),
+                false => Ok(KeepReason::Manifest),
             },
             RegionObject::Data(file) => of_id(state, &own, &reasons, file.0, floor_ms),
             RegionObject::Index(index) => of_id(state, &own, &reasons, index, floor_ms),
-            RegionObject::Other if object.location == dir.last_checkpoint() => Ok(Kept::Manifest),
-            RegionObject::Other => Ok(Kept::Unknown),
+            RegionObject::Other if object.location == dir.last_checkpoint() => {
+                Ok(KeepReason::Manifest)
+            }
+            RegionObject::Other => Ok(KeepReason::Unknown),
         };
         match verdict {
             Ok(why) => *survey.kept.entry(why).or_default() += 1,
             Err((id, why)) => {
-                survey.candidates.push(Candidate { id, garbage: garbage(dir, object, why) });
+                survey.candidates.push(GarbageCandidate { id, garbage: garbage(dir, object, why) });
             }
         }
     }
     survey
 }
 
-fn garbage(dir: RegionDir, object: &ObjectMeta, why: Why) -> Garbage {
+fn garbage(dir: RegionDir, object: &ObjectMeta, why: GarbageReason) -> Garbage {
     let path: Path = object.location.clone();
     Garbage { dir, path, bytes: object.size, why }
 }
@@ -83,26 +85,26 @@ fn garbage(dir: RegionDir, object: &ObjectMeta, why: Why) -> Garbage {
 /// A data file or an index: why it stays, or why it may go.
 fn of_id(
     state: &ManifestState,
-    own: &HashMap<Uuid, Kept>,
+    own: &HashMap<Uuid, KeepReason>,
     reasons: &HashMap<Uuid, RemovalReason>,
     id: Uuid,
     floor_ms: u64,
-) -> Result<Kept, (Option<Uuid>, Why)> {
+) -> Result<KeepReason, (Option<Uuid>, GarbageReason)> {
     if let Some(why) = own.get(&id) {
         return Ok(*why);
     }
     // Without a manifest nobody has refused, or will refuse, what is older.
     if id.get_version_num() != 7 || state.version.get() == 0 {
-        return Ok(Kept::Unknown);
+        return Ok(KeepReason::Unknown);
     }
     if id_time_ms(id) >= floor_ms {
-        return Ok(Kept::Young);
+        return Ok(KeepReason::Young);
     }
     let otherwise = match state.is_removed() {
         true => RemovalReason::Drop,
         false => RemovalReason::Orphan,
     };
-    Err((Some(id), Why::File(reasons.get(&id).copied().unwrap_or(otherwise))))
+    Err((Some(id), GarbageReason::File(reasons.get(&id).copied().unwrap_or(otherwise))))
 }
 
 /// Why files and their indexes were removed, as far as the state still knows.
@@ -140,7 +142,7 @@ mod tests {
     use super::*;
     use crate::file_meta::FileMeta;
     use crate::manifest::samples::*;
-    use crate::manifest::state::{RemovedFile, Slot};
+    use crate::manifest::state::{RemovedFile, VersionSlot};
 
     /// Ids of `file(n)` are of the time 1,000,000 + n.
     const FLOOR: u64 = 1_000_005;
@@ -156,10 +158,11 @@ mod tests {
         state
     }
 
-    fn verdicts(state: &ManifestState, paths: &[Path]) -> Vec<Result<Kept, Why>> {
+    fn verdicts(state: &ManifestState, paths: &[Path]) -> Vec<Result<KeepReason, GarbageReason>> {
         let one = |path: &Path| {
             let objects = [object(path.clone())];
-            let survey = survey(state, ManifestVersion(8), &objects, FLOOR, &Awaited::default());
+            let survey =
+                survey(state, ManifestVersion(8), &objects, FLOOR, &HookPositions::default());
             match (survey.candidates.first(), survey.kept.first_key_value()) {
                 (Some(candidate), None) => Err(candidate.garbage.why),
                 (None, Some((why, 1))) => Ok(*why),
@@ -196,22 +199,25 @@ mod tests {
             DIR.path().join("notes.txt"),
         ];
         let expected = [
-            Ok(Kept::Live),
-            Ok(Kept::Live),
-            Ok(Kept::Recent),
-            Err(Why::File(RemovalReason::Compaction)),
-            Err(Why::File(RemovalReason::Truncate)),
-            Err(Why::File(RemovalReason::Orphan)),
-            Err(Why::File(RemovalReason::Orphan)),
-            Ok(Kept::Young),
-            Ok(Kept::Unknown),
-            Ok(Kept::Unknown),
+            Ok(KeepReason::Live),
+            Ok(KeepReason::Live),
+            Ok(KeepReason::Recent),
+            Err(GarbageReason::File(RemovalReason::Compaction)),
+            Err(GarbageReason::File(RemovalReason::Truncate)),
+            Err(GarbageReason::File(RemovalReason::Orphan)),
+            Err(GarbageReason::File(RemovalReason::Orphan)),
+            Ok(KeepReason::Young),
+            Ok(KeepReason::Unknown),
+            Ok(KeepReason::Unknown),
         ];
         assert_eq!(verdicts(&state, &paths), expected);
         state.removed_at_ms = Some(1);
-        assert_eq!(verdicts(&state, &[DIR.data(old)]), [Err(Why::File(RemovalReason::Drop))]);
+        assert_eq!(
+            verdicts(&state, &[DIR.data(old)]),
+            [Err(GarbageReason::File(RemovalReason::Drop))]
+        );
         state.version = ManifestVersion(0);
-        assert_eq!(verdicts(&state, &[DIR.data(old)]), [Ok(Kept::Unknown)]);
+        assert_eq!(verdicts(&state, &[DIR.data(old)]), [Ok(KeepReason::Unknown)]);
     }
 
     #[test]
@@ -219,7 +225,7 @@ mod tests {
         let mut state = state();
         let writer = tidewater_common::ids::WriterId(Uuid::from_u128(1));
         for (version, time_ms) in [(6, FLOOR - 1), (7, FLOOR), (8, FLOOR), (9, FLOOR)] {
-            state.slots.insert(ManifestVersion(version), Slot { writer, time_ms });
+            state.slots.insert(ManifestVersion(version), VersionSlot { writer, time_ms });
         }
         let v = ManifestVersion;
         let paths = [
@@ -233,19 +239,19 @@ mod tests {
             DIR.last_checkpoint(),
         ];
         let expected = [
-            Err(Why::Covered),
-            Err(Why::Covered),
-            Ok(Kept::Manifest),
-            Ok(Kept::Manifest),
-            Err(Why::Covered),
-            Ok(Kept::Manifest),
-            Ok(Kept::Manifest),
-            Ok(Kept::Manifest),
+            Err(GarbageReason::Covered),
+            Err(GarbageReason::Covered),
+            Ok(KeepReason::Manifest),
+            Ok(KeepReason::Manifest),
+            Err(GarbageReason::Covered),
+            Ok(KeepReason::Manifest),
+            Ok(KeepReason::Manifest),
+            Ok(KeepReason::Manifest),
         ];
         assert_eq!(verdicts(&state, &paths), expected);
         // However old: the newest checkpoint, and what lies after it, is the manifest.
         state.slots.clear();
         let newest = [DIR.checkpoint(v(8)), DIR.delta(v(9))];
-        assert_eq!(verdicts(&state, &newest), [Ok(Kept::Manifest), Ok(Kept::Manifest)]);
+        assert_eq!(verdicts(&state, &newest), [Ok(KeepReason::Manifest), Ok(KeepReason::Manifest)]);
     }
 }

@@ -10,7 +10,7 @@ use tokio::sync::mpsc;
 
 use super::*;
 use crate::file_meta::FileMeta;
-use crate::hooks::testing::{Recorder, Seen};
+use crate::hooks::testing::{HookCall, Recorder};
 use crate::hooks::{FilesRemoved, GcPass, RegionHookRef};
 use crate::manifest::samples::*;
 use crate::manifest::{Change, Edit, ManifestContext};
@@ -36,7 +36,8 @@ fn request(dry_run: bool) -> GcRequest {
 
 async fn pass(storage: &Storage, request: GcRequest) -> (GcReport, Vec<String>) {
     let (sender, mut receiver) = mpsc::channel(1_000);
-    let report = Collector::new(env(storage.clone())).collect(&request, &sender).await.unwrap();
+    let report =
+        GarbageCollector::new(env(storage.clone())).collect(&request, &sender).await.unwrap();
     drop(sender);
     let mut garbage = Vec::new();
     while let Some(found) = receiver.recv().await {
@@ -142,7 +143,7 @@ async fn a_dropped_region_leaves_its_manifest() {
     // Not yet: it was dropped after the floor.
     let early = GcRequest { floor_ms: 1_000_000, ..request(false) };
     let (report, _) = pass(&storage, early).await;
-    assert_eq!((report.deleted, report.kept[&Kept::Recent]), (0, 3));
+    assert_eq!((report.deleted, report.kept[&KeepReason::Recent]), (0, 3));
     let late = GcRequest { floor_ms: 3_000_000, ..request(false) };
     let (report, garbage) = pass(&storage, late).await;
     assert_eq!(report.deleted, 4, "{garbage:?}");
@@ -164,7 +165,7 @@ async fn a_manifest_that_cannot_be_read_spares_lower_regions() {
     let whole = storage.get(&broken).await.unwrap();
     storage.put(&broken, bytes::Bytes::from_static(b"not a delta")).await.unwrap();
     let (report, _) = pass(&storage, request(false)).await;
-    assert_eq!((report.deleted, report.kept[&Kept::Spared]), (0, 2));
+    assert_eq!((report.deleted, report.kept[&KeepReason::Spared]), (0, 2));
     assert!(report.unreadable.iter().all(|(dir, _)| *dir == OTHER), "{report:?}");
     storage.put(&broken, whole).await.unwrap();
     // A store that refuses to delete: nothing is counted as gone.
@@ -191,7 +192,7 @@ async fn what_is_spared_takes_no_room_from_what_goes() {
     let (report, garbage) = pass(&storage, GcRequest { most: 1, ..request(false) }).await;
     assert_eq!(garbage, [format!("{} orphan", OTHER.data(file(5).file_id))]);
     // There was room for one of the two that are spared, until it was known that they are.
-    assert_eq!((report.kept[&Kept::Spared], report.kept[&Kept::Later]), (1, 1));
+    assert_eq!((report.kept[&KeepReason::Spared], report.kept[&KeepReason::Later]), (1, 1));
     assert_eq!(report.unreadable.len(), 1);
 }
 
@@ -201,9 +202,9 @@ async fn a_pass_takes_what_it_is_asked_for() {
     region(&storage).await;
     let table = Some(OTHER.table_id);
     let (report, _) = pass(&storage, GcRequest { table, ..request(false) }).await;
-    assert_eq!((report.deleted, report.kept[&Kept::Later]), (0, 2));
+    assert_eq!((report.deleted, report.kept[&KeepReason::Later]), (0, 2));
     let (report, _) = pass(&storage, GcRequest { most: 1, ..request(false) }).await;
-    assert_eq!((report.deleted, report.kept[&Kept::Later]), (1, 1));
+    assert_eq!((report.deleted, report.kept[&KeepReason::Later]), (1, 1));
     let table = Some(DIR.table_id);
     let (report, _) = pass(&storage, GcRequest { table, ..request(false) }).await;
     assert_eq!(report.deleted, 1);
@@ -217,7 +218,7 @@ async fn hooks_hear_what_was_deleted() {
     let recorder = Recorder::new("recorder");
     plugins.insert(recorder.clone() as RegionHookRef).unwrap();
     let (sender, _receiver) = mpsc::channel(1_000);
-    let collector = Collector::new(env(storage.clone()).with_plugins(plugins));
+    let collector = GarbageCollector::new(env(storage.clone()).with_plugins(plugins));
     collector.collect(&request(true), &sender).await.unwrap();
     assert_eq!(recorder.take(), []);
     collector.collect(&request(false), &sender).await.unwrap();
@@ -225,6 +226,7 @@ async fn hooks_hear_what_was_deleted() {
         .map(|(number, reason)| FilesRemoved { files: vec![file(number).file_id], reason });
     let [first, second] = removed.clone();
     let pass = GcPass { removed: removed.to_vec(), bytes: 8 };
-    let expected = [Seen::FilesRemoved(first), Seen::FilesRemoved(second), Seen::Gc(pass)];
+    let expected =
+        [HookCall::FilesRemoved(first), HookCall::FilesRemoved(second), HookCall::Gc(pass)];
     assert_eq!(recorder.take(), expected);
 }

@@ -26,7 +26,7 @@ pub(crate) struct RegionHooks {
 
 /// What hooks are told.
 #[derive(Debug)]
-pub(super) enum Event {
+pub(super) enum HookEvent {
     SstFilesWritten { metadata: Arc<RegionSpec>, files: Arc<[SstFileInfo]> },
     ManifestUpdated { actions: RegionMetaActionList, manifest: ManifestKind },
     Opened { metadata: Arc<RegionSpec> },
@@ -52,52 +52,52 @@ impl RegionHooks {
         files: Arc<[SstFileInfo]>,
     ) {
         if !files.is_empty() {
-            self.tell(Event::SstFilesWritten { metadata, files }).await;
+            self.tell(HookEvent::SstFilesWritten { metadata, files }).await;
         }
     }
 
     /// A logical change was committed, and the write lock given back.
     pub(crate) async fn manifest_updated(&self, delta: Arc<Delta>, manifest: ManifestKind) {
         let actions = RegionMetaActionList::new(delta);
-        self.tell(Event::ManifestUpdated { actions, manifest }).await;
+        self.tell(HookEvent::ManifestUpdated { actions, manifest }).await;
     }
 
     /// The region entered the active set.
     pub(crate) async fn opened(&self, metadata: Arc<RegionSpec>) {
-        self.tell(Event::Opened { metadata }).await;
+        self.tell(HookEvent::Opened { metadata }).await;
     }
 
     /// The region left the active set; its files are kept.
     pub(crate) async fn closed(&self, metadata: Arc<RegionSpec>) {
-        self.tell(Event::Closed { metadata }).await;
+        self.tell(HookEvent::Closed { metadata }).await;
     }
 
     /// The region left the active set for good.
     pub(crate) async fn dropped(&self, metadata: Arc<RegionSpec>) {
-        self.tell(Event::Dropped { metadata }).await;
+        self.tell(HookEvent::Dropped { metadata }).await;
     }
 
     /// The replica's part in the region changed.
     pub(crate) async fn role_changed(&self, old: RegionRole, new: RegionRole, epoch: OwnerEpoch) {
-        self.tell(Event::RoleChanged { old, new, epoch }).await;
+        self.tell(HookEvent::RoleChanged { old, new, epoch }).await;
     }
 
     /// Data objects were deleted.
     pub(crate) async fn files_removed(&self, removed: FilesRemoved) {
-        self.tell(Event::FilesRemoved(removed)).await;
+        self.tell(HookEvent::FilesRemoved(removed)).await;
     }
 
     /// A garbage collection pass has ended. The first error of a hook: the pass is made again.
     pub(crate) async fn region_gc(&self, pass: GcPass) -> Result<(), HookError> {
-        self.tell_all(Event::Gc(pass)).await
+        self.tell_all(HookEvent::Gc(pass)).await
     }
 
-    async fn tell(&self, event: Event) {
+    async fn tell(&self, event: HookEvent) {
         // The shield has counted and logged what went wrong: it changes nothing here.
         let _ = self.tell_all(event).await;
     }
 
-    async fn tell_all(&self, event: Event) -> Result<(), HookError> {
+    async fn tell_all(&self, event: HookEvent) -> Result<(), HookError> {
         let event = Arc::new(event);
         let mut result = Ok(());
         for hook in self.plugins.of(self.table) {
@@ -107,7 +107,7 @@ impl RegionHooks {
     }
 }
 
-impl Event {
+impl HookEvent {
     /// As operators read it.
     pub(super) fn name(&self) -> &'static str {
         match self {

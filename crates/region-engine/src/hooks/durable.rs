@@ -4,21 +4,21 @@ use std::sync::Arc;
 
 use tidewater_common::ids::RegionId;
 
-use super::calls::Event;
+use super::calls::HookEvent;
 use super::error::HookError;
 use super::payload::{RegionMetaActionList, RegionSnapshot};
-use super::shield::Shielded;
-use crate::manifest::history::Past;
+use super::shield::ShieldedHook;
+use crate::manifest::history::PastDelta;
 
 /// A durable hook of a registry, behind its shield: calls have a time limit, panics are caught,
 /// results are counted. It is never suspended: whoever calls it waits after a failure.
 #[derive(Debug, Clone)]
 pub struct DurableHook {
-    shielded: Arc<Shielded>,
+    shielded: Arc<ShieldedHook>,
 }
 
 impl DurableHook {
-    pub(super) fn new(shielded: Arc<Shielded>) -> Self {
+    pub(super) fn new(shielded: Arc<ShieldedHook>) -> Self {
         Self { shielded }
     }
 
@@ -31,9 +31,9 @@ impl DurableHook {
     ///
     /// # Errors
     /// It failed, panicked, or was late: what it was told may have taken effect or not.
-    pub async fn manifest_updated(&self, past: &Past) -> Result<(), HookError> {
+    pub async fn manifest_updated(&self, past: &PastDelta) -> Result<(), HookError> {
         let actions = RegionMetaActionList::new(past.delta.clone());
-        let event = Event::ManifestUpdated { actions, manifest: past.manifest };
+        let event = HookEvent::ManifestUpdated { actions, manifest: past.manifest };
         self.tell(past.delta.region, event).await
     }
 
@@ -42,10 +42,10 @@ impl DurableHook {
     /// # Errors
     /// As [`manifest_updated`](Self::manifest_updated).
     pub async fn bootstrap(&self, snapshot: RegionSnapshot) -> Result<(), HookError> {
-        self.tell(snapshot.region(), Event::Bootstrap(snapshot)).await
+        self.tell(snapshot.region(), HookEvent::Bootstrap(snapshot)).await
     }
 
-    async fn tell(&self, region: RegionId, event: Event) -> Result<(), HookError> {
+    async fn tell(&self, region: RegionId, event: HookEvent) -> Result<(), HookError> {
         self.shielded.insist(region, Arc::new(event)).await
     }
 }

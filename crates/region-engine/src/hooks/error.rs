@@ -16,7 +16,7 @@ impl HookError {
 
 /// Why a hook was not registered: nothing has changed.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum PluginError {
+pub enum HookSetupError {
     /// Nothing makes hooks of this kind.
     #[error("hook {name}: unknown kind {kind:?}; known are {known}")]
     UnknownKind {

@@ -8,12 +8,12 @@ use std::sync::Arc;
 use serde_json::Value;
 use tidewater_common::ids::NodeId;
 
-use super::error::PluginError;
+use super::error::HookSetupError;
 use super::hook::RegionHookRef;
 
 /// A hook by configuration, as it is stored and sent.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct PluginSpec {
+pub struct HookSpec {
     /// Unique within a cluster.
     pub name: String,
     /// Which kind makes it.
@@ -46,7 +46,7 @@ pub trait HookKind: Debug + Send + Sync + 'static {
 
     /// Makes a hook; says in words why it cannot. Waits for nobody: what a hook needs from disk or
     /// network it gets when it is called.
-    fn make(&self, spec: &PluginSpec, home: HookHome) -> Result<RegionHookRef, String>;
+    fn make(&self, spec: &HookSpec, home: HookHome) -> Result<RegionHookRef, String>;
 }
 
 /// The kinds that a program knows.
@@ -59,11 +59,11 @@ impl HookKinds {
     /// Adds a kind.
     ///
     /// # Errors
-    /// [`PluginError::KindTaken`].
-    pub fn register(&mut self, kind: Arc<dyn HookKind>) -> Result<(), PluginError> {
+    /// [`HookSetupError::KindTaken`].
+    pub fn register(&mut self, kind: Arc<dyn HookKind>) -> Result<(), HookSetupError> {
         let name = kind.kind();
         if self.kinds.contains_key(name) {
-            return Err(PluginError::KindTaken { kind: name.to_owned() });
+            return Err(HookSetupError::KindTaken { kind: name.to_owned() });
         }
         self.kinds.insert(name, kind);
         Ok(())
@@ -72,23 +72,23 @@ impl HookKinds {
     /// Whether a hook could be made of this; touches nothing.
     ///
     /// # Errors
-    /// [`PluginError::UnknownKind`], [`PluginError::BadConfig`].
-    pub fn check(&self, spec: &PluginSpec) -> Result<(), PluginError> {
+    /// [`HookSetupError::UnknownKind`], [`HookSetupError::BadConfig`].
+    pub fn check(&self, spec: &HookSpec) -> Result<(), HookSetupError> {
         self.get(spec)?.check(&spec.config).map_err(|detail| bad_config(spec, detail))
     }
 
     /// Makes a hook.
     ///
     /// # Errors
-    /// [`PluginError::UnknownKind`], [`PluginError::BadConfig`].
-    pub fn make(&self, spec: &PluginSpec, home: HookHome) -> Result<RegionHookRef, PluginError> {
+    /// [`HookSetupError::UnknownKind`], [`HookSetupError::BadConfig`].
+    pub fn make(&self, spec: &HookSpec, home: HookHome) -> Result<RegionHookRef, HookSetupError> {
         let kind = self.get(spec)?;
         kind.check(&spec.config).map_err(|detail| bad_config(spec, detail))?;
         kind.make(spec, home).map_err(|detail| bad_config(spec, detail))
     }
 
-    fn get(&self, spec: &PluginSpec) -> Result<&Arc<dyn HookKind>, PluginError> {
-        self.kinds.get(spec.kind.as_str()).ok_or_else(|| PluginError::UnknownKind {
+    fn get(&self, spec: &HookSpec) -> Result<&Arc<dyn HookKind>, HookSetupError> {
+        self.kinds.get(spec.kind.as_str()).ok_or_else(|| HookSetupError::UnknownKind {
             name: spec.name.clone(),
             kind: spec.kind.clone(),
             known: self.kinds.keys().copied().collect::<Vec<_>>().join(", "),
@@ -96,6 +96,6 @@ impl HookKinds {
     }
 }
 
-fn bad_config(spec: &PluginSpec, detail: String) -> PluginError {
-    PluginError::BadConfig { name: spec.name.clone(), kind: spec.kind.clone(), detail }
+fn bad_config(spec: &HookSpec, detail: String) -> HookSetupError {
+    HookSetupError::BadConfig { name: spec.name.clone(), kind: spec.kind.clone(), detail }
 }

@@ -7,14 +7,14 @@ use parking_lot::RwLock;
 use tidewater_common::ids::TableId;
 
 use super::durable::DurableHook;
-use super::error::PluginError;
+use super::error::HookSetupError;
 use super::hook::RegionHookRef;
-use super::shield::{HookStatus, Shielded};
+use super::shield::{HookStatus, ShieldedHook};
 use super::suspension::HookLimits;
 
 /// A hook with its name and its reach.
 #[derive(Debug, Clone)]
-pub struct Plugin {
+pub struct HookRegistration {
     /// Unique within the registry.
     pub name: String,
     /// The kind that made it; `None` for hooks of the program itself.
@@ -40,10 +40,10 @@ pub struct Plugins {
 struct Inner {
     limits: HookLimits,
     /// In order of name.
-    hooks: RwLock<Vec<Arc<Shielded>>>,
+    hooks: RwLock<Vec<Arc<ShieldedHook>>>,
 }
 
-impl From<RegionHookRef> for Plugin {
+impl From<RegionHookRef> for HookRegistration {
     /// Under the hook's own name, for all tables.
     fn from(hook: RegionHookRef) -> Self {
         let name = hook.name().to_owned();
@@ -57,19 +57,19 @@ impl Plugins {
         Self { inner: Arc::new(Inner { limits, hooks: RwLock::default() }) }
     }
 
-    /// Adds a hook: a [`RegionHookRef`], or a [`Plugin`] for more choice.
+    /// Adds a hook: a [`RegionHookRef`], or a [`HookRegistration`] for more choice.
     ///
     /// # Errors
-    /// [`PluginError::NameTaken`].
-    pub fn insert(&self, plugin: impl Into<Plugin>) -> Result<(), PluginError> {
-        self.share(Arc::new(Shielded::new(plugin.into(), self.inner.limits)))
+    /// [`HookSetupError::NameTaken`].
+    pub fn insert(&self, plugin: impl Into<HookRegistration>) -> Result<(), HookSetupError> {
+        self.share(Arc::new(ShieldedHook::new(plugin.into(), self.inner.limits)))
     }
 
     /// Adds a hook that other registries may have as well: it is paused, suspended and counted once.
-    pub(super) fn share(&self, hook: Arc<Shielded>) -> Result<(), PluginError> {
+    pub(super) fn share(&self, hook: Arc<ShieldedHook>) -> Result<(), HookSetupError> {
         let mut hooks = self.inner.hooks.write();
         match hooks.binary_search_by(|one| one.plugin.name.cmp(&hook.plugin.name)) {
-            Ok(_) => Err(PluginError::NameTaken { name: hook.plugin.name.clone() }),
+            Ok(_) => Err(HookSetupError::NameTaken { name: hook.plugin.name.clone() }),
             Err(place) => {
                 hooks.insert(place, hook);
                 Ok(())
@@ -105,9 +105,9 @@ impl Plugins {
     }
 
     /// Those that are told of this table's events as they happen, in order of name.
-    pub(super) fn of(&self, table: TableId) -> Vec<Arc<Shielded>> {
+    pub(super) fn of(&self, table: TableId) -> Vec<Arc<ShieldedHook>> {
         let hooks = self.inner.hooks.read();
-        let sees = |one: &&Arc<Shielded>| {
+        let sees = |one: &&Arc<ShieldedHook>| {
             !one.plugin.durable && one.plugin.table.is_none_or(|only| only == table)
         };
         hooks.iter().filter(sees).cloned().collect()

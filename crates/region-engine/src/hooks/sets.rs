@@ -8,39 +8,39 @@ use std::time::Duration;
 use parking_lot::Mutex;
 use tokio::time::Instant;
 
-use super::error::PluginError;
-use super::kinds::{HookHome, HookKinds, PluginSpec};
-use super::plugins::{Plugin, Plugins};
-use super::shield::{HookStatus, Shielded};
+use super::error::HookSetupError;
+use super::kinds::{HookHome, HookKinds, HookSpec};
+use super::plugins::{HookRegistration, Plugins};
+use super::shield::{HookStatus, ShieldedHook};
 use super::suspension::HookLimits;
 
 /// Hooks that are kept; of more, those go that were not asked for the longest.
-const MOST_KEPT: usize = 1_024;
+const MAX_CACHED: usize = 1_024;
 /// Hooks of one list: as many as a catalog may have.
-pub const MOST_PLUGINS: usize = 256;
+pub const MAX_HOOKS: usize = 256;
 /// A hook that nobody has asked for so long, and that has nothing queued, goes.
-const KEPT: Duration = Duration::from_secs(10 * 60);
+const IDLE_LIFETIME: Duration = Duration::from_secs(10 * 60);
 /// So does one that has something queued, after this: its receiver is gone, and perhaps it was removed.
-const KEPT_FOR_ITS_QUEUE: Duration = Duration::from_secs(60 * 60);
+const IDLE_LIFETIME_WITH_BACKLOG: Duration = Duration::from_secs(60 * 60);
 
 /// See the module's head.
 #[derive(Debug)]
-pub struct PluginSets {
+pub struct HookSets {
     kinds: HookKinds,
     home: HookHome,
     limits: HookLimits,
     /// The one asked for last at the end.
-    kept: Mutex<Vec<Kept>>,
+    kept: Mutex<Vec<CachedHook>>,
 }
 
 #[derive(Debug, Clone)]
-struct Kept {
-    spec: PluginSpec,
-    hook: Arc<Shielded>,
+struct CachedHook {
+    spec: HookSpec,
+    hook: Arc<ShieldedHook>,
     asked: Instant,
 }
 
-impl PluginSets {
+impl HookSets {
     /// Hooks of these kinds, made for this node.
     pub fn new(kinds: HookKinds, home: HookHome, limits: HookLimits) -> Self {
         Self { kinds, home, limits, kept: Mutex::default() }
@@ -49,12 +49,12 @@ impl PluginSets {
     /// The hooks of a list, and no others.
     ///
     /// # Errors
-    /// [`PluginError`] for the first that cannot be made, or when there are more than
-    /// [`MOST_PLUGINS`]. Nothing is kept then that was not before.
-    pub fn get(&self, specs: &[PluginSpec], now: Instant) -> Result<Plugins, PluginError> {
-        if let Some(excess) = specs.get(MOST_PLUGINS) {
+    /// [`HookSetupError`] for the first that cannot be made, or when there are more than
+    /// [`MAX_HOOKS`]. Nothing is kept then that was not before.
+    pub fn get(&self, specs: &[HookSpec], now: Instant) -> Result<Plugins, HookSetupError> {
+        if let Some(excess) = specs.get(MAX_HOOKS) {
             let name = excess.name.clone();
-            return Err(PluginError::TooMany { name, most: MOST_PLUGINS });
+            return Err(HookSetupError::TooMany { name, most: MAX_HOOKS });
         }
         let mut kept = self.kept.lock();
         let plugins = Plugins::new(self.limits);
@@ -65,11 +65,11 @@ impl PluginSets {
                 None => Arc::new(self.make(spec)?),
             };
             plugins.share(hook.clone())?;
-            asked_for.push(Kept { spec: spec.clone(), hook, asked: now });
+            asked_for.push(CachedHook { spec: spec.clone(), hook, asked: now });
         }
         kept.retain(|one| !specs.contains(&one.spec));
         kept.extend(asked_for);
-        let excess = kept.len().saturating_sub(MOST_KEPT);
+        let excess = kept.len().saturating_sub(MAX_CACHED);
         kept.drain(..excess);
         Ok(plugins)
     }
@@ -81,19 +81,23 @@ impl PluginSets {
             if Arc::strong_count(&one.hook) > 1 {
                 one.asked = now;
             }
-            let life = if one.hook.status().backlog > 0 { KEPT_FOR_ITS_QUEUE } else { KEPT };
+            let life = if one.hook.status().backlog > 0 {
+                IDLE_LIFETIME_WITH_BACKLOG
+            } else {
+                IDLE_LIFETIME
+            };
             now.saturating_duration_since(one.asked) < life
         });
     }
 
     /// Every hook that was made and is kept, with what made it.
-    pub fn status(&self) -> Vec<(PluginSpec, HookStatus)> {
+    pub fn status(&self) -> Vec<(HookSpec, HookStatus)> {
         let kept = self.kept.lock().clone();
         kept.into_iter().map(|one| (one.spec, one.hook.status())).collect()
     }
 
-    fn make(&self, spec: &PluginSpec) -> Result<Shielded, PluginError> {
-        let plugin = Plugin {
+    fn make(&self, spec: &HookSpec) -> Result<ShieldedHook, HookSetupError> {
+        let plugin = HookRegistration {
             name: spec.name.clone(),
             kind: Some(spec.kind.clone()),
             table: None,
@@ -101,7 +105,7 @@ impl PluginSets {
             durable: false,
             hook: self.kinds.make(spec, self.home)?,
         };
-        Ok(Shielded::new(plugin, self.limits))
+        Ok(ShieldedHook::new(plugin, self.limits))
     }
 }
 
@@ -136,25 +140,25 @@ mod tests {
                 _ => Err("it takes no settings".to_owned()),
             }
         }
-        fn make(&self, _: &PluginSpec, _: HookHome) -> Result<RegionHookRef, String> {
+        fn make(&self, _: &HookSpec, _: HookHome) -> Result<RegionHookRef, String> {
             Ok(Arc::new(Silent(self.0.clone())))
         }
     }
 
     /// With what their hooks have queued.
-    fn sets() -> (PluginSets, Arc<AtomicU64>) {
+    fn sets() -> (HookSets, Arc<AtomicU64>) {
         let (mut kinds, queued) = (HookKinds::default(), Arc::default());
         kinds.register(Arc::new(Silence(Arc::clone(&queued)))).unwrap();
         let home = HookHome { role: "compactor", node_id: NodeId(7) };
-        (PluginSets::new(kinds, home, HookLimits::default()), queued)
+        (HookSets::new(kinds, home, HookLimits::default()), queued)
     }
 
-    fn spec(name: &str, kind: &str, config: Value) -> PluginSpec {
+    fn spec(name: &str, kind: &str, config: Value) -> HookSpec {
         let (name, kind) = (name.to_owned(), kind.to_owned());
-        PluginSpec { name, kind, config, durable: false, generation: 1 }
+        HookSpec { name, kind, config, durable: false, generation: 1 }
     }
 
-    fn silent(name: &str) -> PluginSpec {
+    fn silent(name: &str) -> HookSpec {
         spec(name, "silent", json!({}))
     }
 
@@ -168,20 +172,20 @@ mod tests {
     fn a_configuration_that_comes_again_gets_the_same_hook_in_whatever_list() {
         let (sets, _) = sets();
         let now = Instant::now();
-        let get = |specs: &[PluginSpec]| names(&sets.get(specs, now).unwrap());
+        let get = |specs: &[HookSpec]| names(&sets.get(specs, now).unwrap());
         let (a, b) = (silent("a"), silent("b"));
         let (paused, active) = (("a".to_owned(), true), ("b".to_owned(), false));
         sets.get(&[a.clone(), b.clone()], now).unwrap().set_paused("a", true);
         assert_eq!(get(&[b.clone(), a.clone()]), [paused.clone(), active.clone()]);
         assert_eq!(get(std::slice::from_ref(&a)), [paused], "and no others");
-        let other = PluginSpec { generation: 2, ..a.clone() };
+        let other = HookSpec { generation: 2, ..a.clone() };
         assert_eq!(get(&[other, b]), [("a".to_owned(), false), active]);
         assert_eq!(sets.status().len(), 3);
         // It is made anew once others have pushed it out.
-        for n in 0..MOST_KEPT {
+        for n in 0..MAX_CACHED {
             get(&[silent(&format!("{n}"))]);
         }
-        assert_eq!(sets.status().len(), MOST_KEPT);
+        assert_eq!(sets.status().len(), MAX_CACHED);
         assert_eq!(get(&[a]), [("a".to_owned(), false)]);
     }
 
@@ -190,19 +194,19 @@ mod tests {
         let (sets, queued) = sets();
         let begun = Instant::now();
         let list = sets.get(&[silent("a")], begun).unwrap();
-        sets.forget_unused(begun + 9 * KEPT);
+        sets.forget_unused(begun + 9 * IDLE_LIFETIME);
         assert_eq!(sets.status().len(), 1, "a region that is open has it");
         drop(list);
         queued.store(1, Ordering::Relaxed);
-        sets.forget_unused(begun + 9 * KEPT + KEPT);
+        sets.forget_unused(begun + 9 * IDLE_LIFETIME + IDLE_LIFETIME);
         assert_eq!(sets.status().len(), 1);
-        sets.forget_unused(begun + 9 * KEPT + KEPT_FOR_ITS_QUEUE);
+        sets.forget_unused(begun + 9 * IDLE_LIFETIME + IDLE_LIFETIME_WITH_BACKLOG);
         assert_eq!(sets.status(), []);
         sets.get(&[silent("a")], begun).unwrap();
         queued.store(0, Ordering::Relaxed);
-        sets.forget_unused(begun + KEPT - Duration::from_secs(1));
+        sets.forget_unused(begun + IDLE_LIFETIME - Duration::from_secs(1));
         assert_eq!(sets.status().len(), 1);
-        sets.forget_unused(begun + KEPT);
+        sets.forget_unused(begun + IDLE_LIFETIME);
         assert_eq!(sets.status(), []);
     }
 
@@ -210,14 +214,13 @@ mod tests {
     fn what_cannot_be_made_is_refused_with_its_name() {
         let (sets, _) = sets();
         let good = silent("a");
-        let refused =
-            |specs: &[PluginSpec]| sets.get(specs, Instant::now()).unwrap_err().to_string();
+        let refused = |specs: &[HookSpec]| sets.get(specs, Instant::now()).unwrap_err().to_string();
         let unknown = refused(&[good.clone(), spec("mine", "loud", json!({}))]);
         assert!(unknown.contains("mine") && unknown.contains("loud"), "{unknown}");
         let bad = refused(&[spec("mine", "silent", json!({"volume": 3}))]);
         assert!(bad.contains("mine") && bad.contains("no settings"), "{bad}");
         assert!(refused(&[good.clone(), good.clone()]).contains("named a "));
-        let many: Vec<PluginSpec> = (0..=MOST_PLUGINS).map(|n| silent(&format!("p{n}"))).collect();
+        let many: Vec<HookSpec> = (0..=MAX_HOOKS).map(|n| silent(&format!("p{n}"))).collect();
         assert!(refused(&many).contains("p256 "));
         assert_eq!(sets.status(), [], "nothing is kept of what was refused");
     }

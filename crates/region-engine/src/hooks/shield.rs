@@ -8,10 +8,10 @@ use parking_lot::Mutex;
 use tidewater_common::ids::{RegionId, TableId};
 use tokio::time::{Instant, timeout};
 
-use super::calls::Event;
+use super::calls::HookEvent;
 use super::error::HookError;
-use super::plugins::Plugin;
-use super::suspension::{Admission, Ending, HookLimits, Standing, Turn};
+use super::plugins::HookRegistration;
+use super::suspension::{CallAdmission, CallOutcome, HealthChange, HookHealth, HookLimits};
 
 /// Whether a hook is called.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -49,25 +49,25 @@ pub struct HookStatus {
 
 /// See the module's head.
 #[derive(Debug)]
-pub(super) struct Shielded {
-    pub(super) plugin: Plugin,
+pub(super) struct ShieldedHook {
+    pub(super) plugin: HookRegistration,
     limits: HookLimits,
     paused: AtomicBool,
-    standing: Mutex<Standing>,
+    health: Mutex<HookHealth>,
     calls: AtomicU64,
     failures: AtomicU64,
     skipped: AtomicU64,
     last_error: Mutex<Option<String>>,
 }
 
-impl Shielded {
-    pub(super) fn new(plugin: Plugin, limits: HookLimits) -> Self {
+impl ShieldedHook {
+    pub(super) fn new(plugin: HookRegistration, limits: HookLimits) -> Self {
         let paused = AtomicBool::new(plugin.paused);
         Self {
             plugin,
             limits,
             paused,
-            standing: Mutex::default(),
+            health: Mutex::default(),
             calls: AtomicU64::new(0),
             failures: AtomicU64::new(0),
             skipped: AtomicU64::new(0),
@@ -84,20 +84,20 @@ impl Shielded {
     pub(super) async fn call(
         self: &Arc<Self>,
         region: RegionId,
-        event: Arc<Event>,
+        event: Arc<HookEvent>,
     ) -> Result<(), HookError> {
         let admission = match self.is_paused() {
-            true => Admission::LeftOut,
-            false => self.standing.lock().admit(event.name(), Instant::now(), &self.limits),
+            true => CallAdmission::Skip,
+            false => self.health.lock().admit(event.name(), Instant::now(), &self.limits),
         };
         match admission {
-            Admission::Called => self.noted(region, event).await,
-            Admission::Tried => {
+            CallAdmission::Call => self.noted(region, event).await,
+            CallAdmission::Probe => {
                 let hook = Arc::clone(self);
                 tokio::spawn(async move { hook.noted(region, event).await });
                 Ok(())
             }
-            Admission::LeftOut => {
+            CallAdmission::Skip => {
                 self.skipped.fetch_add(1, Ordering::Relaxed);
                 Ok(())
             }
@@ -114,7 +114,7 @@ impl Shielded {
     pub(super) async fn insist(
         &self,
         region: RegionId,
-        event: Arc<Event>,
+        event: Arc<HookEvent>,
     ) -> Result<(), HookError> {
         let name = event.name();
         let (_, result) = self.shielded(region, event).await;
@@ -127,24 +127,25 @@ impl Shielded {
     async fn shielded(
         &self,
         region: RegionId,
-        event: Arc<Event>,
-    ) -> (Ending, Result<(), HookError>) {
+        event: Arc<HookEvent>,
+    ) -> (CallOutcome, Result<(), HookError>) {
         let limit = self.limits.time_limit;
-        let late =
-            || (Ending::Late, Err(HookError::new(format_args!("no answer within {limit:?}"))));
+        let late = || {
+            (CallOutcome::TimedOut, Err(HookError::new(format_args!("no answer within {limit:?}"))))
+        };
         let hook = Arc::clone(&self.plugin.hook);
         let mut task =
             tokio::spawn(async move { timeout(limit, event.deliver(hook.as_ref(), region)).await });
         match timeout(limit, &mut task).await {
-            Ok(Ok(Ok(Ok(())))) => (Ending::Succeeded, Ok(())),
-            Ok(Ok(Ok(Err(error)))) => (Ending::Failed, Err(error)),
+            Ok(Ok(Ok(Ok(())))) => (CallOutcome::Succeeded, Ok(())),
+            Ok(Ok(Ok(Err(error)))) => (CallOutcome::Failed, Err(error)),
             Ok(Ok(Err(_))) => late(),
             Ok(Err(error)) => {
                 let error = HookError::new(match error.try_into_panic() {
                     Ok(panic) => format!("it panicked: {}", words(panic.as_ref())),
                     Err(error) => error.to_string(),
                 });
-                (Ending::Failed, Err(error))
+                (CallOutcome::Failed, Err(error))
             }
             Err(_) => {
                 task.abort();
@@ -168,19 +169,19 @@ impl Shielded {
     }
 
     /// Calls the hook, and takes note of how that went.
-    async fn noted(&self, region: RegionId, event: Arc<Event>) -> Result<(), HookError> {
+    async fn noted(&self, region: RegionId, event: Arc<HookEvent>) -> Result<(), HookError> {
         let name = event.name();
         let (ending, result) = self.shielded(region, event).await;
         self.count(region, name, &result);
         let hook = &self.plugin.name;
-        let turn = self.standing.lock().note(name, ending, Instant::now(), &self.limits);
+        let turn = self.health.lock().note(name, ending, Instant::now(), &self.limits);
         match turn {
-            Turn::Same => {}
-            Turn::Suspended => {
+            HealthChange::Unchanged => {}
+            HealthChange::Suspended => {
                 let pause = self.limits.suspension;
                 tracing::error!(%hook, ?pause, "a hook failed too often in a row: it is suspended");
             }
-            Turn::Resumed => tracing::info!(%hook, "a suspended hook works again"),
+            HealthChange::Resumed => tracing::info!(%hook, "a suspended hook works again"),
         }
         result
     }
@@ -188,7 +189,7 @@ impl Shielded {
     pub(super) fn status(&self) -> HookStatus {
         let state = if self.paused.load(Ordering::Relaxed) {
             HookState::Paused
-        } else if self.standing.lock().is_suspended() {
+        } else if self.health.lock().is_suspended() {
             HookState::Suspended
         } else {
             HookState::Active

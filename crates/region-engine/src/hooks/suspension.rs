@@ -38,14 +38,14 @@ impl Default for HookLimits {
 
 /// How a hook has behaved lately.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub(super) struct Standing {
+pub(super) struct HookHealth {
     /// Failures in a row of each method whose last call has failed.
     failing: BTreeMap<&'static str, Failures>,
     suspended_until: Option<Instant>,
     /// A call was let through after a suspension.
     probing: bool,
     /// Such calls that have failed, in a row.
-    vain: u32,
+    failed_probes: u32,
 }
 
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -56,11 +56,11 @@ struct Failures {
 
 /// Whether a call may be made.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Admission {
+pub(super) enum CallAdmission {
     /// The hook takes part.
     Called,
     /// It is suspended, and this call is to show whether it works again. Nobody waits for it: they
-    /// have waited in vain before.
+    /// have waited in failed_probes before.
     Tried,
     /// It is left out.
     LeftOut,
@@ -68,16 +68,16 @@ pub(super) enum Admission {
 
 /// How a call came to its end.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Ending {
+pub(super) enum CallOutcome {
     Succeeded,
     Failed,
     /// There was no answer in time.
     Late,
 }
 
-/// What a call's result did to the hook's standing.
+/// What a call's result did to the hook's health.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Turn {
+pub(super) enum HealthChange {
     /// Nothing new.
     Same,
     /// It is left out from here on.
@@ -86,7 +86,7 @@ pub(super) enum Turn {
     Resumed,
 }
 
-impl Standing {
+impl HookHealth {
     /// Whether a call of this method may be made now. Asking after a suspension lets one call of a
     /// method that has failed through, and holds back all others until that one has succeeded or
     /// another suspension has passed.
@@ -95,14 +95,14 @@ impl Standing {
         method: &'static str,
         now: Instant,
         limits: &HookLimits,
-    ) -> Admission {
+    ) -> CallAdmission {
         match self.suspended_until {
-            None => Admission::Called,
-            Some(until) if now < until || !self.failing.contains_key(method) => Admission::LeftOut,
+            None => CallAdmission::Call,
+            Some(until) if now < until || !self.failing.contains_key(method) => CallAdmission::Skip,
             Some(_) => {
                 self.probing = true;
                 self.suspended_until = now.checked_add(self.pause(limits));
-                Admission::Tried
+                CallAdmission::Probe
             }
         }
     }
@@ -111,40 +111,41 @@ impl Standing {
     pub(super) fn note(
         &mut self,
         method: &'static str,
-        ending: Ending,
+        ending: CallOutcome,
         now: Instant,
         limits: &HookLimits,
-    ) -> Turn {
-        if ending == Ending::Succeeded {
+    ) -> HealthChange {
+        if ending == CallOutcome::Succeeded {
             let failed = self.failing.remove(method).is_some();
             if failed && self.is_suspended() {
                 *self = Self::default();
-                return Turn::Resumed;
+                return HealthChange::Resumed;
             }
-            return Turn::Same;
+            return HealthChange::Unchanged;
         }
         let own = self.failing.entry(method).or_default();
         own.all = own.all.saturating_add(1);
-        own.late = own.late.saturating_add(u32::from(ending == Ending::Late));
+        own.late = own.late.saturating_add(u32::from(ending == CallOutcome::TimedOut));
         if self.is_suspended() {
             // Calls that were under way when the suspension began say nothing new.
-            self.vain = self.vain.saturating_add(u32::from(std::mem::take(&mut self.probing)));
+            self.failed_probes =
+                self.failed_probes.saturating_add(u32::from(std::mem::take(&mut self.probing)));
             self.suspended_until = now.checked_add(self.pause(limits));
-            return Turn::Same;
+            return HealthChange::Unchanged;
         }
         let sum =
             |of: fn(&Failures) -> u32| self.failing.values().map(of).fold(0, u32::saturating_add);
         if sum(|one| one.all) < limits.failures_in_a_row.max(1)
             && sum(|one| one.late) < limits.late_in_a_row.max(1)
         {
-            return Turn::Same;
+            return HealthChange::Unchanged;
         }
         self.suspended_until = now.checked_add(self.pause(limits));
-        Turn::Suspended
+        HealthChange::Suspended
     }
 
     fn pause(&self, limits: &HookLimits) -> Duration {
-        limits.suspension.saturating_mul(1 << self.vain.min(6))
+        limits.suspension.saturating_mul(1 << self.failed_probes.min(6))
     }
 
     /// Whether the hook is left out, but for one call now and then.
@@ -166,94 +167,102 @@ mod tests {
     const ONE: &str = "one";
     const OTHER: &str = "other";
 
-    fn note(standing: &mut Standing, method: &'static str, ending: Ending, now: Instant) -> Turn {
-        standing.note(method, ending, now, &LIMITS)
+    fn note(
+        health: &mut HookHealth,
+        method: &'static str,
+        ending: CallOutcome,
+        now: Instant,
+    ) -> HealthChange {
+        health.note(method, ending, now, &LIMITS)
     }
 
-    fn failing(times: u32, now: Instant) -> Standing {
-        let mut standing = Standing::default();
+    fn failing(times: u32, now: Instant) -> HookHealth {
+        let mut health = HookHealth::default();
         for _ in 0..times {
-            let _ = note(&mut standing, ONE, Ending::Failed, now);
+            let _ = note(&mut health, ONE, CallOutcome::Failed, now);
         }
-        standing
+        health
     }
 
-    fn admit(standing: &mut Standing, now: Instant) -> Admission {
-        standing.admit(ONE, now, &LIMITS)
+    fn admit(health: &mut HookHealth, now: Instant) -> CallAdmission {
+        health.admit(ONE, now, &LIMITS)
     }
 
     #[test]
     fn a_hook_is_suspended_after_failures_in_a_row() {
         let now = Instant::now();
-        let mut standing = failing(2, now);
-        assert_eq!(admit(&mut standing, now), Admission::Called);
-        assert_eq!(note(&mut standing, ONE, Ending::Succeeded, now), Turn::Same);
-        let mut standing = failing(2, now);
-        assert_eq!(note(&mut standing, ONE, Ending::Failed, now), Turn::Suspended);
-        assert_eq!(admit(&mut standing, now), Admission::LeftOut);
+        let mut health = failing(2, now);
+        assert_eq!(admit(&mut health, now), CallAdmission::Call);
+        assert_eq!(note(&mut health, ONE, CallOutcome::Succeeded, now), HealthChange::Unchanged);
+        let mut health = failing(2, now);
+        assert_eq!(note(&mut health, ONE, CallOutcome::Failed, now), HealthChange::Suspended);
+        assert_eq!(admit(&mut health, now), CallAdmission::Skip);
         let almost = now + LIMITS.suspension - Duration::from_millis(1);
-        assert_eq!(admit(&mut standing, almost), Admission::LeftOut);
+        assert_eq!(admit(&mut health, almost), CallAdmission::Skip);
     }
 
     #[test]
     fn late_calls_suspend_a_hook_sooner() {
         let now = Instant::now();
-        let mut standing = failing(1, now);
-        assert_eq!(note(&mut standing, ONE, Ending::Late, now), Turn::Same);
-        assert_eq!(note(&mut standing, ONE, Ending::Succeeded, now), Turn::Same);
-        assert_eq!(note(&mut standing, ONE, Ending::Late, now), Turn::Same);
-        assert_eq!(note(&mut standing, OTHER, Ending::Late, now), Turn::Suspended);
+        let mut health = failing(1, now);
+        assert_eq!(note(&mut health, ONE, CallOutcome::TimedOut, now), HealthChange::Unchanged);
+        assert_eq!(note(&mut health, ONE, CallOutcome::Succeeded, now), HealthChange::Unchanged);
+        assert_eq!(note(&mut health, ONE, CallOutcome::TimedOut, now), HealthChange::Unchanged);
+        assert_eq!(note(&mut health, OTHER, CallOutcome::TimedOut, now), HealthChange::Suspended);
     }
 
     #[test]
     fn one_success_between_failures_keeps_a_hook() {
         let now = Instant::now();
-        let mut standing = failing(2, now);
-        let _ = note(&mut standing, ONE, Ending::Succeeded, now);
+        let mut health = failing(2, now);
+        let _ = note(&mut health, ONE, CallOutcome::Succeeded, now);
         for _ in 0..2 {
-            assert_eq!(note(&mut standing, ONE, Ending::Failed, now), Turn::Same);
+            assert_eq!(note(&mut health, ONE, CallOutcome::Failed, now), HealthChange::Unchanged);
         }
-        assert_eq!(admit(&mut standing, now), Admission::Called);
+        assert_eq!(admit(&mut health, now), CallAdmission::Call);
     }
 
     #[test]
     fn what_a_hook_takes_does_not_excuse_what_it_fails() {
         let now = Instant::now();
-        let mut standing = Standing::default();
-        for turn in [Turn::Same, Turn::Same, Turn::Suspended] {
-            assert_eq!(note(&mut standing, ONE, Ending::Failed, now), turn);
-            assert_eq!(note(&mut standing, OTHER, Ending::Succeeded, now), Turn::Same);
+        let mut health = HookHealth::default();
+        for turn in [HealthChange::Unchanged, HealthChange::Unchanged, HealthChange::Suspended] {
+            assert_eq!(note(&mut health, ONE, CallOutcome::Failed, now), turn);
+            assert_eq!(
+                note(&mut health, OTHER, CallOutcome::Succeeded, now),
+                HealthChange::Unchanged
+            );
         }
         let later = now + LIMITS.suspension;
-        assert_eq!(standing.admit(OTHER, later, &LIMITS), Admission::LeftOut);
-        assert_eq!(admit(&mut standing, later), Admission::Tried);
+        assert_eq!(health.admit(OTHER, later, &LIMITS), CallAdmission::Skip);
+        assert_eq!(admit(&mut health, later), CallAdmission::Probe);
     }
 
     #[test]
     fn calls_that_were_under_way_do_not_make_a_suspension_longer() {
         let start = Instant::now();
-        let mut standing = failing(3 + 4, start);
-        assert_eq!(admit(&mut standing, start + LIMITS.suspension), Admission::Tried);
+        let mut health = failing(3 + 4, start);
+        assert_eq!(admit(&mut health, start + LIMITS.suspension), CallAdmission::Probe);
     }
 
     #[test]
     fn one_call_is_let_through_after_a_suspension() {
         let start = Instant::now();
-        let mut standing = failing(3, start);
+        let mut health = failing(3, start);
         let later = start + LIMITS.suspension;
-        assert_eq!(admit(&mut standing, later), Admission::Tried);
+        assert_eq!(admit(&mut health, later), CallAdmission::Probe);
         assert_eq!(
-            admit(&mut standing, later),
-            Admission::LeftOut,
+            admit(&mut health, later),
+            CallAdmission::Skip,
             "a second call beside the first"
         );
-        assert_eq!(note(&mut standing, ONE, Ending::Failed, later), Turn::Same);
+        assert_eq!(note(&mut health, ONE, CallOutcome::Failed, later), HealthChange::Unchanged);
         let again = later + LIMITS.suspension * 2;
         let almost = again - Duration::from_millis(1);
-        assert_eq!(admit(&mut standing, almost), Admission::LeftOut, "twice as long");
-        assert_eq!(admit(&mut standing, again), Admission::Tried);
-        assert_eq!(note(&mut standing, ONE, Ending::Succeeded, again), Turn::Resumed);
-        assert_eq!(admit(&mut standing, again), Admission::Called);
-        assert!(!standing.is_suspended());
+        assert_eq!(admit(&mut health, almost), CallAdmission::Skip, "twice as long");
+        assert_eq!(admit(&mut health, again), CallAdmission::Probe);
+        assert_eq!(note(&mut health, ONE, CallOutcome::Succeeded, again), HealthChange::Resumed);
+        assert_eq!(admit(&mut health, again), CallAdmission::Call);
+        assert!(!health.is_suspended());
     }
 }

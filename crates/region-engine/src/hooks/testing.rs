@@ -15,7 +15,7 @@ use crate::region::RegionSpec;
 
 /// One call, as the hook saw it.
 #[derive(Debug, Clone, PartialEq)]
-pub(crate) enum Seen {
+pub(crate) enum HookCall {
     Written(Vec<FileId>),
     Updated { version: ManifestVersion, manifest: ManifestKind, actions: Vec<Action> },
     Opened,
@@ -30,7 +30,7 @@ pub(crate) enum Seen {
 #[derive(Debug, Default)]
 pub(crate) struct Recorder {
     name: String,
-    seen: Mutex<Vec<Seen>>,
+    seen: Mutex<Vec<HookCall>>,
     log: Option<Arc<Mutex<Vec<String>>>>,
 }
 
@@ -45,11 +45,11 @@ impl Recorder {
     }
 
     /// What was seen since the last call of this.
-    pub(crate) fn take(&self) -> Vec<Seen> {
+    pub(crate) fn take(&self) -> Vec<HookCall> {
         std::mem::take(&mut *self.seen.lock())
     }
 
-    fn note(&self, seen: Seen) -> Result<(), HookError> {
+    fn note(&self, seen: HookCall) -> Result<(), HookError> {
         if let Some(log) = &self.log {
             log.lock().push(self.name.clone());
         }
@@ -76,7 +76,7 @@ impl RegionHook for Recorder {
             assert_eq!(file.sst.footer.file_metadata().num_rows() as u64, file.meta.rows);
             assert!(file.sst.footer.offset_index().is_some(), "the footer lacks its page index");
         }
-        self.note(Seen::Written(files.iter().map(|file| file.sst.file_id).collect()))
+        self.note(HookCall::Written(files.iter().map(|file| file.sst.file_id).collect()))
     }
 
     async fn on_manifest_updated(
@@ -86,19 +86,19 @@ impl RegionHook for Recorder {
         version: ManifestVersion,
         manifest: ManifestKind,
     ) -> Result<(), HookError> {
-        self.note(Seen::Updated { version, manifest, actions: actions.actions().to_vec() })
+        self.note(HookCall::Updated { version, manifest, actions: actions.actions().to_vec() })
     }
 
     async fn on_region_opened(&self, _: RegionId, _: &RegionSpec) -> Result<(), HookError> {
-        self.note(Seen::Opened)
+        self.note(HookCall::Opened)
     }
 
     async fn on_region_closed(&self, _: RegionId, _: &RegionSpec) -> Result<(), HookError> {
-        self.note(Seen::Closed)
+        self.note(HookCall::Closed)
     }
 
     async fn on_region_dropped(&self, _: RegionId, _: &RegionSpec) -> Result<(), HookError> {
-        self.note(Seen::Dropped)
+        self.note(HookCall::Dropped)
     }
 
     async fn on_region_role_changed(
@@ -108,7 +108,7 @@ impl RegionHook for Recorder {
         new: RegionRole,
         epoch: OwnerEpoch,
     ) -> Result<(), HookError> {
-        self.note(Seen::Role(old, new, epoch))
+        self.note(HookCall::Role(old, new, epoch))
     }
 
     async fn on_files_removed(
@@ -116,17 +116,17 @@ impl RegionHook for Recorder {
         _region: RegionId,
         removed: &FilesRemoved,
     ) -> Result<(), HookError> {
-        self.note(Seen::FilesRemoved(removed.clone()))
+        self.note(HookCall::FilesRemoved(removed.clone()))
     }
 
     async fn on_region_gc(&self, _region: RegionId, pass: &GcPass) -> Result<(), HookError> {
-        self.note(Seen::Gc(pass.clone()))
+        self.note(HookCall::Gc(pass.clone()))
     }
 }
 
 /// What a bad hook does.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Vice {
+pub(crate) enum HookFault {
     Panics,
     Hangs,
     Fails,
@@ -134,20 +134,20 @@ pub(crate) enum Vice {
 
 /// Does it on every call.
 #[derive(Debug)]
-pub(crate) struct Bad(pub(crate) &'static str, pub(crate) Vice);
+pub(crate) struct FaultyHook(pub(crate) &'static str, pub(crate) HookFault);
 
-impl Bad {
+impl FaultyHook {
     async fn act(&self) -> Result<(), HookError> {
         match self.1 {
-            Vice::Panics => panic!("the {} hook's own fault", self.0),
-            Vice::Hangs => std::future::pending().await,
-            Vice::Fails => Err(HookError::new("no luck today")),
+            HookFault::Panics => panic!("the {} hook's own fault", self.0),
+            HookFault::Hangs => std::future::pending().await,
+            HookFault::Fails => Err(HookError::new("no luck today")),
         }
     }
 }
 
 #[async_trait]
-impl RegionHook for Bad {
+impl RegionHook for FaultyHook {
     fn name(&self) -> &str {
         self.0
     }

@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 use tidewater_common::ids::{FileId, NodeId, RegionId, TableId};
 use uuid::Uuid;
 
-use super::testing::{Bad, Recorder, Seen, Vice};
+use super::testing::{FaultyHook, HookCall, HookFault, Recorder};
 use super::*;
 use crate::layout::RegionDir;
 use crate::manifest::samples::DIR;
@@ -35,7 +35,7 @@ async fn hooks_are_called_in_order_of_name_and_names_are_unique() {
         plugins.insert(Recorder::with_log(name, &log)).unwrap();
     }
     let taken = plugins.insert(Recorder::with_log("b", &log)).unwrap_err();
-    assert_eq!(taken, PluginError::NameTaken { name: "b".to_owned() });
+    assert_eq!(taken, HookSetupError::NameTaken { name: "b".to_owned() });
     let hooks = RegionHooks::new(&plugins, DIR);
     hooks.files_removed(removed()).await;
     assert_eq!(*log.lock(), ["a", "b", "c"]);
@@ -50,35 +50,35 @@ async fn a_hook_for_one_table_sees_no_other() {
     let plugins = Plugins::default();
     let recorder = Recorder::new("one");
     let hook: RegionHookRef = recorder.clone();
-    plugins.insert(Plugin { table: Some(DIR.table_id), ..hook.into() }).unwrap();
+    plugins.insert(HookRegistration { table: Some(DIR.table_id), ..hook.into() }).unwrap();
     RegionHooks::new(&plugins, RegionDir { table_id: TableId(99), ..DIR })
         .files_removed(removed())
         .await;
     assert!(recorder.take().is_empty());
     RegionHooks::new(&plugins, DIR).files_removed(removed()).await;
-    assert_eq!(recorder.take(), [Seen::FilesRemoved(removed())]);
+    assert_eq!(recorder.take(), [HookCall::FilesRemoved(removed())]);
 }
 
 #[tokio::test]
 async fn a_durable_hook_is_told_by_its_caller_alone_and_is_never_suspended() {
-    use crate::manifest::history::Past;
+    use crate::manifest::history::PastDelta;
     use crate::manifest::samples::{delta, flush};
     let plugins = Plugins::new(limits());
     let recorder = Recorder::new("one");
     let hook: RegionHookRef = recorder.clone();
-    plugins.insert(Plugin { durable: true, ..hook.into() }).unwrap();
-    let bad: RegionHookRef = Arc::new(Bad("two", Vice::Fails));
-    plugins.insert(Plugin { durable: true, ..bad.into() }).unwrap();
+    plugins.insert(HookRegistration { durable: true, ..hook.into() }).unwrap();
+    let bad: RegionHookRef = Arc::new(FaultyHook("two", HookFault::Fails));
+    plugins.insert(HookRegistration { durable: true, ..bad.into() }).unwrap();
     let hooks = RegionHooks::new(&plugins, DIR);
     let committed = Arc::new(delta(7, flush(1, 7)));
     hooks.manifest_updated(committed.clone(), ManifestKind::Live).await;
     hooks.files_removed(removed()).await;
     assert!(recorder.take().is_empty());
-    let past = Past { delta: committed.clone(), manifest: ManifestKind::Live };
+    let past = PastDelta { delta: committed.clone(), manifest: ManifestKind::Live };
     plugins.durable("one").unwrap().manifest_updated(&past).await.unwrap();
     let actions = committed.actions.clone();
     let (version, manifest) = (committed.version, ManifestKind::Live);
-    assert_eq!(recorder.take(), [Seen::Updated { version, manifest, actions }]);
+    assert_eq!(recorder.take(), [HookCall::Updated { version, manifest, actions }]);
     let failing = plugins.durable("two").unwrap();
     for _ in 0..5 {
         failing.manifest_updated(&past).await.unwrap_err();
@@ -111,10 +111,12 @@ async fn a_paused_hook_is_left_out_until_it_is_resumed() {
 
 #[tokio::test(start_paused = true)]
 async fn a_bad_hook_is_counted_suspended_and_tried_again() {
-    for (vice, suspended_after) in [(Vice::Panics, 3), (Vice::Hangs, 2), (Vice::Fails, 3)] {
+    for (vice, suspended_after) in
+        [(HookFault::Panics, 3), (HookFault::Hangs, 2), (HookFault::Fails, 3)]
+    {
         let plugins = Plugins::new(limits());
         let recorder = Recorder::new("good");
-        plugins.insert(Arc::new(Bad("bad", vice)) as RegionHookRef).unwrap();
+        plugins.insert(Arc::new(FaultyHook("bad", vice)) as RegionHookRef).unwrap();
         plugins.insert(recorder.clone() as RegionHookRef).unwrap();
         let hooks = RegionHooks::new(&plugins, DIR);
         for number in 0..10 {
@@ -128,9 +130,9 @@ async fn a_bad_hook_is_counted_suspended_and_tried_again() {
         assert_eq!(bad.state, HookState::Suspended);
         let said = bad.last_error.unwrap();
         let expected = match vice {
-            Vice::Panics => "it panicked: the bad hook's own fault",
-            Vice::Hangs => "no answer within 5s",
-            Vice::Fails => "no luck today",
+            HookFault::Panics => "it panicked: the bad hook's own fault",
+            HookFault::Hangs => "no answer within 5s",
+            HookFault::Fails => "no luck today",
         };
         assert_eq!(said, expected);
         tokio::time::advance(limits().suspension).await;
@@ -217,7 +219,7 @@ impl HookKind for Named {
         config["as"].as_str().map(|_| ()).ok_or_else(|| "\"as\" must be a string".to_owned())
     }
 
-    fn make(&self, spec: &PluginSpec, home: HookHome) -> Result<RegionHookRef, String> {
+    fn make(&self, spec: &HookSpec, home: HookHome) -> Result<RegionHookRef, String> {
         let name = spec.config["as"].as_str().unwrap_or_default();
         Ok(Recorder::new(&format!("{name} at {} {}", home.role, home.node_id)))
     }
@@ -228,9 +230,9 @@ fn what_cannot_be_made_is_refused_at_once() {
     let mut kinds = HookKinds::default();
     kinds.register(Arc::new(Named)).unwrap();
     let taken = kinds.register(Arc::new(Named)).unwrap_err();
-    assert_eq!(taken, PluginError::KindTaken { kind: "named".to_owned() });
+    assert_eq!(taken, HookSetupError::KindTaken { kind: "named".to_owned() });
     let home = HookHome { role: "data", node_id: NodeId(101) };
-    let spec = |kind: &str, config| PluginSpec {
+    let spec = |kind: &str, config| HookSpec {
         name: "mine".to_owned(),
         kind: kind.to_owned(),
         config,

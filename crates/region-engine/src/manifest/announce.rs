@@ -1,14 +1,14 @@
 //! What hooks are told of a delta.
 
-use super::replay::Outcome;
+use super::replay::ReplayOutcome;
 use super::{Action, ActionKind, AreaStep, Author, Delta};
 use crate::hooks::ManifestKind;
 
 /// As what a delta is delivered to those who are told of every version, bookkeeping too.
-pub(super) fn delivered_as(delta: &Delta, outcome: &Outcome) -> ManifestKind {
+pub(super) fn delivered_as(delta: &Delta, outcome: &ReplayOutcome) -> ManifestKind {
     match outcome {
-        Outcome::Void(_) => ManifestKind::Void,
-        Outcome::Applied => announced_as(delta).unwrap_or(ManifestKind::Bookkeeping),
+        ReplayOutcome::Void(_) => ManifestKind::Void,
+        ReplayOutcome::Applied => announced_as(delta).unwrap_or(ManifestKind::Bookkeeping),
     }
 }
 
@@ -107,8 +107,8 @@ mod tests {
             let delta = delta(1, change.clone());
             assert_eq!(announced_as(&delta), expected, "{change:?}");
             let delivered = expected.unwrap_or(ManifestKind::Bookkeeping);
-            assert_eq!(delivered_as(&delta, &Outcome::Applied), delivered, "{change:?}");
-            let void = Outcome::Void(crate::manifest::Void::Removed);
+            assert_eq!(delivered_as(&delta, &ReplayOutcome::Applied), delivered, "{change:?}");
+            let void = ReplayOutcome::Void(crate::manifest::Void::Removed);
             assert_eq!(delivered_as(&delta, &void), ManifestKind::Void, "{change:?}");
         }
     }

@@ -13,7 +13,7 @@ use bytes::Bytes;
 use prost::Message;
 use tidewater_proto::v1;
 
-use self::frame::Kind;
+use self::frame::FrameKind;
 use super::{Delta, ManifestState};
 use crate::error::EngineError;
 
@@ -35,24 +35,24 @@ pub enum CodecError {
 
 /// The bytes of a delta.
 pub(crate) fn encode_delta(delta: &Delta) -> Bytes {
-    frame::wrap(Kind::Delta, &v1::ManifestDelta::from(delta).encode_to_vec())
+    frame::wrap(FrameKind::Delta, &v1::ManifestDelta::from(delta).encode_to_vec())
 }
 
 /// Reads a delta.
 pub(crate) fn decode_delta(bytes: &[u8]) -> Result<Delta, CodecError> {
-    let message = v1::ManifestDelta::decode(frame::unwrap(Kind::Delta, bytes)?)
+    let message = v1::ManifestDelta::decode(frame::unwrap(FrameKind::Delta, bytes)?)
         .map_err(|error| CodecError::Damaged(error.to_string()))?;
     Delta::try_from(message)
 }
 
 /// The bytes of a checkpoint.
 pub(crate) fn encode_checkpoint(state: &ManifestState) -> Bytes {
-    frame::wrap(Kind::Checkpoint, &v1::ManifestCheckpoint::from(state).encode_to_vec())
+    frame::wrap(FrameKind::Checkpoint, &v1::ManifestCheckpoint::from(state).encode_to_vec())
 }
 
 /// Reads a checkpoint.
 pub(crate) fn decode_checkpoint(bytes: &[u8]) -> Result<ManifestState, CodecError> {
-    let message = v1::ManifestCheckpoint::decode(frame::unwrap(Kind::Checkpoint, bytes)?)
+    let message = v1::ManifestCheckpoint::decode(frame::unwrap(FrameKind::Checkpoint, bytes)?)
         .map_err(|error| CodecError::Damaged(error.to_string()))?;
     ManifestState::try_from(message)
 }

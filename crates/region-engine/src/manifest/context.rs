@@ -6,7 +6,7 @@ use parking_lot::RwLock;
 use tidewater_common::ids::{GroupId, ManifestVersion, OwnerEpoch};
 use tokio::sync::{Mutex, MutexGuard};
 
-use super::state::Owner;
+use super::state::RegionOwner;
 use super::{
     ActionKind, Author, Change, Delta, ManifestState, RegionManifestManager, announced_as,
 };
@@ -73,8 +73,8 @@ impl ManifestContext {
     }
 
     /// Whether the outcome of a commit is unknown; [`refresh`](Self::refresh) asks again.
-    pub(crate) async fn is_in_doubt(&self) -> bool {
-        self.lock().await.manager.is_in_doubt()
+    pub(crate) async fn has_pending_commit(&self) -> bool {
+        self.lock().await.manager.has_pending_commit()
     }
 
     /// [`refresh`](Self::refresh) for a manifest that has not been read yet; returns the newest
@@ -130,12 +130,12 @@ impl ManifestContext {
     ///
     /// # Errors
     /// [`EngineError::Unknown`] when it cannot be read.
-    pub(crate) async fn is_by(
+    pub(crate) async fn is_committed_by(
         &self,
         version: ManifestVersion,
         author: Author,
     ) -> Result<bool, EngineError> {
-        self.lock().await.manager.is_by(version, author).await
+        self.lock().await.manager.is_committed_by(version, author).await
     }
 
     fn receipt(
@@ -161,7 +161,7 @@ impl ManifestGuard<'_> {
         group: GroupId,
     ) -> Result<ManifestVersion, EngineError> {
         self.manager.refresh().await?;
-        if self.manager.state().owner == Some(Owner { epoch: owner, group })
+        if self.manager.state().owner == Some(RegionOwner { epoch: owner, group })
             && !self.manager.state().is_removed()
         {
             return Ok(self.manager.state().version);

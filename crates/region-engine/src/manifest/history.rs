@@ -12,8 +12,8 @@ use std::sync::Arc;
 use tidewater_common::ids::ManifestVersion;
 
 use super::announce::delivered_as;
-use super::listing::Stretch;
-use super::reader::Reader;
+use super::listing::HistoryPlan;
+use super::reader::ManifestReader;
 use super::{Delta, ManifestState, replay};
 use crate::env::RegionEnv;
 use crate::error::EngineError;
@@ -25,7 +25,7 @@ use crate::storage::rest;
 #[derive(Debug, Clone)]
 pub enum History {
     /// The next deltas, in order; at least one.
-    Deltas(Vec<Past>),
+    Deltas(Vec<PastDelta>),
     /// Nothing yet.
     Current,
     /// Nothing, and nothing ever will: the region was dropped at or before the version.
@@ -36,7 +36,7 @@ pub enum History {
 
 /// One delta of the past.
 #[derive(Debug, Clone)]
-pub struct Past {
+pub struct PastDelta {
     /// The delta.
     pub delta: Arc<Delta>,
     /// What it was.
@@ -44,7 +44,7 @@ pub struct Past {
 }
 
 /// One attempt's end.
-enum Look {
+enum HistoryRead {
     Done(History),
     /// The manifest changed meanwhile, or a listing showed half of a change.
     Again {
@@ -66,8 +66,8 @@ pub async fn history(
     let mut gap = None;
     for round in 1..=reader.options.read_rounds.max(1) {
         match look(&reader, after, most.max(1)).await? {
-            Look::Done(history) => return Ok(history),
-            Look::Again { missing } => gap = missing,
+            HistoryRead::Done(history) => return Ok(history),
+            HistoryRead::Again { missing } => gap = missing,
         }
         rest(reader.options.backoff, reader.options.backoff_limit, round).await;
     }
@@ -83,43 +83,49 @@ pub async fn snapshot(env: &RegionEnv, dir: RegionDir) -> Result<Arc<ManifestSta
     Ok(Arc::new(found.state))
 }
 
-fn reader(env: &RegionEnv, dir: RegionDir) -> Reader {
-    Reader { storage: env.storage.clone(), dir, options: env.options.manifest.clone() }
+fn reader(env: &RegionEnv, dir: RegionDir) -> ManifestReader {
+    ManifestReader { storage: env.storage.clone(), dir, options: env.options.manifest.clone() }
 }
 
-async fn look(reader: &Reader, after: ManifestVersion, most: u64) -> Result<Look, EngineError> {
+async fn look(
+    reader: &ManifestReader,
+    after: ManifestVersion,
+    most: u64,
+) -> Result<HistoryRead, EngineError> {
     let (base, through) = match stretch(reader, after, most).await? {
-        Stretch::Read { base, through } => (base, through),
-        Stretch::Cleaned => return Ok(Look::Done(History::Lagged)),
-        Stretch::Missing { version } => return Ok(Look::Again { missing: Some(version) }),
+        HistoryPlan::Read { base, through } => (base, through),
+        HistoryPlan::Cleaned => return Ok(HistoryRead::Done(History::Lagged)),
+        HistoryPlan::Missing { version } => {
+            return Ok(HistoryRead::Again { missing: Some(version) });
+        }
     };
     let mut state = match base.get() {
         0 => ManifestState::empty(reader.dir),
         _ => match reader.checkpoint(base).await? {
             Some(state) => state,
-            None => return Ok(Look::Again { missing: None }),
+            None => return Ok(HistoryRead::Again { missing: None }),
         },
     };
     let Some(mut deltas) = reader.deltas(base.next(), through).await? else {
-        return Ok(Look::Again { missing: None });
+        return Ok(HistoryRead::Again { missing: None });
     };
     let Some(counted) = counted(reader, base.next(), &deltas).await? else {
-        return Ok(Look::Again { missing: None });
+        return Ok(HistoryRead::Again { missing: None });
     };
     let disowned = deltas.get(counted).map(|delta| delta.version);
     if disowned.is_some_and(|version| version <= after.next()) {
-        return Ok(Look::Done(History::Lagged));
+        return Ok(HistoryRead::Done(History::Lagged));
     }
     deltas.truncate(counted);
-    Ok(Look::Done(replayed(&mut state, deltas, after)))
+    Ok(HistoryRead::Done(replayed(&mut state, deltas, after)))
 }
 
 /// What to read, from a listing that reaches back to a checkpoint.
 async fn stretch(
-    reader: &Reader,
+    reader: &ManifestReader,
     after: ManifestVersion,
     most: u64,
-) -> Result<Stretch, EngineError> {
+) -> Result<HistoryPlan, EngineError> {
     // Whoever is far behind leaves many deltas in the store: mostly it need not list them all.
     let near = after.get().saturating_sub(4 * reader.options.checkpoint_every);
     let listing = reader.list(ManifestVersion(near)).await?;
@@ -131,7 +137,7 @@ async fn stretch(
 
 /// How many of these deltas count, from the first on; `None`: start over.
 async fn counted(
-    reader: &Reader,
+    reader: &ManifestReader,
     first: ManifestVersion,
     deltas: &[Delta],
 ) -> Result<Option<usize>, EngineError> {
@@ -156,7 +162,7 @@ fn replayed(state: &mut ManifestState, deltas: Vec<Delta>, after: ManifestVersio
             ended = state.is_removed();
         } else {
             let manifest = delivered_as(&delta, &outcome);
-            past.push(Past { delta: Arc::new(delta), manifest });
+            past.push(PastDelta { delta: Arc::new(delta), manifest });
         }
     }
     match (ended, past.is_empty()) {

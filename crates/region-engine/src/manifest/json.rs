@@ -2,9 +2,9 @@
 
 use serde_json::{Value, json};
 
-use super::reader::{Found, Reader};
-use super::replay::Outcome;
-use super::state::{Area, RemovedFile};
+use super::reader::{ManifestReader, ManifestTail};
+use super::replay::ReplayOutcome;
+use super::state::{RemovedFile, StagingArea};
 use super::{Action, ActionKind, AreaStep, Author, Delta, Edit, ManifestState, Truncate};
 use crate::env::RegionEnv;
 use crate::error::EngineError;
@@ -17,12 +17,12 @@ use tidewater_common::schema::{TableOptions, TableSchema, WriteMode};
 /// checkpoint with what it did.
 pub async fn manifest_json(env: &RegionEnv, dir: RegionDir) -> Result<Value, EngineError> {
     let reader =
-        Reader { storage: env.storage.clone(), dir, options: env.options.manifest.clone() };
+        ManifestReader { storage: env.storage.clone(), dir, options: env.options.manifest.clone() };
     let found = reader.tail(&ManifestState::empty(dir)).await?;
     Ok(describe(&found))
 }
 
-fn describe(found: &Found) -> Value {
+fn describe(found: &ManifestTail) -> Value {
     let deltas: Vec<Value> =
         found.deltas.iter().map(|(delta, outcome)| delta_json(delta, outcome)).collect();
     json!({
@@ -63,7 +63,7 @@ pub fn state_json(state: &ManifestState) -> Value {
     })
 }
 
-fn delta_json(delta: &Delta, outcome: &Outcome) -> Value {
+fn delta_json(delta: &Delta, outcome: &ReplayOutcome) -> Value {
     let author = match delta.author {
         Author::Owner(epoch) => json!({ "owner": epoch.to_string() }),
         Author::Job(job) => json!({ "job": job }),
@@ -78,8 +78,8 @@ fn delta_json(delta: &Delta, outcome: &Outcome) -> Value {
         "procedure": delta.procedure.map(|step| json!({ "number": step.number, "step": step.step })),
         "by_reference": delta.by_reference,
         "void": match outcome {
-            Outcome::Applied => None,
-            Outcome::Void(reason) => Some(reason.to_string()),
+            ReplayOutcome::Applied => None,
+            ReplayOutcome::Void(reason) => Some(reason.to_string()),
         },
         "actions": delta.actions.iter().map(action_json).collect::<Vec<_>>(),
     })
@@ -193,7 +193,7 @@ fn removed_json(file: &FileRef, removed: &RemovedFile) -> Value {
     })
 }
 
-fn area_json(id: &str, area: &Area) -> Value {
+fn area_json(id: &str, area: &StagingArea) -> Value {
     json!({
         "area_id": id,
         "logged": area.logged,
@@ -287,7 +287,7 @@ mod tests {
 
     #[test]
     fn void_deltas_say_why() {
-        let void = Outcome::Void(Void::NotFenced { own: owner(3) });
+        let void = ReplayOutcome::Void(Void::NotFenced { own: owner(3) });
         let shown = delta_json(&delta(4, flush(3, 1)), &void);
         assert_eq!(shown["void"], "owner 0.3 has not committed its fence");
     }

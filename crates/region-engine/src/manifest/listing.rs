@@ -16,7 +16,7 @@ pub(super) struct Listing {
 
 /// What to read to reach the tail.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Plan {
+pub(super) enum ReadPlan {
     /// The reader is at the tail.
     Current,
     /// All deltas after the reader's version, up to and with this one.
@@ -29,7 +29,7 @@ pub(super) enum Plan {
 
 /// What a reader of the past that knows a version reads to go on from there.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Stretch {
+pub(super) enum HistoryPlan {
     /// This checkpoint (0: none), then all deltas after it, up to and with `through`.
     Read { base: ManifestVersion, through: ManifestVersion },
     /// A delta that it needs was cleaned.
@@ -59,27 +59,27 @@ impl Listing {
 
     /// What a reader that is at `from` (0: nowhere) reads. `patience`: so many deltas are read one by
     /// one though a checkpoint would be shorter.
-    pub(super) fn plan(&self, from: ManifestVersion, patience: u64) -> Plan {
+    pub(super) fn plan(&self, from: ManifestVersion, patience: u64) -> ReadPlan {
         let checkpoint = self.newest_checkpoint().filter(|at| *at > from);
         let delta = self.deltas.last().copied().filter(|version| *version > from);
-        let Some(through) = checkpoint.max(delta) else { return Plan::Current };
+        let Some(through) = checkpoint.max(delta) else { return ReadPlan::Current };
         if let Some(at) = checkpoint {
             let gap = self.gap(from, at);
             if from.get() == 0 || gap.is_some() || at.get() - from.get() > patience {
                 return match self.gap(at, through) {
-                    None => Plan::Checkpoint { at, through },
-                    Some(version) => Plan::Missing { version },
+                    None => ReadPlan::Checkpoint { at, through },
+                    Some(version) => ReadPlan::Missing { version },
                 };
             }
         }
         match self.gap(from, through) {
-            None => Plan::Deltas { through },
-            Some(version) => Plan::Missing { version },
+            None => ReadPlan::Deltas { through },
+            Some(version) => ReadPlan::Missing { version },
         }
     }
 
     /// What to read to know the state at `after` and at most `most` deltas behind it.
-    pub(super) fn stretch(&self, after: ManifestVersion, most: u64) -> Stretch {
+    pub(super) fn stretch(&self, after: ManifestVersion, most: u64) -> HistoryPlan {
         let base = self.checkpoints.range(..=after).next_back().copied();
         let base = base.unwrap_or(ManifestVersion(0));
         let newest = self.newest_checkpoint();
@@ -87,13 +87,13 @@ impl Listing {
         let wanted = ManifestVersion(after.get().saturating_add(most));
         let through = tail.min(wanted);
         match self.gap(base, through) {
-            None => Stretch::Read { base, through },
+            None => HistoryPlan::Read { base, through },
             // What lies before the gap can be had.
             Some(gap) if gap > after.next() => {
-                Stretch::Read { base, through: ManifestVersion(gap.get() - 1) }
+                HistoryPlan::Read { base, through: ManifestVersion(gap.get() - 1) }
             }
-            Some(gap) if newest.is_some_and(|newest| newest >= gap) => Stretch::Cleaned,
-            Some(version) => Stretch::Missing { version },
+            Some(gap) if newest.is_some_and(|newest| newest >= gap) => HistoryPlan::Cleaned,
+            Some(version) => HistoryPlan::Missing { version },
         }
     }
 
@@ -124,13 +124,13 @@ mod tests {
     #[test]
     fn plans() {
         let v = ManifestVersion;
-        let deltas = |through| Plan::Deltas { through: v(through) };
-        let checkpoint = |at, through| Plan::Checkpoint { at: v(at), through: v(through) };
-        let missing = |version| Plan::Missing { version: v(version) };
-        let cases: &[(&[u64], &[u64], u64, Plan)] = &[
-            (&[], &[], 0, Plan::Current),
+        let deltas = |through| ReadPlan::Deltas { through: v(through) };
+        let checkpoint = |at, through| ReadPlan::Checkpoint { at: v(at), through: v(through) };
+        let missing = |version| ReadPlan::Missing { version: v(version) };
+        let cases: &[(&[u64], &[u64], u64, ReadPlan)] = &[
+            (&[], &[], 0, ReadPlan::Current),
             (&[], &[1, 2, 3], 0, deltas(3)),
-            (&[], &[1, 2, 3], 3, Plan::Current),
+            (&[], &[1, 2, 3], 3, ReadPlan::Current),
             (&[], &[2, 3], 0, missing(1)),
             (&[], &[1, 3], 0, missing(2)),
             // Opening reads the newest checkpoint, also where the deltas are all there.
@@ -155,9 +155,9 @@ mod tests {
     #[test]
     fn stretches() {
         let v = ManifestVersion;
-        let read = |base, through| Stretch::Read { base: v(base), through: v(through) };
-        let missing = |version| Stretch::Missing { version: v(version) };
-        let cases: &[(&[u64], &[u64], u64, Stretch)] = &[
+        let read = |base, through| HistoryPlan::Read { base: v(base), through: v(through) };
+        let missing = |version| HistoryPlan::Missing { version: v(version) };
+        let cases: &[(&[u64], &[u64], u64, HistoryPlan)] = &[
             (&[], &[], 0, read(0, 0)),
             (&[], &[1, 2, 3], 0, read(0, 2)),
             (&[], &[1, 2, 3], 3, read(0, 3)),
@@ -167,10 +167,10 @@ mod tests {
             (&[4], &[], 4, read(4, 4)),
             (&[4, 8], &[9], 8, read(8, 9)),
             (&[4, 8], &[5, 7, 8], 4, read(4, 5)),
-            (&[4, 8], &[5, 7, 8], 5, Stretch::Cleaned),
+            (&[4, 8], &[5, 7, 8], 5, HistoryPlan::Cleaned),
             // The state at 6 cannot be had.
-            (&[4, 8], &[5, 7, 8], 6, Stretch::Cleaned),
-            (&[8], &[7, 8], 0, Stretch::Cleaned),
+            (&[4, 8], &[5, 7, 8], 6, HistoryPlan::Cleaned),
+            (&[8], &[7, 8], 0, HistoryPlan::Cleaned),
             (&[], &[2, 3], 0, missing(1)),
             (&[4], &[6, 7], 4, missing(5)),
         ];

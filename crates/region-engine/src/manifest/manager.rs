@@ -8,8 +8,8 @@ use std::sync::Arc;
 use bytes::Bytes;
 use tidewater_common::ids::ManifestVersion;
 
-use self::settle::Settled;
-use super::reader::Reader;
+use self::settle::CommitOutcome;
+use super::reader::ManifestReader;
 use super::{Author, Change, Delta, ManifestState, Void, codec, replay};
 use crate::env::RegionEnv;
 use crate::error::EngineError;
@@ -22,21 +22,21 @@ use crate::layout::RegionDir;
 #[derive(Debug)]
 pub struct RegionManifestManager {
     env: RegionEnv,
-    reader: Reader,
+    reader: ManifestReader,
     state: Arc<ManifestState>,
     /// Whether the manifest has been read at all.
     loaded: bool,
     /// Newest checkpoint that is known.
     checkpointed: ManifestVersion,
-    pending: Option<Pending>,
-    /// Found to be committed after whoever asked for them had been told that this is unknown, or
+    pending: Option<PendingDelta>,
+    /// ManifestTail to be committed after whoever asked for them had been told that this is unknown, or
     /// had gone away: nobody else will tell the hooks.
     late: Vec<Arc<Delta>>,
 }
 
 /// A delta whose put was begun and whose outcome is unknown.
 #[derive(Debug, Clone)]
-struct Pending {
+struct PendingDelta {
     delta: Arc<Delta>,
     /// Put again and again: never other content for its version.
     bytes: Bytes,
@@ -45,8 +45,11 @@ struct Pending {
 impl RegionManifestManager {
     /// An unread manifest: no I/O.
     pub fn new(env: RegionEnv, dir: RegionDir) -> Self {
-        let reader =
-            Reader { storage: env.storage.clone(), dir, options: env.options.manifest.clone() };
+        let reader = ManifestReader {
+            storage: env.storage.clone(),
+            dir,
+            options: env.options.manifest.clone(),
+        };
         Self {
             env,
             reader,
@@ -107,7 +110,7 @@ impl RegionManifestManager {
                 continue;
             }
             let bytes = codec::encode_delta(&delta);
-            self.pending = Some(Pending { delta: Arc::new(delta), bytes });
+            self.pending = Some(PendingDelta { delta: Arc::new(delta), bytes });
             if let Some(delta) = self.settle_pending().await? {
                 // Dropped while it writes the checkpoint, it could not hand the delta to anybody.
                 self.late.push(delta.clone());
@@ -124,7 +127,7 @@ impl RegionManifestManager {
     }
 
     /// Whether the outcome of a put is unknown.
-    pub(in crate::manifest) fn is_in_doubt(&self) -> bool {
+    pub(in crate::manifest) fn has_pending_commit(&self) -> bool {
         self.pending.is_some()
     }
 
@@ -135,7 +138,7 @@ impl RegionManifestManager {
 
     /// Whether a version that has been read is this author's; [`EngineError::Unknown`] when its delta
     /// cannot be read.
-    pub(in crate::manifest) async fn is_by(
+    pub(in crate::manifest) async fn is_committed_by(
         &self,
         version: ManifestVersion,
         author: Author,
@@ -157,17 +160,19 @@ impl RegionManifestManager {
         let settled = settle::settle(&self.reader, &pending).await?;
         self.pending = None;
         match settled {
-            Settled::Committed => {
+            CommitOutcome::Committed => {
                 let mut state = (*self.state).clone();
                 // The rules were asked on this very state before the put.
                 let outcome = replay::apply(&mut state, &pending.delta);
                 self.state = Arc::new(state);
                 match outcome {
-                    replay::Outcome::Applied => Ok(Some(pending.delta)),
-                    replay::Outcome::Void(void) => Err(self.refusal(pending.delta.author, void)),
+                    replay::ReplayOutcome::Applied => Ok(Some(pending.delta)),
+                    replay::ReplayOutcome::Void(void) => {
+                        Err(self.refusal(pending.delta.author, void))
+                    }
                 }
             }
-            Settled::Lost => Ok(None),
+            CommitOutcome::Lost => Ok(None),
         }
     }
 
@@ -177,7 +182,7 @@ impl RegionManifestManager {
             self.checkpointed = self.checkpointed.max(at);
         }
         for (delta, outcome) in &found.deltas {
-            if let replay::Outcome::Void(reason) = outcome {
+            if let replay::ReplayOutcome::Void(reason) = outcome {
                 tracing::info!(
                     region = %self.reader.dir.region_id,
                     version = %delta.version,

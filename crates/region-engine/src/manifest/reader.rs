@@ -10,8 +10,8 @@ use object_store::path::Path;
 use tidewater_common::ids::ManifestVersion;
 
 use super::codec::{self, CodecError};
-use super::listing::{Listing, Plan};
-use super::replay::{self, Outcome};
+use super::listing::{Listing, ReadPlan};
+use super::replay::{self, ReplayOutcome};
 use super::{Delta, ManifestOptions, ManifestState};
 use crate::error::EngineError;
 use crate::layout::RegionDir;
@@ -19,7 +19,7 @@ use crate::storage::{Storage, rest};
 
 /// Reads one region's manifest.
 #[derive(Debug, Clone)]
-pub(super) struct Reader {
+pub(super) struct ManifestReader {
     pub(super) storage: Storage,
     pub(super) dir: RegionDir,
     pub(super) options: ManifestOptions,
@@ -27,18 +27,18 @@ pub(super) struct Reader {
 
 /// What a reader found.
 #[derive(Debug, Clone)]
-pub(super) struct Found {
+pub(super) struct ManifestTail {
     /// The state at the tail.
     pub(super) state: ManifestState,
     /// The checkpoint that reading began with.
     pub(super) checkpoint: Option<ManifestVersion>,
     /// The deltas that were read, and what each did.
-    pub(super) deltas: Vec<(Delta, Outcome)>,
+    pub(super) deltas: Vec<(Delta, ReplayOutcome)>,
 }
 
 /// One attempt's end.
-enum Attempt {
-    Done(Found),
+enum ReadAttempt {
+    Done(ManifestTail),
     /// The manifest changed meanwhile: go on from here.
     Again {
         from: ManifestState,
@@ -46,15 +46,15 @@ enum Attempt {
     },
 }
 
-impl Reader {
+impl ManifestReader {
     /// Reads from `state` (which may be empty) to the tail.
-    pub(super) async fn tail(&self, state: &ManifestState) -> Result<Found, EngineError> {
+    pub(super) async fn tail(&self, state: &ManifestState) -> Result<ManifestTail, EngineError> {
         let mut from = state.clone();
         let mut gap = None;
         for round in 1..=self.options.read_rounds.max(1) {
             match self.attempt(from).await? {
-                Attempt::Done(found) => return Ok(found),
-                Attempt::Again { from: next, missing } => {
+                ReadAttempt::Done(found) => return Ok(found),
+                ReadAttempt::Again { from: next, missing } => {
                     from = next;
                     gap = missing;
                 }
@@ -78,30 +78,30 @@ impl Reader {
         }
     }
 
-    async fn attempt(&self, from: ManifestState) -> Result<Attempt, EngineError> {
+    async fn attempt(&self, from: ManifestState) -> Result<ReadAttempt, EngineError> {
         let listing = self.first_listing(from.version).await?;
         let (mut state, checkpoint, through) =
             match listing.plan(from.version, 4 * self.options.checkpoint_every) {
-                Plan::Current => {
+                ReadPlan::Current => {
                     let (checkpoint, deltas) = (None, Vec::new());
-                    return Ok(Attempt::Done(Found { state: from, checkpoint, deltas }));
+                    return Ok(ReadAttempt::Done(ManifestTail { state: from, checkpoint, deltas }));
                 }
                 // A listing of several pages is no snapshot, and cleaning goes on.
-                Plan::Missing { version } => {
-                    return Ok(Attempt::Again { from, missing: Some(version) });
+                ReadPlan::Missing { version } => {
+                    return Ok(ReadAttempt::Again { from, missing: Some(version) });
                 }
-                Plan::Deltas { through } => (from.clone(), None, through),
-                Plan::Checkpoint { at, through } => match self.checkpoint(at).await? {
+                ReadPlan::Deltas { through } => (from.clone(), None, through),
+                ReadPlan::Checkpoint { at, through } => match self.checkpoint(at).await? {
                     Some(state) => (state, Some(at), through),
-                    None => return Ok(Attempt::Again { from, missing: None }),
+                    None => return Ok(ReadAttempt::Again { from, missing: None }),
                 },
             };
         let first = state.version.next();
         let Some(deltas) = self.deltas(first, through).await? else {
-            return Ok(Attempt::Again { from, missing: None });
+            return Ok(ReadAttempt::Again { from, missing: None });
         };
         if let Some(newer) = self.disowned(first, &deltas).await? {
-            return Ok(Attempt::Again { from: newer, missing: None });
+            return Ok(ReadAttempt::Again { from: newer, missing: None });
         }
         let deltas = deltas
             .into_iter()
@@ -110,7 +110,7 @@ impl Reader {
                 (delta, outcome)
             })
             .collect();
-        Ok(Attempt::Done(Found { state, checkpoint, deltas }))
+        Ok(ReadAttempt::Done(ManifestTail { state, checkpoint, deltas }))
     }
 
     /// Lists what lies after `from`; for a reader that is nowhere, from the hint if that shows a

@@ -8,8 +8,8 @@ mod author;
 mod edit;
 mod effect;
 
-use super::state::{ManifestState, Slot};
-use super::{ActionKind, AreaStep, Closed, Delta, Truncate, Void};
+use super::state::{ManifestState, VersionSlot};
+use super::{ActionKind, AreaOutcome, AreaStep, Delta, Truncate, Void};
 
 /// How long a checkpoint names who wrote a version, by the times in deltas.
 ///
@@ -20,7 +20,7 @@ const SLOT_RETENTION_MS: u64 = 7 * 24 * 3_600_000;
 /// What a delta did.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[must_use]
-pub enum Outcome {
+pub enum ReplayOutcome {
     /// It changed the state.
     Applied,
     /// It broke a rule: it keeps its version and changed nothing.
@@ -38,7 +38,7 @@ pub fn check(state: &ManifestState, delta: &Delta) -> Result<(), Void> {
 
 /// Applies the delta at the next version. The caller has checked that the delta is of this region and
 /// of that version.
-pub fn apply(state: &mut ManifestState, delta: &Delta) -> Outcome {
+pub fn apply(state: &mut ManifestState, delta: &Delta) -> ReplayOutcome {
     let outcome = match *delta.actions.as_slice() {
         // Every check of an action precedes its first change, so one action needs no copy.
         [_] => run(state, delta),
@@ -49,13 +49,13 @@ pub fn apply(state: &mut ManifestState, delta: &Delta) -> Outcome {
     };
     state.version = delta.version;
     state.time_ms = state.time_ms.max(delta.time_ms);
-    let slot = Slot { writer: delta.writer, time_ms: state.time_ms };
+    let slot = VersionSlot { writer: delta.writer, time_ms: state.time_ms };
     state.slots.insert(delta.version, slot);
     let oldest = state.time_ms.saturating_sub(SLOT_RETENTION_MS);
     state.slots.retain(|_, slot| slot.time_ms >= oldest);
     match outcome {
-        Ok(()) => Outcome::Applied,
-        Err(void) => Outcome::Void(void),
+        Ok(()) => ReplayOutcome::Applied,
+        Err(void) => ReplayOutcome::Void(void),
     }
 }
 
@@ -142,7 +142,7 @@ fn live(state: &ManifestState, delta: &Delta, kind: &ActionKind) -> Result<(), V
                 }
                 AreaStep::Open { .. } => Ok(()),
                 AreaStep::Publish | AreaStep::Abandon if open => Ok(()),
-                AreaStep::Merged(_) if closed == Some(Closed::Published) => Ok(()),
+                AreaStep::Merged(_) if closed == Some(AreaOutcome::Published) => Ok(()),
                 _ => Err(Void::AreaNotOpen { area: *area }),
             }
         }

@@ -39,19 +39,19 @@ pub struct ManifestState {
     /// Time window of the last compaction that named one, in milliseconds.
     pub window_ms: Option<u64>,
     /// Who owns the region; `None` until the first fence.
-    pub owner: Option<Owner>,
+    pub owner: Option<RegionOwner>,
     /// No file of this region with an older id may be added. Milliseconds since the Unix epoch.
     pub gc_floor_ms: u64,
     /// When the region was dropped, as [`RemovedFile::at_ms`].
     pub removed_at_ms: Option<u64>,
     /// Open staging areas.
-    pub areas: BTreeMap<AreaId, Area>,
+    pub areas: BTreeMap<AreaId, StagingArea>,
     /// Areas that were published or abandoned.
     pub closed_areas: ClosedAreas,
     /// Last step taken of the latest procedure.
     pub procedure: Option<super::ProcedureStep>,
     /// Who wrote each version, for all deltas that may still be there; void ones included.
-    pub slots: BTreeMap<ManifestVersion, Slot>,
+    pub slots: BTreeMap<ManifestVersion, VersionSlot>,
 }
 
 /// Schema and options.
@@ -65,7 +65,7 @@ pub struct TableState {
 
 /// Who owns a region.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Owner {
+pub struct RegionOwner {
     /// Orders all owners.
     pub epoch: OwnerEpoch,
     /// The group that it leads.
@@ -88,7 +88,7 @@ pub struct RemovedFile {
 
 /// A staging area.
 #[derive(Debug, Clone, PartialEq)]
-pub struct Area {
+pub struct StagingArea {
     /// Whether a log entry opened it.
     pub logged: bool,
     /// Milliseconds since the Unix epoch.
@@ -99,7 +99,7 @@ pub struct Area {
 
 /// Who wrote a version.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Slot {
+pub struct VersionSlot {
     /// Names the content.
     pub writer: WriterId,
     /// The delta's time, milliseconds since the Unix epoch.

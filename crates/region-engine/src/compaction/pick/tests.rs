@@ -9,8 +9,8 @@ const HOUR: u64 = 3_600_000;
 fn rules() -> PickRules {
     PickRules {
         fan_in: 3,
-        most_runs: 8,
-        most_job_bytes: 1_000,
+        max_runs: 8,
+        max_job_bytes: 1_000,
         small_bytes: 20,
         window_ms: None,
         expire_before_ms: None,
@@ -47,11 +47,11 @@ fn draw(lines: &[&str]) -> Vec<PickFile<u32>> {
         .collect()
 }
 
-fn choice(files: &[usize], level: u32, why: Why) -> Choice {
-    Choice { files: files.to_vec(), level, why }
+fn choice(files: &[usize], level: u32, why: CompactionReason) -> CompactionCandidate {
+    CompactionCandidate { files: files.to_vec(), level, why }
 }
 
-fn check(lines: &[&str], expected: &[Choice]) {
+fn check(lines: &[&str], expected: &[CompactionCandidate]) {
     assert_eq!(pick(&draw(lines), &rules(), 0), expected, "{lines:#?}");
 }
 
@@ -59,7 +59,10 @@ fn check(lines: &[&str], expected: &[Choice]) {
 fn a_level_with_too_many_runs_is_merged_where_they_overlap() {
     check(&[], &[]);
     check(&["0 90 |----", "0 90 |----"], &[]);
-    check(&["0 90 |----", "0 90 |----", "0 90 |----"], &[choice(&[0, 1, 2], 1, Why::Tier)]);
+    check(
+        &["0 90 |----", "0 90 |----", "0 90 |----"],
+        &[choice(&[0, 1, 2], 1, CompactionReason::Tier)],
+    );
     // Three files, but no key lies in more than two of them.
     check(
         &[
@@ -79,7 +82,7 @@ fn a_level_with_too_many_runs_is_merged_where_they_overlap() {
             "1 90 |----------",
             "1 90 |----------",
         ],
-        &[choice(&[0, 1, 2], 1, Why::Tier)],
+        &[choice(&[0, 1, 2], 1, CompactionReason::Tier)],
     );
     // Two places at once, and a lower level before a higher one.
     check(
@@ -91,7 +94,10 @@ fn a_level_with_too_many_runs_is_merged_where_they_overlap() {
             "0 90 |       ---",
             "0 90 |       ---",
         ],
-        &[choice(&[3, 4, 5], 1, Why::Tier), choice(&[0, 1, 2], 3, Why::Tier)],
+        &[
+            choice(&[3, 4, 5], 1, CompactionReason::Tier),
+            choice(&[0, 1, 2], 3, CompactionReason::Tier),
+        ],
     );
 }
 
@@ -99,7 +105,7 @@ fn a_level_with_too_many_runs_is_merged_where_they_overlap() {
 fn small_files_that_follow_each_other_are_put_together() {
     check(
         &["0 9 |--       ", "0 9 |   --    ", "0 9 |      ---"],
-        &[choice(&[0, 1, 2], 1, Why::Small)],
+        &[choice(&[0, 1, 2], 1, CompactionReason::Small)],
     );
     // A large one in between ends the stretch.
     check(&["0 9 |--       ", "0 9 |   --    ", "0 90|      --", "0 9 |         --"], &[]);
@@ -111,7 +117,7 @@ fn small_files_that_follow_each_other_are_put_together() {
     // One that overlaps them already does not.
     check(
         &["0 9 |--          ", "0 9 |   --       ", "1 9 |----------- ", "0 9 |        ----"],
-        &[choice(&[0, 1, 3], 1, Why::Small)],
+        &[choice(&[0, 1, 3], 1, CompactionReason::Small)],
     );
 }
 
@@ -119,12 +125,15 @@ fn small_files_that_follow_each_other_are_put_together() {
 fn a_job_has_a_limit() {
     // The smallest runs first; what is too large stays.
     let files = draw(&["0 500|---", "0 400|---", "0 300|---", "0 200|---", "0 900|---"]);
-    assert_eq!(pick(&files, &rules(), 0), [choice(&[1, 2, 3], 1, Why::Tier)]);
+    assert_eq!(pick(&files, &rules(), 0), [choice(&[1, 2, 3], 1, CompactionReason::Tier)]);
     // Fewer than `fan_in` fit: merging two would cost more than it brings.
     let files = draw(&["0 600|---", "0 600|---", "0 600|---"]);
     assert_eq!(pick(&files, &rules(), 0), []);
     let many = vec![file(0, 90, 1, 5); 10];
-    assert_eq!(pick(&many, &rules(), 0), [choice(&[0, 1, 2, 3, 4, 5, 6, 7], 1, Why::Tier)]);
+    assert_eq!(
+        pick(&many, &rules(), 0),
+        [choice(&[0, 1, 2, 3, 4, 5, 6, 7], 1, CompactionReason::Tier)]
+    );
 }
 
 #[test]
@@ -136,8 +145,8 @@ fn files_of_a_job_and_files_past_an_obligation_are_left_alone() {
     files[1].max_sequence = Sequence(7);
     let pending = |sequence| PickRules { obligation: Some(Sequence(sequence)), ..rules() };
     assert_eq!(pick(&files, &pending(7), 0), []);
-    assert_eq!(pick(&files, &pending(8), 0), [choice(&[0, 1, 2], 1, Why::Tier)]);
-    assert_eq!(whole(&files, &pending(7)), Some(choice(&[0, 2], 1, Why::Asked)));
+    assert_eq!(pick(&files, &pending(8), 0), [choice(&[0, 1, 2], 1, CompactionReason::Tier)]);
+    assert_eq!(whole(&files, &pending(7)), Some(choice(&[0, 2], 1, CompactionReason::Asked)));
 }
 
 #[test]
@@ -146,11 +155,17 @@ fn one_run_is_asked_for_only_where_it_changes_something() {
     assert_eq!(asked(&[]), None);
     assert_eq!(asked(&draw(&["0 90|---"])), None);
     assert_eq!(asked(&draw(&["1 90|---   ", "1 90|   ---"])), None);
-    assert_eq!(asked(&draw(&["1 9|---   ", "1 9|   ---"])), Some(choice(&[0, 1], 1, Why::Asked)));
-    assert_eq!(asked(&draw(&["2 90|----", "0 90| ---"])), Some(choice(&[0, 1], 2, Why::Asked)));
+    assert_eq!(
+        asked(&draw(&["1 9|---   ", "1 9|   ---"])),
+        Some(choice(&[0, 1], 1, CompactionReason::Asked))
+    );
+    assert_eq!(
+        asked(&draw(&["2 90|----", "0 90| ---"])),
+        Some(choice(&[0, 1], 2, CompactionReason::Asked))
+    );
     let mut one = draw(&["0 90|---"]);
     one[0].garbage = true;
-    assert_eq!(asked(&one), Some(choice(&[0], 1, Why::Asked)));
+    assert_eq!(asked(&one), Some(choice(&[0], 1, CompactionReason::Asked)));
 }
 
 #[test]
@@ -160,7 +175,7 @@ fn files_that_have_expired_go_first_and_apart() {
         file.time_ms = Some((0, max));
     }
     let rules = PickRules { expire_before_ms: Some(100), ..rules() };
-    assert_eq!(pick(&files, &rules, 0), [choice(&[0, 1], 0, Why::Expired)]);
+    assert_eq!(pick(&files, &rules, 0), [choice(&[0, 1], 0, CompactionReason::Expired)]);
 }
 
 /// Files that all overlap: hour of the newest row, level, bytes, hour of writing.
@@ -182,25 +197,25 @@ fn closed_windows_become_one_run_and_the_newest_is_tiered() {
         |files: &[(i64, u32, u64, u64)], now: u64| pick(&timed(files), &by_window, now * HOUR);
     // Hour 7 is the newest that has rows: two runs are not too many there; hour 3 has ended.
     let files = [(3, 0, 90, 3), (7, 0, 90, 7), (3, 0, 90, 4), (7, 0, 90, 7)];
-    assert_eq!(picked(&files, 9), [choice(&[0, 2], 1, Why::Window)]);
+    assert_eq!(picked(&files, 9), [choice(&[0, 2], 1, CompactionReason::Window)]);
     // An hour that has not ended is not closed, though a later one has rows.
     assert_eq!(picked(&[(8, 0, 90, 8), (8, 0, 90, 8), (9, 0, 90, 8)], 8), []);
     // A late row does not have the whole window rewritten, ..
     let late = [(3, 1, 900, 3), (3, 0, 9, 8), (9, 0, 9, 9)];
     assert_eq!(picked(&late, 8), []);
     // .. until nothing came for an hour, ..
-    assert_eq!(picked(&late, 9), [choice(&[0, 1], 2, Why::Window)]);
+    assert_eq!(picked(&late, 9), [choice(&[0, 1], 2, CompactionReason::Window)]);
     // .. or much has come. Little by little it is tiered meanwhile.
     let more = [(3, 1, 600, 3), (3, 0, 200, 8), (9, 0, 9, 9)];
-    assert_eq!(picked(&more, 8), [choice(&[0, 1], 2, Why::Window)]);
+    assert_eq!(picked(&more, 8), [choice(&[0, 1], 2, CompactionReason::Window)]);
     let little = [(3, 1, 900, 3), (3, 0, 9, 8), (3, 0, 9, 8), (3, 0, 9, 8), (9, 0, 9, 9)];
-    assert_eq!(picked(&little, 8), [choice(&[1, 2, 3], 1, Why::Tier)]);
+    assert_eq!(picked(&little, 8), [choice(&[1, 2, 3], 1, CompactionReason::Tier)]);
     // Its small files are put together whatever else lies in the window: the level is theirs.
     let mut beside = timed(&[(3, 3, 900, 3), (3, 0, 9, 8), (3, 0, 9, 8), (9, 0, 9, 9)]);
     for (file, key) in beside.iter_mut().zip(0..) {
         (file.low, file.high) = (key, key);
     }
-    assert_eq!(pick(&beside, &by_window, 9 * HOUR), [choice(&[1, 2], 1, Why::Small)]);
+    assert_eq!(pick(&beside, &by_window, 9 * HOUR), [choice(&[1, 2], 1, CompactionReason::Small)]);
 }
 
 #[test]
@@ -260,8 +275,8 @@ proptest! {
         windows in any::<bool>(),
     ) {
         let rules = PickRules {
-            most_job_bytes: u64::MAX,
-            most_runs: 64,
+            max_job_bytes: u64::MAX,
+            max_runs: 64,
             window_ms: windows.then_some(24 * HOUR),
             ..rules()
         };

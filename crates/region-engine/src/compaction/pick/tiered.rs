@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::{Choice, PickFile, PickRules, Why, bounded, bytes};
+use super::{CompactionCandidate, CompactionReason, PickFile, PickRules, bounded, bytes};
 use crate::compaction::runs::{overlapping, sorted_runs};
 
 /// Lower levels first: they cost reads the most and copies the least.
@@ -10,7 +10,7 @@ pub(super) fn tiered<K: Ord>(
     files: &[PickFile<K>],
     members: &[usize],
     rules: &PickRules,
-) -> Vec<Choice> {
+) -> Vec<CompactionCandidate> {
     let mut levels: BTreeMap<u32, Vec<usize>> = BTreeMap::new();
     for index in members {
         levels.entry(files[*index].level).or_default().push(*index);
@@ -26,13 +26,21 @@ pub(super) fn tiered<K: Ord>(
             let chosen = bounded(files, runs, rules.fan_in, rules);
             if !chosen.is_empty() {
                 taken.extend(chosen.iter().copied());
-                choices.push(Choice { files: chosen, level: level + 1, why: Why::Tier });
+                choices.push(CompactionCandidate {
+                    files: chosen,
+                    level: level + 1,
+                    why: CompactionReason::Tier,
+                });
             }
         }
         let rest: Vec<usize> =
             of_level.into_iter().filter(|index| !taken.contains(index)).collect();
         for chosen in small_neighbours(files, members, &rest, rules.fan_in, rules) {
-            choices.push(Choice { files: chosen, level: level + 1, why: Why::Small });
+            choices.push(CompactionCandidate {
+                files: chosen,
+                level: level + 1,
+                why: CompactionReason::Small,
+            });
         }
     }
     choices
@@ -72,7 +80,7 @@ pub(super) fn small_neighbours<K: Ord>(
                 if small
                     && follows
                     && bytes(files, stretch).saturating_add(files[index].bytes)
-                        <= rules.most_job_bytes =>
+                        <= rules.max_job_bytes =>
             {
                 stretch.push(index);
             }

@@ -8,7 +8,7 @@
 use std::collections::BTreeMap;
 
 use super::tiered::{small_neighbours, tiered};
-use super::{Choice, PickFile, PickRules, Why, bounded, bytes};
+use super::{CompactionCandidate, CompactionReason, PickFile, PickRules, bounded, bytes};
 use crate::compaction::runs::{overlapping, sorted_runs};
 
 const HOUR: u64 = 3_600_000;
@@ -39,7 +39,7 @@ pub(super) fn windows<K: Ord>(
     rules: &PickRules,
     window_ms: u64,
     now_ms: u64,
-) -> Vec<Choice> {
+) -> Vec<CompactionCandidate> {
     let length = i64::try_from(window_ms).unwrap_or(i64::MAX);
     let now = i64::try_from(now_ms).unwrap_or(i64::MAX);
     // Files without a time are together in a window of their own, which never closes.
@@ -68,7 +68,7 @@ fn closed_window<K: Ord>(
     rules: &PickRules,
     window_ms: u64,
     now_ms: u64,
-) -> Vec<Choice> {
+) -> Vec<CompactionCandidate> {
     let newest = members.iter().map(|index| files[*index].created_ms).max().unwrap_or(0);
     let quiet = now_ms.saturating_sub(newest) >= window_ms;
     let level = |chosen: &[usize]| {
@@ -92,12 +92,20 @@ fn closed_window<K: Ord>(
         }
         let chosen = bounded(files, runs, 2, rules);
         if !chosen.is_empty() {
-            choices.push(Choice { level: level(&chosen), files: chosen, why: Why::Window });
+            choices.push(CompactionCandidate {
+                level: level(&chosen),
+                files: chosen,
+                why: CompactionReason::Window,
+            });
         }
     }
     let least = if quiet { 2 } else { rules.fan_in };
     for chosen in small_neighbours(files, members, &alone, least, rules) {
-        choices.push(Choice { level: level(&chosen), files: chosen, why: Why::Small });
+        choices.push(CompactionCandidate {
+            level: level(&chosen),
+            files: chosen,
+            why: CompactionReason::Small,
+        });
     }
     choices
 }

@@ -14,9 +14,9 @@ const LATE: GcRequest = GcRequest { floor_ms: 3_000_000, dry_run: false, table: 
 
 async fn collect(storage: &Storage, known: u64, most: u64) -> GcReport {
     let known = BTreeMap::from([(DIR.region_id, vec![ManifestVersion(known)])]);
-    let awaited = Awaited { known, oldest_ms: 0, most };
+    let awaited = HookPositions { known, oldest_ms: 0, most };
     let (sender, _receiver) = mpsc::channel(1_000);
-    let collector = Collector::new(env(storage.clone())).sparing(awaited);
+    let collector = GarbageCollector::new(env(storage.clone())).with_hook_positions(awaited);
     collector.collect(&LATE, &sender).await.unwrap()
 }
 
@@ -34,7 +34,7 @@ async fn what_a_hook_is_still_to_be_told_outlives_its_checkpoint_up_to_a_limit()
         manifest.update_manifest(flush(1, number)).await.unwrap();
     }
     let report = collect(&storage, 6, 100).await;
-    assert!(report.kept[&Kept::Awaited] > 0 && report.deleted > 0, "{report:?}");
+    assert!(report.kept[&KeepReason::Awaited] > 0 && report.deleted > 0, "{report:?}");
     assert!(!objects(&storage).await.contains(&DIR.delta(ManifestVersion(4))));
     let History::Deltas(past) = next(&storage, 6).await else { panic!("a delta was cleaned") };
     let versions: Vec<u64> = past.iter().map(|one| one.delta.version.get()).collect();
@@ -43,6 +43,6 @@ async fn what_a_hook_is_still_to_be_told_outlives_its_checkpoint_up_to_a_limit()
     assert!(versions.is_sorted());
     // Further behind than is waited for.
     let report = collect(&storage, 6, 10).await;
-    assert_eq!(report.kept.get(&Kept::Awaited), None, "{report:?}");
+    assert_eq!(report.kept.get(&KeepReason::Awaited), None, "{report:?}");
     assert!(matches!(next(&storage, 6).await, History::Lagged));
 }

@@ -52,7 +52,7 @@ async fn a_manifest_that_cannot_be_read_any_more_spares_lower_regions() {
             }
         });
         let (report, _) = pass(&storage, LATE).await;
-        assert_eq!((report.deleted, report.kept[&Kept::Spared]), (0, 2), "{broken_from}");
+        assert_eq!((report.deleted, report.kept[&KeepReason::Spared]), (0, 2), "{broken_from}");
         assert_eq!(report.unreadable[0].0, OTHER);
         store.plan(|_| Fault::None);
         assert!(has(&storage, DIR, file(1).file_id).await);
@@ -70,7 +70,7 @@ async fn a_manifest_that_does_not_take_the_floor_loses_nothing() {
         _ => Fault::None,
     });
     let (report, _) = pass(&storage, LATE).await;
-    assert_eq!((report.deleted, report.kept[&Kept::Spared]), (0, 2));
+    assert_eq!((report.deleted, report.kept[&KeepReason::Spared]), (0, 2));
     assert_eq!(report.unreadable[0].0, DIR);
     store.plan(|_| Fault::None);
     assert_eq!(pass(&storage, LATE).await.0.deleted, 2);

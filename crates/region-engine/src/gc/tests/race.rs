@@ -165,7 +165,7 @@ fn collector(shared: Shared, grace: u64) -> Actor {
             let (sender, _receiver) = mpsc::channel(1_000);
             let floor_ms = shared.time.now() - grace;
             let request = GcRequest { floor_ms, ..request(false) };
-            let collector = Collector::new(shared.env());
+            let collector = GarbageCollector::new(shared.env());
             collector.collect(&request, &sender).await.unwrap();
         }
     })

@@ -16,12 +16,12 @@ const TAIL: usize = 4;
 
 /// What a frame holds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Kind {
+pub(super) enum FrameKind {
     Delta,
     Checkpoint,
 }
 
-impl Kind {
+impl FrameKind {
     fn magic(self) -> [u8; 4] {
         match self {
             Self::Delta => *b"TWMD",
@@ -30,7 +30,7 @@ impl Kind {
     }
 }
 
-pub(super) fn wrap(kind: Kind, payload: &[u8]) -> Bytes {
+pub(super) fn wrap(kind: FrameKind, payload: &[u8]) -> Bytes {
     let mut out = BytesMut::with_capacity(HEAD + payload.len() + TAIL);
     out.put_slice(&kind.magic());
     out.put_u16_le(CODEC);
@@ -42,7 +42,7 @@ pub(super) fn wrap(kind: Kind, payload: &[u8]) -> Bytes {
     out.freeze()
 }
 
-pub(super) fn unwrap(kind: Kind, bytes: &[u8]) -> Result<&[u8], CodecError> {
+pub(super) fn unwrap(kind: FrameKind, bytes: &[u8]) -> Result<&[u8], CodecError> {
     let damaged = |detail: &str| Err(CodecError::Damaged(detail.to_owned()));
     let Some((head, rest)) = bytes.split_first_chunk::<HEAD>() else {
         return damaged("shorter than a frame's head");
@@ -78,20 +78,20 @@ mod tests {
 
     #[test]
     fn a_newer_codec_is_told_apart_from_damage() {
-        let mut bytes = wrap(Kind::Delta, b"payload").to_vec();
+        let mut bytes = wrap(FrameKind::Delta, b"payload").to_vec();
         bytes[4] = 2;
-        assert!(matches!(unwrap(Kind::Delta, &bytes), Err(CodecError::Damaged(_))));
+        assert!(matches!(unwrap(FrameKind::Delta, &bytes), Err(CodecError::Damaged(_))));
         let end = bytes.len() - TAIL;
         let sum = crc32c::crc32c(&bytes[..end]);
         bytes[end..].copy_from_slice(&sum.to_le_bytes());
         let newer = CodecError::Newer { found: 2, supported: 1 };
-        assert_eq!(unwrap(Kind::Delta, &bytes), Err(newer));
+        assert_eq!(unwrap(FrameKind::Delta, &bytes), Err(newer));
     }
 
     #[test]
     fn one_kind_is_not_read_as_the_other() {
-        let bytes = wrap(Kind::Delta, b"payload");
-        assert!(matches!(unwrap(Kind::Checkpoint, &bytes), Err(CodecError::Damaged(_))));
-        assert_eq!(unwrap(Kind::Delta, &bytes), Ok(&b"payload"[..]));
+        let bytes = wrap(FrameKind::Delta, b"payload");
+        assert!(matches!(unwrap(FrameKind::Checkpoint, &bytes), Err(CodecError::Damaged(_))));
+        assert_eq!(unwrap(FrameKind::Delta, &bytes), Ok(&b"payload"[..]));
     }
 }

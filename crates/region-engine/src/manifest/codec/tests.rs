@@ -113,7 +113,10 @@ fn checkpoint() -> ManifestState {
         stepped,
     ];
     for (change, version) in changes.into_iter().zip(1..) {
-        assert_eq!(replay::apply(&mut state, &delta(version, change)), replay::Outcome::Applied);
+        assert_eq!(
+            replay::apply(&mut state, &delta(version, change)),
+            replay::ReplayOutcome::Applied
+        );
     }
     state
 }
@@ -185,7 +188,7 @@ fn payloads_with_a_right_checksum_and_wrong_content_are_errors() {
     let wrong = |change: Wrong| {
         let mut message = v1::ManifestDelta::from(&delta(4, flush(1, 1)));
         change(&mut message);
-        decode_delta(&frame::wrap(frame::Kind::Delta, &message.encode_to_vec()))
+        decode_delta(&frame::wrap(frame::FrameKind::Delta, &message.encode_to_vec()))
     };
     let cases: [(&str, Wrong); 4] = [
         ("author", |message| message.author = None),
@@ -196,6 +199,6 @@ fn payloads_with_a_right_checksum_and_wrong_content_are_errors() {
     for (field, change) in cases {
         assert_eq!(wrong(change), Err(CodecError::missing(field)));
     }
-    let garbage = decode_delta(&frame::wrap(frame::Kind::Delta, &[0xff; 20]));
+    let garbage = decode_delta(&frame::wrap(frame::FrameKind::Delta, &[0xff; 20]));
     assert!(matches!(garbage, Err(CodecError::Damaged(_))));
 }

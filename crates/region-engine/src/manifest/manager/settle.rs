@@ -5,14 +5,14 @@
 //! checkpoint covers it without naming us: then it had been cleaned, and what we put is a phantom,
 //! void for everybody.
 
-use super::Pending;
+use super::PendingDelta;
 use crate::error::EngineError;
-use crate::manifest::reader::Reader;
+use crate::manifest::reader::ManifestReader;
 use crate::storage::{PutOutcome, StorageError, rest};
 
 /// What became of a put.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Settled {
+pub(super) enum CommitOutcome {
     /// It is committed.
     Committed,
     /// Another delta holds its slot, or had held it before it was cleaned: it is not and will not be.
@@ -20,7 +20,7 @@ pub(super) enum Settled {
 }
 
 /// One look at the slot.
-enum Slot {
+enum SlotContent {
     Ours,
     Other,
     Unclear(StorageError),
@@ -31,54 +31,64 @@ enum Slot {
 /// # Errors
 /// [`EngineError::Unknown`] and no other, whatever kept us from finding out: the put has been made,
 /// so nothing that is met after it says that it failed.
-pub(super) async fn settle(reader: &Reader, pending: &Pending) -> Result<Settled, EngineError> {
+pub(super) async fn settle(
+    reader: &ManifestReader,
+    pending: &PendingDelta,
+) -> Result<CommitOutcome, EngineError> {
     let mut last = match put(reader, pending).await? {
-        Slot::Ours => return confirm(reader, pending).await,
-        Slot::Other => return Ok(Settled::Lost),
-        Slot::Unclear(error) => error,
+        SlotContent::Ours => return confirm(reader, pending).await,
+        SlotContent::Other => return Ok(CommitOutcome::Lost),
+        SlotContent::Unclear(error) => error,
     };
     for tried in 1..reader.options.settle_attempts.max(1) {
         wait(reader, tried).await;
         last = match put(reader, pending).await? {
-            Slot::Ours => return confirm(reader, pending).await,
-            Slot::Other => return Ok(Settled::Lost),
-            Slot::Unclear(error) => error,
+            SlotContent::Ours => return confirm(reader, pending).await,
+            SlotContent::Other => return Ok(CommitOutcome::Lost),
+            SlotContent::Unclear(error) => error,
         };
     }
     Err(unknown(reader, pending, last.to_string()))
 }
 
-async fn put(reader: &Reader, pending: &Pending) -> Result<Slot, EngineError> {
+async fn put(reader: &ManifestReader, pending: &PendingDelta) -> Result<SlotContent, EngineError> {
     let path = reader.dir.delta(pending.delta.version);
     let doubt = match reader.storage.put_if_absent(&path, pending.bytes.clone()).await {
-        PutOutcome::Created => return Ok(Slot::Ours),
+        PutOutcome::Created => return Ok(SlotContent::Ours),
         PutOutcome::Conflict(error) | PutOutcome::Unknown(error) => error,
     };
     match reader.storage.get_opt(&path).await {
-        Ok(Some(bytes)) if bytes == pending.bytes => Ok(Slot::Ours),
+        Ok(Some(bytes)) if bytes == pending.bytes => Ok(SlotContent::Ours),
         Ok(Some(bytes)) => {
             let found = reader
                 .decode(pending.delta.version, &bytes)
                 .map_err(|error| unknown(reader, pending, error.to_string()))?;
-            Ok(if found.writer == pending.delta.writer { Slot::Ours } else { Slot::Other })
+            Ok(if found.writer == pending.delta.writer {
+                SlotContent::Ours
+            } else {
+                SlotContent::Other
+            })
         }
-        Ok(None) => Ok(Slot::Unclear(doubt)),
-        Err(error) => Ok(Slot::Unclear(error)),
+        Ok(None) => Ok(SlotContent::Unclear(doubt)),
+        Err(error) => Ok(SlotContent::Unclear(error)),
     }
 }
 
-async fn confirm(reader: &Reader, pending: &Pending) -> Result<Settled, EngineError> {
+async fn confirm(
+    reader: &ManifestReader,
+    pending: &PendingDelta,
+) -> Result<CommitOutcome, EngineError> {
     let version = pending.delta.version;
     let mut tried = 0;
     loop {
         let detail = match reader.list(version).await {
             Ok(listing) => match listing.newest_checkpoint() {
-                None => return Ok(Settled::Committed),
+                None => return Ok(CommitOutcome::Committed),
                 Some(at) => match reader.checkpoint(at).await {
                     Ok(Some(state)) if state.names(version, pending.delta.writer) => {
-                        return Ok(Settled::Committed);
+                        return Ok(CommitOutcome::Committed);
                     }
-                    Ok(Some(_)) => return Ok(Settled::Lost),
+                    Ok(Some(_)) => return Ok(CommitOutcome::Lost),
                     Ok(None) => format!("checkpoint {at} was cleaned while it was read"),
                     Err(error @ EngineError::Storage(_)) => error.to_string(),
                     // Damage does not pass, and asking again would not help.
@@ -95,11 +105,11 @@ async fn confirm(reader: &Reader, pending: &Pending) -> Result<Settled, EngineEr
     }
 }
 
-async fn wait(reader: &Reader, tried: u32) {
+async fn wait(reader: &ManifestReader, tried: u32) {
     rest(reader.options.backoff, reader.options.backoff_limit, tried).await;
 }
 
-fn unknown(reader: &Reader, pending: &Pending, detail: String) -> EngineError {
+fn unknown(reader: &ManifestReader, pending: &PendingDelta, detail: String) -> EngineError {
     let (region, version) = (reader.dir.region_id, pending.delta.version);
     EngineError::Unknown { region, version, detail }
 }

@@ -4,9 +4,9 @@ use tidewater_common::ids::Sequence;
 
 use crate::file_meta::{FileMeta, FileRef};
 use crate::hooks::RemovalReason;
-use crate::manifest::state::{Area, Owner, RemovedFile, TableState};
+use crate::manifest::state::{RegionOwner, RemovedFile, StagingArea, TableState};
 use crate::manifest::{
-    Action, ActionKind, AreaId, AreaStep, Closed, Delta, Edit, ManifestState, Truncate,
+    Action, ActionKind, AreaId, AreaOutcome, AreaStep, Delta, Edit, ManifestState, Truncate,
 };
 
 /// Records an action in its area.
@@ -47,7 +47,7 @@ pub(super) fn take(state: &mut ManifestState, delta: &Delta, kind: &ActionKind) 
                 // An area that no log entry opened ends with its owner.
                 close_areas(state, |area| !area.logged);
             }
-            state.owner = Some(Owner { epoch: *owner, group: *group });
+            state.owner = Some(RegionOwner { epoch: *owner, group: *group });
         }
         ActionKind::GcFloor { floor_ms } => {
             state.gc_floor_ms = state.gc_floor_ms.max(*floor_ms);
@@ -58,15 +58,15 @@ pub(super) fn take(state: &mut ManifestState, delta: &Delta, kind: &ActionKind) 
         ActionKind::Area { area, step } => match step {
             AreaStep::Open { logged, deadline_ms } => {
                 let (logged, deadline_ms) = (*logged, *deadline_ms);
-                state.areas.insert(*area, Area { logged, deadline_ms, actions: Vec::new() });
+                state.areas.insert(*area, StagingArea { logged, deadline_ms, actions: Vec::new() });
             }
             AreaStep::Publish => {
                 state.areas.remove(area);
-                state.closed_areas.insert(*area, Closed::Published);
+                state.closed_areas.insert(*area, AreaOutcome::Published);
             }
             AreaStep::Abandon => {
                 state.areas.remove(area);
-                state.closed_areas.insert(*area, Closed::GivenUp);
+                state.closed_areas.insert(*area, AreaOutcome::Abandoned);
             }
             AreaStep::Merged(_) => {}
         },
@@ -127,11 +127,11 @@ fn removed(file: &FileMeta, at_ms: u64, reason: RemovalReason) -> RemovedFile {
     RemovedFile { origin: file.origin, at_ms, reason, indexes }
 }
 
-fn close_areas(state: &mut ManifestState, ends: impl Fn(&Area) -> bool) {
+fn close_areas(state: &mut ManifestState, ends: impl Fn(&StagingArea) -> bool) {
     let ended: Vec<AreaId> =
         state.areas.iter().filter(|(_, area)| ends(area)).map(|(id, _)| *id).collect();
     for id in ended {
         state.areas.remove(&id);
-        state.closed_areas.insert(id, Closed::GivenUp);
+        state.closed_areas.insert(id, AreaOutcome::Abandoned);
     }
 }

@@ -12,7 +12,7 @@ use crate::manifest::{Action, AreaId, Author, Change, Edit, ProcedureStep};
 
 const AREA: AreaId = AreaId(Uuid::from_u128(4));
 
-fn push(state: &mut ManifestState, change: Change) -> Outcome {
+fn push(state: &mut ManifestState, change: Change) -> ReplayOutcome {
     let delta = delta(state.version.get() + 1, change);
     apply(state, &delta)
 }
@@ -21,7 +21,7 @@ fn push(state: &mut ManifestState, change: Change) -> Outcome {
 fn state(changes: Vec<Change>) -> ManifestState {
     let mut state = ManifestState::empty(DIR);
     for change in changes {
-        assert_eq!(push(&mut state, change.clone()), Outcome::Applied, "{change:?}");
+        assert_eq!(push(&mut state, change.clone()), ReplayOutcome::Applied, "{change:?}");
     }
     state
 }
@@ -32,7 +32,7 @@ fn void(state: &ManifestState, change: Change, reason: Void) {
     let mut after = state.clone();
     let delta = delta(state.version.get() + 1, change);
     assert_eq!(check(state, &delta), Err(reason.clone()));
-    assert_eq!(apply(&mut after, &delta), Outcome::Void(reason));
+    assert_eq!(apply(&mut after, &delta), ReplayOutcome::Void(reason));
     assert_eq!(after.version, delta.version);
     assert!(after.names(delta.version, delta.writer), "a void delta keeps its slot");
     after.version = state.version;
@@ -100,8 +100,11 @@ fn a_later_fence_voids_what_an_earlier_owner_commits() {
     void(&state, other, Void::Fenced { own: owner(3), later: owner(3) });
     // Jobs and the system are not fenced.
     let mut after = state.clone();
-    assert_eq!(push(&mut after, system(ActionKind::GcFloor { floor_ms: 1 })), Outcome::Applied);
-    assert_eq!(push(&mut after, flush(3, 1)), Outcome::Applied);
+    assert_eq!(
+        push(&mut after, system(ActionKind::GcFloor { floor_ms: 1 })),
+        ReplayOutcome::Applied
+    );
+    assert_eq!(push(&mut after, flush(3, 1)), ReplayOutcome::Applied);
 }
 
 #[test]
@@ -153,7 +156,10 @@ fn a_swap_stays_within_the_clip_of_its_inputs() {
     let unclipped = edit(vec![output(clip.clone())], &[&file(1)]);
     void(&state, by_job(unclipped), Void::InputsGone { file: file(1).file_id });
     let mut after = state;
-    assert_eq!(push(&mut after, by_job(edit(vec![output(clip)], &[&input]))), Outcome::Applied);
+    assert_eq!(
+        push(&mut after, by_job(edit(vec![output(clip)], &[&input]))),
+        ReplayOutcome::Applied
+    );
     assert_eq!(after.removed.len(), 1);
 }
 
@@ -175,7 +181,7 @@ fn no_merge_under_an_older_schema_is_committed() {
     // One that is there already is replayed as it always was.
     let mut replayed = state.clone();
     let delta = swap(&state, &older, &newer);
-    assert_eq!(apply(&mut replayed, &delta), Outcome::Applied);
+    assert_eq!(apply(&mut replayed, &delta), ReplayOutcome::Applied);
     for version in [2, 3] {
         let output = FileMeta { schema_version: SchemaVersion(version), ..older.clone() };
         assert_eq!(check(&state, &swap(&state, &output, &newer)), Ok(()));
@@ -246,7 +252,7 @@ fn a_truncation_kills_what_is_committed_after_it() {
     let stamp = Some(Stamp { sequence: Sequence(60), epoch: Default::default() });
     let saved = FileMeta { stamp, ..file(2) };
     let adopted = edit(vec![file(1), file(3), file(5), saved.clone()], &[]);
-    assert_eq!(push(&mut state, by_owner(1, adopted)), Outcome::Applied);
+    assert_eq!(push(&mut state, by_owner(1, adopted)), ReplayOutcome::Applied);
     let live: Vec<_> = state.files().map(|file| file.file_id).collect();
     assert_eq!(live, [saved.file_id, file(5).file_id]);
     assert_eq!(state.removed.len(), 2);
@@ -262,7 +268,7 @@ fn whole_files_expire_only_where_that_brings_nothing_back() {
     void(&state, expire, Void::InputsGone { file: file(1).file_id });
     let expire = owned(ActionKind::Truncate(Truncate::Files(vec![file(2).reference()])));
     let mut after = state;
-    assert_eq!(push(&mut after, expire), Outcome::Applied);
+    assert_eq!(push(&mut after, expire), ReplayOutcome::Applied);
     assert!(after.live.is_empty());
     assert_eq!(after.flushed, Sequence(29));
 }
@@ -298,7 +304,7 @@ fn the_floor_refuses_old_ids_of_the_own_directory_only() {
     let relabelled = FileMeta { level: 1, ..file(1) };
     let swap = by_job(edit(vec![relabelled], &[&file(1)]));
     for change in [flush(1, 3), by_owner(1, edit(vec![foreign(2)], &[])), swap] {
-        assert_eq!(push(&mut after, change), Outcome::Applied);
+        assert_eq!(push(&mut after, change), ReplayOutcome::Applied);
     }
 }
 
@@ -309,7 +315,7 @@ fn removed_files_are_remembered_until_the_floor_passes_them() {
     // The removal is delta 4: at 5,000,004 ms.
     let mut state = with(vec![flush(1, 1), removal, floor(5_000_004)]);
     assert_eq!(state.removed.len(), 1);
-    assert_eq!(push(&mut state, floor(5_000_005)), Outcome::Applied);
+    assert_eq!(push(&mut state, floor(5_000_005)), ReplayOutcome::Applied);
     assert!(state.removed.is_empty());
     let below = Void::BelowFloor { file: file(1).file_id, floor_ms: 5_000_005 };
     void(&state, by_owner(1, edit(vec![file(1)], &[])), below);
@@ -320,7 +326,7 @@ fn removed_files_are_remembered_until_the_floor_passes_them() {
 fn a_slow_clock_does_not_shorten_the_grace_of_what_it_removes() {
     let slow = |state: &mut ManifestState, change: Change| {
         let delta = Delta { time_ms: 0, ..delta(state.version.get() + 1, change) };
-        assert_eq!(apply(state, &delta), Outcome::Applied);
+        assert_eq!(apply(state, &delta), ReplayOutcome::Applied);
     };
     let remove = |number| by_owner(1, edit(vec![], &[&file(number)]));
     let at_ms = |state: &ManifestState, number: u64| state.removed[&file(number).reference()].at_ms;
@@ -366,8 +372,8 @@ fn a_sealed_region_takes_no_edit() {
     void(&state, by_job(edit(vec![file(1)], &[&file(1)])), Void::Sealed);
     let mut after = state;
     let back = ActionKind::PartitionExprChange { range: KeyRange::whole() };
-    assert_eq!(push(&mut after, owned(back)), Outcome::Applied);
-    assert_eq!(push(&mut after, flush(1, 2)), Outcome::Applied);
+    assert_eq!(push(&mut after, owned(back)), ReplayOutcome::Applied);
+    assert_eq!(push(&mut after, flush(1, 2)), ReplayOutcome::Applied);
 }
 
 #[test]
@@ -379,7 +385,7 @@ fn schemas_only_grow() {
     let state = with(vec![alter(3)]);
     void(&state, alter(2), Void::SchemaNotNewer { version: SchemaVersion(2) });
     let mut after = state;
-    assert_eq!(push(&mut after, alter(3)), Outcome::Applied);
+    assert_eq!(push(&mut after, alter(3)), ReplayOutcome::Applied);
 }
 
 #[test]
@@ -406,7 +412,7 @@ fn an_index_joins_its_file_if_nothing_changed() {
     void(&state, add(&file(2), index(1)), Void::InputsGone { file: file(2).file_id });
     let other = crate::file_meta::IndexMeta { schema_version: SchemaVersion(2), ..index(1) };
     void(&state, add(&file(1), other), Void::SchemaChanged { file: file(1).file_id });
-    assert_eq!(push(&mut state, add(&file(1), index(1))), Outcome::Applied);
+    assert_eq!(push(&mut state, add(&file(1), index(1))), ReplayOutcome::Applied);
     assert_eq!(state.files().next().unwrap().indexes, [index(1)]);
     let known = tidewater_common::ids::FileId(index(1).index_id);
     void(&state, add(&file(1), index(1)), Void::FileKnown { file: known });
@@ -424,17 +430,17 @@ fn a_staging_area_is_invisible_until_it_is_published() {
     void(&state, by_owner(1, edit(vec![bulk.clone()], &[])), known);
     assert_eq!(
         push(&mut state, system(ActionKind::GcFloor { floor_ms: 9_000_000 })),
-        Outcome::Applied
+        ReplayOutcome::Applied
     );
     let mut publish = owned(ActionKind::Edit(edit(vec![bulk], &[])));
     publish.actions.push(Action::live(area(AreaStep::Publish)));
     publish.cause = Some(Sequence(70));
-    assert_eq!(push(&mut state, publish.clone()), Outcome::Applied);
+    assert_eq!(push(&mut state, publish.clone()), ReplayOutcome::Applied);
     assert_eq!(state.live.len(), 2);
     void(&state, publish, Void::AlreadyDone { cause: Sequence(70) });
     // The merge is for the record.
     let merged = owned(area(AreaStep::Merged(stage(edit(vec![file(4)], &[])).actions)));
-    assert_eq!(push(&mut state, merged), Outcome::Applied);
+    assert_eq!(push(&mut state, merged), ReplayOutcome::Applied);
     assert_eq!(state.live.len(), 2);
     void(&state, open_area(true), Void::AreaUsed { area: AREA });
     void(&state, stage(Edit::default()), Void::AreaNotOpen { area: AREA });
@@ -445,7 +451,7 @@ fn an_area_that_no_entry_opened_ends_with_its_owner() {
     for logged in [true, false] {
         let state = with(vec![open_area(logged), fence(1), fence(2)]);
         assert_eq!(state.areas.contains_key(&AREA), logged);
-        assert_eq!(state.closed_areas.get(&AREA), (!logged).then_some(Closed::GivenUp));
+        assert_eq!(state.closed_areas.get(&AREA), (!logged).then_some(AreaOutcome::Abandoned));
     }
     let state = with(vec![open_area(true), owned(area(AreaStep::Abandon))]);
     void(&state, owned(area(AreaStep::Publish)), Void::AreaNotOpen { area: AREA });
@@ -463,11 +469,11 @@ fn slots_are_named_until_they_are_old_by_the_times_in_deltas() {
     let mut state = with(vec![]);
     let mut late = delta(3, flush(1, 1));
     late.time_ms += SLOT_RETENTION_MS + 10;
-    assert_eq!(apply(&mut state, &late), Outcome::Applied);
+    assert_eq!(apply(&mut state, &late), ReplayOutcome::Applied);
     assert_eq!(state.slots.len(), 1);
     // A slow clock does not make a delta disown itself.
     let slow = Delta { time_ms: 0, ..delta(4, flush(1, 2)) };
-    assert_eq!(apply(&mut state, &slow), Outcome::Applied);
+    assert_eq!(apply(&mut state, &slow), ReplayOutcome::Applied);
     assert!(state.names(slow.version, slow.writer));
 }
 
@@ -520,7 +526,7 @@ proptest! {
             let before = states.last().unwrap();
             let mut after = before.clone();
             let outcome = apply(&mut after, delta);
-            prop_assert_eq!(check(before, delta).is_ok(), outcome == Outcome::Applied);
+            prop_assert_eq!(check(before, delta).is_ok(), outcome == ReplayOutcome::Applied);
             prop_assert!(after.flushed >= before.flushed && after.truncated >= before.truncated);
             prop_assert!(after.owner.map(|o| o.epoch) >= before.owner.map(|o| o.epoch));
             prop_assert!(after.live.values().all(|file| file.max_sequence() > after.truncated));

@@ -12,12 +12,12 @@ use crate::storage::testing::Fault;
 
 /// What an actor was told, in the order of telling.
 #[derive(Debug, Clone, PartialEq)]
-enum Told {
+enum Reported {
     Committed(Arc<Delta>),
     Fenced,
 }
 
-type Log = Arc<Mutex<Vec<Told>>>;
+type Log = Arc<Mutex<Vec<Reported>>>;
 
 /// Fences, then flushes until it is fenced or done. Numbers of its files are its own.
 fn owner_actor(store: FaultyStore, term: u64, log: Log) -> Actor {
@@ -26,8 +26,8 @@ fn owner_actor(store: FaultyStore, term: u64, log: Log) -> Actor {
         let mut change = fence(term);
         for number in 1..=4 {
             match manager.update(change).await {
-                Ok(delta) => log.lock().push(Told::Committed(delta)),
-                Err(EngineError::Fenced { .. }) => return log.lock().push(Told::Fenced),
+                Ok(delta) => log.lock().push(Reported::Committed(delta)),
+                Err(EngineError::Fenced { .. }) => return log.lock().push(Reported::Fenced),
                 Err(error) => panic!("owner {term}: {error}"),
             }
             // Above everything flushed so far, as a memtable would be.
@@ -52,7 +52,7 @@ fn job_actor(store: FaultyStore, number: u64, log: Log) -> Actor {
             let swap =
                 Edit { add: vec![output], remove: vec![input.reference()], ..Edit::default() };
             match manager.update(by_job(swap)).await {
-                Ok(delta) => log.lock().push(Told::Committed(delta)),
+                Ok(delta) => log.lock().push(Reported::Committed(delta)),
                 Err(EngineError::Refused { reason: Void::InputsGone { .. }, .. }) => {}
                 Err(error) => panic!("job {number}: {error}"),
             }
@@ -81,7 +81,7 @@ async fn judge(store: &FaultyStore, log: &Log) {
     let mut newest: Option<OwnerEpoch> = None;
     for delta in deltas {
         let outcome = replay::apply(&mut state, &delta);
-        if outcome != replay::Outcome::Applied {
+        if outcome != replay::ReplayOutcome::Applied {
             continue;
         }
         if let Author::Owner(own) = delta.author {
@@ -95,8 +95,8 @@ async fn judge(store: &FaultyStore, log: &Log) {
         .lock()
         .iter()
         .filter_map(|told| match told {
-            Told::Committed(delta) => Some((**delta).clone()),
-            Told::Fenced => None,
+            Reported::Committed(delta) => Some((**delta).clone()),
+            Reported::Fenced => None,
         })
         .collect();
     reported.sort_by_key(|delta| delta.version);
