@@ -1,10 +1,11 @@
-//! What hooks are told of a delta.
+//! Notifications of hooks about manifest deltas.
 
 use super::replay::ReplayOutcome;
 use super::{Action, ActionKind, AreaStep, Author, Delta};
 use crate::hooks::ManifestKind;
 
-/// As what a delta is delivered to those who are told of every version, bookkeeping too.
+/// Returns the kind under which a delta is delivered to durable hooks, which receive every version,
+/// bookkeeping included.
 pub(super) fn delivered_as(delta: &Delta, outcome: &ReplayOutcome) -> ManifestKind {
     match outcome {
         ReplayOutcome::Void(_) => ManifestKind::Void,
@@ -12,11 +13,12 @@ pub(super) fn delivered_as(delta: &Delta, outcome: &ReplayOutcome) -> ManifestKi
     }
 }
 
-/// As what a committed delta is announced to hooks; `None` for bookkeeping, which is not.
+/// Returns the kind under which a committed delta is announced to hooks; `None` for bookkeeping,
+/// which is not announced.
 ///
-/// The one home of this decision: receipts ask it, and [`delivered_as`].
+/// The one home of this decision: receipts and [`delivered_as`] use it.
 pub(crate) fn announced_as(delta: &Delta) -> Option<ManifestKind> {
-    if filled_as_it_opens(delta) {
+    if opens_with_content(delta) {
         return None;
     }
     let kinds = || delta.actions.iter().map(|action| announced(delta.author, action));
@@ -26,9 +28,9 @@ pub(crate) fn announced_as(delta: &Delta) -> Option<ManifestKind> {
     kinds().flatten().next()
 }
 
-/// Whether it names files of a bulk load or a copy, which get an area of their own: hooks learn of
-/// them when they are published. A staging area is filled by later deltas.
-fn filled_as_it_opens(delta: &Delta) -> bool {
+/// Returns `true` if the delta names files of a bulk load or a copy, which have an area of their
+/// own: hooks are notified when these are published. A staging area is filled by later deltas.
+fn opens_with_content(delta: &Delta) -> bool {
     delta.actions.iter().any(|action| match action.kind {
         ActionKind::Area { area, step: AreaStep::Open { .. } } => {
             delta.actions.iter().any(|other| other.staged == Some(area))
@@ -42,7 +44,7 @@ fn announced(author: Author, action: &Action) -> Option<ManifestKind> {
         return Some(ManifestKind::Staging);
     }
     match &action.kind {
-        // The first delta of a split's or merge's child: hooks learn of it by its opening.
+        // The first delta of a split's or merge's child: hooks are notified when the region opens.
         _ if author == Author::System => None,
         ActionKind::Alter { .. }
         | ActionKind::PartitionExprChange { .. }

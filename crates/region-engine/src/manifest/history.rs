@@ -1,11 +1,12 @@
-//! The past of a manifest: the deltas after a version, each with what it did. For those who are told
-//! of every version, wherever and whenever they ask.
+//! The history of a manifest: the deltas after a version, each with its effect. For durable hooks,
+//! which receive every version on any node at any time.
 //!
-//! What a delta did follows from the state before it, so reading begins with the newest checkpoint at
-//! or below the known version; garbage collection spares that and the deltas after it for as long as
-//! somebody waits for them (`gc::awaited`). What counts is decided as for every reader: the manifest is
-//! listed again after the deltas were read, and one that a checkpoint covers by then counts only if
-//! the checkpoint names its writer. Nothing is kept between two calls.
+//! The effect of a delta follows from the state before it, so reading begins with the newest
+//! checkpoint at or below the known version; garbage collection keeps that checkpoint and the
+//! deltas after it while a durable hook still needs them (`gc::awaited`). Validity is decided as
+//! for every reader: the manifest is listed again after the deltas were read, and a delta that a
+//! checkpoint covers by then is valid only if the checkpoint names its writer. Nothing is kept
+//! between two calls.
 
 use std::sync::Arc;
 
@@ -21,51 +22,51 @@ use crate::hooks::ManifestKind;
 use crate::layout::RegionDir;
 use crate::storage::rest;
 
-/// What follows a version.
+/// The deltas after a version, or the reason why there are none.
 #[derive(Debug, Clone)]
 pub enum History {
     /// The next deltas, in order; at least one.
     Deltas(Vec<PastDelta>),
-    /// Nothing yet.
+    /// There is no newer delta yet.
     Current,
-    /// Nothing, and nothing ever will: the region was dropped at or before the version.
+    /// There is no newer delta and never will be: the region was dropped at or before the version.
     Ended,
-    /// Something, but it was cleaned: only a [`snapshot`] tells what has become of the region.
+    /// Newer deltas existed and were cleaned: only a [`snapshot`] shows the region's content now.
     Lagged,
 }
 
-/// One delta of the past.
+/// A committed delta with its effect.
 #[derive(Debug, Clone)]
 pub struct PastDelta {
     /// The delta.
     pub delta: Arc<Delta>,
-    /// What it was.
+    /// The kind under which hooks receive it.
     pub manifest: ManifestKind,
 }
 
-/// One attempt's end.
+/// Result of one read attempt.
 enum HistoryRead {
     Done(History),
-    /// The manifest changed meanwhile, or a listing showed half of a change.
+    /// The manifest changed during the read, or a listing was inconsistent.
     Again {
         missing: Option<ManifestVersion>,
     },
 }
 
-/// What follows `after` in the manifest as it is stored now: at most `most` deltas.
+/// Returns at most `limit` deltas after `after` in the manifest as it is stored now.
 ///
 /// # Errors
-/// The store cannot be read, an object is damaged, or the manifest does not stand still.
+/// The store cannot be read, an object is damaged, or the manifest changes in every round.
 pub async fn history(
     env: &RegionEnv,
     dir: RegionDir,
     after: ManifestVersion,
-    most: u64,
+    limit: u64,
 ) -> Result<History, EngineError> {
     let reader = reader(env, dir);
     let mut gap = None;
     for round in 1..=reader.options.read_rounds.max(1) {
-        match look(&reader, after, most.max(1)).await? {
+        match read_once(&reader, after, limit.max(1)).await? {
             HistoryRead::Done(history) => return Ok(history),
             HistoryRead::Again { missing } => gap = missing,
         }
@@ -74,10 +75,7 @@ pub async fn history(
     Err(reader.unsettled(gap))
 }
 
-/// The state at the manifest's tail as it is stored now.
-///
-/// # Errors
-/// As [`history`].
+/// Returns the state at the manifest's tail as it is stored now.
 pub async fn snapshot(env: &RegionEnv, dir: RegionDir) -> Result<Arc<ManifestState>, EngineError> {
     let found = reader(env, dir).tail(&ManifestState::empty(dir)).await?;
     Ok(Arc::new(found.state))
@@ -87,12 +85,12 @@ fn reader(env: &RegionEnv, dir: RegionDir) -> ManifestReader {
     ManifestReader { storage: env.storage.clone(), dir, options: env.options.manifest.clone() }
 }
 
-async fn look(
+async fn read_once(
     reader: &ManifestReader,
     after: ManifestVersion,
-    most: u64,
+    limit: u64,
 ) -> Result<HistoryRead, EngineError> {
-    let (base, through) = match stretch(reader, after, most).await? {
+    let (base, through) = match plan(reader, after, limit).await? {
         HistoryPlan::Read { base, through } => (base, through),
         HistoryPlan::Cleaned => return Ok(HistoryRead::Done(History::Lagged)),
         HistoryPlan::Missing { version } => {
@@ -109,34 +107,35 @@ async fn look(
     let Some(mut deltas) = reader.deltas(base.next(), through).await? else {
         return Ok(HistoryRead::Again { missing: None });
     };
-    let Some(counted) = counted(reader, base.next(), &deltas).await? else {
+    let Some(valid) = valid_deltas(reader, base.next(), &deltas).await? else {
         return Ok(HistoryRead::Again { missing: None });
     };
-    let disowned = deltas.get(counted).map(|delta| delta.version);
+    let disowned = deltas.get(valid).map(|delta| delta.version);
     if disowned.is_some_and(|version| version <= after.next()) {
         return Ok(HistoryRead::Done(History::Lagged));
     }
-    deltas.truncate(counted);
+    deltas.truncate(valid);
     Ok(HistoryRead::Done(replayed(&mut state, deltas, after)))
 }
 
-/// What to read, from a listing that reaches back to a checkpoint.
-async fn stretch(
+/// Plans a read from a listing that reaches back to a checkpoint.
+async fn plan(
     reader: &ManifestReader,
     after: ManifestVersion,
-    most: u64,
+    limit: u64,
 ) -> Result<HistoryPlan, EngineError> {
-    // Whoever is far behind leaves many deltas in the store: mostly it need not list them all.
+    // A durable hook that is far behind keeps many deltas in the store: mostly they need not all be
+    // listed.
     let near = after.get().saturating_sub(4 * reader.options.checkpoint_every);
     let listing = reader.list(ManifestVersion(near)).await?;
     if near == 0 || listing.checkpoints.first().is_some_and(|first| *first <= after) {
-        return Ok(listing.stretch(after, most));
+        return Ok(listing.history_plan(after, limit));
     }
-    Ok(reader.list(ManifestVersion(0)).await?.stretch(after, most))
+    Ok(reader.list(ManifestVersion(0)).await?.history_plan(after, limit))
 }
 
-/// How many of these deltas count, from the first on; `None`: start over.
-async fn counted(
+/// Returns the number of valid deltas, from the first on; `None`: start over.
+async fn valid_deltas(
     reader: &ManifestReader,
     first: ManifestVersion,
     deltas: &[Delta],
@@ -148,11 +147,12 @@ async fn counted(
         return Ok(Some(deltas.len()));
     };
     let Some(newer) = reader.checkpoint(at).await? else { return Ok(None) };
-    let counts = |delta: &Delta| delta.version > at || newer.names(delta.version, delta.writer);
-    Ok(Some(deltas.iter().position(|delta| !counts(delta)).unwrap_or(deltas.len())))
+    let is_valid = |delta: &Delta| delta.version > at || newer.names(delta.version, delta.writer);
+    Ok(Some(deltas.iter().position(|delta| !is_valid(delta)).unwrap_or(deltas.len())))
 }
 
-/// The deltas after a version, each with what it did to the state before it.
+/// Replays the deltas and returns those after a version, each with its effect on the state before
+/// it.
 fn replayed(state: &mut ManifestState, deltas: Vec<Delta>, after: ManifestVersion) -> History {
     let mut past = Vec::new();
     let mut ended = state.is_removed();

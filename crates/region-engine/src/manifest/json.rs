@@ -1,4 +1,4 @@
-//! A manifest as an operator reads it: `tidewater region manifest`.
+//! JSON of a manifest for operators: `tidewater region manifest`.
 
 use serde_json::{Value, json};
 
@@ -14,7 +14,7 @@ use tidewater_common::keys::KeyRange;
 use tidewater_common::schema::{TableOptions, TableSchema, WriteMode};
 
 /// Reads the manifest as it is stored now: the state at its tail, and every delta since the newest
-/// checkpoint with what it did.
+/// checkpoint with its effect.
 pub async fn manifest_json(env: &RegionEnv, dir: RegionDir) -> Result<Value, EngineError> {
     let reader =
         ManifestReader { storage: env.storage.clone(), dir, options: env.options.manifest.clone() };
@@ -32,7 +32,7 @@ fn describe(found: &ManifestTail) -> Value {
     })
 }
 
-/// The state alone.
+/// Returns the state without deltas.
 pub fn state_json(state: &ManifestState) -> Value {
     let removed: Vec<Value> =
         state.removed.iter().map(|(file, removed)| removed_json(file, removed)).collect();
@@ -85,7 +85,7 @@ fn delta_json(delta: &Delta, outcome: &ReplayOutcome) -> Value {
     })
 }
 
-/// One action, as `region manifest` shows it.
+/// Returns one action, as `region manifest` shows it.
 pub fn action_json(action: &Action) -> Value {
     let (kind, content) = match &action.kind {
         ActionKind::Alter { schema, options } => {
@@ -143,7 +143,7 @@ fn edit_json(edit: &Edit) -> Value {
     })
 }
 
-/// One file, as `region files` shows it too.
+/// Returns one file, as `region manifest` and `region files` show it.
 pub fn file_json(file: &FileMeta) -> Value {
     json!({
         "file_id": file.file_id,
@@ -260,7 +260,7 @@ mod tests {
     use crate::storage::testing::FaultyStore;
 
     #[tokio::test]
-    async fn an_operator_sees_the_state_and_what_led_to_it() {
+    async fn manifest_json_shows_the_state_and_recent_deltas() {
         let store = FaultyStore::new();
         let env = env(store.storage());
         let context = ManifestContext::new(env.clone(), DIR);
@@ -286,7 +286,7 @@ mod tests {
     }
 
     #[test]
-    fn void_deltas_say_why() {
+    fn void_delta_shows_its_reason() {
         let void = ReplayOutcome::Void(Void::NotFenced { own: owner(3) });
         let shown = delta_json(&delta(4, flush(3, 1)), &void);
         assert_eq!(shown["void"], "owner 0.3 has not committed its fence");

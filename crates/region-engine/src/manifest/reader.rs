@@ -1,9 +1,9 @@
 //! Reads a manifest to its tail.
 //!
 //! Tail and newest checkpoint come from a listing, never from a not-found on the next version; the
-//! hint only says where the listing starts. After deltas have been read the manifest is listed again:
-//! a delta that a checkpoint covers by then counts only if that checkpoint names its writer id,
-//! because cleaning may have freed its slot for a put that came too late.
+//! hint only selects the start of the listing. After deltas have been read the manifest is listed
+//! again: a delta that a checkpoint covers by then is valid only if that checkpoint names its
+//! writer id, because cleaning may have freed its slot for a delayed put.
 
 use futures::{StreamExt, TryStreamExt, stream};
 use object_store::path::Path;
@@ -25,21 +25,21 @@ pub(super) struct ManifestReader {
     pub(super) options: ManifestOptions,
 }
 
-/// What a reader found.
+/// A manifest as read to its tail.
 #[derive(Debug, Clone)]
 pub(super) struct ManifestTail {
     /// The state at the tail.
     pub(super) state: ManifestState,
-    /// The checkpoint that reading began with.
+    /// The checkpoint at which reading began.
     pub(super) checkpoint: Option<ManifestVersion>,
-    /// The deltas that were read, and what each did.
+    /// The deltas that were read, with their outcomes.
     pub(super) deltas: Vec<(Delta, ReplayOutcome)>,
 }
 
-/// One attempt's end.
+/// Result of one read attempt.
 enum ReadAttempt {
     Done(ManifestTail),
-    /// The manifest changed meanwhile: go on from here.
+    /// The manifest changed during the read: continue from this state.
     Again {
         from: ManifestState,
         missing: Option<ManifestVersion>,
@@ -64,12 +64,13 @@ impl ManifestReader {
         Err(self.unsettled(gap))
     }
 
-    /// Why reading came to no end: a delta that is not there, or a manifest that never stood still.
+    /// Returns the error of a read that did not complete: a delta is missing, or the manifest
+    /// changed in every round.
     pub(super) fn unsettled(&self, gap: Option<ManifestVersion>) -> EngineError {
         match gap {
             Some(version) => EngineError::Damaged {
                 object: self.storage.name(&self.dir.delta(version)),
-                detail: "it is missing, though later versions are there".to_owned(),
+                detail: "it is missing although later versions exist".to_owned(),
             },
             None => EngineError::Unstable {
                 region: self.dir.region_id,
@@ -83,10 +84,10 @@ impl ManifestReader {
         let (mut state, checkpoint, through) =
             match listing.plan(from.version, 4 * self.options.checkpoint_every) {
                 ReadPlan::Current => {
-                    let (checkpoint, deltas) = (None, Vec::new());
-                    return Ok(ReadAttempt::Done(ManifestTail { state: from, checkpoint, deltas }));
+                    let tail = ManifestTail { state: from, checkpoint: None, deltas: Vec::new() };
+                    return Ok(ReadAttempt::Done(tail));
                 }
-                // A listing of several pages is no snapshot, and cleaning goes on.
+                // A listing of several pages is no snapshot, and cleaning may run concurrently.
                 ReadPlan::Missing { version } => {
                     return Ok(ReadAttempt::Again { from, missing: Some(version) });
                 }
@@ -113,8 +114,8 @@ impl ManifestReader {
         Ok(ReadAttempt::Done(ManifestTail { state, checkpoint, deltas }))
     }
 
-    /// Lists what lies after `from`; for a reader that is nowhere, from the hint if that shows a
-    /// checkpoint.
+    /// Lists the versions after `from`; for a reader that has not started, from the hint if that
+    /// listing has a checkpoint.
     async fn first_listing(&self, from: ManifestVersion) -> Result<Listing, EngineError> {
         if from.get() > 0 {
             return self.list(from.next()).await;
@@ -134,14 +135,14 @@ impl ManifestReader {
         Ok(Listing::of(objects.iter().map(|object| &object.location)))
     }
 
-    /// Where the last checkpoint is said to be. Unreadable hints are as good as none.
+    /// Reads the hint to the last checkpoint. An unreadable hint counts as none.
     async fn hint(&self) -> Result<Option<ManifestVersion>, EngineError> {
         let bytes = self.storage.get_opt(&self.dir.last_checkpoint()).await?;
         let text = bytes.as_deref().and_then(|bytes| std::str::from_utf8(bytes).ok());
         Ok(text.and_then(|text| text.trim().parse().ok()).map(ManifestVersion))
     }
 
-    /// Reads a checkpoint; `None` when it is gone.
+    /// Reads a checkpoint; `None` when it does not exist.
     pub(super) async fn checkpoint(
         &self,
         version: ManifestVersion,
@@ -150,7 +151,7 @@ impl ManifestReader {
         let Some(bytes) = self.storage.get_opt(&path).await? else { return Ok(None) };
         let state = self.named(&path, codec::decode_checkpoint(&bytes))?;
         if state.dir != self.dir || state.version != version {
-            let detail = format!("it is of {} at version {}", state.dir, state.version);
+            let detail = format!("it contains {} at version {}", state.dir, state.version);
             return Err(CodecError::Damaged(detail).of(self.storage.name(&path)));
         }
         Ok(Some(state))
@@ -166,7 +167,7 @@ impl ManifestReader {
         self.decode(version, &bytes).map(Some)
     }
 
-    /// Reads a delta out of the bytes in a version's slot.
+    /// Decodes a delta from the bytes in a version's slot.
     pub(super) fn decode(
         &self,
         version: ManifestVersion,
@@ -175,13 +176,14 @@ impl ManifestReader {
         let path = self.dir.delta(version);
         let delta = self.named(&path, codec::decode_delta(bytes))?;
         if delta.region != self.dir.region_id || delta.version != version {
-            let detail = format!("it is of region {} at {}", delta.region, delta.version);
+            let detail =
+                format!("it contains region {} at version {}", delta.region, delta.version);
             return Err(CodecError::Damaged(detail).of(self.storage.name(&path)));
         }
         Ok(delta)
     }
 
-    /// Reads deltas in order; `None` when one is gone.
+    /// Reads deltas in order; `None` when one does not exist.
     pub(super) async fn deltas(
         &self,
         first: ManifestVersion,
@@ -195,7 +197,7 @@ impl ManifestReader {
             .map(|deltas| deltas.into_iter().collect())
     }
 
-    /// The newest checkpoint that covers a delta just read and does not name its writer.
+    /// Returns the newest checkpoint if it covers a delta just read and does not name its writer.
     async fn disowned(
         &self,
         first: ManifestVersion,
@@ -206,7 +208,7 @@ impl ManifestReader {
         }
         let Some(at) = self.list(first).await?.newest_checkpoint() else { return Ok(None) };
         let Some(newer) = self.checkpoint(at).await? else {
-            // Cleaned meanwhile, so there is a newer one yet: start over from nothing.
+            // Cleaned during the read, so a newer one exists: start over from the empty state.
             return Ok(Some(ManifestState::empty(self.dir)));
         };
         let disowned = deltas

@@ -1,4 +1,4 @@
-//! Checkpoints.
+//! Conversion of checkpoints to and from protobuf.
 
 use std::collections::BTreeSet;
 
@@ -45,7 +45,7 @@ impl From<&ManifestState> for v1::ManifestCheckpoint {
             published_area_ids: state
                 .closed_areas
                 .iter()
-                .filter(|(_, how)| *how == AreaOutcome::Published)
+                .filter(|(_, outcome)| *outcome == AreaOutcome::Published)
                 .map(|(area, _)| uuid_bytes(&area.0))
                 .collect(),
             procedure: state.procedure.map(step_message),
@@ -94,11 +94,12 @@ impl TryFrom<v1::ManifestCheckpoint> for ManifestState {
         let published: BTreeSet<&[u8]> =
             message.published_area_ids.iter().map(|area| area.as_ref()).collect();
         for area in &message.closed_area_ids {
-            let how = match published.contains(area.as_ref() as &[u8]) {
-                true => AreaOutcome::Published,
-                false => AreaOutcome::Abandoned,
+            let outcome = if published.contains(area.as_ref() as &[u8]) {
+                AreaOutcome::Published
+            } else {
+                AreaOutcome::Abandoned
             };
-            state.closed_areas.insert(AreaId(uuid(area, "closed area id")?), how);
+            state.closed_areas.insert(AreaId(uuid(area, "closed area id")?), outcome);
         }
         state.procedure = message.procedure.map(step);
         for slot in message.slots {
@@ -156,7 +157,7 @@ fn reason(number: u32) -> Result<RemovalReason, CodecError> {
         1 => RemovalReason::Truncate,
         2 => RemovalReason::Drop,
         3 => RemovalReason::Orphan,
-        other => return Err(CodecError::Damaged(format!("no reason has the number {other}"))),
+        other => return Err(CodecError::Damaged(format!("unknown removal reason {other}"))),
     })
 }
 
