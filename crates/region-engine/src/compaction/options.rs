@@ -1,31 +1,31 @@
-//! When files are merged, and with what.
+//! Options of compaction.
 
-/// How files are chosen.
+/// Strategy of the choice of files.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum CompactionStrategy {
-    /// By time windows where rows have a time and versions of a key share it, else by tiers.
+    /// By time windows if rows have a time and all versions of a key share it, else by tiers.
     Auto,
-    /// By tiers, whatever the table has.
+    /// By tiers, for all tables.
     SizeTiered,
 }
 
-/// When files are merged, and with what.
+/// Triggers and limits of compaction.
 #[derive(Debug, Clone)]
 pub struct CompactionOptions {
-    /// How files are chosen.
+    /// Strategy of the choice of files.
     pub strategy: CompactionStrategy,
-    /// Runs of a level that are merged into one; at least 2. More: less is rewritten, reads open
+    /// Runs of a level that are compacted into one; at least 2. More: less is rewritten, reads open
     /// more files.
     pub fan_in: usize,
-    /// Runs merged at once at most.
+    /// Maximum runs of one job.
     pub max_runs: usize,
-    /// Bytes of a job's inputs at most: what is larger together stays apart.
+    /// Maximum bytes of a job's inputs: runs that are larger together stay separate.
     pub max_job_bytes: u64,
-    /// Jobs of a process at once, of whatever regions; at least 1.
+    /// Concurrent jobs of a process, over all regions; at least 1.
     pub jobs: usize,
-    /// Sub-jobs of a job at once; each keeps one core busy.
+    /// Concurrent sub-jobs of a job; each keeps one core busy.
     pub parallelism: usize,
-    /// Bytes of memory that a job may take; with less, fewer sub-jobs run at once.
+    /// Bytes of memory that a job may use. With less memory, fewer sub-jobs run concurrently.
     pub memory_bytes: u64,
 }
 

@@ -1,4 +1,4 @@
-//! Which files of a region to merge, from its state: pure.
+//! Selection of the files of a region to compact, from its state (pure).
 
 use std::collections::BTreeSet;
 
@@ -14,32 +14,32 @@ use crate::expiry::{Expiry, to_ms};
 use crate::file_meta::{FileMeta, FileRef};
 use crate::manifest::ManifestState;
 
-/// Which merges are asked for.
+/// Scope of a compaction request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Scope {
-    /// What the picker finds worth it.
+    /// Files that the picker finds worthwhile.
     Due,
-    /// All files into one run; of more than a job may name, the smallest.
+    /// All files into one run; only the smallest when there are more than a job may have.
     Whole,
 }
 
-/// What a choice depends on beside the state.
+/// Inputs of the selection in addition to the state.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct SelectionContext<'a> {
     pub(crate) schema: &'a TableSchema,
     pub(crate) table: &'a TableOptions,
     pub(crate) options: &'a CompactionOptions,
     pub(crate) target_file_bytes: usize,
-    /// Versions at or below it are merged away but for the newest.
+    /// Versions at or below this epoch are dropped, except the newest of each key.
     pub(crate) since: Epoch,
     pub(crate) now_ms: u64,
-    /// Files that a job has already.
+    /// Files that already belong to a job.
     pub(crate) busy: &'a BTreeSet<FileRef>,
-    /// Least sequence of an obligation that is pending.
+    /// Least sequence of a pending obligation.
     pub(crate) obligation: Option<Sequence>,
 }
 
-/// What a job shall merge.
+/// Files and parameters of one compaction.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) struct CompactionSelection {
     pub(crate) inputs: Vec<FileMeta>,
@@ -48,10 +48,10 @@ pub(crate) struct CompactionSelection {
     pub(crate) why: CompactionReason,
 }
 
-/// Files below this part of the target size are small.
+/// Files below this fraction of the target size are small.
 pub(crate) const SMALL_PART: usize = 8;
 
-/// What to merge now, the most useful first; no file is in two of them.
+/// Returns the compactions to run now, the most useful first; no two share a file.
 pub(crate) fn select(
     state: &ManifestState,
     scope: Scope,
@@ -59,27 +59,32 @@ pub(crate) fn select(
 ) -> Vec<CompactionSelection> {
     let files: Vec<&FileMeta> = state.files().collect();
     let expiry = Expiry::new(with.schema, with.table, with.now_ms);
-    let seen: Vec<PickFile<&[u8]>> =
-        files.iter().map(|file| seen(file, expiry.as_ref(), with)).collect();
-    let rules = rules(state, &seen, expiry.as_ref(), with);
-    let choices = match scope {
-        Scope::Due => pick(&seen, &rules, with.now_ms),
-        Scope::Whole => whole(&seen, &rules).into_iter().collect(),
+    let pick_files: Vec<PickFile<&[u8]>> =
+        files.iter().map(|file| pick_file(file, expiry.as_ref(), with)).collect();
+    let rules = rules(state, &pick_files, expiry.as_ref(), with);
+    let candidates = match scope {
+        Scope::Due => pick(&pick_files, &rules, with.now_ms),
+        Scope::Whole => whole(&pick_files, &rules).into_iter().collect(),
     };
-    choices
+    candidates
         .into_iter()
-        .map(|choice| {
-            let CompactionCandidate { files: chosen, level, why } = within_a_job(choice, &seen);
+        .map(|candidate| {
+            let CompactionCandidate { files: chosen, level, why } =
+                limit_to_one_job(candidate, &pick_files);
             let inputs = chosen.iter().map(|index| files[*index].clone()).collect();
             CompactionSelection { inputs, level, window_ms: rules.window_ms, why }
         })
         .collect()
 }
 
-/// As many files as a job may have; the others are chosen next. Where only their number counts it is the
-/// smallest, otherwise those with the first keys: what is left does not lie between them.
-fn within_a_job<K: Ord>(choice: CompactionCandidate, files: &[PickFile<K>]) -> CompactionCandidate {
-    let CompactionCandidate { files: mut chosen, level, why } = choice;
+/// Limits a candidate to the files that a job may have; a later selection chooses the others. If
+/// only the number of files matters, the smallest are kept, otherwise those with the lowest keys:
+/// no dropped file is between them.
+fn limit_to_one_job<K: Ord>(
+    candidate: CompactionCandidate,
+    files: &[PickFile<K>],
+) -> CompactionCandidate {
+    let CompactionCandidate { files: mut chosen, level, why } = candidate;
     if chosen.len() > MAX_INPUTS {
         match why {
             CompactionReason::Expired | CompactionReason::Asked => {
@@ -96,14 +101,14 @@ fn within_a_job<K: Ord>(choice: CompactionCandidate, files: &[PickFile<K>]) -> C
     CompactionCandidate { level: level.min(highest.saturating_add(1)), files: chosen, why }
 }
 
-fn seen<'a>(
+fn pick_file<'a>(
     file: &'a FileMeta,
     expiry: Option<&Expiry>,
     with: SelectionContext<'_>,
 ) -> PickFile<&'a [u8]> {
     let time_type = with.schema.time_column().and_then(|id| with.schema.column(id));
     let time_ms = time_type.zip(file.time).map(|(column, time)| to_ms(&column.data_type, time));
-    // What a clip hides entirely counts as its first key.
+    // A file that its clip hides entirely counts as the clip's first key.
     let start = file.clip.start.as_slice();
     let (low, high) = file.shown_keys().unwrap_or((start, start));
     let upsert = with.table.write_mode == WriteMode::Upsert;
@@ -133,16 +138,14 @@ fn rules(
     expiry: Option<&Expiry>,
     with: SelectionContext<'_>,
 ) -> PickRules {
-    // In an upsert table all versions of a key must fall into one window: so its time is in the key.
+    // In an upsert table all versions of a key must be in one window: the time column must be in
+    // the key.
     let windows = with.options.strategy == CompactionStrategy::Auto
         && with.schema.time_column().is_some_and(|column| {
             with.table.write_mode == WriteMode::AppendOnly
                 || with.schema.primary_key().contains(&column)
         });
-    let window_ms = match windows {
-        true => state.window_ms.or_else(|| suggest_window(files)),
-        false => None,
-    };
+    let window_ms = if windows { state.window_ms.or_else(|| suggest_window(files)) } else { None };
     PickRules {
         fan_in: with.options.fan_in.max(2),
         max_runs: with.options.max_runs.max(2),
@@ -159,7 +162,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_job_gets_no_more_files_than_it_may_name() {
+    fn job_has_at_most_the_maximum_number_of_files() {
         let file = |index: usize| PickFile {
             low: index,
             high: index,
@@ -178,17 +181,17 @@ mod tests {
             why: CompactionReason::Asked,
         };
         let few = of(vec![0, 5]);
-        assert_eq!(within_a_job(few.clone(), &files), few);
-        // The largest wait, and the level is that of what is left.
-        let all = within_a_job(of((0..files.len()).collect()), &files);
+        assert_eq!(limit_to_one_job(few.clone(), &files), few);
+        // The largest are dropped, and the level is that of the remaining files.
+        let all = limit_to_one_job(of((0..files.len()).collect()), &files);
         let expected = CompactionCandidate { level: 1, ..of((2..files.len()).collect()) };
         assert_eq!(all, expected);
-        // Nothing lies between those with the first keys.
+        // No dropped file is between those with the lowest keys.
         let small = CompactionCandidate {
             why: CompactionReason::Small,
             ..of((0..files.len()).rev().collect())
         };
         let expected = CompactionCandidate { files: (0..MAX_INPUTS).collect(), ..small.clone() };
-        assert_eq!(within_a_job(small, &files), expected);
+        assert_eq!(limit_to_one_job(small, &files), expected);
     }
 }

@@ -1,4 +1,4 @@
-//! Plans and what came of them, as they are sent.
+//! Conversion of plans and results to and from protobuf.
 
 use tidewater_common::ids::{Epoch, JobId};
 use tidewater_common::schema::SchemaError;
@@ -15,21 +15,21 @@ use crate::hooks::{HookSpec, SstFileInfo};
 use crate::layout::RegionDir;
 use crate::manifest::CodecError;
 
-/// Why a message is none of ours.
+/// Reasons why a message is invalid.
 #[derive(Debug, thiserror::Error)]
 pub enum WireError {
     /// A field is missing or malformed.
     #[error("{field} {value:?} is missing or malformed")]
     Field {
-        /// Which.
+        /// The field.
         field: &'static str,
-        /// What it says.
+        /// Its value.
         value: String,
     },
-    /// A file or a place in the store.
+    /// A file or a directory is invalid.
     #[error(transparent)]
     Codec(#[from] CodecError),
-    /// Columns or options.
+    /// Columns or options are invalid.
     #[error(transparent)]
     Schema(#[from] SchemaError),
 }
@@ -81,10 +81,10 @@ impl TryFrom<v1::CompactionPlan> for CompactionPlan {
     }
 }
 
-/// A job id from text.
+/// Parses a job id.
 ///
 /// # Errors
-/// When it is no UUIDv7.
+/// When the text is not a UUIDv7.
 pub fn job_id(text: &str) -> Result<JobId, WireError> {
     let version_7 = |id: &Uuid| id.get_version_num() == 7;
     let id = text.parse().ok().filter(version_7);
@@ -107,7 +107,7 @@ impl TryFrom<v1::PluginSpec> for HookSpec {
 
     fn try_from(spec: v1::PluginSpec) -> Result<Self, WireError> {
         let config = serde_json::from_str(&spec.config).map_err(|error| WireError::Field {
-            field: "configuration of a plugin",
+            field: "configuration of hook",
             value: format!("{} ({error})", spec.name),
         })?;
         let v1::PluginSpec { name, kind, generation, .. } = spec;
@@ -147,7 +147,7 @@ impl From<&SstFileInfo> for CompactionOutput {
     }
 }
 
-/// Sums over the row groups of a file's footer.
+/// Sums the statistics of a footer's row groups.
 fn statistics(file: &SstFileInfo) -> FooterStatistics {
     let positive = |bytes: i64| u64::try_from(bytes).unwrap_or(0);
     let footer = &file.sst.footer;
@@ -193,7 +193,7 @@ mod tests {
     }
 
     #[test]
-    fn a_plan_survives_the_wire() {
+    fn plan_round_trips_through_protobuf() {
         for why in [
             CompactionReason::Tier,
             CompactionReason::Small,
@@ -207,7 +207,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_missing_or_malformed_is_named() {
+    fn error_names_the_missing_or_malformed_field() {
         let good = v1::CompactionPlan::from(&plan());
         let mut no_clip = good.clone();
         no_clip.inputs[1].clip = None;

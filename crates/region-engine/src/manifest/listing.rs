@@ -122,7 +122,7 @@ mod tests {
     }
 
     #[test]
-    fn reader_plan_prefers_the_fewest_reads() {
+    fn reader_plan_reaches_the_tail() {
         let v = ManifestVersion;
         let deltas = |through| ReadPlan::Deltas { through: v(through) };
         let checkpoint = |at, through| ReadPlan::Checkpoint { at: v(at), through: v(through) };
