@@ -84,7 +84,7 @@ async fn run(
         floor_ms: request.floor_ms,
         dry_run: request.dry_run,
         table: request.table_id.map(TableId),
-        most: MOST,
+        max_deletions: MOST,
     };
     let (sender, mut found) = mpsc::channel(TOLD);
     let collector = GarbageCollector::new(env).with_hook_positions(awaited(&request));
@@ -117,7 +117,7 @@ fn awaited(request: &SweepStoreRequest) -> HookPositions {
     HookPositions {
         known: known.collect(),
         oldest_ms: request.awaited_oldest_ms,
-        most: request.awaited_most,
+        max_versions_behind: request.awaited_most,
     }
 }
 

@@ -1,4 +1,4 @@
-//! What a manifest's state names: pure.
+//! Objects that a manifest's state references (pure).
 
 use uuid::Uuid;
 
@@ -9,8 +9,8 @@ use crate::manifest::{ActionKind, ManifestState};
 /// An object of a region's directory, by its id: data files and indexes never share one.
 pub type ObjectName = (RegionDir, Uuid);
 
-/// Calls `name` for everything that the state names, with the reason for which it must stay. A file
-/// may be named more than once.
+/// Calls `name` for every object that the state references, with the reason for keeping it. A file
+/// may be referenced more than once.
 pub fn each(state: &ManifestState, floor_ms: u64, mut name: impl FnMut(ObjectName, KeepReason)) {
     for file in state.files() {
         name((file.origin, file.file_id.0), KeepReason::Live);
@@ -44,7 +44,7 @@ pub fn each(state: &ManifestState, floor_ms: u64, mut name: impl FnMut(ObjectNam
     }
 }
 
-/// Whether it names objects that lie in other regions' directories.
+/// Returns `true` if the state references objects in other regions' directories.
 pub fn names_others(state: &ManifestState) -> bool {
     let mut others = false;
     each(state, 0, |(dir, _), _| others |= dir != state.dir);
@@ -65,7 +65,7 @@ mod tests {
     use crate::manifest::{Action, AreaId, Edit};
 
     #[test]
-    fn live_staged_and_lately_removed_files_are_named_with_their_indexes() {
+    fn live_staged_and_recently_removed_files_are_referenced() {
         let other = RegionDir { region_id: RegionId(1), ..DIR };
         let mut state = ManifestState::empty(DIR);
         let live = FileMeta { indexes: vec![index(1)], ..file(1) };

@@ -104,7 +104,7 @@ impl Regions {
 
     /// A dry run, then a pass that must do what it said.
     async fn collect(&self, floor_ms: u64, most: usize) -> GcReport {
-        let request = GcRequest { floor_ms, dry_run: true, table: None, most };
+        let request = GcRequest { floor_ms, dry_run: true, table: None, max_deletions: most };
         let before = self.objects().await;
         let (account, garbage) = self.pass(&request).await;
         assert_eq!(self.objects().await, before, "a dry run changes nothing");
