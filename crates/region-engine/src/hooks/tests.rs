@@ -1,4 +1,4 @@
-//! The registry, the kinds, and the shield of one hook.
+//! Tests of the registry, the kinds, and the shield of one hook.
 
 use std::sync::Arc;
 use std::sync::mpsc;
@@ -24,11 +24,11 @@ fn removed() -> FilesRemoved {
 }
 
 fn status(plugins: &Plugins, name: &str) -> HookStatus {
-    plugins.status().into_iter().find(|one| one.name == name).unwrap()
+    plugins.status().into_iter().find(|status| status.name == name).unwrap()
 }
 
 #[tokio::test]
-async fn hooks_are_called_in_order_of_name_and_names_are_unique() {
+async fn hooks_have_unique_names_and_are_called_in_order() {
     let plugins = Plugins::default();
     let log = Arc::new(Mutex::new(Vec::new()));
     for name in ["c", "a", "b"] {
@@ -46,7 +46,7 @@ async fn hooks_are_called_in_order_of_name_and_names_are_unique() {
 }
 
 #[tokio::test]
-async fn a_hook_for_one_table_sees_no_other() {
+async fn hook_of_one_table_sees_no_other() {
     let plugins = Plugins::default();
     let recorder = Recorder::new("one");
     let hook: RegionHookRef = recorder.clone();
@@ -60,7 +60,7 @@ async fn a_hook_for_one_table_sees_no_other() {
 }
 
 #[tokio::test]
-async fn a_durable_hook_is_told_by_its_caller_alone_and_is_never_suspended() {
+async fn durable_hook_gets_no_live_events_and_no_suspension() {
     use crate::manifest::history::PastDelta;
     use crate::manifest::samples::{delta, flush};
     let plugins = Plugins::new(limits());
@@ -77,7 +77,8 @@ async fn a_durable_hook_is_told_by_its_caller_alone_and_is_never_suspended() {
     let past = PastDelta { delta: committed.clone(), manifest: ManifestKind::Live };
     plugins.durable("one").unwrap().manifest_updated(&past).await.unwrap();
     let actions = committed.actions.clone();
-    let (version, manifest) = (committed.version, ManifestKind::Live);
+    let version = committed.version;
+    let manifest = ManifestKind::Live;
     assert_eq!(recorder.take(), [HookCall::Updated { version, manifest, actions }]);
     let failing = plugins.durable("two").unwrap();
     for _ in 0..5 {
@@ -93,7 +94,7 @@ async fn a_durable_hook_is_told_by_its_caller_alone_and_is_never_suspended() {
 }
 
 #[tokio::test]
-async fn a_paused_hook_is_left_out_until_it_is_resumed() {
+async fn paused_hook_is_skipped_until_resumed() {
     let plugins = Plugins::default();
     let recorder = Recorder::new("one");
     plugins.insert(recorder.clone() as RegionHookRef).unwrap();
@@ -110,46 +111,46 @@ async fn a_paused_hook_is_left_out_until_it_is_resumed() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_bad_hook_is_counted_suspended_and_tried_again() {
-    for (vice, suspended_after) in
+async fn faulty_hook_is_counted_suspended_and_probed() {
+    for (fault, suspended_after) in
         [(HookFault::Panics, 3), (HookFault::Hangs, 2), (HookFault::Fails, 3)]
     {
         let plugins = Plugins::new(limits());
         let recorder = Recorder::new("good");
-        plugins.insert(Arc::new(FaultyHook("bad", vice)) as RegionHookRef).unwrap();
+        plugins.insert(Arc::new(FaultyHook("bad", fault)) as RegionHookRef).unwrap();
         plugins.insert(recorder.clone() as RegionHookRef).unwrap();
         let hooks = RegionHooks::new(&plugins, DIR);
         for number in 0..10 {
             let error = hooks.region_gc(GcPass::default()).await;
-            assert_eq!(error.is_err(), number < suspended_after, "{vice:?} {number}");
+            assert_eq!(error.is_err(), number < suspended_after, "{fault:?} {number}");
         }
-        assert_eq!(recorder.take().len(), 10, "{vice:?}");
+        assert_eq!(recorder.take().len(), 10, "{fault:?}");
         let bad = status(&plugins, "bad");
         let counted = (bad.calls, bad.failures, bad.skipped);
-        assert_eq!(counted, (suspended_after, suspended_after, 10 - suspended_after), "{vice:?}");
+        assert_eq!(counted, (suspended_after, suspended_after, 10 - suspended_after), "{fault:?}");
         assert_eq!(bad.state, HookState::Suspended);
-        let said = bad.last_error.unwrap();
-        let expected = match vice {
-            HookFault::Panics => "it panicked: the bad hook's own fault",
+        let last_error = bad.last_error.unwrap();
+        let expected = match fault {
+            HookFault::Panics => "it panicked: fault of the bad hook",
             HookFault::Hangs => "no answer within 5s",
-            HookFault::Fails => "no luck today",
+            HookFault::Fails => "simulated failure",
         };
-        assert_eq!(said, expected);
+        assert_eq!(last_error, expected);
         tokio::time::advance(limits().suspension).await;
-        let tried = tokio::time::Instant::now();
+        let probed = tokio::time::Instant::now();
         for _ in 0..2 {
             hooks.region_gc(GcPass::default()).await.unwrap();
         }
-        // Nobody waits for the call by which it is tried again.
-        assert_eq!(tried.elapsed(), Duration::ZERO, "{vice:?}");
+        // No caller waits for the probe.
+        assert_eq!(probed.elapsed(), Duration::ZERO, "{fault:?}");
         tokio::time::sleep(limits().time_limit * 2).await;
-        assert_eq!(status(&plugins, "bad").calls, suspended_after + 1, "{vice:?}");
+        assert_eq!(status(&plugins, "bad").calls, suspended_after + 1, "{fault:?}");
         let good = status(&plugins, "good");
         assert_eq!((good.state, good.calls, good.failures), (HookState::Active, 12, 0));
     }
 }
 
-/// Hangs where files are written, and does not look at anything else.
+/// Hangs when files are removed, and ignores other events.
 #[derive(Debug)]
 struct HangsOnFiles;
 
@@ -165,23 +166,23 @@ impl RegionHook for HangsOnFiles {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_hook_that_hangs_on_one_event_is_suspended_whatever_it_makes_of_others() {
+async fn hook_that_hangs_on_one_event_is_suspended() {
     let plugins = Plugins::new(limits());
     let recorder = Recorder::new("good");
     plugins.insert(Arc::new(HangsOnFiles) as RegionHookRef).unwrap();
     plugins.insert(recorder.clone() as RegionHookRef).unwrap();
     let hooks = RegionHooks::new(&plugins, DIR);
-    let begun = tokio::time::Instant::now();
+    let start = tokio::time::Instant::now();
     for _ in 0..10 {
         hooks.files_removed(removed()).await;
         hooks.region_gc(GcPass::default()).await.unwrap();
     }
-    assert_eq!(begun.elapsed(), limits().time_limit * 2);
-    assert_eq!(recorder.take().len(), 20, "others miss nothing");
+    assert_eq!(start.elapsed(), limits().time_limit * 2);
+    assert_eq!(recorder.take().len(), 20, "other hooks miss no event");
     assert_eq!(status(&plugins, "bad").state, HookState::Suspended);
 }
 
-/// Keeps its thread until the test lets go.
+/// Blocks its thread until the test drops the sender.
 #[derive(Debug)]
 struct Blocks(Mutex<mpsc::Receiver<()>>);
 
@@ -194,7 +195,7 @@ impl RegionHook for Blocks {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_hook_that_blocks_its_thread_keeps_nobody_beyond_the_limit() {
+async fn hook_that_blocks_its_thread_delays_callers_within_limit() {
     let time_limit = Duration::from_millis(50);
     let plugins = Plugins::new(HookLimits { time_limit, ..limits() });
     let (release, blocked) = mpsc::channel();
@@ -226,7 +227,7 @@ impl HookKind for Named {
 }
 
 #[test]
-fn what_cannot_be_made_is_refused_at_once() {
+fn invalid_configuration_is_refused_immediately() {
     let mut kinds = HookKinds::default();
     kinds.register(Arc::new(Named)).unwrap();
     let taken = kinds.register(Arc::new(Named)).unwrap_err();
@@ -242,14 +243,14 @@ fn what_cannot_be_made_is_refused_at_once() {
     let good = spec("named", json!({ "as": "x" }));
     kinds.check(&good).unwrap();
     assert_eq!(kinds.make(&good, home).unwrap().name(), "x at data 101");
-    for (spec, said) in [
+    for (spec, expected) in [
         (spec("other", json!({})), "hook mine: unknown kind \"other\"; known are named"),
         (
             spec("named", json!({ "as": 1 })),
-            "hook mine: the configuration of kind named is bad: \"as\" must be a string",
+            "hook mine: invalid configuration for kind named: \"as\" must be a string",
         ),
     ] {
-        assert_eq!(kinds.check(&spec).unwrap_err().to_string(), said);
-        assert_eq!(kinds.make(&spec, home).unwrap_err().to_string(), said);
+        assert_eq!(kinds.check(&spec).unwrap_err().to_string(), expected);
+        assert_eq!(kinds.make(&spec, home).unwrap_err().to_string(), expected);
     }
 }
