@@ -65,7 +65,7 @@ pub struct GcRequest {
 pub struct Garbage {
     /// The region directory that contains the object.
     pub dir: RegionDir,
-    /// The object.
+    /// Path of the object.
     pub path: Path,
     /// Size in bytes.
     pub bytes: u64,

@@ -59,7 +59,7 @@ pub enum PlanError {
     /// or never belonged to the region.
     #[error("file {file} is not live in region {region} with this clip")]
     NotLive {
-        /// The file.
+        /// Id of the file that is not live.
         file: FileId,
         /// Id of the region.
         region: RegionId,
@@ -67,7 +67,7 @@ pub enum PlanError {
     /// Two of the references show the same rows.
     #[error("the plan names rows of file {file} twice")]
     Overlap {
-        /// The file.
+        /// Id of the file.
         file: FileId,
     },
     /// The level or the file size of the outputs is invalid.

@@ -63,7 +63,7 @@ pub enum OpenError {
     NotOwner {
         /// Id of the region.
         region: RegionId,
-        /// The caller.
+        /// Owner epoch of the caller.
         caller: OwnerEpoch,
     },
     /// The plan does not fit the manifest.

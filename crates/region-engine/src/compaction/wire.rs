@@ -21,9 +21,9 @@ pub enum WireError {
     /// A field is missing or malformed.
     #[error("{field} {value:?} is missing or malformed")]
     Field {
-        /// The field.
+        /// Name of the field.
         field: &'static str,
-        /// Its value.
+        /// Value of the field.
         value: String,
     },
     /// A file or a directory is invalid.

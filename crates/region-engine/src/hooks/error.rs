@@ -21,7 +21,7 @@ pub enum HookSetupError {
     /// No kind has this name.
     #[error("hook {name}: unknown kind {kind:?}; known are {known}")]
     UnknownKind {
-        /// The hook.
+        /// Name of the hook.
         name: String,
         /// The requested kind.
         kind: String,
@@ -31,9 +31,9 @@ pub enum HookSetupError {
     /// The kind rejects this configuration.
     #[error("hook {name}: invalid configuration for kind {kind}: {detail}")]
     BadConfig {
-        /// The hook.
+        /// Name of the hook.
         name: String,
-        /// Its kind.
+        /// Kind of the hook.
         kind: String,
         /// The problem and the expected value.
         detail: String,
@@ -41,7 +41,7 @@ pub enum HookSetupError {
     /// Another hook has this name.
     #[error("a hook named {name} is already registered")]
     NameTaken {
-        /// The name.
+        /// The duplicate name.
         name: String,
     },
     /// The list has too many hooks.
@@ -55,7 +55,7 @@ pub enum HookSetupError {
     /// Another kind has this name.
     #[error("a hook kind named {kind} is already registered")]
     KindTaken {
-        /// The kind.
+        /// The duplicate kind.
         kind: String,
     },
 }

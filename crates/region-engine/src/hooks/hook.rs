@@ -16,7 +16,7 @@ use crate::region::RegionSpec;
 /// A hook as it is registered.
 pub type RegionHookRef = Arc<dyn RegionHook>;
 
-/// Observes regions. The default of every method does nothing.
+/// Observes regions. All methods default to no operation.
 ///
 /// Calls are at most once: a crash between commit and call loses the call. Calls for one region may
 /// overlap and arrive out of order when its operations do; a hook that needs an order uses the

@@ -19,7 +19,7 @@ pub struct SstInfo {
     pub size: u64,
     /// Rows, deletes included.
     pub rows: u64,
-    /// Row groups.
+    /// Number of row groups.
     pub row_groups: u32,
     /// The Parquet footer, page indexes included.
     pub footer: Arc<ParquetMetaData>,
@@ -92,7 +92,7 @@ pub enum RemovalReason {
 /// Data objects that were deleted for one reason.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct FilesRemoved {
-    /// The files.
+    /// Ids of the files.
     pub files: Vec<FileId>,
     /// Reason of the deletion.
     pub reason: RemovalReason,

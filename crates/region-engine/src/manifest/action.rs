@@ -43,7 +43,7 @@ pub struct Delta {
     pub region: RegionId,
     /// The slot that the delta was made for.
     pub version: ManifestVersion,
-    /// The author.
+    /// The committer, whose permissions apply.
     pub author: Author,
     /// Identifies this content; fresh for each delta.
     pub writer: WriterId,
@@ -62,7 +62,7 @@ pub struct Delta {
 /// A requested change: a delta without the fields that the commit itself fills in.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Change {
-    /// The author.
+    /// The committer, whose permissions apply.
     pub author: Author,
     /// Sequence of the causing log entry.
     pub cause: Option<Sequence>,
@@ -79,7 +79,7 @@ pub struct Change {
 pub struct Action {
     /// `Some`: recorded in this staging area and invisible until the area is published.
     pub staged: Option<AreaId>,
-    /// The change.
+    /// Content of the action.
     pub kind: ActionKind,
 }
 
@@ -100,7 +100,7 @@ pub enum ActionKind {
     },
     /// Adds and removes files.
     Edit(Edit),
-    /// Drops rows.
+    /// Drops rows, or expired files.
     Truncate(Truncate),
     /// Drops the region; final.
     Remove,
@@ -118,9 +118,9 @@ pub enum ActionKind {
     },
     /// Bookkeeping of a staging area.
     Area {
-        /// The area.
+        /// Id of the area.
         area: AreaId,
-        /// The step.
+        /// The transition of the area.
         step: AreaStep,
     },
 }

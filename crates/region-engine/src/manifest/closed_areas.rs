@@ -36,7 +36,7 @@ impl ClosedAreas {
 
     /// Returns the outcome of the area if it is closed and still remembered.
     pub fn get(&self, area: &AreaId) -> Option<AreaOutcome> {
-        // From the newest: lookups are mostly for areas in current use.
+        // From the newest: most lookups are for areas in current use.
         self.0.iter().rev().find(|(closed, _)| closed == area).map(|(_, outcome)| *outcome)
     }
 

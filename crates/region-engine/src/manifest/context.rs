@@ -103,8 +103,8 @@ impl ManifestContext {
         Ok(result?.version)
     }
 
-    /// Commits one logical write: all logical writes pass here. The caller drops the guard, then
-    /// fires the receipt.
+    /// Commits one logical write; the only path for logical writes. The caller drops the guard,
+    /// then fires the receipt.
     pub(crate) async fn update_locked(
         &self,
         guard: &mut ManifestGuard<'_>,

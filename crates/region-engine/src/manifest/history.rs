@@ -38,7 +38,7 @@ pub enum History {
 /// A committed delta with its effect.
 #[derive(Debug, Clone)]
 pub struct PastDelta {
-    /// The delta.
+    /// The committed delta.
     pub delta: Arc<Delta>,
     /// The kind under which hooks receive it.
     pub manifest: ManifestKind,

@@ -57,9 +57,9 @@ pub struct ManifestState {
 /// Schema and options of the table.
 #[derive(Debug, Clone, PartialEq)]
 pub struct TableState {
-    /// The schema.
+    /// Columns and keys.
     pub schema: TableSchema,
-    /// The options.
+    /// Write mode, distribution, time to live.
     pub options: TableOptions,
 }
 

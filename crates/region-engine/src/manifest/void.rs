@@ -30,7 +30,7 @@ pub enum Void {
     /// The author lacks the permission.
     #[error("{author} may not {what}")]
     NotAllowed {
-        /// The author.
+        /// Kind of the author.
         author: &'static str,
         /// The forbidden action.
         what: &'static str,
@@ -38,19 +38,19 @@ pub enum Void {
     /// A file that it removes, truncates or indexes is not live with that clip range.
     #[error("file {file} is not live with that clip range")]
     InputsGone {
-        /// The file.
+        /// Id of the file that is not live.
         file: FileId,
     },
     /// A file that it adds is already recorded.
     #[error("file {file} is already recorded")]
     FileKnown {
-        /// The file.
+        /// Id of the duplicate file, or of the duplicate index.
         file: FileId,
     },
     /// A file that it adds is older than the GC floor: its object may be deleted.
     #[error("file {file} is older than the garbage collection floor of {floor_ms} ms")]
     BelowFloor {
-        /// The file, or the index.
+        /// Id of the file or of the index.
         file: FileId,
         /// The floor, in milliseconds since the Unix epoch.
         floor_ms: u64,
@@ -58,9 +58,9 @@ pub enum Void {
     /// The outputs of a job do not match its inputs.
     #[error("file {file} cannot replace the inputs of the job: {why}")]
     NotASwap {
-        /// The file added.
+        /// Id of the output.
         file: FileId,
-        /// The mismatch.
+        /// Reason of the mismatch.
         why: &'static str,
     },
     /// The rows that it flushes were flushed or truncated before.
@@ -72,7 +72,7 @@ pub enum Void {
     /// The operation that caused it is already recorded.
     #[error("the operation at sequence {cause} is already recorded")]
     AlreadyDone {
-        /// The operation.
+        /// Sequence of the operation.
         cause: Sequence,
     },
     /// A step of this procedure, or a later procedure, is already recorded.
@@ -80,19 +80,19 @@ pub enum Void {
     StaleStep {
         /// The procedure's number.
         number: u64,
-        /// The step.
+        /// The stale step.
         step: u32,
     },
     /// The schema is not newer than the region's.
     #[error("schema version {version} is not newer than the region's")]
     SchemaNotNewer {
-        /// The version.
+        /// The refused schema version.
         version: SchemaVersion,
     },
     /// An index was built under another schema than the region's.
     #[error("the index of file {file} was built under another schema")]
     SchemaChanged {
-        /// The data file.
+        /// Id of the data file.
         file: FileId,
     },
     /// Whole files of this table may not expire.
@@ -101,13 +101,13 @@ pub enum Void {
     /// The staging area is not open.
     #[error("staging area {area} is not open")]
     AreaNotOpen {
-        /// The area.
+        /// Id of the area.
         area: AreaId,
     },
     /// The staging area's id was used before.
     #[error("the id of staging area {area} was used before")]
     AreaUsed {
-        /// The area.
+        /// Id of the area.
         area: AreaId,
     },
 }

@@ -51,7 +51,7 @@ pub(super) fn windows<K: Ord>(
     }
     let newest = by_window.keys().last().copied().flatten();
     let mut candidates = Vec::new();
-    // Newest first: most reads go there.
+    // Newest first: recent windows are read most.
     for (window, members) in by_window.into_iter().rev() {
         let ended = |window: i64| window.saturating_add(1).saturating_mul(length) <= now;
         let closed = window.is_some_and(|window| Some(window) != newest && ended(window));
