@@ -48,7 +48,7 @@ pub struct OpenCompactionRegionRequest {
 pub enum OpenError {
     /// A hook cannot be created.
     #[error(transparent)]
-    HookRegistration(#[from] HookSetupError),
+    Hook(#[from] HookSetupError),
     /// The manifest cannot be read, the region was dropped, or a later owner has it.
     #[error(transparent)]
     Engine(#[from] EngineError),

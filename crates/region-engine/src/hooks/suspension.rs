@@ -59,12 +59,12 @@ struct Failures {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum CallAdmission {
     /// The hook is called.
-    Called,
+    Call,
     /// The hook is suspended, and this call probes it. The caller does not wait: earlier calls have
     /// already delayed it.
-    Tried,
+    Probe,
     /// The hook is skipped.
-    LeftOut,
+    Skip,
 }
 
 /// Outcome of a call.
@@ -73,14 +73,14 @@ pub(super) enum CallOutcome {
     Succeeded,
     Failed,
     /// The call exceeded the time limit.
-    Late,
+    TimedOut,
 }
 
 /// Effect of a call's outcome on the hook's suspension.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum HealthChange {
     /// No change.
-    Same,
+    Unchanged,
     /// The hook is suspended from now on.
     Suspended,
     /// The suspension ended.

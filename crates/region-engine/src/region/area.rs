@@ -238,7 +238,7 @@ impl Region {
         &self,
         state: &'a ManifestState,
         area: AreaId,
-    ) -> Result<&'a Area, AdoptError> {
+    ) -> Result<&'a StagingArea, AdoptError> {
         let Some(open) = state.areas.get(&area) else {
             let reason = Void::AreaNotOpen { area };
             return Err(EngineError::Refused { region: self.id(), reason }.into());

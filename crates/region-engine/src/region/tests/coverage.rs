@@ -12,7 +12,7 @@ use super::elsewhere::{Elsewhere, committed_as, plugin, request};
 use super::world::*;
 use crate::compaction::{Attempt, OpenCompactionRegionRequest, Scope};
 use crate::env::{IdSource, SystemIds};
-use crate::gc::{Collector, GcRequest};
+use crate::gc::{GarbageCollector, GcRequest};
 use crate::hooks::testing::{HookCall, Recorder};
 use crate::hooks::{HookSpec, ManifestKind, Plugins, RegionHookRef};
 use crate::index::Bloom;
@@ -219,9 +219,10 @@ impl Scenario {
                 let orphan = dir.data(FileId(SystemIds.at(1)));
                 self.storage.put(&orphan, bytes::Bytes::from_static(b"rows")).await.unwrap();
                 let (found, _) = tokio::sync::mpsc::channel(1);
-                let request = GcRequest { floor_ms: 2, dry_run: false, table: None, most: 10 };
+                let request =
+                    GcRequest { floor_ms: 2, dry_run: false, table: None, max_deletions: 10 };
                 let env = env(self.storage.clone()).with_plugins(self.plugins.clone());
-                let report = Collector::new(env).collect(&request, &found).await.unwrap();
+                let report = GarbageCollector::new(env).collect(&request, &found).await.unwrap();
                 assert_eq!(report.deleted, 1);
             }
             Operation::Edit => {

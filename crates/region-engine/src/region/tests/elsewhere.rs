@@ -173,7 +173,7 @@ pub(super) async fn compacted(world: &World, scope: Scope) -> Option<CommittedCo
 }
 
 /// What the owner finds of it in the manifest.
-pub(super) fn committed_as(committed: &Committed) -> Settled {
+pub(super) fn committed_as(committed: &CommittedCompaction) -> Settled {
     let files_out = committed.outputs.len();
     Settled::Committed { version: committed.manifest_version, files_out }
 }

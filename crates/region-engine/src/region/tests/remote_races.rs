@@ -14,7 +14,7 @@ use super::elsewhere::*;
 use super::world::*;
 use crate::EngineError;
 use crate::compaction::{Attempt, CompactionPlan, Scope};
-use crate::gc::{Collector, GcRequest};
+use crate::gc::{GarbageCollector, GcRequest};
 use crate::hooks::RegionHookRef;
 use crate::hooks::testing::{HookCall, Recorder};
 use crate::layout::RegionObject;
@@ -173,9 +173,9 @@ async fn overslept(collected: bool) {
     let (before, live) = (data_files(&world).await, world.region.files());
     let collect = async || {
         let floor_ms = world.clock.now_ms();
-        let request = GcRequest { floor_ms, dry_run: false, table: None, most: 1_000 };
+        let request = GcRequest { floor_ms, dry_run: false, table: None, max_deletions: 1_000 };
         let (found, _) = mpsc::channel(1_000);
-        Collector::new(world.env()).collect(&request, &found).await.unwrap().deleted
+        GarbageCollector::new(world.env()).collect(&request, &found).await.unwrap().deleted
     };
     let attempt = Attempt::default();
     let (late, ()) = tokio::join!(elsewhere.run(&attempt), async {
