@@ -204,7 +204,7 @@ impl FakeCompactor {
         };
         match reply {
             Some(FakeReply::Fail(reason, may_be_written)) => {
-                say(failed(reason, may_be_written)).await
+                send(failed(reason, may_be_written)).await
             }
             Some(FakeReply::Die) => {
                 drop(events.send(Err(Status::unavailable("compactor died"))).await)
