@@ -23,7 +23,7 @@ use std::sync::Arc;
 use arrow::array::RecordBatch;
 use tidewater_common::ids::{LogIndex, ManifestVersion, RegionId, Sequence};
 use tidewater_proto::v1::{RowOp, group_entry};
-use tidewater_region_engine::region::{Cause, Pending};
+use tidewater_region_engine::region::{Cause, PendingObligation};
 
 use super::descriptor::Descriptor;
 use super::entry::{Advance, Outcome};
@@ -77,7 +77,7 @@ pub enum Effect {
         cause: Cause,
     },
     /// What else the log has decided about a region, which its manifest has to record.
-    Decide(RegionId, Pending),
+    Decide(RegionId, PendingObligation),
     /// Put a region away.
     Close(RegionId),
     /// Load the manifest up to this version at least, then drop flushed runs.

@@ -61,7 +61,7 @@ mod tests {
     use crate::file_meta::FileMeta;
     use crate::hooks::RemovalReason;
     use crate::manifest::samples::*;
-    use crate::manifest::state::{Area, RemovedFile};
+    use crate::manifest::state::{RemovedFile, StagingArea};
     use crate::manifest::{Action, AreaId, Edit};
 
     #[test]
@@ -80,7 +80,7 @@ mod tests {
         };
         let area = AreaId(Uuid::from_u128(9));
         let actions = vec![Action::staged(area, ActionKind::Edit(edit))];
-        state.areas.insert(area, Area { logged: true, deadline_ms: 0, actions });
+        state.areas.insert(area, StagingArea { logged: true, deadline_ms: 0, actions });
         for (number, at_ms) in [(5, 99), (6, 100)] {
             let removed = RemovedFile {
                 origin: DIR,

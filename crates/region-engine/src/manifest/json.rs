@@ -4,7 +4,7 @@ use serde_json::{Value, json};
 
 use super::reader::{Found, Reader};
 use super::replay::Outcome;
-use super::state::{Area, RemovedFile};
+use super::state::{RemovedFile, StagingArea};
 use super::{Action, ActionKind, AreaStep, Author, Delta, Edit, ManifestState, Truncate};
 use crate::env::RegionEnv;
 use crate::error::EngineError;
@@ -193,7 +193,7 @@ fn removed_json(file: &FileRef, removed: &RemovedFile) -> Value {
     })
 }
 
-fn area_json(id: &str, area: &Area) -> Value {
+fn area_json(id: &str, area: &StagingArea) -> Value {
     json!({
         "area_id": id,
         "logged": area.logged,

@@ -45,7 +45,7 @@ pub struct ManifestState {
     /// When the region was dropped, as [`RemovedFile::at_ms`].
     pub removed_at_ms: Option<u64>,
     /// Open staging areas.
-    pub areas: BTreeMap<AreaId, Area>,
+    pub areas: BTreeMap<AreaId, StagingArea>,
     /// Areas that were published or abandoned.
     pub closed_areas: ClosedAreas,
     /// Last step taken of the latest procedure.
@@ -88,7 +88,7 @@ pub struct RemovedFile {
 
 /// A staging area.
 #[derive(Debug, Clone, PartialEq)]
-pub struct Area {
+pub struct StagingArea {
     /// Whether a log entry opened it.
     pub logged: bool,
     /// Milliseconds since the Unix epoch.

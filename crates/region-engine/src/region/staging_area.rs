@@ -1,9 +1,9 @@
-//! Staging areas: files and schemas that the manifest names and nobody sees, until the log publishes
-//! them.
+//! Staging areas: files and schemas that are in the manifest, but invisible to reads until the log
+//! publishes them.
 //!
-//! All that can be refused is refused here, before the log decides: what it has decided must be
-//! carried out. An area that the log may publish outlives its owner; its deadline tells when whoever
-//! filled it has probably died.
+//! All checks are made when content is staged, before the log decides: a publication that is in the log
+//! cannot be refused. An area that the log may publish outlives the region's owner. After its deadline,
+//! the client that filled it is assumed dead and the area may be abandoned.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -17,45 +17,46 @@ use super::{Region, RegionSpec};
 use crate::EngineError;
 use crate::bulk::{AdoptError, MOST_FILES, Unfit, inspect};
 use crate::file_meta::FileMeta;
-use crate::manifest::state::Area;
+use crate::manifest::state::StagingArea;
 use crate::manifest::{
     Action, ActionKind, AreaId, AreaStep, Author, Change, Closed, Edit, ManifestState, Void,
 };
 use crate::read::shape::TableShape;
 
-/// A staging area, for operators and for whoever gives up those that are overdue.
+/// Status of a staging area, for operators and for the task that abandons overdue areas.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct AreaStatus {
-    /// The area.
+pub struct StagingAreaStatus {
+    /// Id of the staging area.
     pub area: AreaId,
-    /// Whether it outlives the region's owner.
+    /// True if a log entry opened the area, so that it outlives the region's owner.
     pub logged: bool,
-    /// When it is to be given up, milliseconds since the Unix epoch.
+    /// Time after which the area may be abandoned, milliseconds since the Unix epoch.
     pub deadline_ms: u64,
-    /// Whether that time has come, by this node's clock.
+    /// True if the deadline has passed by this node's clock.
     pub overdue: bool,
-    /// Files that are staged in it.
+    /// Number of files staged in the area.
     pub files: usize,
 }
 
-/// What was staged, and against what it was checked: the log compares that before it publishes.
+/// Result of staging files: the schema version and range against which they were checked. The log
+/// compares both with the region before it publishes the area.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Staged {
-    /// The area.
+pub struct StagedFiles {
+    /// Id of the staging area.
     pub area: AreaId,
-    /// Version of the schema.
+    /// Version of the schema that the files match.
     pub schema_version: SchemaVersion,
-    /// The region's range.
+    /// Key range of the region.
     pub range: KeyRange,
-    /// Files in the area.
+    /// Number of files in the area.
     pub files: usize,
 }
 
 impl Region {
-    /// The staging areas that are open, as far as the manifest has been read.
-    pub fn areas(&self) -> Vec<AreaStatus> {
+    /// Open staging areas, as of the last read of the manifest.
+    pub fn staging_areas(&self) -> Vec<StagingAreaStatus> {
         let now_ms = self.env.clock.now_ms();
-        let status = |(id, area): (&AreaId, &Area)| AreaStatus {
+        let status = |(id, area): (&AreaId, &StagingArea)| StagingAreaStatus {
             area: *id,
             logged: area.logged,
             deadline_ms: area.deadline_ms,
@@ -65,18 +66,18 @@ impl Region {
         self.manifest.state().areas.iter().map(status).collect()
     }
 
-    /// Begins a staging area without the log, which ends with this owner: for a program that has no
-    /// log. Asking again is harmless.
+    /// Opens a staging area without a log entry, for programs that have no log. The area is dropped when
+    /// the owner changes. Idempotent.
     ///
     /// # Errors
-    /// [`EngineError::NotOwner`], [`EngineError::Fenced`], [`EngineError::Refused`] when the id was
-    /// used before, and those of a commit.
-    pub async fn open_own_area(
+    /// [`EngineError::NotOwner`], [`EngineError::Fenced`], [`EngineError::Refused`] if the id was used
+    /// before, and errors of a commit.
+    pub async fn open_unlogged_area(
         &self,
         area: AreaId,
         deadline_ms: u64,
     ) -> Result<ManifestVersion, EngineError> {
-        let (own, state) = self.settled().await?;
+        let (own, state) = self.recorded_state().await?;
         if state.areas.contains_key(&area) {
             return Ok(state.version);
         }
@@ -85,40 +86,40 @@ impl Region {
         self.note_fence(self.manifest.update_manifest(change).await)
     }
 
-    /// Names files that somebody else wrote into the region's directory as staged, in an area of
-    /// their own, for the log to publish: checks all of each file first. Only the owner may. Asking
-    /// again for the same files is harmless.
+    /// Checks files that a client wrote into the region's directory, then stages them in a new area for
+    /// the log to publish. Requires ownership. Idempotent for the same area and files.
     ///
     /// # Errors
-    /// [`AdoptError`] says which file is refused and why; nothing is staged then.
+    /// [`AdoptError`] names the file that is refused and the reason; no file is staged then.
     pub async fn adopt(
         &self,
         area: AreaId,
         files: &[FileId],
         deadline_ms: u64,
-    ) -> Result<Staged, AdoptError> {
-        let (own, state) = self.settled().await?;
+    ) -> Result<StagedFiles, AdoptError> {
+        let (own, state) = self.recorded_state().await?;
         let spec = self.spec.as_of(&state);
         if let Some(open) = state.areas.get(&area) {
             let same = files_of(open).map(|file| file.file_id).eq(files.iter().copied());
-            return match same {
-                true => Ok(staged(area, &spec, files.len())),
-                false => Err(AdoptError::AreaTaken { area }),
-            };
+            if !same {
+                return Err(AdoptError::AreaTaken { area });
+            }
+            return Ok(staged_files(area, &spec, files.len()));
         }
-        self.in_time(area, deadline_ms)?;
-        let add = self.inspected(&state, &spec, files, 0).await?;
-        self.name_staged(own, area, deadline_ms, Edit { add, ..Edit::default() }).await?;
-        Ok(staged(area, &spec, files.len()))
+        self.check_deadline(area, deadline_ms)?;
+        let add = self.inspect_files(&state, &spec, files, 0).await?;
+        self.stage_edit(own, area, deadline_ms, Edit { add, ..Edit::default() }).await?;
+        Ok(staged_files(area, &spec, files.len()))
     }
 
-    /// Whether an area was published, by whoever owned the region then: for whoever asks again since
-    /// the outcome was not told, and to be sure that what the log has decided was there to be done.
+    /// Records pending obligations, then returns true if an area was published, by this or an earlier
+    /// owner. Callers use it to retry a publication of unknown outcome, and to verify that the area
+    /// still existed when the log's decision was recorded.
     ///
     /// # Errors
-    /// [`AdoptError::GivenUp`] when it was given up instead, and those of a commit.
-    pub async fn published(&self, area: AreaId) -> Result<bool, AdoptError> {
-        let (_, state) = self.settled().await?;
+    /// [`AdoptError::GivenUp`] if the area was abandoned, and errors of a commit.
+    pub async fn check_published(&self, area: AreaId) -> Result<bool, AdoptError> {
+        let (_, state) = self.recorded_state().await?;
         match state.closed_areas.get(&area) {
             None => Ok(false),
             Some(Closed::Published) => Ok(true),
@@ -126,32 +127,37 @@ impl Region {
         }
     }
 
-    /// Stages files that somebody else wrote in a staging area; those that are in it already are
-    /// left as they are.
+    /// Stages files that a client wrote in an open staging area. Files that are already staged in it are
+    /// left unchanged.
     ///
     /// # Errors
-    /// As [`Region::adopt`]; [`EngineError::Refused`] when the area is not open.
-    pub async fn stage_files(&self, area: AreaId, files: &[FileId]) -> Result<Staged, AdoptError> {
-        let (own, state) = self.settled().await?;
-        let open = self.open_in_time(&state, area)?;
-        let spec = self.described_in(&state, open);
-        let there: BTreeSet<FileId> = files_of(open).map(|file| file.file_id).collect();
-        let new: Vec<FileId> = files.iter().copied().filter(|file| !there.contains(file)).collect();
+    /// As [`Region::adopt`]; [`EngineError::Refused`] if the area is not open.
+    pub async fn stage_files(
+        &self,
+        area: AreaId,
+        files: &[FileId],
+    ) -> Result<StagedFiles, AdoptError> {
+        let (own, state) = self.recorded_state().await?;
+        let open = self.open_area_before_deadline(&state, area)?;
+        let spec = self.spec_with_staged(&state, open);
+        let present: BTreeSet<FileId> = files_of(open).map(|file| file.file_id).collect();
+        let new: Vec<FileId> =
+            files.iter().copied().filter(|file| !present.contains(file)).collect();
         if !new.is_empty() {
-            let add = self.inspected(&state, &spec, &new, there.len()).await?;
+            let add = self.inspect_files(&state, &spec, &new, present.len()).await?;
             let edit = ActionKind::Edit(Edit { add, ..Edit::default() });
             self.stage(own, area, edit).await?;
         }
-        Ok(staged(area, &spec, there.len() + new.len()))
+        Ok(staged_files(area, &spec, present.len() + new.len()))
     }
 
-    /// Stages a schema and options in a staging area: files that are staged from here on are checked
-    /// against them.
+    /// Stages a schema and options in a staging area. Files that are staged later are checked against
+    /// them.
     ///
     /// # Errors
-    /// [`EngineError::BadRows`] when they do not fit each other, [`EngineError::Refused`] when the
-    /// area is not open or the schema is not newer than the region's, [`AdoptError::Overdue`], and
-    /// those of a commit.
+    /// [`EngineError::BadRows`] if schema and options do not match, [`EngineError::Refused`] if the area
+    /// is not open or the schema is not newer than the region's, [`AdoptError::Overdue`], and errors of
+    /// a commit.
     pub async fn stage_alter(
         &self,
         area: AreaId,
@@ -159,8 +165,9 @@ impl Region {
         options: TableOptions,
     ) -> Result<(), AdoptError> {
         TableShape::new(schema.clone(), options.clone())?;
-        let (own, state) = self.settled().await?;
-        let before = self.described_in(&state, self.open_in_time(&state, area)?);
+        let (own, state) = self.recorded_state().await?;
+        let open = self.open_area_before_deadline(&state, area)?;
+        let before = self.spec_with_staged(&state, open);
         if before.schema == schema && before.options == options {
             return Ok(());
         }
@@ -171,11 +178,11 @@ impl Region {
         self.stage(own, area, ActionKind::Alter { schema: Box::new(schema), options }).await
     }
 
-    /// Takes back an area of which the log knows nothing; one that is not open is left as it is.
+    /// Abandons an area that the log does not know. Has no effect if the area is not open.
     ///
     /// # Errors
-    /// [`AdoptError::Decided`] when the log publishes it, and those of a commit.
-    pub async fn withdraw(&self, area: AreaId) -> Result<(), AdoptError> {
+    /// [`AdoptError::Decided`] if the log publishes the area, and errors of a commit.
+    pub async fn withdraw_area(&self, area: AreaId) -> Result<(), AdoptError> {
         let decided = self.obligations().iter().any(|pending| match &pending.obligation {
             Obligation::Publish(publication) => publication.area == area,
             _ => false,
@@ -183,7 +190,7 @@ impl Region {
         if decided {
             return Err(AdoptError::Decided { area });
         }
-        let (own, state) = self.settled().await?;
+        let (own, state) = self.recorded_state().await?;
         if state.areas.contains_key(&area) {
             let abandon = ActionKind::Area { area, step: AreaStep::Abandon };
             let change = Change::new(Author::Owner(own), vec![abandon]);
@@ -192,22 +199,24 @@ impl Region {
         Ok(())
     }
 
-    /// Owner and state, once the manifest shows all that the log has decided.
-    pub(super) async fn settled(&self) -> Result<(OwnerEpoch, Arc<ManifestState>), EngineError> {
-        self.settle().await?;
+    /// Records all pending obligations, then returns the owner and the manifest state.
+    pub(super) async fn recorded_state(
+        &self,
+    ) -> Result<(OwnerEpoch, Arc<ManifestState>), EngineError> {
+        self.record_obligations().await?;
         let own = self.contents.lock().phase.check_owner(self.id())?;
         Ok((own, self.manifest.state()))
     }
 
-    /// Opens an area and names files in it, in one delta: bookkeeping, of which hooks are not told.
-    pub(super) async fn name_staged(
+    /// Opens an area and stages an edit in it, in one delta. Hooks are not notified of this bookkeeping.
+    pub(super) async fn stage_edit(
         &self,
         own: OwnerEpoch,
         area: AreaId,
         deadline_ms: u64,
         edit: Edit,
     ) -> Result<(), EngineError> {
-        // The log may publish it under whatever owner.
+        // Logged: the log may publish the area under any owner.
         let step = AreaStep::Open { logged: true, deadline_ms };
         let mut change = Change::new(Author::Owner(own), vec![ActionKind::Area { area, step }]);
         change.actions.push(Action::staged(area, ActionKind::Edit(edit)));
@@ -227,50 +236,52 @@ impl Region {
         Ok(())
     }
 
-    pub(super) fn in_time(&self, area: AreaId, deadline_ms: u64) -> Result<(), AdoptError> {
-        match deadline_ms <= self.env.clock.now_ms() {
-            true => Err(AdoptError::Overdue { area }),
-            false => Ok(()),
+    pub(super) fn check_deadline(&self, area: AreaId, deadline_ms: u64) -> Result<(), AdoptError> {
+        if deadline_ms <= self.env.clock.now_ms() {
+            return Err(AdoptError::Overdue { area });
         }
+        Ok(())
     }
 
-    fn open_in_time<'a>(
+    fn open_area_before_deadline<'a>(
         &self,
         state: &'a ManifestState,
         area: AreaId,
-    ) -> Result<&'a Area, AdoptError> {
+    ) -> Result<&'a StagingArea, AdoptError> {
         let Some(open) = state.areas.get(&area) else {
             let reason = Void::AreaNotOpen { area };
             return Err(EngineError::Refused { region: self.id(), reason }.into());
         };
-        self.in_time(area, open.deadline_ms)?;
+        self.check_deadline(area, open.deadline_ms)?;
         Ok(open)
     }
 
-    /// What the region will be once the area is published.
-    fn described_in(&self, state: &ManifestState, area: &Area) -> RegionSpec {
+    /// Returns the spec of the region after a publication of the area.
+    fn spec_with_staged(&self, state: &ManifestState, area: &StagingArea) -> RegionSpec {
         let mut spec = self.spec.as_of(state);
         for action in &area.actions {
             if let ActionKind::Alter { schema, options } = &action.kind {
-                (spec.schema, spec.options) = ((**schema).clone(), options.clone());
+                spec.schema = (**schema).clone();
+                spec.options = options.clone();
             }
         }
         spec
     }
 
-    async fn inspected(
+    /// Inspects files to stage in an area that already has `present` files.
+    async fn inspect_files(
         &self,
         state: &ManifestState,
         spec: &RegionSpec,
         files: &[FileId],
-        beside: usize,
+        present: usize,
     ) -> Result<Vec<FileMeta>, AdoptError> {
-        let count = files.len() + beside;
+        let count = files.len() + present;
         if count > MOST_FILES {
             return Err(AdoptError::TooMany { files: count });
         }
         let shape = Arc::new(TableShape::new(spec.schema.clone(), spec.options.clone())?);
-        let mut known: BTreeSet<FileId> = named(state).collect();
+        let mut known: BTreeSet<FileId> = known_files(state).collect();
         let mut found = Vec::with_capacity(files.len());
         for file in files {
             if !known.insert(*file) {
@@ -282,20 +293,20 @@ impl Region {
     }
 }
 
-/// Every file that the manifest names, or has named lately.
-fn named(state: &ManifestState) -> impl Iterator<Item = FileId> {
+/// Ids of all files that the manifest contains or has recently removed.
+fn known_files(state: &ManifestState) -> impl Iterator<Item = FileId> {
     let references = state.live.keys().chain(state.removed.keys()).map(|file| file.file_id);
     let staged = state.areas.values().flat_map(files_of).map(|file| file.file_id);
     references.chain(staged)
 }
 
-pub(super) fn files_of(area: &Area) -> impl Iterator<Item = &FileMeta> {
+pub(super) fn files_of(area: &StagingArea) -> impl Iterator<Item = &FileMeta> {
     area.actions.iter().flat_map(|action| match &action.kind {
         ActionKind::Edit(edit) => edit.add.as_slice(),
         _ => &[],
     })
 }
 
-pub(super) fn staged(area: AreaId, spec: &RegionSpec, files: usize) -> Staged {
-    Staged { area, schema_version: spec.schema.version(), range: spec.range.clone(), files }
+pub(super) fn staged_files(area: AreaId, spec: &RegionSpec, files: usize) -> StagedFiles {
+    StagedFiles { area, schema_version: spec.schema.version(), range: spec.range.clone(), files }
 }

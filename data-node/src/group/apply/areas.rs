@@ -5,7 +5,9 @@ use tidewater_common::ids::{Epoch, LogIndex, RegionId};
 use tidewater_common::keys::KeyRange;
 use tidewater_proto::v1::{self, Reason};
 use tidewater_region_engine::manifest::AreaId;
-use tidewater_region_engine::region::{Content, Obligation, Pending, Publication};
+use tidewater_region_engine::region::{
+    Obligation, PendingObligation, Publication, PublicationContent,
+};
 
 use super::{Applied, Effect};
 use crate::group::descriptor::Descriptor;
@@ -40,7 +42,7 @@ pub(super) fn publish(
         return Applied::outcome(Outcome::refused(Reason::InvalidArgument, message));
     };
     decide(state, index, entry.region_id, &entry.area_id, entry.step, |region, area| {
-        let staged = matches!(content, Content::Area { .. });
+        let staged = matches!(content, PublicationContent::Area { .. });
         if staged && !region.areas.contains(&area) {
             let id = region.descriptor.region_id;
             return Err(Outcome::refused(
@@ -119,7 +121,7 @@ fn decide(
         Obligation::OpenArea { .. } => drop(region.areas.insert(area)),
         _ => drop(region.areas.remove(&area)),
     }
-    let pending = Pending { cause, obligation };
+    let pending = PendingObligation { cause, obligation };
     region.obligations.push(pending.clone());
     Applied::with_effect(Effect::Decide(id, pending))
 }

@@ -2,7 +2,7 @@
 
 use tidewater_common::ids::{LogIndex, RegionId};
 use tidewater_proto::v1::{self, Reason};
-use tidewater_region_engine::region::{Obligation, Pending};
+use tidewater_region_engine::region::{Obligation, PendingObligation};
 
 use super::{Applied, Effect};
 use crate::group::entry::Outcome;
@@ -26,7 +26,7 @@ pub(super) fn apply(
         Taken::Refused(refused) => return Applied::outcome(refused),
     };
     // A retry of an earlier write must not bring its rows back: the producers stay.
-    let pending = Pending { cause, obligation: Obligation::Truncate };
+    let pending = PendingObligation { cause, obligation: Obligation::Truncate };
     region.obligations.push(pending.clone());
     Applied::with_effect(Effect::Decide(id, pending))
 }

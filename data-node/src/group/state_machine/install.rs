@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::io;
 
 use tidewater_common::ids::RegionId;
-use tidewater_region_engine::region::Pending;
+use tidewater_region_engine::region::PendingObligation;
 use tidewater_region_engine::{Region, RunImage};
 
 use crate::group::shared::{Shared, still_there};
@@ -46,8 +46,8 @@ pub(super) fn install(shared: &Shared, view: SnapshotView) -> io::Result<()> {
 
 /// Hands over what the manifest has still to record: of what is truncated, the snapshot has no rows,
 /// but files that are there yet.
-fn owe(region: &Region, pending: &Pending) -> io::Result<()> {
-    still_there(region.decide(pending.clone()))
+fn owe(region: &Region, pending: &PendingObligation) -> io::Result<()> {
+    still_there(region.apply_obligation(pending.clone()))
 }
 
 #[cfg(test)]
@@ -74,7 +74,7 @@ mod tests {
         let alter = Obligation::Alter { schema: Box::new(schema(2)), options: options() };
         for obligation in [Obligation::Truncate, alter] {
             let cause = Cause { sequence: Sequence(70), procedure: None };
-            owe(&region, &Pending { cause, obligation }).unwrap();
+            owe(&region, &PendingObligation { cause, obligation }).unwrap();
         }
         assert_eq!(region.obligations(), []);
     }

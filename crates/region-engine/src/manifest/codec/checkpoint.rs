@@ -12,7 +12,7 @@ use super::delta::{step, step_message};
 use super::file::{RangeMessage, owner_epoch, owner_epoch_message, region_dir, uuid, uuid_bytes};
 use crate::file_meta::{FileMeta, FileRef};
 use crate::hooks::RemovalReason;
-use crate::manifest::state::{Area, Owner, RemovedFile, Slot, TableState};
+use crate::manifest::state::{Owner, RemovedFile, Slot, StagingArea, TableState};
 use crate::manifest::{AreaId, Closed, ManifestState};
 
 impl From<&ManifestState> for v1::ManifestCheckpoint {
@@ -84,7 +84,7 @@ impl TryFrom<v1::ManifestCheckpoint> for ManifestState {
         state.removed_at_ms = message.removed_at_ms;
         for area in message.areas {
             let id = AreaId(uuid(&area.area_id, "area id")?);
-            let area = Area {
+            let area = StagingArea {
                 logged: area.logged,
                 deadline_ms: area.deadline_ms,
                 actions: actions(area.actions)?,
@@ -160,7 +160,7 @@ fn reason(number: u32) -> Result<RemovalReason, CodecError> {
     })
 }
 
-fn area_message((id, area): (&AreaId, &Area)) -> v1::ManifestArea {
+fn area_message((id, area): (&AreaId, &StagingArea)) -> v1::ManifestArea {
     v1::ManifestArea {
         area_id: uuid_bytes(&id.0),
         logged: area.logged,

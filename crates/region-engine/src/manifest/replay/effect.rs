@@ -4,7 +4,7 @@ use tidewater_common::ids::Sequence;
 
 use crate::file_meta::{FileMeta, FileRef};
 use crate::hooks::RemovalReason;
-use crate::manifest::state::{Area, Owner, RemovedFile, TableState};
+use crate::manifest::state::{Owner, RemovedFile, StagingArea, TableState};
 use crate::manifest::{
     Action, ActionKind, AreaId, AreaStep, Closed, Delta, Edit, ManifestState, Truncate,
 };
@@ -58,7 +58,7 @@ pub(super) fn take(state: &mut ManifestState, delta: &Delta, kind: &ActionKind) 
         ActionKind::Area { area, step } => match step {
             AreaStep::Open { logged, deadline_ms } => {
                 let (logged, deadline_ms) = (*logged, *deadline_ms);
-                state.areas.insert(*area, Area { logged, deadline_ms, actions: Vec::new() });
+                state.areas.insert(*area, StagingArea { logged, deadline_ms, actions: Vec::new() });
             }
             AreaStep::Publish => {
                 state.areas.remove(area);
@@ -127,7 +127,7 @@ fn removed(file: &FileMeta, at_ms: u64, reason: RemovalReason) -> RemovedFile {
     RemovedFile { origin: file.origin, at_ms, reason, indexes }
 }
 
-fn close_areas(state: &mut ManifestState, ends: impl Fn(&Area) -> bool) {
+fn close_areas(state: &mut ManifestState, ends: impl Fn(&StagingArea) -> bool) {
     let ended: Vec<AreaId> =
         state.areas.iter().filter(|(_, area)| ends(area)).map(|(id, _)| *id).collect();
     for id in ended {

@@ -1,4 +1,4 @@
-//! A region of that table, its log, and a naive model of what it must hold.
+//! Test fixture: a region of the test table, its log, and a naive model of its expected rows.
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
@@ -15,28 +15,28 @@ use crate::bulk::BulkWriter;
 use crate::compaction::{Attempt, Scope};
 use crate::env::RegionEnv;
 use crate::manifest::AreaId;
-use crate::region::{Content, Publication};
+use crate::region::{Publication, PublicationContent};
 use crate::row_versions::RowOp;
 use crate::storage::Storage;
 use crate::{CompactionReport, EngineError, Region, RegionSpec, RowsWrite, ScanOptions};
 
-/// A region over a store, with the log of all that was written to it.
-pub(super) struct World {
+/// A region over a store, the log of its changes, and a model of its rows.
+pub(super) struct RegionFixture {
     pub(super) storage: Storage,
-    pub(super) clock: Arc<HandClock>,
+    pub(super) clock: Arc<ManualClock>,
     pub(super) spec: RegionSpec,
     pub(super) region: Arc<Region>,
     pub(super) log: Vec<RowsWrite>,
     pub(super) term: u64,
-    /// Epoch of the writes to come.
+    /// Epoch of the next writes.
     pub(super) epoch: u64,
-    /// The rows of each file in an area, with the schema that they were written under.
+    /// Open staging area: the schema under which its files were written, and the rows of each file.
     pub(super) staged: Option<(AreaId, SchemaVersion, Vec<Vec<Row>>)>,
-    /// Makes the notes of rows unique that no write brought.
+    /// Counter that makes the notes of bulk-loaded rows unique.
     pub(super) serial: u64,
-    /// What the log holds beside writes, in order.
+    /// Log entries other than writes, in order.
     changes: Vec<(Sequence, LogChange)>,
-    /// As it was when the log began.
+    /// Spec of the region when the log began.
     first_spec: RegionSpec,
     model: Model,
 }
@@ -50,10 +50,10 @@ enum LogChange {
     Abandon(AreaId),
 }
 
-/// Long after the clock of these tests.
+/// Deadline long after the time of the test clocks.
 pub(super) const DEADLINE: u64 = 1_800_000_000_000;
 
-/// A region's rows as another writer brings them: files that no manifest names. The rows are sorted.
+/// Writes sorted rows to bulk-load files, which no manifest contains.
 pub(super) async fn bulk_files(storage: &Storage, spec: &RegionSpec, rows: &[Row]) -> Vec<FileId> {
     write_bulk(env(storage.clone()), spec, rows).await
 }
@@ -63,8 +63,8 @@ async fn write_bulk(env: RegionEnv, spec: &RegionSpec, rows: &[Row]) -> Vec<File
     BulkWriter::new(env, spec).unwrap().write([batch]).await.unwrap()
 }
 
-/// The range of a region that is sealed.
-pub(super) fn sealed() -> KeyRange {
+/// Key range of a sealed region.
+pub(super) fn sealed_range() -> KeyRange {
     KeyRange::new(Vec::new(), Some(Vec::new()))
 }
 
@@ -72,21 +72,25 @@ pub(super) fn new_area() -> AreaId {
     AreaId(uuid::Uuid::new_v4())
 }
 
-/// All that was written, by row key.
+/// Expected rows, by row key.
 #[derive(Default)]
 struct Model {
     upsert: BTreeMap<Vec<u8>, Row>,
     appended: Vec<(Vec<u8>, u64, usize, Row)>,
-    /// The schema under which a row was written, by its note.
+    /// Schema version under which a row was written, by its note.
     written_under: HashMap<String, SchemaVersion>,
 }
 
-impl World {
+impl RegionFixture {
     pub(super) async fn new(storage: Storage, mode: WriteMode, hashed: bool) -> Self {
-        Self::of(storage, Arc::default(), spec(mode, hashed)).await
+        Self::with_clock(storage, Arc::default(), spec(mode, hashed)).await
     }
 
-    pub(super) async fn of(storage: Storage, clock: Arc<HandClock>, spec: RegionSpec) -> Self {
+    pub(super) async fn with_clock(
+        storage: Storage,
+        clock: Arc<ManualClock>,
+        spec: RegionSpec,
+    ) -> Self {
         let env = env_with(storage.clone(), clock.clone());
         let region = Region::new(env, spec.clone(), Sequence(0), Sequence(0)).unwrap();
         region.take_ownership(owner(1), GROUP).await.unwrap();
@@ -110,7 +114,7 @@ impl World {
         Region::new(env(storage.clone()), spec.clone(), Sequence(0), Sequence(0)).unwrap()
     }
 
-    /// What another process over the same store has.
+    /// Returns the environment of another process over the same store.
     pub(super) fn env(&self) -> RegionEnv {
         env_with(self.storage.clone(), self.clock.clone())
     }
@@ -119,7 +123,7 @@ impl World {
         Region::new(self.env(), spec.clone(), Sequence(0), Sequence(0)).unwrap()
     }
 
-    /// [`bulk_files`] of this region.
+    /// Writes sorted rows to bulk-load files of this region.
     pub(super) async fn bulk_files(&self, rows: &[Row]) -> Vec<FileId> {
         write_bulk(self.env(), &self.spec, rows).await
     }
@@ -134,11 +138,11 @@ impl World {
 
     pub(super) fn put(&mut self, rows: &[Row]) {
         let sequence = self.next_sequence();
-        self.expect(rows, sequence);
+        self.expect_rows(rows, sequence);
         self.write(RowOp::Put, put_batch(rows, &self.spec), sequence);
     }
 
-    fn expect(&mut self, rows: &[Row], sequence: u64) {
+    fn expect_rows(&mut self, rows: &[Row], sequence: u64) {
         let keys: Vec<Key> = rows.iter().map(|row| row.0.clone()).collect();
         let keys = row_keys(&self.spec, &keys);
         for (position, (row, key)) in rows.iter().zip(keys).enumerate() {
@@ -148,44 +152,49 @@ impl World {
         }
     }
 
-    fn decide(&mut self, change: LogChange) {
+    fn append_change(&mut self, change: LogChange) {
         let sequence = Sequence(self.next_sequence());
         self.replay_change(&self.region, &(sequence, change.clone()));
         self.changes.push((sequence, change));
     }
 
-    /// The log publishes what was staged in an area; reads show it once that is settled.
-    pub(super) fn publish(&mut self, area: AreaId, content: Content, files: &[Vec<Row>]) {
+    /// Appends the publication of a staging area to the log; reads show it once it is recorded.
+    pub(super) fn publish(
+        &mut self,
+        area: AreaId,
+        content: PublicationContent,
+        files: &[Vec<Row>],
+    ) {
         for (sequence, rows) in (self.next_sequence()..).zip(files) {
-            self.expect(rows, sequence);
+            self.expect_rows(rows, sequence);
         }
         let epoch = Epoch(self.epoch);
-        self.decide(LogChange::Publish(Publication { area, epoch, content }));
+        self.append_change(LogChange::Publish(Publication { area, epoch, content }));
     }
 
     pub(super) fn open_area(&mut self) -> AreaId {
         let area = new_area();
-        self.decide(LogChange::OpenArea(area));
+        self.append_change(LogChange::OpenArea(area));
         area
     }
 
     pub(super) fn abandon(&mut self, area: AreaId) {
-        self.decide(LogChange::Abandon(area));
+        self.append_change(LogChange::Abandon(area));
     }
 
-    /// Rows with distinct keys are brought as a file and published; whoever owns the region then
-    /// has yet to settle it.
+    /// Adopts a bulk-load file of rows with distinct keys and publishes it in the log. The publication is
+    /// not recorded in the manifest yet.
     pub(super) async fn adopt(&mut self, rows: &[Row]) {
-        self.region.settle().await.unwrap();
+        self.region.record_obligations().await.unwrap();
         let files = self.bulk_files(rows).await;
         let area = new_area();
         let staged = self.region.adopt(area, &files, DEADLINE).await.unwrap();
-        // A repeat changes nothing.
+        // A repeated call changes nothing.
         let version = self.region.load().await.unwrap();
         assert_eq!(self.region.adopt(area, &files, DEADLINE).await.unwrap(), staged);
         assert_eq!(self.region.load().await.unwrap(), version);
         assert_eq!(staged.files, 1);
-        self.publish(area, Content::Files, &[rows.to_vec()]);
+        self.publish(area, PublicationContent::Files, &[rows.to_vec()]);
     }
 
     pub(super) fn delete(&mut self, keys: &[Key]) {
@@ -196,7 +205,7 @@ impl World {
         self.write(RowOp::Delete, delete_batch(keys, &self.spec), sequence);
     }
 
-    /// Forgets all rows.
+    /// Truncates the region.
     pub(super) fn truncate(&mut self) {
         let sequence = Sequence(self.next_sequence());
         self.model.upsert.clear();
@@ -213,16 +222,16 @@ impl World {
         self.region.alter(cause(sequence), schema, self.spec.options.clone()).unwrap();
     }
 
-    /// A replica that gets what the region is from a snapshot, without its rows.
+    /// Returns a replica that starts from a snapshot of the region's state, without its rows.
     pub(super) fn snapshot_replica(&self) -> Arc<Region> {
         let replica = self.replica(&self.spec);
         for pending in self.region.obligations() {
-            replica.decide(pending).unwrap();
+            replica.apply_obligation(pending).unwrap();
         }
         replica
     }
 
-    /// A replica that begins with the log.
+    /// Returns a replica that starts at the beginning of the log.
     pub(super) fn log_replica(&self) -> Arc<Region> {
         self.replica(&self.first_spec)
     }
@@ -234,12 +243,12 @@ impl World {
         self.region.apply(write).unwrap();
     }
 
-    /// Compacts; the report, if there was anything to do.
+    /// Compacts locally; `None` if there was nothing to compact.
     pub(super) async fn compact(&self, scope: Scope) -> Option<CompactionReport> {
         self.region.compact(scope, Epoch(0), &Attempt::default()).await.unwrap()
     }
 
-    /// Another process takes the region up: nothing but store and log is left.
+    /// Opens the region in another process: only the store and the log survive.
     pub(super) async fn reopen(&mut self) -> Result<(), EngineError> {
         self.term += 1;
         self.region = self.log_replica();
@@ -274,7 +283,7 @@ impl World {
         .unwrap();
     }
 
-    /// What there must be, with row keys, in the order of a scan.
+    /// Returns the expected rows with their row keys, in scan order.
     pub(super) fn expected(&self) -> Vec<(Vec<u8>, Row)> {
         match self.spec.options.write_mode {
             WriteMode::Upsert => {
@@ -299,13 +308,15 @@ impl World {
         }
     }
 
-    /// Rows that were written without a column show its default.
+    /// Checks that rows written without a column show its default.
     async fn check_added(&self, column: ColumnId) {
-        let with = |(_, change): &&(Sequence, LogChange)| match change {
+        let has_column = |(_, change): &&(Sequence, LogChange)| match change {
             LogChange::Alter(schema) => schema.column(column).is_some(),
             _ => false,
         };
-        let Some((_, LogChange::Alter(added))) = self.changes.iter().find(with) else { return };
+        let Some((_, LogChange::Alter(added))) = self.changes.iter().find(has_column) else {
+            return;
+        };
         let stream = self.region.scan(&ScanOptions::all(vec![NOTE, column])).unwrap();
         let batches: Vec<RecordBatch> = stream.try_collect().await.unwrap();
         for batch in batches {
@@ -319,7 +330,7 @@ impl World {
     }
 }
 
-/// All rows with all columns, in an order other than the schema's.
+/// Options of a scan of all rows, with the columns in an order other than the schema's.
 pub(super) fn all() -> ScanOptions {
     ScanOptions::all(vec![NOTE, NUMBER, VALUE, NAME])
 }

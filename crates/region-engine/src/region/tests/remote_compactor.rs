@@ -1,4 +1,4 @@
-//! A compactor for the tests of a region: it has the region's store, and what is sent to it.
+//! Test compactor: knows the region's store and the requests that it receives.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -10,7 +10,7 @@ use tidewater_common::ids::{Epoch, NodeId};
 use tidewater_proto::compaction::v1;
 use tokio::sync::Semaphore;
 
-use super::world::*;
+use super::fixture::*;
 use crate::compaction::{
     Attempt, Committed, CompactionJob, CompactionPlan, CompactionRegion, Limits,
     OpenCompactionRegionRequest, OpenError, Scope, open_compaction_region,
@@ -20,17 +20,17 @@ use crate::hooks::{
     HookError, HookHome, HookKind, HookKinds, HookLimits, PluginSets, PluginSpec, RegionHook,
     RegionHookRef, SstFileInfo,
 };
-use crate::region::{PlannedCompaction, Settled};
+use crate::region::{CompactionOutcome, PlannedCompaction};
 use crate::{EngineError, Region, RegionSpec};
 
-/// What a job of these tests may use.
+/// Limits of the test jobs.
 pub(super) const LIMITS: Limits = Limits { parallelism: 3, memory_bytes: 1 << 30 };
 
-/// A kind that knows one hook.
+/// Hook kind whose only instance is a given hook.
 #[derive(Debug)]
-struct Only(RegionHookRef);
+struct SingleHookKind(RegionHookRef);
 
-impl HookKind for Only {
+impl HookKind for SingleHookKind {
     fn kind(&self) -> &'static str {
         "only"
     }
@@ -44,21 +44,26 @@ impl HookKind for Only {
     }
 }
 
-/// Kinds of a compactor: [`plugin`] asks for this hook.
-pub(super) fn sets(hook: RegionHookRef) -> PluginSets {
+/// Returns the hook registry of a compactor, in which [`plugin`] names this hook.
+pub(super) fn plugin_sets(hook: RegionHookRef) -> PluginSets {
     let mut kinds = HookKinds::default();
-    kinds.register(Arc::new(Only(hook))).unwrap();
-    // A hook of these tests may wait for as long as it likes.
+    kinds.register(Arc::new(SingleHookKind(hook))).unwrap();
+    // Hooks of these tests may wait indefinitely.
     let limits = HookLimits { time_limit: Duration::from_secs(3_600), ..HookLimits::default() };
     PluginSets::new(kinds, HookHome { role: "compactor", node_id: NodeId(7) }, limits)
 }
 
 pub(super) fn plugin() -> PluginSpec {
-    let (name, kind) = ("passed".to_owned(), "only".to_owned());
-    PluginSpec { name, kind, config: Value::Null, durable: false, generation: 1 }
+    PluginSpec {
+        name: "passed".to_owned(),
+        kind: "only".to_owned(),
+        config: Value::Null,
+        durable: false,
+        generation: 1,
+    }
 }
 
-/// What the owner of a region asks a compactor.
+/// Returns the request of a region's owner to a compactor.
 pub(super) fn request(region: &Region, term: u64) -> OpenCompactionRegionRequest {
     OpenCompactionRegionRequest {
         dir: region.dir,
@@ -71,25 +76,25 @@ pub(super) fn request(region: &Region, term: u64) -> OpenCompactionRegionRequest
     }
 }
 
-/// As it arrives.
-pub(super) fn sent(plan: &CompactionPlan) -> CompactionPlan {
+/// Encodes and decodes a plan, as when it is sent to a compactor.
+pub(super) fn via_wire(plan: &CompactionPlan) -> CompactionPlan {
     let bytes = v1::CompactionPlan::from(plan).encode_to_vec();
     v1::CompactionPlan::decode(bytes.as_slice()).unwrap().try_into().unwrap()
 }
 
-/// Lets a compactor sleep between its merge and its commit.
+/// Hook that blocks a compactor between writing its files and its commit.
 #[derive(Debug)]
-pub(super) struct Gate {
+pub(super) struct CommitGate {
     reached: Semaphore,
     opened: Semaphore,
 }
 
-impl Gate {
+impl CommitGate {
     pub(super) fn new() -> Arc<Self> {
         Arc::new(Self { reached: Semaphore::new(0), opened: Semaphore::new(0) })
     }
 
-    /// The files are written.
+    /// Waits until the files are written.
     pub(super) async fn reached(&self) {
         let reached = tokio::time::timeout(Duration::from_secs(60), self.reached.acquire()).await;
         reached.expect("the hook was called").unwrap().forget();
@@ -101,7 +106,7 @@ impl Gate {
 }
 
 #[async_trait]
-impl RegionHook for Gate {
+impl RegionHook for CommitGate {
     fn name(&self) -> &str {
         "gate"
     }
@@ -118,38 +123,42 @@ impl RegionHook for Gate {
     }
 }
 
-/// A hook that takes no interest.
+/// Hook that ignores all calls.
 #[derive(Debug)]
-pub(super) struct Silent;
+pub(super) struct NoopHook;
 
-impl RegionHook for Silent {
+impl RegionHook for NoopHook {
     fn name(&self) -> &str {
         "silent"
     }
 }
 
-/// A region that a compactor has opened, and a job of a plan that was sent to it.
-pub(super) struct Elsewhere {
+/// A region that a compactor has opened, and the job of a plan that it has received.
+pub(super) struct RemoteJob {
     pub(super) region: CompactionRegion,
     pub(super) job: CompactionJob,
 }
 
-impl Elsewhere {
-    pub(super) async fn prepared(
+impl RemoteJob {
+    pub(super) async fn prepare_with(
         env: &RegionEnv,
         hook: RegionHookRef,
         request: OpenCompactionRegionRequest,
         plan: &CompactionPlan,
     ) -> Result<Self, OpenError> {
-        let region = open_compaction_region(env, &sets(hook), request).await?;
-        let job = region.prepare(&sent(plan)).await?;
+        let region = open_compaction_region(env, &plugin_sets(hook), request).await?;
+        let job = region.prepare(&via_wire(plan)).await?;
         Ok(Self { region, job })
     }
 
-    /// Of a world whose region owns itself.
-    pub(super) async fn of(world: &World, hook: RegionHookRef, plan: &CompactionPlan) -> Self {
-        let request = request(&world.region, world.term);
-        Self::prepared(&world.env(), hook, request, plan).await.unwrap()
+    /// Prepares the job on a compactor, for the current owner of the fixture's region.
+    pub(super) async fn prepare(
+        fixture: &RegionFixture,
+        hook: RegionHookRef,
+        plan: &CompactionPlan,
+    ) -> Self {
+        let request = request(&fixture.region, fixture.term);
+        Self::prepare_with(&fixture.env(), hook, request, plan).await.unwrap()
     }
 
     pub(super) async fn run(&self, attempt: &Attempt) -> Result<Committed, EngineError> {
@@ -157,22 +166,22 @@ impl Elsewhere {
     }
 }
 
-pub(super) async fn planned(world: &World, scope: Scope) -> Option<PlannedCompaction> {
-    world.region.plan_compaction(scope, Epoch(0)).await.unwrap()
+pub(super) async fn plan(fixture: &RegionFixture, scope: Scope) -> Option<PlannedCompaction> {
+    fixture.region.plan_compaction(scope, Epoch(0)).await.unwrap()
 }
 
-/// Has a region compacted elsewhere; `None`: there was nothing to do.
-pub(super) async fn compacted(world: &World, scope: Scope) -> Option<Committed> {
-    let planned = planned(world, scope).await?;
-    let elsewhere = Elsewhere::of(world, Arc::new(Silent), planned.plan()).await;
-    let committed = elsewhere.run(&Attempt::default()).await.unwrap();
-    let settled = planned.settle().await.unwrap();
-    assert_eq!(settled, committed_as(&committed));
+/// Compacts a region on a compactor; `None` if there was nothing to compact.
+pub(super) async fn compact_remotely(fixture: &RegionFixture, scope: Scope) -> Option<Committed> {
+    let planned = plan(fixture, scope).await?;
+    let remote_job = RemoteJob::prepare(fixture, Arc::new(NoopHook), planned.plan()).await;
+    let committed = remote_job.run(&Attempt::default()).await.unwrap();
+    let outcome = planned.resolve_outcome().await.unwrap();
+    assert_eq!(outcome, committed_outcome(&committed));
     Some(committed)
 }
 
-/// What the owner finds of it in the manifest.
-pub(super) fn committed_as(committed: &Committed) -> Settled {
+/// Returns the outcome that the owner finds in the manifest.
+pub(super) fn committed_outcome(committed: &Committed) -> CompactionOutcome {
     let files_out = committed.outputs.len();
-    Settled::Committed { version: committed.manifest_version, files_out }
+    CompactionOutcome::Committed { version: committed.manifest_version, files_out }
 }

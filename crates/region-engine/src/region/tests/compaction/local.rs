@@ -1,16 +1,16 @@
-//! Compaction of a region: what it must keep, what it may leave out, what ends it.
+//! Local compaction of a region: rows kept, rows dropped, cancellation.
 
 use tidewater_common::ids::{Epoch, Sequence};
 use tidewater_common::keys::KeyRange;
 use tidewater_common::schema::WriteMode;
 
-use super::world::*;
 use crate::EngineError;
 use crate::compaction::commit::commit;
 use crate::compaction::{Attempt, Compactor, ProgressSnapshot, Scope, Why};
 use crate::file_meta::{FileMeta, Stamp};
 use crate::hooks::SstFileInfo;
 use crate::manifest::{ActionKind, Author, Change, Edit, ManifestContext, Void};
+use crate::region::tests::fixture::*;
 use crate::storage::testing::{Fault, FaultyStore};
 use crate::storage::{Operation, Storage};
 
@@ -22,18 +22,18 @@ fn rows(numbers: std::ops::Range<i32>, note: &str) -> Vec<Row> {
     numbers.map(|n| (key(n), Some(i64::from(n)), note.to_owned())).collect()
 }
 
-async fn flushed(world: &mut World, rows: &[Row]) {
-    world.put(rows);
-    world.region.flush().await.unwrap();
+async fn flushed(fixture: &mut RegionFixture, rows: &[Row]) {
+    fixture.put(rows);
+    fixture.region.flush().await.unwrap();
 }
 
-/// Replaces live references by others, as no flush does.
-async fn edit(world: &World, remove: &[FileMeta], add: Vec<FileMeta>) {
+/// Replaces live references by others, which a flush never does.
+async fn edit(fixture: &RegionFixture, remove: &[FileMeta], add: Vec<FileMeta>) {
     let remove = remove.iter().map(FileMeta::reference).collect();
     let edit = Edit { add, remove, ..Edit::default() };
-    let change = Change::new(Author::Owner(owner(world.term)), vec![ActionKind::Edit(edit)]);
-    world.region.manifest.update_manifest(change).await.unwrap();
-    world.region.swap();
+    let change = Change::new(Author::Owner(owner(fixture.term)), vec![ActionKind::Edit(edit)]);
+    fixture.region.manifest.update_manifest(change).await.unwrap();
+    fixture.region.install_version();
 }
 
 fn metas(written: Vec<SstFileInfo>) -> Vec<FileMeta> {
@@ -45,23 +45,23 @@ fn total(files: &[FileMeta]) -> u64 {
 }
 
 #[tokio::test]
-async fn files_become_one_run_and_the_rows_stay() {
+async fn compaction_rewrites_files_to_one_run_and_keeps_rows() {
     for (mode, hashed) in [
         (WriteMode::Upsert, false),
         (WriteMode::Upsert, true),
         (WriteMode::AppendOnly, false),
         (WriteMode::AppendOnly, true),
     ] {
-        let mut world = World::new(Storage::memory(), mode, hashed).await;
+        let mut fixture = RegionFixture::new(Storage::memory(), mode, hashed).await;
         for round in 0..5 {
-            flushed(&mut world, &rows(round * 10..round * 10 + 90, &format!("{round}"))).await;
+            flushed(&mut fixture, &rows(round * 10..round * 10 + 90, &format!("{round}"))).await;
         }
-        // Rows that are not flushed are left where they are.
-        world.put(&rows(60..70, "in memory"));
-        let before = world.region.files();
-        let report = world.compact(Scope::Whole).await.unwrap();
-        world.check().await;
-        let mut after = world.region.files();
+        // Unflushed rows stay in memory.
+        fixture.put(&rows(60..70, "in memory"));
+        let before = fixture.region.files();
+        let report = fixture.compact(Scope::Whole).await.unwrap();
+        fixture.check().await;
+        let mut after = fixture.region.files();
         assert_eq!((report.files_in, report.files_out), (before.len(), after.len()));
         assert_eq!(report.why, Why::Asked);
         assert_eq!(report.done.rows_read, total(&before));
@@ -75,49 +75,49 @@ async fn files_become_one_run_and_the_rows_stay() {
         assert!(after.iter().all(|file| file.level == 1 && file.clip == KeyRange::whole()));
         let rows = if mode == WriteMode::Upsert { 130 } else { 450 };
         assert_eq!(total(&after), rows);
-        assert!(world.compact(Scope::Whole).await.is_none(), "one run already");
-        let follower = World::fresh(&world.storage, &world.spec);
+        assert!(fixture.compact(Scope::Whole).await.is_none(), "one run already");
+        let follower = RegionFixture::fresh(&fixture.storage, &fixture.spec);
         follower.load().await.unwrap();
-        world.replay(&follower);
-        assert_eq!(scan(&follower, &all()).await.unwrap(), world.expected_rows());
-        world.reopen().await.unwrap();
-        world.check().await;
+        fixture.replay(&follower);
+        assert_eq!(scan(&follower, &all()).await.unwrap(), fixture.expected_rows());
+        fixture.reopen().await.unwrap();
+        fixture.check().await;
     }
 }
 
 #[tokio::test]
-async fn a_delete_stays_as_long_as_older_rows_may_lie_beneath() {
-    let mut world = World::new(Storage::memory(), WriteMode::Upsert, false).await;
-    let deletes = |world: &World| -> Vec<u64> {
-        world.region.files().iter().map(|file| file.deletes).filter(|n| *n > 0).collect()
+async fn delete_is_kept_while_older_rows_may_exist() {
+    let mut fixture = RegionFixture::new(Storage::memory(), WriteMode::Upsert, false).await;
+    let deletes = |fixture: &RegionFixture| -> Vec<u64> {
+        fixture.region.files().iter().map(|file| file.deletes).filter(|n| *n > 0).collect()
     };
-    flushed(&mut world, &rows(0..30, "old")).await;
-    flushed(&mut world, &rows(0..30, "older")).await;
-    assert_eq!(world.compact(Scope::Due).await.unwrap().why, Why::Tier);
-    // Level 1 holds the keys; two flushes that delete some of them meet above it.
-    world.delete(&[key(3), key(4)]);
-    flushed(&mut world, &rows(0..1, "new")).await;
-    world.delete(&[key(5)]);
-    flushed(&mut world, &rows(0..1, "newest")).await;
-    let report = world.compact(Scope::Due).await.unwrap();
+    flushed(&mut fixture, &rows(0..30, "old")).await;
+    flushed(&mut fixture, &rows(0..30, "older")).await;
+    assert_eq!(fixture.compact(Scope::Due).await.unwrap().why, Why::Tier);
+    // Level 1 contains the keys; the two compacted flushes above it delete some of them.
+    fixture.delete(&[key(3), key(4)]);
+    flushed(&mut fixture, &rows(0..1, "new")).await;
+    fixture.delete(&[key(5)]);
+    flushed(&mut fixture, &rows(0..1, "newest")).await;
+    let report = fixture.compact(Scope::Due).await.unwrap();
     assert_eq!((report.files_in, report.done.rows_written), (2, 4));
-    assert_eq!(deletes(&world), [3]);
-    world.check().await;
-    // On level 1 there are two runs now; beneath them nothing.
-    assert_eq!(world.compact(Scope::Due).await.unwrap().why, Why::Tier);
-    assert_eq!(deletes(&world), [0; 0]);
-    assert_eq!(total(&world.region.files()), 27);
-    world.check().await;
+    assert_eq!(deletes(&fixture), [3]);
+    fixture.check().await;
+    // Level 1 has two runs now, and no older run exists.
+    assert_eq!(fixture.compact(Scope::Due).await.unwrap().why, Why::Tier);
+    assert_eq!(deletes(&fixture), [0; 0]);
+    assert_eq!(total(&fixture.region.files()), 27);
+    fixture.check().await;
 }
 
 #[tokio::test]
-async fn a_delete_that_is_newer_than_what_is_flushed_stays() {
-    // A file that no flush wrote, above rows that are in memory: as when a publication overtakes.
-    let mut world = World::new(Storage::memory(), WriteMode::Upsert, false).await;
-    flushed(&mut world, &rows(0..5, "flushed")).await;
-    world.delete(&[key(1)]);
-    flushed(&mut world, &rows(7..8, "flushed")).await;
-    let files = world.region.files();
+async fn delete_newer_than_flushed_sequence_is_kept() {
+    // A published file that is newer than rows in memory.
+    let mut fixture = RegionFixture::new(Storage::memory(), WriteMode::Upsert, false).await;
+    flushed(&mut fixture, &rows(0..5, "flushed")).await;
+    fixture.delete(&[key(1)]);
+    flushed(&mut fixture, &rows(7..8, "flushed")).await;
+    let files = fixture.region.files();
     let late = Stamp { sequence: Sequence(1_000), epoch: Epoch(0) };
     let stamped = files
         .iter()
@@ -125,95 +125,96 @@ async fn a_delete_that_is_newer_than_what_is_flushed_stays() {
         .map(|file| FileMeta { stamp: Some(late), ..file.clone() })
         .collect::<Vec<_>>();
     let plain = stamped.iter().map(|file| FileMeta { stamp: None, ..file.clone() });
-    edit(&world, &plain.collect::<Vec<_>>(), stamped).await;
-    world.compact(Scope::Whole).await.unwrap();
-    assert_eq!(world.region.files().iter().map(|file| file.deletes).sum::<u64>(), 1);
+    edit(&fixture, &plain.collect::<Vec<_>>(), stamped).await;
+    fixture.compact(Scope::Whole).await.unwrap();
+    assert_eq!(fixture.region.files().iter().map(|file| file.deletes).sum::<u64>(), 1);
 }
 
 #[tokio::test]
-async fn a_clip_is_honoured_and_inherited() {
-    let mut world = World::new(Storage::memory(), WriteMode::Upsert, false).await;
-    flushed(&mut world, &rows(0..60, "one")).await;
-    flushed(&mut world, &rows(20..80, "two")).await;
-    let (low, high) = (row_key(&world.spec, &key(21)), row_key(&world.spec, &key(50)));
+async fn compaction_honours_and_inherits_clip() {
+    let mut fixture = RegionFixture::new(Storage::memory(), WriteMode::Upsert, false).await;
+    flushed(&mut fixture, &rows(0..60, "one")).await;
+    flushed(&mut fixture, &rows(20..80, "two")).await;
+    let (low, high) = (row_key(&fixture.spec, &key(21)), row_key(&fixture.spec, &key(50)));
     let clip = KeyRange::new(low, Some(high));
-    let files = world.region.files();
+    let files = fixture.region.files();
     let clipped: Vec<FileMeta> =
         files.iter().map(|file| FileMeta { clip: clip.clone(), ..file.clone() }).collect();
-    edit(&world, &files, clipped).await;
-    let expected: Vec<Row> = world
+    edit(&fixture, &files, clipped).await;
+    let expected: Vec<Row> = fixture
         .expected()
         .into_iter()
         .filter(|(row_key, _)| clip.contains(row_key))
         .map(|(_, row)| row)
         .collect();
     assert!(expected.len() > 10);
-    assert_eq!(scan(&world.region, &all()).await.unwrap(), expected);
-    world.compact(Scope::Whole).await.unwrap();
-    assert_eq!(scan(&world.region, &all()).await.unwrap(), expected);
-    let after = world.region.files();
-    assert_eq!(total(&after), expected.len() as u64, "what the clip hides is not copied");
+    assert_eq!(scan(&fixture.region, &all()).await.unwrap(), expected);
+    fixture.compact(Scope::Whole).await.unwrap();
+    assert_eq!(scan(&fixture.region, &all()).await.unwrap(), expected);
+    let after = fixture.region.files();
+    assert_eq!(total(&after), expected.len() as u64, "clipped rows are not copied");
     assert!(after.iter().all(|file| file.clip == clip));
 }
 
 #[tokio::test]
-async fn inputs_with_different_clips_show_what_each_may() {
-    let mut world = World::new(Storage::memory(), WriteMode::Upsert, false).await;
-    flushed(&mut world, &rows(0..60, "one")).await;
-    let first = world.region.files();
-    flushed(&mut world, &rows(0..60, "two")).await;
-    let bound = |number| row_key(&world.spec, &key(number));
-    // Of the newer files the end, of the older ones the begin: they overlap in the middle.
-    let clipped: Vec<FileMeta> = world
+async fn compaction_honours_different_clips_of_inputs() {
+    let mut fixture = RegionFixture::new(Storage::memory(), WriteMode::Upsert, false).await;
+    flushed(&mut fixture, &rows(0..60, "one")).await;
+    let first = fixture.region.files();
+    flushed(&mut fixture, &rows(0..60, "two")).await;
+    let bound = |number| row_key(&fixture.spec, &key(number));
+    // The newer files show the end and the older ones the beginning: they overlap in the middle.
+    let clipped: Vec<FileMeta> = fixture
         .region
         .files()
         .into_iter()
         .map(|file| {
-            let clip = match first.contains(&file) {
-                true => KeyRange::new(Vec::new(), Some(bound(40))),
-                false => KeyRange::new(bound(22), None),
+            let clip = if first.contains(&file) {
+                KeyRange::new(Vec::new(), Some(bound(40)))
+            } else {
+                KeyRange::new(bound(22), None)
             };
             FileMeta { clip, ..file }
         })
         .collect();
-    let files = world.region.files();
-    edit(&world, &files, clipped).await;
-    let before = scan(&world.region, &all()).await.unwrap();
+    let files = fixture.region.files();
+    edit(&fixture, &files, clipped).await;
+    let before = scan(&fixture.region, &all()).await.unwrap();
     let ones = before.iter().filter(|row| row.2 == "one").count();
     assert!(before.len() == 60 && ones > 5 && ones < 55, "{ones}");
-    world.compact(Scope::Whole).await.unwrap();
-    assert_eq!(scan(&world.region, &all()).await.unwrap(), before);
+    fixture.compact(Scope::Whole).await.unwrap();
+    assert_eq!(scan(&fixture.region, &all()).await.unwrap(), before);
 }
 
 #[tokio::test]
-async fn a_cancelled_merge_reads_nothing_more() {
-    let mut world = World::new(Storage::memory(), WriteMode::Upsert, false).await;
-    flushed(&mut world, &rows(0..30, "one")).await;
-    flushed(&mut world, &rows(0..30, "two")).await;
-    let planned = world.region.claim(Scope::Whole, Epoch(0)).unwrap().unwrap();
+async fn cancelled_job_reads_no_rows() {
+    let mut fixture = RegionFixture::new(Storage::memory(), WriteMode::Upsert, false).await;
+    flushed(&mut fixture, &rows(0..30, "one")).await;
+    flushed(&mut fixture, &rows(0..30, "two")).await;
+    let planned = fixture.region.claim(Scope::Whole, Epoch(0)).unwrap().unwrap();
     let job = planned.job().clone();
     let attempt = Attempt::default();
     attempt.cancel.cancel();
-    let ended = Compactor::new(env(world.storage.clone())).merge(&job, &attempt).await;
+    let ended = Compactor::new(env(fixture.storage.clone())).merge(&job, &attempt).await;
     assert!(matches!(ended, Err(EngineError::Cancelled { .. })), "{ended:?}");
     assert_eq!(attempt.progress.snapshot(), ProgressSnapshot::default());
 }
 
 #[tokio::test]
-async fn a_stamp_decides_who_wins_and_is_written_out() {
-    let mut world = World::new(Storage::memory(), WriteMode::Upsert, false).await;
-    flushed(&mut world, &rows(0..30, "published later")).await;
-    flushed(&mut world, &rows(10..40, "written later")).await;
-    let first = world.region.files().into_iter().min_by_key(FileMeta::min_sequence).unwrap();
+async fn stamp_decides_newest_version_and_is_materialized() {
+    let mut fixture = RegionFixture::new(Storage::memory(), WriteMode::Upsert, false).await;
+    flushed(&mut fixture, &rows(0..30, "published later")).await;
+    flushed(&mut fixture, &rows(10..40, "written later")).await;
+    let first = fixture.region.files().into_iter().min_by_key(FileMeta::min_sequence).unwrap();
     let stamp = Stamp { sequence: Sequence(77), epoch: Epoch(3) };
     let stamped = FileMeta { stamp: Some(stamp), ..first.clone() };
-    edit(&world, &[first], vec![stamped]).await;
-    let before = scan(&world.region, &all()).await.unwrap();
+    edit(&fixture, &[first], vec![stamped]).await;
+    let before = scan(&fixture.region, &all()).await.unwrap();
     assert_eq!(before.iter().filter(|row| row.2 == "published later").count(), 30);
     let attempt = Attempt::default();
-    world.region.compact(Scope::Whole, Epoch(9), &attempt).await.unwrap().unwrap();
-    assert_eq!(scan(&world.region, &all()).await.unwrap(), before);
-    let files = world.region.files();
+    fixture.region.compact(Scope::Whole, Epoch(9), &attempt).await.unwrap().unwrap();
+    assert_eq!(scan(&fixture.region, &all()).await.unwrap(), before);
+    let files = fixture.region.files();
     assert!(files.iter().all(|file| file.stamp.is_none()));
     let max = files.iter().map(|file| file.stored_max_sequence).max().unwrap();
     let epochs = files.iter().map(|file| file.stored_max_epoch).max().unwrap();
@@ -221,74 +222,74 @@ async fn a_stamp_decides_who_wins_and_is_written_out() {
 }
 
 #[tokio::test]
-async fn versions_newer_than_since_stay_and_the_newest_before() {
-    let mut world = World::new(Storage::memory(), WriteMode::Upsert, false).await;
+async fn compaction_keeps_versions_since_epoch_and_newest_before() {
+    let mut fixture = RegionFixture::new(Storage::memory(), WriteMode::Upsert, false).await;
     for epoch in [3, 5, 6, 8] {
-        world.epoch = epoch;
-        world.put(&rows(0..20, &format!("epoch {epoch}")));
+        fixture.epoch = epoch;
+        fixture.put(&rows(0..20, &format!("epoch {epoch}")));
         if epoch == 6 {
-            world.delete(&[key(1)]);
+            fixture.delete(&[key(1)]);
         }
-        world.region.flush().await.unwrap();
+        fixture.region.flush().await.unwrap();
     }
     let attempt = Attempt::default();
-    let compact = |since| world.region.compact(Scope::Whole, Epoch(since), &attempt);
+    let compact = |since| fixture.region.compact(Scope::Whole, Epoch(since), &attempt);
     compact(5).await.unwrap().unwrap();
-    world.check().await;
-    // Of each key those of 8, 6 and 5; the delete is newer than since.
-    let files = world.region.files();
+    fixture.check().await;
+    // Of each key, the versions of epochs 8, 6 and 5; the delete is newer than since.
+    let files = fixture.region.files();
     assert_eq!(total(&files), 60);
     assert_eq!(files.iter().map(|file| file.deletes).sum::<u64>(), 1);
     assert!(files.iter().all(|file| !file.one_version_per_key));
     let least = files.iter().map(|file| file.stored_min_epoch).min();
     assert_eq!(least, Some(Epoch(5)));
-    assert_eq!(world.region.manifest.state().since, Epoch(5));
-    // It never goes back.
+    assert_eq!(fixture.region.manifest.state().since, Epoch(5));
+    // It never decreases.
     compact(0).await.unwrap();
-    assert_eq!(total(&world.region.files()), 60);
+    assert_eq!(total(&fixture.region.files()), 60);
     compact(8).await.unwrap().unwrap();
-    world.check().await;
-    assert_eq!(total(&world.region.files()), 20);
-    assert!(world.region.files().iter().all(|file| file.one_version_per_key));
+    fixture.check().await;
+    assert_eq!(total(&fixture.region.files()), 20);
+    assert!(fixture.region.files().iter().all(|file| file.one_version_per_key));
 }
 
 #[tokio::test]
-async fn only_an_owner_chooses_and_a_removed_region_is_left_alone() {
-    let mut world = World::new(Storage::memory(), WriteMode::Upsert, false).await;
-    flushed(&mut world, &rows(0..30, "one")).await;
-    flushed(&mut world, &rows(0..30, "two")).await;
-    assert_eq!(world.region.compactions_due().len(), 1);
-    let follower = World::fresh(&world.storage, &world.spec);
+async fn compaction_requires_owner_and_live_region() {
+    let mut fixture = RegionFixture::new(Storage::memory(), WriteMode::Upsert, false).await;
+    flushed(&mut fixture, &rows(0..30, "one")).await;
+    flushed(&mut fixture, &rows(0..30, "two")).await;
+    assert_eq!(fixture.region.compactions_due().len(), 1);
+    let follower = RegionFixture::fresh(&fixture.storage, &fixture.spec);
     follower.load().await.unwrap();
     let attempt = Attempt::default();
     let refused = follower.compact(Scope::Whole, Epoch(0), &attempt).await;
     assert!(matches!(refused, Err(EngineError::NotOwner { .. })), "{refused:?}");
-    assert_eq!(follower.compactions_due(), world.region.compactions_due());
-    // Dropped while the files are merged: the commit finds out.
-    let planned = world.region.claim(Scope::Whole, Epoch(0)).unwrap().unwrap();
+    assert_eq!(follower.compactions_due(), fixture.region.compactions_due());
+    // Removed before the commit: the commit fails.
+    let planned = fixture.region.claim(Scope::Whole, Epoch(0)).unwrap().unwrap();
     let job = planned.job().clone();
     let outputs =
-        metas(Compactor::new(env(world.storage.clone())).merge(&job, &attempt).await.unwrap());
-    world.region.remove().await.unwrap();
-    let late = commit(&world.region.manifest, &job, &outputs).await;
+        metas(Compactor::new(env(fixture.storage.clone())).merge(&job, &attempt).await.unwrap());
+    fixture.region.remove().await.unwrap();
+    let late = commit(&fixture.region.manifest, &job, &outputs).await;
     assert!(matches!(late, Err(EngineError::Removed { .. })), "{late:?}");
-    let refused = world.region.compact(Scope::Whole, Epoch(0), &attempt).await;
+    let refused = fixture.region.compact(Scope::Whole, Epoch(0), &attempt).await;
     assert!(matches!(refused, Err(EngineError::Removed { .. })), "{refused:?}");
 }
 
 #[tokio::test]
-async fn a_cancelled_job_leaves_no_live_trace() {
+async fn cancelled_job_changes_nothing_and_frees_its_files() {
     let store = FaultyStore::new();
-    let mut world = World::new(store.storage(), WriteMode::Upsert, false).await;
+    let mut fixture = RegionFixture::new(store.storage(), WriteMode::Upsert, false).await;
     for round in 0..4 {
-        flushed(&mut world, &rows(0..90, &format!("{round}"))).await;
+        flushed(&mut fixture, &rows(0..90, &format!("{round}"))).await;
     }
-    let before = world.region.files();
+    let before = fixture.region.files();
     let mut cancelled = 0;
     for at in 0.. {
-        // What lies in a cache would be calls that are not made.
+        // Cached footers would save store calls.
         store.plan(|_| Fault::None);
-        world.reopen().await.unwrap();
+        fixture.reopen().await.unwrap();
         let attempt = Attempt::default();
         let token = attempt.cancel.clone();
         store.plan(move |call| {
@@ -300,62 +301,63 @@ async fn a_cancelled_job_leaves_no_live_trace() {
         if at == 0 {
             attempt.cancel.cancel();
         }
-        match world.region.compact(Scope::Whole, Epoch(0), &attempt).await {
+        match fixture.region.compact(Scope::Whole, Epoch(0), &attempt).await {
             Err(EngineError::Cancelled { .. }) => {}
             Ok(Some(_)) => break,
             other => panic!("{other:?}"),
         }
         cancelled += 1;
-        assert_eq!(world.region.files(), before);
-        world.check().await;
+        assert_eq!(fixture.region.files(), before);
+        fixture.check().await;
     }
     assert!(cancelled > 3, "{cancelled}");
     store.plan(|_| Fault::None);
-    world.check().await;
-    assert_ne!(world.region.files(), before, "what was claimed is free again");
+    fixture.check().await;
+    assert_ne!(fixture.region.files(), before, "claimed files are free again");
 }
 
 #[tokio::test]
-async fn a_job_is_committed_once_however_often_it_is_reported() {
-    let mut world = World::new(Storage::memory(), WriteMode::AppendOnly, false).await;
-    flushed(&mut world, &rows(0..30, "one")).await;
-    flushed(&mut world, &rows(0..30, "two")).await;
-    let claim = world.region.claim(Scope::Whole, Epoch(0)).unwrap().unwrap();
+async fn job_is_committed_once_after_repeated_reports() {
+    let mut fixture = RegionFixture::new(Storage::memory(), WriteMode::AppendOnly, false).await;
+    flushed(&mut fixture, &rows(0..30, "one")).await;
+    flushed(&mut fixture, &rows(0..30, "two")).await;
+    let claim = fixture.region.claim(Scope::Whole, Epoch(0)).unwrap().unwrap();
     let job = claim.job().clone();
-    assert_eq!(world.region.compactions_due(), [], "its files are taken");
+    assert_eq!(fixture.region.compactions_due(), [], "its files are taken");
     let attempt = Attempt::default();
-    let compactor = Compactor::new(env(world.storage.clone()));
+    let compactor = Compactor::new(env(fixture.storage.clone()));
     let outputs = metas(compactor.merge(&job, &attempt).await.unwrap());
     let twin = metas(compactor.merge(&job, &attempt).await.unwrap());
-    let version = commit(&world.region.manifest, &job, &outputs).await.unwrap();
+    let version = commit(&fixture.region.manifest, &job, &outputs).await.unwrap();
     drop(claim);
     for _ in 0..2 {
-        let elsewhere = ManifestContext::new(env(world.storage.clone()), job.dir);
-        assert_eq!(commit(&elsewhere, &job, &outputs).await.unwrap(), version);
+        let other = ManifestContext::new(env(fixture.storage.clone()), job.dir);
+        assert_eq!(commit(&other, &job, &outputs).await.unwrap(), version);
     }
-    // Another attempt at the same job comes too late.
-    let late = commit(&world.region.manifest, &job, &twin).await;
-    let gone = matches!(late, Err(EngineError::Refused { reason: Void::InputsGone { .. }, .. }));
-    assert!(gone, "{late:?}");
-    world.region.load().await.unwrap();
-    assert_eq!(world.region.stats().manifest_version, version);
-    world.check().await;
+    // The commit of another attempt of the same job is refused.
+    let late = commit(&fixture.region.manifest, &job, &twin).await;
+    let superseded =
+        matches!(late, Err(EngineError::Refused { reason: Void::InputsGone { .. }, .. }));
+    assert!(superseded, "{late:?}");
+    fixture.region.load().await.unwrap();
+    assert_eq!(fixture.region.stats().manifest_version, version);
+    fixture.check().await;
 }
 
 #[tokio::test]
-async fn an_unknown_outcome_is_settled() {
+async fn compaction_resolves_unknown_commit_outcome() {
     for fault in [Fault::ErrorAfter, Fault::StoredConflict, Fault::ErrorBefore] {
         let store = FaultyStore::new();
-        let mut world = World::new(store.storage(), WriteMode::AppendOnly, false).await;
-        flushed(&mut world, &rows(0..30, "one")).await;
-        flushed(&mut world, &rows(0..30, "two")).await;
+        let mut fixture = RegionFixture::new(store.storage(), WriteMode::AppendOnly, false).await;
+        flushed(&mut fixture, &rows(0..30, "one")).await;
+        flushed(&mut fixture, &rows(0..30, "two")).await;
         store.plan(move |call| match call.operation {
             Operation::PutIfAbsent if call.number == 1 => fault,
             _ => Fault::None,
         });
-        let report = world.compact(Scope::Whole).await.unwrap();
+        let report = fixture.compact(Scope::Whole).await.unwrap();
         store.plan(|_| Fault::None);
-        assert_eq!(world.region.files().len(), report.files_out, "{fault:?}");
-        world.check().await;
+        assert_eq!(fixture.region.files().len(), report.files_out, "{fault:?}");
+        fixture.check().await;
     }
 }

@@ -1,5 +1,5 @@
-//! S4 and S2 with compactors: owners that flush and compactors race on the real commit code, each
-//! paused and resumed between any two storage calls; every row that was acknowledged is live once.
+//! S4 and S2 with compactors: flushing owners and compactors race on the real commit code, each paused and
+//! resumed between any two storage calls. Every acknowledged row is live exactly once.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -21,7 +21,7 @@ use crate::schedule::{Actor, play, schedules};
 use crate::storage::Operation;
 use crate::storage::testing::{Fault, FaultyStore};
 
-/// Flushes that were acknowledged, by file number; a file's sequences say which flushes it holds.
+/// Acknowledged flushes, by file number. The sequences of a file show which flushes it contains.
 type Acknowledged = Arc<Mutex<BTreeSet<u64>>>;
 
 fn owner_actor(store: FaultyStore, term: u64, acknowledged: Acknowledged) -> Actor {
@@ -47,7 +47,7 @@ fn owner_actor(store: FaultyStore, term: u64, acknowledged: Acknowledged) -> Act
     })
 }
 
-/// Merges some of the files that it sees, as a compactor would: the outputs stand for all rows.
+/// Compacts some of the files that it sees, as a compactor would: the output represents all their rows.
 fn compactor(store: FaultyStore, number: u64) -> Actor {
     Box::pin(async move {
         let manifest = ManifestContext::new(env(store.storage()), DIR);
@@ -76,7 +76,7 @@ fn compactor(store: FaultyStore, number: u64) -> Actor {
             let job = job(number * 100 + round, inputs);
             let outputs = [output];
             match commit(&manifest, &job, &outputs).await {
-                // Reported twice, it is still committed once.
+                // A repeated report does not commit it again.
                 Ok(_) => {
                     let again = commit(&manifest, &job, &outputs).await;
                     assert!(again.is_ok(), "{again:?}");
@@ -122,7 +122,7 @@ fn race(schedule: &[usize], fault_every: u64, fault: Fault) {
         compactor(stepped.clone(), 2),
         compactor(stepped, 3),
     ];
-    // tokio's timeouts want a runtime; the pauses between settling an unknown outcome pass at once.
+    // The retries that resolve an unknown outcome have no backoff.
     play(actors, schedule, async {
         store.plan(|_| Fault::None);
         let manifest = ManifestContext::new(env(store.storage()), DIR);
@@ -139,7 +139,7 @@ proptest! {
     #![proptest_config(histories(4_000))]
 
     #[test]
-    fn racing_owners_and_compactors_lose_no_row_and_double_none(
+    fn racing_owners_and_compactors_keep_each_row_once(
         schedule in schedules(5),
         fault_every in prop_oneof![Just(0_u64), 2..6_u64],
         fault in prop_oneof![
@@ -154,38 +154,39 @@ proptest! {
 }
 
 #[test]
-fn a_compactor_paused_at_every_step_while_others_go_on() {
+fn compactor_paused_at_any_step_keeps_each_row_once() {
     for pause in 0..120 {
-        // An owner flushes, a compactor runs so far, all others to their ends, then it goes on.
+        // An owner flushes, a compactor runs up to the pause, the others complete, then it resumes.
         let schedule = [vec![0; 200], vec![1; pause], vec![2; 400], vec![1; 400]].concat();
         race(&schedule, 0, Fault::None);
     }
 }
 
 #[tokio::test]
-async fn a_job_that_leaves_no_row_is_committed_also_when_another_call_finds_it_out() {
+async fn empty_job_commits_when_another_call_resolves_its_outcome() {
     let store = FaultyStore::new();
     let manifest = ManifestContext::new(env(store.stepped().storage()), DIR);
     manifest.fence(owner(1), GROUP).await.unwrap();
     manifest.update_manifest(flush(1, 1)).await.unwrap();
     let inputs: Vec<FileMeta> = manifest.state().files().cloned().collect();
-    let (expires, late) = (job(1, inputs.clone()), job(2, inputs));
-    // The first put lands, and as long as the first call asks nobody tells it so. The other call,
-    // which waits for the lock meanwhile, is told.
-    let asked = u64::from(ManifestOptions::default().settle_attempts);
+    let expires = job(1, inputs.clone());
+    let late = job(2, inputs);
+    // The first put is stored, but its response and all reads of the first call fail. The reads of the
+    // second call, which waits for the lock, succeed.
+    let failing_reads = u64::from(ManifestOptions::default().settle_attempts);
     let puts = AtomicU64::new(0);
     store.plan(move |call| match call.operation {
         Operation::PutIfAbsent if puts.fetch_add(1, Ordering::Relaxed) == 0 => Fault::ErrorAfter,
-        Operation::Get if puts.load(Ordering::Relaxed) <= asked => Fault::ErrorBefore,
+        Operation::Get if puts.load(Ordering::Relaxed) <= failing_reads => Fault::ErrorBefore,
         _ => Fault::None,
     });
     let (committed, refreshed) = tokio::join!(commit(&manifest, &expires, &[]), manifest.refresh());
     assert_eq!(committed.unwrap(), refreshed.unwrap());
     assert!(manifest.state().live.is_empty());
-    // Whoever has not committed it is told that the files are gone.
-    let gone = commit(&manifest, &late, &[]).await;
+    // Another job of the same files is refused.
+    let refused = commit(&manifest, &late, &[]).await;
     assert!(
-        matches!(gone, Err(EngineError::Refused { reason: Void::InputsGone { .. }, .. })),
-        "{gone:?}"
+        matches!(refused, Err(EngineError::Refused { reason: Void::InputsGone { .. }, .. })),
+        "{refused:?}"
     );
 }

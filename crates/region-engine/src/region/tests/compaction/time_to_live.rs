@@ -1,4 +1,4 @@
-//! Time to live: an expired row counts as a delete, in reads at once, in compactions a little later.
+//! Time to live: an expired row counts as a delete, immediately for reads and after a delay for compactions.
 
 use std::sync::Arc;
 
@@ -8,8 +8,8 @@ use tidewater_common::clock::Clock;
 use tidewater_common::ids::{ColumnId, Epoch, SchemaVersion, Sequence};
 use tidewater_common::schema::{ColumnType, TableOptions, TableSchema, WriteMode};
 
-use super::world::{FixedClock, GROUP, column, env, owner, spec};
 use crate::compaction::{Attempt, Scope, Why};
+use crate::region::tests::fixture::{FixedClock, GROUP, column, env, owner, spec};
 use crate::row_versions::RowOp;
 use crate::storage::Storage;
 use crate::{CompactionReport, CompareOp, Predicate, Region, RegionSpec, RowsWrite, ScanOptions};
@@ -18,14 +18,14 @@ const ID: ColumnId = ColumnId(1);
 const AT: ColumnId = ColumnId(2);
 const HOUR: i64 = 3_600_000;
 
-struct Aging {
+struct TtlFixture {
     region: Arc<Region>,
     spec: RegionSpec,
     sequence: u64,
 }
 
-impl Aging {
-    /// Rows live for two hours.
+impl TtlFixture {
+    /// Creates a region with a time to live of two hours.
     async fn new(mode: WriteMode, time_in_key: bool) -> Self {
         let at = ColumnType::Timestamp(TimeUnit::Millisecond, None);
         let columns = vec![
@@ -43,7 +43,7 @@ impl Aging {
         Self { region, spec, sequence: 0 }
     }
 
-    /// Ids with their ages in hours, flushed.
+    /// Writes and flushes rows: ids with their ages in hours.
     async fn put(&mut self, rows: &[(i64, Option<i64>)]) {
         let now = FixedClock.now_ms() as i64;
         let times = rows.iter().map(|(_, age)| age.map(|age| now - age * HOUR));
@@ -53,7 +53,8 @@ impl Aging {
         ];
         let batch = RecordBatch::try_new(self.spec.schema.arrow(), arrays).unwrap();
         self.sequence += 10;
-        let (sequence, epoch) = (Sequence(self.sequence), Epoch(0));
+        let sequence = Sequence(self.sequence);
+        let epoch = Epoch(0);
         self.region.apply(RowsWrite { sequence, epoch, op: RowOp::Put, batch }).unwrap();
         self.region.flush().await.unwrap();
     }
@@ -65,7 +66,7 @@ impl Aging {
     async fn check(&self, ids: &[i64]) {
         use arrow::array::AsArray;
         use arrow::datatypes::Int64Type;
-        // The time column is not asked for: it is looked at all the same.
+        // The time column is not projected, but still checked for expiry.
         let stream = self.region.scan(&ScanOptions::all(vec![ID])).unwrap();
         let batches: Vec<RecordBatch> = futures::TryStreamExt::try_collect(stream).await.unwrap();
         let found: Vec<i64> = batches
@@ -76,9 +77,9 @@ impl Aging {
         let all = ScanOptions::all(vec![]);
         assert_eq!(self.region.count(&all).await.unwrap(), ids.len() as u64);
         let first = Predicate { column: ID, op: CompareOp::Eq, values: vec!["1".to_owned()] };
-        let one = ScanOptions { predicates: vec![first], ..ScanOptions::all(vec![ID]) };
+        let filtered = ScanOptions { predicates: vec![first], ..ScanOptions::all(vec![ID]) };
         let expected = ids.iter().filter(|id| **id == 1).count() as u64;
-        assert_eq!(self.region.count(&one).await.unwrap(), expected);
+        assert_eq!(self.region.count(&filtered).await.unwrap(), expected);
     }
 
     fn file_rows(&self) -> u64 {
@@ -87,51 +88,51 @@ impl Aging {
 }
 
 #[tokio::test]
-async fn an_expired_row_hides_the_versions_before_it() {
-    let mut aging = Aging::new(WriteMode::Upsert, false).await;
+async fn expired_row_hides_older_versions() {
+    let mut fixture = TtlFixture::new(WriteMode::Upsert, false).await;
     // The older version of id 1 has not expired; the newest one has.
-    aging.put(&[(1, Some(0)), (2, Some(1)), (3, None)]).await;
-    aging.put(&[(1, Some(1)), (4, Some(1))]).await;
-    aging.compact(Scope::Due).await.unwrap();
-    aging.put(&[(1, Some(5)), (2, Some(0))]).await;
-    aging.check(&[2, 3, 4]).await;
-    aging.put(&[(2, Some(0)), (4, Some(0))]).await;
-    // Merged above older rows it stays, as a delete would, ..
-    let report = aging.compact(Scope::Due).await.unwrap();
+    fixture.put(&[(1, Some(0)), (2, Some(1)), (3, None)]).await;
+    fixture.put(&[(1, Some(1)), (4, Some(1))]).await;
+    fixture.compact(Scope::Due).await.unwrap();
+    fixture.put(&[(1, Some(5)), (2, Some(0))]).await;
+    fixture.check(&[2, 3, 4]).await;
+    fixture.put(&[(2, Some(0)), (4, Some(0))]).await;
+    // Compacted above older rows, it stays, as a delete would, ...
+    let report = fixture.compact(Scope::Due).await.unwrap();
     assert_eq!((report.files_in, report.done.rows_written), (2, 3));
-    aging.check(&[2, 3, 4]).await;
-    // .. until nothing lies beneath.
-    aging.compact(Scope::Whole).await.unwrap();
-    aging.check(&[2, 3, 4]).await;
-    assert_eq!(aging.file_rows(), 3);
-    assert!(aging.compact(Scope::Whole).await.is_none());
+    fixture.check(&[2, 3, 4]).await;
+    // ... until no older rows exist.
+    fixture.compact(Scope::Whole).await.unwrap();
+    fixture.check(&[2, 3, 4]).await;
+    assert_eq!(fixture.file_rows(), 3);
+    assert!(fixture.compact(Scope::Whole).await.is_none());
 }
 
 #[tokio::test]
-async fn where_all_versions_of_a_key_expire_together_they_go_at_once() {
+async fn compaction_drops_expired_rows_when_time_is_in_key() {
     for mode in [WriteMode::Upsert, WriteMode::AppendOnly] {
-        let mut aging = Aging::new(mode, true).await;
-        aging.put(&[(1, Some(0)), (2, Some(9))]).await;
-        aging.put(&[(1, Some(1)), (3, Some(9))]).await;
-        aging.check(&[1, 1]).await;
-        let report = aging.compact(Scope::Whole).await.unwrap();
+        let mut fixture = TtlFixture::new(mode, true).await;
+        fixture.put(&[(1, Some(0)), (2, Some(9))]).await;
+        fixture.put(&[(1, Some(1)), (3, Some(9))]).await;
+        fixture.check(&[1, 1]).await;
+        let report = fixture.compact(Scope::Whole).await.unwrap();
         assert_eq!(report.done.rows_written, 2);
-        aging.check(&[1, 1]).await;
-        // Files that have expired as a whole are not even read.
-        aging.put(&[(5, Some(8)), (6, Some(9))]).await;
-        assert_eq!(aging.region.compactions_due()[0].why, Why::Expired);
-        let report = aging.compact(Scope::Due).await.unwrap();
+        fixture.check(&[1, 1]).await;
+        // Files that have expired as a whole are dropped without being read.
+        fixture.put(&[(5, Some(8)), (6, Some(9))]).await;
+        assert_eq!(fixture.region.compactions_due()[0].why, Why::Expired);
+        let report = fixture.compact(Scope::Due).await.unwrap();
         assert_eq!((report.files_in, report.files_out, report.done.rows_read), (1, 0, 0));
-        aging.check(&[1, 1]).await;
+        fixture.check(&[1, 1]).await;
     }
 }
 
 #[tokio::test]
-async fn a_row_that_has_just_expired_is_hidden_and_kept() {
-    let mut aging = Aging::new(WriteMode::Upsert, true).await;
-    aging.put(&[(1, Some(2))]).await;
-    aging.check(&[1]).await;
-    let mut late = Aging::new(WriteMode::Upsert, true).await;
+async fn newly_expired_row_is_hidden_but_kept() {
+    let mut fixture = TtlFixture::new(WriteMode::Upsert, true).await;
+    fixture.put(&[(1, Some(2))]).await;
+    fixture.check(&[1]).await;
+    let mut late = TtlFixture::new(WriteMode::Upsert, true).await;
     late.sequence = 5;
     let now = FixedClock.now_ms() as i64;
     let arrays: Vec<ArrayRef> = vec![
@@ -144,33 +145,35 @@ async fn a_row_that_has_just_expired_is_hidden_and_kept() {
     late.check(&[]).await;
     late.region.flush().await.unwrap();
     late.check(&[]).await;
-    // Another node's clock may be behind: it is not for a compaction yet.
+    // Another node's clock may be behind, so compaction does not drop the row yet.
     assert!(late.compact(Scope::Due).await.is_none());
     assert_eq!(late.file_rows(), 1);
 }
 
 #[tokio::test]
-async fn a_delete_that_is_old_still_hides_what_lies_beneath() {
-    let mut aging = Aging::new(WriteMode::Upsert, true).await;
-    aging.put(&[(1, Some(0)), (5, Some(0))]).await;
-    aging.put(&[(1, Some(1)), (5, Some(0))]).await;
-    aging.compact(Scope::Whole).await.unwrap();
-    aging.put(&[(3, Some(0)), (4, Some(0))]).await;
+async fn old_delete_still_hides_older_rows() {
+    let mut fixture = TtlFixture::new(WriteMode::Upsert, true).await;
+    fixture.put(&[(1, Some(0)), (5, Some(0))]).await;
+    fixture.put(&[(1, Some(1)), (5, Some(0))]).await;
+    fixture.compact(Scope::Whole).await.unwrap();
+    fixture.put(&[(3, Some(0)), (4, Some(0))]).await;
     let now = FixedClock.now_ms() as i64;
     let keys: Vec<ArrayRef> = vec![
         Arc::new(Int64Array::from(vec![3, 4])),
         Arc::new(TimestampMillisecondArray::from(vec![now - 9 * HOUR, now - 9 * HOUR])),
     ];
-    let batch = RecordBatch::try_new(aging.spec.schema.key_arrow(), keys).unwrap();
-    aging.sequence += 10;
-    let (sequence, epoch) = (Sequence(aging.sequence), Epoch(0));
-    aging.region.apply(RowsWrite { sequence, epoch, op: RowOp::Delete, batch }).unwrap();
-    aging.put(&[(3, Some(0)), (4, Some(0))]).await;
-    let deletes =
-        |aging: &Aging| -> u64 { aging.region.files().iter().map(|file| file.deletes).sum() };
-    assert_eq!(deletes(&aging), 2);
-    // Two flushes meet above level 1, which may hold what the deletes hide.
-    let report = aging.compact(Scope::Due).await.unwrap();
-    assert!(report.done.rows_read > 0 && deletes(&aging) == 2, "{report:?}");
-    aging.check(&[1, 1, 3, 4, 5]).await;
+    let batch = RecordBatch::try_new(fixture.spec.schema.key_arrow(), keys).unwrap();
+    fixture.sequence += 10;
+    let sequence = Sequence(fixture.sequence);
+    let epoch = Epoch(0);
+    fixture.region.apply(RowsWrite { sequence, epoch, op: RowOp::Delete, batch }).unwrap();
+    fixture.put(&[(3, Some(0)), (4, Some(0))]).await;
+    let deletes = |fixture: &TtlFixture| -> u64 {
+        fixture.region.files().iter().map(|file| file.deletes).sum()
+    };
+    assert_eq!(deletes(&fixture), 2);
+    // Two flushes are compacted above level 1, which may contain the deleted keys.
+    let report = fixture.compact(Scope::Due).await.unwrap();
+    assert!(report.done.rows_read > 0 && deletes(&fixture) == 2, "{report:?}");
+    fixture.check(&[1, 1, 3, 4, 5]).await;
 }

@@ -1,11 +1,11 @@
-//! S3: whatever call of the store a flush breaks at, and however, nothing is lost, nothing is
-//! there twice, and the region opens.
+//! S3: after a failure of any store call of a flush or a compaction, no row is lost or duplicated, and the
+//! region opens.
 
 use tidewater_common::ids::Epoch;
 use tidewater_common::schema::WriteMode;
 
-use super::world::*;
 use crate::compaction::{Attempt, Scope};
+use crate::region::tests::fixture::*;
 use crate::storage::Operation;
 use crate::storage::testing::{Fault, FaultyStore};
 
@@ -24,9 +24,9 @@ const OPERATIONS: [Operation; 6] = [
     Operation::Head,
 ];
 
-/// From the `number`-th call of `operation` on, every call breaks so: the process has lost its
-/// store for good.
-fn broken_from(store: &FaultyStore, operation: Operation, number: u64, fault: Fault) {
+/// Makes the `number`-th call of `operation` fail with `fault`, and every later call fail as well: the
+/// process has lost its store permanently.
+fn break_store_from(store: &FaultyStore, operation: Operation, number: u64, fault: Fault) {
     let broken = std::sync::atomic::AtomicBool::new(false);
     store.plan(move |call| {
         use std::sync::atomic::Ordering::SeqCst;
@@ -41,35 +41,36 @@ fn broken_from(store: &FaultyStore, operation: Operation, number: u64, fault: Fa
     });
 }
 
+/// Breaks a flush at a call of the store. Returns whether it failed.
 async fn crash_at(mode: WriteMode, operation: Operation, number: u64, fault: Fault) -> bool {
     let store = FaultyStore::new();
-    let mut world = World::new(store.storage(), mode, false).await;
-    world.put(&some_rows(0));
-    world.region.flush().await.unwrap();
-    world.put(&some_rows(1));
-    broken_from(&store, operation, number, fault);
-    let failed = world.region.flush().await.is_err();
+    let mut fixture = RegionFixture::new(store.storage(), mode, false).await;
+    fixture.put(&some_rows(0));
+    fixture.region.flush().await.unwrap();
+    fixture.put(&some_rows(1));
+    break_store_from(&store, operation, number, fault);
+    let failed = fixture.region.flush().await.is_err();
     store.plan(|_| Fault::None);
-    // The same process goes on, ..
-    world.put(&some_rows(2));
-    world.check().await;
-    let report = world.region.flush().await.unwrap();
-    assert_eq!(report.flushed_sequence, world.region.last_sequence());
-    world.check().await;
-    // .. and another one opens what is there.
-    world.reopen().await.unwrap();
-    assert_eq!(world.region.stats().memtable_rows, 0);
-    world.check().await;
+    // The same process continues, ...
+    fixture.put(&some_rows(2));
+    fixture.check().await;
+    let report = fixture.region.flush().await.unwrap();
+    assert_eq!(report.flushed_sequence, fixture.region.last_sequence());
+    fixture.check().await;
+    // ... and another one opens the region.
+    fixture.reopen().await.unwrap();
+    assert_eq!(fixture.region.stats().memtable_rows, 0);
+    fixture.check().await;
     failed
 }
 
 #[tokio::test]
-async fn a_flush_may_break_at_any_call_of_the_store() {
+async fn flush_survives_failure_of_any_store_call() {
     let mut broken = 0;
     for operation in OPERATIONS {
         for fault in [Fault::ErrorBefore, Fault::ErrorAfter, Fault::FalseConflict] {
             for number in 1.. {
-                // Append-only: what is flushed twice would show twice.
+                // Append-only: rows that are flushed twice would show twice.
                 if !crash_at(WriteMode::AppendOnly, operation, number, fault).await {
                     break;
                 }
@@ -81,26 +82,27 @@ async fn a_flush_may_break_at_any_call_of_the_store() {
 }
 
 #[tokio::test]
-async fn another_process_finds_nothing_lost_right_after_the_break() {
+async fn new_process_finds_all_rows_after_broken_flush() {
     for operation in OPERATIONS {
         for fault in [Fault::ErrorBefore, Fault::ErrorAfter] {
             for number in 1..4 {
                 let store = FaultyStore::new();
-                let mut world = World::new(store.storage(), WriteMode::AppendOnly, true).await;
-                world.put(&some_rows(0));
-                broken_from(&store, operation, number, fault);
-                let _ = world.region.flush().await;
+                let mut fixture =
+                    RegionFixture::new(store.storage(), WriteMode::AppendOnly, true).await;
+                fixture.put(&some_rows(0));
+                break_store_from(&store, operation, number, fault);
+                let _ = fixture.region.flush().await;
                 store.plan(|_| Fault::None);
-                world.reopen().await.unwrap();
-                world.check().await;
-                world.region.flush().await.unwrap();
-                world.check().await;
+                fixture.reopen().await.unwrap();
+                fixture.check().await;
+                fixture.region.flush().await.unwrap();
+                fixture.check().await;
             }
         }
     }
 }
 
-/// Breaks a compaction at a call of the store; whether it failed.
+/// Breaks a compaction at a call of the store. Returns whether it failed.
 async fn compaction_crash_at(
     mode: WriteMode,
     operation: Operation,
@@ -108,37 +110,37 @@ async fn compaction_crash_at(
     fault: Fault,
 ) -> bool {
     let store = FaultyStore::new();
-    let mut world = World::new(store.storage(), mode, false).await;
+    let mut fixture = RegionFixture::new(store.storage(), mode, false).await;
     for round in 0..3 {
-        world.put(&some_rows(round));
+        fixture.put(&some_rows(round));
         if mode == WriteMode::Upsert {
-            world.delete(&[("k".to_owned(), round), ("k".to_owned(), 4)]);
+            fixture.delete(&[("k".to_owned(), round), ("k".to_owned(), 4)]);
         }
-        world.region.flush().await.unwrap();
+        fixture.region.flush().await.unwrap();
     }
-    // Footers in the cache would be calls that are not made.
-    world.reopen().await.unwrap();
-    broken_from(&store, operation, number, fault);
-    let compacted = world.region.compact(Scope::Whole, Epoch(0), &Attempt::default()).await;
+    // Cached footers would save store calls.
+    fixture.reopen().await.unwrap();
+    break_store_from(&store, operation, number, fault);
+    let compacted = fixture.region.compact(Scope::Whole, Epoch(0), &Attempt::default()).await;
     store.plan(|_| Fault::None);
-    // The same process goes on, ..
-    world.check().await;
-    world.put(&some_rows(3));
-    world.region.flush().await.unwrap();
-    world.check().await;
-    while world.compact(Scope::Due).await.is_some() {
-        world.check().await;
+    // The same process continues, ...
+    fixture.check().await;
+    fixture.put(&some_rows(3));
+    fixture.region.flush().await.unwrap();
+    fixture.check().await;
+    while fixture.compact(Scope::Due).await.is_some() {
+        fixture.check().await;
     }
-    // .. and another one opens what is there.
-    world.reopen().await.unwrap();
-    world.check().await;
-    world.compact(Scope::Whole).await;
-    world.check().await;
+    // ... and another one opens the region.
+    fixture.reopen().await.unwrap();
+    fixture.check().await;
+    fixture.compact(Scope::Whole).await;
+    fixture.check().await;
     compacted.is_err()
 }
 
 #[tokio::test]
-async fn a_compaction_may_break_at_any_call_of_the_store() {
+async fn compaction_survives_failure_of_any_store_call() {
     for mode in [WriteMode::AppendOnly, WriteMode::Upsert] {
         let mut broken = 0;
         for operation in OPERATIONS {
@@ -156,24 +158,25 @@ async fn a_compaction_may_break_at_any_call_of_the_store() {
 }
 
 #[tokio::test]
-async fn another_process_finds_nothing_lost_right_after_a_compaction_broke() {
+async fn new_process_finds_all_rows_after_broken_compaction() {
     for operation in OPERATIONS {
         for fault in [Fault::ErrorBefore, Fault::ErrorAfter] {
             for number in 1..6 {
                 let store = FaultyStore::new();
-                let mut world = World::new(store.storage(), WriteMode::AppendOnly, true).await;
+                let mut fixture =
+                    RegionFixture::new(store.storage(), WriteMode::AppendOnly, true).await;
                 for round in 0..2 {
-                    world.put(&some_rows(round));
-                    world.region.flush().await.unwrap();
+                    fixture.put(&some_rows(round));
+                    fixture.region.flush().await.unwrap();
                 }
-                broken_from(&store, operation, number, fault);
+                break_store_from(&store, operation, number, fault);
                 let attempt = Attempt::default();
-                let _ = world.region.compact(Scope::Whole, Epoch(0), &attempt).await;
+                let _ = fixture.region.compact(Scope::Whole, Epoch(0), &attempt).await;
                 store.plan(|_| Fault::None);
-                world.reopen().await.unwrap();
-                world.check().await;
-                world.compact(Scope::Whole).await;
-                world.check().await;
+                fixture.reopen().await.unwrap();
+                fixture.check().await;
+                fixture.compact(Scope::Whole).await;
+                fixture.check().await;
             }
         }
     }

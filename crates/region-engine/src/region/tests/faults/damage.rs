@@ -1,4 +1,5 @@
-//! S6: a damaged file gives an error that names it, or the right rows; never wrong ones.
+//! S6: a read of a damaged file returns an error that names the file, or the correct rows; never wrong
+//! rows.
 
 use bytes::Bytes;
 use object_store::memory::InMemory;
@@ -6,9 +7,9 @@ use std::sync::Arc;
 use std::time::Duration;
 use tidewater_common::schema::WriteMode;
 
-use super::world::*;
 use crate::EngineError;
 use crate::file_meta::FileMeta;
+use crate::region::tests::fixture::*;
 use crate::storage::{Storage, StorageOptions};
 
 fn storage() -> Storage {
@@ -17,25 +18,25 @@ fn storage() -> Storage {
     Storage::new(Arc::new(InMemory::new()), "memory://", options)
 }
 
-async fn world() -> (World, FileMeta, Bytes) {
-    let mut world = World::new(storage(), WriteMode::Upsert, false).await;
+async fn fixture() -> (RegionFixture, FileMeta, Bytes) {
+    let mut fixture = RegionFixture::new(storage(), WriteMode::Upsert, false).await;
     let rows: Vec<Row> = (0..90)
         .map(|n| ((format!("name {}", n % 5), n), Some(i64::from(n * n)), format!("note {n}")))
         .collect();
-    world.put(&rows);
-    world.region.flush().await.unwrap();
-    let file = world.region.files().remove(0);
-    let bytes = world.storage.get(&file.path()).await.unwrap();
-    (world, file, bytes)
+    fixture.put(&rows);
+    fixture.region.flush().await.unwrap();
+    let file = fixture.region.files().remove(0);
+    let bytes = fixture.storage.get(&file.path()).await.unwrap();
+    (fixture, file, bytes)
 }
 
-async fn expect_error_or_right_rows(world: &World, file: &FileMeta, what: &str) -> bool {
-    // A region of its own, so that no footer is cached.
-    let region = World::fresh(&world.storage, &world.spec);
+async fn expect_error_or_right_rows(fixture: &RegionFixture, file: &FileMeta, what: &str) -> bool {
+    // A separate region, so that no footer is cached.
+    let region = RegionFixture::fresh(&fixture.storage, &fixture.spec);
     region.load().await.unwrap();
     match scan(&region, &all()).await {
         Ok(rows) => {
-            assert_eq!(rows, world.expected_rows(), "{what}");
+            assert_eq!(rows, fixture.expected_rows(), "{what}");
             false
         }
         Err(EngineError::Damaged { object, .. }) => {
@@ -47,44 +48,44 @@ async fn expect_error_or_right_rows(world: &World, file: &FileMeta, what: &str) 
 }
 
 #[tokio::test]
-async fn a_flipped_bit_is_found_wherever_it_is() {
-    let (world, file, bytes) = world().await;
+async fn flipped_bit_is_detected_at_any_position() {
+    let (fixture, file, bytes) = fixture().await;
     let mut found = 0;
     let mut tried = 0;
     for position in (0..bytes.len()).step_by(7).chain(bytes.len() - 40..bytes.len()) {
         let mut damaged = bytes.to_vec();
         damaged[position] ^= 1 << (position % 8);
-        world.storage.put(&file.path(), damaged.into()).await.unwrap();
+        fixture.storage.put(&file.path(), damaged.into()).await.unwrap();
         tried += 1;
-        if expect_error_or_right_rows(&world, &file, &format!("bit at {position}")).await {
+        if expect_error_or_right_rows(&fixture, &file, &format!("bit at {position}")).await {
             found += 1;
         }
     }
-    // What is not found does not lie in what a scan reads: the magic at the begin.
+    // The only bytes that a scan does not read are the magic number at the beginning.
     assert!(found + 8 >= tried, "{found} of {tried}");
-    world.storage.put(&file.path(), bytes).await.unwrap();
-    assert!(!expect_error_or_right_rows(&world, &file, "whole again").await);
+    fixture.storage.put(&file.path(), bytes).await.unwrap();
+    assert!(!expect_error_or_right_rows(&fixture, &file, "whole again").await);
 }
 
-/// What is wrong is never kept, neither as bytes nor decoded.
+/// Damaged data is never cached, neither as bytes nor decoded.
 #[tokio::test]
-async fn a_point_read_of_damaged_rows_fails_however_often_it_is_made() {
-    let (world, file, bytes) = world().await;
+async fn repeated_point_read_of_damaged_rows_fails() {
+    let (fixture, file, bytes) = fixture().await;
     let keys: Vec<Key> = (0..3).map(|n| (format!("name {n}"), n)).collect();
     let expected: Vec<Row> =
-        world.expected_rows().into_iter().filter(|row| keys.contains(&row.0)).collect();
+        fixture.expected_rows().into_iter().filter(|row| keys.contains(&row.0)).collect();
     let mut found = 0;
     for position in (0..bytes.len()).step_by(11) {
         let mut damaged = bytes.to_vec();
         damaged[position] ^= 1 << (position % 8);
-        world.storage.put(&file.path(), damaged.into()).await.unwrap();
-        let region = World::fresh(&world.storage, &world.spec);
+        fixture.storage.put(&file.path(), damaged.into()).await.unwrap();
+        let region = RegionFixture::fresh(&fixture.storage, &fixture.spec);
         region.load().await.unwrap();
-        let asked = key_batch(&keys, &world.spec);
-        let projection: Vec<_> = world.spec.schema.columns().iter().map(|c| c.id).collect();
+        let requested = key_batch(&keys, &fixture.spec);
+        let projection: Vec<_> = fixture.spec.schema.columns().iter().map(|c| c.id).collect();
         let mut answers = Vec::new();
         for _ in 0..3 {
-            answers.push(match region.get(&asked, &projection).await {
+            answers.push(match region.get(&requested, &projection).await {
                 Ok(rows) => {
                     assert_eq!(rows_of(&rows), expected, "bit at {position}");
                     true
@@ -100,23 +101,23 @@ async fn a_point_read_of_damaged_rows_fails_however_often_it_is_made() {
 }
 
 #[tokio::test]
-async fn a_file_that_was_cut_or_grew_is_found() {
-    let (world, file, bytes) = world().await;
+async fn truncated_or_shifted_file_is_detected() {
+    let (fixture, file, bytes) = fixture().await;
     for length in (0..500).map(|place| place * bytes.len() / 500) {
-        world.storage.put(&file.path(), bytes.slice(..length)).await.unwrap();
-        assert!(expect_error_or_right_rows(&world, &file, &format!("cut at {length}")).await);
+        fixture.storage.put(&file.path(), bytes.slice(..length)).await.unwrap();
+        assert!(expect_error_or_right_rows(&fixture, &file, &format!("cut at {length}")).await);
     }
     for length in [1, 2, 8] {
-        world.storage.put(&file.path(), bytes.slice(length..)).await.unwrap();
-        assert!(expect_error_or_right_rows(&world, &file, &format!("{length} gone")).await);
+        fixture.storage.put(&file.path(), bytes.slice(length..)).await.unwrap();
+        assert!(expect_error_or_right_rows(&fixture, &file, &format!("{length} gone")).await);
     }
 }
 
 #[tokio::test]
-async fn a_missing_file_is_named() {
-    let (world, file, _) = world().await;
-    world.storage.delete(&file.path()).await.unwrap();
-    let region = World::fresh(&world.storage, &world.spec);
+async fn missing_file_is_named_in_error() {
+    let (fixture, file, _) = fixture().await;
+    fixture.storage.delete(&file.path()).await.unwrap();
+    let region = RegionFixture::fresh(&fixture.storage, &fixture.spec);
     region.load().await.unwrap();
     match scan(&region, &all()).await {
         Err(EngineError::Storage(error)) => {

@@ -1,5 +1,5 @@
-//! The bytes of a whole data file are frozen: this release writes them, and still reads the files of
-//! the releases before it.
+//! Golden bytes of whole data files: this release writes exactly these bytes, and still reads the files
+//! of earlier releases.
 
 use std::sync::Arc;
 
@@ -11,18 +11,18 @@ use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
 use tidewater_common::ids::{ColumnId, Epoch, SchemaVersion, Sequence};
 use tidewater_common::schema::{Column, ColumnType, TableSchema, WriteMode};
 
-use super::world::{GROUP, env, owner, spec};
 use crate::env::{IdSource, SystemIds};
 use crate::file_meta::FileMeta;
 use crate::manifest::{ActionKind, Author, Change, Edit};
+use crate::region::tests::fixture::{GROUP, env, owner, spec};
 use crate::row_versions::RowOp;
 use crate::storage::Storage;
 use crate::{Region, RegionSpec, RowsWrite, ScanOptions};
 
-/// What this release writes.
-const NOW: &[u8] = include_bytes!("../../sst/golden/format-1.parquet");
-/// What was written while seconds were stored as plain numbers.
-const PLAIN_SECONDS: &[u8] = include_bytes!("../../sst/golden/format-1-plain-seconds.parquet");
+/// File as written by this release.
+const CURRENT: &[u8] = include_bytes!("../../../sst/golden/format-1.parquet");
+/// File of an earlier release, which stored seconds as plain integers.
+const PLAIN_SECONDS: &[u8] = include_bytes!("../../../sst/golden/format-1-plain-seconds.parquet");
 
 fn table() -> RegionSpec {
     let column = |id, name: &str, data_type, nullable| Column {
@@ -75,7 +75,8 @@ fn rows(spec: &RegionSpec) -> RecordBatch {
 }
 
 async fn written() -> (Arc<Region>, Bytes) {
-    let (spec, storage) = (table(), Storage::memory());
+    let spec = table();
+    let storage = Storage::memory();
     let region = Region::new(env(storage.clone()), spec.clone(), Sequence(0), Sequence(0)).unwrap();
     region.take_ownership(owner(1), GROUP).await.unwrap();
     let batch = rows(&spec);
@@ -92,14 +93,14 @@ fn tail_length(bytes: &[u8], data_end: u64) -> crate::file_meta::FileTail {
     crate::file_meta::FileTail { length, checksum }
 }
 
-/// Where the data of a file ends: its row groups lie one after the other from the magic on.
+/// Returns the offset of the end of the data: row groups are contiguous from the magic number on.
 fn data_end(bytes: &Bytes) -> u64 {
     let builder = ParquetRecordBatchReaderBuilder::try_new(bytes.clone()).unwrap();
     let groups = builder.metadata().row_groups();
     4 + groups.iter().map(|group| group.compressed_size() as u64).sum::<u64>()
 }
 
-/// A region whose manifest names these bytes as its only file.
+/// Returns a region whose only file has these bytes.
 async fn adopting(bytes: &'static [u8]) -> Arc<Region> {
     let (template, _) = written().await;
     let bytes = Bytes::from_static(bytes);
@@ -122,17 +123,17 @@ async fn adopting(bytes: &'static [u8]) -> Arc<Region> {
 }
 
 #[tokio::test]
-async fn a_file_has_the_bytes_that_it_always_had() {
+async fn data_file_bytes_match_golden_file() {
     let (_, bytes) = written().await;
     if let Ok(path) = std::env::var("TIDEWATER_WRITE_GOLDEN") {
         std::fs::write(path, &bytes).unwrap();
     }
-    assert!(bytes == NOW, "the bytes of a data file have changed: is that meant?");
+    assert!(bytes == CURRENT, "the bytes of a data file differ from the golden file");
 }
 
 #[tokio::test]
-async fn stored_files_are_still_read() {
-    for stored in [NOW, PLAIN_SECONDS] {
+async fn golden_files_are_readable() {
+    for stored in [CURRENT, PLAIN_SECONDS] {
         let region = adopting(stored).await;
         let ids: Vec<ColumnId> = (1..8).map(ColumnId).collect();
         let batches: Vec<RecordBatch> =
@@ -142,9 +143,9 @@ async fn stored_files_are_still_read() {
     }
 }
 
-/// What a reader sees that knows Parquet only, without Arrow's own types in the footer.
+/// Checks the types that a reader sees which ignores the Arrow schema in the footer.
 #[tokio::test]
-async fn other_readers_see_seconds_as_timestamps() {
+async fn seconds_are_timestamps_in_parquet_schema() {
     use parquet::basic::{LogicalType, TimeUnit as Unit};
     let (_, bytes) = written().await;
     let builder = ParquetRecordBatchReaderBuilder::try_new(bytes).unwrap();

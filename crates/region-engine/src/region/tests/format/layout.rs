@@ -1,4 +1,4 @@
-//! What other readers see of our files (S5 among it).
+//! Layout of data files, as other Parquet readers see it (includes S5).
 
 use std::sync::Arc;
 
@@ -10,13 +10,13 @@ use parquet::file::metadata::{PageIndexPolicy, ParquetMetaData, ParquetMetaDataR
 use tidewater_common::keys::KeyRange;
 use tidewater_common::schema::WriteMode;
 
-use super::world::*;
 use crate::file_meta::FileMeta;
+use crate::region::tests::fixture::*;
 use crate::sst::format::PAGE_ROWS;
 use crate::storage::Storage;
 
-async fn flushed(mode: WriteMode, hashed: bool) -> World {
-    let mut world = World::new(Storage::memory(), mode, hashed).await;
+async fn flushed(mode: WriteMode, hashed: bool) -> RegionFixture {
+    let mut fixture = RegionFixture::new(Storage::memory(), mode, hashed).await;
     for round in 0..6 {
         let rows: Vec<Row> = (0..60)
             .map(|n| {
@@ -24,19 +24,19 @@ async fn flushed(mode: WriteMode, hashed: bool) -> World {
                 (key, Some(i64::from(n)), format!("{round}"))
             })
             .collect();
-        world.put(&rows);
+        fixture.put(&rows);
         if mode == WriteMode::Upsert {
-            world.delete(&[("name 1".to_owned(), round), ("none".to_owned(), 1)]);
+            fixture.delete(&[("name 1".to_owned(), round), ("none".to_owned(), 1)]);
         }
         if round % 3 == 2 {
-            world.region.flush().await.unwrap();
+            fixture.region.flush().await.unwrap();
         }
     }
-    world
+    fixture
 }
 
-async fn whole(world: &World, file: &FileMeta) -> (ParquetMetaData, RecordBatch) {
-    let bytes = world.storage.get(&file.path()).await.unwrap();
+async fn whole(fixture: &RegionFixture, file: &FileMeta) -> (ParquetMetaData, RecordBatch) {
+    let bytes = fixture.storage.get(&file.path()).await.unwrap();
     assert_eq!(bytes.len() as u64, file.size);
     assert_eq!(crc32c::crc32c(&bytes), file.checksum);
     let mut reader = ParquetMetaDataReader::new().with_page_index_policy(PageIndexPolicy::Required);
@@ -49,16 +49,16 @@ async fn whole(world: &World, file: &FileMeta) -> (ParquetMetaData, RecordBatch)
 }
 
 #[tokio::test]
-async fn files_are_sorted_by_key_and_described_in_full() {
+async fn files_are_sorted_by_key_and_match_their_metadata() {
     for (mode, hashed) in
         [(WriteMode::Upsert, false), (WriteMode::Upsert, true), (WriteMode::AppendOnly, false)]
     {
-        let world = flushed(mode, hashed).await;
-        let files = world.region.files();
+        let fixture = flushed(mode, hashed).await;
+        let files = fixture.region.files();
         assert!(files.len() > 2, "the target size cuts a flush into several files");
         for file in files {
-            let (_, rows) = whole(&world, &file).await;
-            let keys = codec(&world.spec)
+            let (_, rows) = whole(&fixture, &file).await;
+            let keys = codec(&fixture.spec)
                 .row_keys(&[
                     rows.column_by_name("name").unwrap().clone(),
                     rows.column_by_name("number").unwrap().clone(),
@@ -90,11 +90,11 @@ async fn files_are_sorted_by_key_and_described_in_full() {
 }
 
 #[tokio::test]
-async fn other_readers_find_ids_order_and_indexes() {
+async fn parquet_metadata_has_field_ids_order_and_indexes() {
     for hashed in [false, true] {
-        let world = flushed(WriteMode::Upsert, hashed).await;
-        let file = &world.region.files()[0];
-        let (metadata, _) = whole(&world, file).await;
+        let fixture = flushed(WriteMode::Upsert, hashed).await;
+        let file = &fixture.region.files()[0];
+        let (metadata, _) = whole(&fixture, file).await;
         let columns = metadata.file_metadata().schema_descr().columns().to_vec();
         let ids: Vec<(String, i32)> = columns
             .iter()
@@ -115,7 +115,7 @@ async fn other_readers_find_ids_order_and_indexes() {
             let sorting = group.sorting_columns().cloned().unwrap_or_default();
             let order: Vec<(i32, bool)> =
                 sorting.iter().map(|column| (column.column_idx, column.descending)).collect();
-            // Where the vnode leads, the file is not sorted by any column.
+            // Hashed tables sort by vnode first, so the file is not sorted by any column.
             let expected = if hashed { vec![] } else { vec![(1, false), (2, false), (4, true)] };
             assert_eq!(order, expected);
             for chunk in group.columns() {
@@ -127,7 +127,7 @@ async fn other_readers_find_ids_order_and_indexes() {
         for chunk in pages {
             let starts: Vec<i64> =
                 chunk.page_locations().iter().map(|page| page.first_row_index).collect();
-            // A page ends with the batch in which it became full.
+            // A page ends with the batch that fills it.
             let most = 2 * PAGE_ROWS as i64;
             assert!(starts.windows(2).all(|pair| pair[1] - pair[0] <= most), "{starts:?}");
         }
@@ -137,11 +137,11 @@ async fn other_readers_find_ids_order_and_indexes() {
 }
 
 #[tokio::test]
-async fn columns_are_found_by_id_under_a_later_schema() {
+async fn columns_are_found_by_id_under_later_schema() {
     use tidewater_common::ids::{ColumnId, SchemaVersion, Sequence};
     use tidewater_common::schema::{ColumnType, TableSchema};
 
-    let world = flushed(WriteMode::Upsert, false).await;
+    let fixture = flushed(WriteMode::Upsert, false).await;
     // `value` is dropped and added again under its old name; `note` is renamed.
     let columns = vec![
         column(NAME, "name", ColumnType::Utf8, false),
@@ -151,9 +151,9 @@ async fn columns_are_found_by_id_under_a_later_schema() {
     ];
     let schema =
         TableSchema::new(SchemaVersion(2), columns, vec![NAME, NUMBER], None, ColumnId(6)).unwrap();
-    let spec = crate::RegionSpec { schema, ..world.spec.clone() };
+    let spec = crate::RegionSpec { schema, ..fixture.spec.clone() };
     let region =
-        crate::Region::new(env(world.storage.clone()), spec, Sequence(0), Sequence(0)).unwrap();
+        crate::Region::new(env(fixture.storage.clone()), spec, Sequence(0), Sequence(0)).unwrap();
     region.load().await.unwrap();
     let options = crate::ScanOptions::all(vec![NOTE, ColumnId(5)]);
     let batches: Vec<RecordBatch> =
@@ -162,7 +162,7 @@ async fn columns_are_found_by_id_under_a_later_schema() {
         .iter()
         .flat_map(|batch| batch.column(0).as_string::<i32>().iter().flatten().map(str::to_owned))
         .collect();
-    let expected: Vec<String> = world.expected_rows().into_iter().map(|row| row.2).collect();
+    let expected: Vec<String> = fixture.expected_rows().into_iter().map(|row| row.2).collect();
     assert_eq!(notes, expected);
     assert!(batches.iter().all(|batch| batch.column(1).null_count() == batch.num_rows()));
     let gone = crate::ScanOptions::all(vec![VALUE]);

@@ -1,4 +1,4 @@
-//! Every column type comes back as it went in, from memory and from a file.
+//! Round trip of every column type, through memory and through a file.
 
 use std::sync::Arc;
 
@@ -9,7 +9,7 @@ use futures::TryStreamExt;
 use tidewater_common::ids::{ColumnId, Epoch, SchemaVersion, Sequence};
 use tidewater_common::schema::{Column, ColumnType, TableSchema, WriteMode};
 
-use super::world::{GROUP, env, owner, spec};
+use crate::region::tests::fixture::{GROUP, env, owner, spec};
 use crate::row_versions::RowOp;
 use crate::storage::Storage;
 use crate::{CompareOp, Predicate, Region, RowsWrite, ScanOptions};
@@ -103,7 +103,7 @@ async fn read(region: &Region, ids: &[ColumnId]) -> RecordBatch {
 }
 
 #[tokio::test]
-async fn every_type_comes_back() {
+async fn every_type_round_trips() {
     let (spec, batch, ids) = make();
     let region = Region::new(env(Storage::memory()), spec, Sequence(0), Sequence(0)).unwrap();
     region.take_ownership(owner(1), GROUP).await.unwrap();
@@ -124,7 +124,7 @@ async fn every_type_comes_back() {
 }
 
 #[tokio::test]
-async fn values_compare_with_their_own_canonical_text() {
+async fn values_equal_their_canonical_text() {
     let (spec, batch, _) = make();
     let region =
         Region::new(env(Storage::memory()), spec.clone(), Sequence(0), Sequence(0)).unwrap();
@@ -175,9 +175,9 @@ async fn values_compare_with_their_own_canonical_text() {
     }
 }
 
-/// A table of a key of this type and a value of it; each case is written on its own: one value is a
-/// key to be deleted, two are a row. What does not fit is refused with these words.
-async fn only_what_fits_is_taken<T: Copy + std::fmt::Debug>(
+/// Writes each case to a table with a key and a value of this type: one value is a key to delete, two
+/// values are a row. A case that does not fit must be refused with an error that contains `words`.
+async fn check_accepted_values<T: Copy + std::fmt::Debug>(
     data_type: ColumnType,
     array: impl Fn(T) -> ArrayRef,
     cases: Vec<(Vec<T>, bool)>,
@@ -197,7 +197,7 @@ async fn only_what_fits_is_taken<T: Copy + std::fmt::Debug>(
     let region =
         Region::new(env(Storage::memory()), spec.clone(), Sequence(0), Sequence(0)).unwrap();
     region.take_ownership(owner(1), GROUP).await.unwrap();
-    let mut taken = Vec::new();
+    let mut accepted = Vec::new();
     for ((values, fits), sequence) in cases.into_iter().zip(1..) {
         let (op, schema) = match values.len() {
             1 => (RowOp::Delete, spec.schema.key_arrow()),
@@ -209,7 +209,7 @@ async fn only_what_fits_is_taken<T: Copy + std::fmt::Debug>(
         match region.apply(write) {
             Ok(()) => {
                 assert!(fits, "{values:?}");
-                taken.push(values[1]);
+                accepted.push(values[1]);
             }
             Err(crate::EngineError::BadRows { detail }) => {
                 assert!(!fits && detail.contains(words), "{detail}");
@@ -218,14 +218,13 @@ async fn only_what_fits_is_taken<T: Copy + std::fmt::Debug>(
         }
     }
     region.flush().await.unwrap();
-    assert_eq!(read(&region, &[ColumnId(2)]).await.column(0).as_ref(), array(taken[0]).as_ref());
-    assert_eq!(taken.len(), 1);
+    assert_eq!(read(&region, &[ColumnId(2)]).await.column(0).as_ref(), array(accepted[0]).as_ref());
+    assert_eq!(accepted.len(), 1);
 }
 
-/// Seconds that files cannot hold are refused when they are written: a memtable that held them could
-/// never be flushed.
+/// Seconds that a file cannot store are refused on write: a memtable with them could never be flushed.
 #[tokio::test]
-async fn seconds_that_no_file_can_hold_are_refused_at_once() {
+async fn unstorable_seconds_are_refused_on_write() {
     let seconds = ColumnType::Timestamp(TimeUnit::Second, None);
     let array = |value| Arc::new(TimestampSecondArray::from(vec![value])) as ArrayRef;
     let most = i64::MAX / 1_000;
@@ -235,12 +234,12 @@ async fn seconds_that_no_file_can_hold_are_refused_at_once() {
         (vec![i64::MIN, 0], false),
         (vec![i64::MIN], false),
     ];
-    only_what_fits_is_taken(seconds, array, cases, "milliseconds").await;
+    check_accepted_values(seconds, array, cases, "milliseconds").await;
 }
 
-/// A file keeps the lower digits only: the row would come back as another, or under another key.
+/// A file stores only the lower digits: the row would be read with another value or under another key.
 #[tokio::test]
-async fn decimals_beyond_their_precision_are_refused_at_once() {
+async fn decimals_beyond_precision_are_refused_on_write() {
     let array = |value| -> ArrayRef {
         let array = Decimal128Array::from(vec![value]);
         Arc::new(array.with_precision_and_scale(9, 2).unwrap())
@@ -252,5 +251,5 @@ async fn decimals_beyond_their_precision_are_refused_at_once() {
         (vec![-most - 1, 0], false),
         (vec![most + 1], false),
     ];
-    only_what_fits_is_taken(ColumnType::Decimal128(9, 2), array, cases, "digits").await;
+    check_accepted_values(ColumnType::Decimal128(9, 2), array, cases, "digits").await;
 }

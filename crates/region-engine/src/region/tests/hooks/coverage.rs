@@ -1,6 +1,6 @@
-//! H1: the coverage table of hooks.md, scenario by scenario.
+//! H1: coverage table of hook calls, with one scenario for each operation.
 //!
-//! To add an operation, or an action, add its row: nothing here compiles without it.
+//! A new operation or action needs a row in this table: the module does not compile without it.
 
 use std::sync::Arc;
 
@@ -8,8 +8,6 @@ use tidewater_common::ids::{Epoch, FileId, RegionId, Sequence};
 use tidewater_common::keys::KeyRange;
 use tidewater_common::schema::WriteMode;
 
-use super::elsewhere::{Elsewhere, committed_as, plugin, request};
-use super::world::*;
 use crate::compaction::{Attempt, OpenCompactionRegionRequest, Scope};
 use crate::env::{IdSource, SystemIds};
 use crate::gc::{Collector, GcRequest};
@@ -17,7 +15,9 @@ use crate::hooks::testing::{Recorder, Seen};
 use crate::hooks::{ManifestKind, PluginSpec, Plugins, RegionHookRef};
 use crate::index::Bloom;
 use crate::manifest::{ActionKind, AreaId, AreaStep};
-use crate::region::{Content, Publication};
+use crate::region::tests::fixture::*;
+use crate::region::tests::remote_compactor::{RemoteJob, committed_outcome, plugin, request};
+use crate::region::{Publication, PublicationContent};
 use crate::storage::Storage;
 use crate::{Region, RegionSpec, RowOp, RowsWrite};
 
@@ -34,8 +34,8 @@ operations! {
     Alter, Truncate, BuildIndex, Follow, Fence, Gc, Checkpoint, Drop, Remap,
 }
 
-/// A row of the table: whether `on_sst_files_written` is called, and each `on_manifest_updated`. On the
-/// node that does it: nothing is called on any other.
+/// Returns a row of the table: whether `on_sst_files_written` is called, and the kind of each
+/// `on_manifest_updated`. Only hooks on the node that runs the operation are called.
 fn row(operation: Operation) -> (bool, &'static [ManifestKind]) {
     use ManifestKind::{Live, Staging};
     match operation {
@@ -45,7 +45,7 @@ fn row(operation: Operation) -> (bool, &'static [ManifestKind]) {
         Operation::Edit | Operation::Copy => (false, &[Live]),
         Operation::Create | Operation::Seal => (false, &[Live]),
         Operation::EnterStaging => (false, &[Staging]),
-        // The edit, and the merge of all staged actions.
+        // One call for the edit, and one for the merge of all staged actions.
         Operation::ApplyStaging => (false, &[Live, Live]),
         Operation::Alter | Operation::Truncate | Operation::BuildIndex => (false, &[Live]),
         Operation::Follow => (false, &[]),
@@ -57,7 +57,7 @@ fn row(operation: Operation) -> (bool, &'static [ManifestKind]) {
     }
 }
 
-/// Which operations commit an action.
+/// Returns the operations that commit an action.
 fn operations_of(kind: &ActionKind) -> &'static [Operation] {
     use Operation::*;
     match kind {
@@ -86,8 +86,8 @@ fn operations_of(kind: &ActionKind) -> &'static [Operation] {
     }
 }
 
-/// A region with rows in a file and rows in memory on a data node with a hook that remembers, and a
-/// compactor that knows another one.
+/// A region with rows in a file and rows in memory, on a data node with a recording hook, and a
+/// compactor with another recording hook.
 struct Scenario {
     storage: Storage,
     plugins: Plugins,
@@ -122,49 +122,50 @@ impl Scenario {
         self.region.apply(write).unwrap();
     }
 
-    /// Nothing in memory that a publication would have to flush; nothing seen yet.
-    async fn flushed(&self) {
+    /// Flushes, so that a publication does not have to, and discards the recorded calls.
+    async fn flush(&self) {
         self.region.flush().await.unwrap();
         self.recorder.take();
     }
 
-    async fn files(&self) -> Vec<FileId> {
+    async fn bulk_files(&self) -> Vec<FileId> {
         let rows = [(("bulk".to_owned(), 1), None, "n".to_owned())];
         bulk_files(&self.storage, self.region.spec(), &rows).await
     }
 
-    async fn published(&self, region: &Region, area: AreaId, content: Content) {
+    async fn publish(&self, region: &Region, area: AreaId, content: PublicationContent) {
         let publication = Publication { area, epoch: Epoch(0), content };
         let sequence = Sequence(region.last_sequence().get() + 10);
         region.publish(cause(sequence), publication).unwrap();
-        region.settle().await.unwrap();
+        region.record_obligations().await.unwrap();
     }
 
-    /// Another region of the same store.
+    /// Returns another region of the same store.
     fn other(&self, id: u64, range: KeyRange) -> Arc<Region> {
         let env = env(self.storage.clone()).with_plugins(self.plugins.clone());
         let spec = RegionSpec { region_id: RegionId(id), range, ..self.region.spec().clone() };
         Region::new(env, spec, Sequence(1_000), Sequence(0)).unwrap()
     }
 
-    async fn staging_area(&self) -> AreaId {
+    async fn open_staging_area(&self) -> AreaId {
         let area = new_area();
         self.region.open_area(cause(Sequence(30)), area, DEADLINE).unwrap();
-        self.region.settle().await.unwrap();
+        self.region.record_obligations().await.unwrap();
         area
     }
 
-    /// The compactor runs in the process of the data node: that has hooks of its own.
-    async fn compact_elsewhere(&self, plugins: Vec<PluginSpec>) {
-        self.flushed().await;
+    /// Compacts on a compactor that shares the process of a data node, which has its own hooks.
+    async fn compact_remotely(&self, plugins: Vec<PluginSpec>) {
+        self.flush().await;
         let planned = self.region.plan_compaction(Scope::Whole, Epoch(0)).await.unwrap().unwrap();
         let request = OpenCompactionRegionRequest { plugins, ..request(&self.region, 1) };
         let env = env(self.storage.clone()).with_plugins(self.plugins.clone());
         let hook = self.passed.clone();
-        let elsewhere = Elsewhere::prepared(&env, hook, request, planned.plan()).await.unwrap();
-        let committed = elsewhere.run(&Attempt::default()).await.unwrap();
-        let settled = planned.settle().await.unwrap();
-        assert_eq!(settled, committed_as(&committed));
+        let remote_job =
+            RemoteJob::prepare_with(&env, hook, request, planned.plan()).await.unwrap();
+        let committed = remote_job.run(&Attempt::default()).await.unwrap();
+        let outcome = planned.resolve_outcome().await.unwrap();
+        assert_eq!(outcome, committed_outcome(&committed));
     }
 
     async fn run(&self, operation: Operation) {
@@ -208,11 +209,11 @@ impl Scenario {
                 let spec = self.region.spec();
                 let schema = spec.schema.altered(&[added("more")]).unwrap();
                 self.region.alter(cause(Sequence(30)), schema, spec.options.clone()).unwrap();
-                self.region.settle().await.unwrap();
+                self.region.record_obligations().await.unwrap();
             }
             Operation::Truncate => {
                 self.region.truncate(cause(Sequence(30))).unwrap();
-                self.region.settle().await.unwrap();
+                self.region.record_obligations().await.unwrap();
             }
             Operation::Gc => {
                 let dir = self.region.files()[0].origin;
@@ -225,39 +226,39 @@ impl Scenario {
                 assert_eq!(report.deleted, 1);
             }
             Operation::Edit => {
-                self.flushed().await;
+                self.flush().await;
                 let area = new_area();
-                self.region.adopt(area, &self.files().await, DEADLINE).await.unwrap();
-                self.published(&self.region, area, Content::Files).await;
+                self.region.adopt(area, &self.bulk_files().await, DEADLINE).await.unwrap();
+                self.publish(&self.region, area, PublicationContent::Files).await;
             }
             Operation::Copy => {
-                self.flushed().await;
+                self.flush().await;
                 let other = self.other(100, KeyRange::whole());
                 other.take_ownership(owner(1), GROUP).await.unwrap();
                 self.recorder.take();
                 let staged = other.copy_from(self.region.dir, DEADLINE).await.unwrap();
-                self.published(&other, staged.area, Content::Copies).await;
+                self.publish(&other, staged.area, PublicationContent::Copies).await;
             }
             Operation::Seal => {
-                self.region.set_range(sealed(), None).await.unwrap();
+                self.region.set_range(sealed_range(), None).await.unwrap();
             }
             Operation::EnterStaging => {
-                self.staging_area().await;
+                self.open_staging_area().await;
             }
             Operation::ApplyStaging => {
-                self.flushed().await;
-                let area = self.staging_area().await;
-                self.region.stage_files(area, &self.files().await).await.unwrap();
+                self.flush().await;
+                let area = self.open_staging_area().await;
+                self.region.stage_files(area, &self.bulk_files().await).await.unwrap();
                 self.recorder.take();
-                self.published(&self.region, area, Content::Area { table: None }).await;
+                self.publish(&self.region, area, PublicationContent::Area { table: None }).await;
             }
             Operation::Remap => {
-                self.region.set_range(sealed(), None).await.unwrap();
+                self.region.set_range(sealed_range(), None).await.unwrap();
                 self.recorder.take();
                 let child = self.other(101, KeyRange::whole());
                 child.begin_from(&[self.region.dir]).await.unwrap();
             }
-            Operation::RemoteCompaction => self.compact_elsewhere(vec![plugin()]).await,
+            Operation::RemoteCompaction => self.compact_remotely(vec![plugin()]).await,
         }
     }
 }
@@ -268,37 +269,38 @@ fn open(storage: &Storage, plugins: &Plugins) -> Arc<Region> {
 }
 
 #[tokio::test]
-async fn staging_is_told_as_staging_and_a_bulk_load_only_when_it_is_published() {
+async fn hooks_see_staged_files_but_not_adopted_ones() {
     let scenario = Scenario::new().await;
-    scenario.flushed().await;
-    let area = scenario.staging_area().await;
+    scenario.flush().await;
+    let area = scenario.open_staging_area().await;
     scenario.recorder.take();
-    scenario.region.stage_files(area, &scenario.files().await).await.unwrap();
+    scenario.region.stage_files(area, &scenario.bulk_files().await).await.unwrap();
     let seen = scenario.recorder.take();
     let [Seen::Updated { manifest: ManifestKind::Staging, .. }] = seen.as_slice() else {
         panic!("{seen:#?}");
     };
-    scenario.region.adopt(new_area(), &scenario.files().await, DEADLINE).await.unwrap();
+    scenario.region.adopt(new_area(), &scenario.bulk_files().await, DEADLINE).await.unwrap();
     scenario.region.abandon(cause(Sequence(40)), area).unwrap();
-    scenario.region.settle().await.unwrap();
+    scenario.region.record_obligations().await.unwrap();
     assert_eq!(scenario.recorder.take(), []);
 }
 
 #[tokio::test]
-async fn every_scenario_calls_the_hooks_that_the_table_names() {
+async fn scenario_calls_exactly_the_hooks_of_its_row() {
     for &operation in ALL {
         let scenario = Scenario::new().await;
         scenario.run(operation).await;
-        let (here, elsewhere) = (scenario.recorder.take(), scenario.passed.take());
+        let local = scenario.recorder.take();
+        let remote = scenario.passed.take();
         let (seen, other) = match operation {
-            Operation::RemoteCompaction => (elsewhere, here),
-            _ => (here, elsewhere),
+            Operation::RemoteCompaction => (remote, local),
+            _ => (local, remote),
         };
         assert_eq!(other, [], "{operation:?}");
         let (written, updated) = row(operation);
         let files: Vec<_> = seen
             .iter()
-            .filter_map(|one| match one {
+            .filter_map(|call| match call {
                 Seen::Written(files) => Some(files.clone()),
                 _ => None,
             })
@@ -306,7 +308,7 @@ async fn every_scenario_calls_the_hooks_that_the_table_names() {
         assert_eq!(!files.is_empty(), written, "{operation:?}: {seen:#?}");
         let updates: Vec<_> = seen
             .iter()
-            .filter_map(|one| match one {
+            .filter_map(|call| match call {
                 Seen::Updated { manifest, actions, .. } => Some((*manifest, actions.clone())),
                 _ => None,
             })
@@ -320,16 +322,16 @@ async fn every_scenario_calls_the_hooks_that_the_table_names() {
 }
 
 #[tokio::test]
-async fn a_compactor_calls_no_hook_that_was_not_passed() {
+async fn compactor_calls_only_hooks_of_the_request() {
     let scenario = Scenario::new().await;
     let files = scenario.region.files();
-    scenario.compact_elsewhere(Vec::new()).await;
+    scenario.compact_remotely(Vec::new()).await;
     assert_ne!(scenario.region.files(), files);
     assert_eq!((scenario.passed.take(), scenario.recorder.take()), (vec![], vec![]));
 }
 
 #[tokio::test]
-async fn a_file_is_reported_before_the_change_that_adds_it() {
+async fn written_file_is_reported_before_its_manifest_update() {
     let scenario = Scenario::new().await;
     scenario.run(Operation::Flush).await;
     let seen = scenario.recorder.take();

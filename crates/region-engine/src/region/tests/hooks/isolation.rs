@@ -1,5 +1,5 @@
-//! H2 and H3: no hook runs under the manifest's lock, and none changes what the engine does. And
-//! what hooks learn of a region's life.
+//! H2 and H3: no hook runs under the manifest's lock, and no hook changes the engine's behaviour. Also the
+//! lifecycle events of a region.
 
 use std::sync::{Arc, OnceLock, Weak};
 
@@ -7,12 +7,12 @@ use async_trait::async_trait;
 use tidewater_common::ids::{ManifestVersion, OwnerEpoch, RegionId, Sequence};
 use tidewater_common::schema::WriteMode;
 
-use super::world::*;
 use crate::hooks::testing::{Bad, Recorder, Seen, Vice};
 use crate::hooks::{
     HookError, ManifestKind, Plugins, RegionHook, RegionHookRef, RegionMetaActionList, RegionRole,
     SstFileInfo,
 };
+use crate::region::tests::fixture::*;
 use crate::storage::Operation;
 use crate::storage::Storage;
 use crate::storage::testing::{Fault, FaultyStore};
@@ -27,21 +27,21 @@ fn open(storage: &Storage, plugins: &Plugins) -> Arc<Region> {
     Region::new(env, spec(WriteMode::Upsert, false), Sequence(0), Sequence(0)).unwrap()
 }
 
-/// A world whose region has these hooks, and has not been opened yet.
-async fn world(storage: Storage, plugins: &Plugins) -> World {
-    let mut world = World::new(Storage::memory(), WriteMode::Upsert, false).await;
-    world.region = open(&storage, plugins);
-    world.storage = storage;
-    world
+/// Returns a fixture whose region has these hooks and has not been loaded yet.
+async fn fixture(storage: Storage, plugins: &Plugins) -> RegionFixture {
+    let mut fixture = RegionFixture::new(Storage::memory(), WriteMode::Upsert, false).await;
+    fixture.region = open(&storage, plugins);
+    fixture.storage = storage;
+    fixture
 }
 
-/// Reads the manifest, for which it takes its lock, on every call.
+/// Hook that reads the manifest, which takes the manifest's lock, on every call.
 #[derive(Debug, Default)]
-struct Reads {
+struct ReadingHook {
     region: OnceLock<Weak<Region>>,
 }
 
-impl Reads {
+impl ReadingHook {
     async fn read(&self) -> Result<(), HookError> {
         let Some(region) = self.region.get().and_then(Weak::upgrade) else { return Ok(()) };
         region.load().await.map(|_| ()).map_err(HookError::new)
@@ -49,7 +49,7 @@ impl Reads {
 }
 
 #[async_trait]
-impl RegionHook for Reads {
+impl RegionHook for ReadingHook {
     async fn on_sst_files_written(
         &self,
         _: RegionId,
@@ -91,54 +91,57 @@ impl RegionHook for Reads {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_hook_may_read_the_manifest() {
+async fn hook_can_read_the_manifest() {
     let plugins = Plugins::default();
-    let hook = Arc::new(Reads::default());
+    let hook = Arc::new(ReadingHook::default());
     plugins.insert(hook.clone() as RegionHookRef).unwrap();
-    let mut world = world(Storage::memory(), &plugins).await;
-    hook.region.set(Arc::downgrade(&world.region)).unwrap();
-    world.region.take_ownership(owner(1), GROUP).await.unwrap();
-    world.put(&some_rows(0));
-    world.region.flush().await.unwrap();
+    let mut fixture = fixture(Storage::memory(), &plugins).await;
+    hook.region.set(Arc::downgrade(&fixture.region)).unwrap();
+    fixture.region.take_ownership(owner(1), GROUP).await.unwrap();
+    fixture.put(&some_rows(0));
+    fixture.region.flush().await.unwrap();
     let status = plugins.status().remove(0);
     // Opened, leader, created, written, flushed.
     assert_eq!((status.calls, status.failures), (5, 0), "{status:?}");
 }
 
 #[tokio::test(start_paused = true)]
-async fn bad_hooks_change_nothing_but_their_counters() {
+async fn failing_hooks_change_only_their_counters() {
     let plugins = Plugins::default();
     let recorder = Recorder::new("z");
     for (name, vice) in [("a", Vice::Panics), ("b", Vice::Hangs), ("c", Vice::Fails)] {
         plugins.insert(Arc::new(Bad(name, vice)) as RegionHookRef).unwrap();
     }
     plugins.insert(recorder.clone() as RegionHookRef).unwrap();
-    let mut bad = world(Storage::memory(), &plugins).await;
-    let mut plain = world(Storage::memory(), &Plugins::default()).await;
+    let mut bad = fixture(Storage::memory(), &plugins).await;
+    let mut plain = fixture(Storage::memory(), &Plugins::default()).await;
     let mut reports = Vec::new();
-    for world in [&mut bad, &mut plain] {
-        world.region.take_ownership(owner(1), GROUP).await.unwrap();
-        let mut told = Vec::new();
+    for fixture in [&mut bad, &mut plain] {
+        fixture.region.take_ownership(owner(1), GROUP).await.unwrap();
+        let mut flushes = Vec::new();
         for round in 0..6 {
-            world.put(&some_rows(round * 5));
-            told.push(world.region.flush().await.unwrap());
+            fixture.put(&some_rows(round * 5));
+            flushes.push(fixture.region.flush().await.unwrap());
         }
-        world.check().await;
-        reports.push(told);
+        fixture.check().await;
+        reports.push(flushes);
     }
     let sizeless = |reports: &Vec<crate::FlushReport>| {
-        reports.iter().map(|one| (one.manifest_version, one.rows, one.files)).collect::<Vec<_>>()
+        reports
+            .iter()
+            .map(|report| (report.manifest_version, report.rows, report.files))
+            .collect::<Vec<_>>()
     };
     assert_eq!(sizeless(&reports[0]), sizeless(&reports[1]));
     bad.reopen().await.unwrap();
     bad.check().await;
-    // Opened, leader, created, and two for each flush: nobody else missed one.
+    // Opened, leader, created, and two calls for each flush: the recorder missed none.
     let seen = recorder.take();
     assert_eq!(seen.len(), 3 + 2 * 6, "{seen:#?}");
     for status in plugins.status() {
         let (calls, failures) = match status.name.as_str() {
             "z" => (15, 0),
-            // Late: that holds flushes up, and is put up with less often.
+            // Hangs, which delays flushes: suspended after fewer failures.
             "b" => (2, 2),
             _ => (5, 5),
         };
@@ -148,7 +151,7 @@ async fn bad_hooks_change_nothing_but_their_counters() {
 }
 
 #[tokio::test]
-async fn hooks_learn_of_a_regions_life() {
+async fn hooks_receive_lifecycle_events_in_order() {
     use RegionRole::{Follower, Leader};
     let storage = Storage::memory();
     let plugins = Plugins::default();
@@ -178,7 +181,7 @@ async fn hooks_learn_of_a_regions_life() {
     again.load().await.unwrap();
     assert_eq!(recorder.take(), [Seen::Opened]);
     again.close();
-    // Told in the background.
+    // Delivered in the background.
     let mut seen = Vec::new();
     for _ in 0..1_000 {
         seen = recorder.take();
@@ -191,16 +194,16 @@ async fn hooks_learn_of_a_regions_life() {
 }
 
 #[tokio::test]
-async fn a_commit_that_turns_out_to_have_landed_is_told_once() {
+async fn commit_of_unknown_outcome_is_reported_once_resolved() {
     let store = FaultyStore::new();
     let plugins = Plugins::default();
     let recorder = Recorder::new("one");
     plugins.insert(recorder.clone() as RegionHookRef).unwrap();
-    let mut world = world(store.storage(), &plugins).await;
-    world.region.take_ownership(owner(1), GROUP).await.unwrap();
-    world.put(&some_rows(0));
+    let mut fixture = fixture(store.storage(), &plugins).await;
+    fixture.region.take_ownership(owner(1), GROUP).await.unwrap();
+    fixture.put(&some_rows(0));
     recorder.take();
-    // The put lands; nothing that would say so gets through.
+    // The put is stored, but every response that would show it is lost.
     let lost = std::sync::atomic::AtomicBool::new(false);
     store.plan(move |call| {
         use std::sync::atomic::Ordering::SeqCst;
@@ -210,15 +213,15 @@ async fn a_commit_that_turns_out_to_have_landed_is_told_once() {
             _ => Fault::None,
         }
     });
-    let error = world.region.flush().await.unwrap_err();
+    let error = fixture.region.flush().await.unwrap_err();
     assert!(matches!(error, EngineError::Unknown { .. }), "{error}");
     let seen = recorder.take();
     assert!(matches!(seen.as_slice(), [Seen::Written(_)]), "{seen:?}");
     store.plan(|_| Fault::None);
-    world.region.flush().await.unwrap();
+    fixture.region.flush().await.unwrap();
     let seen = recorder.take();
     assert!(matches!(seen.as_slice(), [Seen::Updated { .. }]), "{seen:?}");
-    world.region.flush().await.unwrap();
+    fixture.region.flush().await.unwrap();
     assert_eq!(recorder.take(), []);
-    world.check().await;
+    fixture.check().await;
 }

@@ -1,4 +1,4 @@
-//! What hooks are told of a compaction, in a form in which two places can be compared.
+//! Recorder of the hook calls of a compaction, in a form in which local and remote runs can be compared.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -17,7 +17,7 @@ use crate::hooks::{
 use crate::manifest::{Action, ActionKind, Author, Edit};
 
 #[derive(Debug, Clone)]
-enum Told {
+enum HookCall {
     Written {
         region: RegionId,
         metadata: Box<RegionSpec>,
@@ -31,12 +31,12 @@ enum Told {
     },
 }
 
-/// Keeps all that it is told of a compaction.
+/// Hook that records all calls of a compaction.
 #[derive(Debug, Default)]
-pub(super) struct Listener(Mutex<Vec<Told>>);
+pub(super) struct CallRecorder(Mutex<Vec<HookCall>>);
 
 #[async_trait]
-impl RegionHook for Listener {
+impl RegionHook for CallRecorder {
     fn name(&self) -> &str {
         "listener"
     }
@@ -47,8 +47,9 @@ impl RegionHook for Listener {
         metadata: &RegionSpec,
         files: &[SstFileInfo],
     ) -> Result<(), HookError> {
-        let (metadata, files) = (metadata.clone(), files.to_vec());
-        self.0.lock().push(Told::Written { region, metadata: Box::new(metadata), files });
+        let metadata = Box::new(metadata.clone());
+        let files = files.to_vec();
+        self.0.lock().push(HookCall::Written { region, metadata, files });
         Ok(())
     }
 
@@ -60,12 +61,12 @@ impl RegionHook for Listener {
         manifest: ManifestKind,
     ) -> Result<(), HookError> {
         let actions = actions.clone();
-        self.0.lock().push(Told::Updated { region, actions, version, manifest });
+        self.0.lock().push(HookCall::Updated { region, actions, version, manifest });
         Ok(())
     }
 }
 
-/// What is told of one file. Whoever adds a field there adds it here.
+/// Reported values of one file. A new field of [`SstInfo`] must be added here as well.
 #[derive(Debug, PartialEq)]
 pub(super) struct File {
     pub(super) id: usize,
@@ -78,10 +79,9 @@ pub(super) struct File {
     pub(super) meta: FileMeta,
 }
 
-/// What both places must be told alike: ids of files are what they stand for, and the job's is left
-/// out.
+/// Values that must be equal in both runs. File ids are replaced by ordinals; the job id is omitted.
 #[derive(Debug, PartialEq)]
-pub(super) struct Same {
+pub(super) struct CommonCalls {
     pub(super) region: RegionId,
     pub(super) metadata: RegionSpec,
     pub(super) files: Vec<File>,
@@ -89,22 +89,22 @@ pub(super) struct Same {
     pub(super) actions: Vec<Action>,
     pub(super) by_reference: Option<RegionId>,
     pub(super) version: ManifestVersion,
-    /// As the list says it.
+    /// Version in the action list.
     pub(super) of_version: ManifestVersion,
     pub(super) manifest: ManifestKind,
 }
 
-/// What differs, beside the ids of files.
+/// Values that differ between the runs, apart from the file ids.
 #[derive(Debug, PartialEq)]
-pub(super) struct Apart {
+pub(super) struct JobSpecific {
     pub(super) author: Author,
     pub(super) time_ms: u64,
 }
 
-/// What each file stands for: inputs by what they hold, outputs in order of their keys.
-struct Names(BTreeMap<FileId, usize>);
+/// Ordinal of each file: inputs ordered by content, outputs ordered by key.
+struct FileOrdinals(BTreeMap<FileId, usize>);
 
-impl Names {
+impl FileOrdinals {
     fn new(mut inputs: Vec<FileMeta>, outputs: &[SstFileInfo]) -> Self {
         inputs.sort_by_key(|file| (file.min_sequence(), file.max_sequence(), file.min_key.clone()));
         let all = inputs.iter().map(|file| file.file_id);
@@ -124,11 +124,12 @@ impl Names {
         let SstFileInfo { sst, meta } = file.clone();
         let SstInfo { file_id, time, size, rows, row_groups, footer, indexes } = sst;
         assert_eq!(file_id, meta.file_id);
-        let (id, meta) = (self.0[&file_id], self.meta(&meta));
+        let id = self.0[&file_id];
+        let meta = self.meta(&meta);
         File { id, time, size, rows, row_groups, footer, indexes, meta }
     }
 
-    /// Which files a job removes is a set.
+    /// Normalizes an edit. The removed files of a job are a set, so they are sorted.
     fn action(&self, action: &Action) -> Action {
         let ActionKind::Edit(edit) = &action.kind else { panic!("{action:?}") };
         let add = edit.add.iter().map(|file| self.meta(file)).collect();
@@ -140,8 +141,8 @@ impl Names {
     }
 }
 
-impl Listener {
-    /// Whether nothing was told.
+impl CallRecorder {
+    /// Returns true if no call was recorded.
     pub(super) fn is_empty(&self) -> bool {
         self.0.lock().is_empty()
     }
@@ -150,28 +151,28 @@ impl Listener {
         self.0.lock().clear();
     }
 
-    /// The two calls of a compaction of a region that had these files.
-    pub(super) fn take(&self, inputs: Vec<FileMeta>) -> (Same, Apart) {
-        let told = std::mem::take(&mut *self.0.lock());
+    /// Returns the two calls of a compaction of a region that had these files.
+    pub(super) fn take(&self, inputs: Vec<FileMeta>) -> (CommonCalls, JobSpecific) {
+        let calls = std::mem::take(&mut *self.0.lock());
         let [
-            Told::Written { region, metadata, files },
-            Told::Updated { region: updated, actions: list, version, manifest },
-        ] = told.as_slice()
+            HookCall::Written { region, metadata, files },
+            HookCall::Updated { region: updated, actions: list, version, manifest },
+        ] = calls.as_slice()
         else {
-            panic!("{told:#?}");
+            panic!("{calls:#?}");
         };
-        let names = Names::new(inputs, files);
-        let same = Same {
+        let ordinals = FileOrdinals::new(inputs, files);
+        let common = CommonCalls {
             region: *region,
             metadata: *metadata.clone(),
-            files: files.iter().map(|file| names.file(file)).collect(),
+            files: files.iter().map(|file| ordinals.file(file)).collect(),
             updated: *updated,
-            actions: list.actions().iter().map(|action| names.action(action)).collect(),
+            actions: list.actions().iter().map(|action| ordinals.action(action)).collect(),
             by_reference: list.by_reference(),
             version: *version,
             of_version: list.version(),
             manifest: *manifest,
         };
-        (same, Apart { author: list.author(), time_ms: list.time_ms() })
+        (common, JobSpecific { author: list.author(), time_ms: list.time_ms() })
     }
 }

@@ -1,4 +1,4 @@
-//! M2: hooks are told the same of a compaction, wherever it is carried out.
+//! M2: hooks receive the same calls for a local and a remote compaction.
 
 use std::sync::Arc;
 
@@ -10,12 +10,12 @@ use tidewater_common::clock::Clock;
 use tidewater_common::ids::{ColumnId, Epoch, FileId, SchemaVersion, Sequence};
 use tidewater_common::schema::{ColumnType, TableOptions, TableSchema, WriteMode};
 
-use super::elsewhere::*;
-use super::told::*;
-use super::world::*;
+use super::recorded_calls::*;
 use crate::compaction::{Attempt, OpenCompactionRegionRequest, Scope};
 use crate::hooks::{ManifestKind, Plugins, RegionHookRef};
 use crate::manifest::{ActionKind, Author};
+use crate::region::tests::fixture::*;
+use crate::region::tests::remote_compactor::*;
 use crate::row_versions::RowOp;
 use crate::storage::Storage;
 use crate::{Region, RegionSpec, RowsWrite, ScanOptions};
@@ -24,10 +24,10 @@ use crate::{Region, RegionSpec, RowsWrite, ScanOptions};
 struct Case {
     mode: WriteMode,
     hashed: bool,
-    /// Rows have a time and expire.
+    /// True if rows have a time and expire.
     timed: bool,
-    /// A first compaction leaves a run beneath, so that deletes stay.
-    beneath: bool,
+    /// True if an earlier compaction leaves an older run, so that deletes stay.
+    older_run: bool,
     scope: Scope,
     since: Epoch,
 }
@@ -36,7 +36,7 @@ const CASE: Case = Case {
     mode: WriteMode::Upsert,
     hashed: false,
     timed: false,
-    beneath: false,
+    older_run: false,
     scope: Scope::Whole,
     since: Epoch(100),
 };
@@ -58,7 +58,7 @@ fn timed_spec(mode: WriteMode) -> RegionSpec {
     RegionSpec { schema, options, ..spec(mode, false) }
 }
 
-/// Rows of all ages up to five hours. `added`: with a column that was added.
+/// Returns rows with ages of up to five hours. `added`: whether they have the added column.
 fn timed_rows(region: &Region, ids: std::ops::Range<i64>, op: RowOp, added: bool) -> RecordBatch {
     let schema = region.shape().schema.clone();
     let now = FixedClock.now_ms() as i64;
@@ -79,57 +79,55 @@ fn timed_rows(region: &Region, ids: std::ops::Range<i64>, op: RowOp, added: bool
     RecordBatch::try_new(schema.arrow(), arrays).unwrap()
 }
 
-/// A region with a past, taken up by a new owner.
-struct Grown {
+/// A region with files and schema changes, opened by a new owner.
+struct GrownRegion {
     storage: Storage,
     region: Arc<Region>,
 }
 
 impl Case {
-    /// The same each time, but for ids.
-    async fn grown(self, hook: Arc<Listener>) -> Grown {
-        let (storage, spec) = match self.timed {
-            true => self.timed_past().await,
-            false => self.past().await,
-        };
+    /// Creates the region; deterministic except for ids.
+    async fn grown(self, hook: Arc<CallRecorder>) -> GrownRegion {
+        let (storage, spec) = if self.timed { self.timed_past().await } else { self.past().await };
         let plugins = Plugins::default();
         plugins.insert(hook.clone() as RegionHookRef).unwrap();
         let env = env(storage.clone()).with_plugins(plugins);
         let region = Region::new(env, spec, Sequence(0), Sequence(0)).unwrap();
         region.take_ownership(owner(9), GROUP).await.unwrap();
         hook.forget();
-        Grown { storage, region }
+        GrownRegion { storage, region }
     }
 
     async fn past(self) -> (Storage, RegionSpec) {
-        let mut world = World::new(Storage::memory(), self.mode, self.hashed).await;
-        let spec = world.spec.clone();
+        let mut fixture = RegionFixture::new(Storage::memory(), self.mode, self.hashed).await;
+        let spec = fixture.spec.clone();
         let name = |n| ["a", "b", "c"][n as usize % 3].to_owned();
-        let flushed = async |world: &mut World, from: i32, to: i32| {
-            world.epoch += 2;
-            let note = |n| format!("{n} of {from} in {}", world.epoch);
+        let flushed = async |fixture: &mut RegionFixture, from: i32, to: i32| {
+            fixture.epoch += 2;
+            let note = |n| format!("{n} of {from} in {}", fixture.epoch);
             let row = |n| ((name(n), n), (n % 5 > 0).then_some(i64::from(n)), note(n));
-            world.put(&(from..to).map(row).collect::<Vec<_>>());
+            fixture.put(&(from..to).map(row).collect::<Vec<_>>());
             if self.mode == WriteMode::Upsert {
-                world.delete(&(from..to).step_by(7).map(|n| (name(n), n)).collect::<Vec<_>>());
+                fixture.delete(&(from..to).step_by(7).map(|n| (name(n), n)).collect::<Vec<_>>());
             }
-            world.region.flush().await.unwrap();
+            fixture.region.flush().await.unwrap();
         };
-        flushed(&mut world, 0, 300).await;
-        flushed(&mut world, 200, 500).await;
-        if self.beneath {
-            world.compact(Scope::Due).await.unwrap();
+        flushed(&mut fixture, 0, 300).await;
+        flushed(&mut fixture, 200, 500).await;
+        if self.older_run {
+            fixture.compact(Scope::Due).await.unwrap();
         }
-        flushed(&mut world, 100, 400).await;
-        world.alter(&[added("more")]);
-        world.region.settle().await.unwrap();
-        flushed(&mut world, 50, 350).await;
-        flushed(&mut world, 150, 450).await;
-        (world.storage, spec)
+        flushed(&mut fixture, 100, 400).await;
+        fixture.alter(&[added("more")]);
+        fixture.region.record_obligations().await.unwrap();
+        flushed(&mut fixture, 50, 350).await;
+        flushed(&mut fixture, 150, 450).await;
+        (fixture.storage, spec)
     }
 
     async fn timed_past(self) -> (Storage, RegionSpec) {
-        let (storage, spec) = (Storage::memory(), timed_spec(self.mode));
+        let storage = Storage::memory();
+        let spec = timed_spec(self.mode);
         let env = env(storage.clone());
         let region = Region::new(env, spec.clone(), Sequence(0), Sequence(0)).unwrap();
         region.take_ownership(owner(1), GROUP).await.unwrap();
@@ -138,7 +136,7 @@ impl Case {
             if altered {
                 let schema = spec.schema.altered(&[added("more")]).unwrap();
                 region.alter(cause(Sequence(sequence + 5)), schema, spec.options.clone()).unwrap();
-                region.settle().await.unwrap();
+                region.record_obligations().await.unwrap();
             }
             let puts = timed_rows(&region, ids.clone(), RowOp::Put, altered);
             let deletes = timed_rows(&region, ids.start..ids.start + 20, RowOp::Delete, altered);
@@ -147,7 +145,8 @@ impl Case {
                     continue;
                 }
                 sequence += 10;
-                let (sequence, epoch) = (Sequence(sequence), Epoch(sequence / 10));
+                let epoch = Epoch(sequence / 10);
+                let sequence = Sequence(sequence);
                 region.apply(RowsWrite { sequence, epoch, op, batch }).unwrap();
             }
             region.flush().await.unwrap();
@@ -156,7 +155,7 @@ impl Case {
     }
 }
 
-impl Grown {
+impl GrownRegion {
     async fn rows(&self) -> RecordBatch {
         let schema = self.region.shape().schema.clone();
         let columns = schema.columns().iter().map(|column| column.id).collect();
@@ -166,114 +165,117 @@ impl Grown {
     }
 }
 
-/// Compacts a region here, and one with the same past elsewhere; what both have told alike.
-async fn told_alike(case: Case) -> Same {
-    let (locally, remotely) = (Arc::new(Listener::default()), Arc::new(Listener::default()));
-    let on_the_data_node = Arc::new(Listener::default());
-    let here = case.grown(locally.clone()).await;
-    let there = case.grown(on_the_data_node.clone()).await;
-    let before = there.rows().await;
+/// Compacts a region locally, and a region with the same history on a compactor. Asserts that the hook
+/// calls are the same, and returns them.
+async fn compact_both(case: Case) -> CommonCalls {
+    let local_hook = Arc::new(CallRecorder::default());
+    let compactor_hook = Arc::new(CallRecorder::default());
+    let data_node_hook = Arc::new(CallRecorder::default());
+    let local = case.grown(local_hook.clone()).await;
+    let remote = case.grown(data_node_hook.clone()).await;
+    let before = remote.rows().await;
     let attempt = Attempt::default();
-    let inputs = here.region.files();
-    let report = here
+    let inputs = local.region.files();
+    let report = local
         .region
         .compact(case.scope, case.since, &attempt)
         .await
         .unwrap()
-        .expect("files to merge");
-    let (same, apart) = locally.take(inputs);
-    assert_eq!(apart.author, Author::Job(report.job_id));
+        .expect("files to compact");
+    let (common, specific) = local_hook.take(inputs);
+    assert_eq!(specific.author, Author::Job(report.job_id));
 
-    // Its clock is ahead, and its schema is that with which the region began.
-    let clock = Arc::new(HandClock::default());
-    clock.forward(HOUR as u64);
-    let env = env_with(there.storage.clone(), clock.clone());
+    // The compactor's clock is ahead, and its schema is the region's first one.
+    let clock = Arc::new(ManualClock::default());
+    clock.advance(HOUR as u64);
+    let env = env_with(remote.storage.clone(), clock.clone());
     let since = case.since;
-    let planned = there.region.plan_compaction(case.scope, since).await.unwrap().unwrap();
-    let request = OpenCompactionRegionRequest { since, ..request(&there.region, 9) };
+    let planned = remote.region.plan_compaction(case.scope, since).await.unwrap().unwrap();
+    let request = OpenCompactionRegionRequest { since, ..request(&remote.region, 9) };
     assert_eq!(request.schema.version(), SchemaVersion(1));
-    let inputs = there.region.files();
-    let elsewhere =
-        Elsewhere::prepared(&env, remotely.clone(), request, planned.plan()).await.unwrap();
-    let committed = elsewhere.run(&Attempt::default()).await.unwrap();
-    let (same_there, apart_there) = remotely.take(inputs);
-    assert_eq!(same_there, same, "{case:?}");
-    assert_eq!(apart_there.author, Author::Job(planned.plan().job_id));
-    assert_eq!(apart_there.time_ms, apart.time_ms + HOUR as u64);
+    let inputs = remote.region.files();
+    let remote_job = RemoteJob::prepare_with(&env, compactor_hook.clone(), request, planned.plan())
+        .await
+        .unwrap();
+    let committed = remote_job.run(&Attempt::default()).await.unwrap();
+    let (remote_common, remote_specific) = compactor_hook.take(inputs);
+    assert_eq!(remote_common, common, "{case:?}");
+    assert_eq!(remote_specific.author, Author::Job(planned.plan().job_id));
+    assert_eq!(remote_specific.time_ms, specific.time_ms + HOUR as u64);
 
     assert_eq!(committed.manifest_version, report.manifest_version);
-    let settled = planned.settle().await.unwrap();
-    assert_eq!(settled, committed_as(&committed));
-    there.region.load().await.unwrap();
-    assert!(on_the_data_node.is_empty());
+    let outcome = planned.resolve_outcome().await.unwrap();
+    assert_eq!(outcome, committed_outcome(&committed));
+    remote.region.load().await.unwrap();
+    assert!(data_node_hook.is_empty());
     let outputs: Vec<FileId> = committed.outputs.iter().map(|file| file.meta.file_id).collect();
-    let live = there.region.files();
+    let live = remote.region.files();
     assert!(outputs.iter().all(|id| live.iter().any(|file| file.file_id == *id)));
-    assert_eq!(there.rows().await, before, "{case:?}");
-    assert_eq!(here.rows().await, before, "{case:?}");
-    same
+    assert_eq!(remote.rows().await, before, "{case:?}");
+    assert_eq!(local.rows().await, before, "{case:?}");
+    common
 }
 
-fn total(same: &Same, of: impl Fn(&File) -> u64) -> u64 {
-    same.files.iter().map(of).sum()
+fn total(calls: &CommonCalls, of: impl Fn(&File) -> u64) -> u64 {
+    calls.files.iter().map(of).sum()
 }
 
-/// Files of both schemas were merged, by several sub-jobs into more files than those.
-fn check_shape(same: &Same) {
-    assert!(same.files.len() > 3, "{}", same.files.len());
-    assert!(same.files.iter().all(|file| file.meta.schema_version == SchemaVersion(2)));
-    assert_eq!(same.metadata.schema.version(), SchemaVersion(2));
-    assert_eq!(same.manifest, ManifestKind::Live);
+/// Checks that files of both schemas were compacted, by several sub-jobs and into more files than those.
+fn check_shape(calls: &CommonCalls) {
+    assert!(calls.files.len() > 3, "{}", calls.files.len());
+    assert!(calls.files.iter().all(|file| file.meta.schema_version == SchemaVersion(2)));
+    assert_eq!(calls.metadata.schema.version(), SchemaVersion(2));
+    assert_eq!(calls.manifest, ManifestKind::Live);
 }
 
 #[tokio::test]
-async fn an_upsert_region_merged_to_one_run_is_told_alike() {
+async fn hooks_see_same_upsert_compaction_locally_and_remotely() {
     for hashed in [false, true] {
-        let same = told_alike(Case { hashed, ..CASE }).await;
-        check_shape(&same);
-        assert_eq!(total(&same, |file| file.meta.deletes), 0);
-        assert!(same.files.iter().all(|file| file.meta.one_version_per_key));
+        let calls = compact_both(Case { hashed, ..CASE }).await;
+        check_shape(&calls);
+        assert_eq!(total(&calls, |file| file.meta.deletes), 0);
+        assert!(calls.files.iter().all(|file| file.meta.one_version_per_key));
     }
 }
 
 #[tokio::test]
-async fn deletes_above_an_older_run_are_told_alike() {
-    let case = Case { beneath: true, scope: Scope::Due, ..CASE };
-    let same = told_alike(case).await;
-    check_shape(&same);
-    assert_ne!(total(&same, |file| file.meta.deletes), 0);
+async fn hooks_see_same_kept_deletes_locally_and_remotely() {
+    let case = Case { older_run: true, scope: Scope::Due, ..CASE };
+    let calls = compact_both(case).await;
+    check_shape(&calls);
+    assert_ne!(total(&calls, |file| file.meta.deletes), 0);
 }
 
 #[tokio::test]
-async fn versions_that_are_kept_are_told_alike() {
-    let same = told_alike(Case { since: Epoch(5), ..CASE }).await;
-    check_shape(&same);
-    assert!(same.files.iter().any(|file| !file.meta.one_version_per_key));
-    let ActionKind::Edit(edit) = &same.actions[0].kind else { panic!("{same:?}") };
+async fn hooks_see_same_kept_versions_locally_and_remotely() {
+    let calls = compact_both(Case { since: Epoch(5), ..CASE }).await;
+    check_shape(&calls);
+    assert!(calls.files.iter().any(|file| !file.meta.one_version_per_key));
+    let ActionKind::Edit(edit) = &calls.actions[0].kind else { panic!("{calls:?}") };
     assert_eq!(edit.since, Some(Epoch(5)));
 }
 
 #[tokio::test]
-async fn an_append_only_region_is_told_alike() {
+async fn hooks_see_same_append_only_compaction_locally_and_remotely() {
     for hashed in [false, true] {
-        let same = told_alike(Case { mode: WriteMode::AppendOnly, hashed, ..CASE }).await;
-        check_shape(&same);
-        assert_eq!(total(&same, |file| file.rows), 1_500);
+        let calls = compact_both(Case { mode: WriteMode::AppendOnly, hashed, ..CASE }).await;
+        check_shape(&calls);
+        assert_eq!(total(&calls, |file| file.rows), 1_500);
     }
 }
 
 #[tokio::test]
-async fn rows_that_expire_are_told_alike() {
+async fn hooks_see_same_row_expiry_locally_and_remotely() {
     for mode in [WriteMode::Upsert, WriteMode::AppendOnly] {
         for scope in [Scope::Whole, Scope::Due] {
-            let same = told_alike(Case { mode, scope, timed: true, ..CASE }).await;
-            let ActionKind::Edit(edit) = &same.actions[0].kind else { panic!("{same:?}") };
+            let calls = compact_both(Case { mode, scope, timed: true, ..CASE }).await;
+            let ActionKind::Edit(edit) = &calls.actions[0].kind else { panic!("{calls:?}") };
             assert!(edit.window_ms.is_some());
-            assert!(same.files.iter().all(|file| file.time.is_some()));
+            assert!(calls.files.iter().all(|file| file.time.is_some()));
             if scope == Scope::Whole {
-                check_shape(&same);
+                check_shape(&calls);
                 // Of 900 some had expired.
-                assert!(total(&same, |file| file.rows) < 800);
+                assert!(total(&calls, |file| file.rows) < 800);
             }
         }
     }

@@ -1,190 +1,195 @@
-//! Alter and truncate: what the log decides, what the manifest records of it, and who finishes it.
+//! Alter and truncate: effect in the log, record in the manifest, completion by a new owner.
 
 use tidewater_common::ids::Sequence;
 use tidewater_common::schema::{SchemaChange, WriteMode};
 
-use super::world::*;
 use crate::compaction::Scope;
+use crate::region::tests::fixture::*;
 use crate::storage::Storage;
 use crate::storage::testing::{Fault, FaultyStore};
 use crate::{EngineError, ScanOptions};
 
-fn some_rows(world: &World, from: i32) -> Vec<Row> {
-    let at = world.log.len();
+fn some_rows(fixture: &RegionFixture, from: i32) -> Vec<Row> {
+    let at = fixture.log.len();
     (from..from + 10)
         .map(|n| (("k".to_owned(), n), Some(i64::from(n)), format!("{at}/{n}")))
         .collect()
 }
 
-async fn world() -> World {
-    let mut world = World::new(Storage::memory(), WriteMode::Upsert, false).await;
-    world.put(&some_rows(&world, 0));
-    world.region.flush().await.unwrap();
-    world.put(&some_rows(&world, 5));
-    world
+async fn fixture() -> RegionFixture {
+    let mut fixture = RegionFixture::new(Storage::memory(), WriteMode::Upsert, false).await;
+    fixture.put(&some_rows(&fixture, 0));
+    fixture.region.flush().await.unwrap();
+    fixture.put(&some_rows(&fixture, 5));
+    fixture
 }
 
 #[tokio::test]
-async fn a_new_column_shows_its_default_in_files_and_runs_that_lack_it() {
-    let mut world = world().await;
-    world.alter(&[added("extra")]);
-    world.check().await;
-    world.put(&some_rows(&world, 12));
-    world.region.merge_runs().await.unwrap();
-    world.check().await;
-    world.region.flush().await.unwrap();
-    world.check().await;
-    world.reopen().await.unwrap();
-    world.check().await;
+async fn new_column_shows_default_in_older_files_and_runs() {
+    let mut fixture = fixture().await;
+    fixture.alter(&[added("extra")]);
+    fixture.check().await;
+    fixture.put(&some_rows(&fixture, 12));
+    fixture.region.merge_runs().await.unwrap();
+    fixture.check().await;
+    fixture.region.flush().await.unwrap();
+    fixture.check().await;
+    fixture.reopen().await.unwrap();
+    fixture.check().await;
 }
 
 #[tokio::test]
-async fn a_column_that_comes_again_does_not_bring_old_values_back() {
-    let mut world = world().await;
-    world.alter(&[added("extra")]);
-    world.put(&some_rows(&world, 0));
-    world.region.flush().await.unwrap();
-    let first = world.spec.schema.column_named("extra").unwrap().id;
-    world.alter(&[SchemaChange::DropColumn { name: "extra".to_owned() }, added("extra")]);
-    let second = world.spec.schema.column_named("extra").unwrap().id;
+async fn readded_column_does_not_show_old_values() {
+    let mut fixture = fixture().await;
+    fixture.alter(&[added("extra")]);
+    fixture.put(&some_rows(&fixture, 0));
+    fixture.region.flush().await.unwrap();
+    let first = fixture.spec.schema.column_named("extra").unwrap().id;
+    fixture.alter(&[SchemaChange::DropColumn { name: "extra".to_owned() }, added("extra")]);
+    let second = fixture.spec.schema.column_named("extra").unwrap().id;
     assert_ne!(first, second);
-    // The check asks for the defaults of the second one, for all rows.
-    world.check().await;
-    let gone = world.region.scan(&ScanOptions::all(vec![first]));
-    assert!(matches!(gone, Err(EngineError::BadRows { .. })));
+    // The check expects the default of the second column for all rows.
+    fixture.check().await;
+    let dropped = fixture.region.scan(&ScanOptions::all(vec![first]));
+    assert!(matches!(dropped, Err(EngineError::BadRows { .. })));
 }
 
 #[tokio::test]
-async fn truncated_rows_are_gone_at_once_and_for_good() {
-    let mut world = world().await;
-    let follower = world.log_replica();
-    world.replay(&follower);
+async fn truncated_rows_disappear_immediately_and_permanently() {
+    let mut fixture = fixture().await;
+    let follower = fixture.log_replica();
+    fixture.replay(&follower);
     follower.load().await.unwrap();
-    world.truncate();
-    world.check().await;
-    assert_eq!(world.region.stats().memtable_bytes, 0);
-    world.put(&some_rows(&world, 3));
-    // The follower knows nothing of it from the manifest, all from the log.
-    world.replay(&follower);
+    fixture.truncate();
+    fixture.check().await;
+    assert_eq!(fixture.region.stats().memtable_bytes, 0);
+    fixture.put(&some_rows(&fixture, 3));
+    // The follower knows the truncation from the log, not from the manifest.
+    fixture.replay(&follower);
     follower.load().await.unwrap();
-    assert_eq!(scan(&follower, &all()).await.unwrap(), world.expected_rows());
-    assert!(world.region.manifest.state().truncated < world.region.obligations()[0].cause.sequence);
-    world.region.settle().await.unwrap();
-    assert_eq!(world.region.manifest.state().live.len(), 0);
-    world.check().await;
-    world.reopen().await.unwrap();
-    world.check().await;
-    assert_eq!(world.region.obligations(), []);
+    assert_eq!(scan(&follower, &all()).await.unwrap(), fixture.expected_rows());
+    assert!(
+        fixture.region.manifest.state().truncated < fixture.region.obligations()[0].cause.sequence
+    );
+    fixture.region.record_obligations().await.unwrap();
+    assert_eq!(fixture.region.manifest.state().live.len(), 0);
+    fixture.check().await;
+    fixture.reopen().await.unwrap();
+    fixture.check().await;
+    assert_eq!(fixture.region.obligations(), []);
 }
 
 #[tokio::test]
-async fn rows_that_are_truncated_while_they_are_flushed_do_not_come_back() {
-    let mut world = World::new(Storage::memory(), WriteMode::AppendOnly, false).await;
-    world.put(&some_rows(&world, 0));
-    let region = world.region.clone();
-    // The flush has chosen its rows, and waits to encode them.
+async fn rows_truncated_during_flush_do_not_reappear() {
+    let mut fixture = RegionFixture::new(Storage::memory(), WriteMode::AppendOnly, false).await;
+    fixture.put(&some_rows(&fixture, 0));
+    let region = fixture.region.clone();
+    // The flush has chosen its rows and waits for a worker to encode them.
     let workers = region.env.options.workers as u32;
     let busy = region.env.workers.clone().acquire_many_owned(workers).await.unwrap();
     let mut flush = Box::pin(region.flush());
-    while world.region.contents.lock().frozen.is_none() {
+    while fixture.region.contents.lock().frozen.is_none() {
         assert!(futures::poll!(&mut flush).is_pending());
         tokio::task::yield_now().await;
     }
     drop(busy);
-    world.truncate();
+    fixture.truncate();
     flush.await.unwrap();
-    world.check().await;
-    world.region.settle().await.unwrap();
-    world.check().await;
-    world.reopen().await.unwrap();
-    world.check().await;
+    fixture.check().await;
+    fixture.region.record_obligations().await.unwrap();
+    fixture.check().await;
+    fixture.reopen().await.unwrap();
+    fixture.check().await;
 }
 
-// The flush has settled what there was, and waits for a merge: what is altered then must not be
-// recorded after the file that has the new schema's rows.
+// The flush has recorded all obligations and waits for a merge. An alter at this point must be recorded
+// before the file that contains rows of the new schema.
 #[tokio::test]
-async fn what_is_altered_while_a_flush_waits_is_recorded_before_its_file() {
-    let mut world = world().await;
-    let region = world.region.clone();
-    world.alter(&[added("first")]);
+async fn alter_during_waiting_flush_is_recorded_before_its_file() {
+    let mut fixture = fixture().await;
+    let region = fixture.region.clone();
+    fixture.alter(&[added("first")]);
     let merging = region.merging.lock().await;
     let mut flush = Box::pin(region.flush());
-    // Once the first one is settled, the lock is the next thing that it waits for.
+    // Once the first alter is recorded, the flush waits for the merge lock next.
     while !region.obligations().is_empty() {
         assert!(futures::poll!(&mut flush).is_pending());
         tokio::task::yield_now().await;
     }
-    world.alter(&[added("second")]);
-    world.put(&some_rows(&world, 12));
+    fixture.alter(&[added("second")]);
+    fixture.put(&some_rows(&fixture, 12));
     drop(merging);
     let report = flush.await.unwrap();
     assert_eq!(report.flushed_sequence, region.last_sequence());
-    assert_eq!(region.obligations(), [], "the flush goes after what its rows were written under");
+    assert_eq!(region.obligations(), [], "the alters are recorded before the flush");
     let state = region.manifest.state();
     let recorded = state.table.as_ref().unwrap().schema.version();
-    assert_eq!(recorded, world.spec.schema.version());
+    assert_eq!(recorded, fixture.spec.schema.version());
     assert!(state.files().all(|file| file.schema_version <= recorded));
     assert!(state.files().any(|file| file.schema_version == recorded));
-    world.check().await;
-    world.compact(Scope::Whole).await.unwrap();
-    world.check().await;
+    fixture.check().await;
+    fixture.compact(Scope::Whole).await.unwrap();
+    fixture.check().await;
 }
 
 #[tokio::test]
-async fn a_new_owner_finishes_what_the_old_one_began() {
-    let mut world = world().await;
-    world.alter(&[added("extra")]);
-    world.truncate();
-    world.put(&some_rows(&world, 40));
-    let old = world.region.clone();
-    let (sequence, pending) = (old.last_sequence(), old.obligations());
+async fn new_owner_records_obligations_of_old_owner() {
+    let mut fixture = fixture().await;
+    fixture.alter(&[added("extra")]);
+    fixture.truncate();
+    fixture.put(&some_rows(&fixture, 40));
+    let old = fixture.region.clone();
+    let sequence = old.last_sequence();
+    let pending = old.obligations();
     assert_eq!(pending.len(), 2);
-    world.region = world.snapshot_replica();
-    world.region.restore(old.unflushed());
-    world.term += 1;
-    world.region.take_ownership(owner(world.term), GROUP).await.unwrap();
-    assert_eq!(world.region.obligations(), pending);
-    world.region.flush().await.unwrap();
-    assert_eq!(world.region.obligations(), []);
-    assert_eq!(world.region.done_through(), pending[1].cause.sequence);
-    assert!(world.region.done_through() < sequence);
-    world.check().await;
-    // The old one comes late.
+    fixture.region = fixture.snapshot_replica();
+    fixture.region.restore(old.unflushed());
+    fixture.term += 1;
+    fixture.region.take_ownership(owner(fixture.term), GROUP).await.unwrap();
+    assert_eq!(fixture.region.obligations(), pending);
+    fixture.region.flush().await.unwrap();
+    assert_eq!(fixture.region.obligations(), []);
+    assert_eq!(fixture.region.done_through(), pending[1].cause.sequence);
+    assert!(fixture.region.done_through() < sequence);
+    fixture.check().await;
+    // The old owner is fenced.
     assert!(matches!(
-        old.settle().await,
+        old.record_obligations().await,
         Err(EngineError::Fenced { .. } | EngineError::NotOwner { .. })
     ));
 }
 
 #[tokio::test]
-async fn what_was_recorded_is_not_recorded_again() {
+async fn recorded_obligation_is_not_recorded_again() {
     for fault in [Fault::ErrorAfter, Fault::StoredConflict, Fault::ErrorBefore] {
         let store = FaultyStore::new();
-        let mut world = World::new(store.storage(), WriteMode::Upsert, false).await;
-        world.put(&some_rows(&world, 0));
-        world.truncate();
-        let before = world.region.stats().manifest_version;
-        store.plan(move |call| match call.path.as_ref().ends_with(".delta") {
-            true => fault,
-            false => Fault::None,
-        });
-        let _ = world.region.settle().await;
+        let mut fixture = RegionFixture::new(store.storage(), WriteMode::Upsert, false).await;
+        fixture.put(&some_rows(&fixture, 0));
+        fixture.truncate();
+        let before = fixture.region.stats().manifest_version;
+        store.plan(
+            move |call| {
+                if call.path.as_ref().ends_with(".delta") { fault } else { Fault::None }
+            },
+        );
+        let _ = fixture.region.record_obligations().await;
         store.plan(|_| Fault::None);
-        world.region.settle().await.unwrap();
-        assert_eq!(world.region.stats().manifest_version.get(), before.get() + 1, "{fault:?}");
-        // Told again by a replay of the log.
-        world.region.truncate(cause(world.region.done_through())).unwrap();
-        assert_eq!(world.region.obligations(), []);
+        fixture.region.record_obligations().await.unwrap();
+        assert_eq!(fixture.region.stats().manifest_version.get(), before.get() + 1, "{fault:?}");
+        // The same obligation, from a replay of the log.
+        fixture.region.truncate(cause(fixture.region.done_through())).unwrap();
+        assert_eq!(fixture.region.obligations(), []);
     }
 }
 
 #[tokio::test]
-async fn a_region_that_is_put_down_is_not_changed() {
-    let world = world().await;
-    world.region.close();
-    let closed = world.region.truncate(cause(Sequence(1_000)));
+async fn closed_region_refuses_changes() {
+    let fixture = fixture().await;
+    fixture.region.close();
+    let closed = fixture.region.truncate(cause(Sequence(1_000)));
     assert!(matches!(closed, Err(EngineError::Closed { .. })));
-    let (schema, options) = (world.spec.schema.clone(), world.spec.options.clone());
-    let closed = world.region.alter(cause(Sequence(1_000)), schema, options);
+    let schema = fixture.spec.schema.clone();
+    let options = fixture.spec.options.clone();
+    let closed = fixture.region.alter(cause(Sequence(1_000)), schema, options);
     assert!(matches!(closed, Err(EngineError::Closed { .. })));
 }

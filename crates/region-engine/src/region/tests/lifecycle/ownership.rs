@@ -1,10 +1,10 @@
-//! Who may flush, and what the others are told.
+//! Ownership, fencing, removal and closing of a region.
 
 use tidewater_common::ids::{OwnerEpoch, Sequence};
 use tidewater_common::schema::WriteMode;
 
-use super::world::*;
 use crate::region::Phase;
+use crate::region::tests::fixture::*;
 use crate::storage::Storage;
 use crate::{EngineError, Region};
 
@@ -13,10 +13,10 @@ fn some_rows(from: i32) -> Vec<Row> {
 }
 
 #[tokio::test]
-async fn a_loading_region_takes_writes_and_refuses_reads() {
-    let world = World::new(Storage::memory(), WriteMode::Upsert, false).await;
-    let region = World::fresh(&world.storage, &world.spec);
-    let mut writer = World::new(Storage::memory(), WriteMode::Upsert, false).await;
+async fn loading_region_accepts_writes_and_refuses_reads() {
+    let fixture = RegionFixture::new(Storage::memory(), WriteMode::Upsert, false).await;
+    let region = RegionFixture::fresh(&fixture.storage, &fixture.spec);
+    let mut writer = RegionFixture::new(Storage::memory(), WriteMode::Upsert, false).await;
     writer.put(&some_rows(0));
     region.apply(writer.log[0].clone()).unwrap();
     assert!(matches!(region.scan(&all()), Err(EngineError::Loading { .. })));
@@ -26,24 +26,24 @@ async fn a_loading_region_takes_writes_and_refuses_reads() {
 }
 
 #[tokio::test]
-async fn a_fenced_owner_commits_nothing_and_says_who_came() {
-    let mut world = World::new(Storage::memory(), WriteMode::Upsert, false).await;
-    world.put(&some_rows(0));
-    let new = World::fresh(&world.storage, &world.spec);
+async fn fenced_owner_commits_nothing_and_names_later_owner() {
+    let mut fixture = RegionFixture::new(Storage::memory(), WriteMode::Upsert, false).await;
+    fixture.put(&some_rows(0));
+    let new = RegionFixture::fresh(&fixture.storage, &fixture.spec);
     new.take_ownership(owner(2), GROUP).await.unwrap();
     let version = new.stats().manifest_version;
-    let error = world.region.flush().await.unwrap_err();
+    let error = fixture.region.flush().await.unwrap_err();
     assert!(
         matches!(error, EngineError::Fenced { later, .. } if later == owner(2))
             || matches!(error, EngineError::NotOwner { .. }),
         "{error}"
     );
-    assert_eq!(world.region.stats().phase, Phase::Fenced(owner(2)));
-    assert!(matches!(world.region.flush().await, Err(EngineError::NotOwner { .. })));
+    assert_eq!(fixture.region.stats().phase, Phase::Fenced(owner(2)));
+    assert!(matches!(fixture.region.flush().await, Err(EngineError::NotOwner { .. })));
     assert_eq!(new.load().await.unwrap(), version);
-    // Its rows are still there, and it goes on as a follower.
-    world.check().await;
-    let late = world.region.take_ownership(owner(1), GROUP).await;
+    // Its rows stay readable, and it continues as a follower.
+    fixture.check().await;
+    let late = fixture.region.take_ownership(owner(1), GROUP).await;
     assert!(
         matches!(late, Err(EngineError::Fenced { .. } | EngineError::NotOwner { .. })),
         "{late:?}"
@@ -51,61 +51,64 @@ async fn a_fenced_owner_commits_nothing_and_says_who_came() {
 }
 
 #[tokio::test]
-async fn taking_ownership_again_changes_nothing() {
-    let world = World::new(Storage::memory(), WriteMode::Upsert, false).await;
-    let version = world.region.stats().manifest_version;
-    world.region.take_ownership(owner(1), GROUP).await.unwrap();
-    assert_eq!(world.region.stats().manifest_version, version);
+async fn taking_ownership_twice_is_idempotent() {
+    let fixture = RegionFixture::new(Storage::memory(), WriteMode::Upsert, false).await;
+    let version = fixture.region.stats().manifest_version;
+    fixture.region.take_ownership(owner(1), GROUP).await.unwrap();
+    assert_eq!(fixture.region.stats().manifest_version, version);
     let moved = OwnerEpoch { move_epoch: 1, ..owner(1) };
-    world.region.take_ownership(moved, GROUP).await.unwrap();
-    assert_eq!(world.region.stats().phase, Phase::Owning(moved));
+    fixture.region.take_ownership(moved, GROUP).await.unwrap();
+    assert_eq!(fixture.region.stats().phase, Phase::Owning(moved));
 }
 
 #[tokio::test]
-async fn a_removed_region_says_so_to_everybody() {
-    let mut world = World::new(Storage::memory(), WriteMode::Upsert, false).await;
-    world.put(&some_rows(0));
-    let follower = World::fresh(&world.storage, &world.spec);
+async fn removed_region_refuses_reads_writes_and_loads() {
+    let mut fixture = RegionFixture::new(Storage::memory(), WriteMode::Upsert, false).await;
+    fixture.put(&some_rows(0));
+    let follower = RegionFixture::fresh(&fixture.storage, &fixture.spec);
     follower.load().await.unwrap();
     assert!(matches!(follower.remove().await, Err(EngineError::NotOwner { .. })));
-    world.region.remove().await.unwrap();
-    world.region.remove().await.unwrap();
-    assert!(matches!(world.region.scan(&all()), Err(EngineError::Removed { .. })));
-    assert_eq!(world.region.stats().memtable_bytes, 0);
+    fixture.region.remove().await.unwrap();
+    fixture.region.remove().await.unwrap();
+    assert!(matches!(fixture.region.scan(&all()), Err(EngineError::Removed { .. })));
+    assert_eq!(fixture.region.stats().memtable_bytes, 0);
     assert!(matches!(follower.load().await, Err(EngineError::Removed { .. })));
-    let write = world.log[0].clone();
+    let write = fixture.log[0].clone();
     assert!(matches!(follower.apply(write), Err(EngineError::Removed { .. })));
 }
 
 #[tokio::test]
-async fn a_closed_region_gives_its_memory_back() {
-    let mut world = World::new(Storage::memory(), WriteMode::Upsert, false).await;
-    world.put(&some_rows(0));
-    assert!(world.region.stats().memtable_bytes > 0);
-    world.region.close();
-    assert_eq!(world.region.stats().memtable_bytes, 0);
-    assert!(matches!(world.region.scan(&all()), Err(EngineError::Closed { .. })));
-    assert!(matches!(world.region.apply(world.log[0].clone()), Err(EngineError::Closed { .. })));
+async fn closed_region_releases_its_memory() {
+    let mut fixture = RegionFixture::new(Storage::memory(), WriteMode::Upsert, false).await;
+    fixture.put(&some_rows(0));
+    assert!(fixture.region.stats().memtable_bytes > 0);
+    fixture.region.close();
+    assert_eq!(fixture.region.stats().memtable_bytes, 0);
+    assert!(matches!(fixture.region.scan(&all()), Err(EngineError::Closed { .. })));
+    assert!(matches!(
+        fixture.region.apply(fixture.log[0].clone()),
+        Err(EngineError::Closed { .. })
+    ));
 }
 
 #[tokio::test]
-async fn writes_that_were_applied_or_flushed_are_skipped() {
-    let mut world = World::new(Storage::memory(), WriteMode::AppendOnly, false).await;
-    world.put(&some_rows(0));
-    world.replay(&world.region);
-    world.check().await;
-    world.region.flush().await.unwrap();
-    world.replay(&world.region);
-    assert_eq!(world.region.stats().memtable_rows, 0);
+async fn applied_or_flushed_writes_are_skipped() {
+    let mut fixture = RegionFixture::new(Storage::memory(), WriteMode::AppendOnly, false).await;
+    fixture.put(&some_rows(0));
+    fixture.replay(&fixture.region);
+    fixture.check().await;
+    fixture.region.flush().await.unwrap();
+    fixture.replay(&fixture.region);
+    assert_eq!(fixture.region.stats().memtable_rows, 0);
     let known = Region::new(
-        env(world.storage.clone()),
-        world.spec.clone(),
+        env(fixture.storage.clone()),
+        fixture.spec.clone(),
         Sequence(0),
-        world.region.flushed_sequence(),
+        fixture.region.flushed_sequence(),
     )
     .unwrap();
-    world.replay(&known);
+    fixture.replay(&known);
     assert_eq!(known.stats().memtable_rows, 0);
     known.load().await.unwrap();
-    assert_eq!(scan(&known, &all()).await.unwrap(), world.expected_rows());
+    assert_eq!(scan(&known, &all()).await.unwrap(), fixture.expected_rows());
 }

@@ -1,5 +1,5 @@
-//! Garbage collection after long random histories of several regions in one store: its account is
-//! that of a listing, it names nothing that a manifest needs, and nobody misses what it took.
+//! Garbage collection after long random histories of several regions in one store: its account matches
+//! a listing, it deletes no object that a manifest needs, and all rows stay readable.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -11,28 +11,28 @@ use tidewater_common::ids::RegionId;
 use tidewater_common::schema::WriteMode;
 use tokio::sync::mpsc;
 
-use super::jobs::{Begun, commit_late};
-use super::model::{Copied, bulk_rows, copy, take};
+use super::late_jobs::{PendingJob, commit_late};
 use super::steps::{Step, step};
-use super::world::*;
+use super::{RegionCopy, bulk_rows, copy, run_step};
 use crate::RegionSpec;
 use crate::gc::{Collector, GcReport, GcRequest, Kept, named};
 use crate::histories::histories;
 use crate::layout::{RegionDir, RegionObject};
 use crate::manifest::ManifestContext;
+use crate::region::tests::fixture::*;
 use crate::storage::Storage;
 
-/// Different keys of a region.
+/// Number of distinct keys of a region.
 const KEYS: u8 = 60;
 
 #[derive(Debug, Clone)]
 enum Event {
-    /// Of one of the regions.
+    /// A step of one of the regions.
     Step(usize, Step),
-    /// Files that nobody ever names.
-    Lose(usize, Vec<u8>),
-    /// A copy is dropped.
-    Drop(prop::sample::Index),
+    /// Bulk-load files that are never staged.
+    Orphan(usize, Vec<u8>),
+    /// Removal of a copy.
+    DropCopy(prop::sample::Index),
     Collect {
         grace: u64,
         most: usize,
@@ -43,56 +43,60 @@ fn events() -> impl Strategy<Value = Vec<Event>> {
     let event = prop_oneof![
         30 => (0..2_usize, step(KEYS)).prop_map(|(at, step)| Event::Step(at, step)),
         1 => (0..2_usize, prop::collection::vec(0..KEYS, 1..20))
-            .prop_map(|(at, numbers)| Event::Lose(at, numbers)),
-        1 => any::<prop::sample::Index>().prop_map(Event::Drop),
+            .prop_map(|(at, numbers)| Event::Orphan(at, numbers)),
+        1 => any::<prop::sample::Index>().prop_map(Event::DropCopy),
         2 => (0..30_u64, prop_oneof![Just(1_000_usize), 1..8_usize])
             .prop_map(|(grace, most)| Event::Collect { grace, most }),
     ];
     prop::collection::vec(event, 50..150)
 }
 
-/// Two regions, copies of them, and the time that all share.
+/// Two regions, copies of them, and their common clock.
 struct Regions {
     storage: Storage,
-    clock: Arc<HandClock>,
-    worlds: Vec<(World, Begun)>,
-    copies: Vec<Copied>,
+    clock: Arc<ManualClock>,
+    fixtures: Vec<(RegionFixture, PendingJob)>,
+    copies: Vec<RegionCopy>,
 }
 
 impl Regions {
     async fn new(hashed: [bool; 2]) -> Self {
-        let (storage, clock) = (Storage::memory(), Arc::<HandClock>::default());
+        let storage = Storage::memory();
+        let clock = Arc::<ManualClock>::default();
         let specs = [
             spec(WriteMode::Upsert, hashed[0]),
             RegionSpec { region_id: RegionId(13), ..spec(WriteMode::AppendOnly, hashed[1]) },
         ];
-        let mut worlds = Vec::new();
+        let mut fixtures = Vec::new();
         for spec in specs {
-            worlds.push((World::of(storage.clone(), clock.clone(), spec).await, None));
+            fixtures.push((
+                RegionFixture::with_clock(storage.clone(), clock.clone(), spec).await,
+                None,
+            ));
         }
-        Self { storage, clock, worlds, copies: Vec::new() }
+        Self { storage, clock, fixtures, copies: Vec::new() }
     }
 
-    async fn take(&mut self, event: Event) {
-        self.clock.forward(1);
+    async fn run_event(&mut self, event: Event) {
+        self.clock.advance(1);
         match event {
             Event::Step(at, Step::Copy) => {
-                let copied = copy(&mut self.worlds[at].0).await;
+                let copied = copy(&mut self.fixtures[at].0).await;
                 self.copies.push(copied);
             }
             Event::Step(at, step) => {
-                let (world, begun) = &mut self.worlds[at];
-                take(world, step, begun).await;
+                let (fixture, pending) = &mut self.fixtures[at];
+                run_step(fixture, step, pending).await;
             }
-            Event::Lose(at, numbers) => {
-                let world = &mut self.worlds[at].0;
-                let rows = bulk_rows(world, numbers);
-                world.bulk_files(&rows).await;
+            Event::Orphan(at, numbers) => {
+                let fixture = &mut self.fixtures[at].0;
+                let rows = bulk_rows(fixture, numbers);
+                fixture.bulk_files(&rows).await;
             }
-            Event::Drop(_) if self.copies.is_empty() => {}
-            Event::Drop(which) => {
+            Event::DropCopy(_) if self.copies.is_empty() => {}
+            Event::DropCopy(which) => {
                 let copied = self.copies.swap_remove(which.index(self.copies.len()));
-                let region = copied.region(&self.worlds[0].0);
+                let region = copied.region(&self.fixtures[0].0);
                 region.take_ownership(owner(2), GROUP).await.unwrap();
                 region.remove().await.unwrap();
             }
@@ -102,7 +106,7 @@ impl Regions {
         }
     }
 
-    /// A dry run, then a pass that must do what it said.
+    /// Runs a dry run, then a pass that must match its account.
     async fn collect(&self, floor_ms: u64, most: usize) -> GcReport {
         let request = GcRequest { floor_ms, dry_run: true, table: None, most };
         let before = self.objects().await;
@@ -111,7 +115,11 @@ impl Regions {
         assert_eq!(account.deleted + account.kept_objects(), before.len() as u64, "{account:?}");
         assert_eq!(account.kept.get(&Kept::Unknown), None, "{account:?}");
         let needed = self.needed().await;
-        assert!(needed.is_subset(&before), "gone: {:?}", needed.difference(&before));
+        assert!(
+            needed.is_subset(&before),
+            "deleted although needed: {:?}",
+            needed.difference(&before)
+        );
         assert!(garbage.is_disjoint(&needed), "{:?}", garbage.intersection(&needed));
 
         let (report, deleted) = self.pass(&GcRequest { dry_run: false, ..request }).await;
@@ -139,7 +147,7 @@ impl Regions {
         listed.into_iter().map(|object| object.location).collect()
     }
 
-    /// Data files and indexes that a manifest names live or staged.
+    /// Returns the data files and indexes that are live or staged in a manifest.
     async fn needed(&self) -> BTreeSet<Path> {
         let objects = self.objects().await;
         let dir_of = |path: &Path| {
@@ -168,41 +176,41 @@ impl Regions {
                 needed.insert(path);
             }
         }
-        assert!(names.is_empty(), "named, and not there: {names:?}");
+        assert!(names.is_empty(), "in a manifest, but missing: {names:?}");
         needed
     }
 
     async fn check(&self) {
-        for (world, _) in &self.worlds {
-            world.check().await;
+        for (fixture, _) in &self.fixtures {
+            fixture.check().await;
         }
         for copied in &self.copies {
-            copied.check(&self.worlds[0].0).await;
+            copied.check(&self.fixtures[0].0).await;
         }
     }
 
-    /// Once everything is over: late passes leave what is named, and nothing else.
-    async fn end(&mut self) {
-        for (world, begun) in &mut self.worlds {
-            commit_late(world, begun.take()).await;
+    /// Completes the history: later passes keep only the objects in a manifest.
+    async fn finish(&mut self) {
+        for (fixture, pending) in &mut self.fixtures {
+            commit_late(fixture, pending.take()).await;
         }
         self.collect(self.clock.now_ms() - 5, 1_000_000).await;
-        for (world, _) in &mut self.worlds {
-            world.reopen().await.unwrap();
+        for (fixture, _) in &mut self.fixtures {
+            fixture.reopen().await.unwrap();
         }
         self.check().await;
-        self.clock.forward(100);
-        // The first pass may leave a checkpoint that covers what the second one takes.
+        self.clock.advance(100);
+        // The first pass may write a checkpoint that covers deltas which the second pass deletes.
         for _ in 0..2 {
             self.collect(self.clock.now_ms(), 1_000_000).await;
-            self.clock.forward(100);
+            self.clock.advance(100);
         }
         let report = self.collect(self.clock.now_ms(), 1_000_000).await;
         let kept: BTreeSet<Kept> = report.kept.into_keys().collect();
         let reasons = BTreeSet::from([Kept::Live, Kept::Staged, Kept::Manifest]);
         assert!(kept.is_subset(&reasons), "{kept:?}");
-        for (world, _) in &mut self.worlds {
-            world.reopen().await.unwrap();
+        for (fixture, _) in &mut self.fixtures {
+            fixture.reopen().await.unwrap();
         }
         self.check().await;
     }
@@ -213,9 +221,9 @@ fn check(events: Vec<Event>, hashed: [bool; 2]) {
     runtime.block_on(async {
         let mut regions = Regions::new(hashed).await;
         for event in events {
-            regions.take(event).await;
+            regions.run_event(event).await;
         }
-        regions.end().await;
+        regions.finish().await;
     });
 }
 
@@ -223,12 +231,12 @@ proptest! {
     #![proptest_config(histories(50))]
 
     #[test]
-    fn the_account_is_that_of_a_listing_and_nobody_misses_what_went(events in events()) {
+    fn gc_account_matches_listing_with_hashed_append_only_region(events in events()) {
         check(events, [false, true]);
     }
 
     #[test]
-    fn so_it_is_where_the_other_region_is_hashed(events in events()) {
+    fn gc_account_matches_listing_with_hashed_upsert_region(events in events()) {
         check(events, [true, false]);
     }
 }

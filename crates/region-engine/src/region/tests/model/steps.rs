@@ -1,55 +1,55 @@
-//! What happens to a region in a random history.
+//! Steps of a random history of a region.
 
 use proptest::prelude::*;
 
-use super::world::Key;
 use crate::compaction::Scope;
+use crate::region::tests::fixture::Key;
 
-/// Who carries a plan out.
+/// Place where a compaction runs.
 #[derive(Debug, Clone, Copy)]
-pub(super) enum Place {
-    Here,
-    /// A compactor that knows nothing but what it is sent.
-    Elsewhere,
+pub(super) enum CompactionSite {
+    Local,
+    /// A compactor that knows only the requests that it receives.
+    Remote,
 }
 
 #[derive(Debug, Clone)]
 pub(super) enum Step {
     Put(Vec<(u8, Option<i64>)>),
-    /// Each row is a write: so many that their runs are merged.
+    /// One write for each row: enough writes to make a merge of their runs due.
     Burst(Vec<(u8, Option<i64>)>),
     Delete(Vec<u8>),
     Flush,
     MergeRuns,
-    Compact(Scope, Place),
-    /// Two compactors carry out one plan at the same time.
+    Compact(Scope, CompactionSite),
+    /// Two compactors run the same plan concurrently.
     CompactTwice(Scope),
-    /// A compactor is told to stop when it was woken so many times.
+    /// A job on a compactor is cancelled after this number of wake-ups.
     CancelJob(Scope, u8),
-    /// A job is planned and its files are merged, ..
-    BeginJob(Scope, Place),
-    /// .. and committed later, by another process.
+    /// A job is planned and its output files are written, ...
+    BeginJob(Scope, CompactionSite),
+    /// ... and committed later, by another process.
     CommitJob,
     Truncate,
     AddColumn,
     DropColumn,
-    Settle,
-    /// Rows come as a file, and are published under this owner or the next one.
+    RecordObligations,
+    /// A bulk-load file is adopted, and published under this owner or the next one.
     Adopt {
         numbers: Vec<u8>,
         next_owner: bool,
     },
-    /// Rows come as a file into a staging area, which begins with it.
+    /// A bulk-load file is staged in the open area; opens one if there is none.
     Stage(Vec<u8>),
     PublishArea,
     AbandonArea,
-    /// Another region takes over all files.
+    /// Another region adopts all files.
     Copy,
     BuildIndexes,
-    /// A replica that has followed the log, and merged its rows, reads the manifest.
+    /// A replica that has followed the log and merged its runs reads the manifest.
     Follow,
     Reopen,
-    /// A replica that has followed the log, or part of it by a snapshot, becomes the owner.
+    /// A replica that has followed the log, or starts from a snapshot, becomes the owner.
     Failover {
         snapshot_at: prop::sample::Index,
     },
@@ -67,11 +67,11 @@ fn scope() -> impl Strategy<Value = Scope> {
     prop_oneof![3 => Just(Scope::Due), 1 => Just(Scope::Whole)]
 }
 
-fn place() -> impl Strategy<Value = Place> {
-    prop_oneof![Just(Place::Here), Just(Place::Elsewhere)]
+fn site() -> impl Strategy<Value = CompactionSite> {
+    prop_oneof![Just(CompactionSite::Local), Just(CompactionSite::Remote)]
 }
 
-/// `keys`: how many different ones there are; with few, every file has rows of every key.
+/// Strategy for one step. `keys`: number of distinct keys; with few, every file has rows of every key.
 pub(super) fn step(keys: u8) -> impl Strategy<Value = Step> {
     let row = (0..keys, prop::option::weighted(0.8, 0_i64..100));
     prop_oneof![
@@ -80,15 +80,15 @@ pub(super) fn step(keys: u8) -> impl Strategy<Value = Step> {
         3 => prop::collection::vec(0..keys, 1..8).prop_map(Step::Delete),
         4 => Just(Step::Flush),
         3 => Just(Step::MergeRuns),
-        3 => (scope(), place()).prop_map(|(scope, place)| Step::Compact(scope, place)),
+        3 => (scope(), site()).prop_map(|(scope, site)| Step::Compact(scope, site)),
         1 => scope().prop_map(Step::CompactTwice),
         1 => (scope(), 0..40_u8).prop_map(|(scope, wakes)| Step::CancelJob(scope, wakes)),
-        2 => (scope(), place()).prop_map(|(scope, place)| Step::BeginJob(scope, place)),
+        2 => (scope(), site()).prop_map(|(scope, site)| Step::BeginJob(scope, site)),
         2 => Just(Step::CommitJob),
         1 => Just(Step::Truncate),
         1 => Just(Step::AddColumn),
         1 => Just(Step::DropColumn),
-        1 => Just(Step::Settle),
+        1 => Just(Step::RecordObligations),
         2 => (prop::collection::vec(0..keys, 1..20), any::<bool>())
             .prop_map(|(numbers, next_owner)| Step::Adopt { numbers, next_owner }),
         2 => prop::collection::vec(0..keys, 1..20).prop_map(Step::Stage),

@@ -1,5 +1,5 @@
-//! Whatever the values and the predicate, a scan that prunes shows what one shows that cannot: rows in
-//! memory have no statistics, so a region that never flushes is the reference.
+//! Pruned scans return the same rows as unpruned ones, for random values and predicates. Rows in memory
+//! have no statistics, so a region that never flushes is the reference.
 
 use std::sync::Arc;
 
@@ -11,13 +11,13 @@ use proptest::prelude::*;
 use tidewater_common::ids::{ColumnId, Epoch, SchemaVersion, Sequence};
 use tidewater_common::schema::{Column, ColumnType, TableSchema, WriteMode};
 
-use super::world::{GROUP, env, owner, spec};
+use crate::region::tests::fixture::{GROUP, env, owner, spec};
 use crate::row_versions::RowOp;
 use crate::storage::Storage;
 use crate::{CompareOp, Predicate, Region, RegionSpec, RowsWrite, ScanOptions};
 
 const KEY: ColumnId = ColumnId(1);
-/// Values of each column, by a small number.
+/// Number of distinct values of each column; a level identifies one of them.
 const LEVELS: i64 = 12;
 
 fn types() -> Vec<ColumnType> {
@@ -48,7 +48,8 @@ fn double(level: i64) -> f64 {
     }
 }
 
-/// Longer than what statistics keep, equal for as long as they keep, or empty.
+/// Returns a text that is longer than the truncation limit of statistics, shares a prefix of that
+/// length with others, or is empty.
 fn text(level: i64) -> String {
     match level {
         0 => String::new(),
@@ -66,7 +67,7 @@ fn bytes(level: i64) -> Vec<u8> {
     }
 }
 
-/// One value of a column as an array of one row.
+/// Returns one value of a column as an array of one row.
 fn value(data_type: &ColumnType, level: Option<i64>) -> ArrayRef {
     match data_type {
         ColumnType::Float64 => Arc::new(Float64Array::from(vec![level.map(double)])),
@@ -91,7 +92,7 @@ fn value(data_type: &ColumnType, level: Option<i64>) -> ArrayRef {
     }
 }
 
-/// The canonical text of a value.
+/// Returns the canonical text of a value.
 fn canonical(data_type: &ColumnType, level: i64) -> String {
     match data_type {
         ColumnType::Binary => bytes(level).iter().map(|byte| format!("{byte:02x}")).collect(),
@@ -127,8 +128,8 @@ fn table(mode: WriteMode) -> RegionSpec {
     RegionSpec { schema, ..spec(mode, false) }
 }
 
-/// A write: keys from `first` on, each column at a level of its own, which changes slowly from row
-/// to row, so that pages differ.
+/// A write of keys from `first` on. Each column has its own level, which changes slowly from row to row,
+/// so that pages differ.
 #[derive(Debug, Clone)]
 struct Write {
     first: i64,
@@ -227,7 +228,7 @@ async fn compare(writes: Vec<Write>, predicates: Vec<Vec<Predicate>>, mode: Writ
     for predicates in predicates {
         let (got, expected) =
             (read(&pruned, &predicates).await, read(&reference, &predicates).await);
-        // By the text of the values, for NaN equals nothing.
+        // Compared as text, because NaN does not equal NaN.
         let text = |batch: &RecordBatch| {
             arrow::util::pretty::pretty_format_batches(std::slice::from_ref(batch))
                 .unwrap()

@@ -1,4 +1,4 @@
-//! How long a scan may live, and how far back it may look.
+//! Maximum duration of a scan, and reads of past epochs.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -9,26 +9,26 @@ use tidewater_common::clock::Clock;
 use tidewater_common::ids::{Epoch, JobId, Sequence};
 use tidewater_common::schema::WriteMode;
 
-use super::world::*;
 use crate::env::{EngineOptions, RegionEnv, SystemIds};
 use crate::manifest::{ActionKind, Author, Change, Edit};
 use crate::memory::MemoryBudget;
+use crate::region::tests::fixture::*;
 use crate::row_versions::RowOp;
 use crate::storage::Storage;
 use crate::{EngineError, Region, RowsWrite, ScanOptions};
 
 #[derive(Debug, Default)]
-struct HandClock(AtomicU64);
+struct ManualClock(AtomicU64);
 
-impl Clock for HandClock {
+impl Clock for ManualClock {
     fn now_ms(&self) -> u64 {
         self.0.load(Ordering::SeqCst)
     }
 }
 
 #[tokio::test]
-async fn a_scan_ends_when_its_files_might_be_collected() {
-    let clock = Arc::new(HandClock::default());
+async fn scan_fails_after_its_maximum_duration() {
+    let clock = Arc::new(ManualClock::default());
     let options = EngineOptions { scan_life: Duration::from_secs(60), ..EngineOptions::default() };
     let env = RegionEnv::new(
         Storage::memory(),
@@ -61,34 +61,34 @@ async fn a_scan_ends_when_its_files_might_be_collected() {
             }
             other => panic!("{other:?}"),
         }
-        // Another one has its own life.
+        // A new scan has its own limit.
         assert_eq!(scan(&region, &all()).await.unwrap(), rows);
     }
 }
 
-async fn with_epochs() -> World {
-    let mut world = World::new(Storage::memory(), WriteMode::Upsert, false).await;
+async fn with_epochs() -> RegionFixture {
+    let mut fixture = RegionFixture::new(Storage::memory(), WriteMode::Upsert, false).await;
     for epoch in 1..4_u64 {
         let rows: Vec<Row> = (0..60)
             .map(|n| (("k".to_owned(), n), Some(epoch as i64), format!("{epoch}")))
             .collect();
-        let batch = put_batch(&rows, &world.spec);
+        let batch = put_batch(&rows, &fixture.spec);
         let write =
             RowsWrite { sequence: Sequence(epoch), epoch: Epoch(epoch), op: RowOp::Put, batch };
-        world.region.apply(write).unwrap();
+        fixture.region.apply(write).unwrap();
         if epoch < 3 {
-            world.region.flush().await.unwrap();
+            fixture.region.flush().await.unwrap();
         }
     }
-    world.term = 1;
-    world
+    fixture.term = 1;
+    fixture
 }
 
 #[tokio::test]
-async fn versions_newer_than_the_bound_are_passed_over() {
-    let world = with_epochs().await;
+async fn scan_as_of_epoch_ignores_newer_versions() {
+    let fixture = with_epochs().await;
     let seen = |as_of| {
-        let region = world.region.clone();
+        let region = fixture.region.clone();
         async move {
             let rows = scan(&region, &ScanOptions { as_of, ..all() }).await.unwrap();
             let values: Vec<i64> = rows.iter().filter_map(|row| row.1).collect();
@@ -104,22 +104,22 @@ async fn versions_newer_than_the_bound_are_passed_over() {
 }
 
 #[tokio::test]
-async fn nothing_is_read_below_what_was_merged_away() {
-    let world = with_epochs().await;
+async fn scan_below_since_epoch_is_refused() {
+    let fixture = with_epochs().await;
     let merged = Edit { since: Some(Epoch(2)), ..Edit::default() };
     let job = Author::Job(JobId(uuid::Uuid::from_u128(7)));
-    world
+    fixture
         .region
         .manifest
         .update_manifest(Change::new(job, vec![ActionKind::Edit(merged)]))
         .await
         .unwrap();
-    world.region.load().await.unwrap();
+    fixture.region.load().await.unwrap();
     let at = |epoch| ScanOptions { as_of: Some(Epoch(epoch)), ..all() };
-    match world.region.scan(&at(1)).err() {
-        Some(EngineError::BelowSince { asked: Epoch(1), since: Epoch(2), .. }) => {}
+    match fixture.region.scan(&at(1)).err() {
+        Some(EngineError::BelowSince { requested: Epoch(1), since: Epoch(2), .. }) => {}
         other => panic!("{other:?}"),
     }
-    assert!(world.region.scan(&at(2)).is_ok());
-    assert!(world.region.scan(&all()).is_ok());
+    assert!(fixture.region.scan(&at(2)).is_ok());
+    assert!(fixture.region.scan(&all()).is_ok());
 }

@@ -1,17 +1,16 @@
-//! Staging areas: what is in one is invisible until it is published, in one step, by whoever owns
-//! the region then.
+//! Staging areas: their content is invisible until an owner publishes it atomically.
 
 use std::sync::atomic::{AtomicU32, Ordering};
 
 use tidewater_common::clock::Clock;
 use tidewater_common::schema::WriteMode;
 
-use super::world::*;
 use crate::EngineError;
 use crate::bulk::AdoptError;
 use crate::gc::{Collector, GcRequest};
 use crate::manifest::{AreaId, Void};
-use crate::region::Content;
+use crate::region::PublicationContent;
+use crate::region::tests::fixture::*;
 use crate::storage::testing::{Fault, FaultyStore};
 use crate::storage::{Operation, Storage};
 
@@ -19,13 +18,13 @@ fn rows(numbers: std::ops::Range<i32>) -> Vec<Row> {
     numbers.map(|n| (("k".to_owned(), n), Some(i64::from(n)), format!("row {n}"))).collect()
 }
 
-async fn world() -> World {
-    World::new(Storage::memory(), WriteMode::Upsert, false).await
+async fn fixture() -> RegionFixture {
+    RegionFixture::new(Storage::memory(), WriteMode::Upsert, false).await
 }
 
-async fn stage(world: &World, area: AreaId, rows: &[Row]) -> Result<usize, AdoptError> {
-    let files = bulk_files(&world.storage, &world.spec, rows).await;
-    Ok(world.region.stage_files(area, &files).await?.files)
+async fn stage(fixture: &RegionFixture, area: AreaId, rows: &[Row]) -> Result<usize, AdoptError> {
+    let files = bulk_files(&fixture.storage, &fixture.spec, rows).await;
+    Ok(fixture.region.stage_files(area, &files).await?.files)
 }
 
 fn refused(error: &AdoptError) -> Option<&Void> {
@@ -36,55 +35,55 @@ fn refused(error: &AdoptError) -> Option<&Void> {
 }
 
 #[tokio::test]
-async fn an_area_is_published_in_one_step_after_a_restart() {
-    let mut world = world().await;
-    world.put(&rows(0..5));
-    let area = world.open_area();
-    world.region.settle().await.unwrap();
-    assert_eq!(stage(&world, area, &rows(3..8)).await.unwrap(), 1);
-    world.check().await;
-    world.reopen().await.unwrap();
-    world.check().await;
-    assert_eq!(stage(&world, area, &rows(7..9)).await.unwrap(), 2);
-    let [status] = world.region.areas().try_into().unwrap();
+async fn staging_area_is_published_atomically_after_restart() {
+    let mut fixture = fixture().await;
+    fixture.put(&rows(0..5));
+    let area = fixture.open_area();
+    fixture.region.record_obligations().await.unwrap();
+    assert_eq!(stage(&fixture, area, &rows(3..8)).await.unwrap(), 1);
+    fixture.check().await;
+    fixture.reopen().await.unwrap();
+    fixture.check().await;
+    assert_eq!(stage(&fixture, area, &rows(7..9)).await.unwrap(), 2);
+    let [status] = fixture.region.staging_areas().try_into().unwrap();
     assert_eq!((status.area, status.files, status.overdue), (area, 2, false));
-    world.check().await;
-    let content = Content::Area { table: None };
-    world.publish(area, content, &[rows(3..8), rows(7..9)]);
-    world.region.settle().await.unwrap();
-    world.check().await;
-    assert_eq!(world.region.areas(), []);
-    let error = stage(&world, area, &rows(0..1)).await.unwrap_err();
+    fixture.check().await;
+    let content = PublicationContent::Area { table: None };
+    fixture.publish(area, content, &[rows(3..8), rows(7..9)]);
+    fixture.region.record_obligations().await.unwrap();
+    fixture.check().await;
+    assert_eq!(fixture.region.staging_areas(), []);
+    let error = stage(&fixture, area, &rows(0..1)).await.unwrap_err();
     assert!(matches!(refused(&error), Some(Void::AreaNotOpen { .. })), "{error}");
 }
 
 #[tokio::test]
-async fn files_and_schema_of_an_area_come_together() {
-    let mut world = world().await;
-    world.put(&rows(0..5));
-    let area = world.open_area();
-    world.region.settle().await.unwrap();
-    let before = world.spec.clone();
+async fn files_and_schema_of_staging_area_become_live_together() {
+    let mut fixture = fixture().await;
+    fixture.put(&rows(0..5));
+    let area = fixture.open_area();
+    fixture.region.record_obligations().await.unwrap();
+    let before = fixture.spec.clone();
     let after = before.schema.altered(&[added("more")]).unwrap();
     let options = before.options.clone();
     for _ in 0..2 {
-        world.region.stage_alter(area, after.clone(), options.clone()).await.unwrap();
+        fixture.region.stage_alter(area, after.clone(), options.clone()).await.unwrap();
     }
-    let older = world.region.stage_alter(area, before.schema.clone(), options.clone()).await;
+    let older = fixture.region.stage_alter(area, before.schema.clone(), options.clone()).await;
     let error = older.unwrap_err();
     assert!(matches!(refused(&error), Some(Void::SchemaNotNewer { .. })), "{error}");
-    world.spec.schema = after.clone();
-    stage(&world, area, &rows(3..8)).await.unwrap();
-    let manifest = world.region.manifest.state();
+    fixture.spec.schema = after.clone();
+    stage(&fixture, area, &rows(3..8)).await.unwrap();
+    let manifest = fixture.region.manifest.state();
     assert_eq!(manifest.table.as_ref().unwrap().schema, before.schema);
     let table = Some(Box::new((after.clone(), options)));
-    world.publish(area, Content::Area { table }, &[rows(3..8)]);
-    world.region.settle().await.unwrap();
-    assert_eq!(world.region.manifest.state().table.as_ref().unwrap().schema, after);
-    // Rows that were there before show the default of the new column.
-    world.check().await;
+    fixture.publish(area, PublicationContent::Area { table }, &[rows(3..8)]);
+    fixture.region.record_obligations().await.unwrap();
+    assert_eq!(fixture.region.manifest.state().table.as_ref().unwrap().schema, after);
+    // Older rows show the default of the new column.
+    fixture.check().await;
     let column = after.columns()[4].id;
-    let stream = world.region.scan(&crate::ScanOptions::all(vec![column])).unwrap();
+    let stream = fixture.region.scan(&crate::ScanOptions::all(vec![column])).unwrap();
     let batches: Vec<_> = futures::TryStreamExt::try_collect::<Vec<_>>(stream).await.unwrap();
     let values: Vec<i64> = batches
         .iter()
@@ -97,94 +96,97 @@ async fn files_and_schema_of_an_area_come_together() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn an_owner_that_dies_between_the_two_deltas_is_followed_by_one_that_records_the_rest() {
+async fn new_owner_completes_publication_interrupted_between_its_deltas() {
     let store = FaultyStore::new();
-    let mut world = World::new(store.storage(), WriteMode::Upsert, false).await;
-    let area = world.open_area();
-    world.region.settle().await.unwrap();
-    stage(&world, area, &rows(0..5)).await.unwrap();
-    world.publish(area, Content::Area { table: None }, &[rows(0..5)]);
+    let mut fixture = RegionFixture::new(store.storage(), WriteMode::Upsert, false).await;
+    let area = fixture.open_area();
+    fixture.region.record_obligations().await.unwrap();
+    stage(&fixture, area, &rows(0..5)).await.unwrap();
+    fixture.publish(area, PublicationContent::Area { table: None }, &[rows(0..5)]);
     let puts = AtomicU32::new(0);
     store.plan(move |call| {
         let delta = call.path.as_ref().ends_with(".delta");
-        match delta && call.operation == Operation::PutIfAbsent {
-            true if puts.fetch_add(1, Ordering::SeqCst) > 0 => Fault::ErrorBefore,
-            _ => Fault::None,
+        let commits = delta && call.operation == Operation::PutIfAbsent;
+        if commits && puts.fetch_add(1, Ordering::SeqCst) > 0 {
+            Fault::ErrorBefore
+        } else {
+            Fault::None
         }
     });
-    assert!(world.region.settle().await.is_err());
+    assert!(fixture.region.record_obligations().await.is_err());
     store.plan(|_| Fault::None);
-    world.reopen().await.unwrap();
-    let state = world.region.manifest.state();
+    fixture.reopen().await.unwrap();
+    let state = fixture.region.manifest.state();
     assert!(state.closed_areas.get(&area).is_some());
-    assert_eq!(world.region.obligations().len(), 1);
-    world.region.settle().await.unwrap();
-    assert_eq!(world.region.obligations(), []);
-    assert_eq!(world.region.manifest.state().version, state.version.next());
-    world.check().await;
+    assert_eq!(fixture.region.obligations().len(), 1);
+    fixture.region.record_obligations().await.unwrap();
+    assert_eq!(fixture.region.obligations(), []);
+    assert_eq!(fixture.region.manifest.state().version, state.version.next());
+    fixture.check().await;
 }
 
 #[tokio::test]
-async fn an_abandoned_area_leaves_nothing_and_is_not_opened_again() {
-    let mut world = world().await;
-    world.put(&rows(0..3));
-    let area = world.open_area();
-    world.region.settle().await.unwrap();
-    stage(&world, area, &rows(1..5)).await.unwrap();
-    world.abandon(area);
-    world.abandon(area);
-    world.region.settle().await.unwrap();
-    assert_eq!((world.region.areas(), world.region.obligations()), (vec![], vec![]));
-    world.check().await;
-    let asked = world.region.published(area).await;
-    assert!(matches!(asked, Err(AdoptError::GivenUp { .. })), "{asked:?}");
-    let error = world.region.open_own_area(area, DEADLINE).await.unwrap_err();
+async fn abandoned_area_leaves_nothing_and_cannot_be_reopened() {
+    let mut fixture = fixture().await;
+    fixture.put(&rows(0..3));
+    let area = fixture.open_area();
+    fixture.region.record_obligations().await.unwrap();
+    stage(&fixture, area, &rows(1..5)).await.unwrap();
+    fixture.abandon(area);
+    fixture.abandon(area);
+    fixture.region.record_obligations().await.unwrap();
+    assert_eq!((fixture.region.staging_areas(), fixture.region.obligations()), (vec![], vec![]));
+    fixture.check().await;
+    let result = fixture.region.check_published(area).await;
+    assert!(matches!(result, Err(AdoptError::GivenUp { .. })), "{result:?}");
+    let error = fixture.region.open_unlogged_area(area, DEADLINE).await.unwrap_err();
     let used = matches!(error, EngineError::Refused { reason: Void::AreaUsed { .. }, .. });
     assert!(used, "{error}");
-    let error = world.region.stage_alter(
+    let error = fixture.region.stage_alter(
         area,
-        world.spec.schema.altered(&[added("more")]).unwrap(),
-        world.spec.options.clone(),
+        fixture.spec.schema.altered(&[added("more")]).unwrap(),
+        fixture.spec.options.clone(),
     );
     let error = error.await.unwrap_err();
     assert!(matches!(refused(&error), Some(Void::AreaNotOpen { .. })), "{error}");
 }
 
 #[tokio::test]
-async fn an_area_that_no_entry_opened_ends_with_its_owner() {
-    let mut world = world().await;
-    let (own, logged) = (new_area(), world.open_area());
-    let version = world.region.open_own_area(own, DEADLINE).await.unwrap();
-    assert_eq!(world.region.open_own_area(own, DEADLINE).await.unwrap(), version);
-    assert_eq!(world.region.areas().len(), 2);
-    world.reopen().await.unwrap();
-    let left: Vec<AreaId> = world.region.areas().iter().map(|area| area.area).collect();
+async fn unlogged_area_is_dropped_with_its_owner() {
+    let mut fixture = fixture().await;
+    let unlogged = new_area();
+    let logged = fixture.open_area();
+    let version = fixture.region.open_unlogged_area(unlogged, DEADLINE).await.unwrap();
+    assert_eq!(fixture.region.open_unlogged_area(unlogged, DEADLINE).await.unwrap(), version);
+    assert_eq!(fixture.region.staging_areas().len(), 2);
+    fixture.reopen().await.unwrap();
+    let left: Vec<AreaId> = fixture.region.staging_areas().iter().map(|area| area.area).collect();
     assert_eq!(left, [logged]);
 }
 
 #[tokio::test]
-async fn nothing_is_staged_past_the_deadline() {
-    let world = world().await;
+async fn staging_fails_after_the_deadline() {
+    let fixture = fixture().await;
     let area = new_area();
-    // The clock of these tests stands still, long after this.
-    world.region.open_own_area(area, 1).await.unwrap();
-    let [status] = world.region.areas().try_into().unwrap();
+    // The fixed clock of these tests is long after this deadline.
+    fixture.region.open_unlogged_area(area, 1).await.unwrap();
+    let [status] = fixture.region.staging_areas().try_into().unwrap();
     assert!(status.overdue && !status.logged, "{status:?}");
-    let error = stage(&world, area, &rows(0..1)).await.unwrap_err();
+    let error = stage(&fixture, area, &rows(0..1)).await.unwrap_err();
     assert!(matches!(error, AdoptError::Overdue { .. }), "{error}");
-    let error = world.region.stage_alter(
+    let error = fixture.region.stage_alter(
         area,
-        world.spec.schema.altered(&[added("more")]).unwrap(),
-        world.spec.options.clone(),
+        fixture.spec.schema.altered(&[added("more")]).unwrap(),
+        fixture.spec.options.clone(),
     );
     assert!(matches!(error.await, Err(AdoptError::Overdue { .. })));
 }
 
 #[tokio::test]
-async fn only_the_owner_stages() {
-    let mut world = world().await;
-    let area = world.open_area();
-    let follower = world.log_replica();
+async fn staging_requires_ownership() {
+    let mut fixture = fixture().await;
+    let area = fixture.open_area();
+    let follower = fixture.log_replica();
     follower.load().await.unwrap();
     let error = follower.adopt(area, &[], DEADLINE).await.unwrap_err();
     assert!(matches!(error, AdoptError::Engine(EngineError::NotOwner { .. })), "{error}");
@@ -193,23 +195,24 @@ async fn only_the_owner_stages() {
 }
 
 #[tokio::test]
-async fn garbage_collection_spares_what_is_staged_and_takes_what_was_abandoned() {
-    let mut world = world().await;
-    let (given_up, kept) = (world.open_area(), world.open_area());
-    world.region.settle().await.unwrap();
-    let lost = bulk_files(&world.storage, &world.spec, &rows(0..3)).await;
-    let left = bulk_files(&world.storage, &world.spec, &rows(3..6)).await;
-    world.region.stage_files(given_up, &lost).await.unwrap();
-    world.region.stage_files(kept, &left).await.unwrap();
-    world.abandon(given_up);
-    world.region.settle().await.unwrap();
-    // Both names are older.
+async fn gc_keeps_staged_files_and_deletes_abandoned_ones() {
+    let mut fixture = fixture().await;
+    let abandoned = fixture.open_area();
+    let kept = fixture.open_area();
+    fixture.region.record_obligations().await.unwrap();
+    let lost = bulk_files(&fixture.storage, &fixture.spec, &rows(0..3)).await;
+    let left = bulk_files(&fixture.storage, &fixture.spec, &rows(3..6)).await;
+    fixture.region.stage_files(abandoned, &lost).await.unwrap();
+    fixture.region.stage_files(kept, &left).await.unwrap();
+    fixture.abandon(abandoned);
+    fixture.region.record_obligations().await.unwrap();
+    // The ids of both files are older than the floor.
     let floor_ms = FixedClock.now_ms() + 1;
     let request = GcRequest { floor_ms, dry_run: false, table: None, most: 10 };
     let (found, _) = tokio::sync::mpsc::channel(1);
-    Collector::new(env(world.storage.clone())).collect(&request, &found).await.unwrap();
-    assert!(world.storage.head(&world.region.dir.data(lost[0])).await.is_err());
-    world.publish(kept, Content::Area { table: None }, &[rows(3..6)]);
-    world.region.settle().await.unwrap();
-    world.check().await;
+    Collector::new(env(fixture.storage.clone())).collect(&request, &found).await.unwrap();
+    assert!(fixture.storage.head(&fixture.region.dir.data(lost[0])).await.is_err());
+    fixture.publish(kept, PublicationContent::Area { table: None }, &[rows(3..6)]);
+    fixture.region.record_obligations().await.unwrap();
+    fixture.check().await;
 }

@@ -1,0 +1,5 @@
+//! Content of data files.
+
+mod frozen;
+mod layout;
+mod types;

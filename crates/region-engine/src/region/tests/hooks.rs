@@ -1,0 +1,6 @@
+//! Calls of hooks.
+
+mod coverage;
+mod isolation;
+mod recorded_calls;
+mod remote_compaction;

@@ -1,0 +1,5 @@
+//! Staging areas, bulk-load files and copies.
+
+mod adopt;
+mod areas;
+mod copy;
