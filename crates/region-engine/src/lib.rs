@@ -40,7 +40,8 @@
 //! - [`compaction`]: rewrites files into fewer files: picker, jobs, commit.
 //! - [`gc`]: garbage collection of unreferenced objects.
 //! - [`hooks`]: observers of regions: the trait, the registry, the isolation of failing hooks.
-//! - `flush`, `version`, `row_versions`: writing runs to files; the files that a read pins; the in-memory layout of rows.
+//! - `flush`, `version`, `row_versions`: writing of runs to files; the files that a read pins; batches
+//!   of rows in memory.
 //! - [`manifest`]: versioned record of a region's files and metadata: replay, commit, fencing.
 
 pub mod bulk;

@@ -138,7 +138,7 @@ impl Region {
     /// the log assigns. `flushed`: rows at or below it are known to be in files.
     ///
     /// # Errors
-    /// [`EngineError::BadRows`] when schema and options do not fit each other.
+    /// [`EngineError::BadRows`] if schema and options do not match.
     pub fn new(
         env: RegionEnv,
         spec: RegionSpec,

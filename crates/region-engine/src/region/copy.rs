@@ -58,7 +58,10 @@ impl Region {
             if plan.source_files.iter().all(|file| now.live.contains_key(file)) {
                 return Ok(staged_files(area, &self.spec.as_of(&state), files));
             }
-            tracing::info!(region = %self.id(), from = %source, "source region changed during the copy; retrying");
+            tracing::info!(
+                region = %self.id(), from = %source,
+                "source region changed during the copy; retrying"
+            );
         }
         self.withdraw_copies(source).await?;
         Err(EngineError::Unstable { region: source.region_id, rounds: MAX_ATTEMPTS }.into())

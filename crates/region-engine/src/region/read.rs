@@ -213,8 +213,8 @@ impl Region {
         let access = FileAccess::new(&self.env, shown.iter().map(|(file, ..)| file.size).sum());
         for (file, ranges, bounds) in shown {
             let unique = file.one_version_per_key;
-            let (access, carried) = (access.clone(), carried.clone());
-            let source = FileSource::new(access, file, shape.clone(), carried, &ranges);
+            let source =
+                FileSource::new(access.clone(), file, shape.clone(), carried.clone(), &ranges);
             let source = Source::File(Box::new(source.within(context.clone())));
             candidates.push(Candidate { source, bounds, unique });
         }

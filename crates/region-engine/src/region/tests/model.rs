@@ -29,7 +29,7 @@ fn row(fixture: &RegionFixture, number: u8, value: Option<i64>, position: usize)
 }
 
 /// Returns rows with distinct keys and with notes that no write has.
-pub(super) fn bulk_rows(fixture: &mut RegionFixture, mut numbers: Vec<u8>) -> Vec<Row> {
+fn bulk_rows(fixture: &mut RegionFixture, mut numbers: Vec<u8>) -> Vec<Row> {
     numbers.sort_unstable();
     numbers.dedup();
     fixture.serial += 1;
@@ -73,9 +73,9 @@ async fn close_area(fixture: &mut RegionFixture, publish: bool) {
 
 /// A region that has adopted all files of another region, with its expected rows.
 #[derive(Debug)]
-pub(super) struct RegionCopy {
-    pub(super) spec: RegionSpec,
-    pub(super) rows: Vec<Row>,
+struct RegionCopy {
+    spec: RegionSpec,
+    rows: Vec<Row>,
 }
 
 /// First sequence of a copy's log.
@@ -83,18 +83,18 @@ const BASE: u64 = 1_000_000;
 
 impl RegionCopy {
     /// Opens the copy in another process.
-    pub(super) fn region(&self, fixture: &RegionFixture) -> Arc<Region> {
+    fn region(&self, fixture: &RegionFixture) -> Arc<Region> {
         Region::new(fixture.env(), self.spec.clone(), Sequence(BASE), Sequence(0)).unwrap()
     }
 
-    pub(super) async fn check(&self, fixture: &RegionFixture) {
+    async fn check(&self, fixture: &RegionFixture) {
         let region = self.region(fixture);
         region.load().await.unwrap();
         assert_eq!(scan(&region, &all()).await.unwrap(), self.rows);
     }
 }
 
-pub(super) async fn copy(fixture: &mut RegionFixture) -> RegionCopy {
+async fn copy(fixture: &mut RegionFixture) -> RegionCopy {
     fixture.region.flush().await.unwrap();
     fixture.serial += 1;
     let region_id = RegionId(fixture.spec.region_id.get() + 1_000);
@@ -112,7 +112,7 @@ pub(super) async fn copy(fixture: &mut RegionFixture) -> RegionCopy {
     copied
 }
 
-pub(super) async fn run_step(fixture: &mut RegionFixture, step: Step, pending: &mut PendingJob) {
+async fn run_step(fixture: &mut RegionFixture, step: Step, pending: &mut PendingJob) {
     let append_only = fixture.spec.options.write_mode == WriteMode::AppendOnly;
     match step {
         Step::Put(rows) => {

@@ -135,7 +135,8 @@ async fn compaction_honours_and_inherits_clip() {
     let mut fixture = RegionFixture::new(Storage::memory(), WriteMode::Upsert, false).await;
     flushed(&mut fixture, &rows(0..60, "one")).await;
     flushed(&mut fixture, &rows(20..80, "two")).await;
-    let (low, high) = (row_key(&fixture.spec, &key(21)), row_key(&fixture.spec, &key(50)));
+    let low = row_key(&fixture.spec, &key(21));
+    let high = row_key(&fixture.spec, &key(50));
     let clip = KeyRange::new(low, Some(high));
     let files = fixture.region.files();
     let clipped: Vec<FileMeta> =

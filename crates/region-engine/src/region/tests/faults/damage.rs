@@ -109,7 +109,10 @@ async fn truncated_or_shifted_file_is_detected() {
     }
     for length in [1, 2, 8] {
         fixture.storage.put(&file.path(), bytes.slice(length..)).await.unwrap();
-        assert!(expect_error_or_right_rows(&fixture, &file, &format!("{length} gone")).await);
+        assert!(
+            expect_error_or_right_rows(&fixture, &file, &format!("first {length} bytes removed"))
+                .await
+        );
     }
 }
 

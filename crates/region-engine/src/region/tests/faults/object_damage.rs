@@ -97,7 +97,8 @@ async fn read(fixture: &RegionFixture) -> Result<(Vec<Row>, Vec<Row>), EngineErr
 
 /// Flips `places` bytes and makes as many truncations. Returns how many of each were detected.
 async fn damage(fixture: &RegionFixture, objects: &[Path], places: usize) -> (usize, usize) {
-    let (mut flips, mut cuts) = (0, 0);
+    let mut flips = 0;
+    let mut cuts = 0;
     for place in 0..places {
         let object = &objects[place % objects.len()];
         let whole = fixture.storage.get(object).await.unwrap();

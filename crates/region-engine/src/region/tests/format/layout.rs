@@ -165,7 +165,7 @@ async fn columns_are_found_by_id_under_later_schema() {
     let expected: Vec<String> = fixture.expected_rows().into_iter().map(|row| row.2).collect();
     assert_eq!(notes, expected);
     assert!(batches.iter().all(|batch| batch.column(1).null_count() == batch.num_rows()));
-    let gone = crate::ScanOptions::all(vec![VALUE]);
-    assert!(matches!(region.scan(&gone).err(), Some(crate::EngineError::BadRows { .. })));
+    let dropped = crate::ScanOptions::all(vec![VALUE]);
+    assert!(matches!(region.scan(&dropped).err(), Some(crate::EngineError::BadRows { .. })));
     let _ = Arc::new(region);
 }

@@ -102,8 +102,8 @@ pub(super) async fn run_job_twice(fixture: &RegionFixture, scope: Scope) {
         (Ok(committed), Err(late)) | (Err(late), Ok(committed)) => (committed, late),
         other => panic!("{other:?}"),
     };
-    let gone = matches!(late, EngineError::Refused { reason: Void::InputsGone { .. }, .. });
-    assert!(gone, "{late}");
+    let superseded = matches!(late, EngineError::Refused { reason: Void::InputsGone { .. }, .. });
+    assert!(superseded, "{late}");
     let outcome = planned.resolve_outcome().await.unwrap();
     assert_eq!(outcome, committed_outcome(&committed));
 }

@@ -105,8 +105,8 @@ async fn index_of_removed_file_is_discarded() {
     let other = RegionFixture::fresh(&fixture.storage, &fixture.spec);
     other.load().await.unwrap();
     let index = fixture.region.build_index(&Bloom, &file).await.unwrap();
-    let gone = Edit { remove: vec![file.reference()], ..Edit::default() };
-    let change = Change::new(Author::Owner(owner(1)), vec![ActionKind::Edit(gone)]);
+    let removal = Edit { remove: vec![file.reference()], ..Edit::default() };
+    let change = Change::new(Author::Owner(owner(1)), vec![ActionKind::Edit(removal)]);
     other.manifest.update_manifest(change).await.unwrap();
     let late = Edit { add_indexes: vec![(file.reference(), index)], ..Edit::default() };
     let job = Author::Job(JobId(uuid::Uuid::from_u128(1)));
@@ -116,8 +116,8 @@ async fn index_of_removed_file_is_discarded() {
         .update_manifest(Change::new(job, vec![ActionKind::Edit(late)]))
         .await;
     match refused {
-        Err(EngineError::Refused { reason: Void::InputsGone { file: gone }, .. }) => {
-            assert_eq!(gone, file.file_id);
+        Err(EngineError::Refused { reason: Void::InputsGone { file: missing }, .. }) => {
+            assert_eq!(missing, file.file_id);
         }
         other => panic!("{other:?}"),
     }

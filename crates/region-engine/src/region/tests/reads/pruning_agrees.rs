@@ -210,7 +210,8 @@ async fn read(region: &Region, predicates: &[Predicate]) -> RecordBatch {
 
 async fn compare(writes: Vec<Write>, predicates: Vec<Vec<Predicate>>, mode: WriteMode) {
     let spec = table(mode);
-    let (pruned, reference) = (region(&spec).await, region(&spec).await);
+    let pruned = region(&spec).await;
+    let reference = region(&spec).await;
     for (write, sequence) in writes.iter().zip(1..) {
         if write.delete && mode == WriteMode::AppendOnly {
             continue;
