@@ -13,7 +13,7 @@ use crate::env::{IdSource, SystemIds};
 use crate::file_meta::FileMeta;
 use crate::manifest::Void;
 use crate::region::PublicationContent;
-use crate::region::area::files_of;
+use crate::region::staging_area::files_of;
 use crate::region::tests::fixture::{column as column_of, *};
 use crate::storage::Storage;
 use crate::{EngineError, Region, RegionSpec, RowOp, RowsWrite};
