@@ -17,7 +17,7 @@ use crate::hooks::{
 use crate::manifest::{Action, ActionKind, Author, Edit};
 
 #[derive(Debug, Clone)]
-enum HookCall {
+enum RecordedCall {
     Written {
         region: RegionId,
         metadata: Box<RegionSpec>,
@@ -33,7 +33,7 @@ enum HookCall {
 
 /// Hook that records all calls of a compaction.
 #[derive(Debug, Default)]
-pub(super) struct CallRecorder(Mutex<Vec<HookCall>>);
+pub(super) struct CallRecorder(Mutex<Vec<RecordedCall>>);
 
 #[async_trait]
 impl RegionHook for CallRecorder {
@@ -49,7 +49,7 @@ impl RegionHook for CallRecorder {
     ) -> Result<(), HookError> {
         let metadata = Box::new(metadata.clone());
         let files = files.to_vec();
-        self.0.lock().push(HookCall::Written { region, metadata, files });
+        self.0.lock().push(RecordedCall::Written { region, metadata, files });
         Ok(())
     }
 
@@ -61,7 +61,7 @@ impl RegionHook for CallRecorder {
         manifest: ManifestKind,
     ) -> Result<(), HookError> {
         let actions = actions.clone();
-        self.0.lock().push(HookCall::Updated { region, actions, version, manifest });
+        self.0.lock().push(RecordedCall::Updated { region, actions, version, manifest });
         Ok(())
     }
 }
@@ -155,8 +155,8 @@ impl CallRecorder {
     pub(super) fn take(&self, inputs: Vec<FileMeta>) -> (CommonCalls, JobSpecific) {
         let calls = std::mem::take(&mut *self.0.lock());
         let [
-            HookCall::Written { region, metadata, files },
-            HookCall::Updated { region: updated, actions: list, version, manifest },
+            RecordedCall::Written { region, metadata, files },
+            RecordedCall::Updated { region: updated, actions: list, version, manifest },
         ] = calls.as_slice()
         else {
             panic!("{calls:#?}");
