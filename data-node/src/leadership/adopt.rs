@@ -15,7 +15,7 @@ use tidewater_region_engine::Region;
 use tidewater_region_engine::bulk::AdoptError;
 use tidewater_region_engine::layout::RegionDir;
 use tidewater_region_engine::manifest::{AreaId, ProcedureStep};
-use tidewater_region_engine::region::{AreaStatus, Staged};
+use tidewater_region_engine::region::{StagedFiles, StagingAreaStatus};
 use tokio::sync::OwnedSemaphorePermit;
 use tokio::time::{MissedTickBehavior, interval};
 use tracing::{info, warn};
@@ -87,7 +87,7 @@ impl Owner {
                 Ok(count(region.stage_files(area, &files).await?.files))
             }
             What::Files { area, files } => {
-                if !region.published(area).await? {
+                if !region.check_published(area).await? {
                     let staged = region.adopt(area, &files, deadline_ms).await?;
                     let publication = publication(id, &staged, AreaContent::Files, None);
                     self.publish(&region, publication, &mut in_doubt).await?;
@@ -138,7 +138,7 @@ impl Owner {
         in_doubt.remove(&area);
         self.settle(id).await.map_err(not_done)?;
         // Whatever the log says, what is not live was not taken over.
-        match region.published(area).await.map_err(OwnerError::from).map_err(not_done)? {
+        match region.check_published(area).await.map_err(OwnerError::from).map_err(not_done)? {
             true => Ok(()),
             false => Err(AdoptError::Abandoned { area }.into()),
         }
@@ -156,7 +156,7 @@ impl Owner {
     /// Gives up what nobody will publish; what cannot be given up now is left for later.
     async fn withdraw(&self, region: &Region, area: AreaId) {
         let id = region.id();
-        match region.withdraw(area).await {
+        match region.withdraw_area(area).await {
             Ok(()) => info!(region = %id, %area, "a staging area was given up"),
             Err(AdoptError::Decided { .. }) => {}
             Err(problem) => warn!(region = %id, %area, %problem, "a staging area was not given up"),
@@ -173,7 +173,7 @@ impl Owner {
             Some(state) => state.areas.clone(),
             None => return Ok(()),
         };
-        for area in abandoned(&region.areas(), &logged, &in_doubt) {
+        for area in abandoned(&region.staging_areas(), &logged, &in_doubt) {
             self.withdraw(&region, area).await;
         }
         Ok(())
@@ -183,7 +183,7 @@ impl Owner {
 /// What the log is asked to decide.
 fn publication(
     id: RegionId,
-    staged: &Staged,
+    staged: &StagedFiles,
     content: AreaContent,
     step: Option<ProcedureStep>,
 ) -> AreaPublished {
@@ -208,7 +208,7 @@ fn not_done(error: OwnerError) -> OwnerError {
 
 /// The areas that are overdue, that the log does not know, and whose publication is not in doubt.
 fn abandoned(
-    areas: &[AreaStatus],
+    areas: &[StagingAreaStatus],
     logged: &BTreeSet<AreaId>,
     in_doubt: &UnknownPublications,
 ) -> Vec<AreaId> {
@@ -223,7 +223,7 @@ pub async fn run(context: &Context, owner: Arc<Owner>) {
     loop {
         tick.tick().await;
         for hosted in context.shared.regions.all() {
-            if !hosted.region.areas().iter().any(|area| area.overdue) {
+            if !hosted.region.staging_areas().iter().any(|area| area.overdue) {
                 continue;
             }
             let (owner, id) = (owner.clone(), hosted.descriptor.region_id);
@@ -270,7 +270,7 @@ mod tests {
     #[test]
     fn an_area_is_given_up_when_it_is_overdue_and_nobody_may_publish_it() {
         let area = |number| AreaId(Uuid::from_u128(number));
-        let status = |number, overdue| AreaStatus {
+        let status = |number, overdue| StagingAreaStatus {
             area: area(number),
             logged: true,
             deadline_ms: 5,

@@ -2,7 +2,7 @@
 
 use tidewater_common::refusal::Refusal;
 use tidewater_proto::v1::Reason;
-use tidewater_region_engine::region::Settled;
+use tidewater_region_engine::region::CompactionOutcome;
 use tokio::time::Instant;
 
 use super::job::Ended;
@@ -32,15 +32,15 @@ impl Way<'_> {
                 Err(ended) => return Some(ended),
             };
             match self.settled().await {
-                Some(Settled::Committed { version, files_out }) => {
+                Some(CompactionOutcome::Committed { version, files_out }) => {
                     return Some(self.committed(version, files_out).await);
                 }
-                Some(Settled::Gone) => {
+                Some(CompactionOutcome::Superseded) => {
                     let job = self.planned.plan().job_id;
                     let message = format!("files of compaction {job} were merged by another one");
                     return Some(Ended::Discarded(Refusal::new(Reason::InputsGone, message)));
                 }
-                Some(Settled::Open) | None => {}
+                Some(CompactionOutcome::Open) | None => {}
             }
             let has_ended = under_way.is_none();
             if under_way != seen {

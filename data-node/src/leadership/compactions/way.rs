@@ -5,7 +5,7 @@ use std::time::Duration;
 use tidewater_common::ids::{ManifestVersion, NodeId};
 use tidewater_common::refusal::Refusal;
 use tidewater_proto::v1::Reason;
-use tidewater_region_engine::region::{PlannedCompaction, Settled};
+use tidewater_region_engine::region::{CompactionOutcome, PlannedCompaction};
 use tidewater_region_engine::{CompactionReport, EngineError};
 use tokio::time::Instant;
 use tracing::{debug, info, warn};
@@ -92,7 +92,7 @@ impl<'a> Way<'a> {
                 }
                 End::Void(refusal) => match self.settled().await {
                     // Another attempt at it was faster, and nobody heard of that.
-                    Some(Settled::Committed { version, files_out }) => {
+                    Some(CompactionOutcome::Committed { version, files_out }) => {
                         return self.committed(version, files_out).await;
                     }
                     None if self.job.term.is_cancelled() => return Ended::TermOver,
@@ -101,11 +101,11 @@ impl<'a> Way<'a> {
                 End::Lost(refusal) => {
                     self.untaken_since = None;
                     match self.settled().await {
-                        Some(Settled::Committed { version, files_out }) => {
+                        Some(CompactionOutcome::Committed { version, files_out }) => {
                             return self.committed(version, files_out).await;
                         }
-                        Some(Settled::Gone) => return Ended::Discarded(refusal),
-                        Some(Settled::Open) => {}
+                        Some(CompactionOutcome::Superseded) => return Ended::Discarded(refusal),
+                        Some(CompactionOutcome::Open) => {}
                         None if self.job.term.is_cancelled() => return Ended::TermOver,
                         None => self.tally.could_not_settle(),
                     }
@@ -144,9 +144,9 @@ impl<'a> Way<'a> {
     }
 
     /// What the manifest says; `None` when it cannot be read, or the term ends first.
-    pub(super) async fn settled(&self) -> Option<Settled> {
+    pub(super) async fn settled(&self) -> Option<CompactionOutcome> {
         let settled = tokio::select! {
-            settled = self.planned.settle() => settled,
+            settled = self.planned.resolve_outcome() => settled,
             () = self.job.term.cancelled() => return None,
         };
         let region = self.job.region;
@@ -192,7 +192,7 @@ impl<'a> Way<'a> {
     /// On this node, under a new id if a compactor may have the old one.
     async fn fall_back(mut self) -> Ended {
         if self.problem.is_some() || self.tally != Tally::default() {
-            self.planned = self.planned.renamed();
+            self.planned = self.planned.with_new_job_id();
             self.posted.renamed(self.planned.plan().job_id);
             meters::compaction_fell_back();
             info!(
@@ -244,7 +244,7 @@ impl<'a> Way<'a> {
         match (failed(error), self.last) {
             // A compactor that was given up may have been faster.
             (Ended::Discarded(refusal), Some(_)) => match self.settled().await {
-                Some(Settled::Committed { version, files_out }) => {
+                Some(CompactionOutcome::Committed { version, files_out }) => {
                     self.committed(version, files_out).await
                 }
                 None if term.is_cancelled() => Ended::TermOver,
