@@ -1,8 +1,8 @@
 //! Hosts data groups and serves their regions.
 //!
 //! A data group is a Raft group whose log is the write-ahead log of the regions assigned to it. Its
-//! leader owns those regions: it acknowledges writes and flushes; followers apply the same log to
-//! the same memtables.
+//! leader owns those regions: it acknowledges writes and flushes; followers apply the same log to the
+//! same memtables.
 //!
 //! # Layout
 //!
@@ -10,17 +10,18 @@
 //! - [`options`]: what a data node is started with.
 //! - [`groups`]: the groups of this node, started and stopped at runtime.
 //! - [`group`]: one replica: entries, apply, producers, snapshots, batching, admission.
-//! - [`leadership`]: what a leader does for its regions: ownership, flushes, manifest advances; and
-//!   what every replica does: snapshots, purging.
+//! - [`leadership`]: work of a group's leader: ownership, flushes, compactions, manifest advances; and
+//!   of every replica: snapshots, purging. [`owner_request`]: requests to the owner of regions.
 //! - [`control`], [`data`], [`region_admin`]: the services `GroupControl`, `Data`, `RegionAdmin`.
-//! - [`hooks`]: hooks by configuration, as the catalog has them.
-//! - [`durable`]: tells durable ones what the manifests say.
-//! - [`peers`]: calls to other data nodes. [`compactors`]: compactor nodes, and the jobs that they have.
+//! - [`hooks`]: configured hooks of the catalog. [`durable_hooks`]: delivery of manifest versions to
+//!   durable hooks.
+//! - [`peers`]: calls to other data nodes. [`compactors`]: compactor nodes, and the compaction jobs of
+//!   this node.
 
 pub mod compactors;
 pub mod control;
 pub mod data;
-pub mod durable;
+pub mod durable_hooks;
 pub mod group;
 pub mod groups;
 pub mod hooks;
@@ -28,6 +29,7 @@ pub mod leadership;
 mod meters;
 pub mod node;
 pub mod options;
+pub mod owner_request;
 pub mod peers;
 pub mod region_admin;
 

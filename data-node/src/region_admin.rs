@@ -31,8 +31,7 @@ use crate::group::hosted::Hosted;
 use crate::group::refusals;
 use crate::group::replica::GroupReplica;
 use crate::groups::Groups;
-use crate::leadership::FlushRequest;
-use crate::leadership::compactions::{CompactionRequest, Done};
+use crate::owner_request::{CommittedCompaction, CompactionRequest, OwnerRequest};
 
 /// Largest request: what sixteen durable hooks know of a hundred thousand regions.
 const REQUEST_BYTES: usize = 64 << 20;
@@ -93,7 +92,7 @@ impl RegionAdminService {
         replica.confirm(CONFIRM).await?;
         replica.region(region)?;
         let (asker, answer) = oneshot::channel();
-        replica.flush_requests.send(FlushRequest::Region(region, asker)).await.map_err(|_| {
+        replica.owner_requests.send(OwnerRequest::Flush(region, asker)).await.map_err(|_| {
             Refusal::new(Reason::GroupNotHosted, format!("group {group} is being stopped here"))
         })?;
         let report = tokio::time::timeout(FLUSH, answer)
@@ -124,7 +123,8 @@ impl RegionAdminService {
         let attempt = Attempt::default();
         let scope = if request.due_only { Scope::Due } else { Scope::Whole };
         let place = request.place();
-        let request = CompactionRequest { region, scope, place, attempt: attempt.clone(), asker };
+        let request =
+            CompactionRequest { region, scope, place, attempt: attempt.clone(), reply: asker };
         replica.compact_requests.send(request).await.map_err(|_| {
             Refusal::new(Reason::GroupNotHosted, format!("group {group} is being stopped here"))
         })?;
@@ -138,7 +138,7 @@ impl RegionAdminService {
 async fn watch(
     group: GroupId,
     attempt: Attempt,
-    answer: oneshot::Receiver<Result<Option<Done>, Refusal>>,
+    answer: oneshot::Receiver<Result<Option<CommittedCompaction>, Refusal>>,
     events: mpsc::Sender<Result<CompactRegionEvent, Status>>,
 ) {
     let _ends = attempt.cancel.clone().drop_guard();
@@ -172,8 +172,8 @@ async fn watch(
     let _ = events.send(last).await;
 }
 
-fn report_to_wire(done: Done) -> v1::CompactionReport {
-    let Done { report, node } = done;
+fn report_to_wire(done: CommittedCompaction) -> v1::CompactionReport {
+    let CommittedCompaction { report, node } = done;
     v1::CompactionReport {
         job_id: report.job_id.to_string(),
         manifest_version: report.manifest_version.get(),
@@ -287,7 +287,7 @@ impl RegionAdmin for RegionAdminService {
         _request: Request<v1::ListCompactionsRequest>,
     ) -> Result<Response<v1::ListCompactionsResponse>, Status> {
         let parts = self.groups.parts();
-        let compactions = parts.compactors.board.list(parts.node);
+        let compactions = parts.compactors.registry.list(parts.node);
         Ok(Response::new(v1::ListCompactionsResponse { compactions }))
     }
 
@@ -298,7 +298,7 @@ impl RegionAdmin for RegionAdminService {
         let job = job_id(&request.get_ref().job_id)
             .map_err(|error| Refusal::new(Reason::InvalidArgument, error.to_string()))?;
         let parts = self.groups.parts();
-        if !parts.compactors.board.cancel(job) {
+        if !parts.compactors.registry.cancel(job) {
             let message = format!("node {} has no compaction {job}", parts.node);
             return Err(Refusal::new(Reason::JobNotFound, message).into());
         }

@@ -8,7 +8,7 @@ use tidewater_region_engine::layout::RegionDir;
 use super::settle::ask_to_adopt;
 use crate::group::obligation::step_from_wire;
 use crate::groups::Groups;
-use crate::leadership::adopt::{Adoption, What};
+use crate::owner_request::{Adoption, AdoptionSource};
 
 pub(super) async fn call(
     groups: &Groups,
@@ -23,8 +23,8 @@ pub(super) async fn call(
         region_id: RegionId(request.source_region_id),
         incarnation: Incarnation(request.source_incarnation),
     };
-    let what = What::Copies { source, step: step_from_wire(step) };
-    let adoption = Adoption { region: RegionId(request.region_id), what, slot: None };
+    let source = AdoptionSource::Copies { source, step: step_from_wire(step) };
+    let adoption = Adoption { region: RegionId(request.region_id), source, slot: None };
     ask_to_adopt(groups, GroupId(request.group_id), adoption).await?;
     Ok(CopyRegionResponse {})
 }

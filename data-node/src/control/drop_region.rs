@@ -10,7 +10,7 @@ use tidewater_proto::v1::{DropRegionRequest, DropRegionResponse};
 use super::settle::ask;
 use crate::group::entry;
 use crate::groups::Groups;
-use crate::leadership::FlushRequest;
+use crate::owner_request::OwnerRequest;
 
 const REMOVE: Duration = Duration::from_secs(20);
 const DROP: Duration = Duration::from_secs(10);
@@ -25,7 +25,7 @@ pub(super) async fn call(
     // The registry must be current to say that the region is gone already.
     replica.confirm(DROP).await?;
     if replica.shared.regions.get(region).is_some() {
-        let removed = |asker| FlushRequest::Remove(region, asker);
+        let removed = |asker| OwnerRequest::Remove(region, asker);
         ask(&replica, REMOVE, "dropping a region", removed).await?;
     }
     // Also for a region that is not hosted: a late `opened` must not bring it back.

@@ -5,7 +5,7 @@ use tidewater_common::refusal::Refusal;
 use tidewater_proto::v1::{RequestFlushRequest, RequestFlushResponse};
 
 use crate::groups::Groups;
-use crate::leadership::FlushRequest;
+use crate::owner_request::OwnerRequest;
 
 pub(super) async fn call(
     groups: &Groups,
@@ -15,10 +15,10 @@ pub(super) async fn call(
     replica.require_leader()?;
     let wanted = match request.over_bytes {
         // An asker of an older release does not say.
-        0 => FlushRequest::Large,
-        over => FlushRequest::Free(over),
+        0 => OwnerRequest::FlushLarge,
+        over => OwnerRequest::FreeMemory(over),
     };
     // A full queue means that flushes are asked for already.
-    let _ = replica.flush_requests.try_send(wanted);
+    let _ = replica.owner_requests.try_send(wanted);
     Ok(RequestFlushResponse {})
 }

@@ -11,8 +11,7 @@ use tokio::sync::oneshot;
 use crate::group::refusals;
 use crate::group::replica::GroupReplica;
 use crate::groups::Groups;
-use crate::leadership::FlushRequest;
-use crate::leadership::adopt::Adoption;
+use crate::owner_request::{Adoption, OwnerRequest};
 
 const DECIDE: Duration = Duration::from_secs(10);
 const RECORD: Duration = Duration::from_secs(20);
@@ -31,7 +30,7 @@ pub(super) async fn decide_and_record(
     replica.require_leader()?;
     replica.propose(entry, DECIDE).await?.into_result()?;
     let what = "recording a change in the manifest";
-    ask(&replica, RECORD, what, |asker| FlushRequest::Settle(region, asker)).await
+    ask(&replica, RECORD, what, |asker| OwnerRequest::Settle(region, asker)).await
 }
 
 /// Has the owner take files over, and returns how many. Asking again is harmless.
@@ -43,7 +42,7 @@ pub(crate) async fn ask_to_adopt(
     let replica = groups.get(group)?;
     replica.require_leader()?;
     replica.region(adoption.region)?;
-    ask(&replica, ADOPT, "taking files over", |asker| FlushRequest::Adopt(adoption, asker)).await
+    ask(&replica, ADOPT, "taking files over", |asker| OwnerRequest::Adopt(adoption, asker)).await
 }
 
 /// Asks the owner for something and waits for it; the owner goes on when time is up.
@@ -51,11 +50,11 @@ pub(super) async fn ask<T>(
     replica: &GroupReplica,
     limit: Duration,
     what: &str,
-    request: impl FnOnce(oneshot::Sender<Result<T, Refusal>>) -> FlushRequest,
+    request: impl FnOnce(oneshot::Sender<Result<T, Refusal>>) -> OwnerRequest,
 ) -> Result<T, Refusal> {
     let group = replica.group();
     let (asker, answer) = oneshot::channel();
-    replica.flush_requests.send(request(asker)).await.map_err(|_| {
+    replica.owner_requests.send(request(asker)).await.map_err(|_| {
         Refusal::new(Reason::GroupNotHosted, format!("group {group} is being stopped here"))
     })?;
     tokio::time::timeout(limit, answer)

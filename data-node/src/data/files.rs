@@ -19,7 +19,7 @@ use crate::control::settle::ask_to_adopt;
 use crate::group::admission::{self, WriteLimits};
 use crate::group::obligation::area_from_wire;
 use crate::groups::Groups;
-use crate::leadership::adopt::{Adoption, What};
+use crate::owner_request::{Adoption, AdoptionSource};
 
 /// Calls that write or read files at the same time; each holds rows in memory.
 pub(super) const AT_ONCE: usize = 4;
@@ -78,11 +78,11 @@ pub(super) async fn take_over(
     if files.is_empty() {
         return Err(invalid("no file was named"));
     }
-    let what = match request.stage {
-        true => What::Staged { area, files },
-        false => What::Files { area, files },
+    let source = match request.stage {
+        true => AdoptionSource::Staged { area, files },
+        false => AdoptionSource::Files { area, files },
     };
-    let adoption = Adoption { region, what, slot: Some(slot(slots)?) };
+    let adoption = Adoption { region, source, slot: Some(slot(slots)?) };
     let files = ask_to_adopt(groups, group, adoption).await?;
     Ok(AdoptFilesResponse { files })
 }

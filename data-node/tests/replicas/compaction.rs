@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use tidewater_common::ids::{GroupId, RegionId};
-use tidewater_data_node::leadership::compactions::choose::CompactionPolicy;
+use tidewater_data_node::leadership::compactions::placement::CompactionPolicy;
 use tidewater_data_node::options::GroupOptions;
 use tidewater_proto::v1::Reason;
 use tidewater_region_engine::index::Bloom;
@@ -14,7 +14,7 @@ use crate::three::Three;
 
 /// So often that a test need not wait, or so rarely that it does not happen in one.
 fn every(pause: Duration) -> GroupOptions {
-    let compactions = CompactionPolicy { every: pause, ..CompactionPolicy::default() };
+    let compactions = CompactionPolicy { interval: pause, ..CompactionPolicy::default() };
     GroupOptions { compactions, ..GroupOptions::default() }
 }
 

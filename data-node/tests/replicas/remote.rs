@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tidewater_common::ids::NodeId;
-use tidewater_data_node::leadership::compactions::life::JobPolicy;
+use tidewater_data_node::leadership::compactions::retry_policy::JobPolicy;
 use tidewater_proto::v1::{CatalogSnapshot, CompactionPlace, Hook, Reason, watch_event};
 use tokio::sync::Notify;
 
@@ -49,7 +49,7 @@ async fn a_compactor_does_the_work_and_every_replica_loads_the_version() {
 async fn what_is_due_goes_to_a_compactor_by_itself() {
     let folder = tempfile::tempdir().unwrap();
     let mut options = options(JobPolicy::default());
-    options.compactions.every = Duration::from_millis(50);
+    options.compactions.interval = Duration::from_millis(50);
     let place = place(&folder, options).await;
     let node = start_with_region(&place).await;
     let compactor = FakeCompactor::start(201, &place.storage).await;
@@ -143,7 +143,7 @@ async fn a_job_whose_files_are_gone_is_discarded() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_running_job_is_shown_and_cancelled() {
     let mut options = no_fallback();
-    options.compactions.jobs.patience = Duration::from_secs(3_600);
+    options.compactions.jobs.progress_timeout = Duration::from_secs(3_600);
     let setting = Setting::start(options).await;
     let go = Arc::new(Notify::new());
     setting.one.script([Act::Hang(go.clone())]);
@@ -177,7 +177,7 @@ async fn a_running_job_is_shown_and_cancelled() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_job_goes_on_when_its_owner_goes_away_and_the_next_one_finds_it() {
     let mut options = no_fallback();
-    options.compactions.jobs.patience = Duration::from_secs(3_600);
+    options.compactions.jobs.progress_timeout = Duration::from_secs(3_600);
     let mut three = Three::start(options).await;
     let leader = three.leader().await;
     let compactor = FakeCompactor::start(201, &three.storage).await;

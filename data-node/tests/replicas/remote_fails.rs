@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use tidewater_data_node::leadership::compactions::life::JobPolicy;
+use tidewater_data_node::leadership::compactions::retry_policy::JobPolicy;
 use tidewater_proto::v1::Reason;
 use tokio::sync::Notify;
 
@@ -92,7 +92,7 @@ async fn an_attempt_whose_files_are_gone_when_it_fails_is_the_last() {
 #[tokio::test(flavor = "multi_thread")]
 async fn one_that_says_files_are_gone_may_speak_of_an_attempt_that_was_given_up() {
     let mut options = no_fallback();
-    options.compactions.jobs.longest_wait = Duration::from_secs(3_600);
+    options.compactions.jobs.slot_timeout = Duration::from_secs(3_600);
     let setting = Setting::start(options).await;
     let go = Arc::new(Notify::new());
     setting.one.script([Act::Hang(go.clone())].into_iter().chain(full()));
@@ -186,8 +186,8 @@ async fn a_quarantine_ends_after_its_time() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_quarantine_ends_when_its_files_are_gone() {
-    let quarantine_look = EVERY;
-    let jobs_of = JobPolicy { quarantine_look, ..JobPolicy::default() };
+    let quarantine_check = EVERY;
+    let jobs_of = JobPolicy { quarantine_check, ..JobPolicy::default() };
     let setting = Setting::start(options(jobs_of)).await;
     setting.one.script((0..3).map(|_| Act::Die));
     setting.two.script((0..3).map(|_| Act::Die));

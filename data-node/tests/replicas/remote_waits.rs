@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tidewater_common::ids::GroupId;
-use tidewater_data_node::leadership::compactions::life::JobPolicy;
+use tidewater_data_node::leadership::compactions::retry_policy::JobPolicy;
 use tidewater_data_node::options::GroupOptions;
 use tidewater_proto::compaction::v1::RunningCompaction;
 use tidewater_proto::v1::{CompactionPlace, CompactionProgress, Reason};
@@ -62,7 +62,7 @@ async fn what_a_compactor_has_already_is_waited_for_as_long_as_it_goes_on() {
 async fn a_job_elsewhere_that_stands_still_is_not_waited_for() {
     let mut options = options(JobPolicy::default());
     // One that moves is waited for much longer than this test.
-    options.compactions.jobs.patience = Duration::from_secs(2);
+    options.compactions.jobs.progress_timeout = Duration::from_secs(2);
     let setting = left_there(options).await;
     let compacting = tokio::time::timeout(Duration::from_secs(30), setting.compact());
     assert_eq!(compacting.await.unwrap().unwrap().node_id, 202);
@@ -73,7 +73,7 @@ async fn a_job_elsewhere_that_stands_still_is_not_waited_for() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_job_elsewhere_that_goes_on_for_ever_is_not_waited_for() {
     let mut options = options(JobPolicy::default());
-    options.compactions.jobs.patience = Duration::from_millis(100);
+    options.compactions.jobs.progress_timeout = Duration::from_millis(100);
     let setting = left_there(options).await;
     let mut compacting = Box::pin(setting.compact());
     let mut rows = 1;
