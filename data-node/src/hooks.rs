@@ -334,7 +334,7 @@ mod tests {
     }
 
     #[test]
-    fn durable_hook_is_found_by_generation_and_reports_its_lag() {
+    fn durable_hooks_have_a_generation_and_a_lag() {
         let (node, plugins) = node();
         let durable = v1::Hook { durable: true, ..hook("a", 3) };
         let broken =

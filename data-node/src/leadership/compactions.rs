@@ -3,8 +3,8 @@
 //! - *Job*: one compaction of one region. Its plan holds the input files until the job ends. A
 //!   *background* job is started by this loop because files are due; a *requested* job has a caller
 //!   that waits for it.
-//! - *Attempt*: one run of a job on a compactor. A job may take several, under one id. Whether an
-//!   attempt with an unknown outcome committed is read from the manifest.
+//! - *Attempt*: one run of a job on a compactor. A job may take several, under one id. The manifest
+//!   shows whether an attempt with an unknown outcome committed.
 //! - *Fallback*: the local run of a job that no compactor accepts, under a new id.
 //! - *Quarantine*: a job that failed too often keeps its input files, so that they are not picked
 //!   again.

@@ -214,7 +214,7 @@ mod tests {
     // A build of indexes or a compaction has advanced the manifest beyond the log: no reason to write a
     // file.
     #[test]
-    fn log_advances_for_regions_whose_rows_are_not_due() {
+    fn log_advances_for_regions_without_due_rows() {
         let idle = FlushCandidate { advance_pending: true, ..candidate(1, 0) };
         let advanced = candidate(2, 0);
         let failed = FlushCandidate { held_back: true, advance_pending: true, ..candidate(3, 0) };

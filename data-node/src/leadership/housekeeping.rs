@@ -152,7 +152,7 @@ mod tests {
     }
 
     #[test]
-    fn group_frees_the_excess_but_at_most_its_own_rows() {
+    fn group_frees_at_most_its_own_rows() {
         let ours = shared(Storage::memory(), 5_000);
         assert_eq!(group_excess(&ours), 0);
         let first = fill(&host(&ours, 7));

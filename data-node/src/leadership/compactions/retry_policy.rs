@@ -422,7 +422,7 @@ mod tests {
     }
 
     #[test]
-    fn remote_only_job_waits_for_a_slot_up_to_the_limit() {
+    fn remote_only_job_waits_for_a_slot_until_timeout() {
         let policy = JobPolicy { fallback_to_local: false, ..JobPolicy::default() };
         let urgent = |place| Placement { place, deferrable: false };
         let any = urgent(CompactionPlace::Any);
