@@ -1,4 +1,4 @@
-//! Compiles the .proto files without protoc; the descriptor set feeds gRPC reflection.
+//! Compiles the `.proto` files without `protoc` and writes the descriptor set for gRPC reflection.
 
 use std::error::Error;
 use std::path::PathBuf;

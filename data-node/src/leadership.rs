@@ -44,7 +44,7 @@ use self::flush_policy::FlushPolicy;
 use self::owner::Owner;
 use crate::compactors::Compactors;
 use crate::group::refusals;
-use crate::group::shared::Shared;
+use crate::group::shared::ReplicaState;
 use crate::group::state_machine::GroupStateMachine;
 use crate::owner_request::{CompactionRequest, OwnerRequest};
 
@@ -55,7 +55,7 @@ const CONFIRM_RETRY: Duration = Duration::from_millis(100);
 #[derive(Debug, Clone)]
 pub struct OwnerContext {
     /// Regions and state.
-    pub shared: Arc<Shared>,
+    pub shared: Arc<ReplicaState>,
     /// The group's Raft.
     pub raft: Raft<GroupStateMachine>,
     /// When to flush.
@@ -131,9 +131,9 @@ async fn wait_until_served(context: &OwnerContext, term: Term) {
         let problem = match linearizer {
             Ok(linearizer) => match linearizer.await_ready(&context.raft).await {
                 Ok(_) => return,
-                Err(fatal) => refusals::stopped(group, &fatal),
+                Err(fatal) => refusals::replica_stopped(group, &fatal),
             },
-            Err(error) => refusals::read_refused(group, &error),
+            Err(error) => refusals::read_error(group, &error),
         };
         debug!(%group, %term, %problem, "new leadership not confirmed yet; retrying");
         tokio::time::sleep(CONFIRM_RETRY).await;

@@ -1,22 +1,23 @@
 //! Hosts data groups and serves their regions.
 //!
 //! A data group is a Raft group whose log is the write-ahead log of the regions assigned to it. Its
-//! leader owns those regions: it acknowledges writes and flushes; followers apply the same log to the
-//! same memtables.
+//! leader owns those regions: it acknowledges writes and flushes; followers apply the same log to
+//! the same memtables.
 //!
 //! # Layout
 //!
-//! - [`node`]: the process's part: identity, object store, registration, heartbeats, shutdown.
-//! - [`options`]: what a data node is started with.
-//! - [`groups`]: the groups of this node, started and stopped at runtime.
+//! - [`node`]: the data node as a process component: identity, object store, registration,
+//!   heartbeats, shutdown.
+//! - [`options`]: start options of a data node.
+//! - [`groups`]: replicas on this node, started and stopped at runtime.
 //! - [`group`]: one replica: entries, apply, producers, snapshots, batching, admission.
-//! - [`leadership`]: work of a group's leader: ownership, flushes, compactions, manifest advances; and
-//!   of every replica: snapshots, purging. [`owner_request`]: requests to the owner of regions.
+//! - [`leadership`]: work of a leader for its regions: ownership, flushes, compactions, manifest
+//!   advances; and work of every replica: snapshots, purging.
+//! - [`owner_request`]: requests to the owner of a group's regions.
 //! - [`control`], [`data`], [`region_admin`]: the services `GroupControl`, `Data`, `RegionAdmin`.
-//! - [`hooks`]: configured hooks of the catalog. [`durable_hooks`]: delivery of manifest versions to
-//!   durable hooks.
-//! - [`peers`]: calls to other data nodes. [`compactors`]: compactor nodes, and the compaction jobs of
-//!   this node.
+//! - [`hooks`]: hooks of this node, as configured in the catalog.
+//! - [`durable_hooks`]: delivery of manifest changes to durable hooks.
+//! - [`peers`]: calls to other data nodes. [`compactors`]: compactor nodes and their jobs.
 
 pub mod compactors;
 pub mod control;

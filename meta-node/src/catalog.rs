@@ -1,12 +1,13 @@
-//! What the meta group knows: records, their stored bytes, and the state they make up.
+//! The replicated catalog: records, their stored bytes, and the state that they form.
 //!
-//! Everything here is pure: no clock, no disk, no network. [`commands`](crate::commands) decides on
-//! a [`MetaState`] and yields a [`Change`]; only [`MetaState::absorb`] alters a state, and it
-//! cannot fail, so a refused command has changed nothing.
+//! The module is pure: no clock, no disk, no network. [`commands`](crate::commands) decides on a
+//! [`MetaState`] and returns a [`CatalogChange`]. Only [`MetaState::absorb`] modifies a state, and it
+//! cannot fail, so a rejected command has changed nothing.
 //!
-//! Words: a *record* is one table, route, group, node, hook, cursor or outcome. A *row* is a record as it is
-//! stored: key and framed bytes. The *revision* grows with every change that watchers see, the
-//! *catalog version* only with those of routes.
+//! - *Record*: one table, route, group, node, hook, cursor or request outcome.
+//! - *State row* ([`StateRow`]): a stored record: key and framed bytes.
+//! - *Revision*: counter that grows with every change that watchers see.
+//! - *Catalog version*: counter that grows only with changes of routes.
 
 mod change;
 mod codec;

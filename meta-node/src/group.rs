@@ -1,4 +1,4 @@
-//! This node's replica of group 0: proposing, reading, and who leads.
+//! This node's replica of group 0: proposals, linearizable reads and leadership.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -22,16 +22,16 @@ use tokio::sync::watch;
 use crate::catalog::FEATURE_LEVEL;
 use crate::machine::{CatalogView, MetaMachine};
 
-/// How long a command or a read may take before its outcome counts as unknown.
+/// Deadline of a command or a read, after which its outcome is unknown.
 pub(crate) const DEADLINE: Duration = Duration::from_secs(10);
-/// A leader that no quorum has answered for so long may have been deposed.
+/// A leader without an answer from a quorum for this time may have been deposed.
 const QUORUM_SILENCE: Duration = Duration::from_secs(2);
 
 /// This node's replica of group 0.
 pub struct MetaGroup {
-    /// Which cluster.
+    /// Id of the cluster.
     pub cluster_id: ClusterId,
-    /// Which node this is.
+    /// Id of this node.
     pub node_id: NodeId,
     pub(crate) raft: Raft<MetaMachine>,
     pub(crate) confirmations: Arc<Confirmations>,
@@ -42,17 +42,17 @@ pub struct MetaGroup {
 }
 
 impl MetaGroup {
-    /// Proposes what anybody may ask for, and waits until it is applied.
+    /// Proposes a command that is valid in any term, and waits until it is applied.
     pub async fn propose(&self, kind: Kind) -> Result<MetaReply, Refusal> {
         self.propose_in(Term(0), kind).await
     }
 
-    /// Proposes what a leader service decided in a term: refused in any other.
+    /// Proposes a command that a leader service decided in `term`; apply rejects it in any other term.
     pub async fn propose_in(&self, term: Term, kind: Kind) -> Result<MetaReply, Refusal> {
         self.write(term, kind).await.map(|(reply, _)| reply)
     }
 
-    /// Proposes bytes without effect; gives their index in the log.
+    /// Proposes a command without effect; returns its log index.
     pub(crate) async fn bench(&self, value: Bytes) -> Result<u64, Refusal> {
         self.write(Term(0), Kind::Bench(value)).await.map(|(_, index)| index)
     }
@@ -61,7 +61,7 @@ impl MetaGroup {
         if *self.health.borrow() != DiskHealth::Ok {
             return Err(Refusal::new(
                 Reason::DiskFull,
-                format!("the disk of meta node {} takes no writes", self.node_id),
+                format!("the disk of meta node {} accepts no writes", self.node_id),
             )
             .retry_after(Duration::from_secs(1)));
         }
@@ -73,12 +73,12 @@ impl MetaGroup {
         let write = self.raft.client_write(Command(command.encode_to_vec().into()));
         let written = tokio::time::timeout(DEADLINE, write)
             .await
-            .map_err(|_| self.too_late("a command"))?
+            .map_err(|_| self.timeout_error("a command"))?
             .map_err(|error| self.write_refusal(error))?;
         let index = written.log_id.index;
         let bytes = written.data.0;
         let mut reply = MetaReply::decode(bytes).map_err(|error| {
-            Refusal::new(Reason::Internal, format!("a reply of the catalog is damaged: {error}"))
+            Refusal::new(Reason::Internal, format!("a reply of the state machine is damaged: {error}"))
         })?;
         match reply.outcome.take() {
             Some(meta_reply::Outcome::Refused(refused)) => Err(refusal(refused)),
@@ -86,34 +86,34 @@ impl MetaGroup {
         }
     }
 
-    /// Returns once the view shows everything that was acknowledged before the call.
+    /// Returns when the view contains everything that was acknowledged before the call.
     pub async fn linearize(&self) -> Result<(), Refusal> {
         let read = linearize(&self.raft, &self.confirmations, self.node_id);
         match tokio::time::timeout(DEADLINE, read).await {
-            Err(_) => Err(self.too_late("a read")),
+            Err(_) => Err(self.timeout_error("a read")),
             Ok(Ok(_)) => Ok(()),
             Ok(Err(error)) => Err(self.read_refusal(error)),
         }
     }
 
-    /// The term in which this node leads, if it does and a quorum has answered lately.
+    /// The term in which this node leads, if it does and a quorum has answered within the last 2 s.
     pub fn leading(&self) -> Option<Term> {
         let metrics = self.raft.metrics();
         let metrics = metrics.borrow_watched();
         let silent =
             metrics.last_quorum_acked.as_ref().is_none_or(|acked| acked.elapsed() > QUORUM_SILENCE);
-        // A single member needs nobody's answer.
+        // A single member is its own quorum.
         let alone = metrics.membership_config.voter_ids().all(|id| id == self.node_id.get());
         (metrics.current_leader == Some(self.node_id.get()) && (alone || !silent))
             .then_some(Term(metrics.current_term))
     }
 
-    /// Refuses unless this node leads.
+    /// Returns the term in which this node leads, or an error.
     pub fn check_leading(&self) -> Result<Term, Refusal> {
         self.leading().ok_or_else(|| self.not_leader())
     }
 
-    /// Says who leads instead.
+    /// RPC error with a hint to the current leader.
     pub fn not_leader(&self) -> Refusal {
         let leader = {
             let metrics = self.raft.metrics();
@@ -132,7 +132,7 @@ impl MetaGroup {
     fn forward(&self, leader: Option<Leader>) -> Refusal {
         let message = match &leader {
             Some(leader) => format!("the meta group is led by node {}", leader.node_id),
-            None => "the meta group has no leader at the moment".to_owned(),
+            None => "the meta group currently has no leader".to_owned(),
         };
         Refusal::new(Reason::NotLeader, message)
             .retry_after(Duration::from_millis(200))
@@ -149,10 +149,10 @@ impl MetaGroup {
         Some(Leader { node_id: id, address: self.address_of(id, member) })
     }
 
-    fn too_late(&self, what: &str) -> Refusal {
+    fn timeout_error(&self, what: &str) -> Refusal {
         Refusal::new(
             Reason::DeadlineExceeded,
-            format!("{what} was not completed by the meta group within {} s", DEADLINE.as_secs()),
+            format!("the meta group did not complete {what} within {} s", DEADLINE.as_secs()),
         )
     }
 
@@ -166,12 +166,12 @@ impl MetaGroup {
             }
             RaftError::APIError(ClientWriteError::LogEntryDiscarded(forward)) => Refusal::new(
                 Reason::LeadershipLost,
-                "the meta group changed its leader while the command was under way",
+                "the leader of the meta group changed while the command was in progress",
             )
             .leader(self.hint(&forward)),
             RaftError::APIError(ClientWriteError::PreconditionFailed(failed)) => Refusal::new(
                 Reason::MembershipStale,
-                format!("the membership of the meta group has changed meanwhile: {failed}"),
+                format!("the membership of the meta group has changed: {failed}"),
             ),
             RaftError::APIError(ClientWriteError::ChangeMembershipError(error)) => Refusal::new(
                 membership_reason(&error),
@@ -219,7 +219,7 @@ fn refusal(refused: v1::MetaRefusal) -> Refusal {
     let reason = Reason::try_from(refused.reason).unwrap_or(Reason::Unsupported);
     let refusal = Refusal::new(reason, refused.message);
     match reason {
-        // What time heals.
+        // Transient conditions.
         Reason::NoDataNodes | Reason::NotBootstrapped | Reason::NotLeader | Reason::Overloaded => {
             refusal.retry_after(Duration::from_millis(500))
         }

@@ -1,10 +1,10 @@
-//! How a node with an empty directory becomes part of a cluster.
+//! Handshake by which a meta node with an empty directory joins a cluster.
 //!
-//! A node belongs to a cluster only once it is told so: by the one peer that was started with
-//! `--bootstrap`, or by the meta leader when an operator adds a member. The bootstrapping node asks
-//! all peers twice, first whether they would join (nothing is written when one would not), then to
-//! join, and only then initializes the group. So two nodes that bootstrap at the same time both
-//! refuse, and nodes whose peer lists differ never elect a leader among themselves.
+//! A node joins a cluster only on a `JoinCluster` call: from the one peer that was started with
+//! `--bootstrap`, or from the meta leader when an operator adds a member. The bootstrapping node calls
+//! all peers twice: first with `check_only` (when a peer rejects, nothing is written), then to join.
+//! Only then it initializes the group. Therefore two nodes that bootstrap at the same time both
+//! reject, and nodes with different peer lists never elect a leader among themselves.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -19,10 +19,10 @@ use tokio::sync::{mpsc, oneshot};
 use tonic::transport::{Channel, Endpoint};
 use tonic::{Response, Status};
 
-/// How long one call may take.
-const CALL: Duration = Duration::from_secs(5);
+/// Timeout of one call.
+const CALL_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// Members of group 0 and where they are.
+/// Members of group 0 with their addresses.
 pub(crate) type Peers = BTreeMap<NodeId, String>;
 
 pub(crate) fn peers_to_wire(peers: &Peers) -> Vec<v1::MetaPeer> {
@@ -33,21 +33,21 @@ pub(crate) fn peers_to_wire(peers: &Peers) -> Vec<v1::MetaPeer> {
     peers.iter().map(peer).collect()
 }
 
-/// A cluster that this node should be part of.
+/// An accepted request to join a cluster, for the node's main task.
 #[derive(Debug)]
-pub(crate) struct Adoption {
+pub(crate) struct JoinRequest {
     pub(crate) cluster_id: ClusterId,
     pub(crate) done: oneshot::Sender<Result<(), Refusal>>,
 }
 
-/// Answers those who want this node in their cluster.
+/// Handler of `JoinCluster` calls.
 #[derive(Debug)]
 pub(crate) struct Joiner {
     node_id: NodeId,
     peers: Peers,
     bootstraps: bool,
     joined: Mutex<Option<ClusterId>>,
-    adoptions: mpsc::Sender<Adoption>,
+    requests: mpsc::Sender<JoinRequest>,
 }
 
 impl Joiner {
@@ -56,36 +56,36 @@ impl Joiner {
         peers: Peers,
         bootstraps: bool,
         joined: Option<ClusterId>,
-    ) -> (Self, mpsc::Receiver<Adoption>) {
-        let (adoptions, requests) = mpsc::channel(4);
-        (Self { node_id, peers, bootstraps, joined: Mutex::new(joined), adoptions }, requests)
+    ) -> (Self, mpsc::Receiver<JoinRequest>) {
+        let (requests, receiver) = mpsc::channel(4);
+        (Self { node_id, peers, bootstraps, joined: Mutex::new(joined), requests }, receiver)
     }
 
-    /// This node belongs to a cluster from now on.
-    pub(crate) fn joined(&self, cluster_id: ClusterId) {
+    /// Records the cluster that this node has joined.
+    pub(crate) fn set_joined(&self, cluster_id: ClusterId) {
         *self.joined.lock() = Some(cluster_id);
     }
 
-    /// Joins, or says why not.
-    pub(crate) async fn answer(&self, request: v1::JoinClusterRequest) -> Result<(), Refusal> {
+    /// Handles a `JoinCluster` call. Returns when the node has joined, or an error.
+    pub(crate) async fn handle(&self, request: v1::JoinClusterRequest) -> Result<(), Refusal> {
         let cluster_id: ClusterId = request
             .cluster_id
             .parse()
-            .map_err(|_| Refusal::new(Reason::InvalidArgument, "the cluster id is no UUID"))?;
-        if self.decide(cluster_id, &request)? == Verdict::Belongs || request.check_only {
+            .map_err(|_| Refusal::new(Reason::InvalidArgument, "the cluster id is not a UUID"))?;
+        if self.decide(cluster_id, &request)? == JoinDecision::AlreadyMember || request.check_only {
             return Ok(());
         }
         let (done, result) = oneshot::channel();
         let stopping = || Refusal::new(Reason::ShuttingDown, "this meta node is stopping");
-        let adoption = Adoption { cluster_id, done };
+        let accepted = JoinRequest { cluster_id, done };
         let joining = async {
-            self.adoptions.send(adoption).await.map_err(|_| stopping())?;
+            self.requests.send(accepted).await.map_err(|_| stopping())?;
             result.await.map_err(|_| stopping())?
         };
-        tokio::time::timeout(CALL, joining).await.unwrap_or_else(|_| {
+        tokio::time::timeout(CALL_TIMEOUT, joining).await.unwrap_or_else(|_| {
             Err(Refusal::new(
                 Reason::DeadlineExceeded,
-                format!("meta node {} is joining, but not ready yet: ask again", self.node_id),
+                format!("meta node {} is joining, but not ready yet: retry", self.node_id),
             ))
         })
     }
@@ -94,7 +94,7 @@ impl Joiner {
         &self,
         cluster_id: ClusterId,
         request: &v1::JoinClusterRequest,
-    ) -> Result<Verdict, Refusal> {
+    ) -> Result<JoinDecision, Refusal> {
         let node_id = self.node_id;
         if request.target_node != node_id.get() {
             return Err(Refusal::new(
@@ -103,11 +103,11 @@ impl Joiner {
             ));
         }
         match *self.joined.lock() {
-            Some(ours) if ours == cluster_id => return Ok(Verdict::Belongs),
+            Some(ours) if ours == cluster_id => return Ok(JoinDecision::AlreadyMember),
             Some(ours) => {
                 return Err(Refusal::new(
                     Reason::AlreadyBootstrapped,
-                    format!("meta node {node_id} belongs to cluster {ours} already"),
+                    format!("meta node {node_id} already belongs to cluster {ours}"),
                 ));
             }
             None => {}
@@ -115,24 +115,27 @@ impl Joiner {
         if self.bootstraps {
             return Err(Refusal::new(
                 Reason::AlreadyBootstrapped,
-                format!("meta node {node_id} was started with --bootstrap too: only one may be"),
+                format!("meta node {node_id} was also started with --bootstrap: use it on one node"),
             ));
         }
         let theirs: Peers =
             request.peers.iter().map(|peer| (NodeId(peer.node_id), peer.address.clone())).collect();
         check_peers(node_id, &self.peers, &theirs, request.bootstrap)?;
-        Ok(Verdict::Joins)
+        Ok(JoinDecision::Join)
     }
 }
 
+/// Decision on a valid `JoinCluster` call.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Verdict {
-    Belongs,
-    Joins,
+enum JoinDecision {
+    /// The node has already joined this cluster.
+    AlreadyMember,
+    /// The node joins the cluster.
+    Join,
 }
 
-/// A new cluster has exactly the peers that each node was started with; one that joins later may
-/// have been told of fewer, but of nobody else.
+/// Checks a node's configured peers against the cluster's members. In a new cluster, both must be equal.
+/// The configured peers of a node that joins later may be a subset of the members.
 fn check_peers(
     node_id: NodeId,
     ours: &Peers,
@@ -161,23 +164,27 @@ fn check_peers(
     ))
 }
 
-/// What a node that waits to be asked learns about a cluster that runs already.
+/// Eligibility of a waiting node for membership in a running cluster.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) enum Standing {
-    /// It may be added: all that it knows of are members.
-    MayBeAdded,
-    /// It can never be asked into this cluster.
-    Refused(Refusal),
+pub(crate) enum JoinEligibility {
+    /// An operator can add the node: all its configured peers are members.
+    Eligible,
+    /// The cluster can never add the node.
+    Ineligible(Refusal),
 }
 
-/// Compares what a waiting node was started with and the members of a running cluster.
-pub(crate) fn standing(node_id: NodeId, ours: &Peers, members: &Peers) -> Standing {
+/// Compares the configured peers of a waiting node with the members of a running cluster.
+pub(crate) fn join_eligibility(
+    node_id: NodeId,
+    ours: &Peers,
+    members: &Peers,
+) -> JoinEligibility {
     if members.contains_key(&node_id) {
-        return Standing::Refused(Refusal::new(
+        return JoinEligibility::Ineligible(Refusal::new(
             Reason::MemberExists,
             format!(
-                "meta node {node_id} is a member of the cluster already, with another data directory: a \
-                 directory that was lost comes back under a new id (meta-member replace)"
+                "meta node {node_id} is already a member of the cluster, with another data directory: to \
+                 replace a lost directory, use a new node id (`tidewater meta-member replace`)"
             ),
         ));
     }
@@ -187,12 +194,12 @@ pub(crate) fn standing(node_id: NodeId, ours: &Peers, members: &Peers) -> Standi
         .map(|(id, address)| (*id, address.clone()))
         .collect();
     match check_peers(node_id, ours, &with_us, false) {
-        Ok(()) => Standing::MayBeAdded,
-        Err(refusal) => Standing::Refused(refusal),
+        Ok(()) => JoinEligibility::Eligible,
+        Err(refusal) => JoinEligibility::Ineligible(refusal),
     }
 }
 
-/// The members of the meta group as its leader tells, found through any of them.
+/// Fetches the members of the meta group from its leader, through the member at `address`.
 pub(crate) async fn members(address: &str) -> Result<Peers, Refusal> {
     let list = |address: String| async move {
         call(&address, async |channel| {
@@ -200,25 +207,28 @@ pub(crate) async fn members(address: &str) -> Result<Peers, Refusal> {
         })
         .await
     };
-    let answer = match list(address.to_owned()).await {
+    let response = match list(address.to_owned()).await {
         Err(Refusal { leader: Some(leader), .. }) if !leader.address.is_empty() => {
             list(leader.address).await
         }
-        answer => answer,
+        response => response,
     };
-    let members = answer?.members;
+    let members = response?.members;
     Ok(members.into_iter().map(|member| (NodeId(member.node_id), member.address)).collect())
 }
 
-/// Asks a node to join.
-pub(crate) async fn ask(address: &str, request: v1::JoinClusterRequest) -> Result<(), Refusal> {
-    let answer =
+/// Sends a `JoinCluster` call to the node at `address`.
+pub(crate) async fn request_join(
+    address: &str,
+    request: v1::JoinClusterRequest,
+) -> Result<(), Refusal> {
+    let response =
         call(address, async |channel| MetaClient::new(channel).join_cluster(request).await);
-    answer.await.map(|_| ())
+    response.await.map(|_| ())
 }
 
-/// Whether a peer that answers so may answer otherwise later: it is not there yet, or is stopping.
-pub(crate) fn is_passing(reason: Reason) -> bool {
+/// Returns whether a `JoinCluster` error is transient, e.g. because the peer is starting or stopping.
+pub(crate) fn is_transient(reason: Reason) -> bool {
     !matches!(
         reason,
         Reason::PeersMismatch
@@ -234,13 +244,13 @@ async fn call<T>(
     make: impl AsyncFnOnce(Channel) -> Result<Response<T>, Status>,
 ) -> Result<T, Refusal> {
     let unreachable = |error: &dyn std::fmt::Display| {
-        Refusal::new(Reason::Unavailable, format!("meta node at {address} is not reached: {error}"))
+        Refusal::new(Reason::Unavailable, format!("cannot reach the meta node at {address}: {error}"))
             .retry_after(Duration::from_millis(500))
     };
     let endpoint = Endpoint::from_shared(format!("http://{address}"))
         .map_err(|error| Refusal::new(Reason::InvalidArgument, error.to_string()))?
-        .connect_timeout(CALL)
-        .timeout(CALL);
+        .connect_timeout(CALL_TIMEOUT)
+        .timeout(CALL_TIMEOUT);
     let calling = async {
         let channel = endpoint.connect().await.map_err(|error| unreachable(&error))?;
         make(channel)
@@ -248,9 +258,9 @@ async fn call<T>(
             .map(Response::into_inner)
             .map_err(|status| Refusal::from_status(&status))
     };
-    match tokio::time::timeout(2 * CALL, calling).await {
-        Ok(answer) => answer,
-        Err(_) => Err(unreachable(&"no answer in time")),
+    match tokio::time::timeout(2 * CALL_TIMEOUT, calling).await {
+        Ok(result) => result,
+        Err(_) => Err(unreachable(&"the call timed out")),
     }
 }
 
@@ -277,59 +287,61 @@ mod tests {
         }
     }
 
-    fn reason(joiner: &Joiner, request: &v1::JoinClusterRequest) -> Result<Verdict, Reason> {
+    fn decide(joiner: &Joiner, request: &v1::JoinClusterRequest) -> Result<JoinDecision, Reason> {
         let cluster_id = request.cluster_id.parse().unwrap();
         joiner.decide(cluster_id, request).map_err(|refusal| refusal.reason)
     }
 
     #[test]
-    fn an_empty_node_joins_the_cluster_of_its_peers() {
+    fn empty_node_joins_the_cluster_of_its_peers() {
         let three = peers(&[(1, "a:1"), (2, "b:1"), (3, "c:1")]);
         let two = peers(&[(1, "a:1"), (2, "b:1")]);
         let other = peers(&[(1, "a:1"), (2, "b:1"), (3, "x:1")]);
         let (joiner, _requests) = Joiner::new(NodeId(2), three.clone(), false, None);
         let ours = cluster(1);
-        assert_eq!(reason(&joiner, &request(ours, &three, true)), Ok(Verdict::Joins));
+        assert_eq!(decide(&joiner, &request(ours, &three, true)), Ok(JoinDecision::Join));
         for wrong in [&two, &other] {
-            assert_eq!(reason(&joiner, &request(ours, wrong, true)), Err(Reason::PeersMismatch));
+            assert_eq!(decide(&joiner, &request(ours, wrong, true)), Err(Reason::PeersMismatch));
         }
         let wrong_node = v1::JoinClusterRequest { target_node: 3, ..request(ours, &three, true) };
-        assert_eq!(reason(&joiner, &wrong_node), Err(Reason::WrongNode));
-        joiner.joined(ours);
-        assert_eq!(reason(&joiner, &request(ours, &two, true)), Ok(Verdict::Belongs));
+        assert_eq!(decide(&joiner, &wrong_node), Err(Reason::WrongNode));
+        joiner.set_joined(ours);
+        assert_eq!(decide(&joiner, &request(ours, &two, true)), Ok(JoinDecision::AlreadyMember));
         assert_eq!(
-            reason(&joiner, &request(cluster(2), &three, true)),
+            decide(&joiner, &request(cluster(2), &three, true)),
             Err(Reason::AlreadyBootstrapped)
         );
         let (second, _requests) = Joiner::new(NodeId(2), three.clone(), true, None);
-        assert_eq!(reason(&second, &request(ours, &three, true)), Err(Reason::AlreadyBootstrapped));
+        assert_eq!(decide(&second, &request(ours, &three, true)), Err(Reason::AlreadyBootstrapped));
     }
 
     #[test]
-    fn a_node_that_joins_later_may_know_fewer_peers_but_no_others() {
+    fn later_joiner_may_have_a_subset_of_the_members_as_peers() {
         let four = peers(&[(1, "a:1"), (2, "b:1"), (3, "c:1"), (4, "d:1")]);
-        let ask = |ours: &Peers| {
+        let decide_with = |ours: &Peers| {
             let (joiner, _requests) = Joiner::new(NodeId(2), ours.clone(), false, None);
-            reason(&joiner, &request(cluster(1), &four, false))
+            decide(&joiner, &request(cluster(1), &four, false))
         };
-        assert_eq!(ask(&peers(&[(1, "a:1"), (2, "b:1")])), Ok(Verdict::Joins));
-        assert_eq!(ask(&four), Ok(Verdict::Joins));
-        assert_eq!(ask(&peers(&[(2, "b:1"), (5, "e:1")])), Err(Reason::PeersMismatch));
-        assert_eq!(ask(&peers(&[(2, "z:1")])), Err(Reason::PeersMismatch));
+        assert_eq!(decide_with(&peers(&[(1, "a:1"), (2, "b:1")])), Ok(JoinDecision::Join));
+        assert_eq!(decide_with(&four), Ok(JoinDecision::Join));
+        assert_eq!(decide_with(&peers(&[(2, "b:1"), (5, "e:1")])), Err(Reason::PeersMismatch));
+        assert_eq!(decide_with(&peers(&[(2, "z:1")])), Err(Reason::PeersMismatch));
     }
 
     #[test]
-    fn a_waiting_node_learns_that_it_can_never_be_asked() {
+    fn waiting_node_detects_a_cluster_that_cannot_add_it() {
         let members = peers(&[(1, "a:1"), (2, "b:1"), (3, "c:1")]);
-        let refused = |node: u64, ours: &Peers| match standing(NodeId(node), ours, &members) {
-            Standing::MayBeAdded => None,
-            Standing::Refused(refusal) => Some(refusal.reason),
+        let rejected = |node: u64, ours: &Peers| {
+            match join_eligibility(NodeId(node), ours, &members) {
+                JoinEligibility::Eligible => None,
+                JoinEligibility::Ineligible(refusal) => Some(refusal.reason),
+            }
         };
-        assert_eq!(refused(4, &peers(&[(1, "a:1"), (4, "d:1")])), None);
+        assert_eq!(rejected(4, &peers(&[(1, "a:1"), (4, "d:1")])), None);
         let other_address = peers(&[(1, "x:1"), (4, "d:1")]);
-        assert_eq!(refused(4, &other_address), Some(Reason::PeersMismatch));
-        let nobody = peers(&[(1, "a:1"), (5, "e:1"), (4, "d:1")]);
-        assert_eq!(refused(4, &nobody), Some(Reason::PeersMismatch));
-        assert_eq!(refused(3, &members), Some(Reason::MemberExists));
+        assert_eq!(rejected(4, &other_address), Some(Reason::PeersMismatch));
+        let unknown_peer = peers(&[(1, "a:1"), (5, "e:1"), (4, "d:1")]);
+        assert_eq!(rejected(4, &unknown_peer), Some(Reason::PeersMismatch));
+        assert_eq!(rejected(3, &members), Some(Reason::MemberExists));
     }
 }

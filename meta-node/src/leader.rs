@@ -1,18 +1,20 @@
-//! What only the leader of group 0 does: time, failure detection, placement, procedures.
+//! Leader services of group 0: replicated time, failure detection, placement, procedures.
 //!
-//! A *stewardship* is one term of this node as leader. It starts when the node learns that it
-//! leads, and ends with all its tasks when it no longer does. It acts only through commands that
-//! name its term, and keeps nothing that the next one cannot find out again: *observations* (who
-//! sent a heartbeat, what group leaders report) start empty, so every failure timer starts anew.
+//! - *Leader term* ([`LeaderTerm`](leader_term::LeaderTerm)): one term of this node as leader of
+//!   group 0. Starts when the node learns that it leads, and ends with all its tasks when it no longer
+//!   does. Changes the catalog only through commands that carry its term.
+//! - *Observations*: heartbeats and the reports of group leaders, in memory. Empty at the start of a
+//!   term, so that every failure timer restarts and a new leader needs no state of the previous one.
+//! - *Placement step*: one change of a data group, e.g. adding a learner.
 //!
 //! # Layout
 //!
-//! - `observations`: what heartbeats said; `detector`: who is up or down (pure).
-//! - `plan`: the next step for each group (pure); `steps`: carries one out.
-//! - `control`: calls to data nodes; `tables`: opens, changes and drops regions, `clones` and
-//!   `loads`: with the files of another table, or with files that a loader stages; `garbage`: when
-//!   and where garbage is collected.
-//! - `stewardship`: starts, runs and stops it all.
+//! - `observations`: recorded heartbeats; `detector`: nodes that are up or down (pure).
+//! - `plan`: the next placement step of each group (pure); `steps`: performs a step.
+//! - `control`: calls to data nodes; `tables`: opens, changes and drops regions; `clones` and `loads`:
+//!   the same with the files of another table, or with staged files; `garbage`: schedule of garbage
+//!   collection.
+//! - `leader_term`: starts, runs and stops the tasks of a term.
 
 mod clones;
 mod control;

@@ -1,16 +1,16 @@
-//! Raft group 0: the catalog of tables, routes, groups and nodes, and the services that lead the
-//! cluster.
+//! Meta node: Raft group 0 with the catalog of tables, routes, groups and nodes, and the services
+//! that run on its leader.
 //!
 //! # Layout
 //!
-//! - [`catalog`]: records, their stored bytes, and the state they make up. Pure.
-//! - [`commands`]: what each command does to the state: validation, then a change. Pure.
+//! - [`catalog`]: records, their stored bytes, and the state that they form. Pure.
+//! - [`commands`]: validation of each command and the resulting change of the state. Pure.
 //! - [`machine`]: the replicated state machine: the state in memory, in RocksDB, in snapshots.
-//! - [`group`]: this node's replica: proposing, reading, who leads.
-//! - `leader`: what only the leader does: time, failure detection, placement, procedures.
-//! - `services`: the RPC services `Meta` and `Admin`.
-//! - `join`: how a node with an empty directory becomes part of a cluster.
-//! - [`node`]: the whole, as a process starts and stops it.
+//! - [`group`]: this node's replica: proposals, linearizable reads, leadership.
+//! - `leader`: tasks of the leader: replicated time, failure detection, placement, procedures.
+//! - `services`: the RPC services `Meta`, `Admin`, `HookAdmin` and `HookCursors`.
+//! - `join`: the handshake by which a node with an empty directory joins a cluster.
+//! - [`node`]: start and shutdown of the complete node in a process.
 //!
 //! Start reading at [`commands`].
 

@@ -1,14 +1,13 @@
-//! The replicated state machine of group 0: the catalog, in memory for reads, in RocksDB for
-//! restarts.
+//! Replicated state machine of group 0: the catalog, in memory for reads, in RocksDB for restarts.
 //!
-//! A *batch* of committed entries is applied to the state in memory, and its rows go to RocksDB
-//! together with the applied log id, behind the log and in its order, while answers are given
-//! already: after a crash the log gives what is missing. A *snapshot* is a clone of the state
-//! (pointers) written to a file while commands go on.
+//! - *Batch*: up to 512 committed entries that are applied to the state in memory and written to
+//!   RocksDB in one write, with the applied log id. The write is ordered after the log's writes and is
+//!   not synced before the replies are sent: after a crash, replay of the log restores missing rows.
+//! - *Snapshot*: a clone of the state (pointers), written to a file while later commands are applied.
 //!
 //! # Layout
 //!
-//! - `view`: what readers see; `store`: rows in RocksDB; `snapshot`: rows in files.
+//! - `view`: the state for readers; `store`: rows in RocksDB; `snapshot`: rows in files.
 
 mod snapshot;
 mod store;
@@ -41,17 +40,17 @@ pub use self::view::CatalogView;
 use crate::catalog::{MetaState, RowWrite};
 use crate::commands::{self, CommandError};
 
-/// Entries of one write to RocksDB.
+/// Maximum number of entries in one write to RocksDB.
 const BATCH: usize = 512;
 
-/// How far the state is.
+/// Last applied log id and membership.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub(crate) struct Applied {
     pub(crate) last: Option<LogId>,
     pub(crate) membership: StoredMembership,
 }
 
-/// The state machine that Raft drives.
+/// State machine of group 0, driven by Raft.
 #[derive(Debug)]
 pub struct MetaMachine {
     view: CatalogView,
@@ -61,8 +60,8 @@ pub struct MetaMachine {
 }
 
 impl MetaMachine {
-    /// Loads what is stored; a new node has an empty state. Once for each opened log store: rows of
-    /// an earlier machine may still wait behind the log. Blocking.
+    /// Loads the stored state; a new node has an empty state. Call it only once for each opened log
+    /// store: rows of an earlier machine may still be queued behind the log. Blocking.
     pub fn open(log: Arc<LogStore>, snapshots: PathBuf) -> Result<Self, StateError> {
         let store = StateStore::new(log);
         let (state, applied) = store.load()?;
@@ -70,7 +69,7 @@ impl MetaMachine {
         Ok(Self { view: CatalogView::new(state), store, folder, applied })
     }
 
-    /// What readers see.
+    /// The state for readers.
     pub fn view(&self) -> CatalogView {
         self.view.clone()
     }
@@ -118,7 +117,7 @@ impl MetaMachine {
             membership.nodes().map(|(id, member)| (NodeId(*id), member.address.clone())).collect();
         let mut state = self.view.write();
         let change = commands::members_change(&state, &members);
-        // Refused only when the revision is used up: membership itself is not the state's to veto.
+        // Fails only when the revision is at its maximum: the state cannot reject a committed membership.
         if let Ok(effects) = commands::carry_out(&mut state, change) {
             rows.extend(effects.rows);
         }
@@ -141,21 +140,21 @@ impl RaftStateMachine<TypeConfig> for MetaMachine {
         let mut entries = entries.fuse();
         loop {
             let mut rows = Vec::new();
-            let mut answers: Vec<(ApplyResponder<TypeConfig>, Reply)> = Vec::new();
+            let mut replies: Vec<(ApplyResponder<TypeConfig>, Reply)> = Vec::new();
             let mut taken = 0;
             while taken < BATCH
                 && let Some((entry, responder)) = entries.try_next().await?
             {
                 taken += 1;
                 let reply = self.apply_entry(entry.log_id, entry.payload, &mut rows);
-                answers.extend(responder.map(|responder| (responder, reply)));
+                replies.extend(responder.map(|responder| (responder, reply)));
             }
             if taken == 0 {
                 return Ok(());
             }
             self.store.write(rows, &self.applied).await?;
             self.view.publish();
-            for (responder, reply) in answers {
+            for (responder, reply) in replies {
                 responder.send(reply);
             }
         }
@@ -175,8 +174,9 @@ impl RaftStateMachine<TypeConfig> for MetaMachine {
         meta: &SnapshotMeta,
         snapshot: SnapshotFile,
     ) -> Result<(), io::Error> {
-        let (folder, named) = (Arc::clone(&self.folder), meta.clone());
-        let (state, rows) = blocking(move || folder.take_in(named, snapshot)).await?;
+        let dir = Arc::clone(&self.folder);
+        let received_meta = meta.clone();
+        let (state, rows) = blocking(move || dir.install(received_meta, snapshot)).await?;
         let applied = Applied { last: meta.last_log_id, membership: meta.last_membership.clone() };
         self.store.replace(rows, &applied).await?;
         self.applied = applied;
@@ -184,7 +184,7 @@ impl RaftStateMachine<TypeConfig> for MetaMachine {
         self.view.publish();
         tracing::info!(
             revision = self.view.read().header().revision.get(),
-            "the catalog was replaced by a snapshot of the leader"
+            "catalog replaced by a snapshot from the leader"
         );
         Ok(())
     }
@@ -194,7 +194,7 @@ impl RaftStateMachine<TypeConfig> for MetaMachine {
     }
 }
 
-/// Writes one frozen view to a file.
+/// Writes one frozen view of the state to a file.
 #[derive(Debug)]
 pub struct MetaSnapshotBuilder {
     state: Arc<MetaState>,
@@ -212,15 +212,16 @@ impl RaftSnapshotBuilder<TypeConfig> for MetaSnapshotBuilder {
             last_membership: self.applied.membership.clone(),
         };
         when_there_is_room(self.disk.clone(), "a snapshot of the catalog", || {
-            let (state, folder) = (Arc::clone(&self.state), Arc::clone(&self.folder));
+            let state = Arc::clone(&self.state);
+            let dir = Arc::clone(&self.folder);
             let meta = meta.clone();
-            blocking(move || folder.write(&state, meta))
+            blocking(move || dir.write(&state, meta))
         })
         .await
     }
 }
 
-/// Runs what blocks away from the runtime.
+/// Runs blocking work on the runtime's blocking threads.
 pub(crate) async fn blocking<T: Send + 'static>(
     work: impl FnOnce() -> Result<T, StateError> + Send + 'static,
 ) -> Result<T, io::Error> {

@@ -1,14 +1,14 @@
-//! A meta node: options, start, services, stop.
+//! A meta node: options, start, services, shutdown.
 //!
-//! A node *belongs* to a cluster once its directory says so. Before that it only answers
-//! `JoinCluster`; everything else is refused. [`Meta::start`] returns before that, because the
-//! handshake needs the node's own listener: add the services to a router, serve it, then wait for
-//! [`Meta::joined`].
+//! A node *belongs* to a cluster when its data directory records the cluster's id. Before that it serves
+//! only `JoinCluster` and rejects all other calls. [`Meta::start`] returns before the node belongs to a
+//! cluster, because the handshake needs the node's own listener: add the services to a router, serve it,
+//! then wait for [`Meta::joined`].
 //!
 //! # Layout
 //!
-//! - `options`: what a node is started with, checked; `replica`: its replica of group 0;
-//!   `bootstrap`: making a cluster; `monitor`: on what the process must exit.
+//! - `options`: validated options of a node; `replica`: its replica of group 0; `bootstrap`: creation
+//!   of a cluster; `monitor`: detection of errors on which the process must exit.
 
 mod bootstrap;
 mod monitor;
@@ -32,14 +32,14 @@ use tonic::service::RoutesBuilder;
 
 pub use self::options::{Bootstrap, MetaOptions, OptionsError};
 use self::replica::Replica;
-use crate::join::{Adoption, Joiner};
+use crate::join::{JoinRequest, Joiner};
 use crate::machine::{STATE_FAMILY, StateError};
 use crate::services::{AdminService, CursorService, HookService, MetaService, Slot};
 
-/// How long a stopping leader waits for another one.
-const HAND_OVER: Duration = Duration::from_secs(2);
+/// Maximum time that a stopping leader waits for its successor.
+const TRANSFER_TIMEOUT: Duration = Duration::from_secs(2);
 
-/// Why a meta node cannot start, or cannot go on.
+/// Error on which a meta node cannot start or continue.
 #[derive(Debug, thiserror::Error)]
 pub enum MetaError {
     /// The options contradict each other.
@@ -51,28 +51,28 @@ pub enum MetaError {
     /// The stored state cannot be used.
     #[error(transparent)]
     State(#[from] StateError),
-    /// A cluster is made once.
+    /// The node was started with `--bootstrap`, but already belongs to a cluster.
     #[error(
-        "{path} belongs to cluster {cluster_id} already: start without --bootstrap",
+        "{path} already belongs to cluster {cluster_id}: start without --bootstrap",
         path = path.display()
     )]
     AlreadyBootstrapped {
-        /// The data directory.
+        /// Path of the data directory.
         path: PathBuf,
-        /// The cluster in it.
+        /// Cluster in the data directory.
         cluster_id: ClusterId,
     },
-    /// A peer refused to be in a cluster with this node.
-    #[error("cannot be in a cluster with meta node {peer} at {address}: {refusal}")]
+    /// A peer rejects a cluster with this node.
+    #[error("cannot form a cluster with meta node {peer} at {address}: {refusal}")]
     PeerRefused {
-        /// Which peer.
+        /// Id of the peer.
         peer: NodeId,
-        /// Where it is.
+        /// Address of the peer.
         address: String,
-        /// Why.
+        /// RPC error of the peer.
         refusal: Refusal,
     },
-    /// Raft stopped for good.
+    /// Raft has stopped permanently.
     #[error("the meta group has stopped on this node: {0}")]
     Raft(String),
     /// The disk failed.
@@ -99,8 +99,8 @@ pub struct Meta {
 }
 
 impl Meta {
-    /// Opens the data directory and starts what can be started. Raft calls of other nodes arrive
-    /// through `raft_service`, which the process serves.
+    /// Opens the data directory and starts the node. `raft_service`, which the process serves, receives
+    /// the Raft calls of other nodes.
     pub async fn start(
         options: MetaOptions,
         raft_service: RaftService,
@@ -116,11 +116,11 @@ impl Meta {
                 cluster_id: identity.cluster_id,
             });
         }
-        // What the directory says counts; a crash in the middle of bootstrapping is gone on with.
+        // The directory's identity overrides the options. A bootstrap interrupted by a crash continues.
         let node_id = identity.map_or(options.node_id, |identity| identity.node_id);
         let bootstraps = options.bootstrap != Bootstrap::Never && !has_log;
         let cluster_id = identity.map(|identity| identity.cluster_id);
-        let (joiner, adoptions) =
+        let (joiner, join_requests) =
             Joiner::new(node_id, options.peers.clone(), bootstraps, cluster_id);
         let joiner = Arc::new(joiner);
         let slot = Slot::default();
@@ -131,7 +131,7 @@ impl Meta {
         let (failed_tx, failed) = watch::channel(None);
         let (joined_tx, joined) = watch::channel(None);
         let stop = CancellationToken::new();
-        let life = Life {
+        let main_task = MainTask {
             node_id,
             options,
             directory,
@@ -144,16 +144,16 @@ impl Meta {
             failed: Arc::new(failed_tx),
             stop: stop.clone(),
         };
-        let main = tokio::spawn(life.run(adoptions));
+        let main = tokio::spawn(main_task.run(join_requests));
         Ok(Self { node_id, slot, meta, admin, hooks, cursors, failed, joined, stop, main })
     }
 
-    /// This node's id.
+    /// Id of this node.
     pub fn node_id(&self) -> NodeId {
         self.node_id
     }
 
-    /// Adds the services `Meta`, `Admin` and `HookAdmin` to a router.
+    /// Adds the services `Meta`, `Admin`, `HookAdmin` and `HookCursors` to a router.
     pub fn add_services(&self, routes: &mut RoutesBuilder) {
         routes.add_service(self.meta.clone().into_server());
         routes.add_service(self.admin.clone().into_server());
@@ -161,14 +161,14 @@ impl Meta {
         routes.add_service(self.cursors.clone().into_server());
     }
 
-    /// Resolves when the node belongs to a cluster and its replica runs; with the error when it
+    /// Waits until the node belongs to a cluster and its replica runs; returns the error on which it
     /// cannot.
     pub async fn joined(&self) -> Result<Identity, Arc<MetaError>> {
         let mut joined = self.joined.clone();
         let joined = async {
             match joined.wait_for(Option::is_some).await.map(|identity| *identity) {
                 Ok(Some(identity)) => identity,
-                // The main task has ended: the reason is told by `failed`.
+                // The main task has ended: `failed` returns the error.
                 _ => std::future::pending().await,
             }
         };
@@ -178,7 +178,7 @@ impl Meta {
         }
     }
 
-    /// Resolves with the error on which the process must exit; never otherwise.
+    /// Waits for the error on which the process must exit; pending while there is none.
     pub async fn failed(&self) -> Arc<MetaError> {
         let mut failed = self.failed.clone();
         match failed.wait_for(Option::is_some).await.map(|error| error.clone()) {
@@ -192,16 +192,16 @@ impl Meta {
         self.slot.get().ok().and_then(|running| running.group.leading())
     }
 
-    /// Hands leadership over, then stops; what is asked meanwhile is refused.
+    /// Transfers leadership, then stops the node. The node rejects further calls.
     pub async fn shutdown(self) {
         self.stop.cancel();
         match self.main.await {
-            Ok(Some(replica)) => replica.stop(HAND_OVER).await,
+            Ok(Some(replica)) => replica.stop(TRANSFER_TIMEOUT).await,
             Ok(None) => {}
-            Err(error) => tracing::warn!(%error, "the meta node's main task ended badly"),
+            Err(error) => tracing::warn!(%error, "main task of the meta node failed"),
         }
-        self.slot.empty();
-        tracing::info!(node = %self.node_id, "the meta node has stopped");
+        self.slot.clear();
+        tracing::info!(node = %self.node_id, "meta node stopped");
     }
 
     #[cfg(test)]
@@ -217,8 +217,8 @@ async fn open(path: PathBuf) -> Result<DataDirectory, MetaError> {
     Ok(opened.map_err(|error| MetaError::Task(error.to_string()))??)
 }
 
-/// The node's main task: gets an identity, starts the replica, and waits for the end.
-struct Life {
+/// Main task of the node: obtains an identity, starts the replica, and waits for the shutdown.
+struct MainTask {
     node_id: NodeId,
     options: MetaOptions,
     directory: DataDirectory,
@@ -232,36 +232,36 @@ struct Life {
     stop: CancellationToken,
 }
 
-impl Life {
-    async fn run(mut self, mut adoptions: mpsc::Receiver<Adoption>) -> Option<Replica> {
+impl MainTask {
+    async fn run(mut self, mut join_requests: mpsc::Receiver<JoinRequest>) -> Option<Replica> {
         let stop = self.stop.clone();
         let started = tokio::select! {
             () = stop.cancelled() => return None,
-            started = self.begin(&mut adoptions) => started,
+            started = self.begin(&mut join_requests) => started,
         };
         let replica = match started {
             Ok(replica) => replica,
             Err(error) => {
-                tracing::error!(%error, "the meta node cannot go on");
+                tracing::error!(%error, "meta node failed to start");
                 self.failed.send_replace(Some(Arc::new(error)));
                 stop.cancelled().await;
                 return None;
             }
         };
-        // Those who ask again are told by the joiner itself.
-        drop(adoptions);
+        // The joiner answers repeated requests without the main task.
+        drop(join_requests);
         stop.cancelled().await;
         Some(replica)
     }
 
-    /// Until the replica runs.
+    /// Obtains an identity, by bootstrap or by joining a cluster, and starts the replica.
     async fn begin(
         &mut self,
-        adoptions: &mut mpsc::Receiver<Adoption>,
+        join_requests: &mut mpsc::Receiver<JoinRequest>,
     ) -> Result<Replica, MetaError> {
         match self.directory.identity() {
             Some(identity) if self.bootstraps => {
-                bootstrap::let_join(&self.options.peers, &identity).await?;
+                bootstrap::join_peers(&self.options.peers, &identity).await?;
                 let replica = self.start_replica(identity).await?;
                 replica.initialize(&self.options.peers).await?;
                 Ok(replica)
@@ -269,30 +269,31 @@ impl Life {
             Some(identity) => self.start_replica(identity).await,
             None if self.bootstraps => {
                 let cluster_id = ClusterId(uuid::Uuid::now_v7());
-                bootstrap::check(&self.options.peers, cluster_id, self.node_id).await?;
+                bootstrap::check_peers(&self.options.peers, cluster_id, self.node_id).await?;
                 let identity = self.adopt(cluster_id).await?;
                 tracing::info!(%cluster_id, "bootstrapping a new cluster");
-                bootstrap::let_join(&self.options.peers, &identity).await?;
+                bootstrap::join_peers(&self.options.peers, &identity).await?;
                 let replica = self.start_replica(identity).await?;
                 replica.initialize(&self.options.peers).await?;
                 Ok(replica)
             }
             None => {
-                tracing::info!("waiting to be asked into a cluster by the peer that bootstraps it");
-                let adoption = tokio::select! {
+                tracing::info!("waiting for the bootstrapping peer to add this node to a cluster");
+                let request = tokio::select! {
                     biased;
-                    adoption = adoptions.recv() => adoption,
-                    never = bootstrap::never_asked(&self.options.peers, self.node_id) => {
-                        return Err(never);
+                    request = join_requests.recv() => request,
+                    error = bootstrap::wait_until_ineligible(&self.options.peers, self.node_id) => {
+                        return Err(error);
                     }
                 };
-                let Some(adoption) = adoption else {
-                    return Err(MetaError::Task("nobody can ask this node to join".to_owned()));
+                let Some(request) = request else {
+                    let text = "the handler of join requests has stopped";
+                    return Err(MetaError::Task(text.to_owned()));
                 };
-                let identity = self.adopt(adoption.cluster_id).await?;
+                let identity = self.adopt(request.cluster_id).await?;
                 let replica = self.start_replica(identity).await?;
-                // A caller that is gone asks again.
-                let _ = adoption.done.send(Ok(()));
+                // A caller that has disconnected retries.
+                let _ = request.done.send(Ok(()));
                 Ok(replica)
             }
         }
@@ -300,7 +301,7 @@ impl Life {
 
     async fn adopt(&mut self, cluster_id: ClusterId) -> Result<Identity, MetaError> {
         let node_id = self.node_id;
-        // A few small synced writes, once in a node's life, before it serves anything.
+        // Blocking, but only a few small synced writes, once in a node's lifetime, before it serves calls.
         let identity = self.directory.adopt(cluster_id, node_id)?;
         Ok(identity)
     }
@@ -320,8 +321,8 @@ impl Life {
         )
         .await?;
         monitor::watch(&replica, Arc::clone(&self.failed), self.stop.child_token());
-        self.joiner.joined(identity.cluster_id);
-        self.slot.fill(replica.running());
+        self.joiner.set_joined(identity.cluster_id);
+        self.slot.set(replica.running());
         self.joined.send_replace(Some(identity));
         Ok(replica)
     }

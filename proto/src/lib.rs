@@ -1,7 +1,7 @@
-//! Tidewater's wire: the Rust generated from the `.proto` files beside this crate.
+//! Wire and storage formats of Tidewater: the Rust generated from this crate's `.proto` files.
 //!
-//! Nothing else lives here. Conversions to and from the types that the rest of the code uses stand
-//! with those types. All `bytes` fields are [`bytes::Bytes`](https://docs.rs/bytes), so that rows
+//! The crate contains only generated code. Conversions to and from domain types are defined with
+//! those types. All `bytes` fields are [`bytes::Bytes`](https://docs.rs/bytes), so that rows
 //! pass from the network into the log without a copy.
 
 #![allow(missing_docs, unreachable_pub, clippy::all)]
@@ -11,9 +11,9 @@ pub mod v1 {
     tonic::include_proto!("tidewater.v1");
 }
 
-/// Messages, clients and servers of package `tidewater.compaction.v1`.
+/// The package namespace `tidewater.compaction`.
 pub mod compaction {
-    /// See the package.
+    /// Messages, clients and servers of package `tidewater.compaction.v1`.
     pub mod v1 {
         tonic::include_proto!("tidewater.compaction.v1");
     }

@@ -97,7 +97,7 @@ impl<S: CursorStore> DurableHookDispatcher<S> {
             .all()
             .iter()
             .map(|replica| (replica.group(), replica.leadership()))
-            .filter(|(_, leadership)| leadership.here)
+            .filter(|(_, leadership)| leadership.is_leader)
             .map(|(group, leadership)| (group, leadership.term))
             .collect();
         if hooks.is_empty() || led.is_empty() {
@@ -174,7 +174,7 @@ impl<S: CursorStore> DurableHookDispatcher<S> {
                 self.cursors.end(&due.cursor, None, false, Instant::now());
                 continue;
             };
-            let env = self.groups.parts().env.clone();
+            let env = self.groups.context().env.clone();
             self.deliveries.spawn(async move {
                 let outcome = deliver(&env, &due.cursor, due.dropped, &hook).await;
                 (due.cursor, outcome)

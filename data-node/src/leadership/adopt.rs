@@ -22,11 +22,11 @@ use tracing::{info, warn};
 
 use super::OwnerContext;
 use super::owner::{Owner, OwnerError};
-use crate::group::area_work::InDoubt;
 use crate::group::batcher::propose_entry;
 use crate::group::entry;
 use crate::group::obligation::{area_from_wire, area_to_wire, step_to_wire};
 use crate::group::refusals;
+use crate::group::staging_work::UnknownPublications;
 use crate::group::state::RegionState;
 use crate::owner_request::{Adoption, AdoptionSource};
 
@@ -42,7 +42,7 @@ impl Owner {
     pub(super) async fn adopt(&self, adoption: Adoption) -> Result<u32, OwnerError> {
         let id = adoption.region;
         let _slot = adoption.slot;
-        let mut undecided = self.context.shared.area_work.begin(id).await;
+        let mut undecided = self.context.shared.staging_work.lock(id).await;
         let region = self.region(id)?;
         self.fence(id, &region).await?;
         let now_ms = self.context.shared.env.clock.now_ms();
@@ -63,7 +63,7 @@ impl Owner {
                 Ok(count(files.len()))
             }
             AdoptionSource::Copies { source, step } => {
-                let is_done = |region: &RegionState| region.took(step);
+                let is_done = |region: &RegionState| region.has_taken(step);
                 if !self.context.shared.state.read().regions.get(&id).is_some_and(is_done) {
                     let wire_step = Some(step_to_wire(step));
                     let earlier = undecided.values().find(|entry| entry.step == wire_step).cloned();
@@ -88,7 +88,7 @@ impl Owner {
         &self,
         region: &Region,
         publication: AreaPublished,
-        undecided: &mut InDoubt,
+        undecided: &mut UnknownPublications,
     ) -> Result<(), OwnerError> {
         let id = region.id();
         let area = area_from_wire(&publication.area_id).ok_or(OwnerError::NotHosted)?;
@@ -108,7 +108,7 @@ impl Owner {
         if region.published(area).await.map_err(OwnerError::from).map_err(not_recorded)? {
             Ok(())
         } else {
-            Err(AdoptError::GivenUp { area }.into())
+            Err(AdoptError::Abandoned { area }.into())
         }
     }
 
@@ -117,7 +117,7 @@ impl Owner {
         let proposed = propose_entry(group, &self.context.raft, entry::area_published(publication));
         let outcomes = tokio::time::timeout(PROPOSAL_TIMEOUT, proposed)
             .await
-            .unwrap_or_else(|_| Err(refusals::deadline("a publication", group)))?;
+            .unwrap_or_else(|_| Err(refusals::deadline_exceeded("a publication", group)))?;
         outcomes.into_iter().try_for_each(|outcome| outcome.into_result().map(drop))
     }
 
@@ -136,7 +136,7 @@ impl Owner {
     /// Abandons the staging areas of a region that are overdue and will not be published.
     async fn abandon_overdue(&self, id: RegionId) -> Result<(), OwnerError> {
         // The lock excludes concurrent proposals.
-        let undecided = self.context.shared.area_work.begin(id).await;
+        let undecided = self.context.shared.staging_work.lock(id).await;
         let region = self.region(id)?;
         self.fence(id, &region).await?;
         let logged = match self.context.shared.state.read().regions.get(&id) {
@@ -171,7 +171,7 @@ fn publication(
 /// Wraps an error that occurred after the log has decided.
 fn not_recorded(error: OwnerError) -> OwnerError {
     match error {
-        OwnerError::Adopt(AdoptError::GivenUp { .. }) => error,
+        OwnerError::Adopt(AdoptError::Abandoned { .. }) => error,
         error => OwnerError::NotRecorded(Box::new(error)),
     }
 }
@@ -181,7 +181,7 @@ fn not_recorded(error: OwnerError) -> OwnerError {
 fn areas_to_abandon(
     areas: &[AreaStatus],
     logged: &BTreeSet<AreaId>,
-    undecided: &InDoubt,
+    undecided: &UnknownPublications,
 ) -> Vec<AreaId> {
     let may_publish = |area: &AreaId| logged.contains(area) || undecided.contains_key(area);
     let overdue = areas.iter().filter(|area| area.overdue).map(|area| area.area);
@@ -238,7 +238,7 @@ mod tests {
             assert_eq!(wrapped.effect(), Effect::Unknown, "{wrapped}");
         }
         // An abandoned area is certain never to be published.
-        let abandoned = AdoptError::GivenUp { area: AreaId(Uuid::from_u128(1)) };
+        let abandoned = AdoptError::Abandoned { area: AreaId(Uuid::from_u128(1)) };
         assert_eq!(not_recorded(abandoned.into()).refusal(region).effect(), Effect::None);
     }
 
@@ -254,8 +254,11 @@ mod tests {
         };
         let areas = [status(1, false), status(2, true), status(3, true), status(4, true)];
         let logged = BTreeSet::from([area(3)]);
-        let undecided = InDoubt::from([(area(4), AreaPublished::default())]);
+        let undecided = UnknownPublications::from([(area(4), AreaPublished::default())]);
         assert_eq!(areas_to_abandon(&areas, &logged, &undecided), [area(2)]);
-        assert_eq!(areas_to_abandon(&areas, &BTreeSet::new(), &InDoubt::new()).len(), 3);
+        assert_eq!(
+            areas_to_abandon(&areas, &BTreeSet::new(), &UnknownPublications::new()).len(),
+            3
+        );
     }
 }

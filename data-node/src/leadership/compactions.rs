@@ -46,7 +46,7 @@ use self::placement::{
 use self::region_state::RegionCompactionState;
 use super::OwnerContext;
 use super::owner::{Owner, OwnerError};
-use crate::group::hosted::Hosted;
+use crate::group::hosted::HostedRegion;
 use crate::meters;
 use crate::owner_request::{CompactionRequest, REQUEST_QUEUE};
 
@@ -132,7 +132,7 @@ impl CompactionLoop<'_> {
     }
 
     /// Returns the files of a region that its picker finds due now.
-    fn candidate(&self, hosted: &Hosted, now: Instant) -> CompactionCandidate {
+    fn candidate(&self, hosted: &HostedRegion, now: Instant) -> CompactionCandidate {
         let region = hosted.descriptor.region_id;
         let context = self.context;
         let state = self.regions.get(&region);

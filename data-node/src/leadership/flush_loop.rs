@@ -199,7 +199,7 @@ impl FlushLoop<'_> {
                     held_back: backs_off || works.iter().any(Option::is_some),
                     flush_in_progress: works.contains(&Some(RegionWork::Flush)),
                     failing: state.is_some_and(|state| state.flush_failures > 0),
-                    has_obligations: shared.owes(region),
+                    has_obligations: shared.has_obligations(region),
                     advance_pending: stats.manifest_version > shared.advanced_version(region),
                 }
             })

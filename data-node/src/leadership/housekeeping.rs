@@ -12,7 +12,7 @@ use tokio::time::Instant;
 use tracing::{debug, warn};
 
 use super::OwnerContext;
-use crate::group::shared::Shared;
+use crate::group::shared::ReplicaState;
 use crate::owner_request::OwnerRequest;
 use crate::peers::Peers;
 
@@ -58,7 +58,7 @@ pub async fn run(
 
 /// Schedules the manifests that are due in this second: all within [`REREAD_INTERVAL`], not all in the
 /// same second.
-fn reload_manifests(shared: &Shared, second: u64) {
+fn reload_manifests(shared: &ReplicaState, second: u64) {
     for hosted in shared.regions.all() {
         let region = hosted.descriptor.region_id;
         if region.get() % REREAD_INTERVAL == second % REREAD_INTERVAL {
@@ -68,7 +68,7 @@ fn reload_manifests(shared: &Shared, second: u64) {
 }
 
 /// Returns the bytes of the node's excess memory that this group can free: at most all that it holds.
-fn group_excess(shared: &Shared) -> u64 {
+fn group_excess(shared: &ReplicaState) -> u64 {
     let excess = shared.memory().excess();
     if excess == 0 {
         return 0;
@@ -161,8 +161,12 @@ mod tests {
         fill(&host(&ours, 8));
         assert_eq!(group_excess(&ours), 2 * first - 5_000);
         // Another group of the node: its rows count in the same budget.
-        let other =
-            Shared::new(tidewater_common::ids::GroupId(6), ours.node, ours.env.clone(), 1 << 20);
+        let other = ReplicaState::new(
+            tidewater_common::ids::GroupId(6),
+            ours.node,
+            ours.env.clone(),
+            1 << 20,
+        );
         for id in 1..=3 {
             fill(&host(&other, id));
         }

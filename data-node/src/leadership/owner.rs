@@ -19,7 +19,7 @@ use tracing::info;
 
 use super::OwnerContext;
 use crate::group::batcher::propose_entry;
-use crate::group::entry::{self, Advance, Outcome};
+use crate::group::entry::{self, EntryOutcome, ManifestAdvance};
 use crate::group::refusals;
 use crate::meters;
 
@@ -38,7 +38,7 @@ pub struct Owner {
     // Regions whose manifests have this term's fence.
     fenced: Mutex<BTreeSet<RegionId>>,
     // Committed to manifests, but not to the log yet.
-    pending_advances: Mutex<BTreeMap<RegionId, Advance>>,
+    pending_advances: Mutex<BTreeMap<RegionId, ManifestAdvance>>,
 }
 
 /// Reason why a commit failed.
@@ -66,7 +66,7 @@ impl OwnerError {
     /// Returns the RPC error for the caller.
     pub fn refusal(&self, region: RegionId) -> Refusal {
         match self {
-            Self::Adopt(error) => refusals::adopt_refused(error),
+            Self::Adopt(error) => refusals::adopt_error(error),
             // Never an error that means that nothing has happened.
             Self::NotRecorded(_) => {
                 let message = format!("region {region}: {self}");
@@ -236,7 +236,9 @@ impl Owner {
         let region = self.region(id)?;
         self.fence(id, &region).await?;
         let version = region.settle().await?;
-        if version > self.context.shared.advanced_version(id) || self.context.shared.owes(id) {
+        if version > self.context.shared.advanced_version(id)
+            || self.context.shared.has_obligations(id)
+        {
             self.record_committed(id, &region, version);
         }
         self.propose_pending_advance(id).await
@@ -245,9 +247,9 @@ impl Owner {
     /// Records a manifest version that the log has to advance to. Commits of a region run concurrently: the
     /// greater values win.
     fn record_committed(&self, id: RegionId, region: &Arc<Region>, version: ManifestVersion) {
-        self.context.shared.reached(id, region, version);
+        self.context.shared.record_loaded(id, region, version);
         let mut pending = self.pending_advances.lock();
-        let latest = Advance {
+        let latest = ManifestAdvance {
             region_id: id,
             version,
             flushed: region.flushed_sequence(),
@@ -302,14 +304,14 @@ impl Owner {
         Ok(())
     }
 
-    async fn propose_advance(&self, advance: &Advance) -> Result<(), OwnerError> {
+    async fn propose_advance(&self, advance: &ManifestAdvance) -> Result<(), OwnerError> {
         let group = self.context.shared.group;
         let proposed = propose_entry(group, &self.context.raft, entry::manifest_advanced(advance));
         let outcomes = tokio::time::timeout(ADVANCE_TIMEOUT, proposed)
             .await
-            .unwrap_or_else(|_| Err(refusals::deadline("a manifest advance", group)))?;
+            .unwrap_or_else(|_| Err(refusals::deadline_exceeded("a manifest advance", group)))?;
         match outcomes.into_iter().next() {
-            Some(Outcome::Refused { reason, message }) => {
+            Some(EntryOutcome::Refused { reason, message }) => {
                 Err(OwnerError::Log(Refusal::new(reason, message)))
             }
             _ => Ok(()),

@@ -1,4 +1,4 @@
-//! A decided change, and the one function that carries it out.
+//! Catalog changes: the output of validation, and their preparation and application.
 
 use std::sync::Arc;
 
@@ -12,7 +12,7 @@ use super::{
     codec, encode_catalog_next_route_id, encode_catalog_route, encode_catalog_version, keys,
 };
 
-/// What a command alters: whole records after the change. Made by validation, carried out by
+/// Change of a command: complete records after the change. Created by validation and applied by
 /// [`MetaState::absorb`].
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Change {
@@ -20,48 +20,48 @@ pub struct Change {
     pub header: Option<Header>,
     /// The next route id after the change.
     pub next_route_id: Option<RegionId>,
-    /// Tables made or altered.
+    /// Tables created or changed.
     pub tables: Vec<Table>,
-    /// Tables that are gone.
+    /// Tables deleted.
     pub table_deletes: Vec<TableId>,
-    /// Routes made or altered.
+    /// Routes created or changed.
     pub routes: Vec<RouteDescriptor>,
-    /// Routes that are gone.
+    /// Routes deleted.
     pub route_deletes: Vec<RegionId>,
-    /// Groups made or altered.
+    /// Groups created or changed.
     pub groups: Vec<Group>,
-    /// Nodes made or altered.
+    /// Nodes created or changed.
     pub nodes: Vec<Node>,
-    /// Nodes that are gone.
+    /// Nodes deleted.
     pub node_deletes: Vec<NodeId>,
-    /// Hooks made or altered.
+    /// Hooks created or changed.
     pub hooks: Vec<Hook>,
-    /// Names of hooks that are gone.
+    /// Names of deleted hooks.
     pub hook_deletes: Vec<String>,
-    /// Cursors made or moved; watchers do not see them.
+    /// Cursors created or moved; not part of the watched catalog.
     pub cursors: Vec<Cursor>,
-    /// Cursors that are gone.
+    /// Cursors deleted, by region and hook name.
     pub cursor_deletes: Vec<(RegionId, String)>,
-    /// A request id to remember.
+    /// Request id to record, with its outcome.
     pub outcome: Option<(Uuid, Outcome)>,
-    /// Request ids to forget.
+    /// Expired request ids to delete.
     pub forgotten: Vec<Uuid>,
 }
 
-/// One row to put (`Some`) or to delete (`None`).
+/// A state row to write (`Some`) or to delete (`None`).
 pub type RowWrite = (Vec<u8>, Option<Vec<u8>>);
 
-/// What a change does to what is stored.
+/// Effects of an applied change on the store and on watchers.
 #[derive(Debug, Default)]
 pub struct Effects {
     /// Rows to write, in any order.
     pub rows: Vec<RowWrite>,
-    /// Whether watchers have something to see.
+    /// The change is visible to watchers.
     pub watched: bool,
 }
 
 impl Change {
-    /// Whether routes change, and with them the catalog version.
+    /// Returns whether routes change, and with them the catalog version.
     pub fn touches_routes(&self) -> bool {
         !self.routes.is_empty() || !self.route_deletes.is_empty()
     }
@@ -79,9 +79,9 @@ impl Change {
 }
 
 impl MetaState {
-    /// The rows that a change leads to; errors mean that the change must not be carried out.
+    /// Encodes the rows of a change. After an error, the change must not be applied.
     ///
-    /// Encoding comes before absorbing, so that a record that cannot be stored changes nothing.
+    /// Encoding precedes [`absorb`](Self::absorb), so that a record that cannot be stored changes nothing.
     pub(crate) fn prepare(&self, change: Change) -> Result<Prepared, CatalogError> {
         let mut header = change.header.clone();
         let mut version = self.catalog_version;
@@ -163,8 +163,8 @@ impl MetaState {
             let key = keys::cursor(cursor.region, &cursor.hook);
             rows.push((key, Some(codec::encode_message(&message))));
         }
-        let gone = change.cursor_deletes.iter();
-        rows.extend(gone.map(|(region, hook)| (keys::cursor(*region, hook), None)));
+        let deleted = change.cursor_deletes.iter();
+        rows.extend(deleted.map(|(region, hook)| (keys::cursor(*region, hook), None)));
         if let Some((request, outcome)) = &change.outcome {
             let message = v1::OutcomeRecord::from(outcome);
             rows.push((keys::outcome(*request), Some(codec::encode_message(&message))));
@@ -184,7 +184,7 @@ impl MetaState {
         }
     }
 
-    /// Carries out a change that was prepared on this very state.
+    /// Applies a change that was prepared on exactly this state.
     pub(crate) fn absorb(&mut self, prepared: Prepared) -> Effects {
         let Prepared { change, header, version, delta, rows } = prepared;
         if let Some(header) = header {
@@ -286,7 +286,7 @@ impl MetaState {
     }
 }
 
-/// A change whose rows are encoded: nothing can go wrong any more.
+/// A change with encoded rows, which can be applied without an error.
 #[derive(Debug)]
 pub(crate) struct Prepared {
     change: Change,

@@ -1,8 +1,8 @@
-//! Bytes of stored records.
+//! Stored encoding of records.
 //!
 //! Frame: codec byte, crc32c of the payload (big endian), payload. A truncation or a flipped bit at
-//! any place fails the checksum, so nothing after it is read at all; the payload's own checks then
-//! only meet bytes that some release has written.
+//! any position fails the checksum before the payload is decoded. The payload's own checks therefore
+//! only see bytes that some release has written.
 
 use prost::Message;
 use tidewater_common::ids::{CatalogVersion, Epoch, GroupId, RegionId};
@@ -25,9 +25,9 @@ pub(super) fn unframe(bytes: &[u8]) -> Result<&[u8], &'static str> {
     if *codec != CODEC {
         return Err("its codec byte is unknown: it may come from a newer release");
     }
-    let (checksum, payload) = rest.split_first_chunk::<4>().ok_or("it is cut off")?;
+    let (checksum, payload) = rest.split_first_chunk::<4>().ok_or("it is truncated")?;
     if crc32c::crc32c(payload) != u32::from_be_bytes(*checksum) {
-        return Err("its checksum does not fit");
+        return Err("its checksum does not match");
     }
     Ok(payload)
 }
@@ -45,22 +45,22 @@ pub(super) fn decode_message<M: Message + Default>(
     M::decode(payload).map_err(|error| invalid(error.to_string()))
 }
 
-/// The stored form of the catalog version.
+/// Encodes the catalog version.
 pub fn encode_catalog_version(version: CatalogVersion) -> Vec<u8> {
     frame(&version.get().to_be_bytes())
 }
 
-/// Reads [`encode_catalog_version`].
+/// Decodes the output of [`encode_catalog_version`].
 pub fn decode_catalog_version(bytes: &[u8]) -> Result<CatalogVersion, CatalogError> {
     number(bytes).map(CatalogVersion).map_err(CatalogError::InvalidVersionRecord)
 }
 
-/// The stored form of the next route id.
+/// Encodes the next route id.
 pub fn encode_catalog_next_route_id(next: RegionId) -> Vec<u8> {
     frame(&next.get().to_be_bytes())
 }
 
-/// Reads [`encode_catalog_next_route_id`]; 0 is no id and refused.
+/// Decodes the output of [`encode_catalog_next_route_id`]; 0 is not an id and returns an error.
 pub fn decode_catalog_next_route_id(bytes: &[u8]) -> Result<RegionId, CatalogError> {
     match number(bytes) {
         Ok(0) => Err(CatalogError::InvalidNextRouteIdRecord("it is 0")),
@@ -74,7 +74,7 @@ fn number(bytes: &[u8]) -> Result<u64, &'static str> {
     <[u8; 8]>::try_from(payload).map(u64::from_be_bytes).map_err(|_| "it is not 8 bytes long")
 }
 
-/// The stored form of a route.
+/// Encodes a route.
 pub fn encode_catalog_route(route: &RouteDescriptor) -> Result<Vec<u8>, CatalogError> {
     route.validate()?;
     let mut payload = Vec::with_capacity(64 + route.start.len());
@@ -94,7 +94,7 @@ pub fn encode_catalog_route(route: &RouteDescriptor) -> Result<Vec<u8>, CatalogE
     Ok(frame(&payload))
 }
 
-/// Reads [`encode_catalog_route`]; trailing bytes are refused.
+/// Decodes the output of [`encode_catalog_route`]; trailing bytes return an error.
 pub fn decode_catalog_route(bytes: &[u8]) -> Result<RouteDescriptor, CatalogError> {
     let payload = unframe(bytes).map_err(CatalogError::InvalidRouteRecord)?;
     let mut reader = Reader(payload);
@@ -107,10 +107,10 @@ pub fn decode_catalog_route(bytes: &[u8]) -> Result<RouteDescriptor, CatalogErro
     let end = match reader.u8()? {
         0 => None,
         1 => Some(reader.bytes()?),
-        _ => return Err(CatalogError::InvalidRouteRecord("its end is neither there nor absent")),
+        _ => return Err(CatalogError::InvalidRouteRecord("its end has an invalid tag")),
     };
     if !reader.0.is_empty() {
-        return Err(CatalogError::InvalidRouteRecord("bytes follow it"));
+        return Err(CatalogError::InvalidRouteRecord("it has trailing bytes"));
     }
     let parent_route_id = (parent != 0).then_some(RegionId(parent));
     let route = RouteDescriptor { route_id, start, end, group_id, state, parent_route_id, epoch };
@@ -126,7 +126,7 @@ fn put_bytes(payload: &mut Vec<u8>, bytes: &[u8]) -> Result<(), CatalogError> {
     Ok(())
 }
 
-/// Takes from the front; every length is checked against what is there before it is used.
+/// Reads a payload from the front; checks every length against the remaining bytes before it is used.
 struct Reader<'a>(&'a [u8]);
 
 impl Reader<'_> {
@@ -134,7 +134,7 @@ impl Reader<'_> {
         let (head, rest) = self
             .0
             .split_first_chunk::<N>()
-            .ok_or(CatalogError::InvalidRouteRecord("it is short"))?;
+            .ok_or(CatalogError::InvalidRouteRecord("it is truncated"))?;
         self.0 = rest;
         Ok(*head)
     }
@@ -152,7 +152,7 @@ impl Reader<'_> {
         let (head, rest) = self
             .0
             .split_at_checked(length)
-            .ok_or(CatalogError::InvalidRouteRecord("a key is short"))?;
+            .ok_or(CatalogError::InvalidRouteRecord("a key is truncated"))?;
         self.0 = rest;
         Ok(head.to_vec())
     }

@@ -32,14 +32,14 @@ fn stored_bytes_are_frozen() {
 }
 
 #[test]
-fn truncation_at_any_byte_gives_the_records_own_error() {
+fn truncation_at_any_byte_returns_the_records_own_error() {
     let bytes = encode_catalog_route(&route()).unwrap();
     for cut in 0..bytes.len() {
         assert!(matches!(
             decode_catalog_route(&bytes[..cut]),
             Err(CatalogError::InvalidRouteRecord(_))
         ));
-        // Also behind a checksum that fits: a record that was written short.
+        // Also with a valid checksum: a record that was written truncated.
         if let Some(payload) = bytes[..cut].get(FRAME..) {
             assert!(matches!(
                 decode_catalog_route(&frame(payload)),
@@ -62,11 +62,11 @@ fn truncation_at_any_byte_gives_the_records_own_error() {
 }
 
 #[test]
-fn trailing_bytes_are_refused() {
+fn trailing_bytes_are_rejected() {
     let payload = [&encode_catalog_route(&route()).unwrap()[FRAME..], &[0]].concat();
     assert_eq!(
         decode_catalog_route(&frame(&payload)),
-        Err(CatalogError::InvalidRouteRecord("bytes follow it"))
+        Err(CatalogError::InvalidRouteRecord("it has trailing bytes"))
     );
     assert!(matches!(
         decode_catalog_version(&frame(&[0; 9])),
@@ -79,14 +79,14 @@ fn trailing_bytes_are_refused() {
 }
 
 #[test]
-fn an_unknown_state_has_its_own_error() {
+fn unknown_route_state_has_its_own_error() {
     let mut payload = encode_catalog_route(&route()).unwrap()[FRAME..].to_vec();
     payload[16] = 4;
     assert_eq!(decode_catalog_route(&frame(&payload)), Err(CatalogError::InvalidState(4)));
 }
 
 #[test]
-fn a_bad_route_is_neither_written_nor_read() {
+fn invalid_route_is_not_encoded() {
     let cases = [
         (RouteDescriptor { route_id: RegionId(0), ..route() }, CatalogError::RouteIdRequired),
         (
@@ -104,7 +104,7 @@ fn a_bad_route_is_neither_written_nor_read() {
 }
 
 #[test]
-fn a_flipped_bit_is_noticed() {
+fn flipped_bit_fails_to_decode() {
     let bytes = encode_catalog_route(&route()).unwrap();
     for bit in 0..bytes.len() * 8 {
         let mut damaged = bytes.clone();
@@ -130,7 +130,7 @@ proptest! {
     }
 
     #[test]
-    fn no_bytes_panic(bytes in proptest::collection::vec(any::<u8>(), 0..80)) {
+    fn decoders_do_not_panic_on_any_bytes(bytes in proptest::collection::vec(any::<u8>(), 0..80)) {
         let _ = decode_catalog_route(&bytes);
         let _ = decode_catalog_route(&frame(&bytes));
         let _ = decode_catalog_version(&bytes);

@@ -1,4 +1,4 @@
-//! How far a durable hook is with a region.
+//! Cursors: the position of each durable hook in each region.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -8,50 +8,51 @@ use tidewater_proto::v1::{self, CursorState};
 
 use super::CatalogError;
 
-/// One durable hook and one region.
+/// Position of one durable hook in one region.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Cursor {
     /// The hook's name.
     pub hook: String,
     /// The hook's generation.
     pub generation: Revision,
-    /// The region.
+    /// Id of the region.
     pub region: RegionId,
-    /// With the incarnation: where the region's manifest lies, also when the table is gone.
+    /// Table of the region. With the incarnation, locates the region's manifest, also after the
+    /// table's record is deleted.
     pub table: TableId,
-    /// The cluster's, when the region was made.
+    /// Incarnation of the cluster at the region's creation.
     pub incarnation: Incarnation,
-    /// The group that serves the region, or did: its leader tells the hook.
+    /// Group that serves the region, or last served it. Its leader calls the hook.
     pub group: GroupId,
-    /// What it says depends on the state.
+    /// Manifest version, whose meaning depends on the state.
     pub version: ManifestVersion,
-    /// Never unspecified.
+    /// State of the cursor; never unspecified.
     pub state: CursorState,
 }
 
-/// All cursors. Cloning copies a pointer for each region.
+/// All cursors, by region. Cloning copies one pointer for each region.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Cursors {
     by_region: BTreeMap<RegionId, Arc<BTreeMap<String, Cursor>>>,
 }
 
 impl Cursors {
-    /// One cursor.
+    /// The cursor of a hook in a region.
     pub fn get(&self, region: RegionId, hook: &str) -> Option<&Cursor> {
         self.by_region.get(&region)?.get(hook)
     }
 
-    /// All, by region and hook.
+    /// All cursors, ordered by region and hook.
     pub fn iter(&self) -> impl Iterator<Item = &Cursor> {
         self.by_region.values().flat_map(|hooks| hooks.values())
     }
 
-    /// Those of one hook, by region.
+    /// The cursors of one hook, ordered by region.
     pub fn of_hook<'a>(&'a self, hook: &'a str) -> impl Iterator<Item = &'a Cursor> {
         self.by_region.values().filter_map(move |hooks| hooks.get(hook))
     }
 
-    /// Regions from one on, each with its cursors.
+    /// Regions with an id of `from` or above, each with its cursors.
     pub fn regions_from(
         &self,
         from: RegionId,
@@ -135,7 +136,7 @@ mod tests {
     }
 
     #[test]
-    fn the_stored_bytes_are_frozen() {
+    fn stored_cursor_bytes_are_frozen() {
         let cursor = cursor(7, "audit");
         let stored = codec::encode_message(&v1::HookCursor::from(&cursor));
         let hex: String = stored.iter().map(|byte| format!("{byte:02x}")).collect();

@@ -1,31 +1,31 @@
-//! Hooks by configuration.
+//! Configured hooks.
 
 use tidewater_common::ids::{Revision, TableId};
 use tidewater_proto::v1;
 
 use super::CatalogError;
 
-/// A hook that nodes make and call. What its kind does with the configuration is not known here.
+/// A hook that nodes create and call. The hook kind interprets the configuration; the catalog does not.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Hook {
-    /// Unique.
+    /// Unique name.
     pub name: String,
-    /// Which kind makes it.
+    /// Hook kind.
     pub kind: String,
-    /// A JSON object.
+    /// Configuration of the kind, a JSON object.
     pub config: String,
-    /// The only table that it sees; `None`: all.
+    /// The only table that the hook observes; `None`: all tables.
     pub table: Option<TableId>,
-    /// Whether it is left out until somebody resumes it.
+    /// Nodes do not call the hook until an operator resumes it.
     pub paused: bool,
-    /// Tells it from another one that has its name later.
+    /// Distinguishes the hook from hooks added later under the same name.
     pub generation: Revision,
-    /// Whether it is told of every version of the manifests, by [`Cursor`](super::Cursor)s.
+    /// The hook receives every version of the manifests, tracked by [`HookCursor`](super::HookCursor)s.
     pub durable: bool,
 }
 
 impl Hook {
-    /// Whether it sees a table.
+    /// Returns whether the hook observes a table.
     pub fn sees(&self, table: TableId) -> bool {
         self.table.is_none_or(|only| only == table)
     }
@@ -71,7 +71,7 @@ mod tests {
     use crate::catalog::{codec, keys};
 
     #[test]
-    fn the_stored_bytes_are_frozen() {
+    fn stored_hook_bytes_are_frozen() {
         let hook = Hook {
             name: "audit".to_owned(),
             kind: "jsonl".to_owned(),

@@ -1,4 +1,4 @@
-//! Keys of stored rows: a readable kind, then the id, big endian, so that ids sort.
+//! Keys of state rows: a readable kind, then the id in big endian, so that rows sort by id.
 
 use tidewater_common::ids::{GroupId, NodeId, RegionId, Revision, TableId};
 use uuid::Uuid;
@@ -32,12 +32,12 @@ pub fn catalog_route_key(route: RegionId) -> Vec<u8> {
     joined(ROUTE, &route.get().to_be_bytes())
 }
 
-/// Whether a key is that of a route.
+/// Returns whether a key is the key of a route.
 pub fn is_catalog_route_key(key: &[u8]) -> bool {
     route_id_from_key(key).is_ok()
 }
 
-/// The route that a key belongs to.
+/// Parses the route id of a route's key.
 pub fn route_id_from_key(key: &[u8]) -> Result<RegionId, CatalogError> {
     key.strip_prefix(ROUTE)
         .and_then(|id| <[u8; 8]>::try_from(id).ok())
@@ -65,7 +65,7 @@ pub(super) fn hook(name: &str) -> Vec<u8> {
     joined(HOOK, name.as_bytes())
 }
 
-/// The region, then the hook's name.
+/// Key of a cursor: the region, then the hook's name.
 pub(super) fn cursor(region: RegionId, hook: &str) -> Vec<u8> {
     [CURSOR, &region.get().to_be_bytes(), hook.as_bytes()].concat()
 }
@@ -83,7 +83,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_route_key_is_frozen_and_read_back() {
+    fn route_key_bytes_are_frozen_and_round_trip() {
         let key = catalog_route_key(RegionId(0x0102));
         assert_eq!(key, b"catalog/route/\0\0\0\0\0\0\x01\x02");
         assert_eq!(route_id_from_key(&key), Ok(RegionId(0x0102)));
@@ -93,7 +93,7 @@ mod tests {
     }
 
     #[test]
-    fn other_keys_are_not_routes() {
+    fn other_keys_are_not_route_keys() {
         let key = catalog_route_key(RegionId(7));
         for cut in 0..key.len() {
             assert_eq!(route_id_from_key(&key[..cut]), Err(CatalogError::InvalidRouteKey(cut)));

@@ -1,11 +1,11 @@
-//! What a request id led to, so that asking again gives the same answer.
+//! Outcomes of request ids, which make repeated requests return the same response.
 
 use tidewater_common::ids::TableId;
 use tidewater_proto::v1;
 
 use super::CatalogError;
 
-/// Which request it was.
+/// Kind of a request with a recorded outcome.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum OutcomeKind {
     /// A table was created.
@@ -22,7 +22,7 @@ pub enum OutcomeKind {
     BeginLoad,
     /// A load was published.
     PublishLoad,
-    /// A load was given up.
+    /// A load was abandoned.
     AbandonLoad,
     /// A hook was added.
     AddHook,
@@ -60,16 +60,16 @@ impl OutcomeKind {
     }
 }
 
-/// What a request id led to. Refusals are not kept: they changed nothing.
+/// Recorded outcome of a request id. Rejected requests are not recorded: they changed nothing.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Outcome {
-    /// Replicated time at which it happened.
+    /// Replicated time of the request, milliseconds since the Unix epoch.
     pub time_ms: u64,
-    /// Which request it was.
+    /// Kind of the request.
     pub kind: OutcomeKind,
-    /// The table, or the hook, that the request named.
+    /// Name of the table or hook in the request.
     pub table_name: String,
-    /// The table that it got; 0 for hooks.
+    /// Id of the table; 0 for hooks.
     pub table_id: TableId,
 }
 

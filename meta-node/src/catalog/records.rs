@@ -1,6 +1,6 @@
 //! Groups, nodes and the header: values with typed ids, and their stored messages.
 //!
-//! States and roles are the wire's enums: they have one meaning everywhere.
+//! States and roles are the enums of the wire format, which have one meaning everywhere.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -13,53 +13,52 @@ use uuid::Uuid;
 
 use super::CatalogError;
 
-/// What there is one of.
+/// Singletons of the state: identity, replicated time and counters.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Header {
     /// `None` until the cluster is bootstrapped.
     pub cluster_id: Option<ClusterId>,
-    /// Raised when the cluster is restored; part of region directory names.
+    /// Incremented when the cluster is restored; part of region directory names.
     pub incarnation: Incarnation,
-    /// Commands that need a higher one are refused.
+    /// Commands that need a higher level are rejected.
     pub feature_level: u32,
-    /// Replicated time, milliseconds since the Unix epoch; never goes back.
+    /// Replicated time, milliseconds since the Unix epoch; never decreases.
     pub time_ms: u64,
     /// Grows by one with every change that watchers see.
     pub revision: Revision,
-    /// The next table's id.
+    /// Id of the next table.
     pub next_table_id: TableId,
-    /// The next group's id.
+    /// Id of the next group.
     pub next_group_id: GroupId,
-    /// The next data or compactor node's id.
+    /// Id of the next data or compactor node.
     pub next_node_id: NodeId,
-    /// The object store of the first data node; all others must use it too.
+    /// Object store of the first data node; all other nodes must use it too.
     pub object_store_id: Option<Arc<str>>,
 }
 
 /// A data group.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Group {
-    /// Never used again.
+    /// Unique id, never reused.
     pub id: GroupId,
     /// Creating, active or abandoned.
     pub state: GroupState,
-    /// The membership it starts with; the first one is its home. Never planned again.
+    /// Initial membership, never changed; the first member is the group's home.
     pub first_members: Vec<NodeId>,
-    /// As last reported by its leader.
+    /// Voters, as last reported by the leader.
     pub voters: BTreeSet<NodeId>,
-    /// As last reported by its leader.
+    /// Learners, as last reported by the leader.
     pub learners: BTreeSet<NodeId>,
-    /// Log id of that membership.
+    /// Log id of the reported membership.
     pub membership: (Term, LogIndex),
     /// Last known leader.
     pub leader: Option<NodeId>,
-    /// Its term.
+    /// Term of the last known leader.
     pub leader_term: Term,
 }
 
 impl Group {
-    /// Everybody who holds, or is about to hold, a replica: before the first report the first
-    /// members.
+    /// Nodes that host, or are about to host, a replica: before the first report, the first members.
     pub fn replicas(&self) -> BTreeSet<NodeId> {
         if self.voters.is_empty() {
             self.first_members.iter().copied().collect()
@@ -86,20 +85,20 @@ impl From<&Group> for v1::Group {
     }
 }
 
-/// A node of any role. Meta nodes have no directory here: their membership is the log's.
+/// A node of any role. Meta nodes have no directory id: the Raft membership identifies them.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Node {
-    /// Never used again.
+    /// Unique id, never reused.
     pub id: NodeId,
-    /// What it is.
+    /// Meta, data or compactor.
     pub role: NodeRole,
     /// host:port.
     pub address: String,
     /// Up, down or removed.
     pub state: NodeState,
-    /// Made with its data directory; `None` for meta nodes.
+    /// Id created with the data directory; `None` for meta nodes.
     pub directory_id: Option<Uuid>,
-    /// Replicated time of the last change of state.
+    /// Replicated time of the last state change.
     pub state_since_ms: u64,
     /// Replicated time of the first registration.
     pub registered_ms: u64,
@@ -142,7 +141,7 @@ impl TryFrom<v1::MetaHeader> for Header {
     fn try_from(stored: v1::MetaHeader) -> Result<Self, CatalogError> {
         let cluster_id = match stored.cluster_id.as_str() {
             "" => None,
-            text => Some(text.parse().map_err(|_| invalid("header", "cluster id is no UUID"))?),
+            text => Some(text.parse().map_err(|_| invalid("header", "its cluster id is not a UUID"))?),
         };
         Ok(Self {
             cluster_id,
@@ -195,7 +194,7 @@ impl TryFrom<v1::NodeRecord> for Node {
         let node = stored.node.ok_or_else(|| invalid("node", "it has no node"))?;
         let directory_id = match stored.directory_id.as_str() {
             "" => None,
-            text => Some(text.parse().map_err(|_| invalid("node", "directory id is no UUID"))?),
+            text => Some(text.parse().map_err(|_| invalid("node", "its directory id is not a UUID"))?),
         };
         Ok(Self {
             id: NodeId(node.node_id),
@@ -209,7 +208,7 @@ impl TryFrom<v1::NodeRecord> for Node {
     }
 }
 
-/// A number of an enum that this release knows, and not the one that means "absent".
+/// Returns a parsed enum value, unless this release does not know it or it means "absent".
 pub(super) fn known<E: PartialEq, X>(
     parsed: Result<E, X>,
     unspecified: E,

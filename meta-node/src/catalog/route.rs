@@ -1,4 +1,4 @@
-//! A route: a range of global keys and the group that serves it.
+//! Routes: ranges of global keys and the groups that serve them.
 
 use bytes::Bytes;
 use tidewater_common::ids::{Epoch, GroupId, RegionId};
@@ -6,17 +6,17 @@ use tidewater_proto::v1;
 
 use super::CatalogError;
 
-/// What may be done with a route. The numbers are stored and frozen.
+/// State of a route, which determines the permitted operations. The numbers are stored and frozen.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[repr(u8)]
 pub enum RouteState {
-    /// Everything.
+    /// Permits all operations.
     Active = 0,
-    /// Reads; writes are asked to come again.
+    /// Permits reads; writes are rejected and must be retried.
     WriteFenced = 1,
-    /// Everything but split and move.
+    /// Permits all operations except split and move.
     MigratingSource = 2,
-    /// Nothing yet.
+    /// Permits no operation yet.
     MigratingTarget = 3,
 }
 
@@ -45,27 +45,28 @@ impl From<RouteState> for v1::RouteState {
     }
 }
 
-/// A half-open range of global keys, the group that serves it, and a state. Also a region.
+/// A half-open range of global keys, the group that serves it, and its state. Each route has one
+/// region, with the same id.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct RouteDescriptor {
-    /// Never 0, never used again.
+    /// Id of the route and its region. Never 0, never reused.
     pub route_id: RegionId,
-    /// First global key.
+    /// First global key, inclusive.
     pub start: Vec<u8>,
-    /// First global key behind the range; `None`: unbounded.
+    /// End of the range, exclusive; `None`: unbounded.
     pub end: Option<Vec<u8>>,
-    /// Never the meta group.
+    /// Group that serves the region; never the meta group.
     pub group_id: GroupId,
-    /// What may be done with it.
+    /// Permitted operations.
     pub state: RouteState,
-    /// The route that it was split off, if any.
+    /// The route that this one was split from, if any.
     pub parent_route_id: Option<RegionId>,
-    /// Epoch of its making; 0 until there are barriers.
+    /// Epoch of the route's creation; 0 until barriers exist.
     pub epoch: Epoch,
 }
 
 impl RouteDescriptor {
-    /// Checks what can be checked of one route alone.
+    /// Checks the invariants of a single route.
     pub fn validate(&self) -> Result<(), CatalogError> {
         if self.route_id.get() == 0 {
             return Err(CatalogError::RouteIdRequired);

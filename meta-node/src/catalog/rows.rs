@@ -1,4 +1,4 @@
-//! The whole state as rows: for snapshots, for restarts, and for comparing replicas.
+//! Conversion of the complete state to and from rows, for snapshots, restarts and replica comparison.
 
 use std::sync::Arc;
 
@@ -13,11 +13,11 @@ use super::{
     route_id_from_key,
 };
 
-/// A stored row: key and bytes.
+/// A state row: key and framed bytes.
 pub type Row = (Vec<u8>, Vec<u8>);
 
 impl MetaState {
-    /// Every row of the state; the same state gives the same rows in the same order.
+    /// Encodes all rows of the state. Equal states have equal rows in the same order.
     pub fn rows(&self) -> Result<Vec<Row>, CatalogError> {
         let mut rows = vec![
             (keys::HEADER.to_vec(), codec::encode_message(&v1::MetaHeader::from(&self.header))),
@@ -59,8 +59,8 @@ impl MetaState {
         Ok(rows)
     }
 
-    /// Reads [`rows`](Self::rows), in any order but that deltas ascend, and checks the whole.
-    /// No rows at all are the state of a new cluster.
+    /// Decodes the output of [`rows`](Self::rows) and verifies the state. Rows may have any order, except
+    /// that deltas ascend. An empty list is the state of a new cluster.
     pub fn from_rows(rows: impl IntoIterator<Item = Row>) -> Result<Self, CatalogError> {
         let mut state = Self::default();
         for (key, bytes) in rows {
@@ -116,7 +116,7 @@ impl MetaState {
     }
 }
 
-/// A checksum over every row: equal states have equal digests.
+/// Returns a checksum over all rows: equal states have equal digests.
 pub fn digest(state: &MetaState) -> Result<u32, CatalogError> {
     let mut sum = 0;
     for (key, bytes) in state.rows()? {

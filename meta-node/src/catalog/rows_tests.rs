@@ -10,7 +10,7 @@ fn stored_rows_are_frozen() {
     let text: String =
         rows.iter().map(|(key, value)| format!("{} {}\n", hex(key), hex(value))).collect();
     let golden = include_str!("golden_rows.txt");
-    assert_eq!(text, golden, "what is stored has changed: older directories must stay readable");
+    assert_eq!(text, golden, "stored bytes have changed: older directories must stay readable");
     let stored = golden.lines().map(|line| {
         let (key, value) = line.split_once(' ').unwrap();
         (unhex(key), unhex(value))
@@ -19,7 +19,7 @@ fn stored_rows_are_frozen() {
 }
 
 #[test]
-fn every_record_notices_that_it_was_cut_or_changed() {
+fn damaged_rows_fail_to_load() {
     let rows = one_of_each().rows().unwrap();
     for at in 0..rows.len() {
         let length = rows[at].1.len();
@@ -35,7 +35,7 @@ fn every_record_notices_that_it_was_cut_or_changed() {
 }
 
 #[test]
-fn rows_that_contradict_each_other_are_found() {
+fn contradicting_rows_fail_to_load() {
     let key_of = |prefix: &[u8]| {
         one_of_each().rows().unwrap().iter().position(|row| row.0.starts_with(prefix)).unwrap()
     };
@@ -63,7 +63,7 @@ fn rows_that_contradict_each_other_are_found() {
 }
 
 #[test]
-fn indexes_are_rebuilt() {
+fn indexes_are_rebuilt_on_load() {
     let loaded = MetaState::from_rows(one_of_each().rows().unwrap()).unwrap();
     assert_eq!(loaded, one_of_each());
     assert!(loaded.table_named("t").is_some() && loaded.table_named("u").is_none());

@@ -1,4 +1,4 @@
-//! The state of the meta group, in memory.
+//! In-memory state of the meta group.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
@@ -14,23 +14,24 @@ use super::{
     validate_routes,
 };
 
-/// Deltas kept for watchers that were away.
+/// Number of deltas kept for watchers that reconnect.
 pub const DELTAS_KEPT: usize = 1_024;
-/// How long a request id is remembered, in replicated time.
+/// Retention of request ids, in milliseconds of replicated time.
 pub const OUTCOME_KEPT_MS: u64 = 24 * 60 * 60 * 1_000;
-/// How long a compactor that is not up is remembered, in replicated time. Apply depends on it, so
-/// it never changes.
+/// Retention of the record of a compactor that is not up, in milliseconds of replicated time. Apply
+/// depends on it, so it never changes.
 pub const COMPACTOR_KEPT_MS: u64 = 24 * 60 * 60 * 1_000;
-/// Request ids remembered at once; beyond it, new ones are refused for a while.
+/// Maximum number of recorded request ids; at the limit, requests with new ids are rejected.
 pub const MAX_OUTCOMES: usize = 100_000;
-/// How often the leader advances replicated time. Apply depends on it, so it never changes.
+/// Interval at which the leader advances replicated time. Apply depends on it, so it never changes.
 pub const TICK_INTERVAL_MS: u64 = 1_000;
-/// What a new cluster's state admits.
+/// Feature level of a new cluster.
 pub const FEATURE_LEVEL: u32 = 1;
-/// Ids below are for meta nodes, whose ids operators choose; no id may mean two nodes.
+/// First id of data and compactor nodes. Operators choose lower ids for meta nodes; an id never
+/// identifies two nodes.
 pub const FIRST_NODE_ID: NodeId = NodeId(101);
 
-/// All that the meta group knows. Cloning copies pointers, so a clone is a frozen view.
+/// Complete state of the meta group. Cloning copies pointers, so a clone is a frozen view.
 #[derive(Debug, Clone, PartialEq)]
 pub struct MetaState {
     pub(super) header: Header,
@@ -44,7 +45,7 @@ pub struct MetaState {
     pub(super) cursors: Cursors,
     pub(super) outcomes: BTreeMap<Uuid, Arc<Outcome>>,
     pub(super) deltas: VecDeque<Arc<v1::CatalogDelta>>,
-    // Indexes over the above; rebuilt on load.
+    // Indexes over the fields above; rebuilt on load.
     pub(super) names: BTreeMap<String, TableId>,
     pub(super) directories: BTreeMap<Uuid, NodeId>,
     pub(super) outcome_times: BTreeSet<(u64, Uuid)>,
@@ -84,32 +85,32 @@ impl Default for MetaState {
 }
 
 impl MetaState {
-    /// Counters and everything else there is one of.
+    /// Counters and the other singletons of the state.
     pub fn header(&self) -> &Header {
         &self.header
     }
 
-    /// Grows by exactly one with every command that changes routes.
+    /// Catalog version; grows by exactly one with every command that changes routes.
     pub fn catalog_version(&self) -> CatalogVersion {
         self.catalog_version
     }
 
-    /// Above every route id ever given out.
+    /// Next route id, above every route id ever assigned.
     pub fn next_route_id(&self) -> RegionId {
         self.next_route_id
     }
 
-    /// All tables, also those being dropped.
+    /// All tables, including those being dropped.
     pub fn tables(&self) -> impl Iterator<Item = &Arc<Table>> {
         self.tables.values()
     }
 
-    /// A table, also one being dropped.
+    /// The table with this id, also while it is being dropped.
     pub fn table(&self, id: TableId) -> Option<&Arc<Table>> {
         self.tables.get(&id)
     }
 
-    /// The live table of this name.
+    /// The live table with this name.
     pub fn table_named(&self, name: &str) -> Option<&Arc<Table>> {
         self.names.get(name).and_then(|id| self.tables.get(id))
     }
@@ -119,7 +120,7 @@ impl MetaState {
         self.routes.values()
     }
 
-    /// One route.
+    /// The route with this id.
     pub fn route(&self, id: RegionId) -> Option<&Arc<RouteDescriptor>> {
         self.routes.get(&id)
     }
@@ -140,17 +141,17 @@ impl MetaState {
         routes
     }
 
-    /// All groups, also abandoned ones.
+    /// All groups, including abandoned ones.
     pub fn groups(&self) -> impl Iterator<Item = &Arc<Group>> {
         self.groups.values()
     }
 
-    /// One group.
+    /// The group with this id.
     pub fn group(&self, id: GroupId) -> Option<&Arc<Group>> {
         self.groups.get(&id)
     }
 
-    /// Active groups with how many regions each serves.
+    /// Active groups, each with the number of regions that it serves.
     pub fn active_groups(&self) -> impl Iterator<Item = (GroupId, usize)> {
         self.groups
             .values()
@@ -158,59 +159,59 @@ impl MetaState {
             .map(|group| (group.id, self.regions_of.get(&group.id).copied().unwrap_or(0)))
     }
 
-    /// All nodes, also removed ones; but compactors only while they may come back.
+    /// All nodes, including removed ones. Records of compactors are deleted after [`COMPACTOR_KEPT_MS`].
     pub fn nodes(&self) -> impl Iterator<Item = &Arc<Node>> {
         self.nodes.values()
     }
 
-    /// One node.
+    /// The node with this id.
     pub fn node(&self, id: NodeId) -> Option<&Arc<Node>> {
         self.nodes.get(&id)
     }
 
-    /// Whether a node with this id registered once and its record was deleted since.
+    /// Returns whether a node with this id was registered and its record has been deleted since.
     pub fn is_forgotten(&self, id: NodeId) -> bool {
         (FIRST_NODE_ID..self.header.next_node_id).contains(&id) && !self.nodes.contains_key(&id)
     }
 
-    /// The node whose data directory this is.
+    /// The node with this data directory id.
     pub fn node_of_directory(&self, directory: Uuid) -> Option<&Arc<Node>> {
         self.directories.get(&directory).and_then(|id| self.nodes.get(id))
     }
 
-    /// All hooks by configuration, by name.
+    /// All configured hooks, by name.
     pub fn hooks(&self) -> impl Iterator<Item = &Arc<Hook>> {
         self.hooks.values()
     }
 
-    /// One hook.
+    /// The hook with this name.
     pub fn hook(&self, name: &str) -> Option<&Arc<Hook>> {
         self.hooks.get(name)
     }
 
-    /// How far durable hooks are with each region.
+    /// Cursors of the durable hooks.
     pub fn cursors(&self) -> &Cursors {
         &self.cursors
     }
 
-    /// What a request id led to, if that is still remembered.
+    /// Recorded outcome of a request id, if it has not expired.
     pub fn outcome(&self, request: Uuid) -> Option<&Arc<Outcome>> {
         self.outcomes.get(&request)
     }
 
-    /// How many request ids are remembered.
+    /// Number of recorded request ids.
     pub fn outcome_count(&self) -> usize {
         self.outcomes.len()
     }
 
-    /// Request ids that happened before a time, oldest first, at most `limit`.
+    /// Request ids recorded before `time_ms`, oldest first, at most `limit`.
     pub fn outcomes_before(&self, time_ms: u64, limit: usize) -> Vec<Uuid> {
         let old = self.outcome_times.range(..(time_ms, Uuid::nil()));
         old.take(limit).map(|(_, request)| *request).collect()
     }
 
-    /// Deltas after a revision, oldest first, at most `limit`; `None` when some of them are no
-    /// longer kept, or when the revision has not been reached here.
+    /// Deltas after a revision, oldest first, at most `limit`. `None` when some of them are no
+    /// longer kept, or when this state has not reached the revision.
     pub fn deltas_since(
         &self,
         revision: Revision,
@@ -222,7 +223,7 @@ impl MetaState {
         Some(self.deltas.range(first..).take(limit).cloned().collect())
     }
 
-    /// Everything that watchers see.
+    /// The catalog as sent to watchers.
     pub fn catalog_snapshot(&self) -> v1::CatalogSnapshot {
         v1::CatalogSnapshot {
             cluster_id: self.header.cluster_id.map_or_else(String::new, |id| id.to_string()),
@@ -237,8 +238,8 @@ impl MetaState {
         }
     }
 
-    /// Checks what must hold between records: every key of every live table has exactly one route,
-    /// every cursor is that of a durable hook, and the ring of deltas has no hole.
+    /// Checks the invariants between records: every key of every live table has exactly one route,
+    /// every cursor belongs to a durable hook, and the ring of deltas has no hole.
     pub fn verify(&self) -> Result<(), CatalogError> {
         let routes: Vec<_> = self.routes_by_start().into_iter().map(Arc::as_ref).collect();
         let live = self.tables.values().filter(|table| table.is_live()).map(|table| table.id);
@@ -246,7 +247,8 @@ impl MetaState {
         for cursor in self.cursors.iter() {
             let hook = self.hooks.get(&cursor.hook);
             if hook.is_none_or(|hook| !hook.durable || hook.generation != cursor.generation) {
-                let problem = format!("{:?} is no durable hook of its generation", cursor.hook);
+                let problem =
+                    format!("hook {:?} of its generation is not a durable hook", cursor.hook);
                 return Err(CatalogError::InvalidRecord { kind: "cursor", problem });
             }
         }

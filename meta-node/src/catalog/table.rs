@@ -1,4 +1,4 @@
-//! Tables and the changes that they go through, and their stored messages.
+//! Tables, their changes in progress, and their stored messages.
 
 use tidewater_common::ids::{GroupId, RegionId, TableId};
 use tidewater_common::schema::{TableOptions, TableSchema};
@@ -8,19 +8,19 @@ use uuid::Uuid;
 use super::CatalogError;
 use super::records::{invalid, known};
 
-/// A region that a drop has still to remove.
+/// A region of a dropped table that is not removed yet.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct DroppedRegion {
-    /// The region.
+    /// Id of the region.
     pub region_id: RegionId,
-    /// The group that serves it.
+    /// Group that serves the region.
     pub group_id: GroupId,
 }
 
 /// A table.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Table {
-    /// Never used again.
+    /// Unique id, never reused.
     pub id: TableId,
     /// Unique among tables that are not being dropped.
     pub name: String,
@@ -30,49 +30,49 @@ pub struct Table {
     pub schema: TableSchema,
     /// Write mode, distribution, time to live.
     pub options: TableOptions,
-    /// Empty unless dropping.
+    /// Regions still to be removed; empty unless the state is dropping.
     pub dropping: Vec<DroppedRegion>,
-    /// Replicated time of its creation.
+    /// Replicated time of creation, milliseconds since the Unix epoch.
     pub created_ms: u64,
-    /// What its regions are being changed to.
+    /// The change in progress.
     pub change: Option<TableChange>,
-    /// Changes begun so far. The number of the last one, of `change` if there is one.
+    /// Number of changes begun so far, which is the number of the last change.
     pub changes: u64,
-    /// While it is being created: the table whose rows it gets.
+    /// Source table of a clone, set during creation.
     pub clone_of: Option<TableId>,
 }
 
-/// A change that the regions of a table take, one by one; the table has it when all do.
+/// A change that the regions of a table apply one by one; it is complete when all regions have.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum TableChange {
-    /// Schema and options to come.
+    /// Changes schema and options.
     Alter {
-        /// The schema.
+        /// Schema after the change.
         schema: Box<TableSchema>,
-        /// The options.
+        /// Options after the change.
         options: TableOptions,
     },
-    /// All rows are forgotten.
+    /// Deletes all rows.
     Truncate,
-    /// Files are staged in every region, and published only when all of them are.
+    /// Stages files in every region and publishes them in all regions together.
     Load(Load),
 }
 
 /// An atomic load.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Load {
-    /// The staging area, the same in every region; the request that began the load.
+    /// Id of the staging area, the same in every region; the request id that began the load.
     pub area: Uuid,
-    /// Replicated time at which it is given up, unless it is being published.
+    /// Replicated time at which the load is abandoned, unless it is publishing.
     pub deadline_ms: u64,
-    /// Its deadline cannot be put off beyond it.
+    /// Upper limit of extensions of the deadline.
     pub latest_ms: u64,
-    /// How far it is.
+    /// Phase of the procedure.
     pub phase: LoadPhase,
 }
 
 impl TableChange {
-    /// What is being done to the table.
+    /// Past participle of the operation, for messages such as "table t is being altered".
     pub fn verb(&self) -> &'static str {
         match self {
             Self::Alter { .. } => "altered",
@@ -83,7 +83,7 @@ impl TableChange {
 }
 
 impl Table {
-    /// Whether its keys have routes.
+    /// Returns whether the table's keys have routes.
     pub fn is_live(&self) -> bool {
         self.state != TableState::Dropping
     }
@@ -150,8 +150,8 @@ impl From<&TableChange> for v1::TableChangeRecord {
         match change {
             TableChange::Truncate => Self::default(),
             TableChange::Alter { schema, options } => {
-                let (schema, options) = (Some(schema.as_ref().into()), Some(options.into()));
-                Self { schema, options, load: None }
+                let schema = Some(schema.as_ref().into());
+                Self { schema, options: Some(options.into()), load: None }
             }
             TableChange::Load(load) => {
                 let load = v1::LoadRecord {
@@ -172,10 +172,14 @@ impl TryFrom<&v1::TableChangeRecord> for TableChange {
     fn try_from(stored: &v1::TableChangeRecord) -> Result<Self, CatalogError> {
         if let Some(load) = &stored.load {
             let area = Uuid::from_slice(&load.area_id)
-                .map_err(|_| invalid("table", "its load has no staging area"))?;
+                .map_err(|_| invalid("table", "the staging area of its load is not a UUID"))?;
             let phase = known(LoadPhase::try_from(load.phase), LoadPhase::Unspecified, "table")?;
-            let (deadline_ms, latest_ms) = (load.deadline_ms, load.latest_ms);
-            return Ok(Self::Load(Load { area, deadline_ms, latest_ms, phase }));
+            return Ok(Self::Load(Load {
+                area,
+                deadline_ms: load.deadline_ms,
+                latest_ms: load.latest_ms,
+                phase,
+            }));
         }
         let Some(schema) = &stored.schema else { return Ok(Self::Truncate) };
         let options =

@@ -1,4 +1,4 @@
-//! The rule that every key of every live table has exactly one route.
+//! Tiling rule: every key of every live table has exactly one route.
 
 use std::collections::BTreeSet;
 
@@ -8,14 +8,14 @@ use tidewater_common::ids::TableId;
 
 use super::{CatalogError, RouteDescriptor};
 
-/// The global keys of a table: from its id to the next one, big endian. `None` for the last id,
-/// which is never given out.
+/// Returns the global key range of a table: from its id to the next id, big endian. `None` for the
+/// last id, which is never assigned.
 pub fn table_bounds(table: TableId) -> Option<(Vec<u8>, Vec<u8>)> {
     let next = table.get().checked_add(1)?;
     Some((table.get().to_be_bytes().to_vec(), next.to_be_bytes().to_vec()))
 }
 
-/// Checks all routes of a catalog, sorted by start, against the tables that are live (ascending).
+/// Checks all routes of a catalog, sorted by start, against the live tables (ids ascending).
 pub fn validate_routes(
     routes: &[&RouteDescriptor],
     live: impl IntoIterator<Item = TableId>,
@@ -55,7 +55,7 @@ fn check_order(routes: &[&RouteDescriptor]) -> Result<(), CatalogError> {
     Ok(())
 }
 
-/// Walks the table's keys along the routes; gives the routes behind it.
+/// Checks that the first routes tile the table's keys; returns the remaining routes.
 fn check_table<'a, 'b>(
     table: TableId,
     routes: &'a [&'b RouteDescriptor],
@@ -63,7 +63,7 @@ fn check_table<'a, 'b>(
     let (mut next, end) = table_bounds(table).ok_or(CatalogError::Gap(table))?;
     let mut rest = routes;
     while next < end {
-        let Some((route, behind)) = rest.split_first() else {
+        let Some((route, remaining)) = rest.split_first() else {
             return Err(CatalogError::Gap(table));
         };
         if route.start < next {
@@ -76,7 +76,7 @@ fn check_table<'a, 'b>(
             Some(route_end) if *route_end <= end => next.clone_from(route_end),
             _ => return Err(CatalogError::OutsideLiveTable(route.route_id)),
         }
-        rest = behind;
+        rest = remaining;
     }
     Ok(rest)
 }
@@ -111,7 +111,7 @@ mod tests {
     const T3: &[u8] = &[0, 0, 0, 3];
 
     #[test]
-    fn tiled_tables_are_right() {
+    fn tiled_tables_are_valid() {
         let routes =
             [route(1, T1, Some(T1_MID)), route(3, T1_MID, Some(T2)), route(2, T2, Some(T3))];
         assert_eq!(check(&routes, &[1, 2]), Ok(()));
@@ -119,9 +119,9 @@ mod tests {
     }
 
     #[test]
-    fn every_mistake_has_its_error() {
-        let ids = |a, b| (RegionId(a), RegionId(b));
-        let (one, two) = ids(1, 2);
+    fn each_tiling_violation_has_its_own_error() {
+        let one = RegionId(1);
+        let two = RegionId(2);
         let cases: Vec<(Vec<RouteDescriptor>, &[u32], CatalogError)> = vec![
             (vec![route(0, T1, Some(T2))], &[1], CatalogError::RouteIdRequired),
             (vec![route(1, T1, Some(T1))], &[1], CatalogError::InvalidRange(one)),

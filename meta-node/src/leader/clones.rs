@@ -1,4 +1,4 @@
-//! How a region of a clone begins: with all files of the region that it is a copy of.
+//! Opening of a clone's regions, by reference to the files of the source's regions.
 
 use std::sync::Arc;
 
@@ -10,14 +10,14 @@ use super::stewardship::Stewardship;
 use super::tables::row_key;
 use crate::catalog::{RouteDescriptor, Table};
 
-/// Sequences between what the source had flushed and those of the clone's own writes: 2^28 log
-/// entries that the source may write until its files are taken over.
-const AHEAD: u64 = 1 << 44;
+/// Distance between the source's flushed sequence and the first sequence of the clone: leaves room for
+/// 2^28 log entries that the source may write until its files are adopted.
+const SEQUENCE_GAP: u64 = 1 << 44;
 
 impl Stewardship {
-    /// Flushes the region that has the same keys in the source, opens this one above its sequences,
-    /// and has it refer to the same files. The rows are those of the flush, or some later ones: a
-    /// snapshot of each region, not of the table.
+    /// Flushes the source region with the same keys, opens this region above the source's sequences,
+    /// and adopts the same files by reference. The clone has the rows of that flush, and possibly
+    /// later ones: a snapshot of each region, not of the table.
     pub(super) async fn open_clone(
         &self,
         table: &Table,
@@ -33,7 +33,7 @@ impl Stewardship {
         let flushed =
             self.at_leader(from.group_id, |node| self.control.flush_region(node, flush)).await?;
         let incarnation = region.incarnation;
-        self.open(route, region, flushed.flushed_sequence.saturating_add(AHEAD)).await?;
+        self.open(route, region, flushed.flushed_sequence.saturating_add(SEQUENCE_GAP)).await?;
         let copy = v1::CopyRegionRequest {
             header: None,
             group_id: route.group_id.get(),
@@ -46,7 +46,7 @@ impl Stewardship {
         self.at_leader(route.group_id, |node| self.control.copy_region(node, copy.clone())).await
     }
 
-    /// The route of another table that begins with the same row key.
+    /// The route of another table that starts at the same row key.
     fn route_like(
         &self,
         route: &RouteDescriptor,
@@ -57,7 +57,8 @@ impl Stewardship {
             |candidate: &&Arc<RouteDescriptor>| row_key(&candidate.start) == row_key(&route.start);
         let found = state.routes_of(other).into_iter().find(like).cloned();
         found.ok_or_else(|| {
-            let text = format!("table {other} has no region like region {}", route.route_id);
+            let text =
+                format!("table {other} has no region with the start of region {}", route.route_id);
             Refusal::new(Reason::RegionNotFound, text)
         })
     }

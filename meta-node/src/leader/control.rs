@@ -1,4 +1,4 @@
-//! Calls to data nodes: one connection for each address, a deadline for each call.
+//! Calls to data nodes, with one connection for each address and a deadline for each call.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -14,11 +14,11 @@ use tonic::{Request, Response, Status, Streaming};
 
 use crate::machine::CatalogView;
 
-/// Starting a replica opens files; opening a region reads a manifest.
+/// Deadline of a call. Starting a replica opens files; opening a region reads a manifest.
 const CALL_DEADLINE: Duration = Duration::from_secs(10);
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
 
-/// Calls data nodes by their id.
+/// Client for calls to data nodes, addressed by node id.
 #[derive(Debug)]
 pub(crate) struct Control {
     cluster_id: ClusterId,
@@ -130,7 +130,8 @@ impl Control {
         self.call(node, request, async |mut to, ask| to.copy_region(ask).await).await.map(drop)
     }
 
-    /// Flushes a region. One that takes longer than a call may goes on: asking again finds it done.
+    /// Flushes a region. A flush that exceeds the deadline continues on the data node; a retry finds it
+    /// completed.
     pub(crate) async fn flush_region(
         &self,
         node: NodeId,
@@ -153,7 +154,7 @@ impl Control {
         self.call(node, request, async |mut to, ask| to.drop_region(ask).await).await.map(drop)
     }
 
-    /// Begins a pass of garbage collection. The whole of it has no deadline: its end is told.
+    /// Starts a garbage collection pass. The pass has no deadline: its last event reports the end.
     pub(crate) async fn sweep(
         &self,
         node: NodeId,
@@ -168,7 +169,7 @@ impl Control {
         }
     }
 
-    /// One call with its deadline.
+    /// Sends one call, with the deadline.
     async fn call<Q, A>(
         &self,
         node: NodeId,
@@ -177,7 +178,7 @@ impl Control {
     ) -> Result<A, Refusal> {
         let client = self.client(node)?;
         let mut request = Request::new(request);
-        // So that the other side stops, too.
+        // The data node then stops at the deadline, too.
         request.set_timeout(CALL_DEADLINE);
         match tokio::time::timeout(CALL_DEADLINE, send(client, request)).await {
             Ok(Ok(response)) => Ok(response.into_inner()),
@@ -201,7 +202,7 @@ impl Control {
     fn address(&self, node: NodeId) -> Result<String, Refusal> {
         let address = self.view.read().node(node).map(|node| node.address.clone());
         address
-            .ok_or_else(|| Refusal::new(Reason::NodeNotFound, format!("there is no node {node}")))
+            .ok_or_else(|| Refusal::new(Reason::NodeNotFound, format!("node {node} does not exist")))
     }
 
     fn channel(&self, address: &str) -> Result<Channel, Refusal> {
@@ -210,7 +211,7 @@ impl Control {
             return Ok(channel.clone());
         }
         let channel = connect_lazily(address)?;
-        // Addresses of nodes that are gone stay behind: begin anew when there are many.
+        // Entries of removed nodes are never deleted: clear the cache when it is large.
         if channels.len() >= 1_024 {
             channels.clear();
         }
@@ -226,10 +227,10 @@ fn late(node: NodeId) -> Refusal {
     )
 }
 
-/// A connection that is made with the first call, and made again when it breaks.
+/// Returns a channel that connects at the first call, and reconnects when the connection breaks.
 pub(crate) fn connect_lazily(address: &str) -> Result<Channel, Refusal> {
     let endpoint = Endpoint::from_shared(format!("http://{address}")).map_err(|error| {
-        Refusal::new(Reason::InvalidArgument, format!("{address:?} is no address: {error}"))
+        Refusal::new(Reason::InvalidArgument, format!("{address:?} is not an address: {error}"))
     })?;
     Ok(endpoint
         .connect_timeout(CONNECT_TIMEOUT)

@@ -1,4 +1,4 @@
-//! Who is up and who is down, by the silence since the last heartbeat.
+//! Failure detector: nodes are up or down by the time since their last heartbeat. Pure.
 
 use std::time::Duration;
 
@@ -8,26 +8,26 @@ use tidewater_proto::v1::{NodeRole, NodeState};
 use super::Observed;
 use crate::catalog::MetaState;
 
-/// Nodes whose state is not what their heartbeats say.
-pub(crate) fn judge(
+/// Returns the nodes whose recorded state contradicts their heartbeats, with the new state.
+pub(crate) fn detect(
     state: &MetaState,
     observed: &Observed,
     timeout: Duration,
 ) -> Vec<(NodeId, NodeState)> {
-    let mut verdicts = Vec::new();
+    let mut changes = Vec::new();
     for node in state.nodes().filter(|node| node.role != NodeRole::Meta) {
-        // A node that has not been heard of since this leader began gets the whole timeout anew.
-        let heard = observed.silent_for.get(&node.id);
-        let silent = heard.copied().unwrap_or(observed.leading_for);
+        // A node without a heartbeat in this leader's term gets a complete new timeout.
+        let since_heartbeat = observed.silent_for.get(&node.id);
+        let silent = since_heartbeat.copied().unwrap_or(observed.leading_for);
         match node.state {
-            NodeState::Up if silent > timeout => verdicts.push((node.id, NodeState::Down)),
-            NodeState::Down if heard.is_some_and(|silent| *silent <= timeout) => {
-                verdicts.push((node.id, NodeState::Up));
+            NodeState::Up if silent > timeout => changes.push((node.id, NodeState::Down)),
+            NodeState::Down if since_heartbeat.is_some_and(|silent| *silent <= timeout) => {
+                changes.push((node.id, NodeState::Up));
             }
             _ => {}
         }
     }
-    verdicts
+    changes
 }
 
 #[cfg(test)]
@@ -51,7 +51,7 @@ mod tests {
     }
 
     #[test]
-    fn silence_takes_a_node_down_and_a_heartbeat_brings_it_back() {
+    fn silent_node_goes_down_and_heartbeat_brings_it_up() {
         let mut state = with_nodes(3);
         let down = v1::SetNodeState { node_id: 103, state: NodeState::Down.into() };
         run(&mut state, Kind::SetNodeState(down)).unwrap();
@@ -66,19 +66,19 @@ mod tests {
             (observed(6, &[(101, 1)]), &[(102, NodeState::Down)]),
         ];
         for (observed, expected) in cases {
-            let verdicts: Vec<_> = judge(&state, observed, TIMEOUT)
+            let changes: Vec<_> = detect(&state, observed, TIMEOUT)
                 .into_iter()
                 .map(|(id, to)| (id.get(), to))
                 .collect();
-            assert_eq!(verdicts, *expected, "{observed:?}");
+            assert_eq!(changes, *expected, "{observed:?}");
         }
     }
 
     #[test]
-    fn removed_nodes_stay_removed() {
+    fn removed_node_stays_removed_after_a_heartbeat() {
         let mut state = with_nodes(1);
         let removed = v1::SetNodeState { node_id: 101, state: NodeState::Removed.into() };
         run(&mut state, Kind::SetNodeState(removed)).unwrap();
-        assert_eq!(judge(&state, &observed(9, &[(101, 0)]), TIMEOUT), []);
+        assert_eq!(detect(&state, &observed(9, &[(101, 0)]), TIMEOUT), []);
     }
 }

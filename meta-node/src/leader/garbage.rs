@@ -1,4 +1,4 @@
-//! Garbage collection: when, up to which time, and on which data node.
+//! Schedule of garbage collection: interval, retention and the data node that runs a pass.
 
 use std::time::Duration;
 
@@ -12,30 +12,30 @@ use super::Control;
 use super::stewardship::Stewardship;
 use crate::catalog::{Cursor, MetaState};
 
-/// How long nothing may be heard of a pass; the node says every few seconds that it goes on.
+/// Maximum time between two events of a pass; the data node sends a keep-alive every few seconds.
 const SILENCE: Duration = Duration::from_secs(60);
 
-/// What is not collected yet.
+/// Retention of unreferenced objects.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Retention {
-    /// What has been garbage for less stays.
+    /// Grace period before unreferenced objects are deleted.
     pub(crate) grace: Duration,
-    /// How long what a durable hook has still to be told is kept.
+    /// Maximum age of deltas that are kept for a durable hook that lags.
     pub(crate) hook_age: Duration,
-    /// Versions that a durable hook may be behind.
+    /// Maximum number of versions that are kept for a durable hook that lags.
     pub(crate) hook_versions: u64,
 }
 
-/// When garbage is collected.
+/// Schedule and retention of garbage collection.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct GarbageOptions {
-    /// How often.
-    pub(crate) every: Duration,
-    /// What stays.
+    /// Interval between passes.
+    pub(crate) interval: Duration,
+    /// Retention of unreferenced objects.
     pub(crate) retention: Retention,
 }
 
-/// Up to when, and where: pure.
+/// Returns the time up to which a pass collects, and the data node that runs it. Pure.
 pub(crate) fn floor_and_node(state: &MetaState, grace: Duration) -> Result<(u64, NodeId), Refusal> {
     let grace = u64::try_from(grace.as_millis()).unwrap_or(u64::MAX);
     let floor_ms = state.header().time_ms.saturating_sub(grace);
@@ -43,15 +43,15 @@ pub(crate) fn floor_and_node(state: &MetaState, grace: Duration) -> Result<(u64,
         .nodes()
         .filter(|node| node.role == NodeRole::Data && node.state == NodeState::Up)
         .map(|node| node.id);
-    // One and the same as long as it lives, so that two passes seldom meet.
+    // The same node while it is up, so that two passes seldom run concurrently.
     let node = up.next().ok_or_else(|| {
-        Refusal::new(Reason::Unavailable, "no data node is up to collect garbage")
+        Refusal::new(Reason::Unavailable, "no data node is up to run garbage collection")
             .retry_after(Duration::from_secs(1))
     })?;
     Ok((floor_ms, node))
 }
 
-/// Asks a data node for a pass.
+/// Starts a pass on a data node.
 pub(crate) async fn begin(
     control: &Control,
     state: &MetaState,
@@ -60,62 +60,67 @@ pub(crate) async fn begin(
     table_id: Option<u32>,
 ) -> Result<Streaming<GarbageEvent>, Refusal> {
     let (floor_ms, node) = floor_and_node(state, retention.grace)?;
-    let awaited = awaited(state, retention);
-    control.sweep(node, v1::SweepStoreRequest { floor_ms, dry_run, table_id, ..awaited }).await
+    let hook_limits = hook_limits(state, retention);
+    control.sweep(node, v1::SweepStoreRequest { floor_ms, dry_run, table_id, ..hook_limits }).await
 }
 
-/// What durable hooks know of each region, and how long they are waited for: pure.
-fn awaited(state: &MetaState, retention: Retention) -> v1::SweepStoreRequest {
-    let waits = |cursor: &&Cursor| matches!(cursor.state, CursorState::Tail | CursorState::From);
+/// Returns a request with the versions that durable hooks have received, and the limits for lagging
+/// hooks. Pure.
+fn hook_limits(state: &MetaState, retention: Retention) -> v1::SweepStoreRequest {
+    let needs_deltas =
+        |cursor: &&HookCursor| matches!(cursor.state, CursorState::Tail | CursorState::From);
     let regions = state.cursors().regions_from(RegionId(0)).map(|(region, cursors)| {
-        let versions = cursors.filter(waits).map(|cursor| cursor.version.get()).collect();
+        let versions = cursors.filter(needs_deltas).map(|cursor| cursor.version.get()).collect();
         v1::KnownVersions { region_id: region.get(), versions }
     });
-    let kept = u64::try_from(retention.hook_age.as_millis()).unwrap_or(u64::MAX);
+    let max_age_ms = u64::try_from(retention.hook_age.as_millis()).unwrap_or(u64::MAX);
     v1::SweepStoreRequest {
         known: regions.filter(|region| !region.versions.is_empty()).collect(),
-        awaited_oldest_ms: state.header().time_ms.saturating_sub(kept),
+        awaited_oldest_ms: state.header().time_ms.saturating_sub(max_age_ms),
         awaited_most: retention.hook_versions,
         ..v1::SweepStoreRequest::default()
     }
 }
 
 impl Stewardship {
-    /// Collects garbage at intervals, as long as this node leads.
+    /// Collects garbage at intervals while this node leads.
     pub(super) async fn collect_garbage(&self, options: GarbageOptions) {
-        let first = tokio::time::Instant::now() + options.every;
-        let mut turns = interval_at(first, options.every);
-        turns.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let first = tokio::time::Instant::now() + options.interval;
+        let mut ticks = interval_at(first, options.interval);
+        ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
-            turns.tick().await;
-            match self.pass(options.retention).await {
+            ticks.tick().await;
+            match self.run_garbage_pass(options.retention).await {
                 Ok(report) => tracing::info!(
                     node = report.node_id,
                     deleted = report.deleted,
                     bytes = report.bytes,
                     failed = report.failed,
                     unreadable = report.unreadable.len(),
-                    "garbage collected"
+                    "garbage collection pass completed"
                 ),
                 Err(error) => {
-                    tracing::warn!(%error, "garbage was not collected; the next turn tries again");
+                    tracing::warn!(%error, "garbage collection pass failed; retrying at the next interval");
                 }
             }
         }
     }
 
-    async fn pass(&self, retention: Retention) -> Result<v1::GarbageReport, Refusal> {
+    async fn run_garbage_pass(&self, retention: Retention) -> Result<v1::GarbageReport, Refusal> {
         let state = self.group.view.frozen();
         let mut events = begin(&self.control, &state, retention, false, None).await?;
         loop {
             let next = tokio::time::timeout(SILENCE, events.message()).await.map_err(|_| {
-                Refusal::new(Reason::DeadlineExceeded, "nothing was heard of the pass for a minute")
+                let silence = SILENCE.as_secs();
+                let text = format!("garbage collection reported no progress for {silence} s");
+                Refusal::new(Reason::DeadlineExceeded, text)
             })?;
             match next.map_err(|status| Refusal::from_status(&status))? {
                 Some(GarbageEvent { report: Some(report), .. }) => return Ok(report),
                 Some(_) => {}
                 None => {
-                    return Err(Refusal::new(Reason::Unavailable, "the pass ended without a word"));
+                    let text = "garbage collection ended without a report";
+                    return Err(Refusal::new(Reason::Unavailable, text));
                 }
             }
         }
@@ -130,7 +135,7 @@ mod tests {
     use crate::commands::testing::{directory, run, table, with_groups};
 
     #[test]
-    fn what_hooks_that_are_told_deltas_know_is_named_by_region() {
+    fn request_names_known_versions_of_hooks_by_region() {
         let mut state = with_groups(1, 1);
         run(&mut state, Kind::CreateTable(table(1, "t"))).unwrap();
         for (request, name, start, version) in [(2, "a", 2, 8), (3, "b", 1, 0), (4, "c", 2, 5)] {
@@ -149,12 +154,12 @@ mod tests {
         run(&mut state, Kind::CreateTable(table(5, "u"))).unwrap();
         let hour = Duration::from_secs(3_600);
         let retention = Retention { grace: hour, hook_age: hour, hook_versions: 7 };
-        let asked = awaited(&state, retention);
+        let request = hook_limits(&state, retention);
         let known: Vec<(u64, Vec<u64>)> =
-            asked.known.into_iter().map(|one| (one.region_id, one.versions)).collect();
-        // One that begins with a snapshot needs no delta.
+            request.known.into_iter().map(|region| (region.region_id, region.versions)).collect();
+        // A hook that starts with a snapshot needs no delta.
         assert_eq!(known, [(1, vec![7, 4]), (2, vec![0, 0, 0])]);
-        assert_eq!(asked.awaited_most, 7);
-        assert_eq!(asked.awaited_oldest_ms, state.header().time_ms.saturating_sub(3_600_000));
+        assert_eq!(request.awaited_most, 7);
+        assert_eq!(request.awaited_oldest_ms, state.header().time_ms.saturating_sub(3_600_000));
     }
 }

@@ -1,5 +1,5 @@
-//! The procedure of an atomic load: open a staging area in every region; when its loader says so,
-//! have every region publish it, or give it up.
+//! Procedure of an atomic load: opens a staging area in every region; at the end of the load, every
+//! region publishes or abandons its staging area.
 
 use std::sync::Arc;
 
@@ -10,19 +10,19 @@ use super::stewardship::Stewardship;
 use crate::catalog::{Load, RouteDescriptor, Table};
 use crate::commands::is_overdue;
 
-/// Steps of a load, as regions see them.
-const OPEN: u32 = 1;
-const CLOSE: u32 = 2;
+/// Procedure steps of a load, as sent to regions.
+const OPEN_STEP: u32 = 1;
+const CLOSE_STEP: u32 = 2;
 
 impl Stewardship {
-    /// One attempt to bring a load to its next phase.
+    /// Makes one attempt to advance a load to its next phase.
     pub(super) async fn advance_load(&self, table: &Table, load: &Load) -> Result<(), Refusal> {
         let advance = v1::AdvanceLoad { table_id: table.id.get(), number: table.changes };
         if is_overdue(&self.group.view.read(), load) {
             self.command(Kind::ExpireLoad(advance)).await?;
             tracing::warn!(
                 table = %table.name, area = %load.area,
-                "the loader was not heard of in time: its load is given up"
+                "atomic load timed out without a call from its loader; abandoning it"
             );
             return Ok(());
         }
@@ -33,7 +33,7 @@ impl Stewardship {
                 };
                 self.each_route(table.id, open).await?;
                 self.command(Kind::LoadOpened(advance)).await?;
-                tracing::info!(table = %table.name, area = %load.area, "a load has begun");
+                tracing::info!(table = %table.name, area = %load.area, "atomic load begun");
             }
             LoadPhase::Publishing | LoadPhase::Abandoning => {
                 let publish = load.phase == LoadPhase::Publishing;
@@ -43,7 +43,7 @@ impl Stewardship {
                 self.each_route(table.id, close).await?;
                 self.finish_change(table).await?;
             }
-            // Its loader is at work.
+            // The loader is staging files.
             LoadPhase::Staging | LoadPhase::Unspecified => {}
         }
         Ok(())
@@ -61,7 +61,7 @@ impl Stewardship {
             region_id: route.route_id.get(),
             area_id: load.area.as_bytes().to_vec().into(),
             deadline_ms: load.latest_ms,
-            step: Some(v1::ProcedureStep { number: table.changes, step: OPEN }),
+            step: Some(v1::ProcedureStep { number: table.changes, step: OPEN_STEP }),
         };
         self.at_leader(route.group_id, |node| self.control.open_area(node, request.clone())).await
     }
@@ -79,7 +79,7 @@ impl Stewardship {
             region_id: route.route_id.get(),
             area_id: load.area.as_bytes().to_vec().into(),
             publish,
-            step: Some(v1::ProcedureStep { number: table.changes, step: CLOSE }),
+            step: Some(v1::ProcedureStep { number: table.changes, step: CLOSE_STEP }),
         };
         self.at_leader(route.group_id, |node| self.control.close_area(node, request.clone())).await
     }

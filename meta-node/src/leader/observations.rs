@@ -1,4 +1,5 @@
-//! What heartbeats said, and when: the leader's view of nodes and groups. In memory only.
+//! Observations: the content and time of heartbeats, from which the leader derives the state of nodes
+//! and groups. In memory only.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
@@ -9,13 +10,15 @@ use tidewater_proto::v1;
 use tokio::sync::Notify;
 use tokio::time::Instant;
 
-/// Hooks of one heartbeat that are looked at.
-const MOST_HOOKS: usize = 1_000;
+/// Maximum number of hook reports used from one heartbeat.
+const MAX_HOOKS: usize = 1_000;
 
-/// What a node's heartbeats said.
+/// Content of a node's heartbeats.
 #[derive(Debug, Clone, Default)]
-struct Seen {
+struct NodeObservation {
+    /// Time of the last heartbeat or registration.
     at: Option<Instant>,
+    /// Groups in the last heartbeat, with the time of their first report.
     hosted: BTreeMap<GroupId, Instant>,
     problems: Vec<String>,
     hooks: Vec<v1::HookReport>,
@@ -23,13 +26,14 @@ struct Seen {
     compactor: Option<v1::CompactorLoad>,
 }
 
-/// A compactor that was not heard of for longer gets no work: it beats every second.
-const COMPACTOR_HEARD: Duration = Duration::from_secs(4);
+/// Heartbeat timeout of compactors, which send a heartbeat every second. A compactor without a
+/// heartbeat for longer gets no jobs.
+const COMPACTOR_TIMEOUT: Duration = Duration::from_secs(4);
 
-/// What each node's last heartbeat said of its hooks.
+/// Hook reports of each node's last heartbeat.
 pub(crate) type HookReports = BTreeMap<NodeId, Vec<v1::HookReport>>;
 
-/// What a group's leader last said of it.
+/// Last report of a group's leader on the group.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct ObservedGroup {
     pub(crate) term: Term,
@@ -42,134 +46,141 @@ pub(crate) struct ObservedGroup {
 
 #[derive(Debug, Default)]
 struct Inner {
-    since: Option<Instant>,
-    nodes: BTreeMap<NodeId, Seen>,
+    leading_since: Option<Instant>,
+    nodes: BTreeMap<NodeId, NodeObservation>,
     groups: BTreeMap<GroupId, ObservedGroup>,
     reported: BTreeMap<GroupId, Instant>,
     creating: BTreeMap<GroupId, Instant>,
-    // Membership that a step led to: older reports are not planned on.
+    // Membership after a step: the planner ignores older reports.
     changed: BTreeMap<GroupId, ((Term, LogIndex), Instant)>,
     table_errors: BTreeMap<TableId, String>,
-    joined_at: Option<Instant>,
+    registered_at: Option<Instant>,
 }
 
-/// A frozen copy for pure decisions: ages instead of instants.
+/// A frozen copy of the observations for pure decisions, with ages instead of instants.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Observed {
-    /// Since this node leads.
+    /// Time since this node began to lead.
     pub(crate) leading_for: Duration,
-    /// Since the last heartbeat of each node that sent one.
+    /// Time since the last heartbeat or registration of each node; nodes without one are absent.
     pub(crate) silent_for: BTreeMap<NodeId, Duration>,
-    /// Since each node first reported each group that it hosts now.
+    /// Time since each node first reported each group that it currently hosts.
     pub(crate) hosted_for: BTreeMap<(NodeId, GroupId), Duration>,
-    /// What leaders say.
+    /// Last reports of group leaders.
     pub(crate) groups: BTreeMap<GroupId, ObservedGroup>,
-    /// Since they last said so.
+    /// Time since the last report of each group's leader.
     pub(crate) reported_for: BTreeMap<GroupId, Duration>,
-    /// Since this leader first saw a group being created.
+    /// Time since this leader first observed each group in state creating.
     pub(crate) creating_for: BTreeMap<GroupId, Duration>,
-    /// Memberships that steps led to lately.
+    /// Memberships after recent steps.
     pub(crate) changed: BTreeMap<GroupId, (Term, LogIndex)>,
-    /// Since the last data node registered here or this node began to lead.
+    /// Time since the last registration of a data node in this term, or since the start of the term.
     pub(crate) quiet_for: Duration,
-    /// Where nodes say they are.
+    /// Addresses that nodes report.
     pub(crate) addresses: BTreeMap<NodeId, String>,
-    /// What nodes complain about.
+    /// Problems that nodes report.
     pub(crate) problems: BTreeMap<NodeId, Vec<String>>,
-    /// Why tables are not ready.
+    /// Last error of each table that is not ready.
     pub(crate) table_errors: BTreeMap<TableId, String>,
 }
 
-/// Reports on a membership that a step has changed are waited for so long.
+/// Maximum wait for a leader's report on a membership that a step has changed.
 const REPORT_WAIT: Duration = Duration::from_secs(5);
 
-/// What heartbeats said since this node leads.
+/// Observations of the current leader term.
 #[derive(Debug, Default)]
 pub(crate) struct Observations {
     inner: Mutex<Inner>,
-    /// Something that may need a step has changed.
-    pub(crate) news: Notify,
+    /// Notified of changes that may need a step.
+    pub(crate) changes: Notify,
 }
 
 impl Observations {
-    /// Forgets everything: a new term begins.
+    /// Clears all observations at the start of a term.
     pub(crate) fn restart(&self, now: Instant) {
-        *self.inner.lock() = Inner { since: Some(now), joined_at: Some(now), ..Inner::default() };
+        *self.inner.lock() =
+            Inner { leading_since: Some(now), registered_at: Some(now), ..Inner::default() };
     }
 
-    /// A node has registered: it lives. After a data node more may follow at once.
-    pub(crate) fn joined(&self, node: NodeId, data: bool, now: Instant) {
+    /// Records a registration, which counts as a sign of life. The registration of a data node also
+    /// restarts `quiet_for`, because further data nodes may follow immediately.
+    pub(crate) fn record_registration(&self, node: NodeId, data: bool, now: Instant) {
         let mut inner = self.inner.lock();
         inner.nodes.entry(node).or_default().at = Some(now);
         if data {
-            inner.joined_at = Some(now);
+            inner.registered_at = Some(now);
         }
         drop(inner);
-        self.news.notify_one();
+        self.changes.notify_one();
     }
 
-    /// Takes in a heartbeat.
-    pub(crate) fn heartbeat(&self, request: &v1::HeartbeatRequest, now: Instant) {
+    /// Records a heartbeat.
+    pub(crate) fn record_heartbeat(&self, request: &v1::HeartbeatRequest, now: Instant) {
         let node = NodeId(request.node_id);
         let mut inner = self.inner.lock();
-        let seen = inner.nodes.entry(node).or_default();
-        let mut news = seen.at.is_none();
-        seen.at = Some(now);
+        let known = inner.nodes.entry(node).or_default();
+        let mut changed = known.at.is_none();
+        known.at = Some(now);
         let hosted = |report: &v1::GroupReport| {
             let id = GroupId(report.group_id);
-            (id, seen.hosted.get(&id).copied().unwrap_or(now))
+            (id, known.hosted.get(&id).copied().unwrap_or(now))
         };
         let hosted: BTreeMap<_, _> = request.groups.iter().map(hosted).collect();
-        news |= hosted.len() != seen.hosted.len();
-        seen.hosted = hosted;
-        seen.address.clone_from(&request.address);
-        seen.problems.clone_from(&request.problems);
-        seen.problems.truncate(16);
-        seen.hooks.clone_from(&request.hooks);
-        seen.hooks.truncate(MOST_HOOKS);
-        seen.compactor = request.compactor.clone();
+        changed |= hosted.len() != known.hosted.len();
+        known.hosted = hosted;
+        known.address.clone_from(&request.address);
+        known.problems.clone_from(&request.problems);
+        known.problems.truncate(16);
+        known.hooks.clone_from(&request.hooks);
+        known.hooks.truncate(MAX_HOOKS);
+        known.compactor = request.compactor.clone();
         for report in request.groups.iter().filter(|report| report.leader == request.node_id) {
-            news |= inner.leader_report(node, report, now);
+            changed |= inner.record_leader_report(node, report, now);
         }
         drop(inner);
-        if news {
-            self.news.notify_one();
+        if changed {
+            self.changes.notify_one();
         }
     }
 
-    /// Forgets nodes that are not known any more.
-    pub(crate) fn keep(&self, known: impl Fn(NodeId) -> bool) {
-        self.inner.lock().nodes.retain(|node, _| known(*node));
+    /// Removes the observations of nodes that are not in the catalog.
+    pub(crate) fn retain_nodes(&self, is_known: impl Fn(NodeId) -> bool) {
+        self.inner.lock().nodes.retain(|node, _| is_known(*node));
     }
 
-    /// What nodes say of their hooks.
+    /// Last hook reports of all nodes.
     pub(crate) fn hooks(&self) -> HookReports {
         let inner = self.inner.lock();
-        inner.nodes.iter().map(|(node, seen)| (*node, seen.hooks.clone())).collect()
+        inner.nodes.iter().map(|(node, known)| (*node, known.hooks.clone())).collect()
     }
 
-    /// What compactors last said of their load, of those that were heard of lately.
+    /// Last reported loads of compactors with a recent heartbeat.
     pub(crate) fn compactors(&self, now: Instant) -> BTreeMap<NodeId, v1::CompactorLoad> {
         let inner = self.inner.lock();
-        let lately = |seen: &Seen| {
-            seen.at.is_some_and(|at| now.saturating_duration_since(at) < COMPACTOR_HEARD)
+        let is_recent = |known: &NodeObservation| {
+            known.at.is_some_and(|at| now.saturating_duration_since(at) < COMPACTOR_TIMEOUT)
         };
-        let nodes = inner.nodes.iter().filter(|(_, seen)| lately(seen));
-        nodes.filter_map(|(node, seen)| Some((*node, seen.compactor.clone()?))).collect()
+        let nodes = inner.nodes.iter().filter(|(_, known)| is_recent(known));
+        nodes.filter_map(|(node, known)| Some((*node, known.compactor.clone()?))).collect()
     }
 
-    /// Who last said that it leads a group.
+    /// The last node that reported to lead a group.
     pub(crate) fn leader_of(&self, group: GroupId) -> Option<NodeId> {
         self.inner.lock().groups.get(&group).map(|report| report.leader)
     }
 
-    /// A membership step has been carried out.
-    pub(crate) fn changed(&self, group: GroupId, membership: (Term, LogIndex), now: Instant) {
+    /// Records the membership after a membership step.
+    pub(crate) fn record_membership(
+        &self,
+        group: GroupId,
+        membership: (Term, LogIndex),
+        now: Instant,
+    ) {
         self.inner.lock().changed.insert(group, (membership, now));
     }
 
-    /// Why a table is not ready yet; `None`: it is.
-    pub(crate) fn table_error(&self, table: TableId, error: Option<String>) {
+    /// Records why a table is not ready; `None` when it is ready.
+    pub(crate) fn record_table_error(&self, table: TableId, error: Option<String>) {
         let errors = &mut self.inner.lock().table_errors;
         match error {
             Some(error) => drop(errors.insert(table, error)),
@@ -177,8 +188,9 @@ impl Observations {
         }
     }
 
-    /// Everything as of now. `creating` are the groups that are being created.
-    pub(crate) fn observed(&self, creating: &[GroupId], now: Instant) -> Observed {
+    /// Returns a frozen copy of the observations at `now`. `creating` are the groups in state creating;
+    /// their age counts from the first call that names them.
+    pub(crate) fn snapshot(&self, creating: &[GroupId], now: Instant) -> Observed {
         let mut inner = self.inner.lock();
         inner.creating.retain(|group, _| creating.contains(group));
         for group in creating {
@@ -187,27 +199,27 @@ impl Observations {
         inner.changed.retain(|_, (_, at)| now.duration_since(*at) < REPORT_WAIT);
         let age = |at: &Instant| now.duration_since(*at);
         let mut observed = Observed {
-            leading_for: inner.since.as_ref().map_or(Duration::ZERO, age),
+            leading_for: inner.leading_since.as_ref().map_or(Duration::ZERO, age),
             groups: inner.groups.clone(),
             reported_for: inner.reported.iter().map(|(id, at)| (*id, age(at))).collect(),
             creating_for: inner.creating.iter().map(|(id, at)| (*id, age(at))).collect(),
             changed: inner.changed.iter().map(|(id, (at, _))| (*id, *at)).collect(),
-            quiet_for: inner.joined_at.as_ref().map_or(Duration::ZERO, age),
+            quiet_for: inner.registered_at.as_ref().map_or(Duration::ZERO, age),
             table_errors: inner.table_errors.clone(),
             ..Observed::default()
         };
-        for (id, seen) in &inner.nodes {
-            if let Some(at) = &seen.at {
+        for (id, known) in &inner.nodes {
+            if let Some(at) = &known.at {
                 observed.silent_for.insert(*id, age(at));
             }
-            for (group, at) in &seen.hosted {
+            for (group, at) in &known.hosted {
                 observed.hosted_for.insert((*id, *group), age(at));
             }
-            if !seen.address.is_empty() {
-                observed.addresses.insert(*id, seen.address.clone());
+            if !known.address.is_empty() {
+                observed.addresses.insert(*id, known.address.clone());
             }
-            if !seen.problems.is_empty() {
-                observed.problems.insert(*id, seen.problems.clone());
+            if !known.problems.is_empty() {
+                observed.problems.insert(*id, known.problems.clone());
             }
         }
         observed
@@ -215,8 +227,14 @@ impl Observations {
 }
 
 impl Inner {
-    /// Keeps the report of the latest term; says whether it is another than before.
-    fn leader_report(&mut self, node: NodeId, report: &v1::GroupReport, now: Instant) -> bool {
+    /// Records a group leader's report, unless a later term has reported. Returns whether it differs
+    /// from the previous report.
+    fn record_leader_report(
+        &mut self,
+        node: NodeId,
+        report: &v1::GroupReport,
+        now: Instant,
+    ) -> bool {
         let ids = |numbers: &[u64]| numbers.iter().copied().map(NodeId).collect();
         let group = ObservedGroup {
             term: Term(report.term),
@@ -250,112 +268,119 @@ mod tests {
     }
 
     #[test]
-    fn a_deposed_leader_is_not_believed() {
-        let (seen, now) = (Observations::default(), Instant::now());
-        seen.heartbeat(&heartbeat(102, vec![report(1, 5, 102, &[101, 102])]), now);
-        seen.heartbeat(&heartbeat(101, vec![report(1, 4, 101, &[101])]), now);
-        assert_eq!(seen.leader_of(GroupId(1)), Some(NodeId(102)));
-        // Nor what followers say of it.
-        seen.heartbeat(&heartbeat(103, vec![report(1, 9, 101, &[101])]), now);
-        let observed = seen.observed(&[], now);
+    fn report_of_a_deposed_leader_is_ignored() {
+        let observations = Observations::default();
+        let now = Instant::now();
+        let record = |node, group_report| {
+            observations.record_heartbeat(&heartbeat(node, vec![group_report]), now);
+        };
+        record(102, report(1, 5, 102, &[101, 102]));
+        record(101, report(1, 4, 101, &[101]));
+        assert_eq!(observations.leader_of(GroupId(1)), Some(NodeId(102)));
+        // Reports of followers are ignored, too.
+        record(103, report(1, 9, 101, &[101]));
+        let observed = observations.snapshot(&[], now);
         assert_eq!(observed.groups[&GroupId(1)].term, Term(5));
-        seen.heartbeat(&heartbeat(101, vec![report(1, 6, 101, &[101])]), now);
-        assert_eq!(seen.leader_of(GroupId(1)), Some(NodeId(101)));
+        record(101, report(1, 6, 101, &[101]));
+        assert_eq!(observations.leader_of(GroupId(1)), Some(NodeId(101)));
     }
 
     #[test]
-    fn a_new_term_begins_without_anything_known() {
-        let (seen, begun) = (Observations::default(), Instant::now());
-        seen.restart(begun);
-        seen.heartbeat(&heartbeat(101, vec![report(1, 5, 101, &[101])]), begun);
-        seen.table_error(TableId(1), Some("no".into()));
+    fn observations_start_empty_in_a_new_term() {
+        let observations = Observations::default();
+        let begun = Instant::now();
+        observations.restart(begun);
+        observations.record_heartbeat(&heartbeat(101, vec![report(1, 5, 101, &[101])]), begun);
+        observations.record_table_error(TableId(1), Some("no".into()));
         let later = begun + Duration::from_secs(9);
-        assert_eq!(seen.observed(&[], later).silent_for[&NodeId(101)], Duration::from_secs(9));
-        seen.restart(later);
-        let observed = seen.observed(&[], later + Duration::from_secs(1));
+        let observed = observations.snapshot(&[], later);
+        assert_eq!(observed.silent_for[&NodeId(101)], Duration::from_secs(9));
+        observations.restart(later);
+        let observed = observations.snapshot(&[], later + Duration::from_secs(1));
         assert_eq!(observed.leading_for, Duration::from_secs(1));
         assert!(observed.silent_for.is_empty() && observed.groups.is_empty());
         assert!(observed.hosted_for.is_empty() && observed.table_errors.is_empty());
     }
 
     #[test]
-    fn nodes_that_are_forgotten_leave_nothing_behind() {
-        let (seen, now) = (Observations::default(), Instant::now());
+    fn observations_of_unknown_nodes_are_removed() {
+        let observations = Observations::default();
+        let now = Instant::now();
         for node in [101, 102] {
-            seen.heartbeat(&heartbeat(node, vec![]), now);
+            observations.record_heartbeat(&heartbeat(node, vec![]), now);
         }
-        seen.keep(|node| node == NodeId(101));
-        assert_eq!(seen.hooks().into_keys().collect::<Vec<_>>(), [NodeId(101)]);
-        assert_eq!(seen.observed(&[], now).silent_for.len(), 1);
+        observations.retain_nodes(|node| node == NodeId(101));
+        assert_eq!(observations.hooks().into_keys().collect::<Vec<_>>(), [NodeId(101)]);
+        assert_eq!(observations.snapshot(&[], now).silent_for.len(), 1);
     }
 
-    // Otherwise it would be taken for one that has been silent for as long as this node leads.
+    // Otherwise the node would count as silent since the start of the term.
     #[test]
-    fn who_registers_lives_before_its_first_heartbeat() {
-        let (seen, begun) = (Observations::default(), Instant::now());
-        seen.restart(begun);
+    fn registered_node_is_alive_before_its_first_heartbeat() {
+        let observations = Observations::default();
+        let begun = Instant::now();
+        observations.restart(begun);
         let later = begun + Duration::from_secs(60);
-        seen.joined(NodeId(104), false, later);
-        let observed = seen.observed(&[], later);
+        observations.record_registration(NodeId(104), false, later);
+        let observed = observations.snapshot(&[], later);
         assert_eq!(observed.silent_for, BTreeMap::from([(NodeId(104), Duration::ZERO)]));
-        assert_eq!(observed.quiet_for, Duration::from_secs(60), "no data node has come");
+        assert_eq!(observed.quiet_for, Duration::from_secs(60), "no data node has registered");
     }
 
     #[test]
-    fn compactors_are_those_that_said_so_lately() {
-        let (seen, begun) = (Observations::default(), Instant::now());
+    fn compactors_are_listed_until_their_heartbeat_timeout() {
+        let observations = Observations::default();
+        let begun = Instant::now();
         let load = v1::CompactorLoad { slots: 2, ..v1::CompactorLoad::default() };
         let beat = v1::HeartbeatRequest { compactor: Some(load.clone()), ..heartbeat(104, vec![]) };
-        seen.heartbeat(&beat, begun);
-        seen.heartbeat(&heartbeat(101, vec![]), begun);
-        assert_eq!(seen.compactors(begun), BTreeMap::from([(NodeId(104), load.clone())]));
-        let (soon, later) = (begun + COMPACTOR_HEARD / 2, begun + COMPACTOR_HEARD);
-        assert_eq!(seen.compactors(soon).len(), 1);
-        assert!(seen.compactors(later).is_empty());
+        observations.record_heartbeat(&beat, begun);
+        observations.record_heartbeat(&heartbeat(101, vec![]), begun);
+        assert_eq!(observations.compactors(begun), BTreeMap::from([(NodeId(104), load.clone())]));
+        let soon = begun + COMPACTOR_TIMEOUT / 2;
+        let later = begun + COMPACTOR_TIMEOUT;
+        assert_eq!(observations.compactors(soon).len(), 1);
+        assert!(observations.compactors(later).is_empty());
         let busy = v1::CompactorLoad { jobs: 2, ..load.clone() };
-        seen.heartbeat(&v1::HeartbeatRequest { compactor: Some(busy.clone()), ..beat }, soon);
-        assert_eq!(seen.compactors(later)[&NodeId(104)], busy);
-        seen.keep(|node| node == NodeId(101));
-        assert!(seen.compactors(soon).is_empty());
+        let beat = v1::HeartbeatRequest { compactor: Some(busy.clone()), ..beat };
+        observations.record_heartbeat(&beat, soon);
+        assert_eq!(observations.compactors(later)[&NodeId(104)], busy);
+        observations.retain_nodes(|node| node == NodeId(101));
+        assert!(observations.compactors(soon).is_empty());
     }
 
     #[test]
-    fn a_changed_membership_is_waited_for_but_not_for_ever() {
-        let (seen, now) = (Observations::default(), Instant::now());
+    fn membership_after_a_step_is_kept_until_its_timeout() {
+        let observations = Observations::default();
+        let now = Instant::now();
         let at = (Term(2), LogIndex(7));
-        seen.changed(GroupId(1), at, now);
+        observations.record_membership(GroupId(1), at, now);
         let soon = now + REPORT_WAIT / 2;
-        assert_eq!(seen.observed(&[], soon).changed.get(&GroupId(1)), Some(&at));
-        assert!(seen.observed(&[], now + REPORT_WAIT).changed.is_empty());
+        assert_eq!(observations.snapshot(&[], soon).changed.get(&GroupId(1)), Some(&at));
+        assert!(observations.snapshot(&[], now + REPORT_WAIT).changed.is_empty());
     }
 
     #[test]
-    fn a_report_is_as_old_as_the_last_word_of_whoever_leads() {
-        let seen = Observations::default();
+    fn report_age_counts_from_the_leaders_last_report() {
+        let observations = Observations::default();
         let start = Instant::now();
+        let record = |node, group_report, after: u64| {
+            let at = start + Duration::from_secs(after);
+            observations.record_heartbeat(&heartbeat(node, vec![group_report]), at);
+        };
         let age = |after: u64| {
-            let observed = seen.observed(&[], start + Duration::from_secs(after));
+            let observed = observations.snapshot(&[], start + Duration::from_secs(after));
             observed.reported_for.get(&GroupId(1)).map(Duration::as_secs)
         };
         assert_eq!(age(0), None);
-        seen.heartbeat(&heartbeat(101, vec![report(1, 2, 101, &[])]), start);
+        record(101, report(1, 2, 101, &[]), 0);
         assert_eq!(age(5), Some(5));
-        // The same again is a new word; that of a follower is none, nor that of an old leader.
-        seen.heartbeat(
-            &heartbeat(101, vec![report(1, 2, 101, &[])]),
-            start + Duration::from_secs(5),
-        );
-        seen.heartbeat(&heartbeat(101, vec![report(1, 2, 0, &[])]), start + Duration::from_secs(7));
-        seen.heartbeat(
-            &heartbeat(102, vec![report(1, 1, 102, &[])]),
-            start + Duration::from_secs(8),
-        );
+        // A repeated report resets the age; reports of a follower or an old leader do not.
+        record(101, report(1, 2, 101, &[]), 5);
+        record(101, report(1, 2, 0, &[]), 7);
+        record(102, report(1, 1, 102, &[]), 8);
         assert_eq!(age(9), Some(4));
-        assert_eq!(seen.leader_of(GroupId(1)), Some(NodeId(101)));
-        seen.heartbeat(
-            &heartbeat(102, vec![report(1, 3, 102, &[])]),
-            start + Duration::from_secs(9),
-        );
-        assert_eq!((age(9), seen.leader_of(GroupId(1))), (Some(0), Some(NodeId(102))));
+        assert_eq!(observations.leader_of(GroupId(1)), Some(NodeId(101)));
+        record(102, report(1, 3, 102, &[]), 9);
+        assert_eq!((age(9), observations.leader_of(GroupId(1))), (Some(0), Some(NodeId(102))));
     }
 }

@@ -1,9 +1,10 @@
-//! The next step for each group, decided from the state and what was observed. Pure.
+//! Placement planner: decides the next step of each data group from the state and the observations.
+//! Pure.
 //!
-//! Each data node gets a group that it is the *home* of (the first of its first members), with
-//! replicas on up to three nodes. A group that has fewer grows as nodes join; a replica whose node
-//! is *lost* (removed, or down for long) is replaced. One step at a time per group, each on the
-//! membership that its leader reported last.
+//! Each data node gets a group of which it is the *home* (the first of the first members), with
+//! replicas on up to three nodes. A group with fewer replicas grows as nodes join. A replica on a
+//! *lost* node (removed, or down for longer than `replace_after`) is replaced. A group has one step at
+//! a time, based on the membership that its leader reported last.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
@@ -14,39 +15,40 @@ use tidewater_proto::v1::{GroupState, NodeRole, NodeState};
 use super::{Observed, ObservedGroup};
 use crate::catalog::{Group, MetaState, Node};
 
-/// Replicas that a group should have.
+/// Target number of replicas of a group.
 pub(crate) const REPLICAS: usize = 3;
-/// A group that has no leader so long after its creation is given up.
+/// Time after which a group that is being created without a leader is abandoned.
 pub(crate) const CREATION_LIMIT: Duration = Duration::from_secs(30);
-/// A replica of a group that it is no member of is stopped after so long.
+/// Time after which a replica on a node that is not a member is stopped.
 const STRAY_LIMIT: Duration = Duration::from_secs(15);
-/// What a group's leader has said of its members holds for so long where a replica is to be stopped:
-/// a few heartbeats, and far below [`STRAY_LIMIT`].
-const FRESH: Duration = Duration::from_secs(3);
+/// Maximum age of a leader's report on which a replica may be stopped: a few heartbeats, and far below
+/// [`STRAY_LIMIT`].
+const MAX_REPORT_AGE: Duration = Duration::from_secs(3);
 
-/// One step. Those with a membership are refused by the group's leader on any other.
+/// One placement step. The group's leader rejects a step with a membership (`on`) when its current
+/// membership differs.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Step {
-    /// Fix a new group's first membership.
+    /// Creates a group with its first membership.
     Create { first_members: Vec<NodeId> },
-    /// Start the replicas of a group that is being created, and initialize it.
+    /// Starts the replicas of a group in state creating, and initializes the group.
     Start { group: GroupId },
-    /// The group has a leader.
+    /// Activates a group that has a leader.
     Activate { group: GroupId },
-    /// The group never got a leader.
+    /// Abandons a group that never had a leader.
     Abandon { group: GroupId },
-    /// Start a replica on a node and add it as a learner.
+    /// Starts a replica on a node and adds it as a learner.
     Add { group: GroupId, leader: NodeId, node: NodeId, on: (Term, LogIndex) },
-    /// Make a learner that has caught up a voter.
+    /// Promotes a learner that has caught up to voter.
     Promote { group: GroupId, leader: NodeId, node: NodeId, on: (Term, LogIndex) },
-    /// Take a member out.
+    /// Removes a member.
     Remove { group: GroupId, leader: NodeId, node: NodeId, on: (Term, LogIndex) },
-    /// Stop a replica that is no member.
+    /// Stops a replica on a node that is not a member.
     Stop { group: GroupId, node: NodeId, on: (Term, LogIndex) },
 }
 
 impl Step {
-    /// The group that is busy with it; `None` for a group that is still to be made.
+    /// The group of the step; `None` for a group that does not exist yet.
     pub(crate) fn group(&self) -> Option<GroupId> {
         match self {
             Self::Create { .. } => None,
@@ -61,44 +63,45 @@ impl Step {
     }
 }
 
-/// How placement behaves.
+/// Options of placement.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct PlacementOptions {
-    /// Nodes that start together get full groups: wait so long after the last registration.
+    /// Delay of new groups after the last registration, so that nodes that start together get full
+    /// groups.
     pub(crate) settle: Duration,
-    /// A node that is down for longer is lost.
+    /// Time after which a node that is down is lost.
     pub(crate) replace_after: Duration,
 }
 
-/// The steps that are due; at most one new group, and at most one step for each other group.
+/// Returns the steps that are due: at most one new group, and at most one step for each existing group.
 pub(crate) fn plan(
     state: &MetaState,
     observed: &Observed,
     options: &PlacementOptions,
 ) -> Vec<Step> {
-    let mut load = Load::of(state, options);
+    let mut load = NodeLoad::new(state, options);
     let mut steps: Vec<Step> = Vec::new();
-    steps.extend(create(state, observed, options, &load));
+    steps.extend(plan_new_group(state, observed, options, &load));
     for group in state.groups() {
         let step = match group.state {
-            GroupState::Creating => creating(group, observed),
-            GroupState::Active => membership(group, observed, &mut load),
+            GroupState::Creating => plan_creation(group, observed),
+            GroupState::Active => plan_membership(group, observed, &mut load),
             _ => None,
         };
-        steps.extend(step.or_else(|| stray(group, observed)));
+        steps.extend(step.or_else(|| plan_stop(group, observed)));
     }
     steps
 }
 
-/// Data nodes, and how many replicas each has.
-struct Load<'a> {
+/// Data nodes with their numbers of replicas.
+struct NodeLoad<'a> {
     nodes: BTreeMap<NodeId, &'a Node>,
     replicas: BTreeMap<NodeId, usize>,
     lost: BTreeSet<NodeId>,
 }
 
-impl<'a> Load<'a> {
-    fn of(state: &'a MetaState, options: &PlacementOptions) -> Self {
+impl<'a> NodeLoad<'a> {
+    fn new(state: &'a MetaState, options: &PlacementOptions) -> Self {
         let data = state.nodes().filter(|node| node.role == NodeRole::Data);
         let nodes: BTreeMap<_, _> = data.map(|node| (node.id, node.as_ref())).collect();
         let now = state.header().time_ms;
@@ -124,12 +127,12 @@ impl<'a> Load<'a> {
         self.nodes.get(&node).is_some_and(|node| node.state == NodeState::Up)
     }
 
-    // Nodes unknown here were never members by our doing: they count as lost.
+    // The planner never adds unknown nodes as members: they count as lost.
     fn is_lost(&self, node: NodeId) -> bool {
         self.lost.contains(&node) || !self.nodes.contains_key(&node)
     }
 
-    /// Nodes that are up and not excluded, those with the fewest replicas first.
+    /// Nodes that are up and not excluded, fewest replicas first.
     fn candidates(&self, excluded: &BTreeSet<NodeId>) -> Vec<NodeId> {
         let mut ids: Vec<NodeId> = self
             .nodes
@@ -142,12 +145,12 @@ impl<'a> Load<'a> {
     }
 }
 
-/// A group for the first data node that is not yet the home of one.
-fn create(
+/// Plans a group for the first data node that is not the home of a group yet.
+fn plan_new_group(
     state: &MetaState,
     observed: &Observed,
     options: &PlacementOptions,
-    load: &Load<'_>,
+    load: &NodeLoad<'_>,
 ) -> Option<Step> {
     if observed.quiet_for < options.settle {
         return None;
@@ -161,7 +164,8 @@ fn create(
     Some(Step::Create { first_members })
 }
 
-fn creating(group: &Group, observed: &Observed) -> Option<Step> {
+/// Plans the next step of a group in state creating.
+fn plan_creation(group: &Group, observed: &Observed) -> Option<Step> {
     if observed.groups.contains_key(&group.id) {
         return Some(Step::Activate { group: group.id });
     }
@@ -171,18 +175,21 @@ fn creating(group: &Group, observed: &Observed) -> Option<Step> {
     }
 }
 
-fn membership(group: &Group, observed: &Observed, load: &mut Load<'_>) -> Option<Step> {
+/// Plans the next membership step of an active group.
+fn plan_membership(group: &Group, observed: &Observed, load: &mut NodeLoad<'_>) -> Option<Step> {
     let report = observed.groups.get(&group.id)?;
-    let settled = observed.changed.get(&group.id).is_none_or(|at| report.membership >= *at);
-    if !settled || !load.is_up(report.leader) {
+    let is_current = observed.changed.get(&group.id).is_none_or(|at| report.membership >= *at);
+    if !is_current || !load.is_up(report.leader) {
         return None;
     }
-    let (id, leader, on) = (group.id, report.leader, report.membership);
+    let id = group.id;
+    let leader = report.leader;
+    let on = report.membership;
     let sound = report.voters.iter().filter(|node| !load.is_lost(**node)).count();
-    if let Some(step) = learner(id, report, sound, load) {
+    if let Some(step) = plan_learner(id, report, sound, load) {
         return Some(step);
     }
-    if let Some(node) = superfluous(report, sound, load) {
+    if let Some(node) = surplus_voter(report, sound, load) {
         return Some(Step::Remove { group: id, leader, node, on });
     }
     if sound < REPLICAS && report.learners.is_empty() {
@@ -194,10 +201,17 @@ fn membership(group: &Group, observed: &Observed, load: &mut Load<'_>) -> Option
     None
 }
 
-/// What to do with a learner: promote it when it is needed and has caught up.
-fn learner(group: GroupId, report: &ObservedGroup, sound: usize, load: &Load<'_>) -> Option<Step> {
+/// Plans the next step of the first learner: removes it when it is lost or not needed, promotes it
+/// when it has caught up.
+fn plan_learner(
+    group: GroupId,
+    report: &ObservedGroup,
+    sound: usize,
+    load: &NodeLoad<'_>,
+) -> Option<Step> {
     let node = report.learners.first().copied()?;
-    let (leader, on) = (report.leader, report.membership);
+    let leader = report.leader;
+    let on = report.membership;
     if load.is_lost(node) || sound >= REPLICAS {
         return Some(Step::Remove { group, leader, node, on });
     }
@@ -209,8 +223,8 @@ fn learner(group: GroupId, report: &ObservedGroup, sound: usize, load: &Load<'_>
     })
 }
 
-/// A voter that is there beyond need: first one whose node is lost, never the leader.
-fn superfluous(report: &ObservedGroup, sound: usize, load: &Load<'_>) -> Option<NodeId> {
+/// Returns a surplus voter to remove: lost nodes first, never the leader.
+fn surplus_voter(report: &ObservedGroup, sound: usize, load: &NodeLoad<'_>) -> Option<NodeId> {
     if sound < REPLICAS {
         return None;
     }
@@ -221,19 +235,20 @@ fn superfluous(report: &ObservedGroup, sound: usize, load: &Load<'_>) -> Option<
     if sound > REPLICAS { others.next_back() } else { None }
 }
 
-/// A replica on a node that is no member, as of the leader's report, or of a group given up.
-fn stray(group: &Group, observed: &Observed) -> Option<Step> {
+/// Plans to stop a replica of an abandoned group, or a replica on a node that is not a member according
+/// to the leader's report.
+fn plan_stop(group: &Group, observed: &Observed) -> Option<Step> {
     let (members, on) = match group.state {
-        // No membership of it counts.
+        // The greatest log id, so that a replica stops whatever membership it knows.
         GroupState::Abandoned => (BTreeSet::new(), (Term(u64::MAX), LogIndex(u64::MAX))),
         GroupState::Active => {
             let report = observed.groups.get(&group.id)?;
             if observed.changed.get(&group.id).is_some_and(|at| report.membership < *at) {
                 return None;
             }
-            // An old report may miss a member that has joined since.
+            // An old report may lack a member that was added since.
             let age = observed.reported_for.get(&group.id)?;
-            if *age > FRESH {
+            if *age > MAX_REPORT_AGE {
                 return None;
             }
             (report.voters.union(&report.learners).copied().collect(), report.membership)

@@ -30,7 +30,7 @@ fn set(state: &mut MetaState, node_id: u64, to: NodeState) {
     run(state, Kind::SetNodeState(v1::SetNodeState { node_id, state: to.into() })).unwrap();
 }
 
-/// As if a node had been down for the whole time to replacement.
+/// Sets a node down and advances replicated time by the delay until replacement.
 fn long_down(state: &mut MetaState, node_id: u64) {
     set(state, node_id, NodeState::Down);
     while state.header().time_ms - state.node(NodeId(node_id)).unwrap().state_since_ms < 600_000 {
@@ -56,7 +56,7 @@ fn remove(node: u64) -> Step {
 }
 
 #[test]
-fn each_data_node_gets_a_group_with_up_to_three_members() {
+fn data_node_gets_a_group_with_up_to_three_members() {
     let members = |state: &MetaState| match plan(state, &quiet(), &OPTIONS).first() {
         Some(Step::Create { first_members }) => {
             first_members.iter().map(|id| id.get()).collect::<Vec<_>>()
@@ -73,20 +73,20 @@ fn each_data_node_gets_a_group_with_up_to_three_members() {
     set(&mut state, 102, NodeState::Up);
     let first = v1::CreateGroup { first_members: vec![101, 102, 103] };
     run(&mut state, Kind::CreateGroup(first)).unwrap();
-    assert_eq!(members(&state), [102, 104, 101], "the node without replicas comes first");
-    // A group that was given up counts for nothing.
+    assert_eq!(members(&state), [102, 104, 101], "the node without replicas is chosen first");
+    // An abandoned group does not count.
     run(&mut state, Kind::AbandonGroup(v1::AbandonGroup { group_id: 1 })).unwrap();
     assert_eq!(members(&state), [101, 102, 103]);
 }
 
 #[test]
-fn the_first_group_waits_until_registrations_have_settled() {
+fn first_group_waits_until_registrations_settle() {
     let early = Observed { quiet_for: Duration::from_millis(900), ..Observed::default() };
     assert_eq!(plan(&with_nodes(2), &early, &OPTIONS), []);
 }
 
 #[test]
-fn a_group_is_started_then_activated_or_given_up() {
+fn new_group_is_started_then_activated_or_abandoned() {
     let mut state = with_nodes(1);
     run(&mut state, Kind::CreateGroup(v1::CreateGroup { first_members: vec![101] })).unwrap();
     let group = GroupId(1);
@@ -123,7 +123,7 @@ fn groups_grow_to_three_as_nodes_join() {
 }
 
 #[test]
-fn the_leader_is_not_the_one_too_many() {
+fn surplus_voter_is_never_the_leader() {
     let mut observed = reported(&[101, 102, 103, 104], &[], &[]);
     observed.groups.get_mut(&GroupId(1)).unwrap().leader = NodeId(104);
     let remove =
@@ -132,7 +132,7 @@ fn the_leader_is_not_the_one_too_many() {
 }
 
 #[test]
-fn a_step_waits_for_the_report_on_the_step_before() {
+fn step_waits_for_the_report_on_the_previous_step() {
     let state = with_groups(2, 1);
     let mut observed = reported(&[101], &[], &[]);
     observed.changed.insert(GroupId(1), (Term(1), LogIndex(5)));
@@ -142,7 +142,7 @@ fn a_step_waits_for_the_report_on_the_step_before() {
 }
 
 #[test]
-fn nothing_is_planned_through_a_leader_that_is_down() {
+fn group_with_a_down_leader_gets_no_step() {
     let mut state = with_groups(2, 1);
     set(&mut state, 101, NodeState::Down);
     assert_eq!(plan(&state, &reported(&[101], &[], &[]), &OPTIONS), []);
@@ -153,24 +153,24 @@ fn replicas_of_lost_nodes_are_replaced() {
     let mut state = with_groups(4, 1);
     let full = reported(&[101, 102, 103], &[], &[]);
     set(&mut state, 103, NodeState::Down);
-    assert_eq!(plan(&state, &full, &OPTIONS), [], "not at once");
+    assert_eq!(plan(&state, &full, &OPTIONS), [], "not before the delay");
     long_down(&mut state, 103);
     assert_eq!(plan(&state, &full, &OPTIONS), [add(104)]);
     let learning = reported(&[101, 102, 103], &[104], &[104]);
     assert_eq!(plan(&state, &learning, &OPTIONS), [promote(104)]);
     let promoted = reported(&[101, 102, 103, 104], &[], &[]);
     assert_eq!(plan(&state, &promoted, &OPTIONS), [remove(103)]);
-    // Without anybody to take its place, the lost one stays a member.
+    // Without a replacement, the lost node stays a member.
     let mut state = with_groups(3, 1);
     long_down(&mut state, 103);
     assert_eq!(plan(&state, &full, &OPTIONS), []);
-    // A learner that is lost is given up.
+    // A lost learner is removed.
     set(&mut state, 102, NodeState::Removed);
     assert_eq!(plan(&state, &reported(&[101], &[102], &[]), &OPTIONS), [remove(102)]);
 }
 
 #[test]
-fn replicas_that_are_no_members_are_stopped_after_a_while() {
+fn stray_replicas_are_stopped_after_a_delay() {
     let mut state = with_groups(4, 1);
     let mut observed = reported(&[101, 102, 103], &[], &[]);
     let at = (NodeId(104), GroupId(1));
@@ -180,7 +180,7 @@ fn replicas_that_are_no_members_are_stopped_after_a_while() {
     observed.reported_for.insert(GroupId(1), Duration::from_secs(4));
     assert_eq!(plan(&state, &observed, &OPTIONS), [], "the report is too old");
     observed.reported_for.remove(&GroupId(1));
-    assert_eq!(plan(&state, &observed, &OPTIONS), [], "of unknown age");
+    assert_eq!(plan(&state, &observed, &OPTIONS), [], "the report's age is unknown");
     observed.reported_for.insert(GroupId(1), Duration::from_secs(1));
     let on = observed.groups[&GroupId(1)].membership;
     let stop = Step::Stop { group: GroupId(1), node: NodeId(104), on };

@@ -1,4 +1,4 @@
-//! Carries out one planned step: commands for the catalog, calls for the data nodes.
+//! Execution of placement steps: commands to the catalog and calls to data nodes.
 
 use std::time::Duration;
 
@@ -11,12 +11,12 @@ use tokio::time::Instant;
 use super::plan::Step;
 use super::stewardship::Stewardship;
 
-/// Between two attempts to start the replicas of a group that has not reported a leader.
+/// Delay between attempts to start the replicas of a group that has not reported a leader.
 const STARTED_PAUSE: Duration = Duration::from_millis(150);
 
 impl Stewardship {
-    /// Carries out a step. What fails is planned again from what is then observed.
-    pub(super) async fn carry_out(&self, step: Step) -> Result<(), Refusal> {
+    /// Performs a step. A failed step is planned again from later observations.
+    pub(super) async fn perform_step(&self, step: Step) -> Result<(), Refusal> {
         match step {
             Step::Create { first_members } => {
                 let first_members = first_members.iter().map(|id| id.get()).collect::<Vec<_>>();
@@ -25,16 +25,16 @@ impl Stewardship {
             }
             Step::Start { group } => {
                 self.start(group).await?;
-                // Until its leader's first heartbeat there is nothing else to do.
+                // The group has no other step until its leader's first heartbeat.
                 tokio::time::sleep(STARTED_PAUSE).await;
                 Ok(())
             }
             Step::Activate { group } => {
-                tracing::info!(%group, "the data group is active");
+                tracing::info!(%group, "data group activated");
                 self.command(Kind::ActivateGroup(v1::ActivateGroup { group_id: group.get() })).await
             }
             Step::Abandon { group } => {
-                tracing::warn!(%group, "the data group got no leader and is given up");
+                tracing::warn!(%group, "data group has elected no leader; abandoning it");
                 self.command(Kind::AbandonGroup(v1::AbandonGroup { group_id: group.get() })).await
             }
             Step::Add { group, leader, node, on } => {
@@ -52,13 +52,14 @@ impl Stewardship {
                 self.change(group, leader, on, Change::Remove(node.get())).await
             }
             Step::Stop { group, node, on } => {
-                tracing::info!(%group, %node, "stopping a replica that is no member");
+                tracing::info!(%group, %node, "stopping a replica on a node that is not a member");
                 self.control.stop_replica(node, group.get(), on).await
             }
         }
     }
 
-    /// Replicas first; the home initializes once all are there, so that it is elected at once.
+    /// Starts the other replicas first. The home starts last and initializes the group, so that it is
+    /// elected immediately.
     async fn start(&self, group: GroupId) -> Result<(), Refusal> {
         let members = self.first_members(group)?;
         let Some((home, others)) = members.split_first() else { return Ok(()) };
@@ -100,14 +101,14 @@ impl Stewardship {
         };
         let changed = self.control.change_membership(leader, request).await?;
         let at = (Term(changed.membership_term), LogIndex(changed.membership_index));
-        self.observations.changed(group, at, Instant::now());
+        self.observations.record_membership(group, at, Instant::now());
         Ok(())
     }
 
     fn first_members(&self, group: GroupId) -> Result<Vec<NodeId>, Refusal> {
         let state = self.group.view.read();
         let group = state.group(group).ok_or_else(|| {
-            Refusal::new(Reason::GroupNotFound, format!("there is no group {group}"))
+            Refusal::new(Reason::GroupNotFound, format!("group {group} does not exist"))
         })?;
         Ok(group.first_members.clone())
     }
@@ -115,7 +116,7 @@ impl Stewardship {
     fn member(&self, node: NodeId) -> Result<v1::GroupMember, Refusal> {
         let state = self.group.view.read();
         let found = state.node(node).ok_or_else(|| {
-            Refusal::new(Reason::NodeNotFound, format!("there is no node {node}"))
+            Refusal::new(Reason::NodeNotFound, format!("node {node} does not exist"))
         })?;
         Ok(v1::GroupMember { node_id: node.get(), address: found.address.clone() })
     }

@@ -1,8 +1,8 @@
-//! The procedures on tables: open all regions, then activate; have all regions take a change, then
-//! finish it; drop all regions, then forget.
+//! Procedures on tables: open all regions, then activate the table; apply a change in all regions, then
+//! finish the change; drop all regions, then delete the table.
 //!
-//! The record is the table itself: creating, changing or dropping. Every step is idempotent, so whichever
-//! node leads begins at the first one again.
+//! The table's record holds the state of the procedure: creating, changing or dropping. Every step is
+//! idempotent, so a new leader restarts at the first step.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -16,18 +16,18 @@ use super::stewardship::Stewardship;
 use crate::catalog::{MetaState, RouteDescriptor, Table, TableChange, table_bounds};
 use crate::commands::is_overdue;
 
-/// Regions of one table that are opened or dropped at the same time.
-const AT_ONCE: usize = 8;
-/// Other nodes to ask when the group's leader is not where it was.
-const HOPS: usize = 3;
+/// Maximum number of concurrent region calls of one table.
+const MAX_CONCURRENT_REGIONS: usize = 8;
+/// Maximum number of calls that follow leader hints.
+const MAX_HOPS: usize = 3;
 
-/// Tables with a step to do.
+/// Returns the tables with a procedure in progress.
 pub(super) fn unfinished(state: &MetaState) -> Vec<TableId> {
     state
         .tables()
         .filter(|table| match &table.change {
             _ if table.state != TableState::Active => true,
-            // Its loader is at work.
+            // The loader is staging files.
             Some(TableChange::Load(load)) if load.phase == LoadPhase::Staging => {
                 is_overdue(state, load)
             }
@@ -38,7 +38,7 @@ pub(super) fn unfinished(state: &MetaState) -> Vec<TableId> {
 }
 
 impl Stewardship {
-    /// One attempt to finish what is begun with a table.
+    /// Makes one attempt to complete the procedure of a table.
     pub(super) async fn finish_table(&self, id: TableId) -> Result<(), Refusal> {
         let Some(table) = self.group.view.read().table(id).cloned() else { return Ok(()) };
         match table.state {
@@ -65,11 +65,11 @@ impl Stewardship {
         .await?;
         let activate = v1::ActivateTable { table_id: table.id.get() };
         self.command(Kind::ActivateTable(activate)).await?;
-        tracing::info!(table = %table.name, id = %table.id, "the table is ready");
+        tracing::info!(table = %table.name, id = %table.id, "table activated");
         Ok(())
     }
 
-    /// Does the same for every region of a table, a few at a time; the first error ends it.
+    /// Calls `work` for every route of a table, with limited concurrency; stops at the first error.
     pub(super) async fn each_route<F>(
         &self,
         table: TableId,
@@ -79,7 +79,7 @@ impl Stewardship {
         F: Future<Output = Result<(), Refusal>>,
     {
         let routes: Vec<_> = self.group.view.read().routes_of(table).into_iter().cloned().collect();
-        stream::iter(routes.into_iter().map(Ok)).try_for_each_concurrent(AT_ONCE, work).await
+        stream::iter(routes.into_iter().map(Ok)).try_for_each_concurrent(MAX_CONCURRENT_REGIONS, work).await
     }
 
     pub(super) async fn open(
@@ -106,11 +106,12 @@ impl Stewardship {
         self.finish_change(table).await
     }
 
-    /// All regions have taken the change.
+    /// Finishes a change that all regions have applied.
     pub(super) async fn finish_change(&self, table: &Table) -> Result<(), Refusal> {
-        let (table_id, number) = (table.id.get(), table.changes);
+        let table_id = table.id.get();
+        let number = table.changes;
         self.command(Kind::FinishTableChange(v1::FinishTableChange { table_id, number })).await?;
-        tracing::info!(table = %table.name, id = %table.id, change = number, "the table is changed");
+        tracing::info!(table = %table.name, id = %table.id, change = number, "table changed");
         Ok(())
     }
 
@@ -120,7 +121,8 @@ impl Stewardship {
         route: &RouteDescriptor,
         change: &TableChange,
     ) -> Result<(), Refusal> {
-        let (group_id, region_id) = (route.group_id.get(), route.route_id.get());
+        let group_id = route.group_id.get();
+        let region_id = route.route_id.get();
         let step = Some(v1::ProcedureStep { number: table.changes, step: 1 });
         match change {
             TableChange::Alter { schema, options } => {
@@ -144,7 +146,7 @@ impl Stewardship {
                 })
                 .await
             }
-            // In steps of its own.
+            // Loads have their own steps.
             TableChange::Load(_) => Ok(()),
         }
     }
@@ -152,12 +154,12 @@ impl Stewardship {
     async fn drop_all(&self, table: &Table) -> Result<(), Refusal> {
         stream::iter(table.dropping.iter().copied())
             .map(|region| self.drop_one(region.group_id, region.region_id))
-            .buffer_unordered(AT_ONCE)
+            .buffer_unordered(MAX_CONCURRENT_REGIONS)
             .try_collect::<Vec<()>>()
             .await?;
         let finish = v1::FinishDropTable { table_id: table.id.get() };
         self.command(Kind::FinishDropTable(finish)).await?;
-        tracing::info!(table = %table.name, id = %table.id, "the table is dropped");
+        tracing::info!(table = %table.name, id = %table.id, "table dropped");
         Ok(())
     }
 
@@ -173,13 +175,13 @@ impl Stewardship {
             })
             .await;
         match dropped {
-            // Never opened, or dropped by the attempt before.
+            // Never opened, or dropped by an earlier attempt.
             Err(refusal) if refusal.reason == Reason::RegionNotFound => Ok(()),
             other => other,
         }
     }
 
-    /// Asks the group's leader, and whomever it names instead.
+    /// Calls the group's leader, and follows leader hints.
     pub(super) async fn at_leader<F, T>(
         &self,
         group: GroupId,
@@ -189,7 +191,7 @@ impl Stewardship {
         F: Future<Output = Result<T, Refusal>>,
     {
         let mut leader = self.leader_of(group)?;
-        for _ in 0..HOPS {
+        for _ in 0..MAX_HOPS {
             match call(leader).await {
                 Err(refusal) if refusal.reason == Reason::NotLeader => {
                     let hint = refusal.leader.as_ref().map(|hint| hint.node_id);
@@ -201,12 +203,12 @@ impl Stewardship {
                 other => return other,
             }
         }
-        Err(Refusal::new(Reason::NotLeader, format!("group {group} is changing its leader"))
+        Err(Refusal::new(Reason::NotLeader, format!("the leader of group {group} is changing"))
             .retry_after(Duration::from_millis(500)))
     }
 
     pub(super) fn leader_of(&self, group: GroupId) -> Result<NodeId, Refusal> {
-        // Heartbeats know it earlier than the catalog.
+        // Heartbeats report a new leader before the catalog records it.
         let observed = self.observations.leader_of(group);
         let recorded = || self.group.view.read().group(group).and_then(|group| group.leader);
         observed.or_else(recorded).ok_or_else(|| {
@@ -216,12 +218,12 @@ impl Stewardship {
     }
 }
 
-/// A global key without its table's id.
+/// Returns the row key of a global key, which starts with the table's id.
 pub(super) fn row_key(key: &[u8]) -> &[u8] {
     key.get(size_of::<u32>()..).unwrap_or_default()
 }
 
-/// What a data node must know of a region.
+/// Builds the descriptor of a region for data nodes.
 fn region(table: &Table, route: &RouteDescriptor, incarnation: u64) -> v1::RegionDescriptor {
     let end_of_table = table_bounds(table.id).map(|(_, end)| end);
     let end = route.end.as_deref().filter(|end| Some(*end) != end_of_table.as_deref());
@@ -243,7 +245,7 @@ mod tests {
     use crate::commands::testing::{run, table, with_groups};
 
     #[test]
-    fn a_region_covers_row_keys_without_the_table_id() {
+    fn region_descriptor_bounds_omit_the_table_id() {
         let mut state = with_groups(1, 1);
         let request = v1::CreateTableRequest { regions: 2, ..table(1, "t") };
         run(&mut state, Kind::CreateTable(request)).unwrap();

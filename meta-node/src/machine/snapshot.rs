@@ -1,7 +1,7 @@
-//! The state in a file: what it covers, then every row.
+//! Snapshot files of group 0.
 //!
 //! Content: length-prefixed (u32, big endian) parts: the snapshot's meta message, then key and
-//! value of each row. The file's own trailer guards the bytes.
+//! value of each row. The file's trailer has a checksum of the content.
 
 use std::fs;
 use std::io::{self, Read, Write};
@@ -18,11 +18,12 @@ use super::StateError;
 use crate::catalog::{MetaState, Row};
 
 const PREFIX: &str = "catalog-";
-/// No key or record comes near it; a greater length means that the file is not ours.
+/// Maximum length of a part, in bytes. Keys and records are far smaller: a greater length means that
+/// the file is not a catalog snapshot.
 const LONGEST_PART: usize = 256 * 1024 * 1024;
 
-/// The folder of group 0's snapshots; keeps the newest, and the one before for whoever still sends
-/// it.
+/// Directory of group 0's snapshots. Keeps the newest snapshot, and the previous one for transfers in
+/// progress.
 #[derive(Debug)]
 pub(super) struct SnapshotFolder {
     path: PathBuf,
@@ -32,11 +33,11 @@ pub(super) struct SnapshotFolder {
 #[derive(Debug, Default)]
 struct Kept {
     newest: Option<Snapshot>,
-    before: Option<PathBuf>,
+    previous: Option<PathBuf>,
 }
 
 impl SnapshotFolder {
-    /// Finds the newest snapshot. Blocking.
+    /// Opens the directory and finds the newest snapshot. Blocking.
     pub(super) fn open(path: PathBuf) -> Result<Self, StateError> {
         fs::create_dir_all(&path)?;
         remove_leftovers(&path)?;
@@ -52,7 +53,7 @@ impl SnapshotFolder {
                 newest = Some(Snapshot { meta, snapshot: file });
             }
         }
-        let folder = Self { path, kept: Mutex::new(Kept { newest, before: None }) };
+        let folder = Self { path, kept: Mutex::new(Kept { newest, previous: None }) };
         folder.remove_others();
         Ok(folder)
     }
@@ -79,8 +80,8 @@ impl SnapshotFolder {
         Ok(snapshot)
     }
 
-    /// Reads a snapshot that arrived and keeps its file under its own name. Blocking.
-    pub(super) fn take_in(
+    /// Reads a received snapshot and keeps its file under its final name. Blocking.
+    pub(super) fn install(
         &self,
         meta: SnapshotMeta,
         file: SnapshotFile,
@@ -88,7 +89,7 @@ impl SnapshotFolder {
         let mut reader = file.reader()?;
         let found = decode_meta(&part(&mut reader)?.ok_or_else(|| damaged("it is empty"))?)?;
         if found.last_log_id != meta.last_log_id {
-            return Err(damaged("it covers another log id than it was sent with"));
+            return Err(damaged("its log id differs from the one in the request"));
         }
         let mut rows = Vec::new();
         while let Some(key) = part(&mut reader)? {
@@ -97,7 +98,7 @@ impl SnapshotFolder {
         }
         let state = MetaState::from_rows(rows.iter().cloned())?;
         let name = self.name(&meta);
-        // At a restart, openraft hands back the very file that is kept here.
+        // After a restart, openraft passes the file that is already kept here.
         let file = if file.path() == name { file } else { file.rename(name)? };
         self.adopt(Snapshot { meta, snapshot: file });
         Ok((state, rows))
@@ -119,9 +120,9 @@ impl SnapshotFolder {
                 known.is_some_and(|known| known.meta.last_log_id > snapshot.meta.last_log_id);
             if !older {
                 let replaced = known.map(|known| known.snapshot.path().to_owned());
-                // The very file that is kept already replaces nothing.
+                // Keeping the same file again replaces nothing.
                 if let Some(path) = replaced.filter(|path| path != snapshot.snapshot.path()) {
-                    kept.before = Some(path);
+                    kept.previous = Some(path);
                 }
                 kept.newest = Some(snapshot);
             }
@@ -129,12 +130,12 @@ impl SnapshotFolder {
         self.remove_others();
     }
 
-    /// Older snapshots are of no use; one that cannot be removed now is tried again next time.
+    /// Deletes older snapshots. A file that cannot be deleted is retried at the next call.
     fn remove_others(&self) {
         let keep = {
             let kept = self.kept.lock();
             let newest = kept.newest.as_ref().map(|known| known.snapshot.path().to_owned());
-            [newest, kept.before.clone()]
+            [newest, kept.previous.clone()]
         };
         let Ok(entries) = fs::read_dir(&self.path) else { return };
         for entry in entries.flatten() {
@@ -149,7 +150,7 @@ impl SnapshotFolder {
 
 fn remove(path: &Path) {
     if let Err(error) = fs::remove_file(path) {
-        tracing::warn!(path = %path.display(), %error, "cannot remove an old catalog snapshot");
+        tracing::warn!(path = %path.display(), %error, "failed to remove an old catalog snapshot");
     }
 }
 
@@ -170,29 +171,29 @@ fn write_part(writer: &mut impl Write, bytes: &[u8]) -> Result<(), StateError> {
     Ok(())
 }
 
-/// The next part; `None` at the end.
+/// Reads the next part; `None` at the end of the file.
 fn part(reader: &mut impl Read) -> Result<Option<Vec<u8>>, StateError> {
     let mut length = [0; 4];
     match reader.read(&mut length)? {
         0 => return Ok(None),
-        read => reader.read_exact(&mut length[read..]).map_err(cut)?,
+        read => reader.read_exact(&mut length[read..]).map_err(read_error)?,
     }
     let length = u32::from_be_bytes(length) as usize;
     if length > LONGEST_PART {
         return Err(damaged("a part is too long"));
     }
-    // Grows with what is really there, not with what the length says.
+    // The buffer grows with the bytes read, not with the stored length.
     let mut bytes = Vec::new();
     let read = reader.take(length as u64).read_to_end(&mut bytes)?;
     if read < length {
-        return Err(damaged("it is cut off"));
+        return Err(damaged("it is truncated"));
     }
     Ok(Some(bytes))
 }
 
-fn cut(error: io::Error) -> StateError {
+fn read_error(error: io::Error) -> StateError {
     match error.kind() {
-        io::ErrorKind::UnexpectedEof => damaged("it is cut off"),
+        io::ErrorKind::UnexpectedEof => damaged("it is truncated"),
         _ => StateError::Io(error),
     }
 }

@@ -1,4 +1,4 @@
-//! Rows of the state in the node's RocksDB, beside the log.
+//! State rows in the node's RocksDB, in the database of the log.
 
 use std::io;
 use std::sync::Arc;
@@ -19,14 +19,14 @@ pub const STATE_FAMILY: &str = "state";
 
 const APPLIED: &[u8] = b"applied";
 const MEMBERSHIP: &[u8] = b"membership";
-/// Rows of the state lie behind this prefix, how far it is beside it.
+/// Prefix of the keys of state rows. The records of the applied log id and membership are outside of it.
 const ROWS: &[u8] = b"row/";
 const ROWS_END: &[u8] = b"row0";
 
-/// About what the record of how far the state is takes.
+/// Approximate size of the records of the applied log id and membership, in bytes.
 const APPLIED_BYTES: usize = 256;
 
-/// Why the stored state cannot be read or written.
+/// Error of reading or writing the stored state.
 #[derive(Debug, thiserror::Error)]
 pub enum StateError {
     /// RocksDB failed.
@@ -35,17 +35,17 @@ pub enum StateError {
     /// A record is damaged, or records contradict each other.
     #[error("the stored catalog is damaged: {0}")]
     Catalog(#[from] CatalogError),
-    /// The record of how far the state is cannot be decoded.
-    #[error("the record of what was applied last is damaged: {0}")]
+    /// The record of the applied log id or membership cannot be decoded.
+    #[error("the record of the last applied log entry is damaged: {0}")]
     Applied(String),
     /// A snapshot file cannot be read or written.
     #[error(transparent)]
     File(#[from] SnapshotFileError),
-    /// A snapshot's content is not what it should be.
+    /// The content of a snapshot is damaged.
     #[error("a snapshot of the catalog is damaged: {0}")]
     Snapshot(String),
-    /// The operating system refused.
-    #[error("cannot use the folder of snapshots: {0}")]
+    /// The operating system returned an error.
+    #[error("cannot access the snapshot directory: {0}")]
     Io(#[from] io::Error),
 }
 
@@ -74,14 +74,14 @@ impl StateStore {
         Self { store, log }
     }
 
-    /// Whether its disk takes writes.
+    /// Health of the disk: whether it accepts writes.
     pub(super) fn disk(&self) -> watch::Receiver<DiskHealth> {
         self.store.health()
     }
 
-    /// Everything that is stored, checked. Blocking.
+    /// Loads and verifies the stored state. Blocking.
     pub(super) fn load(&self) -> Result<(MetaState, Applied), StateError> {
-        // A missing family is reported by the write path too; here it means a wrong set-up.
+        // A missing column family means that the log store was opened with wrong options.
         let found = self.store.db().read(|db| {
             let Some(family) = db.cf_handle(STATE_FAMILY) else { return Ok(None) };
             let mut rows = Vec::new();
@@ -99,7 +99,7 @@ impl StateStore {
         Ok((MetaState::from_rows(rows)?, applied))
     }
 
-    /// One batch, behind the log that has it all.
+    /// Writes one batch, ordered after the log's writes, which contain the same changes.
     pub(super) async fn write(&self, rows: Vec<RowWrite>, at: &Applied) -> Result<(), StoreError> {
         let applied = applied_rows(at);
         let bytes = rows.iter().map(|(key, bytes)| key.len() + bytes.as_ref().map_or(0, Vec::len));
@@ -118,7 +118,7 @@ impl StateStore {
         write.await
     }
 
-    /// Everything anew, durable when it returns: the log before it will be purged.
+    /// Replaces all rows. Durable when it returns, because the log before the snapshot is purged afterwards.
     pub(super) async fn replace(&self, rows: Vec<Row>, at: &Applied) -> Result<(), StoreError> {
         let applied = applied_rows(at);
         let bytes = rows.iter().map(|(key, bytes)| key.len() + bytes.len()).sum::<usize>();
@@ -136,7 +136,9 @@ impl StateStore {
 }
 
 fn missing_family() -> StoreError {
-    StoreError::Failed(format!("it was opened without the column family {STATE_FAMILY:?}"))
+    StoreError::Failed(format!(
+        "the log store was opened without the column family {STATE_FAMILY:?}"
+    ))
 }
 
 fn family(db: &DB) -> Result<&ColumnFamily, StoreError> {
@@ -147,7 +149,7 @@ fn row_key(key: &[u8]) -> Vec<u8> {
     [ROWS, key].concat()
 }
 
-/// How far the state is, as the values of two records.
+/// Encodes the records of the applied log id and the membership.
 fn applied_rows(at: &Applied) -> (Vec<u8>, Vec<u8>) {
     let last = at.last.as_ref().map(wire::log_id_to_wire);
     let record = v1::AppliedRecord {

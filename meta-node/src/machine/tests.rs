@@ -52,7 +52,7 @@ fn entries() -> Vec<Entry> {
 }
 
 #[tokio::test]
-async fn what_was_applied_is_there_after_a_restart() {
+async fn applied_state_survives_a_restart() {
     let folder = tempfile::tempdir().unwrap();
     let log = store(folder.path());
     let mut first = machine(folder.path(), &log);
@@ -70,20 +70,22 @@ async fn what_was_applied_is_there_after_a_restart() {
 }
 
 #[tokio::test]
-async fn a_snapshot_makes_another_replica_equal() {
-    let (one, two) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
-    let (log_one, log_two) = (store(one.path()), store(two.path()));
+async fn installed_snapshot_makes_replicas_equal() {
+    let one = tempfile::tempdir().unwrap();
+    let two = tempfile::tempdir().unwrap();
+    let log_one = store(one.path());
+    let log_two = store(two.path());
     let mut source = machine(one.path(), &log_one);
     apply(&mut source, entries()).await;
     let mut builder = source.get_snapshot_builder().await;
-    // Frozen: what comes later is not in it.
+    // Frozen: later entries are not in it.
     apply(&mut source, vec![entry(4, Kind::RegisterNode(registration(3)))]).await;
     let snapshot = builder.build_snapshot().await.unwrap();
     assert_eq!(snapshot.meta.last_log_id, Some(log_id(1, 3)));
     assert_eq!(source.get_current_snapshot().await.unwrap().unwrap().meta, snapshot.meta);
 
     let mut replica = machine(two.path(), &log_two);
-    // Something of its own that must go.
+    // State of its own, which the snapshot must replace.
     apply(&mut replica, vec![membership(0, &[7])]).await;
     let arrived = two.path().join("snapshots/incoming-1");
     std::fs::copy(snapshot.snapshot.path(), &arrived).unwrap();
@@ -91,9 +93,10 @@ async fn a_snapshot_makes_another_replica_equal() {
     let changes = replica.view().subscribe();
     replica.install_snapshot(&snapshot.meta, file).await.unwrap();
     assert!(changes.has_changed().unwrap());
-    assert!(!arrived.exists(), "kept under its own name");
+    assert!(!arrived.exists(), "kept under its final name");
     apply(&mut replica, vec![entry(4, Kind::RegisterNode(registration(3)))]).await;
-    let (left, right) = (source.view().frozen(), replica.view().frozen());
+    let left = source.view().frozen();
+    let right = replica.view().frozen();
     assert_eq!(left, right);
     assert_eq!(digest(&left).unwrap(), digest(&right).unwrap());
     drop(replica);
@@ -106,7 +109,7 @@ async fn a_snapshot_makes_another_replica_equal() {
 }
 
 #[tokio::test]
-async fn a_damaged_snapshot_changes_nothing() {
+async fn damaged_snapshot_changes_nothing() {
     let folder = tempfile::tempdir().unwrap();
     let log = store(folder.path());
     let mut source = machine(folder.path(), &log);
@@ -123,7 +126,7 @@ async fn a_damaged_snapshot_changes_nothing() {
 }
 
 #[tokio::test]
-async fn a_snapshot_of_another_index_than_it_was_sent_with_changes_nothing() {
+async fn snapshot_with_a_mismatched_log_id_changes_nothing() {
     let folder = tempfile::tempdir().unwrap();
     let log = store(folder.path());
     let mut source = machine(folder.path(), &log);
@@ -136,10 +139,13 @@ async fn a_snapshot_of_another_index_than_it_was_sent_with_changes_nothing() {
 }
 
 #[tokio::test]
-async fn a_snapshot_that_is_written_late_does_not_replace_a_newer_one() {
-    let (one, two) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
-    let (log_one, log_two) = (store(one.path()), store(two.path()));
-    let (mut slow, mut fast) = (machine(one.path(), &log_one), machine(two.path(), &log_two));
+async fn late_snapshot_does_not_replace_a_newer_one() {
+    let one = tempfile::tempdir().unwrap();
+    let two = tempfile::tempdir().unwrap();
+    let log_one = store(one.path());
+    let log_two = store(two.path());
+    let mut slow = machine(one.path(), &log_one);
+    let mut fast = machine(two.path(), &log_two);
     apply(&mut slow, entries()).await;
     apply(&mut fast, entries()).await;
     let mut late = slow.get_snapshot_builder().await;
@@ -153,7 +159,7 @@ async fn a_snapshot_that_is_written_late_does_not_replace_a_newer_one() {
 }
 
 #[tokio::test]
-async fn a_snapshot_that_is_about_to_be_sent_outlives_the_next_one() {
+async fn previous_snapshot_is_kept_until_replaced_twice() {
     let folder = tempfile::tempdir().unwrap();
     let log = store(folder.path());
     let mut machine = machine(folder.path(), &log);
@@ -170,7 +176,7 @@ async fn a_snapshot_that_is_about_to_be_sent_outlives_the_next_one() {
 }
 
 #[tokio::test]
-async fn commands_that_do_not_decode_are_refused_and_counted_as_applied() {
+async fn malformed_command_is_rejected_and_counts_as_applied() {
     let folder = tempfile::tempdir().unwrap();
     let log = store(folder.path());
     let mut machine = machine(folder.path(), &log);
@@ -185,7 +191,7 @@ async fn commands_that_do_not_decode_are_refused_and_counted_as_applied() {
 }
 
 #[tokio::test]
-async fn a_damaged_row_is_found_at_the_start() {
+async fn damaged_row_fails_the_start() {
     let folder = tempfile::tempdir().unwrap();
     let log = store(folder.path());
     let mut first = machine(folder.path(), &log);

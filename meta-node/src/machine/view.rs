@@ -1,4 +1,4 @@
-//! The state as readers see it.
+//! Shared view of the state for readers.
 
 use std::sync::Arc;
 
@@ -8,12 +8,12 @@ use tokio::sync::watch;
 
 use crate::catalog::MetaState;
 
-/// A shared look at the state: clones see the same. Readers hold its lock briefly and never across
-/// an await.
+/// Shared view of the state: all clones see the same state. Readers hold its lock briefly and never
+/// across an await.
 #[derive(Debug, Clone)]
 pub struct CatalogView {
     state: Arc<RwLock<MetaState>>,
-    // Incarnation and revision: a restored cluster may show a smaller revision.
+    // Incarnation and revision: after a restore, the revision may be smaller.
     published: Arc<watch::Sender<(Incarnation, Revision)>>,
 }
 
@@ -23,17 +23,17 @@ impl CatalogView {
         Self { state: Arc::new(RwLock::new(state)), published: Arc::new(watch::channel(at).0) }
     }
 
-    /// The state as of now.
+    /// The current state, locked for reading.
     pub fn read(&self) -> RwLockReadGuard<'_, MetaState> {
         self.state.read()
     }
 
-    /// A copy that stays as it is; copies pointers only.
+    /// Returns an immutable copy; copies pointers only.
     pub fn frozen(&self) -> Arc<MetaState> {
         Arc::new(self.state.read().clone())
     }
 
-    /// Tells when the revision grows.
+    /// Returns a channel that notifies of new revisions.
     pub fn subscribe(&self) -> watch::Receiver<(Incarnation, Revision)> {
         self.published.subscribe()
     }

@@ -1,4 +1,4 @@
-//! Making a cluster: ask all peers whether they would join, then let them.
+//! Creation of a cluster: checks that all peers would join, then lets them join.
 
 use std::time::Duration;
 
@@ -7,38 +7,38 @@ use tidewater_proto::v1;
 use tidewater_raft_store::Identity;
 
 use super::MetaError;
-use crate::join::{self, Peers, Standing};
+use crate::join::{self, JoinEligibility, Peers};
 
-/// Pause between two attempts to reach a peer.
-const RETRY: Duration = Duration::from_millis(300);
-/// Pause between two looks at whether the peers run a cluster already. Longer than a peer that is
-/// being asked to join takes, so that it does not meet the cluster that it is about to be part of.
-const LOOK: Duration = Duration::from_secs(1);
-/// Attempts between two log lines.
-const QUIET: u32 = 20;
+/// Delay between attempts to reach a peer.
+const RETRY_DELAY: Duration = Duration::from_millis(300);
+/// Delay between checks whether the peers already run a cluster. Longer than the handshake takes, so
+/// that a joining node does not find the cluster that it is about to join.
+const CHECK_INTERVAL: Duration = Duration::from_secs(1);
+/// Number of attempts for each log line.
+const ATTEMPTS_PER_LOG: u32 = 20;
 
-/// Asks all peers; writes nothing anywhere.
-pub(super) async fn check(
+/// Checks that all peers would join. Writes nothing on any node.
+pub(super) async fn check_peers(
     peers: &Peers,
     cluster_id: ClusterId,
     node_id: NodeId,
 ) -> Result<(), MetaError> {
-    ask_all(peers, cluster_id, node_id, true).await
+    call_all(peers, cluster_id, node_id, true).await
 }
 
-/// Lets all peers join.
-pub(super) async fn let_join(peers: &Peers, identity: &Identity) -> Result<(), MetaError> {
-    ask_all(peers, identity.cluster_id, identity.node_id, false).await
+/// Makes all peers join the cluster.
+pub(super) async fn join_peers(peers: &Peers, identity: &Identity) -> Result<(), MetaError> {
+    call_all(peers, identity.cluster_id, identity.node_id, false).await
 }
 
-async fn ask_all(
+async fn call_all(
     peers: &Peers,
     cluster_id: ClusterId,
     node_id: NodeId,
     check_only: bool,
 ) -> Result<(), MetaError> {
     let others = peers.iter().filter(|(id, _)| **id != node_id);
-    let asking = others.map(|(peer, address)| {
+    let calls = others.map(|(peer, address)| {
         let request = v1::JoinClusterRequest {
             cluster_id: cluster_id.to_string(),
             source_node: node_id.get(),
@@ -47,59 +47,59 @@ async fn ask_all(
             bootstrap: true,
             check_only,
         };
-        ask(*peer, address, request)
+        call(*peer, address, request)
     });
-    futures::future::try_join_all(asking).await.map(|_| ())
+    futures::future::try_join_all(calls).await.map(|_| ())
 }
 
-/// Until the peer answers; a refusal ends it.
-async fn ask(
+/// Calls a peer until it accepts. Retries transient errors; any other error is returned.
+async fn call(
     peer: NodeId,
     address: &str,
     request: v1::JoinClusterRequest,
 ) -> Result<(), MetaError> {
     let mut attempts = 0u32;
     loop {
-        let refusal = match join::ask(address, request.clone()).await {
+        let refusal = match join::request_join(address, request.clone()).await {
             Ok(()) => return Ok(()),
             Err(refusal) => refusal,
         };
-        if !join::is_passing(refusal.reason) {
+        if !join::is_transient(refusal.reason) {
             return Err(MetaError::PeerRefused { peer, address: address.to_owned(), refusal });
         }
-        if attempts.is_multiple_of(QUIET) {
-            tracing::info!(%peer, address, %refusal, "waiting for a peer to bootstrap with");
+        if attempts.is_multiple_of(ATTEMPTS_PER_LOG) {
+            tracing::info!(%peer, address, %refusal, "waiting for a peer to join the bootstrap");
         }
         attempts += 1;
-        tokio::time::sleep(RETRY).await;
+        tokio::time::sleep(RETRY_DELAY).await;
     }
 }
 
-/// Resolves with the reason when the peers run a cluster that can never ask this node to join.
-pub(super) async fn never_asked(peers: &Peers, node_id: NodeId) -> MetaError {
-    let mut told = false;
+/// Waits until the peers run a cluster that can never add this node; returns the error.
+pub(super) async fn wait_until_ineligible(peers: &Peers, node_id: NodeId) -> MetaError {
+    let mut logged = false;
     loop {
         for (peer, address) in peers.iter().filter(|(id, _)| **id != node_id) {
-            tokio::time::sleep(LOOK).await;
-            // A peer that is not there, or waits too, says nothing about a cluster.
+            tokio::time::sleep(CHECK_INTERVAL).await;
+            // A peer that is unreachable, or is also waiting, has no members to compare with.
             let Ok(members) = join::members(address).await else { continue };
-            match join::standing(node_id, peers, &members) {
-                Standing::Refused(refusal) => {
+            match join::join_eligibility(node_id, peers, &members) {
+                JoinEligibility::Ineligible(refusal) => {
                     return MetaError::PeerRefused {
                         peer: *peer,
                         address: address.clone(),
                         refusal,
                     };
                 }
-                Standing::MayBeAdded if !told => {
-                    told = true;
+                JoinEligibility::Eligible if !logged => {
+                    logged = true;
                     tracing::warn!(
                         %peer,
                         address,
-                        "the cluster runs without this node: add it with `tidewater meta-member add`"
+                        "cluster runs without this node; add it with `tidewater meta-member add`"
                     );
                 }
-                Standing::MayBeAdded => {}
+                JoinEligibility::Eligible => {}
             }
         }
         if peers.len() < 2 {

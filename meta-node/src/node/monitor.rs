@@ -1,4 +1,4 @@
-//! On what the process must exit: Raft has stopped, or the disk has failed.
+//! Detection of errors on which the process must exit: Raft has stopped, or the disk has failed.
 
 use std::sync::Arc;
 
@@ -10,7 +10,7 @@ use tokio_util::sync::CancellationToken;
 use super::MetaError;
 use super::replica::Replica;
 
-/// Watches a replica until `stop`.
+/// Monitors a replica until `stop`, and reports the first error to `failed`.
 pub(super) fn watch(
     replica: &Replica,
     failed: Arc<watch::Sender<Option<Arc<MetaError>>>>,
@@ -25,18 +25,18 @@ pub(super) fn watch(
                     return MetaError::Disk(error.clone());
                 }
                 if health.changed().await.is_err() {
-                    return MetaError::Disk("it was closed".to_owned());
+                    return MetaError::Disk("the log store was closed".to_owned());
                 }
             }
         };
         let raft = async {
-            // These end with the core, and until then tell of leaders and members only: the whole
+            // Server metrics end with the Raft core and change only with leaders and members: the full
             // metrics would wake this task several times for each command.
             let mut metrics = group.raft.server_metrics();
             while metrics.changed().await.is_ok() {}
             match &group.raft.metrics().borrow_watched().running_state {
                 Err(fatal) => MetaError::Raft(fatal.to_string()),
-                Ok(()) => MetaError::Raft("it ended without a reason".to_owned()),
+                Ok(()) => MetaError::Raft("no reason reported".to_owned()),
             }
         };
         let error = tokio::select! {
@@ -44,7 +44,7 @@ pub(super) fn watch(
             error = disk => error,
             error = raft => error,
         };
-        tracing::error!(%error, "the meta node cannot go on");
+        tracing::error!(%error, "meta node failed");
         failed.send_replace(Some(Arc::new(error)));
     });
 }

@@ -1,4 +1,4 @@
-//! What a meta node is started with.
+//! Options of a meta node.
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -10,55 +10,56 @@ use tidewater_region_engine::hooks::HookKinds;
 use crate::catalog::FIRST_NODE_ID;
 use crate::leader::Retention;
 
-/// Whether this node makes the cluster.
+/// Bootstrap mode of a meta node.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Bootstrap {
-    /// It waits to be asked into one.
+    /// The node waits to be added to a cluster.
     Never,
-    /// It does, and refuses to start when its directory belongs to one already.
+    /// The node creates a cluster, and fails to start when its directory already belongs to one.
     Once,
-    /// It does when its directory is empty, else it starts as usual: for a cluster of one process.
+    /// The node creates a cluster when its directory is empty, and starts normally otherwise. For a
+    /// cluster in a single process.
     IfEmpty,
 }
 
-/// What a meta node is started with. `node_id`, `peers` and `bootstrap` count only while the data
-/// directory is empty.
+/// Options of a meta node. `node_id`, `peers` and `bootstrap` apply only while the data directory is
+/// empty.
 #[derive(Debug, Clone)]
 pub struct MetaOptions {
-    /// From 1 to 100; higher ids are given to other nodes.
+    /// Id of the node, 1 to 100; higher ids are assigned to other nodes.
     pub node_id: NodeId,
-    /// Where its state is kept.
+    /// Path of the data directory.
     pub data_dir: PathBuf,
-    /// All members of a new cluster, this node among them: what others connect to.
+    /// All members of a new cluster, including this node, with the addresses that others connect to.
     pub peers: BTreeMap<NodeId, String>,
-    /// Whether this node makes the cluster.
+    /// Bootstrap mode.
     pub bootstrap: Bootstrap,
-    /// A node that sends no heartbeat for so long counts as down. Below two election timeouts,
-    /// a change of the meta leader would take every node down.
+    /// Time without a heartbeat after which a node is down. With a value below two election timeouts,
+    /// a change of the meta leader would set every node down.
     pub failure_timeout: Duration,
-    /// How long registrations of data nodes must have settled before a group is made of them.
+    /// Delay of new groups after the last registration of a data node.
     pub settle: Duration,
-    /// A replica on a node that is down for longer is replaced.
+    /// Time after which the replicas on a node that is down are replaced.
     pub replace_after: Duration,
-    /// How often garbage is collected.
+    /// Interval between garbage collection passes.
     pub gc_every: Duration,
-    /// What has been garbage for less stays: longer than any scan lives.
+    /// Grace period before unreferenced objects are deleted; must exceed the longest scan.
     pub gc_grace: Duration,
-    /// How long what a durable hook has still to be told is kept; at most six days, since checkpoints
-    /// name for a week who wrote a version.
+    /// Maximum age of manifest deltas that are kept for a durable hook that lags. At most 6 days,
+    /// because checkpoints record the writers of versions for 7 days.
     pub hook_retention: Duration,
-    /// Versions of a region's manifest that a durable hook may be behind, after which it begins again
-    /// with a snapshot.
+    /// Maximum number of versions of a region's manifest that are kept for a durable hook that lags. A
+    /// hook that is further behind restarts with a snapshot.
     pub hook_retention_versions: u64,
-    /// The kinds that hooks may have; the data nodes must know them too.
+    /// Available hook kinds; the data nodes must have the same.
     pub hook_kinds: HookKinds,
 }
 
-/// Checkpoints name for a week who wrote a version.
-const LONGEST_HOOK_RETENTION: Duration = Duration::from_secs(6 * 24 * 60 * 60);
+/// Maximum of [`MetaOptions::hook_retention`]: checkpoints record the writers of versions for 7 days.
+const MAX_HOOK_RETENTION: Duration = Duration::from_secs(6 * 24 * 60 * 60);
 
 impl MetaOptions {
-    /// The usual times.
+    /// Creates options with default times.
     pub fn new(
         node_id: NodeId,
         data_dir: impl Into<PathBuf>,
@@ -81,13 +82,13 @@ impl MetaOptions {
         }
     }
 
-    /// A cluster with this one meta node.
+    /// Creates options of a cluster with a single meta node.
     pub fn standalone(data_dir: impl Into<PathBuf>, address: impl Into<String>) -> Self {
         let peers = BTreeMap::from([(NodeId(1), address.into())]);
         Self { settle: Duration::ZERO, ..Self::new(NodeId(1), data_dir, peers, Bootstrap::IfEmpty) }
     }
 
-    /// What garbage collection leaves for now.
+    /// Retention of unreferenced objects.
     pub(super) fn retention(&self) -> Retention {
         Retention {
             grace: self.gc_grace,
@@ -102,7 +103,7 @@ impl MetaOptions {
                 return Err(OptionsError::NodeId(*id));
             }
         }
-        if self.hook_retention > LONGEST_HOOK_RETENTION {
+        if self.hook_retention > MAX_HOOK_RETENTION {
             return Err(OptionsError::HookRetention(self.hook_retention));
         }
         if !self.peers.contains_key(&self.node_id) {
@@ -118,19 +119,19 @@ impl MetaOptions {
     }
 }
 
-/// Options that contradict each other.
+/// Error of invalid options.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum OptionsError {
-    /// An id that is not for meta nodes.
-    #[error("meta nodes have ids from 1 to 100, not {0}")]
+    /// An id outside of the range of meta nodes.
+    #[error("{0} is not the id of a meta node: use 1 to 100")]
     NodeId(NodeId),
-    /// The node itself is not in its list.
+    /// The list of peers does not contain the node itself.
     #[error("--peers does not name this node: add {0}=HOST:PORT")]
     NotAmongPeers(NodeId),
-    /// Longer than it is known who wrote what.
-    #[error("deltas can be kept for hooks for at most 6 days, not {0:?}")]
+    /// A hook retention above 6 days.
+    #[error("hook retention {0:?} is too long (maximum 6 days)")]
     HookRetention(Duration),
-    /// Two peers at one address.
+    /// Two peers with the same address.
     #[error("--peers gives nodes {0} and {1} the same address {2}")]
     SameAddress(NodeId, NodeId, String),
 }
@@ -140,7 +141,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn options_that_contradict_each_other_are_refused() {
+    fn invalid_options_are_rejected() {
         let options = |node: u64, peers: &[(u64, &str)]| {
             let peers = peers.iter().map(|(id, at)| (NodeId(*id), (*at).to_owned())).collect();
             MetaOptions::new(NodeId(node), "x", peers, Bootstrap::Never).validate()

@@ -1,4 +1,4 @@
-//! This node's replica of group 0, with the tasks that go with it.
+//! This node's replica of group 0 and its tasks.
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -29,7 +29,7 @@ pub(crate) struct Replica {
     store: Arc<LogStore>,
     raft_service: RaftService,
     leadership: JoinHandle<()>,
-    // Whatever becomes of the replica, nothing leads without it.
+    // Stops the leader tasks when the replica is dropped for any reason.
     stop: DropGuard,
 }
 
@@ -43,8 +43,10 @@ impl Replica {
         raft_service: &RaftService,
         clock: Arc<dyn Clock>,
     ) -> Result<Self, MetaError> {
-        let (log, folder) = (Arc::clone(&store), snapshots.clone());
-        let opened = tokio::task::spawn_blocking(move || MetaMachine::open(log, folder)).await;
+        let log = Arc::clone(&store);
+        let snapshot_dir = snapshots.clone();
+        let opened =
+            tokio::task::spawn_blocking(move || MetaMachine::open(log, snapshot_dir)).await;
         let machine = opened.map_err(|error| MetaError::Task(error.to_string()))??;
         let view = machine.view();
         let addresses = Arc::new(AddressBook::new());
@@ -76,9 +78,13 @@ impl Replica {
         let control = Arc::new(Control::new(identity.cluster_id, identity.node_id, view));
         let observations = Arc::new(Observations::default());
         let stop = CancellationToken::new();
-        let garbage = GarbageOptions { every: options.gc_every, retention: options.retention() };
-        let (settle, replace_after) = (options.settle, options.replace_after);
-        let timing = Timing::new(options.failure_timeout, settle, replace_after, garbage);
+        let garbage = GarbageOptions { interval: options.gc_every, retention: options.retention() };
+        let timing = Timing::new(
+            options.failure_timeout,
+            options.settle,
+            options.replace_after,
+            garbage,
+        );
         let leadership = tokio::spawn(watch_leadership(
             Arc::clone(&group),
             Arc::clone(&control),
@@ -95,7 +101,7 @@ impl Replica {
         self.running.clone()
     }
 
-    /// Writes the first membership; a group that has one already is left alone.
+    /// Writes the first membership, unless the group already has one.
     pub(super) async fn initialize(&self, peers: &Peers) -> Result<(), MetaError> {
         let members: BTreeMap<u64, Member> =
             peers.iter().map(|(id, address)| (id.get(), Member::new(address.clone()))).collect();
@@ -105,24 +111,24 @@ impl Replica {
         }
     }
 
-    /// Hands leadership over, then stops everything.
-    pub(super) async fn stop(self, hand_over: Duration) {
-        self.hand_over(hand_over).await;
+    /// Transfers leadership, for at most `transfer_timeout`, then stops the replica and its tasks.
+    pub(super) async fn stop(self, transfer_timeout: Duration) {
+        self.transfer_leadership(transfer_timeout).await;
         drop(self.stop);
         self.store.give_up_if_full();
         let group = &self.running.group;
         if let Err(error) = group.raft.shutdown().await {
-            tracing::warn!(%error, "the meta group did not stop cleanly");
+            tracing::warn!(%error, "failed to stop the meta group cleanly");
         }
         self.raft_service.remove_host(group.node_id);
-        // Ends with the token; a panic in it has been reported.
+        // Ends with the token. A panic in the task has already been reported.
         let _ = self.leadership.await;
         let store = self.store;
         let _ = tokio::task::spawn_blocking(move || store.shutdown()).await;
     }
 
-    /// To the voter that has the most of the log.
-    async fn hand_over(&self, limit: Duration) {
+    /// Transfers leadership to the voter with the longest log.
+    async fn transfer_leadership(&self, limit: Duration) {
         let group = &self.running.group;
         if group.leading().is_none() {
             return;
@@ -135,9 +141,9 @@ impl Replica {
         let Some(best) = best else { return };
         let to = NodeId(best.node_id);
         match tokio::time::timeout(limit, group.transfer_to(to)).await {
-            Ok(Ok(())) => tracing::info!(%to, "handed the meta group over"),
-            Ok(Err(error)) => tracing::warn!(%to, %error, "could not hand the meta group over"),
-            Err(_) => tracing::warn!(%to, "the meta group was not taken over in time"),
+            Ok(Ok(())) => tracing::info!(%to, "leadership of the meta group transferred"),
+            Ok(Err(error)) => tracing::warn!(%to, %error, "failed to transfer leadership of the meta group"),
+            Err(_) => tracing::warn!(%to, "transfer of leadership of the meta group timed out"),
         }
     }
 }

@@ -18,7 +18,7 @@ use super::sub_job::SubJob;
 use crate::EngineError;
 use crate::env::RegionEnv;
 use crate::file_meta::FileMeta;
-use crate::flush::PARTS_UNDER_WAY;
+use crate::flush::PARTS_IN_FLIGHT;
 use crate::flush::upload::upload;
 use crate::hooks::{RegionHooks, SstFileInfo};
 use crate::manifest::ManifestContext;
@@ -158,7 +158,7 @@ impl Compactor {
     }
 
     async fn run(&self, sub_job: SubJob) -> Result<Vec<SstFileInfo>, EngineError> {
-        let (sender, receiver) = mpsc::channel(PARTS_UNDER_WAY);
+        let (sender, receiver) = mpsc::channel(PARTS_IN_FLIGHT);
         let (dir, floor) = (sub_job.job.dir, sub_job.job.gc_floor_ms);
         let (cancel, job) = (sub_job.attempt.cancel.clone(), sub_job.job.clone());
         let merging = tokio::task::spawn_blocking(move || sub_job.run(sender));

@@ -20,9 +20,9 @@ use super::runs::{Ranged, sorted_runs};
 use crate::EngineError;
 use crate::expiry::Expiry;
 use crate::file_meta::FileMeta;
-use crate::flush::series::{FileSeries, Part};
-use crate::read::merge::{Merge, MergeRules, Turn, Versions};
-use crate::read::ranges::Ranges;
+use crate::flush::series::{FilePart, FileSeries};
+use crate::read::merge::{Merge, MergeRules, MergeStep, Versions};
+use crate::read::ranges::KeyRanges;
 use crate::read::run_source::PIECE_ROWS;
 use crate::read::shape::{Carried, TableShape};
 use crate::row_versions::{Numbers, RowOp, RowVersions};
@@ -68,7 +68,7 @@ struct Leave {
 
 impl SubJob {
     /// Merges and sends the files; blocks while the upload is slower.
-    pub(crate) fn run(&self, sender: mpsc::Sender<Part>) -> Result<(), EngineError> {
+    pub(crate) fn run(&self, sender: mpsc::Sender<FilePart>) -> Result<(), EngineError> {
         let expiry = Expiry::new(&self.job.schema, &self.job.options, self.job.now_ms);
         let mut chains = self.chains()?;
         let keep_deletes = self.job.may_hide(&self.range);
@@ -93,7 +93,7 @@ impl SubJob {
                 permit = Some(self.wait(self.workers.acquire())?);
             }
             let turn = merge.advance(PIECE_ROWS);
-            if let Turn::Feed(source) = turn {
+            if let MergeStep::Feed(source) = turn {
                 let next = self.wait(chains[source].next())??;
                 merge.feed(source, next.map(|piece| self.chunk(piece)).transpose()?);
                 continue;
@@ -103,7 +103,7 @@ impl SubJob {
                 self.attempt.progress.wrote_rows(rows.rows() as u64);
                 files.push(&rows)?;
             }
-            if turn == Turn::Done {
+            if turn == MergeStep::Done {
                 return files.finish();
             }
             permit = None;
@@ -136,7 +136,7 @@ impl SubJob {
         }
     }
 
-    fn files(&self, rules: MergeRules, sender: mpsc::Sender<Part>) -> FileSeries {
+    fn files(&self, rules: MergeRules, sender: mpsc::Sender<FilePart>) -> FileSeries {
         let deletes = self.job.inputs.iter().any(|file| file.deletes > 0);
         let file = FilePlan {
             shape: self.shape.clone(),
@@ -146,12 +146,12 @@ impl SubJob {
             unique: rules.versions == Versions::Newest,
         };
         FileSeries::new(file, self.job.output.target_file_bytes, sender)
-            .counted_by(self.attempt.progress.clone())
+            .with_progress(self.attempt.progress.clone())
     }
 
     /// The inputs' sorted runs within the range, as far as they [are read](CompactionJob::read).
     fn chains(&self) -> Result<Vec<Chain>, EngineError> {
-        let range = Ranges::one(&self.range, &KeyRange::whole());
+        let range = KeyRanges::one(&self.range, &KeyRange::whole());
         let shown: Vec<Shown> = self
             .job
             .read()

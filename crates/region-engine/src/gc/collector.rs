@@ -80,10 +80,10 @@ impl Collector {
 
     /// All regions' directories in order of region id, and how many objects lie beside them.
     async fn regions(&self) -> Result<(Vec<RegionDir>, u64), EngineError> {
-        let (tables, mut beside) = self.env.storage.folders(None).await?;
+        let (tables, mut beside) = self.env.storage.directories(None).await?;
         let mut regions = Vec::new();
         for table in tables {
-            let (folders, objects) = self.env.storage.folders(Some(&table)).await?;
+            let (folders, objects) = self.env.storage.directories(Some(&table)).await?;
             beside += objects;
             regions.extend(folders.iter().filter_map(|folder| RegionDir::parse(folder.as_ref())));
         }

@@ -19,7 +19,7 @@ use crate::env::RegionEnv;
 use crate::error::EngineError;
 use crate::hooks::ManifestKind;
 use crate::layout::RegionDir;
-use crate::storage::rest;
+use crate::storage::sleep_backoff;
 
 /// What follows a version.
 #[derive(Debug, Clone)]
@@ -69,7 +69,7 @@ pub async fn history(
             Look::Done(history) => return Ok(history),
             Look::Again { missing } => gap = missing,
         }
-        rest(reader.options.backoff, reader.options.backoff_limit, round).await;
+        sleep_backoff(reader.options.backoff, reader.options.backoff_limit, round).await;
     }
     Err(reader.unsettled(gap))
 }

@@ -15,7 +15,7 @@ use super::replay::{self, Outcome};
 use super::{Delta, ManifestOptions, ManifestState};
 use crate::error::EngineError;
 use crate::layout::RegionDir;
-use crate::storage::{Storage, rest};
+use crate::storage::{Storage, sleep_backoff};
 
 /// Reads one region's manifest.
 #[derive(Debug, Clone)]
@@ -59,7 +59,7 @@ impl Reader {
                     gap = missing;
                 }
             }
-            rest(self.options.backoff, self.options.backoff_limit, round).await;
+            sleep_backoff(self.options.backoff, self.options.backoff_limit, round).await;
         }
         Err(self.unsettled(gap))
     }

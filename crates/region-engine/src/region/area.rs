@@ -15,7 +15,7 @@ use tidewater_common::schema::{TableOptions, TableSchema};
 use super::obligation::Obligation;
 use super::{Region, RegionSpec};
 use crate::EngineError;
-use crate::bulk::{AdoptError, MOST_FILES, Unfit, inspect};
+use crate::bulk::{AdoptError, MAX_FILES, Unfit, inspect};
 use crate::file_meta::FileMeta;
 use crate::manifest::state::Area;
 use crate::manifest::{
@@ -116,13 +116,13 @@ impl Region {
     /// the outcome was not told, and to be sure that what the log has decided was there to be done.
     ///
     /// # Errors
-    /// [`AdoptError::GivenUp`] when it was given up instead, and those of a commit.
+    /// [`AdoptError::Abandoned`] when it was given up instead, and those of a commit.
     pub async fn published(&self, area: AreaId) -> Result<bool, AdoptError> {
         let (_, state) = self.settled().await?;
         match state.closed_areas.get(&area) {
             None => Ok(false),
             Some(Closed::Published) => Ok(true),
-            Some(Closed::GivenUp) => Err(AdoptError::GivenUp { area }),
+            Some(Closed::GivenUp) => Err(AdoptError::Abandoned { area }),
         }
     }
 
@@ -266,7 +266,7 @@ impl Region {
         beside: usize,
     ) -> Result<Vec<FileMeta>, AdoptError> {
         let count = files.len() + beside;
-        if count > MOST_FILES {
+        if count > MAX_FILES {
             return Err(AdoptError::TooMany { files: count });
         }
         let shape = Arc::new(TableShape::new(spec.schema.clone(), spec.options.clone())?);

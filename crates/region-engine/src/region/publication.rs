@@ -9,7 +9,7 @@ use tidewater_common::ids::{Epoch, OwnerEpoch, Sequence};
 use tidewater_common::schema::{TableOptions, TableSchema};
 
 use super::obligation::{Obligation, Pending};
-use crate::bulk::MOST_FILES;
+use crate::bulk::MAX_FILES;
 use crate::file_meta::{FileMeta, Stamp};
 use crate::manifest::state::Area;
 use crate::manifest::{
@@ -134,7 +134,7 @@ impl Pending {
         state: &ManifestState,
     ) -> Vec<Action> {
         let first = self.cause.sequence.get();
-        let published = first..first.saturating_add(MOST_FILES as u64);
+        let published = first..first.saturating_add(MAX_FILES as u64);
         let stamped = |file: &&FileMeta| {
             file.stamp.is_some_and(|stamp| published.contains(&stamp.sequence.get()))
         };

@@ -201,8 +201,8 @@ impl AttemptHistory {
         &self.unsuitable
     }
 
-    /// Returns the fallback while no compactor accepts the job. `waited`: time since a compactor last
-    /// accepted it; `some_up`: there are compactors that may accept it.
+    /// Returns the fallback while no compactor accepts the job. `waited`: time for which no compactor
+    /// has accepted it; `some_up`: there are compactors that may accept it.
     pub fn fallback(
         &mut self,
         policy: &JobPolicy,

@@ -1,4 +1,4 @@
-//! What the state machine stores, byte by byte: rows beside the log, and snapshots.
+//! Frozen bytes of the state machine: rows in the log's database, and snapshots.
 
 use tidewater_common::ids::GroupId;
 
@@ -19,13 +19,13 @@ fn meta() -> SnapshotMeta {
     }
 }
 
-/// 64 bytes a line, so that a difference is found by eye.
+/// 64 bytes a line, so that differences are visible in the test output.
 fn lines(bytes: &[u8]) -> String {
     bytes.chunks(64).map(|line| hex(line) + "\n").collect()
 }
 
 #[test]
-fn a_snapshot_has_its_frozen_bytes() {
+fn snapshot_bytes_are_frozen() {
     let folder = tempfile::tempdir().unwrap();
     let written = SnapshotFolder::open(folder.path().to_owned()).unwrap();
     let snapshot = written.write(&one_of_each(), meta()).unwrap();
@@ -36,7 +36,7 @@ fn a_snapshot_has_its_frozen_bytes() {
 }
 
 #[test]
-fn a_snapshot_of_an_older_release_is_read() {
+fn snapshot_of_an_older_release_is_readable() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("catalog-00000000000000000002-00000000000000000300");
     let bytes: Vec<u8> = GOLDEN_SNAPSHOT.lines().flat_map(unhex).collect();
@@ -44,7 +44,7 @@ fn a_snapshot_of_an_older_release_is_read() {
     let found = SnapshotFolder::open(folder.path().to_owned()).unwrap();
     let snapshot = found.current().unwrap();
     assert_eq!(snapshot.meta, meta());
-    let (state, rows) = found.take_in(meta(), snapshot.snapshot).unwrap();
+    let (state, rows) = found.install(meta(), snapshot.snapshot).unwrap();
     assert_eq!(state, one_of_each());
     assert_eq!(rows, one_of_each().rows().unwrap());
 }
@@ -59,12 +59,12 @@ fn stored(log: &LogStore) -> Vec<(String, Vec<u8>)> {
 }
 
 #[tokio::test]
-async fn rows_beside_the_log_have_their_frozen_keys_and_bytes() {
+async fn stored_state_keys_and_bytes_are_frozen() {
     let folder = tempfile::tempdir().unwrap();
     let log = store(folder.path());
     let mut machine = machine(folder.path(), &log);
     apply(&mut machine, entries()).await;
-    // Rows are written behind the log: with something durable, at the latest.
+    // Rows are queued behind the log; a durable write flushes them.
     log.group(GroupId::META).write_durably(0, |_, _| Ok(())).await.unwrap();
     let mut rows = stored(&log);
     let membership = rows.iter().position(|row| row.0 == "membership").unwrap();
@@ -72,7 +72,7 @@ async fn rows_beside_the_log_have_their_frozen_keys_and_bytes() {
     assert_eq!(hex(&rows.remove(membership).1), members);
     let applied = rows.iter().position(|row| row.0 == "applied").unwrap();
     assert_eq!(hex(&rows.remove(applied).1), "080110011803");
-    // What lies behind the prefix is frozen with the catalog's rows.
+    // The bytes of prefixed rows are frozen by the catalog's tests.
     let mut expected: Vec<_> = machine
         .view()
         .frozen()
@@ -81,7 +81,7 @@ async fn rows_beside_the_log_have_their_frozen_keys_and_bytes() {
         .into_iter()
         .map(|(key, value)| (format!("row/{}", String::from_utf8_lossy(&key)), value))
         .collect();
-    // Never changed so far, so never written.
+    // Not changed so far, so not written.
     expected.retain(|row| !row.0.starts_with("row/catalog/"));
     expected.sort();
     rows.sort();
@@ -89,7 +89,7 @@ async fn rows_beside_the_log_have_their_frozen_keys_and_bytes() {
 }
 
 #[tokio::test]
-async fn rows_of_an_older_release_are_loaded() {
+async fn rows_of_an_older_release_are_readable() {
     let folder = tempfile::tempdir().unwrap();
     let log = store(folder.path());
     log.write_synced(|db, batch| {

@@ -1,4 +1,4 @@
-//! R2: replicas that applied the same index have equal state, whichever way they came there.
+//! R2: replicas that have applied the same index have equal state, however they reached the index.
 
 use std::fs;
 
@@ -7,7 +7,7 @@ use proptest::prelude::*;
 use super::*;
 use crate::commands::model_tests::any_command;
 
-/// Entries after [`super::entries`], so that there are nodes to work with.
+/// Entries after [`super::entries`], which register nodes.
 fn log_of(kinds: Vec<Kind>) -> Vec<Entry> {
     let mut log = entries();
     let mut next = log.len() as u64;
@@ -19,7 +19,7 @@ fn log_of(kinds: Vec<Kind>) -> Vec<Entry> {
     log
 }
 
-/// How far a replica is, and the digest of what it shows.
+/// Applied log id and membership of a replica, and the digest of its state.
 async fn standing(machine: &mut MetaMachine) -> (Option<LogId>, StoredMembership, u32) {
     let (last, membership) = machine.applied_state().await.unwrap();
     (last, membership, digest(&machine.view().frozen()).unwrap())
@@ -29,7 +29,7 @@ async fn apply_from(machine: &mut MetaMachine, log: &[Entry], next: usize) {
     apply(machine, log[next..].to_vec()).await;
 }
 
-/// One by one, with the digest after each index.
+/// Applies entries one by one; returns the digest after each index.
 async fn digests(log: &[Entry]) -> Vec<u32> {
     let folder = tempfile::tempdir().unwrap();
     let store = store(folder.path());
@@ -42,7 +42,7 @@ async fn digests(log: &[Entry]) -> Vec<u32> {
     digests
 }
 
-/// Applies all at once, is closed at `cut`, and opened again.
+/// Applies the log with a restart at `cut`.
 async fn restarted(log: &[Entry], cut: usize) -> (Option<LogId>, StoredMembership, u32) {
     let folder = tempfile::tempdir().unwrap();
     {
@@ -56,10 +56,12 @@ async fn restarted(log: &[Entry], cut: usize) -> (Option<LogId>, StoredMembershi
     standing(&mut machine).await
 }
 
-/// Begins with a snapshot that another replica made at `cut`.
+/// Starts from a snapshot that another replica built at `cut`.
 async fn installed(log: &[Entry], cut: usize) -> (Option<LogId>, StoredMembership, u32) {
-    let (source, target) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
-    let (source_log, target_log) = (store(source.path()), store(target.path()));
+    let source = tempfile::tempdir().unwrap();
+    let target = tempfile::tempdir().unwrap();
+    let source_log = store(source.path());
+    let target_log = store(target.path());
     let mut leader = machine(source.path(), &source_log);
     apply(&mut leader, log[..cut].to_vec()).await;
     let snapshot = leader.get_snapshot_builder().await.build_snapshot().await.unwrap();
@@ -67,7 +69,7 @@ async fn installed(log: &[Entry], cut: usize) -> (Option<LogId>, StoredMembershi
     follower.install_snapshot(&snapshot.meta, snapshot.snapshot).await.unwrap();
     apply_from(&mut follower, log, cut).await;
     let standing = standing(&mut follower).await;
-    // What is stored is what is shown.
+    // The stored state equals the state in memory.
     drop(follower);
     target_log.shutdown();
     drop(target_log);
@@ -80,7 +82,7 @@ proptest! {
     #![proptest_config(ProptestConfig::with_cases(12))]
 
     #[test]
-    fn replicas_that_applied_the_same_are_equal(
+    fn replicas_at_the_same_index_are_equal(
         kinds in proptest::collection::vec(any_command(), 1..60),
         cut in any::<prop::sample::Index>(),
     ) {
@@ -98,7 +100,7 @@ proptest! {
     }
 }
 
-/// The write-ahead log's file, which holds all that is not yet in tables.
+/// File of RocksDB's write-ahead log, which holds all data that is not in its tables yet.
 fn write_ahead_log(folder: &Path) -> std::path::PathBuf {
     let files = fs::read_dir(folder).unwrap().map(|file| file.unwrap().path());
     let logs = files.filter(|path| path.extension().is_some_and(|ending| ending == "log"));
@@ -106,7 +108,7 @@ fn write_ahead_log(folder: &Path) -> std::path::PathBuf {
 }
 
 #[tokio::test]
-async fn after_a_crash_the_state_is_that_of_an_index_and_replay_gives_the_rest() {
+async fn log_replay_restores_the_state_after_a_crash() {
     let table =
         |number, name: &str| Kind::CreateTable(crate::commands::testing::table(number, name));
     let group = v1::CreateGroup { first_members: vec![101, 102] };
@@ -123,13 +125,13 @@ async fn after_a_crash_the_state_is_that_of_an_index_and_replay_gives_the_rest()
     let mut running = machine(folder.path(), &live);
     for entry in &log {
         apply(&mut running, vec![entry.clone()]).await;
-        // Rows are written behind the log: one write for each entry, so that cuts differ.
+        // Rows are queued behind the log: one durable write for each entry makes the cuts differ.
         let log = live.group(tidewater_common::ids::GroupId::META);
         log.write_durably(0, |_, _| Ok(())).await.unwrap();
     }
     let mut seen = BTreeSet::new();
     for lost in [0, 1, 700, 2_000, 5_000, 9_000] {
-        // As a crash leaves it: what was not synced may be missing from the end.
+        // Simulates a crash: data that was not synced may be missing at the end.
         let crashed = tempfile::tempdir().unwrap();
         fs::create_dir(crashed.path().join("log")).unwrap();
         for file in fs::read_dir(folder.path().join("log")).unwrap() {
@@ -152,5 +154,5 @@ async fn after_a_crash_the_state_is_that_of_an_index_and_replay_gives_the_rest()
         apply_from(&mut machine, &log, next).await;
         assert_eq!(standing(&mut machine).await.2, *digests.last().unwrap(), "{lost} lost");
     }
-    assert!(seen.len() > 3, "the crashes were no different: {seen:?}");
+    assert!(seen.len() > 3, "all crashes lost the same entries: {seen:?}");
 }

@@ -1,4 +1,4 @@
-//! Openraft's storage suite on the real state machine, beside the real log in the same database.
+//! Openraft's storage suite on the real state machine, with the real log in the same database.
 
 use openraft::StorageError;
 use openraft::testing::log::{StoreBuilder, Suite};
@@ -10,7 +10,7 @@ use super::{MetaMachine, machine, store};
 
 struct Builder;
 
-/// Keeps the folder for as long as a test runs; the machine keeps the log store.
+/// Keeps the directory while a test runs; the machine keeps the log store.
 struct Guard {
     _folder: TempDir,
 }
@@ -25,6 +25,6 @@ impl StoreBuilder<TypeConfig, GroupLog, MetaMachine, Guard> for Builder {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn openrafts_storage_suite_passes() {
+async fn state_machine_passes_openrafts_storage_suite() {
     Suite::test_all(Builder).await.unwrap();
 }

@@ -8,7 +8,7 @@
 use super::Pending;
 use crate::error::EngineError;
 use crate::manifest::reader::Reader;
-use crate::storage::{PutOutcome, StorageError, rest};
+use crate::storage::{PutOutcome, StorageError, sleep_backoff};
 
 /// What became of a put.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -96,7 +96,7 @@ async fn confirm(reader: &Reader, pending: &Pending) -> Result<Settled, EngineEr
 }
 
 async fn wait(reader: &Reader, tried: u32) {
-    rest(reader.options.backoff, reader.options.backoff_limit, tried).await;
+    sleep_backoff(reader.options.backoff, reader.options.backoff_limit, tried).await;
 }
 
 fn unknown(reader: &Reader, pending: &Pending, detail: String) -> EngineError {

@@ -137,7 +137,7 @@ async fn an_abandoned_area_leaves_nothing_and_is_not_opened_again() {
     assert_eq!((world.region.areas(), world.region.obligations()), (vec![], vec![]));
     world.check().await;
     let asked = world.region.published(area).await;
-    assert!(matches!(asked, Err(AdoptError::GivenUp { .. })), "{asked:?}");
+    assert!(matches!(asked, Err(AdoptError::Abandoned { .. })), "{asked:?}");
     let error = world.region.open_own_area(area, DEADLINE).await.unwrap_err();
     let used = matches!(error, EngineError::Refused { reason: Void::AreaUsed { .. }, .. });
     assert!(used, "{error}");

@@ -1,11 +1,11 @@
-//! One term of leadership: what runs in it, and how it begins and ends.
+//! Leader term: start, tasks and end of one term of leadership.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
 use parking_lot::Mutex;
-use tidewater_common::ids::{GroupId, TableId, Term};
+use tidewater_common::ids::{GroupId, NodeId, TableId, Term};
 use tidewater_common::refusal::Refusal;
 use tidewater_proto::v1::{self, GroupState, NodeState, meta_command::Kind};
 use tidewater_raft_store::membership::Unfinished;
@@ -22,22 +22,22 @@ use crate::catalog::{MetaState, Node, TICK_INTERVAL_MS};
 use crate::commands::is_address;
 use crate::group::MetaGroup;
 
-/// Steps of groups that run at the same time.
-const STEPS: usize = 32;
-/// Tables that are worked on at the same time. Apart from the steps: many tables on a node that does
-/// not answer must not hold up the repair of groups.
-const TABLES: usize = 32;
-/// How often it is looked whether a change of group 0's members was cut off.
-const MEMBERS: Duration = Duration::from_millis(500);
-/// Pause after a failed attempt on one table or group.
-const RETRY: Duration = Duration::from_millis(500);
+/// Maximum number of concurrent placement steps.
+const MAX_CONCURRENT_STEPS: usize = 32;
+/// Maximum number of concurrent table procedures. Separate from the steps: many tables on a node that
+/// does not answer must not delay the repair of groups.
+const MAX_CONCURRENT_TABLES: usize = 32;
+/// Interval between checks for an unfinished membership change of group 0.
+const MEMBERSHIP_CHECK_INTERVAL: Duration = Duration::from_millis(500);
+/// Delay after a failed attempt on one table or group.
+const RETRY_DELAY: Duration = Duration::from_millis(500);
 
-/// How the leader behaves. Tests shorten the times.
+/// Intervals and timeouts of the leader. Tests shorten them.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Timing {
-    /// How often everything is looked at when there is no news.
+    /// Maximum interval between two rounds; changes start a round earlier.
     pub(crate) round: Duration,
-    /// A node that is silent for longer is down.
+    /// Time without a heartbeat after which a node is down.
     pub(crate) failure_timeout: Duration,
     pub(crate) placement: PlacementOptions,
     pub(crate) garbage: GarbageOptions,
@@ -71,7 +71,7 @@ pub(crate) struct Stewardship {
     tables: Semaphore,
 }
 
-/// What has a task already.
+/// Tasks in progress.
 #[derive(Debug, Default)]
 struct Busy {
     creating: bool,
@@ -81,7 +81,8 @@ struct Busy {
 }
 
 impl Busy {
-    /// Whether a step may begin: one at a time for each group, and one new group at a time.
+    /// Registers a step; `false` when it must wait. Each group has one step at a time, and one new group
+    /// is created at a time.
     fn begin(&mut self, group: Option<GroupId>) -> bool {
         match group {
             Some(group) => self.groups.insert(group),
@@ -89,7 +90,7 @@ impl Busy {
         }
     }
 
-    /// The step is over, whatever came of it.
+    /// Removes a step that has ended, with any outcome.
     fn end(&mut self, group: Option<GroupId>) {
         match group {
             Some(group) => drop(self.groups.remove(&group)),
@@ -98,7 +99,7 @@ impl Busy {
     }
 }
 
-/// Starts a stewardship whenever this node begins to lead, and ends it when it no longer does.
+/// Starts a leader term when this node begins to lead, and ends it when the node no longer leads.
 pub(crate) async fn watch_leadership(
     group: Arc<MetaGroup>,
     control: Arc<Control>,
@@ -126,10 +127,14 @@ pub(crate) async fn watch_leadership(
             tracing::info!(%term, node = %group.node_id, "this node leads the meta group");
             observations.restart(Instant::now());
             let cancel = stop.child_token();
-            let (group, control) = (Arc::clone(&group), Arc::clone(&control));
-            let observations = Arc::clone(&observations);
-            let stewardship = Stewardship::new(term, group, control, observations, timing);
-            tokio::spawn(Arc::new(stewardship).run(cancel.clone()));
+            let leader_term = Stewardship::new(
+                term,
+                Arc::clone(&group),
+                Arc::clone(&control),
+                Arc::clone(&observations),
+                timing,
+            );
+            tokio::spawn(Arc::new(leader_term).run(cancel.clone()));
             current = Some((term, cancel));
         }
     }
@@ -153,41 +158,41 @@ impl Stewardship {
             observations,
             timing,
             busy: Mutex::default(),
-            steps: Semaphore::new(STEPS),
-            tables: Semaphore::new(TABLES),
+            steps: Semaphore::new(MAX_CONCURRENT_STEPS),
+            tables: Semaphore::new(MAX_CONCURRENT_TABLES),
         }
     }
 
-    /// Runs until cancelled; all tasks end with it.
+    /// Runs until `cancel`, then ends all tasks of the term.
     async fn run(self: Arc<Self>, cancel: CancellationToken) {
         let mut tasks = JoinSet::new();
-        tasks.spawn(Arc::clone(&self).tick());
-        tasks.spawn(Arc::clone(&self).finish_changes());
+        tasks.spawn(Arc::clone(&self).advance_time());
+        tasks.spawn(Arc::clone(&self).finish_membership_changes());
         let this = Arc::clone(&self);
         tasks.spawn(async move { this.collect_garbage(this.timing.garbage).await });
-        let work = async {
+        let rounds = async {
             let mut round = interval(self.timing.round);
             round.set_missed_tick_behavior(MissedTickBehavior::Delay);
             let mut revisions = self.group.view.subscribe();
             loop {
                 tokio::select! {
                     _ = round.tick() => {}
-                    () = self.observations.news.notified() => {}
+                    () = self.observations.changes.notified() => {}
                     _ = revisions.changed() => {}
                 }
                 while tasks.try_join_next().is_some() {}
-                self.round(&mut tasks);
+                self.run_round(&mut tasks);
             }
         };
         tokio::select! {
             () = cancel.cancelled() => {}
-            () = work => {}
+            () = rounds => {}
         }
         tasks.shutdown().await;
     }
 
-    /// Replicated time, and at first the cluster itself.
-    async fn tick(self: Arc<Self>) {
+    /// Bootstraps the cluster, if it is not bootstrapped yet, and advances replicated time.
+    async fn advance_time(self: Arc<Self>) {
         let mut ticks = interval(Duration::from_millis(TICK_INTERVAL_MS));
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
@@ -201,25 +206,26 @@ impl Stewardship {
                 Kind::Bootstrap(v1::BootstrapCluster { cluster_id, now_ms })
             };
             if let Err(error) = self.command(kind).await {
-                tracing::debug!(%error, "replicated time was not advanced");
+                tracing::debug!(%error, "failed to advance replicated time");
             }
         }
     }
 
-    /// The leader before may have died between the two steps of a change of group 0's members.
-    async fn finish_changes(self: Arc<Self>) {
+    /// Finishes membership changes of group 0: the previous leader may have failed between the two steps
+    /// of a change.
+    async fn finish_membership_changes(self: Arc<Self>) {
         let mut unfinished = Unfinished::default();
-        let mut looks = interval(MEMBERS);
-        looks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut ticks = interval(MEMBERSHIP_CHECK_INTERVAL);
+        ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
-            looks.tick().await;
+            ticks.tick().await;
             unfinished.finish(GroupId::META, &self.group.raft).await;
         }
     }
 
-    /// Looks at everything once, and starts tasks for what is due.
-    fn round(self: &Arc<Self>, tasks: &mut JoinSet<()>) {
-        let (verdicts, reports, steps, tables) = {
+    /// Compares state and observations once, and starts tasks for all due work.
+    fn run_round(self: &Arc<Self>, tasks: &mut JoinSet<()>) {
+        let (node_states, reports, steps, tables) = {
             let state = self.group.view.read();
             if state.header().cluster_id.is_none() {
                 return;
@@ -229,17 +235,17 @@ impl Stewardship {
                 .filter(|group| group.state == GroupState::Creating)
                 .map(|group| group.id)
                 .collect();
-            self.observations.keep(|node| state.node(node).is_some());
-            let observed = self.observations.observed(&creating, Instant::now());
+            self.observations.retain_nodes(|node| state.node(node).is_some());
+            let observed = self.observations.snapshot(&creating, Instant::now());
             (
-                detector::judge(&state, &observed, self.timing.failure_timeout),
+                detector::detect(&state, &observed, self.timing.failure_timeout),
                 due_reports(&state, &observed),
                 plan(&state, &observed, &self.timing.placement),
                 unfinished(&state),
             )
         };
-        if !verdicts.is_empty() || !reports.is_empty() {
-            self.record(verdicts, reports, tasks);
+        if !node_states.is_empty() || !reports.is_empty() {
+            self.start_recording(node_states, reports, tasks);
         }
         for step in steps {
             self.start_step(step, tasks);
@@ -249,10 +255,10 @@ impl Stewardship {
         }
     }
 
-    /// One task records all that was observed; until it is done, nothing else is recorded.
-    fn record(
+    /// Starts a task that records observations in the catalog, unless one is already running.
+    fn start_recording(
         self: &Arc<Self>,
-        verdicts: Vec<(tidewater_common::ids::NodeId, NodeState)>,
+        node_states: Vec<(NodeId, NodeState)>,
         reports: Vec<Kind>,
         tasks: &mut JoinSet<()>,
     ) {
@@ -261,12 +267,12 @@ impl Stewardship {
         }
         let this = Arc::clone(self);
         tasks.spawn(async move {
-            for (node, to) in verdicts {
+            for (node, to) in node_states {
                 match to {
                     NodeState::Down => {
-                        tracing::warn!(%node, "the node sends no heartbeats: it is down")
+                        tracing::warn!(%node, "node is down: its heartbeats have stopped");
                     }
-                    _ => tracing::info!(%node, "the node is up again"),
+                    _ => tracing::info!(%node, "node is up again"),
                 }
                 let set = v1::SetNodeState { node_id: node.get(), state: to.into() };
                 this.try_command(Kind::SetNodeState(set)).await;
@@ -285,17 +291,17 @@ impl Stewardship {
         }
         let this = Arc::clone(self);
         tasks.spawn(async move {
-            // The pause is nobody else's: without the permit.
-            let carried_out = match this.steps.acquire().await {
-                Ok(_permit) => this.carry_out(step.clone()).await,
+            // The permit is released before the delay, so that the delay does not block other groups.
+            let result = match this.steps.acquire().await {
+                Ok(_permit) => this.perform_step(step.clone()).await,
                 Err(_) => return,
             };
-            if let Err(error) = carried_out {
-                tracing::warn!(?step, %error, "a step of placement failed and will be planned again");
-                sleep(RETRY).await;
+            if let Err(error) = result {
+                tracing::warn!(?step, %error, "placement step failed; planning again");
+                sleep(RETRY_DELAY).await;
             }
             this.busy.lock().end(group);
-            this.observations.news.notify_one();
+            this.observations.changes.notify_one();
         });
     }
 
@@ -310,30 +316,31 @@ impl Stewardship {
                 Err(_) => return,
             };
             let error = result.err().map(|error| error.to_string());
-            this.observations.table_error(table, error.clone());
+            this.observations.record_table_error(table, error.clone());
             if let Some(error) = error {
-                tracing::warn!(%table, %error, "a table's regions are not ready: trying again");
-                sleep(RETRY).await;
+                tracing::warn!(%table, %error, "regions of a table are not ready; retrying");
+                sleep(RETRY_DELAY).await;
             }
             this.busy.lock().tables.remove(&table);
-            this.observations.news.notify_one();
+            this.observations.changes.notify_one();
         });
     }
 
-    /// Proposes in this term.
+    /// Proposes a command that is valid only in this term.
     pub(crate) async fn command(&self, kind: Kind) -> Result<(), Refusal> {
         self.group.propose_in(self.term, kind).await.map(|_| ())
     }
 
-    /// What is not recorded now is observed again.
+    /// Proposes a command that records an observation. After a failure, a later round proposes it again.
     async fn try_command(&self, kind: Kind) {
         if let Err(error) = self.command(kind).await {
-            tracing::debug!(%error, "an observation was not recorded");
+            tracing::debug!(%error, "failed to record an observation");
         }
     }
 }
 
-/// What heartbeats said and the catalog does not show yet: new addresses, reports of leaders.
+/// Returns commands for heartbeat content that the catalog does not have yet: new addresses and reports
+/// of group leaders.
 fn due_reports(state: &MetaState, observed: &Observed) -> Vec<Kind> {
     let mut due = Vec::new();
     for (id, address) in &observed.addresses {
@@ -372,9 +379,10 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_group_has_one_step_at_a_time() {
+    fn group_has_one_step_at_a_time() {
         let mut busy = Busy::default();
-        let (one, two) = (Some(GroupId(1)), Some(GroupId(2)));
+        let one = Some(GroupId(1));
+        let two = Some(GroupId(2));
         assert!(busy.begin(one) && busy.begin(two) && busy.begin(None));
         assert!(!busy.begin(one) && !busy.begin(None));
         busy.end(one);

@@ -1,4 +1,4 @@
-//! What the services of a compactor node share.
+//! State shared by the services of a compactor node.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -14,39 +14,40 @@ use tokio::sync::{Semaphore, SemaphorePermit};
 use tokio_util::task::TaskTracker;
 use uuid::Uuid;
 
-use crate::disk::Disk;
-use crate::handles::Handles;
-use crate::jobs::Jobs;
+use crate::disk::StoreDisk;
+use crate::handles::HandleTable;
+use crate::jobs::JobTable;
 use crate::meters;
 
-/// Manifests read at once: each may be large.
-pub(crate) const READING: usize = 8;
-/// Who waits longer to read one is refused.
-const READS_WITHIN: Duration = Duration::from_secs(5);
+/// Concurrent reads of manifests, each of which may be large.
+pub(crate) const CONCURRENT_READS: usize = 8;
+/// Time limit of the wait for a manifest read; a call that waits longer is refused.
+const READ_WAIT: Duration = Duration::from_secs(5);
 
-/// See the module's head.
+/// State shared by the services of a node. Lives as long as the node.
 #[derive(Debug)]
-pub(crate) struct NodeParts {
+pub(crate) struct CompactorContext {
     pub(crate) cluster: ClusterId,
     pub(crate) node: NodeId,
-    /// Of the store, as its marker says.
+    /// Id of the object store, from its marker object.
     pub(crate) object_store_id: Uuid,
     pub(crate) env: RegionEnv,
     pub(crate) sets: PluginSets,
-    pub(crate) disk: Disk,
-    pub(crate) jobs: Arc<Jobs>,
-    pub(crate) handles: Mutex<Handles<CompactionRegion>>,
-    /// Permits to read a manifest.
+    pub(crate) disk: StoreDisk,
+    pub(crate) jobs: Arc<JobTable>,
+    pub(crate) handles: Mutex<HandleTable<CompactionRegion>>,
+    /// Permits of manifest reads.
     pub(crate) reading: Semaphore,
-    /// Each job has one.
+    /// Tasks of the jobs, one per job.
     pub(crate) tasks: TaskTracker,
 }
 
-impl NodeParts {
-    /// What the meta service hears.
+impl CompactorContext {
+    /// Load of the node, as reported to the meta service.
     pub(crate) async fn load(&self) -> CompactorLoad {
         let room = self.disk.room().await;
-        let (capacity, in_use) = (self.jobs.capacity(), self.jobs.in_use());
+        let capacity = self.jobs.capacity();
+        let in_use = self.jobs.in_use();
         let count = |number: usize| u32::try_from(number).unwrap_or(u32::MAX);
         CompactorLoad {
             slots: count(capacity.slots),
@@ -59,19 +60,19 @@ impl NodeParts {
         }
     }
 
-    /// Waits until a manifest may be read.
+    /// Waits for a permit to read a manifest.
     ///
     /// # Errors
-    /// `Overloaded` when that takes too long.
-    pub(crate) async fn may_read_a_manifest(&self) -> Result<SemaphorePermit<'_>, Refusal> {
-        let permit = tokio::time::timeout(READS_WITHIN, self.reading.acquire()).await;
+    /// `Overloaded` if the wait exceeds [`READ_WAIT`].
+    pub(crate) async fn acquire_manifest_read(&self) -> Result<SemaphorePermit<'_>, Refusal> {
+        let permit = tokio::time::timeout(READ_WAIT, self.reading.acquire()).await;
         permit.ok().and_then(Result::ok).ok_or_else(|| {
-            let message = format!("{READING} manifests are being read here, and others wait");
-            Refusal::new(Reason::Overloaded, message).retry_after(READS_WITHIN)
+            let message = format!("{CONCURRENT_READS} manifest reads are in progress: retry later");
+            Refusal::new(Reason::Overloaded, message).retry_after(READ_WAIT)
         })
     }
 
-    /// Brings the gauges of `/metrics` up to date.
+    /// Updates the gauges of `/metrics`.
     pub(crate) fn observe(&self) {
         let handles = self.handles.lock().len();
         meters::observe(self.jobs.capacity(), self.jobs.in_use(), handles);
