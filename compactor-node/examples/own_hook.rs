@@ -40,7 +40,7 @@ impl HookKind for Print {
     fn check(&self, config: &Value) -> Result<(), String> {
         config.as_object().map(drop).ok_or_else(|| "the configuration is not an object".to_owned())
     }
-    fn make(&self, spec: &PluginSpec, _: HookHome) -> Result<RegionHookRef, String> {
+    fn make(&self, spec: &HookSpec, _: HookHome) -> Result<RegionHookRef, String> {
         Ok(Arc::new(Self(spec.name.clone())))
     }
 }

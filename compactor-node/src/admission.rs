@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use tidewater_common::refusal::Refusal;
 use tidewater_proto::v1::Reason;
-use tidewater_region_engine::compaction::Limits;
+use tidewater_region_engine::compaction::CompactionLimits;
 
 /// Suggested retry delay: by then a running job may have ended.
 const RETRY: Duration = Duration::from_secs(1);
@@ -92,7 +92,7 @@ pub(crate) fn admit(
     in_use: InUse,
     room: Option<u64>,
     demand: JobDemand,
-) -> Result<Limits, AdmissionError> {
+) -> Result<CompactionLimits, AdmissionError> {
     let needed = demand.sub_job_bytes;
     if in_use.draining {
         return Err(AdmissionError::Draining);
@@ -118,7 +118,7 @@ pub(crate) fn admit(
     let fit = usize::try_from(bound / needed.max(1)).unwrap_or(usize::MAX);
     let spare = capacity.slots.saturating_sub(in_use.sub_jobs);
     let parallelism = fit.min(demand.sub_jobs).min(spare).max(1);
-    Ok(Limits { parallelism, memory_bytes: needed.saturating_mul(parallelism as u64) })
+    Ok(CompactionLimits { parallelism, memory_bytes: needed.saturating_mul(parallelism as u64) })
 }
 
 #[cfg(test)]

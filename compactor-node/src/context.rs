@@ -9,7 +9,7 @@ use tidewater_common::refusal::Refusal;
 use tidewater_proto::v1::{CompactorLoad, Reason};
 use tidewater_region_engine::compaction::CompactionRegion;
 use tidewater_region_engine::env::RegionEnv;
-use tidewater_region_engine::hooks::PluginSets;
+use tidewater_region_engine::hooks::HookSets;
 use tokio::sync::{Semaphore, SemaphorePermit};
 use tokio_util::task::TaskTracker;
 use uuid::Uuid;
@@ -32,7 +32,7 @@ pub(crate) struct CompactorContext {
     /// Id of the object store, from its marker object.
     pub(crate) object_store_id: Uuid,
     pub(crate) env: RegionEnv,
-    pub(crate) sets: PluginSets,
+    pub(crate) sets: HookSets,
     pub(crate) disk: StoreDisk,
     pub(crate) jobs: Arc<JobTable>,
     pub(crate) handles: Mutex<HandleTable<CompactionRegion>>,

@@ -7,7 +7,7 @@ use parking_lot::Mutex;
 use tidewater_common::ids::{FileId, JobId, NodeId};
 use tidewater_common::refusal::Refusal;
 use tidewater_proto::v1::Reason;
-use tidewater_region_engine::compaction::{Attempt, CompactionJob, Limits};
+use tidewater_region_engine::compaction::{Attempt, CompactionJob, CompactionLimits};
 use tidewater_region_engine::file_meta::{FileMeta, FileRef};
 use tidewater_region_engine::layout::RegionDir;
 use tokio::sync::watch;
@@ -43,7 +43,7 @@ pub(crate) struct RunningJob {
     pub(crate) number: u32,
     /// Data node that requested the job.
     pub(crate) source: NodeId,
-    pub(crate) limits: Limits,
+    pub(crate) limits: CompactionLimits,
     pub(crate) began: Instant,
     pub(crate) attempt: Attempt,
     ended_by: OnceLock<EndCause>,
@@ -161,7 +161,7 @@ impl JobTable {
     pub(crate) fn start(
         self: &Arc<Self>,
         job: &CompactionJob,
-        requested: Limits,
+        requested: CompactionLimits,
         room: Option<u64>,
         (number, source): (u32, NodeId),
         now: Instant,
@@ -171,7 +171,7 @@ impl JobTable {
         inner.check(job.job_id, job.dir, &inputs)?;
         let demand = JobDemand {
             sub_job_bytes: job.sub_job_bytes(),
-            sub_jobs: job.sub_jobs(Limits { memory_bytes: u64::MAX, ..requested }),
+            sub_jobs: job.sub_jobs(CompactionLimits { memory_bytes: u64::MAX, ..requested }),
             memory_bytes: requested.memory_bytes,
             bytes_read: job.bytes_read(),
         };

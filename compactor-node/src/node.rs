@@ -18,7 +18,7 @@ use tidewater_proto::v1::{NodeRole, RegisterRequest, RegisterResponse};
 use tidewater_raft_store::{MetaLink, RegisterError};
 use tidewater_region_engine::MemoryBudget;
 use tidewater_region_engine::env::{RegionEnv, SystemIds};
-use tidewater_region_engine::hooks::{HookHome, PluginSets};
+use tidewater_region_engine::hooks::{HookHome, HookSets};
 use tidewater_region_engine::storage::{Storage, StoreError};
 use tokio::net::TcpListener;
 use tokio::sync::{Notify, Semaphore, watch};
@@ -253,7 +253,7 @@ fn node_context(
         node,
         object_store_id,
         env: RegionEnv::new(storage, clock, ids, memory, options.engine()),
-        sets: PluginSets::new(options.hook_kinds.clone(), home, options.hook_limits),
+        sets: HookSets::new(options.hook_kinds.clone(), home, options.hook_limits),
         disk: StoreDisk::new(&options.object_store, options.disk_reserve),
         jobs: JobTable::new(options.capacity()),
         handles: Mutex::new(HandleTable::new(options.handle_life)),

@@ -12,7 +12,7 @@ use tidewater_proto::compaction::v1::{
 };
 use tidewater_proto::v1::Reason;
 use tidewater_region_engine::EngineError;
-use tidewater_region_engine::compaction::Committed;
+use tidewater_region_engine::compaction::CommittedCompaction;
 use tokio::sync::mpsc;
 use tokio::time::MissedTickBehavior;
 use tonic::Status;
@@ -71,7 +71,7 @@ struct JobOutcome {
 /// Runs a job: `work` does it, with the attempt of `slot`. Returns whether its commit has an
 /// unknown outcome.
 pub(crate) async fn run(
-    work: impl Future<Output = Result<Committed, EngineError>>,
+    work: impl Future<Output = Result<CommittedCompaction, EngineError>>,
     slot: JobSlot,
     disk: &StoreDisk,
     events: EventSender,
@@ -126,7 +126,7 @@ fn accepted(job: &RunningJob) -> CompactionAccepted {
 /// commit had started.
 fn job_outcome(
     job: &RunningJob,
-    result: Option<Result<Committed, EngineError>>,
+    result: Option<Result<CommittedCompaction, EngineError>>,
     committing: bool,
 ) -> JobOutcome {
     let (name, refusal, unknown) = match result {
@@ -183,7 +183,7 @@ fn outcome_name(reason: Reason, unknown: bool) -> &'static str {
     }
 }
 
-fn success(job: &RunningJob, committed: Committed) -> Event {
+fn success(job: &RunningJob, committed: CommittedCompaction) -> Event {
     Event::Committed(CompactionCommitted {
         manifest_version: committed.manifest_version.get(),
         files_in: job.inputs.iter().map(Into::into).collect(),

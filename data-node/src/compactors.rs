@@ -16,7 +16,7 @@ mod watch;
 use std::sync::Arc;
 
 use tidewater_common::ids::{ClusterId, NodeId, TableId};
-use tidewater_region_engine::hooks::PluginSpec;
+use tidewater_region_engine::hooks::HookSpec;
 use uuid::Uuid;
 
 use self::fleet::Fleet;
@@ -67,7 +67,7 @@ impl Compactors {
     }
 
     /// Returns the hooks of this table: a compactor receives them with the region.
-    fn plugins(&self, table: TableId) -> Vec<PluginSpec> {
-        self.hooks.plugin_specs(table)
+    fn hook_specs(&self, table: TableId) -> Vec<HookSpec> {
+        self.hooks.hook_specs(table)
     }
 }

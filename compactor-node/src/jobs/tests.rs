@@ -4,7 +4,7 @@ use super::*;
 use crate::testing::job;
 
 const SOURCE: NodeId = NodeId(101);
-const REQUESTED: Limits = Limits { parallelism: 4, memory_bytes: u64::MAX };
+const REQUESTED: CompactionLimits = CompactionLimits { parallelism: 4, memory_bytes: u64::MAX };
 
 fn start(jobs: &Arc<JobTable>, job: &CompactionJob) -> Result<JobSlot, JobError> {
     jobs.start(job, REQUESTED, None, (2, SOURCE), Instant::now())

@@ -4,11 +4,11 @@
 use std::collections::BTreeMap;
 
 use tidewater_proto::v1;
-use tidewater_region_engine::hooks::{HookState, HookStatus, PluginSpec};
+use tidewater_region_engine::hooks::{HookSpec, HookState, HookStatus};
 
 /// Sums the status by name and generation. Hooks outside the catalog are left out: no user can
 /// query them.
-pub(super) fn reports(statuses: Vec<(PluginSpec, HookStatus)>) -> Vec<v1::HookReport> {
+pub(super) fn reports(statuses: Vec<(HookSpec, HookStatus)>) -> Vec<v1::HookReport> {
     let mut reports: BTreeMap<(String, u64), v1::HookReport> = BTreeMap::new();
     for (spec, status) in statuses.into_iter().filter(|(spec, _)| spec.generation != 0) {
         let name = spec.name;
@@ -43,7 +43,7 @@ fn state(state: HookState) -> v1::HookState {
 mod tests {
     use super::*;
 
-    fn hook(generation: u64, state: HookState, error: Option<&str>) -> (PluginSpec, HookStatus) {
+    fn hook(generation: u64, state: HookState, error: Option<&str>) -> (HookSpec, HookStatus) {
         let name = "a".to_owned();
         let kind = "jsonl".to_owned();
         let config = serde_json::Value::Null;
@@ -58,7 +58,7 @@ mod tests {
             backlog: 3,
             last_error: error.map(str::to_owned),
         };
-        (PluginSpec { name, kind, config, durable: false, generation }, status)
+        (HookSpec { name, kind, config, durable: false, generation }, status)
     }
 
     #[test]

@@ -3,7 +3,7 @@ use std::task::{Context, Wake, Waker};
 
 use parking_lot::Mutex;
 use tidewater_common::ids::{Epoch, ManifestVersion, NodeId};
-use tidewater_region_engine::compaction::{Limits, Scope};
+use tidewater_region_engine::compaction::{CompactionLimits, Scope};
 use tidewater_region_engine::layout::RegionObject;
 use tidewater_region_engine::storage::Operation;
 use tidewater_region_engine::storage::testing::{Fault, FaultyStore};
@@ -16,7 +16,7 @@ use crate::testing::{job, plan, region};
 
 async fn slot() -> (Arc<JobTable>, JobSlot) {
     let jobs = JobTable::new(Capacity { slots: 1, memory_bytes: 1 << 30 });
-    let requested = Limits { parallelism: 1, memory_bytes: u64::MAX };
+    let requested = CompactionLimits { parallelism: 1, memory_bytes: u64::MAX };
     let slot = jobs.start(&job().await, requested, None, (1, NodeId(101)), Instant::now()).unwrap();
     (jobs, slot)
 }

@@ -8,9 +8,9 @@ use tidewater_common::refusal::Refusal;
 use tidewater_proto::compaction::v1::{OpenCompactionRegionRequest, OpenCompactionRegionResponse};
 use tidewater_proto::v1::Reason;
 use tidewater_region_engine::compaction::{
-    self, CompactionRegion, Limits, OpenError, open_compaction_region,
+    self, CompactionLimits, CompactionRegion, OpenError, open_compaction_region,
 };
-use tidewater_region_engine::hooks::PluginSpec;
+use tidewater_region_engine::hooks::HookSpec;
 use tidewater_region_engine::layout::RegionDir;
 use tokio::time::Instant;
 use tracing::info;
@@ -84,7 +84,7 @@ fn parse(
     let plugins = request
         .plugins
         .into_iter()
-        .map(PluginSpec::try_from)
+        .map(HookSpec::try_from)
         .collect::<Result<_, _>>()
         .map_err(|error| Refusal::new(Reason::BadPlugin, error.to_string()))?;
     let parallelism = match request.parallelism {
@@ -106,8 +106,8 @@ fn parse(
             GroupId(request.group_id),
         ),
         since: Epoch(request.since),
-        limits: Limits { parallelism, memory_bytes },
-        plugins,
+        limits: CompactionLimits { parallelism, memory_bytes },
+        hooks: plugins,
     })
 }
 
@@ -122,9 +122,9 @@ mod tests {
         let region = world.small_region(9).await;
         let good = world.open_request(&region, 1);
         for (parallelism, memory_bytes, expected) in [
-            (0, 0, Limits { parallelism: 3, memory_bytes: u64::MAX }),
-            (2, 5, Limits { parallelism: 2, memory_bytes: 5 }),
-            (9, 0, Limits { parallelism: 3, memory_bytes: u64::MAX }),
+            (0, 0, CompactionLimits { parallelism: 3, memory_bytes: u64::MAX }),
+            (2, 5, CompactionLimits { parallelism: 2, memory_bytes: 5 }),
+            (9, 0, CompactionLimits { parallelism: 3, memory_bytes: u64::MAX }),
         ] {
             let request = OpenCompactionRegionRequest { parallelism, memory_bytes, ..good.clone() };
             assert_eq!(parse(request, 3).unwrap().limits, expected);

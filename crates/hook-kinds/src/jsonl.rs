@@ -14,7 +14,7 @@ use async_trait::async_trait;
 use serde::Deserialize;
 use serde_json::Value;
 use tidewater_region_engine::RegionHookRef;
-use tidewater_region_engine::hooks::{HookError, HookHome, HookKind, PluginSpec};
+use tidewater_region_engine::hooks::{HookError, HookHome, HookKind, HookSpec};
 
 use crate::parse;
 use crate::record::Record;
@@ -53,7 +53,7 @@ impl HookKind for Jsonl {
         Config::read(config).map(|_| ())
     }
 
-    fn make(&self, spec: &PluginSpec, home: HookHome) -> Result<RegionHookRef, String> {
+    fn make(&self, spec: &HookSpec, home: HookHome) -> Result<RegionHookRef, String> {
         let config = Config::read(&spec.config)?;
         Ok(Arc::new(RecordHook::new(&spec.name, home, LineSink::new(config.path, spec.durable))))
     }
@@ -115,7 +115,7 @@ mod tests {
     use super::*;
 
     fn hook(path: &Path) -> RegionHookRef {
-        let spec = PluginSpec {
+        let spec = HookSpec {
             name: "audit".to_owned(),
             kind: "jsonl".to_owned(),
             config: json!({ "path": path }),
@@ -173,7 +173,7 @@ mod tests {
             RegionDir { table_id: TableId(3), region_id: RegionId(7), incarnation: Incarnation(1) };
         let mut state = ManifestState::empty(region_dir);
         state.version = ManifestVersion(12);
-        let spec = PluginSpec {
+        let spec = HookSpec {
             name: "audit".to_owned(),
             kind: "jsonl".to_owned(),
             config: json!({ "path": path }),

@@ -42,12 +42,12 @@ fn parse<C: serde::de::DeserializeOwned>(config: &serde_json::Value) -> Result<C
 #[cfg(test)]
 mod tests {
     use serde_json::{Value, json};
-    use tidewater_region_engine::hooks::PluginSpec;
+    use tidewater_region_engine::hooks::HookSpec;
 
     use super::*;
 
     fn check(kind: &str, config: Value) -> Result<(), String> {
-        let spec = PluginSpec {
+        let spec = HookSpec {
             name: "mine".to_owned(),
             kind: kind.to_owned(),
             config,

@@ -30,7 +30,7 @@ use std::time::Duration;
 use serde::Deserialize;
 use serde_json::Value;
 use tidewater_region_engine::RegionHookRef;
-use tidewater_region_engine::hooks::{HookHome, HookKind, PluginSpec};
+use tidewater_region_engine::hooks::{HookHome, HookKind, HookSpec};
 use url::Url;
 
 use self::direct::DirectSink;
@@ -101,7 +101,7 @@ impl HookKind for Webhook {
         Config::read(config).map(|_| ())
     }
 
-    fn make(&self, spec: &PluginSpec, home: HookHome) -> Result<RegionHookRef, String> {
+    fn make(&self, spec: &HookSpec, home: HookHome) -> Result<RegionHookRef, String> {
         let (config, url) = Config::read(&spec.config)?;
         let timeout = Duration::from_millis(config.timeout_ms);
         let http = HttpTransport::new(&spec.name, url, config.secret_file, timeout)?;

@@ -165,7 +165,7 @@ impl Compactors {
             // 0: all that the compactor can spare.
             parallelism: 0,
             memory_bytes: 0,
-            plugins: self.plugins(job.dir.table_id).iter().map(Into::into).collect(),
+            plugins: self.hook_specs(job.dir.table_id).iter().map(Into::into).collect(),
         }
     }
 

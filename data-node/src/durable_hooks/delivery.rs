@@ -7,7 +7,7 @@ use tidewater_proto::v1::CursorState;
 use tidewater_region_engine::EngineError;
 use tidewater_region_engine::env::RegionEnv;
 use tidewater_region_engine::hooks::{DurableHook, HookError, RegionSnapshot};
-use tidewater_region_engine::manifest::history::{History, Past, history, snapshot};
+use tidewater_region_engine::manifest::history::{History, PastDelta, history, snapshot};
 use tokio::time::Instant;
 
 use super::cursor::{Cursor, CursorMove};
@@ -107,7 +107,7 @@ async fn follow_tail(
 }
 
 /// Delivers one version after the other, until the hook does not accept one.
-async fn deliver_deltas(past: &[Past], hook: &DurableHook) -> DeliveryOutcome {
+async fn deliver_deltas(past: &[PastDelta], hook: &DurableHook) -> DeliveryOutcome {
     let deadline = Instant::now() + MAX_DURATION;
     let mut delivered: Option<ManifestVersion> = None;
     let mut error = None;

@@ -12,7 +12,7 @@ use tidewater_proto::v1::{
 };
 use tidewater_region_engine::EngineError;
 use tidewater_region_engine::env::RegionEnv;
-use tidewater_region_engine::gc::{Awaited, Collector, Garbage, GcReport, GcRequest};
+use tidewater_region_engine::gc::{Garbage, GarbageCollector, GcReport, GcRequest, HookPositions};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::Status;
@@ -89,10 +89,10 @@ async fn run(
         floor_ms: request.floor_ms,
         dry_run: request.dry_run,
         table: request.table_id.map(TableId),
-        most: MAX_DELETED,
+        max_deletions: MAX_DELETED,
     };
     let (sender, mut found) = mpsc::channel(EVENT_OBJECTS);
-    let collector = Collector::new(env).sparing(awaited(&request));
+    let collector = GarbageCollector::new(env).with_hook_positions(awaited(&request));
     let pass = async {
         let outcome = collector.collect(&gc_request, &sender).await;
         drop(sender);
@@ -119,14 +119,14 @@ async fn run(
 }
 
 /// Converts the versions that durable hooks still wait for.
-fn awaited(request: &SweepStoreRequest) -> Awaited {
+fn awaited(request: &SweepStoreRequest) -> HookPositions {
     let known = request.known.iter().map(|region| {
         (RegionId(region.region_id), region.versions.iter().copied().map(ManifestVersion).collect())
     });
-    Awaited {
+    HookPositions {
         known: known.collect(),
         oldest_ms: request.awaited_oldest_ms,
-        most: request.awaited_most,
+        max_versions_behind: request.awaited_most,
     }
 }
 

@@ -16,11 +16,11 @@ use tidewater_proto::compaction::v1::*;
 use tidewater_proto::v1::{CompactionProgress, CompactorInfo, CompactorLoad, Reason};
 use tidewater_region_engine::MemoryBudget;
 use tidewater_region_engine::compaction::{
-    Attempt, CompactionJob, CompactionPlan, CompactionRegion, Limits,
+    Attempt, CompactionJob, CompactionLimits, CompactionPlan, CompactionRegion,
     OpenCompactionRegionRequest as Opening, open_compaction_region,
 };
 use tidewater_region_engine::env::{EngineOptions, RegionEnv, SystemIds};
-use tidewater_region_engine::hooks::{HookHome, HookLimits, PluginSets, PluginSpec};
+use tidewater_region_engine::hooks::{HookHome, HookLimits, HookSets, HookSpec};
 use tidewater_region_engine::storage::Storage;
 use tokio::sync::{Notify, mpsc};
 use tokio_stream::wrappers::{ReceiverStream, TcpListenerStream};
@@ -53,7 +53,7 @@ pub(crate) enum FakeReply {
 pub(crate) struct FakeCompactor {
     pub(crate) node: u64,
     address: String,
-    sets: PluginSets,
+    sets: HookSets,
     env: RegionEnv,
     script: Mutex<VecDeque<FakeReply>>,
     /// Open regions by handle.
@@ -74,7 +74,7 @@ impl FakeCompactor {
         let fake = Arc::new(Self {
             node,
             address: listener.local_addr().unwrap().to_string(),
-            sets: PluginSets::new(tidewater_hook_kinds::builtin(), home, HookLimits::default()),
+            sets: HookSets::new(tidewater_hook_kinds::builtin(), home, HookLimits::default()),
             env: RegionEnv::new(
                 storage.clone(),
                 Arc::new(SystemClock),
@@ -148,16 +148,15 @@ impl FakeCompactor {
     ) -> Result<CompactionRegion, Refusal> {
         let owner = request.owner_epoch.unwrap();
         let epoch = OwnerEpoch { move_epoch: owner.move_epoch, term: Term(owner.term) };
-        let plugins =
-            request.plugins.into_iter().map(|plugin| PluginSpec::try_from(plugin).unwrap());
+        let plugins = request.plugins.into_iter().map(|plugin| HookSpec::try_from(plugin).unwrap());
         let opening = Opening {
             dir: request.dir.unwrap().into(),
             schema: TableSchema::try_from(&request.schema.unwrap()).unwrap(),
             options: TableOptions::try_from(&request.options.unwrap()).unwrap(),
             owner: (epoch, GroupId(request.group_id)),
             since: Epoch(request.since),
-            limits: Limits { parallelism: 1, memory_bytes: 0 },
-            plugins: plugins.collect(),
+            limits: CompactionLimits { parallelism: 1, memory_bytes: 0 },
+            hooks: plugins.collect(),
         };
         let region = open_compaction_region(&self.env, &self.sets, opening).await;
         region.map_err(|error| Refusal::from(&error))
@@ -170,7 +169,7 @@ impl FakeCompactor {
         job: &CompactionJob,
     ) -> Result<CompactionCommitted, Refusal> {
         let attempt = Attempt::default();
-        let limits = Limits { parallelism: 1, memory_bytes: 0 };
+        let limits = CompactionLimits { parallelism: 1, memory_bytes: 0 };
         let done = region.run(job, limits, &attempt).await;
         let done = done.map_err(|error| Refusal::from(&error))?;
         Ok(CompactionCommitted {
@@ -205,7 +204,7 @@ impl FakeCompactor {
         };
         match reply {
             Some(FakeReply::Fail(reason, may_be_written)) => {
-                say(failed(reason, may_be_written)).await
+                send(failed(reason, may_be_written)).await
             }
             Some(FakeReply::Die) => {
                 drop(events.send(Err(Status::unavailable("compactor died"))).await)

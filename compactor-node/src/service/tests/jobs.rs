@@ -118,7 +118,7 @@ impl HookKind for RecordingHook {
     fn check(&self, _: &Value) -> Result<(), String> {
         Ok(())
     }
-    fn make(&self, _: &PluginSpec, home: HookHome) -> Result<RegionHookRef, String> {
+    fn make(&self, _: &HookSpec, home: HookHome) -> Result<RegionHookRef, String> {
         assert_eq!(home.role, "compactor");
         Ok(Arc::new(self.clone()))
     }

@@ -10,7 +10,7 @@ use tidewater_proto::v1::Reason;
 use tidewater_region_engine::compaction::{Attempt, CompactionPlan, Scope};
 use tidewater_region_engine::env::{IdSource, SystemIds};
 use tidewater_region_engine::hooks::{
-    HookHome, HookKind, PluginSpec as Spec, RegionHook, RegionHookRef,
+    HookHome, HookKind, HookSpec as Spec, RegionHook, RegionHookRef,
 };
 
 use crate::testing::*;

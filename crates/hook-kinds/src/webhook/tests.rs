@@ -123,7 +123,7 @@ async fn webhook_signs_calls_and_retries_until_accepted() {
     let dir = tempfile::tempdir().unwrap();
     let secret_file = dir.path().join("secret");
     std::fs::write(&secret_file, "Jefe\n").unwrap();
-    let spec = PluginSpec {
+    let spec = HookSpec {
         name: "mirror".to_owned(),
         kind: "webhook".to_owned(),
         config: json!({ "url": url, "secret_file": secret_file }),

@@ -7,7 +7,7 @@ use bytes::Bytes;
 use tokio::sync::mpsc;
 
 use crate::EngineError;
-use crate::compaction::Progress;
+use crate::compaction::CompactionProgress;
 use crate::memtable::run::key_columns;
 use crate::row_versions::RowVersions;
 use crate::sst::sink::PartReceiver;
@@ -23,15 +23,15 @@ pub(crate) enum FilePart {
 #[derive(Debug)]
 struct PartSender {
     sender: mpsc::Sender<FilePart>,
-    progress: Option<Arc<Progress>>,
+    progress: Option<Arc<CompactionProgress>>,
 }
 
 impl PartSender {
     fn send(&self, part: FilePart) -> io::Result<()> {
         if let Some(progress) = &self.progress {
             match &part {
-                FilePart::Bytes(bytes) => progress.wrote_bytes(bytes.len() as u64),
-                FilePart::End(_) => progress.wrote_file(),
+                FilePart::Bytes(bytes) => progress.record_bytes_written(bytes.len() as u64),
+                FilePart::End(_) => progress.record_file_written(),
             }
         }
         self.sender.blocking_send(part).map_err(|_| io::Error::other("the upload has ended"))
@@ -61,7 +61,7 @@ impl FileSeries {
     }
 
     /// Records sent bytes and files in `progress`.
-    pub(crate) fn with_progress(mut self, progress: Arc<Progress>) -> Self {
+    pub(crate) fn with_progress(mut self, progress: Arc<CompactionProgress>) -> Self {
         if let Some(parts) = &mut self.parts {
             parts.progress = Some(progress);
         }

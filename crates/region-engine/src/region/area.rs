@@ -17,9 +17,9 @@ use super::{Region, RegionSpec};
 use crate::EngineError;
 use crate::bulk::{AdoptError, MAX_FILES, Unfit, inspect};
 use crate::file_meta::FileMeta;
-use crate::manifest::state::Area;
+use crate::manifest::state::StagingArea;
 use crate::manifest::{
-    Action, ActionKind, AreaId, AreaStep, Author, Change, Closed, Edit, ManifestState, Void,
+    Action, ActionKind, AreaId, AreaOutcome, AreaStep, Author, Change, Edit, ManifestState, Void,
 };
 use crate::read::shape::TableShape;
 
@@ -55,7 +55,7 @@ impl Region {
     /// The staging areas that are open, as far as the manifest has been read.
     pub fn areas(&self) -> Vec<AreaStatus> {
         let now_ms = self.env.clock.now_ms();
-        let status = |(id, area): (&AreaId, &Area)| AreaStatus {
+        let status = |(id, area): (&AreaId, &StagingArea)| AreaStatus {
             area: *id,
             logged: area.logged,
             deadline_ms: area.deadline_ms,
@@ -121,8 +121,8 @@ impl Region {
         let (_, state) = self.settled().await?;
         match state.closed_areas.get(&area) {
             None => Ok(false),
-            Some(Closed::Published) => Ok(true),
-            Some(Closed::GivenUp) => Err(AdoptError::Abandoned { area }),
+            Some(AreaOutcome::Published) => Ok(true),
+            Some(AreaOutcome::Abandoned) => Err(AdoptError::Abandoned { area }),
         }
     }
 
@@ -238,7 +238,7 @@ impl Region {
         &self,
         state: &'a ManifestState,
         area: AreaId,
-    ) -> Result<&'a Area, AdoptError> {
+    ) -> Result<&'a StagingArea, AdoptError> {
         let Some(open) = state.areas.get(&area) else {
             let reason = Void::AreaNotOpen { area };
             return Err(EngineError::Refused { region: self.id(), reason }.into());
@@ -248,7 +248,7 @@ impl Region {
     }
 
     /// What the region will be once the area is published.
-    fn described_in(&self, state: &ManifestState, area: &Area) -> RegionSpec {
+    fn described_in(&self, state: &ManifestState, area: &StagingArea) -> RegionSpec {
         let mut spec = self.spec.as_of(state);
         for action in &area.actions {
             if let ActionKind::Alter { schema, options } = &action.kind {
@@ -289,7 +289,7 @@ fn named(state: &ManifestState) -> impl Iterator<Item = FileId> {
     references.chain(staged)
 }
 
-pub(super) fn files_of(area: &Area) -> impl Iterator<Item = &FileMeta> {
+pub(super) fn files_of(area: &StagingArea) -> impl Iterator<Item = &FileMeta> {
     area.actions.iter().flat_map(|action| match &action.kind {
         ActionKind::Edit(edit) => edit.add.as_slice(),
         _ => &[],
