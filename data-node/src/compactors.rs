@@ -1,15 +1,16 @@
-//! Compactor nodes, as a data node uses them.
+//! Compactor nodes, as used by a data node.
 //!
-//! - [`fleet`]: which there are, how busy they are, and which of them gets a job.
-//! - [`call`]: one attempt at a job: open, compact, close; `watch`: what happens in between.
-//! - [`board`]: the jobs of the regions that this node owns, for operators.
+//! - [`fleet`]: the compactors that are up, their free slots, and the choice of one for a job.
+//! - [`call`]: one attempt at a job on a compactor: open, compact, close; `watch`: the attempt while it
+//!   runs.
+//! - [`registry`]: the jobs of the regions that this node owns, for operators.
 //!
-//! What becomes of a job when an attempt has ended is decided per region, by its group's leader:
-//! [`leadership::compactions`](crate::leadership::compactions).
+//! The leader of a region's group decides what follows from the outcome of an attempt
+//! (`leadership/compactions/retry_policy.rs`).
 
-pub mod board;
 pub mod call;
 pub mod fleet;
+pub mod registry;
 mod watch;
 
 use std::sync::Arc;
@@ -18,26 +19,26 @@ use tidewater_common::ids::{ClusterId, NodeId, TableId};
 use tidewater_region_engine::hooks::HookSpec;
 use uuid::Uuid;
 
-use self::board::Board;
 use self::fleet::Fleet;
+use self::registry::JobRegistry;
 use crate::hooks::NodeHooks;
 
-/// What a data node knows of compactors, and what they must know of it.
+/// Compactors that are up, the jobs of this node, and what compactors need to know about the node.
 #[derive(Debug)]
 pub struct Compactors {
     cluster: ClusterId,
     node: NodeId,
     object_store_id: Uuid,
     hooks: Arc<NodeHooks>,
-    channels: call::Channels,
-    /// Those that are up.
+    channels: call::CompactorChannels,
+    /// Compactors that are up.
     pub fleet: Fleet,
     /// Jobs of the regions that this node owns.
-    pub board: Board,
+    pub registry: JobRegistry,
 }
 
 impl Compactors {
-    /// For a node of a cluster, whose regions lie in the object store with this id.
+    /// Creates the compactors of a node without any compactor. `object_store_id`: the store of its regions.
     pub fn new(
         cluster: ClusterId,
         node: NodeId,
@@ -49,13 +50,13 @@ impl Compactors {
             node,
             object_store_id,
             hooks,
-            channels: call::Channels::default(),
+            channels: call::CompactorChannels::default(),
             fleet: Fleet::default(),
-            board: Board::default(),
+            registry: JobRegistry::default(),
         })
     }
 
-    /// For a node that calls no hooks by configuration.
+    /// Creates the compactors of a node without configured hooks.
     #[cfg(test)]
     pub(crate) fn for_tests(cluster: ClusterId, node: NodeId) -> Arc<Self> {
         use tidewater_region_engine::Plugins;
@@ -65,8 +66,8 @@ impl Compactors {
         Self::new(cluster, node, Uuid::nil(), Arc::new(hooks))
     }
 
-    /// The hooks that see this table: a compactor gets them with the region.
-    fn plugins(&self, table: TableId) -> Vec<HookSpec> {
-        self.hooks.plugin_specs(table)
+    /// Returns the hooks of this table: a compactor receives them with the region.
+    fn hook_specs(&self, table: TableId) -> Vec<HookSpec> {
+        self.hooks.hook_specs(table)
     }
 }

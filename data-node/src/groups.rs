@@ -26,8 +26,9 @@ use crate::group::replica::GroupReplica;
 use crate::group::shared::ReplicaState;
 use crate::group::state_machine::{GroupStateMachine, SnapshotFiles};
 use crate::group::{loader, memtable_merger};
-use crate::leadership::{self, Context, REQUESTS, housekeeping};
+use crate::leadership::{self, OwnerContext, housekeeping};
 use crate::options::GroupOptions;
+use crate::owner_request::REQUEST_QUEUE;
 use crate::peers::Peers;
 
 #[cfg(test)]
@@ -275,13 +276,13 @@ impl Groups {
         shared.set_replayed();
         let (batcher, batching) =
             batcher::start(group, raft.clone(), options.batch, shared.stopping.clone());
-        let (flush_requests, requests) = mpsc::channel(REQUESTS);
-        let (compact_requests, compact) = mpsc::channel(REQUESTS);
-        let context = Context {
+        let (owner_requests, requests) = mpsc::channel(REQUEST_QUEUE);
+        let (compact_requests, compact) = mpsc::channel(REQUEST_QUEUE);
+        let context = OwnerContext {
             shared: shared.clone(),
             raft: raft.clone(),
-            policy: options.flush,
-            compactions: options.compactions,
+            flush_policy: options.flush,
+            compaction_policy: options.compactions,
             compactors: self.context.compactors.clone(),
             tasks: tasks.clone(),
         };
@@ -291,7 +292,7 @@ impl Groups {
             context,
             options.snapshot_bytes,
             self.peers.clone(),
-            flush_requests.clone(),
+            owner_requests.clone(),
         ));
         tasks.spawn(watch_core(group, raft.clone(), shared.clone(), self.failed.clone()));
         Ok(GroupReplica {
@@ -299,7 +300,7 @@ impl Groups {
             raft,
             confirmations,
             batcher,
-            flush_requests,
+            owner_requests,
             compact_requests,
             tasks,
         })

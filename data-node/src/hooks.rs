@@ -1,5 +1,5 @@
-//! Hooks by configuration, as the catalog has them: made here, put into the registry that the
-//! regions of this node call, and reported on.
+//! Configured hooks of the catalog: created on this node, put into the registry that its regions call,
+//! and reported to the meta service.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -14,60 +14,61 @@ use tracing::{info, warn};
 
 use crate::meters;
 
-/// Keeps the registry as the catalog wants it.
+/// Keeps the registry of hooks in line with the catalog.
 #[derive(Debug)]
 pub struct NodeHooks {
     kinds: HookKinds,
     home: HookHome,
     plugins: Plugins,
-    known: Mutex<BTreeMap<String, Known>>,
-    /// Versions that durable hooks have not been told of, by name.
+    known: Mutex<BTreeMap<String, CatalogHook>>,
+    /// Undelivered manifest versions of durable hooks, by name.
     lags: Mutex<BTreeMap<String, u64>>,
 }
 
-/// A hook of the catalog.
+/// Hook of the catalog, and its state on this node.
 #[derive(Debug)]
-struct Known {
+struct CatalogHook {
     hook: v1::Hook,
-    /// Why it could not be made.
+    /// Error of its creation on this node.
     broken: Option<HookSetupError>,
 }
 
-/// What is to be done so that one hook is as the catalog wants it.
+/// Change of the registry that brings one hook in line with the catalog.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Step {
-    Keep,
-    Make,
-    Remake,
-    Pause(bool),
+enum HookChange {
+    None,
+    Create,
+    Recreate,
+    SetPaused(bool),
 }
 
-/// Another configuration has another generation: names alone say nothing.
-fn step(known: Option<&v1::Hook>, wanted: &v1::Hook) -> Step {
-    match known {
-        None => Step::Make,
-        Some(known) if known.generation != wanted.generation => Step::Remake,
-        Some(known) if known.paused != wanted.paused => Step::Pause(wanted.paused),
-        Some(_) => Step::Keep,
+/// Returns the change for a hook. Each configuration has its own generation: the name alone does not
+/// identify it.
+fn hook_change(current: Option<&v1::Hook>, target: &v1::Hook) -> HookChange {
+    match current {
+        None => HookChange::Create,
+        Some(current) if current.generation != target.generation => HookChange::Recreate,
+        Some(current) if current.paused != target.paused => HookChange::SetPaused(target.paused),
+        Some(_) => HookChange::None,
     }
 }
 
 impl NodeHooks {
-    /// None yet. `plugins` is what the node's regions call.
+    /// Starts without hooks. `plugins`: the registry that the node's regions call.
     pub fn new(kinds: HookKinds, home: HookHome, plugins: Plugins) -> Self {
         Self { kinds, home, plugins, known: Mutex::default(), lags: Mutex::default() }
     }
 
-    /// Takes in what the catalog watch brings.
+    /// Applies an event of the catalog watch.
     pub fn follow(&self, event: &Event) {
         match event {
             Event::Snapshot(snapshot) => {
-                let wanted: BTreeSet<&str> =
+                let names: BTreeSet<&str> =
                     snapshot.hooks.iter().map(|hook| hook.name.as_str()).collect();
                 let mut known = self.known.lock();
-                let gone: Vec<String> =
-                    known.keys().filter(|name| !wanted.contains(name.as_str())).cloned().collect();
-                for name in gone {
+                let removed: Vec<String> =
+                    known.keys().filter(|name| !names.contains(name.as_str())).cloned().collect();
+                for name in removed {
                     self.remove(&mut known, &name);
                 }
                 for hook in &snapshot.hooks {
@@ -87,72 +88,75 @@ impl NodeHooks {
         }
     }
 
-    /// Every hook of the catalog, as it does here.
+    /// Returns the status of every hook of the catalog on this node.
     pub fn reports(&self) -> Vec<v1::HookReport> {
         let status: BTreeMap<String, hooks::HookStatus> =
-            self.plugins.status().into_iter().map(|one| (one.name.clone(), one)).collect();
+            self.plugins.status().into_iter().map(|hook| (hook.name.clone(), hook)).collect();
         let lags = self.lags.lock().clone();
         let known = self.known.lock();
-        let with_lag = |one: &Known| {
-            let mut report = report(one, status.get(&one.hook.name));
-            if one.hook.durable {
-                report.backlog = lags.get(&one.hook.name).copied().unwrap_or(0);
+        let with_lag = |known: &CatalogHook| {
+            let mut report = report(known, status.get(&known.hook.name));
+            if known.hook.durable {
+                report.backlog = lags.get(&known.hook.name).copied().unwrap_or(0);
             }
             report
         };
         known.values().map(with_lag).collect()
     }
 
-    /// The durable hooks of the catalog, with their generations; also those that cannot be made here.
+    /// Returns the durable hooks of the catalog with their generations, including those that could not
+    /// be created on this node.
     pub fn durable_hooks(&self) -> BTreeSet<(String, u64)> {
         let known = self.known.lock();
-        let durable = known.values().filter(|one| one.hook.durable);
-        durable.map(|one| (one.hook.name.clone(), one.hook.generation)).collect()
+        let durable = known.values().map(|known| &known.hook).filter(|hook| hook.durable);
+        durable.map(|hook| (hook.name.clone(), hook.generation)).collect()
     }
 
-    /// A durable hook, if it is known and could be made here.
+    /// Returns a durable hook if the catalog has it in this generation and it could be created on this
+    /// node.
     pub fn durable(&self, name: &str, generation: u64) -> Option<DurableHook> {
         let known = self.known.lock();
-        let one = known.get(name)?;
-        if one.hook.generation != generation || one.broken.is_some() {
+        let hook = known.get(name)?;
+        if hook.hook.generation != generation || hook.broken.is_some() {
             return None;
         }
         self.plugins.durable(name)
     }
 
-    /// The hooks that a compactor is to call for a table: those that are called as things happen, and
-    /// could be made here.
-    pub fn plugin_specs(&self, table: TableId) -> Vec<HookSpec> {
+    /// Returns the hooks that a compactor has to call for a table: those that are not durable, not
+    /// paused, and could be created on this node.
+    pub fn hook_specs(&self, table: TableId) -> Vec<HookSpec> {
         let known = self.known.lock();
-        let called = |one: &&Known| {
-            let sees = one.hook.table_id == 0 || TableId(one.hook.table_id) == table;
-            sees && one.broken.is_none() && !one.hook.paused && !one.hook.durable
+        let is_called = |known: &&CatalogHook| {
+            let hook = &known.hook;
+            let sees_table = hook.table_id == 0 || TableId(hook.table_id) == table;
+            sees_table && known.broken.is_none() && !hook.paused && !hook.durable
         };
-        // What was made has a configuration that can be read.
-        known.values().filter(called).filter_map(|one| spec(&one.hook).ok()).collect()
+        // The configuration of a hook that was created is readable.
+        known.values().filter(is_called).filter_map(|known| spec(&known.hook).ok()).collect()
     }
 
-    /// Notes how many versions durable hooks have not been told of.
+    /// Sets the number of undelivered manifest versions of durable hooks, by name.
     pub fn set_lags(&self, lags: BTreeMap<String, u64>) {
         let mut known = self.lags.lock();
         for name in known.keys().filter(|name| !lags.contains_key(*name)) {
-            meters::hook_lag(name, 0);
+            meters::set_hook_lag(name, 0);
         }
         for (name, versions) in &lags {
-            meters::hook_lag(name, *versions);
+            meters::set_hook_lag(name, *versions);
         }
         *known = lags;
     }
 
-    fn put(&self, known: &mut BTreeMap<String, Known>, hook: &v1::Hook) {
-        match step(known.get(&hook.name).map(|known| &known.hook), hook) {
-            Step::Keep => {}
-            Step::Make => self.make(known, hook),
-            Step::Remake => {
+    fn put(&self, known: &mut BTreeMap<String, CatalogHook>, hook: &v1::Hook) {
+        match hook_change(known.get(&hook.name).map(|known| &known.hook), hook) {
+            HookChange::None => {}
+            HookChange::Create => self.create(known, hook),
+            HookChange::Recreate => {
                 self.remove(known, &hook.name);
-                self.make(known, hook);
+                self.create(known, hook);
             }
-            Step::Pause(paused) => {
+            HookChange::SetPaused(paused) => {
                 if let Some(known) = known.get_mut(&hook.name) {
                     known.hook.paused = paused;
                     if known.broken.is_none() {
@@ -163,34 +167,36 @@ impl NodeHooks {
         }
     }
 
-    fn make(&self, known: &mut BTreeMap<String, Known>, hook: &v1::Hook) {
+    fn create(&self, known: &mut BTreeMap<String, CatalogHook>, hook: &v1::Hook) {
         let broken = self.register(hook).err();
         match &broken {
-            None => info!(hook = %hook.name, kind = %hook.kind, "a hook is called from here on"),
-            Some(problem) => warn!(hook = %hook.name, %problem, "a hook cannot be called here"),
+            None => info!(hook = %hook.name, kind = %hook.kind, "hook created"),
+            Some(problem) => {
+                warn!(hook = %hook.name, %problem, "failed to create hook; it is not called on this node")
+            }
         }
-        known.insert(hook.name.clone(), Known { hook: hook.clone(), broken });
+        known.insert(hook.name.clone(), CatalogHook { hook: hook.clone(), broken });
     }
 
     fn register(&self, hook: &v1::Hook) -> Result<(), HookSetupError> {
         let spec = spec(hook)?;
-        let made = self.kinds.make(&spec, self.home)?;
+        let created = self.kinds.make(&spec, self.home)?;
         self.plugins.insert(HookRegistration {
             name: spec.name,
             kind: Some(spec.kind),
             table: (hook.table_id != 0).then_some(TableId(hook.table_id)),
             paused: hook.paused,
             durable: hook.durable,
-            hook: made,
+            hook: created,
         })
     }
 
-    fn remove(&self, known: &mut BTreeMap<String, Known>, name: &str) {
-        let Some(gone) = known.remove(name) else { return };
-        // A broken one may have lost its name to a hook of the program itself.
-        if gone.broken.is_none() {
+    fn remove(&self, known: &mut BTreeMap<String, CatalogHook>, name: &str) {
+        let Some(removed) = known.remove(name) else { return };
+        // The name of a broken hook may belong to a hook that the embedding program registered.
+        if removed.broken.is_none() {
             self.plugins.remove(name);
-            info!(hook = name, "a hook is not called any more");
+            info!(hook = name, "hook removed");
         }
     }
 }
@@ -210,8 +216,9 @@ fn spec(hook: &v1::Hook) -> Result<HookSpec, HookSetupError> {
     })
 }
 
-fn report(known: &Known, status: Option<&hooks::HookStatus>) -> v1::HookReport {
-    let (name, generation) = (known.hook.name.clone(), known.hook.generation);
+fn report(known: &CatalogHook, status: Option<&hooks::HookStatus>) -> v1::HookReport {
+    let name = known.hook.name.clone();
+    let generation = known.hook.generation;
     let broken = |problem: String| v1::HookReport {
         name: name.clone(),
         generation,
@@ -221,7 +228,7 @@ fn report(known: &Known, status: Option<&hooks::HookStatus>) -> v1::HookReport {
     };
     match (&known.broken, status) {
         (Some(problem), _) => broken(problem.to_string()),
-        (None, None) => broken("it is not registered".to_owned()),
+        (None, None) => broken("the hook is not registered".to_owned()),
         (None, Some(status)) => v1::HookReport {
             name: name.clone(),
             generation,
@@ -269,15 +276,15 @@ mod tests {
     }
 
     fn states(node: &NodeHooks) -> Vec<(String, v1::HookState)> {
-        node.reports().iter().map(|one| (one.name.clone(), one.state())).collect()
+        node.reports().iter().map(|hook| (hook.name.clone(), hook.state())).collect()
     }
 
     fn names(plugins: &Plugins) -> Vec<String> {
-        plugins.status().into_iter().map(|one| one.name).collect()
+        plugins.status().into_iter().map(|hook| hook.name).collect()
     }
 
     #[test]
-    fn the_registry_follows_the_catalog() {
+    fn registry_follows_the_catalog() {
         let (node, plugins) = node();
         node.follow(&snapshot(vec![hook("a", 1), hook("b", 2)]));
         assert_eq!(names(&plugins), ["a", "b"]);
@@ -289,14 +296,14 @@ mod tests {
         node.follow(&Event::Delta(delta));
         assert_eq!(names(&plugins), ["b", "c"]);
         assert_eq!(plugins.status()[0].state, hooks::HookState::Paused);
-        // What a snapshot does not have is gone, though no delta said so.
+        // A snapshot removes the hooks that it does not list, without a delta.
         node.follow(&snapshot(vec![hook("b", 2)]));
         assert_eq!(names(&plugins), ["b"]);
         assert_eq!(plugins.status()[0].state, hooks::HookState::Active);
     }
 
     #[test]
-    fn the_same_name_with_another_generation_is_another_hook() {
+    fn hook_with_another_generation_is_another_hook() {
         let (node, plugins) = node();
         node.follow(&snapshot(vec![hook("a", 1)]));
         let other = v1::Hook { table_id: 7, ..hook("a", 5) };
@@ -306,7 +313,7 @@ mod tests {
     }
 
     #[test]
-    fn what_cannot_be_made_is_reported_and_takes_nobodys_place() {
+    fn broken_hook_is_reported_and_replaces_no_other() {
         let (node, plugins) = node();
         let unknown = v1::Hook { kind: "other".into(), ..hook("a", 1) };
         let malformed = v1::Hook { config: "{".into(), ..hook("b", 1) };
@@ -317,7 +324,7 @@ mod tests {
             [("a".to_owned(), Broken), ("b".to_owned(), Broken), ("c".to_owned(), Active)]
         );
         assert!(node.reports()[0].last_error.contains("unknown kind"));
-        // A hook of the program itself that has the name stays when the broken one goes.
+        // A hook that the program registered under the name stays when the broken one is removed.
         let own = hooks::HookRegistration { name: "d".into(), ..own_hook() };
         plugins.insert(own).unwrap();
         node.follow(&snapshot(vec![hook("d", 9)]));
@@ -327,7 +334,7 @@ mod tests {
     }
 
     #[test]
-    fn a_durable_hook_is_found_by_name_and_generation_and_reports_its_lag() {
+    fn durable_hooks_have_a_generation_and_a_lag() {
         let (node, plugins) = node();
         let durable = v1::Hook { durable: true, ..hook("a", 3) };
         let broken =
@@ -339,7 +346,7 @@ mod tests {
             assert!(node.durable(name, generation).is_none(), "{name}");
         }
         node.set_lags(BTreeMap::from([("a".into(), 7), ("c".into(), 9)]));
-        let backlogs: Vec<u64> = node.reports().iter().map(|one| one.backlog).collect();
+        let backlogs: Vec<u64> = node.reports().iter().map(|hook| hook.backlog).collect();
         assert_eq!(backlogs, [7, 0, 0]);
     }
 

@@ -1,156 +1,166 @@
-//! What a replica does because it leads: own regions, flush them, advance manifests. Starts with a
-//! term, ends with it.
+//! Work of a group's leader: owning regions, flushing and compacting them, committing to their
+//! manifests. It starts and ends with a term.
 //!
-//! In this order, per term: a quorum confirms the leadership and everything committed before is
-//! applied; per region, before its first commit, the manifest is fenced in this term's name
-//! ([`owner`]); only then is anything flushed. Reads and writes do not wait for any of this: they
-//! are served once the term's first entry is applied.
+//! - *Owner*: the leader of a group for one term. It alone commits flushes to the manifests of the
+//!   group's regions.
+//! - *Fence*: a commit to a region's manifest in the name of a term. It keeps owners of earlier terms
+//!   out and precedes every other commit of its term.
+//! - *Manifest advance*: a log entry with a region's manifest version. Replicas that apply it drop the
+//!   memtable rows that files hold.
 //!
-//! - [`compactions`]: which regions to compact, and the loop that runs the jobs.
-//! - [`pick`]: which regions to flush now (pure); [`owner`]: one region's commits; [`adopt`]: files
-//!   that others wrote; [`jobs`]: the loop that runs all this; [`indexes`]: their indexes;
-//!   [`housekeeping`]: what every replica does, leading or not.
+//! Order in each term: a quorum confirms the leadership and everything committed before is applied; the
+//! owner fences a region's manifest ([`owner`]); only then does it flush. Reads and writes do not wait
+//! for any of this: they are served once the term's first entry is applied.
+//!
+//! - [`flush_loop`]: the owner's loop; [`flush_policy`]: regions to flush now (pure).
+//! - [`owner`]: the commits of one region; [`adopt`]: adoption of existing files; [`indexes`]: index
+//!   builds.
+//! - [`compactions`]: regions to compact, and the loop that runs the jobs.
+//! - [`housekeeping`]: work of every replica, leader or follower.
 
 pub mod adopt;
 pub mod compactions;
+pub mod flush_loop;
+pub mod flush_policy;
 pub mod housekeeping;
 pub mod indexes;
-pub mod jobs;
 pub mod owner;
-pub mod pick;
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use openraft::ServerState;
 use openraft::async_runtime::WatchReceiver;
 use openraft::metrics::RaftServerMetrics;
 use openraft::type_config::alias::WatchReceiverOf;
-use tidewater_common::ids::{RegionId, Term};
-use tidewater_common::refusal::Refusal;
+use tidewater_common::ids::Term;
 use tidewater_raft_store::{Raft, TypeConfig};
-use tidewater_region_engine::FlushReport;
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::mpsc;
 use tokio_util::task::TaskTracker;
-use tracing::info;
+use tracing::{debug, info};
 
-use self::adopt::Adoption;
-use self::compactions::CompactionRequest;
-use self::compactions::choose::CompactionPolicy;
+use self::compactions::placement::CompactionPolicy;
+use self::flush_policy::FlushPolicy;
 use self::owner::Owner;
 use crate::compactors::Compactors;
+use crate::group::refusals;
 use crate::group::shared::ReplicaState;
 use crate::group::state_machine::GroupStateMachine;
+use crate::owner_request::{CompactionRequest, OwnerRequest};
 
-/// What is asked of the owner of a group's regions.
-#[derive(Debug)]
-pub enum FlushRequest {
-    /// Flush one region and say what came of it.
-    Region(RegionId, oneshot::Sender<Result<FlushReport, Refusal>>),
-    /// Flush what is large: a snapshot is due.
-    Large,
-    /// Flush so many bytes: a follower is short of memory.
-    Free(u64),
-    /// Record in the region's manifest what the log has decided.
-    Settle(RegionId, oneshot::Sender<Result<(), Refusal>>),
-    /// Commit `Remove` in the region's manifest.
-    Remove(RegionId, oneshot::Sender<Result<(), Refusal>>),
-    /// Take over files.
-    Adopt(Adoption, oneshot::Sender<Result<u32, Refusal>>),
-}
+/// Pause between attempts to confirm a new leadership.
+const CONFIRM_RETRY: Duration = Duration::from_millis(100);
 
-/// Requests that wait for the owner.
-pub const REQUESTS: usize = 64;
-
-/// What the tasks of a leader need.
+/// Dependencies of a replica's leadership and housekeeping tasks.
 #[derive(Debug, Clone)]
-pub struct Context {
+pub struct OwnerContext {
     /// Regions and state.
     pub shared: Arc<ReplicaState>,
     /// The group's Raft.
     pub raft: Raft<GroupStateMachine>,
     /// When to flush.
-    pub policy: pick::FlushPolicy,
+    pub flush_policy: FlushPolicy,
     /// When and where to compact.
-    pub compactions: CompactionPolicy,
-    /// Compactors, and the board of jobs.
+    pub compaction_policy: CompactionPolicy,
+    /// Compactors, and the registry of jobs.
     pub compactors: Arc<Compactors>,
-    /// Spawns and is waited for when the replica stops.
+    /// Spawns tasks that outlive a term; the replica waits for them when it stops.
     pub tasks: TaskTracker,
 }
 
-/// Watches who leads, and runs the owner's work while it is this replica. Ends with the replica.
+/// Follows the group's leadership, and runs the owner's work while this replica leads. Ends with the
+/// replica.
 pub async fn run(
-    context: Context,
-    mut requests: mpsc::Receiver<FlushRequest>,
-    mut compact: mpsc::Receiver<CompactionRequest>,
+    context: OwnerContext,
+    mut requests: mpsc::Receiver<OwnerRequest>,
+    mut compaction_requests: mpsc::Receiver<CompactionRequest>,
 ) {
     let mut metrics = context.raft.server_metrics();
     let stopping = context.shared.stopping.clone();
     loop {
-        let led = {
+        let led_term = {
             let now = metrics.borrow_watched();
             (now.state == ServerState::Leader).then(|| Term(now.vote.leader_id.term))
         };
-        context.shared.set_leads(led.is_some());
-        match led {
+        context.shared.set_leads(led_term.is_some());
+        match led_term {
             None => tokio::select! {
                 () = stopping.cancelled() => return,
                 changed = metrics.changed() => if changed.is_err() { return },
-                // Nobody flushes here: askers are told so by their dropped channel.
+                // Not the leader: dropping the reply channel notifies the caller.
                 request = requests.recv() => if request.is_none() { return },
-                request = compact.recv() => if request.is_none() { return },
+                request = compaction_requests.recv() => if request.is_none() { return },
             },
             Some(term) => {
-                info!(group = %context.shared.group, %term, "this node leads the group");
-                let over = term_over(&mut metrics, term);
+                info!(group = %context.shared.group, %term, "leadership acquired");
+                let term_end = term_end(&mut metrics, term);
                 let owner = Owner::new(context.clone(), term);
                 let work = async {
-                    jobs::wait_until_served(&context, term).await;
-                    let jobs = async {
+                    wait_until_served(&context, term).await;
+                    let loops = async {
                         tokio::join!(
-                            jobs::run(&context, owner.clone(), &mut requests),
-                            compactions::run(&context, owner.clone(), &mut compact),
+                            flush_loop::run(&context, owner.clone(), &mut requests),
+                            compactions::run(&context, owner.clone(), &mut compaction_requests),
                         )
                     };
                     tokio::select! {
-                        ((), ()) = jobs => {}
+                        ((), ()) = loops => {}
                         () = indexes::run(&context, owner.clone()) => {}
                         () = adopt::run(&context, owner.clone()) => {}
                     }
                 };
                 tokio::select! {
-                    // First, so that nothing asks a Raft that has ended: it would wait for its end.
+                    // In this order: no work may send a request to a Raft that has ended, as that would
+                    // wait for the Raft's end.
                     biased;
                     () = stopping.cancelled() => return,
-                    over = over => if matches!(over, Over::Raft) { return },
+                    end = term_end => if matches!(end, TermEnd::RaftStopped) { return },
                     () = work => {}
                 }
-                info!(group = %context.shared.group, %term, "this node no longer leads the group");
+                info!(group = %context.shared.group, %term, "leadership ended");
             }
         }
     }
 }
 
+/// Waits until everything committed before the term is applied. The replica serves from then on.
+async fn wait_until_served(context: &OwnerContext, term: Term) {
+    let group = context.shared.group;
+    loop {
+        let linearizer = context.raft.get_read_linearizer(openraft::ReadPolicy::ReadIndex).await;
+        let problem = match linearizer {
+            Ok(linearizer) => match linearizer.await_ready(&context.raft).await {
+                Ok(_) => return,
+                Err(fatal) => refusals::replica_stopped(group, &fatal),
+            },
+            Err(error) => refusals::read_error(group, &error),
+        };
+        debug!(%group, %term, %problem, "new leadership not confirmed yet; retrying");
+        tokio::time::sleep(CONFIRM_RETRY).await;
+    }
+}
+
 type ServerMetrics = WatchReceiverOf<TypeConfig, RaftServerMetrics<TypeConfig>>;
 
-/// What has ended with a term.
+/// Reason why a term of this replica ended.
 #[derive(Debug, PartialEq, Eq)]
-enum Over {
-    /// The leadership.
-    Term,
-    /// The group's Raft, for good. What it said last, that this replica leads, is void.
-    Raft,
+enum TermEnd {
+    /// The replica no longer leads in this term.
+    LeadershipLost,
+    /// The group's Raft has stopped permanently. Its last metrics, which name this replica leader, are
+    /// void.
+    RaftStopped,
 }
 
 /// Resolves when this replica no longer leads in `term`.
-async fn term_over(metrics: &mut ServerMetrics, term: Term) -> Over {
+async fn term_end(metrics: &mut ServerMetrics, term: Term) -> TermEnd {
     loop {
         if metrics.changed().await.is_err() {
-            return Over::Raft;
+            return TermEnd::RaftStopped;
         }
         let now = metrics.borrow_watched();
         if now.state != ServerState::Leader || now.vote.leader_id.term != term.get() {
-            return Over::Term;
+            return TermEnd::LeadershipLost;
         }
     }
 }
@@ -174,17 +184,17 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_term_is_over_with_its_leadership_and_with_its_raft() {
+    async fn term_ends_with_its_leadership_or_its_raft() {
         let (sender, mut metrics) = TypeConfig::watch_channel(leading(3));
         let follows = RaftServerMetrics { state: ServerState::Follower, ..leading(3) };
         for later in [leading(4), follows] {
             sender.send(leading(3)).unwrap();
             sender.send(later).unwrap();
-            assert_eq!(term_over(&mut metrics, Term(3)).await, Over::Term);
+            assert_eq!(term_end(&mut metrics, Term(3)).await, TermEnd::LeadershipLost);
         }
-        // The last word of a Raft that has ended may be that it leads.
+        // The last metrics of a stopped Raft may still name this replica leader.
         sender.send(leading(3)).unwrap();
         drop(sender);
-        assert_eq!(term_over(&mut metrics, Term(3)).await, Over::Raft);
+        assert_eq!(term_end(&mut metrics, Term(3)).await, TermEnd::RaftStopped);
     }
 }

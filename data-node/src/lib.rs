@@ -11,17 +11,18 @@
 //! - [`options`]: start options of a data node.
 //! - [`groups`]: replicas on this node, started and stopped at runtime.
 //! - [`group`]: one replica: entries, apply, producers, snapshots, batching, admission.
-//! - [`leadership`]: work of a leader for its regions: ownership, flushes, manifest advances; and
-//!   work of every replica: snapshots, purging.
+//! - [`leadership`]: work of a leader for its regions: ownership, flushes, compactions, manifest
+//!   advances; and work of every replica: snapshots, purging.
+//! - [`owner_request`]: requests to the owner of a group's regions.
 //! - [`control`], [`data`], [`region_admin`]: the services `GroupControl`, `Data`, `RegionAdmin`.
 //! - [`hooks`]: hooks of this node, as configured in the catalog.
-//! - [`durable`]: delivery of manifest changes to durable hooks.
+//! - [`durable_hooks`]: delivery of manifest changes to durable hooks.
 //! - [`peers`]: calls to other data nodes. [`compactors`]: compactor nodes and their jobs.
 
 pub mod compactors;
 pub mod control;
 pub mod data;
-pub mod durable;
+pub mod durable_hooks;
 pub mod group;
 pub mod groups;
 pub mod hooks;
@@ -29,6 +30,7 @@ pub mod leadership;
 mod meters;
 pub mod node;
 pub mod options;
+pub mod owner_request;
 pub mod peers;
 pub mod region_admin;
 

@@ -1,4 +1,4 @@
-//! What `/metrics` shows of a data node. Names are stable; counters are since the process began.
+//! Metrics of a data node, as served at `/metrics`. Names are stable; counters start with the process.
 
 use std::time::Duration;
 
@@ -8,31 +8,31 @@ use tidewater_region_engine::CompactionReport;
 
 use crate::groups::Groups;
 
-/// One log entry of writes was answered.
-pub(crate) fn entry(writes: usize, bytes: usize, took: Duration, unanswered: bool) {
+/// Counts a log entry of writes that has ended; `failed`: without an outcome for its callers.
+pub(crate) fn record_write_entry(writes: usize, bytes: usize, took: Duration, failed: bool) {
     counter!("tidewater_write_entries_total").increment(1);
     counter!("tidewater_writes_total").increment(writes as u64);
     counter!("tidewater_write_bytes_total").increment(bytes as u64);
-    if unanswered {
+    if failed {
         counter!("tidewater_write_entries_failed_total").increment(1);
     }
     histogram!("tidewater_write_entry_seconds").record(took.as_secs_f64());
 }
 
-/// A region was flushed.
-pub(crate) fn flushed(rows: u64, bytes: u64) {
+/// Counts a flush of a region.
+pub(crate) fn record_flush(rows: u64, bytes: u64) {
     counter!("tidewater_flushes_total").increment(1);
     counter!("tidewater_flush_rows_total").increment(rows);
     counter!("tidewater_flush_bytes_total").increment(bytes);
 }
 
-/// A flush failed and is tried again.
-pub(crate) fn flush_failed() {
+/// Counts a flush that failed and is retried.
+pub(crate) fn record_flush_failure() {
     counter!("tidewater_flushes_failed_total").increment(1);
 }
 
-/// A compaction was committed.
-pub(crate) fn compacted(report: &CompactionReport) {
+/// Counts a compaction that was committed.
+pub(crate) fn record_compaction(report: &CompactionReport) {
     counter!("tidewater_compactions_total").increment(1);
     counter!("tidewater_compaction_files_in_total").increment(report.files_in as u64);
     counter!("tidewater_compaction_files_out_total").increment(report.files_out as u64);
@@ -42,109 +42,111 @@ pub(crate) fn compacted(report: &CompactionReport) {
     counter!("tidewater_compaction_bytes_written_total").increment(report.done.bytes_written);
 }
 
-/// A compaction failed and is tried again.
-pub(crate) fn compaction_failed() {
+/// Counts a compaction that failed and is retried.
+pub(crate) fn record_compaction_failure() {
     counter!("tidewater_compactions_failed_total").increment(1);
 }
 
-/// How a planned compaction ended.
+/// Outcome of a planned compaction.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum JobOutcome {
-    /// By a compactor.
+pub(crate) enum JobOutcomeLabel {
+    /// Committed by a compactor.
     Committed,
-    /// By this node.
-    CommittedHere,
-    /// Its files were merged by others, truncated or dropped.
+    /// Committed by this node.
+    CommittedLocally,
+    /// Its files were compacted by another job, truncated or dropped.
     Discarded,
-    /// Somebody cancelled it.
+    /// Cancelled by a caller or an operator.
     Cancelled,
     /// Too many attempts failed.
     Quarantined,
-    /// No compactor takes it.
-    Untaken,
-    /// It failed on this node.
+    /// No compactor accepted it, and it may not run on this node.
+    NoCompactor,
+    /// It failed on this node, or was aborted.
     Failed,
-    /// The term ended; it may run on.
+    /// The term ended; a compactor may still run it.
     Left,
 }
 
-impl JobOutcome {
+impl JobOutcomeLabel {
     fn as_str(self) -> &'static str {
         match self {
             Self::Committed => "committed",
-            Self::CommittedHere => "committed_here",
+            Self::CommittedLocally => "committed_here",
             Self::Discarded => "discarded",
             Self::Cancelled => "cancelled",
             Self::Quarantined => "quarantined",
-            Self::Untaken => "untaken",
+            Self::NoCompactor => "untaken",
             Self::Failed => "failed",
             Self::Left => "left",
         }
     }
 }
 
-/// A compaction was planned: it ends with one outcome.
-pub(crate) fn compaction_planned() {
+/// Counts a compaction that was planned; it ends with one outcome.
+pub(crate) fn record_compaction_planned() {
     counter!("tidewater_compaction_jobs_planned_total").increment(1);
 }
 
-/// A planned compaction ended.
-pub(crate) fn compaction_job_ended(outcome: JobOutcome) {
+/// Counts the outcome of a planned compaction.
+pub(crate) fn record_compaction_outcome(outcome: JobOutcomeLabel) {
     counter!("tidewater_compaction_jobs_total", "outcome" => outcome.as_str()).increment(1);
 }
 
-/// A compactor is asked to carry a job out; `again`: after an attempt that failed.
-pub(crate) fn compaction_attempt(again: bool) {
+/// Counts an attempt on a compactor; `is_retry`: after an attempt that failed.
+pub(crate) fn record_compaction_attempt(is_retry: bool) {
     counter!("tidewater_compaction_attempts_total").increment(1);
-    if again {
+    if is_retry {
         counter!("tidewater_compaction_retries_total").increment(1);
     }
 }
 
-/// A compactor did not take a job.
-pub(crate) fn compaction_refused(reason: Reason) {
+/// Counts a job that a compactor refused.
+pub(crate) fn record_compaction_refusal(reason: Reason) {
     let reason = reason.as_str_name().trim_start_matches("REASON_").to_lowercase();
     counter!("tidewater_compaction_refusals_total", "reason" => reason).increment(1);
 }
 
-/// A job that no compactor takes is carried out here.
-pub(crate) fn compaction_fell_back() {
+/// Counts a job that no compactor accepted and that runs on this node.
+pub(crate) fn record_compaction_fallback() {
     counter!("tidewater_compaction_fallbacks_total").increment(1);
 }
 
-/// Counts a compaction that waits or runs, until it is dropped.
-pub(crate) fn compaction_runs() -> Gauged {
-    Gauged::new("tidewater_compactions_running")
+/// Counts a compaction that waits or runs, until the guard is dropped.
+pub(crate) fn running_compaction() -> GaugeGuard {
+    GaugeGuard::new("tidewater_compactions_running")
 }
 
-/// Counts a compaction that is quarantined, until it is dropped.
-pub(crate) fn compaction_quarantined() -> Gauged {
-    Gauged::new("tidewater_compactions_quarantined")
+/// Counts a quarantined compaction, until the guard is dropped.
+pub(crate) fn quarantined_compaction() -> GaugeGuard {
+    GaugeGuard::new("tidewater_compactions_quarantined")
 }
 
-/// Counts one, until it is dropped.
+/// Adds 1 to a gauge until it is dropped.
 #[must_use]
-pub(crate) struct Gauged(&'static str);
+pub(crate) struct GaugeGuard(&'static str);
 
-impl Gauged {
+impl GaugeGuard {
     fn new(name: &'static str) -> Self {
         gauge!(name).increment(1.0);
         Self(name)
     }
 }
 
-impl Drop for Gauged {
+impl Drop for GaugeGuard {
     fn drop(&mut self) {
         gauge!(self.0).decrement(1.0);
     }
 }
 
-/// Versions that a durable hook has not been told of, of the regions that this node leads.
-pub(crate) fn hook_lag(hook: &str, versions: u64) {
+/// Sets the number of undelivered manifest versions of a durable hook, over the regions that this node
+/// leads.
+pub(crate) fn set_hook_lag(hook: &str, versions: u64) {
     gauge!("tidewater_hook_lag_versions", "hook" => hook.to_owned()).set(versions as f64);
 }
 
-/// What is looked at once per heartbeat: a line for each group, never for each region.
+/// Sets the gauges of the node and its groups, once per heartbeat. One line for each group, never for
+/// each region.
 pub(crate) fn observe(groups: &Groups) {
     let memory = &groups.context().env.memory;
     gauge!("tidewater_memtable_bytes").set(memory.used() as f64);

@@ -30,7 +30,7 @@ use uuid::Uuid;
 use crate::compactors::Compactors;
 use crate::control::{ControlService, transfer};
 use crate::data::DataService;
-use crate::durable::{self, MetaBook};
+use crate::durable_hooks::{self, MetaCursorStore};
 use crate::group::replica::GroupReplica;
 use crate::groups::{GroupError, Groups, NodeContext};
 use crate::hooks::NodeHooks;
@@ -130,8 +130,8 @@ impl DataNode {
             closing.clone(),
         );
         tasks.spawn(beats);
-        let book = MetaBook::new(link.clone(), cluster);
-        tasks.spawn(durable::run(groups.clone(), hooks.clone(), book, closing.clone()));
+        let cursors = MetaCursorStore::new(link.clone(), cluster);
+        tasks.spawn(durable_hooks::run(groups.clone(), hooks.clone(), cursors, closing.clone()));
         let stop = closing.clone();
         tasks.spawn(async move {
             tokio::select! {

@@ -1,4 +1,4 @@
-//! Settings of a data node, and what they mean for groups and regions.
+//! Options of a data node, and the options of groups and regions that follow from them.
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -10,46 +10,49 @@ use tidewater_region_engine::hooks::{HookKinds, HookLimits};
 
 use crate::group::admission::WriteLimits;
 use crate::group::batch::BatchLimits;
-use crate::leadership::compactions::choose::CompactionPolicy;
-use crate::leadership::pick::FlushPolicy;
+use crate::leadership::compactions::placement::CompactionPolicy;
+use crate::leadership::flush_policy::FlushPolicy;
 
-/// How a data node runs. All addresses are host:port.
+/// Options of a data node. All addresses are host:port.
 #[derive(Debug, Clone)]
 pub struct DataOptions {
-    /// What others are told to connect to.
+    /// Address that other nodes and clients connect to.
     pub advertise: String,
-    /// Holds identity, log store and snapshots; made when it is missing.
+    /// Directory of identity, log store and snapshots; created if it does not exist.
     pub data_dir: PathBuf,
-    /// Meta nodes; at least one.
+    /// Addresses of meta nodes; at least one.
     pub meta: Vec<String>,
     /// URL of the object store.
     pub object_store: String,
-    /// Bytes of memory that the process may take; see [`row_budget`](Self::row_budget).
+    /// Bytes of memory that the process may use; see [`row_budget`](Self::row_budget).
     pub memory_limit: u64,
-    /// Bytes of data files that are kept in memory for reads; `None`: an eighth of the memory limit.
+    /// Bytes of data files that are cached in memory for reads; `None`: an eighth of the memory limit.
     pub object_cache: Option<u64>,
-    /// Bytes that must be free on the disk of the data directory; with less, no writes are taken.
-    /// More than all write buffers of the log store, so that it never meets a full disk itself.
+    /// Bytes that must be free on the disk of the data directory; with less, writes are refused. More
+    /// than all write buffers of the log store, so that the log store itself never encounters a full
+    /// disk.
     pub disk_reserve: u64,
     /// Limits and intervals of groups.
     pub groups: GroupOptions,
-    /// How often the meta service hears from this node.
+    /// Interval of heartbeats to the meta service.
     pub heartbeat: Duration,
-    /// The kinds that hooks may have. A program that embeds a node adds its own, here and to the
-    /// meta nodes' options.
+    /// Available hook kinds. A program that embeds a node adds its own kinds here and to the options of
+    /// the meta nodes.
     pub hook_kinds: HookKinds,
-    /// What keeps a bad hook from slowing the node down.
+    /// Limits that keep a bad hook from slowing down the node.
     pub hook_limits: HookLimits,
 }
 
 impl DataOptions {
-    /// 1 GiB: a third for rows, of which flushing to S3 at 100 MB/s frees a third each second.
+    /// Default memory limit: 1 GiB. A third is for rows; flushing to S3 at 100 MB/s frees a third of
+    /// that each second.
     pub const DEFAULT_MEMORY_LIMIT: u64 = 1024 * 1024 * 1024;
-    /// The least that a process can stay within: what does not shrink with the limit (writes on
-    /// their way, files being written, scans, the pages of the binary) needs about half of it.
+    /// Smallest memory limit that a process can stay within. The memory that does not shrink with the
+    /// limit (writes in progress, files being written, scans, the pages of the binary) is about half of
+    /// it.
     pub const LEAST_MEMORY_LIMIT: u64 = 768 * 1024 * 1024;
 
-    /// Defaults for everything that is not a place.
+    /// Creates options with defaults for everything that is not an address or a location.
     pub fn new(
         advertise: impl Into<String>,
         data_dir: impl Into<PathBuf>,
@@ -71,14 +74,14 @@ impl DataOptions {
         }
     }
 
-    /// Bytes of unflushed rows at which writers stall; at twice as many they are refused. A third of
-    /// the limit, so that the rest holds even then what is not rows: log store, log tails, files
-    /// being written, scans.
+    /// Returns the bytes of unflushed rows at which writers stall; at twice as many, writes are
+    /// refused. A third of the limit, so that even then the rest suffices for everything else: log
+    /// store, log tails, files being written, scans.
     pub fn row_budget(&self) -> u64 {
         self.memory_limit / 3
     }
 
-    /// Options of the engine: its caches take a part of the memory limit.
+    /// Returns the options of the engine: its caches use a part of the memory limit.
     pub fn engine(&self) -> EngineOptions {
         let bytes = |bytes: u64| usize::try_from(bytes).unwrap_or(usize::MAX);
         EngineOptions {
@@ -93,15 +96,15 @@ impl DataOptions {
         }
     }
 
-    /// Sets the bytes of data files that are kept in memory for reads; 0 keeps none.
+    /// Sets the bytes of data files that are cached in memory for reads; 0 disables the cache.
     #[must_use]
     pub fn object_cache(mut self, bytes: Option<u64>) -> Self {
         self.object_cache = bytes;
         self
     }
 
-    /// How the log store is opened: its buffers and the tails of the logs in memory have their share
-    /// of the limit, and never more than serves them.
+    /// Returns the options of the log store. Its buffers and the log tails in memory have a share of
+    /// the limit, and at most their usual sizes.
     pub fn log_store(&self) -> LogStoreOptions {
         let usual = LogStoreOptions::default();
         let share = |part: u64, least: usize, most: usize| {
@@ -117,7 +120,7 @@ impl DataOptions {
         }
     }
 
-    /// Sets the memory limit, and what follows from it.
+    /// Sets the memory limit, and the flush policy that follows from it.
     #[must_use]
     pub fn memory_limit(mut self, bytes: u64) -> Self {
         self.memory_limit = bytes;
@@ -129,28 +132,28 @@ impl DataOptions {
 /// Limits and intervals of groups.
 #[derive(Debug, Clone)]
 pub struct GroupOptions {
-    /// Bytes of log after which a snapshot is taken. A restart reads at most about as much.
+    /// Bytes of log after which a snapshot is taken. A restart replays at most about as many.
     pub snapshot_bytes: u64,
-    /// Bytes of log kept below a snapshot for followers that lag. More spares them a snapshot,
-    /// less spares disk.
+    /// Bytes of log kept below a snapshot for followers that lag. More avoids sending them a snapshot,
+    /// less saves disk.
     pub log_tail_bytes: u64,
-    /// What one log entry carries.
+    /// Limits of one log entry.
     pub batch: BatchLimits,
-    /// What one write carries.
+    /// Limits of one write.
     pub write: WriteLimits,
     /// When regions are flushed.
     pub flush: FlushPolicy,
     /// When regions are compacted.
     pub compactions: CompactionPolicy,
-    /// How long a write waits for memory before it is refused.
+    /// Longest wait of a write for memory, after which it is refused.
     pub stall: Duration,
-    /// Longest life of a write call.
+    /// Deadline of a write call.
     pub write_deadline: Duration,
     /// Longest wait for a quorum to confirm a read.
     pub read_deadline: Duration,
-    /// Longest life of a scan.
+    /// Longest duration of a scan.
     pub scan_life: Duration,
-    /// Scans open at the same time on this node.
+    /// Most scans open at the same time on this node.
     pub open_scans: usize,
 }
 
@@ -177,7 +180,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn caches_take_a_part_of_the_memory_limit() {
+    fn caches_use_a_part_of_the_memory_limit() {
         let options = DataOptions::new("a", "d", vec![], "memory:///").memory_limit(1 << 30);
         let parts = |options: &DataOptions| {
             let engine = options.engine();

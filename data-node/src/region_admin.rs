@@ -32,8 +32,7 @@ use crate::group::hosted::HostedRegion;
 use crate::group::refusals;
 use crate::group::replica::GroupReplica;
 use crate::groups::Groups;
-use crate::leadership::FlushRequest;
-use crate::leadership::compactions::{CompactionRequest, Done};
+use crate::owner_request::{CommittedCompaction, CompactionRequest, OwnerRequest};
 
 /// Largest request, in bytes: the known versions of sixteen durable hooks for a hundred thousand
 /// regions.
@@ -96,8 +95,8 @@ impl RegionAdminService {
         replica.region(region)?;
         let (reply, outcome) = oneshot::channel();
         replica
-            .flush_requests
-            .send(FlushRequest::Region(region, reply))
+            .owner_requests
+            .send(OwnerRequest::Flush(region, reply))
             .await
             .map_err(|_| refusals::replica_stopping(group))?;
         let report = tokio::time::timeout(FLUSH, outcome)
@@ -128,8 +127,7 @@ impl RegionAdminService {
         let attempt = Attempt::default();
         let scope = if request.due_only { Scope::Due } else { Scope::Whole };
         let place = request.place();
-        let request =
-            CompactionRequest { region, scope, place, attempt: attempt.clone(), asker: reply };
+        let request = CompactionRequest { region, scope, place, attempt: attempt.clone(), reply };
         replica
             .compact_requests
             .send(request)
@@ -145,7 +143,7 @@ impl RegionAdminService {
 async fn watch(
     group: GroupId,
     attempt: Attempt,
-    outcome: oneshot::Receiver<Result<Option<Done>, Refusal>>,
+    outcome: oneshot::Receiver<Result<Option<CommittedCompaction>, Refusal>>,
     events: mpsc::Sender<Result<CompactRegionEvent, Status>>,
 ) {
     let _cancel = attempt.cancel.clone().drop_guard();
@@ -180,8 +178,8 @@ async fn watch(
     let _ = events.send(last_event).await;
 }
 
-fn report_to_wire(done: Done) -> v1::CompactionReport {
-    let Done { report, node } = done;
+fn report_to_wire(done: CommittedCompaction) -> v1::CompactionReport {
+    let CommittedCompaction { report, node } = done;
     v1::CompactionReport {
         job_id: report.job_id.to_string(),
         manifest_version: report.manifest_version.get(),
@@ -299,7 +297,7 @@ impl RegionAdmin for RegionAdminService {
         _request: Request<v1::ListCompactionsRequest>,
     ) -> Result<Response<v1::ListCompactionsResponse>, Status> {
         let node = self.groups.context();
-        let compactions = node.compactors.board.list(node.node);
+        let compactions = node.compactors.registry.list(node.node);
         Ok(Response::new(v1::ListCompactionsResponse { compactions }))
     }
 
@@ -310,7 +308,7 @@ impl RegionAdmin for RegionAdminService {
         let job = job_id(&request.get_ref().job_id)
             .map_err(|error| Refusal::new(Reason::InvalidArgument, error.to_string()))?;
         let node = self.groups.context();
-        if !node.compactors.board.cancel(job) {
+        if !node.compactors.registry.cancel(job) {
             let message = format!("node {} has no compaction {job}", node.node);
             return Err(Refusal::new(Reason::JobNotFound, message).into());
         }

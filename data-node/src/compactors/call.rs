@@ -1,4 +1,4 @@
-//! One attempt at a job on a compactor: open the region, have the plan carried out, watch, close.
+//! One attempt at a job on a compactor: opens the region, starts the plan, watches it, closes the region.
 
 use std::collections::HashMap;
 use std::time::Duration;
@@ -18,76 +18,88 @@ use tonic::{Code, Status};
 
 use super::Compactors;
 use super::fleet::Compactor;
-use super::watch::Watch;
+use super::watch::AttemptWatch;
 
-/// A compactor that is there takes a connection within this.
-const CONNECT: Duration = Duration::from_secs(2);
-/// Opening a region, or accepting a plan: its manifest is read.
-const ANSWER: Duration = Duration::from_secs(10);
-/// Closing, and cancelling when nobody waits for it.
-pub(super) const FAREWELL: Duration = Duration::from_secs(2);
-/// Largest answer: the files of a plan with their footers.
-const ANSWER_BYTES: usize = 64 << 20;
+/// Limit for connecting to a compactor.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
+/// Limit for opening a region or accepting a plan: the compactor reads the manifest.
+const REPLY_TIMEOUT: Duration = Duration::from_secs(10);
+/// Limit for best-effort calls: close and cancel.
+pub(super) const CLOSE_TIMEOUT: Duration = Duration::from_secs(2);
+/// Largest reply: the files of a plan with their footers.
+const MAX_REPLY_BYTES: usize = 64 << 20;
 
 /// Connections to compactors, by address.
 #[derive(Debug, Default)]
-pub(super) struct Channels(Mutex<HashMap<String, Channel>>);
+pub(super) struct CompactorChannels(Mutex<HashMap<String, Channel>>);
 
-/// Who asks.
+/// Owner of the region of a job.
 #[derive(Debug, Clone, Copy)]
-pub struct Asker {
+pub struct JobOwner {
     /// The group that owns the region.
     pub group: GroupId,
-    /// In whose name.
-    pub owner: OwnerEpoch,
-    /// Without any progress for so long, an attempt is given up.
-    pub patience: Duration,
+    /// Epoch in whose name the owner commits.
+    pub epoch: OwnerEpoch,
+    /// Time without progress after which an attempt is aborted.
+    pub progress_timeout: Duration,
 }
 
-/// How an attempt ended.
+/// Outcome of an attempt.
 #[derive(Debug, Clone, PartialEq)]
-pub enum End {
+pub enum AttemptOutcome {
     /// The outputs are in the manifest.
     Committed {
         /// Since this version, or before.
         version: ManifestVersion,
-        /// How many there are.
+        /// Number of output files.
         files_out: usize,
     },
-    /// The compactor did not take it: nothing was done.
+    /// The compactor did not accept the job: nothing was committed.
     Refused(Refusal),
-    /// The compactor took it, and gave it back: nothing was done.
-    HandedBack(Refusal),
-    /// It can never be committed: its files are gone, or its outputs too old.
-    Void(Refusal),
-    /// It was cancelled, as was asked for: nothing was done.
+    /// The compactor accepted the job and returned it: nothing was committed.
+    Returned(Refusal),
+    /// The job can never be committed: its files are no longer live, or its outputs are too old.
+    Discarded(Refusal),
+    /// The attempt was cancelled on request: nothing was committed.
     Cancelled(Refusal),
-    /// It was begun, and has failed or was not heard of any more. The manifest says whether it was
-    /// committed, and it may still be.
-    Lost(Refusal),
+    /// The attempt began and has failed, or its compactor stopped reporting. The manifest shows whether
+    /// it was committed, and it may still be.
+    Unknown(Refusal),
+}
+
+impl AttemptOutcome {
+    /// Returns whether only the manifest shows the state of the job.
+    pub fn depends_on_manifest(&self) -> bool {
+        matches!(self, Self::Discarded(_) | Self::Unknown(_))
+    }
+
+    /// Returns whether the compactor had accepted the job, although it did not complete it.
+    pub fn was_accepted(&self) -> bool {
+        matches!(self, Self::Returned(_) | Self::Unknown(_))
+    }
 }
 
 impl Compactors {
-    /// Makes one attempt, and reports its progress. A future that is dropped leaves the job to the
-    /// compactor.
+    /// Makes one attempt and reports its progress. A dropped future leaves the job to the compactor.
     pub async fn attempt(
         &self,
         compactor: &Compactor,
-        asker: Asker,
+        owner: JobOwner,
         planned: &PlannedCompaction,
         number: u32,
         attempt: &Attempt,
-    ) -> End {
+    ) -> AttemptOutcome {
         let mut client = match self.client(compactor) {
             Ok(client) => client,
-            Err(refusal) => return End::Refused(refusal),
+            Err(refusal) => return AttemptOutcome::Refused(refusal),
         };
         let header = self.header(compactor.node);
-        let opened = client.open_compaction_region(self.opening(header.clone(), asker, planned));
-        let handle = match answer(ANSWER, opened).await {
+        let opened =
+            client.open_compaction_region(self.open_request(header.clone(), owner, planned));
+        let handle = match reply_within(REPLY_TIMEOUT, opened).await {
             Ok(opened) => opened.handle,
-            // Nothing has begun, whether it was heard or not.
-            Err(refusal) => return refused(refusal),
+            // No job has begun, whether the compactor received the call or not.
+            Err(refusal) => return not_accepted(refusal),
         };
         let request = CompactRequest {
             header: header.clone(),
@@ -96,44 +108,45 @@ impl Compactors {
             attempt: number,
         };
         let job_id = planned.plan().job_id.to_string();
-        let patience = asker.patience;
-        let mut watch = Watch { client: client.clone(), header, job_id, patience, attempt };
-        let end = match answer(ANSWER, client.compact(request)).await {
+        let progress_timeout = owner.progress_timeout;
+        let mut watch =
+            AttemptWatch { client: client.clone(), header, job_id, progress_timeout, attempt };
+        let outcome = match reply_within(REPLY_TIMEOUT, client.compact(request)).await {
             Ok(events) => watch.run(events).await,
             Err(refusal) if refusal.effect() == Effect::Unknown => {
-                // It may have come as far as to begin.
+                // The job may have begun.
                 watch.cancel().await;
-                End::Lost(refusal)
+                AttemptOutcome::Unknown(refusal)
             }
-            Err(refusal) => refused(refusal),
+            Err(refusal) => not_accepted(refusal),
         };
         let header = self.header(compactor.node);
         let close = wire::CloseCompactionRegionRequest { header, handle };
-        // Otherwise it expires.
-        let _ = timeout(FAREWELL, client.close_compaction_region(close)).await;
-        end
+        // A handle that is not closed expires.
+        let _ = timeout(CLOSE_TIMEOUT, client.close_compaction_region(close)).await;
+        outcome
     }
 
-    /// What the jobs of a region that run on a compactor have done; `None`: none runs there, or it does
-    /// not answer.
-    pub async fn under_way(
+    /// Returns the progress of the region's jobs that run on a compactor; `None`: none runs, or the
+    /// compactor does not reply.
+    pub async fn running_jobs(
         &self,
         compactor: &Compactor,
         dir: RegionDir,
     ) -> Option<Vec<ProgressSnapshot>> {
         let mut client = self.client(compactor).ok()?;
         let header = self.header(compactor.node);
-        let asked = client.list_compactions(wire::ListCompactionsRequest { header });
-        let running = answer(ANSWER, asked).await.ok()?.jobs.into_iter();
+        let listed = client.list_compactions(wire::ListCompactionsRequest { header });
+        let running = reply_within(REPLY_TIMEOUT, listed).await.ok()?.jobs.into_iter();
         let of_region = running.filter(|job| job.dir.map(RegionDir::from) == Some(dir));
         let done: Vec<_> = of_region.map(|job| job.done.unwrap_or_default().into()).collect();
         (!done.is_empty()).then_some(done)
     }
 
-    fn opening(
+    fn open_request(
         &self,
         header: Option<CallHeader>,
-        asker: Asker,
+        owner: JobOwner,
         planned: &PlannedCompaction,
     ) -> OpenCompactionRegionRequest {
         let job = planned.job();
@@ -144,15 +157,15 @@ impl Compactors {
             options: Some((&job.options).into()),
             object_store_id: self.object_store_id.to_string(),
             owner_epoch: Some(ManifestOwnerEpoch {
-                move_epoch: asker.owner.move_epoch,
-                term: asker.owner.term.get(),
+                move_epoch: owner.epoch.move_epoch,
+                term: owner.epoch.term.get(),
             }),
-            group_id: asker.group.get(),
+            group_id: owner.group.get(),
             since: job.since.get(),
-            // As much as the compactor has to give.
+            // 0: all that the compactor can spare.
             parallelism: 0,
             memory_bytes: 0,
-            plugins: self.plugins(job.dir.table_id).iter().map(Into::into).collect(),
+            plugins: self.hook_specs(job.dir.table_id).iter().map(Into::into).collect(),
         }
     }
 
@@ -166,11 +179,11 @@ impl Compactors {
 
     fn client(&self, compactor: &Compactor) -> Result<CompactionClient<Channel>, Refusal> {
         let channel = self.channels.get(compactor)?;
-        Ok(CompactionClient::new(channel).max_decoding_message_size(ANSWER_BYTES))
+        Ok(CompactionClient::new(channel).max_decoding_message_size(MAX_REPLY_BYTES))
     }
 }
 
-impl Channels {
+impl CompactorChannels {
     fn get(&self, compactor: &Compactor) -> Result<Channel, Refusal> {
         let address = &compactor.address;
         let mut channels = self.0.lock();
@@ -178,10 +191,11 @@ impl Channels {
             return Ok(channel.clone());
         }
         let endpoint = Endpoint::from_shared(format!("http://{address}")).map_err(|error| {
-            let message = format!("address {address} of compactor {}: {error}", compactor.node);
+            let message =
+                format!("invalid address {address} of compactor {}: {error}", compactor.node);
             Refusal::new(Reason::InvalidArgument, message)
         })?;
-        let channel = endpoint.connect_timeout(CONNECT).connect_lazy();
+        let channel = endpoint.connect_timeout(CONNECT_TIMEOUT).connect_lazy();
         // A compactor has a new id at every start, and often another address.
         if channels.len() >= 256 {
             channels.clear();
@@ -191,28 +205,31 @@ impl Channels {
     }
 }
 
-/// What it means that a region was not opened, or a plan not accepted. Some answers would be the same
-/// everywhere: the files or the region are gone, or are another owner's to merge.
-fn refused(refusal: Refusal) -> End {
+/// Returns the outcome of an attempt whose region was not opened or whose plan was not accepted. For
+/// some reasons every compactor would refuse the job: its files or its region no longer exist, or
+/// another owner has the region.
+fn not_accepted(refusal: Refusal) -> AttemptOutcome {
     match refusal.reason {
-        Reason::InputsGone | Reason::RegionNotFound | Reason::RegionFenced => End::Void(refusal),
-        _ => End::Refused(refusal),
+        Reason::InputsGone | Reason::RegionNotFound | Reason::RegionFenced => {
+            AttemptOutcome::Discarded(refusal)
+        }
+        _ => AttemptOutcome::Refused(refusal),
     }
 }
 
-/// An answer in time; otherwise it is not known whether the call was carried out.
-async fn answer<T>(
+/// Returns the reply of a call. After a timeout it is unknown whether the call was carried out.
+async fn reply_within<T>(
     limit: Duration,
     call: impl Future<Output = Result<tonic::Response<T>, Status>>,
 ) -> Result<T, Refusal> {
     match timeout(limit, call).await {
-        Ok(Ok(answer)) => Ok(answer.into_inner()),
+        Ok(Ok(reply)) => Ok(reply.into_inner()),
         Ok(Err(status)) if status.code() == Code::Cancelled => {
             Err(Refusal::new(Reason::Unavailable, status.message()))
         }
         Ok(Err(status)) => Err(Refusal::from_status(&status)),
         Err(_) => {
-            let message = format!("a compactor did not answer within {limit:?}");
+            let message = format!("a compactor did not reply within {limit:?}");
             Err(Refusal::new(Reason::DeadlineExceeded, message))
         }
     }
@@ -223,12 +240,14 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_plan_that_is_not_accepted_is_void_or_for_another_compactor() {
+    fn unaccepted_plan_is_discarded_or_left_to_another_compactor() {
         for reason in [Reason::InputsGone, Reason::RegionNotFound, Reason::RegionFenced] {
-            assert!(matches!(refused(Refusal::new(reason, "x")), End::Void(_)), "{reason:?}");
+            let outcome = not_accepted(Refusal::new(reason, "x"));
+            assert!(matches!(outcome, AttemptOutcome::Discarded(_)), "{reason:?}");
         }
         for reason in [Reason::Overloaded, Reason::BadPlugin, Reason::JobExists, Reason::BadPlan] {
-            assert!(matches!(refused(Refusal::new(reason, "x")), End::Refused(_)), "{reason:?}");
+            let outcome = not_accepted(Refusal::new(reason, "x"));
+            assert!(matches!(outcome, AttemptOutcome::Refused(_)), "{reason:?}");
         }
     }
 }

@@ -1,4 +1,5 @@
-//! The compactors that are up, as the meta service tells with each heartbeat, and the choice of one.
+//! Compactors that are up, as reported by the meta service with each heartbeat, and the choice of one
+//! for a job.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::hash::{DefaultHasher, Hash, Hasher};
@@ -7,152 +8,159 @@ use parking_lot::Mutex;
 use tidewater_common::ids::{JobId, NodeId};
 use tidewater_proto::v1::CompactorInfo;
 
-/// See the module's head.
+/// Compactors that are up, and the slots that this node has reserved on them.
 #[derive(Debug, Default)]
 pub struct Fleet {
-    inner: Mutex<Inner>,
+    inner: Mutex<FleetState>,
 }
 
 #[derive(Debug, Default)]
-struct Inner {
-    seen: BTreeMap<NodeId, Compactor>,
-    /// Jobs that this node has there now.
-    ours: BTreeMap<NodeId, u32>,
-    /// The most that it had there at once since each of the last reports, the newest first.
-    most: BTreeMap<NodeId, [u32; REPORTS]>,
+struct FleetState {
+    up: BTreeMap<NodeId, Compactor>,
+    /// Slots that this node has reserved now.
+    reserved: BTreeMap<NodeId, u32>,
+    /// Largest number of slots reserved at the same time since each of the last reports, the newest first.
+    max_reserved: BTreeMap<NodeId, [u32; REPORTS]>,
 }
 
-/// So many reports later the last one does not show any more what has ended.
+/// Number of reports after which a job that ended is no longer counted in the latest one.
 const REPORTS: usize = 3;
 
-/// A compactor that is up.
+/// Compactor that is up.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Compactor {
     /// Its id.
     pub node: NodeId,
-    /// Where it is reached: host:port.
+    /// Its address: host:port.
     pub address: String,
-    /// Jobs of this node that it has place for, those that it has included.
-    room: u32,
-    /// Bytes of memory that no job has.
+    /// Slots that this node may use, reserved ones included.
+    slots: u32,
+    /// Bytes of memory that no job uses.
     free_memory: u64,
     /// Bytes that outputs may take on the disk of a local store; `None`: no limit.
     free_disk: Option<u64>,
 }
 
-/// A place for a job on a compactor, until it is dropped.
+/// Reserved slot of a compactor, until it is dropped.
 #[derive(Debug)]
-pub struct Reserved<'a> {
+pub struct SlotReservation<'a> {
     fleet: &'a Fleet,
     /// The compactor.
     pub compactor: Compactor,
 }
 
 impl Fleet {
-    /// Takes over what the meta service tells this node.
+    /// Replaces the compactors by those that the meta service reports to this node.
     pub fn follow(&self, node: NodeId, compactors: &[CompactorInfo]) {
         let mut inner = self.inner.lock();
-        let mut most = BTreeMap::new();
-        inner.seen.clear();
+        let mut max_reserved = BTreeMap::new();
+        inner.up.clear();
         for info in compactors {
             let id = NodeId(info.node_id);
-            let before = inner.most.get(&id).copied().unwrap_or_default();
+            let before = inner.max_reserved.get(&id).copied().unwrap_or_default();
             let known = before.into_iter().max().unwrap_or_default();
-            if let Some(one) = compactor(info, node, known) {
-                inner.seen.insert(id, one);
+            if let Some(compactor) = available_compactor(info, node, known) {
+                inner.up.insert(id, compactor);
             }
-            let now = inner.ours.get(&id).copied().unwrap_or_default();
-            most.insert(id, [now, before[0], before[1]]);
+            let now = inner.reserved.get(&id).copied().unwrap_or_default();
+            max_reserved.insert(id, [now, before[0], before[1]]);
         }
-        inner.most = most;
+        inner.max_reserved = max_reserved;
     }
 
-    /// Whether no compactor is up.
+    /// Returns whether no compactor is up.
     pub fn is_empty(&self) -> bool {
-        self.inner.lock().seen.is_empty()
+        self.inner.lock().up.is_empty()
     }
 
-    /// Whether a compactor is up that is none of these.
+    /// Returns whether a compactor other than these is up.
     pub fn has_others(&self, nodes: &BTreeSet<NodeId>) -> bool {
-        self.inner.lock().seen.keys().any(|node| !nodes.contains(node))
+        self.inner.lock().up.keys().any(|node| !nodes.contains(node))
     }
 
-    /// Jobs that compactors may still take.
+    /// Returns the number of jobs that compactors may still accept.
     pub fn free_slots(&self) -> usize {
         let inner = self.inner.lock();
-        inner.seen.values().map(|one| inner.free(one) as usize).sum()
+        inner.up.values().map(|compactor| inner.free_slots(compactor) as usize).sum()
     }
 
-    /// The compactor for a job that reads so many bytes, if one has room. `without`: not one of these.
+    /// Reserves a slot for a job that reads `bytes`, on a compactor that is not `excluded`; `None`:
+    /// none is free.
     pub fn reserve(
         &self,
         job: JobId,
         bytes: u64,
-        without: &BTreeSet<NodeId>,
-    ) -> Option<Reserved<'_>> {
+        excluded: &BTreeSet<NodeId>,
+    ) -> Option<SlotReservation<'_>> {
         let mut inner = self.inner.lock();
-        let known = inner.seen.values().filter(|one| !without.contains(&one.node));
-        let compactor = pick(known.map(|one| (inner.free(one), one)), job, bytes)?.clone();
-        let ours = inner.ours.entry(compactor.node).or_default();
-        *ours += 1;
-        let ours = *ours;
-        let most = inner.most.entry(compactor.node).or_default();
-        most[0] = most[0].max(ours);
-        Some(Reserved { fleet: self, compactor })
+        let usable = inner.up.values().filter(|compactor| !excluded.contains(&compactor.node));
+        let free = usable.map(|compactor| (inner.free_slots(compactor), compactor));
+        let compactor = pick_compactor(free, job, bytes)?.clone();
+        let reserved = inner.reserved.entry(compactor.node).or_default();
+        *reserved += 1;
+        let reserved = *reserved;
+        let max_reserved = inner.max_reserved.entry(compactor.node).or_default();
+        max_reserved[0] = max_reserved[0].max(reserved);
+        Some(SlotReservation { fleet: self, compactor })
     }
 }
 
-impl Inner {
-    fn free(&self, compactor: &Compactor) -> u32 {
-        compactor.room.saturating_sub(self.ours.get(&compactor.node).copied().unwrap_or(0))
+impl FleetState {
+    fn free_slots(&self, compactor: &Compactor) -> u32 {
+        let reserved = self.reserved.get(&compactor.node).copied().unwrap_or(0);
+        compactor.slots.saturating_sub(reserved)
     }
 }
 
-impl Drop for Reserved<'_> {
+impl Drop for SlotReservation<'_> {
     fn drop(&mut self) {
         let mut inner = self.fleet.inner.lock();
-        if let Some(ours) = inner.ours.get_mut(&self.compactor.node) {
-            *ours = ours.saturating_sub(1);
-            if *ours == 0 {
-                inner.ours.remove(&self.compactor.node);
+        if let Some(reserved) = inner.reserved.get_mut(&self.compactor.node) {
+            *reserved = reserved.saturating_sub(1);
+            if *reserved == 0 {
+                inner.reserved.remove(&self.compactor.node);
             }
         }
     }
 }
 
-/// What a report means to a node. Of its own jobs it knows better: a report is a second or two old. But
-/// those that it has given up, or that it had before it was started again, it does not know: they are as
-/// those of others. `known`: how many the report may show that it knows.
-fn compactor(info: &CompactorInfo, node: NodeId, known: u32) -> Option<Compactor> {
+/// Returns the compactor of a report, unless it is draining. A report is a second or two old, so `node`
+/// counts its own jobs itself: its jobs in the report do not reduce the slots. Jobs that it has
+/// aborted, or that it started before a restart, count like those of other nodes. `known`: the largest
+/// number of jobs in the report that `node` counts.
+fn available_compactor(info: &CompactorInfo, node: NodeId, known: u32) -> Option<Compactor> {
     let load = info.load.as_ref()?;
     if load.draining {
         return None;
     }
-    let ours = load.jobs_of.get(&node.get()).copied().unwrap_or(0).min(known);
+    let own_jobs = load.jobs_of.get(&node.get()).copied().unwrap_or(0).min(known);
     Some(Compactor {
         node: NodeId(info.node_id),
         address: info.address.clone(),
-        room: load.slots.saturating_sub(load.jobs.saturating_sub(ours)),
+        slots: load.slots.saturating_sub(load.jobs.saturating_sub(own_jobs)),
         free_memory: load.memory_bytes.saturating_sub(load.memory_used_bytes),
         free_disk: load.disk_free_bytes,
     })
 }
 
-/// The one with the most free slots; of several, that which the job's id favours, so that equal
-/// choices spread and do not depend on who makes them (rendezvous hashing, Thaler and Ravishankar).
-fn pick<'a>(
-    known: impl Iterator<Item = (u32, &'a Compactor)>,
+/// Returns the compactor with the most free slots. Among equals the job's id decides, so that jobs
+/// spread and the choice does not depend on the node that makes it (rendezvous hashing, Thaler and
+/// Ravishankar).
+fn pick_compactor<'a>(
+    usable: impl Iterator<Item = (u32, &'a Compactor)>,
     job: JobId,
     bytes: u64,
 ) -> Option<&'a Compactor> {
-    known
-        .filter(|(free, one)| *free > 0 && one.free_memory > 0)
-        .filter(|(_, one)| one.free_disk.is_none_or(|free| free >= bytes))
-        .max_by_key(|(free, one)| (*free, weight(job, one.node), one.node))
-        .map(|(_, one)| one)
+    usable
+        .filter(|(slots, compactor)| *slots > 0 && compactor.free_memory > 0)
+        .filter(|(_, compactor)| compactor.free_disk.is_none_or(|free| free >= bytes))
+        .max_by_key(|(slots, compactor)| {
+            (*slots, rendezvous_weight(job, compactor.node), compactor.node)
+        })
+        .map(|(_, compactor)| compactor)
 }
 
-fn weight(job: JobId, node: NodeId) -> u64 {
+fn rendezvous_weight(job: JobId, node: NodeId) -> u64 {
     let mut hasher = DefaultHasher::new();
     (job.0, node.get()).hash(&mut hasher);
     hasher.finish()
@@ -176,16 +184,16 @@ mod tests {
         JobId(Uuid::from_u128(number))
     }
 
-    fn reserved(fleet: &Fleet, without: &[u64]) -> Option<u64> {
-        let without = without.iter().copied().map(NodeId).collect();
-        let reserved = fleet.reserve(job(1), 10, &without)?;
-        let node = reserved.compactor.node.get();
-        std::mem::forget(reserved);
+    fn reserved(fleet: &Fleet, excluded: &[u64]) -> Option<u64> {
+        let excluded = excluded.iter().copied().map(NodeId).collect();
+        let reservation = fleet.reserve(job(1), 10, &excluded)?;
+        let node = reservation.compactor.node.get();
+        std::mem::forget(reservation);
         Some(node)
     }
 
     #[test]
-    fn the_most_free_slots_win_and_places_are_given_back() {
+    fn job_goes_to_the_compactor_with_most_free_slots() {
         let fleet = Fleet::default();
         assert!(fleet.is_empty() && reserved(&fleet, &[]).is_none());
         fleet.follow(OWN, &[info(201, 2, 1), info(202, 3, 1)]);
@@ -202,33 +210,33 @@ mod tests {
     }
 
     #[test]
-    fn of_its_own_jobs_a_node_knows_better_than_a_report() {
+    fn own_jobs_are_counted_by_reservations_not_by_reports() {
         let fleet = Fleet::default();
         fleet.follow(OWN, &[info(201, 2, 0)]);
         assert_eq!(reserved(&fleet, &[]), Some(201));
         let second = fleet.reserve(job(1), 10, &BTreeSet::new());
         fleet.follow(OWN, &[info(201, 2, 0)]);
-        assert_eq!(fleet.free_slots(), 0, "the report is from before");
+        assert_eq!(fleet.free_slots(), 0, "the report is older than the reservation");
         let mut later = info(201, 8, 5);
         later.load.iter_mut().for_each(|load| load.jobs_of = [(101, 2), (102, 3)].into());
         fleet.follow(OWN, &[later]);
-        assert_eq!(fleet.free_slots(), 3, "three are of others");
+        assert_eq!(fleet.free_slots(), 3, "three belong to other nodes");
         drop(second);
-        assert_eq!(fleet.free_slots(), 4, "the report does not know that it has ended");
+        assert_eq!(fleet.free_slots(), 4, "the report is older than the job's end");
     }
 
     #[test]
-    fn jobs_that_were_given_up_take_their_slots_as_those_of_others() {
+    fn aborted_jobs_occupy_slots_like_those_of_others() {
         let fleet = Fleet::default();
         let mut busy = info(201, 4, 2);
         busy.load.iter_mut().for_each(|load| load.jobs_of = [(101, 2)].into());
         fleet.follow(OWN, std::slice::from_ref(&busy));
-        assert_eq!(fleet.free_slots(), 2, "of a node that was started again");
+        assert_eq!(fleet.free_slots(), 2, "jobs from before the restart");
         let taken = fleet.reserve(job(1), 10, &BTreeSet::new()).unwrap();
         busy.load.iter_mut().for_each(|load| (load.jobs, load.jobs_of) = (3, [(101, 3)].into()));
         fleet.follow(OWN, std::slice::from_ref(&busy));
         assert_eq!(fleet.free_slots(), 1);
-        // Given up here, and running on there. Some reports may be from before it ended.
+        // Aborted by this node, and still running there. Some reports may be older than its end.
         drop(taken);
         let mut free = Vec::new();
         for _ in 0..4 {
@@ -241,14 +249,13 @@ mod tests {
     }
 
     #[test]
-    fn what_has_no_room_is_passed_over() {
+    fn compactor_without_capacity_is_skipped() {
         let fleet = Fleet::default();
         let with = |change: fn(&mut CompactorLoad)| {
-            let mut one = info(201, 2, 0);
-            one.load.iter_mut().for_each(change);
-            fleet.follow(OWN, &[one]);
-            let found = fleet.reserve(job(1), 10, &BTreeSet::new());
-            found.is_some()
+            let mut info = info(201, 2, 0);
+            info.load.iter_mut().for_each(change);
+            fleet.follow(OWN, &[info]);
+            fleet.reserve(job(1), 10, &BTreeSet::new()).is_some()
         };
         assert!(with(|_| {}));
         assert!(!with(|load| load.draining = true));
@@ -261,15 +268,15 @@ mod tests {
     }
 
     #[test]
-    fn jobs_spread_over_equals_and_stay_when_one_goes() {
+    fn jobs_spread_evenly_and_stay_when_a_compactor_leaves() {
         let all: Vec<Compactor> =
-            (1..=4).filter_map(|node| compactor(&info(node, 1, 0), OWN, 0)).collect();
+            (1..=4).filter_map(|node| available_compactor(&info(node, 1, 0), OWN, 0)).collect();
         let chosen = |known: &[Compactor]| -> Vec<u64> {
-            let of = |number| {
-                let free = known.iter().map(|one| (one.room, one));
-                pick(free, job(number), 1).map_or(0, |one| one.node.get())
+            let pick = |number| {
+                let free = known.iter().map(|compactor| (compactor.slots, compactor));
+                pick_compactor(free, job(number), 1).map_or(0, |compactor| compactor.node.get())
             };
-            (0..400).map(of).collect()
+            (0..400).map(pick).collect()
         };
         let before = chosen(&all);
         for node in 1..=4 {
@@ -278,6 +285,9 @@ mod tests {
         }
         let after = chosen(&all[..3]);
         let moved = before.iter().zip(&after).filter(|(before, after)| before != after);
-        assert!(moved.clone().all(|(before, _)| *before == 4), "only those of the one that went");
+        assert!(
+            moved.clone().all(|(before, _)| *before == 4),
+            "only jobs of the compactor that left"
+        );
     }
 }

@@ -1,4 +1,4 @@
-//! A job that a compactor has accepted, watched to its end.
+//! Watches an attempt that a compactor has accepted until it ends.
 
 use std::time::Duration;
 
@@ -12,146 +12,159 @@ use tokio::time::{Instant, timeout, timeout_at};
 use tonic::transport::Channel;
 use tonic::{Status, Streaming};
 
-use super::call::{End, FAREWELL};
+use super::call::{AttemptOutcome, CLOSE_TIMEOUT};
 
-/// A job that was cancelled ends within this, if not within what it may go without progress.
-const END: Duration = Duration::from_secs(10);
+/// Limit for the end of a cancelled attempt; the progress timeout applies as well.
+const CANCEL_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// See the module's head.
-pub(super) struct Watch<'a> {
+/// Running attempt.
+pub(super) struct AttemptWatch<'a> {
     pub(super) client: CompactionClient<Channel>,
     pub(super) header: Option<CallHeader>,
     pub(super) job_id: String,
-    /// Without any progress for so long, it is given up.
-    pub(super) patience: Duration,
+    /// Time without progress after which the attempt is aborted.
+    pub(super) progress_timeout: Duration,
     pub(super) attempt: &'a Attempt,
 }
 
-impl Watch<'_> {
-    /// To its end, or until it is given up.
-    pub(super) async fn run(&mut self, mut events: Streaming<CompactionEvent>) -> End {
-        let (mut seen, mut deadline) = (None, Instant::now() + self.patience);
+impl AttemptWatch<'_> {
+    /// Follows the events of the attempt until it ends or is aborted.
+    pub(super) async fn run(&mut self, mut events: Streaming<CompactionEvent>) -> AttemptOutcome {
+        let mut last_progress = None;
+        let mut deadline = Instant::now() + self.progress_timeout;
         let mut cancelled = false;
         loop {
             let next = tokio::select! {
                 next = timeout_at(deadline, events.message()) => next,
                 () = self.attempt.cancel.cancelled(), if !cancelled => {
                     cancelled = true;
-                    deadline = Instant::now() + END.min(self.patience);
+                    deadline = Instant::now() + CANCEL_TIMEOUT.min(self.progress_timeout);
                     self.cancel().await;
                     continue;
                 }
             };
             let event = match next {
                 Ok(Ok(Some(event))) => event,
-                Ok(Ok(None)) => return self.lost(&Status::aborted("its events ended")).await,
-                Ok(Err(status)) => return self.lost(&status).await,
+                Ok(Ok(None)) => {
+                    return self.unknown(&Status::aborted("the stream of events ended")).await;
+                }
+                Ok(Err(status)) => return self.unknown(&status).await,
                 Err(_) if cancelled => {
-                    // It may be committing: then it goes on.
-                    let what = "was cancelled, and its compactor does not say how it ended";
-                    return End::Lost(self.refusal(Reason::Unavailable, what));
+                    // It may be committing: then it continues.
+                    let problem = "was cancelled, but its compactor did not report an outcome";
+                    let refusal = self.refusal(Reason::Unavailable, problem);
+                    return AttemptOutcome::Unknown(refusal);
                 }
                 Err(_) => {
-                    // It may hang, or sleep: whatever it still does, the manifest decides.
+                    // It may hang or sleep. The manifest decides, whatever the compactor still does.
                     self.cancel().await;
-                    let what = format!("made no progress for {:?}", self.patience);
-                    return End::Lost(self.refusal(Reason::DeadlineExceeded, &what));
+                    let problem = format!("made no progress for {:?}", self.progress_timeout);
+                    let refusal = self.refusal(Reason::DeadlineExceeded, &problem);
+                    return AttemptOutcome::Unknown(refusal);
                 }
             };
-            // Of another job, or nothing at all: what is not ours is ignored.
+            // Events of other jobs and empty events are ignored.
             let Some(event) = event.event.filter(|_| event.job_id == self.job_id) else { continue };
             match event {
                 Event::Accepted(_) => {}
                 Event::Progress(done) => {
                     let done = ProgressSnapshot::from(done);
                     self.attempt.progress.set(&done);
-                    if seen != Some(done) && !cancelled {
-                        deadline = Instant::now() + self.patience;
+                    if last_progress != Some(done) && !cancelled {
+                        deadline = Instant::now() + self.progress_timeout;
                     }
-                    seen = Some(done);
+                    last_progress = Some(done);
                 }
                 Event::Committed(committed) => {
                     if let Some(done) = committed.done {
                         self.attempt.progress.set(&done.into());
                     }
                     let version = ManifestVersion(committed.manifest_version);
-                    return End::Committed { version, files_out: committed.files_out.len() };
+                    let files_out = committed.files_out.len();
+                    return AttemptOutcome::Committed { version, files_out };
                 }
-                Event::Failed(failed) => return ended(failed, cancelled),
+                Event::Failed(failed) => return failure_outcome(failed, cancelled),
             }
         }
     }
 
-    /// Has it ended, if it runs.
+    /// Sends a cancel to the compactor.
     pub(super) async fn cancel(&mut self) {
         let request = wire::CancelCompactionRequest {
             header: self.header.clone(),
             job_id: self.job_id.clone(),
         };
-        // Whether it was heard shows in the events, or not at all.
-        let _ = timeout(FAREWELL, self.client.cancel_compaction(request)).await;
+        // The events show whether the compactor received it.
+        let _ = timeout(CLOSE_TIMEOUT, self.client.cancel_compaction(request)).await;
     }
 
-    /// Whoever was to hear of it is gone: it is not to take a slot any longer.
-    async fn lost(&mut self, status: &Status) -> End {
+    /// Cancels an attempt whose events ended early, so that it does not occupy a slot any longer.
+    async fn unknown(&mut self, status: &Status) -> AttemptOutcome {
         self.cancel().await;
-        let what = format!("was not heard of to its end: {}", status.message());
-        End::Lost(self.refusal(Reason::Unavailable, &what))
+        let problem = format!("ended without a reported outcome: {}", status.message());
+        AttemptOutcome::Unknown(self.refusal(Reason::Unavailable, &problem))
     }
 
-    fn refusal(&self, reason: Reason, what: &str) -> Refusal {
-        Refusal::new(reason, format!("compaction {} {what}", self.job_id))
+    fn refusal(&self, reason: Reason, problem: &str) -> Refusal {
+        Refusal::new(reason, format!("compaction {} {problem}", self.job_id))
     }
 }
 
-/// What a failure that the compactor reports means.
-fn ended(failed: wire::CompactionFailed, cancelled: bool) -> End {
+/// Returns the outcome of an attempt whose failure the compactor reported.
+fn failure_outcome(failed: wire::CompactionFailed, cancelled: bool) -> AttemptOutcome {
     let reason = Reason::try_from(failed.reason).unwrap_or(Reason::Unspecified);
     let refusal = Refusal::new(reason, failed.message);
     match reason {
-        // Handed back by a compactor that is being stopped.
-        Reason::ShuttingDown if !failed.manifest_may_be_written => End::HandedBack(refusal),
-        Reason::JobCancelled if cancelled => End::Cancelled(refusal),
+        // Returned by a compactor that is being stopped.
+        Reason::ShuttingDown if !failed.manifest_may_be_written => {
+            AttemptOutcome::Returned(refusal)
+        }
+        Reason::JobCancelled if cancelled => AttemptOutcome::Cancelled(refusal),
         Reason::InputsGone | Reason::BelowFloor | Reason::RegionNotFound
             if !failed.manifest_may_be_written =>
         {
-            End::Void(refusal)
+            AttemptOutcome::Discarded(refusal)
         }
-        _ => End::Lost(refusal),
+        _ => AttemptOutcome::Unknown(refusal),
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use super::AttemptOutcome::{Cancelled, Discarded, Returned, Unknown};
     use super::*;
 
     fn failed(reason: Reason, manifest_may_be_written: bool) -> wire::CompactionFailed {
-        let (reason, message) = (reason.into(), "x".to_owned());
-        wire::CompactionFailed { reason, message, manifest_may_be_written }
+        wire::CompactionFailed {
+            reason: reason.into(),
+            message: "x".to_owned(),
+            manifest_may_be_written,
+        }
     }
 
     #[test]
-    fn what_a_failure_means_depends_on_its_reason_and_on_the_manifest() {
+    fn reported_reason_and_manifest_determine_the_outcome() {
         let refusal = |reason| Refusal::new(reason, "x");
         let cases = [
-            (Reason::InputsGone, false, false, End::Void as fn(Refusal) -> End),
-            (Reason::BelowFloor, false, false, End::Void),
-            (Reason::RegionNotFound, false, false, End::Void),
-            (Reason::ShuttingDown, false, false, End::HandedBack),
-            (Reason::ShuttingDown, true, false, End::Lost),
-            (Reason::InputsGone, true, false, End::Lost),
-            (Reason::JobCancelled, false, true, End::Cancelled),
-            // Somebody else has cancelled it, there.
-            (Reason::JobCancelled, false, false, End::Lost),
-            (Reason::ObjectStoreUnavailable, false, false, End::Lost),
-            (Reason::Unavailable, true, false, End::Lost),
-            (Reason::Corrupt, false, true, End::Lost),
+            (Reason::InputsGone, false, false, Discarded as fn(Refusal) -> AttemptOutcome),
+            (Reason::BelowFloor, false, false, Discarded),
+            (Reason::RegionNotFound, false, false, Discarded),
+            (Reason::ShuttingDown, false, false, Returned),
+            (Reason::ShuttingDown, true, false, Unknown),
+            (Reason::InputsGone, true, false, Unknown),
+            (Reason::JobCancelled, false, true, Cancelled),
+            // Cancelled on the compactor, not by this node.
+            (Reason::JobCancelled, false, false, Unknown),
+            (Reason::ObjectStoreUnavailable, false, false, Unknown),
+            (Reason::Unavailable, true, false, Unknown),
+            (Reason::Corrupt, false, true, Unknown),
         ];
         for (reason, may_be_written, cancelled, expected) in cases {
-            let end = ended(failed(reason, may_be_written), cancelled);
-            assert_eq!(end, expected(refusal(reason)), "{reason:?} {may_be_written} {cancelled}");
+            let outcome = failure_outcome(failed(reason, may_be_written), cancelled);
+            let case = format!("{reason:?} {may_be_written} {cancelled}");
+            assert_eq!(outcome, expected(refusal(reason)), "{case}");
         }
         let unknown = wire::CompactionFailed { reason: 9_999, ..failed(Reason::Internal, false) };
-        assert!(matches!(ended(unknown, false), End::Lost(_)));
+        assert!(matches!(failure_outcome(unknown, false), Unknown(_)));
     }
 }

@@ -20,8 +20,7 @@ use crate::group::descriptor::Descriptor;
 use crate::group::entry;
 use crate::group::obligation::step_from_wire;
 use crate::groups::Groups;
-use crate::leadership::FlushRequest;
-use crate::leadership::adopt::{Adoption, What};
+use crate::owner_request::{Adoption, AdoptionSource, OwnerRequest};
 
 const OPEN_DEADLINE: Duration = Duration::from_secs(10);
 const REMOVE_DEADLINE: Duration = Duration::from_secs(20);
@@ -133,8 +132,8 @@ pub(super) async fn copy(
         region_id: RegionId(request.source_region_id),
         incarnation: Incarnation(request.source_incarnation),
     };
-    let what = What::Copies { source, step: step_from_wire(step) };
-    let adoption = Adoption { region: RegionId(request.region_id), what, slot: None };
+    let source = AdoptionSource::Copies { source, step: step_from_wire(step) };
+    let adoption = Adoption { region: RegionId(request.region_id), source, slot: None };
     adopt_files(groups, GroupId(request.group_id), adoption).await?;
     Ok(CopyRegionResponse {})
 }
@@ -151,7 +150,7 @@ pub(super) async fn drop(
     // Only a current registry proves that the region was dropped already.
     replica.confirm(DROP_DEADLINE).await?;
     if replica.shared.regions.get(region).is_some() {
-        let remove = |reply| FlushRequest::Remove(region, reply);
+        let remove = |reply| OwnerRequest::Remove(region, reply);
         call_owner(&replica, REMOVE_DEADLINE, "dropping a region", remove).await?;
     }
     // Proposed also for a region that is not hosted: a late `opened` must not restore it.

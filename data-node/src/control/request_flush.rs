@@ -6,7 +6,7 @@ use tidewater_common::refusal::Refusal;
 use tidewater_proto::v1::{RequestFlushRequest, RequestFlushResponse};
 
 use crate::groups::Groups;
-use crate::leadership::FlushRequest;
+use crate::owner_request::OwnerRequest;
 
 pub(super) async fn call(
     groups: &Groups,
@@ -16,10 +16,10 @@ pub(super) async fn call(
     replica.require_leader()?;
     let request = match request.over_bytes {
         // A follower of an older release does not send the number.
-        0 => FlushRequest::Large,
-        over => FlushRequest::Free(over),
+        0 => OwnerRequest::FlushLarge,
+        over => OwnerRequest::FreeMemory(over),
     };
     // A full queue already contains flush requests.
-    let _ = replica.flush_requests.try_send(request);
+    let _ = replica.owner_requests.try_send(request);
     Ok(RequestFlushResponse {})
 }

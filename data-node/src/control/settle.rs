@@ -11,8 +11,7 @@ use tokio::sync::oneshot;
 use crate::group::refusals;
 use crate::group::replica::GroupReplica;
 use crate::groups::Groups;
-use crate::leadership::FlushRequest;
-use crate::leadership::adopt::Adoption;
+use crate::owner_request::{Adoption, OwnerRequest};
 
 const DECIDE: Duration = Duration::from_secs(10);
 const RECORD: Duration = Duration::from_secs(20);
@@ -31,7 +30,7 @@ pub(super) async fn decide_and_record(
     replica.require_leader()?;
     replica.propose(entry, DECIDE).await?.into_result()?;
     let what = "recording a change in the manifest";
-    call_owner(&replica, RECORD, what, |reply| FlushRequest::Settle(region, reply)).await
+    call_owner(&replica, RECORD, what, |reply| OwnerRequest::Settle(region, reply)).await
 }
 
 /// Lets the owner adopt files and returns their number. Can be repeated.
@@ -44,7 +43,7 @@ pub(crate) async fn adopt_files(
     replica.require_leader()?;
     replica.region(adoption.region)?;
     let what = "an adoption of files";
-    call_owner(&replica, ADOPT, what, |reply| FlushRequest::Adopt(adoption, reply)).await
+    call_owner(&replica, ADOPT, what, |reply| OwnerRequest::Adopt(adoption, reply)).await
 }
 
 /// Sends a request to the owner and waits for its reply; the owner continues after the time limit.
@@ -52,12 +51,12 @@ pub(super) async fn call_owner<T>(
     replica: &GroupReplica,
     limit: Duration,
     what: &str,
-    request: impl FnOnce(oneshot::Sender<Result<T, Refusal>>) -> FlushRequest,
+    request: impl FnOnce(oneshot::Sender<Result<T, Refusal>>) -> OwnerRequest,
 ) -> Result<T, Refusal> {
     let group = replica.group();
     let (sender, reply) = oneshot::channel();
     replica
-        .flush_requests
+        .owner_requests
         .send(request(sender))
         .await
         .map_err(|_| refusals::replica_stopping(group))?;

@@ -19,7 +19,7 @@ use crate::control::settle::adopt_files;
 use crate::group::admission::{self, WriteLimits};
 use crate::group::obligation::area_from_wire;
 use crate::groups::Groups;
-use crate::leadership::adopt::{Adoption, What};
+use crate::owner_request::{Adoption, AdoptionSource};
 
 /// Concurrent calls that write or read files; each holds rows in memory.
 pub(super) const CONCURRENT_CALLS: usize = 4;
@@ -78,9 +78,12 @@ pub(super) async fn adopt(
     if files.is_empty() {
         return Err(invalid("the request names no files"));
     }
-    let what =
-        if request.stage { What::Staged { area, files } } else { What::Files { area, files } };
-    let adoption = Adoption { region, what, slot: Some(acquire_slot(slots)?) };
+    let source = if request.stage {
+        AdoptionSource::Staged { area, files }
+    } else {
+        AdoptionSource::Files { area, files }
+    };
+    let adoption = Adoption { region, source, slot: Some(acquire_slot(slots)?) };
     let files = adopt_files(groups, group, adoption).await?;
     Ok(AdoptFilesResponse { files })
 }

@@ -152,7 +152,7 @@ async fn propose(group: GroupId, raft: Arc<Raft<GroupStateMachine>>, batch: Vec<
     let bytes = writes.iter().map(|write| write.rows.len()).sum();
     let begun = Instant::now();
     let outcome = propose_entry(group, &raft, entry::writes(writes)).await;
-    meters::entry(waiting.len(), bytes, begun.elapsed(), outcome.is_err());
+    meters::record_write_entry(waiting.len(), bytes, begun.elapsed(), outcome.is_err());
     let replies = match outcome {
         Ok(outcomes) if outcomes.len() == waiting.len() => {
             outcomes.into_iter().map(entry::EntryOutcome::into_result).collect()

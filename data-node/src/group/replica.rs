@@ -32,8 +32,8 @@ pub struct GroupReplica {
     pub(crate) raft: Raft<GroupStateMachine>,
     pub(crate) confirmations: Arc<Confirmations>,
     pub(crate) batcher: BatcherHandle,
-    pub(crate) flush_requests: mpsc::Sender<crate::leadership::FlushRequest>,
-    pub(crate) compact_requests: mpsc::Sender<crate::leadership::compactions::CompactionRequest>,
+    pub(crate) owner_requests: mpsc::Sender<crate::owner_request::OwnerRequest>,
+    pub(crate) compact_requests: mpsc::Sender<crate::owner_request::CompactionRequest>,
     pub(crate) tasks: tokio_util::task::TaskTracker,
 }
 

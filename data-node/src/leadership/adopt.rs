@@ -1,26 +1,26 @@
-//! Taking over files that others wrote: named in the manifest as staged, then published by the log.
+//! Adoption of existing files: the manifest names them in a staging area, then the log publishes the
+//! area.
 //!
-//! An area that nobody publishes holds up nothing, but its files stay: the owner withdraws it some
-//! time after its deadline. Log entries of an earlier term are applied before this owner begins, and
-//! later ones are proposed by this node; so it need only spare what is in doubt here.
+//! A staging area that is never published blocks nothing, but its files stay: the owner abandons it
+//! some time after its deadline. Log entries of an earlier term are applied before this owner begins,
+//! and this node proposes the later ones; so the owner spares only areas whose publication it proposed
+//! with an unknown outcome.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
-use tidewater_common::ids::{FileId, RegionId};
+use tidewater_common::ids::RegionId;
 use tidewater_common::refusal::{Effect, Refusal};
 use tidewater_proto::v1::{AreaContent, AreaPublished};
 use tidewater_region_engine::Region;
 use tidewater_region_engine::bulk::AdoptError;
-use tidewater_region_engine::layout::RegionDir;
 use tidewater_region_engine::manifest::{AreaId, ProcedureStep};
 use tidewater_region_engine::region::{StagedFiles, StagingAreaStatus};
-use tokio::sync::OwnedSemaphorePermit;
 use tokio::time::{MissedTickBehavior, interval};
 use tracing::{info, warn};
 
-use super::Context;
+use super::OwnerContext;
 use super::owner::{Owner, OwnerError};
 use crate::group::batcher::propose_entry;
 use crate::group::entry;
@@ -28,159 +28,129 @@ use crate::group::obligation::{area_from_wire, area_to_wire, step_to_wire};
 use crate::group::refusals;
 use crate::group::staging_work::UnknownPublications;
 use crate::group::state::RegionState;
+use crate::owner_request::{Adoption, AdoptionSource};
 
-/// How often overdue areas are looked for.
-const EVERY: Duration = Duration::from_secs(60);
-/// How long files may be staged in an area of their own before the log publishes them.
-const PUBLISHED_WITHIN_MS: u64 = 10 * 60_000;
-const DECIDE: Duration = Duration::from_secs(10);
-
-/// Files to be taken over.
-#[derive(Debug)]
-pub struct Adoption {
-    /// By which region.
-    pub region: RegionId,
-    /// Which files, and when they are to be live.
-    pub what: What,
-    /// Held to the end, also when the caller is gone.
-    pub slot: Option<OwnedSemaphorePermit>,
-}
-
-/// Which files are taken over, and when they are live.
-#[derive(Debug, Clone)]
-pub enum What {
-    /// In an area of their own, live at once.
-    Files {
-        /// A fresh area.
-        area: AreaId,
-        /// In the order in which their rows count.
-        files: Vec<FileId>,
-    },
-    /// In an open area, live when that is published.
-    Staged {
-        /// The open area.
-        area: AreaId,
-        /// In the order in which their rows count.
-        files: Vec<FileId>,
-    },
-    /// Another region's live files, live at once as a step of a procedure.
-    Copies {
-        /// The other region.
-        source: RegionDir,
-        /// The step, known to the log once it is taken.
-        step: ProcedureStep,
-    },
-}
+/// Interval between checks for overdue staging areas.
+const OVERDUE_CHECK: Duration = Duration::from_secs(60);
+/// Deadline of a staging area of its own, in ms, for the log to publish it.
+const PUBLISH_WITHIN_MS: u64 = 10 * 60_000;
+/// Limit for committing a publication to the log.
+const PROPOSAL_TIMEOUT: Duration = Duration::from_secs(10);
 
 impl Owner {
-    /// Takes files over; returns how many there are.
+    /// Adopts files and returns their number.
     pub(super) async fn adopt(&self, adoption: Adoption) -> Result<u32, OwnerError> {
-        let (id, _slot) = (adoption.region, adoption.slot);
-        let mut in_doubt = self.context.shared.staging_work.lock(id).await;
+        let id = adoption.region;
+        let _slot = adoption.slot;
+        let mut undecided = self.context.shared.staging_work.lock(id).await;
         let region = self.region(id)?;
-        self.take(id, &region).await?;
+        self.fence(id, &region).await?;
         let now_ms = self.context.shared.env.clock.now_ms();
-        let deadline_ms = now_ms.saturating_add(PUBLISHED_WITHIN_MS);
+        let deadline_ms = now_ms.saturating_add(PUBLISH_WITHIN_MS);
         let count = |files: usize| u32::try_from(files).unwrap_or(u32::MAX);
-        match adoption.what {
-            What::Staged { area, files } => {
+        match adoption.source {
+            AdoptionSource::Staged { area, files } => {
                 Ok(count(region.stage_files(area, &files).await?.files))
             }
-            What::Files { area, files } => {
+            AdoptionSource::Files { area, files } => {
                 if !region.check_published(area).await? {
                     let staged = region.adopt(area, &files, deadline_ms).await?;
                     let publication = publication(id, &staged, AreaContent::Files, None);
-                    self.publish(&region, publication, &mut in_doubt).await?;
+                    self.publish(&region, publication, &mut undecided).await?;
                 }
-                in_doubt.remove(&area);
-                self.settle(id).await.map_err(not_done)?;
+                undecided.remove(&area);
+                self.settle(id).await.map_err(not_recorded)?;
                 Ok(count(files.len()))
             }
-            What::Copies { source, step } => {
-                let taken = |region: &RegionState| region.has_taken(step);
-                if !self.context.shared.state.read().regions.get(&id).is_some_and(taken) {
-                    let wanted = Some(step_to_wire(step));
-                    let before = in_doubt.values().find(|before| before.step == wanted).cloned();
-                    let publication = match before {
-                        Some(before) => before,
+            AdoptionSource::Copies { source, step } => {
+                let is_done = |region: &RegionState| region.has_taken(step);
+                if !self.context.shared.state.read().regions.get(&id).is_some_and(is_done) {
+                    let wire_step = Some(step_to_wire(step));
+                    let earlier = undecided.values().find(|entry| entry.step == wire_step).cloned();
+                    let publication = match earlier {
+                        Some(earlier) => earlier,
                         None => {
                             let staged = region.copy_from(source, deadline_ms).await?;
                             publication(id, &staged, AreaContent::Copies, Some(step))
                         }
                     };
-                    self.publish(&region, publication, &mut in_doubt).await?;
+                    self.publish(&region, publication, &mut undecided).await?;
                 }
-                in_doubt.retain(|_, before| before.step != Some(step_to_wire(step)));
-                self.settle(id).await.map_err(not_done)?;
+                undecided.retain(|_, earlier| earlier.step != Some(step_to_wire(step)));
+                self.settle(id).await.map_err(not_recorded)?;
                 Ok(0)
             }
         }
     }
 
-    /// Has the log publish an area, and the manifest record it.
+    /// Proposes the publication of an area to the log and records it in the manifest.
     async fn publish(
         &self,
         region: &Region,
         publication: AreaPublished,
-        in_doubt: &mut UnknownPublications,
+        undecided: &mut UnknownPublications,
     ) -> Result<(), OwnerError> {
-        let (id, area) = (region.id(), area_from_wire(&publication.area_id));
-        let area = area.ok_or(OwnerError::Gone)?;
-        // Proposed before, it may be decided yet, whatever this attempt is answered.
-        let before = in_doubt.insert(area, publication.clone()).is_some();
-        if let Err(refused) = self.decide(publication).await {
-            if refused.effect() == Effect::None && !before {
-                in_doubt.remove(&area);
-                self.withdraw(region, area).await;
+        let id = region.id();
+        let area = area_from_wire(&publication.area_id).ok_or(OwnerError::NotHosted)?;
+        // An earlier proposal may still commit, whatever the outcome of this one.
+        let is_repeat = undecided.insert(area, publication.clone()).is_some();
+        if let Err(refused) = self.propose_publication(publication).await {
+            if refused.effect() == Effect::None && !is_repeat {
+                undecided.remove(&area);
+                self.abandon_area(region, area).await;
             }
             return Err(refused.into());
         }
-        in_doubt.remove(&area);
-        self.settle(id).await.map_err(not_done)?;
-        // Whatever the log says, what is not live was not taken over.
-        match region.check_published(area).await.map_err(OwnerError::from).map_err(not_done)? {
-            true => Ok(()),
-            false => Err(AdoptError::Abandoned { area }.into()),
+        undecided.remove(&area);
+        self.settle(id).await.map_err(not_recorded)?;
+        // The manifest decides: files that are not live were not adopted, even if the log has the
+        // publication.
+        if region.check_published(area).await.map_err(OwnerError::from).map_err(not_recorded)? {
+            Ok(())
+        } else {
+            Err(AdoptError::Abandoned { area }.into())
         }
     }
 
-    async fn decide(&self, publication: AreaPublished) -> Result<(), Refusal> {
+    async fn propose_publication(&self, publication: AreaPublished) -> Result<(), Refusal> {
         let group = self.context.shared.group;
         let proposed = propose_entry(group, &self.context.raft, entry::area_published(publication));
-        let outcomes = tokio::time::timeout(DECIDE, proposed)
+        let outcomes = tokio::time::timeout(PROPOSAL_TIMEOUT, proposed)
             .await
             .unwrap_or_else(|_| Err(refusals::deadline_exceeded("a publication", group)))?;
         outcomes.into_iter().try_for_each(|outcome| outcome.into_result().map(drop))
     }
 
-    /// Gives up what nobody will publish; what cannot be given up now is left for later.
-    async fn withdraw(&self, region: &Region, area: AreaId) {
+    /// Abandons a staging area that will not be published. After a failure a later check tries again.
+    async fn abandon_area(&self, region: &Region, area: AreaId) {
         let id = region.id();
         match region.withdraw_area(area).await {
-            Ok(()) => info!(region = %id, %area, "a staging area was given up"),
+            Ok(()) => info!(region = %id, %area, "staging area abandoned"),
             Err(AdoptError::Decided { .. }) => {}
-            Err(problem) => warn!(region = %id, %area, %problem, "a staging area was not given up"),
+            Err(problem) => {
+                warn!(region = %id, %area, %problem, "failed to abandon staging area; retrying later")
+            }
         }
     }
 
-    /// Withdraws the areas of a region that nobody will publish.
-    async fn withdraw_overdue(&self, id: RegionId) -> Result<(), OwnerError> {
-        // Nobody proposes anything meanwhile.
-        let in_doubt = self.context.shared.staging_work.lock(id).await;
+    /// Abandons the staging areas of a region that are overdue and will not be published.
+    async fn abandon_overdue(&self, id: RegionId) -> Result<(), OwnerError> {
+        // The lock excludes concurrent proposals.
+        let undecided = self.context.shared.staging_work.lock(id).await;
         let region = self.region(id)?;
-        self.take(id, &region).await?;
+        self.fence(id, &region).await?;
         let logged = match self.context.shared.state.read().regions.get(&id) {
             Some(state) => state.areas.clone(),
             None => return Ok(()),
         };
-        for area in abandoned(&region.staging_areas(), &logged, &in_doubt) {
-            self.withdraw(&region, area).await;
+        for area in areas_to_abandon(&region.staging_areas(), &logged, &undecided) {
+            self.abandon_area(&region, area).await;
         }
         Ok(())
     }
 }
 
-/// What the log is asked to decide.
+/// Returns the log entry that publishes an area.
 fn publication(
     id: RegionId,
     staged: &StagedFiles,
@@ -198,27 +168,29 @@ fn publication(
     }
 }
 
-/// An error after the log has decided.
-fn not_done(error: OwnerError) -> OwnerError {
+/// Wraps an error that occurred after the log has decided.
+fn not_recorded(error: OwnerError) -> OwnerError {
     match error {
         OwnerError::Adopt(AdoptError::Abandoned { .. }) => error,
-        error => OwnerError::NotDone(Box::new(error)),
+        error => OwnerError::NotRecorded(Box::new(error)),
     }
 }
 
-/// The areas that are overdue, that the log does not know, and whose publication is not in doubt.
-fn abandoned(
+/// Returns the staging_areas that are overdue, unknown to the log, and without a proposed publication of
+/// unknown outcome.
+fn areas_to_abandon(
     areas: &[StagingAreaStatus],
     logged: &BTreeSet<AreaId>,
-    in_doubt: &UnknownPublications,
+    undecided: &UnknownPublications,
 ) -> Vec<AreaId> {
-    let nobody = |area: &AreaId| !logged.contains(area) && !in_doubt.contains_key(area);
-    areas.iter().filter(|area| area.overdue).map(|area| area.area).filter(nobody).collect()
+    let may_publish = |area: &AreaId| logged.contains(area) || undecided.contains_key(area);
+    let overdue = areas.iter().filter(|area| area.overdue).map(|area| area.area);
+    overdue.filter(|area| !may_publish(area)).collect()
 }
 
-/// Gives up areas that are overdue, until it is dropped: the term has ended, or the replica stops.
-pub async fn run(context: &Context, owner: Arc<Owner>) {
-    let mut tick = interval(EVERY);
+/// Abandons overdue staging areas, until it is dropped: the term has ended, or the replica stops.
+pub async fn run(context: &OwnerContext, owner: Arc<Owner>) {
+    let mut tick = interval(OVERDUE_CHECK);
     tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
         tick.tick().await;
@@ -226,14 +198,17 @@ pub async fn run(context: &Context, owner: Arc<Owner>) {
             if !hosted.region.staging_areas().iter().any(|area| area.overdue) {
                 continue;
             }
-            let (owner, id) = (owner.clone(), hosted.descriptor.region_id);
-            // To its end, like all commits.
-            let work = context.tasks.spawn(async move { owner.withdraw_overdue(id).await });
+            let owner = owner.clone();
+            let id = hosted.descriptor.region_id;
+            // A task of its own: like all commits it runs to its end even when the term ends first.
+            let work = context.tasks.spawn(async move { owner.abandon_overdue(id).await });
             match work.await {
                 Ok(Ok(())) => {}
-                Ok(Err(problem)) => warn!(region = %id, %problem, "staging areas stay for now"),
+                Ok(Err(problem)) => {
+                    warn!(region = %id, %problem, "failed to abandon overdue staging areas; retrying later")
+                }
                 Err(problem) => {
-                    warn!(region = %id, %problem, "giving up staging areas did not end")
+                    warn!(region = %id, %problem, "task that abandons overdue staging areas failed")
                 }
             }
         }
@@ -249,26 +224,26 @@ mod tests {
     use super::*;
 
     #[test]
-    fn after_the_log_has_decided_no_error_says_that_nothing_happened() {
+    fn errors_after_the_log_has_decided_have_unknown_effect() {
         let region = RegionId(7);
         let errors = [
             OwnerError::Engine(EngineError::NotOwner { region }),
             OwnerError::Engine(EngineError::Closed { region }),
             OwnerError::Log(Refusal::new(Reason::NotLeader, "another one leads")),
-            OwnerError::Gone,
+            OwnerError::NotHosted,
         ];
         for error in errors {
             assert_eq!(error.refusal(region).effect(), Effect::None, "{error}");
-            let later = not_done(error).refusal(region);
-            assert_eq!(later.effect(), Effect::Unknown, "{later}");
+            let wrapped = not_recorded(error).refusal(region);
+            assert_eq!(wrapped.effect(), Effect::Unknown, "{wrapped}");
         }
-        // But that somebody gave the area up is certain.
-        let given_up = AdoptError::Abandoned { area: AreaId(Uuid::from_u128(1)) };
-        assert_eq!(not_done(given_up.into()).refusal(region).effect(), Effect::None);
+        // An abandoned area is certain never to be published.
+        let abandoned = AdoptError::Abandoned { area: AreaId(Uuid::from_u128(1)) };
+        assert_eq!(not_recorded(abandoned.into()).refusal(region).effect(), Effect::None);
     }
 
     #[test]
-    fn an_area_is_given_up_when_it_is_overdue_and_nobody_may_publish_it() {
+    fn overdue_area_is_abandoned_unless_it_may_be_published() {
         let area = |number| AreaId(Uuid::from_u128(number));
         let status = |number, overdue| StagingAreaStatus {
             area: area(number),
@@ -279,8 +254,11 @@ mod tests {
         };
         let areas = [status(1, false), status(2, true), status(3, true), status(4, true)];
         let logged = BTreeSet::from([area(3)]);
-        let in_doubt = UnknownPublications::from([(area(4), AreaPublished::default())]);
-        assert_eq!(abandoned(&areas, &logged, &in_doubt), [area(2)]);
-        assert_eq!(abandoned(&areas, &BTreeSet::new(), &UnknownPublications::new()).len(), 3);
+        let undecided = UnknownPublications::from([(area(4), AreaPublished::default())]);
+        assert_eq!(areas_to_abandon(&areas, &logged, &undecided), [area(2)]);
+        assert_eq!(
+            areas_to_abandon(&areas, &BTreeSet::new(), &UnknownPublications::new()).len(),
+            3
+        );
     }
 }

@@ -1,182 +1,182 @@
-//! The owner's compactions for one term: asks the regions' pickers, decides by
-//! [`choose`](mod@choose), runs jobs on compactors or here, and holds back regions whose job failed.
+//! The owner's compactions for one term.
 //!
-//! - [`choose`](mod@choose): which regions, and where (pure). [`life`]: what becomes of a job when an attempt
-//!   has ended (pure). `job`: one job from plan to end; `way`: its attempts and waits; `left_over`: what a
-//!   compactor has of it already; `quarantine`. `track`: a region between its jobs.
+//! - *Job*: one compaction of one region. Its plan holds the input files until the job ends. A
+//!   *background* job is started by this loop because files are due; a *requested* job has a caller
+//!   that waits for it.
+//! - *Attempt*: one run of a job on a compactor. A job may take several, under one id. The manifest
+//!   shows whether an attempt with an unknown outcome committed.
+//! - *Fallback*: the local run of a job that no compactor accepts, under a new id.
+//! - *Quarantine*: a job that failed too often keeps its input files, so that they are not picked
+//!   again.
 //!
-//! What runs here ends with the term: what it has written is garbage then, unless it was committing.
-//! What runs on a compactor goes on. Either way, whether it was committed is found out by whoever reads
-//! the manifest: jobs are not fenced.
+//! The loop asks the regions' pickers for files that are due, places jobs by [`placement`], runs them,
+//! and backs off regions whose job failed.
+//!
+//! - [`placement`]: regions to compact now, and where (pure); [`retry_policy`]: the next action of a
+//!   job after an attempt (pure); `region_state`: a region between its jobs.
+//! - `job`: one job from its plan to its outcome; `runner`: its attempts and backoffs; `orphaned_job`:
+//!   a job that a compactor already runs on the same files; `quarantine`.
+//!
+//! A local job ends with the term: its outputs become garbage, unless it was committing. A job on a
+//! compactor continues. In both cases the manifest shows whether it was committed: jobs are not fenced.
 
-pub mod choose;
 mod job;
-mod left_over;
-pub mod life;
+mod orphaned_job;
+pub mod placement;
 mod quarantine;
-mod track;
-mod way;
+mod region_state;
+pub mod retry_policy;
+mod runner;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use tidewater_common::ids::RegionId;
-use tidewater_common::refusal::Refusal;
-use tidewater_proto::v1::CompactionPlace;
 use tidewater_region_engine::EngineError;
 use tidewater_region_engine::compaction::{Attempt, Scope};
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::mpsc;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
-use self::choose::{Candidate, Choice, Load, choose};
-pub use self::job::Done;
-use self::job::{Ended, Job};
-use self::life::Wanted;
-use self::track::Track;
+use self::job::{JobOutcome, RegionCompaction};
+use self::placement::{
+    CompactionCandidate, CompactionCapacity, PlacedCompaction, Placement, place_compactions,
+};
+use self::region_state::RegionCompactionState;
+use super::OwnerContext;
 use super::owner::{Owner, OwnerError};
-use super::{Context, REQUESTS};
 use crate::group::hosted::HostedRegion;
 use crate::meters;
+use crate::owner_request::{CompactionRequest, REQUEST_QUEUE};
 
-/// Jobs of a region that may be quarantined before the region is left alone.
-const MOST_QUARANTINED: usize = 8;
+/// Quarantined jobs of a region at which no further background job of the region is started.
+const MAX_QUARANTINED: usize = 8;
 
-/// What somebody asks of the owner of a region.
-#[derive(Debug)]
-pub struct CompactionRequest {
-    /// The region.
-    pub region: RegionId,
-    /// How much.
-    pub scope: Scope,
-    /// Where.
-    pub place: CompactionPlace,
-    /// Watched and cancelled by the asker.
-    pub attempt: Attempt,
-    /// Gets the outcome.
-    pub asker: oneshot::Sender<Result<Option<Done>, Refusal>>,
-}
-
-/// How a job ended.
-struct JobEnded {
+/// Job that ended.
+struct FinishedJob {
     region: RegionId,
-    /// It was chosen here. Otherwise somebody had asked for it, and it was cancelled by command.
-    chosen: bool,
-    ended: Ended,
+    /// The loop started it. Otherwise it was requested, and cancelled by command.
+    is_background: bool,
+    outcome: JobOutcome,
 }
 
 /// Runs until it is dropped: the term has ended, or the replica stops.
 pub async fn run(
-    context: &Context,
+    context: &OwnerContext,
     owner: Arc<Owner>,
     requests: &mut mpsc::Receiver<CompactionRequest>,
 ) {
     let term = CancellationToken::new();
-    let _ends = term.clone().drop_guard();
-    let (done, mut ended) = mpsc::channel(REQUESTS);
-    let mut compactions = Compactions { context, owner, term, tracks: BTreeMap::new(), done };
-    let mut tick = tokio::time::interval(context.compactions.every);
+    let _ends_term = term.clone().drop_guard();
+    let (finished_sender, mut finished) = mpsc::channel(REQUEST_QUEUE);
+    let mut compactions =
+        CompactionLoop { context, owner, term, regions: BTreeMap::new(), finished_sender };
+    let mut tick = tokio::time::interval(context.compaction_policy.interval);
     tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     loop {
         tokio::select! {
-            _ = tick.tick() => compactions.begin_due(),
-            Some(job) = ended.recv() => {
-                compactions.ended(job);
-                compactions.begin_due();
+            _ = tick.tick() => compactions.start_due(),
+            Some(job) = finished.recv() => {
+                compactions.handle_finished(job);
+                compactions.start_due();
             }
             request = requests.recv() => match request {
-                Some(request) => compactions.asked_for(request),
+                Some(request) => compactions.start_requested(request),
                 None => return,
             },
         }
     }
 }
 
-struct Compactions<'a> {
-    context: &'a Context,
+struct CompactionLoop<'a> {
+    context: &'a OwnerContext,
     owner: Arc<Owner>,
     term: CancellationToken,
-    tracks: BTreeMap<RegionId, Track>,
-    done: mpsc::Sender<JobEnded>,
+    regions: BTreeMap<RegionId, RegionCompactionState>,
+    finished_sender: mpsc::Sender<FinishedJob>,
 }
 
-impl Compactions<'_> {
-    fn begin_due(&mut self) {
+impl CompactionLoop<'_> {
+    fn start_due(&mut self) {
         let shared = &self.context.shared;
         let fleet = &self.context.compactors.fleet;
-        let load = Load {
-            here: shared.env.compactions.available_permits(),
-            compactors: (!fleet.is_empty()).then(|| fleet.free_slots()),
+        let capacity = CompactionCapacity {
+            local_permits: shared.env.compactions.available_permits(),
+            compactor_slots: (!fleet.is_empty()).then(|| fleet.free_slots()),
             short_of_memory: shared.memory().excess() > 0,
         };
         let now = Instant::now();
-        let candidates: Vec<Candidate> =
+        let candidates: Vec<CompactionCandidate> =
             shared.regions.all().iter().map(|hosted| self.candidate(hosted, now)).collect();
-        self.tracks
-            .retain(|id, track| track.running || candidates.iter().any(|one| one.region == *id));
-        for one in candidates.iter().filter(|one| !one.held_back) {
-            self.tracks.entry(one.region).or_default().looked_at(one.files, now);
+        self.regions.retain(|id, state| {
+            state.running || candidates.iter().any(|candidate| candidate.region == *id)
+        });
+        for candidate in candidates.iter().filter(|candidate| !candidate.held_back) {
+            let state = self.regions.entry(candidate.region).or_default();
+            state.update_due_since(candidate.files, now);
         }
-        for Choice { region, wanted } in choose(&self.context.compactions, &candidates, load) {
-            self.tracks.entry(region).or_default().running = true;
-            let done = self.done.clone();
-            let job = self.job(region, Scope::Due, wanted, Attempt::default(), false);
+        let policy = &self.context.compaction_policy;
+        for PlacedCompaction { region, placement } in
+            place_compactions(policy, &candidates, capacity)
+        {
+            self.regions.entry(region).or_default().running = true;
+            let finished = self.finished_sender.clone();
+            let job = self.job(region, Scope::Due, placement, Attempt::default(), false);
             self.context.tasks.spawn(async move {
-                let ended = run_job(job).await;
-                // Nobody listens once the term has ended.
-                let _ = done.send(JobEnded { region, chosen: true, ended }).await;
+                let outcome = run_job(job).await;
+                // The receiver is dropped when the term ends.
+                let _ = finished.send(FinishedJob { region, is_background: true, outcome }).await;
             });
         }
     }
 
-    /// What its picker says of a region now.
-    fn candidate(&self, hosted: &HostedRegion, now: Instant) -> Candidate {
+    /// Returns the files of a region that its picker finds due now.
+    fn candidate(&self, hosted: &HostedRegion, now: Instant) -> CompactionCandidate {
         let region = hosted.descriptor.region_id;
-        let (context, track) = (self.context, self.tracks.get(&region));
-        let held_back = track.is_some_and(|track| {
-            track.running || track.lost || track.not_before.is_some_and(|when| when > now)
-        }) || context.compactors.board.quarantined(region) >= MOST_QUARANTINED;
-        let due = match held_back {
-            true => Vec::new(),
-            false => hosted.region.compactions_due(),
-        };
+        let context = self.context;
+        let state = self.regions.get(&region);
+        let held_back = state.is_some_and(|state| {
+            state.running || state.lost || state.not_before.is_some_and(|when| when > now)
+        }) || context.compactors.registry.count_quarantined(region)
+            >= MAX_QUARANTINED;
+        let due = if held_back { Vec::new() } else { hosted.region.compactions_due() };
         let (files, bytes) = due.first().map_or((0, 0), |due| (due.files, due.bytes));
         let all_files = due.iter().map(|due| due.files).sum();
-        let since = track.and_then(|track| track.due_since);
-        let overdue = since.is_some_and(|since| {
-            now.saturating_duration_since(since) >= context.compactions.overdue_after
+        let due_since = state.and_then(|state| state.due_since);
+        let overdue = due_since.is_some_and(|since| {
+            now.saturating_duration_since(since) >= context.compaction_policy.overdue_after
         });
-        Candidate { region, files, bytes, all_files, overdue, held_back }
+        CompactionCandidate { region, files, bytes, all_files, overdue, held_back }
     }
 
-    fn asked_for(&self, request: CompactionRequest) {
-        let CompactionRequest { region, scope, place, attempt, asker } = request;
-        let wanted = Wanted { place, may_wait: false };
-        let job = self.job(region, scope, wanted, attempt, true);
-        let done = self.done.clone();
+    fn start_requested(&mut self, request: CompactionRequest) {
+        let CompactionRequest { region, scope, place, attempt, reply } = request;
+        let placement = Placement { place, deferrable: false };
+        let job = self.job(region, scope, placement, attempt, true);
+        let finished = self.finished_sender.clone();
         self.context.tasks.spawn(async move {
-            let ended = run_job(job).await;
-            // Who goes away does not want less to be merged.
-            if let Ended::Cancelled(refusal) = &ended
-                && !asker.is_closed()
+            let outcome = run_job(job).await;
+            // A client that disconnects has not asked to pause the region's background compaction.
+            if let JobOutcome::Cancelled(refusal) = &outcome
+                && !reply.is_closed()
             {
-                let ended = Ended::Cancelled(refusal.clone());
-                let _ = done.send(JobEnded { region, chosen: false, ended }).await;
+                let outcome = JobOutcome::Cancelled(refusal.clone());
+                let _ = finished.send(FinishedJob { region, is_background: false, outcome }).await;
             }
-            let answer = match ended {
-                Ended::Nothing => Ok(None),
-                Ended::Done(done) => Ok(Some(done)),
-                Ended::Discarded(refusal)
-                | Ended::Cancelled(refusal)
-                | Ended::Quarantined(refusal)
-                | Ended::GivenUp(refusal)
-                | Ended::Untaken(refusal) => Err(refusal),
-                Ended::Failed(error) => Err(error.refusal(region)),
-                // The channel is dropped, and whoever asked finds the next owner.
-                Ended::TermOver => return,
+            let result = match outcome {
+                JobOutcome::NothingToDo => Ok(None),
+                JobOutcome::Committed(compaction) => Ok(Some(compaction)),
+                JobOutcome::Discarded(refusal)
+                | JobOutcome::Cancelled(refusal)
+                | JobOutcome::Quarantined(refusal)
+                | JobOutcome::Aborted(refusal)
+                | JobOutcome::NoCompactor(refusal) => Err(refusal),
+                JobOutcome::Failed(error) => Err(error.refusal(region)),
+                // The channel is dropped, and the caller finds the next owner.
+                JobOutcome::TermEnded => return,
             };
-            let _ = asker.send(answer);
+            let _ = reply.send(result);
         });
     }
 
@@ -184,53 +184,56 @@ impl Compactions<'_> {
         &self,
         region: RegionId,
         scope: Scope,
-        wanted: Wanted,
+        placement: Placement,
         attempt: Attempt,
-        asked: bool,
-    ) -> Job {
-        Job {
+        requested: bool,
+    ) -> RegionCompaction {
+        RegionCompaction {
             owner: self.owner.clone(),
             compactors: self.context.compactors.clone(),
-            policy: self.context.compactions.jobs,
+            policy: self.context.compaction_policy.jobs,
             term: self.term.clone(),
             tasks: self.context.tasks.clone(),
             region,
             scope,
-            wanted,
+            placement,
             attempt,
-            asked,
+            requested,
         }
     }
 
-    fn ended(&mut self, job: JobEnded) {
-        let track = self.tracks.entry(job.region).or_default();
-        track.running &= !job.chosen;
-        let problem: &dyn std::fmt::Display = match &job.ended {
-            Ended::Nothing | Ended::Done(_) => {
-                *track = Track::default();
+    fn handle_finished(&mut self, job: FinishedJob) {
+        let group = self.context.shared.group;
+        let policy = &self.context.compaction_policy;
+        let state = self.regions.entry(job.region).or_default();
+        state.running &= !job.is_background;
+        let problem: &dyn std::fmt::Display = match &job.outcome {
+            JobOutcome::NothingToDo | JobOutcome::Committed(_) => {
+                *state = RegionCompactionState::default();
                 return;
             }
-            // The next look finds what is left.
-            Ended::Discarded(_) | Ended::Quarantined(_) | Ended::TermOver => return,
-            // Somebody did not want it: it does not begin at once again.
-            Ended::Cancelled(_) => {
-                let wait = self.context.compactions.backoff.1;
-                track.not_before = Some(Instant::now() + wait);
-                let group = self.context.shared.group;
-                info!(%group, region = %job.region, ?wait, "a compaction was cancelled: the region waits");
+            // The next check finds the files that are left.
+            JobOutcome::Discarded(_) | JobOutcome::Quarantined(_) | JobOutcome::TermEnded => return,
+            // An operator did not want it: it does not start again immediately.
+            JobOutcome::Cancelled(_) => {
+                let wait = policy.backoff.1;
+                state.not_before = Some(Instant::now() + wait);
+                info!(
+                    %group, region = %job.region, ?wait,
+                    "compaction cancelled; background compaction of the region paused"
+                );
                 return;
             }
-            // Compactors may have room soon.
-            Ended::Untaken(problem) => {
-                track.not_before = Some(Instant::now() + self.context.compactions.every);
-                if !std::mem::replace(&mut track.said, true) {
-                    let group = self.context.shared.group;
-                    info!(%group, region = %job.region, %problem, "a region waits for a compactor");
+            // Compactors may have a free slot soon.
+            JobOutcome::NoCompactor(problem) => {
+                state.not_before = Some(Instant::now() + policy.interval);
+                if !std::mem::replace(&mut state.logged_unavailable, true) {
+                    info!(%group, region = %job.region, %problem, "no compactor available; retrying");
                 }
                 return;
             }
-            Ended::Failed(
-                OwnerError::Gone
+            JobOutcome::Failed(
+                OwnerError::NotHosted
                 | OwnerError::Engine(
                     EngineError::Fenced { .. }
                     | EngineError::Removed { .. }
@@ -238,24 +241,21 @@ impl Compactions<'_> {
                     | EngineError::NotOwner { .. },
                 ),
             ) => {
-                track.lost = true;
+                state.lost = true;
                 return;
             }
-            Ended::GivenUp(problem) => problem,
-            Ended::Failed(problem) => problem,
+            JobOutcome::Aborted(problem) => problem,
+            JobOutcome::Failed(problem) => problem,
         };
-        track.failures = track.failures.saturating_add(1);
-        let wait = self.context.compactions.wait(track.failures);
-        track.not_before = Some(Instant::now() + wait);
-        meters::compaction_failed();
-        warn!(
-            group = %self.context.shared.group, region = %job.region, %problem, ?wait,
-            "a region could not be compacted: it is tried again"
-        );
+        state.failures = state.failures.saturating_add(1);
+        let wait = policy.backoff_after(state.failures);
+        state.not_before = Some(Instant::now() + wait);
+        meters::record_compaction_failure();
+        warn!(%group, region = %job.region, %problem, ?wait, "compaction failed; retrying");
     }
 }
 
-async fn run_job(job: Job) -> Ended {
-    let _counted = meters::compaction_runs();
+async fn run_job(job: RegionCompaction) -> JobOutcome {
+    let _running = meters::running_compaction();
     job.run().await
 }

@@ -1,6 +1,6 @@
-//! What every replica does, leading or not: snapshots when enough log has come together, purging
-//! what they cover, and asking the owner to flush when memory is short. Whoever leads also finishes
-//! changes of members that were cut off.
+//! Work of every replica, leader or follower: takes a snapshot after enough bytes of log, purges the
+//! log that it covers, and requests flushes from the owner when memory is short. The leader also
+//! completes membership changes that were interrupted.
 
 use std::time::Duration;
 
@@ -11,24 +11,25 @@ use tokio::sync::mpsc;
 use tokio::time::Instant;
 use tracing::{debug, warn};
 
-use super::{Context, FlushRequest};
+use super::OwnerContext;
 use crate::group::shared::ReplicaState;
+use crate::owner_request::OwnerRequest;
 use crate::peers::Peers;
 
 const TICK: Duration = Duration::from_secs(1);
-/// Seconds after which each manifest is read again: a commit of which the log was never told, by an
-/// owner that died right after it, must be seen long before garbage collection deletes what it
-/// replaced.
-const REREAD: u64 = 600;
-/// How long a leader's flushes may hold up a snapshot that is due.
-const FLUSH_FIRST: Duration = Duration::from_secs(20);
+/// Interval in seconds at which each manifest is read again. An owner may die right after a commit,
+/// before the log advances to it: such a commit must be found long before garbage collection deletes
+/// the files that it replaced.
+const REREAD_INTERVAL: u64 = 600;
+/// Limit for which a leader's flushes may delay a snapshot that is due.
+const MAX_FLUSH_DELAY: Duration = Duration::from_secs(20);
 
 /// Runs until the replica stops.
 pub async fn run(
-    context: Context,
+    context: OwnerContext,
     snapshot_bytes: u64,
     peers: Peers,
-    requests: mpsc::Sender<FlushRequest>,
+    requests: mpsc::Sender<OwnerRequest>,
 ) {
     let shared = context.shared.clone();
     let mut tick = tokio::time::interval(TICK);
@@ -41,13 +42,13 @@ pub async fn run(
             () = shared.stopping.cancelled() => return,
             _ = tick.tick() => {
                 second += 1;
-                reread(&shared, second);
+                reload_manifests(&shared, second);
             }
             () = shared.housekeeping.notified() => {}
         }
-        let over = over(&shared);
-        if over > 0 && !shared.leads() {
-            ask_owner(&context, &peers, over).await;
+        let excess = group_excess(&shared);
+        if excess > 0 && !shared.leads() {
+            request_flush(&context, &peers, excess).await;
         }
         snapshot_if_due(&context, snapshot_bytes, &requests, &mut due_since).await;
         purge(&context).await;
@@ -55,18 +56,19 @@ pub async fn run(
     }
 }
 
-/// Has the manifests read whose turn it is: all within [`REREAD`] seconds, not at once.
-fn reread(shared: &ReplicaState, second: u64) {
+/// Schedules the manifests that are due in this second: all within [`REREAD_INTERVAL`], not all in the
+/// same second.
+fn reload_manifests(shared: &ReplicaState, second: u64) {
     for hosted in shared.regions.all() {
         let region = hosted.descriptor.region_id;
-        if region.get() % REREAD == second % REREAD {
+        if region.get() % REREAD_INTERVAL == second % REREAD_INTERVAL {
             shared.targets.reload(region);
         }
     }
 }
 
-/// What this group can do about the node being short of memory: its part, at most all of it.
-fn over(shared: &ReplicaState) -> u64 {
+/// Returns the bytes of the node's excess memory that this group can free: at most all that it holds.
+fn group_excess(shared: &ReplicaState) -> u64 {
     let excess = shared.memory().excess();
     if excess == 0 {
         return 0;
@@ -75,20 +77,20 @@ fn over(shared: &ReplicaState) -> u64 {
     excess.min(regions.iter().map(|hosted| hosted.region.stats().memtable_bytes).sum())
 }
 
-async fn ask_owner(context: &Context, peers: &Peers, over: u64) {
+async fn request_flush(context: &OwnerContext, peers: &Peers, excess: u64) {
     let leader = context.raft.server_metrics().borrow_watched().current_leader.map(NodeId);
     let Some(leader) = leader.filter(|leader| *leader != context.shared.node) else { return };
-    if let Err(problem) = peers.request_flush(leader, context.shared.group, over).await {
-        debug!(group = %context.shared.group, %leader, %problem, "the owner was not asked to flush");
+    if let Err(problem) = peers.request_flush(leader, context.shared.group, excess).await {
+        debug!(group = %context.shared.group, %leader, %problem, "failed to request a flush from the owner");
     }
 }
 
-/// A leader flushes large memtables first, so that the snapshot stays small; a follower's runs are
-/// dropped when the owner flushes.
+/// Takes a snapshot if one is due. A leader flushes large memtables first, so that the snapshot stays
+/// small; a follower's runs are dropped when the owner flushes.
 async fn snapshot_if_due(
-    context: &Context,
+    context: &OwnerContext,
     snapshot_bytes: u64,
-    requests: &mpsc::Sender<FlushRequest>,
+    requests: &mpsc::Sender<OwnerRequest>,
     due_since: &mut Option<Instant>,
 ) {
     let shared = &context.shared;
@@ -100,26 +102,25 @@ async fn snapshot_if_due(
         let first = due_since.is_none();
         let since = *due_since.get_or_insert_with(Instant::now);
         if first {
-            // A full queue means that flushes are asked for already.
-            let _ = requests.try_send(FlushRequest::Large);
+            // A full queue means that flushes have been requested already.
+            let _ = requests.try_send(OwnerRequest::FlushLarge);
         }
-        let large = shared
-            .regions
-            .all()
-            .iter()
-            .any(|hosted| hosted.region.stats().memtable_bytes >= context.policy.worth);
-        if large && since.elapsed() < FLUSH_FIRST {
+        let min_bytes = context.flush_policy.min_bytes;
+        let regions = shared.regions.all();
+        let some_large =
+            regions.iter().any(|hosted| hosted.region.stats().memtable_bytes >= min_bytes);
+        if some_large && since.elapsed() < MAX_FLUSH_DELAY {
             return;
         }
     }
     *due_since = None;
     if let Err(error) = context.raft.trigger().snapshot().await {
-        warn!(group = %shared.group, %error, "a snapshot could not be begun");
+        warn!(group = %shared.group, %error, "failed to start a snapshot");
     }
 }
 
-/// Purges what the last snapshot covers, but for the tail that followers may need.
-async fn purge(context: &Context) {
+/// Purges the log up to the last snapshot, except for the tail that followers may need.
+async fn purge(context: &OwnerContext) {
     let (snapshot, purged) = {
         let metrics = context.raft.data_metrics();
         let metrics = metrics.borrow_watched();
@@ -129,7 +130,7 @@ async fn purge(context: &Context) {
     let upto = context.shared.log_bytes.lock().purge_up_to(LogIndex(snapshot));
     let Some(upto) = upto.filter(|upto| upto.get() > purged) else { return };
     if let Err(error) = context.raft.trigger().purge_log(upto.get()).await {
-        warn!(group = %context.shared.group, %error, "the log could not be purged");
+        warn!(group = %context.shared.group, %error, "failed to purge the log");
     }
 }
 
@@ -144,21 +145,22 @@ mod tests {
 
     fn fill(region: &Region) -> u64 {
         let batch = batch(&(0..200).collect::<Vec<i64>>());
-        let (sequence, op) = (Sequence(65_536), RowOp::Put);
-        region.apply(RowsWrite { sequence, epoch: Epoch(0), op, batch }).unwrap();
+        let write =
+            RowsWrite { sequence: Sequence(65_536), epoch: Epoch(0), op: RowOp::Put, batch };
+        region.apply(write).unwrap();
         region.stats().memtable_bytes
     }
 
     #[test]
-    fn a_group_asks_for_what_is_over_and_at_most_for_all_that_it_holds() {
+    fn group_frees_at_most_its_own_rows() {
         let ours = shared(Storage::memory(), 5_000);
-        assert_eq!(over(&ours), 0);
+        assert_eq!(group_excess(&ours), 0);
         let first = fill(&host(&ours, 7));
         assert!(first > 2_500 && first < 5_000, "{first}");
-        assert_eq!(over(&ours), 0);
+        assert_eq!(group_excess(&ours), 0);
         fill(&host(&ours, 8));
-        assert_eq!(over(&ours), 2 * first - 5_000);
-        // Another group of the node, whose rows count in the same budget.
+        assert_eq!(group_excess(&ours), 2 * first - 5_000);
+        // Another group of the node: its rows count in the same budget.
         let other = ReplicaState::new(
             tidewater_common::ids::GroupId(6),
             ours.node,
@@ -169,7 +171,7 @@ mod tests {
             fill(&host(&other, id));
         }
         assert_eq!(ours.memory().excess(), 5 * first - 5_000);
-        assert_eq!(over(&ours), 2 * first);
-        assert_eq!(over(&other), 3 * first);
+        assert_eq!(group_excess(&ours), 2 * first);
+        assert_eq!(group_excess(&other), 3 * first);
     }
 }

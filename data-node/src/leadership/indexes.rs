@@ -1,5 +1,5 @@
-//! Builds what point reads of old files need, in the background: one file after the other, on the
-//! node that leads the group, so that no two build the same.
+//! Background builds of the indexes that point reads of files use: one file after the other, on the
+//! node that leads the group, so that no two nodes build the same index.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -8,18 +8,18 @@ use tidewater_region_engine::index::Bloom;
 use tokio::time::{MissedTickBehavior, interval};
 use tracing::{info, warn};
 
-use super::Context;
+use super::OwnerContext;
 use super::owner::Owner;
 
-/// How often files without an index are looked for. Files that compaction is about to replace are
-/// mostly gone by then.
-const EVERY: Duration = Duration::from_secs(60);
+/// Interval between checks for files without an index: long enough that compaction has usually replaced
+/// the files that it was about to replace.
+const BUILD_INTERVAL: Duration = Duration::from_secs(60);
 
 /// Runs until it is dropped: the term has ended, or the replica stops.
-pub async fn run(context: &Context, owner: Arc<Owner>) {
-    let mut tick = interval(EVERY);
+pub async fn run(context: &OwnerContext, owner: Arc<Owner>) {
+    let mut tick = interval(BUILD_INTERVAL);
     tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    // The first tick comes at once, when everybody else is starting, too.
+    // Skip the first tick, which is immediate: the other loops of the term start now, too.
     tick.tick().await;
     loop {
         tick.tick().await;
@@ -29,15 +29,15 @@ pub async fn run(context: &Context, owner: Arc<Owner>) {
             }
             let id = hosted.region.id();
             let owner = owner.clone();
-            // A task of its own, which runs to its end also when the term ends in the middle:
-            // whether its last put succeeded must be found out by whoever knows the content.
+            // A task of its own, which runs to its end even when the term ends first: only the task
+            // that knows the content can find out whether its last put succeeded.
             let build = context.tasks.spawn(async move { owner.build_indexes(id).await });
             match build.await {
                 Ok(Ok(report)) => {
                     info!(region = %id, built = report.built, bytes = report.bytes, "indexes built");
                 }
-                Ok(Err(error)) => warn!(region = %id, %error, "indexes are built later"),
-                Err(error) => warn!(region = %id, %error, "a build of indexes did not end"),
+                Ok(Err(error)) => warn!(region = %id, %error, "index build failed; retrying later"),
+                Err(error) => warn!(region = %id, %error, "index build task failed"),
             }
         }
     }

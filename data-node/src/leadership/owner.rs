@@ -1,12 +1,12 @@
-//! One region's commits in the name of one term: fence, flush, merge, index, remove; and telling the
-//! log.
+//! The owner's commits to the manifest of one region in the name of one term: fence, flush, compact, index,
+//! remove; and the manifest advances that it proposes to the log afterwards.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
 use parking_lot::Mutex;
-use tidewater_common::ids::{Epoch, GroupId, ManifestVersion, OwnerEpoch, RegionId, Term};
+use tidewater_common::ids::{Epoch, GroupId, ManifestVersion, NodeId, OwnerEpoch, RegionId, Term};
 use tidewater_common::refusal::Refusal;
 use tidewater_proto::v1::Reason;
 use tidewater_region_engine::bulk::AdoptError;
@@ -17,77 +17,83 @@ use tidewater_region_engine::{CompactionReport, EngineError, FlushReport, IndexR
 use tokio::sync::Semaphore;
 use tracing::info;
 
-use super::Context;
+use super::OwnerContext;
 use crate::group::batcher::propose_entry;
 use crate::group::entry::{self, EntryOutcome, ManifestAdvance};
 use crate::group::refusals;
 use crate::meters;
 
-/// How long an advance may take to be committed before it is proposed again with the next flush.
-const ADVANCE: Duration = Duration::from_secs(10);
+/// Limit for committing a manifest advance. The next commit of the region proposes it again.
+const ADVANCE_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// When to ask again what became of something that was decided.
-const AGAIN: Duration = Duration::from_millis(500);
+/// Pause before a caller retries an operation that the log has decided and the manifest does not record
+/// yet.
+const RETRY_AFTER: Duration = Duration::from_millis(500);
 
-/// The owner of a group's regions in one term.
+/// Owner of a group's regions in one term.
 #[derive(Debug)]
 pub struct Owner {
-    pub(super) context: Context,
+    pub(super) context: OwnerContext,
     term: Term,
-    // Manifests that have this term's fence.
-    taken: Mutex<BTreeSet<RegionId>>,
-    // Committed, but the log has not taken it yet.
-    untold: Mutex<BTreeMap<RegionId, ManifestAdvance>>,
+    // Regions whose manifests have this term's fence.
+    fenced: Mutex<BTreeSet<RegionId>>,
+    // Committed to manifests, but not to the log yet.
+    pending_advances: Mutex<BTreeMap<RegionId, ManifestAdvance>>,
 }
 
-/// Why a commit did not go through.
+/// Reason why a commit failed.
 #[derive(Debug, thiserror::Error)]
 pub enum OwnerError {
     /// The engine refused or failed.
     #[error(transparent)]
     Engine(#[from] EngineError),
-    /// The log did not take the advance. The commit itself stands, and is found by every replica
-    /// that reads the manifest.
-    #[error("the group's log did not take it: {0}")]
+    /// The log did not accept the manifest advance. The commit itself is durable, and every replica
+    /// that reads the manifest finds it.
+    #[error("the log of the group did not accept the entry: {0}")]
     Log(#[from] Refusal),
-    /// Files were not taken over.
+    /// Files were not adopted.
     #[error(transparent)]
     Adopt(#[from] AdoptError),
-    /// The log has decided, and the manifest will record it, by whoever owns the region then.
-    #[error("it is decided, and not done yet: {0}")]
-    NotDone(Box<OwnerError>),
+    /// The log has decided; the region's owner, this or a later one, will record it in the manifest.
+    #[error("committed to the log but not yet recorded in the manifest: {0}")]
+    NotRecorded(Box<OwnerError>),
     /// The group does not serve the region any more.
     #[error("the region is no longer hosted")]
-    Gone,
+    NotHosted,
 }
 
 impl OwnerError {
-    /// As an answer to whoever asked.
+    /// Returns the RPC error for the caller.
     pub fn refusal(&self, region: RegionId) -> Refusal {
         match self {
             Self::Adopt(error) => refusals::adopt_error(error),
-            // Never one that says that nothing has happened.
-            Self::NotDone(_) => {
+            // Never an error that means that nothing has happened.
+            Self::NotRecorded(_) => {
                 let message = format!("region {region}: {self}");
-                Refusal::new(Reason::Unavailable, message).retry_after(AGAIN)
+                Refusal::new(Reason::Unavailable, message).retry_after(RETRY_AFTER)
             }
             Self::Engine(error) => error.into(),
             Self::Log(refusal) => refusal.clone(),
-            Self::Gone => Refusal::new(
+            Self::NotHosted => Refusal::new(
                 Reason::RegionNotFound,
-                format!("region {region} is not served here any more"),
+                format!("region {region} is no longer served by this node: refresh the catalog"),
             ),
         }
     }
 }
 
 impl Owner {
-    /// The owner in this term.
-    pub fn new(context: Context, term: Term) -> Arc<Self> {
-        Arc::new(Self { context, term, taken: Mutex::default(), untold: Mutex::default() })
+    /// Creates the owner of a term.
+    pub fn new(context: OwnerContext, term: Term) -> Arc<Self> {
+        Arc::new(Self {
+            context,
+            term,
+            fenced: Mutex::default(),
+            pending_advances: Mutex::default(),
+        })
     }
 
-    /// Whose regions they are.
+    /// Id of the group that owns the regions.
     pub fn group(&self) -> GroupId {
         self.context.shared.group
     }
@@ -97,7 +103,7 @@ impl Owner {
         &self.context.shared.env.compactions
     }
 
-    /// Who owns.
+    /// Epoch in whose name this owner commits.
     pub fn epoch(&self) -> OwnerEpoch {
         OwnerEpoch { move_epoch: 0, term: self.term }
     }
@@ -105,54 +111,56 @@ impl Owner {
     /// Flushes a region; fences its manifest first.
     pub async fn flush(&self, id: RegionId) -> Result<FlushReport, OwnerError> {
         let region = self.region(id)?;
-        self.take(id, &region).await?;
+        self.fence(id, &region).await?;
         let report = region.flush().await?;
         if report.files > 0 {
             info!(
                 group = %self.context.shared.group,
                 region = %id,
-                version = %report.manifest_version,
+                manifest_version = %report.manifest_version,
+                flushed_sequence = %report.flushed_sequence,
+                files = report.files,
                 rows = report.rows,
                 bytes = report.bytes,
-                files = report.files,
                 "region flushed"
             );
-            meters::flushed(report.rows, report.bytes);
+            meters::record_flush(report.rows, report.bytes);
         }
-        // Also without files: an earlier flush may have landed though its outcome was unknown, or
-        // its rows may have cancelled each other out.
+        // Also without files: an earlier flush with an unknown outcome may have committed, or its rows
+        // may have cancelled each other out.
         if report.manifest_version > self.context.shared.advanced_version(id) {
-            self.committed(id, &region, report.manifest_version);
+            self.record_committed(id, &region, report.manifest_version);
         }
-        self.tell(id).await?;
+        self.propose_pending_advance(id).await?;
         Ok(report)
     }
 
-    /// Builds the indexes that files of a region want.
+    /// Builds the missing indexes of a region's files.
     pub async fn build_indexes(&self, id: RegionId) -> Result<IndexReport, OwnerError> {
         let region = self.region(id)?;
-        self.take(id, &region).await?;
+        self.fence(id, &region).await?;
         let report = region.build_indexes(&Bloom).await;
-        // Also after an error: what was named before it stands.
-        let told = self.tell_loaded(id).await;
+        // Also after an error: indexes that the manifest named before it remain.
+        let advanced = self.advance_to_loaded(id).await;
         let report = report?;
-        told.map(|()| report)
+        advanced.map(|()| report)
     }
 
-    /// Tells the log of the version that reads use here, whoever has committed it. Flushes nothing.
-    pub async fn tell_loaded(&self, id: RegionId) -> Result<(), OwnerError> {
+    /// Advances the log to the manifest version that reads use on this node, whichever node committed it.
+    /// Flushes nothing.
+    pub async fn advance_to_loaded(&self, id: RegionId) -> Result<(), OwnerError> {
         let region = self.region(id)?;
-        self.take(id, &region).await?;
+        self.fence(id, &region).await?;
         let stats = region.stats();
-        self.owns(id, stats.phase)?;
+        self.check_owned(id, stats.phase)?;
         if stats.manifest_version > self.context.shared.advanced_version(id) {
-            self.committed(id, &region, stats.manifest_version);
+            self.record_committed(id, &region, stats.manifest_version);
         }
-        self.tell(id).await
+        self.propose_pending_advance(id).await
     }
 
-    /// What a later owner has committed is not for this one to tell.
-    fn owns(&self, region: RegionId, phase: Phase) -> Result<(), EngineError> {
+    /// Fails unless this owner owns the region: it must not advance the log to a later owner's commit.
+    fn check_owned(&self, region: RegionId, phase: Phase) -> Result<(), EngineError> {
         let own = self.epoch();
         match phase {
             Phase::Owning(_) => Ok(()),
@@ -163,7 +171,7 @@ impl Owner {
         }
     }
 
-    /// Plans a merge of files of a region; `None` when there is nothing to merge.
+    /// Plans a compaction of a region; `None`: there is nothing to compact.
     pub async fn plan_compaction(
         &self,
         id: RegionId,
@@ -171,11 +179,11 @@ impl Owner {
         since: Epoch,
     ) -> Result<Option<PlannedCompaction>, OwnerError> {
         let region = self.region(id)?;
-        self.take(id, &region).await?;
+        self.fence(id, &region).await?;
         Ok(region.plan_compaction(scope, since).await?)
     }
 
-    /// Carries out a plan on this node.
+    /// Runs a planned compaction on this node.
     pub async fn run_compaction(
         &self,
         id: RegionId,
@@ -184,39 +192,63 @@ impl Owner {
     ) -> Result<CompactionReport, OwnerError> {
         let region = self.region(id)?;
         let report = planned.run(attempt).await?;
-        meters::compacted(&report);
+        self.report_compacted(id, &report, None);
         if report.manifest_version > self.context.shared.advanced_version(id) {
-            self.committed(id, &region, report.manifest_version);
+            self.record_committed(id, &region, report.manifest_version);
         }
-        self.tell(id).await?;
+        self.propose_pending_advance(id).await?;
         Ok(report)
     }
 
-    /// Somebody else has committed to a region's manifest: reads it, and tells the log.
-    pub async fn follow(&self, id: RegionId) -> Result<(), OwnerError> {
-        self.region(id)?.load().await?;
-        self.tell_loaded(id).await
+    /// Logs and counts a committed compaction; `compactor`: `None` for this node.
+    pub(super) fn report_compacted(
+        &self,
+        id: RegionId,
+        report: &CompactionReport,
+        compactor: Option<NodeId>,
+    ) {
+        info!(
+            group = %self.context.shared.group,
+            region = %id,
+            job = %report.job_id,
+            compactor = compactor.map(NodeId::get),
+            why = report.why.as_str(),
+            manifest_version = %report.manifest_version,
+            files_in = report.files_in,
+            files_out = report.files_out,
+            rows_in = report.done.rows_read,
+            rows_out = report.done.rows_written,
+            bytes_out = report.done.bytes_written,
+            "region compacted"
+        );
+        meters::record_compaction(report);
     }
 
-    /// Records what the log has decided about a region in its manifest; the log knows it when this
-    /// returns.
+    /// Reads the manifest of a region to which another node has committed, and advances the log.
+    pub async fn load_and_advance(&self, id: RegionId) -> Result<(), OwnerError> {
+        self.region(id)?.load().await?;
+        self.advance_to_loaded(id).await
+    }
+
+    /// Records in a region's manifest what the log has decided. When it returns, the log has the new
+    /// version.
     pub async fn settle(&self, id: RegionId) -> Result<(), OwnerError> {
         let region = self.region(id)?;
-        self.take(id, &region).await?;
+        self.fence(id, &region).await?;
         let version = region.record_obligations().await?;
         if version > self.context.shared.advanced_version(id)
             || self.context.shared.has_obligations(id)
         {
-            self.committed(id, &region, version);
+            self.record_committed(id, &region, version);
         }
-        self.tell(id).await
+        self.propose_pending_advance(id).await
     }
 
-    /// Notes a version that the log has to be told of. Commits of a region run beside each other:
-    /// the greater values stay.
-    fn committed(&self, id: RegionId, region: &Arc<Region>, version: ManifestVersion) {
+    /// Records a manifest version that the log has to advance to. Commits of a region run concurrently: the
+    /// greater values win.
+    fn record_committed(&self, id: RegionId, region: &Arc<Region>, version: ManifestVersion) {
         self.context.shared.record_loaded(id, region, version);
-        let mut untold = self.untold.lock();
+        let mut pending = self.pending_advances.lock();
         let latest = ManifestAdvance {
             region_id: id,
             version,
@@ -224,16 +256,16 @@ impl Owner {
             owner: self.epoch(),
             done: region.done_through(),
         };
-        let known = untold.entry(id).or_insert(latest);
+        let known = pending.entry(id).or_insert(latest);
         known.version = known.version.max(latest.version);
         known.flushed = known.flushed.max(latest.flushed);
         known.done = known.done.max(latest.done);
     }
 
-    /// Marks a region as dropped in its manifest; asking again is fine.
+    /// Marks a region as dropped in its manifest. Idempotent.
     pub async fn remove(&self, id: RegionId) -> Result<(), OwnerError> {
         let region = self.region(id)?;
-        let removed = match self.take(id, &region).await {
+        let removed = match self.fence(id, &region).await {
             Ok(()) => region.remove().await.map_err(OwnerError::from),
             Err(error) => Err(error),
         };
@@ -244,38 +276,38 @@ impl Owner {
     }
 
     pub(super) fn region(&self, id: RegionId) -> Result<Arc<Region>, OwnerError> {
-        self.context.shared.regions.get(id).map(|hosted| hosted.region).ok_or(OwnerError::Gone)
+        self.context.shared.regions.get(id).map(|hosted| hosted.region).ok_or(OwnerError::NotHosted)
     }
 
-    /// Reads the manifest to its tail and commits this term's fence, once.
-    pub(super) async fn take(&self, id: RegionId, region: &Arc<Region>) -> Result<(), OwnerError> {
-        if self.taken.lock().contains(&id) {
+    /// Reads the manifest to its tail and commits this term's fence, unless that was done before.
+    pub(super) async fn fence(&self, id: RegionId, region: &Arc<Region>) -> Result<(), OwnerError> {
+        if self.fenced.lock().contains(&id) {
             return Ok(());
         }
         let version = region.take_ownership(self.epoch(), self.context.shared.group).await?;
-        self.taken.lock().insert(id);
-        self.committed(id, region, version);
-        self.tell(id).await
+        self.fenced.lock().insert(id);
+        self.record_committed(id, region, version);
+        self.propose_pending_advance(id).await
     }
 
-    /// Tells the log what was committed and it has not taken yet. Until then followers keep rows
-    /// that lie in files: wasteful, not wrong.
-    async fn tell(&self, id: RegionId) -> Result<(), OwnerError> {
-        let Some(advance) = self.untold.lock().get(&id).copied() else {
+    /// Proposes the region's pending advance to the log. Until the log has it, followers keep rows that
+    /// files hold: wasteful, not wrong.
+    async fn propose_pending_advance(&self, id: RegionId) -> Result<(), OwnerError> {
+        let Some(advance) = self.pending_advances.lock().get(&id).copied() else {
             return Ok(());
         };
-        self.advance(&advance).await?;
-        let mut untold = self.untold.lock();
-        if untold.get(&id).is_some_and(|told| *told == advance) {
-            untold.remove(&id);
+        self.propose_advance(&advance).await?;
+        let mut pending = self.pending_advances.lock();
+        if pending.get(&id).is_some_and(|latest| *latest == advance) {
+            pending.remove(&id);
         }
         Ok(())
     }
 
-    async fn advance(&self, advance: &ManifestAdvance) -> Result<(), OwnerError> {
+    async fn propose_advance(&self, advance: &ManifestAdvance) -> Result<(), OwnerError> {
         let group = self.context.shared.group;
         let proposed = propose_entry(group, &self.context.raft, entry::manifest_advanced(advance));
-        let outcomes = tokio::time::timeout(ADVANCE, proposed)
+        let outcomes = tokio::time::timeout(ADVANCE_TIMEOUT, proposed)
             .await
             .unwrap_or_else(|_| Err(refusals::deadline_exceeded("a manifest advance", group)))?;
         match outcomes.into_iter().next() {

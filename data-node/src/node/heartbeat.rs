@@ -129,7 +129,7 @@ fn problems(groups: &Groups) -> Vec<String> {
             ));
         }
     }
-    let quarantined = groups.context().compactors.board.all_quarantined();
+    let quarantined = groups.context().compactors.registry.count_all_quarantined();
     if quarantined > 0 {
         problems.push(format!(
             "{quarantined} of its compactions have failed too often and are quarantined: \

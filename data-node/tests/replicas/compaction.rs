@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use tidewater_common::ids::{GroupId, RegionId};
-use tidewater_data_node::leadership::compactions::choose::CompactionPolicy;
+use tidewater_data_node::leadership::compactions::placement::CompactionPolicy;
 use tidewater_data_node::options::GroupOptions;
 use tidewater_proto::v1::Reason;
 use tidewater_region_engine::index::Bloom;
@@ -15,7 +15,7 @@ use crate::three::ThreeNodes;
 /// Options with this interval of automatic compaction: short enough not to delay a test, or too
 /// long to occur in one.
 fn check_every(interval: Duration) -> GroupOptions {
-    let compactions = CompactionPolicy { every: interval, ..CompactionPolicy::default() };
+    let compactions = CompactionPolicy { interval, ..CompactionPolicy::default() };
     GroupOptions { compactions, ..GroupOptions::default() }
 }
 

@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use tidewater_common::ids::{GroupId, Incarnation, RegionId, TableId};
-use tidewater_data_node::leadership::pick::FlushPolicy;
+use tidewater_data_node::leadership::flush_policy::FlushPolicy;
 use tidewater_data_node::options::GroupOptions;
 use tidewater_proto::v1::group_control_server::GroupControl;
 use tidewater_proto::v1::{Reason, RequestFlushRequest};
@@ -21,8 +21,8 @@ fn options() -> GroupOptions {
     GroupOptions {
         flush: FlushPolicy {
             region_bytes: 20_000,
-            age: Duration::from_secs(600),
-            worth: 1_000,
+            max_age: Duration::from_secs(600),
+            min_bytes: 1_000,
             concurrency: 2,
         },
         stall: Duration::from_millis(200),
@@ -99,7 +99,7 @@ async fn old_rows_are_flushed() {
     let folder = tempfile::tempdir().unwrap();
     let store = FaultyStore::new();
     let mut config = node_config(&folder, &store, 1 << 30);
-    config.options.flush.age = Duration::from_millis(100);
+    config.options.flush.max_age = Duration::from_millis(100);
     let node = start_with_region(&config).await;
     node.write(write(1, 1, &[])).await.unwrap();
     node.write(write(1, 2, &[1])).await.unwrap();
@@ -277,7 +277,7 @@ async fn owner_flushes_the_bytes_a_follower_requests() {
     let folder = tempfile::tempdir().unwrap();
     let store = FaultyStore::new();
     let mut config = node_config(&folder, &store, 1 << 30);
-    let large = FlushPolicy { region_bytes: 1 << 30, worth: 1 << 30, ..config.options.flush };
+    let large = FlushPolicy { region_bytes: 1 << 30, min_bytes: 1 << 30, ..config.options.flush };
     config.options.flush = large;
     let node = start_with_region(&config).await;
     node.write(write(1, 1, &[])).await.unwrap();

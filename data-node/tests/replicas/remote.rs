@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tidewater_common::ids::NodeId;
-use tidewater_data_node::leadership::compactions::life::JobPolicy;
+use tidewater_data_node::leadership::compactions::retry_policy::JobPolicy;
 use tidewater_proto::v1::{CatalogSnapshot, CompactionPlace, Hook, Reason, watch_event};
 use tokio::sync::Notify;
 
@@ -51,7 +51,7 @@ async fn compactor_compacts_and_every_replica_loads_the_version() {
 async fn due_compaction_is_offloaded_automatically() {
     let folder = tempfile::tempdir().unwrap();
     let mut options = options(JobPolicy::default());
-    options.compactions.every = Duration::from_millis(50);
+    options.compactions.interval = Duration::from_millis(50);
     let config = node_config(&folder, options).await;
     let node = start_with_region(&config).await;
     let compactor = FakeCompactor::start(201, &config.storage).await;
@@ -145,7 +145,7 @@ async fn job_with_missing_inputs_is_discarded() {
 #[tokio::test(flavor = "multi_thread")]
 async fn running_job_is_listed_and_cancelled() {
     let mut options = no_fallback();
-    options.compactions.jobs.patience = Duration::from_secs(3_600);
+    options.compactions.jobs.progress_timeout = Duration::from_secs(3_600);
     let cluster = RemoteCompactionCluster::start(options).await;
     let go = Arc::new(Notify::new());
     cluster.first.script([FakeReply::HangUntilNotified(go.clone())]);
@@ -179,7 +179,7 @@ async fn running_job_is_listed_and_cancelled() {
 #[tokio::test(flavor = "multi_thread")]
 async fn job_continues_after_a_failover_of_its_owner() {
     let mut options = no_fallback();
-    options.compactions.jobs.patience = Duration::from_secs(3_600);
+    options.compactions.jobs.progress_timeout = Duration::from_secs(3_600);
     let mut three = ThreeNodes::start(options).await;
     let leader = three.leader().await;
     let compactor = FakeCompactor::start(201, &three.storage).await;

@@ -7,8 +7,8 @@ use futures::FutureExt;
 use futures::future::BoxFuture;
 use tidewater_common::ids::NodeId;
 use tidewater_common::refusal::Refusal;
-use tidewater_data_node::leadership::compactions::choose::CompactionPolicy;
-use tidewater_data_node::leadership::compactions::life::JobPolicy;
+use tidewater_data_node::leadership::compactions::placement::CompactionPolicy;
+use tidewater_data_node::leadership::compactions::retry_policy::JobPolicy;
 use tidewater_data_node::options::GroupOptions;
 use tidewater_proto::v1::region_admin_server::RegionAdmin;
 use tidewater_proto::v1::{
@@ -28,13 +28,13 @@ pub(crate) const MANY_INTERVALS: Duration = Duration::from_millis(600);
 /// Options without automatic compaction, and with short limits of attempts.
 pub(crate) fn options(jobs: JobPolicy) -> GroupOptions {
     let jobs = JobPolicy {
-        patience: Duration::from_millis(400),
+        progress_timeout: Duration::from_millis(400),
         backoff: (Duration::from_millis(10), Duration::from_millis(20)),
-        longest_wait: Duration::from_millis(300),
+        slot_timeout: Duration::from_millis(300),
         ..jobs
     };
     let every = Duration::from_secs(3_600);
-    let compactions = CompactionPolicy { every, jobs, ..CompactionPolicy::default() };
+    let compactions = CompactionPolicy { interval: every, jobs, ..CompactionPolicy::default() };
     GroupOptions { compactions, ..GroupOptions::default() }
 }
 
@@ -44,13 +44,13 @@ pub(crate) fn no_fallback() -> GroupOptions {
 
 /// Enables automatic compaction.
 pub(crate) fn with_automatic_compaction(mut options: GroupOptions) -> GroupOptions {
-    options.compactions.every = CHECK_INTERVAL;
+    options.compactions.interval = CHECK_INTERVAL;
     options
 }
 
 /// Allows 4 s for a cancellation to take effect before an attempt is replaced.
 pub(crate) fn with_long_patience(mut options: GroupOptions) -> GroupOptions {
-    options.compactions.jobs.patience = Duration::from_secs(4);
+    options.compactions.jobs.progress_timeout = Duration::from_secs(4);
     options
 }
 
@@ -61,8 +61,8 @@ pub(crate) fn always_overloaded() -> impl Iterator<Item = FakeReply> {
 /// Disables the time limits of attempts and waits.
 pub(crate) fn without_time_limits(mut options: GroupOptions) -> GroupOptions {
     let hour = Duration::from_secs(3_600);
-    options.compactions.jobs.patience = hour;
-    options.compactions.jobs.longest_wait = hour;
+    options.compactions.jobs.progress_timeout = hour;
+    options.compactions.jobs.slot_timeout = hour;
     options
 }
 

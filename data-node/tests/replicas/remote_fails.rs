@@ -4,7 +4,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use tidewater_data_node::leadership::compactions::life::JobPolicy;
+use tidewater_data_node::leadership::compactions::retry_policy::JobPolicy;
 use tidewater_proto::v1::Reason;
 use tokio::sync::Notify;
 
@@ -95,7 +95,7 @@ async fn failed_attempt_with_missing_inputs_is_not_retried() {
 #[tokio::test(flavor = "multi_thread")]
 async fn inputs_gone_may_refer_to_a_replaced_attempt() {
     let mut options = no_fallback();
-    options.compactions.jobs.longest_wait = Duration::from_secs(3_600);
+    options.compactions.jobs.slot_timeout = Duration::from_secs(3_600);
     let cluster = RemoteCompactionCluster::start(options).await;
     let go = Arc::new(Notify::new());
     cluster
@@ -194,8 +194,8 @@ async fn quarantine_expires() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn quarantine_ends_when_its_files_are_removed() {
-    let quarantine_look = CHECK_INTERVAL;
-    let jobs_of = JobPolicy { quarantine_look, ..JobPolicy::default() };
+    let quarantine_check = CHECK_INTERVAL;
+    let jobs_of = JobPolicy { quarantine_check, ..JobPolicy::default() };
     let cluster = RemoteCompactionCluster::start(options(jobs_of)).await;
     cluster.first.script((0..3).map(|_| FakeReply::Die));
     cluster.second.script((0..3).map(|_| FakeReply::Die));

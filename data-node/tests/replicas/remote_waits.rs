@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tidewater_common::ids::GroupId;
-use tidewater_data_node::leadership::compactions::life::JobPolicy;
+use tidewater_data_node::leadership::compactions::retry_policy::JobPolicy;
 use tidewater_data_node::options::GroupOptions;
 use tidewater_proto::compaction::v1::RunningCompaction;
 use tidewater_proto::v1::{CompactionPlace, CompactionProgress, Reason};
@@ -67,7 +67,7 @@ async fn orphaned_job_is_awaited_while_it_progresses() {
 async fn stalled_orphaned_job_is_not_awaited() {
     let mut options = options(JobPolicy::default());
     // A job with progress is awaited for much longer than this test takes.
-    options.compactions.jobs.patience = Duration::from_secs(2);
+    options.compactions.jobs.progress_timeout = Duration::from_secs(2);
     let cluster = cluster_with_orphaned_job(options).await;
     let compacting = tokio::time::timeout(Duration::from_secs(30), cluster.compact());
     assert_eq!(compacting.await.unwrap().unwrap().node_id, 202);
@@ -78,7 +78,7 @@ async fn stalled_orphaned_job_is_not_awaited() {
 #[tokio::test(flavor = "multi_thread")]
 async fn endless_orphaned_job_is_not_awaited_indefinitely() {
     let mut options = options(JobPolicy::default());
-    options.compactions.jobs.patience = Duration::from_millis(100);
+    options.compactions.jobs.progress_timeout = Duration::from_millis(100);
     let cluster = cluster_with_orphaned_job(options).await;
     let mut compacting = Box::pin(cluster.compact());
     let mut rows = 1;

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use clap::Args;
 use tidewater_compactor_node::CompactorOptions;
-use tidewater_data_node::leadership::compactions::choose::WhereTo;
+use tidewater_data_node::leadership::compactions::placement::BackgroundCompaction;
 use tidewater_data_node::options::DataOptions;
 use tidewater_meta_node::MetaOptions;
 
@@ -68,7 +68,7 @@ pub(crate) async fn run(options: Options) -> Result<(), Failure> {
         .object_cache(options.memory.object_cache.map(|size| size.0));
     // Offloading to the compactor of this process saves nothing. The compactor serves explicit requests
     // only.
-    data.groups.compactions.where_to = WhereTo::Here;
+    data.groups.compactions.background = BackgroundCompaction::Local;
     process.add(start_data(data, raft)).await?;
 
     process.add(start_compactor(compactor(memory_limit, &address, own, &paths.objects))).await?;

@@ -3,8 +3,10 @@
 use std::time::Duration;
 
 use clap::Args;
-use tidewater_data_node::leadership::compactions::choose::{CompactionPolicy, WhereTo};
-use tidewater_data_node::leadership::compactions::life::JobPolicy;
+use tidewater_data_node::leadership::compactions::placement::{
+    BackgroundCompaction, CompactionPolicy,
+};
+use tidewater_data_node::leadership::compactions::retry_policy::JobPolicy;
 use tidewater_data_node::options::DataOptions;
 
 use crate::text::span::Span;
@@ -57,17 +59,17 @@ impl CompactionArgs {
         let policy = &mut options.groups.compactions;
         let jobs = JobPolicy {
             fallback_to_local: self.fallback_to_local,
-            patience: positive(self.compaction_patience),
+            progress_timeout: positive(self.compaction_patience),
             quarantine: self.compaction_quarantine.duration(),
             ..policy.jobs
         };
         *policy = CompactionPolicy {
-            where_to: match self.compaction {
-                CompactionMode::Remote => WhereTo::Compactors,
-                CompactionMode::Local => WhereTo::Here,
-                CompactionMode::Off => WhereTo::Nowhere,
+            background: match self.compaction {
+                CompactionMode::Remote => BackgroundCompaction::Remote,
+                CompactionMode::Local => BackgroundCompaction::Local,
+                CompactionMode::Off => BackgroundCompaction::Off,
             },
-            every: positive(self.compaction_every),
+            interval: positive(self.compaction_every),
             jobs,
             ..*policy
         };

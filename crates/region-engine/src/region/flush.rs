@@ -135,7 +135,7 @@ impl Region {
         let (files, receipt) = self.note_fence(committed)?;
         let version = self.install_version();
         let report = report(version, frozen.through, &files);
-        tracing::info!(
+        tracing::debug!(
             region = %self.spec.region_id,
             manifest_version = %report.manifest_version,
             flushed_sequence = %report.flushed_sequence,

@@ -96,7 +96,7 @@ impl PlannedCompaction {
         let committed = region.note_fence(committed)?;
         region.install_version();
         let report = report(job, &committed, attempt);
-        tracing::info!(
+        tracing::debug!(
             region = %region.id(),
             job = %job.job_id,
             why = ?report.why,

@@ -1,207 +1,203 @@
-//! One job: planned, and sent on its [way](super::way), on compactors or here.
+//! One compaction job from its plan to its outcome, on a compactor or on this node.
 
 use std::sync::Arc;
 use std::time::Duration;
 
-use tidewater_common::ids::{Epoch, NodeId, RegionId};
+use tidewater_common::ids::{Epoch, RegionId};
 use tidewater_common::refusal::Refusal;
 use tidewater_proto::v1::{CompactionPlace, Reason};
 use tidewater_region_engine::compaction::{Attempt, Scope};
 use tidewater_region_engine::region::PlannedCompaction;
-use tidewater_region_engine::{CompactionReport, EngineError};
 use tokio::sync::SemaphorePermit;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use super::life::{JobPolicy, Wanted, may_be_here};
-use super::way::{Way, no_compactors};
+use super::placement::Placement;
+use super::retry_policy::{JobPolicy, may_run_locally};
+use super::runner::{JobRunner, no_compactors};
 use crate::compactors::Compactors;
 use crate::leadership::owner::{Owner, OwnerError};
-use crate::meters::{self, JobOutcome};
+use crate::meters::{self, JobOutcomeLabel};
+use crate::owner_request::CommittedCompaction;
 
-/// How often somebody who waits for the jobs of a region looks again.
-const LOOK: Duration = Duration::from_millis(100);
+/// Interval at which a requested job checks whether other jobs of the region have ended.
+const FREE_CHECK: Duration = Duration::from_millis(100);
 
-/// A job to be planned and carried out.
+/// Compaction of a region, to be planned and run.
 #[derive(Debug)]
-pub(super) struct Job {
+pub(super) struct RegionCompaction {
     pub(super) owner: Arc<Owner>,
     pub(super) compactors: Arc<Compactors>,
     pub(super) policy: JobPolicy,
-    /// Cancelled when the term is over.
+    /// Cancelled when the term ends.
     pub(super) term: CancellationToken,
-    /// Spawns what outlives the job.
+    /// Spawns tasks that outlive the job.
     pub(super) tasks: TaskTracker,
     pub(super) region: RegionId,
     pub(super) scope: Scope,
-    pub(super) wanted: Wanted,
+    pub(super) placement: Placement,
     pub(super) attempt: Attempt,
-    /// Somebody waits for it: jobs that are under way are waited for, and those of the region that are
-    /// quarantined are given another chance.
-    pub(super) asked: bool,
+    /// A caller waits for it: it waits for jobs in progress, and quarantined jobs of the region are
+    /// released.
+    pub(super) requested: bool,
 }
 
-/// A compaction that was committed.
-#[derive(Debug, Clone)]
-pub struct Done {
-    /// What it did.
-    pub report: CompactionReport,
-    /// The compactor; `None`: this node.
-    pub node: Option<NodeId>,
-}
-
-/// How a job ended.
+/// Outcome of a job.
 #[derive(Debug)]
-pub(super) enum Ended {
-    /// There was nothing to merge.
-    Nothing,
-    /// It was committed.
-    Done(Done),
-    /// It can never be committed: files were merged by others, truncated or dropped.
+pub(super) enum JobOutcome {
+    /// There was nothing to compact.
+    NothingToDo,
+    /// Its outputs are in the manifest.
+    Committed(CommittedCompaction),
+    /// It can never be committed: another job compacted its files, or they were truncated or dropped.
     Discarded(Refusal),
-    /// Somebody cancelled it.
+    /// A caller or an operator cancelled it.
     Cancelled(Refusal),
     /// Too many attempts have failed.
     Quarantined(Refusal),
-    /// No compactor takes it, and it is not to be done here.
-    Untaken(Refusal),
-    /// Attempts failed for a reason that has nothing to do with the job.
-    GivenUp(Refusal),
+    /// No compactor accepts it, and it may not run on this node.
+    NoCompactor(Refusal),
+    /// Attempts failed for a reason that affects every other job as well.
+    Aborted(Refusal),
     /// It failed on this node.
     Failed(OwnerError),
-    /// The term has ended; what compactors do goes on.
-    TermOver,
+    /// The term has ended; compactors continue their attempts.
+    TermEnded,
 }
 
-impl Job {
-    /// Plans and carries out.
-    pub(super) async fn run(self) -> Ended {
-        let remote =
-            self.wanted.place != CompactionPlace::Local && !self.compactors.fleet.is_empty();
-        match remote {
-            true => self.planned().await,
-            false => self.local().await,
+impl RegionCompaction {
+    /// Plans and runs the job.
+    pub(super) async fn run(self) -> JobOutcome {
+        if self.placement.place == CompactionPlace::Local || self.compactors.fleet.is_empty() {
+            self.run_locally().await
+        } else {
+            self.run_on_compactors().await
         }
     }
 
-    /// Without compactors: before anything is planned, this process must have room for it.
-    async fn local(&self) -> Ended {
-        if !may_be_here(&self.policy, self.wanted.place) {
-            return Ended::Untaken(no_compactors(None));
+    /// Runs without compactors: takes a permit of this process before anything is planned.
+    async fn run_locally(&self) -> JobOutcome {
+        if !may_run_locally(&self.policy, self.placement.place) {
+            return JobOutcome::NoCompactor(no_compactors(None));
         }
         loop {
             let permit = match self.permit().await {
                 Ok(permit) => permit,
-                Err(ended) => return ended,
+                Err(outcome) => return outcome,
             };
-            match self.plan_now().await {
-                Ok(Some(way)) => return counted(Box::pin(way.run_here())).await,
+            match self.plan().await {
+                Ok(Some(runner)) => return run_counted(Box::pin(runner.run_locally())).await,
                 Ok(None) => {}
-                Err(error) => return failed(error),
+                Err(error) => return local_failure(error),
             }
-            // Whoever has its files may need the permit to end.
+            // The job that holds the region's files may need the permit to end.
             drop(permit);
-            if let Some(ended) = self.until_free().await {
-                return ended;
+            if let Some(outcome) = self.wait_for_other_jobs().await {
+                return outcome;
             }
         }
     }
 
-    /// Waits until this process may run one more compaction; how the job ended when that was in vain.
-    pub(super) async fn permit(&self) -> Result<SemaphorePermit<'_>, Ended> {
-        self.unless_ended(self.owner.permits().acquire()).await?.map_err(|_| Ended::TermOver)
-    }
-
-    /// Waits for something; how the job ended when it was cancelled first, or the term was over.
-    pub(super) async fn unless_ended<T>(&self, what: impl Future<Output = T>) -> Result<T, Ended> {
-        tokio::select! {
-            happened = what => Ok(happened),
-            () = self.attempt.cancel.cancelled() => {
-                let message = format!("a compaction of region {} was cancelled", self.region);
-                Err(Ended::Cancelled(Refusal::new(Reason::JobCancelled, message)))
-            }
-            () = self.term.cancelled() => Err(Ended::TermOver),
-        }
-    }
-
-    async fn planned(&self) -> Ended {
+    async fn run_on_compactors(&self) -> JobOutcome {
         loop {
-            match self.plan_now().await {
-                Ok(Some(way)) => return counted(Box::pin(way.run())).await,
+            match self.plan().await {
+                Ok(Some(runner)) => return run_counted(Box::pin(runner.run())).await,
                 Ok(None) => {}
-                Err(error) => return failed(error),
+                Err(error) => return local_failure(error),
             }
-            if let Some(ended) = self.until_free().await {
-                return ended;
+            if let Some(outcome) = self.wait_for_other_jobs().await {
+                return outcome;
             }
         }
     }
 
-    /// With what is quarantined of the region, if somebody asks; without what another job has.
-    async fn plan_now(&self) -> Result<Option<Way<'_>>, OwnerError> {
-        let board = &self.compactors.board;
-        if self.asked {
-            board.release(self.region);
+    /// Waits for a permit to run one more compaction in this process, or for the job's end.
+    pub(super) async fn permit(&self) -> Result<SemaphorePermit<'_>, JobOutcome> {
+        self.unless_ended(self.owner.permits().acquire()).await?.map_err(|_| JobOutcome::TermEnded)
+    }
+
+    /// Waits for `work`, unless the job is cancelled or the term ends first.
+    pub(super) async fn unless_ended<T>(
+        &self,
+        work: impl Future<Output = T>,
+    ) -> Result<T, JobOutcome> {
+        tokio::select! {
+            output = work => Ok(output),
+            () = self.attempt.cancel.cancelled() => {
+                let message = format!("compaction of region {} was cancelled", self.region);
+                Err(JobOutcome::Cancelled(Refusal::new(Reason::JobCancelled, message)))
+            }
+            () = self.term.cancelled() => Err(JobOutcome::TermEnded),
+        }
+    }
+
+    /// Plans the job without files that other jobs hold; `None`: no file is left to compact. A
+    /// requested job releases the region's quarantined files first.
+    async fn plan(&self) -> Result<Option<JobRunner<'_>>, OwnerError> {
+        let registry = &self.compactors.registry;
+        if self.requested {
+            registry.release_quarantined(self.region);
         }
         let planned = self.owner.plan_compaction(self.region, self.scope, Epoch(0)).await?;
-        let post = |planned: PlannedCompaction| {
-            let posted = board.post(self.owner.group(), planned.job(), &self.attempt);
-            Way::new(self, planned, posted)
+        let register = |planned: PlannedCompaction| {
+            let registered = registry.register(self.owner.group(), planned.job(), &self.attempt);
+            JobRunner::new(self, planned, registered)
         };
-        Ok(planned.map(post))
+        Ok(planned.map(register))
     }
 
-    /// Waits a little when files may be in the hands of another job of the region; otherwise there is
-    /// nothing to do.
-    async fn until_free(&self) -> Option<Ended> {
-        if !self.asked || !self.compactors.board.has(self.region) {
-            return Some(Ended::Nothing);
+    /// Waits briefly if another job of the region may hold files that a requested job needs. Otherwise,
+    /// or if it is cancelled or the term ends, returns the outcome.
+    async fn wait_for_other_jobs(&self) -> Option<JobOutcome> {
+        if !self.requested || !self.compactors.registry.has_jobs(self.region) {
+            return Some(JobOutcome::NothingToDo);
         }
-        self.unless_ended(tokio::time::sleep(LOOK)).await.err()
+        self.unless_ended(tokio::time::sleep(FREE_CHECK)).await.err()
     }
 }
 
-/// Counts a planned job, and how it ends; one that is dropped is left to the next owner.
-async fn counted(work: impl Future<Output = Ended>) -> Ended {
-    struct Fate(JobOutcome);
-    impl Drop for Fate {
+/// Counts a planned job and its outcome. A job whose future is dropped counts as left to the next owner.
+async fn run_counted(work: impl Future<Output = JobOutcome>) -> JobOutcome {
+    struct OutcomeGuard(JobOutcomeLabel);
+    impl Drop for OutcomeGuard {
         fn drop(&mut self) {
-            meters::compaction_job_ended(self.0);
+            meters::record_compaction_outcome(self.0);
         }
     }
-    meters::compaction_planned();
-    let mut fate = Fate(JobOutcome::Left);
-    let ended = work.await;
-    fate.0 = ended.outcome();
-    ended
+    meters::record_compaction_planned();
+    let mut guard = OutcomeGuard(JobOutcomeLabel::Left);
+    let outcome = work.await;
+    guard.0 = outcome.label();
+    outcome
 }
 
-impl Ended {
-    fn outcome(&self) -> JobOutcome {
+impl JobOutcome {
+    fn label(&self) -> JobOutcomeLabel {
         match self {
-            Self::Done(Done { node: Some(_), .. }) => JobOutcome::Committed,
-            Self::Done(Done { node: None, .. }) => JobOutcome::CommittedHere,
-            Self::Discarded(_) => JobOutcome::Discarded,
-            Self::Cancelled(_) => JobOutcome::Cancelled,
-            Self::Quarantined(_) => JobOutcome::Quarantined,
-            Self::Untaken(_) => JobOutcome::Untaken,
-            Self::GivenUp(_) | Self::Failed(_) => JobOutcome::Failed,
-            Self::Nothing | Self::TermOver => JobOutcome::Left,
+            Self::Committed(CommittedCompaction { node: Some(_), .. }) => {
+                JobOutcomeLabel::Committed
+            }
+            Self::Committed(CommittedCompaction { node: None, .. }) => {
+                JobOutcomeLabel::CommittedLocally
+            }
+            Self::Discarded(_) => JobOutcomeLabel::Discarded,
+            Self::Cancelled(_) => JobOutcomeLabel::Cancelled,
+            Self::Quarantined(_) => JobOutcomeLabel::Quarantined,
+            Self::NoCompactor(_) => JobOutcomeLabel::NoCompactor,
+            Self::Aborted(_) | Self::Failed(_) => JobOutcomeLabel::Failed,
+            Self::NothingToDo | Self::TermEnded => JobOutcomeLabel::Left,
         }
     }
 }
 
-/// A failure on this node; some say nothing about the job.
-pub(super) fn failed(error: OwnerError) -> Ended {
-    let refusal = |error: &EngineError| Refusal::from(error);
-    match &error {
-        OwnerError::Engine(engine) => match refusal(engine) {
-            one if one.reason == Reason::InputsGone || one.reason == Reason::BelowFloor => {
-                Ended::Discarded(one)
-            }
-            one if one.reason == Reason::JobCancelled => Ended::Cancelled(one),
-            _ => Ended::Failed(error),
-        },
-        _ => Ended::Failed(error),
+/// Returns the outcome of a job that failed on this node. Some errors mean that it was discarded or
+/// cancelled.
+pub(super) fn local_failure(error: OwnerError) -> JobOutcome {
+    let OwnerError::Engine(engine) = &error else { return JobOutcome::Failed(error) };
+    let refusal = Refusal::from(engine);
+    match refusal.reason {
+        Reason::InputsGone | Reason::BelowFloor => JobOutcome::Discarded(refusal),
+        Reason::JobCancelled => JobOutcome::Cancelled(refusal),
+        _ => JobOutcome::Failed(error),
     }
 }

@@ -1,4 +1,4 @@
-//! Jobs that are not tried any more. Their files are held, so that nobody chooses them again.
+//! Quarantine of jobs that failed too often: their files are held, so that no other job picks them.
 
 use tidewater_region_engine::EngineError;
 use tidewater_region_engine::region::{CompactionOutcome, PlannedCompaction};
@@ -6,30 +6,30 @@ use tokio::time::{Instant, sleep_until};
 use tokio_util::sync::CancellationToken;
 use tracing::info;
 
-use super::life::JobPolicy;
-use crate::compactors::board::Posted;
+use super::retry_policy::JobPolicy;
+use crate::compactors::registry::RegisteredJob;
 use crate::meters;
 
-/// Holds the files of a job until the time of `policy` is over, somebody has them let go, `term` ends, or
-/// they are gone by themselves: truncated, dropped, or merged by an attempt that came late.
-pub(super) async fn held(
+/// Holds the files of a job until the quarantine of `policy` is over, `release` is cancelled, `term`
+/// ends, or the files are no longer live: truncated, dropped, or compacted by a late attempt.
+pub(super) async fn hold_files(
     planned: PlannedCompaction,
-    posted: Posted,
-    let_go: CancellationToken,
+    registered: RegisteredJob,
+    release: CancellationToken,
     term: CancellationToken,
     policy: JobPolicy,
 ) {
-    let _counted = meters::compaction_quarantined();
+    let _quarantined = meters::quarantined_compaction();
     let end = Instant::now() + policy.quarantine;
     while Instant::now() < end {
         tokio::select! {
-            () = sleep_until(end.min(Instant::now() + policy.quarantine_look)) => {}
-            () = let_go.cancelled() => break,
+            () = sleep_until(end.min(Instant::now() + policy.quarantine_check)) => {}
+            () = release.cancelled() => break,
             () = term.cancelled() => break,
         }
         let settled = tokio::select! {
             settled = planned.resolve_outcome() => settled,
-            () = let_go.cancelled() => break,
+            () = release.cancelled() => break,
             () = term.cancelled() => break,
         };
         match settled {
@@ -38,12 +38,12 @@ pub(super) async fn held(
             | Err(EngineError::Closed { .. }) => {
                 break;
             }
-            // The manifest cannot be read now.
+            // The manifest is not readable now.
             Err(_) => {}
         }
     }
-    info!(job = %planned.plan().job_id, "a compaction is no longer quarantined");
-    // In this order: whoever sees that the job is gone finds its files.
+    info!(job = %planned.plan().job_id, "compaction released from quarantine");
+    // In this order: when the registry no longer lists the job, its files are free.
     drop(planned);
-    drop(posted);
+    drop(registered);
 }

@@ -1,16 +1,16 @@
-//! A cursor as this node uses it.
+//! Cursor as this node uses it, and its moves.
 
 use tidewater_common::ids::{GroupId, Incarnation, ManifestVersion, RegionId, TableId};
 use tidewater_proto::v1::{self, CursorState};
 use tidewater_region_engine::layout::RegionDir;
 
-/// The region, and the hook's name.
-pub(super) type Key = (RegionId, String);
+/// The region and the name of the hook.
+pub(super) type CursorKey = (RegionId, String);
 
-/// How far a hook is with a region, as the meta group has it.
+/// Position of a hook in a region's manifest, as stored by the meta group.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Cursor {
-    pub(super) key: Key,
+    pub(super) key: CursorKey,
     pub(super) generation: u64,
     pub(super) dir: RegionDir,
     pub(super) group: GroupId,
@@ -18,17 +18,17 @@ pub(super) struct Cursor {
     pub(super) state: CursorState,
 }
 
-/// What comes of a turn.
+/// Move of a cursor after a delivery.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Move {
-    /// The cursor goes there.
+pub(super) enum CursorMove {
+    /// The cursor moves to this version and state.
     To(ManifestVersion, CursorState),
-    /// The region's end was told: the cursor goes away.
+    /// The removal of the region was delivered: the cursor is deleted.
     Done,
 }
 
 impl Cursor {
-    /// Of a stored one.
+    /// Converts a stored cursor.
     pub(super) fn new(stored: v1::HookCursor) -> Self {
         let state = stored.state();
         Self {
@@ -45,11 +45,11 @@ impl Cursor {
         }
     }
 
-    /// The request to move it.
-    pub(super) fn advance(&self, to: Move) -> v1::CursorAdvance {
+    /// Returns the request to move it.
+    pub(super) fn advance(&self, to: CursorMove) -> v1::CursorAdvance {
         let (version, state, done) = match to {
-            Move::To(version, state) => (version, state, false),
-            Move::Done => (self.version, self.state, true),
+            CursorMove::To(version, state) => (version, state, false),
+            CursorMove::Done => (self.version, self.state, true),
         };
         v1::CursorAdvance {
             hook: self.key.1.clone(),

@@ -1,4 +1,4 @@
-//! The compactions of the regions that this node owns, as operators see and cancel them.
+//! Registry of the compaction jobs of the regions that this node owns. Operators list and cancel them.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -10,26 +10,26 @@ use tidewater_region_engine::compaction::{Attempt, CompactionJob};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-/// See the module's head. Holds what runs, waits or is quarantined, and nothing else.
+/// Jobs that run, wait or are quarantined.
 #[derive(Debug, Default)]
-pub struct Board {
-    jobs: Arc<Mutex<BTreeMap<JobId, Entry>>>,
+pub struct JobRegistry {
+    jobs: Arc<Mutex<BTreeMap<JobId, JobEntry>>>,
 }
 
-/// What a job is doing.
+/// State of a job.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum State {
+enum JobState {
     Running,
     Waiting,
     Quarantined,
 }
 
 #[derive(Debug)]
-struct Entry {
+struct JobEntry {
     group: GroupId,
     region: RegionId,
-    state: State,
-    /// The compactor; `None`: the data node itself, or nobody.
+    state: JobState,
+    /// The compactor; `None`: the data node itself, or no node.
     node: Option<NodeId>,
     attempts: u32,
     files_in: usize,
@@ -40,20 +40,25 @@ struct Entry {
     attempt: Attempt,
 }
 
-/// A job on the board, until it is dropped.
+/// Handle of a registered job; dropping it removes the job from the registry.
 #[derive(Debug)]
-pub struct Posted {
-    jobs: Arc<Mutex<BTreeMap<JobId, Entry>>>,
+pub struct RegisteredJob {
+    jobs: Arc<Mutex<BTreeMap<JobId, JobEntry>>>,
     job: JobId,
 }
 
-impl Board {
-    /// Puts a job up. `attempt`: its progress, and the way to cancel it.
-    pub fn post(&self, group: GroupId, job: &CompactionJob, attempt: &Attempt) -> Posted {
-        let entry = Entry {
+impl JobRegistry {
+    /// Registers a job. `attempt`: its progress, and the token that cancels it.
+    pub fn register(
+        &self,
+        group: GroupId,
+        job: &CompactionJob,
+        attempt: &Attempt,
+    ) -> RegisteredJob {
+        let entry = JobEntry {
             group,
             region: job.dir.region_id,
-            state: State::Waiting,
+            state: JobState::Waiting,
             node: None,
             attempts: 0,
             files_in: job.inputs.len(),
@@ -64,50 +69,50 @@ impl Board {
             attempt: attempt.clone(),
         };
         self.jobs.lock().insert(job.job_id, entry);
-        Posted { jobs: self.jobs.clone(), job: job.job_id }
+        RegisteredJob { jobs: self.jobs.clone(), job: job.job_id }
     }
 
-    /// Every job, in order of id, so the oldest first.
+    /// Returns every job in order of id: the oldest first.
     pub fn list(&self, owner: NodeId) -> Vec<CompactionInfo> {
         self.jobs.lock().iter().map(|(job, entry)| entry.info(*job, owner)).collect()
     }
 
-    /// Whether a job of this region has files.
-    pub fn has(&self, region: RegionId) -> bool {
+    /// Returns whether a job of this region holds files.
+    pub fn has_jobs(&self, region: RegionId) -> bool {
         self.jobs.lock().values().any(|entry| entry.region == region)
     }
 
-    /// Jobs of this region that are quarantined.
-    pub fn quarantined(&self, region: RegionId) -> usize {
+    /// Returns the number of quarantined jobs of this region.
+    pub fn count_quarantined(&self, region: RegionId) -> usize {
         let jobs = self.jobs.lock();
-        let held = |entry: &&Entry| entry.region == region && entry.state == State::Quarantined;
-        jobs.values().filter(held).count()
+        let of_region = jobs.values().filter(|entry| entry.region == region);
+        of_region.filter(|entry| entry.state == JobState::Quarantined).count()
     }
 
-    /// Jobs that are quarantined.
-    pub fn all_quarantined(&self) -> usize {
+    /// Returns the number of quarantined jobs.
+    pub fn count_all_quarantined(&self) -> usize {
         let jobs = self.jobs.lock();
-        jobs.values().filter(|entry| entry.state == State::Quarantined).count()
+        jobs.values().filter(|entry| entry.state == JobState::Quarantined).count()
     }
 
-    /// Ends a job; one that is quarantined is forgotten. Whether there was one.
+    /// Cancels a job, which releases it if it is quarantined. Returns whether the job exists.
     pub fn cancel(&self, job: JobId) -> bool {
         let jobs = self.jobs.lock();
         jobs.get(&job).inspect(|entry| entry.attempt.cancel.cancel()).is_some()
     }
 
-    /// Forgets what is quarantined of a region, so that its files may be chosen again.
-    pub fn release(&self, region: RegionId) {
+    /// Releases the quarantined jobs of a region, so that their files may be picked again.
+    pub fn release_quarantined(&self, region: RegionId) {
         for entry in self.jobs.lock().values_mut() {
-            if entry.region == region && entry.state == State::Quarantined {
-                entry.state = State::Waiting;
+            if entry.region == region && entry.state == JobState::Quarantined {
+                entry.state = JobState::Waiting;
                 entry.attempt.cancel.cancel();
             }
         }
     }
 }
 
-impl Entry {
+impl JobEntry {
     fn info(&self, job: JobId, owner: NodeId) -> CompactionInfo {
         CompactionInfo {
             job_id: job.to_string(),
@@ -127,7 +132,7 @@ impl Entry {
     }
 }
 
-impl State {
+impl JobState {
     fn as_str(self) -> &'static str {
         match self {
             Self::Running => "running",
@@ -137,40 +142,44 @@ impl State {
     }
 }
 
-impl Posted {
-    /// An attempt begins, on a compactor or here; the attempts so far, this one included.
-    pub fn runs(&self, node: Option<NodeId>) -> u32 {
+impl RegisteredJob {
+    /// Marks the start of an attempt on a compactor, or `None` for this node. Returns the number of
+    /// attempts with this one.
+    pub fn mark_running(&self, node: Option<NodeId>) -> u32 {
         let mut attempts = 0;
         self.change(|entry| {
             entry.attempt.progress.set(&Default::default());
-            (entry.state, entry.node) = (State::Running, node);
+            entry.state = JobState::Running;
+            entry.node = node;
             entry.attempts = entry.attempts.saturating_add(1);
             attempts = entry.attempts;
         });
         attempts
     }
 
-    /// It waits, after this went wrong.
-    pub fn waits(&self, problem: &str) {
+    /// Marks the job as waiting after a problem.
+    pub fn mark_waiting(&self, problem: &str) {
         self.change(|entry| {
-            (entry.state, entry.node) = (State::Waiting, None);
+            entry.state = JobState::Waiting;
+            entry.node = None;
             problem.clone_into(&mut entry.last_error);
         });
     }
 
-    /// It is not tried any more. Whoever had asked for it may go away now: the token that is returned
-    /// lets its files go.
-    pub fn is_quarantined(&self) -> CancellationToken {
+    /// Marks the job as quarantined and returns the token that releases its files. The caller that
+    /// requested the job may disconnect without cancelling it from now on.
+    pub fn mark_quarantined(&self) -> CancellationToken {
         let cancel = CancellationToken::new();
         self.change(|entry| {
-            (entry.state, entry.node) = (State::Quarantined, None);
+            entry.state = JobState::Quarantined;
+            entry.node = None;
             entry.attempt.cancel = cancel.clone();
         });
         cancel
     }
 
-    /// It goes on under another id.
-    pub fn renamed(&mut self, job: JobId) {
+    /// Changes the id of the job.
+    pub fn rename(&mut self, job: JobId) {
         let mut jobs = self.jobs.lock();
         if let Some(entry) = jobs.remove(&self.job) {
             jobs.insert(job, entry);
@@ -178,12 +187,12 @@ impl Posted {
         }
     }
 
-    fn change(&self, change: impl FnOnce(&mut Entry)) {
+    fn change(&self, change: impl FnOnce(&mut JobEntry)) {
         self.jobs.lock().get_mut(&self.job).map(change).unwrap_or_default();
     }
 }
 
-impl Drop for Posted {
+impl Drop for RegisteredJob {
     fn drop(&mut self) {
         self.jobs.lock().remove(&self.job);
     }

@@ -1,4 +1,4 @@
-//! Where cursors are kept: the meta service.
+//! Storage of cursors in the meta service.
 
 use tidewater_common::ids::{ClusterId, GroupId};
 use tidewater_common::refusal::Refusal;
@@ -7,37 +7,37 @@ use tidewater_proto::v1::{
 };
 use tidewater_raft_store::MetaLink;
 
-/// Keeps cursors.
-pub trait CursorBook: Send + Sync + 'static {
-    /// The cursors of all regions of these groups.
+/// Storage of cursors.
+pub trait CursorStore: Send + Sync + 'static {
+    /// Returns the cursors of all regions of these groups.
     fn list(
         &self,
         groups: &[GroupId],
     ) -> impl Future<Output = Result<Vec<ListedCursor>, Refusal>> + Send;
 
-    /// Moves those that are at what is expected; answers with those named, as they are then, less
-    /// those that are gone. After an error they may have been moved.
+    /// Moves the cursors that are at their expected version and state. Returns the current state of all
+    /// cursors that were named and still exist. After an error they may have been moved.
     fn advance(
         &self,
         advances: Vec<CursorAdvance>,
     ) -> impl Future<Output = Result<Vec<HookCursor>, Refusal>> + Send;
 }
 
-/// The meta service of a cluster.
+/// Cursors in the meta service of a cluster.
 #[derive(Debug, Clone)]
-pub struct MetaBook {
+pub struct MetaCursorStore {
     link: MetaLink,
     cluster: ClusterId,
 }
 
-impl MetaBook {
-    /// Asks over this link.
+impl MetaCursorStore {
+    /// Creates the store of a cluster, which is reached over `link`.
     pub fn new(link: MetaLink, cluster: ClusterId) -> Self {
         Self { link, cluster }
     }
 }
 
-impl CursorBook for MetaBook {
+impl CursorStore for MetaCursorStore {
     async fn list(&self, groups: &[GroupId]) -> Result<Vec<ListedCursor>, Refusal> {
         let mut request = ListCursorsRequest {
             cluster_id: self.cluster.to_string(),

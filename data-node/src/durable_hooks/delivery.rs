@@ -1,0 +1,126 @@
+//! One delivery: reads the manifest versions after a cursor and calls the hook with them.
+
+use std::time::Duration;
+
+use tidewater_common::ids::ManifestVersion;
+use tidewater_proto::v1::CursorState;
+use tidewater_region_engine::EngineError;
+use tidewater_region_engine::env::RegionEnv;
+use tidewater_region_engine::hooks::{DurableHook, HookError, RegionSnapshot};
+use tidewater_region_engine::manifest::history::{History, PastDelta, history, snapshot};
+use tokio::time::Instant;
+
+use super::cursor::{Cursor, CursorMove};
+
+/// Most versions of one delivery: bounds the versions that are repeated after a crash, and the memory.
+const MAX_VERSIONS: u64 = 64;
+/// Duration after which a delivery to a slow hook ends early, so that its cursor moves.
+const MAX_DURATION: Duration = Duration::from_secs(10);
+
+/// Outcome of a delivery.
+#[derive(Debug, Default)]
+pub(super) struct DeliveryOutcome {
+    /// Move of the cursor; `None`: it stays.
+    pub(super) to: Option<CursorMove>,
+    /// Error that ended the delivery early.
+    pub(super) error: Option<DeliveryError>,
+}
+
+/// Error that ended a delivery early.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum DeliveryError {
+    /// The manifest cannot be read.
+    #[error(transparent)]
+    Engine(#[from] EngineError),
+    /// The hook did not accept a version.
+    #[error("the hook did not accept the version: {0}")]
+    Hook(#[from] HookError),
+}
+
+/// Delivers the next versions to a hook. `dropped`: nothing more will be committed to the region. The
+/// future may be dropped at any point: versions that were delivered are delivered again.
+pub(super) async fn deliver(
+    env: &RegionEnv,
+    cursor: &Cursor,
+    dropped: bool,
+    hook: &DurableHook,
+) -> DeliveryOutcome {
+    let started = match cursor.state {
+        CursorState::Now => start_at_now(env, cursor).await,
+        CursorState::From => start_at_version(env, cursor).await,
+        CursorState::Start | CursorState::Lagged => bootstrap(env, cursor, hook).await,
+        CursorState::Tail => return follow_tail(env, cursor, dropped, hook).await,
+        CursorState::Gone | CursorState::Unspecified => return DeliveryOutcome::default(),
+    };
+    match started {
+        Ok(to) => DeliveryOutcome { to: Some(to), error: None },
+        Err(error) => DeliveryOutcome { to: None, error: Some(error) },
+    }
+}
+
+async fn start_at_now(env: &RegionEnv, cursor: &Cursor) -> Result<CursorMove, DeliveryError> {
+    let state = snapshot(env, cursor.dir).await?;
+    Ok(CursorMove::To(state.version, CursorState::Tail))
+}
+
+async fn start_at_version(env: &RegionEnv, cursor: &Cursor) -> Result<CursorMove, DeliveryError> {
+    let found = match history(env, cursor.dir, cursor.version, 1).await? {
+        History::Deltas(_) => CursorState::Tail,
+        History::Current | History::Ended | History::Lagged => CursorState::Gone,
+    };
+    Ok(CursorMove::To(cursor.version, found))
+}
+
+async fn bootstrap(
+    env: &RegionEnv,
+    cursor: &Cursor,
+    hook: &DurableHook,
+) -> Result<CursorMove, DeliveryError> {
+    let state = snapshot(env, cursor.dir).await?;
+    let version = state.version;
+    // A region that is being opened has no version yet.
+    if version.get() > 0 {
+        hook.bootstrap(RegionSnapshot::new(state)).await?;
+    }
+    Ok(CursorMove::To(version, CursorState::Tail))
+}
+
+async fn follow_tail(
+    env: &RegionEnv,
+    cursor: &Cursor,
+    dropped: bool,
+    hook: &DurableHook,
+) -> DeliveryOutcome {
+    let found = match history(env, cursor.dir, cursor.version, MAX_VERSIONS).await {
+        Ok(found) => found,
+        Err(error) => return DeliveryOutcome { to: None, error: Some(error.into()) },
+    };
+    let to = match found {
+        History::Deltas(past) => return deliver_deltas(&past, hook).await,
+        // The region was never opened: its table was dropped before.
+        History::Current if dropped => Some(CursorMove::Done),
+        History::Current => None,
+        History::Ended => Some(CursorMove::Done),
+        History::Lagged => Some(CursorMove::To(cursor.version, CursorState::Lagged)),
+    };
+    DeliveryOutcome { to, error: None }
+}
+
+/// Delivers one version after the other, until the hook does not accept one.
+async fn deliver_deltas(past: &[PastDelta], hook: &DurableHook) -> DeliveryOutcome {
+    let deadline = Instant::now() + MAX_DURATION;
+    let mut delivered: Option<ManifestVersion> = None;
+    let mut error = None;
+    for version in past {
+        if Instant::now() >= deadline || hook.is_paused() {
+            break;
+        }
+        if let Err(problem) = hook.manifest_updated(version).await {
+            error = Some(problem.into());
+            break;
+        }
+        delivered = Some(version.delta.version);
+    }
+    let to = delivered.map(|version| CursorMove::To(version, CursorState::Tail));
+    DeliveryOutcome { to, error }
+}
