@@ -23,25 +23,25 @@ mod state;
 mod table;
 mod tiling;
 
-pub use self::change::{Change, Effects, RowWrite};
+pub use self::change::{CatalogChange, ChangeEffects, StateRowWrite};
 pub use self::codec::{
     decode_catalog_next_route_id, decode_catalog_route, decode_catalog_version,
     encode_catalog_next_route_id, encode_catalog_route, encode_catalog_version,
 };
-pub use self::cursor::{Cursor, Cursors};
+pub use self::cursor::{Cursors, HookCursor};
 pub use self::error::CatalogError;
 pub use self::hook::Hook;
 pub use self::keys::{
     catalog_next_route_id_key, catalog_route_key, catalog_version_key, is_catalog_route_key,
     route_id_from_key,
 };
-pub use self::outcome::{Outcome, OutcomeKind};
+pub use self::outcome::{OutcomeKind, RequestOutcome};
 pub use self::records::{Group, Header, Node};
 pub use self::route::{RouteDescriptor, RouteState};
-pub use self::rows::{Row, digest};
+pub use self::rows::{StateRow, digest};
 pub use self::state::{
     COMPACTOR_KEPT_MS, DELTAS_KEPT, FEATURE_LEVEL, FIRST_NODE_ID, MAX_OUTCOMES, MetaState,
     OUTCOME_KEPT_MS, TICK_INTERVAL_MS,
 };
-pub use self::table::{DroppedRegion, Load, Table, TableChange};
+pub use self::table::{AtomicLoad, DroppedRegion, Table, TableChange};
 pub use self::tiling::{table_bounds, validate_routes};

@@ -1,8 +1,8 @@
-//! What each command of group 0 does: validation, then a [`Change`].
+//! Commands of group 0: validation of each command, and the resulting [`CatalogChange`].
 //!
-//! All inputs of a decision are in the command or in the state (never a clock or a random number),
-//! so every replica decides alike. Validation ends before anything is changed: these functions only
-//! read the state.
+//! All inputs of a decision are in the command or in the state (never a clock or a random number), so
+//! every replica makes the same decision. Validation only reads the state and completes before any
+//! modification.
 
 mod alter_table;
 mod bootstrap;
@@ -20,41 +20,44 @@ mod time;
 use tidewater_common::ids::{GroupId, NodeId, TableId, Term};
 use tidewater_proto::v1::{self, meta_command::Kind, meta_reply};
 
-pub(crate) use self::cursors::MOST_ADVANCES;
+pub(crate) use self::cursors::MAX_ADVANCES;
 pub use self::error::CommandError;
 pub(crate) use self::loads::is_overdue;
 pub(crate) use self::nodes::is_address;
 pub use self::nodes::members_change;
-use crate::catalog::{Change, Effects, MetaState};
+use crate::catalog::{CatalogChange, ChangeEffects, MetaState};
 
-/// What a command answers when it is accepted.
+/// Reply of an accepted command.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Reply {
-    /// Nothing to say.
+pub enum CommandReply {
+    /// Success without a value.
     Done,
-    /// The node registered.
+    /// Id of the registered node.
     Node(NodeId),
-    /// The group created.
+    /// Id of the created group.
     Group(GroupId),
-    /// The table created, changed or dropped.
+    /// Id of the created, changed or dropped table.
     Table(TableId),
 }
 
-/// Decides on a command and carries it out. An error means that nothing has changed.
+/// Validates and applies a command. After an error, the state is unchanged.
 pub fn apply(
     state: &mut MetaState,
     term: Term,
     command: v1::MetaCommand,
-) -> Result<(Reply, Effects), CommandError> {
+) -> Result<(CommandReply, ChangeEffects), CommandError> {
     if matches!(command.kind, Some(Kind::Bench(_))) {
-        return Ok((Reply::Done, Effects::default()));
+        return Ok((CommandReply::Done, ChangeEffects::default()));
     }
     let (reply, change) = decide(state, term, command)?;
-    carry_out(state, change).map(|effects| (reply, effects))
+    apply_change(state, change).map(|effects| (reply, effects))
 }
 
-/// Carries out a change that was decided on this state.
-pub fn carry_out(state: &mut MetaState, change: Change) -> Result<Effects, CommandError> {
+/// Applies a change that was decided on this state.
+pub fn apply_change(
+    state: &mut MetaState,
+    change: CatalogChange,
+) -> Result<ChangeEffects, CommandError> {
     let prepared = state.prepare(change)?;
     Ok(state.absorb(prepared))
 }
@@ -63,7 +66,7 @@ fn decide(
     state: &MetaState,
     term: Term,
     command: v1::MetaCommand,
-) -> Result<(Reply, Change), CommandError> {
+) -> Result<(CommandReply, CatalogChange), CommandError> {
     let level = state.header().feature_level;
     if command.feature_level > level {
         return Err(CommandError::FeatureLevel { needed: command.feature_level, level });
@@ -99,25 +102,25 @@ fn decide(
         Kind::FinishTableChange(command) => alter_table::finish(state, &command).map(done),
         Kind::CloneTable(command) => clone_table::begin(state, &command),
         Kind::BeginLoad(command) => loads::begin(state, &command),
-        Kind::LoadOpened(command) => loads::opened(state, &command).map(done),
+        Kind::LoadOpened(command) => loads::mark_opened(state, &command).map(done),
         Kind::EndLoad(command) => loads::end(state, &command),
         Kind::ExpireLoad(command) => loads::expire(state, &command).map(done),
         Kind::AdvanceTime(command) => Ok(done(time::advance(state, &command))),
-        Kind::Bootstrap(_) | Kind::Bench(_) => Ok(done(Change::default())),
+        Kind::Bootstrap(_) | Kind::Bench(_) => Ok(done(CatalogChange::default())),
     }
 }
 
-fn done(change: Change) -> (Reply, Change) {
-    (Reply::Done, change)
+fn done(change: CatalogChange) -> (CommandReply, CatalogChange) {
+    (CommandReply::Done, change)
 }
 
-impl From<Reply> for meta_reply::Outcome {
-    fn from(reply: Reply) -> Self {
+impl From<CommandReply> for meta_reply::Outcome {
+    fn from(reply: CommandReply) -> Self {
         match reply {
-            Reply::Done => Self::Done(true),
-            Reply::Node(id) => Self::NodeId(id.get()),
-            Reply::Group(id) => Self::GroupId(id.get()),
-            Reply::Table(id) => Self::TableId(id.get()),
+            CommandReply::Done => Self::Done(true),
+            CommandReply::Node(id) => Self::NodeId(id.get()),
+            CommandReply::Group(id) => Self::GroupId(id.get()),
+            CommandReply::Table(id) => Self::TableId(id.get()),
         }
     }
 }

@@ -78,7 +78,10 @@ impl MetaGroup {
         let index = written.log_id.index;
         let bytes = written.data.0;
         let mut reply = MetaReply::decode(bytes).map_err(|error| {
-            Refusal::new(Reason::Internal, format!("a reply of the state machine is damaged: {error}"))
+            Refusal::new(
+                Reason::Internal,
+                format!("a reply of the state machine is damaged: {error}"),
+            )
         })?;
         match reply.outcome.take() {
             Some(meta_reply::Outcome::Refused(refused)) => Err(refusal(refused)),

@@ -23,9 +23,9 @@ use tonic::{Response, Status};
 const CALL_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// Members of group 0 with their addresses.
-pub(crate) type Peers = BTreeMap<NodeId, String>;
+pub(crate) type MetaPeers = BTreeMap<NodeId, String>;
 
-pub(crate) fn peers_to_wire(peers: &Peers) -> Vec<v1::MetaPeer> {
+pub(crate) fn peers_to_wire(peers: &MetaPeers) -> Vec<v1::MetaPeer> {
     let peer = |(id, address): (&NodeId, &String)| v1::MetaPeer {
         node_id: id.get(),
         address: address.clone(),
@@ -44,7 +44,7 @@ pub(crate) struct JoinRequest {
 #[derive(Debug)]
 pub(crate) struct Joiner {
     node_id: NodeId,
-    peers: Peers,
+    peers: MetaPeers,
     bootstraps: bool,
     joined: Mutex<Option<ClusterId>>,
     requests: mpsc::Sender<JoinRequest>,
@@ -53,7 +53,7 @@ pub(crate) struct Joiner {
 impl Joiner {
     pub(crate) fn new(
         node_id: NodeId,
-        peers: Peers,
+        peers: MetaPeers,
         bootstraps: bool,
         joined: Option<ClusterId>,
     ) -> (Self, mpsc::Receiver<JoinRequest>) {
@@ -115,10 +115,12 @@ impl Joiner {
         if self.bootstraps {
             return Err(Refusal::new(
                 Reason::AlreadyBootstrapped,
-                format!("meta node {node_id} was also started with --bootstrap: use it on one node"),
+                format!(
+                    "meta node {node_id} was also started with --bootstrap: use it on one node"
+                ),
             ));
         }
-        let theirs: Peers =
+        let theirs: MetaPeers =
             request.peers.iter().map(|peer| (NodeId(peer.node_id), peer.address.clone())).collect();
         check_peers(node_id, &self.peers, &theirs, request.bootstrap)?;
         Ok(JoinDecision::Join)
@@ -138,8 +140,8 @@ enum JoinDecision {
 /// The configured peers of a node that joins later may be a subset of the members.
 fn check_peers(
     node_id: NodeId,
-    ours: &Peers,
-    theirs: &Peers,
+    ours: &MetaPeers,
+    theirs: &MetaPeers,
     bootstrap: bool,
 ) -> Result<(), Refusal> {
     let fits = if bootstrap {
@@ -151,7 +153,7 @@ fn check_peers(
     if fits {
         return Ok(());
     }
-    let text = |peers: &Peers| {
+    let text = |peers: &MetaPeers| {
         peers.iter().map(|(id, address)| format!("{id}={address}")).collect::<Vec<_>>().join(",")
     };
     Err(Refusal::new(
@@ -176,8 +178,8 @@ pub(crate) enum JoinEligibility {
 /// Compares the configured peers of a waiting node with the members of a running cluster.
 pub(crate) fn join_eligibility(
     node_id: NodeId,
-    ours: &Peers,
-    members: &Peers,
+    ours: &MetaPeers,
+    members: &MetaPeers,
 ) -> JoinEligibility {
     if members.contains_key(&node_id) {
         return JoinEligibility::Ineligible(Refusal::new(
@@ -188,7 +190,7 @@ pub(crate) fn join_eligibility(
             ),
         ));
     }
-    let with_us: Peers = members
+    let with_us: MetaPeers = members
         .iter()
         .chain(ours.iter().filter(|(id, _)| **id == node_id))
         .map(|(id, address)| (*id, address.clone()))
@@ -200,7 +202,7 @@ pub(crate) fn join_eligibility(
 }
 
 /// Fetches the members of the meta group from its leader, through the member at `address`.
-pub(crate) async fn members(address: &str) -> Result<Peers, Refusal> {
+pub(crate) async fn members(address: &str) -> Result<MetaPeers, Refusal> {
     let list = |address: String| async move {
         call(&address, async |channel| {
             AdminClient::new(channel).list_meta_members(v1::ListMetaMembersRequest {}).await
@@ -244,8 +246,11 @@ async fn call<T>(
     make: impl AsyncFnOnce(Channel) -> Result<Response<T>, Status>,
 ) -> Result<T, Refusal> {
     let unreachable = |error: &dyn std::fmt::Display| {
-        Refusal::new(Reason::Unavailable, format!("cannot reach the meta node at {address}: {error}"))
-            .retry_after(Duration::from_millis(500))
+        Refusal::new(
+            Reason::Unavailable,
+            format!("cannot reach the meta node at {address}: {error}"),
+        )
+        .retry_after(Duration::from_millis(500))
     };
     let endpoint = Endpoint::from_shared(format!("http://{address}"))
         .map_err(|error| Refusal::new(Reason::InvalidArgument, error.to_string()))?
@@ -268,7 +273,7 @@ async fn call<T>(
 mod tests {
     use super::*;
 
-    fn peers(list: &[(u64, &str)]) -> Peers {
+    fn peers(list: &[(u64, &str)]) -> MetaPeers {
         list.iter().map(|(id, address)| (NodeId(*id), (*address).to_owned())).collect()
     }
 
@@ -276,7 +281,11 @@ mod tests {
         ClusterId(uuid::Uuid::from_u128(number))
     }
 
-    fn request(cluster_id: ClusterId, peers: &Peers, bootstrap: bool) -> v1::JoinClusterRequest {
+    fn request(
+        cluster_id: ClusterId,
+        peers: &MetaPeers,
+        bootstrap: bool,
+    ) -> v1::JoinClusterRequest {
         v1::JoinClusterRequest {
             cluster_id: cluster_id.to_string(),
             source_node: 1,
@@ -316,9 +325,9 @@ mod tests {
     }
 
     #[test]
-    fn later_joiner_may_have_a_subset_of_the_members_as_peers() {
+    fn later_joiner_may_list_a_subset_of_the_members() {
         let four = peers(&[(1, "a:1"), (2, "b:1"), (3, "c:1"), (4, "d:1")]);
-        let decide_with = |ours: &Peers| {
+        let decide_with = |ours: &MetaPeers| {
             let (joiner, _requests) = Joiner::new(NodeId(2), ours.clone(), false, None);
             decide(&joiner, &request(cluster(1), &four, false))
         };
@@ -331,12 +340,11 @@ mod tests {
     #[test]
     fn waiting_node_detects_a_cluster_that_cannot_add_it() {
         let members = peers(&[(1, "a:1"), (2, "b:1"), (3, "c:1")]);
-        let rejected = |node: u64, ours: &Peers| {
-            match join_eligibility(NodeId(node), ours, &members) {
+        let rejected =
+            |node: u64, ours: &MetaPeers| match join_eligibility(NodeId(node), ours, &members) {
                 JoinEligibility::Eligible => None,
                 JoinEligibility::Ineligible(refusal) => Some(refusal.reason),
-            }
-        };
+            };
         assert_eq!(rejected(4, &peers(&[(1, "a:1"), (4, "d:1")])), None);
         let other_address = peers(&[(1, "x:1"), (4, "d:1")]);
         assert_eq!(rejected(4, &other_address), Some(Reason::PeersMismatch));

@@ -20,19 +20,19 @@ mod clones;
 mod control;
 mod detector;
 pub(crate) mod garbage;
+mod leader_term;
 mod loads;
 mod observations;
 mod plan;
 mod steps;
-mod stewardship;
 mod tables;
 
 pub(crate) use self::control::Control;
 #[cfg(test)]
 pub(crate) use self::control::connect_lazily;
 pub(crate) use self::garbage::{GarbageOptions, Retention};
-pub(crate) use self::observations::{HookReports, Observations, Observed, ObservedGroup};
-pub(crate) use self::plan::{CREATION_LIMIT, REPLICAS};
 #[cfg(test)]
-pub(crate) use self::stewardship::Stewardship;
-pub(crate) use self::stewardship::{Timing, watch_leadership};
+pub(crate) use self::leader_term::LeaderTerm;
+pub(crate) use self::leader_term::{LeaderTiming, watch_leadership};
+pub(crate) use self::observations::{HookReports, Observations, ObservedCluster, ObservedGroup};
+pub(crate) use self::plan::{CREATION_LIMIT, REPLICAS};

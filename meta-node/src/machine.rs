@@ -33,11 +33,11 @@ use tidewater_raft_store::{
 };
 use tokio::sync::watch;
 
-use self::snapshot::SnapshotFolder;
+use self::snapshot::SnapshotDir;
 use self::store::StateStore;
 pub use self::store::{STATE_FAMILY, StateError};
 pub use self::view::CatalogView;
-use crate::catalog::{MetaState, RowWrite};
+use crate::catalog::{MetaState, StateRowWrite};
 use crate::commands::{self, CommandError};
 
 /// Maximum number of entries in one write to RocksDB.
@@ -45,7 +45,7 @@ const BATCH: usize = 512;
 
 /// Last applied log id and membership.
 #[derive(Debug, Clone, Default, PartialEq)]
-pub(crate) struct Applied {
+pub(crate) struct AppliedState {
     pub(crate) last: Option<LogId>,
     pub(crate) membership: StoredMembership,
 }
@@ -55,8 +55,8 @@ pub(crate) struct Applied {
 pub struct MetaMachine {
     view: CatalogView,
     store: StateStore,
-    folder: Arc<SnapshotFolder>,
-    applied: Applied,
+    dir: Arc<SnapshotDir>,
+    applied: AppliedState,
 }
 
 impl MetaMachine {
@@ -65,8 +65,8 @@ impl MetaMachine {
     pub fn open(log: Arc<LogStore>, snapshots: PathBuf) -> Result<Self, StateError> {
         let store = StateStore::new(log);
         let (state, applied) = store.load()?;
-        let folder = Arc::new(SnapshotFolder::open(snapshots)?);
-        Ok(Self { view: CatalogView::new(state), store, folder, applied })
+        let dir = Arc::new(SnapshotDir::open(snapshots)?);
+        Ok(Self { view: CatalogView::new(state), store, dir, applied })
     }
 
     /// The state for readers.
@@ -74,7 +74,12 @@ impl MetaMachine {
         self.view.clone()
     }
 
-    fn apply_entry(&mut self, id: LogId, payload: EntryPayload, rows: &mut Vec<RowWrite>) -> Reply {
+    fn apply_entry(
+        &mut self,
+        id: LogId,
+        payload: EntryPayload,
+        rows: &mut Vec<StateRowWrite>,
+    ) -> Reply {
         self.applied.last = Some(id);
         match payload {
             openraft::EntryPayload::Blank => Reply::default(),
@@ -89,7 +94,7 @@ impl MetaMachine {
         }
     }
 
-    fn apply_command(&self, term: Term, bytes: Bytes, rows: &mut Vec<RowWrite>) -> Reply {
+    fn apply_command(&self, term: Term, bytes: Bytes, rows: &mut Vec<StateRowWrite>) -> Reply {
         let mut state = self.view.write();
         let decoded = v1::MetaCommand::decode(bytes)
             .map_err(|error| CommandError::Malformed(error.to_string()));
@@ -112,13 +117,13 @@ impl MetaMachine {
         Reply(reply.encode_to_vec().into())
     }
 
-    fn apply_membership(&self, membership: &Membership, rows: &mut Vec<RowWrite>) {
+    fn apply_membership(&self, membership: &Membership, rows: &mut Vec<StateRowWrite>) {
         let members: BTreeMap<NodeId, String> =
             membership.nodes().map(|(id, member)| (NodeId(*id), member.address.clone())).collect();
         let mut state = self.view.write();
         let change = commands::members_change(&state, &members);
         // Fails only when the revision is at its maximum: the state cannot reject a committed membership.
-        if let Ok(effects) = commands::carry_out(&mut state, change) {
+        if let Ok(effects) = commands::apply_change(&mut state, change) {
             rows.extend(effects.rows);
         }
     }
@@ -164,7 +169,7 @@ impl RaftStateMachine<TypeConfig> for MetaMachine {
         MetaSnapshotBuilder {
             state: self.view.frozen(),
             applied: self.applied.clone(),
-            folder: Arc::clone(&self.folder),
+            dir: Arc::clone(&self.dir),
             disk: self.store.disk(),
         }
     }
@@ -174,10 +179,11 @@ impl RaftStateMachine<TypeConfig> for MetaMachine {
         meta: &SnapshotMeta,
         snapshot: SnapshotFile,
     ) -> Result<(), io::Error> {
-        let dir = Arc::clone(&self.folder);
+        let dir = Arc::clone(&self.dir);
         let received_meta = meta.clone();
         let (state, rows) = blocking(move || dir.install(received_meta, snapshot)).await?;
-        let applied = Applied { last: meta.last_log_id, membership: meta.last_membership.clone() };
+        let applied =
+            AppliedState { last: meta.last_log_id, membership: meta.last_membership.clone() };
         self.store.replace(rows, &applied).await?;
         self.applied = applied;
         *self.view.write() = state;
@@ -190,7 +196,7 @@ impl RaftStateMachine<TypeConfig> for MetaMachine {
     }
 
     async fn get_current_snapshot(&mut self) -> Result<Option<Snapshot>, io::Error> {
-        Ok(self.folder.current())
+        Ok(self.dir.current())
     }
 }
 
@@ -198,8 +204,8 @@ impl RaftStateMachine<TypeConfig> for MetaMachine {
 #[derive(Debug)]
 pub struct MetaSnapshotBuilder {
     state: Arc<MetaState>,
-    applied: Applied,
-    folder: Arc<SnapshotFolder>,
+    applied: AppliedState,
+    dir: Arc<SnapshotDir>,
     disk: watch::Receiver<DiskHealth>,
 }
 
@@ -213,7 +219,7 @@ impl RaftSnapshotBuilder<TypeConfig> for MetaSnapshotBuilder {
         };
         when_there_is_room(self.disk.clone(), "a snapshot of the catalog", || {
             let state = Arc::clone(&self.state);
-            let dir = Arc::clone(&self.folder);
+            let dir = Arc::clone(&self.dir);
             let meta = meta.clone();
             blocking(move || dir.write(&state, meta))
         })

@@ -31,10 +31,10 @@ use tokio_util::sync::CancellationToken;
 use tonic::service::RoutesBuilder;
 
 pub use self::options::{Bootstrap, MetaOptions, OptionsError};
-use self::replica::Replica;
+use self::replica::MetaReplica;
 use crate::join::{JoinRequest, Joiner};
 use crate::machine::{STATE_FAMILY, StateError};
-use crate::services::{AdminService, CursorService, HookService, MetaService, Slot};
+use crate::services::{AdminService, CursorService, HookService, MetaService, ReplicaSlot};
 
 /// Maximum time that a stopping leader waits for its successor.
 const TRANSFER_TIMEOUT: Duration = Duration::from_secs(2);
@@ -87,7 +87,7 @@ pub enum MetaError {
 #[derive(Debug)]
 pub struct Meta {
     node_id: NodeId,
-    slot: Slot,
+    slot: ReplicaSlot,
     meta: MetaService,
     admin: AdminService,
     hooks: HookService,
@@ -95,7 +95,7 @@ pub struct Meta {
     failed: watch::Receiver<Option<Arc<MetaError>>>,
     joined: watch::Receiver<Option<Identity>>,
     stop: CancellationToken,
-    main: JoinHandle<Option<Replica>>,
+    main: JoinHandle<Option<MetaReplica>>,
 }
 
 impl Meta {
@@ -123,7 +123,7 @@ impl Meta {
         let (joiner, join_requests) =
             Joiner::new(node_id, options.peers.clone(), bootstraps, cluster_id);
         let joiner = Arc::new(joiner);
-        let slot = Slot::default();
+        let slot = ReplicaSlot::default();
         let meta = MetaService::new(slot.clone(), Arc::clone(&joiner));
         let admin = AdminService::new(slot.clone(), options.failure_timeout, options.retention());
         let hooks = HookService::new(slot.clone(), options.hook_kinds.clone());
@@ -205,7 +205,7 @@ impl Meta {
     }
 
     #[cfg(test)]
-    pub(crate) fn slot(&self) -> &Slot {
+    pub(crate) fn slot(&self) -> &ReplicaSlot {
         &self.slot
     }
 }
@@ -224,7 +224,7 @@ struct MainTask {
     directory: DataDirectory,
     bootstraps: bool,
     joiner: Arc<Joiner>,
-    slot: Slot,
+    slot: ReplicaSlot,
     raft_service: RaftService,
     clock: Arc<dyn Clock>,
     joined: watch::Sender<Option<Identity>>,
@@ -233,7 +233,7 @@ struct MainTask {
 }
 
 impl MainTask {
-    async fn run(mut self, mut join_requests: mpsc::Receiver<JoinRequest>) -> Option<Replica> {
+    async fn run(mut self, mut join_requests: mpsc::Receiver<JoinRequest>) -> Option<MetaReplica> {
         let stop = self.stop.clone();
         let started = tokio::select! {
             () = stop.cancelled() => return None,
@@ -258,7 +258,7 @@ impl MainTask {
     async fn begin(
         &mut self,
         join_requests: &mut mpsc::Receiver<JoinRequest>,
-    ) -> Result<Replica, MetaError> {
+    ) -> Result<MetaReplica, MetaError> {
         match self.directory.identity() {
             Some(identity) if self.bootstraps => {
                 bootstrap::join_peers(&self.options.peers, &identity).await?;
@@ -306,11 +306,11 @@ impl MainTask {
         Ok(identity)
     }
 
-    async fn start_replica(&self, identity: Identity) -> Result<Replica, MetaError> {
+    async fn start_replica(&self, identity: Identity) -> Result<MetaReplica, MetaError> {
         let snapshots = self.directory.snapshot_folder(GroupId::META)?;
         let store = Arc::clone(self.directory.log_store());
         let host = RaftHost::new(identity.cluster_id, identity.node_id, Arc::clone(&store));
-        let replica = Replica::start(
+        let replica = MetaReplica::start(
             identity,
             &self.options,
             store,

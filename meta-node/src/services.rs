@@ -1,10 +1,11 @@
-//! The RPC services of a meta node. A method checks, makes one call, and maps the answer.
+//! RPC services of a meta node. A method validates its request, makes one call, and maps the result.
 //!
 //! # Layout
 //!
-//! - `slot`: the node's group, once it has one; `meta`: registration, heartbeats, the catalog;
-//!   `watch`: the stream of changes; `admin`: tables, members, leaders; `members`: group 0's own;
-//!   `hooks`: hooks by configuration; `cursors`: how far durable ones are; `status`: what is wrong (pure).
+//! - `slot`: the node's replica, once it has one; `meta`: registration, heartbeats, the catalog;
+//!   `watch`: the stream of catalog changes; `admin`: tables, members, leaders; `members`: members of
+//!   group 0; `hooks`: configured hooks; `cursors`: positions of durable hooks; `status`: problems of the
+//!   cluster (pure).
 
 mod admin;
 mod cursors;
@@ -19,10 +20,10 @@ pub(crate) use self::admin::AdminService;
 pub(crate) use self::cursors::CursorService;
 pub(crate) use self::hooks::HookService;
 pub(crate) use self::meta::MetaService;
-pub(crate) use self::slot::{Running, Slot};
+pub(crate) use self::slot::{ReplicaSlot, RunningReplica};
 
-/// Largest request to the meta services, in bytes: a table of 1,024 columns with the longest names
-/// stays far below.
-pub(crate) const REQUEST_BYTES: usize = 4 * 1024 * 1024;
-/// Largest answer, in bytes: a snapshot of the catalog with a hundred thousand routes.
-pub(crate) const ANSWER_BYTES: usize = 64 * 1024 * 1024;
+/// Maximum size of a request to the meta services, in bytes. A table of 1,024 columns with names of
+/// maximum length is far smaller.
+pub(crate) const MAX_REQUEST_BYTES: usize = 4 * 1024 * 1024;
+/// Maximum size of a response, in bytes: a catalog snapshot with 100,000 routes.
+pub(crate) const MAX_RESPONSE_BYTES: usize = 64 * 1024 * 1024;

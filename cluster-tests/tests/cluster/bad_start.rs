@@ -198,7 +198,7 @@ async fn of_two_that_bootstrap_or_do_not_agree_on_their_peers() -> Result<()> {
         ended = two.ended(REFUSED_WITHIN) => (ended?, two.log()),
     };
     let said = log.text()?;
-    if ended.code() != Some(CONFLICT) || !said.contains("--bootstrap too: only one may be") {
+    if ended.code() != Some(CONFLICT) || !said.contains("also started with --bootstrap") {
         return Err(HarnessError::violated(format!("it ended with {ended}: {said}")));
     }
     one.kill().await?;

@@ -199,7 +199,7 @@ async fn a_region_publishes_a_load_in_one_step_and_one_without_a_loader_is_given
     .await?;
     let end = v1::EndLoadRequest { request_id, name: TABLE.to_owned(), publish: true };
     let refused = refusal_of(direct.end_load(end).await)?;
-    if !refused.message.contains("given up") {
+    if !refused.message.contains("abandoned") {
         return Err(HarnessError::violated(refused.message));
     }
     cluster.finish().await

@@ -149,13 +149,13 @@ async fn a_bad_hook_is_refused_when_it_is_added() -> Result<()> {
     };
     let good = format!(r#"{{"path":"{}"}}"#, cluster.folder().join("x").display());
     add("a", "carrier-pigeon", "{}").await?.status(2)?.complains(&["unknown kind", "webhook"])?;
-    add("a", "jsonl", "{").await?.status(2)?.complains(&["no json"])?;
+    add("a", "jsonl", "{").await?.status(2)?.complains(&["not json"])?;
     add("a", "jsonl", "{}").await?.status(2)?.complains(&["missing field `path`"])?;
     add("a", "webhook", r#"{"url":"nowhere"}"#).await?.status(2)?.complains(&["the url"])?;
-    add("a b", "jsonl", &good).await?.status(2)?.complains(&["no name for a hook"])?;
+    add("a b", "jsonl", &good).await?.status(2)?.complains(&["not a hook name"])?;
     assert_eq!(hook_list(&cluster).await?, Value::Array(Vec::new()));
     add("a", "jsonl", &good).await?.ok()?;
-    add("a", "jsonl", &good).await?.status(4)?.complains(&["exists already", "hook remove"])?;
+    add("a", "jsonl", &good).await?.status(4)?.complains(&["already exists", "hook remove"])?;
     let missing = ["hook", "add", "b", "--kind", "jsonl", "--config", &good, "--table", "nowhere"];
     cluster.run(&missing).await?.status(3)?.complains(&["nowhere"])?;
     cluster.run(&["hook", "remove", "b"]).await?.status(3)?.complains(&["hook list"])?;

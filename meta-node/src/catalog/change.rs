@@ -7,7 +7,7 @@ use tidewater_proto::v1;
 use uuid::Uuid;
 
 use super::{
-    CatalogError, Cursor, DELTAS_KEPT, Group, Header, Hook, MetaState, Node, Outcome,
+    CatalogError, DELTAS_KEPT, Group, Header, Hook, HookCursor, MetaState, Node, RequestOutcome,
     RouteDescriptor, Table, catalog_next_route_id_key, catalog_route_key, catalog_version_key,
     codec, encode_catalog_next_route_id, encode_catalog_route, encode_catalog_version, keys,
 };
@@ -15,7 +15,7 @@ use super::{
 /// Change of a command: complete records after the change. Created by validation and applied by
 /// [`MetaState::absorb`].
 #[derive(Debug, Clone, Default, PartialEq)]
-pub struct Change {
+pub struct CatalogChange {
     /// The header after the change, apart from the revision.
     pub header: Option<Header>,
     /// The next route id after the change.
@@ -39,28 +39,28 @@ pub struct Change {
     /// Names of deleted hooks.
     pub hook_deletes: Vec<String>,
     /// Cursors created or moved; not part of the watched catalog.
-    pub cursors: Vec<Cursor>,
+    pub cursors: Vec<HookCursor>,
     /// Cursors deleted, by region and hook name.
     pub cursor_deletes: Vec<(RegionId, String)>,
     /// Request id to record, with its outcome.
-    pub outcome: Option<(Uuid, Outcome)>,
+    pub outcome: Option<(Uuid, RequestOutcome)>,
     /// Expired request ids to delete.
     pub forgotten: Vec<Uuid>,
 }
 
 /// A state row to write (`Some`) or to delete (`None`).
-pub type RowWrite = (Vec<u8>, Option<Vec<u8>>);
+pub type StateRowWrite = (Vec<u8>, Option<Vec<u8>>);
 
 /// Effects of an applied change on the store and on watchers.
 #[derive(Debug, Default)]
-pub struct Effects {
+pub struct ChangeEffects {
     /// Rows to write, in any order.
-    pub rows: Vec<RowWrite>,
+    pub rows: Vec<StateRowWrite>,
     /// The change is visible to watchers.
     pub watched: bool,
 }
 
-impl Change {
+impl CatalogChange {
     /// Returns whether routes change, and with them the catalog version.
     pub fn touches_routes(&self) -> bool {
         !self.routes.is_empty() || !self.route_deletes.is_empty()
@@ -82,7 +82,7 @@ impl MetaState {
     /// Encodes the rows of a change. After an error, the change must not be applied.
     ///
     /// Encoding precedes [`absorb`](Self::absorb), so that a record that cannot be stored changes nothing.
-    pub(crate) fn prepare(&self, change: Change) -> Result<Prepared, CatalogError> {
+    pub(crate) fn prepare(&self, change: CatalogChange) -> Result<PreparedChange, CatalogError> {
         let mut header = change.header.clone();
         let mut version = self.catalog_version;
         let mut rows = Vec::new();
@@ -102,12 +102,12 @@ impl MetaState {
             delta = Some(Arc::new(self.delta(&change, header.revision, version)));
         }
         self.plain_rows(&change, header.as_ref(), delta.as_deref(), &mut rows);
-        Ok(Prepared { change, header, version, delta, rows })
+        Ok(PreparedChange { change, header, version, delta, rows })
     }
 
     fn delta(
         &self,
-        change: &Change,
+        change: &CatalogChange,
         revision: Revision,
         version: CatalogVersion,
     ) -> v1::CatalogDelta {
@@ -129,10 +129,10 @@ impl MetaState {
 
     fn plain_rows(
         &self,
-        change: &Change,
+        change: &CatalogChange,
         header: Option<&Header>,
         delta: Option<&v1::CatalogDelta>,
-        rows: &mut Vec<RowWrite>,
+        rows: &mut Vec<StateRowWrite>,
     ) {
         if let Some(header) = header {
             let message = v1::MetaHeader::from(header);
@@ -185,8 +185,8 @@ impl MetaState {
     }
 
     /// Applies a change that was prepared on exactly this state.
-    pub(crate) fn absorb(&mut self, prepared: Prepared) -> Effects {
-        let Prepared { change, header, version, delta, rows } = prepared;
+    pub(crate) fn absorb(&mut self, prepared: PreparedChange) -> ChangeEffects {
+        let PreparedChange { change, header, version, delta, rows } = prepared;
         if let Some(header) = header {
             self.header = header;
         }
@@ -228,7 +228,7 @@ impl MetaState {
             }
             self.deltas.push_back(delta);
         }
-        Effects { rows, watched }
+        ChangeEffects { rows, watched }
     }
 
     pub(super) fn put_table(&mut self, table: Table) {
@@ -277,7 +277,7 @@ impl MetaState {
         }
     }
 
-    pub(super) fn put_outcome(&mut self, request: Uuid, outcome: Outcome) {
+    pub(super) fn put_outcome(&mut self, request: Uuid, outcome: RequestOutcome) {
         let time_ms = outcome.time_ms;
         if let Some(before) = self.outcomes.insert(request, Arc::new(outcome)) {
             self.outcome_times.remove(&(before.time_ms, request));
@@ -288,10 +288,10 @@ impl MetaState {
 
 /// A change with encoded rows, which can be applied without an error.
 #[derive(Debug)]
-pub(crate) struct Prepared {
-    change: Change,
+pub(crate) struct PreparedChange {
+    change: CatalogChange,
     header: Option<Header>,
     version: CatalogVersion,
     delta: Option<Arc<v1::CatalogDelta>>,
-    rows: Vec<RowWrite>,
+    rows: Vec<StateRowWrite>,
 }

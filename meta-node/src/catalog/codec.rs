@@ -97,7 +97,7 @@ pub fn encode_catalog_route(route: &RouteDescriptor) -> Result<Vec<u8>, CatalogE
 /// Decodes the output of [`encode_catalog_route`]; trailing bytes return an error.
 pub fn decode_catalog_route(bytes: &[u8]) -> Result<RouteDescriptor, CatalogError> {
     let payload = unframe(bytes).map_err(CatalogError::InvalidRouteRecord)?;
-    let mut reader = Reader(payload);
+    let mut reader = PayloadReader(payload);
     let route_id = RegionId(reader.u64()?);
     let group_id = GroupId(reader.u64()?);
     let state = RouteState::try_from(reader.u8()?)?;
@@ -127,9 +127,9 @@ fn put_bytes(payload: &mut Vec<u8>, bytes: &[u8]) -> Result<(), CatalogError> {
 }
 
 /// Reads a payload from the front; checks every length against the remaining bytes before it is used.
-struct Reader<'a>(&'a [u8]);
+struct PayloadReader<'a>(&'a [u8]);
 
-impl Reader<'_> {
+impl PayloadReader<'_> {
     fn take<const N: usize>(&mut self) -> Result<[u8; N], CatalogError> {
         let (head, rest) = self
             .0

@@ -10,7 +10,7 @@ use super::CatalogError;
 
 /// Position of one durable hook in one region.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Cursor {
+pub struct HookCursor {
     /// The hook's name.
     pub hook: String,
     /// The hook's generation.
@@ -33,22 +33,22 @@ pub struct Cursor {
 /// All cursors, by region. Cloning copies one pointer for each region.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Cursors {
-    by_region: BTreeMap<RegionId, Arc<BTreeMap<String, Cursor>>>,
+    by_region: BTreeMap<RegionId, Arc<BTreeMap<String, HookCursor>>>,
 }
 
 impl Cursors {
     /// The cursor of a hook in a region.
-    pub fn get(&self, region: RegionId, hook: &str) -> Option<&Cursor> {
+    pub fn get(&self, region: RegionId, hook: &str) -> Option<&HookCursor> {
         self.by_region.get(&region)?.get(hook)
     }
 
     /// All cursors, ordered by region and hook.
-    pub fn iter(&self) -> impl Iterator<Item = &Cursor> {
+    pub fn iter(&self) -> impl Iterator<Item = &HookCursor> {
         self.by_region.values().flat_map(|hooks| hooks.values())
     }
 
     /// The cursors of one hook, ordered by region.
-    pub fn of_hook<'a>(&'a self, hook: &'a str) -> impl Iterator<Item = &'a Cursor> {
+    pub fn of_hook<'a>(&'a self, hook: &'a str) -> impl Iterator<Item = &'a HookCursor> {
         self.by_region.values().filter_map(move |hooks| hooks.get(hook))
     }
 
@@ -56,11 +56,11 @@ impl Cursors {
     pub fn regions_from(
         &self,
         from: RegionId,
-    ) -> impl Iterator<Item = (RegionId, impl Iterator<Item = &Cursor>)> {
+    ) -> impl Iterator<Item = (RegionId, impl Iterator<Item = &HookCursor>)> {
         self.by_region.range(from..).map(|(region, hooks)| (*region, hooks.values()))
     }
 
-    pub(super) fn put(&mut self, cursor: Cursor) {
+    pub(super) fn put(&mut self, cursor: HookCursor) {
         let hooks = self.by_region.entry(cursor.region).or_default();
         Arc::make_mut(hooks).insert(cursor.hook.clone(), cursor);
     }
@@ -74,8 +74,8 @@ impl Cursors {
     }
 }
 
-impl From<&Cursor> for v1::HookCursor {
-    fn from(cursor: &Cursor) -> Self {
+impl From<&HookCursor> for v1::HookCursor {
+    fn from(cursor: &HookCursor) -> Self {
         Self {
             hook: cursor.hook.clone(),
             generation: cursor.generation.get(),
@@ -89,7 +89,7 @@ impl From<&Cursor> for v1::HookCursor {
     }
 }
 
-impl TryFrom<v1::HookCursor> for Cursor {
+impl TryFrom<v1::HookCursor> for HookCursor {
     type Error = CatalogError;
 
     fn try_from(stored: v1::HookCursor) -> Result<Self, CatalogError> {
@@ -122,8 +122,8 @@ mod tests {
     use super::*;
     use crate::catalog::{codec, keys};
 
-    fn cursor(region: u64, hook: &str) -> Cursor {
-        Cursor {
+    fn cursor(region: u64, hook: &str) -> HookCursor {
+        HookCursor {
             hook: hook.to_owned(),
             generation: Revision(42),
             region: RegionId(region),
@@ -143,10 +143,10 @@ mod tests {
         assert_eq!(hex, GOLDEN);
         assert_eq!(keys::cursor(RegionId(7), "audit"), b"meta/cursor/\0\0\0\0\0\0\0\x07audit");
         let read = codec::decode_message::<v1::HookCursor>("cursor", &stored).unwrap();
-        assert_eq!(Cursor::try_from(read).unwrap(), cursor);
+        assert_eq!(HookCursor::try_from(read).unwrap(), cursor);
         for state in [0, 99] {
             let unknown = v1::HookCursor { state, ..v1::HookCursor::from(&cursor) };
-            assert!(Cursor::try_from(unknown).is_err());
+            assert!(HookCursor::try_from(unknown).is_err());
         }
     }
 
@@ -158,7 +158,7 @@ mod tests {
         for (region, hook) in [(7, "b"), (7, "a"), (9, "a")] {
             cursors.put(cursor(region, hook));
         }
-        let names = |found: &mut dyn Iterator<Item = &Cursor>| -> Vec<(u64, String)> {
+        let names = |found: &mut dyn Iterator<Item = &HookCursor>| -> Vec<(u64, String)> {
             found.map(|cursor| (cursor.region.get(), cursor.hook.clone())).collect()
         };
         let all = [(7, "a".to_owned()), (7, "b".to_owned()), (9, "a".to_owned())];

@@ -26,7 +26,7 @@ pub struct Hook {
 
 impl Hook {
     /// Returns whether the hook observes a table.
-    pub fn sees(&self, table: TableId) -> bool {
+    pub fn observes(&self, table: TableId) -> bool {
         self.table.is_none_or(|only| only == table)
     }
 }

@@ -62,7 +62,7 @@ impl OutcomeKind {
 
 /// Recorded outcome of a request id. Rejected requests are not recorded: they changed nothing.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Outcome {
+pub struct RequestOutcome {
     /// Replicated time of the request, milliseconds since the Unix epoch.
     pub time_ms: u64,
     /// Kind of the request.
@@ -73,8 +73,8 @@ pub struct Outcome {
     pub table_id: TableId,
 }
 
-impl From<&Outcome> for v1::OutcomeRecord {
-    fn from(outcome: &Outcome) -> Self {
+impl From<&RequestOutcome> for v1::OutcomeRecord {
+    fn from(outcome: &RequestOutcome) -> Self {
         Self {
             time_ms: outcome.time_ms,
             kind: outcome.kind.stored().to_owned(),
@@ -84,7 +84,7 @@ impl From<&Outcome> for v1::OutcomeRecord {
     }
 }
 
-impl TryFrom<v1::OutcomeRecord> for Outcome {
+impl TryFrom<v1::OutcomeRecord> for RequestOutcome {
     type Error = CatalogError;
 
     fn try_from(stored: v1::OutcomeRecord) -> Result<Self, CatalogError> {

@@ -141,7 +141,9 @@ impl TryFrom<v1::MetaHeader> for Header {
     fn try_from(stored: v1::MetaHeader) -> Result<Self, CatalogError> {
         let cluster_id = match stored.cluster_id.as_str() {
             "" => None,
-            text => Some(text.parse().map_err(|_| invalid("header", "its cluster id is not a UUID"))?),
+            text => {
+                Some(text.parse().map_err(|_| invalid("header", "its cluster id is not a UUID"))?)
+            }
         };
         Ok(Self {
             cluster_id,
@@ -194,7 +196,9 @@ impl TryFrom<v1::NodeRecord> for Node {
         let node = stored.node.ok_or_else(|| invalid("node", "it has no node"))?;
         let directory_id = match stored.directory_id.as_str() {
             "" => None,
-            text => Some(text.parse().map_err(|_| invalid("node", "its directory id is not a UUID"))?),
+            text => {
+                Some(text.parse().map_err(|_| invalid("node", "its directory id is not a UUID"))?)
+            }
         };
         Ok(Self {
             id: NodeId(node.node_id),

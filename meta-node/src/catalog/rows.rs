@@ -14,11 +14,11 @@ use super::{
 };
 
 /// A state row: key and framed bytes.
-pub type Row = (Vec<u8>, Vec<u8>);
+pub type StateRow = (Vec<u8>, Vec<u8>);
 
 impl MetaState {
     /// Encodes all rows of the state. Equal states have equal rows in the same order.
-    pub fn rows(&self) -> Result<Vec<Row>, CatalogError> {
+    pub fn rows(&self) -> Result<Vec<StateRow>, CatalogError> {
         let mut rows = vec![
             (keys::HEADER.to_vec(), codec::encode_message(&v1::MetaHeader::from(&self.header))),
             (catalog_version_key(), encode_catalog_version(self.catalog_version)),
@@ -61,7 +61,7 @@ impl MetaState {
 
     /// Decodes the output of [`rows`](Self::rows) and verifies the state. Rows may have any order, except
     /// that deltas ascend. An empty list is the state of a new cluster.
-    pub fn from_rows(rows: impl IntoIterator<Item = Row>) -> Result<Self, CatalogError> {
+    pub fn from_rows(rows: impl IntoIterator<Item = StateRow>) -> Result<Self, CatalogError> {
         let mut state = Self::default();
         for (key, bytes) in rows {
             state.load_row(&key, &bytes)?;

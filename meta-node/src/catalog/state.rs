@@ -10,7 +10,7 @@ use tidewater_proto::v1::{self, GroupState};
 use uuid::Uuid;
 
 use super::{
-    CatalogError, Cursors, Group, Header, Hook, Node, Outcome, RouteDescriptor, Table,
+    CatalogError, Cursors, Group, Header, Hook, Node, RequestOutcome, RouteDescriptor, Table,
     validate_routes,
 };
 
@@ -43,7 +43,7 @@ pub struct MetaState {
     pub(super) nodes: BTreeMap<NodeId, Arc<Node>>,
     pub(super) hooks: BTreeMap<String, Arc<Hook>>,
     pub(super) cursors: Cursors,
-    pub(super) outcomes: BTreeMap<Uuid, Arc<Outcome>>,
+    pub(super) outcomes: BTreeMap<Uuid, Arc<RequestOutcome>>,
     pub(super) deltas: VecDeque<Arc<v1::CatalogDelta>>,
     // Indexes over the fields above; rebuilt on load.
     pub(super) names: BTreeMap<String, TableId>,
@@ -195,7 +195,7 @@ impl MetaState {
     }
 
     /// Recorded outcome of a request id, if it has not expired.
-    pub fn outcome(&self, request: Uuid) -> Option<&Arc<Outcome>> {
+    pub fn outcome(&self, request: Uuid) -> Option<&Arc<RequestOutcome>> {
         self.outcomes.get(&request)
     }
 

@@ -55,12 +55,12 @@ pub enum TableChange {
     /// Deletes all rows.
     Truncate,
     /// Stages files in every region and publishes them in all regions together.
-    Load(Load),
+    Load(AtomicLoad),
 }
 
 /// An atomic load.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Load {
+pub struct AtomicLoad {
     /// Id of the staging area, the same in every region; the request id that began the load.
     pub area: Uuid,
     /// Replicated time at which the load is abandoned, unless it is publishing.
@@ -174,7 +174,7 @@ impl TryFrom<&v1::TableChangeRecord> for TableChange {
             let area = Uuid::from_slice(&load.area_id)
                 .map_err(|_| invalid("table", "the staging area of its load is not a UUID"))?;
             let phase = known(LoadPhase::try_from(load.phase), LoadPhase::Unspecified, "table")?;
-            return Ok(Self::Load(Load {
+            return Ok(Self::Load(AtomicLoad {
                 area,
                 deadline_ms: load.deadline_ms,
                 latest_ms: load.latest_ms,

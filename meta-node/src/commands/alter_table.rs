@@ -1,18 +1,18 @@
-//! Alter and truncate: begun here, taken by the regions one by one, finished here. Between the two
-//! the table is as it was, and takes no other change.
+//! Alter and truncate. A change begins with a command, is applied by the regions one by one, and ends
+//! with a command. In between, the table's record is unchanged, and the table accepts no other change.
 
 use tidewater_common::ids::TableId;
 use tidewater_common::schema::{ColumnType, SchemaChange, SchemaError};
 use tidewater_proto::v1::{self, TableState, column_change};
 
-use super::tables::{repeated, request_id};
-use super::{CommandError, Reply, clone_table};
-use crate::catalog::{Change, MetaState, Outcome, OutcomeKind, Table, TableChange};
+use super::tables::{find_repeated, request_id};
+use super::{CommandError, CommandReply, clone_table};
+use crate::catalog::{CatalogChange, MetaState, OutcomeKind, RequestOutcome, Table, TableChange};
 
 pub(super) fn begin_alter(
     state: &MetaState,
     request: &v1::AlterTableRequest,
-) -> Result<(Reply, Change), CommandError> {
+) -> Result<(CommandReply, CatalogChange), CommandError> {
     begin(state, OutcomeKind::AlterTable, &request.request_id, &request.name, |table| {
         let changes =
             request.columns.iter().map(column_change).collect::<Result<Vec<_>, CommandError>>()?;
@@ -32,22 +32,23 @@ pub(super) fn begin_alter(
 pub(super) fn begin_truncate(
     state: &MetaState,
     request: &v1::TruncateTableRequest,
-) -> Result<(Reply, Change), CommandError> {
-    let (id, name) = (&request.request_id, &request.name);
-    begin(state, OutcomeKind::TruncateTable, id, name, |_| Ok(TableChange::Truncate))
+) -> Result<(CommandReply, CatalogChange), CommandError> {
+    begin(state, OutcomeKind::TruncateTable, &request.request_id, &request.name, |_| {
+        Ok(TableChange::Truncate)
+    })
 }
 
-/// Begins a change of a table, once for each request id.
+/// Begins a change of a table. Idempotent by request id.
 pub(super) fn begin(
     state: &MetaState,
     kind: OutcomeKind,
     id: &str,
     name: &str,
     change: impl FnOnce(&Table) -> Result<TableChange, CommandError>,
-) -> Result<(Reply, Change), CommandError> {
+) -> Result<(CommandReply, CatalogChange), CommandError> {
     let request_id = request_id(id)?;
-    if let Some(table) = repeated(state, request_id, kind, name)? {
-        return Ok((Reply::Table(table), Change::default()));
+    if let Some(table) = find_repeated(state, request_id, kind, name)? {
+        return Ok((CommandReply::Table(table), CatalogChange::default()));
     }
     let table =
         state.table_named(name).ok_or_else(|| CommandError::TableNotFound(name.to_owned()))?;
@@ -57,36 +58,40 @@ pub(super) fn begin(
     if let Some(change) = &table.change {
         return Err(CommandError::busy(table, change.verb()));
     }
-    clone_table::not_being_cloned(state, table)?;
+    clone_table::check_not_being_cloned(state, table)?;
     let changed = Table {
         change: Some(change(table)?),
         changes: table.changes.checked_add(1).ok_or(CommandError::IdsUsedUp("change"))?,
         ..table.as_ref().clone()
     };
     let time_ms = state.header().time_ms;
-    let outcome = Outcome { time_ms, kind, table_name: name.to_owned(), table_id: table.id };
-    let reply = Reply::Table(table.id);
-    let change =
-        Change { tables: vec![changed], outcome: Some((request_id, outcome)), ..Change::default() };
+    let outcome = RequestOutcome { time_ms, kind, table_name: name.to_owned(), table_id: table.id };
+    let reply = CommandReply::Table(table.id);
+    let change = CatalogChange {
+        tables: vec![changed],
+        outcome: Some((request_id, outcome)),
+        ..CatalogChange::default()
+    };
     Ok((reply, change))
 }
 
-/// All regions have the change: now the table has it. Late for an earlier one, it does nothing.
+/// Finishes a change that all regions have applied. A delayed command for an earlier change has no
+/// effect.
 pub(super) fn finish(
     state: &MetaState,
     command: &v1::FinishTableChange,
-) -> Result<Change, CommandError> {
+) -> Result<CatalogChange, CommandError> {
     let id = TableId(command.table_id);
     let table = state.table(id).ok_or(CommandError::TableIdNotFound(id))?;
     let Some(change) = table.change.clone().filter(|_| table.changes == command.number) else {
-        return Ok(Change::default());
+        return Ok(CatalogChange::default());
     };
     let mut table = Table { change: None, ..table.as_ref().clone() };
     if let TableChange::Alter { schema, options } = change {
         table.schema = *schema;
         table.options = options;
     }
-    Ok(Change { tables: vec![table], ..Change::default() })
+    Ok(CatalogChange { tables: vec![table], ..CatalogChange::default() })
 }
 
 fn column_change(wire: &v1::ColumnChange) -> Result<SchemaChange, CommandError> {
@@ -100,7 +105,7 @@ fn column_change(wire: &v1::ColumnChange) -> Result<SchemaChange, CommandError> 
         Some(column_change::Change::Drop(name)) => {
             Ok(SchemaChange::DropColumn { name: name.clone() })
         }
-        None => Err(CommandError::Malformed("a change of a column without a change".to_owned())),
+        None => Err(CommandError::Malformed("a column change is empty".to_owned())),
     }
 }
 
@@ -125,19 +130,27 @@ mod tests {
     }
 
     fn add(name: &str, nullable: bool) -> v1::ColumnChange {
-        let (name, r#type) = (name.to_owned(), "int8".to_owned());
-        let column = v1::NewColumn { name, r#type, nullable, default: None };
+        let column = v1::NewColumn {
+            name: name.to_owned(),
+            r#type: "int8".to_owned(),
+            nullable,
+            default: None,
+        };
         v1::ColumnChange { change: Some(column_change::Change::Add(column)) }
     }
 
     fn alter(id: u128, columns: Vec<v1::ColumnChange>) -> Kind {
-        let (request_id, name) = (request_id(id), "t".to_owned());
-        Kind::BeginAlterTable(v1::AlterTableRequest { request_id, name, columns, ttl_ms: None })
+        Kind::BeginAlterTable(v1::AlterTableRequest {
+            request_id: request_id(id),
+            name: "t".to_owned(),
+            columns,
+            ttl_ms: None,
+        })
     }
 
     fn truncate(id: u128) -> Kind {
-        let (request_id, name) = (request_id(id), "t".to_owned());
-        Kind::BeginTruncateTable(v1::TruncateTableRequest { request_id, name })
+        let name = "t".to_owned();
+        Kind::BeginTruncateTable(v1::TruncateTableRequest { request_id: request_id(id), name })
     }
 
     fn finish(number: u64) -> Kind {
@@ -149,12 +162,12 @@ mod tests {
     }
 
     #[test]
-    fn a_table_has_its_new_columns_when_all_regions_have() {
+    fn altered_schema_takes_effect_when_all_regions_have_it() {
         let mut state = with_table();
         let before = the_table(&state).schema.clone();
         run(&mut state, alter(10, vec![add("x", true)])).unwrap();
         assert_eq!(the_table(&state).schema, before);
-        // Asked again, it is not begun again.
+        // A repeated request does not begin another change.
         run(&mut state, alter(10, vec![add("x", true)])).unwrap();
         assert_eq!(the_table(&state).changes, 1);
         run(&mut state, finish(1)).unwrap();
@@ -165,23 +178,26 @@ mod tests {
     }
 
     #[test]
-    fn one_change_at_a_time() {
+    fn table_accepts_one_change_at_a_time() {
         let mut state = with_table();
         run(&mut state, truncate(10)).unwrap();
         for next in [truncate(11), alter(12, vec![add("x", true)])] {
             let error = run(&mut state, next).unwrap_err();
-            assert!(matches!(error, CommandError::TableBusy { by: "truncated", .. }), "{error}");
+            assert!(
+                matches!(error, CommandError::TableBusy { operation: "truncated", .. }),
+                "{error}"
+            );
         }
         run(&mut state, finish(1)).unwrap();
         run(&mut state, truncate(11)).unwrap();
-        // Late for the first one.
+        // A delayed command for the first change.
         run(&mut state, finish(1)).unwrap();
         assert_eq!(the_table(&state).change, Some(TableChange::Truncate));
         assert_eq!(the_table(&state).changes, 2);
     }
 
     #[test]
-    fn what_does_not_fit_changes_nothing() {
+    fn invalid_alter_changes_nothing() {
         let state = with_table();
         let key = the_table(&state).schema.columns()[0].name.clone();
         let drop = |name: &str| v1::ColumnChange {
@@ -201,7 +217,7 @@ mod tests {
             alter(10, vec![add("x", false)]),
             alter(10, vec![v1::ColumnChange { change: None }]),
             Kind::BeginAlterTable(v1::AlterTableRequest { name: "u".to_owned(), ..ttl.clone() }),
-            // Without a time column nothing can expire.
+            // A time to live requires a time column.
             Kind::BeginAlterTable(ttl),
         ];
         for case in cases {
@@ -212,7 +228,7 @@ mod tests {
     }
 
     #[test]
-    fn a_dropped_table_is_not_changed_any_more() {
+    fn drop_aborts_a_change_in_progress() {
         let mut state = with_table();
         run(&mut state, truncate(10)).unwrap();
         let drop = v1::DropTableRequest { request_id: request_id(11), name: "t".to_owned() };

@@ -1,19 +1,19 @@
-//! The first command of a cluster.
+//! Bootstrap: the first command of a cluster.
 
 use tidewater_common::ids::{ClusterId, Incarnation};
 use tidewater_proto::v1;
 
 use super::CommandError;
-use crate::catalog::{Change, Header, MetaState};
+use crate::catalog::{CatalogChange, Header, MetaState};
 
 pub(super) fn decide(
     state: &MetaState,
     command: &v1::BootstrapCluster,
-) -> Result<Change, CommandError> {
+) -> Result<CatalogChange, CommandError> {
     let cluster_id: ClusterId = command
         .cluster_id
         .parse()
-        .map_err(|_| CommandError::Malformed("the cluster id is no UUID".to_owned()))?;
+        .map_err(|_| CommandError::Malformed("the cluster id is not a UUID".to_owned()))?;
     if let Some(existing) = state.header().cluster_id {
         return Err(CommandError::AlreadyBootstrapped(existing));
     }
@@ -23,5 +23,5 @@ pub(super) fn decide(
         time_ms: command.now_ms,
         ..state.header().clone()
     };
-    Ok(Change { header: Some(header), ..Change::default() })
+    Ok(CatalogChange { header: Some(header), ..CatalogChange::default() })
 }

@@ -1,8 +1,8 @@
-//! Clones: a table that begins with the rows of another one.
+//! Clones: tables that start with the rows of another table.
 //!
-//! Until it is active, its regions take over the files of the other table's regions, one by one, and
-//! that one is not altered, truncated, loaded or dropped. Its own ids are higher, as those of whoever
-//! refers to another region's files must be.
+//! Until a clone is active, its regions adopt the files of the source's regions by reference, one by
+//! one, and the source is not altered, truncated, loaded or dropped. The clone's region ids are higher
+//! than the source's, as required of a region that refers to another region's files.
 
 use std::sync::Arc;
 
@@ -10,18 +10,18 @@ use tidewater_common::ids::TableId;
 use tidewater_common::schema::check_name;
 use tidewater_proto::v1::{self, TableState};
 
-use super::tables::{self, NewTable, new_id, repeated, request_id};
-use super::{CommandError, Reply};
-use crate::catalog::{Change, MetaState, OutcomeKind, RouteDescriptor, Table, table_bounds};
+use super::tables::{self, TableDefinition, find_repeated, new_id, request_id};
+use super::{CommandError, CommandReply};
+use crate::catalog::{CatalogChange, MetaState, OutcomeKind, RouteDescriptor, Table, table_bounds};
 
 pub(super) fn begin(
     state: &MetaState,
     request: &v1::CloneTableRequest,
-) -> Result<(Reply, Change), CommandError> {
+) -> Result<(CommandReply, CatalogChange), CommandError> {
     let kind = OutcomeKind::CloneTable;
     let request_id = request_id(&request.request_id)?;
-    if let Some(table) = repeated(state, request_id, kind, &request.new_name)? {
-        return Ok((Reply::Table(table), Change::default()));
+    if let Some(table) = find_repeated(state, request_id, kind, &request.new_name)? {
+        return Ok((CommandReply::Table(table), CatalogChange::default()));
     }
     check_name("table", &request.new_name)?;
     let source = state
@@ -34,9 +34,9 @@ pub(super) fn begin(
     if let Some(change) = &source.change {
         return Err(CommandError::busy(source, change.verb()));
     }
-    let ranges = moved(&state.routes_of(source.id), source.id, id)
+    let ranges = translate_ranges(&state.routes_of(source.id), source.id, id)
         .ok_or(CommandError::IdsUsedUp("table"))?;
-    let new = NewTable {
+    let new = TableDefinition {
         id,
         name: request.new_name.clone(),
         schema: source.schema.clone(),
@@ -46,8 +46,8 @@ pub(super) fn begin(
     tables::begin(state, (request_id, kind), new, ranges)
 }
 
-/// The ranges of one table's routes as those of another one.
-fn moved(
+/// Translates the ranges of one table's routes to another table.
+fn translate_ranges(
     routes: &[&Arc<RouteDescriptor>],
     from: TableId,
     to: TableId,
@@ -63,8 +63,8 @@ fn moved(
     routes.iter().map(|route| Some((key(&route.start)?, key(route.end.as_deref()?)?))).collect()
 }
 
-/// What is copied of a table must not change meanwhile.
-pub(super) fn not_being_cloned(state: &MetaState, table: &Table) -> Result<(), CommandError> {
+/// Rejects a change of a table that is the source of a clone in progress.
+pub(super) fn check_not_being_cloned(state: &MetaState, table: &Table) -> Result<(), CommandError> {
     let mut clones = state
         .tables()
         .filter(|clone| clone.state == TableState::Creating && clone.clone_of == Some(table.id));
@@ -92,12 +92,15 @@ mod tests {
     }
 
     fn clone_of(id: u64, name: &str, new_name: &str) -> Kind {
-        let (name, new_name) = (name.to_owned(), new_name.to_owned());
-        Kind::CloneTable(v1::CloneTableRequest { request_id: directory(id), name, new_name })
+        Kind::CloneTable(v1::CloneTableRequest {
+            request_id: directory(id),
+            name: name.to_owned(),
+            new_name: new_name.to_owned(),
+        })
     }
 
     #[test]
-    fn a_clone_has_the_same_ranges_under_higher_ids() {
+    fn clone_has_the_same_ranges_with_higher_ids() {
         let mut state = with_table();
         run(&mut state, clone_of(10, "t", "u")).unwrap();
         let clone = state.table_named("u").unwrap().clone();
@@ -112,7 +115,7 @@ mod tests {
         let routes = state.routes_of(TableId(2));
         assert!(routes.iter().all(|route| Some(route.route_id) > highest));
         assert_eq!(routes.len(), 3);
-        // Asked again, it is not begun again.
+        // A repeated request does not create another clone.
         run(&mut state, clone_of(10, "t", "u")).unwrap();
         assert_eq!(state.tables().count(), 2);
         run(&mut state, Kind::ActivateTable(v1::ActivateTable { table_id: 2 })).unwrap();
@@ -120,30 +123,30 @@ mod tests {
     }
 
     #[test]
-    fn a_table_stays_as_it_is_while_it_is_cloned() {
+    fn source_table_rejects_changes_while_it_is_cloned() {
         let mut state = with_table();
         run(&mut state, clone_of(10, "t", "u")).unwrap();
         let truncate = |id| {
-            let (request_id, name) = (directory(id), "t".to_owned());
-            Kind::BeginTruncateTable(v1::TruncateTableRequest { request_id, name })
+            let name = "t".to_owned();
+            Kind::BeginTruncateTable(v1::TruncateTableRequest { request_id: directory(id), name })
         };
         let drop = |id, name: &str| {
-            let (request_id, name) = (directory(id), name.to_owned());
-            Kind::BeginDropTable(v1::DropTableRequest { request_id, name })
+            let name = name.to_owned();
+            Kind::BeginDropTable(v1::DropTableRequest { request_id: directory(id), name })
         };
         for change in [truncate(11), drop(12, "t")] {
             let error = run(&mut state, change).unwrap_err();
             assert!(matches!(error, CommandError::BeingCloned { .. }), "{error}");
         }
-        // The clone is given up.
+        // Drop the clone.
         run(&mut state, drop(13, "u")).unwrap();
         run(&mut state, truncate(14)).unwrap();
         let error = run(&mut state, clone_of(15, "t", "v")).unwrap_err();
-        assert!(matches!(error, CommandError::TableBusy { by: "truncated", .. }), "{error}");
+        assert!(matches!(error, CommandError::TableBusy { operation: "truncated", .. }), "{error}");
     }
 
     #[test]
-    fn what_cannot_be_cloned_changes_nothing() {
+    fn invalid_clone_changes_nothing() {
         let mut state = with_table();
         for case in [
             clone_of(10, "nowhere", "u"),

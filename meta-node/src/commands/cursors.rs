@@ -1,8 +1,10 @@
-//! Cursors of durable hooks: made with the hook and with regions, moved by the owners of regions by
-//! compare and set, gone with the hook, or when the removal of their region has been told.
+//! Cursors of durable hooks.
 //!
-//! Whoever splits or merges regions makes the cursors of the new ones in the command that makes their
-//! routes ([`of_new_routes`]); whoever moves one moves the group of its cursors along.
+//! A cursor is created with its hook or with its region, and moved by the region's owner through
+//! compare-and-set. It is deleted with the hook, or when the hook has received the region's removal.
+//!
+//! A command that splits or merges regions must also create the cursors of the new regions
+//! ([`for_new_routes`]); a command that moves a region must also update the group of its cursors.
 
 use std::collections::BTreeSet;
 
@@ -10,61 +12,66 @@ use tidewater_common::ids::{ManifestVersion, RegionId, TableId};
 use tidewater_proto::v1::{self, CursorState, HookStart};
 
 use super::CommandError;
-use crate::catalog::{Change, Cursor, Hook, MetaState, RouteDescriptor};
+use crate::catalog::{CatalogChange, Hook, HookCursor, MetaState, RouteDescriptor};
 
-/// Cursors that one command moves.
-pub(crate) const MOST_ADVANCES: usize = 10_000;
+/// Maximum number of cursors that one command moves.
+pub(crate) const MAX_ADVANCES: usize = 10_000;
 
-/// A cursor for each region that the hook sees.
-pub(super) fn of_new_hook(
+/// Returns a cursor for each region that the new hook observes.
+pub(super) fn for_new_hook(
     state: &MetaState,
     hook: &Hook,
     request: &v1::AddHookRequest,
-) -> Result<Vec<Cursor>, CommandError> {
+) -> Result<Vec<HookCursor>, CommandError> {
     let malformed = |text: &str| Err(CommandError::Malformed(text.to_owned()));
     let Ok(start) = HookStart::try_from(request.start) else {
-        return malformed("a hook begins now, with a snapshot, or with a version");
+        return malformed("the start of a hook must be now, a snapshot or a version");
     };
     if !hook.durable {
         return match (start, request.version) {
             (HookStart::Now, 0) => Ok(Vec::new()),
-            _ => malformed("only a durable hook begins anywhere but now"),
+            _ => malformed("only a durable hook can start with a snapshot or a version"),
         };
     }
-    let (version, begins) = match (start, request.version) {
+    let (version, initial_state) = match (start, request.version) {
         (HookStart::Now, 0) => (0, CursorState::Now),
         (HookStart::Snapshot, 0) => (0, CursorState::Start),
         (HookStart::Version, 0) => return malformed("the first version of a manifest is 1"),
         (HookStart::Version, first) => (first - 1, CursorState::From),
-        _ => return malformed("a version is given, but not as where to begin"),
+        _ => return malformed("only the start `version` takes a version"),
     };
-    let live = state.tables().filter(|table| table.is_live() && hook.sees(table.id));
+    let live = state.tables().filter(|table| table.is_live() && hook.observes(table.id));
     let regions = live.flat_map(|table| {
         state.routes_of(table.id).into_iter().map(|route| (table.id, route.as_ref()))
     });
     Ok(regions
-        .map(|(table, route)| Cursor {
+        .map(|(table, route)| HookCursor {
             version: ManifestVersion(version),
-            state: begins,
-            ..of_region(state, hook, table, route)
+            state: initial_state,
+            ..new_cursor(state, hook, table, route)
         })
         .collect())
 }
 
-/// Cursors of new regions, which durable hooks are told everything of.
-pub(super) fn of_new_routes(
+/// Returns the cursors of new regions, of which durable hooks receive all versions.
+pub(super) fn for_new_routes(
     state: &MetaState,
     table: TableId,
     routes: &[RouteDescriptor],
-) -> Vec<Cursor> {
-    let hooks = state.hooks().filter(|hook| hook.durable && hook.sees(table));
+) -> Vec<HookCursor> {
+    let hooks = state.hooks().filter(|hook| hook.durable && hook.observes(table));
     hooks
-        .flat_map(|hook| routes.iter().map(move |route| of_region(state, hook, table, route)))
+        .flat_map(|hook| routes.iter().map(move |route| new_cursor(state, hook, table, route)))
         .collect()
 }
 
-fn of_region(state: &MetaState, hook: &Hook, table: TableId, route: &RouteDescriptor) -> Cursor {
-    Cursor {
+fn new_cursor(
+    state: &MetaState,
+    hook: &Hook,
+    table: TableId,
+    route: &RouteDescriptor,
+) -> HookCursor {
+    HookCursor {
         hook: hook.name.clone(),
         generation: hook.generation,
         region: route.route_id,
@@ -76,44 +83,44 @@ fn of_region(state: &MetaState, hook: &Hook, table: TableId, route: &RouteDescri
     }
 }
 
-/// The cursors that go with a hook.
-pub(super) fn of_hook(state: &MetaState, hook: &str) -> Vec<(RegionId, String)> {
+/// Returns the keys of a hook's cursors, which are deleted with the hook.
+pub(super) fn keys_of_hook(state: &MetaState, hook: &str) -> Vec<(RegionId, String)> {
     let cursors = state.cursors().of_hook(hook);
     cursors.map(|cursor| (cursor.region, cursor.hook.clone())).collect()
 }
 
-/// Moves the cursors that are at what is expected.
+/// Moves the cursors that are at the expected position.
 pub(super) fn advance(
     state: &MetaState,
     command: &v1::AdvanceCursors,
-) -> Result<Change, CommandError> {
-    if command.advances.len() > MOST_ADVANCES {
+) -> Result<CatalogChange, CommandError> {
+    if command.advances.len() > MAX_ADVANCES {
         return Err(CommandError::TooManyAdvances(command.advances.len()));
     }
-    let mut change = Change::default();
+    let mut change = CatalogChange::default();
     let mut seen = BTreeSet::new();
     for advance in &command.advances {
-        // The state is that before the command: of two on one cursor, the first counts.
+        // Decisions use the state before the command: the first of two updates of a cursor wins.
         if !seen.insert((advance.region_id, advance.hook.as_str())) {
             continue;
         }
-        match moved(state, advance) {
-            Some(Moved::To(cursor)) => change.cursors.push(cursor),
-            Some(Moved::Away(cursor)) => change.cursor_deletes.push(cursor),
+        match decide_advance(state, advance) {
+            Some(CursorAdvance::Move(cursor)) => change.cursors.push(cursor),
+            Some(CursorAdvance::Delete(key)) => change.cursor_deletes.push(key),
             None => {}
         }
     }
-    change.hook_deletes = without_regions(state, &change.cursor_deletes);
+    change.hook_deletes = hooks_without_regions(state, &change.cursor_deletes);
     Ok(change)
 }
 
-enum Moved {
-    To(Cursor),
-    Away((RegionId, String)),
+enum CursorAdvance {
+    Move(HookCursor),
+    Delete((RegionId, String)),
 }
 
-/// What becomes of a cursor; `None`: it stays as it is.
-fn moved(state: &MetaState, advance: &v1::CursorAdvance) -> Option<Moved> {
+/// Decides on one update of a cursor; `None`: the cursor is unchanged.
+fn decide_advance(state: &MetaState, advance: &v1::CursorAdvance) -> Option<CursorAdvance> {
     let region = RegionId(advance.region_id);
     let cursor = state.cursors().get(region, &advance.hook)?;
     let expected = cursor.generation.get() == advance.generation
@@ -123,16 +130,17 @@ fn moved(state: &MetaState, advance: &v1::CursorAdvance) -> Option<Moved> {
         return None;
     }
     if advance.done {
-        // As long as it has a route, it is not dropped.
+        // A region with a route is not dropped.
         let dropped = state.route(region).is_none();
-        return dropped.then(|| Moved::Away((region, advance.hook.clone())));
+        return dropped.then(|| CursorAdvance::Delete((region, advance.hook.clone())));
     }
-    let (version, to) = (ManifestVersion(advance.version), advance.state());
+    let version = ManifestVersion(advance.version);
+    let to = advance.state();
     may_move((cursor.version, cursor.state), (version, to))
-        .then(|| Moved::To(Cursor { version, state: to, ..cursor.clone() }))
+        .then(|| CursorAdvance::Move(HookCursor { version, state: to, ..cursor.clone() }))
 }
 
-/// The one home of how a cursor moves.
+/// Transition function of cursors: returns whether a cursor may move from one position to another.
 fn may_move(from: (ManifestVersion, CursorState), to: (ManifestVersion, CursorState)) -> bool {
     use CursorState::{From, Gone, Lagged, Now, Start, Tail};
     match (from.1, to.1) {
@@ -143,18 +151,23 @@ fn may_move(from: (ManifestVersion, CursorState), to: (ManifestVersion, CursorSt
     }
 }
 
-/// Hooks for one table that is gone, of which the last cursors go.
-fn without_regions(state: &MetaState, gone: &[(RegionId, String)]) -> Vec<String> {
-    let names: BTreeSet<&str> = gone.iter().map(|(_, hook)| hook.as_str()).collect();
-    let of_no_table = |name: &&str| {
+/// Returns the hooks of a deleted table that lose their last cursors with the `deleted` ones.
+fn hooks_without_regions(state: &MetaState, deleted: &[(RegionId, String)]) -> Vec<String> {
+    let names: BTreeSet<&str> = deleted.iter().map(|(_, hook)| hook.as_str()).collect();
+    let has_deleted_table = |name: &&str| {
         let table = state.hook(name).and_then(|hook| hook.table);
         table.is_some_and(|table| state.table(table).is_none())
     };
-    let goes = |name: &&str| {
-        let own = gone.iter().filter(|(_, hook)| hook == name).count();
+    let loses_all_cursors = |name: &&str| {
+        let own = deleted.iter().filter(|(_, hook)| hook == name).count();
         state.cursors().of_hook(name).count() == own
     };
-    names.into_iter().filter(of_no_table).filter(goes).map(str::to_owned).collect()
+    names
+        .into_iter()
+        .filter(has_deleted_table)
+        .filter(loses_all_cursors)
+        .map(str::to_owned)
+        .collect()
 }
 
 #[cfg(test)]

@@ -1,4 +1,4 @@
-//! Why a command is refused.
+//! Errors of commands.
 
 use std::time::Duration;
 
@@ -9,24 +9,24 @@ use tidewater_proto::v1::{GroupState, NodeRole, Reason, TableState};
 
 use crate::catalog::{CatalogError, Table};
 
-/// Why a command is refused; nothing has changed.
+/// Error of a rejected command; the state is unchanged.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum CommandError {
-    /// Everything but the bootstrap needs a cluster.
+    /// A command other than the bootstrap, before the bootstrap.
     #[error("the cluster is not bootstrapped yet: start one meta node with --bootstrap")]
     NotBootstrapped,
-    /// A cluster is made once.
-    #[error("the cluster {0} exists already: start the meta nodes without --bootstrap")]
+    /// A second bootstrap.
+    #[error("cluster {0} already exists: start the meta nodes without --bootstrap")]
     AlreadyBootstrapped(ClusterId),
-    /// A command of a newer release, before all nodes have it.
+    /// A command of a newer release, before all nodes support it.
     #[error("the command needs feature level {needed}, the cluster is at {level}")]
     FeatureLevel {
-        /// What the command needs.
+        /// Feature level of the command.
         needed: u32,
-        /// What the state admits.
+        /// Feature level of the state.
         level: u32,
     },
-    /// A leader service decided it in an earlier term.
+    /// A decision of a leader service in an earlier term.
     #[error("decided in term {decided}, but logged in term {entry}: the leader has changed")]
     StaleTerm {
         /// The term of the decision.
@@ -34,205 +34,205 @@ pub enum CommandError {
         /// The term of the log entry.
         entry: Term,
     },
-    /// A command without a kind that this release knows.
-    #[error("the command is of no known kind")]
+    /// A command of a kind that this release does not know.
+    #[error("the kind of the command is unknown")]
     UnknownCommand,
-    /// A command that does not decode, or lacks a field.
+    /// A command that does not decode, lacks a field, or has an invalid field.
     #[error("the command is malformed: {0}")]
     Malformed(String),
     /// The caller's identity names another cluster.
     #[error("the caller belongs to cluster {theirs}, this is cluster {ours}")]
     WrongCluster {
-        /// What the caller's identity says.
+        /// Cluster in the caller's identity.
         theirs: String,
-        /// This cluster.
+        /// Id of this cluster.
         ours: ClusterId,
     },
-    /// The identity's node id was not given to its directory.
-    #[error("node id {claimed} was not given to the data directory {directory}")]
+    /// The node id in the caller's identity is not the id of its directory.
+    #[error("node id {claimed} is not assigned to the data directory {directory}")]
     WrongDirectory {
-        /// The node id that the identity says.
+        /// Node id in the caller's identity.
         claimed: NodeId,
-        /// The directory's id.
+        /// Id of the directory.
         directory: uuid::Uuid,
     },
-    /// A directory that registered in another role.
-    #[error("node {node} is a {registered:?} node, it cannot register as {asked:?}")]
+    /// The directory is registered with another role.
+    #[error("node {node} is a {registered:?} node, it cannot register as {requested:?}")]
     RoleMismatch {
-        /// The node.
+        /// Id of the node.
         node: NodeId,
-        /// Its role so far.
+        /// Registered role.
         registered: NodeRole,
-        /// The role it asks for.
-        asked: NodeRole,
+        /// Requested role.
+        requested: NodeRole,
     },
     /// A role that does not register.
     #[error("nodes of this role do not register")]
     RoleCannotRegister,
-    /// An address that nobody can connect to.
-    #[error("{0:?} is no address: give host:port")]
+    /// An invalid address.
+    #[error("{0:?} is not an address: use host:port")]
     BadAddress(String),
-    /// No object store named.
+    /// A data node without an object store.
     #[error("a data node must name its object store")]
     ObjectStoreRequired,
-    /// No data node has registered yet.
-    #[error("no data node has said yet which object store is the cluster's: start one")]
+    /// A compactor before the first data node.
+    #[error("the object store of the cluster is unknown: start a data node first")]
     ObjectStoreUnknown,
     /// Another object store than the rest of the cluster.
     #[error(
         "the node uses object store {theirs}, the cluster uses {ours}: give all nodes the same --object-store"
     )]
     ObjectStoreMismatch {
-        /// The caller's.
+        /// Object store of the caller.
         theirs: String,
-        /// The cluster's.
+        /// Object store of the cluster.
         ours: String,
     },
-    /// No node of this id.
-    #[error("there is no node {0}")]
+    /// No node has this id.
+    #[error("node {0} does not exist")]
     NodeNotFound(NodeId),
-    /// A node that was removed for good.
+    /// The node was removed permanently.
     #[error("node {0} was removed from the cluster: wipe its data directory to join as a new node")]
     NodeRemoved(NodeId),
-    /// A state that cannot be set.
-    #[error("node {0} cannot be set to that state")]
+    /// An invalid node state.
+    #[error("invalid new state of node {0}")]
     BadNodeState(NodeId),
-    /// First members that do not make a group.
-    #[error("no group can be made of these first members: {0}")]
+    /// Invalid first members of a group.
+    #[error("invalid first members of a group: {0}")]
     FirstMembers(String),
-    /// No group of this id.
-    #[error("there is no group {0}")]
+    /// No group has this id.
+    #[error("group {0} does not exist")]
     GroupNotFound(GroupId),
-    /// The group is past that step.
+    /// The state of the group does not permit the command.
     #[error("group {group} is {state:?}")]
     GroupState {
-        /// The group.
+        /// Id of the group.
         group: GroupId,
-        /// Its state.
+        /// Current state of the group.
         state: GroupState,
     },
-    /// A report that is older than what is known.
-    #[error("the report on group {0} is older than what is known")]
+    /// A report older than the recorded one.
+    #[error("the report on group {0} is older than the recorded one")]
     StaleReport(GroupId),
-    /// A report that makes no sense.
+    /// An invalid report on a group.
     #[error("the report on group {0} is malformed")]
     BadReport(GroupId),
-    /// A live table has that name.
-    #[error("table {0:?} exists already")]
+    /// A live table has this name.
+    #[error("table {0:?} already exists")]
     TableExists(String),
-    /// No live table of that name.
-    #[error("there is no table {0:?}")]
+    /// No live table has this name.
+    #[error("table {0:?} does not exist")]
     TableNotFound(String),
-    /// No table of that id.
-    #[error("there is no table with id {0}")]
+    /// No table has this id.
+    #[error("table id {0} does not exist")]
     TableIdNotFound(TableId),
-    /// The table is past that step.
+    /// The state of the table does not permit the command.
     #[error("table {table} is {state:?}")]
     TableState {
-        /// The table.
+        /// Id of the table.
         table: TableId,
-        /// Its state.
+        /// Current state of the table.
         state: TableState,
     },
-    /// Another change of the table is under way.
-    #[error("table {table:?} is being {by}: try again when that is over")]
+    /// Another change of the table is in progress.
+    #[error("table {table:?} is being {operation}: retry when that is completed")]
     TableBusy {
-        /// The table.
+        /// Name of the table.
         table: String,
-        /// What is being done to it.
-        by: &'static str,
+        /// Past participle of the operation in progress.
+        operation: &'static str,
     },
-    /// Its rows are being taken over.
+    /// The table is the source of a clone in progress.
     #[error(
-        "table {table:?} is being cloned: wait until table {clone:?} is ready, or drop that one"
+        "table {table:?} is being cloned: wait until table {clone:?} is ready, or drop {clone:?}"
     )]
     BeingCloned {
-        /// The table.
+        /// Name of the table.
         table: String,
-        /// The table that is being made of it.
+        /// Name of the clone.
         clone: String,
     },
-    /// No load was begun under that id, or too long ago.
+    /// No load has this id, or its record has expired.
     #[error("no load of table {0:?} has this id")]
     LoadNotFound(String),
     /// The regions have not opened their staging areas yet.
     #[error("the load of table {0:?} has not begun in all regions yet")]
     LoadNotOpen(String),
-    /// The load is over, or about to be.
-    #[error("the load of table {table:?} was {how}")]
+    /// The load has ended or is ending.
+    #[error("the load of table {table:?} was {outcome}")]
     LoadEnded {
-        /// The table.
+        /// Name of the table.
         table: String,
-        /// What became of it.
-        how: &'static str,
+        /// Past participle of the outcome.
+        outcome: &'static str,
     },
-    /// An alter that changes nothing.
+    /// An alter without a change.
     #[error("nothing to alter in table {0:?}: name a column to add or to drop, or an option")]
     NothingToAlter(String),
-    /// Columns, keys or options are wrong.
+    /// Invalid columns, keys or options.
     #[error(transparent)]
     Schema(#[from] SchemaError),
-    /// A name in the request is not a column.
+    /// A name in the request is not the name of a column.
     #[error("{what} {name:?} is not among the table's columns")]
     UnknownColumn {
-        /// What named it.
+        /// Part of the request that has the name.
         what: &'static str,
-        /// The name.
+        /// Unknown name.
         name: String,
     },
-    /// A region count that the key space cannot be split into.
-    #[error("a table of this kind can have 1 to {most} regions, not {asked}")]
+    /// An invalid number of regions.
+    #[error("a table of this kind can have 1 to {max} regions, not {requested}")]
     Regions {
-        /// What was asked for.
-        asked: u32,
-        /// The most there can be.
-        most: u32,
+        /// Requested number of regions.
+        requested: u32,
+        /// Maximum number of regions.
+        max: u32,
     },
-    /// No group to put regions on.
-    #[error("no data group is ready: start a data node, or wait until its group is made")]
+    /// No data group is active.
+    #[error("no data group is ready: start a data node, or wait until its group is created")]
     NoGroups,
-    /// No hook of that name.
-    #[error("there is no hook {0:?}")]
+    /// No hook has this name.
+    #[error("hook {0:?} does not exist")]
     HookNotFound(String),
-    /// A hook has that name.
-    #[error("hook {0:?} exists already")]
+    /// A hook has this name.
+    #[error("hook {0:?} already exists")]
     HookExists(String),
-    /// A name that hooks cannot have.
-    #[error("{0:?} is no name for a hook: give 1 to 100 of letters, digits, '-', '_' and '.'")]
+    /// An invalid hook name.
+    #[error("{0:?} is not a hook name: use 1 to 100 letters, digits, '-', '_' and '.'")]
     HookName(String),
-    /// A configuration that is too long to be kept.
-    #[error("a hook's configuration may have {0} bytes")]
+    /// The configuration of a hook is too long.
+    #[error("the configuration of a hook is limited to {0} bytes")]
     HookConfigTooLong(usize),
-    /// Every node calls each hook for every event.
-    #[error("there are {0} hooks already, which is the most there can be")]
+    /// Too many hooks: every node calls each hook for every event.
+    #[error("the cluster already has {0} hooks, which is the maximum")]
     TooManyHooks(usize),
-    /// Each has a cursor for each region.
-    #[error("there are {0} durable hooks already, which is the most there can be")]
+    /// Too many durable hooks: each has a cursor for each region.
+    #[error("the cluster already has {0} durable hooks, which is the maximum")]
     TooManyDurableHooks(usize),
-    /// More than one command may carry.
-    #[error("{0} cursors in one request: at most {most} are taken", most = super::MOST_ADVANCES)]
+    /// Too many cursor updates in one command.
+    #[error("{0} cursors in one request are too many (maximum {max})", max = super::MAX_ADVANCES)]
     TooManyAdvances(usize),
-    /// One id for two requests.
+    /// A request id that was used for another request.
     #[error("request id {0} was used for another request")]
     RequestIdReused(uuid::Uuid),
-    /// Too many request ids are remembered.
-    #[error("too many requests in the last 24 hours: {0} request ids are remembered")]
+    /// Too many recorded request ids.
+    #[error("too many requests in the last 24 hours: {0} request ids are recorded")]
     OutcomesFull(usize),
-    /// Ids of a kind are used up.
-    #[error("{0} ids are used up")]
+    /// All ids of a kind are used.
+    #[error("all {0} ids are used")]
     IdsUsedUp(&'static str),
-    /// The catalog cannot take the change.
+    /// The change would violate an invariant of the catalog.
     #[error(transparent)]
     Catalog(#[from] CatalogError),
 }
 
 impl CommandError {
-    /// Something is being done to the table already.
-    pub(super) fn busy(table: &Table, by: &'static str) -> Self {
-        Self::TableBusy { table: table.name.clone(), by }
+    /// Creates the error of a table with an operation in progress.
+    pub(super) fn busy(table: &Table, operation: &'static str) -> Self {
+        Self::TableBusy { table: table.name.clone(), operation }
     }
 
-    /// What programs see. No wildcard: a new error needs a decision.
+    /// Reason of the RPC error. No wildcard: a new error needs a decision.
     pub fn reason(&self) -> Reason {
         match self {
             Self::NotBootstrapped => Reason::NotBootstrapped,
@@ -274,7 +274,7 @@ impl CommandError {
             Self::TableNotFound(_) | Self::TableIdNotFound(_) => Reason::TableNotFound,
             Self::NoGroups | Self::ObjectStoreUnknown => Reason::NoDataNodes,
             Self::OutcomesFull(_) => Reason::Overloaded,
-            // Definitely not done, and never will be.
+            // Definite failures that a retry does not help.
             Self::IdsUsedUp(_)
             | Self::TooManyHooks(_)
             | Self::TooManyDurableHooks(_)

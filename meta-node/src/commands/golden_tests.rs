@@ -1,5 +1,5 @@
-//! Commands as they stand in logs. A newer release replays what an older one has written: neither
-//! the bytes of a command nor what it does to the state may change.
+//! Frozen bytes and effects of commands. A newer release replays the log of an older one: neither the
+//! bytes of a command nor its effect on the state may change.
 
 use prost::Message;
 use tidewater_proto::v1::column_change::Change;
@@ -9,7 +9,7 @@ use super::testing::{CLUSTER, directory, hex, unhex};
 use super::*;
 use crate::catalog::digest;
 
-/// Every kind, in an order in which they mean something, with every field set.
+/// Commands of every kind with every field set, in an order in which all are accepted.
 fn commands() -> Vec<v1::MetaCommand> {
     let registration = |number: u64, role: NodeRole| v1::RegisterNode {
         directory_id: directory(number),
@@ -55,7 +55,7 @@ fn commands() -> Vec<v1::MetaCommand> {
         ..v1::AddHookRequest::default()
     };
     let again = v1::RegisterNode { node_id: 101, ..registration(1, NodeRole::Data) };
-    let anybody = [
+    let any_term = [
         Kind::Bootstrap(v1::BootstrapCluster { cluster_id: CLUSTER.into(), now_ms: 1_000 }),
         Kind::RegisterNode(registration(1, NodeRole::Data)),
         Kind::RegisterNode(again),
@@ -116,7 +116,7 @@ fn commands() -> Vec<v1::MetaCommand> {
             version: 5,
             ..hook("export", 18)
         }),
-        // Its generation is that of the state: a cursor that is not at what is expected stays.
+        // The generation does not match the hook: a cursor that is not at the expected position is unchanged.
         Kind::AdvanceCursors(v1::AdvanceCursors {
             advances: vec![v1::CursorAdvance {
                 hook: "export".into(),
@@ -151,14 +151,14 @@ fn commands() -> Vec<v1::MetaCommand> {
     ];
     let decided =
         |decided_term, kind| v1::MetaCommand { feature_level: 1, decided_term, kind: Some(kind) };
-    let anybody = anybody.into_iter().map(|kind| decided(0, kind));
+    let any_term = any_term.into_iter().map(|kind| decided(0, kind));
     let leader = leader.into_iter().map(|kind| decided(TERM.get(), kind));
-    anybody.chain(leader).chain(requests.into_iter().map(|kind| decided(0, kind))).collect()
+    any_term.chain(leader).chain(requests.into_iter().map(|kind| decided(0, kind))).collect()
 }
 
 const TERM: Term = Term(3);
 
-/// No wildcard: a new kind needs a line in the golden file.
+/// Name of a command kind. No wildcard: a new kind needs a line in the golden file.
 fn name(kind: &Kind) -> &'static str {
     match kind {
         Kind::Bootstrap(_) => "bootstrap",
@@ -200,7 +200,7 @@ fn golden() -> impl Iterator<Item = (&'static str, Vec<u8>)> {
 }
 
 #[test]
-fn commands_have_their_frozen_bytes() {
+fn command_bytes_are_frozen() {
     let line = |command: &v1::MetaCommand| {
         format!("{} {}\n", name(command.kind.as_ref().unwrap()), hex(&command.encode_to_vec()))
     };
@@ -212,7 +212,7 @@ fn commands_have_their_frozen_bytes() {
 }
 
 #[test]
-fn every_kind_of_command_is_frozen() {
+fn every_command_kind_is_in_the_golden_file() {
     let mut names: Vec<_> = golden().map(|(name, _)| name).collect();
     names.sort_unstable();
     names.dedup();
@@ -220,7 +220,7 @@ fn every_kind_of_command_is_frozen() {
 }
 
 #[test]
-fn a_log_of_an_older_release_leads_to_the_same_state() {
+fn older_log_replays_to_the_same_state() {
     let mut state = MetaState::default();
     for (name, bytes) in golden() {
         let command = v1::MetaCommand::decode(bytes.as_slice()).unwrap();

@@ -1,4 +1,4 @@
-//! Data groups: made with a fixed first membership, activated or given up, reported on.
+//! Data groups: creation with a fixed first membership, activation or abandonment, reports.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -6,15 +6,15 @@ use std::sync::Arc;
 use tidewater_common::ids::{GroupId, LogIndex, NodeId, Term};
 use tidewater_proto::v1::{self, GroupState, NodeRole, NodeState};
 
-use super::{CommandError, Reply};
-use crate::catalog::{Change, Group, Header, MetaState};
+use super::{CommandError, CommandReply};
+use crate::catalog::{CatalogChange, Group, Header, MetaState};
 
-const MOST_FIRST_MEMBERS: usize = 7;
+const MAX_FIRST_MEMBERS: usize = 7;
 
 pub(super) fn create(
     state: &MetaState,
     command: &v1::CreateGroup,
-) -> Result<(Reply, Change), CommandError> {
+) -> Result<(CommandReply, CatalogChange), CommandError> {
     let first_members: Vec<NodeId> = command.first_members.iter().copied().map(NodeId).collect();
     check_first_members(state, &first_members)?;
     let id = state.header().next_group_id;
@@ -30,14 +30,15 @@ pub(super) fn create(
         leader: None,
         leader_term: Term(0),
     };
-    let change = Change { header: Some(header), groups: vec![group], ..Change::default() };
-    Ok((Reply::Group(id), change))
+    let change =
+        CatalogChange { header: Some(header), groups: vec![group], ..CatalogChange::default() };
+    Ok((CommandReply::Group(id), change))
 }
 
 fn check_first_members(state: &MetaState, members: &[NodeId]) -> Result<(), CommandError> {
     let refuse = |problem: String| Err(CommandError::FirstMembers(problem));
-    if !(1..=MOST_FIRST_MEMBERS).contains(&members.len()) {
-        return refuse(format!("1 to {MOST_FIRST_MEMBERS} are needed, not {}", members.len()));
+    if !(1..=MAX_FIRST_MEMBERS).contains(&members.len()) {
+        return refuse(format!("{} members (1 to {MAX_FIRST_MEMBERS})", members.len()));
     }
     let mut seen = BTreeSet::new();
     for id in members {
@@ -45,10 +46,10 @@ fn check_first_members(state: &MetaState, members: &[NodeId]) -> Result<(), Comm
             .node(*id)
             .is_some_and(|node| node.role == NodeRole::Data && node.state == NodeState::Up);
         if !up {
-            return refuse(format!("node {id} is no data node that is up"));
+            return refuse(format!("node {id} is not a data node that is up"));
         }
         if !seen.insert(id) {
-            return refuse(format!("node {id} is named twice"));
+            return refuse(format!("node {id} is listed twice"));
         }
     }
     Ok(())
@@ -57,37 +58,44 @@ fn check_first_members(state: &MetaState, members: &[NodeId]) -> Result<(), Comm
 pub(super) fn activate(
     state: &MetaState,
     command: &v1::ActivateGroup,
-) -> Result<Change, CommandError> {
-    step(state, GroupId(command.group_id), GroupState::Active)
+) -> Result<CatalogChange, CommandError> {
+    finish_creation(state, GroupId(command.group_id), GroupState::Active)
 }
 
 pub(super) fn abandon(
     state: &MetaState,
     command: &v1::AbandonGroup,
-) -> Result<Change, CommandError> {
-    step(state, GroupId(command.group_id), GroupState::Abandoned)
+) -> Result<CatalogChange, CommandError> {
+    finish_creation(state, GroupId(command.group_id), GroupState::Abandoned)
 }
 
-/// From creating to active or abandoned, once; the same step again changes nothing.
-fn step(state: &MetaState, id: GroupId, to: GroupState) -> Result<Change, CommandError> {
-    let group = found(state, id)?;
+/// Ends the creation of a group: active or abandoned. A repeated command changes nothing.
+fn finish_creation(
+    state: &MetaState,
+    id: GroupId,
+    to: GroupState,
+) -> Result<CatalogChange, CommandError> {
+    let group = find_group(state, id)?;
     if group.state == to {
-        return Ok(Change::default());
+        return Ok(CatalogChange::default());
     }
     if group.state != GroupState::Creating {
         return Err(CommandError::GroupState { group: id, state: group.state });
     }
     let group = Group { state: to, ..group.as_ref().clone() };
-    Ok(Change { groups: vec![group], ..Change::default() })
+    Ok(CatalogChange { groups: vec![group], ..CatalogChange::default() })
 }
 
-fn found(state: &MetaState, id: GroupId) -> Result<&Arc<Group>, CommandError> {
+fn find_group(state: &MetaState, id: GroupId) -> Result<&Arc<Group>, CommandError> {
     state.group(id).ok_or(CommandError::GroupNotFound(id))
 }
 
-pub(super) fn report(state: &MetaState, command: &v1::ReportGroup) -> Result<Change, CommandError> {
+pub(super) fn report(
+    state: &MetaState,
+    command: &v1::ReportGroup,
+) -> Result<CatalogChange, CommandError> {
     let id = GroupId(command.group_id);
-    let known = found(state, id)?;
+    let known = find_group(state, id)?;
     if known.state == GroupState::Abandoned {
         return Err(CommandError::GroupState { group: id, state: known.state });
     }
@@ -109,7 +117,7 @@ pub(super) fn report(state: &MetaState, command: &v1::ReportGroup) -> Result<Cha
         ..known.as_ref().clone()
     };
     if group == **known {
-        return Ok(Change::default());
+        return Ok(CatalogChange::default());
     }
-    Ok(Change { groups: vec![group], ..Change::default() })
+    Ok(CatalogChange { groups: vec![group], ..CatalogChange::default() })
 }

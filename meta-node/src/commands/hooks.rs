@@ -1,33 +1,34 @@
-//! Hooks by configuration: added, paused, removed. Kind and configuration were checked before the
-//! command was proposed, by the kinds that the leader's program knows.
+//! Configured hooks: add, pause, remove. The leader has checked kind and configuration before it
+//! proposes the command, with the hook kinds of its own release.
 
 use tidewater_common::ids::{Revision, TableId};
 use tidewater_proto::v1;
 
-use super::tables::{repeated, request_id};
-use super::{CommandError, Reply, cursors};
-use crate::catalog::{Change, Hook, MetaState, Outcome, OutcomeKind};
+use super::tables::{find_repeated, request_id};
+use super::{CommandError, CommandReply, cursors};
+use crate::catalog::{CatalogChange, Hook, MetaState, OutcomeKind, RequestOutcome};
 
-/// Hooks of a cluster: every node calls each of them for every event.
-pub(super) const MOST_HOOKS: usize = 256;
-/// Durable hooks of a cluster: there is a cursor for each of them and each region.
-pub(super) const MOST_DURABLE: usize = 16;
-/// Characters of a name, bytes of a configuration.
-const LONGEST_NAME: usize = 100;
-const LONGEST_CONFIG: usize = 16 * 1024;
+/// Maximum number of hooks in a cluster: every node calls each of them for every event.
+pub(super) const MAX_HOOKS: usize = 256;
+/// Maximum number of durable hooks in a cluster: each has a cursor for each region.
+pub(super) const MAX_DURABLE_HOOKS: usize = 16;
+/// Maximum length of a hook's name, in characters.
+const MAX_NAME_CHARS: usize = 100;
+/// Maximum length of a hook's configuration, in bytes.
+const MAX_CONFIG_BYTES: usize = 16 * 1024;
 
 pub(super) fn add(
     state: &MetaState,
     request: &v1::AddHookRequest,
-) -> Result<(Reply, Change), CommandError> {
+) -> Result<(CommandReply, CatalogChange), CommandError> {
     let kind = OutcomeKind::AddHook;
     let id = request_id(&request.request_id)?;
-    if repeated(state, id, kind, &request.name)?.is_some() {
-        return Ok((Reply::Done, Change::default()));
+    if find_repeated(state, id, kind, &request.name)?.is_some() {
+        return Ok((CommandReply::Done, CatalogChange::default()));
     }
     check_name(&request.name)?;
-    if request.config.len() > LONGEST_CONFIG {
-        return Err(CommandError::HookConfigTooLong(LONGEST_CONFIG));
+    if request.config.len() > MAX_CONFIG_BYTES {
+        return Err(CommandError::HookConfigTooLong(MAX_CONFIG_BYTES));
     }
     let table = match request.table.as_str() {
         "" => None,
@@ -39,11 +40,11 @@ pub(super) fn add(
     if state.hook(&request.name).is_some() {
         return Err(CommandError::HookExists(request.name.clone()));
     }
-    if state.hooks().count() >= MOST_HOOKS {
-        return Err(CommandError::TooManyHooks(MOST_HOOKS));
+    if state.hooks().count() >= MAX_HOOKS {
+        return Err(CommandError::TooManyHooks(MAX_HOOKS));
     }
-    if request.durable && state.hooks().filter(|hook| hook.durable).count() >= MOST_DURABLE {
-        return Err(CommandError::TooManyDurableHooks(MOST_DURABLE));
+    if request.durable && state.hooks().filter(|hook| hook.durable).count() >= MAX_DURABLE_HOOKS {
+        return Err(CommandError::TooManyDurableHooks(MAX_DURABLE_HOOKS));
     }
     let hook = Hook {
         name: request.name.clone(),
@@ -54,64 +55,67 @@ pub(super) fn add(
         generation: Revision(state.header().revision.get().saturating_add(1)),
         durable: request.durable,
     };
-    let cursors = cursors::of_new_hook(state, &hook, request)?;
+    let cursors = cursors::for_new_hook(state, &hook, request)?;
     let outcome = Some((id, outcome(state, kind, &request.name)));
-    Ok((Reply::Done, Change { hooks: vec![hook], cursors, outcome, ..Change::default() }))
+    Ok((
+        CommandReply::Done,
+        CatalogChange { hooks: vec![hook], cursors, outcome, ..CatalogChange::default() },
+    ))
 }
 
 pub(super) fn set_paused(
     state: &MetaState,
     request: &v1::SetHookPausedRequest,
-) -> Result<Change, CommandError> {
+) -> Result<CatalogChange, CommandError> {
     let hook = state
         .hook(&request.name)
         .ok_or_else(|| CommandError::HookNotFound(request.name.clone()))?;
     if hook.paused == request.paused {
-        return Ok(Change::default());
+        return Ok(CatalogChange::default());
     }
     let hook = Hook { paused: request.paused, ..hook.as_ref().clone() };
-    Ok(Change { hooks: vec![hook], ..Change::default() })
+    Ok(CatalogChange { hooks: vec![hook], ..CatalogChange::default() })
 }
 
 pub(super) fn remove(
     state: &MetaState,
     request: &v1::RemoveHookRequest,
-) -> Result<(Reply, Change), CommandError> {
+) -> Result<(CommandReply, CatalogChange), CommandError> {
     let kind = OutcomeKind::RemoveHook;
     let id = request_id(&request.request_id)?;
-    if repeated(state, id, kind, &request.name)?.is_some() {
-        return Ok((Reply::Done, Change::default()));
+    if find_repeated(state, id, kind, &request.name)?.is_some() {
+        return Ok((CommandReply::Done, CatalogChange::default()));
     }
     if state.hook(&request.name).is_none() {
         return Err(CommandError::HookNotFound(request.name.clone()));
     }
-    let change = Change {
+    let change = CatalogChange {
         hook_deletes: vec![request.name.clone()],
-        cursor_deletes: cursors::of_hook(state, &request.name),
+        cursor_deletes: cursors::keys_of_hook(state, &request.name),
         outcome: Some((id, outcome(state, kind, &request.name))),
-        ..Change::default()
+        ..CatalogChange::default()
     };
-    Ok((Reply::Done, change))
+    Ok((CommandReply::Done, change))
 }
 
-/// The names of those that see only this table: they go with it; a durable one goes later, with its
-/// last cursor.
-pub(super) fn of_table(state: &MetaState, table: TableId) -> Vec<String> {
+/// Returns the names of the hooks that are deleted with a table, which is the only one that they
+/// observe. A durable hook with cursors is not among them: it is deleted later, with its last cursor.
+pub(super) fn deleted_with_table(state: &MetaState, table: TableId) -> Vec<String> {
     let only = state.hooks().filter(|hook| hook.table == Some(table));
-    let goes = only.filter(|hook| state.cursors().of_hook(&hook.name).next().is_none());
-    goes.map(|hook| hook.name.clone()).collect()
+    let deleted = only.filter(|hook| state.cursors().of_hook(&hook.name).next().is_none());
+    deleted.map(|hook| hook.name.clone()).collect()
 }
 
-fn outcome(state: &MetaState, kind: OutcomeKind, name: &str) -> Outcome {
+fn outcome(state: &MetaState, kind: OutcomeKind, name: &str) -> RequestOutcome {
     let time_ms = state.header().time_ms;
-    Outcome { time_ms, kind, table_name: name.to_owned(), table_id: TableId(0) }
+    RequestOutcome { time_ms, kind, table_name: name.to_owned(), table_id: TableId(0) }
 }
 
-/// Names stand in headers, metrics and command lines.
+/// Checks a hook's name, which is used in headers, metrics and command lines.
 fn check_name(name: &str) -> Result<(), CommandError> {
     let fits = |byte: u8| byte.is_ascii_alphanumeric() || b"-_.".contains(&byte);
-    if name.is_empty() || name.len() > LONGEST_NAME || !name.bytes().all(fits) {
-        return Err(CommandError::HookName(name.chars().take(LONGEST_NAME).collect()));
+    if name.is_empty() || name.len() > MAX_NAME_CHARS || !name.bytes().all(fits) {
+        return Err(CommandError::HookName(name.chars().take(MAX_NAME_CHARS).collect()));
     }
     Ok(())
 }
@@ -134,11 +138,15 @@ mod tests {
         }
     }
 
-    fn add(state: &mut MetaState, request: u64, name: &str) -> Result<Reply, CommandError> {
+    fn add(state: &mut MetaState, request: u64, name: &str) -> Result<CommandReply, CommandError> {
         run(state, Kind::AddHook(adding(request, name, "")))
     }
 
-    fn remove(state: &mut MetaState, request: u64, name: &str) -> Result<Reply, CommandError> {
+    fn remove(
+        state: &mut MetaState,
+        request: u64,
+        name: &str,
+    ) -> Result<CommandReply, CommandError> {
         let request = v1::RemoveHookRequest { request_id: directory(request), name: name.into() };
         run(state, Kind::RemoveHook(request))
     }
@@ -148,7 +156,7 @@ mod tests {
     }
 
     #[test]
-    fn a_hook_is_added_paused_and_removed() {
+    fn hook_is_added_paused_resumed_and_removed() {
         let mut state = with_groups(1, 1);
         add(&mut state, 1, "b").unwrap();
         add(&mut state, 2, "a").unwrap();
@@ -168,7 +176,7 @@ mod tests {
     }
 
     #[test]
-    fn a_repeated_request_changes_nothing_and_a_taken_name_is_refused() {
+    fn repeated_hook_requests_change_nothing() {
         let mut state = with_groups(1, 1);
         add(&mut state, 1, "a").unwrap();
         let added = state.clone();
@@ -189,32 +197,32 @@ mod tests {
     }
 
     #[test]
-    fn what_cannot_be_stored_is_refused() {
+    fn invalid_hooks_are_rejected() {
         let mut state = with_groups(1, 1);
-        for name in ["", "a b", "ü", "a\n", &"x".repeat(LONGEST_NAME + 1)] {
+        for name in ["", "a b", "ü", "a\n", &"x".repeat(MAX_NAME_CHARS + 1)] {
             assert!(matches!(add(&mut state, 1, name), Err(CommandError::HookName(_))), "{name:?}");
         }
         let long =
-            v1::AddHookRequest { config: "x".repeat(LONGEST_CONFIG + 1), ..adding(1, "a", "") };
+            v1::AddHookRequest { config: "x".repeat(MAX_CONFIG_BYTES + 1), ..adding(1, "a", "") };
         let refused = run(&mut state, Kind::AddHook(long));
-        assert_eq!(refused, Err(CommandError::HookConfigTooLong(LONGEST_CONFIG)));
+        assert_eq!(refused, Err(CommandError::HookConfigTooLong(MAX_CONFIG_BYTES)));
         let missing = run(&mut state, Kind::AddHook(adding(1, "a", "t")));
         assert_eq!(missing, Err(CommandError::TableNotFound("t".into())));
-        for number in 0..MOST_HOOKS as u64 {
+        for number in 0..MAX_HOOKS as u64 {
             add(&mut state, 100 + number, &format!("h{number}")).unwrap();
         }
-        assert_eq!(add(&mut state, 1, "a"), Err(CommandError::TooManyHooks(MOST_HOOKS)));
+        assert_eq!(add(&mut state, 1, "a"), Err(CommandError::TooManyHooks(MAX_HOOKS)));
     }
 
     #[test]
-    fn a_hook_for_one_table_goes_with_it() {
+    fn hook_of_one_table_is_deleted_with_the_table() {
         let mut state = with_groups(1, 1);
         run(&mut state, Kind::CreateTable(table(1, "t"))).unwrap();
         let id = state.table_named("t").unwrap().id;
         run(&mut state, Kind::AddHook(adding(2, "only", "t"))).unwrap();
         add(&mut state, 3, "all").unwrap();
         run(&mut state, drop_table(4, "t")).unwrap();
-        assert_eq!(names(&state), ["all", "only"], "it still hears of the drop");
+        assert_eq!(names(&state), ["all", "only"], "it still receives the drop");
         let finish = v1::FinishDropTable { table_id: id.get() };
         run(&mut state, Kind::FinishDropTable(finish)).unwrap();
         assert_eq!(names(&state), ["all"]);

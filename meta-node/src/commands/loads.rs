@@ -1,8 +1,8 @@
-//! Atomic loads: begun, opened in every region, filled by the loader, then published or given up.
+//! Atomic loads: begun, opened in every region, filled by the loader, then published or abandoned.
 //!
-//! A load is a change of its table, so the table takes no other one meanwhile. From the command that
-//! publishes it there is no way back. Until then it is given up when its loader says so, or has not
-//! been heard of for a while.
+//! A load is a change of its table, so the table accepts no other change during a load. The command that
+//! publishes the load is the point of no return. Until then, the load is abandoned at its loader's
+//! request, or when its loader sends no call before the deadline.
 
 use tidewater_common::ids::TableId;
 use tidewater_proto::v1::{self, LoadPhase};
@@ -10,136 +10,159 @@ use uuid::Uuid;
 
 use super::alter_table::begin as begin_change;
 use super::tables::request_id;
-use super::{CommandError, Reply};
-use crate::catalog::{Change, Load, MetaState, Outcome, OutcomeKind, Table, TableChange};
+use super::{CommandError, CommandReply};
+use crate::catalog::{
+    AtomicLoad, CatalogChange, MetaState, OutcomeKind, RequestOutcome, Table, TableChange,
+};
 
-/// How long a load goes on without a word from its loader, unless that says otherwise.
-const TIMEOUT_MS: u64 = 5 * 60_000;
-/// How long a load may take, however often its loader is heard of.
-const LONGEST_MS: u64 = 24 * 3_600_000;
+/// Default time without a call from the loader after which a load is abandoned, in milliseconds.
+const DEFAULT_TIMEOUT_MS: u64 = 5 * 60_000;
+/// Maximum duration of a load, with any number of calls from its loader, in milliseconds.
+const MAX_DURATION_MS: u64 = 24 * 3_600_000;
 
-/// Begins a load. Asking again while it goes on is the sign that the loader lives.
+/// Begins a load. A repeated request extends the deadline of a load in progress.
 pub(super) fn begin(
     state: &MetaState,
     request: &v1::BeginLoadRequest,
-) -> Result<(Reply, Change), CommandError> {
+) -> Result<(CommandReply, CatalogChange), CommandError> {
     let area = request_id(&request.request_id)?;
     let now_ms = state.header().time_ms;
     let timeout_ms = match request.timeout_ms {
-        0 => TIMEOUT_MS,
-        asked => asked.min(LONGEST_MS),
+        0 => DEFAULT_TIMEOUT_MS,
+        requested => requested.min(MAX_DURATION_MS),
     };
     let deadline_ms = now_ms.saturating_add(timeout_ms);
-    if let Some((table, load)) = running(state, area, &request.name) {
+    if let Some((table, load)) = find_pending(state, area, &request.name) {
         let deadline_ms = deadline_ms.clamp(load.deadline_ms, load.latest_ms.max(load.deadline_ms));
-        let change = with(table, Load { deadline_ms, ..load });
-        return Ok((Reply::Table(table.id), change));
+        let change = update_load(table, AtomicLoad { deadline_ms, ..load });
+        return Ok((CommandReply::Table(table.id), change));
     }
     if let Some(outcome) = state.outcome(area) {
-        let how = match outcome.kind {
+        let outcome = match outcome.kind {
             OutcomeKind::PublishLoad => "published",
-            OutcomeKind::AbandonLoad => "given up",
+            OutcomeKind::AbandonLoad => "abandoned",
             _ => return Err(CommandError::RequestIdReused(area)),
         };
-        return Err(CommandError::LoadEnded { table: request.name.clone(), how });
+        return Err(CommandError::LoadEnded { table: request.name.clone(), outcome });
     }
     let kind = OutcomeKind::BeginLoad;
     begin_change(state, kind, &request.request_id, &request.name, |_| {
-        let latest_ms = now_ms.saturating_add(LONGEST_MS);
+        let latest_ms = now_ms.saturating_add(MAX_DURATION_MS);
         let phase = LoadPhase::Opening;
-        Ok(TableChange::Load(Load { area, deadline_ms, latest_ms, phase }))
+        Ok(TableChange::Load(AtomicLoad { area, deadline_ms, latest_ms, phase }))
     })
 }
 
-/// All regions have opened the staging area: the loader may begin.
-pub(super) fn opened(state: &MetaState, command: &v1::AdvanceLoad) -> Result<Change, CommandError> {
-    match numbered(state, command)? {
+/// Marks a load as staging: all regions have opened the staging area.
+pub(super) fn mark_opened(
+    state: &MetaState,
+    command: &v1::AdvanceLoad,
+) -> Result<CatalogChange, CommandError> {
+    match find_by_number(state, command)? {
         Some((table, load)) if load.phase == LoadPhase::Opening => {
-            Ok(with(table, Load { phase: LoadPhase::Staging, ..load }))
+            Ok(update_load(table, AtomicLoad { phase: LoadPhase::Staging, ..load }))
         }
-        _ => Ok(Change::default()),
+        _ => Ok(CatalogChange::default()),
     }
 }
 
-/// Its time is up, by replicated time.
-pub(super) fn expire(state: &MetaState, command: &v1::AdvanceLoad) -> Result<Change, CommandError> {
-    match numbered(state, command)? {
-        Some((table, load)) if is_overdue(state, &load) => Ok(end_as(
+/// Abandons a load that is past its deadline in replicated time.
+pub(super) fn expire(
+    state: &MetaState,
+    command: &v1::AdvanceLoad,
+) -> Result<CatalogChange, CommandError> {
+    match find_by_number(state, command)? {
+        Some((table, load)) if is_overdue(state, &load) => Ok(end_with(
             state,
             table,
-            Load { phase: LoadPhase::Abandoning, ..load },
+            AtomicLoad { phase: LoadPhase::Abandoning, ..load },
             OutcomeKind::AbandonLoad,
         )),
-        _ => Ok(Change::default()),
+        _ => Ok(CatalogChange::default()),
     }
 }
 
-/// Whether nobody has been heard of who could end the load.
-pub(crate) fn is_overdue(state: &MetaState, load: &Load) -> bool {
-    let waits = matches!(load.phase, LoadPhase::Opening | LoadPhase::Staging);
-    waits && load.deadline_ms <= state.header().time_ms
+/// Returns whether a load that is not ending yet is past its deadline.
+pub(crate) fn is_overdue(state: &MetaState, load: &AtomicLoad) -> bool {
+    let is_pending = matches!(load.phase, LoadPhase::Opening | LoadPhase::Staging);
+    is_pending && load.deadline_ms <= state.header().time_ms
 }
 
-/// Publishes a load or gives it up, as its loader says. Asking again gives the same answer.
+/// Publishes or abandons a load at its loader's request. A repeated request has the same reply.
 pub(super) fn end(
     state: &MetaState,
     request: &v1::EndLoadRequest,
-) -> Result<(Reply, Change), CommandError> {
+) -> Result<(CommandReply, CatalogChange), CommandError> {
     let area = request_id(&request.request_id)?;
     let name = &request.name;
     let outcome = state.outcome(area).filter(|outcome| outcome.table_name == *name);
     let outcome = outcome.ok_or_else(|| CommandError::LoadNotFound(name.clone()))?;
-    let ended = |how| CommandError::LoadEnded { table: name.clone(), how };
-    let wanted = match request.publish {
-        true => (LoadPhase::Publishing, OutcomeKind::PublishLoad),
-        false => (LoadPhase::Abandoning, OutcomeKind::AbandonLoad),
+    let ended = |outcome| CommandError::LoadEnded { table: name.clone(), outcome };
+    let (phase, kind) = if request.publish {
+        (LoadPhase::Publishing, OutcomeKind::PublishLoad)
+    } else {
+        (LoadPhase::Abandoning, OutcomeKind::AbandonLoad)
     };
     match outcome.kind {
-        kind if kind == wanted.1 => {
-            return Ok((Reply::Table(outcome.table_id), Change::default()));
+        recorded if recorded == kind => {
+            return Ok((CommandReply::Table(outcome.table_id), CatalogChange::default()));
         }
         OutcomeKind::PublishLoad => return Err(ended("published")),
-        OutcomeKind::AbandonLoad => return Err(ended("given up")),
+        OutcomeKind::AbandonLoad => return Err(ended("abandoned")),
         OutcomeKind::BeginLoad => {}
         _ => return Err(CommandError::RequestIdReused(area)),
     }
-    let (table, load) = running(state, area, name).ok_or_else(|| ended("dropped"))?;
+    let (table, load) = find_pending(state, area, name).ok_or_else(|| ended("dropped"))?;
     if request.publish && load.phase == LoadPhase::Opening {
         return Err(CommandError::LoadNotOpen(name.clone()));
     }
-    let change = end_as(state, table, Load { phase: wanted.0, ..load }, wanted.1);
-    Ok((Reply::Table(table.id), change))
+    let change = end_with(state, table, AtomicLoad { phase, ..load }, kind);
+    Ok((CommandReply::Table(table.id), change))
 }
 
-fn end_as(state: &MetaState, table: &Table, load: Load, kind: OutcomeKind) -> Change {
-    let (time_ms, table_id) = (state.header().time_ms, table.id);
-    let outcome = Outcome { time_ms, kind, table_name: table.name.clone(), table_id };
-    Change { outcome: Some((load.area, outcome)), ..with(table, load) }
+fn end_with(
+    state: &MetaState,
+    table: &Table,
+    load: AtomicLoad,
+    kind: OutcomeKind,
+) -> CatalogChange {
+    let outcome = RequestOutcome {
+        time_ms: state.header().time_ms,
+        kind,
+        table_name: table.name.clone(),
+        table_id: table.id,
+    };
+    CatalogChange { outcome: Some((load.area, outcome)), ..update_load(table, load) }
 }
 
-fn with(table: &Table, load: Load) -> Change {
+fn update_load(table: &Table, load: AtomicLoad) -> CatalogChange {
     let table = Table { change: Some(TableChange::Load(load)), ..table.clone() };
-    Change { tables: vec![table], ..Change::default() }
+    CatalogChange { tables: vec![table], ..CatalogChange::default() }
 }
 
-/// The load of this request, while it can still be ended.
-fn running<'a>(state: &'a MetaState, area: Uuid, name: &str) -> Option<(&'a Table, Load)> {
+/// Returns the load of a request id, while it can still be published or abandoned.
+fn find_pending<'a>(
+    state: &'a MetaState,
+    area: Uuid,
+    name: &str,
+) -> Option<(&'a Table, AtomicLoad)> {
     let (table, load) = load_of(state.table_named(name)?)?;
-    let waits = matches!(load.phase, LoadPhase::Opening | LoadPhase::Staging);
-    (load.area == area && waits).then_some((table, load))
+    let is_pending = matches!(load.phase, LoadPhase::Opening | LoadPhase::Staging);
+    (load.area == area && is_pending).then_some((table, load))
 }
 
-fn load_of(table: &Table) -> Option<(&Table, Load)> {
+fn load_of(table: &Table) -> Option<(&Table, AtomicLoad)> {
     match &table.change {
         Some(TableChange::Load(load)) => Some((table, *load)),
         _ => None,
     }
 }
 
-fn numbered<'a>(
+/// Returns the load with the command's change number; `None` when the table has another change.
+fn find_by_number<'a>(
     state: &'a MetaState,
     command: &v1::AdvanceLoad,
-) -> Result<Option<(&'a Table, Load)>, CommandError> {
+) -> Result<Option<(&'a Table, AtomicLoad)>, CommandError> {
     let id = TableId(command.table_id);
     let table = state.table(id).ok_or(CommandError::TableIdNotFound(id))?;
     Ok(load_of(table).filter(|_| table.changes == command.number))
@@ -160,13 +183,13 @@ mod tests {
     }
 
     fn begin(id: u64, timeout_ms: u64) -> Kind {
-        let (request_id, name) = (directory(id), "t".to_owned());
-        Kind::BeginLoad(v1::BeginLoadRequest { request_id, name, timeout_ms })
+        let name = "t".to_owned();
+        Kind::BeginLoad(v1::BeginLoadRequest { request_id: directory(id), name, timeout_ms })
     }
 
     fn end(id: u64, publish: bool) -> Kind {
-        let (request_id, name) = (directory(id), "t".to_owned());
-        Kind::EndLoad(v1::EndLoadRequest { request_id, name, publish })
+        let name = "t".to_owned();
+        Kind::EndLoad(v1::EndLoadRequest { request_id: directory(id), name, publish })
     }
 
     fn opened(number: u64) -> Kind {
@@ -181,7 +204,7 @@ mod tests {
         Kind::FinishTableChange(v1::FinishTableChange { table_id: 1, number })
     }
 
-    fn load(state: &MetaState) -> Option<Load> {
+    fn load(state: &MetaState) -> Option<AtomicLoad> {
         load_of(state.table(TableId(1)).unwrap()).map(|(_, load)| load)
     }
 
@@ -189,7 +212,7 @@ mod tests {
         load(state).map(|load| load.phase)
     }
 
-    /// Replicated time goes on by a second at a time.
+    /// Advances replicated time, one second at a time.
     fn pass(state: &mut MetaState, seconds: u64) {
         for _ in 0..seconds {
             let now_ms = state.header().time_ms + 1_000;
@@ -198,7 +221,7 @@ mod tests {
     }
 
     #[test]
-    fn a_load_is_opened_published_and_over() {
+    fn load_is_opened_staged_and_published() {
         let mut state = with_table();
         run(&mut state, begin(10, 0)).unwrap();
         assert_eq!(phase(&state), Some(LoadPhase::Opening));
@@ -209,7 +232,7 @@ mod tests {
         pass(&mut state, 1);
         run(&mut state, end(10, true)).unwrap();
         assert_eq!(phase(&state), Some(LoadPhase::Publishing));
-        // No way back, and no expiry.
+        // After the point of no return, the load cannot be abandoned and does not expire.
         run(&mut state, end(10, false)).unwrap_err();
         pass(&mut state, 400);
         run(&mut state, expire(1)).unwrap();
@@ -217,10 +240,10 @@ mod tests {
         assert_eq!(phase(&state), Some(LoadPhase::Publishing));
         let drop = v1::DropTableRequest { request_id: directory(11), name: "t".to_owned() };
         let error = run(&mut state, Kind::BeginDropTable(drop)).unwrap_err();
-        assert!(matches!(error, CommandError::TableBusy { by: "loaded", .. }), "{error}");
+        assert!(matches!(error, CommandError::TableBusy { operation: "loaded", .. }), "{error}");
         run(&mut state, finish(1)).unwrap();
         assert_eq!(load(&state), None);
-        // The same answer, also when it is over.
+        // The reply is the same after the load has ended.
         run(&mut state, end(10, true)).unwrap();
         let stored = MetaState::from_rows(state.rows().unwrap()).unwrap();
         assert_eq!(stored.outcomes_before(u64::MAX, 100), state.outcomes_before(u64::MAX, 100));
@@ -228,7 +251,7 @@ mod tests {
     }
 
     #[test]
-    fn a_load_is_given_up_by_its_loader_or_without_a_word_from_it() {
+    fn load_is_abandoned_on_request_or_at_its_deadline() {
         let mut state = with_table();
         run(&mut state, begin(10, 0)).unwrap();
         run(&mut state, end(10, false)).unwrap();
@@ -239,7 +262,7 @@ mod tests {
         run(&mut state, opened(2)).unwrap();
         run(&mut state, expire(2)).unwrap();
         pass(&mut state, 4);
-        // A sign of life.
+        // A repeated request extends the deadline.
         run(&mut state, begin(11, 5_000)).unwrap();
         pass(&mut state, 4);
         run(&mut state, expire(2)).unwrap();
@@ -248,13 +271,13 @@ mod tests {
         run(&mut state, expire(2)).unwrap();
         assert_eq!(phase(&state), Some(LoadPhase::Abandoning));
         let error = run(&mut state, end(11, true)).unwrap_err();
-        let ended = CommandError::LoadEnded { table: "t".to_owned(), how: "given up" };
+        let ended = CommandError::LoadEnded { table: "t".to_owned(), outcome: "abandoned" };
         assert_eq!(error, ended);
         assert_eq!(run(&mut state, begin(11, 5_000)).unwrap_err(), ended);
     }
 
     #[test]
-    fn signs_of_life_do_not_help_for_ever() {
+    fn load_deadline_has_an_upper_limit() {
         let mut state = with_table();
         run(&mut state, begin(10, u64::MAX)).unwrap();
         let before = load(&state).unwrap();
@@ -265,14 +288,16 @@ mod tests {
     }
 
     #[test]
-    fn a_table_that_is_loaded_takes_no_other_change_but_can_be_dropped() {
+    fn table_with_a_load_accepts_only_a_drop() {
         let mut state = with_table();
         run(&mut state, begin(10, 0)).unwrap();
-        let (request_id, name) = (directory(11), "t".to_owned());
-        let truncate = v1::TruncateTableRequest { request_id, name };
+        let truncate = v1::TruncateTableRequest { request_id: directory(11), name: "t".to_owned() };
         for other in [begin(12, 0), Kind::BeginTruncateTable(truncate)] {
             let error = run(&mut state, other).unwrap_err();
-            assert!(matches!(error, CommandError::TableBusy { by: "loaded", .. }), "{error}");
+            assert!(
+                matches!(error, CommandError::TableBusy { operation: "loaded", .. }),
+                "{error}"
+            );
         }
         let drop = v1::DropTableRequest { request_id: directory(13), name: "t".to_owned() };
         run(&mut state, Kind::BeginDropTable(drop)).unwrap();
@@ -281,11 +306,11 @@ mod tests {
     }
 
     #[test]
-    fn what_was_never_begun_cannot_be_ended() {
+    fn unknown_load_cannot_be_ended() {
         let mut state = with_table();
         let error = run(&mut state, end(10, true)).unwrap_err();
         assert_eq!(error, CommandError::LoadNotFound("t".to_owned()));
-        // The id of another request.
+        // The request id of another kind of request.
         run(&mut state, end(1, true)).unwrap_err();
         run(&mut state, begin(1, 0)).unwrap_err();
     }

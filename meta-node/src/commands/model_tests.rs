@@ -1,4 +1,4 @@
-//! Any sequence of commands keeps the catalog's invariants.
+//! Model tests: every sequence of commands keeps the catalog's invariants.
 
 use proptest::prelude::*;
 use tidewater_proto::v1::{self, NodeState, meta_command::Kind};
@@ -38,13 +38,12 @@ pub(crate) fn any_command() -> impl Strategy<Value = Kind> {
         (1u32..6).prop_map(|table_id| Kind::FinishDropTable(v1::FinishDropTable { table_id })),
         (10u64..40, hook_name(), hook_table(), any::<bool>(), 0i32..3).prop_map(
             |(id, name, table, durable, start)| {
-                let (kind, config) = ("jsonl".to_owned(), "{}".to_owned());
                 let start = if durable { start } else { 0 };
                 Kind::AddHook(v1::AddHookRequest {
                     request_id: directory(id),
                     name,
-                    kind,
-                    config,
+                    kind: "jsonl".to_owned(),
+                    config: "{}".to_owned(),
                     table,
                     durable,
                     start,
@@ -64,7 +63,7 @@ pub(crate) fn any_command() -> impl Strategy<Value = Kind> {
     ]
 }
 
-/// Few versions and generations, so that many are at what is expected.
+/// Few versions and generations, so that many expectations match.
 fn any_advance() -> impl Strategy<Value = v1::CursorAdvance> {
     let state = || 1i32..7;
     let versions = (0u64..3, 0u64..3);
@@ -84,12 +83,11 @@ fn any_advance() -> impl Strategy<Value = v1::CursorAdvance> {
     )
 }
 
-/// Every region that a durable hook sees has one cursor of it, and those of dropped ones stay until
-/// they are told.
+/// Checks that every region that a durable hook observes has one cursor of the hook.
 fn cursors_fit(state: &MetaState) -> Result<(), TestCaseError> {
     let live: Vec<_> = state.tables().filter(|table| table.is_live()).collect();
     for hook in state.hooks().filter(|hook| hook.durable) {
-        for table in live.iter().filter(|table| hook.sees(table.id)) {
+        for table in live.iter().filter(|table| hook.observes(table.id)) {
             for route in state.routes_of(table.id) {
                 let cursor = state.cursors().get(route.route_id, &hook.name);
                 prop_assert!(cursor.is_some(), "{hook:?} has no cursor of {route:?}");
@@ -101,7 +99,7 @@ fn cursors_fit(state: &MetaState) -> Result<(), TestCaseError> {
     Ok(())
 }
 
-/// What was there before and is there after has not gone back.
+/// Checks that the version of no cursor has decreased.
 fn cursors_grow(before: &MetaState, after: &MetaState) -> Result<(), TestCaseError> {
     for cursor in before.cursors().iter() {
         match after.cursors().get(cursor.region, &cursor.hook) {
@@ -109,7 +107,7 @@ fn cursors_grow(before: &MetaState, after: &MetaState) -> Result<(), TestCaseErr
                 prop_assert!(now.version >= cursor.version, "{cursor:?} to {now:?}");
             }
             Some(_) => {}
-            // Gone with its hook, or because the region is.
+            // Deleted with its hook or its region.
             None => {
                 let hook = after.hook(&cursor.hook).map(|hook| hook.generation);
                 let lives = after.route(cursor.region).is_some();
@@ -131,7 +129,7 @@ fn hook_table() -> impl Strategy<Value = String> {
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(200))]
 
-    // C1, and: versions grow by exactly one; R2: replay and snapshot give an equal digest.
+    // C1, and: versions grow by exactly one. R2: replay and snapshot lead to equal digests.
     #[test]
     fn every_key_of_every_live_table_has_one_route(
         commands in proptest::collection::vec(any_command(), 0..80),
@@ -144,13 +142,14 @@ proptest! {
                 replica = MetaState::from_rows(replica.rows().unwrap()).unwrap();
                 prop_assert_eq!(&replica, &state);
             }
-            let (version, revision) = (state.catalog_version(), state.header().revision);
+            let version = state.catalog_version();
+            let revision = state.header().revision;
             let time = state.header().time_ms;
             let routes: Vec<_> = state.routes().cloned().collect();
             let before = state.clone();
-            // Checks that a refusal changes nothing, and that the tables are tiled.
-            let answer = run(&mut state, kind.clone());
-            prop_assert_eq!(answer, run(&mut replica, kind));
+            // `run` checks that a rejected command changes nothing, and that the tables are tiled.
+            let reply = run(&mut state, kind.clone());
+            prop_assert_eq!(reply, run(&mut replica, kind));
             let changed = routes != state.routes().cloned().collect::<Vec<_>>();
             prop_assert_eq!(state.catalog_version().get(), version.get() + u64::from(changed));
             prop_assert!(state.header().revision.get() - revision.get() <= 1);
@@ -161,22 +160,22 @@ proptest! {
         prop_assert_eq!(digest(&state).unwrap(), digest(&replica).unwrap());
     }
 
-    // What a command writes leads from the rows of one state to those of the next.
+    // The row writes of a command lead from the rows of one state to those of the next.
     #[test]
-    fn effects_lead_to_the_rows(commands in proptest::collection::vec(any_command(), 0..60)) {
+    fn row_writes_lead_to_the_rows_of_the_state(commands in proptest::collection::vec(any_command(), 0..60)) {
         let mut state = with_groups(2, 1);
-        let mut stored = Stored::of(&state);
+        let mut stored = StoredRows::of(&state);
         for kind in commands {
             if let Ok((_, effects)) = apply(&mut state, Term(1), command(kind)) {
                 stored.write(effects);
             }
-            prop_assert_eq!(&stored, &Stored::of(&state));
+            prop_assert_eq!(&stored, &StoredRows::of(&state));
         }
     }
 
-    // Whoever applies the deltas has what the snapshot says.
+    // A watcher that applies the deltas has the content of the snapshot.
     #[test]
-    fn deltas_lead_to_the_snapshot(commands in proptest::collection::vec(any_command(), 0..60)) {
+    fn deltas_lead_to_the_snapshot_of_the_state(commands in proptest::collection::vec(any_command(), 0..60)) {
         let mut state = with_groups(2, 1);
         let from = state.header().revision;
         let mut seen = state.catalog_snapshot();
@@ -203,8 +202,7 @@ fn follow(seen: &mut v1::CatalogSnapshot, delta: &v1::CatalogDelta) {
     merge(&mut seen.groups, &delta.group_upserts, |group| group.group_id);
     seen.nodes.retain(|node| !delta.node_deletes.contains(&node.node_id));
     merge(&mut seen.nodes, &delta.node_upserts, |node| node.node_id);
-    let gone = |name: &String| delta.hook_deletes.contains(name);
-    seen.hooks.retain(|hook| !gone(&hook.name));
+    seen.hooks.retain(|hook| !delta.hook_deletes.contains(&hook.name));
     for upsert in &delta.hook_upserts {
         seen.hooks.retain(|hook| hook.name != upsert.name);
         seen.hooks.push(upsert.clone());
@@ -221,17 +219,21 @@ fn merge<T: Clone>(into: &mut Vec<T>, upserts: &[T], id: fn(&T) -> u64) {
 }
 
 #[test]
-fn the_ring_keeps_the_newest_deltas_and_says_when_a_cursor_is_too_old() {
+fn delta_ring_keeps_the_newest_and_rejects_old_revisions() {
     let mut state = with_nodes(1);
     let first = state.header().revision;
-    let mut stored = Stored::of(&state);
+    let mut stored = StoredRows::of(&state);
     for round in 0..DELTAS_KEPT as u64 + 5 {
         let to = if round % 2 == 0 { NodeState::Down } else { NodeState::Up };
         let set = v1::SetNodeState { node_id: 101, state: to.into() };
         let (_, effects) = apply(&mut state, Term(1), command(Kind::SetNodeState(set))).unwrap();
         stored.write(effects);
     }
-    assert_eq!(stored, Stored::of(&state), "what left the ring left the store");
+    assert_eq!(
+        stored,
+        StoredRows::of(&state),
+        "deltas that leave the ring are deleted from the store"
+    );
     let revision = state.header().revision;
     assert_eq!(state.deltas_since(first, 10), None);
     assert_eq!(state.deltas_since(revision, 10), Some(vec![]));

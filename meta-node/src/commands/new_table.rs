@@ -1,4 +1,4 @@
-//! From a request with names to columns with ids, options, and an even split of the keys.
+//! Definition of a new table: columns with ids, options, and an even split of the key space.
 
 use tidewater_common::ids::{ColumnId, SchemaVersion, TableId};
 use tidewater_common::schema::{
@@ -10,10 +10,10 @@ use tidewater_proto::v1;
 use super::CommandError;
 use crate::catalog::table_bounds;
 
-/// Regions that one table may begin with.
-pub(super) const MOST_REGIONS: u32 = 1_024;
+/// Maximum number of regions of a new table.
+pub(super) const MAX_REGIONS: u32 = 1_024;
 
-/// Checks a request and gives its columns ids from 1 on.
+/// Validates a request and assigns column ids, from 1.
 pub(super) fn definition(
     request: &v1::CreateTableRequest,
 ) -> Result<(TableSchema, TableOptions), CommandError> {
@@ -24,10 +24,15 @@ pub(super) fn definition(
     let mut columns = Vec::with_capacity(request.columns.len());
     for (id, column) in (1..).zip(&request.columns) {
         let data_type: ColumnType = column.r#type.parse().map_err(SchemaError::Type)?;
-        // A key column is never null, whether or not the request says so.
+        // A key column is never nullable, whatever the request has.
         let nullable = column.nullable && !request.primary_key.contains(&column.name);
-        let (id, name, default) = (ColumnId(id), column.name.clone(), column.default.clone());
-        columns.push(Column { id, name, data_type, nullable, default });
+        columns.push(Column {
+            id: ColumnId(id),
+            name: column.name.clone(),
+            data_type,
+            nullable,
+            default: column.default.clone(),
+        });
     }
     let id_of = |what: &'static str, name: &String| {
         columns
@@ -70,7 +75,7 @@ fn distribution(
         return match vnode_count {
             0 => Ok(None),
             _ => {
-                Err(SchemaError::BadDistribution("a vnode count needs columns to hash".to_owned())
+                Err(SchemaError::BadDistribution("a vnode count requires hash columns".to_owned())
                     .into())
             }
         };
@@ -79,32 +84,33 @@ fn distribution(
     Ok(Some(HashDistribution { columns, vnode_count }))
 }
 
-/// How many regions a table begins with: as asked; else, when hash-distributed, one for each group.
+/// Returns the number of regions of a new table: the requested number, or, for 0, one region, or one
+/// for each group when the table is hash-distributed.
 pub(super) fn region_count(
-    asked: u32,
+    requested: u32,
     options: &TableOptions,
     groups: usize,
 ) -> Result<u32, CommandError> {
     let buckets = options.hash.as_ref().map_or(u32::from(u16::MAX), |hash| hash.vnode_count);
-    let most = MOST_REGIONS.min(buckets);
-    match (asked, &options.hash) {
+    let max = MAX_REGIONS.min(buckets);
+    match (requested, &options.hash) {
         (0, None) => Ok(1),
-        (0, Some(_)) => Ok(u32::try_from(groups).unwrap_or(most).clamp(1, most)),
-        (asked, _) if asked > most => Err(CommandError::Regions { asked, most }),
-        (asked, _) => Ok(asked),
+        (0, Some(_)) => Ok(u32::try_from(groups).unwrap_or(max).clamp(1, max)),
+        (requested, _) if requested > max => Err(CommandError::Regions { requested, max }),
+        (requested, _) => Ok(requested),
     }
 }
 
 /// Start and end of a range of global keys.
-pub(super) type Bounds = (Vec<u8>, Vec<u8>);
+pub(super) type GlobalKeyRange = (Vec<u8>, Vec<u8>);
 
-/// Global key ranges that tile the table: evenly over its vnodes, or over the first two bytes of
-/// its row keys.
+/// Returns global key ranges that tile the table: evenly over its vnodes, or over the first two bytes
+/// of its row keys.
 pub(super) fn split(
     table: TableId,
     options: &TableOptions,
     regions: u32,
-) -> Result<Vec<Bounds>, CommandError> {
+) -> Result<Vec<GlobalKeyRange>, CommandError> {
     let (start, end) = table_bounds(table).ok_or(CommandError::IdsUsedUp("table"))?;
     let buckets = options.hash.as_ref().map_or(65_536, |hash| u64::from(hash.vnode_count));
     let mut bounds = vec![start.clone()];

@@ -7,13 +7,13 @@ use tidewater_common::ids::NodeId;
 use tidewater_proto::v1::{self, NodeRole, NodeState};
 use uuid::Uuid;
 
-use super::{CommandError, Reply};
-use crate::catalog::{COMPACTOR_KEPT_MS, Change, Header, MetaState, Node};
+use super::{CommandError, CommandReply};
+use crate::catalog::{COMPACTOR_KEPT_MS, CatalogChange, Header, MetaState, Node};
 
 pub(super) fn register(
     state: &MetaState,
     command: &v1::RegisterNode,
-) -> Result<(Reply, Change), CommandError> {
+) -> Result<(CommandReply, CatalogChange), CommandError> {
     let header = state.header();
     let ours = header.cluster_id.ok_or(CommandError::NotBootstrapped)?;
     if !command.cluster_id.is_empty() && command.cluster_id != ours.to_string() {
@@ -22,7 +22,7 @@ pub(super) fn register(
     let directory: Uuid = command
         .directory_id
         .parse()
-        .map_err(|_| CommandError::Malformed("the directory id is no UUID".to_owned()))?;
+        .map_err(|_| CommandError::Malformed("the directory id is not a UUID".to_owned()))?;
     let role = match NodeRole::try_from(command.role) {
         Ok(role @ (NodeRole::Data | NodeRole::Compactor)) => role,
         _ => return Err(CommandError::RoleCannotRegister),
@@ -36,7 +36,7 @@ pub(super) fn register(
     }
     let mut header = Header { object_store_id, ..header.clone() };
     let node = match known {
-        Some(node) => again(node, role, command, header.time_ms)?,
+        Some(node) => reregister(node, role, command, header.time_ms)?,
         None => {
             let id = header.next_node_id;
             header.next_node_id =
@@ -52,9 +52,9 @@ pub(super) fn register(
             }
         }
     };
-    let reply = Reply::Node(node.id);
+    let reply = CommandReply::Node(node.id);
     if known.is_some_and(|known| **known == node) {
-        return Ok((reply, Change::default()));
+        return Ok((reply, CatalogChange::default()));
     }
     let mut change = displace(state, &node);
     change.header = Some(header);
@@ -62,7 +62,8 @@ pub(super) fn register(
     Ok((reply, change))
 }
 
-fn again(
+/// Returns the record of a known node after a repeated registration.
+fn reregister(
     node: &Node,
     role: NodeRole,
     command: &v1::RegisterNode,
@@ -72,7 +73,7 @@ fn again(
         return Err(CommandError::RoleMismatch {
             node: node.id,
             registered: node.role,
-            asked: role,
+            requested: role,
         });
     }
     if node.state == NodeState::Removed {
@@ -87,11 +88,11 @@ fn again(
     })
 }
 
-/// Nodes of the same role that were at this address before cannot be there any more: they are down.
-/// A compactor has a new id at every start and keeps nothing that could be missed: its record goes,
-/// or one that is started again and again would leave a record each time.
-fn displace(state: &MetaState, newcomer: &Node) -> Change {
-    let mut change = Change::default();
+/// Sets other nodes with the newcomer's role and address down, since the newcomer has replaced them.
+/// Deletes the records of compactors instead: a compactor keeps no state and gets a new id at every
+/// start, so that each restart would leave a record.
+fn displace(state: &MetaState, newcomer: &Node) -> CatalogChange {
+    let mut change = CatalogChange::default();
     let others = state.nodes().filter(|node| {
         node.id != newcomer.id && node.role == newcomer.role && node.address == newcomer.address
     });
@@ -109,44 +110,48 @@ fn displace(state: &MetaState, newcomer: &Node) -> Change {
     change
 }
 
-/// Compactors that have not been up for long at `time_ms`, at most `limit`.
-pub(super) fn long_gone(state: &MetaState, time_ms: u64, limit: usize) -> Vec<NodeId> {
-    let gone = |node: &&Arc<Node>| {
+/// Returns compactors that have been down for more than [`COMPACTOR_KEPT_MS`] at `time_ms`, at most
+/// `limit`.
+pub(super) fn expired_compactors(state: &MetaState, time_ms: u64, limit: usize) -> Vec<NodeId> {
+    let is_expired = |node: &&Arc<Node>| {
         node.role == NodeRole::Compactor
             && node.state != NodeState::Up
             && time_ms.saturating_sub(node.state_since_ms) > COMPACTOR_KEPT_MS
     };
-    state.nodes().filter(gone).take(limit).map(|node| node.id).collect()
+    state.nodes().filter(is_expired).take(limit).map(|node| node.id).collect()
 }
 
-pub(super) fn update(state: &MetaState, command: &v1::UpdateNode) -> Result<Change, CommandError> {
-    let node = registered(state, NodeId(command.node_id))?;
+pub(super) fn update(
+    state: &MetaState,
+    command: &v1::UpdateNode,
+) -> Result<CatalogChange, CommandError> {
+    let node = find_registered(state, NodeId(command.node_id))?;
     check_address(&command.address)?;
     if node.address == command.address {
-        return Ok(Change::default());
+        return Ok(CatalogChange::default());
     }
     let node = Node { address: command.address.clone(), ..node.as_ref().clone() };
-    Ok(Change { nodes: vec![node], ..Change::default() })
+    Ok(CatalogChange { nodes: vec![node], ..CatalogChange::default() })
 }
 
 pub(super) fn set_state(
     state: &MetaState,
     command: &v1::SetNodeState,
-) -> Result<Change, CommandError> {
-    let node = registered(state, NodeId(command.node_id))?;
-    let wanted = match NodeState::try_from(command.state) {
-        Ok(wanted @ (NodeState::Up | NodeState::Down | NodeState::Removed)) => wanted,
+) -> Result<CatalogChange, CommandError> {
+    let node = find_registered(state, NodeId(command.node_id))?;
+    let new_state = match NodeState::try_from(command.state) {
+        Ok(new @ (NodeState::Up | NodeState::Down | NodeState::Removed)) => new,
         _ => return Err(CommandError::BadNodeState(node.id)),
     };
-    if node.state == wanted {
-        return Ok(Change::default());
+    if node.state == new_state {
+        return Ok(CatalogChange::default());
     }
     let state_since_ms = state.header().time_ms;
-    let node = Node { state: wanted, state_since_ms, ..node.as_ref().clone() };
-    Ok(Change { nodes: vec![node], ..Change::default() })
+    let node = Node { state: new_state, state_since_ms, ..node.as_ref().clone() };
+    Ok(CatalogChange { nodes: vec![node], ..CatalogChange::default() })
 }
 
-fn registered(state: &MetaState, id: NodeId) -> Result<&Arc<Node>, CommandError> {
+fn find_registered(state: &MetaState, id: NodeId) -> Result<&Arc<Node>, CommandError> {
     let node = state
         .node(id)
         .filter(|node| node.role != NodeRole::Meta)
@@ -157,8 +162,8 @@ fn registered(state: &MetaState, id: NodeId) -> Result<&Arc<Node>, CommandError>
     }
 }
 
-/// Meta nodes are what the log's membership says: those in it are up, others removed.
-pub fn members_change(state: &MetaState, members: &BTreeMap<NodeId, String>) -> Change {
+/// Returns the change of meta nodes after a membership entry: members are up, all others are removed.
+pub fn members_change(state: &MetaState, members: &BTreeMap<NodeId, String>) -> CatalogChange {
     let now = state.header().time_ms;
     let known = |id: &NodeId| state.node(*id).filter(|node| node.role == NodeRole::Meta);
     let mut nodes = Vec::new();
@@ -179,18 +184,21 @@ pub fn members_change(state: &MetaState, members: &BTreeMap<NodeId, String>) -> 
     }
     for node in state.nodes().filter(|node| node.role == NodeRole::Meta) {
         if !members.contains_key(&node.id) && node.state != NodeState::Removed {
-            let gone = NodeState::Removed;
-            nodes.push(Node { state: gone, state_since_ms: now, ..node.as_ref().clone() });
+            nodes.push(Node {
+                state: NodeState::Removed,
+                state_since_ms: now,
+                ..node.as_ref().clone()
+            });
         }
     }
-    Change { nodes, ..Change::default() }
+    CatalogChange { nodes, ..CatalogChange::default() }
 }
 
 fn check_address(address: &str) -> Result<(), CommandError> {
     if is_address(address) { Ok(()) } else { Err(CommandError::BadAddress(address.to_owned())) }
 }
 
-/// Whether a text has the form host:port.
+/// Returns whether a text has the form host:port.
 pub(crate) fn is_address(address: &str) -> bool {
     address.len() <= 512
         && address.rsplit_once(':').is_some_and(|(host, port)| {
@@ -198,9 +206,9 @@ pub(crate) fn is_address(address: &str) -> bool {
         })
 }
 
-/// The cluster's store after this registration: the first data node decides. A compactor never does:
-/// it keeps nothing, so nobody would notice that its URL is wrong. Releases without remote compaction
-/// have compactors that name none.
+/// Returns the cluster's object store after a registration: the store of the first data node. A
+/// compactor never sets it: a compactor keeps no data, so a wrong URL would remain unnoticed.
+/// Compactors of releases without remote compaction name no store.
 fn check_object_store(
     header: &Header,
     role: NodeRole,

@@ -1,5 +1,4 @@
-//! Tables: created in two steps around the opening of their regions, dropped in two around their
-//! removal.
+//! Tables: creation and drop, each with a command before and a command after the work on the regions.
 
 use std::collections::BTreeMap;
 
@@ -8,41 +7,41 @@ use tidewater_common::schema::{TableOptions, TableSchema};
 use tidewater_proto::v1::{self, LoadPhase, TableState};
 use uuid::Uuid;
 
-use super::{CommandError, Reply, clone_table, cursors, hooks, new_table};
+use super::{CommandError, CommandReply, clone_table, cursors, hooks, new_table};
 use crate::catalog::{
-    CatalogError, Change, DroppedRegion, Header, MAX_OUTCOMES, MetaState, Outcome, OutcomeKind,
-    RouteDescriptor, RouteState, Table, TableChange,
+    CatalogChange, CatalogError, DroppedRegion, Header, MAX_OUTCOMES, MetaState, OutcomeKind,
+    RequestOutcome, RouteDescriptor, RouteState, Table, TableChange,
 };
 
 pub(super) fn create(
     state: &MetaState,
     request: &v1::CreateTableRequest,
-) -> Result<(Reply, Change), CommandError> {
+) -> Result<(CommandReply, CatalogChange), CommandError> {
     let kind = OutcomeKind::CreateTable;
     let request_id = request_id(&request.request_id)?;
-    if let Some(table) = repeated(state, request_id, kind, &request.name)? {
-        return Ok((Reply::Table(table), Change::default()));
+    if let Some(table) = find_repeated(state, request_id, kind, &request.name)? {
+        return Ok((CommandReply::Table(table), CatalogChange::default()));
     }
     let (schema, options) = new_table::definition(request)?;
     let id = new_id(state, &request.name)?;
     let regions =
         new_table::region_count(request.regions, &options, state.active_groups().count())?;
     let ranges = new_table::split(id, &options, regions)?;
-    let new = NewTable { id, name: request.name.clone(), schema, options, clone_of: None };
+    let new = TableDefinition { id, name: request.name.clone(), schema, options, clone_of: None };
     begin(state, (request_id, kind), new, ranges)
 }
 
-/// A table that is about to be made.
-pub(super) struct NewTable {
+/// Definition of a new table.
+pub(super) struct TableDefinition {
     pub(super) id: TableId,
     pub(super) name: String,
     pub(super) schema: TableSchema,
     pub(super) options: TableOptions,
-    /// The table whose rows it gets.
+    /// Source table of a clone.
     pub(super) clone_of: Option<TableId>,
 }
 
-/// The id that a new table of this name gets.
+/// Returns the id of a new table, unless its name is in use.
 pub(super) fn new_id(state: &MetaState, name: &str) -> Result<TableId, CommandError> {
     match state.table_named(name) {
         Some(_) => Err(CommandError::TableExists(name.to_owned())),
@@ -50,19 +49,19 @@ pub(super) fn new_id(state: &MetaState, name: &str) -> Result<TableId, CommandEr
     }
 }
 
-/// Begins a table with regions of these ranges, which are opened next.
+/// Begins the creation of a table with one region for each range.
 pub(super) fn begin(
     state: &MetaState,
     (request_id, kind): (Uuid, OutcomeKind),
-    new: NewTable,
+    new: TableDefinition,
     ranges: Vec<(Vec<u8>, Vec<u8>)>,
-) -> Result<(Reply, Change), CommandError> {
+) -> Result<(CommandReply, CatalogChange), CommandError> {
     let id = new.id;
-    // The id after the last table's bounds its keys, so the greatest one is never given out.
+    // The next id is the upper bound of the table's keys, so the greatest id is never assigned.
     let next = id.get().checked_add(1).ok_or(CommandError::IdsUsedUp("table"))?;
-    let (routes, next_route_id) = place(state, ranges)?;
+    let (routes, next_route_id) = assign_groups(state, ranges)?;
     let time_ms = state.header().time_ms;
-    let outcome = Outcome { time_ms, kind, table_name: new.name.clone(), table_id: id };
+    let outcome = RequestOutcome { time_ms, kind, table_name: new.name.clone(), table_id: id };
     let table = Table {
         id,
         name: new.name,
@@ -72,24 +71,24 @@ pub(super) fn begin(
         dropping: Vec::new(),
         created_ms: time_ms,
         change: None,
-        // That a clone gets its rows is a change, the first one.
+        // The adoption of the source's files is the first change of a clone.
         changes: u64::from(new.clone_of.is_some()),
         clone_of: new.clone_of,
     };
-    let change = Change {
+    let change = CatalogChange {
         header: Some(Header { next_table_id: TableId(next), ..state.header().clone() }),
         next_route_id: Some(next_route_id),
         tables: vec![table],
-        cursors: cursors::of_new_routes(state, id, &routes),
+        cursors: cursors::for_new_routes(state, id, &routes),
         routes,
         outcome: Some((request_id, outcome)),
-        ..Change::default()
+        ..CatalogChange::default()
     };
-    Ok((Reply::Table(id), change))
+    Ok((CommandReply::Table(id), change))
 }
 
-/// Each range goes to the active group with the fewest regions, the lowest id first.
-fn place(
+/// Creates a route for each range, in the active group with the fewest regions, lowest id first.
+fn assign_groups(
     state: &MetaState,
     ranges: Vec<(Vec<u8>, Vec<u8>)>,
 ) -> Result<(Vec<RouteDescriptor>, RegionId), CommandError> {
@@ -119,35 +118,35 @@ fn place(
 pub(super) fn activate(
     state: &MetaState,
     command: &v1::ActivateTable,
-) -> Result<Change, CommandError> {
+) -> Result<CatalogChange, CommandError> {
     let id = TableId(command.table_id);
     let table = state.table(id).ok_or(CommandError::TableIdNotFound(id))?;
     match table.state {
-        TableState::Active => Ok(Change::default()),
+        TableState::Active => Ok(CatalogChange::default()),
         TableState::Creating => {
             let table =
                 Table { state: TableState::Active, clone_of: None, ..table.as_ref().clone() };
-            Ok(Change { tables: vec![table], ..Change::default() })
+            Ok(CatalogChange { tables: vec![table], ..CatalogChange::default() })
         }
         state => Err(CommandError::TableState { table: id, state }),
     }
 }
 
-/// From here the table has no routes and no name; its regions are still to be removed.
+/// Begins the drop of a table: deletes its routes and frees its name. Its regions are removed later.
 pub(super) fn begin_drop(
     state: &MetaState,
     request: &v1::DropTableRequest,
-) -> Result<(Reply, Change), CommandError> {
+) -> Result<(CommandReply, CatalogChange), CommandError> {
     let kind = OutcomeKind::DropTable;
     let request_id = request_id(&request.request_id)?;
-    if let Some(table) = repeated(state, request_id, kind, &request.name)? {
-        return Ok((Reply::Table(table), Change::default()));
+    if let Some(table) = find_repeated(state, request_id, kind, &request.name)? {
+        return Ok((CommandReply::Table(table), CatalogChange::default()));
     }
     let table = state
         .table_named(&request.name)
         .ok_or_else(|| CommandError::TableNotFound(request.name.clone()))?;
-    clone_table::not_being_cloned(state, table)?;
-    not_being_published(table)?;
+    clone_table::check_not_being_cloned(state, table)?;
+    check_not_publishing(table)?;
     let routes = state.routes_of(table.id);
     let dropping = routes
         .iter()
@@ -161,18 +160,20 @@ pub(super) fn begin_drop(
         ..table.as_ref().clone()
     };
     let time_ms = state.header().time_ms;
-    let outcome = Outcome { time_ms, kind, table_name: request.name.clone(), table_id: table.id };
-    let change = Change {
+    let outcome =
+        RequestOutcome { time_ms, kind, table_name: request.name.clone(), table_id: table.id };
+    let change = CatalogChange {
         tables: vec![dropped],
         route_deletes: routes.iter().map(|route| route.route_id).collect(),
         outcome: Some((request_id, outcome)),
-        ..Change::default()
+        ..CatalogChange::default()
     };
-    Ok((Reply::Table(table.id), change))
+    Ok((CommandReply::Table(table.id), change))
 }
 
-/// A publication goes forward, so that no region shows a load which others do not: first that ends.
-fn not_being_published(table: &Table) -> Result<(), CommandError> {
+/// Rejects a drop during the publication of a load: after the point of no return, all regions must
+/// publish, so that no region shows a load that others do not.
+fn check_not_publishing(table: &Table) -> Result<(), CommandError> {
     match &table.change {
         Some(change @ TableChange::Load(load)) if load.phase == LoadPhase::Publishing => {
             Err(CommandError::busy(table, change.verb()))
@@ -184,26 +185,26 @@ fn not_being_published(table: &Table) -> Result<(), CommandError> {
 pub(super) fn finish_drop(
     state: &MetaState,
     command: &v1::FinishDropTable,
-) -> Result<Change, CommandError> {
+) -> Result<CatalogChange, CommandError> {
     let id = TableId(command.table_id);
     let table = state.table(id).ok_or(CommandError::TableIdNotFound(id))?;
     match table.state {
-        TableState::Dropping => Ok(Change {
+        TableState::Dropping => Ok(CatalogChange {
             table_deletes: vec![id],
-            hook_deletes: hooks::of_table(state, id),
-            ..Change::default()
+            hook_deletes: hooks::deleted_with_table(state, id),
+            ..CatalogChange::default()
         }),
         state => Err(CommandError::TableState { table: id, state }),
     }
 }
 
 pub(super) fn request_id(text: &str) -> Result<Uuid, CommandError> {
-    text.parse().map_err(|_| CommandError::Malformed("the request id is no UUID".to_owned()))
+    text.parse().map_err(|_| CommandError::Malformed("the request id is not a UUID".to_owned()))
 }
 
-/// The table that this very request got before; an error when its id was another request's, or
-/// when no more ids can be remembered.
-pub(super) fn repeated(
+/// Returns the table of an earlier identical request. Returns an error when the request id was used for
+/// another request, or when no more request ids can be recorded.
+pub(super) fn find_repeated(
     state: &MetaState,
     request: Uuid,
     kind: OutcomeKind,

@@ -1,4 +1,4 @@
-//! Short ways to make commands and states in tests.
+//! Builders of commands and states for tests.
 
 use std::collections::BTreeMap;
 
@@ -6,26 +6,26 @@ use tidewater_common::ids::Term;
 use tidewater_proto::v1::{self, meta_command::Kind};
 use uuid::Uuid;
 
-use super::{CommandError, Reply, apply};
-use crate::catalog::{Effects, MetaState, digest};
+use super::{CommandError, CommandReply, apply};
+use crate::catalog::{ChangeEffects, MetaState, digest};
 
 pub(crate) const CLUSTER: &str = "018f0000-0000-7000-8000-000000000001";
 
-/// A command as anybody may propose it.
+/// A command that is valid in any term.
 pub(crate) fn command(kind: Kind) -> v1::MetaCommand {
     v1::MetaCommand { feature_level: 1, decided_term: 0, kind: Some(kind) }
 }
 
-/// Rows as a store holds them, which follows a state by the effects of commands alone.
+/// Stored rows, maintained only by the row writes of commands.
 #[derive(Debug, PartialEq)]
-pub(crate) struct Stored(BTreeMap<Vec<u8>, Vec<u8>>);
+pub(crate) struct StoredRows(BTreeMap<Vec<u8>, Vec<u8>>);
 
-impl Stored {
+impl StoredRows {
     pub(crate) fn of(state: &MetaState) -> Self {
         Self(state.rows().unwrap().into_iter().collect())
     }
 
-    pub(crate) fn write(&mut self, effects: Effects) {
+    pub(crate) fn write(&mut self, effects: ChangeEffects) {
         for (key, bytes) in effects.rows {
             match bytes {
                 Some(bytes) => drop(self.0.insert(key, bytes)),
@@ -35,15 +35,15 @@ impl Stored {
     }
 }
 
-/// Applies in term 1. A refused command must not have changed anything.
-pub(crate) fn run(state: &mut MetaState, kind: Kind) -> Result<Reply, CommandError> {
+/// Applies a command in term 1. Asserts that a rejected command changes nothing.
+pub(crate) fn run(state: &mut MetaState, kind: Kind) -> Result<CommandReply, CommandError> {
     run_command(state, command(kind))
 }
 
 pub(crate) fn run_command(
     state: &mut MetaState,
     command: v1::MetaCommand,
-) -> Result<Reply, CommandError> {
+) -> Result<CommandReply, CommandError> {
     let before = state.clone();
     let result = apply(state, Term(1), command).map(|(reply, _)| reply);
     if result.is_err() {
@@ -76,7 +76,7 @@ pub(crate) fn registration(number: u64) -> v1::RegisterNode {
     }
 }
 
-/// A compactor's registration, as its start number `number` at one of a few addresses.
+/// Registration of a compactor with directory `number`, at an address with the number `at`.
 pub(crate) fn compactor(number: u64, at: u64) -> v1::RegisterNode {
     v1::RegisterNode {
         role: v1::NodeRole::Compactor.into(),
@@ -85,7 +85,7 @@ pub(crate) fn compactor(number: u64, at: u64) -> v1::RegisterNode {
     }
 }
 
-/// A cluster with data nodes 101, 102, ... and one active group on all of them.
+/// A cluster with data nodes 101, 102, ... and no group.
 pub(crate) fn with_nodes(count: u64) -> MetaState {
     let mut state = bootstrapped();
     for number in 1..=count {
@@ -94,6 +94,7 @@ pub(crate) fn with_nodes(count: u64) -> MetaState {
     state
 }
 
+/// A cluster with data nodes 101, 102, ... and active groups on all of them.
 pub(crate) fn with_groups(nodes: u64, groups: u64) -> MetaState {
     let mut state = with_nodes(nodes);
     for group in 1..=groups {
@@ -129,7 +130,7 @@ pub(crate) fn drop_table(request: u64, name: &str) -> Kind {
     Kind::BeginDropTable(v1::DropTableRequest { request_id: directory(request), name: name.into() })
 }
 
-/// One record of every kind, and both kinds of outcome.
+/// A state with one record of every kind.
 pub(crate) fn one_of_each() -> MetaState {
     let mut state = with_groups(2, 1);
     let hashed = v1::CreateTableRequest {

@@ -17,7 +17,7 @@ fn cluster() -> ClusterId {
 }
 
 #[test]
-fn a_cluster_is_bootstrapped_once() {
+fn cluster_is_bootstrapped_once() {
     let mut state = MetaState::default();
     assert_eq!(
         run(&mut state, Kind::AdvanceTime(v1::AdvanceTime { now_ms: 5 })),
@@ -35,7 +35,7 @@ fn a_cluster_is_bootstrapped_once() {
 }
 
 #[test]
-fn commands_of_a_newer_release_or_an_older_term_are_refused() {
+fn commands_of_newer_level_or_other_term_are_rejected() {
     let mut state = bootstrapped();
     let newer = v1::MetaCommand {
         feature_level: FEATURE_LEVEL + 1,
@@ -60,7 +60,7 @@ fn commands_of_a_newer_release_or_an_older_term_are_refused() {
 }
 
 #[test]
-fn time_never_goes_back_nor_leaps() {
+fn replicated_time_never_decreases_or_leaps() {
     let mut state = bootstrapped();
     let mut at = |now_ms| {
         run(&mut state, Kind::AdvanceTime(v1::AdvanceTime { now_ms })).unwrap();
@@ -70,46 +70,52 @@ fn time_never_goes_back_nor_leaps() {
     assert_eq!(at(200), 1_500);
     assert_eq!(at(u64::MAX), 3_500);
     assert_eq!(at(4_000), 4_000);
-    assert_eq!(state.header().revision, Revision(0), "time alone is nothing to watch");
+    assert_eq!(state.header().revision, Revision(0), "watchers do not see time");
 }
 
 #[test]
-fn the_same_directory_gets_the_same_node() {
+fn registered_directory_keeps_its_node_id() {
     let mut state = with_nodes(2);
     let first = registration(1);
-    assert_eq!(run(&mut state, Kind::RegisterNode(first.clone())), Ok(Reply::Node(NodeId(101))));
+    assert_eq!(
+        run(&mut state, Kind::RegisterNode(first.clone())),
+        Ok(CommandReply::Node(NodeId(101)))
+    );
     let revision = state.header().revision;
     let known = v1::RegisterNode { cluster_id: CLUSTER.into(), node_id: 101, ..first };
     let moved = v1::RegisterNode { address: "host:9".into(), ..known.clone() };
-    assert_eq!(run(&mut state, Kind::RegisterNode(known)), Ok(Reply::Node(NodeId(101))));
+    assert_eq!(run(&mut state, Kind::RegisterNode(known)), Ok(CommandReply::Node(NodeId(101))));
     assert_eq!(state.header().revision, revision);
-    assert_eq!(run(&mut state, Kind::RegisterNode(moved)), Ok(Reply::Node(NodeId(101))));
+    assert_eq!(run(&mut state, Kind::RegisterNode(moved)), Ok(CommandReply::Node(NodeId(101))));
     assert_eq!(state.node(NodeId(101)).unwrap().address, "host:9");
     assert_eq!(state.header().revision.get(), revision.get() + 1);
-    assert_eq!(run(&mut state, Kind::RegisterNode(registration(3))), Ok(Reply::Node(NodeId(103))));
+    assert_eq!(
+        run(&mut state, Kind::RegisterNode(registration(3))),
+        Ok(CommandReply::Node(NodeId(103)))
+    );
 }
 
 #[test]
-fn a_new_node_on_an_old_address_takes_the_old_one_down() {
+fn new_node_at_used_address_displaces_the_old_node() {
     let mut state = with_nodes(1);
     let wiped = v1::RegisterNode { directory_id: directory(77), ..registration(1) };
-    assert_eq!(run(&mut state, Kind::RegisterNode(wiped)), Ok(Reply::Node(NodeId(102))));
+    assert_eq!(run(&mut state, Kind::RegisterNode(wiped)), Ok(CommandReply::Node(NodeId(102))));
     assert_eq!(state.node(NodeId(101)).unwrap().state, NodeState::Down);
     assert_eq!(state.node(NodeId(102)).unwrap().state, NodeState::Up);
 }
 
 #[test]
-fn a_compactor_that_is_started_again_and_again_leaves_one_record() {
+fn restarted_compactor_leaves_one_record() {
     let mut state = with_nodes(1);
     let other = run(&mut state, Kind::RegisterNode(compactor(20, 2))).unwrap();
-    assert_eq!(other, Reply::Node(NodeId(102)));
-    let mut stored = Stored::of(&state);
+    assert_eq!(other, CommandReply::Node(NodeId(102)));
+    let mut stored = StoredRows::of(&state);
     for number in 0..1_000 {
         let register = command(Kind::RegisterNode(compactor(1_000 + number, 1)));
         let (reply, effects) = apply(&mut state, Term(1), register).unwrap();
         stored.write(effects);
-        assert_eq!(reply, Reply::Node(NodeId(103 + number)), "no id is given again");
-        // Whatever had become of the one before.
+        assert_eq!(reply, CommandReply::Node(NodeId(103 + number)), "ids are never reused");
+        // Every second record is removed before it is displaced.
         if number % 2 == 0 {
             let removed = NodeState::Removed.into();
             let set = v1::SetNodeState { node_id: 103 + number, state: removed };
@@ -121,15 +127,15 @@ fn a_compactor_that_is_started_again_and_again_leaves_one_record() {
     assert_eq!(ids, [101, 102, 1_102]);
     assert_eq!(state.node_of_directory(Uuid::from_u128(1_500)), None);
     assert!(state.is_forgotten(NodeId(1_101)) && !state.is_forgotten(NodeId(1_102)));
-    assert!(!state.is_forgotten(NodeId(1_103)), "it was never given out");
-    assert_eq!(stored, Stored::of(&state));
+    assert!(!state.is_forgotten(NodeId(1_103)), "the id was never assigned");
+    assert_eq!(stored, StoredRows::of(&state));
     let last = state.deltas_since((state.header().revision.get() - 1).into(), 1).unwrap();
     assert_eq!((&last[0].node_deletes[..], last[0].node_upserts.len()), (&[1_101][..], 1));
     assert_eq!(MetaState::from_rows(state.rows().unwrap()).unwrap(), state);
 }
 
 #[test]
-fn a_compactor_that_is_down_for_a_day_is_forgotten() {
+fn record_of_a_down_compactor_expires_after_a_day() {
     let mut state = with_nodes(1);
     run(&mut state, Kind::RegisterNode(compactor(20, 1))).unwrap();
     run(&mut state, Kind::RegisterNode(compactor(21, 2))).unwrap();
@@ -145,13 +151,13 @@ fn a_compactor_that_is_down_for_a_day_is_forgotten() {
         apply(&mut state, Term(1), tick).unwrap();
     }
     let ids: Vec<_> = state.nodes().map(|node| node.id.get()).collect();
-    assert_eq!(ids, [101, 103], "a data node keeps its record, and so does what is up");
+    assert_eq!(ids, [101, 103], "data nodes and compactors that are up keep their records");
     let last = state.deltas_since((state.header().revision.get() - 1).into(), 1).unwrap();
     assert_eq!(last[0].node_deletes, [102]);
 }
 
 #[test]
-fn a_compactor_never_decides_which_store_is_the_clusters() {
+fn compactor_never_sets_the_clusters_object_store() {
     let mut state = bootstrapped();
     let register = |compactor| Kind::RegisterNode(compactor);
     assert_eq!(run(&mut state, register(compactor(20, 1))), Err(CommandError::ObjectStoreUnknown));
@@ -170,7 +176,7 @@ fn a_compactor_never_decides_which_store_is_the_clusters() {
 }
 
 #[test]
-fn registrations_that_do_not_fit_are_refused() {
+fn invalid_registrations_are_rejected() {
     let mut state = with_nodes(1);
     let removed = v1::SetNodeState { node_id: 101, state: NodeState::Removed.into() };
     let good = registration(1);
@@ -181,7 +187,7 @@ fn registrations_that_do_not_fit_are_refused() {
         ),
         (
             v1::RegisterNode { directory_id: "no".into(), ..good.clone() },
-            CommandError::Malformed("the directory id is no UUID".into()),
+            CommandError::Malformed("the directory id is not a UUID".into()),
         ),
         (
             v1::RegisterNode { role: NodeRole::Meta.into(), ..good.clone() },
@@ -192,7 +198,7 @@ fn registrations_that_do_not_fit_are_refused() {
             CommandError::RoleMismatch {
                 node: NodeId(101),
                 registered: NodeRole::Data,
-                asked: NodeRole::Compactor,
+                requested: NodeRole::Compactor,
             },
         ),
         (
@@ -227,7 +233,7 @@ fn registrations_that_do_not_fit_are_refused() {
 }
 
 #[test]
-fn a_removed_node_stays_removed_and_its_id_is_not_given_again() {
+fn removed_node_stays_removed_and_keeps_its_id() {
     let mut state = with_nodes(2);
     let set =
         |to: NodeState| Kind::SetNodeState(v1::SetNodeState { node_id: 102, state: to.into() });
@@ -236,11 +242,14 @@ fn a_removed_node_stays_removed_and_its_id_is_not_given_again() {
     assert_eq!(run(&mut state, set(NodeState::Up)), gone);
     let update = v1::UpdateNode { node_id: 102, address: "other:1".into() };
     assert_eq!(run(&mut state, Kind::UpdateNode(update)), gone);
-    assert_eq!(run(&mut state, Kind::RegisterNode(registration(3))), Ok(Reply::Node(NodeId(103))));
+    assert_eq!(
+        run(&mut state, Kind::RegisterNode(registration(3))),
+        Ok(CommandReply::Node(NodeId(103)))
+    );
 }
 
 #[test]
-fn node_states_and_addresses_change_by_command() {
+fn commands_change_node_states_and_addresses() {
     let mut state = with_nodes(1);
     let set =
         |node_id, to: NodeState| Kind::SetNodeState(v1::SetNodeState { node_id, state: to.into() });
@@ -259,18 +268,18 @@ fn node_states_and_addresses_change_by_command() {
 }
 
 #[test]
-fn members_of_group_0_follow_the_log() {
+fn meta_nodes_follow_the_membership_entries() {
     let mut state = with_nodes(1);
     let members = |ids: &[u64]| ids.iter().map(|id| (NodeId(*id), format!("m:{id}"))).collect();
     let change = members_change(&state, &members(&[1, 2]));
-    carry_out(&mut state, change).unwrap();
+    apply_change(&mut state, change).unwrap();
     assert_eq!(state.node(NodeId(2)).unwrap().address, "m:2");
     let change = members_change(&state, &members(&[1]));
     assert_eq!(change.nodes.len(), 1);
-    carry_out(&mut state, change).unwrap();
+    apply_change(&mut state, change).unwrap();
     assert_eq!(state.node(NodeId(2)).unwrap().state, NodeState::Removed);
     assert_eq!(state.node(NodeId(101)).unwrap().state, NodeState::Up);
-    assert_eq!(members_change(&state, &members(&[1])), Change::default());
+    assert_eq!(members_change(&state, &members(&[1])), CatalogChange::default());
     let set = v1::SetNodeState { node_id: 1, state: NodeState::Down.into() };
     assert_eq!(
         run(&mut state, Kind::SetNodeState(set)),
@@ -279,7 +288,7 @@ fn members_of_group_0_follow_the_log() {
 }
 
 #[test]
-fn groups_are_made_of_nodes_that_are_up_and_activated_or_given_up_once() {
+fn group_of_up_nodes_is_activated_or_abandoned_once() {
     let mut state = with_nodes(3);
     let create =
         |members: &[u64]| Kind::CreateGroup(v1::CreateGroup { first_members: members.to_vec() });
@@ -289,13 +298,13 @@ fn groups_are_made_of_nodes_that_are_up_and_activated_or_given_up_once() {
     let down = v1::SetNodeState { node_id: 103, state: NodeState::Down.into() };
     run(&mut state, Kind::SetNodeState(down)).unwrap();
     assert!(matches!(run(&mut state, create(&[103])), Err(CommandError::FirstMembers(_))));
-    assert_eq!(run(&mut state, create(&[101, 102])), Ok(Reply::Group(GroupId(1))));
-    assert_eq!(run(&mut state, create(&[102])), Ok(Reply::Group(GroupId(2))));
+    assert_eq!(run(&mut state, create(&[101, 102])), Ok(CommandReply::Group(GroupId(1))));
+    assert_eq!(run(&mut state, create(&[102])), Ok(CommandReply::Group(GroupId(2))));
     let activate = |group_id| Kind::ActivateGroup(v1::ActivateGroup { group_id });
     let abandon = |group_id| Kind::AbandonGroup(v1::AbandonGroup { group_id });
     for _ in 0..2 {
-        assert_eq!(run(&mut state, activate(1)), Ok(Reply::Done));
-        assert_eq!(run(&mut state, abandon(2)), Ok(Reply::Done));
+        assert_eq!(run(&mut state, activate(1)), Ok(CommandReply::Done));
+        assert_eq!(run(&mut state, abandon(2)), Ok(CommandReply::Done));
     }
     assert_eq!(
         run(&mut state, abandon(1)),
@@ -306,7 +315,11 @@ fn groups_are_made_of_nodes_that_are_up_and_activated_or_given_up_once() {
         Err(CommandError::GroupState { group: GroupId(2), state: GroupState::Abandoned })
     );
     assert_eq!(run(&mut state, activate(3)), Err(CommandError::GroupNotFound(GroupId(3))));
-    assert_eq!(run(&mut state, create(&[101])), Ok(Reply::Group(GroupId(3))), "2 is given up");
+    assert_eq!(
+        run(&mut state, create(&[101])),
+        Ok(CommandReply::Group(GroupId(3))),
+        "id 2 belongs to an abandoned group"
+    );
     let report = v1::ReportGroup {
         group_id: 2,
         term: 1,
@@ -321,7 +334,7 @@ fn groups_are_made_of_nodes_that_are_up_and_activated_or_given_up_once() {
 }
 
 #[test]
-fn reports_never_go_back() {
+fn stale_group_reports_are_rejected() {
     let mut state = with_groups(3, 1);
     let report = |term, index| v1::ReportGroup {
         group_id: 1,
@@ -360,14 +373,17 @@ fn reports_never_go_back() {
 }
 
 #[test]
-fn a_table_is_created_activated_and_dropped() {
+fn table_is_created_activated_and_dropped() {
     let mut state = with_groups(3, 2);
     let request = v1::CreateTableRequest {
         hash_columns: vec!["a".into()],
         regions: 4,
         ..table(1, "flights")
     };
-    assert_eq!(run(&mut state, Kind::CreateTable(request.clone())), Ok(Reply::Table(TableId(1))));
+    assert_eq!(
+        run(&mut state, Kind::CreateTable(request.clone())),
+        Ok(CommandReply::Table(TableId(1)))
+    );
     assert_eq!(state.catalog_version(), CatalogVersion(1));
     assert_eq!(state.next_route_id(), RegionId(5));
     let routes = state.routes_of(TableId(1));
@@ -380,9 +396,9 @@ fn a_table_is_created_activated_and_dropped() {
     let schema = &state.table(TableId(1)).unwrap().schema;
     assert!(!schema.columns()[0].nullable && schema.columns()[2].nullable);
 
-    // The same request again, also when its answer was lost.
+    // A repeated request, for example after a lost response.
     let before = state.clone();
-    assert_eq!(run(&mut state, Kind::CreateTable(request)), Ok(Reply::Table(TableId(1))));
+    assert_eq!(run(&mut state, Kind::CreateTable(request)), Ok(CommandReply::Table(TableId(1))));
     assert_eq!(state, before);
 
     let activate = || Kind::ActivateTable(v1::ActivateTable { table_id: 1 });
@@ -392,9 +408,9 @@ fn a_table_is_created_activated_and_dropped() {
         Err(CommandError::TableState { table: TableId(1), state: TableState::Creating })
     );
     for _ in 0..2 {
-        assert_eq!(run(&mut state, activate()), Ok(Reply::Done));
+        assert_eq!(run(&mut state, activate()), Ok(CommandReply::Done));
     }
-    assert_eq!(run(&mut state, drop_table(2, "flights")), Ok(Reply::Table(TableId(1))));
+    assert_eq!(run(&mut state, drop_table(2, "flights")), Ok(CommandReply::Table(TableId(1))));
     assert_eq!(state.routes().count(), 0);
     assert_eq!(state.catalog_version(), CatalogVersion(2));
     assert_eq!(state.table(TableId(1)).unwrap().dropping.len(), 4);
@@ -402,20 +418,20 @@ fn a_table_is_created_activated_and_dropped() {
         run(&mut state, activate()),
         Err(CommandError::TableState { table: TableId(1), state: TableState::Dropping })
     );
-    // The name is free at once; ids are never used again.
+    // The name is free immediately; ids are never reused.
     assert_eq!(
         run(&mut state, Kind::CreateTable(table(3, "flights"))),
-        Ok(Reply::Table(TableId(2)))
+        Ok(CommandReply::Table(TableId(2)))
     );
     assert_eq!(state.next_route_id(), RegionId(6));
-    assert_eq!(run(&mut state, finish()), Ok(Reply::Done));
+    assert_eq!(run(&mut state, finish()), Ok(CommandReply::Done));
     assert_eq!(run(&mut state, finish()), Err(CommandError::TableIdNotFound(TableId(1))));
-    assert_eq!(run(&mut state, drop_table(2, "flights")), Ok(Reply::Table(TableId(1))));
+    assert_eq!(run(&mut state, drop_table(2, "flights")), Ok(CommandReply::Table(TableId(1))));
     assert!(state.table_named("flights").is_some());
 }
 
 #[test]
-fn the_key_space_is_split_evenly_by_range_too() {
+fn range_distributed_table_is_split_evenly() {
     let mut state = with_groups(1, 1);
     let request = v1::CreateTableRequest { regions: 2, ..table(1, "t") };
     run(&mut state, Kind::CreateTable(request)).unwrap();
@@ -426,7 +442,7 @@ fn the_key_space_is_split_evenly_by_range_too() {
 }
 
 #[test]
-fn tables_that_cannot_be_are_refused() {
+fn invalid_tables_are_rejected() {
     let mut state = with_groups(1, 1);
     run(&mut state, Kind::CreateTable(table(1, "t"))).unwrap();
     let good = table(2, "u");
@@ -440,7 +456,7 @@ fn tables_that_cannot_be_are_refused() {
         ),
         (
             v1::CreateTableRequest { request_id: "no".into(), ..good.clone() },
-            CommandError::Malformed("the request id is no UUID".into()),
+            CommandError::Malformed("the request id is not a UUID".into()),
         ),
         (
             v1::CreateTableRequest { request_id: directory(1), ..good.clone() },
@@ -468,7 +484,7 @@ fn tables_that_cannot_be_are_refused() {
         ),
         (
             v1::CreateTableRequest { regions: 1_025, ..good.clone() },
-            CommandError::Regions { asked: 1_025, most: 1_024 },
+            CommandError::Regions { requested: 1_025, max: 1_024 },
         ),
         (
             v1::CreateTableRequest {
@@ -477,7 +493,7 @@ fn tables_that_cannot_be_are_refused() {
                 hash_columns: vec!["a".into()],
                 ..good.clone()
             },
-            CommandError::Regions { asked: 5, most: 4 },
+            CommandError::Regions { requested: 5, max: 4 },
         ),
         (
             v1::CreateTableRequest { write_mode: 9, ..good.clone() },
@@ -500,8 +516,8 @@ fn tables_that_cannot_be_are_refused() {
 }
 
 #[test]
-fn used_up_counters_are_refused_without_a_change() {
-    // States that no sequence of commands reaches in a lifetime.
+fn exhausted_counters_reject_commands_without_a_change() {
+    // States that commands cannot reach in practice.
     let grown = |key: &[u8], bytes: Vec<u8>| {
         let mut rows = with_groups(1, 1).rows().unwrap();
         rows.iter_mut().find(|row| row.0 == key).unwrap().1 = bytes;
@@ -522,10 +538,10 @@ fn used_up_counters_are_refused_without_a_change() {
 }
 
 #[test]
-fn request_ids_are_forgotten_after_a_day_of_replicated_time() {
+fn request_ids_expire_after_a_day_of_replicated_time() {
     let mut state = with_groups(1, 1);
     run(&mut state, Kind::CreateTable(table(1, "t"))).unwrap();
-    let mut stored = Stored::of(&state);
+    let mut stored = StoredRows::of(&state);
     let start = state.header().time_ms;
     while state.header().time_ms <= start + OUTCOME_KEPT_MS {
         assert_eq!(state.outcome_count(), 1);
@@ -535,7 +551,7 @@ fn request_ids_are_forgotten_after_a_day_of_replicated_time() {
         stored.write(effects);
     }
     assert_eq!(state.outcome_count(), 0);
-    assert_eq!(stored, Stored::of(&state));
+    assert_eq!(stored, StoredRows::of(&state));
     assert_eq!(
         run(&mut state, Kind::CreateTable(table(1, "t"))),
         Err(CommandError::TableExists("t".into()))
@@ -543,7 +559,7 @@ fn request_ids_are_forgotten_after_a_day_of_replicated_time() {
 }
 
 #[test]
-fn request_ids_are_bounded() {
+fn number_of_request_ids_is_limited() {
     let mut state = with_groups(1, 1);
     run(&mut state, Kind::CreateTable(table(1, "t"))).unwrap();
     let mut rows = state.rows().unwrap();
@@ -556,5 +572,5 @@ fn request_ids_are_bounded() {
     let refused = apply(&mut state, Term(1), command(Kind::CreateTable(table(2, "u"))));
     assert_eq!(refused.unwrap_err(), CommandError::OutcomesFull(MAX_OUTCOMES));
     let repeated = apply(&mut state, Term(1), command(Kind::CreateTable(table(1, "t"))));
-    assert_eq!(repeated.unwrap().0, Reply::Table(TableId(1)));
+    assert_eq!(repeated.unwrap().0, CommandReply::Table(TableId(1)));
 }

@@ -3,20 +3,20 @@
 use tidewater_proto::v1;
 
 use super::nodes;
-use crate::catalog::{Change, Header, MetaState, OUTCOME_KEPT_MS, TICK_INTERVAL_MS};
+use crate::catalog::{CatalogChange, Header, MetaState, OUTCOME_KEPT_MS, TICK_INTERVAL_MS};
 
-/// Request ids, and compactors, forgotten in one tick: a tick stays small whatever has piled up.
-const FORGOTTEN_PER_TICK: usize = 1_000;
+/// Maximum number of request ids, and of compactors, that expire in one tick, so that ticks stay small.
+const MAX_EXPIRED_PER_TICK: usize = 1_000;
 
-/// Time never goes back, and advances by at most two tick intervals a tick, so that one fast clock
-/// cannot expire everything.
-pub(super) fn advance(state: &MetaState, command: &v1::AdvanceTime) -> Change {
+/// Advances replicated time. Time never decreases, and advances by at most two tick intervals a tick,
+/// so that one fast clock cannot expire everything.
+pub(super) fn advance(state: &MetaState, command: &v1::AdvanceTime) -> CatalogChange {
     let now = state.header().time_ms;
     let latest = now.saturating_add(2 * TICK_INTERVAL_MS);
     let time_ms = command.now_ms.clamp(now, latest);
     let forgotten =
-        state.outcomes_before(time_ms.saturating_sub(OUTCOME_KEPT_MS), FORGOTTEN_PER_TICK);
-    let node_deletes = nodes::long_gone(state, time_ms, FORGOTTEN_PER_TICK);
+        state.outcomes_before(time_ms.saturating_sub(OUTCOME_KEPT_MS), MAX_EXPIRED_PER_TICK);
+    let node_deletes = nodes::expired_compactors(state, time_ms, MAX_EXPIRED_PER_TICK);
     let header = Header { time_ms, ..state.header().clone() };
-    Change { header: Some(header), node_deletes, forgotten, ..Change::default() }
+    CatalogChange { header: Some(header), node_deletes, forgotten, ..CatalogChange::default() }
 }

@@ -6,7 +6,7 @@ use tidewater_common::ids::TableId;
 use tidewater_common::refusal::Refusal;
 use tidewater_proto::v1::{self, Reason};
 
-use super::stewardship::Stewardship;
+use super::leader_term::LeaderTerm;
 use super::tables::row_key;
 use crate::catalog::{RouteDescriptor, Table};
 
@@ -14,7 +14,7 @@ use crate::catalog::{RouteDescriptor, Table};
 /// 2^28 log entries that the source may write until its files are adopted.
 const SEQUENCE_GAP: u64 = 1 << 44;
 
-impl Stewardship {
+impl LeaderTerm {
     /// Flushes the source region with the same keys, opens this region above the source's sequences,
     /// and adopts the same files by reference. The clone has the rows of that flush, and possibly
     /// later ones: a snapshot of each region, not of the table.

@@ -27,7 +27,7 @@ pub(crate) struct Control {
     channels: Mutex<BTreeMap<String, Channel>>,
 }
 
-type Client = GroupControlClient<Channel>;
+type GroupClient = GroupControlClient<Channel>;
 
 impl Control {
     pub(crate) fn new(cluster_id: ClusterId, source: NodeId, view: CatalogView) -> Self {
@@ -174,7 +174,7 @@ impl Control {
         &self,
         node: NodeId,
         request: Q,
-        send: impl AsyncFnOnce(Client, Request<Q>) -> Result<Response<A>, Status>,
+        send: impl AsyncFnOnce(GroupClient, Request<Q>) -> Result<Response<A>, Status>,
     ) -> Result<A, Refusal> {
         let client = self.client(node)?;
         let mut request = Request::new(request);
@@ -195,14 +195,15 @@ impl Control {
         })
     }
 
-    fn client(&self, node: NodeId) -> Result<Client, Refusal> {
+    fn client(&self, node: NodeId) -> Result<GroupClient, Refusal> {
         Ok(GroupControlClient::new(self.channel(&self.address(node)?)?))
     }
 
     fn address(&self, node: NodeId) -> Result<String, Refusal> {
         let address = self.view.read().node(node).map(|node| node.address.clone());
-        address
-            .ok_or_else(|| Refusal::new(Reason::NodeNotFound, format!("node {node} does not exist")))
+        address.ok_or_else(|| {
+            Refusal::new(Reason::NodeNotFound, format!("node {node} does not exist"))
+        })
     }
 
     fn channel(&self, address: &str) -> Result<Channel, Refusal> {

@@ -5,13 +5,13 @@ use std::time::Duration;
 use tidewater_common::ids::NodeId;
 use tidewater_proto::v1::{NodeRole, NodeState};
 
-use super::Observed;
+use super::ObservedCluster;
 use crate::catalog::MetaState;
 
 /// Returns the nodes whose recorded state contradicts their heartbeats, with the new state.
 pub(crate) fn detect(
     state: &MetaState,
-    observed: &Observed,
+    observed: &ObservedCluster,
     timeout: Duration,
 ) -> Vec<(NodeId, NodeState)> {
     let mut changes = Vec::new();
@@ -39,14 +39,14 @@ mod tests {
 
     const TIMEOUT: Duration = Duration::from_secs(5);
 
-    fn observed(leading: u64, silent: &[(u64, u64)]) -> Observed {
-        Observed {
+    fn observed(leading: u64, silent: &[(u64, u64)]) -> ObservedCluster {
+        ObservedCluster {
             leading_for: Duration::from_secs(leading),
             silent_for: silent
                 .iter()
                 .map(|(node, seconds)| (NodeId(*node), Duration::from_secs(*seconds)))
                 .collect(),
-            ..Observed::default()
+            ..ObservedCluster::default()
         }
     }
 
@@ -55,7 +55,7 @@ mod tests {
         let mut state = with_nodes(3);
         let down = v1::SetNodeState { node_id: 103, state: NodeState::Down.into() };
         run(&mut state, Kind::SetNodeState(down)).unwrap();
-        let cases: &[(Observed, &[(u64, NodeState)])] = &[
+        let cases: &[(ObservedCluster, &[(u64, NodeState)])] = &[
             (observed(9, &[(101, 1), (102, 5), (103, 6)]), &[]),
             (
                 observed(9, &[(101, 6), (102, 1), (103, 1)]),

@@ -9,8 +9,8 @@ use tokio::time::{MissedTickBehavior, interval_at};
 use tonic::Streaming;
 
 use super::Control;
-use super::stewardship::Stewardship;
-use crate::catalog::{Cursor, MetaState};
+use super::leader_term::LeaderTerm;
+use crate::catalog::{HookCursor, MetaState};
 
 /// Maximum time between two events of a pass; the data node sends a keep-alive every few seconds.
 const SILENCE: Duration = Duration::from_secs(60);
@@ -82,7 +82,7 @@ fn hook_limits(state: &MetaState, retention: Retention) -> v1::SweepStoreRequest
     }
 }
 
-impl Stewardship {
+impl LeaderTerm {
     /// Collects garbage at intervals while this node leads.
     pub(super) async fn collect_garbage(&self, options: GarbageOptions) {
         let first = tokio::time::Instant::now() + options.interval;

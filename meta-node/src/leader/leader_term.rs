@@ -15,9 +15,9 @@ use tokio::time::{Instant, MissedTickBehavior, interval, sleep};
 use tokio_util::sync::CancellationToken;
 
 use super::garbage::GarbageOptions;
-use super::plan::{PlacementOptions, Step, plan};
+use super::plan::{PlacementOptions, PlacementStep, plan};
 use super::tables::unfinished;
-use super::{Control, Observations, Observed, detector};
+use super::{Control, Observations, ObservedCluster, detector};
 use crate::catalog::{MetaState, Node, TICK_INTERVAL_MS};
 use crate::commands::is_address;
 use crate::group::MetaGroup;
@@ -34,7 +34,7 @@ const RETRY_DELAY: Duration = Duration::from_millis(500);
 
 /// Intervals and timeouts of the leader. Tests shorten them.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct Timing {
+pub(crate) struct LeaderTiming {
     /// Maximum interval between two rounds; changes start a round earlier.
     pub(crate) round: Duration,
     /// Time without a heartbeat after which a node is down.
@@ -43,7 +43,7 @@ pub(crate) struct Timing {
     pub(crate) garbage: GarbageOptions,
 }
 
-impl Timing {
+impl LeaderTiming {
     pub(crate) fn new(
         failure_timeout: Duration,
         settle: Duration,
@@ -60,27 +60,27 @@ impl Timing {
 }
 
 /// One term of this node as leader.
-pub(crate) struct Stewardship {
+pub(crate) struct LeaderTerm {
     pub(super) term: Term,
     pub(super) group: Arc<MetaGroup>,
     pub(super) control: Arc<Control>,
     pub(super) observations: Arc<Observations>,
-    timing: Timing,
-    busy: Mutex<Busy>,
+    timing: LeaderTiming,
+    busy: Mutex<TasksInProgress>,
     steps: Semaphore,
     tables: Semaphore,
 }
 
 /// Tasks in progress.
 #[derive(Debug, Default)]
-struct Busy {
+struct TasksInProgress {
     creating: bool,
     recording: bool,
     groups: BTreeSet<GroupId>,
     tables: BTreeSet<TableId>,
 }
 
-impl Busy {
+impl TasksInProgress {
     /// Registers a step; `false` when it must wait. Each group has one step at a time, and one new group
     /// is created at a time.
     fn begin(&mut self, group: Option<GroupId>) -> bool {
@@ -104,7 +104,7 @@ pub(crate) async fn watch_leadership(
     group: Arc<MetaGroup>,
     control: Arc<Control>,
     observations: Arc<Observations>,
-    timing: Timing,
+    timing: LeaderTiming,
     stop: CancellationToken,
 ) {
     let mut current: Option<(Term, CancellationToken)> = None;
@@ -127,7 +127,7 @@ pub(crate) async fn watch_leadership(
             tracing::info!(%term, node = %group.node_id, "this node leads the meta group");
             observations.restart(Instant::now());
             let cancel = stop.child_token();
-            let leader_term = Stewardship::new(
+            let leader_term = LeaderTerm::new(
                 term,
                 Arc::clone(&group),
                 Arc::clone(&control),
@@ -143,13 +143,13 @@ pub(crate) async fn watch_leadership(
     }
 }
 
-impl Stewardship {
+impl LeaderTerm {
     pub(crate) fn new(
         term: Term,
         group: Arc<MetaGroup>,
         control: Arc<Control>,
         observations: Arc<Observations>,
-        timing: Timing,
+        timing: LeaderTiming,
     ) -> Self {
         Self {
             term,
@@ -284,7 +284,7 @@ impl Stewardship {
         });
     }
 
-    fn start_step(self: &Arc<Self>, step: Step, tasks: &mut JoinSet<()>) {
+    fn start_step(self: &Arc<Self>, step: PlacementStep, tasks: &mut JoinSet<()>) {
         let group = step.group();
         if !self.busy.lock().begin(group) {
             return;
@@ -341,7 +341,7 @@ impl Stewardship {
 
 /// Returns commands for heartbeat content that the catalog does not have yet: new addresses and reports
 /// of group leaders.
-fn due_reports(state: &MetaState, observed: &Observed) -> Vec<Kind> {
+fn due_reports(state: &MetaState, observed: &ObservedCluster) -> Vec<Kind> {
     let mut due = Vec::new();
     for (id, address) in &observed.addresses {
         let moved = |node: &Arc<Node>| node.address != *address && node.state != NodeState::Removed;
@@ -380,7 +380,7 @@ mod tests {
 
     #[test]
     fn group_has_one_step_at_a_time() {
-        let mut busy = Busy::default();
+        let mut busy = TasksInProgress::default();
         let one = Some(GroupId(1));
         let two = Some(GroupId(2));
         assert!(busy.begin(one) && busy.begin(two) && busy.begin(None));

@@ -6,17 +6,21 @@ use std::sync::Arc;
 use tidewater_common::refusal::Refusal;
 use tidewater_proto::v1::{self, LoadPhase, meta_command::Kind};
 
-use super::stewardship::Stewardship;
-use crate::catalog::{Load, RouteDescriptor, Table};
+use super::leader_term::LeaderTerm;
+use crate::catalog::{AtomicLoad, RouteDescriptor, Table};
 use crate::commands::is_overdue;
 
 /// Procedure steps of a load, as sent to regions.
 const OPEN_STEP: u32 = 1;
 const CLOSE_STEP: u32 = 2;
 
-impl Stewardship {
+impl LeaderTerm {
     /// Makes one attempt to advance a load to its next phase.
-    pub(super) async fn advance_load(&self, table: &Table, load: &Load) -> Result<(), Refusal> {
+    pub(super) async fn advance_load(
+        &self,
+        table: &Table,
+        load: &AtomicLoad,
+    ) -> Result<(), Refusal> {
         let advance = v1::AdvanceLoad { table_id: table.id.get(), number: table.changes };
         if is_overdue(&self.group.view.read(), load) {
             self.command(Kind::ExpireLoad(advance)).await?;
@@ -53,7 +57,7 @@ impl Stewardship {
         &self,
         table: &Table,
         route: &RouteDescriptor,
-        load: &Load,
+        load: &AtomicLoad,
     ) -> Result<(), Refusal> {
         let request = v1::OpenAreaRequest {
             header: None,
@@ -70,7 +74,7 @@ impl Stewardship {
         &self,
         table: &Table,
         route: &RouteDescriptor,
-        load: &Load,
+        load: &AtomicLoad,
         publish: bool,
     ) -> Result<(), Refusal> {
         let request = v1::CloseAreaRequest {

@@ -59,7 +59,7 @@ struct Inner {
 
 /// A frozen copy of the observations for pure decisions, with ages instead of instants.
 #[derive(Debug, Clone, Default)]
-pub(crate) struct Observed {
+pub(crate) struct ObservedCluster {
     /// Time since this node began to lead.
     pub(crate) leading_for: Duration,
     /// Time since the last heartbeat or registration of each node; nodes without one are absent.
@@ -190,7 +190,7 @@ impl Observations {
 
     /// Returns a frozen copy of the observations at `now`. `creating` are the groups in state creating;
     /// their age counts from the first call that names them.
-    pub(crate) fn snapshot(&self, creating: &[GroupId], now: Instant) -> Observed {
+    pub(crate) fn snapshot(&self, creating: &[GroupId], now: Instant) -> ObservedCluster {
         let mut inner = self.inner.lock();
         inner.creating.retain(|group, _| creating.contains(group));
         for group in creating {
@@ -198,7 +198,7 @@ impl Observations {
         }
         inner.changed.retain(|_, (_, at)| now.duration_since(*at) < REPORT_WAIT);
         let age = |at: &Instant| now.duration_since(*at);
-        let mut observed = Observed {
+        let mut observed = ObservedCluster {
             leading_for: inner.leading_since.as_ref().map_or(Duration::ZERO, age),
             groups: inner.groups.clone(),
             reported_for: inner.reported.iter().map(|(id, at)| (*id, age(at))).collect(),
@@ -206,7 +206,7 @@ impl Observations {
             changed: inner.changed.iter().map(|(id, (at, _))| (*id, *at)).collect(),
             quiet_for: inner.registered_at.as_ref().map_or(Duration::ZERO, age),
             table_errors: inner.table_errors.clone(),
-            ..Observed::default()
+            ..ObservedCluster::default()
         };
         for (id, known) in &inner.nodes {
             if let Some(at) = &known.at {

@@ -12,7 +12,7 @@ use std::time::Duration;
 use tidewater_common::ids::{GroupId, LogIndex, NodeId, Term};
 use tidewater_proto::v1::{GroupState, NodeRole, NodeState};
 
-use super::{Observed, ObservedGroup};
+use super::{ObservedCluster, ObservedGroup};
 use crate::catalog::{Group, MetaState, Node};
 
 /// Target number of replicas of a group.
@@ -28,7 +28,7 @@ const MAX_REPORT_AGE: Duration = Duration::from_secs(3);
 /// One placement step. The group's leader rejects a step with a membership (`on`) when its current
 /// membership differs.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) enum Step {
+pub(crate) enum PlacementStep {
     /// Creates a group with its first membership.
     Create { first_members: Vec<NodeId> },
     /// Starts the replicas of a group in state creating, and initializes the group.
@@ -47,7 +47,7 @@ pub(crate) enum Step {
     Stop { group: GroupId, node: NodeId, on: (Term, LogIndex) },
 }
 
-impl Step {
+impl PlacementStep {
     /// The group of the step; `None` for a group that does not exist yet.
     pub(crate) fn group(&self) -> Option<GroupId> {
         match self {
@@ -76,11 +76,11 @@ pub(crate) struct PlacementOptions {
 /// Returns the steps that are due: at most one new group, and at most one step for each existing group.
 pub(crate) fn plan(
     state: &MetaState,
-    observed: &Observed,
+    observed: &ObservedCluster,
     options: &PlacementOptions,
-) -> Vec<Step> {
+) -> Vec<PlacementStep> {
     let mut load = NodeLoad::new(state, options);
-    let mut steps: Vec<Step> = Vec::new();
+    let mut steps: Vec<PlacementStep> = Vec::new();
     steps.extend(plan_new_group(state, observed, options, &load));
     for group in state.groups() {
         let step = match group.state {
@@ -148,10 +148,10 @@ impl<'a> NodeLoad<'a> {
 /// Plans a group for the first data node that is not the home of a group yet.
 fn plan_new_group(
     state: &MetaState,
-    observed: &Observed,
+    observed: &ObservedCluster,
     options: &PlacementOptions,
     load: &NodeLoad<'_>,
-) -> Option<Step> {
+) -> Option<PlacementStep> {
     if observed.quiet_for < options.settle {
         return None;
     }
@@ -161,22 +161,26 @@ fn plan_new_group(
     let home = load.nodes.keys().copied().find(|id| load.is_up(*id) && !homes.contains(id))?;
     let others = load.candidates(&BTreeSet::from([home]));
     let first_members = std::iter::once(home).chain(others).take(REPLICAS).collect();
-    Some(Step::Create { first_members })
+    Some(PlacementStep::Create { first_members })
 }
 
 /// Plans the next step of a group in state creating.
-fn plan_creation(group: &Group, observed: &Observed) -> Option<Step> {
+fn plan_creation(group: &Group, observed: &ObservedCluster) -> Option<PlacementStep> {
     if observed.groups.contains_key(&group.id) {
-        return Some(Step::Activate { group: group.id });
+        return Some(PlacementStep::Activate { group: group.id });
     }
     match observed.creating_for.get(&group.id) {
-        Some(age) if *age > CREATION_LIMIT => Some(Step::Abandon { group: group.id }),
-        _ => Some(Step::Start { group: group.id }),
+        Some(age) if *age > CREATION_LIMIT => Some(PlacementStep::Abandon { group: group.id }),
+        _ => Some(PlacementStep::Start { group: group.id }),
     }
 }
 
 /// Plans the next membership step of an active group.
-fn plan_membership(group: &Group, observed: &Observed, load: &mut NodeLoad<'_>) -> Option<Step> {
+fn plan_membership(
+    group: &Group,
+    observed: &ObservedCluster,
+    load: &mut NodeLoad<'_>,
+) -> Option<PlacementStep> {
     let report = observed.groups.get(&group.id)?;
     let is_current = observed.changed.get(&group.id).is_none_or(|at| report.membership >= *at);
     if !is_current || !load.is_up(report.leader) {
@@ -190,13 +194,13 @@ fn plan_membership(group: &Group, observed: &Observed, load: &mut NodeLoad<'_>) 
         return Some(step);
     }
     if let Some(node) = surplus_voter(report, sound, load) {
-        return Some(Step::Remove { group: id, leader, node, on });
+        return Some(PlacementStep::Remove { group: id, leader, node, on });
     }
     if sound < REPLICAS && report.learners.is_empty() {
         let members = report.voters.union(&report.learners).copied().collect();
         let node = load.candidates(&members).first().copied()?;
         *load.replicas.entry(node).or_default() += 1;
-        return Some(Step::Add { group: id, leader, node, on });
+        return Some(PlacementStep::Add { group: id, leader, node, on });
     }
     None
 }
@@ -208,14 +212,14 @@ fn plan_learner(
     report: &ObservedGroup,
     sound: usize,
     load: &NodeLoad<'_>,
-) -> Option<Step> {
+) -> Option<PlacementStep> {
     let node = report.learners.first().copied()?;
     let leader = report.leader;
     let on = report.membership;
     if load.is_lost(node) || sound >= REPLICAS {
-        return Some(Step::Remove { group, leader, node, on });
+        return Some(PlacementStep::Remove { group, leader, node, on });
     }
-    (report.caught_up.contains(&node) && load.is_up(node)).then_some(Step::Promote {
+    (report.caught_up.contains(&node) && load.is_up(node)).then_some(PlacementStep::Promote {
         group,
         leader,
         node,
@@ -237,7 +241,7 @@ fn surplus_voter(report: &ObservedGroup, sound: usize, load: &NodeLoad<'_>) -> O
 
 /// Plans to stop a replica of an abandoned group, or a replica on a node that is not a member according
 /// to the leader's report.
-fn plan_stop(group: &Group, observed: &Observed) -> Option<Step> {
+fn plan_stop(group: &Group, observed: &ObservedCluster) -> Option<PlacementStep> {
     let (members, on) = match group.state {
         // The greatest log id, so that a replica stops whatever membership it knows.
         GroupState::Abandoned => (BTreeSet::new(), (Term(u64::MAX), LogIndex(u64::MAX))),
@@ -258,7 +262,7 @@ fn plan_stop(group: &Group, observed: &Observed) -> Option<Step> {
     let mut hosts = observed.hosted_for.iter().filter(|((node, id), age)| {
         *id == group.id && **age > STRAY_LIMIT && !members.contains(node)
     });
-    hosts.next().map(|((node, id), _)| Step::Stop { group: *id, node: *node, on })
+    hosts.next().map(|((node, id), _)| PlacementStep::Stop { group: *id, node: *node, on })
 }
 
 #[cfg(test)]

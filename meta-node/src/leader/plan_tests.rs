@@ -10,11 +10,11 @@ fn ids(numbers: &[u64]) -> BTreeSet<NodeId> {
     numbers.iter().copied().map(NodeId).collect()
 }
 
-fn quiet() -> Observed {
-    Observed { quiet_for: Duration::from_secs(2), ..Observed::default() }
+fn quiet() -> ObservedCluster {
+    ObservedCluster { quiet_for: Duration::from_secs(2), ..ObservedCluster::default() }
 }
 
-fn reported(voters: &[u64], learners: &[u64], caught_up: &[u64]) -> Observed {
+fn reported(voters: &[u64], learners: &[u64], caught_up: &[u64]) -> ObservedCluster {
     let report = ObservedGroup {
         term: Term(1),
         leader: NodeId(101),
@@ -23,7 +23,7 @@ fn reported(voters: &[u64], learners: &[u64], caught_up: &[u64]) -> Observed {
         membership: (Term(1), LogIndex(4)),
         caught_up: ids(caught_up),
     };
-    Observed { groups: BTreeMap::from([(GroupId(1), report)]), ..Observed::default() }
+    ObservedCluster { groups: BTreeMap::from([(GroupId(1), report)]), ..ObservedCluster::default() }
 }
 
 fn set(state: &mut MetaState, node_id: u64, to: NodeState) {
@@ -43,22 +43,22 @@ fn on() -> (Term, LogIndex) {
     (Term(1), LogIndex(4))
 }
 
-fn add(node: u64) -> Step {
-    Step::Add { group: GroupId(1), leader: NodeId(101), node: NodeId(node), on: on() }
+fn add(node: u64) -> PlacementStep {
+    PlacementStep::Add { group: GroupId(1), leader: NodeId(101), node: NodeId(node), on: on() }
 }
 
-fn promote(node: u64) -> Step {
-    Step::Promote { group: GroupId(1), leader: NodeId(101), node: NodeId(node), on: on() }
+fn promote(node: u64) -> PlacementStep {
+    PlacementStep::Promote { group: GroupId(1), leader: NodeId(101), node: NodeId(node), on: on() }
 }
 
-fn remove(node: u64) -> Step {
-    Step::Remove { group: GroupId(1), leader: NodeId(101), node: NodeId(node), on: on() }
+fn remove(node: u64) -> PlacementStep {
+    PlacementStep::Remove { group: GroupId(1), leader: NodeId(101), node: NodeId(node), on: on() }
 }
 
 #[test]
-fn data_node_gets_a_group_with_up_to_three_members() {
+fn new_group_has_up_to_three_members() {
     let members = |state: &MetaState| match plan(state, &quiet(), &OPTIONS).first() {
-        Some(Step::Create { first_members }) => {
+        Some(PlacementStep::Create { first_members }) => {
             first_members.iter().map(|id| id.get()).collect::<Vec<_>>()
         }
         other => panic!("{other:?}"),
@@ -81,7 +81,8 @@ fn data_node_gets_a_group_with_up_to_three_members() {
 
 #[test]
 fn first_group_waits_until_registrations_settle() {
-    let early = Observed { quiet_for: Duration::from_millis(900), ..Observed::default() };
+    let early =
+        ObservedCluster { quiet_for: Duration::from_millis(900), ..ObservedCluster::default() };
     assert_eq!(plan(&with_nodes(2), &early, &OPTIONS), []);
 }
 
@@ -90,19 +91,22 @@ fn new_group_is_started_then_activated_or_abandoned() {
     let mut state = with_nodes(1);
     run(&mut state, Kind::CreateGroup(v1::CreateGroup { first_members: vec![101] })).unwrap();
     let group = GroupId(1);
-    assert_eq!(plan(&state, &quiet(), &OPTIONS), [Step::Start { group }]);
-    assert_eq!(plan(&state, &reported(&[101], &[], &[]), &OPTIONS), [Step::Activate { group }]);
-    let late = Observed {
+    assert_eq!(plan(&state, &quiet(), &OPTIONS), [PlacementStep::Start { group }]);
+    assert_eq!(
+        plan(&state, &reported(&[101], &[], &[]), &OPTIONS),
+        [PlacementStep::Activate { group }]
+    );
+    let late = ObservedCluster {
         creating_for: BTreeMap::from([(group, CREATION_LIMIT + Duration::from_secs(1))]),
-        ..Observed::default()
+        ..ObservedCluster::default()
     };
-    assert_eq!(plan(&state, &late, &OPTIONS), [Step::Abandon { group }]);
+    assert_eq!(plan(&state, &late, &OPTIONS), [PlacementStep::Abandon { group }]);
 }
 
 #[test]
 fn groups_grow_to_three_as_nodes_join() {
     // (nodes, voters, learners, caught up, step)
-    type Case = (u64, &'static [u64], &'static [u64], &'static [u64], Option<Step>);
+    type Case = (u64, &'static [u64], &'static [u64], &'static [u64], Option<PlacementStep>);
     let cases: Vec<Case> = vec![
         (1, &[101], &[], &[], None),
         (2, &[101], &[], &[], Some(add(102))),
@@ -126,8 +130,12 @@ fn groups_grow_to_three_as_nodes_join() {
 fn surplus_voter_is_never_the_leader() {
     let mut observed = reported(&[101, 102, 103, 104], &[], &[]);
     observed.groups.get_mut(&GroupId(1)).unwrap().leader = NodeId(104);
-    let remove =
-        Step::Remove { group: GroupId(1), leader: NodeId(104), node: NodeId(103), on: on() };
+    let remove = PlacementStep::Remove {
+        group: GroupId(1),
+        leader: NodeId(104),
+        node: NodeId(103),
+        on: on(),
+    };
     assert_eq!(plan(&with_groups(4, 1), &observed, &OPTIONS), [remove]);
 }
 
@@ -183,12 +191,12 @@ fn stray_replicas_are_stopped_after_a_delay() {
     assert_eq!(plan(&state, &observed, &OPTIONS), [], "the report's age is unknown");
     observed.reported_for.insert(GroupId(1), Duration::from_secs(1));
     let on = observed.groups[&GroupId(1)].membership;
-    let stop = Step::Stop { group: GroupId(1), node: NodeId(104), on };
+    let stop = PlacementStep::Stop { group: GroupId(1), node: NodeId(104), on };
     assert_eq!(plan(&state, &observed, &OPTIONS), [stop]);
     run(&mut state, Kind::CreateGroup(v1::CreateGroup { first_members: vec![101] })).unwrap();
     run(&mut state, Kind::AbandonGroup(v1::AbandonGroup { group_id: 2 })).unwrap();
     observed.hosted_for = BTreeMap::from([((NodeId(101), GroupId(2)), Duration::from_secs(16))]);
     let on = (Term(u64::MAX), LogIndex(u64::MAX));
-    let stop = Step::Stop { group: GroupId(2), node: NodeId(101), on };
+    let stop = PlacementStep::Stop { group: GroupId(2), node: NodeId(101), on };
     assert_eq!(plan(&state, &observed, &OPTIONS), [stop]);
 }

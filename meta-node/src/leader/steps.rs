@@ -8,50 +8,50 @@ use tidewater_common::refusal::Refusal;
 use tidewater_proto::v1::{self, Reason, change_membership_request::Change, meta_command::Kind};
 use tokio::time::Instant;
 
-use super::plan::Step;
-use super::stewardship::Stewardship;
+use super::leader_term::LeaderTerm;
+use super::plan::PlacementStep;
 
 /// Delay between attempts to start the replicas of a group that has not reported a leader.
 const STARTED_PAUSE: Duration = Duration::from_millis(150);
 
-impl Stewardship {
+impl LeaderTerm {
     /// Performs a step. A failed step is planned again from later observations.
-    pub(super) async fn perform_step(&self, step: Step) -> Result<(), Refusal> {
+    pub(super) async fn perform_step(&self, step: PlacementStep) -> Result<(), Refusal> {
         match step {
-            Step::Create { first_members } => {
+            PlacementStep::Create { first_members } => {
                 let first_members = first_members.iter().map(|id| id.get()).collect::<Vec<_>>();
                 tracing::info!(?first_members, "creating a data group");
                 self.command(Kind::CreateGroup(v1::CreateGroup { first_members })).await
             }
-            Step::Start { group } => {
+            PlacementStep::Start { group } => {
                 self.start(group).await?;
                 // The group has no other step until its leader's first heartbeat.
                 tokio::time::sleep(STARTED_PAUSE).await;
                 Ok(())
             }
-            Step::Activate { group } => {
+            PlacementStep::Activate { group } => {
                 tracing::info!(%group, "data group activated");
                 self.command(Kind::ActivateGroup(v1::ActivateGroup { group_id: group.get() })).await
             }
-            Step::Abandon { group } => {
+            PlacementStep::Abandon { group } => {
                 tracing::warn!(%group, "data group has elected no leader; abandoning it");
                 self.command(Kind::AbandonGroup(v1::AbandonGroup { group_id: group.get() })).await
             }
-            Step::Add { group, leader, node, on } => {
+            PlacementStep::Add { group, leader, node, on } => {
                 tracing::info!(%group, %node, "adding a replica as learner");
                 self.start_replica(group, node, false).await?;
                 let change = Change::AddLearner(self.member(node)?);
                 self.change(group, leader, on, change).await
             }
-            Step::Promote { group, leader, node, on } => {
+            PlacementStep::Promote { group, leader, node, on } => {
                 tracing::info!(%group, %node, "promoting a replica to voter");
                 self.change(group, leader, on, Change::Promote(node.get())).await
             }
-            Step::Remove { group, leader, node, on } => {
+            PlacementStep::Remove { group, leader, node, on } => {
                 tracing::info!(%group, %node, "removing a replica");
                 self.change(group, leader, on, Change::Remove(node.get())).await
             }
-            Step::Stop { group, node, on } => {
+            PlacementStep::Stop { group, node, on } => {
                 tracing::info!(%group, %node, "stopping a replica on a node that is not a member");
                 self.control.stop_replica(node, group.get(), on).await
             }

@@ -12,7 +12,7 @@ use tidewater_common::ids::{GroupId, NodeId, RegionId, TableId};
 use tidewater_common::refusal::Refusal;
 use tidewater_proto::v1::{self, LoadPhase, Reason, TableState, meta_command::Kind};
 
-use super::stewardship::Stewardship;
+use super::leader_term::LeaderTerm;
 use crate::catalog::{MetaState, RouteDescriptor, Table, TableChange, table_bounds};
 use crate::commands::is_overdue;
 
@@ -37,7 +37,7 @@ pub(super) fn unfinished(state: &MetaState) -> Vec<TableId> {
         .collect()
 }
 
-impl Stewardship {
+impl LeaderTerm {
     /// Makes one attempt to complete the procedure of a table.
     pub(super) async fn finish_table(&self, id: TableId) -> Result<(), Refusal> {
         let Some(table) = self.group.view.read().table(id).cloned() else { return Ok(()) };
@@ -79,7 +79,9 @@ impl Stewardship {
         F: Future<Output = Result<(), Refusal>>,
     {
         let routes: Vec<_> = self.group.view.read().routes_of(table).into_iter().cloned().collect();
-        stream::iter(routes.into_iter().map(Ok)).try_for_each_concurrent(MAX_CONCURRENT_REGIONS, work).await
+        stream::iter(routes.into_iter().map(Ok))
+            .try_for_each_concurrent(MAX_CONCURRENT_REGIONS, work)
+            .await
     }
 
     pub(super) async fn open(

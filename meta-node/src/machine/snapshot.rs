@@ -15,7 +15,7 @@ use tidewater_raft_store::types::{Snapshot, SnapshotMeta, wire};
 use tidewater_raft_store::{SnapshotFile, SnapshotWriter};
 
 use super::StateError;
-use crate::catalog::{MetaState, Row};
+use crate::catalog::{MetaState, StateRow};
 
 const PREFIX: &str = "catalog-";
 /// Maximum length of a part, in bytes. Keys and records are far smaller: a greater length means that
@@ -25,18 +25,18 @@ const LONGEST_PART: usize = 256 * 1024 * 1024;
 /// Directory of group 0's snapshots. Keeps the newest snapshot, and the previous one for transfers in
 /// progress.
 #[derive(Debug)]
-pub(super) struct SnapshotFolder {
+pub(super) struct SnapshotDir {
     path: PathBuf,
-    kept: Mutex<Kept>,
+    kept: Mutex<KeptSnapshots>,
 }
 
 #[derive(Debug, Default)]
-struct Kept {
+struct KeptSnapshots {
     newest: Option<Snapshot>,
     previous: Option<PathBuf>,
 }
 
-impl SnapshotFolder {
+impl SnapshotDir {
     /// Opens the directory and finds the newest snapshot. Blocking.
     pub(super) fn open(path: PathBuf) -> Result<Self, StateError> {
         fs::create_dir_all(&path)?;
@@ -53,9 +53,9 @@ impl SnapshotFolder {
                 newest = Some(Snapshot { meta, snapshot: file });
             }
         }
-        let folder = Self { path, kept: Mutex::new(Kept { newest, previous: None }) };
-        folder.remove_others();
-        Ok(folder)
+        let dir = Self { path, kept: Mutex::new(KeptSnapshots { newest, previous: None }) };
+        dir.remove_others();
+        Ok(dir)
     }
 
     /// The newest snapshot.
@@ -85,7 +85,7 @@ impl SnapshotFolder {
         &self,
         meta: SnapshotMeta,
         file: SnapshotFile,
-    ) -> Result<(MetaState, Vec<Row>), StateError> {
+    ) -> Result<(MetaState, Vec<StateRow>), StateError> {
         let mut reader = file.reader()?;
         let found = decode_meta(&part(&mut reader)?.ok_or_else(|| damaged("it is empty"))?)?;
         if found.last_log_id != meta.last_log_id {

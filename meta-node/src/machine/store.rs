@@ -11,8 +11,8 @@ use tidewater_raft_store::types::wire;
 use tidewater_raft_store::{DiskHealth, GroupLog, LogStore, SnapshotFileError, StoreError};
 use tokio::sync::watch;
 
-use super::Applied;
-use crate::catalog::{CatalogError, MetaState, Row, RowWrite};
+use super::AppliedState;
+use crate::catalog::{CatalogError, MetaState, StateRow, StateRowWrite};
 
 /// The column family of the state; the log store must be opened with it.
 pub const STATE_FAMILY: &str = "state";
@@ -80,7 +80,7 @@ impl StateStore {
     }
 
     /// Loads and verifies the stored state. Blocking.
-    pub(super) fn load(&self) -> Result<(MetaState, Applied), StateError> {
+    pub(super) fn load(&self) -> Result<(MetaState, AppliedState), StateError> {
         // A missing column family means that the log store was opened with wrong options.
         let found = self.store.db().read(|db| {
             let Some(family) = db.cf_handle(STATE_FAMILY) else { return Ok(None) };
@@ -100,7 +100,11 @@ impl StateStore {
     }
 
     /// Writes one batch, ordered after the log's writes, which contain the same changes.
-    pub(super) async fn write(&self, rows: Vec<RowWrite>, at: &Applied) -> Result<(), StoreError> {
+    pub(super) async fn write(
+        &self,
+        rows: Vec<StateRowWrite>,
+        at: &AppliedState,
+    ) -> Result<(), StoreError> {
         let applied = applied_rows(at);
         let bytes = rows.iter().map(|(key, bytes)| key.len() + bytes.as_ref().map_or(0, Vec::len));
         let bytes = bytes.sum::<usize>() + APPLIED_BYTES;
@@ -119,7 +123,11 @@ impl StateStore {
     }
 
     /// Replaces all rows. Durable when it returns, because the log before the snapshot is purged afterwards.
-    pub(super) async fn replace(&self, rows: Vec<Row>, at: &Applied) -> Result<(), StoreError> {
+    pub(super) async fn replace(
+        &self,
+        rows: Vec<StateRow>,
+        at: &AppliedState,
+    ) -> Result<(), StoreError> {
         let applied = applied_rows(at);
         let bytes = rows.iter().map(|(key, bytes)| key.len() + bytes.len()).sum::<usize>();
         let write = self.log.write_durably(bytes + APPLIED_BYTES, move |db, batch| {
@@ -150,7 +158,7 @@ fn row_key(key: &[u8]) -> Vec<u8> {
 }
 
 /// Encodes the records of the applied log id and the membership.
-fn applied_rows(at: &Applied) -> (Vec<u8>, Vec<u8>) {
+fn applied_rows(at: &AppliedState) -> (Vec<u8>, Vec<u8>) {
     let last = at.last.as_ref().map(wire::log_id_to_wire);
     let record = v1::AppliedRecord {
         any: last.is_some(),
@@ -173,10 +181,10 @@ fn put_applied(
 fn decode_applied(
     applied: Option<&[u8]>,
     membership: Option<&[u8]>,
-) -> Result<Applied, StateError> {
+) -> Result<AppliedState, StateError> {
     let damaged = |error: String| StateError::Applied(error);
     let (Some(applied), Some(membership)) = (applied, membership) else {
-        return Ok(Applied::default());
+        return Ok(AppliedState::default());
     };
     let record = v1::AppliedRecord::decode(applied).map_err(|error| damaged(error.to_string()))?;
     let stored =
@@ -184,5 +192,5 @@ fn decode_applied(
     let id = v1::RaftLogId { term: record.term, index: record.index };
     let membership =
         wire::stored_membership_from_wire(stored).map_err(|error| damaged(error.to_string()))?;
-    Ok(Applied { last: record.any.then(|| wire::log_id_from_wire(&id)), membership })
+    Ok(AppliedState { last: record.any.then(|| wire::log_id_from_wire(&id)), membership })
 }

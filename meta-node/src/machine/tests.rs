@@ -15,13 +15,13 @@ mod golden;
 mod replicas;
 mod suite;
 
-fn store(folder: &Path) -> Arc<LogStore> {
+fn store(dir: &Path) -> Arc<LogStore> {
     let options = LogStoreOptions::default().with_column_family(STATE_FAMILY);
-    LogStore::open(&folder.join("log"), options).unwrap()
+    LogStore::open(&dir.join("log"), options).unwrap()
 }
 
-fn machine(folder: &Path, log: &Arc<LogStore>) -> MetaMachine {
-    MetaMachine::open(Arc::clone(log), folder.join("snapshots")).unwrap()
+fn machine(dir: &Path, log: &Arc<LogStore>) -> MetaMachine {
+    MetaMachine::open(Arc::clone(log), dir.join("snapshots")).unwrap()
 }
 
 fn entry(index: u64, kind: Kind) -> Entry {
@@ -53,9 +53,9 @@ fn entries() -> Vec<Entry> {
 
 #[tokio::test]
 async fn applied_state_survives_a_restart() {
-    let folder = tempfile::tempdir().unwrap();
-    let log = store(folder.path());
-    let mut first = machine(folder.path(), &log);
+    let dir = tempfile::tempdir().unwrap();
+    let log = store(dir.path());
+    let mut first = machine(dir.path(), &log);
     assert_eq!(first.applied_state().await.unwrap(), (None, StoredMembership::default()));
     apply(&mut first, entries()).await;
     let expected = (first.view().frozen(), first.applied_state().await.unwrap());
@@ -64,8 +64,8 @@ async fn applied_state_survives_a_restart() {
     drop(first);
     log.shutdown();
     drop(log);
-    let log = store(folder.path());
-    let mut again = machine(folder.path(), &log);
+    let log = store(dir.path());
+    let mut again = machine(dir.path(), &log);
     assert_eq!((again.view().frozen(), again.applied_state().await.unwrap()), expected);
 }
 
@@ -110,13 +110,13 @@ async fn installed_snapshot_makes_replicas_equal() {
 
 #[tokio::test]
 async fn damaged_snapshot_changes_nothing() {
-    let folder = tempfile::tempdir().unwrap();
-    let log = store(folder.path());
-    let mut source = machine(folder.path(), &log);
+    let dir = tempfile::tempdir().unwrap();
+    let log = store(dir.path());
+    let mut source = machine(dir.path(), &log);
     apply(&mut source, entries()).await;
     let snapshot = source.get_snapshot_builder().await.build_snapshot().await.unwrap();
     let before = source.view().frozen();
-    let bad = folder.path().join("snapshots/incoming-2");
+    let bad = dir.path().join("snapshots/incoming-2");
     let mut bytes = std::fs::read(snapshot.snapshot.path()).unwrap();
     bytes[10] ^= 1;
     std::fs::write(&bad, bytes).unwrap();
@@ -127,9 +127,9 @@ async fn damaged_snapshot_changes_nothing() {
 
 #[tokio::test]
 async fn snapshot_with_a_mismatched_log_id_changes_nothing() {
-    let folder = tempfile::tempdir().unwrap();
-    let log = store(folder.path());
-    let mut source = machine(folder.path(), &log);
+    let dir = tempfile::tempdir().unwrap();
+    let log = store(dir.path());
+    let mut source = machine(dir.path(), &log);
     apply(&mut source, entries()).await;
     let snapshot = source.get_snapshot_builder().await.build_snapshot().await.unwrap();
     let before = (source.view().frozen(), source.applied_state().await.unwrap());
@@ -160,9 +160,9 @@ async fn late_snapshot_does_not_replace_a_newer_one() {
 
 #[tokio::test]
 async fn previous_snapshot_is_kept_until_replaced_twice() {
-    let folder = tempfile::tempdir().unwrap();
-    let log = store(folder.path());
-    let mut machine = machine(folder.path(), &log);
+    let dir = tempfile::tempdir().unwrap();
+    let log = store(dir.path());
+    let mut machine = machine(dir.path(), &log);
     apply(&mut machine, entries()).await;
     machine.get_snapshot_builder().await.build_snapshot().await.unwrap();
     let mut taken = Vec::new();
@@ -177,9 +177,9 @@ async fn previous_snapshot_is_kept_until_replaced_twice() {
 
 #[tokio::test]
 async fn malformed_command_is_rejected_and_counts_as_applied() {
-    let folder = tempfile::tempdir().unwrap();
-    let log = store(folder.path());
-    let mut machine = machine(folder.path(), &log);
+    let dir = tempfile::tempdir().unwrap();
+    let log = store(dir.path());
+    let mut machine = machine(dir.path(), &log);
     apply(&mut machine, entries()).await;
     let revision = machine.view().read().header().revision;
     let garbage = Command(vec![0xff; 9].into());
@@ -192,20 +192,20 @@ async fn malformed_command_is_rejected_and_counts_as_applied() {
 
 #[tokio::test]
 async fn damaged_row_fails_the_start() {
-    let folder = tempfile::tempdir().unwrap();
-    let log = store(folder.path());
-    let mut first = machine(folder.path(), &log);
+    let dir = tempfile::tempdir().unwrap();
+    let log = store(dir.path());
+    let mut first = machine(dir.path(), &log);
     apply(&mut first, entries()).await;
     drop(first);
     log.shutdown();
     drop(log);
-    let log = store(folder.path());
+    let log = store(dir.path());
     log.write_synced(|db, batch| {
         let family = db.cf_handle(STATE_FAMILY).unwrap();
         batch.put_cf(family, b"row/catalog/version", b"\x01bad");
         Ok(())
     })
     .unwrap();
-    let error = MetaMachine::open(Arc::clone(&log), folder.path().join("snapshots")).unwrap_err();
+    let error = MetaMachine::open(Arc::clone(&log), dir.path().join("snapshots")).unwrap_err();
     assert!(matches!(error, StateError::Catalog(_)), "{error}");
 }

@@ -7,7 +7,7 @@ use tidewater_proto::v1;
 use tidewater_raft_store::Identity;
 
 use super::MetaError;
-use crate::join::{self, JoinEligibility, Peers};
+use crate::join::{self, JoinEligibility, MetaPeers};
 
 /// Delay between attempts to reach a peer.
 const RETRY_DELAY: Duration = Duration::from_millis(300);
@@ -19,7 +19,7 @@ const ATTEMPTS_PER_LOG: u32 = 20;
 
 /// Checks that all peers would join. Writes nothing on any node.
 pub(super) async fn check_peers(
-    peers: &Peers,
+    peers: &MetaPeers,
     cluster_id: ClusterId,
     node_id: NodeId,
 ) -> Result<(), MetaError> {
@@ -27,12 +27,12 @@ pub(super) async fn check_peers(
 }
 
 /// Makes all peers join the cluster.
-pub(super) async fn join_peers(peers: &Peers, identity: &Identity) -> Result<(), MetaError> {
+pub(super) async fn join_peers(peers: &MetaPeers, identity: &Identity) -> Result<(), MetaError> {
     call_all(peers, identity.cluster_id, identity.node_id, false).await
 }
 
 async fn call_all(
-    peers: &Peers,
+    peers: &MetaPeers,
     cluster_id: ClusterId,
     node_id: NodeId,
     check_only: bool,
@@ -76,7 +76,7 @@ async fn call(
 }
 
 /// Waits until the peers run a cluster that can never add this node; returns the error.
-pub(super) async fn wait_until_ineligible(peers: &Peers, node_id: NodeId) -> MetaError {
+pub(super) async fn wait_until_ineligible(peers: &MetaPeers, node_id: NodeId) -> MetaError {
     let mut logged = false;
     loop {
         for (peer, address) in peers.iter().filter(|(id, _)| **id != node_id) {

@@ -8,11 +8,11 @@ use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
 use super::MetaError;
-use super::replica::Replica;
+use super::replica::MetaReplica;
 
 /// Monitors a replica until `stop`, and reports the first error to `failed`.
 pub(super) fn watch(
-    replica: &Replica,
+    replica: &MetaReplica,
     failed: Arc<watch::Sender<Option<Arc<MetaError>>>>,
     stop: CancellationToken,
 ) {

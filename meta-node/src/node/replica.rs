@@ -17,15 +17,15 @@ use tokio_util::sync::{CancellationToken, DropGuard};
 
 use super::{MetaError, MetaOptions};
 use crate::group::MetaGroup;
-use crate::join::Peers;
-use crate::leader::{Control, GarbageOptions, Observations, Timing, watch_leadership};
+use crate::join::MetaPeers;
+use crate::leader::{Control, GarbageOptions, LeaderTiming, Observations, watch_leadership};
 use crate::machine::MetaMachine;
-use crate::services::Running;
+use crate::services::RunningReplica;
 
 /// A running replica.
 #[derive(Debug)]
-pub(crate) struct Replica {
-    running: Running,
+pub(crate) struct MetaReplica {
+    running: RunningReplica,
     store: Arc<LogStore>,
     raft_service: RaftService,
     leadership: JoinHandle<()>,
@@ -33,7 +33,7 @@ pub(crate) struct Replica {
     stop: DropGuard,
 }
 
-impl Replica {
+impl MetaReplica {
     pub(super) async fn start(
         identity: Identity,
         options: &MetaOptions,
@@ -79,7 +79,7 @@ impl Replica {
         let observations = Arc::new(Observations::default());
         let stop = CancellationToken::new();
         let garbage = GarbageOptions { interval: options.gc_every, retention: options.retention() };
-        let timing = Timing::new(
+        let timing = LeaderTiming::new(
             options.failure_timeout,
             options.settle,
             options.replace_after,
@@ -92,17 +92,17 @@ impl Replica {
             timing,
             stop.clone(),
         ));
-        let running = Running { group, control, observations };
+        let running = RunningReplica { group, control, observations };
         let raft_service = raft_service.clone();
         Ok(Self { running, store, raft_service, leadership, stop: stop.drop_guard() })
     }
 
-    pub(super) fn running(&self) -> Running {
+    pub(super) fn running(&self) -> RunningReplica {
         self.running.clone()
     }
 
     /// Writes the first membership, unless the group already has one.
-    pub(super) async fn initialize(&self, peers: &Peers) -> Result<(), MetaError> {
+    pub(super) async fn initialize(&self, peers: &MetaPeers) -> Result<(), MetaError> {
         let members: BTreeMap<u64, Member> =
             peers.iter().map(|(id, address)| (id.get(), Member::new(address.clone()))).collect();
         match self.running.group.raft.initialize(members).await {
@@ -142,7 +142,9 @@ impl Replica {
         let to = NodeId(best.node_id);
         match tokio::time::timeout(limit, group.transfer_to(to)).await {
             Ok(Ok(())) => tracing::info!(%to, "leadership of the meta group transferred"),
-            Ok(Err(error)) => tracing::warn!(%to, %error, "failed to transfer leadership of the meta group"),
+            Ok(Err(error)) => {
+                tracing::warn!(%to, %error, "failed to transfer leadership of the meta group")
+            }
             Err(_) => tracing::warn!(%to, "transfer of leadership of the meta group timed out"),
         }
     }

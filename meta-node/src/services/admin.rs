@@ -1,4 +1,4 @@
-//! The proto service `Admin`.
+//! Implementation of the proto service `Admin`.
 
 mod tables;
 
@@ -11,30 +11,30 @@ use tidewater_proto::v1::{self, GroupState, NodeState, Reason};
 use tokio::time::Instant;
 use tonic::{Request, Response, Status, Streaming};
 
-use super::{ANSWER_BYTES, REQUEST_BYTES, Slot, status};
+use super::{MAX_REQUEST_BYTES, MAX_RESPONSE_BYTES, ReplicaSlot, status};
 use crate::leader::Retention;
 use crate::leader::garbage;
 
-/// Bytes of a command that only measures.
-const BENCH_BYTES: usize = 1024 * 1024;
+/// Maximum size of a benchmark command, in bytes.
+const MAX_BENCH_BYTES: usize = 1024 * 1024;
 
-/// What operators ask of the cluster.
+/// Administration of the cluster by operators.
 #[derive(Debug, Clone)]
 pub(crate) struct AdminService {
-    slot: Slot,
+    slot: ReplicaSlot,
     failure_timeout: Duration,
     retention: Retention,
 }
 
 impl AdminService {
-    pub(crate) fn new(slot: Slot, failure_timeout: Duration, retention: Retention) -> Self {
+    pub(crate) fn new(slot: ReplicaSlot, failure_timeout: Duration, retention: Retention) -> Self {
         Self { slot, failure_timeout, retention }
     }
 
     pub(crate) fn into_server(self) -> AdminServer<Self> {
         AdminServer::new(self)
-            .max_decoding_message_size(REQUEST_BYTES)
-            .max_encoding_message_size(ANSWER_BYTES)
+            .max_decoding_message_size(MAX_REQUEST_BYTES)
+            .max_encoding_message_size(MAX_RESPONSE_BYTES)
     }
 
     async fn status(&self) -> Result<v1::ClusterStatusResponse, Refusal> {
@@ -47,7 +47,7 @@ impl AdminService {
             .filter(|group| group.state == GroupState::Creating)
             .map(|group| group.id)
             .collect();
-        let observed = running.observations.observed(&creating, Instant::now());
+        let observed = running.observations.snapshot(&creating, Instant::now());
         let members = running.group.member_health();
         let problems = status::problems(&state, &observed, &members, self.failure_timeout);
         let groups = state.groups().filter(|group| group.state != GroupState::Abandoned);
@@ -65,8 +65,8 @@ impl AdminService {
             groups: std::iter::once(group_0(&members, term.get()))
                 .chain(groups.map(|group| group.as_ref().into()))
                 .collect(),
-            tables: count(state.tables().filter(|table| table.is_live()).count()),
-            regions: count(state.routes().count()),
+            tables: saturating_u32(state.tables().filter(|table| table.is_live()).count()),
+            regions: saturating_u32(state.routes().count()),
         })
     }
 
@@ -83,7 +83,8 @@ impl AdminService {
             None => Err(Refusal::new(
                 Reason::TableNotFound,
                 format!(
-                    "there is no table {name:?}; the objects of a dropped one go with all others"
+                    "table {name:?} does not exist; to collect the objects of a dropped table, collect \
+                     all tables"
                 ),
             )),
         });
@@ -93,7 +94,8 @@ impl AdminService {
 
     async fn transfer(&self, request: v1::TransferGroupLeaderRequest) -> Result<(), Refusal> {
         let running = self.slot.get()?;
-        let (group, to) = (GroupId(request.group_id), NodeId(request.to_node));
+        let group = GroupId(request.group_id);
+        let to = NodeId(request.to_node);
         if group == GroupId::META {
             return running.group.transfer_to(to).await;
         }
@@ -101,12 +103,12 @@ impl AdminService {
         let leader = {
             let state = running.group.view.read();
             let known = state.group(group).ok_or_else(|| {
-                Refusal::new(Reason::GroupNotFound, format!("there is no group {group}"))
+                Refusal::new(Reason::GroupNotFound, format!("group {group} does not exist"))
             })?;
             if !known.voters.contains(&to) {
                 return Err(Refusal::new(
                     Reason::MemberNotFound,
-                    format!("node {to} is no voter of group {group}"),
+                    format!("node {to} is not a voter of group {group}"),
                 ));
             }
             running.observations.leader_of(group).or(known.leader)
@@ -121,11 +123,11 @@ impl AdminService {
     }
 }
 
-fn count(number: usize) -> u32 {
+fn saturating_u32(number: usize) -> u32 {
     u32::try_from(number).unwrap_or(u32::MAX)
 }
 
-/// The meta group in the form of the others.
+/// Describes the meta group in the form of a data group.
 fn group_0(members: &v1::ListMetaMembersResponse, term: u64) -> v1::Group {
     let ids = |voter: bool| {
         members.members.iter().filter(|m| m.voter == voter).map(|m| m.node_id).collect::<Vec<_>>()
@@ -241,8 +243,10 @@ impl Admin for AdminService {
         request: Request<v1::BenchCommandRequest>,
     ) -> Result<Response<v1::BenchCommandResponse>, Status> {
         let value = request.into_inner().value;
-        if value.len() > BENCH_BYTES {
-            let text = format!("a command may have {BENCH_BYTES} bytes, not {}", value.len());
+        if value.len() > MAX_BENCH_BYTES {
+            let length = value.len();
+            let text =
+                format!("a command of {length} bytes is too large (maximum {MAX_BENCH_BYTES})");
             return Err(Refusal::new(Reason::MessageTooLarge, text).into());
         }
         let log_index = self.slot.get()?.group.bench(value).await?;

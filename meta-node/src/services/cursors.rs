@@ -1,4 +1,4 @@
-//! The proto service `HookCursors`: what the owners of regions ask about durable hooks.
+//! Implementation of the proto service `HookCursors`: positions of durable hooks, for region owners.
 
 use std::collections::BTreeSet;
 
@@ -8,31 +8,31 @@ use tidewater_proto::v1::hook_cursors_server::{HookCursors, HookCursorsServer};
 use tidewater_proto::v1::{self, Reason, meta_command::Kind};
 use tonic::{Request, Response, Status};
 
-use super::{ANSWER_BYTES, REQUEST_BYTES, Running, Slot};
+use super::{MAX_REQUEST_BYTES, MAX_RESPONSE_BYTES, ReplicaSlot, RunningReplica};
 use crate::catalog::MetaState;
-use crate::commands::MOST_ADVANCES;
+use crate::commands::MAX_ADVANCES;
 
-/// Cursors of one answer, but for those of its last region.
+/// Number of cursors after which a page ends, at the end of a region.
 const PAGE: usize = 5_000;
 
-/// Cursors of durable hooks.
+/// Lists and moves the cursors of durable hooks.
 #[derive(Debug, Clone)]
 pub(crate) struct CursorService {
-    slot: Slot,
+    slot: ReplicaSlot,
 }
 
 impl CursorService {
-    pub(crate) fn new(slot: Slot) -> Self {
+    pub(crate) fn new(slot: ReplicaSlot) -> Self {
         Self { slot }
     }
 
     pub(crate) fn into_server(self) -> HookCursorsServer<Self> {
         HookCursorsServer::new(self)
-            .max_decoding_message_size(REQUEST_BYTES)
-            .max_encoding_message_size(ANSWER_BYTES)
+            .max_decoding_message_size(MAX_REQUEST_BYTES)
+            .max_encoding_message_size(MAX_RESPONSE_BYTES)
     }
 
-    fn running(&self, cluster_id: &str) -> Result<Running, Refusal> {
+    fn running(&self, cluster_id: &str) -> Result<RunningReplica, Refusal> {
         let running = self.slot.get()?;
         running.group.check_leading()?;
         let ours = running.group.cluster_id.to_string();
@@ -50,7 +50,7 @@ impl CursorService {
         request: v1::ListCursorsRequest,
     ) -> Result<v1::ListCursorsResponse, Refusal> {
         let running = self.running(&request.cluster_id)?;
-        // A cursor that is behind what was acknowledged has everything told again.
+        // A stale cursor would make the hook receive versions again.
         running.group.linearize().await?;
         let state = running.group.view.read();
         Ok(page(&state, &request, PAGE))
@@ -62,10 +62,10 @@ impl CursorService {
     ) -> Result<v1::AdvanceCursorsResponse, Refusal> {
         let running = self.running(&request.cluster_id)?;
         let count = request.advances.len();
-        if count > MOST_ADVANCES {
+        if count > MAX_ADVANCES {
             return Err(Refusal::new(
                 Reason::InvalidArgument,
-                format!("{count} cursors in one request: at most {MOST_ADVANCES} are taken"),
+                format!("{count} cursors in one request are too many (maximum {MAX_ADVANCES})"),
             ));
         }
         let advances = request.advances.clone();
@@ -79,26 +79,27 @@ impl CursorService {
     }
 }
 
-/// Whole regions from one on, until there are enough cursors.
+/// Returns the cursors of complete regions, from the requested region on, until the page has at least
+/// `page_size` cursors.
 fn page(
     state: &MetaState,
     request: &v1::ListCursorsRequest,
-    enough: usize,
+    page_size: usize,
 ) -> v1::ListCursorsResponse {
     let groups: BTreeSet<GroupId> = request.group_ids.iter().copied().map(GroupId).collect();
-    let mut answer = v1::ListCursorsResponse::default();
+    let mut response = v1::ListCursorsResponse::default();
     for (region, cursors) in state.cursors().regions_from(RegionId(request.from_region_id)) {
-        if answer.cursors.len() >= enough {
-            answer.next_region_id = Some(region.get());
+        if response.cursors.len() >= page_size {
+            response.next_region_id = Some(region.get());
             break;
         }
-        let asked = cursors.filter(|cursor| groups.contains(&cursor.group));
-        answer.cursors.extend(asked.map(|cursor| v1::ListedCursor {
+        let requested = cursors.filter(|cursor| groups.contains(&cursor.group));
+        response.cursors.extend(requested.map(|cursor| v1::ListedCursor {
             cursor: Some(cursor.into()),
             dropped: state.table(cursor.table).is_none(),
         }));
     }
-    answer
+    response
 }
 
 #[tonic::async_trait]
@@ -124,7 +125,7 @@ mod tests {
     use crate::commands::testing::{directory, drop_table, run, table, with_groups};
 
     #[test]
-    fn pages_hold_whole_regions_of_the_groups_that_are_asked_for() {
+    fn page_holds_complete_regions_of_the_requested_groups() {
         let mut state = with_groups(1, 2);
         let four = v1::CreateTableRequest { regions: 4, ..table(1, "t") };
         run(&mut state, Kind::CreateTable(four)).unwrap();
@@ -144,9 +145,9 @@ mod tests {
             let request =
                 v1::ListCursorsRequest { group_ids, from_region_id, ..Default::default() };
             let page = page(state, &request, 3);
-            let regions: Vec<u64> =
-                page.cursors.iter().flat_map(|one| &one.cursor).map(|one| one.region_id).collect();
-            (regions, page.next_region_id, page.cursors.iter().any(|one| one.dropped))
+            let cursors = page.cursors.iter().flat_map(|listed| &listed.cursor);
+            let regions: Vec<u64> = cursors.map(|cursor| cursor.region_id).collect();
+            (regions, page.next_region_id, page.cursors.iter().any(|listed| listed.dropped))
         };
         assert_eq!(shown(&state, &[1, 2], 0), (vec![1, 1, 2, 2], Some(3), false));
         assert_eq!(shown(&state, &[1, 2], 3), (vec![3, 3, 4, 4], None, false));

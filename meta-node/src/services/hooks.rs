@@ -1,4 +1,4 @@
-//! The proto service `HookAdmin`: hooks by configuration.
+//! Implementation of the proto service `HookAdmin`: configured hooks.
 
 use std::time::Duration;
 
@@ -13,46 +13,47 @@ use tokio::time::{Instant, sleep};
 use tonic::{Request, Response, Status};
 use uuid::Uuid;
 
-use super::{REQUEST_BYTES, Running, Slot};
+use super::{MAX_REQUEST_BYTES, ReplicaSlot, RunningReplica};
 use crate::catalog::{Hook, MetaState};
 use crate::leader::HookReports;
 
-/// How long adding a hook waits for the nodes to call it.
-const CALLED: Duration = Duration::from_secs(10);
-/// How often their heartbeats are looked at meanwhile.
-const LOOK: Duration = Duration::from_millis(100);
+/// Maximum time that adding a hook waits until all data nodes call it.
+const READY_TIMEOUT: Duration = Duration::from_secs(10);
+/// Interval between checks of the data nodes' hook reports during that time.
+const CHECK_INTERVAL: Duration = Duration::from_millis(100);
 
-/// What operators ask about hooks.
+/// Administration of hooks by operators.
 #[derive(Debug, Clone)]
 pub(crate) struct HookService {
-    slot: Slot,
+    slot: ReplicaSlot,
     kinds: HookKinds,
 }
 
 impl HookService {
-    pub(crate) fn new(slot: Slot, kinds: HookKinds) -> Self {
+    pub(crate) fn new(slot: ReplicaSlot, kinds: HookKinds) -> Self {
         Self { slot, kinds }
     }
 
     pub(crate) fn into_server(self) -> HookAdminServer<Self> {
-        HookAdminServer::new(self).max_decoding_message_size(REQUEST_BYTES)
+        HookAdminServer::new(self).max_decoding_message_size(MAX_REQUEST_BYTES)
     }
 
-    /// Returns when every data node that is up calls the hook, or could not make it, and the owners
-    /// know where a durable one begins; or after a while without them, since it is stored and they
-    /// will.
+    /// Adds a hook. Returns when every data node that is up calls the hook or has failed to create it,
+    /// and the owners have found the start of a durable hook. Also returns after a timeout, since the
+    /// hook is stored and the nodes will call it later.
     async fn add(&self, request: v1::AddHookRequest) -> Result<(), Refusal> {
         let running = self.slot.get()?;
         running.group.check_leading()?;
         self.check(&request)?;
         running.group.propose(Kind::AddHook(request.clone())).await?;
-        let until = Instant::now() + CALLED;
-        while Instant::now() < until && !taken_up(&running, &request.name) {
-            sleep(LOOK).await;
+        let deadline = Instant::now() + READY_TIMEOUT;
+        while Instant::now() < deadline && !is_ready(&running, &request.name) {
+            sleep(CHECK_INTERVAL).await;
         }
-        let Some(refusal) = gone(&running.group.view.read(), &request) else { return Ok(()) };
-        // One that cannot begin where it should is taken back, under an id of its own that is the same
-        // for every repeat of the request.
+        let missing = missing_start(&running.group.view.read(), &request);
+        let Some(refusal) = missing else { return Ok(()) };
+        // A hook without its start version is removed again. The request id of the removal is derived
+        // from the id of the addition, so that it is the same for every repeated request.
         let added = Uuid::try_parse(&request.request_id).unwrap_or_default();
         let request_id = Uuid::from_u128(!added.as_u128()).to_string();
         let remove = v1::RemoveHookRequest { request_id, name: request.name };
@@ -65,9 +66,14 @@ impl HookService {
     fn check(&self, request: &v1::AddHookRequest) -> Result<(), Refusal> {
         let invalid = |text: String| Refusal::new(Reason::InvalidArgument, text);
         let config = serde_json::from_str(&request.config)
-            .map_err(|error| invalid(format!("the configuration is no JSON: {error}")))?;
-        let (name, kind) = (request.name.clone(), request.kind.clone());
-        let spec = PluginSpec { name, kind, config, durable: request.durable, generation: 0 };
+            .map_err(|error| invalid(format!("the configuration is not JSON: {error}")))?;
+        let spec = PluginSpec {
+            name: request.name.clone(),
+            kind: request.kind.clone(),
+            config,
+            durable: request.durable,
+            generation: 0,
+        };
         self.kinds.check(&spec).map_err(|error| invalid(error.to_string()))
     }
 
@@ -76,18 +82,19 @@ impl HookService {
         running.group.linearize().await?;
         let reports = running.observations.hooks();
         let state = running.group.view.read();
-        let hooks = state.hooks().map(|hook| info(&state, hook, &reports)).collect();
+        let hooks = state.hooks().map(|hook| hook_info(&state, hook, &reports)).collect();
         Ok(v1::ListHooksResponse { hooks })
     }
 }
 
-/// Whether every data node that is up has reported on the hook; also when it is gone again.
-fn taken_up(running: &Running, name: &str) -> bool {
+/// Returns whether every data node that is up has reported on the hook, and the owners have found its
+/// start. Also true when the hook has been removed.
+fn is_ready(running: &RunningReplica, name: &str) -> bool {
     let reports = running.observations.hooks();
     let state = running.group.view.read();
     let Some(hook) = state.hook(name) else { return true };
-    let begins = |state| matches!(state, CursorState::Now | CursorState::From);
-    if state.cursors().of_hook(name).any(|cursor| begins(cursor.state)) {
+    let is_unresolved = |state| matches!(state, CursorState::Now | CursorState::From);
+    if state.cursors().of_hook(name).any(|cursor| is_unresolved(cursor.state)) {
         return false;
     }
     let callers = state.nodes().filter(|node| is_caller(&state, node.id));
@@ -95,47 +102,50 @@ fn taken_up(running: &Running, name: &str) -> bool {
     callers.all(|node| reports_on(&reports, hook).any(|(reporter, _)| reporter == node))
 }
 
-/// Why a hook that was added cannot begin with the version that was asked for.
-fn gone(state: &MetaState, request: &v1::AddHookRequest) -> Option<Refusal> {
+/// Returns the error of an added hook whose start version does not exist.
+fn missing_start(state: &MetaState, request: &v1::AddHookRequest) -> Option<Refusal> {
     if request.start() != HookStart::Version {
         return None;
     }
     let refusal = |text| Some(Refusal::new(Reason::VersionGone, text));
     let version = request.version;
     if state.hook(&request.name).is_none() {
-        // The answer to the request was lost, and it was taken back.
-        return refusal(format!("some region has no version {version}, or no longer has it"));
+        // A repeated request: the response was lost, and the hook was removed again.
+        return refusal(format!("a region has no version {version}, or no longer has it"));
     }
     let mut cursors = state.cursors().of_hook(&request.name);
-    let gone = cursors.find(|cursor| cursor.state == CursorState::Gone)?;
-    refusal(format!("region {} has no version {version}, or no longer has it", gone.region))
+    let cursor = cursors.find(|cursor| cursor.state == CursorState::Gone)?;
+    refusal(format!("region {} has no version {version}, or no longer has it", cursor.region))
 }
 
+/// Returns whether a node is a data node that is up, which calls every hook.
 fn is_caller(state: &MetaState, node: NodeId) -> bool {
     let node = state.node(node);
     node.is_some_and(|node| node.role == NodeRole::Data && node.state == NodeState::Up)
 }
 
-/// Data nodes call each hook that there is, compactors those that came with a job.
+/// Returns whether a node is up and may call hooks: data nodes call all hooks, compactors those of a job.
 fn may_call(state: &MetaState, node: NodeId) -> bool {
     let node = state.node(node);
     node.is_some_and(|node| node.role != NodeRole::Meta && node.state == NodeState::Up)
 }
 
-/// What nodes say of this very hook, not of an earlier one of its name.
+/// Returns the reports on a hook, without those on earlier hooks of the same name.
 fn reports_on<'a>(
     reports: &'a HookReports,
     hook: &'a Hook,
 ) -> impl Iterator<Item = (NodeId, &'a v1::HookReport)> {
-    let of = move |report: &&v1::HookReport| {
+    let matches = move |report: &&v1::HookReport| {
         report.name == hook.name && report.generation == hook.generation.get()
     };
-    reports.iter().flat_map(move |(node, all)| all.iter().filter(of).map(move |one| (*node, one)))
+    reports
+        .iter()
+        .flat_map(move |(node, all)| all.iter().filter(matches).map(move |report| (*node, report)))
 }
 
-/// A hook on all nodes that are up together.
-fn info(state: &MetaState, hook: &Hook, reports: &HookReports) -> v1::HookInfo {
-    // A durable hook outlives its table for as long as it has to be told of its end.
+/// Returns the status of a hook over all nodes that are up.
+fn hook_info(state: &MetaState, hook: &Hook, reports: &HookReports) -> v1::HookInfo {
+    // A durable hook outlives its table until it has received the removal of all regions.
     let table = hook.table.map(|id| match state.table(id) {
         Some(table) => table.name.clone(),
         None => format!("(dropped table {id})"),
@@ -151,21 +161,21 @@ fn info(state: &MetaState, hook: &Hook, reports: &HookReports) -> v1::HookInfo {
         info.calls = info.calls.saturating_add(report.calls);
         info.failures = info.failures.saturating_add(report.failures);
         info.backlog = info.backlog.saturating_add(report.backlog);
-        // Ordered from good to bad.
+        // The values ascend from the best to the worst state.
         info.state = info.state.max(report.state);
         if !report.last_error.is_empty() {
             info.last_error.clone_from(&report.last_error);
         }
     }
     if info.state() != HookState::Broken {
-        let of = |wanted| {
+        let region_in = |cursor_state| {
             let mut cursors = state.cursors().of_hook(&hook.name);
-            cursors.find(|cursor| cursor.state == wanted).map(|cursor| cursor.region)
+            cursors.find(|cursor| cursor.state == cursor_state).map(|cursor| cursor.region)
         };
-        if let Some(region) = of(CursorState::Gone) {
+        if let Some(region) = region_in(CursorState::Gone) {
             info.state = HookState::Broken.into();
-            info.last_error = format!("the version that it should begin with is gone in {region}");
-        } else if of(CursorState::Lagged).is_some() {
+            info.last_error = format!("the start version does not exist in region {region}");
+        } else if region_in(CursorState::Lagged).is_some() {
             info.state = HookState::Lagged.into();
         }
     }
@@ -229,7 +239,7 @@ mod tests {
     }
 
     #[test]
-    fn a_hook_is_the_sum_of_what_the_nodes_say_of_it() {
+    fn hook_info_sums_the_reports_of_all_nodes() {
         let mut state = with_nodes(3);
         let request = v1::AddHookRequest {
             request_id: directory(9),
@@ -251,18 +261,18 @@ mod tests {
             // A compactor.
             (NodeId(104), vec![report(generation, HookState::Active)]),
         ]);
-        let shown = info(&state, hook, &reports);
+        let shown = hook_info(&state, hook, &reports);
         assert_eq!((shown.calls, shown.failures, shown.backlog), (15, 6, 9));
         assert_eq!(shown.state(), HookState::Suspended);
         assert_eq!(shown.last_error, "late");
-        // An earlier hook of that name.
+        // An earlier hook of the same name.
         let old = BTreeMap::from([(NodeId(101), vec![report(generation - 1, HookState::Broken)])]);
-        let shown = info(&state, hook, &old);
+        let shown = hook_info(&state, hook, &old);
         assert_eq!((shown.calls, shown.state()), (0, HookState::Active));
     }
 
     #[test]
-    fn a_hook_that_lags_or_cannot_begin_is_shown_as_such() {
+    fn hook_info_shows_lagging_and_broken_cursors() {
         let mut state = with_groups(1, 1);
         let two = v1::CreateTableRequest { regions: 2, ..table(1, "t") };
         run(&mut state, Kind::CreateTable(two)).unwrap();
@@ -292,21 +302,22 @@ mod tests {
             let advances = vec![advance];
             run(state, Kind::AdvanceCursors(v1::AdvanceCursors { advances })).unwrap();
         };
-        let shown =
-            |state: &MetaState| info(state, state.hook("h").unwrap(), &BTreeMap::default()).state();
+        let shown = |state: &MetaState| {
+            hook_info(state, state.hook("h").unwrap(), &BTreeMap::default()).state()
+        };
         advance(&mut state, 1, CursorState::From, CursorState::Tail);
-        assert_eq!((shown(&state), gone(&state, &request)), (HookState::Active, None));
+        assert_eq!((shown(&state), missing_start(&state, &request)), (HookState::Active, None));
         advance(&mut state, 1, CursorState::Tail, CursorState::Lagged);
-        assert_eq!((shown(&state), gone(&state, &request)), (HookState::Lagged, None));
+        assert_eq!((shown(&state), missing_start(&state, &request)), (HookState::Lagged, None));
         advance(&mut state, 2, CursorState::From, CursorState::Gone);
         assert_eq!(shown(&state), HookState::Broken);
-        let refusal = gone(&state, &request).unwrap();
+        let refusal = missing_start(&state, &request).unwrap();
         assert_eq!(refusal.reason, Reason::VersionGone);
         assert!(refusal.to_string().contains("region 2 has no version 8"), "{refusal}");
-        let mut taken_back = state.clone();
+        let mut removed = state.clone();
         let remove = v1::RemoveHookRequest { request_id: directory(10), name: "h".into() };
-        run(&mut taken_back, Kind::RemoveHook(remove)).unwrap();
-        assert!(gone(&taken_back, &request).is_some(), "asked again with the same id");
-        assert!(gone(&taken_back, &v1::AddHookRequest { start: 0, ..request }).is_none());
+        run(&mut removed, Kind::RemoveHook(remove)).unwrap();
+        assert!(missing_start(&removed, &request).is_some(), "repeated request");
+        assert!(missing_start(&removed, &v1::AddHookRequest { start: 0, ..request }).is_none());
     }
 }

@@ -1,4 +1,4 @@
-//! The members of group 0: listing, and one change at a time.
+//! Members of group 0: list, health, and one change at a time.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -18,23 +18,23 @@ use crate::catalog::FIRST_NODE_ID;
 use crate::group::MetaGroup;
 use crate::join;
 
-/// How long a membership change may take.
+/// Deadline of a membership change.
 const CHANGE_DEADLINE: Duration = Duration::from_secs(15);
-/// How long the new leader may take to show.
+/// Deadline of a leadership transfer.
 const TRANSFER_DEADLINE: Duration = Duration::from_secs(5);
-/// Entries that a learner may lack when it is promoted.
+/// Maximum number of log entries that a learner may lack when it is promoted.
 const CAUGHT_UP: u64 = 1_000;
 
-type Members = ChangeMembers<u64, Member>;
+type MemberChange = ChangeMembers<u64, Member>;
 
 impl MetaGroup {
-    /// Everybody in group 0, as this node knows it.
+    /// Members of group 0, as this node knows them.
     pub(crate) fn members(&self) -> v1::ListMetaMembersResponse {
-        self.seen().1
+        self.current_members().1
     }
 
-    /// The membership as it is now, and the same for operators.
-    fn seen(&self) -> (Arc<StoredMembership>, v1::ListMetaMembersResponse) {
+    /// The current membership, in Raft's form and in the form for operators.
+    fn current_members(&self) -> (Arc<StoredMembership>, v1::ListMetaMembersResponse) {
         let metrics = self.raft.metrics();
         let metrics = metrics.borrow_watched();
         let stored = Arc::clone(&metrics.membership_config);
@@ -59,7 +59,7 @@ impl MetaGroup {
         (stored, list)
     }
 
-    /// How long each other member has not answered; only meaningful on the leader.
+    /// Time since the last answer of each other member; meaningful only on the leader.
     pub(crate) fn member_health(&self) -> Vec<MemberHealth> {
         let metrics = self.raft.metrics();
         let metrics = metrics.borrow_watched();
@@ -73,47 +73,48 @@ impl MetaGroup {
             .collect()
     }
 
-    /// Carries out one change, on the membership that the caller has seen.
+    /// Performs one change, based on the membership that the caller has seen.
     pub(crate) async fn change_member(
         &self,
         request: v1::ChangeMetaMemberRequest,
     ) -> Result<v1::ListMetaMembersResponse, Refusal> {
         self.check_leading()?;
-        let (stored, now) = self.seen();
+        let (stored, now) = self.current_members();
         let seen = (request.membership_term, request.membership_index);
         if seen != (0, 0) && seen != (now.membership_term, now.membership_index) {
             return Err(Refusal::new(
                 Reason::MembershipStale,
-                "the members of the meta group have changed meanwhile: list them again",
+                "the members of the meta group have changed: list them again",
             ));
         }
         let last_index = self.last_index();
-        let change = decide(stored.membership(), &now, self.node_id, last_index, request.change)?;
+        let membership = stored.membership();
+        let change = check_change(membership, &now, self.node_id, last_index, request.change)?;
         if let Some(joiner) = &change.must_join {
-            self.let_join(joiner, &now).await?;
+            self.join_cluster(joiner, &now).await?;
         }
-        // Somebody else may have decided while the joiner was asked: then this was decided on members
-        // that are past.
+        // Another change may have been made during the join call. The log id makes the change fail then,
+        // since it was decided on an outdated membership.
         let on = *stored.log_id();
         tokio::time::timeout(CHANGE_DEADLINE, membership::change(&self.raft, change.members, on))
             .await
             .map_err(|_| {
                 Refusal::new(
                     Reason::DeadlineExceeded,
-                    "the change was not completed in time: list the members to see its outcome",
+                    "the membership change timed out: list the members to see its outcome",
                 )
             })?
             .map_err(|error| self.write_refusal(error))?;
         Ok(self.members())
     }
 
-    /// Hands leadership of group 0 to another voter and waits until it leads.
+    /// Transfers leadership of group 0 to another voter, and waits until it leads.
     pub(crate) async fn transfer_to(&self, to: NodeId) -> Result<(), Refusal> {
         self.check_leading()?;
         if !self.members().members.iter().any(|member| member.node_id == to.get() && member.voter) {
             return Err(Refusal::new(
                 Reason::MemberNotFound,
-                format!("node {to} is no voter of the meta group"),
+                format!("node {to} is not a voter of the meta group"),
             ));
         }
         if to == self.node_id {
@@ -125,7 +126,7 @@ impl MetaGroup {
         elected.current_leader(to.get(), "leadership transferred").await.map(|_| ()).map_err(|_| {
             Refusal::new(
                 Reason::Unavailable,
-                format!("node {to} did not take over the meta group: it may lag behind, try again"),
+                format!("node {to} did not become leader of the meta group: it may lag, retry"),
             )
             .retry_after(Duration::from_secs(1))
         })
@@ -137,8 +138,8 @@ impl MetaGroup {
         metrics.last_log_index.unwrap_or(0)
     }
 
-    /// Makes a node with an empty directory part of this cluster, before it is named a member.
-    async fn let_join(
+    /// Makes a node with an empty directory join this cluster, before it becomes a member.
+    async fn join_cluster(
         &self,
         joiner: &v1::MetaMember,
         now: &v1::ListMetaMembersResponse,
@@ -157,73 +158,80 @@ impl MetaGroup {
             bootstrap: false,
             check_only: false,
         };
-        join::ask(&joiner.address, request).await.map_err(|refusal| not_yet(joiner, refusal))
+        let joined = join::request_join(&joiner.address, request).await;
+        joined.map_err(|refusal| join_error(joiner, refusal))
     }
 }
 
-/// The members are as they were, whatever kept the new one from joining: whoever asked may ask
-/// again, and must not take the outcome for unknown.
-fn not_yet(joiner: &v1::MetaMember, refusal: Refusal) -> Refusal {
-    if !join::is_passing(refusal.reason) {
+/// Maps the error of a join call. After a transient error, the members are unchanged: the caller may
+/// retry, and must not treat the outcome as unknown.
+fn join_error(joiner: &v1::MetaMember, refusal: Refusal) -> Refusal {
+    if !join::is_transient(refusal.reason) {
         return refusal;
     }
-    let (node, address) = (joiner.node_id, &joiner.address);
+    let node = joiner.node_id;
+    let address = &joiner.address;
     let text = format!("node {node} at {address} cannot join yet: {refusal}");
     Refusal::new(Reason::MembershipBusy, text).retry_after(Duration::from_millis(500))
 }
 
-/// A change that was checked.
+/// A valid membership change, and the node that must join the cluster first.
 #[derive(Debug)]
-struct Checked {
-    members: Members,
+struct CheckedChange {
+    members: MemberChange,
     must_join: Option<v1::MetaMember>,
 }
 
-fn decide(
+/// Validates a requested change against the current membership.
+fn check_change(
     membership: &Membership,
     now: &v1::ListMetaMembersResponse,
     leader: NodeId,
     last_index: u64,
     change: Option<Change>,
-) -> Result<Checked, Refusal> {
+) -> Result<CheckedChange, Refusal> {
     let refuse = |reason, text: String| Err(Refusal::new(reason, text));
     let found = |id: u64| now.members.iter().find(|member| member.node_id == id);
     let missing = |id: u64| {
-        Refusal::new(Reason::MemberNotFound, format!("node {id} is no member of the meta group"))
+        Refusal::new(Reason::MemberNotFound, format!("node {id} is not a member of the meta group"))
     };
-    let plain = |members| Ok(Checked { members, must_join: None });
+    let plain = |members| Ok(CheckedChange { members, must_join: None });
     match change {
-        None => refuse(Reason::InvalidArgument, "the request names no change".to_owned()),
+        None => refuse(Reason::InvalidArgument, "the request has no change".to_owned()),
         Some(Change::AddLearner(new)) => {
             if found(new.node_id).is_some() {
                 return refuse(
                     Reason::MemberExists,
-                    format!("node {} is a member of the meta group already", new.node_id),
+                    format!("node {} is already a member of the meta group", new.node_id),
                 );
             }
             if !(1..FIRST_NODE_ID.get()).contains(&new.node_id) {
                 return refuse(
                     Reason::InvalidArgument,
-                    format!("meta nodes have ids from 1 to {}", FIRST_NODE_ID.get() - 1),
+                    format!(
+                        "{} is not the id of a meta node: use 1 to {}",
+                        new.node_id,
+                        FIRST_NODE_ID.get() - 1
+                    ),
                 );
             }
             let member = Member::new(new.address.clone());
             let members = ChangeMembers::AddNodes(BTreeMap::from([(new.node_id, member)]));
-            Ok(Checked { members, must_join: Some(new) })
+            Ok(CheckedChange { members, must_join: Some(new) })
         }
         Some(Change::Promote(id)) => {
             let member = found(id).ok_or_else(|| missing(id))?;
             if membership::future_voters(membership).contains(&id) {
-                // For good only once the change that made it one is finished.
+                // During a joint membership, the node is permanently a voter only when the change is finished.
                 if membership::is_joint(membership) {
                     return plain(membership::finish());
                 }
-                return refuse(Reason::MemberExists, format!("node {id} is a voter already"));
+                return refuse(Reason::MemberExists, format!("node {id} is already a voter"));
             }
             if member.matched_index.is_none_or(|matched| matched + CAUGHT_UP < last_index) {
                 return Err(Refusal::new(
                     Reason::MembershipBusy,
-                    format!("node {id} has not caught up yet: try again"),
+                    format!("node {id} has not caught up yet: retry"),
                 )
                 .retry_after(Duration::from_secs(1)));
             }
@@ -261,12 +269,12 @@ mod tests {
         }
     }
 
-    fn reason(change: Option<Change>) -> Result<Members, Reason> {
+    fn reason(change: Option<Change>) -> Result<MemberChange, Reason> {
         reason_on(&[&[1, 2]], change)
     }
 
-    /// With these voters among nodes 1 to 4.
-    fn reason_on(voters: &[&[u64]], change: Option<Change>) -> Result<Members, Reason> {
+    /// Checks a change on a membership with these voters among nodes 1 to 4.
+    fn reason_on(voters: &[&[u64]], change: Option<Change>) -> Result<MemberChange, Reason> {
         let nodes: BTreeMap<u64, Member> =
             (1..=4).map(|id| (id, Member::new(format!("m:{id}")))).collect();
         let configs = voters.iter().map(|ids| ids.iter().copied().collect()).collect();
@@ -282,13 +290,13 @@ mod tests {
             membership_term: 1,
             membership_index: 2,
         };
-        decide(&membership, &now, NodeId(1), 5_000, change)
+        check_change(&membership, &now, NodeId(1), 5_000, change)
             .map(|checked| checked.members)
             .map_err(|refusal| refusal.reason)
     }
 
     #[test]
-    fn changes_are_checked_one_by_one() {
+    fn membership_changes_are_validated() {
         let one = |id| BTreeSet::from([id]);
         assert_eq!(reason(None), Err(Reason::InvalidArgument));
         assert_eq!(
@@ -316,7 +324,7 @@ mod tests {
     }
 
     #[test]
-    fn a_change_between_its_two_steps_is_finished() {
+    fn joint_membership_change_can_be_finished() {
         let one = |id| BTreeSet::from([id]);
         let promoting: &[&[u64]] = &[&[1, 2], &[1, 2, 3]];
         let removing: &[&[u64]] = &[&[1, 2, 3], &[1, 2]];
@@ -326,20 +334,20 @@ mod tests {
         assert_eq!(reason_on(promoting, promote.clone()), Ok(finish));
         assert_eq!(reason_on(promoting, remove.clone()), Ok(ChangeMembers::RemoveVoters(one(3))));
         assert_eq!(reason_on(removing, remove), Ok(ChangeMembers::RemoveVoters(one(3))));
-        // It votes still, but would no longer when the change is finished.
+        // The node is still a voter, but not after the end of the change.
         assert_eq!(reason_on(removing, promote), Ok(ChangeMembers::AddVoterIds(one(3))));
     }
 
     #[test]
-    fn a_member_that_cannot_join_yet_is_asked_again() {
+    fn transient_join_error_is_retryable() {
         let joiner =
             v1::MetaMember { node_id: 4, address: "h:1".into(), ..v1::MetaMember::default() };
         for reason in [Reason::Unavailable, Reason::DeadlineExceeded, Reason::ShuttingDown] {
-            let refusal = not_yet(&joiner, Refusal::new(reason, "starting"));
+            let refusal = join_error(&joiner, Refusal::new(reason, "starting"));
             assert_eq!(refusal.reason, Reason::MembershipBusy);
             assert!(refusal.retry_after.is_some() && refusal.message.contains("node 4 at h:1"));
         }
-        let refusal = not_yet(&joiner, Refusal::new(Reason::PeersMismatch, "other peers"));
+        let refusal = join_error(&joiner, Refusal::new(Reason::PeersMismatch, "other peers"));
         assert_eq!(refusal.reason, Reason::PeersMismatch);
     }
 }

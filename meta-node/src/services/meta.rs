@@ -1,4 +1,4 @@
-//! The proto service `Meta`.
+//! Implementation of the proto service `Meta`.
 
 use std::collections::BTreeMap;
 use std::pin::Pin;
@@ -12,29 +12,29 @@ use tidewater_proto::v1::{self, NodeRole, NodeState, Reason, meta_command::Kind,
 use tokio::time::Instant;
 use tonic::{Request, Response, Status};
 
-use super::{ANSWER_BYTES, REQUEST_BYTES, Slot, watch};
+use super::{MAX_REQUEST_BYTES, MAX_RESPONSE_BYTES, ReplicaSlot, watch};
 use crate::catalog::{MetaState, Node};
 use crate::join::Joiner;
 
-/// Groups and problems that one heartbeat may report.
-const MOST_GROUPS: usize = 10_000;
+/// Maximum number of groups in one heartbeat.
+const MAX_GROUPS: usize = 10_000;
 
-/// Registration, heartbeats, the catalog, and joining.
+/// Registration, heartbeats, the catalog, and the join handshake.
 #[derive(Debug, Clone)]
 pub(crate) struct MetaService {
-    slot: Slot,
+    slot: ReplicaSlot,
     joiner: Arc<Joiner>,
 }
 
 impl MetaService {
-    pub(crate) fn new(slot: Slot, joiner: Arc<Joiner>) -> Self {
+    pub(crate) fn new(slot: ReplicaSlot, joiner: Arc<Joiner>) -> Self {
         Self { slot, joiner }
     }
 
     pub(crate) fn into_server(self) -> MetaServer<Self> {
         MetaServer::new(self)
-            .max_decoding_message_size(REQUEST_BYTES)
-            .max_encoding_message_size(ANSWER_BYTES)
+            .max_decoding_message_size(MAX_REQUEST_BYTES)
+            .max_encoding_message_size(MAX_RESPONSE_BYTES)
     }
 
     async fn register(
@@ -53,9 +53,9 @@ impl MetaService {
         };
         let reply = running.group.propose(Kind::RegisterNode(command)).await?;
         let Some(meta_reply::Outcome::NodeId(node_id)) = reply.outcome else {
-            return Err(Refusal::new(Reason::Internal, "registering gave no node id"));
+            return Err(Refusal::new(Reason::Internal, "the registration returned no node id"));
         };
-        running.observations.joined(NodeId(node_id), data, Instant::now());
+        running.observations.record_registration(NodeId(node_id), data, Instant::now());
         let incarnation = running.group.view.read().header().incarnation.get();
         Ok(v1::RegisterResponse {
             cluster_id: running.group.cluster_id.to_string(),
@@ -77,10 +77,11 @@ impl MetaService {
                 ),
             ));
         }
-        if request.groups.len() > MOST_GROUPS {
+        let count = request.groups.len();
+        if count > MAX_GROUPS {
             return Err(Refusal::new(
                 Reason::InvalidArgument,
-                format!("a heartbeat reports at most {MOST_GROUPS} groups"),
+                format!("{count} groups in one heartbeat are too many (maximum {MAX_GROUPS})"),
             ));
         }
         let state = running.group.view.read();
@@ -106,7 +107,7 @@ impl MetaService {
             return Err(removed());
         }
         let now = Instant::now();
-        running.observations.heartbeat(request, now);
+        running.observations.record_heartbeat(request, now);
         let compactors = match node.role {
             NodeRole::Data => compactors_up(&state, &running.observations.compactors(now)),
             _ => Vec::new(),
@@ -122,19 +123,19 @@ impl MetaService {
     }
 }
 
-/// Whom data nodes may give work to, in order of id.
+/// Returns the compactors that data nodes may offload to, in order of id.
 fn compactors_up(
     state: &MetaState,
     loads: &BTreeMap<NodeId, v1::CompactorLoad>,
 ) -> Vec<v1::CompactorInfo> {
-    let of = |(id, load): (&NodeId, &v1::CompactorLoad)| {
-        let up =
+    let to_info = |(id, load): (&NodeId, &v1::CompactorLoad)| {
+        let is_up =
             |node: &&Arc<Node>| node.role == NodeRole::Compactor && node.state == NodeState::Up;
-        let node = state.node(*id).filter(up)?;
+        let node = state.node(*id).filter(is_up)?;
         let address = node.address.clone();
         Some(v1::CompactorInfo { node_id: id.get(), address, load: Some(load.clone()) })
     };
-    loads.iter().filter_map(of).collect()
+    loads.iter().filter_map(to_info).collect()
 }
 
 type EventStream = Pin<Box<dyn Stream<Item = Result<v1::WatchEvent, Status>> + Send>>;
@@ -163,7 +164,7 @@ impl Meta for MetaService {
     ) -> Result<Response<EventStream>, Status> {
         let running = self.slot.get()?;
         running.group.check_leading()?;
-        // A new leader may not yet have applied what the last one has shown.
+        // A new leader may not have applied the last revision that the previous leader sent.
         running.group.linearize().await?;
         let stream = watch::start(running.group, request.into_inner());
         Ok(Response::new(Box::pin(stream)))
@@ -180,7 +181,7 @@ impl Meta for MetaService {
         &self,
         request: Request<v1::JoinClusterRequest>,
     ) -> Result<Response<v1::JoinClusterResponse>, Status> {
-        self.joiner.answer(request.into_inner()).await?;
+        self.joiner.handle(request.into_inner()).await?;
         Ok(Response::new(v1::JoinClusterResponse {}))
     }
 }
@@ -191,7 +192,7 @@ mod tests {
     use crate::commands::testing::{compactor, run, with_nodes};
 
     #[test]
-    fn work_goes_to_compactors_that_are_up() {
+    fn only_compactors_that_are_up_are_listed() {
         let mut state = with_nodes(1);
         for number in 1..=3 {
             run(&mut state, Kind::RegisterNode(compactor(20 + number, number))).unwrap();
@@ -199,7 +200,7 @@ mod tests {
         let down = v1::SetNodeState { node_id: 103, state: NodeState::Down.into() };
         run(&mut state, Kind::SetNodeState(down)).unwrap();
         let load = v1::CompactorLoad { slots: 2, jobs: 1, ..v1::CompactorLoad::default() };
-        // One says nothing, one is down, one is no compactor, one is not known any more.
+        // 104 reports no load, 103 is down, 101 is not a compactor, 170 is unknown.
         let loads = [101, 102, 103, 170].map(|node| (NodeId(node), load.clone())).into();
         let expected =
             v1::CompactorInfo { node_id: 102, address: "127.0.0.1:8001".into(), load: Some(load) };

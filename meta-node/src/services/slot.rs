@@ -1,4 +1,4 @@
-//! The node's replica of group 0: absent until the node belongs to a cluster.
+//! Slot for the node's replica of group 0: empty until the node belongs to a cluster.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -10,30 +10,30 @@ use tidewater_proto::v1::Reason;
 use crate::group::MetaGroup;
 use crate::leader::{Control, Observations};
 
-/// What the services need of a node that belongs to a cluster.
+/// Parts of a running replica that the services use.
 #[derive(Debug, Clone)]
-pub(crate) struct Running {
+pub(crate) struct RunningReplica {
     pub(crate) group: Arc<MetaGroup>,
     pub(crate) control: Arc<Control>,
     pub(crate) observations: Arc<Observations>,
 }
 
-/// Filled when the node has joined its cluster; emptied when it stops.
+/// Slot for the running replica: set when the node has joined its cluster, cleared when it stops.
 #[derive(Debug, Clone, Default)]
-pub(crate) struct Slot {
-    running: Arc<RwLock<Option<Running>>>,
+pub(crate) struct ReplicaSlot {
+    running: Arc<RwLock<Option<RunningReplica>>>,
 }
 
-impl Slot {
-    pub(crate) fn fill(&self, running: Running) {
+impl ReplicaSlot {
+    pub(crate) fn set(&self, running: RunningReplica) {
         *self.running.write() = Some(running);
     }
 
-    pub(crate) fn empty(&self) {
+    pub(crate) fn clear(&self) {
         *self.running.write() = None;
     }
 
-    pub(crate) fn get(&self) -> Result<Running, Refusal> {
+    pub(crate) fn get(&self) -> Result<RunningReplica, Refusal> {
         self.running.read().clone().ok_or_else(|| {
             Refusal::new(
                 Reason::NotBootstrapped,

@@ -1,4 +1,4 @@
-//! What is wrong with the cluster, in an operator's sentences. Pure.
+//! Problems of the cluster, as sentences for operators. Pure.
 
 use std::time::Duration;
 
@@ -6,23 +6,23 @@ use tidewater_common::ids::NodeId;
 use tidewater_proto::v1::{GroupState, NodeRole, NodeState, TableState};
 
 use crate::catalog::{Group, MetaState};
-use crate::leader::{CREATION_LIMIT, Observed, REPLICAS};
+use crate::leader::{CREATION_LIMIT, ObservedCluster, REPLICAS};
 
-/// A table that takes longer is worth a sentence.
+/// Time after which a table in state creating is a problem.
 const TABLE_LIMIT: Duration = Duration::from_secs(5);
 
-/// A member of group 0 as its leader sees it.
+/// Health of a member of group 0, as known to the leader.
 #[derive(Debug, Clone)]
 pub(crate) struct MemberHealth {
     pub(crate) node: NodeId,
-    /// Since it last answered.
+    /// Time since the member last answered; `None`: it has never answered.
     pub(crate) silent_for: Option<Duration>,
 }
 
-/// Sentences, each naming what is wrong; none: all is well.
+/// Returns one sentence for each problem; empty when the cluster is healthy.
 pub(crate) fn problems(
     state: &MetaState,
-    observed: &Observed,
+    observed: &ObservedCluster,
     members: &[MemberHealth],
     failure_timeout: Duration,
 ) -> Vec<String> {
@@ -33,7 +33,7 @@ pub(crate) fn problems(
         }
     }
     for node in state.nodes().filter(|node| node.role != NodeRole::Meta) {
-        if node.state == NodeState::Down && is_missed(state, node.id) {
+        if node.state == NodeState::Down && hosts_replica(state, node.id) {
             problems.push(format!(
                 "{} node {} at {} is down: it sends no heartbeats",
                 role(node.role),
@@ -42,9 +42,9 @@ pub(crate) fn problems(
             ));
         }
         if node.state != NodeState::Removed
-            && let Some(complaints) = observed.problems.get(&node.id)
+            && let Some(reported) = observed.problems.get(&node.id)
         {
-            problems.extend(complaints.iter().map(|text| format!("node {}: {text}", node.id)));
+            problems.extend(reported.iter().map(|text| format!("node {}: {text}", node.id)));
         }
     }
     let data_nodes = state
@@ -52,28 +52,29 @@ pub(crate) fn problems(
         .filter(|node| node.role == NodeRole::Data && node.state != NodeState::Removed)
         .count();
     if data_nodes > 0 && !state.groups().any(|group| group.state == GroupState::Active) {
-        problems.push("no data group is active yet: no table can be written to".to_owned());
+        problems.push("no data group is active yet: tables accept no writes".to_owned());
     }
     for group in state.groups() {
-        problems.extend(group_problem(state, group, observed, data_nodes));
+        problems.extend(group_problems(state, group, observed, data_nodes));
     }
     problems.extend(table_problems(state, observed));
     problems
 }
 
-/// Whether a group has a replica on the node. Nobody waits for one without: a compactor keeps
-/// nothing, and a data directory that was lost is a new node, which replaces the old one.
-fn is_missed(state: &MetaState, node: NodeId) -> bool {
+/// Returns whether an active group has a replica on the node. Other nodes are not a problem when they
+/// are down: a compactor keeps no state, and a node with a lost data directory rejoins as a new node,
+/// which replaces the old one.
+fn hosts_replica(state: &MetaState, node: NodeId) -> bool {
     state
         .groups()
         .filter(|group| group.state == GroupState::Active)
         .any(|group| group.replicas().contains(&node))
 }
 
-fn group_problem(
+fn group_problems(
     state: &MetaState,
     group: &Group,
-    observed: &Observed,
+    observed: &ObservedCluster,
     data_nodes: usize,
 ) -> Vec<String> {
     let id = group.id;
@@ -81,7 +82,7 @@ fn group_problem(
         GroupState::Creating => {
             let age = observed.creating_for.get(&id).copied().unwrap_or_default();
             return if age > CREATION_LIMIT / 3 {
-                vec![format!("group {id} is being created for {} s", age.as_secs())]
+                vec![format!("group {id} has been in state creating for {} s", age.as_secs())]
             } else {
                 Vec::new()
             };
@@ -92,61 +93,64 @@ fn group_problem(
     let mut problems = Vec::new();
     let leads = |node: NodeId| state.node(node).is_some_and(|node| node.state == NodeState::Up);
     if !group.leader.is_some_and(leads) {
-        problems.push(format!("group {id} has no leader: its regions take no writes"));
+        problems.push(format!("group {id} has no leader: its regions accept no writes"));
     }
     let members =
         if group.voters.is_empty() { group.first_members.len() } else { group.voters.len() };
-    let wanted = REPLICAS.min(data_nodes);
-    if members < wanted {
-        problems.push(short(state, group, members, wanted));
+    let target = REPLICAS.min(data_nodes);
+    if members < target {
+        problems.push(missing_replicas(state, group, members, target));
     }
     problems
 }
 
-/// A group that could have more replicas than it has, and what becomes of that.
-fn short(state: &MetaState, group: &Group, members: usize, wanted: usize) -> String {
-    let (id, learners) = (group.id, group.learners.len());
-    let of = if wanted == REPLICAS {
+/// Describes a group with fewer replicas than possible, and the progress of adding them.
+fn missing_replicas(state: &MetaState, group: &Group, members: usize, target: usize) -> String {
+    let id = group.id;
+    let learners = group.learners.len();
+    let of = if target == REPLICAS {
         format!("{REPLICAS} replicas")
     } else {
-        format!("the {wanted} replicas that {wanted} data nodes can hold")
+        format!("the {target} replicas that {target} data nodes can host")
     };
-    let missing = (wanted - members).saturating_sub(learners);
-    let held = group.replicas();
+    let missing = (target - members).saturating_sub(learners);
+    let hosts = group.replicas();
     let free = state
         .nodes()
         .filter(|node| node.role == NodeRole::Data && node.state == NodeState::Up)
-        .filter(|node| !held.contains(&node.id))
+        .filter(|node| !hosts.contains(&node.id))
         .count();
-    let mut doing = Vec::new();
+    let mut progress = Vec::new();
     if learners > 0 {
-        doing.push(format!("{learners} catching up"));
+        progress.push(format!("{learners} catching up"));
     }
     if missing.min(free) > 0 {
-        doing.push(format!("{} to be added", missing.min(free)));
+        progress.push(format!("{} to be added", missing.min(free)));
     }
     match missing.saturating_sub(free) {
         0 => {}
-        1 => doing.push("1 waits for a data node to come up".to_owned()),
-        nodes => doing.push(format!("{nodes} wait for data nodes to come up")),
+        1 => progress.push("1 waiting for a data node to come up".to_owned()),
+        nodes => progress.push(format!("{nodes} waiting for data nodes to come up")),
     }
-    format!("group {id} has {members} of {of}: {}", doing.join(", "))
+    format!("group {id} has {members} of {of}: {}", progress.join(", "))
 }
 
-fn table_problems(state: &MetaState, observed: &Observed) -> Vec<String> {
+fn table_problems(state: &MetaState, observed: &ObservedCluster) -> Vec<String> {
     let mut problems = Vec::new();
     let now = state.header().time_ms;
     for table in state.tables().filter(|table| table.state != TableState::Active) {
         let age = Duration::from_millis(now.saturating_sub(table.created_ms));
-        let doing = match table.state {
-            TableState::Creating if age > TABLE_LIMIT => "is being created",
-            TableState::Dropping => "is being dropped",
+        let name = &table.name;
+        let operation = match table.state {
+            TableState::Creating if age > TABLE_LIMIT => "created",
+            TableState::Dropping => "dropped",
             _ => continue,
         };
         match observed.table_errors.get(&table.id) {
-            Some(error) => problems.push(format!("table {:?} {doing}: {error}", table.name)),
+            Some(error) => problems.push(format!("table {name:?} is being {operation}: {error}")),
             None if table.state == TableState::Creating => {
-                problems.push(format!("table {:?} {doing} for {} s", table.name, age.as_secs()));
+                let seconds = age.as_secs();
+                problems.push(format!("table {name:?} has been in state creating for {seconds} s"));
             }
             None => {}
         }
@@ -173,8 +177,8 @@ mod tests {
 
     const TIMEOUT: Duration = Duration::from_secs(5);
 
-    fn seen(state: &MetaState) -> Vec<String> {
-        problems(state, &Observed::default(), &[], TIMEOUT)
+    fn shown(state: &MetaState) -> Vec<String> {
+        problems(state, &ObservedCluster::default(), &[], TIMEOUT)
     }
 
     fn report(state: &mut MetaState, voters: &[u64], learners: &[u64]) {
@@ -191,29 +195,29 @@ mod tests {
     }
 
     #[test]
-    fn a_whole_cluster_has_no_problems() {
+    fn cluster_with_all_possible_replicas_has_no_problems() {
         for nodes in 1..=4u64 {
             let mut state = with_groups(nodes, 1);
             let voters: Vec<u64> = (101..101 + nodes.min(3)).collect();
             report(&mut state, &voters, &[]);
-            assert_eq!(seen(&state), [""; 0], "{nodes} nodes are as good as it gets");
+            assert_eq!(shown(&state), [""; 0], "{nodes} nodes with all possible replicas");
         }
     }
 
-    /// Else a cluster that was just started would be taken for whole before it can hold a row on
-    /// more than one disk.
+    /// Otherwise a starting cluster would count as healthy before it can store a row on more than one
+    /// disk.
     #[test]
-    fn a_cluster_without_an_active_group_is_not_whole() {
-        assert_eq!(seen(&with_groups(0, 0)), [""; 0], "nobody has come yet");
-        let first = ["no data group is active yet: no table can be written to"];
+    fn cluster_without_an_active_group_has_a_problem() {
+        assert_eq!(shown(&with_groups(0, 0)), [""; 0], "no data node has registered yet");
+        let first = ["no data group is active yet: tables accept no writes"];
         let mut state = with_groups(3, 0);
-        assert_eq!(seen(&state), first);
+        assert_eq!(shown(&state), first);
         let create = v1::CreateGroup { first_members: vec![101] };
         run(&mut state, Kind::CreateGroup(create)).unwrap();
-        assert_eq!(seen(&state), first);
+        assert_eq!(shown(&state), first);
         run(&mut state, Kind::ActivateGroup(v1::ActivateGroup { group_id: 1 })).unwrap();
         report(&mut state, &[101], &[]);
-        assert_eq!(seen(&state), ["group 1 has 1 of 3 replicas: 2 to be added"]);
+        assert_eq!(shown(&state), ["group 1 has 1 of 3 replicas: 2 to be added"]);
     }
 
     fn down(state: &mut MetaState, node_id: u64) {
@@ -222,54 +226,57 @@ mod tests {
     }
 
     #[test]
-    fn a_group_that_could_have_more_replicas_is_named() {
+    fn group_with_missing_replicas_is_a_problem() {
         let mut state = with_groups(2, 1);
         report(&mut state, &[101], &[]);
-        let of_two = "group 1 has 1 of the 2 replicas that 2 data nodes can hold";
-        assert_eq!(seen(&state), [format!("{of_two}: 1 to be added")]);
+        let of_two = "group 1 has 1 of the 2 replicas that 2 data nodes can host";
+        assert_eq!(shown(&state), [format!("{of_two}: 1 to be added")]);
         report(&mut state, &[101], &[102]);
-        assert_eq!(seen(&state), [format!("{of_two}: 1 catching up")]);
+        assert_eq!(shown(&state), [format!("{of_two}: 1 catching up")]);
         let mut state = with_groups(3, 1);
         report(&mut state, &[101], &[]);
-        assert_eq!(seen(&state), ["group 1 has 1 of 3 replicas: 2 to be added"]);
+        assert_eq!(shown(&state), ["group 1 has 1 of 3 replicas: 2 to be added"]);
         report(&mut state, &[101], &[102]);
-        assert_eq!(seen(&state), ["group 1 has 1 of 3 replicas: 1 catching up, 1 to be added"]);
+        assert_eq!(shown(&state), ["group 1 has 1 of 3 replicas: 1 catching up, 1 to be added"]);
         report(&mut state, &[101], &[]);
         down(&mut state, 103);
         assert_eq!(
-            seen(&state),
-            ["group 1 has 1 of 3 replicas: 1 to be added, 1 waits for a data node to come up"]
+            shown(&state),
+            ["group 1 has 1 of 3 replicas: 1 to be added, 1 waiting for a data node to come up"]
         );
         down(&mut state, 102);
-        assert_eq!(seen(&state), ["group 1 has 1 of 3 replicas: 2 wait for data nodes to come up"]);
+        assert_eq!(
+            shown(&state),
+            ["group 1 has 1 of 3 replicas: 2 waiting for data nodes to come up"]
+        );
     }
 
     #[test]
-    fn what_is_down_is_named() {
+    fn down_nodes_with_replicas_are_problems() {
         let mut state = with_groups(3, 1);
-        assert_eq!(seen(&state), ["group 1 has no leader: its regions take no writes"]);
+        assert_eq!(shown(&state), ["group 1 has no leader: its regions accept no writes"]);
         report(&mut state, &[101, 102, 103], &[]);
         down(&mut state, 101);
         assert_eq!(
-            seen(&state),
+            shown(&state),
             [
                 "data node 101 at 127.0.0.1:7001 is down: it sends no heartbeats",
-                "group 1 has no leader: its regions take no writes"
+                "group 1 has no leader: its regions accept no writes"
             ]
         );
-        // Without replicas it is not missed.
+        // A down node without replicas is not a problem.
         let mut idle = with_groups(4, 1);
         report(&mut idle, &[101, 102, 103], &[]);
         down(&mut idle, 104);
-        assert_eq!(seen(&idle), [""; 0]);
+        assert_eq!(shown(&idle), [""; 0]);
         let members = [
             MemberHealth { node: NodeId(1), silent_for: Some(Duration::ZERO) },
             MemberHealth { node: NodeId(2), silent_for: Some(Duration::from_secs(6)) },
             MemberHealth { node: NodeId(3), silent_for: None },
         ];
-        let said = problems(&state, &Observed::default(), &members, TIMEOUT);
+        let reported = problems(&state, &ObservedCluster::default(), &members, TIMEOUT);
         assert_eq!(
-            said[..2],
+            reported[..2],
             [
                 "meta node 2 does not answer the meta leader",
                 "meta node 3 does not answer the meta leader"
@@ -278,16 +285,16 @@ mod tests {
     }
 
     #[test]
-    fn a_table_that_does_not_get_ready_is_named_with_the_reason() {
+    fn table_that_is_not_ready_is_a_problem() {
         let mut state = with_groups(1, 1);
         report(&mut state, &[101], &[]);
         run(&mut state, Kind::CreateTable(table(1, "t"))).unwrap();
-        assert_eq!(seen(&state), [""; 0]);
+        assert_eq!(shown(&state), [""; 0]);
         for _ in 0..4 {
             run(&mut state, Kind::AdvanceTime(v1::AdvanceTime { now_ms: u64::MAX })).unwrap();
         }
-        assert_eq!(seen(&state), ["table \"t\" is being created for 8 s"]);
-        let mut observed = Observed::default();
+        assert_eq!(shown(&state), ["table \"t\" has been in state creating for 8 s"]);
+        let mut observed = ObservedCluster::default();
         observed.table_errors.insert(TableId(1), "group 1 has no leader".into());
         observed.problems.insert(NodeId(101), vec!["the disk is full".into()]);
         assert_eq!(

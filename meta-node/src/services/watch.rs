@@ -1,8 +1,7 @@
-//! The catalog watch: a snapshot, or what is missing since the watcher's cursor, then every change.
+//! Catalog watch: a stream of a snapshot, or the deltas since the watcher's revision, then every change.
 //!
-//! Served by the leader only, so that a watcher is never held by a member that has been cut off. A
-//! watcher that does not keep up is cut off with an error, for which one place of its queue is
-//! always kept free.
+//! Only the leader serves watches, so that a watcher is never connected to an isolated member. The
+//! stream of a watcher that is too slow ends with an error, for which one slot of its queue is reserved.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -19,48 +18,52 @@ use tonic::Status;
 use crate::catalog::MetaState;
 use crate::group::MetaGroup;
 
-/// Events that wait for a watcher.
-const QUEUE: usize = 64;
-/// How long a full queue may stay full.
-const SLOW: Duration = Duration::from_secs(10);
-/// How often a watcher hears something when nothing changes.
-const PROGRESS: Duration = Duration::from_secs(1);
+/// Capacity of a watcher's queue, in events.
+const QUEUE_CAPACITY: usize = 64;
+/// Maximum time that a watcher's queue may stay full.
+const SEND_TIMEOUT: Duration = Duration::from_secs(10);
+/// Interval of keep-alive events while nothing changes.
+const KEEP_ALIVE_INTERVAL: Duration = Duration::from_secs(1);
 
 /// Starts one watcher's stream.
 pub(super) fn start(
     group: Arc<MetaGroup>,
     request: v1::WatchRequest,
 ) -> impl Stream<Item = Result<v1::WatchEvent, Status>> + Send + 'static {
-    let (queue, events) = mpsc::channel(QUEUE);
+    let (queue, events) = mpsc::channel(QUEUE_CAPACITY);
     tokio::spawn(async move {
-        let mut cursor = Cursor::new(&request);
+        let mut cursor = WatchCursor::new(&request);
         if let Err(end) = follow(&group, &mut cursor, &queue).await {
-            // Fails only when the watcher itself is gone.
+            // Fails only when the watcher has disconnected.
             let _ = queue.try_send(Err(end.into()));
         }
     });
     ReceiverStream::new(events)
 }
 
-type Queue = mpsc::Sender<Result<v1::WatchEvent, Status>>;
+type EventQueue = mpsc::Sender<Result<v1::WatchEvent, Status>>;
 
-async fn follow(group: &MetaGroup, cursor: &mut Cursor, queue: &Queue) -> Result<(), Refusal> {
+async fn follow(
+    group: &MetaGroup,
+    cursor: &mut WatchCursor,
+    queue: &EventQueue,
+) -> Result<(), Refusal> {
     let mut revisions = group.view.subscribe();
-    let mut progress = interval(PROGRESS);
-    progress.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let mut keep_alive = interval(KEEP_ALIVE_INTERVAL);
+    keep_alive.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
         group.check_leading()?;
         revisions.mark_unchanged();
         let events = cursor.advance(&group.view.read());
         for event in events {
-            if !send(queue, event, SLOW).await? {
+            if !send(queue, event, SEND_TIMEOUT).await? {
                 return Ok(());
             }
         }
         tokio::select! {
-            _ = progress.tick() => {
+            _ = keep_alive.tick() => {
                 let current = Event::CurrentRevision(cursor.revision.get());
-                if !send(queue, current, SLOW).await? {
+                if !send(queue, current, SEND_TIMEOUT).await? {
                     return Ok(());
                 }
             }
@@ -74,9 +77,9 @@ async fn follow(group: &MetaGroup, cursor: &mut Cursor, queue: &Queue) -> Result
     }
 }
 
-/// Waits for two free places, and takes one: the other is for the error. `false`: the watcher is
-/// gone.
-async fn send(queue: &Queue, event: Event, limit: Duration) -> Result<bool, Refusal> {
+/// Waits for two free slots of the queue, and uses one: the other is reserved for the error. Returns
+/// `false` when the watcher has disconnected.
+async fn send(queue: &EventQueue, event: Event, limit: Duration) -> Result<bool, Refusal> {
     match timeout(limit, queue.reserve_many(2)).await {
         Ok(Ok(mut permits)) => {
             if let Some(permit) = permits.next() {
@@ -88,7 +91,7 @@ async fn send(queue: &Queue, event: Event, limit: Duration) -> Result<bool, Refu
         Err(_) => Err(Refusal::new(
             Reason::Overloaded,
             format!(
-                "the watcher took nothing for {} s: watch again from its revision",
+                "the watcher received no event for {} s: watch again from its revision",
                 limit.as_secs()
             ),
         )),
@@ -96,26 +99,26 @@ async fn send(queue: &Queue, event: Event, limit: Duration) -> Result<bool, Refu
 }
 
 fn stopping() -> Refusal {
-    Refusal::new(Reason::ShuttingDown, "this meta node is stopping: watch another one")
+    Refusal::new(Reason::ShuttingDown, "this meta node is stopping: watch another node")
 }
 
-/// Where a watcher is.
+/// Position of a watcher.
 #[derive(Debug)]
-struct Cursor {
-    /// `None`: it needs a snapshot.
+struct WatchCursor {
+    /// Incarnation of the revision; `None`: the watcher needs a snapshot.
     incarnation: Option<Incarnation>,
     revision: Revision,
 }
 
-impl Cursor {
+impl WatchCursor {
     fn new(request: &v1::WatchRequest) -> Self {
         let revision = Revision(request.from_revision);
         let known = request.from_revision != 0;
         Self { incarnation: known.then_some(Incarnation(request.incarnation)), revision }
     }
 
-    /// What the watcher has still to see: deltas, or a snapshot when the cursor is too old, belongs
-    /// to another incarnation, or is ahead of this state.
+    /// Moves the cursor to the state, and returns the missing events: deltas, or a snapshot when the
+    /// cursor is too old, belongs to another incarnation, or is ahead of the state.
     fn advance(&mut self, state: &MetaState) -> Vec<Event> {
         let header = state.header();
         let deltas = (self.incarnation == Some(header.incarnation))
@@ -138,8 +141,8 @@ mod tests {
     use crate::commands::testing::{registration, run, with_nodes};
     use tidewater_proto::v1::meta_command::Kind;
 
-    fn cursor(from_revision: u64, incarnation: u64) -> Cursor {
-        Cursor::new(&v1::WatchRequest { from_revision, incarnation })
+    fn cursor(from_revision: u64, incarnation: u64) -> WatchCursor {
+        WatchCursor::new(&v1::WatchRequest { from_revision, incarnation })
     }
 
     fn kinds(events: &[Event]) -> Vec<&'static str> {
@@ -152,7 +155,7 @@ mod tests {
     }
 
     #[test]
-    fn a_cursor_gets_what_it_lacks() {
+    fn cursor_receives_missing_deltas_or_a_snapshot() {
         let mut state = with_nodes(3);
         let revision = state.header().revision.get();
         assert_eq!(kinds(&cursor(0, 0).advance(&state)), ["snapshot"]);
@@ -167,7 +170,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_slow_watcher_is_cut_off_with_an_error() {
+    async fn slow_watcher_gets_an_error() {
         let (queue, mut events) = mpsc::channel(3);
         let event = || Event::CurrentRevision(1);
         let limit = Duration::from_millis(10);

@@ -32,7 +32,7 @@ fn advance(state: &mut MetaState, advances: Vec<v1::CursorAdvance>) {
     run(state, Kind::AdvanceCursors(v1::AdvanceCursors { advances })).unwrap();
 }
 
-/// From where the cursor is to there.
+/// An update of a cursor from its current position to `at`.
 fn to(state: &MetaState, region: u64, hook: &str, at: (u64, CursorState)) -> v1::CursorAdvance {
     let cursor = state.cursors().get(RegionId(region), hook).unwrap();
     v1::CursorAdvance {
@@ -53,12 +53,12 @@ fn done(state: &MetaState, region: u64, hook: &str) -> v1::CursorAdvance {
 
 /// Region, version and state of a hook's cursors.
 fn cursors(state: &MetaState, hook: &str) -> Vec<(u64, u64, CursorState)> {
-    let short = |cursor: &Cursor| (cursor.region.get(), cursor.version.get(), cursor.state);
+    let short = |cursor: &HookCursor| (cursor.region.get(), cursor.version.get(), cursor.state);
     state.cursors().of_hook(hook).map(short).collect()
 }
 
 #[test]
-fn a_durable_hook_has_a_cursor_for_each_region_that_it_sees() {
+fn durable_hook_has_a_cursor_for_each_observed_region() {
     use CursorState::{From, Now, Start, Tail};
     let mut state = state();
     add(&mut state, adding(10, "now", ""));
@@ -75,7 +75,7 @@ fn a_durable_hook_has_a_cursor_for_each_region_that_it_sees() {
     assert_eq!(cursors(&state, "from"), [(3, 6, From)]);
     assert_eq!(cursors(&state, "all"), [(1, 0, Start), (2, 0, Start)]);
     assert_eq!(cursors(&state, "other"), []);
-    // A new table is told of from its first version on.
+    // The hook receives a new table from its first version on.
     run(&mut state, Kind::CreateTable(table(3, "v"))).unwrap();
     assert_eq!(cursors(&state, "now").last(), Some(&(4, 0, Tail)));
     assert_eq!(cursors(&state, "all").len(), 2);
@@ -86,17 +86,17 @@ fn a_durable_hook_has_a_cursor_for_each_region_that_it_sees() {
 }
 
 #[test]
-fn what_makes_no_sense_is_refused() {
+fn invalid_hook_starts_and_excess_cursors_are_rejected() {
     let state = state();
-    let refused = |request: v1::AddHookRequest| {
-        let answer = run(&mut state.clone(), Kind::AddHook(request.clone()));
-        assert!(matches!(answer, Err(CommandError::Malformed(_))), "{request:?}: {answer:?}");
+    let assert_malformed = |request: v1::AddHookRequest| {
+        let result = run(&mut state.clone(), Kind::AddHook(request.clone()));
+        assert!(matches!(result, Err(CommandError::Malformed(_))), "{request:?}: {result:?}");
     };
     let version = HookStart::Version.into();
-    refused(v1::AddHookRequest { start: version, ..adding(10, "a", "") });
-    refused(v1::AddHookRequest { version: 1, ..adding(10, "a", "") });
-    refused(v1::AddHookRequest { start: 9, ..adding(10, "a", "") });
-    refused(v1::AddHookRequest {
+    assert_malformed(v1::AddHookRequest { start: version, ..adding(10, "a", "") });
+    assert_malformed(v1::AddHookRequest { version: 1, ..adding(10, "a", "") });
+    assert_malformed(v1::AddHookRequest { start: 9, ..adding(10, "a", "") });
+    assert_malformed(v1::AddHookRequest {
         durable: false,
         start: version,
         version: 1,
@@ -106,15 +106,15 @@ fn what_makes_no_sense_is_refused() {
     for number in 0..16 {
         add(&mut many, adding(100 + number, &format!("h{number}"), ""));
     }
-    let answer = run(&mut many, Kind::AddHook(adding(10, "a", "")));
-    assert_eq!(answer, Err(CommandError::TooManyDurableHooks(16)));
-    let advances = vec![v1::CursorAdvance::default(); MOST_ADVANCES + 1];
-    let answer = run(&mut many, Kind::AdvanceCursors(v1::AdvanceCursors { advances }));
-    assert_eq!(answer, Err(CommandError::TooManyAdvances(MOST_ADVANCES + 1)));
+    let result = run(&mut many, Kind::AddHook(adding(10, "a", "")));
+    assert_eq!(result, Err(CommandError::TooManyDurableHooks(16)));
+    let advances = vec![v1::CursorAdvance::default(); MAX_ADVANCES + 1];
+    let result = run(&mut many, Kind::AdvanceCursors(v1::AdvanceCursors { advances }));
+    assert_eq!(result, Err(CommandError::TooManyAdvances(MAX_ADVANCES + 1)));
 }
 
 #[test]
-fn a_cursor_moves_from_what_is_expected_and_watchers_do_not_see_it() {
+fn cursor_moves_only_from_the_expected_position() {
     use CursorState::{Now, Tail};
     let mut state = state();
     add(&mut state, adding(10, "h", "t"));
@@ -122,10 +122,10 @@ fn a_cursor_moves_from_what_is_expected_and_watchers_do_not_see_it() {
     let late = to(&state, 1, "h", (9, Tail));
     let first = to(&state, 1, "h", (5, Tail));
     let second = to(&state, 2, "h", (4, Tail));
-    // Of two in one command, the first counts.
+    // The first of two updates in one command wins.
     advance(&mut state, vec![first, second, late.clone()]);
     assert_eq!(cursors(&state, "h"), [(1, 5, Tail), (2, 4, Tail)]);
-    // Decided on a cursor that has moved since.
+    // Decided on an outdated position.
     advance(&mut state, vec![late]);
     let other = v1::CursorAdvance { generation: 1, ..to(&state, 1, "h", (6, Tail)) };
     let unknown = v1::CursorAdvance { region_id: 99, ..to(&state, 1, "h", (6, Tail)) };
@@ -136,7 +136,7 @@ fn a_cursor_moves_from_what_is_expected_and_watchers_do_not_see_it() {
 }
 
 #[test]
-fn a_cursor_moves_only_in_ways_that_mean_something() {
+fn cursor_follows_its_transition_function() {
     use CursorState::{From, Gone, Lagged, Now, Start, Tail, Unspecified};
     let all = [Unspecified, Now, Start, From, Tail, Lagged, Gone];
     let v = ManifestVersion;
@@ -155,33 +155,33 @@ fn a_cursor_moves_only_in_ways_that_mean_something() {
 }
 
 #[test]
-fn a_dropped_region_is_told_to_its_end() {
+fn cursors_of_a_dropped_region_are_deleted_once_received() {
     let mut state = state();
     add(&mut state, adding(10, "all", ""));
     add(&mut state, adding(11, "only", "t"));
     let names = |state: &MetaState| -> Vec<String> {
         state.hooks().map(|hook| hook.name.clone()).collect()
     };
-    // A region that has a route is not at its end, whoever says so.
+    // A region with a route is not dropped, whatever the update claims.
     let early = done(&state, 1, "all");
     advance(&mut state, vec![early]);
     assert_eq!(cursors(&state, "all").len(), 3);
     let id = state.table_named("t").unwrap().id;
     run(&mut state, drop_table(20, "t")).unwrap();
-    let told = done(&state, 1, "only");
-    advance(&mut state, vec![told]);
+    let received = done(&state, 1, "only");
+    advance(&mut state, vec![received]);
     run(&mut state, Kind::FinishDropTable(v1::FinishDropTable { table_id: id.get() })).unwrap();
-    assert_eq!(names(&state), ["all", "only"], "it has still to be told of region 2");
-    let told = vec![done(&state, 2, "only"), done(&state, 2, "all"), done(&state, 1, "all")];
-    advance(&mut state, told);
+    assert_eq!(names(&state), ["all", "only"], "the hook has not received the removal of region 2");
+    let received = vec![done(&state, 2, "only"), done(&state, 2, "all"), done(&state, 1, "all")];
+    advance(&mut state, received);
     assert_eq!(names(&state), ["all"]);
     assert_eq!(cursors(&state, "all").len(), 1);
-    // Told before the drop was finished, it goes with the table.
+    // A hook that has received the removals before the drop is finished is deleted with the table.
     add(&mut state, adding(12, "brief", "u"));
     let id = state.table_named("u").unwrap().id;
     run(&mut state, drop_table(21, "u")).unwrap();
-    let told = done(&state, 3, "brief");
-    advance(&mut state, vec![told]);
+    let received = done(&state, 3, "brief");
+    advance(&mut state, vec![received]);
     assert_eq!(names(&state), ["all", "brief"]);
     run(&mut state, Kind::FinishDropTable(v1::FinishDropTable { table_id: id.get() })).unwrap();
     assert_eq!(names(&state), ["all"]);

@@ -5,7 +5,7 @@ use tidewater_common::ids::GroupId;
 use super::*;
 use crate::catalog::MetaState;
 use crate::commands::testing::{hex, one_of_each, unhex};
-use crate::machine::snapshot::SnapshotFolder;
+use crate::machine::snapshot::SnapshotDir;
 use crate::machine::store::StateStore;
 
 const GOLDEN_SNAPSHOT: &str = include_str!("golden_snapshot.txt");
@@ -26,8 +26,8 @@ fn lines(bytes: &[u8]) -> String {
 
 #[test]
 fn snapshot_bytes_are_frozen() {
-    let folder = tempfile::tempdir().unwrap();
-    let written = SnapshotFolder::open(folder.path().to_owned()).unwrap();
+    let dir = tempfile::tempdir().unwrap();
+    let written = SnapshotDir::open(dir.path().to_owned()).unwrap();
     let snapshot = written.write(&one_of_each(), meta()).unwrap();
     let bytes = std::fs::read(snapshot.snapshot.path()).unwrap();
     assert_eq!(lines(&bytes), GOLDEN_SNAPSHOT, "older snapshots must stay readable");
@@ -37,11 +37,11 @@ fn snapshot_bytes_are_frozen() {
 
 #[test]
 fn snapshot_of_an_older_release_is_readable() {
-    let folder = tempfile::tempdir().unwrap();
-    let path = folder.path().join("catalog-00000000000000000002-00000000000000000300");
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("catalog-00000000000000000002-00000000000000000300");
     let bytes: Vec<u8> = GOLDEN_SNAPSHOT.lines().flat_map(unhex).collect();
     std::fs::write(&path, bytes).unwrap();
-    let found = SnapshotFolder::open(folder.path().to_owned()).unwrap();
+    let found = SnapshotDir::open(dir.path().to_owned()).unwrap();
     let snapshot = found.current().unwrap();
     assert_eq!(snapshot.meta, meta());
     let (state, rows) = found.install(meta(), snapshot.snapshot).unwrap();
@@ -60,9 +60,9 @@ fn stored(log: &LogStore) -> Vec<(String, Vec<u8>)> {
 
 #[tokio::test]
 async fn stored_state_keys_and_bytes_are_frozen() {
-    let folder = tempfile::tempdir().unwrap();
-    let log = store(folder.path());
-    let mut machine = machine(folder.path(), &log);
+    let dir = tempfile::tempdir().unwrap();
+    let log = store(dir.path());
+    let mut machine = machine(dir.path(), &log);
     apply(&mut machine, entries()).await;
     // Rows are queued behind the log; a durable write flushes them.
     log.group(GroupId::META).write_durably(0, |_, _| Ok(())).await.unwrap();
@@ -90,8 +90,8 @@ async fn stored_state_keys_and_bytes_are_frozen() {
 
 #[tokio::test]
 async fn rows_of_an_older_release_are_readable() {
-    let folder = tempfile::tempdir().unwrap();
-    let log = store(folder.path());
+    let dir = tempfile::tempdir().unwrap();
+    let log = store(dir.path());
     log.write_synced(|db, batch| {
         let family = db.cf_handle("state").unwrap();
         for (key, value) in one_of_each().rows().unwrap() {

@@ -31,9 +31,9 @@ async fn apply_from(machine: &mut MetaMachine, log: &[Entry], next: usize) {
 
 /// Applies entries one by one; returns the digest after each index.
 async fn digests(log: &[Entry]) -> Vec<u32> {
-    let folder = tempfile::tempdir().unwrap();
-    let store = store(folder.path());
-    let mut machine = machine(folder.path(), &store);
+    let dir = tempfile::tempdir().unwrap();
+    let store = store(dir.path());
+    let mut machine = machine(dir.path(), &store);
     let mut digests = Vec::new();
     for entry in log {
         apply(&mut machine, vec![entry.clone()]).await;
@@ -44,14 +44,14 @@ async fn digests(log: &[Entry]) -> Vec<u32> {
 
 /// Applies the log with a restart at `cut`.
 async fn restarted(log: &[Entry], cut: usize) -> (Option<LogId>, StoredMembership, u32) {
-    let folder = tempfile::tempdir().unwrap();
+    let dir = tempfile::tempdir().unwrap();
     {
-        let store = store(folder.path());
-        apply(&mut machine(folder.path(), &store), log[..cut].to_vec()).await;
+        let store = store(dir.path());
+        apply(&mut machine(dir.path(), &store), log[..cut].to_vec()).await;
         store.shutdown();
     }
-    let store = store(folder.path());
-    let mut machine = machine(folder.path(), &store);
+    let store = store(dir.path());
+    let mut machine = machine(dir.path(), &store);
     apply_from(&mut machine, log, cut).await;
     standing(&mut machine).await
 }
@@ -101,8 +101,8 @@ proptest! {
 }
 
 /// File of RocksDB's write-ahead log, which holds all data that is not in its tables yet.
-fn write_ahead_log(folder: &Path) -> std::path::PathBuf {
-    let files = fs::read_dir(folder).unwrap().map(|file| file.unwrap().path());
+fn write_ahead_log(dir: &Path) -> std::path::PathBuf {
+    let files = fs::read_dir(dir).unwrap().map(|file| file.unwrap().path());
     let logs = files.filter(|path| path.extension().is_some_and(|ending| ending == "log"));
     logs.max_by_key(|path| fs::metadata(path).unwrap().len()).unwrap()
 }
@@ -120,9 +120,9 @@ async fn log_replay_restores_the_state_after_a_crash() {
     }
     let log = log_of(kinds);
     let digests = digests(&log).await;
-    let folder = tempfile::tempdir().unwrap();
-    let live = store(folder.path());
-    let mut running = machine(folder.path(), &live);
+    let dir = tempfile::tempdir().unwrap();
+    let live = store(dir.path());
+    let mut running = machine(dir.path(), &live);
     for entry in &log {
         apply(&mut running, vec![entry.clone()]).await;
         // Rows are queued behind the log: one durable write for each entry makes the cuts differ.
@@ -134,7 +134,7 @@ async fn log_replay_restores_the_state_after_a_crash() {
         // Simulates a crash: data that was not synced may be missing at the end.
         let crashed = tempfile::tempdir().unwrap();
         fs::create_dir(crashed.path().join("log")).unwrap();
-        for file in fs::read_dir(folder.path().join("log")).unwrap() {
+        for file in fs::read_dir(dir.path().join("log")).unwrap() {
             let file = file.unwrap();
             fs::copy(file.path(), crashed.path().join("log").join(file.file_name())).unwrap();
         }

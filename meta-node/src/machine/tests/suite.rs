@@ -11,16 +11,16 @@ use super::{MetaMachine, machine, store};
 struct Builder;
 
 /// Keeps the directory while a test runs; the machine keeps the log store.
-struct Guard {
-    _folder: TempDir,
+struct DirGuard {
+    _dir: TempDir,
 }
 
-impl StoreBuilder<TypeConfig, GroupLog, MetaMachine, Guard> for Builder {
-    async fn build(&self) -> Result<(Guard, GroupLog, MetaMachine), StorageError<TypeConfig>> {
-        let folder = TempDir::new().unwrap();
-        let log = store(folder.path());
-        let machine = machine(folder.path(), &log);
-        Ok((Guard { _folder: folder }, log.group(GroupId::META), machine))
+impl StoreBuilder<TypeConfig, GroupLog, MetaMachine, DirGuard> for Builder {
+    async fn build(&self) -> Result<(DirGuard, GroupLog, MetaMachine), StorageError<TypeConfig>> {
+        let dir = TempDir::new().unwrap();
+        let log = store(dir.path());
+        let machine = machine(dir.path(), &log);
+        Ok((DirGuard { _dir: dir }, log.group(GroupId::META), machine))
     }
 }
 

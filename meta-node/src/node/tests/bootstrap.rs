@@ -1,16 +1,16 @@
-//! Making a cluster, and what keeps two from being made.
+//! Creation of a cluster, and protection against creating two.
 
 use tidewater_common::ids::NodeId;
 use tidewater_common::refusal::Refusal;
 use tidewater_proto::v1::{self, Reason};
 use tokio::time::timeout;
 
-use super::cluster::{Cluster, LIMIT, free_address, serve};
+use super::cluster::{LIMIT, MetaCluster, free_address, serve};
 use crate::{Bootstrap, MetaError};
 
 #[tokio::test(flavor = "multi_thread")]
-async fn peers_that_disagree_make_no_cluster() {
-    let mut cluster = Cluster::new(2);
+async fn peers_with_different_lists_create_no_cluster() {
+    let mut cluster = MetaCluster::new(2);
     cluster.start(1, Bootstrap::Once).await;
     let mut options = cluster.options(2, Bootstrap::Never);
     options.peers.insert(NodeId(3), free_address());
@@ -30,8 +30,8 @@ async fn peers_that_disagree_make_no_cluster() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn two_nodes_that_bootstrap_both_give_up() {
-    let mut cluster = Cluster::new(2);
+async fn two_bootstrapping_nodes_both_fail() {
+    let mut cluster = MetaCluster::new(2);
     cluster.start(1, Bootstrap::Once).await;
     cluster.start(2, Bootstrap::Once).await;
     let failed = timeout(LIMIT, cluster.nodes[&1].meta.failed()).await.unwrap();

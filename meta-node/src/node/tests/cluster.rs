@@ -1,4 +1,4 @@
-//! Meta nodes in this process, each with a listener of its own.
+//! Fixture: meta nodes in this process, each with its own listener.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
@@ -20,7 +20,7 @@ use crate::catalog::digest;
 pub(super) const LIMIT: Duration = Duration::from_secs(40);
 
 /// A meta node with its listener.
-pub(super) struct Running {
+pub(super) struct RunningNode {
     pub(super) meta: Meta,
     raft: RaftService,
     server: JoinHandle<()>,
@@ -28,15 +28,15 @@ pub(super) struct Running {
     data_dir: std::path::PathBuf,
 }
 
-impl Running {
-    /// Graceful.
+impl RunningNode {
+    /// Stops the node gracefully.
     pub(super) async fn stop(self) {
         self.meta.shutdown().await;
         self.stop.cancel();
         let _ = self.server.await;
     }
 
-    /// As a kill does: no hand-over; connections break.
+    /// Simulates a kill: no transfer of leadership, connections break.
     pub(super) async fn kill(self) {
         self.server.abort();
         self.stop.cancel();
@@ -48,7 +48,7 @@ impl Running {
         self.meta.stop.cancel();
         // The log store closes with its last owner; connections may outlive the server.
         self.raft.remove_host(self.meta.node_id());
-        self.meta.slot().empty();
+        self.meta.slot().clear();
         let deadline = Instant::now() + LIMIT;
         while let Err(error) = open(self.data_dir.clone()).await {
             assert!(Instant::now() < deadline, "{error}");
@@ -57,10 +57,10 @@ impl Running {
     }
 }
 
-pub(super) struct Cluster {
-    pub(super) folder: tempfile::TempDir,
+pub(super) struct MetaCluster {
+    pub(super) dir: tempfile::TempDir,
     pub(super) peers: BTreeMap<NodeId, String>,
-    pub(super) nodes: BTreeMap<u64, Running>,
+    pub(super) nodes: BTreeMap<u64, RunningNode>,
 }
 
 pub(super) fn free_address() -> String {
@@ -68,7 +68,7 @@ pub(super) fn free_address() -> String {
     listener.local_addr().unwrap().to_string()
 }
 
-pub(super) async fn serve(options: MetaOptions, address: &str) -> Result<Running, MetaError> {
+pub(super) async fn serve(options: MetaOptions, address: &str) -> Result<RunningNode, MetaError> {
     let raft = RaftService::new();
     let data_dir = options.data_dir.clone();
     let meta = Meta::start(options, raft.clone(), Arc::new(SystemClock)).await?;
@@ -89,23 +89,23 @@ pub(super) async fn serve(options: MetaOptions, address: &str) -> Result<Running
     let server = tokio::spawn(async move {
         let incoming = TcpListenerStream::new(listener);
         let serving = Server::builder().add_routes(routes.routes()).serve_with_incoming(incoming);
-        // Watches never end by themselves: do not wait for them.
+        // Watches never end: do not wait for them.
         tokio::select! {
             _ = serving => {}
             () = stopped.cancelled_owned() => {}
         }
     });
-    Ok(Running { meta, raft, server, stop, data_dir })
+    Ok(RunningNode { meta, raft, server, stop, data_dir })
 }
 
-impl Cluster {
+impl MetaCluster {
     pub(super) fn new(size: u64) -> Self {
         let peers = (1..=size).map(|id| (NodeId(id), free_address())).collect();
-        Self { folder: tempfile::tempdir().unwrap(), peers, nodes: BTreeMap::new() }
+        Self { dir: tempfile::tempdir().unwrap(), peers, nodes: BTreeMap::new() }
     }
 
     pub(super) fn options(&self, id: u64, bootstrap: Bootstrap) -> MetaOptions {
-        let data_dir = self.folder.path().join(id.to_string());
+        let data_dir = self.dir.path().join(id.to_string());
         MetaOptions {
             settle: Duration::from_millis(300),
             ..MetaOptions::new(NodeId(id), data_dir, self.peers.clone(), bootstrap)
@@ -131,7 +131,7 @@ impl Cluster {
         cluster
     }
 
-    /// Waits for the one that leads and is bootstrapped.
+    /// Waits until a bootstrapped node leads; returns its id.
     pub(super) async fn leader(&self) -> u64 {
         let deadline = Instant::now() + LIMIT;
         loop {
@@ -162,7 +162,7 @@ impl Cluster {
         AdminClient::new(self.channel(id).await)
     }
 
-    /// Asks the leader until it answers; leaders change.
+    /// Calls the leader, and retries transient errors with the current leader.
     pub(super) async fn retry<T, F: Future<Output = Result<Response<T>, Status>>>(
         &self,
         mut call: impl FnMut(u64) -> F,
@@ -174,9 +174,9 @@ impl Cluster {
                 Ok(response) => return Ok(response.into_inner()),
                 Err(status) => {
                     let refusal = Refusal::from_status(&status);
-                    let passing =
+                    let is_transient =
                         refusal.retry_after.is_some() || refusal.reason == Reason::Unavailable;
-                    if !passing || Instant::now() > deadline {
+                    if !is_transient || Instant::now() > deadline {
                         return Err(refusal);
                     }
                     sleep(Duration::from_millis(50)).await;
@@ -230,11 +230,11 @@ impl Cluster {
         }
     }
 
-    /// All members have applied the same, and say so by their digests.
+    /// Waits until the states of all members have the same revision and digest.
     pub(super) async fn wait_equal(&self) {
         let deadline = Instant::now() + LIMIT;
         loop {
-            // A member that was just started may not have its replica yet.
+            // A member that has just started may not have its replica yet.
             let digests: Option<BTreeSet<_>> = self
                 .nodes
                 .values()
@@ -246,14 +246,14 @@ impl Cluster {
             if digests.as_ref().is_some_and(|digests| digests.len() == 1) {
                 return;
             }
-            assert!(Instant::now() < deadline, "{digests:?}: {:#?}", self.standings());
+            assert!(Instant::now() < deadline, "{digests:?}: {:#?}", self.node_states());
             sleep(Duration::from_millis(10)).await;
         }
     }
 
-    /// What each node says of itself, for a test that fails.
-    fn standings(&self) -> Vec<String> {
-        let standing = |(id, node): (&u64, &Running)| {
+    /// Errors and metrics of all nodes, for the message of a failed test.
+    fn node_states(&self) -> Vec<String> {
+        let describe = |(id, node): (&u64, &RunningNode)| {
             let failed = node.meta.failed.borrow().as_ref().map(|error| error.to_string());
             let metrics = node
                 .meta
@@ -262,6 +262,6 @@ impl Cluster {
                 .map(|running| running.group.raft.metrics().borrow_watched().to_string());
             format!("node {id}: failed {failed:?}, {metrics:?}")
         };
-        self.nodes.iter().map(standing).collect()
+        self.nodes.iter().map(describe).collect()
     }
 }

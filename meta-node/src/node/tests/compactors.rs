@@ -1,18 +1,18 @@
-//! Whom data nodes may give work to.
+//! Compactors that data nodes may offload to.
 
 use std::sync::Arc;
 
 use parking_lot::Mutex;
 use tidewater_proto::v1::{self, NodeRole};
 
-use super::cluster::Cluster;
-use super::data_nodes::{DataNode, Hosted, register_request};
+use super::cluster::MetaCluster;
+use super::data_nodes::{FakeDataNode, FakeDataNodes, register_request};
 
 #[tokio::test(flavor = "multi_thread")]
-async fn data_nodes_hear_of_compactors_and_their_load() {
-    let mut cluster = Cluster::bootstrapped(1).await;
-    let hosted = Arc::new(Mutex::new(Hosted::default()));
-    let data = DataNode::start(&cluster, 1, &hosted).await;
+async fn data_node_heartbeat_returns_compactors_and_their_load() {
+    let mut cluster = MetaCluster::bootstrapped(1).await;
+    let hosted = Arc::new(Mutex::new(FakeDataNodes::default()));
+    let data = FakeDataNode::start(&cluster, 1, &hosted).await;
     let cluster_id = cluster.catalog().await.cluster_id;
     let mut meta = cluster.meta(1).await;
     let compactor = v1::RegisterRequest {
@@ -26,15 +26,15 @@ async fn data_nodes_hear_of_compactors_and_their_load() {
         compactor,
         ..v1::HeartbeatRequest::default()
     };
-    let heard = meta.heartbeat(beat(data.node_id, None)).await.unwrap().into_inner();
-    assert!(heard.compactors.is_empty(), "it has not said what it has");
+    let response = meta.heartbeat(beat(data.node_id, None)).await.unwrap().into_inner();
+    assert!(response.compactors.is_empty(), "the compactor has not reported its load");
     let load = v1::CompactorLoad { slots: 3, jobs: 1, ..v1::CompactorLoad::default() };
-    let itself = meta.heartbeat(beat(compactor, Some(load.clone()))).await.unwrap().into_inner();
-    assert!(itself.compactors.is_empty());
-    let heard = meta.heartbeat(beat(data.node_id, None)).await.unwrap().into_inner();
+    let own = meta.heartbeat(beat(compactor, Some(load.clone()))).await.unwrap().into_inner();
+    assert!(own.compactors.is_empty());
+    let response = meta.heartbeat(beat(data.node_id, None)).await.unwrap().into_inner();
     let address = "compactor:1".to_owned();
     let expected = v1::CompactorInfo { node_id: compactor, address, load: Some(load) };
-    assert_eq!(heard.compactors, [expected]);
+    assert_eq!(response.compactors, [expected]);
     data.stop().await;
     cluster.nodes.remove(&1).unwrap().stop().await;
 }

@@ -1,4 +1,4 @@
-//! A whole data node that agrees to everything, registers, and sends heartbeats.
+//! Fake data nodes, which register, send heartbeats, and accept all calls.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -16,32 +16,33 @@ use tokio_stream::wrappers::TcpListenerStream;
 use tonic::transport::Server;
 use tonic::{Request, Response, Status};
 
-use super::cluster::Cluster;
+use super::cluster::MetaCluster;
 use crate::commands::testing::directory;
 
-/// What fake data nodes host: a whole data node that agrees to everything.
+/// State of the fake data nodes, shared by all of them.
 #[derive(Debug, Default)]
-pub(super) struct Hosted {
+pub(super) struct FakeDataNodes {
     pub(super) groups: BTreeMap<u64, (BTreeSet<u64>, BTreeSet<u64>, u64)>,
     pub(super) leaders: BTreeMap<u64, u64>,
     pub(super) regions: BTreeSet<(u64, u64)>,
-    /// Whether regions are opened never, and how often that was asked.
+    /// Calls that open a region never return.
     pub(super) hangs: bool,
-    pub(super) asked: usize,
-    /// Whether staging areas are refused.
-    pub(super) refuses_areas: bool,
-    /// Region and step of each change taken.
+    /// Number of calls that open a region.
+    pub(super) open_calls: usize,
+    /// Calls that open a staging area fail.
+    pub(super) rejects_areas: bool,
+    /// Region and step of each accepted change.
     pub(super) changes: Vec<(u64, v1::ProcedureStep)>,
 }
 
 #[derive(Debug, Clone)]
-pub(super) struct FakeData {
+pub(super) struct FakeGroupControl {
     node_id: Arc<Mutex<u64>>,
-    hosted: Arc<Mutex<Hosted>>,
+    hosted: Arc<Mutex<FakeDataNodes>>,
 }
 
 #[tonic::async_trait]
-impl GroupControl for FakeData {
+impl GroupControl for FakeGroupControl {
     async fn start_group(
         &self,
         request: Request<v1::StartGroupRequest>,
@@ -49,7 +50,7 @@ impl GroupControl for FakeData {
         let request = request.into_inner();
         let own = *self.node_id.lock();
         if own == 0 {
-            // The leader may act on a registration before its answer is here.
+            // The leader may call before the node has received its registration's response.
             return Err(Refusal::new(Reason::Unavailable, "not registered yet").into());
         }
         assert_eq!(request.header.unwrap().target_node, own);
@@ -105,7 +106,7 @@ impl GroupControl for FakeData {
         request: Request<v1::OpenAreaRequest>,
     ) -> Result<Response<v1::OpenAreaResponse>, Status> {
         let request = request.into_inner();
-        if self.hosted.lock().refuses_areas {
+        if self.hosted.lock().rejects_areas {
             return Err(Refusal::new(Reason::ObjectStoreUnavailable, "not now").into());
         }
         self.hosted.lock().changes.push((request.region_id, request.step.unwrap()));
@@ -162,7 +163,7 @@ impl GroupControl for FakeData {
         let request = request.into_inner();
         let hangs = {
             let mut hosted = self.hosted.lock();
-            hosted.asked += 1;
+            hosted.open_calls += 1;
             hosted.hangs
         };
         if hangs {
@@ -175,7 +176,9 @@ impl GroupControl for FakeData {
                 node_id: NodeId(leader),
                 address: String::new(),
             };
-            return Err(Refusal::new(Reason::NotLeader, "not here").leader(Some(hint)).into());
+            return Err(Refusal::new(Reason::NotLeader, "not the leader")
+                .leader(Some(hint))
+                .into());
         }
         hosted.regions.insert((request.group_id, request.region.unwrap().region_id));
         Ok(Response::new(v1::OpenRegionResponse {}))
@@ -198,17 +201,22 @@ impl GroupControl for FakeData {
     }
 }
 
-/// Registers a fake data node and lets it send heartbeats until it is dropped.
-pub(super) struct DataNode {
+/// A registered fake data node, which sends heartbeats until it is dropped.
+pub(super) struct FakeDataNode {
     pub(super) node_id: u64,
     tasks: tokio::task::JoinSet<()>,
 }
 
-impl DataNode {
-    pub(super) async fn start(cluster: &Cluster, number: u64, hosted: &Arc<Mutex<Hosted>>) -> Self {
+impl FakeDataNode {
+    pub(super) async fn start(
+        cluster: &MetaCluster,
+        number: u64,
+        hosted: &Arc<Mutex<FakeDataNodes>>,
+    ) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap().to_string();
-        let fake = FakeData { node_id: Arc::new(Mutex::new(0)), hosted: Arc::clone(hosted) };
+        let fake =
+            FakeGroupControl { node_id: Arc::new(Mutex::new(0)), hosted: Arc::clone(hosted) };
         let mut tasks = tokio::task::JoinSet::new();
         let server = GroupControlServer::new(fake.clone());
         tasks.spawn(async move {
@@ -245,12 +253,12 @@ pub(super) fn register_request(number: u64, address: &str) -> v1::RegisterReques
     }
 }
 
-/// To every meta node: the leader takes them.
+/// Sends heartbeats to every meta node; only the leader accepts them.
 async fn heartbeats(
     metas: Vec<String>,
     cluster_id: String,
     node_id: u64,
-    hosted: Arc<Mutex<Hosted>>,
+    hosted: Arc<Mutex<FakeDataNodes>>,
 ) {
     let mut clients: Vec<_> = metas
         .iter()

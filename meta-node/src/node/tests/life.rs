@@ -1,4 +1,4 @@
-//! Starting, restarting, failing over, catching up.
+//! Start, restart, failover and catch-up of meta nodes.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -10,17 +10,17 @@ use tidewater_proto::v1::{self, NodeState, Reason, watch_event::Event};
 use tokio::time::timeout;
 use tokio_stream::StreamExt;
 
-use super::cluster::{Cluster, LIMIT, free_address, serve};
-use super::data_nodes::{DataNode, Hosted, register_request, voters};
+use super::cluster::{LIMIT, MetaCluster, free_address, serve};
+use super::data_nodes::{FakeDataNode, FakeDataNodes, register_request, voters};
 use crate::commands::testing::{directory, table};
 use crate::{Bootstrap, MetaError};
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_standalone_node_registers_makes_groups_and_tables_and_restarts() {
-    let mut cluster = Cluster::new(1);
+async fn standalone_node_keeps_its_catalog_across_a_restart() {
+    let mut cluster = MetaCluster::new(1);
     cluster.start(1, Bootstrap::IfEmpty).await;
-    let hosted = Arc::new(Mutex::new(Hosted::default()));
-    let data = DataNode::start(&cluster, 1, &hosted).await;
+    let hosted = Arc::new(Mutex::new(FakeDataNodes::default()));
+    let data = FakeDataNode::start(&cluster, 1, &hosted).await;
     assert_eq!(data.node_id, 101);
     let made = cluster.create_table(table(1, "t")).await.unwrap();
     assert_eq!(made.state, i32::from(v1::TableState::Active));
@@ -65,12 +65,12 @@ async fn a_standalone_node_registers_makes_groups_and_tables_and_restarts() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn three_nodes_lose_their_leader_and_lose_nothing() {
-    let mut cluster = Cluster::bootstrapped(3).await;
-    let hosted = Arc::new(Mutex::new(Hosted::default()));
-    let first = DataNode::start(&cluster, 1, &hosted).await;
+async fn cluster_keeps_its_catalog_across_a_failover() {
+    let mut cluster = MetaCluster::bootstrapped(3).await;
+    let hosted = Arc::new(Mutex::new(FakeDataNodes::default()));
+    let first = FakeDataNode::start(&cluster, 1, &hosted).await;
     let made = cluster.create_table(table(1, "t")).await.unwrap();
-    // A follower sends the caller on.
+    // A follower returns a hint to the leader.
     let leader = cluster.leader().await;
     let follower = (1..=3).find(|id| *id != leader).unwrap();
     let refused =
@@ -79,7 +79,7 @@ async fn three_nodes_lose_their_leader_and_lose_nothing() {
     assert_eq!(refusal.reason, Reason::NotLeader);
     assert_eq!(refusal.leader.unwrap().address, cluster.peers[&NodeId(leader)]);
 
-    // A watcher sees a snapshot, then every change; it goes on at the next leader.
+    // A watcher receives a snapshot, then every change, and continues at the next leader.
     let request = v1::WatchRequest { from_revision: 0, incarnation: 0 };
     let mut watch = cluster.meta(leader).await.watch(request).await.unwrap().into_inner();
     let Some(Event::Snapshot(snapshot)) = watch.next().await.unwrap().unwrap().event else {
@@ -89,8 +89,8 @@ async fn three_nodes_lose_their_leader_and_lose_nothing() {
     let mut revision = snapshot.revision;
 
     // Groups grow as nodes join.
-    let second = DataNode::start(&cluster, 2, &hosted).await;
-    let third = DataNode::start(&cluster, 3, &hosted).await;
+    let second = FakeDataNode::start(&cluster, 2, &hosted).await;
+    let third = FakeDataNode::start(&cluster, 3, &hosted).await;
     cluster.wait_for("three voters", |catalog| voters(catalog, 1) == 3).await;
     while let Ok(event) = timeout(Duration::from_millis(200), watch.next()).await {
         match event.unwrap().unwrap().event {
@@ -107,12 +107,12 @@ async fn three_nodes_lose_their_leader_and_lose_nothing() {
     let next = cluster.leader().await;
     assert_ne!(next, leader);
     let again = cluster.create_table(table(1, "t")).await.unwrap();
-    assert_eq!(again, made, "the same request has the same outcome");
+    assert_eq!(again, made, "a repeated request has the same outcome");
     cluster.create_table(table(2, "u")).await.unwrap();
     let request = v1::WatchRequest { from_revision: revision, incarnation: snapshot.incarnation };
     let mut watch = cluster.meta(next).await.watch(request).await.unwrap().into_inner();
     let Some(Event::Delta(delta)) = watch.next().await.unwrap().unwrap().event else {
-        panic!("the new leader goes on with deltas")
+        panic!("the new leader continues with deltas")
     };
     assert_eq!(delta.revision, revision + 1);
 
@@ -135,8 +135,8 @@ async fn three_nodes_lose_their_leader_and_lose_nothing() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_member_that_lags_behind_the_log_gets_a_snapshot() {
-    let mut cluster = Cluster::bootstrapped(3).await;
+async fn lagging_member_receives_a_snapshot() {
+    let mut cluster = MetaCluster::bootstrapped(3).await;
     let leader = cluster.leader().await;
     let lagging = (1..=3).find(|id| *id != leader).unwrap();
     cluster.nodes.remove(&lagging).unwrap().stop().await;
@@ -158,7 +158,7 @@ async fn a_member_that_lags_behind_the_log_gets_a_snapshot() {
 
     cluster.start(lagging, Bootstrap::Never).await;
     cluster.wait_equal().await;
-    // What was installed is there after a restart, too.
+    // The installed state survives a restart.
     cluster.nodes.remove(&lagging).unwrap().stop().await;
     cluster.start(lagging, Bootstrap::Never).await;
     cluster.wait_equal().await;

@@ -1,4 +1,4 @@
-//! Group 0 changes its members, and who leads it.
+//! Changes of the members and the leader of group 0.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
@@ -14,12 +14,12 @@ use tidewater_raft_store::types::{EntryPayload, Membership};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::time::{Instant, sleep, timeout};
 
-use super::cluster::{Cluster, LIMIT, free_address, serve};
+use super::cluster::{LIMIT, MetaCluster, free_address, serve};
 use crate::{Bootstrap, join};
 
 #[tokio::test(flavor = "multi_thread")]
-async fn group_0_changes_its_members_and_its_leader() {
-    let mut cluster = Cluster::bootstrapped(1).await;
+async fn meta_group_changes_its_members_and_leader() {
+    let mut cluster = MetaCluster::bootstrapped(1).await;
     let four = NodeId(4);
     cluster.peers.insert(four, free_address());
     cluster.start(4, Bootstrap::Never).await;
@@ -66,10 +66,10 @@ async fn group_0_changes_its_members_and_its_leader() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn the_leader_finishes_a_change_that_was_cut_off() {
-    let mut cluster = Cluster::bootstrapped(1).await;
+async fn leader_finishes_an_interrupted_membership_change() {
+    let mut cluster = MetaCluster::bootstrapped(1).await;
     let group = cluster.nodes[&1].meta.slot().get().unwrap().group;
-    // What the first step of a change leaves; these voters are a quorum without anybody else.
+    // The membership after the first step of a change; these voters are a quorum without other members.
     let one = BTreeSet::from([1]);
     let member = Member::new(cluster.peers[&NodeId(1)].clone());
     let joint = Membership::new(vec![one.clone(), one], BTreeMap::from([(1, member)])).unwrap();
@@ -82,22 +82,23 @@ async fn the_leader_finishes_a_change_that_was_cut_off() {
     };
     let deadline = Instant::now() + LIMIT;
     while !finished() {
-        assert!(Instant::now() < deadline, "it stays joint");
+        assert!(Instant::now() < deadline, "the membership stays joint");
         sleep(Duration::from_millis(20)).await;
     }
     cluster.nodes.remove(&1).unwrap().stop().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_change_is_made_on_the_members_on_which_it_was_decided() {
-    let mut cluster = Cluster::bootstrapped(1).await;
+async fn membership_change_fails_on_changed_members() {
+    let mut cluster = MetaCluster::bootstrapped(1).await;
     let group = cluster.nodes[&1].meta.slot().get().unwrap().group;
-    // The leader reaches the joiner through a door that this test opens.
-    let door = TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let (five, behind) = (NodeId(5), free_address());
-    cluster.peers.insert(five, door.local_addr().unwrap().to_string());
-    let joiner = serve(cluster.options(5, Bootstrap::Never), &behind).await.unwrap();
-    let belong = v1::JoinClusterRequest {
+    // The leader reaches the joiner through a proxy that this test controls.
+    let proxy = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let five = NodeId(5);
+    let joiner_address = free_address();
+    cluster.peers.insert(five, proxy.local_addr().unwrap().to_string());
+    let joiner = serve(cluster.options(5, Bootstrap::Never), &joiner_address).await.unwrap();
+    let join_request = v1::JoinClusterRequest {
         cluster_id: group.cluster_id.to_string(),
         source_node: 1,
         target_node: 5,
@@ -105,9 +106,9 @@ async fn a_change_is_made_on_the_members_on_which_it_was_decided() {
         bootstrap: false,
         check_only: false,
     };
-    // Now already, so that it answers the leader at once.
+    // Join before the membership change, so that the joiner answers the leader immediately.
     let deadline = Instant::now() + LIMIT;
-    while let Err(refusal) = join::ask(&behind, belong.clone()).await {
+    while let Err(refusal) = join::request_join(&joiner_address, join_request.clone()).await {
         assert!(Instant::now() < deadline, "{refusal}");
         sleep(Duration::from_millis(50)).await;
     }
@@ -124,11 +125,11 @@ async fn a_change_is_made_on_the_members_on_which_it_was_decided() {
     };
     let mut admin = cluster.admin(1).await;
     let adding = tokio::spawn(async move { admin.change_meta_member(add).await });
-    let (mut outside, _) = timeout(LIMIT, door.accept()).await.unwrap().unwrap();
+    let (mut outside, _) = timeout(LIMIT, proxy.accept()).await.unwrap().unwrap();
     let other = BTreeMap::from([(9, Member::new(free_address()))]);
     group.raft.change_membership(ChangeMembers::AddNodes(other), false).await.unwrap();
     tokio::spawn(async move {
-        let mut inside = TcpStream::connect(behind).await.unwrap();
+        let mut inside = TcpStream::connect(joiner_address).await.unwrap();
         let _ = tokio::io::copy_bidirectional(&mut outside, &mut inside).await;
     });
     let refused = timeout(LIMIT, adding).await.unwrap().unwrap().unwrap_err();

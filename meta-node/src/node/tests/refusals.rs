@@ -1,4 +1,4 @@
-//! What is refused, by whom, with which reason.
+//! Rejected requests and the reasons of their errors.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -12,19 +12,19 @@ use tokio::time::{Instant, sleep};
 use tokio_stream::StreamExt;
 use tonic::Status;
 
-use super::cluster::{Cluster, LIMIT};
-use super::data_nodes::{DataNode, Hosted, register_request, voters};
+use super::cluster::{LIMIT, MetaCluster};
+use super::data_nodes::{FakeDataNode, FakeDataNodes, register_request, voters};
 use crate::commands::testing::directory;
 use crate::group::MetaGroup;
-use crate::leader::{GarbageOptions, Retention, Stewardship, Timing};
+use crate::leader::{GarbageOptions, LeaderTerm, LeaderTiming, Retention};
 
-fn reason<T: std::fmt::Debug>(answer: Result<T, Status>) -> Reason {
-    Refusal::from_status(&answer.unwrap_err()).reason
+fn reason<T: std::fmt::Debug>(result: Result<T, Status>) -> Reason {
+    Refusal::from_status(&result.unwrap_err()).reason
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn followers_answer_nothing_that_could_be_old() {
-    let mut cluster = Cluster::bootstrapped(3).await;
+async fn followers_and_isolated_leaders_serve_no_stale_state() {
+    let mut cluster = MetaCluster::bootstrapped(3).await;
     let leader = cluster.leader().await;
     let follower = (1..=3).find(|id| *id != leader).unwrap();
     let mut meta = cluster.meta(follower).await;
@@ -39,24 +39,24 @@ async fn followers_answer_nothing_that_could_be_old() {
     let members = admin.list_meta_members(v1::ListMetaMembersRequest {}).await;
     assert_eq!(reason(members), Reason::NotLeader);
 
-    // A leader that nobody answers any more may have been deposed.
+    // A leader without an answer from a quorum may have been deposed.
     let alone = cluster.nodes.remove(&leader).unwrap();
     for (_, node) in std::mem::take(&mut cluster.nodes) {
         node.kill().await;
     }
     let deadline = Instant::now() + LIMIT;
     while alone.meta.leading().is_some() {
-        assert!(Instant::now() < deadline, "it leads on without a quorum");
+        assert!(Instant::now() < deadline, "the node still leads without a quorum");
         sleep(Duration::from_millis(50)).await;
     }
     alone.kill().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn requests_that_do_not_fit_are_refused() {
-    let mut cluster = Cluster::bootstrapped(1).await;
-    let hosted = Arc::new(Mutex::new(Hosted::default()));
-    let data = DataNode::start(&cluster, 1, &hosted).await;
+async fn invalid_requests_are_rejected() {
+    let mut cluster = MetaCluster::bootstrapped(1).await;
+    let hosted = Arc::new(Mutex::new(FakeDataNodes::default()));
+    let data = FakeDataNode::start(&cluster, 1, &hosted).await;
     let running = cluster.nodes[&1].meta.slot().get().unwrap();
     let cluster_id = running.group.cluster_id.to_string();
     let mut meta = cluster.meta(1).await;
@@ -73,11 +73,12 @@ async fn requests_that_do_not_fit_are_refused() {
     let groups = vec![v1::GroupReport::default(); 10_001];
     let large = v1::HeartbeatRequest { groups, ..heartbeat(data.node_id) };
     assert_eq!(reason(meta.heartbeat(large).await), Reason::InvalidArgument);
-    let gone = meta.register(register_request(2, "gone:1")).await.unwrap().into_inner().node_id;
-    let removed = v1::SetNodeState { node_id: gone, state: v1::NodeState::Removed.into() };
+    let registered = meta.register(register_request(2, "removed:1")).await.unwrap().into_inner();
+    let node_id = registered.node_id;
+    let removed = v1::SetNodeState { node_id, state: v1::NodeState::Removed.into() };
     running.group.propose(Kind::SetNodeState(removed)).await.unwrap();
-    assert_eq!(reason(meta.heartbeat(heartbeat(gone)).await), Reason::NodeRemoved);
-    // Nor does one that was displaced by its next life, of which no record is left.
+    assert_eq!(reason(meta.heartbeat(heartbeat(node_id)).await), Reason::NodeRemoved);
+    // A compactor that a restart has displaced has no record, and is rejected, too.
     let compactor = |number| v1::RegisterRequest {
         role: NodeRole::Compactor.into(),
         ..register_request(number, "compactor:1")
@@ -91,12 +92,12 @@ async fn requests_that_do_not_fit_are_refused() {
     assert_eq!(reason(admin.bench_command(bench).await), Reason::MessageTooLarge);
     cluster.wait_for("a group", |catalog| voters(catalog, 1) == 1).await;
     let transfer = |group_id, to_node| v1::TransferGroupLeaderRequest { group_id, to_node };
-    let answer = admin.transfer_group_leader(transfer(1, 177)).await;
-    assert_eq!(reason(answer), Reason::MemberNotFound);
+    let result = admin.transfer_group_leader(transfer(1, 177)).await;
+    assert_eq!(reason(result), Reason::MemberNotFound);
     assert_eq!(reason(admin.transfer_group_leader(transfer(9, 101)).await), Reason::GroupNotFound);
     assert_eq!(reason(admin.transfer_group_leader(transfer(0, 7)).await), Reason::MemberNotFound);
 
-    // A disk without room takes no command, and nothing of it is proposed.
+    // A node with a full disk proposes no command.
     let group = &running.group;
     let (_full, health) = tokio::sync::watch::channel(DiskHealth::Full);
     let full = MetaGroup {
@@ -112,35 +113,40 @@ async fn requests_that_do_not_fit_are_refused() {
     let tick = || Kind::AdvanceTime(v1::AdvanceTime { now_ms: 1 });
     assert_eq!(full.propose(tick()).await.unwrap_err().reason, Reason::DiskFull);
 
-    // What a leader service of another term has decided is refused in apply.
+    // Apply rejects the decision of a leader service in another term.
     let retention = Retention { grace: LIMIT, hook_age: LIMIT, hook_versions: 1 };
-    let garbage = GarbageOptions { every: LIMIT, retention };
-    let timing = Timing::new(LIMIT, LIMIT, LIMIT, garbage);
+    let garbage = GarbageOptions { interval: LIMIT, retention };
+    let timing = LeaderTiming::new(LIMIT, LIMIT, LIMIT, garbage);
     let term = group.leading().unwrap();
-    for (named, refused) in [(Term(term.get() + 1), true), (term, false)] {
-        let (group, control) = (Arc::clone(&running.group), Arc::clone(&running.control));
-        let seen = Arc::clone(&running.observations);
-        let steward = Stewardship::new(named, group, control, seen, timing);
-        let answer = steward.command(tick()).await.map_err(|refusal| refusal.reason);
-        assert_eq!(answer, if refused { Err(Reason::NotLeader) } else { Ok(()) });
+    for (decided_term, expected) in [(Term(term.get() + 1), Err(Reason::NotLeader)), (term, Ok(()))]
+    {
+        let leader_term = LeaderTerm::new(
+            decided_term,
+            Arc::clone(&running.group),
+            Arc::clone(&running.control),
+            Arc::clone(&running.observations),
+            timing,
+        );
+        let result = leader_term.command(tick()).await.map_err(|refusal| refusal.reason);
+        assert_eq!(result, expected);
     }
     data.stop().await;
     cluster.nodes.remove(&1).unwrap().stop().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_deposed_leader_ends_its_watches_and_comes_back_without_knowing_anything() {
-    let mut cluster = Cluster::bootstrapped(3).await;
+async fn deposed_leader_ends_its_watches_and_restarts_its_timers() {
+    let mut cluster = MetaCluster::bootstrapped(3).await;
     let first = cluster.leader().await;
     let second = (1..=3).find(|id| *id != first).unwrap();
     let watch = v1::WatchRequest { from_revision: 0, incarnation: 0 };
     let mut events = cluster.meta(first).await.watch(watch).await.unwrap().into_inner();
     events.next().await.unwrap().unwrap();
-    let hand_over = async |from: u64, to: u64| {
+    let transfer_leadership = async |from: u64, to: u64| {
         let transfer = || v1::TransferGroupLeaderRequest { group_id: 0, to_node: to };
         let deadline = Instant::now() + LIMIT;
         while cluster.admin(from).await.transfer_group_leader(transfer()).await.is_err() {
-            assert!(Instant::now() < deadline, "node {to} does not take over");
+            assert!(Instant::now() < deadline, "leadership is not transferred to node {to}");
             sleep(Duration::from_millis(50)).await;
         }
         while cluster.nodes[&to].meta.leading().is_none() {
@@ -148,7 +154,7 @@ async fn a_deposed_leader_ends_its_watches_and_comes_back_without_knowing_anythi
             sleep(Duration::from_millis(10)).await;
         }
     };
-    hand_over(first, second).await;
+    transfer_leadership(first, second).await;
     let end = tokio::time::timeout(LIMIT, async {
         loop {
             match events.next().await {
@@ -160,17 +166,17 @@ async fn a_deposed_leader_ends_its_watches_and_comes_back_without_knowing_anythi
     });
     assert_eq!(end.await.unwrap(), Reason::NotLeader);
 
-    // Every failure timer starts anew with the term, also at a node that has led before.
+    // Every failure timer restarts with the term, also on a node that has led before.
     let begun = Instant::now();
-    hand_over(second, first).await;
+    transfer_leadership(second, first).await;
     let running = cluster.nodes[&first].meta.slot().get().unwrap();
     let deadline = Instant::now() + LIMIT;
     loop {
         let now = Instant::now();
-        if running.observations.observed(&[], now).leading_for <= now - begun {
+        if running.observations.snapshot(&[], now).leading_for <= now - begun {
             break;
         }
-        assert!(now < deadline, "its timers go on from when it led before");
+        assert!(now < deadline, "its timers continue from its earlier term");
         sleep(Duration::from_millis(10)).await;
     }
     for (_, node) in std::mem::take(&mut cluster.nodes) {
