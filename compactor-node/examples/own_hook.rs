@@ -1,4 +1,4 @@
-//! A compactor with a kind of hooks of its own, which print a line for each call.
+//! A compactor with its own hook kind, which prints a line for each call.
 use std::{error::Error, sync::Arc};
 
 use serde_json::Value;
@@ -38,9 +38,9 @@ impl HookKind for Print {
         "print"
     }
     fn check(&self, config: &Value) -> Result<(), String> {
-        config.as_object().map(drop).ok_or_else(|| "it is no object".to_owned())
+        config.as_object().map(drop).ok_or_else(|| "the configuration is not an object".to_owned())
     }
-    fn make(&self, spec: &PluginSpec, _: HookHome) -> Result<RegionHookRef, String> {
+    fn make(&self, spec: &HookSpec, _: HookHome) -> Result<RegionHookRef, String> {
         Ok(Arc::new(Self(spec.name.clone())))
     }
 }

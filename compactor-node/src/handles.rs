@@ -1,4 +1,5 @@
-//! Regions that owners have opened here: a table that is told the time.
+//! Table of the regions that owners have opened on this compactor; pure, the caller passes the
+//! time.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -11,35 +12,38 @@ use tidewater_region_engine::layout::RegionDir;
 use tokio::time::Instant;
 use uuid::Uuid;
 
-/// Regions open at once.
-const MOST: usize = 1_024;
-/// Until handles may have been closed.
+/// Maximum number of open regions.
+const MAX_OPEN: usize = 1_024;
+/// Suggested retry delay: by then other handles may have been closed.
 const RETRY: Duration = Duration::from_secs(5);
 
-/// See the module's head.
+/// Open regions by handle. A handle lives until it is closed, expires, or a later owner opens the
+/// region.
 #[derive(Debug)]
-pub(crate) struct Handles<R> {
+pub(crate) struct HandleTable<R> {
     life: Duration,
-    open: HashMap<Uuid, Handle<R>>,
+    open: HashMap<Uuid, RegionHandle<R>>,
 }
 
 #[derive(Debug)]
-struct Handle<R> {
+struct RegionHandle<R> {
     dir: RegionDir,
     owner: OwnerEpoch,
     used: Instant,
     region: Arc<R>,
 }
 
-/// Why a region was not put into the table, or is not in it.
+/// Error of opening or finding a region.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub(crate) enum HandleError {
-    #[error("{MOST} regions are open here: close some")]
+    #[error("{MAX_OPEN} regions are open on this compactor (maximum): close some")]
     Full,
-    #[error("{dir}: owner {own} was fenced by a later owner ({later}), who has opened it here")]
+    #[error(
+        "{dir}: owner {own} was fenced by the later owner {later}, which has opened the region"
+    )]
     Fenced { dir: RegionDir, own: OwnerEpoch, later: OwnerEpoch },
     #[error(
-        "there is no handle {handle:?} here: it was closed, has expired, or a later owner has opened \
+        "there is no handle {handle:?}: it was closed, has expired, or a later owner has opened \
          the region; open it again"
     )]
     NotFound { handle: String },
@@ -56,16 +60,16 @@ impl From<HandleError> for Refusal {
     }
 }
 
-impl<R> Handles<R> {
-    /// An empty table; unused handles live for `life`.
+impl<R> HandleTable<R> {
+    /// Creates an empty table; unused handles expire after `life`.
     pub(crate) fn new(life: Duration) -> Self {
         Self { life, open: HashMap::new() }
     }
 
-    /// Takes in a region that `owner` has opened, and revokes what earlier owners have open of it.
+    /// Adds a region that `owner` has opened, and revokes the handles of earlier owners.
     ///
     /// # Errors
-    /// [`HandleError::Fenced`] when a later owner was faster, [`HandleError::Full`].
+    /// [`HandleError::Fenced`] if a later owner has opened the region, [`HandleError::Full`].
     pub(crate) fn insert(
         &mut self,
         id: Uuid,
@@ -76,18 +80,20 @@ impl<R> Handles<R> {
     ) -> Result<(), HandleError> {
         self.expire(now);
         let of_region = self.open.values().filter(|handle| handle.dir == dir);
-        if let Some(later) = of_region.map(|handle| handle.owner).max().filter(|one| *one > owner) {
+        if let Some(later) =
+            of_region.map(|handle| handle.owner).max().filter(|latest| *latest > owner)
+        {
             return Err(HandleError::Fenced { dir, own: owner, later });
         }
         self.open.retain(|_, handle| handle.dir != dir || handle.owner >= owner);
-        if self.open.len() >= MOST {
+        if self.open.len() >= MAX_OPEN {
             return Err(HandleError::Full);
         }
-        self.open.insert(id, Handle { dir, owner, used: now, region });
+        self.open.insert(id, RegionHandle { dir, owner, used: now, region });
         Ok(())
     }
 
-    /// The region behind a handle, which lives on from here.
+    /// Returns the region of a handle and renews the handle.
     ///
     /// # Errors
     /// [`HandleError::NotFound`].
@@ -99,14 +105,14 @@ impl<R> Handles<R> {
         Ok(handle.region.clone())
     }
 
-    /// Forgets a handle, if there is one.
+    /// Removes a handle, if it exists.
     pub(crate) fn close(&mut self, text: &str) {
         if let Ok(id) = Uuid::parse_str(text) {
             self.open.remove(&id);
         }
     }
 
-    /// Forgets those that were not used for too long. What a job holds is in use.
+    /// Removes expired handles. A region that a job holds is in use.
     pub(crate) fn expire(&mut self, now: Instant) {
         let life = self.life;
         self.open.retain(|_, handle| {
@@ -117,12 +123,12 @@ impl<R> Handles<R> {
         });
     }
 
-    /// How long one lives that nobody uses.
-    pub(crate) fn life(&self) -> Duration {
+    /// Time after which an unused handle expires.
+    pub(crate) fn idle_limit(&self) -> Duration {
         self.life
     }
 
-    /// How many there are.
+    /// Number of open handles.
     pub(crate) fn len(&self) -> usize {
         self.open.len()
     }
@@ -137,7 +143,8 @@ mod tests {
     const LIFE: Duration = Duration::from_secs(10);
 
     fn dir(region: u64) -> RegionDir {
-        let (table_id, incarnation) = (TableId(1), Incarnation(1));
+        let table_id = TableId(1);
+        let incarnation = Incarnation(1);
         RegionDir { table_id, region_id: RegionId(region), incarnation }
     }
 
@@ -145,35 +152,38 @@ mod tests {
         OwnerEpoch { move_epoch: 0, term: Term(term) }
     }
 
-    fn opened(handles: &mut Handles<u64>, region: u64, term: u64, now: Instant) -> String {
+    fn open(handles: &mut HandleTable<u64>, region: u64, term: u64, now: Instant) -> String {
         let id = Uuid::new_v4();
         handles.insert(id, dir(region), owner(term), Arc::new(region), now).unwrap();
         id.to_string()
     }
 
     #[test]
-    fn a_handle_lives_as_long_as_it_is_used() {
-        let (mut handles, begun) = (Handles::new(LIFE), Instant::now());
+    fn handle_expires_only_while_unused() {
+        let mut handles = HandleTable::new(LIFE);
+        let begun = Instant::now();
         let after = |seconds| begun + Duration::from_secs(seconds);
-        let (a, b) = (opened(&mut handles, 1, 1, begun), opened(&mut handles, 2, 1, begun));
+        let a = open(&mut handles, 1, 1, begun);
+        let b = open(&mut handles, 2, 1, begun);
         assert_eq!(handles.get(&a, after(9)).map(|region| *region), Ok(1));
         let held = handles.get(&a, after(9)).unwrap();
-        let gone = HandleError::NotFound { handle: b.clone() };
-        assert_eq!(handles.get(&b, after(10)), Err(gone.clone()));
-        // While a job has it, it is used.
+        let expired = HandleError::NotFound { handle: b.clone() };
+        assert_eq!(handles.get(&b, after(10)), Err(expired.clone()));
+        // A handle is in use while a job holds its region.
         handles.expire(after(60));
         drop(held);
         assert!(handles.get(&a, after(69)).is_ok());
         handles.expire(after(79));
         assert_eq!(handles.len(), 0);
-        let text = gone.to_string();
+        let text = expired.to_string();
         assert!(text.contains("closed") && text.contains("expired") && text.contains("open it"));
     }
 
     #[test]
-    fn a_closed_handle_is_gone_and_may_be_closed_again() {
-        let (mut handles, now) = (Handles::new(LIFE), Instant::now());
-        let a = opened(&mut handles, 1, 1, now);
+    fn closed_handle_is_not_found_and_closing_repeats() {
+        let mut handles = HandleTable::new(LIFE);
+        let now = Instant::now();
+        let a = open(&mut handles, 1, 1, now);
         for text in [a.as_str(), a.as_str(), "none", ""] {
             handles.close(text);
             assert!(handles.get(text, now).is_err());
@@ -181,13 +191,14 @@ mod tests {
     }
 
     #[test]
-    fn a_later_owner_revokes_what_earlier_ones_have_open() {
-        let (mut handles, now) = (Handles::new(LIFE), Instant::now());
-        let first = opened(&mut handles, 1, 1, now);
-        let again = opened(&mut handles, 1, 1, now);
-        let other = opened(&mut handles, 2, 1, now);
+    fn later_owner_revokes_handles_of_earlier_owners() {
+        let mut handles = HandleTable::new(LIFE);
+        let now = Instant::now();
+        let first = open(&mut handles, 1, 1, now);
+        let again = open(&mut handles, 1, 1, now);
+        let other = open(&mut handles, 2, 1, now);
         assert!(handles.get(&first, now).is_ok(), "the same owner may open it twice");
-        let later = opened(&mut handles, 1, 2, now);
+        let later = open(&mut handles, 1, 2, now);
         assert!(handles.get(&first, now).is_err() && handles.get(&again, now).is_err());
         assert!(handles.get(&later, now).is_ok() && handles.get(&other, now).is_ok());
         let late = handles.insert(Uuid::new_v4(), dir(1), owner(1), Arc::new(1), now);
@@ -196,19 +207,20 @@ mod tests {
     }
 
     #[test]
-    fn there_are_only_so_many() {
-        let (mut handles, now) = (Handles::new(LIFE), Instant::now());
-        for region in 0..MOST as u64 {
-            opened(&mut handles, region, 1, now);
+    fn open_handles_are_bounded() {
+        let mut handles = HandleTable::new(LIFE);
+        let now = Instant::now();
+        for region in 0..MAX_OPEN as u64 {
+            open(&mut handles, region, 1, now);
         }
         let one_more = handles.insert(Uuid::new_v4(), dir(9_999), owner(1), Arc::new(0), now);
         assert_eq!(one_more, Err(HandleError::Full));
-        opened(&mut handles, 9_999, 1, now + LIFE);
+        open(&mut handles, 9_999, 1, now + LIFE);
         assert_eq!(handles.len(), 1);
     }
 
     #[test]
-    fn every_error_has_its_reason() {
+    fn handle_errors_have_their_reasons() {
         let fenced = HandleError::Fenced { dir: dir(1), own: owner(1), later: owner(2) };
         for (error, reason) in [
             (HandleError::Full, Reason::Overloaded),

@@ -1,4 +1,4 @@
-//! The jobs that run here, and what they have.
+//! Jobs that run on this compactor, and the resources they use.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::{Arc, OnceLock};
@@ -7,20 +7,20 @@ use parking_lot::Mutex;
 use tidewater_common::ids::{FileId, JobId, NodeId};
 use tidewater_common::refusal::Refusal;
 use tidewater_proto::v1::Reason;
-use tidewater_region_engine::compaction::{Attempt, CompactionJob, Limits};
+use tidewater_region_engine::compaction::{Attempt, CompactionJob, CompactionLimits};
 use tidewater_region_engine::file_meta::{FileMeta, FileRef};
 use tidewater_region_engine::layout::RegionDir;
 use tokio::sync::watch;
 use tokio::time::Instant;
 
-use crate::admission::{Capacity, Demand, InUse, NotTaken, admit};
+use crate::admission::{AdmissionError, Capacity, InUse, JobDemand, admit};
 
-/// See the module's head.
+/// Running jobs and their shared capacity.
 #[derive(Debug)]
-pub(crate) struct Jobs {
+pub(crate) struct JobTable {
     capacity: Capacity,
     inner: Mutex<Inner>,
-    /// How many run.
+    /// Number of running jobs.
     running: watch::Sender<usize>,
 }
 
@@ -30,55 +30,55 @@ struct Inner {
     running: BTreeMap<JobId, Arc<RunningJob>>,
 }
 
-/// A job that runs.
+/// A running job.
 #[derive(Debug)]
 pub(crate) struct RunningJob {
     pub(crate) id: JobId,
     pub(crate) dir: RegionDir,
     pub(crate) inputs: BTreeSet<FileRef>,
     pub(crate) bytes_in: u64,
-    /// Those of them that are read.
+    /// Bytes of the inputs that are read.
     pub(crate) bytes_read: u64,
-    /// The owner's count of attempts.
+    /// Ordinal of the attempt, counted by the owner.
     pub(crate) number: u32,
-    /// Who asked.
+    /// Data node that requested the job.
     pub(crate) source: NodeId,
-    pub(crate) limits: Limits,
+    pub(crate) limits: CompactionLimits,
     pub(crate) began: Instant,
     pub(crate) attempt: Attempt,
-    ended_by: OnceLock<EndedBy>,
+    ended_by: OnceLock<EndCause>,
 }
 
-/// What ends a job before its time.
+/// Cause of an early end of a job.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum EndedBy {
-    /// Somebody asked for it.
+pub(crate) enum EndCause {
+    /// A user cancelled the job.
     Cancel,
-    /// This node stops.
+    /// This node is shutting down.
     Drain,
-    /// The store's disk is filling up.
+    /// The disk of the object store is filling up.
     Disk,
 }
 
-/// A job's place among those that run. Dropping it frees what the job had.
+/// Slot of a running job. Dropping it releases the job's resources.
 #[derive(Debug)]
 #[must_use]
-pub(crate) struct Slot {
-    jobs: Arc<Jobs>,
+pub(crate) struct JobSlot {
+    jobs: Arc<JobTable>,
     pub(crate) job: Arc<RunningJob>,
 }
 
-/// Why a job does not begin, or cannot be cancelled.
+/// Error of starting or cancelling a job.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub(crate) enum JobError {
-    #[error("job {0} is running here already")]
+    #[error("job {0} is already running on this compactor")]
     Exists(JobId),
-    #[error("job {job} has file {file}: it is running here already")]
+    #[error("job {job}, which is running on this compactor, already has file {file}")]
     FileBusy { job: JobId, file: FileId },
-    #[error("job {0} is not running here")]
+    #[error("job {0} is not running on this compactor")]
     NotFound(JobId),
     #[error(transparent)]
-    NotTaken(#[from] NotTaken),
+    NotAdmitted(#[from] AdmissionError),
 }
 
 impl From<JobError> for Refusal {
@@ -87,42 +87,42 @@ impl From<JobError> for Refusal {
         match error {
             JobError::Exists(_) | JobError::FileBusy { .. } => refusal(Reason::JobExists),
             JobError::NotFound(_) => refusal(Reason::JobNotFound),
-            JobError::NotTaken(why) => why.into(),
+            JobError::NotAdmitted(why) => why.into(),
         }
     }
 }
 
 impl RunningJob {
-    /// Ends it soon. What comes first says why.
-    pub(crate) fn end(&self, by: EndedBy) {
+    /// Ends the job soon. The first cause is recorded.
+    pub(crate) fn end(&self, by: EndCause) {
         let _ = self.ended_by.set(by);
         self.attempt.cancel.cancel();
     }
 
-    /// What ended it before its time.
-    pub(crate) fn ended_by(&self) -> Option<EndedBy> {
+    /// Cause of an early end, if any.
+    pub(crate) fn ended_by(&self) -> Option<EndCause> {
         self.ended_by.get().copied()
     }
 }
 
-impl Jobs {
-    /// None yet.
+impl JobTable {
+    /// Creates a table without jobs.
     pub(crate) fn new(capacity: Capacity) -> Arc<Self> {
         let running = watch::Sender::new(0);
         Arc::new(Self { capacity, inner: Mutex::default(), running })
     }
 
-    /// What jobs have together.
+    /// Resources shared by all jobs.
     pub(crate) fn capacity(&self) -> Capacity {
         self.capacity
     }
 
-    /// What running jobs have.
+    /// Resources of the running jobs.
     pub(crate) fn in_use(&self) -> InUse {
         self.inner.lock().in_use()
     }
 
-    /// How many each data node has here.
+    /// Number of running jobs by requesting data node.
     pub(crate) fn by_source(&self) -> HashMap<u64, u32> {
         let mut count = HashMap::new();
         for job in self.inner.lock().running.values() {
@@ -131,15 +131,15 @@ impl Jobs {
         count
     }
 
-    /// All that run, in order of id.
+    /// Returns the running jobs, by id.
     pub(crate) fn list(&self) -> Vec<Arc<RunningJob>> {
         self.inner.lock().running.values().cloned().collect()
     }
 
-    /// Refuses early what [`begin`](Self::begin) would refuse: before a manifest is read for it.
+    /// Checks early, before a manifest is read, what [`start`](Self::start) checks.
     ///
     /// # Errors
-    /// As [`begin`](Self::begin).
+    /// Those of [`start`](Self::start).
     pub(crate) fn check(
         &self,
         id: JobId,
@@ -148,31 +148,31 @@ impl Jobs {
     ) -> Result<(), JobError> {
         let inner = self.inner.lock();
         inner.check(id, dir, inputs)?;
-        let nothing = Demand { sub_job_bytes: 0, sub_jobs: 1, memory_bytes: 0, bytes_read: 0 };
+        let nothing = JobDemand { sub_job_bytes: 0, sub_jobs: 1, memory_bytes: 0, bytes_read: 0 };
         admit(self.capacity, inner.in_use(), None, nothing)?;
         Ok(())
     }
 
-    /// Gives a job its slot and its memory. `wanted`: what it may use at most; `room`: bytes that
-    /// may be written to the store's disk.
+    /// Assigns a slot and memory to a job. `requested` are the limits that the owner allows; `room`
+    /// is the number of bytes that may be written to the store's disk.
     ///
     /// # Errors
-    /// [`JobError::Exists`], [`JobError::FileBusy`], [`JobError::NotTaken`].
-    pub(crate) fn begin(
+    /// [`JobError::Exists`], [`JobError::FileBusy`], [`JobError::NotAdmitted`].
+    pub(crate) fn start(
         self: &Arc<Self>,
         job: &CompactionJob,
-        wanted: Limits,
+        requested: CompactionLimits,
         room: Option<u64>,
         (number, source): (u32, NodeId),
         now: Instant,
-    ) -> Result<Slot, JobError> {
+    ) -> Result<JobSlot, JobError> {
         let inputs: Vec<FileRef> = job.inputs.iter().map(FileMeta::reference).collect();
         let mut inner = self.inner.lock();
         inner.check(job.job_id, job.dir, &inputs)?;
-        let demand = Demand {
+        let demand = JobDemand {
             sub_job_bytes: job.sub_job_bytes(),
-            sub_jobs: job.sub_jobs(Limits { memory_bytes: u64::MAX, ..wanted }),
-            memory_bytes: wanted.memory_bytes,
+            sub_jobs: job.sub_jobs(CompactionLimits { memory_bytes: u64::MAX, ..requested }),
+            memory_bytes: requested.memory_bytes,
             bytes_read: job.bytes_read(),
         };
         let limits = admit(self.capacity, inner.in_use(), room, demand)?;
@@ -191,35 +191,35 @@ impl Jobs {
         });
         inner.running.insert(job.job_id, running.clone());
         self.running.send_replace(inner.running.len());
-        Ok(Slot { jobs: self.clone(), job: running })
+        Ok(JobSlot { jobs: self.clone(), job: running })
     }
 
-    /// Ends a job soon, unless it is committing already.
+    /// Ends a job soon, unless it is already committing.
     ///
     /// # Errors
     /// [`JobError::NotFound`].
     pub(crate) fn cancel(&self, id: JobId) -> Result<(), JobError> {
         let job = self.inner.lock().running.get(&id).cloned().ok_or(JobError::NotFound(id))?;
-        job.end(EndedBy::Cancel);
+        job.end(EndCause::Cancel);
         Ok(())
     }
 
-    /// Takes no job any more.
+    /// Stops accepting jobs.
     pub(crate) fn drain(&self) {
         self.inner.lock().draining = true;
     }
 
-    /// Ends all jobs soon, and says how many.
-    pub(crate) fn hand_back(&self) -> usize {
+    /// Aborts all jobs, which their owners then retry, and returns their number.
+    pub(crate) fn abort_all(&self) -> usize {
         let running = self.list();
         for job in &running {
-            job.end(EndedBy::Drain);
+            job.end(EndCause::Drain);
         }
         running.len()
     }
 
-    /// Resolves when no job runs.
-    pub(crate) async fn idle(&self) {
+    /// Resolves when no job is running.
+    pub(crate) async fn wait_idle(&self) {
         let mut running = self.running.subscribe();
         // The sender lives as long as `self`.
         let _ = running.wait_for(|running| *running == 0).await;
@@ -254,7 +254,7 @@ impl Inner {
     }
 }
 
-impl Drop for Slot {
+impl Drop for JobSlot {
     fn drop(&mut self) {
         let mut inner = self.jobs.inner.lock();
         inner.running.remove(&self.job.id);

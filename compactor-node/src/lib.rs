@@ -1,27 +1,29 @@
-//! A compactor node: no durable state, jobs from the owners of regions.
+//! A compactor node: runs compaction jobs for the owners of regions, without durable state of its
+//! own.
 //!
-//! Words: a **handle** is a region that an owner has opened here, with its hooks; it ends when it is
-//! closed, not used for a while, or when a later owner opens the region. A **job** is one attempt at
-//! a plan. A **slot** is the right to run one; jobs share the memory that is for merges. A job that
-//! was accepted goes on without its caller, and the manifest says what came of it.
+//! - *Handle*: a region that an owner has opened on this compactor, with its hooks. Lives until it
+//!   is closed, was not used for a while, or a later owner opens the region.
+//! - *Job*: one attempt at a compaction plan. An accepted job continues without its caller; the
+//!   manifest records its result.
+//! - *Slot*: permission to run one job. All jobs share the memory for compactions.
 //!
 //! # Layout
 //!
-//! - [`node`]: started, asked for its services, drained. `parts`: what its services share.
-//! - [`options`]: settings, and what follows from them for the engine.
-//! - `service`: the gRPC service, a file per call.
-//! - `handles`: regions that are open (pure). `admission`: whether a job is taken, and with what (pure).
-//! - `jobs`: those that run. `run`: one job's life. `disk`: room for outputs.
-//! - `meters`: what `/metrics` shows.
+//! - [`node`]: start, services and draining of the node. `context`: state shared by its services.
+//! - [`options`]: options of the node, and the engine options derived from them.
+//! - `service`: the gRPC service, one file per call.
+//! - `handles`: open regions (pure). `admission`: admission and limits of jobs (pure).
+//! - `jobs`: running jobs. `run`: life of one job. `disk`: free space for outputs.
+//! - `meters`: metrics of `/metrics`.
 
 mod admission;
+mod context;
 mod disk;
 mod handles;
 mod jobs;
 mod meters;
 pub mod node;
 pub mod options;
-mod parts;
 mod run;
 mod service;
 #[cfg(test)]

@@ -1,4 +1,4 @@
-//! What `/metrics` shows of a compactor. Names are stable; counters are since the process began.
+//! Metrics of a compactor. Names are stable; counters start with the process.
 
 use metrics::{counter, gauge};
 use tidewater_proto::v1::Reason;
@@ -6,7 +6,7 @@ use tidewater_region_engine::compaction::ProgressSnapshot;
 
 use crate::admission::{Capacity, InUse};
 
-/// What jobs have together, and what of it is in use; handles that are open.
+/// Sets the gauges: shared capacity, resources in use, open handles.
 pub(crate) fn observe(capacity: Capacity, in_use: InUse, handles: usize) {
     gauge!("tidewater_compactor_slots").set(capacity.slots as f64);
     gauge!("tidewater_compactor_jobs_running").set(in_use.jobs as f64);
@@ -16,8 +16,8 @@ pub(crate) fn observe(capacity: Capacity, in_use: InUse, handles: usize) {
     gauge!("tidewater_compactor_regions_open").set(handles as f64);
 }
 
-/// A job has ended: committed, inputs_gone, below_floor, cancelled, unknown or failed.
-pub(crate) fn ended(outcome: &'static str, done: ProgressSnapshot) {
+/// Records the end of a job: committed, inputs_gone, below_floor, cancelled, unknown or failed.
+pub(crate) fn job_ended(outcome: &'static str, done: ProgressSnapshot) {
     counter!("tidewater_compactor_jobs_total", "outcome" => outcome).increment(1);
     counter!("tidewater_compactor_rows_read_total").increment(done.rows_read);
     counter!("tidewater_compactor_rows_written_total").increment(done.rows_written);
@@ -25,13 +25,13 @@ pub(crate) fn ended(outcome: &'static str, done: ProgressSnapshot) {
     counter!("tidewater_compactor_bytes_written_total").increment(done.bytes_written);
 }
 
-/// A region was opened.
-pub(crate) fn opened() {
+/// Records that a region was opened.
+pub(crate) fn region_opened() {
     counter!("tidewater_compactor_regions_opened_total").increment(1);
 }
 
-/// A call was refused before any work.
-pub(crate) fn refused(reason: Reason) {
+/// Records a call that was refused before any work.
+pub(crate) fn call_refused(reason: Reason) {
     let reason = reason.as_str_name().trim_start_matches("REASON_").to_lowercase();
     counter!("tidewater_compactor_refusals_total", "reason" => reason).increment(1);
 }

@@ -1,9 +1,9 @@
-//! A compactor node as a process sees it: started, asked for its services, drained.
+//! A compactor node as a component of a process: start, services, draining.
 //!
-//! Starting: the object store is probed, the node registered (asking until a meta node answers and
-//! a data node has said which store is the cluster's). Draining: nothing new is taken, jobs get a
-//! while to end, those that have not are handed back to their owners. The meta service hears of the
-//! node until its last job has ended.
+//! Start: the node probes the object store and registers, retrying until a meta node replies and a
+//! data node has registered the cluster's store. Draining: the node accepts no new jobs and waits a
+//! while for running ones, then aborts the rest, which their owners retry. The node sends
+//! heartbeats until its last job has ended.
 
 mod heartbeat;
 mod hooks;
@@ -18,7 +18,7 @@ use tidewater_proto::v1::{NodeRole, RegisterRequest, RegisterResponse};
 use tidewater_raft_store::{MetaLink, RegisterError};
 use tidewater_region_engine::MemoryBudget;
 use tidewater_region_engine::env::{RegionEnv, SystemIds};
-use tidewater_region_engine::hooks::{HookHome, PluginSets};
+use tidewater_region_engine::hooks::{HookHome, HookSets};
 use tidewater_region_engine::storage::{Storage, StoreError};
 use tokio::net::TcpListener;
 use tokio::sync::{Notify, Semaphore, watch};
@@ -30,64 +30,64 @@ use tonic::transport::server::TcpIncoming;
 use tracing::{info, warn};
 use uuid::Uuid;
 
-use crate::disk::Disk;
-use crate::handles::Handles;
-use crate::jobs::Jobs;
+use crate::context::{CONCURRENT_READS, CompactorContext};
+use crate::disk::StoreDisk;
+use crate::handles::HandleTable;
+use crate::jobs::JobTable;
 use crate::options::CompactorOptions;
-use crate::parts::{NodeParts, READING};
 use crate::service::CompactionService;
 
 #[cfg(test)]
 mod tests;
 
-/// How long jobs may take to end that were handed back: one that is committing goes on.
-const HAND_BACK: Duration = Duration::from_secs(10);
-/// How long what tells callers of the end may take after the last job.
-const CLOSE: Duration = Duration::from_secs(2);
-/// How long hooks may take to deliver what they have queued.
-const DELIVER: Duration = Duration::from_secs(5);
-/// How often what they have queued is looked at.
-const LOOK: Duration = Duration::from_millis(50);
+/// Time limit for aborted jobs to end: a committing job completes.
+const ABORT_LIMIT: Duration = Duration::from_secs(10);
+/// Time limit for the last events to reach the callers after the last job.
+const CLOSE_LIMIT: Duration = Duration::from_secs(2);
+/// Time limit for hooks to deliver their queues.
+const DELIVERY_LIMIT: Duration = Duration::from_secs(5);
+/// Interval of checks of the hooks' queues.
+const DELIVERY_POLL: Duration = Duration::from_millis(50);
 
-/// Why a compactor node did not start.
+/// Error of starting a compactor node.
 #[derive(Debug, thiserror::Error)]
 pub enum StartError {
     /// The object store cannot be used.
     #[error(transparent)]
     Store(#[from] StoreError),
-    /// The meta service does not take this node.
+    /// The meta service refuses this node.
     #[error(transparent)]
     Register(#[from] RegisterError),
-    /// The meta service gave an answer that makes no sense.
-    #[error("the meta service answered a registration with {0}")]
-    Answer(String),
+    /// The meta service's reply is invalid.
+    #[error("the meta service replied to the registration with an invalid {0}")]
+    InvalidReply(String),
 }
 
-/// Why a compactor node does not serve any more.
+/// Error of serving a compactor node.
 #[derive(Debug, thiserror::Error)]
 pub enum ServeError {
     /// The port cannot be served.
     #[error("the listener failed: {0}")]
     Listener(#[from] tonic::transport::Error),
-    /// See [`CompactorNode::failed`].
-    #[error("the node cannot go on: {0}")]
+    /// The node failed permanently; see [`CompactorNode::failed`].
+    #[error("the node failed: {0}")]
     Node(String),
 }
 
 /// A running compactor node.
 #[derive(Debug)]
 pub struct CompactorNode {
-    pub(crate) parts: Arc<NodeParts>,
+    pub(crate) context: Arc<CompactorContext>,
     drain: Duration,
-    /// Has a heartbeat sent at once.
-    news: Arc<Notify>,
+    /// Notified to send a heartbeat immediately.
+    beat_now: Arc<Notify>,
     closing: CancellationToken,
     failed: watch::Receiver<Option<String>>,
     beats: TaskTracker,
 }
 
 impl CompactorNode {
-    /// Opens the object store, registers, asking until a meta node answers, and begins to send
+    /// Opens the object store, registers (retrying until a meta node replies), and starts to send
     /// heartbeats. The process is the identity: a restarted compactor is a new node.
     ///
     /// # Errors
@@ -105,42 +105,44 @@ impl CompactorNode {
         };
         let (cluster, node) = identity(&link.register(registration).await?)?;
         info!(%cluster, %node, slots = options.capacity().slots, "registered");
-        let parts = Arc::new(parts(&options, cluster, node, storage, object_store_id));
-        parts.observe();
-        let (closing, news, beats) = Default::default();
+        let context = Arc::new(node_context(&options, cluster, node, storage, object_store_id));
+        context.observe();
+        let closing = CancellationToken::new();
+        let beat_now = Arc::new(Notify::new());
+        let beats = TaskTracker::new();
         let (fail, failed) = watch::channel(None);
-        let this = Self { parts, drain: options.drain, news, closing, failed, beats };
-        let beat = heartbeat::Beat {
-            parts: this.parts.clone(),
+        let this = Self { context, drain: options.drain, beat_now, closing, failed, beats };
+        let heartbeats = heartbeat::HeartbeatLoop {
+            context: this.context.clone(),
             link,
             address: options.advertise,
-            every: options.heartbeat,
-            news: this.news.clone(),
+            interval: options.heartbeat,
+            beat_now: this.beat_now.clone(),
         };
-        this.beats.spawn(beat.run(this.closing.clone(), fail));
+        this.beats.spawn(heartbeats.run(this.closing.clone(), fail));
         Ok(this)
     }
 
-    /// The cluster.
+    /// Id of the cluster.
     pub fn cluster_id(&self) -> ClusterId {
-        self.parts.cluster
+        self.context.cluster
     }
 
-    /// The node's id, given by the meta service.
+    /// Id of the node, assigned by the meta service.
     pub fn node_id(&self) -> NodeId {
-        self.parts.node
+        self.context.node
     }
 
     /// Adds the service `Compaction`.
     pub fn add_services(&self, routes: &mut RoutesBuilder) {
-        routes.add_service(CompactionService::new(self.parts.clone()).into_server());
+        routes.add_service(CompactionService::new(self.context.clone()).into_server());
     }
 
-    /// Serves a port, for a program that has no server of its own, until `stop` resolves; then
-    /// drains and stops.
+    /// Serves a port until `stop` resolves, for a program without a server of its own; then drains
+    /// and stops.
     ///
     /// # Errors
-    /// [`ServeError`]. The node has stopped then, too.
+    /// [`ServeError`]. The node has stopped in that case too.
     pub async fn serve(
         &self,
         listener: TcpListener,
@@ -157,24 +159,27 @@ impl CompactorNode {
         let ended = tokio::select! {
             () = stop => Ok(()),
             failed = self.failed() => Err(ServeError::Node(failed)),
-            served = &mut server => return self.stopped(served).await,
+            served = &mut server => return self.shutdown_after(served).await,
         };
-        // Whoever asks while it drains is told so, and running jobs have their say.
+        // Serves while draining: callers receive refusals, and running jobs send their last events.
         tokio::select! {
             () = self.shutdown() => {}
-            served = &mut server => return self.stopped(served).await,
+            served = &mut server => return self.shutdown_after(served).await,
         }
         closed.cancel();
-        let _ = tokio::time::timeout(CLOSE, server).await;
+        let _ = tokio::time::timeout(CLOSE_LIMIT, server).await;
         ended
     }
 
-    async fn stopped(&self, served: Result<(), tonic::transport::Error>) -> Result<(), ServeError> {
+    async fn shutdown_after(
+        &self,
+        served: Result<(), tonic::transport::Error>,
+    ) -> Result<(), ServeError> {
         self.shutdown().await;
         Ok(served?)
     }
 
-    /// Resolves, in words, when the process must exit: the cluster has removed this node.
+    /// Resolves with the reason when the process must exit: the cluster has removed this node.
     pub async fn failed(&self) -> String {
         let mut failed = self.failed.clone();
         let reason = failed.wait_for(Option::is_some).await.ok().map(|reason| reason.clone());
@@ -184,77 +189,86 @@ impl CompactorNode {
         }
     }
 
-    /// Longest time that [`shutdown`](Self::shutdown) takes.
+    /// Maximum duration of [`shutdown`](Self::shutdown).
     pub fn longest_shutdown(&self) -> Duration {
-        self.drain.saturating_add(HAND_BACK).saturating_add(CLOSE).saturating_add(DELIVER)
+        self.drain
+            .saturating_add(ABORT_LIMIT)
+            .saturating_add(CLOSE_LIMIT)
+            .saturating_add(DELIVERY_LIMIT)
     }
 
-    /// Drains: takes no job any more, waits for those that run, hands back those that take too long,
-    /// stops.
+    /// Drains: accepts no more jobs, waits for the running ones, aborts those that exceed the drain
+    /// time, stops.
     pub async fn shutdown(&self) {
-        let jobs = &self.parts.jobs;
+        let jobs = &self.context.jobs;
         jobs.drain();
         let running = jobs.in_use().jobs;
-        info!(node = %self.parts.node, running, "the compactor takes no more jobs");
-        self.news.notify_one();
-        if tokio::time::timeout(self.drain, jobs.idle()).await.is_err() {
-            let jobs_left = jobs.hand_back();
-            warn!(jobs = jobs_left, "jobs did not end in time: they are handed back");
-            if tokio::time::timeout(HAND_BACK, jobs.idle()).await.is_err() {
-                warn!("some jobs go down with this process: their manifests say what they did");
+        info!(node = %self.context.node, running, "compactor takes no more jobs; draining");
+        self.beat_now.notify_one();
+        if tokio::time::timeout(self.drain, jobs.wait_idle()).await.is_err() {
+            let jobs_left = jobs.abort_all();
+            warn!(
+                jobs = jobs_left,
+                "jobs exceeded the drain time; aborting them for retry by their owners"
+            );
+            if tokio::time::timeout(ABORT_LIMIT, jobs.wait_idle()).await.is_err() {
+                warn!(
+                    "jobs still running at shutdown; their manifests record whether they committed"
+                );
             }
         }
-        // Their callers hear of their end.
-        self.parts.tasks.close();
-        let _ = tokio::time::timeout(CLOSE, self.parts.tasks.wait()).await;
-        let _ = tokio::time::timeout(DELIVER, self.delivered()).await;
+        // The jobs' tasks send the last events to their callers.
+        self.context.tasks.close();
+        let _ = tokio::time::timeout(CLOSE_LIMIT, self.context.tasks.wait()).await;
+        let _ = tokio::time::timeout(DELIVERY_LIMIT, self.wait_delivered()).await;
         self.closing.cancel();
         self.beats.close();
         self.beats.wait().await;
-        self.parts.observe();
-        info!(node = %self.parts.node, "compactor node stopped");
+        self.context.observe();
+        info!(node = %self.context.node, "compactor node stopped");
     }
 
-    /// Resolves when no hook has anything queued. What is left when the process ends is lost.
-    async fn delivered(&self) {
-        while self.parts.sets.status().iter().any(|(_, hook)| hook.backlog > 0) {
-            tokio::time::sleep(LOOK).await;
+    /// Resolves when no hook has a backlog. The backlog at the end of the process is lost.
+    async fn wait_delivered(&self) {
+        while self.context.sets.status().iter().any(|(_, hook)| hook.backlog > 0) {
+            tokio::time::sleep(DELIVERY_POLL).await;
         }
     }
 }
 
-fn parts(
+fn node_context(
     options: &CompactorOptions,
     cluster: ClusterId,
     node: NodeId,
     storage: Storage,
     object_store_id: Uuid,
-) -> NodeParts {
+) -> CompactorContext {
     let home = HookHome { role: "compactor", node_id: node };
-    let (clock, ids) = (Arc::new(SystemClock), Arc::new(SystemIds));
-    // No rows are kept in memory that have yet to be flushed.
+    let clock = Arc::new(SystemClock);
+    let ids = Arc::new(SystemIds);
+    // A compactor holds no unflushed rows.
     let memory = MemoryBudget::new(0);
-    NodeParts {
+    CompactorContext {
         cluster,
         node,
         object_store_id,
         env: RegionEnv::new(storage, clock, ids, memory, options.engine()),
-        sets: PluginSets::new(options.hook_kinds.clone(), home, options.hook_limits),
-        disk: Disk::of(&options.object_store, options.disk_reserve),
-        jobs: Jobs::new(options.capacity()),
-        handles: Mutex::new(Handles::new(options.handle_life)),
-        reading: Semaphore::new(READING),
+        sets: HookSets::new(options.hook_kinds.clone(), home, options.hook_limits),
+        disk: StoreDisk::new(&options.object_store, options.disk_reserve),
+        jobs: JobTable::new(options.capacity()),
+        handles: Mutex::new(HandleTable::new(options.handle_life)),
+        reading: Semaphore::new(CONCURRENT_READS),
         tasks: TaskTracker::new(),
     }
 }
 
-fn identity(answer: &RegisterResponse) -> Result<(ClusterId, NodeId), StartError> {
-    let cluster = answer
+fn identity(reply: &RegisterResponse) -> Result<(ClusterId, NodeId), StartError> {
+    let cluster = reply
         .cluster_id
         .parse()
-        .map_err(|_| StartError::Answer(format!("cluster id {:?}", answer.cluster_id)))?;
-    if answer.node_id == 0 {
-        return Err(StartError::Answer("node id 0".to_owned()));
+        .map_err(|_| StartError::InvalidReply(format!("cluster id {:?}", reply.cluster_id)))?;
+    if reply.node_id == 0 {
+        return Err(StartError::InvalidReply("node id 0".to_owned()));
     }
-    Ok((cluster, NodeId(answer.node_id)))
+    Ok((cluster, NodeId(reply.node_id)))
 }

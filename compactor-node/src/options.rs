@@ -1,4 +1,4 @@
-//! Settings of a compactor node, and what they mean for merging.
+//! Options of a compactor node, and the engine options derived from them.
 
 use std::time::Duration;
 
@@ -8,49 +8,49 @@ use tidewater_region_engine::hooks::{HookKinds, HookLimits};
 
 use crate::admission::Capacity;
 
-/// How a compactor node runs.
+/// Options of a compactor node.
 #[derive(Debug, Clone)]
 pub struct CompactorOptions {
-    /// What others are told to connect to: host:port.
+    /// Address that other nodes connect to: host:port.
     pub advertise: String,
-    /// Meta nodes; at least one.
+    /// Addresses of meta nodes; at least one.
     pub meta: Vec<String>,
-    /// URL of the object store; the cluster's.
+    /// URL of the cluster's object store.
     pub object_store: String,
-    /// How often the meta service hears from this node.
+    /// Interval of heartbeats.
     pub heartbeat: Duration,
-    /// Jobs at once, and cores that they keep busy together; at least 1.
+    /// Concurrent jobs, which is also the number of cores that they keep busy together; at least 1.
     pub slots: usize,
-    /// Bytes of memory that the process may take, [`process_bytes`](Self::process_bytes) included.
+    /// Memory limit of the process in bytes, [`process_bytes`](Self::process_bytes) included.
     pub memory_limit: u64,
-    /// Bytes of it that are taken without any job: the binary, the runtime, connections. 0 where
-    /// others of the same process account for them.
+    /// Memory in bytes that the process takes without any job: binary, runtime, connections. 0 if
+    /// other nodes of the same process account for it.
     pub process_bytes: u64,
     /// Bytes that stay free on the disk of a store that is a local directory.
     pub disk_reserve: u64,
-    /// The kinds that hooks may have. A program that embeds a node adds its own.
+    /// Available hook kinds. A program that embeds a node adds its own.
     pub hook_kinds: HookKinds,
-    /// What keeps a bad hook from slowing jobs down.
+    /// Limits that keep a faulty hook from slowing down jobs.
     pub hook_limits: HookLimits,
-    /// How long running jobs may take to end when the node stops.
+    /// Time limit for running jobs to end when the node stops.
     pub drain: Duration,
-    /// How long a handle lives that nobody uses.
+    /// Time after which an unused handle expires.
     pub handle_life: Duration,
 }
 
 impl CompactorOptions {
     /// 512 MiB.
     pub const DEFAULT_MEMORY_LIMIT: u64 = 512 << 20;
-    /// The least with which jobs of usual size find room.
+    /// Minimum memory limit at which jobs of usual size are accepted.
     pub const LEAST_MEMORY_LIMIT: u64 = 256 << 20;
     /// 256 MiB.
     pub const DEFAULT_DISK_RESERVE: u64 = 256 << 20;
     /// 30 s.
     pub const DEFAULT_DRAIN: Duration = Duration::from_secs(30);
-    /// What a process takes without any job, set high.
+    /// Memory of a process without any job, estimated high.
     const PROCESS_BYTES: u64 = 64 << 20;
 
-    /// Defaults for everything that is not a place: as many slots as there are cores.
+    /// Creates options with defaults for all but the addresses: as many slots as there are cores.
     pub fn new(
         advertise: impl Into<String>,
         meta: Vec<String>,
@@ -72,13 +72,17 @@ impl CompactorOptions {
         }
     }
 
-    /// What jobs have together.
+    /// Resources shared by all jobs.
     pub(crate) fn capacity(&self) -> Capacity {
-        let taken = self.process_bytes.saturating_add(self.footer_bytes());
-        Capacity { slots: self.slots.max(1), memory_bytes: self.memory_limit.saturating_sub(taken) }
+        let reserved = self.process_bytes.saturating_add(self.footer_bytes());
+        Capacity {
+            slots: self.slots.max(1),
+            memory_bytes: self.memory_limit.saturating_sub(reserved),
+        }
     }
 
-    /// A merge reads each footer once or twice and nothing else again: no other cache serves it.
+    /// Options of the engine. A compaction reads each footer once or twice and no other object
+    /// again: other caches are useless.
     pub(crate) fn engine(&self) -> EngineOptions {
         let capacity = self.capacity();
         EngineOptions {
@@ -106,7 +110,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn merges_have_what_the_process_and_its_caches_leave() {
+    fn compactions_get_memory_left_by_process_and_caches() {
         let options = CompactorOptions {
             slots: 0,
             memory_limit: 512 << 20,
@@ -116,8 +120,8 @@ mod tests {
         assert_eq!(options.capacity(), Capacity { slots: 1, memory_bytes: 432 << 20 });
         assert_eq!((engine.workers, engine.footer_cache_bytes), (1, 16 << 20));
         assert_eq!((engine.object_cache_bytes, engine.index_cache_bytes), (0, 0));
-        let beside_others = CompactorOptions { process_bytes: 0, ..options.clone() };
-        assert_eq!(beside_others.capacity().memory_bytes, 496 << 20);
+        let embedded = CompactorOptions { process_bytes: 0, ..options.clone() };
+        assert_eq!(embedded.capacity().memory_bytes, 496 << 20);
         let tiny = CompactorOptions { memory_limit: 1 << 20, ..options };
         assert_eq!(tiny.capacity().memory_bytes, 0);
     }

@@ -1,5 +1,5 @@
-//! One job's life: from `accepted` to its last event. It ends without its caller, and whatever it
-//! ends with, its slot becomes free before anybody is told.
+//! Life of one job, from `accepted` to its last event. The job continues without its caller, and
+//! its slot is released before the caller receives the last event, whatever the outcome.
 
 use std::panic::AssertUnwindSafe;
 use std::time::Duration;
@@ -12,35 +12,35 @@ use tidewater_proto::compaction::v1::{
 };
 use tidewater_proto::v1::Reason;
 use tidewater_region_engine::EngineError;
-use tidewater_region_engine::compaction::Committed;
+use tidewater_region_engine::compaction::CommittedCompaction;
 use tokio::sync::mpsc;
 use tokio::time::MissedTickBehavior;
 use tonic::Status;
 use tracing::{info, warn};
 
-use crate::disk::Disk;
-use crate::jobs::{EndedBy, RunningJob, Slot};
+use crate::disk::StoreDisk;
+use crate::jobs::{EndCause, JobSlot, RunningJob};
 use crate::meters;
 
-/// How often a caller hears of a job, and the disk is looked at.
+/// Interval of progress events and of checks of the disk.
 const PROGRESS: Duration = Duration::from_millis(500);
-/// Events that a caller may be behind; of more, those in between are left out.
+/// Capacity of a caller's event queue; further progress events are dropped.
 const EVENTS: usize = 8;
 
-type Sent = Result<CompactionEvent, Status>;
+type EventMessage = Result<CompactionEvent, Status>;
 
-/// The way to the caller. Never waits for it; the last event has a place of its own.
+/// Sender of events to the caller. Never waits for the caller; the last event has a reserved place.
 #[derive(Debug)]
-pub(crate) struct Events {
-    sender: mpsc::Sender<Sent>,
-    last: Option<mpsc::OwnedPermit<Sent>>,
+pub(crate) struct EventSender {
+    sender: mpsc::Sender<EventMessage>,
+    last: Option<mpsc::OwnedPermit<EventMessage>>,
 }
 
-impl Events {
-    /// With the end that the caller reads.
-    pub(crate) fn channel() -> (Self, mpsc::Receiver<Sent>) {
+impl EventSender {
+    /// Creates the sender and the receiver that the caller reads.
+    pub(crate) fn channel() -> (Self, mpsc::Receiver<EventMessage>) {
         let (sender, receiver) = mpsc::channel(EVENTS);
-        // Nobody has sent anything: there is a place.
+        // Cannot fail: the queue is empty.
         let last = sender.clone().try_reserve_owned().ok();
         (Self { sender, last }, receiver)
     }
@@ -60,21 +60,21 @@ fn message(job: &RunningJob, event: Event) -> CompactionEvent {
     CompactionEvent { job_id: job.id.to_string(), event: Some(event) }
 }
 
-/// What came of a job.
+/// Outcome of a job.
 #[derive(Debug)]
-struct Outcome {
-    /// As metrics and logs call it.
+struct JobOutcome {
+    /// Name in metrics and logs.
     name: &'static str,
     event: Event,
 }
 
-/// Carries a job out: `work` does it, with the attempt of `slot`. Whether it may have been committed,
-/// and nobody knows.
+/// Runs a job: `work` does it, with the attempt of `slot`. Returns whether its commit has an
+/// unknown outcome.
 pub(crate) async fn run(
-    work: impl Future<Output = Result<Committed, EngineError>>,
-    slot: Slot,
-    disk: &Disk,
-    events: Events,
+    work: impl Future<Output = Result<CommittedCompaction, EngineError>>,
+    slot: JobSlot,
+    disk: &StoreDisk,
+    events: EventSender,
 ) -> bool {
     let job = slot.job.clone();
     info!(
@@ -86,34 +86,33 @@ pub(crate) async fn run(
         bytes_in = job.bytes_in,
         parallelism = job.limits.parallelism,
         memory_bytes = job.limits.memory_bytes,
-        "compaction begins"
+        "compaction started"
     );
     events.send(&job, Event::Accepted(accepted(&job)));
     let work = AssertUnwindSafe(work).catch_unwind();
     tokio::pin!(work);
-    let mut every = tokio::time::interval(PROGRESS);
-    every.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    every.tick().await;
+    let mut ticks = tokio::time::interval(PROGRESS);
+    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    ticks.tick().await;
     let result = loop {
         tokio::select! {
             result = &mut work => break result.ok(),
-            _ = every.tick() => {
+            _ = ticks.tick() => {
                 events.send(&job, Event::Progress(job.attempt.progress.snapshot().into()));
                 if disk.room().await == Some(0) {
-                    job.end(EndedBy::Disk);
+                    job.end(EndCause::Disk);
                 }
             }
         }
     };
-    let outcome = outcome(&job, result, job.attempt.progress.is_committing());
+    let outcome = job_outcome(&job, result, job.attempt.progress.is_committing());
     let done = job.attempt.progress.snapshot();
-    meters::ended(outcome.name, done);
-    report(&job, &outcome);
+    meters::job_ended(outcome.name, done);
+    log_outcome(&job, &outcome);
     drop(slot);
-    let in_doubt =
-        matches!(&outcome.event, Event::Failed(failed) if failed.manifest_may_be_written);
+    let unknown = matches!(&outcome.event, Event::Failed(failed) if failed.manifest_may_be_written);
     events.finish(&job, outcome.event);
-    in_doubt
+    unknown
 }
 
 fn accepted(job: &RunningJob) -> CompactionAccepted {
@@ -123,26 +122,27 @@ fn accepted(job: &RunningJob) -> CompactionAccepted {
     }
 }
 
-/// `None`: the work has panicked; `committing`: when it had begun to commit.
-fn outcome(
+/// Outcome of a job. `result` is `None` if the work panicked; `committing` states whether the
+/// commit had started.
+fn job_outcome(
     job: &RunningJob,
-    result: Option<Result<Committed, EngineError>>,
+    result: Option<Result<CommittedCompaction, EngineError>>,
     committing: bool,
-) -> Outcome {
+) -> JobOutcome {
     let (name, refusal, unknown) = match result {
         Some(Ok(committed)) => {
-            return Outcome { name: "committed", event: success(job, committed) };
+            return JobOutcome { name: "committed", event: success(job, committed) };
         }
         Some(Err(error)) => {
-            let refusal = refusal(job, &error);
+            let refusal = refusal_of(job, &error);
             let unknown = matches!(error, EngineError::Unknown { .. });
-            (name(refusal.reason, unknown), refusal, unknown)
+            (outcome_name(refusal.reason, unknown), refusal, unknown)
         }
         None => {
-            // What it had begun to commit may stand.
-            let message = format!("job {} has panicked: the compactor's log says where", job.id);
+            // A commit that had started may have succeeded.
+            let message = format!("job {} panicked: see the compactor's log", job.id);
             let refusal = Refusal::new(Reason::Internal, message);
-            (name(refusal.reason, committing), refusal, committing)
+            (outcome_name(refusal.reason, committing), refusal, committing)
         }
     };
     let event = CompactionFailed {
@@ -150,30 +150,30 @@ fn outcome(
         message: refusal.message,
         manifest_may_be_written: unknown,
     };
-    Outcome { name, event: Event::Failed(event) }
+    JobOutcome { name, event: Event::Failed(event) }
 }
 
-/// A job that was ended from here says by what.
-fn refusal(job: &RunningJob, error: &EngineError) -> Refusal {
+/// RPC error of a failed job; an early end caused by this node is reported with its cause.
+fn refusal_of(job: &RunningJob, error: &EngineError) -> Refusal {
     let refusal = Refusal::from(error);
     let ended_by = match error {
         EngineError::Cancelled { .. } => job.ended_by(),
         _ => None,
     };
     match ended_by {
-        None | Some(EndedBy::Cancel) => refusal,
-        Some(EndedBy::Drain) => Refusal::new(
+        None | Some(EndCause::Cancel) => refusal,
+        Some(EndCause::Drain) => Refusal::new(
             Reason::ShuttingDown,
-            format!("job {} is handed back: this compactor stops", job.id),
+            format!("job {} was aborted: this compactor is shutting down", job.id),
         ),
-        Some(EndedBy::Disk) => Refusal::new(
+        Some(EndCause::Disk) => Refusal::new(
             Reason::DiskFull,
-            format!("job {} was ended: the disk of the object store is filling up", job.id),
+            format!("job {} was aborted: the disk of the object store is filling up", job.id),
         ),
     }
 }
 
-fn name(reason: Reason, unknown: bool) -> &'static str {
+fn outcome_name(reason: Reason, unknown: bool) -> &'static str {
     match reason {
         _ if unknown => "unknown",
         Reason::InputsGone | Reason::RegionNotFound => "inputs_gone",
@@ -183,7 +183,7 @@ fn name(reason: Reason, unknown: bool) -> &'static str {
     }
 }
 
-fn success(job: &RunningJob, committed: Committed) -> Event {
+fn success(job: &RunningJob, committed: CommittedCompaction) -> Event {
     Event::Committed(CompactionCommitted {
         manifest_version: committed.manifest_version.get(),
         files_in: job.inputs.iter().map(Into::into).collect(),
@@ -192,7 +192,7 @@ fn success(job: &RunningJob, committed: Committed) -> Event {
     })
 }
 
-fn report(job: &RunningJob, outcome: &Outcome) {
+fn log_outcome(job: &RunningJob, outcome: &JobOutcome) {
     let done = job.attempt.progress.snapshot();
     let took_ms = job.began.elapsed().as_millis() as u64;
     match &outcome.event {

@@ -1,4 +1,4 @@
-//! Service `Compaction`: what the owners of regions ask. A file per call.
+//! Service `Compaction`: calls of the owners of regions. One file per call.
 
 mod close;
 mod compact;
@@ -14,44 +14,45 @@ use tidewater_proto::compaction::v1::*;
 use tidewater_proto::v1::CallHeader;
 use tonic::{Request, Response, Status};
 
+use crate::context::CompactorContext;
 use crate::meters;
-use crate::parts::NodeParts;
 
 #[cfg(test)]
 mod tests;
 
-/// Bytes of a request: a schema, 256 hooks of 16 KiB each, or the names of 4,096 files with their clips.
+/// Maximum size of a request in bytes: a schema, 256 hooks of 16 KiB each, or the names of 4,096
+/// files with their clips.
 const REQUEST_BYTES: usize = 8 << 20;
-/// Bytes of an event: a commit describes every file and its columns.
-const ANSWER_BYTES: usize = 64 << 20;
+/// Maximum size of an event in bytes: a commit describes every file and its columns.
+const EVENT_BYTES: usize = 64 << 20;
 
-/// See the module's head.
+/// The gRPC service `Compaction` of a node.
 #[derive(Debug, Clone)]
 pub(crate) struct CompactionService {
-    parts: Arc<NodeParts>,
+    context: Arc<CompactorContext>,
 }
 
 impl CompactionService {
-    /// For what a node has.
-    pub(crate) fn new(parts: Arc<NodeParts>) -> Self {
-        Self { parts }
+    /// Creates the service for a node.
+    pub(crate) fn new(context: Arc<CompactorContext>) -> Self {
+        Self { context }
     }
 
-    /// The gRPC service.
+    /// Wraps the service for tonic, with its message limits.
     pub(crate) fn into_server(self) -> CompactionServer<Self> {
         CompactionServer::new(self)
             .max_decoding_message_size(REQUEST_BYTES)
-            .max_encoding_message_size(ANSWER_BYTES)
+            .max_encoding_message_size(EVENT_BYTES)
     }
 
     fn check(&self, header: Option<&CallHeader>) -> Result<(), Refusal> {
-        check_header(self.parts.cluster, self.parts.node, header)
+        check_header(self.context.cluster, self.context.node, header)
     }
 }
 
-fn answer<T>(result: Result<T, Refusal>) -> Result<Response<T>, Status> {
+fn respond<T>(result: Result<T, Refusal>) -> Result<Response<T>, Status> {
     result.map(Response::new).map_err(|refusal| {
-        meters::refused(refusal.reason);
+        meters::call_refused(refusal.reason);
         refusal.into()
     })
 }
@@ -64,10 +65,10 @@ impl Compaction for CompactionService {
     ) -> Result<Response<OpenCompactionRegionResponse>, Status> {
         let request = request.into_inner();
         let opened = match self.check(request.header.as_ref()) {
-            Ok(()) => open::call(&self.parts, request).await,
+            Ok(()) => open::call(&self.context, request).await,
             Err(refusal) => Err(refusal),
         };
-        answer(opened)
+        respond(opened)
     }
 
     type CompactStream = compact::EventStream;
@@ -77,11 +78,11 @@ impl Compaction for CompactionService {
         request: Request<CompactRequest>,
     ) -> Result<Response<Self::CompactStream>, Status> {
         let request = request.into_inner();
-        let begun = match self.check(request.header.as_ref()) {
-            Ok(()) => compact::call(&self.parts, request).await,
+        let started = match self.check(request.header.as_ref()) {
+            Ok(()) => compact::call(&self.context, request).await,
             Err(refusal) => Err(refusal),
         };
-        answer(begun)
+        respond(started)
     }
 
     async fn cancel_compaction(
@@ -90,7 +91,7 @@ impl Compaction for CompactionService {
     ) -> Result<Response<CancelCompactionResponse>, Status> {
         let request = request.into_inner();
         let checked = self.check(request.header.as_ref());
-        answer(checked.and_then(|()| close::cancel(&self.parts, &request)))
+        respond(checked.and_then(|()| close::cancel(&self.context, &request)))
     }
 
     async fn list_compactions(
@@ -98,7 +99,7 @@ impl Compaction for CompactionService {
         request: Request<ListCompactionsRequest>,
     ) -> Result<Response<ListCompactionsResponse>, Status> {
         let checked = self.check(request.into_inner().header.as_ref());
-        answer(checked.map(|()| list::call(&self.parts)))
+        respond(checked.map(|()| list::call(&self.context)))
     }
 
     async fn close_compaction_region(
@@ -107,6 +108,6 @@ impl Compaction for CompactionService {
     ) -> Result<Response<CloseCompactionRegionResponse>, Status> {
         let request = request.into_inner();
         let checked = self.check(request.header.as_ref());
-        answer(checked.map(|()| close::call(&self.parts, &request)))
+        respond(checked.map(|()| close::call(&self.context, &request)))
     }
 }

@@ -1,4 +1,5 @@
-//! A compactor behind a port, a meta service that takes it, and regions in its store.
+//! Test fixtures: a compactor behind a port, a fake meta service, and regions in the compactor's
+//! store.
 
 mod meta;
 
@@ -29,20 +30,20 @@ use tonic::{Response, Status, Streaming};
 use uuid::Uuid;
 
 pub(crate) use self::meta::FakeMeta;
+use crate::context::CompactorContext;
 use crate::node::{CompactorNode, ServeError};
 use crate::options::CompactorOptions;
-use crate::parts::NodeParts;
 
 pub(crate) const CLUSTER: ClusterId = ClusterId(Uuid::from_u128(1));
 pub(crate) const NODE: u64 = 7;
-/// The data node that asks.
+/// Node id of the calling data node.
 pub(crate) const SOURCE: u64 = 101;
 const GROUP: GroupId = GroupId(3);
 const LIMIT: Duration = Duration::from_secs(20);
 
-/// See the module's head.
-pub(crate) struct World {
-    pub(crate) parts: Arc<NodeParts>,
+/// A running compactor with its fake meta service and its store.
+pub(crate) struct CompactorFixture {
+    pub(crate) context: Arc<CompactorContext>,
     pub(crate) meta: Arc<FakeMeta>,
     pub(crate) client: CompactionClient<Channel>,
     pub(crate) storage: Storage,
@@ -52,8 +53,8 @@ pub(crate) struct World {
     _dir: tempfile::TempDir,
 }
 
-impl World {
-    /// A compactor with these settings beside its places.
+impl CompactorFixture {
+    /// Starts a compactor with options changed by `change`.
     pub(crate) async fn with(change: impl FnOnce(&mut CompactorOptions)) -> Self {
         let dir = tempfile::tempdir().unwrap();
         let url = format!("file://{}", dir.path().display());
@@ -69,17 +70,17 @@ impl World {
         };
         change(&mut options);
         let node = CompactorNode::start(options).await.unwrap();
-        let parts = node.parts.clone();
-        let (stop, told) = oneshot::channel();
+        let context = node.context.clone();
+        let (stop, stopped) = oneshot::channel();
         let served =
             tokio::spawn(
-                async move { node.serve(listener, async move { drop(told.await) }).await },
+                async move { node.serve(listener, async move { drop(stopped.await) }).await },
             );
         let storage = Storage::open(&url).await.unwrap();
         Self {
             client: CompactionClient::connect(format!("http://{address}")).await.unwrap(),
             store: storage.id().await.unwrap().to_string(),
-            parts,
+            context,
             meta,
             storage,
             stop: Some(stop),
@@ -92,25 +93,25 @@ impl World {
         Self::with(|_| {}).await
     }
 
-    /// Tells the node to stop, as a signal would.
-    pub(crate) fn tell_to_stop(&mut self) {
+    /// Requests the node to stop, as a signal would.
+    pub(crate) fn request_stop(&mut self) {
         drop(self.stop.take());
     }
 
-    /// Resolves when the node has stopped.
+    /// Stops the node and waits for its end.
     pub(crate) async fn stopped(mut self) {
-        self.tell_to_stop();
+        self.request_stop();
         tokio::time::timeout(LIMIT, self.served).await.unwrap().unwrap().unwrap();
     }
 
-    /// A region of one file, owned in term 1.
+    /// A region with one file, owned in term 1.
     pub(crate) async fn small_region(&self, id: u64) -> Arc<Region> {
         let region = self.region(id, &[]).await;
         flush(&region, 0..10).await;
         region
     }
 
-    /// A region of one file for each of `rows`, owned in term 1.
+    /// A region with one file per element of `rows`, owned in term 1.
     pub(crate) async fn region(&self, id: u64, rows: &[std::ops::Range<i64>]) -> Arc<Region> {
         region(self.storage.clone(), id, rows).await
     }
@@ -143,17 +144,17 @@ impl World {
         handle: &str,
         plan: CompactionPlan,
     ) -> Result<Streaming<CompactionEvent>, Refusal> {
-        let answer = self.client.clone().compact(compact_request(handle, (&plan).into())).await;
-        answer.map(Response::into_inner).map_err(Refusal::from)
+        let reply = self.client.clone().compact(compact_request(handle, (&plan).into())).await;
+        reply.map(Response::into_inner).map_err(Refusal::from)
     }
 
     pub(crate) async fn refused(&self, handle: &str, plan: CompactionPlan) -> Refusal {
         self.compact(handle, plan).await.map(drop).unwrap_err()
     }
 
-    /// Keeps merges from going on, until it is dropped.
+    /// Blocks compactions until the permit is dropped.
     pub(crate) async fn hold_workers(&self) -> tokio::sync::OwnedSemaphorePermit {
-        self.parts.env.workers.clone().acquire_many_owned(2).await.unwrap()
+        self.context.env.workers.clone().acquire_many_owned(2).await.unwrap()
     }
 
     pub(crate) async fn list(&self) -> Vec<RunningCompaction> {
@@ -174,8 +175,8 @@ pub(crate) fn compact_request(
     CompactRequest { header: header(), handle: handle.to_owned(), plan: Some(plan), attempt: 1 }
 }
 
-pub(crate) fn refusal<T: std::fmt::Debug>(answer: Result<T, Status>) -> Refusal {
-    Refusal::from_status(&answer.unwrap_err())
+pub(crate) fn refusal<T: std::fmt::Debug>(reply: Result<T, Status>) -> Refusal {
+    Refusal::from_status(&reply.unwrap_err())
 }
 
 fn dir_of(spec: &RegionSpec) -> tidewater_proto::v1::ManifestRegionDir {
@@ -190,16 +191,19 @@ pub(crate) fn owner(term: u64) -> OwnerEpoch {
     OwnerEpoch { move_epoch: 0, term: Term(term) }
 }
 
-/// A region of one file for each of `rows`, owned in term 1.
+/// A region with one file per element of `rows`, owned in term 1.
 pub(crate) async fn region(
     storage: Storage,
     id: u64,
     rows: &[std::ops::Range<i64>],
 ) -> Arc<Region> {
-    let (clock, ids) = (Arc::new(SystemClock), Arc::new(SystemIds));
+    let clock = Arc::new(SystemClock);
+    let ids = Arc::new(SystemIds);
     let env =
         RegionEnv::new(storage, clock, ids, MemoryBudget::new(64 << 20), EngineOptions::default());
-    let (key, name, data_type) = (ColumnId(1), "n".to_owned(), ColumnType::Int64);
+    let key = ColumnId(1);
+    let name = "n".to_owned();
+    let data_type = ColumnType::Int64;
     let columns = vec![Column { id: key, name, data_type, nullable: false, default: None }];
     let schema = TableSchema::new(SchemaVersion(1), columns, vec![key], None, ColumnId(2)).unwrap();
     let spec = RegionSpec {
@@ -218,7 +222,7 @@ pub(crate) async fn region(
     region
 }
 
-/// One more file.
+/// Writes one more file.
 pub(crate) async fn flush(region: &Region, rows: std::ops::Range<i64>) {
     let column: ArrayRef = Arc::new(Int64Array::from_iter_values(rows));
     let batch = RecordBatch::try_from_iter([("n", column)]).unwrap();
@@ -227,11 +231,11 @@ pub(crate) async fn flush(region: &Region, rows: std::ops::Range<i64>) {
     region.flush().await.unwrap();
 }
 
-pub(crate) async fn take_over(region: &Region, term: u64) {
+pub(crate) async fn take_ownership(region: &Region, term: u64) {
     region.take_ownership(owner(term), GROUP).await.unwrap();
 }
 
-/// All of its files into one run.
+/// Plan of a compaction of all files of the region into one run.
 pub(crate) async fn plan(region: &Arc<Region>) -> CompactionPlan {
     let planned = region.plan_compaction(Scope::Whole, Epoch(0)).await.unwrap().unwrap();
     planned.plan().clone()
@@ -243,7 +247,7 @@ pub(crate) async fn job() -> CompactionJob {
     planned.job().clone()
 }
 
-/// Its rows, as its manifest has them now.
+/// Rows of the region, as its manifest lists them now.
 pub(crate) async fn rows(region: &Region) -> Vec<i64> {
     region.load().await.unwrap();
     let batches = region.scan(&ScanOptions::all(vec![ColumnId(1)])).unwrap();
@@ -253,7 +257,7 @@ pub(crate) async fn rows(region: &Region) -> Vec<i64> {
     batches.iter().flat_map(column).collect()
 }
 
-/// The events up to the last one.
+/// Events of a job up to the last one.
 pub(crate) async fn all_events(mut stream: Streaming<CompactionEvent>) -> Vec<Event> {
     let mut events = Vec::new();
     let all = async {
@@ -265,7 +269,7 @@ pub(crate) async fn all_events(mut stream: Streaming<CompactionEvent>) -> Vec<Ev
     events
 }
 
-/// How a job has failed.
+/// Reason of a failed job, and whether its manifest may be written.
 pub(crate) async fn failed(stream: Streaming<CompactionEvent>) -> (Reason, bool) {
     match all_events(stream).await.pop() {
         Some(Event::Failed(failed)) => (failed.reason(), failed.manifest_may_be_written),
@@ -273,7 +277,7 @@ pub(crate) async fn failed(stream: Streaming<CompactionEvent>) -> (Reason, bool)
     }
 }
 
-/// How a job has been committed.
+/// Last event of a committed job.
 pub(crate) async fn committed(stream: Streaming<CompactionEvent>) -> CompactionCommitted {
     match all_events(stream).await.pop() {
         Some(Event::Committed(committed)) => committed,
@@ -281,10 +285,10 @@ pub(crate) async fn committed(stream: Streaming<CompactionEvent>) -> CompactionC
     }
 }
 
-/// Waits until something holds.
-pub(crate) async fn until(mut holds: impl AsyncFnMut() -> bool) {
+/// Waits for a condition.
+pub(crate) async fn until(mut condition: impl AsyncFnMut() -> bool) {
     let waits = async {
-        while !holds().await {
+        while !condition().await {
             tokio::time::sleep(Duration::from_millis(5)).await;
         }
     };

@@ -15,7 +15,7 @@ mod watch;
 use std::sync::Arc;
 
 use tidewater_common::ids::{ClusterId, NodeId, TableId};
-use tidewater_region_engine::hooks::PluginSpec;
+use tidewater_region_engine::hooks::HookSpec;
 use uuid::Uuid;
 
 use self::board::Board;
@@ -66,7 +66,7 @@ impl Compactors {
     }
 
     /// The hooks that see this table: a compactor gets them with the region.
-    fn plugins(&self, table: TableId) -> Vec<PluginSpec> {
+    fn plugins(&self, table: TableId) -> Vec<HookSpec> {
         self.hooks.plugin_specs(table)
     }
 }

@@ -1,18 +1,12 @@
-//! Service `GroupControl`: what the meta leader and other data nodes ask. A file per call.
+//! Service `GroupControl`: calls of the meta leader and of other data nodes.
 
-mod alter_region;
 mod change_membership;
-mod close_area;
-mod copy_region;
-mod drop_region;
-mod open_area;
-mod open_region;
+mod regions;
 mod request_flush;
 pub(crate) mod settle;
 mod start_group;
 mod stop_replica;
 mod transfer_leader;
-mod truncate_region;
 
 pub(crate) use self::transfer_leader::transfer;
 
@@ -29,31 +23,31 @@ use crate::groups::Groups;
 #[cfg(test)]
 mod tests;
 
-/// See the module's head.
+/// The gRPC service `GroupControl` of a node.
 #[derive(Debug, Clone)]
 pub struct ControlService {
     groups: Arc<Groups>,
 }
 
 impl ControlService {
-    /// For the groups of a node.
+    /// Creates the service for a node's groups.
     pub fn new(groups: Arc<Groups>) -> Self {
         Self { groups }
     }
 
-    /// The gRPC service.
+    /// Wraps the service for tonic.
     pub fn into_server(self) -> GroupControlServer<Self> {
         GroupControlServer::new(self)
     }
 
     fn check(&self, header: Option<&CallHeader>) -> Result<(), Refusal> {
-        let parts = self.groups.parts();
-        check_header(parts.cluster, parts.node, header)
+        let node = self.groups.context();
+        check_header(node.cluster, node.node, header)
     }
 }
 
 macro_rules! calls {
-    ($($name:ident: $request:ident => $response:ident;)*) => {
+    ($($name:ident: $request:ident => $response:ident, $call:path;)*) => {
         #[tonic::async_trait]
         impl GroupControl for ControlService {
             $(
@@ -63,7 +57,7 @@ macro_rules! calls {
                 ) -> Result<Response<v1::$response>, Status> {
                     let request = request.into_inner();
                     self.check(request.header.as_ref())?;
-                    Ok(Response::new($name::call(&self.groups, request).await?))
+                    Ok(Response::new($call(&self.groups, request).await?))
                 }
             )*
         }
@@ -71,16 +65,16 @@ macro_rules! calls {
 }
 
 calls! {
-    start_group: StartGroupRequest => StartGroupResponse;
-    change_membership: ChangeMembershipRequest => ChangeMembershipResponse;
-    transfer_leader: TransferLeaderRequest => TransferLeaderResponse;
-    stop_replica: StopReplicaRequest => StopReplicaResponse;
-    open_region: OpenRegionRequest => OpenRegionResponse;
-    alter_region: AlterRegionRequest => AlterRegionResponse;
-    truncate_region: TruncateRegionRequest => TruncateRegionResponse;
-    open_area: OpenAreaRequest => OpenAreaResponse;
-    close_area: CloseAreaRequest => CloseAreaResponse;
-    copy_region: CopyRegionRequest => CopyRegionResponse;
-    drop_region: DropRegionRequest => DropRegionResponse;
-    request_flush: RequestFlushRequest => RequestFlushResponse;
+    start_group: StartGroupRequest => StartGroupResponse, start_group::call;
+    change_membership: ChangeMembershipRequest => ChangeMembershipResponse, change_membership::call;
+    transfer_leader: TransferLeaderRequest => TransferLeaderResponse, transfer_leader::call;
+    stop_replica: StopReplicaRequest => StopReplicaResponse, stop_replica::call;
+    open_region: OpenRegionRequest => OpenRegionResponse, regions::open;
+    alter_region: AlterRegionRequest => AlterRegionResponse, regions::alter;
+    truncate_region: TruncateRegionRequest => TruncateRegionResponse, regions::truncate;
+    open_area: OpenAreaRequest => OpenAreaResponse, regions::open_area;
+    close_area: CloseAreaRequest => CloseAreaResponse, regions::close_area;
+    copy_region: CopyRegionRequest => CopyRegionResponse, regions::copy;
+    drop_region: DropRegionRequest => DropRegionResponse, regions::drop;
+    request_flush: RequestFlushRequest => RequestFlushResponse, request_flush::call;
 }

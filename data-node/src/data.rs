@@ -1,6 +1,7 @@
-//! Service `Data`: rows in, rows out. A file per call.
+//! Service `Data`: reads, writes and bulk loads of rows. One file per call.
 
 mod files;
+mod format;
 mod get;
 mod scan;
 #[cfg(test)]
@@ -10,11 +11,8 @@ mod write;
 use std::pin::Pin;
 use std::sync::Arc;
 
-use arrow::array::RecordBatch;
-use bytes::Bytes;
 use futures::Stream;
 use tidewater_common::refusal::Refusal;
-use tidewater_common::rows::encode_batch;
 use tidewater_proto::v1::data_server::{Data, DataServer};
 use tidewater_proto::v1::{
     AdoptFilesRequest, AdoptFilesResponse, GetRequest, GetResponse, Reason, ScanRequest,
@@ -29,7 +27,7 @@ use crate::groups::Groups;
 /// Largest message in either direction, in bytes.
 pub const MESSAGE_BYTES: usize = 64 * 1024 * 1024;
 
-/// See the module's head.
+/// The gRPC service `Data` of a node.
 #[derive(Debug, Clone)]
 pub struct DataService {
     groups: Arc<Groups>,
@@ -39,24 +37,24 @@ pub struct DataService {
 }
 
 impl DataService {
-    /// For the groups of a node; refuses new work once `closing` is cancelled.
+    /// Creates the service for a node's groups; it refuses new calls once `closing` is cancelled.
     pub fn new(groups: Arc<Groups>, closing: CancellationToken) -> Self {
-        let scans = Arc::new(Semaphore::new(groups.parts().options.open_scans));
-        Self { groups, scans, files: Arc::new(Semaphore::new(files::AT_ONCE)), closing }
+        let scans = Arc::new(Semaphore::new(groups.context().options.open_scans));
+        Self { groups, scans, files: Arc::new(Semaphore::new(files::CONCURRENT_CALLS)), closing }
     }
 
-    /// The gRPC service, with its message limits.
+    /// Wraps the service for tonic, with its message limits.
     pub fn into_server(self) -> DataServer<Self> {
         DataServer::new(self)
             .max_decoding_message_size(MESSAGE_BYTES)
             .max_encoding_message_size(MESSAGE_BYTES)
     }
 
-    fn open(&self) -> Result<(), Refusal> {
+    fn check_open(&self) -> Result<(), Refusal> {
         if self.closing.is_cancelled() {
             return Err(Refusal::new(
                 Reason::ShuttingDown,
-                "this node is going down: another one takes its groups over",
+                "this node is shutting down: retry until another node leads the group",
             )
             .retry_after(std::time::Duration::from_millis(200)));
         }
@@ -74,18 +72,18 @@ impl Data for DataService {
         &self,
         request: Request<WriteRequest>,
     ) -> Result<Response<WriteResponse>, Status> {
-        self.open()?;
+        self.check_open()?;
         Ok(Response::new(write::call(&self.groups, request.into_inner()).await?))
     }
 
     async fn scan(&self, request: Request<ScanRequest>) -> Result<Response<ScanStream>, Status> {
-        self.open()?;
+        self.check_open()?;
         let stream = scan::call(&self.groups, &self.scans, request.into_inner()).await?;
         Ok(Response::new(stream))
     }
 
     async fn get(&self, request: Request<GetRequest>) -> Result<Response<GetResponse>, Status> {
-        self.open()?;
+        self.check_open()?;
         Ok(Response::new(get::call(&self.groups, request.into_inner()).await?))
     }
 
@@ -93,7 +91,7 @@ impl Data for DataService {
         &self,
         request: Request<WriteFilesRequest>,
     ) -> Result<Response<WriteFilesResponse>, Status> {
-        self.open()?;
+        self.check_open()?;
         Ok(Response::new(files::write(&self.groups, &self.files, request.into_inner()).await?))
     }
 
@@ -101,11 +99,7 @@ impl Data for DataService {
         &self,
         request: Request<AdoptFilesRequest>,
     ) -> Result<Response<AdoptFilesResponse>, Status> {
-        self.open()?;
-        Ok(Response::new(files::take_over(&self.groups, &self.files, request.into_inner()).await?))
+        self.check_open()?;
+        Ok(Response::new(files::adopt(&self.groups, &self.files, request.into_inner()).await?))
     }
-}
-
-fn encode(batch: &RecordBatch) -> Result<Bytes, Refusal> {
-    encode_batch(batch).map_err(|error| Refusal::new(Reason::Internal, error.to_string()))
 }

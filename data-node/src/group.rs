@@ -1,19 +1,19 @@
 //! One replica of a data group.
 //!
-//! A write's way: [`admission`] checks it, the [`batcher`] puts it with others into an [`entry`],
-//! Raft replicates that, the [`state_machine`] has it [`apply`]ed to the replicated [`state`] and
-//! the memtables of the [`hosted`] regions, and the outcome goes back the same way.
+//! Path of a write: [`admission`] checks it, the [`batcher`] combines it with other writes into an
+//! [`entry`], Raft replicates the entry, the [`state_machine`] applies it ([`apply`]) to the
+//! replicated [`state`] and the memtables of the [`hosted`] regions, and the outcome returns the
+//! same way.
 //!
 //! # Layout
 //!
 //! - Pure: [`descriptor`], [`entry`], [`producers`], [`obligation`], [`state`], [`apply`], [`batch`], [`log_bytes`],
 //!   [`admission`], [`refusals`].
-//! - Shells: [`state_machine`], [`snapshot`], [`batcher`], [`loader`], [`merger`], [`replica`];
-//!   [`shared`] is what they have in common, [`area_work`] who takes files over.
+//! - Shells: [`state_machine`], [`snapshot`], [`batcher`], [`loader`], [`memtable_merger`], [`replica`].
+//!   They share [`shared`]; [`staging_work`] serializes the work with staging areas.
 
 pub mod admission;
 pub mod apply;
-pub mod area_work;
 pub mod batch;
 pub mod batcher;
 pub mod descriptor;
@@ -21,13 +21,14 @@ pub mod entry;
 pub mod hosted;
 pub mod loader;
 pub mod log_bytes;
-pub mod merger;
+pub mod memtable_merger;
 pub mod obligation;
 pub mod producers;
 pub mod refusals;
 pub mod replica;
 pub mod shared;
 pub mod snapshot;
+pub mod staging_work;
 pub mod state;
 pub mod state_machine;
 #[cfg(test)]

@@ -1,4 +1,5 @@
-//! The data groups of this node: started and stopped at runtime, found again after a restart.
+//! Replicas of data groups on this node: started and stopped at runtime, found again after a
+//! restart.
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -22,9 +23,9 @@ use tracing::{error, info};
 use crate::compactors::Compactors;
 use crate::group::batcher;
 use crate::group::replica::GroupReplica;
-use crate::group::shared::Shared;
+use crate::group::shared::ReplicaState;
 use crate::group::state_machine::{GroupStateMachine, SnapshotFiles};
-use crate::group::{loader, merger};
+use crate::group::{loader, memtable_merger};
 use crate::leadership::{self, Context, REQUESTS, housekeeping};
 use crate::options::GroupOptions;
 use crate::peers::Peers;
@@ -32,17 +33,17 @@ use crate::peers::Peers;
 #[cfg(test)]
 pub(crate) mod tests;
 
-/// Why a replica could not be started or stopped.
+/// Error of starting or stopping a replica.
 #[derive(Debug, thiserror::Error)]
 pub enum GroupError {
-    /// Its snapshots or its log cannot be used.
+    /// The replica's snapshots or log cannot be used.
     #[error("the replica of group {group} cannot {action}: {detail}")]
     Failed {
-        /// Which group.
+        /// Id of the group.
         group: GroupId,
-        /// What was attempted.
+        /// Attempted action.
         action: &'static str,
-        /// What is wrong.
+        /// Detail of the failure.
         detail: String,
     },
 }
@@ -53,20 +54,20 @@ impl From<GroupError> for Refusal {
     }
 }
 
-/// What groups are given by their node.
+/// Parts of the node that its groups use.
 #[derive(Debug, Clone)]
-pub struct NodeParts {
-    /// The cluster.
+pub struct NodeContext {
+    /// Id of the cluster.
     pub cluster: ClusterId,
-    /// This node.
+    /// Id of this node.
     pub node: NodeId,
-    /// Log store and snapshot folders.
+    /// Log store and snapshot directories.
     pub directory: Arc<DataDirectory>,
-    /// Answers other replicas.
+    /// Receiver of calls from other replicas.
     pub host: Arc<RaftHost>,
-    /// Calls other replicas.
+    /// Connections to other replicas.
     pub network: NetworkFactory,
-    /// What regions are given.
+    /// Environment of regions: store, clock, memory, options.
     pub env: RegionEnv,
     /// Compactor nodes.
     pub compactors: Arc<Compactors>,
@@ -74,23 +75,23 @@ pub struct NodeParts {
     pub options: GroupOptions,
 }
 
-/// See the module's head.
+/// The replicas of this node. Lives as long as the node.
 #[derive(Debug)]
 pub struct Groups {
-    parts: NodeParts,
+    context: NodeContext,
     peers: Peers,
     replicas: RwLock<BTreeMap<GroupId, Arc<GroupReplica>>>,
-    // One start or stop at a time.
+    // Serializes starts and stops.
     changing: tokio::sync::Mutex<()>,
     failed: watch::Sender<Option<String>>,
 }
 
 impl Groups {
-    /// No group yet.
-    pub fn new(parts: NodeParts) -> Arc<Self> {
-        let peers = Peers::new(parts.cluster, parts.node, parts.network.addresses().clone());
+    /// Creates the node's groups, without replicas.
+    pub fn new(context: NodeContext) -> Arc<Self> {
+        let peers = Peers::new(context.cluster, context.node, context.network.addresses().clone());
         Arc::new(Self {
-            parts,
+            context,
             peers,
             replicas: RwLock::default(),
             changing: tokio::sync::Mutex::new(()),
@@ -98,49 +99,49 @@ impl Groups {
         })
     }
 
-    /// This node.
+    /// Id of this node.
     pub fn node(&self) -> NodeId {
-        self.parts.node
+        self.context.node
     }
 
-    /// What the groups were given.
-    pub fn parts(&self) -> &NodeParts {
-        &self.parts
+    /// Returns the parts of the node that the groups use.
+    pub fn context(&self) -> &NodeContext {
+        &self.context
     }
 
-    /// The first replica that failed for good, in words: the node must exit.
+    /// Reason of the first permanent failure of a replica; the node must exit.
     pub fn failed(&self) -> watch::Receiver<Option<String>> {
         self.failed.subscribe()
     }
 
-    /// Makes [`failed`](Self::failed) resolve, unless something failed before.
+    /// Makes [`failed`](Self::failed) resolve, unless there was an earlier failure.
     pub fn fail(&self, reason: String) {
         fail(&self.failed, reason);
     }
 
-    /// Whether the disk takes writes.
+    /// Health of the disk.
     pub fn disk(&self) -> DiskHealth {
-        self.parts.directory.log_store().health().borrow().clone()
+        self.context.directory.log_store().health().borrow().clone()
     }
 
-    /// The replica of a group.
+    /// Returns the replica of a group.
     pub fn get(&self, group: GroupId) -> Result<Arc<GroupReplica>, Refusal> {
         self.replicas.read().get(&group).cloned().ok_or_else(|| {
             Refusal::new(
                 Reason::GroupNotHosted,
-                format!("node {} holds no replica of group {group}", self.parts.node),
+                format!("node {} hosts no replica of group {group}", self.context.node),
             )
         })
     }
 
-    /// All replicas, by group.
+    /// Returns all replicas, by group.
     pub fn all(&self) -> Vec<Arc<GroupReplica>> {
         self.replicas.read().values().cloned().collect()
     }
 
     /// Starts the replicas whose logs are on this node.
     pub async fn start_local(self: &Arc<Self>) -> Result<(), GroupError> {
-        for group in self.parts.directory.log_store().groups() {
+        for group in self.context.directory.log_store().groups() {
             if group != GroupId::META {
                 self.start(group).await?;
             }
@@ -148,10 +149,10 @@ impl Groups {
         Ok(())
     }
 
-    /// Starts a replica; one that runs is returned as it is. Goes on when the caller goes away.
+    /// Starts a replica; returns a running one unchanged. Continues if the caller is cancelled.
     pub async fn start(self: &Arc<Self>, group: GroupId) -> Result<Arc<GroupReplica>, GroupError> {
         let this = Arc::clone(self);
-        to_the_end(group, "start", async move { this.start_now(group).await }).await
+        run_detached(group, "start", async move { this.start_now(group).await }).await
     }
 
     async fn start_now(&self, group: GroupId) -> Result<Arc<GroupReplica>, GroupError> {
@@ -168,7 +169,7 @@ impl Groups {
                 .map_err(|error| failed(group, "open its snapshots", error))?
         };
         let replica = Arc::new(self.launch(group, files).await?);
-        self.parts.host.add(group, Arc::new(replica.raft.clone()), &folder);
+        self.context.host.add(group, Arc::new(replica.raft.clone()), &folder);
         self.replicas.write().insert(group, replica.clone());
         info!(%group, "replica started");
         Ok(replica)
@@ -186,29 +187,29 @@ impl Groups {
         }
     }
 
-    /// Stops a replica and forgets its log. Goes on when the caller goes away.
+    /// Stops a replica and deletes its log. Continues if the caller is cancelled.
     pub async fn remove(self: &Arc<Self>, group: GroupId) -> Result<(), GroupError> {
         let this = Arc::clone(self);
-        to_the_end(group, "be forgotten", async move { this.remove_now(group).await }).await
+        run_detached(group, "be removed", async move { this.remove_now(group).await }).await
     }
 
     async fn remove_now(&self, group: GroupId) -> Result<(), GroupError> {
         let _changing = self.changing.lock().await;
         let replica = self.replicas.write().remove(&group);
-        self.parts.host.remove(group);
+        self.context.host.remove(group);
         if let Some(replica) = replica {
             replica.stop().await;
         }
-        // The log first: a log without the snapshot that it continues must never be found, while a
-        // snapshot without a log is cleared when the group is started again.
-        self.parts
+        // The log is deleted first: a log without the snapshot that it continues must never be
+        // found, while a snapshot without a log is deleted when the group is started again.
+        self.context
             .directory
             .log_store()
             .remove_group(group)
             .await
-            .map_err(|error| failed(group, "be forgotten", error))?;
+            .map_err(|error| failed(group, "be removed", error))?;
         self.clear_snapshots(group).await?;
-        info!(%group, "replica stopped and forgotten");
+        info!(%group, "replica removed");
         Ok(())
     }
 
@@ -217,17 +218,17 @@ impl Groups {
         let _changing = self.changing.lock().await;
         let replicas = std::mem::take(&mut *self.replicas.write());
         for group in replicas.keys() {
-            self.parts.host.remove(*group);
+            self.context.host.remove(*group);
         }
         futures::future::join_all(replicas.values().map(|replica| replica.stop())).await;
     }
 
-    /// The folder of a group's snapshots, without those of an earlier life of the replica.
+    /// Returns the directory of a group's snapshots, after deleting those of an earlier replica.
     async fn snapshot_folder(&self, group: GroupId) -> Result<PathBuf, GroupError> {
-        if !self.parts.directory.log_store().groups().contains(&group) {
+        if !self.context.directory.log_store().groups().contains(&group) {
             self.clear_snapshots(group).await?;
         }
-        let directory = self.parts.directory.clone();
+        let directory = self.context.directory.clone();
         tokio::task::spawn_blocking(move || directory.snapshot_folder(group))
             .await
             .map_err(|error| failed(group, "start", error))?
@@ -235,7 +236,7 @@ impl Groups {
     }
 
     async fn clear_snapshots(&self, group: GroupId) -> Result<(), GroupError> {
-        let directory = self.parts.directory.clone();
+        let directory = self.context.directory.clone();
         let cleared = tokio::task::spawn_blocking(move || -> std::io::Result<()> {
             let folder = directory.snapshot_folder(group).map_err(std::io::Error::other)?;
             std::fs::remove_dir_all(folder)
@@ -251,14 +252,18 @@ impl Groups {
         group: GroupId,
         files: SnapshotFiles,
     ) -> Result<GroupReplica, GroupError> {
-        let options = &self.parts.options;
-        let shared =
-            Shared::new(group, self.parts.node, self.parts.env.clone(), options.log_tail_bytes);
+        let options = &self.context.options;
+        let shared = ReplicaState::new(
+            group,
+            self.context.node,
+            self.context.env.clone(),
+            options.log_tail_bytes,
+        );
         let tasks = TaskTracker::new();
         // Before the log is replayed: flushed rows are dropped as their manifests are read.
         tasks.spawn(loader::run(shared.clone()));
-        tasks.spawn(merger::run(shared.clone()));
-        let network = self.parts.network.group(group);
+        tasks.spawn(memtable_merger::run(shared.clone()));
+        let network = self.context.network.group(group);
         let confirmations = network.confirmations().clone();
         let raft = match self.launch_raft(&shared, network, files).await {
             Ok(raft) => raft,
@@ -277,7 +282,7 @@ impl Groups {
             raft: raft.clone(),
             policy: options.flush,
             compactions: options.compactions,
-            compactors: self.parts.compactors.clone(),
+            compactors: self.context.compactors.clone(),
             tasks: tasks.clone(),
         };
         tasks.spawn(batching);
@@ -302,7 +307,7 @@ impl Groups {
 
     async fn launch_raft(
         &self,
-        shared: &Arc<Shared>,
+        shared: &Arc<ReplicaState>,
         network: GroupNetworkFactory,
         files: SnapshotFiles,
     ) -> Result<Raft<GroupStateMachine>, GroupError> {
@@ -316,14 +321,14 @@ impl Groups {
         let machine = GroupStateMachine::new(
             shared.clone(),
             Arc::new(files),
-            self.parts.directory.log_store().health(),
-            self.parts.options.snapshot_bytes,
+            self.context.directory.log_store().health(),
+            self.context.options.snapshot_bytes,
         );
         Raft::new(
-            self.parts.node.get(),
+            self.context.node.get(),
             Arc::new(config),
             network,
-            self.parts.directory.log_store().group(group),
+            self.context.directory.log_store().group(group),
             machine,
         )
         .await
@@ -331,9 +336,9 @@ impl Groups {
     }
 }
 
-/// Detached: cut off half-way, a stop would leave a log behind that nobody knows of, and openraft
-/// with a core that it can wait for no more; a start would leave its tasks running.
-async fn to_the_end<T: Send + 'static>(
+/// Runs `work` in a task of its own. A cancelled stop would leave an unknown log behind and an
+/// openraft core that cannot be awaited again; a cancelled start would leave its tasks running.
+async fn run_detached<T: Send + 'static>(
     group: GroupId,
     action: &'static str,
     work: impl Future<Output = Result<T, GroupError>> + Send + 'static,
@@ -341,15 +346,15 @@ async fn to_the_end<T: Send + 'static>(
     tokio::spawn(work).await.unwrap_or_else(|error| Err(failed(group, action, error)))
 }
 
-/// A storage error stops a group's Raft for good: the node says so and exits.
+/// Reports a Raft that a storage error has stopped permanently, so that the node exits.
 async fn watch_core(
     group: GroupId,
     raft: Raft<GroupStateMachine>,
-    shared: Arc<Shared>,
+    shared: Arc<ReplicaState>,
     failed: watch::Sender<Option<String>>,
 ) {
-    // These end with the core, and until then tell of leaders and members only: the whole metrics
-    // would wake this task several times for each entry.
+    // Server metrics end with the core, and report only changes of leaders and members: the full
+    // metrics would wake this task several times per entry.
     let mut metrics = raft.server_metrics();
     loop {
         tokio::select! {
@@ -362,13 +367,13 @@ async fn watch_core(
     }
     let fatal = match &raft.metrics().borrow_watched().running_state {
         Err(fatal) => fatal.to_string(),
-        Ok(()) => "it ended without a reason".to_owned(),
+        Ok(()) => "it stopped without an error".to_owned(),
     };
-    error!(%group, fatal, "the group's replica has failed for good");
+    error!(%group, fatal, "replica failed permanently");
     fail(&failed, format!("the replica of group {group} has failed: {fatal}"));
 }
 
-/// The first reason stays.
+/// Records a failure; the first one is kept.
 fn fail(failed: &watch::Sender<Option<String>>, reason: String) {
     failed.send_if_modified(|first| {
         let modified = first.is_none();

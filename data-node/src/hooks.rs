@@ -8,7 +8,7 @@ use tidewater_common::ids::TableId;
 use tidewater_proto::v1::{self, watch_event::Event};
 use tidewater_region_engine::Plugins;
 use tidewater_region_engine::hooks::{
-    self, DurableHook, HookHome, HookKinds, Plugin, PluginError, PluginSpec,
+    self, DurableHook, HookHome, HookKinds, HookRegistration, HookSetupError, HookSpec,
 };
 use tracing::{info, warn};
 
@@ -30,7 +30,7 @@ pub struct NodeHooks {
 struct Known {
     hook: v1::Hook,
     /// Why it could not be made.
-    broken: Option<PluginError>,
+    broken: Option<HookSetupError>,
 }
 
 /// What is to be done so that one hook is as the catalog wants it.
@@ -122,7 +122,7 @@ impl NodeHooks {
 
     /// The hooks that a compactor is to call for a table: those that are called as things happen, and
     /// could be made here.
-    pub fn plugin_specs(&self, table: TableId) -> Vec<PluginSpec> {
+    pub fn plugin_specs(&self, table: TableId) -> Vec<HookSpec> {
         let known = self.known.lock();
         let called = |one: &&Known| {
             let sees = one.hook.table_id == 0 || TableId(one.hook.table_id) == table;
@@ -172,10 +172,10 @@ impl NodeHooks {
         known.insert(hook.name.clone(), Known { hook: hook.clone(), broken });
     }
 
-    fn register(&self, hook: &v1::Hook) -> Result<(), PluginError> {
+    fn register(&self, hook: &v1::Hook) -> Result<(), HookSetupError> {
         let spec = spec(hook)?;
         let made = self.kinds.make(&spec, self.home)?;
-        self.plugins.insert(Plugin {
+        self.plugins.insert(HookRegistration {
             name: spec.name,
             kind: Some(spec.kind),
             table: (hook.table_id != 0).then_some(TableId(hook.table_id)),
@@ -195,13 +195,13 @@ impl NodeHooks {
     }
 }
 
-fn spec(hook: &v1::Hook) -> Result<PluginSpec, PluginError> {
-    let bad = |error: serde_json::Error| PluginError::BadConfig {
+fn spec(hook: &v1::Hook) -> Result<HookSpec, HookSetupError> {
+    let bad = |error: serde_json::Error| HookSetupError::BadConfig {
         name: hook.name.clone(),
         kind: hook.kind.clone(),
         detail: error.to_string(),
     };
-    Ok(PluginSpec {
+    Ok(HookSpec {
         name: hook.name.clone(),
         kind: hook.kind.clone(),
         config: serde_json::from_str(&hook.config).map_err(bad)?,
@@ -318,7 +318,7 @@ mod tests {
         );
         assert!(node.reports()[0].last_error.contains("unknown kind"));
         // A hook of the program itself that has the name stays when the broken one goes.
-        let own = hooks::Plugin { name: "d".into(), ..own_hook() };
+        let own = hooks::HookRegistration { name: "d".into(), ..own_hook() };
         plugins.insert(own).unwrap();
         node.follow(&snapshot(vec![hook("d", 9)]));
         assert_eq!(states(&node), [("d".to_owned(), Broken)]);
@@ -343,7 +343,7 @@ mod tests {
         assert_eq!(backlogs, [7, 0, 0]);
     }
 
-    fn own_hook() -> hooks::Plugin {
+    fn own_hook() -> hooks::HookRegistration {
         #[derive(Debug)]
         struct Own;
         impl hooks::RegionHook for Own {}

@@ -38,7 +38,7 @@ use self::compactions::CompactionRequest;
 use self::compactions::choose::CompactionPolicy;
 use self::owner::Owner;
 use crate::compactors::Compactors;
-use crate::group::shared::Shared;
+use crate::group::shared::ReplicaState;
 use crate::group::state_machine::GroupStateMachine;
 
 /// What is asked of the owner of a group's regions.
@@ -65,7 +65,7 @@ pub const REQUESTS: usize = 64;
 #[derive(Debug, Clone)]
 pub struct Context {
     /// Regions and state.
-    pub shared: Arc<Shared>,
+    pub shared: Arc<ReplicaState>,
     /// The group's Raft.
     pub raft: Raft<GroupStateMachine>,
     /// When to flush.

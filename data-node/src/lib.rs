@@ -6,16 +6,17 @@
 //!
 //! # Layout
 //!
-//! - [`node`]: the process's part: identity, object store, registration, heartbeats, shutdown.
-//! - [`options`]: what a data node is started with.
-//! - [`groups`]: the groups of this node, started and stopped at runtime.
+//! - [`node`]: the data node as a process component: identity, object store, registration,
+//!   heartbeats, shutdown.
+//! - [`options`]: start options of a data node.
+//! - [`groups`]: replicas on this node, started and stopped at runtime.
 //! - [`group`]: one replica: entries, apply, producers, snapshots, batching, admission.
-//! - [`leadership`]: what a leader does for its regions: ownership, flushes, manifest advances; and
-//!   what every replica does: snapshots, purging.
+//! - [`leadership`]: work of a leader for its regions: ownership, flushes, manifest advances; and
+//!   work of every replica: snapshots, purging.
 //! - [`control`], [`data`], [`region_admin`]: the services `GroupControl`, `Data`, `RegionAdmin`.
-//! - [`hooks`]: hooks by configuration, as the catalog has them.
-//! - [`durable`]: tells durable ones what the manifests say.
-//! - [`peers`]: calls to other data nodes. [`compactors`]: compactor nodes, and the jobs that they have.
+//! - [`hooks`]: hooks of this node, as configured in the catalog.
+//! - [`durable`]: delivery of manifest changes to durable hooks.
+//! - [`peers`]: calls to other data nodes. [`compactors`]: compactor nodes and their jobs.
 
 pub mod compactors;
 pub mod control;

@@ -146,10 +146,10 @@ pub(crate) fn hook_lag(hook: &str, versions: u64) {
 
 /// What is looked at once per heartbeat: a line for each group, never for each region.
 pub(crate) fn observe(groups: &Groups) {
-    let memory = &groups.parts().env.memory;
+    let memory = &groups.context().env.memory;
     gauge!("tidewater_memtable_bytes").set(memory.used() as f64);
     gauge!("tidewater_memory_limit_bytes").set(memory.limit() as f64);
-    gauge!("tidewater_object_cache_bytes").set(groups.parts().env.objects.bytes() as f64);
+    gauge!("tidewater_object_cache_bytes").set(groups.context().env.objects.bytes() as f64);
     for replica in groups.all() {
         let group = replica.group().to_string();
         let (last, applied) = replica.positions();
@@ -157,7 +157,7 @@ pub(crate) fn observe(groups: &Groups) {
         let lag = last.get().saturating_sub(applied.get());
         gauge!("tidewater_group_apply_lag", "group" => group.clone()).set(lag as f64);
         gauge!("tidewater_group_term", "group" => group.clone()).set(leadership.term as f64);
-        let leads = if leadership.here { 1.0 } else { 0.0 };
+        let leads = if leadership.is_leader { 1.0 } else { 0.0 };
         gauge!("tidewater_group_leads", "group" => group).set(leads);
     }
 }

@@ -1,9 +1,9 @@
-//! A data node as a process sees it: started, asked for its services, shut down.
+//! A data node as a component of a process: start, services, shutdown.
 //!
-//! Starting: the data directory is locked and read, the object store probed, the node registered
-//! (asking until a meta node answers), its groups started from their logs. Shutting down: new work
-//! is refused, each led group is handed to another voter, replicas stop; nothing is flushed, since
-//! the log keeps what memory held.
+//! Start: the node locks and reads the data directory, probes the object store, registers (retrying
+//! until a meta node replies), and starts its groups from their logs. Shutdown: the node refuses
+//! new calls, transfers the leadership of each led group to another voter, and stops its replicas;
+//! it flushes no memtables, since the log keeps their rows.
 
 mod heartbeat;
 
@@ -32,15 +32,15 @@ use crate::control::{ControlService, transfer};
 use crate::data::DataService;
 use crate::durable::{self, MetaBook};
 use crate::group::replica::GroupReplica;
-use crate::groups::{GroupError, Groups, NodeParts};
+use crate::groups::{GroupError, Groups, NodeContext};
 use crate::hooks::NodeHooks;
 use crate::options::DataOptions;
 use crate::region_admin::RegionAdminService;
 
-/// Longest time that handing over one group's leadership may take.
-const HAND_OVER: Duration = Duration::from_secs(3);
+/// Time limit for the transfer of one group's leadership.
+const TRANSFER_LIMIT: Duration = Duration::from_secs(3);
 
-/// Why a data node did not start.
+/// Error of starting a data node.
 #[derive(Debug, thiserror::Error)]
 pub enum StartError {
     /// The data directory cannot be used.
@@ -49,16 +49,16 @@ pub enum StartError {
     /// The object store cannot be used.
     #[error(transparent)]
     Store(#[from] StoreError),
-    /// The meta service does not take this node.
+    /// The meta service refuses this node.
     #[error(transparent)]
     Register(#[from] RegisterError),
-    /// The meta service gave an answer that makes no sense.
-    #[error("the meta service answered a registration with {0}")]
-    Answer(String),
+    /// The meta service's reply is invalid.
+    #[error("the meta service replied to the registration with an invalid {0}")]
+    InvalidReply(String),
     /// A group found in the data directory cannot be started.
     #[error(transparent)]
     Group(#[from] GroupError),
-    /// The runtime is going down.
+    /// The runtime is shutting down.
     #[error("start was interrupted: {0}")]
     Interrupted(#[from] tokio::task::JoinError),
 }
@@ -76,19 +76,19 @@ pub struct DataNode {
 }
 
 impl DataNode {
-    /// Starts a node. `raft_service` serves all nodes of the process: this one is added to it.
+    /// Starts a node. `raft_service` serves all nodes of the process: this node is added to it.
     pub async fn start(
         options: DataOptions,
         raft_service: RaftService,
         clock: Arc<dyn Clock>,
     ) -> Result<Self, StartError> {
-        // Before the directory: a wrong URL must not leave one behind.
+        // Before the directory: a wrong URL must not leave a directory behind.
         let storage = Storage::start(&options.object_store).await?;
         let mut directory = open_directory(&options).await?;
         let object_store_id = storage.id().await?;
         let link = MetaLink::new(options.meta.clone());
-        let answer = link.register(registration(&options, &directory, object_store_id)).await?;
-        let (cluster, node, _incarnation) = identity(&answer)?;
+        let reply = link.register(registration(&options, &directory, object_store_id)).await?;
+        let (cluster, node, _incarnation) = identity(&reply)?;
         let directory = tokio::task::spawn_blocking(move || {
             directory.adopt(cluster, node).map(|_| Arc::new(directory))
         })
@@ -108,7 +108,7 @@ impl DataNode {
         let compactors = Compactors::new(cluster, node, object_store_id, hooks.clone());
         let addresses = Arc::new(AddressBook::new());
         let host = RaftHost::new(cluster, node, directory.log_store().clone());
-        let groups = Groups::new(NodeParts {
+        let groups = Groups::new(NodeContext {
             cluster,
             node,
             directory: directory.clone(),
@@ -142,22 +142,22 @@ impl DataNode {
         Ok(Self { cluster, node, groups, raft_service, directory, closing, tasks })
     }
 
-    /// The cluster.
+    /// Id of the cluster.
     pub fn cluster_id(&self) -> ClusterId {
         self.cluster
     }
 
-    /// The node's id, given by the meta service.
+    /// Id of the node, assigned by the meta service.
     pub fn node_id(&self) -> NodeId {
         self.node
     }
 
-    /// The node's groups.
+    /// Groups of the node.
     pub fn groups(&self) -> &Arc<Groups> {
         &self.groups
     }
 
-    /// Adds `Data`, `GroupControl` and `RegionAdmin`; `Raft` is the process's.
+    /// Adds `Data`, `GroupControl` and `RegionAdmin`; the process adds `Raft`.
     pub fn add_services(&self, routes: &mut RoutesBuilder) {
         let data = DataService::new(self.groups.clone(), self.closing.clone());
         routes
@@ -166,7 +166,8 @@ impl DataNode {
             .add_service(RegionAdminService::new(self.groups.clone()).into_server());
     }
 
-    /// Resolves, in words, when the process must exit: a replica or the disk has failed for good.
+    /// Resolves with the reason when the process must exit: a replica or the disk has failed
+    /// permanently.
     pub async fn failed(&self) -> String {
         let mut groups = self.groups.failed();
         let mut disk = self.directory.log_store().health();
@@ -191,12 +192,13 @@ impl DataNode {
         }
     }
 
-    /// Stops: refuses new work, hands leadership over, stops the replicas, closes the log store.
+    /// Stops the node: refuses new calls, transfers leadership, stops the replicas, closes the log
+    /// store.
     pub async fn shutdown(&self) {
         self.closing.cancel();
         let replicas = self.groups.all();
-        let handed = replicas.iter().map(|replica| hand_over(replica));
-        futures::future::join_all(handed).await;
+        let transfers = replicas.iter().map(|replica| transfer_leadership(replica));
+        futures::future::join_all(transfers).await;
         self.directory.log_store().give_up_if_full();
         self.groups.stop_all().await;
         self.raft_service.remove_host(self.node);
@@ -204,28 +206,29 @@ impl DataNode {
         self.tasks.wait().await;
         let store = self.directory.log_store().clone();
         if let Err(error) = tokio::task::spawn_blocking(move || store.shutdown()).await {
-            warn!(%error, "the log store was not closed");
+            warn!(%error, "failed to close the log store");
         }
         info!(node = %self.node, "data node stopped");
     }
 }
 
-/// Gives a led group to the voter that is furthest in the log.
-async fn hand_over(replica: &GroupReplica) {
-    if !replica.leadership().here {
+/// Transfers the leadership of a led group to the voter with the longest log.
+async fn transfer_leadership(replica: &GroupReplica) {
+    if !replica.leadership().is_leader {
         return;
     }
     let Some(successor) = replica.successor() else { return };
-    match transfer(replica, successor, HAND_OVER).await {
-        Ok(()) => info!(group = %replica.group(), to = %successor, "leadership handed over"),
+    match transfer(replica, successor, TRANSFER_LIMIT).await {
+        Ok(()) => info!(group = %replica.group(), to = %successor, "leadership transferred"),
         Err(problem) => {
-            warn!(group = %replica.group(), to = %successor, %problem, "leadership not handed over");
+            warn!(group = %replica.group(), to = %successor, %problem, "leadership transfer failed");
         }
     }
 }
 
 async fn open_directory(options: &DataOptions) -> Result<DataDirectory, StartError> {
-    let (path, log_store) = (options.data_dir.clone(), options.log_store());
+    let path = options.data_dir.clone();
+    let log_store = options.log_store();
     let opened =
         tokio::task::spawn_blocking(move || DataDirectory::open(path, Role::Data, log_store));
     Ok(opened.await??)
@@ -241,19 +244,22 @@ fn registration(
         directory_id: directory.directory_id().to_string(),
         role: NodeRole::Data.into(),
         address: options.advertise.clone(),
-        cluster_id: identity.as_ref().map(|one| one.cluster_id.to_string()).unwrap_or_default(),
-        node_id: identity.map_or(0, |one| one.node_id.get()),
+        cluster_id: identity
+            .as_ref()
+            .map(|identity| identity.cluster_id.to_string())
+            .unwrap_or_default(),
+        node_id: identity.map_or(0, |identity| identity.node_id.get()),
         object_store_id: object_store_id.to_string(),
     }
 }
 
-fn identity(answer: &RegisterResponse) -> Result<(ClusterId, NodeId, Incarnation), StartError> {
-    let cluster = answer
+fn identity(reply: &RegisterResponse) -> Result<(ClusterId, NodeId, Incarnation), StartError> {
+    let cluster = reply
         .cluster_id
         .parse()
-        .map_err(|_| StartError::Answer(format!("cluster id {:?}", answer.cluster_id)))?;
-    if answer.node_id == 0 {
-        return Err(StartError::Answer("node id 0".to_owned()));
+        .map_err(|_| StartError::InvalidReply(format!("cluster id {:?}", reply.cluster_id)))?;
+    if reply.node_id == 0 {
+        return Err(StartError::InvalidReply("node id 0".to_owned()));
     }
-    Ok((cluster, NodeId(answer.node_id), Incarnation(answer.incarnation)))
+    Ok((cluster, NodeId(reply.node_id), Incarnation(reply.incarnation)))
 }

@@ -14,7 +14,7 @@ use tonic::transport::{Channel, Endpoint};
 
 const TIMEOUT: Duration = Duration::from_secs(2);
 
-/// Reaches other data nodes by id. Clones share connections.
+/// Client of other data nodes, by node id. Clones share connections.
 #[derive(Debug, Clone)]
 pub struct Peers {
     cluster: ClusterId,
@@ -24,17 +24,17 @@ pub struct Peers {
 }
 
 impl Peers {
-    /// For this node of a cluster.
+    /// Creates a client for this node of a cluster.
     pub fn new(cluster: ClusterId, node: NodeId, addresses: Arc<AddressBook>) -> Self {
         Self { cluster, node, addresses, channels: Arc::default() }
     }
 
-    /// Where a node is reached.
+    /// Returns a node's address, if known.
     pub fn address(&self, node: NodeId) -> Option<String> {
         self.addresses.get(node)
     }
 
-    /// Asks the owner of a group's regions to flush so many bytes.
+    /// Asks the owner of a group's regions to flush this number of bytes.
     pub async fn request_flush(
         &self,
         owner: NodeId,
@@ -57,7 +57,9 @@ impl Peers {
     }
 
     fn channel(&self, node: NodeId) -> Result<Channel, Refusal> {
-        let unknown = || Refusal::new(Reason::NodeNotFound, format!("no address of node {node}"));
+        let unknown = || {
+            Refusal::new(Reason::NodeNotFound, format!("the address of node {node} is not known"))
+        };
         let address = self.addresses.get(node).ok_or_else(unknown)?;
         if let Some(channel) = self.channels.lock().get(&address) {
             return Ok(channel.clone());
@@ -65,7 +67,7 @@ impl Peers {
         let endpoint = Endpoint::from_shared(format!("http://{address}")).map_err(|error| {
             Refusal::new(
                 Reason::InvalidArgument,
-                format!("address {address} of node {node}: {error}"),
+                format!("address {address} of node {node} is invalid: {error}"),
             )
         })?;
         let channel = endpoint.connect_timeout(TIMEOUT).timeout(TIMEOUT).connect_lazy();

@@ -1,4 +1,5 @@
-//! Service `RegionAdmin`: what the command line asks about regions, and the meta leader of a store.
+//! Service `RegionAdmin`: calls of the command line about regions, and of the meta leader about a
+//! store.
 
 mod sweep;
 
@@ -27,27 +28,28 @@ use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Request, Response, Status};
 
 use self::sweep::{GarbageStream, Sweeper};
-use crate::group::hosted::Hosted;
+use crate::group::hosted::HostedRegion;
 use crate::group::refusals;
 use crate::group::replica::GroupReplica;
 use crate::groups::Groups;
 use crate::leadership::FlushRequest;
 use crate::leadership::compactions::{CompactionRequest, Done};
 
-/// Largest request: what sixteen durable hooks know of a hundred thousand regions.
+/// Largest request, in bytes: the known versions of sixteen durable hooks for a hundred thousand
+/// regions.
 const REQUEST_BYTES: usize = 64 << 20;
-/// Asking a quorum.
+/// Time limit of the confirmation by a quorum.
 const CONFIRM: Duration = Duration::from_secs(5);
-/// A flush on request may write hundreds of megabytes.
+/// Time limit of a requested flush, which may write hundreds of megabytes.
 const FLUSH: Duration = Duration::from_secs(300);
 
-/// How often somebody who waits for a compaction hears of it.
+/// Interval of progress events of a compaction.
 const PROGRESS: Duration = Duration::from_millis(500);
 
 type CompactionStream =
     Pin<Box<dyn Stream<Item = Result<CompactRegionEvent, Status>> + Send + 'static>>;
 
-/// See the module's head.
+/// The gRPC service `RegionAdmin` of a node.
 #[derive(Debug, Clone)]
 pub struct RegionAdminService {
     groups: Arc<Groups>,
@@ -55,12 +57,12 @@ pub struct RegionAdminService {
 }
 
 impl RegionAdminService {
-    /// For the groups of a node.
+    /// Creates the service for a node's groups.
     pub fn new(groups: Arc<Groups>) -> Self {
         Self { groups, sweeper: Sweeper::new() }
     }
 
-    /// The gRPC service.
+    /// Wraps the service for tonic.
     pub fn into_server(self) -> RegionAdminServer<Self> {
         RegionAdminServer::new(self).max_decoding_message_size(REQUEST_BYTES)
     }
@@ -68,16 +70,16 @@ impl RegionAdminService {
     fn list(&self, request: &ListRegionsRequest) -> Vec<RegionInfo> {
         let mut regions = Vec::new();
         for replica in self.groups.all() {
-            let leads = replica.leadership().here;
+            let leads = replica.leadership().is_leader;
             if !leads && !request.include_followers {
                 continue;
             }
             for hosted in replica.shared.regions.all() {
                 let descriptor = &hosted.descriptor;
-                let wanted =
+                let matches =
                     request.table.as_ref().is_none_or(|name| *name == descriptor.table_name)
                         && request.region_id.is_none_or(|id| id == descriptor.region_id.get());
-                if wanted {
+                if matches {
                     regions.push(info(&replica, &hosted, leads, request.with_digest));
                 }
             }
@@ -89,16 +91,18 @@ impl RegionAdminService {
         let group = GroupId(request.group_id);
         let region = RegionId(request.region_id);
         let replica = self.groups.get(group)?;
-        // Whoever no longer leads may have nothing to flush, and know nothing of what was written since.
+        // A replica that no longer leads may have nothing to flush and lack later writes.
         replica.confirm(CONFIRM).await?;
         replica.region(region)?;
-        let (asker, answer) = oneshot::channel();
-        replica.flush_requests.send(FlushRequest::Region(region, asker)).await.map_err(|_| {
-            Refusal::new(Reason::GroupNotHosted, format!("group {group} is being stopped here"))
-        })?;
-        let report = tokio::time::timeout(FLUSH, answer)
+        let (reply, outcome) = oneshot::channel();
+        replica
+            .flush_requests
+            .send(FlushRequest::Region(region, reply))
             .await
-            .map_err(|_| refusals::deadline("a flush", group))?
+            .map_err(|_| refusals::replica_stopping(group))?;
+        let report = tokio::time::timeout(FLUSH, outcome)
+            .await
+            .map_err(|_| refusals::deadline_exceeded("a flush", group))?
             .unwrap_or_else(|_| {
                 Err(Refusal::new(
                     Reason::NotLeader,
@@ -120,34 +124,38 @@ impl RegionAdminService {
         let replica = self.groups.get(group)?;
         replica.require_leader()?;
         replica.region(region)?;
-        let (asker, answer) = oneshot::channel();
+        let (reply, outcome) = oneshot::channel();
         let attempt = Attempt::default();
         let scope = if request.due_only { Scope::Due } else { Scope::Whole };
         let place = request.place();
-        let request = CompactionRequest { region, scope, place, attempt: attempt.clone(), asker };
-        replica.compact_requests.send(request).await.map_err(|_| {
-            Refusal::new(Reason::GroupNotHosted, format!("group {group} is being stopped here"))
-        })?;
+        let request =
+            CompactionRequest { region, scope, place, attempt: attempt.clone(), asker: reply };
+        replica
+            .compact_requests
+            .send(request)
+            .await
+            .map_err(|_| refusals::replica_stopping(group))?;
         let (events, receiver) = mpsc::channel(1);
-        tokio::spawn(watch(group, attempt, answer, events));
+        tokio::spawn(watch(group, attempt, outcome, events));
         Ok(Box::pin(ReceiverStream::new(receiver)))
     }
 }
 
-/// Says how far a compaction is until it ends; a caller that goes away cancels it.
+/// Sends progress events until the compaction ends; a caller that disconnects cancels it.
 async fn watch(
     group: GroupId,
     attempt: Attempt,
-    answer: oneshot::Receiver<Result<Option<Done>, Refusal>>,
+    outcome: oneshot::Receiver<Result<Option<Done>, Refusal>>,
     events: mpsc::Sender<Result<CompactRegionEvent, Status>>,
 ) {
-    let _ends = attempt.cancel.clone().drop_guard();
-    // Given up before that: who has it cancelled by going away is not there to be told.
-    let mut answer = answer;
+    let _cancel = attempt.cancel.clone().drop_guard();
+    // Dropped before the guard, so that the cancelled compaction has no receiver: a caller that cancels
+    // by disconnecting gets no reply.
+    let mut outcome = outcome;
     let mut tick = tokio::time::interval(PROGRESS);
     let outcome = loop {
         tokio::select! {
-            outcome = &mut answer => break outcome,
+            ended = &mut outcome => break ended,
             _ = tick.tick() => {
                 let progress = Some(attempt.progress.snapshot().into());
                 let event = CompactRegionEvent { progress, done: false, report: None };
@@ -163,13 +171,13 @@ async fn watch(
             format!("this node stopped leading group {group} before the compaction was done"),
         ))
     });
-    let last = outcome.map_err(Status::from).map(|report| CompactRegionEvent {
+    let last_event = outcome.map_err(Status::from).map(|report| CompactRegionEvent {
         progress: Some(attempt.progress.snapshot().into()),
         done: true,
         report: report.map(report_to_wire),
     });
-    // Who does not listen any more does not miss it.
-    let _ = events.send(last).await;
+    // The compaction does not need a connected caller.
+    let _ = events.send(last_event).await;
 }
 
 fn report_to_wire(done: Done) -> v1::CompactionReport {
@@ -186,18 +194,22 @@ fn report_to_wire(done: Done) -> v1::CompactionReport {
     }
 }
 
-fn info(replica: &GroupReplica, hosted: &Hosted, leader: bool, with_digest: bool) -> RegionInfo {
+fn info(
+    replica: &GroupReplica,
+    hosted: &HostedRegion,
+    leader: bool,
+    with_digest: bool,
+) -> RegionInfo {
     let stats = hosted.region.stats();
     let id = hosted.descriptor.region_id;
-    // The digest and the index that it belongs to are taken under one lock.
-    let (applied, state) = {
+    // The digest and its index are read under one lock.
+    let (applied, digest, last_sequence) = {
         let state = replica.shared.state.read();
         let region = state.regions.get(&id);
         let digest = region.filter(|_| with_digest).map(|region| region.digest());
-        let last = region.map_or(0, |region| region.last_sequence.get());
-        (replica.shared.applied(), (digest.unwrap_or_default(), last))
+        let last_sequence = region.map_or(0, |region| region.last_sequence.get());
+        (replica.shared.applied(), digest.unwrap_or_default(), last_sequence)
     };
-    let (digest, last_sequence) = state;
     RegionInfo {
         region_id: id.get(),
         table_id: hosted.descriptor.table_id.get(),
@@ -266,10 +278,10 @@ impl RegionAdmin for RegionAdminService {
         &self,
         request: Request<SweepStoreRequest>,
     ) -> Result<Response<GarbageStream>, Status> {
-        let parts = self.groups.parts();
+        let node = self.groups.context();
         let request = request.into_inner();
-        check_header(parts.cluster, parts.node, request.header.as_ref())?;
-        let pass = self.sweeper.begin(parts.env.clone(), parts.node, request)?;
+        check_header(node.cluster, node.node, request.header.as_ref())?;
+        let pass = self.sweeper.start(node.env.clone(), node.node, request)?;
         Ok(Response::new(pass))
     }
 
@@ -286,8 +298,8 @@ impl RegionAdmin for RegionAdminService {
         &self,
         _request: Request<v1::ListCompactionsRequest>,
     ) -> Result<Response<v1::ListCompactionsResponse>, Status> {
-        let parts = self.groups.parts();
-        let compactions = parts.compactors.board.list(parts.node);
+        let node = self.groups.context();
+        let compactions = node.compactors.board.list(node.node);
         Ok(Response::new(v1::ListCompactionsResponse { compactions }))
     }
 
@@ -297,9 +309,9 @@ impl RegionAdmin for RegionAdminService {
     ) -> Result<Response<v1::CancelCompactionResponse>, Status> {
         let job = job_id(&request.get_ref().job_id)
             .map_err(|error| Refusal::new(Reason::InvalidArgument, error.to_string()))?;
-        let parts = self.groups.parts();
-        if !parts.compactors.board.cancel(job) {
-            let message = format!("node {} has no compaction {job}", parts.node);
+        let node = self.groups.context();
+        if !node.compactors.board.cancel(job) {
+            let message = format!("node {} has no compaction {job}", node.node);
             return Err(Refusal::new(Reason::JobNotFound, message).into());
         }
         Ok(Response::new(v1::CancelCompactionResponse {}))

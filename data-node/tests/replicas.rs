@@ -1,4 +1,5 @@
-//! Whole replicas in one process: real log store, real network over loopback, local object store.
+//! Tests of whole replicas in one process: real log store, real network over loopback, local object
+//! store.
 
 #![allow(
     clippy::unwrap_used,
@@ -23,10 +24,10 @@ mod outage;
 mod remote;
 #[path = "replicas/remote_cancelled.rs"]
 mod remote_cancelled;
+#[path = "replicas/remote_cluster.rs"]
+mod remote_cluster;
 #[path = "replicas/remote_fails.rs"]
 mod remote_fails;
-#[path = "replicas/remote_setting.rs"]
-mod remote_setting;
 #[path = "replicas/remote_waits.rs"]
 mod remote_waits;
 #[path = "replicas/single.rs"]

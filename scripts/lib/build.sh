@@ -1,15 +1,46 @@
-# Sourced: the binary that scripts run.
+# Sourced: builds that show progress, and the binary that scripts run.
 
-# Sets TIDEWATER to $TIDEWATER_BIN, or to the release build of this source.
-release_binary() {
+# Seconds between two progress lines of a build whose output is not a terminal.
+PROGRESS_SECONDS=20
+
+# Runs cargo. A terminal gets cargo's progress bar. Other outputs get the crates compiled and the elapsed
+# time every PROGRESS_SECONDS, and everything that cargo prints besides its status lines.
+cargo_with_progress() {
+    if [ -t 2 ]; then
+        cargo "$@"
+        return
+    fi
+    CARGO_TERM_PROGRESS_WHEN=always CARGO_TERM_PROGRESS_WIDTH=120 cargo "$@" 2>&1 >/dev/null |
+        stdbuf -oL tr '\r' '\n' | report_progress
+}
+
+# Reads cargo's progress bar, a line for each of its states, e.g. "Building [==>  ] 12/345: arrow, zip".
+report_progress() {
+    local line begun=$SECONDS last=$SECONDS escape=$'\e'
+    while IFS= read -r line; do
+        line=${line//"$escape["[0-9;]*[a-zA-Z]/}
+        if [[ $line =~ ([0-9]+)/([0-9]+)(:\ (.*))?$ && $line == *Building* ]]; then
+            if [ $((SECONDS - last)) -ge "$PROGRESS_SECONDS" ]; then
+                last=$SECONDS
+                say "  ${BASH_REMATCH[1]} of ${BASH_REMATCH[2]} crates, $(since "$begun") (${BASH_REMATCH[4]})"
+            fi
+        elif ! [[ $line =~ ^\ *(Compiling|Checking|Downloading|Downloaded|Finished|Fresh|Blocking|Updating|Locking)\  || -z ${line// /} ]]; then
+            printf '%s\n' "$line" >&2
+        fi
+    done
+}
+
+# Sets TIDEWATER to $TIDEWATER_BIN, or to the build of this source with a profile: `release`, or `demo`,
+# which compiles in half the time and runs slower.
+built_binary() {
+    local profile=$1 begun=$SECONDS
     TIDEWATER=${TIDEWATER_BIN:-}
     if [ -z "$TIDEWATER" ]; then
         setup_build
-        local begun=$SECONDS
-        [ -x "$CARGO_TARGET_DIR/release/tidewater" ] || say "building (about twenty minutes the first time)"
-        (cd "$ROOT" && cargo build -q --release -p tidewater-cli </dev/null)
+        [ -x "$CARGO_TARGET_DIR/$profile/tidewater" ] || say "building (see docs/development.md for how long it takes)"
+        (cd "$ROOT" && cargo_with_progress build --locked --profile "$profile" -p tidewater-cli </dev/null)
         [ $((SECONDS - begun)) -lt 5 ] || say "built in $(since "$begun")"
-        TIDEWATER=$CARGO_TARGET_DIR/release/tidewater
+        TIDEWATER=$CARGO_TARGET_DIR/$profile/tidewater
     fi
     [ -x "$TIDEWATER" ] || fail "no binary at $TIDEWATER"
     export TIDEWATER

@@ -1,4 +1,4 @@
-# Sourced by the scripts beside it: where things are, and what a fresh machine lacks.
+# Sourced by the scripts of this directory: paths, and installation of missing packages.
 # Sets ROOT (the clone), CARGO_TARGET_DIR (outside of it) and TIDEWATER_CACHE.
 
 ROOT=$(cd "$(dirname "${BASH_SOURCE[0]}")/../.." && pwd)
@@ -14,7 +14,7 @@ fail() {
     exit 1
 }
 
-# Runs a command; its output is shown only when it fails.
+# Runs a command. Shows its output only when it fails.
 quietly() {
     local log
     log=$(mktemp)
@@ -39,7 +39,7 @@ as_root() {
     fi
 }
 
-# Installs Debian packages that are not there yet.
+# Installs Debian packages.
 packages() {
     command -v apt-get >/dev/null || fail "please install: $*"
     say "installing $*"
@@ -56,19 +56,20 @@ has_libclang() {
         compgen -G '/usr/lib/llvm-*/lib/libclang-[0-9]*.so*' >/dev/null
 }
 
-# What a build needs: a C++ compiler and libclang (for RocksDB), and the Rust toolchain.
+# Installs what a build needs: Clang and libclang for RocksDB, a linker, make, the Rust toolchain.
 setup_build() {
     command -v cargo >/dev/null || PATH=$HOME/.cargo/bin:$PATH
     command -v cargo >/dev/null || fail "cargo is missing: install the Rust toolchain first"
     local missing=()
     has_libclang || missing+=(libclang-dev)
-    { command -v c++ && command -v make; } >/dev/null || missing+=(build-essential)
+    { command -v clang && command -v clang++; } >/dev/null || missing+=(clang)
+    { command -v cc && command -v make; } >/dev/null || missing+=(build-essential)
     [ ${#missing[@]} = 0 ] || packages "${missing[@]}"
     from_this_clone
 }
 
-# Two clones share the folder of what is built. Cargo tells sources apart by their times alone: what was
-# built later from the other clone would pass for this one's.
+# Clones share one build directory. Cargo compares sources by modification time only: without this, artifacts
+# that were built later from another clone would count as up to date.
 from_this_clone() {
     local mark=$CARGO_TARGET_DIR/built-from
     if [ "$(cat "$mark" 2>/dev/null)" != "$ROOT" ]; then
@@ -78,7 +79,7 @@ from_this_clone() {
     fi
 }
 
-# The seconds since a moment, as "12m 3s".
+# Prints the time since a value of SECONDS, as "12m 3s".
 since() {
     local seconds=$((SECONDS - $1))
     if [ $seconds -ge 60 ]; then

@@ -37,7 +37,7 @@ async fn of_one_node_after_the_other_by_request_loses_nothing() -> Result<()> {
         let led = cluster.owner(LOG_TABLE).await? == index;
         cluster.data[index].terminate().await?;
         let said = cluster.data[index].log().since_start()?;
-        if led && !said.contains("leadership handed over") {
+        if led && !said.contains("leadership transferred") {
             return Err(HarnessError::violated("a leader went without handing over"));
         }
         load.progress(20).await?;

@@ -1,5 +1,5 @@
-//! Heartbeats: that the node lives, what it has to give, how its hooks do. They go on while it
-//! drains, or owners would take it for dead and its jobs for lost.
+//! Heartbeats to the meta service: liveness, load and hook status of the node. They continue while
+//! the node drains: otherwise owners would consider it dead and its jobs lost.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -12,44 +12,44 @@ use tokio_util::sync::CancellationToken;
 use tracing::{debug, info, warn};
 
 use super::hooks;
-use crate::parts::NodeParts;
+use crate::context::CompactorContext;
 
-/// See the module's head.
-pub(super) struct Beat {
-    pub(super) parts: Arc<NodeParts>,
+/// Periodic sender of heartbeats.
+pub(super) struct HeartbeatLoop {
+    pub(super) context: Arc<CompactorContext>,
     pub(super) link: MetaLink,
     pub(super) address: String,
-    pub(super) every: Duration,
-    /// Somebody wants the meta service to know at once.
-    pub(super) news: Arc<Notify>,
+    pub(super) interval: Duration,
+    /// Notified to send a heartbeat immediately.
+    pub(super) beat_now: Arc<Notify>,
 }
 
-impl Beat {
-    /// Runs until the node closes, or has been removed from the cluster.
+impl HeartbeatLoop {
+    /// Runs until the node closes or is removed from the cluster.
     pub(super) async fn run(self, closing: CancellationToken, fail: watch::Sender<Option<String>>) {
-        let mut every = tokio::time::interval(self.every);
-        every.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
-        let mut heard = true;
+        let mut ticks = tokio::time::interval(self.interval);
+        ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        let mut reachable = true;
         loop {
             tokio::select! {
                 () = closing.cancelled() => return,
-                () = self.news.notified() => {}
-                _ = every.tick() => {}
+                () = self.beat_now.notified() => {}
+                _ = ticks.tick() => {}
             }
-            self.parts.handles.lock().expire(Instant::now());
-            self.parts.sets.forget_unused(Instant::now());
-            self.parts.observe();
+            self.context.handles.lock().expire(Instant::now());
+            self.context.sets.forget_unused(Instant::now());
+            self.context.observe();
             let request = self.request().await;
-            let answer = tokio::select! {
+            let reply = tokio::select! {
                 () = closing.cancelled() => return,
-                answer = self.link.heartbeat(&request) => answer,
+                reply = self.link.heartbeat(&request) => reply,
             };
-            match answer {
+            match reply {
                 Ok(_) => {
-                    if !heard {
-                        info!("the meta service answers again");
+                    if !reachable {
+                        info!("meta service accepts heartbeats again");
                     }
-                    heard = true;
+                    reachable = true;
                 }
                 Err(problem) if problem.reason == Reason::NodeRemoved => {
                     fail.send_replace(Some(format!(
@@ -58,29 +58,29 @@ impl Beat {
                     closing.cancelled().await;
                     return;
                 }
-                Err(problem) if heard => {
-                    heard = false;
+                Err(problem) if reachable => {
+                    reachable = false;
                     warn!(
                         tried = self.link.addresses().join(", "),
                         reason = ?problem.reason,
                         %problem,
-                        "the meta service does not take this node's heartbeats"
+                        "meta service does not accept this node's heartbeats"
                     );
                 }
-                Err(problem) => debug!(%problem, "a heartbeat was not taken"),
+                Err(problem) => debug!(%problem, "heartbeat failed"),
             }
         }
     }
 
     async fn request(&self) -> HeartbeatRequest {
-        let load = self.parts.load().await;
+        let load = self.context.load().await;
         HeartbeatRequest {
-            cluster_id: self.parts.cluster.to_string(),
-            node_id: self.parts.node.get(),
+            cluster_id: self.context.cluster.to_string(),
+            node_id: self.context.node.get(),
             role: NodeRole::Compactor.into(),
             address: self.address.clone(),
             problems: problem(load.disk_free_bytes).into_iter().collect(),
-            hooks: hooks::reports(self.parts.sets.status()),
+            hooks: hooks::reports(self.context.sets.status()),
             compactor: Some(load),
             groups: Vec::new(),
         }
@@ -89,6 +89,6 @@ impl Beat {
 
 fn problem(room: Option<u64>) -> Option<String> {
     (room == Some(0)).then(|| {
-        "the disk of the object store is full: it takes no jobs until there is room".to_owned()
+        "the disk of the object store is full: no jobs are accepted until there is room".to_owned()
     })
 }

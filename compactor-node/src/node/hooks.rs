@@ -1,22 +1,24 @@
-//! What the meta service is told of hooks: one report for each hook of the catalog, however many
-//! lists of hooks it stands in.
+//! Hook reports for the meta service: one report per hook of the catalog, summed over all hook
+//! lists that contain it.
 
 use std::collections::BTreeMap;
 
 use tidewater_proto::v1;
-use tidewater_region_engine::hooks::{HookState, HookStatus, PluginSpec};
+use tidewater_region_engine::hooks::{HookSpec, HookState, HookStatus};
 
-/// Sums by name and generation. Hooks that are in no catalog are left out: nobody asks for them.
-pub(super) fn reports(all: Vec<(PluginSpec, HookStatus)>) -> Vec<v1::HookReport> {
+/// Sums the status by name and generation. Hooks outside the catalog are left out: no user can
+/// query them.
+pub(super) fn reports(statuses: Vec<(HookSpec, HookStatus)>) -> Vec<v1::HookReport> {
     let mut reports: BTreeMap<(String, u64), v1::HookReport> = BTreeMap::new();
-    for (spec, status) in all.into_iter().filter(|(spec, _)| spec.generation != 0) {
-        let (name, generation) = (spec.name, spec.generation);
+    for (spec, status) in statuses.into_iter().filter(|(spec, _)| spec.generation != 0) {
+        let name = spec.name;
+        let generation = spec.generation;
         let report = reports.entry((name.clone(), generation)).or_insert_with(|| v1::HookReport {
             name,
             generation,
             ..v1::HookReport::default()
         });
-        // Ordered from good to bad.
+        // States are ordered from good to bad.
         report.state = report.state.max(state(status.state).into());
         report.calls = report.calls.saturating_add(status.calls);
         report.failures = report.failures.saturating_add(status.failures);
@@ -41,8 +43,9 @@ fn state(state: HookState) -> v1::HookState {
 mod tests {
     use super::*;
 
-    fn hook(generation: u64, state: HookState, error: Option<&str>) -> (PluginSpec, HookStatus) {
-        let (name, kind) = ("a".to_owned(), "jsonl".to_owned());
+    fn hook(generation: u64, state: HookState, error: Option<&str>) -> (HookSpec, HookStatus) {
+        let name = "a".to_owned();
+        let kind = "jsonl".to_owned();
         let config = serde_json::Value::Null;
         let status = HookStatus {
             name: name.clone(),
@@ -55,11 +58,11 @@ mod tests {
             backlog: 3,
             last_error: error.map(str::to_owned),
         };
-        (PluginSpec { name, kind, config, durable: false, generation }, status)
+        (HookSpec { name, kind, config, durable: false, generation }, status)
     }
 
     #[test]
-    fn a_hook_of_several_lists_has_one_report() {
+    fn hook_in_several_lists_has_one_report() {
         let reports = reports(vec![
             hook(4, HookState::Suspended, Some("late")),
             hook(4, HookState::Active, None),

@@ -14,7 +14,7 @@ fn options(meta: String) -> CompactorOptions {
 }
 
 #[tokio::test]
-async fn it_registers_beats_and_drains() {
+async fn compactor_registers_sends_heartbeats_and_drains() {
     let meta = Arc::new(FakeMeta::default());
     let node = CompactorNode::start(options(meta.clone().serve().await)).await.unwrap();
     assert_eq!(node.node_id(), NodeId(7));
@@ -29,7 +29,7 @@ async fn it_registers_beats_and_drains() {
 }
 
 #[tokio::test]
-async fn a_removed_node_says_that_it_must_exit() {
+async fn removed_compactor_reports_a_failure() {
     let meta = Arc::new(FakeMeta { remove_after: 1, ..FakeMeta::default() });
     let node = CompactorNode::start(options(meta.serve().await)).await.unwrap();
     let reason = tokio::time::timeout(Duration::from_secs(10), node.failed()).await.unwrap();

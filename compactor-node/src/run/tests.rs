@@ -3,7 +3,7 @@ use std::task::{Context, Wake, Waker};
 
 use parking_lot::Mutex;
 use tidewater_common::ids::{Epoch, ManifestVersion, NodeId};
-use tidewater_region_engine::compaction::{Limits, Scope};
+use tidewater_region_engine::compaction::{CompactionLimits, Scope};
 use tidewater_region_engine::layout::RegionObject;
 use tidewater_region_engine::storage::Operation;
 use tidewater_region_engine::storage::testing::{Fault, FaultyStore};
@@ -11,24 +11,26 @@ use tokio::time::Instant;
 
 use super::*;
 use crate::admission::Capacity;
-use crate::jobs::Jobs;
+use crate::jobs::JobTable;
 use crate::testing::{job, plan, region};
 
-async fn slot() -> (Arc<Jobs>, Slot) {
-    let jobs = Jobs::new(Capacity { slots: 1, memory_bytes: 1 << 30 });
-    let wanted = Limits { parallelism: 1, memory_bytes: u64::MAX };
-    let slot = jobs.begin(&job().await, wanted, None, (1, NodeId(101)), Instant::now()).unwrap();
+async fn slot() -> (Arc<JobTable>, JobSlot) {
+    let jobs = JobTable::new(Capacity { slots: 1, memory_bytes: 1 << 30 });
+    let requested = CompactionLimits { parallelism: 1, memory_bytes: u64::MAX };
+    let slot = jobs.start(&job().await, requested, None, (1, NodeId(101)), Instant::now()).unwrap();
     (jobs, slot)
 }
 
-fn nothing() -> Committed {
+fn empty_commit() -> Committed {
     Committed { manifest_version: ManifestVersion(7), outputs: Vec::new() }
 }
 
-async fn last(mut events: mpsc::Receiver<Sent>) -> (usize, Event) {
-    let (mut count, mut last) = (0, None);
+async fn last(mut events: mpsc::Receiver<EventMessage>) -> (usize, Event) {
+    let mut count = 0;
+    let mut last = None;
     while let Some(event) = events.recv().await {
-        (count, last) = (count + 1, event.unwrap().event);
+        count += 1;
+        last = event.unwrap().event;
     }
     (count, last.unwrap())
 }
@@ -41,11 +43,14 @@ fn failure(event: Event) -> (Reason, bool, String) {
 }
 
 #[tokio::test]
-async fn a_panic_frees_the_slot_and_is_told() {
+async fn panicked_job_releases_its_slot_and_reports_an_error() {
     let (jobs, slot) = slot().await;
-    let (events, receiver) = Events::channel();
+    let (events, receiver) = EventSender::channel();
     let work = async { panic!("a bug") };
-    assert!(!run(work, slot, &Disk::of("memory:///", 0), events).await, "nothing is in doubt");
+    assert!(
+        !run(work, slot, &StoreDisk::new("memory:///", 0), events).await,
+        "the outcome is known"
+    );
     assert_eq!(jobs.in_use().jobs, 0);
     let (_, event) = last(receiver).await;
     let (reason, may_be_written, message) = failure(event);
@@ -54,7 +59,7 @@ async fn a_panic_frees_the_slot_and_is_told() {
 }
 
 #[tokio::test]
-async fn a_panic_while_it_commits_leaves_the_outcome_open() {
+async fn panic_during_a_commit_has_an_unknown_outcome() {
     let (_, slot) = slot().await;
     let store = FaultyStore::new();
     let region = region(store.storage(), 9, &[0..10, 5..15]).await;
@@ -67,78 +72,81 @@ async fn a_panic_while_it_commits_leaves_the_outcome_open() {
     let attempt = slot.job.attempt.clone();
     let work = async {
         region.compact(Scope::Whole, Epoch(0), &attempt).await?;
-        Ok(nothing())
+        Ok(empty_commit())
     };
-    let (events, receiver) = Events::channel();
-    assert!(run(work, slot, &Disk::of("memory:///", 0), events).await, "in doubt");
+    let (events, receiver) = EventSender::channel();
+    assert!(
+        run(work, slot, &StoreDisk::new("memory:///", 0), events).await,
+        "the outcome is unknown"
+    );
     let (reason, may_be_written, message) = failure(last(receiver).await.1);
     assert_eq!((reason, may_be_written), (Reason::Internal, true), "{message}");
 }
 
-/// Notes how many jobs there are whenever it is woken.
-struct Woken(Arc<Jobs>, Mutex<Vec<usize>>);
+/// Records the number of running jobs at each wake-up.
+struct WakeRecorder(Arc<JobTable>, Mutex<Vec<usize>>);
 
-impl Wake for Woken {
+impl Wake for WakeRecorder {
     fn wake(self: Arc<Self>) {
         self.1.lock().push(self.0.in_use().jobs);
     }
 }
 
 #[tokio::test]
-async fn the_slot_is_free_before_anybody_is_told() {
+async fn slot_is_released_before_the_last_event() {
     let (jobs, slot) = slot().await;
-    let (events, mut receiver) = Events::channel();
-    let woken = Arc::new(Woken(jobs, Mutex::default()));
+    let (events, mut receiver) = EventSender::channel();
+    let woken = Arc::new(WakeRecorder(jobs, Mutex::default()));
     let waker = Waker::from(woken.clone());
     let mut context = Context::from_waker(&waker);
     let work = async {
-        // It was accepted; then nothing is there yet.
+        // Only the accepted event is in the queue.
         assert!(receiver.poll_recv(&mut context).is_ready());
         assert!(receiver.poll_recv(&mut context).is_pending());
-        Ok(nothing())
+        Ok(empty_commit())
     };
-    let _ = run(work, slot, &Disk::of("memory:///", 0), events).await;
+    let _ = run(work, slot, &StoreDisk::new("memory:///", 0), events).await;
     assert_eq!(*woken.1.lock(), [0]);
 }
 
 #[tokio::test]
-async fn a_caller_that_does_not_read_hears_the_end() {
+async fn slow_caller_receives_the_last_event() {
     let (_, slot) = slot().await;
     tokio::time::pause();
-    let (events, receiver) = Events::channel();
+    let (events, receiver) = EventSender::channel();
     let work = async {
         tokio::time::sleep(PROGRESS * 100).await;
-        Ok(nothing())
+        Ok(empty_commit())
     };
-    let _ = run(work, slot, &Disk::of("memory:///", 0), events).await;
+    let _ = run(work, slot, &StoreDisk::new("memory:///", 0), events).await;
     let (count, event) = last(receiver).await;
     assert_eq!(count, EVENTS);
     assert!(matches!(event, Event::Committed(committed) if committed.manifest_version == 7));
 }
 
 #[tokio::test]
-async fn a_job_goes_on_when_its_caller_has_gone_away() {
+async fn job_continues_after_its_caller_disconnects() {
     let (_, slot) = slot().await;
     let job = slot.job.clone();
     tokio::time::pause();
-    let (events, receiver) = Events::channel();
+    let (events, receiver) = EventSender::channel();
     drop(receiver);
     let work = async {
         tokio::time::sleep(PROGRESS * 10).await;
         assert!(!job.attempt.cancel.is_cancelled());
-        Ok(nothing())
+        Ok(empty_commit())
     };
-    let _ = run(work, slot, &Disk::of("memory:///", 0), events).await;
+    let _ = run(work, slot, &StoreDisk::new("memory:///", 0), events).await;
     assert_eq!(job.ended_by(), None);
 }
 
 #[tokio::test]
-async fn a_disk_that_fills_up_ends_the_job() {
+async fn full_disk_aborts_the_job() {
     let (_, slot) = slot().await;
     let job = slot.job.clone();
     let dir = tempfile::tempdir().unwrap();
-    let disk = Disk::of(&format!("file://{}", dir.path().display()), u64::MAX);
-    let (events, receiver) = Events::channel();
+    let disk = StoreDisk::new(&format!("file://{}", dir.path().display()), u64::MAX);
+    let (events, receiver) = EventSender::channel();
     let work = async {
         job.attempt.cancel.cancelled().await;
         Err(EngineError::Cancelled { region: job.dir.region_id, job: job.id })
@@ -149,11 +157,12 @@ async fn a_disk_that_fills_up_ends_the_job() {
 }
 
 #[tokio::test]
-async fn every_end_has_its_reason_and_its_name() {
+async fn job_outcomes_have_their_reasons_and_names() {
     let (_, slot) = slot().await;
-    let (job, region) = (&slot.job, slot.job.dir.region_id);
+    let job = &slot.job;
+    let region = slot.job.dir.region_id;
     let ended = |error| {
-        let outcome = outcome(job, Some(Err(error)), true);
+        let outcome = job_outcome(job, Some(Err(error)), true);
         let (reason, may_be_written, _) = failure(outcome.event);
         (outcome.name, reason, may_be_written)
     };
@@ -161,17 +170,17 @@ async fn every_end_has_its_reason_and_its_name() {
     assert_eq!(ended(cancelled()), ("cancelled", Reason::JobCancelled, false));
     let damaged = EngineError::Damaged { object: "o".into(), detail: "x".into() };
     assert_eq!(ended(damaged), ("failed", Reason::Corrupt, false));
-    job.end(EndedBy::Drain);
+    job.end(EndCause::Drain);
     assert_eq!(ended(cancelled()), ("cancelled", Reason::ShuttingDown, false));
-    // It was told to end, and failed by itself.
+    // The job was aborted, but failed for a reason of its own.
     let removed = ended(EngineError::Removed { region });
     assert_eq!(removed, ("inputs_gone", Reason::RegionNotFound, false));
     let version = ManifestVersion(9);
-    let in_doubt = EngineError::Unknown { region, version, detail: "x".into() };
-    assert_eq!(ended(in_doubt), ("unknown", Reason::Unavailable, true));
-    assert_eq!(outcome(job, Some(Ok(nothing())), true).name, "committed");
+    let unknown = EngineError::Unknown { region, version, detail: "x".into() };
+    assert_eq!(ended(unknown), ("unknown", Reason::Unavailable, true));
+    assert_eq!(job_outcome(job, Some(Ok(empty_commit())), true).name, "committed");
     for committing in [false, true] {
-        let panicked = failure(outcome(job, None, committing).event);
+        let panicked = failure(job_outcome(job, None, committing).event);
         assert_eq!((panicked.0, panicked.1), (Reason::Internal, committing));
     }
     for (reason, unknown, expected) in [
@@ -181,6 +190,6 @@ async fn every_end_has_its_reason_and_its_name() {
         (Reason::Unavailable, true, "unknown"),
         (Reason::Unavailable, false, "failed"),
     ] {
-        assert_eq!(name(reason, unknown), expected);
+        assert_eq!(outcome_name(reason, unknown), expected);
     }
 }

@@ -1,4 +1,4 @@
-//! Ending what was begun: a handle, a job.
+//! Closing of handles and cancellation of jobs.
 
 use tidewater_common::refusal::Refusal;
 use tidewater_proto::compaction::v1::{
@@ -9,26 +9,26 @@ use tidewater_proto::v1::Reason;
 use tidewater_region_engine::compaction::job_id;
 use tracing::info;
 
-use crate::parts::NodeParts;
+use crate::context::CompactorContext;
 
-/// Forgets a handle; its jobs go on.
+/// Closes a handle; its jobs continue.
 pub(super) fn call(
-    parts: &NodeParts,
+    context: &CompactorContext,
     request: &CloseCompactionRegionRequest,
 ) -> CloseCompactionRegionResponse {
-    parts.handles.lock().close(&request.handle);
-    parts.observe();
+    context.handles.lock().close(&request.handle);
+    context.observe();
     CloseCompactionRegionResponse {}
 }
 
-/// Ends a job soon.
+/// Cancels a job.
 pub(super) fn cancel(
-    parts: &NodeParts,
+    context: &CompactorContext,
     request: &CancelCompactionRequest,
 ) -> Result<CancelCompactionResponse, Refusal> {
     let job = job_id(&request.job_id)
         .map_err(|error| Refusal::new(Reason::InvalidArgument, error.to_string()))?;
-    parts.jobs.cancel(job)?;
-    info!(%job, "compaction is cancelled");
+    context.jobs.cancel(job)?;
+    info!(%job, "compaction cancelled");
     Ok(CancelCompactionResponse {})
 }

@@ -1,4 +1,4 @@
-//! Carrying a plan out.
+//! Start of a compaction job.
 
 use std::pin::Pin;
 use std::sync::Arc;
@@ -14,44 +14,45 @@ use tokio::time::Instant;
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::Status;
 
-use crate::parts::NodeParts;
-use crate::run::{Events, run};
+use crate::context::CompactorContext;
+use crate::run::{EventSender, run};
 
-/// How long a commit in doubt is asked after: a store that is out of reach for longer has its owner
-/// find out.
-const SETTLED_WITHIN: Duration = Duration::from_secs(60);
+/// Time limit for settling a commit with an unknown outcome. If the store is unreachable for
+/// longer, the owner determines the outcome.
+const SETTLE_LIMIT: Duration = Duration::from_secs(60);
 
-/// See `Compaction.Compact`.
+/// Events of a job; see `Compaction.Compact`.
 pub(super) type EventStream = Pin<Box<dyn Stream<Item = Result<CompactionEvent, Status>> + Send>>;
 
-/// Begins a job, which from then on belongs to the node: dropping the stream does not end it.
+/// Starts a job, which the node then runs to its end: dropping the stream does not end it.
 pub(super) async fn call(
-    parts: &Arc<NodeParts>,
+    context: &Arc<CompactorContext>,
     request: CompactRequest,
 ) -> Result<EventStream, Refusal> {
     let source = NodeId(request.header.map_or(0, |header| header.source_node));
     let bad_plan = |detail: String| Refusal::new(Reason::BadPlan, detail);
-    let plan = request.plan.ok_or_else(|| bad_plan("there is no plan".to_owned()))?;
+    let plan = request.plan.ok_or_else(|| bad_plan("the request has no plan".to_owned()))?;
     let plan = CompactionPlan::try_from(plan).map_err(|error| bad_plan(error.to_string()))?;
-    let region = parts.handles.lock().get(&request.handle, Instant::now())?;
-    parts.jobs.check(plan.job_id, plan.dir, &plan.inputs)?;
+    let region = context.handles.lock().get(&request.handle, Instant::now())?;
+    context.jobs.check(plan.job_id, plan.dir, &plan.inputs)?;
     let job = {
-        let _permit = parts.may_read_a_manifest().await?;
+        let _permit = context.acquire_manifest_read().await?;
         region.prepare(&plan).await.map_err(|error| Refusal::from(&error))?
     };
-    let room = parts.disk.room().await;
-    let asked = (request.attempt, source);
-    let slot = parts.jobs.begin(&job, region.limits(), room, asked, Instant::now())?;
-    parts.observe();
-    let (events, receiver) = Events::channel();
-    let node = parts.clone();
-    parts.tasks.spawn(async move {
-        let (limits, attempt) = (slot.job.limits, slot.job.attempt.clone());
+    let room = context.disk.room().await;
+    let caller = (request.attempt, source);
+    let slot = context.jobs.start(&job, region.limits(), room, caller, Instant::now())?;
+    context.observe();
+    let (events, receiver) = EventSender::channel();
+    let node = context.clone();
+    context.tasks.spawn(async move {
+        let limits = slot.job.limits;
+        let attempt = slot.job.attempt.clone();
         let work = region.run(&job, limits, &attempt);
-        let in_doubt = run(work, slot, &node.disk, events).await;
+        let unknown = run(work, slot, &node.disk, events).await;
         node.observe();
-        if in_doubt {
-            region.settle(SETTLED_WITHIN).await;
+        if unknown {
+            region.settle(SETTLE_LIMIT).await;
         }
     });
     Ok(Box::pin(ReceiverStream::new(receiver)))

@@ -1,14 +1,14 @@
-//! Jobs that run here.
+//! List of the running jobs.
 
 use std::sync::Arc;
 
 use tidewater_proto::compaction::v1::{ListCompactionsResponse, RunningCompaction};
 
+use crate::context::CompactorContext;
 use crate::jobs::RunningJob;
-use crate::parts::NodeParts;
 
-pub(super) fn call(parts: &NodeParts) -> ListCompactionsResponse {
-    ListCompactionsResponse { jobs: parts.jobs.list().iter().map(running).collect() }
+pub(super) fn call(context: &CompactorContext) -> ListCompactionsResponse {
+    ListCompactionsResponse { jobs: context.jobs.list().iter().map(running).collect() }
 }
 
 fn running(job: &Arc<RunningJob>) -> RunningCompaction {

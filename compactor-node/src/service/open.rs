@@ -1,4 +1,4 @@
-//! Opening a region: everything that can be refused is refused here, before any work.
+//! Opening of a region: all checks that can refuse a call are made before any work.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -8,47 +8,48 @@ use tidewater_common::refusal::Refusal;
 use tidewater_proto::compaction::v1::{OpenCompactionRegionRequest, OpenCompactionRegionResponse};
 use tidewater_proto::v1::Reason;
 use tidewater_region_engine::compaction::{
-    self, CompactionRegion, Limits, OpenError, open_compaction_region,
+    self, CompactionLimits, CompactionRegion, OpenError, open_compaction_region,
 };
-use tidewater_region_engine::hooks::PluginSpec;
+use tidewater_region_engine::hooks::HookSpec;
 use tidewater_region_engine::layout::RegionDir;
 use tokio::time::Instant;
 use tracing::info;
 use uuid::Uuid;
 
-use crate::admission::NotTaken;
+use crate::admission::AdmissionError;
+use crate::context::CompactorContext;
 use crate::meters;
-use crate::parts::NodeParts;
 
 pub(super) async fn call(
-    parts: &NodeParts,
+    context: &CompactorContext,
     request: OpenCompactionRegionRequest,
 ) -> Result<OpenCompactionRegionResponse, Refusal> {
-    if parts.jobs.in_use().draining {
-        return Err(NotTaken::Draining.into());
+    if context.jobs.in_use().draining {
+        return Err(AdmissionError::Draining.into());
     }
-    let ours = parts.object_store_id.to_string();
-    if request.object_store_id != ours {
+    let own_store = context.object_store_id.to_string();
+    if request.object_store_id != own_store {
         return Err(Refusal::new(
             Reason::ObjectStoreMismatch,
             format!(
-                "the region lies in object store {:?}, this compactor works on {ours}",
+                "the region is in object store {:?}, but this compactor uses {own_store}",
                 request.object_store_id
             ),
         ));
     }
     let source = request.header.as_ref().map_or(0, |header| header.source_node);
-    let request = parse(request, parts.jobs.capacity().slots)?;
-    let (dir, owner) = (request.dir, request.owner.0);
+    let request = parse(request, context.jobs.capacity().slots)?;
+    let dir = request.dir;
+    let (owner, _) = request.owner;
     let opened = {
-        let _permit = parts.may_read_a_manifest().await?;
-        open_compaction_region(&parts.env, &parts.sets, request).await
+        let _permit = context.acquire_manifest_read().await?;
+        open_compaction_region(&context.env, &context.sets, request).await
     };
     let region = Arc::new(opened.map_err(|error: OpenError| Refusal::from(&error))?);
     let handle = Uuid::new_v4();
-    let idle = insert(parts, handle, dir, owner, region.clone())?;
-    meters::opened();
-    parts.observe();
+    let idle = insert(context, handle, dir, owner, region.clone())?;
+    meters::region_opened();
+    context.observe();
     info!(%handle, region = %dir, %owner, source, "region opened for compaction");
     Ok(OpenCompactionRegionResponse {
         handle: handle.to_string(),
@@ -58,24 +59,24 @@ pub(super) async fn call(
 }
 
 fn insert(
-    parts: &NodeParts,
+    context: &CompactorContext,
     handle: Uuid,
     dir: RegionDir,
     owner: OwnerEpoch,
     region: Arc<CompactionRegion>,
 ) -> Result<Duration, Refusal> {
-    let mut handles = parts.handles.lock();
+    let mut handles = context.handles.lock();
     handles.insert(handle, dir, owner, region, Instant::now())?;
-    Ok(handles.life())
+    Ok(handles.idle_limit())
 }
 
-/// What the engine takes. `slots`: sub-jobs of a job whose owner does not say how many it may have.
+/// Converts a request for the engine. `slots` is the number of sub-jobs if the owner sets no limit.
 fn parse(
     request: OpenCompactionRegionRequest,
     slots: usize,
 ) -> Result<compaction::OpenCompactionRegionRequest, Refusal> {
     let malformed = |detail: String| Refusal::new(Reason::InvalidArgument, detail);
-    let missing = |field: &str| malformed(format!("an open request names its {field}"));
+    let missing = |field: &str| malformed(format!("the open request lacks its {field}"));
     let dir = request.dir.ok_or_else(|| missing("region"))?;
     let schema = request.schema.as_ref().ok_or_else(|| missing("schema"))?;
     let options = request.options.as_ref().ok_or_else(|| missing("table options"))?;
@@ -83,16 +84,16 @@ fn parse(
     let plugins = request
         .plugins
         .into_iter()
-        .map(PluginSpec::try_from)
+        .map(HookSpec::try_from)
         .collect::<Result<_, _>>()
         .map_err(|error| Refusal::new(Reason::BadPlugin, error.to_string()))?;
     let parallelism = match request.parallelism {
         0 => slots,
-        asked => usize::try_from(asked).unwrap_or(usize::MAX).min(slots),
+        requested => usize::try_from(requested).unwrap_or(usize::MAX).min(slots),
     };
     let memory_bytes = match request.memory_bytes {
         0 => u64::MAX,
-        asked => asked,
+        requested => requested,
     };
     Ok(compaction::OpenCompactionRegionRequest {
         dir: dir.into(),
@@ -105,25 +106,25 @@ fn parse(
             GroupId(request.group_id),
         ),
         since: Epoch(request.since),
-        limits: Limits { parallelism, memory_bytes },
-        plugins,
+        limits: CompactionLimits { parallelism, memory_bytes },
+        hooks: plugins,
     })
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::testing::World;
+    use crate::testing::CompactorFixture;
 
     #[tokio::test]
-    async fn a_job_may_use_what_its_owner_allows_and_no_more_than_all_slots() {
-        let world = World::new().await;
+    async fn job_limits_are_bounded_by_owner_and_slots() {
+        let world = CompactorFixture::new().await;
         let region = world.small_region(9).await;
         let good = world.open_request(&region, 1);
         for (parallelism, memory_bytes, expected) in [
-            (0, 0, Limits { parallelism: 3, memory_bytes: u64::MAX }),
-            (2, 5, Limits { parallelism: 2, memory_bytes: 5 }),
-            (9, 0, Limits { parallelism: 3, memory_bytes: u64::MAX }),
+            (0, 0, CompactionLimits { parallelism: 3, memory_bytes: u64::MAX }),
+            (2, 5, CompactionLimits { parallelism: 2, memory_bytes: 5 }),
+            (9, 0, CompactionLimits { parallelism: 3, memory_bytes: u64::MAX }),
         ] {
             let request = OpenCompactionRegionRequest { parallelism, memory_bytes, ..good.clone() };
             assert_eq!(parse(request, 3).unwrap().limits, expected);

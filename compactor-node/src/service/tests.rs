@@ -1,4 +1,4 @@
-//! The service as owners see it: over a port, on regions of the engine.
+//! Tests of the service over a port, on regions of the engine.
 
 mod bad_input;
 mod jobs;

@@ -1,4 +1,4 @@
-//! A meta service that takes everybody.
+//! A fake meta service that accepts every node.
 
 use std::pin::Pin;
 use std::sync::Arc;
@@ -13,16 +13,16 @@ use tonic::{Request, Response, Status};
 
 use super::{CLUSTER, NODE};
 
-/// A meta node that registers everybody as node 7 and counts heartbeats.
+/// A meta node that registers every node as node 7 and counts heartbeats.
 #[derive(Default)]
 pub(crate) struct FakeMeta {
     pub(crate) beats: AtomicU64,
-    /// Heartbeats after which it says that the node is removed; 0: never.
+    /// Number of heartbeats after which the node is reported as removed; 0: never.
     pub(crate) remove_after: u64,
     pub(crate) last: Mutex<HeartbeatRequest>,
 }
 
-/// The same meta node behind the port and in the test's hand.
+/// The gRPC side of a [`FakeMeta`] that the test shares.
 struct Served(Arc<FakeMeta>);
 
 type Events = Pin<Box<dyn tokio_stream::Stream<Item = Result<WatchEvent, Status>> + Send>>;
@@ -57,26 +57,26 @@ impl Meta for Served {
     }
 
     async fn watch(&self, _: Request<WatchRequest>) -> Result<Response<Events>, Status> {
-        Err(Refusal::new(Reason::Unsupported, "not here").into())
+        Err(Refusal::new(Reason::Unsupported, "not supported by the fake meta service").into())
     }
 
     async fn get_catalog(
         &self,
         _: Request<GetCatalogRequest>,
     ) -> Result<Response<CatalogSnapshot>, Status> {
-        Err(Refusal::new(Reason::Unsupported, "not here").into())
+        Err(Refusal::new(Reason::Unsupported, "not supported by the fake meta service").into())
     }
 
     async fn join_cluster(
         &self,
         _: Request<JoinClusterRequest>,
     ) -> Result<Response<JoinClusterResponse>, Status> {
-        Err(Refusal::new(Reason::Unsupported, "not here").into())
+        Err(Refusal::new(Reason::Unsupported, "not supported by the fake meta service").into())
     }
 }
 
 impl FakeMeta {
-    /// Its address.
+    /// Starts the service and returns its address.
     pub(crate) async fn serve(self: Arc<Self>) -> String {
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap().to_string();

@@ -7,7 +7,7 @@ use clap::{Parser, Subcommand};
 use crate::commands;
 use crate::exit::Failure;
 
-/// A distributed table store: rows go in through Raft and come to rest as Parquet on object
+/// A distributed table store: writes are replicated by Raft and stored as Parquet on object
 /// storage.
 #[derive(Debug, Parser)]
 #[command(
@@ -19,10 +19,10 @@ use crate::exit::Failure;
     after_help = "Example:\n  tidewater standalone &\n  tidewater table create airlines --columns \
                   'carrier utf8, name utf8' --primary-key carrier\n  tidewater load airlines \
                   airlines.csv\n  tidewater scan airlines --limit 5\n\nEvery option can also be \
-                  set by the environment (TIDEWATER_*) or in a TOML file (--config-file)."
+                  set with an environment variable (TIDEWATER_*) or in a TOML file (--config-file)."
 )]
 pub(crate) struct App {
-    /// TOML file with settings, in sections named for the roles, and [client]
+    /// TOML file with settings: one section for each role, and [client]
     #[arg(long, global = true, env = "TIDEWATER_CONFIG_FILE", value_name = "FILE")]
     pub(crate) config_file: Option<PathBuf>,
 
@@ -30,21 +30,21 @@ pub(crate) struct App {
     pub(crate) command: Command,
 }
 
-/// One line for each command.
+/// Commands, one line each.
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
     /// Run all roles in one process, with a local directory as object store
     Standalone(commands::standalone::Options),
     /// Run a meta node: the catalog, replicated by Raft
     Meta(commands::meta::Options),
-    /// Run a data node: rows, replicated by Raft, flushed to object storage
+    /// Run a data node: rows replicated by Raft and flushed to object storage
     Data(commands::data::Options),
-    /// Run a compactor node: merges files for the data nodes
+    /// Run a compactor node: compacts files on behalf of data nodes
     Compactor(commands::compactor::Options),
-    /// Create, list, describe and drop tables
+    /// Create, list, describe, alter and drop tables
     #[command(subcommand)]
     Table(commands::table::Table),
-    /// Load CSV, ndjson and Parquet files into a table
+    /// Load CSV, NDJSON and Parquet files into a table
     Load(commands::load::Options),
     /// Read the rows of a table
     Scan(commands::scan::Options),
@@ -52,44 +52,44 @@ pub(crate) enum Command {
     Get(commands::get::Options),
     /// Delete rows by their keys
     Delete(commands::delete::Options),
-    /// How the cluster is
+    /// Show cluster status and health
     #[command(subcommand)]
     Cluster(commands::cluster::Cluster),
-    /// The members of the meta group
+    /// List and change the members of the meta group
     #[command(subcommand)]
     MetaMember(commands::meta_member::MetaMember),
-    /// The nodes of the cluster
+    /// List nodes and change their log level
     #[command(subcommand)]
     Node(commands::node::Node),
-    /// The Raft groups
+    /// List Raft groups and transfer their leadership
     #[command(subcommand)]
     Group(commands::group::Group),
-    /// Which group serves which keys
+    /// Show which group serves which key range
     #[command(subcommand)]
     Route(commands::route::Route),
-    /// The regions: their files and manifests
+    /// Inspect, flush and compact regions
     #[command(subcommand)]
     Region(commands::region::Region),
-    /// The compactions that run, wait or are quarantined
+    /// List and cancel compactions
     #[command(subcommand)]
     Compaction(commands::compaction::Compaction),
-    /// Observers of regions: what they are told goes to files and URLs
+    /// Manage hooks, which report changes of regions to files and URLs
     #[command(subcommand)]
     Hook(commands::hook::Hook),
-    /// Delete the objects that no manifest names any more
+    /// Delete unreferenced objects
     Gc(commands::gc::Options),
-    /// The settings of a command
+    /// Show the settings of a command
     #[command(subcommand)]
     Config(commands::config::Config),
-    /// Measure how fast the cluster is
+    /// Measure the performance of the cluster
     #[command(subcommand)]
     Bench(commands::bench::Bench),
-    /// Print the completions for a shell
+    /// Print a completion script for a shell
     Completions(commands::completions::Options),
 }
 
 impl App {
-    /// What a process that works on rows may take.
+    /// Memory limit in bytes; `None` for commands that hold no rows.
     pub(crate) fn memory_limit(&self) -> Option<u64> {
         match &self.command {
             Command::Standalone(options) => Some(options.memory.memory_limit.0),
@@ -99,23 +99,22 @@ impl App {
         }
     }
 
-    /// Whether the process does nothing but merge.
-    pub(crate) fn only_merges(&self) -> bool {
+    /// Returns true if the process runs only a compactor.
+    pub(crate) fn is_compactor(&self) -> bool {
         matches!(self.command, Command::Compactor(_))
     }
 
-    /// How many threads run the command's tasks; `None` is one for each of `cores`.
-    pub(crate) fn workers(&self, cores: usize) -> Option<usize> {
+    /// Number of worker threads of the runtime; `None` means one for each of `cores`.
+    pub(crate) fn worker_threads(&self, cores: usize) -> Option<usize> {
         match self.command {
-            // What is asked of the catalog passes through a dozen short tasks. On few cores, waking
-            // another thread for the next one takes more time than it saves, a sixth of all of it on
-            // two cores.
+            // A catalog command passes through a dozen short tasks. On few cores, waking another
+            // thread for the next task takes longer than it saves: a sixth of the time on two cores.
             Command::Meta(_) => Some((cores / 2).max(1)),
             _ => None,
         }
     }
 
-    /// Runs the command to its end.
+    /// Runs the command to completion.
     pub(crate) async fn run(self) -> Result<(), Failure> {
         match self.command {
             Command::Standalone(options) => commands::standalone::run(options).await,
@@ -158,19 +157,19 @@ mod tests {
     }
 
     #[test]
-    fn a_meta_node_leaves_cores_to_others() {
+    fn meta_node_runs_on_half_of_the_cores() {
         let words = "tidewater meta --node-id 1 --listen 127.0.0.1:1 --data-dir d --peers 1=h:1";
         let meta = App::try_parse_from(words.split(' ')).unwrap();
-        assert_eq!([1, 2, 3, 16].map(|cores| meta.workers(cores)), [1, 1, 1, 8].map(Some));
+        assert_eq!([1, 2, 3, 16].map(|cores| meta.worker_threads(cores)), [1, 1, 1, 8].map(Some));
     }
 
     #[test]
-    fn the_tree_is_sound() {
+    fn command_tree_passes_debug_assertions() {
         App::command().debug_assert();
     }
 
     #[test]
-    fn every_command_has_a_line_and_an_example() {
+    fn every_command_has_a_description_and_an_example() {
         let mut lacking = Vec::new();
         walk(&App::command(), "", &mut |path, command| {
             let help = command.get_after_help().map(ToString::to_string).unwrap_or_default();
@@ -182,7 +181,7 @@ mod tests {
     }
 
     #[test]
-    fn settings_can_be_given_by_the_environment() {
+    fn settings_have_matching_environment_variables() {
         let mut wrong = Vec::new();
         walk(&App::command(), "", &mut |path, command| {
             let server = crate::settings::ROLES.iter().any(|role| path.ends_with(role))
@@ -190,9 +189,9 @@ mod tests {
             for argument in command.get_arguments() {
                 let Some(long) = argument.get_long() else { continue };
                 let setting = server || ["meta", "output", "timeout"].contains(&long);
-                let wanted = format!("TIDEWATER_{}", long.replace('-', "_").to_uppercase());
+                let expected = format!("TIDEWATER_{}", long.replace('-', "_").to_uppercase());
                 match argument.get_env().and_then(|name| name.to_str()) {
-                    Some(name) if name == wanted => {}
+                    Some(name) if name == expected => {}
                     None if !setting || matches!(long, "help" | "version") => {}
                     found => wrong.push(format!("{path} --{long}: {found:?}")),
                 }

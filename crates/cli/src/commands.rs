@@ -1,4 +1,4 @@
-//! The commands: a noun is a folder, a verb a file with its options and one function.
+//! Commands. A noun is a directory; a verb is a file with its options and one function.
 
 pub(crate) mod bench;
 pub(crate) mod client;

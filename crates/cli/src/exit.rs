@@ -1,4 +1,4 @@
-//! How the command ends: one message for people, one status for scripts.
+//! Exit of the command: an error message for people, an exit status for scripts.
 
 use std::fmt;
 use std::io;
@@ -13,21 +13,21 @@ use crate::load::error::LoadError;
 /// Exit statuses. Scripts rely on the numbers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Exit {
-    /// Whoever read our output has read enough; that is no failure.
-    Enough,
+    /// The reader of the output closed the pipe, which is not an error.
+    OutputClosed,
     Other,
-    /// The command line or a settings file is wrong, or what was asked for cannot be.
+    /// The command line, a settings file or the request is invalid.
     Usage,
     NotFound,
     Conflict,
-    /// Try again later; also of a change that may have been made, or may still be.
+    /// A retry may succeed. Also the status of a change with unknown outcome.
     Unavailable,
 }
 
 impl Exit {
     fn status(self) -> u8 {
         match self {
-            Self::Enough => 0,
+            Self::OutputClosed => 0,
             Self::Other => 1,
             Self::Usage => 2,
             Self::NotFound => 3,
@@ -37,7 +37,7 @@ impl Exit {
     }
 }
 
-/// Why a command did not do what was asked, and what to do.
+/// Error of a command: its exit status, and a message with the cause and the remedy.
 #[derive(Debug)]
 pub(crate) struct Failure {
     pub(crate) exit: Exit,
@@ -61,17 +61,18 @@ impl Failure {
         Self::new(Exit::NotFound, message)
     }
 
-    /// Of an attempt to write the command's output.
+    /// Returns the failure of a write to `what`, the output of the command. A closed pipe is not an
+    /// error.
     pub(crate) fn writing(what: &str, error: &io::Error) -> Self {
         if error.kind() == io::ErrorKind::BrokenPipe {
-            return Self::new(Exit::Enough, "");
+            return Self::new(Exit::OutputClosed, "");
         }
-        Self::other(format!("{what} cannot be written: {error}"))
+        Self::other(format!("cannot write {what}: {error}"))
     }
 
-    /// Says so on stderr and gives the status.
+    /// Prints the message on stderr and returns the exit status.
     pub(crate) fn report(&self) -> ExitCode {
-        if self.exit != Exit::Enough {
+        if self.exit != Exit::OutputClosed {
             eprintln!("error: {}", self.message);
         }
         ExitCode::from(self.exit.status())
@@ -84,9 +85,9 @@ impl fmt::Display for Failure {
     }
 }
 
-/// The status that a refusal ends with.
+/// Returns the exit status of an RPC error.
 ///
-/// No wildcard: a new reason compiles only once somebody has decided.
+/// There is no wildcard, so that a new reason does not compile without a decision.
 pub(crate) fn exit_of(reason: Reason) -> Exit {
     match reason {
         Reason::InvalidArgument
@@ -149,37 +150,37 @@ pub(crate) fn exit_of(reason: Reason) -> Exit {
     }
 }
 
-/// What to do about a refusal, where its own message may not say.
+/// Returns the remedy of an RPC error, for reasons whose message may lack one.
 fn remedy(reason: Reason) -> Option<&'static str> {
     match reason {
-        Reason::TableNotFound => Some("`tidewater table list` shows the tables there are"),
+        Reason::TableNotFound => Some("`tidewater table list` shows the existing tables"),
         Reason::TableExists => {
             Some("choose another name, or drop it first: `tidewater table drop NAME`")
         }
-        Reason::HookNotFound => Some("`tidewater hook list` shows the hooks there are"),
+        Reason::HookNotFound => Some("`tidewater hook list` shows the existing hooks"),
         Reason::HookExists => {
             Some("choose another name, or remove it first: `tidewater hook remove NAME`")
         }
-        Reason::VersionGone => Some("begin with a snapshot instead: `--from start`"),
-        Reason::TableBusy => Some("wait until it is done, then try again"),
+        Reason::VersionGone => Some("start with a snapshot instead: `--from start`"),
+        Reason::TableBusy => Some("wait until it completes, then retry"),
         Reason::LoadEnded => Some("load again"),
-        Reason::RegionNotFound => Some("`tidewater region list` shows the regions there are"),
+        Reason::RegionNotFound => Some("`tidewater region list` shows the existing regions"),
         Reason::GroupNotFound | Reason::GroupNotHosted => {
-            Some("`tidewater group list` shows the groups there are")
+            Some("`tidewater group list` shows the existing groups")
         }
-        Reason::NodeNotFound => Some("`tidewater node list` shows the nodes there are"),
-        Reason::MemberNotFound => Some("`tidewater meta-member list` shows the members there are"),
+        Reason::NodeNotFound => Some("`tidewater node list` shows the existing nodes"),
+        Reason::MemberNotFound => Some("`tidewater meta-member list` shows the existing members"),
         Reason::NoDataNodes => Some("start one: `tidewater data ...`"),
         Reason::NoCompactors => {
-            Some("start one: `tidewater compactor ...`, or let the data node do it: --local")
+            Some("start one: `tidewater compactor ...`, or compact on the data node: --local")
         }
-        Reason::JobTooLarge => Some("give a compactor a larger --memory-limit"),
-        Reason::JobNotFound => Some("`tidewater compaction list` shows the jobs there are"),
+        Reason::JobTooLarge => Some("start a compactor with a larger --memory-limit"),
+        Reason::JobNotFound => Some("`tidewater compaction list` shows the existing jobs"),
         Reason::InputsGone | Reason::BelowFloor => Some(
-            "its files were merged, truncated or dropped meanwhile: try again if some are left",
+            "the files were compacted, truncated or dropped during the job: retry if files remain",
         ),
         Reason::MembershipBusy | Reason::MembershipStale => {
-            Some("look at `tidewater meta-member list`, then try again")
+            Some("check `tidewater meta-member list`, then retry")
         }
         Reason::NotLeader
         | Reason::LeadershipLost
@@ -187,13 +188,13 @@ fn remedy(reason: Reason) -> Option<&'static str> {
         | Reason::DeadlineExceeded
         | Reason::ShuttingDown
         | Reason::RegionLoading
-        | Reason::Overloaded => Some("`tidewater cluster status` shows what is wrong; try again"),
+        | Reason::Overloaded => Some("`tidewater cluster status` shows the problem; then retry"),
         Reason::NotBootstrapped => {
             Some("start exactly one of the meta nodes with --bootstrap, once")
         }
-        Reason::DiskFull => Some("make room on the disk of the node named"),
-        Reason::ObjectStoreUnavailable => Some("check that the object store can be reached"),
-        Reason::MessageTooLarge => Some("send fewer rows at once: lower --batch-rows"),
+        Reason::DiskFull => Some("free space on the disk of that node"),
+        Reason::ObjectStoreUnavailable => Some("check that the object store is reachable"),
+        Reason::MessageTooLarge => Some("send fewer rows per batch: lower --batch-rows"),
         _ => None,
     }
 }
@@ -212,14 +213,14 @@ impl From<Refusal> for Failure {
     }
 }
 
-/// The status that an error of the client ends with.
+/// Returns the exit status of a client error.
 fn exit_of_client(error: &ClientError) -> Exit {
     match error {
         ClientError::NoMetaReachable { .. }
         | ClientError::NoRoute(_)
         | ClientError::TookTooLong { .. } => Exit::Unavailable,
-        // The last answer is about one attempt: a script must not read of a change that may have been
-        // made that there was nothing to change.
+        // The last RPC error concerns one attempt. A script must not conclude from it that a change
+        // with unknown outcome was not made.
         ClientError::OutcomeUnknown { .. } | ClientError::Unknown { .. } => Exit::Unavailable,
         ClientError::Refused { refusal, .. } => exit_of(refusal.reason),
         ClientError::GaveUp { cause, .. }
@@ -242,7 +243,7 @@ impl From<ClientError> for Failure {
     fn from(error: ClientError) -> Self {
         let message = error.to_string();
         let message = match (&error, error.refusal()) {
-            // What helps against the last refusal does not end the doubt.
+            // The remedy for the last RPC error does not resolve the unknown outcome.
             (ClientError::OutcomeUnknown { .. } | ClientError::Unknown { .. }, _) => message,
             (_, Some(refusal)) => with_remedy(message, refusal.reason),
             (_, None) => message,

@@ -3,9 +3,9 @@ use std::collections::BTreeMap;
 use super::*;
 
 #[test]
-fn statuses_are_those_that_scripts_rely_on() {
+fn exit_statuses_are_stable() {
     let statuses = [
-        (Exit::Enough, 0),
+        (Exit::OutputClosed, 0),
         (Exit::Other, 1),
         (Exit::Usage, 2),
         (Exit::NotFound, 3),
@@ -17,7 +17,7 @@ fn statuses_are_those_that_scripts_rely_on() {
     }
 }
 
-/// Every reason of the wire with its status.
+/// Every reason of the wire format with its exit status.
 const REASONS: [(Reason, u8); 59] = [
     (Reason::Unspecified, 1),
     (Reason::InvalidArgument, 2),
@@ -81,25 +81,25 @@ const REASONS: [(Reason, u8); 59] = [
 ];
 
 #[test]
-fn every_reason_has_its_status() {
+fn every_reason_has_an_exit_status() {
     let expected: BTreeMap<i32, u8> =
         REASONS.iter().map(|(reason, status)| (i32::from(*reason), *status)).collect();
     let known: Vec<Reason> = (0..1_000).filter_map(|n| Reason::try_from(n).ok()).collect();
-    assert_eq!(known.len(), expected.len(), "a reason is missing in the table above");
+    assert_eq!(known.len(), expected.len(), "REASONS lacks a reason");
     for reason in known {
         assert_eq!(exit_of(reason).status(), expected[&i32::from(reason)], "{reason:?}");
     }
 }
 
 #[test]
-fn a_message_says_what_to_do() {
+fn rpc_error_message_includes_the_remedy() {
     let failure = Failure::from(Refusal::new(Reason::TableExists, "table \"t\" exists"));
     assert_eq!(failure.exit, Exit::Conflict);
     assert!(failure.message.contains("table drop"), "{failure}");
 }
 
 #[test]
-fn no_meta_node_names_the_addresses() {
+fn unreachable_meta_error_lists_tried_addresses() {
     let error = ClientError::NoMetaReachable {
         tried: vec![("127.0.0.1:1".into(), "connection refused".into())],
     };
@@ -109,10 +109,10 @@ fn no_meta_node_names_the_addresses() {
 }
 
 #[test]
-fn what_may_have_been_done_is_no_refusal() {
+fn unknown_outcome_is_reported_as_unavailable() {
     let cause = || Box::new(Refusal::new(Reason::TableNotFound, "there is no table \"t\""));
     let elapsed = std::time::Duration::from_secs(1);
-    let in_doubt = [
+    let unknown = [
         ClientError::OutcomeUnknown {
             what: "dropping table \"t\"".into(),
             attempts: 2,
@@ -127,14 +127,14 @@ fn what_may_have_been_done_is_no_refusal() {
             cause: cause(),
         },
     ];
-    for error in in_doubt {
+    for error in unknown {
         let failure = Failure::from(error);
         assert_eq!(failure.exit.status(), 5, "{failure}");
         assert!(failure.message.contains("unknown"), "{failure}");
         assert!(failure.message.contains("there is no table"), "{failure}");
         assert!(!failure.message.contains("table list"), "{failure}");
     }
-    // Definite answers keep their own status and remedy.
+    // Definite errors keep their own status and remedy.
     let failed = ClientError::Failed { table: "t".into(), rows: 3, cause: cause() };
     let failure = Failure::from(failed);
     assert_eq!(failure.exit, Exit::NotFound);
@@ -142,7 +142,7 @@ fn what_may_have_been_done_is_no_refusal() {
 }
 
 #[test]
-fn a_closed_pipe_is_no_failure() {
+fn closed_output_pipe_exits_with_zero() {
     let closed = io::Error::from(io::ErrorKind::BrokenPipe);
     assert_eq!(Failure::writing("the output", &closed).exit.status(), 0);
     let full = io::Error::from(io::ErrorKind::StorageFull);

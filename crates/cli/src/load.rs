@@ -1,14 +1,14 @@
-//! Reading files into batches of rows of a table, in bounded memory.
+//! Reader of input files: converts files into batches of table rows, in bounded memory.
 //!
 //! # Layout
 //!
-//! - [`input`]: one thing to read (a file, or a member of a zip archive) and what format it has.
-//! - [`bytes`]: opening it: decompression, checksums, a count of what was read.
-//! - [`header`]: matching a file's columns with the table's, by name.
+//! - [`input`]: an input, which is a file or a member of a zip archive, and its format.
+//! - [`bytes`]: opens an input: decompression, checksums, count of bytes read.
+//! - [`header`]: matches the columns of a file with those of the table, by name.
 //! - [`csv`] (over [`records`]), [`ndjson`], [`parquet`] (over [`convert`]): the formats.
-//! - [`bad_rows`]: how many bad rows are passed over.
-//! - [`pipeline`]: all inputs in turn, read on a thread of their own.
-//! - [`error`]: what can be wrong with a file, each with what to do.
+//! - [`bad_rows`]: limit of bad rows to skip.
+//! - [`pipeline`]: reads all inputs in turn on a dedicated thread.
+//! - [`error`]: errors of files and rows, each with a remedy.
 
 pub(crate) mod bad_rows;
 pub(crate) mod bytes;
@@ -30,18 +30,18 @@ use tidewater_common::schema::TableSchema;
 use self::bad_rows::BadRows;
 use self::error::LoadError;
 
-/// What all readers need to know.
+/// Options of all readers.
 #[derive(Debug, Clone)]
 pub(crate) struct ReadOptions {
     pub(crate) table: Arc<TableSchema>,
-    /// Texts that stand for a missing value, besides the empty one.
+    /// Texts that represent a missing value, in addition to the empty text.
     pub(crate) nulls: Arc<[String]>,
-    /// Rows of a batch; at least 1.
+    /// Rows per batch; at least 1.
     pub(crate) batch_rows: usize,
 }
 
-/// An input that was opened and whose columns fit the table.
+/// An open input whose columns match the table.
 pub(crate) trait RowSource: Send {
-    /// The next rows, at least one; `None` at the end.
+    /// Returns the next rows, at least one; `None` at the end.
     fn next_batch(&mut self, bad: &mut BadRows) -> Result<Option<RecordBatch>, LoadError>;
 }

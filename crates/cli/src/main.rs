@@ -1,15 +1,15 @@
-//! The `tidewater` command: every role, every admin command.
+//! The `tidewater` command: all node roles and all client commands.
 //!
 //! # Layout
 //!
 //! - [`app`]: the command tree, one enum with a line for each command.
-//! - [`commands`]: a noun is a folder, a verb a file with its options and one function.
-//! - [`settings`]: flags, environment and a TOML file give the same settings, in that order.
-//! - [`server`]: what all roles have in common: listening, health, reflection, metrics, stopping.
-//! - [`load`]: reading files into batches of rows.
-//! - [`value`] and [`text`]: what people type, and what files hold, as values.
+//! - [`commands`]: a noun is a directory; a verb is a file with its options and one function.
+//! - [`settings`]: settings from flags, environment variables and a TOML file, in this precedence.
+//! - [`server`]: shared parts of all roles: listener, health, reflection, metrics, shutdown.
+//! - [`load`]: reads files into batches of rows.
+//! - [`value`] and [`text`]: parsers of values in files and on the command line.
 //! - [`output`]: lists, rows and progress.
-//! - [`exit`]: how the command ends: one mapping from errors to statuses.
+//! - [`exit`]: mapping from errors to messages and exit statuses.
 
 mod app;
 mod commands;
@@ -36,34 +36,34 @@ fn main() -> ExitCode {
 fn run() -> Result<ExitCode, Failure> {
     let app: App = match settings::parse(std::env::args_os())? {
         settings::Parsed::App(app) => *app,
-        // Help, the version, or a usage error: clap knows where to print and which status to give.
-        settings::Parsed::Told(message) => {
+        // Help, the version, or a usage error: clap decides on the stream and the status.
+        settings::Parsed::Message(message) => {
             let status = u8::try_from(message.exit_code()).unwrap_or(2);
             message.print().map_err(|error| Failure::writing("the output", &error))?;
             return Ok(ExitCode::from(status));
         }
     };
-    // Threads come next: it does not hold for those that are there.
+    // Configure the allocator before threads start: the limit does not apply to existing threads.
     if let Some(limit) = app.memory_limit() {
-        server::allocator::fit(limit);
+        server::allocator::limit_arenas(limit);
     }
-    if app.only_merges() {
-        server::allocator::give_back();
+    if app.is_compactor() {
+        server::allocator::return_large_allocations();
     }
     let mut runtime = tokio::runtime::Builder::new_multi_thread();
-    // Tokio's own variable comes first.
+    // Tokio's own variable takes precedence.
     if std::env::var_os("TOKIO_WORKER_THREADS").is_none()
         && let Some(workers) =
-            app.workers(std::thread::available_parallelism().map_or(1, Into::into))
+            app.worker_threads(std::thread::available_parallelism().map_or(1, Into::into))
     {
         runtime.worker_threads(workers);
     }
     let runtime = runtime
         .enable_all()
         .build()
-        .map_err(|error| Failure::other(format!("no threads can be started: {error}")))?;
+        .map_err(|error| Failure::other(format!("cannot start threads: {error}")))?;
     let result = runtime.block_on(Box::pin(app.run()));
-    // What still runs belongs to nobody: do not wait for it.
+    // No caller waits for the tasks that still run.
     runtime.shutdown_background();
     result.map(|()| ExitCode::SUCCESS)
 }

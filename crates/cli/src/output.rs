@@ -1,10 +1,10 @@
-//! What the command prints.
+//! Output of the commands.
 //!
 //! # Layout
 //!
-//! - [`rows`]: rows of a table as table, CSV, JSON or Parquet; [`file`]: there whole or not at all.
+//! - [`rows`]: rows of a table as table, CSV, JSON or Parquet; [`file`]: atomically written files.
 //! - [`grid`]: rows in columns of text, as a stream.
-//! - [`progress`]: of long work, as a bar on a terminal and as plain lines elsewhere.
+//! - [`progress`]: progress of long operations, as a bar on a terminal, otherwise as plain lines.
 
 pub(crate) mod file;
 pub(crate) mod grid;
@@ -18,7 +18,7 @@ use serde::Serialize;
 
 use crate::exit::Failure;
 
-/// How lists and facts are printed.
+/// Output format of lists and single values.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
 pub(crate) enum Output {
     /// For people.
@@ -31,7 +31,7 @@ pub(crate) enum Output {
 pub(crate) trait Listed: Serialize {
     /// Headings of the columns.
     const HEADINGS: &'static [&'static str];
-    /// What stands under the headings.
+    /// Cells under the headings, in their order.
     fn cells(&self) -> Vec<String>;
 }
 
@@ -43,10 +43,10 @@ pub(crate) fn line(text: &str) -> Result<(), Failure> {
         .map_err(|error| Failure::writing("the output", &error))
 }
 
-/// The JSON text of anything that can be written as such.
+/// Serializes a value as JSON.
 pub(crate) fn json<T: Serialize + ?Sized>(value: &T) -> Result<String, Failure> {
     serde_json::to_string(value)
-        .map_err(|error| Failure::other(format!("the output is no JSON: {error}")))
+        .map_err(|error| Failure::other(format!("cannot serialize the output as JSON: {error}")))
 }
 
 /// Prints a list.
@@ -57,7 +57,7 @@ pub(crate) fn list<T: Listed>(output: Output, items: &[T]) -> Result<(), Failure
     }
 }
 
-/// Prints one thing: as JSON, or as its text.
+/// Prints a single value as JSON or as text.
 pub(crate) fn fact<T: Serialize>(
     output: Output,
     value: &T,
@@ -69,7 +69,7 @@ pub(crate) fn fact<T: Serialize>(
     }
 }
 
-/// Columns of text under headings.
+/// Formats rows of cells as columns of text under headings.
 pub(crate) fn table(headings: &[&str], rows: impl IntoIterator<Item = Vec<String>>) -> String {
     let mut table = Table::new();
     table.load_style(presets::NOTHING).set_content_arrangement(ContentArrangement::Disabled);
@@ -81,7 +81,7 @@ pub(crate) fn table(headings: &[&str], rows: impl IntoIterator<Item = Vec<String
     text.lines().map(str::trim_end).collect::<Vec<_>>().join("\n")
 }
 
-/// Bytes in hexadecimal, as keys are shown.
+/// Formats bytes in hexadecimal, as for keys.
 pub(crate) fn hex(bytes: &[u8]) -> String {
     use std::fmt::Write as _;
     let mut text = String::with_capacity(bytes.len() * 2);
@@ -97,12 +97,12 @@ mod tests {
     use super::*;
 
     #[test]
-    fn bytes_are_shown_in_hexadecimal() {
+    fn hex_formats_two_digits_per_byte() {
         assert_eq!(hex(&[0, 255, 16]), "00ff10");
     }
 
     #[test]
-    fn a_list_stands_under_its_headings() {
+    fn table_prints_rows_under_their_headings() {
         let text = table(&["ID", "NAME"], [vec!["1".to_owned(), "flights".to_owned()]]);
         let lines: Vec<&str> = text.lines().collect();
         assert_eq!(lines.len(), 2, "{text}");

@@ -1,22 +1,22 @@
-//! What all roles have in common.
+//! Server process: the shared parts of all roles.
 //!
-//! A process serves one port. The port is taken first, so that an address in use is found before a
-//! data directory is touched; the services of a role are put behind it when the role has started.
-//! Until then they answer `UNAVAILABLE`. In `standalone`, the data node registers with the meta node
-//! behind the same port, which is why services come one after the other.
+//! A process serves one port. It binds the port first, so that an address in use is detected before a
+//! data directory is changed. The services of a role are installed when the role has started. Until
+//! then calls fail with `UNAVAILABLE`. In `standalone`, the data node registers with the meta node on
+//! the same port, so services are installed one role at a time.
 //!
 //! # Layout
 //!
-//! - [`listen`]: where to listen, what others connect to, and what is refused without TLS; [`join`]:
-//!   options that several roles share.
-//! - [`process`]: a server from its port to its end; [`node`]: a running node of any role.
-//! - [`host`]: the listener, health, reflection, metrics, stopping.
-//! - [`switchboard`]: services that are put behind the port while it is open.
-//! - [`logs`]: what is logged, changed at run time by [`node_admin`].
-//! - [`start_errors`]: why a node did not start, as a status and what to do.
-//! - [`metrics`]: `/metrics` in Prometheus' text form.
-//! - [`signals`]: when to stop.
-//! - [`allocator`]: what the C library may spread memory over.
+//! - [`listen`]: listen and advertised address, and the check for missing TLS; [`join`]: options that
+//!   several roles share.
+//! - [`process`]: life of a server process; [`node`]: a running node of any role.
+//! - [`host`]: listener, health, reflection, metrics, shutdown.
+//! - [`switchboard`]: services that are installed while the port is open.
+//! - [`logs`]: log filter, changed at run time by [`node_admin`].
+//! - [`start_errors`]: start errors of nodes with exit status and remedy.
+//! - [`metrics`]: `/metrics` in the Prometheus text format.
+//! - [`signals`]: stop signals.
+//! - [`allocator`]: settings of the C library's allocator.
 
 pub(crate) mod allocator;
 pub(crate) mod compaction;
@@ -33,5 +33,5 @@ pub(crate) mod signals;
 pub(crate) mod start_errors;
 pub(crate) mod switchboard;
 
-/// Largest message that is taken or sent, in bytes.
+/// Largest message that is received or sent, in bytes.
 pub(crate) const MAX_MESSAGE_BYTES: usize = 64 << 20;

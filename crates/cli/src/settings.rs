@@ -1,8 +1,8 @@
-//! Flags, environment variables and a TOML file give the same settings, in that order of
-//! precedence; defaults come last.
+//! Settings from flags, environment variables and a TOML file, in this order of precedence; defaults
+//! are last.
 //!
-//! The file is laid under the command line: what it says becomes the default of the option of that
-//! name. So there is one place that knows the options, their types and their help.
+//! A setting in the file becomes the default of the option of the same name. The command tree is
+//! therefore the only definition of the options, their types and their help.
 //!
 //! ```toml
 //! [data]
@@ -24,17 +24,17 @@ pub(crate) use self::file::SettingsFile;
 use crate::app::App;
 use crate::exit::Failure;
 
-/// Sections for commands that run a server; all other commands read `[client]`.
+/// Sections of commands that run a server; all other commands read `[client]`.
 pub(crate) const ROLES: [&str; 4] = ["standalone", "meta", "data", "compactor"];
 
-/// The command line, read.
+/// A parsed command line.
 pub(crate) enum Parsed {
     App(Box<App>),
-    /// Help, the version, or a usage error, to be printed.
-    Told(clap::Error),
+    /// Help, the version, or a usage error to print.
+    Message(clap::Error),
 }
 
-/// Reads the command line and what lies under it.
+/// Parses the command line, with the environment and the settings file as defaults.
 pub(crate) fn parse(arguments: impl IntoIterator<Item = OsString>) -> Result<Parsed, Failure> {
     let arguments: Vec<OsString> = arguments.into_iter().collect();
     let file = config_path(&arguments, std::env::var_os("TIDEWATER_CONFIG_FILE"));
@@ -43,20 +43,20 @@ pub(crate) fn parse(arguments: impl IntoIterator<Item = OsString>) -> Result<Par
         command.try_get_matches_from(arguments).and_then(|matches| App::from_arg_matches(&matches));
     Ok(match app {
         Ok(app) => Parsed::App(Box::new(app)),
-        Err(told) => Parsed::Told(told),
+        Err(message) => Parsed::Message(message),
     })
 }
 
-/// The command tree with the file's settings as defaults.
+/// Returns the command tree with the settings of the file as defaults.
 pub(crate) fn command(file: Option<&Path>) -> Result<Command, Failure> {
     let command = App::command();
     match file {
-        Some(path) => SettingsFile::read(path)?.lay_under(command),
+        Some(path) => SettingsFile::read(path)?.set_defaults(command),
         None => Ok(command),
     }
 }
 
-/// The file has to be known before the command line can be read with it.
+/// Finds the path of the settings file, which must be known before the command line is parsed.
 fn config_path(arguments: &[OsString], environment: Option<OsString>) -> Option<PathBuf> {
     let mut arguments = arguments.iter();
     while let Some(argument) = arguments.next() {

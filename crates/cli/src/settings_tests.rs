@@ -15,7 +15,7 @@ fn with_file(text: &str, arguments: &[&str]) -> clap::ArgMatches {
 }
 
 #[test]
-fn the_file_gives_what_the_command_line_does_not() {
+fn file_settings_are_defaults_of_the_command_line() {
     let text = "[data]\nlisten = \"127.0.0.1:1\"\ndata-dir = \"/d\"\nmeta = [\"a:1\", \"b:2\"]\n\
                 object-store = \"memory:///\"\nmemory_limit = \"1GiB\"\ninsecure = true\n";
     let matches = with_file(text, &["tidewater", "data", "--listen", "127.0.0.1:2"]);
@@ -31,7 +31,7 @@ fn the_file_gives_what_the_command_line_does_not() {
 }
 
 #[test]
-fn the_time_until_a_lost_node_is_replaced_is_a_setting() {
+fn replace_after_can_be_set_in_the_file() {
     let line = &[
         "tidewater",
         "meta",
@@ -52,7 +52,7 @@ fn the_time_until_a_lost_node_is_replaced_is_a_setting() {
 }
 
 #[test]
-fn client_settings_reach_every_client_command() {
+fn client_section_applies_to_every_client_command() {
     let text = "[client]\nmeta = [\"a:1\"]\noutput = \"json\"\n";
     for arguments in [
         &["tidewater", "table", "list"][..],
@@ -61,8 +61,8 @@ fn client_settings_reach_every_client_command() {
     ] {
         let matches = with_file(text, arguments);
         let (_, mut leaf) = matches.subcommand().unwrap();
-        while let Some((_, below)) = leaf.subcommand() {
-            leaf = below;
+        while let Some((_, child)) = leaf.subcommand() {
+            leaf = child;
         }
         let meta: Vec<&String> = leaf.get_many("meta").unwrap().collect();
         assert_eq!(meta, ["a:1"], "{arguments:?}");
@@ -70,7 +70,7 @@ fn client_settings_reach_every_client_command() {
 }
 
 #[test]
-fn the_file_is_found_before_the_rest_is_read() {
+fn config_file_path_is_found_before_parsing() {
     let environment = Some(OsString::from("env.toml"));
     let found = |arguments: &[&str]| config_path(&os(arguments), environment.clone());
     assert_eq!(found(&["tidewater", "--config-file", "a.toml", "x"]), Some("a.toml".into()));

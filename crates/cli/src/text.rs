@@ -1,12 +1,13 @@
+//! Parsers of option values and arguments of the command line.
 //!
 //! # Layout
 //!
-//! - [`size`] and [`span`]: `512MiB`, `90d`.
+//! - [`size`] and [`span`]: sizes and durations: `512MiB`, `90d`.
 //! - [`tokens`]: words, quoted texts and signs with their positions, for the parsers below.
-//! - [`columns`]: columns to be made: `origin utf8, flight int64 not null`.
-//! - [`distribution`]: where rows go: `range`, `hash(origin)`.
-//! - [`key`]: the values of a key: `EWR,2013-01-01T10:00:00Z`.
-//! - [`peer`]: a meta node and its address: `1=127.0.0.1:7401`.
+//! - [`columns`]: column definitions: `origin utf8, flight int64 not null`.
+//! - [`distribution`]: distribution of rows over regions: `range`, `hash(origin)`.
+//! - [`key`]: values of a key: `EWR,2013-01-01T10:00:00Z`.
+//! - [`peer`]: id and address of a meta node: `1=127.0.0.1:7401`.
 
 pub(crate) mod columns;
 pub(crate) mod distribution;
@@ -16,11 +17,11 @@ pub(crate) mod size;
 pub(crate) mod span;
 pub(crate) mod tokens;
 
-/// A text that does not parse: what is wrong, and where.
+/// Parse error with its position in the text.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{message} (at character {position})")]
 pub(crate) struct TextError {
-    /// Counts characters from 1.
+    /// Position in characters, from 1.
     pub(crate) position: usize,
     pub(crate) message: String,
 }

@@ -1,12 +1,12 @@
-//! Values written as text: cells of files, keys and conditions of the command line.
+//! Values in text form: cells of files, keys and conditions on the command line.
 //!
 //! # Layout
 //!
-//! - [`problem`]: why a text is not a value of its column.
+//! - [`problem`]: reasons why a text is not a value of its column.
 //! - [`number`], [`decimal`], [`time`]: pure parsers.
-//! - [`instants`]: timestamps under another zone.
-//! - [`builder`]: one column of rows under construction.
-//! - [`rows`]: all columns of a table, with bad rows taken out.
+//! - [`instants`]: timestamps in another zone.
+//! - [`builder`]: builder of one column.
+//! - [`rows`]: builder of all columns of a table, which removes bad rows.
 
 pub(crate) mod builder;
 pub(crate) mod decimal;

@@ -1,5 +1,4 @@
-//! What every server process has in common, seen on one that waits for its cluster: a compactor
-//! whose meta nodes do not answer.
+//! Tests of the shared server process, with a compactor that waits for unreachable meta nodes.
 
 #![allow(
     clippy::unwrap_used,
@@ -46,7 +45,7 @@ impl Server {
         let server = Self { child, address };
         let until = Instant::now() + LIMIT;
         while TcpStream::connect(address).is_err() {
-            assert!(Instant::now() < until, "nobody listens on {address}");
+            assert!(Instant::now() < until, "the server does not listen on {address}");
             std::thread::sleep(Duration::from_millis(20));
         }
         server
@@ -62,7 +61,7 @@ impl Server {
         assert!(Command::new("kill").args(["-s", name, &id]).status().unwrap().success());
     }
 
-    fn ended(&mut self) -> ExitStatus {
+    fn wait_for_exit(&mut self) -> ExitStatus {
         let until = Instant::now() + LIMIT;
         loop {
             if let Some(status) = self.child.try_wait().unwrap() {
@@ -85,7 +84,7 @@ impl Server {
 
 impl Drop for Server {
     fn drop(&mut self) {
-        // It may have ended by itself.
+        // The process may have exited already.
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
@@ -97,7 +96,7 @@ async fn health(server: &Server) -> i32 {
 }
 
 #[tokio::test]
-async fn health_and_reflection_answer_before_the_node_has_joined() {
+async fn health_and_reflection_answer_before_joining_a_cluster() {
     let server = Server::start();
     assert_eq!(health(&server).await, i32::from(ServingStatus::NotServing));
     let mut client = ServerReflectionClient::new(server.channel().await);
@@ -116,7 +115,7 @@ async fn health_and_reflection_answer_before_the_node_has_joined() {
 }
 
 #[tokio::test]
-async fn services_of_a_node_that_starts_are_unavailable_for_now() {
+async fn services_are_unavailable_while_the_node_starts() {
     use tidewater_common::refusal::Refusal;
     use tidewater_proto::v1::{ClusterStatusRequest, Reason, admin_client::AdminClient};
     let server = Server::start();
@@ -128,7 +127,7 @@ async fn services_of_a_node_that_starts_are_unavailable_for_now() {
 }
 
 #[tokio::test]
-async fn garbage_on_the_port_disturbs_nobody() {
+async fn server_survives_garbage_on_its_port() {
     let server = Server::start();
     for garbage in
         [&b"\x00\xff\x00\xff\x00\xff garbage \r\n\r\n"[..], b"GET", b"PRI * HTTP/2.0\r\n\r\nXX"]
@@ -138,20 +137,20 @@ async fn garbage_on_the_port_disturbs_nobody() {
         drop(stream);
     }
     let mut flood = TcpStream::connect(server.address).unwrap();
-    // The server may hang up at any byte of it.
+    // The server may close the connection at any byte.
     let _ = flood.write_all(&vec![0xa5; 1 << 20]);
     assert_eq!(health(&server).await, i32::from(ServingStatus::NotServing));
     assert!(server.metrics().starts_with("HTTP/1.1 200 OK"), "{}", server.metrics());
 }
 
 #[test]
-fn a_signal_stops_it_in_good_order() {
+fn stop_signal_exits_with_zero() {
     for name in ["TERM", "INT"] {
         let mut server = Server::start();
         server.signal(name);
-        assert_eq!(server.ended().code(), Some(0), "{name}");
-        let mut said = String::new();
-        server.child.stdout.take().unwrap().read_to_string(&mut said).unwrap();
-        assert!(!said.contains("ready"), "it never was: {said}");
+        assert_eq!(server.wait_for_exit().code(), Some(0), "{name}");
+        let mut stdout = String::new();
+        server.child.stdout.take().unwrap().read_to_string(&mut stdout).unwrap();
+        assert!(!stdout.contains("ready"), "the server was never ready: {stdout}");
     }
 }

@@ -1,4 +1,4 @@
-//! The command as scripts see it: exit statuses, messages, help. Nothing here needs a cluster.
+//! Tests of the command without a cluster: exit statuses, messages, help.
 
 #![allow(
     clippy::unwrap_used,
@@ -28,13 +28,13 @@ fn stdout(output: &Output) -> String {
     String::from_utf8_lossy(&output.stdout).into_owned()
 }
 
-/// An address on which nobody listens.
-fn nobody() -> String {
+/// Returns an address without a listener.
+fn unused_address() -> String {
     TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().to_string()
 }
 
 #[test]
-fn a_wrong_command_line_ends_with_2() {
+fn invalid_command_line_exits_with_2() {
     for arguments in [
         &[][..],
         &["frobnicate"],
@@ -59,7 +59,7 @@ fn a_wrong_command_line_ends_with_2() {
 }
 
 #[test]
-fn help_has_an_example() {
+fn help_output_contains_an_example() {
     for arguments in [
         &["--help"][..],
         &["standalone", "--help"],
@@ -74,8 +74,9 @@ fn help_has_an_example() {
 }
 
 #[test]
-fn a_cluster_that_cannot_be_reached_ends_with_5_and_names_what_was_tried() {
-    let (first, second) = (nobody(), nobody());
+fn unreachable_cluster_exits_with_5() {
+    let first = unused_address();
+    let second = unused_address();
     let addresses = format!("{first},{second}");
     for arguments in [
         &["cluster", "status"][..],
@@ -93,7 +94,7 @@ fn a_cluster_that_cannot_be_reached_ends_with_5_and_names_what_was_tried() {
 }
 
 #[test]
-fn a_bad_file_is_found_before_the_cluster_is_asked() {
+fn bad_file_fails_before_connecting_to_the_cluster() {
     let directory = tempfile::tempdir().unwrap();
     let path = |name: &str, bytes: &[u8]| {
         let path = directory.path().join(name);
@@ -106,10 +107,10 @@ fn a_bad_file_is_found_before_the_cluster_is_asked() {
     for (file, status, part) in [
         (missing, 3, "no such file"),
         (empty, 1, "empty"),
-        (cut, 1, "not a whole zip archive"),
+        (cut, 1, "not a complete zip archive"),
         (directory.path().display().to_string(), 1, "directory"),
     ] {
-        let output = tidewater(&["load", "t", &file, "--meta", &nobody()]);
+        let output = tidewater(&["load", "t", &file, "--meta", &unused_address()]);
         let message = stderr(&output);
         assert_eq!(output.status.code(), Some(status), "{message}");
         assert!(message.contains(&file) && message.contains(part), "{message}");
@@ -117,7 +118,7 @@ fn a_bad_file_is_found_before_the_cluster_is_asked() {
 }
 
 #[test]
-fn a_server_refuses_what_is_unsafe_or_taken() {
+fn server_rejects_exposed_and_used_addresses() {
     let directory = tempfile::tempdir().unwrap();
     let data_dir = directory.path().join("d").display().to_string();
     let exposed = tidewater(&["standalone", "--listen", "0.0.0.0:0", "--data-dir", &data_dir]);
@@ -129,11 +130,11 @@ fn a_server_refuses_what_is_unsafe_or_taken() {
     let output = tidewater(&["standalone", "--listen", &address, "--data-dir", &data_dir]);
     assert_eq!(output.status.code(), Some(4), "{}", stderr(&output));
     assert!(stderr(&output).contains(&address), "{}", stderr(&output));
-    assert!(!std::path::Path::new(&data_dir).exists(), "nothing was touched");
+    assert!(!std::path::Path::new(&data_dir).exists(), "the data directory must not be created");
 }
 
 #[test]
-fn settings_come_from_flag_environment_and_file_in_that_order() {
+fn flags_override_environment_and_environment_overrides_file() {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("t.toml");
     std::fs::write(
@@ -152,7 +153,8 @@ fn settings_come_from_flag_environment_and_file_in_that_order() {
     assert!(output.status.success(), "{}", stderr(&output));
     let settings: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
     let value = |name: &str| {
-        let found = settings.as_array().unwrap().iter().find(|one| one["name"] == name).unwrap();
+        let settings = settings.as_array().unwrap();
+        let found = settings.iter().find(|setting| setting["name"] == name).unwrap();
         (found["value"].clone(), found["source"].clone())
     };
     assert_eq!(value("listen"), ("127.0.0.1:3".into(), "option".into()));
@@ -162,7 +164,7 @@ fn settings_come_from_flag_environment_and_file_in_that_order() {
 }
 
 #[test]
-fn a_settings_file_that_is_wrong_is_named() {
+fn invalid_settings_file_is_reported() {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("t.toml");
     std::fs::write(&path, "[data]\nlistne = 1\n").unwrap();
@@ -175,7 +177,7 @@ fn a_settings_file_that_is_wrong_is_named() {
 }
 
 #[test]
-fn completions_are_printed_for_each_shell() {
+fn completions_cover_every_shell() {
     for shell in ["bash", "zsh", "fish"] {
         let output = tidewater(&["completions", shell]);
         assert!(output.status.success());

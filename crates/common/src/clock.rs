@@ -1,9 +1,9 @@
-//! Time that is handed in, so that decisions can be tested and simulated.
+//! The wall clock as a trait, so that decisions can be tested and simulated.
 
 use std::fmt::Debug;
 use std::time::{SystemTime, UNIX_EPOCH};
 
-/// Wall clock. State machines never read one: they take times out of their log.
+/// A wall clock. State machines never read one: they take times from their log.
 pub trait Clock: Debug + Send + Sync + 'static {
     /// Milliseconds since the Unix epoch.
     fn now_ms(&self) -> u64;

@@ -1,11 +1,11 @@
-//! For whom a call between nodes is meant.
+//! The intended receiver of a call between nodes.
 
 use tidewater_proto::v1::{CallHeader, Reason};
 
 use crate::ids::{ClusterId, NodeId};
 use crate::refusal::Refusal;
 
-/// Refuses a call that is meant for another cluster or another node: a new node on an old address
+/// Rejects a call that is meant for another cluster or another node: a new node on an old address
 /// must not answer for the old one.
 ///
 /// # Errors
@@ -18,7 +18,7 @@ pub fn check_header(
     let Some(header) = header else {
         return Err(Refusal::new(
             Reason::InvalidArgument,
-            "a call between nodes says for which cluster and node it is meant",
+            "the call has no header: a call between nodes must name its cluster and target node",
         ));
     };
     if header.cluster_id != cluster.to_string() {
@@ -43,7 +43,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn calls_for_others_are_refused() {
+    fn calls_for_other_nodes_are_refused() {
         let cluster = ClusterId(Uuid::from_u128(1));
         let header = |cluster: ClusterId, target| CallHeader {
             cluster_id: cluster.to_string(),

@@ -44,11 +44,11 @@ integer_id! {
     GroupId(u64)
 }
 integer_id! {
-    /// A table; never used again after a drop; 0 means "none".
+    /// A table. Never reused after a drop; 0 means "none".
     TableId(u32)
 }
 integer_id! {
-    /// A region, and the route that leads to it: both have one id. 0 means "none".
+    /// A region and the route to it, which share one id. 0 means "none".
     RegionId(u64)
 }
 integer_id! {
@@ -64,11 +64,11 @@ integer_id! {
     CatalogVersion(u64)
 }
 integer_id! {
-    /// Revision of all that the catalog watch delivers; grows by exactly 1.
+    /// Revision of everything that the catalog watch delivers; grows by exactly 1.
     Revision(u64)
 }
 integer_id! {
-    /// Raised when a cluster is restored, so that ids given out again cannot collide.
+    /// Raised when a cluster is restored, so that ids issued again cannot collide.
     Incarnation(u64)
 }
 integer_id! {
@@ -129,7 +129,7 @@ impl Sequence {
     }
 }
 
-/// Orders all who ever owned a region; a later one fences an earlier one.
+/// Total order of all owners that a region ever had; a later owner fences an earlier one.
 #[derive(
     Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default, Serialize, Deserialize,
 )]
@@ -156,7 +156,7 @@ macro_rules! uuid_id {
         pub struct $name(pub Uuid);
 
         impl $name {
-            /// From the 16 bytes of its wire form; `None` for any other length.
+            /// Reads the 16 bytes of the wire form; `None` for any other length.
             pub fn from_slice(bytes: &[u8]) -> Option<Self> {
                 Uuid::from_slice(bytes).ok().map(Self)
             }
@@ -192,7 +192,7 @@ uuid_id! {
     ProducerId
 }
 uuid_id! {
-    /// A data or index object (UUIDv7: its time matters to garbage collection).
+    /// A data or index object (UUIDv7: garbage collection reads its time).
     FileId
 }
 uuid_id! {
@@ -204,7 +204,7 @@ uuid_id! {
     JobId
 }
 uuid_id! {
-    /// A data directory; names the asker when a node registers again.
+    /// A data directory; identifies the caller when a node registers again.
     DirectoryId
 }
 
@@ -213,7 +213,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn sequences_of_one_entry_do_not_reach_the_next_entry() {
+    fn sequences_of_an_entry_stay_below_the_next_entry() {
         let base = Sequence(7);
         let last = Sequence::at(base, LogIndex(3), 65_535).unwrap();
         let next = Sequence::at(base, LogIndex(4), 0).unwrap();

@@ -2,9 +2,10 @@
 //!
 //! A row key is `memcomparable(key column 1) .. memcomparable(key column n)`, after a two-byte, big
 //! endian vnode when the table is hash-distributed. These bytes are stored (catalog, manifests, SST
-//! bounds) and frozen by tests. In memory, whole batches are compared through `arrow-row` instead;
-//! its bytes may change between releases and are never stored, but its order is the same, which a
-//! property test holds true.
+//! bounds) and frozen by tests. In memory, whole batches are compared through `arrow-row` instead.
+//! Its bytes may change between releases and are never stored. Its order is the same, which a
+//! property
+//! test checks.
 
 mod codec;
 mod range;

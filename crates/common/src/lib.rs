@@ -1,19 +1,20 @@
-//! What every part of Tidewater shares, without any I/O.
+//! Types shared by every part of Tidewater, without any I/O.
 //!
 //! # Layout
 //!
-//! - [`ids`]: typed ids and positions: nothing in Tidewater is a bare `u64`.
+//! - [`ids`]: typed ids and positions. No id in Tidewater is a bare `u64`.
 //! - [`schema`]: tables: columns, types, keys, options.
 //! - [`keys`]: order-preserving row keys, ranges of them, sorting.
-//! - [`rows`]: record batches as they stand on the wire and in the log.
-//! - [`clock`]: the wall clock, handed in.
-//! - [`header`]: for whom a call between nodes is meant.
-//! - [`refusal`]: the one error that crosses the wire, and its mapping to a gRPC status.
+//! - [`rows`]: record batches as encoded on the wire and in the log.
+//! - [`clock`]: the wall clock as a trait, passed in by the caller.
+//! - [`header`]: the intended receiver of a call between nodes.
+//! - [`refusal`]: the RPC error, the one error type on the wire, and its mapping to a gRPC status.
 
 pub mod clock;
 pub mod header;
 pub mod ids;
 pub mod keys;
+pub mod reason;
 pub mod refusal;
 pub mod rows;
 pub mod schema;

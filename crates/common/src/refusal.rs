@@ -1,7 +1,8 @@
-//! The one error that crosses the wire, and its only mapping to and from a gRPC status.
+//! The RPC error: the one error type on the wire, and its only mapping to and from a gRPC status.
 //!
-//! A [`Refusal`] is why a node did not do what was asked, in a form that a program can act on: a
-//! [`Reason`], a sentence for people, and, where they apply, how long to wait and who leads.
+//! A [`Refusal`] explains why a node did not do what was requested, in a form that a program can
+//! act on: a [`Reason`], a message for people and, where they apply, the time to wait and the
+//! current leader.
 
 use std::fmt;
 use std::time::Duration;
@@ -9,13 +10,15 @@ use std::time::Duration;
 use prost::Message;
 use tidewater_proto::google_rpc;
 use tidewater_proto::v1::{self, Reason};
-use tonic::{Code, Status};
+use tonic::Status;
 
 use crate::ids::NodeId;
+pub use crate::reason::Effect;
+use crate::reason::{Facts, facts, reason_of_code};
 
 const DETAIL_TYPE_URL: &str = "type.googleapis.com/tidewater.v1.ErrorDetail";
 
-/// Who leads a group, as far as the answering node knows.
+/// The leader of a group, as far as the answering node knows.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Leader {
     /// The leader's node id.
@@ -24,55 +27,46 @@ pub struct Leader {
     pub address: String,
 }
 
-/// Whether a call that ended with an error may have taken effect.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Effect {
-    /// It has definitely not taken effect and never will.
-    None,
-    /// It may have taken effect, or may still do so.
-    Unknown,
-}
-
-/// Why a call was refused.
+/// The RPC error: why a call failed.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Refusal {
-    /// For programs.
+    /// Error code for programs.
     pub reason: Reason,
-    /// For people: what was attempted on what, and what to do.
+    /// Message for people: the operation, its target and the remedy.
     pub message: String,
-    /// How long to wait before trying again; `None` when trying again does not help.
+    /// Time to wait before a retry; `None` when a retry does not help.
     pub retry_after: Option<Duration>,
-    /// Where to go instead.
+    /// The node to call instead, if known.
     pub leader: Option<Leader>,
 }
 
 impl Refusal {
-    /// A refusal without retry or leader hint.
+    /// Creates an error without retry or leader hint.
     pub fn new(reason: Reason, message: impl Into<String>) -> Self {
         Self { reason, message: message.into(), retry_after: None, leader: None }
     }
 
-    /// Adds how long to wait before trying again.
+    /// Adds the time to wait before a retry.
     #[must_use]
     pub fn retry_after(mut self, wait: Duration) -> Self {
         self.retry_after = Some(wait);
         self
     }
 
-    /// Adds who leads.
+    /// Adds the current leader.
     #[must_use]
     pub fn leader(mut self, leader: Option<Leader>) -> Self {
         self.leader = leader;
         self
     }
 
-    /// Whether a write that was answered so may have taken effect.
+    /// Returns whether a write that failed with this error may have taken effect.
     pub fn effect(&self) -> Effect {
-        effect_of(self.reason)
+        facts(self.reason).effect
     }
 
-    /// Reads the refusal out of a status. A status without our detail (made by a proxy, by the
-    /// transport, or by a newer release) keeps its meaning as far as its code tells.
+    /// Reads the error from a status. A status without our detail (made by a proxy, by the
+    /// transport, or by a newer release) keeps the meaning of its code.
     pub fn from_status(status: &Status) -> Self {
         decode_detail(status).unwrap_or_else(|| Self {
             reason: reason_of_code(status.code()),
@@ -93,7 +87,7 @@ impl std::error::Error for Refusal {}
 
 impl From<Refusal> for Status {
     fn from(refusal: Refusal) -> Self {
-        let code = code_of(refusal.reason);
+        let Facts { code, effect, retry } = facts(refusal.reason);
         let detail = v1::ErrorDetail {
             reason: refusal.reason.into(),
             retry_after_ms: refusal
@@ -103,6 +97,8 @@ impl From<Refusal> for Status {
                 node_id: leader.node_id.get(),
                 address: leader.address,
             }),
+            retry: v1::Retry::from(retry).into(),
+            maybe_applied: effect == Effect::Unknown,
         };
         let rpc_status = google_rpc::Status {
             code: code as i32,
@@ -126,7 +122,7 @@ fn decode_detail(status: &Status) -> Option<Refusal> {
     let rpc_status = google_rpc::Status::decode(status.details()).ok()?;
     let any = rpc_status.details.iter().find(|any| any.type_url == DETAIL_TYPE_URL)?;
     let detail = v1::ErrorDetail::decode(any.value.as_slice()).ok()?;
-    // A reason of a newer release: keep what the code says.
+    // A reason of a newer release: fall back to the code.
     let reason = Reason::try_from(detail.reason)
         .ok()
         .filter(|reason| *reason != Reason::Unspecified)
@@ -141,151 +137,14 @@ fn decode_detail(status: &Status) -> Option<Refusal> {
     })
 }
 
-// No wildcard: a new reason compiles only once somebody has decided what it means for a write.
-fn effect_of(reason: Reason) -> Effect {
-    match reason {
-        Reason::Unspecified
-        | Reason::LeadershipLost
-        | Reason::DeadlineExceeded
-        | Reason::Unavailable
-        | Reason::Internal
-        | Reason::Corrupt => Effect::Unknown,
-        Reason::InvalidArgument
-        | Reason::SchemaMismatch
-        | Reason::SchemaVersionBehind
-        | Reason::SchemaVersionStale
-        | Reason::MessageTooLarge
-        | Reason::KeyOutsideRegion
-        | Reason::TableNotFound
-        | Reason::TableExists
-        | Reason::GroupNotHosted
-        | Reason::RegionNotFound
-        | Reason::NodeNotFound
-        | Reason::MemberNotFound
-        | Reason::MemberExists
-        | Reason::GroupNotFound
-        | Reason::HookNotFound
-        | Reason::HookExists
-        | Reason::NotLeader
-        | Reason::WrongCluster
-        | Reason::WrongNode
-        | Reason::NodeRemoved
-        | Reason::RoleMismatch
-        | Reason::ObjectStoreMismatch
-        | Reason::PeersMismatch
-        | Reason::AlreadyBootstrapped
-        | Reason::NotBootstrapped
-        | Reason::RouteWriteFenced
-        | Reason::RouteMoved
-        | Reason::RegionLoading
-        | Reason::RegionFenced
-        | Reason::ProducerForgotten
-        | Reason::SerialOutOfOrder
-        | Reason::NoDataNodes
-        | Reason::MembershipBusy
-        | Reason::MembershipStale
-        | Reason::CatalogVersionMismatch
-        | Reason::TableBusy
-        | Reason::VersionGone
-        | Reason::LoadEnded
-        | Reason::Overloaded
-        | Reason::DiskFull
-        | Reason::ObjectStoreUnavailable
-        | Reason::ShuttingDown
-        | Reason::HandleNotFound
-        | Reason::JobNotFound
-        | Reason::JobExists
-        | Reason::BadPlan
-        | Reason::BadPlugin
-        | Reason::InputsGone
-        | Reason::BelowFloor
-        | Reason::JobCancelled
-        | Reason::NoCompactors
-        | Reason::JobTooLarge
-        | Reason::Unsupported => Effect::None,
-    }
-}
-
-fn code_of(reason: Reason) -> Code {
-    match reason {
-        Reason::Unspecified | Reason::Internal => Code::Internal,
-        Reason::InvalidArgument
-        | Reason::SchemaMismatch
-        | Reason::KeyOutsideRegion
-        | Reason::MessageTooLarge
-        | Reason::BadPlan
-        | Reason::BadPlugin => Code::InvalidArgument,
-        Reason::TableNotFound
-        | Reason::GroupNotHosted
-        | Reason::RegionNotFound
-        | Reason::NodeNotFound
-        | Reason::MemberNotFound
-        | Reason::GroupNotFound
-        | Reason::VersionGone
-        | Reason::HookNotFound
-        | Reason::HandleNotFound
-        | Reason::JobNotFound => Code::NotFound,
-        Reason::TableExists
-        | Reason::MemberExists
-        | Reason::HookExists
-        | Reason::AlreadyBootstrapped
-        | Reason::JobExists => Code::AlreadyExists,
-        Reason::SchemaVersionBehind
-        | Reason::SchemaVersionStale
-        | Reason::MembershipBusy
-        | Reason::MembershipStale
-        | Reason::CatalogVersionMismatch
-        | Reason::TableBusy
-        | Reason::LoadEnded
-        | Reason::RouteWriteFenced
-        | Reason::RouteMoved
-        | Reason::RegionFenced
-        | Reason::InputsGone
-        | Reason::BelowFloor
-        | Reason::JobCancelled
-        | Reason::LeadershipLost => Code::Aborted,
-        Reason::WrongCluster
-        | Reason::WrongNode
-        | Reason::NodeRemoved
-        | Reason::RoleMismatch
-        | Reason::ObjectStoreMismatch
-        | Reason::PeersMismatch
-        | Reason::NotBootstrapped
-        | Reason::ProducerForgotten
-        | Reason::SerialOutOfOrder => Code::FailedPrecondition,
-        Reason::Overloaded | Reason::DiskFull | Reason::JobTooLarge => Code::ResourceExhausted,
-        Reason::NotLeader
-        | Reason::RegionLoading
-        | Reason::NoDataNodes
-        | Reason::NoCompactors
-        | Reason::ObjectStoreUnavailable
-        | Reason::ShuttingDown
-        | Reason::Unavailable => Code::Unavailable,
-        Reason::DeadlineExceeded => Code::DeadlineExceeded,
-        Reason::Corrupt => Code::DataLoss,
-        Reason::Unsupported => Code::Unimplemented,
-    }
-}
-
-fn reason_of_code(code: Code) -> Reason {
-    match code {
-        Code::InvalidArgument => Reason::InvalidArgument,
-        // The transport says this of a message above its limit, before anything was done with it.
-        Code::OutOfRange => Reason::MessageTooLarge,
-        Code::Unimplemented => Reason::Unsupported,
-        Code::DeadlineExceeded | Code::Cancelled => Reason::DeadlineExceeded,
-        Code::Unavailable => Reason::Unavailable,
-        Code::DataLoss => Reason::Corrupt,
-        _ => Reason::Internal,
-    }
-}
-
 #[cfg(test)]
 mod tests {
+    use tonic::Code;
+
     use super::*;
 
     #[test]
-    fn a_refusal_survives_the_wire() {
+    fn refusal_round_trips_over_the_wire() {
         let refusal = Refusal::new(Reason::NotLeader, "group 3 is led by node 7")
             .retry_after(Duration::from_millis(250))
             .leader(Some(Leader { node_id: NodeId(7), address: "127.0.0.1:7411".into() }));
@@ -295,7 +154,7 @@ mod tests {
     }
 
     #[test]
-    fn every_reason_survives_the_wire() {
+    fn every_reason_round_trips_over_the_wire() {
         let mut seen = 0;
         for number in 1..200 {
             let Ok(reason) = Reason::try_from(number) else { continue };
@@ -307,7 +166,7 @@ mod tests {
     }
 
     #[test]
-    fn a_reason_of_a_newer_release_counts_as_maybe_done() {
+    fn unknown_reason_means_unknown_effect() {
         let rpc_status = google_rpc::Status {
             code: Code::Internal as i32,
             message: "new".into(),
@@ -321,13 +180,13 @@ mod tests {
     }
 
     #[test]
-    fn a_bare_transport_error_is_unknown() {
+    fn bare_transport_error_means_unknown_effect() {
         let refusal = Refusal::from_status(&Status::unavailable("connection reset"));
         assert_eq!(refusal.effect(), Effect::Unknown);
     }
 
     #[test]
-    fn damaged_details_do_not_panic() {
+    fn damaged_error_details_do_not_panic() {
         let whole = Status::from(Refusal::new(Reason::Overloaded, "x"));
         for cut in 0..whole.details().len() {
             let status =

@@ -1,6 +1,6 @@
 //! Rows on the wire and in the log: one Arrow IPC record batch, without its schema.
 //!
-//! Both ends know the schema by its version, so a single row costs no more than its values and a
+//! Both ends know the schema by its version, so a single row costs only its values and a
 //! small header. One encoding serves the wire, the log and snapshots:
 //!
 //! ```text
@@ -11,6 +11,7 @@
 
 mod size;
 mod storable;
+mod stream;
 
 pub use self::storable::{NotStorable, check_storable};
 
@@ -26,6 +27,7 @@ use arrow::ipc::writer::{DictionaryTracker, IpcDataGenerator, IpcWriteContext, I
 use bytes::{BufMut, Bytes, BytesMut};
 
 pub use self::size::{bytes_of, first_part, rows_within};
+pub use self::stream::{decode_stream, encode_stream, is_stream};
 
 const LENGTH_BYTES: usize = 4;
 const ALIGNMENT: usize = 8;
@@ -39,13 +41,13 @@ pub enum RowsError {
     /// The bytes end too early.
     #[error("encoded rows end after {have} bytes where {need} are needed")]
     Truncated {
-        /// Bytes there are.
+        /// Bytes available.
         have: usize,
-        /// Bytes the header asks for.
+        /// Bytes required by the header.
         need: usize,
     },
-    /// The bytes are no record batch of the schema.
-    #[error("encoded rows do not fit the table's columns: {0}")]
+    /// The bytes are not a record batch of the schema.
+    #[error("encoded rows do not match the table's columns: {0}")]
     Malformed(String),
 }
 
@@ -104,8 +106,8 @@ pub fn decode_batch(bytes: &Bytes, schema: &SchemaRef) -> Result<RecordBatch, Ro
     .map_err(|error| RowsError::Malformed(error.to_string()))
 }
 
-/// Counts and sizes must fit the schema: the decoder slices and allocates by them without looking,
-/// and panics on what does not fit.
+/// Checks counts and sizes against the schema: the decoder slices and allocates by them unchecked,
+/// and panics on a mismatch.
 fn check_layout(
     header: &arrow::ipc::RecordBatch<'_>,
     schema: &Schema,
@@ -142,7 +144,7 @@ fn check_layout(
             // The decoder reads all of an offsets buffer as 32-bit numbers.
             let offsets = matches!(field.data_type(), DataType::Utf8 | DataType::Binary);
             if offsets && position == 1 && !length.is_multiple_of(4) {
-                return Err(malformed("an offsets buffer of broken length"));
+                return Err(malformed("an offsets buffer whose length is not a multiple of 4"));
             }
             let optional = rows == 0 || (position == 0 && without_nulls);
             if length < least && !(optional && length == 0) {
@@ -156,7 +158,7 @@ fn check_layout(
     Ok(())
 }
 
-/// The least bytes of each buffer of a column, the validity bitmap first.
+/// Minimum bytes of each buffer of a column, the validity bitmap first.
 fn least_buffer_sizes(data_type: &DataType, rows: usize) -> Result<Vec<usize>, RowsError> {
     let too_many = || RowsError::Malformed("too many rows".to_owned());
     let bitmap = rows.div_ceil(8);
@@ -169,7 +171,7 @@ fn least_buffer_sizes(data_type: &DataType, rows: usize) -> Result<Vec<usize>, R
         other => match other.primitive_width() {
             Some(width) => vec![bitmap, rows.checked_mul(width).ok_or_else(too_many)?],
             None => {
-                return Err(RowsError::Malformed(format!("no column is of Arrow type {other}")));
+                return Err(RowsError::Malformed(format!("unsupported Arrow type {other}")));
             }
         },
     })

@@ -1,4 +1,4 @@
-//! Tables: columns, keys, options. Validated once, here; everybody else may rely on it.
+//! Tables: columns, keys, options. Definitions are validated here, once; other code relies on it.
 //!
 //! A column has an id that is never reused within its table. SSTs are matched to a schema by that id
 //! (their Parquet field id), never by name, so that a column dropped and added again does not bring
@@ -21,31 +21,31 @@ pub use self::constant::ConstantError;
 pub use self::options::{DEFAULT_VNODES, HashDistribution, MAX_VNODES, TableOptions, WriteMode};
 use crate::ids::{ColumnId, SchemaVersion};
 
-/// Metadata key under which Parquet writers and readers find a field's id.
+/// Metadata key of a field's id in Parquet files.
 pub const FIELD_ID_KEY: &str = "PARQUET:field_id";
 
-/// Columns with this prefix belong to Tidewater.
+/// Prefix of column names that are reserved for Tidewater.
 pub const INTERNAL_PREFIX: &str = "_tw_";
 
-/// Columns that a table may have.
+/// Maximum number of columns of a table.
 pub const MAX_COLUMNS: usize = 1_024;
 
-/// Bytes that the name of a table or column may have.
+/// Maximum length of the name of a table or column, in bytes.
 pub const MAX_NAME_BYTES: usize = 128;
 
 /// One column of a table.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Column {
-    /// Never reused within the table; starts at 1.
+    /// Id of the column. Never reused within the table; starts at 1.
     pub id: ColumnId,
-    /// Unique within the table.
+    /// Name of the column, unique within the table.
     pub name: String,
-    /// What it holds.
+    /// Type of its values.
     pub data_type: ColumnType,
-    /// Whether it may be null; key columns may not.
+    /// True if it may be null; key columns may not.
     pub nullable: bool,
-    /// What rows that were written without the column show, in the canonical text of its type;
-    /// `None`: null. Never changes as long as the column is there.
+    /// Value of rows that were written without the column, in the canonical text of its type;
+    /// `None`: null. Never changes while the column exists.
     pub default: Option<String>,
 }
 
@@ -74,7 +74,7 @@ impl PartialEq for TableSchema {
 
 impl Eq for TableSchema {}
 
-/// What is wrong with a table definition.
+/// A problem with a table definition.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum SchemaError {
     /// No column at all.
@@ -90,7 +90,7 @@ pub enum SchemaError {
         what: &'static str,
         /// The offending name.
         name: String,
-        /// Why it is refused.
+        /// Description of the problem.
         problem: String,
     },
     /// Two columns of one name.
@@ -104,10 +104,10 @@ pub enum SchemaError {
         /// Its id.
         id: ColumnId,
     },
-    /// No primary key.
+    /// A table without a primary key.
     #[error("a table needs a primary key: name one or more of its columns")]
     NoPrimaryKey,
-    /// A primary key column that is not a column.
+    /// A primary key column that does not exist.
     #[error("primary key column {0} is not among the table's columns")]
     KeyColumnMissing(String),
     /// A column named twice in the primary key.
@@ -116,7 +116,7 @@ pub enum SchemaError {
     /// A primary key column that may be null.
     #[error("primary key column {0:?} must be not null")]
     KeyColumnNullable(String),
-    /// A primary key column of a type that cannot be one.
+    /// A primary key column of a type that is not allowed in keys.
     #[error("column {name:?} of type {data_type} cannot be part of a primary key")]
     KeyColumnType {
         /// The column's name.
@@ -124,17 +124,17 @@ pub enum SchemaError {
         /// Its type.
         data_type: ColumnType,
     },
-    /// The time column is missing or no timestamp.
+    /// The time column is missing or not a timestamp.
     #[error("time column {0} must be one of the table's timestamp or date32 columns")]
     BadTimeColumn(String),
     /// A hash column that is not in the primary key, or none, or a bad vnode count.
     #[error("hash distribution: {0}")]
     BadDistribution(String),
-    /// A column that is added is there already.
-    #[error("there is a column {0:?} already")]
+    /// A column to add that already exists.
+    #[error("column {0:?} already exists")]
     ColumnExists(String),
-    /// A column that is dropped is not there.
-    #[error("there is no column {0:?}")]
+    /// A column to drop that does not exist.
+    #[error("column {0:?} does not exist")]
     ColumnMissing(String),
     /// A key column cannot be dropped.
     #[error("column {0:?} is part of the primary key and cannot be dropped")]
@@ -142,33 +142,36 @@ pub enum SchemaError {
     /// The time column cannot be dropped.
     #[error("column {0:?} is the time column and cannot be dropped")]
     TimeColumnDropped(String),
-    /// A column that is added must say what the rows that are there show.
-    #[error("column {0:?} must be nullable or have a default: the table may have rows already")]
+    /// A new column without a value for existing rows.
+    #[error("column {0:?} must be nullable or have a default: existing rows need a value")]
     DefaultMissing(String),
-    /// A default on a key column, or one that is no value of the column's type.
+    /// A default on a key column, or one that is not a value of the column's type.
     #[error("default of column {name:?}: {problem}")]
     BadDefault {
         /// The column's name.
         name: String,
-        /// Why it is refused.
+        /// Description of the problem.
         problem: String,
     },
     /// More changes than ids and versions can count.
-    #[error("the table has been altered too often")]
+    #[error("the table has no column ids or schema versions left: it was altered too often")]
     IdsUsedUp,
     /// A version of 0.
-    #[error("a schema version starts at 1")]
+    #[error("invalid schema version 0: versions start at 1")]
     BadVersion,
     /// A type that does not parse.
     #[error(transparent)]
     Type(#[from] TypeError),
     /// A wire or stored record with a field missing.
-    #[error("a table definition lacks its {0}")]
+    #[error("the table definition has no {0}")]
     FieldMissing(&'static str),
 }
 
 impl TableSchema {
-    /// Checks a definition; see [`SchemaError`] for what can be wrong with it.
+    /// Validates a definition.
+    ///
+    /// # Errors
+    /// [`SchemaError`] with the first problem found.
     pub fn new(
         version: SchemaVersion,
         columns: Vec<Column>,
@@ -201,7 +204,7 @@ impl TableSchema {
         self.version
     }
 
-    /// All columns, in the order in which rows carry them.
+    /// All columns, in the order of the values in a row.
     pub fn columns(&self) -> &[Column] {
         &self.columns
     }
@@ -211,12 +214,12 @@ impl TableSchema {
         &self.primary_key
     }
 
-    /// The column by which rows age, if there is one.
+    /// The column that determines the age of rows, if there is one.
     pub fn time_column(&self) -> Option<ColumnId> {
         self.time_column
     }
 
-    /// Greater than every id ever given out in this table.
+    /// Id of the next new column: greater than every id ever used in this table.
     pub fn next_column_id(&self) -> ColumnId {
         self.next_column_id
     }
@@ -320,7 +323,7 @@ fn check_key(columns: &[Column], primary_key: &[ColumnId]) -> Result<Vec<usize>,
         if column.default.is_some() {
             return Err(SchemaError::BadDefault {
                 name: column.name.clone(),
-                problem: "a key column has none".to_owned(),
+                problem: "a key column cannot have a default".to_owned(),
             });
         }
         if !column.data_type.allowed_in_key() {

@@ -1,8 +1,8 @@
-//! `jsonl`: each call becomes a line of a file on the node that makes the call.
+//! The `jsonl` hook kind: appends a line to a file for each call, on the node that makes the call.
 //!
-//! `{"path": "/absolute/path"}`. One line is one write with O_APPEND, so that several processes may
-//! share a file. The file is opened for every line: it may be moved away at any time. A durable hook
-//! syncs it after each.
+//! Configuration: `{"path": "/absolute/path"}`. A line is written by one write with O_APPEND, so
+//! that several processes may share a file. The file is opened for every line, so it can be moved
+//! away at any time. A durable hook syncs the file after each line.
 
 use std::fs::{File, OpenOptions};
 use std::io::{self, Write};
@@ -14,13 +14,13 @@ use async_trait::async_trait;
 use serde::Deserialize;
 use serde_json::Value;
 use tidewater_region_engine::RegionHookRef;
-use tidewater_region_engine::hooks::{HookError, HookHome, HookKind, PluginSpec};
+use tidewater_region_engine::hooks::{HookError, HookHome, HookKind, HookSpec};
 
-use crate::narrator::{Narrator, Outlet};
 use crate::parse;
 use crate::record::Record;
+use crate::record_hook::{RecordHook, RecordSink};
 
-/// The kind.
+/// The `jsonl` hook kind.
 #[derive(Debug, Clone, Copy)]
 pub struct Jsonl;
 
@@ -53,31 +53,34 @@ impl HookKind for Jsonl {
         Config::read(config).map(|_| ())
     }
 
-    fn make(&self, spec: &PluginSpec, home: HookHome) -> Result<RegionHookRef, String> {
+    fn make(&self, spec: &HookSpec, home: HookHome) -> Result<RegionHookRef, String> {
         let config = Config::read(&spec.config)?;
-        Ok(Arc::new(Narrator::new(&spec.name, home, Lines::new(config.path, spec.durable))))
+        Ok(Arc::new(RecordHook::new(&spec.name, home, LineSink::new(config.path, spec.durable))))
     }
 }
 
 #[derive(Debug)]
-struct Lines {
+struct LineSink {
     path: Arc<Path>,
-    /// The last line of ours was not written whole: the next one begins with a line break.
+    /// True if this process wrote its last line only in part: the next line begins with a line
+    /// break.
     torn: Arc<AtomicBool>,
-    /// A line is on the disk before its call returns.
+    /// True if a line must be on disk before its call returns.
     durable: bool,
 }
 
-impl Lines {
+impl LineSink {
     fn new(path: PathBuf, durable: bool) -> Self {
         Self { path: path.into(), torn: Arc::default(), durable }
     }
 }
 
 #[async_trait]
-impl Outlet for Lines {
+impl RecordSink for LineSink {
     async fn put(&self, record: Record) -> Result<(), HookError> {
-        let (path, torn, durable) = (self.path.clone(), self.torn.clone(), self.durable);
+        let path = self.path.clone();
+        let torn = self.torn.clone();
+        let durable = self.durable;
         let written = tokio::task::spawn_blocking(move || {
             let file = append(&path, record.into_text(), &torn)?;
             if durable { file.sync_data() } else { Ok(()) }
@@ -93,11 +96,11 @@ fn append(path: &Path, mut line: String, torn: &AtomicBool) -> io::Result<File> 
         line.insert(0, '\n');
     }
     let mut file = OpenOptions::new().create(true).append(true).open(path)?;
-    // Not `write_all`: what several processes append in parts would be mixed.
+    // Not `write_all`: partial appends of several processes would be mixed.
     let written = file.write(line.as_bytes())?;
     torn.store(written < line.len(), Ordering::Relaxed);
     if written < line.len() {
-        let detail = format!("only {written} of {} bytes of a line were written", line.len());
+        let detail = format!("wrote only {written} of {} bytes of a line", line.len());
         return Err(io::Error::new(io::ErrorKind::WriteZero, detail));
     }
     Ok(file)
@@ -112,7 +115,7 @@ mod tests {
     use super::*;
 
     fn hook(path: &Path) -> RegionHookRef {
-        let spec = PluginSpec {
+        let spec = HookSpec {
             name: "audit".to_owned(),
             kind: "jsonl".to_owned(),
             config: json!({ "path": path }),
@@ -128,9 +131,9 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn every_call_is_a_line_with_stable_fields() {
-        let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().join("hooks.jsonl");
+    async fn jsonl_writes_a_line_with_stable_fields_per_call() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("hooks.jsonl");
         let hook = hook(&path);
         let file = FileId(Default::default());
         let removed = FilesRemoved { files: vec![file], reason: RemovalReason::Compaction };
@@ -159,18 +162,18 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_bootstrap_names_its_version_and_its_files() {
+    async fn bootstrap_record_contains_version_and_files() {
         use tidewater_common::ids::{Incarnation, ManifestVersion, TableId};
         use tidewater_region_engine::hooks::RegionSnapshot;
         use tidewater_region_engine::layout::RegionDir;
         use tidewater_region_engine::manifest::ManifestState;
-        let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().join("hooks.jsonl");
-        let (table_id, region_id) = (TableId(3), RegionId(7));
-        let dir = RegionDir { table_id, region_id, incarnation: Incarnation(1) };
-        let mut state = ManifestState::empty(dir);
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("hooks.jsonl");
+        let region_dir =
+            RegionDir { table_id: TableId(3), region_id: RegionId(7), incarnation: Incarnation(1) };
+        let mut state = ManifestState::empty(region_dir);
         state.version = ManifestVersion(12);
-        let spec = PluginSpec {
+        let spec = HookSpec {
             name: "audit".to_owned(),
             kind: "jsonl".to_owned(),
             config: json!({ "path": path }),
@@ -191,13 +194,14 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn several_writers_do_not_mix_their_lines() {
-        let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().join("hooks.jsonl");
+    async fn concurrent_writers_do_not_mix_jsonl_lines() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("hooks.jsonl");
         let files = (0..500).map(|_| FileId(Default::default())).collect();
         let removed = Arc::new(FilesRemoved { files, reason: RemovalReason::Orphan });
         let writers = (0..8).map(|number| {
-            let (hook, removed) = (hook(&path), removed.clone());
+            let hook = hook(&path);
+            let removed = removed.clone();
             tokio::spawn(async move {
                 for _ in 0..20 {
                     hook.on_files_removed(RegionId(number), &removed).await.unwrap();
@@ -211,24 +215,24 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_file_that_was_moved_away_is_made_again_and_a_bad_place_is_an_error() {
-        let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().join("hooks.jsonl");
+    async fn jsonl_file_is_recreated_after_a_move() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("hooks.jsonl");
         let audit = hook(&path);
         let removed = FilesRemoved { files: Vec::new(), reason: RemovalReason::Drop };
         audit.on_files_removed(RegionId(1), &removed).await.unwrap();
-        std::fs::rename(&path, folder.path().join("old")).unwrap();
+        std::fs::rename(&path, dir.path().join("old")).unwrap();
         audit.on_files_removed(RegionId(2), &removed).await.unwrap();
         assert_eq!(lines(&path)[0]["region_id"], 2);
-        let nowhere = folder.path().join("missing/hooks.jsonl");
-        let error = hook(&nowhere).on_files_removed(RegionId(3), &removed).await.unwrap_err();
-        assert!(error.to_string().starts_with(nowhere.to_str().unwrap()), "{error}");
+        let missing = dir.path().join("missing/hooks.jsonl");
+        let error = hook(&missing).on_files_removed(RegionId(3), &removed).await.unwrap_err();
+        assert!(error.to_string().starts_with(missing.to_str().unwrap()), "{error}");
     }
 
     #[test]
-    fn a_torn_line_does_not_swallow_the_next() {
-        let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().join("hooks.jsonl");
+    fn next_line_starts_fresh_after_a_torn_one() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("hooks.jsonl");
         std::fs::write(&path, "{\"half").unwrap();
         append(&path, "{}".to_owned(), &AtomicBool::new(true)).unwrap();
         assert_eq!(std::fs::read_to_string(&path).unwrap(), "{\"half\n{}\n");

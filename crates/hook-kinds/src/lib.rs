@@ -1,34 +1,37 @@
-//! The kinds of hooks that every node knows. The region engine has the trait and the registry, and
-//! knows no network; this crate has what a hook by configuration does with a call.
+//! Built-in hook kinds, which every node knows. The region engine has the hook trait and the
+//! registry, and no network code; this crate implements the hooks that are created from
+//! configuration.
 //!
-//! A **record** is one call as a JSON object. An **outlet** is where records go.
+//! - **Record**: one call of a hook as a JSON object. It lives until its sink has delivered or
+//!   dropped it.
+//! - **Sink**: the destination of a hook's records. It lives as long as its hook.
 //!
 //! # Layout
 //!
-//! - `record`: calls as JSON (pure). `narrator`: a hook that makes records and gives them to an
-//!   outlet.
+//! - `record`: calls as JSON (pure). `record_hook`: the hook that passes records to a sink.
 //! - [`jsonl`]: appends each record to a file, as one line by one write.
-//! - [`webhook`]: posts each record to a URL, from a bounded queue, signed, until it is taken.
+//! - [`webhook`]: posts each record to a URL, signed, from a bounded queue, until it is accepted.
 
 pub mod jsonl;
-mod narrator;
+
 mod record;
+mod record_hook;
 pub mod webhook;
 
 use std::sync::Arc;
 
 use tidewater_region_engine::hooks::HookKinds;
 
-/// `jsonl` and `webhook`.
+/// Returns the registry with `jsonl` and `webhook`.
 pub fn builtin() -> HookKinds {
     let mut kinds = HookKinds::default();
-    // Their names differ, so neither is refused.
+    // Their names differ, so neither is rejected.
     let _ = kinds.register(Arc::new(jsonl::Jsonl));
     let _ = kinds.register(Arc::new(webhook::Webhook));
     kinds
 }
 
-/// Reads a configuration; says in words what is wrong with it.
+/// Parses a configuration; an error describes the problem for the user.
 fn parse<C: serde::de::DeserializeOwned>(config: &serde_json::Value) -> Result<C, String> {
     if !config.is_object() {
         return Err("it must be a JSON object".to_owned());
@@ -39,12 +42,12 @@ fn parse<C: serde::de::DeserializeOwned>(config: &serde_json::Value) -> Result<C
 #[cfg(test)]
 mod tests {
     use serde_json::{Value, json};
-    use tidewater_region_engine::hooks::PluginSpec;
+    use tidewater_region_engine::hooks::HookSpec;
 
     use super::*;
 
     fn check(kind: &str, config: Value) -> Result<(), String> {
-        let spec = PluginSpec {
+        let spec = HookSpec {
             name: "mine".to_owned(),
             kind: kind.to_owned(),
             config,
@@ -55,7 +58,7 @@ mod tests {
     }
 
     #[test]
-    fn good_configurations_are_taken() {
+    fn valid_hook_configurations_are_accepted() {
         for (kind, config) in [
             ("jsonl", json!({ "path": "/var/log/tidewater/hooks.jsonl" })),
             ("webhook", json!({ "url": "http://127.0.0.1:9/in" })),
@@ -67,8 +70,8 @@ mod tests {
     }
 
     #[test]
-    fn bad_configurations_say_what_is_wrong() {
-        for (kind, config, said) in [
+    fn hook_configuration_errors_name_the_problem() {
+        for (kind, config, expected) in [
             ("events", json!({}), "unknown kind \"events\"; known are jsonl, webhook"),
             ("jsonl", json!([]), "it must be a JSON object"),
             ("jsonl", json!({}), "missing field `path`"),
@@ -85,7 +88,7 @@ mod tests {
             ("webhook", json!({ "url": "http://x", "secret": "s3cr3t" }), "unknown field `secret`"),
         ] {
             let error = check(kind, config.clone()).expect_err(&config.to_string());
-            assert!(error.contains(said), "{config}: {error}");
+            assert!(error.contains(expected), "{config}: {error}");
             assert!(!error.contains("s3cr3t"), "{error}");
         }
     }

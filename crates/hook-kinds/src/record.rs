@@ -1,5 +1,5 @@
-//! Calls as JSON. Every record has the same first nine fields; those that a call does not have are
-//! null or empty. Field names are stable.
+//! Calls as JSON records. Every record begins with the same nine fields; fields that do not apply
+//! to a call are null or empty. Field names are stable.
 
 use serde_json::{Map, Value, json};
 use tidewater_common::ids::{OwnerEpoch, RegionId};
@@ -9,12 +9,12 @@ use tidewater_region_engine::hooks::{
 };
 use tidewater_region_engine::manifest::json::{action_json, file_json};
 
-/// One call, as it goes to an outlet.
+/// One call of a hook, as passed to a [`RecordSink`](crate::record_hook::RecordSink).
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) struct Record(Map<String, Value>);
 
 impl Record {
-    /// A record with the fields that all have.
+    /// Creates a record with the common fields.
     pub(crate) fn new(hook: &str, home: HookHome, event: &'static str, region: RegionId) -> Self {
         let mut record = Self(Map::new());
         record.set("hook", json!(hook));
@@ -33,13 +33,13 @@ impl Record {
         self.0.insert(field.to_owned(), value);
     }
 
-    /// Files that were written, as the manifest will describe them.
+    /// Adds written files, as the manifest will describe them.
     pub(crate) fn with_written(mut self, files: &[SstFileInfo]) -> Self {
         self.set("files", files.iter().map(|file| file_json(&file.meta)).collect());
         self
     }
 
-    /// A change of the manifest; its files are those that it adds.
+    /// Adds a manifest change; its files are those that it adds.
     pub(crate) fn with_update(
         mut self,
         actions: &RegionMetaActionList,
@@ -48,7 +48,7 @@ impl Record {
         self.set("manifest_version", json!(actions.version()));
         self.set("manifest", json!(manifest.as_str()));
         self.set("actions", actions.actions().iter().map(action_json).collect());
-        // What a void change names is not there.
+        // The files of a void change do not exist.
         if manifest != ManifestKind::Void {
             self.set("files", actions.files_added().map(file_json).collect());
         }
@@ -59,7 +59,7 @@ impl Record {
         self
     }
 
-    /// Every live file at one version.
+    /// Adds every live file at one version.
     pub(crate) fn with_snapshot(mut self, snapshot: &RegionSnapshot) -> Self {
         self.set("manifest_version", json!(snapshot.version()));
         self.set("files", snapshot.files().map(file_json).collect());
@@ -67,7 +67,7 @@ impl Record {
         self
     }
 
-    /// Another role.
+    /// Adds a change of the region's role.
     pub(crate) fn with_roles(
         mut self,
         old: RegionRole,
@@ -80,23 +80,26 @@ impl Record {
         self
     }
 
-    /// Objects that were deleted.
+    /// Adds deleted objects.
     pub(crate) fn with_removed(mut self, removed: &FilesRemoved) -> Self {
         self.set("files", removed.files.iter().map(|id| json!({ "file_id": id })).collect());
         self.set("reason", json!(removed.reason.as_str()));
         self
     }
 
-    /// What a garbage collection pass did.
+    /// Adds the result of a garbage collection pass.
     pub(crate) fn with_pass(mut self, pass: &GcPass) -> Self {
-        let part =
-            |one: &FilesRemoved| json!({ "reason": one.reason.as_str(), "files": one.files });
-        self.set("removed", pass.removed.iter().map(part).collect());
+        let removed = pass
+            .removed
+            .iter()
+            .map(|files| json!({ "reason": files.reason.as_str(), "files": files.files }))
+            .collect();
+        self.set("removed", removed);
         self.set("bytes", json!(pass.bytes));
         self
     }
 
-    /// As text, without a line break.
+    /// Returns the JSON text, without line breaks.
     pub(crate) fn into_text(self) -> String {
         Value::Object(self.0).to_string()
     }

@@ -1,25 +1,25 @@
-//! `webhook`: each call is posted to a URL, as JSON.
+//! The `webhook` hook kind: posts each call to a URL, as JSON.
 //!
-//! `{"url": "https://...", "secret_file": "/absolute/path", "queue": 1024, "timeout_ms": 10000}`; all
-//! but the URL may be left out. Calls are put in a queue that is bounded in number and bytes, and
-//! posted one after another, each again and again until the receiver takes it (2xx) or refuses it
-//! for good (4xx but 408, 425 and 429; 3xx). When the queue is full, calls fail. What is queued when
-//! the process ends is lost, as are calls that a receiver refuses: both are counted.
+//! Configuration: `{"url": "https://...", "secret_file": "/absolute/path", "queue": 1024,
+//! "timeout_ms": 10000}`; only the URL is required. Calls enter a queue that is bounded in number
+//! and bytes, and are posted one after another. Each is retried until the receiver accepts it (2xx)
+//! or rejects it permanently (4xx except 408, 425 and 429; 3xx). When the queue is full, calls
+//! fail. Queued calls are lost when the process ends, as are calls that a receiver rejects. Both
+//! are counted.
+//! A durable hook has no queue: a call succeeds when the receiver has accepted it. Otherwise its
+//! caller retries, also when the receiver rejects it.
 //!
-//! A durable hook has no queue: a call returns well when the receiver has taken it, and is made again
-//! by its caller otherwise, also when the receiver refuses it.
-//!
-//! With a secret the header `X-Tidewater-Signature` is `sha256=` and the HMAC-SHA256 of the body in
-//! hex. The secret stands in a file on each node, so that it is in no record of the cluster; it is
-//! read for each post, so it can be changed at any time.
+//! With a secret, the header `X-Tidewater-Signature` is `sha256=` and the HMAC-SHA256 of the body
+//! in hexadecimal digits. The secret is a file on each node, so that no record of the cluster
+//! contains it. It is read for each post, so it can be changed at any time.
 //!
 //! # Layout
 //!
-//! - `queue`: what waits (pure). `courier`: posts what waits. `direct`: posts what must not wait.
-//!   `transport`: one HTTP request.
+//! - `pending`: pending calls (pure). `queue`: the sink that queues and posts calls. `direct`: the
+//!   sink of durable hooks. `transport`: one HTTP request.
 
-mod courier;
 mod direct;
+mod pending;
 mod queue;
 mod transport;
 
@@ -30,23 +30,23 @@ use std::time::Duration;
 use serde::Deserialize;
 use serde_json::Value;
 use tidewater_region_engine::RegionHookRef;
-use tidewater_region_engine::hooks::{HookHome, HookKind, PluginSpec};
+use tidewater_region_engine::hooks::{HookHome, HookKind, HookSpec};
 use url::Url;
 
-use self::courier::Mailbox;
-use self::direct::Direct;
-use self::transport::Http;
-use crate::narrator::Narrator;
+use self::direct::DirectSink;
+use self::queue::WebhookQueue;
+use self::transport::HttpTransport;
 use crate::parse;
+use crate::record_hook::RecordHook;
 
-/// Calls that may wait, unless the configuration says otherwise, and the most that it may say.
+/// Pending calls of a hook: default and maximum of the configuration.
 const QUEUE: (usize, usize) = (1_024, 100_000);
-/// Milliseconds that one post may take, likewise.
+/// Timeout of one post in milliseconds: default and maximum of the configuration.
 const TIMEOUT_MS: (u64, u64) = (10_000, 300_000);
-/// Bytes that may wait.
+/// Limit of the bytes of a hook's pending calls.
 const QUEUE_BYTES: usize = 16 << 20;
 
-/// The kind.
+/// The `webhook` hook kind.
 #[derive(Debug, Clone, Copy)]
 pub struct Webhook;
 
@@ -55,17 +55,17 @@ pub struct Webhook;
 struct Config {
     url: String,
     secret_file: Option<PathBuf>,
-    #[serde(default = "usual_queue")]
+    #[serde(default = "default_queue")]
     queue: usize,
-    #[serde(default = "usual_timeout")]
+    #[serde(default = "default_timeout_ms")]
     timeout_ms: u64,
 }
 
-fn usual_queue() -> usize {
+fn default_queue() -> usize {
     QUEUE.0
 }
 
-fn usual_timeout() -> u64 {
+fn default_timeout_ms() -> u64 {
     TIMEOUT_MS.0
 }
 
@@ -101,15 +101,15 @@ impl HookKind for Webhook {
         Config::read(config).map(|_| ())
     }
 
-    fn make(&self, spec: &PluginSpec, home: HookHome) -> Result<RegionHookRef, String> {
+    fn make(&self, spec: &HookSpec, home: HookHome) -> Result<RegionHookRef, String> {
         let (config, url) = Config::read(&spec.config)?;
         let timeout = Duration::from_millis(config.timeout_ms);
-        let http = Http::new(&spec.name, url, config.secret_file, timeout)?;
+        let http = HttpTransport::new(&spec.name, url, config.secret_file, timeout)?;
         if spec.durable {
-            return Ok(Arc::new(Narrator::new(&spec.name, home, Direct::new(http))));
+            return Ok(Arc::new(RecordHook::new(&spec.name, home, DirectSink::new(http))));
         }
-        let mailbox = Mailbox::new(&spec.name, http, config.queue, QUEUE_BYTES);
-        Ok(Arc::new(Narrator::new(&spec.name, home, mailbox)))
+        let queue = WebhookQueue::new(&spec.name, http, config.queue, QUEUE_BYTES);
+        Ok(Arc::new(RecordHook::new(&spec.name, home, queue)))
     }
 }
 

@@ -1,4 +1,5 @@
-//! Apply, flush and scan of the table that storage.md measures by: two strings, a time, ten doubles.
+//! Benchmark of apply, flush and scan, on the engine's reference table: two strings, a time, ten
+//! doubles.
 #![allow(missing_docs, clippy::unwrap_used, reason = "a benchmark")]
 
 use std::sync::Arc;
@@ -47,7 +48,7 @@ fn spec() -> RegionSpec {
     }
 }
 
-/// Writes as they come from a loader: 400 hosts report once a second, each write sorted.
+/// Writes as a loader makes them: 400 hosts report once a second, and each write is sorted.
 fn writes(spec: &RegionSpec) -> Vec<RowsWrite> {
     let codec = KeyCodec::new(&spec.schema, &spec.options).unwrap();
     (0..ROWS.div_ceil(WRITE_ROWS))

@@ -1,13 +1,13 @@
-//! Ingest into one region with a bad hook and without, for `scripts/bench hooks`.
+//! Measures ingest into one region with and without a faulty hook, for `scripts/bench hooks`.
 //!
 //! ```text
 //! hook_figures DIR SECONDS ROUNDS [RATE]
 //! ```
 //!
-//! Each run writes the same rows for so long, as fast as they are taken or at most RATE rows a second,
-//! while tasks of their own flush, merge runs and compact as a data node does; then it flushes what is
-//! left. A hook that counts its
-//! calls is there in every run, and comes after the bad one.
+//! Each run writes the same rows for SECONDS, at full speed or at most RATE rows a second. Separate
+//! tasks flush, merge runs and compact as a data node does; at the end the run flushes the
+//! remaining rows. Every run also has a hook that counts its calls, which is called after the
+//! faulty one.
 
 mod figures;
 
@@ -34,58 +34,61 @@ use self::figures::{FIRST_MS, rows, spec};
 
 type Result<T> = std::result::Result<T, Box<dyn Error + Send + Sync>>;
 
-/// As of a data node with 1 GiB.
+/// Memory of a data node with 1 GiB.
 const MEMORY: u64 = 1 << 30;
 const FLUSH_BYTES: u64 = MEMORY / 16;
 const HOSTS: usize = 400;
-const SECONDS_A_WRITE: usize = 20;
-const WRITE_ROWS: usize = HOSTS * SECONDS_A_WRITE;
-/// After so many writes the same keys come again, so that disks do not fill up.
-const WRITES_A_CYCLE: u64 = 500;
-/// Writers at the limit of memory wait for a flush, which takes a part of a second.
-const STANDSTILL: Duration = Duration::from_secs(1);
+const SECONDS_PER_WRITE: usize = 20;
+const WRITE_ROWS: usize = HOSTS * SECONDS_PER_WRITE;
+/// Number of writes after which the same keys are written again, so that disks do not fill up.
+const WRITES_PER_CYCLE: u64 = 500;
+/// Minimum time without a write that counts as a stall. Writers at the memory limit wait for a
+/// flush, which takes a fraction of a second.
+const STALL: Duration = Duration::from_secs(1);
 const TICK: Duration = Duration::from_millis(10);
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Vice {
+enum HookFault {
     None,
     Panics,
     Sleeps,
     Fails,
 }
 
-const VICES: [Vice; 4] = [Vice::None, Vice::Panics, Vice::Sleeps, Vice::Fails];
+const HOOK_FAULTS: [HookFault; 4] =
+    [HookFault::None, HookFault::Panics, HookFault::Sleeps, HookFault::Fails];
 
-impl Vice {
-    fn text(self) -> &'static str {
+impl HookFault {
+    fn description(self) -> &'static str {
         match self {
-            Self::None => "no bad hook",
-            Self::Panics => "one that panics",
-            Self::Sleeps => "one that sleeps 60 s",
-            Self::Fails => "one that fails",
+            Self::None => "no faulty hook",
+            Self::Panics => "hook that panics",
+            Self::Sleeps => "hook that sleeps 60 s",
+            Self::Fails => "hook that fails",
         }
     }
 
     async fn act(self) -> std::result::Result<(), HookError> {
         match self {
             Self::None => Ok(()),
-            #[expect(clippy::panic, reason = "what it is there for")]
-            Self::Panics => panic!("as it always does"),
+            #[expect(clippy::panic, reason = "the injected fault")]
+            Self::Panics => panic!("injected panic"),
             Self::Sleeps => {
                 tokio::time::sleep(Duration::from_secs(60)).await;
                 Ok(())
             }
-            Self::Fails => Err(HookError::new("as it always does")),
+            Self::Fails => Err(HookError::new("injected failure")),
         }
     }
 }
 
 #[derive(Debug)]
-struct Bad(Vice);
+struct FaultyHook(HookFault);
 
 #[async_trait]
-impl RegionHook for Bad {
+impl RegionHook for FaultyHook {
     fn name(&self) -> &str {
+        // Hooks are called in order of name: before the counting hook.
         "bad"
     }
 
@@ -109,15 +112,15 @@ impl RegionHook for Bad {
     }
 }
 
-/// Counts its calls.
+/// Hook that counts its calls.
 #[derive(Debug, Default)]
-struct Counting {
+struct CountingHook {
     written: AtomicU64,
     updated: AtomicU64,
 }
 
 #[async_trait]
-impl RegionHook for Counting {
+impl RegionHook for CountingHook {
     fn name(&self) -> &str {
         "counting"
     }
@@ -144,23 +147,23 @@ impl RegionHook for Counting {
     }
 }
 
-/// What one run has done.
+/// Result of one run.
 #[derive(Debug, Clone, Copy, Default)]
-struct Run {
+struct RunResult {
     rows_per_second: f64,
-    /// Of all threads: a machine that others use, too, shows in it less than in the rate.
-    cpu_micros_a_row: f64,
-    /// Sum of the times of [`STANDSTILL`] and more in which no write was taken.
-    seconds_stood_still: f64,
-    /// Changes that hooks are told of: with new files, and of the manifest.
+    /// CPU time of all threads per row. Other load on the machine affects it less than the rate.
+    cpu_micros_per_row: f64,
+    /// Sum of the times of [`STALL`] and more without an accepted write, in seconds.
+    stalled_seconds: f64,
+    /// Expected calls of each hook: for new files, and for changes of the manifest.
     written: u64,
     updated: u64,
-    /// What the counting hook was told.
-    told_written: u64,
-    told_updated: u64,
-    /// Calls of the bad hook, and those that it was spared.
-    bad_calls: u64,
-    bad_skipped: u64,
+    /// Calls of the counting hook.
+    counted_written: u64,
+    counted_updated: u64,
+    /// Calls of the faulty hook, and calls skipped while it was suspended.
+    faulty_calls: u64,
+    faulty_skipped: u64,
 }
 
 #[tokio::main]
@@ -171,54 +174,59 @@ async fn main() -> Result<()> {
         [dir, seconds, rounds, rate] => (dir, seconds, rounds, Some(rate.parse::<u32>()?)),
         _ => return Err("usage: hook_figures DIR SECONDS ROUNDS [RATE]".into()),
     };
-    // Between two writes at least.
+    // Minimum time between two writes.
     let pause =
         rate.map_or(Duration::ZERO, |rate| Duration::from_secs(WRITE_ROWS as u64) / rate.max(1));
-    let (length, rounds) = (Duration::from_secs(seconds.parse()?), rounds.parse::<usize>()?);
-    // Its panics are meant.
+    let length = Duration::from_secs(seconds.parse()?);
+    let rounds = rounds.parse::<usize>()?;
+    // Panics of the faulty hook are intended.
     std::panic::set_hook(Box::new(|_| {}));
-    let mut runs = vec![Vec::new(); VICES.len()];
+    let mut runs = vec![Vec::new(); HOOK_FAULTS.len()];
     for round in 0..rounds {
-        for (vice, runs) in VICES.iter().zip(&mut runs) {
-            let dir = Path::new(dir).join(format!("{round}-{vice:?}"));
+        for (fault, runs) in HOOK_FAULTS.iter().zip(&mut runs) {
+            let dir = Path::new(dir).join(format!("{round}-{fault:?}"));
             std::fs::create_dir_all(&dir)?;
-            runs.push(run(&dir, *vice, length, pause).await?);
+            runs.push(run(&dir, *fault, length, pause).await?);
             std::fs::remove_dir_all(&dir)?;
         }
     }
     println!(
-        "medians of {rounds} rounds of {seconds} s, in turn{}; a hook that hangs is waited for 5 s, twice, and \
-         then left out: that costs a short run as much as a long one",
+        "medians of {rounds} rounds of {seconds} s, in turn{}; a hook that hangs delays its caller by 5 s, twice, \
+         before it is suspended: the cost does not depend on the length of a run",
         rate.map_or_else(String::new, |rate| format!(", {rate} rows/s offered"))
     );
     println!(
         "{:<22} {:>12} {:>8} {:>12} {:>14} {:>18} {:>20}",
-        "", "rows/s", "ratio", "CPU us/row", "stood still s", "calls of others", "of the bad hook"
+        "", "rows/s", "ratio", "CPU us/row", "stalled s", "other hook calls", "faulty hook calls"
     );
     let base = median(runs[0].iter().map(|run| run.rows_per_second));
     let mut missed = false;
-    for (vice, runs) in VICES.iter().zip(&runs) {
+    for (fault, runs) in HOOK_FAULTS.iter().zip(&runs) {
         let rate = median(runs.iter().map(|run| run.rows_per_second));
-        let sum = |of: fn(&Run) -> u64| runs.iter().map(of).sum::<u64>();
-        let told = sum(|run| run.told_written + run.told_updated);
+        let sum = |of: fn(&RunResult) -> u64| runs.iter().map(of).sum::<u64>();
+        let counted = sum(|run| run.counted_written + run.counted_updated);
         let due = sum(|run| run.written + run.updated);
         missed |= runs
             .iter()
-            .any(|run| (run.told_written, run.told_updated) != (run.written, run.updated));
-        let bad = match vice {
-            Vice::None => "-".to_owned(),
-            _ => format!("{}, {} spared", sum(|run| run.bad_calls), sum(|run| run.bad_skipped)),
+            .any(|run| (run.counted_written, run.counted_updated) != (run.written, run.updated));
+        let faulty = match fault {
+            HookFault::None => "-".to_owned(),
+            _ => format!(
+                "{}, {} skipped",
+                sum(|run| run.faulty_calls),
+                sum(|run| run.faulty_skipped)
+            ),
         };
-        let calls = format!("{told} of {due}");
-        let cpu = median(runs.iter().map(|run| run.cpu_micros_a_row));
-        let still = median(runs.iter().map(|run| run.seconds_stood_still));
+        let calls = format!("{counted} of {due}");
+        let cpu = median(runs.iter().map(|run| run.cpu_micros_per_row));
+        let stalled = median(runs.iter().map(|run| run.stalled_seconds));
         println!(
-            "{:<22} {rate:>12.0} {:>8.3} {cpu:>12.2} {still:>14.1} {calls:>18} {bad:>20}",
-            vice.text(),
+            "{:<22} {rate:>12.0} {:>8.3} {cpu:>12.2} {stalled:>14.1} {calls:>18} {faulty:>20}",
+            fault.description(),
             rate / base
         );
     }
-    if missed { Err("a hook that is well was not told of something".into()) } else { Ok(()) }
+    if missed { Err("the counting hook missed some calls".into()) } else { Ok(()) }
 }
 
 fn median(values: impl Iterator<Item = f64>) -> f64 {
@@ -227,66 +235,69 @@ fn median(values: impl Iterator<Item = f64>) -> f64 {
     values.get(values.len() / 2).copied().unwrap_or(f64::NAN)
 }
 
-async fn run(dir: &Path, vice: Vice, length: Duration, pause: Duration) -> Result<Run> {
+async fn run(dir: &Path, fault: HookFault, length: Duration, pause: Duration) -> Result<RunResult> {
     let plugins = Plugins::default();
-    let counting = Arc::new(Counting::default());
-    if vice != Vice::None {
-        plugins.insert(Arc::new(Bad(vice)) as RegionHookRef)?;
+    let counting = Arc::new(CountingHook::default());
+    if fault != HookFault::None {
+        plugins.insert(Arc::new(FaultyHook(fault)) as RegionHookRef)?;
     }
     plugins.insert(counting.clone() as RegionHookRef)?;
     let (region, memory) = region(dir, &plugins).await?;
     let stop = CancellationToken::new();
-    let (begun, cpu_before) = (Instant::now(), cpu_seconds());
+    let started = Instant::now();
+    let cpu_before = cpu_seconds();
     let flushes = tokio::spawn(flushes(region.clone(), memory.clone(), stop.clone()));
     let merges = tokio::spawn(merges(region.clone(), stop.clone()));
     let compactions = tokio::spawn(compactions(region.clone(), dir.to_owned(), stop.clone()));
-    let (rows, stood_still) = write(&region, &memory, length, pause).await?;
+    let (rows, stalled) = write(&region, &memory, length, pause).await?;
     stop.cancel();
     let mut flushed = flushes.await??;
     flushed += u64::from(region.flush().await?.files > 0);
-    let elapsed = begun.elapsed();
+    let elapsed = started.elapsed();
     merges.await??;
     let compacted = compactions.await??;
-    let bad = plugins.status().into_iter().find(|hook| hook.name == "bad");
-    Ok(Run {
+    let faulty = plugins.status().into_iter().find(|hook| hook.name == "bad");
+    Ok(RunResult {
         rows_per_second: rows as f64 / elapsed.as_secs_f64(),
-        cpu_micros_a_row: (cpu_seconds() - cpu_before) * 1e6 / rows as f64,
-        seconds_stood_still: stood_still.as_secs_f64(),
+        cpu_micros_per_row: (cpu_seconds() - cpu_before) * 1e6 / rows as f64,
+        stalled_seconds: stalled.as_secs_f64(),
         written: flushed + compacted,
-        // The region's first version, too.
+        // Includes the region's first version.
         updated: flushed + compacted + 1,
-        told_written: counting.written.load(Ordering::Relaxed),
-        told_updated: counting.updated.load(Ordering::Relaxed),
-        bad_calls: bad.as_ref().map_or(0, |hook| hook.calls),
-        bad_skipped: bad.as_ref().map_or(0, |hook| hook.skipped),
+        counted_written: counting.written.load(Ordering::Relaxed),
+        counted_updated: counting.updated.load(Ordering::Relaxed),
+        faulty_calls: faulty.as_ref().map_or(0, |hook| hook.calls),
+        faulty_skipped: faulty.as_ref().map_or(0, |hook| hook.skipped),
     })
 }
 
-/// Writes until the time is over; the number of rows, and how long writes stood still.
+/// Writes until the time is over; returns the number of rows and the time of stalls.
 async fn write(
     region: &Region,
     memory: &Arc<MemoryBudget>,
     length: Duration,
     pause: Duration,
 ) -> Result<(u64, Duration)> {
-    let begun = Instant::now();
+    let started = Instant::now();
     let template = first(region.spec())?;
     let bytes = template.get_array_memory_size() as u64;
-    let (mut write, mut stood_still, mut last) = (0, Duration::ZERO, begun);
-    while begun.elapsed() < length {
-        // Who is refused asks again, as clients do.
+    let mut write = 0;
+    let mut stalled = Duration::ZERO;
+    let mut last = started;
+    while started.elapsed() < length {
+        // A rejected writer retries, as clients do.
         let Ok(_admitted) = memory.admit(bytes, Duration::from_secs(1)).await else { continue };
         let waited = last.elapsed();
-        if waited >= STANDSTILL {
-            stood_still += waited;
+        if waited >= STALL {
+            stalled += waited;
         }
         let sequence = Sequence((write + 1) * Sequence::PER_ENTRY);
-        let batch = at(&template, write % WRITES_A_CYCLE)?;
+        let batch = at(&template, write % WRITES_PER_CYCLE)?;
         region.apply(RowsWrite { sequence, epoch: Epoch(0), op: RowOp::Put, batch })?;
         write += 1;
         last = Instant::now();
-        match begun.checked_add(pause.saturating_mul(u32::try_from(write)?)) {
-            // What came too late is made up for, as fast as it is taken.
+        match started.checked_add(pause.saturating_mul(u32::try_from(write)?)) {
+            // Late writes catch up at full speed.
             Some(due) if due > Instant::now() => {
                 tokio::time::sleep_until(due.into()).await;
                 last = Instant::now();
@@ -294,20 +305,20 @@ async fn write(
             _ => tokio::task::yield_now().await,
         }
     }
-    Ok((write * WRITE_ROWS as u64, stood_still))
+    Ok((write * WRITE_ROWS as u64, stalled))
 }
 
-/// Of this process so far.
+/// CPU time of this process so far, in seconds.
 fn cpu_seconds() -> f64 {
     let stat = std::fs::read_to_string("/proc/self/stat").unwrap_or_default();
-    // Its name, which may hold anything, ends with the last parenthesis; user and system time are the
-    // 12th and 13th field after it, in hundredths of a second.
+    // The name of the process, which may contain anything, ends with the last parenthesis. User and
+    // system time are the 12th and 13th field after it, in hundredths of a second.
     let fields: Vec<&str> = stat.rsplit(')').next().unwrap_or_default().split(' ').collect();
     let ticks = |field: usize| fields.get(field).and_then(|text| text.parse::<f64>().ok());
     (ticks(12).unwrap_or(0.0) + ticks(13).unwrap_or(0.0)) / 100.0
 }
 
-/// Flushes as a node would, one at a time; how often there was something.
+/// Flushes as a node would, one at a time; returns the number of flushes with rows.
 async fn flushes(
     region: Arc<Region>,
     memory: Arc<MemoryBudget>,
@@ -335,7 +346,8 @@ async fn merges(region: Arc<Region>, stop: CancellationToken) -> Result<()> {
     Ok(())
 }
 
-/// Compacts while something is due; how often. What is replaced is deleted at once: nobody reads it.
+/// Compacts while files are due; returns the number of compactions. Deletes replaced files
+/// immediately, because there are no readers.
 async fn compactions(region: Arc<Region>, dir: PathBuf, stop: CancellationToken) -> Result<u64> {
     let mut compacted = 0;
     while !stop.is_cancelled() {
@@ -350,8 +362,8 @@ async fn compactions(region: Arc<Region>, dir: PathBuf, stop: CancellationToken)
             Err(error) => return Err(error.into()),
         }
         let after = region.files();
-        let gone = |file: &&_| !after.contains(file);
-        for file in before.iter().filter(gone) {
+        let replaced = |file: &&_| !after.contains(file);
+        for file in before.iter().filter(replaced) {
             delete(&dir, &format!("{}.parquet", file.file_id))?;
         }
     }
@@ -385,16 +397,16 @@ async fn region(dir: &Path, plugins: &Plugins) -> Result<(Arc<Region>, Arc<Memor
     Ok((region, memory))
 }
 
-/// The first write: a few seconds of every host, in the order of keys.
+/// The first write: a few seconds of every host, in key order.
 fn first(spec: &RegionSpec) -> Result<RecordBatch> {
-    Ok(rows(spec, (0, WRITE_ROWS, 1), SECONDS_A_WRITE)?)
+    Ok(rows(spec, (0, WRITE_ROWS, 1), SECONDS_PER_WRITE)?)
 }
 
-/// The same, so many writes later.
+/// Returns the write `write` writes after the first: the same rows with later times.
 fn at(template: &RecordBatch, write: u64) -> Result<RecordBatch> {
-    let later = write as i64 * SECONDS_A_WRITE as i64 * 1_000;
+    let later = write as i64 * SECONDS_PER_WRITE as i64 * 1_000;
     let times =
-        (0..WRITE_ROWS).map(|row| FIRST_MS + later + (row % SECONDS_A_WRITE * 1_000) as i64);
+        (0..WRITE_ROWS).map(|row| FIRST_MS + later + (row % SECONDS_PER_WRITE * 1_000) as i64);
     let mut arrays = template.columns().to_vec();
     arrays[2] = Arc::new(TimestampMillisecondArray::from_iter_values(times));
     Ok(RecordBatch::try_new(template.schema(), arrays)?)

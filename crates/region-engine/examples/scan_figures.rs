@@ -1,12 +1,12 @@
-//! Reads one table in a local directory and prints what it took, for `scripts/bench scan`.
+//! Measures reads of one table in a local directory, for `scripts/bench scan`.
 //!
 //! ```text
-//! scan_figures prepare DIR ROWS    writes the table, 13 columns, 10 of them doubles, and every tenth row
-//!                                  a second time; compacts it
-//! scan_figures rewrite DIR         writes every hundredth row once more, to a file of their own
-//! scan_figures full DIR            reads all of it
+//! scan_figures prepare DIR ROWS    writes the table, 13 columns, 10 of them doubles, and every
+//!                                  tenth row a second time; compacts it
+//! scan_figures rewrite DIR         writes every hundredth row again, to a file of their own
+//! scan_figures full DIR            reads the whole table
 //! scan_figures filtered DIR        reads the rows of one host in a hundred
-//! scan_figures point DIR           reads single rows of a tenth of the table, whose pages are in memory
+//! scan_figures point DIR           reads single rows of a tenth of the table from cached pages
 //! ```
 
 mod figures;
@@ -92,7 +92,7 @@ async fn prepare(dir: &str, total: usize) -> Result<()> {
     let merged = merged.ok_or("nothing was compacted")?;
     let live: Vec<String> =
         region.files().iter().map(|file| format!("{}.parquet", file.file_id)).collect();
-    // DuckDB reads whatever lies there.
+    // DuckDB reads all files in the directory.
     keep_only(Path::new(dir), &live)?;
     let indexes = region.build_indexes(&Bloom).await?;
     println!(
@@ -125,7 +125,7 @@ fn keep_only(dir: &Path, live: &[String]) -> Result<()> {
     Ok(())
 }
 
-/// Peak of physical memory, MiB.
+/// Peak resident memory in MiB.
 fn peak_mib() -> u64 {
     let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
     let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"));
@@ -133,13 +133,14 @@ fn peak_mib() -> u64 {
         / 1024
 }
 
-/// Reads all columns of what the predicates admit; sums the doubles, so that they are looked at.
+/// Reads all columns of the matching rows; sums the doubles, so that their values are used.
 async fn read(region: &Region, predicates: &[Predicate]) -> Result<(usize, f64, ScanStats)> {
     let ids = region.spec().schema.columns().iter().map(|column| column.id).collect();
     let options = ScanOptions { predicates: predicates.to_vec(), ..ScanOptions::all(ids) };
     let meter = ScanMeter::default();
     let mut batches = region.scan_metered(&options, &meter)?;
-    let (mut rows, mut sum) = (0, 0.0);
+    let mut rows = 0;
+    let mut sum = 0.0;
     while let Some(batch) = batches.try_next().await? {
         rows += batch.num_rows();
         for column in batch.columns().iter().skip(3) {
@@ -154,9 +155,9 @@ async fn measure(dir: &str, predicates: &[Predicate]) -> Result<()> {
     let mut times = Vec::new();
     let mut last = (0, 0.0, ScanStats::default());
     for _ in 0..ROUNDS {
-        let began = Instant::now();
+        let started = Instant::now();
         last = read(&region, predicates).await?;
-        times.push(began.elapsed());
+        times.push(started.elapsed());
     }
     times.sort_unstable();
     let (rows, sum, stats) = last;
@@ -188,7 +189,7 @@ async fn point(dir: &str) -> Result<()> {
     let per_host = total / HOSTS;
     let keys: Vec<RecordBatch> = (0..POINTS)
         .map(|n| {
-            // In no order, of a tenth of the table: as much as the cache holds.
+            // In random order, from a tenth of the table: as much as the cache holds.
             let row = n * 7_919_317 % (total / 10);
             let row = rows(region.spec(), (row, row + 1, 1), per_host)?;
             let key = region.spec().schema.key_arrow();
@@ -198,10 +199,10 @@ async fn point(dir: &str) -> Result<()> {
     let mut times = Vec::new();
     for round in 0..=3 {
         for key in &keys {
-            let began = Instant::now();
+            let started = Instant::now();
             let found = region.get(key, &ids).await?;
             if round > 0 {
-                times.push(began.elapsed());
+                times.push(started.elapsed());
             }
             if found.num_rows() != 1 {
                 return Err("a row is missing".into());

@@ -1,12 +1,14 @@
-//! Files that somebody else wrote: from sorted rows to files, and from files to what the manifest
-//! says of them.
+//! Bulk files: files that are written outside of a flush or compaction, and adopted by a region.
 //!
-//! A *bulk writer* puts files into a region's own directory; no manifest names them yet. Before one
-//! does, a file is *inspected*: all of it is read, checked against the region's columns, keys and
-//! range, and described. What does not fit is refused with a reason, and becomes garbage.
+//! - **Bulk writer**: writes files into a region's own directory; no manifest refers to them yet.
+//! - **Inspection**: reads a whole file before it is adopted, checks it against the region's
+//!   columns, keys and range, and describes it. A file that fails is rejected with a reason, and
+//!   becomes garbage.
 //!
-//! - [`writer`]: the bulk writer. `inspect`: reads a file and describes it. `columns`, `order`: what
-//!   it must look like (pure). [`error`]: what is refused.
+//! # Layout
+//!
+//! - [`writer`]: the bulk writer. `inspect`: reads a file and describes it. `columns`, `order`:
+//!   checks of its columns and rows (pure). [`error`]: reasons for a rejection.
 
 mod columns;
 pub mod error;
@@ -18,5 +20,6 @@ pub use self::error::{AdoptError, Unfit};
 pub(crate) use self::inspect::inspect;
 pub use self::writer::BulkWriter;
 
-/// Files that one call takes over at most, and one area publishes: each gets a sequence of its own.
-pub const MOST_FILES: usize = 4_096;
+/// Maximum number of files that one call adopts and one staging area publishes: each file gets its
+/// own sequence.
+pub const MAX_FILES: usize = 4_096;

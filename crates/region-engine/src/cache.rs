@@ -1,14 +1,16 @@
-//! What was read of immutable objects, kept in memory within one limit for all regions of a process.
+//! Object cache: pieces of immutable objects in memory, within one limit for all regions of a
+//! process.
 //!
-//! An object is kept in *pieces*, named by the offsets at which they begin: the pages of data files.
-//! What is decoded again and again is kept decoded, too: see [`values`].
-//! Only bytes that were checked are kept. Of several readers who miss a piece at once, the first
-//! fetches it and the others wait for it; when the first gives up, by an error or because it is
-//! dropped, one of the others goes on. So a fetch must run by itself: not at the pace at which
-//! somebody takes rows.
+//! - **Piece**: a part of an object, identified by its offset: a page of a data file. Only verified
+//!   bytes are cached, until they are evicted.
+//! - **Values**: decoded columns of data files, which are cached, too: see [`values`].
 //!
-//! A read that is large against the cache looks into it, but leaves nothing behind: it would drive
-//! out what point reads need, and be gone itself when it comes again.
+//! If several readers miss a piece at the same time, the first fetches it and the others wait. When
+//! the first ends, by an error or by a drop, one of the others fetches the piece. A fetch must
+//! therefore run in a task of its own, and not depend on the progress of a consumer of rows.
+//!
+//! A read that is large compared to the cache uses cached pieces but adds none: it would evict the
+//! pieces of point reads, and its own would be evicted before its next run.
 
 pub(crate) mod lru;
 pub(crate) mod values;
@@ -24,30 +26,31 @@ use tokio::sync::watch;
 use uuid::Uuid;
 
 use self::lru::Lru;
-use self::values::Place;
+use self::values::BlockColumn;
 
-/// What an entry weighs beside its bytes.
+/// Bytes of an entry in addition to its value.
 const OVERHEAD: usize = 160;
 
-/// A piece of an object, by the object's id and the offset at which it begins.
+/// Id of a piece: the object's id and the offset at which the piece begins.
 type PieceId = (Uuid, u64);
 
-/// What is held is named by an object's id: these never come again, so nothing held is ever stale.
+/// Key of a cached value. Object ids are never reused, so no cached value is ever stale.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-enum HeldId {
+enum CacheKey {
     Piece(PieceId),
-    Values(Uuid, Place),
+    Values(Uuid, BlockColumn),
 }
 
 #[derive(Debug, Clone)]
-enum Held {
+enum CachedValue {
     Piece(Bytes),
     Values(ArrayRef),
 }
 
-type Arrival = watch::Receiver<Option<Bytes>>;
+/// Receives a piece that another reader fetches.
+type PendingPiece = watch::Receiver<Option<Bytes>>;
 
-/// See the module's head.
+/// Cache of pieces and decoded values.
 #[derive(Debug)]
 pub struct ObjectCache {
     inner: Mutex<Inner>,
@@ -55,27 +58,27 @@ pub struct ObjectCache {
 
 #[derive(Debug)]
 struct Inner {
-    held: Lru<HeldId, Held>,
-    /// Pieces that somebody is fetching.
-    arriving: HashMap<PieceId, Arrival>,
+    cached: Lru<CacheKey, CachedValue>,
+    /// Pieces that readers are fetching.
+    pending: HashMap<PieceId, PendingPiece>,
 }
 
-/// Where the pieces of one read are.
+/// State of the pieces of one read.
 #[derive(Debug)]
-pub(crate) struct Found {
-    /// In memory.
-    pub(crate) held: Vec<(u64, Bytes)>,
-    /// Being fetched by others.
-    pub(crate) arriving: Vec<(u64, Arrival)>,
-    /// For the caller to fetch.
-    pub(crate) missing: Missing,
+pub(crate) struct CacheLookup {
+    /// Cached pieces.
+    pub(crate) cached: Vec<(u64, Bytes)>,
+    /// Pieces that other readers are fetching.
+    pub(crate) pending: Vec<(u64, PendingPiece)>,
+    /// Pieces that the caller must fetch.
+    pub(crate) missing: MissingPieces,
 }
 
-/// Pieces that the holder has taken upon itself to fetch; others may be waiting for them. Dropped, it
-/// leaves those that are still missing to others.
+/// Pieces that the holder must fetch; other readers may wait for them. When this is dropped, the
+/// pieces that are still missing are left to other readers.
 #[derive(Debug)]
-#[must_use = "others wait for these pieces"]
-pub(crate) struct Missing {
+#[must_use = "other readers wait for these pieces"]
+pub(crate) struct MissingPieces {
     cache: Option<Arc<ObjectCache>>,
     object: Uuid,
     pieces: Vec<u64>,
@@ -83,31 +86,31 @@ pub(crate) struct Missing {
 }
 
 impl ObjectCache {
-    /// Holds at most `capacity` bytes; 0 holds nothing.
+    /// Creates a cache of at most `capacity` bytes; 0 disables it.
     pub fn new(capacity: usize) -> Self {
-        let inner = Inner { held: Lru::new(capacity), arriving: HashMap::new() };
+        let inner = Inner { cached: Lru::new(capacity), pending: HashMap::new() };
         Self { inner: Mutex::new(inner) }
     }
 
-    /// Bytes held.
+    /// Bytes in the cache.
     pub fn bytes(&self) -> usize {
-        self.inner.lock().held.weight()
+        self.inner.lock().cached.weight()
     }
 
-    /// Bytes that may be held.
+    /// Maximum bytes of the cache.
     pub fn capacity(&self) -> usize {
-        self.inner.lock().held.capacity()
+        self.inner.lock().cached.capacity()
     }
 
-    /// Looks for some pieces of an object. `keep`: what the caller fetches shall be kept, and shared
-    /// with who looks for it meanwhile.
-    pub(crate) fn find(self: &Arc<Self>, object: Uuid, pieces: &[u64], keep: bool) -> Found {
+    /// Looks up some pieces of an object. `keep`: pieces that the caller fetches are cached, and
+    /// shared with concurrent readers.
+    pub(crate) fn find(self: &Arc<Self>, object: Uuid, pieces: &[u64], keep: bool) -> CacheLookup {
         let mut inner = self.inner.lock();
-        let keep = keep && inner.held.capacity() > 0;
-        let mut found = Found {
-            held: Vec::new(),
-            arriving: Vec::new(),
-            missing: Missing {
+        let keep = keep && inner.cached.capacity() > 0;
+        let mut found = CacheLookup {
+            cached: Vec::new(),
+            pending: Vec::new(),
+            missing: MissingPieces {
                 cache: keep.then(|| self.clone()),
                 object,
                 pieces: Vec::new(),
@@ -116,23 +119,23 @@ impl ObjectCache {
         };
         for piece in pieces {
             let id = (object, *piece);
-            if let Some(Held::Piece(bytes)) = inner.held.get(&HeldId::Piece(id)) {
-                found.held.push((*piece, bytes));
+            if let Some(CachedValue::Piece(bytes)) = inner.cached.get(&CacheKey::Piece(id)) {
+                found.cached.push((*piece, bytes));
                 continue;
             }
             if keep {
-                if let Some(arrival) = inner.arriving.get(&id) {
-                    found.arriving.push((*piece, arrival.clone()));
+                if let Some(piece_receiver) = inner.pending.get(&id) {
+                    found.pending.push((*piece, piece_receiver.clone()));
                     continue;
                 }
                 let (sender, receiver) = watch::channel(None);
-                inner.arriving.insert(id, receiver);
+                inner.pending.insert(id, receiver);
                 found.missing.senders.insert(*piece, sender);
             }
             found.missing.pieces.push(*piece);
         }
         drop(inner);
-        let shared = found.held.len() + found.arriving.len();
+        let shared = found.cached.len() + found.pending.len();
         counter!("tidewater_object_cache_hits_total").increment(shared as u64);
         counter!("tidewater_object_cache_misses_total")
             .increment(found.missing.pieces.len() as u64);
@@ -140,48 +143,48 @@ impl ObjectCache {
     }
 }
 
-impl Missing {
-    /// Their numbers, in the order asked for.
+impl MissingPieces {
+    /// Offsets of the pieces, in the order of the lookup.
     pub(crate) fn pieces(&self) -> &[u64] {
         &self.pieces
     }
 
-    /// A piece has been fetched and checked.
-    pub(crate) fn arrived(&mut self, piece: u64, bytes: &[u8]) {
+    /// Caches a piece that was fetched and verified, and passes it to waiting readers.
+    pub(crate) fn insert_fetched(&mut self, piece: u64, bytes: &[u8]) {
         let (Some(cache), Some(sender)) = (&self.cache, self.senders.remove(&piece)) else {
             return;
         };
-        // A copy of its own: a slice would keep all that came in the same answer.
+        // A separate copy: a slice would keep the whole response in memory.
         let bytes = Bytes::copy_from_slice(bytes);
         let id = (self.object, piece);
         let mut inner = cache.inner.lock();
-        inner.arriving.remove(&id);
+        inner.pending.remove(&id);
         let weight = bytes.len() + OVERHEAD;
-        inner.held.insert(HeldId::Piece(id), Held::Piece(bytes.clone()), weight);
+        inner.cached.insert(CacheKey::Piece(id), CachedValue::Piece(bytes.clone()), weight);
         drop(inner);
         sender.send_replace(Some(bytes));
     }
 }
 
-impl Drop for Missing {
+impl Drop for MissingPieces {
     fn drop(&mut self) {
         if let (Some(cache), false) = (&self.cache, self.senders.is_empty()) {
             let mut inner = cache.inner.lock();
             for piece in self.senders.keys() {
-                inner.arriving.remove(&(self.object, *piece));
+                inner.pending.remove(&(self.object, *piece));
             }
         }
     }
 }
 
-/// Waits for a piece that somebody else fetches; `None` when that one has given up.
-pub(crate) async fn arrival(mut arriving: Arrival) -> Option<Bytes> {
-    arriving.wait_for(Option::is_some).await.ok().and_then(|bytes| bytes.clone())
+/// Waits for a piece that another reader fetches; `None` when that reader ended without it.
+pub(crate) async fn wait_for_piece(mut pending: PendingPiece) -> Option<Bytes> {
+    pending.wait_for(Option::is_some).await.ok().and_then(|bytes| bytes.clone())
 }
 
-/// Whether what a read fetches shall be kept, when it reads `planned` bytes of one file, and `scanned`
-/// bytes is all that the files of its scan hold.
-pub(crate) fn worth_keeping(planned: u64, scanned: u64, capacity: usize) -> bool {
+/// Returns whether the pieces that a read fetches are cached. The read needs `planned` bytes of one
+/// file; the files of its scan have `scanned` bytes in total.
+pub(crate) fn should_cache(planned: u64, scanned: u64, capacity: usize) -> bool {
     let capacity = capacity as u64;
     scanned <= capacity / 2 || planned <= capacity / 32
 }
@@ -201,59 +204,59 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn one_fetches_and_the_others_wait() {
+    async fn first_reader_fetches_a_piece_and_others_wait() {
         let cache = cache(10_000);
         let mut first = cache.find(OBJECT, &[1, 2], true);
         assert_eq!(first.missing.pieces(), [1, 2]);
         let mut second = cache.find(OBJECT, &[2, 3], true);
         assert_eq!(second.missing.pieces(), [3]);
-        let (number, arriving) = second.arriving.pop().unwrap();
+        let (number, pending) = second.pending.pop().unwrap();
         assert_eq!(number, 2);
-        first.missing.arrived(2, b"two");
-        assert_eq!(arrival(arriving).await.unwrap(), "two");
+        first.missing.insert_fetched(2, b"two");
+        assert_eq!(wait_for_piece(pending).await.unwrap(), "two");
         let third = cache.find(OBJECT, &[1, 2], true);
-        assert_eq!(numbers(&third.held), [2]);
-        assert_eq!((third.arriving.len(), third.missing.pieces().len()), (1, 0));
-        // Another object's pieces are others.
+        assert_eq!(numbers(&third.cached), [2]);
+        assert_eq!((third.pending.len(), third.missing.pieces().len()), (1, 0));
+        // Pieces of another object have other ids.
         assert_eq!(cache.find(Uuid::from_u128(8), &[2], true).missing.pieces(), [2]);
     }
 
     #[tokio::test]
-    async fn who_gives_up_leaves_it_to_others() {
+    async fn dropped_fetch_is_left_to_other_readers() {
         let cache = cache(10_000);
         let first = cache.find(OBJECT, &[1], true);
         let mut second = cache.find(OBJECT, &[1], true);
         drop(first);
-        assert_eq!(arrival(second.arriving.pop().unwrap().1).await, None);
+        assert_eq!(wait_for_piece(second.pending.pop().unwrap().1).await, None);
         assert_eq!(cache.find(OBJECT, &[1], true).missing.pieces(), [1]);
-        assert!(cache.inner.lock().arriving.is_empty());
+        assert!(cache.inner.lock().pending.is_empty());
     }
 
     #[test]
-    fn a_read_that_keeps_nothing_looks_but_leaves_no_trace() {
+    fn uncached_read_uses_pieces_but_adds_none() {
         let cache = cache(10_000);
-        cache.find(OBJECT, &[1], true).missing.arrived(1, b"one");
+        cache.find(OBJECT, &[1], true).missing.insert_fetched(1, b"one");
         let mut found = cache.find(OBJECT, &[1, 2], false);
-        assert_eq!((numbers(&found.held), found.missing.pieces()), (vec![1], &[2][..]));
-        found.missing.arrived(2, b"two");
+        assert_eq!((numbers(&found.cached), found.missing.pieces()), (vec![1], &[2][..]));
+        found.missing.insert_fetched(2, b"two");
         assert_eq!(cache.find(OBJECT, &[2], false).missing.pieces(), [2]);
         assert_eq!(cache.bytes(), 3 + OVERHEAD);
     }
 
     #[test]
-    fn bytes_stay_below_the_limit() {
+    fn object_cache_stays_below_its_limit() {
         let cache = cache(1_000);
         for piece in 0..20 {
-            cache.find(OBJECT, &[piece], true).missing.arrived(piece, &[0; 100]);
+            cache.find(OBJECT, &[piece], true).missing.insert_fetched(piece, &[0; 100]);
             assert!(cache.bytes() <= 1_000);
         }
-        assert_eq!(numbers(&cache.find(OBJECT, &[0, 18, 19], false).held), [18, 19]);
+        assert_eq!(numbers(&cache.find(OBJECT, &[0, 18, 19], false).cached), [18, 19]);
         let none = super::ObjectCache::new(0);
-        Arc::new(none).find(OBJECT, &[1], true).missing.arrived(1, b"x");
+        Arc::new(none).find(OBJECT, &[1], true).missing.insert_fetched(1, b"x");
     }
 
     #[test]
-    fn large_scans_are_not_kept() {
+    fn large_scans_are_not_cached() {
         // planned, scanned, capacity
         let cases = [
             ((10, 500, 1_000), true),
@@ -264,7 +267,7 @@ mod tests {
             ((1, 1, 0), false),
         ];
         for ((planned, scanned, capacity), expected) in cases {
-            assert_eq!(worth_keeping(planned, scanned, capacity), expected, "{planned} {scanned}");
+            assert_eq!(should_cache(planned, scanned, capacity), expected, "{planned} {scanned}");
         }
     }
 }

@@ -1,19 +1,24 @@
-//! Compaction: merges files of a region into fewer, and leaves out what no read can see.
+//! Compaction: rewrites files of a region into fewer files, without the rows that no read can see.
 //!
-//! Words: a **choice** says which files (pure, [`pick`]); a **plan** ([`CompactionPlan`]) is a plain
-//! value that names them and says what to make of them; a **job** ([`CompactionJob`]) is a plan together
-//! with what the manifest says: inputs with their clips, what may lie beneath them, schema. Either can be
-//! carried out wherever the store can be reached, and more than once. A **sub-job** is the part of a job
-//! within a key range. **Progress** is what an attempt at a job has done so far.
+//! Terms:
 //!
-//! The life of a job: the owner selects and plans ([`select`](mod@select)); whoever carries the plan out
-//! resolves it ([`plan`](mod@plan)); the [`Compactor`] cuts the job into sub-jobs ([`cut`](mod@cut)), which
-//! run in parallel ([`sub_job`]), tells the hooks, and [commits](mod@commit): inputs are swapped for
-//! outputs in one delta authored by the job, if all inputs are still live. Until then its outputs are
-//! objects that no manifest names, so a job that fails or is cancelled leaves nothing but garbage.
+//! - A **candidate** is a set of files to compact ([`pick`], pure).
+//! - A **plan** ([`CompactionPlan`]) is a plain value that names the input files and describes the
+//!   outputs.
+//! - A **job** ([`CompactionJob`]) is a plan resolved against the manifest: inputs with their
+//!   clips, older rows outside of them, schema. Plans and jobs can run wherever the store is
+//!   reachable, and more than once.
+//! - A **sub-job** is the part of a job within a key range.
+//! - **Progress** counts the work of one attempt at a job.
 //!
-//! A program that has nothing of the region but its place in the store opens it with
-//! [`open_compaction_region`] and carries out plans like its owner.
+//! Life of a job: the owner selects and plans ([`select`](mod@select)); the executing node resolves
+//! the plan ([`plan`](mod@plan)); the [`Compactor`] cuts the job into sub-jobs ([`cut`](mod@cut)),
+//! which run in parallel ([`sub_job`]), notifies the hooks, and [commits](mod@commit): one delta
+//! authored by the job replaces the inputs by the outputs, if all inputs are still live. Until then
+//! its outputs are unreferenced objects, so a job that fails or is cancelled leaves only garbage.
+//!
+//! A program that knows only the region's location in the store opens it with
+//! [`open_compaction_region`] and executes plans like the owner.
 
 pub(crate) mod chain;
 pub(crate) mod commit;
@@ -30,12 +35,12 @@ pub(crate) mod select;
 pub(crate) mod sub_job;
 pub(crate) mod wire;
 
-pub use self::compactor::{Committed, Compactor, Limits};
+pub use self::compactor::{CommittedCompaction, CompactionLimits, Compactor};
 pub use self::job::{CompactionJob, OlderRows, OutputOptions};
-pub use self::options::{CompactionOptions, Strategy};
-pub use self::pick::Why;
-pub use self::plan::{CompactionPlan, MOST_INPUTS, PlanError};
-pub use self::progress::{Attempt, Progress, ProgressSnapshot};
+pub use self::options::{CompactionOptions, CompactionStrategy};
+pub use self::pick::CompactionReason;
+pub use self::plan::{CompactionPlan, MAX_INPUTS, PlanError};
+pub use self::progress::{Attempt, CompactionProgress, ProgressSnapshot};
 pub use self::region::{
     CompactionRegion, OpenCompactionRegionRequest, OpenError, open_compaction_region,
 };

@@ -1,8 +1,7 @@
-//! From runs to files: merges frozen runs, encodes them off the runtime, and streams the bytes to
-//! the object store as they come. Naming the files in the manifest is the region's business.
+//! Flush: merges frozen runs, encodes them on a blocking thread, and streams the bytes to the
+//! object store. The region commits the files to the manifest.
 //!
-//! The encoder runs on a blocking thread and never holds more than a few parts of a file; when the
-//! store is slow it waits.
+//! The encoder never holds more than a few parts of a file; it waits when the store is slow.
 
 mod encode;
 pub(crate) mod series;
@@ -21,32 +20,32 @@ use crate::env::RegionEnv;
 use crate::hooks::SstFileInfo;
 use crate::memtable::Run;
 
-/// Parts of files on their way from the encoder to the store.
-pub(crate) const PARTS_UNDER_WAY: usize = 2;
+/// Parts of files in flight between the encoder and the store.
+pub(crate) const PARTS_IN_FLIGHT: usize = 2;
 
-/// Writes the rows of some runs, merged, as new files; they are in no manifest yet. No file when no
-/// row is left.
+/// Writes the merged rows of some runs as new files, which are in no manifest yet. Without rows, no
+/// file is written.
 ///
 /// # Errors
-/// Nothing is live after any error; objects may have been left behind, which are garbage.
+/// After an error no file is live; objects may remain, which are garbage.
 pub(crate) async fn write_files(
     env: &RegionEnv,
     plan: FlushPlan,
     runs: Vec<Arc<Run>>,
     gc_floor_ms: u64,
 ) -> Result<Vec<SstFileInfo>, EngineError> {
-    let (sender, receiver) = mpsc::channel(PARTS_UNDER_WAY);
+    let (sender, receiver) = mpsc::channel(PARTS_IN_FLIGHT);
     let dir = plan.dir;
     let encoder = on_worker(&env.workers, move || encode(&plan, &runs, sender));
     let (encoded, uploaded) =
         tokio::join!(encoder, upload(env, dir, gc_floor_ms, receiver, pending()));
-    // When the upload failed, all the encoder can say is that nobody took its parts.
+    // When the upload failed, the encoder's error is only that the receiver has ended.
     let files = uploaded?;
     encoded?;
     Ok(files)
 }
 
-/// Runs work that keeps a core busy on a blocking thread, as many at once as there are permits.
+/// Runs CPU-bound work on a blocking thread, limited by the number of permits.
 pub(crate) async fn on_worker<T: Send + 'static>(
     workers: &Arc<Semaphore>,
     work: impl FnOnce() -> Result<T, EngineError> + Send + 'static,
@@ -58,8 +57,8 @@ pub(crate) async fn on_worker<T: Send + 'static>(
     });
     match done.await {
         Ok(result) => result,
-        Err(error) => Err(EngineError::Internal {
-            detail: format!("a merge did not come to its end: {error}"),
-        }),
+        Err(error) => {
+            Err(EngineError::Internal { detail: format!("a worker task failed: {error}") })
+        }
     }
 }

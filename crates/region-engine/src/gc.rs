@@ -1,30 +1,33 @@
 //! Garbage collection: the only code that deletes objects of regions.
 //!
-//! A mark and sweep over the store, which knows no running job, and trusts no clock with a file that
-//! any manifest names. Its *floor* is a
-//! time well in the past: replicated time less a grace that outlasts every scan and every job. A pass
-//! goes through all regions in order of id, because a reference to another region's file is only ever
-//! handed on from a lower id to a higher one:
+//! A mark and sweep over the store. It knows no running jobs and never relies on a clock to delete
+//! a file that a manifest references. Its *floor* is a time well in the past: replicated time less
+//! a grace period that exceeds the duration of every scan and every job. A pass visits all regions
+//! in order of id, because a reference to another region's file is only ever passed from a lower id
+//! to a higher one:
 //!
-//! 1. Survey: list each region's objects beside its manifest. What is older than the floor and not
-//!    named is a *candidate*.
-//! 2. Floor: where there are candidates, `GcFloor` goes into each manifest that has some, or that
-//!    names files of others. From then on a writer that slept for longer than the grace is refused
-//!    instead of naming what is about to be deleted.
-//! 3. Mark: read every manifest again, and drop the candidates that it names; list regions again
-//!    until none is new.
-//! 4. Sweep: delete what is left. A manifest that cannot be read spares the objects of its own region
-//!    and of all with lower ids.
+//! 1. Survey: list each region's objects and read its manifest. An unreferenced object older than
+//!    the floor is a *candidate*.
+//! 2. Floor: where there are candidates, `GcFloor` is committed to each manifest that has some, or
+//!    that references files of other regions. From then on the manifest refuses a writer that was
+//!    paused for longer than the grace period, which would otherwise reference an object about to
+//!    be deleted.
+//! 3. Mark: read every manifest again, and drop the candidates that it references; list regions
+//!    again until no new one appears.
+//! 4. Sweep: delete the remaining candidates. A manifest that cannot be read protects the objects
+//!    of its own region and of all regions with lower ids.
 //!
-//! Only the grace of a removed file hangs on clocks: it counts from the time of the delta that removed
-//! the file, which is never taken to be earlier than any delta before it, nor than the floor. It is
-//! shorter than meant by what *all* the clocks that wrote to the manifest lately are behind the
-//! replicated time. Scans are bounded well within it; that no named file is deleted needs none of it.
+//! Only the grace period of a removed file depends on clocks: it counts from the time of the delta
+//! that removed the file, which is never earlier than any delta before it, nor than the floor. It
+//! is shortened by the amount by which *all* clocks of recent writers to the manifest are behind
+//! the replicated time. Scans are limited to much less than that; the protection of referenced
+//! files does not depend on it.
 //!
-//! A dry run does 1 and 3, and says what a pass would delete.
+//! A dry run does steps 1 and 3, and reports what a pass would delete.
 //!
-//! - [`named`]: what a state names, and why (pure); [`awaited`]: what somebody has still to be told
-//!   (pure); `survey`: one region's account; `collector`: the pass.
+//! - [`named`]: the objects that a state references, with the reason (pure); [`awaited`]: the
+//!   versions that durable hooks still need (pure); `survey`: the objects of one region;
+//!   `collector`: the pass.
 
 pub mod awaited;
 mod collector;
@@ -38,102 +41,101 @@ use std::collections::BTreeMap;
 use object_store::path::Path;
 use tidewater_common::ids::TableId;
 
-pub use self::awaited::Awaited;
-pub use self::collector::Collector;
+pub use self::awaited::HookPositions;
+pub use self::collector::GarbageCollector;
 use crate::hooks::RemovalReason;
 use crate::layout::RegionDir;
 
-/// What a pass is asked.
+/// Parameters of a pass.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct GcRequest {
     /// Only objects with older ids are deleted, and only files that were removed before it.
     /// Milliseconds since the Unix epoch.
     pub floor_ms: u64,
-    /// Say what would be deleted, and change nothing.
+    /// Reports what would be deleted, and changes nothing.
     pub dry_run: bool,
-    /// Only objects of this table.
+    /// Limits deletion to objects of this table.
     pub table: Option<TableId>,
-    /// Objects deleted at most; at least 1. What is left is found by the next pass.
-    pub most: usize,
+    /// Maximum number of deleted objects; at least 1. The next pass finds the rest.
+    pub max_deletions: usize,
 }
 
-/// An object that goes, or would.
+/// An object that is deleted, or would be in a dry run.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Garbage {
-    /// The region in whose directory it lies.
+    /// The region directory that contains the object.
     pub dir: RegionDir,
-    /// The object.
+    /// Path of the object.
     pub path: Path,
-    /// Its size.
+    /// Size in bytes.
     pub bytes: u64,
-    /// Why it goes.
-    pub why: Why,
+    /// Reason of the deletion.
+    pub why: GarbageReason,
 }
 
-/// Why an object goes.
+/// Reasons for deleting an object.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Why {
-    /// A data file, or an index of one, for this reason.
+pub enum GarbageReason {
+    /// A data file, or an index of one, removed for this reason.
     File(RemovalReason),
     /// A delta or a checkpoint that a newer checkpoint covers.
     Covered,
 }
 
-/// Why an object stays.
+/// Reasons for keeping an object.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Kept {
-    /// A manifest names it live.
+pub enum KeepReason {
+    /// A manifest references it as live.
     Live,
-    /// A staging area names it.
+    /// A staging area references it.
     Staged,
-    /// It was removed less than the grace ago: scans may still read it.
+    /// It was removed within the grace period: scans may still read it.
     Recent,
-    /// Its id is not older than the floor: whoever wrote it may be about to name it.
+    /// Its id is not older than the floor: its writer may be about to reference it.
     Young,
-    /// The manifest itself.
+    /// It belongs to the manifest.
     Manifest,
-    /// A delta or a checkpoint that a newer checkpoint covers, and that a durable hook is still to
-    /// be told.
+    /// A delta or a checkpoint that a newer checkpoint covers, and that a durable hook still needs.
     Awaited,
-    /// It would go, but a manifest cannot be read.
+    /// It would be deleted, but a manifest cannot be read.
     Spared,
-    /// It would go, but the pass has its fill, or another table is asked for.
+    /// It would be deleted, but the pass has reached its maximum, or another table was requested.
     Later,
-    /// Nothing that a region writes.
+    /// No region writes objects of this form.
     Unknown,
 }
 
-/// What a pass did, or would do: every object below the regions' directories, and beside them, is
-/// counted once.
+/// Result of a pass or a dry run: every object in or next to the regions' directories is counted
+/// once.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct GcReport {
-    /// Objects deleted; in a dry run, those that would be.
+    /// Deleted objects; in a dry run, those that would be deleted.
     pub deleted: u64,
-    /// Their bytes.
+    /// Bytes of the deleted objects.
     pub bytes: u64,
-    /// Objects that stay.
-    pub kept: BTreeMap<Kept, u64>,
-    /// Objects that could not be deleted; the next pass tries again.
+    /// Kept objects by reason.
+    pub kept: BTreeMap<KeepReason, u64>,
+    /// Objects whose deletion failed; the next pass retries.
     pub failed: u64,
-    /// Regions whose manifests cannot be read, and why.
+    /// Regions whose manifests cannot be read, with the error.
     pub unreadable: Vec<(RegionDir, String)>,
 }
 
 impl GcReport {
-    /// Objects that stay, for whatever reason.
+    /// Returns the number of kept objects, for all reasons.
     pub fn kept_objects(&self) -> u64 {
         self.kept.values().sum()
     }
 
-    fn keep(&mut self, why: Kept, objects: u64) {
+    fn keep(&mut self, why: KeepReason, objects: u64) {
         if objects > 0 {
             *self.kept.entry(why).or_default() += objects;
         }
     }
 }
 
-impl Why {
-    /// As operators read it.
+impl GarbageReason {
+    /// Returns the name for operators.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::File(reason) => reason.as_str(),
@@ -142,8 +144,8 @@ impl Why {
     }
 }
 
-impl Kept {
-    /// As operators read it.
+impl KeepReason {
+    /// Returns the name for operators.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Live => "live",

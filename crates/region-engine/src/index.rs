@@ -1,12 +1,13 @@
-//! Indexes: objects beside a data file that say which row keys it cannot hold.
+//! Indexes: objects that record which row keys a data file cannot hold.
 //!
-//! A *kind* of index knows how to make one from a file's row keys and how to ask it. An index has an id
-//! of its own and belongs to one file. It is built in the background from a live file, written, and
-//! then named in the manifest by a job's edit, which is void when the file is live no more or the
-//! schema has changed; the object is garbage then. It goes when its file goes.
+//! - **Kind**: builds an index from a file's row keys and reads it back. Kinds are compiled in.
+//! - **Index**: belongs to one file and has its own id. It is built in the background from a live
+//!   file, written, and then added to the manifest by a job's edit. That edit is void when the file
+//!   is no longer live or the schema has changed; the object is garbage then. An index is deleted
+//!   with its file.
 //!
-//! No answer ever depends on an index: one that is missing, damaged or of a kind that this release does
-//! not know is passed over, with a line in the log and a count, and the file is read instead.
+//! No result ever depends on an index. If it is missing, damaged or of a kind that this release
+//! does not know, it is skipped, logged and counted, and the file is read instead.
 
 pub(crate) mod bloom;
 pub(crate) mod cache;
@@ -22,38 +23,39 @@ use crate::file_meta::FileMeta;
 
 /// A kind of index.
 pub trait IndexKind: Debug + Send + Sync {
-    /// Its name in manifests, and the extension of its objects; never changes.
+    /// Name in manifests, and extension of the objects; never changes.
     fn name(&self) -> &'static str;
 
-    /// Begins an index of a file.
+    /// Starts to build an index of a file.
     fn build(&self, file: &FileMeta) -> Box<dyn IndexBuilder>;
 
     /// Reads an index of a file.
     ///
     /// # Errors
-    /// What is wrong with the bytes.
+    /// A description of the problem with the bytes.
     fn open(&self, file: &FileMeta, bytes: &Bytes) -> Result<Arc<dyn PointIndex>, String>;
 }
 
-/// An index in the making.
+/// Builder of an index.
 pub trait IndexBuilder: Send {
-    /// Takes a row key of the file in. All are given, in order; a key may be given several times.
+    /// Adds a row key of the file. The caller passes all keys, in order; a key may be passed
+    /// several times.
     fn add(&mut self, row_key: &[u8]);
 
-    /// The bytes of the object.
+    /// Returns the bytes of the object.
     fn finish(self: Box<Self>) -> Bytes;
 }
 
-/// An index that was read.
+/// An index in memory.
 pub trait PointIndex: Debug + Send + Sync {
-    /// Whether the file may hold the key; `false` is certain.
+    /// Returns whether the file may hold the key; `false` is certain.
     fn may_hold(&self, row_key: &[u8]) -> bool;
 
-    /// Bytes that it takes in memory.
+    /// Bytes in memory.
     fn weight(&self) -> usize;
 }
 
-/// The kind of this name; `None` when this release does not know it.
+/// Returns the kind of this name; `None` when this release does not know it.
 pub fn kind(name: &str) -> Option<&'static dyn IndexKind> {
     const KINDS: [&dyn IndexKind; 1] = [&Bloom];
     KINDS.into_iter().find(|kind| kind.name() == name)

@@ -1,23 +1,23 @@
-//! The manifest: the versioned record of what a region consists of.
+//! The manifest: the versioned record of a region's content.
 //!
-//! A **delta** is one committed change, created by put if absent at exactly the current version + 1.
-//! Its **writer id** names its content. A **checkpoint** is the whole state at a version. **State** is
-//! what replaying deltas yields; a delta that breaks a rule is **void**: it keeps its version and
-//! changes nothing.
+//! A **delta** is one committed change, created by put-if-absent at exactly the current version +
+//! 1. Its **writer id** identifies its content. A **checkpoint** is the whole state at one version.
+//! **State** is the result of replaying deltas; a delta that breaks a rule is **void**: it keeps
+//! its version and changes nothing.
 //!
 //! # Layout
 //!
-//! - `action`: the words: author, delta, actions.
-//! - [`state`]: what replay yields.
-//! - [`replay`]: the one function that holds the rules; committers ask it before a put.
+//! - `action`: authors, deltas and actions.
+//! - [`state`]: the result of replay.
+//! - [`replay`]: the one function that holds the rules; committers call it before a put.
 //! - `codec`: the bytes of deltas and checkpoints.
-//! - `listing`: what a listing shows, and what to read because of it.
+//! - `listing`: read plans from the object names of a listing.
 //! - `reader`: tail and newest checkpoint, from a listing.
-//! - `manager`: the commit loop: puts, settles what is ambiguous, writes checkpoints.
-//! - `context`: the funnel that all logical writes go through.
-//! - `announce`: what hooks are told of a delta.
-//! - [`history`]: the deltas since a version, for those who are told of every one.
-//! - [`json`]: a manifest as an operator reads it.
+//! - `manager`: the commit loop: puts deltas, resolves ambiguous puts, writes checkpoints.
+//! - `context`: the entry point of all logical writes.
+//! - `announce`: the notification that hooks receive for a delta.
+//! - [`history`]: the deltas after a version, for readers that need every one.
+//! - [`json`]: a manifest as JSON for operators.
 
 mod action;
 mod announce;
@@ -40,7 +40,7 @@ pub use self::action::{
     Action, ActionKind, AreaId, AreaStep, Author, Change, Delta, Edit, ProcedureStep, Truncate,
 };
 pub(crate) use self::announce::announced_as;
-pub use self::closed_areas::{Closed, ClosedAreas};
+pub use self::closed_areas::{AreaOutcome, ClosedAreas};
 pub use self::codec::CodecError;
 pub use self::context::ManifestContext;
 pub(crate) use self::context::PendingManifestHook;

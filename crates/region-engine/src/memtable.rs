@@ -1,8 +1,8 @@
 //! The memtable: a list of sorted runs.
 //!
-//! A run is an Arrow batch sorted by row key, not a skip list of rows: writes arrive columnar and
-//! leave columnar. A fresh run is one write. Runs of similar size are merged in the background so
-//! that reads merge few; what lies at or below the flushed sequence is never read from a run.
+//! A run is an Arrow batch sorted by row key, not a skip list of rows: writes arrive and leave in
+//! columns. A new run is one write. Runs of similar size are merged in the background, so that
+//! reads merge few runs. Rows at or below the flushed sequence are never read from a run.
 
 mod compact;
 mod duplicates;

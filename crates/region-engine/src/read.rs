@@ -1,11 +1,14 @@
 //! Reads: scans, counts and point reads over memtable runs and files.
 //!
-//! A read pins the runs and files of one version when it is called. Its sources are put into
-//! groups whose key ranges overlap; the groups follow each other in key order, so at most one group
-//! is open at a time. A group of one source that holds one version per key is streamed; all others
-//! go through a merge. Predicates are looked at after the merge has picked the newest versions,
-//! else an old version that matches would show in place of a new one that does not; [`pushdown`]
-//! says which of them may keep rows from being read before that, [`prune`] which rows.
+//! - **Read**: pins the runs and files of one version when it is called, until it ends.
+//! - **Source**: a run or a file that yields row versions by key and, within a key, newest first.
+//! - **Group**: sources whose key ranges overlap. Groups follow each other in key order, so at most
+//!   one group is open at a time.
+//!
+//! A group of one source that holds one version per key is streamed. All others go through a merge.
+//! Predicates are evaluated after the merge has picked the newest versions. Otherwise an old
+//! version that matches would be returned in place of a new one that does not. [`pushdown`] decides
+//! which predicates may skip rows before the merge, [`prune`] which rows they skip.
 
 pub(crate) mod assemble;
 pub(crate) mod context;
@@ -35,32 +38,33 @@ pub use self::filter::{CompareOp, Predicate};
 pub use self::stats::{ScanMeter, ScanStats};
 use crate::EngineError;
 
-/// Rows of a batch unless a scan asks otherwise.
+/// Default number of rows of a batch.
 pub const DEFAULT_BATCH_ROWS: usize = 8_192;
 
-/// Bytes of a batch at most, of what a source yields, a merge passes on or a scan shows alike: rows
-/// may be wide, and thousands of them would fill a node's memory. A single row may take more.
+/// Maximum bytes of a batch that a source yields, a merge emits or a scan returns: rows may be
+/// wide, and thousands of them would fill a node's memory. A single row may be larger.
 pub(crate) const BATCH_BYTES: usize = 8 << 20;
 
-/// What a scan shall yield.
+/// Options of a scan.
 #[derive(Debug, Clone)]
 pub struct ScanOptions {
-    /// Columns in the order wanted; may be empty.
+    /// Columns of the result, in this order; may be empty.
     pub projection: Vec<ColumnId>,
-    /// Row keys; what lies outside the region is never shown.
+    /// Range of row keys; rows outside the region are never returned.
     pub range: KeyRange,
-    /// All must hold.
+    /// Predicates, which must all hold.
     pub predicates: Vec<Predicate>,
-    /// Rows at most.
+    /// Maximum number of rows; `None`: unlimited.
     pub limit: Option<u64>,
-    /// Rows of a batch at most, at least 1; batches may be smaller, and are where rows are wide.
+    /// Maximum number of rows of a batch, at least 1. Batches may be smaller, as they are when rows
+    /// are wide.
     pub batch_rows: usize,
-    /// Row versions of later epochs are passed over; `None`: the newest count.
+    /// Row versions of later epochs are skipped; `None`: no bound.
     pub as_of: Option<Epoch>,
 }
 
 impl ScanOptions {
-    /// All rows of a region with these columns.
+    /// Options for all rows of a region with these columns.
     pub fn all(projection: Vec<ColumnId>) -> Self {
         Self {
             projection,
@@ -73,5 +77,5 @@ impl ScanOptions {
     }
 }
 
-/// Batches of a scan, in key order; after an error it ends.
+/// Stream of a scan's batches in key order; it ends after an error.
 pub type RowStream = Pin<Box<dyn Stream<Item = Result<RecordBatch, EngineError>> + Send>>;

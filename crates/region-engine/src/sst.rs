@@ -1,10 +1,10 @@
 //! SSTs: immutable Parquet files of rows sorted by row key, then by sequence, newest first.
 //!
-//! Any Parquet reader can read them as they are. What ours needs beside that stands in the footer's
-//! key-value metadata: a checksum of every 64 KiB of data, for Parquet's own pages carry none, and
-//! the first row key of every 8,192 rows, so that a point read finds its pages. The footer itself
-//! is checked by a checksum in [`FileMeta`](crate::file_meta::FileMeta), before anything in it is
-//! believed: so any flipped bit gives an error that names the object, never wrong rows.
+//! Any Parquet reader can read them. The additional data for our reader is in the footer's
+//! key-value metadata: a checksum of every 64 KiB of data, because Parquet's own pages have none,
+//! and the first row key of every 8,192 rows, which locates the pages of a point read. The footer
+//! itself is verified by a checksum in [`FileMeta`](crate::file_meta::FileMeta) before any of it is
+//! used. Any flipped bit therefore gives an error that names the object, never wrong rows.
 
 pub(crate) mod blocks;
 pub(crate) mod convert;

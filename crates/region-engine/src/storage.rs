@@ -1,12 +1,13 @@
 //! The object store as the engine uses it: every error names the operation and the object, every
-//! wait has a limit, and what is visible is durable.
+//! call has a deadline, and visible objects are durable.
 //!
 //! Paths are relative to the store's root (`file:///dir`, `s3://bucket/prefix`, ..).
 //!
-//! **Put if absent** is what manifests stand on: of all who create one name, one wins. Every
-//! outcome but [`PutOutcome::Created`] is ambiguous, also [`PutOutcome::Conflict`]: the libraries
-//! retry after a 5xx or a closed connection and so meet their own object, and some servers answer
-//! 409 with nothing stored. The manifest settles it by reading the slot back.
+//! Manifests depend on **put if absent**: of all writers that create one name, one wins. Every
+//! outcome except [`PutOutcome::Created`] is ambiguous, also [`PutOutcome::Conflict`]: the
+//! libraries retry after a 5xx or a closed connection and then find their own object, and some
+//! servers answer 409 with nothing stored. The manifest resolves the outcome by reading the slot
+//! back.
 
 mod error;
 mod local;
@@ -33,7 +34,7 @@ pub use self::error::{Operation, StorageError};
 pub use self::marker::{CLUSTER_MARKER, ClusterMarker, MarkerError};
 pub use self::options::StorageOptions;
 pub use self::probe::{ProbeError, ProbeTest};
-pub(crate) use self::retry::rest;
+pub(crate) use self::retry::sleep_backoff;
 pub use self::start::StoreError;
 pub use self::upload::{Upload, Uploaded};
 
@@ -49,22 +50,22 @@ struct Inner {
     options: StorageOptions,
 }
 
-/// What came of a put if absent.
+/// Outcome of a put if absent.
 #[derive(Debug, Clone)]
 #[must_use]
 pub enum PutOutcome {
-    /// The object in the slot is ours.
+    /// The slot holds our object.
     Created,
-    /// The store says that the slot is taken: by another, by our own earlier try, or by nobody.
+    /// The store reports that the slot is taken: by another object, by our own earlier attempt, or
+    /// by nothing.
     Conflict(StorageError),
-    /// It may be stored, or may still be.
+    /// The object may be stored, now or later.
     Unknown(StorageError),
 }
 
 impl Storage {
     /// Opens `file:///abs/dir`, `s3://bucket/prefix`, `gs://`, `az://` or `memory:///`. The
-    /// directory of a `file` URL is created. Does not talk to a remote store: see
-    /// [`Storage::probe`].
+    /// directory of a `file` URL is created. Does not call a remote store: see [`Storage::probe`].
     pub async fn open(url: &str) -> Result<Self, StorageError> {
         Self::open_with(url, StorageOptions::default()).await
     }
@@ -74,20 +75,20 @@ impl Storage {
         open::open(url, options).await
     }
 
-    /// Whether a URL names a store that [`Storage::open`] knows; touches nothing.
+    /// Checks that [`Storage::open`] supports a URL; accesses nothing.
     ///
     /// # Errors
-    /// [`StorageError::Url`] says what is wrong with it.
+    /// [`StorageError::Url`] with the problem.
     pub fn check_url(url: &str) -> Result<(), StorageError> {
         open::check(url)
     }
 
-    /// The directory that a URL of this machine's file system names; `None` for any other.
+    /// Returns the local directory of a `file` URL; `None` for any other URL.
     pub fn directory(url: &str) -> Option<PathBuf> {
         open::directory(url)
     }
 
-    /// A store that lives as long as its last handle.
+    /// Creates a store in memory, which lives as long as its last handle.
     pub fn memory() -> Self {
         Self::new(
             Arc::new(object_store::memory::InMemory::new()),
@@ -96,7 +97,7 @@ impl Storage {
         )
     }
 
-    /// Wraps a store; `location` stands before the path in messages.
+    /// Wraps a store; `location` precedes the path in messages.
     pub fn new(
         store: Arc<dyn ObjectStore>,
         location: impl Into<String>,
@@ -109,31 +110,32 @@ impl Storage {
         Self { inner: Arc::new(Inner { store, location, options }) }
     }
 
-    /// The root, as an operator would write it.
+    /// URL of the root, as an operator would write it.
     pub fn location(&self) -> &str {
         &self.inner.location
     }
 
-    /// How an object is named in messages.
+    /// Name of an object in messages.
     pub fn name(&self, path: &Path) -> String {
-        match self.inner.location.ends_with('/') {
-            true => format!("{}{path}", self.inner.location),
-            false => format!("{}/{path}", self.inner.location),
+        if self.inner.location.ends_with('/') {
+            format!("{}{path}", self.inner.location)
+        } else {
+            format!("{}/{path}", self.inner.location)
         }
     }
 
-    /// Creates an object if its name is free. Tried once here (the libraries below may try
-    /// again): who calls this must settle every outcome but `Created`.
+    /// Creates an object if its name is free. Makes one attempt (the libraries below may retry):
+    /// the caller must resolve every outcome except `Created`.
     pub async fn put_if_absent(&self, path: &Path, bytes: Bytes) -> PutOutcome {
         let put = self.inner.store.put_opts(path, PutPayload::from(bytes), PutMode::Create.into());
-        match self.within(Operation::PutIfAbsent, path, put).await {
+        match self.with_deadline(Operation::PutIfAbsent, path, put).await {
             Ok(_) => PutOutcome::Created,
             Err(error) if error.is_conflict() => PutOutcome::Conflict(error),
             Err(error) => PutOutcome::Unknown(error),
         }
     }
 
-    /// Writes an object whole, over whatever is there; in parts when it is large.
+    /// Writes an object, replacing any existing one; in parts when it is large.
     pub async fn put(&self, path: &Path, bytes: Bytes) -> Result<(), StorageError> {
         if bytes.len() > self.inner.options.part_bytes {
             let mut upload = self.upload(path).await?;
@@ -142,28 +144,28 @@ impl Storage {
         }
         retry::idempotent(&self.inner.options, || {
             let put = self.inner.store.put(path, PutPayload::from(bytes.clone()));
-            self.within(Operation::Put, path, put)
+            self.with_deadline(Operation::Put, path, put)
         })
         .await
         .map(drop)
     }
 
-    /// Starts writing an object in parts; nothing is visible until [`Upload::finish`].
+    /// Starts to write an object in parts; nothing is visible until [`Upload::finish`].
     pub async fn upload(&self, path: &Path) -> Result<Upload, StorageError> {
         Upload::start(self.clone(), path.clone()).await
     }
 
-    /// Reads an object whole.
+    /// Reads a whole object.
     pub async fn get(&self, path: &Path) -> Result<Bytes, StorageError> {
         retry::idempotent(&self.inner.options, || {
-            self.within(Operation::Get, path, async {
+            self.with_deadline(Operation::Get, path, async {
                 self.inner.store.get(path).await?.bytes().await
             })
         })
         .await
     }
 
-    /// Reads an object whole; `None` when there is none.
+    /// Reads a whole object; `None` when it does not exist.
     pub async fn get_opt(&self, path: &Path) -> Result<Option<Bytes>, StorageError> {
         match self.get(path).await {
             Ok(bytes) => Ok(Some(bytes)),
@@ -174,23 +176,27 @@ impl Storage {
 
     /// Reads bytes `range`; an error when the object is shorter.
     pub async fn get_range(&self, path: &Path, range: Range<u64>) -> Result<Bytes, StorageError> {
-        let wanted = range.end.saturating_sub(range.start);
+        let expected = range.end.saturating_sub(range.start);
         let bytes = retry::idempotent(&self.inner.options, || {
-            self.within(Operation::Get, path, self.inner.store.get_range(path, range.clone()))
+            self.with_deadline(
+                Operation::Get,
+                path,
+                self.inner.store.get_range(path, range.clone()),
+            )
         })
         .await?;
-        self.expect_length(path, wanted, &bytes)?;
+        self.expect_length(path, expected, &bytes)?;
         Ok(bytes)
     }
 
-    /// Reads several ranges, near ones in one request.
+    /// Reads several ranges; near ones in one request.
     pub async fn get_ranges(
         &self,
         path: &Path,
         ranges: &[Range<u64>],
     ) -> Result<Vec<Bytes>, StorageError> {
         let parts = retry::idempotent(&self.inner.options, || {
-            self.within(Operation::Get, path, self.inner.store.get_ranges(path, ranges))
+            self.with_deadline(Operation::Get, path, self.inner.store.get_ranges(path, ranges))
         })
         .await?;
         for (range, bytes) in ranges.iter().zip(&parts) {
@@ -199,15 +205,15 @@ impl Storage {
         Ok(parts)
     }
 
-    /// Size and time of an object.
+    /// Returns size and time of an object.
     pub async fn head(&self, path: &Path) -> Result<ObjectMeta, StorageError> {
         retry::idempotent(&self.inner.options, || {
-            self.within(Operation::Head, path, self.inner.store.head(path))
+            self.with_deadline(Operation::Head, path, self.inner.store.head(path))
         })
         .await
     }
 
-    /// All objects below `prefix` with names after `offset`, in order of name.
+    /// Lists all objects below `prefix` with names after `offset`, in order of name.
     pub async fn list(
         &self,
         prefix: &Path,
@@ -218,31 +224,34 @@ impl Storage {
                 Some(offset) => self.inner.store.list_with_offset(Some(prefix), offset),
                 None => self.inner.store.list(Some(prefix)),
             };
-            self.within(Operation::List, prefix, stream.try_collect::<Vec<_>>())
+            self.with_deadline(Operation::List, prefix, stream.try_collect::<Vec<_>>())
         })
         .await?;
         objects.sort_by(|a, b| a.location.cmp(&b.location));
         Ok(objects)
     }
 
-    /// The folders right below `prefix` (`None`: below the root), in order of name, and how many
-    /// objects lie there beside them.
-    pub async fn folders(&self, prefix: Option<&Path>) -> Result<(Vec<Path>, u64), StorageError> {
+    /// Lists the directories directly below `prefix` (`None`: below the root), in order of name,
+    /// and counts the objects next to them.
+    pub async fn directories(
+        &self,
+        prefix: Option<&Path>,
+    ) -> Result<(Vec<Path>, u64), StorageError> {
         let root = Path::default();
         let listed = retry::idempotent(&self.inner.options, || {
             let list = self.inner.store.list_with_delimiter(prefix);
-            self.within(Operation::List, prefix.unwrap_or(&root), list)
+            self.with_deadline(Operation::List, prefix.unwrap_or(&root), list)
         })
         .await?;
-        let mut folders = listed.common_prefixes;
-        folders.sort();
-        Ok((folders, listed.objects.len() as u64))
+        let mut directories = listed.common_prefixes;
+        directories.sort();
+        Ok((directories, listed.objects.len() as u64))
     }
 
-    /// Deletes an object; one that is not there counts as deleted.
+    /// Deletes an object; a missing object counts as deleted.
     pub async fn delete(&self, path: &Path) -> Result<(), StorageError> {
         let deleted = retry::idempotent(&self.inner.options, || {
-            self.within(Operation::Delete, path, self.inner.store.delete(path))
+            self.with_deadline(Operation::Delete, path, self.inner.store.delete(path))
         })
         .await;
         match deleted {
@@ -251,7 +260,7 @@ impl Storage {
         }
     }
 
-    async fn within<T>(
+    async fn with_deadline<T>(
         &self,
         operation: Operation,
         path: &Path,
@@ -261,16 +270,16 @@ impl Storage {
             Ok(Ok(value)) => Ok(value),
             Ok(Err(source)) => Err(StorageError::store(operation, self.name(path), source)),
             Err(_) => {
-                Err(StorageError::late(operation, self.name(path), self.inner.options.deadline))
+                Err(StorageError::deadline(operation, self.name(path), self.inner.options.deadline))
             }
         }
     }
 
-    fn expect_length(&self, path: &Path, wanted: u64, bytes: &Bytes) -> Result<(), StorageError> {
-        if u64::try_from(bytes.len()).ok() == Some(wanted) {
+    fn expect_length(&self, path: &Path, expected: u64, bytes: &Bytes) -> Result<(), StorageError> {
+        if u64::try_from(bytes.len()).ok() == Some(expected) {
             return Ok(());
         }
-        Err(StorageError::Short { object: self.name(path), wanted, got: bytes.len() })
+        Err(StorageError::Short { object: self.name(path), expected, actual: bytes.len() })
     }
 }
 

@@ -1,5 +1,5 @@
-//! Rows of 64 KiB, with the sizes that releases run with: what is held at once is bounded in bytes,
-//! not only in rows. Apart from the engine's own tests, which run with small pieces, pages and row
+//! Test of rows of 64 KiB with the sizes of releases: memory in use is bounded in bytes, not only
+//! in rows. Separate from the engine's own tests, which run with small pieces, pages and row
 //! groups.
 #![allow(missing_docs, clippy::unwrap_used, reason = "tests")]
 
@@ -21,15 +21,15 @@ use tidewater_region_engine::storage::Storage;
 use tidewater_region_engine::{MemoryBudget, Region, RegionSpec, RowOp, RowsWrite, ScanOptions};
 
 const ROWS: i64 = 2_000;
-/// Writes that one round of rows comes in; their keys lie between each other.
+/// Number of writes of one round of rows; their keys interleave.
 const WRITES: i64 = 20;
 /// Bytes of each of the two wide columns.
 const WIDE: usize = 32 << 10;
-/// No batch may show more than twice what one aims at.
-const MOST_SHOWN: usize = 16 << 20;
-/// Nor may it hold much more than it shows: buffers grow by doubling.
-const MOST_HELD: usize = 24 << 20;
-/// Half and five quarters of what a row group aims at.
+/// Maximum bytes of a batch's rows: twice the target.
+const MAX_ROW_BYTES: usize = 16 << 20;
+/// Maximum bytes of a batch's buffers, which grow by doubling.
+const MAX_BUFFER_BYTES: usize = 24 << 20;
+/// Half to five quarters of the target size of a row group.
 const ROW_GROUP: std::ops::Range<u64> = (16 << 20)..(40 << 20);
 
 const ID: ColumnId = ColumnId(1);
@@ -73,7 +73,7 @@ async fn region() -> Arc<Region> {
     region
 }
 
-/// Bytes that do not compress: a xorshift that begins elsewhere for each row.
+/// Incompressible bytes: a xorshift with another seed for each row.
 fn noise(id: i64, round: u64) -> Vec<u8> {
     let mut state = (id.unsigned_abs() + 1).wrapping_mul(0x9e37_79b9_7f4a_7c15) ^ round;
     let mut bytes = Vec::with_capacity(WIDE);
@@ -86,16 +86,17 @@ fn noise(id: i64, round: u64) -> Vec<u8> {
     bytes
 }
 
-/// Every `step`-th row, in writes of which each has keys all over the range.
+/// Writes every `step`-th row; the keys of each write are spread over the range.
 fn write(region: &Region, round: u64, step: i64) {
-    // The same in every row: next to nothing in a file, all of it again once it is read.
+    // The same in every row: next to nothing in a file, but full size once it is read.
     let text = "t".repeat(WIDE);
     for write in 0..WRITES {
         let ids: Vec<i64> = (0..ROWS / step)
             .filter(|number| number % WRITES == write)
             .map(|number| number * step)
             .collect();
-        let (mut noises, mut texts) = (BinaryBuilder::new(), StringBuilder::new());
+        let mut noises = BinaryBuilder::new();
+        let mut texts = StringBuilder::new();
         for id in &ids {
             noises.append_value(noise(*id, round));
             texts.append_value(&text);
@@ -112,37 +113,38 @@ fn write(region: &Region, round: u64, step: i64) {
     }
 }
 
-/// All rows are there, each of the round that `round` says, in batches that are not too large.
-async fn check(region: &Region, what: &str, round: impl Fn(i64) -> u64) {
+/// Checks that all rows are returned, each from the round that `round` returns, in batches below
+/// the limits.
+async fn check(region: &Region, context: &str, round: impl Fn(i64) -> u64) {
     let mut rows = region.scan(&ScanOptions::all(vec![ID, NOISE, TEXT])).unwrap();
     let mut next = 0;
     while let Some(batch) = rows.try_next().await.unwrap() {
-        let shown = bytes_of(batch.columns(), 0..batch.num_rows());
-        assert!(shown <= MOST_SHOWN, "{what}: a batch of {shown} bytes");
-        let held = batch.get_array_memory_size();
-        assert!(held <= MOST_HELD, "{what}: a batch holds {held} bytes");
+        let row_bytes = bytes_of(batch.columns(), 0..batch.num_rows());
+        assert!(row_bytes <= MAX_ROW_BYTES, "{context}: a batch of {row_bytes} bytes");
+        let buffer_bytes = batch.get_array_memory_size();
+        assert!(buffer_bytes <= MAX_BUFFER_BYTES, "{context}: a batch holds {buffer_bytes} bytes");
         let ids = batch.column(0).as_primitive::<Int64Type>();
         let noises = batch.column(1).as_binary::<i32>();
         let texts = batch.column(2).as_string::<i32>();
         for row in 0..batch.num_rows() {
-            assert_eq!(ids.value(row), next, "{what}");
-            assert!(noises.value(row) == noise(next, round(next)), "{what}: row {next}");
-            assert_eq!(texts.value_length(row), i32::try_from(WIDE).unwrap(), "{what}");
+            assert_eq!(ids.value(row), next, "{context}");
+            assert!(noises.value(row) == noise(next, round(next)), "{context}: row {next}");
+            assert_eq!(texts.value_length(row), i32::try_from(WIDE).unwrap(), "{context}");
             next += 1;
         }
     }
-    assert_eq!(next, ROWS, "{what}");
+    assert_eq!(next, ROWS, "{context}");
 }
 
-fn check_row_groups(region: &Region, what: &str) {
+fn check_row_groups(region: &Region, context: &str) {
     for file in region.files() {
         let bytes = file.rows * 2 * WIDE as u64 / u64::from(file.row_groups);
-        assert!(ROW_GROUP.contains(&bytes), "{what}: row groups of {bytes} bytes");
+        assert!(ROW_GROUP.contains(&bytes), "{context}: row groups of {bytes} bytes");
     }
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn wide_rows_are_held_a_few_megabytes_at_a_time() {
+async fn wide_rows_are_processed_in_bounded_memory() {
     let region = region().await;
     write(&region, 0, 1);
     check(&region, "runs that overlap", |_| 0).await;

@@ -1,6 +1,6 @@
-//! One membership step, decided on a membership that is named: another one in the meantime means
-//! that somebody else decided too. Whoever asks may ask again while a change stands between its two
-//! steps, and finishes it.
+//! One membership change, based on the membership that the caller names: if the group's membership
+//! differs, another caller has changed it and the call is refused. A repeated call completes a
+//! change that is between its two steps.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
@@ -19,12 +19,12 @@ use crate::groups::Groups;
 
 const DEADLINE: Duration = Duration::from_secs(20);
 
-/// What is to be asked of openraft.
+/// Next step of a membership change.
 #[derive(Debug, PartialEq)]
-pub(super) enum Step {
-    /// The membership is already so.
+pub(super) enum MembershipStep {
+    /// The membership already has the requested change.
     Nothing,
-    /// This change, keeping removed voters as learners or not.
+    /// Change to request from openraft next.
     Change(ChangeMembers<u64, Member>),
 }
 
@@ -44,17 +44,17 @@ pub(super) async fn call(
         return Err(stale(group, &seen));
     }
     if let Change::AddLearner(member) = &change {
-        groups.parts().network.addresses().set_if_absent(NodeId(member.node_id), &member.address);
+        groups.context().network.addresses().set_if_absent(NodeId(member.node_id), &member.address);
     }
-    let step = plan(&seen, change)?;
-    let id = match step {
-        Step::Nothing => named,
-        Step::Change(change) => carry_out(&replica, change, named).await?,
+    let next = plan(&seen, change)?;
+    let id = match next {
+        MembershipStep::Nothing => named,
+        MembershipStep::Change(change) => apply_change(&replica, change, named).await?,
     };
     Ok(ChangeMembershipResponse { membership_term: id.leader_id.term, membership_index: id.index })
 }
 
-async fn carry_out(
+async fn apply_change(
     replica: &GroupReplica,
     change: ChangeMembers<u64, Member>,
     named: LogId,
@@ -62,40 +62,44 @@ async fn carry_out(
     let group = replica.group();
     tokio::time::timeout(DEADLINE, membership::change(&replica.raft, change, Some(named)))
         .await
-        .map_err(|_| refusals::deadline("a membership change", group))?
-        .map_err(|error| refusals::raft_refused(group, &error))
+        .map_err(|_| refusals::deadline_exceeded("a membership change", group))?
+        .map_err(|error| refusals::raft_error(group, &error))
 }
 
-/// What the change comes to on this membership.
-pub(super) fn plan(seen: &StoredMembership, change: Change) -> Result<Step, Refusal> {
+/// Determines the step that makes the requested change to this membership.
+pub(super) fn plan(seen: &StoredMembership, change: Change) -> Result<MembershipStep, Refusal> {
     let members = seen.membership();
     let is_voter = |id: u64| members.voter_ids().any(|voter| voter == id);
     let stays_voter = |id: u64| membership::future_voters(members).contains(&id);
     let is_member = |id: u64| members.get_node(&id).is_some();
-    // What is so already is so for good only once the membership is not joint any more.
-    let done = || match membership::is_joint(members) {
-        true => Step::Change(membership::finish()),
-        false => Step::Nothing,
+    // A change that is already made is final only once the membership is no longer joint.
+    let done = || {
+        if membership::is_joint(members) {
+            MembershipStep::Change(membership::finish())
+        } else {
+            MembershipStep::Nothing
+        }
     };
     Ok(match change {
         Change::AddLearner(member) if is_member(member.node_id) => done(),
-        Change::AddLearner(member) => Step::Change(ChangeMembers::AddNodes(BTreeMap::from([(
-            member.node_id,
-            Member { address: member.address },
-        )]))),
+        Change::AddLearner(member) => MembershipStep::Change(ChangeMembers::AddNodes(
+            BTreeMap::from([(member.node_id, Member { address: member.address })]),
+        )),
         Change::Promote(id) if stays_voter(id) => done(),
         Change::Promote(id) if !is_member(id) => {
             return Err(Refusal::new(
                 Reason::MemberNotFound,
-                format!("node {id} is no learner of the group: add it first"),
+                format!("node {id} is not a learner of the group: add it first"),
             ));
         }
-        Change::Promote(id) => Step::Change(ChangeMembers::AddVoterIds(BTreeSet::from([id]))),
+        Change::Promote(id) => {
+            MembershipStep::Change(ChangeMembers::AddVoterIds(BTreeSet::from([id])))
+        }
         Change::Remove(id) if is_voter(id) => {
-            Step::Change(ChangeMembers::RemoveVoters(BTreeSet::from([id])))
+            MembershipStep::Change(ChangeMembers::RemoveVoters(BTreeSet::from([id])))
         }
         Change::Remove(id) if is_member(id) => {
-            Step::Change(ChangeMembers::RemoveNodes(BTreeSet::from([id])))
+            MembershipStep::Change(ChangeMembers::RemoveNodes(BTreeSet::from([id])))
         }
         Change::Remove(_) => done(),
     })
@@ -106,7 +110,8 @@ fn stale(group: GroupId, membership: &StoredMembership) -> Refusal {
     Refusal::new(
         Reason::MembershipStale,
         format!(
-            "the members of group {group} were changed at term {}, index {}: decide again",
+            "the members of group {group} have changed at term {}, index {}: retry with the \
+             current membership",
             now.0, now.1
         ),
     )

@@ -1,4 +1,5 @@
-//! A follower is short of memory: the owner flushes as much as that one must get rid of.
+//! Flush request of a follower that is short of memory: the owner flushes the number of bytes that
+//! exceed the follower's limit.
 
 use tidewater_common::ids::GroupId;
 use tidewater_common::refusal::Refusal;
@@ -13,12 +14,12 @@ pub(super) async fn call(
 ) -> Result<RequestFlushResponse, Refusal> {
     let replica = groups.get(GroupId(request.group_id))?;
     replica.require_leader()?;
-    let wanted = match request.over_bytes {
-        // An asker of an older release does not say.
+    let request = match request.over_bytes {
+        // A follower of an older release does not send the number.
         0 => FlushRequest::Large,
         over => FlushRequest::Free(over),
     };
-    // A full queue means that flushes are asked for already.
-    let _ = replica.flush_requests.try_send(wanted);
+    // A full queue already contains flush requests.
+    let _ = replica.flush_requests.try_send(request);
     Ok(RequestFlushResponse {})
 }

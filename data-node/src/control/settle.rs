@@ -1,11 +1,11 @@
-//! What changes of a region share: the log decides, then the owner's manifest has to record it.
+//! Shared part of the calls that change a region: the log decides, then the owner's manifest
+//! records the decision.
 
 use std::time::Duration;
 
 use bytes::Bytes;
 use tidewater_common::ids::{GroupId, RegionId};
 use tidewater_common::refusal::Refusal;
-use tidewater_proto::v1::Reason;
 use tokio::sync::oneshot;
 
 use crate::group::refusals;
@@ -16,11 +16,11 @@ use crate::leadership::adopt::Adoption;
 
 const DECIDE: Duration = Duration::from_secs(10);
 const RECORD: Duration = Duration::from_secs(20);
-/// All of the files are read.
+/// Long, because the owner reads all files.
 const ADOPT: Duration = Duration::from_secs(60);
 
-/// Proposes an entry, and waits until the manifest has recorded it. Asking again is harmless: the
-/// entry names the step that it carries out.
+/// Proposes an entry and waits until the manifest has recorded it. Can be repeated: the entry names
+/// the procedure step that it carries out.
 pub(super) async fn decide_and_record(
     groups: &Groups,
     group: GroupId,
@@ -31,11 +31,11 @@ pub(super) async fn decide_and_record(
     replica.require_leader()?;
     replica.propose(entry, DECIDE).await?.into_result()?;
     let what = "recording a change in the manifest";
-    ask(&replica, RECORD, what, |asker| FlushRequest::Settle(region, asker)).await
+    call_owner(&replica, RECORD, what, |reply| FlushRequest::Settle(region, reply)).await
 }
 
-/// Has the owner take files over, and returns how many. Asking again is harmless.
-pub(crate) async fn ask_to_adopt(
+/// Lets the owner adopt files and returns their number. Can be repeated.
+pub(crate) async fn adopt_files(
     groups: &Groups,
     group: GroupId,
     adoption: Adoption,
@@ -43,23 +43,26 @@ pub(crate) async fn ask_to_adopt(
     let replica = groups.get(group)?;
     replica.require_leader()?;
     replica.region(adoption.region)?;
-    ask(&replica, ADOPT, "taking files over", |asker| FlushRequest::Adopt(adoption, asker)).await
+    let what = "an adoption of files";
+    call_owner(&replica, ADOPT, what, |reply| FlushRequest::Adopt(adoption, reply)).await
 }
 
-/// Asks the owner for something and waits for it; the owner goes on when time is up.
-pub(super) async fn ask<T>(
+/// Sends a request to the owner and waits for its reply; the owner continues after the time limit.
+pub(super) async fn call_owner<T>(
     replica: &GroupReplica,
     limit: Duration,
     what: &str,
     request: impl FnOnce(oneshot::Sender<Result<T, Refusal>>) -> FlushRequest,
 ) -> Result<T, Refusal> {
     let group = replica.group();
-    let (asker, answer) = oneshot::channel();
-    replica.flush_requests.send(request(asker)).await.map_err(|_| {
-        Refusal::new(Reason::GroupNotHosted, format!("group {group} is being stopped here"))
-    })?;
-    tokio::time::timeout(limit, answer)
+    let (sender, reply) = oneshot::channel();
+    replica
+        .flush_requests
+        .send(request(sender))
         .await
-        .map_err(|_| refusals::deadline(what, group))?
+        .map_err(|_| refusals::replica_stopping(group))?;
+    tokio::time::timeout(limit, reply)
+        .await
+        .map_err(|_| refusals::deadline_exceeded(what, group))?
         .unwrap_or_else(|_| Err(refusals::leadership_lost(group)))
 }

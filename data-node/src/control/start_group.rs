@@ -1,4 +1,4 @@
-//! Starts a replica; asking again is fine.
+//! Starts a replica. Can be repeated.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -18,7 +18,7 @@ pub(super) async fn call(
     if group == GroupId::META {
         return Err(Refusal::new(
             Reason::InvalidArgument,
-            "group 0 is the meta group: data nodes do not hold it",
+            "group 0 is the meta group: data nodes do not host it",
         ));
     }
     let members: BTreeMap<u64, Member> = request
@@ -26,13 +26,13 @@ pub(super) async fn call(
         .into_iter()
         .map(|member| (member.node_id, Member { address: member.address }))
         .collect();
-    if request.initialize && !members.contains_key(&groups.parts().node.get()) {
+    if request.initialize && !members.contains_key(&groups.context().node.get()) {
         return Err(Refusal::new(
             Reason::InvalidArgument,
             format!("the first members of group {group} must include this node"),
         ));
     }
-    let addresses = groups.parts().network.addresses();
+    let addresses = groups.context().network.addresses();
     for (id, member) in &members {
         addresses.set_if_absent(NodeId(*id), &member.address);
     }

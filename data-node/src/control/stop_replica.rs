@@ -1,4 +1,4 @@
-//! Stops a replica that is no longer a member, and forgets its log.
+//! Stops a replica that is no longer a member, and deletes its log.
 
 use std::sync::Arc;
 
@@ -14,7 +14,7 @@ pub(super) async fn call(
 ) -> Result<StopReplicaResponse, Refusal> {
     let group = GroupId(request.group_id);
     if let Ok(replica) = groups.get(group) {
-        // A replica that leads is a member, whatever the caller believes.
+        // A leading replica is a member, whatever membership the caller has seen.
         let leads = replica.require_leader().is_ok();
         let membership = replica.membership();
         let known = membership.log_id().map(|id| (id.leader_id.term, id.index));
@@ -25,7 +25,7 @@ pub(super) async fn call(
             return Err(Refusal::new(
                 Reason::MembershipStale,
                 format!(
-                    "the replica of group {group} is not stopped: it leads, or knows a later \
+                    "the replica of group {group} is not stopped: it leads, or has a later \
                      membership than that of term {}, index {}",
                     decided.0, decided.1
                 ),
@@ -36,9 +36,10 @@ pub(super) async fn call(
     Ok(StopReplicaResponse {})
 }
 
-/// Whether a stop that was decided on one membership (term, index), in which this node is not, holds
-/// for a replica whose own effective membership is `known`. One that was removed while it lagged
-/// never learns of it, so an older membership with itself in it does not count.
+/// Returns whether a replica may stop, given the membership (term, index) without this node that
+/// the caller decided on, and the replica's own effective membership `known`. A replica that was
+/// removed while it lagged never receives its removal, so an older membership that includes it does
+/// not count.
 fn may_stop(decided: (u64, u64), known: Option<(u64, u64)>, member: bool) -> bool {
     match known {
         None => true,
@@ -52,7 +53,7 @@ mod tests {
     use super::may_stop;
 
     #[test]
-    fn only_a_later_membership_without_the_node_stops_it() {
+    fn replica_stops_only_for_a_newer_membership_without_it() {
         assert!(may_stop((2, 9), None, false));
         assert!(may_stop((2, 9), Some((1, 5)), true), "removed while it lagged");
         assert!(may_stop((2, 9), Some((2, 9)), false));

@@ -6,35 +6,38 @@ use tidewater_proto::v1::{GroupMember, Reason};
 use tidewater_raft_store::Member;
 use tidewater_raft_store::types::{Membership, StoredMembership, log_id};
 
-use super::change_membership::{Step, plan};
+use super::change_membership::{MembershipStep, plan};
 
 /// Voters 1 and 2, learner 3.
 fn membership() -> StoredMembership {
-    of(vec![BTreeSet::from([1, 2])])
+    membership_of(vec![BTreeSet::from([1, 2])])
 }
 
-/// These voters among nodes 1 to 3.
-fn of(voters: Vec<BTreeSet<u64>>) -> StoredMembership {
+/// A membership with these voters among nodes 1 to 3.
+fn membership_of(voters: Vec<BTreeSet<u64>>) -> StoredMembership {
     let nodes: BTreeMap<u64, Member> =
         [1, 2, 3].into_iter().map(|id| (id, Member::new(format!("n{id}:1")))).collect();
     StoredMembership::new(Some(log_id(1, 2)), Membership::new(voters, nodes).unwrap())
 }
 
 #[test]
-fn a_change_that_is_done_already_is_nothing() {
+fn completed_membership_change_needs_no_step() {
     let member = |id| GroupMember { node_id: id, address: format!("n{id}:1") };
     let ids = |id| BTreeSet::from([id]);
     let cases = [
-        (Change::AddLearner(member(3)), Step::Nothing),
+        (Change::AddLearner(member(3)), MembershipStep::Nothing),
         (
             Change::AddLearner(member(4)),
-            Step::Change(ChangeMembers::AddNodes(BTreeMap::from([(4, Member::new("n4:1"))]))),
+            MembershipStep::Change(ChangeMembers::AddNodes(BTreeMap::from([(
+                4,
+                Member::new("n4:1"),
+            )]))),
         ),
-        (Change::Promote(1), Step::Nothing),
-        (Change::Promote(3), Step::Change(ChangeMembers::AddVoterIds(ids(3)))),
-        (Change::Remove(2), Step::Change(ChangeMembers::RemoveVoters(ids(2)))),
-        (Change::Remove(3), Step::Change(ChangeMembers::RemoveNodes(ids(3)))),
-        (Change::Remove(9), Step::Nothing),
+        (Change::Promote(1), MembershipStep::Nothing),
+        (Change::Promote(3), MembershipStep::Change(ChangeMembers::AddVoterIds(ids(3)))),
+        (Change::Remove(2), MembershipStep::Change(ChangeMembers::RemoveVoters(ids(2)))),
+        (Change::Remove(3), MembershipStep::Change(ChangeMembers::RemoveNodes(ids(3)))),
+        (Change::Remove(9), MembershipStep::Nothing),
     ];
     for (change, step) in cases {
         assert_eq!(plan(&membership(), change.clone()).unwrap(), step, "{change:?}");
@@ -44,20 +47,24 @@ fn a_change_that_is_done_already_is_nothing() {
 }
 
 #[test]
-fn a_change_between_its_two_steps_is_finished() {
+fn joint_membership_change_is_completed() {
     let ids = |id| BTreeSet::from([id]);
-    let finish = || Step::Change(ChangeMembers::AddVoterIds(BTreeSet::new()));
-    let promoting = of(vec![BTreeSet::from([1, 2]), BTreeSet::from([1, 2, 3])]);
-    let removing = of(vec![BTreeSet::from([1, 2, 3]), BTreeSet::from([1, 2])]);
+    let finish = || MembershipStep::Change(ChangeMembers::AddVoterIds(BTreeSet::new()));
+    let promoting = membership_of(vec![BTreeSet::from([1, 2]), BTreeSet::from([1, 2, 3])]);
+    let removing = membership_of(vec![BTreeSet::from([1, 2, 3]), BTreeSet::from([1, 2])]);
     let three = GroupMember { node_id: 3, address: "n3:1".into() };
     let cases = [
         (&promoting, Change::AddLearner(three), finish()),
         (&promoting, Change::Promote(3), finish()),
         (&promoting, Change::Remove(9), finish()),
-        (&promoting, Change::Remove(3), Step::Change(ChangeMembers::RemoveVoters(ids(3)))),
-        (&removing, Change::Remove(3), Step::Change(ChangeMembers::RemoveVoters(ids(3)))),
-        // It votes still, but would no longer when the change is finished.
-        (&removing, Change::Promote(3), Step::Change(ChangeMembers::AddVoterIds(ids(3)))),
+        (
+            &promoting,
+            Change::Remove(3),
+            MembershipStep::Change(ChangeMembers::RemoveVoters(ids(3))),
+        ),
+        (&removing, Change::Remove(3), MembershipStep::Change(ChangeMembers::RemoveVoters(ids(3)))),
+        // Node 3 still votes, but would no longer after the change is completed.
+        (&removing, Change::Promote(3), MembershipStep::Change(ChangeMembers::AddVoterIds(ids(3)))),
     ];
     for (membership, change, step) in cases {
         assert_eq!(plan(membership, change.clone()).unwrap(), step, "{change:?}");

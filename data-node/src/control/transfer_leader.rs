@@ -1,4 +1,4 @@
-//! Hands a group's leadership to another voter.
+//! Transfers a group's leadership to another voter.
 
 use std::time::Duration;
 
@@ -24,7 +24,7 @@ pub(super) async fn call(
     Ok(TransferLeaderResponse {})
 }
 
-/// Asks for the transfer and waits until another node leads.
+/// Starts the transfer and waits until the target leads.
 pub(crate) async fn transfer(
     replica: &GroupReplica,
     to: NodeId,
@@ -37,7 +37,7 @@ pub(crate) async fn transfer(
     if !replica.membership().membership().voter_ids().any(|voter| voter == to.get()) {
         return Err(Refusal::new(
             Reason::MemberNotFound,
-            format!("node {to} is no voter of group {group}"),
+            format!("node {to} is not a voter of group {group}"),
         ));
     }
     replica
@@ -45,7 +45,7 @@ pub(crate) async fn transfer(
         .trigger()
         .transfer_leader(to.get())
         .await
-        .map_err(|fatal| refusals::stopped(group, &fatal))?;
+        .map_err(|fatal| refusals::replica_stopped(group, &fatal))?;
     let mut metrics = replica.raft.server_metrics();
     let moved = async {
         loop {
@@ -53,11 +53,11 @@ pub(crate) async fn transfer(
                 return Ok(());
             }
             if metrics.changed().await.is_err() {
-                return Err(refusals::stopped(group, &Fatal::Stopped));
+                return Err(refusals::replica_stopped(group, &Fatal::Stopped));
             }
         }
     };
     tokio::time::timeout(limit, moved)
         .await
-        .unwrap_or_else(|_| Err(refusals::deadline("a leader transfer", group)))
+        .unwrap_or_else(|_| Err(refusals::deadline_exceeded("a leader transfer", group)))
 }

@@ -1,4 +1,4 @@
-//! `WriteFiles` and `AdoptFiles`: bulk loading, past the log and the memory of a region.
+//! `WriteFiles` and `AdoptFiles`: bulk loads, which bypass the log and the memtables.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -15,19 +15,19 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use uuid::Uuid;
 
 use super::MESSAGE_BYTES;
-use crate::control::settle::ask_to_adopt;
+use crate::control::settle::adopt_files;
 use crate::group::admission::{self, WriteLimits};
 use crate::group::obligation::area_from_wire;
 use crate::groups::Groups;
 use crate::leadership::adopt::{Adoption, What};
 
-/// Calls that write or read files at the same time; each holds rows in memory.
-pub(super) const AT_ONCE: usize = 4;
+/// Concurrent calls that write or read files; each holds rows in memory.
+pub(super) const CONCURRENT_CALLS: usize = 4;
 
-fn slot(slots: &Arc<Semaphore>) -> Result<OwnedSemaphorePermit, Refusal> {
+fn acquire_slot(slots: &Arc<Semaphore>) -> Result<OwnedSemaphorePermit, Refusal> {
     slots.clone().try_acquire_owned().map_err(|_| {
-        Refusal::new(Reason::Overloaded, "this node is at work with files of others already")
-            .retry_after(Duration::from_millis(200))
+        let message = format!("this node already runs {CONCURRENT_CALLS} file calls: retry");
+        Refusal::new(Reason::Overloaded, message).retry_after(Duration::from_millis(200))
     })
 }
 
@@ -39,7 +39,7 @@ pub(super) async fn write(
     let group = GroupId(request.group_id);
     let replica = groups.get(group)?;
     replica.require_leader()?;
-    let _slot = slot(slots)?;
+    let _slot = acquire_slot(slots)?;
     let descriptor = replica.region(RegionId(request.region_id))?.descriptor;
     let limits = WriteLimits { bytes: MESSAGE_BYTES, ..WriteLimits::default() };
     let rows = WriteRequest {
@@ -59,7 +59,7 @@ pub(super) async fn write(
     Ok(WriteFilesResponse { file_ids })
 }
 
-pub(super) async fn take_over(
+pub(super) async fn adopt(
     groups: &Groups,
     slots: &Arc<Semaphore>,
     request: AdoptFilesRequest,
@@ -71,18 +71,16 @@ pub(super) async fn take_over(
     admission::check_schema(&replica.region(region)?.descriptor, request.schema_version)?;
     let invalid = |message: &str| Refusal::new(Reason::InvalidArgument, message);
     let area = area_from_wire(&request.area_id)
-        .ok_or_else(|| invalid("a staging area is named by a UUID of 16 bytes"))?;
+        .ok_or_else(|| invalid("a staging area id must be a UUID of 16 bytes"))?;
     let file = |id: &bytes::Bytes| Uuid::from_slice(id).ok().map(FileId);
     let files: Option<Vec<FileId>> = request.file_ids.iter().map(file).collect();
-    let files = files.ok_or_else(|| invalid("a file is named by a UUID of 16 bytes"))?;
+    let files = files.ok_or_else(|| invalid("a file id must be a UUID of 16 bytes"))?;
     if files.is_empty() {
-        return Err(invalid("no file was named"));
+        return Err(invalid("the request names no files"));
     }
-    let what = match request.stage {
-        true => What::Staged { area, files },
-        false => What::Files { area, files },
-    };
-    let adoption = Adoption { region, what, slot: Some(slot(slots)?) };
-    let files = ask_to_adopt(groups, group, adoption).await?;
+    let what =
+        if request.stage { What::Staged { area, files } } else { What::Files { area, files } };
+    let adoption = Adoption { region, what, slot: Some(acquire_slot(slots)?) };
+    let files = adopt_files(groups, group, adoption).await?;
     Ok(AdoptFilesResponse { files })
 }

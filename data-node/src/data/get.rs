@@ -2,40 +2,41 @@
 
 use tidewater_common::ids::{ColumnId, GroupId, RegionId};
 use tidewater_common::refusal::Refusal;
-use tidewater_common::rows::decode_batch;
 use tidewater_proto::v1::{GetRequest, GetResponse, Reason, RowOp};
 
-use super::encode;
+use super::format;
 use crate::group::descriptor::Descriptor;
 use crate::group::{admission, refusals};
 use crate::groups::Groups;
 
-/// Keys of one call.
+/// Maximum number of keys of one call.
 const MAX_KEYS: usize = 1_000;
 
 pub(super) async fn call(groups: &Groups, request: GetRequest) -> Result<GetResponse, Refusal> {
-    let options = &groups.parts().options;
+    let options = &groups.context().options;
     let group = GroupId(request.group_id);
     let region = RegionId(request.region_id);
     let replica = groups.get(group)?;
     replica.require_leader()?;
     let hosted = replica.region(region)?;
     admission::check_schema(&hosted.descriptor, request.schema_version)?;
+    let rows_format = format::requested(request.rows_format)?;
     let keys = keys(&hosted.descriptor, &request)?;
     replica.confirm(options.read_deadline).await?;
-    // Looked up again: the region may have been altered, or replaced by a snapshot, meanwhile.
+    // Looked up again: the region may have been altered, or replaced by a snapshot, during the
+    // confirmation.
     let hosted = replica.region(region)?;
     admission::check_schema(&hosted.descriptor, request.schema_version)?;
     replica.check_published(&hosted)?;
     let projection: Vec<ColumnId> = request.projection.into_iter().map(ColumnId).collect();
     let rows = tokio::time::timeout(options.read_deadline, hosted.region.get(&keys, &projection))
         .await
-        .map_err(|_| refusals::deadline("a read", group))?
+        .map_err(|_| refusals::deadline_exceeded("a read", group))?
         .map_err(|error| {
-            replica.shared.note_read_error(region, &error);
+            replica.shared.handle_read_error(region, &error);
             Refusal::from(&error)
         })?;
-    Ok(GetResponse { rows: encode(&rows)? })
+    Ok(GetResponse { rows: format::encode(&rows, rows_format)? })
 }
 
 fn keys(
@@ -43,7 +44,7 @@ fn keys(
     request: &GetRequest,
 ) -> Result<arrow::array::RecordBatch, Refusal> {
     let keys =
-        decode_batch(&request.keys, &descriptor.row_schema(RowOp::Delete)).map_err(|error| {
+        format::decode(&request.keys, &descriptor.row_schema(RowOp::Delete)).map_err(|error| {
             Refusal::new(
                 Reason::SchemaMismatch,
                 format!("keys do not fit table {}: {error}", descriptor.table_name),
@@ -52,7 +53,7 @@ fn keys(
     if keys.num_rows() > MAX_KEYS {
         return Err(Refusal::new(
             Reason::InvalidArgument,
-            format!("a call gets at most {MAX_KEYS} keys, not {}", keys.num_rows()),
+            format!("{} keys are too many for one call (maximum {MAX_KEYS})", keys.num_rows()),
         ));
     }
     let columns = descriptor.key_columns(RowOp::Delete, &keys);
@@ -64,7 +65,7 @@ fn keys(
         if !descriptor.range.contains(&key) {
             return Err(Refusal::new(
                 Reason::KeyOutsideRegion,
-                format!("a key lies outside region {}: refresh the catalog", descriptor.region_id),
+                format!("a key is outside region {}: refresh the catalog", descriptor.region_id),
             ));
         }
     }

@@ -1,4 +1,4 @@
-//! `Scan`: one confirmation by the quorum, then a pinned version in a bounded stream.
+//! `Scan`: one confirmation by the quorum, then a bounded stream over a pinned version.
 
 use std::sync::Arc;
 
@@ -8,24 +8,24 @@ use tidewater_common::ids::{ColumnId, GroupId, RegionId};
 use tidewater_common::keys::KeyRange;
 use tidewater_common::refusal::Refusal;
 use tidewater_common::rows::first_part;
-use tidewater_proto::v1::{self, Reason, ScanRequest, ScanResponse};
+use tidewater_proto::v1::{self, Reason, RowsFormat, ScanRequest, ScanResponse};
 use tidewater_region_engine::{CompareOp, Predicate, RowStream, ScanOptions};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 use tokio::time::Instant;
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::Status;
 
-use super::{ScanStream, encode};
+use super::{ScanStream, format};
 use crate::group::admission;
-use crate::group::hosted::Hosted;
-use crate::group::shared::Shared;
+use crate::group::hosted::HostedRegion;
+use crate::group::shared::ReplicaState;
 use crate::groups::Groups;
 
-/// Batches that wait for a slow client.
+/// Batches buffered for a slow client.
 const BUFFER: usize = 2;
 /// A batch above this size is sent in parts, well below the message limit.
 const MESSAGE_TARGET: usize = 8 * 1024 * 1024;
-/// Rows of a batch at most.
+/// Maximum number of rows of a batch.
 const BATCH_ROWS: usize = 8_192;
 
 pub(super) async fn call(
@@ -33,7 +33,7 @@ pub(super) async fn call(
     scans: &Arc<Semaphore>,
     request: ScanRequest,
 ) -> Result<ScanStream, Refusal> {
-    let options = &groups.parts().options;
+    let options = &groups.context().options;
     let replica = groups.get(GroupId(request.group_id))?;
     replica.require_leader()?;
     let hosted = replica.region(RegionId(request.region_id))?;
@@ -41,50 +41,62 @@ pub(super) async fn call(
     let permit = scans.clone().try_acquire_owned().map_err(|_| {
         Refusal::new(
             Reason::Overloaded,
-            format!("{} scans are open on this node: try again", options.open_scans),
+            format!("{} scans are open on this node (maximum): retry later", options.open_scans),
         )
         .retry_after(std::time::Duration::from_millis(500))
     })?;
     replica.confirm(options.read_deadline).await?;
-    // Looked up again: the region may have been dropped, or replaced by a snapshot, meanwhile.
+    // Looked up again: the region may have been dropped, or replaced by a snapshot, during the
+    // confirmation.
     let hosted = replica.region(RegionId(request.region_id))?;
     admission::check_schema(&hosted.descriptor, request.schema_version)?;
     replica.check_published(&hosted)?;
     let count_only = request.count_only;
+    let rows_format = format::requested(request.rows_format)?;
     let scan = scan_options(request)?;
     if count_only {
         return tokio::time::timeout(options.scan_life, count(&replica.shared, &hosted, scan))
             .await
-            .map_err(|_| too_long("count"))?;
+            .map_err(|_| scan_life_exceeded("count"))?;
     }
     let rows = hosted.region.scan(&scan).map_err(|error| Refusal::from(&error))?;
-    let rows = watched(rows, &replica.shared, hosted.descriptor.region_id);
+    let rows = reload_on_missing_file(rows, &replica.shared, hosted.descriptor.region_id);
     let (sender, receiver) = mpsc::channel(BUFFER);
     let deadline = Instant::now() + options.scan_life;
-    tokio::spawn(send(rows, sender, deadline, permit));
+    tokio::spawn(send(rows, rows_format, sender, deadline, permit));
     Ok(Box::pin(ReceiverStream::new(receiver)))
 }
 
-/// The rows; a file that is gone has the region's manifest read, since what it replaced was
-/// collected meanwhile, and the client asks again.
-fn watched(rows: RowStream, shared: &Arc<Shared>, region: RegionId) -> RowStream {
+/// Passes the rows on. On a missing file, the region's manifest is read again, since garbage
+/// collection deleted the file after its replacement was committed, and the client retries.
+fn reload_on_missing_file(
+    rows: RowStream,
+    shared: &Arc<ReplicaState>,
+    region: RegionId,
+) -> RowStream {
     let shared = shared.clone();
-    rows.inspect_err(move |error| shared.note_read_error(region, error)).boxed()
+    rows.inspect_err(move |error| shared.handle_read_error(region, error)).boxed()
 }
 
-async fn count(shared: &Shared, hosted: &Hosted, scan: ScanOptions) -> Result<ScanStream, Refusal> {
+async fn count(
+    shared: &ReplicaState,
+    hosted: &HostedRegion,
+    scan: ScanOptions,
+) -> Result<ScanStream, Refusal> {
     let rows = hosted.region.count(&scan).await.map_err(|error| {
-        shared.note_read_error(hosted.descriptor.region_id, &error);
+        shared.handle_read_error(hosted.descriptor.region_id, &error);
         Refusal::from(&error)
     })?;
     let last = ScanResponse { row_count: rows, done: true, ..Default::default() };
     Ok(Box::pin(futures::stream::iter([Ok(last)])))
 }
 
-/// Ends when the client goes away: the channel is closed then. Watched also between batches: a filter
-/// that nothing passes would have all of the region read for nobody.
+/// Ends when the client disconnects, which closes the channel. The channel is watched between
+/// batches too: a filter that matches no row would otherwise read the whole region without a
+/// reader.
 async fn send(
     mut rows: RowStream,
+    rows_format: RowsFormat,
     sender: mpsc::Sender<Result<ScanResponse, Status>>,
     deadline: Instant,
     permit: OwnedSemaphorePermit,
@@ -92,7 +104,7 @@ async fn send(
     let sent = async {
         while let Some(next) = rows.next().await {
             let messages = match next {
-                Ok(batch) => messages(&batch),
+                Ok(batch) => messages(&batch, rows_format),
                 Err(error) => Err(Refusal::from(&error)),
             };
             match messages {
@@ -116,28 +128,28 @@ async fn send(
         () = sent => {}
         () = sender.closed() => {}
         () = tokio::time::sleep_until(deadline) => {
-            // A client that does not read any more is not waited for.
-            let _ = sender.try_send(Err(too_long("scan").into()));
+            // Does not wait for a client that stopped reading.
+            let _ = sender.try_send(Err(scan_life_exceeded("scan").into()));
         }
     }
     drop(permit);
 }
 
-fn too_long(what: &str) -> Refusal {
+fn scan_life_exceeded(operation: &str) -> Refusal {
     Refusal::new(
         Reason::DeadlineExceeded,
-        format!("the {what} took longer than a scan may live: read in smaller key ranges"),
+        format!("the {operation} exceeded the time limit of a scan: read smaller key ranges"),
     )
 }
 
-/// One message, or several where the batch is large: measured before it is encoded, so that no
-/// more than a message is ever held twice.
-fn messages(batch: &RecordBatch) -> Result<Vec<ScanResponse>, Refusal> {
+/// Splits a batch into one or more messages. The batch is measured before encoding, so that at most
+/// one message is held twice.
+fn messages(batch: &RecordBatch, rows_format: RowsFormat) -> Result<Vec<ScanResponse>, Refusal> {
     let mut messages = Vec::new();
     let mut rest = 0..batch.num_rows();
     while !rest.is_empty() {
         let count = first_part(batch.columns(), rest.clone(), MESSAGE_TARGET);
-        let rows = encode(&batch.slice(rest.start, count))?;
+        let rows = format::encode(&batch.slice(rest.start, count), rows_format)?;
         messages.push(ScanResponse { rows, row_count: count as u64, done: false });
         rest.start += count;
     }
@@ -187,7 +199,7 @@ mod tests {
 
     use super::*;
 
-    /// A scan of rows that none of its predicates lets pass: it reads on and yields nothing.
+    /// A scan whose predicates match no row: it keeps reading and yields nothing.
     fn endless() -> RowStream {
         stream::pending().boxed()
     }
@@ -198,24 +210,24 @@ mod tests {
     ) -> mpsc::Receiver<Result<ScanResponse, Status>> {
         let permit = scans.clone().try_acquire_owned().unwrap();
         let (sender, receiver) = mpsc::channel(BUFFER);
-        tokio::spawn(send(endless(), sender, Instant::now() + life, permit));
+        tokio::spawn(send(endless(), RowsFormat::Batch, sender, Instant::now() + life, permit));
         receiver
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_scan_ends_with_its_client_though_it_finds_nothing() {
+    async fn scan_without_matches_ends_when_its_client_disconnects() {
         let scans = Arc::new(Semaphore::new(1));
         let life = Duration::from_secs(30 * 60);
         let client = begin(&scans, life);
         tokio::time::sleep(Duration::from_secs(60)).await;
-        assert_eq!(scans.available_permits(), 0, "somebody waits for it");
+        assert_eq!(scans.available_permits(), 0, "the client is connected");
         drop(client);
         let freed = tokio::time::timeout(Duration::from_secs(1), scans.acquire()).await;
-        assert!(freed.is_ok(), "nobody does");
+        assert!(freed.is_ok(), "the scan ended with its client");
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_scan_that_lives_too_long_says_so() {
+    async fn expired_scan_reports_an_exceeded_deadline() {
         let scans = Arc::new(Semaphore::new(1));
         let mut client = begin(&scans, Duration::from_secs(60));
         let refusal = Refusal::from(client.recv().await.unwrap().unwrap_err());
@@ -225,15 +237,15 @@ mod tests {
     }
 
     #[test]
-    fn a_large_batch_is_sent_in_parts_by_its_bytes() {
-        // The large rows lie beside each other.
+    fn large_batch_is_split_by_bytes() {
+        // The large rows are adjacent.
         let rows: Vec<Vec<u8>> = (0..64_usize)
             .map(|row| vec![b'x'; if (16..32).contains(&row) { 3 << 20 } else { 10 }])
             .collect();
         let column: ArrayRef = Arc::new(BinaryArray::from_iter_values(&rows));
         let batch = RecordBatch::try_from_iter([("body", column)]).unwrap();
-        let parts = messages(&batch).unwrap();
-        // Two of the large rows fit in a message, and as many small ones as stand around them.
+        let parts = messages(&batch, RowsFormat::Batch).unwrap();
+        // Two of the large rows fit in a message, together with the adjacent small ones.
         assert_eq!(parts.len(), 8);
         let mut back = Vec::new();
         for part in parts {
@@ -247,12 +259,12 @@ mod tests {
     }
 
     #[test]
-    fn rows_without_columns_are_one_message() {
+    fn rows_without_columns_fit_one_message() {
         let options = RecordBatchOptions::new().with_row_count(Some(5));
         let batch =
             RecordBatch::try_new_with_options(Arc::new(Schema::empty()), Vec::new(), &options)
                 .unwrap();
-        let parts = messages(&batch).unwrap();
+        let parts = messages(&batch, RowsFormat::Batch).unwrap();
         assert_eq!((parts.len(), parts[0].row_count), (1, 5));
     }
 }

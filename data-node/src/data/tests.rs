@@ -1,12 +1,16 @@
-//! Calls to a node that holds its group alone, while the region is altered.
+//! Tests of calls to a node with a single-member group while the region is altered.
 
 use arrow::array::{ArrayRef, Int64Array};
 use tempfile::TempDir;
 use tidewater_common::ids::{Epoch, GroupId, RegionId, Sequence};
-use tidewater_proto::v1;
+use tidewater_common::rows::{decode_batch, decode_stream, encode_batch, encode_stream};
+use tidewater_proto::v1::{self, RowsFormat};
 use tidewater_region_engine::manifest::AreaId;
 use tidewater_region_engine::region::{Cause, Content, Obligation, Pending, Publication};
 use uuid::Uuid;
+
+use arrow::array::RecordBatch;
+use futures::StreamExt;
 
 use super::*;
 use crate::group::entry;
@@ -21,14 +25,14 @@ async fn serving(folder: &TempDir) -> (Arc<Groups>, Arc<GroupReplica>) {
     let groups = node(folder.path());
     let replica = groups.start(GROUP).await.unwrap();
     groups.initialize(&replica, members()).await.unwrap();
-    until("it leads", async || replica.require_leader().is_ok()).await;
+    until("the replica leads", async || replica.require_leader().is_ok()).await;
     let opened = entry::opened(region(7, None, None), Sequence(0));
     replica.propose(opened, LIMIT).await.unwrap();
     assert_eq!(replica.group(), GroupId(5));
     (groups, replica)
 }
 
-/// Asks region 7 for the row of key 1.
+/// A request to region 7 for the row of key 1.
 fn get_1() -> GetRequest {
     let ids: Vec<ArrayRef> = vec![Arc::new(Int64Array::from(vec![1]))];
     let keys = RecordBatch::try_new(schema(1).key_arrow(), ids).unwrap();
@@ -37,12 +41,13 @@ fn get_1() -> GetRequest {
         region_id: 7,
         catalog_version: 1,
         schema_version: 1,
-        keys: encode(&keys).unwrap(),
+        keys: encode_batch(&keys).unwrap(),
         projection: vec![1],
+        rows_format: 0,
     }
 }
 
-/// Region 7 comes to schema version 2.
+/// Alters region 7 to schema version 2.
 async fn alter(replica: &GroupReplica) {
     let altered = entry::altered(v1::RegionAltered {
         region_id: 7,
@@ -55,14 +60,14 @@ async fn alter(replica: &GroupReplica) {
     assert_eq!(hosted.descriptor.schema_version().get(), 2);
 }
 
-// Its columns would be looked up in a schema that its client does not know of.
+// The columns would otherwise be looked up in a schema that the client does not know.
 #[tokio::test]
-async fn a_get_is_refused_when_the_region_is_altered_while_it_is_confirmed() {
+async fn get_is_refused_if_an_alter_overlaps_its_confirmation() {
     let folder = tempfile::tempdir().unwrap();
     let (groups, replica) = serving(&folder).await;
     {
         let mut get = Box::pin(get::call(&groups, get_1()));
-        // It is admitted, and has asked for the confirmation.
+        // The get is admitted and has started its confirmation.
         assert!(futures::poll!(&mut get).is_pending());
         alter(&replica).await;
         assert_eq!(get.await.unwrap_err().reason, Reason::SchemaVersionStale);
@@ -71,9 +76,9 @@ async fn a_get_is_refused_when_the_region_is_altered_while_it_is_confirmed() {
     stop(groups).await;
 }
 
-// Its first answer was lost: a refusal would say that nothing was done.
+// The first reply was lost: a refusal would report that nothing was done.
 #[tokio::test]
-async fn a_write_that_is_repeated_after_an_alter_gets_its_first_answer() {
+async fn write_repeated_after_an_alter_gets_its_first_reply() {
     let folder = tempfile::tempdir().unwrap();
     let (groups, replica) = serving(&folder).await;
     let opening = write::call(&groups, write(1, 1, &[])).await.unwrap().sequence;
@@ -89,9 +94,10 @@ async fn a_write_that_is_repeated_after_an_alter_gets_its_first_answer() {
     stop(groups).await;
 }
 
-// They are in no replica's memory, and their loader may have been told already, by the owner before.
+// No replica has the files in memory, and the previous owner may already have reported them to
+// their loader.
 #[tokio::test]
-async fn nothing_is_read_that_may_lack_published_files() {
+async fn reads_wait_for_published_files() {
     let folder = tempfile::tempdir().unwrap();
     let (groups, replica) = serving(&folder).await;
     let area = AreaId(Uuid::from_u128(4));
@@ -99,7 +105,7 @@ async fn nothing_is_read_that_may_lack_published_files() {
     let cause = Cause { sequence: Sequence(1 << 40), procedure: None };
     let obligation = Obligation::Publish(publication);
     let hosted = replica.region(RegionId(7)).unwrap();
-    until("it is read", async || hosted.region.load().await.is_ok()).await;
+    until("the manifest is read", async || hosted.region.load().await.is_ok()).await;
     hosted.region.decide(Pending { cause, obligation }).unwrap();
     assert_eq!(get::call(&groups, get_1()).await.unwrap_err().reason, Reason::RegionLoading);
     let scan = ScanRequest { group_id: 5, region_id: 7, schema_version: 1, ..Default::default() };
@@ -107,5 +113,70 @@ async fn nothing_is_read_that_may_lack_published_files() {
     let refused = scan::call(&groups, &scans, scan).await.err().unwrap();
     assert_eq!(refused.reason, Reason::RegionLoading);
     drop((hosted, replica));
+    stop(groups).await;
+}
+
+/// A write of a stream with the rows of `write(..)`.
+fn stream_write(serial: u64, keys: &[i64]) -> WriteRequest {
+    let compact = write(1, serial, keys);
+    let batch = decode_batch(&compact.rows, &schema(1).arrow()).unwrap();
+    WriteRequest { rows: encode_stream(&batch).unwrap(), ..compact }
+}
+
+#[tokio::test]
+async fn streams_are_written_and_read() {
+    let folder = tempfile::tempdir().unwrap();
+    let (groups, replica) = serving(&folder).await;
+    let opening = write::call(&groups, write(1, 1, &[])).await.unwrap().sequence;
+    let first = WriteRequest { opening, ..stream_write(2, &[1, 5]) };
+    assert_eq!(write::call(&groups, first.clone()).await.unwrap().rows_applied, 2);
+    // The two encodings of a write are the same write.
+    let repeated = WriteRequest { opening, ..write(1, 2, &[1, 5]) };
+    assert!(write::call(&groups, repeated).await.unwrap().repeated);
+
+    let stream = RowsFormat::Stream.into();
+    let projection = vec![1];
+    let expected = schema(1).key_arrow();
+    let get = GetRequest { rows_format: stream, ..get_1() };
+    let keys = decode_batch(&get.keys, &expected).unwrap();
+    let get = GetRequest { keys: encode_stream(&keys).unwrap(), ..get };
+    let found = get::call(&groups, get).await.unwrap().rows;
+    assert_eq!(decode_stream(&found, &expected).unwrap().num_rows(), 1);
+
+    let scan = ScanRequest {
+        group_id: 5,
+        region_id: 7,
+        schema_version: 1,
+        projection,
+        rows_format: stream,
+        ..Default::default()
+    };
+    let mut messages = scan::call(&groups, &Arc::new(Semaphore::new(1)), scan).await.unwrap();
+    let rows = messages.next().await.unwrap().unwrap().rows;
+    assert_eq!(decode_stream(&rows, &expected).unwrap().num_rows(), 2);
+    drop((messages, replica));
+    stop(groups).await;
+}
+
+#[tokio::test]
+async fn streams_that_do_not_fit_are_refused() {
+    let folder = tempfile::tempdir().unwrap();
+    let (groups, replica) = serving(&folder).await;
+    let opening = write::call(&groups, write(1, 1, &[])).await.unwrap().sequence;
+    let fitting = WriteRequest { opening, ..stream_write(2, &[1]) };
+    let keys: ArrayRef = Arc::new(Int64Array::from(vec![1]));
+    let narrow = RecordBatch::try_from_iter([("other", keys)]).unwrap();
+    let misfit = WriteRequest { rows: encode_stream(&narrow).unwrap(), ..fitting.clone() };
+    let refused = write::call(&groups, misfit).await.unwrap_err();
+    assert_eq!(refused.reason, Reason::SchemaMismatch, "{refused}");
+    let cut = WriteRequest { rows: fitting.rows.slice(..40), ..fitting.clone() };
+    assert_eq!(write::call(&groups, cut).await.unwrap_err().reason, Reason::SchemaMismatch);
+    let newer = GetRequest { rows_format: 9, ..get_1() };
+    assert_eq!(get::call(&groups, newer).await.unwrap_err().reason, Reason::Unsupported);
+    // A stale schema version is reported before its columns are compared.
+    alter(&replica).await;
+    let stale = write::call(&groups, fitting).await.unwrap_err();
+    assert_eq!(stale.reason, Reason::SchemaVersionStale);
+    drop(replica);
     stop(groups).await;
 }

@@ -4,18 +4,24 @@ use tidewater_common::ids::{GroupId, RegionId};
 use tidewater_common::refusal::Refusal;
 use tidewater_proto::v1::{WriteRequest, WriteResponse};
 
+use super::format;
 use crate::group::{admission, refusals};
 use crate::groups::Groups;
 
-pub(super) async fn call(groups: &Groups, write: WriteRequest) -> Result<WriteResponse, Refusal> {
-    let options = &groups.parts().options;
+pub(super) async fn call(
+    groups: &Groups,
+    mut write: WriteRequest,
+) -> Result<WriteResponse, Refusal> {
+    let options = &groups.context().options;
     let group = GroupId(write.group_id);
     let replica = groups.get(group)?;
     replica.require_leader()?;
     admission::check_disk(&groups.disk())?;
     let hosted = replica.region(RegionId(write.region_id))?;
-    if let Err(refusal) = admission::check(&hosted.descriptor, &options.write, &write) {
-        return match replica.shared.done_before(&write) {
+    let checked = format::make_compact(&hosted.descriptor, &mut write)
+        .and_then(|()| admission::check(&hosted.descriptor, &options.write, &write));
+    if let Err(refusal) = checked {
+        return match replica.shared.earlier_outcome(&write) {
             Some(outcome) => outcome.into_result(),
             None => Err(refusal),
         };
@@ -28,5 +34,5 @@ pub(super) async fn call(groups: &Groups, write: WriteRequest) -> Result<WriteRe
         .map_err(|error| Refusal::from(&error))?;
     tokio::time::timeout(options.write_deadline, replica.batcher.write(write, admitted))
         .await
-        .unwrap_or_else(|_| Err(refusals::deadline("a write", group)))
+        .unwrap_or_else(|_| Err(refusals::deadline_exceeded("a write", group)))
 }

@@ -88,7 +88,7 @@ impl<B: CursorBook> Teller<B> {
             .all()
             .iter()
             .map(|replica| (replica.group(), replica.leadership()))
-            .filter(|(_, leadership)| leadership.here)
+            .filter(|(_, leadership)| leadership.is_leader)
             .map(|(group, leadership)| (group, leadership.term))
             .collect();
         if hooks.is_empty() || led.is_empty() {
@@ -163,7 +163,7 @@ impl<B: CursorBook> Teller<B> {
                 self.tracks.end(&one.cursor, None, false, Instant::now());
                 continue;
             };
-            let env = self.groups.parts().env.clone();
+            let env = self.groups.context().env.clone();
             self.turns.spawn(async move {
                 let turned = turn(&env, &one.cursor, one.dropped, &hook).await;
                 (one.cursor, turned)

@@ -122,7 +122,7 @@ impl Fixture {
         let groups = node_over(folder.path(), storage.clone());
         let replica = groups.start(GROUP).await.unwrap();
         groups.initialize(&replica, members()).await.unwrap();
-        until("the group has a leader", async || replica.leadership().here).await;
+        until("the group has a leader", async || replica.leadership().is_leader).await;
         let opened = entry::opened(region(REGION.get(), None, None), Sequence(0));
         replica.propose(opened, LIMIT).await.unwrap().into_result().unwrap();
         let home = HookHome { role: "data", node_id: NODE };

@@ -7,7 +7,7 @@ use tidewater_proto::v1::CursorState;
 use tidewater_region_engine::EngineError;
 use tidewater_region_engine::env::RegionEnv;
 use tidewater_region_engine::hooks::{DurableHook, HookError, RegionSnapshot};
-use tidewater_region_engine::manifest::history::{History, Past, history, snapshot};
+use tidewater_region_engine::manifest::history::{History, PastDelta, history, snapshot};
 use tokio::time::Instant;
 
 use super::cursor::{Cursor, Move};
@@ -102,7 +102,7 @@ async fn tail(env: &RegionEnv, cursor: &Cursor, dropped: bool, hook: &DurableHoo
 }
 
 /// Tells one version after the other, until one is not taken.
-async fn tell(past: &[Past], hook: &DurableHook) -> Turned {
+async fn tell(past: &[PastDelta], hook: &DurableHook) -> Turned {
     let until = Instant::now() + LONGEST;
     let mut told: Option<ManifestVersion> = None;
     let mut failed = None;

@@ -1,5 +1,5 @@
-//! What is checked before a write is proposed: everything that needs no agreement, so that a bad
-//! write costs one node a little and the log nothing.
+//! Checks of a write before it is proposed: all checks that need no agreement. An invalid write
+//! costs one node little and the log nothing.
 
 use std::time::Duration;
 
@@ -11,7 +11,7 @@ use tidewater_raft_store::DiskHealth;
 
 use super::apply::{check_schema_version, named_opening, producer_key, row_op};
 use super::descriptor::Descriptor;
-use super::entry::Outcome;
+use super::entry::EntryOutcome;
 use super::producers::OPENING;
 
 #[cfg(test)]
@@ -24,9 +24,8 @@ pub struct WriteLimits {
     pub rows: usize,
     /// Bytes of encoded rows of one write.
     pub bytes: usize,
-    /// Bytes of one row key as it is stored. Every producer's record keeps two of them, and so does
-    /// every file's in the manifest: without a limit a region's part of a snapshot grows beyond what
-    /// can be stored.
+    /// Bytes of one row key as stored. Each producer record and each file entry in the manifest
+    /// holds two keys: without a limit, a region's part of a snapshot exceeds the largest record.
     pub key_bytes: usize,
 }
 
@@ -36,8 +35,8 @@ impl Default for WriteLimits {
     }
 }
 
-/// Checks a write against the region that it names. Costs a decoding (zero-copy) and a comparison
-/// of neighbouring keys.
+/// Checks a write against the region that it names. Costs a zero-copy decoding and a comparison of
+/// neighbouring keys.
 pub fn check(
     descriptor: &Descriptor,
     limits: &WriteLimits,
@@ -62,7 +61,7 @@ pub fn check(
     check_rows(descriptor, limits, write)
 }
 
-/// Checks rows that are put past the log, of which no producer and no opening is known.
+/// Checks rows of a bulk load, which bypass the log and have neither a producer nor an opening.
 pub fn check_put(
     descriptor: &Descriptor,
     limits: &WriteLimits,
@@ -72,18 +71,19 @@ pub fn check_put(
     check_rows(descriptor, limits, rows)
 }
 
-/// A write that names no opening could be applied twice: see [`producers`](super::producers).
+/// Requires an opening: without one the write could be applied twice, see
+/// [`producers`](super::producers).
 fn check_opening(write: &WriteRequest) -> Result<(), Refusal> {
     if Serial(write.serial) == OPENING || named_opening(write).is_some() {
         return Ok(());
     }
     Err(Refusal::new(
         Reason::InvalidArgument,
-        "a write names its producer's opening: the sequence in the answer to the opening write",
+        "a write must name its producer's opening: the sequence returned by the opening write",
     ))
 }
 
-/// Whether a call that names this schema version fits the region.
+/// Checks that the schema version named by a call is the region's.
 pub fn check_schema(descriptor: &Descriptor, named: u32) -> Result<(), Refusal> {
     check_schema_version(descriptor, SchemaVersion(named)).map_err(refusal).map_err(|refusal| {
         match refusal.reason {
@@ -115,10 +115,10 @@ fn check_rows(
     if count != write.row_count as usize {
         return Err(Refusal::new(
             Reason::InvalidArgument,
-            format!("a write says that it has {} rows, and has {count}", write.row_count),
+            format!("a write declares {} rows but contains {count}", write.row_count),
         ));
     }
-    // The decoder takes nulls wherever the bytes say so.
+    // The decoder accepts nulls in non-nullable columns.
     for (field, column) in rows.schema().fields().iter().zip(rows.columns()) {
         if !field.is_nullable() && column.null_count() > 0 {
             return Err(mismatch(format!("column {:?} must not be null", field.name())));
@@ -149,7 +149,7 @@ fn check_rows(
             "rows must be in ascending row key order: sort each batch before it is sent",
         ));
     }
-    // Sorted, so the first and the last key stand for all.
+    // The rows are sorted: checking the first and the last key covers all keys.
     for row in [0, count - 1] {
         let key = codec.row_key(&keys, row).map_err(key_error)?;
         if !descriptor.range.contains(&key) {
@@ -162,30 +162,30 @@ fn check_rows(
 fn outside(region: RegionId) -> Refusal {
     Refusal::new(
         Reason::KeyOutsideRegion,
-        format!("rows lie outside region {region}: refresh the catalog and route them again"),
+        format!("rows are outside region {region}: refresh the catalog and route them again"),
     )
 }
 
-/// Whether the node's disk takes writes.
+/// Checks that the node's disk accepts writes.
 pub fn check_disk(health: &DiskHealth) -> Result<(), Refusal> {
     match health {
         DiskHealth::Ok => Ok(()),
         DiskHealth::Full => Err(Refusal::new(
             Reason::DiskFull,
-            "the disk of the node that leads is full: it takes no writes until there is room; free \
-             space below its --data-dir, or give it a larger disk",
+            "the leader's disk is full: it accepts no writes until there is room; free space below \
+             its --data-dir, or give it a larger disk",
         )
         .retry_after(Duration::from_secs(1))),
         DiskHealth::Failed(detail) => Err(Refusal::new(
             Reason::ShuttingDown,
-            format!("this node's disk has failed, it is going down: {detail}"),
+            format!("this node's disk has failed, the node is shutting down: {detail}"),
         )),
     }
 }
 
-fn refusal(outcome: Outcome) -> Refusal {
+fn refusal(outcome: EntryOutcome) -> Refusal {
     match outcome {
-        Outcome::Refused { reason, message } => Refusal::new(reason, message),
-        Outcome::Done { .. } => Refusal::new(Reason::Internal, "refused without a reason"),
+        EntryOutcome::Refused { reason, message } => Refusal::new(reason, message),
+        EntryOutcome::Done { .. } => Refusal::new(Reason::Internal, "refused without a reason"),
     }
 }

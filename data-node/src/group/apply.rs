@@ -1,9 +1,9 @@
-//! Applying an entry to the registry: deterministic, a file per kind of entry. Everything is checked
-//! before the first change, so a refusal means that nothing moved.
+//! Application of log entries to the group's replicated state: deterministic, one file per kind of
+//! entry. All checks precede the first change: a refused entry changes nothing.
 //!
-//! Apply decides from the entry and the state alone. What follows from it outside of the state is
-//! handed out: rows through [`RowSink`], the rest as [`Effect`]s that the shell carries out. None of
-//! it waits for object storage.
+//! The result depends on the entry and the state alone. Consequences outside the state are returned
+//! or passed on: rows through [`RowSink`], the rest as [`ApplyEffect`]s that the shell carries out.
+//! None of them waits for object storage.
 
 mod altered;
 mod areas;
@@ -14,7 +14,7 @@ mod truncated;
 mod writes;
 
 pub(crate) use self::writes::{
-    check_schema_version, done_before, named_opening, producer_key, row_op,
+    check_schema_version, earlier_outcome, named_opening, producer_key, row_op,
 };
 
 use std::io;
@@ -26,13 +26,13 @@ use tidewater_proto::v1::{RowOp, group_entry};
 use tidewater_region_engine::region::{Cause, Pending};
 
 use super::descriptor::Descriptor;
-use super::entry::{Advance, Outcome};
+use super::entry::{EntryOutcome, ManifestAdvance};
 use super::state::GroupState;
 
 #[cfg(test)]
 pub(crate) mod tests;
 
-/// Where applied rows go.
+/// Destination of applied rows.
 pub trait RowSink {
     /// Puts rows, sorted by row key, into the region's memtable.
     ///
@@ -47,69 +47,71 @@ pub trait RowSink {
     ) -> Result<(), SinkError>;
 }
 
-/// Why rows did not go into a memtable.
+/// Error of a [`RowSink`].
 #[derive(Debug, thiserror::Error)]
 pub enum SinkError {
-    /// The rows are at fault, the same way on every replica: the write is refused. What depends on a
-    /// replica's files must be asked before the rows come here.
+    /// The rows are invalid, on every replica alike: the write is refused. Checks that depend on a
+    /// replica's files must be made before the rows reach the sink.
     #[error("{0}")]
     BadRows(String),
-    /// The replica is at fault, and unusable.
+    /// The replica has failed and is unusable.
     #[error(transparent)]
     Fault(#[from] io::Error),
 }
 
-/// What the shell has to do because an entry was applied.
+/// Work for the shell after an entry was applied.
 #[derive(Debug, Clone, PartialEq)]
-pub enum Effect {
+pub enum ApplyEffect {
     /// Host a new region.
     Open {
-        /// What it is.
+        /// The region.
         descriptor: Arc<Descriptor>,
-        /// Its base.
+        /// Base sequence of the region.
         base: Sequence,
     },
-    /// Give a region another schema and other options.
+    /// Change a region's schema and options.
     Alter {
-        /// What it is from here on.
+        /// The region with its new schema and options.
         descriptor: Arc<Descriptor>,
-        /// What decided it.
+        /// The log entry that decided the change.
         cause: Cause,
     },
-    /// What else the log has decided about a region, which its manifest has to record.
+    /// Hand another decision of the log to the region; its manifest must record it.
     Decide(RegionId, Pending),
-    /// Put a region away.
+    /// Close a region.
     Close(RegionId),
-    /// Load the manifest up to this version at least, then drop flushed runs.
+    /// Load at least this manifest version, then drop flushed runs.
     Follow(RegionId, ManifestVersion),
 }
 
-/// What an entry came to.
+/// Result of applying an entry.
 #[derive(Debug, PartialEq)]
 pub struct Applied {
-    /// One per write, else one.
-    pub outcomes: Vec<Outcome>,
-    /// To be carried out before the next entry is applied.
-    pub effects: Vec<Effect>,
+    /// One outcome per write of a `writes` entry, else one.
+    pub outcomes: Vec<EntryOutcome>,
+    /// Effects to carry out before the next entry is applied.
+    pub effects: Vec<ApplyEffect>,
 }
 
 impl Applied {
-    fn outcome(outcome: Outcome) -> Self {
+    fn outcome(outcome: EntryOutcome) -> Self {
         Self { outcomes: vec![outcome], effects: Vec::new() }
     }
 
-    /// An earlier entry has done it.
+    /// Outcome of an entry whose work an earlier entry has done.
     fn repeated() -> Self {
-        Self::outcome(Outcome::Done { sequence: Sequence(0), rows: 0, repeated: true })
+        Self::outcome(EntryOutcome::Done { sequence: Sequence(0), rows: 0, repeated: true })
     }
 
-    fn with_effect(effect: Effect) -> Self {
+    fn with_effect(effect: ApplyEffect) -> Self {
         let sequence = match &effect {
-            Effect::Alter { cause, .. } => cause.sequence,
-            Effect::Decide(_, pending) => pending.cause.sequence,
-            Effect::Open { .. } | Effect::Close(_) | Effect::Follow(..) => Sequence(0),
+            ApplyEffect::Alter { cause, .. } => cause.sequence,
+            ApplyEffect::Decide(_, pending) => pending.cause.sequence,
+            ApplyEffect::Open { .. } | ApplyEffect::Close(_) | ApplyEffect::Follow(..) => {
+                Sequence(0)
+            }
         };
-        let outcome = Outcome::Done { sequence, rows: 0, repeated: false };
+        let outcome = EntryOutcome::Done { sequence, rows: 0, repeated: false };
         Self { outcomes: vec![outcome], effects: vec![effect] }
     }
 }
@@ -131,7 +133,7 @@ pub fn apply(
         group_entry::Entry::Dropped(entry) => Ok(dropped::apply(state, RegionId(entry.region_id))),
         group_entry::Entry::Writes(entry) => writes::apply(state, index, entry.writes, sink),
         group_entry::Entry::ManifestAdvanced(entry) => {
-            Ok(manifest_advanced::apply(state, &Advance::from(&entry)))
+            Ok(manifest_advanced::apply(state, &ManifestAdvance::from(&entry)))
         }
     }
 }

@@ -1,11 +1,11 @@
-//! When a batch of writes is full: pure.
+//! Limits of a batch of writes (pure).
 
-/// What one log entry carries at most.
+/// Limits of one log entry.
 #[derive(Debug, Clone, Copy)]
 pub struct BatchLimits {
-    /// Bytes of rows. A single larger write goes alone.
+    /// Bytes of rows. A larger write is proposed alone.
     pub bytes: usize,
-    /// Writes; at most 65,536, the ordinals of an entry.
+    /// Number of writes; at most 65,536, the ordinals of an entry.
     pub writes: usize,
 }
 
@@ -15,7 +15,7 @@ impl Default for BatchLimits {
     }
 }
 
-/// Fills up one batch after the other.
+/// Size of the batch that is being filled.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct BatchSize {
     bytes: usize,
@@ -23,8 +23,8 @@ pub struct BatchSize {
 }
 
 impl BatchSize {
-    /// Adds a write if there is room for it. There is always room for the first.
-    pub fn add(&mut self, limits: &BatchLimits, bytes: usize) -> bool {
+    /// Adds a write if it fits. The first write always fits.
+    pub fn try_add(&mut self, limits: &BatchLimits, bytes: usize) -> bool {
         let fits = self.writes < limits.writes && self.bytes.saturating_add(bytes) <= limits.bytes;
         if self.writes > 0 && !fits {
             return false;
@@ -44,11 +44,11 @@ mod tests {
         let mut size = BatchSize::default();
         let mut count = 0;
         for bytes in sizes {
-            if !size.add(&limits, *bytes) {
+            if !size.try_add(&limits, *bytes) {
                 batches.push(count);
                 count = 0;
                 size = BatchSize::default();
-                assert!(size.add(&limits, *bytes), "the first always fits");
+                assert!(size.try_add(&limits, *bytes), "the first write always fits");
             }
             count += 1;
         }
@@ -63,7 +63,7 @@ mod tests {
         assert_eq!(cut(limits, &[10, 10, 10, 10]), [3, 1]);
         assert_eq!(cut(limits, &[60, 40, 1]), [2, 1]);
         assert_eq!(cut(limits, &[60, 50]), [1, 1]);
-        assert_eq!(cut(limits, &[500, 1]), [1, 1], "a large write goes alone");
+        assert_eq!(cut(limits, &[500, 1]), [1, 1], "a large write is proposed alone");
         assert_eq!(cut(limits, &[1, 500, 1]), [1, 1, 1]);
     }
 }

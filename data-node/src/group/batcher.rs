@@ -1,9 +1,9 @@
-//! Many clients' writes into few log entries: a bounded queue, and a task that takes from it what
-//! fits into one entry and proposes it, with several entries under way.
+//! Combines writes of many clients into few log entries: a bounded queue, and a task that takes as
+//! many writes from it as fit into one entry and proposes it, with several entries in flight.
 //!
-//! While all slots are taken the queue fills, so entries grow with the load and a lone client does
-//! not wait. A write that is still in the queue when the replica stops has definitely not happened;
-//! one that was proposed is answered by its outcome or as unknown, never as failed.
+//! While all slots are taken the queue fills, so entries grow with the load and a single client
+//! does not wait. A write that is still queued when the replica stops has definitely failed; a
+//! proposed one is answered with its outcome or as unknown, never as failed.
 
 use std::sync::Arc;
 
@@ -26,33 +26,34 @@ use super::refusals;
 use super::state_machine::GroupStateMachine;
 use crate::meters;
 
-/// Entries under way at the same time.
+/// Entries in flight.
 const IN_FLIGHT: usize = 8;
-/// Writes that wait to be proposed.
+/// Capacity of the queue, in writes.
 const QUEUE: usize = 2_048;
 
-type Answer = Result<WriteResponse, Refusal>;
+type WriteReply = Result<WriteResponse, Refusal>;
 
-/// A write that was admitted.
+/// An admitted write.
 #[derive(Debug)]
-struct Pending {
+struct QueuedWrite {
     write: WriteRequest,
-    answer: oneshot::Sender<Answer>,
+    reply: oneshot::Sender<WriteReply>,
     admission: Admission,
 }
 
-/// Hands writes to the batcher. Clones feed the same one.
+/// Sender of writes to the batcher. Clones share one queue.
 #[derive(Debug, Clone)]
 pub struct BatcherHandle {
     group: GroupId,
-    queue: mpsc::Sender<Pending>,
+    queue: mpsc::Sender<QueuedWrite>,
 }
 
 impl BatcherHandle {
-    /// Queues a write and waits for its outcome. The admission is given back once it is applied.
-    pub async fn write(&self, write: WriteRequest, admission: Admission) -> Answer {
-        let (answer, outcome) = oneshot::channel();
-        if self.queue.send(Pending { write, answer, admission }).await.is_err() {
+    /// Queues a write and waits for its outcome. The admission is released once the write is
+    /// applied.
+    pub async fn write(&self, write: WriteRequest, admission: Admission) -> WriteReply {
+        let (reply, outcome) = oneshot::channel();
+        if self.queue.send(QueuedWrite { write, reply, admission }).await.is_err() {
             return Err(closed(self.group));
         }
         outcome.await.unwrap_or_else(|_| Err(refusals::leadership_lost(self.group)))
@@ -66,7 +67,7 @@ fn closed(group: GroupId) -> Refusal {
     )
 }
 
-/// Starts the batcher's queue; the second part is to be spawned.
+/// Creates the batcher; the returned future must be spawned.
 pub fn start(
     group: GroupId,
     raft: Raft<GroupStateMachine>,
@@ -82,22 +83,22 @@ struct Batcher {
     group: GroupId,
     raft: Arc<Raft<GroupStateMachine>>,
     limits: BatchLimits,
-    receiver: mpsc::Receiver<Pending>,
-    // Did not fit into the last batch.
-    carried: Option<Pending>,
+    receiver: mpsc::Receiver<QueuedWrite>,
+    // The write that did not fit into the last batch.
+    carried: Option<QueuedWrite>,
 }
 
 impl Batcher {
     async fn run(mut self, stopping: CancellationToken) {
-        let mut under_way: FuturesUnordered<BoxFuture<'static, ()>> = FuturesUnordered::new();
+        let mut in_flight: FuturesUnordered<BoxFuture<'static, ()>> = FuturesUnordered::new();
         loop {
-            let room = under_way.len() < IN_FLIGHT;
+            let room = in_flight.len() < IN_FLIGHT;
             tokio::select! {
                 biased;
                 () = stopping.cancelled() => break,
-                Some(()) = under_way.next(), if !under_way.is_empty() => {}
+                Some(()) = in_flight.next(), if !in_flight.is_empty() => {}
                 batch = self.next_batch(), if room => match batch {
-                    Some(batch) => under_way.push(Box::pin(propose(
+                    Some(batch) => in_flight.push(Box::pin(propose(
                         self.group,
                         self.raft.clone(),
                         batch,
@@ -107,20 +108,20 @@ impl Batcher {
             }
         }
         self.refuse_queued().await;
-        while under_way.next().await.is_some() {}
+        while in_flight.next().await.is_some() {}
     }
 
-    /// Cancel safe: nothing is held across the await.
-    async fn next_batch(&mut self) -> Option<Vec<Pending>> {
+    /// Cancel safe: holds no write across the await.
+    async fn next_batch(&mut self) -> Option<Vec<QueuedWrite>> {
         let first = match self.carried.take() {
             Some(carried) => carried,
             None => self.receiver.recv().await?,
         };
         let mut size = BatchSize::default();
-        size.add(&self.limits, first.write.rows.len());
+        size.try_add(&self.limits, first.write.rows.len());
         let mut batch = vec![first];
         while let Ok(next) = self.receiver.try_recv() {
-            if !size.add(&self.limits, next.write.rows.len()) {
+            if !size.try_add(&self.limits, next.write.rows.len()) {
                 self.carried = Some(next);
                 break;
             }
@@ -132,29 +133,29 @@ impl Batcher {
     async fn refuse_queued(&mut self) {
         self.receiver.close();
         let mut refused: Vec<_> = self.carried.take().into_iter().collect();
-        while let Some(pending) = self.receiver.recv().await {
-            refused.push(pending);
+        while let Some(queued) = self.receiver.recv().await {
+            refused.push(queued);
         }
-        for pending in refused {
-            let _ = pending.answer.send(Err(closed(self.group)));
+        for queued in refused {
+            let _ = queued.reply.send(Err(closed(self.group)));
         }
     }
 }
 
-async fn propose(group: GroupId, raft: Arc<Raft<GroupStateMachine>>, batch: Vec<Pending>) {
+async fn propose(group: GroupId, raft: Arc<Raft<GroupStateMachine>>, batch: Vec<QueuedWrite>) {
     let mut writes = Vec::with_capacity(batch.len());
     let mut waiting = Vec::with_capacity(batch.len());
-    for pending in batch {
-        writes.push(pending.write);
-        waiting.push((pending.answer, pending.admission));
+    for queued in batch {
+        writes.push(queued.write);
+        waiting.push((queued.reply, queued.admission));
     }
     let bytes = writes.iter().map(|write| write.rows.len()).sum();
     let begun = Instant::now();
     let outcome = propose_entry(group, &raft, entry::writes(writes)).await;
     meters::entry(waiting.len(), bytes, begun.elapsed(), outcome.is_err());
-    let answers = match outcome {
+    let replies = match outcome {
         Ok(outcomes) if outcomes.len() == waiting.len() => {
-            outcomes.into_iter().map(entry::Outcome::into_result).collect()
+            outcomes.into_iter().map(entry::EntryOutcome::into_result).collect()
         }
         Ok(outcomes) => {
             let refusal = Refusal::new(
@@ -165,31 +166,31 @@ async fn propose(group: GroupId, raft: Arc<Raft<GroupStateMachine>>, batch: Vec<
         }
         Err(refusal) => vec![Err(refusal); waiting.len()],
     };
-    for ((answer, admission), outcome) in waiting.into_iter().zip(answers) {
-        // The rows count in the memtable now.
+    for ((reply, admission), outcome) in waiting.into_iter().zip(replies) {
+        // The memtable accounts for the rows now.
         drop(admission);
-        let _ = answer.send(outcome);
+        let _ = reply.send(outcome);
     }
 }
 
-/// Proposes one entry and waits until it is applied here.
+/// Proposes one entry and waits until this replica has applied it.
 ///
 /// # Errors
-/// See [`refusals`]: failed and unknown are told apart.
+/// See [`refusals`]: failed and unknown outcomes are distinct.
 pub async fn propose_entry(
     group: GroupId,
     raft: &Raft<GroupStateMachine>,
     entry: Bytes,
-) -> Result<Vec<entry::Outcome>, Refusal> {
-    let (responder, answer) = OneshotResponder::new_pair();
+) -> Result<Vec<entry::EntryOutcome>, Refusal> {
+    let (responder, outcome) = OneshotResponder::new_pair();
     if let Err(fatal) = raft.client_write_ff(Command(entry), Some(responder)).await {
-        // Not handed over: the core had ended.
-        return Err(refusals::stopped(group, &fatal));
+        // Not proposed: the Raft core had already stopped.
+        return Err(refusals::replica_stopped(group, &fatal));
     }
-    match answer.await {
+    match outcome.await {
         Ok(Ok(response)) => entry::decode_reply(&response.data.0)
             .map_err(|error| Refusal::new(Reason::Internal, error.to_string())),
-        Ok(Err(error)) => Err(refusals::write_refused(group, &error)),
+        Ok(Err(error)) => Err(refusals::write_error(group, &error)),
         Err(_) => Err(refusals::leadership_lost(group)),
     }
 }

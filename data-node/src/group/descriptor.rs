@@ -1,4 +1,4 @@
-//! What a region is, apart from its contents, with everything derived from its schema.
+//! Description of a region apart from its contents, with everything derived from its schema.
 
 use std::sync::Arc;
 
@@ -11,14 +11,14 @@ use tidewater_common::schema::{SchemaError, TableOptions, TableSchema};
 use tidewater_proto::v1::{self, RowOp};
 use tidewater_region_engine::RegionSpec;
 
-/// A region's identity, schema and range, validated once. Cheap to share, immutable.
+/// A region's identity, schema and range, validated once. Immutable and cheap to share.
 #[derive(Debug)]
 pub struct Descriptor {
-    /// The region; never 0.
+    /// Id of the region; never 0.
     pub region_id: RegionId,
-    /// Its table; never 0.
+    /// Id of its table; never 0.
     pub table_id: TableId,
-    /// For people: names in answers and logs.
+    /// Name of the table, for messages and logs.
     pub table_name: String,
     /// Part of the region's directory name.
     pub incarnation: Incarnation,
@@ -31,13 +31,13 @@ pub struct Descriptor {
     codec: KeyCodec,
 }
 
-/// A descriptor that cannot be accepted.
+/// An invalid region description.
 #[derive(Debug, thiserror::Error)]
 pub enum DescriptorError {
     /// A field is missing or zero.
     #[error("a region's description lacks its {0}")]
     Missing(&'static str),
-    /// The range holds no key.
+    /// The key range is empty.
     #[error("region {0} has an empty key range")]
     EmptyRange(RegionId),
     /// The schema is invalid.
@@ -49,7 +49,7 @@ pub enum DescriptorError {
 }
 
 impl Descriptor {
-    /// Validates a description as it stands in a call, an entry or a snapshot.
+    /// Validates a description from a call, a log entry or a snapshot.
     pub fn new(wire: &v1::RegionDescriptor) -> Result<Arc<Self>, DescriptorError> {
         let region_id = RegionId(wire.region_id);
         if wire.region_id == 0 {
@@ -83,7 +83,7 @@ impl Descriptor {
         }))
     }
 
-    /// The description as it is sent and stored.
+    /// Converts to the wire form.
     pub fn to_wire(&self) -> v1::RegionDescriptor {
         v1::RegionDescriptor {
             region_id: self.region_id.get(),
@@ -97,7 +97,7 @@ impl Descriptor {
         }
     }
 
-    /// What the region engine must know of the region.
+    /// Returns the description that the region engine needs.
     pub fn spec(&self) -> RegionSpec {
         RegionSpec {
             region_id: self.region_id,
@@ -109,17 +109,17 @@ impl Descriptor {
         }
     }
 
-    /// Encodes and compares this table's keys.
+    /// Codec of the table's row keys.
     pub fn codec(&self) -> &KeyCodec {
         &self.codec
     }
 
-    /// Version of the schema that the region is at.
+    /// Version of the region's schema.
     pub fn schema_version(&self) -> SchemaVersion {
         self.schema.version()
     }
 
-    /// The columns that rows of this operation carry: all for a put, the key for a delete.
+    /// Columns of rows of this operation: all columns for a put, the key for a delete.
     pub fn row_schema(&self, op: RowOp) -> SchemaRef {
         match op {
             RowOp::Put => self.schema.arrow(),
@@ -127,7 +127,7 @@ impl Descriptor {
         }
     }
 
-    /// The key columns, in key order, of rows of this operation.
+    /// Key columns, in key order, of rows of this operation.
     pub fn key_columns(&self, op: RowOp, rows: &RecordBatch) -> Vec<ArrayRef> {
         match op {
             RowOp::Put => {

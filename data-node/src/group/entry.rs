@@ -1,4 +1,5 @@
-//! The entries of a data group's log, and what applying them answers: between messages and bytes.
+//! Entries of a data group's log and the outcomes of applying them: conversion between messages and
+//! bytes.
 
 use bytes::Bytes;
 use prost::Message;
@@ -9,59 +10,57 @@ use tidewater_proto::v1::{self, Reason, WriteRequest, group_entry};
 #[cfg(test)]
 mod tests;
 
-/// What columns of 64-bit values want of an address.
+/// Alignment in bytes that columns of 64-bit values need.
 const ALIGNMENT: usize = 8;
 
 /// Bytes that are not an entry of a data group.
 #[derive(Debug, thiserror::Error)]
 pub enum EntryError {
-    /// They do not decode.
+    /// The bytes do not decode.
     #[error("a log entry of {bytes} bytes does not decode: {source}")]
     Malformed {
-        /// How many there are.
+        /// Length of the entry.
         bytes: usize,
-        /// What is wrong.
+        /// Error of the decoder.
         source: prost::DecodeError,
     },
-    /// They decode to a kind that this release does not know.
-    #[error(
-        "a log entry is of a kind that this release does not know: it was written by a newer one"
-    )]
+    /// The entry's kind is unknown to this release.
+    #[error("unknown kind of log entry: it was written by a newer release; upgrade this node")]
     UnknownKind,
 }
 
-/// That the owner has committed a manifest version.
+/// A manifest version that the owner has committed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Advance {
-    /// Whose manifest.
+pub struct ManifestAdvance {
+    /// Region of the manifest.
     pub region_id: RegionId,
-    /// The version committed.
+    /// The committed version.
     pub version: ManifestVersion,
-    /// Everything at or below lies in files.
+    /// Every row at or below this sequence is in files.
     pub flushed: Sequence,
-    /// Who committed it.
+    /// Owner that committed the version.
     pub owner: OwnerEpoch,
-    /// Every alter and truncation at or below is recorded.
+    /// Every decision of the log at or below this sequence is recorded in the manifest.
     pub done: Sequence,
 }
 
-/// Encodes the taking up of a region.
+/// Encodes the opening of a region.
 pub fn opened(region: v1::RegionDescriptor, base: Sequence) -> Bytes {
     encode(group_entry::Entry::Opened(v1::RegionOpened { region: Some(region), base: base.get() }))
 }
 
-/// Encodes the forgetting of a region.
+/// Encodes the removal of a region.
 pub fn dropped(region: RegionId) -> Bytes {
     encode(group_entry::Entry::Dropped(v1::RegionDropped { region_id: region.get() }))
 }
 
-/// Encodes writes as they came; the one copy between the network and the log.
+/// Encodes writes as received: the only copy between the network and the log.
 pub fn writes(writes: Vec<WriteRequest>) -> Bytes {
     encode(group_entry::Entry::Writes(v1::RegionWrites { writes }))
 }
 
 /// Encodes a manifest advance.
-pub fn manifest_advanced(advance: &Advance) -> Bytes {
+pub fn manifest_advanced(advance: &ManifestAdvance) -> Bytes {
     encode(group_entry::Entry::ManifestAdvanced(v1::ManifestAdvanced {
         region_id: advance.region_id.get(),
         version: advance.version.get(),
@@ -82,7 +81,7 @@ pub fn truncated(truncated: v1::RegionTruncated) -> Bytes {
     encode(group_entry::Entry::Truncated(truncated))
 }
 
-/// Encodes the beginning of a staging area.
+/// Encodes the opening of a staging area.
 pub fn area_opened(opened: v1::AreaOpened) -> Bytes {
     encode(group_entry::Entry::AreaOpened(opened))
 }
@@ -92,7 +91,7 @@ pub fn area_published(published: v1::AreaPublished) -> Bytes {
     encode(group_entry::Entry::AreaPublished(published))
 }
 
-/// Encodes the giving up of a staging area.
+/// Encodes the abandonment of a staging area.
 pub fn area_abandoned(abandoned: v1::AreaAbandoned) -> Bytes {
     encode(group_entry::Entry::AreaAbandoned(abandoned))
 }
@@ -109,11 +108,11 @@ pub fn decode(bytes: &Bytes) -> Result<group_entry::Entry, EntryError> {
         .ok_or(EntryError::UnknownKind)
 }
 
-/// Gives writes bytes of their own where their rows would hold on to an entry of `whole` bytes for
-/// little: a memtable keeps the rows of a write in the bytes that they came in, and counts no others.
+/// Copies the rows of writes that would keep an entry of `whole` bytes alive for a small part of
+/// it: a memtable keeps a write's rows in the received bytes, and accounts for no others.
 ///
-/// Rows that do not stand at an aligned address are moved too. Arrow would copy most of their
-/// columns anyway, and keep the entry for the rest.
+/// Rows at an unaligned address are copied too. Arrow would copy most of their columns anyway, and
+/// keep the entry alive for the rest.
 pub fn detach(entry: &mut group_entry::Entry, whole: usize) {
     let group_entry::Entry::Writes(entry) = entry else { return };
     for write in &mut entry.writes {
@@ -124,7 +123,7 @@ pub fn detach(entry: &mut group_entry::Entry, whole: usize) {
     }
 }
 
-impl From<&v1::ManifestAdvanced> for Advance {
+impl From<&v1::ManifestAdvanced> for ManifestAdvance {
     fn from(wire: &v1::ManifestAdvanced) -> Self {
         Self {
             region_id: RegionId(wire.region_id),
@@ -136,32 +135,32 @@ impl From<&v1::ManifestAdvanced> for Advance {
     }
 }
 
-/// What one write, or one entry of another kind, came to.
+/// Outcome of one write, or of one entry of another kind.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Outcome {
-    /// It took effect.
+pub enum EntryOutcome {
+    /// The write or entry took effect.
     Done {
-        /// Sequence of the rows, or of the opening write; 0 where there is neither.
+        /// Sequence of the rows or of the opening write; 0 if there is neither.
         sequence: Sequence,
         /// Rows applied, now or by the first attempt.
         rows: u32,
-        /// An earlier attempt had already taken effect.
+        /// True if an earlier attempt had already taken effect.
         repeated: bool,
     },
-    /// It changed nothing.
+    /// The write or entry changed nothing.
     Refused {
-        /// For programs.
+        /// Machine-readable reason.
         reason: Reason,
-        /// For people.
+        /// Human-readable message.
         message: String,
     },
 }
 
-impl Outcome {
-    /// It took effect and there is nothing to tell.
+impl EntryOutcome {
+    /// Success without a sequence or rows to report.
     pub const DONE: Self = Self::Done { sequence: Sequence(0), rows: 0, repeated: false };
 
-    /// It changed nothing, for this reason.
+    /// Creates a refusal.
     pub fn refused(reason: Reason, message: impl Into<String>) -> Self {
         Self::Refused { reason, message: message.into() }
     }
@@ -192,7 +191,7 @@ impl Outcome {
         Self::Refused { reason, message: wire.message }
     }
 
-    /// As an answer to the caller.
+    /// Converts to the reply for the caller.
     pub fn into_result(self) -> Result<v1::WriteResponse, Refusal> {
         match self {
             Self::Done { sequence, rows, repeated } => {
@@ -204,14 +203,14 @@ impl Outcome {
 }
 
 /// Encodes the outcomes of one entry.
-pub fn encode_reply(outcomes: Vec<Outcome>) -> Bytes {
-    let outcomes = outcomes.into_iter().map(Outcome::into_wire).collect();
+pub fn encode_reply(outcomes: Vec<EntryOutcome>) -> Bytes {
+    let outcomes = outcomes.into_iter().map(EntryOutcome::into_wire).collect();
     v1::GroupReply { outcomes }.encode_to_vec().into()
 }
 
 /// Decodes the outcomes of one entry.
-pub fn decode_reply(bytes: &Bytes) -> Result<Vec<Outcome>, EntryError> {
+pub fn decode_reply(bytes: &Bytes) -> Result<Vec<EntryOutcome>, EntryError> {
     let reply = v1::GroupReply::decode(bytes.clone())
         .map_err(|source| EntryError::Malformed { bytes: bytes.len(), source })?;
-    Ok(reply.outcomes.into_iter().map(Outcome::from_wire).collect())
+    Ok(reply.outcomes.into_iter().map(EntryOutcome::from_wire).collect())
 }

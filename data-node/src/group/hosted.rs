@@ -1,4 +1,4 @@
-//! The regions of a group as this node hosts them: what calls look up.
+//! Regions of a group on this node, looked up by calls.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -9,34 +9,34 @@ use tidewater_region_engine::Region;
 
 use super::descriptor::Descriptor;
 
-/// A region on this node.
+/// A region of a group on this node.
 #[derive(Debug, Clone)]
-pub struct Hosted {
+pub struct HostedRegion {
     /// Identity, schema, range.
     pub descriptor: Arc<Descriptor>,
-    /// Rows and files.
+    /// Rows and files of the region.
     pub region: Arc<Region>,
 }
 
 /// All regions of one group on this node. Locks are held for map operations only.
 #[derive(Debug, Default)]
 pub struct HostedRegions {
-    by_id: RwLock<BTreeMap<RegionId, Hosted>>,
+    by_id: RwLock<BTreeMap<RegionId, HostedRegion>>,
 }
 
 impl HostedRegions {
-    /// The region, when the group serves it.
-    pub fn get(&self, region: RegionId) -> Option<Hosted> {
+    /// Returns a region if the group serves it.
+    pub fn get(&self, region: RegionId) -> Option<HostedRegion> {
         self.by_id.read().get(&region).cloned()
     }
 
-    /// All of them, by id.
-    pub fn all(&self) -> Vec<Hosted> {
+    /// Returns all regions, by id.
+    pub fn all(&self) -> Vec<HostedRegion> {
         self.by_id.read().values().cloned().collect()
     }
 
-    /// Adds a region; one of the same id is closed.
-    pub fn insert(&self, hosted: Hosted) {
+    /// Adds a region and closes the previous one with the same id.
+    pub fn insert(&self, hosted: HostedRegion) {
         let id = hosted.descriptor.region_id;
         let old = self.by_id.write().insert(id, hosted);
         if let Some(old) = old {
@@ -44,14 +44,14 @@ impl HostedRegions {
         }
     }
 
-    /// The region is another one from here on, in name, schema or options.
-    pub fn describe(&self, descriptor: Arc<Descriptor>) {
+    /// Replaces a region's description: name, schema or options have changed.
+    pub fn set_descriptor(&self, descriptor: Arc<Descriptor>) {
         if let Some(hosted) = self.by_id.write().get_mut(&descriptor.region_id) {
             hosted.descriptor = descriptor;
         }
     }
 
-    /// Puts a region away.
+    /// Removes a region and closes it.
     pub fn remove(&self, region: RegionId) {
         let old = self.by_id.write().remove(&region);
         if let Some(old) = old {
@@ -59,7 +59,7 @@ impl HostedRegions {
         }
     }
 
-    /// Puts all regions away: the replica stops, or its state is replaced by a snapshot.
+    /// Removes and closes all regions: the replica stops, or a snapshot replaces its state.
     pub fn clear(&self) {
         let old = std::mem::take(&mut *self.by_id.write());
         for hosted in old.values() {

@@ -1,9 +1,10 @@
-//! Follows manifests in the background: a *target* is the version that the log says a region has
-//! reached; the loader reads the manifest, whereupon the region drops the runs that are flushed.
+//! Background loader of manifests. A *target* is the manifest version that a region has reached
+//! according to the log. The loader reads the manifest, and the region drops its flushed runs.
 //! Apply only sets targets, so it never waits for object storage.
 //!
-//! No region waits for another (A6): each has its own pauses after failures, and a load that does
-//! not end leaves its slot to others. [`targets`] and [`slots`] decide, this loop carries out.
+//! Regions do not wait for each other (A6): each has its own backoff after failures, and a load
+//! that does not complete releases its slot to others. [`targets`] and [`slots`] decide; this loop
+//! carries out.
 
 mod slots;
 mod targets;
@@ -16,33 +17,37 @@ use tidewater_region_engine::EngineError;
 use tokio::time::Instant;
 use tracing::{debug, info, warn};
 
-use self::slots::Slots;
-pub use self::targets::Targets;
-use super::shared::Shared;
+use self::slots::LoadSlots;
+pub use self::targets::ManifestTargets;
+use super::shared::ReplicaState;
 
 #[cfg(test)]
 mod tests;
 
 /// Runs until the replica stops.
-pub async fn run(shared: Arc<Shared>) {
-    let mut slots = Slots::default();
+pub async fn run(shared: Arc<ReplicaState>) {
+    let mut slots = LoadSlots::default();
     let mut running = FuturesUnordered::new();
     loop {
         let now = Instant::now();
-        while let Some(region) = slots.room(now).then(|| shared.targets.begin(now)).flatten() {
+        while let Some(region) =
+            slots.has_room(now).then(|| shared.targets.start_next(now)).flatten()
+        {
             slots.begin(now);
             let shared = shared.clone();
             running.push(async move { (region, now, load(&shared, region).await) });
         }
-        // Whichever comes first makes something startable: a pause ends, a load turns out slow.
-        let wake = if slots.room(now) { shared.targets.next_due() } else { slots.next_room(now) };
+        // The next event that allows another load: the end of a backoff, or a load that becomes
+        // slow.
+        let wake =
+            if slots.has_room(now) { shared.targets.next_due() } else { slots.next_room(now) };
         tokio::select! {
             () = shared.stopping.cancelled() => return,
-            () = shared.targets.changed() => {}
+            () = shared.targets.wait_changed() => {}
             () = sleep_until(wake) => {}
             Some((region, begun, current)) = running.next(), if !running.is_empty() => {
                 slots.end(begun);
-                settle(&shared, region, current);
+                finish(&shared, region, current);
             }
         }
     }
@@ -55,36 +60,38 @@ async fn sleep_until(wake: Option<Instant>) {
     }
 }
 
-fn settle(shared: &Shared, region: RegionId, loaded: Result<(), EngineError>) {
+fn finish(shared: &ReplicaState, region: RegionId, loaded: Result<(), EngineError>) {
     let now = Instant::now();
     let group = shared.group;
     match loaded {
         Ok(()) => {
-            let failures = shared.targets.loaded(region, now);
+            let failures = shared.targets.finish_load(region, now);
             if failures > 0 {
-                info!(%group, %region, failures, "the region's manifest can be read again");
+                info!(%group, %region, failures, "region manifest is readable again");
             }
         }
-        // One line when it begins to fail: the heartbeats say for how many regions it lasts.
-        Err(error) => match shared.targets.failed(region, now) {
-            1 => warn!(%group, %region, %error, "cannot read a region's manifest: trying again"),
-            failures => debug!(%group, %region, %error, failures, "cannot read a manifest yet"),
+        // One line at the first failure: heartbeats report how many regions are affected.
+        Err(error) => match shared.targets.fail_load(region, now) {
+            1 => warn!(%group, %region, %error, "failed to read region manifest; retrying"),
+            failures => {
+                debug!(%group, %region, %error, failures, "failed to read region manifest again")
+            }
         },
     }
 }
 
-async fn load(shared: &Arc<Shared>, region: RegionId) -> Result<(), EngineError> {
+async fn load(shared: &Arc<ReplicaState>, region: RegionId) -> Result<(), EngineError> {
     let Some(hosted) = shared.regions.get(region) else {
-        shared.targets.forget(region);
+        shared.targets.remove(region);
         return Ok(());
     };
     let version = match hosted.region.load().await {
         Ok(version) => version,
-        // There is nothing more to follow.
+        // A removed or closed region has nothing left to load.
         Err(EngineError::Closed { .. } | EngineError::Removed { .. }) => ManifestVersion(u64::MAX),
         Err(error) => return Err(error),
     };
     debug!(group = %shared.group, %region, %version, "manifest loaded");
-    shared.reached(region, &hosted.region, version);
+    shared.record_loaded(region, &hosted.region, version);
     Ok(())
 }

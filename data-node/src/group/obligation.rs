@@ -1,4 +1,5 @@
-//! What a region owes its manifest, as snapshots hold it.
+//! Conversion of a region's obligations (log decisions that its manifest has yet to record) to and
+//! from their form in snapshots.
 
 use bytes::Bytes;
 use tidewater_common::ids::{Epoch, RegionId, Sequence};
@@ -10,32 +11,32 @@ use uuid::Uuid;
 
 use super::descriptor::DescriptorError;
 
-/// A step in its stored form.
+/// Converts a step to its stored form.
 pub fn step_to_wire(step: ProcedureStep) -> v1::ProcedureStep {
     v1::ProcedureStep { number: step.number, step: step.step }
 }
 
-/// A step out of its stored form.
+/// Converts a step from its stored form.
 pub fn step_from_wire(wire: &v1::ProcedureStep) -> ProcedureStep {
     ProcedureStep { number: wire.number, step: wire.step }
 }
 
-/// An area in its stored form.
+/// Converts the id of a staging area to its stored form.
 pub fn area_to_wire(area: AreaId) -> Bytes {
     Bytes::copy_from_slice(area.0.as_bytes())
 }
 
-/// An area out of its stored form; `None` unless it is a UUID.
+/// Converts the id of a staging area from its stored form; `None` unless it is a UUID.
 pub fn area_from_wire(bytes: &[u8]) -> Option<AreaId> {
     Uuid::from_slice(bytes).ok().map(AreaId)
 }
 
-/// Obligations of a region in their stored form.
+/// Converts a region's obligations to their stored form.
 pub fn to_wire(region: RegionId, pending: &[Pending]) -> Vec<v1::RegionObligation> {
-    pending.iter().map(|pending| one_to_wire(region, pending)).collect()
+    pending.iter().map(|pending| pending_to_wire(region, pending)).collect()
 }
 
-fn one_to_wire(region: RegionId, pending: &Pending) -> v1::RegionObligation {
+fn pending_to_wire(region: RegionId, pending: &Pending) -> v1::RegionObligation {
     let region_id = region.get();
     let step = pending.cause.procedure.map(step_to_wire);
     let kind = match &pending.obligation {
@@ -61,7 +62,7 @@ fn one_to_wire(region: RegionId, pending: &Pending) -> v1::RegionObligation {
             area_id: area_to_wire(publication.area),
             content: content_to_wire(&publication.content).into(),
             step,
-            // What was checked was compared when the log decided.
+            // The log compared the checked schema and range when it decided.
             ..Default::default()
         }),
     };
@@ -76,8 +77,8 @@ fn content_to_wire(content: &Content) -> AreaContent {
     }
 }
 
-/// What an area is published as; `None` unless this release knows it. A schema that is staged with
-/// files is for programs that embed a region: no entry of the log carries one.
+/// Content of a publication; `None` if unknown to this release. A schema staged with files is for
+/// programs that embed a region: no log entry carries one.
 pub fn content_from_wire(content: AreaContent) -> Option<Content> {
     match content {
         AreaContent::Unspecified => None,
@@ -87,15 +88,15 @@ pub fn content_from_wire(content: AreaContent) -> Option<Content> {
     }
 }
 
-/// Obligations out of their stored form.
+/// Converts obligations from their stored form.
 ///
 /// # Errors
-/// [`DescriptorError`] for one that this release cannot carry out.
+/// [`DescriptorError`] for an obligation that this release cannot carry out.
 pub fn from_wire(wire: Vec<v1::RegionObligation>) -> Result<Vec<Pending>, DescriptorError> {
-    wire.into_iter().map(one_from_wire).collect()
+    wire.into_iter().map(pending_from_wire).collect()
 }
 
-fn one_from_wire(wire: v1::RegionObligation) -> Result<Pending, DescriptorError> {
+fn pending_from_wire(wire: v1::RegionObligation) -> Result<Pending, DescriptorError> {
     let missing = DescriptorError::Missing;
     let area = |bytes: &[u8]| area_from_wire(bytes).ok_or(missing("staging area"));
     let (step, obligation) = match wire.kind.ok_or(missing("obligation"))? {
@@ -109,7 +110,8 @@ fn one_from_wire(wire: v1::RegionObligation) -> Result<Pending, DescriptorError>
             (altered.step, Obligation::Alter { schema, options })
         }
         Kind::AreaOpened(opened) => {
-            let (area, deadline_ms) = (area(&opened.area_id)?, opened.deadline_ms);
+            let area = area(&opened.area_id)?;
+            let deadline_ms = opened.deadline_ms;
             (opened.step, Obligation::OpenArea { area, deadline_ms })
         }
         Kind::AreaAbandoned(abandoned) => {
@@ -133,7 +135,7 @@ mod tests {
     use crate::group::testing::{options, schema};
 
     #[test]
-    fn obligations_come_back_as_they_were() {
+    fn obligations_survive_their_stored_form() {
         let cause = |sequence, procedure| Cause { sequence: Sequence(sequence), procedure };
         let step = ProcedureStep { number: 3, step: 2 };
         let alter = Obligation::Alter { schema: Box::new(schema(4)), options: options() };

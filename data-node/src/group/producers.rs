@@ -1,18 +1,18 @@
-//! Exactly once: what a region remembers of each client's write stream.
+//! Exactly-once writes: a region's record of each client's write stream.
 //!
-//! A *producer* sends one write at a time to a region; the *origin* is the region to which the
-//! write was first addressed (it differs from the region after a split). Per (producer, origin)
-//! the table keeps the last serial that took effect, its outcome, and the row keys it covered.
-//! Refusals are not recorded: a refused write may be sent again with the same serial.
+//! A *producer* sends one write at a time to a region. The *origin* is the region to which the
+//! write was first addressed (it differs from the region after a split). Per (producer, origin) the
+//! table keeps the last serial that took effect, its outcome, and the row keys it covered. Refusals
+//! are not recorded: a refused write may be retried with the same serial.
 //!
-//! The table is bounded. The least recently used producer makes room, by position in the log and
-//! never by time, so that every replica forgets the same one. A forgotten producer is told so
-//! instead of having its retry applied a second time.
+//! The table is bounded. The least recently used producer is evicted, by position in the log and
+//! never by time, so that every replica evicts the same one. A write of an evicted (*forgotten*)
+//! producer is refused instead of being applied a second time.
 //!
-//! An opening write that was sent twice may arrive after its producer was forgotten and opens it
-//! again. So that nothing written under the first opening is taken for new under the second, each
-//! opening is known by its sequence, which its answer tells and every later write names: a write of
-//! another opening than the one held is as good as forgotten.
+//! A duplicate of an opening write may arrive after its producer was forgotten and opens it again.
+//! To keep writes of the first opening from being taken for new ones under the second, each opening
+//! is identified by its sequence, which its reply contains and every later write names: a write
+//! that names another opening than the recorded one is treated as forgotten.
 
 use std::collections::{BTreeMap, HashMap};
 
@@ -27,16 +27,16 @@ mod tests;
 /// The serial of a producer's opening write.
 pub const OPENING: Serial = Serial(1);
 
-/// Which write stream.
+/// Identity of a write stream.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct ProducerKey {
-    /// The client's stream.
+    /// Id of the client's stream.
     pub producer: ProducerId,
     /// The region to which the write was first addressed.
     pub origin: RegionId,
 }
 
-/// What a write that took effect is answered with, also when it is repeated.
+/// Outcome of a write that took effect, returned to repeats as well.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct FirstOutcome {
     /// Sequence of the write's rows, or of the opening write.
@@ -57,28 +57,28 @@ struct Entry {
     used: Position,
 }
 
-/// What is to be done with a write.
+/// Decision about a write.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Verdict {
-    /// It is the producer's next: apply it, then [`Producers::record`].
+    /// The write is the producer's next: apply it, then call [`Producers::record`].
     Apply,
-    /// It has taken effect before, for rows whose keys lie in `covered`.
+    /// The write took effect before, for rows with keys in `covered`.
     Repeat {
         /// The outcome of the first attempt.
         outcome: FirstOutcome,
-        /// Rows outside all of these were not part of what this region applied.
+        /// Key ranges that this region applied; rows outside all of them are new to it.
         covered: Vec<KeyRange>,
     },
-    /// The table does not hold the producer, or not the opening that the write goes with.
+    /// The producer is not in the table, or not with the opening that the write names.
     Forgotten,
     /// The serial is neither the last one nor the next.
     OutOfOrder {
-        /// The serial that took effect last.
+        /// The last serial that took effect.
         last: Serial,
     },
 }
 
-/// The table of one region.
+/// Producers of one region.
 #[derive(Debug, Clone)]
 pub struct Producers {
     capacity: usize,
@@ -93,10 +93,10 @@ impl PartialEq for Producers {
 }
 
 impl Producers {
-    /// How many producers a region remembers.
+    /// Capacity of a region's table.
     pub const CAPACITY: usize = 4_096;
 
-    /// An empty table of at most `capacity` producers (at least one).
+    /// Creates an empty table of at most `capacity` producers (at least one).
     pub fn new(capacity: usize) -> Self {
         Self { capacity: capacity.max(1), entries: HashMap::new(), by_use: BTreeMap::new() }
     }
@@ -106,13 +106,13 @@ impl Producers {
         self.entries.len()
     }
 
-    /// Whether no producer is remembered.
+    /// Returns whether no producer is remembered.
     pub fn is_empty(&self) -> bool {
         self.entries.is_empty()
     }
 
-    /// Judges a write; changes nothing. `opening`: the one that it names; `None` for an opening
-    /// write, and for a write from before writes named one.
+    /// Decides about a write; changes nothing. `opening` is the one that the write names: `None`
+    /// for an opening write and for a write of a release without openings.
     pub fn judge(&self, key: &ProducerKey, opening: Option<Sequence>, serial: Serial) -> Verdict {
         match self.entries.get(key) {
             None if serial == OPENING => Verdict::Apply,
@@ -128,8 +128,8 @@ impl Producers {
         }
     }
 
-    /// Remembers that `serial` took effect at `at`, and makes room for it. The sequence of an
-    /// opening write is what its producer's opening is known by.
+    /// Records that `serial` took effect at `at`, and evicts a producer if necessary. The sequence
+    /// of an opening write identifies the opening.
     pub fn record(
         &mut self,
         key: ProducerKey,
@@ -157,7 +157,7 @@ impl Producers {
         }
     }
 
-    /// Marks a producer as used at `at`: a client that retries is not forgotten.
+    /// Marks a producer as used at `at`: retries keep a producer from being forgotten.
     pub fn touch(&mut self, key: &ProducerKey, at: Position) {
         if let Some(entry) = self.entries.get_mut(key) {
             self.by_use.remove(&entry.used);
@@ -166,7 +166,7 @@ impl Producers {
         }
     }
 
-    /// The table as it is stored, least recently used first.
+    /// Converts the table to its stored form, least recently used first.
     pub fn to_records(&self) -> Vec<v1::ProducerRecord> {
         self.by_use
             .values()
@@ -174,7 +174,7 @@ impl Producers {
             .collect()
     }
 
-    /// The table out of its stored form; `None` when a record is damaged.
+    /// Converts the table from its stored form; `None` if a record is damaged.
     pub fn from_records(capacity: usize, records: Vec<v1::ProducerRecord>) -> Option<Self> {
         let mut table = Self::new(capacity);
         for record in records {

@@ -1,5 +1,5 @@
-//! Openraft's errors and the engine's as answers to callers. The one place where it is decided
-//! whether a write has definitely not happened or whether its outcome is unknown.
+//! Conversion of errors of openraft and the engine to RPC errors. This module alone decides whether
+//! a write has definitely failed or has an unknown outcome.
 
 use std::time::Duration;
 
@@ -18,12 +18,13 @@ use tidewater_region_engine::manifest::Void;
 #[cfg(test)]
 mod tests;
 
-/// About an election's time: when no leader is known, one should be found by then.
+/// Approximate duration of an election: a new leader should be known by then.
 const ELECTION: Duration = Duration::from_millis(300);
 
-/// Another node leads, or nobody is known to: nothing was done.
+/// Another node leads, or no leader is known: nothing was done.
 pub fn not_leader(group: GroupId, forward: &ForwardToLeader<TypeConfig>) -> Refusal {
-    // During a transfer the named node does not lead yet: waiting beats going there at once.
+    // During a transfer the named node does not lead yet: waiting is faster than calling it
+    // immediately.
     let transfer = forward.reason == ForwardReason::LeadershipTransfer;
     let leader = forward.leader_id.map(|id| Leader {
         node_id: NodeId(id),
@@ -31,7 +32,7 @@ pub fn not_leader(group: GroupId, forward: &ForwardToLeader<TypeConfig>) -> Refu
     });
     let message = match &leader {
         Some(leader) => format!("group {group} is led by node {}", leader.node_id),
-        None => format!("group {group} has no leader at the moment"),
+        None => format!("group {group} has no leader at present"),
     };
     let refusal = Refusal::new(Reason::NotLeader, message);
     let refusal =
@@ -39,20 +40,20 @@ pub fn not_leader(group: GroupId, forward: &ForwardToLeader<TypeConfig>) -> Refu
     refusal.leader(leader)
 }
 
-/// A write's outcome when openraft gave an error for it.
-pub fn write_refused(group: GroupId, error: &ClientWriteError<TypeConfig>) -> Refusal {
+/// RPC error of a write for which openraft returned an error.
+pub fn write_error(group: GroupId, error: &ClientWriteError<TypeConfig>) -> Refusal {
     match error {
         ClientWriteError::ForwardToLeader(forward) => not_leader(group, forward),
         ClientWriteError::LogEntryDiscarded(_) => leadership_lost(group),
-        ClientWriteError::ChangeMembershipError(error) => membership_refused(group, error),
+        ClientWriteError::ChangeMembershipError(error) => membership_error(group, error),
         ClientWriteError::PreconditionFailed(error) => Refusal::new(
             Reason::MembershipStale,
-            format!("group {group} has changed since this was decided: {error}"),
+            format!("the members of group {group} changed after this change was decided: {error}"),
         ),
     }
 }
 
-fn membership_refused<C, N>(group: GroupId, error: &ChangeMembershipError<C, N>) -> Refusal
+fn membership_error<C, N>(group: GroupId, error: &ChangeMembershipError<C, N>) -> Refusal
 where
     C: openraft::vote::RaftCommittedLeaderId,
     N: openraft::NodeId,
@@ -73,26 +74,22 @@ where
     }
 }
 
-/// The write was in this node's log and is no more, or nobody will tell: it may still happen.
+/// The write was discarded from this node's log, or its outcome was never reported: it may still
+/// take effect.
 pub fn leadership_lost(group: GroupId) -> Refusal {
     Refusal::new(
         Reason::LeadershipLost,
-        format!(
-            "group {group} changed its leader while the write was under way: its outcome is unknown"
-        ),
+        format!("group {group} changed its leader during the write: the outcome is unknown"),
     )
 }
 
-/// The write was not answered in time: it may still happen.
-pub fn deadline(what: &str, group: GroupId) -> Refusal {
-    Refusal::new(
-        Reason::DeadlineExceeded,
-        format!("{what} on group {group} was not answered in time"),
-    )
+/// The deadline passed without a reply: the write may still take effect.
+pub fn deadline_exceeded(what: &str, group: GroupId) -> Refusal {
+    Refusal::new(Reason::DeadlineExceeded, format!("{what} on group {group} exceeded its deadline"))
 }
 
-/// The group's Raft has stopped. Before a write was proposed.
-pub fn stopped(group: GroupId, fatal: &Fatal<TypeConfig>) -> Refusal {
+/// The group's Raft stopped before the write was proposed.
+pub fn replica_stopped(group: GroupId, fatal: &Fatal<TypeConfig>) -> Refusal {
     match fatal {
         Fatal::Stopped => Refusal::new(
             Reason::GroupNotHosted,
@@ -105,21 +102,29 @@ pub fn stopped(group: GroupId, fatal: &Fatal<TypeConfig>) -> Refusal {
     }
 }
 
-/// Openraft's error for a whole call.
-pub fn raft_refused(
+/// The replica is stopping: the request was not passed to its owner.
+pub fn replica_stopping(group: GroupId) -> Refusal {
+    Refusal::new(
+        Reason::GroupNotHosted,
+        format!("the replica of group {group} on this node is stopping"),
+    )
+}
+
+/// RPC error of a call that proposes and waits.
+pub fn raft_error(
     group: GroupId,
     error: &RaftError<TypeConfig, ClientWriteError<TypeConfig>>,
 ) -> Refusal {
     match error {
-        RaftError::APIError(error) => write_refused(group, error),
-        // The call had been handed over: whether it was carried out is not known.
+        RaftError::APIError(error) => write_error(group, error),
+        // The call had been passed to Raft: its outcome is unknown.
         RaftError::Fatal(Fatal::Stopped) => leadership_lost(group),
-        RaftError::Fatal(fatal) => stopped(group, fatal),
+        RaftError::Fatal(fatal) => replica_stopped(group, fatal),
     }
 }
 
-/// A read that could not be confirmed with the quorum.
-pub fn read_refused(
+/// RPC error of a read that a quorum could not confirm.
+pub fn read_error(
     group: GroupId,
     error: &RaftError<TypeConfig, LinearizableReadError<TypeConfig>>,
 ) -> Refusal {
@@ -132,18 +137,18 @@ pub fn read_refused(
             format!("this node cannot confirm that it still leads group {group}"),
         )
         .retry_after(ELECTION),
-        RaftError::Fatal(fatal) => stopped(group, fatal),
+        RaftError::Fatal(fatal) => replica_stopped(group, fatal),
     }
 }
 
-/// Why files were not taken over.
-pub fn adopt_refused(error: &AdoptError) -> Refusal {
+/// RPC error of an adoption of files.
+pub fn adopt_error(error: &AdoptError) -> Refusal {
     let refusal = |reason| Refusal::new(reason, error.to_string());
     match error {
         AdoptError::Unfit { reason: Unfit::Range, .. } => refusal(Reason::KeyOutsideRegion),
         AdoptError::Unfit { .. } | AdoptError::TooMany { .. } => refusal(Reason::InvalidArgument),
         AdoptError::AreaTaken { .. } => refusal(Reason::InvalidArgument),
-        AdoptError::GivenUp { .. } | AdoptError::Overdue { .. } => refusal(Reason::LoadEnded),
+        AdoptError::Abandoned { .. } | AdoptError::Overdue { .. } => refusal(Reason::LoadEnded),
         AdoptError::Decided { .. } => refusal(Reason::TableBusy),
         AdoptError::NotShared { .. } => refusal(Reason::InvalidArgument),
         AdoptError::Engine(EngineError::Refused {

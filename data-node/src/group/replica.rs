@@ -1,4 +1,4 @@
-//! One replica of a data group on this node: Raft, state, regions, and the tasks around them.
+//! Replica of a data group on this node: Raft, state, regions, and their tasks.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -15,20 +15,20 @@ use tidewater_region_engine::region::Phase;
 use tokio::sync::mpsc;
 
 use super::batcher::{self, BatcherHandle};
-use super::entry::Outcome;
-use super::hosted::Hosted;
+use super::entry::EntryOutcome;
+use super::hosted::HostedRegion;
 use super::refusals;
-use super::shared::Shared;
+use super::shared::ReplicaState;
 use super::state_machine::GroupStateMachine;
 
-/// How long a replica's tasks may take to end.
+/// Time limit for a replica's tasks to end.
 const STOP: Duration = Duration::from_secs(5);
 
-/// See the module's head.
+/// A running replica, as held by [`Groups`](crate::groups::Groups).
 #[derive(Debug)]
 pub struct GroupReplica {
     /// Regions, replicated state, memory.
-    pub shared: Arc<Shared>,
+    pub shared: Arc<ReplicaState>,
     pub(crate) raft: Raft<GroupStateMachine>,
     pub(crate) confirmations: Arc<Confirmations>,
     pub(crate) batcher: BatcherHandle,
@@ -37,35 +37,35 @@ pub struct GroupReplica {
     pub(crate) tasks: tokio_util::task::TaskTracker,
 }
 
-/// Who leads, as this replica sees it.
+/// Leadership of a group, as this replica sees it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Leadership {
     /// Current term.
     pub term: u64,
-    /// The leader, when one is known.
+    /// Leader, if one is known.
     pub leader: Option<NodeId>,
-    /// Whether it is this replica.
-    pub here: bool,
+    /// True if this replica leads.
+    pub is_leader: bool,
 }
 
 impl GroupReplica {
-    /// The group.
+    /// Id of the group.
     pub fn group(&self) -> GroupId {
         self.shared.group
     }
 
-    /// Who leads, as this replica sees it. A hint: only [`confirm`](Self::confirm) proves it.
+    /// Leadership as this replica sees it. A hint: only [`confirm`](Self::confirm) proves it.
     pub fn leadership(&self) -> Leadership {
         let metrics = self.raft.server_metrics();
         let metrics = metrics.borrow_watched();
         Leadership {
             term: metrics.vote.leader_id.term,
             leader: metrics.current_leader.map(NodeId),
-            here: metrics.state == ServerState::Leader,
+            is_leader: metrics.state == ServerState::Leader,
         }
     }
 
-    /// The effective membership and where it stands in the log.
+    /// Effective membership and its position in the log.
     pub fn membership(&self) -> Arc<StoredMembership> {
         self.raft.server_metrics().borrow_watched().membership_config.clone()
     }
@@ -78,22 +78,22 @@ impl GroupReplica {
         }
     }
 
-    /// Proves with a quorum that this replica leads, and waits until it has applied everything that
-    /// was committed before: what is read afterwards is linearizable.
+    /// Proves with a quorum that this replica leads, and waits until it has applied every entry
+    /// committed before: a read after this call is linearizable.
     pub async fn confirm(&self, limit: Duration) -> Result<(), Refusal> {
         let group = self.group();
         let confirm = async {
             linearize(&self.raft, &self.confirmations, self.shared.node)
                 .await
-                .map_err(|error| refusals::read_refused(group, &error))
+                .map_err(|error| refusals::read_error(group, &error))
         };
         tokio::time::timeout(limit, confirm)
             .await
-            .unwrap_or_else(|_| Err(refusals::deadline("a read", group)))
+            .unwrap_or_else(|_| Err(refusals::deadline_exceeded("a read", group)))
     }
 
-    /// The region, when this group serves it here.
-    pub fn region(&self, region: RegionId) -> Result<Hosted, Refusal> {
+    /// Returns a region if this group serves it.
+    pub fn region(&self, region: RegionId) -> Result<HostedRegion, Refusal> {
         self.shared.regions.get(region).ok_or_else(|| {
             Refusal::new(
                 Reason::RegionNotFound,
@@ -102,31 +102,31 @@ impl GroupReplica {
         })
     }
 
-    /// Refuses a read of a region that may lack files which the log has published: they are in no
-    /// replica's memory, and only the owner of this term knows that nobody was told of them.
-    pub fn check_published(&self, hosted: &Hosted) -> Result<(), Refusal> {
+    /// Refuses a read of a region that may lack published files: no replica has them in memory, and
+    /// only the owner of this term knows that no caller has received their publication's outcome.
+    pub fn check_published(&self, hosted: &HostedRegion) -> Result<(), Refusal> {
         let own = Phase::Owning(OwnerEpoch { move_epoch: 0, term: Term(self.leadership().term) });
         if !hosted.region.lacks_published() || hosted.region.stats().phase == own {
             return Ok(());
         }
         let region = hosted.descriptor.region_id;
-        let message = format!("region {region} has yet to read what was loaded into it");
+        let message = format!("region {region} has yet to read the files that were loaded into it");
         Err(Refusal::new(Reason::RegionLoading, message).retry_after(Duration::from_millis(50)))
     }
 
-    /// Proposes an entry of one outcome and waits until it is applied here.
-    pub async fn propose(&self, entry: Bytes, limit: Duration) -> Result<Outcome, Refusal> {
+    /// Proposes an entry with one outcome and waits until this replica has applied it.
+    pub async fn propose(&self, entry: Bytes, limit: Duration) -> Result<EntryOutcome, Refusal> {
         let group = self.group();
         let outcomes =
             tokio::time::timeout(limit, batcher::propose_entry(group, &self.raft, entry))
                 .await
-                .unwrap_or_else(|_| Err(refusals::deadline("a proposal", group)))?;
+                .unwrap_or_else(|_| Err(refusals::deadline_exceeded("a proposal", group)))?;
         outcomes.into_iter().next().ok_or_else(|| {
             Refusal::new(Reason::Internal, format!("an entry of group {group} had no outcome"))
         })
     }
 
-    /// Last entry in this replica's log, and last one applied.
+    /// Returns the last index in this replica's log and the last applied index.
     pub fn positions(&self) -> (LogIndex, LogIndex) {
         let metrics = self.raft.metrics();
         let metrics = metrics.borrow_watched();
@@ -134,7 +134,7 @@ impl GroupReplica {
         (LogIndex(metrics.last_log_index.unwrap_or(0)), LogIndex(applied))
     }
 
-    /// Last entry that is no longer in this replica's log.
+    /// Last index purged from this replica's log.
     pub fn purged(&self) -> Option<LogIndex> {
         self.raft.data_metrics().borrow_watched().purged.map(|id: LogId| LogIndex(id.index))
     }
@@ -157,13 +157,13 @@ impl GroupReplica {
             .collect()
     }
 
-    /// Regions whose manifests have not been read yet.
-    pub fn loading(&self) -> usize {
+    /// Number of regions whose manifests have not been read yet.
+    pub fn loading_regions(&self) -> usize {
         let regions = self.shared.regions.all();
         regions.iter().filter(|hosted| hosted.region.stats().phase == Phase::Loading).count()
     }
 
-    /// The other voter that has most of this leader's log; `None` when it leads alone.
+    /// The other voter with the longest log; `None` if this replica is the only voter.
     pub fn successor(&self) -> Option<NodeId> {
         let metrics = self.raft.metrics();
         let metrics = metrics.borrow_watched();
@@ -176,23 +176,23 @@ impl GroupReplica {
             .map(|(node, _)| NodeId(*node))
     }
 
-    /// Tasks that have not ended.
+    /// Number of tasks that have not ended.
     pub fn tasks_left(&self) -> usize {
         self.tasks.len()
     }
 
-    /// Stops the replica: queued writes are refused, proposed ones are answered as unknown, nothing
-    /// is flushed.
+    /// Stops the replica: queued writes are refused, proposed ones are answered as unknown,
+    /// memtables are not flushed.
     pub async fn stop(&self) {
         self.shared.stopping.cancel();
         if let Err(error) = self.raft.shutdown().await {
-            tracing::warn!(group = %self.group(), %error, "a replica did not stop cleanly");
+            tracing::warn!(group = %self.group(), %error, "replica did not stop cleanly");
         }
         self.tasks.close();
         if tokio::time::timeout(STOP, self.tasks.wait()).await.is_err() {
-            // A flush against a store that does not answer: nothing depends on its end.
+            // A flush may wait for an unresponsive store; its completion is not required.
             let left = self.tasks_left();
-            tracing::warn!(group = %self.group(), left, "a replica's tasks did not end in time");
+            tracing::warn!(group = %self.group(), left, "replica tasks did not end in time");
         }
         self.shared.regions.clear();
     }

@@ -1,8 +1,8 @@
-//! What a data group's snapshot file holds: the registry with its producers, membership, and the
-//! rows that are not flushed. One index for all of it: that at which the state machine stood.
+//! Content of a data group's snapshot file: the registry with its producers, the membership, and
+//! the unflushed rows, all at the same index: the last one applied.
 //!
-//! Runs are immutable, so taking a [`SnapshotView`] copies pointers; writing it out is slow and
-//! happens elsewhere.
+//! Runs are immutable, so a [`SnapshotView`] copies pointers only; writing it is slow and runs on
+//! another thread.
 
 use std::io::{self, Read, Write};
 
@@ -18,47 +18,47 @@ use super::state::{GroupState, RegionState};
 #[cfg(test)]
 mod tests;
 
-/// Format of the file; a greater one was written by a newer release.
+/// Version of the file format; a greater one is of a newer release.
 const FORMAT: u32 = 1;
-/// How large records get.
+/// Sizes of records.
 #[derive(Debug, Clone, Copy)]
-struct Sizes {
-    // About the bytes of rows in a record: what is held in memory beside the rows themselves while a
-    // snapshot is written or read, a few times over.
+struct RecordSizes {
+    // Approximate bytes of rows per record. Writing and reading a snapshot hold a few times as much
+    // in memory, in addition to the rows themselves.
     piece: usize,
-    // No record is larger: what prost can take.
+    // Largest record: the limit of prost.
     record: u64,
 }
 
-const SIZES: Sizes = Sizes { piece: 16 * 1024 * 1024, record: 2 * 1024 * 1024 * 1024 };
+const SIZES: RecordSizes = RecordSizes { piece: 16 * 1024 * 1024, record: 2 * 1024 * 1024 * 1024 };
 
-/// A group at one index, by pointer.
+/// State of a group at one index, by pointer.
 #[derive(Debug)]
 pub struct SnapshotView {
-    /// Whose state it is.
+    /// Id of the group.
     pub group: GroupId,
-    /// The last entry applied.
+    /// Last applied entry.
     pub applied: Option<LogId>,
-    /// The last membership applied.
+    /// Last applied membership.
     pub membership: StoredMembership,
-    /// The registry.
+    /// Replicated state.
     pub state: GroupState,
-    /// Rows that are not flushed.
+    /// Unflushed rows by region.
     pub runs: Vec<(RegionId, RunImage)>,
 }
 
 impl SnapshotView {
-    /// What openraft wants to know of it.
+    /// Metadata for openraft.
     pub fn meta(&self) -> SnapshotMeta {
         SnapshotMeta { last_log_id: self.applied, last_membership: self.membership.clone() }
     }
 
-    /// Writes the content of the file. Blocking.
+    /// Writes the file's content. Blocking.
     pub fn write(&self, out: &mut impl Write) -> io::Result<()> {
         self.write_sized(out, SIZES)
     }
 
-    fn write_sized(&self, out: &mut impl Write, sizes: Sizes) -> io::Result<()> {
+    fn write_sized(&self, out: &mut impl Write, sizes: RecordSizes) -> io::Result<()> {
         let mut put = |record| put(out, record, sizes.record);
         put(Record::Header(v1::GroupSnapshotHeader {
             format: FORMAT,
@@ -73,9 +73,10 @@ impl SnapshotView {
         let mut records = 0;
         for (region, image) in &self.runs {
             let mut continues = false;
-            // One after the other: only one piece is held encoded.
+            // Encodes one piece at a time to bound memory.
             for piece in image.pieces(sizes.piece) {
-                let (region_id, image) = (region.get(), piece.encode().map_err(io::Error::other)?);
+                let region_id = region.get();
+                let image = piece.encode().map_err(io::Error::other)?;
                 put(Record::Run(v1::GroupSnapshotRun { region_id, image, continues }))?;
                 continues = true;
                 records += 1;
@@ -85,10 +86,11 @@ impl SnapshotView {
         put(Record::End(v1::GroupSnapshotEnd { regions, runs: records }))
     }
 
-    /// Reads the content of a file. Blocking.
+    /// Reads a file's content. Blocking.
     pub fn read(input: &mut impl Read) -> io::Result<Self> {
         let mut view = read_header(input)?;
-        let (mut regions, mut records) = (0u32, 0u64);
+        let mut regions = 0u32;
+        let mut records = 0u64;
         // The run that is being read, piece by piece.
         let mut pieces: Vec<RunImage> = Vec::new();
         let mut of = RegionId(0);
@@ -104,7 +106,7 @@ impl SnapshotView {
                     records += 1;
                     let region = RegionId(run.region_id);
                     if run.continues && (pieces.is_empty() || region != of) {
-                        return Err(damaged("a run that continues another one's"));
+                        return Err(damaged("a piece continues the run of another region"));
                     }
                     if !run.continues {
                         view.runs.extend(RunImage::join(&pieces).map(|image| (of, image)));
@@ -125,18 +127,18 @@ impl SnapshotView {
     }
 }
 
-/// Reads only what a snapshot covers. Blocking.
+/// Reads the metadata only. Blocking.
 pub fn read_meta(input: &mut impl Read) -> io::Result<SnapshotMeta> {
     read_header(input).map(|view| view.meta())
 }
 
 fn read_header(input: &mut impl Read) -> io::Result<SnapshotView> {
     let Record::Header(header) = get(input)? else {
-        return Err(damaged("it does not begin with a header"));
+        return Err(damaged("it does not start with a header"));
     };
     if header.format > FORMAT {
         return Err(damaged(format!(
-            "it has format {}, this release reads up to {FORMAT}",
+            "it has format {}; this release reads formats up to {FORMAT}",
             header.format
         )));
     }
@@ -158,7 +160,7 @@ fn read_header(input: &mut impl Read) -> io::Result<SnapshotView> {
 
 fn put(out: &mut impl Write, record: Record, most: u64) -> io::Result<()> {
     let record = v1::GroupSnapshotRecord { record: Some(record) };
-    // One that could not be read back must not let the log below it be purged.
+    // A record that cannot be read back must not allow the log below it to be purged.
     if record.encoded_len() as u64 > most {
         return Err(io::Error::other(format!(
             "a record of {} bytes is too large for a snapshot",
@@ -175,9 +177,9 @@ fn get(input: &mut impl Read) -> io::Result<Record> {
     input.read_exact(&mut length)?;
     let length = u64::from_le_bytes(length);
     if length > SIZES.record {
-        return Err(damaged(format!("a record of {length} bytes")));
+        return Err(damaged(format!("a record of {length} bytes is too large")));
     }
-    // Grows as bytes come: a damaged length does not allocate what is not there.
+    // Grows with the bytes read: a damaged length does not cause a large allocation.
     let mut bytes = Vec::new();
     input.take(length).read_to_end(&mut bytes)?;
     if bytes.len() as u64 != length {
@@ -186,7 +188,7 @@ fn get(input: &mut impl Read) -> io::Result<Record> {
     v1::GroupSnapshotRecord::decode(Bytes::from(bytes))
         .map_err(damaged)?
         .record
-        .ok_or_else(|| damaged("a record of a kind that this release does not know"))
+        .ok_or_else(|| damaged("a record has a kind unknown to this release"))
 }
 
 fn damaged(detail: impl std::fmt::Display) -> io::Error {

@@ -1,8 +1,8 @@
-//! What a data group's replicas agree on: the registry of regions. Changed only by applying
-//! entries; a pure value without I/O, clock or local knowledge.
+//! Replicated state of a data group: the registry of regions. Changed only by applying entries; a
+//! pure value without I/O, clock or local knowledge.
 //!
-//! Not in here, because it is local: which manifest version a replica has loaded, how its memtable
-//! runs are merged, how much memory they take.
+//! Not part of it, because it is local to a replica: the loaded manifest version, the merging of
+//! memtable runs, their memory use.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -14,53 +14,53 @@ use tidewater_region_engine::manifest::{AreaId, ProcedureStep};
 use tidewater_region_engine::region::{Cause, Pending};
 
 use super::descriptor::{Descriptor, DescriptorError};
-use super::entry::Outcome;
+use super::entry::EntryOutcome;
 use super::obligation;
 use super::producers::Producers;
 
-/// Dropped regions that a group remembers, so that a late `opened` does not bring one back.
+/// Number of dropped regions that a group remembers, so that a late `opened` does not restore one.
 pub const DROPPED_REMEMBERED: usize = 65_536;
 
-/// What the replicas know of one region.
+/// Replicated state of one region.
 #[derive(Debug, Clone, PartialEq)]
 pub struct RegionState {
     /// Identity, schema, range.
     pub descriptor: Arc<Descriptor>,
-    /// Sequences of this group's writes start above it.
+    /// Base of the sequences of this group's writes.
     pub base: Sequence,
-    /// The last manifest version that the owner advanced to.
+    /// Last manifest version that the owner advanced to.
     pub manifest_version: ManifestVersion,
-    /// Everything at or below lies in files.
+    /// Every row at or below this sequence is in files.
     pub flushed: Sequence,
-    /// Who advanced last.
+    /// Owner of the last manifest advance.
     pub owner: OwnerEpoch,
-    /// The greatest sequence applied; at least the base.
+    /// Greatest sequence applied; at least the base.
     pub last_sequence: Sequence,
-    /// crc32c over all writes applied, in order: replicas that applied the same have the same.
+    /// crc32c over all applied writes, in order: equal on replicas that applied the same writes.
     pub contents: u32,
-    /// Exactly once.
+    /// Producers, for exactly-once writes.
     pub producers: Producers,
-    /// What the manifest has still to record, in order of sequence.
+    /// Decisions that the manifest has yet to record, by sequence.
     pub obligations: Vec<Pending>,
-    /// The greatest step of a procedure that was taken.
+    /// Greatest step of a procedure that was taken.
     pub step: Option<ProcedureStep>,
-    /// Staging areas that the log has opened and has yet to close.
+    /// Staging areas that the log has opened and not yet closed.
     pub areas: BTreeSet<AreaId>,
 }
 
-/// What became of a procedure's step.
+/// Result of taking a procedure's step.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Taken {
-    /// It is taken by this entry.
-    Now(Cause),
-    /// It was taken before, or a later one.
-    Before,
-    /// It cannot be taken.
-    Refused(Outcome),
+pub enum StepResult {
+    /// This entry takes the step.
+    Taken(Cause),
+    /// An earlier entry took the step or a later one.
+    AlreadyTaken,
+    /// The step cannot be taken.
+    Refused(EntryOutcome),
 }
 
 impl RegionState {
-    /// A region as it is when it is opened.
+    /// Creates the state of a newly opened region.
     pub fn new(descriptor: Arc<Descriptor>, base: Sequence) -> Self {
         Self {
             descriptor,
@@ -77,48 +77,52 @@ impl RegionState {
         }
     }
 
-    /// Takes a procedure's step at a log index: of a region, the greatest one counts.
-    pub fn take_step(&mut self, index: LogIndex, step: Option<v1::ProcedureStep>) -> Taken {
-        let refused = |reason, message: &str| Taken::Refused(Outcome::refused(reason, message));
+    /// Takes a procedure's step at a log index: the greatest step of a region counts.
+    pub fn take_step(&mut self, index: LogIndex, step: Option<v1::ProcedureStep>) -> StepResult {
+        let refused =
+            |reason, message: &str| StepResult::Refused(EntryOutcome::refused(reason, message));
         let Some(step) = step.map(|wire| ProcedureStep { number: wire.number, step: wire.step })
         else {
-            return refused(Reason::InvalidArgument, "a change names the step that causes it");
+            return refused(
+                Reason::InvalidArgument,
+                "a change must name the procedure step that causes it",
+            );
         };
-        if self.took(step) {
-            return Taken::Before;
+        if self.has_taken(step) {
+            return StepResult::AlreadyTaken;
         }
         match self.take_sequence(index) {
-            Taken::Now(cause) => {
+            StepResult::Taken(cause) => {
                 self.step = Some(step);
-                Taken::Now(Cause { procedure: Some(step), ..cause })
+                StepResult::Taken(Cause { procedure: Some(step), ..cause })
             }
             other => other,
         }
     }
 
-    /// Whether a procedure's step, or a later one, was taken.
-    pub fn took(&self, step: ProcedureStep) -> bool {
+    /// Returns whether this step of a procedure, or a later one, was taken.
+    pub fn has_taken(&self, step: ProcedureStep) -> bool {
         self.step.is_some_and(|last| (last.number, last.step) >= (step.number, step.step))
     }
 
-    /// Takes the sequence of a log index for something that no procedure asks for.
-    pub fn take_sequence(&mut self, index: LogIndex) -> Taken {
+    /// Takes the sequence of a log index for a decision without a procedure.
+    pub fn take_sequence(&mut self, index: LogIndex) -> StepResult {
         let Some(sequence) = Sequence::at(self.base, index, 0) else {
-            let reason = "the region's sequences are used up";
-            return Taken::Refused(Outcome::refused(Reason::Internal, reason));
+            let reason = "the region has no sequences left";
+            return StepResult::Refused(EntryOutcome::refused(Reason::Internal, reason));
         };
         self.last_sequence = self.last_sequence.max(sequence);
-        Taken::Now(Cause { sequence, procedure: None })
+        StepResult::Taken(Cause { sequence, procedure: None })
     }
 
-    /// Accounts for rows that were applied at `sequence`.
-    pub fn note_write(&mut self, sequence: Sequence, rows: &[u8]) {
+    /// Records rows that were applied at `sequence`.
+    pub fn record_write(&mut self, sequence: Sequence, rows: &[u8]) {
         self.last_sequence = self.last_sequence.max(sequence);
         self.contents = crc32c::crc32c_append(self.contents, &sequence.get().to_le_bytes());
         self.contents = crc32c::crc32c_append(self.contents, rows);
     }
 
-    /// The region as it is stored.
+    /// Converts to the stored form.
     pub fn to_wire(&self) -> v1::GroupSnapshotRegion {
         v1::GroupSnapshotRegion {
             region: Some(self.descriptor.to_wire()),
@@ -136,7 +140,7 @@ impl RegionState {
         }
     }
 
-    /// The region out of its stored form.
+    /// Converts from the stored form.
     pub fn from_wire(wire: v1::GroupSnapshotRegion) -> Result<Self, DescriptorError> {
         let region = wire.region.as_ref().ok_or(DescriptorError::Missing("descriptor"))?;
         Ok(Self {
@@ -160,24 +164,24 @@ impl RegionState {
         })
     }
 
-    /// Hex digest of everything replicated about the region, rows included: 16 characters. Two
-    /// replicas that applied the same entries have the same.
+    /// Hex digest of all replicated state of the region, rows included: 16 characters. Replicas
+    /// that applied the same entries have the same digest.
     pub fn digest(&self) -> String {
         format!("{:016x}", fnv1a(&self.to_wire().encode_to_vec()))
     }
 }
 
-/// The registry of one group.
+/// Replicated state of one group.
 #[derive(Debug, Clone, PartialEq, Default)]
 pub struct GroupState {
-    /// By id.
+    /// Regions by id.
     pub regions: BTreeMap<RegionId, RegionState>,
-    /// Regions dropped here, the greatest [`DROPPED_REMEMBERED`] ids.
+    /// Regions that this group dropped, at most the greatest [`DROPPED_REMEMBERED`] ids.
     pub dropped: BTreeSet<RegionId>,
 }
 
 impl GroupState {
-    /// Forgets a region for good; whether there was one.
+    /// Drops a region permanently; returns whether it existed.
     pub fn drop_region(&mut self, region: RegionId) -> bool {
         self.dropped.insert(region);
         while self.dropped.len() > DROPPED_REMEMBERED {
@@ -186,7 +190,7 @@ impl GroupState {
         self.regions.remove(&region).is_some()
     }
 
-    /// Hex digest of the whole registry: 16 characters.
+    /// Hex digest of the whole state: 16 characters.
     pub fn digest(&self) -> String {
         let mut bytes = Vec::new();
         for region in self.regions.values() {

@@ -1,10 +1,10 @@
-//! The replicated state machine of a data group, as openraft drives it: a thin shell around
+//! The replicated state machine of a data group, as driven by openraft: a thin shell around
 //! [`apply`](super::apply).
 //!
-//! The state lives in memory; the snapshot file is what survives. A restart installs the last
+//! The state is in memory; the snapshot file is its durable form. A restart installs the last
 //! snapshot and applies the log after it again, so applying an entry twice over a snapshot must
-//! give the same state: rows at or below a region's flushed sequence are skipped by the region, and
-//! everything else is decided from the log alone.
+//! give the same state: the region skips rows at or below its flushed sequence, and everything else
+//! is decided from the log alone.
 
 mod files;
 mod install;
@@ -32,20 +32,20 @@ use tokio_util::sync::CancellationToken;
 
 pub use self::files::SnapshotFiles;
 use self::sink::RegionSink;
-use super::apply::{Effect, apply};
+use super::apply::{ApplyEffect, apply};
 use super::entry::{decode, detach, encode_reply};
-use super::shared::Shared;
+use super::shared::ReplicaState;
 use super::snapshot::SnapshotView;
 
-/// How long apply on a follower waits before it looks at memory again.
+/// Interval of memory checks while apply on a follower waits.
 const MEMORY_POLL: Duration = Duration::from_millis(50);
-/// Pause between two looks at all manifests while apply waits for memory.
+/// Interval of reloads of all manifests while apply waits for memory.
 const MEMORY_RELOAD: Duration = Duration::from_secs(1);
 
-/// See the module's head.
+/// State machine of one replica; see the module documentation for its recovery.
 #[derive(Debug)]
 pub struct GroupStateMachine {
-    shared: Arc<Shared>,
+    shared: Arc<ReplicaState>,
     files: Arc<SnapshotFiles>,
     disk: watch::Receiver<DiskHealth>,
     applied: Option<LogId>,
@@ -53,7 +53,7 @@ pub struct GroupStateMachine {
     snapshot_bytes: u64,
 }
 
-/// Writes one snapshot out.
+/// Writer of one snapshot.
 #[derive(Debug)]
 pub struct SnapshotBuilder {
     view: Arc<SnapshotView>,
@@ -63,10 +63,10 @@ pub struct SnapshotBuilder {
 }
 
 impl GroupStateMachine {
-    /// An empty state machine; openraft installs the last snapshot of `files` into it. A snapshot
-    /// is due after `snapshot_bytes` of log.
+    /// Creates an empty state machine; openraft installs the last snapshot of `files` into it. A
+    /// snapshot is due after `snapshot_bytes` of log.
     pub fn new(
-        shared: Arc<Shared>,
+        shared: Arc<ReplicaState>,
         files: Arc<SnapshotFiles>,
         disk: watch::Receiver<DiskHealth>,
         snapshot_bytes: u64,
@@ -81,7 +81,7 @@ impl GroupStateMachine {
         }
     }
 
-    /// Where snapshots are kept.
+    /// Directory of the snapshots.
     pub fn folder(&self) -> PathBuf {
         self.files.folder().to_owned()
     }
@@ -98,74 +98,75 @@ impl GroupStateMachine {
         let applied = {
             let mut state = self.shared.state.write();
             let applied = apply(&mut state, index, entry, &sink)?;
-            // Under the lock, so that a digest is always that of the index beside it.
+            // Set under the lock, so that a digest always belongs to the index read with it.
             self.shared.set_applied(index);
             applied
         };
         for effect in applied.effects {
-            self.carry_out(effect)?;
+            self.run_effect(effect)?;
         }
         Ok(encode_reply(applied.outcomes))
     }
 
-    fn carry_out(&self, effect: Effect) -> io::Result<()> {
+    fn run_effect(&self, effect: ApplyEffect) -> io::Result<()> {
         match effect {
-            Effect::Open { descriptor, base } => {
+            ApplyEffect::Open { descriptor, base } => {
                 let id = descriptor.region_id;
                 self.shared.host(descriptor, base, base)?;
-                self.shared.targets.want(id, ManifestVersion(0));
+                self.shared.targets.request(id, ManifestVersion(0));
                 self.shared.housekeeping.notify_one();
             }
-            Effect::Alter { descriptor, cause } => self.shared.alter(descriptor, cause)?,
-            Effect::Decide(region, pending) => self.shared.decide(region, pending)?,
-            Effect::Close(region) => self.shared.close(region),
-            Effect::Follow(region, version) => self.shared.targets.want(region, version),
+            ApplyEffect::Alter { descriptor, cause } => self.shared.alter(descriptor, cause)?,
+            ApplyEffect::Decide(region, pending) => self.shared.decide(region, pending)?,
+            ApplyEffect::Close(region) => self.shared.close(region),
+            ApplyEffect::Follow(region, version) => self.shared.targets.request(region, version),
         }
         Ok(())
     }
 
-    /// A follower at twice the memory limit waits for flushed rows to be dropped. A leader never
-    /// waits: one that cannot apply can never flush. Nor does a replica that replays its log after a
-    /// start: it cannot vote yet, and so nobody might ever lead and flush.
+    /// On a follower at twice the memory limit, waits until flushed rows are dropped. A leader
+    /// never waits: a leader that does not apply can never flush. A replica that replays its log
+    /// after a start does not wait either: it cannot vote yet, so a group of such replicas would
+    /// never elect a leader that flushes.
     async fn wait_for_memory(&self) {
-        let mut asked: Option<Instant> = None;
+        let mut reloaded_at: Option<Instant> = None;
         while self.shared.is_replayed()
             && !self.shared.leads()
             && self.shared.memory().used() >= self.shared.memory().limit().saturating_mul(2)
             && self.shared.memory().pressure() == Pressure::Reject
             && !self.shared.stopping.is_cancelled()
         {
-            if asked.is_none() {
+            if reloaded_at.is_none() {
                 tracing::warn!(
                     group = %self.shared.group,
                     used = self.shared.memory().used(),
                     limit = self.shared.memory().limit(),
-                    "memory for unflushed rows is used up twice over: this follower stops applying \
+                    "memory for unflushed rows is at twice its limit; follower pauses applying \
                      until the owners have flushed"
                 );
             }
-            // Again and again: the entries that tell of flushes stand behind the one that waits.
-            if asked.is_none_or(|at| at.elapsed() >= MEMORY_RELOAD) {
-                asked = Some(Instant::now());
+            // Repeated, because the entries that announce flushes are behind the waiting one.
+            if reloaded_at.is_none_or(|at| at.elapsed() >= MEMORY_RELOAD) {
+                reloaded_at = Some(Instant::now());
                 self.shared.housekeeping.notify_one();
                 for hosted in self.shared.regions.all() {
                     self.shared.targets.reload(hosted.descriptor.region_id);
                 }
             }
-            self.shared.targets.some_loaded(MEMORY_POLL).await;
+            self.shared.targets.wait_any_loaded(MEMORY_POLL).await;
         }
     }
 
-    fn note(&mut self, id: LogId, bytes: usize) {
+    fn record_applied(&mut self, id: LogId, bytes: usize) {
         self.applied = Some(id);
         self.shared.set_applied(LogIndex(id.index));
         let mut log = self.shared.log_bytes.lock();
         let before = log.since_snapshot();
-        log.applied(LogIndex(id.index), bytes as u64);
+        log.record_applied(LogIndex(id.index), bytes as u64);
         let now = log.since_snapshot();
         drop(log);
-        // Once: a snapshot that is held back would else have every entry wake a look at all regions.
-        // Housekeeping looks again by itself.
+        // Notifies once: if the snapshot is delayed, every further entry would trigger a check of
+        // all regions. Housekeeping checks periodically anyway.
         if before < self.snapshot_bytes && now >= self.snapshot_bytes {
             self.shared.housekeeping.notify_one();
         }
@@ -221,7 +222,7 @@ impl RaftStateMachine<TypeConfig> for GroupStateMachine {
                     Reply(self.apply_command(index, &command.0)?)
                 }
             };
-            self.note(entry.log_id, bytes);
+            self.record_applied(entry.log_id, bytes);
             if let Some(responder) = responder {
                 responder.send(reply);
             }
@@ -230,7 +231,7 @@ impl RaftStateMachine<TypeConfig> for GroupStateMachine {
     }
 
     async fn get_snapshot_builder(&mut self) -> SnapshotBuilder {
-        self.shared.log_bytes.lock().snapshot_begun();
+        self.shared.log_bytes.lock().record_snapshot();
         SnapshotBuilder {
             view: Arc::new(self.view()),
             files: self.files.clone(),
@@ -267,7 +268,8 @@ impl RaftSnapshotBuilder<TypeConfig> for SnapshotBuilder {
     async fn build_snapshot(&mut self) -> Result<Snapshot, io::Error> {
         let what = format!("a snapshot of group {}", self.view.group);
         let written = when_there_is_room(self.disk.clone(), &what, || {
-            let (view, files) = (self.view.clone(), self.files.clone());
+            let view = self.view.clone();
+            let files = self.files.clone();
             async move {
                 tokio::task::spawn_blocking(move || files.save(&view))
                     .await
@@ -276,7 +278,7 @@ impl RaftSnapshotBuilder<TypeConfig> for SnapshotBuilder {
         });
         tokio::select! {
             written = written => written,
-            () = self.stopping.cancelled() => Err(io::Error::other("the replica is being stopped")),
+            () = self.stopping.cancelled() => Err(io::Error::other("the replica is stopping")),
         }
     }
 }

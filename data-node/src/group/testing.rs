@@ -1,4 +1,4 @@
-//! What the tests of a group share: a table, its rows, a sink that remembers.
+//! Fixtures of the group's tests: a table, its rows, a recording sink.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -23,8 +23,8 @@ use tidewater_region_engine::{MemoryBudget, Region};
 
 use super::apply::{Applied, RowSink, SinkError, apply};
 use super::descriptor::Descriptor;
-use super::entry::Outcome;
-use super::shared::Shared;
+use super::entry::EntryOutcome;
+use super::shared::ReplicaState;
 use super::state::GroupState;
 
 /// Table `t (id int64 primary key, name utf8)`.
@@ -76,8 +76,8 @@ pub(crate) fn append_only(id: u64) -> v1::RegionDescriptor {
     v1::RegionDescriptor { options: Some((&options).into()), ..region(id, None, None) }
 }
 
-/// Table `ledger (id int64, at timestamp(s), price decimal128(9, 2))`, id and price its primary key:
-/// not every instant and not every number fits into a file.
+/// Table `ledger (id int64, at timestamp(s), price decimal128(9, 2))`, with primary key (id,
+/// price): files cannot store every timestamp and every decimal.
 fn ledger_schema() -> TableSchema {
     let column = |id, name: &str, data_type| Column {
         id: ColumnId(id),
@@ -106,7 +106,7 @@ fn prices(price: i128) -> ArrayRef {
     Arc::new(prices.with_precision_and_scale(9, 2).unwrap())
 }
 
-/// A row of the ledger with id 1, this instant in seconds and this price in hundredths.
+/// A row of the ledger with id 1, this time in seconds and this price in hundredths.
 pub(crate) fn ledger_row(at: i64, price: i128) -> RecordBatch {
     let columns: Vec<ArrayRef> = vec![
         Arc::new(Int64Array::from(vec![1])),
@@ -143,8 +143,9 @@ pub(crate) fn rows(ids: &[i64]) -> Bytes {
     encode_batch(&batch(ids)).unwrap()
 }
 
-/// [`Group::apply`] puts what the producer's last opening write was answered in its place.
-const AS_ANSWERED: u64 = u64::MAX;
+/// Placeholder for the opening: [`TestGroup::apply`] replaces it by the outcome of the producer's
+/// last opening write.
+const LAST_OPENING: u64 = u64::MAX;
 
 /// A write of producer `producer` to region 7 of group 5.
 pub(crate) fn write(producer: u8, serial: u64, ids: &[i64]) -> WriteRequest {
@@ -158,7 +159,7 @@ pub(crate) fn write(producer: u8, serial: u64, ids: &[i64]) -> WriteRequest {
         origin_region_id: 7,
         op: RowOp::Put.into(),
         row_count: u32::try_from(ids.len()).unwrap(),
-        opening: if serial == 1 { 0 } else { AS_ANSWERED },
+        opening: if serial == 1 { 0 } else { LAST_OPENING },
         rows: if ids.is_empty() { Bytes::new() } else { rows(ids) },
     }
 }
@@ -182,8 +183,8 @@ pub(crate) fn writes(writes: Vec<WriteRequest>) -> group_entry::Entry {
     group_entry::Entry::Writes(v1::RegionWrites { writes })
 }
 
-/// A replica of group 5 on node 1 without Raft, with this much memory for rows.
-pub(crate) fn shared(storage: Storage, memory: u64) -> Arc<Shared> {
+/// A replica of group 5 on node 1 without Raft, with this memory limit for rows in bytes.
+pub(crate) fn shared(storage: Storage, memory: u64) -> Arc<ReplicaState> {
     let env = RegionEnv::new(
         storage,
         Arc::new(SystemClock),
@@ -191,22 +192,22 @@ pub(crate) fn shared(storage: Storage, memory: u64) -> Arc<Shared> {
         MemoryBudget::new(memory),
         EngineOptions::default(),
     );
-    Shared::new(GroupId(5), NodeId(1), env, 1 << 20)
+    ReplicaState::new(GroupId(5), NodeId(1), env, 1 << 20)
 }
 
 /// Hosts region `id` with all keys.
-pub(crate) fn host(shared: &Shared, id: u64) -> Arc<Region> {
+pub(crate) fn host(shared: &ReplicaState, id: u64) -> Arc<Region> {
     let descriptor = Descriptor::new(&region(id, None, None)).unwrap();
     shared.host(descriptor, Sequence(0), Sequence(0)).unwrap()
 }
 
-/// Remembers (region, sequence, ids) of what was applied.
+/// Sink that records (region, sequence, ids) of applied rows.
 #[derive(Debug, Default)]
-pub(crate) struct Seen {
+pub(crate) struct RecordingSink {
     pub(crate) rows: Mutex<Vec<(RegionId, Sequence, Vec<i64>)>>,
 }
 
-impl RowSink for Seen {
+impl RowSink for RecordingSink {
     fn rows(
         &self,
         region: RegionId,
@@ -222,15 +223,15 @@ impl RowSink for Seen {
 
 /// A group with region 7 (all keys) open, and its sink.
 #[derive(Debug, Default)]
-pub(crate) struct Group {
+pub(crate) struct TestGroup {
     pub(crate) state: GroupState,
-    pub(crate) seen: Seen,
+    pub(crate) seen: RecordingSink,
     pub(crate) index: u64,
-    /// What opening writes were answered, by producer.
+    /// Sequences of opening writes, by producer.
     pub(crate) openings: BTreeMap<Bytes, u64>,
 }
 
-impl Group {
+impl TestGroup {
     pub(crate) fn with_region() -> Self {
         let mut group = Self::default();
         group.apply(opened(region(7, None, None)));
@@ -243,14 +244,14 @@ impl Group {
         if let group_entry::Entry::Writes(entry) = &mut entry {
             for write in &mut entry.writes {
                 openings.push((write.producer_id.clone(), write.serial == 1));
-                if write.opening == AS_ANSWERED {
+                if write.opening == LAST_OPENING {
                     write.opening = self.openings.get(&write.producer_id).copied().unwrap_or(1);
                 }
             }
         }
         let applied = apply(&mut self.state, LogIndex(self.index), entry, &self.seen).unwrap();
         for ((producer, opens), outcome) in openings.into_iter().zip(&applied.outcomes) {
-            if let (true, Outcome::Done { sequence, .. }) = (opens, outcome) {
+            if let (true, EntryOutcome::Done { sequence, .. }) = (opens, outcome) {
                 self.openings.insert(producer, sequence.get());
             }
         }

@@ -1,4 +1,4 @@
-//! A node that holds its groups alone.
+//! Tests of a node with single-member groups.
 
 use std::collections::BTreeSet;
 use std::path::Path;
@@ -18,12 +18,12 @@ use super::*;
 pub(crate) const NODE: NodeId = NodeId(101);
 pub(crate) const GROUP: GroupId = GroupId(5);
 
-/// A node without groups.
+/// Creates a node without groups.
 pub(crate) fn node(folder: &Path) -> Arc<Groups> {
     node_over(folder, Storage::memory())
 }
 
-/// A node without groups, over this store.
+/// Creates a node without groups that uses this store.
 pub(crate) fn node_over(folder: &Path, storage: Storage) -> Arc<Groups> {
     let cluster = ClusterId(Uuid::from_u128(77));
     let mut directory =
@@ -36,7 +36,7 @@ pub(crate) fn node_over(folder: &Path, storage: Storage) -> Arc<Groups> {
         MemoryBudget::new(1 << 30),
         EngineOptions::default(),
     );
-    Groups::new(NodeParts {
+    Groups::new(NodeContext {
         cluster,
         node: NODE,
         host: RaftHost::new(cluster, NODE, directory.log_store().clone()),
@@ -54,29 +54,29 @@ pub(crate) fn members() -> BTreeMap<u64, Member> {
 
 pub(crate) async fn stop(groups: Arc<Groups>) {
     groups.stop_all().await;
-    let store = groups.parts().directory.log_store().clone();
+    let store = groups.context().directory.log_store().clone();
     tokio::task::spawn_blocking(move || store.shutdown()).await.unwrap();
 }
 
 /// Waits for a condition.
-pub(crate) async fn until(what: &str, mut condition: impl AsyncFnMut() -> bool) {
+pub(crate) async fn until(expected: &str, mut condition: impl AsyncFnMut() -> bool) {
     let waited = tokio::time::timeout(Duration::from_secs(30), async {
         while !condition().await {
             tokio::time::sleep(Duration::from_millis(20)).await;
         }
     });
-    assert!(waited.await.is_ok(), "waited in vain: {what}");
+    assert!(waited.await.is_ok(), "timed out: {expected}");
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_leader_finishes_a_change_of_members_that_was_cut_off() {
+async fn leader_completes_an_interrupted_membership_change() {
     let folder = tempfile::tempdir().unwrap();
     let groups = node(folder.path());
     let replica = groups.start(GROUP).await.unwrap();
     groups.initialize(&replica, members()).await.unwrap();
-    // What the first step of a change leaves; these voters are a quorum without anybody else.
-    let one = BTreeSet::from([NODE.get()]);
-    let joint = Membership::new(vec![one.clone(), one], members()).unwrap();
+    // The joint membership that the first step of a change leaves; these voters alone are a quorum.
+    let voters = BTreeSet::from([NODE.get()]);
+    let joint = Membership::new(vec![voters.clone(), voters], members()).unwrap();
     let mut left = None;
     until("the first step is taken", async || {
         let taken = replica.raft.append_membership(joint.clone(), EntryPayload::Blank, []).await;
@@ -93,7 +93,7 @@ async fn a_leader_finishes_a_change_of_members_that_was_cut_off() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_start_and_a_removal_go_on_when_their_callers_go_away() {
+async fn start_and_removal_continue_after_their_callers_are_cancelled() {
     let folder = tempfile::tempdir().unwrap();
     let groups = node(folder.path());
     {
@@ -104,16 +104,16 @@ async fn a_start_and_a_removal_go_on_when_their_callers_go_away() {
     let replica = groups.get(GROUP).unwrap();
     groups.initialize(&replica, members()).await.unwrap();
     drop(replica);
-    let has_log = || groups.parts().directory.log_store().groups().contains(&GROUP);
+    let has_log = || groups.context().directory.log_store().groups().contains(&GROUP);
     assert!(has_log());
-    let snapshots = groups.parts().directory.snapshot_folder(GROUP).unwrap();
+    let snapshots = groups.context().directory.snapshot_folder(GROUP).unwrap();
     {
         let mut removing = Box::pin(groups.remove(GROUP));
         assert!(futures::poll!(&mut removing).is_pending());
     }
-    until("log and snapshots are gone", async || !has_log() && !snapshots.exists()).await;
+    until("log and snapshots are deleted", async || !has_log() && !snapshots.exists()).await;
     assert!(groups.get(GROUP).is_err());
-    // Nothing is in the way of the next one.
+    // The group can be started again.
     groups.start(GROUP).await.unwrap();
     stop(groups).await;
 }

@@ -22,11 +22,11 @@ use tracing::{info, warn};
 
 use super::Context;
 use super::owner::{Owner, OwnerError};
-use crate::group::area_work::InDoubt;
 use crate::group::batcher::propose_entry;
 use crate::group::entry;
 use crate::group::obligation::{area_from_wire, area_to_wire, step_to_wire};
 use crate::group::refusals;
+use crate::group::staging_work::UnknownPublications;
 use crate::group::state::RegionState;
 
 /// How often overdue areas are looked for.
@@ -76,7 +76,7 @@ impl Owner {
     /// Takes files over; returns how many there are.
     pub(super) async fn adopt(&self, adoption: Adoption) -> Result<u32, OwnerError> {
         let (id, _slot) = (adoption.region, adoption.slot);
-        let mut in_doubt = self.context.shared.area_work.begin(id).await;
+        let mut in_doubt = self.context.shared.staging_work.lock(id).await;
         let region = self.region(id)?;
         self.take(id, &region).await?;
         let now_ms = self.context.shared.env.clock.now_ms();
@@ -97,7 +97,7 @@ impl Owner {
                 Ok(count(files.len()))
             }
             What::Copies { source, step } => {
-                let taken = |region: &RegionState| region.took(step);
+                let taken = |region: &RegionState| region.has_taken(step);
                 if !self.context.shared.state.read().regions.get(&id).is_some_and(taken) {
                     let wanted = Some(step_to_wire(step));
                     let before = in_doubt.values().find(|before| before.step == wanted).cloned();
@@ -122,7 +122,7 @@ impl Owner {
         &self,
         region: &Region,
         publication: AreaPublished,
-        in_doubt: &mut InDoubt,
+        in_doubt: &mut UnknownPublications,
     ) -> Result<(), OwnerError> {
         let (id, area) = (region.id(), area_from_wire(&publication.area_id));
         let area = area.ok_or(OwnerError::Gone)?;
@@ -140,7 +140,7 @@ impl Owner {
         // Whatever the log says, what is not live was not taken over.
         match region.published(area).await.map_err(OwnerError::from).map_err(not_done)? {
             true => Ok(()),
-            false => Err(AdoptError::GivenUp { area }.into()),
+            false => Err(AdoptError::Abandoned { area }.into()),
         }
     }
 
@@ -149,7 +149,7 @@ impl Owner {
         let proposed = propose_entry(group, &self.context.raft, entry::area_published(publication));
         let outcomes = tokio::time::timeout(DECIDE, proposed)
             .await
-            .unwrap_or_else(|_| Err(refusals::deadline("a publication", group)))?;
+            .unwrap_or_else(|_| Err(refusals::deadline_exceeded("a publication", group)))?;
         outcomes.into_iter().try_for_each(|outcome| outcome.into_result().map(drop))
     }
 
@@ -166,7 +166,7 @@ impl Owner {
     /// Withdraws the areas of a region that nobody will publish.
     async fn withdraw_overdue(&self, id: RegionId) -> Result<(), OwnerError> {
         // Nobody proposes anything meanwhile.
-        let in_doubt = self.context.shared.area_work.begin(id).await;
+        let in_doubt = self.context.shared.staging_work.lock(id).await;
         let region = self.region(id)?;
         self.take(id, &region).await?;
         let logged = match self.context.shared.state.read().regions.get(&id) {
@@ -201,13 +201,17 @@ fn publication(
 /// An error after the log has decided.
 fn not_done(error: OwnerError) -> OwnerError {
     match error {
-        OwnerError::Adopt(AdoptError::GivenUp { .. }) => error,
+        OwnerError::Adopt(AdoptError::Abandoned { .. }) => error,
         error => OwnerError::NotDone(Box::new(error)),
     }
 }
 
 /// The areas that are overdue, that the log does not know, and whose publication is not in doubt.
-fn abandoned(areas: &[AreaStatus], logged: &BTreeSet<AreaId>, in_doubt: &InDoubt) -> Vec<AreaId> {
+fn abandoned(
+    areas: &[AreaStatus],
+    logged: &BTreeSet<AreaId>,
+    in_doubt: &UnknownPublications,
+) -> Vec<AreaId> {
     let nobody = |area: &AreaId| !logged.contains(area) && !in_doubt.contains_key(area);
     areas.iter().filter(|area| area.overdue).map(|area| area.area).filter(nobody).collect()
 }
@@ -259,7 +263,7 @@ mod tests {
             assert_eq!(later.effect(), Effect::Unknown, "{later}");
         }
         // But that somebody gave the area up is certain.
-        let given_up = AdoptError::GivenUp { area: AreaId(Uuid::from_u128(1)) };
+        let given_up = AdoptError::Abandoned { area: AreaId(Uuid::from_u128(1)) };
         assert_eq!(not_done(given_up.into()).refusal(region).effect(), Effect::None);
     }
 
@@ -275,8 +279,8 @@ mod tests {
         };
         let areas = [status(1, false), status(2, true), status(3, true), status(4, true)];
         let logged = BTreeSet::from([area(3)]);
-        let in_doubt = InDoubt::from([(area(4), AreaPublished::default())]);
+        let in_doubt = UnknownPublications::from([(area(4), AreaPublished::default())]);
         assert_eq!(abandoned(&areas, &logged, &in_doubt), [area(2)]);
-        assert_eq!(abandoned(&areas, &BTreeSet::new(), &InDoubt::new()).len(), 3);
+        assert_eq!(abandoned(&areas, &BTreeSet::new(), &UnknownPublications::new()).len(), 3);
     }
 }

@@ -37,7 +37,7 @@ use self::life::Wanted;
 use self::track::Track;
 use super::owner::{Owner, OwnerError};
 use super::{Context, REQUESTS};
-use crate::group::hosted::Hosted;
+use crate::group::hosted::HostedRegion;
 use crate::meters;
 
 /// Jobs of a region that may be quarantined before the region is left alone.
@@ -131,7 +131,7 @@ impl Compactions<'_> {
     }
 
     /// What its picker says of a region now.
-    fn candidate(&self, hosted: &Hosted, now: Instant) -> Candidate {
+    fn candidate(&self, hosted: &HostedRegion, now: Instant) -> Candidate {
         let region = hosted.descriptor.region_id;
         let (context, track) = (self.context, self.tracks.get(&region));
         let held_back = track.is_some_and(|track| {

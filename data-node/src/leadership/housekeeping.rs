@@ -12,7 +12,7 @@ use tokio::time::Instant;
 use tracing::{debug, warn};
 
 use super::{Context, FlushRequest};
-use crate::group::shared::Shared;
+use crate::group::shared::ReplicaState;
 use crate::peers::Peers;
 
 const TICK: Duration = Duration::from_secs(1);
@@ -56,7 +56,7 @@ pub async fn run(
 }
 
 /// Has the manifests read whose turn it is: all within [`REREAD`] seconds, not at once.
-fn reread(shared: &Shared, second: u64) {
+fn reread(shared: &ReplicaState, second: u64) {
     for hosted in shared.regions.all() {
         let region = hosted.descriptor.region_id;
         if region.get() % REREAD == second % REREAD {
@@ -66,7 +66,7 @@ fn reread(shared: &Shared, second: u64) {
 }
 
 /// What this group can do about the node being short of memory: its part, at most all of it.
-fn over(shared: &Shared) -> u64 {
+fn over(shared: &ReplicaState) -> u64 {
     let excess = shared.memory().excess();
     if excess == 0 {
         return 0;
@@ -159,8 +159,12 @@ mod tests {
         fill(&host(&ours, 8));
         assert_eq!(over(&ours), 2 * first - 5_000);
         // Another group of the node, whose rows count in the same budget.
-        let other =
-            Shared::new(tidewater_common::ids::GroupId(6), ours.node, ours.env.clone(), 1 << 20);
+        let other = ReplicaState::new(
+            tidewater_common::ids::GroupId(6),
+            ours.node,
+            ours.env.clone(),
+            1 << 20,
+        );
         for id in 1..=3 {
             fill(&host(&other, id));
         }

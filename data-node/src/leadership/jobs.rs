@@ -99,9 +99,9 @@ pub async fn wait_until_served(context: &Context, term: Term) {
         let problem = match linearizer {
             Ok(linearizer) => match linearizer.await_ready(&context.raft).await {
                 Ok(_) => return,
-                Err(fatal) => refusals::stopped(group, &fatal),
+                Err(fatal) => refusals::replica_stopped(group, &fatal),
             },
-            Err(error) => refusals::read_refused(group, &error),
+            Err(error) => refusals::read_error(group, &error),
         };
         tracing::debug!(%group, %term, %problem, "a new leader cannot own regions yet");
         tokio::time::sleep(Duration::from_millis(100)).await;
@@ -214,7 +214,7 @@ impl Jobs<'_> {
                     held_back: waits || works.iter().any(Option::is_some),
                     under_way: works.contains(&Some(Work::Flush)),
                     failing: track.is_some_and(|track| track.failures > 0),
-                    owes: shared.owes(region),
+                    owes: shared.has_obligations(region),
                     untold: stats.manifest_version > shared.advanced_version(region),
                 }
             })

@@ -19,7 +19,7 @@ use tracing::info;
 
 use super::Context;
 use crate::group::batcher::propose_entry;
-use crate::group::entry::{self, Advance, Outcome};
+use crate::group::entry::{self, EntryOutcome, ManifestAdvance};
 use crate::group::refusals;
 use crate::meters;
 
@@ -37,7 +37,7 @@ pub struct Owner {
     // Manifests that have this term's fence.
     taken: Mutex<BTreeSet<RegionId>>,
     // Committed, but the log has not taken it yet.
-    untold: Mutex<BTreeMap<RegionId, Advance>>,
+    untold: Mutex<BTreeMap<RegionId, ManifestAdvance>>,
 }
 
 /// Why a commit did not go through.
@@ -65,7 +65,7 @@ impl OwnerError {
     /// As an answer to whoever asked.
     pub fn refusal(&self, region: RegionId) -> Refusal {
         match self {
-            Self::Adopt(error) => refusals::adopt_refused(error),
+            Self::Adopt(error) => refusals::adopt_error(error),
             // Never one that says that nothing has happened.
             Self::NotDone(_) => {
                 let message = format!("region {region}: {self}");
@@ -204,7 +204,9 @@ impl Owner {
         let region = self.region(id)?;
         self.take(id, &region).await?;
         let version = region.settle().await?;
-        if version > self.context.shared.advanced_version(id) || self.context.shared.owes(id) {
+        if version > self.context.shared.advanced_version(id)
+            || self.context.shared.has_obligations(id)
+        {
             self.committed(id, &region, version);
         }
         self.tell(id).await
@@ -213,9 +215,9 @@ impl Owner {
     /// Notes a version that the log has to be told of. Commits of a region run beside each other:
     /// the greater values stay.
     fn committed(&self, id: RegionId, region: &Arc<Region>, version: ManifestVersion) {
-        self.context.shared.reached(id, region, version);
+        self.context.shared.record_loaded(id, region, version);
         let mut untold = self.untold.lock();
-        let latest = Advance {
+        let latest = ManifestAdvance {
             region_id: id,
             version,
             flushed: region.flushed_sequence(),
@@ -270,14 +272,14 @@ impl Owner {
         Ok(())
     }
 
-    async fn advance(&self, advance: &Advance) -> Result<(), OwnerError> {
+    async fn advance(&self, advance: &ManifestAdvance) -> Result<(), OwnerError> {
         let group = self.context.shared.group;
         let proposed = propose_entry(group, &self.context.raft, entry::manifest_advanced(advance));
         let outcomes = tokio::time::timeout(ADVANCE, proposed)
             .await
-            .unwrap_or_else(|_| Err(refusals::deadline("a manifest advance", group)))?;
+            .unwrap_or_else(|_| Err(refusals::deadline_exceeded("a manifest advance", group)))?;
         match outcomes.into_iter().next() {
-            Some(Outcome::Refused { reason, message }) => {
+            Some(EntryOutcome::Refused { reason, message }) => {
                 Err(OwnerError::Log(Refusal::new(reason, message)))
             }
             _ => Ok(()),

@@ -1,4 +1,4 @@
-//! Heartbeats: that the node lives, and what its groups look like.
+//! Heartbeats to the meta service: liveness of the node and reports of its groups.
 
 use std::sync::Arc;
 
@@ -14,9 +14,9 @@ use crate::hooks::NodeHooks;
 use crate::meters;
 use crate::options::DataOptions;
 
-/// A learner this close to the end of the leader's log may be promoted.
+/// Maximum lag, in log entries, of a learner that may be promoted.
 const CAUGHT_UP: u64 = 1_000;
-/// Problems of one heartbeat.
+/// Maximum number of problems in one heartbeat.
 const PROBLEMS: usize = 16;
 
 /// Runs until the node closes.
@@ -27,52 +27,52 @@ pub(super) async fn run(
     options: DataOptions,
     closing: CancellationToken,
 ) {
-    let mut every = tokio::time::interval(options.heartbeat);
-    every.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
-    let mut heard = true;
+    let mut ticks = tokio::time::interval(options.heartbeat);
+    ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    let mut reachable = true;
     loop {
         tokio::select! {
             () = closing.cancelled() => return,
-            _ = every.tick() => {}
+            _ = ticks.tick() => {}
         }
         meters::observe(&groups);
         let request = beat(&groups, &hooks, &options.advertise);
-        let answer = tokio::select! {
+        let reply = tokio::select! {
             () = closing.cancelled() => return,
-            answer = link.heartbeat(&request) => answer,
+            reply = link.heartbeat(&request) => reply,
         };
-        match answer {
-            Ok(answer) => {
-                let parts = groups.parts();
-                parts.compactors.fleet.follow(parts.node, &answer.compactors);
-                if !heard {
-                    tracing::info!("the meta service answers again");
+        match reply {
+            Ok(reply) => {
+                let node = groups.context();
+                node.compactors.fleet.follow(node.node, &reply.compactors);
+                if !reachable {
+                    tracing::info!("meta service accepts heartbeats again");
                 }
-                heard = true;
+                reachable = true;
             }
             Err(problem) if problem.reason == Reason::NodeRemoved => {
                 groups.fail(format!("this node was removed from the cluster: {problem}"));
                 return;
             }
-            Err(problem) if heard => {
-                heard = false;
+            Err(problem) if reachable => {
+                reachable = false;
                 warn!(
                     tried = link.addresses().join(", "),
                     reason = ?problem.reason,
                     %problem,
-                    "the meta service does not take this node's heartbeats"
+                    "meta service does not accept this node's heartbeats"
                 );
             }
-            Err(problem) => debug!(%problem, "a heartbeat was not taken"),
+            Err(problem) => debug!(%problem, "heartbeat failed"),
         }
     }
 }
 
 fn beat(groups: &Groups, hooks: &NodeHooks, address: &str) -> HeartbeatRequest {
-    let parts = groups.parts();
+    let node = groups.context();
     HeartbeatRequest {
-        cluster_id: parts.cluster.to_string(),
-        node_id: parts.node.get(),
+        cluster_id: node.cluster.to_string(),
+        node_id: node.node.get(),
         role: NodeRole::Data.into(),
         address: address.to_owned(),
         groups: groups.all().iter().map(|replica| report(replica)).collect(),
@@ -87,7 +87,7 @@ fn report(replica: &GroupReplica) -> GroupReport {
     let membership = replica.membership();
     let (last, applied) = replica.positions();
     let id = membership.log_id().map_or((0, 0), |id| (id.leader_id.term, id.index));
-    let caught_up = if leadership.here { replica.caught_up(CAUGHT_UP) } else { Vec::new() };
+    let caught_up = if leadership.is_leader { replica.caught_up(CAUGHT_UP) } else { Vec::new() };
     GroupReport {
         group_id: replica.group().get(),
         term: leadership.term,
@@ -107,12 +107,12 @@ fn problems(groups: &Groups) -> Vec<String> {
     match groups.disk() {
         DiskHealth::Ok => {}
         DiskHealth::Full => problems.push(format!(
-            "its disk is full: it takes no writes until there is room below {}",
-            groups.parts().directory.path().display()
+            "its disk is full: it accepts no writes until there is room below {}",
+            groups.context().directory.path().display()
         )),
         DiskHealth::Failed(detail) => problems.push(format!("its disk has failed: {detail}")),
     }
-    let memory = &groups.parts().env.memory;
+    let memory = &groups.context().env.memory;
     if memory.used() > memory.limit() {
         problems.push(format!(
             "unflushed rows take {} bytes, above the limit of {}",
@@ -121,7 +121,7 @@ fn problems(groups: &Groups) -> Vec<String> {
         ));
     }
     for replica in groups.all() {
-        let loading = replica.loading();
+        let loading = replica.loading_regions();
         if loading > 0 {
             problems.push(format!(
                 "{loading} regions of group {} are loading: their manifests cannot be read yet",
@@ -129,7 +129,7 @@ fn problems(groups: &Groups) -> Vec<String> {
             ));
         }
     }
-    let quarantined = groups.parts().compactors.board.all_quarantined();
+    let quarantined = groups.context().compactors.board.all_quarantined();
     if quarantined > 0 {
         problems.push(format!(
             "{quarantined} of its compactions have failed too often and are quarantined: \

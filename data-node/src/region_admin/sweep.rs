@@ -1,4 +1,4 @@
-//! A pass of garbage collection, told as it goes.
+//! A garbage collection pass that streams its progress.
 
 use std::pin::Pin;
 use std::sync::Arc;
@@ -12,47 +12,50 @@ use tidewater_proto::v1::{
 };
 use tidewater_region_engine::EngineError;
 use tidewater_region_engine::env::RegionEnv;
-use tidewater_region_engine::gc::{Awaited, Collector, Garbage, GcReport, GcRequest};
+use tidewater_region_engine::gc::{Garbage, GarbageCollector, GcReport, GcRequest, HookPositions};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::Status;
 
-/// Objects deleted in one pass: bounds what it keeps in memory.
-const MOST: usize = 200_000;
-/// Objects told at once.
-const TOLD: usize = 500;
-/// How often whoever waits is told that the pass goes on.
-const PULSE: Duration = Duration::from_secs(5);
+/// Maximum number of objects deleted in one pass: bounds its memory.
+const MAX_DELETED: usize = 200_000;
+/// Maximum number of objects in one event.
+const EVENT_OBJECTS: usize = 500;
+/// Interval of events while the pass is in progress, even without deletions.
+const PROGRESS_INTERVAL: Duration = Duration::from_secs(5);
 
-/// The clocks of two nodes may differ by so much, in milliseconds.
-const CLOCKS_DIFFER_MS: u64 = 600_000;
+/// Allowed difference between the clocks of two nodes, in milliseconds.
+const MAX_CLOCK_SKEW_MS: u64 = 600_000;
 
-/// What happens in a pass.
+/// Events of a garbage collection pass.
 pub(super) type GarbageStream =
     Pin<Box<dyn Stream<Item = Result<GarbageEvent, Status>> + Send + 'static>>;
 
-/// Lets one pass run at a time.
+/// Starter of garbage collection passes; runs one pass at a time.
 #[derive(Debug, Clone)]
 pub(super) struct Sweeper {
-    turn: Arc<Semaphore>,
+    permit: Arc<Semaphore>,
 }
 
 impl Sweeper {
     pub(super) fn new() -> Self {
-        Self { turn: Arc::new(Semaphore::new(1)) }
+        Self { permit: Arc::new(Semaphore::new(1)) }
     }
 
-    /// Begins a pass. It goes on when the caller goes away.
-    pub(super) fn begin(
+    /// Starts a pass. It continues after the caller disconnects.
+    pub(super) fn start(
         &self,
         env: RegionEnv,
         node: NodeId,
         request: SweepStoreRequest,
     ) -> Result<GarbageStream, Refusal> {
         check_floor(request.floor_ms, env.clock.now_ms())?;
-        let permit = self.turn.clone().try_acquire_owned().map_err(|_| {
-            Refusal::new(Reason::Overloaded, "garbage is being collected already: wait for its end")
-                .retry_after(PULSE)
+        let permit = self.permit.clone().try_acquire_owned().map_err(|_| {
+            Refusal::new(
+                Reason::Overloaded,
+                "a garbage collection pass is already in progress: retry after its end",
+            )
+            .retry_after(PROGRESS_INTERVAL)
         })?;
         let (events, receiver) = mpsc::channel(1);
         tokio::spawn(run(env, node, request, events, permit));
@@ -60,15 +63,17 @@ impl Sweeper {
     }
 }
 
-/// A floor never goes back: one in the future would refuse every file that is written from then on.
+/// Checks the floor against the local clock. A floor never decreases: a floor in the future would
+/// cause every later file to be refused.
 fn check_floor(floor_ms: u64, now_ms: u64) -> Result<(), Refusal> {
-    if floor_ms <= now_ms.saturating_add(CLOCKS_DIFFER_MS) {
+    if floor_ms <= now_ms.saturating_add(MAX_CLOCK_SKEW_MS) {
         return Ok(());
     }
     Err(Refusal::new(
         Reason::InvalidArgument,
         format!(
-            "garbage up to {floor_ms} ms is asked for, and it is {now_ms} ms here: compare the clocks"
+            "the garbage collection floor {floor_ms} ms is ahead of this node's clock \
+             ({now_ms} ms): compare the clocks of the nodes"
         ),
     ))
 }
@@ -78,50 +83,54 @@ async fn run(
     node: NodeId,
     request: SweepStoreRequest,
     events: mpsc::Sender<Result<GarbageEvent, Status>>,
-    _turn: OwnedSemaphorePermit,
+    _permit: OwnedSemaphorePermit,
 ) {
-    let asked = GcRequest {
+    let gc_request = GcRequest {
         floor_ms: request.floor_ms,
         dry_run: request.dry_run,
         table: request.table_id.map(TableId),
-        most: MOST,
+        max_deletions: MAX_DELETED,
     };
-    let (sender, mut found) = mpsc::channel(TOLD);
-    let collector = Collector::new(env).sparing(awaited(&request));
+    let (sender, mut found) = mpsc::channel(EVENT_OBJECTS);
+    let collector = GarbageCollector::new(env).with_hook_positions(awaited(&request));
     let pass = async {
-        let outcome = collector.collect(&asked, &sender).await;
+        let outcome = collector.collect(&gc_request, &sender).await;
         drop(sender);
         outcome
     };
-    let tell = async {
-        let mut objects = Vec::with_capacity(TOLD);
+    let report_progress = async {
+        let mut objects = Vec::with_capacity(EVENT_OBJECTS);
         loop {
-            let next = tokio::time::timeout(PULSE, found.recv_many(&mut objects, TOLD)).await;
+            let next = tokio::time::timeout(
+                PROGRESS_INTERVAL,
+                found.recv_many(&mut objects, EVENT_OBJECTS),
+            )
+            .await;
             if next == Ok(0) {
                 return;
             }
             let objects = objects.drain(..).map(to_wire).collect();
-            // Who does not listen any more does not miss it.
+            // The pass does not need a connected caller.
             let _ = events.send(Ok(GarbageEvent { objects, report: None })).await;
         }
     };
-    let (outcome, ()) = tokio::join!(pass, tell);
-    let _ = events.send(last(outcome, node, asked.floor_ms)).await;
+    let (outcome, ()) = tokio::join!(pass, report_progress);
+    let _ = events.send(final_event(outcome, node, gc_request.floor_ms)).await;
 }
 
-/// What durable hooks wait for.
-fn awaited(request: &SweepStoreRequest) -> Awaited {
-    let known = request.known.iter().map(|one| {
-        (RegionId(one.region_id), one.versions.iter().copied().map(ManifestVersion).collect())
+/// Converts the versions that durable hooks still wait for.
+fn awaited(request: &SweepStoreRequest) -> HookPositions {
+    let known = request.known.iter().map(|region| {
+        (RegionId(region.region_id), region.versions.iter().copied().map(ManifestVersion).collect())
     });
-    Awaited {
+    HookPositions {
         known: known.collect(),
         oldest_ms: request.awaited_oldest_ms,
-        most: request.awaited_most,
+        max_versions_behind: request.awaited_most,
     }
 }
 
-fn last(
+fn final_event(
     outcome: Result<GcReport, EngineError>,
     node: NodeId,
     floor_ms: u64,
@@ -164,12 +173,12 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_floor_in_the_future_is_refused() {
+    fn gc_floor_in_the_future_is_refused() {
         let now = 10_000_000;
-        for (floor, taken) in [(0, true), (now, true), (now + CLOCKS_DIFFER_MS, true)] {
-            assert_eq!(check_floor(floor, now).is_ok(), taken, "{floor}");
+        for (floor, accepted) in [(0, true), (now, true), (now + MAX_CLOCK_SKEW_MS, true)] {
+            assert_eq!(check_floor(floor, now).is_ok(), accepted, "{floor}");
         }
-        for floor in [now + CLOCKS_DIFFER_MS + 1, u64::MAX] {
+        for floor in [now + MAX_CLOCK_SKEW_MS + 1, u64::MAX] {
             assert_eq!(check_floor(floor, now).unwrap_err().reason, Reason::InvalidArgument);
         }
     }

@@ -1,5 +1,5 @@
-//! Files that are taken over: asked again of other owners, staged and published across owners, copied;
-//! and every operation asked of a node that does not own the region.
+//! Tests of file adoption: repeats across owners, staging and publication across owners, copies;
+//! and of every operation on a node that does not own the region.
 
 use bytes::Bytes;
 use tidewater_common::refusal::Refusal;
@@ -11,7 +11,7 @@ use tonic::{Request, Response, Status};
 use uuid::Uuid;
 
 use super::cluster::{GROUP, Node, REGION, region, schema, until, write};
-use super::three::Three;
+use super::three::ThreeNodes;
 
 fn area(number: u128) -> Bytes {
     Bytes::copy_from_slice(Uuid::from_u128(number).as_bytes())
@@ -21,8 +21,8 @@ fn step(number: u64, step: u32) -> Option<ProcedureStep> {
     Some(ProcedureStep { number, step })
 }
 
-fn refused<T>(answer: Result<Response<T>, Status>) -> Option<Reason> {
-    answer.err().map(|status| Refusal::from(status).reason)
+fn refusal_reason<T>(reply: Result<Response<T>, Status>) -> Option<Reason> {
+    reply.err().map(|status| Refusal::from(status).reason)
 }
 
 fn files_of(ids: &[i64]) -> WriteFilesRequest {
@@ -56,51 +56,62 @@ impl Node {
     }
 
     async fn adopt(&self, request: &AdoptFilesRequest) -> Result<u32, Refusal> {
-        let answer = self.data.adopt_files(Request::new(request.clone())).await;
-        answer.map(|answer| answer.into_inner().files).map_err(Refusal::from)
+        let reply = self.data.adopt_files(Request::new(request.clone())).await;
+        reply.map(|reply| reply.into_inner().files).map_err(Refusal::from)
     }
 
     fn open_area(&self, area_id: Bytes) -> OpenAreaRequest {
-        let (header, deadline_ms) = (self.header(), 4_000_000_000_000);
-        let (group_id, region_id, step) = (GROUP, REGION, step(1, 1));
-        OpenAreaRequest { header, group_id, region_id, area_id, deadline_ms, step }
+        let header = self.header();
+        let deadline_ms = 4_000_000_000_000;
+        let step = step(1, 1);
+        OpenAreaRequest { header, group_id: GROUP, region_id: REGION, area_id, deadline_ms, step }
     }
 
     fn close_area(&self, area_id: Bytes, publish: bool) -> CloseAreaRequest {
-        let (header, group_id, region_id) = (self.header(), GROUP, REGION);
-        CloseAreaRequest { header, group_id, region_id, area_id, publish, step: step(1, 2) }
+        CloseAreaRequest {
+            header: self.header(),
+            group_id: GROUP,
+            region_id: REGION,
+            area_id,
+            publish,
+            step: step(1, 2),
+        }
     }
 }
 
-/// The leader goes, another one comes.
-async fn fail_over(three: &mut Three, leader: usize) -> usize {
+/// Stops the leader and waits for the next one.
+async fn fail_over(three: &mut ThreeNodes, leader: usize) -> usize {
     three.nodes[leader].take().unwrap().stop().await;
     three.leader().await
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn files_are_taken_over_once_however_often_and_of_whomever_it_is_asked() {
-    let mut three = Three::start(GroupOptions::default()).await;
+async fn repeated_adoption_of_files_takes_effect_once_across_owners() {
+    let mut three = ThreeNodes::start(GroupOptions::default()).await;
     let leader = three.leader().await;
     let node = three.node(leader);
     node.write(write(1, 1, &[])).await.unwrap();
     node.write(write(1, 2, &[1, 2])).await.unwrap();
     let files = node.write_files(&[3, 4, 5]).await;
-    assert_eq!(node.scan().await.unwrap(), [1, 2], "a file alone shows nothing");
+    assert_eq!(
+        node.scan().await.unwrap(),
+        [1, 2],
+        "rows of a file are invisible before its adoption"
+    );
     let request = adoption(area(9), files, false);
     for _ in 0..2 {
         assert_eq!(node.adopt(&request).await.unwrap(), 1);
         assert_eq!(node.scan().await.unwrap(), [1, 2, 3, 4, 5]);
     }
-    // Under another name, they would be there twice.
+    // A second adoption under another area id would duplicate the rows.
     let again = AdoptFilesRequest { area_id: area(10), ..request.clone() };
     assert_eq!(node.adopt(&again).await.unwrap_err().reason, Reason::InvalidArgument);
     node.compact().await.unwrap();
     let next = fail_over(&mut three, leader).await;
     let node = three.node(next);
-    // The new owner knows it though the files were merged meanwhile.
+    // The new owner recognizes the adoption although the files were compacted in the meantime.
     assert_eq!(node.adopt(&request).await.unwrap(), 1);
-    until("its rows are there once", async || {
+    until("each row is present once", async || {
         node.scan().await.is_ok_and(|ids| ids == [1, 2, 3, 4, 5])
     })
     .await;
@@ -109,9 +120,9 @@ async fn files_are_taken_over_once_however_often_and_of_whomever_it_is_asked() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_is_staged_under_one_owner_is_published_by_the_next() {
+async fn next_owner_closes_a_staging_area_of_its_predecessor() {
     for publish in [true, false] {
-        let mut three = Three::start(GroupOptions::default()).await;
+        let mut three = ThreeNodes::start(GroupOptions::default()).await;
         let leader = three.leader().await;
         let node = three.node(leader);
         node.write(write(1, 1, &[])).await.unwrap();
@@ -135,15 +146,15 @@ async fn what_is_staged_under_one_owner_is_published_by_the_next() {
         let expected: &[i64] = if publish { &[1, 2, 3] } else { &[1] };
         assert_eq!(node.scan().await.unwrap(), expected);
         assert_eq!(node.adopt(&stage).await.unwrap_err().reason, Reason::LoadEnded);
-        // As the log says it, on every replica.
+        // Every replica agrees with the log.
         three.agree().await;
         three.stop().await;
     }
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn every_operation_asked_of_another_node_is_refused_and_changes_nothing() {
-    let three = Three::start(GroupOptions::default()).await;
+async fn operations_on_a_follower_are_refused_without_changes() {
+    let three = ThreeNodes::start(GroupOptions::default()).await;
     let leader = three.leader().await;
     three.node(leader).write(write(1, 1, &[])).await.unwrap();
     three.node(leader).write(write(1, 2, &[1, 2])).await.unwrap();
@@ -152,12 +163,19 @@ async fn every_operation_asked_of_another_node_is_refused_and_changes_nothing() 
     let before = three.node(leader).info().await.unwrap();
 
     let node = three.node((leader + 1) % 3);
-    let (header, group_id, region_id) = (node.header(), GROUP, REGION);
-    let (schema, options) = (Some((&schema()).into()), None);
-    let table = step(1, 1);
-    let alter = AlterRegionRequest { header, group_id, region_id, schema, options, step: table };
+    let group_id = GROUP;
+    let region_id = REGION;
+    let step = step(1, 1);
+    let alter = AlterRegionRequest {
+        header: node.header(),
+        group_id,
+        region_id,
+        schema: Some((&schema()).into()),
+        options: None,
+        step,
+    };
     let header = node.header();
-    let truncate = TruncateRegionRequest { header, group_id, region_id, step: table };
+    let truncate = TruncateRegionRequest { header, group_id, region_id, step };
     let copy = CopyRegionRequest {
         header: node.header(),
         group_id,
@@ -165,33 +183,36 @@ async fn every_operation_asked_of_another_node_is_refused_and_changes_nothing() 
         source_table_id: 3,
         source_region_id: 1,
         source_incarnation: 1,
-        step: table,
+        step,
     };
     let drop = DropRegionRequest { header: node.header(), group_id, region_id };
     let adopt = |stage| adoption(area(9), files.clone(), stage);
     let control = &node.control;
     let refusals = [
         ("open", node.open_region().await.err().map(|refusal| refusal.reason)),
-        ("alter", refused(control.alter_region(Request::new(alter)).await)),
-        ("truncate", refused(control.truncate_region(Request::new(truncate)).await)),
-        ("open area", refused(control.open_area(Request::new(node.open_area(area(9)))).await)),
+        ("alter", refusal_reason(control.alter_region(Request::new(alter)).await)),
+        ("truncate", refusal_reason(control.truncate_region(Request::new(truncate)).await)),
+        (
+            "open area",
+            refusal_reason(control.open_area(Request::new(node.open_area(area(9)))).await),
+        ),
         (
             "close area",
-            refused(control.close_area(Request::new(node.close_area(area(9), true))).await),
+            refusal_reason(control.close_area(Request::new(node.close_area(area(9), true))).await),
         ),
-        ("copy", refused(control.copy_region(Request::new(copy)).await)),
-        ("drop", refused(control.drop_region(Request::new(drop)).await)),
+        ("copy", refusal_reason(control.copy_region(Request::new(copy)).await)),
+        ("drop", refusal_reason(control.drop_region(Request::new(drop)).await)),
         ("write", node.write(write(1, 3, &[9])).await.err().map(|refusal| refusal.reason)),
-        ("write files", refused(node.data.write_files(Request::new(files_of(&[4]))).await)),
-        ("adopt", refused(node.data.adopt_files(Request::new(adopt(false))).await)),
-        ("stage", refused(node.data.adopt_files(Request::new(adopt(true))).await)),
+        ("write files", refusal_reason(node.data.write_files(Request::new(files_of(&[4]))).await)),
+        ("adopt", refusal_reason(node.data.adopt_files(Request::new(adopt(false))).await)),
+        ("stage", refusal_reason(node.data.adopt_files(Request::new(adopt(true))).await)),
         ("scan", node.scan().await.err().map(|refusal| refusal.reason)),
         ("get", node.get(&[1]).await.err().map(|refusal| refusal.reason)),
         ("flush", node.flush().await.err().map(|refusal| refusal.reason)),
         ("compact", node.compact().await.err().map(|refusal| refusal.reason)),
     ];
-    for (what, reason) in refusals {
-        assert_eq!(reason, Some(Reason::NotLeader), "{what}");
+    for (operation, reason) in refusals {
+        assert_eq!(reason, Some(Reason::NotLeader), "{operation}");
     }
     let after = three.node(leader).info().await.unwrap();
     assert_eq!((before.digest, before.manifest_version), (after.digest, after.manifest_version));
@@ -199,8 +220,8 @@ async fn every_operation_asked_of_another_node_is_refused_and_changes_nothing() 
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn the_same_asked_twice_at_once_is_done_once() {
-    let three = Three::start(GroupOptions::default()).await;
+async fn concurrent_adoptions_of_a_file_take_effect_once() {
+    let three = ThreeNodes::start(GroupOptions::default()).await;
     let node = three.node(three.leader().await);
     node.write(write(1, 1, &[])).await.unwrap();
     for round in 0..5_u32 {
@@ -211,7 +232,7 @@ async fn the_same_asked_twice_at_once_is_done_once() {
         assert_eq!((first.unwrap(), second.unwrap()), (1, 1));
         assert_eq!(node.scan().await.unwrap(), (1..=id).collect::<Vec<_>>());
     }
-    // The first one's caller is gone; what it began goes on.
+    // The caller of the first adoption is cancelled; the adoption continues.
     let request = adoption(area(200), node.write_files(&[9]).await, false);
     assert!(futures::poll!(Box::pin(node.adopt(&request))).is_pending());
     assert_eq!(node.adopt(&request).await.unwrap(), 1);
@@ -219,14 +240,14 @@ async fn the_same_asked_twice_at_once_is_done_once() {
     three.stop().await;
 }
 
-/// An empty region that is about to be filled with the files of the first one.
+/// A descriptor of an empty region to be filled with the files of the first one.
 fn second() -> RegionDescriptor {
     RegionDescriptor { region_id: REGION + 1, table_id: 4, ..region() }
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_copy_that_is_asked_for_twice_at_once_has_all_rows() {
-    let mut three = Three::start(GroupOptions::default()).await;
+async fn concurrent_copies_of_a_region_have_all_rows() {
+    let mut three = ThreeNodes::start(GroupOptions::default()).await;
     let leader = three.leader().await;
     let node = three.node(leader);
     node.write(write(1, 1, &[])).await.unwrap();
@@ -248,9 +269,9 @@ async fn a_copy_that_is_asked_for_twice_at_once_has_all_rows() {
         source_incarnation: 1,
         step: step(1, 1),
     };
-    let asked = (0..4).map(|_| node.control.copy_region(Request::new(copy(node))));
-    for answer in futures::future::join_all(asked).await {
-        answer.unwrap();
+    let copies = (0..4).map(|_| node.control.copy_region(Request::new(copy(node))));
+    for reply in futures::future::join_all(copies).await {
+        reply.unwrap();
     }
     let next = fail_over(&mut three, leader).await;
     let node = three.node(next);
@@ -259,14 +280,14 @@ async fn a_copy_that_is_asked_for_twice_at_once_has_all_rows() {
     three.stop().await;
 }
 
-// Files that were published are in no replica's memory.
+// Published files are in no replica's memory.
 #[tokio::test(flavor = "multi_thread")]
-async fn a_new_leader_shows_what_was_loaded_or_nothing() {
-    let mut three = Three::start(GroupOptions::default()).await;
+async fn new_leader_serves_adopted_rows_or_refuses_reads() {
+    let mut three = ThreeNodes::start(GroupOptions::default()).await;
     for round in 0..2_u32 {
         let leader = three.leader().await;
         let node = three.node(leader);
-        until("it is loaded", async || node.scan().await.is_ok()).await;
+        until("the region can be read", async || node.scan().await.is_ok()).await;
         let id = i64::from(round) + 1;
         let files = node.write_files(&[id]).await;
         let request = adoption(area(u128::from(round) + 1), files, false);
@@ -276,7 +297,7 @@ async fn a_new_leader_shows_what_was_loaded_or_nothing() {
         }
         let next = fail_over(&mut three, leader).await;
         let node = three.node(next);
-        until("it answers", async || match node.scan().await {
+        until("the new leader serves reads", async || match node.scan().await {
             Ok(ids) => {
                 assert_eq!(ids, (1..=id).collect::<Vec<_>>(), "acknowledged rows are missing");
                 true

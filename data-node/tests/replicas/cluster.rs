@@ -1,4 +1,4 @@
-//! Nodes without a meta service: started, stopped and asked by the tests themselves.
+//! Nodes without a meta service: the tests start, stop and call them directly.
 
 use std::cell::RefCell;
 use std::collections::HashMap;
@@ -17,7 +17,7 @@ use tidewater_common::schema::{Column, ColumnType, TableOptions, TableSchema, Wr
 use tidewater_data_node::compactors::Compactors;
 use tidewater_data_node::control::ControlService;
 use tidewater_data_node::data::DataService;
-use tidewater_data_node::groups::{Groups, NodeParts};
+use tidewater_data_node::groups::{Groups, NodeContext};
 use tidewater_data_node::hooks::NodeHooks;
 use tidewater_data_node::options::GroupOptions;
 use tidewater_data_node::region_admin::RegionAdminService;
@@ -39,11 +39,11 @@ use uuid::Uuid;
 
 pub(crate) const GROUP: u64 = 5;
 pub(crate) const REGION: u64 = 7;
-/// How long a condition may take to come true.
+/// Time limit of a condition.
 pub(crate) const LIMIT: Duration = Duration::from_secs(60);
 
 thread_local! {
-    /// What opening writes were answered, by producer: a test is its thread's, and outlives nodes.
+    /// Sequences of opening writes, by producer. A test runs on one thread and outlives its nodes.
     static OPENINGS: RefCell<HashMap<Bytes, u64>> = RefCell::default();
 }
 
@@ -55,14 +55,14 @@ pub(crate) fn store_id() -> Uuid {
     Uuid::from_u128(78)
 }
 
-/// No hooks by configuration, but any kind that is built in.
+/// Creates hooks of a node with all built-in kinds and no configured hook.
 pub(crate) fn no_hooks(id: u64) -> Arc<NodeHooks> {
     let home = HookHome { role: "data", node_id: NodeId(id) };
     Arc::new(NodeHooks::new(tidewater_hook_kinds::builtin(), home, Plugins::default()))
 }
 
-/// Where a node keeps its things, over several lives.
-pub(crate) struct Place {
+/// Configuration of a node, kept over restarts.
+pub(crate) struct NodeConfig {
     pub(crate) id: u64,
     pub(crate) folder: PathBuf,
     pub(crate) storage: Storage,
@@ -85,10 +85,10 @@ pub(crate) struct Node {
 }
 
 impl Node {
-    /// Starts the node and the groups that it finds.
-    pub(crate) async fn start(place: &Place) -> Self {
-        let folder = place.folder.clone();
-        let id = NodeId(place.id);
+    /// Starts the node and the groups in its directory.
+    pub(crate) async fn start(config: &NodeConfig) -> Self {
+        let folder = config.folder.clone();
+        let id = NodeId(config.id);
         let directory = tokio::task::spawn_blocking(move || {
             let options = LogStoreOptions::default();
             let mut directory = DataDirectory::open(folder, Role::Data, options).unwrap();
@@ -102,25 +102,25 @@ impl Node {
         raft_service.add_host(host.clone());
         let addresses = Arc::new(AddressBook::new());
         let env = RegionEnv::new(
-            place.storage.clone(),
+            config.storage.clone(),
             Arc::new(SystemClock),
             Arc::new(SystemIds),
-            MemoryBudget::new(place.memory),
+            MemoryBudget::new(config.memory),
             EngineOptions::default(),
         );
-        let groups = Groups::new(NodeParts {
+        let groups = Groups::new(NodeContext {
             cluster: cluster_id(),
             node: id,
             directory: directory.clone(),
             host,
             network: NetworkFactory::new(cluster_id(), id, addresses),
             env,
-            compactors: Compactors::new(cluster_id(), id, store_id(), place.hooks.clone()),
-            options: place.options.clone(),
+            compactors: Compactors::new(cluster_id(), id, store_id(), config.hooks.clone()),
+            options: config.options.clone(),
         });
         let data = DataService::new(groups.clone(), CancellationToken::new());
         let control = ControlService::new(groups.clone());
-        let listener = tokio::net::TcpListener::bind(&place.listen).await.unwrap();
+        let listener = tokio::net::TcpListener::bind(&config.listen).await.unwrap();
         let address = listener.local_addr().unwrap().to_string();
         let stop = CancellationToken::new();
         let server = tonic::transport::Server::builder()
@@ -138,7 +138,7 @@ impl Node {
         Self { groups, data, control, admin, address, directory, stop, serving }
     }
 
-    /// Stops answering at once, then stops everything: for others, a crash.
+    /// Stops serving immediately, then stops everything: for other nodes, a crash.
     pub(crate) async fn stop(self) {
         self.serving.abort();
         self.stop.cancel();
@@ -151,12 +151,12 @@ impl Node {
         Some(CallHeader {
             cluster_id: cluster_id().to_string(),
             source_node: 0,
-            target_node: self.groups.parts().node.get(),
+            target_node: self.groups.context().node.get(),
         })
     }
 
     pub(crate) fn member(&self) -> GroupMember {
-        GroupMember { node_id: self.groups.parts().node.get(), address: self.address.clone() }
+        GroupMember { node_id: self.groups.context().node.get(), address: self.address.clone() }
     }
 
     pub(crate) async fn start_group(&self, members: &[GroupMember], initialize: bool) {
@@ -169,7 +169,7 @@ impl Node {
         self.control.start_group(Request::new(request)).await.unwrap();
     }
 
-    /// Opens the region; `Err` when this node does not lead.
+    /// Opens the region; refused if this node does not lead.
     pub(crate) async fn open_region(&self) -> Result<(), Refusal> {
         let request = OpenRegionRequest {
             header: self.header(),
@@ -180,26 +180,27 @@ impl Node {
         self.control.open_region(Request::new(request)).await.map(|_| ()).map_err(Refusal::from)
     }
 
-    /// Names the producer's opening like a client, unless the write names one itself.
+    /// Names the producer's opening like a client, unless the write already names one.
     pub(crate) async fn write(&self, mut write: WriteRequest) -> Result<WriteResponse, Refusal> {
-        let (producer, opens) = (write.producer_id.clone(), write.serial == 1);
+        let producer = write.producer_id.clone();
+        let opens = write.serial == 1;
         if !opens && write.opening == 0 {
             let known = OPENINGS.with_borrow(|openings| openings.get(&producer).copied());
             write.opening = known.unwrap_or(1);
         }
-        let answer = self
+        let reply = self
             .data
             .write(Request::new(write))
             .await
             .map(tonic::Response::into_inner)
             .map_err(Refusal::from)?;
         if opens {
-            OPENINGS.with_borrow_mut(|openings| openings.insert(producer, answer.sequence));
+            OPENINGS.with_borrow_mut(|openings| openings.insert(producer, reply.sequence));
         }
-        Ok(answer)
+        Ok(reply)
     }
 
-    /// All ids, as a linearizable scan shows them.
+    /// All ids, read by a linearizable scan.
     pub(crate) async fn scan(&self) -> Result<Vec<i64>, Refusal> {
         let request = ScanRequest {
             group_id: GROUP,
@@ -225,7 +226,7 @@ impl Node {
         Ok(ids)
     }
 
-    /// Rows of a region of this schema; `None` when they cannot be counted.
+    /// Number of rows of a region with this schema; `None` if the count fails.
     pub(crate) async fn count(&self, region_id: u64) -> Option<u64> {
         let request = ScanRequest {
             group_id: GROUP,
@@ -261,16 +262,16 @@ impl Node {
 
     pub(crate) async fn flush(&self) -> Result<FlushRegionResponse, Refusal> {
         let request = FlushRegionRequest { group_id: GROUP, region_id: REGION };
-        let answer = self.admin.flush_region(Request::new(request)).await;
-        answer.map(tonic::Response::into_inner).map_err(Refusal::from)
+        let reply = self.admin.flush_region(Request::new(request)).await;
+        reply.map(tonic::Response::into_inner).map_err(Refusal::from)
     }
 
-    /// Merges all files; the last event, and how many came before it.
+    /// Compacts all files; returns the last event and the number of events before it.
     pub(crate) async fn compact(&self) -> Result<(CompactRegionEvent, usize), Refusal> {
         self.compact_at(CompactionPlace::Any).await
     }
 
-    /// The same there.
+    /// Like [`compact`](Self::compact), at the given place.
     pub(crate) async fn compact_at(
         &self,
         place: CompactionPlace,
@@ -282,24 +283,24 @@ impl Node {
             place,
             ..Default::default()
         };
-        let answer = self.admin.compact_region(Request::new(request)).await?;
-        let events: Vec<_> = answer.into_inner().collect().await;
+        let reply = self.admin.compact_region(Request::new(request)).await?;
+        let events: Vec<_> = reply.into_inner().collect().await;
         let events: Vec<CompactRegionEvent> = events.into_iter().collect::<Result<_, _>>()?;
         let (last, before) = events.split_last().unwrap();
         assert!(last.done && before.iter().all(|event| !event.done));
         Ok((last.clone(), before.len()))
     }
 
-    /// What this node knows of the region.
+    /// Information of this node about the region.
     pub(crate) async fn info(&self) -> Option<RegionInfo> {
         let request =
             ListRegionsRequest { include_followers: true, with_digest: true, ..Default::default() };
-        let answer = self.admin.list_regions(Request::new(request)).await.unwrap();
-        answer.into_inner().regions.into_iter().find(|region| region.region_id == REGION)
+        let reply = self.admin.list_regions(Request::new(request)).await.unwrap();
+        reply.into_inner().regions.into_iter().find(|region| region.region_id == REGION)
     }
 
     pub(crate) fn leads(&self) -> bool {
-        self.groups.get(GroupId(GROUP)).is_ok_and(|replica| replica.leadership().here)
+        self.groups.get(GroupId(GROUP)).is_ok_and(|replica| replica.leadership().is_leader)
     }
 
     pub(crate) fn hosts_region(&self) -> bool {
@@ -341,7 +342,7 @@ pub(crate) fn region() -> RegionDescriptor {
     }
 }
 
-/// A write of one producer; serial 1 has no rows.
+/// A write of a producer; serial 1 has no rows.
 pub(crate) fn write(producer: u8, serial: u64, ids: &[i64]) -> WriteRequest {
     let rows = if ids.is_empty() {
         Bytes::new()
@@ -370,11 +371,11 @@ pub(crate) fn write(producer: u8, serial: u64, ids: &[i64]) -> WriteRequest {
 }
 
 /// Waits for a condition.
-pub(crate) async fn until(what: &str, mut condition: impl AsyncFnMut() -> bool) {
+pub(crate) async fn until(expected: &str, mut condition: impl AsyncFnMut() -> bool) {
     let waited = tokio::time::timeout(LIMIT, async {
         while !condition().await {
             tokio::time::sleep(Duration::from_millis(20)).await;
         }
     });
-    assert!(waited.await.is_ok(), "waited in vain: {what}");
+    assert!(waited.await.is_ok(), "timed out: {expected}");
 }

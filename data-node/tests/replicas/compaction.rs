@@ -1,4 +1,4 @@
-//! Compaction by the owner: asked for, by itself, and what followers make of it.
+//! Tests of compaction by the owner: requested and automatic, and its effect on followers.
 
 use std::time::Duration;
 
@@ -9,12 +9,13 @@ use tidewater_proto::v1::Reason;
 use tidewater_region_engine::index::Bloom;
 
 use crate::cluster::{GROUP, Node, REGION, until, write};
-use crate::single::{place, start_with_region};
-use crate::three::Three;
+use crate::single::{node_config, start_with_region};
+use crate::three::ThreeNodes;
 
-/// So often that a test need not wait, or so rarely that it does not happen in one.
-fn every(pause: Duration) -> GroupOptions {
-    let compactions = CompactionPolicy { every: pause, ..CompactionPolicy::default() };
+/// Options with this interval of automatic compaction: short enough not to delay a test, or too
+/// long to occur in one.
+fn check_every(interval: Duration) -> GroupOptions {
+    let compactions = CompactionPolicy { every: interval, ..CompactionPolicy::default() };
     GroupOptions { compactions, ..GroupOptions::default() }
 }
 
@@ -26,12 +27,12 @@ async fn flush_rows(node: &Node, serials: std::ops::Range<u64>) {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn files_are_merged_when_somebody_asks() {
+async fn requested_compaction_compacts_all_files() {
     let folder = tempfile::tempdir().unwrap();
-    let place = place(&folder, every(Duration::from_secs(3_600))).await;
-    let node = start_with_region(&place).await;
+    let config = node_config(&folder, check_every(Duration::from_secs(3_600))).await;
+    let node = start_with_region(&config).await;
     node.write(write(1, 1, &[])).await.unwrap();
-    assert_eq!(node.compact().await.unwrap().0.report, None, "there is nothing to merge");
+    assert_eq!(node.compact().await.unwrap().0.report, None, "there is nothing to compact");
     flush_rows(&node, 2..5).await;
     assert_eq!(node.info().await.unwrap().files, 3);
     let (last, _) = node.compact().await.unwrap();
@@ -43,22 +44,22 @@ async fn files_are_merged_when_somebody_asks() {
     let info = node.info().await.unwrap();
     assert_eq!((info.files, info.manifest_version), (1, report.manifest_version));
     assert_eq!(node.scan().await.unwrap(), [1, 1, 1, 2, 3, 4]);
-    assert_eq!(node.compact().await.unwrap().0.report, None, "one run already");
+    assert_eq!(node.compact().await.unwrap().0.report, None, "the files are one run already");
     node.stop().await;
-    let node = Node::start(&place).await;
+    let node = Node::start(&config).await;
     until("the node serves", async || node.scan().await.is_ok()).await;
     assert_eq!(node.scan().await.unwrap(), [1, 1, 1, 2, 3, 4]);
     node.stop().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn files_are_merged_by_themselves_and_followers_load_the_version() {
-    let mut three = Three::start(every(Duration::from_millis(50))).await;
+async fn automatic_compaction_reaches_all_followers() {
+    let mut three = ThreeNodes::start(check_every(Duration::from_millis(50))).await;
     let leader = three.leader().await;
     let node = three.node(leader);
     node.write(write(1, 1, &[])).await.unwrap();
     flush_rows(node, 2..6).await;
-    until("four files become one, everywhere", async || {
+    until("four files become one on every node", async || {
         for node in three.running() {
             if node.info().await.is_none_or(|info| info.files != 1) {
                 return false;
@@ -70,12 +71,12 @@ async fn files_are_merged_by_themselves_and_followers_load_the_version() {
     assert_eq!(node.scan().await.unwrap(), [1, 1, 1, 1, 2, 3, 4, 5]);
     three.agree().await;
 
-    // A follower compacts nothing and says who leads.
+    // A follower refuses to compact.
     let follower = (leader + 1) % 3;
     let refusal = three.node(follower).compact().await.unwrap_err();
     assert_eq!(refusal.reason, Reason::NotLeader);
 
-    // The next owner goes on from the same manifest.
+    // The next owner continues from the same manifest.
     three.nodes[leader].take().unwrap().stop().await;
     let next = three.leader().await;
     let node = three.node(next);
@@ -89,12 +90,12 @@ async fn files_are_merged_by_themselves_and_followers_load_the_version() {
     three.stop().await;
 }
 
-// Rows that are not due would otherwise be flushed, however few, and their file would want an index.
+// Rows that are not due must not be flushed, however few: their file would need an index too.
 #[tokio::test(flavor = "multi_thread")]
-async fn a_built_index_is_told_to_the_log_and_has_no_rows_flushed() {
+async fn built_index_advances_the_log_without_a_flush() {
     let folder = tempfile::tempdir().unwrap();
-    let place = place(&folder, every(Duration::from_secs(3_600))).await;
-    let node = start_with_region(&place).await;
+    let config = node_config(&folder, check_every(Duration::from_secs(3_600))).await;
+    let node = start_with_region(&config).await;
     node.write(write(1, 1, &[])).await.unwrap();
     flush_rows(&node, 2..3).await;
     node.write(write(1, 3, &[7])).await.unwrap();
@@ -103,8 +104,10 @@ async fn a_built_index_is_told_to_the_log_and_has_no_rows_flushed() {
     let built = region.build_indexes(&Bloom).await.unwrap();
     assert_eq!(built.built, 1);
     let version = region.stats().manifest_version;
-    until("the log is told", async || replica.shared.advanced_version(RegionId(REGION)) >= version)
-        .await;
+    until("the log has the version", async || {
+        replica.shared.advanced_version(RegionId(REGION)) >= version
+    })
+    .await;
     let stats = region.stats();
     assert_eq!((stats.files, stats.memtable_rows, stats.manifest_version), (1, 1, version));
     drop(region);

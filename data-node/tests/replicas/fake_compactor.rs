@@ -1,4 +1,4 @@
-//! A compactor that does what its script says; by itself it works like a real one.
+//! A scripted compactor; without a script it works like a real one.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::pin::Pin;
@@ -16,53 +16,54 @@ use tidewater_proto::compaction::v1::*;
 use tidewater_proto::v1::{CompactionProgress, CompactorInfo, CompactorLoad, Reason};
 use tidewater_region_engine::MemoryBudget;
 use tidewater_region_engine::compaction::{
-    Attempt, CompactionJob, CompactionPlan, CompactionRegion, Limits,
+    Attempt, CompactionJob, CompactionLimits, CompactionPlan, CompactionRegion,
     OpenCompactionRegionRequest as Opening, open_compaction_region,
 };
 use tidewater_region_engine::env::{EngineOptions, RegionEnv, SystemIds};
-use tidewater_region_engine::hooks::{HookHome, HookLimits, PluginSets, PluginSpec};
+use tidewater_region_engine::hooks::{HookHome, HookLimits, HookSets, HookSpec};
 use tidewater_region_engine::storage::Storage;
 use tokio::sync::{Notify, mpsc};
 use tokio_stream::wrappers::{ReceiverStream, TcpListenerStream};
 use tonic::{Request, Response, Status};
 
-/// What it does with the next job.
+/// Scripted reaction to a job.
 #[derive(Debug, Clone)]
-pub(crate) enum Act {
-    /// Does not open the region.
+pub(crate) enum FakeReply {
+    /// Refuses to open the region.
     RefuseOpening(Reason),
-    /// Does not take the plan.
+    /// Refuses the plan.
     RefusePlan(Reason),
-    /// Accepts, and fails so; whether the manifest may have been written.
+    /// Accepts and fails with this reason; the flag states whether the manifest may have been
+    /// written.
     Fail(Reason, bool),
-    /// Accepts, and its events break off.
+    /// Accepts, then its event stream breaks.
     Die,
-    /// Accepts, and its events break off once it is told to.
-    DieWhenTold(Arc<Notify>),
-    /// Accepts, and says the same progress for ever; works once it is told to.
-    Hang(Arc<Notify>),
-    /// Works, and its events break off before it can say so.
+    /// Accepts, then its event stream breaks once notified.
+    DieOnNotify(Arc<Notify>),
+    /// Accepts and reports unchanged progress forever; works once notified.
+    HangUntilNotified(Arc<Notify>),
+    /// Works, and its event stream breaks before the result is sent.
     WorkAndDie,
-    /// Works, and reports it twice, and another job before.
+    /// Works and reports the result twice, after a result of another job.
     ReportTwice,
 }
 
-/// See the module's head.
+/// The fake compactor: its script, and a record of the calls that it received.
 #[derive(Debug)]
 pub(crate) struct FakeCompactor {
     pub(crate) node: u64,
     address: String,
-    sets: PluginSets,
+    sets: HookSets,
     env: RegionEnv,
-    script: Mutex<VecDeque<Act>>,
-    /// By handle.
+    script: Mutex<VecDeque<FakeReply>>,
+    /// Open regions by handle.
     pub(crate) open: Mutex<BTreeMap<String, Arc<CompactionRegion>>>,
     pub(crate) openings: Mutex<Vec<OpenCompactionRegionRequest>>,
     pub(crate) plans: Mutex<Vec<CompactRequest>>,
     pub(crate) cancelled: Mutex<Vec<String>>,
-    /// What it says that it has under way.
+    /// Jobs that it reports as running.
     pub(crate) running: Mutex<Vec<RunningCompaction>>,
-    /// What late work came to.
+    /// Outcomes of work that was done after [`FakeReply::HangUntilNotified`].
     pub(crate) late: Mutex<Vec<Result<(), Reason>>>,
 }
 
@@ -73,7 +74,7 @@ impl FakeCompactor {
         let fake = Arc::new(Self {
             node,
             address: listener.local_addr().unwrap().to_string(),
-            sets: PluginSets::new(tidewater_hook_kinds::builtin(), home, HookLimits::default()),
+            sets: HookSets::new(tidewater_hook_kinds::builtin(), home, HookLimits::default()),
             env: RegionEnv::new(
                 storage.clone(),
                 Arc::new(SystemClock),
@@ -90,72 +91,72 @@ impl FakeCompactor {
             late: Mutex::default(),
         });
         let server = tonic::transport::Server::builder()
-            .add_service(CompactionServer::new(Answers(fake.clone())))
+            .add_service(CompactionServer::new(FakeCompactionService(fake.clone())))
             .serve_with_incoming(TcpListenerStream::new(listener));
         tokio::spawn(server);
         fake
     }
 
-    pub(crate) fn script(&self, acts: impl IntoIterator<Item = Act>) {
-        self.script.lock().extend(acts);
+    pub(crate) fn script(&self, replies: impl IntoIterator<Item = FakeReply>) {
+        self.script.lock().extend(replies);
     }
 
-    /// Has another script from now on.
-    pub(crate) fn script_now(&self, acts: impl IntoIterator<Item = Act>) {
-        *self.script.lock() = acts.into_iter().collect();
+    /// Replaces the script.
+    pub(crate) fn replace_script(&self, replies: impl IntoIterator<Item = FakeReply>) {
+        *self.script.lock() = replies.into_iter().collect();
     }
 
-    /// Has no script any more.
-    pub(crate) fn forget(&self) {
+    /// Clears the script.
+    pub(crate) fn clear_script(&self) {
         self.script.lock().clear();
     }
 
-    /// As the meta service tells of it.
+    /// Information as reported by the meta service.
     pub(crate) fn info(&self, slots: u32) -> CompactorInfo {
         let load = CompactorLoad { slots, memory_bytes: 1 << 30, ..Default::default() };
         CompactorInfo { node_id: self.node, address: self.address.clone(), load: Some(load) }
     }
 
-    /// Numbers of the attempts that it was asked for.
+    /// Numbers of the requested attempts.
     pub(crate) fn attempts(&self) -> Vec<u32> {
-        self.plans.lock().iter().map(|one| one.attempt).collect()
+        self.plans.lock().iter().map(|plan| plan.attempt).collect()
     }
 
-    fn next(&self, opening: bool) -> Option<Act> {
+    fn next_reply(&self, opening: bool) -> Option<FakeReply> {
         let mut script = self.script.lock();
         match script.front() {
-            Some(Act::RefuseOpening(_)) if opening => script.pop_front(),
+            Some(FakeReply::RefuseOpening(_)) if opening => script.pop_front(),
             Some(_) if !opening => script.pop_front(),
             _ => None,
         }
     }
 
-    /// Carries out the plan that it was sent last, as another job.
-    pub(crate) async fn merge_as_another(&self) {
+    /// Runs the last plan that it received, as another job.
+    pub(crate) async fn compact_as_another_job(&self) {
         let opening = self.openings.lock().last().cloned().unwrap();
         let request = self.plans.lock().last().cloned().unwrap();
-        let region = self.opened(opening).await.unwrap();
+        let region = self.open_region(opening).await.unwrap();
         let plan = CompactionPlan::try_from(request.plan.clone().unwrap()).unwrap();
         let job_id = JobId(uuid::Uuid::now_v7());
         let job = region.prepare(&CompactionPlan { job_id, ..plan }).await.unwrap();
         self.work(&region, &request, &job).await.unwrap();
     }
 
-    async fn opened(
+    async fn open_region(
         &self,
         request: OpenCompactionRegionRequest,
     ) -> Result<CompactionRegion, Refusal> {
         let owner = request.owner_epoch.unwrap();
         let epoch = OwnerEpoch { move_epoch: owner.move_epoch, term: Term(owner.term) };
-        let plugins = request.plugins.into_iter().map(|one| PluginSpec::try_from(one).unwrap());
+        let plugins = request.plugins.into_iter().map(|plugin| HookSpec::try_from(plugin).unwrap());
         let opening = Opening {
             dir: request.dir.unwrap().into(),
             schema: TableSchema::try_from(&request.schema.unwrap()).unwrap(),
             options: TableOptions::try_from(&request.options.unwrap()).unwrap(),
             owner: (epoch, GroupId(request.group_id)),
             since: Epoch(request.since),
-            limits: Limits { parallelism: 1, memory_bytes: 0 },
-            plugins: plugins.collect(),
+            limits: CompactionLimits { parallelism: 1, memory_bytes: 0 },
+            hooks: plugins.collect(),
         };
         let region = open_compaction_region(&self.env, &self.sets, opening).await;
         region.map_err(|error| Refusal::from(&error))
@@ -168,7 +169,7 @@ impl FakeCompactor {
         job: &CompactionJob,
     ) -> Result<CompactionCommitted, Refusal> {
         let attempt = Attempt::default();
-        let limits = Limits { parallelism: 1, memory_bytes: 0 };
+        let limits = CompactionLimits { parallelism: 1, memory_bytes: 0 };
         let done = region.run(job, limits, &attempt).await;
         let done = done.map_err(|error| Refusal::from(&error))?;
         Ok(CompactionCommitted {
@@ -179,9 +180,9 @@ impl FakeCompactor {
         })
     }
 
-    async fn act(
+    async fn run_job(
         &self,
-        act: Option<Act>,
+        reply: Option<FakeReply>,
         region: Arc<CompactionRegion>,
         request: CompactRequest,
         events: mpsc::Sender<Result<CompactionEvent, Status>>,
@@ -189,59 +190,66 @@ impl FakeCompactor {
         let plan = CompactionPlan::try_from(request.plan.clone().unwrap()).unwrap();
         let job = region.prepare(&plan).await.unwrap();
         let job_id = plan.job_id.to_string();
-        let of = |job_id: &str, event| {
+        let message = |job_id: &str, event| {
             Ok(CompactionEvent { job_id: job_id.to_owned(), event: Some(event) })
         };
-        let say = async |event| drop(events.send(of(&job_id, event)).await);
-        say(Event::Accepted(CompactionAccepted::default())).await;
+        let send = async |event| drop(events.send(message(&job_id, event)).await);
+        send(Event::Accepted(CompactionAccepted::default())).await;
         let failed = |reason: Reason, manifest_may_be_written| {
-            let (reason, message) = (reason.into(), "as the script says".to_owned());
-            Event::Failed(CompactionFailed { reason, message, manifest_may_be_written })
+            Event::Failed(CompactionFailed {
+                reason: reason.into(),
+                message: "as scripted".to_owned(),
+                manifest_may_be_written,
+            })
         };
-        match act {
-            Some(Act::Fail(reason, may_be_written)) => say(failed(reason, may_be_written)).await,
-            Some(Act::Die) => drop(events.send(Err(Status::unavailable("gone"))).await),
-            Some(Act::DieWhenTold(go)) => {
-                go.notified().await;
-                drop(events.send(Err(Status::unavailable("gone"))).await);
+        match reply {
+            Some(FakeReply::Fail(reason, may_be_written)) => {
+                send(failed(reason, may_be_written)).await
             }
-            Some(Act::Hang(go)) => {
-                let mut go_on = Box::pin(go.notified());
-                while tokio::time::timeout(std::time::Duration::from_millis(50), &mut go_on)
+            Some(FakeReply::Die) => {
+                drop(events.send(Err(Status::unavailable("compactor died"))).await)
+            }
+            Some(FakeReply::DieOnNotify(notify)) => {
+                notify.notified().await;
+                drop(events.send(Err(Status::unavailable("compactor died"))).await);
+            }
+            Some(FakeReply::HangUntilNotified(notify)) => {
+                let mut notified = Box::pin(notify.notified());
+                while tokio::time::timeout(std::time::Duration::from_millis(50), &mut notified)
                     .await
                     .is_err()
                 {
-                    say(Event::Progress(CompactionProgress::default())).await;
+                    send(Event::Progress(CompactionProgress::default())).await;
                 }
                 let outcome = self.work(&region, &request, &job).await;
                 self.late.lock().push(outcome.map(drop).map_err(|refusal| refusal.reason));
             }
-            Some(Act::WorkAndDie) => {
+            Some(FakeReply::WorkAndDie) => {
                 self.work(&region, &request, &job).await.unwrap();
-                drop(events.send(Err(Status::unavailable("gone"))).await);
+                drop(events.send(Err(Status::unavailable("compactor died"))).await);
             }
-            act => {
+            reply => {
                 let outcome = self.work(&region, &request, &job).await;
                 let event = match outcome {
                     Ok(done) => Event::Committed(done),
                     Err(refusal) => failed(refusal.reason, false),
                 };
-                if matches!(act, Some(Act::ReportTwice)) {
+                if matches!(reply, Some(FakeReply::ReportTwice)) {
                     let other = failed(Reason::Internal, false);
-                    let _ = events.send(of("another job", other)).await;
-                    say(event.clone()).await;
+                    let _ = events.send(message("another job", other)).await;
+                    send(event.clone()).await;
                 }
-                say(event).await;
+                send(event).await;
             }
         }
     }
 }
 
-/// What of it answers calls.
+/// gRPC side of the fake compactor.
 #[derive(Debug, Clone)]
-struct Answers(Arc<FakeCompactor>);
+struct FakeCompactionService(Arc<FakeCompactor>);
 
-impl std::ops::Deref for Answers {
+impl std::ops::Deref for FakeCompactionService {
     type Target = FakeCompactor;
     fn deref(&self) -> &FakeCompactor {
         &self.0
@@ -251,17 +259,17 @@ impl std::ops::Deref for Answers {
 type EventStream = Pin<Box<dyn Stream<Item = Result<CompactionEvent, Status>> + Send>>;
 
 #[tonic::async_trait]
-impl Compaction for Answers {
+impl Compaction for FakeCompactionService {
     async fn open_compaction_region(
         &self,
         request: Request<OpenCompactionRegionRequest>,
     ) -> Result<Response<OpenCompactionRegionResponse>, Status> {
         let request = request.into_inner();
         self.openings.lock().push(request.clone());
-        if let Some(Act::RefuseOpening(reason)) = self.next(true) {
-            return Err(Refusal::new(reason, "as the script says").into());
+        if let Some(FakeReply::RefuseOpening(reason)) = self.next_reply(true) {
+            return Err(Refusal::new(reason, "as scripted").into());
         }
-        let region = self.opened(request).await?;
+        let region = self.open_region(request).await?;
         let handle = format!("{}", self.openings.lock().len());
         self.open.lock().insert(handle.clone(), Arc::new(region));
         Ok(Response::new(OpenCompactionRegionResponse { handle, ..Default::default() }))
@@ -275,14 +283,14 @@ impl Compaction for Answers {
     ) -> Result<Response<EventStream>, Status> {
         let request = request.into_inner();
         self.plans.lock().push(request.clone());
-        let act = self.next(false);
-        if let Some(Act::RefusePlan(reason)) = act {
-            return Err(Refusal::new(reason, "as the script says").into());
+        let reply = self.next_reply(false);
+        if let Some(FakeReply::RefusePlan(reason)) = reply {
+            return Err(Refusal::new(reason, "as scripted").into());
         }
         let region = self.open.lock().get(&request.handle).cloned().unwrap();
         let (events, receiver) = mpsc::channel(8);
         let this = self.0.clone();
-        tokio::spawn(async move { this.act(act, region, request, events).await });
+        tokio::spawn(async move { this.run_job(reply, region, request, events).await });
         Ok(Response::new(Box::pin(ReceiverStream::new(receiver))))
     }
 

@@ -1,4 +1,4 @@
-//! Replicas that join later, from a snapshot.
+//! Tests of replicas that join from a snapshot.
 
 use tidewater_common::ids::GroupId;
 use tidewater_common::refusal::Refusal;
@@ -13,7 +13,7 @@ use tonic::Request;
 
 use super::cluster::*;
 
-/// Decides on the membership that the leader has now, or on another one.
+/// Changes the membership, based on the leader's current one or on the given one.
 async fn change(
     leader: &Node,
     change: Change,
@@ -29,16 +29,16 @@ async fn change(
         membership_index: index,
         change: Some(change),
     };
-    let answer = leader.control.change_membership(Request::new(request)).await;
-    answer.map(tonic::Response::into_inner).map_err(Refusal::from)
+    let reply = leader.control.change_membership(Request::new(request)).await;
+    reply.map(tonic::Response::into_inner).map_err(Refusal::from)
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_replica_is_brought_up_from_a_snapshot_promoted_and_removed() {
+async fn replica_joins_from_a_snapshot_is_promoted_and_removed() {
     let folder = tempfile::tempdir().unwrap();
     let store = format!("file://{}", folder.path().join("store").display());
     let storage = Storage::open(&store).await.unwrap();
-    let place = |id: u64| Place {
+    let config = |id: u64| NodeConfig {
         id,
         folder: folder.path().join(id.to_string()),
         storage: storage.clone(),
@@ -51,52 +51,55 @@ async fn a_replica_is_brought_up_from_a_snapshot_promoted_and_removed() {
         listen: "127.0.0.1:0".to_owned(),
         hooks: no_hooks(id),
     };
-    let one = Node::start(&place(1)).await;
-    one.start_group(&[one.member()], true).await;
-    until("the node leads", async || one.open_region().await.is_ok()).await;
-    one.write(write(1, 1, &[])).await.unwrap();
+    let first = Node::start(&config(1)).await;
+    first.start_group(&[first.member()], true).await;
+    until("the node leads", async || first.open_region().await.is_ok()).await;
+    first.write(write(1, 1, &[])).await.unwrap();
     for serial in 2..60 {
         let from = serial as i64 * 100;
         let ids: Vec<i64> = (from..from + 100).collect();
-        one.write(write(1, serial, &ids)).await.unwrap();
+        first.write(write(1, serial, &ids)).await.unwrap();
     }
-    let replica = one.groups.get(GroupId(GROUP)).unwrap();
+    let replica = first.groups.get(GroupId(GROUP)).unwrap();
     until("the log is purged", async || replica.purged().is_some()).await;
 
-    let two = Node::start(&place(2)).await;
-    two.start_group(&[], false).await;
-    let stale = change(&one, Change::AddLearner(two.member()), Some((9, 9))).await.unwrap_err();
+    let second = Node::start(&config(2)).await;
+    second.start_group(&[], false).await;
+    let stale =
+        change(&first, Change::AddLearner(second.member()), Some((9, 9))).await.unwrap_err();
     assert_eq!(stale.reason, Reason::MembershipStale);
-    let added = change(&one, Change::AddLearner(two.member()), None).await.unwrap();
+    let added = change(&first, Change::AddLearner(second.member()), None).await.unwrap();
     let now = replica.membership().log_id().map(|id| (id.leader_id.term, id.index)).unwrap();
     assert_eq!((added.membership_term, added.membership_index), now);
     until("the learner has caught up", async || !replica.caught_up(0).is_empty()).await;
-    until("both have one digest", async || {
-        let (a, b) = (one.info().await, two.info().await);
+    until("both nodes have the same digest", async || {
+        let a = first.info().await;
+        let b = second.info().await;
         matches!((a, b), (Some(a), Some(b)) if a.digest == b.digest && a.rows == b.rows)
     })
     .await;
-    change(&one, Change::Promote(2), None).await.unwrap();
-    one.write(write(1, 60, &[1])).await.unwrap();
+    change(&first, Change::Promote(2), None).await.unwrap();
+    first.write(write(1, 60, &[1])).await.unwrap();
 
-    // A replica that leads is not stopped; one that was removed is, and forgets its log.
+    // A leading replica is not stopped; a removed one is, and deletes its log.
     let stop = |node: &Node, on: &ChangeMembershipResponse| StopReplicaRequest {
         header: node.header(),
         group_id: GROUP,
         membership_term: on.membership_term,
         membership_index: on.membership_index,
     };
-    let refused = one.control.stop_replica(Request::new(stop(&one, &added))).await.unwrap_err();
+    let refused = first.control.stop_replica(Request::new(stop(&first, &added))).await.unwrap_err();
     assert_eq!(Refusal::from(refused).reason, Reason::MembershipStale);
-    // Nor is one that knows a later membership than the one on which that was decided.
-    let refused = two.control.stop_replica(Request::new(stop(&two, &added))).await.unwrap_err();
+    // A replica with a later membership than the one decided on is not stopped either.
+    let refused =
+        second.control.stop_replica(Request::new(stop(&second, &added))).await.unwrap_err();
     assert_eq!(Refusal::from(refused).reason, Reason::MembershipStale);
-    let removed = change(&one, Change::Remove(2), None).await.unwrap();
-    two.control.stop_replica(Request::new(stop(&two, &removed))).await.unwrap();
-    assert!(two.groups.get(GroupId(GROUP)).is_err());
-    assert!(!place(2).folder.join("snapshots").join(GROUP.to_string()).exists());
-    one.write(write(1, 61, &[2])).await.unwrap();
+    let removed = change(&first, Change::Remove(2), None).await.unwrap();
+    second.control.stop_replica(Request::new(stop(&second, &removed))).await.unwrap();
+    assert!(second.groups.get(GroupId(GROUP)).is_err());
+    assert!(!config(2).folder.join("snapshots").join(GROUP.to_string()).exists());
+    first.write(write(1, 61, &[2])).await.unwrap();
     drop(replica);
-    two.stop().await;
-    one.stop().await;
+    second.stop().await;
+    first.stop().await;
 }

@@ -1,4 +1,4 @@
-//! The object store goes away and comes back.
+//! Tests of outages of the object store.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -30,8 +30,8 @@ fn options() -> GroupOptions {
     }
 }
 
-fn place(folder: &tempfile::TempDir, store: &FaultyStore, memory: u64) -> Place {
-    Place {
+fn node_config(folder: &tempfile::TempDir, store: &FaultyStore, memory: u64) -> NodeConfig {
+    NodeConfig {
         id: 1,
         folder: folder.path().join("node"),
         storage: store.storage(),
@@ -42,8 +42,8 @@ fn place(folder: &tempfile::TempDir, store: &FaultyStore, memory: u64) -> Place 
     }
 }
 
-async fn start_with_region(place: &Place) -> Node {
-    let node = Node::start(place).await;
+async fn start_with_region(config: &NodeConfig) -> Node {
+    let node = Node::start(config).await;
     node.start_group(&[node.member()], true).await;
     until("the node leads", async || node.open_region().await.is_ok()).await;
     until("the region can be read", async || node.scan().await.is_ok()).await;
@@ -51,11 +51,11 @@ async fn start_with_region(place: &Place) -> Node {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn writes_go_on_until_memory_is_used_up_and_flushes_catch_up() {
+async fn writes_continue_without_the_store_until_memory_is_full() {
     let folder = tempfile::tempdir().unwrap();
     let store = FaultyStore::new();
-    let place = place(&folder, &store, 150_000);
-    let node = start_with_region(&place).await;
+    let config = node_config(&folder, &store, 150_000);
+    let node = start_with_region(&config).await;
     node.write(write(1, 1, &[])).await.unwrap();
     store.plan(|_| Fault::ErrorBefore);
 
@@ -73,35 +73,37 @@ async fn writes_go_on_until_memory_is_used_up_and_flushes_catch_up() {
     };
     assert_eq!(refused.reason, Reason::Overloaded);
     assert!(refused.retry_after.is_some());
-    assert!(expected.len() > 1_000, "writes went on without the store");
+    assert!(expected.len() > 1_000, "writes continued without the store");
     let flush = node.flush().await.unwrap_err();
     assert!(
         matches!(flush.reason, Reason::ObjectStoreUnavailable | Reason::Unavailable),
         "{flush:?}"
     );
-    assert_eq!(node.scan().await.unwrap(), expected, "reads go on");
+    assert_eq!(node.scan().await.unwrap(), expected, "reads continue");
 
     store.plan(|_| Fault::None);
     let from = serial as i64 * 1_000;
-    until("writes are taken again", async || node.write(write(1, serial, &[from])).await.is_ok())
-        .await;
+    until("writes are accepted again", async || {
+        node.write(write(1, serial, &[from])).await.is_ok()
+    })
+    .await;
     expected.push(from);
     until("flushes catch up", async || node.info().await.unwrap().memtable_bytes < 20_000).await;
     assert_eq!(node.scan().await.unwrap(), expected, "each row once");
     node.stop().await;
 }
 
-/// Few rows, and nobody asks: so that the log can be purged.
+/// Few rows are flushed without a request, so that the log can be purged.
 #[tokio::test(flavor = "multi_thread")]
-async fn rows_that_are_old_are_flushed() {
+async fn old_rows_are_flushed() {
     let folder = tempfile::tempdir().unwrap();
     let store = FaultyStore::new();
-    let mut place = place(&folder, &store, 1 << 30);
-    place.options.flush.age = Duration::from_millis(100);
-    let node = start_with_region(&place).await;
+    let mut config = node_config(&folder, &store, 1 << 30);
+    config.options.flush.age = Duration::from_millis(100);
+    let node = start_with_region(&config).await;
     node.write(write(1, 1, &[])).await.unwrap();
     node.write(write(1, 2, &[1])).await.unwrap();
-    until("they are in a file", async || {
+    until("the row is in a file", async || {
         let info = node.info().await.unwrap();
         (info.files, info.memtable_rows) == (1, 0)
     })
@@ -111,19 +113,19 @@ async fn rows_that_are_old_are_flushed() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_region_whose_manifest_cannot_be_reached_takes_writes_and_refuses_reads() {
+async fn region_with_unreadable_manifest_accepts_writes_and_refuses_reads() {
     let folder = tempfile::tempdir().unwrap();
     let store = FaultyStore::new();
-    let place = place(&folder, &store, 1 << 30);
-    let node = start_with_region(&place).await;
+    let config = node_config(&folder, &store, 1 << 30);
+    let node = start_with_region(&config).await;
     node.write(write(1, 1, &[])).await.unwrap();
     node.write(write(1, 2, &[1])).await.unwrap();
     node.flush().await.unwrap();
     node.stop().await;
 
     store.plan(|_| Fault::ErrorBefore);
-    let node = Node::start(&place).await;
-    until("a write is taken", async || node.write(write(1, 3, &[2])).await.is_ok()).await;
+    let node = Node::start(&config).await;
+    until("a write is accepted", async || node.write(write(1, 3, &[2])).await.is_ok()).await;
     let refusal = node.scan().await.unwrap_err();
     assert_eq!(refusal.reason, Reason::RegionLoading);
     assert!(refusal.retry_after.is_some());
@@ -133,13 +135,14 @@ async fn a_region_whose_manifest_cannot_be_reached_takes_writes_and_refuses_read
     node.stop().await;
 }
 
-// The put of the flush's delta takes effect and its answer is lost: nothing is flushed twice.
+// The put of the flush's delta takes effect and its reply is lost: the rows must not be flushed
+// twice.
 #[tokio::test(flavor = "multi_thread")]
-async fn an_ambiguous_commit_does_not_double_rows() {
+async fn ambiguous_commit_does_not_duplicate_rows() {
     let folder = tempfile::tempdir().unwrap();
     let store = FaultyStore::new();
-    let place = place(&folder, &store, 1 << 30);
-    let node = start_with_region(&place).await;
+    let config = node_config(&folder, &store, 1 << 30);
+    let node = start_with_region(&config).await;
     node.write(write(1, 1, &[])).await.unwrap();
     node.write(write(1, 2, &[1, 2, 3])).await.unwrap();
     for fault in [Fault::ErrorAfter, Fault::StoredConflict, Fault::FalseConflict] {
@@ -156,65 +159,65 @@ async fn an_ambiguous_commit_does_not_double_rows() {
     node.stop().await;
 }
 
-/// The manifest versions of the region: as it was last read here, and as the log knows it.
+/// Manifest versions of the region: the last one read by this node, and the last one in the log.
 async fn versions(node: &Node) -> (u64, u64) {
     let replica = node.groups.get(GroupId(GROUP)).unwrap();
-    let told = replica.shared.advanced_version(RegionId(REGION)).get();
-    (node.info().await.unwrap().manifest_version, told)
+    let logged = replica.shared.advanced_version(RegionId(REGION)).get();
+    (node.info().await.unwrap().manifest_version, logged)
 }
 
-// The delta of a flush lands, and then the store is gone before anybody can see that it did. The
-// flush after that has nothing to write, and still has something to tell.
+// The delta of a flush is stored, then the store becomes unavailable before the owner learns of it.
+// The next flush has nothing to write, but must still advance the log.
 #[tokio::test(flavor = "multi_thread")]
-async fn a_flush_that_landed_unseen_is_told_to_the_log() {
+async fn unacknowledged_flush_is_announced_by_the_next_flush() {
     let folder = tempfile::tempdir().unwrap();
     let store = FaultyStore::new();
-    let place = place(&folder, &store, 1 << 30);
-    let node = start_with_region(&place).await;
+    let config = node_config(&folder, &store, 1 << 30);
+    let node = start_with_region(&config).await;
     node.write(write(1, 1, &[])).await.unwrap();
     node.write(write(1, 2, &[1])).await.unwrap();
     node.flush().await.unwrap();
-    let (before, told) = versions(&node).await;
-    assert_eq!(before, told);
+    let (before, logged) = versions(&node).await;
+    assert_eq!(before, logged);
     node.write(write(1, 3, &[2])).await.unwrap();
-    let landed = Arc::new(AtomicBool::new(false));
+    let stored = Arc::new(AtomicBool::new(false));
     store.plan({
-        let landed = landed.clone();
+        let stored = stored.clone();
         move |call| {
-            if landed.load(Ordering::SeqCst) {
+            if stored.load(Ordering::SeqCst) {
                 return Fault::ErrorBefore;
             }
             let delta = call.path.as_ref().ends_with(".delta");
             if delta && call.operation == Operation::PutIfAbsent {
-                landed.store(true, Ordering::SeqCst);
+                stored.store(true, Ordering::SeqCst);
                 return Fault::ErrorAfter;
             }
             Fault::None
         }
     });
     node.flush().await.unwrap_err();
-    assert_eq!(versions(&node).await, (before, told), "nobody knows yet");
+    assert_eq!(versions(&node).await, (before, logged), "the commit is not known yet");
     store.plan(|_| Fault::None);
     let flushed = node.flush().await.unwrap();
-    assert_eq!((flushed.files, flushed.rows), (0, 0), "it was written already");
+    assert_eq!((flushed.files, flushed.rows), (0, 0), "the rows were already written");
     assert_eq!(versions(&node).await, (before + 1, before + 1));
     assert_eq!(node.info().await.unwrap().memtable_rows, 0);
     node.stop().await;
 }
 
-// As when a leader has committed, lost its office before the log took the advance, and leads again:
-// the region is idle, and its followers still hold the rows.
+// A leader that committed, lost the leadership before the advance was logged, and leads again: the
+// region is idle, and its followers still hold the rows.
 #[tokio::test(flavor = "multi_thread")]
-async fn the_log_is_told_of_a_manifest_that_is_ahead_though_the_region_is_idle() {
+async fn owner_announces_newer_manifests_of_idle_regions() {
     let folder = tempfile::tempdir().unwrap();
     let store = FaultyStore::new();
-    let place = place(&folder, &store, 1 << 30);
-    let node = start_with_region(&place).await;
+    let config = node_config(&folder, &store, 1 << 30);
+    let node = start_with_region(&config).await;
     node.write(write(1, 1, &[])).await.unwrap();
     node.write(write(1, 2, &[1])).await.unwrap();
     node.flush().await.unwrap();
-    let (before, told) = versions(&node).await;
-    assert_eq!(before, told);
+    let (before, logged) = versions(&node).await;
+    assert_eq!(before, logged);
     let replica = node.groups.get(GroupId(GROUP)).unwrap();
     let dir = RegionDir {
         table_id: TableId(3),
@@ -225,18 +228,20 @@ async fn the_log_is_told_of_a_manifest_that_is_ahead_though_the_region_is_idle()
     let floor = ActionKind::GcFloor { floor_ms: 1 };
     manifest.update_manifest(Change::new(Author::System, vec![floor])).await.unwrap();
     replica.shared.targets.reload(RegionId(REGION));
-    until("the log knows", async || versions(&node).await == (before + 1, before + 1)).await;
+    until("the log has the version", async || versions(&node).await == (before + 1, before + 1))
+        .await;
     drop(replica);
     node.stop().await;
 }
 
-/// An owner that died right after a commit has told nobody of it, and what it replaced is collected.
+/// An owner that crashed right after a commit has not announced it, and the replaced file is
+/// deleted.
 #[tokio::test(flavor = "multi_thread")]
-async fn a_file_that_is_gone_has_the_manifest_read_again() {
+async fn missing_file_triggers_a_manifest_reload() {
     let folder = tempfile::tempdir().unwrap();
     let store = FaultyStore::new();
-    let place = place(&folder, &store, 1 << 30);
-    let node = start_with_region(&place).await;
+    let config = node_config(&folder, &store, 1 << 30);
+    let node = start_with_region(&config).await;
     node.write(write(1, 1, &[])).await.unwrap();
     node.write(write(1, 2, &[1, 2])).await.unwrap();
     node.flush().await.unwrap();
@@ -260,28 +265,28 @@ async fn a_file_that_is_gone_has_the_manifest_read_again() {
     env.storage.delete(&dir.data(old.file_id)).await.unwrap();
     let refusal = node.scan().await.unwrap_err();
     assert_eq!(refusal.reason, Reason::ObjectStoreUnavailable, "{refusal:?}");
-    until("it is read again", async || node.scan().await.is_ok()).await;
+    until("the manifest is reloaded", async || node.scan().await.is_ok()).await;
     assert_eq!(node.scan().await.unwrap(), [1, 2]);
     drop(replica);
     node.stop().await;
 }
 
-// The one region is far too small to be flushed by itself.
+// The region is far too small to be flushed by the owner's own policy.
 #[tokio::test(flavor = "multi_thread")]
-async fn the_owner_flushes_as_much_as_a_follower_must_get_rid_of() {
+async fn owner_flushes_the_bytes_a_follower_requests() {
     let folder = tempfile::tempdir().unwrap();
     let store = FaultyStore::new();
-    let mut place = place(&folder, &store, 1 << 30);
-    let large = FlushPolicy { region_bytes: 1 << 30, worth: 1 << 30, ..place.options.flush };
-    place.options.flush = large;
-    let node = start_with_region(&place).await;
+    let mut config = node_config(&folder, &store, 1 << 30);
+    let large = FlushPolicy { region_bytes: 1 << 30, worth: 1 << 30, ..config.options.flush };
+    config.options.flush = large;
+    let node = start_with_region(&config).await;
     node.write(write(1, 1, &[])).await.unwrap();
     node.write(write(1, 2, &[1, 2, 3])).await.unwrap();
-    let ask = async |over_bytes| {
+    let request_flush = async |over_bytes| {
         let request = RequestFlushRequest { header: node.header(), group_id: GROUP, over_bytes };
         node.control.request_flush(tonic::Request::new(request)).await.unwrap();
     };
-    ask(1).await;
-    until("it is flushed", async || node.info().await.unwrap().files == 1).await;
+    request_flush(1).await;
+    until("the region is flushed", async || node.info().await.unwrap().files == 1).await;
     node.stop().await;
 }

@@ -1,4 +1,4 @@
-//! Compactions on compactor nodes: what the owner makes of everything that they may do.
+//! Tests of compactions on compactor nodes: the owner's reactions to their results.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -9,19 +9,21 @@ use tidewater_proto::v1::{CatalogSnapshot, CompactionPlace, Hook, Reason, watch_
 use tokio::sync::Notify;
 
 use crate::cluster::{until, write};
-use crate::fake_compactor::{Act, FakeCompactor};
-use crate::remote_setting::{Setting, cancel, flush_rows, jobs, no_fallback, options};
-use crate::single::{place, start_with_region};
-use crate::three::Three;
+use crate::fake_compactor::{FakeCompactor, FakeReply};
+use crate::remote_cluster::{
+    RemoteCompactionCluster, cancel, flush_rows, jobs, no_fallback, options,
+};
+use crate::single::{node_config, start_with_region};
+use crate::three::ThreeNodes;
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_compactor_does_the_work_and_every_replica_loads_the_version() {
-    let three = Three::start(options(JobPolicy::default())).await;
+async fn compactor_compacts_and_every_replica_loads_the_version() {
+    let three = ThreeNodes::start(options(JobPolicy::default())).await;
     let leader = three.leader().await;
     let compactor = FakeCompactor::start(201, &three.storage).await;
     let node = three.node(leader);
-    let parts = node.groups.parts();
-    parts.compactors.fleet.follow(parts.node, &[compactor.info(1)]);
+    let context = node.groups.context();
+    context.compactors.fleet.follow(context.node, &[compactor.info(1)]);
     node.write(write(1, 1, &[])).await.unwrap();
     flush_rows(node, 2..6).await;
     let report = node.compact().await.unwrap().0.report.unwrap();
@@ -29,7 +31,7 @@ async fn a_compactor_does_the_work_and_every_replica_loads_the_version() {
     let done = report.done.unwrap();
     assert_eq!((done.rows_read, done.rows_written), (8, 8));
     assert_eq!(report.job_id, compactor.plans.lock()[0].plan.as_ref().unwrap().job_id);
-    assert!(compactor.open.lock().is_empty(), "what is not needed any more is closed");
+    assert!(compactor.open.lock().is_empty(), "the unneeded handle is closed");
     until("every replica has the file", async || {
         for node in three.running() {
             if node.info().await.is_none_or(|info| info.files != 1) {
@@ -46,14 +48,14 @@ async fn a_compactor_does_the_work_and_every_replica_loads_the_version() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_is_due_goes_to_a_compactor_by_itself() {
+async fn due_compaction_is_offloaded_automatically() {
     let folder = tempfile::tempdir().unwrap();
     let mut options = options(JobPolicy::default());
     options.compactions.every = Duration::from_millis(50);
-    let place = place(&folder, options).await;
-    let node = start_with_region(&place).await;
-    let compactor = FakeCompactor::start(201, &place.storage).await;
-    node.groups.parts().compactors.fleet.follow(NodeId(1), &[compactor.info(1)]);
+    let config = node_config(&folder, options).await;
+    let node = start_with_region(&config).await;
+    let compactor = FakeCompactor::start(201, &config.storage).await;
+    node.groups.context().compactors.fleet.follow(NodeId(1), &[compactor.info(1)]);
     node.write(write(1, 1, &[])).await.unwrap();
     flush_rows(&node, 2..6).await;
     until("four files become one", async || node.info().await.unwrap().files == 1).await;
@@ -62,132 +64,132 @@ async fn what_is_due_goes_to_a_compactor_by_itself() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn one_that_refuses_or_is_gone_is_passed_over() {
-    let setting = Setting::start(no_fallback()).await;
-    setting.one.script([Act::RefuseOpening(Reason::BadPlugin)]);
-    let report = setting.compact().await.unwrap();
+async fn refusing_or_unreachable_compactors_are_skipped() {
+    let cluster = RemoteCompactionCluster::start(no_fallback()).await;
+    cluster.first.script([FakeReply::RefuseOpening(Reason::BadPlugin)]);
+    let report = cluster.compact().await.unwrap();
     assert_eq!((report.node_id, report.files_out), (202, 1));
-    assert_eq!(setting.one.attempts(), [0_u32; 0]);
-    assert_eq!(setting.two.attempts(), [2]);
-    setting.check(1).await;
+    assert_eq!(cluster.first.attempts(), [0_u32; 0]);
+    assert_eq!(cluster.second.attempts(), [2]);
+    cluster.check_files(1).await;
 
-    // Nobody listens there any more.
-    flush_rows(&setting.node, 5..6).await;
-    let mut gone = setting.one.info(9);
-    gone.node_id = 203;
-    gone.address = "127.0.0.1:1".to_owned();
-    let known = [gone, setting.two.info(1)];
-    setting.node.groups.parts().compactors.fleet.follow(NodeId(1), &known);
-    setting.two.script([Act::RefusePlan(Reason::Overloaded)]);
-    assert_eq!(setting.compact().await.unwrap().node_id, 202, "it has room a little later");
+    // No process listens at this address.
+    flush_rows(&cluster.node, 5..6).await;
+    let mut unreachable = cluster.first.info(9);
+    unreachable.node_id = 203;
+    unreachable.address = "127.0.0.1:1".to_owned();
+    let known = [unreachable, cluster.second.info(1)];
+    cluster.node.groups.context().compactors.fleet.follow(NodeId(1), &known);
+    cluster.second.script([FakeReply::RefusePlan(Reason::Overloaded)]);
+    assert_eq!(cluster.compact().await.unwrap().node_id, 202, "a slot is free a little later");
 
-    flush_rows(&setting.node, 6..7).await;
-    setting.two.script((0..100).map(|_| Act::RefusePlan(Reason::Overloaded)));
-    let refusal = setting.compact().await.unwrap_err();
-    assert_eq!(refusal.reason, Reason::NoCompactors, "it is not waited for for ever");
-    assert!(refusal.message.contains("as the script says"), "{refusal}");
-    setting.node.stop().await;
+    flush_rows(&cluster.node, 6..7).await;
+    cluster.second.script((0..100).map(|_| FakeReply::RefusePlan(Reason::Overloaded)));
+    let refusal = cluster.compact().await.unwrap_err();
+    assert_eq!(refusal.reason, Reason::NoCompactors, "the wait is bounded");
+    assert!(refusal.message.contains("as scripted"), "{refusal}");
+    cluster.node.stop().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_nobody_takes_is_done_here_under_a_new_id() {
-    let setting = Setting::start(options(JobPolicy::default())).await;
-    setting.one.script([Act::RefusePlan(Reason::Overloaded)]);
-    setting.two.script([Act::RefusePlan(Reason::ShuttingDown)]);
-    let report = setting.compact().await.unwrap();
+async fn local_fallback_uses_a_new_job_id() {
+    let cluster = RemoteCompactionCluster::start(options(JobPolicy::default())).await;
+    cluster.first.script([FakeReply::RefusePlan(Reason::Overloaded)]);
+    cluster.second.script([FakeReply::RefusePlan(Reason::ShuttingDown)]);
+    let report = cluster.compact().await.unwrap();
     assert_eq!((report.node_id, report.files_out), (0, 1));
-    let asked: Vec<String> = [&setting.one, &setting.two]
+    let job_ids: Vec<String> = [&cluster.first, &cluster.second]
         .iter()
-        .map(|one| one.plans.lock()[0].plan.as_ref().unwrap().job_id.clone())
+        .map(|compactor| compactor.plans.lock()[0].plan.as_ref().unwrap().job_id.clone())
         .collect();
-    assert_eq!(asked[0], asked[1]);
-    assert_ne!(asked[0], report.job_id);
-    setting.check(1).await;
+    assert_eq!(job_ids[0], job_ids[1]);
+    assert_ne!(job_ids[0], report.job_id);
+    cluster.check_files(1).await;
 
-    flush_rows(&setting.node, 5..6).await;
-    setting.up(&[]);
-    assert_eq!(setting.compact().await.unwrap().node_id, 0, "without any compactor");
-    setting.node.stop().await;
+    flush_rows(&cluster.node, 5..6).await;
+    cluster.announce(&[]);
+    assert_eq!(cluster.compact().await.unwrap().node_id, 0, "without any compactor");
+    cluster.node.stop().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn where_it_is_done_can_be_said() {
-    let setting = Setting::start(options(JobPolicy::default())).await;
-    let (last, _) = setting.node.compact_at(CompactionPlace::Local).await.unwrap();
+async fn compaction_request_can_choose_the_place() {
+    let cluster = RemoteCompactionCluster::start(options(JobPolicy::default())).await;
+    let (last, _) = cluster.node.compact_at(CompactionPlace::Local).await.unwrap();
     assert_eq!(last.report.unwrap().node_id, 0);
-    assert_eq!(setting.one.openings.lock().len() + setting.two.openings.lock().len(), 0);
-    flush_rows(&setting.node, 5..6).await;
-    setting.up(&[]);
-    let refusal = setting.node.compact_at(CompactionPlace::Remote).await.unwrap_err();
+    assert_eq!(cluster.first.openings.lock().len() + cluster.second.openings.lock().len(), 0);
+    flush_rows(&cluster.node, 5..6).await;
+    cluster.announce(&[]);
+    let refusal = cluster.node.compact_at(CompactionPlace::Remote).await.unwrap_err();
     assert_eq!(refusal.reason, Reason::NoCompactors);
-    setting.up(&[(&setting.two, 1)]);
-    let (last, _) = setting.node.compact_at(CompactionPlace::Remote).await.unwrap();
+    cluster.announce(&[(&cluster.second, 1)]);
+    let (last, _) = cluster.node.compact_at(CompactionPlace::Remote).await.unwrap();
     assert_eq!(last.report.unwrap().node_id, 202);
-    setting.node.stop().await;
+    cluster.node.stop().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_job_whose_files_are_gone_is_discarded() {
-    let setting = Setting::start(no_fallback()).await;
-    setting.one.script([Act::Fail(Reason::InputsGone, false)]);
-    let refusal = setting.compact().await.unwrap_err();
+async fn job_with_missing_inputs_is_discarded() {
+    let cluster = RemoteCompactionCluster::start(no_fallback()).await;
+    cluster.first.script([FakeReply::Fail(Reason::InputsGone, false)]);
+    let refusal = cluster.compact().await.unwrap_err();
     assert_eq!(refusal.reason, Reason::InputsGone);
-    setting.one.script([Act::Fail(Reason::BelowFloor, false)]);
-    let refusal = setting.compact().await.unwrap_err();
+    cluster.first.script([FakeReply::Fail(Reason::BelowFloor, false)]);
+    let refusal = cluster.compact().await.unwrap_err();
     assert_eq!(refusal.reason, Reason::BelowFloor);
-    assert_eq!((jobs(&setting.node).await, setting.two.attempts()), (vec![], vec![]));
-    setting.check(3).await;
-    setting.node.stop().await;
+    assert_eq!((jobs(&cluster.node).await, cluster.second.attempts()), (vec![], vec![]));
+    cluster.check_files(3).await;
+    cluster.node.stop().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_running_job_is_shown_and_cancelled() {
+async fn running_job_is_listed_and_cancelled() {
     let mut options = no_fallback();
     options.compactions.jobs.patience = Duration::from_secs(3_600);
-    let setting = Setting::start(options).await;
+    let cluster = RemoteCompactionCluster::start(options).await;
     let go = Arc::new(Notify::new());
-    setting.one.script([Act::Hang(go.clone())]);
+    cluster.first.script([FakeReply::HangUntilNotified(go.clone())]);
     {
-        let compacting = setting.compact();
+        let compacting = cluster.compact();
         tokio::pin!(compacting);
         let mut running = Vec::new();
         until("the job runs", async || {
             assert!(futures::poll!(&mut compacting).is_pending());
-            running = jobs(&setting.node).await;
+            running = jobs(&cluster.node).await;
             running.iter().any(|job| job.node_id == 201 && job.state == "running")
         })
         .await;
-        cancel(&setting.node, &running[0].job_id).await.unwrap();
-        until("the compactor is told", async || {
+        cancel(&cluster.node, &running[0].job_id).await.unwrap();
+        until("the compactor receives the cancellation", async || {
             assert!(futures::poll!(&mut compacting).is_pending());
-            !setting.one.cancelled.lock().is_empty()
+            !cluster.first.cancelled.lock().is_empty()
         })
         .await;
-        // Too late: it is committed all the same, and that is what is said.
+        // The cancellation is too late: the job commits, and its report is returned.
         go.notify_one();
-        until("it has tried", async || setting.one.late.lock().len() == 1).await;
-        assert_eq!(*setting.one.late.lock(), [Ok(())]);
+        until("the compactor has worked", async || cluster.first.late.lock().len() == 1).await;
+        assert_eq!(*cluster.first.late.lock(), [Ok(())]);
         let report = compacting.await.unwrap();
         assert_eq!((report.node_id, report.files_out), (201, 1));
     }
-    setting.check(1).await;
-    setting.node.stop().await;
+    cluster.check_files(1).await;
+    cluster.node.stop().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_job_goes_on_when_its_owner_goes_away_and_the_next_one_finds_it() {
+async fn job_continues_after_a_failover_of_its_owner() {
     let mut options = no_fallback();
     options.compactions.jobs.patience = Duration::from_secs(3_600);
-    let mut three = Three::start(options).await;
+    let mut three = ThreeNodes::start(options).await;
     let leader = three.leader().await;
     let compactor = FakeCompactor::start(201, &three.storage).await;
     let node = three.node(leader);
-    let parts = node.groups.parts();
-    parts.compactors.fleet.follow(parts.node, &[compactor.info(1)]);
+    let context = node.groups.context();
+    context.compactors.fleet.follow(context.node, &[compactor.info(1)]);
     node.write(write(1, 1, &[])).await.unwrap();
     flush_rows(node, 2..6).await;
     let go = Arc::new(Notify::new());
-    compactor.script([Act::Hang(go.clone())]);
+    compactor.script([FakeReply::HangUntilNotified(go.clone())]);
     {
         let compacting = node.compact();
         tokio::pin!(compacting);
@@ -203,18 +205,22 @@ async fn a_job_goes_on_when_its_owner_goes_away_and_the_next_one_finds_it() {
     until("the new leader serves", async || node.scan().await.is_ok()).await;
     flush_rows(node, 6..7).await;
     go.notify_one();
-    until("it has tried", async || compactor.late.lock().len() == 1).await;
-    assert_eq!(*compactor.late.lock(), [Ok(())], "another owner, but its files are live");
+    until("the compactor has worked", async || compactor.late.lock().len() == 1).await;
+    assert_eq!(
+        *compactor.late.lock(),
+        [Ok(())],
+        "the owner is another one, but the inputs are live"
+    );
     flush_rows(node, 7..8).await;
-    assert_eq!(node.info().await.unwrap().files, 3, "what was merged, and two flushes");
+    assert_eq!(node.info().await.unwrap().files, 3, "the compacted file and two flushes");
     assert_eq!(node.scan().await.unwrap(), [1, 1, 1, 1, 1, 1, 2, 3, 4, 5, 6, 7]);
     three.stop().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_compactor_gets_the_hooks_that_see_the_table_and_are_called_as_things_happen() {
-    let setting = Setting::start(no_fallback()).await;
-    let log = setting.place.folder.with_file_name("calls.jsonl");
+async fn compactor_calls_only_the_active_hooks_of_the_table() {
+    let cluster = RemoteCompactionCluster::start(no_fallback()).await;
+    let log = cluster.config.folder.with_file_name("calls.jsonl");
     let hook = |name: &str, table_id: u32, paused: bool, durable: bool| Hook {
         name: name.to_owned(),
         kind: "jsonl".to_owned(),
@@ -233,12 +239,12 @@ async fn a_compactor_gets_the_hooks_that_see_the_table_and_are_called_as_things_
         Hook { kind: "unknown".to_owned(), ..hook("unknown", 0, false, false) },
     ];
     let snapshot = CatalogSnapshot { hooks, ..Default::default() };
-    setting.place.hooks.follow(&watch_event::Event::Snapshot(snapshot));
-    assert_eq!(setting.compact().await.unwrap().node_id, 201);
-    let opening = setting.one.openings.lock()[0].clone();
-    let given: Vec<(String, u64)> =
-        opening.plugins.iter().map(|one| (one.name.clone(), one.generation)).collect();
-    assert_eq!(given, [("all".to_owned(), 7), ("this".to_owned(), 7)]);
+    cluster.config.hooks.follow(&watch_event::Event::Snapshot(snapshot));
+    assert_eq!(cluster.compact().await.unwrap().node_id, 201);
+    let opening = cluster.first.openings.lock()[0].clone();
+    let passed: Vec<(String, u64)> =
+        opening.plugins.iter().map(|plugin| (plugin.name.clone(), plugin.generation)).collect();
+    assert_eq!(passed, [("all".to_owned(), 7), ("this".to_owned(), 7)]);
     let lines = std::fs::read_to_string(&log).unwrap();
     let called: Vec<(String, String, String)> = lines
         .lines()
@@ -256,6 +262,6 @@ async fn a_compactor_gets_the_hooks_that_see_the_table_and_are_called_as_things_
         call("all", "manifest_updated"),
         call("this", "manifest_updated"),
     ];
-    assert_eq!(called, expected, "each on the compactor, none here");
-    setting.node.stop().await;
+    assert_eq!(called, expected, "the compactor calls each hook, the owner none");
+    cluster.node.stop().await;
 }

@@ -1,5 +1,5 @@
-//! Compactions on compactor nodes that have to wait: for room, for another job, for this node, for
-//! somebody's next word.
+//! Tests of remote compactions that wait: for a slot, for another job, for the local permit, for a
+//! compactor's next event.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -12,275 +12,299 @@ use tidewater_proto::v1::{CompactionPlace, CompactionProgress, Reason};
 use tokio::sync::{Notify, SemaphorePermit};
 
 use crate::cluster::{GROUP, Node, until};
-use crate::fake_compactor::Act;
-use crate::remote_setting::{
-    A_WHILE, EVERY, Setting, by_itself, flush_rows, for_ever, full, jobs, no_fallback, options,
+use crate::fake_compactor::FakeReply;
+use crate::remote_cluster::{
+    CHECK_INTERVAL, MANY_INTERVALS, RemoteCompactionCluster, always_overloaded, flush_rows, jobs,
+    no_fallback, options, with_automatic_compaction, without_time_limits,
 };
 
-/// The one permit for compactions on this node.
-async fn permit(node: &Node) -> SemaphorePermit<'_> {
-    node.groups.parts().env.compactions.acquire().await.unwrap()
+/// Takes the only permit for compactions on this node.
+async fn take_local_permit(node: &Node) -> SemaphorePermit<'_> {
+    node.groups.context().env.compactions.acquire().await.unwrap()
 }
 
-/// The first compactor says that a job of the region runs there, with so much done.
-fn runs(setting: &Setting, rows_read: u64) {
-    let dir = setting.one.openings.lock()[0].dir;
+/// Lets the first compactor report a running job of the region with this progress.
+fn report_running_job(cluster: &RemoteCompactionCluster, rows_read: u64) {
+    let dir = cluster.first.openings.lock()[0].dir;
     let done = Some(CompactionProgress { rows_read, ..Default::default() });
-    *setting.one.running.lock() = vec![RunningCompaction { dir, done, ..Default::default() }];
+    *cluster.first.running.lock() = vec![RunningCompaction { dir, done, ..Default::default() }];
 }
 
-/// The region has two files, and the first compactor a job of it that another owner has left.
-async fn left_there(options: GroupOptions) -> Setting {
-    let setting = Setting::start(options).await;
-    setting.one.script([Act::RefuseOpening(Reason::BadPlugin), Act::RefusePlan(Reason::JobExists)]);
-    assert_eq!(setting.compact().await.unwrap().node_id, 202);
-    flush_rows(&setting.node, 5..6).await;
-    runs(&setting, 1);
-    setting
+/// A cluster with two files, whose first compactor has a job of the region that another owner
+/// started.
+async fn cluster_with_orphaned_job(options: GroupOptions) -> RemoteCompactionCluster {
+    let cluster = RemoteCompactionCluster::start(options).await;
+    cluster.first.script([
+        FakeReply::RefuseOpening(Reason::BadPlugin),
+        FakeReply::RefusePlan(Reason::JobExists),
+    ]);
+    assert_eq!(cluster.compact().await.unwrap().node_id, 202);
+    flush_rows(&cluster.node, 5..6).await;
+    report_running_job(&cluster, 1);
+    cluster
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_a_compactor_has_already_is_waited_for_as_long_as_it_goes_on() {
-    let setting = left_there(options(JobPolicy::default())).await;
-    let mut compacting = Box::pin(setting.compact());
-    // For longer than it would be waited for without progress.
+async fn orphaned_job_is_awaited_while_it_progresses() {
+    let cluster = cluster_with_orphaned_job(options(JobPolicy::default())).await;
+    let mut compacting = Box::pin(cluster.compact());
+    // Longer than the wait for a job without progress.
     for rows in 1..30 {
-        runs(&setting, rows);
+        report_running_job(&cluster, rows);
         tokio::select! {
             ended = &mut compacting => panic!("{ended:?}"),
-            () = tokio::time::sleep(EVERY) => {}
+            () = tokio::time::sleep(CHECK_INTERVAL) => {}
         }
     }
-    setting.one.running.lock().clear();
-    assert_eq!(compacting.await.unwrap().node_id, 201, "it is free again");
-    assert_eq!((setting.one.attempts(), setting.two.attempts().len()), (vec![1, 2], 1));
-    assert_eq!(setting.node.info().await.unwrap().files, 1);
-    setting.node.stop().await;
+    cluster.first.running.lock().clear();
+    assert_eq!(compacting.await.unwrap().node_id, 201, "its slot is free again");
+    assert_eq!((cluster.first.attempts(), cluster.second.attempts().len()), (vec![1, 2], 1));
+    assert_eq!(cluster.node.info().await.unwrap().files, 1);
+    cluster.node.stop().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_job_elsewhere_that_stands_still_is_not_waited_for() {
+async fn stalled_orphaned_job_is_not_awaited() {
     let mut options = options(JobPolicy::default());
-    // One that moves is waited for much longer than this test.
+    // A job with progress is awaited for much longer than this test takes.
     options.compactions.jobs.patience = Duration::from_secs(2);
-    let setting = left_there(options).await;
-    let compacting = tokio::time::timeout(Duration::from_secs(30), setting.compact());
+    let cluster = cluster_with_orphaned_job(options).await;
+    let compacting = tokio::time::timeout(Duration::from_secs(30), cluster.compact());
     assert_eq!(compacting.await.unwrap().unwrap().node_id, 202);
-    assert_eq!(setting.one.attempts(), [1]);
-    setting.node.stop().await;
+    assert_eq!(cluster.first.attempts(), [1]);
+    cluster.node.stop().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_job_elsewhere_that_goes_on_for_ever_is_not_waited_for() {
+async fn endless_orphaned_job_is_not_awaited_indefinitely() {
     let mut options = options(JobPolicy::default());
     options.compactions.jobs.patience = Duration::from_millis(100);
-    let setting = left_there(options).await;
-    let mut compacting = Box::pin(setting.compact());
+    let cluster = cluster_with_orphaned_job(options).await;
+    let mut compacting = Box::pin(cluster.compact());
     let mut rows = 1;
     let report = loop {
         tokio::select! {
             ended = &mut compacting => break ended.unwrap(),
-            () = tokio::time::sleep(Duration::from_millis(10)) => runs(&setting, rows),
+            () = tokio::time::sleep(Duration::from_millis(10)) => {
+                report_running_job(&cluster, rows);
+            }
         }
         rows += 1;
     };
     drop(compacting);
     assert_eq!(report.node_id, 202);
-    assert_eq!(setting.one.attempts(), [1]);
-    setting.node.stop().await;
+    assert_eq!(cluster.first.attempts(), [1]);
+    cluster.node.stop().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_another_job_has_merged_meanwhile_is_not_merged_again() {
-    let setting = left_there(for_ever(options(JobPolicy::default()))).await;
-    let compacting = setting.compact_until_one_has_it().await;
-    setting.one.merge_as_another().await;
+async fn inputs_compacted_by_another_job_are_not_compacted_again() {
+    let cluster =
+        cluster_with_orphaned_job(without_time_limits(options(JobPolicy::default()))).await;
+    let compacting = cluster.compact_until_first_has_it().await;
+    cluster.first.compact_as_another_job().await;
     assert_eq!(compacting.await.unwrap_err().reason, Reason::InputsGone);
-    assert_eq!((setting.one.attempts(), setting.two.attempts().len()), (vec![1], 1));
-    assert_eq!(setting.node.info().await.unwrap().files, 1);
-    setting.node.stop().await;
+    assert_eq!((cluster.first.attempts(), cluster.second.attempts().len()), (vec![1], 1));
+    assert_eq!(cluster.node.info().await.unwrap().files, 1);
+    cluster.node.stop().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn who_waits_for_files_keeps_nobody_from_this_node() {
-    let setting = Setting::start(options(JobPolicy::default())).await;
-    setting.one.script([Act::Hang(Arc::new(Notify::new()))]);
-    let there = setting.compact_until_one_has_it().await;
-    // It is given up, nobody else takes it, and so it needs this node as well.
-    setting.one.script(full());
-    setting.two.script(full());
-    let here = setting.node.compact_at(CompactionPlace::Local);
-    let (there, here) = tokio::join!(there, here);
-    assert_eq!((there.unwrap().node_id, here.unwrap().0.report), (0, None));
-    setting.check(1).await;
-    setting.node.stop().await;
+async fn job_waiting_for_files_holds_no_local_permit() {
+    let cluster = RemoteCompactionCluster::start(options(JobPolicy::default())).await;
+    cluster.first.script([FakeReply::HangUntilNotified(Arc::new(Notify::new()))]);
+    let remote = cluster.compact_until_first_has_it().await;
+    // The remote attempt times out, no compactor accepts the job, and so it needs the local permit
+    // too.
+    cluster.first.script(always_overloaded());
+    cluster.second.script(always_overloaded());
+    let local = cluster.node.compact_at(CompactionPlace::Local);
+    let (remote, local) = tokio::join!(remote, local);
+    assert_eq!((remote.unwrap().node_id, local.unwrap().0.report), (0, None));
+    cluster.check_files(1).await;
+    cluster.node.stop().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn who_waits_for_files_merges_what_another_job_leaves() {
-    let setting = Setting::start(for_ever(no_fallback())).await;
+async fn job_waiting_for_files_compacts_the_remaining_files() {
+    let cluster = RemoteCompactionCluster::start(without_time_limits(no_fallback())).await;
     let go = Arc::new(Notify::new());
-    setting.one.script([Act::DieWhenTold(go.clone())]);
-    setting.two.script([Act::Fail(Reason::InputsGone, false)]);
-    let there = setting.compact_until_one_has_it().await;
-    let mut here = Box::pin(setting.node.compact_at(CompactionPlace::Local));
-    let early = tokio::time::timeout(A_WHILE, &mut here).await;
+    cluster.first.script([FakeReply::DieOnNotify(go.clone())]);
+    cluster.second.script([FakeReply::Fail(Reason::InputsGone, false)]);
+    let remote = cluster.compact_until_first_has_it().await;
+    let mut local = Box::pin(cluster.node.compact_at(CompactionPlace::Local));
+    let early = tokio::time::timeout(MANY_INTERVALS, &mut local).await;
     assert!(early.is_err(), "{early:?}");
     go.notify_one();
-    let (there, here) = tokio::join!(there, here);
-    assert_eq!(there.unwrap_err().reason, Reason::InputsGone);
-    let report = here.unwrap().0.report.unwrap();
+    let (remote, local) = tokio::join!(remote, local);
+    assert_eq!(remote.unwrap_err().reason, Reason::InputsGone);
+    let report = local.unwrap().0.report.unwrap();
     assert_eq!((report.node_id, report.files_in), (0, 3));
-    setting.check(1).await;
-    setting.node.stop().await;
+    cluster.check_files(1).await;
+    cluster.node.stop().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_no_compactor_can_do_waits_for_room_on_this_node() {
-    let setting = Setting::start(options(JobPolicy::default())).await;
-    setting.one.script([Act::RefuseOpening(Reason::BadPlugin)]);
-    setting.two.script([Act::RefuseOpening(Reason::BadPlugin)]);
-    let taken = permit(&setting.node).await;
-    let mut compacting = Box::pin(setting.compact());
-    let early = tokio::time::timeout(A_WHILE, &mut compacting).await;
+async fn job_refused_by_compactors_waits_for_the_local_permit() {
+    let cluster = RemoteCompactionCluster::start(options(JobPolicy::default())).await;
+    cluster.first.script([FakeReply::RefuseOpening(Reason::BadPlugin)]);
+    cluster.second.script([FakeReply::RefuseOpening(Reason::BadPlugin)]);
+    let taken = take_local_permit(&cluster.node).await;
+    let mut compacting = Box::pin(cluster.compact());
+    let early = tokio::time::timeout(MANY_INTERVALS, &mut compacting).await;
     assert!(early.is_err(), "{early:?}");
-    assert_eq!(setting.two.openings.lock().len(), 1);
+    assert_eq!(cluster.second.openings.lock().len(), 1);
     drop(taken);
     assert_eq!(compacting.await.unwrap().node_id, 0);
-    setting.check(1).await;
-    setting.node.stop().await;
+    cluster.check_files(1).await;
+    cluster.node.stop().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_nobody_waits_for_is_left_until_a_compactor_has_room() {
-    let setting = Setting::start(by_itself(options(JobPolicy::default()))).await;
-    setting.one.script(full());
-    setting.two.script(full());
-    flush_rows(&setting.node, 5..9).await;
-    until("compactors were asked", async || setting.one.attempts().len() > 3).await;
-    assert!(setting.node.info().await.unwrap().files >= 7, "this node has not done it");
-    setting.one.forget();
-    setting.two.forget();
-    until("a compactor does it", async || setting.node.info().await.unwrap().files <= 4).await;
-    setting.node.stop().await;
+async fn background_job_waits_for_a_free_compactor_slot() {
+    let cluster =
+        RemoteCompactionCluster::start(with_automatic_compaction(options(JobPolicy::default())))
+            .await;
+    cluster.first.script(always_overloaded());
+    cluster.second.script(always_overloaded());
+    flush_rows(&cluster.node, 5..9).await;
+    until("compactors refused the job", async || cluster.first.attempts().len() > 3).await;
+    assert!(cluster.node.info().await.unwrap().files >= 7, "the job did not run locally");
+    cluster.first.clear_script();
+    cluster.second.clear_script();
+    until("a compactor runs the job", async || cluster.node.info().await.unwrap().files <= 4).await;
+    cluster.node.stop().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_has_waited_for_long_is_done_here() {
-    let mut options = by_itself(options(JobPolicy::default()));
-    options.compactions.overdue_after = A_WHILE;
-    let setting = Setting::start(options).await;
-    setting.one.script(full());
-    setting.two.script(full());
-    flush_rows(&setting.node, 5..9).await;
-    until("this node does it", async || setting.node.info().await.unwrap().files <= 4).await;
-    assert!(!setting.one.attempts().is_empty(), "compactors were asked first");
-    setting.node.stop().await;
+async fn overdue_job_runs_locally() {
+    let mut options = with_automatic_compaction(options(JobPolicy::default()));
+    options.compactions.overdue_after = MANY_INTERVALS;
+    let cluster = RemoteCompactionCluster::start(options).await;
+    cluster.first.script(always_overloaded());
+    cluster.second.script(always_overloaded());
+    flush_rows(&cluster.node, 5..9).await;
+    until("the job runs locally", async || cluster.node.info().await.unwrap().files <= 4).await;
+    assert!(!cluster.first.attempts().is_empty(), "compactors were tried first");
+    cluster.node.stop().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_commit_that_came_before_this_nodes_is_what_is_answered() {
-    let setting = Setting::start(options(JobPolicy::default())).await;
+async fn late_remote_commit_preempts_the_local_fallback() {
+    let cluster = RemoteCompactionCluster::start(options(JobPolicy::default())).await;
     let go = Arc::new(Notify::new());
-    setting.one.script([Act::Hang(go.clone())].into_iter().chain(full()));
-    setting.two.script(full());
-    let taken = permit(&setting.node).await;
-    let mut compacting = Box::pin(setting.compact());
-    until("it waits for this node", async || {
+    cluster
+        .first
+        .script([FakeReply::HangUntilNotified(go.clone())].into_iter().chain(always_overloaded()));
+    cluster.second.script(always_overloaded());
+    let taken = take_local_permit(&cluster.node).await;
+    let mut compacting = Box::pin(cluster.compact());
+    until("the job waits for the local permit", async || {
         assert!(futures::poll!(&mut compacting).is_pending());
-        setting.two.attempts().len() == 1 && setting.one.attempts().len() == 2
+        cluster.second.attempts().len() == 1 && cluster.first.attempts().len() == 2
     })
     .await;
     go.notify_one();
-    until("it was merged there", async || setting.one.late.lock().len() == 1).await;
-    assert_eq!(*setting.one.late.lock(), [Ok(())]);
+    until("the first compactor has committed", async || cluster.first.late.lock().len() == 1).await;
+    assert_eq!(*cluster.first.late.lock(), [Ok(())]);
     drop(taken);
     let report = compacting.await.unwrap();
     assert_eq!((report.files_in, report.files_out), (3, 1));
     assert_ne!(report.node_id, 0);
-    setting.check(1).await;
-    setting.node.stop().await;
+    cluster.check_files(1).await;
+    cluster.node.stop().await;
 }
 
-/// Nothing of its replica goes on after a node has stopped.
-async fn stops(setting: Setting, what: &str) {
-    let replica = setting.node.groups.get(GroupId(GROUP)).unwrap();
-    setting.node.stop().await;
-    assert_eq!(replica.tasks_left(), 0, "{what}");
+/// Stops a node and checks that no task of its replica remains.
+async fn stop_without_tasks(cluster: RemoteCompactionCluster, context: &str) {
+    let replica = cluster.node.groups.get(GroupId(GROUP)).unwrap();
+    cluster.node.stop().await;
+    assert_eq!(replica.tasks_left(), 0, "{context}");
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn nothing_that_waits_keeps_a_node_from_stopping() {
-    // For this node's permit, for the next attempt, in quarantine.
+async fn node_stops_while_requested_compactions_wait() {
+    // Waiting for the local permit, for the next attempt, and in quarantine.
     let hour = Duration::from_secs(3_600);
     let mut slow = options(JobPolicy::default());
     slow.compactions.jobs.backoff = (hour, hour);
-    let settings = [
-        (Setting::start(options(JobPolicy::default())).await, CompactionPlace::Local, 0),
-        (Setting::start(slow).await, CompactionPlace::Any, 1),
-        (Setting::start(options(JobPolicy::default())).await, CompactionPlace::Any, 3),
+    let clusters = [
+        (
+            RemoteCompactionCluster::start(options(JobPolicy::default())).await,
+            CompactionPlace::Local,
+            0,
+        ),
+        (RemoteCompactionCluster::start(slow).await, CompactionPlace::Any, 1),
+        (
+            RemoteCompactionCluster::start(options(JobPolicy::default())).await,
+            CompactionPlace::Any,
+            3,
+        ),
     ];
-    for (setting, place, deaths) in settings {
-        setting.one.script((0..deaths).map(|_| Act::Die));
-        setting.two.script((0..deaths).map(|_| Act::Die));
-        let compactions = setting.node.groups.parts().env.compactions.clone();
+    for (cluster, place, deaths) in clusters {
+        cluster.first.script((0..deaths).map(|_| FakeReply::Die));
+        cluster.second.script((0..deaths).map(|_| FakeReply::Die));
+        let compactions = cluster.node.groups.context().env.compactions.clone();
         let taken = compactions.acquire().await.unwrap();
         {
-            let compacting = setting.node.compact_at(place);
+            let compacting = cluster.node.compact_at(place);
             tokio::pin!(compacting);
-            let _ = tokio::time::timeout(A_WHILE, &mut compacting).await;
+            let _ = tokio::time::timeout(MANY_INTERVALS, &mut compacting).await;
         }
-        stops(setting, &format!("{place:?} after {deaths}")).await;
+        stop_without_tasks(cluster, &format!("{place:?} after {deaths}")).await;
         drop(taken);
     }
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn nothing_that_nobody_waits_for_keeps_a_node_from_stopping() {
-    // An attempt, the permit, the next attempt.
+async fn node_stops_while_automatic_compactions_wait() {
+    // In an attempt, waiting for the local permit, and for the next attempt.
     let hour = Duration::from_secs(3_600);
-    let mut slow = for_ever(by_itself(no_fallback()));
+    let mut slow = without_time_limits(with_automatic_compaction(no_fallback()));
     slow.compactions.jobs.backoff = (hour, hour);
-    for (act, asked) in [
-        (Some(Act::DieWhenTold(Arc::new(Notify::new()))), 1),
-        (Some(Act::RefuseOpening(Reason::BadPlugin)), 0),
-        (Some(Act::Die), 1),
+    for (reply, attempts) in [
+        (Some(FakeReply::DieOnNotify(Arc::new(Notify::new()))), 1),
+        (Some(FakeReply::RefuseOpening(Reason::BadPlugin)), 0),
+        (Some(FakeReply::Die), 1),
     ] {
-        let options = match asked {
-            0 => by_itself(options(JobPolicy::default())),
-            _ => slow.clone(),
+        let options = if attempts == 0 {
+            with_automatic_compaction(options(JobPolicy::default()))
+        } else {
+            slow.clone()
         };
-        let what = format!("{act:?}");
-        let setting = Setting::start(options).await;
-        let compactions = setting.node.groups.parts().env.compactions.clone();
+        let context = format!("{reply:?}");
+        let cluster = RemoteCompactionCluster::start(options).await;
+        let compactions = cluster.node.groups.context().env.compactions.clone();
         let taken = compactions.acquire().await.unwrap();
-        setting.one.script(act);
-        setting.two.script([Act::RefuseOpening(Reason::BadPlugin)]);
-        flush_rows(&setting.node, 5..9).await;
-        until("a compactor was asked", async || {
-            setting.one.attempts().len() >= asked && !setting.one.openings.lock().is_empty()
+        cluster.first.script(reply);
+        cluster.second.script([FakeReply::RefuseOpening(Reason::BadPlugin)]);
+        flush_rows(&cluster.node, 5..9).await;
+        until("a compactor was called", async || {
+            cluster.first.attempts().len() >= attempts && !cluster.first.openings.lock().is_empty()
         })
         .await;
-        tokio::time::sleep(A_WHILE).await;
-        stops(setting, &what).await;
+        tokio::time::sleep(MANY_INTERVALS).await;
+        stop_without_tasks(cluster, &context).await;
         drop(taken);
     }
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_a_node_merges_itself_ends_with_it() {
-    let setting = Setting::start(by_itself(options(JobPolicy::default()))).await;
-    setting.up(&[]);
-    let env = setting.node.groups.parts().env.clone();
+async fn local_compaction_ends_with_its_node() {
+    let cluster =
+        RemoteCompactionCluster::start(with_automatic_compaction(options(JobPolicy::default())))
+            .await;
+    cluster.announce(&[]);
+    let env = cluster.node.groups.context().env.clone();
     let taken = env.compactions.acquire().await.unwrap();
-    flush_rows(&setting.node, 5..9).await;
+    flush_rows(&cluster.node, 5..9).await;
     let workers = env.workers.available_permits() as u32;
     let busy = env.workers.clone().acquire_many_owned(workers).await.unwrap();
     drop(taken);
-    until("it merges", async || {
-        jobs(&setting.node).await.first().is_some_and(|job| job.state == "running")
+    until("the job runs", async || {
+        jobs(&cluster.node).await.first().is_some_and(|job| job.state == "running")
     })
     .await;
-    stops(setting, "a merge").await;
+    stop_without_tasks(cluster, "a local compaction").await;
     drop(busy);
 }

@@ -1,4 +1,5 @@
-//! A group of one replica: what a node's disk and the object store keep.
+//! Tests of a group of one replica: contents of the node's disk and of the object store over
+//! restarts.
 
 use tidewater_data_node::options::GroupOptions;
 use tidewater_proto::v1::Reason;
@@ -6,9 +7,9 @@ use tidewater_region_engine::storage::Storage;
 
 use super::cluster::*;
 
-pub(crate) async fn place(folder: &tempfile::TempDir, options: GroupOptions) -> Place {
+pub(crate) async fn node_config(folder: &tempfile::TempDir, options: GroupOptions) -> NodeConfig {
     let store = folder.path().join("store");
-    Place {
+    NodeConfig {
         id: 1,
         folder: folder.path().join("node"),
         storage: Storage::open(&format!("file://{}", store.display())).await.unwrap(),
@@ -19,8 +20,8 @@ pub(crate) async fn place(folder: &tempfile::TempDir, options: GroupOptions) -> 
     }
 }
 
-pub(crate) async fn start_with_region(place: &Place) -> Node {
-    let node = Node::start(place).await;
+pub(crate) async fn start_with_region(config: &NodeConfig) -> Node {
+    let node = Node::start(config).await;
     node.start_group(&[node.member()], true).await;
     until("the node leads", async || node.open_region().await.is_ok()).await;
     node
@@ -47,10 +48,10 @@ async fn scanned(node: &Node) -> Vec<i64> {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn rows_survive_restart_flush_and_restart() {
+async fn rows_survive_restarts_and_a_flush() {
     let folder = tempfile::tempdir().unwrap();
-    let place = place(&folder, GroupOptions::default()).await;
-    let node = start_with_region(&place).await;
+    let config = node_config(&folder, GroupOptions::default()).await;
+    let node = start_with_region(&config).await;
     node.open_region().await.unwrap();
     node.write(write(1, 1, &[])).await.unwrap();
     let first = node.write(write(1, 2, &[1, 2, 3])).await.unwrap();
@@ -62,8 +63,8 @@ async fn rows_survive_restart_flush_and_restart() {
     let before = node.info().await.unwrap();
     node.stop().await;
 
-    // From the log.
-    let node = Node::start(&place).await;
+    // Rows come from the log.
+    let node = Node::start(&config).await;
     assert_eq!(scanned(&node).await, [1, 2, 3]);
     assert_eq!(node.info().await.unwrap().digest, before.digest);
     let again = node.write(write(1, 2, &[1, 2, 3])).await.unwrap();
@@ -78,8 +79,8 @@ async fn rows_survive_restart_flush_and_restart() {
     assert_eq!(scanned(&node).await, [1, 2, 3, 4, 5]);
     node.stop().await;
 
-    // From the log over the manifest.
-    let node = Node::start(&place).await;
+    // Rows come from the log on top of the manifest.
+    let node = Node::start(&config).await;
     assert_eq!(scanned(&node).await, [1, 2, 3, 4, 5]);
     assert_eq!(node.info().await.unwrap().memtable_rows, 1);
     assert_eq!(node.flush().await.unwrap().rows, 1);
@@ -87,12 +88,12 @@ async fn rows_survive_restart_flush_and_restart() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_snapshot_takes_the_place_of_the_log() {
+async fn snapshot_replaces_the_purged_log() {
     let folder = tempfile::tempdir().unwrap();
     let options =
         GroupOptions { snapshot_bytes: 40_000, log_tail_bytes: 10_000, ..GroupOptions::default() };
-    let place = place(&folder, options).await;
-    let node = start_with_region(&place).await;
+    let config = node_config(&folder, options).await;
+    let node = start_with_region(&config).await;
     node.write(write(1, 1, &[])).await.unwrap();
     let ids: Vec<i64> = (0..100).collect();
     for serial in 2..60 {
@@ -100,7 +101,7 @@ async fn a_snapshot_takes_the_place_of_the_log() {
         let ids: Vec<i64> = ids.iter().map(|id| from + id).collect();
         node.write(write(1, serial, &ids)).await.unwrap();
     }
-    let snapshots = place.folder.join("snapshots").join(GROUP.to_string());
+    let snapshots = config.folder.join("snapshots").join(GROUP.to_string());
     until("a snapshot is written", async || {
         std::fs::read_dir(&snapshots)
             .unwrap()
@@ -113,7 +114,7 @@ async fn a_snapshot_takes_the_place_of_the_log() {
     let before = node.info().await.unwrap();
     node.stop().await;
 
-    let node = Node::start(&place).await;
+    let node = Node::start(&config).await;
     assert_eq!(scanned(&node).await.len(), 5_800);
     assert_eq!(node.info().await.unwrap().digest, before.digest);
     assert!(node.write(write(1, 59, &ids)).await.unwrap().repeated);
@@ -121,12 +122,12 @@ async fn a_snapshot_takes_the_place_of_the_log() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn each_refusal_says_why() {
+async fn refused_writes_have_their_reasons() {
     let folder = tempfile::tempdir().unwrap();
-    let place = place(&folder, GroupOptions::default()).await;
-    let node = Node::start(&place).await;
-    let reason = |answer: Result<_, tidewater_common::refusal::Refusal>| {
-        answer.map(|_: tidewater_proto::v1::WriteResponse| ()).unwrap_err().reason
+    let config = node_config(&folder, GroupOptions::default()).await;
+    let node = Node::start(&config).await;
+    let reason = |reply: Result<_, tidewater_common::refusal::Refusal>| {
+        reply.map(|_: tidewater_proto::v1::WriteResponse| ()).unwrap_err().reason
     };
     assert_eq!(reason(node.write(write(1, 1, &[])).await), Reason::GroupNotHosted);
     node.start_group(&[node.member()], true).await;
@@ -135,8 +136,8 @@ async fn each_refusal_says_why() {
     })
     .await;
     until("the region is open", async || node.open_region().await.is_ok()).await;
-    let elsewhere = tidewater_proto::v1::WriteRequest { opening: 9, ..write(1, 2, &[1]) };
-    assert_eq!(reason(node.write(elsewhere).await), Reason::ProducerForgotten);
+    let unknown_opening = tidewater_proto::v1::WriteRequest { opening: 9, ..write(1, 2, &[1]) };
+    assert_eq!(reason(node.write(unknown_opening).await), Reason::ProducerForgotten);
     node.write(write(1, 1, &[])).await.unwrap();
     assert_eq!(reason(node.write(write(1, 3, &[1])).await), Reason::SerialOutOfOrder);
     assert_eq!(reason(node.write(write(1, 2, &[2, 1])).await), Reason::InvalidArgument);
@@ -145,11 +146,11 @@ async fn each_refusal_says_why() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_dropped_region_is_gone_and_stays_gone() {
+async fn dropped_region_stays_dropped() {
     use tidewater_proto::v1::group_control_server::GroupControl;
     let folder = tempfile::tempdir().unwrap();
-    let place = place(&folder, GroupOptions::default()).await;
-    let node = start_with_region(&place).await;
+    let config = node_config(&folder, GroupOptions::default()).await;
+    let node = start_with_region(&config).await;
     node.write(write(1, 1, &[])).await.unwrap();
     for _ in 0..2 {
         let request = tidewater_proto::v1::DropRegionRequest {
@@ -164,19 +165,19 @@ async fn a_dropped_region_is_gone_and_stays_gone() {
     node.stop().await;
 }
 
-// An entry that cannot be applied, like an error of the disk, stops a replica for good. The node must
-// not stay up and answer for it.
+// An entry that cannot be applied, like a disk error, stops a replica permanently. The node must
+// exit instead of answering for it.
 #[tokio::test(flavor = "multi_thread")]
-async fn a_replica_that_fails_for_good_makes_the_node_exit() {
+async fn permanently_failed_replica_makes_the_node_exit() {
     let folder = tempfile::tempdir().unwrap();
-    let place = place(&folder, GroupOptions::default()).await;
-    let node = start_with_region(&place).await;
+    let config = node_config(&folder, GroupOptions::default()).await;
+    let node = start_with_region(&config).await;
     let mut failed = node.groups.failed();
     assert_eq!(*failed.borrow(), None);
     let replica = node.groups.get(tidewater_common::ids::GroupId(GROUP)).unwrap();
     let garbage = bytes::Bytes::from_static(b"\xff\xff\xff");
     let refusal = replica.propose(garbage, LIMIT).await.unwrap_err();
-    assert_eq!(refusal.reason, Reason::LeadershipLost, "nobody knows: {refusal:?}");
+    assert_eq!(refusal.reason, Reason::LeadershipLost, "the outcome is unknown: {refusal:?}");
     let reason = tokio::time::timeout(LIMIT, failed.wait_for(Option::is_some)).await.unwrap();
     let reason = reason.unwrap().clone().unwrap();
     assert!(reason.contains("group 5") && reason.contains("does not decode"), "{reason}");
@@ -188,11 +189,11 @@ async fn a_replica_that_fails_for_good_makes_the_node_exit() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_node_that_goes_down_or_has_too_many_scans_open_says_so() {
+async fn closing_or_overloaded_node_refuses_with_a_reason() {
     let folder = tempfile::tempdir().unwrap();
     let options = GroupOptions { open_scans: 0, ..GroupOptions::default() };
-    let place = place(&folder, options).await;
-    let mut node = start_with_region(&place).await;
+    let config = node_config(&folder, options).await;
+    let mut node = start_with_region(&config).await;
     let refusal = node.scan().await.unwrap_err();
     assert_eq!(refusal.reason, Reason::Overloaded);
     assert!(refusal.retry_after.is_some());
@@ -207,17 +208,17 @@ async fn a_node_that_goes_down_or_has_too_many_scans_open_says_so() {
     node.stop().await;
 }
 
-// A crash between forgetting a replica's log and its snapshots leaves the snapshots: they must not be
-// taken for those of a replica that begins anew.
+// A crash between the deletion of a replica's log and of its snapshots leaves the snapshots: a new
+// replica must not use them.
 #[tokio::test(flavor = "multi_thread")]
-async fn snapshots_of_an_earlier_life_are_cleared() {
+async fn snapshots_of_an_earlier_replica_are_deleted() {
     let folder = tempfile::tempdir().unwrap();
-    let place = place(&folder, GroupOptions::default()).await;
-    let snapshots = place.folder.join("snapshots").join(GROUP.to_string());
+    let config = node_config(&folder, GroupOptions::default()).await;
+    let snapshots = config.folder.join("snapshots").join(GROUP.to_string());
     std::fs::create_dir_all(&snapshots).unwrap();
-    let left = snapshots.join(format!("{:020}-{:020}.snapshot", 9, 1));
-    std::fs::write(&left, b"of an earlier life").unwrap();
-    let node = start_with_region(&place).await;
-    assert!(!left.exists());
+    let leftover = snapshots.join(format!("{:020}-{:020}.snapshot", 9, 1));
+    std::fs::write(&leftover, b"of an earlier replica").unwrap();
+    let node = start_with_region(&config).await;
+    assert!(!leftover.exists());
     node.stop().await;
 }

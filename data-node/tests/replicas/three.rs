@@ -1,4 +1,4 @@
-//! A group of three replicas over loopback.
+//! Tests of a group of three replicas over loopback.
 
 use std::time::Duration;
 
@@ -8,7 +8,8 @@ use tidewater_region_engine::storage::Storage;
 
 use super::cluster::*;
 
-pub(crate) struct Three {
+/// Three nodes in one process, each with a replica of the group.
+pub(crate) struct ThreeNodes {
     // Kept until the end of the test.
     folder: tempfile::TempDir,
     pub(crate) storage: Storage,
@@ -16,15 +17,15 @@ pub(crate) struct Three {
     pub(crate) nodes: Vec<Option<Node>>,
 }
 
-impl Three {
+impl ThreeNodes {
     pub(crate) async fn start(options: GroupOptions) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let store = format!("file://{}", folder.path().join("store").display());
         let storage = Storage::open(&store).await.unwrap();
         let mut three = Self { folder, storage, options, nodes: Vec::new() };
         for id in 1..=3 {
-            let place = three.place(id, "127.0.0.1:0");
-            three.nodes.push(Some(Node::start(&place).await));
+            let config = three.node_config(id, "127.0.0.1:0");
+            three.nodes.push(Some(Node::start(&config).await));
         }
         let members: Vec<_> = three.running().map(Node::member).collect();
         for (at, node) in three.running().enumerate() {
@@ -33,8 +34,8 @@ impl Three {
         three
     }
 
-    fn place(&self, id: u64, listen: &str) -> Place {
-        Place {
+    fn node_config(&self, id: u64, listen: &str) -> NodeConfig {
+        NodeConfig {
             id,
             folder: self.folder.path().join(id.to_string()),
             storage: self.storage.clone(),
@@ -49,7 +50,7 @@ impl Three {
         self.nodes.iter().flatten()
     }
 
-    /// The node that leads and serves.
+    /// Returns the node that leads and serves.
     pub(crate) async fn leader(&self) -> usize {
         let mut found = None;
         until("one node leads", async || {
@@ -89,14 +90,14 @@ impl Three {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn rows_survive_the_leader() {
-    let mut three = Three::start(GroupOptions::default()).await;
+async fn rows_survive_a_failover() {
+    let mut three = ThreeNodes::start(GroupOptions::default()).await;
     let leader = three.leader().await;
     three.node(leader).write(write(1, 1, &[])).await.unwrap();
     three.node(leader).write(write(1, 2, &[1, 2, 3])).await.unwrap();
     three.agree().await;
 
-    // A follower serves nothing and names the leader.
+    // A follower refuses calls and names the leader.
     let follower = (leader + 1) % 3;
     let refusal = three.node(follower).scan().await.unwrap_err();
     assert_eq!(refusal.reason, Reason::NotLeader);
@@ -104,9 +105,9 @@ async fn rows_survive_the_leader() {
     let refusal = three.node(follower).write(write(1, 3, &[9])).await.unwrap_err();
     assert_eq!(refusal.reason, Reason::NotLeader);
 
-    let gone = three.nodes[leader].take().unwrap();
-    let address = gone.address.clone();
-    gone.stop().await;
+    let old = three.nodes[leader].take().unwrap();
+    let address = old.address.clone();
+    old.stop().await;
     let next = three.leader().await;
     let node = three.node(next);
     until("the new leader serves", async || node.scan().await.is_ok_and(|ids| ids == [1, 2, 3]))
@@ -117,9 +118,9 @@ async fn rows_survive_the_leader() {
     let flushed = node.flush().await.unwrap();
     assert_eq!(flushed.rows, 4);
 
-    // The old leader comes back as a follower, and drops what was flushed.
-    let place = three.place(leader as u64 + 1, &address);
-    three.nodes[leader] = Some(Node::start(&place).await);
+    // The old leader rejoins as a follower and drops flushed rows.
+    let config = three.node_config(leader as u64 + 1, &address);
+    three.nodes[leader] = Some(Node::start(&config).await);
     three.agree().await;
     until("followers drop what is flushed", async || {
         for node in three.running() {
@@ -135,8 +136,8 @@ async fn rows_survive_the_leader() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_leader_without_its_quorum_serves_no_read_and_takes_no_write() {
-    let mut three = Three::start(GroupOptions {
+async fn leader_without_a_quorum_refuses_reads_and_writes() {
+    let mut three = ThreeNodes::start(GroupOptions {
         write_deadline: Duration::from_secs(2),
         ..GroupOptions::default()
     })
@@ -154,7 +155,7 @@ async fn a_leader_without_its_quorum_serves_no_read_and_takes_no_write() {
     assert!(matches!(refusal.reason, Reason::NotLeader | Reason::DeadlineExceeded), "{refusal:?}");
     let refusal = node.get(&[1]).await.unwrap_err();
     assert!(matches!(refusal.reason, Reason::NotLeader | Reason::DeadlineExceeded), "{refusal:?}");
-    // That nothing is left to flush would be a guess: others may have written since.
+    // An empty flush result would be a guess: another leader may have accepted writes since.
     let refusal = node.flush().await.unwrap_err();
     assert!(matches!(refusal.reason, Reason::NotLeader | Reason::DeadlineExceeded), "{refusal:?}");
     let refusal = node.write(write(1, 2, &[1])).await.unwrap_err();
@@ -169,9 +170,9 @@ async fn a_leader_without_its_quorum_serves_no_read_and_takes_no_write() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn leadership_is_handed_over_on_request() {
+async fn leadership_is_transferred_on_request() {
     use tidewater_proto::v1::group_control_server::GroupControl;
-    let three = Three::start(GroupOptions::default()).await;
+    let three = ThreeNodes::start(GroupOptions::default()).await;
     let leader = three.leader().await;
     let to = (leader + 1) % 3;
     until("leadership moves", async || {

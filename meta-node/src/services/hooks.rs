@@ -8,7 +8,7 @@ use tidewater_proto::v1::hook_admin_server::{HookAdmin, HookAdminServer};
 use tidewater_proto::v1::{
     self, CursorState, HookStart, HookState, NodeRole, NodeState, Reason, meta_command::Kind,
 };
-use tidewater_region_engine::hooks::{HookKinds, PluginSpec};
+use tidewater_region_engine::hooks::{HookKinds, HookSpec};
 use tokio::time::{Instant, sleep};
 use tonic::{Request, Response, Status};
 use uuid::Uuid;
@@ -67,7 +67,7 @@ impl HookService {
         let invalid = |text: String| Refusal::new(Reason::InvalidArgument, text);
         let config = serde_json::from_str(&request.config)
             .map_err(|error| invalid(format!("the configuration is not JSON: {error}")))?;
-        let spec = PluginSpec {
+        let spec = HookSpec {
             name: request.name.clone(),
             kind: request.kind.clone(),
             config,

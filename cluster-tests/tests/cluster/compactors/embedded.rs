@@ -15,7 +15,7 @@ use tidewater_proto::compaction::v1::{
 };
 use tidewater_proto::v1::{CallHeader, ManifestOwnerEpoch, Reason};
 use tidewater_region_engine::MemoryBudget;
-use tidewater_region_engine::compaction::{CompactionPlan, OutputOptions, Why};
+use tidewater_region_engine::compaction::{CompactionPlan, CompactionReason, OutputOptions};
 use tidewater_region_engine::env::{EngineOptions, IdSource, RegionEnv, SystemIds};
 use tidewater_region_engine::layout::RegionDir;
 use tidewater_region_engine::manifest::ManifestState;
@@ -152,7 +152,7 @@ async fn a_program_that_embeds_one_has_its_own_kind_of_hooks() -> Result<()> {
         now_ms: 0,
         output: OutputOptions { level: 1, target_file_bytes: 1 << 20 },
         window_ms: None,
-        why: Why::Asked,
+        why: CompactionReason::Asked,
     };
     let request = CompactRequest { header, handle, plan: Some((&plan).into()), attempt: 1 };
     let answer = example.client.compact(request).await.map_err(HarnessError::refused("compact"))?;

@@ -1,4 +1,4 @@
-//! What is refused, each with its reason.
+//! Refusals of the service and their reasons.
 
 use tidewater_common::ids::{Epoch, FileId, JobId, RegionId};
 use tidewater_common::refusal::Refusal;
@@ -9,12 +9,12 @@ use tidewater_region_engine::file_meta::FileRef;
 use tidewater_region_engine::layout::RegionDir;
 use uuid::Uuid;
 
-use crate::parts::READING;
+use crate::context::CONCURRENT_READS;
 use crate::testing::*;
 
 #[tokio::test]
-async fn calls_for_others() {
-    let world = World::new().await;
+async fn calls_with_a_wrong_header_are_refused() {
+    let world = CompactorFixture::new().await;
     let good = header().unwrap();
     let wrong = [
         (None, Reason::InvalidArgument),
@@ -45,13 +45,14 @@ async fn calls_for_others() {
 }
 
 #[tokio::test]
-async fn regions_that_cannot_be_opened() {
-    let world = World::new().await;
+async fn invalid_open_requests_are_refused() {
+    let world = CompactorFixture::new().await;
     let region = world.small_region(9).await;
     let good = world.open_request(&region, 1);
     let other = Uuid::from_u128(3).to_string();
-    let elsewhere = OpenCompactionRegionRequest { object_store_id: other.clone(), ..good.clone() };
-    let refused = world.open_refused(elsewhere).await;
+    let other_store =
+        OpenCompactionRegionRequest { object_store_id: other.clone(), ..good.clone() };
+    let refused = world.open_refused(other_store).await;
     assert_eq!(refused.reason, Reason::ObjectStoreMismatch);
     assert!(refused.message.contains(&other) && refused.message.contains(&world.store));
 
@@ -101,15 +102,15 @@ async fn regions_that_cannot_be_opened() {
 }
 
 #[tokio::test]
-async fn plans_that_do_not_fit() {
-    let world = World::new().await;
+async fn invalid_plans_are_refused() {
+    let world = CompactorFixture::new().await;
     let region = world.region(9, &[0..10, 5..15]).await;
     let handle = world.open(&region).await;
     let good = plan(&region).await;
     let inputs = |inputs: Vec<FileRef>| CompactionPlan { inputs, ..good.clone() };
     let dead = FileRef { file_id: FileId(Uuid::from_u128(1)), ..good.inputs[0].clone() };
     let twice = [good.inputs.clone(), good.inputs.clone()].concat();
-    let elsewhere = RegionDir { region_id: RegionId(10), ..good.dir };
+    let other_region = RegionDir { region_id: RegionId(10), ..good.dir };
     let level = OutputOptions { level: 7, ..good.output };
     let bytes = OutputOptions { target_file_bytes: 0, ..good.output };
     use Reason::*;
@@ -117,7 +118,7 @@ async fn plans_that_do_not_fit() {
         (inputs(vec![dead]), InputsGone),
         (inputs(twice), BadPlan),
         (inputs(vec![]), BadPlan),
-        (CompactionPlan { dir: elsewhere, ..good.clone() }, BadPlan),
+        (CompactionPlan { dir: other_region, ..good.clone() }, BadPlan),
         (CompactionPlan { output: level, ..good.clone() }, BadPlan),
         (CompactionPlan { output: bytes, ..good.clone() }, BadPlan),
         (CompactionPlan { since: Epoch(5), ..good.clone() }, BadPlan),
@@ -132,54 +133,55 @@ async fn plans_that_do_not_fit() {
     for handle in ["", "none", &Uuid::new_v4().to_string()] {
         assert_eq!(world.refused(handle, good.clone()).await.reason, HandleNotFound);
     }
-    // Nothing of all that is in the way of the good one.
+    // The refused plans do not prevent the valid one.
     committed(world.compact(&handle, good.clone()).await.unwrap()).await;
     assert_eq!(world.refused(&handle, good).await.reason, InputsGone);
     world.stopped().await;
 }
 
 #[tokio::test]
-async fn jobs_that_find_no_room() {
-    let small = World::with(|options| options.memory_limit = 100 << 20).await;
+async fn jobs_without_memory_disk_or_slots_are_refused() {
+    let small = CompactorFixture::with(|options| options.memory_limit = 100 << 20).await;
     let region = small.region(9, &[0..10, 5..15]).await;
     let handle = small.open(&region).await;
     let refused = small.refused(&handle, plan(&region).await).await;
     assert_eq!((refused.reason, refused.retry_after), (Reason::JobTooLarge, None));
     small.stopped().await;
 
-    let full = World::with(|options| options.disk_reserve = u64::MAX).await;
+    let full = CompactorFixture::with(|options| options.disk_reserve = u64::MAX).await;
     let region = full.region(9, &[0..10, 5..15]).await;
     let handle = full.open(&region).await;
     assert_eq!(full.refused(&handle, plan(&region).await).await.reason, Reason::DiskFull);
     until(async || full.meta.last.lock().problems.len() == 1).await;
     full.stopped().await;
 
-    let one = World::with(|options| options.slots = 1).await;
-    let (first, second) =
-        (one.region(8, &[0..10, 5..15]).await, one.region(9, &[0..1, 1..2]).await);
-    let (a, b) = (one.open(&first).await, one.open(&second).await);
-    let held = one.parts.env.workers.clone().acquire_owned().await.unwrap();
-    let running = one.compact(&a, plan(&first).await).await.unwrap();
-    let refused = one.refused(&b, plan(&second).await).await;
+    let single_slot = CompactorFixture::with(|options| options.slots = 1).await;
+    let first = single_slot.region(8, &[0..10, 5..15]).await;
+    let second = single_slot.region(9, &[0..1, 1..2]).await;
+    let a = single_slot.open(&first).await;
+    let b = single_slot.open(&second).await;
+    let held = single_slot.context.env.workers.clone().acquire_owned().await.unwrap();
+    let running = single_slot.compact(&a, plan(&first).await).await.unwrap();
+    let refused = single_slot.refused(&b, plan(&second).await).await;
     assert!(refused.reason == Reason::Overloaded && refused.retry_after.is_some(), "{refused}");
     drop(held);
     committed(running).await;
-    committed(one.compact(&b, plan(&second).await).await.unwrap()).await;
-    one.stopped().await;
+    committed(single_slot.compact(&b, plan(&second).await).await.unwrap()).await;
+    single_slot.stopped().await;
 }
 
 #[tokio::test]
-async fn calls_while_all_manifests_that_may_be_are_read() {
-    let world = World::new().await;
+async fn calls_are_refused_while_all_manifest_reads_are_taken() {
+    let world = CompactorFixture::new().await;
     let region = world.region(9, &[0..10, 5..15]).await;
     let handle = world.open(&region).await;
     let plan = plan(&region).await;
-    let reading = world.parts.reading.acquire_many(READING as u32).await.unwrap();
+    let reading = world.context.reading.acquire_many(CONCURRENT_READS as u32).await.unwrap();
     let opening = world.open_refused(world.open_request(&region, 1));
     for refused in <[Refusal; 2]>::from(tokio::join!(opening, world.refused(&handle, plan.clone())))
     {
-        let told = refused.reason == Reason::Overloaded && refused.retry_after.is_some();
-        assert!(told, "{refused}");
+        let retryable = refused.reason == Reason::Overloaded && refused.retry_after.is_some();
+        assert!(retryable, "{refused}");
     }
     drop(reading);
     committed(world.compact(&handle, plan).await.unwrap()).await;

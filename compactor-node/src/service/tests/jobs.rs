@@ -1,4 +1,4 @@
-//! Jobs that come to their end.
+//! Tests of jobs that complete.
 
 use std::sync::Arc;
 
@@ -15,8 +15,8 @@ use tidewater_region_engine::hooks::*;
 use crate::testing::*;
 
 #[tokio::test]
-async fn an_owner_has_its_files_merged() {
-    let world = World::new().await;
+async fn compactor_compacts_the_files_of_an_owner() {
+    let world = CompactorFixture::new().await;
     let region = world.region(9, &[0..100, 50..150, 200..210]).await;
     let before = rows(&region).await;
     let handle = world.open(&region).await;
@@ -25,7 +25,7 @@ async fn an_owner_has_its_files_merged() {
     let [Event::Accepted(accepted), .., Event::Committed(committed)] = &events[..] else {
         panic!("{events:?}")
     };
-    assert_eq!(accepted.parallelism, 1, "more is not worth it");
+    assert_eq!(accepted.parallelism, 1, "more sub-jobs are not useful");
     assert!(accepted.memory_bytes >= 48 << 20);
     let named: Vec<_> = plan.inputs.iter().map(Into::into).collect();
     assert_eq!(committed.files_in.len(), 3);
@@ -48,8 +48,8 @@ async fn an_owner_has_its_files_merged() {
 }
 
 #[tokio::test]
-async fn a_job_is_listed_while_it_runs_and_goes_on_without_its_caller() {
-    let world = World::new().await;
+async fn running_job_is_listed_and_continues_without_its_caller() {
+    let world = CompactorFixture::new().await;
     let region = world.region(9, &[0..10, 5..15]).await;
     let handle = world.open(&region).await;
     let held = world.hold_workers().await;
@@ -83,12 +83,12 @@ async fn a_job_is_listed_while_it_runs_and_goes_on_without_its_caller() {
     world.stopped().await;
 }
 
-/// Notes what it is told.
+/// Hook that records its calls.
 #[derive(Debug, Clone, Default)]
-struct Notes(Arc<Mutex<Vec<String>>>);
+struct RecordingHook(Arc<Mutex<Vec<String>>>);
 
 #[async_trait::async_trait]
-impl RegionHook for Notes {
+impl RegionHook for RecordingHook {
     async fn on_sst_files_written(
         &self,
         region: RegionId,
@@ -106,29 +106,31 @@ impl RegionHook for Notes {
         _: ManifestVersion,
         _: ManifestKind,
     ) -> Result<(), HookError> {
-        self.0.lock().push(format!("{} files less", actions.files_removed().count()));
+        self.0.lock().push(format!("{} files removed", actions.files_removed().count()));
         Ok(())
     }
 }
 
-impl HookKind for Notes {
+impl HookKind for RecordingHook {
     fn kind(&self) -> &'static str {
         "notes"
     }
     fn check(&self, _: &Value) -> Result<(), String> {
         Ok(())
     }
-    fn make(&self, _: &PluginSpec, home: HookHome) -> Result<RegionHookRef, String> {
+    fn make(&self, _: &HookSpec, home: HookHome) -> Result<RegionHookRef, String> {
         assert_eq!(home.role, "compactor");
         Ok(Arc::new(self.clone()))
     }
 }
 
 #[tokio::test]
-async fn hooks_that_were_passed_are_called_and_no_others() {
-    let notes = Notes::default();
+async fn only_hooks_of_the_open_request_are_called() {
+    let notes = RecordingHook::default();
     let kind = notes.clone();
-    let world = World::with(|options| options.hook_kinds.register(Arc::new(kind)).unwrap()).await;
+    let world =
+        CompactorFixture::with(|options| options.hook_kinds.register(Arc::new(kind)).unwrap())
+            .await;
     let silent = world.region(8, &[0..10, 5..15]).await;
     let handle = world.open(&silent).await;
     committed(world.compact(&handle, plan(&silent).await).await.unwrap()).await;
@@ -145,7 +147,7 @@ async fn hooks_that_were_passed_are_called_and_no_others() {
         OpenCompactionRegionRequest { plugins: vec![plugin], ..world.open_request(&region, 1) };
     let opened = world.client.clone().open_compaction_region(request).await.unwrap().into_inner();
     committed(world.compact(&opened.handle, plan(&region).await).await.unwrap()).await;
-    assert_eq!(*notes.0.lock(), ["region 9: 1 files", "2 files less"]);
+    assert_eq!(*notes.0.lock(), ["region 9: 1 files", "2 files removed"]);
     until(async || world.meta.last.lock().hooks.iter().any(|hook| hook.calls == 2)).await;
     let report = world.meta.last.lock().hooks[0].clone();
     assert_eq!((report.name.as_str(), report.generation), ("mine", 4));

@@ -1,4 +1,4 @@
-//! What ends handles and jobs, and what does not.
+//! Tests of the lifetimes of handles and jobs.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -10,23 +10,23 @@ use tidewater_proto::v1::Reason;
 use tidewater_region_engine::compaction::{Attempt, CompactionPlan, Scope};
 use tidewater_region_engine::env::{IdSource, SystemIds};
 use tidewater_region_engine::hooks::{
-    HookHome, HookKind, PluginSpec as Spec, RegionHook, RegionHookRef,
+    HookHome, HookKind, HookSpec as Spec, RegionHook, RegionHookRef,
 };
 
 use crate::testing::*;
 
 #[tokio::test]
-async fn a_later_owner_ends_the_handles_of_the_one_before() {
-    let world = World::new().await;
+async fn later_owner_revokes_handles_but_not_running_jobs() {
+    let world = CompactorFixture::new().await;
     let region = world.region(9, &[0..10, 5..15]).await;
     let first = world.open(&region).await;
     let held = world.hold_workers().await;
     let running = world.compact(&first, plan(&region).await).await.unwrap();
-    take_over(&region, 2).await;
+    take_ownership(&region, 2).await;
     let request = world.open_request(&region, 2);
     let second = world.client.clone().open_compaction_region(request).await.unwrap().into_inner();
     assert!(second.manifest_version > 0 && second.idle_ms == 300_000);
-    // The job that was begun goes on, and its commit is valid.
+    // The running job continues, and its commit is valid.
     let busy = world.refused(&second.handle, plan(&region).await).await;
     assert_eq!(busy.reason, Reason::JobExists, "{busy}");
     drop(held);
@@ -41,25 +41,27 @@ async fn a_later_owner_ends_the_handles_of_the_one_before() {
 }
 
 #[tokio::test]
-async fn an_owner_that_is_fenced_after_it_opened_begins_nothing() {
-    let world = World::new().await;
+async fn owner_fenced_after_opening_cannot_start_a_job() {
+    let world = CompactorFixture::new().await;
     let region = world.region(9, &[0..10, 5..15]).await;
     let handle = world.open(&region).await;
-    take_over(&region, 2).await;
+    take_ownership(&region, 2).await;
     let refused = world.refused(&handle, plan(&region).await).await;
     assert_eq!(refused.reason, Reason::RegionFenced);
     world.stopped().await;
 }
 
 #[tokio::test]
-async fn handles_end_when_closed_or_not_used() {
-    let world = World::with(|options| options.handle_life = Duration::from_millis(300)).await;
+async fn closed_and_unused_handles_are_not_found() {
+    let world =
+        CompactorFixture::with(|options| options.handle_life = Duration::from_millis(300)).await;
     let region = world.region(9, &[0..10, 5..15]).await;
-    let (closed, unused) = (world.open(&region).await, world.open(&region).await);
+    let closed = world.open(&region).await;
+    let unused = world.open(&region).await;
     let close = CloseCompactionRegionRequest { header: header(), handle: closed.clone() };
     world.client.clone().close_compaction_region(close).await.unwrap();
-    // Forgotten without anybody asking.
-    until(async || world.parts.handles.lock().len() == 0).await;
+    // The heartbeat loop expires handles without a call.
+    until(async || world.context.handles.lock().len() == 0).await;
     for handle in [&closed, &unused] {
         let refused = world.refused(handle, plan(&region).await).await;
         assert_eq!(refused.reason, Reason::HandleNotFound);
@@ -69,8 +71,8 @@ async fn handles_end_when_closed_or_not_used() {
 }
 
 #[tokio::test]
-async fn a_job_can_be_cancelled_and_runs_only_once_at_a_time() {
-    let world = World::new().await;
+async fn cancelled_job_can_be_started_again() {
+    let world = CompactorFixture::new().await;
     let region = world.region(9, &[0..10, 5..15]).await;
     let handle = world.open(&region).await;
     let held = world.hold_workers().await;
@@ -87,19 +89,19 @@ async fn a_job_can_be_cancelled_and_runs_only_once_at_a_time() {
     client.cancel_compaction(cancel(plan.job_id.to_string())).await.unwrap();
     drop(held);
     assert_eq!(failed(running).await, (Reason::JobCancelled, false));
-    let gone = refusal(client.cancel_compaction(cancel(plan.job_id.to_string())).await);
-    assert_eq!(gone.reason, Reason::JobNotFound);
+    let ended = refusal(client.cancel_compaction(cancel(plan.job_id.to_string())).await);
+    assert_eq!(ended.reason, Reason::JobNotFound);
     let malformed = refusal(client.cancel_compaction(cancel("x".into())).await);
     assert_eq!(malformed.reason, Reason::InvalidArgument);
     assert_eq!(region.files().len(), 2);
-    // Under the same id, once the first attempt has ended.
+    // The same job id is accepted once the first attempt has ended.
     committed(world.compact(&handle, plan).await.unwrap()).await;
     world.stopped().await;
 }
 
 #[tokio::test]
-async fn a_job_whose_files_others_have_merged_changes_nothing() {
-    let world = World::new().await;
+async fn job_with_compacted_inputs_changes_nothing() {
+    let world = CompactorFixture::new().await;
     let region = world.region(9, &[0..10, 5..15]).await;
     let handle = world.open(&region).await;
     let held = world.hold_workers().await;
@@ -114,13 +116,13 @@ async fn a_job_whose_files_others_have_merged_changes_nothing() {
 }
 
 #[tokio::test]
-async fn a_node_that_stops_lets_jobs_end_and_takes_none() {
-    let mut world = World::new().await;
+async fn draining_compactor_completes_jobs_and_accepts_none() {
+    let mut world = CompactorFixture::new().await;
     let region = world.region(9, &[0..10, 5..15]).await;
     let handle = world.open(&region).await;
     let held = world.hold_workers().await;
     let running = world.compact(&handle, plan(&region).await).await.unwrap();
-    world.tell_to_stop();
+    world.request_stop();
     until(async || world.meta.last.lock().compactor.as_ref().is_some_and(|load| load.draining))
         .await;
     let more = world.region(10, &[0..10, 5..15]).await;
@@ -137,15 +139,16 @@ async fn a_node_that_stops_lets_jobs_end_and_takes_none() {
 }
 
 #[tokio::test]
-async fn a_node_that_stops_hands_back_what_takes_too_long() {
-    let mut world = World::with(|options| options.drain = Duration::from_millis(200)).await;
+async fn draining_compactor_aborts_jobs_after_the_drain_time() {
+    let mut world =
+        CompactorFixture::with(|options| options.drain = Duration::from_millis(200)).await;
     let region = world.region(9, &[0..10, 5..15]).await;
     let handle = world.open(&region).await;
     let held = world.hold_workers().await;
     let plan = plan(&region).await;
     let running = world.compact(&handle, plan).await.unwrap();
-    world.tell_to_stop();
-    let cancelled = || world.parts.jobs.list().iter().all(|job| job.ended_by().is_some());
+    world.request_stop();
+    let cancelled = || world.context.jobs.list().iter().all(|job| job.ended_by().is_some());
     until(async || cancelled()).await;
     drop(held);
     assert_eq!(failed(running).await, (Reason::ShuttingDown, false));
@@ -154,17 +157,17 @@ async fn a_node_that_stops_hands_back_what_takes_too_long() {
     world.stopped().await;
 }
 
-/// A kind of hooks that have so much queued.
+/// A hook kind whose hooks have this backlog.
 #[derive(Debug, Clone)]
-struct Queue(Arc<AtomicU64>);
+struct BacklogHook(Arc<AtomicU64>);
 
-impl RegionHook for Queue {
+impl RegionHook for BacklogHook {
     fn backlog(&self) -> u64 {
         self.0.load(Ordering::Relaxed)
     }
 }
 
-impl HookKind for Queue {
+impl HookKind for BacklogHook {
     fn kind(&self) -> &'static str {
         "queue"
     }
@@ -177,10 +180,11 @@ impl HookKind for Queue {
 }
 
 #[tokio::test]
-async fn a_node_that_stops_lets_hooks_deliver_what_they_have_queued() {
+async fn draining_compactor_waits_for_the_backlog_of_hooks() {
     let queued = Arc::new(AtomicU64::new(3));
-    let kind = Arc::new(Queue(queued.clone()));
-    let mut world = World::with(|options| options.hook_kinds.register(kind).unwrap()).await;
+    let kind = Arc::new(BacklogHook(queued.clone()));
+    let mut world =
+        CompactorFixture::with(|options| options.hook_kinds.register(kind).unwrap()).await;
     let region = world.small_region(9).await;
     let plugin = PluginSpec {
         name: "mine".to_owned(),
@@ -191,7 +195,7 @@ async fn a_node_that_stops_lets_hooks_deliver_what_they_have_queued() {
     let request =
         OpenCompactionRegionRequest { plugins: vec![plugin], ..world.open_request(&region, 1) };
     world.client.clone().open_compaction_region(request).await.unwrap();
-    world.tell_to_stop();
+    world.request_stop();
     until(async || world.meta.last.lock().compactor.as_ref().is_some_and(|load| load.draining))
         .await;
     let beats = world.meta.beats.load(Ordering::Relaxed);

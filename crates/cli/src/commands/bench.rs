@@ -11,17 +11,17 @@ use clap::Subcommand;
 
 use crate::exit::Failure;
 
-/// The verbs of `bench`.
+/// Subcommands of `bench`.
 #[derive(Debug, Subcommand)]
 #[command(after_help = "Example:\n  tidewater bench ingest --rows 4000000 --output json")]
 pub(crate) enum Bench {
-    /// Write rows of a time series to the table `bench`, and time it
+    /// Measure writing time-series rows to the table `bench`
     Ingest(ingest::Options),
-    /// Read a whole table, and time it
+    /// Measure reading a whole table
     Scan(scan::Options),
-    /// Merge files that overlap in a local directory, and time it
+    /// Measure compacting overlapping files in a local directory
     Compact(compact::Options),
-    /// Send commands without effect through the meta group, and time it
+    /// Measure sending no-op commands through the meta group
     Meta(meta::Options),
 }
 

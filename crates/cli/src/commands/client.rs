@@ -1,4 +1,4 @@
-//! Options that all client commands share, and connecting.
+//! Shared options of client commands, and the connection to the cluster.
 
 use clap::Args;
 use tidewater_client::{Client, ClientOptions};
@@ -10,7 +10,7 @@ use crate::text::span::Span;
 /// Options of every client command.
 #[derive(Debug, Clone, Args)]
 pub(crate) struct ClientArgs {
-    /// Addresses of meta nodes; one that answers is enough
+    /// Addresses of meta nodes; one reachable node is enough
     #[arg(
         long,
         env = "TIDEWATER_META",
@@ -20,17 +20,17 @@ pub(crate) struct ClientArgs {
     )]
     pub(crate) meta: Vec<String>,
 
-    /// How results are printed; JSON is stable and meant for scripts
+    /// Output format; JSON is stable and meant for scripts
     #[arg(long, env = "TIDEWATER_OUTPUT", value_enum, default_value = "table")]
     pub(crate) output: Output,
 
-    /// How long one operation may take, repeats included
+    /// Deadline of one operation, including retries
     #[arg(long, env = "TIDEWATER_TIMEOUT", value_name = "TIME", default_value = "60s")]
     pub(crate) timeout: Span,
 }
 
 impl ClientArgs {
-    /// The client's options as these arguments give them.
+    /// Returns the client options for these arguments.
     pub(crate) fn options(&self) -> ClientOptions {
         ClientOptions {
             meta: self.meta.iter().map(|address| address.trim().to_owned()).collect(),

@@ -7,13 +7,13 @@ use clap::Subcommand;
 
 use crate::exit::Failure;
 
-/// The verbs of `cluster`.
+/// Subcommands of `cluster`.
 #[derive(Debug, Subcommand)]
 #[command(after_help = "Example:\n  tidewater cluster status")]
 pub(crate) enum Cluster {
-    /// Show the nodes, the groups, and what is wrong
+    /// Show nodes, groups and problems
     Status(status::Options),
-    /// Exit with 0 when all is well, with 5 otherwise
+    /// Check cluster health: exit with 0 when healthy, with 5 otherwise
     Health(health::Options),
 }
 

@@ -7,15 +7,15 @@ use clap::Subcommand;
 
 use crate::exit::Failure;
 
-/// The verbs of `compaction`.
+/// Subcommands of `compaction`.
 #[derive(Debug, Subcommand)]
 #[command(
-    after_help = "Example:\n  tidewater compaction list\n\n`tidewater region compact R` begins one."
+    after_help = "Example:\n  tidewater compaction list\n\n`tidewater region compact R` starts one."
 )]
 pub(crate) enum Compaction {
-    /// List the compactions that run, wait to be tried again, or are quarantined
+    /// List compactions that are running, waiting for a retry, or quarantined
     List(list::Options),
-    /// End a compaction; one that is quarantined is forgotten, and its files may be chosen again
+    /// Cancel a compaction, or end the quarantine of one
     Cancel(cancel::Options),
 }
 

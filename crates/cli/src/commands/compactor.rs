@@ -27,22 +27,21 @@ pub(crate) struct Options {
     #[command(flatten)]
     pub(crate) join: Join,
 
-    /// Jobs at the same time, and cores that they keep busy together; as many as there are cores
-    /// unless given
+    /// Concurrent jobs, each using about one core [default: number of cores]
     #[arg(long, env = "TIDEWATER_SLOTS", value_name = "N",
           value_parser = clap::value_parser!(u32).range(1..=256))]
     pub(crate) slots: Option<u32>,
 
-    /// Memory that the process may take; with less, fewer jobs run at once
+    /// Memory limit of the process; a lower limit runs fewer jobs concurrently
     #[arg(long, env = "TIDEWATER_MEMORY_LIMIT", value_name = "SIZE", default_value = "512MiB",
           value_parser = memory_limit)]
     pub(crate) memory_limit: Size,
 
-    /// Space that stays free on the disk of an object store that is a local directory
+    /// Space to keep free on the disk of an object store that is a local directory
     #[arg(long, env = "TIDEWATER_DISK_RESERVE", value_name = "SIZE", default_value = "256MiB")]
     pub(crate) disk_reserve: Size,
 
-    /// How long running jobs may take to end when the node stops; after that they are handed back
+    /// Time for running jobs to complete when the node stops; data nodes retry the others
     #[arg(long, env = "TIDEWATER_DRAIN_TIMEOUT", value_name = "TIME", default_value = "30s")]
     pub(crate) drain_timeout: Span,
 
@@ -53,7 +52,7 @@ pub(crate) struct Options {
     pub(crate) logs: LogOptions,
 }
 
-/// Runs a compactor node until it is told to stop.
+/// Runs a compactor node until a signal stops it.
 pub(crate) async fn run(options: Options) -> Result<(), Failure> {
     let mut process = Process::start(&options.listen, &options.logs).await?;
     let mut settings = CompactorOptions {
@@ -70,17 +69,17 @@ pub(crate) async fn run(options: Options) -> Result<(), Failure> {
     process.run("compactor").await
 }
 
-/// A size that a compactor can stay within.
+/// Parses a memory limit that is sufficient for a compactor.
 fn memory_limit(text: &str) -> Result<Size, MemoryLimitError> {
     checked_limit(text, "compactor", CompactorOptions::LEAST_MEMORY_LIMIT)
 }
 
-/// Starts a compactor node, in a process of its own or beside others.
+/// Starts a compactor node, alone in its process or with other nodes.
 pub(crate) async fn start_compactor(options: CompactorOptions) -> Result<RunningNode, Failure> {
     CompactorNode::start(options)
         .await
         .map(|node| RunningNode::Compactor(Box::new(node)))
-        .map_err(start_errors::of_compactor)
+        .map_err(start_errors::compactor_failure)
 }
 
 #[cfg(test)]
@@ -88,11 +87,11 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_limit_that_cannot_be_kept_is_refused() {
+    fn compactor_rejects_too_small_memory_limit() {
         assert_eq!(memory_limit("256MiB"), Ok(Size(256 << 20)));
         assert_eq!(
             memory_limit("255MiB").unwrap_err().to_string(),
-            "a compactor node does not get by on 255MiB: give it 256MiB or more"
+            "255MiB is too small for a compactor node (minimum 256MiB)"
         );
     }
 }

@@ -10,12 +10,12 @@ use crate::exit::Failure;
 #[derive(Debug, Args)]
 #[command(after_help = "Example:\n  tidewater completions bash > /etc/bash_completion.d/tidewater")]
 pub(crate) struct Options {
-    /// The shell
+    /// Shell to complete for
     #[arg(value_enum)]
     shell: Shell,
 }
 
-/// Prints a script that teaches the shell our commands.
+/// Prints the completion script of a shell.
 pub(crate) fn run(options: &Options) -> Result<(), Failure> {
     let mut script = Vec::new();
     generate(options.shell, &mut App::command(), "tidewater", &mut script);

@@ -8,11 +8,11 @@ use clap::Subcommand;
 
 use crate::exit::Failure;
 
-/// The verbs of `config`.
+/// Subcommands of `config`.
 #[derive(Debug, Subcommand)]
 #[command(after_help = "Example:\n  tidewater config show data")]
 pub(crate) enum Config {
-    /// Print the settings of a command, and where each comes from
+    /// Show the settings of a command and their sources
     Show(show::Options),
 }
 

@@ -32,7 +32,7 @@ pub(crate) struct Options {
     #[command(flatten)]
     pub(crate) listen: Listen,
 
-    /// Directory for the logs of the groups
+    /// Directory of the Raft logs
     #[arg(long, env = "TIDEWATER_DATA_DIR", value_name = "DIR")]
     pub(crate) data_dir: PathBuf,
 
@@ -42,7 +42,7 @@ pub(crate) struct Options {
     #[command(flatten)]
     pub(crate) memory: RowMemory,
 
-    /// Space that must be free on the disk of the data directory: with less, no writes are taken
+    /// Space to keep free on the disk of the data directory; writes are rejected below it
     #[arg(long, env = "TIDEWATER_DISK_RESERVE", value_name = "SIZE", default_value = "128MiB")]
     pub(crate) disk_reserve: Size,
 
@@ -56,7 +56,7 @@ pub(crate) struct Options {
     pub(crate) logs: LogOptions,
 }
 
-/// Runs a data node until it is told to stop.
+/// Runs a data node until a signal stops it.
 pub(crate) async fn run(options: Options) -> Result<(), Failure> {
     let mut process = Process::start(&options.listen, &options.logs).await?;
     let settings = DataOptions {
@@ -77,7 +77,7 @@ pub(crate) async fn run(options: Options) -> Result<(), Failure> {
     process.run("data").await
 }
 
-/// Starts a data node, in a process of its own or beside others.
+/// Starts a data node, alone in its process or with other nodes.
 pub(crate) async fn start_data(
     options: DataOptions,
     raft: RaftService,
@@ -85,5 +85,5 @@ pub(crate) async fn start_data(
     DataNode::start(options, raft, Arc::new(SystemClock))
         .await
         .map(|node| RunningNode::Data(Box::new(node)))
-        .map_err(start_errors::of_data)
+        .map_err(start_errors::data_failure)
 }

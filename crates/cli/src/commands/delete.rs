@@ -11,15 +11,15 @@ use crate::output::fact;
 /// Options of `delete`.
 #[derive(Debug, Args)]
 #[command(
-    after_help = "Example:\n  tidewater delete airlines UA DL\n\nA key is its values separated \
-                        by commas, in the order of the primary key. Deleting a key without a row is \
-                        no error."
+    after_help = "Example:\n  tidewater delete airlines UA DL\n\nA key is a list of values separated \
+                        by commas, in the order of the primary key. Deleting a key that has no row is \
+                        not an error."
 )]
 pub(crate) struct Options {
     /// Name of the table
     name: String,
 
-    /// Keys
+    /// Keys of the rows to delete
     #[arg(required = true, allow_negative_numbers = true, value_name = "KEY")]
     keys: Vec<String>,
 

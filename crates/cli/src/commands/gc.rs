@@ -11,20 +11,21 @@ use crate::exit::Failure;
 use crate::output::progress::grouped;
 use crate::output::{fact, table};
 
-/// Objects that are listed for people; scripts get all.
-const SHOWN: usize = 50;
+/// Objects listed in a table; JSON lists all.
+const MAX_LISTED: usize = 50;
 
 /// Options of `gc`.
 #[derive(Debug, Args)]
 #[command(after_help = "Example:\n  tidewater gc --dry-run\n  tidewater gc --table flights\n\n\
-                        Only what has been garbage for longer than `meta --gc-grace` (6 hours) is \
-                        looked at. The cluster does the same by itself, every `meta --gc-every`.")]
+                        Only objects that have been unreferenced for longer than `meta --gc-grace` \
+                        (default 6 hours) are deleted. The cluster does the same automatically, every \
+                        `meta --gc-every`.")]
 pub(crate) struct Options {
-    /// Only objects of this table
+    /// Delete objects of this table only
     #[arg(long, value_name = "NAME")]
     table: Option<String>,
 
-    /// Say what would be deleted and why, and change nothing
+    /// List the objects that would be deleted, with the reason, and delete nothing
     #[arg(long)]
     dry_run: bool,
 
@@ -32,16 +33,16 @@ pub(crate) struct Options {
     client: ClientArgs,
 }
 
-/// What a pass did, or would do. The JSON field names are stable.
+/// Result of a garbage collection pass or of its dry run. The JSON field names are stable.
 #[derive(Debug, Serialize)]
 struct Collected {
     deleted: u64,
     bytes: u64,
     kept: u64,
-    /// Why they were kept, with numbers.
+    /// Number of kept objects by reason.
     kept_because: BTreeMap<String, u64>,
     failed: u64,
-    /// Regions whose manifests cannot be read: what they may name was spared.
+    /// Regions whose manifests cannot be read: objects that they may refer to were kept.
     unreadable: Vec<String>,
     objects: Vec<Object>,
     #[serde(skip)]
@@ -79,19 +80,19 @@ impl Collected {
     fn text(&self) -> String {
         let mut text = String::new();
         if !self.objects.is_empty() {
-            let rows = self.objects.iter().take(SHOWN).map(|object| {
+            let rows = self.objects.iter().take(MAX_LISTED).map(|object| {
                 vec![object.path.clone(), object.why.clone(), object.bytes.to_string()]
             });
             text = table(&["PATH", "WHY", "BYTES"], rows);
             text.push('\n');
         }
-        if self.objects.len() > SHOWN {
-            let more = (self.objects.len() - SHOWN) as u64;
-            text.push_str(&format!("and {} more: `--output json` has them all\n", grouped(more)));
+        if self.objects.len() > MAX_LISTED {
+            let more = (self.objects.len() - MAX_LISTED) as u64;
+            text.push_str(&format!("and {} more: `--output json` lists all\n", grouped(more)));
         }
-        let (verb, kept) = if self.dry_run { ("would be", "would stay") } else { ("were", "stay") };
+        let verb = if self.dry_run { "would be deleted" } else { "deleted" };
         text.push_str(&format!(
-            "{} objects of {} bytes {verb} deleted, {} {kept}",
+            "{} objects of {} bytes {verb}, {} kept",
             grouped(self.deleted),
             grouped(self.bytes),
             grouped(self.kept)
@@ -101,16 +102,16 @@ impl Collected {
         }
         if self.failed > 0 {
             let failed = grouped(self.failed);
-            text.push_str(&format!("\n{failed} could not be deleted: the next pass tries again"));
+            text.push_str(&format!("\n{failed} could not be deleted: the next pass retries them"));
         }
         for region in &self.unreadable {
-            text.push_str(&format!("\nspared, its manifest cannot be read: {region}"));
+            text.push_str(&format!("\nskipped, manifest cannot be read: {region}"));
         }
         text
     }
 }
 
-/// Deletes what no manifest names any more.
+/// Deletes unreferenced objects.
 pub(crate) async fn run(options: Options) -> Result<(), Failure> {
     let client = options.client.connect().await?;
     let mut objects = Vec::new();
@@ -127,7 +128,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn field_names_are_stable() {
+    fn gc_report_has_stable_json_fields() {
         let kept = |why: &str, objects| KeptObjects { why: why.to_owned(), objects };
         let report = GarbageReport {
             deleted: 1,

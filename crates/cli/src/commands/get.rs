@@ -15,18 +15,18 @@ use crate::value::rows::RowsBuilder;
 #[derive(Debug, Args)]
 #[command(after_help = "Example:\n  tidewater get airlines UA DL\n  tidewater get flights \
                         2013-01-01T10:00:00Z,EWR,1545 --columns dest,distance --output \
-                        json\n\nA key is its values \
-                        separated by commas, in the order of the primary key; a value with a comma \
-                        stands in double quotes.")]
+                        json\n\nA key is a list of values \
+                        separated by commas, in the order of the primary key. Quote a value that \
+                        contains a comma with double quotes.")]
 pub(crate) struct Options {
     /// Name of the table
     name: String,
 
-    /// Keys
+    /// Keys of the rows to read
     #[arg(required = true, allow_negative_numbers = true, value_name = "KEY")]
     keys: Vec<String>,
 
-    /// Columns, in the order wanted [default: all]
+    /// Columns to return, in this order [default: all]
     #[arg(long, value_name = "COLUMN", value_delimiter = ',')]
     columns: Option<Vec<String>>,
 
@@ -34,7 +34,7 @@ pub(crate) struct Options {
     client: ClientArgs,
 }
 
-/// Reads rows by their keys; a single key without a row is *not found*.
+/// Reads rows by their keys. Fails with *not found* if none of the keys has a row.
 pub(crate) async fn run(options: Options) -> Result<(), Failure> {
     let client = options.client.connect().await?;
     let table = client.table(&options.name).await?;
@@ -43,7 +43,7 @@ pub(crate) async fn run(options: Options) -> Result<(), Failure> {
     let rows = client.get(&options.name, &keys, columns.as_deref()).await?;
     if rows.num_rows() == 0 {
         return Err(Failure::not_found(match options.keys.as_slice() {
-            [key] => format!("table {} has no row with the key {key}", options.name),
+            [key] => format!("table {} has no row with key {key}", options.name),
             keys => {
                 format!("table {} has no row with any of the {} keys", options.name, keys.len())
             }
@@ -58,12 +58,12 @@ pub(crate) async fn run(options: Options) -> Result<(), Failure> {
     writer.finish()
 }
 
-/// Names as they are typed between commas.
+/// Trims the column names of a comma-separated list.
 pub(crate) fn column_names(texts: &[String]) -> Vec<String> {
     texts.iter().map(|name| name.trim().to_owned()).collect()
 }
 
-/// The keys as a batch of the key columns.
+/// Parses keys into a batch of the key columns.
 pub(crate) fn keys(table: &TableSchema, texts: &[String]) -> Result<RecordBatch, Failure> {
     let names: Vec<&str> = table
         .key_indices()
@@ -77,7 +77,7 @@ pub(crate) fn keys(table: &TableSchema, texts: &[String]) -> Result<RecordBatch,
         let values = key_values(text).map_err(|error| bad(error.to_string()))?;
         if values.len() != names.len() {
             return Err(bad(format!(
-                "{} values where the primary key has {} columns: {}",
+                "found {} values, but the primary key has {} columns: {}",
                 values.len(),
                 names.len(),
                 names.join(", ")
@@ -90,8 +90,8 @@ pub(crate) fn keys(table: &TableSchema, texts: &[String]) -> Result<RecordBatch,
         rows.end_row();
     }
     rows.finish()
-        .map_err(|error| Failure::other(format!("the keys cannot be put together: {error}")))?
-        .ok_or_else(|| Failure::usage("no key was given"))
+        .map_err(|error| Failure::other(format!("failed to build a batch of the keys: {error}")))?
+        .ok_or_else(|| Failure::usage("no key given: name at least one"))
 }
 
 #[cfg(test)]
@@ -121,7 +121,7 @@ mod tests {
     }
 
     #[test]
-    fn keys_are_values_in_key_order() {
+    fn keys_parse_in_primary_key_order() {
         let found = keys(&table(), &["2013-01-01,-5".into(), "2013-01-02,7".into()]).unwrap();
         assert_eq!(found.num_rows(), 2);
         assert_eq!(array_value_to_string(found.column(0), 1).unwrap(), "2013-01-02");
@@ -129,10 +129,10 @@ mod tests {
     }
 
     #[test]
-    fn keys_that_do_not_fit_are_named() {
+    fn invalid_keys_name_the_bad_value() {
         let wrong = |text: &str| keys(&table(), &[text.to_owned()]).unwrap_err().message;
         assert!(wrong("7").contains("2 columns: day, flight"));
         assert!(wrong("2013-01-01,x").contains("column `flight`: `x`"));
-        assert!(wrong("\"2013").contains("never closed"));
+        assert!(wrong("\"2013").contains("not closed"));
     }
 }

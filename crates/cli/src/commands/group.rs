@@ -8,15 +8,15 @@ use clap::Subcommand;
 pub(crate) use self::list::GroupLine;
 use crate::exit::Failure;
 
-/// The verbs of `group`.
+/// Subcommands of `group`.
 #[derive(Debug, Subcommand)]
 #[command(
     after_help = "Example:\n  tidewater group list\n  tidewater group transfer-leader 1 --to 5"
 )]
 pub(crate) enum Group {
-    /// List the Raft groups; group 0 is the meta group
+    /// List Raft groups; group 0 is the meta group
     List(list::Options),
-    /// Hand the leadership of a group to one of its voters
+    /// Transfer the leadership of a group to one of its voters
     TransferLeader(transfer_leader::Options),
 }
 

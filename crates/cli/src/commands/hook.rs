@@ -11,18 +11,18 @@ use serde::Serialize;
 
 use crate::exit::Failure;
 
-/// The verbs of `hook`.
+/// Subcommands of `hook`.
 #[derive(Debug, Subcommand)]
 #[command(after_help = "Example:\n  tidewater hook add audit --kind jsonl --config '{\"path\": \
                   \"/var/log/tidewater/audit.jsonl\"}'\n  tidewater hook list")]
 pub(crate) enum Hook {
-    /// Have every data node, and every compactor, call a hook
+    /// Add a hook, which data nodes and compactors call
     Add(add::Options),
-    /// List the hooks and how they do
+    /// List hooks and their status
     List(list::Options),
-    /// Leave a hook out until it is resumed
+    /// Stop calling a hook until it is resumed
     Pause(pause::Options),
-    /// Call a paused hook again
+    /// Resume a paused hook
     Resume(resume::Options),
     /// Remove a hook
     Remove(remove::Options),
@@ -40,9 +40,9 @@ impl Hook {
     }
 }
 
-/// A hook and what became of it.
+/// A hook and its new state. The JSON field names are stable.
 #[derive(Debug, Serialize)]
-struct Changed {
+struct HookChange {
     name: String,
     state: &'static str,
 }

@@ -24,54 +24,54 @@ use crate::output::progress::Progress;
 #[command(
     after_help = "Example:\n  tidewater load flights flights.csv.zip --null NA\n  tidewater \
                         load flights a.parquet b.ndjson.gz --skip-bad 100\n\nFiles are CSV with a \
-                        header, ndjson, both also with gzip or in a zip archive, or Parquet. \
-                        Columns are matched by name. In CSV an empty cell is a missing value, and \
-                        so is one that equals a text given with --null; in a text column that is \
+                        header or NDJSON, optionally compressed with gzip or in a zip archive, or \
+                        Parquet. Columns are matched by name. In CSV, an empty cell is a missing \
+                        value, and so is a cell that equals a --null text; in a text column that is \
                         `not null`, an empty cell is the empty text. Times without an offset are \
-                        UTC. Every file is read to its end and checked before the first row is \
-                        written, so that a bad one changes nothing; --unchecked leaves that \
-                        out.\n\nWith --bulk, rows become files at once, past log and memory: \
-                        faster for much data, and each batch shows when its file does. With \
-                        --atomic the files are staged first, and published only when all of them \
-                        are there: each region shows all of the load or nothing, and a load that \
-                        ends early leaves nothing. Meanwhile the table takes writes, but no alter, \
+                        UTC. Every file is read completely and checked before the first row is \
+                        written, so that a bad file changes nothing; --unchecked skips this \
+                        check.\n\nWith --bulk, rows are written directly as files, bypassing the log \
+                        and the memtable: faster for large data. Each batch becomes visible with its \
+                        file. With --atomic, files are staged first and published together: each \
+                        region shows all rows of the load or none, and an aborted load leaves \
+                        nothing. During an atomic load the table accepts writes, but no alter, \
                         truncate, clone or other atomic load."
 )]
 pub(crate) struct Options {
     /// Name of the table
     name: String,
 
-    /// Files
+    /// Files to load
     #[arg(required = true, value_name = "FILE")]
     files: Vec<PathBuf>,
 
-    /// Rows of a batch
+    /// Rows per batch
     #[arg(long, value_name = "N", env = "TIDEWATER_BATCH_ROWS", default_value_t = 8192,
           value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
     batch_rows: u32,
 
-    /// A text that stands for a missing value; may be repeated
+    /// Text that represents a missing value; may be repeated
     #[arg(long = "null", value_name = "TEXT", env = "TIDEWATER_NULL")]
     nulls: Vec<String>,
 
-    /// Go on past this many bad rows
+    /// Skip up to this many bad rows
     #[arg(long, value_name = "N", env = "TIDEWATER_SKIP_BAD", default_value_t = 0)]
     skip_bad: u64,
 
-    /// Read the files once only: a bad row is found after those before it were written
+    /// Skip the check before the load: rows before a bad row are written
     #[arg(long, env = "TIDEWATER_UNCHECKED")]
     unchecked: bool,
 
-    /// Writes in flight. Of several rows with one key, the last of the files wins all the same
+    /// Concurrent writes; of several rows with the same key, the last one in the files still wins
     #[arg(long, value_name = "N", env = "TIDEWATER_IN_FLIGHT", default_value_t = 4,
           value_parser = clap::value_parser!(u32).range(1..=256))]
     in_flight: u32,
 
-    /// Write the rows as files at once, past log and memory
+    /// Write rows directly as files, bypassing the log and the memtable
     #[arg(long, env = "TIDEWATER_BULK", conflicts_with_all = ["atomic", "in_flight"])]
     bulk: bool,
 
-    /// As --bulk, and show nothing until everything is there
+    /// Like --bulk, but publish all rows together
     #[arg(long, env = "TIDEWATER_ATOMIC", conflicts_with = "in_flight")]
     atomic: bool,
 
@@ -90,12 +90,13 @@ pub(crate) async fn run(options: Options) -> Result<(), Failure> {
         nulls: options.nulls.clone().into(),
         batch_rows: options.batch_rows as usize,
     };
-    let (checked, check_options) = (inputs.clone(), read.clone());
-    blocking(move || check_all(&checked, &check_options)).await??;
+    let unchecked_inputs = inputs.clone();
+    let check_options = read.clone();
+    blocking(move || check_all(&unchecked_inputs, &check_options)).await??;
     if !options.unchecked {
         read_through(&options, inputs.clone(), read.clone())
             .await
-            .map_err(|error| after(error, 0))?;
+            .map_err(|error| with_written_rows(error, 0))?;
     }
     if options.bulk || options.atomic {
         return bulk::run(&options, &client, inputs, read).await;
@@ -111,15 +112,15 @@ async fn blocking<T: Send + 'static>(
 ) -> Result<T, Failure> {
     tokio::task::spawn_blocking(work)
         .await
-        .map_err(|error| Failure::other(format!("reading the files stopped: {error}")))
+        .map_err(|error| Failure::other(format!("reading the files failed: {error}")))
 }
 
 fn start(options: &Options, inputs: Vec<Input>, read: ReadOptions) -> Result<Pipeline, Failure> {
     Pipeline::start(inputs, read, options.skip_bad)
-        .map_err(|error| Failure::other(format!("no thread can be started: {error}")))
+        .map_err(|error| Failure::other(format!("cannot start a thread: {error}")))
 }
 
-/// Reads everything and writes nothing, so that whatever is wrong is found before there is a change.
+/// Reads all inputs and writes nothing, so that errors are found before the first change.
 async fn read_through(
     options: &Options,
     inputs: Vec<Input>,
@@ -139,7 +140,8 @@ async fn read_through(
     Ok(result?)
 }
 
-/// Sends what is read until the end, the first error, or the first rows that were not written.
+/// Writes the rows of all inputs, until the end, the first error, or the first rows that were not
+/// acknowledged.
 async fn copy(
     options: &Options,
     writer: &TableWriter,
@@ -157,13 +159,13 @@ async fn copy(
         if let Err(error) = writer.write(rows).await {
             break (BadRows::new(0), Err(Failure::from(error)));
         }
-        let so_far = writer.progress();
-        progress.update(so_far.acknowledged, pipeline.progress());
-        if !so_far.is_whole() {
+        let written = writer.progress();
+        progress.update(written.acknowledged, pipeline.progress());
+        if !written.is_whole() {
             break (BadRows::new(0), Ok(()));
         }
     };
-    // The reading thread stops when nobody listens.
+    // The reader thread stops when the channel closes.
     drop(pipeline);
     let report = writer.flush().await?;
     let seconds = progress.finish();
@@ -175,18 +177,18 @@ async fn copy(
     let written = report.into_result(&options.name);
     match (written, ended) {
         (Err(error), _) => Err(error.into()),
-        (Ok(_), Err(failure)) => Err(after(failure, summary.acknowledged)),
+        (Ok(_), Err(failure)) => Err(with_written_rows(failure, summary.acknowledged)),
         (Ok(_), Ok(())) => Ok(()),
     }
 }
 
-/// A load that ended early says what is there now.
-fn after(failure: Failure, acknowledged: u64) -> Failure {
+/// Adds to the error of an interrupted load how many rows were written.
+fn with_written_rows(failure: Failure, acknowledged: u64) -> Failure {
     let state = match acknowledged {
         0 => "nothing was written".to_owned(),
         rows => format!(
-            "{rows} rows before it were written; loading the repaired file again writes them once \
-             more, which changes nothing unless the table is append-only"
+            "{rows} rows before it were written; loading the repaired file again rewrites them, \
+             which changes nothing unless the table is append-only"
         ),
     };
     Failure::new(failure.exit, format!("{}\n  {state}", failure.message))

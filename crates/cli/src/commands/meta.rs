@@ -24,11 +24,11 @@ use crate::text::span::Span;
 #[command(
     after_help = "Example:\n  tidewater meta --node-id 1 --listen 127.0.0.1:7401 --data-dir m1 \
                         --peers 1=127.0.0.1:7401,2=127.0.0.1:7402,3=127.0.0.1:7403 \
-                        --bootstrap\n\nAll meta nodes of a new cluster are started with the same \
-                        --peers, exactly one of them also with --bootstrap, once."
+                        --bootstrap\n\nStart all meta nodes of a new cluster with the same --peers, and \
+                        exactly one of them with --bootstrap, once."
 )]
 pub(crate) struct Options {
-    /// Id of this node among the peers, from 1 on
+    /// Id of this node in --peers, from 1
     #[arg(long, env = "TIDEWATER_NODE_ID", value_name = "N",
           value_parser = clap::value_parser!(u64).range(1..))]
     pub(crate) node_id: u64,
@@ -36,11 +36,11 @@ pub(crate) struct Options {
     #[command(flatten)]
     pub(crate) listen: Listen,
 
-    /// Directory for the log and the catalog
+    /// Directory of the Raft log and the catalog
     #[arg(long, env = "TIDEWATER_DATA_DIR", value_name = "DIR")]
     pub(crate) data_dir: PathBuf,
 
-    /// All meta nodes: 1=HOST:PORT,2=HOST:PORT,3=HOST:PORT
+    /// Addresses of all meta nodes: 1=HOST:PORT,2=HOST:PORT,3=HOST:PORT
     #[arg(
         long,
         env = "TIDEWATER_PEERS",
@@ -50,28 +50,28 @@ pub(crate) struct Options {
     )]
     pub(crate) peers: Vec<Peer>,
 
-    /// Make a new cluster of these peers
+    /// Create a new cluster of these peers
     #[arg(long, env = "TIDEWATER_BOOTSTRAP")]
     pub(crate) bootstrap: bool,
 
-    /// How long a data node may be gone before its replicas are made anew on other nodes; give all
-    /// meta nodes the same
+    /// Time a data node may be unreachable before its replicas move to other nodes; use the same
+    /// value on all meta nodes
     #[arg(long, env = "TIDEWATER_REPLACE_AFTER", value_name = "TIME", default_value = "10m")]
     pub(crate) replace_after: Span,
 
-    /// How often objects that no manifest names any more are deleted
+    /// Interval between garbage collection passes
     #[arg(long, env = "TIDEWATER_GC_EVERY", value_name = "TIME", default_value = "1h")]
     pub(crate) gc_every: Span,
 
-    /// What has been garbage for less stays; scans that last longer than this may fail
+    /// Grace period before unreferenced objects are deleted; longer scans may fail
     #[arg(long, env = "TIDEWATER_GC_GRACE", value_name = "TIME", default_value = "6h")]
     pub(crate) gc_grace: Span,
 
-    /// How long what durable hooks have still to be told is kept; at most 6d
+    /// Retention of manifest versions that durable hooks have not received yet; at most 6d
     #[arg(long, env = "TIDEWATER_HOOK_RETENTION", value_name = "TIME", default_value = "3d")]
     pub(crate) hook_retention: Span,
 
-    /// Versions of a region that a durable hook may be behind, before it begins again with a snapshot
+    /// Maximum lag of a durable hook, in versions of a region, before it restarts with a snapshot
     #[arg(
         long,
         env = "TIDEWATER_HOOK_RETENTION_VERSIONS",
@@ -84,12 +84,12 @@ pub(crate) struct Options {
     pub(crate) logs: LogOptions,
 }
 
-/// Runs a meta node until it is told to stop.
+/// Runs a meta node until a signal stops it.
 pub(crate) async fn run(options: Options) -> Result<(), Failure> {
     let peers = peers(&options.peers)?;
     let mut listen = options.listen;
     if listen.exposure.advertise.is_none() {
-        // The list of peers says already what others connect to.
+        // The list of peers already contains the address that other nodes connect to.
         listen.exposure.advertise = peers.get(&NodeId(options.node_id)).cloned();
     }
     let mut process = Process::start(&listen, &options.logs).await?;
@@ -107,7 +107,7 @@ pub(crate) async fn run(options: Options) -> Result<(), Failure> {
     process.run("meta").await
 }
 
-/// Starts a meta node, in a process of its own or beside others.
+/// Starts a meta node, alone in its process or with other nodes.
 pub(crate) async fn start_meta(
     options: MetaOptions,
     raft: RaftService,
@@ -115,14 +115,14 @@ pub(crate) async fn start_meta(
     Meta::start(options, raft, Arc::new(SystemClock))
         .await
         .map(|node| RunningNode::Meta(Box::new(node)))
-        .map_err(|error| start_errors::of_meta(&error))
+        .map_err(|error| start_errors::meta_failure(&error))
 }
 
 fn peers(list: &[Peer]) -> Result<BTreeMap<NodeId, String>, Failure> {
     let mut peers = BTreeMap::new();
     for peer in list {
         if peers.insert(NodeId(peer.node_id), peer.address.clone()).is_some() {
-            return Err(Failure::usage(format!("--peers names node {} twice", peer.node_id)));
+            return Err(Failure::usage(format!("--peers contains node {} twice", peer.node_id)));
         }
     }
     Ok(peers)
@@ -133,7 +133,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_peer_may_be_named_once() {
+    fn duplicate_peer_is_rejected() {
         let list: Vec<Peer> =
             ["1=a:1", "2=b:1", "1=c:1"].iter().map(|text| text.parse().unwrap()).collect();
         assert_eq!(peers(&list[..2]).unwrap().len(), 2);

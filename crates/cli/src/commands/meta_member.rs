@@ -13,7 +13,7 @@ use self::list::MemberLine;
 use crate::exit::Failure;
 use crate::output::{self, Output};
 
-/// The verbs of `meta-member`.
+/// Subcommands of `meta-member`.
 #[derive(Debug, Subcommand)]
 #[command(
     after_help = "Example:\n  tidewater meta-member list\n  tidewater meta-member replace 2 \
@@ -22,13 +22,13 @@ use crate::output::{self, Output};
 pub(crate) enum MetaMember {
     /// List the members of the meta group
     List(list::Options),
-    /// Add a node to the meta group, without a vote
+    /// Add a node to the meta group as a learner, without a vote
     Add(add::Options),
-    /// Give a learner a vote
+    /// Promote a learner to a voter
     Promote(promote::Options),
-    /// Remove a member
+    /// Remove a member from the meta group
     Remove(remove::Options),
-    /// Add a node, give it a vote, and remove another one
+    /// Replace a member: add a node, promote it, and remove the old member
     Replace(replace::Options),
 }
 
@@ -44,7 +44,7 @@ impl MetaMember {
     }
 }
 
-/// Prints the members as they are now.
+/// Prints the current members.
 fn show(output: Output, members: &[v1::MetaMember]) -> Result<(), Failure> {
     let lines: Vec<MemberLine> = members.iter().map(MemberLine::from).collect();
     output::list(output, &lines)

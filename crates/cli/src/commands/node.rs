@@ -8,13 +8,13 @@ use clap::Subcommand;
 pub(crate) use self::list::NodeLine;
 use crate::exit::Failure;
 
-/// The verbs of `node`.
+/// Subcommands of `node`.
 #[derive(Debug, Subcommand)]
 #[command(after_help = "Example:\n  tidewater node list\n  tidewater node log-level 4 debug")]
 pub(crate) enum Node {
-    /// List the nodes
+    /// List nodes
     List(list::Options),
-    /// Change what a node logs, while it runs
+    /// Change the log filter of a running node
     LogLevel(log_level::Options),
 }
 

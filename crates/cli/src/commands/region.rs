@@ -11,19 +11,19 @@ use clap::Subcommand;
 
 use crate::exit::Failure;
 
-/// The verbs of `region`.
+/// Subcommands of `region`.
 #[derive(Debug, Subcommand)]
 #[command(
     after_help = "Example:\n  tidewater region list --table flights\n  tidewater region flush 7"
 )]
 pub(crate) enum Region {
-    /// List the regions
+    /// List regions
     List(list::Options),
-    /// Show a region: its files, its memory, its replicas
+    /// Show the replicas of a region with their files and memory
     Describe(describe::Options),
-    /// Write a region's rows in memory to the object store
+    /// Flush the memtable of a region to the object store
     Flush(flush::Options),
-    /// Merge the files of a region into one run
+    /// Compact the files of a region into one sorted run
     Compact(compact::Options),
     /// List the files of a region
     Files(files::Options),
@@ -44,9 +44,9 @@ impl Region {
     }
 }
 
-/// Lists may lack what a node that did not answer would have said.
-fn warn_of_silent(silent: &[(tidewater_common::ids::NodeId, String)]) {
+/// Warns that a list lacks the regions of nodes that did not answer.
+fn warn_about_silent_nodes(silent: &[(tidewater_common::ids::NodeId, String)]) {
     for (node, why) in silent {
-        eprintln!("warning: node {node} did not answer, its regions are missing here: {why}");
+        eprintln!("warning: node {node} did not answer; the list lacks its regions: {why}");
     }
 }

@@ -6,11 +6,11 @@ use clap::Subcommand;
 
 use crate::exit::Failure;
 
-/// The verbs of `route`.
+/// Subcommands of `route`.
 #[derive(Debug, Subcommand)]
 #[command(after_help = "Example:\n  tidewater route list --table flights")]
 pub(crate) enum Route {
-    /// List the routes: which group serves which keys
+    /// List routes: the group that serves each key range
     List(list::Options),
 }
 

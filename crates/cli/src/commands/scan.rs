@@ -23,23 +23,23 @@ pub(crate) struct Options {
     /// Name of the table
     name: String,
 
-    /// Columns, in the order wanted [default: all]
+    /// Columns to return, in this order [default: all]
     #[arg(long, value_name = "COLUMN", value_delimiter = ',', conflicts_with = "count")]
     columns: Option<Vec<String>>,
 
-    /// Only rows for which this holds
+    /// Return only rows that satisfy this condition
     #[arg(long = "where", value_name = "CONDITION")]
     condition: Option<String>,
 
-    /// Most rows
+    /// Maximum number of rows
     #[arg(long, value_name = "N")]
     limit: Option<u64>,
 
-    /// Only the number of rows
+    /// Print the number of rows only
     #[arg(long)]
     count: bool,
 
-    /// How rows are written [default: table, or json with --output json]
+    /// Row format [default: table, or json with --output json]
     #[arg(long, value_enum, conflicts_with = "count")]
     format: Option<RowFormat>,
 
@@ -51,7 +51,7 @@ pub(crate) struct Options {
     client: ClientArgs,
 }
 
-/// The JSON field name is stable.
+/// Number of rows. The JSON field name is stable.
 #[derive(Debug, Serialize)]
 struct Count {
     rows: u64,
@@ -84,7 +84,7 @@ async fn spec(client: &Client, options: &Options) -> Result<ScanSpec, Failure> {
     if let Some(condition) = &options.condition {
         spec.predicates = predicate::parse(&table.schema, condition).map_err(|error| {
             let exit = match error.problem {
-                // As for a column named with --columns.
+                // The same status as for an unknown column in --columns.
                 predicate::Problem::UnknownColumn { .. } => Exit::NotFound,
                 _ => Exit::Usage,
             };
@@ -100,7 +100,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn field_names_are_stable() {
+    fn row_count_has_stable_json_field() {
         assert_eq!(serde_json::to_string(&Count { rows: 7 }).unwrap(), r#"{"rows":7}"#);
     }
 }

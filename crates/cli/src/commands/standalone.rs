@@ -23,10 +23,10 @@ use crate::server::process::Process;
 #[derive(Debug, Args)]
 #[command(
     after_help = "Example:\n  tidewater standalone --data-dir ./tidewater-data\n\nThe object \
-                        store is the folder `objects` in the data directory."
+                        store is the directory `objects` in the data directory."
 )]
 pub(crate) struct Options {
-    /// Directory for everything that is kept
+    /// Directory of all persistent data
     #[arg(
         long,
         env = "TIDEWATER_DATA_DIR",
@@ -35,7 +35,7 @@ pub(crate) struct Options {
     )]
     pub(crate) data_dir: PathBuf,
 
-    /// Address to listen on; port 0 takes a free one
+    /// Address to listen on; port 0 selects a free port
     #[arg(long, env = "TIDEWATER_LISTEN", value_name = "ADDR", default_value = "127.0.0.1:7400")]
     pub(crate) listen: SocketAddr,
 
@@ -49,33 +49,35 @@ pub(crate) struct Options {
     pub(crate) logs: LogOptions,
 }
 
-/// Runs all roles in this process until it is told to stop.
+/// Runs all roles in this process until a signal stops it.
 pub(crate) async fn run(options: Options) -> Result<(), Failure> {
     let memory_limit = options.memory.memory_limit.0;
     let listen = Listen { listen: options.listen, exposure: options.exposure };
     let mut process = Process::start(&listen, &options.logs).await?;
-    let places = Places::make(&options.data_dir)?;
+    let paths = RolePaths::create(&options.data_dir)?;
     let address = process.advertised().to_owned();
     let raft = process.raft();
 
-    let meta = MetaOptions::standalone(&places.meta, &address);
+    let meta = MetaOptions::standalone(&paths.meta, &address);
     process.add(start_meta(meta, raft.clone())).await?;
 
-    // Nodes of this process call each other where it listens, whatever others are told.
+    // Nodes of this process call each other at the bound address, whichever address is advertised.
     let own = vec![process.bound().to_string()];
-    let mut data = DataOptions::new(&address, &places.data, own.clone(), &places.objects)
+    let mut data = DataOptions::new(&address, &paths.data, own.clone(), &paths.objects)
         .memory_limit(memory_limit)
         .object_cache(options.memory.object_cache.map(|size| size.0));
-    // The compactor of this process spares it nothing: it is there for those who ask for it.
+    // Offloading to the compactor of this process saves nothing. The compactor serves explicit requests
+    // only.
     data.groups.compactions.where_to = WhereTo::Here;
     process.add(start_data(data, raft)).await?;
 
-    process.add(start_compactor(compactor(memory_limit, &address, own, &places.objects))).await?;
+    process.add(start_compactor(compactor(memory_limit, &address, own, &paths.objects))).await?;
     process.run("standalone").await
 }
 
-/// One job at a time, with as much memory as the data node has for its own; and the process stops
-/// without waiting for it, since nobody else serves meanwhile.
+/// Returns the options of the compactor of this process: one job at a time, with as much memory as the
+/// data node has for its own. The process stops without waiting for a job, because no other node
+/// serves while it stops.
 fn compactor(
     memory_limit: u64,
     address: &str,
@@ -91,27 +93,28 @@ fn compactor(
     }
 }
 
-/// Where each role keeps its things.
-struct Places {
+/// Storage locations of the roles.
+struct RolePaths {
     meta: PathBuf,
     data: PathBuf,
     /// URL of the object store.
     objects: String,
 }
 
-impl Places {
-    fn make(data_dir: &Path) -> Result<Self, Failure> {
+impl RolePaths {
+    fn create(data_dir: &Path) -> Result<Self, Failure> {
         let failed = |error: std::io::Error| {
             Failure::other(format!(
-                "the data directory {} cannot be used: {error}\n  choose another --data-dir",
+                "cannot use the data directory {}: {error}\n  choose another --data-dir",
                 data_dir.display()
             ))
         };
         let objects = data_dir.join("objects");
         std::fs::create_dir_all(&objects).map_err(failed)?;
         let root = data_dir.canonicalize().map_err(failed)?;
-        let objects = url::Url::from_directory_path(root.join("objects"))
-            .map_err(|()| Failure::other(format!("{} is no path for a URL", root.display())))?;
+        let objects = url::Url::from_directory_path(root.join("objects")).map_err(|()| {
+            Failure::other(format!("{} cannot be written as a URL", root.display()))
+        })?;
         Ok(Self { meta: root.join("meta"), data: root.join("data"), objects: objects.to_string() })
     }
 }

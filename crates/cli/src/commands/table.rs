@@ -12,7 +12,7 @@ use clap::Subcommand;
 
 use crate::exit::Failure;
 
-/// The verbs of `table`.
+/// Subcommands of `table`.
 #[derive(Debug, Subcommand)]
 #[command(
     after_help = "Example:\n  tidewater table create airlines --columns 'carrier utf8, name \
@@ -21,15 +21,15 @@ use crate::exit::Failure;
 pub(crate) enum Table {
     /// Create a table
     Create(create::Options),
-    /// List the tables
+    /// List tables
     List(list::Options),
-    /// Show a table's columns and options
+    /// Show the columns and options of a table
     Describe(describe::Options),
-    /// Add and drop columns, change options
+    /// Add or drop columns, or change options
     Alter(alter::Options),
-    /// Forget all rows of a table
+    /// Remove all rows of a table
     Truncate(truncate::Options),
-    /// Make a table with the columns and rows of another one, without copying a file
+    /// Clone a table with its rows, without copying files
     Clone(clone::Options),
     /// Drop a table and all its rows
     Drop(drop::Options),
@@ -49,7 +49,7 @@ impl Table {
     }
 }
 
-/// A table's state as it is shown.
+/// Returns the name of a table state, for output.
 fn state_text(state: tidewater_proto::v1::TableState) -> &'static str {
     use tidewater_proto::v1::TableState;
     match state {

@@ -1,11 +1,11 @@
-//! How many bad rows are passed over.
+//! Limit of bad rows that a load skips.
 
 use super::error::{LoadError, RowError};
 
-/// Rows reported in full; of the others only the number is kept.
-const KEPT: usize = 20;
+/// Bad rows kept for the report; the others are only counted.
+const MAX_KEPT: usize = 20;
 
-/// Counts bad rows against an allowance.
+/// Counts bad rows up to a limit.
 #[derive(Debug)]
 pub(crate) struct BadRows {
     allowed: u64,
@@ -14,12 +14,16 @@ pub(crate) struct BadRows {
 }
 
 impl BadRows {
-    /// `allowed` rows are passed over; the next one ends the load.
+    /// Creates a counter that skips `allowed` bad rows; the next one ends the load.
     pub(crate) fn new(allowed: u64) -> Self {
         Self { allowed, count: 0, kept: Vec::new() }
     }
 
-    /// Passes over a row, or says that it was one too many.
+    /// Counts a bad row.
+    ///
+    /// # Errors
+    ///
+    /// When the limit is exceeded, which ends the load.
     pub(crate) fn report(&mut self, row: RowError) -> Result<(), LoadError> {
         if self.allowed == 0 {
             return Err(LoadError::Row(Box::new(row)));
@@ -28,18 +32,18 @@ impl BadRows {
             return Err(LoadError::TooManyBad { row: Box::new(row), skipped: self.count });
         }
         self.count += 1;
-        if self.kept.len() < KEPT {
+        if self.kept.len() < MAX_KEPT {
             self.kept.push(row);
         }
         Ok(())
     }
 
-    /// Rows passed over.
+    /// Number of skipped rows.
     pub(crate) fn count(&self) -> u64 {
         self.count
     }
 
-    /// Rows passed over and not yet shown, at most 20 over the whole load.
+    /// First skipped rows of the load, at most 20.
     pub(crate) fn kept(&self) -> &[RowError] {
         &self.kept
     }
@@ -47,25 +51,25 @@ impl BadRows {
 
 #[cfg(test)]
 mod tests {
-    use super::super::error::{Place, RowFault};
+    use super::super::error::{RowFault, RowPosition};
     use super::*;
 
     fn row(line: u64) -> RowError {
         RowError {
             file: "f.csv".into(),
-            place: Place::Line(line),
+            position: RowPosition::Line(line),
             fault: RowFault::CellCount { found: 1, expected: 2 },
         }
     }
 
     #[test]
-    fn the_first_bad_row_ends_a_load_without_allowance() {
+    fn first_bad_row_ends_a_load_without_limit() {
         let mut bad = BadRows::new(0);
         assert!(matches!(bad.report(row(7)), Err(LoadError::Row(found)) if *found == row(7)));
     }
 
     #[test]
-    fn one_row_too_many_ends_the_load() {
+    fn bad_row_beyond_the_limit_ends_the_load() {
         let mut bad = BadRows::new(2);
         bad.report(row(1)).unwrap();
         bad.report(row(2)).unwrap();
@@ -75,11 +79,11 @@ mod tests {
     }
 
     #[test]
-    fn what_is_kept_is_bounded() {
+    fn number_of_kept_bad_rows_is_bounded() {
         let mut bad = BadRows::new(1_000);
         for line in 0..1_000 {
             bad.report(row(line)).unwrap();
         }
-        assert_eq!((bad.count(), bad.kept().len()), (1_000, KEPT));
+        assert_eq!((bad.count(), bad.kept().len()), (1_000, MAX_KEPT));
     }
 }

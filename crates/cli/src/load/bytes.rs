@@ -1,4 +1,4 @@
-//! Opening an input: decompression, checksums, a count of what was read.
+//! Opens an input: decompression, checksums, count of bytes read.
 
 use std::fs::File;
 use std::io::{self, BufRead, BufReader, Read, Seek, SeekFrom};
@@ -13,10 +13,10 @@ use super::input::{Input, Packing};
 
 const BUFFER: usize = 256 * 1024;
 
-/// Unpacked bytes of an input.
+/// Decompressed bytes of an input.
 pub(crate) type Bytes = Box<dyn BufRead + Send>;
 
-/// Opens an input. `read` grows with what was taken from disk.
+/// Opens an input. Adds the bytes read from disk to `read`.
 pub(crate) fn open(input: &Input, read: &Arc<AtomicU64>) -> Result<Bytes, LoadError> {
     let failed = |source| read_error(input, source);
     let mut file = File::open(&input.path).map_err(failed)?;
@@ -38,7 +38,7 @@ pub(crate) fn open(input: &Input, read: &Arc<AtomicU64>) -> Result<Bytes, LoadEr
     })
 }
 
-/// An error while reading an input: of the packing, or of the disk.
+/// Returns the load error of a failed read: damaged compression, or an error of the disk.
 pub(crate) fn read_error(input: &Input, source: io::Error) -> LoadError {
     let file = input.name.clone();
     let damaged = matches!(
@@ -51,7 +51,7 @@ pub(crate) fn read_error(input: &Input, source: io::Error) -> LoadError {
     LoadError::Read { file, source }
 }
 
-/// Counts what passes through.
+/// Reader that counts bytes.
 struct Counted<R> {
     inner: R,
     read: Arc<AtomicU64>,
@@ -65,7 +65,7 @@ impl<R: Read> Read for Counted<R> {
     }
 }
 
-/// Compares the checksum at the end: deflate alone does not notice damage in a text.
+/// Reader that verifies the checksum at the end: deflate alone does not detect damage in a text.
 struct Checked<R> {
     inner: R,
     seen: Crc,
@@ -77,7 +77,7 @@ impl<R: Read> Read for Checked<R> {
         let length = self.inner.read(buffer)?;
         self.seen.update(&buffer[..length]);
         if length == 0 && !buffer.is_empty() && self.seen.sum() != self.expected {
-            return Err(io::Error::new(io::ErrorKind::InvalidData, "its checksum does not match"));
+            return Err(io::Error::new(io::ErrorKind::InvalidData, "checksum mismatch"));
         }
         Ok(length)
     }

@@ -1,4 +1,4 @@
-//! Columns of other types made into columns of the table, without loss.
+//! Lossless conversion of columns to the types of the table.
 
 use arrow::array::{Array, ArrayRef, AsArray, BooleanArray, RecordBatch};
 use arrow::compute::kernels::cmp::not_distinct;
@@ -12,15 +12,15 @@ use crate::value::builder::ColumnBuilder;
 use crate::value::instants::in_zone;
 use crate::value::problem::{Fault, Problem};
 
-/// A column of the table's type, and the rows that could not be converted (they are null).
+/// A column of the table's type, and the rows that could not be converted (null in the array).
 #[derive(Debug)]
 pub(crate) struct Converted {
     pub(crate) array: ArrayRef,
-    pub(crate) refused: Vec<(usize, Problem)>,
+    pub(crate) rejected: Vec<(usize, Problem)>,
 }
 
-/// Whether a column of type `from` can become one of type `to`, row by row at least.
-pub(crate) fn convertible(from: &DataType, to: &ColumnType) -> bool {
+/// Returns true if type `from` converts to type `to`, although single rows may fail.
+pub(crate) fn is_convertible(from: &DataType, to: &ColumnType) -> bool {
     use DataType::{
         Binary, BinaryView, Boolean, Date32, Date64, Decimal128, Dictionary, FixedSizeBinary,
         LargeBinary, LargeUtf8, Timestamp, Utf8, Utf8View,
@@ -30,7 +30,7 @@ pub(crate) fn convertible(from: &DataType, to: &ColumnType) -> bool {
         return true;
     }
     match from {
-        Dictionary(_, value) => convertible(value, to),
+        Dictionary(_, value) => is_convertible(value, to),
         Utf8 | LargeUtf8 | Utf8View => true,
         Binary | LargeBinary | BinaryView | FixedSizeBinary(_) => *to == ColumnType::Binary,
         Boolean => *to == ColumnType::Bool,
@@ -42,18 +42,18 @@ pub(crate) fn convertible(from: &DataType, to: &ColumnType) -> bool {
     }
 }
 
-/// Converts a column; `from` and `to` must be [`convertible`].
+/// Converts a column; its type and `to` must be [convertible](is_convertible).
 pub(crate) fn convert(array: &ArrayRef, to: &ColumnType) -> Result<Converted, ArrowError> {
     let arrow = to.arrow();
     if array.data_type() == &arrow {
-        return Ok(Converted { array: array.clone(), refused: Vec::new() });
+        return Ok(Converted { array: array.clone(), rejected: Vec::new() });
     }
     match array.data_type() {
         DataType::Dictionary(_, value) => convert(&cast(array, value)?, to),
         DataType::Utf8 if *to != ColumnType::Utf8 => Ok(from_texts(array, to)),
         DataType::LargeUtf8 | DataType::Utf8View => convert(&cast(array, &DataType::Utf8)?, to),
         _ => {
-            // Casts are made without zones: between zones they would shift the instants.
+            // Cast without zones: a cast between zones would shift the instants.
             let (target, zone) = match &arrow {
                 DataType::Timestamp(unit, zone) => {
                     (DataType::Timestamp(*unit, None), zone.as_deref())
@@ -68,53 +68,54 @@ pub(crate) fn convert(array: &ArrayRef, to: &ColumnType) -> Result<Converted, Ar
 }
 
 fn cast(array: &ArrayRef, to: &DataType) -> Result<ArrayRef, ArrowError> {
-    // What does not fit becomes null and is found by comparing.
+    // A value out of range becomes null, which the comparison in `checked` detects.
     cast_with_options(array, to, &CastOptions { safe: true, ..CastOptions::default() })
 }
 
-/// The array, and the rows whose values do not survive the way there and back.
+/// Casts an array and rejects rows whose values do not survive the round trip. `named` is the column
+/// type in messages.
 fn checked(array: &ArrayRef, to: &DataType, named: &ColumnType) -> Result<Converted, ArrowError> {
-    let there = cast(array, to)?;
-    // A shorter float is the one loss that people ask for by choosing the type.
+    let cast_array = cast(array, to)?;
+    // A shorter float is the one loss that users accept by choosing the type.
     let same: BooleanArray = if *to == DataType::Float32 && array.data_type().is_floating() {
-        not_distinct(&is_null(array)?, &is_null(&there)?)?
+        not_distinct(&is_null(array)?, &is_null(&cast_array)?)?
     } else {
-        not_distinct(array, &cast(&there, array.data_type())?)?
+        not_distinct(array, &cast(&cast_array, array.data_type())?)?
     };
-    let mut refused = Vec::new();
+    let mut rejected = Vec::new();
     if same.true_count() < array.len() {
         for row in (0..array.len()).filter(|row| !same.value(*row)) {
             let text = array_value_to_string(array, row)?;
-            let fault = if there.is_null(row) { Fault::Range } else { Fault::Precision };
-            refused.push((row, Problem::value(&text, named, fault)));
+            let fault = if cast_array.is_null(row) { Fault::Range } else { Fault::Precision };
+            rejected.push((row, Problem::value(&text, named, fault)));
         }
     }
-    Ok(Converted { array: there, refused })
+    Ok(Converted { array: cast_array, rejected })
 }
 
 fn from_texts(array: &ArrayRef, to: &ColumnType) -> Converted {
     let texts = array.as_string::<i32>();
     let mut builder = ColumnBuilder::new(to, texts.len());
-    let mut refused = Vec::new();
+    let mut rejected = Vec::new();
     for (row, text) in texts.iter().enumerate() {
         match text.map(|text| builder.append_text(text)) {
             Some(Ok(())) => {}
             Some(Err(problem)) => {
-                refused.push((row, problem));
+                rejected.push((row, problem));
                 builder.append_null();
             }
             None => builder.append_null(),
         }
     }
-    Converted { array: builder.finish(), refused }
+    Converted { array: builder.finish(), rejected }
 }
 
-/// The columns of a batch by the names of its fields.
+/// Names of the fields of a batch.
 pub(crate) fn field_names(batch_fields: &[std::sync::Arc<Field>]) -> Vec<&str> {
     batch_fields.iter().map(|field| field.name().as_str()).collect()
 }
 
-/// A column of nulls as long as the batch.
+/// Returns a column of nulls with the length of the batch.
 pub(crate) fn nulls(batch: &RecordBatch, data_type: &ColumnType) -> ArrayRef {
     arrow::array::new_null_array(&data_type.arrow(), batch.num_rows())
 }

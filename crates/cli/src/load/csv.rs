@@ -1,7 +1,7 @@
-//! CSV with a header.
+//! Reader of CSV files with a header.
 //!
-//! An empty cell, or one that equals a text named as null, is a missing value. In a text column that
-//! is not null and not part of the key, an empty cell is the empty text.
+//! An empty cell, or a cell that equals a `--null` text, is a missing value. In a text column that is
+//! not null and not part of the key, an empty cell is the empty text.
 
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
@@ -10,7 +10,7 @@ use arrow::array::RecordBatch;
 
 use super::bad_rows::BadRows;
 use super::bytes::{self, Bytes};
-use super::error::{LoadError, Place, RowError, RowFault};
+use super::error::{LoadError, RowError, RowFault, RowPosition};
 use super::header::{Positions, match_columns};
 use super::input::Input;
 use super::records::{MAX_RECORD, RecordError, Records};
@@ -18,7 +18,7 @@ use super::{ReadOptions, RowSource};
 use crate::value::problem::Problem;
 use crate::value::rows::RowsBuilder;
 
-/// A CSV input past its header.
+/// A CSV input after its header.
 pub(crate) struct CsvSource {
     input: Input,
     records: Records<Bytes>,
@@ -53,7 +53,7 @@ impl CsvSource {
         Ok(Self { input, records, positions, header_cells, options, rows })
     }
 
-    /// Takes the cells of the record at hand into a row.
+    /// Appends the cells of the current record to a row.
     fn take_record(&mut self) -> Result<(), RowFault> {
         let records = &self.records;
         if records.cells() != self.header_cells {
@@ -62,7 +62,7 @@ impl CsvSource {
                 expected: self.header_cells,
             });
         }
-        // One check for the whole record; cells may still cut a character in two.
+        // One check for the whole record; a cell boundary may still split a character.
         let whole = std::str::from_utf8(records.text());
         let ends = records.ends();
         for position in &self.positions {
@@ -76,7 +76,7 @@ impl CsvSource {
                         Err(_) => std::str::from_utf8(&records.text()[start..end]).ok(),
                     };
                     match cell {
-                        None => Err(self.rows.refuse(Problem::NotUtf8)),
+                        None => Err(self.rows.cell_problem(Problem::NotUtf8)),
                         Some("") => self.rows.empty(),
                         Some(cell) if self.options.nulls.iter().any(|null| null == cell) => {
                             self.rows.null()
@@ -98,7 +98,7 @@ impl RowSource for CsvSource {
                 match self.records.advance() {
                     Ok(true) => {}
                     Ok(false) => return self.finish(),
-                    // The line at which it begins.
+                    // The line on which the record begins.
                     Err(error) => {
                         return Err(record_error(&self.input, self.records.line(), error));
                     }
@@ -109,7 +109,7 @@ impl RowSource for CsvSource {
                         self.rows.abandon_row();
                         bad.report(RowError {
                             file: self.input.name.clone(),
-                            place: Place::Line(self.records.line()),
+                            position: RowPosition::Line(self.records.line()),
                             fault,
                         })?;
                     }
@@ -135,7 +135,7 @@ fn record_error(input: &Input, line: u64, error: RecordError) -> LoadError {
         RecordError::Read(source) => bytes::read_error(input, source),
         RecordError::TooLong => LoadError::RecordTooLong {
             file: input.name.clone(),
-            place: Place::Line(line),
+            position: RowPosition::Line(line),
             limit: MAX_RECORD,
         },
     }

@@ -1,4 +1,4 @@
-//! What can be wrong with a file, each with what to do.
+//! Errors of input files and their rows, each with a remedy.
 
 use std::fmt;
 use std::io;
@@ -7,16 +7,16 @@ use arrow::error::ArrowError;
 
 use crate::value::rows::CellProblem;
 
-/// Where a row stands in its file.
+/// Position of a row in its file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Place {
-    /// Counts lines from 1.
+pub(crate) enum RowPosition {
+    /// Line number, from 1.
     Line(u64),
-    /// Counts rows from 1, in formats without lines.
+    /// Row number, from 1, in formats without lines.
     Row(u64),
 }
 
-impl fmt::Display for Place {
+impl fmt::Display for RowPosition {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Line(line) => write!(f, "line {line}"),
@@ -25,15 +25,15 @@ impl fmt::Display for Place {
     }
 }
 
-/// A row that cannot be loaded; others of the file may be.
+/// A row that cannot be loaded; other rows of the file may be fine.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct RowError {
     pub(crate) file: String,
-    pub(crate) place: Place,
+    pub(crate) position: RowPosition,
     pub(crate) fault: RowFault,
 }
 
-/// What is wrong with a row.
+/// Reason why a row cannot be loaded.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum RowFault {
     Cell(CellProblem),
@@ -42,48 +42,48 @@ pub(crate) enum RowFault {
         found: usize,
         expected: usize,
     },
-    /// The line is no JSON object.
+    /// The line is not a JSON object.
     Json(String),
-    /// Columns that the table lacks (ndjson).
+    /// Columns that the table lacks (NDJSON).
     UnknownColumns(Vec<String>),
-    /// A column named twice in one object (ndjson).
-    ColumnTwice(String),
+    /// A column that occurs twice in one object (NDJSON).
+    DuplicateColumn(String),
 }
 
 impl fmt::Display for RowError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}: {}", self.file, self.place)?;
+        write!(f, "{}: {}", self.file, self.position)?;
         match &self.fault {
             RowFault::Cell(CellProblem { column, problem }) => {
                 write!(f, ", column `{column}`: {problem}")
             }
             RowFault::CellCount { found, expected } => {
-                write!(f, ": {found} values where the header names {expected} columns")
+                write!(f, ": found {found} values, but the header names {expected} columns")
             }
             RowFault::Json(message) => write!(f, ": not a JSON object: {message}"),
             RowFault::UnknownColumns(names) => {
                 write!(f, ": the table has no column {}", listed(names))
             }
-            RowFault::ColumnTwice(name) => write!(f, ": `{name}` is there twice"),
+            RowFault::DuplicateColumn(name) => write!(f, ": `{name}` occurs twice"),
         }
     }
 }
 
 impl std::error::Error for RowError {}
 
-/// `a`, `b` and `c`, each in backquotes.
+/// Joins names with commas, each in backquotes.
 pub(crate) fn listed(names: &[String]) -> String {
     names.iter().map(|name| format!("`{name}`")).collect::<Vec<_>>().join(", ")
 }
 
-/// A file that cannot be loaded, or not to its end.
+/// Error that ends the load of a file.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum LoadError {
-    #[error("{file}: there is no such file: check the path")]
+    #[error("{file}: no such file: check the path")]
     NotFound { file: String },
-    #[error("{file}: it is a directory: name the files in it")]
+    #[error("{file}: is a directory: name the files in it")]
     Directory { file: String },
-    #[error("{file}: cannot be read: {source}")]
+    #[error("{file}: read failed: {source}")]
     Read { file: String, source: io::Error },
     #[error("{file}: the file is empty: nothing to load")]
     Empty { file: String },
@@ -93,7 +93,7 @@ pub(crate) enum LoadError {
     )]
     NoHeader { file: String, first_line: String, columns: String },
     #[error(
-        "{file}: lacks column {} of the table, which may not be null: add it to the file",
+        "{file}: lacks column {} of the table, which is not null: add it to the file",
         listed(names)
     )]
     MissingColumns { file: String, names: Vec<String> },
@@ -106,31 +106,29 @@ pub(crate) enum LoadError {
     DuplicateColumn { file: String, name: String },
     #[error("{file}: the header is not valid UTF-8: save the file as UTF-8")]
     HeaderNotUtf8 { file: String },
-    #[error("{file}: {place}: longer than {limit} bytes: a quote is probably never closed")]
-    RecordTooLong { file: String, place: Place, limit: usize },
-    #[error("{file}: not a whole zip archive ({reason}): it may be cut off; get it again")]
+    #[error("{file}: {position}: longer than {limit} bytes: check for an unclosed quote")]
+    RecordTooLong { file: String, position: RowPosition, limit: usize },
+    #[error("{file}: not a complete zip archive ({reason}): it may be truncated; copy it again")]
     BadZip { file: String, reason: String },
-    #[error("{file}: the zip archive has no file in it")]
+    #[error("{file}: the zip archive contains no file")]
     EmptyZip { file: String },
     #[error("{file}: {reason}: unpack it first")]
     UnsupportedMember { file: String, reason: String },
-    #[error("{file}: the compressed data is damaged or cut off ({reason}): get the file again")]
+    #[error("{file}: the compressed data is damaged or truncated ({reason}): copy the file again")]
     BadCompression { file: String, reason: String },
-    #[error("{file}: not a whole Parquet file ({reason}): it may be cut off; write it again")]
+    #[error("{file}: not a complete Parquet file ({reason}): it may be truncated; write it again")]
     BadParquet { file: String, reason: String },
     #[error(
-        "{file}: column `{column}` has the type {found}, which does not become {wanted}: convert it \
-         before loading"
+        "{file}: column `{column}` has type {found}, which does not convert to {expected}: convert \
+         it before loading"
     )]
-    ColumnType { file: String, column: String, found: String, wanted: String },
+    ColumnType { file: String, column: String, found: String, expected: String },
     #[error("{0}")]
     Row(Box<RowError>),
-    #[error(
-        "{row}; {skipped} bad rows were passed over before it, which is all that --skip-bad allows"
-    )]
+    #[error("{row}; {skipped} bad rows were skipped before it, the limit set by --skip-bad")]
     TooManyBad { row: Box<RowError>, skipped: u64 },
-    #[error("{file}: rows cannot be put together: {source}")]
+    #[error("{file}: failed to build a batch of rows: {source}")]
     Batch { file: String, source: ArrowError },
-    #[error("the reader of the files stopped without a word; this is a defect of tidewater")]
+    #[error("internal error: file reader exited unexpectedly; please report it")]
     ReaderStopped,
 }

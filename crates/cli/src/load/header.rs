@@ -1,4 +1,4 @@
-//! Matching a file's columns with the table's, by name.
+//! Matches the columns of a file with those of the table, by name.
 
 use std::collections::HashMap;
 
@@ -6,7 +6,7 @@ use tidewater_common::schema::TableSchema;
 
 use super::error::LoadError;
 
-/// For each column of the table, the position of its values in the file; `None`: null in every row.
+/// Position in the file of each column of the table; `None`: null in every row.
 pub(crate) type Positions = Vec<Option<usize>>;
 
 /// Finds each column of the table among the `names` of the file.
@@ -54,7 +54,7 @@ fn no_header(file: &str, names: &[&str], table: &TableSchema) -> LoadError {
     LoadError::NoHeader { file: file.to_owned(), first_line, columns: columns.join(", ") }
 }
 
-/// Names that differ only in case or surrounding blanks are the most frequent mistake.
+/// Returns a hint for names that differ only in case or surrounding blanks, the most frequent mistake.
 fn case_hint(extra: &[String], table: &TableSchema) -> String {
     extra
         .iter()
@@ -63,7 +63,7 @@ fn case_hint(extra: &[String], table: &TableSchema) -> String {
                 .columns()
                 .iter()
                 .find(|column| column.name.eq_ignore_ascii_case(name.trim()))?;
-            Some(format!(" (`{name}` is nearly the table's `{}`)", near.name))
+            Some(format!(" (did you mean `{}` instead of `{name}`?)", near.name))
         })
         .unwrap_or_default()
 }
@@ -102,14 +102,14 @@ mod tests {
         let found = match_columns("f.csv", &["c", "a", "b"], &table()).unwrap();
         assert_eq!(found, [Some(1), Some(2), Some(0)]);
         let found = match_columns("f.csv", &["c", "a"], &table()).unwrap();
-        assert_eq!(found, [Some(1), None, Some(0)], "a column that may be null may be missing");
+        assert_eq!(found, [Some(1), None, Some(0)], "a nullable column may be missing");
     }
 
     #[test]
-    fn what_does_not_match_is_named() {
+    fn unmatched_columns_are_named() {
         assert!(message(&["a", "b"]).contains("lacks column `c`"));
         assert!(message(&["a", "c", "x", "y"]).contains("no column `x`, `y`"));
-        assert!(message(&["a", "c", " B"]).contains("nearly the table's `b`"));
+        assert!(message(&["a", "c", " B"]).contains("did you mean `b`"));
         assert!(message(&["a", "a", "c"]).contains("`a` twice"));
         let none = message(&["1", "2", "3"]);
         assert!(none.contains("no header") && none.contains("1,2,3") && none.contains("a, b, c"));

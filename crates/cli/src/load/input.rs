@@ -1,4 +1,4 @@
-//! One thing to read (a file, or a member of a zip archive) and what format it has.
+//! Inputs of a load: files and members of zip archives, with their formats.
 
 use std::fs::File;
 use std::io::{self, BufReader, Read, Seek, SeekFrom};
@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 use super::error::LoadError;
 
-/// How the rows of an input are written.
+/// Format of the rows of an input.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Format {
     Csv,
@@ -14,12 +14,12 @@ pub(crate) enum Format {
     Parquet,
 }
 
-/// How the bytes of an input are packed.
+/// Compression of the bytes of an input.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Packing {
     Plain,
     Gzip,
-    /// A member of a zip archive: where its data begins, how long it is, its checksum.
+    /// A member of a zip archive: offset and length of its data in the archive, and its CRC-32.
     Zip {
         start: u64,
         length: u64,
@@ -28,19 +28,19 @@ pub(crate) enum Packing {
     },
 }
 
-/// One thing to read.
+/// A file, or a member of a zip archive.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Input {
     pub(crate) path: PathBuf,
-    /// As messages name it: the path, and the member of an archive after a colon.
+    /// Name in messages: the path, and for an archive member its name after a colon.
     pub(crate) name: String,
     pub(crate) format: Format,
     pub(crate) packing: Packing,
-    /// Bytes on disk, for showing progress.
+    /// Size on disk in bytes, for progress.
     pub(crate) size: u64,
 }
 
-/// Looks at a file and says what there is to read in it.
+/// Returns the inputs that a file contains.
 pub(crate) fn inspect(path: &Path) -> Result<Vec<Input>, LoadError> {
     let name = path.display().to_string();
     let read = |source: io::Error| match source.kind() {
@@ -88,8 +88,8 @@ enum Container {
     Parquet,
 }
 
-/// By content first: a name can be anything. By name where the content says nothing, so that a
-/// damaged file is called damaged and not taken for CSV.
+/// Detects the container by content first, because a name can be anything, then by name, so that a
+/// damaged file is reported as damaged instead of being read as CSV.
 fn container(name: &str, head: &[u8]) -> Container {
     let ends = |suffix: &str| name.to_ascii_lowercase().ends_with(suffix);
     if head.starts_with(b"PK\x03\x04") || head.starts_with(b"PK\x05\x06") || ends(".zip") {
@@ -130,7 +130,7 @@ fn zip_members(path: &Path, name: &str, file: File) -> Result<Vec<Input>, LoadEr
     for index in 0..archive.len() {
         let member = archive.by_index_raw(index).map_err(bad)?;
         let member_name = String::from_utf8_lossy(member.name_raw()).into_owned();
-        // macOS puts files about the files into every archive.
+        // macOS adds metadata files to every archive.
         if member.is_dir() || member_name.starts_with("__MACOSX/") {
             continue;
         }
@@ -145,10 +145,10 @@ fn zip_members(path: &Path, name: &str, file: File) -> Result<Vec<Input>, LoadEr
         let deflated = match member.compression() {
             zip::CompressionMethod::Stored => false,
             zip::CompressionMethod::Deflated => true,
-            other => return Err(unsupported(&format!("compressed by {other}"))),
+            other => return Err(unsupported(&format!("compressed with {other}"))),
         };
         if member_name.to_ascii_lowercase().ends_with(".parquet") {
-            return Err(unsupported("a Parquet file within an archive cannot be read"));
+            return Err(unsupported("a Parquet file in an archive cannot be read"));
         }
         if member.size() == 0 {
             return Err(LoadError::Empty { file });
@@ -178,7 +178,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn containers_are_known_by_content_then_by_name() {
+    fn containers_are_detected_by_content_then_name() {
         for (name, head, expected) in [
             ("x.csv", &b"PK\x03\x04"[..], Container::Zip),
             ("x.zip", b"a,b", Container::Zip),
@@ -193,7 +193,7 @@ mod tests {
     }
 
     #[test]
-    fn formats_are_known_by_name_then_by_content() {
+    fn formats_are_detected_by_name_then_content() {
         for (name, head, expected) in [
             ("x.csv", &b"{"[..], Format::Csv),
             ("x.ndjson", b"a", Format::Ndjson),

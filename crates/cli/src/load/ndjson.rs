@@ -1,7 +1,7 @@
-//! One JSON object per line, its keys named like the columns.
+//! Reader of NDJSON files: one JSON object per line, with column names as keys.
 //!
-//! A missing key and `null` are a missing value. Texts are read as CSV cells are; numbers and
-//! booleans are taken by the columns of such types.
+//! A missing key and `null` are a missing value. Texts are parsed like CSV cells. Numbers and booleans
+//! are accepted only by columns of such types.
 
 use std::borrow::Cow;
 use std::collections::HashMap;
@@ -17,7 +17,7 @@ use tidewater_common::schema::ColumnType;
 
 use super::bad_rows::BadRows;
 use super::bytes::{self, Bytes};
-use super::error::{LoadError, Place, RowError, RowFault};
+use super::error::{LoadError, RowError, RowFault, RowPosition};
 use super::header::match_columns;
 use super::input::Input;
 use super::records::MAX_RECORD;
@@ -25,18 +25,18 @@ use super::{ReadOptions, RowSource};
 use crate::value::problem::Problem;
 use crate::value::rows::RowsBuilder;
 
-/// An ndjson input whose first object fits the table.
+/// An NDJSON input whose first object matches the table.
 pub(crate) struct NdjsonSource {
     input: Input,
     lines: Bytes,
     line: Vec<u8>,
     line_number: u64,
-    /// Column name to its position in the table.
+    /// Position in the table by column name.
     columns: HashMap<String, usize>,
     types: Vec<ColumnType>,
     options: ReadOptions,
     rows: RowsBuilder,
-    /// The first line is in `line` and has not been taken yet.
+    /// True until the first line, which `open` has read into `line`, becomes a row.
     first_pending: bool,
 }
 
@@ -70,7 +70,7 @@ impl NdjsonSource {
         Ok(source)
     }
 
-    /// Reads the next line that is not blank; false at the end.
+    /// Reads the next line that is not blank; returns false at the end.
     fn advance(&mut self) -> Result<bool, LoadError> {
         loop {
             self.line.clear();
@@ -86,7 +86,7 @@ impl NdjsonSource {
             if self.line.len() > MAX_RECORD {
                 return Err(LoadError::RecordTooLong {
                     file: self.input.name.clone(),
-                    place: Place::Line(self.line_number),
+                    position: RowPosition::Line(self.line_number),
                     limit: MAX_RECORD,
                 });
             }
@@ -104,16 +104,16 @@ impl NdjsonSource {
             columns: &self.columns,
             cells: vec![None; self.types.len()],
             unknown: Vec::new(),
-            twice: None,
+            duplicate: None,
         };
         let mut json = serde_json::Deserializer::from_slice(&self.line);
         (&mut object)
             .deserialize(&mut json)
             .and_then(|()| json.end())
             .map_err(|error| RowFault::Json(json_message(&error, &self.line)))?;
-        let Object { cells, unknown, twice, .. } = object;
-        if let Some(name) = twice {
-            return Err(RowFault::ColumnTwice(name));
+        let Object { cells, unknown, duplicate, .. } = object;
+        if let Some(name) = duplicate {
+            return Err(RowFault::DuplicateColumn(name));
         }
         if !unknown.is_empty() {
             return Err(RowFault::UnknownColumns(unknown));
@@ -127,13 +127,14 @@ impl NdjsonSource {
                     self.rows.null()
                 }
                 Some(Cell::Text(text)) => self.rows.text(&text),
-                Some(Cell::Number(text)) if takes_numbers(data_type) => self.rows.text(&text),
+                Some(Cell::Number(text)) if accepts_numbers(data_type) => self.rows.text(&text),
                 Some(Cell::Bool(value)) if *data_type == ColumnType::Bool => {
                     self.rows.text(if value { "true" } else { "false" })
                 }
-                Some(cell) => Err(self
-                    .rows
-                    .refuse(Problem::Kind { found: cell.kind(), data_type: data_type.clone() })),
+                Some(cell) => {
+                    let data_type = data_type.clone();
+                    Err(self.rows.cell_problem(Problem::Kind { found: cell.kind(), data_type }))
+                }
             };
             taken.map_err(RowFault::Cell)?;
         }
@@ -160,7 +161,7 @@ impl RowSource for NdjsonSource {
                         self.rows.abandon_row();
                         bad.report(RowError {
                             file: self.input.name.clone(),
-                            place: Place::Line(self.line_number),
+                            position: RowPosition::Line(self.line_number),
                             fault,
                         })?;
                     }
@@ -173,7 +174,7 @@ impl RowSource for NdjsonSource {
     }
 }
 
-fn takes_numbers(data_type: &ColumnType) -> bool {
+fn accepts_numbers(data_type: &ColumnType) -> bool {
     !matches!(
         data_type,
         ColumnType::Utf8
@@ -184,7 +185,8 @@ fn takes_numbers(data_type: &ColumnType) -> bool {
     )
 }
 
-/// The parser's words; invalid UTF-8 is named, for the parser only calls it an unexpected byte.
+/// Returns the message of the parser. Invalid UTF-8 has a message of its own, because the parser only
+/// reports an unexpected byte.
 fn json_message(error: &serde_json::Error, line: &[u8]) -> String {
     if std::str::from_utf8(line).is_err() {
         return "the line is not valid UTF-8".to_owned();
@@ -240,12 +242,12 @@ impl<'de> serde::Deserialize<'de> for Keys {
     }
 }
 
-/// One object under deserialization, its values put where their columns are.
+/// An object during deserialization, with its values at the positions of their columns.
 struct Object<'c, 'a> {
     columns: &'c HashMap<String, usize>,
     cells: Vec<Option<Cell<'a>>>,
     unknown: Vec<String>,
-    twice: Option<String>,
+    duplicate: Option<String>,
 }
 
 impl<'de> DeserializeSeed<'de> for &mut Object<'_, 'de> {
@@ -274,7 +276,7 @@ impl<'de> Visitor<'de> for &mut Object<'_, 'de> {
                     if let Some(slot) = self.cells.get_mut(position)
                         && slot.replace(cell).is_some()
                     {
-                        self.twice = self
+                        self.duplicate = self
                             .columns
                             .iter()
                             .find(|(_, found)| **found == position)
@@ -287,7 +289,7 @@ impl<'de> Visitor<'de> for &mut Object<'_, 'de> {
     }
 }
 
-/// A key, looked up where it stands: none is copied unless the table lacks it.
+/// A key of an object. Only keys that the table lacks are copied.
 enum Key {
     Column(usize),
     Unknown(String),

@@ -1,4 +1,4 @@
-//! Parquet files; columns are matched by name and converted where nothing is lost.
+//! Reader of Parquet files. Columns are matched by name and converted without loss.
 
 use std::fs::File;
 use std::sync::Arc;
@@ -10,15 +10,15 @@ use arrow::datatypes::{Field, Schema};
 use parquet::arrow::arrow_reader::{ParquetRecordBatchReader, ParquetRecordBatchReaderBuilder};
 
 use super::bad_rows::BadRows;
-use super::convert::{convert, convertible, field_names, nulls};
-use super::error::{LoadError, Place, RowError, RowFault};
+use super::convert::{convert, field_names, is_convertible, nulls};
+use super::error::{LoadError, RowError, RowFault, RowPosition};
 use super::header::{Positions, match_columns};
 use super::input::Input;
 use super::{ReadOptions, RowSource};
 use crate::value::problem::Problem;
 use crate::value::rows::CellProblem;
 
-/// A Parquet file whose columns fit the table.
+/// A Parquet file whose columns match the table.
 pub(crate) struct ParquetSource {
     input: Input,
     reader: ParquetRecordBatchReader,
@@ -57,7 +57,7 @@ impl ParquetSource {
         Ok(Self { input, reader, positions, options, rows_read: 0, rows_total, read, counted: 0 })
     }
 
-    /// The file is read in no order of its own: progress is by rows.
+    /// Advances the progress in proportion to the rows, because the file is not read in byte order.
     fn count(&mut self, rows: u64) {
         self.rows_read += rows;
         let share = u128::from(self.input.size) * u128::from(self.rows_read);
@@ -82,14 +82,14 @@ impl ParquetSource {
             };
             let source = batch.column(*position);
             let converted = convert(source, &column.data_type).map_err(failed)?;
-            let mut refused = converted.refused;
+            let mut rejected = converted.rejected;
             if !column.nullable && source.null_count() > 0 {
                 let in_key = table.primary_key().contains(&column.id);
                 let problem = if in_key { Problem::MissingKey } else { Problem::Missing };
                 let missing = (0..source.len()).filter(|row| source.is_null(*row));
-                refused.extend(missing.map(|row| (row, problem.clone())));
+                rejected.extend(missing.map(|row| (row, problem.clone())));
             }
-            for (row, problem) in refused {
+            for (row, problem) in rejected {
                 first_problems.resize(batch.num_rows(), None);
                 first_problems[row]
                     .get_or_insert_with(|| CellProblem { column: column.name.clone(), problem });
@@ -105,25 +105,26 @@ impl ParquetSource {
             let Some(problem) = problem else { continue };
             bad.report(RowError {
                 file: self.input.name.clone(),
-                place: Place::Row(self.rows_read + row as u64 + 1),
+                position: RowPosition::Row(self.rows_read + row as u64 + 1),
                 fault: RowFault::Cell(problem),
             })?;
         }
-        let good_rows = filter_loosely(table.arrow(), columns, &good).map_err(failed)?;
+        let good_rows = filter_rows(table.arrow(), columns, &good).map_err(failed)?;
         Ok((good_rows.num_rows() > 0).then_some(good_rows))
     }
 }
 
-/// Takes rows out before the batch must keep the table's promise of no nulls.
-fn filter_loosely(
+/// Filters the rows under a nullable schema, because bad rows may have nulls in columns that are not
+/// null.
+fn filter_rows(
     schema: Arc<Schema>,
     columns: Vec<ArrayRef>,
     good: &BooleanArray,
 ) -> Result<RecordBatch, arrow::error::ArrowError> {
     let fields: Vec<Field> =
         schema.fields().iter().map(|field| field.as_ref().clone().with_nullable(true)).collect();
-    let loose = RecordBatch::try_new(Arc::new(Schema::new(fields)), columns)?;
-    RecordBatch::try_new(schema, filter_record_batch(&loose, good)?.columns().to_vec())
+    let nullable = RecordBatch::try_new(Arc::new(Schema::new(fields)), columns)?;
+    RecordBatch::try_new(schema, filter_record_batch(&nullable, good)?.columns().to_vec())
 }
 
 fn check_types(
@@ -136,12 +137,12 @@ fn check_types(
         let Some(field) = position.and_then(|position| schema.fields().get(position)) else {
             continue;
         };
-        if !convertible(field.data_type(), &column.data_type) {
+        if !is_convertible(field.data_type(), &column.data_type) {
             return Err(LoadError::ColumnType {
                 file: file.to_owned(),
                 column: column.name.clone(),
                 found: field.data_type().to_string(),
-                wanted: column.data_type.to_string(),
+                expected: column.data_type.to_string(),
             });
         }
     }

@@ -1,7 +1,7 @@
-//! All inputs in turn, read on a thread of their own.
+//! Reads all inputs in turn on a dedicated thread.
 //!
-//! Every input is opened once before the first row is handed out, so that a file that does not fit
-//! the table is found at once, whatever stands before it.
+//! Every input is opened once before the first row is returned, so that a file that does not match the
+//! table is reported immediately, regardless of its position.
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -18,14 +18,14 @@ use super::ndjson::NdjsonSource;
 use super::parquet::ParquetSource;
 use super::{ReadOptions, RowSource};
 
-/// Batches that wait to be sent; reading stops when they do.
+/// Batches read ahead; the reader thread waits when the channel is full.
 const AHEAD: usize = 4;
 
-/// What the reading thread says.
+/// Message of the reader thread.
 #[derive(Debug)]
 pub(crate) enum Event {
     Rows(RecordBatch),
-    /// The last event: all inputs were read, or why not.
+    /// Last event: all inputs were read, or an error ended the load.
     End {
         bad: BadRows,
         result: Result<(), LoadError>,
@@ -53,7 +53,7 @@ pub(crate) fn open(
     })
 }
 
-/// Looks at all files. Needs no table: a file that does not exist is found before anything else.
+/// Inspects all files. Needs no table, so that a missing file is reported first.
 pub(crate) fn inspect_all(paths: &[PathBuf]) -> Result<Vec<Input>, LoadError> {
     let mut inputs = Vec::new();
     for path in paths {
@@ -62,9 +62,9 @@ pub(crate) fn inspect_all(paths: &[PathBuf]) -> Result<Vec<Input>, LoadError> {
     Ok(inputs)
 }
 
-/// Opens every input and matches its columns with the table.
+/// Opens every input and matches its columns with those of the table.
 pub(crate) fn check_all(inputs: &[Input], options: &ReadOptions) -> Result<(), LoadError> {
-    // Their headers only: little memory for rows.
+    // Only headers are needed: small batches keep memory low.
     let options = ReadOptions { batch_rows: 1, ..options.clone() };
     let uncounted = Arc::new(AtomicU64::new(0));
     for input in inputs {
@@ -74,7 +74,7 @@ pub(crate) fn check_all(inputs: &[Input], options: &ReadOptions) -> Result<(), L
 }
 
 impl Pipeline {
-    /// Starts reading; the inputs have been checked.
+    /// Starts reading the inputs, which [`check_all`] has accepted.
     pub(crate) fn start(
         inputs: Vec<Input>,
         options: ReadOptions,
@@ -87,18 +87,18 @@ impl Pipeline {
         std::thread::Builder::new().name("load".to_owned()).spawn(move || {
             let mut bad = BadRows::new(skip_bad);
             let result = read_all(inputs, &options, &counter, &mut bad, &sender);
-            // Nobody listens any more when the load was given up.
+            // The receiver is dropped when the load was abandoned.
             let _ = sender.blocking_send(Event::End { bad, result });
         })?;
         Ok(Self { events, read, total })
     }
 
-    /// What comes next; after the end, an error.
+    /// Returns the next event; an error after the last one.
     pub(crate) async fn next(&mut self) -> Result<Event, LoadError> {
         self.events.recv().await.ok_or(LoadError::ReaderStopped)
     }
 
-    /// Bytes on disk that were read, and how many there are.
+    /// Returns the bytes read from disk and their total.
     pub(crate) fn progress(&self) -> (u64, u64) {
         (self.read.load(Ordering::Relaxed).min(self.total), self.total)
     }

@@ -8,7 +8,7 @@ use parquet::arrow::ArrowWriter;
 use tidewater_common::ids::{ColumnId, SchemaVersion};
 use tidewater_common::schema::{Column, TableSchema};
 
-use super::super::error::{Place, RowFault};
+use super::super::error::{RowFault, RowPosition};
 use super::*;
 use crate::value::problem::Problem;
 
@@ -46,7 +46,8 @@ fn load(path: &Path, batch_rows: usize, skip_bad: u64) -> Result<Loaded, LoadErr
     let options = options(batch_rows);
     check_all(&inputs, &options)?;
     let mut bad = BadRows::new(skip_bad);
-    let (mut rows, mut batches) = (Vec::new(), 0);
+    let mut rows = Vec::new();
+    let mut batches = 0;
     for input in inputs {
         let mut source = open(input, options.clone(), &Arc::default())?;
         while let Some(batch) = source.next_batch(&mut bad)? {
@@ -125,7 +126,7 @@ fn parquet_bytes() -> Vec<u8> {
 }
 
 #[test]
-fn csv_is_the_same_however_it_is_packed() {
+fn csv_loads_the_same_rows_with_any_compression() {
     let crlf = String::from_utf8(CSV.to_vec()).unwrap().replace('\n', "\r\n");
     for (name, bytes) in [
         ("a.csv", CSV.to_vec()),
@@ -143,7 +144,7 @@ fn csv_is_the_same_however_it_is_packed() {
 }
 
 #[test]
-fn every_member_of_an_archive_is_loaded() {
+fn zip_archive_loads_every_member() {
     let other: &[u8] = b"{\"id\": 9, \"name\": \"zoe\"}\n";
     let bytes =
         zip(&[("a.csv", CSV, true), ("__MACOSX/a.csv", b"x", true), ("b.ndjson", other, true)]);
@@ -153,7 +154,7 @@ fn every_member_of_an_archive_is_loaded() {
 }
 
 #[test]
-fn ndjson_takes_values_of_each_kind() {
+fn ndjson_accepts_values_of_each_kind() {
     let text = b"{\"id\": 1, \"name\": \"ann\", \"score\": 1.5, \"at\": \"2013-01-01T10:00:00Z\"}\n\n\
                  {\"score\": null, \"id\": \"2\"}\n{\"id\": 3, \"name\": \"b,o\\nb\", \"score\": \"NA\"}";
     for (name, bytes) in [("a.ndjson", text.to_vec()), ("a.jsonl.gz", gzip(text))] {
@@ -169,7 +170,7 @@ fn parquet_columns_are_converted() {
 }
 
 #[test]
-fn a_bad_row_is_named_by_file_line_and_column() {
+fn bad_value_error_names_file_line_and_column() {
     for (name, text, line, column, problem) in [
         ("a.csv", &b"id,score\n1,1\n\n2,x\n"[..], 4, "score", "`x` is not a value"),
         ("a.csv", b"id,name\n1,\"a\nb\"\n99999999999999999999,\n", 4, "id", "overflows int64"),
@@ -183,20 +184,20 @@ fn a_bad_row_is_named_by_file_line_and_column() {
         ("a.ndjson", b"{\"id\":1}\n{\"name\":\"x\"}\n", 2, "id", "primary key value is missing"),
     ] {
         let message = error_text(name, text);
-        let place = format!("{name}: line {line}, column `{column}`: ");
-        assert!(message.contains(&place) && message.contains(problem), "{message}");
+        let position = format!("{name}: line {line}, column `{column}`: ");
+        assert!(message.contains(&position) && message.contains(problem), "{message}");
     }
 }
 
 #[test]
-fn a_row_of_another_form_is_named_by_file_and_line() {
+fn malformed_row_error_names_file_and_line() {
     for (name, text, part) in [
-        ("a.csv", &b"id,name\n1,a\n2,b,c\n"[..], "line 3: 3 values where the header names 2"),
-        ("a.csv", b"id,name\n1\n", "line 2: 1 values"),
+        ("a.csv", &b"id,name\n1,a\n2,b,c\n"[..], "line 3: found 3 values, but the header names 2"),
+        ("a.csv", b"id,name\n1\n", "line 2: found 1 values"),
         ("a.ndjson", b"{\"id\":1}\n{\"id\":2\n", "line 2: not a JSON object"),
         ("a.ndjson", b"{\"id\":1}\n[1]\n", "line 2: not a JSON object"),
         ("a.ndjson", b"{\"id\":1}\n{\"id\":2,\"x\":1}\n", "line 2: the table has no column `x`"),
-        ("a.ndjson", b"{\"id\":1}\n{\"id\":2,\"id\":3}\n", "line 2: `id` is there twice"),
+        ("a.ndjson", b"{\"id\":1}\n{\"id\":2,\"id\":3}\n", "line 2: `id` occurs twice"),
         ("a.ndjson", b"{\"id\":1}\n{\"id\":2,\"name\":\"\xff\"}\n", "not valid UTF-8"),
     ] {
         let message = error_text(name, text);
@@ -205,7 +206,7 @@ fn a_row_of_another_form_is_named_by_file_and_line() {
 }
 
 #[test]
-fn a_file_that_does_not_fit_says_why() {
+fn unusable_file_is_rejected_with_a_reason() {
     let cut = |bytes: Vec<u8>, keep: usize| bytes[..bytes.len() - keep].to_vec();
     for (name, bytes, part) in [
         ("a.csv", Vec::new(), "the file is empty"),
@@ -216,14 +217,14 @@ fn a_file_that_does_not_fit_says_why() {
         ("a.csv", b"id,id\n1,2\n".to_vec(), "`id` twice"),
         ("a.csv", b"id,n\xffme\n1,2\n".to_vec(), "header is not valid UTF-8"),
         ("a.ndjson", b"{\"id\":1,\"x\":2}\n".to_vec(), "no column `x`"),
-        ("a.zip", cut(zip(&[("a.csv", CSV, true)]), 30), "not a whole zip archive"),
-        ("a.zip", b"id,name\n".to_vec(), "not a whole zip archive"),
-        ("a.zip", zip(&[]), "no file in it"),
+        ("a.zip", cut(zip(&[("a.csv", CSV, true)]), 30), "not a complete zip archive"),
+        ("a.zip", b"id,name\n".to_vec(), "not a complete zip archive"),
+        ("a.zip", zip(&[]), "contains no file"),
         ("a.zip", zip(&[("a.parquet", b"PAR1", false)]), "unpack it first"),
         ("a.csv.gz", b"id,name\n1,a\n".to_vec(), "compressed data is damaged"),
         ("a.csv.gz", cut(gzip(CSV), 12), "compressed data is damaged"),
-        ("a.parquet", cut(parquet_bytes(), 5), "not a whole Parquet file"),
-        ("a.parquet", b"id,name\n1,a\n".to_vec(), "not a whole Parquet file"),
+        ("a.parquet", cut(parquet_bytes(), 5), "not a complete Parquet file"),
+        ("a.parquet", b"id,name\n1,a\n".to_vec(), "not a complete Parquet file"),
     ] {
         let message = error_text(name, &bytes);
         assert!(message.contains(name) && message.contains(part), "{name}: {message}");
@@ -233,7 +234,7 @@ fn a_file_that_does_not_fit_says_why() {
 }
 
 #[test]
-fn damage_within_an_archive_is_found_by_its_checksum() {
+fn checksum_detects_damage_in_a_zip_archive() {
     let text = "id,name\n".to_owned() + &"1,ann\n".repeat(100);
     let mut bytes = zip(&[("a.csv", text.as_bytes(), false)]);
     let at = bytes.windows(3).rposition(|window| window == b"ann").unwrap();
@@ -243,19 +244,19 @@ fn damage_within_an_archive_is_found_by_its_checksum() {
 }
 
 #[test]
-fn bad_rows_are_passed_over_as_far_as_allowed() {
+fn bad_rows_are_skipped_up_to_the_limit() {
     let text = b"id,score\n1,x\n2,2\n3,y\n4,4\n5,z\n";
     let loaded = load_text("a.csv", text, 3).unwrap();
     assert_eq!(loaded.rows, ["2||2.0|", "4||4.0|"]);
     assert_eq!(loaded.bad.count(), 3);
-    let places: Vec<Place> = loaded.bad.kept().iter().map(|row| row.place).collect();
-    assert_eq!(places, [Place::Line(2), Place::Line(4), Place::Line(6)]);
+    let positions: Vec<RowPosition> = loaded.bad.kept().iter().map(|row| row.position).collect();
+    assert_eq!(positions, [RowPosition::Line(2), RowPosition::Line(4), RowPosition::Line(6)]);
     let error = load_text("a.csv", text, 2).err().unwrap();
     assert!(matches!(&error, LoadError::TooManyBad { skipped: 2, .. }), "{error}");
 }
 
 #[test]
-fn bad_rows_of_a_parquet_file_are_counted_over_its_batches() {
+fn parquet_bad_rows_are_numbered_across_batches() {
     let schema = Arc::new(Schema::new(vec![Field::new("id", DataType::Int64, true)]));
     let ids: ArrayRef = Arc::new(Int64Array::from(vec![Some(1), None, Some(3), None, Some(5)]));
     let batch = RecordBatch::try_new(schema.clone(), vec![ids]).unwrap();
@@ -264,21 +265,21 @@ fn bad_rows_of_a_parquet_file_are_counted_over_its_batches() {
     let bytes = writer.into_inner().unwrap();
     let loaded = load_text("a.parquet", &bytes, 9).unwrap();
     assert_eq!(loaded.rows, ["1|||", "3|||", "5|||"]);
-    let rows: Vec<(Place, bool)> = loaded
+    let rows: Vec<(RowPosition, bool)> = loaded
         .bad
         .kept()
         .iter()
         .map(|row| {
             let missing =
                 matches!(&row.fault, RowFault::Cell(cell) if cell.problem == Problem::MissingKey);
-            (row.place, missing)
+            (row.position, missing)
         })
         .collect();
-    assert_eq!(rows, [(Place::Row(2), true), (Place::Row(4), true)]);
+    assert_eq!(rows, [(RowPosition::Row(2), true), (RowPosition::Row(4), true)]);
 }
 
 #[tokio::test]
-async fn the_pipeline_hands_out_everything_and_then_ends() {
+async fn pipeline_returns_all_rows_and_then_ends() {
     let (_directory, path) = file("a.csv", CSV);
     let inputs = inspect_all(&[path.clone(), path]).unwrap();
     let mut pipeline = Pipeline::start(inputs, options(2), 0).unwrap();

@@ -1,13 +1,13 @@
-//! Cutting CSV into records: cells without an allocation each, with exact line numbers.
+//! CSV record reader: no allocation per cell, exact line numbers.
 
 use std::io::{self, BufRead};
 
 use csv_core::{ReadRecordResult, Reader};
 
-/// Longest record; beyond it a quote is taken to be never closed.
+/// Longest record in bytes. A longer one is taken for an unclosed quote.
 pub(crate) const MAX_RECORD: usize = 16 << 20;
 
-/// Reads records one after the other; the cells of the last one are kept.
+/// Reads records in turn; keeps the cells of the last one.
 pub(crate) struct Records<R> {
     input: R,
     reader: Reader,
@@ -18,7 +18,7 @@ pub(crate) struct Records<R> {
     line: u64,
 }
 
-/// Why the next record cannot be had.
+/// Reason why the next record cannot be read.
 #[derive(Debug)]
 pub(crate) enum RecordError {
     Read(io::Error),
@@ -38,7 +38,7 @@ impl<R: BufRead> Records<R> {
         }
     }
 
-    /// Line on which the last record begins; counts from 1.
+    /// Line on which the last record begins, from 1.
     pub(crate) fn line(&self) -> u64 {
         self.line
     }
@@ -48,17 +48,17 @@ impl<R: BufRead> Records<R> {
         self.cells
     }
 
-    /// All cells of the last record, one after the other without anything between.
+    /// All cells of the last record, concatenated without separators.
     pub(crate) fn text(&self) -> &[u8] {
         &self.text[..self.text_length]
     }
 
-    /// Where the cells of the last record end in [`text`](Self::text).
+    /// End offsets of the cells of the last record in [`text`](Self::text).
     pub(crate) fn ends(&self) -> &[usize] {
         &self.ends[..self.cells]
     }
 
-    /// Reads the next record; false at the end of the input. Empty lines are passed over.
+    /// Reads the next record; returns false at the end of the input. Skips empty lines.
     pub(crate) fn advance(&mut self) -> Result<bool, RecordError> {
         self.text_length = 0;
         self.cells = 0;
@@ -87,8 +87,8 @@ impl<R: BufRead> Records<R> {
         }
     }
 
-    /// The parser leaves the second half of `\r\n`, and empty lines, to the next record, which
-    /// would then seem to begin a line too early.
+    /// Skips line ends before the next record. The parser leaves the second half of `\r\n`, and empty
+    /// lines, to the next record, which would then appear to begin a line too early.
     fn skip_line_ends(&mut self) -> io::Result<()> {
         loop {
             let input = self.input.fill_buf()?;
@@ -125,7 +125,7 @@ mod tests {
     }
 
     #[test]
-    fn records_know_their_lines() {
+    fn records_report_their_line_numbers() {
         let text = b"a,b\r\n1,\"x\ny\"\r\n\r\n2,\"say \"\"hi\"\"\"\n\n3,last";
         for buffer in [4, 7, 4096] {
             let found = records(text, buffer);
@@ -150,7 +150,7 @@ mod tests {
     }
 
     #[test]
-    fn a_byte_order_mark_is_no_part_of_the_first_cell() {
+    fn byte_order_mark_is_stripped_from_first_cell() {
         assert_eq!(records(b"\xef\xbb\xbfa,b\n", 4096), [(1, vec!["a".into(), "b".into()])]);
     }
 
@@ -161,7 +161,7 @@ mod tests {
     }
 
     #[test]
-    fn a_quote_never_closed_does_not_fill_the_memory() {
+    fn unclosed_quote_stops_at_the_record_limit() {
         let mut text = b"a,b\n1,\"".to_vec();
         text.resize(MAX_RECORD * 2 + 100, b'x');
         let mut records = Records::new(text.as_slice());

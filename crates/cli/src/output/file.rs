@@ -1,19 +1,19 @@
-//! A file that is there whole or not at all.
+//! Atomically written file: complete or absent.
 
 use std::fs::File;
 use std::io;
 use std::path::{Path, PathBuf};
 
-/// A file being written beside the one that it becomes. What was under that name before stays until
-/// the new one is whole; a scan that is cut off leaves nothing behind.
-pub(crate) struct WholeFile {
+/// A file that is written under a temporary name in the target's directory and then renamed. An
+/// existing target stays until the new file is complete. An interrupted scan leaves no file.
+pub(crate) struct AtomicFile {
     target: PathBuf,
-    /// `None` when written in place: devices and pipes have no place for another file beside them.
+    /// Temporary file; `None` if the target is a device or a pipe, which is written in place.
     partial: Option<PathBuf>,
 }
 
-impl WholeFile {
-    /// Begins the file at `path`.
+impl AtomicFile {
+    /// Creates the temporary file for `path`.
     pub(crate) fn create(path: &Path) -> io::Result<(Self, File)> {
         let in_place = std::fs::metadata(path).is_ok_and(|found| !found.is_file());
         if in_place {
@@ -21,29 +21,29 @@ impl WholeFile {
         }
         let mut name = path.file_name().ok_or(io::ErrorKind::InvalidFilename)?.to_owned();
         name.push(format!(".{}.partial", std::process::id()));
-        // A link stays a link, to a file that is new.
+        // A symbolic link stays a link to the new file.
         let target = path.canonicalize().unwrap_or_else(|_| path.to_owned());
         let partial = target.with_file_name(name);
         let file = File::create(&partial)?;
         Ok((Self { target, partial: Some(partial) }, file))
     }
 
-    /// Puts the file, to which everything was written, in its place.
-    pub(crate) fn keep(mut self) -> io::Result<()> {
+    /// Renames the complete file to its target.
+    pub(crate) fn commit(mut self) -> io::Result<()> {
         match self.partial.take() {
             None => Ok(()),
             Some(partial) => std::fs::rename(&partial, &self.target).inspect_err(|_| {
-                // The error that is told is that of the rename.
+                // Report the error of the rename, not of the removal.
                 let _ = std::fs::remove_file(&partial);
             }),
         }
     }
 }
 
-impl Drop for WholeFile {
+impl Drop for AtomicFile {
     fn drop(&mut self) {
         if let Some(partial) = &self.partial {
-            // It may not even be there any more.
+            // The file may be absent already.
             let _ = std::fs::remove_file(partial);
         }
     }
@@ -61,41 +61,41 @@ mod tests {
     }
 
     #[test]
-    fn a_file_that_is_given_up_leaves_the_old_one() {
+    fn dropped_file_leaves_the_existing_target() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("rows.csv");
         std::fs::write(&path, "old").unwrap();
-        let (whole, mut file) = WholeFile::create(&path).unwrap();
+        let (pending, mut file) = AtomicFile::create(&path).unwrap();
         file.write_all(b"new").unwrap();
         assert_eq!(std::fs::read(&path).unwrap(), b"old");
-        drop(whole);
+        drop(pending);
         assert_eq!(std::fs::read(&path).unwrap(), b"old");
         assert_eq!(names(dir.path()), ["rows.csv"]);
     }
 
     #[test]
-    fn a_file_that_is_whole_takes_the_place() {
+    fn committed_file_replaces_its_target() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("rows.csv");
         for text in ["first", "second"] {
-            let (whole, mut file) = WholeFile::create(&path).unwrap();
+            let (pending, mut file) = AtomicFile::create(&path).unwrap();
             file.write_all(text.as_bytes()).unwrap();
-            whole.keep().unwrap();
+            pending.commit().unwrap();
             assert_eq!(std::fs::read(&path).unwrap(), text.as_bytes());
         }
         assert_eq!(names(dir.path()), ["rows.csv"]);
     }
 
     #[test]
-    fn devices_are_written_to_as_they_are() {
-        let (whole, mut file) = WholeFile::create(Path::new("/dev/null")).unwrap();
+    fn device_is_written_in_place() {
+        let (pending, mut file) = AtomicFile::create(Path::new("/dev/null")).unwrap();
         file.write_all(b"rows").unwrap();
-        whole.keep().unwrap();
+        pending.commit().unwrap();
         assert!(!std::fs::metadata("/dev/null").unwrap().is_file());
     }
 
     #[test]
-    fn a_folder_that_is_not_there_is_an_error() {
-        assert!(WholeFile::create(Path::new("/nowhere/rows.csv")).is_err());
+    fn missing_directory_is_an_error() {
+        assert!(AtomicFile::create(Path::new("/nowhere/rows.csv")).is_err());
     }
 }

@@ -1,4 +1,4 @@
-//! Rows in columns of text, as a stream: widths are taken from the first rows and kept.
+//! Rows in columns of text, as a stream: the first batch determines the column widths.
 
 use std::io::{self, Write};
 
@@ -7,10 +7,10 @@ use arrow::datatypes::SchemaRef;
 use arrow::error::ArrowError;
 use arrow::util::display::{ArrayFormatter, FormatOptions};
 
-/// Widest column; longer values are cut on a screen, never in CSV, JSON or Parquet.
+/// Widest column in characters. Only this format truncates values; CSV, JSON and Parquet do not.
 const WIDEST: usize = 60;
 
-/// Writes rows under their column names.
+/// Writer of rows under their column names.
 pub(crate) struct Grid<W> {
     out: W,
     schema: SchemaRef,
@@ -66,7 +66,7 @@ impl<W: Write> Grid<W> {
             if !line.is_empty() {
                 line.push_str("  ");
             }
-            let shown = shortened(cell);
+            let shown = truncated(cell);
             if *right {
                 line.push_str(&format!("{shown:>width$}"));
             } else {
@@ -77,7 +77,7 @@ impl<W: Write> Grid<W> {
     }
 }
 
-fn shortened(cell: &str) -> String {
+fn truncated(cell: &str) -> String {
     if cell.chars().count() <= WIDEST {
         return cell.replace(['\n', '\r'], " ");
     }

@@ -1,4 +1,4 @@
-//! Rows of a table as table, CSV, JSON or Parquet.
+//! Writer of table rows as table, CSV, JSON or Parquet.
 
 use std::io::{self, BufWriter, IsTerminal, Write};
 use std::path::Path;
@@ -11,17 +11,17 @@ use parquet::arrow::ArrowWriter;
 use parquet::basic::{Compression, ZstdLevel};
 use parquet::file::properties::WriterProperties;
 
-use super::file::WholeFile;
+use super::file::AtomicFile;
 use super::grid::Grid;
 use crate::exit::Failure;
-use crate::value::instants::{shown, shown_schema};
+use crate::value::instants::{displayed, displayed_schema};
 
-/// How rows are written.
+/// Format of rows.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
 pub(crate) enum RowFormat {
     /// Columns of text.
     Table,
-    /// With a header; what is null is empty.
+    /// With a header; nulls are empty.
     Csv,
     /// One object per line.
     Json,
@@ -31,11 +31,12 @@ pub(crate) enum RowFormat {
 
 type Target = Box<dyn Write + Send>;
 
-/// Writes batches of one schema.
+/// Writer of batches of one schema.
 pub(crate) struct RowWriter {
-    what: String,
+    /// Name of the output in messages.
+    target_name: String,
     inner: Inner,
-    file: Option<WholeFile>,
+    file: Option<AtomicFile>,
 }
 
 enum Inner {
@@ -46,24 +47,24 @@ enum Inner {
 }
 
 impl RowWriter {
-    /// Writes to `path`, or to stdout.
+    /// Creates a writer to `path`, or to stdout.
     pub(crate) fn create(
         format: RowFormat,
         path: Option<&Path>,
         schema: &SchemaRef,
     ) -> Result<Self, Failure> {
-        let mut whole = None;
-        let (what, out): (String, Target) = match path {
+        let mut atomic_file = None;
+        let (target_name, out): (String, Target) = match path {
             Some(path) => {
-                let what = path.display().to_string();
-                let (kept, file) =
-                    WholeFile::create(path).map_err(|error| Failure::writing(&what, &error))?;
-                whole = Some(kept);
-                (what, Box::new(BufWriter::with_capacity(256 << 10, file)))
+                let name = path.display().to_string();
+                let (pending, file) =
+                    AtomicFile::create(path).map_err(|error| Failure::writing(&name, &error))?;
+                atomic_file = Some(pending);
+                (name, Box::new(BufWriter::with_capacity(256 << 10, file)))
             }
             None if format == RowFormat::Parquet && io::stdout().is_terminal() => {
                 return Err(Failure::usage(
-                    "Parquet is nothing for a terminal: name a file with --out FILE",
+                    "Parquet cannot be printed on a terminal: name a file with --out FILE",
                 ));
             }
             None => (
@@ -71,24 +72,24 @@ impl RowWriter {
                 Box::new(BufWriter::with_capacity(64 << 10, io::stdout())),
             ),
         };
-        Ok(Self { file: whole, ..Self::new(format, what, out, schema)? })
+        Ok(Self { file: atomic_file, ..Self::new(format, target_name, out, schema)? })
     }
 
     fn new(
         format: RowFormat,
-        what: String,
+        target_name: String,
         out: Target,
         schema: &SchemaRef,
     ) -> Result<Self, Failure> {
-        let text_schema = shown_schema(schema);
+        let text_schema = displayed_schema(schema);
         let inner = match format {
             RowFormat::Table => Inner::Table(Grid::new(out, text_schema)),
             RowFormat::Csv => {
                 let mut writer = CsvWriter::new(out);
-                // So that the header is there also when no row is.
+                // An empty batch writes the header even when there are no rows.
                 writer
                     .write(&RecordBatch::new_empty(text_schema))
-                    .map_err(|error| failure(&what, &error.into()))?;
+                    .map_err(|error| failure(&target_name, &error.into()))?;
                 Inner::Csv(Box::new(writer))
             }
             RowFormat::Json => {
@@ -100,28 +101,28 @@ impl RowWriter {
                     .set_compression(Compression::ZSTD(ZstdLevel::default()))
                     .build();
                 let writer = ArrowWriter::try_new(out, schema.clone(), Some(properties))
-                    .map_err(|error| failure(&what, &error))?;
+                    .map_err(|error| failure(&target_name, &error))?;
                 Inner::Parquet(Box::new(writer))
             }
         };
-        Ok(Self { what, inner, file: None })
+        Ok(Self { target_name, inner, file: None })
     }
 
     /// Writes the rows of a batch.
     pub(crate) fn write(&mut self, batch: &RecordBatch) -> Result<(), Failure> {
-        let text = || shown(batch);
+        let text = || displayed(batch);
         match &mut self.inner {
             Inner::Table(writer) => text().and_then(|rows| writer.write(&rows)).map_err(Into::into),
             Inner::Csv(writer) => text().and_then(|rows| writer.write(&rows)).map_err(Into::into),
             Inner::Json(writer) => text().and_then(|rows| writer.write(&rows)).map_err(Into::into),
             Inner::Parquet(writer) => writer.write(batch),
         }
-        .map_err(|error| failure(&self.what, &error))
+        .map_err(|error| failure(&self.target_name, &error))
     }
 
-    /// Writes what is still to be written.
+    /// Flushes buffered rows and completes the file.
     pub(crate) fn finish(self) -> Result<(), Failure> {
-        let Self { what, inner, file } = self;
+        let Self { target_name, inner, file } = self;
         match inner {
             Inner::Table(writer) => writer.finish().map_err(Into::into),
             Inner::Csv(writer) => writer.into_inner().flush().map_err(Into::into),
@@ -132,35 +133,36 @@ impl RowWriter {
                 writer.into_inner().and_then(|mut out| out.flush().map_err(Into::into))
             }
         }
-        .map_err(|error| failure(&what, &error))?;
+        .map_err(|error| failure(&target_name, &error))?;
         match file {
-            Some(file) => file.keep().map_err(|error| Failure::writing(&what, &error)),
+            Some(file) => file.commit().map_err(|error| Failure::writing(&target_name, &error)),
             None => Ok(()),
         }
     }
 }
 
-/// The closed pipe of `tidewater scan ... | head` hides within Arrow's errors.
-fn failure(what: &str, error: &parquet::errors::ParquetError) -> Failure {
+/// Returns the failure of a write. Finds the closed pipe of `tidewater scan ... | head` in the causes
+/// of an Arrow error.
+fn failure(target_name: &str, error: &parquet::errors::ParquetError) -> Failure {
     let mut cause: Option<&(dyn std::error::Error + 'static)> = Some(error);
     while let Some(found) = cause {
         if let Some(io) = found.downcast_ref::<io::Error>() {
-            return Failure::writing(what, io);
+            return Failure::writing(target_name, io);
         }
         if let Some(arrow::error::ArrowError::IoError(_, io)) = found.downcast_ref() {
-            return Failure::writing(what, io);
+            return Failure::writing(target_name, io);
         }
         if let Some(csv) = found.downcast_ref::<arrow::error::ArrowError>()
             && csv.to_string().contains("Broken pipe")
         {
-            return Failure::writing(what, &io::ErrorKind::BrokenPipe.into());
+            return Failure::writing(target_name, &io::ErrorKind::BrokenPipe.into());
         }
         cause = found.source();
     }
     if error.to_string().contains("Broken pipe") {
-        return Failure::writing(what, &io::ErrorKind::BrokenPipe.into());
+        return Failure::writing(target_name, &io::ErrorKind::BrokenPipe.into());
     }
-    Failure::other(format!("{what} cannot be written: {error}"))
+    Failure::other(format!("cannot write {target_name}: {error}"))
 }
 
 #[cfg(test)]

@@ -7,11 +7,11 @@ use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
 
 use super::*;
 
-/// Keeps what is written.
+/// Writer into a shared buffer.
 #[derive(Clone, Default)]
-struct Kept(Arc<Mutex<Vec<u8>>>);
+struct SharedBuffer(Arc<Mutex<Vec<u8>>>);
 
-impl Write for Kept {
+impl Write for SharedBuffer {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         self.0.lock().extend_from_slice(bytes);
         Ok(bytes.len())
@@ -39,14 +39,14 @@ fn batch() -> RecordBatch {
 }
 
 fn written(format: RowFormat, batches: &[RecordBatch]) -> Vec<u8> {
-    let kept = Kept::default();
-    let out = Box::new(kept.clone());
+    let buffer = SharedBuffer::default();
+    let out = Box::new(buffer.clone());
     let mut writer = RowWriter::new(format, "the output".into(), out, &schema()).unwrap();
     for batch in batches {
         writer.write(batch).unwrap();
     }
     writer.finish().unwrap();
-    kept.0.lock().clone()
+    buffer.0.lock().clone()
 }
 
 fn text(format: RowFormat, batches: &[RecordBatch]) -> String {
@@ -54,7 +54,7 @@ fn text(format: RowFormat, batches: &[RecordBatch]) -> String {
 }
 
 #[test]
-fn json_is_one_object_per_line_with_nulls() {
+fn json_rows_are_one_object_per_line() {
     assert_eq!(
         text(RowFormat::Json, &[batch()]),
         "{\"name\":\"a,b\",\"count\":7,\"at\":\"2013-01-01T10:00:00Z\"}\n\
@@ -64,7 +64,7 @@ fn json_is_one_object_per_line_with_nulls() {
 }
 
 #[test]
-fn csv_has_its_header_once() {
+fn csv_header_is_written_once() {
     assert_eq!(
         text(RowFormat::Csv, &[batch(), batch()]),
         "name,count,at\n\"a,b\",7,2013-01-01T10:00:00Z\n,,\n\"a,b\",7,2013-01-01T10:00:00Z\n,,\n"
@@ -73,7 +73,7 @@ fn csv_has_its_header_once() {
 }
 
 #[test]
-fn a_table_counts_its_rows() {
+fn table_format_ends_with_the_row_count() {
     let shown = text(RowFormat::Table, &[batch()]);
     let lines: Vec<&str> = shown.lines().collect();
     assert_eq!(lines.len(), 5, "{shown}");
@@ -84,7 +84,7 @@ fn a_table_counts_its_rows() {
 }
 
 #[test]
-fn parquet_can_be_read_again() {
+fn parquet_rows_survive_a_round_trip() {
     let bytes = bytes::Bytes::from(written(RowFormat::Parquet, &[batch()]));
     let reader = ParquetRecordBatchReaderBuilder::try_new(bytes).unwrap().build().unwrap();
     let read: Vec<RecordBatch> = reader.map(Result::unwrap).collect();

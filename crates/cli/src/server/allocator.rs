@@ -1,75 +1,75 @@
-//! The C library's allocator: how many arenas it may spread what is allocated over, and what it gives
-//! back at once.
+//! Settings of the C library's allocator: the number of arenas, and the sizes that are returned to
+//! the system immediately.
 //!
-//! It gives threads arenas of their own, up to eight per core, and returns to the system only what
-//! is free at the top of one. Rows are allocated by one thread and freed by another, so every arena
-//! grows as large as the busiest moment that it saw. Few arenas keep a process within its limit.
+//! The allocator assigns arenas to threads, up to eight per core, and returns only the free top of an
+//! arena to the system. One thread allocates rows and another frees them, so every arena grows to the
+//! peak of its use. A small number of arenas keeps a process within its memory limit.
 //!
-//! Large pieces are mapped one by one and given back when they are freed; but with the first of them
-//! that is freed the allocator moves the bound of what is large beyond it, up to 32 MiB. From then on a
-//! merge's pieces, which are of all sizes up to 32 MiB and live for about as long as each other, come
-//! from arenas, and the gaps between them double what the process takes.
+//! Large allocations are mapped one by one and returned when they are freed. But when the first of
+//! them is freed, the allocator raises the threshold for large allocations above its size, up to
+//! 32 MiB. From then on the buffers of a compaction, which have all sizes up to 32 MiB and similar
+//! lifetimes, come from arenas, and the gaps between them double the memory of the process.
 
-/// Memory for which there is an arena.
+/// Bytes of the memory limit for each arena.
 const BYTES_PER_ARENA: u64 = 256 << 20;
-/// More would be more than threads need, however much memory there is.
-const MOST_ARENAS: u64 = 64;
+/// Maximum number of arenas: threads do not need more, whatever the memory limit.
+const MAX_ARENAS: u64 = 64;
 
-/// Bytes from which on a piece is large, for good.
-const LARGE: i32 = 1 << 20;
-/// Bytes at the top of an arena that are given back.
-const TOP: i32 = 8 << 20;
+/// Fixed threshold in bytes from which an allocation is mapped on its own.
+const MMAP_THRESHOLD: i32 = 1 << 20;
+/// Free bytes at the top of an arena from which they are returned to the system.
+const TRIM_THRESHOLD: i32 = 8 << 20;
 
-/// Lets the allocator have as many arenas as suits the limit. Holds only when it is called before
-/// other threads are started.
-pub(crate) fn fit(memory_limit: u64) {
+/// Limits the number of arenas in proportion to the memory limit in bytes. Takes effect only if it is
+/// called before other threads start.
+pub(crate) fn limit_arenas(memory_limit: u64) {
     set_arenas(arenas(memory_limit));
 }
 
-/// Has large pieces given back as soon as they are freed, which costs a page fault for every 4 KiB that is
-/// allocated again: for processes that merge and do nothing else.
-pub(crate) fn give_back() {
-    set_large(LARGE, TOP);
+/// Returns large allocations to the system as soon as they are freed. Costs a page fault for every
+/// 4 KiB that is allocated again, so it is for processes that only compact.
+pub(crate) fn return_large_allocations() {
+    set_thresholds(MMAP_THRESHOLD, TRIM_THRESHOLD);
 }
 
-/// One would have all threads wait for each other.
+/// Returns the number of arenas, at least two: with one, all threads would contend for it.
 fn arenas(memory_limit: u64) -> i32 {
-    i32::try_from((memory_limit / BYTES_PER_ARENA).clamp(2, MOST_ARENAS)).unwrap_or(2)
+    i32::try_from((memory_limit / BYTES_PER_ARENA).clamp(2, MAX_ARENAS)).unwrap_or(2)
 }
 
 #[cfg(all(target_os = "linux", target_env = "gnu"))]
 fn set_arenas(arenas: i32) {
-    // SAFETY: sets a number under the allocator's own lock; a refusal leaves what was before.
+    // SAFETY: sets a number under the allocator's own lock; on failure the setting is unchanged.
     #[allow(unsafe_code)]
     unsafe {
         libc::mallopt(libc::M_ARENA_MAX, arenas);
     }
 }
 
-/// Setting the bounds also keeps them from moving.
+/// Sets the thresholds, which also stops the allocator from adjusting them.
 #[cfg(all(target_os = "linux", target_env = "gnu"))]
-fn set_large(large: i32, top: i32) {
+fn set_thresholds(mmap: i32, trim: i32) {
     // SAFETY: as above.
     #[allow(unsafe_code)]
     unsafe {
-        libc::mallopt(libc::M_MMAP_THRESHOLD, large);
-        libc::mallopt(libc::M_TRIM_THRESHOLD, top);
+        libc::mallopt(libc::M_MMAP_THRESHOLD, mmap);
+        libc::mallopt(libc::M_TRIM_THRESHOLD, trim);
     }
 }
 
-/// Other allocators have no arenas for each thread.
+/// Other allocators have no arenas per thread.
 #[cfg(not(all(target_os = "linux", target_env = "gnu")))]
 fn set_arenas(_: i32) {}
 
 #[cfg(not(all(target_os = "linux", target_env = "gnu")))]
-fn set_large(_: i32, _: i32) {}
+fn set_thresholds(_: i32, _: i32) {}
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
-    fn there_are_more_arenas_with_more_memory() {
+    fn number_of_arenas_grows_with_memory_limit() {
         assert_eq!([0, 512 << 20, 1 << 30, 8 << 30].map(arenas), [2, 2, 4, 32]);
         assert_eq!(arenas(u64::MAX), 64);
     }

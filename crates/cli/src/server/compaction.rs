@@ -1,4 +1,4 @@
-//! Where and how a data node has its regions compacted.
+//! Options of compaction on a data node.
 
 use std::time::Duration;
 
@@ -12,26 +12,25 @@ use crate::text::span::Span;
 /// Options of compaction.
 #[derive(Debug, Clone, Args)]
 pub(crate) struct CompactionArgs {
-    /// Where regions are compacted by themselves: on compactor nodes when there are any, on this node,
-    /// or nowhere (only when somebody asks)
+    /// Background compaction of regions
     #[arg(long, env = "TIDEWATER_COMPACTION", value_enum, default_value = "remote")]
-    pub(crate) compaction: Place,
+    pub(crate) compaction: CompactionMode,
 
-    /// Whether this node does what no compactor takes
+    /// Compact locally when no compactor accepts the job
     #[arg(long, env = "TIDEWATER_FALLBACK_TO_LOCAL", value_name = "BOOL", default_value_t = true,
           action = clap::ArgAction::Set)]
     pub(crate) fallback_to_local: bool,
 
-    /// A compaction on a compactor that makes no progress for so long is given up and tried elsewhere. All
-    /// hooks of a table together must take less for one call each
+    /// Time without progress after which a job on a compactor is aborted and retried; must exceed the
+    /// total time of one call of each hook of a table
     #[arg(long, env = "TIDEWATER_COMPACTION_PATIENCE", value_name = "TIME", default_value = "30s")]
     pub(crate) compaction_patience: Span,
 
-    /// How often is looked for files to merge
+    /// Interval between checks for files to compact
     #[arg(long, env = "TIDEWATER_COMPACTION_EVERY", value_name = "TIME", default_value = "5s")]
     pub(crate) compaction_every: Span,
 
-    /// How long the files of a compaction that failed three times are left alone
+    /// Quarantine of the files of a compaction that failed three times
     #[arg(
         long,
         env = "TIDEWATER_COMPACTION_QUARANTINE",
@@ -41,19 +40,19 @@ pub(crate) struct CompactionArgs {
     pub(crate) compaction_quarantine: Span,
 }
 
-/// Where regions are compacted by themselves.
+/// Mode of background compaction.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
-pub(crate) enum Place {
-    /// On compactor nodes.
+pub(crate) enum CompactionMode {
+    /// Offload to compactor nodes.
     Remote,
-    /// On the data node.
+    /// Compact on the data node.
     Local,
-    /// Nowhere.
+    /// Compact only on request.
     Off,
 }
 
 impl CompactionArgs {
-    /// Puts them into a node's options.
+    /// Applies the arguments to the options of a data node.
     pub(crate) fn apply(&self, mut options: DataOptions) -> DataOptions {
         let policy = &mut options.groups.compactions;
         let jobs = JobPolicy {
@@ -64,9 +63,9 @@ impl CompactionArgs {
         };
         *policy = CompactionPolicy {
             where_to: match self.compaction {
-                Place::Remote => WhereTo::Compactors,
-                Place::Local => WhereTo::Here,
-                Place::Off => WhereTo::Nowhere,
+                CompactionMode::Remote => WhereTo::Compactors,
+                CompactionMode::Local => WhereTo::Here,
+                CompactionMode::Off => WhereTo::Nowhere,
             },
             every: positive(self.compaction_every),
             jobs,
@@ -76,7 +75,7 @@ impl CompactionArgs {
     }
 }
 
-/// An interval of nothing would be a loop that never rests.
+/// Returns the interval, at least 1 ms: an interval of zero would be a busy loop.
 fn positive(span: Span) -> Duration {
     span.duration().max(Duration::from_millis(1))
 }

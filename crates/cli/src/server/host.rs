@@ -1,4 +1,4 @@
-//! The listener and what every process serves: health, reflection, metrics, node admin.
+//! Listener and the services of every process: health, reflection, metrics, node admin.
 
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -21,17 +21,17 @@ use super::node_admin::NodeAdminService;
 use super::switchboard::Switchboard;
 use crate::exit::Failure;
 
-/// Calls in flight on one connection; Raft streams and watches are long-lived and few.
+/// Maximum calls in flight on one connection. Raft streams and watches are long-lived and few.
 const CALLS_PER_CONNECTION: usize = 4_096;
 
-/// HTTP/2 flow control: a whole batch of rows in flight without waiting for the other side.
+/// HTTP/2 flow control windows in bytes: a batch of rows is in flight without waiting for the peer.
 const STREAM_WINDOW: u32 = 8 << 20;
 const CONNECTION_WINDOW: u32 = 64 << 20;
 
-/// How long open calls may take to end when the process stops.
+/// Time for open calls to complete when the process stops.
 const DRAIN: Duration = Duration::from_secs(5);
 
-/// A port that is being served.
+/// A bound port and the task that serves it.
 pub(crate) struct Host {
     bound: SocketAddr,
     advertised: String,
@@ -43,7 +43,7 @@ pub(crate) struct Host {
 }
 
 impl Host {
-    /// Takes the port and serves it; services of roles follow by [`install`](Self::install).
+    /// Binds the port and serves it; [`install`](Self::install) adds the services of roles.
     pub(crate) async fn start(listen: &Listen, logs: &LogOptions) -> Result<Self, Failure> {
         check_exposure(listen.listen, listen.exposure.insecure)?;
         let listener = bind(listen.listen)?;
@@ -73,63 +73,63 @@ impl Host {
             .add_routes(routes)
             .serve_with_incoming_shutdown(incoming, stop.clone().cancelled_owned());
         let task = tokio::spawn(serving);
-        let upkeep = tokio::spawn(keep_up(metrics));
+        let upkeep = tokio::spawn(run_upkeep(metrics));
         Ok(Self { bound, advertised, switchboard, health, stop, task, upkeep })
     }
 
-    /// The address listened on.
+    /// Returns the bound address.
     pub(crate) fn bound(&self) -> SocketAddr {
         self.bound
     }
 
-    /// What others are told to connect to.
+    /// Returns the advertised address, HOST:PORT.
     pub(crate) fn advertised(&self) -> &str {
         &self.advertised
     }
 
-    /// Puts the services of a role, and of those before it, behind the port.
+    /// Installs the services of all roles started so far.
     pub(crate) fn install(&self, routes: Routes) {
         self.switchboard.install(routes);
     }
 
-    /// Says that the process serves: to health checks, and by one line on stdout to whoever
-    /// started it.
-    pub(crate) async fn ready(&self, role: &str, id: &str) -> Result<(), Failure> {
+    /// Reports that the process serves: to health checks, and with a line on stdout to the process
+    /// that started it.
+    pub(crate) async fn report_ready(&self, role: &str, id: &str) -> Result<(), Failure> {
         self.health.set_service_status("", ServingStatus::Serving).await;
         tracing::info!(role, id, listen = %self.bound, advertise = self.advertised, "serving");
         crate::output::line(&format!("ready role={role} id={id} address={}", self.advertised))
     }
 
-    /// Tells health checks that the process is about to stop.
-    pub(crate) async fn draining(&self) {
+    /// Reports to health checks that the process is about to stop.
+    pub(crate) async fn report_draining(&self) {
         self.health.set_service_status("", ServingStatus::NotServing).await;
     }
 
-    /// Resolves when the listener fails; pending otherwise.
+    /// Resolves when the listener fails; otherwise stays pending.
     pub(crate) async fn failed(&mut self) -> Failure {
         match (&mut self.task).await {
             Ok(Err(error)) => Failure::other(format!("the listener failed: {error}")),
-            Ok(Ok(())) => Failure::other("the listener ended unasked"),
-            Err(error) => Failure::other(format!("the listener stopped: {error}")),
+            Ok(Ok(())) => Failure::other("the listener exited unexpectedly"),
+            Err(error) => Failure::other(format!("the listener task failed: {error}")),
         }
     }
 
-    /// Closes the port; calls that are still open get a few seconds.
+    /// Closes the port; open calls have a few seconds to complete.
     pub(crate) async fn stop(mut self) {
         self.stop.cancel();
         self.upkeep.abort();
-        // A task that has ended, and was asked for its result, may not be asked again.
+        // A completed task must not be polled again, and `failed` may have taken its result.
         if self.task.is_finished() {
             return;
         }
         if tokio::time::timeout(DRAIN, &mut self.task).await.is_err() {
-            tracing::info!("calls that are still open are cut off");
+            tracing::info!("open calls aborted");
             self.task.abort();
         }
     }
 }
 
-async fn keep_up(metrics: MetricsPage) {
+async fn run_upkeep(metrics: MetricsPage) {
     let mut every = tokio::time::interval(Duration::from_secs(5));
     loop {
         every.tick().await;
@@ -149,7 +149,7 @@ fn common_routes(
             .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
     };
     let failed = |error: tonic_reflection::server::Error| {
-        Failure::other(format!("reflection cannot be served: {error}"))
+        Failure::other(format!("cannot serve reflection: {error}"))
     };
     let node_admin = NodeAdminServer::new(NodeAdminService { logs })
         .max_decoding_message_size(MAX_MESSAGE_BYTES)
@@ -158,7 +158,7 @@ fn common_routes(
     routes
         .add_service(health_service)
         .add_service(reflection().build_v1().map_err(failed)?)
-        // Older grpcurl knows this one only.
+        // Older versions of grpcurl support only this version.
         .add_service(reflection().build_v1alpha().map_err(failed)?)
         .add_service(node_admin);
     let router = routes

@@ -1,4 +1,4 @@
-//! Where to listen, what others connect to, and what is refused without TLS.
+//! Listen and advertised addresses, and the check for addresses exposed without TLS.
 
 use std::net::SocketAddr;
 
@@ -6,22 +6,22 @@ use clap::Args;
 
 use crate::exit::{Exit, Failure};
 
-/// Options of every role.
+/// Address options of every role.
 #[derive(Debug, Clone, Args)]
 pub(crate) struct Exposure {
-    /// What others are told to connect to, HOST:PORT [default: the address listened on]
+    /// Address that other nodes and clients connect to, HOST:PORT [default: the listen address]
     #[arg(long, env = "TIDEWATER_ADVERTISE", value_name = "ADDR")]
     pub(crate) advertise: Option<String>,
 
-    /// Listen on an address that other machines reach, without TLS
+    /// Allow listening without TLS on an address that other machines can reach
     #[arg(long, env = "TIDEWATER_INSECURE")]
     pub(crate) insecure: bool,
 }
 
-/// Where a role listens.
+/// Listen options of a role.
 #[derive(Debug, Clone, Args)]
 pub(crate) struct Listen {
-    /// Address to listen on; port 0 takes a free one
+    /// Address to listen on; port 0 selects a free port
     #[arg(long, env = "TIDEWATER_LISTEN", value_name = "ADDR")]
     pub(crate) listen: SocketAddr,
 
@@ -29,18 +29,18 @@ pub(crate) struct Listen {
     pub(crate) exposure: Exposure,
 }
 
-/// Refuses to be reachable from other machines without TLS, unless told so.
+/// Rejects an address that other machines can reach without TLS, unless `insecure` allows it.
 pub(crate) fn check_exposure(listen: SocketAddr, insecure: bool) -> Result<(), Failure> {
     if listen.ip().is_loopback() || insecure {
         return Ok(());
     }
     Err(Failure::usage(format!(
-        "{listen} can be reached from other machines, and this release has no TLS yet: listen on \
-         127.0.0.1, or say --insecure if the network itself is trusted"
+        "{listen} is reachable from other machines, and this release does not support TLS: listen \
+         on 127.0.0.1, or add --insecure if the network is trusted"
     )))
 }
 
-/// What others are told to connect to.
+/// Returns the address to advertise, HOST:PORT.
 pub(crate) fn advertised(bound: SocketAddr, advertise: Option<&str>) -> Result<String, Failure> {
     match advertise {
         Some(address) => {
@@ -51,26 +51,28 @@ pub(crate) fn advertised(bound: SocketAddr, advertise: Option<&str>) -> Result<S
                 return Ok(address.to_owned());
             }
             Err(Failure::usage(format!(
-                "--advertise {address}: must be HOST:PORT, as others connect to it"
+                "--advertise {address}: must be HOST:PORT with a port from 1"
             )))
         }
         None if bound.ip().is_unspecified() => Err(Failure::usage(format!(
-            "{bound} is every address of this machine, which others cannot connect to: say \
-             --advertise HOST:PORT"
+            "{bound} is a wildcard address, which other nodes cannot connect to: add --advertise \
+             HOST:PORT"
         ))),
         None => Ok(bound.to_string()),
     }
 }
 
-/// Takes the port.
+/// Binds the port.
 pub(crate) fn bind(listen: SocketAddr) -> Result<std::net::TcpListener, Failure> {
     let listener = std::net::TcpListener::bind(listen).map_err(|error| {
         let advice = match error.kind() {
             std::io::ErrorKind::AddrInUse => {
-                ": another process listens there; stop it, or choose another address with --listen"
+                ": another process uses the address; stop it, or choose another one with --listen"
             }
-            std::io::ErrorKind::AddrNotAvailable => ": no interface of this machine has it",
-            std::io::ErrorKind::PermissionDenied => ": ports below 1024 need special rights",
+            std::io::ErrorKind::AddrNotAvailable => {
+                ": no network interface of this machine has this address"
+            }
+            std::io::ErrorKind::PermissionDenied => ": ports below 1024 require privileges",
             _ => "",
         };
         let exit = match error.kind() {
@@ -90,7 +92,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn without_tls_only_loopback_is_served() {
+    fn non_loopback_address_requires_insecure_flag() {
         let check = |text: &str, insecure| check_exposure(text.parse().unwrap(), insecure);
         assert!(check("127.0.0.1:7400", false).is_ok());
         assert!(check("[::1]:7400", false).is_ok());
@@ -103,7 +105,7 @@ mod tests {
     }
 
     #[test]
-    fn others_are_told_an_address_that_works() {
+    fn advertised_address_must_be_connectable() {
         let bound: SocketAddr = "127.0.0.1:7411".parse().unwrap();
         assert_eq!(advertised(bound, None).unwrap(), "127.0.0.1:7411");
         assert_eq!(advertised(bound, Some("db-1:7411")).unwrap(), "db-1:7411");
@@ -115,7 +117,7 @@ mod tests {
     }
 
     #[test]
-    fn an_address_in_use_is_a_conflict() {
+    fn address_in_use_is_a_conflict() {
         let first = bind("127.0.0.1:0".parse().unwrap()).unwrap();
         let failure = bind(first.local_addr().unwrap()).unwrap_err();
         assert_eq!(failure.exit, Exit::Conflict);

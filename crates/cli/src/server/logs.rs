@@ -1,4 +1,4 @@
-//! What a server logs, on stderr, and changing it while it runs.
+//! Logging of a server on stderr, with a filter that can change while the server runs.
 
 use std::io::IsTerminal;
 use std::sync::Arc;
@@ -12,7 +12,7 @@ use tracing_subscriber::{EnvFilter, Layer, Registry, fmt};
 
 use crate::exit::Failure;
 
-/// How log lines are written.
+/// Format of log lines.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
 pub(crate) enum LogFormat {
     /// For people.
@@ -21,10 +21,10 @@ pub(crate) enum LogFormat {
     Json,
 }
 
-/// Options of every server.
+/// Log options of every server.
 #[derive(Debug, Clone, Args)]
 pub(crate) struct LogOptions {
-    /// What to log: a level, or levels by module, e.g. info,tidewater_data_node=debug
+    /// Log filter: a level, or levels by module, e.g. info,tidewater_data_node=debug
     #[arg(
         long,
         env = "TIDEWATER_LOG_FILTER",
@@ -33,12 +33,12 @@ pub(crate) struct LogOptions {
     )]
     pub(crate) log_filter: String,
 
-    /// How log lines on stderr are written
+    /// Format of log lines on stderr
     #[arg(long, env = "TIDEWATER_LOG_FORMAT", value_enum, default_value = "text")]
     pub(crate) log_format: LogFormat,
 }
 
-/// The filter in force.
+/// The current log filter.
 #[derive(Debug, Clone)]
 pub(crate) struct LogFilter {
     handle: Handle<EnvFilter, Registry>,
@@ -46,7 +46,7 @@ pub(crate) struct LogFilter {
 }
 
 impl LogFilter {
-    /// Starts logging; once per process.
+    /// Starts logging. Must be called once per process.
     pub(crate) fn start(options: &LogOptions) -> Result<Self, Failure> {
         let filter = parse(&options.log_filter)
             .map_err(|problem| Failure::usage(format!("--log-filter: {problem}")))?;
@@ -64,11 +64,11 @@ impl LogFilter {
             .with(filter)
             .with(lines)
             .try_init()
-            .map_err(|error| Failure::other(format!("logging cannot be started: {error}")))?;
+            .map_err(|error| Failure::other(format!("cannot start logging: {error}")))?;
         Ok(Self { handle, text: Arc::new(Mutex::new(options.log_filter.clone())) })
     }
 
-    /// Puts another filter in force; returns the one before, or what is wrong with the new one.
+    /// Replaces the filter; returns the previous one, or the problem with the new one.
     pub(crate) fn set(&self, text: &str) -> Result<String, String> {
         let filter = parse(text)?;
         self.handle.reload(filter).map_err(|error| error.to_string())?;
@@ -78,10 +78,10 @@ impl LogFilter {
 
 fn parse(text: &str) -> Result<EnvFilter, String> {
     if text.trim().is_empty() {
-        return Err("empty: name a level, e.g. info".to_owned());
+        return Err("the filter is empty: name a level, e.g. info".to_owned());
     }
     EnvFilter::try_new(text).map_err(|error| {
-        format!("`{text}` is no log filter ({error}): write e.g. info,tidewater_data_node=debug")
+        format!("`{text}` is not a log filter ({error}): write e.g. info,tidewater_data_node=debug")
     })
 }
 
@@ -90,7 +90,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn filters_are_checked() {
+    fn invalid_log_filters_are_rejected() {
         assert!(parse("info,tidewater_data_node=debug").is_ok());
         for wrong in ["", "info,tidewater=loudly", "a=b=c"] {
             assert!(parse(wrong).is_err(), "{wrong}");

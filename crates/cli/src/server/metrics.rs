@@ -1,4 +1,4 @@
-//! `/metrics` in Prometheus' text form, on the port of the node.
+//! `/metrics` in the Prometheus text format, on the port of the node.
 
 use std::convert::Infallible;
 use std::future::{Ready, ready};
@@ -10,22 +10,22 @@ use tonic::codegen::http::{Request, Response, header};
 
 use crate::exit::Failure;
 
-/// Answers with all metrics of the process.
+/// HTTP service that returns all metrics of the process.
 #[derive(Debug, Clone)]
 pub(crate) struct MetricsPage {
     handle: PrometheusHandle,
 }
 
 impl MetricsPage {
-    /// Collects what the process counts from here on; once per process.
+    /// Installs the metrics recorder. Must be called once per process.
     pub(crate) fn install() -> Result<Self, Failure> {
         let handle = PrometheusBuilder::new()
             .install_recorder()
-            .map_err(|error| Failure::other(format!("metrics cannot be collected: {error}")))?;
+            .map_err(|error| Failure::other(format!("cannot collect metrics: {error}")))?;
         Ok(Self { handle })
     }
 
-    /// Keeps histograms bounded; to be called every few seconds.
+    /// Bounds the memory of histograms. Must be called every few seconds.
     pub(crate) fn upkeep(&self) {
         self.handle.run_upkeep();
     }

@@ -1,4 +1,4 @@
-//! A running node of any role, as the process sees it.
+//! A running node of any role.
 
 use std::time::Duration;
 
@@ -18,7 +18,7 @@ pub(crate) enum RunningNode {
 }
 
 impl RunningNode {
-    /// Its id in the cluster.
+    /// Returns the id of the node in the cluster.
     pub(crate) fn node_id(&self) -> u64 {
         match self {
             Self::Meta(node) => node.node_id().get(),
@@ -27,7 +27,7 @@ impl RunningNode {
         }
     }
 
-    /// Adds its services; `Raft` is the process's.
+    /// Adds the services of the node. The process itself adds the `Raft` service, which its nodes share.
     pub(crate) fn add_services(&self, routes: &mut RoutesBuilder) {
         match self {
             Self::Meta(node) => node.add_services(routes),
@@ -36,19 +36,19 @@ impl RunningNode {
         }
     }
 
-    /// Resolves when the node belongs to its cluster. A meta node joins by calls that come through
-    /// the port; the others have joined when they have started.
+    /// Resolves when the node belongs to its cluster. A meta node joins through calls to its port.
+    /// Other nodes have joined when they have started.
     pub(crate) async fn joined(&self) -> Result<(), Failure> {
         match self {
             Self::Meta(node) => match node.joined().await {
                 Ok(_) => Ok(()),
-                Err(error) => Err(start_errors::of_meta(&error)),
+                Err(error) => Err(start_errors::meta_failure(&error)),
             },
             Self::Data(_) | Self::Compactor(_) => Ok(()),
         }
     }
 
-    /// Resolves, in words, when the process must exit.
+    /// Resolves with an error message when the process must exit.
     pub(crate) async fn failed(&self) -> String {
         match self {
             Self::Meta(node) => node.failed().await.to_string(),
@@ -57,15 +57,15 @@ impl RunningNode {
         }
     }
 
-    /// How much longer than usual it may take to stop.
-    pub(crate) fn longest_stop(&self) -> Duration {
+    /// Returns the additional time that the node may take to stop.
+    pub(crate) fn extra_stop_time(&self) -> Duration {
         match self {
             Self::Meta(_) | Self::Data(_) => Duration::ZERO,
             Self::Compactor(node) => node.longest_shutdown(),
         }
     }
 
-    /// Stops it: work in hand is finished, leadership is handed over.
+    /// Stops the node: completes work in progress and transfers leadership.
     pub(crate) async fn shutdown(self) {
         match self {
             Self::Meta(node) => node.shutdown().await,

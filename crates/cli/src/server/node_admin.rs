@@ -1,4 +1,4 @@
-//! The `NodeAdmin` service, on every node.
+//! The `NodeAdmin` service of every node.
 
 use tidewater_common::refusal::Refusal;
 use tidewater_proto::v1::node_admin_server::NodeAdmin;
@@ -7,7 +7,7 @@ use tonic::{Request, Response, Status};
 
 use super::logs::LogFilter;
 
-/// Changes what the process logs.
+/// `NodeAdmin` service: changes the log filter of the process.
 #[derive(Debug, Clone)]
 pub(crate) struct NodeAdminService {
     pub(crate) logs: LogFilter,

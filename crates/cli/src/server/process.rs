@@ -1,4 +1,4 @@
-//! A server process from its port to its end.
+//! Life of a server process, from binding its port to its exit.
 
 use std::time::Duration;
 
@@ -13,11 +13,11 @@ use super::node::RunningNode;
 use super::signals::StopSignals;
 use crate::exit::Failure;
 
-/// How long nodes may take to stop: handing leadership over, finishing what is under way. Jobs of a
-/// compactor have a limit of their own beside it.
-const STOP: Duration = Duration::from_secs(20);
+/// Time for nodes to stop: to transfer leadership and complete work in progress. Jobs of a compactor
+/// have additional time.
+const STOP_TIMEOUT: Duration = Duration::from_secs(20);
 
-/// A process with its port open, and the nodes that were started in it.
+/// A process with its open port and the nodes started in it.
 pub(crate) struct Process {
     host: Host,
     raft: RaftService,
@@ -27,30 +27,30 @@ pub(crate) struct Process {
 }
 
 impl Process {
-    /// Takes the port, so that nothing else is touched when it is taken already.
+    /// Binds the port first, so that nothing else changes if it is in use.
     pub(crate) async fn start(listen: &Listen, logs: &LogOptions) -> Result<Self, Failure> {
         let signals = StopSignals::listen()?;
         let host = Host::start(listen, logs).await?;
         Ok(Self { host, raft: RaftService::new(), nodes: Vec::new(), signals, stopped: false })
     }
 
-    /// What others are told to connect to.
+    /// Returns the advertised address, HOST:PORT.
     pub(crate) fn advertised(&self) -> &str {
         self.host.advertised()
     }
 
-    /// The address listened on, for nodes of this process that call each other.
+    /// Returns the bound address, for calls between nodes of this process.
     pub(crate) fn bound(&self) -> std::net::SocketAddr {
         self.host.bound()
     }
 
-    /// The Raft service of all nodes of the process.
+    /// Returns the Raft service that all nodes of the process share.
     pub(crate) fn raft(&self) -> RaftService {
         self.raft.clone()
     }
 
-    /// Starts a node and puts its services behind the port. Being told to stop meanwhile ends the
-    /// start, and everything that would follow.
+    /// Starts a node and installs its services. A stop signal during the start aborts it, and no
+    /// further node starts.
     pub(crate) async fn add(
         &mut self,
         start: impl Future<Output = Result<RunningNode, Failure>>,
@@ -62,7 +62,7 @@ impl Process {
             node = start => node,
             failure = self.host.failed() => Err(failure),
             signal = self.signals.next() => {
-                tracing::info!(signal, "stopping before the start was over");
+                tracing::info!(signal, "stopping before the node has started");
                 self.stopped = true;
                 return Ok(());
             }
@@ -77,17 +77,17 @@ impl Process {
                 return Err(failure);
             }
         }
-        self.last_joined().await
+        self.wait_until_joined().await
     }
 
-    /// Waits until the node started last belongs to its cluster.
-    async fn last_joined(&mut self) -> Result<(), Failure> {
+    /// Waits until the node that started last belongs to its cluster.
+    async fn wait_until_joined(&mut self) -> Result<(), Failure> {
         let Some(node) = self.nodes.last() else { return Ok(()) };
         let joined = tokio::select! {
             joined = node.joined() => joined,
             failure = self.host.failed() => Err(failure),
             signal = self.signals.next() => {
-                tracing::info!(signal, "stopping before the node had joined its cluster");
+                tracing::info!(signal, "stopping before the node has joined its cluster");
                 self.stopped = true;
                 Ok(())
             }
@@ -113,15 +113,15 @@ impl Process {
         if !self.stopped {
             let ids: Vec<String> =
                 self.nodes.iter().map(|node| node.node_id().to_string()).collect();
-            ended = self.host.ready(role, &ids.join(",")).await;
+            ended = self.host.report_ready(role, &ids.join(",")).await;
             if ended.is_ok() {
-                ended = self.until_told().await;
+                ended = self.serve_until_stopped().await;
             }
         }
-        self.host.draining().await;
+        self.host.report_draining().await;
         let nodes = std::mem::take(&mut self.nodes);
-        let longer = nodes.iter().map(RunningNode::longest_stop).max().unwrap_or_default();
-        let limit = STOP.saturating_add(longer);
+        let extra = nodes.iter().map(RunningNode::extra_stop_time).max().unwrap_or_default();
+        let limit = STOP_TIMEOUT.saturating_add(extra);
         tokio::select! {
             stopped = tokio::time::timeout(limit, shut_down(nodes)) => {
                 if stopped.is_err() {
@@ -129,14 +129,15 @@ impl Process {
                 }
             }
             signal = self.signals.next() => {
-                return Err(Failure::other(format!("stopped at once by a second {signal}")));
+                return Err(Failure::other(format!("stopped immediately by a second {signal}")));
             }
         }
         self.host.stop().await;
         ended
     }
 
-    async fn until_told(&mut self) -> Result<(), Failure> {
+    /// Waits for a stop signal, or for the failure of the listener or a node.
+    async fn serve_until_stopped(&mut self) -> Result<(), Failure> {
         let failures = self.nodes.iter().map(|node| Box::pin(node.failed()));
         tokio::select! {
             signal = self.signals.next() => {
@@ -145,14 +146,14 @@ impl Process {
             }
             failure = self.host.failed() => Err(failure),
             (failure, _, _) = select_all(failures) => {
-                tracing::error!(%failure, "the node cannot go on");
+                tracing::error!(%failure, "node failed");
                 Err(Failure::other(failure))
             }
         }
     }
 }
 
-/// The last one started stops first: data nodes hand over while their meta node still answers.
+/// Stops the nodes in reverse order: data nodes transfer leadership while their meta node still answers.
 async fn shut_down(nodes: Vec<RunningNode>) {
     for node in nodes.into_iter().rev() {
         node.shutdown().await;

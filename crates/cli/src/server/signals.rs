@@ -1,21 +1,21 @@
-//! When to stop: SIGTERM or SIGINT; a second one means now.
+//! Stop signals: SIGTERM and SIGINT. A second signal stops the process immediately.
 
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use crate::exit::Failure;
 
-/// Signals asking the process to stop.
+/// Receiver of stop signals.
 pub(crate) struct StopSignals {
     terminate: Signal,
     interrupt: Signal,
 }
 
 impl StopSignals {
-    /// Takes the signals over from their defaults.
+    /// Replaces the default handlers of the signals.
     pub(crate) fn listen() -> Result<Self, Failure> {
         let take = |kind| {
             signal(kind)
-                .map_err(|error| Failure::other(format!("signals cannot be received: {error}")))
+                .map_err(|error| Failure::other(format!("cannot install signal handlers: {error}")))
         };
         Ok(Self {
             terminate: take(SignalKind::terminate())?,

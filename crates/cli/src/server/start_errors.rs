@@ -1,4 +1,4 @@
-//! Why a node did not start, as a status and what to do.
+//! Start errors of nodes, with exit status and remedy.
 
 use tidewater_compactor_node::StartError as CompactorStartError;
 use tidewater_data_node::node::StartError as DataStartError;
@@ -8,14 +8,14 @@ use tidewater_region_engine::storage::StoreError;
 
 use crate::exit::{Exit, Failure, exit_of};
 
-/// Of a data directory.
-pub(crate) fn of_directory(error: &IdentityError) -> Failure {
+/// Returns the failure for an error of a data directory.
+pub(crate) fn directory_failure(error: &IdentityError) -> Failure {
     let (exit, advice) = match error {
         IdentityError::WrongRole { .. } | IdentityError::WrongNode { .. } => {
-            (Exit::Conflict, "choose another --data-dir, or start the node that it belongs to")
+            (Exit::Conflict, "choose another --data-dir, or start the node that owns it")
         }
         IdentityError::WrongCluster { .. } => {
-            (Exit::Conflict, "choose another --data-dir, or the cluster that it belongs to")
+            (Exit::Conflict, "choose another --data-dir, or join the cluster that it belongs to")
         }
         IdentityError::InUse { .. } => {
             (Exit::Conflict, "stop that process first, or choose another --data-dir")
@@ -26,8 +26,8 @@ pub(crate) fn of_directory(error: &IdentityError) -> Failure {
     Failure::new(exit, format!("{error}\n  {advice}"))
 }
 
-/// Of a registration.
-pub(crate) fn of_registration(error: RegisterError) -> Failure {
+/// Returns the failure for an error of the registration with the meta group.
+pub(crate) fn registration_failure(error: RegisterError) -> Failure {
     match error {
         RegisterError::NoAddress => Failure::usage("--meta: name at least one meta node"),
         RegisterError::Refused(ref refusal) => {
@@ -36,34 +36,34 @@ pub(crate) fn of_registration(error: RegisterError) -> Failure {
     }
 }
 
-/// Of an object store.
-fn of_store(error: &StoreError) -> Failure {
+/// Returns the failure for an error of the object store.
+fn store_failure(error: &StoreError) -> Failure {
     Failure::new(
         if error.is_wrong_url() { Exit::Usage } else { Exit::Unavailable },
         format!(
             "{error}\n  check --object-store (file:///DIR, s3://BUCKET/PREFIX), its credentials \
-             (AWS_*), and that it can be written to"
+             (AWS_*), and that it is writable"
         ),
     )
 }
 
-/// Of a data node.
-pub(crate) fn of_data(error: DataStartError) -> Failure {
+/// Returns the failure for a start error of a data node.
+pub(crate) fn data_failure(error: DataStartError) -> Failure {
     match error {
-        DataStartError::Directory(error) => of_directory(&error),
-        DataStartError::Register(error) => of_registration(error),
-        DataStartError::Store(error) => of_store(&error),
-        DataStartError::Answer(_) | DataStartError::Group(_) | DataStartError::Interrupted(_) => {
-            Failure::other(error.to_string())
-        }
+        DataStartError::Directory(error) => directory_failure(&error),
+        DataStartError::Register(error) => registration_failure(error),
+        DataStartError::Store(error) => store_failure(&error),
+        DataStartError::InvalidReply(_)
+        | DataStartError::Group(_)
+        | DataStartError::Interrupted(_) => Failure::other(error.to_string()),
     }
 }
 
-/// Of a meta node.
-pub(crate) fn of_meta(error: &MetaError) -> Failure {
+/// Returns the failure for a start error of a meta node.
+pub(crate) fn meta_failure(error: &MetaError) -> Failure {
     match error {
         MetaError::Options(error) => Failure::usage(error.to_string()),
-        MetaError::Directory(error) => of_directory(error),
+        MetaError::Directory(error) => directory_failure(error),
         MetaError::AlreadyBootstrapped { .. } => Failure::new(Exit::Conflict, error.to_string()),
         MetaError::PeerRefused { refusal, .. } => {
             Failure::new(exit_of(refusal.reason), error.to_string())
@@ -74,11 +74,11 @@ pub(crate) fn of_meta(error: &MetaError) -> Failure {
     }
 }
 
-/// Of a compactor node.
-pub(crate) fn of_compactor(error: CompactorStartError) -> Failure {
+/// Returns the failure for a start error of a compactor node.
+pub(crate) fn compactor_failure(error: CompactorStartError) -> Failure {
     match error {
-        CompactorStartError::Store(error) => of_store(&error),
-        CompactorStartError::Register(error) => of_registration(error),
-        CompactorStartError::Answer(_) => Failure::other(error.to_string()),
+        CompactorStartError::Store(error) => store_failure(&error),
+        CompactorStartError::Register(error) => registration_failure(error),
+        CompactorStartError::InvalidReply(_) => Failure::other(error.to_string()),
     }
 }

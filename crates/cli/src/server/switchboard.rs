@@ -1,4 +1,4 @@
-//! Services that are put behind the port while it is open.
+//! Services that are installed while the port is open.
 
 use std::convert::Infallible;
 use std::sync::Arc;
@@ -14,14 +14,14 @@ use tonic::service::Routes;
 
 type Body = tonic::body::Body;
 
-/// Sends each call to the services installed last.
+/// Routes each call to the services installed last.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Switchboard {
     routes: Arc<RwLock<Option<Routes>>>,
 }
 
 impl Switchboard {
-    /// From here on, calls go to these services.
+    /// Replaces the installed services.
     pub(crate) fn install(&self, routes: Routes) {
         *self.routes.write() = Some(routes.prepare());
     }
@@ -50,7 +50,7 @@ where
 }
 
 fn starting() -> Response<Body> {
-    let refusal = Refusal::new(Reason::Unavailable, "the node is starting: try again")
+    let refusal = Refusal::new(Reason::Unavailable, "the node is starting: retry")
         .retry_after(std::time::Duration::from_millis(200));
     Status::from(refusal).into_http()
 }

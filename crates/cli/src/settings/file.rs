@@ -1,4 +1,4 @@
-//! The TOML file: sections with settings named like the options.
+//! Settings file in TOML: sections with settings named like the options.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -17,7 +17,7 @@ pub(crate) struct SettingsFile {
 }
 
 impl SettingsFile {
-    /// Reads a file and checks its form.
+    /// Reads a file and checks its structure.
     pub(crate) fn read(path: &Path) -> Result<Self, Failure> {
         let name = path.display().to_string();
         let text = std::fs::read_to_string(path).map_err(|error| {
@@ -25,12 +25,12 @@ impl SettingsFile {
                 std::io::ErrorKind::NotFound => Exit::NotFound,
                 _ => Exit::Other,
             };
-            Failure::new(exit, format!("{name}: the settings cannot be read: {error}"))
+            Failure::new(exit, format!("{name}: cannot read the settings: {error}"))
         })?;
-        Self::of_text(&name, &text)
+        Self::parse(&name, &text)
     }
 
-    fn of_text(name: &str, text: &str) -> Result<Self, Failure> {
+    fn parse(name: &str, text: &str) -> Result<Self, Failure> {
         let bad = |problem: String| Failure::usage(format!("{name}: {problem}"));
         let parsed = Config::builder()
             .add_source(File::from_str(text, FileFormat::Toml))
@@ -43,7 +43,7 @@ impl SettingsFile {
         for (section, value) in table {
             if !ROLES.contains(&section.as_str()) && section != "client" {
                 return Err(bad(format!(
-                    "there is no section [{section}]: sections are {} and client",
+                    "unknown section [{section}]: sections are {} and client",
                     ROLES.join(", ")
                 )));
             }
@@ -64,15 +64,15 @@ impl SettingsFile {
         Ok(Self { name: name.to_owned(), sections })
     }
 
-    /// Whether the file sets this option of a section.
+    /// Returns true if the file sets this option of a section.
     pub(crate) fn sets(&self, section: &str, option: &str) -> bool {
         self.sections
             .get(section)
             .is_some_and(|settings| settings.keys().any(|key| same_name(key, option)))
     }
 
-    /// Makes the file's settings the defaults of the options.
-    pub(crate) fn lay_under(&self, mut command: Command) -> Result<Command, Failure> {
+    /// Sets the settings of the file as defaults of the options.
+    pub(crate) fn set_defaults(&self, mut command: Command) -> Result<Command, Failure> {
         for (section, settings) in &self.sections {
             for (key, values) in settings {
                 let mut known = false;
@@ -84,7 +84,7 @@ impl SettingsFile {
                         .collect();
                     for name in names {
                         command = command.mut_subcommand(name, |command| {
-                            set_below(command, key, values, &mut known)
+                            set_recursively(command, key, values, &mut known)
                         });
                     }
                 } else {
@@ -93,7 +93,7 @@ impl SettingsFile {
                 }
                 if !known {
                     return Err(Failure::usage(format!(
-                        "{}: [{section}] has no setting `{key}`: settings are named like the \
+                        "{}: unknown setting `{key}` in [{section}]: settings are named like the \
                          options of the command, see `tidewater {} --help`",
                         self.name,
                         if section == "client" { "table list" } else { section }
@@ -116,16 +116,22 @@ fn texts(value: Value) -> Option<Vec<String>> {
     }
 }
 
-/// Settings may be written with hyphens, as the options, or with underscores, as usual in TOML.
+/// Compares names. Settings may use hyphens, as in options, or underscores, as usual in TOML.
 fn same_name(key: &str, option: &str) -> bool {
     key.replace('_', "-") == option.replace('_', "-")
 }
 
-fn set_below(mut command: Command, key: &str, values: &[String], known: &mut bool) -> Command {
+fn set_recursively(
+    mut command: Command,
+    key: &str,
+    values: &[String],
+    known: &mut bool,
+) -> Command {
     let names: Vec<String> =
         command.get_subcommands().map(|command| command.get_name().to_owned()).collect();
     for name in names {
-        command = command.mut_subcommand(name, |command| set_below(command, key, values, known));
+        command =
+            command.mut_subcommand(name, |command| set_recursively(command, key, values, known));
     }
     set(command, key, values, known)
 }
@@ -137,7 +143,7 @@ fn set(command: Command, key: &str, values: &[String], known: &mut bool) -> Comm
         .map(|argument| argument.get_id().clone());
     let Some(id) = id else { return command };
     *known = true;
-    // The command tree lives as long as the process; so may its defaults.
+    // The command tree lives as long as the process, so leaking its defaults is fine.
     let values: Vec<&'static str> =
         values.iter().map(|value| &*Box::leak(value.clone().into_boxed_str())).collect();
     command.mut_arg(id, |argument| argument.required(false).default_values(values))
@@ -147,33 +153,32 @@ fn set(command: Command, key: &str, values: &[String], known: &mut bool) -> Comm
 mod tests {
     use super::*;
 
-    fn refused(text: &str) -> String {
-        SettingsFile::of_text("t.toml", text)
-            .and_then(|file| file.lay_under(crate::settings::command(None)?))
+    fn rejection(text: &str) -> String {
+        SettingsFile::parse("t.toml", text)
+            .and_then(|file| file.set_defaults(crate::settings::command(None)?))
             .map(|_| ())
             .unwrap_err()
             .message
     }
 
     #[test]
-    fn what_is_no_setting_is_named() {
+    fn invalid_settings_are_named() {
         for (text, part) in [
             ("a = = b", "not valid TOML"),
-            ("[server]\nx = 1", "no section [server]"),
+            ("[server]\nx = 1", "unknown section [server]"),
             ("data = 1", "must be a section"),
             ("[data]\nlisten = {a = 1}", "[data] listen"),
-            ("[data]\nlistne = \"x\"", "no setting `listne`"),
-            ("[client]\nlisten = \"x\"", "no setting `listen`"),
+            ("[data]\nlistne = \"x\"", "unknown setting `listne`"),
+            ("[client]\nlisten = \"x\"", "unknown setting `listen`"),
         ] {
-            let message = refused(text);
+            let message = rejection(text);
             assert!(message.starts_with("t.toml: ") && message.contains(part), "{text}: {message}");
         }
     }
 
     #[test]
-    fn hyphens_and_underscores_are_one() {
-        let file =
-            SettingsFile::of_text("t", "[data]\nmemory_limit = 1\ndata-dir = \"x\"").unwrap();
+    fn setting_names_accept_hyphens_and_underscores() {
+        let file = SettingsFile::parse("t", "[data]\nmemory_limit = 1\ndata-dir = \"x\"").unwrap();
         assert!(file.sets("data", "memory-limit") && file.sets("data", "data-dir"));
         assert!(!file.sets("meta", "data-dir"));
     }

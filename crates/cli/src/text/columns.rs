@@ -1,4 +1,4 @@
-//! Columns to be made: `origin utf8, flight int64 not null, price decimal128(10, 2) default 1.50`.
+//! Column definitions: `origin utf8, flight int64 not null, price decimal128(10, 2) default 1.50`.
 
 use std::collections::HashSet;
 use std::str::FromStr;
@@ -9,7 +9,7 @@ use tidewater_common::schema::ColumnType;
 use super::TextError;
 use super::tokens::{Placed, Token, tokens};
 
-/// One or more columns, in order; names unique, types in canonical text.
+/// One or more columns, in order, with unique names and canonical type names.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct ColumnSpecs(pub(crate) Vec<NewColumn>);
 
@@ -25,7 +25,7 @@ impl FromStr for ColumnSpecs {
             let column = one_column(part, end)?;
             if !names.insert(column.name.clone()) {
                 let position = part.first().map_or(end, |placed| placed.position);
-                let message = format!("the column `{}` is there twice", column.name);
+                let message = format!("column `{}` occurs twice", column.name);
                 return Err(TextError::new(position, message));
             }
             columns.push(column);
@@ -34,7 +34,7 @@ impl FromStr for ColumnSpecs {
     }
 }
 
-/// Cuts at commas outside of parentheses.
+/// Splits at commas outside parentheses.
 fn split_at_commas(found: &[Placed]) -> Vec<&[Placed]> {
     let mut depth = 0_usize;
     found
@@ -72,7 +72,7 @@ fn one_column(part: &[Placed], end: usize) -> Result<NewColumn, TextError> {
     Ok(NewColumn { name: name.clone(), data_type: data_type.to_string(), nullable, default })
 }
 
-/// How many tokens make up the type: a word, and what follows it in parentheses.
+/// Number of tokens of the type: a word and its arguments in parentheses.
 fn type_length(rest: &[Placed]) -> usize {
     match rest {
         [Placed { token: Token::Word(_), .. }, Placed { token: Token::Sign("("), .. }, ..] => rest
@@ -96,7 +96,7 @@ fn joined(found: &[Placed]) -> String {
     text
 }
 
-/// Cuts `default VALUE` off the end.
+/// Splits `default VALUE` off the end.
 fn default<'a>(
     options: &'a [Placed],
     data_type: &ColumnType,
@@ -145,7 +145,7 @@ mod tests {
     }
 
     #[test]
-    fn defaults_parse_and_must_be_of_the_type() {
+    fn column_defaults_must_match_the_column_type() {
         let parsed: ColumnSpecs =
             "a int8 not null default -7, b utf8 default 'it''s', c bool null default true"
                 .parse()
@@ -166,7 +166,7 @@ mod tests {
     }
 
     #[test]
-    fn names_types_and_not_null_parse() {
+    fn column_names_types_and_nullability_parse() {
         let parsed: ColumnSpecs =
             "origin utf8, flight int64 not null, price decimal128(10, 2),\n \"a b\" binary null"
                 .parse()
@@ -183,7 +183,7 @@ mod tests {
     }
 
     #[test]
-    fn a_type_may_have_arguments() {
+    fn column_types_accept_arguments() {
         for text in ["int64", "timestamp(s)", "timestamp(ms, UTC)", "decimal128(38, 10)"] {
             let parsed: ColumnSpecs = format!("c {text}").parse().unwrap();
             assert_eq!(parsed.0, [spec("c", text, true)], "{text}");
@@ -191,7 +191,7 @@ mod tests {
     }
 
     #[test]
-    fn errors_know_where() {
+    fn column_errors_report_their_position() {
         for (text, position, part) in [
             ("", 1, "expected a column"),
             ("a utf8,", 8, "expected a column"),

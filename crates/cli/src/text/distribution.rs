@@ -1,11 +1,11 @@
-//! How a table's rows are spread: `range`, or `hash(column, ...)`.
+//! Distribution of the rows of a table: `range`, or `hash(column, ...)`.
 
 use std::str::FromStr;
 
 use super::TextError;
 use super::tokens::{Placed, Token, tokens};
 
-/// By ranges of the row key, or by a hash of some of its columns.
+/// Distribution of rows by ranges of the row key, or by a hash of some of its columns.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Distribution {
     Range,
@@ -56,7 +56,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn range_and_hash_parse() {
+    fn range_and_hash_distributions_parse() {
         assert_eq!("range".parse(), Ok(Distribution::Range));
         assert_eq!("hash(a)".parse(), Ok(Distribution::Hash(vec!["a".into()])));
         assert_eq!(
@@ -66,7 +66,7 @@ mod tests {
     }
 
     #[test]
-    fn others_are_refused_with_their_position() {
+    fn invalid_distributions_report_the_error_position() {
         for (text, position) in [
             ("", 1),
             ("list(a)", 1),

@@ -2,7 +2,7 @@
 
 use super::TextError;
 
-/// The values of one key. A value that holds a comma stands in double quotes.
+/// Parses the values of one key. A value that contains a comma is enclosed in double quotes.
 pub(crate) fn key_values(text: &str) -> Result<Vec<String>, TextError> {
     let mut values = Vec::new();
     let mut value = String::new();
@@ -26,7 +26,7 @@ pub(crate) fn key_values(text: &str) -> Result<Vec<String>, TextError> {
         }
     }
     if let Some(position) = quoted_since {
-        return Err(TextError::new(position, "the quote is never closed"));
+        return Err(TextError::new(position, "the quote is not closed"));
     }
     values.push(value);
     Ok(values)
@@ -37,7 +37,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn keys_are_values_between_commas() {
+    fn key_values_are_separated_by_commas() {
         assert_eq!(key_values("EWR").unwrap(), ["EWR"]);
         assert_eq!(key_values("2013-01-01T10:00:00Z,UA,1545").unwrap().len(), 3);
         assert_eq!(key_values("a,,b").unwrap(), ["a", "", "b"]);
@@ -46,7 +46,7 @@ mod tests {
     }
 
     #[test]
-    fn quotes_that_do_not_match_are_named() {
+    fn unbalanced_quotes_report_their_position() {
         assert_eq!(key_values("x,\"a").unwrap_err().position, 3);
         assert_eq!(key_values("\"a\"b").unwrap_err().position, 4);
     }

@@ -5,15 +5,15 @@ use std::str::FromStr;
 /// Id and address of a meta node.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Peer {
-    /// From 1 on.
+    /// Id of the node, from 1.
     pub(crate) node_id: u64,
-    /// HOST:PORT.
+    /// Address of the node, HOST:PORT.
     pub(crate) address: String,
 }
 
-/// A peer that does not parse.
+/// An invalid peer.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("`{0}` is no peer: write ID=HOST:PORT, with an id from 1 on, e.g. 1=127.0.0.1:7401")]
+#[error("`{0}` is not a peer: write ID=HOST:PORT, with an id from 1, e.g. 1=127.0.0.1:7401")]
 pub(crate) struct PeerError(String);
 
 impl FromStr for Peer {
@@ -45,7 +45,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_peer_says_so() {
+    fn invalid_peers_are_rejected() {
         for text in ["", "127.0.0.1:7401", "0=a:1", "x=a:1", "1=a", "1=:1", "1=a:0", "1=a:99999"] {
             assert_eq!(text.parse::<Peer>(), Err(PeerError(text.to_owned())), "{text}");
         }

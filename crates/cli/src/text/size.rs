@@ -7,14 +7,14 @@ use std::str::FromStr;
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Size(pub(crate) u64);
 
-/// A size that does not parse.
+/// An invalid size.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub(crate) enum SizeError {
     #[error("`{0}` is not a size: write a whole number and a unit, e.g. 512MiB or 2GiB")]
     Form(String),
     #[error("`{text}` has the unknown unit `{unit}`: use B, KiB, MiB, GiB, TiB, KB, MB, GB or TB")]
     Unit { text: String, unit: String },
-    #[error("`{0}` is larger than this machine can count")]
+    #[error("`{0}` is too large: the maximum is 2^64 - 1 bytes")]
     Overflow(String),
 }
 
@@ -91,7 +91,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_not_a_size_says_so() {
+    fn invalid_sizes_are_rejected() {
         assert_eq!("".parse::<Size>(), Err(SizeError::Form("".into())));
         assert_eq!("-1MiB".parse::<Size>(), Err(SizeError::Form("-1MiB".into())));
         assert_eq!(
@@ -102,7 +102,7 @@ mod tests {
     }
 
     #[test]
-    fn a_size_is_shown_in_its_largest_whole_unit() {
+    fn size_displays_in_its_largest_whole_unit() {
         assert_eq!(Size(512 << 20).to_string(), "512MiB");
         assert_eq!(Size(1000).to_string(), "1000");
         assert_eq!(Size(0).to_string(), "0");

@@ -1,19 +1,19 @@
-//! Lengths of time: `500ms`, `30s`, `15m`, `6h`, `90d`.
+//! Durations: `500ms`, `30s`, `15m`, `6h`, `90d`.
 
 use std::fmt;
 use std::str::FromStr;
 use std::time::Duration;
 
-/// A length of time, in milliseconds.
+/// A duration in milliseconds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Span(pub(crate) u64);
 
-/// A length of time that does not parse.
+/// An invalid duration.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub(crate) enum SpanError {
-    #[error("`{0}` is not a length of time: write a whole number and ms, s, m, h or d, e.g. 90d")]
+    #[error("`{0}` is not a duration: write a whole number and ms, s, m, h or d, e.g. 90d")]
     Form(String),
-    #[error("`{0}` is longer than can be counted in milliseconds")]
+    #[error("`{0}` is too long: the maximum is 2^64 - 1 milliseconds")]
     Overflow(String),
 }
 
@@ -66,7 +66,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn spans_parse_and_show_themselves() {
+    fn durations_parse_and_display() {
         for (text, ms) in [
             ("500ms", 500),
             ("30s", 30_000),
@@ -80,7 +80,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_not_a_span_says_so() {
+    fn invalid_durations_are_rejected() {
         for text in ["", "90", "d", "1.5h", "-1d", "3 weeks"] {
             assert_eq!(text.parse::<Span>(), Err(SpanError::Form(text.into())), "{text}");
         }

@@ -1,19 +1,19 @@
-//! Words, quoted texts and signs with their positions.
+//! Tokenizer: words, quoted texts and signs with their positions.
 
 use super::TextError;
 
-/// One piece of a text.
+/// A token of a text.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Token {
-    /// A name, a keyword or a number as it stands.
+    /// A name, a keyword or a number, unchanged.
     Word(String),
-    /// What stood between quotes, with doubled quotes made single.
+    /// Text between quotes, with doubled quotes replaced by single ones.
     Quoted(String),
     /// `,`, `(`, `)`, `=`, `!=`, `<`, `<=`, `>`, `>=`.
     Sign(&'static str),
 }
 
-/// A token and where it begins, counted in characters from 1.
+/// A token and its position in characters, from 1.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Placed {
     pub(crate) token: Token,
@@ -22,7 +22,7 @@ pub(crate) struct Placed {
 
 const SIGNS: [&str; 10] = ["!=", "<>", "<=", ">=", "=", "<", ">", "(", ")", ","];
 
-/// Cuts `text` into tokens.
+/// Splits `text` into tokens.
 pub(crate) fn tokens(text: &str) -> Result<Vec<Placed>, TextError> {
     let mut found = Vec::new();
     let mut rest = text;
@@ -32,7 +32,7 @@ pub(crate) fn tokens(text: &str) -> Result<Vec<Placed>, TextError> {
             first.len_utf8()
         } else if first == '"' || first == '\'' {
             let (value, length) = quoted(rest, first).ok_or_else(|| {
-                TextError::new(position, format!("the quote {first} is never closed"))
+                TextError::new(position, format!("the quote {first} is not closed"))
             })?;
             found.push(Placed { token: Token::Quoted(value), position });
             length
@@ -44,7 +44,7 @@ pub(crate) fn tokens(text: &str) -> Result<Vec<Placed>, TextError> {
             let length = rest.find(ends_word).unwrap_or(rest.len());
             let word = rest[..length].to_owned();
             if word.is_empty() {
-                return Err(TextError::new(position, format!("`{first}` is not expected here")));
+                return Err(TextError::new(position, format!("unexpected `{first}`")));
             }
             found.push(Placed { token: Token::Word(word), position });
             length
@@ -59,7 +59,7 @@ fn ends_word(c: char) -> bool {
     c.is_whitespace() || matches!(c, '"' | '\'' | ',' | '(' | ')' | '=' | '<' | '>' | '!')
 }
 
-/// The value of the quoted text that `rest` begins with, and its length in bytes.
+/// Returns the value of the quoted text at the start of `rest`, and its length in bytes.
 fn quoted(rest: &str, quote: char) -> Option<(String, usize)> {
     let mut value = String::new();
     let mut chars = rest.char_indices().skip(1).peekable();
@@ -81,7 +81,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn words_quotes_and_signs_know_their_positions() {
+    fn tokens_report_their_positions() {
         let found = tokens("é >= 'it''s' , \"a b\"").unwrap();
         let expected = [
             (Token::Word("é".into()), 1),
@@ -97,7 +97,7 @@ mod tests {
     }
 
     #[test]
-    fn an_open_quote_and_a_stray_sign_are_named() {
+    fn unclosed_quote_and_stray_sign_are_rejected() {
         assert_eq!(tokens("a = 'x").unwrap_err().position, 5);
         assert_eq!(tokens("a ! b").unwrap_err().position, 3);
         assert_eq!(tokens("").unwrap(), Vec::new());

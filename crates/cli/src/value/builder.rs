@@ -1,4 +1,4 @@
-//! One column of rows under construction.
+//! Builder of one column.
 
 use std::sync::Arc;
 
@@ -16,7 +16,7 @@ use tidewater_common::schema::ColumnType;
 use super::problem::{Fault, Problem};
 use super::{decimal, number, time};
 
-/// Takes texts, gives an array.
+/// Builds an array from texts.
 #[derive(Debug)]
 pub(crate) struct ColumnBuilder {
     data_type: ColumnType,
@@ -48,17 +48,17 @@ enum Values {
 }
 
 impl ColumnBuilder {
-    /// An empty column with room for `rows`.
+    /// Creates an empty column with capacity for `rows`.
     pub(crate) fn new(data_type: &ColumnType, rows: usize) -> Self {
         Self { data_type: data_type.clone(), values: empty(data_type, rows) }
     }
 
-    /// Whether the column keeps texts as they stand, so that an empty one is a value.
+    /// Returns true if the column stores texts unchanged, so that an empty text is a value.
     pub(crate) fn keeps_text(&self) -> bool {
         matches!(self.values, Values::Utf8(_))
     }
 
-    /// Appends one value. On an error nothing is appended.
+    /// Appends one value. Appends nothing on an error.
     pub(crate) fn append_text(&mut self, text: &str) -> Result<(), Problem> {
         let trimmed = text.trim_ascii();
         let appended = match &mut self.values {
@@ -100,8 +100,8 @@ impl ColumnBuilder {
         appended.map_err(|fault: Fault| Problem::value(text, &self.data_type, fault))
     }
 
-    /// Appends a null, whether or not the column takes one: rows with one that does not are taken
-    /// out before the array is used.
+    /// Appends a null, even if the column is not null: [`RowsBuilder`](super::rows::RowsBuilder) removes
+    /// such rows before the array is used.
     pub(crate) fn append_null(&mut self) {
         match &mut self.values {
             Values::Bool(builder) => builder.append_null(),
@@ -126,7 +126,7 @@ impl ColumnBuilder {
         }
     }
 
-    /// The array of all values; the builder is empty afterwards.
+    /// Returns the array of all values and empties the builder.
     pub(crate) fn finish(&mut self) -> ArrayRef {
         match &mut self.values {
             Values::Bool(builder) => Arc::new(builder.finish()),
@@ -201,7 +201,7 @@ mod tests {
     use super::*;
 
     const ALL: [(&str, &str, &str, &str); 20] = [
-        // type, a value, how it is shown, a text that is refused
+        // type, a value, its display text, an invalid text
         ("bool", "true", "true", "maybe"),
         ("int8", "-128", "-128", "128"),
         ("int16", "-32768", "-32768", "32768"),
@@ -225,7 +225,7 @@ mod tests {
     ];
 
     #[test]
-    fn every_type_takes_its_values_and_refuses_others() {
+    fn every_column_type_rejects_invalid_values() {
         for (name, good, shown, bad) in ALL {
             let data_type: ColumnType = name.parse().unwrap();
             let mut builder = ColumnBuilder::new(&data_type, 2);
@@ -235,14 +235,14 @@ mod tests {
             builder.append_null();
             let array = builder.finish();
             assert_eq!(array.data_type(), &data_type.arrow(), "{name}");
-            assert_eq!(array.len(), 2, "{name}: a refused text appends nothing");
+            assert_eq!(array.len(), 2, "{name}: a rejected text appends nothing");
             assert_eq!(array_value_to_string(&array, 0).unwrap(), shown, "{name}");
             assert!(array.is_null(1), "{name}");
         }
     }
 
     #[test]
-    fn texts_are_kept_as_they_stand() {
+    fn text_column_keeps_texts_unchanged() {
         let mut builder = ColumnBuilder::new(&ColumnType::Utf8, 1);
         builder.append_text("  é ").unwrap();
         assert!(builder.keeps_text());

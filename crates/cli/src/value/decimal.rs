@@ -2,7 +2,7 @@
 
 use super::problem::Fault;
 
-/// `text` times 10^`scale`, with at most `precision` digits. Nothing is rounded.
+/// Parses `text` to its value times 10^`scale`, with at most `precision` digits. Does not round.
 pub(crate) fn decimal(text: &str, precision: u8, scale: i8) -> Result<i128, Fault> {
     let (negative, rest) = match text.as_bytes() {
         [b'-', rest @ ..] => (true, rest),
@@ -58,7 +58,7 @@ mod tests {
     }
 
     #[test]
-    fn nothing_is_rounded_or_cut() {
+    fn decimals_are_neither_rounded_nor_truncated() {
         assert_eq!(decimal("1.555", 10, 2), Err(Fault::Precision));
         assert_eq!(decimal("100", 2, 0), Err(Fault::Range));
         assert_eq!(decimal("10", 3, 2), Err(Fault::Range));

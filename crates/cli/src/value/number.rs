@@ -1,8 +1,8 @@
-//! Whole and floating point numbers, and booleans.
+//! Parsers of whole and floating point numbers, booleans and bytes.
 
 use super::problem::Fault;
 
-/// A whole number that fits `T`: an optional sign and digits.
+/// Parses a whole number in the range of `T`: an optional sign and digits.
 pub(crate) fn integer<T: TryFrom<i128>>(text: &str) -> Result<T, Fault> {
     let bytes = text.as_bytes();
     let (negative, digits) = match bytes {
@@ -20,7 +20,7 @@ pub(crate) fn integer<T: TryFrom<i128>>(text: &str) -> Result<T, Fault> {
 
 fn magnitude(digits: &[u8]) -> Result<u64, Fault> {
     let mut value = 0_u64;
-    // 19 digits always fit: no check per digit.
+    // 19 digits cannot overflow, so they need no check per digit.
     let (head, tail) = digits.split_at(digits.len().min(19));
     for digit in head {
         let digit = digit.wrapping_sub(b'0');
@@ -43,7 +43,7 @@ fn magnitude(digits: &[u8]) -> Result<u64, Fault> {
     if fits { Ok(value) } else { Err(Fault::Range) }
 }
 
-/// A 64-bit floating point number; too large a number is an error, not infinity.
+/// Parses a 64-bit floating point number. A number out of range is an error, not infinity.
 pub(crate) fn float64(text: &str) -> Result<f64, Fault> {
     let value: f64 = text.parse().map_err(|_| Fault::Form)?;
     if value.is_infinite() && text.bytes().any(|byte| byte.is_ascii_digit()) {
@@ -52,7 +52,7 @@ pub(crate) fn float64(text: &str) -> Result<f64, Fault> {
     Ok(value)
 }
 
-/// A 32-bit floating point number; too large a number is an error, not infinity.
+/// Parses a 32-bit floating point number. A number out of range is an error, not infinity.
 pub(crate) fn float32(text: &str) -> Result<f32, Fault> {
     let value: f32 = text.parse().map_err(|_| Fault::Form)?;
     if value.is_infinite() && text.bytes().any(|byte| byte.is_ascii_digit()) {
@@ -61,7 +61,7 @@ pub(crate) fn float32(text: &str) -> Result<f32, Fault> {
     Ok(value)
 }
 
-/// `true`, `false`, `t`, `f`, `1` or `0`, in any case.
+/// Parses `true`, `false`, `t`, `f`, `1` or `0`, in upper or lower case.
 pub(crate) fn boolean(text: &str) -> Result<bool, Fault> {
     let is = |word: &str| text.eq_ignore_ascii_case(word);
     if is("true") || is("t") || text == "1" {
@@ -73,7 +73,7 @@ pub(crate) fn boolean(text: &str) -> Result<bool, Fault> {
     }
 }
 
-/// Bytes in hexadecimal, with or without `0x` or `\x` in front.
+/// Parses bytes in hexadecimal, with or without the prefix `0x` or `\x`.
 pub(crate) fn hexadecimal(text: &str, out: &mut Vec<u8>) -> Result<(), Fault> {
     let digits = text.strip_prefix("0x").or_else(|| text.strip_prefix("\\x")).unwrap_or(text);
     let nibble = |byte: u8| match byte {
@@ -95,7 +95,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn integers_reach_both_ends_of_their_range() {
+    fn integers_parse_at_both_ends_of_their_range() {
         assert_eq!(integer("-128"), Ok(i8::MIN));
         assert_eq!(integer("127"), Ok(i8::MAX));
         assert_eq!(integer("-9223372036854775808"), Ok(i64::MIN));
@@ -114,7 +114,7 @@ mod tests {
     }
 
     #[test]
-    fn other_texts_are_no_integers() {
+    fn invalid_integers_are_rejected() {
         for text in ["", "-", "+", "1.0", "1e3", "0x1", "--1", "1-", "abc", "NA", "１"] {
             assert_eq!(integer::<i64>(text), Err(Fault::Form), "{text}");
         }

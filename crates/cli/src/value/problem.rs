@@ -1,41 +1,41 @@
-//! Why a text is not a value of its column.
+//! Reasons why a text is not a value of its column.
 
 use std::fmt;
 
 use tidewater_common::schema::ColumnType;
 
-/// What is wrong with a text, before the type is named.
+/// Parse error of a text, independent of the column type.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Fault {
-    /// It has another form.
+    /// The text does not have the form of the type.
     Form,
-    /// It has the right form and does not fit.
+    /// The value is out of range.
     Range,
-    /// It has more digits behind the point than the type keeps.
+    /// The value has more decimal places than the type stores.
     Precision,
 }
 
-/// Why a cell was refused.
+/// Reason why a cell was rejected.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Problem {
     /// The text is not a value of the type.
     Value { text: String, data_type: ColumnType, fault: Fault },
-    /// The column does not take nulls.
+    /// The column is not null and has no value.
     Missing,
     /// A column of the primary key has no value.
     MissingKey,
     /// The bytes are not UTF-8.
     NotUtf8,
-    /// A JSON value of a kind that the column does not take.
+    /// A JSON value of a kind that the column does not accept.
     Kind { found: &'static str, data_type: ColumnType },
 }
 
-/// Longest part of a cell that a message repeats.
-const SHOWN: usize = 60;
+/// Characters of a cell that a message repeats.
+const MAX_QUOTED: usize = 60;
 
 impl Problem {
     pub(crate) fn value(text: &str, data_type: &ColumnType, fault: Fault) -> Self {
-        let mut shown: String = text.chars().take(SHOWN).collect();
+        let mut shown: String = text.chars().take(MAX_QUOTED).collect();
         if shown.len() < text.len() {
             shown.push_str("...");
         }
@@ -59,14 +59,14 @@ impl fmt::Display for Problem {
                     }
                 }
                 Fault::Precision => {
-                    write!(f, "`{text}` has more digits behind the point than {data_type} keeps")
+                    write!(f, "`{text}` has more decimal places than {data_type} stores")
                 }
             },
             Self::Missing => f.write_str("the value is missing, and the column is not null"),
             Self::MissingKey => f.write_str("the primary key value is missing"),
             Self::NotUtf8 => f.write_str("the bytes are not valid UTF-8"),
             Self::Kind { found, data_type } => {
-                write!(f, "found {found} where a value of type {data_type} is needed")
+                write!(f, "found {found}, expected a value of type {data_type}")
             }
         }
     }
@@ -75,7 +75,7 @@ impl fmt::Display for Problem {
 fn form_hint(text: &str, data_type: &ColumnType) -> &'static str {
     match data_type {
         _ if matches!(text, "NA" | "N/A" | "NULL" | "null" | "None" | "NaN" | "\\N" | "-") => {
-            "; if it stands for a missing value, name it with --null"
+            "; if it represents a missing value, add it with --null"
         }
         ColumnType::Date32 => "; dates are written YYYY-MM-DD",
         ColumnType::Timestamp(..) => {
@@ -107,7 +107,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn messages_name_the_text_and_the_type() {
+    fn value_errors_name_the_text_and_the_type() {
         let overflow = Problem::value("300", &ColumnType::UInt8, Fault::Range);
         assert_eq!(overflow.to_string(), "`300` overflows uint8 (0 to 255)");
         let form = Problem::value("NA", &ColumnType::Int64, Fault::Form);
@@ -115,7 +115,7 @@ mod tests {
     }
 
     #[test]
-    fn a_long_text_is_shortened() {
+    fn long_texts_are_truncated_in_messages() {
         let long = "é".repeat(500);
         let shown = Problem::value(&long, &ColumnType::Int64, Fault::Form).to_string();
         assert!(shown.len() < 250 && shown.contains("..."), "{shown}");

@@ -1,4 +1,4 @@
-//! All columns of some rows under construction, with bad rows taken out at the end.
+//! Builder of batches of rows, which removes bad rows.
 
 use std::sync::Arc;
 
@@ -11,44 +11,44 @@ use tidewater_common::schema::TableSchema;
 use super::builder::ColumnBuilder;
 use super::problem::Problem;
 
-/// A column of the table, as far as taking values goes.
+/// A column of the table with its builder.
 #[derive(Debug)]
-struct Target {
+struct TargetColumn {
     name: String,
     nullable: bool,
     in_key: bool,
     builder: ColumnBuilder,
 }
 
-/// Which column of a row was refused, and why.
+/// A rejected cell: its column and the reason.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct CellProblem {
     pub(crate) column: String,
     pub(crate) problem: Problem,
 }
 
-/// Rows of a table under construction.
+/// Builder of rows of a table.
 ///
-/// A row is begun by nothing and ended by [`end_row`](Self::end_row) or
-/// [`abandon_row`](Self::abandon_row); between them each column takes one value, in schema order.
+/// A row begins implicitly and ends with [`end_row`](Self::end_row) or
+/// [`abandon_row`](Self::abandon_row). Before that, each column receives one value, in schema order.
 #[derive(Debug)]
 pub(crate) struct RowsBuilder {
     schema: SchemaRef,
-    targets: Vec<Target>,
-    /// Columns of the row under construction that have their value.
+    targets: Vec<TargetColumn>,
+    /// Number of columns of the current row that have a value.
     filled: usize,
-    /// One entry per row, bad ones false; empty as long as all are good.
+    /// One entry per row, false for bad rows; empty while all rows are good.
     good: Vec<bool>,
     rows: usize,
 }
 
 impl RowsBuilder {
-    /// For all columns of `table`, with room for `rows`.
+    /// Creates a builder for all columns of `table`, with capacity for `rows`.
     pub(crate) fn new(table: &TableSchema, rows: usize) -> Self {
         let targets = table
             .columns()
             .iter()
-            .map(|column| Target {
+            .map(|column| TargetColumn {
                 name: column.name.clone(),
                 nullable: column.nullable,
                 in_key: table.primary_key().contains(&column.id),
@@ -58,13 +58,13 @@ impl RowsBuilder {
         Self { schema: table.arrow(), targets, filled: 0, good: Vec::new(), rows: 0 }
     }
 
-    /// For the key columns of `table` only, in key order.
+    /// Creates a builder for the key columns of `table`, in key order.
     pub(crate) fn for_keys(table: &TableSchema) -> Self {
         let targets = table
             .key_indices()
             .iter()
             .filter_map(|index| table.columns().get(*index))
-            .map(|column| Target {
+            .map(|column| TargetColumn {
                 name: column.name.clone(),
                 nullable: false,
                 in_key: true,
@@ -74,39 +74,35 @@ impl RowsBuilder {
         Self { schema: table.key_arrow(), targets, filled: 0, good: Vec::new(), rows: 0 }
     }
 
-    /// Rows since the last batch, bad ones included.
+    /// Number of rows since the last batch, including bad rows.
     pub(crate) fn rows(&self) -> usize {
         self.rows
     }
 
-    /// The next column, when a row is under construction.
+    /// Returns the builder of the next column of the current row.
     pub(crate) fn next_column(&mut self) -> Option<&mut ColumnBuilder> {
         self.targets.get_mut(self.filled).map(|target| &mut target.builder)
     }
 
-    fn problem(&self, problem: Problem) -> CellProblem {
+    /// Returns a problem with the next column of the current row.
+    pub(crate) fn cell_problem(&self, problem: Problem) -> CellProblem {
         let column = self.targets.get(self.filled).map_or("", |target| target.name.as_str());
         CellProblem { column: column.to_owned(), problem }
     }
 
-    /// Names the next column as the place of a problem that the caller found.
-    pub(crate) fn refuse(&self, problem: Problem) -> CellProblem {
-        self.problem(problem)
-    }
-
-    /// Gives the next column its value.
+    /// Appends a text to the next column.
     pub(crate) fn text(&mut self, text: &str) -> Result<(), CellProblem> {
         let appended = match self.next_column() {
             Some(builder) => builder.append_text(text),
             None => return Ok(()),
         };
-        appended.map_err(|problem| self.problem(problem))?;
+        appended.map_err(|problem| self.cell_problem(problem))?;
         self.filled += 1;
         Ok(())
     }
 
-    /// Gives the next column a cell in which nothing stands, as CSV writes it. That is a null; in a
-    /// text column that is not null and not in the key, it is the empty text.
+    /// Appends an empty CSV cell to the next column. An empty cell is a null; in a text column that is
+    /// not null and not in the key, it is the empty text.
     pub(crate) fn empty(&mut self) -> Result<(), CellProblem> {
         match self.targets.get(self.filled) {
             Some(target) if !target.nullable && !target.in_key && target.builder.keeps_text() => {
@@ -116,21 +112,21 @@ impl RowsBuilder {
         }
     }
 
-    /// Gives the next column no value.
+    /// Appends a null to the next column.
     pub(crate) fn null(&mut self) -> Result<(), CellProblem> {
         let Some(target) = self.targets.get_mut(self.filled) else { return Ok(()) };
         if target.in_key {
-            return Err(self.problem(Problem::MissingKey));
+            return Err(self.cell_problem(Problem::MissingKey));
         }
         if !target.nullable {
-            return Err(self.problem(Problem::Missing));
+            return Err(self.cell_problem(Problem::Missing));
         }
         target.builder.append_null();
         self.filled += 1;
         Ok(())
     }
 
-    /// Ends a row in which every column has its value.
+    /// Ends the current row, in which every column has a value.
     pub(crate) fn end_row(&mut self) {
         self.filled = 0;
         self.rows += 1;
@@ -139,7 +135,7 @@ impl RowsBuilder {
         }
     }
 
-    /// Ends a row that shall not count.
+    /// Ends the current row as a bad row, which the next batch leaves out.
     pub(crate) fn abandon_row(&mut self) {
         for target in self.targets.iter_mut().skip(self.filled) {
             target.builder.append_null();
@@ -152,7 +148,7 @@ impl RowsBuilder {
         self.rows += 1;
     }
 
-    /// The good rows since the last batch; `None` when there is none.
+    /// Returns the good rows since the last batch; `None` if there are none.
     pub(crate) fn finish(&mut self) -> Result<Option<RecordBatch>, ArrowError> {
         let mut columns: Vec<ArrayRef> =
             self.targets.iter_mut().map(|target| target.builder.finish()).collect();

@@ -27,7 +27,7 @@ fn table() -> TableSchema {
 }
 
 #[test]
-fn rows_become_a_batch() {
+fn rows_builder_returns_a_batch() {
     let mut rows = RowsBuilder::new(&table(), 4);
     for name in ["a", "b"] {
         rows.text(name).unwrap();
@@ -39,12 +39,16 @@ fn rows_become_a_batch() {
     let batch = rows.finish().unwrap().unwrap();
     assert_eq!(batch.num_rows(), 2);
     assert_eq!(batch.column(1).null_count(), 2);
-    assert_eq!(batch.column(2).null_count(), 0, "an empty text that may not be null is a text");
+    assert_eq!(
+        batch.column(2).null_count(),
+        0,
+        "an empty cell of a not null text column is the empty text"
+    );
     assert!(rows.finish().unwrap().is_none());
 }
 
 #[test]
-fn bad_rows_are_taken_out_wherever_they_broke() {
+fn rows_builder_removes_bad_rows() {
     let mut rows = RowsBuilder::new(&table(), 4);
     for (name, count) in [("a", "1"), ("b", "x"), ("c", "3"), ("d", "y")] {
         rows.text(name).unwrap();
@@ -67,14 +71,14 @@ fn bad_rows_are_taken_out_wherever_they_broke() {
 }
 
 #[test]
-fn a_batch_of_bad_rows_is_none() {
+fn rows_builder_returns_none_without_good_rows() {
     let mut rows = RowsBuilder::new(&table(), 4);
     rows.abandon_row();
     assert!(rows.finish().unwrap().is_none());
 }
 
 #[test]
-fn missing_values_are_told_apart() {
+fn missing_key_differs_from_missing_value() {
     let mut rows = RowsBuilder::new(&table(), 1);
     let error = rows.empty().unwrap_err();
     assert_eq!(error, CellProblem { column: "name".into(), problem: Problem::MissingKey });
@@ -85,7 +89,7 @@ fn missing_values_are_told_apart() {
 }
 
 #[test]
-fn keys_take_the_key_columns_in_key_order() {
+fn key_builder_uses_primary_key_order() {
     let mut rows = RowsBuilder::for_keys(&table());
     rows.text("id1").unwrap();
     rows.text("name1").unwrap();

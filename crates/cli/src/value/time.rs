@@ -1,12 +1,12 @@
-//! Dates and times: `YYYY-MM-DD`, `YYYY-MM-DD HH:MM[:SS[.FRACTION]]`, RFC 3339.
+//! Parsers of dates and times: `YYYY-MM-DD`, `YYYY-MM-DD HH:MM[:SS[.FRACTION]]`, RFC 3339.
 //!
-//! A time without an offset is taken as UTC, also for a column with a zone.
+//! A time without an offset is in UTC, even for a column with a zone.
 
 use arrow::datatypes::TimeUnit;
 
 use super::problem::Fault;
 
-/// Days since 1970-01-01.
+/// Parses a date to days since 1970-01-01.
 pub(crate) fn date(text: &str) -> Result<i32, Fault> {
     let (days, rest) = leading_date(text.as_bytes())?;
     if !rest.is_empty() {
@@ -15,7 +15,7 @@ pub(crate) fn date(text: &str) -> Result<i32, Fault> {
     i32::try_from(days).map_err(|_| Fault::Range)
 }
 
-/// Units since 1970-01-01T00:00:00Z.
+/// Parses a timestamp to units since 1970-01-01T00:00:00Z.
 pub(crate) fn timestamp(text: &str, unit: TimeUnit) -> Result<i64, Fault> {
     let (days, rest) = leading_date(text.as_bytes())?;
     let clock = match rest {
@@ -78,7 +78,7 @@ fn days_in_month(year: i64, month: i64) -> i64 {
 
 /// Days since 1970-01-01 in the proleptic Gregorian calendar, for years 0 to 9999.
 fn days_from_civil(year: i64, month: i64, day: i64) -> i64 {
-    // Years begin in March here, so that the leap day is the last of its year.
+    // The algorithm's years begin in March, so that the leap day is the last day of its year.
     let year = if month <= 2 { year - 1 } else { year };
     let era = year.div_euclid(400);
     let year_of_era = year.rem_euclid(400);
@@ -145,7 +145,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn dates_count_days() {
+    fn dates_parse_to_days_since_the_epoch() {
         for (text, days) in [
             ("1970-01-01", 0),
             ("1969-12-31", -1),
@@ -162,7 +162,7 @@ mod tests {
     }
 
     #[test]
-    fn times_count_units() {
+    fn timestamps_parse_to_units_since_the_epoch() {
         use TimeUnit::{Microsecond, Millisecond, Nanosecond, Second};
         for (text, unit, value) in [
             ("2013-01-01T10:00:00Z", Second, 1_357_034_400),
@@ -180,7 +180,7 @@ mod tests {
     }
 
     #[test]
-    fn other_texts_are_no_times() {
+    fn invalid_timestamps_are_rejected() {
         for text in [
             "",
             "2013-01-01T",

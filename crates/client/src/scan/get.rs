@@ -116,5 +116,6 @@ fn request(
         schema_version: table.schema.version().get(),
         keys: piece.rows.clone(),
         projection: projection.to_vec(),
+        rows_format: v1::RowsFormat::Batch.into(),
     }
 }

@@ -87,6 +87,7 @@ impl RegionRows {
             predicates: ask.predicates.clone(),
             limit: ask.limit,
             count_only: ask.count_only,
+            rows_format: v1::RowsFormat::Batch.into(),
         };
         search.turn_to(share.route.group);
         // The first message may take as long as any other; a count has only one.

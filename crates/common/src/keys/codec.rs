@@ -27,12 +27,12 @@ pub enum KeyError {
         row: usize,
     },
     /// Columns that are not the table's key columns.
-    #[error("key columns do not fit the table: {0}")]
+    #[error("key columns do not match the table: {0}")]
     Columns(String),
     /// The bytes end within a value.
     #[error("the key ends within a value")]
     Truncated,
-    /// The bytes are no key of this table.
+    /// The bytes are not a key of this table.
     #[error("not a key of this table: {0}")]
     Malformed(String),
     /// The options do not fit the schema.
@@ -61,7 +61,7 @@ struct Hash {
 }
 
 impl KeyCodec {
-    /// A codec for a table's keys.
+    /// Creates the codec for a table's keys.
     ///
     /// # Errors
     /// [`KeyError::Schema`] when the options do not fit the schema.
@@ -101,7 +101,8 @@ impl KeyCodec {
         self.row_key_unchecked(key_columns, row)
     }
 
-    /// Bytes of the longest stored key of these rows; 0 without rows. Builds none of them.
+    /// Returns the bytes of the longest stored key of these rows without building any key; 0
+    /// without rows.
     ///
     /// # Errors
     /// Columns of other types, or a null.
@@ -130,8 +131,9 @@ impl KeyCodec {
         (0..rows).map(|row| self.row_key_unchecked(key_columns, row)).collect()
     }
 
-    /// What the stored keys of all rows begin with whose first key columns have these values, each an
-    /// array of one row; `None` where the vnode leads, for it depends on values that may be missing.
+    /// Returns the common prefix of the stored keys of all rows whose first key columns have these
+    /// values, each an array of one row. `None` for a hash-distributed table: the vnode comes first
+    /// and depends on values that may be missing.
     ///
     /// # Errors
     /// Columns of other types, or a null.
@@ -187,7 +189,7 @@ impl KeyCodec {
         Ok(columns)
     }
 
-    /// In-memory keys of all rows, which compare like the stored keys. Never to be stored.
+    /// In-memory keys of all rows, which compare like the stored keys. Must not be stored.
     ///
     /// # Errors
     /// Columns of other types, or a null.
@@ -204,19 +206,19 @@ impl KeyCodec {
         })
     }
 
-    /// Whether the rows are in ascending key order (equal keys allowed).
+    /// Returns whether the rows are in ascending key order (equal keys allowed).
     pub fn is_sorted(&self, key_columns: &[ArrayRef]) -> Result<bool, KeyError> {
         let rows = self.comparable(key_columns)?;
         Ok((1..rows.num_rows()).all(|row| rows.row(row - 1) <= rows.row(row)))
     }
 
-    /// The batch (all columns, in schema order) in key order; rows of equal keys stay in order.
-    /// A batch that is in order already is returned as it is.
+    /// Returns the batch (all columns, in schema order) in key order; rows of equal keys stay in
+    /// order. A batch that is already in order is returned unchanged.
     pub fn sorted(&self, batch: &RecordBatch) -> Result<RecordBatch, KeyError> {
         self.sorted_by(batch, &self.key_columns(batch))
     }
 
-    /// Like [`sorted`](Self::sorted), for a batch whose key columns are given apart.
+    /// Like [`sorted`](Self::sorted), for a batch whose key columns are passed separately.
     pub fn sorted_by(
         &self,
         batch: &RecordBatch,
@@ -233,7 +235,7 @@ impl KeyCodec {
         Ok(take_record_batch(batch, &UInt32Array::from(order))?)
     }
 
-    /// Of each key of a sorted batch, the last row.
+    /// Returns the last row of each key of a sorted batch.
     ///
     /// # Errors
     /// As [`sorted`](Self::sorted).
@@ -251,7 +253,7 @@ impl KeyCodec {
     fn check(&self, columns: &[ArrayRef]) -> Result<(), KeyError> {
         if columns.len() != self.types.len() {
             return Err(KeyError::Columns(format!(
-                "{} columns where the key has {}",
+                "{} columns given, but the key has {}",
                 columns.len(),
                 self.types.len()
             )));

@@ -12,48 +12,48 @@ pub struct KeyRange {
 }
 
 impl KeyRange {
-    /// From `start` up to, but without, `end`.
+    /// Creates the range from `start` (inclusive) to `end` (exclusive).
     pub fn new(start: impl Into<Vec<u8>>, end: Option<Vec<u8>>) -> Self {
         Self { start: start.into(), end }
     }
 
-    /// Every key.
+    /// The range of all keys.
     pub fn whole() -> Self {
         Self { start: Vec::new(), end: None }
     }
 
-    /// Whether the range holds this key.
+    /// Returns whether the range contains this key.
     pub fn contains(&self, key: &[u8]) -> bool {
         key >= self.start.as_slice() && self.end.as_deref().is_none_or(|end| key < end)
     }
 
-    /// Whether no key can lie within.
+    /// Returns whether the range contains no key.
     pub fn is_empty(&self) -> bool {
         self.end.as_deref().is_some_and(|end| end <= self.start.as_slice())
     }
 
-    /// The keys that lie in both; may be empty.
+    /// The keys in both ranges; may be empty.
     #[must_use]
     pub fn intersection(&self, other: &Self) -> Self {
         let end = match (&self.end, &other.end) {
             (Some(a), Some(b)) => Some(a.min(b).clone()),
-            (one, None) | (None, one) => one.clone(),
+            (end, None) | (None, end) => end.clone(),
         };
         Self { start: self.start.clone().max(other.start.clone()), end }
     }
 
-    /// Whether some key lies in both.
+    /// Returns whether some key is in both ranges.
     pub fn intersects(&self, other: &Self) -> bool {
         !self.intersection(other).is_empty()
     }
 
-    /// Whether some key from `min` to `max`, both inclusive, lies in the range.
+    /// Returns whether some key from `min` to `max`, both inclusive, is in the range.
     pub fn intersects_inclusive(&self, min: &[u8], max: &[u8]) -> bool {
         max >= self.start.as_slice() && self.end.as_deref().is_none_or(|end| min < end)
     }
 }
 
-/// The first key after `key` and everything that it is a prefix of; `None` when there is none.
+/// The first key after all keys with this prefix; `None` when there is none.
 pub fn successor(prefix: &[u8]) -> Option<Vec<u8>> {
     let last = prefix.iter().rposition(|byte| *byte != u8::MAX)?;
     let mut next = prefix[..=last].to_vec();

@@ -80,7 +80,7 @@ fn all_types() -> Vec<(ColumnType, ArrayRef, &'static str)> {
 }
 
 #[test]
-fn the_bytes_of_every_type_are_frozen() {
+fn key_encoding_of_every_type_is_frozen() {
     for (data_type, array, golden) in all_types() {
         let codec = codec(std::slice::from_ref(&data_type), None);
         let key = codec.row_key(std::slice::from_ref(&array), 0).unwrap();
@@ -90,7 +90,7 @@ fn the_bytes_of_every_type_are_frozen() {
 }
 
 #[test]
-fn a_vnode_leads_the_key_of_a_hash_table() {
+fn hash_table_keys_begin_with_the_vnode() {
     let codec = codec(&[ColumnType::Utf8, ColumnType::Int64], Some(256));
     let columns: Vec<ArrayRef> =
         vec![Arc::new(StringArray::from(vec!["a"])), Arc::new(Int64Array::from(vec![1]))];
@@ -100,7 +100,7 @@ fn a_vnode_leads_the_key_of_a_hash_table() {
 }
 
 #[test]
-fn the_longest_key_is_known_without_building_any() {
+fn longest_key_matches_the_built_keys() {
     for (data_type, array, golden) in all_types() {
         let codec = codec(std::slice::from_ref(&data_type), None);
         assert_eq!(codec.longest_key(&[array]).unwrap(), golden.len() / 2, "{data_type}");
@@ -124,7 +124,7 @@ fn the_longest_key_is_known_without_building_any() {
 }
 
 #[test]
-fn damaged_keys_are_errors() {
+fn damaged_keys_fail_to_decode() {
     for (data_type, array, _) in all_types() {
         let codec = codec(&[data_type.clone(), ColumnType::Int64], None);
         let columns = [array, Arc::new(Int64Array::from(vec![5])) as ArrayRef];
@@ -144,7 +144,7 @@ fn damaged_keys_are_errors() {
 }
 
 #[test]
-fn wrong_columns_and_nulls_are_named() {
+fn key_errors_name_wrong_columns_and_nulls() {
     let codec = codec(&[ColumnType::Int64], None);
     let null: ArrayRef = Arc::new(Int64Array::from(vec![Some(1), None]));
     assert!(matches!(
@@ -157,7 +157,7 @@ fn wrong_columns_and_nulls_are_named() {
 }
 
 #[test]
-fn sorting_is_stable_and_leaves_sorted_batches_alone() {
+fn sorting_is_stable_and_keeps_sorted_batches() {
     let schema = TableSchema::new(
         SchemaVersion(1),
         vec![
@@ -196,7 +196,7 @@ fn sorting_is_stable_and_leaves_sorted_batches_alone() {
 }
 
 #[test]
-fn ranges_are_half_open() {
+fn key_ranges_are_half_open() {
     let range = KeyRange::new(b"b".to_vec(), Some(b"d".to_vec()));
     assert!(!range.contains(b"a") && range.contains(b"b") && range.contains(b"cz"));
     assert!(!range.contains(b"d"));
@@ -213,7 +213,7 @@ fn ranges_are_half_open() {
 }
 
 proptest! {
-    /// The order that merges use in memory is the order that is stored.
+    /// The in-memory order of merge iterators is the stored order.
     #[test]
     fn stored_and_in_memory_order_agree(
         rows in prop::collection::vec(
@@ -242,7 +242,7 @@ proptest! {
 
     /// The same for the fixed-width types whose sign or unit could go wrong.
     #[test]
-    fn fixed_width_order_agrees(rows in prop::collection::vec(any::<(i8, i16, i32, u64, i64, i64)>(), 2..40)) {
+    fn stored_and_in_memory_fixed_width_order_agree(rows in prop::collection::vec(any::<(i8, i16, i32, u64, i64, i64)>(), 2..40)) {
         let types = [
             ColumnType::Int8, ColumnType::Int16, ColumnType::Date32, ColumnType::UInt64,
             ColumnType::Timestamp(TimeUnit::Microsecond, None), ColumnType::Decimal128(38, 3),

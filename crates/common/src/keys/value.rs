@@ -1,4 +1,4 @@
-//! One key column's value to and from its memcomparable bytes.
+//! Conversion of one key column's value to and from its memcomparable bytes.
 
 use std::sync::Arc;
 
@@ -57,7 +57,7 @@ pub(super) fn encode(
     result.map_err(|error| KeyError::Malformed(error.to_string()))
 }
 
-/// Bytes that [`encode`] appends for any value; `None` where they depend on it.
+/// Bytes that [`encode`] appends for any value; `None` if they depend on the value.
 pub(super) fn fixed_width(data_type: &ColumnType) -> Option<usize> {
     Some(match data_type {
         ColumnType::Bool | ColumnType::Int8 | ColumnType::UInt8 => 1,
@@ -146,8 +146,8 @@ fn fixed<V: for<'de> Deserialize<'de>>(bytes: &mut &[u8], width: usize) -> Resul
     Ok(value)
 }
 
-/// A string: 0 alone when empty, else 1 and groups of eight bytes and a length byte (9: more
-/// follow). Walked here first, for the library would panic on a short input.
+/// Reads a string: a single 0 when empty, else 1 and groups of eight bytes and a length byte (9:
+/// more follow). The groups are checked first: the library would panic on a short input.
 fn byte_string(bytes: &mut &[u8]) -> Result<Vec<u8>, KeyError> {
     const GROUP: usize = 9;
     let width = match bytes.first() {

@@ -1,26 +1,27 @@
-//! How many bytes rows take, and how many rows fit in so many bytes.
+//! Sizes of rows in bytes, and the number of rows that fit into a size.
 //!
-//! Read off the offsets of the columns: no value is touched, so a stretch of rows is measured in the
-//! time that its columns take, however many rows it has.
+//! Sizes are computed from the offsets of the columns. No value is read, so the time depends on the
+//! number of columns, not of rows.
 
 use std::ops::Range;
 
 use arrow::array::{Array, ArrayRef, AsArray};
 use arrow::datatypes::DataType;
 
-/// Bytes of these rows in all columns together: the rows' own, not those of buffers that they share
-/// with others. Bits that mark nulls are not counted. The rows must lie within the columns.
+/// Returns the bytes of these rows in all columns together: the rows' own, not those of shared
+/// buffers. Null bitmaps are not counted. The rows must be within the columns.
 pub fn bytes_of(columns: &[ArrayRef], rows: Range<usize>) -> usize {
     columns.iter().map(|column| column_bytes(column, rows.clone())).sum()
 }
 
-/// How many of these rows, from the first on, take at most `most` bytes together. At least one, also
-/// when it takes more alone; none only where `rows` is empty.
+/// Returns how many of these rows, from the first on, take at most `most` bytes together. At least
+/// one, even if it is larger; 0 only when `rows` is empty.
 pub fn rows_within(columns: &[ArrayRef], rows: Range<usize>, most: usize) -> usize {
     if rows.len() <= 1 || bytes_of(columns, rows.clone()) <= most {
         return rows.len();
     }
-    let (mut fits, mut too_many) = (1, rows.len());
+    let mut fits = 1;
+    let mut too_many = rows.len();
     while fits + 1 < too_many {
         let middle = fits + (too_many - fits) / 2;
         if bytes_of(columns, rows.start..rows.start + middle) <= most {
@@ -32,8 +33,9 @@ pub fn rows_within(columns: &[ArrayRef], rows: Range<usize>, most: usize) -> usi
     fits
 }
 
-/// How many of these rows make the first of parts of about the same size, as few as may be, each of at
-/// most `most` bytes or a single row: cut where they just fit, the last one would be a row or two.
+/// Returns the number of rows in the first part when these rows are split into the fewest parts of
+/// about equal size, each of at most `most` bytes or a single row. Filling each part up would leave
+/// a last part of a row or two.
 pub fn first_part(columns: &[ArrayRef], rows: Range<usize>, most: usize) -> usize {
     let bytes = bytes_of(columns, rows.clone());
     let parts = bytes.div_ceil(most.max(1)).max(1);
@@ -43,8 +45,10 @@ pub fn first_part(columns: &[ArrayRef], rows: Range<usize>, most: usize) -> usiz
 fn column_bytes(column: &ArrayRef, rows: Range<usize>) -> usize {
     let count = rows.len();
     match column.data_type() {
-        DataType::Utf8 => stretch(column.as_string::<i32>().value_offsets(), rows) + 4 * count,
-        DataType::Binary => stretch(column.as_binary::<i32>().value_offsets(), rows) + 4 * count,
+        DataType::Utf8 => value_bytes(column.as_string::<i32>().value_offsets(), rows) + 4 * count,
+        DataType::Binary => {
+            value_bytes(column.as_binary::<i32>().value_offsets(), rows) + 4 * count
+        }
         DataType::Boolean => count.div_ceil(8),
         other => match other.primitive_width() {
             Some(width) => width * count,
@@ -57,8 +61,8 @@ fn column_bytes(column: &ArrayRef, rows: Range<usize>) -> usize {
     }
 }
 
-/// Offsets ascend and are not negative.
-fn stretch(offsets: &[i32], rows: Range<usize>) -> usize {
+/// Bytes of the values of these rows. Offsets ascend and are not negative.
+fn value_bytes(offsets: &[i32], rows: Range<usize>) -> usize {
     usize::try_from(offsets[rows.end] - offsets[rows.start]).unwrap_or(0)
 }
 
@@ -80,7 +84,7 @@ mod tests {
     }
 
     #[test]
-    fn rows_are_measured_without_those_around_them() {
+    fn row_sizes_exclude_surrounding_rows() {
         let columns = columns();
         assert_eq!(bytes_of(&columns, 0..4), 5 + 8 + 4 * 16 + 1);
         assert_eq!(bytes_of(&columns, 2..3), 4 + 1 + 16 + 1);
@@ -92,7 +96,7 @@ mod tests {
     }
 
     #[test]
-    fn as_many_rows_fit_as_take_no_more_and_at_least_one() {
+    fn rows_within_returns_the_most_rows_that_fit() {
         let columns = columns();
         let each: Vec<usize> = (0..4).map(|row| bytes_of(&columns, row..row + 1)).collect();
         for start in 0..4 {
@@ -110,10 +114,11 @@ mod tests {
     }
 
     #[test]
-    fn parts_are_of_about_the_same_size() {
+    fn rows_split_into_parts_of_similar_size() {
         let columns: Vec<ArrayRef> = vec![Arc::new(Int64Array::from(vec![7; 101]))];
         let parts = |most: usize| {
-            let (mut at, mut parts) = (0, Vec::new());
+            let mut at = 0;
+            let mut parts = Vec::new();
             while at < 101 {
                 parts.push(first_part(&columns, at..101, most));
                 at += parts[parts.len() - 1];

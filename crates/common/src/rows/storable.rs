@@ -1,8 +1,8 @@
-//! Which values a file can hold: asked while the writer can still be told.
+//! Checks that a file can hold a value, while the writer can still be notified.
 //!
-//! Arrow carries values that Parquet does not. Taken in, they would keep a region from ever being
-//! flushed, or come back as others. The answer follows from the rows alone, so that all replicas
-//! give the same.
+//! Arrow carries values that Parquet does not. If such a value were accepted, its region could
+//! never be flushed, or the value would change. The result depends on the rows alone, so all
+//! replicas return the same.
 
 use arrow::array::{Array, ArrayRef, AsArray};
 use arrow::compute::{max, min};
@@ -10,12 +10,12 @@ use arrow::datatypes::{DataType, Decimal128Type, Schema, TimeUnit, TimestampSeco
 
 const MILLIS_PER_SECOND: i64 = 1_000;
 
-/// A value that no file can hold.
+/// A value that Parquet files cannot hold.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum NotStorable {
-    /// An instant that overflows once it is counted in milliseconds.
+    /// An instant that overflows when converted to milliseconds.
     #[error(
-        "column {column:?} has the value {seconds} s, which does not fit into a file: files hold \
+        "column {column:?} has the value {seconds} s, which is out of range: files store \
          milliseconds in 64 bits"
     )]
     TooFar {
@@ -24,9 +24,9 @@ pub enum NotStorable {
         /// The value.
         seconds: i64,
     },
-    /// A decimal of more digits than its type has: a file would keep the lower ones.
+    /// A decimal with more digits than its type allows: a file would keep only the lower ones.
     #[error(
-        "column {column:?} has the value {unscaled} (without its point), which has more than \
+        "column {column:?} has the value {unscaled} (unscaled), which has more than \
          {precision} digits"
     )]
     TooManyDigits {
@@ -39,7 +39,7 @@ pub enum NotStorable {
     },
 }
 
-/// Checks all values of columns that are those of `schema`, in its order.
+/// Checks all values of columns that match `schema`, in its order.
 ///
 /// # Errors
 /// [`NotStorable`] names a column and one of its values.
@@ -90,7 +90,7 @@ mod tests {
     }
 
     #[test]
-    fn seconds_must_fit_as_milliseconds() {
+    fn timestamps_in_seconds_must_fit_as_milliseconds() {
         let most = i64::MAX / MILLIS_PER_SECOND;
         let array = |values: Vec<Option<i64>>| Arc::new(TimestampSecondArray::from(values));
         assert_eq!(check(array(vec![Some(most), None, Some(-most)])), Ok(()));
@@ -102,7 +102,7 @@ mod tests {
         }
     }
     #[test]
-    fn decimals_must_have_no_more_digits_than_their_type() {
+    fn decimals_may_not_exceed_their_precision() {
         for (precision, most) in [(1, 9), (9, 999_999_999), (38, 10_i128.pow(38) - 1)] {
             let array = |values: Vec<Option<i128>>| {
                 let array = Decimal128Array::from(values);

@@ -26,7 +26,7 @@ fn batch(rows: usize) -> RecordBatch {
 }
 
 #[test]
-fn batches_round_trip() {
+fn encoded_batches_round_trip() {
     for rows in [0, 1, 7, 1_000] {
         let original = batch(rows);
         let bytes = encode_batch(&original).unwrap();
@@ -35,7 +35,7 @@ fn batches_round_trip() {
 }
 
 #[test]
-fn a_slice_carries_only_its_rows() {
+fn encoded_slice_contains_only_its_rows() {
     let whole = batch(1_000);
     let slice = whole.slice(500, 3);
     let bytes = encode_batch(&slice).unwrap();
@@ -44,7 +44,7 @@ fn a_slice_carries_only_its_rows() {
 }
 
 #[test]
-fn unaligned_bytes_decode() {
+fn unaligned_rows_decode() {
     let original = batch(100);
     let bytes = encode_batch(&original).unwrap();
     for shift in 1..8 {
@@ -56,10 +56,10 @@ fn unaligned_bytes_decode() {
 }
 
 #[test]
-fn every_truncation_is_an_error() {
+fn truncated_rows_are_errors() {
     let bytes = encode_batch(&batch(20)).unwrap();
     for length in 0..bytes.len() - ALIGNMENT {
-        // The padding after the last buffer may be missing; nothing else may.
+        // Only the padding after the last buffer may be missing.
         let cut = bytes.slice(..length);
         if let Ok(decoded) = decode_batch(&cut, &schema()) {
             assert_eq!(decoded, batch(20), "cut at {length}");
@@ -72,7 +72,7 @@ fn every_truncation_is_an_error() {
 }
 
 #[test]
-fn other_columns_are_refused() {
+fn rows_of_another_schema_are_refused() {
     let bytes = encode_batch(&batch(10)).unwrap();
     let wider = Arc::new(Schema::new(
         schema()
@@ -86,7 +86,7 @@ fn other_columns_are_refused() {
 }
 
 #[test]
-fn the_bytes_are_frozen() {
+fn row_encoding_is_frozen() {
     let one = RecordBatch::try_new(
         Arc::new(Schema::new(vec![Field::new("id", DataType::Int64, false)])),
         vec![Arc::new(Int64Array::from(vec![7, -1])) as ArrayRef],
@@ -99,7 +99,7 @@ fn the_bytes_are_frozen() {
 
 proptest! {
     #[test]
-    fn flipped_bits_never_panic(position in 0usize..4_000, bit in 0u8..8) {
+    fn rows_with_flipped_bits_never_panic(position in 0usize..4_000, bit in 0u8..8) {
         let mut bytes = BytesMut::from(encode_batch(&batch(40)).unwrap().as_ref());
         let position = position % bytes.len();
         bytes[position] ^= 1 << bit;

@@ -1,4 +1,4 @@
-//! Changes of a table's schema: what follows from adding and dropping columns.
+//! Schema changes: adding and dropping columns.
 
 use super::{Column, ColumnType, SchemaError, TableSchema};
 use crate::ids::{ColumnId, SchemaVersion};
@@ -8,29 +8,29 @@ use crate::ids::{ColumnId, SchemaVersion};
 pub enum SchemaChange {
     /// A new column at the end, with an id that the table has never used.
     AddColumn {
-        /// Its name.
+        /// Name of the column.
         name: String,
-        /// What it holds.
+        /// Its type.
         data_type: ColumnType,
-        /// Whether it may be null.
+        /// True if it may be null.
         nullable: bool,
-        /// What rows that were written without it show; `None`: null.
+        /// Value of rows that were written without the column; `None`: null.
         default: Option<String>,
     },
-    /// A column goes, with its values.
+    /// Drops a column and its values.
     DropColumn {
-        /// Its name.
+        /// Name of the column.
         name: String,
     },
 }
 
 impl TableSchema {
-    /// The schema after some changes, taken one after the other, at the next version. Ids of dropped
-    /// columns are not used again, so that a column added later under the same name does not bring
-    /// old values back.
+    /// Returns the schema after these changes, applied one after the other, at the next version.
+    /// Ids of dropped columns are not reused, so that a column added later under the same name does
+    /// not bring old values back.
     ///
     /// # Errors
-    /// [`SchemaError`] when a change does not fit; nothing is changed then.
+    /// [`SchemaError`] when a change is invalid; no change is applied then.
     pub fn altered(&self, changes: &[SchemaChange]) -> Result<Self, SchemaError> {
         let mut columns = self.columns.clone();
         let mut next = self.next_column_id;
@@ -67,8 +67,8 @@ impl TableSchema {
             }
         }
         let version = self.version.get().checked_add(1).ok_or(SchemaError::IdsUsedUp)?;
-        let (key, time) = (self.primary_key.clone(), self.time_column);
-        Self::new(SchemaVersion(version), columns, key, time, next)
+        let key = self.primary_key.clone();
+        Self::new(SchemaVersion(version), columns, key, self.time_column, next)
     }
 }
 
@@ -108,7 +108,7 @@ mod tests {
     }
 
     #[test]
-    fn a_column_that_comes_again_is_another_one() {
+    fn column_added_again_gets_a_new_id() {
         let after = schema().altered(&[drop("v"), add("v", true, None)]).unwrap();
         assert_eq!(after.version(), SchemaVersion(5));
         assert_eq!(after.column_named("v").unwrap().id, ColumnId(9));
@@ -117,7 +117,7 @@ mod tests {
     }
 
     #[test]
-    fn a_change_that_does_not_fit_is_refused() {
+    fn invalid_schema_changes_are_refused() {
         let cases = [
             (vec![drop("k")], SchemaError::KeyColumnDropped("k".into())),
             (vec![drop("at")], SchemaError::TimeColumnDropped("at".into())),

@@ -1,4 +1,4 @@
-//! Column types and their canonical text, which the wire, manifests and the command line share.
+//! Column types and their canonical text, shared by the wire, manifests and the command line.
 
 use std::fmt;
 use std::str::FromStr;
@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use arrow::datatypes::{DataType, TimeUnit};
 
-/// What a column holds.
+/// Type of a column.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 #[allow(missing_docs, reason = "the names are Arrow's")]
 pub enum ColumnType {
@@ -30,18 +30,18 @@ pub enum ColumnType {
     Decimal128(u8, i8),
 }
 
-/// A type's text does not name a type.
+/// Text that does not name a type.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("unknown column type {text:?}{problem}: use {}", ColumnType::ALL)]
 pub struct TypeError {
-    /// The text as it was given.
+    /// The text as given.
     pub text: String,
-    /// Empty, or what is wrong with a type that was nearly right.
+    /// Empty, or what is wrong with a nearly valid type.
     pub problem: String,
 }
 
 impl ColumnType {
-    /// All types, as messages name them.
+    /// All types, as listed in error messages.
     pub const ALL: &str = "bool, int8 to int64, uint8 to uint64, float32, float64, utf8, binary, \
                            date32, timestamp(s|ms|us|ns[, ZONE]) or decimal128(PRECISION, SCALE)";
 
@@ -67,8 +67,8 @@ impl ColumnType {
         }
     }
 
-    /// Whether the type may be part of a primary key: floats may not, for NaN has no place in an
-    /// order and 0 equals -0.
+    /// Returns whether the type may be part of a primary key. Floats may not: NaN has no place in
+    /// an order, and 0 equals -0.
     pub fn allowed_in_key(&self) -> bool {
         !matches!(self, Self::Float32 | Self::Float64)
     }
@@ -151,7 +151,7 @@ fn unit_text(unit: TimeUnit) -> &'static str {
     }
 }
 
-/// `name(a, b)` into its lower-case name and its trimmed arguments.
+/// Splits `name(a, b)` into its lower-case name and its trimmed arguments.
 fn split_arguments(text: &str) -> Option<(String, Vec<String>)> {
     match text.split_once('(') {
         None if text.contains(')') => None,
@@ -166,7 +166,7 @@ fn split_arguments(text: &str) -> Option<(String, Vec<String>)> {
 
 fn timestamp(arguments: &[String]) -> Result<ColumnType, &'static str> {
     let (unit, zone) = match arguments {
-        [] => return Err("which unit?"),
+        [] => return Err("a unit is expected"),
         [unit] => (unit, None),
         [unit, zone] if !zone.is_empty() => (unit, Some(Arc::from(zone.as_str()))),
         _ => return Err("a unit and at most one zone expected"),
@@ -176,20 +176,20 @@ fn timestamp(arguments: &[String]) -> Result<ColumnType, &'static str> {
         "ms" => TimeUnit::Millisecond,
         "us" => TimeUnit::Microsecond,
         "ns" => TimeUnit::Nanosecond,
-        _ => return Err("the unit is one of s, ms, us, ns"),
+        _ => return Err("the unit must be s, ms, us or ns"),
     };
     Ok(ColumnType::Timestamp(unit, zone))
 }
 
 fn decimal(arguments: &[String]) -> Result<ColumnType, &'static str> {
     let [precision, scale] = arguments else { return Err("precision and scale expected") };
-    let precision: u8 = precision.parse().map_err(|_| "the precision is a number")?;
-    let scale: i8 = scale.parse().map_err(|_| "the scale is a number")?;
+    let precision: u8 = precision.parse().map_err(|_| "the precision must be a number")?;
+    let scale: i8 = scale.parse().map_err(|_| "the scale must be a number")?;
     if !(1..=38).contains(&precision) {
-        return Err("the precision is 1 to 38");
+        return Err("the precision must be 1 to 38");
     }
     if scale < 0 || i16::from(scale) > i16::from(precision) {
-        return Err("the scale is 0 to the precision");
+        return Err("the scale must be 0 to the precision");
     }
     Ok(ColumnType::Decimal128(precision, scale))
 }
@@ -199,7 +199,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn text_round_trips() {
+    fn column_type_text_round_trips() {
         for text in [
             "bool",
             "int8",
@@ -232,7 +232,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_type_is_named_with_what_would_be() {
+    fn invalid_type_text_lists_the_valid_types() {
         for text in [
             "",
             "int",

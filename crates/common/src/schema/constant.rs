@@ -9,23 +9,23 @@ use arrow::compute::{CastOptions, cast_with_options};
 
 use super::ColumnType;
 
-/// Text that is no value of a type.
+/// Text that is not a value of a type.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("{text:?} is no {data_type}{why}")]
+#[error("{text:?} is not a valid {data_type}{why}")]
 pub struct ConstantError {
-    /// The text as it was given.
+    /// The text as given.
     pub text: String,
-    /// The type that it should be of.
+    /// The expected type.
     pub data_type: ColumnType,
-    /// Empty, or what is wrong with it.
+    /// Empty, or a description of the problem.
     pub why: String,
 }
 
 impl ColumnType {
-    /// The value that a text stands for; never null.
+    /// Parses a text as a value of this type; never null.
     ///
     /// # Errors
-    /// [`ConstantError`] for text that is no value of this type, or out of its range.
+    /// [`ConstantError`] for text that is not a value of this type, or out of its range.
     pub fn constant(&self, text: &str) -> Result<Scalar<ArrayRef>, ConstantError> {
         let wrong =
             |why: String| ConstantError { text: text.to_owned(), data_type: self.clone(), why };
@@ -69,7 +69,7 @@ mod tests {
     }
 
     #[test]
-    fn text_becomes_one_value_of_the_type() {
+    fn constant_text_parses_to_its_type() {
         assert_eq!(value("int16", "-7").unwrap().as_primitive::<Int16Type>().value(0), -7);
         assert_eq!(value("utf8", "").unwrap().as_string::<i32>().value(0), "");
         assert_eq!(value("binary", "00ff").unwrap().as_binary::<i32>().value(0), [0, 255]);
@@ -78,7 +78,7 @@ mod tests {
     }
 
     #[test]
-    fn other_text_is_refused_with_the_type() {
+    fn invalid_constant_text_names_the_type() {
         for (data_type, text) in [
             ("int8", "128"),
             ("uint8", "-1"),

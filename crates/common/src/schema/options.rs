@@ -1,15 +1,15 @@
-//! Options of a table, beside its columns.
+//! Options of a table, in addition to its columns.
 
 use super::{SchemaError, TableSchema};
 use crate::ids::ColumnId;
 
-/// vnodes of a hash-distributed table unless told otherwise.
+/// Default number of vnodes of a hash-distributed table.
 pub const DEFAULT_VNODES: u32 = 256;
 
 /// The greatest vnode count; a vnode takes two bytes in every row key.
 pub const MAX_VNODES: u32 = 32_768;
 
-/// What happens to several versions of a key.
+/// Treatment of several versions of a key.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum WriteMode {
     /// The newest version wins; deletes exist.
@@ -19,14 +19,14 @@ pub enum WriteMode {
 }
 
 impl WriteMode {
-    /// Whether rows can be deleted by key. Where every row stays, a delete would be a row of its own
-    /// without values: one that shows, or that no file takes.
+    /// Returns whether rows can be deleted by key. In an append-only table a delete would be a row
+    /// without values, which either shows up in results or fits into no file.
     pub fn has_deletes(self) -> bool {
         self == Self::Upsert
     }
 }
 
-/// Rows are placed by a hash of some key columns.
+/// Placement of rows by a hash of some key columns.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct HashDistribution {
     /// Primary key columns whose bytes are hashed.
@@ -47,12 +47,12 @@ pub struct TableOptions {
 }
 
 impl TableOptions {
-    /// Upsert, by range, for ever.
+    /// Upsert, distributed by range, without expiry.
     pub fn upsert() -> Self {
         Self { write_mode: WriteMode::Upsert, hash: None, ttl_ms: None }
     }
 
-    /// Append-only, by range, for ever.
+    /// Append-only, distributed by range, without expiry.
     pub fn append_only() -> Self {
         Self { write_mode: WriteMode::AppendOnly, hash: None, ttl_ms: None }
     }
@@ -68,7 +68,7 @@ impl TableOptions {
         }
         if !(1..=MAX_VNODES).contains(&hash.vnode_count) {
             return Err(SchemaError::BadDistribution(format!(
-                "the vnode count is 1 to {MAX_VNODES}, not {}",
+                "the vnode count must be 1 to {MAX_VNODES}, not {}",
                 hash.vnode_count
             )));
         }

@@ -30,7 +30,7 @@ fn schema(
 }
 
 #[test]
-fn a_definition_survives_the_wire() {
+fn table_definition_round_trips_over_the_wire() {
     let table = schema(columns(), &[2, 1], Some(2)).unwrap();
     let wire = v1::TableSchema::from(&table);
     assert_eq!(TableSchema::try_from(&wire).unwrap(), table);
@@ -48,7 +48,7 @@ fn a_definition_survives_the_wire() {
 }
 
 #[test]
-fn every_mistake_has_its_error() {
+fn every_invalid_definition_has_its_error() {
     let with = |index: usize, change: fn(&mut Column)| {
         let mut columns = columns();
         change(&mut columns[index]);
@@ -89,7 +89,7 @@ fn every_mistake_has_its_error() {
 }
 
 #[test]
-fn options_are_checked_against_the_columns() {
+fn table_options_are_validated_against_columns() {
     let table = schema(columns(), &[1], None).unwrap();
     let hash = |columns: Vec<u32>, vnode_count| TableOptions {
         hash: Some(HashDistribution {

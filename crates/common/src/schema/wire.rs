@@ -1,4 +1,4 @@
-//! Table definitions to and from their protobuf form.
+//! Conversion of table definitions to and from their protobuf form.
 
 use tidewater_proto::v1;
 

@@ -1,31 +1,34 @@
-//! Posts a record while its caller waits: what it returned well for has been taken.
+//! Sink of durable webhooks: posts each record while its caller waits, without a queue.
 
 use async_trait::async_trait;
 use tidewater_region_engine::hooks::HookError;
 
-use super::transport::{Answer, Transport};
-use crate::narrator::Outlet;
+use super::transport::{PostOutcome, Transport};
 use crate::record::Record;
+use crate::record_hook::RecordSink;
 
-/// The outlet of a durable hook.
+/// Sink that returns success only for records that the receiver has accepted.
 #[derive(Debug)]
-pub(super) struct Direct<T> {
+pub(super) struct DirectSink<T> {
     transport: T,
 }
 
-impl<T: Transport> Direct<T> {
+impl<T: Transport> DirectSink<T> {
     pub(super) fn new(transport: T) -> Self {
         Self { transport }
     }
 }
 
 #[async_trait]
-impl<T: Transport> Outlet for Direct<T> {
+impl<T: Transport> RecordSink for DirectSink<T> {
     async fn put(&self, record: Record) -> Result<(), HookError> {
         match self.transport.post(record.into_text().into()).await {
-            Answer::Taken => Ok(()),
-            // A version that was given up would be a gap: whoever refuses it holds the hook up.
-            Answer::Again(problem) | Answer::Refused(problem) => Err(HookError::new(problem)),
+            PostOutcome::Accepted => Ok(()),
+            // A dropped version would be a gap. A rejected record therefore blocks the hook until
+            // the receiver accepts it.
+            PostOutcome::Retry(problem) | PostOutcome::Rejected(problem) => {
+                Err(HookError::new(problem))
+            }
         }
     }
 }

@@ -1,73 +1,142 @@
-//! What waits to be posted: bounded in number and in bytes, first in, first out.
+//! Bounded queue of a webhook. A task posts pending calls one after another, each until it is
+//! accepted. A receiver that is down blocks its own queue and nothing else.
 
-use std::collections::VecDeque;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock};
+use std::time::Duration;
 
+use async_trait::async_trait;
 use bytes::Bytes;
+use metrics::{counter, gauge};
+use parking_lot::Mutex;
+use tidewater_region_engine::hooks::HookError;
+use tokio::sync::Notify;
+use tokio::task::AbortHandle;
 
-/// See the module's head.
+use super::pending::PendingCalls;
+use super::transport::{PostOutcome, Transport};
+use crate::record::Record;
+use crate::record_hook::RecordSink;
+
+/// First and longest backoff between two attempts.
+const BACKOFF: (Duration, Duration) = (Duration::from_millis(200), Duration::from_secs(30));
+
+/// Sink that queues records without waiting. Its delivery task ends when the sink is dropped.
 #[derive(Debug)]
-pub(super) struct Queue {
-    waiting: VecDeque<Bytes>,
-    bytes: usize,
-    most: usize,
-    most_bytes: usize,
+pub(super) struct WebhookQueue<T> {
+    shared: Arc<QueueState<T>>,
+    delivery: OnceLock<AbortHandle>,
 }
 
-impl Queue {
-    pub(super) fn new(most: usize, most_bytes: usize) -> Self {
-        Self { waiting: VecDeque::new(), bytes: 0, most, most_bytes }
+#[derive(Debug)]
+struct QueueState<T> {
+    hook: String,
+    transport: T,
+    pending: Mutex<PendingCalls>,
+    more: Notify,
+    lost: AtomicU64,
+}
+
+impl<T: Transport> WebhookQueue<T> {
+    pub(super) fn new(hook: &str, transport: T, max_calls: usize, max_bytes: usize) -> Self {
+        let shared = QueueState {
+            hook: hook.to_owned(),
+            transport,
+            pending: Mutex::new(PendingCalls::new(max_calls, max_bytes)),
+            more: Notify::new(),
+            lost: AtomicU64::new(0),
+        };
+        Self { shared: Arc::new(shared), delivery: OnceLock::new() }
     }
 
-    /// Whether there was room. One that is too large for any queue is taken when nothing else
-    /// waits: it could never be posted otherwise.
-    pub(super) fn push(&mut self, body: Bytes) -> bool {
-        let bytes = self.bytes.saturating_add(body.len());
-        let room = self.waiting.len() < self.most && bytes <= self.most_bytes;
-        if !room && !self.waiting.is_empty() {
-            return false;
+    pub(super) fn push(&self, body: Bytes) -> Result<(), HookError> {
+        self.delivery.get_or_init(|| {
+            let shared = self.shared.clone();
+            tokio::spawn(async move { shared.run().await }).abort_handle()
+        });
+        let mut pending = self.shared.pending.lock();
+        let count = pending.len();
+        if !pending.push(body) {
+            return Err(HookError::new(format_args!(
+                "the queue of the webhook is full: {count} calls are pending"
+            )));
         }
-        self.bytes = bytes;
-        self.waiting.push_back(body);
-        true
-    }
-
-    /// The first; it stays until it is [done](Self::done).
-    pub(super) fn first(&self) -> Option<Bytes> {
-        self.waiting.front().cloned()
-    }
-
-    /// The first was posted, or given up.
-    pub(super) fn done(&mut self) {
-        if let Some(body) = self.waiting.pop_front() {
-            self.bytes -= body.len();
-        }
-    }
-
-    pub(super) fn len(&self) -> usize {
-        self.waiting.len()
+        drop(pending);
+        self.shared.more.notify_one();
+        Ok(())
     }
 }
 
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn number_and_bytes_are_bounded() {
-        let body = |length| Bytes::from(vec![0; length]);
-        let mut queue = Queue::new(3, 100);
-        assert!(queue.push(body(40)) && queue.push(body(60)));
-        assert!(!queue.push(body(1)), "too many bytes");
-        queue.done();
-        assert!(queue.push(body(1)) && queue.push(body(1)));
-        assert!(!queue.push(body(1)), "too many");
-        assert_eq!((queue.len(), queue.bytes), (3, 62));
-        assert_eq!(queue.first().unwrap().len(), 60);
-        for _ in 0..4 {
-            queue.done();
+impl<T> Drop for WebhookQueue<T> {
+    fn drop(&mut self) {
+        if let Some(delivery) = self.delivery.get() {
+            delivery.abort();
         }
-        assert_eq!((queue.len(), queue.bytes), (0, 0));
-        assert!(queue.push(body(1_000)), "the only one");
-        assert!(!queue.push(body(1)));
     }
+}
+
+#[async_trait]
+impl<T: Transport> RecordSink for WebhookQueue<T> {
+    async fn put(&self, record: Record) -> Result<(), HookError> {
+        self.push(record.into_text().into())
+    }
+
+    fn backlog(&self) -> u64 {
+        self.shared.pending.lock().len() as u64
+    }
+
+    fn lost(&self) -> u64 {
+        self.shared.lost.load(Ordering::Relaxed)
+    }
+}
+
+impl<T: Transport> QueueState<T> {
+    async fn run(&self) {
+        loop {
+            let first = self.pending.lock().first();
+            match first {
+                Some(body) => self.deliver(body).await,
+                None => self.more.notified().await,
+            }
+        }
+    }
+
+    /// Posts the first pending call until it is accepted or rejected, and removes it.
+    async fn deliver(&self, body: Bytes) {
+        let hook = &self.hook;
+        let mut failures: u32 = 0;
+        loop {
+            gauge!("tidewater_hook_backlog", "hook" => hook.clone())
+                .set(self.pending.lock().len() as f64);
+            match self.transport.post(body.clone()).await {
+                PostOutcome::Accepted => {
+                    if failures > 0 {
+                        tracing::info!(%hook, tried = failures, "webhook receiver is available again");
+                    }
+                    break;
+                }
+                PostOutcome::Rejected(problem) => {
+                    self.lost.fetch_add(1, Ordering::Relaxed);
+                    counter!("tidewater_hook_lost_total", "hook" => hook.clone()).increment(1);
+                    tracing::warn!(%hook, %problem, "webhook receiver rejected a call; dropping it");
+                    break;
+                }
+                PostOutcome::Retry(problem) => {
+                    if failures == 0 {
+                        tracing::warn!(
+                            %hook, %problem, "webhook call failed; retrying until it is accepted"
+                        );
+                    }
+                    tokio::time::sleep(backoff(failures)).await;
+                    failures = failures.saturating_add(1);
+                }
+            }
+        }
+        self.pending.lock().remove_first();
+    }
+}
+
+/// Backoff after `failures` earlier failures.
+fn backoff(failures: u32) -> Duration {
+    BACKOFF.0.saturating_mul(1 << failures.min(16)).min(BACKOFF.1)
 }

@@ -1,4 +1,4 @@
-//! A receiver that is down, and one that speaks HTTP.
+//! Tests of webhooks with a receiver that is down, and with one that speaks HTTP.
 
 use std::collections::VecDeque;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -12,78 +12,79 @@ use tidewater_region_engine::hooks::{FilesRemoved, RemovalReason};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpListener;
 
-use super::transport::{Answer, Transport, signature};
+use super::transport::{PostOutcome, Transport, signature};
 use super::*;
-use crate::narrator::Outlet;
+use crate::record_hook::RecordSink;
 
-/// Takes what it gets while it is up.
+/// Receiver that accepts calls while it is up.
 #[derive(Debug, Clone, Default)]
-struct Fake {
+struct FakeReceiver {
     up: Arc<AtomicBool>,
-    got: Arc<Mutex<Vec<Bytes>>>,
-    answers: Arc<Mutex<VecDeque<Answer>>>,
+    received: Arc<Mutex<Vec<Bytes>>>,
+    outcomes: Arc<Mutex<VecDeque<PostOutcome>>>,
 }
 
 #[async_trait]
-impl Transport for Fake {
-    async fn post(&self, body: Bytes) -> Answer {
+impl Transport for FakeReceiver {
+    async fn post(&self, body: Bytes) -> PostOutcome {
         if !self.up.load(Ordering::SeqCst) {
-            return Answer::Again("down".to_owned());
+            return PostOutcome::Retry("down".to_owned());
         }
-        if let Some(answer) = self.answers.lock().pop_front() {
-            return answer;
+        if let Some(outcome) = self.outcomes.lock().pop_front() {
+            return outcome;
         }
-        self.got.lock().push(body);
-        Answer::Taken
+        self.received.lock().push(body);
+        PostOutcome::Accepted
     }
 }
 
-async fn until(what: impl Fn() -> bool) {
+async fn wait_until(condition: impl Fn() -> bool) {
     tokio::time::timeout(Duration::from_secs(3_600), async {
-        while !what() {
+        while !condition() {
             tokio::time::sleep(Duration::from_millis(10)).await;
         }
     })
     .await
-    .expect("it did not come to pass");
+    .expect("the condition was not met within an hour");
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_receiver_that_is_down_for_an_hour_costs_bounded_memory() {
-    let fake = Fake::default();
-    let mailbox = Mailbox::new("w", fake.clone(), 100, QUEUE_BYTES);
+async fn webhook_queue_is_bounded_while_the_receiver_is_down() {
+    let fake = FakeReceiver::default();
+    let queue = WebhookQueue::new("w", fake.clone(), 100, QUEUE_BYTES);
     let mut refused = 0;
     for number in 0..3_600 {
-        if mailbox.push(Bytes::from(format!("{number}"))).is_err() {
+        if queue.push(Bytes::from(format!("{number}"))).is_err() {
             refused += 1;
         }
         tokio::time::sleep(Duration::from_secs(1)).await;
-        assert!(mailbox.backlog() <= 100);
+        assert!(queue.backlog() <= 100);
     }
-    assert_eq!((mailbox.backlog(), refused), (100, 3_500));
+    assert_eq!((queue.backlog(), refused), (100, 3_500));
     fake.up.store(true, Ordering::SeqCst);
-    until(|| mailbox.backlog() == 0).await;
+    wait_until(|| queue.backlog() == 0).await;
     let expected: Vec<_> = (0..100).map(|number| Bytes::from(format!("{number}"))).collect();
-    assert_eq!(*fake.got.lock(), expected);
-    mailbox.push(Bytes::from("later")).unwrap();
-    until(|| mailbox.backlog() == 0).await;
-    assert_eq!((fake.got.lock().len(), mailbox.lost()), (101, 0));
+    assert_eq!(*fake.received.lock(), expected);
+    queue.push(Bytes::from("later")).unwrap();
+    wait_until(|| queue.backlog() == 0).await;
+    assert_eq!((fake.received.lock().len(), queue.lost()), (101, 0));
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_a_receiver_refuses_is_counted_and_holds_nothing_up() {
-    let fake = Fake::default();
+async fn rejected_call_is_counted_and_does_not_block() {
+    let fake = FakeReceiver::default();
     fake.up.store(true, Ordering::SeqCst);
-    fake.answers.lock().push_back(Answer::Refused("gone".to_owned()));
-    let mailbox = Mailbox::new("w", fake.clone(), 100, QUEUE_BYTES);
-    mailbox.push(Bytes::from("first")).unwrap();
-    mailbox.push(Bytes::from("second")).unwrap();
-    until(|| mailbox.backlog() == 0).await;
-    assert_eq!(*fake.got.lock(), ["second"]);
-    assert_eq!(mailbox.lost(), 1);
+    fake.outcomes.lock().push_back(PostOutcome::Rejected("gone".to_owned()));
+    let queue = WebhookQueue::new("w", fake.clone(), 100, QUEUE_BYTES);
+    queue.push(Bytes::from("first")).unwrap();
+    queue.push(Bytes::from("second")).unwrap();
+    wait_until(|| queue.backlog() == 0).await;
+    assert_eq!(*fake.received.lock(), ["second"]);
+    assert_eq!(queue.lost(), 1);
 }
 
-/// Answers with one status after another; gives back the requests, header and body.
+/// Starts a receiver that responds with these statuses in turn; its task returns the requests,
+/// header and body.
 async fn receiver(statuses: &'static [u16]) -> (String, tokio::task::JoinHandle<Vec<String>>) {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let url = format!("http://{}/in", listener.local_addr().unwrap());
@@ -117,12 +118,12 @@ fn header_of<'a>(header: &'a str, name: &str) -> Option<&'a str> {
 }
 
 #[tokio::test]
-async fn calls_are_posted_signed_and_again_until_they_are_taken() {
+async fn webhook_signs_calls_and_retries_until_accepted() {
     let (url, task) = receiver(&[503, 200]).await;
-    let folder = tempfile::tempdir().unwrap();
-    let secret_file = folder.path().join("secret");
+    let dir = tempfile::tempdir().unwrap();
+    let secret_file = dir.path().join("secret");
     std::fs::write(&secret_file, "Jefe\n").unwrap();
-    let spec = PluginSpec {
+    let spec = HookSpec {
         name: "mirror".to_owned(),
         kind: "webhook".to_owned(),
         config: json!({ "url": url, "secret_file": secret_file }),
@@ -133,7 +134,7 @@ async fn calls_are_posted_signed_and_again_until_they_are_taken() {
     let removed = FilesRemoved { files: Vec::new(), reason: RemovalReason::Drop };
     hook.on_files_removed(RegionId(7), &removed).await.unwrap();
     let requests = tokio::time::timeout(Duration::from_secs(30), task).await.unwrap().unwrap();
-    assert_eq!(requests[0], requests[1], "the repeat is another request");
+    assert_eq!(requests[0], requests[1], "the retry differs from the first request");
     let (header, body) = requests[1].split_once("\r\n\r\n").unwrap();
     assert!(header.starts_with("POST /in HTTP/1.1"), "{header}");
     assert_eq!(header_of(header, "content-type"), Some("application/json"));
@@ -145,32 +146,34 @@ async fn calls_are_posted_signed_and_again_until_they_are_taken() {
 }
 
 #[tokio::test]
-async fn a_durable_hook_has_what_it_took_and_says_so_when_it_has_not() {
-    let fake = Fake::default();
-    let direct = Direct::new(fake.clone());
+async fn durable_webhook_reports_failed_and_rejected_calls() {
+    let fake = FakeReceiver::default();
+    let sink = DirectSink::new(fake.clone());
     let record = || {
         let home = HookHome { role: "data", node_id: NodeId(101) };
         crate::record::Record::new("w", home, "files_removed", RegionId(7))
     };
-    assert!(direct.put(record()).await.is_err(), "the receiver is down");
+    assert!(sink.put(record()).await.is_err(), "the receiver is down");
     fake.up.store(true, Ordering::SeqCst);
-    // What a hook with a queue would give up.
-    fake.answers.lock().push_back(Answer::Refused("no".to_owned()));
-    assert!(direct.put(record()).await.is_err());
-    assert!(fake.got.lock().is_empty());
-    direct.put(record()).await.unwrap();
-    assert_eq!(fake.got.lock().len(), 1);
+    // A hook with a queue would drop this call.
+    fake.outcomes.lock().push_back(PostOutcome::Rejected("no".to_owned()));
+    assert!(sink.put(record()).await.is_err());
+    assert!(fake.received.lock().is_empty());
+    sink.put(record()).await.unwrap();
+    assert_eq!(fake.received.lock().len(), 1);
 }
 
 #[tokio::test]
-async fn without_its_secret_nothing_is_sent() {
-    let http = Http::new(
+async fn webhook_posts_nothing_without_its_secret() {
+    let http = HttpTransport::new(
         "w",
         "http://127.0.0.1:9/".parse().unwrap(),
         Some(PathBuf::from("/nonexistent/secret")),
         Duration::from_secs(1),
     )
     .unwrap();
-    let Answer::Again(problem) = http.post(Bytes::new()).await else { panic!("it was sent") };
+    let PostOutcome::Retry(problem) = http.post(Bytes::new()).await else {
+        panic!("posted without a signature")
+    };
     assert!(problem.contains("/nonexistent/secret"), "{problem}");
 }

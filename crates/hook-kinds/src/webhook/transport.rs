@@ -1,4 +1,4 @@
-//! One HTTP request, and what its answer means.
+//! The HTTP transport of webhooks: one request, and the meaning of its response.
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -13,33 +13,33 @@ use url::Url;
 const HOOK: HeaderName = HeaderName::from_static("x-tidewater-hook");
 const SIGNATURE: HeaderName = HeaderName::from_static("x-tidewater-signature");
 
-/// What came of one attempt.
+/// Outcome of one attempt.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) enum Answer {
-    /// The receiver has it.
-    Taken,
-    /// It has not, as far as is known: once more.
-    Again(String),
-    /// It will never take this one.
-    Refused(String),
+pub(super) enum PostOutcome {
+    /// The receiver has accepted the call.
+    Accepted,
+    /// The receiver may not have the call: retry.
+    Retry(String),
+    /// The receiver will never accept this call.
+    Rejected(String),
 }
 
-/// Posts a body once.
+/// A way to post a body once.
 #[async_trait]
 pub(super) trait Transport: std::fmt::Debug + Send + Sync + 'static {
-    async fn post(&self, body: Bytes) -> Answer;
+    async fn post(&self, body: Bytes) -> PostOutcome;
 }
 
-/// By HTTP.
+/// Transport over HTTP.
 #[derive(Debug)]
-pub(super) struct Http {
+pub(super) struct HttpTransport {
     client: Client,
     url: Url,
     hook: HeaderValue,
     secret_file: Option<PathBuf>,
 }
 
-impl Http {
+impl HttpTransport {
     pub(super) fn new(
         name: &str,
         url: Url,
@@ -49,12 +49,12 @@ impl Http {
         let client = Client::builder()
             .timeout(timeout)
             .redirect(redirect::Policy::none())
-            // What it posts does not depend on the environment in which a node was started.
+            // Requests must not depend on the environment of the node's process.
             .no_proxy()
             .build()
-            .map_err(|error| format!("no HTTP client can be made: {error}"))?;
+            .map_err(|error| format!("cannot create an HTTP client: {error}"))?;
         let hook = HeaderValue::from_str(name)
-            .map_err(|_| "the hook's name cannot stand in a header".to_owned())?;
+            .map_err(|_| "the hook's name is not a valid HTTP header value".to_owned())?;
         Ok(Self { client, url, hook, secret_file })
     }
 
@@ -62,15 +62,15 @@ impl Http {
         let Some(file) = &self.secret_file else { return Ok(None) };
         let secret = tokio::fs::read(file)
             .await
-            .map_err(|error| format!("the secret in {} cannot be read: {error}", file.display()))?;
+            .map_err(|error| format!("cannot read the secret file {}: {error}", file.display()))?;
         let value = signature(secret.trim_ascii_end(), body);
         HeaderValue::from_str(&value).map(Some).map_err(|error| error.to_string())
     }
 }
 
 #[async_trait]
-impl Transport for Http {
-    async fn post(&self, body: Bytes) -> Answer {
+impl Transport for HttpTransport {
+    async fn post(&self, body: Bytes) -> PostOutcome {
         let mut request = self
             .client
             .post(self.url.clone())
@@ -79,18 +79,18 @@ impl Transport for Http {
         match self.signature(&body).await {
             Ok(Some(signature)) => request = request.header(SIGNATURE, signature),
             Ok(None) => {}
-            // Never without the signature that the receiver waits for.
-            Err(problem) => return Answer::Again(problem),
+            // The receiver expects a signature: never post without it.
+            Err(problem) => return PostOutcome::Retry(problem),
         }
         match request.body(body).send().await {
-            Ok(answer) => judge(answer.status()),
-            // Without the URL: it may hold a token.
-            Err(error) => Answer::Again(chain(&error.without_url())),
+            Ok(response) => outcome_of(response.status()),
+            // Without the URL, which may contain a token.
+            Err(error) => PostOutcome::Retry(with_causes(&error.without_url())),
         }
     }
 }
 
-/// `sha256=` and the HMAC-SHA256 in hex.
+/// `sha256=` and the HMAC-SHA256 in hexadecimal digits.
 pub(super) fn signature(secret: &[u8], body: &[u8]) -> String {
     use std::fmt::Write;
     let key = hmac::Key::new(hmac::HMAC_SHA256, secret);
@@ -102,26 +102,26 @@ pub(super) fn signature(secret: &[u8], body: &[u8]) -> String {
     })
 }
 
-fn judge(status: StatusCode) -> Answer {
-    let said = || format!("the receiver answered {status}");
+fn outcome_of(status: StatusCode) -> PostOutcome {
+    let problem = || format!("the receiver answered {status}");
     match status {
-        _ if status.is_success() => Answer::Taken,
+        _ if status.is_success() => PostOutcome::Accepted,
         StatusCode::REQUEST_TIMEOUT | StatusCode::TOO_EARLY | StatusCode::TOO_MANY_REQUESTS => {
-            Answer::Again(said())
+            PostOutcome::Retry(problem())
         }
-        _ if status.is_server_error() => Answer::Again(said()),
-        _ => Answer::Refused(said()),
+        _ if status.is_server_error() => PostOutcome::Retry(problem()),
+        _ => PostOutcome::Rejected(problem()),
     }
 }
 
-/// An error with its causes: the first one alone says only that a request failed.
-fn chain(error: &dyn std::error::Error) -> String {
+/// The text of an error and its causes: the top level states only that a request failed.
+fn with_causes(error: &dyn std::error::Error) -> String {
     let mut text = error.to_string();
     let mut cause = error.source();
-    while let Some(one) = cause {
+    while let Some(error) = cause {
         text.push_str(": ");
-        text.push_str(&one.to_string());
-        cause = one.source();
+        text.push_str(&error.to_string());
+        cause = error.source();
     }
     text
 }
@@ -131,23 +131,23 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_answer_is_taken_once_more_or_refused() {
+    fn http_status_decides_accept_retry_or_reject() {
         for (status, expected) in [(200, 0), (204, 0), (503, 1), (429, 1), (408, 1), (500, 1)]
             .into_iter()
             .chain([(301, 2), (400, 2), (401, 2), (404, 2), (410, 2), (100, 2)])
         {
-            let answer = judge(StatusCode::from_u16(status).unwrap());
-            let number = match answer {
-                Answer::Taken => 0,
-                Answer::Again(_) => 1,
-                Answer::Refused(_) => 2,
+            let outcome = outcome_of(StatusCode::from_u16(status).unwrap());
+            let number = match outcome {
+                PostOutcome::Accepted => 0,
+                PostOutcome::Retry(_) => 1,
+                PostOutcome::Rejected(_) => 2,
             };
             assert_eq!(number, expected, "{status}");
         }
     }
 
     #[test]
-    fn the_signature_is_an_hmac_of_the_body() {
+    fn webhook_signature_is_an_hmac_of_the_body() {
         // RFC 4231, test case 2.
         assert_eq!(
             signature(b"Jefe", b"what do ya want for nothing?"),

@@ -1,5 +1,5 @@
-//! The table by which the engine is measured: 13 columns, two strings, a time and ten doubles, of hosts
-//! that report once a second.
+//! The reference table of the engine's measurements: 13 columns (two strings, a time and ten
+//! doubles) of hosts that report once a second.
 
 use std::sync::Arc;
 
@@ -13,10 +13,10 @@ use tidewater_common::schema::{
 };
 use tidewater_region_engine::RegionSpec;
 
-/// The first report, milliseconds since the Unix epoch.
+/// Time of the first report, in milliseconds since the Unix epoch.
 pub(crate) const FIRST_MS: i64 = 1_700_000_000_000;
 
-/// One region with all of it, in which the newest version of a key counts.
+/// Spec of a region with the whole table, in upsert mode.
 pub(crate) fn spec() -> Result<RegionSpec, SchemaError> {
     let column = |id, name: &str, data_type| Column {
         id: ColumnId(id),
@@ -43,12 +43,12 @@ pub(crate) fn spec() -> Result<RegionSpec, SchemaError> {
     })
 }
 
-/// The name of a host.
+/// Name of a host.
 pub(crate) fn host(number: usize) -> String {
     format!("host_{number:03}")
 }
 
-/// Every `step`-th of the rows `from .. to` of the table in the order of its keys: every host reports
+/// Returns every `step`-th of the rows `from .. to` of the table in key order: every host reports
 /// once a second.
 pub(crate) fn rows(
     spec: &RegionSpec,

@@ -1,4 +1,4 @@
-//! Whether the columns of a file are the table's: by field id and type, never by name.
+//! Checks the columns of a file against the table's, by field id and type, never by name.
 
 use std::collections::HashMap;
 
@@ -9,7 +9,8 @@ use tidewater_common::schema::TableSchema;
 use crate::sst::convert::stored_type;
 use crate::sst::format::{EPOCH_ID, OP_ID, SEQUENCE_ID};
 
-/// `leaves`: the position of each column, by its field id. Says what is wrong.
+/// Checks the columns of a file; an error describes the problem. `leaves`: the position of each
+/// column, by its field id.
 ///
 /// A column that the file lacks must be one that older rows may lack too: nullable, or with a
 /// default.
@@ -31,40 +32,40 @@ pub(super) fn check(
             }
             continue;
         };
-        let wanted = stored_type(&column.data_type.arrow());
-        typed(file, *leaf, name, &wanted, column.nullable)?;
+        let expected = stored_type(&column.data_type.arrow());
+        check_type(file, *leaf, name, &expected, column.nullable)?;
         known += 1;
     }
-    for (id, name, wanted) in [
+    for (id, name, expected) in [
         (SEQUENCE_ID, "of sequences", DataType::UInt64),
         (EPOCH_ID, "of epochs", DataType::UInt64),
         (OP_ID, "of operations", DataType::UInt8),
     ] {
         let leaf = leaves.get(&id).ok_or_else(|| format!("the column {name} is missing"))?;
-        typed(file, *leaf, name, &wanted, false)?;
+        check_type(file, *leaf, name, &expected, false)?;
         known += 1;
     }
-    match known == leaves.len() {
-        true => Ok(()),
-        false => Err("it has columns that the table does not have".to_owned()),
+    if known != leaves.len() {
+        return Err("it has columns that the table does not have".to_owned());
     }
+    Ok(())
 }
 
-fn typed(
+fn check_type(
     file: &Schema,
     leaf: usize,
     name: &str,
-    wanted: &DataType,
+    expected: &DataType,
     nullable: bool,
 ) -> Result<(), String> {
     let field = file.fields().get(leaf).ok_or_else(|| format!("column {name:?} is nested"))?;
-    if field.data_type() != wanted {
-        return Err(format!("column {name:?} has type {}, not {wanted}", field.data_type()));
+    if field.data_type() != expected {
+        return Err(format!("column {name:?} has type {}, not {expected}", field.data_type()));
     }
-    match field.is_nullable() && !nullable {
-        true => Err(format!("column {name:?} may hold nulls")),
-        false => Ok(()),
+    if field.is_nullable() && !nullable {
+        return Err(format!("column {name:?} may hold nulls"));
     }
+    Ok(())
 }
 
 #[cfg(test)]
@@ -83,7 +84,7 @@ mod tests {
     }
 
     #[test]
-    fn columns_are_those_of_the_table_by_id_and_type() {
+    fn file_columns_must_match_by_id_and_type() {
         let table = schema(1);
         let file = file_schema(&table, false);
         assert_eq!(check(&file, &leaves(5), &table), Ok(()));
@@ -93,26 +94,26 @@ mod tests {
             Schema::new(fields)
         };
         let id = |data_type, nullable| Field::new("id", data_type, nullable);
-        let wrong = |file: &Schema, leaves: &HashMap<ColumnId, usize>, says: &str| {
+        let wrong = |file: &Schema, leaves: &HashMap<ColumnId, usize>, problem: &str| {
             let error = check(file, leaves, &table).unwrap_err();
-            assert!(error.contains(says), "{error}");
+            assert!(error.contains(problem), "{error}");
         };
         wrong(&with(0, id(DataType::Utf8, false)), &leaves(5), "has type");
         wrong(&with(0, id(DataType::Int64, true)), &leaves(5), "may hold nulls");
-        // Another name is as good.
+        // The name does not matter.
         let renamed = with(0, Field::new("other", DataType::Int64, false));
         assert_eq!(check(&renamed, &leaves(5), &table), Ok(()));
         wrong(&file, &leaves(4), "nested");
-        let without = |gone: ColumnId, new: Option<ColumnId>| {
+        let without = |removed: ColumnId, added: Option<ColumnId>| {
             let mut leaves = leaves(5);
-            let leaf = leaves.remove(&gone);
-            leaves.extend(new.zip(leaf));
+            let leaf = leaves.remove(&removed);
+            leaves.extend(added.zip(leaf));
             leaves
         };
         let stranger = Some(ColumnId(9));
         wrong(&file, &without(ColumnId(1), stranger), "is missing");
         wrong(&file, &without(SEQUENCE_ID, stranger), "is missing");
-        // The text is nullable: older rows may lack it, but nothing may stand in its place.
+        // The text is nullable: older rows may lack it, but no other column may replace it.
         wrong(&file, &without(ColumnId(2), stranger), "does not have");
         let mut shorter = file.fields().to_vec();
         shorter.remove(1);

@@ -1,123 +1,123 @@
-//! Why files are not taken over.
+//! Reasons why files are not adopted.
 
 use tidewater_common::ids::{FileId, RegionId, Sequence};
 
 use crate::EngineError;
 use crate::manifest::AreaId;
 
-/// Why files are not taken over: nothing of them is live.
+/// Reason why files are not adopted. None of the files is live.
 #[derive(Debug, Clone, thiserror::Error)]
 pub enum AdoptError {
     /// A file is not one that the region could have written.
-    #[error("file {file} is refused: {reason}")]
+    #[error("file {file} cannot be adopted: {reason}")]
     Unfit {
-        /// The file.
+        /// Id of the file.
         file: FileId,
-        /// Why.
+        /// The problem with the file.
         reason: Unfit,
     },
-    /// Too many files at once.
-    #[error("{files} files at once are too many, {} are the most", super::MOST_FILES)]
+    /// Too many files in one call.
+    #[error("too many files: {files} (maximum {})", super::MAX_FILES)]
     TooMany {
-        /// How many were named.
+        /// Number of files in the call.
         files: usize,
     },
-    /// The area holds something else already.
+    /// The staging area holds other files already.
     #[error("staging area {area} holds other files already")]
     AreaTaken {
-        /// The area.
+        /// Id of the staging area.
         area: AreaId,
     },
-    /// The area was given up before: its files are not the region's.
-    #[error("staging area {area} was given up: its files were not taken over")]
-    GivenUp {
-        /// The area.
+    /// The staging area was abandoned: its files are not the region's.
+    #[error("staging area {area} was abandoned: its files were not adopted")]
+    Abandoned {
+        /// Id of the staging area.
         area: AreaId,
     },
-    /// The area's deadline has passed: it is about to be abandoned.
+    /// The deadline of the staging area has passed: it is about to be abandoned.
     #[error("the deadline of staging area {area} has passed")]
     Overdue {
-        /// The area.
+        /// Id of the staging area.
         area: AreaId,
     },
-    /// The log has decided that the area is published: it cannot be taken back.
+    /// The publication of the staging area is committed to the log: it cannot be abandoned.
     #[error("staging area {area} is being published")]
     Decided {
-        /// The area.
+        /// Id of the staging area.
         area: AreaId,
     },
     /// Another region's files cannot be shared.
-    #[error("files of region {from} cannot be taken over: {reason}")]
+    #[error("files of region {from} cannot be adopted: {reason}")]
     NotShared {
-        /// The other region.
+        /// Id of the other region.
         from: RegionId,
-        /// Why.
+        /// The reason.
         reason: NotShared,
     },
-    /// The store or the manifest.
+    /// Error of the store or the manifest.
     #[error(transparent)]
     Engine(#[from] EngineError),
 }
 
-/// Why a file is not one that the region could have written.
+/// Problem with a file that the region could not have written.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum Unfit {
-    /// There is no such object in the region's directory.
+    /// The object does not exist in the region's directory.
     #[error("it is not in the region's directory")]
     Missing,
-    /// Its name carries no time, by which garbage collection would know it.
-    #[error("its name is no UUIDv7")]
+    /// Its name contains no time, which garbage collection needs.
+    #[error("its name is not a UUIDv7")]
     Name,
-    /// The object is not what its writer says.
+    /// The object differs from what its writer recorded.
     #[error("it is damaged: {0}")]
     Damaged(String),
     /// Its columns are not the table's.
     #[error("{0}")]
     Columns(String),
-    /// Its rows are not in the order of their keys, or a key of an upsert table comes twice.
-    #[error("row {row} is not above the one before it")]
+    /// Its rows are not in key order, or a key of an upsert table occurs twice.
+    #[error("row {row} is not above the previous row")]
     Order {
         /// Number of the row in the file, from 0.
         row: u64,
     },
-    /// Rows of it do not belong to the region.
-    #[error("some of its keys lie outside of the region's range")]
+    /// Some of its rows do not belong to the region.
+    #[error("some of its keys are outside of the region's range")]
     Range,
-    /// It holds deletes, which only a region's own writes make.
-    #[error("it holds deletes")]
+    /// It contains deletes, which only the region's own writes may create.
+    #[error("it contains deletes")]
     Deletes,
     /// It has no rows.
-    #[error("it holds no rows")]
+    #[error("it contains no rows")]
     Empty,
-    /// It was named twice, or the region's manifest knows it.
-    #[error("it was named before")]
+    /// It was passed twice, or the region's manifest contains it.
+    #[error("it was already adopted or is listed twice")]
     Known,
 }
 
-/// Why another region's files cannot be shared.
+/// Reason why another region's files cannot be shared.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum NotShared {
     /// References go from lower ids to higher ones only, the order in which garbage is marked.
-    #[error("its id is not lower")]
+    #[error("its id is not lower than that of the adopting region")]
     NotLower,
     /// Columns, keys or options differ.
-    #[error("its columns, keys or options are others")]
+    #[error("its columns, keys or options differ")]
     OtherTable,
-    /// The region that takes has rows already, or an obligation.
-    #[error("the region that takes them is not empty")]
+    /// The adopting region has rows already, or an obligation.
+    #[error("the adopting region is not empty")]
     NotEmpty,
-    /// A file's rows are newer than what the region that takes may hold.
-    #[error("its sequence {found} lies above the base {base}")]
+    /// A file's rows are newer than the adopting region allows.
+    #[error("its sequence {found} is above the base {base}")]
     AboveBase {
-        /// Greatest sequence found.
+        /// Highest sequence found.
         found: Sequence,
-        /// The base of the region that takes.
+        /// Base of the adopting region.
         base: Sequence,
     },
-    /// It still takes rows: what is read of it may change.
+    /// It still accepts writes, so its content may change.
     #[error("it is not sealed")]
     NotSealed,
-    /// It has never been written to the store.
+    /// It was never written to the store.
     #[error("its manifest is empty")]
-    Unborn,
+    ManifestEmpty,
 }

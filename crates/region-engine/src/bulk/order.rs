@@ -1,4 +1,4 @@
-//! What the rows of a file add up to: order, keys, bounds. Fed piece by piece.
+//! Checks order, keys and bounds of the rows of a file, piece by piece.
 
 use std::sync::Arc;
 
@@ -14,11 +14,11 @@ use crate::row_versions::Ops;
 use crate::sst::writer::{time_bounds, widen};
 use crate::storage::StorageError;
 
-/// See the module's head.
-pub(super) struct Order {
+/// Checks the rows of a file and collects their bounds.
+pub(super) struct RowChecker {
     shape: Arc<TableShape>,
     range: KeyRange,
-    /// Rows whose keys the file's index names, by number, with those keys; what is still to come.
+    /// Remaining rows of the file's key index: number and key.
     indexed: std::vec::IntoIter<(u64, Vec<u8>)>,
     next_indexed: Option<(u64, Vec<u8>)>,
     last: Option<OwnedRow>,
@@ -29,32 +29,32 @@ pub(super) struct Order {
     pub(super) epochs: Option<(u64, u64)>,
 }
 
-/// What is wrong with the rows of a file.
-pub(super) enum Wrong {
+/// Problem with a file, or an error that prevented its inspection.
+pub(super) enum InspectError {
     Unfit(Unfit),
     Engine(EngineError),
 }
 
-impl From<EngineError> for Wrong {
+impl From<EngineError> for InspectError {
     fn from(error: EngineError) -> Self {
         Self::Engine(error)
     }
 }
 
-impl From<StorageError> for Wrong {
+impl From<StorageError> for InspectError {
     fn from(error: StorageError) -> Self {
         Self::Engine(error.into())
     }
 }
 
-impl From<KeyError> for Wrong {
+impl From<KeyError> for InspectError {
     fn from(error: KeyError) -> Self {
         Self::Engine(error.into())
     }
 }
 
-impl Order {
-    /// `indexed`: what the file's key index says, ascending by row.
+impl RowChecker {
+    /// Creates a checker. `indexed`: the rows of the file's key index, ascending.
     pub(super) fn new(
         shape: Arc<TableShape>,
         range: KeyRange,
@@ -76,8 +76,8 @@ impl Order {
         }
     }
 
-    /// Takes the next rows.
-    pub(super) fn push(&mut self, piece: &Piece) -> Result<(), Wrong> {
+    /// Checks the next rows.
+    pub(super) fn push(&mut self, piece: &Piece) -> Result<(), InspectError> {
         let count = piece.rows.rows();
         if count == 0 {
             return Ok(());
@@ -86,15 +86,16 @@ impl Order {
         if let Ops::Each(codes) = &stamps.ops
             && codes.values().iter().any(|code| *code != 0)
         {
-            return Err(Wrong::Unfit(Unfit::Deletes));
+            return Err(InspectError::Unfit(Unfit::Deletes));
         }
-        self.ascending(piece)?;
+        self.check_order(piece)?;
         let codec = &self.shape.codec;
-        let (low, high) = (codec.row_key(&piece.keys, 0)?, codec.row_key(&piece.keys, count - 1)?);
+        let low = codec.row_key(&piece.keys, 0)?;
+        let high = codec.row_key(&piece.keys, count - 1)?;
         if !self.range.contains(&low) || !self.range.contains(&high) {
-            return Err(Wrong::Unfit(Unfit::Range));
+            return Err(InspectError::Unfit(Unfit::Range));
         }
-        self.index(piece)?;
+        self.check_index(piece)?;
         self.keys = Some(match self.keys.take() {
             Some((least, _)) => (least, high),
             None => (low, high),
@@ -108,28 +109,29 @@ impl Order {
         Ok(())
     }
 
-    /// An upsert table has each key once; otherwise equal keys may follow each other.
-    fn ascending(&mut self, piece: &Piece) -> Result<(), Wrong> {
+    /// Checks the key order. An upsert table has each key once; otherwise equal keys may be
+    /// adjacent.
+    fn check_order(&mut self, piece: &Piece) -> Result<(), InspectError> {
         let rows = self.shape.codec.comparable(&piece.keys)?;
         let strictly = self.shape.mode() == WriteMode::Upsert;
-        let follows = |before: arrow::row::Row<'_>, row: arrow::row::Row<'_>| match strictly {
-            true => before < row,
-            false => before <= row,
+        let follows = |before: arrow::row::Row<'_>, row: arrow::row::Row<'_>| {
+            if strictly { before < row } else { before <= row }
         };
         let first = self.last.as_ref().is_none_or(|last| follows(last.row(), rows.row(0)));
-        let out_of_order = match first {
-            false => Some(0),
-            true => (1..rows.num_rows()).find(|row| !follows(rows.row(row - 1), rows.row(*row))),
+        let out_of_order = if first {
+            (1..rows.num_rows()).find(|row| !follows(rows.row(row - 1), rows.row(*row)))
+        } else {
+            Some(0)
         };
         if let Some(row) = out_of_order {
-            return Err(Wrong::Unfit(Unfit::Order { row: self.rows + row as u64 }));
+            return Err(InspectError::Unfit(Unfit::Order { row: self.rows + row as u64 }));
         }
         self.last = Some(rows.row(rows.num_rows() - 1).owned());
         Ok(())
     }
 
-    /// The key index must name the keys that are there: reads skip pages by it.
-    fn index(&mut self, piece: &Piece) -> Result<(), Wrong> {
+    /// Checks the key index against the rows: reads skip pages by it.
+    fn check_index(&mut self, piece: &Piece) -> Result<(), InspectError> {
         while let Some((row, expected)) = &self.next_indexed {
             let Some(at) = row.checked_sub(self.rows).and_then(|at| usize::try_from(at).ok())
             else {
@@ -139,8 +141,8 @@ impl Order {
                 break;
             }
             if self.shape.codec.row_key(&piece.keys, at)? != *expected {
-                let detail = format!("its key index does not name the key of row {row}");
-                return Err(Wrong::Unfit(Unfit::Damaged(detail)));
+                let detail = format!("its key index has a wrong key for row {row}");
+                return Err(InspectError::Unfit(Unfit::Damaged(detail)));
             }
             self.next_indexed = self.indexed.next();
         }
@@ -180,21 +182,21 @@ mod tests {
         Arc::new(TableShape::new(schema(1), TableOptions::upsert()).unwrap())
     }
 
-    fn order(indexed: &[(u64, i64)]) -> Order {
+    fn order(indexed: &[(u64, i64)]) -> RowChecker {
         let indexed = indexed.iter().map(|(row, value)| (*row, key(*value))).collect();
-        Order::new(shape(), KeyRange::new(key(0), Some(key(100))), indexed)
+        RowChecker::new(shape(), KeyRange::new(key(0), Some(key(100))), indexed)
     }
 
-    fn unfit(result: Result<(), Wrong>) -> Unfit {
+    fn unfit(result: Result<(), InspectError>) -> Unfit {
         match result {
-            Err(Wrong::Unfit(unfit)) => unfit,
-            Err(Wrong::Engine(error)) => panic!("{error}"),
-            Ok(()) => panic!("it was taken"),
+            Err(InspectError::Unfit(unfit)) => unfit,
+            Err(InspectError::Engine(error)) => panic!("{error}"),
+            Ok(()) => panic!("the rows were accepted"),
         }
     }
 
     #[test]
-    fn pieces_add_up() {
+    fn row_checker_collects_bounds_over_pieces() {
         let mut order = order(&[(0, 1), (3, 7)]);
         assert!(order.push(&puts(&[1, 2])).is_ok());
         assert!(order.push(&puts(&[])).is_ok());
@@ -204,7 +206,7 @@ mod tests {
     }
 
     #[test]
-    fn what_does_not_fit_is_found_in_a_piece_and_between_two() {
+    fn row_checker_rejects_invalid_rows_within_and_between_pieces() {
         assert_eq!(unfit(order(&[]).push(&puts(&[1, 3, 2]))), Unfit::Order { row: 2 });
         let mut between = order(&[]);
         assert!(between.push(&puts(&[1, 3])).is_ok());
@@ -213,10 +215,10 @@ mod tests {
         assert_eq!(unfit(order(&[]).push(&puts(&[1, 100]))), Unfit::Range);
         let deletes = piece(&[1, 2], 4, Ops::Each(UInt8Array::from(vec![0, 1])));
         assert_eq!(unfit(order(&[]).push(&deletes)), Unfit::Deletes);
-        for lies in [[(0, 2), (3, 7)], [(0, 1), (3, 8)]] {
-            let mut order = order(&lies);
+        for wrong_index in [[(0, 2), (3, 7)], [(0, 1), (3, 8)]] {
+            let mut order = order(&wrong_index);
             let pushed = order.push(&puts(&[1, 2])).and_then(|()| order.push(&puts(&[3, 7])));
-            assert!(matches!(unfit(pushed), Unfit::Damaged(_)), "{lies:?}");
+            assert!(matches!(unfit(pushed), Unfit::Damaged(_)), "{wrong_index:?}");
         }
     }
 }

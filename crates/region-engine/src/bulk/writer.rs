@@ -1,4 +1,4 @@
-//! Writes files for a region that others will publish.
+//! Bulk writer: writes files of a region for a later publication.
 
 use std::future::pending;
 use std::sync::Arc;
@@ -13,15 +13,15 @@ use crate::EngineError;
 use crate::env::RegionEnv;
 use crate::flush::series::FileSeries;
 use crate::flush::upload::upload;
-use crate::flush::{PARTS_UNDER_WAY, on_worker};
+use crate::flush::{PARTS_IN_FLIGHT, on_worker};
 use crate::layout::RegionDir;
 use crate::read::shape::TableShape;
 use crate::region::RegionSpec;
 use crate::row_versions::{Numbers, Ops, RowOp, RowVersions, Stamps};
 use crate::sst::writer::FilePlan;
 
-/// Writes files into a region's directory from sorted rows; no manifest names them until the
-/// region's owner adopts them. Needs the store and what the region is, not the region.
+/// Writes files into a region's directory from sorted rows; no manifest refers to them until the
+/// region's owner adopts them. Needs the store and the region's spec, not the region itself.
 #[derive(Debug, Clone)]
 pub struct BulkWriter {
     env: RegionEnv,
@@ -30,10 +30,10 @@ pub struct BulkWriter {
 }
 
 impl BulkWriter {
-    /// For a region that is what `spec` says.
+    /// Creates a writer for the region of `spec`.
     ///
     /// # Errors
-    /// [`EngineError::BadRows`] when schema and options do not fit each other.
+    /// [`EngineError::BadRows`] when the options do not fit the schema.
     pub fn new(env: RegionEnv, spec: &RegionSpec) -> Result<Self, EngineError> {
         let dir = RegionDir {
             table_id: spec.table_id,
@@ -44,18 +44,18 @@ impl BulkWriter {
         Ok(Self { env, dir, shape })
     }
 
-    /// Writes rows as files of about the size that a flush makes. Each batch has all columns of the
-    /// schema in its order, rows in ascending key order, and follows the one before it; whether it
-    /// does is checked when the files are adopted. `batches` is asked on a blocking thread.
+    /// Writes rows as files of about the size of a flush. Each batch has all columns of the schema
+    /// in its order, rows in ascending key order, and follows the previous one. The order is
+    /// verified when the files are adopted. `batches` is iterated on a blocking thread.
     ///
     /// # Errors
-    /// [`EngineError::BadRows`] for batches with other columns or values that no file can hold, and
-    /// those of the store. What was written is garbage then.
+    /// [`EngineError::BadRows`] for batches with other columns or values that Parquet cannot hold,
+    /// and errors of the store. Files written so far are garbage then.
     pub async fn write<I>(&self, batches: I) -> Result<Vec<FileId>, EngineError>
     where
         I: IntoIterator<Item = RecordBatch> + Send + 'static,
     {
-        let (sender, receiver) = mpsc::channel(PARTS_UNDER_WAY);
+        let (sender, receiver) = mpsc::channel(PARTS_IN_FLIGHT);
         let plan = FilePlan {
             shape: self.shape.clone(),
             dir: self.dir,
@@ -74,14 +74,15 @@ impl BulkWriter {
         });
         let (encoded, uploaded) =
             tokio::join!(encoder, upload(&self.env, self.dir, 0, receiver, pending()));
-        // When the upload failed, all the encoder can say is that nobody took its parts.
+        // When the upload failed, the encoder's error is only that the receiver has ended.
         let files = uploaded?;
         encoded?;
         Ok(files.into_iter().map(|file| file.meta.file_id).collect())
     }
 }
 
-/// The rows of a batch as files hold them: their sequence and epoch come with their publication.
+/// Converts a batch to the rows of a file; their sequence and epoch are assigned by the
+/// publication.
 fn rows(shape: &TableShape, batch: &RecordBatch) -> Result<RowVersions, EngineError> {
     let columns = shape.schema.arrow();
     let same = columns.fields().len() == batch.num_columns()
@@ -91,7 +92,7 @@ fn rows(shape: &TableShape, batch: &RecordBatch) -> Result<RowVersions, EngineEr
             .zip(batch.columns())
             .all(|(field, array)| field.data_type() == array.data_type());
     if !same {
-        let detail = "a batch does not have the table's columns in their order".to_owned();
+        let detail = "the columns of a batch are not the table's columns in their order".to_owned();
         return Err(EngineError::BadRows { detail });
     }
     check_storable(&columns, batch.columns())?;

@@ -1,9 +1,9 @@
-//! A map that holds so many bytes: what was not used for longest goes first.
+//! Map with a limit in bytes that evicts the least recently used entries.
 
 use std::collections::{BTreeMap, HashMap};
 use std::hash::Hash;
 
-/// See the module's head. Looking something up counts as use.
+/// An LRU map. A lookup counts as use.
 #[derive(Debug)]
 pub(crate) struct Lru<K, V> {
     capacity: usize,
@@ -21,9 +21,10 @@ struct Entry<V> {
 }
 
 impl<K: Hash + Eq + Clone, V: Clone> Lru<K, V> {
-    /// Holds entries of at most `capacity` bytes together; 0 holds nothing.
+    /// Creates a map of at most `capacity` bytes; 0 stores nothing.
     pub(crate) fn new(capacity: usize) -> Self {
-        let (entries, by_use) = (HashMap::new(), BTreeMap::new());
+        let entries = HashMap::new();
+        let by_use = BTreeMap::new();
         Self { capacity, entries, by_use, clock: 0, weight: 0 }
     }
 
@@ -31,7 +32,7 @@ impl<K: Hash + Eq + Clone, V: Clone> Lru<K, V> {
         self.capacity
     }
 
-    /// Bytes held.
+    /// Bytes of all entries.
     pub(crate) fn weight(&self) -> usize {
         self.weight
     }
@@ -46,8 +47,8 @@ impl<K: Hash + Eq + Clone, V: Clone> Lru<K, V> {
         Some(entry.value.clone())
     }
 
-    /// Holds `value`, which weighs so many bytes, in the place of what had this key; not at all when
-    /// it weighs more than all together may.
+    /// Inserts `value` of `weight` bytes, replacing any value of this key. A value above the
+    /// capacity is not stored.
     pub(crate) fn insert(&mut self, key: K, value: V, weight: usize) {
         self.remove(&key);
         if weight > self.capacity {
@@ -78,7 +79,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_was_not_used_for_longest_goes_first() {
+    fn lru_evicts_the_least_recently_used_entry() {
         let mut lru = Lru::new(10);
         for key in 1..4 {
             lru.insert(key, key * 10, 3);
@@ -89,13 +90,13 @@ mod tests {
             (lru.get(&1), lru.get(&2), lru.get(&3), lru.get(&4)),
             (Some(10), None, Some(30), Some(40))
         );
-        // In the place of what was there, with another weight.
+        // Replaces a value of another weight.
         lru.insert(4, 41, 5);
         assert_eq!(
             (lru.get(&4), lru.get(&3), lru.get(&1), lru.weight()),
             (Some(41), Some(30), None, 8)
         );
-        // Too heavy for itself: what is held stays, but for its own older value.
+        // Too large: other entries stay, but the older value of its key is removed.
         lru.insert(4, 42, 11);
         assert_eq!((lru.get(&4), lru.get(&3), lru.weight()), (None, Some(30), 3));
         let mut none = Lru::new(0);

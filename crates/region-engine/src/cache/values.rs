@@ -1,28 +1,29 @@
-//! Decoded values of data files.
+//! Cache of decoded values of data files.
 //!
-//! To get at one row of a page, all of it must be decompressed: that is most of what a point read
-//! costs. So the values of a *block*, as many rows as a page holds, are kept beside the bytes that they
-//! were made from, in the same limit; whichever is used less goes first.
+//! To read one row of a page, the whole page must be decompressed, which is most of the cost of a
+//! point read. The values of a *block*, as many rows as a page holds, are therefore cached in
+//! addition to their bytes, within the same limit.
 
 use arrow::array::{Array, ArrayRef};
 use metrics::counter;
 use uuid::Uuid;
 
-use super::{Held, HeldId, OVERHEAD, ObjectCache};
+use super::{CacheKey, CachedValue, OVERHEAD, ObjectCache};
 
-/// Bytes of the values of one block at most: a few of wide rows would drive out everything else.
-pub(crate) const MOST_BYTES: usize = 1 << 20;
+/// Maximum bytes of the values of one block: a few blocks of wide rows would evict everything else.
+pub(crate) const MAX_VALUES_BYTES: usize = 1 << 20;
 
-/// Where values stand in a data file: row group, block of rows within it, column.
+/// Position of values in a data file: row group, block of rows within it, column.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub(super) struct Place {
+pub(super) struct BlockColumn {
     group: usize,
     block: usize,
     leaf: usize,
 }
 
 impl ObjectCache {
-    /// The values of some columns in one block, named by its row group and its number in it, as far as they are held.
+    /// Returns the cached values of some columns in one block, identified by its row group and its
+    /// number in it.
     pub(crate) fn values(
         &self,
         object: Uuid,
@@ -33,9 +34,9 @@ impl ObjectCache {
         let found: Vec<Option<ArrayRef>> = leaves
             .iter()
             .map(|leaf| {
-                let place = Place { group, block, leaf: *leaf };
-                match inner.held.get(&HeldId::Values(object, place)) {
-                    Some(Held::Values(values)) => Some(values),
+                let column = BlockColumn { group, block, leaf: *leaf };
+                match inner.cached.get(&CacheKey::Values(object, column)) {
+                    Some(CachedValue::Values(values)) => Some(values),
                     _ => None,
                 }
             })
@@ -48,7 +49,7 @@ impl ObjectCache {
         found
     }
 
-    /// Holds all values of a column in one block, unless they are too many bytes.
+    /// Caches all values of a column in one block, unless they are too large.
     pub(crate) fn keep_values(
         &self,
         object: Uuid,
@@ -56,13 +57,13 @@ impl ObjectCache {
         leaf: usize,
         mut values: ArrayRef,
     ) {
-        // Decoders leave room at the ends of their buffers.
+        // Decoders allocate larger buffers than they fill.
         values.shrink_to_fit();
         let bytes = values.get_array_memory_size();
-        if bytes <= MOST_BYTES {
+        if bytes <= MAX_VALUES_BYTES {
             let mut inner = self.inner.lock();
-            let id = HeldId::Values(object, Place { group, block, leaf });
-            inner.held.insert(id, Held::Values(values), bytes + OVERHEAD);
+            let id = CacheKey::Values(object, BlockColumn { group, block, leaf });
+            inner.cached.insert(id, CachedValue::Values(values), bytes + OVERHEAD);
         }
     }
 }
@@ -84,7 +85,7 @@ mod tests {
     }
 
     #[test]
-    fn values_are_found_by_file_block_and_column() {
+    fn cached_values_are_found_by_file_block_column() {
         let cache = ObjectCache::new(10_000);
         cache.keep_values(OBJECT, (1, 2), 3, values(10));
         assert_eq!(cache.values(OBJECT, (1, 2), &[4, 3]), [None, Some(values(10))]);
@@ -96,25 +97,25 @@ mod tests {
     #[test]
     fn values_and_pieces_share_one_limit() {
         let cache = Arc::new(ObjectCache::new(6_000));
-        cache.find(OBJECT, &[0], true).missing.arrived(0, &[0; 1_000]);
+        cache.find(OBJECT, &[0], true).missing.insert_fetched(0, &[0; 1_000]);
         for block in 0..20 {
             cache.keep_values(OBJECT, (1, block), 0, values(100));
             assert!(cache.bytes() <= 6_000, "{}", cache.bytes());
-            // What is used stays.
+            // Used entries are not evicted.
             assert!(cache.values(OBJECT, (1, 0), &[0])[0].is_some());
         }
         assert_eq!(cache.find(OBJECT, &[0], false).missing.pieces(), [0]);
         assert_eq!(cache.values(OBJECT, (1, 1), &[0]), [None]);
         assert!(cache.values(OBJECT, (1, 19), &[0])[0].is_some());
-        // As much as they take, not as much as their decoder had asked for.
+        // The size of the values, not of the decoder's buffers.
         let held = cache.bytes();
         assert!((4 * 960..=6_000).contains(&held), "{held}");
     }
 
     #[test]
-    fn what_is_too_large_is_not_held() {
-        let cache = ObjectCache::new(8 * MOST_BYTES);
-        cache.keep_values(OBJECT, (1, 0), 0, values(MOST_BYTES / 8 + 1));
+    fn too_large_values_are_not_cached() {
+        let cache = ObjectCache::new(8 * MAX_VALUES_BYTES);
+        cache.keep_values(OBJECT, (1, 0), 0, values(MAX_VALUES_BYTES / 8 + 1));
         assert_eq!((cache.bytes(), cache.values(OBJECT, (1, 0), &[0])), (0, vec![None]));
         let none = ObjectCache::new(0);
         none.keep_values(OBJECT, (1, 0), 0, values(10));

@@ -1,4 +1,4 @@
-//! One sorted run of a job's inputs as a source of its merge.
+//! One sorted run of a job's inputs as a source of the merge.
 
 use std::collections::VecDeque;
 
@@ -6,23 +6,23 @@ use crate::EngineError;
 use crate::read::shape::Piece;
 use crate::sst::source::FileSource;
 
-/// Files that follow each other in key order: at most one is open.
+/// A sequence of files in key order without overlap: at most one is open.
 #[derive(Debug)]
-pub(crate) struct Chain {
-    files: VecDeque<Link>,
+pub(crate) struct FileChain {
+    files: VecDeque<ChainFile>,
 }
 
 /// A file of a chain.
 #[derive(Debug)]
-pub(crate) struct Link {
+pub(crate) struct ChainFile {
     pub(crate) source: FileSource,
-    /// No key occurs twice in it.
+    /// No key occurs twice in the file.
     pub(crate) unique: bool,
     /// Bytes of the file per row.
     pub(crate) row_bytes: u64,
 }
 
-/// Rows with what is known of the file that they come from.
+/// Rows with facts about their file.
 #[derive(Debug)]
 pub(crate) struct ChainPiece {
     pub(crate) piece: Piece,
@@ -30,12 +30,12 @@ pub(crate) struct ChainPiece {
     pub(crate) bytes: u64,
 }
 
-impl Chain {
-    pub(crate) fn new(files: VecDeque<Link>) -> Self {
+impl FileChain {
+    pub(crate) fn new(files: VecDeque<ChainFile>) -> Self {
         Self { files }
     }
 
-    /// The next rows; `None` at the end.
+    /// Returns the next rows; `None` at the end.
     pub(crate) async fn next(&mut self) -> Result<Option<ChainPiece>, EngineError> {
         while let Some(link) = self.files.front_mut() {
             if let Some(piece) = link.source.next().await? {

@@ -1,5 +1,5 @@
-//! Runs jobs: reads inputs, writes outputs. Needs a store and nothing of the region's state, so it
-//! is the same on a data node, on a compactor node and in a program that embeds it.
+//! Executes jobs: reads inputs, writes outputs. Needs a store and none of the region's in-memory
+//! state, so it is the same on a data node, on a compactor node and in a program that embeds it.
 
 use std::sync::Arc;
 
@@ -18,7 +18,7 @@ use super::sub_job::SubJob;
 use crate::EngineError;
 use crate::env::RegionEnv;
 use crate::file_meta::FileMeta;
-use crate::flush::PARTS_UNDER_WAY;
+use crate::flush::PARTS_IN_FLIGHT;
 use crate::flush::upload::upload;
 use crate::hooks::{RegionHooks, SstFileInfo};
 use crate::manifest::ManifestContext;
@@ -27,86 +27,87 @@ use crate::region::RegionSpec;
 use crate::sst::footer::footer;
 use crate::sst::source::FileAccess;
 
-/// Footers of inputs that are read at once.
-const FOOTERS_AT_ONCE: usize = 8;
+/// Footers of inputs that are read concurrently.
+const CONCURRENT_FOOTERS: usize = 8;
 
-/// See the module's head.
+/// Executes compaction jobs within limits.
 #[derive(Debug, Clone)]
 pub struct Compactor {
     env: RegionEnv,
-    limits: Limits,
+    limits: CompactionLimits,
 }
 
-/// What a job may use.
+/// Resources that a job may use.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Limits {
-    /// Sub-jobs at once; each keeps one core busy.
+pub struct CompactionLimits {
+    /// Concurrent sub-jobs; each keeps one core busy.
     pub parallelism: usize,
-    /// Bytes of memory; with less, fewer sub-jobs run at once, but always one.
+    /// Bytes of memory. With less memory, fewer sub-jobs run concurrently, but always one.
     pub memory_bytes: u64,
 }
 
-/// The region that a job is about, as seen by whoever carries the job out.
+/// The region of a job, as seen by the executing node.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct Target<'a> {
+pub(crate) struct CompactionTarget<'a> {
     pub(crate) manifest: &'a ManifestContext,
     pub(crate) hooks: &'a RegionHooks,
-    /// What the region is where its manifest does not say.
+    /// Description of the region for fields that its manifest lacks.
     pub(crate) spec: &'a RegionSpec,
 }
 
-/// A job that is done.
+/// Result of a committed job.
 #[derive(Debug, Clone)]
-pub struct Committed {
-    /// A version that has the outputs.
+pub struct CommittedCompaction {
+    /// A manifest version that contains the outputs.
     pub manifest_version: ManifestVersion,
-    /// The files written.
+    /// The written files.
     pub outputs: Vec<SstFileInfo>,
 }
 
 impl Compactor {
-    /// Works on the store of `env`, with its workers and within its options.
+    /// Creates a compactor on the store of `env`, with its workers and within its options.
     pub fn new(env: RegionEnv) -> Self {
-        let limits = Limits::from(&env.options.compaction);
+        let limits = CompactionLimits::from(&env.options.compaction);
         Self { env, limits }
     }
 
-    /// The same within other limits.
+    /// Returns the compactor with other limits.
     #[must_use]
-    pub fn within(self, limits: Limits) -> Self {
+    pub fn with_limits(self, limits: CompactionLimits) -> Self {
         Self { limits, ..self }
     }
 
-    /// Carries out a job: merges, tells the hooks of the files, commits, tells the hooks of the commit.
+    /// Executes a job: merges, notifies the hooks of the files, commits, notifies the hooks of the
+    /// commit.
     ///
     /// # Errors
-    /// Those of [`merge`](Self::merge) and of a commit. Nothing has changed after any of them but
-    /// [`EngineError::Unknown`], after which the manifest says, sooner or later.
+    /// Those of [`merge`](Self::merge) and of a commit. Nothing has changed after any of them
+    /// except [`EngineError::Unknown`], after which a later read of the manifest shows the outcome.
     pub(crate) async fn compact(
         &self,
-        target: Target<'_>,
+        target: CompactionTarget<'_>,
         job: &CompactionJob,
         attempt: &Attempt,
-    ) -> Result<Committed, EngineError> {
+    ) -> Result<CommittedCompaction, EngineError> {
         let outputs = self.merge(job, attempt).await?;
         if attempt.cancel.is_cancelled() {
             return Err(cancelled(job));
         }
-        attempt.progress.begins_to_commit();
+        attempt.progress.mark_committing();
         let metadata = Arc::new(target.spec.as_of(&target.manifest.state()));
         target.hooks.sst_files_written(metadata, outputs.clone().into()).await;
-        attempt.progress.step();
+        attempt.progress.record_step();
         let files: Vec<FileMeta> = outputs.iter().map(|file| file.meta.clone()).collect();
         let manifest_version = commit(target.manifest, job, &files).await?;
-        Ok(Committed { manifest_version, outputs })
+        Ok(CommittedCompaction { manifest_version, outputs })
     }
 
-    /// Merges the inputs of a job and writes its outputs, which no manifest names yet. None when
-    /// nothing is left of the rows.
+    /// Merges the inputs of a job and writes its outputs, which no manifest references yet. Returns
+    /// no file when no row is left.
     ///
     /// # Errors
-    /// [`EngineError::Cancelled`], and those of reading and writing. If one part fails, the job
-    /// fails: there is no partial success. What was written is garbage then.
+    /// [`EngineError::Cancelled`], and those of reading and writing. If one sub-job fails, the job
+    /// fails: there is no partial success. The files written by then are garbage.
     pub async fn merge(
         &self,
         job: &CompactionJob,
@@ -118,9 +119,9 @@ impl Compactor {
             () = attempt.cancel.cancelled() => return Err(cancelled(job)),
             ranges = self.sub_ranges(job, attempt) => ranges?,
         };
-        // Ends the sub-jobs also when one of them fails, or this future is dropped.
+        // Also ends the sub-jobs when one of them fails, or this future is dropped.
         let inner = Attempt { cancel: attempt.cancel.child_token(), ..attempt.clone() };
-        let _ends = inner.cancel.clone().drop_guard();
+        let _cancel_on_drop = inner.cancel.clone().drop_guard();
         let job = Arc::new(job.clone());
         let running = ranges.into_iter().map(|range| {
             let sub_job = SubJob {
@@ -139,7 +140,7 @@ impl Compactor {
         for result in join_all(running).await {
             match result {
                 Ok(written) => files.extend(written),
-                // Those that were cancelled because another one failed say nothing.
+                // A sub-job that was cancelled because another one failed does not hide that error.
                 Err(error @ EngineError::Cancelled { .. }) => {
                     failed.get_or_insert(error);
                 }
@@ -149,7 +150,8 @@ impl Compactor {
         if let Some(error) = failed {
             return Err(error);
         }
-        let (level, clip) = (job.output.level, job.clip());
+        let level = job.output.level;
+        let clip = job.clip();
         let with_clip = |file: SstFileInfo| SstFileInfo {
             meta: FileMeta { level, clip: clip.clone(), ..file.meta },
             ..file
@@ -158,21 +160,23 @@ impl Compactor {
     }
 
     async fn run(&self, sub_job: SubJob) -> Result<Vec<SstFileInfo>, EngineError> {
-        let (sender, receiver) = mpsc::channel(PARTS_UNDER_WAY);
-        let (dir, floor) = (sub_job.job.dir, sub_job.job.gc_floor_ms);
-        let (cancel, job) = (sub_job.attempt.cancel.clone(), sub_job.job.clone());
+        let (sender, receiver) = mpsc::channel(PARTS_IN_FLIGHT);
+        let dir = sub_job.job.dir;
+        let floor = sub_job.job.gc_floor_ms;
+        let cancel = sub_job.attempt.cancel.clone();
+        let job = sub_job.job.clone();
         let merging = tokio::task::spawn_blocking(move || sub_job.run(sender));
-        // A store that does not answer keeps no job that was cancelled.
-        let end = async {
+        // A store that does not answer must not block a cancelled job.
+        let cancelled = async {
             cancel.cancelled().await;
             cancelled(&job)
         };
-        let uploading = upload(&self.env, dir, floor, receiver, end);
+        let uploading = upload(&self.env, dir, floor, receiver, cancelled);
         let (merged, uploaded) = tokio::join!(merging, uploading);
         let merged = merged.unwrap_or_else(|error| {
-            Err(EngineError::Internal { detail: format!("a merge did not end: {error}") })
+            Err(EngineError::Internal { detail: format!("merge task failed: {error}") })
         });
-        // When the upload failed, all that the merge can say is that nobody took its parts.
+        // After a failed upload the merge only reports that its channel closed.
         let result = match (uploaded, merged) {
             (Err(error), _) | (Ok(_), Err(error)) => Err(error),
             (Ok(files), Ok(())) => Ok(files),
@@ -183,7 +187,7 @@ impl Compactor {
         result
     }
 
-    /// Ranges of about equal size, as many as shall run at once.
+    /// Returns ranges of about equal size, one for each concurrent sub-job.
     async fn sub_ranges(
         &self,
         job: &CompactionJob,
@@ -192,11 +196,11 @@ impl Compactor {
         let parts = job.sub_jobs(self.limits);
         let mut firsts = Vec::new();
         if parts > 1 {
-            for files in job.inputs.chunks(FOOTERS_AT_ONCE) {
+            for files in job.inputs.chunks(CONCURRENT_FOOTERS) {
                 let footers =
                     files.iter().map(|file| footer(&self.env.storage, &self.env.footers, file));
                 for (file, footer) in files.iter().zip(try_join_all(footers).await?) {
-                    attempt.progress.step();
+                    attempt.progress.record_step();
                     let shown = footer.key_index.iter().filter(|key| file.clip.contains(key));
                     firsts.extend(shown.cloned());
                 }
@@ -210,7 +214,7 @@ fn cancelled(job: &CompactionJob) -> EngineError {
     EngineError::Cancelled { region: job.dir.region_id, job: job.job_id }
 }
 
-impl From<&CompactionOptions> for Limits {
+impl From<&CompactionOptions> for CompactionLimits {
     fn from(options: &CompactionOptions) -> Self {
         Self { parallelism: options.parallelism, memory_bytes: options.memory_bytes }
     }

@@ -1,17 +1,17 @@
-//! Cuts a job into sub-jobs by key range: pure.
+//! Cuts a job into sub-jobs by key range (pure).
 
 use tidewater_common::keys::KeyRange;
 
-/// Ranges that follow each other and hold about as many blocks each, at most `parts`. `firsts`: the
-/// first key of every block of every input, in any order. All versions of a key lie in one range,
-/// since only keys bound them.
+/// Returns consecutive ranges with about the same number of blocks each, at most `parts`. `firsts`:
+/// the first key of every block of every input, in any order. All versions of a key are in one
+/// range, since only keys bound them.
 pub(crate) fn cut(whole: &KeyRange, mut firsts: Vec<Vec<u8>>, parts: usize) -> Vec<KeyRange> {
     firsts.retain(|key| whole.contains(key) && *key > whole.start);
     firsts.sort_unstable();
     let mut bounds: Vec<Vec<u8>> = Vec::new();
     for part in 1..parts {
         let Some(key) = firsts.get(part * firsts.len() / parts) else { break };
-        // The first block of all begins where the range does.
+        // The first block of all begins at the start of the range.
         if bounds.last() != Some(key) && *key != firsts[0] {
             bounds.push(key.clone());
         }
@@ -21,17 +21,18 @@ pub(crate) fn cut(whole: &KeyRange, mut firsts: Vec<Vec<u8>>, parts: usize) -> V
     starts.zip(ends).map(|(start, end)| KeyRange { start, end }).collect()
 }
 
-/// How many sub-jobs to run at once: as many as are allowed, as are worth it, and as memory holds.
-pub(crate) fn parts(
+/// Returns the number of concurrent sub-jobs: bounded by `parallelism`, by the least size of a
+/// useful sub-job, and by memory.
+pub(crate) fn sub_job_count(
     parallelism: usize,
     bytes: u64,
     least_bytes: u64,
     memory: u64,
     each: u64,
 ) -> usize {
-    let worth = bytes / least_bytes.max(1);
-    let fit = memory / each.max(1);
-    usize::try_from(worth.min(fit)).unwrap_or(usize::MAX).clamp(1, parallelism.max(1))
+    let useful = bytes / least_bytes.max(1);
+    let fitting = memory / each.max(1);
+    usize::try_from(useful.min(fitting)).unwrap_or(usize::MAX).clamp(1, parallelism.max(1))
 }
 
 #[cfg(test)]
@@ -47,7 +48,7 @@ mod tests {
     }
 
     #[test]
-    fn ranges_follow_each_other_and_hold_as_many_blocks_each() {
+    fn ranges_are_consecutive_and_balanced_by_blocks() {
         let whole = KeyRange::whole();
         assert_eq!(cut(&whole, vec![], 4), vec![whole.clone()]);
         assert_eq!(cut(&whole, keys("a"), 4), vec![whole.clone()]);
@@ -59,7 +60,7 @@ mod tests {
         );
         // One key fills many blocks: it is not cut.
         assert_eq!(cut(&whole, keys("a b b b b b"), 3), [range("", Some("b")), range("b", None)]);
-        // Only what lies in the clip counts.
+        // Only blocks in the clip count.
         assert_eq!(
             cut(&range("c", Some("g")), keys("a b c d e f g h"), 2),
             [range("c", Some("e")), range("e", Some("g"))]
@@ -67,11 +68,11 @@ mod tests {
     }
 
     #[test]
-    fn memory_and_size_bound_the_parts() {
-        assert_eq!(parts(4, 1_000, 100, 1_000, 10), 4);
-        assert_eq!(parts(4, 250, 100, 1_000, 10), 2);
-        assert_eq!(parts(4, 1_000, 100, 30, 10), 3);
-        assert_eq!(parts(4, 0, 100, 0, 10), 1);
-        assert_eq!(parts(0, 1_000, 0, 1_000, 0), 1);
+    fn memory_and_size_bound_the_sub_jobs() {
+        assert_eq!(sub_job_count(4, 1_000, 100, 1_000, 10), 4);
+        assert_eq!(sub_job_count(4, 250, 100, 1_000, 10), 2);
+        assert_eq!(sub_job_count(4, 1_000, 100, 30, 10), 3);
+        assert_eq!(sub_job_count(4, 0, 100, 0, 10), 1);
+        assert_eq!(sub_job_count(0, 1_000, 0, 1_000, 0), 1);
     }
 }

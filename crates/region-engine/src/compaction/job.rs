@@ -1,12 +1,12 @@
-//! A compaction job as a plain value.
+//! Compaction jobs as plain values.
 
 use tidewater_common::ids::{Epoch, JobId, Sequence};
 use tidewater_common::keys::KeyRange;
 use tidewater_common::schema::{TableOptions, TableSchema};
 
-use super::compactor::Limits;
-use super::cut::parts;
-use super::pick::Why;
+use super::compactor::CompactionLimits;
+use super::cut::sub_job_count;
+use super::pick::CompactionReason;
 use super::runs::{Ranged, sorted_runs};
 use crate::expiry::Expiry;
 use crate::file_meta::{FileMeta, hull};
@@ -15,41 +15,41 @@ use crate::read::BATCH_BYTES;
 use crate::sst::decode::Pace;
 use crate::sst::format::ROW_GROUP_BYTES;
 
-/// All there is to know to merge some files of a region, wherever their store can be reached.
+/// All information needed to compact some files of a region wherever the store is reachable.
 #[derive(Debug, Clone, PartialEq)]
 pub struct CompactionJob {
-    /// Names the job; UUIDv7.
+    /// Id of the job; UUIDv7.
     pub job_id: JobId,
     /// The region; outputs go into its directory.
     pub dir: RegionDir,
-    /// Columns and keys that the outputs shall have.
+    /// Columns and keys of the outputs.
     pub schema: TableSchema,
     /// Write mode, distribution, time to live.
     pub options: TableOptions,
-    /// What is merged, each within its clip.
+    /// The input files, each within its clip.
     pub inputs: Vec<FileMeta>,
-    /// What a delete among the inputs may have to hide, outside of them.
+    /// Rows outside of the inputs that a delete among the inputs may have to hide.
     pub older: Vec<OlderRows>,
-    /// Versions at or below it but the newest of each key are left out.
+    /// Versions at or below this epoch are dropped, except the newest of each key.
     pub since: Epoch,
-    /// The time by which rows expire, milliseconds since the Unix epoch.
+    /// The current time for expiry of rows, milliseconds since the Unix epoch.
     pub now_ms: u64,
-    /// Outputs get ids that are no older, milliseconds since the Unix epoch.
+    /// Ids of outputs are at least this old, milliseconds since the Unix epoch.
     pub gc_floor_ms: u64,
-    /// What the outputs are like.
+    /// Level and target size of the outputs.
     pub output: OutputOptions,
-    /// The time window in use, in milliseconds; for the record.
+    /// The time window in use, in milliseconds; recorded in the manifest.
     pub window_ms: Option<u64>,
-    /// Why these files.
-    pub why: Why,
+    /// Reason of the choice of files.
+    pub why: CompactionReason,
 }
 
-/// What the outputs of a job are like.
+/// Level and target size of a job's outputs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct OutputOptions {
-    /// Their level.
+    /// Level of the outputs.
     pub level: u32,
-    /// Bytes at which a file ends and the next one begins.
+    /// Size in bytes at which a file ends and the next one begins.
     pub target_file_bytes: usize,
 }
 
@@ -60,26 +60,27 @@ pub struct OlderRows {
     pub low: Vec<u8>,
     /// Last key.
     pub high: Vec<u8>,
-    /// Their sequences are at or above it.
+    /// Lower bound of their sequences.
     pub min_sequence: Sequence,
 }
 
-/// Bytes that a sub-job takes beside its inputs, where the store is slow: the row group being written
-/// (32 MiB, encoded or not) and the batch that goes into it (8); what the encoder has handed on (three
-/// pieces of 4) and the upload holds (four parts of 8 on their way, one that fills up).
-const BESIDE: u64 = 96 << 20;
-/// Rows of an open file that are decoded: the unit that is merged, the one before it as long as rows of
-/// that wait to be written, the one decoded ahead.
+/// Bytes that a sub-job uses in addition to its inputs when the store is slow: the row group being
+/// written (32 MiB, encoded or not) and the batch that is appended to it (8); output of the encoder
+/// (three pieces of 4) and of the upload (four parts of 8 in transfer, one being filled).
+const OVERHEAD: u64 = 96 << 20;
+/// Decoded units of an open file: the one being merged, the previous one while its rows wait to be
+/// written, and the next one, which is decoded ahead.
 const UNITS: u64 = 3;
-/// How many times their bytes in a file rows are taken to have in memory, up to what a row group may have.
+/// Assumed ratio of the size of rows in memory to their size in a file, up to the limit of a row
+/// group.
 const INFLATION: u64 = 8;
-/// A sub-job below this part of a file's target size is not worth it.
+/// A sub-job below this fraction of a file's target size is not worthwhile.
 const LEAST_PART: u64 = 4;
 
-/// A file with the keys that it shows.
-struct Shown<'a>((&'a [u8], &'a [u8]));
+/// The range of keys that a file shows within its clip.
+struct ShownRange<'a>((&'a [u8], &'a [u8]));
 
-impl<'a> Ranged for Shown<'a> {
+impl<'a> Ranged for ShownRange<'a> {
     type Key = &'a [u8];
     fn low(&self) -> &&'a [u8] {
         &self.0.0
@@ -90,33 +91,41 @@ impl<'a> Ranged for Shown<'a> {
 }
 
 impl CompactionJob {
-    /// Bytes of memory that one sub-job takes at most: of each sorted run of the inputs, one file is open.
+    /// Returns the maximum bytes of memory of one sub-job: one file of each sorted run of the
+    /// inputs is open.
     pub fn sub_job_bytes(&self) -> u64 {
-        let shown: Vec<(Shown<'_>, u64)> = self
+        let shown: Vec<(ShownRange<'_>, u64)> = self
             .read()
-            .filter_map(|file| Some((Shown(file.shown_keys()?), open_bytes(file))))
+            .filter_map(|file| Some((ShownRange(file.shown_keys()?), open_bytes(file))))
             .collect();
-        let (files, bytes): (Vec<Shown<'_>>, Vec<u64>) = shown.into_iter().unzip();
+        let (files, bytes): (Vec<ShownRange<'_>>, Vec<u64>) = shown.into_iter().unzip();
         let all: Vec<usize> = (0..files.len()).collect();
         let largest = |run: Vec<usize>| run.into_iter().map(|index| bytes[index]).max();
         let runs = sorted_runs(&files, &all).into_iter();
-        runs.filter_map(largest).sum::<u64>().saturating_add(BESIDE)
+        runs.filter_map(largest).sum::<u64>().saturating_add(OVERHEAD)
     }
 
-    /// Sub-jobs that run at once within these limits: no more than are worth it, and always one.
-    pub fn sub_jobs(&self, limits: Limits) -> usize {
-        let worth_it = self.output.target_file_bytes as u64 / LEAST_PART;
-        let Limits { parallelism, memory_bytes } = limits;
-        parts(parallelism, self.bytes_read(), worth_it, memory_bytes, self.sub_job_bytes())
+    /// Returns the number of concurrent sub-jobs within these limits: only worthwhile ones, and at
+    /// least one.
+    pub fn sub_jobs(&self, limits: CompactionLimits) -> usize {
+        let least_bytes = self.output.target_file_bytes as u64 / LEAST_PART;
+        let CompactionLimits { parallelism, memory_bytes } = limits;
+        sub_job_count(
+            parallelism,
+            self.bytes_read(),
+            least_bytes,
+            memory_bytes,
+            self.sub_job_bytes(),
+        )
     }
 
-    /// The part of the key space that the outputs may show: what the inputs show together.
+    /// Returns the part of the key space that the outputs may show: the hull of the inputs' clips.
     pub fn clip(&self) -> KeyRange {
         hull(self.inputs.iter())
     }
 
-    /// Whether rows that a delete of the inputs hides, or that an expired row outlived, may lie
-    /// outside of them within a range.
+    /// Returns `true` if rows outside of the inputs and within a range may be hidden by a delete or
+    /// a newer expired row of the inputs.
     pub fn may_hide(&self, range: &KeyRange) -> bool {
         let newest = self
             .inputs
@@ -130,7 +139,7 @@ impl CompactionJob {
         })
     }
 
-    /// The inputs that are read: those of which every row has expired only go.
+    /// Returns the inputs that are read. Inputs whose rows have all expired are only removed.
     pub(crate) fn read(&self) -> impl Iterator<Item = &FileMeta> {
         let expiry = Expiry::new(&self.schema, &self.options, self.now_ms);
         let expired =
@@ -138,29 +147,30 @@ impl CompactionJob {
         self.inputs.iter().filter(move |file| !expired(file))
     }
 
-    /// Bytes of the inputs that are read: no more is written.
+    /// Returns the bytes of the inputs that are read, which bound the bytes written.
     pub fn bytes_read(&self) -> u64 {
         self.read().map(|file| file.size).sum()
     }
 
-    /// Bytes of the inputs.
+    /// Returns the bytes of all inputs.
     pub fn bytes(&self) -> u64 {
         self.inputs.iter().map(|file| file.size).sum()
     }
 
-    /// Row versions of the inputs, clipped ones included.
+    /// Returns the row versions of the inputs, clipped ones included.
     pub fn rows(&self) -> u64 {
         self.inputs.iter().map(|file| file.rows).sum()
     }
 }
 
-/// Bytes of memory that an open file takes at most: two stretches as they are stored, since the next
-/// one is read while the last unit of the one before is decoded; and units of decoded rows. See
-/// [`Pace`](crate::sst::decode::Pace): of narrow rows these are small parts of a row group, and of wide
-/// ones a stretch is a whole one.
+/// Returns the maximum bytes of memory of an open file: two stretches in stored form, since the
+/// next one is read while the last unit of the previous one is decoded; and units of decoded rows.
+/// See [`Pace`](crate::sst::decode::Pace): for narrow rows these are small parts of a row group,
+/// for wide rows a stretch is a whole row group.
 fn open_bytes(file: &FileMeta) -> u64 {
     let groups = u64::from(file.row_groups.max(1));
-    let (stored, rows) = (file.size / groups, (file.rows / groups).max(1));
+    let stored = file.size / groups;
+    let rows = (file.rows / groups).max(1);
     let decoded = stored.saturating_mul(INFLATION).min(ROW_GROUP_BYTES as u64);
     let part = |bytes: u64, part: usize| bytes.saturating_mul(rows.min(part as u64)) / rows;
     let stretch = part(stored, Pace::MERGED.stretch_rows);
@@ -185,10 +195,16 @@ mod tests {
     fn job(inputs: &[Input]) -> CompactionJob {
         let input = |(number, input): (u64, &Input)| {
             let (low, high, size, row_groups) = *input;
-            // A stretch is a row group, and a unit as well.
+            // A stretch is a row group, and so is a unit.
             let rows = Pace::MERGED.unit_rows as u64 * u64::from(row_groups.max(1));
-            let (min_key, max_key) = (vec![low], vec![high]);
-            FileMeta { min_key, max_key, size, rows, row_groups, ..file(number) }
+            FileMeta {
+                min_key: vec![low],
+                max_key: vec![high],
+                size,
+                rows,
+                row_groups,
+                ..file(number)
+            }
         };
         CompactionJob {
             job_id: JobId(Uuid::from_u128(1)),
@@ -202,51 +218,51 @@ mod tests {
             gc_floor_ms: 0,
             output: OutputOptions { level: 1, target_file_bytes: 1 },
             window_ms: None,
-            why: Why::Tier,
+            why: CompactionReason::Tier,
         }
     }
 
     #[test]
-    fn a_sub_job_takes_an_open_file_of_each_run_of_its_inputs() {
+    fn sub_job_memory_counts_one_file_per_run() {
         let mib = 1 << 20;
         let cases: [(&[Input], u64); 6] = [
             (&[], 0),
             (&[(1, 9, 100 * mib, 10)], 20 + 24),
-            // Files that follow each other are open one after another: the largest counts.
+            // Consecutive files are open one after another: the largest counts.
             (&[(1, 2, 10 * mib, 1), (3, 4, 40 * mib, 2), (5, 6, 15 * mib, 1)], 40 + 24),
-            // Those that overlap are open at once. Both ends are inclusive.
+            // Overlapping files are open concurrently. Both ends are inclusive.
             (&[(1, 9, 10 * mib, 1), (1, 9, 40 * mib, 2), (9, 9, 15 * mib, 1)], 90 + 3 * 24),
-            // Two runs: of each its largest.
+            // Two runs: the largest file of each counts.
             (
                 &[(1, 4, 5 * mib, 1), (6, 9, 7 * mib, 1), (2, 5, mib, 1), (7, 8, 3 * mib, 1)],
                 20 + 2 * 24,
             ),
-            // What has no row group is not divided by their number.
+            // A file without row groups is not divided by their number.
             (&[(1, 9, 3 * mib, 0)], 6 + 24),
         ];
         for (inputs, expected) in cases {
-            assert_eq!(job(inputs).sub_job_bytes(), BESIDE + expected * mib, "{inputs:?}");
+            assert_eq!(job(inputs).sub_job_bytes(), OVERHEAD + expected * mib, "{inputs:?}");
         }
-        // However many there are.
+        // Any number of inputs.
         let many: Vec<Input> = (0..=255).map(|key| (key, key, 2 * mib, 1)).collect();
-        assert_eq!(job(&many).sub_job_bytes(), BESIDE + 28 * mib);
+        assert_eq!(job(&many).sub_job_bytes(), OVERHEAD + 28 * mib);
         let stacked: Vec<Input> = (0..=255).map(|_| (1, 2, 2 * mib, 1)).collect();
-        assert_eq!(job(&stacked).sub_job_bytes(), BESIDE + 256 * 28 * mib);
+        assert_eq!(job(&stacked).sub_job_bytes(), OVERHEAD + 256 * 28 * mib);
     }
 
     #[test]
-    fn what_a_clip_hides_takes_no_memory() {
+    fn clipped_rows_are_not_counted_as_memory() {
         let mut job = job(&[(1, 9, 10, 1), (1, 9, 30, 1)]);
         job.inputs[1].clip = KeyRange::new(vec![10], None);
-        assert_eq!(job.sub_job_bytes(), BESIDE + 20 + UNITS * INFLATION * 10);
-        // Clips that lie apart make one run of files that overlap.
+        assert_eq!(job.sub_job_bytes(), OVERHEAD + 20 + UNITS * INFLATION * 10);
+        // Disjoint clips put overlapping files into one run.
         job.inputs[0].clip = KeyRange::new(vec![], Some(vec![4]));
         job.inputs[1].clip = KeyRange::new(vec![5], None);
-        assert_eq!(job.sub_job_bytes(), BESIDE + 60 + UNITS * INFLATION * 30);
+        assert_eq!(job.sub_job_bytes(), OVERHEAD + 60 + UNITS * INFLATION * 30);
     }
 
     #[test]
-    fn files_that_have_expired_take_nothing() {
+    fn expired_files_are_not_counted() {
         let mut job = job(&[(1, 9, 10, 1), (1, 9, 30, 1), (1, 9, 500, 1)]);
         let time = Column {
             id: ColumnId(9),
@@ -266,11 +282,11 @@ mod tests {
         job.options.ttl_ms = Some(4_000);
         job.now_ms = 5_000;
         assert_eq!((job.bytes_read(), job.bytes()), (30, 540));
-        assert_eq!(job.sub_job_bytes(), BESIDE + 2 * 30 + UNITS * INFLATION * 30);
+        assert_eq!(job.sub_job_bytes(), OVERHEAD + 2 * 30 + UNITS * INFLATION * 30);
     }
 
     #[test]
-    fn of_narrow_rows_a_part_of_a_row_group_is_open() {
+    fn narrow_rows_open_part_of_a_row_group() {
         let mib = 1 << 20;
         let rows = |stretches: usize, size| FileMeta {
             rows: (stretches * Pace::MERGED.stretch_rows) as u64,
@@ -278,9 +294,9 @@ mod tests {
             size,
             ..file(1)
         };
-        // 32 MiB decoded, whatever the file makes of it.
+        // 32 MiB decoded, whatever the compression ratio.
         assert_eq!(open_bytes(&rows(8, 16 * mib)), 2 * 2 * mib + UNITS * 4 * mib);
-        // What is small in a file is small in memory.
+        // Rows that are small in a file are small in memory.
         assert_eq!(open_bytes(&rows(8, mib)), 2 * mib / 8 + UNITS * mib);
         assert_eq!(open_bytes(&rows(0, 10)), 20 + UNITS * 80);
     }

@@ -1,41 +1,41 @@
-//! When files are merged, and with what.
+//! Options of compaction.
 
-/// How files are chosen.
+/// Strategy of the choice of files.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Strategy {
-    /// By time windows where rows have a time and versions of a key share it, else by tiers.
+pub enum CompactionStrategy {
+    /// By time windows if rows have a time and all versions of a key share it, else by tiers.
     Auto,
-    /// By tiers, whatever the table has.
+    /// By tiers, for all tables.
     SizeTiered,
 }
 
-/// When files are merged, and with what.
+/// Triggers and limits of compaction.
 #[derive(Debug, Clone)]
 pub struct CompactionOptions {
-    /// How files are chosen.
-    pub strategy: Strategy,
-    /// Runs of a level that are merged into one; at least 2. More: less is rewritten, reads open
+    /// Strategy of the choice of files.
+    pub strategy: CompactionStrategy,
+    /// Runs of a level that are compacted into one; at least 2. More: less is rewritten, reads open
     /// more files.
     pub fan_in: usize,
-    /// Runs merged at once at most.
-    pub most_runs: usize,
-    /// Bytes of a job's inputs at most: what is larger together stays apart.
-    pub most_job_bytes: u64,
-    /// Jobs of a process at once, of whatever regions; at least 1.
+    /// Maximum runs of one job.
+    pub max_runs: usize,
+    /// Maximum bytes of a job's inputs: runs that are larger together stay separate.
+    pub max_job_bytes: u64,
+    /// Concurrent jobs of a process, over all regions; at least 1.
     pub jobs: usize,
-    /// Sub-jobs of a job at once; each keeps one core busy.
+    /// Concurrent sub-jobs of a job; each keeps one core busy.
     pub parallelism: usize,
-    /// Bytes of memory that a job may take; with less, fewer sub-jobs run at once.
+    /// Bytes of memory that a job may use. With less memory, fewer sub-jobs run concurrently.
     pub memory_bytes: u64,
 }
 
 impl Default for CompactionOptions {
     fn default() -> Self {
         Self {
-            strategy: Strategy::Auto,
+            strategy: CompactionStrategy::Auto,
             fan_in: 4,
-            most_runs: 16,
-            most_job_bytes: 16 << 30,
+            max_runs: 16,
+            max_job_bytes: 16 << 30,
             jobs: 1,
             parallelism: 2,
             memory_bytes: 512 << 20,

@@ -1,16 +1,16 @@
-//! Which files to merge: a pure choice from the files, the rules and the time.
+//! Choice of the files to compact: pure, from the files, the rules and the time.
 //!
-//! **Tiers.** A flush writes level 0. When `fan_in` files of one level overlap in some key, all files
-//! of that level which they overlap, directly or through others, become one sorted run of the next
-//! level. A row is thus rewritten at most once per level, and a file of level n stands for at least
-//! `fan_in` to the n flushes: write amplification is the logarithm of their number, and a read opens
-//! fewer than `fan_in` runs per level. Small files that follow each other without overlapping, as
-//! with keys that grow, are put together by the same rule: `fan_in` of them make one of the next
-//! level.
+//! **Tiers.** A flush writes level 0. When `fan_in` files of one level overlap in some key, all
+//! files of that level that overlap them, directly or through others, become one sorted run of the
+//! next level. Thus a row is rewritten at most once per level, and a file of level n represents at
+//! least `fan_in` to the power of n flushes: write amplification is logarithmic in the number of
+//! flushes, and a read opens fewer than `fan_in` runs per level. Consecutive small files without
+//! overlap, as with increasing keys, are compacted by the same rule: `fan_in` of them make one of
+//! the next level.
 //!
-//! **Time windows**, for tables with a time column, see [`windows`].
+//! **Time windows**, for tables with a time column: see [`windows`].
 //!
-//! Files whose rows have all expired go without being read.
+//! Files whose rows have all expired are removed without being read.
 
 mod tiered;
 mod windows;
@@ -20,26 +20,27 @@ use tidewater_common::ids::Sequence;
 pub(crate) use self::windows::{LENGTHS as WINDOWS_MS, suggest as suggest_window};
 use super::runs::{Ranged, sorted_runs};
 
-/// What the picker must know of a file; over any key, so that a test's file is a few numbers.
+/// The picker's view of a file; generic over the key, so that a file in a test is a few numbers.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct PickFile<K> {
     /// First key that the file shows.
     pub(crate) low: K,
-    /// Last key that it shows.
+    /// Last key that the file shows.
     pub(crate) high: K,
-    /// 0: from a flush.
+    /// Level; 0: from a flush.
     pub(crate) level: u32,
     /// Size in bytes.
     pub(crate) bytes: u64,
     /// Least and greatest time of a row, in milliseconds; `None` without a time column.
     pub(crate) time_ms: Option<(i64, i64)>,
-    /// When it was written, milliseconds since the Unix epoch.
+    /// Creation time, milliseconds since the Unix epoch.
     pub(crate) created_ms: u64,
     /// Greatest sequence of a row.
     pub(crate) max_sequence: Sequence,
-    /// Merging the whole region would leave something out: deletes, old versions, expired rows.
+    /// A compaction of the whole region would remove something from it: deletes, old versions,
+    /// expired rows.
     pub(crate) garbage: bool,
-    /// A job has it already.
+    /// A job already has this file.
     pub(crate) busy: bool,
 }
 
@@ -53,44 +54,44 @@ impl<K: Ord> Ranged for PickFile<K> {
     }
 }
 
-/// How to choose.
+/// Rules of the picker.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct PickRules {
-    /// Runs of a level that are merged into one; at least 2.
+    /// Runs of a level that are compacted into one; at least 2.
     pub(crate) fan_in: usize,
-    /// Runs merged at once at most: a merge holds a row group of each.
-    pub(crate) most_runs: usize,
-    /// Bytes of a job's inputs at most: runs that are larger together stay apart.
-    pub(crate) most_job_bytes: u64,
-    /// Files below this are small.
+    /// Maximum runs of one job: the merge holds a row group of each.
+    pub(crate) max_runs: usize,
+    /// Maximum bytes of a job's inputs: runs that are larger together stay separate.
+    pub(crate) max_job_bytes: u64,
+    /// Files below this size are small.
     pub(crate) small_bytes: u64,
     /// `Some`: by time windows of this length in milliseconds.
     pub(crate) window_ms: Option<u64>,
-    /// `Some`: files whose rows are all older than this time may go as a whole.
+    /// `Some`: files whose rows are all older than this time may be removed as a whole.
     pub(crate) expire_before_ms: Option<i64>,
-    /// Least sequence of an obligation that is pending: nothing is merged across it.
+    /// Least sequence of a pending obligation: no compaction crosses it.
     pub(crate) obligation: Option<Sequence>,
 }
 
-/// Why files were chosen.
+/// Reasons for which files are chosen.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Why {
+pub enum CompactionReason {
     /// A level holds too many runs.
     Tier,
-    /// Small files follow each other.
+    /// Small files are consecutive.
     Small,
     /// A closed time window holds several runs.
     Window,
     /// All rows have expired.
     Expired,
-    /// Somebody asked for one run.
+    /// A request asks for one run.
     Asked,
 }
 
-impl Why {
+impl CompactionReason {
     const ALL: [Self; 5] = [Self::Tier, Self::Small, Self::Window, Self::Expired, Self::Asked];
 
-    /// As operators read it, and as it is sent.
+    /// Returns the name for operators and for the wire.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Tier => "tier",
@@ -106,36 +107,47 @@ impl Why {
     }
 }
 
-/// Files to merge into one run.
+/// Files to compact into one run.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Choice {
-    /// Positions among the files given, ascending.
+pub(crate) struct CompactionCandidate {
+    /// Positions among the given files, ascending.
     pub(crate) files: Vec<usize>,
     /// Level of the outputs.
     pub(crate) level: u32,
-    /// Why these.
-    pub(crate) why: Why,
+    /// Reason of the choice.
+    pub(crate) why: CompactionReason,
 }
 
-/// What to do now, the most useful first; the choices share no file.
-pub(crate) fn pick<K: Ord>(files: &[PickFile<K>], rules: &PickRules, now_ms: u64) -> Vec<Choice> {
+/// Returns the candidates, the most useful first; they share no file.
+pub(crate) fn pick<K: Ord>(
+    files: &[PickFile<K>],
+    rules: &PickRules,
+    now_ms: u64,
+) -> Vec<CompactionCandidate> {
     let free = free(files, rules);
     let (expired, rest): (Vec<usize>, Vec<usize>) =
         free.into_iter().partition(|index| expired(&files[*index], rules));
-    let mut choices = Vec::new();
+    let mut candidates = Vec::new();
     if !expired.is_empty() {
-        choices.push(Choice { files: expired, level: 0, why: Why::Expired });
+        candidates.push(CompactionCandidate {
+            files: expired,
+            level: 0,
+            why: CompactionReason::Expired,
+        });
     }
-    choices.extend(match rules.window_ms {
+    candidates.extend(match rules.window_ms {
         Some(window_ms) => windows::windows(files, &rest, rules, window_ms.max(1), now_ms),
         None => tiered::tiered(files, &rest, rules),
     });
-    choices
+    candidates
 }
 
-/// All files into one run, whatever it costs; `None` when they are one already and nothing could be
-/// left out.
-pub(crate) fn whole<K: Ord>(files: &[PickFile<K>], rules: &PickRules) -> Option<Choice> {
+/// Returns one candidate with all files; `None` when they are already one run without removable
+/// rows.
+pub(crate) fn whole<K: Ord>(
+    files: &[PickFile<K>],
+    rules: &PickRules,
+) -> Option<CompactionCandidate> {
     let free = free(files, rules);
     let runs = sorted_runs(files, &free);
     let small = |index: &usize| files[*index].bytes < rules.small_bytes;
@@ -145,10 +157,10 @@ pub(crate) fn whole<K: Ord>(files: &[PickFile<K>], rules: &PickRules) -> Option<
         return None;
     }
     let level = free.iter().map(|index| files[*index].level).max().unwrap_or(0).max(1);
-    Some(Choice { files: free, level, why: Why::Asked })
+    Some(CompactionCandidate { files: free, level, why: CompactionReason::Asked })
 }
 
-/// Files that no job has and that lie before all pending obligations.
+/// Returns the files that no job has and that are before all pending obligations.
 fn free<K>(files: &[PickFile<K>], rules: &PickRules) -> Vec<usize> {
     (0..files.len())
         .filter(|index| {
@@ -167,7 +179,7 @@ fn bytes<K>(files: &[PickFile<K>], members: &[usize]) -> u64 {
     members.iter().map(|index| files[*index].bytes).fold(0, u64::saturating_add)
 }
 
-/// The smallest runs that one job may take; empty when they are fewer than `least`.
+/// Returns the smallest runs that fit into one job; empty when they are fewer than `least`.
 fn bounded<K>(
     files: &[PickFile<K>],
     mut runs: Vec<Vec<usize>>,
@@ -175,10 +187,10 @@ fn bounded<K>(
     rules: &PickRules,
 ) -> Vec<usize> {
     runs.sort_by_key(|run| (bytes(files, run), run.first().copied()));
-    let mut left = rules.most_job_bytes;
+    let mut left = rules.max_job_bytes;
     let mut count = 0;
     let mut chosen = Vec::new();
-    for run in runs.into_iter().take(rules.most_runs.max(least)) {
+    for run in runs.into_iter().take(rules.max_runs.max(least)) {
         let Some(rest) = left.checked_sub(bytes(files, &run)) else { break };
         left = rest;
         count += 1;

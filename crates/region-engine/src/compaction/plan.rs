@@ -1,116 +1,117 @@
-//! A plan says what shall be merged, and into what. The manifest says the rest: [`resolve`] makes a
-//! job of both, for whoever carries it out, wherever that is.
+//! A plan names the files to compact and describes the outputs. The manifest supplies the rest:
+//! [`resolve`] makes a job of both, on the node that executes it.
 
 use std::collections::BTreeSet;
 
 use tidewater_common::ids::{Epoch, FileId, JobId, RegionId, Sequence};
 
 use super::job::{CompactionJob, OlderRows, OutputOptions};
-use super::pick::{WINDOWS_MS, Why};
+use super::pick::{CompactionReason, WINDOWS_MS};
 use crate::file_meta::{FileMeta, FileRef};
 use crate::layout::RegionDir;
 use crate::manifest::ManifestState;
 use crate::region::RegionSpec;
 
-/// Files that a plan may name.
-pub const MOST_INPUTS: usize = 4_096;
-/// Bytes that a file may be meant to have.
-const MOST_FILE_BYTES: usize = 16 << 30;
+/// Maximum number of files in a plan.
+pub const MAX_INPUTS: usize = 4_096;
+/// Maximum target size of a file in bytes.
+const MAX_FILE_BYTES: usize = 16 << 30;
 
-/// What shall be merged, as a plain value: it can be logged, stored, sent and carried out again.
+/// A compaction as a plain value: it can be logged, stored, sent and executed again.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct CompactionPlan {
-    /// Names the job; UUIDv7.
+    /// Id of the job; UUIDv7.
     pub job_id: JobId,
-    /// The region.
+    /// Directory of the region.
     pub dir: RegionDir,
-    /// What is merged, each within its clip.
+    /// The input files, each within its clip.
     pub inputs: Vec<FileRef>,
-    /// Versions at or below it but the newest of each key are left out.
+    /// Versions at or below this epoch are dropped, except the newest of each key.
     pub since: Epoch,
-    /// The time by which rows expire, milliseconds since the Unix epoch.
+    /// The current time for expiry of rows, milliseconds since the Unix epoch.
     pub now_ms: u64,
-    /// What the outputs are like.
+    /// Level and target size of the outputs.
     pub output: OutputOptions,
-    /// The time window in use, in milliseconds; for the record.
+    /// The time window in use, in milliseconds; recorded in the manifest.
     pub window_ms: Option<u64>,
-    /// Why these files.
-    pub why: Why,
+    /// Reason of the choice of files.
+    pub why: CompactionReason,
 }
 
-/// Why a plan is not carried out: nothing was done.
+/// Reasons why a plan is not executed; nothing was done.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum PlanError {
-    /// It is for another region.
-    #[error("the plan is for {plan}, the region that was opened is {opened}")]
+    /// The plan is for another region.
+    #[error("the plan is for region {plan}, but region {opened} was opened")]
     OtherRegion {
-        /// That of the plan.
+        /// Region of the plan.
         plan: RegionId,
-        /// That which was opened.
+        /// Region that was opened.
         opened: RegionId,
     },
-    /// It names nothing, or too much.
-    #[error("a plan names 1 to {MOST_INPUTS} files, this one {files}")]
+    /// The plan names no file or too many.
+    #[error("a plan must name 1 to {MAX_INPUTS} files; this one names {files}")]
     Inputs {
-        /// How many it names.
+        /// Number of files in the plan.
         files: usize,
     },
-    /// The manifest does not show it, or not with this clip: it was merged, truncated or dropped
-    /// since, or never belonged to the region.
+    /// The file is not live, or not with this clip: it was compacted, truncated or dropped since,
+    /// or never belonged to the region.
     #[error("file {file} is not live in region {region} with this clip")]
     NotLive {
-        /// The file.
+        /// Id of the file that is not live.
         file: FileId,
-        /// The region.
+        /// Id of the region.
         region: RegionId,
     },
     /// Two of the references show the same rows.
     #[error("the plan names rows of file {file} twice")]
     Overlap {
-        /// The file.
+        /// Id of the file.
         file: FileId,
     },
-    /// Its outputs cannot be as it says.
+    /// The level or the file size of the outputs is invalid.
     #[error(
-        "outputs of level {level} and {bytes} bytes are not to be had of inputs up to level {inputs}"
+        "invalid outputs: level {level} must be at most one above the inputs' level {inputs}, \
+         file size {bytes} must be 1 to {MAX_FILE_BYTES} bytes"
     )]
     Output {
         /// Level of the outputs.
         level: u32,
-        /// Bytes of an output.
+        /// Target size of an output in bytes.
         bytes: usize,
         /// Highest level of the inputs.
         inputs: u32,
     },
-    /// Its time window is none that regions have.
-    #[error("a time window of {window_ms} ms is none that regions have")]
+    /// The time window is not supported.
+    #[error("unsupported time window: {window_ms} ms")]
     Window {
-        /// In milliseconds.
+        /// Length in milliseconds.
         window_ms: u64,
     },
-    /// By its time rows would have expired that have not.
-    #[error("the plan is of {plan_ms} ms since the Unix epoch, which is {} s ahead of here", (plan_ms - now_ms) / 1_000)]
+    /// The plan's time is in the future: rows that have not expired would be dropped.
+    #[error("the plan's time is {} s ahead of this node's clock; synchronize the clocks of both nodes", (plan_ms - now_ms) / 1_000)]
     Time {
-        /// That of the plan.
+        /// Time of the plan, milliseconds since the Unix epoch.
         plan_ms: u64,
-        /// That of the node that got it.
+        /// Time of the node that received the plan, milliseconds since the Unix epoch.
         now_ms: u64,
     },
-    /// It would leave out versions that may still be read.
-    #[error("the plan merges away versions up to epoch {plan}, at most {opened} was allowed")]
+    /// The plan would drop versions that reads may still need.
+    #[error("the plan drops versions up to epoch {plan}, but at most epoch {opened} is allowed")]
     Since {
-        /// That of the plan.
+        /// Epoch of the plan.
         plan: Epoch,
-        /// That with which the region was opened.
+        /// Epoch with which the region was opened.
         opened: Epoch,
     },
 }
 
-/// Makes a job of a plan and the state in which it is carried out. The schema is that of the manifest,
-/// so no file has a newer one. `spec`: what the region is by that state.
+/// Makes a job of a plan and the state in which it is executed. The schema is that of the manifest,
+/// so no file has a newer one. `spec`: description of the region by that state.
 ///
 /// # Errors
-/// [`PlanError`]; [`PlanError::NotLive`] also says that somebody else was faster.
+/// [`PlanError`]; [`PlanError::NotLive`] also when another compaction was faster.
 pub(crate) fn resolve(
     plan: &CompactionPlan,
     state: &ManifestState,
@@ -121,20 +122,21 @@ pub(crate) fn resolve(
         return Err(PlanError::OtherRegion { plan: plan.dir.region_id, opened: region });
     }
     let files = plan.inputs.len();
-    if files == 0 || files > MOST_INPUTS {
+    if files == 0 || files > MAX_INPUTS {
         return Err(PlanError::Inputs { files });
     }
     let live = |file: &FileRef| {
-        let gone = PlanError::NotLive { file: file.file_id, region };
-        state.live.get(file).cloned().ok_or(gone)
+        let not_live = PlanError::NotLive { file: file.file_id, region };
+        state.live.get(file).cloned().ok_or(not_live)
     };
     let inputs = plan.inputs.iter().map(live).collect::<Result<Vec<_>, _>>()?;
     if let Some(file) = shown_twice(&inputs) {
         return Err(PlanError::Overlap { file });
     }
     let highest = inputs.iter().map(|file| file.level).max().unwrap_or(0);
-    let (level, bytes) = (plan.output.level, plan.output.target_file_bytes);
-    if level > highest.saturating_add(1) || !(1..=MOST_FILE_BYTES).contains(&bytes) {
+    let level = plan.output.level;
+    let bytes = plan.output.target_file_bytes;
+    if level > highest.saturating_add(1) || !(1..=MAX_FILE_BYTES).contains(&bytes) {
         return Err(PlanError::Output { level, bytes, inputs: highest });
     }
     let known = |window: &u64| state.window_ms == Some(*window) || WINDOWS_MS.contains(window);
@@ -157,8 +159,8 @@ pub(crate) fn resolve(
     })
 }
 
-/// A file of which two references show the same key. References to one file stand side by side
-/// when sorted, in order of their clips.
+/// Returns a file of which two references show the same key. Sorted references to one file are
+/// adjacent, in order of their clips.
 fn shown_twice(inputs: &[FileMeta]) -> Option<FileId> {
     let mut references: Vec<FileRef> = inputs.iter().map(FileMeta::reference).collect();
     references.sort();
@@ -170,10 +172,10 @@ fn shown_twice(inputs: &[FileMeta]) -> Option<FileId> {
     references.windows(2).find(overlap).map(|pair| pair[0].file_id)
 }
 
-/// Rows outside of a job that its deletes may have to hide: in files that are older in part, and in
-/// memory as long as something newer than all flushed rows is among the inputs.
+/// Returns the rows outside of a job that its deletes may have to hide: in files that have older
+/// rows, and in memory while the inputs have a row newer than all flushed rows.
 fn older(state: &ManifestState, inputs: &[FileMeta]) -> Vec<OlderRows> {
-    let ours: BTreeSet<FileRef> = inputs.iter().map(FileMeta::reference).collect();
+    let input_refs: BTreeSet<FileRef> = inputs.iter().map(FileMeta::reference).collect();
     let newest = inputs.iter().map(FileMeta::max_sequence).max().unwrap_or_default();
     let keys: Vec<(&[u8], &[u8])> = inputs.iter().filter_map(FileMeta::shown_keys).collect();
     let low = keys.iter().map(|(low, _)| *low).min();
@@ -182,7 +184,9 @@ fn older(state: &ManifestState, inputs: &[FileMeta]) -> Vec<OlderRows> {
     let mut older: Vec<OlderRows> = state
         .live
         .iter()
-        .filter(|(reference, file)| file.min_sequence() < newest && !ours.contains(*reference))
+        .filter(|(reference, file)| {
+            file.min_sequence() < newest && !input_refs.contains(*reference)
+        })
         .filter_map(|(_, file)| Some((file, file.shown_keys()?)))
         .filter(|(_, (low, high))| *low <= last && *high >= first)
         .map(|(file, (low, high))| OlderRows {
@@ -235,25 +239,26 @@ mod tests {
             now_ms: 0,
             output: OutputOptions { level: 1, target_file_bytes: 1 << 20 },
             window_ms: None,
-            why: Why::Tier,
+            why: CompactionReason::Tier,
         }
     }
 
     #[test]
-    fn what_does_not_fit_the_manifest_is_refused() {
-        let (one, two) = (file(1), file(2));
+    fn plan_that_does_not_match_the_manifest_is_refused() {
+        let one = file(1);
+        let two = file(2);
         let whole = state(&[one.clone(), two.clone()]);
         let good = plan(&[&one, &two]);
         let refused = |plan: &CompactionPlan| resolve(plan, &whole, spec()).unwrap_err();
         assert_eq!(resolve(&good, &whole, spec()).unwrap().inputs, [one.clone(), two.clone()]);
 
         let region = DIR.region_id;
-        let elsewhere = RegionDir { region_id: RegionId(99), ..DIR };
+        let other_dir = RegionDir { region_id: RegionId(99), ..DIR };
         let other = PlanError::OtherRegion { plan: RegionId(99), opened: region };
-        assert_eq!(refused(&CompactionPlan { dir: elsewhere, ..good.clone() }), other);
+        assert_eq!(refused(&CompactionPlan { dir: other_dir, ..good.clone() }), other);
         assert_eq!(refused(&plan(&[])), PlanError::Inputs { files: 0 });
-        let many = vec![&one; MOST_INPUTS + 1];
-        assert_eq!(refused(&plan(&many)), PlanError::Inputs { files: MOST_INPUTS + 1 });
+        let many = vec![&one; MAX_INPUTS + 1];
+        assert_eq!(refused(&plan(&many)), PlanError::Inputs { files: MAX_INPUTS + 1 });
         let gone = file(3);
         let not_live = PlanError::NotLive { file: gone.file_id, region };
         assert_eq!(refused(&plan(&[&one, &gone])), not_live);
@@ -261,7 +266,7 @@ mod tests {
         let not_live = PlanError::NotLive { file: one.file_id, region };
         assert_eq!(refused(&plan(&[&clipped])), not_live, "live, with another clip");
         assert_eq!(refused(&plan(&[&one, &one])), PlanError::Overlap { file: one.file_id });
-        for (level, bytes) in [(2, 1), (1, 0), (0, MOST_FILE_BYTES + 1)] {
+        for (level, bytes) in [(2, 1), (1, 0), (0, MAX_FILE_BYTES + 1)] {
             let output = OutputOptions { level, target_file_bytes: bytes };
             let expected = PlanError::Output { level, bytes, inputs: 0 };
             assert_eq!(refused(&CompactionPlan { output, ..good.clone() }), expected);
@@ -274,19 +279,19 @@ mod tests {
     }
 
     #[test]
-    fn parts_of_one_file_may_be_merged_but_not_the_same_part_twice() {
+    fn plan_may_name_disjoint_parts_of_one_file() {
         let part = |start: &str, end: Option<&str>| {
             let end = end.map(|end| end.as_bytes().to_vec());
             FileMeta { clip: KeyRange::new(start.as_bytes(), end), ..file(1) }
         };
         let whole = state(&[part("", Some("c")), part("c", None), part("b", Some("d"))]);
-        let merged = |parts: &[FileMeta]| {
+        let inputs_of = |parts: &[FileMeta]| {
             let parts: Vec<&FileMeta> = parts.iter().collect();
             resolve(&plan(&parts), &whole, spec()).map(|job| job.inputs.len())
         };
-        assert_eq!(merged(&[part("c", None), part("", Some("c"))]), Ok(2));
+        assert_eq!(inputs_of(&[part("c", None), part("", Some("c"))]), Ok(2));
         let overlap = Err(PlanError::Overlap { file: file(1).file_id });
-        assert_eq!(merged(&[part("", Some("c")), part("b", Some("d"))]), overlap);
-        assert_eq!(merged(&[part("c", None), part("b", Some("d"))]), overlap);
+        assert_eq!(inputs_of(&[part("", Some("c")), part("b", Some("d"))]), overlap);
+        assert_eq!(inputs_of(&[part("c", None), part("b", Some("d"))]), overlap);
     }
 }

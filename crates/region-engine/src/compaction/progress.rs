@@ -1,13 +1,13 @@
-//! What an attempt at a job has done so far, and how to end it.
+//! Progress and cancellation of an attempt at a job.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use tokio_util::sync::CancellationToken;
 
-/// Counters that an attempt moves and anybody reads.
+/// Counters that an attempt increments and any thread may read.
 #[derive(Debug, Default)]
-pub struct Progress {
+pub struct CompactionProgress {
     rows_read: AtomicU64,
     bytes_read: AtomicU64,
     rows_written: AtomicU64,
@@ -17,86 +17,87 @@ pub struct Progress {
     committing: AtomicBool,
 }
 
-/// [`Progress`] at a moment. Bytes are of files as stored.
+/// A snapshot of [`CompactionProgress`]. Bytes are those of stored files.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct ProgressSnapshot {
     /// Row versions read from the inputs.
     pub rows_read: u64,
-    /// Bytes of the inputs that were read, about.
+    /// Bytes read from the inputs, approximate.
     pub bytes_read: u64,
     /// Row versions written.
     pub rows_written: u64,
-    /// Bytes written, those of unfinished files included.
+    /// Bytes written, unfinished files included.
     pub bytes_written: u64,
-    /// Files finished.
+    /// Completed files.
     pub files_written: u64,
-    /// What was done beside: footers read, hooks told, the commit begun.
+    /// Other completed steps: footers read, hooks called, the commit begun.
     pub steps: u64,
 }
 
-/// One attempt at a job: watched and cancelled from outside.
+/// One attempt at a job: observed and cancelled by the caller.
 #[derive(Debug, Clone, Default)]
 pub struct Attempt {
-    /// What it has done.
-    pub progress: Arc<Progress>,
-    /// Ends it soon, unless it is committing already.
+    /// Progress of the attempt.
+    pub progress: Arc<CompactionProgress>,
+    /// Cancels the attempt unless it is already committing.
     pub cancel: CancellationToken,
 }
 
-impl Progress {
-    /// The counters now.
+impl CompactionProgress {
+    /// Returns the current counters.
     pub fn snapshot(&self) -> ProgressSnapshot {
-        let of = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
+        let value = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
         ProgressSnapshot {
-            rows_read: of(&self.rows_read),
-            bytes_read: of(&self.bytes_read),
-            rows_written: of(&self.rows_written),
-            bytes_written: of(&self.bytes_written),
-            files_written: of(&self.files_written),
-            steps: of(&self.steps),
+            rows_read: value(&self.rows_read),
+            bytes_read: value(&self.bytes_read),
+            rows_written: value(&self.rows_written),
+            bytes_written: value(&self.bytes_written),
+            files_written: value(&self.files_written),
+            steps: value(&self.steps),
         }
     }
 
-    /// Whether the outputs are written, and the hooks or the manifest have them.
+    /// Returns `true` once the outputs are written and are being passed to the hooks or the
+    /// manifest.
     pub fn is_committing(&self) -> bool {
         self.committing.load(Ordering::Relaxed)
     }
 
-    /// Takes over what somebody else has done.
+    /// Replaces the counters by those of a remote attempt.
     pub fn set(&self, done: &ProgressSnapshot) {
-        let to = |counter: &AtomicU64, value: u64| counter.store(value, Ordering::Relaxed);
-        to(&self.rows_read, done.rows_read);
-        to(&self.bytes_read, done.bytes_read);
-        to(&self.rows_written, done.rows_written);
-        to(&self.bytes_written, done.bytes_written);
-        to(&self.files_written, done.files_written);
-        to(&self.steps, done.steps);
+        let store = |counter: &AtomicU64, value: u64| counter.store(value, Ordering::Relaxed);
+        store(&self.rows_read, done.rows_read);
+        store(&self.bytes_read, done.bytes_read);
+        store(&self.rows_written, done.rows_written);
+        store(&self.bytes_written, done.bytes_written);
+        store(&self.files_written, done.files_written);
+        store(&self.steps, done.steps);
     }
 
-    pub(crate) fn begins_to_commit(&self) {
+    pub(crate) fn mark_committing(&self) {
         self.committing.store(true, Ordering::Relaxed);
-        self.step();
+        self.record_step();
     }
 
-    /// Something is done that moves no other counter.
-    pub(crate) fn step(&self) {
+    /// Counts a step that no other counter shows.
+    pub(crate) fn record_step(&self) {
         self.steps.fetch_add(1, Ordering::Relaxed);
     }
 
-    pub(crate) fn read(&self, rows: u64, bytes: u64) {
+    pub(crate) fn record_read(&self, rows: u64, bytes: u64) {
         self.rows_read.fetch_add(rows, Ordering::Relaxed);
         self.bytes_read.fetch_add(bytes, Ordering::Relaxed);
     }
 
-    pub(crate) fn wrote_rows(&self, rows: u64) {
+    pub(crate) fn record_rows_written(&self, rows: u64) {
         self.rows_written.fetch_add(rows, Ordering::Relaxed);
     }
 
-    pub(crate) fn wrote_bytes(&self, bytes: u64) {
+    pub(crate) fn record_bytes_written(&self, bytes: u64) {
         self.bytes_written.fetch_add(bytes, Ordering::Relaxed);
     }
 
-    pub(crate) fn wrote_file(&self) {
+    pub(crate) fn record_file_written(&self) {
         self.files_written.fetch_add(1, Ordering::Relaxed);
     }
 }

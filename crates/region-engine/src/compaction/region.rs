@@ -1,4 +1,5 @@
-//! A region as a compactor sees it: its manifest and its place in the store, and no rows in memory.
+//! A region as a compactor sees it: its manifest and its location in the store, without rows in
+//! memory.
 
 use std::time::Duration;
 
@@ -7,94 +8,95 @@ use tidewater_common::keys::KeyRange;
 use tidewater_common::schema::{TableOptions, TableSchema};
 use tokio::time::Instant;
 
-use super::compactor::{Committed, Compactor, Limits, Target};
+use super::compactor::{CommittedCompaction, CompactionLimits, CompactionTarget, Compactor};
 use super::job::CompactionJob;
 use super::plan::{CompactionPlan, PlanError, resolve};
 use super::progress::Attempt;
 use crate::EngineError;
 use crate::env::RegionEnv;
-use crate::hooks::{PluginError, PluginSets, PluginSpec, RegionHooks};
+use crate::hooks::{HookSets, HookSetupError, HookSpec, RegionHooks};
 use crate::layout::RegionDir;
 use crate::manifest::{ManifestContext, ManifestState};
 use crate::region::RegionSpec;
 
-/// How far clocks of a cluster may be apart, in milliseconds.
+/// Tolerated difference between clocks of a cluster, in milliseconds.
 const CLOCKS_APART_MS: u64 = 3_600_000;
-/// How often a manifest is asked about a commit in doubt.
-const LOOK: Duration = Duration::from_secs(1);
+/// Interval between reads of the manifest while the outcome of a commit is unknown.
+const POLL_INTERVAL: Duration = Duration::from_secs(1);
 
-/// Which region to open, for whom, and with which hooks.
+/// The region to open, its owner, and its hooks.
 #[derive(Debug, Clone)]
 pub struct OpenCompactionRegionRequest {
-    /// Table, region, and where its objects lie.
+    /// Table and region, which determine the directory of the objects.
     pub dir: RegionDir,
-    /// Columns and keys, as the owner has them; the manifest's count where it has some.
+    /// Columns and keys of the owner; those of the manifest take precedence.
     pub schema: TableSchema,
-    /// Write mode, distribution, time to live; likewise.
+    /// Write mode, distribution, time to live; those of the manifest take precedence.
     pub options: TableOptions,
-    /// Who asks: the region's owner, and the group that it leads.
+    /// The caller: the region's owner, and the group that it leads.
     pub owner: (OwnerEpoch, GroupId),
-    /// Plans may merge versions away up to this epoch.
+    /// Plans may drop versions up to this epoch.
     pub since: Epoch,
-    /// What a job may use.
-    pub limits: Limits,
-    /// Hooks that are told of what is done; no others are.
-    pub plugins: Vec<PluginSpec>,
+    /// Resources that a job may use.
+    pub limits: CompactionLimits,
+    /// The only hooks that are called.
+    pub hooks: Vec<HookSpec>,
 }
 
-/// Why a region is not opened, or a plan not taken: nothing was done.
+/// Reasons why a region is not opened, or a plan is refused; nothing was done.
 #[derive(Debug, Clone, thiserror::Error)]
 pub enum OpenError {
-    /// A hook cannot be made.
+    /// A hook cannot be created.
     #[error(transparent)]
-    Plugin(#[from] PluginError),
+    Hook(#[from] HookSetupError),
     /// The manifest cannot be read, the region was dropped, or a later owner has it.
     #[error(transparent)]
     Engine(#[from] EngineError),
-    /// Nothing lies there.
-    #[error("region {region} has no manifest in this object store: nobody has owned it yet")]
+    /// The directory has no manifest.
+    #[error("region {region} has no manifest in this object store: no owner has created it yet")]
     NoManifest {
-        /// The region.
+        /// Id of the region.
         region: RegionId,
     },
-    /// Who asks has not fenced the manifest, so others may be about to write to it.
-    #[error("region {region}: {asker} does not own it by its manifest")]
-    NotTaken {
-        /// The region.
+    /// The caller has not fenced the manifest, so other nodes may be about to write to it.
+    #[error("region {region}: caller {caller} is not the owner recorded in the manifest")]
+    NotOwner {
+        /// Id of the region.
         region: RegionId,
-        /// Who asks.
-        asker: OwnerEpoch,
+        /// Owner epoch of the caller.
+        caller: OwnerEpoch,
     },
     /// The plan does not fit the manifest.
     #[error(transparent)]
     Plan(#[from] PlanError),
 }
 
-/// See the module's head.
+/// A region that is open for compaction.
 #[derive(Debug)]
 pub struct CompactionRegion {
     env: RegionEnv,
     spec: RegionSpec,
     owner: (OwnerEpoch, GroupId),
     since: Epoch,
-    limits: Limits,
+    limits: CompactionLimits,
     manifest: ManifestContext,
     hooks: RegionHooks,
 }
 
-/// Opens a region from its manifest in the store of `env`, to carry out compactions that its owner
-/// has planned. Its hooks are made by `sets`, before anything is read.
+/// Opens a region from its manifest in the store of `env`, to execute compactions that its owner
+/// has planned. `sets` creates its hooks before anything is read.
 ///
 /// # Errors
-/// [`OpenError::Plugin`] with the hook that cannot be made; [`OpenError::Engine`] with
+/// [`OpenError::Hook`] with the hook that cannot be created; [`OpenError::Engine`] with
 /// [`EngineError::Fenced`] when a later owner has the region, [`EngineError::Removed`] when it was
-/// dropped, or when the manifest cannot be read; [`OpenError::NoManifest`], [`OpenError::NotTaken`].
+/// dropped, or when the manifest cannot be read; [`OpenError::NoManifest`],
+/// [`OpenError::NotOwner`].
 pub async fn open_compaction_region(
     env: &RegionEnv,
-    sets: &PluginSets,
+    sets: &HookSets,
     request: OpenCompactionRegionRequest,
 ) -> Result<CompactionRegion, OpenError> {
-    let env = env.clone().with_plugins(sets.get(&request.plugins, Instant::now())?);
+    let env = env.clone().with_plugins(sets.get(&request.hooks, Instant::now())?);
     let dir = request.dir;
     let region = CompactionRegion {
         manifest: ManifestContext::new(env.clone(), dir),
@@ -117,27 +119,27 @@ pub async fn open_compaction_region(
 }
 
 impl CompactionRegion {
-    /// The region.
+    /// Id of the region.
     pub fn dir(&self) -> RegionDir {
         self.manifest.state().dir
     }
 
-    /// Who opened it.
+    /// Returns the owner that opened it.
     pub fn owner(&self) -> OwnerEpoch {
         self.owner.0
     }
 
-    /// What a job may use.
-    pub fn limits(&self) -> Limits {
+    /// Returns the resources that a job may use.
+    pub fn limits(&self) -> CompactionLimits {
         self.limits
     }
 
-    /// How far its manifest was read.
+    /// Returns the manifest version that was read last.
     pub fn manifest_version(&self) -> ManifestVersion {
         self.manifest.state().version
     }
 
-    /// Reads the manifest to its tail and makes a job of a plan. Begins nothing.
+    /// Reads the manifest to its tail and makes a job of a plan. Starts no work.
     ///
     /// # Errors
     /// As [`open_compaction_region`], and [`OpenError::Plan`].
@@ -148,56 +150,60 @@ impl CompactionRegion {
         if plan.since > opened {
             return Err(PlanError::Since { plan: plan.since, opened }.into());
         }
-        let (plan_ms, now_ms) = (plan.now_ms, self.env.clock.now_ms());
+        let plan_ms = plan.now_ms;
+        let now_ms = self.env.clock.now_ms();
         if plan_ms > now_ms.saturating_add(CLOCKS_APART_MS) {
             return Err(PlanError::Time { plan_ms, now_ms }.into());
         }
         Ok(resolve(plan, &state, self.spec.as_of(&state))?)
     }
 
-    /// Carries out a job: merges within `limits`, tells the hooks, commits, tells the hooks. It stands
-    /// also when the region has got another owner meanwhile, as long as all inputs are live.
+    /// Executes a job: merges within `limits`, notifies the hooks, commits, notifies the hooks
+    /// again. The commit succeeds even if another owner has the region by then, as long as all
+    /// inputs are live.
     ///
     /// # Errors
-    /// [`EngineError::Cancelled`]; [`EngineError::Refused`] when the files were merged, truncated or
-    /// dropped meanwhile, or the outputs are so old that they may have been collected; those of the
-    /// store and of a commit. Nothing has changed after any of them but [`EngineError::Unknown`].
+    /// [`EngineError::Cancelled`]; [`EngineError::Refused`] when the files were compacted,
+    /// truncated or dropped during the job, or the outputs are so old that they may have been
+    /// collected; those of the store and of a commit. Nothing has changed after any of them except
+    /// [`EngineError::Unknown`].
     pub async fn run(
         &self,
         job: &CompactionJob,
-        limits: Limits,
+        limits: CompactionLimits,
         attempt: &Attempt,
-    ) -> Result<Committed, EngineError> {
-        let target = Target { manifest: &self.manifest, hooks: &self.hooks, spec: &self.spec };
-        Compactor::new(self.env.clone()).within(limits).compact(target, job, attempt).await
+    ) -> Result<CommittedCompaction, EngineError> {
+        let target =
+            CompactionTarget { manifest: &self.manifest, hooks: &self.hooks, spec: &self.spec };
+        Compactor::new(self.env.clone()).with_limits(limits).compact(target, job, attempt).await
     }
 
-    /// After a commit of unknown outcome: asks until the manifest tells, or until `within` is over.
-    /// If it stands, the hooks are told of it now.
+    /// After a commit of unknown outcome: reads the manifest until the outcome is known, at most
+    /// for `within`. If the commit succeeded, the hooks are notified now.
     pub async fn settle(&self, within: Duration) {
-        let settling = async {
+        let resolve_outcome = async {
             loop {
                 if let Err(error) = self.manifest.refresh().await {
-                    tracing::debug!(region = %self.dir(), %error, "a commit is still in doubt");
+                    tracing::debug!(region = %self.dir(), %error, "commit outcome still unknown");
                 }
-                if !self.manifest.is_in_doubt().await {
+                if !self.manifest.has_pending_commit().await {
                     return;
                 }
-                tokio::time::sleep(LOOK).await;
+                tokio::time::sleep(POLL_INTERVAL).await;
             }
         };
-        // Whoever owns the region finds out in any case.
-        let _ = tokio::time::timeout(within, settling).await;
+        // The owner of the region resolves the outcome in any case.
+        let _ = tokio::time::timeout(within, resolve_outcome).await;
     }
 
     async fn read(&self) -> Result<(), OpenError> {
         self.manifest.refresh().await?;
-        owned(&self.manifest.state(), self.owner)
+        check_owner(&self.manifest.state(), self.owner)
     }
 }
 
-/// Only who owns a region by its manifest has it compacted.
-fn owned(state: &ManifestState, asker: (OwnerEpoch, GroupId)) -> Result<(), OpenError> {
+/// Checks that the caller is the owner recorded in the manifest.
+fn check_owner(state: &ManifestState, caller: (OwnerEpoch, GroupId)) -> Result<(), OpenError> {
     let region = state.dir.region_id;
     if state.is_removed() {
         return Err(EngineError::Removed { region }.into());
@@ -205,12 +211,12 @@ fn owned(state: &ManifestState, asker: (OwnerEpoch, GroupId)) -> Result<(), Open
     if state.version == ManifestVersion(0) {
         return Err(OpenError::NoManifest { region });
     }
-    let (own, group) = asker;
+    let (own, group) = caller;
     match state.owner {
         Some(owner) if owner.epoch == own && owner.group == group => Ok(()),
         Some(owner) if owner.epoch >= own => {
             Err(EngineError::Fenced { region, own, later: owner.epoch }.into())
         }
-        _ => Err(OpenError::NotTaken { region, asker: own }),
+        _ => Err(OpenError::NotOwner { region, caller: own }),
     }
 }

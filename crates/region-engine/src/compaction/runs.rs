@@ -1,14 +1,14 @@
 //! Sorted runs of files: pure, over any key and any range with both ends inclusive.
 //!
-//! A **run** is a list of files of which no two overlap, in key order. A read opens at most one file
-//! of a run at a time; the number of runs is what a read pays.
+//! A **run** is a list of files in key order without overlap. A read opens at most one file of a
+//! run at a time; the number of runs is the cost of a read.
 
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
 
 /// A range of keys, both ends inclusive.
 pub(crate) trait Ranged {
-    /// What ranges are made of.
+    /// Type of the keys.
     type Key: Ord;
     /// The first key.
     fn low(&self) -> &Self::Key;
@@ -16,8 +16,8 @@ pub(crate) trait Ranged {
     fn high(&self) -> &Self::Key;
 }
 
-/// Puts files into as few sorted runs as possible: as many as files overlap in one key. Each file
-/// goes to the run whose end lies lowest, so equal inputs give equal runs.
+/// Puts files into the minimum number of sorted runs: the maximum number of files that overlap in
+/// one key. Each file joins the run with the lowest end, so equal inputs give equal runs.
 pub(crate) fn sorted_runs<F: Ranged>(files: &[F], members: &[usize]) -> Vec<Vec<usize>> {
     let mut order = members.to_vec();
     order.sort_by(|a, b| files[*a].low().cmp(files[*b].low()).then(a.cmp(b)));
@@ -44,7 +44,7 @@ pub(crate) fn sorted_runs<F: Ranged>(files: &[F], members: &[usize]) -> Vec<Vec<
     runs
 }
 
-/// Groups of files that overlap, directly or through others, in key order.
+/// Returns groups of files that overlap, directly or through others, in key order.
 pub(crate) fn overlapping<F: Ranged>(files: &[F], members: &[usize]) -> Vec<Vec<usize>> {
     let mut order = members.to_vec();
     order.sort_by(|a, b| files[*a].low().cmp(files[*b].low()).then(a.cmp(b)));
@@ -90,7 +90,7 @@ mod tests {
     }
 
     #[test]
-    fn files_fall_into_as_few_runs_as_overlap_in_one_key() {
+    fn run_count_is_the_maximum_overlap() {
         check(&[], &[], &[]);
         // 0: --
         // 1:    --

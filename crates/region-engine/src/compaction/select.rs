@@ -1,105 +1,114 @@
-//! Which files of a region to merge, from its state: pure.
+//! Selection of the files of a region to compact, from its state (pure).
 
 use std::collections::BTreeSet;
 
 use tidewater_common::ids::{Epoch, Sequence};
 use tidewater_common::schema::{TableOptions, TableSchema, WriteMode};
 
-use super::options::{CompactionOptions, Strategy};
-use super::pick::{Choice, PickFile, PickRules, Why, pick, suggest_window, whole};
-use super::plan::MOST_INPUTS;
+use super::options::{CompactionOptions, CompactionStrategy};
+use super::pick::{
+    CompactionCandidate, CompactionReason, PickFile, PickRules, pick, suggest_window, whole,
+};
+use super::plan::MAX_INPUTS;
 use crate::expiry::{Expiry, to_ms};
 use crate::file_meta::{FileMeta, FileRef};
 use crate::manifest::ManifestState;
 
-/// Which merges are asked for.
+/// Scope of a compaction request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Scope {
-    /// What the picker finds worth it.
+    /// Files that the picker finds worthwhile.
     Due,
-    /// All files into one run; of more than a job may name, the smallest.
+    /// All files into one run; only the smallest when there are more than a job may have.
     Whole,
 }
 
-/// What a choice depends on beside the state.
+/// Inputs of the selection in addition to the state.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct Circumstances<'a> {
+pub(crate) struct SelectionContext<'a> {
     pub(crate) schema: &'a TableSchema,
     pub(crate) table: &'a TableOptions,
     pub(crate) options: &'a CompactionOptions,
     pub(crate) target_file_bytes: usize,
-    /// Versions at or below it are merged away but for the newest.
+    /// Versions at or below this epoch are dropped, except the newest of each key.
     pub(crate) since: Epoch,
     pub(crate) now_ms: u64,
-    /// Files that a job has already.
+    /// Files that already belong to a job.
     pub(crate) busy: &'a BTreeSet<FileRef>,
-    /// Least sequence of an obligation that is pending.
+    /// Least sequence of a pending obligation.
     pub(crate) obligation: Option<Sequence>,
 }
 
-/// What a job shall merge.
+/// Files and parameters of one compaction.
 #[derive(Debug, Clone, PartialEq)]
-pub(crate) struct Selection {
+pub(crate) struct CompactionSelection {
     pub(crate) inputs: Vec<FileMeta>,
     pub(crate) level: u32,
     pub(crate) window_ms: Option<u64>,
-    pub(crate) why: Why,
+    pub(crate) why: CompactionReason,
 }
 
-/// Files below this part of the target size are small.
+/// Files below this fraction of the target size are small.
 pub(crate) const SMALL_PART: usize = 8;
 
-/// What to merge now, the most useful first; no file is in two of them.
+/// Returns the compactions to run now, the most useful first; no two share a file.
 pub(crate) fn select(
     state: &ManifestState,
     scope: Scope,
-    with: Circumstances<'_>,
-) -> Vec<Selection> {
+    with: SelectionContext<'_>,
+) -> Vec<CompactionSelection> {
     let files: Vec<&FileMeta> = state.files().collect();
     let expiry = Expiry::new(with.schema, with.table, with.now_ms);
-    let seen: Vec<PickFile<&[u8]>> =
-        files.iter().map(|file| seen(file, expiry.as_ref(), with)).collect();
-    let rules = rules(state, &seen, expiry.as_ref(), with);
-    let choices = match scope {
-        Scope::Due => pick(&seen, &rules, with.now_ms),
-        Scope::Whole => whole(&seen, &rules).into_iter().collect(),
+    let pick_files: Vec<PickFile<&[u8]>> =
+        files.iter().map(|file| pick_file(file, expiry.as_ref(), with)).collect();
+    let rules = rules(state, &pick_files, expiry.as_ref(), with);
+    let candidates = match scope {
+        Scope::Due => pick(&pick_files, &rules, with.now_ms),
+        Scope::Whole => whole(&pick_files, &rules).into_iter().collect(),
     };
-    choices
+    candidates
         .into_iter()
-        .map(|choice| {
-            let Choice { files: chosen, level, why } = within_a_job(choice, &seen);
+        .map(|candidate| {
+            let CompactionCandidate { files: chosen, level, why } =
+                limit_to_one_job(candidate, &pick_files);
             let inputs = chosen.iter().map(|index| files[*index].clone()).collect();
-            Selection { inputs, level, window_ms: rules.window_ms, why }
+            CompactionSelection { inputs, level, window_ms: rules.window_ms, why }
         })
         .collect()
 }
 
-/// As many files as a job may have; the others are chosen next. Where only their number counts it is the
-/// smallest, otherwise those with the first keys: what is left does not lie between them.
-fn within_a_job<K: Ord>(choice: Choice, files: &[PickFile<K>]) -> Choice {
-    let Choice { files: mut chosen, level, why } = choice;
-    if chosen.len() > MOST_INPUTS {
+/// Limits a candidate to the files that a job may have; a later selection chooses the others. If
+/// only the number of files matters, the smallest are kept, otherwise those with the lowest keys:
+/// no dropped file is between them.
+fn limit_to_one_job<K: Ord>(
+    candidate: CompactionCandidate,
+    files: &[PickFile<K>],
+) -> CompactionCandidate {
+    let CompactionCandidate { files: mut chosen, level, why } = candidate;
+    if chosen.len() > MAX_INPUTS {
         match why {
-            Why::Expired | Why::Asked => chosen.sort_by_key(|index| (files[*index].bytes, *index)),
-            Why::Tier | Why::Small | Why::Window => {
+            CompactionReason::Expired | CompactionReason::Asked => {
+                chosen.sort_by_key(|index| (files[*index].bytes, *index))
+            }
+            CompactionReason::Tier | CompactionReason::Small | CompactionReason::Window => {
                 chosen.sort_by(|a, b| files[*a].low.cmp(&files[*b].low).then(a.cmp(b)));
             }
         }
-        chosen.truncate(MOST_INPUTS);
+        chosen.truncate(MAX_INPUTS);
         chosen.sort_unstable();
     }
     let highest = chosen.iter().map(|index| files[*index].level).max().unwrap_or(0);
-    Choice { level: level.min(highest.saturating_add(1)), files: chosen, why }
+    CompactionCandidate { level: level.min(highest.saturating_add(1)), files: chosen, why }
 }
 
-fn seen<'a>(
+fn pick_file<'a>(
     file: &'a FileMeta,
     expiry: Option<&Expiry>,
-    with: Circumstances<'_>,
+    with: SelectionContext<'_>,
 ) -> PickFile<&'a [u8]> {
     let time_type = with.schema.time_column().and_then(|id| with.schema.column(id));
     let time_ms = time_type.zip(file.time).map(|(column, time)| to_ms(&column.data_type, time));
-    // What a clip hides entirely counts as its first key.
+    // A file that its clip hides entirely counts as the clip's first key.
     let start = file.clip.start.as_slice();
     let (low, high) = file.shown_keys().unwrap_or((start, start));
     let upsert = with.table.write_mode == WriteMode::Upsert;
@@ -127,22 +136,20 @@ fn rules(
     state: &ManifestState,
     files: &[PickFile<&[u8]>],
     expiry: Option<&Expiry>,
-    with: Circumstances<'_>,
+    with: SelectionContext<'_>,
 ) -> PickRules {
-    // In an upsert table all versions of a key must fall into one window: so its time is in the key.
-    let windows = with.options.strategy == Strategy::Auto
+    // In an upsert table all versions of a key must be in one window: the time column must be in
+    // the key.
+    let windows = with.options.strategy == CompactionStrategy::Auto
         && with.schema.time_column().is_some_and(|column| {
             with.table.write_mode == WriteMode::AppendOnly
                 || with.schema.primary_key().contains(&column)
         });
-    let window_ms = match windows {
-        true => state.window_ms.or_else(|| suggest_window(files)),
-        false => None,
-    };
+    let window_ms = if windows { state.window_ms.or_else(|| suggest_window(files)) } else { None };
     PickRules {
         fan_in: with.options.fan_in.max(2),
-        most_runs: with.options.most_runs.max(2),
-        most_job_bytes: with.options.most_job_bytes,
+        max_runs: with.options.max_runs.max(2),
+        max_job_bytes: with.options.max_job_bytes,
         small_bytes: (with.target_file_bytes / SMALL_PART) as u64,
         window_ms,
         expire_before_ms: expiry.filter(|expiry| expiry.whole_files()).map(|e| e.before_ms),
@@ -155,7 +162,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_job_gets_no_more_files_than_it_may_name() {
+    fn job_has_at_most_the_maximum_number_of_files() {
         let file = |index: usize| PickFile {
             low: index,
             high: index,
@@ -167,17 +174,24 @@ mod tests {
             garbage: false,
             busy: false,
         };
-        let files: Vec<PickFile<usize>> = (0..MOST_INPUTS + 2).map(file).collect();
-        let of = |files: Vec<usize>| Choice { files, level: 2, why: Why::Asked };
+        let files: Vec<PickFile<usize>> = (0..MAX_INPUTS + 2).map(file).collect();
+        let of = |files: Vec<usize>| CompactionCandidate {
+            files,
+            level: 2,
+            why: CompactionReason::Asked,
+        };
         let few = of(vec![0, 5]);
-        assert_eq!(within_a_job(few.clone(), &files), few);
-        // The largest wait, and the level is that of what is left.
-        let all = within_a_job(of((0..files.len()).collect()), &files);
-        let expected = Choice { level: 1, ..of((2..files.len()).collect()) };
+        assert_eq!(limit_to_one_job(few.clone(), &files), few);
+        // The largest are dropped, and the level is that of the remaining files.
+        let all = limit_to_one_job(of((0..files.len()).collect()), &files);
+        let expected = CompactionCandidate { level: 1, ..of((2..files.len()).collect()) };
         assert_eq!(all, expected);
-        // Nothing lies between those with the first keys.
-        let small = Choice { why: Why::Small, ..of((0..files.len()).rev().collect()) };
-        let expected = Choice { files: (0..MOST_INPUTS).collect(), ..small.clone() };
-        assert_eq!(within_a_job(small, &files), expected);
+        // No dropped file is between those with the lowest keys.
+        let small = CompactionCandidate {
+            why: CompactionReason::Small,
+            ..of((0..files.len()).rev().collect())
+        };
+        let expected = CompactionCandidate { files: (0..MAX_INPUTS).collect(), ..small.clone() };
+        assert_eq!(limit_to_one_job(small, &files), expected);
     }
 }

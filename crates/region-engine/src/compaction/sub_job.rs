@@ -1,7 +1,8 @@
 //! A sub-job: merges the inputs of a job within a key range. Runs on a thread of its own.
 //!
-//! It holds a row group of each sorted run of its inputs and the one that it writes, however large
-//! they are. It takes a worker's permit for a batch at a time: a flush that waits for one comes next.
+//! It holds a row group of each sorted run of its inputs and the one that it writes, whatever their
+//! total size. It takes a worker permit for one batch at a time: a waiting flush gets the next
+//! permit.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -13,23 +14,23 @@ use tidewater_common::schema::WriteMode;
 use tokio::runtime::Handle;
 use tokio::sync::{Semaphore, mpsc};
 
-use super::chain::{Chain, ChainPiece, Link};
+use super::chain::{ChainFile, ChainPiece, FileChain};
 use super::job::CompactionJob;
 use super::progress::Attempt;
 use super::runs::{Ranged, sorted_runs};
 use crate::EngineError;
 use crate::expiry::Expiry;
 use crate::file_meta::FileMeta;
-use crate::flush::series::{FileSeries, Part};
-use crate::read::merge::{Merge, MergeRules, Turn, Versions};
-use crate::read::ranges::Ranges;
+use crate::flush::series::{FilePart, FileSeries};
+use crate::read::merge::{Merge, MergeRules, MergeStep, Versions};
+use crate::read::ranges::KeyRanges;
 use crate::read::run_source::PIECE_ROWS;
 use crate::read::shape::{Carried, TableShape};
 use crate::row_versions::{Numbers, RowOp, RowVersions};
 use crate::sst::source::{FileAccess, FileSource};
 use crate::sst::writer::FilePlan;
 
-/// See the module's head.
+/// A sub-job of a compaction job.
 #[derive(Debug)]
 pub(crate) struct SubJob {
     pub(crate) job: Arc<CompactionJob>,
@@ -41,14 +42,14 @@ pub(crate) struct SubJob {
     pub(crate) runtime: Handle,
 }
 
-/// An input with the keys that it shows within the sub-job's range.
-struct Shown {
+/// An input with the range of keys that it shows within the sub-job's range.
+struct ShownRange {
     file: Arc<FileMeta>,
     low: Vec<u8>,
     high: Vec<u8>,
 }
 
-impl Ranged for Shown {
+impl Ranged for ShownRange {
     type Key = Vec<u8>;
     fn low(&self) -> &Vec<u8> {
         &self.low
@@ -58,28 +59,29 @@ impl Ranged for Shown {
     }
 }
 
-/// What is left out beside what the merge leaves out.
-struct Leave {
+/// Drops expired rows after the merge.
+struct ExpiryFilter {
     expiry: Option<Expiry>,
-    /// `Some`: an expired version may go only if it is of this epoch or an earlier one, for then
-    /// nothing lies beneath it. `None`: whatever lies beneath it has expired too.
+    /// `Some`: an expired version may be dropped only if it is of this epoch or an earlier one, for
+    /// then no older version exists beneath it. `None`: all versions beneath it have expired too.
     at_or_below: Option<u64>,
 }
 
 impl SubJob {
     /// Merges and sends the files; blocks while the upload is slower.
-    pub(crate) fn run(&self, sender: mpsc::Sender<Part>) -> Result<(), EngineError> {
+    pub(crate) fn run(&self, sender: mpsc::Sender<FilePart>) -> Result<(), EngineError> {
         let expiry = Expiry::new(&self.job.schema, &self.job.options, self.job.now_ms);
         let mut chains = self.chains()?;
         let keep_deletes = self.job.may_hide(&self.range);
         let versions = self.versions();
         let rules = MergeRules { versions, keep_deletes };
-        let leave = Leave {
+        let filter = ExpiryFilter {
             at_or_below: match &expiry {
                 Some(expiry) if !expiry.whole_keys => Some(self.job.since.get()),
                 _ => None,
             },
-            // A version that outlived others in the inputs hides those elsewhere like a delete.
+            // A version that outlives others of the inputs hides versions outside of them, like a
+            // delete.
             expiry: expiry.filter(|expiry| expiry.whole_keys || !keep_deletes),
         };
         let mut files = self.files(rules, sender);
@@ -93,28 +95,29 @@ impl SubJob {
                 permit = Some(self.wait(self.workers.acquire())?);
             }
             let turn = merge.advance(PIECE_ROWS);
-            if let Turn::Feed(source) = turn {
+            if let MergeStep::Feed(source) = turn {
                 let next = self.wait(chains[source].next())??;
                 merge.feed(source, next.map(|piece| self.chunk(piece)).transpose()?);
                 continue;
             }
             if let Some(rows) = merge.take()? {
-                let rows = leave.apply(rows)?;
-                self.attempt.progress.wrote_rows(rows.rows() as u64);
+                let rows = filter.apply(rows)?;
+                self.attempt.progress.record_rows_written(rows.rows() as u64);
                 files.push(&rows)?;
             }
-            if turn == Turn::Done {
+            if turn == MergeStep::Done {
                 return files.finish();
             }
             permit = None;
         }
     }
 
-    /// Blocks, but not longer than the attempt may go on: a store may not answer for long.
-    fn wait<T>(&self, what: impl Future<Output = T>) -> Result<T, EngineError> {
+    /// Blocks on a future until it completes or the attempt is cancelled: a store may not answer
+    /// for a long time.
+    fn wait<T>(&self, future: impl Future<Output = T>) -> Result<T, EngineError> {
         self.runtime.block_on(async {
             tokio::select! {
-                done = what => Ok(done),
+                done = future => Ok(done),
                 () = self.attempt.cancel.cancelled() => Err(self.cancelled()),
             }
         })
@@ -136,7 +139,7 @@ impl SubJob {
         }
     }
 
-    fn files(&self, rules: MergeRules, sender: mpsc::Sender<Part>) -> FileSeries {
+    fn files(&self, rules: MergeRules, sender: mpsc::Sender<FilePart>) -> FileSeries {
         let deletes = self.job.inputs.iter().any(|file| file.deletes > 0);
         let file = FilePlan {
             shape: self.shape.clone(),
@@ -146,18 +149,19 @@ impl SubJob {
             unique: rules.versions == Versions::Newest,
         };
         FileSeries::new(file, self.job.output.target_file_bytes, sender)
-            .counted_by(self.attempt.progress.clone())
+            .with_progress(self.attempt.progress.clone())
     }
 
-    /// The inputs' sorted runs within the range, as far as they [are read](CompactionJob::read).
-    fn chains(&self) -> Result<Vec<Chain>, EngineError> {
-        let range = Ranges::one(&self.range, &KeyRange::whole());
-        let shown: Vec<Shown> = self
+    /// Returns the inputs' sorted runs with_context the range, without inputs that [are not
+    /// read](CompactionJob::read).
+    fn chains(&self) -> Result<Vec<FileChain>, EngineError> {
+        let range = KeyRanges::one(&self.range, &KeyRange::whole());
+        let shown: Vec<ShownRange> = self
             .job
             .read()
             .filter_map(|file| {
                 let (low, high) = range.within(&file.clip).clamp(&file.min_key, &file.max_key)?;
-                Some(Shown { file: Arc::new(file.clone()), low, high })
+                Some(ShownRange { file: Arc::new(file.clone()), low, high })
             })
             .collect();
         let all: Vec<usize> = (0..shown.len()).collect();
@@ -169,36 +173,37 @@ impl SubJob {
                     let file = shown[index].file.clone();
                     let (unique, row_bytes) =
                         (file.one_version_per_key, file.size / file.rows.max(1));
-                    let (access, shape) = (self.access.clone(), self.shape.clone());
+                    let access = self.access.clone();
+                    let shape = self.shape.clone();
                     let source = FileSource::new(access, file, shape, carried.clone(), &range);
-                    Link { source: source.with_epochs(), unique, row_bytes }
+                    ChainFile { source: source.with_epochs(), unique, row_bytes }
                 });
-                Chain::new(links.collect::<VecDeque<Link>>())
+                FileChain::new(links.collect::<VecDeque<ChainFile>>())
             })
             .collect();
         Ok(chains)
     }
 
     fn chunk(&self, next: ChainPiece) -> Result<crate::read::merge::Chunk, EngineError> {
-        self.attempt.progress.read(next.piece.rows.rows() as u64, next.bytes);
+        self.attempt.progress.record_read(next.piece.rows.rows() as u64, next.bytes);
         next.piece.into_chunk(&self.shape.codec, next.unique)
     }
 }
 
-impl Leave {
+impl ExpiryFilter {
     fn apply(&self, rows: RowVersions) -> Result<RowVersions, EngineError> {
         let Some(expiry) = &self.expiry else { return Ok(rows) };
-        let Some(mut gone) = expiry.expired(&rows)? else { return Ok(rows) };
+        let Some(mut dropped) = expiry.expired(&rows)? else { return Ok(rows) };
         let stamps = rows.stamps();
         if let (Some(since), Numbers::Each(epochs)) = (self.at_or_below, &stamps.epochs) {
             let settled = epochs.values().iter().map(|epoch| Some(*epoch <= since));
-            gone = and(&gone, &settled.collect::<BooleanArray>())?;
+            dropped = and(&dropped, &settled.collect::<BooleanArray>())?;
         }
         if let crate::row_versions::Ops::Each(ops) = &stamps.ops {
-            // A delete hides what another node's clock may not take for expired yet.
+            // A delete hides rows that another node's clock may not yet consider expired.
             let puts = ops.values().iter().map(|op| Some(*op == RowOp::Put.code()));
-            gone = and(&gone, &puts.collect::<BooleanArray>())?;
+            dropped = and(&dropped, &puts.collect::<BooleanArray>())?;
         }
-        Ok(rows.filter(&not(&gone)?)?)
+        Ok(rows.filter(&not(&dropped)?)?)
     }
 }

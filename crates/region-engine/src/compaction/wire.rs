@@ -1,4 +1,4 @@
-//! Plans and what came of them, as they are sent.
+//! Conversion of plans and results to and from protobuf.
 
 use tidewater_common::ids::{Epoch, JobId};
 use tidewater_common::schema::SchemaError;
@@ -7,29 +7,29 @@ use tidewater_proto::v1 as wire;
 use uuid::Uuid;
 
 use super::job::OutputOptions;
-use super::pick::Why;
+use super::pick::CompactionReason;
 use super::plan::CompactionPlan;
 use super::progress::ProgressSnapshot;
 use crate::file_meta::FileRef;
-use crate::hooks::{PluginSpec, SstFileInfo};
+use crate::hooks::{HookSpec, SstFileInfo};
 use crate::layout::RegionDir;
 use crate::manifest::CodecError;
 
-/// Why a message is none of ours.
+/// Reasons why a message is invalid.
 #[derive(Debug, thiserror::Error)]
 pub enum WireError {
     /// A field is missing or malformed.
     #[error("{field} {value:?} is missing or malformed")]
     Field {
-        /// Which.
+        /// Name of the field.
         field: &'static str,
-        /// What it says.
+        /// Value of the field.
         value: String,
     },
-    /// A file or a place in the store.
+    /// A file or a directory is invalid.
     #[error(transparent)]
     Codec(#[from] CodecError),
-    /// Columns or options.
+    /// Columns or options are invalid.
     #[error(transparent)]
     Schema(#[from] SchemaError),
 }
@@ -75,23 +75,24 @@ impl TryFrom<v1::CompactionPlan> for CompactionPlan {
                     .map_err(|_| WireError::field("target_file_bytes", bytes))?,
             },
             window_ms: plan.window_ms,
-            why: Why::from_name(&plan.why).ok_or_else(|| WireError::field("why", plan.why))?,
+            why: CompactionReason::from_name(&plan.why)
+                .ok_or_else(|| WireError::field("why", plan.why))?,
         })
     }
 }
 
-/// A job id from text.
+/// Parses a job id.
 ///
 /// # Errors
-/// When it is no UUIDv7.
+/// When the text is not a UUIDv7.
 pub fn job_id(text: &str) -> Result<JobId, WireError> {
     let version_7 = |id: &Uuid| id.get_version_num() == 7;
     let id = text.parse().ok().filter(version_7);
     id.map(JobId).ok_or_else(|| WireError::field("job id (a UUIDv7)", text))
 }
 
-impl From<&PluginSpec> for v1::PluginSpec {
-    fn from(spec: &PluginSpec) -> Self {
+impl From<&HookSpec> for v1::PluginSpec {
+    fn from(spec: &HookSpec) -> Self {
         Self {
             name: spec.name.clone(),
             kind: spec.kind.clone(),
@@ -101,12 +102,12 @@ impl From<&PluginSpec> for v1::PluginSpec {
     }
 }
 
-impl TryFrom<v1::PluginSpec> for PluginSpec {
+impl TryFrom<v1::PluginSpec> for HookSpec {
     type Error = WireError;
 
     fn try_from(spec: v1::PluginSpec) -> Result<Self, WireError> {
         let config = serde_json::from_str(&spec.config).map_err(|error| WireError::Field {
-            field: "configuration of a plugin",
+            field: "configuration of hook",
             value: format!("{} ({error})", spec.name),
         })?;
         let v1::PluginSpec { name, kind, generation, .. } = spec;
@@ -146,7 +147,7 @@ impl From<&SstFileInfo> for CompactionOutput {
     }
 }
 
-/// Sums over the row groups of a file's footer.
+/// Sums the statistics of a footer's row groups.
 fn statistics(file: &SstFileInfo) -> FooterStatistics {
     let positive = |bytes: i64| u64::try_from(bytes).unwrap_or(0);
     let footer = &file.sst.footer;
@@ -187,20 +188,26 @@ mod tests {
             now_ms: 4,
             output: OutputOptions { level: 2, target_file_bytes: 5 },
             window_ms: Some(6),
-            why: Why::Window,
+            why: CompactionReason::Window,
         }
     }
 
     #[test]
-    fn a_plan_survives_the_wire() {
-        for why in [Why::Tier, Why::Small, Why::Window, Why::Expired, Why::Asked] {
+    fn plan_round_trips_through_protobuf() {
+        for why in [
+            CompactionReason::Tier,
+            CompactionReason::Small,
+            CompactionReason::Window,
+            CompactionReason::Expired,
+            CompactionReason::Asked,
+        ] {
             let plan = CompactionPlan { why, ..plan() };
             assert_eq!(CompactionPlan::try_from(v1::CompactionPlan::from(&plan)).unwrap(), plan);
         }
     }
 
     #[test]
-    fn what_is_missing_or_malformed_is_named() {
+    fn error_names_the_missing_or_malformed_field() {
         let good = v1::CompactionPlan::from(&plan());
         let mut no_clip = good.clone();
         no_clip.inputs[1].clip = None;
@@ -217,7 +224,7 @@ mod tests {
             assert!(error.contains(named), "{error}");
         }
         let spec = v1::PluginSpec { name: "p".into(), config: "{".into(), ..Default::default() };
-        let error = PluginSpec::try_from(spec).unwrap_err().to_string();
+        let error = HookSpec::try_from(spec).unwrap_err().to_string();
         assert!(error.contains("\"p (EOF"), "{error}");
     }
 }

@@ -59,10 +59,10 @@ impl From<&OpenError> for Refusal {
     fn from(error: &OpenError) -> Self {
         let refusal = |reason| Self::new(reason, error.to_string());
         match error {
-            OpenError::Plugin(_) => refusal(Reason::BadPlugin),
+            OpenError::Hook(_) => refusal(Reason::BadPlugin),
             OpenError::Engine(error) => error.into(),
             OpenError::NoManifest { .. } => refusal(Reason::RegionNotFound),
-            OpenError::NotTaken { .. } => refusal(Reason::NotLeader).retry_after(ELECTION),
+            OpenError::NotOwner { .. } => refusal(Reason::NotLeader).retry_after(ELECTION),
             OpenError::Plan(PlanError::NotLive { .. }) => refusal(Reason::InputsGone),
             OpenError::Plan(_) => refusal(Reason::BadPlan),
         }
@@ -75,7 +75,7 @@ mod tests {
     use uuid::Uuid;
 
     use super::*;
-    use crate::hooks::PluginError;
+    use crate::hooks::HookSetupError;
 
     #[test]
     fn every_error_has_its_reason() {
@@ -123,10 +123,10 @@ mod tests {
         let region = RegionId(7);
         let file = FileId(Uuid::nil());
         let cases = [
-            (OpenError::Plugin(PluginError::NameTaken { name: "a".into() }), Reason::BadPlugin),
+            (OpenError::Hook(HookSetupError::NameTaken { name: "a".into() }), Reason::BadPlugin),
             (OpenError::Engine(EngineError::Removed { region }), Reason::RegionNotFound),
             (OpenError::NoManifest { region }, Reason::RegionNotFound),
-            (OpenError::NotTaken { region, asker: OwnerEpoch::default() }, Reason::NotLeader),
+            (OpenError::NotOwner { region, caller: OwnerEpoch::default() }, Reason::NotLeader),
             (OpenError::Plan(PlanError::NotLive { file, region }), Reason::InputsGone),
             (OpenError::Plan(PlanError::Inputs { files: 0 }), Reason::BadPlan),
         ];

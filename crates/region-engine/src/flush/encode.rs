@@ -1,11 +1,11 @@
-//! The CPU-bound half of a flush: merge, cut into files, encode.
+//! CPU-bound half of a flush: merges, splits into files, encodes.
 
 use std::sync::Arc;
 
 use tidewater_common::schema::WriteMode;
 use tokio::sync::mpsc;
 
-use super::series::{FileSeries, Part};
+use super::series::{FilePart, FileSeries};
 use crate::EngineError;
 use crate::layout::RegionDir;
 use crate::memtable::{Run, merge_into};
@@ -13,16 +13,16 @@ use crate::read::merge::{MergeRules, Versions};
 use crate::read::shape::TableShape;
 use crate::sst::writer::FilePlan;
 
-/// What a flush writes.
+/// Parameters of a flush.
 #[derive(Debug, Clone)]
 pub(crate) struct FlushPlan {
     pub(crate) shape: Arc<TableShape>,
     pub(crate) dir: RegionDir,
-    /// Rows at or below this sequence are in files already.
+    /// Rows up to this sequence are in files already.
     pub(crate) flushed: u64,
-    /// Older files may hold keys that a delete hides.
+    /// True if older files may hold keys that a delete hides.
     pub(crate) keep_deletes: bool,
-    /// Bytes at which a file ends.
+    /// Size at which a file ends, in bytes.
     pub(crate) target_bytes: usize,
 }
 
@@ -30,7 +30,7 @@ pub(crate) struct FlushPlan {
 pub(crate) fn encode(
     plan: &FlushPlan,
     runs: &[Arc<Run>],
-    sender: mpsc::Sender<Part>,
+    sender: mpsc::Sender<FilePart>,
 ) -> Result<(), EngineError> {
     let with_deletes = plan.keep_deletes && runs.iter().any(|run| run.deletes() > 0);
     let file = FilePlan {

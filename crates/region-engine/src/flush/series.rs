@@ -1,4 +1,4 @@
-//! A series of files that hold sorted rows: one ends where it is large enough, between two keys.
+//! Series of files of sorted rows: a file ends, between two keys, when it is large enough.
 
 use std::io;
 use std::sync::Arc;
@@ -7,73 +7,76 @@ use bytes::Bytes;
 use tokio::sync::mpsc;
 
 use crate::EngineError;
-use crate::compaction::Progress;
+use crate::compaction::CompactionProgress;
 use crate::memtable::run::key_columns;
 use crate::row_versions::RowVersions;
 use crate::sst::sink::PartReceiver;
 use crate::sst::writer::{FilePlan, SstWriter, WrittenFile};
 
-/// From the encoder to the upload: the parts of a file in order, then its end.
+/// Message from the encoder to the upload: the parts of a file in order, then its end.
 #[derive(Debug)]
-pub(crate) enum Part {
+pub(crate) enum FilePart {
     Bytes(Bytes),
     End(Box<WrittenFile>),
 }
 
 #[derive(Debug)]
-struct Parts {
-    sender: mpsc::Sender<Part>,
-    progress: Option<Arc<Progress>>,
+struct PartSender {
+    sender: mpsc::Sender<FilePart>,
+    progress: Option<Arc<CompactionProgress>>,
 }
 
-impl Parts {
-    fn send(&self, part: Part) -> io::Result<()> {
+impl PartSender {
+    fn send(&self, part: FilePart) -> io::Result<()> {
         if let Some(progress) = &self.progress {
             match &part {
-                Part::Bytes(bytes) => progress.wrote_bytes(bytes.len() as u64),
-                Part::End(_) => progress.wrote_file(),
+                FilePart::Bytes(bytes) => progress.record_bytes_written(bytes.len() as u64),
+                FilePart::End(_) => progress.record_file_written(),
             }
         }
         self.sender.blocking_send(part).map_err(|_| io::Error::other("the upload has ended"))
     }
 }
 
-impl PartReceiver for Parts {
+impl PartReceiver for PartSender {
     fn part(&mut self, bytes: Bytes) -> io::Result<()> {
-        self.send(Part::Bytes(bytes))
+        self.send(FilePart::Bytes(bytes))
     }
 }
 
-/// See the module's head. CPU-bound, and blocks while the upload is slower.
+/// Writer of a series of files. CPU-bound; blocks while the upload is slower.
 pub(crate) struct FileSeries {
     file: FilePlan,
     target_bytes: usize,
-    parts: Option<Parts>,
-    writer: Option<SstWriter<Parts>>,
+    parts: Option<PartSender>,
+    writer: Option<SstWriter<PartSender>>,
 }
 
 impl FileSeries {
-    /// Files like `file` of about `target_bytes` each, sent as they come.
-    pub(crate) fn new(file: FilePlan, target_bytes: usize, sender: mpsc::Sender<Part>) -> Self {
-        let parts = Some(Parts { sender, progress: None });
+    /// Creates a series of files like `file` of about `target_bytes` each, which are sent while
+    /// they are encoded.
+    pub(crate) fn new(file: FilePlan, target_bytes: usize, sender: mpsc::Sender<FilePart>) -> Self {
+        let parts = Some(PartSender { sender, progress: None });
         Self { file, target_bytes, parts, writer: None }
     }
 
-    /// Counts what is sent.
-    pub(crate) fn counted_by(mut self, progress: Arc<Progress>) -> Self {
+    /// Records sent bytes and files in `progress`.
+    pub(crate) fn with_progress(mut self, progress: Arc<CompactionProgress>) -> Self {
         if let Some(parts) = &mut self.parts {
             parts.progress = Some(progress);
         }
         self
     }
 
-    /// Appends rows, which follow those before them.
+    /// Appends rows, in order after earlier rows.
     pub(crate) fn push(&mut self, rows: &RowVersions) -> Result<(), EngineError> {
         if rows.rows() == 0 {
             return Ok(());
         }
-        if let Some(full) = self.writer.take_if(|one| one.estimated_bytes() >= self.target_bytes) {
-            // All versions of a key lie in one file.
+        if let Some(full) =
+            self.writer.take_if(|writer| writer.estimated_bytes() >= self.target_bytes)
+        {
+            // All versions of a key must be in one file.
             if self.file.unique || full.last_key()? != Some(self.first_key(rows)?) {
                 self.parts = Some(end(full)?);
             } else {
@@ -84,7 +87,9 @@ impl FileSeries {
             (Some(writer), _) => writer,
             (none, Some(parts)) => none.insert(SstWriter::new(self.file.clone(), parts)?),
             (None, None) => {
-                return Err(EngineError::Internal { detail: "a file without an end".to_owned() });
+                return Err(EngineError::Internal {
+                    detail: "a file series has neither a writer nor a receiver".to_owned(),
+                });
             }
         };
         writer.push(rows)
@@ -104,10 +109,10 @@ impl FileSeries {
     }
 }
 
-fn end(writer: SstWriter<Parts>) -> Result<Parts, EngineError> {
+fn end(writer: SstWriter<PartSender>) -> Result<PartSender, EngineError> {
     let (file, parts) = writer.finish()?;
     parts
-        .send(Part::End(Box::new(file)))
+        .send(FilePart::End(Box::new(file)))
         .map_err(|error| EngineError::Internal { detail: error.to_string() })?;
     Ok(parts)
 }

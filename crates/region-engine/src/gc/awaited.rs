@@ -1,9 +1,9 @@
-//! What durable hooks have still to be told: pure.
+//! Versions that durable hooks still need (pure).
 //!
-//! A hook that knows a version needs every delta after it, and to tell what they did the newest
-//! checkpoint at or below it with the deltas in between (`manifest::history`). They are spared up to
-//! a limit in time and number: one hook whose receiver is gone must not keep a manifest for ever. A
-//! hook beyond the limit lags, and begins again with a snapshot.
+//! A hook at a known version needs every delta after it, and, to compute their effects, the newest
+//! checkpoint at or below that version with the deltas in between (`manifest::history`). Garbage
+//! collection keeps them up to a limit in time and number: a hook whose receiver is down must not
+//! keep a manifest forever. A hook beyond the limit lags, and restarts from a snapshot.
 
 use std::collections::BTreeMap;
 
@@ -12,25 +12,26 @@ use tidewater_common::ids::{ManifestVersion, RegionId};
 use crate::layout::ManifestObject;
 use crate::manifest::ManifestState;
 
-/// The versions that hooks know, by region, and how long they are waited for.
+/// The versions that hooks have received, by region, and the limits of keeping the versions after
+/// them.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Awaited {
-    /// What each hook was told of each region last.
+pub struct HookPositions {
+    /// The last version that each hook received of each region.
     pub known: BTreeMap<RegionId, Vec<ManifestVersion>>,
-    /// A hook whose next delta is older is waited for no longer. Milliseconds since the Unix epoch.
+    /// A hook whose next delta is older is ignored. Milliseconds since the Unix epoch.
     pub oldest_ms: u64,
-    /// Versions that a hook may be behind.
-    pub most: u64,
+    /// Number of versions that a hook may be behind.
+    pub max_versions_behind: u64,
 }
 
-/// What is spared of one region's manifest: this checkpoint, and everything after it.
+/// The part of one region's manifest that is kept: this checkpoint, and everything after it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Spared {
+pub(super) struct RetainedManifest {
     base: ManifestVersion,
 }
 
-impl Spared {
-    /// Whether this object is spared.
+impl RetainedManifest {
+    /// Returns `true` if this object is kept.
     pub(super) fn has(self, object: ManifestObject) -> bool {
         match object {
             ManifestObject::Delta(version) => version > self.base,
@@ -39,28 +40,30 @@ impl Spared {
     }
 }
 
-impl Awaited {
-    /// What is spared of a region's manifest with these checkpoints; `None`: nothing.
-    pub(super) fn spared(
+impl HookPositions {
+    /// Returns the part of a region's manifest that is kept, given its checkpoints; `None`:
+    /// nothing.
+    pub(super) fn retained(
         &self,
         state: &ManifestState,
         checkpoints: impl Iterator<Item = ManifestVersion>,
-    ) -> Option<Spared> {
+    ) -> Option<RetainedManifest> {
         let known = self.known.get(&state.dir.region_id)?;
-        let least = *known.iter().filter(|version| self.is_worth(state, **version)).min()?;
+        let least =
+            *known.iter().filter(|version| self.is_within_limits(state, **version)).min()?;
         let base = checkpoints.filter(|version| *version <= least).max();
-        Some(Spared { base: base.unwrap_or(ManifestVersion(0)) })
+        Some(RetainedManifest { base: base.unwrap_or(ManifestVersion(0)) })
     }
 
-    /// Whether a hook that knows this version is waited for.
-    fn is_worth(&self, state: &ManifestState, known: ManifestVersion) -> bool {
+    /// Returns `true` if a hook at this version is within the limits.
+    fn is_within_limits(&self, state: &ManifestState, known: ManifestVersion) -> bool {
         let behind = state.version.get().saturating_sub(known.get());
-        // A delta of which the state has forgotten who wrote it counts for nobody any more.
+        // A delta whose writer is no longer in the state is too old for any reader.
         let in_time = || {
             let next = state.slots.get(&known.next());
             next.is_some_and(|slot| slot.time_ms >= self.oldest_ms)
         };
-        behind == 0 || (behind <= self.most && in_time())
+        behind == 0 || (behind <= self.max_versions_behind && in_time())
     }
 }
 
@@ -71,56 +74,59 @@ mod tests {
 
     use super::*;
     use crate::manifest::samples::DIR;
-    use crate::manifest::state::Slot;
+    use crate::manifest::state::VersionSlot;
 
-    /// At version 20, with checkpoints at 4, 8, 12, 16; version n was written at n times 10.
-    fn spared(known: &[u64], oldest_ms: u64, most: u64) -> Option<u64> {
+    /// A state at version 20, with checkpoints at 4, 8, 12, 16; version n was written at n times
+    /// 10.
+    fn retained(known: &[u64], oldest_ms: u64, most: u64) -> Option<u64> {
         let v = ManifestVersion;
         let mut state = ManifestState::empty(DIR);
         state.version = v(20);
         for version in 3..=20 {
-            let slot = Slot { writer: WriterId(Uuid::from_u128(1)), time_ms: version * 10 };
+            let slot = VersionSlot { writer: WriterId(Uuid::from_u128(1)), time_ms: version * 10 };
             state.slots.insert(v(version), slot);
         }
         let known = BTreeMap::from([(DIR.region_id, known.iter().copied().map(v).collect())]);
-        let awaited = Awaited { known, oldest_ms, most };
-        awaited.spared(&state, [4, 8, 12, 16].into_iter().map(v)).map(|spared| spared.base.get())
+        let positions = HookPositions { known, oldest_ms, max_versions_behind: most };
+        positions
+            .retained(&state, [4, 8, 12, 16].into_iter().map(v))
+            .map(|retained| retained.base.get())
     }
 
     #[test]
-    fn the_least_version_counts_among_those_within_the_limits() {
-        assert_eq!(spared(&[], 0, 100), None);
-        assert_eq!(spared(&[13], 0, 100), Some(12));
-        assert_eq!(spared(&[12], 0, 100), Some(12));
-        assert_eq!(spared(&[18, 11, 13], 0, 100), Some(8));
-        assert_eq!(spared(&[3], 0, 100), Some(0), "from the first delta on");
-        // Too many.
-        assert_eq!(spared(&[18, 11], 0, 8), Some(16));
-        assert_eq!(spared(&[11], 0, 9), Some(8));
-        // Too old: what comes next to 11 was written at 120.
-        assert_eq!(spared(&[18, 11], 120, 100), Some(8));
-        assert_eq!(spared(&[18, 11], 121, 100), Some(16));
-        assert_eq!(spared(&[11], 121, 100), None);
-        // Forgotten.
-        assert_eq!(spared(&[1], 0, 100), None);
-        // Told everything, however long ago.
-        assert_eq!(spared(&[20], 1_000, 0), Some(16));
+    fn least_hook_version_within_limits_is_retained() {
+        assert_eq!(retained(&[], 0, 100), None);
+        assert_eq!(retained(&[13], 0, 100), Some(12));
+        assert_eq!(retained(&[12], 0, 100), Some(12));
+        assert_eq!(retained(&[18, 11, 13], 0, 100), Some(8));
+        assert_eq!(retained(&[3], 0, 100), Some(0), "from the first delta on");
+        // Too many versions behind.
+        assert_eq!(retained(&[18, 11], 0, 8), Some(16));
+        assert_eq!(retained(&[11], 0, 9), Some(8));
+        // Too old: the version after 11 was written at 120.
+        assert_eq!(retained(&[18, 11], 120, 100), Some(8));
+        assert_eq!(retained(&[18, 11], 121, 100), Some(16));
+        assert_eq!(retained(&[11], 121, 100), None);
+        // No longer in the slots.
+        assert_eq!(retained(&[1], 0, 100), None);
+        // A hook that has received everything is never too old.
+        assert_eq!(retained(&[20], 1_000, 0), Some(16));
     }
 
     #[test]
-    fn other_regions_are_not_waited_for() {
+    fn positions_of_other_regions_retain_nothing() {
         let known = BTreeMap::from([(RegionId(99), vec![ManifestVersion(1)])]);
-        let awaited = Awaited { known, oldest_ms: 0, most: 100 };
-        assert_eq!(awaited.spared(&ManifestState::empty(DIR), std::iter::empty()), None);
+        let positions = HookPositions { known, oldest_ms: 0, max_versions_behind: 100 };
+        assert_eq!(positions.retained(&ManifestState::empty(DIR), std::iter::empty()), None);
     }
 
     #[test]
-    fn the_checkpoint_and_what_follows_it_is_spared() {
-        let spared = Spared { base: ManifestVersion(8) };
+    fn base_checkpoint_and_later_versions_are_retained() {
+        let retained = RetainedManifest { base: ManifestVersion(8) };
         for (version, delta, checkpoint) in [(7, false, false), (8, false, true), (9, true, true)] {
             let version = ManifestVersion(version);
-            assert_eq!(spared.has(ManifestObject::Delta(version)), delta, "{version}");
-            assert_eq!(spared.has(ManifestObject::Checkpoint(version)), checkpoint, "{version}");
+            assert_eq!(retained.has(ManifestObject::Delta(version)), delta, "{version}");
+            assert_eq!(retained.has(ManifestObject::Checkpoint(version)), checkpoint, "{version}");
         }
     }
 }

@@ -1,4 +1,4 @@
-//! The pass; see the module's head.
+//! A garbage collection pass over all regions of a store.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
@@ -6,60 +6,61 @@ use futures::{StreamExt, stream};
 use tidewater_common::ids::RegionId;
 use tokio::sync::mpsc;
 
-use super::named::{self, Name};
-use super::survey::{Candidate, Survey, survey};
-use super::{Awaited, Garbage, GcReport, GcRequest, Kept, Why};
+use super::named::{self, ObjectName};
+use super::survey::{GarbageCandidate, RegionSurvey, survey};
+use super::{Garbage, GarbageReason, GcReport, GcRequest, HookPositions, KeepReason};
 use crate::env::RegionEnv;
 use crate::error::EngineError;
 use crate::hooks::{FilesRemoved, GcPass, RegionHooks, RemovalReason};
 use crate::layout::{RegionDir, RegionObject};
 use crate::manifest::{ActionKind, Author, Change, ManifestContext};
 
-/// Deletions that are under way at once.
-const DELETIONS: usize = 16;
-/// How often a hook that refuses a pass is told again.
-const TELLINGS: usize = 3;
+/// Concurrent deletions.
+const CONCURRENT_DELETIONS: usize = 16;
+/// Attempts to notify hooks of a pass while one of them returns an error.
+const HOOK_ATTEMPTS: usize = 3;
 
 /// Collects the garbage of all regions in a store.
 #[derive(Debug, Clone)]
-pub struct Collector {
+pub struct GarbageCollector {
     env: RegionEnv,
-    awaited: Awaited,
+    hook_positions: HookPositions,
 }
 
-/// What a pass knows.
-struct Pass<'a> {
-    collector: &'a Collector,
+/// State of a running pass.
+struct CollectionPass<'a> {
+    collector: &'a GarbageCollector,
     request: &'a GcRequest,
     report: GcReport,
-    candidates: Vec<Candidate>,
-    /// Regions whose manifests get the floor.
+    candidates: Vec<GarbageCandidate>,
+    /// Regions whose manifests receive the floor.
     floors: BTreeSet<RegionDir>,
 }
 
-impl Collector {
-    /// A collector with the store, the ids and the hooks of this environment.
+impl GarbageCollector {
+    /// Creates a collector with the store, the ids and the hooks of this environment.
     pub fn new(env: RegionEnv) -> Self {
-        Self { env, awaited: Awaited::default() }
+        Self { env, hook_positions: HookPositions::default() }
     }
 
-    /// The same, but what durable hooks wait for stays.
-    pub fn sparing(self, awaited: Awaited) -> Self {
-        Self { awaited, ..self }
+    /// Returns the collector with the positions of durable hooks: it keeps the versions after them.
+    pub fn with_hook_positions(self, hook_positions: HookPositions) -> Self {
+        Self { hook_positions, ..self }
     }
 
-    /// One pass. Each object that is deleted, or would be, is sent to `found` as it goes; when nobody
-    /// listens any more, the pass goes on. May be dropped at any point, and run beside others.
+    /// Runs one pass. Sends each object that is deleted, or would be, to `found`; the pass
+    /// continues if the receiver is dropped. May be dropped at any point, and run concurrently with
+    /// others.
     ///
     /// # Errors
     /// When the store cannot be listed. A manifest that cannot be read, or an object that cannot be
-    /// deleted, is no error but in the report.
+    /// deleted, is recorded in the report only.
     pub async fn collect(
         &self,
         request: &GcRequest,
         found: &mpsc::Sender<Garbage>,
     ) -> Result<GcReport, EngineError> {
-        let mut pass = Pass {
+        let mut pass = CollectionPass {
             collector: self,
             request,
             report: GcReport::default(),
@@ -78,25 +79,26 @@ impl Collector {
         Ok(pass.report)
     }
 
-    /// All regions' directories in order of region id, and how many objects lie beside them.
+    /// Returns all regions' directories in order of region id, and the number of objects next to
+    /// them.
     async fn regions(&self) -> Result<(Vec<RegionDir>, u64), EngineError> {
-        let (tables, mut beside) = self.env.storage.folders(None).await?;
+        let (tables, mut outside) = self.env.storage.directories(None).await?;
         let mut regions = Vec::new();
         for table in tables {
-            let (folders, objects) = self.env.storage.folders(Some(&table)).await?;
-            beside += objects;
+            let (folders, objects) = self.env.storage.directories(Some(&table)).await?;
+            outside += objects;
             regions.extend(folders.iter().filter_map(|folder| RegionDir::parse(folder.as_ref())));
         }
         regions.sort_by_key(|dir| (dir.region_id, *dir));
-        Ok((regions, beside))
+        Ok((regions, outside))
     }
 
-    async fn survey(&self, dir: RegionDir, floor_ms: u64) -> Result<Survey, EngineError> {
-        // Objects first: what is named later is found named.
+    async fn survey(&self, dir: RegionDir, floor_ms: u64) -> Result<RegionSurvey, EngineError> {
+        // Objects first: an object that is referenced after the listing is found referenced.
         let objects = self.env.storage.list(&dir.path(), None).await?;
         let manifest = ManifestContext::new(self.env.clone(), dir);
         let checkpoint = manifest.read_from_checkpoint().await?;
-        Ok(survey(&manifest.state(), checkpoint, &objects, floor_ms, &self.awaited))
+        Ok(survey(&manifest.state(), checkpoint, &objects, floor_ms, &self.hook_positions))
     }
 
     async fn raise_floor(&self, dir: RegionDir, floor_ms: u64) -> Result<(), EngineError> {
@@ -107,22 +109,22 @@ impl Collector {
         }
         let floor = Change::new(Author::System, vec![ActionKind::GcFloor { floor_ms }]);
         match manifest.record(floor).await {
-            // Nothing is ever added to it again.
+            // A removed region never receives another file.
             Ok(_) | Err(EngineError::Removed { .. }) => Ok(()),
             Err(error) => Err(error),
         }
     }
 }
 
-impl Pass<'_> {
+impl CollectionPass<'_> {
     async fn survey(&mut self) -> Result<(), EngineError> {
-        let (regions, beside) = self.collector.regions().await?;
-        self.report.keep(Kept::Unknown, beside);
+        let (regions, outside) = self.collector.regions().await?;
+        self.report.keep(KeepReason::Unknown, outside);
         for dir in regions {
             match self.collector.survey(dir, self.request.floor_ms).await {
-                Ok(survey) => self.take(dir, survey),
+                Ok(survey) => self.add_survey(dir, survey),
                 Err(error) => {
-                    self.unreadable(dir, &error);
+                    self.record_unreadable(dir, &error);
                     self.spare_all();
                 }
             }
@@ -130,30 +132,34 @@ impl Pass<'_> {
         Ok(())
     }
 
-    /// The regions so far have lower ids than one that cannot be read: what they hold is spared, and
-    /// must not take the room of others.
+    /// Keeps the candidates so far: their regions have lower ids than a region that cannot be read,
+    /// and they must not use up the maximum of the pass.
     fn spare_all(&mut self) {
         let before = self.candidates.len();
         self.candidates.retain(|candidate| candidate.id.is_none());
-        self.report.keep(Kept::Spared, (before - self.candidates.len()) as u64);
+        self.report.keep(KeepReason::Spared, (before - self.candidates.len()) as u64);
     }
 
-    fn take(&mut self, dir: RegionDir, survey: Survey) {
+    fn add_survey(&mut self, dir: RegionDir, survey: RegionSurvey) {
         for (why, objects) in survey.kept {
             self.report.keep(why, objects);
         }
-        let asked = self.request.table.is_none_or(|table| table == dir.table_id);
-        let room = self.request.most.max(1) - self.candidates.len();
-        let taken = if asked { survey.candidates.len().min(room) } else { 0 };
-        self.report.keep(Kept::Later, (survey.candidates.len() - taken) as u64);
+        let is_requested = self.request.table.is_none_or(|table| table == dir.table_id);
+        let room = self.request.max_deletions.max(1) - self.candidates.len();
+        let taken = if is_requested { survey.candidates.len().min(room) } else { 0 };
+        self.report.keep(KeepReason::Later, (survey.candidates.len() - taken) as u64);
         if survey.names_others || taken > 0 {
             self.floors.insert(dir);
         }
         self.candidates.extend(survey.candidates.into_iter().take(taken));
     }
 
-    fn unreadable(&mut self, dir: RegionDir, error: &EngineError) {
-        tracing::warn!(region = %dir, %error, "garbage collection spares what it may name");
+    fn record_unreadable(&mut self, dir: RegionDir, error: &EngineError) {
+        tracing::warn!(
+            region = %dir,
+            %error,
+            "failed to read manifest; keeping objects that it may reference"
+        );
         if !self.report.unreadable.iter().any(|(known, _)| *known == dir) {
             self.report.unreadable.push((dir, error.to_string()));
         }
@@ -162,14 +168,14 @@ impl Pass<'_> {
     async fn raise_floors(&mut self) {
         for dir in std::mem::take(&mut self.floors) {
             if let Err(error) = self.collector.raise_floor(dir, self.request.floor_ms).await {
-                self.unreadable(dir, &error);
+                self.record_unreadable(dir, &error);
             }
         }
     }
 
-    /// The candidates that some manifest names.
-    async fn mark(&mut self) -> Result<HashMap<Name, Kept>, EngineError> {
-        let candidates: BTreeSet<Name> = self
+    /// Returns the candidates that a manifest references.
+    async fn mark(&mut self) -> Result<HashMap<ObjectName, KeepReason>, EngineError> {
+        let candidates: BTreeSet<ObjectName> = self
             .candidates
             .iter()
             .filter_map(|candidate| Some((candidate.garbage.dir, candidate.id?)))
@@ -186,7 +192,7 @@ impl Pass<'_> {
             for dir in fresh {
                 let manifest = ManifestContext::new(self.collector.env.clone(), dir);
                 if let Err(error) = manifest.refresh().await {
-                    self.unreadable(dir, &error);
+                    self.record_unreadable(dir, &error);
                     continue;
                 }
                 named::each(&manifest.state(), self.request.floor_ms, |name, why| {
@@ -198,72 +204,73 @@ impl Pass<'_> {
         }
     }
 
-    async fn sweep(&mut self, named: &HashMap<Name, Kept>, found: &mpsc::Sender<Garbage>) {
-        let spared = self.report.unreadable.iter().map(|(dir, _)| dir.region_id).max();
+    async fn sweep(
+        &mut self,
+        named: &HashMap<ObjectName, KeepReason>,
+        found: &mpsc::Sender<Garbage>,
+    ) {
+        let highest_unreadable = self.report.unreadable.iter().map(|(dir, _)| dir.region_id).max();
         let mut by_region: BTreeMap<(RegionId, RegionDir), Vec<Garbage>> = BTreeMap::new();
-        for Candidate { id, garbage } in std::mem::take(&mut self.candidates) {
+        for GarbageCandidate { id, garbage } in std::mem::take(&mut self.candidates) {
             let dir = garbage.dir;
             match id {
                 Some(id) if named.contains_key(&(dir, id)) => {
                     self.report.keep(named[&(dir, id)], 1);
                 }
-                Some(_) if spared.is_some_and(|highest| dir.region_id <= highest) => {
-                    self.report.keep(Kept::Spared, 1);
+                Some(_) if highest_unreadable.is_some_and(|highest| dir.region_id <= highest) => {
+                    self.report.keep(KeepReason::Spared, 1);
                 }
                 _ => by_region.entry((dir.region_id, dir)).or_default().push(garbage),
             }
         }
         for ((_, dir), garbage) in by_region {
-            let gone = match self.request.dry_run {
-                true => garbage,
-                false => self.delete(garbage).await,
-            };
-            self.report.deleted += gone.len() as u64;
-            self.report.bytes += gone.iter().map(|garbage| garbage.bytes).sum::<u64>();
+            let deleted = if self.request.dry_run { garbage } else { self.delete(garbage).await };
+            self.report.deleted += deleted.len() as u64;
+            self.report.bytes += deleted.iter().map(|garbage| garbage.bytes).sum::<u64>();
             if !self.request.dry_run {
-                self.tell(dir, &gone).await;
+                self.notify_hooks(dir, &deleted).await;
             }
-            for garbage in gone {
-                // Whoever asked may have gone.
+            for garbage in deleted {
+                // The receiver may have been dropped.
                 let _ = found.send(garbage).await;
             }
         }
     }
 
-    /// Deletes; gives back what is gone.
+    /// Deletes objects; returns those that were deleted.
     async fn delete(&mut self, garbage: Vec<Garbage>) -> Vec<Garbage> {
         let storage = &self.collector.env.storage;
         let deletions = garbage.into_iter().map(|garbage| async move {
-            let deleted = storage.delete(&garbage.path).await;
-            (garbage, deleted)
+            let result = storage.delete(&garbage.path).await;
+            (garbage, result)
         });
-        let mut gone = Vec::new();
-        let mut deletions = stream::iter(deletions).buffered(DELETIONS);
-        while let Some((garbage, deleted)) = deletions.next().await {
-            match deleted {
-                Ok(()) => gone.push(garbage),
+        let mut deleted = Vec::new();
+        let mut deletions = stream::iter(deletions).buffered(CONCURRENT_DELETIONS);
+        while let Some((garbage, result)) = deletions.next().await {
+            match result {
+                Ok(()) => deleted.push(garbage),
                 Err(error) => {
-                    tracing::warn!(%error, "garbage could not be deleted; the next pass tries again");
+                    tracing::warn!(%error, "failed to delete object; the next pass retries");
                     self.report.failed += 1;
                 }
             }
         }
-        gone
+        deleted
     }
 
-    async fn tell(&self, dir: RegionDir, gone: &[Garbage]) {
-        let removed = removed(dir, gone);
-        if gone.is_empty() {
+    async fn notify_hooks(&self, dir: RegionDir, deleted: &[Garbage]) {
+        let removed = removed_files(dir, deleted);
+        if deleted.is_empty() {
             return;
         }
         let hooks = RegionHooks::new(&self.collector.env.plugins, dir);
         for files in &removed {
             hooks.files_removed(files.clone()).await;
         }
-        let bytes = gone.iter().map(|garbage| garbage.bytes).sum();
+        let bytes = deleted.iter().map(|garbage| garbage.bytes).sum();
         let pass = GcPass { removed, bytes };
-        for _ in 0..TELLINGS {
-            // What was deleted stays deleted: to make the pass again is to tell of it again.
+        for _ in 0..HOOK_ATTEMPTS {
+            // Deleted objects stay deleted: repeating the pass means repeating the notification.
             if hooks.region_gc(pass.clone()).await.is_ok() {
                 return;
             }
@@ -271,8 +278,8 @@ impl Pass<'_> {
     }
 }
 
-/// The data files among it, by reason.
-fn removed(dir: RegionDir, gone: &[Garbage]) -> Vec<FilesRemoved> {
+/// Returns the data files among the deleted objects, by reason.
+fn removed_files(dir: RegionDir, deleted: &[Garbage]) -> Vec<FilesRemoved> {
     let all = [
         RemovalReason::Compaction,
         RemovalReason::Truncate,
@@ -281,7 +288,8 @@ fn removed(dir: RegionDir, gone: &[Garbage]) -> Vec<FilesRemoved> {
     ];
     all.into_iter()
         .map(|reason| {
-            let of_reason = gone.iter().filter(|garbage| garbage.why == Why::File(reason));
+            let of_reason =
+                deleted.iter().filter(|garbage| garbage.why == GarbageReason::File(reason));
             let files = of_reason.filter_map(|garbage| match dir.object(&garbage.path) {
                 RegionObject::Data(file) => Some(file),
                 _ => None,

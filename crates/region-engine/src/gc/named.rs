@@ -1,35 +1,35 @@
-//! What a manifest's state names: pure.
+//! Objects that a manifest's state references (pure).
 
 use uuid::Uuid;
 
-use super::Kept;
+use super::KeepReason;
 use crate::layout::RegionDir;
 use crate::manifest::{ActionKind, ManifestState};
 
 /// An object of a region's directory, by its id: data files and indexes never share one.
-pub type Name = (RegionDir, Uuid);
+pub type ObjectName = (RegionDir, Uuid);
 
-/// Calls `name` for everything that the state names, with the reason for which it must stay. A file
-/// may be named more than once.
-pub fn each(state: &ManifestState, floor_ms: u64, mut name: impl FnMut(Name, Kept)) {
+/// Calls `name` for every object that the state references, with the reason for keeping it. A file
+/// may be referenced more than once.
+pub fn each(state: &ManifestState, floor_ms: u64, mut name: impl FnMut(ObjectName, KeepReason)) {
     for file in state.files() {
-        name((file.origin, file.file_id.0), Kept::Live);
+        name((file.origin, file.file_id.0), KeepReason::Live);
         for index in &file.indexes {
-            name((file.origin, index.index_id), Kept::Live);
+            name((file.origin, index.index_id), KeepReason::Live);
         }
     }
     let staged = state.areas.values().flat_map(|area| &area.actions);
     for action in staged {
         let ActionKind::Edit(edit) = &action.kind else { continue };
         for file in &edit.add {
-            name((file.origin, file.file_id.0), Kept::Staged);
+            name((file.origin, file.file_id.0), KeepReason::Staged);
             for index in &file.indexes {
-                name((file.origin, index.index_id), Kept::Staged);
+                name((file.origin, index.index_id), KeepReason::Staged);
             }
         }
         for (file, index) in &edit.add_indexes {
             if let Some(file) = state.live.get(file) {
-                name((file.origin, index.index_id), Kept::Staged);
+                name((file.origin, index.index_id), KeepReason::Staged);
             }
         }
     }
@@ -37,14 +37,14 @@ pub fn each(state: &ManifestState, floor_ms: u64, mut name: impl FnMut(Name, Kep
         if removed.at_ms < floor_ms {
             continue;
         }
-        name((removed.origin, file.file_id.0), Kept::Recent);
+        name((removed.origin, file.file_id.0), KeepReason::Recent);
         for (index, _) in &removed.indexes {
-            name((removed.origin, *index), Kept::Recent);
+            name((removed.origin, *index), KeepReason::Recent);
         }
     }
 }
 
-/// Whether it names objects that lie in other regions' directories.
+/// Returns `true` if the state references objects in other regions' directories.
 pub fn names_others(state: &ManifestState) -> bool {
     let mut others = false;
     each(state, 0, |(dir, _), _| others |= dir != state.dir);
@@ -61,11 +61,11 @@ mod tests {
     use crate::file_meta::FileMeta;
     use crate::hooks::RemovalReason;
     use crate::manifest::samples::*;
-    use crate::manifest::state::{Area, RemovedFile};
+    use crate::manifest::state::{RemovedFile, StagingArea};
     use crate::manifest::{Action, AreaId, Edit};
 
     #[test]
-    fn live_staged_and_lately_removed_files_are_named_with_their_indexes() {
+    fn live_staged_and_recently_removed_files_are_referenced() {
         let other = RegionDir { region_id: RegionId(1), ..DIR };
         let mut state = ManifestState::empty(DIR);
         let live = FileMeta { indexes: vec![index(1)], ..file(1) };
@@ -80,7 +80,7 @@ mod tests {
         };
         let area = AreaId(Uuid::from_u128(9));
         let actions = vec![Action::staged(area, ActionKind::Edit(edit))];
-        state.areas.insert(area, Area { logged: true, deadline_ms: 0, actions });
+        state.areas.insert(area, StagingArea { logged: true, deadline_ms: 0, actions });
         for (number, at_ms) in [(5, 99), (6, 100)] {
             let removed = RemovedFile {
                 origin: DIR,
@@ -93,14 +93,14 @@ mod tests {
         let mut named = BTreeMap::new();
         each(&state, 100, |name, why| assert_eq!(named.insert(name, why), None));
         let expected = BTreeMap::from([
-            ((DIR, live.file_id.0), Kept::Live),
-            ((DIR, index(1).index_id), Kept::Live),
-            ((other, foreign.file_id.0), Kept::Live),
-            ((DIR, file(3).file_id.0), Kept::Staged),
-            ((DIR, index(3).index_id), Kept::Staged),
-            ((DIR, index(4).index_id), Kept::Staged),
-            ((DIR, file(6).file_id.0), Kept::Recent),
-            ((DIR, index(6).index_id), Kept::Recent),
+            ((DIR, live.file_id.0), KeepReason::Live),
+            ((DIR, index(1).index_id), KeepReason::Live),
+            ((other, foreign.file_id.0), KeepReason::Live),
+            ((DIR, file(3).file_id.0), KeepReason::Staged),
+            ((DIR, index(3).index_id), KeepReason::Staged),
+            ((DIR, index(4).index_id), KeepReason::Staged),
+            ((DIR, file(6).file_id.0), KeepReason::Recent),
+            ((DIR, index(6).index_id), KeepReason::Recent),
         ]);
         assert_eq!(named, expected);
         assert!(names_others(&state));

@@ -1,4 +1,4 @@
-//! One region's account: what goes, what stays, and why. Pure.
+//! Survey of one region: candidates and kept objects, with reasons. Pure.
 
 use std::collections::{BTreeMap, HashMap};
 
@@ -7,40 +7,40 @@ use object_store::path::Path;
 use tidewater_common::ids::ManifestVersion;
 use uuid::Uuid;
 
-use super::{Awaited, Garbage, Kept, Why, named};
+use super::{Garbage, GarbageReason, HookPositions, KeepReason, named};
 use crate::env::id_time_ms;
 use crate::hooks::RemovalReason;
 use crate::layout::{ManifestObject, RegionDir, RegionObject};
 use crate::manifest::ManifestState;
 
-/// What a region's directory holds.
+/// Objects of a region's directory.
 #[derive(Debug, Default)]
-pub(super) struct Survey {
-    pub(super) candidates: Vec<Candidate>,
-    pub(super) kept: BTreeMap<Kept, u64>,
-    /// The region names objects of others.
+pub(super) struct RegionSurvey {
+    pub(super) candidates: Vec<GarbageCandidate>,
+    pub(super) kept: BTreeMap<KeepReason, u64>,
+    /// The region references objects of other regions.
     pub(super) names_others: bool,
 }
 
-/// An object that goes unless another manifest names it.
+/// An object that is deleted unless another manifest references it.
 #[derive(Debug)]
-pub(super) struct Candidate {
-    /// `None` for what no manifest names: deltas and checkpoints.
+pub(super) struct GarbageCandidate {
+    /// `None` for objects that no manifest references: deltas and checkpoints.
     pub(super) id: Option<Uuid>,
     pub(super) garbage: Garbage,
 }
 
-/// Sorts a region's objects by its state. `checkpoint`: the newest one, which has been read.
+/// Classifies a region's objects by its state. `checkpoint`: the newest one, which has been read.
 pub(super) fn survey(
     state: &ManifestState,
     checkpoint: ManifestVersion,
     objects: &[ObjectMeta],
     floor_ms: u64,
-    awaited: &Awaited,
-) -> Survey {
+    positions: &HookPositions,
+) -> RegionSurvey {
     let dir = state.dir;
-    let mut own: HashMap<Uuid, Kept> = HashMap::new();
-    let mut survey = Survey::default();
+    let mut own: HashMap<Uuid, KeepReason> = HashMap::new();
+    let mut survey = RegionSurvey::default();
     named::each(state, floor_ms, |(origin, id), why| {
         survey.names_others |= origin != dir;
         if origin == dir {
@@ -52,60 +52,64 @@ pub(super) fn survey(
         RegionObject::Manifest(ManifestObject::Checkpoint(version)) => Some(version),
         _ => None,
     });
-    let spared = awaited.spared(state, checkpoints);
+    let retained = positions.retained(state, checkpoints);
     for object in objects {
         let verdict = match dir.object(&object.location) {
-            RegionObject::Manifest(object) => match covered(state, checkpoint, object, floor_ms) {
-                true if spared.is_some_and(|spared| spared.has(object)) => Ok(Kept::Awaited),
-                true => Err((None, Why::Covered)),
-                false => Ok(Kept::Manifest),
-            },
-            RegionObject::Data(file) => of_id(state, &own, &reasons, file.0, floor_ms),
-            RegionObject::Index(index) => of_id(state, &own, &reasons, index, floor_ms),
-            RegionObject::Other if object.location == dir.last_checkpoint() => Ok(Kept::Manifest),
-            RegionObject::Other => Ok(Kept::Unknown),
+            RegionObject::Manifest(object) => {
+                if !is_covered(state, checkpoint, object, floor_ms) {
+                    Ok(KeepReason::Manifest)
+                } else if retained.is_some_and(|retained| retained.has(object)) {
+                    Ok(KeepReason::Awaited)
+                } else {
+                    Err((None, GarbageReason::Covered))
+                }
+            }
+            RegionObject::Data(file) => classify_id(state, &own, &reasons, file.0, floor_ms),
+            RegionObject::Index(index) => classify_id(state, &own, &reasons, index, floor_ms),
+            RegionObject::Other if object.location == dir.last_checkpoint() => {
+                Ok(KeepReason::Manifest)
+            }
+            RegionObject::Other => Ok(KeepReason::Unknown),
         };
         match verdict {
             Ok(why) => *survey.kept.entry(why).or_default() += 1,
             Err((id, why)) => {
-                survey.candidates.push(Candidate { id, garbage: garbage(dir, object, why) });
+                survey.candidates.push(GarbageCandidate { id, garbage: garbage(dir, object, why) });
             }
         }
     }
     survey
 }
 
-fn garbage(dir: RegionDir, object: &ObjectMeta, why: Why) -> Garbage {
+fn garbage(dir: RegionDir, object: &ObjectMeta, why: GarbageReason) -> Garbage {
     let path: Path = object.location.clone();
     Garbage { dir, path, bytes: object.size, why }
 }
 
-/// A data file or an index: why it stays, or why it may go.
-fn of_id(
+/// Classifies a data file or an index: the reason to keep it, or the candidate's id and reason.
+fn classify_id(
     state: &ManifestState,
-    own: &HashMap<Uuid, Kept>,
+    own: &HashMap<Uuid, KeepReason>,
     reasons: &HashMap<Uuid, RemovalReason>,
     id: Uuid,
     floor_ms: u64,
-) -> Result<Kept, (Option<Uuid>, Why)> {
+) -> Result<KeepReason, (Option<Uuid>, GarbageReason)> {
     if let Some(why) = own.get(&id) {
         return Ok(*why);
     }
-    // Without a manifest nobody has refused, or will refuse, what is older.
+    // Without a manifest, no floor refuses older ids, now or later.
     if id.get_version_num() != 7 || state.version.get() == 0 {
-        return Ok(Kept::Unknown);
+        return Ok(KeepReason::Unknown);
     }
     if id_time_ms(id) >= floor_ms {
-        return Ok(Kept::Young);
+        return Ok(KeepReason::Young);
     }
-    let otherwise = match state.is_removed() {
-        true => RemovalReason::Drop,
-        false => RemovalReason::Orphan,
-    };
-    Err((Some(id), Why::File(reasons.get(&id).copied().unwrap_or(otherwise))))
+    let otherwise = if state.is_removed() { RemovalReason::Drop } else { RemovalReason::Orphan };
+    Err((Some(id), GarbageReason::File(reasons.get(&id).copied().unwrap_or(otherwise))))
 }
 
-/// Why files and their indexes were removed, as far as the state still knows.
+/// Returns the reasons for which files and their indexes were removed, while the state still has
+/// them.
 fn removals(state: &ManifestState) -> HashMap<Uuid, RemovalReason> {
     let mut reasons = HashMap::new();
     for (file, removed) in &state.removed {
@@ -117,9 +121,9 @@ fn removals(state: &ManifestState) -> HashMap<Uuid, RemovalReason> {
     reasons
 }
 
-/// Whether nobody reads it any more: a newer checkpoint stands for it, and whoever was reading when
-/// it was made has long gone on.
-fn covered(
+/// Returns `true` if no reader needs the object: a newer checkpoint replaces it, and readers that
+/// were active when that was written have long finished.
+fn is_covered(
     state: &ManifestState,
     checkpoint: ManifestVersion,
     object: ManifestObject,
@@ -129,7 +133,7 @@ fn covered(
         ManifestObject::Delta(version) => (version, version <= checkpoint),
         ManifestObject::Checkpoint(version) => (version, version < checkpoint),
     };
-    // The state names the writers of a week: what is not among them is older.
+    // The state keeps the writers of one week: versions without a slot are older.
     covered && state.slots.get(&version).is_none_or(|slot| slot.time_ms < floor_ms)
 }
 
@@ -140,9 +144,9 @@ mod tests {
     use super::*;
     use crate::file_meta::FileMeta;
     use crate::manifest::samples::*;
-    use crate::manifest::state::{RemovedFile, Slot};
+    use crate::manifest::state::{RemovedFile, VersionSlot};
 
-    /// Ids of `file(n)` are of the time 1,000,000 + n.
+    /// Ids of `file(n)` have the time 1,000,000 + n.
     const FLOOR: u64 = 1_000_005;
 
     fn object(path: Path) -> ObjectMeta {
@@ -156,21 +160,22 @@ mod tests {
         state
     }
 
-    fn verdicts(state: &ManifestState, paths: &[Path]) -> Vec<Result<Kept, Why>> {
-        let one = |path: &Path| {
+    fn verdicts(state: &ManifestState, paths: &[Path]) -> Vec<Result<KeepReason, GarbageReason>> {
+        let verdict = |path: &Path| {
             let objects = [object(path.clone())];
-            let survey = survey(state, ManifestVersion(8), &objects, FLOOR, &Awaited::default());
+            let survey =
+                survey(state, ManifestVersion(8), &objects, FLOOR, &HookPositions::default());
             match (survey.candidates.first(), survey.kept.first_key_value()) {
                 (Some(candidate), None) => Err(candidate.garbage.why),
                 (None, Some((why, 1))) => Ok(*why),
                 other => panic!("{path}: {other:?}"),
             }
         };
-        paths.iter().map(one).collect()
+        paths.iter().map(verdict).collect()
     }
 
     #[test]
-    fn files_go_when_they_are_old_and_not_named() {
+    fn old_unreferenced_files_are_candidates() {
         let mut state = state();
         let live = FileMeta { indexes: vec![index(1)], ..file(1) };
         state.live.insert(live.reference(), live.clone());
@@ -196,30 +201,33 @@ mod tests {
             DIR.path().join("notes.txt"),
         ];
         let expected = [
-            Ok(Kept::Live),
-            Ok(Kept::Live),
-            Ok(Kept::Recent),
-            Err(Why::File(RemovalReason::Compaction)),
-            Err(Why::File(RemovalReason::Truncate)),
-            Err(Why::File(RemovalReason::Orphan)),
-            Err(Why::File(RemovalReason::Orphan)),
-            Ok(Kept::Young),
-            Ok(Kept::Unknown),
-            Ok(Kept::Unknown),
+            Ok(KeepReason::Live),
+            Ok(KeepReason::Live),
+            Ok(KeepReason::Recent),
+            Err(GarbageReason::File(RemovalReason::Compaction)),
+            Err(GarbageReason::File(RemovalReason::Truncate)),
+            Err(GarbageReason::File(RemovalReason::Orphan)),
+            Err(GarbageReason::File(RemovalReason::Orphan)),
+            Ok(KeepReason::Young),
+            Ok(KeepReason::Unknown),
+            Ok(KeepReason::Unknown),
         ];
         assert_eq!(verdicts(&state, &paths), expected);
         state.removed_at_ms = Some(1);
-        assert_eq!(verdicts(&state, &[DIR.data(old)]), [Err(Why::File(RemovalReason::Drop))]);
+        assert_eq!(
+            verdicts(&state, &[DIR.data(old)]),
+            [Err(GarbageReason::File(RemovalReason::Drop))]
+        );
         state.version = ManifestVersion(0);
-        assert_eq!(verdicts(&state, &[DIR.data(old)]), [Ok(Kept::Unknown)]);
+        assert_eq!(verdicts(&state, &[DIR.data(old)]), [Ok(KeepReason::Unknown)]);
     }
 
     #[test]
-    fn deltas_go_when_a_checkpoint_has_covered_them_for_long() {
+    fn deltas_covered_before_the_floor_are_candidates() {
         let mut state = state();
         let writer = tidewater_common::ids::WriterId(Uuid::from_u128(1));
         for (version, time_ms) in [(6, FLOOR - 1), (7, FLOOR), (8, FLOOR), (9, FLOOR)] {
-            state.slots.insert(ManifestVersion(version), Slot { writer, time_ms });
+            state.slots.insert(ManifestVersion(version), VersionSlot { writer, time_ms });
         }
         let v = ManifestVersion;
         let paths = [
@@ -233,19 +241,19 @@ mod tests {
             DIR.last_checkpoint(),
         ];
         let expected = [
-            Err(Why::Covered),
-            Err(Why::Covered),
-            Ok(Kept::Manifest),
-            Ok(Kept::Manifest),
-            Err(Why::Covered),
-            Ok(Kept::Manifest),
-            Ok(Kept::Manifest),
-            Ok(Kept::Manifest),
+            Err(GarbageReason::Covered),
+            Err(GarbageReason::Covered),
+            Ok(KeepReason::Manifest),
+            Ok(KeepReason::Manifest),
+            Err(GarbageReason::Covered),
+            Ok(KeepReason::Manifest),
+            Ok(KeepReason::Manifest),
+            Ok(KeepReason::Manifest),
         ];
         assert_eq!(verdicts(&state, &paths), expected);
-        // However old: the newest checkpoint, and what lies after it, is the manifest.
+        // At any age, the newest checkpoint and the deltas after it are the manifest.
         state.slots.clear();
         let newest = [DIR.checkpoint(v(8)), DIR.delta(v(9))];
-        assert_eq!(verdicts(&state, &newest), [Ok(Kept::Manifest), Ok(Kept::Manifest)]);
+        assert_eq!(verdicts(&state, &newest), [Ok(KeepReason::Manifest), Ok(KeepReason::Manifest)]);
     }
 }

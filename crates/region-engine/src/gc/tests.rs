@@ -1,4 +1,4 @@
-//! Passes over a store in memory.
+//! Passes over an in-memory store.
 
 mod awaited;
 mod late;
@@ -10,7 +10,7 @@ use tokio::sync::mpsc;
 
 use super::*;
 use crate::file_meta::FileMeta;
-use crate::hooks::testing::{Recorder, Seen};
+use crate::hooks::testing::{HookCall, Recorder};
 use crate::hooks::{FilesRemoved, GcPass, RegionHookRef};
 use crate::manifest::samples::*;
 use crate::manifest::{Change, Edit, ManifestContext};
@@ -20,23 +20,24 @@ use crate::storage::testing::{Fault, FaultyStore};
 const OTHER: RegionDir =
     RegionDir { table_id: TableId(4), region_id: RegionId(20), incarnation: DIR.incarnation };
 
-/// Without checkpoints, so that deltas are no garbage.
+/// Returns an environment without checkpoints, so that deltas are no garbage.
 fn env(storage: Storage) -> crate::env::RegionEnv {
     let mut env = crate::manifest::samples::env(storage);
     env.options.manifest.checkpoint_every = 1_000;
     env
 }
 
-/// Everything that was made by `file(1..=9)` is older.
+/// Later than all ids of `file(1..=9)`.
 const FLOOR: u64 = 1_000_010;
 
 fn request(dry_run: bool) -> GcRequest {
-    GcRequest { floor_ms: FLOOR, dry_run, table: None, most: 1_000 }
+    GcRequest { floor_ms: FLOOR, dry_run, table: None, max_deletions: 1_000 }
 }
 
 async fn pass(storage: &Storage, request: GcRequest) -> (GcReport, Vec<String>) {
     let (sender, mut receiver) = mpsc::channel(1_000);
-    let report = Collector::new(env(storage.clone())).collect(&request, &sender).await.unwrap();
+    let report =
+        GarbageCollector::new(env(storage.clone())).collect(&request, &sender).await.unwrap();
     drop(sender);
     let mut garbage = Vec::new();
     while let Some(found) = receiver.recv().await {
@@ -59,15 +60,15 @@ async fn has(storage: &Storage, dir: RegionDir, file: FileId) -> bool {
     objects(storage).await.contains(&dir.data(file))
 }
 
-/// A region with file 1 merged into file 3 long ago, file 2 live, and an orphan.
+/// Creates a region with file 1 compacted into file 3 long ago, file 2 live, and an orphan.
 async fn region(storage: &Storage) -> ManifestContext {
     let manifest = ManifestContext::new(env(storage.clone()), DIR);
     for change in [fence(1), create(1), flush(1, 1), flush(1, 2)] {
         manifest.update_manifest(change).await.unwrap();
     }
-    let merged = FileMeta { stored_min_sequence: file(1).stored_min_sequence, ..file(3) };
-    let merged = FileMeta { stored_max_sequence: file(1).stored_max_sequence, ..merged };
-    let edit = Edit { add: vec![merged], remove: vec![file(1).reference()], ..Edit::default() };
+    let output = FileMeta { stored_min_sequence: file(1).stored_min_sequence, ..file(3) };
+    let output = FileMeta { stored_max_sequence: file(1).stored_max_sequence, ..output };
+    let edit = Edit { add: vec![output], remove: vec![file(1).reference()], ..Edit::default() };
     manifest.update_manifest(by_job(edit)).await.unwrap();
     for number in 1..=4 {
         put(storage, DIR.data(file(number).file_id)).await;
@@ -76,15 +77,15 @@ async fn region(storage: &Storage) -> ManifestContext {
 }
 
 #[tokio::test]
-async fn what_nobody_names_goes_and_the_account_is_that_of_the_store() {
+async fn pass_deletes_unreferenced_objects_and_counts_all() {
     let storage = Storage::memory();
     let manifest = region(&storage).await;
     put(&storage, Path::from("cluster.json")).await;
     let before = objects(&storage).await;
 
-    let (account, garbage) = pass(&storage, request(true)).await;
+    let (dry_report, garbage) = pass(&storage, request(true)).await;
     assert_eq!(objects(&storage).await, before, "a dry run changes nothing");
-    assert_eq!(account.deleted + account.kept_objects(), before.len() as u64);
+    assert_eq!(dry_report.deleted + dry_report.kept_objects(), before.len() as u64);
     let expected = [
         format!("{} compaction", DIR.data(file(1).file_id)),
         format!("{} orphan", DIR.data(file(4).file_id)),
@@ -93,11 +94,11 @@ async fn what_nobody_names_goes_and_the_account_is_that_of_the_store() {
 
     let (report, deleted) = pass(&storage, request(false)).await;
     assert_eq!(deleted, garbage);
-    assert_eq!(report, account);
+    assert_eq!(report, dry_report);
     for (number, kept) in [(1, false), (2, true), (3, true), (4, false)] {
         assert_eq!(has(&storage, DIR, file(number).file_id).await, kept, "{number}");
     }
-    // The floor is in the manifest, and nobody can name what is gone.
+    // The floor is in the manifest, which refuses deleted files.
     manifest.refresh().await.unwrap();
     assert_eq!(manifest.state().gc_floor_ms, FLOOR);
     let error = manifest.update_manifest(flush(1, 4)).await.unwrap_err();
@@ -107,7 +108,7 @@ async fn what_nobody_names_goes_and_the_account_is_that_of_the_store() {
 }
 
 #[tokio::test]
-async fn a_file_that_a_higher_region_names_stays() {
+async fn file_referenced_by_a_higher_region_is_kept() {
     let storage = Storage::memory();
     region(&storage).await;
     let other = ManifestContext::new(env(storage.clone()), OTHER);
@@ -119,10 +120,10 @@ async fn a_file_that_a_higher_region_names_stays() {
     assert!(has(&storage, DIR, file(1).file_id).await);
     assert!(!has(&storage, DIR, file(4).file_id).await);
     assert_eq!(report.deleted, 1);
-    // Who names files of others gets the floor, too.
+    // A region that references files of others also gets the floor.
     other.refresh().await.unwrap();
     assert_eq!(other.state().gc_floor_ms, FLOOR);
-    // Once it is removed there as well, and for long, it goes.
+    // The file is deleted once that region has removed it before the floor.
     let edit = Edit { remove: vec![file(1).reference()], ..Edit::default() };
     other.update_manifest(by_owner(1, edit)).await.unwrap();
     let late = GcRequest { floor_ms: 3_000_000, ..request(false) };
@@ -131,7 +132,7 @@ async fn a_file_that_a_higher_region_names_stays() {
 }
 
 #[tokio::test]
-async fn a_dropped_region_leaves_its_manifest() {
+async fn dropped_region_keeps_its_manifest() {
     let storage = Storage::memory();
     let manifest = region(&storage).await;
     let remove = Change::new(
@@ -139,10 +140,10 @@ async fn a_dropped_region_leaves_its_manifest() {
         vec![crate::manifest::ActionKind::Remove],
     );
     manifest.update_manifest(remove).await.unwrap();
-    // Not yet: it was dropped after the floor.
+    // Kept: the region was dropped after the floor.
     let early = GcRequest { floor_ms: 1_000_000, ..request(false) };
     let (report, _) = pass(&storage, early).await;
-    assert_eq!((report.deleted, report.kept[&Kept::Recent]), (0, 3));
+    assert_eq!((report.deleted, report.kept[&KeepReason::Recent]), (0, 3));
     let late = GcRequest { floor_ms: 3_000_000, ..request(false) };
     let (report, garbage) = pass(&storage, late).await;
     assert_eq!(report.deleted, 4, "{garbage:?}");
@@ -155,7 +156,7 @@ async fn a_dropped_region_leaves_its_manifest() {
 }
 
 #[tokio::test]
-async fn a_manifest_that_cannot_be_read_spares_lower_regions() {
+async fn unreadable_manifest_protects_lower_regions() {
     let store = FaultyStore::new();
     let storage = store.storage();
     region(&storage).await;
@@ -164,10 +165,10 @@ async fn a_manifest_that_cannot_be_read_spares_lower_regions() {
     let whole = storage.get(&broken).await.unwrap();
     storage.put(&broken, bytes::Bytes::from_static(b"not a delta")).await.unwrap();
     let (report, _) = pass(&storage, request(false)).await;
-    assert_eq!((report.deleted, report.kept[&Kept::Spared]), (0, 2));
+    assert_eq!((report.deleted, report.kept[&KeepReason::Spared]), (0, 2));
     assert!(report.unreadable.iter().all(|(dir, _)| *dir == OTHER), "{report:?}");
     storage.put(&broken, whole).await.unwrap();
-    // A store that refuses to delete: nothing is counted as gone.
+    // A store that refuses to delete: no object is counted as deleted.
     store.plan(|call| match call.operation {
         crate::storage::Operation::Delete => Fault::ErrorBefore,
         _ => Fault::None,
@@ -178,9 +179,9 @@ async fn a_manifest_that_cannot_be_read_spares_lower_regions() {
     assert_eq!(pass(&storage, request(false)).await.0.deleted, 2);
 }
 
-/// Else a region that can never be read again would keep all after it from being collected.
+/// Otherwise one permanently unreadable region would keep all later regions from being collected.
 #[tokio::test]
-async fn what_is_spared_takes_no_room_from_what_goes() {
+async fn protected_objects_do_not_count_against_the_maximum() {
     let storage = Storage::memory();
     region(&storage).await;
     let broken = RegionDir { region_id: RegionId(15), ..DIR };
@@ -188,36 +189,36 @@ async fn what_is_spared_takes_no_room_from_what_goes() {
     storage.put(&broken.delta(tidewater_common::ids::ManifestVersion(1)), damaged).await.unwrap();
     ManifestContext::new(env(storage.clone()), OTHER).update_manifest(fence(1)).await.unwrap();
     put(&storage, OTHER.data(file(5).file_id)).await;
-    let (report, garbage) = pass(&storage, GcRequest { most: 1, ..request(false) }).await;
+    let (report, garbage) = pass(&storage, GcRequest { max_deletions: 1, ..request(false) }).await;
     assert_eq!(garbage, [format!("{} orphan", OTHER.data(file(5).file_id))]);
-    // There was room for one of the two that are spared, until it was known that they are.
-    assert_eq!((report.kept[&Kept::Spared], report.kept[&Kept::Later]), (1, 1));
+    // One of the two protected objects fit the maximum until they were known to be protected.
+    assert_eq!((report.kept[&KeepReason::Spared], report.kept[&KeepReason::Later]), (1, 1));
     assert_eq!(report.unreadable.len(), 1);
 }
 
 #[tokio::test]
-async fn a_pass_takes_what_it_is_asked_for() {
+async fn pass_respects_table_and_maximum() {
     let storage = Storage::memory();
     region(&storage).await;
     let table = Some(OTHER.table_id);
     let (report, _) = pass(&storage, GcRequest { table, ..request(false) }).await;
-    assert_eq!((report.deleted, report.kept[&Kept::Later]), (0, 2));
-    let (report, _) = pass(&storage, GcRequest { most: 1, ..request(false) }).await;
-    assert_eq!((report.deleted, report.kept[&Kept::Later]), (1, 1));
+    assert_eq!((report.deleted, report.kept[&KeepReason::Later]), (0, 2));
+    let (report, _) = pass(&storage, GcRequest { max_deletions: 1, ..request(false) }).await;
+    assert_eq!((report.deleted, report.kept[&KeepReason::Later]), (1, 1));
     let table = Some(DIR.table_id);
     let (report, _) = pass(&storage, GcRequest { table, ..request(false) }).await;
     assert_eq!(report.deleted, 1);
 }
 
 #[tokio::test]
-async fn hooks_hear_what_was_deleted() {
+async fn hooks_are_notified_of_deleted_files() {
     let storage = Storage::memory();
     region(&storage).await;
     let plugins = crate::Plugins::default();
     let recorder = Recorder::new("recorder");
     plugins.insert(recorder.clone() as RegionHookRef).unwrap();
     let (sender, _receiver) = mpsc::channel(1_000);
-    let collector = Collector::new(env(storage.clone()).with_plugins(plugins));
+    let collector = GarbageCollector::new(env(storage.clone()).with_plugins(plugins));
     collector.collect(&request(true), &sender).await.unwrap();
     assert_eq!(recorder.take(), []);
     collector.collect(&request(false), &sender).await.unwrap();
@@ -225,6 +226,7 @@ async fn hooks_hear_what_was_deleted() {
         .map(|(number, reason)| FilesRemoved { files: vec![file(number).file_id], reason });
     let [first, second] = removed.clone();
     let pass = GcPass { removed: removed.to_vec(), bytes: 8 };
-    let expected = [Seen::FilesRemoved(first), Seen::FilesRemoved(second), Seen::Gc(pass)];
+    let expected =
+        [HookCall::FilesRemoved(first), HookCall::FilesRemoved(second), HookCall::Gc(pass)];
     assert_eq!(recorder.take(), expected);
 }

@@ -15,8 +15,8 @@ use crate::layout::RegionDir;
 use crate::manifest::Delta;
 use crate::region::RegionSpec;
 
-/// Calls every hook that sees the region, one after another in order of name. Never call it with a
-/// manifest's write lock held.
+/// Calls every hook that sees the region, one after another in order of name. Must not be called
+/// while a manifest's write lock is held.
 #[derive(Debug, Clone)]
 pub(crate) struct RegionHooks {
     plugins: Plugins,
@@ -24,9 +24,9 @@ pub(crate) struct RegionHooks {
     table: TableId,
 }
 
-/// What hooks are told.
+/// Events that hooks observe.
 #[derive(Debug)]
-pub(super) enum Event {
+pub(super) enum HookEvent {
     SstFilesWritten { metadata: Arc<RegionSpec>, files: Arc<[SstFileInfo]> },
     ManifestUpdated { actions: RegionMetaActionList, manifest: ManifestKind },
     Opened { metadata: Arc<RegionSpec> },
@@ -39,76 +39,77 @@ pub(super) enum Event {
 }
 
 impl RegionHooks {
-    /// The hooks that see this region.
+    /// Creates the caller of the hooks that see this region.
     pub(crate) fn new(plugins: &Plugins, dir: RegionDir) -> Self {
         Self { plugins: plugins.clone(), region: dir.region_id, table: dir.table_id }
     }
 
-    /// Data files were written, and are about to be committed. Waits for the hooks; whatever they
-    /// answer, the commit goes on.
+    /// Notifies hooks that data files were written and are about to be committed. Waits for the
+    /// hooks; the commit proceeds whatever they return.
     pub(crate) async fn sst_files_written(
         &self,
         metadata: Arc<RegionSpec>,
         files: Arc<[SstFileInfo]>,
     ) {
         if !files.is_empty() {
-            self.tell(Event::SstFilesWritten { metadata, files }).await;
+            self.notify(HookEvent::SstFilesWritten { metadata, files }).await;
         }
     }
 
-    /// A logical change was committed, and the write lock given back.
+    /// Notifies hooks that a logical change was committed. The write lock has been released.
     pub(crate) async fn manifest_updated(&self, delta: Arc<Delta>, manifest: ManifestKind) {
         let actions = RegionMetaActionList::new(delta);
-        self.tell(Event::ManifestUpdated { actions, manifest }).await;
+        self.notify(HookEvent::ManifestUpdated { actions, manifest }).await;
     }
 
-    /// The region entered the active set.
+    /// Notifies hooks that the region entered the active set.
     pub(crate) async fn opened(&self, metadata: Arc<RegionSpec>) {
-        self.tell(Event::Opened { metadata }).await;
+        self.notify(HookEvent::Opened { metadata }).await;
     }
 
-    /// The region left the active set; its files are kept.
+    /// Notifies hooks that the region left the active set; its files are kept.
     pub(crate) async fn closed(&self, metadata: Arc<RegionSpec>) {
-        self.tell(Event::Closed { metadata }).await;
+        self.notify(HookEvent::Closed { metadata }).await;
     }
 
-    /// The region left the active set for good.
+    /// Notifies hooks that the region left the active set permanently.
     pub(crate) async fn dropped(&self, metadata: Arc<RegionSpec>) {
-        self.tell(Event::Dropped { metadata }).await;
+        self.notify(HookEvent::Dropped { metadata }).await;
     }
 
-    /// The replica's part in the region changed.
+    /// Notifies hooks that the replica's role in the region changed.
     pub(crate) async fn role_changed(&self, old: RegionRole, new: RegionRole, epoch: OwnerEpoch) {
-        self.tell(Event::RoleChanged { old, new, epoch }).await;
+        self.notify(HookEvent::RoleChanged { old, new, epoch }).await;
     }
 
-    /// Data objects were deleted.
+    /// Notifies hooks that data objects were deleted.
     pub(crate) async fn files_removed(&self, removed: FilesRemoved) {
-        self.tell(Event::FilesRemoved(removed)).await;
+        self.notify(HookEvent::FilesRemoved(removed)).await;
     }
 
-    /// A garbage collection pass has ended. The first error of a hook: the pass is made again.
+    /// Notifies hooks that a garbage collection pass has ended. Returns the first error of a hook:
+    /// the notification is repeated.
     pub(crate) async fn region_gc(&self, pass: GcPass) -> Result<(), HookError> {
-        self.tell_all(Event::Gc(pass)).await
+        self.call_all(HookEvent::Gc(pass)).await
     }
 
-    async fn tell(&self, event: Event) {
-        // The shield has counted and logged what went wrong: it changes nothing here.
-        let _ = self.tell_all(event).await;
+    async fn notify(&self, event: HookEvent) {
+        // The shield has counted and logged failures; they change nothing here.
+        let _ = self.call_all(event).await;
     }
 
-    async fn tell_all(&self, event: Event) -> Result<(), HookError> {
+    async fn call_all(&self, event: HookEvent) -> Result<(), HookError> {
         let event = Arc::new(event);
         let mut result = Ok(());
-        for hook in self.plugins.of(self.table) {
+        for hook in self.plugins.hooks_of(self.table) {
             result = result.and(hook.call(self.region, event.clone()).await);
         }
         result
     }
 }
 
-impl Event {
-    /// As operators read it.
+impl HookEvent {
+    /// Returns the name for operators and metrics.
     pub(super) fn name(&self) -> &'static str {
         match self {
             Self::SstFilesWritten { .. } => "sst_files_written",

@@ -1,51 +1,49 @@
-//! A hook that is told by whoever reads the manifest: one call after another, each until it succeeds.
+//! A durable hook: a reader of the manifest calls it, one call after another, each until it
+//! succeeds.
 
 use std::sync::Arc;
 
 use tidewater_common::ids::RegionId;
 
-use super::calls::Event;
+use super::calls::HookEvent;
 use super::error::HookError;
 use super::payload::{RegionMetaActionList, RegionSnapshot};
-use super::shield::Shielded;
-use crate::manifest::history::Past;
+use super::shield::ShieldedHook;
+use crate::manifest::history::PastDelta;
 
 /// A durable hook of a registry, behind its shield: calls have a time limit, panics are caught,
-/// results are counted. It is never suspended: whoever calls it waits after a failure.
+/// results are counted. It is never suspended: its caller backs off after a failure.
 #[derive(Debug, Clone)]
 pub struct DurableHook {
-    shielded: Arc<Shielded>,
+    hook: Arc<ShieldedHook>,
 }
 
 impl DurableHook {
-    pub(super) fn new(shielded: Arc<Shielded>) -> Self {
-        Self { shielded }
+    pub(super) fn new(hook: Arc<ShieldedHook>) -> Self {
+        Self { hook }
     }
 
-    /// Whether somebody asked that it be left out: calls wait until it is resumed.
+    /// Returns `true` if an operator has paused the hook: its caller waits until it is resumed.
     pub fn is_paused(&self) -> bool {
-        self.shielded.is_paused()
+        self.hook.is_paused()
     }
 
-    /// Tells it of a version of a region's manifest.
+    /// Delivers a version of a region's manifest.
     ///
     /// # Errors
-    /// It failed, panicked, or was late: what it was told may have taken effect or not.
-    pub async fn manifest_updated(&self, past: &Past) -> Result<(), HookError> {
+    /// The hook failed, panicked, or timed out: the call may have taken effect or not.
+    pub async fn manifest_updated(&self, past: &PastDelta) -> Result<(), HookError> {
         let actions = RegionMetaActionList::new(past.delta.clone());
-        let event = Event::ManifestUpdated { actions, manifest: past.manifest };
-        self.tell(past.delta.region, event).await
+        let event = HookEvent::ManifestUpdated { actions, manifest: past.manifest };
+        self.deliver(past.delta.region, event).await
     }
 
-    /// Tells it where it begins.
-    ///
-    /// # Errors
-    /// As [`manifest_updated`](Self::manifest_updated).
+    /// Delivers the snapshot from which the hook starts.
     pub async fn bootstrap(&self, snapshot: RegionSnapshot) -> Result<(), HookError> {
-        self.tell(snapshot.region(), Event::Bootstrap(snapshot)).await
+        self.deliver(snapshot.region(), HookEvent::Bootstrap(snapshot)).await
     }
 
-    async fn tell(&self, region: RegionId, event: Event) -> Result<(), HookError> {
-        self.shielded.insist(region, Arc::new(event)).await
+    async fn deliver(&self, region: RegionId, event: HookEvent) -> Result<(), HookError> {
+        self.hook.call_ignoring_suspension(region, Arc::new(event)).await
     }
 }

@@ -1,6 +1,7 @@
-//! What a hook reports, and what the registry refuses.
+//! Errors of hooks and of their registration.
 
-/// What went wrong in a hook, in words: it is counted, logged with the hook's name, and shown.
+/// An error that a hook reports, as text: it is counted, logged with the hook's name, and shown to
+/// operators.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{detail}")]
 pub struct HookError {
@@ -8,53 +9,53 @@ pub struct HookError {
 }
 
 impl HookError {
-    /// In these words. Never a secret: they go to the log.
+    /// Creates an error from its text. The text must not contain secrets: it is logged.
     pub fn new(detail: impl std::fmt::Display) -> Self {
         Self { detail: detail.to_string() }
     }
 }
 
-/// Why a hook was not registered: nothing has changed.
+/// Reasons why a hook or a kind is not registered; nothing has changed.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum PluginError {
-    /// Nothing makes hooks of this kind.
+pub enum HookSetupError {
+    /// No kind has this name.
     #[error("hook {name}: unknown kind {kind:?}; known are {known}")]
     UnknownKind {
-        /// The hook.
+        /// Name of the hook.
         name: String,
-        /// What was asked for.
+        /// The requested kind.
         kind: String,
-        /// What there is, separated by commas.
+        /// The known kinds, separated by commas.
         known: String,
     },
-    /// The kind does not take this configuration.
-    #[error("hook {name}: the configuration of kind {kind} is bad: {detail}")]
+    /// The kind rejects this configuration.
+    #[error("hook {name}: invalid configuration for kind {kind}: {detail}")]
     BadConfig {
-        /// The hook.
+        /// Name of the hook.
         name: String,
-        /// Its kind.
+        /// Kind of the hook.
         kind: String,
-        /// What is wrong, and what is expected.
+        /// The problem and the expected value.
         detail: String,
     },
-    /// A hook has this name already.
-    #[error("a hook named {name} is registered already")]
+    /// Another hook has this name.
+    #[error("a hook named {name} is already registered")]
     NameTaken {
-        /// The name.
+        /// The duplicate name.
         name: String,
     },
-    /// Too many at once.
-    #[error("hook {name} is one too many: at most {most} are made for one region")]
+    /// The list has too many hooks.
+    #[error("hook {name} exceeds the limit of {limit} hooks for one region")]
     TooMany {
-        /// The first that has no place.
+        /// The first hook beyond the limit.
         name: String,
-        /// How many may be made.
-        most: usize,
+        /// Maximum number of hooks.
+        limit: usize,
     },
-    /// A kind has this name already.
-    #[error("a hook kind named {kind} is registered already")]
+    /// Another kind has this name.
+    #[error("a hook kind named {kind} is already registered")]
     KindTaken {
-        /// The kind.
+        /// The duplicate kind.
         kind: String,
     },
 }

@@ -1,4 +1,4 @@
-//! The trait.
+//! The trait of hooks.
 
 use std::fmt::Debug;
 use std::sync::Arc;
@@ -16,35 +16,35 @@ use crate::region::RegionSpec;
 /// A hook as it is registered.
 pub type RegionHookRef = Arc<dyn RegionHook>;
 
-/// Observes regions. Every method does nothing unless it is written.
+/// Observes regions. All methods default to no operation.
 ///
 /// Calls are at most once: a crash between commit and call loses the call. Calls for one region may
-/// overlap and come out of order when its operations do; whoever needs an order takes the manifest
-/// version. A call that takes longer than the registry's time limit is given up.
+/// overlap and arrive out of order when its operations do; a hook that needs an order uses the
+/// manifest version. A call that exceeds the registry's time limit is cancelled.
 ///
-/// A durable hook gets `on_manifest_updated` and `on_bootstrap` only: for every version of the
-/// manifest, at least once, without a gap, for the first time in order of version. A call that it
-/// fails is made again.
+/// A durable hook receives `on_manifest_updated` and `on_bootstrap` only: for every version of the
+/// manifest, at least once, without a gap, and the first delivery of each in order of version. A
+/// failed call is repeated.
 #[async_trait]
 pub trait RegionHook: Debug + Send + Sync + 'static {
-    /// Unique within a registry; hooks are called in order of name.
+    /// Returns the name: unique within a registry; hooks are called in order of name.
     fn name(&self) -> &str {
         std::any::type_name::<Self>()
     }
 
-    /// Calls that were taken and whose effect has not reached its destination.
+    /// Returns the number of accepted calls whose effect has not reached its destination.
     fn backlog(&self) -> u64 {
         0
     }
 
-    /// Calls that were taken and then given up: they count as failures.
+    /// Returns the number of accepted calls that were dropped later: they count as failures.
     fn lost(&self) -> u64 {
         0
     }
 
-    /// A flush or a compaction has written its data files; no manifest names them yet, and perhaps
-    /// none ever will. The commit waits for this call, and is made whatever it returns. It does not
-    /// wait for a hook that was suspended and is tried again.
+    /// Called when a flush or a compaction has written its data files; no manifest references them
+    /// yet, and perhaps none ever will. The commit waits for this call, and proceeds whatever it
+    /// returns. It does not wait for a probe of a suspended hook.
     async fn on_sst_files_written(
         &self,
         region: RegionId,
@@ -55,9 +55,9 @@ pub trait RegionHook: Debug + Send + Sync + 'static {
         Ok(())
     }
 
-    /// A logical change of the manifest was committed as `version`. For every file that it adds and
-    /// that a flush or a compaction wrote, [`on_sst_files_written`](Self::on_sst_files_written) came
-    /// first.
+    /// Called when a logical change of the manifest was committed as `version`. For every file that
+    /// it adds and that a flush or a compaction wrote,
+    /// [`on_sst_files_written`](Self::on_sst_files_written) was called first.
     async fn on_manifest_updated(
         &self,
         region: RegionId,
@@ -69,8 +69,9 @@ pub trait RegionHook: Debug + Send + Sync + 'static {
         Ok(())
     }
 
-    /// A durable hook begins with this snapshot: because it was asked for, or because the deltas
-    /// after those that it had seen are gone. Files that the snapshot does not name are not live.
+    /// Called when a durable hook starts from this snapshot: on request, or because the deltas
+    /// after those that it had received were deleted. Files that the snapshot does not contain are
+    /// not live.
     async fn on_bootstrap(
         &self,
         region: RegionId,
@@ -80,7 +81,7 @@ pub trait RegionHook: Debug + Send + Sync + 'static {
         Ok(())
     }
 
-    /// The region serves on this node from here on.
+    /// Called when the region starts serving on this node.
     async fn on_region_opened(
         &self,
         region: RegionId,
@@ -90,7 +91,7 @@ pub trait RegionHook: Debug + Send + Sync + 'static {
         Ok(())
     }
 
-    /// The region was put down on this node; its files are kept.
+    /// Called when the region was closed on this node; its files are kept.
     async fn on_region_closed(
         &self,
         region: RegionId,
@@ -100,7 +101,7 @@ pub trait RegionHook: Debug + Send + Sync + 'static {
         Ok(())
     }
 
-    /// The region was dropped for good; its files are not deleted yet.
+    /// Called when the region was dropped; its files are not deleted yet.
     async fn on_region_dropped(
         &self,
         region: RegionId,
@@ -110,7 +111,8 @@ pub trait RegionHook: Debug + Send + Sync + 'static {
         Ok(())
     }
 
-    /// This replica's part in the region has changed. `epoch` is the owner's that it knows of.
+    /// Called when this replica's role in the region has changed. `epoch`: the owner epoch known to
+    /// the replica.
     async fn on_region_role_changed(
         &self,
         region: RegionId,
@@ -122,7 +124,7 @@ pub trait RegionHook: Debug + Send + Sync + 'static {
         Ok(())
     }
 
-    /// Data objects of the region have been deleted.
+    /// Called when data objects of the region were deleted.
     async fn on_files_removed(
         &self,
         region: RegionId,
@@ -132,8 +134,8 @@ pub trait RegionHook: Debug + Send + Sync + 'static {
         Ok(())
     }
 
-    /// A garbage collection pass over the region has come to its end. After an error the pass is
-    /// made again.
+    /// Called when a garbage collection pass over the region has ended. After an error the call is
+    /// repeated.
     async fn on_region_gc(&self, region: RegionId, pass: &GcPass) -> Result<(), HookError> {
         let _ = (region, pass);
         Ok(())

@@ -1,5 +1,5 @@
-//! Kinds make hooks from configuration. What cannot be made is refused at once, not when it would
-//! first be called.
+//! Kinds create hooks from configuration. An invalid configuration is refused immediately, not at
+//! the first call.
 
 use std::collections::BTreeMap;
 use std::fmt::Debug;
@@ -8,48 +8,49 @@ use std::sync::Arc;
 use serde_json::Value;
 use tidewater_common::ids::NodeId;
 
-use super::error::PluginError;
+use super::error::HookSetupError;
 use super::hook::RegionHookRef;
 
-/// A hook by configuration, as it is stored and sent.
+/// Configuration of a hook, as it is stored and sent.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct PluginSpec {
+pub struct HookSpec {
     /// Unique within a cluster.
     pub name: String,
-    /// Which kind makes it.
+    /// The kind that creates it.
     pub kind: String,
-    /// What the kind needs to know; an object.
+    /// Configuration for the kind; a JSON object.
     pub config: Value,
-    /// A call that returned well is never made again: what it told must have reached its destination
-    /// by then, and outlive the process.
+    /// A successful call of a durable hook is never repeated: its effect must have reached its
+    /// destination by then, and must survive the process.
     pub durable: bool,
-    /// Of the catalog's hook: another one of the same name has another; 0: it is in no catalog.
+    /// Generation of the catalog's hook: a later hook of the same name has another one; 0: not in a
+    /// catalog.
     pub generation: u64,
 }
 
-/// Where hooks are made: what they say of the node that calls them.
+/// The node for which hooks are created, as they report it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct HookHome {
-    /// `data`, `compactor`, or what an embedding program calls itself.
+    /// `data`, `compactor`, or the role of an embedding program.
     pub role: &'static str,
     /// The node's id; 0 without a cluster.
     pub node_id: NodeId,
 }
 
-/// Makes hooks of one kind.
+/// Creates hooks of one kind.
 pub trait HookKind: Debug + Send + Sync + 'static {
-    /// Its name.
+    /// Returns the name of the kind.
     fn kind(&self) -> &'static str;
 
-    /// Says, in words, what is wrong with a configuration. Touches nothing.
+    /// Checks a configuration; the error is a description of the problem. No I/O.
     fn check(&self, config: &Value) -> Result<(), String>;
 
-    /// Makes a hook; says in words why it cannot. Waits for nobody: what a hook needs from disk or
-    /// network it gets when it is called.
-    fn make(&self, spec: &PluginSpec, home: HookHome) -> Result<RegionHookRef, String>;
+    /// Creates a hook; the error is a description of the problem. Must not block: a hook acquires
+    /// disk and network resources when it is called.
+    fn make(&self, spec: &HookSpec, home: HookHome) -> Result<RegionHookRef, String>;
 }
 
-/// The kinds that a program knows.
+/// The kinds of a program.
 #[derive(Debug, Clone, Default)]
 pub struct HookKinds {
     kinds: BTreeMap<&'static str, Arc<dyn HookKind>>,
@@ -59,36 +60,36 @@ impl HookKinds {
     /// Adds a kind.
     ///
     /// # Errors
-    /// [`PluginError::KindTaken`].
-    pub fn register(&mut self, kind: Arc<dyn HookKind>) -> Result<(), PluginError> {
+    /// [`HookSetupError::KindTaken`].
+    pub fn register(&mut self, kind: Arc<dyn HookKind>) -> Result<(), HookSetupError> {
         let name = kind.kind();
         if self.kinds.contains_key(name) {
-            return Err(PluginError::KindTaken { kind: name.to_owned() });
+            return Err(HookSetupError::KindTaken { kind: name.to_owned() });
         }
         self.kinds.insert(name, kind);
         Ok(())
     }
 
-    /// Whether a hook could be made of this; touches nothing.
+    /// Checks whether a hook can be created from this configuration. No I/O.
     ///
     /// # Errors
-    /// [`PluginError::UnknownKind`], [`PluginError::BadConfig`].
-    pub fn check(&self, spec: &PluginSpec) -> Result<(), PluginError> {
+    /// [`HookSetupError::UnknownKind`], [`HookSetupError::BadConfig`].
+    pub fn check(&self, spec: &HookSpec) -> Result<(), HookSetupError> {
         self.get(spec)?.check(&spec.config).map_err(|detail| bad_config(spec, detail))
     }
 
-    /// Makes a hook.
+    /// Creates a hook.
     ///
     /// # Errors
-    /// [`PluginError::UnknownKind`], [`PluginError::BadConfig`].
-    pub fn make(&self, spec: &PluginSpec, home: HookHome) -> Result<RegionHookRef, PluginError> {
+    /// [`HookSetupError::UnknownKind`], [`HookSetupError::BadConfig`].
+    pub fn make(&self, spec: &HookSpec, home: HookHome) -> Result<RegionHookRef, HookSetupError> {
         let kind = self.get(spec)?;
         kind.check(&spec.config).map_err(|detail| bad_config(spec, detail))?;
         kind.make(spec, home).map_err(|detail| bad_config(spec, detail))
     }
 
-    fn get(&self, spec: &PluginSpec) -> Result<&Arc<dyn HookKind>, PluginError> {
-        self.kinds.get(spec.kind.as_str()).ok_or_else(|| PluginError::UnknownKind {
+    fn get(&self, spec: &HookSpec) -> Result<&Arc<dyn HookKind>, HookSetupError> {
+        self.kinds.get(spec.kind.as_str()).ok_or_else(|| HookSetupError::UnknownKind {
             name: spec.name.clone(),
             kind: spec.kind.clone(),
             known: self.kinds.keys().copied().collect::<Vec<_>>().join(", "),
@@ -96,6 +97,6 @@ impl HookKinds {
     }
 }
 
-fn bad_config(spec: &PluginSpec, detail: String) -> PluginError {
-    PluginError::BadConfig { name: spec.name.clone(), kind: spec.kind.clone(), detail }
+fn bad_config(spec: &HookSpec, detail: String) -> HookSetupError {
+    HookSetupError::BadConfig { name: spec.name.clone(), kind: spec.kind.clone(), detail }
 }

@@ -1,4 +1,4 @@
-//! What hooks are given.
+//! Arguments of hooks.
 
 use std::sync::Arc;
 
@@ -8,10 +8,10 @@ use tidewater_common::ids::{FileId, ManifestVersion, RegionId};
 use crate::file_meta::{FileMeta, FileRef, IndexMeta, TimeRange};
 use crate::manifest::{Action, ActionKind, Author, Delta, ManifestState, Truncate};
 
-/// What the writer of a data file reports.
+/// The writer's report of a data file.
 #[derive(Debug, Clone)]
 pub struct SstInfo {
-    /// The file.
+    /// Id of the file.
     pub file_id: FileId,
     /// Least and greatest value of the time column; `None` without one.
     pub time: Option<TimeRange>,
@@ -19,7 +19,7 @@ pub struct SstInfo {
     pub size: u64,
     /// Rows, deletes included.
     pub rows: u64,
-    /// Row groups.
+    /// Number of row groups.
     pub row_groups: u32,
     /// The Parquet footer, page indexes included.
     pub footer: Arc<ParquetMetaData>,
@@ -27,26 +27,26 @@ pub struct SstInfo {
     pub indexes: Vec<IndexMeta>,
 }
 
-/// A data file that was written: the writer's report, and what the manifest will say.
+/// A written data file: the writer's report, and its future manifest entry.
 #[derive(Debug, Clone)]
 pub struct SstFileInfo {
     /// The writer's report.
     pub sst: SstInfo,
-    /// What will enter the manifest.
+    /// The manifest entry.
     pub meta: FileMeta,
 }
 
-/// Whether a change of the manifest is seen by readers.
+/// Visibility of a manifest change to readers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ManifestKind {
-    /// It is in force.
+    /// The change is in effect.
     Live,
-    /// It is recorded in a staging area, and invisible until that is published.
+    /// The change is recorded in a staging area, and invisible until that is published.
     Staging,
-    /// It changes nothing that rows depend on (fence, floor, drop). Told to durable hooks only.
+    /// The change does not affect rows (fence, floor, drop). Delivered to durable hooks only.
     Bookkeeping,
-    /// It broke a rule: it keeps its version and its actions count for nothing. Told to durable
-    /// hooks only.
+    /// The delta broke a rule: it keeps its version and its actions have no effect. Delivered to
+    /// durable hooks only.
     Void,
 }
 
@@ -56,13 +56,14 @@ pub struct RegionMetaActionList {
     delta: Arc<Delta>,
 }
 
-/// What a region consists of at one version: where a durable hook begins whose next delta is gone.
+/// The content of a region at one version: the start of a durable hook whose next delta was
+/// deleted.
 #[derive(Debug, Clone)]
 pub struct RegionSnapshot {
     state: Arc<ManifestState>,
 }
 
-/// The part of a replica in its region.
+/// Role of a replica in its region.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum RegionRole {
     /// Owns the region: flushes it, commits to its manifest.
@@ -71,38 +72,38 @@ pub enum RegionRole {
     Follower,
     /// Owns the region while a staging area is open.
     Staging,
-    /// Owns the region and is handing it over.
+    /// Owns the region and is transferring the ownership.
     Downgrading,
 }
 
-/// Why data objects were deleted.
+/// Reasons for deleting data objects.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum RemovalReason {
-    /// Their rows lie in other files.
+    /// Their rows are in other files.
     Compaction,
     /// Their rows were truncated, or had expired.
     Truncate,
     /// Their region was dropped.
     Drop,
-    /// No manifest ever named them.
+    /// No manifest ever referenced them.
     Orphan,
 }
 
 /// Data objects that were deleted for one reason.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct FilesRemoved {
-    /// The files.
+    /// Ids of the files.
     pub files: Vec<FileId>,
-    /// Why.
+    /// Reason of the deletion.
     pub reason: RemovalReason,
 }
 
-/// What a garbage collection pass over one region did.
+/// Result of a garbage collection pass over one region.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct GcPass {
-    /// What it deleted, by reason.
+    /// Deleted files, by reason.
     pub removed: Vec<FilesRemoved>,
-    /// Bytes that this freed.
+    /// Freed bytes.
     pub bytes: u64,
 }
 
@@ -111,38 +112,38 @@ impl RegionMetaActionList {
         Self { delta }
     }
 
-    /// What changed, in order.
+    /// Returns the actions, in order.
     pub fn actions(&self) -> &[Action] {
         &self.delta.actions
     }
 
-    /// Who committed it.
+    /// Returns the author.
     pub fn author(&self) -> Author {
         self.delta.author
     }
 
-    /// Its version.
+    /// Returns the version.
     pub fn version(&self) -> ManifestVersion {
         self.delta.version
     }
 
-    /// The author's clock, milliseconds since the Unix epoch.
+    /// Returns the time of the author's clock, milliseconds since the Unix epoch.
     pub fn time_ms(&self) -> u64 {
         self.delta.time_ms
     }
 
-    /// The region whose files are taken over by reference: they are not new.
+    /// Returns the region whose files are adopted by reference: they are not new.
     pub fn by_reference(&self) -> Option<RegionId> {
         self.delta.by_reference
     }
 
-    /// Files that it adds, or stages.
+    /// Returns the files that it adds or stages.
     pub fn files_added(&self) -> impl Iterator<Item = &FileMeta> {
         self.delta.files_added()
     }
 
-    /// References that it removes, or stages the removal of. A truncation up to a sequence names
-    /// none: the files are those whose greatest sequence it covers.
+    /// Returns the references that it removes, or whose removal it stages. A truncation up to a
+    /// sequence contains none: it removes the files whose greatest sequence it covers.
     pub fn files_removed(&self) -> impl Iterator<Item = &FileRef> {
         self.actions().iter().flat_map(|action| match &action.kind {
             ActionKind::Edit(edit) => edit.remove.as_slice(),
@@ -153,34 +154,34 @@ impl RegionMetaActionList {
 }
 
 impl RegionSnapshot {
-    /// Of this state.
+    /// Creates a snapshot of this state.
     pub fn new(state: Arc<ManifestState>) -> Self {
         Self { state }
     }
 
-    /// The region.
+    /// Returns the region.
     pub fn region(&self) -> RegionId {
         self.state.dir.region_id
     }
 
-    /// The version; what is delivered next is the one after it.
+    /// Returns the version; the next delivery is the version after it.
     pub fn version(&self) -> ManifestVersion {
         self.state.version
     }
 
-    /// Every live file.
+    /// Returns all live files.
     pub fn files(&self) -> impl Iterator<Item = &FileMeta> {
         self.state.files()
     }
 
-    /// Whether the region was dropped: nothing follows.
+    /// Returns `true` if the region was dropped: no further version follows.
     pub fn is_dropped(&self) -> bool {
         self.state.is_removed()
     }
 }
 
 impl ManifestKind {
-    /// As operators read it.
+    /// Returns the name for operators.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Live => "live",
@@ -192,7 +193,7 @@ impl ManifestKind {
 }
 
 impl RegionRole {
-    /// As operators read it.
+    /// Returns the name for operators.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Leader => "leader",
@@ -204,7 +205,7 @@ impl RegionRole {
 }
 
 impl RemovalReason {
-    /// As operators read it.
+    /// Returns the name for operators.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Compaction => "compaction",

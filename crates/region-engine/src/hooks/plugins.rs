@@ -1,5 +1,5 @@
-//! The registry: which hooks there are, and for whom. Shared by all regions of a process; what is
-//! inserted or removed counts from the next event on, also for regions that are open.
+//! The registry of hooks. Shared by all regions of a process; insertions and removals take effect
+//! with the next event, also for open regions.
 
 use std::sync::Arc;
 
@@ -7,30 +7,30 @@ use parking_lot::RwLock;
 use tidewater_common::ids::TableId;
 
 use super::durable::DurableHook;
-use super::error::PluginError;
+use super::error::HookSetupError;
 use super::hook::RegionHookRef;
-use super::shield::{HookStatus, Shielded};
+use super::shield::{HookStatus, ShieldedHook};
 use super::suspension::HookLimits;
 
-/// A hook with its name and its reach.
+/// A hook with its name and scope.
 #[derive(Debug, Clone)]
-pub struct Plugin {
+pub struct HookRegistration {
     /// Unique within the registry.
     pub name: String,
-    /// The kind that made it; `None` for hooks of the program itself.
+    /// The kind that created it; `None` for hooks of the program itself.
     pub kind: Option<String>,
     /// The only table that it sees; `None`: all.
     pub table: Option<TableId>,
-    /// Whether it begins paused.
+    /// Initially paused.
     pub paused: bool,
-    /// Whether it is told by whoever reads the manifest, through [`Plugins::durable`], and not when
-    /// something happens.
+    /// Called by readers of the manifest, through [`Plugins::durable`], and not when an event
+    /// occurs.
     pub durable: bool,
     /// The hook.
     pub hook: RegionHookRef,
 }
 
-/// See the module's head. Clones are handles to the same registry.
+/// Registry of hooks. Clones are handles to the same registry.
 #[derive(Debug, Clone, Default)]
 pub struct Plugins {
     inner: Arc<Inner>,
@@ -40,11 +40,11 @@ pub struct Plugins {
 struct Inner {
     limits: HookLimits,
     /// In order of name.
-    hooks: RwLock<Vec<Arc<Shielded>>>,
+    hooks: RwLock<Vec<Arc<ShieldedHook>>>,
 }
 
-impl From<RegionHookRef> for Plugin {
-    /// Under the hook's own name, for all tables.
+impl From<RegionHookRef> for HookRegistration {
+    /// Registers under the hook's own name, for all tables.
     fn from(hook: RegionHookRef) -> Self {
         let name = hook.name().to_owned();
         Self { name, kind: None, table: None, paused: false, durable: false, hook }
@@ -52,63 +52,65 @@ impl From<RegionHookRef> for Plugin {
 }
 
 impl Plugins {
-    /// An empty registry with these limits.
+    /// Creates an empty registry with these limits.
     pub fn new(limits: HookLimits) -> Self {
         Self { inner: Arc::new(Inner { limits, hooks: RwLock::default() }) }
     }
 
-    /// Adds a hook: a [`RegionHookRef`], or a [`Plugin`] for more choice.
+    /// Adds a hook: a [`RegionHookRef`], or a [`HookRegistration`] for more options.
     ///
     /// # Errors
-    /// [`PluginError::NameTaken`].
-    pub fn insert(&self, plugin: impl Into<Plugin>) -> Result<(), PluginError> {
-        self.share(Arc::new(Shielded::new(plugin.into(), self.inner.limits)))
+    /// [`HookSetupError::NameTaken`].
+    pub fn insert(&self, registration: impl Into<HookRegistration>) -> Result<(), HookSetupError> {
+        self.share(Arc::new(ShieldedHook::new(registration.into(), self.inner.limits)))
     }
 
-    /// Adds a hook that other registries may have as well: it is paused, suspended and counted once.
-    pub(super) fn share(&self, hook: Arc<Shielded>) -> Result<(), PluginError> {
+    /// Adds a hook that other registries may share: pause, suspension and counters are common to
+    /// all.
+    pub(super) fn share(&self, hook: Arc<ShieldedHook>) -> Result<(), HookSetupError> {
         let mut hooks = self.inner.hooks.write();
-        match hooks.binary_search_by(|one| one.plugin.name.cmp(&hook.plugin.name)) {
-            Ok(_) => Err(PluginError::NameTaken { name: hook.plugin.name.clone() }),
-            Err(place) => {
-                hooks.insert(place, hook);
+        match hooks.binary_search_by(|other| other.registration.name.cmp(&hook.registration.name)) {
+            Ok(_) => Err(HookSetupError::NameTaken { name: hook.registration.name.clone() }),
+            Err(position) => {
+                hooks.insert(position, hook);
                 Ok(())
             }
         }
     }
 
-    /// Removes a hook; calls that have begun come to their end. Whether there was one.
+    /// Removes a hook; calls in progress complete. Returns `true` if the hook existed.
     pub fn remove(&self, name: &str) -> bool {
         let mut hooks = self.inner.hooks.write();
         let before = hooks.len();
-        hooks.retain(|one| one.plugin.name != name);
+        hooks.retain(|hook| hook.registration.name != name);
         hooks.len() < before
     }
 
-    /// Stops calling a hook, or goes on. Whether there is one.
+    /// Pauses or resumes a hook. Returns `true` if the hook exists.
     pub fn set_paused(&self, name: &str, paused: bool) -> bool {
         let hooks = self.inner.hooks.read();
-        let found = hooks.iter().find(|one| one.plugin.name == name);
-        found.inspect(|one| one.set_paused(paused)).is_some()
+        let found = hooks.iter().find(|hook| hook.registration.name == name);
+        found.inspect(|hook| hook.set_paused(paused)).is_some()
     }
 
-    /// All hooks, in order of name.
+    /// Returns the status of all hooks, in order of name.
     pub fn status(&self) -> Vec<HookStatus> {
-        self.inner.hooks.read().iter().map(|one| one.status()).collect()
+        self.inner.hooks.read().iter().map(|hook| hook.status()).collect()
     }
 
-    /// A durable hook, by name.
+    /// Returns a durable hook by name.
     pub fn durable(&self, name: &str) -> Option<DurableHook> {
         let hooks = self.inner.hooks.read();
-        let found = hooks.iter().find(|one| one.plugin.durable && one.plugin.name == name);
+        let found =
+            hooks.iter().find(|hook| hook.registration.durable && hook.registration.name == name);
         found.cloned().map(DurableHook::new)
     }
 
-    /// Those that are told of this table's events as they happen, in order of name.
-    pub(super) fn of(&self, table: TableId) -> Vec<Arc<Shielded>> {
+    /// Returns the hooks that are called for this table's events as they occur, in order of name.
+    pub(super) fn hooks_of(&self, table: TableId) -> Vec<Arc<ShieldedHook>> {
         let hooks = self.inner.hooks.read();
-        let sees = |one: &&Arc<Shielded>| {
-            !one.plugin.durable && one.plugin.table.is_none_or(|only| only == table)
+        let sees = |hook: &&Arc<ShieldedHook>| {
+            !hook.registration.durable && hook.registration.table.is_none_or(|only| only == table)
         };
         hooks.iter().filter(sees).cloned().collect()
     }

@@ -1,6 +1,5 @@
-//! Hooks made from lists of configurations that come with a request. A configuration that comes again,
-//! in whatever list, gets the same hook: what it has queued, and how often it failed, is not forgotten
-//! in between.
+//! Hooks created from lists of configurations in requests. Equal configurations share one hook
+//! across lists and requests, so that its queue and its failures are kept in between.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -8,92 +7,97 @@ use std::time::Duration;
 use parking_lot::Mutex;
 use tokio::time::Instant;
 
-use super::error::PluginError;
-use super::kinds::{HookHome, HookKinds, PluginSpec};
-use super::plugins::{Plugin, Plugins};
-use super::shield::{HookStatus, Shielded};
+use super::error::HookSetupError;
+use super::kinds::{HookHome, HookKinds, HookSpec};
+use super::plugins::{HookRegistration, Plugins};
+use super::shield::{HookStatus, ShieldedHook};
 use super::suspension::HookLimits;
 
-/// Hooks that are kept; of more, those go that were not asked for the longest.
-const MOST_KEPT: usize = 1_024;
-/// Hooks of one list: as many as a catalog may have.
-pub const MOST_PLUGINS: usize = 256;
-/// A hook that nobody has asked for so long, and that has nothing queued, goes.
-const KEPT: Duration = Duration::from_secs(10 * 60);
-/// So does one that has something queued, after this: its receiver is gone, and perhaps it was removed.
-const KEPT_FOR_ITS_QUEUE: Duration = Duration::from_secs(60 * 60);
+/// Maximum number of cached hooks; above it, the least recently used are dropped.
+const MAX_CACHED: usize = 1_024;
+/// Maximum number of hooks in one list, the same as in a catalog.
+pub const MAX_HOOKS: usize = 256;
+/// Time after which an unused hook without backlog is dropped.
+const IDLE_LIFETIME: Duration = Duration::from_secs(10 * 60);
+/// Time after which an unused hook with a backlog is dropped: its receiver is down, and perhaps the
+/// hook was removed.
+const IDLE_LIFETIME_WITH_BACKLOG: Duration = Duration::from_secs(60 * 60);
 
-/// See the module's head.
+/// Cache of hooks created from configurations.
 #[derive(Debug)]
-pub struct PluginSets {
+pub struct HookSets {
     kinds: HookKinds,
     home: HookHome,
     limits: HookLimits,
-    /// The one asked for last at the end.
-    kept: Mutex<Vec<Kept>>,
+    /// The most recently used at the end.
+    cached: Mutex<Vec<CachedHook>>,
 }
 
 #[derive(Debug, Clone)]
-struct Kept {
-    spec: PluginSpec,
-    hook: Arc<Shielded>,
-    asked: Instant,
+struct CachedHook {
+    spec: HookSpec,
+    hook: Arc<ShieldedHook>,
+    last_used: Instant,
 }
 
-impl PluginSets {
-    /// Hooks of these kinds, made for this node.
+impl HookSets {
+    /// Creates an empty cache of hooks of these kinds for this node.
     pub fn new(kinds: HookKinds, home: HookHome, limits: HookLimits) -> Self {
-        Self { kinds, home, limits, kept: Mutex::default() }
+        Self { kinds, home, limits, cached: Mutex::default() }
     }
 
-    /// The hooks of a list, and no others.
+    /// Returns a registry with exactly the hooks of a list.
     ///
     /// # Errors
-    /// [`PluginError`] for the first that cannot be made, or when there are more than
-    /// [`MOST_PLUGINS`]. Nothing is kept then that was not before.
-    pub fn get(&self, specs: &[PluginSpec], now: Instant) -> Result<Plugins, PluginError> {
-        if let Some(excess) = specs.get(MOST_PLUGINS) {
+    /// [`HookSetupError`] for the first hook that cannot be created, or when the list has more than
+    /// [`MAX_HOOKS`]. The cache is unchanged then.
+    pub fn get(&self, specs: &[HookSpec], now: Instant) -> Result<Plugins, HookSetupError> {
+        if let Some(excess) = specs.get(MAX_HOOKS) {
             let name = excess.name.clone();
-            return Err(PluginError::TooMany { name, most: MOST_PLUGINS });
+            return Err(HookSetupError::TooMany { name, limit: MAX_HOOKS });
         }
-        let mut kept = self.kept.lock();
+        let mut cached = self.cached.lock();
         let plugins = Plugins::new(self.limits);
-        let mut asked_for = Vec::with_capacity(specs.len());
+        let mut used = Vec::with_capacity(specs.len());
         for spec in specs {
-            let hook = match kept.iter().find(|one| one.spec == *spec) {
+            let hook = match cached.iter().find(|hook| hook.spec == *spec) {
                 Some(known) => known.hook.clone(),
                 None => Arc::new(self.make(spec)?),
             };
             plugins.share(hook.clone())?;
-            asked_for.push(Kept { spec: spec.clone(), hook, asked: now });
+            used.push(CachedHook { spec: spec.clone(), hook, last_used: now });
         }
-        kept.retain(|one| !specs.contains(&one.spec));
-        kept.extend(asked_for);
-        let excess = kept.len().saturating_sub(MOST_KEPT);
-        kept.drain(..excess);
+        cached.retain(|hook| !specs.contains(&hook.spec));
+        cached.extend(used);
+        let excess = cached.len().saturating_sub(MAX_CACHED);
+        cached.drain(..excess);
         Ok(plugins)
     }
 
-    /// Lets go of hooks that nobody has asked for in a long time.
+    /// Drops hooks that have been unused for their idle lifetime.
     pub fn forget_unused(&self, now: Instant) {
-        self.kept.lock().retain_mut(|one| {
-            // A list that is in use has it as well.
-            if Arc::strong_count(&one.hook) > 1 {
-                one.asked = now;
+        self.cached.lock().retain_mut(|cached| {
+            // A registry that is in use also holds the hook.
+            if Arc::strong_count(&cached.hook) > 1 {
+                cached.last_used = now;
             }
-            let life = if one.hook.status().backlog > 0 { KEPT_FOR_ITS_QUEUE } else { KEPT };
-            now.saturating_duration_since(one.asked) < life
+            let lifetime = if cached.hook.status().backlog > 0 {
+                IDLE_LIFETIME_WITH_BACKLOG
+            } else {
+                IDLE_LIFETIME
+            };
+            now.saturating_duration_since(cached.last_used) < lifetime
         });
     }
 
-    /// Every hook that was made and is kept, with what made it.
-    pub fn status(&self) -> Vec<(PluginSpec, HookStatus)> {
-        let kept = self.kept.lock().clone();
-        kept.into_iter().map(|one| (one.spec, one.hook.status())).collect()
+    /// Returns every cached hook with its configuration.
+    pub fn status(&self) -> Vec<(HookSpec, HookStatus)> {
+        let cached = self.cached.lock().clone();
+        cached.into_iter().map(|cached| (cached.spec, cached.hook.status())).collect()
     }
 
-    fn make(&self, spec: &PluginSpec) -> Result<Shielded, PluginError> {
-        let plugin = Plugin {
+    fn make(&self, spec: &HookSpec) -> Result<ShieldedHook, HookSetupError> {
+        let registration = HookRegistration {
             name: spec.name.clone(),
             kind: Some(spec.kind.clone()),
             table: None,
@@ -101,7 +105,7 @@ impl PluginSets {
             durable: false,
             hook: self.kinds.make(spec, self.home)?,
         };
-        Ok(Shielded::new(plugin, self.limits))
+        Ok(ShieldedHook::new(registration, self.limits))
     }
 }
 
@@ -115,18 +119,18 @@ mod tests {
     use super::*;
     use crate::hooks::{HookKind, HookState, RegionHook, RegionHookRef};
 
-    /// Has so much queued as the number says.
+    /// Reports a backlog of this number.
     #[derive(Debug)]
-    struct Silent(Arc<AtomicU64>);
-    impl RegionHook for Silent {
+    struct SilentHook(Arc<AtomicU64>);
+    impl RegionHook for SilentHook {
         fn backlog(&self) -> u64 {
             self.0.load(Ordering::Relaxed)
         }
     }
 
     #[derive(Debug, Default)]
-    struct Silence(Arc<AtomicU64>);
-    impl HookKind for Silence {
+    struct SilentKind(Arc<AtomicU64>);
+    impl HookKind for SilentKind {
         fn kind(&self) -> &'static str {
             "silent"
         }
@@ -136,89 +140,100 @@ mod tests {
                 _ => Err("it takes no settings".to_owned()),
             }
         }
-        fn make(&self, _: &PluginSpec, _: HookHome) -> Result<RegionHookRef, String> {
-            Ok(Arc::new(Silent(self.0.clone())))
+        fn make(&self, _: &HookSpec, _: HookHome) -> Result<RegionHookRef, String> {
+            Ok(Arc::new(SilentHook(self.0.clone())))
         }
     }
 
-    /// With what their hooks have queued.
-    fn sets() -> (PluginSets, Arc<AtomicU64>) {
-        let (mut kinds, queued) = (HookKinds::default(), Arc::default());
-        kinds.register(Arc::new(Silence(Arc::clone(&queued)))).unwrap();
+    /// Returns sets, and the backlog that their hooks report.
+    fn sets() -> (HookSets, Arc<AtomicU64>) {
+        let mut kinds = HookKinds::default();
+        let queued = Arc::default();
+        kinds.register(Arc::new(SilentKind(Arc::clone(&queued)))).unwrap();
         let home = HookHome { role: "compactor", node_id: NodeId(7) };
-        (PluginSets::new(kinds, home, HookLimits::default()), queued)
+        (HookSets::new(kinds, home, HookLimits::default()), queued)
     }
 
-    fn spec(name: &str, kind: &str, config: Value) -> PluginSpec {
-        let (name, kind) = (name.to_owned(), kind.to_owned());
-        PluginSpec { name, kind, config, durable: false, generation: 1 }
+    fn spec(name: &str, kind: &str, config: Value) -> HookSpec {
+        HookSpec {
+            name: name.to_owned(),
+            kind: kind.to_owned(),
+            config,
+            durable: false,
+            generation: 1,
+        }
     }
 
-    fn silent(name: &str) -> PluginSpec {
+    fn silent(name: &str) -> HookSpec {
         spec(name, "silent", json!({}))
     }
 
-    /// Names, and which are paused.
+    /// Returns names, each with `true` if the hook is paused.
     fn names(plugins: &Plugins) -> Vec<(String, bool)> {
-        let paused = |one: &HookStatus| one.state == HookState::Paused;
-        plugins.status().into_iter().map(|one| (one.name.clone(), paused(&one))).collect()
+        let is_paused = |status: &HookStatus| status.state == HookState::Paused;
+        plugins
+            .status()
+            .into_iter()
+            .map(|status| (status.name.clone(), is_paused(&status)))
+            .collect()
     }
 
     #[test]
-    fn a_configuration_that_comes_again_gets_the_same_hook_in_whatever_list() {
+    fn equal_configurations_share_a_hook_across_lists() {
         let (sets, _) = sets();
         let now = Instant::now();
-        let get = |specs: &[PluginSpec]| names(&sets.get(specs, now).unwrap());
-        let (a, b) = (silent("a"), silent("b"));
-        let (paused, active) = (("a".to_owned(), true), ("b".to_owned(), false));
+        let get = |specs: &[HookSpec]| names(&sets.get(specs, now).unwrap());
+        let a = silent("a");
+        let b = silent("b");
+        let paused = ("a".to_owned(), true);
+        let active = ("b".to_owned(), false);
         sets.get(&[a.clone(), b.clone()], now).unwrap().set_paused("a", true);
         assert_eq!(get(&[b.clone(), a.clone()]), [paused.clone(), active.clone()]);
         assert_eq!(get(std::slice::from_ref(&a)), [paused], "and no others");
-        let other = PluginSpec { generation: 2, ..a.clone() };
+        let other = HookSpec { generation: 2, ..a.clone() };
         assert_eq!(get(&[other, b]), [("a".to_owned(), false), active]);
         assert_eq!(sets.status().len(), 3);
-        // It is made anew once others have pushed it out.
-        for n in 0..MOST_KEPT {
+        // It is created again once others have evicted it.
+        for n in 0..MAX_CACHED {
             get(&[silent(&format!("{n}"))]);
         }
-        assert_eq!(sets.status().len(), MOST_KEPT);
+        assert_eq!(sets.status().len(), MAX_CACHED);
         assert_eq!(get(&[a]), [("a".to_owned(), false)]);
     }
 
     #[test]
-    fn a_hook_goes_that_nobody_asks_for_but_not_what_it_has_queued() {
+    fn unused_hook_is_dropped_unless_it_has_a_backlog() {
         let (sets, queued) = sets();
-        let begun = Instant::now();
-        let list = sets.get(&[silent("a")], begun).unwrap();
-        sets.forget_unused(begun + 9 * KEPT);
-        assert_eq!(sets.status().len(), 1, "a region that is open has it");
+        let start = Instant::now();
+        let list = sets.get(&[silent("a")], start).unwrap();
+        sets.forget_unused(start + 9 * IDLE_LIFETIME);
+        assert_eq!(sets.status().len(), 1, "an open region uses it");
         drop(list);
         queued.store(1, Ordering::Relaxed);
-        sets.forget_unused(begun + 9 * KEPT + KEPT);
+        sets.forget_unused(start + 9 * IDLE_LIFETIME + IDLE_LIFETIME);
         assert_eq!(sets.status().len(), 1);
-        sets.forget_unused(begun + 9 * KEPT + KEPT_FOR_ITS_QUEUE);
+        sets.forget_unused(start + 9 * IDLE_LIFETIME + IDLE_LIFETIME_WITH_BACKLOG);
         assert_eq!(sets.status(), []);
-        sets.get(&[silent("a")], begun).unwrap();
+        sets.get(&[silent("a")], start).unwrap();
         queued.store(0, Ordering::Relaxed);
-        sets.forget_unused(begun + KEPT - Duration::from_secs(1));
+        sets.forget_unused(start + IDLE_LIFETIME - Duration::from_secs(1));
         assert_eq!(sets.status().len(), 1);
-        sets.forget_unused(begun + KEPT);
+        sets.forget_unused(start + IDLE_LIFETIME);
         assert_eq!(sets.status(), []);
     }
 
     #[test]
-    fn what_cannot_be_made_is_refused_with_its_name() {
+    fn invalid_hook_is_refused_with_its_name() {
         let (sets, _) = sets();
         let good = silent("a");
-        let refused =
-            |specs: &[PluginSpec]| sets.get(specs, Instant::now()).unwrap_err().to_string();
+        let refused = |specs: &[HookSpec]| sets.get(specs, Instant::now()).unwrap_err().to_string();
         let unknown = refused(&[good.clone(), spec("mine", "loud", json!({}))]);
         assert!(unknown.contains("mine") && unknown.contains("loud"), "{unknown}");
         let bad = refused(&[spec("mine", "silent", json!({"volume": 3}))]);
         assert!(bad.contains("mine") && bad.contains("no settings"), "{bad}");
         assert!(refused(&[good.clone(), good.clone()]).contains("named a "));
-        let many: Vec<PluginSpec> = (0..=MOST_PLUGINS).map(|n| silent(&format!("p{n}"))).collect();
+        let many: Vec<HookSpec> = (0..=MAX_HOOKS).map(|n| silent(&format!("p{n}"))).collect();
         assert!(refused(&many).contains("p256 "));
-        assert_eq!(sets.status(), [], "nothing is kept of what was refused");
+        assert_eq!(sets.status(), [], "refused hooks are not cached");
     }
 }

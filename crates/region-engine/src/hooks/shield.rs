@@ -8,66 +8,66 @@ use parking_lot::Mutex;
 use tidewater_common::ids::{RegionId, TableId};
 use tokio::time::{Instant, timeout};
 
-use super::calls::Event;
+use super::calls::HookEvent;
 use super::error::HookError;
-use super::plugins::Plugin;
-use super::suspension::{Admission, Ending, HookLimits, Standing, Turn};
+use super::plugins::HookRegistration;
+use super::suspension::{CallAdmission, CallOutcome, HealthChange, HookHealth, HookLimits};
 
-/// Whether a hook is called.
+/// State of a hook.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum HookState {
     /// Called for every event.
     Active,
-    /// Left out because somebody asked for it.
+    /// Skipped because an operator paused it.
     Paused,
-    /// Left out for a while because it failed too often in a row.
+    /// Skipped for a while because it failed too often in a row.
     Suspended,
 }
 
-/// A hook as operators see it; numbers are since it was registered here.
+/// Status of a hook for operators; counters start at its registration in this process.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct HookStatus {
     /// Its name.
     pub name: String,
-    /// The kind that made it; `None` for hooks of the program itself.
+    /// The kind that created it; `None` for hooks of the program itself.
     pub kind: Option<String>,
     /// The only table that it sees; `None`: all.
     pub table: Option<TableId>,
-    /// Whether it is called.
+    /// State of the hook.
     pub state: HookState,
-    /// Calls made, failures included.
+    /// Calls, failures included.
     pub calls: u64,
-    /// Calls that returned an error, panicked, came too late, or were given up later.
+    /// Calls that returned an error, panicked, timed out, or were dropped later.
     pub failures: u64,
-    /// Events that it was not called for, being paused or suspended.
+    /// Events for which it was not called because it was paused or suspended.
     pub skipped: u64,
-    /// Calls taken whose effect has not reached its destination.
+    /// Accepted calls whose effect has not reached its destination.
     pub backlog: u64,
-    /// What went wrong last.
+    /// The last error.
     pub last_error: Option<String>,
 }
 
-/// See the module's head.
+/// A hook with its counters, its pause and its suspension.
 #[derive(Debug)]
-pub(super) struct Shielded {
-    pub(super) plugin: Plugin,
+pub(super) struct ShieldedHook {
+    pub(super) registration: HookRegistration,
     limits: HookLimits,
     paused: AtomicBool,
-    standing: Mutex<Standing>,
+    health: Mutex<HookHealth>,
     calls: AtomicU64,
     failures: AtomicU64,
     skipped: AtomicU64,
     last_error: Mutex<Option<String>>,
 }
 
-impl Shielded {
-    pub(super) fn new(plugin: Plugin, limits: HookLimits) -> Self {
-        let paused = AtomicBool::new(plugin.paused);
+impl ShieldedHook {
+    pub(super) fn new(registration: HookRegistration, limits: HookLimits) -> Self {
+        let paused = AtomicBool::new(registration.paused);
         Self {
-            plugin,
+            registration,
             limits,
             paused,
-            standing: Mutex::default(),
+            health: Mutex::default(),
             calls: AtomicU64::new(0),
             failures: AtomicU64::new(0),
             skipped: AtomicU64::new(0),
@@ -79,82 +79,86 @@ impl Shielded {
         self.paused.store(paused, Ordering::Relaxed);
     }
 
-    /// Calls the hook, unless it is paused or suspended. The error is for those few events whose
-    /// sender wants to know; it has been counted and logged.
+    /// Calls the hook, unless it is paused or suspended. Only a few events return the error to
+    /// their sender; it has been counted and logged.
     pub(super) async fn call(
         self: &Arc<Self>,
         region: RegionId,
-        event: Arc<Event>,
+        event: Arc<HookEvent>,
     ) -> Result<(), HookError> {
-        let admission = match self.is_paused() {
-            true => Admission::LeftOut,
-            false => self.standing.lock().admit(event.name(), Instant::now(), &self.limits),
+        let admission = if self.is_paused() {
+            CallAdmission::Skip
+        } else {
+            self.health.lock().admit(event.name(), Instant::now(), &self.limits)
         };
         match admission {
-            Admission::Called => self.noted(region, event).await,
-            Admission::Tried => {
+            CallAdmission::Call => self.call_and_record(region, event).await,
+            CallAdmission::Probe => {
                 let hook = Arc::clone(self);
-                tokio::spawn(async move { hook.noted(region, event).await });
+                tokio::spawn(async move { hook.call_and_record(region, event).await });
                 Ok(())
             }
-            Admission::LeftOut => {
+            CallAdmission::Skip => {
                 self.skipped.fetch_add(1, Ordering::Relaxed);
                 Ok(())
             }
         }
     }
 
-    /// Whether it is left out because somebody asked for it.
+    /// Returns `true` if an operator has paused the hook.
     pub(super) fn is_paused(&self) -> bool {
         self.paused.load(Ordering::Relaxed)
     }
 
-    /// Calls the hook however it has behaved: for whoever waits after a failure, and then makes the
-    /// same call again. Leaving the hook out would hold up what has not failed.
-    pub(super) async fn insist(
+    /// Calls the hook without regard to earlier failures: for a caller that backs off after a
+    /// failure and then repeats the same call. Suspending the hook would delay calls that have not
+    /// failed.
+    pub(super) async fn call_ignoring_suspension(
         &self,
         region: RegionId,
-        event: Arc<Event>,
+        event: Arc<HookEvent>,
     ) -> Result<(), HookError> {
         let name = event.name();
-        let (_, result) = self.shielded(region, event).await;
-        self.count(region, name, &result);
+        let (_, result) = self.call_with_limit(region, event).await;
+        self.record_result(region, name, &result);
         result
     }
 
-    /// In a task of its own: a panic ends there, and a hook that blocks its thread does not keep the
-    /// caller beyond the limit. The limit inside holds when the caller has gone away.
-    async fn shielded(
+    /// Calls the hook in a task of its own: a panic ends there, and a hook that blocks its thread
+    /// does not delay the caller beyond the limit. The inner limit applies if the caller is
+    /// cancelled.
+    async fn call_with_limit(
         &self,
         region: RegionId,
-        event: Arc<Event>,
-    ) -> (Ending, Result<(), HookError>) {
+        event: Arc<HookEvent>,
+    ) -> (CallOutcome, Result<(), HookError>) {
         let limit = self.limits.time_limit;
-        let late =
-            || (Ending::Late, Err(HookError::new(format_args!("no answer within {limit:?}"))));
-        let hook = Arc::clone(&self.plugin.hook);
+        let timed_out = || {
+            (CallOutcome::TimedOut, Err(HookError::new(format_args!("no answer within {limit:?}"))))
+        };
+        let hook = Arc::clone(&self.registration.hook);
         let mut task =
             tokio::spawn(async move { timeout(limit, event.deliver(hook.as_ref(), region)).await });
         match timeout(limit, &mut task).await {
-            Ok(Ok(Ok(Ok(())))) => (Ending::Succeeded, Ok(())),
-            Ok(Ok(Ok(Err(error)))) => (Ending::Failed, Err(error)),
-            Ok(Ok(Err(_))) => late(),
+            Ok(Ok(Ok(Ok(())))) => (CallOutcome::Succeeded, Ok(())),
+            Ok(Ok(Ok(Err(error)))) => (CallOutcome::Failed, Err(error)),
+            Ok(Ok(Err(_))) => timed_out(),
             Ok(Err(error)) => {
                 let error = HookError::new(match error.try_into_panic() {
-                    Ok(panic) => format!("it panicked: {}", words(panic.as_ref())),
+                    Ok(panic) => format!("it panicked: {}", panic_text(panic.as_ref())),
                     Err(error) => error.to_string(),
                 });
-                (Ending::Failed, Err(error))
+                (CallOutcome::Failed, Err(error))
             }
             Err(_) => {
                 task.abort();
-                late()
+                timed_out()
             }
         }
     }
 
-    fn count(&self, region: RegionId, event: &'static str, result: &Result<(), HookError>) {
-        let hook = self.plugin.name.clone();
+    fn record_result(&self, region: RegionId, event: &'static str, result: &Result<(), HookError>) {
+        let hook = self.registration.name.clone();
         self.calls.fetch_add(1, Ordering::Relaxed);
         counter!("tidewater_hook_calls_total", "hook" => hook.clone(), "event" => event)
             .increment(1);
@@ -163,24 +167,28 @@ impl Shielded {
             counter!("tidewater_hook_failures_total", "hook" => hook.clone(), "event" => event)
                 .increment(1);
             *self.last_error.lock() = Some(error.to_string());
-            tracing::warn!(%hook, %region, event, %error, "a hook failed; the engine goes on");
+            tracing::warn!(%hook, %region, event, %error, "hook call failed");
         }
     }
 
-    /// Calls the hook, and takes note of how that went.
-    async fn noted(&self, region: RegionId, event: Arc<Event>) -> Result<(), HookError> {
+    /// Calls the hook and records the outcome in its health.
+    async fn call_and_record(
+        &self,
+        region: RegionId,
+        event: Arc<HookEvent>,
+    ) -> Result<(), HookError> {
         let name = event.name();
-        let (ending, result) = self.shielded(region, event).await;
-        self.count(region, name, &result);
-        let hook = &self.plugin.name;
-        let turn = self.standing.lock().note(name, ending, Instant::now(), &self.limits);
-        match turn {
-            Turn::Same => {}
-            Turn::Suspended => {
+        let (outcome, result) = self.call_with_limit(region, event).await;
+        self.record_result(region, name, &result);
+        let hook = &self.registration.name;
+        let change = self.health.lock().record(name, outcome, Instant::now(), &self.limits);
+        match change {
+            HealthChange::Unchanged => {}
+            HealthChange::Suspended => {
                 let pause = self.limits.suspension;
-                tracing::error!(%hook, ?pause, "a hook failed too often in a row: it is suspended");
+                tracing::error!(%hook, ?pause, "hook suspended after too many failures in a row");
             }
-            Turn::Resumed => tracing::info!(%hook, "a suspended hook works again"),
+            HealthChange::Resumed => tracing::info!(%hook, "suspended hook resumed"),
         }
         result
     }
@@ -188,27 +196,27 @@ impl Shielded {
     pub(super) fn status(&self) -> HookStatus {
         let state = if self.paused.load(Ordering::Relaxed) {
             HookState::Paused
-        } else if self.standing.lock().is_suspended() {
+        } else if self.health.lock().is_suspended() {
             HookState::Suspended
         } else {
             HookState::Active
         };
         HookStatus {
-            name: self.plugin.name.clone(),
-            kind: self.plugin.kind.clone(),
-            table: self.plugin.table,
+            name: self.registration.name.clone(),
+            kind: self.registration.kind.clone(),
+            table: self.registration.table,
             state,
             calls: self.calls.load(Ordering::Relaxed),
-            failures: self.failures.load(Ordering::Relaxed) + self.plugin.hook.lost(),
+            failures: self.failures.load(Ordering::Relaxed) + self.registration.hook.lost(),
             skipped: self.skipped.load(Ordering::Relaxed),
-            backlog: self.plugin.hook.backlog(),
+            backlog: self.registration.hook.backlog(),
             last_error: self.last_error.lock().clone(),
         }
     }
 }
 
 impl HookState {
-    /// As operators read it.
+    /// Returns the name for operators.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Active => "active",
@@ -218,7 +226,8 @@ impl HookState {
     }
 }
 
-fn words(panic: &(dyn std::any::Any + Send)) -> &str {
+fn panic_text(panic: &(dyn std::any::Any + Send)) -> &str {
     let text = panic.downcast_ref::<&str>().copied();
-    text.or_else(|| panic.downcast_ref::<String>().map(String::as_str)).unwrap_or("without words")
+    text.or_else(|| panic.downcast_ref::<String>().map(String::as_str))
+        .unwrap_or("without a message")
 }

@@ -1,27 +1,28 @@
-//! When a hook is left out: after a number of failures in a row, or of fewer calls that came too late,
-//! for those hold a flush up; for a while. Then one call is let through, for which nobody waits. Its
-//! success ends the suspension, its failure begins one that is twice as long.
+//! Suspension of hooks (pure). A hook is suspended for a while after a number of failures in a row,
+//! or after fewer timeouts, since these delay a flush. Then one call probes the hook; no caller
+//! waits for it. Its success ends the suspension, its failure starts another one of twice the
+//! length.
 //!
-//! A success counts for its own method alone: a hook that hangs whenever files are written may well
-//! take everything else, and most hooks do not even look at it.
+//! A success resets only the failures of its own method: a hook that hangs on every written file
+//! may accept everything else, and most hooks ignore most events.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
 
 use tokio::time::Instant;
 
-/// Limits that keep a bad hook from slowing everybody down.
+/// Limits that keep a faulty hook from delaying all regions.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct HookLimits {
-    /// Longest time of one call. A flush waits that long for a hook that hangs.
+    /// Time limit of one call. A flush waits that long for a hook that hangs.
     pub time_limit: Duration,
     /// Failures in a row after which a hook is suspended; at least 1.
     pub failures_in_a_row: u32,
-    /// Late calls in a row after which a hook is suspended; at least 1. Less than of failures: a flush
-    /// stands still for as long as each of them lasts.
+    /// Timeouts in a row after which a hook is suspended; at least 1. Should be lower than the
+    /// number of failures: each timeout delays a flush for its whole duration.
     pub late_in_a_row: u32,
-    /// How long it is suspended before it is tried again; doubles each time that this fails, up to 64
-    /// times as long.
+    /// Length of a suspension before the hook is probed; doubles with each failed probe, up to 64
+    /// times the length.
     pub suspension: Duration,
 }
 
@@ -36,16 +37,16 @@ impl Default for HookLimits {
     }
 }
 
-/// How a hook has behaved lately.
+/// Recent failures and suspension of a hook.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub(super) struct Standing {
-    /// Failures in a row of each method whose last call has failed.
+pub(super) struct HookHealth {
+    /// Failures in a row of each method whose last call failed.
     failing: BTreeMap<&'static str, Failures>,
     suspended_until: Option<Instant>,
-    /// A call was let through after a suspension.
+    /// A probe after a suspension is in progress.
     probing: bool,
-    /// Such calls that have failed, in a row.
-    vain: u32,
+    /// Failed probes in a row.
+    failed_probes: u32,
 }
 
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -54,100 +55,102 @@ struct Failures {
     late: u32,
 }
 
-/// Whether a call may be made.
+/// Decision about a call.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Admission {
-    /// The hook takes part.
-    Called,
-    /// It is suspended, and this call is to show whether it works again. Nobody waits for it: they
-    /// have waited in vain before.
-    Tried,
-    /// It is left out.
-    LeftOut,
+pub(super) enum CallAdmission {
+    /// The hook is called.
+    Call,
+    /// The hook is suspended, and this call probes it. The caller does not wait: earlier calls have
+    /// already delayed it.
+    Probe,
+    /// The hook is skipped.
+    Skip,
 }
 
-/// How a call came to its end.
+/// Outcome of a call.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Ending {
+pub(super) enum CallOutcome {
     Succeeded,
     Failed,
-    /// There was no answer in time.
-    Late,
+    /// The call exceeded the time limit.
+    TimedOut,
 }
 
-/// What a call's result did to the hook's standing.
+/// Effect of a call's outcome on the hook's suspension.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Turn {
-    /// Nothing new.
-    Same,
-    /// It is left out from here on.
+pub(super) enum HealthChange {
+    /// No change.
+    Unchanged,
+    /// The hook is suspended from now on.
     Suspended,
-    /// It takes part again.
+    /// The suspension ended.
     Resumed,
 }
 
-impl Standing {
-    /// Whether a call of this method may be made now. Asking after a suspension lets one call of a
-    /// method that has failed through, and holds back all others until that one has succeeded or
-    /// another suspension has passed.
+impl HookHealth {
+    /// Decides about a call of this method. After a suspension, one call of a method that has
+    /// failed probes the hook; all others are skipped until the probe succeeds or another
+    /// suspension has passed.
     pub(super) fn admit(
         &mut self,
         method: &'static str,
         now: Instant,
         limits: &HookLimits,
-    ) -> Admission {
+    ) -> CallAdmission {
         match self.suspended_until {
-            None => Admission::Called,
-            Some(until) if now < until || !self.failing.contains_key(method) => Admission::LeftOut,
+            None => CallAdmission::Call,
+            Some(until) if now < until || !self.failing.contains_key(method) => CallAdmission::Skip,
             Some(_) => {
                 self.probing = true;
                 self.suspended_until = now.checked_add(self.pause(limits));
-                Admission::Tried
+                CallAdmission::Probe
             }
         }
     }
 
-    /// Takes note of how a call of this method has ended.
-    pub(super) fn note(
+    /// Records the outcome of a call of this method.
+    pub(super) fn record(
         &mut self,
         method: &'static str,
-        ending: Ending,
+        outcome: CallOutcome,
         now: Instant,
         limits: &HookLimits,
-    ) -> Turn {
-        if ending == Ending::Succeeded {
+    ) -> HealthChange {
+        if outcome == CallOutcome::Succeeded {
             let failed = self.failing.remove(method).is_some();
             if failed && self.is_suspended() {
                 *self = Self::default();
-                return Turn::Resumed;
+                return HealthChange::Resumed;
             }
-            return Turn::Same;
+            return HealthChange::Unchanged;
         }
         let own = self.failing.entry(method).or_default();
         own.all = own.all.saturating_add(1);
-        own.late = own.late.saturating_add(u32::from(ending == Ending::Late));
+        own.late = own.late.saturating_add(u32::from(outcome == CallOutcome::TimedOut));
         if self.is_suspended() {
-            // Calls that were under way when the suspension began say nothing new.
-            self.vain = self.vain.saturating_add(u32::from(std::mem::take(&mut self.probing)));
+            // Calls that were in progress when the suspension began do not count as probes.
+            self.failed_probes =
+                self.failed_probes.saturating_add(u32::from(std::mem::take(&mut self.probing)));
             self.suspended_until = now.checked_add(self.pause(limits));
-            return Turn::Same;
+            return HealthChange::Unchanged;
         }
-        let sum =
-            |of: fn(&Failures) -> u32| self.failing.values().map(of).fold(0, u32::saturating_add);
-        if sum(|one| one.all) < limits.failures_in_a_row.max(1)
-            && sum(|one| one.late) < limits.late_in_a_row.max(1)
+        let sum = |field: fn(&Failures) -> u32| {
+            self.failing.values().map(field).fold(0, u32::saturating_add)
+        };
+        if sum(|failures| failures.all) < limits.failures_in_a_row.max(1)
+            && sum(|failures| failures.late) < limits.late_in_a_row.max(1)
         {
-            return Turn::Same;
+            return HealthChange::Unchanged;
         }
         self.suspended_until = now.checked_add(self.pause(limits));
-        Turn::Suspended
+        HealthChange::Suspended
     }
 
     fn pause(&self, limits: &HookLimits) -> Duration {
-        limits.suspension.saturating_mul(1 << self.vain.min(6))
+        limits.suspension.saturating_mul(1 << self.failed_probes.min(6))
     }
 
-    /// Whether the hook is left out, but for one call now and then.
+    /// Returns `true` if the hook is suspended; single probes may still be made.
     pub(super) fn is_suspended(&self) -> bool {
         self.suspended_until.is_some()
     }
@@ -166,94 +169,102 @@ mod tests {
     const ONE: &str = "one";
     const OTHER: &str = "other";
 
-    fn note(standing: &mut Standing, method: &'static str, ending: Ending, now: Instant) -> Turn {
-        standing.note(method, ending, now, &LIMITS)
+    fn record(
+        health: &mut HookHealth,
+        method: &'static str,
+        outcome: CallOutcome,
+        now: Instant,
+    ) -> HealthChange {
+        health.record(method, outcome, now, &LIMITS)
     }
 
-    fn failing(times: u32, now: Instant) -> Standing {
-        let mut standing = Standing::default();
+    fn failing(times: u32, now: Instant) -> HookHealth {
+        let mut health = HookHealth::default();
         for _ in 0..times {
-            let _ = note(&mut standing, ONE, Ending::Failed, now);
+            let _ = record(&mut health, ONE, CallOutcome::Failed, now);
         }
-        standing
+        health
     }
 
-    fn admit(standing: &mut Standing, now: Instant) -> Admission {
-        standing.admit(ONE, now, &LIMITS)
+    fn admit(health: &mut HookHealth, now: Instant) -> CallAdmission {
+        health.admit(ONE, now, &LIMITS)
     }
 
     #[test]
-    fn a_hook_is_suspended_after_failures_in_a_row() {
+    fn hook_is_suspended_after_failures_in_a_row() {
         let now = Instant::now();
-        let mut standing = failing(2, now);
-        assert_eq!(admit(&mut standing, now), Admission::Called);
-        assert_eq!(note(&mut standing, ONE, Ending::Succeeded, now), Turn::Same);
-        let mut standing = failing(2, now);
-        assert_eq!(note(&mut standing, ONE, Ending::Failed, now), Turn::Suspended);
-        assert_eq!(admit(&mut standing, now), Admission::LeftOut);
+        let mut health = failing(2, now);
+        assert_eq!(admit(&mut health, now), CallAdmission::Call);
+        assert_eq!(record(&mut health, ONE, CallOutcome::Succeeded, now), HealthChange::Unchanged);
+        let mut health = failing(2, now);
+        assert_eq!(record(&mut health, ONE, CallOutcome::Failed, now), HealthChange::Suspended);
+        assert_eq!(admit(&mut health, now), CallAdmission::Skip);
         let almost = now + LIMITS.suspension - Duration::from_millis(1);
-        assert_eq!(admit(&mut standing, almost), Admission::LeftOut);
+        assert_eq!(admit(&mut health, almost), CallAdmission::Skip);
     }
 
     #[test]
-    fn late_calls_suspend_a_hook_sooner() {
+    fn timeouts_suspend_a_hook_sooner() {
         let now = Instant::now();
-        let mut standing = failing(1, now);
-        assert_eq!(note(&mut standing, ONE, Ending::Late, now), Turn::Same);
-        assert_eq!(note(&mut standing, ONE, Ending::Succeeded, now), Turn::Same);
-        assert_eq!(note(&mut standing, ONE, Ending::Late, now), Turn::Same);
-        assert_eq!(note(&mut standing, OTHER, Ending::Late, now), Turn::Suspended);
+        let mut health = failing(1, now);
+        assert_eq!(record(&mut health, ONE, CallOutcome::TimedOut, now), HealthChange::Unchanged);
+        assert_eq!(record(&mut health, ONE, CallOutcome::Succeeded, now), HealthChange::Unchanged);
+        assert_eq!(record(&mut health, ONE, CallOutcome::TimedOut, now), HealthChange::Unchanged);
+        assert_eq!(record(&mut health, OTHER, CallOutcome::TimedOut, now), HealthChange::Suspended);
     }
 
     #[test]
-    fn one_success_between_failures_keeps_a_hook() {
+    fn success_between_failures_prevents_a_suspension() {
         let now = Instant::now();
-        let mut standing = failing(2, now);
-        let _ = note(&mut standing, ONE, Ending::Succeeded, now);
+        let mut health = failing(2, now);
+        let _ = record(&mut health, ONE, CallOutcome::Succeeded, now);
         for _ in 0..2 {
-            assert_eq!(note(&mut standing, ONE, Ending::Failed, now), Turn::Same);
+            assert_eq!(record(&mut health, ONE, CallOutcome::Failed, now), HealthChange::Unchanged);
         }
-        assert_eq!(admit(&mut standing, now), Admission::Called);
+        assert_eq!(admit(&mut health, now), CallAdmission::Call);
     }
 
     #[test]
-    fn what_a_hook_takes_does_not_excuse_what_it_fails() {
+    fn success_of_one_method_does_not_reset_another() {
         let now = Instant::now();
-        let mut standing = Standing::default();
-        for turn in [Turn::Same, Turn::Same, Turn::Suspended] {
-            assert_eq!(note(&mut standing, ONE, Ending::Failed, now), turn);
-            assert_eq!(note(&mut standing, OTHER, Ending::Succeeded, now), Turn::Same);
+        let mut health = HookHealth::default();
+        for change in [HealthChange::Unchanged, HealthChange::Unchanged, HealthChange::Suspended] {
+            assert_eq!(record(&mut health, ONE, CallOutcome::Failed, now), change);
+            assert_eq!(
+                record(&mut health, OTHER, CallOutcome::Succeeded, now),
+                HealthChange::Unchanged
+            );
         }
         let later = now + LIMITS.suspension;
-        assert_eq!(standing.admit(OTHER, later, &LIMITS), Admission::LeftOut);
-        assert_eq!(admit(&mut standing, later), Admission::Tried);
+        assert_eq!(health.admit(OTHER, later, &LIMITS), CallAdmission::Skip);
+        assert_eq!(admit(&mut health, later), CallAdmission::Probe);
     }
 
     #[test]
-    fn calls_that_were_under_way_do_not_make_a_suspension_longer() {
+    fn calls_in_progress_do_not_extend_a_suspension() {
         let start = Instant::now();
-        let mut standing = failing(3 + 4, start);
-        assert_eq!(admit(&mut standing, start + LIMITS.suspension), Admission::Tried);
+        let mut health = failing(3 + 4, start);
+        assert_eq!(admit(&mut health, start + LIMITS.suspension), CallAdmission::Probe);
     }
 
     #[test]
-    fn one_call_is_let_through_after_a_suspension() {
+    fn one_call_probes_the_hook_after_a_suspension() {
         let start = Instant::now();
-        let mut standing = failing(3, start);
+        let mut health = failing(3, start);
         let later = start + LIMITS.suspension;
-        assert_eq!(admit(&mut standing, later), Admission::Tried);
+        assert_eq!(admit(&mut health, later), CallAdmission::Probe);
         assert_eq!(
-            admit(&mut standing, later),
-            Admission::LeftOut,
-            "a second call beside the first"
+            admit(&mut health, later),
+            CallAdmission::Skip,
+            "a second call during the probe"
         );
-        assert_eq!(note(&mut standing, ONE, Ending::Failed, later), Turn::Same);
+        assert_eq!(record(&mut health, ONE, CallOutcome::Failed, later), HealthChange::Unchanged);
         let again = later + LIMITS.suspension * 2;
         let almost = again - Duration::from_millis(1);
-        assert_eq!(admit(&mut standing, almost), Admission::LeftOut, "twice as long");
-        assert_eq!(admit(&mut standing, again), Admission::Tried);
-        assert_eq!(note(&mut standing, ONE, Ending::Succeeded, again), Turn::Resumed);
-        assert_eq!(admit(&mut standing, again), Admission::Called);
-        assert!(!standing.is_suspended());
+        assert_eq!(admit(&mut health, almost), CallAdmission::Skip, "twice as long");
+        assert_eq!(admit(&mut health, again), CallAdmission::Probe);
+        assert_eq!(record(&mut health, ONE, CallOutcome::Succeeded, again), HealthChange::Resumed);
+        assert_eq!(admit(&mut health, again), CallAdmission::Call);
+        assert!(!health.is_suspended());
     }
 }

@@ -1,4 +1,4 @@
-//! Hooks for tests: one that remembers, and bad ones.
+//! Hooks for tests: a recorder and faulty hooks.
 
 use std::sync::Arc;
 
@@ -13,9 +13,9 @@ use super::{
 use crate::manifest::Action;
 use crate::region::RegionSpec;
 
-/// One call, as the hook saw it.
+/// One call with its arguments.
 #[derive(Debug, Clone, PartialEq)]
-pub(crate) enum Seen {
+pub(crate) enum HookCall {
     Written(Vec<FileId>),
     Updated { version: ManifestVersion, manifest: ManifestKind, actions: Vec<Action> },
     Opened,
@@ -26,11 +26,11 @@ pub(crate) enum Seen {
     Gc(GcPass),
 }
 
-/// Remembers every call.
+/// Records every call.
 #[derive(Debug, Default)]
 pub(crate) struct Recorder {
     name: String,
-    seen: Mutex<Vec<Seen>>,
+    calls: Mutex<Vec<HookCall>>,
     log: Option<Arc<Mutex<Vec<String>>>>,
 }
 
@@ -39,21 +39,21 @@ impl Recorder {
         Arc::new(Self { name: name.to_owned(), ..Self::default() })
     }
 
-    /// Also notes its name in a log that several share.
+    /// Creates a recorder that also appends its name to a shared log of calls.
     pub(crate) fn with_log(name: &str, log: &Arc<Mutex<Vec<String>>>) -> RegionHookRef {
         Arc::new(Self { name: name.to_owned(), log: Some(log.clone()), ..Self::default() })
     }
 
-    /// What was seen since the last call of this.
-    pub(crate) fn take(&self) -> Vec<Seen> {
-        std::mem::take(&mut *self.seen.lock())
+    /// Takes the calls since the last `take`.
+    pub(crate) fn take(&self) -> Vec<HookCall> {
+        std::mem::take(&mut *self.calls.lock())
     }
 
-    fn note(&self, seen: Seen) -> Result<(), HookError> {
+    fn record(&self, call: HookCall) -> Result<(), HookError> {
         if let Some(log) = &self.log {
             log.lock().push(self.name.clone());
         }
-        self.seen.lock().push(seen);
+        self.calls.lock().push(call);
         Ok(())
     }
 }
@@ -76,7 +76,7 @@ impl RegionHook for Recorder {
             assert_eq!(file.sst.footer.file_metadata().num_rows() as u64, file.meta.rows);
             assert!(file.sst.footer.offset_index().is_some(), "the footer lacks its page index");
         }
-        self.note(Seen::Written(files.iter().map(|file| file.sst.file_id).collect()))
+        self.record(HookCall::Written(files.iter().map(|file| file.sst.file_id).collect()))
     }
 
     async fn on_manifest_updated(
@@ -86,19 +86,19 @@ impl RegionHook for Recorder {
         version: ManifestVersion,
         manifest: ManifestKind,
     ) -> Result<(), HookError> {
-        self.note(Seen::Updated { version, manifest, actions: actions.actions().to_vec() })
+        self.record(HookCall::Updated { version, manifest, actions: actions.actions().to_vec() })
     }
 
     async fn on_region_opened(&self, _: RegionId, _: &RegionSpec) -> Result<(), HookError> {
-        self.note(Seen::Opened)
+        self.record(HookCall::Opened)
     }
 
     async fn on_region_closed(&self, _: RegionId, _: &RegionSpec) -> Result<(), HookError> {
-        self.note(Seen::Closed)
+        self.record(HookCall::Closed)
     }
 
     async fn on_region_dropped(&self, _: RegionId, _: &RegionSpec) -> Result<(), HookError> {
-        self.note(Seen::Dropped)
+        self.record(HookCall::Dropped)
     }
 
     async fn on_region_role_changed(
@@ -108,7 +108,7 @@ impl RegionHook for Recorder {
         new: RegionRole,
         epoch: OwnerEpoch,
     ) -> Result<(), HookError> {
-        self.note(Seen::Role(old, new, epoch))
+        self.record(HookCall::Role(old, new, epoch))
     }
 
     async fn on_files_removed(
@@ -116,38 +116,38 @@ impl RegionHook for Recorder {
         _region: RegionId,
         removed: &FilesRemoved,
     ) -> Result<(), HookError> {
-        self.note(Seen::FilesRemoved(removed.clone()))
+        self.record(HookCall::FilesRemoved(removed.clone()))
     }
 
     async fn on_region_gc(&self, _region: RegionId, pass: &GcPass) -> Result<(), HookError> {
-        self.note(Seen::Gc(pass.clone()))
+        self.record(HookCall::Gc(pass.clone()))
     }
 }
 
-/// What a bad hook does.
+/// Faults of a hook.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Vice {
+pub(crate) enum HookFault {
     Panics,
     Hangs,
     Fails,
 }
 
-/// Does it on every call.
+/// A hook that shows its fault on every call.
 #[derive(Debug)]
-pub(crate) struct Bad(pub(crate) &'static str, pub(crate) Vice);
+pub(crate) struct FaultyHook(pub(crate) &'static str, pub(crate) HookFault);
 
-impl Bad {
+impl FaultyHook {
     async fn act(&self) -> Result<(), HookError> {
         match self.1 {
-            Vice::Panics => panic!("the {} hook's own fault", self.0),
-            Vice::Hangs => std::future::pending().await,
-            Vice::Fails => Err(HookError::new("no luck today")),
+            HookFault::Panics => panic!("fault of the {} hook", self.0),
+            HookFault::Hangs => std::future::pending().await,
+            HookFault::Fails => Err(HookError::new("simulated failure")),
         }
     }
 }
 
 #[async_trait]
-impl RegionHook for Bad {
+impl RegionHook for FaultyHook {
     fn name(&self) -> &str {
         self.0
     }

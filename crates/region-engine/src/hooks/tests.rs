@@ -1,4 +1,4 @@
-//! The registry, the kinds, and the shield of one hook.
+//! Tests of the registry, the kinds, and the shield of one hook.
 
 use std::sync::Arc;
 use std::sync::mpsc;
@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 use tidewater_common::ids::{FileId, NodeId, RegionId, TableId};
 use uuid::Uuid;
 
-use super::testing::{Bad, Recorder, Seen, Vice};
+use super::testing::{FaultyHook, HookCall, HookFault, Recorder};
 use super::*;
 use crate::layout::RegionDir;
 use crate::manifest::samples::DIR;
@@ -24,18 +24,18 @@ fn removed() -> FilesRemoved {
 }
 
 fn status(plugins: &Plugins, name: &str) -> HookStatus {
-    plugins.status().into_iter().find(|one| one.name == name).unwrap()
+    plugins.status().into_iter().find(|status| status.name == name).unwrap()
 }
 
 #[tokio::test]
-async fn hooks_are_called_in_order_of_name_and_names_are_unique() {
+async fn hooks_have_unique_names_and_are_called_in_order() {
     let plugins = Plugins::default();
     let log = Arc::new(Mutex::new(Vec::new()));
     for name in ["c", "a", "b"] {
         plugins.insert(Recorder::with_log(name, &log)).unwrap();
     }
     let taken = plugins.insert(Recorder::with_log("b", &log)).unwrap_err();
-    assert_eq!(taken, PluginError::NameTaken { name: "b".to_owned() });
+    assert_eq!(taken, HookSetupError::NameTaken { name: "b".to_owned() });
     let hooks = RegionHooks::new(&plugins, DIR);
     hooks.files_removed(removed()).await;
     assert_eq!(*log.lock(), ["a", "b", "c"]);
@@ -46,39 +46,40 @@ async fn hooks_are_called_in_order_of_name_and_names_are_unique() {
 }
 
 #[tokio::test]
-async fn a_hook_for_one_table_sees_no_other() {
+async fn hook_of_one_table_sees_no_other() {
     let plugins = Plugins::default();
     let recorder = Recorder::new("one");
     let hook: RegionHookRef = recorder.clone();
-    plugins.insert(Plugin { table: Some(DIR.table_id), ..hook.into() }).unwrap();
+    plugins.insert(HookRegistration { table: Some(DIR.table_id), ..hook.into() }).unwrap();
     RegionHooks::new(&plugins, RegionDir { table_id: TableId(99), ..DIR })
         .files_removed(removed())
         .await;
     assert!(recorder.take().is_empty());
     RegionHooks::new(&plugins, DIR).files_removed(removed()).await;
-    assert_eq!(recorder.take(), [Seen::FilesRemoved(removed())]);
+    assert_eq!(recorder.take(), [HookCall::FilesRemoved(removed())]);
 }
 
 #[tokio::test]
-async fn a_durable_hook_is_told_by_its_caller_alone_and_is_never_suspended() {
-    use crate::manifest::history::Past;
+async fn durable_hook_gets_no_live_events_and_no_suspension() {
+    use crate::manifest::history::PastDelta;
     use crate::manifest::samples::{delta, flush};
     let plugins = Plugins::new(limits());
     let recorder = Recorder::new("one");
     let hook: RegionHookRef = recorder.clone();
-    plugins.insert(Plugin { durable: true, ..hook.into() }).unwrap();
-    let bad: RegionHookRef = Arc::new(Bad("two", Vice::Fails));
-    plugins.insert(Plugin { durable: true, ..bad.into() }).unwrap();
+    plugins.insert(HookRegistration { durable: true, ..hook.into() }).unwrap();
+    let bad: RegionHookRef = Arc::new(FaultyHook("two", HookFault::Fails));
+    plugins.insert(HookRegistration { durable: true, ..bad.into() }).unwrap();
     let hooks = RegionHooks::new(&plugins, DIR);
     let committed = Arc::new(delta(7, flush(1, 7)));
     hooks.manifest_updated(committed.clone(), ManifestKind::Live).await;
     hooks.files_removed(removed()).await;
     assert!(recorder.take().is_empty());
-    let past = Past { delta: committed.clone(), manifest: ManifestKind::Live };
+    let past = PastDelta { delta: committed.clone(), manifest: ManifestKind::Live };
     plugins.durable("one").unwrap().manifest_updated(&past).await.unwrap();
     let actions = committed.actions.clone();
-    let (version, manifest) = (committed.version, ManifestKind::Live);
-    assert_eq!(recorder.take(), [Seen::Updated { version, manifest, actions }]);
+    let version = committed.version;
+    let manifest = ManifestKind::Live;
+    assert_eq!(recorder.take(), [HookCall::Updated { version, manifest, actions }]);
     let failing = plugins.durable("two").unwrap();
     for _ in 0..5 {
         failing.manifest_updated(&past).await.unwrap_err();
@@ -93,7 +94,7 @@ async fn a_durable_hook_is_told_by_its_caller_alone_and_is_never_suspended() {
 }
 
 #[tokio::test]
-async fn a_paused_hook_is_left_out_until_it_is_resumed() {
+async fn paused_hook_is_skipped_until_resumed() {
     let plugins = Plugins::default();
     let recorder = Recorder::new("one");
     plugins.insert(recorder.clone() as RegionHookRef).unwrap();
@@ -110,44 +111,46 @@ async fn a_paused_hook_is_left_out_until_it_is_resumed() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_bad_hook_is_counted_suspended_and_tried_again() {
-    for (vice, suspended_after) in [(Vice::Panics, 3), (Vice::Hangs, 2), (Vice::Fails, 3)] {
+async fn faulty_hook_is_counted_suspended_and_probed() {
+    for (fault, suspended_after) in
+        [(HookFault::Panics, 3), (HookFault::Hangs, 2), (HookFault::Fails, 3)]
+    {
         let plugins = Plugins::new(limits());
         let recorder = Recorder::new("good");
-        plugins.insert(Arc::new(Bad("bad", vice)) as RegionHookRef).unwrap();
+        plugins.insert(Arc::new(FaultyHook("bad", fault)) as RegionHookRef).unwrap();
         plugins.insert(recorder.clone() as RegionHookRef).unwrap();
         let hooks = RegionHooks::new(&plugins, DIR);
         for number in 0..10 {
             let error = hooks.region_gc(GcPass::default()).await;
-            assert_eq!(error.is_err(), number < suspended_after, "{vice:?} {number}");
+            assert_eq!(error.is_err(), number < suspended_after, "{fault:?} {number}");
         }
-        assert_eq!(recorder.take().len(), 10, "{vice:?}");
+        assert_eq!(recorder.take().len(), 10, "{fault:?}");
         let bad = status(&plugins, "bad");
         let counted = (bad.calls, bad.failures, bad.skipped);
-        assert_eq!(counted, (suspended_after, suspended_after, 10 - suspended_after), "{vice:?}");
+        assert_eq!(counted, (suspended_after, suspended_after, 10 - suspended_after), "{fault:?}");
         assert_eq!(bad.state, HookState::Suspended);
-        let said = bad.last_error.unwrap();
-        let expected = match vice {
-            Vice::Panics => "it panicked: the bad hook's own fault",
-            Vice::Hangs => "no answer within 5s",
-            Vice::Fails => "no luck today",
+        let last_error = bad.last_error.unwrap();
+        let expected = match fault {
+            HookFault::Panics => "it panicked: fault of the bad hook",
+            HookFault::Hangs => "no answer within 5s",
+            HookFault::Fails => "simulated failure",
         };
-        assert_eq!(said, expected);
+        assert_eq!(last_error, expected);
         tokio::time::advance(limits().suspension).await;
-        let tried = tokio::time::Instant::now();
+        let probed = tokio::time::Instant::now();
         for _ in 0..2 {
             hooks.region_gc(GcPass::default()).await.unwrap();
         }
-        // Nobody waits for the call by which it is tried again.
-        assert_eq!(tried.elapsed(), Duration::ZERO, "{vice:?}");
+        // No caller waits for the probe.
+        assert_eq!(probed.elapsed(), Duration::ZERO, "{fault:?}");
         tokio::time::sleep(limits().time_limit * 2).await;
-        assert_eq!(status(&plugins, "bad").calls, suspended_after + 1, "{vice:?}");
+        assert_eq!(status(&plugins, "bad").calls, suspended_after + 1, "{fault:?}");
         let good = status(&plugins, "good");
         assert_eq!((good.state, good.calls, good.failures), (HookState::Active, 12, 0));
     }
 }
 
-/// Hangs where files are written, and does not look at anything else.
+/// Hangs when files are removed, and ignores other events.
 #[derive(Debug)]
 struct HangsOnFiles;
 
@@ -163,23 +166,23 @@ impl RegionHook for HangsOnFiles {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_hook_that_hangs_on_one_event_is_suspended_whatever_it_makes_of_others() {
+async fn hook_that_hangs_on_one_event_is_suspended() {
     let plugins = Plugins::new(limits());
     let recorder = Recorder::new("good");
     plugins.insert(Arc::new(HangsOnFiles) as RegionHookRef).unwrap();
     plugins.insert(recorder.clone() as RegionHookRef).unwrap();
     let hooks = RegionHooks::new(&plugins, DIR);
-    let begun = tokio::time::Instant::now();
+    let start = tokio::time::Instant::now();
     for _ in 0..10 {
         hooks.files_removed(removed()).await;
         hooks.region_gc(GcPass::default()).await.unwrap();
     }
-    assert_eq!(begun.elapsed(), limits().time_limit * 2);
-    assert_eq!(recorder.take().len(), 20, "others miss nothing");
+    assert_eq!(start.elapsed(), limits().time_limit * 2);
+    assert_eq!(recorder.take().len(), 20, "other hooks miss no event");
     assert_eq!(status(&plugins, "bad").state, HookState::Suspended);
 }
 
-/// Keeps its thread until the test lets go.
+/// Blocks its thread until the test drops the sender.
 #[derive(Debug)]
 struct Blocks(Mutex<mpsc::Receiver<()>>);
 
@@ -192,7 +195,7 @@ impl RegionHook for Blocks {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_hook_that_blocks_its_thread_keeps_nobody_beyond_the_limit() {
+async fn hook_that_blocks_its_thread_delays_callers_within_limit() {
     let time_limit = Duration::from_millis(50);
     let plugins = Plugins::new(HookLimits { time_limit, ..limits() });
     let (release, blocked) = mpsc::channel();
@@ -217,20 +220,20 @@ impl HookKind for Named {
         config["as"].as_str().map(|_| ()).ok_or_else(|| "\"as\" must be a string".to_owned())
     }
 
-    fn make(&self, spec: &PluginSpec, home: HookHome) -> Result<RegionHookRef, String> {
+    fn make(&self, spec: &HookSpec, home: HookHome) -> Result<RegionHookRef, String> {
         let name = spec.config["as"].as_str().unwrap_or_default();
         Ok(Recorder::new(&format!("{name} at {} {}", home.role, home.node_id)))
     }
 }
 
 #[test]
-fn what_cannot_be_made_is_refused_at_once() {
+fn invalid_configuration_is_refused_immediately() {
     let mut kinds = HookKinds::default();
     kinds.register(Arc::new(Named)).unwrap();
     let taken = kinds.register(Arc::new(Named)).unwrap_err();
-    assert_eq!(taken, PluginError::KindTaken { kind: "named".to_owned() });
+    assert_eq!(taken, HookSetupError::KindTaken { kind: "named".to_owned() });
     let home = HookHome { role: "data", node_id: NodeId(101) };
-    let spec = |kind: &str, config| PluginSpec {
+    let spec = |kind: &str, config| HookSpec {
         name: "mine".to_owned(),
         kind: kind.to_owned(),
         config,
@@ -240,14 +243,14 @@ fn what_cannot_be_made_is_refused_at_once() {
     let good = spec("named", json!({ "as": "x" }));
     kinds.check(&good).unwrap();
     assert_eq!(kinds.make(&good, home).unwrap().name(), "x at data 101");
-    for (spec, said) in [
+    for (spec, expected) in [
         (spec("other", json!({})), "hook mine: unknown kind \"other\"; known are named"),
         (
             spec("named", json!({ "as": 1 })),
-            "hook mine: the configuration of kind named is bad: \"as\" must be a string",
+            "hook mine: invalid configuration for kind named: \"as\" must be a string",
         ),
     ] {
-        assert_eq!(kinds.check(&spec).unwrap_err().to_string(), said);
-        assert_eq!(kinds.make(&spec, home).unwrap_err().to_string(), said);
+        assert_eq!(kinds.check(&spec).unwrap_err().to_string(), expected);
+        assert_eq!(kinds.make(&spec, home).unwrap_err().to_string(), expected);
     }
 }

@@ -1,10 +1,10 @@
-//! A Bloom filter of a file's row keys: the split-block filter of the Parquet specification, hashed
-//! with XXH64, with a header of our own.
+//! Bloom filter of a file's row keys: the split-block filter of the Parquet specification, hashed
+//! with XXH64, after a header of our own.
 //!
 //! ```text
 //! "TWBLOOM1"   8 bytes
 //! file id     16 bytes
-//! keys         8 bytes, big endian: how many were taken in
+//! keys         8 bytes, big endian: number of keys added
 //! bits         the rest: blocks of 32 bytes, a power of two of them
 //! ```
 
@@ -19,20 +19,20 @@ use crate::file_meta::FileMeta;
 const MAGIC: &[u8; 8] = b"TWBLOOM1";
 const HEADER: usize = 32;
 const BLOCK: usize = 32;
-/// How often a key that is not there is taken for one that may be, once all keys are in.
+/// Rate at which an absent key is reported as possibly present, once all keys are added.
 const FALSE_POSITIVES: f64 = 0.01;
 
-/// See the module's head.
+/// The Bloom filter kind of index.
 #[derive(Debug, Clone, Copy)]
 pub struct Bloom;
 
-struct Builder {
+struct BloomBuilder {
     header: BytesMut,
     keys: u64,
     filter: Option<Sbbf>,
 }
 
-struct Filter(Sbbf);
+struct BloomFilter(Sbbf);
 
 impl IndexKind for Bloom {
     fn name(&self) -> &'static str {
@@ -44,25 +44,25 @@ impl IndexKind for Bloom {
         header.extend_from_slice(MAGIC);
         header.extend_from_slice(file.file_id.0.as_bytes());
         let filter = Sbbf::new_with_ndv_fpp(file.rows.max(1), FALSE_POSITIVES).ok();
-        Box::new(Builder { header, keys: 0, filter })
+        Box::new(BloomBuilder { header, keys: 0, filter })
     }
 
     fn open(&self, file: &FileMeta, bytes: &Bytes) -> Result<Arc<dyn PointIndex>, String> {
         let (header, bits) = bytes.split_at_checked(HEADER).ok_or("it ends within its header")?;
         if !header.starts_with(MAGIC) {
-            return Err("it does not begin as a Bloom filter does".to_owned());
+            return Err("it does not begin with the magic number of a Bloom filter".to_owned());
         }
         if header[8..24] != file.file_id.0.as_bytes()[..] {
             return Err("it belongs to another file".to_owned());
         }
         if bits.is_empty() || !bits.len().is_multiple_of(BLOCK) {
-            return Err(format!("it has {} bytes of bits", bits.len()));
+            return Err(format!("its bits have the invalid length of {} bytes", bits.len()));
         }
-        Ok(Arc::new(Filter(Sbbf::new(bits))))
+        Ok(Arc::new(BloomFilter(Sbbf::new(bits))))
     }
 }
 
-impl IndexBuilder for Builder {
+impl IndexBuilder for BloomBuilder {
     fn add(&mut self, row_key: &[u8]) {
         self.keys += 1;
         if let Some(filter) = &mut self.filter {
@@ -74,7 +74,7 @@ impl IndexBuilder for Builder {
         self.header.extend_from_slice(&self.keys.to_be_bytes());
         let mut bits = Vec::new();
         match &self.filter {
-            // Writing to memory does not fail.
+            // Writing to memory cannot fail.
             Some(filter) if filter.write_bitset(&mut bits).is_ok() => {}
             // Admits every key.
             _ => bits = vec![u8::MAX; BLOCK],
@@ -84,7 +84,7 @@ impl IndexBuilder for Builder {
     }
 }
 
-impl PointIndex for Filter {
+impl PointIndex for BloomFilter {
     fn may_hold(&self, row_key: &[u8]) -> bool {
         self.0.check(row_key)
     }
@@ -94,9 +94,9 @@ impl PointIndex for Filter {
     }
 }
 
-impl std::fmt::Debug for Filter {
+impl std::fmt::Debug for BloomFilter {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Filter").field("blocks", &self.0.num_blocks()).finish()
+        f.debug_struct("BloomFilter").field("blocks", &self.0.num_blocks()).finish()
     }
 }
 
@@ -121,7 +121,7 @@ mod tests {
     }
 
     #[test]
-    fn the_bytes_are_frozen() {
+    fn bloom_filter_encoding_is_frozen() {
         let keys = || (0..6_u8).map(|n| vec![n; usize::from(n)]);
         let (file, bytes) = built(10, keys());
         assert_eq!(hex(&bytes), GOLDEN);
@@ -134,7 +134,7 @@ mod tests {
     }
 
     #[test]
-    fn no_key_is_denied_and_few_others_are_admitted() {
+    fn bloom_filter_admits_all_keys_and_few_others() {
         let key = |n: u64| n.to_be_bytes().to_vec();
         let (file, bytes) = built(5_000, (0..5_000).map(key));
         let filter = Bloom.open(&file, &bytes).unwrap();
@@ -144,7 +144,7 @@ mod tests {
     }
 
     #[test]
-    fn other_bytes_are_refused() {
+    fn damaged_bloom_filters_are_refused() {
         let (file, bytes) = built(10, std::iter::once(vec![1]));
         for length in [0, 8, 31, 32, 33, 63] {
             assert!(Bloom.open(&file, &bytes.slice(..length)).is_err(), "{length}");

@@ -1,4 +1,4 @@
-//! Indexes that were read, for all regions of a process.
+//! Cache of indexes, for all regions of a process.
 
 use std::sync::Arc;
 
@@ -11,21 +11,21 @@ use crate::cache::lru::Lru;
 use crate::file_meta::{FileMeta, IndexMeta};
 use crate::storage::Storage;
 
-/// What an entry weighs beside the index.
+/// Bytes of an entry in addition to the index.
 const OVERHEAD: usize = 200;
 
-/// See the module's head. An index that cannot be used is remembered, too: it is looked at, and
-/// complained of, once for as long as it is remembered.
+/// Cache of indexes. An unusable index is cached, too: it is read, and logged, once while it is
+/// cached.
 #[derive(Debug)]
 pub struct IndexCache(Mutex<Lru<Uuid, Option<Arc<dyn PointIndex>>>>);
 
 impl IndexCache {
-    /// Holds indexes of at most `capacity` bytes together; 0 holds none, and none is used.
+    /// Creates a cache of at most `capacity` bytes; with 0, no index is used.
     pub fn new(capacity: usize) -> Self {
         Self(Mutex::new(Lru::new(capacity)))
     }
 
-    /// The index of a file, from memory or the store; `None` when there is none that can be used.
+    /// Returns the index of a file, from memory or the store; `None` when there is no usable one.
     pub(crate) async fn load(
         &self,
         storage: &Storage,
@@ -35,23 +35,23 @@ impl IndexCache {
         if let Some(known) = self.0.lock().get(&index.index_id) {
             return known;
         }
-        // What does not stay in memory costs more than the pages that it spares.
+        // An index that is not cached costs more than the pages that it saves.
         if usize::try_from(index.size).unwrap_or(usize::MAX) >= self.0.lock().capacity() {
             return None;
         }
         let path = file.origin.index(index.index_id, &index.kind);
         let read = match storage.get(&path).await {
             Ok(bytes) if crc32c::crc32c(&bytes) != index.checksum => {
-                Err("its checksum is another one".to_owned())
+                Err("its checksum does not match".to_owned())
             }
             Ok(bytes) => match kind(&index.kind) {
                 Some(kind) => kind.open(file, &bytes),
                 None => Err("this release does not know its kind".to_owned()),
             },
             Err(error) if error.is_not_found() => Err("it is missing".to_owned()),
-            // The store may answer the next time.
+            // The next attempt may succeed.
             Err(error) => {
-                tracing::debug!(object = %storage.name(&path), %error, "an index was not read");
+                tracing::debug!(object = %storage.name(&path), %error, "failed to read an index");
                 return None;
             }
         };
@@ -62,7 +62,7 @@ impl IndexCache {
                 tracing::warn!(
                     object = %storage.name(&path),
                     why,
-                    "an index cannot be used: its file is read without it"
+                    "index is unusable; reading its file without it"
                 );
                 None
             }

@@ -1,4 +1,4 @@
-//! The words of a manifest: who commits (author), what (delta), and of what it consists (actions).
+//! The vocabulary of a manifest: authors, deltas and actions.
 
 use std::fmt;
 
@@ -11,14 +11,15 @@ use uuid::Uuid;
 
 use crate::file_meta::{FileMeta, FileRef, IndexMeta};
 
-/// Who commits a delta. Only owners are fenced.
+/// Author of a delta. Only owners are fenced.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Author {
     /// The region's owner.
     Owner(OwnerEpoch),
     /// A compaction or an index build: may only swap live files for others, or add an index.
     Job(JobId),
-    /// Garbage collection's floor, or the first delta of a split's or merge's child.
+    /// Garbage collection, which raises the floor, or the first delta of a split's or merge's
+    /// child.
     System,
 }
 
@@ -38,93 +39,93 @@ pub struct AreaId(pub Uuid);
 /// One committed change of a manifest.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Delta {
-    /// The region that it belongs to.
+    /// The region of the delta.
     pub region: RegionId,
-    /// The slot that it was made for.
+    /// The slot that the delta was made for.
     pub version: ManifestVersion,
-    /// Who commits it.
+    /// The committer, whose permissions apply.
     pub author: Author,
-    /// Names this content: fresh for each.
+    /// Identifies this content; fresh for each delta.
     pub writer: WriterId,
     /// The author's clock, milliseconds since the Unix epoch.
     pub time_ms: u64,
-    /// Sequence of the log entry that caused it; `None` for flushes, compactions, bookkeeping.
+    /// Sequence of the causing log entry; `None` for flushes, compactions and bookkeeping.
     pub cause: Option<Sequence>,
-    /// The procedure's step that caused it.
+    /// The causing procedure step.
     pub procedure: Option<ProcedureStep>,
-    /// The region whose files a child's first delta takes over by reference.
+    /// The region whose files a child's first delta adopts by reference.
     pub by_reference: Option<RegionId>,
-    /// What changes, in order.
+    /// The changes, in order.
     pub actions: Vec<Action>,
 }
 
-/// What a committer asks for: a delta without the fields that the commit itself fills in.
+/// A requested change: a delta without the fields that the commit itself fills in.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Change {
-    /// Who commits it.
+    /// The committer, whose permissions apply.
     pub author: Author,
-    /// Sequence of the log entry that caused it.
+    /// Sequence of the causing log entry.
     pub cause: Option<Sequence>,
-    /// The procedure's step that caused it.
+    /// The causing procedure step.
     pub procedure: Option<ProcedureStep>,
-    /// The region whose files a child's first delta takes over by reference.
+    /// The region whose files a child's first delta adopts by reference.
     pub by_reference: Option<RegionId>,
-    /// What changes, in order.
+    /// The changes, in order.
     pub actions: Vec<Action>,
 }
 
 /// One action of a delta.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Action {
-    /// Set: recorded, and invisible until that area is published.
+    /// `Some`: recorded in this staging area and invisible until the area is published.
     pub staged: Option<AreaId>,
-    /// What it does.
+    /// Content of the action.
     pub kind: ActionKind,
 }
 
-/// What an action does.
+/// Kinds of actions.
 #[derive(Debug, Clone, PartialEq)]
 pub enum ActionKind {
     /// Sets schema and options.
     Alter {
-        /// The schema from here on.
+        /// The new schema.
         schema: Box<TableSchema>,
-        /// The options from here on.
+        /// The new options.
         options: TableOptions,
     },
     /// Sets the region's key range; the empty range seals the region.
     PartitionExprChange {
-        /// The range from here on.
+        /// The new range.
         range: KeyRange,
     },
     /// Adds and removes files.
     Edit(Edit),
-    /// Forgets rows.
+    /// Drops rows, or expired files.
     Truncate(Truncate),
-    /// The region is dropped; final.
+    /// Drops the region; final.
     Remove,
-    /// A new owner.
+    /// Records a new owner.
     Fence {
-        /// The owner from here on.
+        /// The new owner.
         owner: OwnerEpoch,
-        /// The group that it leads.
+        /// The group that the owner leads.
         group: GroupId,
     },
-    /// No file of this region with an id older than this may be added from here on.
+    /// Garbage collection floor: from now on no file of this region with an older id may be added.
     GcFloor {
         /// Milliseconds since the Unix epoch.
         floor_ms: u64,
     },
     /// Bookkeeping of a staging area.
     Area {
-        /// The area.
+        /// Id of the area.
         area: AreaId,
-        /// What happens to it.
+        /// The transition of the area.
         step: AreaStep,
     },
 }
 
-/// Files to add and remove, and what became true by it.
+/// Files to add and remove, and the watermarks that the edit raises.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Edit {
     /// Files to add.
@@ -133,15 +134,15 @@ pub struct Edit {
     pub remove: Vec<FileRef>,
     /// Indexes to add to live files.
     pub add_indexes: Vec<(FileRef, IndexMeta)>,
-    /// A flush: every row at or below this sequence now lies in a live file.
+    /// Set by a flush: every row at or below this sequence is now in a live file.
     pub flushed: Option<Sequence>,
-    /// A compaction: versions at or below this epoch may have been merged away.
+    /// Set by a compaction: versions at or below this epoch may have been compacted away.
     pub since: Option<Epoch>,
-    /// A compaction: the time window in use, in milliseconds.
+    /// Set by a compaction: the time window in use, in milliseconds.
     pub window_ms: Option<u64>,
 }
 
-/// What a truncation forgets.
+/// Scope of a truncation.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Truncate {
     /// Every row at or below this sequence.
@@ -150,26 +151,26 @@ pub enum Truncate {
     Files(Vec<FileRef>),
 }
 
-/// What happens to a staging area.
+/// Steps in the life of a staging area.
 #[derive(Debug, Clone, PartialEq)]
 pub enum AreaStep {
-    /// It begins.
+    /// Opens the area.
     Open {
-        /// Whether a log entry opened it; such an area outlives its owner.
+        /// `true` if a log entry opened the area; such an area outlives its owner.
         logged: bool,
         /// Milliseconds since the Unix epoch.
         deadline_ms: u64,
     },
-    /// All file actions and the schema change of its content stand in the same delta, live.
+    /// All file actions and the schema change of its content are in the same delta, live.
     Publish,
-    /// Its content is dropped.
+    /// Drops the content.
     Abandon,
-    /// The merge of all its actions, for the record: replay takes nothing from it.
+    /// The combined actions of the area, for the record: replay takes nothing from it.
     Merged(Vec<Action>),
 }
 
 impl Change {
-    /// A change with the given author and live actions, caused by no log entry.
+    /// Returns a change with the given author and live actions, caused by no log entry.
     pub fn new(author: Author, actions: Vec<ActionKind>) -> Self {
         Self {
             author,
@@ -182,19 +183,19 @@ impl Change {
 }
 
 impl Action {
-    /// An action that takes effect at once.
+    /// Returns an action that takes effect immediately.
     pub fn live(kind: ActionKind) -> Self {
         Self { staged: None, kind }
     }
 
-    /// An action that is invisible until its area is published.
+    /// Returns an action that is invisible until its area is published.
     pub fn staged(area: AreaId, kind: ActionKind) -> Self {
         Self { staged: Some(area), kind }
     }
 }
 
 impl Delta {
-    /// Files that it adds, or stages.
+    /// Returns the files that the delta adds or stages.
     pub fn files_added(&self) -> impl Iterator<Item = &FileMeta> {
         self.actions.iter().flat_map(|action| match &action.kind {
             ActionKind::Edit(edit) => edit.add.as_slice(),
@@ -202,7 +203,7 @@ impl Delta {
         })
     }
 
-    /// What the committer had asked for.
+    /// Returns the change that the committer requested.
     pub fn change(&self) -> Change {
         Change {
             author: self.author,

@@ -1,22 +1,24 @@
-//! What hooks are told of a delta.
+//! Notifications of hooks about manifest deltas.
 
-use super::replay::Outcome;
+use super::replay::ReplayOutcome;
 use super::{Action, ActionKind, AreaStep, Author, Delta};
 use crate::hooks::ManifestKind;
 
-/// As what a delta is delivered to those who are told of every version, bookkeeping too.
-pub(super) fn delivered_as(delta: &Delta, outcome: &Outcome) -> ManifestKind {
+/// Returns the kind under which a delta is delivered to durable hooks, which receive every version,
+/// bookkeeping included.
+pub(super) fn delivered_as(delta: &Delta, outcome: &ReplayOutcome) -> ManifestKind {
     match outcome {
-        Outcome::Void(_) => ManifestKind::Void,
-        Outcome::Applied => announced_as(delta).unwrap_or(ManifestKind::Bookkeeping),
+        ReplayOutcome::Void(_) => ManifestKind::Void,
+        ReplayOutcome::Applied => announced_as(delta).unwrap_or(ManifestKind::Bookkeeping),
     }
 }
 
-/// As what a committed delta is announced to hooks; `None` for bookkeeping, which is not.
+/// Returns the kind under which a committed delta is announced to hooks; `None` for bookkeeping,
+/// which is not announced.
 ///
-/// The one home of this decision: receipts ask it, and [`delivered_as`].
+/// The one home of this decision: receipts and [`delivered_as`] use it.
 pub(crate) fn announced_as(delta: &Delta) -> Option<ManifestKind> {
-    if filled_as_it_opens(delta) {
+    if opens_with_content(delta) {
         return None;
     }
     let kinds = || delta.actions.iter().map(|action| announced(delta.author, action));
@@ -26,9 +28,9 @@ pub(crate) fn announced_as(delta: &Delta) -> Option<ManifestKind> {
     kinds().flatten().next()
 }
 
-/// Whether it names files of a bulk load or a copy, which get an area of their own: hooks learn of
-/// them when they are published. A staging area is filled by later deltas.
-fn filled_as_it_opens(delta: &Delta) -> bool {
+/// Returns `true` if the delta names files of a bulk load or a copy, which have an area of their
+/// own: hooks are notified when these are published. A staging area is filled by later deltas.
+fn opens_with_content(delta: &Delta) -> bool {
     delta.actions.iter().any(|action| match action.kind {
         ActionKind::Area { area, step: AreaStep::Open { .. } } => {
             delta.actions.iter().any(|other| other.staged == Some(area))
@@ -42,7 +44,7 @@ fn announced(author: Author, action: &Action) -> Option<ManifestKind> {
         return Some(ManifestKind::Staging);
     }
     match &action.kind {
-        // The first delta of a split's or merge's child: hooks learn of it by its opening.
+        // The first delta of a split's or merge's child: hooks are notified when the region opens.
         _ if author == Author::System => None,
         ActionKind::Alter { .. }
         | ActionKind::PartitionExprChange { .. }
@@ -107,8 +109,8 @@ mod tests {
             let delta = delta(1, change.clone());
             assert_eq!(announced_as(&delta), expected, "{change:?}");
             let delivered = expected.unwrap_or(ManifestKind::Bookkeeping);
-            assert_eq!(delivered_as(&delta, &Outcome::Applied), delivered, "{change:?}");
-            let void = Outcome::Void(crate::manifest::Void::Removed);
+            assert_eq!(delivered_as(&delta, &ReplayOutcome::Applied), delivered, "{change:?}");
+            let void = ReplayOutcome::Void(crate::manifest::Void::Removed);
             assert_eq!(delivered_as(&delta, &void), ManifestKind::Void, "{change:?}");
         }
     }

@@ -1,46 +1,47 @@
-//! Staging areas that are closed, and how: what comes late for one is refused, and whoever asks again
-//! learns what became of it.
+//! Closed staging areas and their outcomes: late operations on a closed area are refused, and a
+//! repeated request receives the recorded outcome.
 
 use std::collections::VecDeque;
 
 use super::AreaId;
 
-/// Areas that are remembered; what comes later than so many others was in doubt for long.
-const MOST: usize = 4_096;
+/// Number of areas that are remembered. An operation that arrives after this many others were
+/// closed had an unknown outcome for a long time.
+const MAX_AREAS: usize = 4_096;
 
-/// How an area ended.
+/// Outcome of a staging area.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Closed {
-    /// What was staged in it became live.
+pub enum AreaOutcome {
+    /// The staged content became live.
     Published,
-    /// What was staged in it is garbage.
-    GivenUp,
+    /// The staged content is garbage.
+    Abandoned,
 }
 
-/// The last areas that were closed, in that order.
+/// The most recently closed areas, oldest first.
 #[derive(Debug, Clone, PartialEq, Default)]
-pub struct ClosedAreas(VecDeque<(AreaId, Closed)>);
+pub struct ClosedAreas(VecDeque<(AreaId, AreaOutcome)>);
 
 impl ClosedAreas {
-    /// Remembers an area, and forgets the one that was closed first when there are too many.
-    pub fn insert(&mut self, area: AreaId, how: Closed) {
+    /// Records an area and, above the limit, forgets the one that was closed first.
+    pub fn insert(&mut self, area: AreaId, outcome: AreaOutcome) {
         if self.get(&area).is_some() {
             return;
         }
-        self.0.push_back((area, how));
-        if self.0.len() > MOST {
+        self.0.push_back((area, outcome));
+        if self.0.len() > MAX_AREAS {
             self.0.pop_front();
         }
     }
 
-    /// How the area ended, if it has, as far as is remembered.
-    pub fn get(&self, area: &AreaId) -> Option<Closed> {
-        // Whoever asks for one is mostly at work with it.
-        self.0.iter().rev().find(|(closed, _)| closed == area).map(|(_, how)| *how)
+    /// Returns the outcome of the area if it is closed and still remembered.
+    pub fn get(&self, area: &AreaId) -> Option<AreaOutcome> {
+        // From the newest: most lookups are for areas in current use.
+        self.0.iter().rev().find(|(closed, _)| closed == area).map(|(_, outcome)| *outcome)
     }
 
-    /// In the order of their closing.
-    pub fn iter(&self) -> impl Iterator<Item = (AreaId, Closed)> {
+    /// Iterates over the areas in the order of closing.
+    pub fn iter(&self) -> impl Iterator<Item = (AreaId, AreaOutcome)> {
         self.0.iter().copied()
     }
 }
@@ -52,16 +53,16 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_last_ones_are_remembered_whatever_their_ids() {
+    fn most_recently_closed_areas_are_remembered() {
         let area = |number: usize| AreaId(Uuid::from_u128(u128::MAX - number as u128));
         let mut closed = ClosedAreas::default();
-        for number in 0..MOST + 10 {
-            closed.insert(area(number), Closed::Published);
-            closed.insert(area(number), Closed::GivenUp);
+        for number in 0..MAX_AREAS + 10 {
+            closed.insert(area(number), AreaOutcome::Published);
+            closed.insert(area(number), AreaOutcome::Abandoned);
         }
-        assert_eq!(closed.iter().count(), MOST);
+        assert_eq!(closed.iter().count(), MAX_AREAS);
         assert_eq!(closed.get(&area(9)), None);
-        assert_eq!(closed.get(&area(10)), Some(Closed::Published));
-        assert_eq!(closed.get(&area(MOST + 9)), Some(Closed::Published));
+        assert_eq!(closed.get(&area(10)), Some(AreaOutcome::Published));
+        assert_eq!(closed.get(&area(MAX_AREAS + 9)), Some(AreaOutcome::Published));
     }
 }

@@ -1,7 +1,7 @@
-//! The bytes of deltas and checkpoints: a prost message in a frame.
+//! Encoding of deltas and checkpoints: a prost message in a frame.
 //!
-//! Decoding never panics and never guesses: any flipped bit, truncation or trailing byte is an error
-//! that names the object.
+//! Decoding never panics and never guesses: any flipped bit, truncation or trailing byte is an
+//! error that names the object.
 
 mod action;
 mod checkpoint;
@@ -13,46 +13,46 @@ use bytes::Bytes;
 use prost::Message;
 use tidewater_proto::v1;
 
-use self::frame::Kind;
+use self::frame::FrameKind;
 use super::{Delta, ManifestState};
 use crate::error::EngineError;
 
-/// Why bytes are no manifest object.
+/// Reason why bytes are not a valid manifest object.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum CodecError {
-    /// Not what was written.
+    /// The bytes differ from the bytes that were written.
     #[error("{0}")]
     Damaged(String),
     /// Written by a newer release.
-    #[error("format {found}, newer than {supported}")]
+    #[error("format {found} is newer than the supported format {supported}; upgrade this node")]
     Newer {
-        /// The format that it names.
+        /// The format of the object.
         found: u32,
-        /// The newest that this release reads.
+        /// The newest format that this release reads.
         supported: u32,
     },
 }
 
-/// The bytes of a delta.
+/// Encodes a delta.
 pub(crate) fn encode_delta(delta: &Delta) -> Bytes {
-    frame::wrap(Kind::Delta, &v1::ManifestDelta::from(delta).encode_to_vec())
+    frame::wrap(FrameKind::Delta, &v1::ManifestDelta::from(delta).encode_to_vec())
 }
 
-/// Reads a delta.
+/// Decodes a delta.
 pub(crate) fn decode_delta(bytes: &[u8]) -> Result<Delta, CodecError> {
-    let message = v1::ManifestDelta::decode(frame::unwrap(Kind::Delta, bytes)?)
+    let message = v1::ManifestDelta::decode(frame::unwrap(FrameKind::Delta, bytes)?)
         .map_err(|error| CodecError::Damaged(error.to_string()))?;
     Delta::try_from(message)
 }
 
-/// The bytes of a checkpoint.
+/// Encodes a checkpoint.
 pub(crate) fn encode_checkpoint(state: &ManifestState) -> Bytes {
-    frame::wrap(Kind::Checkpoint, &v1::ManifestCheckpoint::from(state).encode_to_vec())
+    frame::wrap(FrameKind::Checkpoint, &v1::ManifestCheckpoint::from(state).encode_to_vec())
 }
 
-/// Reads a checkpoint.
+/// Decodes a checkpoint.
 pub(crate) fn decode_checkpoint(bytes: &[u8]) -> Result<ManifestState, CodecError> {
-    let message = v1::ManifestCheckpoint::decode(frame::unwrap(Kind::Checkpoint, bytes)?)
+    let message = v1::ManifestCheckpoint::decode(frame::unwrap(FrameKind::Checkpoint, bytes)?)
         .map_err(|error| CodecError::Damaged(error.to_string()))?;
     ManifestState::try_from(message)
 }
@@ -62,7 +62,7 @@ impl CodecError {
         Self::Damaged(format!("field {field} is missing or malformed"))
     }
 
-    /// Names the object.
+    /// Converts the error to an engine error that names the object.
     pub(crate) fn of(self, object: String) -> EngineError {
         match self {
             Self::Damaged(detail) => EngineError::Damaged { object, detail },

@@ -1,4 +1,4 @@
-//! The funnel that all logical manifest writes of a region go through.
+//! The entry point of all logical manifest writes of a region.
 
 use std::sync::Arc;
 
@@ -6,7 +6,7 @@ use parking_lot::RwLock;
 use tidewater_common::ids::{GroupId, ManifestVersion, OwnerEpoch};
 use tokio::sync::{Mutex, MutexGuard};
 
-use super::state::Owner;
+use super::state::RegionOwner;
 use super::{
     ActionKind, Author, Change, Delta, ManifestState, RegionManifestManager, announced_as,
 };
@@ -15,7 +15,7 @@ use crate::error::EngineError;
 use crate::hooks::RegionHooks;
 use crate::layout::RegionDir;
 
-/// A region's manifest behind its write lock, with the last state open to everybody.
+/// A region's manifest behind its write lock; the last state is readable without the lock.
 #[derive(Debug)]
 pub struct ManifestContext {
     manager: Mutex<RegionManifestManager>,
@@ -23,27 +23,27 @@ pub struct ManifestContext {
     hooks: RegionHooks,
 }
 
-/// The write lock. Waiting for the object store under it is what it is for: commits of one region
-/// are one after another. Readers take [`ManifestContext::state`] and never wait.
+/// The write lock. It is held across calls to the object store on purpose: commits of one region
+/// run one after another. Readers take [`ManifestContext::state`] and never wait.
 #[derive(Debug)]
 pub(crate) struct ManifestGuard<'a> {
     manager: MutexGuard<'a, RegionManifestManager>,
 }
 
-/// Receipt for a logical write: fired by the caller once it has dropped the write lock, so that no
-/// hook runs under it.
+/// Receipt for a logical write: the caller fires it after dropping the write lock, so that no hook
+/// runs under the lock.
 #[derive(Debug)]
 #[must_use = "drop the manifest lock, then fire the receipt"]
 pub(crate) struct PendingManifestHook {
     hooks: RegionHooks,
-    /// Region, actions and version. Those before the last are older ones whose outcome had been
+    /// Region, actions and version. Those before the last are older deltas whose outcome was
     /// unknown until now.
     deltas: Vec<Arc<Delta>>,
     version: ManifestVersion,
 }
 
 impl ManifestContext {
-    /// An unread manifest: no I/O.
+    /// Creates a handle to an unread manifest; no I/O.
     pub fn new(env: RegionEnv, dir: RegionDir) -> Self {
         let hooks = RegionHooks::new(&env.plugins, dir);
         let manager = RegionManifestManager::new(env, dir);
@@ -51,7 +51,7 @@ impl ManifestContext {
         Self { manager: Mutex::new(manager), state, hooks }
     }
 
-    /// What has been read or committed so far.
+    /// Returns the state that was read or committed last.
     pub fn state(&self) -> Arc<ManifestState> {
         Arc::clone(&self.state.read())
     }
@@ -61,30 +61,32 @@ impl ManifestContext {
         ManifestGuard { manager: self.manager.lock().await }
     }
 
-    /// Reads to the tail (open, follow), and returns its version.
+    /// Reads to the tail (to open or follow a region) and returns its version.
     pub async fn refresh(&self) -> Result<ManifestVersion, EngineError> {
         let mut guard = self.lock().await;
         let result = guard.manager.refresh().await;
         self.publish(&guard);
-        let late = self.receipt(&mut guard, None);
+        let pending = self.receipt(&mut guard, None);
         drop(guard);
-        late.fire().await;
+        pending.fire().await;
         result
     }
 
-    /// Whether the outcome of a commit is unknown; [`refresh`](Self::refresh) asks again.
-    pub(crate) async fn is_in_doubt(&self) -> bool {
-        self.lock().await.manager.is_in_doubt()
+    /// Returns `true` while the outcome of a commit is unknown; [`refresh`](Self::refresh) tries to
+    /// resolve it.
+    pub(crate) async fn has_pending_commit(&self) -> bool {
+        self.lock().await.manager.has_pending_commit()
     }
 
-    /// [`refresh`](Self::refresh) for a manifest that has not been read yet; returns the newest
-    /// checkpoint, 0 without one.
+    /// Like [`refresh`](Self::refresh), for a manifest that has not been read yet; returns the
+    /// version of the newest checkpoint, 0 without one.
     pub(crate) async fn read_from_checkpoint(&self) -> Result<ManifestVersion, EngineError> {
         self.refresh().await?;
         Ok(self.lock().await.manager.checkpointed())
     }
 
-    /// The common case: lock, write, unlock, fire. Returns the version committed.
+    /// Locks, writes, unlocks and fires the receipt: the common case. Returns the committed
+    /// version.
     pub async fn update_manifest(&self, change: Change) -> Result<ManifestVersion, EngineError> {
         let mut guard = self.lock().await;
         let receipt = self.update_locked(&mut guard, change).await?;
@@ -92,8 +94,8 @@ impl ManifestContext {
         Ok(receipt.fire().await)
     }
 
-    /// Bookkeeping (GC floor, drop, a child's first delta, housekeeping of staging areas): commits,
-    /// fires nothing.
+    /// Commits bookkeeping (GC floor, drop, a child's first delta, maintenance of staging areas);
+    /// notifies no hooks.
     pub(crate) async fn record(&self, change: Change) -> Result<ManifestVersion, EngineError> {
         let mut guard = self.lock().await;
         let result = guard.manager.update(change).await;
@@ -101,7 +103,8 @@ impl ManifestContext {
         Ok(result?.version)
     }
 
-    /// The one way in for logical writes. The caller drops the guard, then fires the receipt.
+    /// Commits one logical write; the only path for logical writes. The caller drops the guard,
+    /// then fires the receipt.
     pub(crate) async fn update_locked(
         &self,
         guard: &mut ManifestGuard<'_>,
@@ -113,8 +116,8 @@ impl ManifestContext {
         Ok(self.receipt(guard, Some(delta)))
     }
 
-    /// Makes `owner` the region's owner: reads to the tail and commits its fence there. Bookkeeping:
-    /// fires nothing. Asking again is harmless.
+    /// Makes `owner` the region's owner: reads to the tail and commits its fence there.
+    /// Bookkeeping: notifies no hooks. Idempotent.
     pub async fn fence(
         &self,
         owner: OwnerEpoch,
@@ -126,16 +129,17 @@ impl ManifestContext {
         result
     }
 
-    /// Whether a version is committed, and by this author. The state does not say: the delta is read.
+    /// Returns `true` if the version is committed by this author. The state lacks authors: the
+    /// delta is read.
     ///
     /// # Errors
-    /// [`EngineError::Unknown`] when it cannot be read.
-    pub(crate) async fn is_by(
+    /// [`EngineError::Unknown`] when the delta cannot be read.
+    pub(crate) async fn is_committed_by(
         &self,
         version: ManifestVersion,
         author: Author,
     ) -> Result<bool, EngineError> {
-        self.lock().await.manager.is_by(version, author).await
+        self.lock().await.manager.is_committed_by(version, author).await
     }
 
     fn receipt(
@@ -161,7 +165,7 @@ impl ManifestGuard<'_> {
         group: GroupId,
     ) -> Result<ManifestVersion, EngineError> {
         self.manager.refresh().await?;
-        if self.manager.state().owner == Some(Owner { epoch: owner, group })
+        if self.manager.state().owner == Some(RegionOwner { epoch: owner, group })
             && !self.manager.state().is_removed()
         {
             return Ok(self.manager.state().version);
@@ -173,7 +177,7 @@ impl ManifestGuard<'_> {
 }
 
 impl PendingManifestHook {
-    /// Calls the hooks; returns the version that was committed.
+    /// Calls the hooks and returns the committed version.
     pub(crate) async fn fire(self) -> ManifestVersion {
         for delta in self.deltas {
             if let Some(manifest) = announced_as(&delta) {
@@ -195,9 +199,10 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_logical_write_is_seen_by_readers_and_followers() {
+    async fn logical_write_is_visible_to_readers_and_followers() {
         let store = FaultyStore::new();
-        let (owned, follower) = (context(&store), context(&store));
+        let owned = context(&store);
+        let follower = context(&store);
         assert_eq!(owned.fence(owner(1), GROUP).await.unwrap(), ManifestVersion(1));
         assert_eq!(owned.update_manifest(create(1)).await.unwrap(), ManifestVersion(2));
         assert_eq!(owned.state().version, ManifestVersion(2));
@@ -207,7 +212,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn several_writes_under_one_lock_give_a_receipt_each() {
+    async fn writes_under_one_lock_return_separate_receipts() {
         let store = FaultyStore::new();
         let context = context(&store);
         context.fence(owner(1), GROUP).await.unwrap();
@@ -220,7 +225,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn fencing_again_commits_nothing() {
+    async fn repeated_fence_commits_nothing() {
         let store = FaultyStore::new();
         let context = context(&store);
         for _ in 0..3 {
@@ -231,9 +236,10 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn what_was_read_before_a_failure_is_published() {
+    async fn failed_commit_publishes_the_state_it_read() {
         let store = FaultyStore::new();
-        let (old, new) = (context(&store), context(&store));
+        let old = context(&store);
+        let new = context(&store);
         old.fence(owner(1), GROUP).await.unwrap();
         new.fence(owner(2), GROUP).await.unwrap();
         let error = old.update_manifest(flush(1, 1)).await.unwrap_err();

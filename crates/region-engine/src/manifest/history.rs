@@ -1,137 +1,142 @@
-//! The past of a manifest: the deltas after a version, each with what it did. For those who are told
-//! of every version, wherever and whenever they ask.
+//! The history of a manifest: the deltas after a version, each with its effect. For durable hooks,
+//! which receive every version on any node at any time.
 //!
-//! What a delta did follows from the state before it, so reading begins with the newest checkpoint at
-//! or below the known version; garbage collection spares that and the deltas after it for as long as
-//! somebody waits for them (`gc::awaited`). What counts is decided as for every reader: the manifest is
-//! listed again after the deltas were read, and one that a checkpoint covers by then counts only if
-//! the checkpoint names its writer. Nothing is kept between two calls.
+//! The effect of a delta follows from the state before it, so reading begins with the newest
+//! checkpoint at or below the known version; garbage collection keeps that checkpoint and the
+//! deltas after it while a durable hook still needs them (`gc::awaited`). Validity is decided as
+//! for every reader: the manifest is listed again after the deltas were read, and a delta that a
+//! checkpoint covers by then is valid only if the checkpoint names its writer. Nothing is kept
+//! between two calls.
 
 use std::sync::Arc;
 
 use tidewater_common::ids::ManifestVersion;
 
 use super::announce::delivered_as;
-use super::listing::Stretch;
-use super::reader::Reader;
+use super::listing::HistoryPlan;
+use super::reader::ManifestReader;
 use super::{Delta, ManifestState, replay};
 use crate::env::RegionEnv;
 use crate::error::EngineError;
 use crate::hooks::ManifestKind;
 use crate::layout::RegionDir;
-use crate::storage::rest;
+use crate::storage::sleep_backoff;
 
-/// What follows a version.
+/// The deltas after a version, or the reason why there are none.
 #[derive(Debug, Clone)]
 pub enum History {
     /// The next deltas, in order; at least one.
-    Deltas(Vec<Past>),
-    /// Nothing yet.
+    Deltas(Vec<PastDelta>),
+    /// There is no newer delta yet.
     Current,
-    /// Nothing, and nothing ever will: the region was dropped at or before the version.
+    /// There is no newer delta and never will be: the region was dropped at or before the version.
     Ended,
-    /// Something, but it was cleaned: only a [`snapshot`] tells what has become of the region.
+    /// Newer deltas existed and were cleaned: only a [`snapshot`] shows the region's content now.
     Lagged,
 }
 
-/// One delta of the past.
+/// A committed delta with its effect.
 #[derive(Debug, Clone)]
-pub struct Past {
-    /// The delta.
+pub struct PastDelta {
+    /// The committed delta.
     pub delta: Arc<Delta>,
-    /// What it was.
+    /// The kind under which hooks receive it.
     pub manifest: ManifestKind,
 }
 
-/// One attempt's end.
-enum Look {
+/// Result of one read attempt.
+enum HistoryRead {
     Done(History),
-    /// The manifest changed meanwhile, or a listing showed half of a change.
+    /// The manifest changed during the read, or a listing was inconsistent.
     Again {
         missing: Option<ManifestVersion>,
     },
 }
 
-/// What follows `after` in the manifest as it is stored now: at most `most` deltas.
+/// Returns at most `limit` deltas after `after` in the manifest as it is stored now.
 ///
 /// # Errors
-/// The store cannot be read, an object is damaged, or the manifest does not stand still.
+/// The store cannot be read, an object is damaged, or the manifest changes in every round.
 pub async fn history(
     env: &RegionEnv,
     dir: RegionDir,
     after: ManifestVersion,
-    most: u64,
+    limit: u64,
 ) -> Result<History, EngineError> {
     let reader = reader(env, dir);
     let mut gap = None;
     for round in 1..=reader.options.read_rounds.max(1) {
-        match look(&reader, after, most.max(1)).await? {
-            Look::Done(history) => return Ok(history),
-            Look::Again { missing } => gap = missing,
+        match read_once(&reader, after, limit.max(1)).await? {
+            HistoryRead::Done(history) => return Ok(history),
+            HistoryRead::Again { missing } => gap = missing,
         }
-        rest(reader.options.backoff, reader.options.backoff_limit, round).await;
+        sleep_backoff(reader.options.backoff, reader.options.backoff_limit, round).await;
     }
     Err(reader.unsettled(gap))
 }
 
-/// The state at the manifest's tail as it is stored now.
-///
-/// # Errors
-/// As [`history`].
+/// Returns the state at the manifest's tail as it is stored now.
 pub async fn snapshot(env: &RegionEnv, dir: RegionDir) -> Result<Arc<ManifestState>, EngineError> {
     let found = reader(env, dir).tail(&ManifestState::empty(dir)).await?;
     Ok(Arc::new(found.state))
 }
 
-fn reader(env: &RegionEnv, dir: RegionDir) -> Reader {
-    Reader { storage: env.storage.clone(), dir, options: env.options.manifest.clone() }
+fn reader(env: &RegionEnv, dir: RegionDir) -> ManifestReader {
+    ManifestReader { storage: env.storage.clone(), dir, options: env.options.manifest.clone() }
 }
 
-async fn look(reader: &Reader, after: ManifestVersion, most: u64) -> Result<Look, EngineError> {
-    let (base, through) = match stretch(reader, after, most).await? {
-        Stretch::Read { base, through } => (base, through),
-        Stretch::Cleaned => return Ok(Look::Done(History::Lagged)),
-        Stretch::Missing { version } => return Ok(Look::Again { missing: Some(version) }),
+async fn read_once(
+    reader: &ManifestReader,
+    after: ManifestVersion,
+    limit: u64,
+) -> Result<HistoryRead, EngineError> {
+    let (base, through) = match plan(reader, after, limit).await? {
+        HistoryPlan::Read { base, through } => (base, through),
+        HistoryPlan::Cleaned => return Ok(HistoryRead::Done(History::Lagged)),
+        HistoryPlan::Missing { version } => {
+            return Ok(HistoryRead::Again { missing: Some(version) });
+        }
     };
     let mut state = match base.get() {
         0 => ManifestState::empty(reader.dir),
         _ => match reader.checkpoint(base).await? {
             Some(state) => state,
-            None => return Ok(Look::Again { missing: None }),
+            None => return Ok(HistoryRead::Again { missing: None }),
         },
     };
     let Some(mut deltas) = reader.deltas(base.next(), through).await? else {
-        return Ok(Look::Again { missing: None });
+        return Ok(HistoryRead::Again { missing: None });
     };
-    let Some(counted) = counted(reader, base.next(), &deltas).await? else {
-        return Ok(Look::Again { missing: None });
+    let Some(valid) = valid_deltas(reader, base.next(), &deltas).await? else {
+        return Ok(HistoryRead::Again { missing: None });
     };
-    let disowned = deltas.get(counted).map(|delta| delta.version);
+    let disowned = deltas.get(valid).map(|delta| delta.version);
     if disowned.is_some_and(|version| version <= after.next()) {
-        return Ok(Look::Done(History::Lagged));
+        return Ok(HistoryRead::Done(History::Lagged));
     }
-    deltas.truncate(counted);
-    Ok(Look::Done(replayed(&mut state, deltas, after)))
+    deltas.truncate(valid);
+    Ok(HistoryRead::Done(replayed(&mut state, deltas, after)))
 }
 
-/// What to read, from a listing that reaches back to a checkpoint.
-async fn stretch(
-    reader: &Reader,
+/// Plans a read from a listing that reaches back to a checkpoint.
+async fn plan(
+    reader: &ManifestReader,
     after: ManifestVersion,
-    most: u64,
-) -> Result<Stretch, EngineError> {
-    // Whoever is far behind leaves many deltas in the store: mostly it need not list them all.
+    limit: u64,
+) -> Result<HistoryPlan, EngineError> {
+    // A durable hook that is far behind keeps many deltas in the store: mostly they need not all be
+    // listed.
     let near = after.get().saturating_sub(4 * reader.options.checkpoint_every);
     let listing = reader.list(ManifestVersion(near)).await?;
     if near == 0 || listing.checkpoints.first().is_some_and(|first| *first <= after) {
-        return Ok(listing.stretch(after, most));
+        return Ok(listing.history_plan(after, limit));
     }
-    Ok(reader.list(ManifestVersion(0)).await?.stretch(after, most))
+    Ok(reader.list(ManifestVersion(0)).await?.history_plan(after, limit))
 }
 
-/// How many of these deltas count, from the first on; `None`: start over.
-async fn counted(
-    reader: &Reader,
+/// Returns the number of valid deltas, from the first on; `None`: start over.
+async fn valid_deltas(
+    reader: &ManifestReader,
     first: ManifestVersion,
     deltas: &[Delta],
 ) -> Result<Option<usize>, EngineError> {
@@ -142,11 +147,12 @@ async fn counted(
         return Ok(Some(deltas.len()));
     };
     let Some(newer) = reader.checkpoint(at).await? else { return Ok(None) };
-    let counts = |delta: &Delta| delta.version > at || newer.names(delta.version, delta.writer);
-    Ok(Some(deltas.iter().position(|delta| !counts(delta)).unwrap_or(deltas.len())))
+    let is_valid = |delta: &Delta| delta.version > at || newer.names(delta.version, delta.writer);
+    Ok(Some(deltas.iter().position(|delta| !is_valid(delta)).unwrap_or(deltas.len())))
 }
 
-/// The deltas after a version, each with what it did to the state before it.
+/// Replays the deltas and returns those after a version, each with its effect on the state before
+/// it.
 fn replayed(state: &mut ManifestState, deltas: Vec<Delta>, after: ManifestVersion) -> History {
     let mut past = Vec::new();
     let mut ended = state.is_removed();
@@ -156,7 +162,7 @@ fn replayed(state: &mut ManifestState, deltas: Vec<Delta>, after: ManifestVersio
             ended = state.is_removed();
         } else {
             let manifest = delivered_as(&delta, &outcome);
-            past.push(Past { delta: Arc::new(delta), manifest });
+            past.push(PastDelta { delta: Arc::new(delta), manifest });
         }
     }
     match (ended, past.is_empty()) {

@@ -1,10 +1,10 @@
-//! A manifest as an operator reads it: `tidewater region manifest`.
+//! JSON of a manifest for operators: `tidewater region manifest`.
 
 use serde_json::{Value, json};
 
-use super::reader::{Found, Reader};
-use super::replay::Outcome;
-use super::state::{Area, RemovedFile};
+use super::reader::{ManifestReader, ManifestTail};
+use super::replay::ReplayOutcome;
+use super::state::{RemovedFile, StagingArea};
 use super::{Action, ActionKind, AreaStep, Author, Delta, Edit, ManifestState, Truncate};
 use crate::env::RegionEnv;
 use crate::error::EngineError;
@@ -14,15 +14,15 @@ use tidewater_common::keys::KeyRange;
 use tidewater_common::schema::{TableOptions, TableSchema, WriteMode};
 
 /// Reads the manifest as it is stored now: the state at its tail, and every delta since the newest
-/// checkpoint with what it did.
+/// checkpoint with its effect.
 pub async fn manifest_json(env: &RegionEnv, dir: RegionDir) -> Result<Value, EngineError> {
     let reader =
-        Reader { storage: env.storage.clone(), dir, options: env.options.manifest.clone() };
+        ManifestReader { storage: env.storage.clone(), dir, options: env.options.manifest.clone() };
     let found = reader.tail(&ManifestState::empty(dir)).await?;
     Ok(describe(&found))
 }
 
-fn describe(found: &Found) -> Value {
+fn describe(found: &ManifestTail) -> Value {
     let deltas: Vec<Value> =
         found.deltas.iter().map(|(delta, outcome)| delta_json(delta, outcome)).collect();
     json!({
@@ -32,7 +32,7 @@ fn describe(found: &Found) -> Value {
     })
 }
 
-/// The state alone.
+/// Returns the state without deltas.
 pub fn state_json(state: &ManifestState) -> Value {
     let removed: Vec<Value> =
         state.removed.iter().map(|(file, removed)| removed_json(file, removed)).collect();
@@ -63,7 +63,7 @@ pub fn state_json(state: &ManifestState) -> Value {
     })
 }
 
-fn delta_json(delta: &Delta, outcome: &Outcome) -> Value {
+fn delta_json(delta: &Delta, outcome: &ReplayOutcome) -> Value {
     let author = match delta.author {
         Author::Owner(epoch) => json!({ "owner": epoch.to_string() }),
         Author::Job(job) => json!({ "job": job }),
@@ -78,14 +78,14 @@ fn delta_json(delta: &Delta, outcome: &Outcome) -> Value {
         "procedure": delta.procedure.map(|step| json!({ "number": step.number, "step": step.step })),
         "by_reference": delta.by_reference,
         "void": match outcome {
-            Outcome::Applied => None,
-            Outcome::Void(reason) => Some(reason.to_string()),
+            ReplayOutcome::Applied => None,
+            ReplayOutcome::Void(reason) => Some(reason.to_string()),
         },
         "actions": delta.actions.iter().map(action_json).collect::<Vec<_>>(),
     })
 }
 
-/// One action, as `region manifest` shows it.
+/// Returns one action, as `region manifest` shows it.
 pub fn action_json(action: &Action) -> Value {
     let (kind, content) = match &action.kind {
         ActionKind::Alter { schema, options } => {
@@ -143,7 +143,7 @@ fn edit_json(edit: &Edit) -> Value {
     })
 }
 
-/// One file, as `region files` shows it too.
+/// Returns one file, as `region manifest` and `region files` show it.
 pub fn file_json(file: &FileMeta) -> Value {
     json!({
         "file_id": file.file_id,
@@ -193,7 +193,7 @@ fn removed_json(file: &FileRef, removed: &RemovedFile) -> Value {
     })
 }
 
-fn area_json(id: &str, area: &Area) -> Value {
+fn area_json(id: &str, area: &StagingArea) -> Value {
     json!({
         "area_id": id,
         "logged": area.logged,
@@ -260,7 +260,7 @@ mod tests {
     use crate::storage::testing::FaultyStore;
 
     #[tokio::test]
-    async fn an_operator_sees_the_state_and_what_led_to_it() {
+    async fn manifest_json_shows_the_state_and_recent_deltas() {
         let store = FaultyStore::new();
         let env = env(store.storage());
         let context = ManifestContext::new(env.clone(), DIR);
@@ -286,8 +286,8 @@ mod tests {
     }
 
     #[test]
-    fn void_deltas_say_why() {
-        let void = Outcome::Void(Void::NotFenced { own: owner(3) });
+    fn void_delta_shows_its_reason() {
+        let void = ReplayOutcome::Void(Void::NotFenced { own: owner(3) });
         let shown = delta_json(&delta(4, flush(3, 1)), &void);
         assert_eq!(shown["void"], "owner 0.3 has not committed its fence");
     }

@@ -1,4 +1,4 @@
-//! The low-level manifest of one region: follows it, commits to it.
+//! Follows the manifest of one region and commits to it.
 
 mod checkpoint;
 mod settle;
@@ -8,45 +8,48 @@ use std::sync::Arc;
 use bytes::Bytes;
 use tidewater_common::ids::ManifestVersion;
 
-use self::settle::Settled;
-use super::reader::Reader;
+use self::settle::CommitOutcome;
+use super::reader::ManifestReader;
 use super::{Author, Change, Delta, ManifestState, Void, codec, replay};
 use crate::env::RegionEnv;
 use crate::error::EngineError;
 use crate::layout::RegionDir;
 
-/// One region's manifest as far as it has been read, and the commit loop on it.
+/// One region's manifest as read so far, and the commit loop on it.
 ///
-/// A future of this type may be dropped at any await: what was put and not settled is kept, and
-/// settled by the next call.
+/// A future of this type may be dropped at any await: a delta that was put but not resolved is
+/// kept, and the next call resolves it.
 #[derive(Debug)]
 pub struct RegionManifestManager {
     env: RegionEnv,
-    reader: Reader,
+    reader: ManifestReader,
     state: Arc<ManifestState>,
-    /// Whether the manifest has been read at all.
+    /// `true` once the manifest has been read.
     loaded: bool,
-    /// Newest checkpoint that is known.
+    /// Newest known checkpoint.
     checkpointed: ManifestVersion,
-    pending: Option<Pending>,
-    /// Found to be committed after whoever asked for them had been told that this is unknown, or
-    /// had gone away: nobody else will tell the hooks.
+    pending: Option<PendingDelta>,
+    /// Deltas found to be committed after their caller had received an unknown outcome or had
+    /// disconnected: hooks have not been notified of them yet.
     late: Vec<Arc<Delta>>,
 }
 
-/// A delta whose put was begun and whose outcome is unknown.
+/// A delta whose put was started and whose outcome is unknown.
 #[derive(Debug, Clone)]
-struct Pending {
+struct PendingDelta {
     delta: Arc<Delta>,
-    /// Put again and again: never other content for its version.
+    /// The same bytes are put on every retry: a version never gets other content.
     bytes: Bytes,
 }
 
 impl RegionManifestManager {
-    /// An unread manifest: no I/O.
+    /// Creates a manager of an unread manifest; no I/O.
     pub fn new(env: RegionEnv, dir: RegionDir) -> Self {
-        let reader =
-            Reader { storage: env.storage.clone(), dir, options: env.options.manifest.clone() };
+        let reader = ManifestReader {
+            storage: env.storage.clone(),
+            dir,
+            options: env.options.manifest.clone(),
+        };
         Self {
             env,
             reader,
@@ -58,35 +61,35 @@ impl RegionManifestManager {
         }
     }
 
-    /// What has been read so far.
+    /// Returns the state read so far.
     pub fn state(&self) -> &Arc<ManifestState> {
         &self.state
     }
 
-    /// The newest checkpoint that was read or written; 0: none.
+    /// Returns the newest checkpoint that was read or written; 0: none.
     pub(in crate::manifest) fn checkpointed(&self) -> ManifestVersion {
         self.checkpointed
     }
 
-    /// Reads to the tail; settles a commit of unknown outcome first.
+    /// Reads to the tail; first resolves a commit of unknown outcome.
     pub async fn refresh(&mut self) -> Result<ManifestVersion, EngineError> {
-        let settled = self.settle_pending().await?;
-        self.late.extend(settled);
+        let late = self.resolve_pending().await?;
+        self.late.extend(late);
         self.read().await?;
         Ok(self.state.version)
     }
 
     /// Commits a change at the next version: the one low-level write. Logical writes go through
-    /// [`super::ManifestContext`]; bookkeeping (fence, GC floor) comes here directly.
+    /// [`super::ManifestContext`]; bookkeeping (fence, GC floor) calls it directly.
     ///
-    /// After [`EngineError::Unknown`] the change may be committed: ask again with the same change
-    /// (it is committed at most once), or `refresh` and look at the state. Every other error means
-    /// that it is not, and will not be.
+    /// After [`EngineError::Unknown`] the change may be committed: call again with the same change
+    /// (it is committed at most once), or `refresh` and inspect the state. Every other error means
+    /// that the change is not committed and will not be.
     pub(in crate::manifest) async fn update(
         &mut self,
         change: Change,
     ) -> Result<Arc<Delta>, EngineError> {
-        if let Some(delta) = self.settle_pending().await? {
+        if let Some(delta) = self.resolve_pending().await? {
             if delta.change() == change {
                 return Ok(delta);
             }
@@ -98,7 +101,7 @@ impl RegionManifestManager {
         for _ in 0..self.reader.options.commit_rounds.max(1) {
             let delta = self.draft(change.clone());
             if let Err(void) = replay::check(&self.state, &delta) {
-                // A refusal counts only when it was decided at the tail.
+                // A refusal is valid only if it was decided at the tail.
                 let decided_at = self.state.version;
                 self.read().await?;
                 if self.state.version == decided_at {
@@ -107,9 +110,10 @@ impl RegionManifestManager {
                 continue;
             }
             let bytes = codec::encode_delta(&delta);
-            self.pending = Some(Pending { delta: Arc::new(delta), bytes });
-            if let Some(delta) = self.settle_pending().await? {
-                // Dropped while it writes the checkpoint, it could not hand the delta to anybody.
+            self.pending = Some(PendingDelta { delta: Arc::new(delta), bytes });
+            if let Some(delta) = self.resolve_pending().await? {
+                // If this future is dropped while the checkpoint is written, the delta never
+                // reaches the caller; `late` keeps it.
                 self.late.push(delta.clone());
                 self.checkpoint_if_due().await;
                 self.late.pop();
@@ -123,19 +127,19 @@ impl RegionManifestManager {
         })
     }
 
-    /// Whether the outcome of a put is unknown.
-    pub(in crate::manifest) fn is_in_doubt(&self) -> bool {
+    /// Returns `true` while the outcome of a put is unknown.
+    pub(in crate::manifest) fn has_pending_commit(&self) -> bool {
         self.pending.is_some()
     }
 
-    /// Deltas that were found to be committed, and were not handed to anybody.
+    /// Takes the deltas that were found to be committed and were not returned to a caller.
     pub(in crate::manifest) fn take_late(&mut self) -> Vec<Arc<Delta>> {
         std::mem::take(&mut self.late)
     }
 
-    /// Whether a version that has been read is this author's; [`EngineError::Unknown`] when its delta
-    /// cannot be read.
-    pub(in crate::manifest) async fn is_by(
+    /// Returns `true` if a version that has been read is this author's; [`EngineError::Unknown`]
+    /// when its delta cannot be read.
+    pub(in crate::manifest) async fn is_committed_by(
         &self,
         version: ManifestVersion,
         author: Author,
@@ -151,23 +155,25 @@ impl RegionManifestManager {
         Ok(delta.author == author && self.state.names(version, delta.writer))
     }
 
-    /// Settles what is pending; the delta if it is committed.
-    async fn settle_pending(&mut self) -> Result<Option<Arc<Delta>>, EngineError> {
+    /// Resolves the pending delta; returns it if it is committed.
+    async fn resolve_pending(&mut self) -> Result<Option<Arc<Delta>>, EngineError> {
         let Some(pending) = self.pending.clone() else { return Ok(None) };
-        let settled = settle::settle(&self.reader, &pending).await?;
+        let outcome = settle::resolve(&self.reader, &pending).await?;
         self.pending = None;
-        match settled {
-            Settled::Committed => {
+        match outcome {
+            CommitOutcome::Committed => {
                 let mut state = (*self.state).clone();
-                // The rules were asked on this very state before the put.
+                // The rules were checked against this same state before the put.
                 let outcome = replay::apply(&mut state, &pending.delta);
                 self.state = Arc::new(state);
                 match outcome {
-                    replay::Outcome::Applied => Ok(Some(pending.delta)),
-                    replay::Outcome::Void(void) => Err(self.refusal(pending.delta.author, void)),
+                    replay::ReplayOutcome::Applied => Ok(Some(pending.delta)),
+                    replay::ReplayOutcome::Void(void) => {
+                        Err(self.refusal(pending.delta.author, void))
+                    }
                 }
             }
-            Settled::Lost => Ok(None),
+            CommitOutcome::Lost => Ok(None),
         }
     }
 
@@ -177,13 +183,13 @@ impl RegionManifestManager {
             self.checkpointed = self.checkpointed.max(at);
         }
         for (delta, outcome) in &found.deltas {
-            if let replay::Outcome::Void(reason) = outcome {
+            if let replay::ReplayOutcome::Void(reason) = outcome {
                 tracing::info!(
                     region = %self.reader.dir.region_id,
                     version = %delta.version,
                     author = %delta.author,
                     %reason,
-                    "a manifest delta is void"
+                    "manifest delta is void"
                 );
             }
         }

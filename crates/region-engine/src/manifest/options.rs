@@ -1,23 +1,24 @@
-//! Checkpoints and retries of manifests.
+//! Options of manifests.
 
 use std::time::Duration;
 
-/// Checkpoints and retries of manifests.
+/// Intervals of checkpoints, and retries, of manifests.
 #[derive(Debug, Clone)]
 pub struct ManifestOptions {
-    /// Deltas between two checkpoints; at least 1.
+    /// Deltas between two checkpoints; at least 1. More: fewer objects are written, an open reads
+    /// more.
     pub checkpoint_every: u64,
-    /// How often an ambiguous put is settled before its outcome is reported as unknown.
+    /// Attempts to resolve an ambiguous put before its outcome is reported as unknown.
     pub settle_attempts: u32,
-    /// How many lost versions a commit goes through before it gives up.
+    /// Versions that a commit may lose to other committers before it fails.
     pub commit_rounds: u32,
-    /// How often reading starts over when the manifest changes under it.
+    /// Rounds of reading a manifest that changes during the read before the read fails.
     pub read_rounds: u32,
-    /// First pause between two tries; doubles each time.
+    /// First pause between two attempts; doubles each time.
     pub backoff: Duration,
-    /// Longest pause between two tries.
+    /// Longest pause between two attempts.
     pub backoff_limit: Duration,
-    /// Deltas that are read at once.
+    /// Deltas that are read concurrently.
     pub read_ahead: usize,
 }
 

@@ -1,75 +1,76 @@
 //! Reads a manifest to its tail.
 //!
 //! Tail and newest checkpoint come from a listing, never from a not-found on the next version; the
-//! hint only says where the listing starts. After deltas have been read the manifest is listed again:
-//! a delta that a checkpoint covers by then counts only if that checkpoint names its writer id,
-//! because cleaning may have freed its slot for a put that came too late.
+//! hint only selects the start of the listing. After deltas have been read the manifest is listed
+//! again: a delta that a checkpoint covers by then is valid only if that checkpoint names its
+//! writer id, because cleaning may have freed its slot for a delayed put.
 
 use futures::{StreamExt, TryStreamExt, stream};
 use object_store::path::Path;
 use tidewater_common::ids::ManifestVersion;
 
 use super::codec::{self, CodecError};
-use super::listing::{Listing, Plan};
-use super::replay::{self, Outcome};
+use super::listing::{Listing, ReadPlan};
+use super::replay::{self, ReplayOutcome};
 use super::{Delta, ManifestOptions, ManifestState};
 use crate::error::EngineError;
 use crate::layout::RegionDir;
-use crate::storage::{Storage, rest};
+use crate::storage::{Storage, sleep_backoff};
 
 /// Reads one region's manifest.
 #[derive(Debug, Clone)]
-pub(super) struct Reader {
+pub(super) struct ManifestReader {
     pub(super) storage: Storage,
     pub(super) dir: RegionDir,
     pub(super) options: ManifestOptions,
 }
 
-/// What a reader found.
+/// A manifest as read to its tail.
 #[derive(Debug, Clone)]
-pub(super) struct Found {
+pub(super) struct ManifestTail {
     /// The state at the tail.
     pub(super) state: ManifestState,
-    /// The checkpoint that reading began with.
+    /// The checkpoint at which reading began.
     pub(super) checkpoint: Option<ManifestVersion>,
-    /// The deltas that were read, and what each did.
-    pub(super) deltas: Vec<(Delta, Outcome)>,
+    /// The deltas that were read, with their outcomes.
+    pub(super) deltas: Vec<(Delta, ReplayOutcome)>,
 }
 
-/// One attempt's end.
-enum Attempt {
-    Done(Found),
-    /// The manifest changed meanwhile: go on from here.
+/// Result of one read attempt.
+enum ReadAttempt {
+    Done(ManifestTail),
+    /// The manifest changed during the read: continue from this state.
     Again {
         from: ManifestState,
         missing: Option<ManifestVersion>,
     },
 }
 
-impl Reader {
+impl ManifestReader {
     /// Reads from `state` (which may be empty) to the tail.
-    pub(super) async fn tail(&self, state: &ManifestState) -> Result<Found, EngineError> {
+    pub(super) async fn tail(&self, state: &ManifestState) -> Result<ManifestTail, EngineError> {
         let mut from = state.clone();
         let mut gap = None;
         for round in 1..=self.options.read_rounds.max(1) {
             match self.attempt(from).await? {
-                Attempt::Done(found) => return Ok(found),
-                Attempt::Again { from: next, missing } => {
+                ReadAttempt::Done(found) => return Ok(found),
+                ReadAttempt::Again { from: next, missing } => {
                     from = next;
                     gap = missing;
                 }
             }
-            rest(self.options.backoff, self.options.backoff_limit, round).await;
+            sleep_backoff(self.options.backoff, self.options.backoff_limit, round).await;
         }
         Err(self.unsettled(gap))
     }
 
-    /// Why reading came to no end: a delta that is not there, or a manifest that never stood still.
+    /// Returns the error of a read that did not complete: a delta is missing, or the manifest
+    /// changed in every round.
     pub(super) fn unsettled(&self, gap: Option<ManifestVersion>) -> EngineError {
         match gap {
             Some(version) => EngineError::Damaged {
                 object: self.storage.name(&self.dir.delta(version)),
-                detail: "it is missing, though later versions are there".to_owned(),
+                detail: "it is missing although later versions exist".to_owned(),
             },
             None => EngineError::Unstable {
                 region: self.dir.region_id,
@@ -78,30 +79,30 @@ impl Reader {
         }
     }
 
-    async fn attempt(&self, from: ManifestState) -> Result<Attempt, EngineError> {
+    async fn attempt(&self, from: ManifestState) -> Result<ReadAttempt, EngineError> {
         let listing = self.first_listing(from.version).await?;
         let (mut state, checkpoint, through) =
             match listing.plan(from.version, 4 * self.options.checkpoint_every) {
-                Plan::Current => {
-                    let (checkpoint, deltas) = (None, Vec::new());
-                    return Ok(Attempt::Done(Found { state: from, checkpoint, deltas }));
+                ReadPlan::Current => {
+                    let tail = ManifestTail { state: from, checkpoint: None, deltas: Vec::new() };
+                    return Ok(ReadAttempt::Done(tail));
                 }
-                // A listing of several pages is no snapshot, and cleaning goes on.
-                Plan::Missing { version } => {
-                    return Ok(Attempt::Again { from, missing: Some(version) });
+                // A listing of several pages is no snapshot, and cleaning may run concurrently.
+                ReadPlan::Missing { version } => {
+                    return Ok(ReadAttempt::Again { from, missing: Some(version) });
                 }
-                Plan::Deltas { through } => (from.clone(), None, through),
-                Plan::Checkpoint { at, through } => match self.checkpoint(at).await? {
+                ReadPlan::Deltas { through } => (from.clone(), None, through),
+                ReadPlan::Checkpoint { at, through } => match self.checkpoint(at).await? {
                     Some(state) => (state, Some(at), through),
-                    None => return Ok(Attempt::Again { from, missing: None }),
+                    None => return Ok(ReadAttempt::Again { from, missing: None }),
                 },
             };
         let first = state.version.next();
         let Some(deltas) = self.deltas(first, through).await? else {
-            return Ok(Attempt::Again { from, missing: None });
+            return Ok(ReadAttempt::Again { from, missing: None });
         };
         if let Some(newer) = self.disowned(first, &deltas).await? {
-            return Ok(Attempt::Again { from: newer, missing: None });
+            return Ok(ReadAttempt::Again { from: newer, missing: None });
         }
         let deltas = deltas
             .into_iter()
@@ -110,11 +111,11 @@ impl Reader {
                 (delta, outcome)
             })
             .collect();
-        Ok(Attempt::Done(Found { state, checkpoint, deltas }))
+        Ok(ReadAttempt::Done(ManifestTail { state, checkpoint, deltas }))
     }
 
-    /// Lists what lies after `from`; for a reader that is nowhere, from the hint if that shows a
-    /// checkpoint.
+    /// Lists the versions after `from`; for a reader that has not started, from the hint if that
+    /// listing has a checkpoint.
     async fn first_listing(&self, from: ManifestVersion) -> Result<Listing, EngineError> {
         if from.get() > 0 {
             return self.list(from.next()).await;
@@ -134,14 +135,14 @@ impl Reader {
         Ok(Listing::of(objects.iter().map(|object| &object.location)))
     }
 
-    /// Where the last checkpoint is said to be. Unreadable hints are as good as none.
+    /// Reads the hint to the last checkpoint. An unreadable hint counts as none.
     async fn hint(&self) -> Result<Option<ManifestVersion>, EngineError> {
         let bytes = self.storage.get_opt(&self.dir.last_checkpoint()).await?;
         let text = bytes.as_deref().and_then(|bytes| std::str::from_utf8(bytes).ok());
         Ok(text.and_then(|text| text.trim().parse().ok()).map(ManifestVersion))
     }
 
-    /// Reads a checkpoint; `None` when it is gone.
+    /// Reads a checkpoint; `None` when it does not exist.
     pub(super) async fn checkpoint(
         &self,
         version: ManifestVersion,
@@ -150,7 +151,7 @@ impl Reader {
         let Some(bytes) = self.storage.get_opt(&path).await? else { return Ok(None) };
         let state = self.named(&path, codec::decode_checkpoint(&bytes))?;
         if state.dir != self.dir || state.version != version {
-            let detail = format!("it is of {} at version {}", state.dir, state.version);
+            let detail = format!("it contains {} at version {}", state.dir, state.version);
             return Err(CodecError::Damaged(detail).of(self.storage.name(&path)));
         }
         Ok(Some(state))
@@ -166,7 +167,7 @@ impl Reader {
         self.decode(version, &bytes).map(Some)
     }
 
-    /// Reads a delta out of the bytes in a version's slot.
+    /// Decodes a delta from the bytes in a version's slot.
     pub(super) fn decode(
         &self,
         version: ManifestVersion,
@@ -175,13 +176,14 @@ impl Reader {
         let path = self.dir.delta(version);
         let delta = self.named(&path, codec::decode_delta(bytes))?;
         if delta.region != self.dir.region_id || delta.version != version {
-            let detail = format!("it is of region {} at {}", delta.region, delta.version);
+            let detail =
+                format!("it contains region {} at version {}", delta.region, delta.version);
             return Err(CodecError::Damaged(detail).of(self.storage.name(&path)));
         }
         Ok(delta)
     }
 
-    /// Reads deltas in order; `None` when one is gone.
+    /// Reads deltas in order; `None` when one does not exist.
     pub(super) async fn deltas(
         &self,
         first: ManifestVersion,
@@ -195,7 +197,7 @@ impl Reader {
             .map(|deltas| deltas.into_iter().collect())
     }
 
-    /// The newest checkpoint that covers a delta just read and does not name its writer.
+    /// Returns the newest checkpoint if it covers a delta just read and does not name its writer.
     async fn disowned(
         &self,
         first: ManifestVersion,
@@ -206,7 +208,7 @@ impl Reader {
         }
         let Some(at) = self.list(first).await?.newest_checkpoint() else { return Ok(None) };
         let Some(newer) = self.checkpoint(at).await? else {
-            // Cleaned meanwhile, so there is a newer one yet: start over from nothing.
+            // Cleaned during the read, so a newer one exists: start over from the empty state.
             return Ok(Some(ManifestState::empty(self.dir)));
         };
         let disowned = deltas

@@ -1,44 +1,46 @@
-//! The one function that holds the rules of a manifest.
+//! The rules of a manifest.
 //!
-//! Committers ask [`check`] before a put; open, follow, checkpoint and tools call [`apply`] on every
-//! delta. Both decide from the state and the delta alone, so that everybody who reads the same deltas
-//! comes to the same state (S1), whatever their clocks say.
+//! Committers call [`check`] before a put; open, follow, checkpoint and tools call [`apply`] on
+//! every delta. Both decide from the state and the delta alone, so that all readers of the same
+//! deltas reach the same state (S1), whatever their clocks.
 
 mod author;
 mod edit;
 mod effect;
 
-use super::state::{ManifestState, Slot};
-use super::{ActionKind, AreaStep, Closed, Delta, Truncate, Void};
+use super::state::{ManifestState, VersionSlot};
+use super::{ActionKind, AreaOutcome, AreaStep, Delta, Truncate, Void};
 
-/// How long a checkpoint names who wrote a version, by the times in deltas.
+/// Time for which a checkpoint names the writer of a version, by the times in deltas.
 ///
-/// It must outlast the pause of any committer between its put and the listing that confirms it, and
-/// the grace after which covered deltas are cleaned; who slept longer decides from the state.
+/// It must exceed the pause of any committer between its put and the listing that confirms it, and
+/// the grace period after which covered deltas are cleaned; a committer that was paused longer
+/// decides from the state.
 const SLOT_RETENTION_MS: u64 = 7 * 24 * 3_600_000;
 
-/// What a delta did.
+/// Outcome of a delta.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[must_use]
-pub enum Outcome {
-    /// It changed the state.
+pub enum ReplayOutcome {
+    /// The delta changed the state.
     Applied,
-    /// It broke a rule: it keeps its version and changed nothing.
+    /// The delta broke a rule: it keeps its version and changed nothing.
     Void(Void),
 }
 
-/// Whether the delta, put at the next version, would take effect, and may be put.
+/// Checks whether the delta may be put at the next version.
 ///
-/// Not all that takes effect may: earlier releases have merged files under a schema before theirs.
-/// What such a merge removed may be collected since, so replay takes it as it always did.
+/// This is stricter than [`apply`]: earlier releases have compacted files under an older schema
+/// than the files had. The inputs of such a compaction may have been collected since, so replay
+/// still accepts it.
 pub fn check(state: &ManifestState, delta: &Delta) -> Result<(), Void> {
     run(&mut state.clone(), delta)?;
     edit::keeps_schemas(state, delta)
 }
 
-/// Applies the delta at the next version. The caller has checked that the delta is of this region and
-/// of that version.
-pub fn apply(state: &mut ManifestState, delta: &Delta) -> Outcome {
+/// Applies the delta at the next version. The caller has checked that the delta belongs to this
+/// region and version.
+pub fn apply(state: &mut ManifestState, delta: &Delta) -> ReplayOutcome {
     let outcome = match *delta.actions.as_slice() {
         // Every check of an action precedes its first change, so one action needs no copy.
         [_] => run(state, delta),
@@ -49,28 +51,28 @@ pub fn apply(state: &mut ManifestState, delta: &Delta) -> Outcome {
     };
     state.version = delta.version;
     state.time_ms = state.time_ms.max(delta.time_ms);
-    let slot = Slot { writer: delta.writer, time_ms: state.time_ms };
+    let slot = VersionSlot { writer: delta.writer, time_ms: state.time_ms };
     state.slots.insert(delta.version, slot);
     let oldest = state.time_ms.saturating_sub(SLOT_RETENTION_MS);
     state.slots.retain(|_, slot| slot.time_ms >= oldest);
     match outcome {
-        Ok(()) => Outcome::Applied,
-        Err(void) => Outcome::Void(void),
+        Ok(()) => ReplayOutcome::Applied,
+        Err(void) => ReplayOutcome::Void(void),
     }
 }
 
 fn run(state: &mut ManifestState, delta: &Delta) -> Result<(), Void> {
     author::may_commit(state, delta)?;
-    late(state, delta)?;
+    check_repeats(state, delta)?;
     for action in &delta.actions {
         match action.staged {
             Some(area) => {
-                staged(state, delta, area, &action.kind)?;
+                check_staged(state, delta, area, &action.kind)?;
                 effect::stage(state, area, action);
             }
             None => {
-                live(state, delta, &action.kind)?;
-                effect::take(state, delta, &action.kind);
+                check_live(state, delta, &action.kind)?;
+                effect::apply_action(state, delta, &action.kind);
             }
         }
     }
@@ -83,8 +85,8 @@ fn run(state: &mut ManifestState, delta: &Delta) -> Result<(), Void> {
     Ok(())
 }
 
-/// Repeats of operations and of procedures' steps change nothing.
-fn late(state: &ManifestState, delta: &Delta) -> Result<(), Void> {
+/// Refuses repeats of operations and of procedure steps.
+fn check_repeats(state: &ManifestState, delta: &Delta) -> Result<(), Void> {
     if let Some(cause) = delta.cause
         && cause <= state.done_through
     {
@@ -98,7 +100,7 @@ fn late(state: &ManifestState, delta: &Delta) -> Result<(), Void> {
     Ok(())
 }
 
-fn staged(
+fn check_staged(
     state: &ManifestState,
     delta: &Delta,
     area: super::AreaId,
@@ -110,18 +112,18 @@ fn staged(
     }
     match kind {
         ActionKind::Edit(edit) if edit.flushed.is_some() => not_allowed("stage a flush"),
-        ActionKind::Edit(edit) => edit::additions(state, delta, edit),
+        ActionKind::Edit(edit) => edit::check_additions(state, delta, edit),
         ActionKind::Alter { .. }
         | ActionKind::PartitionExprChange { .. }
         | ActionKind::Truncate(_) => Ok(()),
         ActionKind::Remove => not_allowed("stage a removal"),
         ActionKind::Fence { .. } => not_allowed("stage a fence"),
         ActionKind::GcFloor { .. } => not_allowed("stage a garbage collection floor"),
-        ActionKind::Area { .. } => not_allowed("stage a step of an area"),
+        ActionKind::Area { .. } => not_allowed("stage a step of a staging area"),
     }
 }
 
-fn live(state: &ManifestState, delta: &Delta, kind: &ActionKind) -> Result<(), Void> {
+fn check_live(state: &ManifestState, delta: &Delta, kind: &ActionKind) -> Result<(), Void> {
     match kind {
         ActionKind::Alter { schema, .. } => match &state.table {
             // Options change under the same schema; a schema changes only with its version.
@@ -132,7 +134,7 @@ fn live(state: &ManifestState, delta: &Delta, kind: &ActionKind) -> Result<(), V
             _ => Ok(()),
         },
         ActionKind::Edit(edit) => edit::check(state, delta, edit),
-        ActionKind::Truncate(Truncate::Files(files)) => edit::expiry(state, files),
+        ActionKind::Truncate(Truncate::Files(files)) => edit::check_expiry(state, files),
         ActionKind::Area { area, step } => {
             let open = state.areas.contains_key(area);
             let closed = state.closed_areas.get(area);
@@ -142,7 +144,7 @@ fn live(state: &ManifestState, delta: &Delta, kind: &ActionKind) -> Result<(), V
                 }
                 AreaStep::Open { .. } => Ok(()),
                 AreaStep::Publish | AreaStep::Abandon if open => Ok(()),
-                AreaStep::Merged(_) if closed == Some(Closed::Published) => Ok(()),
+                AreaStep::Merged(_) if closed == Some(AreaOutcome::Published) => Ok(()),
                 _ => Err(Void::AreaNotOpen { area: *area }),
             }
         }

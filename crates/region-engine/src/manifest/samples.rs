@@ -1,4 +1,4 @@
-//! Values that the tests of this module share.
+//! Values shared by the tests of this crate.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -25,7 +25,7 @@ pub(crate) const DIR: RegionDir =
 
 pub(crate) const GROUP: GroupId = GroupId(5);
 
-/// Counts up, so that runs repeat.
+/// Counts up, so that runs are reproducible.
 #[derive(Debug, Default)]
 pub(crate) struct Counter(AtomicU64);
 
@@ -45,7 +45,7 @@ impl Clock for Counter {
     }
 }
 
-/// Without pauses; a checkpoint every four deltas.
+/// Returns an environment without pauses; a checkpoint every four deltas.
 pub(crate) fn env(storage: Storage) -> RegionEnv {
     let manifest = ManifestOptions {
         checkpoint_every: 4,
@@ -81,14 +81,15 @@ pub(crate) fn schema(version: u32) -> TableSchema {
     .unwrap()
 }
 
-/// A UUIDv7 of that time.
+/// Returns a UUIDv7 of that time.
 pub(crate) fn file_id(time_ms: u64, number: u64) -> FileId {
     let mut tail = [0; 10];
     tail[2..].copy_from_slice(&number.to_be_bytes());
     FileId(uuid::Builder::from_unix_timestamp_millis(time_ms, &tail).into_uuid())
 }
 
-/// A file of this region made at 1,000,000 ms + number, with sequences 10 x number to + 9.
+/// Returns a file of this region, created at 1,000,000 ms + number, with sequences 10 x number to
+/// 10 x number + 9.
 pub(crate) fn file(number: u64) -> FileMeta {
     FileMeta {
         file_id: file_id(1_000_000 + number, number),
@@ -138,7 +139,7 @@ pub(crate) fn create(term: u64) -> Change {
     Change::new(Author::Owner(owner(term)), actions)
 }
 
-/// A flush that adds that file, and with it all its sequences.
+/// Returns a flush of that file with all its sequences.
 pub(crate) fn flush(term: u64, number: u64) -> Change {
     let file = file(number);
     let flushed = Some(file.max_sequence());

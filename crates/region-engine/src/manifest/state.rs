@@ -1,4 +1,4 @@
-//! What replaying a manifest yields.
+//! The state that replaying a manifest yields.
 
 use std::collections::BTreeMap;
 
@@ -11,12 +11,12 @@ use crate::file_meta::{FileMeta, FileRef};
 use crate::hooks::RemovalReason;
 use crate::layout::RegionDir;
 
-/// The state of a region at one version. A pure function of the deltas up to that version.
+/// The state of a region at one version: a pure function of the deltas up to that version.
 #[derive(Debug, Clone, PartialEq)]
 pub struct ManifestState {
-    /// The region.
+    /// Directory of the region.
     pub dir: RegionDir,
-    /// Version of the last delta, void ones included; 0: there is none.
+    /// Version of the last delta, void ones included; 0: no delta exists.
     pub version: ManifestVersion,
     /// Greatest time of any delta, milliseconds since the Unix epoch.
     pub time_ms: u64,
@@ -24,13 +24,13 @@ pub struct ManifestState {
     pub table: Option<TableState>,
     /// The region's key range; `None` until the first `PartitionExprChange`.
     pub range: Option<KeyRange>,
-    /// Files that reads see.
+    /// Files visible to reads.
     pub live: BTreeMap<FileRef, FileMeta>,
-    /// Files that reads saw once, with the time of their removal: for garbage collection.
+    /// Files formerly visible to reads, with the time of their removal: for garbage collection.
     pub removed: BTreeMap<FileRef, RemovedFile>,
-    /// Every row at or below this lies in a live file, or was truncated. Never goes back.
+    /// Every row at or below this is in a live file, or was truncated. Never decreases.
     pub flushed: Sequence,
-    /// Every row at or below this is forgotten.
+    /// Every row at or below this was truncated.
     pub truncated: Sequence,
     /// Greatest sequence of an operation that was recorded.
     pub done_through: Sequence,
@@ -38,49 +38,49 @@ pub struct ManifestState {
     pub since: Epoch,
     /// Time window of the last compaction that named one, in milliseconds.
     pub window_ms: Option<u64>,
-    /// Who owns the region; `None` until the first fence.
-    pub owner: Option<Owner>,
-    /// No file of this region with an older id may be added. Milliseconds since the Unix epoch.
+    /// Owner of the region; `None` until the first fence.
+    pub owner: Option<RegionOwner>,
+    /// Deadline, milliseconds since the Unix epoch.
     pub gc_floor_ms: u64,
-    /// When the region was dropped, as [`RemovedFile::at_ms`].
+    /// Time when the region was dropped, as [`RemovedFile::at_ms`].
     pub removed_at_ms: Option<u64>,
     /// Open staging areas.
-    pub areas: BTreeMap<AreaId, Area>,
+    pub areas: BTreeMap<AreaId, StagingArea>,
     /// Areas that were published or abandoned.
     pub closed_areas: ClosedAreas,
     /// Last step taken of the latest procedure.
     pub procedure: Option<super::ProcedureStep>,
-    /// Who wrote each version, for all deltas that may still be there; void ones included.
-    pub slots: BTreeMap<ManifestVersion, Slot>,
+    /// Writer of each version, for all deltas that may still exist, void ones included.
+    pub slots: BTreeMap<ManifestVersion, VersionSlot>,
 }
 
-/// Schema and options.
+/// Schema and options of the table.
 #[derive(Debug, Clone, PartialEq)]
 pub struct TableState {
-    /// The schema.
+    /// Columns and keys.
     pub schema: TableSchema,
-    /// The options.
+    /// Write mode, distribution, time to live.
     pub options: TableOptions,
 }
 
-/// Who owns a region.
+/// Owner of a region.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Owner {
-    /// Orders all owners.
+pub struct RegionOwner {
+    /// Epoch of the owner; orders all owners.
     pub epoch: OwnerEpoch,
-    /// The group that it leads.
+    /// The group that the owner leads.
     pub group: GroupId,
 }
 
-/// A file that reads saw once.
+/// A file formerly visible to reads.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct RemovedFile {
-    /// The directory that the file lies in.
+    /// The directory of the file.
     pub origin: RegionDir,
-    /// When, milliseconds since the Unix epoch: the delta's time, or that of what came before it in
-    /// the manifest, the floor included, if that is later.
+    /// Removal time, milliseconds since the Unix epoch: the delta's time, or that of an earlier
+    /// entry of the manifest, the floor included, if that is later.
     pub at_ms: u64,
-    /// Why.
+    /// Reason of the removal.
     pub reason: RemovalReason,
     /// Its indexes, with their kinds.
     pub indexes: Vec<(uuid::Uuid, String)>,
@@ -88,26 +88,26 @@ pub struct RemovedFile {
 
 /// A staging area.
 #[derive(Debug, Clone, PartialEq)]
-pub struct Area {
-    /// Whether a log entry opened it.
+pub struct StagingArea {
+    /// `true` if a log entry opened the area.
     pub logged: bool,
     /// Milliseconds since the Unix epoch.
     pub deadline_ms: u64,
-    /// What was recorded in it, in order.
+    /// The staged actions, in order.
     pub actions: Vec<Action>,
 }
 
-/// Who wrote a version.
+/// Writer of a version.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Slot {
-    /// Names the content.
+pub struct VersionSlot {
+    /// Identifies the content.
     pub writer: WriterId,
     /// The delta's time, milliseconds since the Unix epoch.
     pub time_ms: u64,
 }
 
 impl ManifestState {
-    /// The state before the first delta.
+    /// Returns the state before the first delta.
     pub fn empty(dir: RegionDir) -> Self {
         Self {
             dir,
@@ -132,22 +132,22 @@ impl ManifestState {
         }
     }
 
-    /// The live files, in order of id.
+    /// Returns the live files, in order of id.
     pub fn files(&self) -> impl Iterator<Item = &FileMeta> {
         self.live.values()
     }
 
-    /// Whether the content of a version is known to be this writer's.
+    /// Returns `true` if the content of a version is known to be this writer's.
     pub fn names(&self, version: ManifestVersion, writer: WriterId) -> bool {
         self.slots.get(&version).is_some_and(|slot| slot.writer == writer)
     }
 
-    /// Whether the region was dropped.
+    /// Returns `true` if the region was dropped.
     pub fn is_removed(&self) -> bool {
         self.removed_at_ms.is_some()
     }
 
-    /// Whether the region's range is empty: nothing is added any more.
+    /// Returns `true` if the region's range is empty: nothing can be added any more.
     pub fn is_sealed(&self) -> bool {
         self.range.as_ref().is_some_and(KeyRange::is_empty)
     }

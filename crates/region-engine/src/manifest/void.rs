@@ -1,13 +1,13 @@
-//! Why a delta changes nothing.
+//! Reasons why a delta is void.
 
 use tidewater_common::ids::{FileId, OwnerEpoch, SchemaVersion, Sequence};
 
 use super::AreaId;
 
-/// The rule that a delta breaks. Such a delta keeps its version and changes nothing.
+/// The rule that a delta breaks. A void delta keeps its version and changes nothing.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum Void {
-    /// Its owner had been fenced.
+    /// Its owner was fenced.
     #[error("owner {own} was fenced by {later}")]
     Fenced {
         /// The delta's owner.
@@ -15,7 +15,7 @@ pub enum Void {
         /// The owner at that point.
         later: OwnerEpoch,
     },
-    /// Its owner had not fenced those before it.
+    /// Its owner had not fenced the earlier owners.
     #[error("owner {own} has not committed its fence")]
     NotFenced {
         /// The delta's owner.
@@ -27,87 +27,87 @@ pub enum Void {
     /// The region is sealed: its range is empty.
     #[error("the region is sealed")]
     Sealed,
-    /// An author may not do this.
+    /// The author lacks the permission.
     #[error("{author} may not {what}")]
     NotAllowed {
-        /// Who.
+        /// Kind of the author.
         author: &'static str,
-        /// What.
+        /// The forbidden action.
         what: &'static str,
     },
     /// A file that it removes, truncates or indexes is not live with that clip range.
     #[error("file {file} is not live with that clip range")]
     InputsGone {
-        /// The file.
+        /// Id of the file that is not live.
         file: FileId,
     },
-    /// A file that it adds is known already.
-    #[error("file {file} is known already")]
+    /// A file that it adds is already recorded.
+    #[error("file {file} is already recorded")]
     FileKnown {
-        /// The file.
+        /// Id of the duplicate file, or of the duplicate index.
         file: FileId,
     },
-    /// A file that it adds is older than the GC floor: its object may be gone.
+    /// A file that it adds is older than the GC floor: its object may be deleted.
     #[error("file {file} is older than the garbage collection floor of {floor_ms} ms")]
     BelowFloor {
-        /// The file, or the index.
+        /// Id of the file or of the index.
         file: FileId,
-        /// The floor, milliseconds since the Unix epoch.
+        /// The floor, in milliseconds since the Unix epoch.
         floor_ms: u64,
     },
-    /// What a job adds does not fit what it removes.
-    #[error("file {file} does not stand for the files that the job removes: {why}")]
+    /// The outputs of a job do not match its inputs.
+    #[error("file {file} cannot replace the inputs of the job: {why}")]
     NotASwap {
-        /// The file added.
+        /// Id of the output.
         file: FileId,
-        /// What does not fit.
+        /// Reason of the mismatch.
         why: &'static str,
     },
     /// The rows that it flushes were flushed or truncated before.
-    #[error("everything at or below sequence {flushed} has been flushed before")]
+    #[error("rows at or below sequence {flushed} are already flushed")]
     AlreadyFlushed {
         /// The flushed sequence at that point.
         flushed: Sequence,
     },
-    /// The operation that caused it has been recorded before.
-    #[error("the operation at sequence {cause} has been recorded before")]
+    /// The operation that caused it is already recorded.
+    #[error("the operation at sequence {cause} is already recorded")]
     AlreadyDone {
-        /// The operation.
+        /// Sequence of the operation.
         cause: Sequence,
     },
-    /// A step of this procedure, or a later procedure, has been recorded before.
-    #[error("step {step} of procedure {number} comes too late")]
+    /// A step of this procedure, or a later procedure, is already recorded.
+    #[error("step {step} of procedure {number} is stale: a later step is recorded")]
     StaleStep {
         /// The procedure's number.
         number: u64,
-        /// The step.
+        /// The stale step.
         step: u32,
     },
     /// The schema is not newer than the region's.
     #[error("schema version {version} is not newer than the region's")]
     SchemaNotNewer {
-        /// The version.
+        /// The refused schema version.
         version: SchemaVersion,
     },
     /// An index was built under another schema than the region's.
-    #[error("index of file {file} was built under another schema")]
+    #[error("the index of file {file} was built under another schema")]
     SchemaChanged {
-        /// The data file.
+        /// Id of the data file.
         file: FileId,
     },
-    /// Expiry of files where whole files may not be dropped.
-    #[error("files expire only where the time column is in the key or the table is append-only")]
+    /// Whole files of this table may not expire.
+    #[error("files expire only if the time column is in the key or the table is append-only")]
     NoExpiry,
     /// The staging area is not open.
     #[error("staging area {area} is not open")]
     AreaNotOpen {
-        /// The area.
+        /// Id of the area.
         area: AreaId,
     },
     /// The staging area's id was used before.
-    #[error("staging area {area} was used before")]
+    #[error("the id of staging area {area} was used before")]
     AreaUsed {
-        /// The area.
+        /// Id of the area.
         area: AreaId,
     },
 }

@@ -1,4 +1,4 @@
-//! Makes one run out of several.
+//! Merges several runs into one.
 
 use std::sync::Arc;
 
@@ -7,23 +7,23 @@ use tidewater_common::schema::WriteMode;
 
 use super::run::Run;
 use crate::EngineError;
-use crate::read::merge::{Merge, MergeRules, Turn, Versions};
-use crate::read::ranges::Ranges;
+use crate::read::merge::{Merge, MergeRules, MergeStep, Versions};
+use crate::read::ranges::KeyRanges;
 use crate::read::run_source::{PIECE_ROWS, RunSource};
 use crate::read::shape::{Carried, TableShape};
 use crate::row_versions::RowVersions;
 
-/// Merges runs; rows at or below `flushed` are left out. `each` takes the batches as they come, in
-/// order. CPU-bound: not for the runtime's threads.
+/// Merges runs without rows at or below `flushed`, and passes the batches to `emit`, in order.
+/// CPU-bound: not for the runtime's threads.
 pub(crate) fn merge_into(
     shape: &Arc<TableShape>,
     rules: MergeRules,
     runs: &[Arc<Run>],
     flushed: u64,
-    mut each: impl FnMut(RowVersions) -> Result<(), EngineError>,
+    mut emit: impl FnMut(RowVersions) -> Result<(), EngineError>,
 ) -> Result<(), EngineError> {
     let carried = Carried::all(&shape.schema)?;
-    let ranges = Ranges::one(&KeyRange::whole(), &KeyRange::whole());
+    let ranges = KeyRanges::one(&KeyRange::whole(), &KeyRange::whole());
     let mut sources = runs
         .iter()
         .map(|run| RunSource::new(run.clone(), shape.clone(), carried.clone(), &ranges, flushed))
@@ -31,21 +31,21 @@ pub(crate) fn merge_into(
     let mut merge = Merge::new(sources.len(), rules);
     loop {
         match merge.advance(PIECE_ROWS) {
-            Turn::Feed(source) => {
+            MergeStep::Feed(source) => {
                 let chunk = match sources[source].next()? {
                     Some(piece) => Some(piece.into_chunk(&shape.codec, runs[source].unique())?),
                     None => None,
                 };
                 merge.feed(source, chunk);
             }
-            Turn::Full => {
+            MergeStep::Full => {
                 if let Some(rows) = merge.take()? {
-                    each(rows)?;
+                    emit(rows)?;
                 }
             }
-            Turn::Done => {
+            MergeStep::Done => {
                 if let Some(rows) = merge.take()? {
-                    each(rows)?;
+                    emit(rows)?;
                 }
                 return Ok(());
             }
@@ -53,7 +53,7 @@ pub(crate) fn merge_into(
     }
 }
 
-/// One run with the rows of several above sequence `flushed`; `None` when there are none.
+/// Returns one run with the rows of several above sequence `flushed`; `None` when there are none.
 pub(crate) fn merge_runs(
     shape: &Arc<TableShape>,
     runs: &[Arc<Run>],
@@ -65,5 +65,5 @@ pub(crate) fn merge_runs(
         batches.push(rows);
         Ok(())
     })?;
-    Ok(Run::of_batches(batches, shape.mode() == WriteMode::Upsert))
+    Ok(Run::from_batches(batches, shape.mode() == WriteMode::Upsert))
 }

@@ -1,14 +1,14 @@
-//! Several versions of a key within one write: an upsert table keeps the last.
+//! Duplicate keys within one write: an upsert table keeps the last version.
 
 use arrow::array::{Array, ArrayRef, BooleanArray};
 use arrow::buffer::BooleanBuffer;
 use arrow::compute::kernels::cmp::not_distinct;
 use arrow::error::ArrowError;
 
-/// Which rows stay when, of neighbours with equal keys, only the last does; `None` when all stay.
+/// Returns a mask that keeps the last of adjacent rows with equal keys; `None` when all rows stay.
 ///
-/// Column by column and vectorised, because this runs on the apply path: the last key column comes
-/// first, for it is most often the one that tells neighbours apart.
+/// Works column by column and vectorized, because this runs on the apply path. The last key column
+/// is first, because it most often differs between neighbours.
 pub(crate) fn last_of_equal_keys(keys: &[ArrayRef]) -> Result<Option<BooleanArray>, ArrowError> {
     let Some(rows) = keys.first().map(|key| key.len()).filter(|rows| *rows > 1) else {
         return Ok(None);
@@ -51,7 +51,7 @@ mod tests {
     }
 
     #[test]
-    fn only_the_last_of_equal_neighbours_stays() {
+    fn only_the_last_of_equal_neighbours_is_kept() {
         assert_eq!(kept(&[], &[]), None);
         assert_eq!(kept(&["a"], &[1]), None);
         assert_eq!(kept(&["a", "a", "b"], &[1, 2, 2]), None);

@@ -1,8 +1,8 @@
-//! Runs outside of memory: how a snapshot carries rows that are not flushed.
+//! Serialized runs: the form in which a snapshot carries unflushed rows.
 //!
 //! The bytes are an Arrow IPC stream with its own schema: the table's columns (field ids in the
-//! metadata), `_tw_seq`, `_tw_epoch` and `_tw_op`. A snapshot may be restored under a later schema:
-//! columns are found by id.
+//! metadata), `_tw_seq`, `_tw_epoch` and `_tw_op`. A snapshot may be restored under a later schema,
+//! so columns are found by id.
 
 use std::io::Cursor;
 use std::sync::Arc;
@@ -19,16 +19,16 @@ use super::run::Run;
 use crate::row_versions::{Numbers, Ops, RowOp, RowVersions, Stamps};
 use crate::sst::format::{EPOCH_COLUMN, OP_COLUMN, SEQUENCE_COLUMN};
 
-/// One run, by pointer: taking an image copies nothing.
+/// One run, by reference: creating an image copies nothing.
 #[derive(Debug, Clone)]
 pub struct RunImage {
     pub(crate) run: Arc<Run>,
 }
 
-/// An image could not be written or read.
+/// Error of encoding or decoding an image.
 #[derive(Debug, Clone, thiserror::Error)]
 pub enum ImageError {
-    /// Arrow refused.
+    /// Arrow failed.
     #[error("rows of a snapshot: {0}")]
     Arrow(String),
     /// The bytes are an Arrow stream, but not of a run.
@@ -37,50 +37,51 @@ pub enum ImageError {
 }
 
 impl RunImage {
-    /// Row versions held.
+    /// Number of row versions.
     pub fn rows(&self) -> usize {
         self.run.rows()
     }
 
-    /// Bytes that the rows take in memory; about those of the encoded image.
+    /// Bytes of the rows in memory; approximately those of the encoded image.
     pub fn bytes(&self) -> usize {
         self.run.bytes()
     }
 
-    /// The same rows as several images of about `bytes` encoded bytes at most, in order, by pointer.
-    /// A single row is never cut.
+    /// Splits the image into images of about `bytes` encoded bytes at most, in order, without
+    /// copying rows. A single row is never split.
     pub fn pieces(&self, bytes: usize) -> Vec<Self> {
-        let mut cut = Vec::new();
+        let mut parts = Vec::new();
         for rows in self.run.batches() {
-            cut_into(rows, bytes, &mut cut);
+            split_into(rows, bytes, &mut parts);
         }
         let mut pieces = Vec::new();
-        let (mut piece, mut size) = (Vec::new(), 0);
-        for rows in cut {
+        let mut piece = Vec::new();
+        let mut size = 0;
+        for rows in parts {
             let next = encoded_bytes(&rows);
             if size + next > bytes && !piece.is_empty() {
-                pieces.extend(Self::of(std::mem::take(&mut piece), self.run.unique()));
+                pieces.extend(Self::from_batches(std::mem::take(&mut piece), self.run.unique()));
                 size = 0;
             }
             size += next;
             piece.push(rows);
         }
-        pieces.extend(Self::of(piece, self.run.unique()));
+        pieces.extend(Self::from_batches(piece, self.run.unique()));
         pieces
     }
 
-    /// One image again out of [`pieces`](Self::pieces), in their order; `None` without any.
+    /// Joins [`pieces`](Self::pieces), in their order, into one image; `None` without any.
     pub fn join(pieces: &[Self]) -> Option<Self> {
         let unique = pieces.iter().all(|piece| piece.run.unique());
         let batches = pieces.iter().flat_map(|piece| piece.run.batches()).cloned().collect();
-        Self::of(batches, unique)
+        Self::from_batches(batches, unique)
     }
 
-    fn of(batches: Vec<RowVersions>, unique: bool) -> Option<Self> {
-        Run::of_batches(batches, unique).map(|run| Self { run: Arc::new(run) })
+    fn from_batches(batches: Vec<RowVersions>, unique: bool) -> Option<Self> {
+        Run::from_batches(batches, unique).map(|run| Self { run: Arc::new(run) })
     }
 
-    /// As bytes.
+    /// Encodes the image.
     ///
     /// # Errors
     /// [`ImageError::Arrow`].
@@ -103,10 +104,10 @@ impl RunImage {
         writer.into_inner().map(Bytes::from).map_err(arrow)
     }
 
-    /// From bytes.
+    /// Decodes an image.
     ///
     /// # Errors
-    /// [`ImageError`] for bytes that are no image.
+    /// [`ImageError`] for bytes that are not an image.
     pub fn decode(bytes: &Bytes) -> Result<Self, ImageError> {
         let arrow = |error: arrow::error::ArrowError| ImageError::Arrow(error.to_string());
         let reader = StreamReader::try_new(Cursor::new(bytes), None).map_err(arrow)?;
@@ -117,22 +118,22 @@ impl RunImage {
         for batch in reader {
             batches.push(rows_of(&batch.map_err(arrow)?, &ids)?);
         }
-        Self::of(batches, unique).ok_or_else(|| ImageError::NotARun("no rows".to_owned()))
+        Self::from_batches(batches, unique).ok_or_else(|| ImageError::NotARun("no rows".to_owned()))
     }
 }
 
 /// Halves rows until each part fits.
-fn cut_into(rows: &RowVersions, bytes: usize, parts: &mut Vec<RowVersions>) {
+fn split_into(rows: &RowVersions, bytes: usize, parts: &mut Vec<RowVersions>) {
     let count = rows.rows();
     if count <= 1 || encoded_bytes(rows) <= bytes {
         parts.push(rows.clone());
         return;
     }
-    cut_into(&rows.slice(0, count / 2), bytes, parts);
-    cut_into(&rows.slice(count / 2, count - count / 2), bytes, parts);
+    split_into(&rows.slice(0, count / 2), bytes, parts);
+    split_into(&rows.slice(count / 2, count - count / 2), bytes, parts);
 }
 
-/// About what rows take when they are encoded: each has its own sequence, epoch and operation then.
+/// Approximate size of encoded rows: each has its own sequence, epoch and operation then.
 fn encoded_bytes(rows: &RowVersions) -> usize {
     rows.bytes() + rows.rows() * (8 + 8 + 1)
 }

@@ -24,13 +24,14 @@ fn image() -> RunImage {
             Ops::Each(UInt8Array::from(vec![1])),
         ),
     ];
-    RunImage { run: Arc::new(Run::of_batches(batches, true).unwrap()) }
+    RunImage { run: Arc::new(Run::from_batches(batches, true).unwrap()) }
 }
 
 #[test]
-fn an_image_comes_back() {
+fn run_image_round_trips() {
     let decoded = RunImage::decode(&image().encode().unwrap()).unwrap();
-    let (before, after) = (image().run, decoded.run);
+    let before = image().run;
+    let after = decoded.run;
     assert_eq!(after.rows(), 3);
     assert_eq!((after.min_sequence(), after.max_sequence()), (9, 11));
     assert_eq!((after.deletes(), after.unique()), (1, true));
@@ -45,10 +46,11 @@ fn an_image_comes_back() {
 }
 
 #[test]
-fn bytes_that_are_no_image_are_refused() {
+fn bytes_of_no_run_image_are_refused() {
     let bytes = image().encode().unwrap();
     for length in (0..bytes.len()).step_by(11) {
-        // What is cut at the end of a batch is a shorter stream; a snapshot file has checksums.
+        // A stream that is cut at the end of a batch is a shorter stream; a snapshot file has
+        // checksums.
         if let Ok(decoded) = RunImage::decode(&bytes.slice(..length)) {
             assert!(decoded.rows() <= 3);
         }
@@ -62,7 +64,7 @@ fn bytes_that_are_no_image_are_refused() {
 }
 
 #[test]
-fn pieces_hold_the_rows_in_order_and_make_up_the_run_again() {
+fn pieces_of_an_image_join_to_the_run() {
     let ids: Arc<[ColumnId]> = [ColumnId(1)].into();
     let batch = |from: i32, rows: i32| {
         let keys: ArrayRef = Arc::new(Int32Array::from_iter_values(from..from + rows));
@@ -74,9 +76,9 @@ fn pieces_hold_the_rows_in_order_and_make_up_the_run_again() {
         };
         RowVersions::new(ids.clone(), vec![keys], rows as usize, stamps)
     };
-    // One batch that must be cut, then small ones that go together.
+    // One batch that must be split, then small ones that are combined.
     let batches = vec![batch(0, 1_000), batch(1_000, 1), batch(1_001, 1), batch(1_002, 1)];
-    let whole = RunImage { run: Arc::new(Run::of_batches(batches, true).unwrap()) };
+    let whole = RunImage { run: Arc::new(Run::from_batches(batches, true).unwrap()) };
     let keys = |image: &RunImage| -> Vec<i32> {
         let arrays = image.run.batches().iter().map(|rows| rows.arrays()[0].clone());
         arrays.flat_map(|array| array.as_primitive::<Int32Type>().values().to_vec()).collect()
@@ -88,7 +90,7 @@ fn pieces_hold_the_rows_in_order_and_make_up_the_run_again() {
         match limit {
             0 => assert_eq!(pieces.len(), 1_003),
             usize::MAX => assert_eq!(pieces.len(), 1),
-            // A stream's own messages come to about 1,000 bytes.
+            // The stream's own messages take about 1,000 bytes.
             _ => assert!(encoded.iter().all(|bytes| *bytes < limit + 2_000), "{encoded:?}"),
         }
         let decoded: Vec<RunImage> = pieces
@@ -104,10 +106,10 @@ fn pieces_hold_the_rows_in_order_and_make_up_the_run_again() {
     assert!(RunImage::join(&[]).is_none());
 }
 
-// Frozen: these bytes are in snapshot files. Should a library come to write others, these must still
-// be read: then keep them, and put the new ones beside them.
+// Frozen: these bytes are in snapshot files. If a library starts to write other bytes, these must
+// remain readable: keep them, and add the new ones.
 #[test]
-fn an_image_has_its_frozen_bytes_and_is_read_from_them() {
+fn run_image_encoding_is_frozen() {
     let golden: String = include_str!("image_golden.hex").split_whitespace().collect();
     let bytes = image().encode().unwrap();
     let hex: String = bytes.iter().map(|byte| format!("{byte:02x}")).collect();

@@ -1,22 +1,22 @@
-//! Which runs to merge next: a pure choice by size.
+//! Selects the runs to merge next, by size (pure).
 //!
-//! Runs of a similar number of rows make up a level, a level's runs are 16 times as large as those
-//! of the one below. When a level holds [`FAN_IN`] runs they become one run of the next level. A
-//! row is thus copied once per factor 16 that its memtable grows, and a read never merges more than
-//! `FAN_IN - 1` runs per level, plus those that are being merged.
+//! Runs of a similar number of rows form a level. The runs of a level are 16 times as large as
+//! those of the level below. When a level has [`FAN_IN`] runs, they become one run of the next
+//! level. A row is thus copied once per factor 16 that its memtable grows, and a read never merges
+//! more than `FAN_IN - 1` runs per level, plus those that are being merged.
 
-/// Runs of a level that are merged into one.
+/// Number of runs of a level that are merged into one.
 pub(crate) const FAN_IN: usize = 16;
 
-/// Runs merged at once at most, when many small ones have piled up.
-const MOST: usize = 256;
+/// Maximum number of runs of one merge, when many small ones have accumulated.
+const MAX_RUNS: usize = 256;
 
-/// Runs below this number of rows share the lowest level.
-const LOWEST: usize = 64;
+/// Runs with fewer rows share the lowest level.
+const LOWEST_LEVEL_ROWS: usize = 64;
 
 fn level(rows: usize) -> u32 {
     let mut level = 0;
-    let mut bound = LOWEST;
+    let mut bound = LOWEST_LEVEL_ROWS;
     while rows >= bound {
         level += 1;
         bound = bound.saturating_mul(FAN_IN);
@@ -24,10 +24,10 @@ fn level(rows: usize) -> u32 {
     level
 }
 
-/// Positions of the runs to merge, oldest first; empty when there is nothing to do. `rows` holds
-/// the number of rows of each run.
+/// Returns the positions of the runs to merge, oldest first; empty when no level is full. `rows`
+/// holds the number of rows of each run.
 ///
-/// The lowest full level is taken first: its runs cost reads the most and copies the least.
+/// The lowest full level is first: its runs cost reads the most and copying the least.
 pub(crate) fn pick(rows: &[usize]) -> Vec<usize> {
     let mut levels: Vec<Vec<usize>> = Vec::new();
     for (index, rows) in rows.iter().enumerate() {
@@ -41,7 +41,7 @@ pub(crate) fn pick(rows: &[usize]) -> Vec<usize> {
         .into_iter()
         .find(|runs| runs.len() >= FAN_IN)
         .map(|mut runs| {
-            runs.truncate(MOST);
+            runs.truncate(MAX_RUNS);
             runs
         })
         .unwrap_or_default()
@@ -52,11 +52,11 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_full_level_is_merged_and_a_lower_one_first() {
+    fn lowest_full_level_is_merged_first() {
         assert_eq!(pick(&[]), Vec::<usize>::new());
         assert_eq!(pick(&[1; 15]), Vec::<usize>::new());
         assert_eq!(pick(&[1; 16]), (0..16).collect::<Vec<_>>());
-        // Runs of another level in between are left alone.
+        // Runs of another level in between are not merged.
         let mut mixed = vec![8_192; 8];
         mixed.extend([1; 8]);
         assert_eq!(pick(&mixed), Vec::<usize>::new());
@@ -68,8 +68,10 @@ mod tests {
     }
 
     #[test]
-    fn a_million_single_rows_are_copied_a_few_times_each_and_never_pile_up() {
-        let (mut runs, mut copied, mut most): (Vec<usize>, usize, usize) = (Vec::new(), 0, 0);
+    fn level_merges_bound_copies_and_number_of_runs() {
+        let mut runs: Vec<usize> = Vec::new();
+        let mut copied = 0;
+        let mut most = 0;
         let total = 1_000_000;
         for _ in 0..total {
             runs.push(1);

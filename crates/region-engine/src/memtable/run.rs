@@ -1,4 +1,4 @@
-//! A run: rows sorted by key that never change.
+//! Runs: immutable rows sorted by key.
 
 use std::sync::{Arc, OnceLock};
 
@@ -21,15 +21,15 @@ pub struct RowsWrite {
     pub sequence: Sequence,
     /// Logical time; 0 until there are barriers.
     pub epoch: Epoch,
-    /// What the rows do.
+    /// Operation of the rows: put or delete.
     pub op: RowOp,
     /// Put: all columns of the schema in its order. Delete: the key columns in key order. Rows in
     /// ascending key order; equal keys in the order in which they were written.
     pub batch: RecordBatch,
 }
 
-/// A fresh run is one write; a merged run holds what several held. Its batches follow each other in
-/// order: by key, and within a key newest first.
+/// Rows of one write, or merged rows of several runs. Batches follow each other in order: by key,
+/// and within a key newest first.
 #[derive(Debug)]
 pub struct Run {
     batches: Vec<RowVersions>,
@@ -38,14 +38,14 @@ pub struct Run {
     deletes: usize,
     min_sequence: u64,
     max_sequence: u64,
-    /// No key occurs twice.
+    /// True if no key occurs twice.
     unique: bool,
     key_bounds: OnceLock<(Vec<u8>, Vec<u8>)>,
 }
 
 impl Run {
-    /// A run of one write; `None` when it has no rows.
-    pub(crate) fn of_write(
+    /// Creates the run of one write; `None` when it has no rows.
+    pub(crate) fn from_write(
         write: RowsWrite,
         schema: &TableSchema,
         mode: WriteMode,
@@ -93,14 +93,15 @@ impl Run {
             ops: Ops::All(op),
         };
         let versions = RowVersions::new(ids, arrays, kept, stamps);
-        Ok(Self::of_batches(vec![versions], mode == WriteMode::Upsert))
+        Ok(Self::from_batches(vec![versions], mode == WriteMode::Upsert))
     }
 
-    /// A run of batches that follow each other in order; `None` without rows. `unique`: no key
-    /// occurs twice.
-    pub(crate) fn of_batches(batches: Vec<RowVersions>, unique: bool) -> Option<Self> {
+    /// Creates a run of batches in order; `None` without rows. `unique`: no key occurs twice.
+    pub(crate) fn from_batches(batches: Vec<RowVersions>, unique: bool) -> Option<Self> {
         let batches: Vec<RowVersions> = batches.into_iter().filter(|b| b.rows() > 0).collect();
-        let (mut rows, mut bytes, mut deletes) = (0, 0, 0);
+        let mut rows = 0;
+        let mut bytes = 0;
+        let mut deletes = 0;
         let mut bounds: Option<(u64, u64)> = None;
         for batch in &batches {
             rows += batch.rows();
@@ -130,7 +131,7 @@ impl Run {
         &self.batches
     }
 
-    /// Row versions held.
+    /// Number of row versions.
     pub fn rows(&self) -> usize {
         self.rows
     }
@@ -156,7 +157,7 @@ impl Run {
         self.max_sequence
     }
 
-    /// Row keys of the first and the last row.
+    /// Returns the row keys of the first and the last row.
     pub(crate) fn key_bounds(
         &self,
         schema: &TableSchema,
@@ -174,7 +175,7 @@ impl Run {
     }
 }
 
-/// The key columns of some rows, in key order.
+/// Returns the key columns of some rows, in key order.
 pub(crate) fn key_columns(rows: &RowVersions, schema: &TableSchema) -> Vec<ArrayRef> {
     keys_of(rows.ids(), rows.arrays(), schema)
 }

@@ -1,4 +1,4 @@
-//! Makes one batch out of the segments that a merge has let through.
+//! Assembles one batch from the segments that a merge has emitted.
 
 use std::sync::Arc;
 
@@ -17,18 +17,19 @@ pub(crate) struct Segment {
     pub(crate) end: usize,
 }
 
-/// Mean length of the segments from which on they are copied as stretches, not row by row.
+/// Mean length of segments from which whole segments are copied, not single rows.
 const LONG: usize = 24;
 
-/// `None` without segments. A single segment is not copied at all.
+/// Copies the segments into one batch; `None` without segments. A single segment is not copied at
+/// all.
 pub(crate) fn assemble(
     chunks: &[Arc<Chunk>],
     segments: &[Segment],
 ) -> Result<Option<RowVersions>, EngineError> {
     let Some(first) = segments.first() else { return Ok(None) };
     let lead = &chunks[first.chunk].rows;
-    if let [only] = segments {
-        return Ok(Some(lead.slice(only.start, only.end - only.start)));
+    if let [segment] = segments {
+        return Ok(Some(lead.slice(segment.start, segment.end - segment.start)));
     }
     let rows = segments.iter().map(|segment| segment.end - segment.start).sum();
     let arrays = if rows / segments.len() >= LONG {

@@ -1,20 +1,20 @@
-//! What the sources of one read share.
+//! Context shared by the sources of one read.
 
 use std::sync::Arc;
 
 use tidewater_common::ids::Epoch;
 
 use super::filter::Filter;
-use super::stats::Counters;
+use super::stats::ScanCounters;
 
-/// See the module's head. The default is a read of everything that nobody counts.
+/// Context of a read. The default reads everything, with counters of its own.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct ReadContext {
-    /// Rows for which it does not hold may be left out where [`super::pushdown`] allows it; who
-    /// reads applies it again.
+    /// Rows that do not pass may be skipped where [`super::pushdown`] allows it; the reader applies
+    /// the filter again.
     pub(crate) filter: Arc<Filter>,
     /// Row versions of later epochs are not read.
     pub(crate) as_of: Option<Epoch>,
-    /// What was read and what not.
-    pub(crate) counters: Arc<Counters>,
+    /// Statistics of the read.
+    pub(crate) counters: Arc<ScanCounters>,
 }

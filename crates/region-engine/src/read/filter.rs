@@ -1,4 +1,4 @@
-//! Predicates: comparisons of a column with constants, given as text.
+//! Predicates: comparisons of a column with constants that are given as text.
 
 use arrow::array::{Array, ArrayRef, BooleanArray, Scalar};
 use arrow::compute::kernels::cmp;
@@ -10,7 +10,7 @@ use crate::EngineError;
 use crate::expiry::Expiry;
 use crate::row_versions::RowVersions;
 
-/// How a column is compared.
+/// Comparison operator of a predicate.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum CompareOp {
     /// Equal to the value.
@@ -25,7 +25,7 @@ pub enum CompareOp {
     Gt,
     /// At least the value.
     Ge,
-    /// Equal to one of the values; never, when there are none.
+    /// Equal to one of the values; false when there are none.
     In,
     /// Null; takes no value.
     IsNull,
@@ -36,11 +36,11 @@ pub enum CompareOp {
 /// One term of a conjunction. A comparison with null never holds.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Predicate {
-    /// The column.
+    /// Id of the column.
     pub column: ColumnId,
-    /// How it is compared.
+    /// Operator.
     pub op: CompareOp,
-    /// With what, in the canonical text of the column's type; binary as hexadecimal digits.
+    /// Operands, in the canonical text of the column's type; binary as hexadecimal digits.
     pub values: Vec<String>,
 }
 
@@ -48,12 +48,12 @@ pub struct Predicate {
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Filter {
     terms: Vec<Term>,
-    /// Rows that have expired are not shown. Looked at like a term on a column that is not part of
-    /// the key: after the newest version was found.
+    /// Hides expired rows. Evaluated like a term on a non-key column: after the newest version was
+    /// found.
     expiry: Option<Expiry>,
 }
 
-/// One predicate with its values; none is null.
+/// One predicate with its parsed values; none is null.
 #[derive(Debug, Clone)]
 pub(crate) struct Term {
     pub(crate) column: ColumnId,
@@ -62,9 +62,11 @@ pub(crate) struct Term {
 }
 
 impl Filter {
+    /// Binds predicates to a schema.
+    ///
     /// # Errors
-    /// [`EngineError::BadRows`] for an unknown column, a value that is none of its type, or a wrong
-    /// number of values.
+    /// [`EngineError::BadRows`] for an unknown column, a value that does not parse as its type, or
+    /// a wrong number of values.
     pub(crate) fn bind(schema: &TableSchema, terms: &[Predicate]) -> Result<Self, EngineError> {
         let terms = terms
             .iter()
@@ -99,27 +101,27 @@ impl Filter {
         Ok(Self { terms, expiry: None })
     }
 
-    /// Hides what has expired too.
-    pub(crate) fn hiding(self, expiry: Option<Expiry>) -> Self {
+    /// Adds the expiry of rows to the filter.
+    pub(crate) fn with_expiry(self, expiry: Option<Expiry>) -> Self {
         Self { expiry, ..self }
     }
 
-    /// Whether every row passes.
+    /// Returns whether every row passes.
     pub(crate) fn is_empty(&self) -> bool {
         self.terms.is_empty() && self.expiry.is_none()
     }
 
-    /// The terms, in the order given.
+    /// Returns the terms, in the order given.
     pub(crate) fn terms(&self) -> &[Term] {
         &self.terms
     }
 
-    /// Columns that must be carried for the filter.
+    /// Returns the columns that the filter reads.
     pub(crate) fn columns(&self) -> impl Iterator<Item = ColumnId> + '_ {
         self.terms.iter().map(|term| term.column).chain(self.expiry.iter().map(Expiry::column))
     }
 
-    /// The rows for which all terms hold.
+    /// Returns the rows for which all terms hold.
     pub(crate) fn apply(&self, rows: RowVersions) -> Result<RowVersions, EngineError> {
         let mut mask: Option<BooleanArray> = None;
         if let Some(expiry) = &self.expiry {
@@ -145,7 +147,7 @@ impl Filter {
 }
 
 impl Term {
-    /// True where the term holds, never null.
+    /// Returns true for each row for which the term holds, never null.
     fn evaluate(&self, array: &ArrayRef) -> Result<BooleanArray, EngineError> {
         let holds = match (self.op, self.values.first()) {
             (CompareOp::IsNull, _) => is_null(array)?,
@@ -159,24 +161,24 @@ impl Term {
             (CompareOp::In, _) => {
                 let mut any = BooleanArray::from(vec![false; array.len()]);
                 for value in &self.values {
-                    any = or(&any, &definitely(cmp::eq(array, value)?))?;
+                    any = or(&any, &nulls_to_false(cmp::eq(array, value)?))?;
                 }
                 any
             }
             (_, None) => return Err(bad("a comparison without a value".to_owned())),
         };
-        Ok(definitely(holds))
+        Ok(nulls_to_false(holds))
     }
 }
 
-fn definitely(mask: BooleanArray) -> BooleanArray {
+fn nulls_to_false(mask: BooleanArray) -> BooleanArray {
     match mask.nulls() {
         None => mask,
         Some(nulls) => BooleanArray::new(mask.values() & nulls.inner(), None),
     }
 }
 
-/// A value of the column's type out of its canonical text.
+/// Parses a value of the column's type from its canonical text.
 fn parse(column: &Column, text: &str) -> Result<Scalar<ArrayRef>, EngineError> {
     column
         .data_type

@@ -39,7 +39,7 @@ fn term(column: u32, op: CompareOp, values: &[&str]) -> Predicate {
 }
 
 #[test]
-fn terms_hold_for_the_rows_that_they_should() {
+fn filter_keeps_exactly_the_matching_rows() {
     use CompareOp::{Eq, Ge, Gt, In, IsNotNull, IsNull, Le, Lt, Ne};
     let cases: Vec<(Vec<Predicate>, Vec<i64>)> = vec![
         (vec![], vec![1, 2, 3, 4]),
@@ -66,11 +66,11 @@ fn terms_hold_for_the_rows_that_they_should() {
 }
 
 #[test]
-fn what_does_not_fit_the_schema_is_refused() {
+fn invalid_predicates_are_refused() {
     let cases = [
         (term(9, CompareOp::Eq, &["1"]), "column id 9"),
-        (term(1, CompareOp::Eq, &["x"]), "column \"k\": \"x\" is no int64"),
-        (term(1, CompareOp::Eq, &["99999999999999999999"]), "is no int64"),
+        (term(1, CompareOp::Eq, &["x"]), "column \"k\": \"x\" is not a valid int64"),
+        (term(1, CompareOp::Eq, &["99999999999999999999"]), "is not a valid int64"),
         (term(1, CompareOp::Eq, &[]), "has 0 values"),
         (term(1, CompareOp::Lt, &["1", "2"]), "has 2 values"),
         (term(2, CompareOp::IsNull, &["1"]), "has 1 values"),

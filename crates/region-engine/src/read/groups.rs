@@ -1,15 +1,17 @@
-//! Which sources of a read must be merged with each other, and which of these can follow one another
-//! as one: pure choices by key range.
+//! Grouping of a read's sources by key range (pure): which must be merged with each other, and
+//! which of those can be read one after the other as a single source.
 
-/// Groups of sources whose key ranges (both ends inclusive) overlap, directly or through others, in
-/// key order. Every source is in exactly one group; within a group they stand in the given order.
+/// Groups sources whose key ranges (both ends inclusive) overlap, directly or through others.
+/// Groups are in key order. Every source is in exactly one group, and sources keep the given order
+/// within it.
 pub(crate) fn overlapping<K: AsRef<[u8]>>(bounds: &[(K, K)]) -> Vec<Vec<usize>> {
     let mut order: Vec<usize> = (0..bounds.len()).collect();
     order.sort_by(|a, b| bounds[*a].0.as_ref().cmp(bounds[*b].0.as_ref()).then(a.cmp(b)));
     let mut groups: Vec<Vec<usize>> = Vec::new();
     let mut reach: Option<&[u8]> = None;
     for index in order {
-        let (low, high) = (bounds[index].0.as_ref(), bounds[index].1.as_ref());
+        let low = bounds[index].0.as_ref();
+        let high = bounds[index].1.as_ref();
         match (groups.last_mut(), reach) {
             (Some(group), Some(end)) if low <= end => {
                 group.push(index);
@@ -27,8 +29,8 @@ pub(crate) fn overlapping<K: AsRef<[u8]>>(bounds: &[(K, K)]) -> Vec<Vec<usize>> 
     groups
 }
 
-/// The members of a group as chains in which each begins after the one before has ended, as few as
-/// may be: who merges then has one source open per chain.
+/// Splits a group into the fewest chains in which each source begins after the previous one has
+/// ended. A merge then has one source open per chain.
 pub(crate) fn chains<K: AsRef<[u8]>>(bounds: &[(K, K)], group: &[usize]) -> Vec<Vec<usize>> {
     let mut order = group.to_vec();
     order.sort_by(|a, b| bounds[*a].0.as_ref().cmp(bounds[*b].0.as_ref()).then(a.cmp(b)));
@@ -51,12 +53,12 @@ mod tests {
     use super::*;
 
     #[test]
-    fn sources_follow_each_other_where_they_can() {
+    fn sources_without_overlap_form_a_chain() {
         type Case = (&'static [(&'static str, &'static str)], &'static [&'static [usize]]);
         let cases: &[Case] = &[
             (&[], &[]),
             (&[("a", "c"), ("b", "d")], &[&[0], &[1]]),
-            // Two flushes that were cut at different places.
+            // Two flushes that were split at different keys.
             (&[("a", "c"), ("d", "f"), ("a", "d"), ("e", "g")], &[&[0, 1], &[2, 3]]),
             // Touching in one key: both hold it.
             (&[("a", "c"), ("c", "f"), ("b", "b")], &[&[0], &[2, 1]]),

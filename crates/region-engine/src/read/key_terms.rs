@@ -1,4 +1,4 @@
-//! The range of row keys that the terms on leading key columns admit.
+//! Derives the range of row keys from a filter's terms on leading key columns.
 
 use arrow::array::ArrayRef;
 use tidewater_common::keys::{KeyRange, successor};
@@ -7,9 +7,10 @@ use super::filter::{CompareOp, Filter, Term};
 use super::shape::TableShape;
 use crate::EngineError;
 
-/// A range outside of which no row fulfils the filter: as many leading key columns as are equal to
-/// one value, then what limits the next one. All keys, where the vnode leads.
-pub(crate) fn narrowed(shape: &TableShape, filter: &Filter) -> Result<KeyRange, EngineError> {
+/// Returns a range that contains all rows that pass the filter. It follows from the leading key
+/// columns that are equal to one value, and from the bounds of the next column. Hash-distributed
+/// tables get the whole range, because the vnode comes first.
+pub(crate) fn key_range(shape: &TableShape, filter: &Filter) -> Result<KeyRange, EngineError> {
     let mut range = KeyRange::whole();
     let mut prefix: Vec<ArrayRef> = Vec::new();
     for id in shape.schema.primary_key() {
@@ -31,7 +32,8 @@ pub(crate) fn narrowed(shape: &TableShape, filter: &Filter) -> Result<KeyRange, 
     Ok(range)
 }
 
-/// What one term admits when the columns before it have the values of `prefix`; `None`: anything.
+/// Returns the keys that one term admits when the columns before it have the values of `prefix`;
+/// `None`: all.
 fn admitted(
     shape: &TableShape,
     prefix: &[ArrayRef],
@@ -47,7 +49,7 @@ fn admitted(
     }
     let Some(whole) = shape.codec.key_prefix(prefix)? else { return Ok(None) };
     let (Some(low), Some(high)) = (bounds.iter().min(), bounds.iter().max()) else {
-        return Ok((term.op == CompareOp::In).then(nothing));
+        return Ok((term.op == CompareOp::In).then(empty_range));
     };
     let whole_end = successor(&whole);
     Ok(match term.op {
@@ -57,13 +59,13 @@ fn admitted(
         CompareOp::Ge => Some(KeyRange::new(low.clone(), whole_end)),
         CompareOp::Gt => Some(match successor(low) {
             Some(next) => KeyRange::new(next, whole_end),
-            None => nothing(),
+            None => empty_range(),
         }),
         CompareOp::Ne | CompareOp::IsNull | CompareOp::IsNotNull => None,
     })
 }
 
-fn nothing() -> KeyRange {
+fn empty_range() -> KeyRange {
     KeyRange::new([], Some(Vec::new()))
 }
 
@@ -96,9 +98,9 @@ mod tests {
         TableShape::new(schema, options).unwrap()
     }
 
-    /// Every key of a small table lies in the range exactly when the terms that could narrow it hold.
+    /// Every key of a small table is in the range exactly when the narrowing terms hold.
     #[test]
-    fn exactly_the_keys_that_the_leading_terms_admit() {
+    fn key_range_contains_exactly_the_admitted_keys() {
         use CompareOp::{Eq, Ge, Gt, In, Le, Lt, Ne};
         let names = ["", "a", "a\0", "ab", "b"];
         let term = |column, op, values: &[&str]| Predicate {
@@ -106,8 +108,8 @@ mod tests {
             op,
             values: values.iter().map(|value| (*value).to_owned()).collect(),
         };
-        type Holds = fn(&str, i32) -> bool;
-        let cases: Vec<(Vec<Predicate>, Holds)> = vec![
+        type Expected = fn(&str, i32) -> bool;
+        let cases: Vec<(Vec<Predicate>, Expected)> = vec![
             (vec![], |_, _| true),
             (vec![term(2, Eq, &["a"])], |s, _| s == "a"),
             (vec![term(2, Lt, &["ab"])], |s, _| s < "ab"),
@@ -116,12 +118,12 @@ mod tests {
             (vec![term(2, Ge, &["a"])], |s, _| s >= "a"),
             (vec![term(2, Ge, &["a"]), term(2, Lt, &["b"])], |s, _| ("a".."b").contains(&s)),
             (vec![term(2, In, &[])], |_, _| false),
-            // Between the least and the greatest.
+            // Between the lowest and the highest value.
             (vec![term(2, In, &["ab", "a"])], |s, _| ("a"..="ab").contains(&s)),
             (vec![term(2, Eq, &["a"]), term(1, Gt, &["1"])], |s, n| s == "a" && n > 1),
             (vec![term(2, Eq, &["a"]), term(1, Le, &["-1"])], |s, n| s == "a" && n <= -1),
             (vec![term(2, In, &["a"]), term(1, Eq, &["2"])], |s, n| s == "a" && n == 2),
-            // A term behind one that does not pin its column narrows nothing.
+            // A term after one that does not pin its column narrows nothing.
             (vec![term(2, Gt, &["a"]), term(1, Eq, &["2"])], |s, _| s > "a"),
             (vec![term(1, Eq, &["2"])], |_, _| true),
             (vec![term(2, Ne, &["a"])], |_, _| true),
@@ -130,7 +132,7 @@ mod tests {
             let shape = shape(hashed);
             for (terms, holds) in &cases {
                 let filter = Filter::bind(&shape.schema, terms).unwrap();
-                let range = narrowed(&shape, &filter).unwrap();
+                let range = key_range(&shape, &filter).unwrap();
                 for name in names {
                     for number in -3..4 {
                         let columns: Vec<ArrayRef> = vec![

@@ -1,4 +1,4 @@
-//! How long a read may go on: as long as nothing that it has pinned can be collected.
+//! Deadline of reads: a read must end before objects that it has pinned can be collected.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -8,26 +8,28 @@ use tidewater_common::ids::RegionId;
 
 use crate::EngineError;
 
-/// The clock of one read.
+/// Deadline of one read.
 #[derive(Debug, Clone)]
-pub(crate) struct Life {
+pub(crate) struct ReadDeadline {
     clock: Arc<dyn Clock>,
     region: RegionId,
-    began_ms: u64,
+    started_ms: u64,
     longest: Duration,
 }
 
-impl Life {
-    /// Begins now.
-    pub(crate) fn begin(clock: Arc<dyn Clock>, region: RegionId, longest: Duration) -> Self {
-        let began_ms = clock.now_ms();
-        Self { clock, region, began_ms, longest }
+impl ReadDeadline {
+    /// Starts the time of a read now.
+    pub(crate) fn start(clock: Arc<dyn Clock>, region: RegionId, longest: Duration) -> Self {
+        let started_ms = clock.now_ms();
+        Self { clock, region, started_ms, longest }
     }
 
+    /// Checks that the read may continue.
+    ///
     /// # Errors
-    /// [`EngineError::VersionExpired`] from its end on.
+    /// [`EngineError::VersionExpired`] after `longest`.
     pub(crate) fn check(&self) -> Result<(), EngineError> {
-        let age_ms = self.clock.now_ms().saturating_sub(self.began_ms);
+        let age_ms = self.clock.now_ms().saturating_sub(self.started_ms);
         if u128::from(age_ms) > self.longest.as_millis() {
             return Err(EngineError::VersionExpired { region: self.region, life: self.longest });
         }

@@ -1,17 +1,20 @@
 //! K-way merge of row versions: a pure core without any I/O.
 //!
-//! Words: a *source* yields row versions in order, by key and within a key newest first; a *chunk*
-//! is a piece of a source with its comparable keys; a *segment* is a stretch of rows of one chunk
-//! that the merge has let through. The caller feeds chunks when [`Merge::advance`] asks for one,
-//! and takes a batch when enough segments have come together.
+//! - **Source**: yields row versions in order, by key and within a key newest first.
+//! - **Chunk**: a piece of a source with its comparable keys. It lives until the batches that
+//!   contain its rows are taken.
+//! - **Segment**: adjacent rows of one chunk that the merge has emitted.
 //!
-//! The heads of the sources stand in a tree of losers: taking a row costs about log2(sources)
-//! comparisons of key bytes. When one source wins several times in a row, the place where the
-//! next source takes over is found by galloping, so sources that hardly overlap are not compared
-//! row by row. Columns are copied once per batch, not per row.
+//! The caller feeds chunks when [`Merge::advance`] requests one, and takes a batch when enough
+//! segments are collected.
 //!
-//! A batch ends with its rows or with its bytes, which are counted by the average row of each chunk:
-//! chunks are small (see `run_source`), so what a batch may take too much is, too.
+//! The heads of the sources are in a tree of losers: taking a row costs about log2(sources)
+//! comparisons of key bytes. When one source wins several times in a row, galloping finds the row
+//! before which another source continues, so sources that hardly overlap are not compared row by
+//! row. Columns are copied once per batch, not per row.
+//!
+//! A batch is limited in rows and in bytes. Bytes are estimated by the average row of each chunk.
+//! Chunks are small (see `run_source`), so the error of a batch is small too.
 
 mod chunk;
 mod tree;
@@ -27,28 +30,29 @@ use super::assemble::{Segment, assemble};
 use crate::EngineError;
 use crate::row_versions::{Ops, RowOp, RowVersions};
 
-/// What a merge lets through.
+/// Rules for the output of a merge.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct MergeRules {
-    /// Which versions of a key.
+    /// Versions of a key to emit.
     pub(crate) versions: Versions,
-    /// Whether deletes are part of the output (flush, run merges) or hide their key only (reads).
+    /// True if deletes are part of the output (flush, merges of runs); otherwise they only hide
+    /// their key (reads).
     pub(crate) keep_deletes: bool,
 }
 
-/// Which versions of a key a merge lets through.
+/// Versions of a key that a merge emits.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Versions {
     /// Every row (append-only tables).
     Every,
-    /// The newest.
+    /// The newest version.
     Newest,
-    /// Those of later epochs, deletes included, and the newest of this epoch or an earlier one.
+    /// Versions of later epochs, deletes included, and the newest of this epoch or an earlier one.
     Since(u64),
 }
 
 impl Versions {
-    /// What a read shows and a flush writes.
+    /// Returns the versions that a read returns and a flush writes.
     pub(crate) fn of(mode: WriteMode) -> Self {
         match mode {
             WriteMode::Upsert => Self::Newest,
@@ -57,9 +61,9 @@ impl Versions {
     }
 }
 
-/// What a merge needs next.
+/// Next step of a merge.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Turn {
+pub(crate) enum MergeStep {
     /// [`Merge::feed`] this source.
     Feed(usize),
     /// Enough rows for a batch.
@@ -68,19 +72,19 @@ pub(crate) enum Turn {
     Done,
 }
 
-/// Wins in a row after which a source is expected to go on winning.
+/// Number of wins in a row after which a source is expected to keep winning.
 const STREAK: u32 = 3;
 
 #[derive(Debug, Default)]
 struct Slot {
     chunk: Option<Arc<Chunk>>,
-    /// Index of the chunk in `pinned`, once one of its rows was let through.
+    /// Index of the chunk in `pinned`, once one of its rows was emitted.
     pin: Option<usize>,
     position: usize,
     ended: bool,
 }
 
-/// The key that was looked at last, to tell older versions of it.
+/// The last key processed, to recognize older versions of it.
 #[derive(Debug)]
 enum LastKey {
     None,
@@ -88,7 +92,7 @@ enum LastKey {
     Bytes,
 }
 
-/// See the module's head.
+/// A k-way merge of row versions.
 #[derive(Debug)]
 pub(crate) struct Merge {
     rules: MergeRules,
@@ -96,27 +100,28 @@ pub(crate) struct Merge {
     /// `tree[0]` is the winner, the others hold the loser of their match. Empty until all sources
     /// have been fed once.
     tree: Vec<usize>,
-    hungry: Vec<usize>,
+    unfed: Vec<usize>,
     streak: u32,
     pinned: Vec<Arc<Chunk>>,
     segments: Vec<Segment>,
     pending: usize,
-    /// About as many bytes do the pending rows take.
+    /// Approximate bytes of the pending rows.
     pending_bytes: usize,
     last: LastKey,
     last_bytes: Vec<u8>,
-    /// No older version of the last key is let through.
+    /// True if no older version of the last key is emitted.
     settled: bool,
 }
 
 impl Merge {
-    /// Sources that come first win ties; ties do not occur between the versions of a region.
+    /// Creates a merge. Earlier sources win ties; ties do not occur between the versions of a
+    /// region.
     pub(crate) fn new(sources: usize, rules: MergeRules) -> Self {
         Self {
             rules,
             slots: (0..sources).map(|_| Slot::default()).collect(),
             tree: Vec::new(),
-            hungry: (0..sources).rev().collect(),
+            unfed: (0..sources).rev().collect(),
             streak: 0,
             pinned: Vec::new(),
             segments: Vec::new(),
@@ -128,7 +133,7 @@ impl Merge {
         }
     }
 
-    /// Gives a source its next chunk, `None` at its end. Empty chunks are passed over.
+    /// Passes the next chunk of a source, `None` at its end. Empty chunks are skipped.
     pub(crate) fn feed(&mut self, source: usize, chunk: Option<Chunk>) {
         let slot = &mut self.slots[source];
         match chunk {
@@ -138,50 +143,51 @@ impl Merge {
             }
             None => *slot = Slot { chunk: None, pin: None, position: 0, ended: true },
         }
-        self.hungry.retain(|waiting| *waiting != source);
+        self.unfed.retain(|waiting| *waiting != source);
         if !self.tree.is_empty() {
             self.replay(source);
         }
     }
 
-    /// Goes on until `target` rows, or rows of [`BATCH_BYTES`], are let through or a source must be
+    /// Advances until `target` rows, or rows of [`BATCH_BYTES`], are emitted or a source must be
     /// fed.
-    pub(crate) fn advance(&mut self, target: usize) -> Turn {
+    pub(crate) fn advance(&mut self, target: usize) -> MergeStep {
         loop {
-            // Chunks that contribute a row or two each would otherwise all be held at once.
+            // Otherwise many chunks that contribute a row or two each would be held at the same
+            // time.
             let enough = self.pending >= target || self.pending_bytes >= BATCH_BYTES;
             if enough || self.pinned.len() > 4 * self.slots.len() + 16 {
-                return Turn::Full;
+                return MergeStep::Full;
             }
-            if let Some(source) = self.hungry.last() {
-                return Turn::Feed(*source);
+            if let Some(source) = self.unfed.last() {
+                return MergeStep::Feed(*source);
             }
             if self.tree.is_empty() {
                 self.build();
             }
-            let Some(winner) = self.tree.first().copied() else { return Turn::Done };
+            let Some(winner) = self.tree.first().copied() else { return MergeStep::Done };
             if self.slots[winner].ended {
-                return Turn::Done;
+                return MergeStep::Done;
             }
             self.take_from(winner, target);
         }
     }
 
-    /// The rows that were let through, as one batch; `None` when there are none.
+    /// Returns the emitted rows as one batch; `None` when there are none.
     pub(crate) fn take(&mut self) -> Result<Option<RowVersions>, EngineError> {
         let batch = assemble(&self.pinned, &self.segments)?;
-        self.forget();
+        self.reset();
         Ok(batch)
     }
 
-    /// The number of rows that were let through, without making them.
+    /// Returns the number of emitted rows without building them.
     pub(crate) fn take_count(&mut self) -> usize {
         let count = self.pending;
-        self.forget();
+        self.reset();
         count
     }
 
-    fn forget(&mut self) {
+    fn reset(&mut self) {
         self.release_last();
         self.pinned.clear();
         self.segments.clear();
@@ -208,40 +214,41 @@ impl Merge {
         }
     }
 
-    /// Takes one row of the winner or, when it keeps winning, all up to where another takes over.
+    /// Takes one row of the winner or, when it keeps winning, all rows before the next source's
+    /// head.
     fn take_from(&mut self, winner: usize, target: usize) {
         let Some(chunk) = self.slots[winner].chunk.clone() else { return };
         let start = self.slots[winner].position;
         let fits = (BATCH_BYTES.saturating_sub(self.pending_bytes) / chunk.row_bytes).max(1);
         let room = start.saturating_add(fits.min(target - self.pending)).min(chunk.rows.rows());
         let end = if self.streak >= STREAK {
-            self.takeover(winner, &chunk, start, room)
+            self.end_of_streak(winner, &chunk, start, room)
         } else {
             start + 1
         };
         match self.rules.versions {
-            Versions::Newest => self.let_newest_through(winner, &chunk, start, end),
-            Versions::Every => self.let_through(winner, &chunk, start, end),
-            Versions::Since(since) => self.let_since_through(winner, &chunk, start..end, since),
+            Versions::Newest => self.emit_newest(winner, &chunk, start, end),
+            Versions::Every => self.emit(winner, &chunk, start, end),
+            Versions::Since(since) => self.emit_since(winner, &chunk, start..end, since),
         }
         self.slots[winner].position = end;
         if end == chunk.rows.rows() {
             self.release_last();
-            self.hungry.push(winner);
+            self.unfed.push(winner);
             return;
         }
         self.replay(winner);
         self.streak = if self.tree[0] == winner { self.streak + 1 } else { 0 };
     }
 
-    fn let_newest_through(&mut self, source: usize, chunk: &Arc<Chunk>, start: usize, end: usize) {
+    fn emit_newest(&mut self, source: usize, chunk: &Arc<Chunk>, start: usize, end: usize) {
         let mut from = start;
         if self.is_last_key(chunk.keys.row(start).data()) {
             from += 1;
         }
         let puts_only = matches!(chunk.rows.stamps().ops, Ops::All(RowOp::Put));
         if chunk.unique && (puts_only || self.rules.keep_deletes) {
-            self.let_through(source, chunk, from, end);
+            self.emit(source, chunk, from, end);
         } else {
             for row in from..end {
                 let key = chunk.keys.row(row);
@@ -250,25 +257,20 @@ impl Merge {
                 if older || (!self.rules.keep_deletes && chunk.rows.stamps().ops.deletes_at(row)) {
                     continue;
                 }
-                self.let_through(source, chunk, row, row + 1);
+                self.emit(source, chunk, row, row + 1);
             }
         }
         self.last = LastKey::At(chunk.clone(), end - 1);
     }
 
-    fn let_since_through(
-        &mut self,
-        source: usize,
-        chunk: &Arc<Chunk>,
-        rows: Range<usize>,
-        since: u64,
-    ) {
+    fn emit_since(&mut self, source: usize, chunk: &Arc<Chunk>, rows: Range<usize>, since: u64) {
         let stamps = chunk.rows.stamps();
         for row in rows.clone() {
             let key = chunk.keys.row(row);
-            let again = match row == rows.start {
-                true => self.is_last_key(key.data()),
-                false => chunk.keys.row(row - 1).data() == key.data(),
+            let again = if row == rows.start {
+                self.is_last_key(key.data())
+            } else {
+                chunk.keys.row(row - 1).data() == key.data()
             };
             if again && self.settled {
                 continue;
@@ -276,13 +278,13 @@ impl Merge {
             self.settled = stamps.epochs.at(row) <= since;
             let hides = self.settled && !self.rules.keep_deletes && stamps.ops.deletes_at(row);
             if !hides {
-                self.let_through(source, chunk, row, row + 1);
+                self.emit(source, chunk, row, row + 1);
             }
         }
         self.last = LastKey::At(chunk.clone(), rows.end - 1);
     }
 
-    fn let_through(&mut self, source: usize, chunk: &Arc<Chunk>, start: usize, end: usize) {
+    fn emit(&mut self, source: usize, chunk: &Arc<Chunk>, start: usize, end: usize) {
         if start >= end {
             return;
         }

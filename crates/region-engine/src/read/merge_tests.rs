@@ -9,7 +9,7 @@ use tidewater_common::ids::ColumnId;
 use super::*;
 use crate::row_versions::{Numbers, Stamps};
 
-/// Key, sequence, whether it deletes.
+/// Key, sequence, and true for a delete.
 type Version = (i32, u64, bool);
 
 fn epoch(sequence: u64) -> u64 {
@@ -22,9 +22,10 @@ fn chunk(versions: &[Version], unique: bool) -> Chunk {
     let stamps = Stamps {
         sequences: Numbers::Each(UInt64Array::from_iter_values(versions.iter().map(|v| v.1))),
         epochs: Numbers::Each(UInt64Array::from_iter_values(versions.iter().map(|v| epoch(v.1)))),
-        ops: match versions.iter().any(|v| v.2) {
-            false => Ops::All(RowOp::Put),
-            true => Ops::Each(UInt8Array::from_iter_values(versions.iter().map(|v| u8::from(v.2)))),
+        ops: if versions.iter().any(|v| v.2) {
+            Ops::Each(UInt8Array::from_iter_values(versions.iter().map(|v| u8::from(v.2))))
+        } else {
+            Ops::All(RowOp::Put)
         },
     };
     let rows = RowVersions::new([ColumnId(1)].into(), vec![keys.clone()], versions.len(), stamps);
@@ -38,8 +39,8 @@ fn merge(sources: &[Vec<Version>], rules: MergeRules, piece: usize, target: usiz
     let mut merge = Merge::new(sources.len(), rules);
     let mut merged = Vec::new();
     loop {
-        let turn = merge.advance(target);
-        if let Turn::Feed(source) = turn {
+        let step = merge.advance(target);
+        if let MergeStep::Feed(source) = step {
             let next = pieces[source].next().map(|versions| chunk(versions, unique[source]));
             merge.feed(source, next);
             continue;
@@ -54,7 +55,7 @@ fn merge(sources: &[Vec<Version>], rules: MergeRules, piece: usize, target: usiz
                 merged.push(version);
             }
         }
-        if turn == Turn::Done {
+        if step == MergeStep::Done {
             return merged;
         }
     }
@@ -69,7 +70,7 @@ fn model(sources: &[Vec<Version>], rules: MergeRules) -> Vec<Version> {
         Versions::Newest => u64::MAX,
         Versions::Since(since) => since,
     };
-    // Later epochs whole, and of those up to `since` the newest.
+    // All versions of later epochs, and the newest of those up to `since`.
     let (later, mut settled): (Vec<_>, Vec<_>) =
         all.into_iter().partition(|version| epoch(version.1) > since);
     settled.dedup_by_key(|version| version.0);
@@ -106,7 +107,7 @@ fn sources() -> impl Strategy<Value = Vec<Vec<Version>>> {
 
 proptest! {
     #[test]
-    fn a_merge_lets_through_what_a_sort_would(
+    fn merge_emits_the_versions_of_a_sort(
         sources in sources(),
         versions in prop_oneof![
             Just(Versions::Every),
@@ -123,23 +124,23 @@ proptest! {
 }
 
 #[test]
-fn sources_that_follow_each_other_are_passed_on_whole() {
+fn adjacent_sources_are_merged_without_copies() {
     let sources: Vec<Vec<Version>> =
         (0..4).map(|n| (n * 100..n * 100 + 100).map(|key| (key, 1, false)).collect()).collect();
     let rules = MergeRules { versions: Versions::Newest, keep_deletes: false };
     assert_eq!(merge(&sources, rules, 1_000, 1_000), model(&sources, rules));
-    // What a single chunk lets through in one stretch is not copied.
+    // A single segment of a single chunk is not copied.
     let mut single = Merge::new(1, rules);
     let fed = chunk(&sources[0], true);
     let column = fed.rows.arrays()[0].clone();
     single.feed(0, Some(fed));
-    assert_eq!(single.advance(1_000), Turn::Feed(0));
+    assert_eq!(single.advance(1_000), MergeStep::Feed(0));
     let taken = single.take().unwrap().unwrap();
     assert!(taken.arrays()[0].to_data().ptr_eq(&column.to_data()));
 }
 
 #[test]
-fn a_batch_ends_with_its_bytes() {
+fn merged_batches_are_limited_in_bytes() {
     let wide = |sequence: u64, keys: std::ops::Range<i32>| {
         let rows = keys.len();
         let keys: ArrayRef =
@@ -157,7 +158,7 @@ fn a_batch_ends_with_its_bytes() {
         Chunk::new(versions, converter.convert_columns(&[keys]).unwrap(), true)
     };
     let rules = MergeRules { versions: Versions::Newest, keep_deletes: false };
-    // Row by row from two sources, and stretches of one.
+    // Single rows of two sources, and long segments of one.
     for sources in [1, 2] {
         let mut merge = Merge::new(sources, rules);
         for source in 0..sources {
@@ -165,12 +166,12 @@ fn a_batch_ends_with_its_bytes() {
         }
         let mut sizes = Vec::new();
         loop {
-            let turn = merge.advance(1_000);
-            match turn {
-                Turn::Feed(source) => merge.feed(source, None),
+            let step = merge.advance(1_000);
+            match step {
+                MergeStep::Feed(source) => merge.feed(source, None),
                 _ => sizes.extend(merge.take().unwrap().map(|rows| rows.rows())),
             }
-            if turn == Turn::Done {
+            if step == MergeStep::Done {
                 break;
             }
         }
@@ -180,7 +181,7 @@ fn a_batch_ends_with_its_bytes() {
 }
 
 #[test]
-fn counting_makes_no_rows() {
+fn merge_counts_rows_without_building_them() {
     let sources: Vec<Vec<Version>> = vec![vec![(1, 1, false), (2, 1, false)], vec![(2, 2, true)]];
     let rules = MergeRules { versions: Versions::Newest, keep_deletes: false };
     let mut merge = Merge::new(2, rules);
@@ -190,9 +191,9 @@ fn counting_makes_no_rows() {
     let mut count = 0;
     loop {
         match merge.advance(usize::MAX) {
-            Turn::Feed(source) => merge.feed(source, None),
-            Turn::Full => count += merge.take_count(),
-            Turn::Done => break,
+            MergeStep::Feed(source) => merge.feed(source, None),
+            MergeStep::Full => count += merge.take_count(),
+            MergeStep::Done => break,
         }
     }
     assert_eq!(count + merge.take_count(), 1);

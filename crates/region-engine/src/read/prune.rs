@@ -1,5 +1,5 @@
-//! Whether stretches of rows may hold one that a predicate admits: a pure decision from what
-//! statistics say. Wherever they say nothing, or cannot be believed, the answer is yes.
+//! Decides from statistics whether row ranges may hold a row that matches a predicate (pure).
+//! Without usable statistics the answer is yes.
 
 use arrow::array::{Array, ArrayRef, AsArray, BooleanArray, Scalar};
 use arrow::compute::kernels::cmp;
@@ -8,37 +8,37 @@ use arrow::error::ArrowError;
 
 use super::filter::{CompareOp, Term};
 
-/// What is known of one column in some stretches of rows (files, row groups, pages): an entry each.
+/// Statistics of one column for some row ranges (files, row groups, pages), an entry each.
 #[derive(Debug, Clone)]
-pub(crate) struct Bounds {
-    /// At or below every value of the stretch; null: not known. Cut short or exact.
+pub(crate) struct ColumnBounds {
+    /// Lower bounds of the values, truncated or exact; null: unknown.
     pub(crate) mins: ArrayRef,
-    /// At or above every value of the stretch; null: not known.
+    /// Upper bounds of the values; null: unknown.
     pub(crate) maxes: ArrayRef,
-    /// How many rows are null, where that is known.
+    /// Number of nulls, where known.
     pub(crate) nulls: Vec<Option<u64>>,
-    /// How many rows there are.
+    /// Number of rows.
     pub(crate) rows: Vec<u64>,
-    /// No value is NaN. Statistics pass over NaN, but predicates do not: it is above all numbers, or
-    /// below them, by its sign.
+    /// True if no value is NaN. Statistics ignore NaN, but predicates do not: it sorts above or
+    /// below all numbers, depending on its sign.
     pub(crate) nan_free: bool,
 }
 
-/// For each stretch, whether one of its rows may fulfil the term.
-pub(crate) fn admits(term: &Term, bounds: &Bounds) -> Vec<bool> {
-    let stretches = bounds.rows.len();
+/// Returns for each row range whether one of its rows may match the term.
+pub(crate) fn admits(term: &Term, bounds: &ColumnBounds) -> Vec<bool> {
+    let ranges = bounds.rows.len();
     let may_compare = match term.op {
         CompareOp::IsNull | CompareOp::IsNotNull => None,
         _ => comparisons(term, bounds),
     }
-    .filter(|answers| answers.len() == stretches);
-    (0..stretches)
+    .filter(|results| results.len() == ranges);
+    (0..ranges)
         .map(|index| {
             let rows = bounds.rows[index];
             let nulls = bounds.nulls.get(index).copied().flatten().filter(|nulls| *nulls <= rows);
             match term.op {
                 CompareOp::IsNull => nulls != Some(0),
-                // A comparison holds for no null.
+                // A comparison is false for nulls.
                 CompareOp::IsNotNull => nulls != Some(rows),
                 _ => nulls != Some(rows) && may_compare.as_ref().is_none_or(|all| all[index]),
             }
@@ -46,8 +46,8 @@ pub(crate) fn admits(term: &Term, bounds: &Bounds) -> Vec<bool> {
         .collect()
 }
 
-/// `None`: the bounds say nothing about this term.
-fn comparisons(term: &Term, bounds: &Bounds) -> Option<Vec<bool>> {
+/// Results of a comparison; `None`: the bounds are not usable for this term.
+fn comparisons(term: &Term, bounds: &ColumnBounds) -> Option<Vec<bool>> {
     let data_type = bounds.mins.data_type();
     let float = matches!(data_type, DataType::Float32 | DataType::Float64);
     let of_type = |value: &Scalar<ArrayRef>| value.clone().into_inner().data_type() == data_type;
@@ -57,8 +57,8 @@ fn comparisons(term: &Term, bounds: &Bounds) -> Option<Vec<bool>> {
     {
         return None;
     }
-    let mins = believable(&bounds.mins, -0.0);
-    let maxes = believable(&bounds.maxes, 0.0);
+    let mins = usable_bounds(&bounds.mins, -0.0);
+    let maxes = usable_bounds(&bounds.maxes, 0.0);
     compare(term, &mins, &maxes, bounds.rows.len()).ok()
 }
 
@@ -66,34 +66,36 @@ fn compare(
     term: &Term,
     mins: &ArrayRef,
     maxes: &ArrayRef,
-    stretches: usize,
+    ranges: usize,
 ) -> Result<Vec<bool>, ArrowError> {
     if term.op == CompareOp::In {
-        let mut any = vec![false; stretches];
+        let mut any = vec![false; ranges];
         for value in &term.values {
-            let one = around(mins, maxes, value)?;
-            any.iter_mut().zip(one).for_each(|(any, one)| *any |= one);
+            let found = may_contain(mins, maxes, value)?;
+            any.iter_mut().zip(found).for_each(|(any, found)| *any |= found);
         }
         return Ok(any);
     }
-    let Some(value) = term.values.first() else { return Ok(vec![true; stretches]) };
+    let Some(value) = term.values.first() else { return Ok(vec![true; ranges]) };
     Ok(match term.op {
-        CompareOp::Eq => around(mins, maxes, value)?,
+        CompareOp::Eq => may_contain(mins, maxes, value)?,
         CompareOp::Ne => {
-            // All values lie between the two, exact or not: are they equal, so is every value.
-            let (low, high) = (cmp::eq(mins, value)?, cmp::eq(maxes, value)?);
-            (0..stretches).map(|i| !(certainly(&low, i) && certainly(&high, i))).collect()
+            // All values are between the bounds, exact or not. If both bounds equal the value, so
+            // do all values.
+            let low = cmp::eq(mins, value)?;
+            let high = cmp::eq(maxes, value)?;
+            (0..ranges).map(|i| !(certainly(&low, i) && certainly(&high, i))).collect()
         }
         CompareOp::Lt => possibly(&cmp::lt(mins, value)?),
         CompareOp::Le => possibly(&cmp::lt_eq(mins, value)?),
         CompareOp::Gt => possibly(&cmp::gt(maxes, value)?),
         CompareOp::Ge => possibly(&cmp::gt_eq(maxes, value)?),
-        CompareOp::In | CompareOp::IsNull | CompareOp::IsNotNull => vec![true; stretches],
+        CompareOp::In | CompareOp::IsNull | CompareOp::IsNotNull => vec![true; ranges],
     })
 }
 
-/// Whether the value may lie between the bounds.
-fn around(
+/// Returns whether the value may be between the bounds.
+fn may_contain(
     mins: &ArrayRef,
     maxes: &ArrayRef,
     value: &Scalar<ArrayRef>,
@@ -111,9 +113,9 @@ fn certainly(mask: &BooleanArray, index: usize) -> bool {
     mask.is_valid(index) && mask.value(index)
 }
 
-/// Bounds of floats without those that are NaN, which bound nothing, and with zeros of the sign that
-/// admits both: writers are free to store either.
-fn believable(array: &ArrayRef, zero: f32) -> ArrayRef {
+/// Removes bounds that are NaN, which bound nothing, and gives zeros the sign that admits both
+/// zeros: writers may store either.
+fn usable_bounds(array: &ArrayRef, zero: f32) -> ArrayRef {
     match array.data_type() {
         DataType::Float32 => {
             let known =

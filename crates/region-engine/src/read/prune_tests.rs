@@ -24,8 +24,8 @@ fn term(data_type: ColumnType, op: CompareOp, values: &[&str]) -> Term {
     Filter::bind(&schema, &[predicate]).unwrap().terms()[0].clone()
 }
 
-fn bounds(min: impl Array + 'static, max: impl Array + 'static) -> Bounds {
-    Bounds {
+fn bounds(min: impl Array + 'static, max: impl Array + 'static) -> ColumnBounds {
+    ColumnBounds {
         mins: Arc::new(min),
         maxes: Arc::new(max),
         nulls: vec![Some(0)],
@@ -34,25 +34,25 @@ fn bounds(min: impl Array + 'static, max: impl Array + 'static) -> Bounds {
     }
 }
 
-fn admitted(data_type: &ColumnType, op: CompareOp, values: &[&str], bounds: &Bounds) -> bool {
-    let answers = admits(&term(data_type.clone(), op, values), bounds);
-    assert_eq!(answers.len(), 1);
-    answers[0]
+fn admitted(data_type: &ColumnType, op: CompareOp, values: &[&str], bounds: &ColumnBounds) -> bool {
+    let results = admits(&term(data_type.clone(), op, values), bounds);
+    assert_eq!(results.len(), 1);
+    results[0]
 }
 
 use CompareOp::{Eq, Ge, Gt, In, IsNotNull, IsNull, Le, Lt, Ne};
 
 type Case<'a> = (CompareOp, &'a [&'a str], bool);
 
-fn check(data_type: ColumnType, bounds: &Bounds, cases: &[Case<'_>]) {
+fn check(data_type: ColumnType, bounds: &ColumnBounds, cases: &[Case<'_>]) {
     for (op, values, expected) in cases {
-        let got = admitted(&data_type, *op, values, bounds);
-        assert_eq!(got, *expected, "{data_type}: {op:?} {values:?}");
+        let actual = admitted(&data_type, *op, values, bounds);
+        assert_eq!(actual, *expected, "{data_type}: {op:?} {values:?}");
     }
 }
 
 #[test]
-fn numbers_between_bounds() {
+fn number_bounds_admit_matching_terms() {
     let cases: &[Case<'_>] = &[
         (Eq, &["-6"], false),
         (Eq, &["-5"], true),
@@ -114,7 +114,7 @@ fn numbers_between_bounds() {
 }
 
 #[test]
-fn unsigned_numbers_are_not_signed() {
+fn unsigned_bounds_are_compared_as_unsigned() {
     let high = u64::MAX - 1;
     let bounds = bounds(UInt64Array::from(vec![3]), UInt64Array::from(vec![high]));
     check(
@@ -130,14 +130,14 @@ fn unsigned_numbers_are_not_signed() {
 }
 
 #[test]
-fn equal_bounds_rule_out_what_is_unequal() {
-    let one = bounds(StringArray::from(vec!["a"]), StringArray::from(vec!["a"]));
-    check(ColumnType::Utf8, &one, &[(Ne, &["a"], false), (Ne, &["b"], true)]);
+fn equal_bounds_exclude_not_equal_terms() {
+    let single = bounds(StringArray::from(vec!["a"]), StringArray::from(vec!["a"]));
+    check(ColumnType::Utf8, &single, &[(Ne, &["a"], false), (Ne, &["b"], true)]);
 }
 
-/// A minimum that was cut lies below the least value, a maximum that was cut above the greatest.
+/// A truncated minimum is below the lowest value, a truncated maximum above the highest.
 #[test]
-fn bounds_that_were_cut_short_still_bound() {
+fn truncated_bounds_still_exclude_ranges() {
     // Values from "abcd" to "abzz", stored as two bytes: "ab" and "ac".
     let cut = bounds(StringArray::from(vec!["ab"]), StringArray::from(vec!["ac"]));
     check(
@@ -167,7 +167,7 @@ fn bounds_that_were_cut_short_still_bound() {
 }
 
 #[test]
-fn what_is_not_known_is_admitted() {
+fn unknown_bounds_admit_every_term() {
     let all: &[Case<'_>] = &[
         (Eq, &["1"], true),
         (Ne, &["1"], true),
@@ -180,10 +180,10 @@ fn what_is_not_known_is_admitted() {
         (IsNotNull, &[], true),
     ];
     let none = || Int32Array::from(vec![None]);
-    let unknown = Bounds { nulls: vec![None], ..bounds(none(), none()) };
+    let unknown = ColumnBounds { nulls: vec![None], ..bounds(none(), none()) };
     check(ColumnType::Int32, &unknown, all);
-    // More nulls than rows: nobody counted.
-    let absurd = Bounds { nulls: vec![Some(11)], ..bounds(none(), none()) };
+    // More nulls than rows: the count is invalid.
+    let absurd = ColumnBounds { nulls: vec![Some(11)], ..bounds(none(), none()) };
     check(ColumnType::Int32, &absurd, all);
     // Statistics of another type than the column's.
     let other = bounds(Int64Array::from(vec![5]), Int64Array::from(vec![6]));
@@ -199,15 +199,15 @@ fn what_is_not_known_is_admitted() {
 }
 
 #[test]
-fn nulls_fulfil_no_comparison() {
+fn null_ranges_match_no_comparison() {
     let none = || Int32Array::from(vec![None]);
-    let nulls = Bounds { nulls: vec![Some(10)], ..bounds(none(), none()) };
+    let nulls = ColumnBounds { nulls: vec![Some(10)], ..bounds(none(), none()) };
     check(
         ColumnType::Int32,
         &nulls,
         &[(Eq, &["1"], false), (Ne, &["1"], false), (IsNull, &[], true), (IsNotNull, &[], false)],
     );
-    let some = Bounds {
+    let some = ColumnBounds {
         nulls: vec![Some(3)],
         ..bounds(Int32Array::from(vec![1]), Int32Array::from(vec![1]))
     };
@@ -219,17 +219,17 @@ fn nulls_fulfil_no_comparison() {
 }
 
 #[test]
-fn nan_lies_beyond_every_bound() {
+fn nan_is_outside_every_bound() {
     let floats = |v| Float64Array::from(vec![v]);
     let cases: &[Case<'_>] =
         &[(Gt, &["2"], false), (Lt, &["1"], false), (Eq, &["NaN"], false), (Lt, &["NaN"], true)];
     check(ColumnType::Float64, &bounds(floats(1.0), floats(2.0)), cases);
     // A NaN may be among the values: above 2, or below 1.
-    let doubtful = Bounds { nan_free: false, ..bounds(floats(1.0), floats(2.0)) };
+    let uncertain = ColumnBounds { nan_free: false, ..bounds(floats(1.0), floats(2.0)) };
     let cases: &[Case<'_>] =
         &[(Gt, &["2"], true), (Lt, &["1"], true), (Eq, &["NaN"], true), (IsNull, &[], false)];
-    check(ColumnType::Float64, &doubtful, cases);
-    // A bound that is NaN itself.
+    check(ColumnType::Float64, &uncertain, cases);
+    // A bound that is NaN.
     let useless = bounds(floats(f64::NAN), floats(f64::NAN));
     check(ColumnType::Float64, &useless, &[(Lt, &["0"], true), (Eq, &["7"], true)]);
     // Zeros of either sign.
@@ -242,14 +242,14 @@ fn nan_lies_beyond_every_bound() {
 }
 
 #[test]
-fn each_stretch_is_judged_by_itself() {
-    let bounds = Bounds {
+fn row_ranges_are_pruned_independently() {
+    let bounds = ColumnBounds {
         mins: Arc::new(Int32Array::from(vec![Some(0), Some(10), None, Some(20)])),
         maxes: Arc::new(Int32Array::from(vec![Some(9), Some(19), None, Some(29)])),
         nulls: vec![Some(0), Some(5), None, Some(10)],
         rows: vec![10; 4],
         nan_free: false,
     };
-    let answers = admits(&term(ColumnType::Int32, Ge, &["15"]), &bounds);
-    assert_eq!(answers, [false, true, true, false]);
+    let results = admits(&term(ColumnType::Int32, Ge, &["15"]), &bounds);
+    assert_eq!(results, [false, true, true, false]);
 }

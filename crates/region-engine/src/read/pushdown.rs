@@ -1,45 +1,45 @@
-//! Which terms of a filter may keep rows of a source from being read: a pure decision.
+//! Decides which terms of a filter may skip rows of a source before versions are merged (pure).
 //!
-//! In an upsert table a term on a column that is not part of the key looks at one version of a row,
-//! and another version may be the one that counts: left out, a new version that does not match would
-//! let an old one that does show in its place. So such a term waits until versions are merged, but
-//! in a source that overlaps nothing else, holds one version of each key, and is read without a
-//! bound that hides some of its versions.
+//! In an upsert table, a term on a non-key column sees one version of a row, but another version
+//! may be the visible one. If a new version that does not match were skipped, an old one that
+//! matches would be returned in its place. Such a term is therefore evaluated after the merge. The
+//! exception is a source that overlaps no other, holds one version of each key, and is read without
+//! a bound that hides some of its versions.
 
 use tidewater_common::ids::ColumnId;
 
 use super::filter::{Filter, Term};
 
-/// What a source is within a read.
+/// Properties of a source within a read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Place {
-    /// Only the newest version of a key counts (upsert).
+pub(crate) struct SourceProperties {
+    /// True if only the newest version of a key is visible (upsert).
     pub(crate) newest_only: bool,
-    /// No other run or file may hold one of its keys.
+    /// True if no other run or file can hold one of its keys.
     pub(crate) alone: bool,
-    /// No key occurs twice in it.
+    /// True if no key occurs twice in the source.
     pub(crate) unique: bool,
-    /// Some of its versions may be newer than what the read may see.
+    /// True if the source may hold versions that are too new for the read.
     pub(crate) bounded: bool,
 }
 
-/// Which terms may be looked at before versions are merged.
+/// Terms that may be evaluated before versions are merged.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Pushdown {
-    /// Those on key columns: all versions of a key agree on them.
+    /// Terms on key columns only: all versions of a key have the same values.
     Keys,
-    /// All.
+    /// All terms.
     All,
 }
 
-/// See the module's head.
-pub(crate) fn pushdown(place: Place) -> Pushdown {
-    let settled = place.alone && place.unique && !place.bounded;
-    if !place.newest_only || settled { Pushdown::All } else { Pushdown::Keys }
+/// Returns the terms that may be evaluated on this source before the merge.
+pub(crate) fn pushdown(source: SourceProperties) -> Pushdown {
+    let single_version = source.alone && source.unique && !source.bounded;
+    if !source.newest_only || single_version { Pushdown::All } else { Pushdown::Keys }
 }
 
-/// The terms of a filter that may be looked at.
-pub(crate) fn pushed<'a>(
+/// Returns the terms of a filter that may be evaluated before the merge.
+pub(crate) fn pushed_terms<'a>(
     filter: &'a Filter,
     pushdown: Pushdown,
     primary_key: &'a [ColumnId],
@@ -55,7 +55,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn terms_on_values_wait_for_the_merge() {
+    fn non_key_terms_are_pushed_only_to_single_versions() {
         // newest only, alone, unique, bounded
         let cases = [
             ((false, false, false, false), Pushdown::All),
@@ -67,8 +67,8 @@ mod tests {
             ((true, false, false, true), Pushdown::Keys),
         ];
         for ((newest_only, alone, unique, bounded), expected) in cases {
-            let place = Place { newest_only, alone, unique, bounded };
-            assert_eq!(pushdown(place), expected, "{place:?}");
+            let source = SourceProperties { newest_only, alone, unique, bounded };
+            assert_eq!(pushdown(source), expected, "{source:?}");
         }
     }
 }

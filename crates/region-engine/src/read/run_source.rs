@@ -10,78 +10,87 @@ use tidewater_common::ids::Epoch;
 use tidewater_common::rows::rows_within;
 
 use super::BATCH_BYTES;
-use super::ranges::Ranges;
+use super::ranges::KeyRanges;
 use super::shape::{Carried, Piece, TableShape};
 use crate::EngineError;
 use crate::memtable::run::{Run, key_columns};
 use crate::row_versions::{Numbers, RowVersions};
 
-/// Rows of a piece at most: what a merge holds of each source; fewer where they take more than
-/// [`BATCH_BYTES`]. Small in tests, so that they cross the boundaries.
+/// Maximum number of rows of a piece, of which a merge holds one for each source. Fewer when they
+/// are larger than [`BATCH_BYTES`]. Small in tests, so that they cross the boundaries.
 pub(crate) const PIECE_ROWS: usize = if cfg!(test) { 7 } else { 8_192 };
 
-/// See the module's head. Nothing is copied but what a mask removes rows from.
+/// Source that yields the rows of a run. Rows are copied only when a mask removes some of them.
 #[derive(Debug)]
 pub(crate) struct RunSource {
     run: Arc<Run>,
     shape: Arc<TableShape>,
     carried: Carried,
-    /// `None`: all of the run lies in the ranges.
-    ranges: Option<Ranges>,
+    /// `None`: the ranges contain the whole run.
+    ranges: Option<KeyRanges>,
     /// Rows at or below this sequence are read from files.
     flushed: u64,
-    /// Row versions of later epochs are passed over.
+    /// Row versions of later epochs are skipped.
     as_of: Option<Epoch>,
     batch: usize,
-    /// Rows of the current batch that are still to come, in reverse order.
-    todo: Vec<Range<usize>>,
+    /// Rows of the current batch that are not yielded yet, in reverse order.
+    remaining: Vec<Range<usize>>,
 }
 
 impl RunSource {
-    /// Yields the run's rows above sequence `flushed` whose keys lie in the ranges.
+    /// Creates a source of the run's rows above sequence `flushed` whose keys are in the ranges.
     pub(crate) fn new(
         run: Arc<Run>,
         shape: Arc<TableShape>,
         carried: Carried,
-        ranges: &Ranges,
+        ranges: &KeyRanges,
         flushed: u64,
     ) -> Result<Self, EngineError> {
         let (low, high) = run.key_bounds(&shape.schema, &shape.codec)?;
         let ranges = (!ranges.cover(low, high)).then(|| ranges.clone());
-        Ok(Self { run, shape, carried, ranges, flushed, as_of: None, batch: 0, todo: Vec::new() })
+        Ok(Self {
+            run,
+            shape,
+            carried,
+            ranges,
+            flushed,
+            as_of: None,
+            batch: 0,
+            remaining: Vec::new(),
+        })
     }
 
-    /// With a bound on the epochs that are seen.
-    pub(crate) fn seen_at(mut self, as_of: Option<Epoch>) -> Self {
+    /// Skips row versions of epochs above `as_of`.
+    pub(crate) fn with_as_of(mut self, as_of: Option<Epoch>) -> Self {
         self.as_of = as_of;
         self
     }
 
-    /// The next rows; `None` at the end.
+    /// Returns the next rows; `None` at the end.
     pub(crate) fn next(&mut self) -> Result<Option<Piece>, EngineError> {
         loop {
-            let Some(mut range) = self.todo.pop() else {
+            let Some(mut range) = self.remaining.pop() else {
                 let Some(batch) = self.run.batches().get(self.batch) else { return Ok(None) };
                 self.batch += 1;
-                self.todo = match &self.ranges {
+                self.remaining = match &self.ranges {
                     None => std::iter::once(0..batch.rows()).collect(),
                     Some(ranges) => {
                         let keys = key_columns(batch, &self.shape.schema);
                         ranges.rows(&self.shape.codec, &keys, batch.rows())?
                     }
                 };
-                self.todo.reverse();
+                self.remaining.reverse();
                 continue;
             };
             let batch = &self.run.batches()[self.batch - 1];
             let most = range.start..range.end.min(range.start + PIECE_ROWS);
             let end = range.start + rows_within(batch.arrays(), most, BATCH_BYTES);
             if end < range.end {
-                self.todo.push(end..range.end);
+                self.remaining.push(end..range.end);
                 range.end = end;
             }
             let slice = batch.slice(range.start, range.len());
-            let slice = self.seen(self.unflushed(slice)?)?;
+            let slice = self.visible(self.unflushed(slice)?)?;
             if slice.rows() > 0 {
                 let keys = key_columns(&slice, &self.shape.schema);
                 let rows = self.carried.project(&slice)?;
@@ -90,14 +99,14 @@ impl RunSource {
         }
     }
 
-    fn seen(&self, rows: RowVersions) -> Result<RowVersions, EngineError> {
+    fn visible(&self, rows: RowVersions) -> Result<RowVersions, EngineError> {
         let Some(as_of) = self.as_of else { return Ok(rows) };
         match &rows.stamps().epochs {
             Numbers::All(epoch) if *epoch > as_of.get() => Ok(rows.slice(0, 0)),
             Numbers::All(_) => Ok(rows),
             Numbers::Each(each) => {
-                let seen = lt_eq(each, &UInt64Array::new_scalar(as_of.get()))?;
-                Ok(rows.filter(&seen)?)
+                let visible = lt_eq(each, &UInt64Array::new_scalar(as_of.get()))?;
+                Ok(rows.filter(&visible)?)
             }
         }
     }

@@ -1,4 +1,4 @@
-//! The scan: groups of sources one after the other, merged where they overlap.
+//! The scan: reads groups of sources one after the other, and merges overlapping sources.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -12,25 +12,25 @@ use tidewater_common::schema::WriteMode;
 
 use super::filter::Filter;
 use super::groups::{chains, overlapping};
-use super::life::Life;
-use super::merge::{Merge, MergeRules, Turn, Versions};
-use super::pushdown::{Place, pushdown};
+use super::life::ReadDeadline;
+use super::merge::{Merge, MergeRules, MergeStep, Versions};
+use super::pushdown::{SourceProperties, pushdown};
 use super::shape::{Carried, Piece, TableShape};
 use super::source::Source;
 use crate::EngineError;
 use crate::row_versions::{Ops, RowOp, RowVersions};
 
-/// A source with what is known about it before it is opened.
+/// A source with its properties that are known before it is opened.
 #[derive(Debug)]
-pub(crate) struct Candidate {
+pub(crate) struct ScanSource {
     pub(crate) source: Source,
-    /// First and last row key that it may yield.
+    /// Lowest and highest row key that it may yield.
     pub(crate) bounds: (Vec<u8>, Vec<u8>),
-    /// No key occurs twice in it.
+    /// True if no key occurs twice in it.
     pub(crate) unique: bool,
 }
 
-/// See the module's head.
+/// A running scan.
 #[derive(Debug)]
 pub(crate) struct Scan {
     shape: Arc<TableShape>,
@@ -38,7 +38,7 @@ pub(crate) struct Scan {
     groups: VecDeque<Vec<Chain>>,
     open: Option<Group>,
     batch_rows: usize,
-    life: Life,
+    deadline: ReadDeadline,
 }
 
 #[derive(Debug)]
@@ -47,8 +47,8 @@ enum Group {
     Merged { merge: Merge, chains: Vec<Chain> },
 }
 
-/// Sources of which each begins after the one before has ended, with whether a key occurs twice in
-/// it. They are opened one after the other.
+/// Sources of which each begins after the previous one has ended, each with a flag that is true if
+/// no key occurs twice in it. They are opened one after the other.
 #[derive(Debug)]
 struct Chain(VecDeque<(Source, bool)>);
 
@@ -64,8 +64,8 @@ impl Chain {
     }
 }
 
-/// What a scan carries: the projection first, then what only the filter needs.
-pub(crate) fn carried(
+/// Returns the columns of a scan: the projection first, then columns that only the filter needs.
+pub(crate) fn carried_columns(
     shape: &TableShape,
     projection: &[ColumnId],
     filter: &Filter,
@@ -82,9 +82,9 @@ pub(crate) fn carried(
 impl Scan {
     pub(crate) fn new(
         shape: Arc<TableShape>,
-        candidates: Vec<Candidate>,
+        candidates: Vec<ScanSource>,
         batch_rows: usize,
-        life: Life,
+        deadline: ReadDeadline,
     ) -> Self {
         let bounds: Vec<(&[u8], &[u8])> = candidates
             .iter()
@@ -92,7 +92,7 @@ impl Scan {
             .collect();
         let order: Vec<Vec<Vec<usize>>> =
             overlapping(&bounds).iter().map(|group| chains(&bounds, group)).collect();
-        let mut sources: Vec<Option<Candidate>> = candidates.into_iter().map(Some).collect();
+        let mut sources: Vec<Option<ScanSource>> = candidates.into_iter().map(Some).collect();
         let mut chain = |members: Vec<usize>| {
             let members = members.into_iter().filter_map(|index| sources[index].take());
             Chain(members.map(|candidate| (candidate.source, candidate.unique)).collect())
@@ -100,13 +100,13 @@ impl Scan {
         let groups =
             order.into_iter().map(|group| group.into_iter().map(&mut chain).collect()).collect();
         let newest_only = shape.mode() == WriteMode::Upsert;
-        Self { shape, newest_only, groups, open: None, batch_rows: batch_rows.max(1), life }
+        Self { shape, newest_only, groups, open: None, batch_rows: batch_rows.max(1), deadline }
     }
 
-    /// The next rows, about `batch_rows`; `None` at the end. Deletes are not among them.
+    /// Returns the next rows, about `batch_rows`, without deletes; `None` at the end.
     pub(crate) async fn next(&mut self) -> Result<Option<RowVersions>, EngineError> {
         while self.open_group() {
-            self.life.check()?;
+            self.deadline.check()?;
             let rows = match &mut self.open {
                 None => return Ok(None),
                 Some(Group::Single(source)) => match source.next().await? {
@@ -114,7 +114,7 @@ impl Scan {
                     Some(piece) => Some(without_deletes(piece.rows)?),
                 },
                 Some(Group::Merged { merge, chains }) => {
-                    turn(&self.shape, merge, chains, self.batch_rows).await?;
+                    run_merge(&self.shape, merge, chains, self.batch_rows).await?;
                     merge.take()?
                 }
             };
@@ -127,11 +127,11 @@ impl Scan {
         Ok(None)
     }
 
-    /// How many rows there are from here on, without making them.
+    /// Returns the number of remaining rows without building them.
     pub(crate) async fn count(&mut self) -> Result<u64, EngineError> {
         let mut total = 0;
         while self.open_group() {
-            self.life.check()?;
+            self.deadline.check()?;
             let rows = match &mut self.open {
                 None => return Ok(total),
                 Some(Group::Single(source)) => match source.next().await? {
@@ -142,7 +142,7 @@ impl Scan {
                     }
                 },
                 Some(Group::Merged { merge, chains }) => {
-                    turn(&self.shape, merge, chains, usize::MAX).await?;
+                    run_merge(&self.shape, merge, chains, usize::MAX).await?;
                     Some(merge.take_count()).filter(|rows| *rows > 0)
                 }
             };
@@ -154,7 +154,7 @@ impl Scan {
         Ok(total)
     }
 
-    /// Whether a group is open; opens the next one when none is.
+    /// Opens the next group when none is open; returns false when there is none left.
     fn open_group(&mut self) -> bool {
         if self.open.is_some() {
             return true;
@@ -163,14 +163,14 @@ impl Scan {
         let mut members = chains.iter().flat_map(|chain| &chain.0);
         let alone = members.next().is_some() && members.next().is_none();
         for (source, unique) in chains.iter_mut().flat_map(|chain| &mut chain.0) {
-            let place = Place {
+            let properties = SourceProperties {
                 newest_only: self.newest_only,
                 alone,
                 unique: *unique,
-                bounded: source.bounded(),
+                bounded: source.is_bounded(),
             };
             source.set_merged(!(alone && (*unique || !self.newest_only)));
-            source.set_pushdown(pushdown(place));
+            source.set_pushdown(pushdown(properties));
         }
         let single = |unique: bool| alone && (unique || !self.newest_only);
         let streams = chains
@@ -189,7 +189,7 @@ impl Scan {
 }
 
 /// Feeds a merge until it has `target` rows or all sources have ended.
-async fn turn(
+async fn run_merge(
     shape: &TableShape,
     merge: &mut Merge,
     chains: &mut [Chain],
@@ -197,8 +197,8 @@ async fn turn(
 ) -> Result<(), EngineError> {
     loop {
         match merge.advance(target) {
-            Turn::Full | Turn::Done => return Ok(()),
-            Turn::Feed(index) => {
+            MergeStep::Full | MergeStep::Done => return Ok(()),
+            MergeStep::Feed(index) => {
                 let chunk = match chains[index].next().await? {
                     Some((piece, unique)) => Some(piece.into_chunk(&shape.codec, unique)?),
                     None => None,
@@ -220,7 +220,7 @@ fn without_deletes(rows: RowVersions) -> Result<RowVersions, EngineError> {
     }
 }
 
-/// The Arrow schema of a projection.
+/// Returns the Arrow schema of a projection.
 pub(crate) fn projected_schema(
     shape: &TableShape,
     projection: &[ColumnId],
@@ -235,7 +235,7 @@ pub(crate) fn projected_schema(
     Ok(Arc::new(Schema::new(fields)))
 }
 
-/// The first columns of some rows as a batch of `schema`.
+/// Returns the first columns of some rows as a batch of `schema`.
 pub(crate) fn to_batch(rows: &RowVersions, schema: &SchemaRef) -> Result<RecordBatch, EngineError> {
     let arrays = rows.arrays()[..schema.fields().len()].to_vec();
     let options = RecordBatchOptions::new().with_row_count(Some(rows.rows()));

@@ -1,4 +1,4 @@
-//! What the rows of a read look like, and how their keys compare.
+//! Shape of the rows of a read: schema, key codec and carried columns.
 
 use std::sync::Arc;
 
@@ -13,8 +13,8 @@ use super::merge::Chunk;
 use crate::EngineError;
 use crate::row_versions::RowVersions;
 
-/// A table's schema and options with the codec of its keys, at one version: what all reads and
-/// writes of a region share until it is altered.
+/// A table's schema and options with the codec of its keys, at one version. All reads and writes of
+/// a region share it until the table is altered.
 #[derive(Debug)]
 pub(crate) struct TableShape {
     pub(crate) schema: TableSchema,
@@ -23,8 +23,10 @@ pub(crate) struct TableShape {
 }
 
 impl TableShape {
+    /// Creates the shape of a table.
+    ///
     /// # Errors
-    /// [`EngineError::BadRows`] when schema and options do not fit each other.
+    /// [`EngineError::BadRows`] when the options do not fit the schema.
     pub(crate) fn new(schema: TableSchema, options: TableOptions) -> Result<Self, EngineError> {
         let codec = KeyCodec::new(&schema, &options)?;
         Ok(Self { schema, options, codec })
@@ -35,12 +37,12 @@ impl TableShape {
     }
 }
 
-/// The columns that a merge carries, beside the keys and stamps that it needs itself.
+/// The columns that a merge carries, in addition to the keys and stamps that it needs itself.
 #[derive(Debug, Clone)]
 pub(crate) struct Carried {
     pub(crate) ids: Arc<[ColumnId]>,
     pub(crate) types: Arc<[DataType]>,
-    /// One value for each column: what rows that were written without it show.
+    /// For each column, the value of rows that were written without it.
     fill: Arc<[ArrayRef]>,
 }
 
@@ -53,7 +55,7 @@ impl Carried {
             .map(|id| {
                 schema.column(*id).ok_or_else(|| EngineError::BadRows {
                     detail: format!(
-                        "there is no column with id {id} in version {} of the schema",
+                        "column id {id} does not exist in version {} of the schema",
                         schema.version()
                     ),
                 })
@@ -62,7 +64,7 @@ impl Carried {
         Self::of(&columns)
     }
 
-    /// All columns of a schema in its order.
+    /// Carries all columns of a schema in its order.
     ///
     /// # Errors
     /// As [`Carried::new`].
@@ -79,10 +81,10 @@ impl Carried {
         })
     }
 
-    /// The column at this position for rows that were written without it.
+    /// Returns the column at this position for rows that were written without it.
     ///
     /// # Errors
-    /// [`EngineError::Internal`] where Arrow refuses.
+    /// [`EngineError::Internal`] for an error of Arrow.
     pub(crate) fn missing(&self, index: usize, rows: usize) -> Result<ArrayRef, EngineError> {
         let fill = &self.fill[index];
         if fill.null_count() > 0 {
@@ -91,8 +93,8 @@ impl Carried {
         Ok(take(fill, &UInt32Array::from_value(0, rows), None)?)
     }
 
-    /// The same rows with these columns, in this order; a column that the rows were made without
-    /// shows its default.
+    /// Returns the same rows with these columns, in this order. A column that the rows do not have
+    /// gets its default.
     ///
     /// # Errors
     /// As [`Carried::missing`].
@@ -122,7 +124,7 @@ fn fill(column: &Column) -> Result<ArrayRef, EngineError> {
     }
 }
 
-/// What a source yields: rows with the carried columns, and their key columns in key order.
+/// Rows that a source yields, with the carried columns, and their key columns in key order.
 #[derive(Debug)]
 pub(crate) struct Piece {
     pub(crate) rows: RowVersions,
@@ -130,7 +132,7 @@ pub(crate) struct Piece {
 }
 
 impl Piece {
-    /// With comparable keys, for a merge. `unique`: no key occurs twice in the piece's source.
+    /// Adds comparable keys, for a merge. `unique`: no key occurs twice in the piece's source.
     pub(crate) fn into_chunk(self, codec: &KeyCodec, unique: bool) -> Result<Chunk, EngineError> {
         let keys = codec.comparable(&self.keys)?;
         Ok(Chunk::new(self.rows, keys, unique))

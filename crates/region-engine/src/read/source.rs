@@ -1,4 +1,4 @@
-//! Where a read gets rows from.
+//! Sources of rows of a read.
 
 use super::pushdown::Pushdown;
 use super::run_source::RunSource;
@@ -6,7 +6,7 @@ use super::shape::Piece;
 use crate::EngineError;
 use crate::sst::source::FileSource;
 
-/// Yields rows in order: by key, and within a key newest first.
+/// Source of rows in order: by key, and within a key newest first.
 #[derive(Debug)]
 pub(crate) enum Source {
     /// A run of the memtable.
@@ -16,7 +16,7 @@ pub(crate) enum Source {
 }
 
 impl Source {
-    /// Says whether the rows go through a merge; before the first call of [`Self::next`].
+    /// Sets whether the rows go through a merge; must precede the first call of [`Self::next`].
     pub(crate) fn set_merged(&mut self, merged: bool) {
         match self {
             Self::Run(_) => {}
@@ -24,7 +24,7 @@ impl Source {
         }
     }
 
-    /// Says which terms of the read's filter may leave rows out; before the first call of
+    /// Sets which terms of the read's filter may skip rows; must precede the first call of
     /// [`Self::next`].
     pub(crate) fn set_pushdown(&mut self, pushdown: Pushdown) {
         match self {
@@ -33,16 +33,16 @@ impl Source {
         }
     }
 
-    /// Whether it may hold row versions that the read must not see.
-    pub(crate) fn bounded(&self) -> bool {
+    /// Returns whether the source may hold row versions that the read must not return.
+    pub(crate) fn is_bounded(&self) -> bool {
         match self {
-            // Rows in memory are all looked at: no decision hangs on it.
+            // All rows in memory are checked, so no decision depends on this.
             Self::Run(_) => false,
-            Self::File(file) => file.bounded(),
+            Self::File(file) => file.is_bounded(),
         }
     }
 
-    /// The next rows; `None` at the end.
+    /// Returns the next rows; `None` at the end.
     pub(crate) async fn next(&mut self) -> Result<Option<Piece>, EngineError> {
         match self {
             Self::Run(run) => run.next(),

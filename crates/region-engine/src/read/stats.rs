@@ -1,4 +1,4 @@
-//! What a read has looked at, and what it was spared.
+//! Statistics of a read: what it has read and what it has skipped.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -7,25 +7,25 @@ use metrics::counter;
 
 macro_rules! scan_stats {
     ($($(#[$doc:meta])* $name:ident => $metric:literal,)*) => {
-        /// A read in numbers, as far as it has come.
+        /// Statistics of a read up to now.
         #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
         pub struct ScanStats {
             $($(#[$doc])* pub $name: u64,)*
         }
 
-        /// Counts for one read; adds them to the process's metrics when the read ends.
+        /// Counters of one read; added to the metrics of the process when the read ends.
         #[derive(Debug, Default)]
-        pub(crate) struct Counters {
-            $(pub(crate) $name: Count,)*
+        pub(crate) struct ScanCounters {
+            $(pub(crate) $name: ScanCounter,)*
         }
 
-        impl Counters {
+        impl ScanCounters {
             pub(crate) fn snapshot(&self) -> ScanStats {
                 ScanStats { $($name: self.$name.get(),)* }
             }
         }
 
-        impl Drop for Counters {
+        impl Drop for ScanCounters {
             fn drop(&mut self) {
                 $(if self.$name.get() > 0 {
                     counter!($metric).increment(self.$name.get());
@@ -36,31 +36,31 @@ macro_rules! scan_stats {
 }
 
 scan_stats! {
-    /// Files that were opened.
+    /// Files opened.
     files => "tidewater_read_files_total",
-    /// Files that key range, time range or an index ruled out.
+    /// Files skipped because of key range, time range or an index.
     files_pruned => "tidewater_read_files_pruned_total",
-    /// Of these, those that an index ruled out.
+    /// Files skipped because of an index; included in `files_pruned`.
     files_pruned_by_index => "tidewater_read_files_pruned_by_index_total",
     /// Row groups of opened files that were read, in whole or in part.
     row_groups => "tidewater_read_row_groups_total",
-    /// Row groups of opened files that were not.
+    /// Row groups of opened files that were skipped.
     row_groups_pruned => "tidewater_read_row_groups_pruned_total",
-    /// Pages of the columns wanted that were read.
+    /// Pages of the requested columns that were read.
     pages => "tidewater_read_pages_total",
-    /// Pages of the columns wanted, in opened files, that were not.
+    /// Pages of the requested columns, in opened files, that were skipped.
     pages_pruned => "tidewater_read_pages_pruned_total",
     /// Compressed bytes of the pages that were read.
     bytes => "tidewater_read_bytes_total",
-    /// Compressed bytes of the pages that were not, and of the files that were not opened.
+    /// Compressed bytes of the pages that were skipped, and of the files that were not opened.
     bytes_pruned => "tidewater_read_bytes_pruned_total",
 }
 
-/// A number that is counted up.
+/// Counter of one read.
 #[derive(Debug, Default)]
-pub(crate) struct Count(AtomicU64);
+pub(crate) struct ScanCounter(AtomicU64);
 
-impl Count {
+impl ScanCounter {
     pub(crate) fn add(&self, more: u64) {
         self.0.fetch_add(more, Ordering::Relaxed);
     }
@@ -70,12 +70,12 @@ impl Count {
     }
 }
 
-/// Tells how a read is getting on.
+/// Handle to the statistics of a running read.
 #[derive(Debug, Clone, Default)]
-pub struct ScanMeter(pub(crate) Arc<Counters>);
+pub struct ScanMeter(pub(crate) Arc<ScanCounters>);
 
 impl ScanMeter {
-    /// The numbers at this moment.
+    /// Returns the statistics up to now.
     pub fn stats(&self) -> ScanStats {
         self.0.snapshot()
     }

@@ -1,5 +1,5 @@
-//! A scan as a stream: filtered, limited, with small batches put together and large ones cut. Small
-//! and large are meant in rows and in bytes.
+//! A scan as a stream: filters and limits rows, combines small batches and splits large ones, by
+//! rows and by bytes.
 
 use arrow::array::RecordBatch;
 use arrow::compute::concat_batches;
@@ -12,20 +12,20 @@ use super::scan::{Scan, to_batch};
 use super::{RowStream, ScanOptions};
 use crate::EngineError;
 
-/// Batches of `schema`, which holds the first columns that the scan carries.
+/// Returns a stream of batches of `schema`, whose columns are the first that the scan carries.
 pub(crate) fn stream(
     scan: Scan,
     filter: Filter,
     schema: SchemaRef,
     options: &ScanOptions,
 ) -> RowStream {
-    let state = Streaming {
+    let state = ScanStream {
         scan,
         filter,
         batch_rows: options.batch_rows.max(1),
         left: options.limit.unwrap_or(u64::MAX),
-        gathered: Gathered { schema: schema.clone(), batches: Vec::new(), rows: 0, bytes: 0 },
-        uncut: None,
+        buffer: BatchBuffer { schema: schema.clone(), batches: Vec::new(), rows: 0, bytes: 0 },
+        oversized: None,
         ended: false,
         schema,
     };
@@ -34,52 +34,52 @@ pub(crate) fn stream(
     }))
 }
 
-struct Streaming {
+struct ScanStream {
     scan: Scan,
     filter: Filter,
     schema: SchemaRef,
     batch_rows: usize,
-    /// Rows that may still be yielded.
+    /// Number of rows that may still be yielded.
     left: u64,
-    gathered: Gathered,
-    /// What is left of a batch that was too large.
-    uncut: Option<RecordBatch>,
+    buffer: BatchBuffer,
+    /// Rest of a batch that was too large.
+    oversized: Option<RecordBatch>,
     ended: bool,
 }
 
-/// Small batches that wait for each other.
-struct Gathered {
+/// Small batches that will be combined.
+struct BatchBuffer {
     schema: SchemaRef,
     batches: Vec<RecordBatch>,
     rows: usize,
     bytes: usize,
 }
 
-impl Streaming {
+impl ScanStream {
     async fn next(&mut self) -> Result<Option<RecordBatch>, EngineError> {
         loop {
-            if let Some(batch) = self.uncut.take() {
-                return Ok(Some(self.cut(batch)));
+            if let Some(batch) = self.oversized.take() {
+                return Ok(Some(self.split(batch)));
             }
             if self.ended {
-                return self.gathered.take();
+                return self.buffer.take();
             }
             let part = self.next_part().await?;
             let Some(part) = part else {
                 self.ended = true;
                 continue;
             };
-            // From half a batch on, putting together costs more than it saves.
+            // From half a batch on, combining costs more than it saves.
             let bytes = bytes_of(part.columns(), 0..part.num_rows());
             let large =
                 part.num_rows() >= self.batch_rows.div_ceil(2) || bytes >= BATCH_BYTES.div_ceil(2);
-            let full = self.gathered.rows + part.num_rows() > self.batch_rows
-                || self.gathered.bytes + bytes > BATCH_BYTES;
-            let ready = if large || full { self.gathered.take()? } else { None };
+            let full = self.buffer.rows + part.num_rows() > self.batch_rows
+                || self.buffer.bytes + bytes > BATCH_BYTES;
+            let ready = if large || full { self.buffer.take()? } else { None };
             if large {
-                self.uncut = Some(part);
+                self.oversized = Some(part);
             } else {
-                self.gathered.push(part, bytes);
+                self.buffer.push(part, bytes);
             }
             if ready.is_some() {
                 return Ok(ready);
@@ -87,14 +87,14 @@ impl Streaming {
         }
     }
 
-    fn cut(&mut self, batch: RecordBatch) -> RecordBatch {
+    fn split(&mut self, batch: RecordBatch) -> RecordBatch {
         let most = 0..batch.num_rows().min(self.batch_rows);
         let rows = first_part(batch.columns(), most, BATCH_BYTES);
         let rest = batch.num_rows() - rows;
         if rest == 0 {
             return batch;
         }
-        self.uncut = Some(batch.slice(rows, rest));
+        self.oversized = Some(batch.slice(rows, rest));
         batch.slice(0, rows)
     }
 
@@ -114,7 +114,7 @@ impl Streaming {
     }
 }
 
-impl Gathered {
+impl BatchBuffer {
     fn push(&mut self, batch: RecordBatch, bytes: usize) {
         self.rows += batch.num_rows();
         self.bytes += bytes;
@@ -122,13 +122,14 @@ impl Gathered {
     }
 
     fn take(&mut self) -> Result<Option<RecordBatch>, EngineError> {
-        (self.rows, self.bytes) = (0, 0);
+        self.rows = 0;
+        self.bytes = 0;
         let batches = std::mem::take(&mut self.batches);
         match batches.as_slice() {
             [] => Ok(None),
-            [only] => Ok(Some(only.clone())),
+            [batch] => Ok(Some(batch.clone())),
             several if self.schema.fields().is_empty() => {
-                // Rows without columns: there is nothing to put together but their number.
+                // Rows without columns: only their number is combined.
                 let rows = several.iter().map(RecordBatch::num_rows).sum();
                 let options = arrow::array::RecordBatchOptions::new().with_row_count(Some(rows));
                 Ok(Some(RecordBatch::try_new_with_options(

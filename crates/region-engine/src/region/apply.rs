@@ -26,7 +26,7 @@ impl Region {
             }
             contents.shape.clone()
         };
-        let run = Run::of_write(write, &shape.schema, shape.mode())?;
+        let run = Run::from_write(write, &shape.schema, shape.mode())?;
         let now_ms = self.env.clock.now_ms();
         let mut contents = self.contents.lock();
         if !self.takes(&contents, sequence)? {

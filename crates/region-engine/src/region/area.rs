@@ -15,11 +15,11 @@ use tidewater_common::schema::{TableOptions, TableSchema};
 use super::obligation::Obligation;
 use super::{Region, RegionSpec};
 use crate::EngineError;
-use crate::bulk::{AdoptError, MOST_FILES, Unfit, inspect};
+use crate::bulk::{AdoptError, MAX_FILES, Unfit, inspect};
 use crate::file_meta::FileMeta;
-use crate::manifest::state::Area;
+use crate::manifest::state::StagingArea;
 use crate::manifest::{
-    Action, ActionKind, AreaId, AreaStep, Author, Change, Closed, Edit, ManifestState, Void,
+    Action, ActionKind, AreaId, AreaOutcome, AreaStep, Author, Change, Edit, ManifestState, Void,
 };
 use crate::read::shape::TableShape;
 
@@ -55,7 +55,7 @@ impl Region {
     /// The staging areas that are open, as far as the manifest has been read.
     pub fn areas(&self) -> Vec<AreaStatus> {
         let now_ms = self.env.clock.now_ms();
-        let status = |(id, area): (&AreaId, &Area)| AreaStatus {
+        let status = |(id, area): (&AreaId, &StagingArea)| AreaStatus {
             area: *id,
             logged: area.logged,
             deadline_ms: area.deadline_ms,
@@ -116,13 +116,13 @@ impl Region {
     /// the outcome was not told, and to be sure that what the log has decided was there to be done.
     ///
     /// # Errors
-    /// [`AdoptError::GivenUp`] when it was given up instead, and those of a commit.
+    /// [`AdoptError::Abandoned`] when it was given up instead, and those of a commit.
     pub async fn published(&self, area: AreaId) -> Result<bool, AdoptError> {
         let (_, state) = self.settled().await?;
         match state.closed_areas.get(&area) {
             None => Ok(false),
-            Some(Closed::Published) => Ok(true),
-            Some(Closed::GivenUp) => Err(AdoptError::GivenUp { area }),
+            Some(AreaOutcome::Published) => Ok(true),
+            Some(AreaOutcome::Abandoned) => Err(AdoptError::Abandoned { area }),
         }
     }
 
@@ -238,7 +238,7 @@ impl Region {
         &self,
         state: &'a ManifestState,
         area: AreaId,
-    ) -> Result<&'a Area, AdoptError> {
+    ) -> Result<&'a StagingArea, AdoptError> {
         let Some(open) = state.areas.get(&area) else {
             let reason = Void::AreaNotOpen { area };
             return Err(EngineError::Refused { region: self.id(), reason }.into());
@@ -248,7 +248,7 @@ impl Region {
     }
 
     /// What the region will be once the area is published.
-    fn described_in(&self, state: &ManifestState, area: &Area) -> RegionSpec {
+    fn described_in(&self, state: &ManifestState, area: &StagingArea) -> RegionSpec {
         let mut spec = self.spec.as_of(state);
         for action in &area.actions {
             if let ActionKind::Alter { schema, options } = &action.kind {
@@ -266,7 +266,7 @@ impl Region {
         beside: usize,
     ) -> Result<Vec<FileMeta>, AdoptError> {
         let count = files.len() + beside;
-        if count > MOST_FILES {
+        if count > MAX_FILES {
             return Err(AdoptError::TooMany { files: count });
         }
         let shape = Arc::new(TableShape::new(spec.schema.clone(), spec.options.clone())?);
@@ -289,7 +289,7 @@ fn named(state: &ManifestState) -> impl Iterator<Item = FileId> {
     references.chain(staged)
 }
 
-pub(super) fn files_of(area: &Area) -> impl Iterator<Item = &FileMeta> {
+pub(super) fn files_of(area: &StagingArea) -> impl Iterator<Item = &FileMeta> {
     area.actions.iter().flat_map(|action| match &action.kind {
         ActionKind::Edit(edit) => edit.add.as_slice(),
         _ => &[],

@@ -13,8 +13,10 @@ use super::planned::PlannedCompaction;
 use super::{Contents, Region};
 use crate::EngineError;
 use crate::compaction::plan::resolve;
-use crate::compaction::select::{Circumstances, Selection, select};
-use crate::compaction::{Attempt, CompactionPlan, OutputOptions, ProgressSnapshot, Scope, Why};
+use crate::compaction::select::{CompactionSelection, SelectionContext, select};
+use crate::compaction::{
+    Attempt, CompactionPlan, CompactionReason, OutputOptions, ProgressSnapshot, Scope,
+};
 use crate::file_meta::{FileMeta, FileRef};
 use crate::manifest::ManifestState;
 
@@ -28,7 +30,7 @@ pub struct CompactionReport {
     /// Names the job.
     pub job_id: JobId,
     /// Why its files were chosen.
-    pub why: Why,
+    pub why: CompactionReason,
     /// A manifest version that has its outputs.
     pub manifest_version: ManifestVersion,
     /// Files merged.
@@ -45,7 +47,7 @@ pub struct CompactionReport {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct CompactionDue {
     /// Why.
-    pub why: Why,
+    pub why: CompactionReason,
     /// Files to merge.
     pub files: usize,
     /// Bytes of them.
@@ -170,9 +172,9 @@ impl Region {
         scope: Scope,
         since: Epoch,
         beside: &Beside,
-    ) -> Vec<Selection> {
+    ) -> Vec<CompactionSelection> {
         let spec = self.spec.as_of(state);
-        let with = Circumstances {
+        let with = SelectionContext {
             schema: &spec.schema,
             table: &spec.options,
             options: &self.env.options.compaction,
@@ -185,7 +187,7 @@ impl Region {
         select(state, scope, with)
     }
 
-    fn plan(&self, selection: &Selection, since: Epoch) -> CompactionPlan {
+    fn plan(&self, selection: &CompactionSelection, since: Epoch) -> CompactionPlan {
         CompactionPlan {
             job_id: self.env.ids.job_id(self.env.clock.now_ms()),
             dir: self.dir,

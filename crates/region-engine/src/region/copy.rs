@@ -8,7 +8,7 @@ use super::Region;
 use super::area::{Staged, files_of, staged};
 use crate::EngineError;
 use crate::bulk::error::NotShared;
-use crate::bulk::{AdoptError, MOST_FILES};
+use crate::bulk::{AdoptError, MAX_FILES};
 use crate::env::RegionEnv;
 use crate::file_meta::{FileMeta, FileRef};
 use crate::hooks::Plugins;
@@ -85,7 +85,9 @@ impl Region {
     ) -> Result<Found, AdoptError> {
         not_removed(source, theirs)?;
         let spec = self.spec.as_of(ours);
-        let Some(table) = &theirs.table else { return Err(refused(source, NotShared::Unborn)) };
+        let Some(table) = &theirs.table else {
+            return Err(refused(source, NotShared::ManifestEmpty));
+        };
         let same = table.schema.columns() == spec.schema.columns()
             && table.schema.primary_key() == spec.schema.primary_key()
             && table.schema.time_column() == spec.schema.time_column()
@@ -103,7 +105,7 @@ impl Region {
         }
         let shown = |file: &&FileMeta| file.clipped(&spec.range).shown_keys().is_some();
         let files: Vec<&FileMeta> = theirs.files().filter(shown).collect();
-        if files.len() > MOST_FILES {
+        if files.len() > MAX_FILES {
             return Err(AdoptError::TooMany { files: files.len() });
         }
         let found = files.iter().map(|file| file.max_sequence()).max().unwrap_or_default();

@@ -12,7 +12,7 @@ use crate::file_meta::{FileMeta, IndexMeta};
 use crate::flush::on_worker;
 use crate::index::IndexKind;
 use crate::manifest::{ActionKind, Author, Change, Edit};
-use crate::read::ranges::Ranges;
+use crate::read::ranges::KeyRanges;
 use crate::read::shape::Carried;
 use crate::sst::source::{FileAccess, FileSource};
 
@@ -92,7 +92,7 @@ impl Region {
             whole,
             shape.clone(),
             Carried::new(&shape.schema, &[])?,
-            &Ranges::one(&KeyRange::whole(), &KeyRange::whole()),
+            &KeyRanges::one(&KeyRange::whole(), &KeyRange::whole()),
         );
         let mut builder = kind.build(file);
         while let Some(piece) = source.next().await? {

@@ -7,8 +7,8 @@ use tidewater_common::ids::{JobId, ManifestVersion};
 use super::Region;
 use super::compact::CompactionReport;
 use crate::EngineError;
-use crate::compaction::compactor::Target;
-use crate::compaction::{Attempt, Committed, CompactionJob, CompactionPlan, Compactor};
+use crate::compaction::compactor::CompactionTarget;
+use crate::compaction::{Attempt, CommittedCompaction, CompactionJob, CompactionPlan, Compactor};
 use crate::hooks::ManifestKind;
 use crate::manifest::Author;
 use crate::manifest::history::{History, history};
@@ -83,8 +83,11 @@ impl PlannedCompaction {
     pub async fn run(&self, attempt: &Attempt) -> Result<CompactionReport, EngineError> {
         let (region, job) = (&self.region, &self.job);
         tracing::debug!(region = %region.id(), job = %job.job_id, why = ?job.why, "compaction begins");
-        let target =
-            Target { manifest: &region.manifest, hooks: &region.hooks, spec: &region.spec };
+        let target = CompactionTarget {
+            manifest: &region.manifest,
+            hooks: &region.hooks,
+            spec: &region.spec,
+        };
         let compactor = Compactor::new(region.env.clone());
         let committed = compactor.compact(target, job, attempt).await;
         let committed = region.note_fence(committed)?;
@@ -139,7 +142,11 @@ impl PlannedCompaction {
     }
 }
 
-fn report(job: &CompactionJob, committed: &Committed, attempt: &Attempt) -> CompactionReport {
+fn report(
+    job: &CompactionJob,
+    committed: &CommittedCompaction,
+    attempt: &Attempt,
+) -> CompactionReport {
     CompactionReport {
         job_id: job.job_id,
         why: job.why,

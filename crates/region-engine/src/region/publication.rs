@@ -9,11 +9,12 @@ use tidewater_common::ids::{Epoch, OwnerEpoch, Sequence};
 use tidewater_common::schema::{TableOptions, TableSchema};
 
 use super::obligation::{Obligation, Pending};
-use crate::bulk::MOST_FILES;
+use crate::bulk::MAX_FILES;
 use crate::file_meta::{FileMeta, Stamp};
-use crate::manifest::state::Area;
+use crate::manifest::state::StagingArea;
 use crate::manifest::{
-    Action, ActionKind, AreaId, AreaStep, Author, Change, Closed, Edit, ManifestState, Truncate,
+    Action, ActionKind, AreaId, AreaOutcome, AreaStep, Author, Change, Edit, ManifestState,
+    Truncate,
 };
 
 /// That what is staged in an area becomes live.
@@ -73,7 +74,8 @@ impl Pending {
                     }
                     (Some(area), _) => self.last(own, self.live(publication, area)),
                     (None, Content::Area { table })
-                        if state.closed_areas.get(&publication.area) == Some(Closed::Published) =>
+                        if state.closed_areas.get(&publication.area)
+                            == Some(AreaOutcome::Published) =>
                     {
                         let merged = self.merged(publication.area, table.as_deref(), state);
                         let step = AreaStep::Merged(merged);
@@ -95,7 +97,7 @@ impl Pending {
     }
 
     /// What makes an area's content live, and closes it.
-    fn live(&self, publication: &Publication, area: &Area) -> Vec<Action> {
+    fn live(&self, publication: &Publication, area: &StagingArea) -> Vec<Action> {
         let table = match &publication.content {
             Content::Area { table } => table.as_deref(),
             Content::Files | Content::Copies => None,
@@ -134,7 +136,7 @@ impl Pending {
         state: &ManifestState,
     ) -> Vec<Action> {
         let first = self.cause.sequence.get();
-        let published = first..first.saturating_add(MOST_FILES as u64);
+        let published = first..first.saturating_add(MAX_FILES as u64);
         let stamped = |file: &&FileMeta| {
             file.stamp.is_some_and(|stamp| published.contains(&stamp.sequence.get()))
         };

@@ -13,12 +13,12 @@ use crate::expiry::Expiry;
 use crate::file_meta::FileMeta;
 use crate::read::context::ReadContext;
 use crate::read::filter::Filter;
-use crate::read::key_terms::narrowed;
-use crate::read::life::Life;
-use crate::read::pushdown::{Pushdown, pushed};
-use crate::read::ranges::Ranges;
+use crate::read::key_terms::key_range;
+use crate::read::life::ReadDeadline;
+use crate::read::pushdown::{Pushdown, pushed_terms};
+use crate::read::ranges::KeyRanges;
 use crate::read::run_source::RunSource;
-use crate::read::scan::{Candidate, Scan, carried, projected_schema};
+use crate::read::scan::{Scan, ScanSource, carried_columns, projected_schema};
 use crate::read::shape::{Carried, TableShape};
 use crate::read::source::Source;
 use crate::read::stream::stream;
@@ -54,9 +54,9 @@ impl Region {
         let shape = &pinned.shape;
         let filter = self.filter(shape, &options.predicates)?;
         let schema = projected_schema(shape, &options.projection)?;
-        let carried = carried(shape, &options.projection, &filter)?;
-        let range = options.range.intersection(&narrowed(shape, &filter)?);
-        let ranges = Ranges::one(&range, &self.spec.range);
+        let carried = carried_columns(shape, &options.projection, &filter)?;
+        let range = options.range.intersection(&key_range(shape, &filter)?);
+        let ranges = KeyRanges::one(&range, &self.spec.range);
         let context = ReadContext {
             filter: Arc::new(filter.clone()),
             as_of: options.as_of,
@@ -83,7 +83,7 @@ impl Region {
         }
         let pinned = self.pin(options.as_of)?;
         let carried = Carried::new(&pinned.shape.schema, &[])?;
-        let ranges = Ranges::one(&options.range, &self.spec.range);
+        let ranges = KeyRanges::one(&options.range, &self.spec.range);
         let context = ReadContext { as_of: options.as_of, ..ReadContext::default() };
         self.open_scan(pinned, &carried, &ranges, options.batch_rows, &context)?.count().await
     }
@@ -122,9 +122,9 @@ impl Region {
         let pinned = self.pin(None)?;
         let schema = projected_schema(&pinned.shape, projection)?;
         let filter = self.filter(&pinned.shape, &[])?;
-        let carried = carried(&pinned.shape, projection, &filter)?;
+        let carried = carried_columns(&pinned.shape, projection, &filter)?;
         let row_keys = pinned.shape.codec.row_keys(keys.columns())?;
-        let ranges = Ranges::points(row_keys, &self.spec.range);
+        let ranges = KeyRanges::points(row_keys, &self.spec.range);
         let context = ReadContext { counters: meter.0.clone(), ..ReadContext::default() };
         let mut files = Vec::new();
         for file in &pinned.version.files {
@@ -148,7 +148,7 @@ impl Region {
         &self,
         pinned: Pinned,
         carried: &Carried,
-        ranges: &Ranges,
+        ranges: &KeyRanges,
         batch_rows: usize,
         context: &ReadContext,
     ) -> Result<Scan, EngineError> {
@@ -159,7 +159,8 @@ impl Region {
 
     /// What is there now: nothing that comes later changes it.
     fn pin(&self, as_of: Option<Epoch>) -> Result<Pinned, EngineError> {
-        let life = Life::begin(self.env.clock.clone(), self.id(), self.env.options.scan_life);
+        let life =
+            ReadDeadline::start(self.env.clock.clone(), self.id(), self.env.options.scan_life);
         let pinned = {
             let contents = self.contents.lock();
             contents.phase.check_read(self.id())?;
@@ -183,9 +184,9 @@ impl Region {
     fn assemble(
         &self,
         pinned: Pinned,
-        files: Vec<(Arc<FileMeta>, Ranges)>,
+        files: Vec<(Arc<FileMeta>, KeyRanges)>,
         carried: &Carried,
-        ranges: &Ranges,
+        ranges: &KeyRanges,
         batch_rows: usize,
         context: &ReadContext,
     ) -> Result<Scan, EngineError> {
@@ -197,8 +198,8 @@ impl Region {
             let Some(bounds) = ranges.clamp(low, high) else { continue };
             let unique = run.unique();
             let source = RunSource::new(run, shape.clone(), carried.clone(), ranges, flushed)?;
-            let source = Source::Run(source.seen_at(context.as_of));
-            candidates.push(Candidate { source, bounds, unique });
+            let source = Source::Run(source.with_as_of(context.as_of));
+            candidates.push(ScanSource { source, bounds, unique });
         }
         let mut shown = Vec::new();
         for (file, ranges) in files {
@@ -215,14 +216,14 @@ impl Region {
             let unique = file.one_version_per_key;
             let (access, carried) = (access.clone(), carried.clone());
             let source = FileSource::new(access, file, shape.clone(), carried, &ranges);
-            let source = Source::File(Box::new(source.within(context.clone())));
-            candidates.push(Candidate { source, bounds, unique });
+            let source = Source::File(Box::new(source.with_context(context.clone())));
+            candidates.push(ScanSource { source, bounds, unique });
         }
         Ok(Scan::new(shape, candidates, batch_rows, pinned.life))
     }
 
     /// Of exact keys, those that the file may hold by its indexes.
-    async fn by_index(&self, context: &ReadContext, file: &FileMeta, keys: Ranges) -> Ranges {
+    async fn by_index(&self, context: &ReadContext, file: &FileMeta, keys: KeyRanges) -> KeyRanges {
         let mut left = keys;
         for index in &file.indexes {
             if left.clamp(&file.min_key, &file.max_key).is_none() {
@@ -243,7 +244,7 @@ impl Region {
     fn filter(&self, shape: &TableShape, predicates: &[Predicate]) -> Result<Filter, EngineError> {
         let now_ms = self.env.clock.now_ms();
         let expiry = Expiry::new(&shape.schema, &shape.options, now_ms);
-        Ok(Filter::bind(&shape.schema, predicates)?.hiding(expiry))
+        Ok(Filter::bind(&shape.schema, predicates)?.with_expiry(expiry))
     }
 }
 
@@ -251,12 +252,12 @@ impl Region {
 /// columns count here: a file that they rule out then does not overlap others either.
 fn may_show(
     shape: &TableShape,
-    ranges: &Ranges,
+    ranges: &KeyRanges,
     file: &FileMeta,
     context: &ReadContext,
 ) -> Option<(Vec<u8>, Vec<u8>)> {
     let schema = &shape.schema;
-    let terms = pushed(&context.filter, Pushdown::Keys, schema.primary_key());
+    let terms = pushed_terms(&context.filter, Pushdown::Keys, schema.primary_key());
     let bounds = ranges.clamp(&file.min_key, &file.max_key)?;
     file_admits(schema, file, terms).then_some(bounds)
 }
@@ -266,5 +267,5 @@ struct Pinned {
     shape: Arc<TableShape>,
     version: Arc<Version>,
     runs: Vec<Arc<Run>>,
-    life: Life,
+    life: ReadDeadline,
 }

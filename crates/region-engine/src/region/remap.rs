@@ -69,7 +69,7 @@ impl Region {
             let state = theirs.state();
             not_removed(*parent, &state)?;
             let Some(table) = &state.table else {
-                return Err(refused(*parent, NotShared::Unborn));
+                return Err(refused(*parent, NotShared::ManifestEmpty));
             };
             if !state.is_sealed() {
                 return Err(refused(*parent, NotShared::NotSealed));

@@ -3,7 +3,7 @@
 /// Bytes covered by one checksum.
 pub(crate) const BLOCK_BYTES: u64 = if cfg!(test) { 512 } else { 64 << 10 };
 
-/// Computes the checksums of a stream of bytes.
+/// Computes the block checksums of a stream of bytes.
 #[derive(Debug, Default)]
 pub(crate) struct BlockChecksums {
     done: Vec<u32>,
@@ -20,7 +20,8 @@ impl BlockChecksums {
             self.filled += now.len() as u64;
             if self.filled == BLOCK_BYTES {
                 self.done.push(self.current);
-                (self.current, self.filled) = (0, 0);
+                self.current = 0;
+                self.filled = 0;
             }
             bytes = rest;
         }
@@ -34,8 +35,8 @@ impl BlockChecksums {
     }
 }
 
-/// Checks bytes that begin at `start`, a block's begin, and end with a block. The number of the
-/// first block that is damaged, if one is.
+/// Verifies bytes that begin with a block at offset `start` and end with a block. Returns the
+/// number of the first damaged block, if there is one.
 pub(crate) fn damaged_block(checksums: &[u32], start: u64, bytes: &[u8]) -> Option<u64> {
     let first = start / BLOCK_BYTES;
     let block_bytes = usize::try_from(BLOCK_BYTES).unwrap_or(usize::MAX);
@@ -50,7 +51,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn every_flipped_byte_is_found_whatever_the_pieces() {
+    fn block_checksums_detect_every_flipped_byte() {
         let data: Vec<u8> = (0..3 * BLOCK_BYTES + 17).map(|i| (i % 251) as u8).collect();
         let mut checksums = BlockChecksums::default();
         for piece in data.chunks(1_000) {

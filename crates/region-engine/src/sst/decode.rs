@@ -1,9 +1,11 @@
-//! Decodes the chosen rows of one file, on several cores and ahead of who reads.
+//! Decodes the planned rows of one file, on several cores and ahead of the reader.
 //!
-//! A *stretch* is what is read from the store at once: rows of one row group, all columns of them. A
-//! *unit* is what one core decodes at once: a part of a stretch. While the batches of one unit are
-//! taken, the next ones are decoded and the next stretch is read. So a file in reading holds the
-//! compressed bytes of two stretches and the rows of a few units, however large it is.
+//! - **Stretch**: rows of one row group with all their columns, read from the store in one request.
+//! - **Unit**: part of a stretch, decoded by one core.
+//!
+//! While the reader takes the batches of one unit, the next units are decoded and the next stretch
+//! is read. An open file therefore holds the compressed bytes of two stretches and the rows of a
+//! few units, however large it is.
 
 use std::collections::VecDeque;
 use std::future::poll_fn;
@@ -22,7 +24,7 @@ use tokio::sync::{AcquireError, OwnedSemaphorePermit, Semaphore};
 use tokio::task::JoinHandle;
 use tokio_util::task::AbortOnDropHandle;
 
-use super::fetch::{CheckedReader, Parts};
+use super::fetch::{CheckedReader, FileParts};
 use super::footer::Footer;
 use super::format::PAGE_ROWS;
 use super::plan::{GroupRows, RowPlan};
@@ -31,33 +33,33 @@ use crate::EngineError;
 use crate::read::BATCH_BYTES;
 use crate::read::run_source::PIECE_ROWS;
 
-/// How much of a file is under way at once.
+/// Amounts of a file that are in progress at the same time.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Pace {
-    /// Rows of a stretch at most; a multiple of those of a unit.
+    /// Maximum rows of a stretch; a multiple of `unit_rows`.
     pub(crate) stretch_rows: usize,
-    /// Rows of a unit at most; a multiple of [`PAGE_ROWS`], but for wide rows.
+    /// Maximum rows of a unit; a multiple of [`PAGE_ROWS`] unless rows are wide.
     pub(crate) unit_rows: usize,
-    /// Units that are decoded ahead.
+    /// Number of units that are decoded ahead.
     pub(crate) ahead: usize,
 }
 
 impl Pace {
-    /// The file is read alone: all cores are for it.
+    /// Pace of a file that is read alone and may use all cores.
     pub(crate) const ALONE: Self =
         Self { stretch_rows: 16 * PAGE_ROWS, unit_rows: 4 * PAGE_ROWS, ahead: 2 };
-    /// Other files are read with it, as many as overlap: each holds little.
+    /// Pace of a file that is merged with others: many may overlap, so each holds little.
     pub(crate) const MERGED: Self = Self {
         stretch_rows: 4 * PAGE_ROWS,
-        // The small pages of tests would have a thread called for every few rows.
+        // With the small pages of tests, every few rows would start a thread.
         unit_rows: if cfg!(test) { 4 * PAGE_ROWS } else { PAGE_ROWS },
         ahead: 1,
     };
 
-    /// The same with units of at most so many rows.
+    /// Returns this pace with units of at most `unit_rows` rows.
     fn within(self, unit_rows: usize) -> Self {
         let units = (self.stretch_rows / self.unit_rows).max(1);
-        // A page that lies in two units is decoded twice.
+        // A page that is split between two units is decoded twice.
         let whole_pages = unit_rows - unit_rows % PAGE_ROWS;
         let unit_rows = if whole_pages > 0 { whole_pages } else { unit_rows.max(1) };
         let unit_rows = self.unit_rows.min(unit_rows);
@@ -65,38 +67,38 @@ impl Pace {
     }
 }
 
-pub(super) type Reading = AbortOnDropHandle<Result<Parts, EngineError>>;
-type Waiting =
+pub(super) type PendingRead = AbortOnDropHandle<Result<FileParts, EngineError>>;
+type PendingPermit =
     Pin<Box<dyn Future<Output = Result<OwnedSemaphorePermit, AcquireError>> + Send + Sync>>;
-pub(super) type Decoded = Result<Vec<RecordBatch>, EngineError>;
+pub(super) type DecodeResult = Result<Vec<RecordBatch>, EngineError>;
 
-/// See the module's head.
-pub(crate) struct Decoder {
-    shared: Arc<Shared>,
+/// Decodes the rows of a plan, ahead of the reader.
+pub(crate) struct RowDecoder {
+    shared: Arc<DecodeContext>,
     pace: Pace,
     workers: Arc<Semaphore>,
     stretches: VecDeque<GroupRows>,
-    reading: Option<(GroupRows, Reading)>,
-    units: VecDeque<Unit>,
-    waiting: Option<Waiting>,
-    decoding: VecDeque<JoinHandle<Decoded>>,
+    reading: Option<(GroupRows, PendingRead)>,
+    units: VecDeque<DecodeUnit>,
+    waiting: Option<PendingPermit>,
+    decoding: VecDeque<JoinHandle<DecodeResult>>,
     ready: VecDeque<RecordBatch>,
 }
 
-/// What all units of a file have in common.
-struct Shared {
+/// Data shared by all units of a file.
+struct DecodeContext {
     reader: CheckedReader,
     mask: ProjectionMask,
     leaves: Vec<usize>,
 }
 
-struct Unit {
+struct DecodeUnit {
     rows: GroupRows,
-    parts: Parts,
+    parts: FileParts,
 }
 
-impl Decoder {
-    /// Decodes the rows of `plan` of these leaves of a file.
+impl RowDecoder {
+    /// Creates a decoder of the rows of `plan` of these leaves of a file.
     pub(crate) fn new(
         reader: CheckedReader,
         leaves: Vec<usize>,
@@ -106,9 +108,9 @@ impl Decoder {
     ) -> Self {
         let schema = reader.footer.metadata.parquet_schema();
         let mask = ProjectionMask::leaves(schema, leaves.iter().copied());
-        let shared = Shared { reader, mask, leaves };
+        let shared = DecodeContext { reader, mask, leaves };
         let stretches =
-            plan.0.iter().flat_map(|rows| cut(rows, shared.pace(pace, rows).stretch_rows));
+            plan.0.iter().flat_map(|rows| split_rows(rows, shared.pace(pace, rows).stretch_rows));
         let stretches = stretches.collect();
         Self {
             shared: Arc::new(shared),
@@ -123,10 +125,10 @@ impl Decoder {
         }
     }
 
-    /// The next rows, in order; `None` at the end. Dropped while it waits, it loses nothing.
+    /// Returns the next rows, in order; `None` at the end. Cancel safe.
     ///
     /// # Errors
-    /// [`EngineError::Damaged`], and those of the store; then there is nothing more to come.
+    /// [`EngineError::Damaged`], and errors of the store. No rows follow an error.
     pub(crate) async fn next(&mut self) -> Result<Option<RecordBatch>, EngineError> {
         poll_fn(|context| self.poll_next(context)).await
     }
@@ -149,16 +151,16 @@ impl Decoder {
             if let Some(first) = self.decoding.front_mut() {
                 let decoded = ready!(first.poll_unpin(context));
                 self.decoding.pop_front();
-                self.ready = decoded.map_err(|error| not_ended(&error))??.into();
+                self.ready = decoded.map_err(|error| task_failed(&error))??.into();
             } else if !self.units.is_empty() {
-                // All permits are out, to other reads: in turn with them.
+                // Other reads hold all permits: wait in turn.
                 let workers = &self.workers;
                 let waiting =
                     self.waiting.get_or_insert_with(|| Box::pin(workers.clone().acquire_owned()));
                 let permit = ready!(waiting.poll_unpin(context));
                 self.waiting = None;
                 let permit = permit.map_err(|error| EngineError::Internal {
-                    detail: format!("no more rows are decoded: {error}"),
+                    detail: format!("the decoder has stopped: {error}"),
                 })?;
                 self.start(permit);
             } else if self.reading.is_some() {
@@ -169,26 +171,26 @@ impl Decoder {
         }
     }
 
-    /// Reads the next stretch while the units of the one before are decoded.
+    /// Reads the next stretch while units of the previous one are decoded.
     fn read_ahead(&mut self, context: &mut Context<'_>) -> Result<(), EngineError> {
         loop {
             if self.reading.is_none() && self.units.len() < self.pace.ahead {
                 let shared = &self.shared;
                 self.reading = self.stretches.pop_front().map(|rows| {
                     let ranges = byte_ranges(&shared.reader.footer, &rows, &shared.leaves);
-                    (rows, read(&shared.reader, ranges))
+                    (rows, spawn_read(&shared.reader, ranges))
                 });
             }
             let Some((_, reading)) = &mut self.reading else { return Ok(()) };
             let Poll::Ready(read) = reading.poll_unpin(context) else { return Ok(()) };
             let Some((rows, _)) = self.reading.take() else { return Ok(()) };
-            let parts = read.map_err(|error| not_ended(&error))??;
-            let units = cut(&rows, self.shared.pace(self.pace, &rows).unit_rows).into_iter();
-            self.units.extend(units.map(|rows| Unit { rows, parts: parts.clone() }));
+            let parts = read.map_err(|error| task_failed(&error))??;
+            let units = split_rows(&rows, self.shared.pace(self.pace, &rows).unit_rows).into_iter();
+            self.units.extend(units.map(|rows| DecodeUnit { rows, parts: parts.clone() }));
         }
     }
 
-    /// Gives the next unit to a worker, if there is one.
+    /// Starts a worker on the next unit, if there is one.
     fn start(&mut self, permit: OwnedSemaphorePermit) -> bool {
         let Some(unit) = self.units.pop_front() else { return false };
         let shared = self.shared.clone();
@@ -200,16 +202,16 @@ impl Decoder {
     }
 }
 
-/// A task of its own: others may be waiting for what it fetches, and must not wait for whoever takes
-/// the rows of this read.
-pub(super) fn read(reader: &CheckedReader, ranges: Vec<Range<u64>>) -> Reading {
+/// Starts a separate task: other reads may wait for the bytes that it fetches, and must not depend
+/// on the progress of this read's consumer.
+pub(super) fn spawn_read(reader: &CheckedReader, ranges: Vec<Range<u64>>) -> PendingRead {
     let reader = reader.clone();
     AbortOnDropHandle::new(tokio::spawn(async move { reader.read(&ranges).await }))
 }
 
-impl Shared {
-    /// The pace at which the rows of a row group are decoded: it is counted in rows, and wide ones
-    /// are fewer to a unit.
+impl DecodeContext {
+    /// Returns the pace for the rows of a row group. It is counted in rows, and a unit has fewer
+    /// wide rows.
     fn pace(&self, pace: Pace, rows: &GroupRows) -> Pace {
         pace.within(BATCH_BYTES / self.row_bytes(rows))
     }
@@ -218,18 +220,18 @@ impl Shared {
         row_bytes(&self.reader.footer, rows.group, &self.leaves)
     }
 
-    fn decode(&self, unit: Unit) -> Decoded {
+    fn decode(&self, unit: DecodeUnit) -> DecodeResult {
         decode(&self.reader, self.mask.clone(), unit.parts, unit.rows)
     }
 }
 
-/// Decodes these rows of the columns in `mask`, of which the pages lie in `parts`.
+/// Decodes these rows of the columns in `mask`, whose pages are in `parts`.
 pub(super) fn decode(
     reader: &CheckedReader,
     mask: ProjectionMask,
-    parts: Parts,
+    parts: FileParts,
     rows: GroupRows,
-) -> Decoded {
+) -> DecodeResult {
     let undecodable = |error: ParquetError| reader.undecodable(&error);
     let plan = RowPlan(vec![rows]);
     let (groups, selection) = plan.selection(&reader.footer);
@@ -238,7 +240,7 @@ pub(super) fn decode(
         .with_projection(mask)
         .with_row_groups(groups)
         .with_row_selection(selection)
-        // A mask would read the pages between the chosen ones, which were not fetched.
+        // A mask would read the pages between the selected ones, which were not fetched.
         .with_row_selection_policy(RowSelectionPolicy::Selectors)
         .with_batch_size(PIECE_ROWS)
         .build()
@@ -247,13 +249,12 @@ pub(super) fn decode(
         .map_err(|error| undecodable(error.into()))
 }
 
-/// Bytes that a row of these leaves takes once it is decoded, on the average of its row group; at
-/// least 1.
+/// Returns the average decoded bytes of a row of these leaves in a row group; at least 1.
 pub(super) fn row_bytes(footer: &Footer, group: usize, leaves: &[usize]) -> usize {
     let Some(group) = footer.metadata.metadata().row_groups().get(group) else { return 1 };
     let decoded = |leaf: &usize| {
         let Some(column) = group.columns().get(*leaf) else { return 0 };
-        // A dictionary may hold a long text once that stands in every row.
+        // A dictionary may hold a long text once that occurs in every row.
         let texts = column.unencoded_byte_array_data_bytes().unwrap_or(0);
         offset(column.uncompressed_size().max(texts).max(0))
     };
@@ -262,9 +263,9 @@ pub(super) fn row_bytes(footer: &Footer, group: usize, leaves: &[usize]) -> usiz
     usize::try_from(each).unwrap_or(usize::MAX).max(1)
 }
 
-/// The same rows in parts of at most so many rows, cut where pages begin and end unless rows are so
-/// wide that less than a page is taken at once.
-pub(super) fn cut(whole: &GroupRows, most: usize) -> Vec<GroupRows> {
+/// Splits rows into parts of at most `most` rows, at page boundaries unless rows are so wide that a
+/// part is smaller than a page.
+pub(super) fn split_rows(whole: &GroupRows, most: usize) -> Vec<GroupRows> {
     let mut parts: Vec<GroupRows> = Vec::new();
     for range in &whole.rows {
         let mut start = range.start;
@@ -288,7 +289,7 @@ pub(super) fn cut(whole: &GroupRows, most: usize) -> Vec<GroupRows> {
     parts
 }
 
-/// The bytes of the pages that hold the rows, and of the dictionaries that these need.
+/// Returns the byte ranges of the pages that hold the rows, and of the dictionaries of these pages.
 pub(super) fn byte_ranges(footer: &Footer, rows: &GroupRows, leaves: &[usize]) -> Vec<Range<u64>> {
     let metadata = footer.metadata.metadata();
     let mut ranges = Vec::new();
@@ -321,13 +322,13 @@ pub(super) fn byte_ranges(footer: &Footer, rows: &GroupRows, leaves: &[usize]) -
     ranges
 }
 
-/// An offset that cannot be becomes one that lies outside of every file.
+/// Converts an offset; an invalid one becomes an offset outside of every file.
 fn offset(value: i64) -> u64 {
     u64::try_from(value).unwrap_or(u64::MAX)
 }
 
-pub(super) fn not_ended(error: &tokio::task::JoinError) -> EngineError {
-    EngineError::Internal { detail: format!("reading a file did not come to its end: {error}") }
+pub(super) fn task_failed(error: &tokio::task::JoinError) -> EngineError {
+    EngineError::Internal { detail: format!("a task that read a file failed: {error}") }
 }
 
 #[cfg(test)]
@@ -335,7 +336,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn wide_rows_are_decoded_a_few_at_a_time() {
+    fn wide_rows_are_decoded_in_small_units() {
         for pace in [Pace::ALONE, Pace::MERGED] {
             assert_eq!(pace.within(usize::MAX), pace);
             assert_eq!(pace.within(pace.unit_rows), pace);
@@ -350,19 +351,19 @@ mod tests {
     }
 
     #[test]
-    fn rows_are_cut_where_pages_begin() {
+    fn rows_are_split_at_page_boundaries() {
         let rows = |pairs: &[(usize, usize)]| GroupRows {
             group: 3,
             rows: pairs.iter().map(|(start, end)| *start..*end).collect(),
         };
-        assert_eq!(cut(&rows(&[]), 8), []);
-        assert_eq!(cut(&rows(&[(0, 8)]), 8), [rows(&[(0, 8)])]);
+        assert_eq!(split_rows(&rows(&[]), 8), []);
+        assert_eq!(split_rows(&rows(&[(0, 8)]), 8), [rows(&[(0, 8)])]);
         assert_eq!(
-            cut(&rows(&[(3, 20)]), 8),
+            split_rows(&rows(&[(3, 20)]), 8),
             [rows(&[(3, 8)]), rows(&[(8, 16)]), rows(&[(16, 20)])]
         );
         assert_eq!(
-            cut(&rows(&[(1, 2), (4, 9), (30, 31)]), 8),
+            split_rows(&rows(&[(1, 2), (4, 9), (30, 31)]), 8),
             [rows(&[(1, 2), (4, 8)]), rows(&[(8, 9)]), rows(&[(30, 31)])]
         );
     }

@@ -1,10 +1,10 @@
-//! A few rows of a file, as a point read wants them.
+//! Reader of a few rows of a file, for point reads.
 //!
-//! They are so few that handing them to another thread would take longer than decoding them. A
-//! *block* is what is looked at, at once: the rows of one entry of the key index, which a page holds
-//! of most columns. When a block is read and its bytes turn out to be in the cache, it is not read for
-//! the first time: then all its values are decoded, and kept in the cache, where the next read takes
-//! its rows from. What is read once leaves nothing but its bytes there.
+//! Decoding them is faster than passing them to another thread. A *block* is the unit of a
+//! read: the rows of one entry of the key index, which one page holds for most columns. If the
+//! bytes of a block are already in the cache, this is not its first read: then all its values are
+//! decoded and cached, and the next read takes its rows from there. A block that is read once
+//! leaves only its bytes in the cache.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -16,52 +16,52 @@ use parquet::arrow::ProjectionMask;
 use parquet::errors::ParquetError;
 use uuid::Uuid;
 
-use super::decode::{byte_ranges, cut, decode, not_ended, read, row_bytes};
-use super::fetch::{CheckedReader, Parts};
+use super::decode::{byte_ranges, decode, row_bytes, spawn_read, split_rows, task_failed};
+use super::fetch::{CheckedReader, FileParts};
 use super::footer::Footer;
 use super::format::PAGE_ROWS;
 use super::plan::{GroupRows, RowPlan, group_rows};
 use crate::EngineError;
-use crate::cache::values::MOST_BYTES;
+use crate::cache::values::MAX_VALUES_BYTES;
 use crate::read::BATCH_BYTES;
 
-/// See the module's head.
-pub(crate) struct Few {
+/// Reader of the rows of a small plan.
+pub(crate) struct FewRowsReader {
     reader: CheckedReader,
     leaves: Vec<usize>,
     schema: SchemaRef,
-    /// Rows of one block each.
+    /// Remaining rows, an entry for each block.
     blocks: VecDeque<GroupRows>,
 }
 
-/// Whether the rows of a plan are few, and few bytes.
-pub(crate) fn are_few(footer: &Footer, leaves: &[usize], plan: &RowPlan) -> bool {
+/// Returns whether the rows of a plan are few, and few bytes.
+pub(crate) fn is_small(footer: &Footer, leaves: &[usize], plan: &RowPlan) -> bool {
     let bytes =
         |rows: &GroupRows| row_bytes(footer, rows.group, leaves).saturating_mul(rows.count());
     plan.rows() <= 2 * PAGE_ROWS
         && plan.0.iter().map(bytes).fold(0, usize::saturating_add) <= BATCH_BYTES
 }
 
-impl Few {
-    /// The rows of `plan` of these leaves of a file, in order.
+impl FewRowsReader {
+    /// Creates a reader of the rows of `plan` of these leaves of a file, in order.
     pub(crate) fn new(reader: CheckedReader, leaves: Vec<usize>, plan: &RowPlan) -> Self {
         let fields = reader.footer.metadata.schema().fields();
         // All columns of a table are flat, so leaves are fields.
         let fields: Vec<_> = leaves.iter().filter_map(|leaf| fields.get(*leaf).cloned()).collect();
-        let blocks = plan.0.iter().flat_map(|rows| cut(rows, PAGE_ROWS)).collect();
+        let blocks = plan.0.iter().flat_map(|rows| split_rows(rows, PAGE_ROWS)).collect();
         Self { reader, leaves, schema: Arc::new(Schema::new(fields)), blocks }
     }
 
-    /// The next rows; `None` at the end.
+    /// Returns the next rows; `None` at the end.
     ///
     /// # Errors
-    /// [`EngineError::Damaged`], and those of the store.
+    /// [`EngineError::Damaged`], and errors of the store.
     pub(crate) async fn next(&mut self) -> Result<Option<RecordBatch>, EngineError> {
         let Some(rows) = self.blocks.pop_front() else { return Ok(None) };
-        let block = Block::of(&self.reader.footer, &rows);
-        let held = self.reader.cache.values(self.file(), block.id, &self.leaves);
-        let mut columns: Vec<Option<ArrayRef>> = Vec::with_capacity(held.len());
-        for values in held {
+        let block = IndexBlock::of(&self.reader.footer, &rows);
+        let cached = self.reader.cache.values(self.file(), block.id, &self.leaves);
+        let mut columns: Vec<Option<ArrayRef>> = Vec::with_capacity(cached.len());
+        for values in cached {
             columns.push(values.map(|values| block.pick(&values, &rows)).transpose()?);
         }
         if columns.contains(&None) {
@@ -82,20 +82,21 @@ impl Few {
         self.reader.file.file_id.0
     }
 
-    /// Some columns of the rows, in order.
+    /// Reads some columns of the rows, in order.
     async fn read(
         &self,
-        block: &Block,
+        block: &IndexBlock,
         rows: &GroupRows,
         leaves: Vec<usize>,
     ) -> Result<Vec<ArrayRef>, EngineError> {
         let footer = &self.reader.footer;
         let narrow =
-            |leaf: &usize| row_bytes(footer, rows.group, &[*leaf]) <= MOST_BYTES / PAGE_ROWS;
+            |leaf: &usize| row_bytes(footer, rows.group, &[*leaf]) <= MAX_VALUES_BYTES / PAGE_ROWS;
         let (narrow, wide): (Vec<usize>, Vec<usize>) = leaves.iter().partition(|leaf| narrow(leaf));
         let mut ranges = byte_ranges(footer, &block.rows, &narrow);
         ranges.extend(byte_ranges(footer, rows, &wide));
-        let parts = read(&self.reader, ranges).await.map_err(|error| not_ended(&error))??;
+        let parts =
+            spawn_read(&self.reader, ranges).await.map_err(|error| task_failed(&error))??;
         let mut columns = Vec::with_capacity(leaves.len());
         if parts.cached && self.reader.keep {
             let whole = self.decode(&parts, &block.rows, &narrow)?;
@@ -113,7 +114,7 @@ impl Few {
 
     fn decode(
         &self,
-        parts: &Parts,
+        parts: &FileParts,
         rows: &GroupRows,
         leaves: &[usize],
     ) -> Result<Vec<ArrayRef>, EngineError> {
@@ -124,7 +125,7 @@ impl Few {
         let mask = ProjectionMask::leaves(schema, leaves.iter().copied());
         let decoded = decode(&self.reader, mask, parts.clone(), rows.clone())?;
         let whole = match decoded.as_slice() {
-            [only] => only.clone(),
+            [batch] => batch.clone(),
             several => {
                 let schema =
                     several.first().map_or_else(|| self.schema.clone(), RecordBatch::schema);
@@ -140,15 +141,15 @@ impl Few {
 }
 
 /// The rows of one entry of the key index.
-struct Block {
+struct IndexBlock {
     /// Row group, and number within it.
     id: (usize, usize),
     rows: GroupRows,
     start: usize,
 }
 
-impl Block {
-    /// The block in which these rows lie.
+impl IndexBlock {
+    /// Returns the block that contains these rows.
     fn of(footer: &Footer, rows: &GroupRows) -> Self {
         let number = rows.rows.first().map_or(0, |range| range.start / PAGE_ROWS);
         let start = number * PAGE_ROWS;
@@ -157,8 +158,8 @@ impl Block {
         Self { id: (rows.group, number), rows: whole, start }
     }
 
-    /// Of all values of the block, those of some of its rows: a copy, which does not keep the others
-    /// in memory.
+    /// Picks the values of some rows from all values of the block. The result is a copy, which does
+    /// not keep the other values in memory.
     fn pick(&self, values: &ArrayRef, rows: &GroupRows) -> Result<ArrayRef, EngineError> {
         if *rows == self.rows {
             return Ok(values.clone());

@@ -1,4 +1,4 @@
-//! The end of a file: read once, checked, and kept in a cache that is bounded by bytes.
+//! Footers of files: read once, verified, and kept in a cache that is bounded in bytes.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -13,13 +13,13 @@ use super::format::{
     BLOCKS_KEY, FORMAT, FORMAT_KEY, KEY_INDEX_KEY, NAN_KEY, PAGE_ROWS, decode_checksums,
     decode_ids, decode_keys,
 };
-use super::plan::{Pages, pages};
+use super::plan::{ColumnPages, pages};
 use crate::EngineError;
 use crate::cache::lru::Lru;
 use crate::file_meta::FileMeta;
 use crate::storage::{Storage, StorageError};
 
-/// What a reader needs to know of a file before it reads data.
+/// Metadata that a reader needs before it reads data.
 #[derive(Debug)]
 pub(crate) struct Footer {
     pub(crate) metadata: ArrowReaderMetadata,
@@ -28,30 +28,31 @@ pub(crate) struct Footer {
     pub(crate) block_checksums: Vec<u32>,
     /// First key of every [`PAGE_ROWS`] rows of each row group.
     pub(crate) key_index: Vec<Vec<u8>>,
-    /// Float columns that hold a NaN; `None` when the writer did not look.
+    /// Float columns that contain a NaN; `None` when the writer did not record them.
     pub(crate) nan_columns: Option<Vec<ColumnId>>,
     /// Pages of each leaf.
-    pub(crate) pages: Vec<Pages>,
-    /// Bytes of data: where the tail begins.
+    pub(crate) pages: Vec<ColumnPages>,
+    /// Length of the data in bytes; the tail begins there.
     pub(crate) data_end: u64,
     weight: usize,
 }
 
-/// Footers by file, the least recently used go first. Files never change, so nothing expires.
+/// Cache of footers by file; evicts the least recently used. Files never change, so nothing
+/// expires.
 #[derive(Debug)]
 pub struct FooterCache(Mutex<Lru<FileId, Arc<Footer>>>);
 
 impl FooterCache {
-    /// Holds footers of at most `capacity` bytes together; 0 caches nothing.
+    /// Creates a cache of at most `capacity` bytes; 0 disables caching.
     pub fn new(capacity: usize) -> Self {
         Self(Mutex::new(Lru::new(capacity)))
     }
 }
 
-/// The file's footer, from the cache or the store.
+/// Returns the file's footer, from the cache or the store.
 ///
 /// # Errors
-/// [`EngineError::Damaged`] when it is not what was written, [`EngineError::Storage`] when it
+/// [`EngineError::Damaged`] when it differs from what was written, [`EngineError::Storage`] when it
 /// cannot be read.
 pub(crate) async fn footer(
     storage: &Storage,
@@ -80,13 +81,13 @@ pub(crate) async fn footer(
     Ok(footer)
 }
 
-/// Says what is wrong with a file.
+/// Returns the error for a damaged file.
 pub(crate) fn damaged(storage: &Storage, file: &FileMeta, detail: String) -> EngineError {
     EngineError::Damaged { object: storage.name(&file.path()), detail }
 }
 
-/// A read that failed: because the file has another size than was written, or because the store
-/// does not answer.
+/// Returns the error for a failed read: damage when the file's size differs from what was written,
+/// otherwise the store's error.
 pub(crate) async fn read_failed(
     storage: &Storage,
     file: &FileMeta,
@@ -120,23 +121,23 @@ fn parse(tail: &Bytes, file: &FileMeta) -> Result<(u32, Footer), String> {
             .and_then(|pair| pair.value.as_deref())
             .ok_or_else(|| format!("its footer lacks {key}"))
     };
-    let format = value(FORMAT_KEY)?.parse().map_err(|_| "its format is no number".to_owned())?;
+    let format = value(FORMAT_KEY)?.parse().map_err(|_| "its format is not a number".to_owned())?;
     let malformed = |what: &str| format!("its {what} cannot be read");
     let block_checksums =
         decode_checksums(value(BLOCKS_KEY)?).ok_or_else(|| malformed("block checksums"))?;
     let key_index = decode_keys(value(KEY_INDEX_KEY)?).ok_or_else(|| malformed("key index"))?;
     if key_index.len() != index_entries(&metadata) {
-        return Err("its key index does not fit its row groups".to_owned());
+        return Err("its key index does not match its row groups".to_owned());
     }
     let nan_columns = match value(NAN_KEY) {
         Ok(text) => Some(decode_ids(text).ok_or_else(|| malformed("list of NaN columns"))?),
-        // Files are older than this entry.
+        // Files may be older than this entry.
         Err(_) => None,
     };
     let leaves = leaves(&metadata);
     let pages = pages(&metadata);
     let data_end = file.size - file.tail.length;
-    // What lies in memory is about as large as what lies in the file, offsets twice that.
+    // In memory the footer is about as large as in the file, offsets twice that.
     let weight = 3 * tail.len();
     let metadata = ArrowReaderMetadata::try_new(Arc::new(metadata), ArrowReaderOptions::new())
         .map_err(|error| error.to_string())?;

@@ -1,4 +1,4 @@
-//! What our Parquet files look like: columns, encodings, metadata.
+//! Format of our Parquet files: columns, encodings, metadata.
 
 use std::sync::Arc;
 
@@ -17,26 +17,26 @@ use crate::EngineError;
 pub const SEQUENCE_COLUMN: &str = "_tw_seq";
 /// Epoch of each row version (uint64).
 pub const EPOCH_COLUMN: &str = "_tw_epoch";
-/// What each row version does (uint8): 0 put, 1 delete.
+/// Operation of each row version (uint8): 0 put, 1 delete.
 pub const OP_COLUMN: &str = "_tw_op";
 
-/// Field ids of the internal columns: the last ones that Parquet has.
+/// Field ids of the internal columns: the highest ones that Parquet allows.
 pub(crate) const SEQUENCE_ID: ColumnId = ColumnId(i32::MAX as u32 - 2);
 pub(crate) const EPOCH_ID: ColumnId = ColumnId(i32::MAX as u32 - 1);
 pub(crate) const OP_ID: ColumnId = ColumnId(i32::MAX as u32);
 
 /// Rows of a row group. Small in tests, like those of a page, so that they cross the boundaries.
 pub(crate) const ROW_GROUP_ROWS: usize = if cfg!(test) { 40 } else { 131_072 };
-/// Bytes at which a row group ends before it has all its rows, encoded or not: twice what usual rows
-/// take.
+/// Size at which a row group ends before it has all its rows, encoded or not, in bytes: twice the
+/// size of usual rows.
 pub(crate) const ROW_GROUP_BYTES: usize = 32 << 20;
-/// Bytes of rows that are encoded at once: pages and row groups are ended between these only.
+/// Bytes of rows that are encoded in one step: pages and row groups end only between steps.
 pub(crate) const SLICE_BYTES: usize = 4 << 20;
 /// Rows of a page, and of an entry of the key index.
 pub(crate) const PAGE_ROWS: usize = if cfg!(test) { 8 } else { 8_192 };
 
-/// Whether a row group of so many rows, which take so much memory, ends. It is in memory until then,
-/// and rows may be wide.
+/// Returns whether a row group of `rows` rows and `bytes` bytes of memory must end. It is in memory
+/// until then, and rows may be wide.
 pub(crate) fn group_is_full(rows: usize, bytes: usize) -> bool {
     rows >= ROW_GROUP_ROWS || bytes >= ROW_GROUP_BYTES
 }
@@ -46,9 +46,9 @@ pub(crate) const FORMAT_KEY: &str = "tidewater.format";
 pub(crate) const REGION_KEY: &str = "tidewater.region";
 pub(crate) const SCHEMA_VERSION_KEY: &str = "tidewater.schema_version";
 pub(crate) const WRITER_KEY: &str = "tidewater.writer";
-/// Key-value metadata: field ids of the float columns that hold a NaN, decimal, separated by commas.
-/// Parquet's statistics pass over NaN, which compares greater than all else (or less, by its sign):
-/// without this no statistics of floats could be believed.
+/// Key-value metadata: field ids of the float columns that contain a NaN, decimal, separated by
+/// commas. Parquet's statistics ignore NaN, which sorts above or below all else, depending on its
+/// sign. Without this list, no statistics of floats are usable.
 pub(crate) const NAN_KEY: &str = "tidewater.nan_columns";
 /// Key-value metadata: crc32c of every block of the data, hexadecimal.
 pub(crate) const BLOCKS_KEY: &str = "tidewater.block_crc32c";
@@ -57,10 +57,11 @@ pub(crate) const KEY_INDEX_KEY: &str = "tidewater.key_index";
 
 /// The newest format that this release writes and reads.
 pub(crate) const FORMAT: u32 = 1;
-/// Who wrote a file. The same in all tests, so that the bytes of a file can be frozen.
+/// Version of the writer. The same in all tests, so that the bytes of a file can be frozen.
 const WRITER: &str = if cfg!(test) { "test" } else { env!("CARGO_PKG_VERSION") };
 
-/// The columns of a file. Deletes leave all but the key columns null, whatever the schema says.
+/// Returns the columns of a file. Deletes have nulls in all but the key columns, whatever the
+/// schema allows.
 pub(crate) fn file_schema(schema: &TableSchema, with_deletes: bool) -> SchemaRef {
     let table = schema.arrow();
     let mut fields: Vec<Field> = table
@@ -85,8 +86,8 @@ pub(crate) fn file_schema(schema: &TableSchema, with_deletes: bool) -> SchemaRef
     Arc::new(Schema::new(fields))
 }
 
-/// How a file is encoded. `sorting`: the file is sorted by its key columns, which it is not where
-/// the vnode leads.
+/// Returns the encoding of a file. `sorting`: the file is sorted by its key columns, which is false
+/// for hash-distributed tables, whose keys begin with the vnode.
 pub(crate) fn properties(
     schema: &TableSchema,
     region: RegionId,
@@ -102,7 +103,7 @@ pub(crate) fn properties(
         .set_statistics_enabled(EnabledStatistics::Page)
         .set_max_row_group_row_count(Some(ROW_GROUP_ROWS))
         .set_data_page_row_count_limit(PAGE_ROWS)
-        // The limit is looked at between batches only.
+        // The limit is checked between batches only.
         .set_write_batch_size(PAGE_ROWS.min(1_024))
         .set_sorting_columns(sorting.then(|| sorting_columns(schema)))
         .set_key_value_metadata(Some(vec![
@@ -127,8 +128,9 @@ pub(crate) fn properties(
         .build())
 }
 
-/// `None`: a dictionary, as long as it pays. Floats hardly repeat, and a dictionary costs four
-/// fifths of the writer's speed; numbers and times lie close together, which deltas use better.
+/// Encoding of a column; `None`: a dictionary while it is efficient. Floats hardly repeat, and a
+/// dictionary costs four fifths of the writer's speed. Numbers and times are close together, which
+/// suits delta encoding.
 fn encoding_of(data_type: &ColumnType) -> Option<Encoding> {
     match data_type {
         ColumnType::Float32 | ColumnType::Float64 | ColumnType::Bool => Some(Encoding::PLAIN),
@@ -166,7 +168,7 @@ fn sorting_columns(schema: &TableSchema) -> Vec<SortingColumn> {
         .collect()
 }
 
-/// Row keys in one piece of text.
+/// Encodes row keys as text.
 pub(crate) fn encode_keys(keys: &[Vec<u8>]) -> String {
     let mut text = String::with_capacity(keys.iter().map(|key| 8 + 2 * key.len()).sum());
     for key in keys {
@@ -190,7 +192,7 @@ pub(crate) fn decode_keys(text: &str) -> Option<Vec<Vec<u8>>> {
     Some(keys)
 }
 
-/// Columns that hold a NaN in one piece of text.
+/// Encodes the ids of columns with a NaN as text.
 pub(crate) fn encode_ids(ids: &[ColumnId]) -> String {
     let ids: Vec<String> = ids.iter().map(ToString::to_string).collect();
     ids.join(",")
@@ -201,7 +203,7 @@ pub(crate) fn decode_ids(text: &str) -> Option<Vec<ColumnId>> {
     text.split(',').filter(|_| !text.is_empty()).map(|id| id.parse().ok().map(ColumnId)).collect()
 }
 
-/// Checksums in one piece of text.
+/// Encodes checksums as text.
 pub(crate) fn encode_checksums(checksums: &[u32]) -> String {
     let mut text = String::with_capacity(8 * checksums.len());
     for checksum in checksums {
@@ -239,7 +241,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn keys_and_checksums_have_frozen_text() {
+    fn footer_text_encodings_are_frozen() {
         let keys = vec![vec![], vec![1, 0xab]];
         assert_eq!(encode_keys(&keys), "000000000000000201ab");
         assert_eq!(decode_keys("000000000000000201ab"), Some(keys));
@@ -252,14 +254,14 @@ mod tests {
     }
 
     #[test]
-    fn a_row_group_ends_with_its_rows_or_with_its_memory() {
+    fn row_group_ends_at_row_or_memory_limit() {
         assert!(!group_is_full(ROW_GROUP_ROWS - 1, ROW_GROUP_BYTES - 1));
         assert!(group_is_full(ROW_GROUP_ROWS, 0));
         assert!(group_is_full(1, ROW_GROUP_BYTES));
     }
 
     #[test]
-    fn other_text_is_refused() {
+    fn invalid_footer_text_is_refused() {
         for text in ["0", "zz", "000000", "0000000201", "00000002010203ff", "ffffffff00"] {
             assert_eq!(decode_keys(text), None, "{text}");
         }

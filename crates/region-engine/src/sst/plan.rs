@@ -1,4 +1,4 @@
-//! Which rows of a file a read must decode: a pure choice from its footer.
+//! Plan of a file read: selects from the footer which rows must be decoded (pure).
 
 use std::ops::Range;
 
@@ -12,9 +12,9 @@ use super::format::PAGE_ROWS;
 use super::statistics::ColumnStatistics;
 use crate::read::filter::Term;
 use crate::read::prune::admits;
-use crate::read::stats::Counters;
+use crate::read::stats::ScanCounters;
 
-/// The rows of one row group, as ranges in order that neither touch nor overlap.
+/// Rows of one row group, as ascending ranges that neither touch nor overlap.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct GroupRows {
     pub(crate) group: usize,
@@ -22,17 +22,18 @@ pub(crate) struct GroupRows {
 }
 
 impl GroupRows {
-    /// How many rows there are.
+    /// Returns the number of rows.
     pub(crate) fn count(&self) -> usize {
         self.rows.iter().map(ExactSizeIterator::len).sum()
     }
 }
 
-/// Row groups in order; those of which no row is wanted are left out.
+/// Selected rows of a file: row groups in order, without those of which no row is selected.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct RowPlan(pub(crate) Vec<GroupRows>);
 
-/// The rows that may fulfil all terms and lie in the chosen blocks of the key index (`None`: all).
+/// Selects the rows that may match all terms and are in the selected blocks of the key index
+/// (`None`: all).
 pub(crate) fn plan(
     footer: &Footer,
     schema: &TableSchema,
@@ -78,7 +79,7 @@ pub(crate) fn plan(
 }
 
 impl RowPlan {
-    /// What the Parquet library takes: row groups, and the rows within all of them.
+    /// Returns the input of the Parquet library: row groups, and the rows within all of them.
     pub(crate) fn selection(&self, footer: &Footer) -> (Vec<usize>, RowSelection) {
         let mut selectors = Vec::new();
         for GroupRows { group, rows } in &self.0 {
@@ -94,22 +95,24 @@ impl RowPlan {
         (self.0.iter().map(|rows| rows.group).collect(), selectors.into())
     }
 
-    /// How many rows there are.
+    /// Returns the number of rows.
     pub(crate) fn rows(&self) -> usize {
         self.0.iter().map(GroupRows::count).sum()
     }
 
-    /// Of all rows, counted through from 0, those that lie in `kept`: ranges in order that do not
-    /// overlap.
+    /// Keeps those rows, numbered from 0 over the whole plan, that are in `kept`: ascending ranges
+    /// that do not overlap.
     pub(crate) fn pick(&self, kept: &[Range<usize>]) -> Self {
-        let (mut picked, mut at) = (Vec::new(), 0);
+        let mut picked = Vec::new();
+        let mut at = 0;
         for group in &self.0 {
             let mut rows = Vec::new();
             for range in &group.rows {
-                let here = at..at + range.len();
-                let found = intersect(std::slice::from_ref(&here), kept);
-                let moved = |f: Range<usize>| range.start + f.start - at..range.start + f.end - at;
-                rows.extend(found.into_iter().map(moved));
+                let span = at..at + range.len();
+                let found = intersect(std::slice::from_ref(&span), kept);
+                let shifted =
+                    |f: Range<usize>| range.start + f.start - at..range.start + f.end - at;
+                rows.extend(found.into_iter().map(shifted));
                 at += range.len();
             }
             if !rows.is_empty() {
@@ -119,10 +122,10 @@ impl RowPlan {
         Self(picked)
     }
 
-    /// What will be read of these columns, and what will not.
-    pub(crate) fn usage(&self, footer: &Footer, leaves: &[usize]) -> Usage {
+    /// Returns the pages of these columns that will be read and skipped.
+    pub(crate) fn usage(&self, footer: &Footer, leaves: &[usize]) -> PageUsage {
         let metadata = footer.metadata.metadata();
-        let mut usage = Usage { groups: self.0.len() as u64, ..Usage::default() };
+        let mut usage = PageUsage { groups: self.0.len() as u64, ..PageUsage::default() };
         usage.groups_pruned = (metadata.num_row_groups() as u64).saturating_sub(usage.groups);
         for GroupRows { group, rows } in &self.0 {
             let columns = metadata.offset_index().and_then(|index| index.get(*group));
@@ -130,7 +133,7 @@ impl RowPlan {
             columns.for_each(|column| usage.add(column.page_locations(), rows));
         }
         let whole = leaves.iter().filter_map(|leaf| footer.pages.get(*leaf));
-        let whole = whole.fold(Pages::default(), |sum, leaf| Pages {
+        let whole = whole.fold(ColumnPages::default(), |sum, leaf| ColumnPages {
             count: sum.count + leaf.count,
             bytes: sum.bytes.saturating_add(leaf.bytes),
         });
@@ -140,18 +143,18 @@ impl RowPlan {
     }
 }
 
-/// All pages of a column in one file.
+/// Number and bytes of the pages of a column in one file.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub(crate) struct Pages {
+pub(crate) struct ColumnPages {
     count: u64,
     bytes: u64,
 }
 
-/// The pages of each column: counted once, not for every read.
-pub(crate) fn pages(metadata: &ParquetMetaData) -> Vec<Pages> {
-    let mut pages: Vec<Pages> = Vec::new();
+/// Counts the pages of each column, once per file and not for every read.
+pub(crate) fn pages(metadata: &ParquetMetaData) -> Vec<ColumnPages> {
+    let mut pages: Vec<ColumnPages> = Vec::new();
     for columns in metadata.offset_index().into_iter().flatten() {
-        pages.resize(pages.len().max(columns.len()), Pages::default());
+        pages.resize(pages.len().max(columns.len()), ColumnPages::default());
         for (sum, column) in pages.iter_mut().zip(columns) {
             let bytes = column.page_locations().iter().map(page_bytes);
             sum.count += column.page_locations().len() as u64;
@@ -165,9 +168,9 @@ fn page_bytes(page: &PageLocation) -> u64 {
     u64::try_from(page.compressed_page_size).unwrap_or(0)
 }
 
-/// Pages and compressed bytes of the columns of a read in one file.
+/// Row groups, pages and compressed bytes that a read of one file reads and skips.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub(crate) struct Usage {
+pub(crate) struct PageUsage {
     pub(crate) groups: u64,
     pub(crate) groups_pruned: u64,
     pub(crate) pages: u64,
@@ -176,11 +179,12 @@ pub(crate) struct Usage {
     pub(crate) bytes_pruned: u64,
 }
 
-impl Usage {
+impl PageUsage {
     fn add(&mut self, pages: &[PageLocation], chosen: &[Range<usize>]) {
         let row = |page: &PageLocation| usize::try_from(page.first_row_index).unwrap_or(0);
         for (index, page) in pages.iter().enumerate() {
-            let (start, end) = (row(page), pages.get(index + 1).map_or(usize::MAX, row));
+            let start = row(page);
+            let end = pages.get(index + 1).map_or(usize::MAX, row);
             let next = chosen.partition_point(|rows| rows.end <= start);
             if chosen.get(next).is_some_and(|rows| rows.start < end) {
                 self.pages += 1;
@@ -189,7 +193,7 @@ impl Usage {
         }
     }
 
-    pub(crate) fn count(&self, counters: &Counters) {
+    pub(crate) fn count(&self, counters: &ScanCounters) {
         counters.row_groups.add(self.groups);
         counters.row_groups_pruned.add(self.groups_pruned);
         counters.pages.add(self.pages);
@@ -217,7 +221,7 @@ fn chosen_blocks<'a>(blocks: impl Iterator<Item = &'a bool>, rows: usize) -> Vec
     )
 }
 
-/// The same rows with ranges that touch made one.
+/// Joins ranges that touch.
 fn joined(ranges: impl Iterator<Item = Range<usize>>) -> Vec<Range<usize>> {
     let mut joined: Vec<Range<usize>> = Vec::new();
     for range in ranges.filter(|range| !range.is_empty()) {
@@ -229,9 +233,10 @@ fn joined(ranges: impl Iterator<Item = Range<usize>>) -> Vec<Range<usize>> {
     joined
 }
 
-/// The rows that lie in both.
+/// Returns the rows that are in both.
 fn intersect(a: &[Range<usize>], b: &[Range<usize>]) -> Vec<Range<usize>> {
-    let (mut i, mut j) = (0, 0);
+    let mut i = 0;
+    let mut j = 0;
     let mut both = Vec::new();
     while let (Some(x), Some(y)) = (a.get(i), b.get(j)) {
         both.push(x.start.max(y.start)..x.end.min(y.end));
@@ -249,7 +254,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn rows_that_lie_in_both() {
+    fn intersect_returns_rows_in_both_plans() {
         type Pairs = &'static [(usize, usize)];
         let cases: &[(Pairs, Pairs, Pairs)] = &[
             (&[], &[(0, 9)], &[]),
@@ -269,7 +274,7 @@ mod tests {
     }
 
     #[test]
-    fn rows_are_picked_by_their_position() {
+    fn row_plan_keeps_rows_by_position() {
         let group = |group, pairs: &[(usize, usize)]| GroupRows {
             group,
             rows: pairs.iter().map(|(start, end)| *start..*end).collect(),
@@ -291,7 +296,7 @@ mod tests {
     }
 
     #[test]
-    fn blocks_become_ranges_of_rows() {
+    fn index_blocks_become_row_ranges() {
         let rows = 3 * PAGE_ROWS + 1;
         let of = |blocks: &[bool]| chosen_blocks(blocks.iter(), rows);
         assert!(of(&[false; 4]).is_empty());

@@ -1,5 +1,5 @@
-//! Takes the bytes that the Parquet encoder makes: checksums them block by block, and hands them on
-//! in parts, so that no file is ever held whole.
+//! Output of the Parquet encoder: computes checksums block by block and passes the bytes on in
+//! parts, so that no file is ever in memory as a whole.
 
 use std::io::{self, Write};
 
@@ -7,29 +7,29 @@ use bytes::{Bytes, BytesMut};
 
 use super::blocks::BlockChecksums;
 
-/// Bytes handed on at once.
+/// Bytes of a part.
 const PART_BYTES: usize = 4 << 20;
 
-/// Where parts go. May block.
+/// Receiver of the parts of a file. May block.
 pub(crate) trait PartReceiver: Send {
-    /// Takes the next bytes of the file.
+    /// Accepts the next bytes of the file.
     fn part(&mut self, bytes: Bytes) -> io::Result<()>;
 }
 
-/// See the module's head.
+/// Writer that splits a file into parts.
 #[derive(Debug)]
-pub(crate) struct Sink<R> {
-    /// `None` once the file has ended.
+pub(crate) struct PartSink<R> {
+    /// `None` after the file has ended.
     receiver: Option<R>,
     part: BytesMut,
     written: u64,
     blocks: BlockChecksums,
-    /// crc32c of what came after the data, once the data has ended.
+    /// crc32c of the bytes after the data, once the data has ended.
     tail: Option<u32>,
     checksum: u32,
 }
 
-impl<R: PartReceiver> Sink<R> {
+impl<R: PartReceiver> PartSink<R> {
     pub(crate) fn new(receiver: R) -> Self {
         Self {
             receiver: Some(receiver),
@@ -41,12 +41,12 @@ impl<R: PartReceiver> Sink<R> {
         }
     }
 
-    /// Bytes taken so far.
+    /// Bytes written so far.
     pub(crate) fn written(&self) -> u64 {
         self.written
     }
 
-    /// All data has come: what follows are page indexes and footer. The checksums of the data.
+    /// Ends the data and returns its checksums; page indexes and footer follow.
     pub(crate) fn end_data(&mut self) -> Vec<u32> {
         self.tail = Some(0);
         std::mem::take(&mut self.blocks).finish()
@@ -62,7 +62,7 @@ impl<R: PartReceiver> Sink<R> {
         self.checksum
     }
 
-    /// Hands on what is left; gives the receiver back.
+    /// Passes on the last part and returns the receiver.
     pub(crate) fn finish(&mut self) -> io::Result<R> {
         let mut receiver = self.receiver.take().ok_or_else(ended)?;
         if !self.part.is_empty() {
@@ -72,7 +72,7 @@ impl<R: PartReceiver> Sink<R> {
     }
 }
 
-impl<R: PartReceiver> Write for Sink<R> {
+impl<R: PartReceiver> Write for PartSink<R> {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         match &mut self.tail {
             None => self.blocks.update(bytes),

@@ -13,27 +13,27 @@ use tidewater_common::rows::rows_within;
 use tokio::sync::Semaphore;
 
 use super::convert::from_stored;
-use super::decode::{Decoder, Pace};
+use super::decode::{Pace, RowDecoder};
 use super::fetch::CheckedReader;
-use super::few::{Few, are_few};
+use super::few::{FewRowsReader, is_small};
 use super::footer::{Footer, FooterCache, damaged, footer};
 use super::format::{EPOCH_ID, OP_ID, PAGE_ROWS, SEQUENCE_ID};
 use super::plan::{RowPlan, plan};
 use super::statistics::file_admits;
 use crate::EngineError;
-use crate::cache::{ObjectCache, worth_keeping};
+use crate::cache::{ObjectCache, should_cache};
 use crate::env::RegionEnv;
 use crate::file_meta::FileMeta;
 use crate::read::BATCH_BYTES;
 use crate::read::context::ReadContext;
 use crate::read::filter::Term;
-use crate::read::pushdown::{Pushdown, pushed};
-use crate::read::ranges::Ranges;
+use crate::read::pushdown::{Pushdown, pushed_terms};
+use crate::read::ranges::KeyRanges;
 use crate::read::shape::{Carried, Piece, TableShape};
 use crate::row_versions::{Numbers, Ops, RowOp, RowVersions, Stamps};
 use crate::storage::Storage;
 
-/// What reading a file takes beside the file itself.
+/// The resources needed to read files.
 #[derive(Debug, Clone)]
 pub(crate) struct FileAccess {
     storage: Storage,
@@ -45,7 +45,8 @@ pub(crate) struct FileAccess {
 }
 
 impl FileAccess {
-    /// `scanned`: bytes of all files that the read may open; large reads do not fill the cache.
+    /// Creates the access to files. `scanned`: bytes of all files that the read may open; large
+    /// reads do not fill the cache.
     pub(crate) fn new(env: &RegionEnv, scanned: u64) -> Self {
         Self {
             storage: env.storage.clone(),
@@ -57,41 +58,41 @@ impl FileAccess {
     }
 }
 
-/// See the module's head. Opened at the first call of [`FileSource::next`]; decodes only the
-/// columns that are needed.
+/// Source that yields the rows of a file. Opened at the first call of [`FileSource::next`]; decodes
+/// only the columns that are needed.
 pub(crate) struct FileSource {
     access: FileAccess,
     file: Arc<FileMeta>,
     shape: Arc<TableShape>,
     carried: Carried,
-    /// What the read asks for within the file's clip.
-    ranges: Ranges,
-    /// The rows go through a merge: their keys and sequences are needed.
+    /// The read's ranges within the file's clip.
+    ranges: KeyRanges,
+    /// True if the rows go through a merge: their keys and sequences are needed.
     merged: bool,
     context: ReadContext,
     pushdown: Pushdown,
-    /// Epochs are wanted too.
+    /// True if epochs are needed too.
     epochs: bool,
-    open: Option<Open>,
+    open_file: Option<OpenFile>,
     ended: bool,
     ready: VecDeque<Piece>,
 }
 
-struct Open {
-    rows: Rows,
+struct OpenFile {
+    rows: RowReader,
     /// Field id of each column that the stream yields.
     ids: Vec<ColumnId>,
-    /// All rows lie in the ranges.
+    /// True if all rows are in the ranges.
     covered: bool,
 }
 
-/// How the rows of a file come.
-enum Rows {
-    Few(Few),
-    Many(Decoder),
+/// Reader of the rows of a file.
+enum RowReader {
+    Few(FewRowsReader),
+    Many(RowDecoder),
 }
 
-impl Rows {
+impl RowReader {
     async fn next(&mut self) -> Result<Option<RecordBatch>, EngineError> {
         match self {
             Self::Few(few) => few.next().await,
@@ -106,7 +107,7 @@ impl FileSource {
         file: Arc<FileMeta>,
         shape: Arc<TableShape>,
         carried: Carried,
-        ranges: &Ranges,
+        ranges: &KeyRanges,
     ) -> Self {
         let ranges = ranges.within(&file.clip);
         Self {
@@ -119,40 +120,40 @@ impl FileSource {
             context: ReadContext::default(),
             pushdown: Pushdown::Keys,
             epochs: false,
-            open: None,
+            open_file: None,
             ended: false,
             ready: VecDeque::new(),
         }
     }
 
-    /// As part of a read with a filter, a bound or counters.
-    pub(crate) fn within(mut self, context: ReadContext) -> Self {
+    /// Adds the context of a read: a filter, a bound of epochs, counters.
+    pub(crate) fn with_context(mut self, context: ReadContext) -> Self {
         self.context = context;
         self
     }
 
-    /// Says whether the rows go through a merge; before the first call of [`Self::next`].
+    /// Sets whether the rows go through a merge; must precede the first call of [`Self::next`].
     pub(crate) fn set_merged(&mut self, merged: bool) {
         self.merged = merged;
     }
 
-    /// The epochs of the rows are wanted too; without this all are 0.
+    /// Yields the epochs of the rows too; without this all are 0.
     pub(crate) fn with_epochs(mut self) -> Self {
         self.epochs = true;
         self
     }
 
-    /// Says which terms of the filter may leave rows out; before the first call of [`Self::next`].
+    /// Sets which terms of the filter may skip rows; must precede the first call of [`Self::next`].
     pub(crate) fn set_pushdown(&mut self, pushdown: Pushdown) {
         self.pushdown = pushdown;
     }
 
-    /// Whether the file may hold row versions that the read must not see.
-    pub(crate) fn bounded(&self) -> bool {
+    /// Returns whether the file may hold row versions that the read must not return.
+    pub(crate) fn is_bounded(&self) -> bool {
         self.context.as_of.is_some_and(|as_of| self.file.max_epoch() > as_of)
     }
 
-    /// The next rows; `None` at the end. Without a merge they come without keys or sequences.
+    /// Returns the next rows; `None` at the end. Without a merge they have no keys or sequences.
     pub(crate) async fn next(&mut self) -> Result<Option<Piece>, EngineError> {
         loop {
             if let Some(piece) = self.ready.pop_front() {
@@ -161,30 +162,30 @@ impl FileSource {
             if self.ended {
                 return Ok(None);
             }
-            let opened = match self.open.take() {
-                Some(open) => Some(open),
+            let opened = match self.open_file.take() {
+                Some(open_file) => Some(open_file),
                 None => self.open().await?,
             };
-            let Some(mut open) = opened else {
+            let Some(mut open_file) = opened else {
                 self.ended = true;
                 return Ok(None);
             };
-            let Some(batch) = open.rows.next().await? else {
-                // Asked again, it must not begin again.
+            let Some(batch) = open_file.rows.next().await? else {
+                // A further call must not start again.
                 self.ended = true;
                 return Ok(None);
             };
-            self.split(&open, &batch)?;
-            self.open = Some(open);
+            self.split(&open_file, &batch)?;
+            self.open_file = Some(open_file);
         }
     }
 
-    async fn open(&mut self) -> Result<Option<Open>, EngineError> {
+    async fn open(&mut self) -> Result<Option<OpenFile>, EngineError> {
         let schema = &self.shape.schema;
         let context = &self.context;
         let terms: Vec<&Term> =
-            pushed(&context.filter, self.pushdown, schema.primary_key()).collect();
-        if self.hidden() || !file_admits(schema, &self.file, terms.iter().copied()) {
+            pushed_terms(&context.filter, self.pushdown, schema.primary_key()).collect();
+        if self.is_hidden() || !file_admits(schema, &self.file, terms.iter().copied()) {
             context.counters.files_pruned.add(1);
             context.counters.bytes_pruned.add(self.file.size);
             return Ok(None);
@@ -192,7 +193,7 @@ impl FileSource {
         let footer = footer(&self.access.storage, &self.access.footers, &self.file).await?;
         context.counters.files.add(1);
         let covered = self.ranges.cover(&self.file.min_key, &self.file.max_key);
-        let (leaves, ids) = leaves(&footer, self.wanted(covered));
+        let (leaves, ids) = leaves(&footer, self.needed_columns(covered));
         let blocks = (!covered).then(|| self.ranges.blocks(&footer.key_index, &self.file.max_key));
         let mut plan = plan(&footer, schema, blocks.as_deref(), &terms);
         let usage = plan.usage(&footer, &leaves);
@@ -202,7 +203,7 @@ impl FileSource {
             cache: access.objects.clone(),
             file: self.file.clone(),
             footer: footer.clone(),
-            keep: worth_keeping(usage.bytes, access.scanned, access.objects.capacity()),
+            keep: should_cache(usage.bytes, access.scanned, access.objects.capacity()),
         };
         if !covered && plan.rows() <= 2 * PAGE_ROWS {
             plan = self.exact_rows(&reader, &plan).await?;
@@ -212,33 +213,39 @@ impl FileSource {
             return Ok(None);
         }
         let pace = if self.merged { Pace::MERGED } else { Pace::ALONE };
-        let rows = self.rows(reader, leaves, &plan, pace);
-        Ok(Some(Open { rows, ids, covered }))
+        let rows = self.row_reader(reader, leaves, &plan, pace);
+        Ok(Some(OpenFile { rows, ids, covered }))
     }
 
-    fn rows(&self, reader: CheckedReader, leaves: Vec<usize>, plan: &RowPlan, pace: Pace) -> Rows {
-        match are_few(&reader.footer, &leaves, plan) {
-            true => Rows::Few(Few::new(reader, leaves, plan)),
-            false => {
-                let readers = self.access.readers.clone();
-                Rows::Many(Decoder::new(reader, leaves, plan, pace, readers))
-            }
+    fn row_reader(
+        &self,
+        reader: CheckedReader,
+        leaves: Vec<usize>,
+        plan: &RowPlan,
+        pace: Pace,
+    ) -> RowReader {
+        if is_small(&reader.footer, &leaves, plan) {
+            RowReader::Few(FewRowsReader::new(reader, leaves, plan))
+        } else {
+            let readers = self.access.readers.clone();
+            RowReader::Many(RowDecoder::new(reader, leaves, plan, pace, readers))
         }
     }
 
-    /// Of a few planned rows, those whose keys lie in the ranges: the other columns need not be
-    /// decoded for more.
+    /// Reduces a plan of a few rows to those whose keys are in the ranges, so that the other
+    /// columns are decoded for these only.
     async fn exact_rows(
         &self,
         reader: &CheckedReader,
         plan: &RowPlan,
     ) -> Result<RowPlan, EngineError> {
         let (leaves, ids) = leaves(&reader.footer, self.shape.schema.primary_key().to_vec());
-        let rows = self.rows(reader.clone(), leaves, plan, Pace::ALONE);
-        let mut open = Open { rows, ids, covered: false };
-        let (mut kept, mut at) = (Vec::new(), 0);
-        while let Some(batch) = open.rows.next().await? {
-            let keys = self.keys(&open, &batch)?;
+        let rows = self.row_reader(reader.clone(), leaves, plan, Pace::ALONE);
+        let mut open_file = OpenFile { rows, ids, covered: false };
+        let mut kept = Vec::new();
+        let mut at = 0;
+        while let Some(batch) = open_file.rows.next().await? {
+            let keys = self.keys(&open_file, &batch)?;
             let found = self.ranges.rows(&self.shape.codec, &keys, batch.num_rows())?;
             kept.extend(found.into_iter().map(|rows| at + rows.start..at + rows.end));
             at += batch.num_rows();
@@ -246,12 +253,12 @@ impl FileSource {
         Ok(plan.pick(&kept))
     }
 
-    /// Whether every row version is newer than what the read may see.
-    fn hidden(&self) -> bool {
+    /// Returns whether every row version is too new for the read.
+    fn is_hidden(&self) -> bool {
         self.context.as_of.is_some_and(|as_of| self.file.min_epoch() > as_of)
     }
 
-    fn wanted(&self, covered: bool) -> Vec<ColumnId> {
+    fn needed_columns(&self, covered: bool) -> Vec<ColumnId> {
         let mut ids = self.carried.ids.to_vec();
         if self.merged || !covered {
             ids.extend(self.shape.schema.primary_key());
@@ -262,7 +269,7 @@ impl FileSource {
         if self.file.deletes > 0 {
             ids.push(OP_ID);
         }
-        if self.reads_epochs() || self.bounded() && self.file.stamp.is_none() {
+        if self.reads_epochs() || self.is_bounded() && self.file.stamp.is_none() {
             ids.push(EPOCH_ID);
         }
         ids
@@ -272,25 +279,27 @@ impl FileSource {
         self.epochs && self.file.min_epoch() != self.file.max_epoch()
     }
 
-    /// Makes pieces of a batch: one, or one for each stretch of rows that the ranges admit; more
-    /// where these are too many bytes for one.
-    fn split(&mut self, open: &Open, batch: &RecordBatch) -> Result<(), EngineError> {
-        if open.ids.len() != batch.num_columns() {
-            return Err(self.damage("its columns are not those of its footer".to_owned()));
+    /// Splits a batch into pieces: one for each range of rows that the ranges of the read contain,
+    /// and more where these are too many bytes for one.
+    fn split(&mut self, open_file: &OpenFile, batch: &RecordBatch) -> Result<(), EngineError> {
+        if open_file.ids.len() != batch.num_columns() {
+            return Err(self.damage("its columns differ from its footer".to_owned()));
         }
-        let batch = &self.visible(open, batch)?;
+        let batch = &self.visible(open_file, batch)?;
         let rows = batch.num_rows();
         if rows == 0 {
             return Ok(());
         }
-        let keys = match self.merged || !open.covered {
-            true => self.keys(open, batch)?,
-            false => Vec::new(),
+        let keys = if self.merged || !open_file.covered {
+            self.keys(open_file, batch)?
+        } else {
+            Vec::new()
         };
-        let versions = self.versions(open, batch)?;
-        let ranges = match open.covered {
-            true => std::iter::once(0..rows).collect(),
-            false => self.ranges.rows(&self.shape.codec, &keys, rows)?,
+        let versions = self.versions(open_file, batch)?;
+        let ranges = if open_file.covered {
+            std::iter::once(0..rows).collect()
+        } else {
+            self.ranges.rows(&self.shape.codec, &keys, rows)?
         };
         for mut range in ranges {
             while !range.is_empty() {
@@ -304,18 +313,26 @@ impl FileSource {
         Ok(())
     }
 
-    /// The rows that are not newer than the read's bound.
-    fn visible(&self, open: &Open, batch: &RecordBatch) -> Result<RecordBatch, EngineError> {
-        let Some(as_of) = self.context.as_of.filter(|_| self.bounded()) else {
+    /// Returns the rows whose epoch is within the read's bound.
+    fn visible(
+        &self,
+        open_file: &OpenFile,
+        batch: &RecordBatch,
+    ) -> Result<RecordBatch, EngineError> {
+        let Some(as_of) = self.context.as_of.filter(|_| self.is_bounded()) else {
             return Ok(batch.clone());
         };
-        let epochs = self.column(open, batch, EPOCH_ID, &DataType::UInt64)?;
+        let epochs = self.column(open_file, batch, EPOCH_ID, &DataType::UInt64)?;
         let epochs = epochs.ok_or_else(|| self.damage("it has no epochs".to_owned()))?;
-        let seen = lt_eq(&epochs, &UInt64Array::new_scalar(as_of.get()))?;
-        Ok(filter_record_batch(batch, &seen)?)
+        let visible = lt_eq(&epochs, &UInt64Array::new_scalar(as_of.get()))?;
+        Ok(filter_record_batch(batch, &visible)?)
     }
 
-    fn keys(&self, open: &Open, batch: &RecordBatch) -> Result<Vec<ArrayRef>, EngineError> {
+    fn keys(
+        &self,
+        open_file: &OpenFile,
+        batch: &RecordBatch,
+    ) -> Result<Vec<ArrayRef>, EngineError> {
         let schema = &self.shape.schema;
         schema
             .primary_key()
@@ -323,7 +340,7 @@ impl FileSource {
             .filter_map(|id| schema.column(*id))
             .map(|column| {
                 let data_type = column.data_type.arrow();
-                match self.column(open, batch, column.id, &data_type)? {
+                match self.column(open_file, batch, column.id, &data_type)? {
                     Some(array) if array.null_count() == 0 => Ok(array),
                     _ => Err(self.damage(format!("key column {:?} is missing", column.name))),
                 }
@@ -331,7 +348,11 @@ impl FileSource {
             .collect()
     }
 
-    fn versions(&self, open: &Open, batch: &RecordBatch) -> Result<RowVersions, EngineError> {
+    fn versions(
+        &self,
+        open_file: &OpenFile,
+        batch: &RecordBatch,
+    ) -> Result<RowVersions, EngineError> {
         let rows = batch.num_rows();
         let arrays = self
             .carried
@@ -339,16 +360,18 @@ impl FileSource {
             .iter()
             .zip(self.carried.types.iter())
             .enumerate()
-            .map(|(index, (id, data_type))| match self.column(open, batch, *id, data_type)? {
-                Some(array) => Ok(array),
-                None => self.carried.missing(index, rows),
+            .map(|(index, (id, data_type))| {
+                match self.column(open_file, batch, *id, data_type)? {
+                    Some(array) => Ok(array),
+                    None => self.carried.missing(index, rows),
+                }
             })
             .collect::<Result<Vec<_>, EngineError>>()?;
         let sequences = match (self.file.stamp, self.merged) {
             (Some(stamp), _) => Numbers::All(stamp.sequence.get()),
             (None, false) => Numbers::All(0),
             (None, true) => {
-                let array = self.column(open, batch, SEQUENCE_ID, &DataType::UInt64)?;
+                let array = self.column(open_file, batch, SEQUENCE_ID, &DataType::UInt64)?;
                 let array = array.ok_or_else(|| self.damage("it has no sequences".to_owned()))?;
                 Numbers::Each(array.as_primitive::<UInt64Type>().clone())
             }
@@ -356,33 +379,33 @@ impl FileSource {
         let ops = match self.file.deletes {
             0 => Ops::All(RowOp::Put),
             _ => {
-                let array = self.column(open, batch, OP_ID, &DataType::UInt8)?;
+                let array = self.column(open_file, batch, OP_ID, &DataType::UInt8)?;
                 let array = array.ok_or_else(|| self.damage("it has no operations".to_owned()))?;
                 Ops::Each(array.as_primitive::<UInt8Type>().clone())
             }
         };
-        let epochs = match self.reads_epochs() {
-            false if self.epochs => Numbers::All(self.file.min_epoch().get()),
-            false => Numbers::All(0),
-            true => {
-                let array = self.column(open, batch, EPOCH_ID, &DataType::UInt64)?;
-                let array = array.ok_or_else(|| self.damage("it has no epochs".to_owned()))?;
-                Numbers::Each(array.as_primitive::<UInt64Type>().clone())
-            }
+        let epochs = if self.reads_epochs() {
+            let array = self.column(open_file, batch, EPOCH_ID, &DataType::UInt64)?;
+            let array = array.ok_or_else(|| self.damage("it has no epochs".to_owned()))?;
+            Numbers::Each(array.as_primitive::<UInt64Type>().clone())
+        } else if self.epochs {
+            Numbers::All(self.file.min_epoch().get())
+        } else {
+            Numbers::All(0)
         };
         let stamps = Stamps { sequences, epochs, ops };
         Ok(RowVersions::new(self.carried.ids.clone(), arrays, rows, stamps))
     }
 
-    /// The column with this field id; `None` where the file was written without it.
+    /// Returns the column with this field id; `None` if the file was written without it.
     fn column(
         &self,
-        open: &Open,
+        open_file: &OpenFile,
         batch: &RecordBatch,
         id: ColumnId,
         data_type: &DataType,
     ) -> Result<Option<ArrayRef>, EngineError> {
-        let Some(index) = open.ids.iter().position(|own| *own == id) else { return Ok(None) };
+        let Some(index) = open_file.ids.iter().position(|own| *own == id) else { return Ok(None) };
         let array = batch.column(index);
         from_stored(array, data_type).map(Some).map_err(|error| {
             self.damage(format!("column {id} has type {}: {error}", array.data_type()))
@@ -394,9 +417,9 @@ impl FileSource {
     }
 }
 
-/// Leaves of the columns that the file has, in order, with their ids.
-fn leaves(footer: &Footer, wanted: Vec<ColumnId>) -> (Vec<usize>, Vec<ColumnId>) {
-    let mut leaves: Vec<(usize, ColumnId)> = wanted
+/// Returns the leaves of those columns that the file has, in order, with their ids.
+fn leaves(footer: &Footer, needed: Vec<ColumnId>) -> (Vec<usize>, Vec<ColumnId>) {
+    let mut leaves: Vec<(usize, ColumnId)> = needed
         .into_iter()
         .filter_map(|id| footer.leaves.get(&id).map(|leaf| (*leaf, id)))
         .collect();

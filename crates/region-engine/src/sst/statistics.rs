@@ -1,4 +1,4 @@
-//! What a file's metadata says about the values in it.
+//! Statistics of the values in a file, from its metadata.
 
 use std::ops::Range;
 use std::sync::Arc;
@@ -15,9 +15,9 @@ use super::convert::from_stored;
 use super::footer::Footer;
 use crate::file_meta::FileMeta;
 use crate::read::filter::Term;
-use crate::read::prune::{Bounds, admits};
+use crate::read::prune::{ColumnBounds, admits};
 
-/// One column of a file under a schema.
+/// Statistics of one column of a file, in the types of a schema.
 pub(super) struct ColumnStatistics<'a> {
     footer: &'a Footer,
     leaf: usize,
@@ -27,7 +27,8 @@ pub(super) struct ColumnStatistics<'a> {
 }
 
 impl<'a> ColumnStatistics<'a> {
-    /// `None` when nothing is known: the file lacks the column, or does not say how it is ordered.
+    /// Returns `None` when nothing is known: the file lacks the column, or does not define its
+    /// order.
     pub(super) fn new(footer: &'a Footer, id: ColumnId, data_type: DataType) -> Option<Self> {
         let leaf = *footer.leaves.get(&id)?;
         let file = footer.metadata.metadata().file_metadata();
@@ -43,21 +44,20 @@ impl<'a> ColumnStatistics<'a> {
         Some(Self { footer, leaf, data_type, nan_free, converter })
     }
 
-    /// Of every row group.
-    pub(super) fn groups(&self) -> Bounds {
+    /// Returns the bounds of every row group.
+    pub(super) fn groups(&self) -> ColumnBounds {
         let groups = self.footer.metadata.metadata().row_groups();
         let rows: Vec<u64> =
             groups.iter().map(|group| u64::try_from(group.num_rows()).unwrap_or(0)).collect();
-        // Old writers ordered bytes as if they were signed.
+        // Old writers compared bytes as signed.
         let old = groups.iter().any(|group| {
             let statistics = group.columns().get(self.leaf).and_then(|chunk| chunk.statistics());
             statistics.is_some_and(|statistics| statistics.is_min_max_deprecated())
         });
-        let values = |stored: ParquetResult<ArrayRef>| match old {
-            true => self.unknown(rows.len()),
-            false => self.values(stored, rows.len()),
+        let values = |stored: ParquetResult<ArrayRef>| {
+            if old { self.unknown(rows.len()) } else { self.values(stored, rows.len()) }
         };
-        Bounds {
+        ColumnBounds {
             mins: values(self.converter.row_group_mins(groups)),
             maxes: values(self.converter.row_group_maxes(groups)),
             nulls: counts(self.converter.row_group_null_counts(groups), rows.len()),
@@ -66,19 +66,21 @@ impl<'a> ColumnStatistics<'a> {
         }
     }
 
-    /// Of every page of a row group, with the rows of each; `None` when the file has no index of it.
-    pub(super) fn pages(&self, group: usize) -> Option<(Bounds, Vec<Range<usize>>)> {
+    /// Returns the bounds and the rows of every page of a row group; `None` when the file has no
+    /// page index.
+    pub(super) fn pages(&self, group: usize) -> Option<(ColumnBounds, Vec<Range<usize>>)> {
         let metadata = self.footer.metadata.metadata();
-        let (columns, offsets) = (metadata.column_index()?, metadata.offset_index()?);
+        let columns = metadata.column_index()?;
+        let offsets = metadata.offset_index()?;
         columns.get(group)?.get(self.leaf)?;
         let ranges = page_rows(self.footer, group, self.leaf)?;
         let rows: Vec<u64> = ranges.iter().map(|range| range.len() as u64).collect();
         let pages = rows.len();
-        let one = [group];
-        let bounds = Bounds {
-            mins: self.values(self.converter.data_page_mins(columns, offsets, &one), pages),
-            maxes: self.values(self.converter.data_page_maxes(columns, offsets, &one), pages),
-            nulls: counts(self.converter.data_page_null_counts(columns, offsets, &one), pages),
+        let groups = [group];
+        let bounds = ColumnBounds {
+            mins: self.values(self.converter.data_page_mins(columns, offsets, &groups), pages),
+            maxes: self.values(self.converter.data_page_maxes(columns, offsets, &groups), pages),
+            nulls: counts(self.converter.data_page_null_counts(columns, offsets, &groups), pages),
             nan_free: self.nan_free,
             rows,
         };
@@ -105,8 +107,8 @@ fn counts(stored: ParquetResult<UInt64Array>, count: usize) -> Vec<Option<u64>> 
     }
 }
 
-/// The rows of each page of a column, within its row group; `None` when the file does not say, or
-/// says what cannot be.
+/// Returns the rows of each page of a column, within its row group; `None` when the file has no
+/// valid page index.
 pub(super) fn page_rows(footer: &Footer, group: usize, leaf: usize) -> Option<Vec<Range<usize>>> {
     let metadata = footer.metadata.metadata();
     let pages = metadata.offset_index()?.get(group)?.get(leaf)?.page_locations();
@@ -120,7 +122,7 @@ pub(super) fn page_rows(footer: &Footer, group: usize, leaf: usize) -> Option<Ve
     ordered.then(|| starts.windows(2).map(|pair| pair[0]..pair[1]).collect())
 }
 
-/// Whether the file as a whole may hold a row for which the terms hold, by its time range.
+/// Returns whether the file may hold a row for which the terms hold, judged by its time range.
 pub(crate) fn file_admits<'a>(
     schema: &TableSchema,
     file: &FileMeta,
@@ -132,7 +134,7 @@ pub(crate) fn file_admits<'a>(
         let number: ArrayRef = Arc::new(Int64Array::from(vec![value]));
         let data_type = column.data_type.arrow();
         match data_type {
-            // Arrow knows no direct way from 64 bits to dates.
+            // Arrow has no direct cast from 64 bits to dates.
             DataType::Date32 => from_stored(&number, &DataType::Int32)
                 .and_then(|number| from_stored(&number, &data_type)),
             _ => from_stored(&number, &data_type),
@@ -140,6 +142,7 @@ pub(crate) fn file_admits<'a>(
     };
     let (Ok(mins), Ok(maxes)) = (bound(time.min), bound(time.max)) else { return true };
     let nulls = if column.nullable { None } else { Some(0) };
-    let bounds = Bounds { mins, maxes, nulls: vec![nulls], rows: vec![file.rows], nan_free: true };
+    let bounds =
+        ColumnBounds { mins, maxes, nulls: vec![nulls], rows: vec![file.rows], nan_free: true };
     terms.all(|term| term.column != column.id || admits(term, &bounds) != [false])
 }

@@ -1,4 +1,5 @@
-//! Writes one SST: rows in, parts of a file and its description out. CPU-bound and synchronous.
+//! Writer of one SST: takes rows, emits the parts of a file and its description. CPU-bound and
+//! synchronous.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -18,7 +19,7 @@ use super::format::{
     BLOCKS_KEY, KEY_INDEX_KEY, NAN_KEY, PAGE_ROWS, ROW_GROUP_ROWS, SLICE_BYTES, encode_checksums,
     encode_ids, encode_keys, file_schema, group_is_full, properties,
 };
-use super::sink::{PartReceiver, Sink};
+use super::sink::{PartReceiver, PartSink};
 use crate::EngineError;
 use crate::expiry::as_numbers;
 use crate::file_meta::{FileMeta, FileTail, TimeRange};
@@ -28,20 +29,20 @@ use crate::memtable::run::key_columns;
 use crate::read::shape::TableShape;
 use crate::row_versions::RowVersions;
 
-/// What a file will hold, known before it is written.
+/// Content of a file, known before it is written.
 #[derive(Debug, Clone)]
 pub(crate) struct FilePlan {
     pub(crate) shape: Arc<TableShape>,
     pub(crate) dir: RegionDir,
-    /// The table is hash-distributed: the vnode leads the row key.
+    /// True if the table is hash-distributed: row keys begin with the vnode.
     pub(crate) hashed: bool,
-    /// Some rows may be deletes.
+    /// True if some rows may be deletes.
     pub(crate) with_deletes: bool,
-    /// No key occurs twice.
+    /// True if no key occurs twice.
     pub(crate) unique: bool,
 }
 
-/// A file that was written, but for its name.
+/// A written file without its id.
 #[derive(Debug)]
 pub(crate) struct WrittenFile {
     meta: FileMeta,
@@ -53,8 +54,8 @@ impl WrittenFile {
         self.meta.size
     }
 
-    /// The description of the file, once it has an id.
-    pub(crate) fn named(self, file_id: FileId) -> SstFileInfo {
+    /// Returns the description of the file with its id.
+    pub(crate) fn with_id(self, file_id: FileId) -> SstFileInfo {
         let meta = FileMeta { file_id, ..self.meta };
         let sst = SstInfo {
             file_id,
@@ -69,13 +70,13 @@ impl WrittenFile {
     }
 }
 
-/// See the module's head.
+/// Writer of one SST.
 pub(crate) struct SstWriter<R: PartReceiver> {
     plan: FilePlan,
     schema: SchemaRef,
-    writer: ArrowWriter<Sink<R>>,
+    writer: ArrowWriter<PartSink<R>>,
     group_rows: usize,
-    /// Bytes of these rows as they came, which are also what reading them takes.
+    /// Unencoded bytes of these rows, which are also the bytes to read them.
     group_bytes: usize,
     rows: u64,
     deletes: u64,
@@ -84,7 +85,7 @@ pub(crate) struct SstWriter<R: PartReceiver> {
     sequences: Option<(u64, u64)>,
     epochs: Option<(u64, u64)>,
     time: Option<TimeRange>,
-    /// Float columns in which a NaN was seen.
+    /// Float columns in which a NaN occurred.
     nans: BTreeSet<ColumnId>,
 }
 
@@ -92,8 +93,9 @@ impl<R: PartReceiver> SstWriter<R> {
     pub(crate) fn new(plan: FilePlan, receiver: R) -> Result<Self, EngineError> {
         let schema = file_schema(&plan.shape.schema, plan.with_deletes);
         let properties = properties(&plan.shape.schema, plan.dir.region_id, !plan.hashed)?;
-        let writer = ArrowWriter::try_new(Sink::new(receiver), schema.clone(), Some(properties))
-            .map_err(encoding)?;
+        let writer =
+            ArrowWriter::try_new(PartSink::new(receiver), schema.clone(), Some(properties))
+                .map_err(encoding)?;
         Ok(Self {
             plan,
             schema,
@@ -111,7 +113,7 @@ impl<R: PartReceiver> SstWriter<R> {
         })
     }
 
-    /// Appends rows with all columns of the schema; they follow what was appended before.
+    /// Appends rows with all columns of the schema, in key order after earlier rows.
     pub(crate) fn push(&mut self, rows: &RowVersions) -> Result<(), EngineError> {
         let mut offset = 0;
         while offset < rows.rows() {
@@ -120,7 +122,7 @@ impl<R: PartReceiver> SstWriter<R> {
             self.group_bytes += bytes_of(rows.arrays(), offset..offset + room);
             self.push_within_group(&rows.slice(offset, room))?;
             offset += room;
-            // What repeats takes next to nothing here, and all its bytes again when it is read.
+            // Repeated values take next to nothing here, but all their bytes when they are read.
             let bytes = self.group_bytes.max(self.writer.memory_size());
             if group_is_full(self.group_rows, bytes) {
                 self.end_group()?;
@@ -129,19 +131,19 @@ impl<R: PartReceiver> SstWriter<R> {
         Ok(())
     }
 
-    /// About the size of the file if it ended now, in bytes.
+    /// Returns the approximate size of the file if it ended now, in bytes.
     pub(crate) fn estimated_bytes(&self) -> usize {
         self.writer.bytes_written() + self.writer.in_progress_size()
     }
 
-    /// Row key of the last row.
+    /// Returns the row key of the last row.
     pub(crate) fn last_key(&self) -> Result<Option<Vec<u8>>, EngineError> {
         let Some(last) = &self.last else { return Ok(None) };
         let keys = key_columns(last, &self.plan.shape.schema);
         Ok(Some(self.plan.shape.codec.row_key(&keys, last.rows() - 1)?))
     }
 
-    /// Ends the file; gives the receiver back, which has got all bytes.
+    /// Ends the file; returns the receiver, which has received all bytes.
     pub(crate) fn finish(mut self) -> Result<(WrittenFile, R), EngineError> {
         self.end_group()?;
         let max_key = self.last_key()?;
@@ -156,7 +158,11 @@ impl<R: PartReceiver> SstWriter<R> {
         let sink = self.writer.inner_mut();
         let (min_key, max_key) = match (self.key_index.first(), max_key) {
             (Some(min_key), Some(max_key)) => (min_key.clone(), max_key),
-            _ => return Err(EngineError::Internal { detail: "a file without rows".to_owned() }),
+            _ => {
+                return Err(EngineError::Internal {
+                    detail: "cannot finish a file without rows".to_owned(),
+                });
+            }
         };
         let (min_sequence, max_sequence) = self.sequences.unwrap_or_default();
         let (min_epoch, max_epoch) = self.epochs.unwrap_or_default();
@@ -214,7 +220,7 @@ impl<R: PartReceiver> SstWriter<R> {
         Ok(())
     }
 
-    /// Notes the key of every row of the row group whose number divides by [`PAGE_ROWS`].
+    /// Records the key of every row of the row group whose number is a multiple of [`PAGE_ROWS`].
     fn index_keys(&mut self, rows: &RowVersions) -> Result<(), EngineError> {
         let mut next = self.group_rows.next_multiple_of(PAGE_ROWS) - self.group_rows;
         if next >= rows.rows() {
@@ -229,7 +235,7 @@ impl<R: PartReceiver> SstWriter<R> {
     }
 
     fn nan_columns(&self) -> Vec<ColumnId> {
-        // In the schema's order, which the bytes of a file follow.
+        // In the schema's order, which determines the bytes of a file.
         let columns = self.plan.shape.schema.columns();
         columns.iter().map(|column| column.id).filter(|id| self.nans.contains(id)).collect()
     }
@@ -237,14 +243,15 @@ impl<R: PartReceiver> SstWriter<R> {
     fn end_group(&mut self) -> Result<(), EngineError> {
         if self.group_rows > 0 {
             self.writer.flush().map_err(encoding)?;
-            (self.group_rows, self.group_bytes) = (0, 0);
+            self.group_rows = 0;
+            self.group_bytes = 0;
         }
-        // The encoder holds some bytes back; block checksums and offsets need all of them.
+        // The encoder buffers some bytes; block checksums and offsets need all of them.
         self.writer.sync().map_err(|error| encoding(error.into()))
     }
 }
 
-/// Least and greatest value of the time column; `None` without one, or where all are null.
+/// Returns the lowest and highest value of the time column; `None` without one, or if all are null.
 pub(crate) fn time_bounds(
     rows: &RowVersions,
     schema: &TableSchema,
@@ -256,7 +263,7 @@ pub(crate) fn time_bounds(
     Ok(min(times).zip(max(times)).map(|(min, max)| TimeRange { min, max }))
 }
 
-/// The float columns in which there is a NaN.
+/// Returns the float columns that contain a NaN.
 pub(crate) fn nan_columns(rows: &RowVersions) -> impl Iterator<Item = ColumnId> {
     let holds = |array: &ArrayRef| match array.data_type() {
         DataType::Float32 => {
@@ -271,7 +278,7 @@ pub(crate) fn nan_columns(rows: &RowVersions) -> impl Iterator<Item = ColumnId> 
     columns.filter(move |(_, array)| holds(array)).map(|(id, _)| *id)
 }
 
-/// Makes bounds admit more.
+/// Extends bounds to include others.
 pub(crate) fn widen(bounds: &mut Option<(u64, u64)>, more: Option<(u64, u64)>) {
     *bounds = match (*bounds, more) {
         (Some((low, high)), Some((min, max))) => Some((low.min(min), high.max(max))),
@@ -280,5 +287,5 @@ pub(crate) fn widen(bounds: &mut Option<(u64, u64)>, more: Option<(u64, u64)>) {
 }
 
 fn encoding(error: parquet::errors::ParquetError) -> EngineError {
-    EngineError::Internal { detail: format!("rows could not be encoded as Parquet: {error}") }
+    EngineError::Internal { detail: format!("cannot encode rows as Parquet: {error}") }
 }

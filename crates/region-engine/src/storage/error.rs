@@ -1,101 +1,100 @@
-//! What the object store was asked, on which object, and why it did not answer.
+//! Errors of the object store: operation, object and cause.
 
 use std::fmt;
 use std::io::ErrorKind;
 use std::sync::Arc;
 use std::time::Duration;
 
-/// What was asked of the store.
+/// Operation of the object store.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Operation {
-    /// Create if the name is free.
+    /// Create an object if the name is free.
     PutIfAbsent,
-    /// Write over whatever is there.
+    /// Write an object, replacing any existing one.
     Put,
-    /// Write in parts.
+    /// Write an object in parts.
     Upload,
-    /// Read.
+    /// Read an object.
     Get,
-    /// Size and time.
+    /// Read size and time of an object.
     Head,
-    /// Names below a prefix.
+    /// List the objects below a prefix.
     List,
-    /// Delete.
+    /// Delete an object.
     Delete,
 }
 
-/// Why the store did not do what it was asked. After a write, none of these says that nothing was
-/// stored.
+/// Error of the object store. After a write, none of these means that nothing was stored.
 #[derive(Debug, Clone, thiserror::Error)]
 pub enum StorageError {
     /// The URL cannot be used.
     #[error("object store URL {url:?}: {detail}")]
     Url {
-        /// As it was given.
+        /// The URL as given.
         url: String,
-        /// What is wrong and what would be right.
+        /// The problem and the valid forms.
         detail: String,
     },
     /// The directory of a local store cannot be used.
     #[error("object store directory {path}: {detail}")]
     Directory {
-        /// The directory.
+        /// Path of the directory.
         path: String,
-        /// What is wrong with it.
+        /// The problem.
         detail: String,
     },
-    /// There is no such object.
+    /// The object does not exist.
     #[error("{operation} {object}: no such object")]
     NotFound {
-        /// What was asked.
+        /// Failed operation.
         operation: Operation,
-        /// On which object.
+        /// Name of the object.
         object: String,
     },
-    /// The store says that the name is taken.
+    /// The store reports that the name is taken.
     #[error("{operation} {object}: the name is taken")]
     Conflict {
-        /// What was asked.
+        /// Failed operation.
         operation: Operation,
-        /// On which object.
+        /// Name of the object.
         object: String,
     },
-    /// The store failed or refused.
+    /// Any other error of the store.
     #[error("{operation} {object}: {source}")]
     Store {
-        /// What was asked.
+        /// Failed operation.
         operation: Operation,
-        /// On which object.
+        /// Name of the object.
         object: String,
-        /// The store's answer.
+        /// The store's error.
         source: Arc<object_store::Error>,
     },
-    /// No answer within the limit.
+    /// No answer before the deadline.
     #[error("{operation} {object}: no answer within {} ms", limit.as_millis())]
     Deadline {
-        /// What was asked.
+        /// Failed operation.
         operation: Operation,
-        /// On which object.
+        /// Name of the object.
         object: String,
-        /// The limit.
+        /// The deadline of the call.
         limit: Duration,
     },
-    /// The object is shorter than what was asked of it.
-    #[error("get {object}: {wanted} bytes wanted, {got} there")]
+    /// The object is shorter than the requested range.
+    #[error("get {object}: expected {expected} bytes, got {actual}")]
     Short {
-        /// The object.
+        /// Name of the object.
         object: String,
-        /// Bytes asked for.
-        wanted: u64,
-        /// Bytes that came.
-        got: usize,
+        /// Bytes requested.
+        expected: u64,
+        /// Bytes received.
+        actual: usize,
     },
 }
 
 impl StorageError {
     pub(super) fn store(operation: Operation, object: String, source: object_store::Error) -> Self {
         match source {
-            // Of a write or a listing it says that there is no such bucket.
+            // For a write or a listing this means that the bucket does not exist.
             object_store::Error::NotFound { .. }
                 if matches!(operation, Operation::Get | Operation::Head | Operation::Delete) =>
             {
@@ -107,21 +106,21 @@ impl StorageError {
         }
     }
 
-    pub(super) fn late(operation: Operation, object: String, limit: Duration) -> Self {
+    pub(super) fn deadline(operation: Operation, object: String, limit: Duration) -> Self {
         Self::Deadline { operation, object, limit }
     }
 
-    /// Whether there is no such object.
+    /// Returns whether the object does not exist.
     pub fn is_not_found(&self) -> bool {
         matches!(self, Self::NotFound { .. })
     }
 
-    /// Whether the store says that the name is taken.
+    /// Returns whether the store reports that the name is taken.
     pub fn is_conflict(&self) -> bool {
         matches!(self, Self::Conflict { .. })
     }
 
-    /// Whether a local store's disk has no room.
+    /// Returns whether the disk of a local store is full.
     pub fn is_full(&self) -> bool {
         let Self::Store { source, .. } = self else { return false };
         let mut cause: Option<&(dyn std::error::Error + 'static)> = Some(source.as_ref());
@@ -135,7 +134,7 @@ impl StorageError {
         false
     }
 
-    /// Whether asking again may help.
+    /// Returns whether a retry may help.
     pub fn is_transient(&self) -> bool {
         match self {
             Self::Url { .. }
@@ -177,7 +176,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_full_disk_is_told_from_other_failures() {
+    fn full_disk_is_distinguished_from_other_errors() {
         let failed = |kind: ErrorKind| {
             let source: Box<dyn std::error::Error + Send + Sync> =
                 std::io::Error::from(kind).into();
@@ -186,6 +185,6 @@ mod tests {
         };
         assert!(failed(ErrorKind::StorageFull) && failed(ErrorKind::QuotaExceeded));
         assert!(!failed(ErrorKind::PermissionDenied));
-        assert!(!StorageError::late(Operation::Put, "o".to_owned(), Duration::ZERO).is_full());
+        assert!(!StorageError::deadline(Operation::Put, "o".to_owned(), Duration::ZERO).is_full());
     }
 }

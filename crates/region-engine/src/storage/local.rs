@@ -1,9 +1,9 @@
-//! A directory as an object store in which what is visible is durable.
+//! A directory as an object store in which visible objects are durable.
 //!
-//! The library's local store syncs nothing: after a power cut an object that was listed, and that a
-//! manifest names, may be gone or empty. Here an object is written under a staged name
-//! (`<name>#<number>`, which listings hide), synced, given its name by a hard link (put if absent)
-//! or a rename, and then its directory, and every parent that had to be made, is synced.
+//! The library's local store syncs nothing: after a power cut, an object that was listed, and that
+//! a manifest refers to, may be missing or empty. This store writes an object under a staged name
+//! (`<name>#<number>`, which listings hide), syncs it, and gives it its name by a hard link (put if
+//! absent) or a rename. Then it syncs the directory and every parent that had to be created.
 
 mod write;
 
@@ -22,30 +22,30 @@ use object_store::{
     ObjectStore, PutMode, PutMultipartOptions, PutOptions, PutPayload, PutResult, Result,
 };
 
-use self::write::{Dirs, LocalUpload, Naming};
+use self::write::{DurableDirs, LocalUpload, Naming};
 use super::StorageError;
 
 const STORE: &str = "durable local store";
 
-/// See the module.
+/// Object store in a directory.
 #[derive(Debug)]
 pub(super) struct DurableLocal {
     inner: LocalFileSystem,
     root: PathBuf,
-    dirs: Arc<Dirs>,
+    dirs: Arc<DurableDirs>,
 }
 
 impl DurableLocal {
-    /// Creates the directory, with parents, unless it exists.
+    /// Creates the directory and its parents unless they exist.
     pub(super) async fn open(root: PathBuf) -> std::result::Result<Self, StorageError> {
-        let shown = root.display().to_string();
-        let refuse = |detail: String| StorageError::Directory { path: shown.clone(), detail };
+        let path = root.display().to_string();
+        let unusable = |detail: String| StorageError::Directory { path: path.clone(), detail };
         let opened = blocking(move || {
             if root.exists() && !root.is_dir() {
                 return Err(std::io::Error::other("it is not a directory"));
             }
-            let dirs = Dirs::default();
-            dirs.make(&root)?;
+            let dirs = DurableDirs::default();
+            dirs.create(&root)?;
             let root = root.canonicalize()?;
             let staged = write::staged_name(&root.join("writable"));
             std::fs::File::create_new(&staged)?;
@@ -53,9 +53,9 @@ impl DurableLocal {
             Ok((root, dirs))
         })
         .await;
-        let (root, dirs) = opened.map_err(|error| refuse(error.to_string()))?;
+        let (root, dirs) = opened.map_err(|error| unusable(error.to_string()))?;
         let inner =
-            LocalFileSystem::new_with_prefix(&root).map_err(|error| refuse(error.to_string()))?;
+            LocalFileSystem::new_with_prefix(&root).map_err(|error| unusable(error.to_string()))?;
         Ok(Self { inner, root, dirs: Arc::new(dirs) })
     }
 

@@ -1,4 +1,4 @@
-//! From a URL to a store.
+//! Opens the store of a URL.
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -18,9 +18,9 @@ use super::{Storage, StorageError, StorageOptions};
 const SCHEMES: &str = "file:///absolute/directory, s3://bucket/prefix, gs://bucket/prefix, \
                        az://container/prefix or memory:///";
 
-/// What a URL names.
+/// The store that a URL names.
 #[derive(Debug, PartialEq, Eq)]
-enum Target {
+enum StoreLocation {
     Local(PathBuf),
     S3 { prefix: Path },
     Google { prefix: Path },
@@ -32,9 +32,9 @@ pub(super) async fn open(url: &str, options: StorageOptions) -> Result<Storage, 
     let wrong = |detail: String| StorageError::Url { url: url.to_owned(), detail };
     let refused = |error: object_store::Error| wrong(error.to_string());
     let (store, prefix): (Arc<dyn ObjectStore>, Path) = match parse(url).map_err(wrong)? {
-        Target::Memory => (Arc::new(object_store::memory::InMemory::new()), Path::default()),
-        Target::Local(dir) => (Arc::new(DurableLocal::open(dir).await?), Path::default()),
-        Target::S3 { prefix } => {
+        StoreLocation::Memory => (Arc::new(object_store::memory::InMemory::new()), Path::default()),
+        StoreLocation::Local(dir) => (Arc::new(DurableLocal::open(dir).await?), Path::default()),
+        StoreLocation::S3 { prefix } => {
             let builder = AmazonS3Builder::from_env();
             let plain = [AmazonS3ConfigKey::Endpoint, AmazonS3ConfigKey::S3Endpoint]
                 .iter()
@@ -43,26 +43,26 @@ pub(super) async fn open(url: &str, options: StorageOptions) -> Result<Storage, 
             let store = builder
                 .with_url(url)
                 .with_conditional_put(S3ConditionalPut::ETagMatch)
-                .with_retry(retries(&options))
-                .with_client_options(client(&options).with_allow_http(plain))
+                .with_retry(retry_config(&options))
+                .with_client_options(client_options(&options).with_allow_http(plain))
                 .build()
                 .map_err(refused)?;
             (Arc::new(store), prefix)
         }
-        Target::Google { prefix } => {
+        StoreLocation::Google { prefix } => {
             let store = GoogleCloudStorageBuilder::from_env()
                 .with_url(url)
-                .with_retry(retries(&options))
-                .with_client_options(client(&options))
+                .with_retry(retry_config(&options))
+                .with_client_options(client_options(&options))
                 .build()
                 .map_err(refused)?;
             (Arc::new(store), prefix)
         }
-        Target::Azure { prefix } => {
+        StoreLocation::Azure { prefix } => {
             let store = MicrosoftAzureBuilder::from_env()
                 .with_url(url)
-                .with_retry(retries(&options))
-                .with_client_options(client(&options))
+                .with_retry(retry_config(&options))
+                .with_client_options(client_options(&options))
                 .build()
                 .map_err(refused)?;
             (Arc::new(store), prefix)
@@ -80,50 +80,51 @@ pub(super) fn check(url: &str) -> Result<(), StorageError> {
 
 pub(super) fn directory(url: &str) -> Option<PathBuf> {
     match parse(url) {
-        Ok(Target::Local(directory)) => Some(directory),
+        Ok(StoreLocation::Local(directory)) => Some(directory),
         _ => None,
     }
 }
 
-fn parse(url: &str) -> Result<Target, String> {
+fn parse(url: &str) -> Result<StoreLocation, String> {
     let parsed = Url::parse(url).map_err(|error| match error {
         url::ParseError::RelativeUrlWithoutBase => format!("no scheme; use {SCHEMES}"),
         error => format!("{error}; use {SCHEMES}"),
     })?;
     if parsed.query().is_some() || parsed.fragment().is_some() {
-        return Err("a query or fragment has no meaning here".to_owned());
+        return Err("a query or fragment is not allowed".to_owned());
     }
     let bucket = |kind: &str| match parsed.host_str() {
         Some(host) if !host.is_empty() => {
             Path::from_url_path(parsed.path()).map_err(|error| error.to_string())
         }
-        _ => Err(format!("no {kind} is named; use {SCHEMES}")),
+        _ => Err(format!("no {kind} in the URL; use {SCHEMES}")),
     };
     match parsed.scheme() {
         "file" => {
-            // Url drops the dots of file://./dir or takes the first part of file://dir for a host.
+            // Url drops the dots of file://./dir and parses the first part of file://dir as a host.
             if parsed.host_str().is_some() || !url.starts_with("file:///") {
                 return Err("the directory must be absolute: file:///absolute/directory".to_owned());
             }
             match parsed.to_file_path() {
-                Ok(dir) if dir.parent().is_some() => Ok(Target::Local(dir)),
+                Ok(dir) if dir.parent().is_some() => Ok(StoreLocation::Local(dir)),
                 Ok(_) => Err("the root directory cannot be used".to_owned()),
-                Err(()) => Err("this is not a path of this machine".to_owned()),
+                Err(()) => Err("it is not a valid local path".to_owned()),
             }
         }
         "memory" => match (parsed.host_str().unwrap_or(""), parsed.path()) {
-            ("", "" | "/") => Ok(Target::Memory),
+            ("", "" | "/") => Ok(StoreLocation::Memory),
             _ => Err("a store in memory has no name or prefix: memory:///".to_owned()),
         },
-        "s3" | "s3a" => Ok(Target::S3 { prefix: bucket("bucket")? }),
-        "gs" => Ok(Target::Google { prefix: bucket("bucket")? }),
-        "az" => Ok(Target::Azure { prefix: bucket("container")? }),
+        "s3" | "s3a" => Ok(StoreLocation::S3 { prefix: bucket("bucket")? }),
+        "gs" => Ok(StoreLocation::Google { prefix: bucket("bucket")? }),
+        "az" => Ok(StoreLocation::Azure { prefix: bucket("container")? }),
         other => Err(format!("unknown scheme {other:?}; use {SCHEMES}")),
     }
 }
 
-/// The library's own retries end before our deadline, so that its last error is what is reported.
-fn retries(options: &StorageOptions) -> RetryConfig {
+/// Retry settings of the library. Its retries end before our deadline, so that its last error is
+/// reported.
+fn retry_config(options: &StorageOptions) -> RetryConfig {
     RetryConfig {
         backoff: BackoffConfig {
             init_backoff: options.backoff,
@@ -135,7 +136,7 @@ fn retries(options: &StorageOptions) -> RetryConfig {
     }
 }
 
-fn client(options: &StorageOptions) -> ClientOptions {
+fn client_options(options: &StorageOptions) -> ClientOptions {
     ClientOptions::new()
         .with_connect_timeout(Duration::from_secs(5).min(options.deadline))
         .with_timeout(options.deadline / 2)
@@ -146,15 +147,15 @@ mod tests {
     use super::*;
 
     #[test]
-    fn urls() {
+    fn store_urls_are_parsed_or_refused() {
         let ok = [
-            ("file:///data/tw", Target::Local("/data/tw".into())),
-            ("s3://bucket", Target::S3 { prefix: Path::default() }),
-            ("s3://bucket/a/b/", Target::S3 { prefix: Path::from("a/b") }),
-            ("gs://bucket/a", Target::Google { prefix: Path::from("a") }),
-            ("az://container/a", Target::Azure { prefix: Path::from("a") }),
-            ("memory:///", Target::Memory),
-            ("memory://", Target::Memory),
+            ("file:///data/tw", StoreLocation::Local("/data/tw".into())),
+            ("s3://bucket", StoreLocation::S3 { prefix: Path::default() }),
+            ("s3://bucket/a/b/", StoreLocation::S3 { prefix: Path::from("a/b") }),
+            ("gs://bucket/a", StoreLocation::Google { prefix: Path::from("a") }),
+            ("az://container/a", StoreLocation::Azure { prefix: Path::from("a") }),
+            ("memory:///", StoreLocation::Memory),
+            ("memory://", StoreLocation::Memory),
         ];
         for (url, target) in ok {
             assert_eq!(parse(url), Ok(target), "{url}");

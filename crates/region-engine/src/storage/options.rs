@@ -1,21 +1,22 @@
-//! Limits on the object store's answers.
+//! Options of calls of the object store.
 
 use std::time::Duration;
 
-/// Limits on the object store's answers.
+/// Options of calls of the object store.
 #[derive(Debug, Clone)]
 pub struct StorageOptions {
-    /// Longest wait for one call, the library's own retries included.
+    /// Deadline of one call, including retries of the library.
     pub deadline: Duration,
-    /// How often reads, listings, deletes and overwriting puts are tried.
+    /// Number of attempts of reads, listings, deletes and overwriting puts.
     pub attempts: u32,
-    /// First pause between two tries; doubles each time.
+    /// Backoff after the first attempt; doubles each time.
     pub backoff: Duration,
-    /// Longest pause between two tries.
+    /// Longest backoff.
     pub backoff_limit: Duration,
-    /// Objects above this are written in parts of this size, in bytes; S3 wants at least 5 MiB.
+    /// Objects above this size are written in parts of this size, in bytes; S3 requires at least 5
+    /// MiB.
     pub part_bytes: usize,
-    /// Parts of one upload that are under way at once; memory is `part_bytes` times this.
+    /// Maximum parts of one upload in flight; an upload uses `part_bytes` times this.
     pub parts_in_flight: usize,
 }
 

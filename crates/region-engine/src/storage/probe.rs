@@ -1,4 +1,4 @@
-//! Whether a store keeps the promises that manifests stand on; asked once at start.
+//! Probe of a store at start: checks the guarantees that manifests depend on.
 
 use std::fmt;
 
@@ -8,103 +8,107 @@ use uuid::Uuid;
 
 use super::{PutOutcome, Storage, StorageError};
 
-/// What is tested, in this order.
+/// Tests of the probe, in this order.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ProbeTest {
     /// An object can be created.
     Write,
-    /// What was created can be read and is the same.
+    /// The created object can be read and is the same.
     ReadBack,
-    /// A listing shows what was just created.
+    /// A listing contains the object that was just created.
     ListAfterWrite,
-    /// Creating it again is refused, and leaves it as it was.
+    /// Creating it again is rejected and does not change it.
     PutIfAbsent,
-    /// It can be deleted, and is then gone from reads and listings.
+    /// After a delete, reads and listings do not return it.
     Delete,
 }
 
-/// The store must not be used.
+/// Failed probe: the store must not be used.
 #[derive(Debug, Clone, thiserror::Error)]
 #[error("object store {location} failed the start-up test \"{test}\": {detail}")]
 pub struct ProbeError {
     /// The store's root.
     pub location: String,
-    /// Which test.
+    /// The failed test.
     pub test: ProbeTest,
-    /// What was seen.
+    /// The observed behaviour.
     pub detail: String,
-    /// The store's error, when it gave one.
+    /// The store's error, if it returned one.
     #[source]
     pub source: Option<StorageError>,
 }
 
 impl Storage {
-    /// Tests the store's promises below `_probe/<nonce>`. Leaves nothing behind when it succeeds.
+    /// Tests the store's guarantees below `_probe/<nonce>`. Leaves nothing behind on success.
     pub async fn probe(&self, nonce: Uuid) -> Result<(), ProbeError> {
         let dir = Path::from(format!("_probe/{nonce}"));
         let path = dir.clone().join("object");
         let result = self.probe_at(&dir, &path).await;
         if result.is_err() {
-            // Best effort; the failure that is reported is the probe's.
+            // Best effort; the probe's own failure is reported.
             let _ = self.delete(&path).await;
         }
         result
     }
 
     async fn probe_at(&self, dir: &Path, path: &Path) -> Result<(), ProbeError> {
-        let (first, second) = (Bytes::from_static(b"first"), Bytes::from_static(b"second"));
+        let first = Bytes::from_static(b"first");
+        let second = Bytes::from_static(b"second");
 
         if let PutOutcome::Conflict(error) | PutOutcome::Unknown(error) =
             self.put_if_absent(path, first.clone()).await
         {
-            // A retry inside the library may have met its own object.
+            // A retry within the library may have found its own object.
             if !self.get(path).await.is_ok_and(|found| found == first) {
-                return Err(self.asked(ProbeTest::Write, error));
+                return Err(self.call_failed(ProbeTest::Write, error));
             }
         }
-        let found = self.get(path).await.map_err(|e| self.asked(ProbeTest::ReadBack, e))?;
+        let found = self.get(path).await.map_err(|e| self.call_failed(ProbeTest::ReadBack, e))?;
         if found != first {
-            return Err(self.saw(ProbeTest::ReadBack, "other bytes came back than were written"));
+            return Err(
+                self.violated(ProbeTest::ReadBack, "the bytes read differ from the bytes written")
+            );
         }
         if !self.lists(dir, path, ProbeTest::ListAfterWrite).await? {
-            return Err(self.saw(
+            return Err(self.violated(
                 ProbeTest::ListAfterWrite,
-                "a listing does not show an object that was just written",
+                "a listing does not contain an object that was just written",
             ));
         }
         if let PutOutcome::Created = self.put_if_absent(path, second).await {
-            return Err(self.saw(
+            return Err(self.violated(
                 ProbeTest::PutIfAbsent,
-                "creating an object that exists was not refused: two owners could overwrite each \
-                 other's commits. Use a store that honours conditional writes (If-None-Match)",
+                "creating an existing object was not rejected: two owners could overwrite each \
+                 other's commits. Use a store that supports conditional writes (If-None-Match)",
             ));
         }
-        let found = self.get(path).await.map_err(|e| self.asked(ProbeTest::PutIfAbsent, e))?;
+        let found =
+            self.get(path).await.map_err(|e| self.call_failed(ProbeTest::PutIfAbsent, e))?;
         if found != first {
-            return Err(self.saw(
+            return Err(self.violated(
                 ProbeTest::PutIfAbsent,
-                "creating an object that exists was refused, and overwrote it all the same",
+                "creating an existing object was rejected but overwrote it",
             ));
         }
-        self.delete(path).await.map_err(|e| self.asked(ProbeTest::Delete, e))?;
-        let left = self.get_opt(path).await.map_err(|e| self.asked(ProbeTest::Delete, e))?;
+        self.delete(path).await.map_err(|e| self.call_failed(ProbeTest::Delete, e))?;
+        let left = self.get_opt(path).await.map_err(|e| self.call_failed(ProbeTest::Delete, e))?;
         if left.is_some() || self.lists(dir, path, ProbeTest::Delete).await? {
-            return Err(self.saw(ProbeTest::Delete, "a deleted object is still there"));
+            return Err(self.violated(ProbeTest::Delete, "a deleted object still exists"));
         }
         Ok(())
     }
 
     async fn lists(&self, dir: &Path, path: &Path, test: ProbeTest) -> Result<bool, ProbeError> {
-        let objects = self.list(dir, None).await.map_err(|error| self.asked(test, error))?;
+        let objects = self.list(dir, None).await.map_err(|error| self.call_failed(test, error))?;
         Ok(objects.iter().any(|object| object.location == *path))
     }
 
-    fn saw(&self, test: ProbeTest, detail: &str) -> ProbeError {
+    fn violated(&self, test: ProbeTest, detail: &str) -> ProbeError {
         let detail = detail.to_owned();
         ProbeError { location: self.location().to_owned(), test, detail, source: None }
     }
 
-    fn asked(&self, test: ProbeTest, error: StorageError) -> ProbeError {
+    fn call_failed(&self, test: ProbeTest, error: StorageError) -> ProbeError {
         ProbeError {
             location: self.location().to_owned(),
             test,

@@ -1,4 +1,4 @@
-//! The object store when a node starts: it must keep its promises, and be the cluster's.
+//! Start-up check of the object store: it must keep its guarantees, and belong to the cluster.
 
 use std::time::Duration;
 
@@ -7,31 +7,33 @@ use uuid::Uuid;
 
 use super::{MarkerError, ProbeError, Storage, StorageError};
 
-/// A store that does not answer at once may be starting too; a wrong URL should not hang for long.
+/// Number of probes. A store that does not answer may be starting too, but a wrong URL must not
+/// block the start for long.
 const ATTEMPTS: u32 = 4;
+/// Backoff after the first probe; grows linearly.
 const WAIT: Duration = Duration::from_millis(500);
 
-/// Why the object store cannot be used.
+/// Reason why the object store cannot be used.
 #[derive(Debug, thiserror::Error)]
 pub enum StoreError {
     /// The URL is wrong, or the directory cannot be used.
     #[error("object store {url}: {source}")]
     Open {
-        /// As it was given.
+        /// The URL as given.
         url: String,
-        /// What is wrong.
+        /// The problem.
         source: StorageError,
     },
-    /// It does not keep its promises, or does not answer.
+    /// The store breaks a guarantee, or does not answer.
     #[error(transparent)]
     Probe(#[from] ProbeError),
-    /// Its marker cannot be had.
+    /// The store's marker cannot be read or written.
     #[error(transparent)]
     Marker(#[from] MarkerError),
 }
 
 impl StoreError {
-    /// Whether it is the URL that cannot be used, and not the store behind it.
+    /// Returns whether the URL is unusable, rather than the store behind it.
     #[must_use]
     pub fn is_wrong_url(&self) -> bool {
         matches!(self, Self::Open { source: StorageError::Url { .. }, .. })
@@ -39,8 +41,8 @@ impl StoreError {
 }
 
 impl Storage {
-    /// Opens and [probes](Storage::probe) the store of a node that starts; asks again for a few
-    /// seconds when it does not answer.
+    /// Opens and [probes](Storage::probe) the store of a starting node; retries for a few seconds
+    /// when it does not answer.
     ///
     /// # Errors
     /// [`StoreError::Open`], [`StoreError::Probe`].
@@ -51,12 +53,12 @@ impl Storage {
         for attempt in 1.. {
             match storage.probe(Uuid::new_v4()).await {
                 Ok(()) => break,
-                // Without a source the store answered, and wrongly: asking again does not help.
+                // Without a source, the store answered, but wrongly: a retry does not help.
                 Err(error) if error.source.is_none() || attempt == ATTEMPTS => {
                     return Err(error.into());
                 }
                 Err(error) => {
-                    warn!(%error, "the object store did not pass its test: trying again");
+                    warn!(%error, "object store probe failed; retrying");
                     tokio::time::sleep(WAIT * attempt).await;
                 }
             }
@@ -64,7 +66,7 @@ impl Storage {
         Ok(storage)
     }
 
-    /// The store's id; whoever comes first makes it.
+    /// Returns the store's id; the first caller creates it.
     ///
     /// # Errors
     /// [`StoreError::Marker`].

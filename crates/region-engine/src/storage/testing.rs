@@ -1,4 +1,4 @@
-//! Stores that misbehave on request, for tests of this and other crates.
+//! Fault injection for stores, for tests of this and other crates.
 
 mod faulty;
 

@@ -11,7 +11,7 @@ fn path(name: &str) -> Path {
     Path::from(name)
 }
 
-/// A store in memory and one in a directory, which is kept as long as the second value.
+/// A store in memory and one in a directory, which exists as long as the second value.
 async fn stores() -> (Vec<Storage>, tempfile::TempDir) {
     let dir = tempfile::tempdir().unwrap();
     let url = format!("file://{}", dir.path().display());
@@ -19,7 +19,7 @@ async fn stores() -> (Vec<Storage>, tempfile::TempDir) {
 }
 
 #[tokio::test]
-async fn one_creator_of_a_name_wins() {
+async fn put_if_absent_has_one_winner() {
     let (stores, _dir) = stores().await;
     for storage in stores {
         let at = path("a/b/object");
@@ -34,7 +34,7 @@ async fn one_creator_of_a_name_wins() {
 }
 
 #[tokio::test]
-async fn objects_are_read_listed_and_deleted() {
+async fn storage_reads_lists_and_deletes_objects() {
     let (stores, _dir) = stores().await;
     for storage in stores {
         for name in ["d/3", "d/1", "d/2", "e/1"] {
@@ -65,7 +65,7 @@ async fn objects_are_read_listed_and_deleted() {
 }
 
 #[tokio::test]
-async fn large_objects_are_written_in_parts_and_appear_whole() {
+async fn large_object_is_visible_only_when_complete() {
     let dir = tempfile::tempdir().unwrap();
     let url = format!("file://{}", dir.path().display());
     let options =
@@ -77,7 +77,7 @@ async fn large_objects_are_written_in_parts_and_appear_whole() {
         let mut upload = storage.upload(&at).await.unwrap();
         for chunk in body.chunks(piece) {
             upload.write(Bytes::copy_from_slice(chunk)).await.unwrap();
-            assert!(storage.get_opt(&at).await.unwrap().is_none(), "visible before its end");
+            assert!(storage.get_opt(&at).await.unwrap().is_none(), "visible before it is finished");
         }
         let uploaded = upload.finish().await.unwrap();
         assert_eq!(uploaded.bytes, 10_123);
@@ -88,40 +88,43 @@ async fn large_objects_are_written_in_parts_and_appear_whole() {
     assert_eq!(storage.get(&path("put")).await.unwrap(), body);
     storage.upload(&path("empty")).await.unwrap().finish().await.unwrap();
     assert_eq!(storage.get(&path("empty")).await.unwrap(), "");
-    let mut given_up = storage.upload(&path("given-up")).await.unwrap();
-    given_up.write(body).await.unwrap();
-    given_up.abort().await;
-    assert!(storage.get_opt(&path("given-up")).await.unwrap().is_none());
+    let mut aborted = storage.upload(&path("aborted")).await.unwrap();
+    aborted.write(body).await.unwrap();
+    aborted.abort().await;
+    assert!(storage.get_opt(&path("aborted")).await.unwrap().is_none());
 }
 
-/// Waits until the store has been told to forget all parts: a task of its own does that.
-async fn nothing_left_open(store: &FaultyStore, what: &str) {
+/// Waits until the store has aborted all uploads, which a separate task does.
+async fn wait_for_aborted_uploads(store: &FaultyStore, context: &str) {
     for _ in 0..1_000 {
         if store.open_uploads() == 0 {
             return;
         }
         tokio::task::yield_now().await;
     }
-    panic!("{what}: the store still holds parts");
+    panic!("{context}: the store still holds parts");
 }
 
 #[tokio::test]
-async fn an_upload_that_ends_early_leaves_no_parts_behind() {
+async fn upload_that_ends_early_leaves_no_parts() {
     let options =
         StorageOptions { part_bytes: 1_000, parts_in_flight: 2, ..StorageOptions::default() };
     let body = Bytes::from(vec![7; 10_123]);
     let at = path("large");
-    // The beginning is the first call, then come eleven parts and the end.
+    // Call 1 starts the upload; eleven parts and the completion follow.
     for fault in [Fault::ErrorBefore, Fault::ErrorAfter] {
         for number in 2..=13 {
             let store = FaultyStore::new();
             let storage = Storage::new(Arc::new(store.clone()), "faulty://store", options.clone());
-            store.plan(move |call| match (call.operation, call.number == number) {
-                (Operation::Upload, true) => fault,
-                _ => Fault::None,
+            store.plan(move |call| {
+                if call.operation == Operation::Upload && call.number == number {
+                    fault
+                } else {
+                    Fault::None
+                }
             });
             storage.put(&at, body.clone()).await.unwrap_err();
-            nothing_left_open(&store, &format!("{fault:?} of call {number}")).await;
+            wait_for_aborted_uploads(&store, &format!("{fault:?} of call {number}")).await;
         }
     }
     let store = FaultyStore::new();
@@ -130,9 +133,9 @@ async fn an_upload_that_ends_early_leaves_no_parts_behind() {
     dropped.write(body.clone()).await.unwrap();
     assert_eq!(store.open_uploads(), 1);
     drop(dropped);
-    nothing_left_open(&store, "dropped").await;
+    wait_for_aborted_uploads(&store, "dropped").await;
     assert!(storage.get_opt(&at).await.unwrap().is_none());
-    // Dropped in the middle of a call, as a job that is given up is.
+    // Dropped in the middle of a call, like an aborted job.
     store.plan(|call| match (call.operation, call.number) {
         (Operation::Upload, 5) => Fault::LostAnswer,
         _ => Fault::None,
@@ -140,7 +143,7 @@ async fn an_upload_that_ends_early_leaves_no_parts_behind() {
     let put = storage.put(&at, body.clone());
     let hangs = tokio::time::timeout(Duration::from_millis(10), put).await;
     assert!(hangs.is_err());
-    nothing_left_open(&store, "dropped while it waits").await;
+    wait_for_aborted_uploads(&store, "dropped during a call").await;
     store.plan(|_| Fault::None);
     storage.put(&at, body.clone()).await.unwrap();
     assert_eq!(store.open_uploads(), 0);
@@ -148,7 +151,7 @@ async fn an_upload_that_ends_early_leaves_no_parts_behind() {
 }
 
 #[tokio::test]
-async fn urls_that_cannot_be_used_say_why() {
+async fn unusable_store_urls_name_the_problem() {
     let dir = tempfile::tempdir().unwrap();
     let file = dir.path().join("file");
     std::fs::write(&file, "x").unwrap();
@@ -167,15 +170,14 @@ async fn urls_that_cannot_be_used_say_why() {
 }
 
 #[tokio::test]
-async fn calls_that_may_be_repeated_are_and_only_so_often() {
+async fn idempotent_calls_are_retried_up_to_the_limit() {
     let store = FaultyStore::new();
     let storage = store.storage();
     let at = path("x");
     storage.put(&at, Bytes::from_static(b"x")).await.unwrap();
     let fail_first = |times| {
-        move |call: &Call| match call.number <= times {
-            true => Fault::ErrorBefore,
-            false => Fault::None,
+        move |call: &Call| {
+            if call.number <= times { Fault::ErrorBefore } else { Fault::None }
         }
     };
     store.plan(fail_first(2));
@@ -187,13 +189,13 @@ async fn calls_that_may_be_repeated_are_and_only_so_often() {
     let error = storage.get(&at).await.unwrap_err();
     assert!(error.is_transient());
     assert!(error.to_string().starts_with("get faulty://store/x: "), "{error}");
-    // A put if absent is asked once: only the caller can tell what became of it.
+    // A put if absent has one attempt: only the caller can resolve its outcome.
     store.plan(fail_first(1));
     assert!(matches!(storage.put_if_absent(&at, Bytes::new()).await, PutOutcome::Unknown(_)));
 }
 
 #[tokio::test]
-async fn an_answer_that_never_comes_is_not_waited_for() {
+async fn lost_answer_ends_at_the_deadline() {
     let store = FaultyStore::new();
     let storage = store.storage();
     store.plan(|_| Fault::LostAnswer);
@@ -207,7 +209,7 @@ async fn an_answer_that_never_comes_is_not_waited_for() {
 }
 
 #[tokio::test]
-async fn a_store_that_keeps_its_promises_passes_the_probe_and_is_left_clean() {
+async fn correct_store_passes_the_probe_and_stays_clean() {
     let (stores, _dir) = stores().await;
     for storage in stores {
         storage.probe(Uuid::from_u128(1)).await.unwrap();
@@ -217,7 +219,7 @@ async fn a_store_that_keeps_its_promises_passes_the_probe_and_is_left_clean() {
 }
 
 #[tokio::test]
-async fn a_store_that_breaks_a_promise_fails_the_probe_by_name() {
+async fn probe_failure_names_the_broken_guarantee() {
     let put = |call: &Call| call.operation == Operation::PutIfAbsent;
     type Plan = Box<dyn Fn(&Call) -> Fault + Send + Sync>;
     let cases: Vec<(Plan, ProbeTest, &str)> = vec![
@@ -232,7 +234,7 @@ async fn a_store_that_breaks_a_promise_fails_the_probe_by_name() {
                 _ => Fault::None,
             }),
             ProbeTest::PutIfAbsent,
-            "overwrote it all the same",
+            "overwrote it",
         ),
         (
             Box::new(|call| match call.operation {
@@ -275,7 +277,7 @@ async fn a_store_that_breaks_a_promise_fails_the_probe_by_name() {
 }
 
 #[tokio::test]
-async fn the_marker_is_written_once() {
+async fn cluster_marker_is_written_once() {
     let (stores, _dir) = stores().await;
     for storage in stores {
         assert_eq!(storage.marker().await.unwrap(), None);
@@ -291,7 +293,7 @@ async fn the_marker_is_written_once() {
 }
 
 #[tokio::test]
-async fn whoever_loses_the_answer_learns_the_marker_that_stands() {
+async fn lost_marker_write_returns_the_stored_marker() {
     for fault in [Fault::ErrorAfter, Fault::StoredConflict, Fault::LostAnswer] {
         let store = FaultyStore::new();
         store.plan(move |call| match call.operation {
@@ -311,7 +313,7 @@ async fn whoever_loses_the_answer_learns_the_marker_that_stands() {
 }
 
 #[test]
-fn a_missing_bucket_is_not_a_missing_object() {
+fn missing_bucket_is_not_a_missing_object() {
     let missing =
         || object_store::Error::NotFound { path: "x".to_owned(), source: "NoSuchBucket".into() };
     let read = StorageError::store(Operation::Get, "s3://b/x".to_owned(), missing());

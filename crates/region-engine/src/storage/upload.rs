@@ -1,4 +1,4 @@
-//! Writing an object in parts.
+//! Upload of an object in parts.
 
 use bytes::{Bytes, BytesMut};
 use futures::stream::{FuturesUnordered, StreamExt};
@@ -9,13 +9,13 @@ use tokio::task::JoinHandle;
 
 use super::{Operation, Storage, StorageError};
 
-/// An object that is being written in parts: invisible until [`Upload::finish`]. However it ends
-/// before that, by an error or dropped, the store is told to forget the parts: S3 keeps and charges
-/// for them, and no listing shows them.
+/// An object that is being written in parts: invisible until [`Upload::finish`]. If the upload ends
+/// earlier, by an error or a drop, it is aborted in the store: S3 keeps the parts and charges for
+/// them, and no listing shows them.
 pub struct Upload {
     storage: Storage,
     path: Path,
-    /// `None` once it is finished or given up.
+    /// `None` after it was finished or aborted.
     upload: Option<Box<dyn MultipartUpload>>,
     buffer: BytesMut,
     parts: FuturesUnordered<UploadPart>,
@@ -23,7 +23,7 @@ pub struct Upload {
     checksum: u32,
 }
 
-/// What was written.
+/// Result of an upload.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Uploaded {
     /// Size of the object in bytes.
@@ -35,7 +35,11 @@ pub struct Uploaded {
 impl Upload {
     pub(super) async fn start(storage: Storage, path: Path) -> Result<Self, StorageError> {
         let upload = super::retry::idempotent(&storage.inner.options, || {
-            storage.within(Operation::Upload, &path, storage.inner.store.put_multipart(&path))
+            storage.with_deadline(
+                Operation::Upload,
+                &path,
+                storage.inner.store.put_multipart(&path),
+            )
         })
         .await?;
         Ok(Self {
@@ -54,7 +58,7 @@ impl Upload {
         self.bytes
     }
 
-    /// Appends bytes; waits while too many parts are under way.
+    /// Appends bytes; waits while too many parts are in flight.
     pub async fn write(&mut self, bytes: Bytes) -> Result<(), StorageError> {
         self.bytes += bytes.len() as u64;
         self.checksum = crc32c::crc32c_append(self.checksum, &bytes);
@@ -76,51 +80,52 @@ impl Upload {
         Ok(())
     }
 
-    /// Writes what is left and makes the object visible. Once that has succeeded, nothing more may be
+    /// Writes the remaining bytes and makes the object visible. After success, nothing more may be
     /// written.
     pub async fn finish(&mut self) -> Result<Uploaded, StorageError> {
-        // S3 refuses an upload without parts.
+        // S3 rejects an upload without parts.
         if !self.buffer.is_empty() || self.bytes == 0 {
             let part = self.buffer.split().freeze();
             self.send(part).await?;
         }
         while !self.parts.is_empty() {
-            self.wait_for_one().await?;
+            self.wait_for_part().await?;
         }
         if let Some(upload) = &mut self.upload {
-            self.storage.within(Operation::Upload, &self.path, upload.complete()).await?;
+            self.storage.with_deadline(Operation::Upload, &self.path, upload.complete()).await?;
         }
         self.upload = None;
         Ok(Uploaded { bytes: self.bytes, checksum: self.checksum })
     }
 
-    /// Gives up, and waits until the store has forgotten the parts, or has failed to. It is told so
-    /// also when nobody waits any more.
+    /// Aborts the upload and waits until the store has dropped the parts, or has failed to. The
+    /// abort also completes if this future is dropped.
     pub async fn abort(mut self) {
-        if let Some(forgotten) = self.forget() {
-            // It does not panic; without its runtime nobody waits here either.
-            let _ = forgotten.await;
+        if let Some(aborting) = self.start_abort() {
+            // The task does not panic. When its runtime has ended, the caller has ended too.
+            let _ = aborting.await;
         }
     }
 
-    /// In the background: has the store forget the parts.
-    fn forget(&mut self) -> Option<JoinHandle<()>> {
+    /// Aborts the upload in the store, in the background.
+    fn start_abort(&mut self) -> Option<JoinHandle<()>> {
         let mut upload = self.upload.take()?;
-        // A part that arrives after the parts were forgotten would be kept.
+        // The store would keep a part that arrives after the abort.
         self.parts.clear();
         let runtime = Handle::try_current().ok()?;
-        let (storage, path) = (self.storage.clone(), self.path.clone());
+        let storage = self.storage.clone();
+        let path = self.path.clone();
         Some(runtime.spawn(async move {
-            let aborted = storage.within(Operation::Upload, &path, upload.abort()).await;
+            let aborted = storage.with_deadline(Operation::Upload, &path, upload.abort()).await;
             if let Err(error) = aborted {
-                tracing::debug!(%path, %error, "parts of an object may be left behind");
+                tracing::debug!(%path, %error, "failed to abort an upload; the store may keep its parts");
             }
         }))
     }
 
     async fn send(&mut self, part: Bytes) -> Result<(), StorageError> {
         while self.parts.len() >= self.storage.inner.options.parts_in_flight.max(1) {
-            self.wait_for_one().await?;
+            self.wait_for_part().await?;
         }
         debug_assert!(self.upload.is_some(), "{} is finished", self.path);
         if let Some(upload) = &mut self.upload {
@@ -129,11 +134,11 @@ impl Upload {
         Ok(())
     }
 
-    async fn wait_for_one(&mut self) -> Result<(), StorageError> {
+    async fn wait_for_part(&mut self) -> Result<(), StorageError> {
         let next = self.parts.next();
         let done = self
             .storage
-            .within(Operation::Upload, &self.path, async { next.await.transpose() })
+            .with_deadline(Operation::Upload, &self.path, async { next.await.transpose() })
             .await?;
         debug_assert!(done.is_some());
         Ok(())
@@ -142,7 +147,7 @@ impl Upload {
 
 impl Drop for Upload {
     fn drop(&mut self) {
-        drop(self.forget());
+        drop(self.start_abort());
     }
 }
 

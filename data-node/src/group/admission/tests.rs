@@ -25,14 +25,14 @@ fn null_key() -> bytes::Bytes {
 }
 
 #[test]
-fn good_writes_pass() {
+fn valid_writes_pass_admission() {
     let limits = WriteLimits::default();
     assert_eq!(checked(&write(1, 1, &[]), &limits), None);
     assert_eq!(checked(&write(1, 2, &[0, 1, 1, 99]), &limits), None);
 }
 
 #[test]
-fn each_fault_has_its_reason() {
+fn each_invalid_write_is_refused_with_its_reason() {
     let limits = WriteLimits { rows: 4, bytes: 4_096, ..WriteLimits::default() };
     let many: Vec<i64> = (0..5).collect();
     let cases = [
@@ -88,9 +88,9 @@ fn each_fault_has_its_reason() {
     }
 }
 
-// The decoder takes nulls wherever the bytes say so, and no key is at fault here.
+// The decoder accepts nulls in non-nullable columns, and the keys are valid in this batch.
 #[test]
-fn a_null_in_a_column_that_must_not_be_null_is_refused() {
+fn null_in_non_nullable_column_is_refused() {
     let mut description = region(7, None, None);
     description.schema.as_mut().unwrap().columns[1].nullable = false;
     let descriptor = Descriptor::new(&description).unwrap();
@@ -111,9 +111,10 @@ fn a_null_in_a_column_that_must_not_be_null_is_refused() {
     assert!(refusal.message.contains("name"), "{refusal:?}");
 }
 
-// A row without values, which no file takes: the region could never be flushed again.
+// A delete row has no values, which no file of an append-only table accepts: the region could never
+// be flushed.
 #[test]
-fn a_delete_from_an_append_only_table_is_refused() {
+fn admission_refuses_deletes_from_append_only_tables() {
     let limits = WriteLimits::default();
     let upsert = Descriptor::new(&region(7, None, None)).unwrap();
     assert!(check(&upsert, &limits, &delete(1, 2, &[1])).is_ok());
@@ -125,7 +126,7 @@ fn a_delete_from_an_append_only_table_is_refused() {
 }
 
 #[test]
-fn values_that_no_file_can_hold_are_refused() {
+fn admission_refuses_values_that_files_cannot_store() {
     let descriptor = Descriptor::new(&ledger(7)).unwrap();
     let check = |write| check(&descriptor, &WriteLimits::default(), &write);
     let most = 999_999_999;
@@ -144,9 +145,9 @@ fn values_that_no_file_can_hold_are_refused() {
     }
 }
 
-// Producers' records keep two keys each, which snapshots hold.
+// Each producer record holds two keys, and snapshots hold the records.
 #[test]
-fn a_row_key_above_the_limit_is_refused() {
+fn row_key_above_the_limit_is_refused() {
     let mut description = region(7, None, None);
     let schema = description.schema.as_mut().unwrap();
     schema.columns[1].nullable = false;
@@ -162,7 +163,8 @@ fn a_row_key_above_the_limit_is_refused() {
         let rows = encode_batch(&batch).unwrap();
         check(&descriptor, &limits, &WriteRequest { rows, ..write(1, 2, &[1, 2, 3]) })
     };
-    // Eight bytes of an integer, one that says that there is a text, and nine for each eight of it.
+    // Encoded key: eight bytes of the integer, one non-null marker, and nine bytes for each eight
+    // of the text.
     let groups = (limits.key_bytes - 8 - 1) / 9;
     assert!(check(8 * groups).is_ok());
     let refusal = check(8 * groups + 1).unwrap_err();
@@ -171,7 +173,7 @@ fn a_row_key_above_the_limit_is_refused() {
 }
 
 #[test]
-fn damaged_rows_do_not_panic() {
+fn damaged_rows_do_not_panic_admission() {
     let whole = rows(&[1, 2, 3]);
     for bit in 0..whole.len() * 8 {
         let mut flipped = whole.to_vec();
@@ -182,14 +184,14 @@ fn damaged_rows_do_not_panic() {
 }
 
 #[test]
-fn a_region_behind_says_when_to_come_back() {
+fn refusal_for_a_region_behind_has_a_retry_delay() {
     let descriptor = Descriptor::new(&region(7, None, None)).unwrap();
     assert!(check_schema(&descriptor, 2).unwrap_err().retry_after.is_some());
     assert!(check_schema(&descriptor, 0).unwrap_err().retry_after.is_none());
 }
 
 #[test]
-fn a_full_disk_takes_no_writes() {
+fn full_disk_refuses_writes() {
     assert!(check_disk(&DiskHealth::Ok).is_ok());
     let full = check_disk(&DiskHealth::Full).unwrap_err();
     assert_eq!(full.reason, Reason::DiskFull);

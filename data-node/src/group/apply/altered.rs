@@ -1,22 +1,22 @@
-//! `altered`: the region has another schema and other options from here on.
+//! `altered`: changes a region's schema and options.
 
 use tidewater_common::ids::{LogIndex, RegionId};
 use tidewater_common::schema::TableSchema;
 use tidewater_proto::v1::{self, Reason};
 use tidewater_region_engine::region::{Obligation, Pending};
 
-use super::{Applied, Effect};
+use super::{Applied, ApplyEffect};
 use crate::group::descriptor::Descriptor;
-use crate::group::entry::Outcome;
-use crate::group::state::{GroupState, Taken};
+use crate::group::entry::EntryOutcome;
+use crate::group::state::{GroupState, StepResult};
 
 pub(super) fn apply(state: &mut GroupState, index: LogIndex, entry: &v1::RegionAltered) -> Applied {
     let id = RegionId(entry.region_id);
-    let refuse = |reason, message: String| Applied::outcome(Outcome::refused(reason, message));
+    let refuse = |reason, message: String| Applied::outcome(EntryOutcome::refused(reason, message));
     let Some(region) = state.regions.get_mut(&id) else {
         return refuse(
             Reason::RegionNotFound,
-            format!("region {id} is not served by this group any more"),
+            format!("region {id} is no longer served by this group"),
         );
     };
     let altered = v1::RegionDescriptor {
@@ -28,13 +28,13 @@ pub(super) fn apply(state: &mut GroupState, index: LogIndex, entry: &v1::RegionA
         Ok(descriptor) => descriptor,
         Err(error) => return refuse(Reason::InvalidArgument, error.to_string()),
     };
-    if let Err(problem) = fits(&region.descriptor, &descriptor) {
+    if let Err(problem) = check_identity_kept(&region.descriptor, &descriptor) {
         return refuse(Reason::InvalidArgument, format!("region {id}: {problem}"));
     }
     let cause = match region.take_step(index, entry.step) {
-        Taken::Now(cause) => cause,
-        Taken::Before => return Applied::repeated(),
-        Taken::Refused(refused) => return Applied::outcome(refused),
+        StepResult::Taken(cause) => cause,
+        StepResult::AlreadyTaken => return Applied::repeated(),
+        StepResult::Refused(refused) => return Applied::outcome(refused),
     };
     region.descriptor = descriptor.clone();
     let obligation = Obligation::Alter {
@@ -42,11 +42,12 @@ pub(super) fn apply(state: &mut GroupState, index: LogIndex, entry: &v1::RegionA
         options: descriptor.options.clone(),
     };
     region.obligations.push(Pending { cause, obligation });
-    Applied::with_effect(Effect::Alter { descriptor, cause })
+    Applied::with_effect(ApplyEffect::Alter { descriptor, cause })
 }
 
-/// What identifies a row never changes, else the rows that are there could not be found.
-fn fits(before: &Descriptor, after: &Descriptor) -> Result<(), String> {
+/// Checks that the primary key and the write mode are unchanged: existing rows could not be found
+/// otherwise.
+fn check_identity_kept(before: &Descriptor, after: &Descriptor) -> Result<(), String> {
     let key = |schema: &TableSchema| -> Vec<_> {
         let columns = schema.key_indices().iter().map(|index| &schema.columns()[*index]);
         columns.map(|column| (column.id, column.data_type.clone())).collect()
@@ -68,7 +69,7 @@ mod tests {
     use tidewater_proto::v1::group_entry::Entry;
 
     use super::*;
-    use crate::group::testing::{Group, options, schema, write, writes};
+    use crate::group::testing::{TestGroup, options, schema, write, writes};
 
     fn altered(version: u32, number: u64) -> Entry {
         Entry::Altered(v1::RegionAltered {
@@ -81,35 +82,39 @@ mod tests {
 
     fn reason(applied: &Applied) -> Option<Reason> {
         match &applied.outcomes[0] {
-            Outcome::Refused { reason, .. } => Some(*reason),
-            Outcome::Done { .. } => None,
+            EntryOutcome::Refused { reason, .. } => Some(*reason),
+            EntryOutcome::Done { .. } => None,
         }
     }
 
     #[test]
-    fn a_region_is_altered_once_and_owes_it_to_the_manifest() {
-        let mut group = Group::with_region();
+    fn alter_is_applied_once_and_left_for_the_manifest() {
+        let mut group = TestGroup::with_region();
         let applied = group.apply(altered(2, 1));
         let at = Sequence::at(Sequence(0), LogIndex(2), 0).unwrap();
-        assert_eq!(applied.outcomes, [Outcome::Done { sequence: at, rows: 0, repeated: false }]);
-        assert!(
-            matches!(&applied.effects[..], [Effect::Alter { cause, .. }] if cause.sequence == at)
+        assert_eq!(
+            applied.outcomes,
+            [EntryOutcome::Done { sequence: at, rows: 0, repeated: false }]
         );
+        assert!(matches!(
+            &applied.effects[..],
+            [ApplyEffect::Alter { cause, .. }] if cause.sequence == at
+        ));
         let region = &group.state.regions[&RegionId(7)];
         assert_eq!(region.descriptor.schema_version().get(), 2);
         assert_eq!(region.obligations.len(), 1);
         assert_eq!(region.last_sequence, at);
         for late in [altered(2, 1), altered(3, 0)] {
             let again = group.apply(late);
-            assert!(matches!(again.outcomes[..], [Outcome::Done { repeated: true, .. }]));
+            assert!(matches!(again.outcomes[..], [EntryOutcome::Done { repeated: true, .. }]));
             assert!(again.effects.is_empty());
         }
         assert_eq!(group.state.regions[&RegionId(7)].obligations.len(), 1);
     }
 
     #[test]
-    fn writes_under_the_schema_before_are_refused_from_there_on() {
-        let mut group = Group::with_region();
+    fn writes_with_the_previous_schema_are_refused() {
+        let mut group = TestGroup::with_region();
         group.apply(writes(vec![write(1, 1, &[])]));
         group.apply(altered(2, 1));
         let applied = group.apply(writes(vec![write(1, 2, &[5])]));
@@ -117,43 +122,38 @@ mod tests {
         assert!(group.seen.rows.lock().is_empty());
     }
 
-    // The answer was lost, and its client asks again.
+    // The reply was lost, and the client retries.
     #[test]
-    fn a_write_that_was_applied_before_is_answered_as_it_was() {
-        let mut group = Group::with_region();
-        let elsewhere = |serial, ids: &[i64]| {
+    fn retried_write_gets_its_first_outcome_after_an_alter() {
+        let mut group = TestGroup::with_region();
+        let moved = |serial, ids: &[i64]| {
             let write = write(2, serial, ids);
             v1::WriteRequest { origin_region_id: 8, ..write }
         };
-        group.apply(writes(vec![write(1, 1, &[]), elsewhere(1, &[])]));
-        let first = group.apply(writes(vec![write(1, 2, &[5]), elsewhere(2, &[6])]));
-        let Outcome::Done { sequence, rows: 1, repeated: false } = first.outcomes[0] else {
+        group.apply(writes(vec![write(1, 1, &[]), moved(1, &[])]));
+        let first = group.apply(writes(vec![write(1, 2, &[5]), moved(2, &[6])]));
+        let EntryOutcome::Done { sequence, rows: 1, repeated: false } = first.outcomes[0] else {
             panic!("{first:?}")
         };
         group.apply(altered(2, 1));
         let before = group.state.clone();
         let again = group.apply(writes(vec![write(1, 2, &[5])]));
-        assert_eq!(again.outcomes, [Outcome::Done { sequence, rows: 1, repeated: true }]);
-        // What came here from another region, or is cut in another way, may have been applied in part,
-        // and without an opening it may be another's serial.
+        assert_eq!(again.outcomes, [EntryOutcome::Done { sequence, rows: 1, repeated: true }]);
+        // A write from another region, or one that was cut differently, may have been applied in
+        // part. Without an opening, the serial may belong to another producer's life.
         let nameless = v1::WriteRequest { opening: 0, ..write(1, 2, &[5]) };
-        let others = [
-            write(1, 1, &[]),
-            write(1, 3, &[7]),
-            write(1, 2, &[5, 6]),
-            elsewhere(2, &[6]),
-            nameless,
-        ];
+        let others =
+            [write(1, 1, &[]), write(1, 3, &[7]), write(1, 2, &[5, 6]), moved(2, &[6]), nameless];
         for other in others {
             let applied = group.apply(writes(vec![other]));
             assert_eq!(reason(&applied), Some(Reason::SchemaVersionStale));
         }
-        assert_eq!(group.state, before, "replicas of the release before come to the same");
+        assert_eq!(group.state, before, "replicas of the previous release reach the same state");
         assert_eq!(group.seen.rows.lock().len(), 2);
     }
 
     #[test]
-    fn keys_and_modes_stay_what_they_are() {
+    fn alter_cannot_change_key_or_write_mode() {
         let Entry::Altered(good) = altered(2, 1) else { unreachable!() };
         let append = v1::TableOptions {
             write_mode: v1::WriteMode::AppendOnly.into(),
@@ -169,14 +169,14 @@ mod tests {
             v1::RegionAltered { step: None, ..good },
         ];
         for case in cases {
-            let mut group = Group::with_region();
+            let mut group = TestGroup::with_region();
             let before = group.state.clone();
             let applied = group.apply(Entry::Altered(case));
             assert_eq!(reason(&applied), Some(Reason::InvalidArgument));
             assert_eq!(group.state, before);
         }
-        let gone = v1::RegionAltered { region_id: 8, ..Default::default() };
-        let applied = Group::with_region().apply(Entry::Altered(gone));
+        let unknown = v1::RegionAltered { region_id: 8, ..Default::default() };
+        let applied = TestGroup::with_region().apply(Entry::Altered(unknown));
         assert_eq!(reason(&applied), Some(Reason::RegionNotFound));
     }
 }

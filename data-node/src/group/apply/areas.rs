@@ -1,5 +1,5 @@
-//! Staging areas: opened, published, abandoned. What is staged is known to the owner's manifest only;
-//! the log says when it becomes live.
+//! Staging areas: opened, published, abandoned. Only the owner's manifest lists the staged files;
+//! the log decides when they become live.
 
 use tidewater_common::ids::{Epoch, LogIndex, RegionId};
 use tidewater_common::keys::KeyRange;
@@ -7,15 +7,15 @@ use tidewater_proto::v1::{self, Reason};
 use tidewater_region_engine::manifest::AreaId;
 use tidewater_region_engine::region::{Content, Obligation, Pending, Publication};
 
-use super::{Applied, Effect};
+use super::{Applied, ApplyEffect};
 use crate::group::descriptor::Descriptor;
-use crate::group::entry::Outcome;
+use crate::group::entry::EntryOutcome;
 use crate::group::obligation::{area_from_wire, content_from_wire, step_from_wire};
-use crate::group::state::{GroupState, RegionState, Taken};
+use crate::group::state::{GroupState, RegionState, StepResult};
 
 pub(super) fn open(state: &mut GroupState, index: LogIndex, entry: &v1::AreaOpened) -> Applied {
     let deadline_ms = entry.deadline_ms;
-    decide(state, index, entry.region_id, &entry.area_id, entry.step, |_, area| {
+    decide_area(state, index, entry.region_id, &entry.area_id, entry.step, |_, area| {
         Ok(Obligation::OpenArea { area, deadline_ms })
     })
 }
@@ -25,7 +25,7 @@ pub(super) fn abandon(
     index: LogIndex,
     entry: &v1::AreaAbandoned,
 ) -> Applied {
-    decide(state, index, entry.region_id, &entry.area_id, entry.step, |_, area| {
+    decide_area(state, index, entry.region_id, &entry.area_id, entry.step, |_, area| {
         Ok(Obligation::Abandon { area })
     })
 }
@@ -36,33 +36,34 @@ pub(super) fn publish(
     entry: &v1::AreaPublished,
 ) -> Applied {
     let Some(content) = content_from_wire(entry.content()) else {
-        let message = "an area is published as what it was made for";
-        return Applied::outcome(Outcome::refused(Reason::InvalidArgument, message));
+        let message = "the publication of a staging area names no known content";
+        return Applied::outcome(EntryOutcome::refused(Reason::InvalidArgument, message));
     };
-    decide(state, index, entry.region_id, &entry.area_id, entry.step, |region, area| {
+    decide_area(state, index, entry.region_id, &entry.area_id, entry.step, |region, area| {
         let staged = matches!(content, Content::Area { .. });
         if staged && !region.areas.contains(&area) {
             let id = region.descriptor.region_id;
-            return Err(Outcome::refused(
+            return Err(EntryOutcome::refused(
                 Reason::LoadEnded,
                 format!("region {id} has no open staging area {area}"),
             ));
         }
-        unchanged(&region.descriptor, entry)?;
+        check_unchanged(&region.descriptor, entry)?;
         Ok(Obligation::Publish(Publication { area, epoch: Epoch(0), content }))
     })
 }
 
-/// Everything that an area was checked against must still hold.
-fn unchanged(descriptor: &Descriptor, entry: &v1::AreaPublished) -> Result<(), Outcome> {
+/// Checks that the schema version and the range are those that the staged files were checked
+/// against.
+fn check_unchanged(descriptor: &Descriptor, entry: &v1::AreaPublished) -> Result<(), EntryOutcome> {
     let version = descriptor.schema_version().get();
     if version != entry.schema_version {
         let region = descriptor.region_id;
-        return Err(Outcome::refused(
+        return Err(EntryOutcome::refused(
             Reason::SchemaVersionStale,
             format!(
-                "region {region} has schema version {version}, and what is staged was checked \
-                 against version {}: load it again",
+                "region {region} has schema version {version}, but the staged files were checked \
+                 against version {}: load them again",
                 entry.schema_version
             ),
         ));
@@ -70,39 +71,39 @@ fn unchanged(descriptor: &Descriptor, entry: &v1::AreaPublished) -> Result<(), O
     let end = entry.end.as_ref().map(|end| end.to_vec());
     if descriptor.range != (KeyRange { start: entry.start.to_vec(), end }) {
         let region = descriptor.region_id;
-        return Err(Outcome::refused(
+        return Err(EntryOutcome::refused(
             Reason::KeyOutsideRegion,
-            format!("region {region} has another range since the files were checked"),
+            format!("the range of region {region} changed after the files were checked"),
         ));
     }
     Ok(())
 }
 
-/// Decides about an area of a region, once: as a step of a procedure, or, without one, whenever it is
-/// asked, for an area is closed only once.
-fn decide(
+/// Decides about a staging area of a region, once: as a step of a procedure, or, without a step, at
+/// every call, since an area is closed only once.
+fn decide_area(
     state: &mut GroupState,
     index: LogIndex,
     region_id: u64,
     area: &[u8],
     step: Option<v1::ProcedureStep>,
-    what: impl FnOnce(&RegionState, AreaId) -> Result<Obligation, Outcome>,
+    decision: impl FnOnce(&RegionState, AreaId) -> Result<Obligation, EntryOutcome>,
 ) -> Applied {
     let id = RegionId(region_id);
     let Some(region) = state.regions.get_mut(&id) else {
-        return Applied::outcome(Outcome::refused(
+        return Applied::outcome(EntryOutcome::refused(
             Reason::RegionNotFound,
-            format!("region {id} is not served by this group any more"),
+            format!("region {id} is no longer served by this group"),
         ));
     };
     let Some(area) = area_from_wire(area) else {
         let message = "a staging area is named by a UUID of 16 bytes";
-        return Applied::outcome(Outcome::refused(Reason::InvalidArgument, message));
+        return Applied::outcome(EntryOutcome::refused(Reason::InvalidArgument, message));
     };
-    if step.as_ref().is_some_and(|step| region.took(step_from_wire(step))) {
+    if step.as_ref().is_some_and(|step| region.has_taken(step_from_wire(step))) {
         return Applied::repeated();
     }
-    let obligation = match what(region, area) {
+    let obligation = match decision(region, area) {
         Ok(obligation) => obligation,
         Err(refused) => return Applied::outcome(refused),
     };
@@ -111,9 +112,9 @@ fn decide(
         None => region.take_sequence(index),
     };
     let cause = match taken {
-        Taken::Now(cause) => cause,
-        Taken::Before => return Applied::repeated(),
-        Taken::Refused(refused) => return Applied::outcome(refused),
+        StepResult::Taken(cause) => cause,
+        StepResult::AlreadyTaken => return Applied::repeated(),
+        StepResult::Refused(refused) => return Applied::outcome(refused),
     };
     match obligation {
         Obligation::OpenArea { .. } => drop(region.areas.insert(area)),
@@ -121,7 +122,7 @@ fn decide(
     }
     let pending = Pending { cause, obligation };
     region.obligations.push(pending.clone());
-    Applied::with_effect(Effect::Decide(id, pending))
+    Applied::with_effect(ApplyEffect::Decide(id, pending))
 }
 
 #[cfg(test)]
@@ -133,7 +134,7 @@ mod tests {
     use uuid::Uuid;
 
     use super::*;
-    use crate::group::testing::{Group, schema};
+    use crate::group::testing::{TestGroup, schema};
 
     fn area(number: u128) -> Bytes {
         Bytes::copy_from_slice(Uuid::from_u128(number).as_bytes())
@@ -162,25 +163,28 @@ mod tests {
 
     fn reason(applied: &Applied) -> Option<Reason> {
         match &applied.outcomes[0] {
-            Outcome::Refused { reason, .. } => Some(*reason),
-            Outcome::Done { .. } => None,
+            EntryOutcome::Refused { reason, .. } => Some(*reason),
+            EntryOutcome::Done { .. } => None,
         }
     }
 
     #[test]
-    fn an_area_is_opened_and_published_once_by_its_procedure() {
-        let mut group = Group::with_region();
+    fn procedure_opens_and_publishes_a_staging_area_once() {
+        let mut group = TestGroup::with_region();
         let first = group.apply(opened(4, step(1, 1)));
-        assert!(matches!(first.effects[..], [Effect::Decide(RegionId(7), _)]));
+        assert!(matches!(first.effects[..], [ApplyEffect::Decide(RegionId(7), _)]));
         assert!(group.apply(opened(4, step(1, 1))).effects.is_empty());
         assert_eq!(group.state.regions[&RegionId(7)].areas.len(), 1);
         let applied = group.apply(Entry::AreaPublished(published(4, step(1, 2))));
         let at = Sequence::at(Sequence(0), LogIndex(4), 0).unwrap();
-        assert_eq!(applied.outcomes, [Outcome::Done { sequence: at, rows: 0, repeated: false }]);
-        // Its procedure was given up, and this comes late.
+        assert_eq!(
+            applied.outcomes,
+            [EntryOutcome::Done { sequence: at, rows: 0, repeated: false }]
+        );
+        // The procedure was abandoned, and its entry arrives late.
         let late = v1::AreaAbandoned { region_id: 7, area_id: area(4), step: step(1, 2) };
         let late = group.apply(Entry::AreaAbandoned(late));
-        assert!(matches!(late.outcomes[..], [Outcome::Done { repeated: true, .. }]));
+        assert!(matches!(late.outcomes[..], [EntryOutcome::Done { repeated: true, .. }]));
         assert!(late.effects.is_empty());
         let region = &group.state.regions[&RegionId(7)];
         assert!(region.areas.is_empty());
@@ -189,8 +193,8 @@ mod tests {
     }
 
     #[test]
-    fn snapshots_know_the_areas_that_are_open() {
-        let mut group = Group::with_region();
+    fn snapshot_holds_open_staging_areas() {
+        let mut group = TestGroup::with_region();
         group.apply(opened(4, step(1, 1)));
         let region = &group.state.regions[&RegionId(7)];
         let restored = RegionState::from_wire(region.to_wire()).unwrap();
@@ -199,8 +203,8 @@ mod tests {
     }
 
     #[test]
-    fn what_was_abandoned_is_not_published_any_more() {
-        let mut group = Group::with_region();
+    fn abandoned_staging_area_is_not_published() {
+        let mut group = TestGroup::with_region();
         group.apply(opened(4, step(1, 1)));
         let abandoned = v1::AreaAbandoned { region_id: 7, area_id: area(4), step: step(1, 2) };
         assert!(!group.apply(Entry::AreaAbandoned(abandoned)).effects.is_empty());
@@ -210,20 +214,20 @@ mod tests {
     }
 
     #[test]
-    fn without_a_procedure_a_publication_names_its_own_sequence() {
-        let mut group = Group::with_region();
+    fn publication_without_a_procedure_has_its_own_sequence() {
+        let mut group = TestGroup::with_region();
         for index in [2, 3] {
             let entry =
                 v1::AreaPublished { content: AreaContent::Files.into(), ..published(4, None) };
             let applied = group.apply(Entry::AreaPublished(entry));
             let at = Sequence::at(Sequence(0), LogIndex(index), 0).unwrap();
-            let [Outcome::Done { sequence, .. }] = applied.outcomes[..] else { panic!() };
+            let [EntryOutcome::Done { sequence, .. }] = applied.outcomes[..] else { panic!() };
             assert_eq!(sequence, at);
         }
     }
 
     #[test]
-    fn what_was_checked_against_something_else_is_refused_and_changes_nothing() {
+    fn publication_with_outdated_checks_is_refused_without_changes() {
         let good = published(4, step(1, 2));
         let unopened = published(5, step(1, 2));
         let cases = [
@@ -245,7 +249,7 @@ mod tests {
             (v1::AreaPublished { region_id: 8, ..good }, Reason::RegionNotFound),
         ];
         for (case, expected) in cases {
-            let mut group = Group::with_region();
+            let mut group = TestGroup::with_region();
             group.apply(opened(4, step(1, 1)));
             let before = group.state.clone();
             let applied = group.apply(Entry::AreaPublished(case));

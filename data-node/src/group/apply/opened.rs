@@ -1,47 +1,50 @@
-//! `opened`: the group takes up a region.
+//! `opened`: adds a region to the group.
 
 use tidewater_common::ids::Sequence;
 use tidewater_proto::v1::{self, Reason};
 
-use super::{Applied, Effect};
+use super::{Applied, ApplyEffect};
 use crate::group::descriptor::Descriptor;
-use crate::group::entry::Outcome;
+use crate::group::entry::EntryOutcome;
 use crate::group::state::{GroupState, RegionState};
 
 pub(super) fn apply(state: &mut GroupState, entry: &v1::RegionOpened) -> Applied {
     let Some(wire) = &entry.region else {
-        return Applied::outcome(Outcome::refused(
+        return Applied::outcome(EntryOutcome::refused(
             Reason::InvalidArgument,
-            "opening a region needs its description",
+            "the request to open a region lacks its description",
         ));
     };
     let descriptor = match Descriptor::new(wire) {
         Ok(descriptor) => descriptor,
         Err(error) => {
-            return Applied::outcome(Outcome::refused(Reason::InvalidArgument, error.to_string()));
+            return Applied::outcome(EntryOutcome::refused(
+                Reason::InvalidArgument,
+                error.to_string(),
+            ));
         }
     };
     let id = descriptor.region_id;
     if let Some(known) = state.regions.get(&id) {
         if known.descriptor == descriptor {
-            return Applied::outcome(Outcome::Done {
+            return Applied::outcome(EntryOutcome::Done {
                 sequence: Sequence(0),
                 rows: 0,
                 repeated: true,
             });
         }
-        return Applied::outcome(Outcome::refused(
+        return Applied::outcome(EntryOutcome::refused(
             Reason::InvalidArgument,
-            format!("region {id} is open here with another schema, range or table"),
+            format!("region {id} is already open with another schema, range or table"),
         ));
     }
     if state.dropped.contains(&id) {
-        return Applied::outcome(Outcome::refused(
+        return Applied::outcome(EntryOutcome::refused(
             Reason::RegionNotFound,
             format!("region {id} was dropped; its id is never used again"),
         ));
     }
     let base = Sequence(entry.base);
     state.regions.insert(id, RegionState::new(descriptor.clone(), base));
-    Applied::with_effect(Effect::Open { descriptor, base })
+    Applied::with_effect(ApplyEffect::Open { descriptor, base })
 }

@@ -1,12 +1,12 @@
-//! `truncated`: all rows of a region up to here are forgotten.
+//! `truncated`: deletes all rows of a region up to this entry.
 
 use tidewater_common::ids::{LogIndex, RegionId};
 use tidewater_proto::v1::{self, Reason};
 use tidewater_region_engine::region::{Obligation, Pending};
 
-use super::{Applied, Effect};
-use crate::group::entry::Outcome;
-use crate::group::state::{GroupState, Taken};
+use super::{Applied, ApplyEffect};
+use crate::group::entry::EntryOutcome;
+use crate::group::state::{GroupState, StepResult};
 
 pub(super) fn apply(
     state: &mut GroupState,
@@ -15,20 +15,20 @@ pub(super) fn apply(
 ) -> Applied {
     let id = RegionId(entry.region_id);
     let Some(region) = state.regions.get_mut(&id) else {
-        return Applied::outcome(Outcome::refused(
+        return Applied::outcome(EntryOutcome::refused(
             Reason::RegionNotFound,
-            format!("region {id} is not served by this group any more"),
+            format!("region {id} is no longer served by this group"),
         ));
     };
     let cause = match region.take_step(index, entry.step) {
-        Taken::Now(cause) => cause,
-        Taken::Before => return Applied::repeated(),
-        Taken::Refused(refused) => return Applied::outcome(refused),
+        StepResult::Taken(cause) => cause,
+        StepResult::AlreadyTaken => return Applied::repeated(),
+        StepResult::Refused(refused) => return Applied::outcome(refused),
     };
-    // A retry of an earlier write must not bring its rows back: the producers stay.
+    // The producers are kept: a retry of an earlier write must not restore its rows.
     let pending = Pending { cause, obligation: Obligation::Truncate };
     region.obligations.push(pending.clone());
-    Applied::with_effect(Effect::Decide(id, pending))
+    Applied::with_effect(ApplyEffect::Decide(id, pending))
 }
 
 #[cfg(test)]
@@ -37,7 +37,7 @@ mod tests {
     use tidewater_proto::v1::group_entry::Entry;
 
     use super::*;
-    use crate::group::testing::{Group, write, writes};
+    use crate::group::testing::{TestGroup, write, writes};
 
     fn truncated(number: u64) -> Entry {
         Entry::Truncated(v1::RegionTruncated {
@@ -47,10 +47,10 @@ mod tests {
     }
 
     #[test]
-    fn a_region_is_truncated_once_by_each_procedure() {
-        let mut group = Group::with_region();
+    fn region_is_truncated_once_by_each_procedure() {
+        let mut group = TestGroup::with_region();
         let first = group.apply(truncated(1));
-        assert!(matches!(first.effects[..], [Effect::Decide(RegionId(7), _)]));
+        assert!(matches!(first.effects[..], [ApplyEffect::Decide(RegionId(7), _)]));
         assert!(group.apply(truncated(1)).effects.is_empty());
         assert!(!group.apply(truncated(2)).effects.is_empty());
         assert!(group.apply(truncated(1)).effects.is_empty());
@@ -58,19 +58,19 @@ mod tests {
     }
 
     #[test]
-    fn a_retry_of_a_write_does_not_bring_its_rows_back() {
-        let mut group = Group::with_region();
+    fn retried_write_does_not_restore_truncated_rows() {
+        let mut group = TestGroup::with_region();
         group.apply(writes(vec![write(1, 1, &[])]));
         group.apply(writes(vec![write(1, 2, &[5])]));
         group.apply(truncated(1));
         let applied = group.apply(writes(vec![write(1, 2, &[5])]));
-        assert!(matches!(applied.outcomes[..], [Outcome::Done { repeated: true, .. }]));
+        assert!(matches!(applied.outcomes[..], [EntryOutcome::Done { repeated: true, .. }]));
         assert_eq!(group.seen.rows.lock().len(), 1);
     }
 
     #[test]
-    fn what_the_manifest_has_recorded_is_owed_no_more() {
-        let mut group = Group::with_region();
+    fn recorded_truncation_is_no_longer_pending() {
+        let mut group = TestGroup::with_region();
         group.apply(truncated(1));
         group.apply(truncated(2));
         let done = group.state.regions[&RegionId(7)].obligations[0].cause.sequence;

@@ -1,9 +1,8 @@
-//! `writes`: the writes of several clients, each judged for itself, in their order.
+//! `writes`: the writes of several clients, each judged on its own, in order.
 //!
-//! The leader has checked each before it was proposed; what can have changed since then is checked
-//! again here, and what a client could have got wrong in the rows is checked again where it is
-//! cheap (first and last key, what files hold), so that no replica ever holds a row outside its region
-//! or one that cannot be flushed.
+//! The leader has checked each write before proposing it. This module checks again what can have
+//! changed since, and repeats the cheap checks of the rows (first and last key, storable values):
+//! no replica ever holds a row outside its region or one that cannot be flushed.
 
 use std::io;
 
@@ -16,7 +15,7 @@ use tidewater_proto::v1::{Reason, RowOp, WriteRequest};
 
 use super::{Applied, RowSink, SinkError};
 use crate::group::descriptor::Descriptor;
-use crate::group::entry::Outcome;
+use crate::group::entry::EntryOutcome;
 use crate::group::producers::{FirstOutcome, OPENING, ProducerKey, Verdict};
 use crate::group::state::{GroupState, RegionState};
 
@@ -31,9 +30,9 @@ pub(super) fn apply(
         let id = RegionId(write.region_id);
         let outcome = match state.regions.get_mut(&id) {
             Some(region) => apply_one(region, (index, ordinal), &write, sink)?,
-            None => Outcome::refused(
+            None => EntryOutcome::refused(
                 Reason::RegionNotFound,
-                format!("region {id} is not served by this group any more"),
+                format!("region {id} is no longer served by this group"),
             ),
         };
         outcomes.push(outcome);
@@ -46,11 +45,11 @@ fn apply_one(
     at: (LogIndex, u32),
     write: &WriteRequest,
     sink: &dyn RowSink,
-) -> io::Result<Outcome> {
+) -> io::Result<EntryOutcome> {
     if let Err(refused) =
         check_schema_version(&region.descriptor, SchemaVersion(write.schema_version))
     {
-        return Ok(done_before(region, write).unwrap_or(refused));
+        return Ok(earlier_outcome(region, write).unwrap_or(refused));
     }
     let key = match producer_key(write) {
         Ok(key) => key,
@@ -62,64 +61,68 @@ fn apply_one(
         Verdict::Repeat { outcome, covered } => {
             repeat(region, at, key, write, (outcome, covered), sink)
         }
-        Verdict::Forgotten => Ok(Outcome::refused(
+        Verdict::Forgotten => Ok(EntryOutcome::refused(
             Reason::ProducerForgotten,
-            format!("producer {} is not remembered here: open a new one", key.producer),
+            format!("producer {} is not known to the region: open a new one", key.producer),
         )),
-        Verdict::OutOfOrder { last } => Ok(Outcome::refused(
+        Verdict::OutOfOrder { last } => Ok(EntryOutcome::refused(
             Reason::SerialOutOfOrder,
             format!("serial {serial} of producer {} does not follow {last}", key.producer),
         )),
     }
 }
 
-/// What a write under an older schema was answered, if it took effect before the region was altered:
-/// whoever asks again did not get that answer, and must not be told that nothing was done.
+/// Outcome of a write with an older schema version that took effect before the region was altered.
+/// Its client retries because it lacks the reply: a refusal would wrongly report that nothing was
+/// done.
 ///
-/// Its rows cannot be compared with those that were applied, for they are of the schema before. So
-/// it must have been addressed to this very region at first, and be as long: then all of it was
-/// applied here. It does not count as use of its producer: a release that refuses such repeats would
-/// forget another.
-pub(crate) fn done_before(region: &RegionState, write: &WriteRequest) -> Option<Outcome> {
+/// The rows cannot be compared with the applied ones, which have the previous schema. The write
+/// must therefore have been addressed to this region originally and have the same number of rows:
+/// then this region applied all of it. It does not count as use of its producer: replicas of a
+/// release that refuses such repeats would forget another producer.
+pub(crate) fn earlier_outcome(region: &RegionState, write: &WriteRequest) -> Option<EntryOutcome> {
     if SchemaVersion(write.schema_version) >= region.descriptor.schema_version() {
         return None;
     }
     let key = producer_key(write).ok().filter(|key| key.origin == region.descriptor.region_id)?;
-    let (opening, serial) = (named_opening(write), Serial(write.serial));
+    let opening = named_opening(write);
+    let serial = Serial(write.serial);
     if opening.is_none() && serial != OPENING {
         return None;
     }
     match region.producers.judge(&key, opening, serial) {
         Verdict::Repeat { outcome, .. } if outcome.rows == write.row_count => {
-            Some(done(outcome, true))
+            Some(done_outcome(outcome, true))
         }
         _ => None,
     }
 }
 
-/// Whether a call that names `named` fits the region's schema.
+/// Checks that the schema version `named` by a call is the region's.
 pub(crate) fn check_schema_version(
     descriptor: &Descriptor,
     named: SchemaVersion,
-) -> Result<(), Outcome> {
+) -> Result<(), EntryOutcome> {
     let have = descriptor.schema_version();
     let table = &descriptor.table_name;
     match named.cmp(&have) {
         std::cmp::Ordering::Equal => Ok(()),
-        std::cmp::Ordering::Less => Err(Outcome::refused(
+        std::cmp::Ordering::Less => Err(EntryOutcome::refused(
             Reason::SchemaVersionStale,
             format!("table {table} is at schema version {have}, not {named}: refresh the catalog"),
         )),
-        std::cmp::Ordering::Greater => Err(Outcome::refused(
+        std::cmp::Ordering::Greater => Err(EntryOutcome::refused(
             Reason::SchemaVersionBehind,
-            format!("table {table} has only reached schema version {have} here, not {named}"),
+            format!(
+                "this replica has only reached schema version {have} of table {table}, not {named}"
+            ),
         )),
     }
 }
 
-/// The write stream that a write belongs to; opening writes carry no rows.
-pub(crate) fn producer_key(write: &WriteRequest) -> Result<ProducerKey, Outcome> {
-    let invalid = |message: &str| Outcome::refused(Reason::InvalidArgument, message);
+/// Returns the producer key of a write; opening writes carry no rows.
+pub(crate) fn producer_key(write: &WriteRequest) -> Result<ProducerKey, EntryOutcome> {
+    let invalid = |message: &str| EntryOutcome::refused(Reason::InvalidArgument, message);
     let producer = ProducerId::from_slice(&write.producer_id)
         .ok_or_else(|| invalid("a producer id has 16 bytes"))?;
     match write.serial {
@@ -136,19 +139,19 @@ pub(crate) fn producer_key(write: &WriteRequest) -> Result<ProducerKey, Outcome>
     Ok(ProducerKey { producer, origin: RegionId(origin) })
 }
 
-/// The opening that a write goes with. None in an opening write, nor in writes that older releases
-/// have left in the log; [`admission`](crate::group::admission) lets no new write pass without.
+/// The producer opening that a write names. `None` for an opening write and for log entries of
+/// older releases; [`admission`](crate::group::admission) refuses new writes without one.
 pub(crate) fn named_opening(write: &WriteRequest) -> Option<Sequence> {
     (Serial(write.serial) != OPENING && write.opening != 0).then_some(Sequence(write.opening))
 }
 
-/// What the rows of a write do, as far as the table has it.
-pub(crate) fn row_op(descriptor: &Descriptor, write: &WriteRequest) -> Result<RowOp, Outcome> {
+/// The write's row operation, if the table supports it.
+pub(crate) fn row_op(descriptor: &Descriptor, write: &WriteRequest) -> Result<RowOp, EntryOutcome> {
     let op = RowOp::try_from(write.op).map_err(|_| {
-        Outcome::refused(Reason::Unsupported, format!("unknown row operation {}", write.op))
+        EntryOutcome::refused(Reason::Unsupported, format!("unknown row operation {}", write.op))
     })?;
     if op == RowOp::Delete && !descriptor.options.write_mode.has_deletes() {
-        return Err(Outcome::refused(
+        return Err(EntryOutcome::refused(
             Reason::InvalidArgument,
             format!("table {} is append-only: its rows cannot be deleted", descriptor.table_name),
         ));
@@ -162,8 +165,8 @@ fn first_attempt(
     key: ProducerKey,
     write: &WriteRequest,
     sink: &dyn RowSink,
-) -> io::Result<Outcome> {
-    let rows = match Rows::decode(&region.descriptor, write) {
+) -> io::Result<EntryOutcome> {
+    let rows = match DecodedRows::decode(&region.descriptor, write) {
         Ok(rows) => rows,
         Err(refused) => return Ok(refused),
     };
@@ -178,11 +181,11 @@ fn first_attempt(
         }
     };
     region.producers.record(key, Serial(write.serial), outcome, covered, at);
-    Ok(done(outcome, false))
+    Ok(done_outcome(outcome, false))
 }
 
-/// Rows that the first attempt covered are skipped. After a merge of regions a repeat may hold
-/// others: those are applied.
+/// Skips rows that the first attempt covered. After a merge of regions a repeat may hold further
+/// rows: those are applied.
 fn repeat(
     region: &mut RegionState,
     at: (LogIndex, u32),
@@ -190,8 +193,8 @@ fn repeat(
     write: &WriteRequest,
     (outcome, mut covered): (FirstOutcome, Vec<KeyRange>),
     sink: &dyn RowSink,
-) -> io::Result<Outcome> {
-    let rows = match Rows::decode(&region.descriptor, write) {
+) -> io::Result<EntryOutcome> {
+    let rows = match DecodedRows::decode(&region.descriptor, write) {
         Ok(rows) => rows,
         Err(refused) => return Ok(refused),
     };
@@ -201,7 +204,7 @@ fn repeat(
     };
     let Some(left) = left else {
         region.producers.touch(&key, at);
-        return Ok(done(outcome, true));
+        return Ok(done_outcome(outcome, true));
     };
     covered.push(left.covered.clone());
     let now = match put(region, at, left, write, sink)? {
@@ -211,7 +214,7 @@ fn repeat(
     let whole =
         FirstOutcome { sequence: now.sequence, rows: outcome.rows.saturating_add(now.rows) };
     region.producers.record(key, Serial(write.serial), whole, covered, at);
-    Ok(done(whole, true))
+    Ok(done_outcome(whole, true))
 }
 
 fn sequence_at(region: &RegionState, (index, ordinal): (LogIndex, u32)) -> io::Result<Sequence> {
@@ -226,10 +229,10 @@ fn sequence_at(region: &RegionState, (index, ordinal): (LogIndex, u32)) -> io::R
 fn put(
     region: &mut RegionState,
     at: (LogIndex, u32),
-    rows: Rows,
+    rows: DecodedRows,
     write: &WriteRequest,
     sink: &dyn RowSink,
-) -> io::Result<Result<FirstOutcome, Outcome>> {
+) -> io::Result<Result<FirstOutcome, EntryOutcome>> {
     let sequence = sequence_at(region, at)?;
     let count = u32::try_from(rows.batch.num_rows()).unwrap_or(u32::MAX);
     match sink.rows(region.descriptor.region_id, sequence, rows.op, rows.batch) {
@@ -237,24 +240,24 @@ fn put(
         Err(SinkError::BadRows(detail)) => return Ok(Err(mismatch(&region.descriptor, detail))),
         Err(SinkError::Fault(error)) => return Err(error),
     }
-    region.note_write(sequence, &write.rows);
+    region.record_write(sequence, &write.rows);
     Ok(Ok(FirstOutcome { sequence, rows: count }))
 }
 
-fn done(outcome: FirstOutcome, repeated: bool) -> Outcome {
-    Outcome::Done { sequence: outcome.sequence, rows: outcome.rows, repeated }
+fn done_outcome(outcome: FirstOutcome, repeated: bool) -> EntryOutcome {
+    EntryOutcome::Done { sequence: outcome.sequence, rows: outcome.rows, repeated }
 }
 
-/// Decoded rows of one write, and the row keys from the first to the last.
-struct Rows {
+/// Decoded rows of one write, and the key range from the first to the last row.
+struct DecodedRows {
     op: RowOp,
     batch: RecordBatch,
     covered: KeyRange,
 }
 
-impl Rows {
-    /// The rows of a write; `None` when it has none.
-    fn decode(descriptor: &Descriptor, write: &WriteRequest) -> Result<Option<Self>, Outcome> {
+impl DecodedRows {
+    /// Decodes the rows of a write; `None` if it has none.
+    fn decode(descriptor: &Descriptor, write: &WriteRequest) -> Result<Option<Self>, EntryOutcome> {
         if write.rows.is_empty() {
             return Ok(None);
         }
@@ -264,8 +267,8 @@ impl Rows {
         if batch.num_rows() == 0 {
             return Ok(None);
         }
-        // Here and not only in the region: whether that looks at rows at all depends on what this
-        // replica knows of its files.
+        // Checked before the region applies the rows: whether the region examines them depends on the
+        // files that this replica has loaded.
         check_storable(batch.schema_ref(), batch.columns())
             .map_err(|misfit| mismatch(descriptor, misfit))?;
         let keys = descriptor.key_columns(op, &batch);
@@ -275,22 +278,22 @@ impl Rows {
             .row_key(&keys, batch.num_rows() - 1)
             .map_err(|error| mismatch(descriptor, error))?;
         if !descriptor.range.contains(&first) || !descriptor.range.contains(&last) {
-            return Err(Outcome::refused(
+            return Err(EntryOutcome::refused(
                 Reason::KeyOutsideRegion,
-                format!("rows lie outside region {}: refresh the catalog", descriptor.region_id),
+                format!("rows are outside region {}: refresh the catalog", descriptor.region_id),
             ));
         }
-        // The first key after the last one.
+        // The smallest key greater than the last one.
         last.push(0);
         Ok(Some(Self { op, batch, covered: KeyRange { start: first, end: Some(last) } }))
     }
 
-    /// The rows whose keys are in none of `covered`; `None` when there are none.
+    /// Returns the rows whose keys are in none of the `covered` ranges; `None` if there are none.
     fn outside(
         self,
         descriptor: &Descriptor,
         covered: &[KeyRange],
-    ) -> Result<Option<Self>, Outcome> {
+    ) -> Result<Option<Self>, EntryOutcome> {
         if covered.iter().any(|range| encloses(range, &self.covered)) {
             return Ok(None);
         }
@@ -308,8 +311,8 @@ impl Rows {
     }
 }
 
-fn mismatch(descriptor: &Descriptor, error: impl std::fmt::Display) -> Outcome {
-    Outcome::refused(
+fn mismatch(descriptor: &Descriptor, error: impl std::fmt::Display) -> EntryOutcome {
+    EntryOutcome::refused(
         Reason::SchemaMismatch,
         format!("rows do not fit table {}: {error}", descriptor.table_name),
     )

@@ -13,9 +13,9 @@ fn unhex(text: &str) -> Bytes {
         .into()
 }
 
-/// Frozen: these bytes are in logs.
+/// Frozen: logs contain these bytes.
 fn golden() -> Vec<(&'static str, Bytes, &'static str)> {
-    let advance = Advance {
+    let advance = ManifestAdvance {
         region_id: RegionId(7),
         version: ManifestVersion(9),
         flushed: Sequence(131_073),
@@ -24,7 +24,7 @@ fn golden() -> Vec<(&'static str, Bytes, &'static str)> {
     };
     let rows = Bytes::from_static(b"ab");
     let with_rows = WriteRequest { row_count: 3, rows, opening: 65_536, ..write(0x11, 2, &[]) };
-    let recorded = Advance { done: Sequence(65_536), ..advance };
+    let recorded = ManifestAdvance { done: Sequence(65_536), ..advance };
     let step = Some(v1::ProcedureStep { number: 3, step: 1 });
     let area_id = Bytes::from_static(&[0x11; 16]);
     vec![
@@ -87,7 +87,7 @@ fn golden() -> Vec<(&'static str, Bytes, &'static str)> {
 }
 
 #[test]
-fn entries_have_their_frozen_bytes_and_are_read_from_them() {
+fn entries_match_their_frozen_bytes() {
     for (name, bytes, expected) in golden() {
         let expected = expected.replace(' ', "");
         assert_eq!(hex(&bytes), expected, "{name}");
@@ -102,11 +102,11 @@ fn entries_have_their_frozen_bytes_and_are_read_from_them() {
 }
 
 #[test]
-fn replies_survive_and_carry_refusals() {
+fn replies_with_refusals_survive_encoding() {
     let outcomes = vec![
-        Outcome::Done { sequence: Sequence(65_537), rows: 3, repeated: true },
-        Outcome::refused(Reason::ProducerForgotten, "forgotten"),
-        Outcome::DONE,
+        EntryOutcome::Done { sequence: Sequence(65_537), rows: 3, repeated: true },
+        EntryOutcome::refused(Reason::ProducerForgotten, "forgotten"),
+        EntryOutcome::DONE,
     ];
     let bytes = encode_reply(outcomes.clone());
     assert_eq!(
@@ -119,17 +119,17 @@ fn replies_survive_and_carry_refusals() {
 }
 
 #[test]
-fn an_entry_of_a_newer_release_is_an_error_that_says_so() {
-    // Field 25, which this release does not know.
+fn entry_of_a_newer_release_is_an_unknown_kind() {
+    // Field 25 is unknown to this release.
     assert!(matches!(decode(&unhex("ca0100")), Err(EntryError::UnknownKind)));
 }
 
 #[test]
-fn small_writes_do_not_hold_on_to_the_entry() {
+fn small_writes_do_not_keep_the_entry_alive() {
     let many: Vec<i64> = (0..2_000).collect();
     let large = write(1, 2, &many);
     let small = write(2, 2, &[1]);
-    // A write may stand at any address in the entry.
+    // A write can be at any address in the entry.
     for shift in 0..8 {
         let odd = WriteRequest { producer_id: vec![0; 16 + shift].into(), ..small.clone() };
         let bytes = writes(vec![odd.clone(), large.clone(), odd]);
@@ -143,7 +143,7 @@ fn small_writes_do_not_hold_on_to_the_entry() {
             entry.writes.iter().map(|write| range.contains(&write.rows.as_ptr())).collect();
         let group_entry::Entry::Writes(before) = before else { panic!("not writes") };
         let aligned = before.writes[1].rows.as_ptr().addr().is_multiple_of(8);
-        // The large one makes up most of the entry: it is left where it is if it can be used there.
+        // The large write makes up most of the entry: it is not copied if its address is aligned.
         assert_eq!(held, [false, aligned, false], "shift {shift}");
         drop(before);
         let rows: Vec<Bytes> = entry.writes.into_iter().map(|write| write.rows).collect();
@@ -153,7 +153,7 @@ fn small_writes_do_not_hold_on_to_the_entry() {
 }
 
 #[test]
-fn damaged_entries_do_not_panic() {
+fn damaged_entries_do_not_panic_the_decoder() {
     let whole = writes(vec![write(1, 2, &[1, 2, 3]), write(1, 3, &[4])]);
     for cut in 0..whole.len() {
         let _ = decode(&whole.slice(..cut));

@@ -1,34 +1,34 @@
-//! How many manifests are read at the same time.
+//! Limits of concurrent manifest loads.
 //!
-//! A few, so that a group that starts with many regions does not flood the store. A load that takes
-//! long no longer counts among these few, so that regions whose manifests do not answer do not keep
-//! those waiting whose manifests would; only a second, larger bound holds for all.
+//! A small limit, so that a group that starts with many regions does not flood the store. A load
+//! that takes long no longer counts toward the small limit, so that unresponsive manifests do not
+//! delay responsive ones; a second, larger limit holds for all loads.
 
 use std::time::Duration;
 
 use tokio::time::Instant;
 
-/// Loads at the same time, but for slow ones.
+/// Concurrent loads, slow ones excluded.
 const BRISK: usize = 4;
-/// Loads at the same time.
+/// Concurrent loads, slow ones included.
 const MOST: usize = 64;
-/// A load that takes longer is slow.
+/// A load that takes longer counts as slow.
 const SLOW: Duration = Duration::from_secs(1);
 
-/// See the module's head.
+/// Start times of the running loads, and the decision whether another may start.
 #[derive(Debug, Default)]
-pub(super) struct Slots {
-    // When each of the running loads was begun, oldest first.
+pub(super) struct LoadSlots {
+    // Start times of the running loads, oldest first.
     begun: Vec<Instant>,
 }
 
-impl Slots {
-    /// Whether one more load may begin.
-    pub(super) fn room(&self, now: Instant) -> bool {
+impl LoadSlots {
+    /// Returns whether another load may start.
+    pub(super) fn has_room(&self, now: Instant) -> bool {
         self.begun.len() < MOST && self.brisk(now).len() < BRISK
     }
 
-    /// When there will be room though no load ends; `None`: never.
+    /// Time at which another load may start although none has ended; `None`: never.
     pub(super) fn next_room(&self, now: Instant) -> Option<Instant> {
         if self.begun.len() >= MOST {
             return None;
@@ -36,14 +36,14 @@ impl Slots {
         self.brisk(now).first().map(|begun| *begun + SLOW)
     }
 
-    /// A load begins.
+    /// Adds a load that starts now.
     pub(super) fn begin(&mut self, now: Instant) {
         self.begun.push(now);
     }
 
-    /// The load that was begun at this moment has ended.
+    /// Removes the load that started at `begun`.
     pub(super) fn end(&mut self, begun: Instant) {
-        if let Some(at) = self.begun.iter().position(|one| *one == begun) {
+        if let Some(at) = self.begun.iter().position(|start| *start == begun) {
             self.begun.remove(at);
         }
     }
@@ -59,24 +59,24 @@ mod tests {
     use super::*;
 
     #[test]
-    fn slow_loads_leave_their_slots_to_others_up_to_a_bound() {
+    fn slow_loads_release_their_slots_up_to_a_bound() {
         let start = Instant::now();
-        let mut slots = Slots::default();
+        let mut slots = LoadSlots::default();
         let mut now = start;
         for _ in 0..MOST / BRISK {
             for _ in 0..BRISK {
-                assert!(slots.room(now));
+                assert!(slots.has_room(now));
                 slots.begin(now);
             }
-            assert!(!slots.room(now));
+            assert!(!slots.has_room(now));
             if slots.begun.len() < MOST {
                 assert_eq!(slots.next_room(now), Some(now + SLOW));
             }
             now += SLOW;
         }
-        assert!(!slots.room(now), "the larger bound");
+        assert!(!slots.has_room(now), "the larger limit holds");
         assert_eq!(slots.next_room(now), None);
         slots.end(start);
-        assert!(slots.room(now));
+        assert!(slots.has_room(now));
     }
 }

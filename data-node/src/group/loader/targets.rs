@@ -1,4 +1,4 @@
-//! Which manifests are to be read, and when: versions wanted and had, pauses after failures.
+//! Manifests to read and their schedule: wanted and loaded versions, backoff after failures.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -8,26 +8,26 @@ use tidewater_common::ids::{ManifestVersion, RegionId};
 use tokio::sync::Notify;
 use tokio::time::Instant;
 
-/// First and longest pause before a manifest that could not be read is tried again.
+/// First and longest backoff after a failed read of a manifest.
 const BACKOFF: (Duration, Duration) = (Duration::from_millis(250), Duration::from_secs(5));
 
 #[derive(Debug, Clone, Copy, Default)]
-struct Target {
+struct ManifestTarget {
     want: ManifestVersion,
-    // `None` until the manifest was read once.
+    // `None` until the manifest has been read once.
     have: Option<ManifestVersion>,
     loading: bool,
-    // Since it was last read as far as wanted.
+    // Failed reads since the wanted version was last reached.
     failures: u32,
     not_before: Option<Instant>,
 }
 
-impl Target {
+impl ManifestTarget {
     fn is_open(&self) -> bool {
         self.have.is_none_or(|have| have < self.want)
     }
 
-    fn failed(&mut self, now: Instant) -> u32 {
+    fn record_failure(&mut self, now: Instant) -> u32 {
         let factor = 1_u32 << self.failures.min(16);
         self.failures = self.failures.saturating_add(1);
         self.not_before = Some(now + BACKOFF.0.saturating_mul(factor).min(BACKOFF.1));
@@ -35,17 +35,17 @@ impl Target {
     }
 }
 
-/// Versions wanted and loaded, per region. Locked for moments only.
+/// Wanted and loaded manifest versions by region. Locked for map operations only.
 #[derive(Debug, Default)]
-pub struct Targets {
-    by_region: Mutex<BTreeMap<RegionId, Target>>,
+pub struct ManifestTargets {
+    by_region: Mutex<BTreeMap<RegionId, ManifestTarget>>,
     changed: Notify,
     loaded: Notify,
 }
 
-impl Targets {
-    /// Wants the manifest at this version or later; 0: whatever there is.
-    pub fn want(&self, region: RegionId, version: ManifestVersion) {
+impl ManifestTargets {
+    /// Requests the manifest at this version or later; 0: at any version.
+    pub fn request(&self, region: RegionId, version: ManifestVersion) {
         let mut targets = self.by_region.lock();
         let target = targets.entry(region).or_default();
         target.want = target.want.max(version);
@@ -53,15 +53,15 @@ impl Targets {
         self.changed.notify_one();
     }
 
-    /// The manifest was read, or written, up to this version.
-    pub fn reached(&self, region: RegionId, version: ManifestVersion) {
+    /// Records that the manifest was read, or written, up to this version.
+    pub fn record_loaded(&self, region: RegionId, version: ManifestVersion) {
         if let Some(target) = self.by_region.lock().get_mut(&region) {
             target.have = target.have.max(Some(version));
         }
         self.loaded.notify_waiters();
     }
 
-    /// Reads a manifest again though its target is reached.
+    /// Requests another read of a manifest whose target is reached.
     pub fn reload(&self, region: RegionId) {
         if let Some(target) = self.by_region.lock().get_mut(&region) {
             target.have = None;
@@ -69,34 +69,34 @@ impl Targets {
         self.changed.notify_one();
     }
 
-    /// The region is no longer hosted.
-    pub fn forget(&self, region: RegionId) {
+    /// Removes a region that is no longer hosted.
+    pub fn remove(&self, region: RegionId) {
         self.by_region.lock().remove(&region);
     }
 
-    /// All regions are gone.
+    /// Removes all regions.
     pub fn clear(&self) {
         self.by_region.lock().clear();
     }
 
-    /// Waits until some manifest was read, or for `limit`.
-    pub async fn some_loaded(&self, limit: Duration) {
+    /// Waits until any manifest was read, at most for `limit`.
+    pub async fn wait_any_loaded(&self, limit: Duration) {
         let _ = tokio::time::timeout(limit, self.loaded.notified()).await;
     }
 
-    /// Whether the region's manifest is still to be read.
+    /// Returns whether the region's manifest has yet to be read.
     pub fn is_open(&self, region: RegionId) -> bool {
-        self.by_region.lock().get(&region).is_some_and(Target::is_open)
+        self.by_region.lock().get(&region).is_some_and(ManifestTarget::is_open)
     }
 
-    /// Waits until there is something else to read.
-    pub(super) async fn changed(&self) {
+    /// Waits for a change of the targets.
+    pub(super) async fn wait_changed(&self) {
         self.changed.notified().await;
     }
 
-    /// A region whose manifest is to be read now; it is being loaded from here on. Those that have
-    /// not failed come first.
-    pub(super) fn begin(&self, now: Instant) -> Option<RegionId> {
+    /// Marks a region whose manifest is to be read now as loading and returns it. Regions without
+    /// failures come first.
+    pub(super) fn start_next(&self, now: Instant) -> Option<RegionId> {
         let mut targets = self.by_region.lock();
         let (id, target) = targets
             .iter_mut()
@@ -107,32 +107,32 @@ impl Targets {
         Some(*id)
     }
 
-    /// When the next pause ends.
+    /// Time at which the next backoff ends.
     pub(super) fn next_due(&self) -> Option<Instant> {
         let targets = self.by_region.lock();
         let waiting = targets.values().filter(|target| target.is_open() && !target.loading);
         waiting.filter_map(|target| target.not_before).min()
     }
 
-    /// A load has ended well; how many before it had not. One that did not bring the version that
-    /// the log names, which is committed, saw a stale listing: it counts as failed.
-    pub(super) fn loaded(&self, region: RegionId, now: Instant) -> u32 {
+    /// Records a successful load and returns the number of failures before it. A load without the
+    /// committed version that the log names read a stale listing: it counts as failed.
+    pub(super) fn finish_load(&self, region: RegionId, now: Instant) -> u32 {
         let mut targets = self.by_region.lock();
         let Some(target) = targets.get_mut(&region) else { return 0 };
         target.loading = false;
         if target.is_open() {
-            target.failed(now);
+            target.record_failure(now);
             return 0;
         }
         target.not_before = None;
         std::mem::take(&mut target.failures)
     }
 
-    /// A load has failed; how many have, one after another.
-    pub(super) fn failed(&self, region: RegionId, now: Instant) -> u32 {
+    /// Records a failed load and returns the number of consecutive failures.
+    pub(super) fn fail_load(&self, region: RegionId, now: Instant) -> u32 {
         let mut targets = self.by_region.lock();
         let Some(target) = targets.get_mut(&region) else { return 0 };
         target.loading = false;
-        target.failed(now)
+        target.record_failure(now)
     }
 }

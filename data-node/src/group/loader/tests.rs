@@ -1,4 +1,4 @@
-//! The loader against a store in which some manifests cannot be read.
+//! Tests of the loader against a store with unreadable manifests.
 
 use std::time::Duration;
 
@@ -9,65 +9,66 @@ use tidewater_region_engine::storage::{Storage, StorageOptions};
 use super::*;
 use crate::group::testing::{host, shared};
 
-/// Whether a call is about the manifest of a region with an id up to `last`.
-fn about(call: &Call, last: u64) -> bool {
+/// Returns whether a call concerns the manifest of a region with an id up to `last`.
+fn concerns_region(call: &Call, last: u64) -> bool {
     (1..=last).any(|id| call.path.as_ref().starts_with(&format!("t3/r{id}-1/")))
 }
 
-fn open(shared: &Shared, id: u64) {
+fn open_region(shared: &ReplicaState, id: u64) {
     host(shared, id);
-    shared.targets.want(RegionId(id), ManifestVersion(0));
+    shared.targets.request(RegionId(id), ManifestVersion(0));
 }
 
-/// How long it took until the region was read; the clock stands still while anything is done.
-async fn read(shared: &Shared, id: u64) -> Duration {
+/// Time until the region was read; the paused clock does not advance while tasks run.
+async fn time_to_read(shared: &ReplicaState, id: u64) -> Duration {
     let begun = Instant::now();
     let read = async {
         while shared.regions.get(RegionId(id)).unwrap().region.stats().phase == Phase::Loading {
             tokio::time::sleep(Duration::from_millis(5)).await;
         }
     };
-    tokio::time::timeout(Duration::from_secs(600), read).await.expect("it is read in the end");
+    tokio::time::timeout(Duration::from_secs(600), read)
+        .await
+        .expect("the region is read eventually");
     begun.elapsed()
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_region_whose_manifest_cannot_be_read_holds_up_no_other() {
+async fn unreadable_manifest_does_not_delay_other_regions() {
     let store = FaultyStore::new();
-    store.plan(|call| if about(call, 1) { Fault::ErrorBefore } else { Fault::None });
+    store.plan(|call| if concerns_region(call, 1) { Fault::ErrorBefore } else { Fault::None });
     let shared = shared(store.storage(), 1 << 30);
     let loader = tokio::spawn(run(shared.clone()));
-    open(&shared, 1);
-    // Its pauses have become long, and it is in the middle of one.
+    open_region(&shared, 1);
+    // Its backoff has become long, and it is in the middle of one.
     tokio::time::sleep(Duration::from_millis(61_300)).await;
-    open(&shared, 2);
-    assert!(read(&shared, 2).await < Duration::from_millis(100));
+    open_region(&shared, 2);
+    assert!(time_to_read(&shared, 2).await < Duration::from_millis(100));
     store.plan(|_| Fault::None);
-    assert!(read(&shared, 1).await <= Duration::from_secs(6));
+    assert!(time_to_read(&shared, 1).await <= Duration::from_secs(6));
     shared.stopping.cancel();
     loader.await.unwrap();
 }
 
 #[tokio::test(start_paused = true)]
-async fn regions_whose_manifests_do_not_answer_leave_room_for_others() {
+async fn unresponsive_manifests_leave_slots_to_other_regions() {
     let store = FaultyStore::new();
-    store.plan(|call| if about(call, 9) { Fault::LostAnswer } else { Fault::None });
+    store.plan(|call| if concerns_region(call, 9) { Fault::LostAnswer } else { Fault::None });
     let patient = StorageOptions { deadline: Duration::from_secs(300), ..Default::default() };
     let storage = Storage::new(Arc::new(store), "faulty://store", patient);
     let shared = shared(storage, 1 << 30);
     let loader = tokio::spawn(run(shared.clone()));
     for id in 1..=10 {
-        open(&shared, id);
+        open_region(&shared, id);
     }
-    assert!(read(&shared, 10).await < Duration::from_secs(5));
+    assert!(time_to_read(&shared, 10).await < Duration::from_secs(5));
     shared.stopping.cancel();
     loader.await.unwrap();
 }
 
-// A listing that does not show what the log says is committed is stale: it is asked for again, but
-// not without a pause.
+// A listing without the version that the log names is stale: the loader retries it with a backoff.
 #[tokio::test(start_paused = true)]
-async fn a_version_that_the_log_names_is_waited_for() {
+async fn loader_retries_until_the_logged_version_appears() {
     let store = FaultyStore::new();
     let shared = shared(store.storage(), 1 << 30);
     let loader = tokio::spawn(run(shared.clone()));
@@ -77,8 +78,8 @@ async fn a_version_that_the_log_names_is_waited_for() {
         counted.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
         Fault::None
     });
-    open(&shared, 1);
-    shared.targets.want(RegionId(1), ManifestVersion(3));
+    open_region(&shared, 1);
+    shared.targets.request(RegionId(1), ManifestVersion(3));
     tokio::time::sleep(Duration::from_secs(60)).await;
     assert!(shared.targets.is_open(RegionId(1)));
     let calls = lists.load(std::sync::atomic::Ordering::Relaxed);
@@ -88,30 +89,30 @@ async fn a_version_that_the_log_names_is_waited_for() {
 }
 
 #[test]
-fn those_that_have_not_failed_come_first_and_pauses_grow_to_a_bound() {
-    let targets = Targets::default();
+fn failed_loads_back_off_and_yield_to_healthy_regions() {
+    let targets = ManifestTargets::default();
     let start = Instant::now();
-    targets.want(RegionId(1), ManifestVersion(1));
-    assert_eq!(targets.begin(start), Some(RegionId(1)));
-    assert_eq!(targets.begin(start), None, "it is being loaded");
+    targets.request(RegionId(1), ManifestVersion(1));
+    assert_eq!(targets.start_next(start), Some(RegionId(1)));
+    assert_eq!(targets.start_next(start), None, "it is being loaded");
     let mut now = start;
-    let mut pauses = Vec::new();
+    let mut backoffs = Vec::new();
     for failures in 1..=8 {
-        assert_eq!(targets.failed(RegionId(1), now), failures);
-        assert_eq!(targets.begin(now), None, "it pauses");
+        assert_eq!(targets.fail_load(RegionId(1), now), failures);
+        assert_eq!(targets.start_next(now), None, "it backs off");
         let due = targets.next_due().unwrap();
-        pauses.push((due - now).as_millis());
+        backoffs.push((due - now).as_millis());
         now = due;
         if failures == 8 {
-            targets.want(RegionId(2), ManifestVersion(1));
-            assert_eq!(targets.begin(now), Some(RegionId(2)));
+            targets.request(RegionId(2), ManifestVersion(1));
+            assert_eq!(targets.start_next(now), Some(RegionId(2)));
         }
-        assert_eq!(targets.begin(now), Some(RegionId(1)));
+        assert_eq!(targets.start_next(now), Some(RegionId(1)));
     }
-    assert_eq!(pauses, [250, 500, 1_000, 2_000, 4_000, 5_000, 5_000, 5_000]);
-    targets.reached(RegionId(1), ManifestVersion(1));
-    assert_eq!(targets.loaded(RegionId(1), now), 8);
+    assert_eq!(backoffs, [250, 500, 1_000, 2_000, 4_000, 5_000, 5_000, 5_000]);
+    targets.record_loaded(RegionId(1), ManifestVersion(1));
+    assert_eq!(targets.finish_load(RegionId(1), now), 8);
     assert_eq!(targets.next_due(), None);
-    targets.want(RegionId(1), ManifestVersion(2));
-    assert_eq!(targets.begin(now), Some(RegionId(1)), "at once");
+    targets.request(RegionId(1), ManifestVersion(2));
+    assert_eq!(targets.start_next(now), Some(RegionId(1)), "without a backoff");
 }

@@ -17,7 +17,7 @@ fn outcome(sequence: u64) -> FirstOutcome {
     FirstOutcome { sequence: Sequence(sequence), rows: 3 }
 }
 
-/// The opening that [`open`] has recorded at this index.
+/// The opening that [`open`] recorded at this index.
 fn opening(index: u64) -> Option<Sequence> {
     Some(Sequence(index * 100))
 }
@@ -32,7 +32,7 @@ fn at(index: u64) -> Position {
 }
 
 #[test]
-fn verdicts_follow_the_last_serial() {
+fn verdict_depends_on_the_last_serial() {
     let mut table = Producers::new(8);
     assert_eq!(table.judge(&key(1), None, Serial(1)), Verdict::Apply);
     assert_eq!(table.judge(&key(1), None, Serial(2)), Verdict::Forgotten);
@@ -49,7 +49,7 @@ fn verdicts_follow_the_last_serial() {
     for (serial, verdict) in cases {
         let named = if serial == 1 { None } else { opening(1) };
         assert_eq!(table.judge(&key(1), named, Serial(serial)), verdict, "serial {serial}");
-        // As the log of an older release has it.
+        // A write without an opening, as in the log of an older release.
         assert_eq!(table.judge(&key(1), None, Serial(serial)), verdict, "serial {serial}");
         if serial != 1 {
             assert_eq!(table.judge(&key(1), opening(2), Serial(serial)), Verdict::Forgotten);
@@ -59,16 +59,16 @@ fn verdicts_follow_the_last_serial() {
 }
 
 #[test]
-fn a_write_of_another_opening_than_the_one_held_is_forgotten() {
+fn write_of_another_opening_is_judged_forgotten() {
     let mut table = Producers::new(1);
     open(&mut table, key(1), 1);
     table.record(key(1), Serial(2), outcome(9), range(b"a", b"c"), at(2));
     open(&mut table, key(2), 3);
-    // The first producer made room; its opening write arrives a second time.
+    // The first producer was evicted; its opening write arrives a second time.
     open(&mut table, key(1), 4);
     assert_eq!(table.judge(&key(1), opening(1), Serial(2)), Verdict::Forgotten);
     assert_eq!(table.judge(&key(1), opening(4), Serial(2)), Verdict::Apply);
-    // Writes after the opening leave it as it is, also when they are stored and read back.
+    // Writes after the opening do not change it, also after the table was stored and read back.
     table.record(key(1), Serial(2), outcome(11), vec![], at(5));
     let back = Producers::from_records(1, table.to_records()).unwrap();
     assert_eq!(back.judge(&key(1), opening(1), Serial(3)), Verdict::Forgotten);
@@ -76,7 +76,7 @@ fn a_write_of_another_opening_than_the_one_held_is_forgotten() {
 }
 
 #[test]
-fn streams_of_one_producer_differ_by_origin() {
+fn streams_of_one_producer_are_separate_by_origin() {
     let mut table = Producers::new(8);
     open(&mut table, key(1), 1);
     let other = ProducerKey { origin: RegionId(8), ..key(1) };
@@ -84,7 +84,7 @@ fn streams_of_one_producer_differ_by_origin() {
 }
 
 #[test]
-fn the_least_recently_used_makes_room() {
+fn least_recently_used_producer_is_evicted() {
     let mut table = Producers::new(2);
     open(&mut table, key(1), 1);
     open(&mut table, key(2), 2);
@@ -96,7 +96,7 @@ fn the_least_recently_used_makes_room() {
 }
 
 #[test]
-fn the_table_survives_its_stored_form() {
+fn producers_survive_their_stored_form() {
     let mut table = Producers::new(8);
     table.record(key(1), Serial(4), outcome(9), range(b"a", b"c"), at(5));
     table.record(
@@ -114,32 +114,31 @@ fn the_table_survives_its_stored_form() {
     assert!(Producers::from_records(8, damaged).is_none());
 }
 
-/// A client with one producer: what it has sent may arrive again at any time.
+/// A client with one producer; each of its writes may be delivered again at any time.
 #[derive(Default)]
 struct Client {
     opening: Option<Sequence>,
-    /// Serials that it has sent after the opening, from 2.
+    /// The last serial sent after the opening, from 2.
     sent: u64,
 }
 
 proptest! {
     #![proptest_config(ProptestConfig { cases: 512, ..ProptestConfig::default() })]
 
-    // R5: however often and in whatever order the network delivers what clients have sent, opening
-    // writes included, and whoever is forgotten in between: every write takes effect at most once,
-    // and in order.
+    // R5: for any number and order of deliveries of the clients' writes, opening writes included,
+    // and for any evictions between them: every write takes effect at most once, and in order.
     #[test]
-    fn any_repeats_and_reorderings_take_effect_once(
-        // (client, what): 0 opens, 1 sends the next write, others deliver an old one again.
+    fn writes_take_effect_once_under_repeats_and_reorderings(
+        // (client, action): 0 opens, 1 sends the next write, others deliver an old one again.
         deliveries in proptest::collection::vec((0u128..4, 0u64..6), 0..200),
         capacity in 1usize..5,
     ) {
         let mut table = Producers::new(capacity);
         let mut clients: Vec<Client> = (0..4).map(|_| Client::default()).collect();
         let mut effects: BTreeSet<(u128, u64)> = BTreeSet::new();
-        for (index, (producer, what)) in (1..).zip(deliveries) {
+        for (index, (producer, action)) in (1..).zip(deliveries) {
             let client = &mut clients[usize::try_from(producer).unwrap()];
-            if what == 0 {
+            if action == 0 {
                 match table.judge(&key(producer), None, OPENING) {
                     Verdict::Apply => {
                         open(&mut table, key(producer), index);
@@ -154,10 +153,10 @@ proptest! {
                 continue;
             }
             let Some(named) = client.opening else { continue };
-            // The next one goes out once the one before has taken effect.
+            // A client sends the next write after the one before has taken effect.
             let last = effects.iter().filter(|(p, _)| *p == producer).count() as u64 + 1;
-            client.sent = if what == 1 { client.sent.max(last + 1) } else { client.sent };
-            let serial = if what == 1 { last + 1 } else { what };
+            client.sent = if action == 1 { client.sent.max(last + 1) } else { client.sent };
+            let serial = if action == 1 { last + 1 } else { action };
             if serial < 2 || serial > client.sent {
                 continue;
             }

@@ -14,10 +14,11 @@ fn forward(leader: Option<u64>, reason: ForwardReason) -> ForwardToLeader<TypeCo
     }
 }
 
-// What was never appended has definitely not happened; what was appended and then lost may happen.
+// A write that was never appended has definitely failed; an appended and lost one has an unknown
+// outcome.
 #[test]
-fn before_and_after_the_proposal_are_never_mixed_up() {
-    let not = write_refused(
+fn failures_before_and_after_the_proposal_differ_in_effect() {
+    let not = write_error(
         GROUP,
         &ClientWriteError::ForwardToLeader(forward(Some(3), ForwardReason::NotLeader)),
     );
@@ -26,29 +27,29 @@ fn before_and_after_the_proposal_are_never_mixed_up() {
     assert_eq!((leader.node_id, leader.address.as_str()), (NodeId(3), "127.0.0.1:7"));
     assert_eq!(not.retry_after, None);
 
-    let lost = write_refused(
+    let lost = write_error(
         GROUP,
         &ClientWriteError::LogEntryDiscarded(forward(Some(3), ForwardReason::NotLeader)),
     );
     assert_eq!((lost.reason, lost.effect()), (Reason::LeadershipLost, Effect::Unknown));
-    assert_eq!(deadline("a write", GROUP).effect(), Effect::Unknown);
-    assert_eq!(raft_refused(GROUP, &RaftError::Fatal(Fatal::Stopped)).effect(), Effect::Unknown);
-    assert_eq!(stopped(GROUP, &Fatal::Stopped).effect(), Effect::None);
-    assert_eq!(stopped(GROUP, &Fatal::Panicked).effect(), Effect::Unknown);
+    assert_eq!(deadline_exceeded("a write", GROUP).effect(), Effect::Unknown);
+    assert_eq!(raft_error(GROUP, &RaftError::Fatal(Fatal::Stopped)).effect(), Effect::Unknown);
+    assert_eq!(replica_stopped(GROUP, &Fatal::Stopped).effect(), Effect::None);
+    assert_eq!(replica_stopped(GROUP, &Fatal::Panicked).effect(), Effect::Unknown);
 }
 
 #[test]
-fn without_a_leader_the_caller_waits() {
-    let nobody = not_leader(GROUP, &forward(None, ForwardReason::LeaseExpired));
-    assert_eq!(nobody.leader, None);
-    assert!(nobody.retry_after.is_some());
+fn missing_leader_refusal_has_a_retry_delay() {
+    let no_leader = not_leader(GROUP, &forward(None, ForwardReason::LeaseExpired));
+    assert_eq!(no_leader.leader, None);
+    assert!(no_leader.retry_after.is_some());
     let transfer = not_leader(GROUP, &forward(Some(3), ForwardReason::LeadershipTransfer));
     assert!(transfer.leader.is_some() && transfer.retry_after.is_some());
 }
 
 #[test]
-fn a_leader_that_cannot_reach_a_quorum_serves_no_read() {
+fn leader_without_a_quorum_serves_no_reads() {
     let quorum = QuorumNotEnough { cluster: "x".into(), got: Default::default() };
     let error = RaftError::APIError(LinearizableReadError::QuorumNotEnough(quorum));
-    assert_eq!(read_refused(GROUP, &error).reason, Reason::NotLeader);
+    assert_eq!(read_error(GROUP, &error).reason, Reason::NotLeader);
 }

@@ -4,14 +4,14 @@ use tidewater_region_engine::storage::Storage;
 use tidewater_region_engine::{RowOp, RowsWrite};
 
 use super::*;
-use crate::group::testing::{Group, batch, host, shared, write, writes};
+use crate::group::testing::{TestGroup, batch, host, shared, write, writes};
 
 fn hex(bytes: &[u8]) -> String {
     bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 fn view() -> SnapshotView {
-    let mut group = Group::with_region();
+    let mut group = TestGroup::with_region();
     group.apply(writes(vec![write(1, 1, &[]), write(2, 1, &[])]));
     group.apply(writes(vec![write(1, 2, &[1, 2, 3])]));
     group.state.dropped.insert(RegionId(3));
@@ -31,7 +31,7 @@ fn bytes(view: &SnapshotView) -> Vec<u8> {
 }
 
 #[test]
-fn a_snapshot_is_read_as_it_was_written() {
+fn snapshot_survives_writing_and_reading() {
     let view = view();
     let bytes = bytes(&view);
     let back = SnapshotView::read(&mut bytes.as_slice()).unwrap();
@@ -42,13 +42,13 @@ fn a_snapshot_is_read_as_it_was_written() {
 }
 
 #[test]
-fn a_cut_or_changed_snapshot_is_an_error() {
+fn truncated_snapshot_is_an_error() {
     let view = view();
     let bytes = bytes(&view);
     for cut in 0..bytes.len() {
         assert!(SnapshotView::read(&mut &bytes[..cut]).is_err(), "cut at {cut}");
     }
-    // Flipped bits are found by the file's checksum; here they must only not panic.
+    // The file's checksum detects flipped bits; the reader must only not panic on them.
     for bit in 0..bytes.len() * 8 {
         let mut flipped = bytes.clone();
         flipped[bit / 8] ^= 1 << (bit % 8);
@@ -57,7 +57,7 @@ fn a_cut_or_changed_snapshot_is_an_error() {
 }
 
 #[test]
-fn a_snapshot_of_a_newer_format_is_refused() {
+fn snapshot_of_a_newer_format_is_refused() {
     let mut file = Vec::new();
     let header = v1::GroupSnapshotHeader { format: FORMAT + 1, ..Default::default() };
     put(&mut file, Record::Header(header), SIZES.record).unwrap();
@@ -71,14 +71,15 @@ fn view_with_runs() -> SnapshotView {
     let region = host(&replica, 7);
     for (sequence, ids) in [(65_536, 0..1_000), (131_072, 500..600)] {
         let batch = batch(&ids.collect::<Vec<i64>>());
-        let (sequence, op) = (Sequence(sequence), RowOp::Put);
+        let sequence = Sequence(sequence);
+        let op = RowOp::Put;
         region.apply(RowsWrite { sequence, epoch: Epoch(0), op, batch }).unwrap();
     }
     let runs = region.unflushed().into_iter().map(|image| (RegionId(7), image)).collect();
     SnapshotView { runs, ..view() }
 }
 
-/// The records of a file, and how long each is.
+/// The records of a file and their lengths in bytes.
 fn records(mut file: &[u8]) -> Vec<(Record, usize)> {
     let mut records = Vec::new();
     while !file.is_empty() {
@@ -90,14 +91,14 @@ fn records(mut file: &[u8]) -> Vec<(Record, usize)> {
 }
 
 #[test]
-fn a_large_run_is_written_in_pieces_and_comes_back_whole() {
+fn large_run_is_written_in_pieces_and_restored_whole() {
     let view = view_with_runs();
     let encoded = |view: &SnapshotView| -> Vec<Bytes> {
         view.runs.iter().map(|(_, image)| image.encode().unwrap()).collect()
     };
     for (piece, pieces) in [(usize::MAX, 2..3), (8_192, 5..20)] {
         let mut file = Vec::new();
-        view.write_sized(&mut file, Sizes { piece, ..SIZES }).unwrap();
+        view.write_sized(&mut file, RecordSizes { piece, ..SIZES }).unwrap();
         let records = records(&file);
         let runs: Vec<usize> = records
             .iter()
@@ -122,7 +123,7 @@ fn a_large_run_is_written_in_pieces_and_comes_back_whole() {
 }
 
 #[test]
-fn a_piece_goes_with_the_run_before_it_or_the_file_is_damaged() {
+fn piece_without_a_preceding_run_is_damage() {
     let image = view_with_runs().runs[0].1.encode().unwrap();
     let run = |region_id, continues| {
         Record::Run(v1::GroupSnapshotRun { region_id, image: image.clone(), continues })
@@ -144,16 +145,16 @@ fn a_piece_goes_with_the_run_before_it_or_the_file_is_damaged() {
 }
 
 #[test]
-fn a_record_that_could_not_be_read_back_is_not_written() {
-    let sizes = Sizes { record: 1_000, ..SIZES };
+fn oversized_snapshot_record_is_not_written() {
+    let sizes = RecordSizes { record: 1_000, ..SIZES };
     let mut file = Vec::new();
     let error = view_with_runs().write_sized(&mut file, sizes).unwrap_err();
     assert!(error.to_string().contains("too large for a snapshot"), "{error}");
 }
 
-// Frozen: these bytes are in files.
+// Frozen: files contain these bytes.
 #[test]
-fn records_have_their_frozen_bytes() {
+fn snapshot_records_match_their_frozen_bytes() {
     let header = v1::GroupSnapshotHeader {
         format: 1,
         group_id: 5,

@@ -1,4 +1,4 @@
-//! Snapshot files of one group: the current one, and the one before for whoever still reads it.
+//! Snapshot files of one group: the current one, and its predecessor for tasks that still read it.
 
 use std::fs;
 use std::io;
@@ -14,7 +14,7 @@ use crate::group::snapshot::{SnapshotView, read_meta};
 
 const ENDING: &str = "snapshot";
 
-/// See the module's head.
+/// The snapshot files of a directory and the current one.
 #[derive(Debug)]
 pub struct SnapshotFiles {
     folder: PathBuf,
@@ -22,11 +22,11 @@ pub struct SnapshotFiles {
 }
 
 impl SnapshotFiles {
-    /// Finds the newest snapshot of a folder and verifies it. Blocking.
+    /// Opens a directory: finds its newest snapshot and verifies it. Blocking.
     ///
     /// # Errors
-    /// A damaged newest file is an error, never a silent fall-back to an older one: the log between
-    /// them may be purged.
+    /// Fails on a damaged newest file; never falls back to an older one: the log between them may
+    /// be purged.
     pub fn open(folder: PathBuf) -> io::Result<Self> {
         remove_leftovers(&folder)?;
         let current = match names(&folder)?.into_iter().max() {
@@ -40,17 +40,17 @@ impl SnapshotFiles {
         Ok(Self { folder, current: Mutex::new(current) })
     }
 
-    /// Where the files lie.
+    /// Directory of the files.
     pub fn folder(&self) -> &Path {
         &self.folder
     }
 
-    /// The newest snapshot.
+    /// Newest snapshot.
     pub fn current(&self) -> Option<Snapshot> {
         self.current.lock().clone()
     }
 
-    /// Writes a snapshot; it is durable when this returns. Blocking.
+    /// Writes a snapshot durably. Blocking.
     pub fn save(&self, view: &SnapshotView) -> io::Result<Snapshot> {
         let mut writer = SnapshotWriter::create(self.path(&view.meta()))?;
         view.write(&mut writer)?;
@@ -66,7 +66,7 @@ impl SnapshotFiles {
         Ok(snapshot)
     }
 
-    /// Takes a snapshot that came from elsewhere as the current one, and reads it. Blocking.
+    /// Makes a received snapshot the current one, and reads it. Blocking.
     pub fn adopt(&self, file: SnapshotFile) -> io::Result<SnapshotView> {
         let view = SnapshotView::read(&mut file.reader()?)?;
         let path = self.path(&view.meta());
@@ -100,7 +100,7 @@ impl SnapshotFiles {
     }
 }
 
-/// Snapshot files of a folder, by index and term.
+/// Snapshot files of a directory, by index and term.
 fn names(folder: &Path) -> io::Result<Vec<((u64, u64), PathBuf)>> {
     let mut found = Vec::new();
     for entry in fs::read_dir(folder)? {

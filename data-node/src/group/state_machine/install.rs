@@ -1,4 +1,4 @@
-//! Replaces a replica's state by that of a snapshot.
+//! Replacement of a replica's state by a snapshot.
 
 use std::collections::BTreeMap;
 use std::io;
@@ -7,13 +7,13 @@ use tidewater_common::ids::RegionId;
 use tidewater_region_engine::region::Pending;
 use tidewater_region_engine::{Region, RunImage};
 
-use crate::group::shared::{Shared, still_there};
+use crate::group::shared::{ReplicaState, ignore_closed};
 use crate::group::snapshot::SnapshotView;
 
-/// Regions begin anew with the snapshot's rows; their manifests are opened at their tails in the
-/// background, which may be newer than what the snapshot names: rows at or below the flushed
-/// sequence found there are not read from runs.
-pub(super) fn install(shared: &Shared, view: SnapshotView) -> io::Result<()> {
+/// Replaces all regions by new ones with the snapshot's rows. Their manifests are loaded in the
+/// background at their latest versions, which may be newer than those in the snapshot: rows at or
+/// below the flushed sequence in the manifest are not read from runs.
+pub(super) fn install(shared: &ReplicaState, view: SnapshotView) -> io::Result<()> {
     if view.group != shared.group {
         return Err(io::Error::new(
             io::ErrorKind::InvalidData,
@@ -35,19 +35,19 @@ pub(super) fn install(shared: &Shared, view: SnapshotView) -> io::Result<()> {
             region.restore(images);
         }
         for pending in &state.obligations {
-            owe(&region, pending)?;
+            decide(&region, pending)?;
         }
-        shared.targets.want(*id, state.manifest_version);
+        shared.targets.request(*id, state.manifest_version);
     }
     *shared.state.write() = view.state;
     shared.housekeeping.notify_one();
     Ok(())
 }
 
-/// Hands over what the manifest has still to record: of what is truncated, the snapshot has no rows,
-/// but files that are there yet.
-fn owe(region: &Region, pending: &Pending) -> io::Result<()> {
-    still_there(region.decide(pending.clone()))
+/// Hands a region a decision that its manifest has yet to record. After a truncation, the snapshot
+/// has no rows of the region, but files may still exist.
+fn decide(region: &Region, pending: &Pending) -> io::Result<()> {
+    ignore_closed(region.decide(pending.clone()))
 }
 
 #[cfg(test)]
@@ -60,10 +60,10 @@ mod tests {
     use super::*;
     use crate::group::testing::{host, options, schema, shared};
 
-    // The manifest may be read, and have its `Remove`, before all is handed over; failing here would
-    // stop the group's Raft for good.
+    // The manifest may be read, and contain its `Remove`, before all decisions are handed over. An
+    // error would stop the group's Raft permanently.
     #[tokio::test]
-    async fn a_region_that_is_gone_is_owed_nothing() {
+    async fn removed_region_ignores_pending_decisions() {
         let shared = shared(Storage::memory(), 1 << 20);
         let owner = host(&shared, 7);
         let own = OwnerEpoch { move_epoch: 0, term: Term(1) };
@@ -74,7 +74,7 @@ mod tests {
         let alter = Obligation::Alter { schema: Box::new(schema(2)), options: options() };
         for obligation in [Obligation::Truncate, alter] {
             let cause = Cause { sequence: Sequence(70), procedure: None };
-            owe(&region, &Pending { cause, obligation }).unwrap();
+            decide(&region, &Pending { cause, obligation }).unwrap();
         }
         assert_eq!(region.obligations(), []);
     }

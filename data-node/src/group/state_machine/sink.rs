@@ -1,4 +1,4 @@
-//! From apply into the memtables.
+//! Passes applied rows to the memtables.
 
 use std::io;
 
@@ -8,10 +8,10 @@ use tidewater_proto::v1::RowOp;
 use tidewater_region_engine::{EngineError, RowsWrite};
 
 use crate::group::apply::{RowSink, SinkError};
-use crate::group::shared::Shared;
+use crate::group::shared::ReplicaState;
 
 pub(super) struct RegionSink<'a> {
-    pub(super) shared: &'a Shared,
+    pub(super) shared: &'a ReplicaState,
 }
 
 impl RowSink for RegionSink<'_> {
@@ -39,7 +39,8 @@ impl RowSink for RegionSink<'_> {
                 }
                 Ok(())
             }
-            // A region that was dropped or taken over elsewhere takes no more rows; the log goes on.
+            // A region that was dropped or moved to another group accepts no more rows; the log
+            // continues.
             Err(EngineError::Closed { .. } | EngineError::Removed { .. }) => Ok(()),
             Err(EngineError::BadRows { detail }) => Err(SinkError::BadRows(detail)),
             Err(error) => Err(SinkError::Fault(io::Error::other(format!(

@@ -1,4 +1,4 @@
-//! The real state machine: openraft's storage suite, and R2 through its files.
+//! Tests of the complete state machine: openraft's storage suite, and R2 through its files.
 
 use std::collections::BTreeMap;
 
@@ -16,7 +16,7 @@ use tidewater_region_engine::env::{EngineOptions, RegionEnv, SystemIds};
 use tidewater_region_engine::storage::Storage;
 
 use super::*;
-use crate::group::entry::{Advance, dropped, manifest_advanced, opened, writes};
+use crate::group::entry::{ManifestAdvance, dropped, manifest_advanced, opened, writes};
 use crate::group::testing::{region, write};
 
 const GROUP: GroupId = GroupId(5);
@@ -29,18 +29,18 @@ fn machine(folder: &TempDir) -> GroupStateMachine {
         MemoryBudget::new(1 << 30),
         EngineOptions::default(),
     );
-    let shared = Shared::new(GROUP, NodeId(1), env, 1 << 20);
+    let shared = ReplicaState::new(GROUP, NodeId(1), env, 1 << 20);
     let snapshots = folder.path().join("snapshots");
     std::fs::create_dir_all(&snapshots).unwrap();
     let files = Arc::new(SnapshotFiles::open(snapshots).unwrap());
-    // Nobody waits for this disk: a closed channel says all is well.
+    // No task waits for this disk: a closed channel reports a healthy disk.
     let (_, disk) = tokio::sync::watch::channel(tidewater_raft_store::DiskHealth::Ok);
     GroupStateMachine::new(shared, files, disk, u64::MAX)
 }
 
 struct Builder;
 
-/// Keeps store and folder for as long as a test runs.
+/// Keeps store and directory for the duration of a test.
 struct Guard {
     _store: Arc<LogStore>,
     _folder: TempDir,
@@ -52,13 +52,14 @@ impl StoreBuilder<TypeConfig, GroupLog, GroupStateMachine, Guard> for Builder {
     ) -> Result<(Guard, GroupLog, GroupStateMachine), StorageError<TypeConfig>> {
         let folder = TempDir::new().unwrap();
         let store = LogStore::open(&folder.path().join("log"), LogStoreOptions::default()).unwrap();
-        let (log, machine) = (store.group(GROUP), machine(&folder));
+        let log = store.group(GROUP);
+        let machine = machine(&folder);
         Ok((Guard { _store: store, _folder: folder }, log, machine))
     }
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn openrafts_storage_suite_passes() {
+async fn state_machine_passes_the_openraft_storage_suite() {
     Suite::test_all(Builder).await.unwrap();
 }
 
@@ -68,9 +69,9 @@ fn commands() -> impl Strategy<Value = Vec<bytes::Bytes>> {
         // Judged by its serial alone, like a write of an older release.
         WriteRequest { opening: 0, ..write(producer, serial, &ids) }
     });
-    // Below every sequence of a write: nothing is flushed, so that all rows are compared.
+    // Below every sequence of a write: nothing counts as flushed, so all rows are compared.
     let advance = (1u64..5, 0u64..1_000, 1u64..3).prop_map(|(version, flushed, term)| {
-        manifest_advanced(&Advance {
+        manifest_advanced(&ManifestAdvance {
             region_id: RegionId(7),
             version: ManifestVersion(version),
             flushed: Sequence(flushed),
@@ -87,7 +88,7 @@ fn commands() -> impl Strategy<Value = Vec<bytes::Bytes>> {
     proptest::collection::vec(command, 1..30)
 }
 
-/// The commands behind a membership and the opening of region 7.
+/// The commands, after a membership and the opening of region 7.
 fn log_of(commands: Vec<bytes::Bytes>) -> Vec<Entry> {
     let members = BTreeMap::from([(1, Member::new("d:1"))]);
     let membership = Membership::new(vec![[1].into()], members).unwrap();
@@ -105,7 +106,7 @@ async fn apply(machine: &mut GroupStateMachine, entries: &[Entry]) {
     machine.apply(futures::stream::iter(entries)).await.unwrap();
 }
 
-/// Everything that is replicated, rows included, as a snapshot holds it.
+/// All replicated state, rows included, as held by a snapshot.
 fn contents(machine: &GroupStateMachine) -> Vec<u8> {
     let mut bytes = Vec::new();
     machine.view().write(&mut bytes).unwrap();
@@ -115,10 +116,10 @@ fn contents(machine: &GroupStateMachine) -> Vec<u8> {
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(24))]
 
-    // R2: a replica that applied everything, one that was restarted over its own snapshot, and one
-    // that got the snapshot of another are the same, with all their rows.
+    // R2: a replica that applied all entries, one that was restarted from its own snapshot, and one
+    // that installed another replica's snapshot are equal, with all their rows.
     #[test]
-    fn replicas_that_applied_the_same_are_equal(
+    fn replicas_agree_after_restart_and_snapshot_install(
         commands in commands(),
         cut in any::<prop::sample::Index>(),
     ) {
@@ -140,7 +141,7 @@ proptest! {
             apply(&mut restarted, &log[cut..]).await;
             prop_assert!(contents(&restarted) == expected);
 
-            // What it had before must go.
+            // The install must remove its previous state.
             let mut installed = machine(&folders[1]);
             apply(&mut installed, &log[..cut.min(2)]).await;
             installed.install_snapshot(&snapshot.meta, snapshot.snapshot).await.unwrap();

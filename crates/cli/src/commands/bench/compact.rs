@@ -17,41 +17,41 @@ use crate::output::{Output, fact};
 #[derive(Debug, Args)]
 #[command(after_help = "Example:\n  tidewater bench compact --dir /tmp/merge --output json")]
 pub(crate) struct Options {
-    /// An empty directory, or one of which only the files were written so far
+    /// Working directory: empty, or prepared by an earlier --prepare
     #[arg(long, value_name = "DIR")]
     dir: PathBuf,
 
-    /// Rows to merge
+    /// Rows to compact
     #[arg(long, value_name = "N", default_value_t = 4_000_000, value_parser = clap::value_parser!(u64).range(1..))]
     rows: u64,
 
-    /// Files that they lie in
+    /// Files to spread the rows over
     #[arg(long, value_name = "N", default_value_t = 8, value_parser = clap::value_parser!(u64).range(2..))]
     files: u64,
 
-    /// Which rows meet in a file
-    #[arg(long, value_enum, default_value_t = Rows::Slices)]
-    layout: Rows,
+    /// Distribution of the rows over the files
+    #[arg(long, value_enum, default_value_t = LayoutArg::Slices)]
+    layout: LayoutArg,
 
-    /// Only write the files
+    /// Write the files and exit
     #[arg(long)]
     prepare: bool,
 
-    /// How to print the result
+    /// Output format
     #[arg(long, value_enum, default_value = "table", env = "TIDEWATER_OUTPUT")]
     output: Output,
 }
 
-/// Which rows meet in a file.
+/// Distribution of the rows over the files.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-enum Rows {
-    /// A stretch of time of every series
+enum LayoutArg {
+    /// Each file holds one time slice of every series
     Slices,
-    /// Every so many-th row
+    /// Rows are dealt to the files in turn
     Interleaved,
 }
 
-/// What the merge took. The JSON field names are stable.
+/// Measurement of one compaction. The JSON field names are stable.
 #[derive(Debug, Serialize)]
 struct Figures {
     bench: &'static str,
@@ -69,9 +69,9 @@ impl Figures {
     fn text(&self) -> String {
         let peak = self
             .peak_memory_bytes
-            .map_or_else(String::new, |bytes| format!("; peak of memory {} MiB", bytes >> 20));
+            .map_or_else(String::new, |bytes| format!("; peak memory {} MiB", bytes >> 20));
         format!(
-            "compact: {} rows of {} files in {:.2} s, {} per second{peak}",
+            "compact: {} rows in {} files in {:.2} s, {} rows per second{peak}",
             grouped(self.rows),
             self.files_in,
             self.seconds,
@@ -80,13 +80,13 @@ impl Figures {
     }
 }
 
-/// Writes files that overlap, merges them, and prints how long the merge took.
+/// Writes overlapping files, compacts them, and prints the duration of the compaction.
 pub(crate) async fn run(options: Options) -> Result<(), Failure> {
     let failed =
         |error: Box<dyn std::error::Error + Send + Sync>| Failure::other(error.to_string());
     let layout = match options.layout {
-        Rows::Slices => Layout::Slices,
-        Rows::Interleaved => Layout::Interleaved,
+        LayoutArg::Slices => Layout::Slices,
+        LayoutArg::Interleaved => Layout::Interleaved,
     };
     if options.prepare {
         return merge::prepare(&options.dir, options.rows, options.files, layout)
@@ -94,9 +94,9 @@ pub(crate) async fn run(options: Options) -> Result<(), Failure> {
             .map_err(failed);
     }
     if !options.dir.join("t1").exists() {
-        prepare_apart(&options)?;
+        prepare_in_child_process(&options)?;
     }
-    let (report, elapsed) = merge::merge(&options.dir).await.map_err(failed)?;
+    let (report, elapsed) = merge::compact(&options.dir).await.map_err(failed)?;
     let seconds = elapsed.as_secs_f64();
     let figures = Figures {
         bench: "compact",
@@ -112,11 +112,12 @@ pub(crate) async fn run(options: Options) -> Result<(), Failure> {
     fact(options.output, &figures, Figures::text)
 }
 
-/// In a process of its own: what making the rows takes does not count as the merge's memory.
-fn prepare_apart(options: &Options) -> Result<(), Failure> {
+/// Writes the files in a child process, so that generating the rows does not count towards the peak
+/// memory of the compaction.
+fn prepare_in_child_process(options: &Options) -> Result<(), Failure> {
     let layout = match options.layout {
-        Rows::Slices => "slices",
-        Rows::Interleaved => "interleaved",
+        LayoutArg::Slices => "slices",
+        LayoutArg::Interleaved => "interleaved",
     };
     let run = |program: PathBuf| {
         Command::new(program)
@@ -128,12 +129,12 @@ fn prepare_apart(options: &Options) -> Result<(), Failure> {
     };
     match std::env::current_exe().and_then(run) {
         Ok(status) if status.success() => Ok(()),
-        Ok(status) => Err(Failure::other(format!("the files were not written: {status}"))),
-        Err(error) => Err(Failure::other(format!("the files were not written: {error}"))),
+        Ok(status) => Err(Failure::other(format!("failed to write the files: {status}"))),
+        Err(error) => Err(Failure::other(format!("failed to write the files: {error}"))),
     }
 }
 
-/// Peak of this process's physical memory, where the system tells.
+/// Peak resident memory of this process in bytes; `None` where the system does not report it.
 fn peak_memory() -> Option<u64> {
     let status = std::fs::read_to_string("/proc/self/status").ok()?;
     let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"))?;
@@ -146,7 +147,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn field_names_are_stable() {
+    fn compaction_figures_have_stable_json_fields() {
         let figures = Figures {
             bench: "compact",
             files_in: 8,
@@ -165,11 +166,11 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn both_layouts_are_written_and_merged() {
+    async fn both_layouts_compact_all_rows() {
         for layout in [Layout::Slices, Layout::Interleaved] {
             let dir = tempfile::tempdir().unwrap();
             merge::prepare(dir.path(), 4_000, 4, layout).await.unwrap();
-            let (report, _) = merge::merge(dir.path()).await.unwrap();
+            let (report, _) = merge::compact(dir.path()).await.unwrap();
             assert_eq!((report.files_in, report.done.rows_written), (4, 4_000));
         }
     }

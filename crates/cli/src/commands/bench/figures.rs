@@ -1,4 +1,4 @@
-//! What a measurement prints.
+//! Result of a measurement.
 
 use std::time::Duration;
 
@@ -6,7 +6,7 @@ use serde::Serialize;
 
 use crate::output::progress::grouped;
 
-/// Times of single calls, in milliseconds.
+/// Latency of single calls, in milliseconds.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize)]
 pub(super) struct Latency {
     p50: f64,
@@ -20,7 +20,7 @@ pub(super) struct Latency {
 pub(super) struct Figures {
     pub(super) bench: &'static str,
     pub(super) clients: usize,
-    /// Rows, or commands.
+    /// Rows, or commands for `bench meta`.
     pub(super) rows: u64,
     pub(super) seconds: f64,
     pub(super) rows_per_second: f64,
@@ -60,7 +60,7 @@ impl Figures {
         );
         if let Some(latency) = &self.latency_ms {
             text.push_str(&format!(
-                "; one call took {:.2} ms (median), {:.2} (p90), {:.2} (p99), {:.2} (longest)",
+                "; latency of a call {:.2} ms (median), {:.2} (p90), {:.2} (p99), {:.2} (max)",
                 latency.p50, latency.p90, latency.p99, latency.max
             ));
         }
@@ -84,7 +84,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn percentiles_are_of_the_sorted_times() {
+    fn percentiles_use_sorted_times() {
         let mut times: Vec<Duration> = (1..=101).rev().map(Duration::from_millis).collect();
         let latency = latency(&mut times).unwrap();
         assert_eq!(latency, Latency { p50: 51.0, p90: 91.0, p99: 100.0, max: 101.0 });
@@ -92,7 +92,7 @@ mod tests {
     }
 
     #[test]
-    fn field_names_are_stable() {
+    fn bench_figures_have_stable_json_fields() {
         let mut times = [Duration::from_millis(2)];
         let figures = Figures::new("ingest", 1, 100, Duration::from_secs(2), &mut times);
         assert_eq!(

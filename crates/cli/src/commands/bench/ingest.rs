@@ -20,30 +20,30 @@ use crate::output::{fact, progress::Progress};
 #[derive(Debug, Args)]
 #[command(
     after_help = "Example:\n  tidewater bench ingest --rows 4000000 --output json\n  tidewater \
-                        bench ingest --single-row --rows 5000 --clients 8\n\nThe rows are made \
-                        before the clock starts. The table has 2 texts, 1 timestamp and 10 doubles; \
-                        it is created when it does not exist."
+                        bench ingest --single-row --rows 5000 --clients 8\n\nRows are generated \
+                        before the measurement starts. The table has 2 text columns, 1 timestamp and \
+                        10 doubles; it is created if it does not exist."
 )]
 pub(crate) struct Options {
     /// Rows to write
     #[arg(long, value_name = "N", default_value_t = 4_000_000, env = "TIDEWATER_ROWS")]
     rows: u64,
 
-    /// Number of the first row: the same numbers are the same rows
+    /// Number of the first row; a number always generates the same row
     #[arg(long, value_name = "N", default_value_t = 0)]
     first: u64,
 
-    /// Clients that write at the same time, each with one call in flight
+    /// Concurrent clients, each with one call in flight
     #[arg(long, value_name = "N", default_value_t = 4, env = "TIDEWATER_CLIENTS",
           value_parser = clap::value_parser!(u32).range(1..=1024))]
     clients: u32,
 
-    /// Rows of a batch
+    /// Rows per batch
     #[arg(long, value_name = "N", default_value_t = 8192, env = "TIDEWATER_BATCH_ROWS",
           value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
     batch_rows: u32,
 
-    /// Write row by row, waiting for each
+    /// Write one row per call and wait for each
     #[arg(long, conflicts_with = "batch_rows")]
     single_row: bool,
 
@@ -51,11 +51,11 @@ pub(crate) struct Options {
     #[arg(long, value_name = "TABLE", default_value = "bench", env = "TIDEWATER_TABLE")]
     table: String,
 
-    /// Regions of the table when it is created [default: chosen by the cluster]
+    /// Regions of a newly created table [default: chosen by the cluster]
     #[arg(long, value_name = "N", default_value_t = 0, env = "TIDEWATER_REGIONS")]
     regions: u32,
 
-    /// Create the table append-only
+    /// Create the table as append-only
     #[arg(long)]
     append_only: bool,
 
@@ -63,7 +63,7 @@ pub(crate) struct Options {
     client: ClientArgs,
 }
 
-/// Batches made ahead of the clock, handed out in order.
+/// Batches generated before the measurement, handed out in order.
 struct Work {
     batches: Vec<RecordBatch>,
     next: AtomicU64,
@@ -77,12 +77,12 @@ impl Work {
     }
 }
 
-/// Writes rows and prints how fast they were acknowledged.
+/// Writes rows and prints the rate at which they were acknowledged.
 pub(crate) async fn run(options: Options) -> Result<(), Failure> {
     let client = options.client.connect().await?;
     ensure_table(&client, &options).await?;
     let clients = options.clients as usize;
-    // Writers first: a serial's opening write is not what is measured.
+    // Open the writers first: the opening write of a producer is not part of the measurement.
     let mut writers = VecDeque::new();
     for _ in 0..clients {
         let settings = WriterOptions { producers: 1, queue_batches: 1, ..WriterOptions::default() };
@@ -110,9 +110,10 @@ async fn ensure_table(client: &Client, options: &Options) -> Result<(), Failure>
 
 async fn work(client: &Client, options: &Options) -> Result<Work, Failure> {
     let schema = client.table(&options.table).await?.schema.arrow();
-    let (mut first, end) = (options.first, options.first.saturating_add(options.rows));
+    let mut first = options.first;
+    let end = options.first.saturating_add(options.rows);
     let per_batch = if options.single_row { 1 } else { u64::from(options.batch_rows) };
-    let made = tokio::task::spawn_blocking(move || {
+    let generated = tokio::task::spawn_blocking(move || {
         let mut batches = Vec::new();
         while first < end {
             let count = usize::try_from(per_batch.min(end - first)).unwrap_or(1);
@@ -122,18 +123,18 @@ async fn work(client: &Client, options: &Options) -> Result<Work, Failure> {
         Ok::<_, arrow::error::ArrowError>(batches)
     })
     .await
-    .map_err(|error| Failure::other(format!("making the rows stopped: {error}")))?;
-    let batches = made.map_err(|error| {
+    .map_err(|error| Failure::other(format!("generating rows failed: {error}")))?;
+    let batches = generated.map_err(|error| {
         Failure::usage(format!(
-            "the table {} does not fit this measurement ({error}): drop it, or name another with \
-             --table",
+            "table {} has a schema that this benchmark cannot write ({error}): drop it, or name \
+             another table with --table",
             options.table
         ))
     })?;
     Ok(Work { batches, next: AtomicU64::new(0), rows: AtomicU64::new(0) })
 }
 
-/// Runs all writers to the end of the work; returns the time and that of each call.
+/// Runs all writers until no batch is left. Returns the total time and the time of each call.
 async fn drive(
     writers: VecDeque<TableWriter>,
     work: Arc<Work>,
@@ -162,7 +163,7 @@ async fn drive(
         tokio::select! {
             done = tasks.join_next() => match done {
                 Some(Ok(part)) => times.extend(part?),
-                Some(Err(error)) => return Err(Failure::other(format!("a writer stopped: {error}"))),
+                Some(Err(error)) => return Err(Failure::other(format!("a writer task failed: {error}"))),
                 None => break,
             },
             _ = tick.tick() => {

@@ -17,9 +17,9 @@ use crate::output::{Output, json, line};
 /// Options of `bench meta`.
 #[derive(Debug, Args)]
 #[command(after_help = "Example:\n  tidewater bench meta --clients 1,8,64 --output json\n\nEach \
-                        command goes through the log of the meta group and changes nothing.")]
+                        command is committed to the log of the meta group and changes nothing.")]
 pub(crate) struct Options {
-    /// Numbers of clients to measure with, one after the other
+    /// Numbers of concurrent clients to measure with, in turn
     #[arg(
         long,
         value_name = "N",
@@ -29,11 +29,11 @@ pub(crate) struct Options {
     )]
     clients: Vec<usize>,
 
-    /// How long to measure with each number of clients
+    /// Duration of the measurement for each number of clients
     #[arg(long, value_name = "TIME", default_value = "5s", env = "TIDEWATER_DURATION")]
     duration: crate::text::span::Span,
 
-    /// Size of a command
+    /// Size of each command
     #[arg(long, value_name = "SIZE", default_value = "256", env = "TIDEWATER_COMMAND_SIZE")]
     command_size: crate::text::size::Size,
 
@@ -41,7 +41,7 @@ pub(crate) struct Options {
     client: ClientArgs,
 }
 
-/// Measures commands per second; prints one line for each number of clients.
+/// Measures commands per second and prints one line for each number of clients.
 pub(crate) async fn run(options: Options) -> Result<(), Failure> {
     let client = options.client.connect().await?;
     let size = usize::try_from(options.command_size.0.min(1 << 20)).unwrap_or(256);
@@ -67,7 +67,9 @@ async fn measure(
     let started = Instant::now();
     let mut tasks: JoinSet<Result<Vec<Duration>, ClientError>> = JoinSet::new();
     for _ in 0..clients {
-        let (client, value, done) = (client.clone(), value.clone(), done.clone());
+        let client = client.clone();
+        let value = value.clone();
+        let done = done.clone();
         tasks.spawn(async move {
             let mut times = Vec::new();
             while started.elapsed() < duration {
@@ -81,7 +83,8 @@ async fn measure(
     }
     let mut times = Vec::new();
     while let Some(part) = tasks.join_next().await {
-        let part = part.map_err(|error| Failure::other(format!("a client stopped: {error}")))?;
+        let part =
+            part.map_err(|error| Failure::other(format!("a client task failed: {error}")))?;
         times.extend(part?);
     }
     let rows = done.load(Ordering::Relaxed);

@@ -1,6 +1,6 @@
-//! The rows that are measured with: a time series of hosts in regions, ten measures each.
+//! Sample rows of the benchmarks: time series of hosts in regions, with ten measures each.
 //!
-//! Row *n* is always the same row, so that several runs, or readers, agree on what is there.
+//! Row *n* is always the same row, so that several runs and readers agree on the content.
 
 use std::sync::Arc;
 
@@ -18,7 +18,7 @@ const START_MS: i64 = 1_704_067_200_000;
 /// Time between two reports of a host.
 const STEP_MS: i64 = 1_000;
 
-/// The measures' names.
+/// Names of the measure columns.
 pub(super) const MEASURES: [&str; 10] = [
     "usage_user",
     "usage_system",
@@ -32,7 +32,7 @@ pub(super) const MEASURES: [&str; 10] = [
     "usage_guest_nice",
 ];
 
-/// The table's definition: 2 texts, 1 timestamp, 10 doubles.
+/// Definition of the table: 2 text columns, 1 timestamp, 10 doubles.
 pub(super) fn table(name: &str, regions: u32, append_only: bool) -> NewTable {
     let mut columns = vec![
         NewColumn::new("host", "utf8", false),
@@ -53,7 +53,7 @@ pub(super) fn table(name: &str, regions: u32, append_only: bool) -> NewTable {
     }
 }
 
-/// Rows `first` to `first + count`.
+/// Generates the rows `first..first + count`.
 pub(super) fn rows(
     schema: &SchemaRef,
     first: u64,
@@ -77,8 +77,8 @@ pub(super) fn rows(
     RecordBatch::try_new(schema.clone(), columns)
 }
 
-/// A measure between 0 and 100 with two digits, as monitoring has them: neither constant, which
-/// would compress to nothing, nor noise to the last bit.
+/// Returns a measure between 0 and 100 with two decimals, as monitoring data has them. It is neither
+/// constant, which would compress to nothing, nor noise to the last bit.
 fn value(row: u64, measure: u64) -> f64 {
     let mut bits =
         row.wrapping_mul(0x9e37_79b9_7f4a_7c15) ^ measure.wrapping_mul(0xd1b5_4a32_d192_ed03);
@@ -106,7 +106,7 @@ mod tests {
     }
 
     #[test]
-    fn a_row_is_always_the_same_row() {
+    fn sample_row_depends_only_on_its_number() {
         let all = rows(&schema(), 0, 2_000).unwrap();
         let tail = rows(&schema(), 1_500, 500).unwrap();
         assert_eq!(all.slice(1_500, 500), tail);
@@ -114,7 +114,7 @@ mod tests {
     }
 
     #[test]
-    fn the_table_fits_the_rows() {
+    fn sample_table_has_the_columns_of_its_rows() {
         let table = table("bench", 2, false);
         let names: Vec<&str> = table.columns.iter().map(|column| column.name.as_str()).collect();
         let expected: Vec<String> =

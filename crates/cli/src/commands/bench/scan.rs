@@ -26,18 +26,20 @@ pub(crate) struct Options {
     client: ClientArgs,
 }
 
-/// Reads a whole table and prints how fast its rows came.
+/// Reads a whole table and prints the rate at which its rows arrived.
 pub(crate) async fn run(options: Options) -> Result<(), Failure> {
     let client = options.client.connect().await?;
     let mut spec = ScanSpec::all(&options.table);
     spec.columns = options.columns;
     let started = Instant::now();
     let mut stream = client.scan(spec).await?;
-    let (mut rows, mut times, mut before) = (0, Vec::new(), started);
+    let mut rows = 0;
+    let mut times = Vec::new();
+    let mut last_batch = started;
     while let Some(batch) = stream.next_batch().await {
         rows += batch?.num_rows() as u64;
-        times.push(before.elapsed());
-        before = Instant::now();
+        times.push(last_batch.elapsed());
+        last_batch = Instant::now();
     }
     let figures = Figures::new("scan", 1, rows, started.elapsed(), &mut times);
     fact(options.client.output, &figures, Figures::text)

@@ -9,7 +9,7 @@ use crate::output::fact;
 
 /// Options of `cluster health`.
 #[derive(Debug, Args)]
-#[command(after_help = "Example:\n  tidewater cluster health && echo all is well")]
+#[command(after_help = "Example:\n  tidewater cluster health && echo healthy")]
 pub(crate) struct Options {
     #[command(flatten)]
     client: ClientArgs,
@@ -21,7 +21,7 @@ struct Health {
     problems: Vec<String>,
 }
 
-/// Succeeds when the cluster says that it is well.
+/// Succeeds if the cluster reports that it is healthy.
 pub(crate) async fn run(options: Options) -> Result<(), Failure> {
     let status = options.client.connect().await?.cluster_status().await?;
     let health = Health { healthy: status.healthy, problems: status.problems };
@@ -34,6 +34,6 @@ pub(crate) async fn run(options: Options) -> Result<(), Failure> {
     }
     Err(Failure::new(
         Exit::Unavailable,
-        "the cluster is not well: `tidewater cluster status` shows its nodes and groups",
+        "the cluster is not healthy: `tidewater cluster status` shows its nodes and groups",
     ))
 }

@@ -17,7 +17,7 @@ pub(crate) struct Options {
     client: ClientArgs,
 }
 
-/// The cluster. The JSON field names are stable.
+/// Status of the cluster. The JSON field names are stable.
 #[derive(Debug, Serialize)]
 pub(super) struct Status {
     cluster_id: String,
@@ -51,7 +51,7 @@ impl From<v1::ClusterStatusResponse> for Status {
     }
 }
 
-/// Shows the cluster in one screen.
+/// Prints the status of the cluster.
 pub(crate) async fn run(options: Options) -> Result<(), Failure> {
     let status = options.client.connect().await?.cluster_status().await?;
     fact(options.client.output, &Status::from(status), text)
@@ -67,11 +67,11 @@ fn text(status: &Status) -> String {
         format!("holds    {} tables, {} regions", status.tables, status.regions),
     ];
     if status.healthy && status.problems.is_empty() {
-        lines.push("health   all is well".to_owned());
+        lines.push("health   healthy".to_owned());
     } else {
         lines.push(format!(
             "health   {}",
-            if status.healthy { "works, but look at this:" } else { "NOT WELL:" }
+            if status.healthy { "healthy, with warnings:" } else { "NOT HEALTHY:" }
         ));
         lines.extend(status.problems.iter().map(|problem| format!("  - {problem}")));
     }
@@ -90,7 +90,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn field_names_are_stable() {
+    fn cluster_status_has_stable_json_fields() {
         let status = Status::from(v1::ClusterStatusResponse {
             cluster_id: "c".into(),
             problems: vec!["p".into()],

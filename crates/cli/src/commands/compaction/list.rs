@@ -11,9 +11,9 @@ use crate::output::{self, Listed};
 /// Options of `compaction list`.
 #[derive(Debug, Args)]
 #[command(
-    after_help = "Example:\n  tidewater compaction list --output json\n\nNODE is the compactor that has \
-                        it now. In brackets: the data node that owns the region, because it does it \
-                        itself, or because nobody has it now."
+    after_help = "Example:\n  tidewater compaction list --output json\n\nNODE is the compactor that runs \
+                        the job. In brackets: the data node that owns the region, when it runs the job \
+                        itself or when no node runs it now."
 )]
 pub(crate) struct Options {
     #[command(flatten)]
@@ -25,7 +25,7 @@ pub(crate) struct Options {
 struct CompactionLine {
     job_id: String,
     region_id: u64,
-    /// The compactor that has it; 0: the data node itself, or nobody now.
+    /// Compactor that runs the job; 0: the data node itself, or no node now.
     node_id: u64,
     /// `running`, `waiting` or `quarantined`.
     state: String,
@@ -35,7 +35,7 @@ struct CompactionLine {
     bytes_in: u64,
     files_in: u32,
     attempts: u32,
-    /// The data node that owns the region; 0: none knows of the job.
+    /// Data node that owns the region; 0: no data node knows of the job.
     owner_node: u64,
     why: String,
     seconds: f64,
@@ -99,19 +99,19 @@ impl Listed for CompactionLine {
     }
 }
 
-/// Bytes read are an estimate: never more than all.
+/// Returns the share in percent, at most 100: the number of bytes read is an estimate.
 fn percent(read: u64, whole: u64) -> u64 {
-    match whole {
-        0 => 0,
-        _ => (read.min(whole) as u128 * 100 / whole as u128) as u64,
+    if whole == 0 {
+        return 0;
     }
+    (read.min(whole) as u128 * 100 / whole as u128) as u64
 }
 
-/// Lists the compactions of all regions, wherever they run.
+/// Lists the compactions of all regions, on data nodes and compactors.
 pub(crate) async fn run(options: Options) -> Result<(), Failure> {
     let found = options.client.connect().await?.list_compactions().await?;
     for (node, why) in &found.silent {
-        eprintln!("warning: node {node} did not answer, its compactions are missing here: {why}");
+        eprintln!("warning: node {node} did not answer; the list lacks its compactions: {why}");
     }
     let lines: Vec<CompactionLine> = found.jobs.into_iter().map(CompactionLine::from).collect();
     output::list(options.client.output, &lines)
@@ -122,7 +122,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn field_names_are_stable() {
+    fn compaction_list_has_stable_json_fields() {
         let job = v1::CompactionInfo { age_ms: 1_500, owner_node: 101, ..Default::default() };
         let line = CompactionLine::from(job);
         assert_eq!(
@@ -134,7 +134,7 @@ mod tests {
     }
 
     #[test]
-    fn nothing_is_read_more_than_whole() {
+    fn percentage_read_is_at_most_100() {
         assert_eq!([percent(0, 0), percent(5, 10), percent(11, 10)], [0, 50, 100]);
     }
 }

@@ -16,15 +16,15 @@ use crate::settings::{self, ROLES, SettingsFile};
 #[command(after_help = "Example:\n  tidewater config show data --config-file tidewater.toml\n  \
                         tidewater config show data -- --memory-limit 1GiB")]
 pub(crate) struct Options {
-    /// standalone, meta, data, compactor or client
+    /// Role whose settings to show, or client
     #[arg(value_parser = ["standalone", "meta", "data", "compactor", "client"])]
     role: String,
 
-    /// How results are printed
+    /// Output format
     #[arg(long, env = "TIDEWATER_OUTPUT", value_enum, default_value = "table")]
     output: Output,
 
-    /// Options of the command, as they would be given to it
+    /// Options to apply, as on the command line of the role
     #[arg(last = true, value_name = "OPTIONS")]
     options: Vec<OsString>,
 }
@@ -46,7 +46,7 @@ impl Listed for Setting {
     }
 }
 
-/// Prints what a command would run with.
+/// Prints the settings that a command would run with.
 pub(crate) fn run(options: Options, file: Option<&Path>) -> Result<(), Failure> {
     let settings = settings(&options.role, options.options, file)?;
     list(options.output, &settings)
@@ -59,7 +59,7 @@ fn settings(
 ) -> Result<Vec<Setting>, Failure> {
     let tree = settings::command(file)?;
     let file = file.map(SettingsFile::read).transpose()?;
-    // What all client commands share is seen on any of them.
+    // All client commands share the same settings: any of them will do.
     let path: &[&str] = if ROLES.contains(&role) { &[role] } else { &["table", "list"] };
     let mut command = &tree;
     for name in path {
@@ -91,7 +91,7 @@ fn settings(
         .collect())
 }
 
-/// Nothing is run, so nothing has to be there.
+/// Makes all arguments optional: the command does not run.
 fn optional(command: Command) -> Command {
     let ids: Vec<_> = command.get_arguments().map(|argument| argument.get_id().clone()).collect();
     ids.into_iter()
@@ -109,7 +109,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn every_setting_says_where_it_comes_from() {
+    fn settings_report_their_sources() {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("t.toml");
         std::fs::write(&path, "[data]\nmemory-limit = \"1GiB\"\ndata-dir = \"/d\"\n").unwrap();
@@ -126,13 +126,13 @@ mod tests {
     }
 
     #[test]
-    fn the_client_has_settings_too() {
+    fn client_role_has_settings() {
         let found = settings("client", Vec::new(), None).unwrap();
         assert!(found.iter().any(|setting| setting.name == "meta"), "{found:?}");
     }
 
     #[test]
-    fn field_names_are_stable() {
+    fn setting_has_stable_json_fields() {
         let setting = Setting { name: "a".into(), value: None, source: "default" };
         assert_eq!(
             serde_json::to_string(&setting).unwrap(),

@@ -33,7 +33,7 @@ impl From<&v1::Group> for GroupLine {
         Self {
             group_id: group.group_id,
             leader: group.leader,
-            // Before its first report a group consists of those that it was made of.
+            // Before the first report of its leader, the voters of a group are its first members.
             voters: if group.voters.is_empty() { &group.first_members } else { &group.voters }
                 .clone(),
             learners: group.learners.clone(),
@@ -49,14 +49,15 @@ impl From<&v1::Group> for GroupLine {
 }
 
 impl GroupLine {
-    /// The meta group: its members are not in the catalog.
-    fn of_meta(members: &[v1::MetaMember], term: u64) -> Self {
+    /// Describes the meta group, whose members are not in the catalog.
+    fn for_meta_group(members: &[v1::MetaMember], term: u64) -> Self {
         let ids = |voter: bool| {
-            members.iter().filter(|member| member.voter == voter).map(|one| one.node_id).collect()
+            let matching = members.iter().filter(|member| member.voter == voter);
+            matching.map(|member| member.node_id).collect()
         };
         Self {
             group_id: 0,
-            leader: members.iter().find(|one| one.leader).map_or(0, |one| one.node_id),
+            leader: members.iter().find(|member| member.leader).map_or(0, |leader| leader.node_id),
             voters: ids(true),
             learners: ids(false),
             state: "active",
@@ -88,7 +89,7 @@ pub(crate) async fn run(options: Options) -> Result<(), Failure> {
     let members = client.meta_members().await?;
     let status = client.cluster_status().await?;
     let groups = status.groups.iter().filter(|group| group.group_id != 0).map(GroupLine::from);
-    let mut lines = vec![GroupLine::of_meta(&members.members, status.term)];
+    let mut lines = vec![GroupLine::for_meta_group(&members.members, status.term)];
     lines.extend(groups);
     output::list(options.client.output, &lines)
 }
@@ -98,7 +99,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn field_names_are_stable() {
+    fn group_has_stable_json_fields() {
         let member = |node_id, voter, leader| v1::MetaMember {
             node_id,
             address: "a:1".into(),
@@ -108,7 +109,7 @@ mod tests {
         };
         let members = [member(1, true, false), member(2, true, true), member(3, false, false)];
         assert_eq!(
-            serde_json::to_string(&GroupLine::of_meta(&members, 5)).unwrap(),
+            serde_json::to_string(&GroupLine::for_meta_group(&members, 5)).unwrap(),
             r#"{"group_id":0,"leader":2,"voters":[1,2],"learners":[3],"state":"active","term":5}"#
         );
     }

@@ -15,7 +15,7 @@ pub(crate) struct Options {
     /// Id of the group; 0 is the meta group
     group: u64,
 
-    /// The voter that shall lead
+    /// Voter that becomes the leader
     #[arg(long, value_name = "NODE")]
     to: u64,
 
@@ -29,12 +29,12 @@ struct Transferred {
     leader: u64,
 }
 
-/// Hands over the leadership of a group.
+/// Transfers the leadership of a group.
 pub(crate) async fn run(options: Options) -> Result<(), Failure> {
     let client = options.client.connect().await?;
     client.transfer_leader(GroupId(options.group), NodeId(options.to)).await?;
     let done = Transferred { group_id: options.group, leader: options.to };
     fact(options.client.output, &done, |done| {
-        format!("group {} is handed to node {}", done.group_id, done.leader)
+        format!("leadership of group {} transferred to node {}", done.group_id, done.leader)
     })
 }

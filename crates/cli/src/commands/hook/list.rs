@@ -18,22 +18,22 @@ pub(crate) struct Options {
 
 /// One hook. The JSON field names are stable.
 #[derive(Debug, Serialize)]
-struct Line {
+struct HookLine {
     name: String,
     kind: String,
-    /// `None`: all.
+    /// `None`: all tables.
     table: Option<String>,
     durable: bool,
     state: &'static str,
     calls: u64,
     failures: u64,
-    /// Calls taken that have not reached their destination; of a durable hook, versions that it has
-    /// not been told of.
+    /// Accepted calls that have not reached their destination. For a durable hook, manifest versions
+    /// that it has not received.
     lag: u64,
     last_error: Option<String>,
 }
 
-impl Listed for Line {
+impl Listed for HookLine {
     const HEADINGS: &'static [&'static str] =
         &["NAME", "KIND", "TABLE", "DURABLE", "STATE", "CALLS", "FAILURES", "LAG", "LAST ERROR"];
 
@@ -52,7 +52,7 @@ impl Listed for Line {
     }
 }
 
-impl From<HookInfo> for Line {
+impl From<HookInfo> for HookLine {
     fn from(info: HookInfo) -> Self {
         let state = state_text(info.state());
         let some = |text: String| (!text.is_empty()).then_some(text);
@@ -85,7 +85,7 @@ fn state_text(state: HookState) -> &'static str {
 /// Lists the hooks.
 pub(crate) async fn run(options: Options) -> Result<(), Failure> {
     let hooks = options.client.connect().await?.hooks().await?;
-    let lines: Vec<Line> = hooks.into_iter().map(Line::from).collect();
+    let lines: Vec<HookLine> = hooks.into_iter().map(HookLine::from).collect();
     output::list(options.client.output, &lines)
 }
 
@@ -96,7 +96,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn field_names_are_stable() {
+    fn hook_has_stable_json_fields() {
         let hook = v1::Hook { name: "a".into(), kind: "jsonl".into(), ..Default::default() };
         let info = HookInfo {
             hook: Some(hook),
@@ -108,7 +108,7 @@ mod tests {
             last_error: String::new(),
         };
         assert_eq!(
-            serde_json::to_string(&Line::from(info)).unwrap(),
+            serde_json::to_string(&HookLine::from(info)).unwrap(),
             r#"{"name":"a","kind":"jsonl","table":"t","durable":false,"state":"active","calls":3,"failures":1,"lag":2,"last_error":null}"#
         );
     }

@@ -2,7 +2,7 @@
 
 use clap::Args;
 
-use super::Changed;
+use super::HookChange;
 use crate::commands::client::ClientArgs;
 use crate::exit::Failure;
 use crate::output::fact;
@@ -18,9 +18,9 @@ pub(crate) struct Options {
     client: ClientArgs,
 }
 
-/// Has a hook left out.
+/// Pauses a hook.
 pub(crate) async fn run(options: Options) -> Result<(), Failure> {
     options.client.connect().await?.set_hook_paused(&options.name, true).await?;
-    let changed = Changed { name: options.name, state: "paused" };
-    fact(options.client.output, &changed, |changed| format!("hook {} is paused", changed.name))
+    let changed = HookChange { name: options.name, state: "paused" };
+    fact(options.client.output, &changed, |changed| format!("hook {} paused", changed.name))
 }

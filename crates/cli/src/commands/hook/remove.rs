@@ -2,7 +2,7 @@
 
 use clap::Args;
 
-use super::Changed;
+use super::HookChange;
 use crate::commands::client::ClientArgs;
 use crate::exit::Failure;
 use crate::output::fact;
@@ -18,9 +18,9 @@ pub(crate) struct Options {
     client: ClientArgs,
 }
 
-/// Removes a hook; calls that it has not passed on yet are lost.
+/// Removes a hook. Calls that it has not delivered yet are lost.
 pub(crate) async fn run(options: Options) -> Result<(), Failure> {
     options.client.connect().await?.remove_hook(&options.name).await?;
-    let removed = Changed { name: options.name, state: "removed" };
-    fact(options.client.output, &removed, |removed| format!("hook {} is removed", removed.name))
+    let removed = HookChange { name: options.name, state: "removed" };
+    fact(options.client.output, &removed, |removed| format!("hook {} removed", removed.name))
 }

@@ -2,7 +2,7 @@
 
 use clap::Args;
 
-use super::Changed;
+use super::HookChange;
 use crate::commands::client::ClientArgs;
 use crate::exit::Failure;
 use crate::output::fact;
@@ -18,11 +18,9 @@ pub(crate) struct Options {
     client: ClientArgs,
 }
 
-/// Has a paused hook called again.
+/// Resumes a paused hook.
 pub(crate) async fn run(options: Options) -> Result<(), Failure> {
     options.client.connect().await?.set_hook_paused(&options.name, false).await?;
-    let changed = Changed { name: options.name, state: "active" };
-    fact(options.client.output, &changed, |changed| {
-        format!("hook {} is called again", changed.name)
-    })
+    let changed = HookChange { name: options.name, state: "active" };
+    fact(options.client.output, &changed, |changed| format!("hook {} resumed", changed.name))
 }

@@ -1,4 +1,4 @@
-//! `load --bulk` and `load --atomic`.
+//! `load --bulk` and `load --atomic`
 
 use arrow::array::RecordBatch;
 use arrow::compute::concat_batches;
@@ -14,7 +14,7 @@ use crate::load::pipeline::{Event, Pipeline};
 use crate::output::fact;
 use crate::output::progress::Progress;
 
-/// Bytes of rows in memory that become files together.
+/// Bytes of rows in memory that are written as files together.
 const CHUNK_BYTES: usize = 64 << 20;
 
 /// Loads the inputs as files.
@@ -24,21 +24,22 @@ pub(super) async fn run(
     inputs: Vec<Input>,
     read: ReadOptions,
 ) -> Result<(), Failure> {
-    let loader = match options.atomic {
-        true => client.atomic_loader(&options.name).await?,
-        false => client.bulk_loader(&options.name).await?,
+    let loader = if options.atomic {
+        client.atomic_loader(&options.name).await?
+    } else {
+        client.bulk_loader(&options.name).await?
     };
-    let mut copy = Copy {
+    let mut copy = BulkCopy {
         loader,
         progress: Progress::start(format!("loading {}", options.name)),
         chunk: Vec::new(),
         bytes: 0,
         rows: 0,
     };
-    let same = copy.loader.table().schema == *read.table;
-    let copied = match (same, start(options, inputs, read)) {
+    let same_schema = copy.loader.table().schema == *read.table;
+    let copied = match (same_schema, start(options, inputs, read)) {
         (false, _) => Err(Failure::other(format!(
-            "table {:?} was altered meanwhile: load again",
+            "table {:?} was altered since the files were checked: load again",
             options.name
         ))),
         (true, Err(failure)) => Err(failure),
@@ -47,15 +48,15 @@ pub(super) async fn run(
             _ = tokio::signal::ctrl_c() => Err(Failure::other("interrupted")),
         },
     };
-    let Copy { loader, progress, rows, .. } = copy;
+    let BulkCopy { loader, progress, rows, .. } = copy;
     let (bad, rows) = match (copied, options.atomic) {
         (Ok(bad), true) => {
             loader.publish().await?;
             (bad, rows)
         }
         (Ok(bad), false) => (bad, rows),
-        (Err(failure), true) => return Err(given_up(loader, failure).await),
-        (Err(failure), false) => return Err(cut_off(failure, rows)),
+        (Err(failure), true) => return Err(abandon(loader, failure).await),
+        (Err(failure), false) => return Err(with_written_rows(failure, rows)),
     };
     let seconds = progress.finish();
     for row in bad.kept() {
@@ -66,39 +67,39 @@ pub(super) async fn run(
     fact(options.client.output, &summary, Summary::text)
 }
 
-/// A load that ended early says what is there now: of the rows that were sent last, some regions may
-/// show theirs.
-fn cut_off(failure: Failure, rows: u64) -> Failure {
+/// Adds to the error of an interrupted load how many rows were written. Some regions may show rows of
+/// the last chunk as well.
+fn with_written_rows(failure: Failure, rows: u64) -> Failure {
     let state = format!(
-        "{rows} rows before it were written, and some of the next ones may have been; loading the \
-         files again writes them once more, which changes nothing unless the table is append-only"
+        "{rows} rows before it were written, and some of the next rows may have been; loading the \
+         files again rewrites them, which changes nothing unless the table is append-only"
     );
     Failure::new(failure.exit, format!("{}\n  {state}", failure.message))
 }
 
-/// The load is over, and nothing of it shows.
-async fn given_up(loader: BulkLoader, failure: Failure) -> Failure {
+/// Abandons an atomic load: none of its rows become visible. Adds the outcome to the error.
+async fn abandon(loader: BulkLoader, failure: Failure) -> Failure {
     let state = match loader.abandon().await {
-        Ok(()) => "the load was given up, and the table is as it was".to_owned(),
+        Ok(()) => "the load was abandoned, and the table is unchanged".to_owned(),
         Err(error) => format!(
-            "the load will be given up in some minutes, and the table be as it was; until then it \
-             takes no other change: {error}"
+            "the load expires in a few minutes and leaves the table unchanged; until then the table \
+             accepts no alter, truncate, clone or other atomic load: {error}"
         ),
     };
     Failure::new(failure.exit, format!("{}\n  {state}", failure.message))
 }
 
-/// From the reading thread to the loader, a chunk at a time.
-struct Copy {
+/// Copies rows from the reader thread to the loader, one chunk at a time.
+struct BulkCopy {
     loader: BulkLoader,
     progress: Progress,
     chunk: Vec<RecordBatch>,
     bytes: usize,
-    /// That are in files which the cluster has taken over.
+    /// Rows in files that the cluster has adopted.
     rows: u64,
 }
 
-impl Copy {
+impl BulkCopy {
     async fn all(&mut self, mut pipeline: Pipeline) -> Result<BadRows, Failure> {
         loop {
             match pipeline.next().await? {

@@ -1,21 +1,21 @@
-//! What a load says in the end.
+//! Summary of a load.
 
 use serde::Serialize;
 use tidewater_client::WriteReport;
 
 use crate::output::progress::grouped;
 
-/// What became of the rows. The JSON field names are stable.
+/// Outcome of the rows of a load. The JSON field names are stable.
 #[derive(Debug, Serialize)]
 pub(super) struct Summary {
     table: String,
-    /// Written for certain.
+    /// Rows that were written.
     pub(super) acknowledged: u64,
-    /// Not written for certain.
+    /// Rows that were not written.
     failed: u64,
-    /// May have been written.
+    /// Rows that may have been written.
     unknown: u64,
-    /// Bad rows passed over.
+    /// Bad rows that were skipped.
     skipped: u64,
     seconds: f64,
     rows_per_second: f64,
@@ -42,13 +42,13 @@ impl Summary {
             self.seconds,
             grouped(self.rows_per_second as u64)
         );
-        for (rows, what) in [
+        for (rows, outcome) in [
             (self.failed, "not written"),
-            (self.unknown, "in doubt: they may have been written"),
-            (self.skipped, "bad and passed over"),
+            (self.unknown, "with unknown outcome: they may have been written"),
+            (self.skipped, "skipped because they are bad"),
         ] {
             if rows > 0 {
-                text.push_str(&format!("\n{} rows {what}", grouped(rows)));
+                text.push_str(&format!("\n{} rows {outcome}", grouped(rows)));
             }
         }
         text
@@ -60,14 +60,15 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_summary_tells_the_three_outcomes_apart() {
+    fn summary_lists_each_outcome_separately() {
         let report =
             WriteReport { acknowledged: 1_000, failed: 2, unknown: 3, ..WriteReport::default() };
         let summary = Summary::new("t", &report, 4, 2.0);
         assert_eq!(
             summary.text(),
             "t: 1,000 rows acknowledged in 2.0 s (500 rows/s)\n2 rows not written\n\
-             3 rows in doubt: they may have been written\n4 rows bad and passed over"
+             3 rows with unknown outcome: they may have been written\n\
+             4 rows skipped because they are bad"
         );
         assert_eq!(
             serde_json::to_string(&summary).unwrap(),

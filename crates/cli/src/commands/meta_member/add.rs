@@ -11,13 +11,13 @@ use crate::exit::Failure;
 #[derive(Debug, Args)]
 #[command(
     after_help = "Example:\n  tidewater meta-member add 4 --address 127.0.0.1:7404\n\nThe node \
-                        must be running. It gets no vote before `meta-member promote`."
+                        must be running. It has no vote until `meta-member promote`."
 )]
 pub(crate) struct Options {
-    /// Id of the node
+    /// Id of the node to add
     node: u64,
 
-    /// Where the node listens, HOST:PORT
+    /// Address of the node, HOST:PORT
     #[arg(long, value_name = "ADDR")]
     address: String,
 
@@ -25,7 +25,7 @@ pub(crate) struct Options {
     client: ClientArgs,
 }
 
-/// Adds a node without a vote; returns when it has caught up.
+/// Adds a node as a learner; returns when it has caught up.
 pub(crate) async fn run(options: Options) -> Result<(), Failure> {
     let change = MetaChange::AddLearner { node_id: NodeId(options.node), address: options.address };
     let members = options.client.connect().await?.change_meta_member(change).await?;

@@ -16,7 +16,7 @@ pub(crate) struct Options {
     client: ClientArgs,
 }
 
-/// One member. The JSON field names are stable.
+/// One member of the meta group. The JSON field names are stable.
 #[derive(Debug, Serialize)]
 pub(super) struct MemberLine {
     node_id: u64,
@@ -63,7 +63,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn field_names_are_stable() {
+    fn meta_member_has_stable_json_fields() {
         let line = MemberLine::from(&v1::MetaMember::default());
         assert_eq!(
             serde_json::to_string(&line).unwrap(),

@@ -11,14 +11,14 @@ use crate::exit::Failure;
 #[derive(Debug, Args)]
 #[command(after_help = "Example:\n  tidewater meta-member promote 4")]
 pub(crate) struct Options {
-    /// Id of the learner
+    /// Id of the learner to promote
     node: u64,
 
     #[command(flatten)]
     client: ClientArgs,
 }
 
-/// Gives a learner a vote.
+/// Promotes a learner to a voter.
 pub(crate) async fn run(options: Options) -> Result<(), Failure> {
     let change = MetaChange::Promote(NodeId(options.node));
     let members = options.client.connect().await?.change_meta_member(change).await?;

@@ -11,14 +11,14 @@ use crate::exit::Failure;
 #[derive(Debug, Args)]
 #[command(after_help = "Example:\n  tidewater meta-member remove 2")]
 pub(crate) struct Options {
-    /// Id of the member
+    /// Id of the member to remove
     node: u64,
 
     #[command(flatten)]
     client: ClientArgs,
 }
 
-/// Removes a member.
+/// Removes a member from the meta group.
 pub(crate) async fn run(options: Options) -> Result<(), Failure> {
     let change = MetaChange::Remove(NodeId(options.node));
     let members = options.client.connect().await?.change_meta_member(change).await?;

@@ -11,17 +11,16 @@ use crate::exit::Failure;
 /// Options of `meta-member replace`.
 #[derive(Debug, Args)]
 #[command(after_help = "Example:\n  tidewater meta-member replace 2 --with 4 --address \
-                        127.0.0.1:7404\n\nSafe to repeat after an error: steps that are done \
-                        already are passed over.")]
+                        127.0.0.1:7404\n\nSafe to retry after an error: completed steps are skipped.")]
 pub(crate) struct Options {
-    /// Id of the member that goes
+    /// Id of the member to remove
     old: u64,
 
-    /// Id of the node that comes
+    /// Id of the node to add
     #[arg(long, value_name = "NODE")]
     with: u64,
 
-    /// Where the new node listens, HOST:PORT
+    /// Address of the new node, HOST:PORT
     #[arg(long, value_name = "ADDR")]
     address: String,
 
@@ -29,10 +28,10 @@ pub(crate) struct Options {
     client: ClientArgs,
 }
 
-/// The next step of a replacement; `None` when it is done.
+/// Returns the next step of a replacement; `None` when it is complete.
 fn next_step(members: &[v1::MetaMember], old: u64, new: u64, address: &str) -> Option<MetaChange> {
     let found = |id: u64| members.iter().find(|member| member.node_id == id);
-    // The old member goes last, so that the group never has fewer votes than before.
+    // The old member is removed last, so that the group never has fewer votes than before.
     match (found(new), found(old)) {
         (None, _) => {
             Some(MetaChange::AddLearner { node_id: NodeId(new), address: address.to_owned() })
@@ -43,16 +42,16 @@ fn next_step(members: &[v1::MetaMember], old: u64, new: u64, address: &str) -> O
     }
 }
 
-/// Replaces a member, one step after the other.
+/// Replaces a member, one step at a time.
 pub(crate) async fn run(options: Options) -> Result<(), Failure> {
     if options.old == options.with {
-        return Err(Failure::usage("--with: a node cannot replace itself: choose a new id"));
+        return Err(Failure::usage("--with: a member cannot replace itself: choose a new id"));
     }
     let client = options.client.connect().await?;
     let mut members = client.meta_members().await?.members;
     if !members.iter().any(|member| [options.old, options.with].contains(&member.node_id)) {
         return Err(Failure::not_found(format!(
-            "node {} is no member of the meta group: `tidewater meta-member list` shows them",
+            "node {} is not a member of the meta group: `tidewater meta-member list` shows the members",
             options.old
         )));
     }
@@ -67,7 +66,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_old_member_goes_last() {
+    fn replacement_removes_the_old_member_last() {
         let member = |node_id, voter| v1::MetaMember { node_id, voter, ..Default::default() };
         let step = |members: &[v1::MetaMember]| {
             next_step(members, 2, 4, "a:1").map(|step| format!("{step:?}"))

@@ -71,7 +71,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn field_names_are_stable() {
+    fn node_has_stable_json_fields() {
         let node = v1::Node {
             node_id: 4,
             role: v1::NodeRole::Data.into(),

@@ -15,7 +15,7 @@ pub(crate) struct Options {
     /// Id of the node
     node: u64,
 
-    /// A level, or levels by module: info,tidewater_data_node=debug
+    /// Level, or levels by module: info,tidewater_data_node=debug
     filter: String,
 
     #[command(flatten)]
@@ -23,18 +23,18 @@ pub(crate) struct Options {
 }
 
 #[derive(Debug, Serialize)]
-struct Changed {
+struct FilterChange {
     node_id: u64,
     filter: String,
     previous: String,
 }
 
-/// Changes what a node logs.
+/// Changes the log filter of a node.
 pub(crate) async fn run(options: Options) -> Result<(), Failure> {
     let client = options.client.connect().await?;
     let previous = client.set_log_filter(NodeId(options.node), &options.filter).await?;
-    let changed = Changed { node_id: options.node, filter: options.filter, previous };
-    fact(options.client.output, &changed, |changed| {
-        format!("node {} logs {} (before: {})", changed.node_id, changed.filter, changed.previous)
+    let change = FilterChange { node_id: options.node, filter: options.filter, previous };
+    fact(options.client.output, &change, |change| {
+        format!("node {} logs {} (previously {})", change.node_id, change.filter, change.previous)
     })
 }

@@ -18,15 +18,15 @@ pub(crate) struct Options {
     /// Id of the region
     region: u64,
 
-    /// On a compactor, or not at all; without --remote and --local: on a compactor, if one takes it
+    /// Compact on a compactor only [default: on a compactor, else on the data node]
     #[arg(long, conflicts_with = "local")]
     remote: bool,
 
-    /// On the data node that owns the region
+    /// Compact on the data node that owns the region
     #[arg(long)]
     local: bool,
 
-    /// Only what is worth it by itself, instead of all files
+    /// Compact only the files that background compaction would choose, instead of all
     #[arg(long)]
     due: bool,
 
@@ -34,8 +34,8 @@ pub(crate) struct Options {
     client: ClientArgs,
 }
 
-/// What a compaction did. The JSON field names are stable. `job_id` is null when there was nothing
-/// to do.
+/// Result of a compaction. The JSON field names are stable. `job_id` is null if there was nothing to
+/// compact.
 #[derive(Debug, Default, Serialize)]
 struct Compacted {
     region_id: u64,
@@ -49,7 +49,7 @@ struct Compacted {
     bytes_in: u64,
     bytes_out: u64,
     seconds: f64,
-    /// The compactor that ran it; 0: the data node.
+    /// Compactor that ran the job; 0: the data node.
     node_id: u64,
 }
 
@@ -77,10 +77,10 @@ impl Compacted {
 
     fn text(&self) -> String {
         if self.job_id.is_none() {
-            return format!("region {}: there is nothing to compact", self.region_id);
+            return format!("region {}: nothing to compact", self.region_id);
         }
         format!(
-            "region {}: {} rows in {} files became {} rows in {} files, {} bytes became {}, \
+            "region {}: compacted {} rows in {} files to {} rows in {} files, {} to {} bytes, \
              in {:.1} s, on {}",
             self.region_id,
             grouped(self.rows_read),
@@ -106,19 +106,19 @@ fn place(options: &Options) -> CompactionPlace {
     }
 }
 
-/// Merges the files of a region into one run; returns when that is committed.
+/// Compacts the files of a region; returns when the result is committed.
 pub(crate) async fn run(options: Options) -> Result<(), Failure> {
     let client = options.client.connect().await?;
     let region = RegionId(options.region);
     let files = client.region_files(region).await?;
     let whole = files.iter().map(|file| file.bytes).sum();
-    let mut shown = Progress::start("compacting");
+    let mut progress = Progress::start("compacting");
     let report = client
         .compact_region(region, options.due, place(&options), |done| {
-            shown.update(done.rows_read, (done.bytes_read, whole));
+            progress.update(done.rows_read, (done.bytes_read, whole));
         })
         .await;
-    let seconds = shown.finish();
+    let seconds = progress.finish();
     let compacted = Compacted::new(options.region, report?, seconds);
     fact(options.client.output, &compacted, Compacted::text)
 }
@@ -130,7 +130,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn field_names_are_stable() {
+    fn compaction_report_has_stable_json_fields() {
         let done = CompactionProgress {
             rows_read: 20,
             bytes_read: 0,
@@ -153,6 +153,6 @@ mod tests {
             serde_json::to_string(&Compacted::new(7, Some(report), 1.5)).unwrap(),
             r#"{"region_id":7,"job_id":"j","why":"asked","manifest_version":3,"files_in":2,"files_out":1,"rows_read":20,"rows_written":10,"bytes_in":100,"bytes_out":50,"seconds":1.5,"node_id":201}"#
         );
-        assert_eq!(Compacted::new(7, None, 0.0).text(), "region 7: there is nothing to compact");
+        assert_eq!(Compacted::new(7, None, 0.0).text(), "region 7: nothing to compact");
     }
 }

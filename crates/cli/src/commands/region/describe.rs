@@ -19,7 +19,7 @@ pub(crate) struct Options {
     /// Id of the region
     region: u64,
 
-    /// With a digest of each replica's state, for comparing them
+    /// Include a digest of the state of each replica, for comparison
     #[arg(long)]
     digest: bool,
 
@@ -76,7 +76,7 @@ impl From<&v1::RegionInfo> for Replica {
     }
 }
 
-/// Shows a region as each of its replicas sees it.
+/// Shows the state of a region on each of its replicas.
 pub(crate) async fn run(options: Options) -> Result<(), Failure> {
     let client = options.client.connect().await?;
     client.route(RegionId(options.region)).await?;
@@ -87,10 +87,10 @@ pub(crate) async fn run(options: Options) -> Result<(), Failure> {
         with_digest: options.digest,
     };
     let (regions, silent) = client.list_regions(filter).await?;
-    super::warn_of_silent(&silent);
+    super::warn_about_silent_nodes(&silent);
     let Some(first) = regions.first() else {
         return Err(Failure::not_found(format!(
-            "no node that answered holds region {}: `tidewater cluster status` shows what is wrong",
+            "no reachable node has region {}: `tidewater cluster status` shows the problem",
             options.region
         )));
     };

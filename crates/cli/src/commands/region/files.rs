@@ -79,7 +79,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn field_names_are_stable() {
+    fn region_file_has_stable_json_fields() {
         let file = v1::SstFile { min_key: vec![0].into(), ..Default::default() };
         assert_eq!(
             serde_json::to_string(&FileLine::from(file)).unwrap(),

@@ -18,7 +18,7 @@ pub(crate) struct Options {
     #[arg(required_unless_present = "table", conflicts_with = "table")]
     region: Option<u64>,
 
-    /// All regions of this table
+    /// Flush all regions of this table
     #[arg(long, value_name = "TABLE")]
     table: Option<String>,
 
@@ -51,7 +51,7 @@ impl Listed for FlushLine {
     }
 }
 
-/// Flushes one region, or all of a table; returns when the flushes are committed.
+/// Flushes one region, or all regions of a table; returns when the flushes are committed.
 pub(crate) async fn run(options: Options) -> Result<(), Failure> {
     let client = options.client.connect().await?;
     let outcomes = match (options.region, &options.table) {
@@ -95,7 +95,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn field_names_are_stable() {
+    fn flush_has_stable_json_fields() {
         let line = FlushLine {
             region_id: 1,
             manifest_version: 2,

@@ -13,7 +13,7 @@ use crate::output::{self, Listed};
 #[derive(Debug, Args)]
 #[command(after_help = "Example:\n  tidewater region list --table flights --output json")]
 pub(crate) struct Options {
-    /// Of this table only
+    /// List regions of this table only
     #[arg(long, value_name = "TABLE", env = "TIDEWATER_TABLE")]
     table: Option<String>,
 
@@ -85,7 +85,7 @@ impl Listed for RegionLine {
     }
 }
 
-/// Lists the regions as their owners see them.
+/// Lists the regions as reported by their owners.
 pub(crate) async fn run(options: Options) -> Result<(), Failure> {
     let client = options.client.connect().await?;
     if let Some(name) = &options.table {
@@ -93,7 +93,7 @@ pub(crate) async fn run(options: Options) -> Result<(), Failure> {
     }
     let filter = RegionFilter { table: options.table, ..RegionFilter::default() };
     let (regions, silent) = client.list_regions(filter).await?;
-    super::warn_of_silent(&silent);
+    super::warn_about_silent_nodes(&silent);
     let lines: Vec<RegionLine> = regions.into_iter().map(RegionLine::from).collect();
     output::list(options.client.output, &lines)
 }
@@ -103,7 +103,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn field_names_are_stable() {
+    fn region_has_stable_json_fields() {
         let json = serde_json::to_string(&RegionLine::from(v1::RegionInfo::default())).unwrap();
         assert_eq!(
             json,

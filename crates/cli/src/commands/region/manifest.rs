@@ -18,7 +18,8 @@ pub(crate) struct Options {
     client: ClientArgs,
 }
 
-/// Prints a region's manifest as JSON: indented for people, on one line for scripts.
+/// Prints the manifest of a region as JSON: indented for a terminal, on one line with
+/// `--output json`.
 pub(crate) async fn run(options: Options) -> Result<(), Failure> {
     let client = options.client.connect().await?;
     let text = client.region_manifest(RegionId(options.region)).await?;

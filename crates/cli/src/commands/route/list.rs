@@ -13,7 +13,7 @@ use crate::output::{self, Listed, hex};
 #[derive(Debug, Args)]
 #[command(after_help = "Example:\n  tidewater route list --table flights --output json")]
 pub(crate) struct Options {
-    /// Of this table only
+    /// List routes of this table only
     #[arg(long, value_name = "TABLE", env = "TIDEWATER_TABLE")]
     table: Option<String>,
 
@@ -102,7 +102,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn field_names_are_stable() {
+    fn route_has_stable_json_fields() {
         let route = RouteInfo {
             region: RegionId(3),
             table: TableId(1),

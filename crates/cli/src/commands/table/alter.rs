@@ -19,19 +19,19 @@ use crate::text::span::Span;
                   'seats int32 not null default 0'\n  tidewater table alter flights --drop-column \
                   alliance\n  tidewater table alter flights --ttl 90d\n\nAll changes of one command take \
                   effect together: columns are dropped first, then added. A column that is dropped and \
-                  added again begins empty. Rows that are there already show the default of a new \
-                  column, else null."
+                  added again is empty. Existing rows return the default of a new column, or null \
+                  without one."
 )]
 pub(crate) struct Options {
     /// Name of the table
     name: String,
-    /// A new column: name, type, `not null`, `default VALUE`; may be repeated
+    /// Column to add: name, type, `not null`, `default VALUE`; may be repeated
     #[arg(long, value_name = "COLUMN")]
     add_column: Vec<ColumnSpecs>,
-    /// A column to drop with its values; may be repeated
+    /// Column to drop with its values; may be repeated
     #[arg(long, value_name = "NAME", value_delimiter = ',')]
     drop_column: Vec<String>,
-    /// Rows older than this, by the time column, expire: 90d, or none
+    /// Age after which rows expire, by the time column: 90d, or none
     #[arg(long, value_name = "TIME|none")]
     ttl: Option<Ttl>,
     #[command(flatten)]
@@ -59,16 +59,17 @@ struct Altered {
     schema_version: u32,
 }
 
-/// Alters a table; returns when every region shows it.
+/// Alters a table; returns when every region has applied the change.
 pub(crate) async fn run(options: Options) -> Result<(), Failure> {
-    let (output, client, name) =
-        (options.client.output, options.client.clone(), options.name.clone());
+    let output = options.client.output;
+    let client = options.client.clone();
+    let name = options.name.clone();
     let change = change(options)?;
     let table = client.connect().await?.alter_table(&name, change).await?;
     let schema_version = table.schema.as_ref().map_or(0, |schema| schema.version);
     let altered = Altered { table_id: table.table_id, name: table.name, schema_version };
     fact(output, &altered, |altered| {
-        format!("table {} is altered (schema version {})", altered.name, altered.schema_version)
+        format!("table {} altered (schema version {})", altered.name, altered.schema_version)
     })
 }
 
@@ -97,15 +98,15 @@ mod tests {
         options: Options,
     }
 
-    fn made(arguments: &[&str]) -> Result<AlterTable, String> {
+    fn parse_change(arguments: &[&str]) -> Result<AlterTable, String> {
         let line = ["alter", "t"].iter().chain(arguments);
         let options = Line::try_parse_from(line).map_err(|error| error.to_string())?.options;
         change(options).map_err(|failure| failure.message)
     }
 
     #[test]
-    fn drops_come_before_additions() {
-        let made = made(&[
+    fn alter_drops_columns_before_adding_them() {
+        let change = parse_change(&[
             "--add-column",
             "a int8 default 1, b utf8",
             "--drop-column",
@@ -114,17 +115,18 @@ mod tests {
             "none",
         ])
         .unwrap();
-        assert_eq!(made.ttl_ms, Some(None));
-        assert_eq!(made.columns[0], ColumnChange::Drop("a".to_owned()));
-        let ColumnChange::Add(added) = &made.columns[1] else { panic!("{made:?}") };
+        assert_eq!(change.ttl_ms, Some(None));
+        assert_eq!(change.columns[0], ColumnChange::Drop("a".to_owned()));
+        let ColumnChange::Add(added) = &change.columns[1] else { panic!("{change:?}") };
         assert_eq!((added.name.as_str(), added.default.as_deref()), ("a", Some("1")));
-        assert_eq!(made.columns.len(), 3);
+        assert_eq!(change.columns.len(), 3);
     }
 
     #[test]
-    fn slips_are_named() {
-        assert!(made(&[]).unwrap_err().contains("nothing to alter"));
-        assert!(made(&["--add-column", "a text"]).unwrap_err().contains("`text` is not a type"));
-        assert!(made(&["--ttl", "soon"]).unwrap_err().contains("length of time"));
+    fn invalid_alter_arguments_name_the_bad_token() {
+        let error = |arguments: &[&str]| parse_change(arguments).unwrap_err();
+        assert!(error(&[]).contains("nothing to alter"));
+        assert!(error(&["--add-column", "a text"]).contains("`text` is not a type"));
+        assert!(error(&["--ttl", "soon"]).contains("not a duration"));
     }
 }

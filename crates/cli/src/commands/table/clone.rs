@@ -10,11 +10,11 @@ use crate::output::fact;
 /// Options of `table clone`.
 #[derive(Debug, Args)]
 #[command(after_help = "Example:\n  tidewater table clone flights flights_2013\n\nThe new table \
-                        refers to the files of the other one: no bytes are moved. Each of its \
-                        regions has the rows that the other table's region had at one time during \
-                        the call. From then on the two have nothing to do with each other.")]
+                        refers to the files of the source table: no bytes are copied. Each of its \
+                        regions has the rows that the region of the source table had at one time \
+                        during the call. Afterwards, the two tables are independent.")]
 pub(crate) struct Options {
-    /// Name of the table whose rows are taken
+    /// Name of the table to clone
     name: String,
     /// Name of the new table
     new_name: String,
@@ -29,13 +29,13 @@ struct Cloned {
     clone_of: String,
 }
 
-/// Makes a table with the rows of another one.
+/// Clones a table with its rows.
 pub(crate) async fn run(options: Options) -> Result<(), Failure> {
     let client = options.client.connect().await?;
     let table = client.clone_table(&options.name, &options.new_name).await?;
     let cloned =
         Cloned { table_id: table.table_id, name: options.new_name, clone_of: options.name };
     fact(options.client.output, &cloned, |table| {
-        format!("table {} has the rows of {}", table.name, table.clone_of)
+        format!("table {} created as a clone of {}", table.name, table.clone_of)
     })
 }

@@ -18,8 +18,8 @@ use crate::text::span::Span;
     after_help = "Example:\n  tidewater table create flights --columns 'origin utf8, flight \
                         int64, time_hour timestamp(ms, UTC), distance int64' --primary-key \
                         time_hour,origin,flight --distribute 'hash(origin)' --regions \
-                        3\n\nColumns of the primary key are not null; others may be null unless \
-                        `not null` follows their type."
+                        3\n\nColumns of the primary key are not null. Other columns are nullable \
+                        unless `not null` follows their type."
 )]
 pub(crate) struct Options {
     /// Name of the table
@@ -33,23 +33,23 @@ pub(crate) struct Options {
     #[arg(long, value_name = "COLUMN", value_delimiter = ',', required = true)]
     primary_key: Vec<String>,
 
-    /// The column that says when a row happened
+    /// Column with the time of a row, for --ttl
     #[arg(long, value_name = "COLUMN")]
     time_column: Option<String>,
 
-    /// By ranges of the key, or by a hash of some of its columns: range, 'hash(origin)'
+    /// Distribution of rows by key range or by a hash of key columns: range, 'hash(origin)'
     #[arg(long, value_name = "HOW", default_value = "range")]
     distribute: Distribution,
 
-    /// Regions to begin with [default: chosen by the cluster]
+    /// Initial number of regions [default: chosen by the cluster]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=4096))]
     regions: Option<u32>,
 
-    /// Keep every row, with no check of keys and no deletes
+    /// Keep every row, without replacing rows of the same key and without deletes
     #[arg(long)]
     append_only: bool,
 
-    /// Rows older than this, by the time column, expire: 90d
+    /// Age after which rows expire, by the time column: 90d
     #[arg(long, value_name = "TIME", requires = "time_column")]
     ttl: Option<Span>,
 
@@ -64,7 +64,7 @@ struct Created {
     state: &'static str,
 }
 
-/// Creates a table; returns when it can be written to.
+/// Creates a table; returns when it accepts writes.
 pub(crate) async fn run(options: Options) -> Result<(), Failure> {
     let output = options.client.output;
     let arguments = options.client.clone();
@@ -73,11 +73,12 @@ pub(crate) async fn run(options: Options) -> Result<(), Failure> {
     let state = super::state_text(table.state());
     let created = Created { table_id: table.table_id, name: table.name, state };
     fact(output, &created, |created| {
-        format!("table {} is created (id {})", created.name, created.table_id)
+        format!("table {} created (id {})", created.name, created.table_id)
     })
 }
 
-/// Checks what can be checked without the cluster, so that a slip is named where it was typed.
+/// Builds the definition of the table. Validates it without the cluster, so that an error names the
+/// option.
 fn new_table(options: Options) -> Result<NewTable, Failure> {
     let columns = options.columns.0;
     let known: Vec<&str> = columns.iter().map(|column| column.name.as_str()).collect();
@@ -142,15 +143,15 @@ mod tests {
         options: Options,
     }
 
-    fn made(arguments: &[&str]) -> Result<NewTable, String> {
+    fn parse_table(arguments: &[&str]) -> Result<NewTable, String> {
         let line = ["create", "t"].iter().chain(arguments);
         let options = Line::try_parse_from(line).map_err(|error| error.to_string())?.options;
         new_table(options).map_err(|failure| failure.message)
     }
 
     #[test]
-    fn key_columns_are_not_null_by_themselves() {
-        let table = made(&[
+    fn primary_key_columns_are_implicitly_not_null() {
+        let table = parse_table(&[
             "--columns",
             "a utf8, b int64, c timestamp(ms)",
             "--primary-key",
@@ -173,16 +174,16 @@ mod tests {
     }
 
     #[test]
-    fn slips_are_named() {
+    fn invalid_column_specs_name_the_bad_token() {
         let columns = ["--columns", "a utf8, b int64"];
-        let with = |more: &[&str]| made(&[&columns[..], more].concat()).unwrap_err();
+        let with = |more: &[&str]| parse_table(&[&columns[..], more].concat()).unwrap_err();
         assert!(with(&["--primary-key", "x"]).contains("`x` is not among the columns: a, b"));
         assert!(with(&["--primary-key", "a", "--time-column", "x"]).contains("--time-column"));
         assert!(
             with(&["--primary-key", "a", "--distribute", "hash(b)"]).contains("primary key (a)")
         );
         assert!(with(&["--primary-key", "a", "--ttl", "90d"]).contains("--time-column"));
-        let unknown = made(&["--columns", "a text", "--primary-key", "a"]).unwrap_err();
+        let unknown = parse_table(&["--columns", "a text", "--primary-key", "a"]).unwrap_err();
         assert!(unknown.contains("`text` is not a type") && unknown.contains("character 3"));
     }
 }

@@ -21,7 +21,7 @@ pub(crate) struct Options {
     client: ClientArgs,
 }
 
-/// A table. The JSON field names are stable.
+/// Description of a table. The JSON field names are stable.
 #[derive(Debug, Serialize)]
 struct Description {
     table_id: u32,
@@ -97,7 +97,7 @@ fn text(description: &Description) -> String {
         let words: Vec<&str> = [Some(nullable), default.as_deref()]
             .into_iter()
             .flatten()
-            .filter(|w| !w.is_empty())
+            .filter(|word| !word.is_empty())
             .collect();
         vec![column.name.clone(), column.data_type.clone(), words.join(" ")]
     });

@@ -28,5 +28,5 @@ struct Dropped {
 pub(crate) async fn run(options: Options) -> Result<(), Failure> {
     let id = options.client.connect().await?.drop_table(&options.name).await?;
     let dropped = Dropped { table_id: id.get(), name: options.name };
-    fact(options.client.output, &dropped, |dropped| format!("table {} is dropped", dropped.name))
+    fact(options.client.output, &dropped, |dropped| format!("table {} dropped", dropped.name))
 }

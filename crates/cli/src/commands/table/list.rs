@@ -17,14 +17,14 @@ pub(crate) struct Options {
 
 /// One table. The JSON field names are stable.
 #[derive(Debug, Serialize)]
-struct Line {
+struct TableLine {
     table_id: u32,
     name: String,
     state: &'static str,
     columns: usize,
 }
 
-impl Listed for Line {
+impl Listed for TableLine {
     const HEADINGS: &'static [&'static str] = &["ID", "NAME", "STATE", "COLUMNS"];
 
     fn cells(&self) -> Vec<String> {
@@ -40,9 +40,9 @@ impl Listed for Line {
 /// Lists the tables.
 pub(crate) async fn run(options: Options) -> Result<(), Failure> {
     let catalog = options.client.connect().await?.catalog();
-    let lines: Vec<Line> = catalog
+    let lines: Vec<TableLine> = catalog
         .tables()
-        .map(|table| Line {
+        .map(|table| TableLine {
             table_id: table.id.get(),
             name: table.name.clone(),
             state: super::state_text(table.state),
@@ -57,8 +57,8 @@ mod tests {
     use super::*;
 
     #[test]
-    fn field_names_are_stable() {
-        let line = Line { table_id: 1, name: "t".into(), state: "active", columns: 2 };
+    fn table_has_stable_json_fields() {
+        let line = TableLine { table_id: 1, name: "t".into(), state: "active", columns: 2 };
         assert_eq!(
             serde_json::to_string(&line).unwrap(),
             r#"{"table_id":1,"name":"t","state":"active","columns":2}"#

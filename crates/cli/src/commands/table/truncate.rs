@@ -23,9 +23,9 @@ struct Truncated {
     name: String,
 }
 
-/// Forgets all rows of a table that were written before.
+/// Truncates a table: removes all rows written before the call.
 pub(crate) async fn run(options: Options) -> Result<(), Failure> {
     let id = options.client.connect().await?.truncate_table(&options.name).await?;
     let truncated = Truncated { table_id: id.get(), name: options.name };
-    fact(options.client.output, &truncated, |table| format!("table {} is empty", table.name))
+    fact(options.client.output, &truncated, |table| format!("table {} truncated", table.name))
 }

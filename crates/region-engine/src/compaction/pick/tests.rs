@@ -1,4 +1,4 @@
-//! Cases are drawings: a line per file, its level and size, and the keys that it covers.
+//! Cases are drawings: one line per file, with its level, its size and the keys that it covers.
 
 use proptest::prelude::*;
 
@@ -9,8 +9,8 @@ const HOUR: u64 = 3_600_000;
 fn rules() -> PickRules {
     PickRules {
         fan_in: 3,
-        most_runs: 8,
-        most_job_bytes: 1_000,
+        max_runs: 8,
+        max_job_bytes: 1_000,
         small_bytes: 20,
         window_ms: None,
         expire_before_ms: None,
@@ -39,7 +39,8 @@ fn draw(lines: &[&str]) -> Vec<PickFile<u32>> {
         .map(|line| {
             let (numbers, drawing) = line.split_once('|').unwrap();
             let mut numbers = numbers.split_whitespace().map(|word| word.parse::<u64>().unwrap());
-            let (level, bytes) = (numbers.next().unwrap(), numbers.next().unwrap());
+            let level = numbers.next().unwrap();
+            let bytes = numbers.next().unwrap();
             let low = drawing.find('-').unwrap();
             let high = drawing.rfind('-').unwrap();
             file(level as u32, bytes, low as u32, high as u32)
@@ -47,20 +48,23 @@ fn draw(lines: &[&str]) -> Vec<PickFile<u32>> {
         .collect()
 }
 
-fn choice(files: &[usize], level: u32, why: Why) -> Choice {
-    Choice { files: files.to_vec(), level, why }
+fn candidate(files: &[usize], level: u32, why: CompactionReason) -> CompactionCandidate {
+    CompactionCandidate { files: files.to_vec(), level, why }
 }
 
-fn check(lines: &[&str], expected: &[Choice]) {
+fn check(lines: &[&str], expected: &[CompactionCandidate]) {
     assert_eq!(pick(&draw(lines), &rules(), 0), expected, "{lines:#?}");
 }
 
 #[test]
-fn a_level_with_too_many_runs_is_merged_where_they_overlap() {
+fn level_with_too_many_runs_is_compacted_within_overlaps() {
     check(&[], &[]);
     check(&["0 90 |----", "0 90 |----"], &[]);
-    check(&["0 90 |----", "0 90 |----", "0 90 |----"], &[choice(&[0, 1, 2], 1, Why::Tier)]);
-    // Three files, but no key lies in more than two of them.
+    check(
+        &["0 90 |----", "0 90 |----", "0 90 |----"],
+        &[candidate(&[0, 1, 2], 1, CompactionReason::Tier)],
+    );
+    // Three files, but no key is in more than two of them.
     check(
         &[
             "0 90 |-----     ",
@@ -69,7 +73,7 @@ fn a_level_with_too_many_runs_is_merged_where_they_overlap() {
         ],
         &[],
     );
-    // What lies apart is left alone, whatever its level.
+    // Files without overlap are not chosen, on any level.
     check(
         &[
             "0 90 |----      ",
@@ -79,9 +83,9 @@ fn a_level_with_too_many_runs_is_merged_where_they_overlap() {
             "1 90 |----------",
             "1 90 |----------",
         ],
-        &[choice(&[0, 1, 2], 1, Why::Tier)],
+        &[candidate(&[0, 1, 2], 1, CompactionReason::Tier)],
     );
-    // Two places at once, and a lower level before a higher one.
+    // Two separate groups, and a lower level before a higher one.
     check(
         &[
             "2 90 |-----     ",
@@ -91,44 +95,50 @@ fn a_level_with_too_many_runs_is_merged_where_they_overlap() {
             "0 90 |       ---",
             "0 90 |       ---",
         ],
-        &[choice(&[3, 4, 5], 1, Why::Tier), choice(&[0, 1, 2], 3, Why::Tier)],
+        &[
+            candidate(&[3, 4, 5], 1, CompactionReason::Tier),
+            candidate(&[0, 1, 2], 3, CompactionReason::Tier),
+        ],
     );
 }
 
 #[test]
-fn small_files_that_follow_each_other_are_put_together() {
+fn consecutive_small_files_are_compacted_together() {
     check(
         &["0 9 |--       ", "0 9 |   --    ", "0 9 |      ---"],
-        &[choice(&[0, 1, 2], 1, Why::Small)],
+        &[candidate(&[0, 1, 2], 1, CompactionReason::Small)],
     );
-    // A large one in between ends the stretch.
+    // A large file in between ends the sequence.
     check(&["0 9 |--       ", "0 9 |   --    ", "0 90|      --", "0 9 |         --"], &[]);
-    // So does a file that lies in a gap: the merged one would overlap it.
+    // So does a file in a gap: the output would overlap it.
     check(
         &["0 9 |--          ", "0 9 |   --       ", "1 9 |     --     ", "0 9 |        ----"],
         &[],
     );
-    // One that overlaps them already does not.
+    // A file that already overlaps them does not.
     check(
         &["0 9 |--          ", "0 9 |   --       ", "1 9 |----------- ", "0 9 |        ----"],
-        &[choice(&[0, 1, 3], 1, Why::Small)],
+        &[candidate(&[0, 1, 3], 1, CompactionReason::Small)],
     );
 }
 
 #[test]
-fn a_job_has_a_limit() {
-    // The smallest runs first; what is too large stays.
+fn job_size_and_run_count_are_limited() {
+    // The smallest runs first; runs that do not fit are left.
     let files = draw(&["0 500|---", "0 400|---", "0 300|---", "0 200|---", "0 900|---"]);
-    assert_eq!(pick(&files, &rules(), 0), [choice(&[1, 2, 3], 1, Why::Tier)]);
-    // Fewer than `fan_in` fit: merging two would cost more than it brings.
+    assert_eq!(pick(&files, &rules(), 0), [candidate(&[1, 2, 3], 1, CompactionReason::Tier)]);
+    // Fewer than `fan_in` fit: compacting two would cost more than it gains.
     let files = draw(&["0 600|---", "0 600|---", "0 600|---"]);
     assert_eq!(pick(&files, &rules(), 0), []);
     let many = vec![file(0, 90, 1, 5); 10];
-    assert_eq!(pick(&many, &rules(), 0), [choice(&[0, 1, 2, 3, 4, 5, 6, 7], 1, Why::Tier)]);
+    assert_eq!(
+        pick(&many, &rules(), 0),
+        [candidate(&[0, 1, 2, 3, 4, 5, 6, 7], 1, CompactionReason::Tier)]
+    );
 }
 
 #[test]
-fn files_of_a_job_and_files_past_an_obligation_are_left_alone() {
+fn busy_files_and_files_past_an_obligation_are_skipped() {
     let mut files = draw(&["0 90 |---", "0 90 |---", "0 90 |---"]);
     files[1].busy = true;
     assert_eq!(pick(&files, &rules(), 0), []);
@@ -136,34 +146,40 @@ fn files_of_a_job_and_files_past_an_obligation_are_left_alone() {
     files[1].max_sequence = Sequence(7);
     let pending = |sequence| PickRules { obligation: Some(Sequence(sequence)), ..rules() };
     assert_eq!(pick(&files, &pending(7), 0), []);
-    assert_eq!(pick(&files, &pending(8), 0), [choice(&[0, 1, 2], 1, Why::Tier)]);
-    assert_eq!(whole(&files, &pending(7)), Some(choice(&[0, 2], 1, Why::Asked)));
+    assert_eq!(pick(&files, &pending(8), 0), [candidate(&[0, 1, 2], 1, CompactionReason::Tier)]);
+    assert_eq!(whole(&files, &pending(7)), Some(candidate(&[0, 2], 1, CompactionReason::Asked)));
 }
 
 #[test]
-fn one_run_is_asked_for_only_where_it_changes_something() {
-    let asked = |files: &[PickFile<u32>]| whole(files, &rules());
-    assert_eq!(asked(&[]), None);
-    assert_eq!(asked(&draw(&["0 90|---"])), None);
-    assert_eq!(asked(&draw(&["1 90|---   ", "1 90|   ---"])), None);
-    assert_eq!(asked(&draw(&["1 9|---   ", "1 9|   ---"])), Some(choice(&[0, 1], 1, Why::Asked)));
-    assert_eq!(asked(&draw(&["2 90|----", "0 90| ---"])), Some(choice(&[0, 1], 2, Why::Asked)));
+fn whole_region_is_chosen_only_if_something_changes() {
+    let requested = |files: &[PickFile<u32>]| whole(files, &rules());
+    assert_eq!(requested(&[]), None);
+    assert_eq!(requested(&draw(&["0 90|---"])), None);
+    assert_eq!(requested(&draw(&["1 90|---   ", "1 90|   ---"])), None);
+    assert_eq!(
+        requested(&draw(&["1 9|---   ", "1 9|   ---"])),
+        Some(candidate(&[0, 1], 1, CompactionReason::Asked))
+    );
+    assert_eq!(
+        requested(&draw(&["2 90|----", "0 90| ---"])),
+        Some(candidate(&[0, 1], 2, CompactionReason::Asked))
+    );
     let mut one = draw(&["0 90|---"]);
     one[0].garbage = true;
-    assert_eq!(asked(&one), Some(choice(&[0], 1, Why::Asked)));
+    assert_eq!(requested(&one), Some(candidate(&[0], 1, CompactionReason::Asked)));
 }
 
 #[test]
-fn files_that_have_expired_go_first_and_apart() {
+fn expired_files_are_chosen_first_and_separately() {
     let mut files = draw(&["0 90|---", "1 90|---", "0 90|---", "0 90|---"]);
     for (file, max) in files.iter_mut().zip([10, 99, 100, 101]) {
         file.time_ms = Some((0, max));
     }
     let rules = PickRules { expire_before_ms: Some(100), ..rules() };
-    assert_eq!(pick(&files, &rules, 0), [choice(&[0, 1], 0, Why::Expired)]);
+    assert_eq!(pick(&files, &rules, 0), [candidate(&[0, 1], 0, CompactionReason::Expired)]);
 }
 
-/// Files that all overlap: hour of the newest row, level, bytes, hour of writing.
+/// Returns overlapping files from: hour of the newest row, level, bytes, hour of writing.
 fn timed(files: &[(i64, u32, u64, u64)]) -> Vec<PickFile<u32>> {
     files
         .iter()
@@ -176,35 +192,39 @@ fn timed(files: &[(i64, u32, u64, u64)]) -> Vec<PickFile<u32>> {
 }
 
 #[test]
-fn closed_windows_become_one_run_and_the_newest_is_tiered() {
+fn closed_windows_become_one_run_newest_is_tiered() {
     let by_window = PickRules { window_ms: Some(HOUR), ..rules() };
     let picked =
         |files: &[(i64, u32, u64, u64)], now: u64| pick(&timed(files), &by_window, now * HOUR);
-    // Hour 7 is the newest that has rows: two runs are not too many there; hour 3 has ended.
+    // Hour 7 is the newest with rows: two runs are few enough there; hour 3 has ended.
     let files = [(3, 0, 90, 3), (7, 0, 90, 7), (3, 0, 90, 4), (7, 0, 90, 7)];
-    assert_eq!(picked(&files, 9), [choice(&[0, 2], 1, Why::Window)]);
-    // An hour that has not ended is not closed, though a later one has rows.
+    assert_eq!(picked(&files, 9), [candidate(&[0, 2], 1, CompactionReason::Window)]);
+    // An hour that has not ended is not closed, even if a later one has rows.
     assert_eq!(picked(&[(8, 0, 90, 8), (8, 0, 90, 8), (9, 0, 90, 8)], 8), []);
-    // A late row does not have the whole window rewritten, ..
+    // A late row does not trigger a rewrite of the whole window, ..
     let late = [(3, 1, 900, 3), (3, 0, 9, 8), (9, 0, 9, 9)];
     assert_eq!(picked(&late, 8), []);
-    // .. until nothing came for an hour, ..
-    assert_eq!(picked(&late, 9), [choice(&[0, 1], 2, Why::Window)]);
-    // .. or much has come. Little by little it is tiered meanwhile.
+    // .. until no row arrived for an hour, ..
+    assert_eq!(picked(&late, 9), [candidate(&[0, 1], 2, CompactionReason::Window)]);
+    // .. or many rows have arrived. A few at a time are tiered.
     let more = [(3, 1, 600, 3), (3, 0, 200, 8), (9, 0, 9, 9)];
-    assert_eq!(picked(&more, 8), [choice(&[0, 1], 2, Why::Window)]);
+    assert_eq!(picked(&more, 8), [candidate(&[0, 1], 2, CompactionReason::Window)]);
     let little = [(3, 1, 900, 3), (3, 0, 9, 8), (3, 0, 9, 8), (3, 0, 9, 8), (9, 0, 9, 9)];
-    assert_eq!(picked(&little, 8), [choice(&[1, 2, 3], 1, Why::Tier)]);
-    // Its small files are put together whatever else lies in the window: the level is theirs.
-    let mut beside = timed(&[(3, 3, 900, 3), (3, 0, 9, 8), (3, 0, 9, 8), (9, 0, 9, 9)]);
-    for (file, key) in beside.iter_mut().zip(0..) {
+    assert_eq!(picked(&little, 8), [candidate(&[1, 2, 3], 1, CompactionReason::Tier)]);
+    // Its small files are compacted together regardless of other files in the window, at their own
+    // level.
+    let mut small = timed(&[(3, 3, 900, 3), (3, 0, 9, 8), (3, 0, 9, 8), (9, 0, 9, 9)]);
+    for (file, key) in small.iter_mut().zip(0..) {
         (file.low, file.high) = (key, key);
     }
-    assert_eq!(pick(&beside, &by_window, 9 * HOUR), [choice(&[1, 2], 1, Why::Small)]);
+    assert_eq!(
+        pick(&small, &by_window, 9 * HOUR),
+        [candidate(&[1, 2], 1, CompactionReason::Small)]
+    );
 }
 
 #[test]
-fn a_window_is_as_long_as_a_flush_needs() {
+fn suggested_window_exceeds_the_span_of_a_flush() {
     let spanning = |hours: u64, level| PickFile {
         time_ms: Some((0, (hours * HOUR) as i64)),
         ..file(level, 9, 1, 2)
@@ -217,18 +237,18 @@ fn a_window_is_as_long_as_a_flush_needs() {
     assert_eq!(suggest_window(&[spanning(100_000, 0)]), Some(365 * 24 * HOUR));
 }
 
-/// Merges until nothing is left to do; returns the bytes written.
-fn settle(files: &mut Vec<PickFile<u32>>, rules: &PickRules, now_ms: u64) -> u64 {
+/// Compacts until no candidate is left; returns the bytes written.
+fn compact_all(files: &mut Vec<PickFile<u32>>, rules: &PickRules, now_ms: u64) -> u64 {
     let mut written = 0;
     for _ in 0..1_000 {
-        let choices = pick(files, rules, now_ms);
-        for choice in &choices {
-            let highest = choice.files.iter().map(|index| files[*index].level).max().unwrap();
-            assert!(choice.level <= highest + 1, "{choice:?} of {files:?}");
+        let candidates = pick(files, rules, now_ms);
+        for candidate in &candidates {
+            let highest = candidate.files.iter().map(|index| files[*index].level).max().unwrap();
+            assert!(candidate.level <= highest + 1, "{candidate:?} of {files:?}");
         }
-        let Some(choice) = choices.into_iter().next() else { return written };
+        let Some(candidate) = candidates.into_iter().next() else { return written };
         let inputs: Vec<PickFile<u32>> =
-            choice.files.iter().rev().map(|index| files.remove(*index)).collect();
+            candidate.files.iter().rev().map(|index| files.remove(*index)).collect();
         let bytes: u64 = inputs.iter().map(|file| file.bytes).sum();
         let low = inputs.iter().map(|file| file.low).min().unwrap();
         let high = inputs.iter().map(|file| file.high).max().unwrap();
@@ -245,27 +265,29 @@ fn settle(files: &mut Vec<PickFile<u32>>, rules: &PickRules, now_ms: u64) -> u64
             files.push(PickFile {
                 time_ms,
                 created_ms: now_ms,
-                ..file(choice.level, bytes / u64::from(parts), low + part * width, end)
+                ..file(candidate.level, bytes / u64::from(parts), low + part * width, end)
             });
         }
     }
-    panic!("there is always something to merge: {files:?}");
+    panic!("compaction does not terminate: {files:?}");
 }
 
 proptest! {
-    /// Whatever is flushed: a byte is rewritten about once per level, and a read opens few runs.
+    /// For any flushes, a byte is rewritten about once per level, and a read opens few runs.
     #[test]
     fn write_amplification_and_runs_are_bounded(
         flushes in prop::collection::vec((0_u32..900, 0_u32..300, 1_u64..60, 0_i64..4), 1..120),
         windows in any::<bool>(),
     ) {
         let rules = PickRules {
-            most_job_bytes: u64::MAX,
-            most_runs: 64,
+            max_job_bytes: u64::MAX,
+            max_runs: 64,
             window_ms: windows.then_some(24 * HOUR),
             ..rules()
         };
-        let (mut files, mut written, mut flushed) = (Vec::new(), 0, 0);
+        let mut files = Vec::new();
+        let mut written = 0;
+        let mut flushed = 0;
         let mut levels = 1;
         for (hour, (low, width, bytes, late)) in flushes.iter().enumerate() {
             let hour = hour as i64;
@@ -276,13 +298,14 @@ proptest! {
                 ..file(0, *bytes, *low, low + width)
             });
             flushed += bytes;
-            written += settle(&mut files, &rules, hour as u64 * HOUR);
+            written += compact_all(&mut files, &rules, hour as u64 * HOUR);
             levels = levels.max(files.iter().map(|file| file.level).max().unwrap_or(0));
         }
         let all: Vec<usize> = (0..files.len()).collect();
         let runs = sorted_runs(&files, &all).len();
         if windows {
-            // Late rows may make a window be rewritten, a third of its size at least at a time.
+            // Late rows may cause a window to be rewritten, with at least a third of its size at a
+            // time.
             prop_assert!(written <= 16 * flushed, "{written} of {flushed}");
             prop_assert!(runs <= 6 * 12, "{runs}");
         } else {

@@ -1,21 +1,21 @@
-//! Levels: see the head of [`super`].
+//! Candidates by level; the rules are in [`super`].
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::{Choice, PickFile, PickRules, Why, bounded, bytes};
+use super::{CompactionCandidate, CompactionReason, PickFile, PickRules, bounded, bytes};
 use crate::compaction::runs::{overlapping, sorted_runs};
 
-/// Lower levels first: they cost reads the most and copies the least.
+/// Returns candidates by level, lower levels first: they cost reads the most and copy the least.
 pub(super) fn tiered<K: Ord>(
     files: &[PickFile<K>],
     members: &[usize],
     rules: &PickRules,
-) -> Vec<Choice> {
+) -> Vec<CompactionCandidate> {
     let mut levels: BTreeMap<u32, Vec<usize>> = BTreeMap::new();
     for index in members {
         levels.entry(files[*index].level).or_default().push(*index);
     }
-    let mut choices = Vec::new();
+    let mut candidates = Vec::new();
     for (level, of_level) in levels {
         let mut taken = BTreeSet::new();
         for group in overlapping(files, &of_level) {
@@ -26,21 +26,29 @@ pub(super) fn tiered<K: Ord>(
             let chosen = bounded(files, runs, rules.fan_in, rules);
             if !chosen.is_empty() {
                 taken.extend(chosen.iter().copied());
-                choices.push(Choice { files: chosen, level: level + 1, why: Why::Tier });
+                candidates.push(CompactionCandidate {
+                    files: chosen,
+                    level: level + 1,
+                    why: CompactionReason::Tier,
+                });
             }
         }
         let rest: Vec<usize> =
             of_level.into_iter().filter(|index| !taken.contains(index)).collect();
         for chosen in small_neighbours(files, members, &rest, rules.fan_in, rules) {
-            choices.push(Choice { files: chosen, level: level + 1, why: Why::Small });
+            candidates.push(CompactionCandidate {
+                files: chosen,
+                level: level + 1,
+                why: CompactionReason::Small,
+            });
         }
     }
-    choices
+    candidates
 }
 
-/// Stretches of at least `least` small files of `candidates` that follow each other in key order.
-/// A file of `members` that lies between two of them ends a stretch: the merged file would overlap
-/// it, which the two do not.
+/// Returns sequences of at least `least` small files of `candidates` in key order. A file of
+/// `members` between two of them ends a sequence: the output would overlap it, while the two files
+/// do not.
 pub(super) fn small_neighbours<K: Ord>(
     files: &[PickFile<K>],
     members: &[usize],
@@ -53,7 +61,8 @@ pub(super) fn small_neighbours<K: Ord>(
         order.sort_by(|a, b| files[*a].low.cmp(&files[*b].low).then(a.cmp(b)));
         order
     };
-    let (all, order) = (by_key(members), by_key(candidates));
+    let all = by_key(members);
+    let order = by_key(candidates);
     let between = |before: usize, after: usize| {
         let start = all.partition_point(|index| files[*index].low <= files[before].high);
         all[start..]
@@ -61,29 +70,29 @@ pub(super) fn small_neighbours<K: Ord>(
             .take_while(|index| files[**index].low < files[after].low)
             .any(|index| files[*index].high < files[after].low)
     };
-    let mut stretches: Vec<Vec<usize>> = Vec::new();
+    let mut sequences: Vec<Vec<usize>> = Vec::new();
     let mut last: Option<usize> = None;
     for index in order {
         let small = files[index].bytes < rules.small_bytes;
         let follows = last
             .is_some_and(|before| files[before].high < files[index].low && !between(before, index));
-        match stretches.last_mut() {
-            Some(stretch)
+        match sequences.last_mut() {
+            Some(sequence)
                 if small
                     && follows
-                    && bytes(files, stretch).saturating_add(files[index].bytes)
-                        <= rules.most_job_bytes =>
+                    && bytes(files, sequence).saturating_add(files[index].bytes)
+                        <= rules.max_job_bytes =>
             {
-                stretch.push(index);
+                sequence.push(index);
             }
-            _ if small => stretches.push(vec![index]),
+            _ if small => sequences.push(vec![index]),
             _ => {}
         }
         last = small.then_some(index);
     }
-    stretches.retain(|stretch| stretch.len() >= least.max(2));
-    for stretch in &mut stretches {
-        stretch.sort_unstable();
+    sequences.retain(|sequence| sequence.len() >= least.max(2));
+    for sequence in &mut sequences {
+        sequence.sort_unstable();
     }
-    stretches
+    sequences
 }

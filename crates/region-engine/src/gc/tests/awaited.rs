@@ -1,4 +1,4 @@
-//! A durable hook that is behind, and passes that clean what is covered.
+//! A durable hook that is behind, and passes that delete covered deltas.
 
 use std::collections::BTreeMap;
 
@@ -9,14 +9,15 @@ use crate::manifest::history::{History, history};
 // With checkpoints.
 use crate::manifest::samples::env;
 
-/// Everything that the samples write is older.
-const LATE: GcRequest = GcRequest { floor_ms: 3_000_000, dry_run: false, table: None, most: 1_000 };
+/// Later than everything that the samples write.
+const LATE: GcRequest =
+    GcRequest { floor_ms: 3_000_000, dry_run: false, table: None, max_deletions: 1_000 };
 
 async fn collect(storage: &Storage, known: u64, most: u64) -> GcReport {
     let known = BTreeMap::from([(DIR.region_id, vec![ManifestVersion(known)])]);
-    let awaited = Awaited { known, oldest_ms: 0, most };
+    let positions = HookPositions { known, oldest_ms: 0, max_versions_behind: most };
     let (sender, _receiver) = mpsc::channel(1_000);
-    let collector = Collector::new(env(storage.clone())).sparing(awaited);
+    let collector = GarbageCollector::new(env(storage.clone())).with_hook_positions(positions);
     collector.collect(&LATE, &sender).await.unwrap()
 }
 
@@ -25,7 +26,7 @@ async fn next(storage: &Storage, known: u64) -> History {
 }
 
 #[tokio::test]
-async fn what_a_hook_is_still_to_be_told_outlives_its_checkpoint_up_to_a_limit() {
+async fn deltas_awaited_by_a_hook_are_kept_within_limits() {
     let storage = Storage::memory();
     let manifest = ManifestContext::new(env(storage.clone()), DIR);
     manifest.update_manifest(fence(1)).await.unwrap();
@@ -34,15 +35,15 @@ async fn what_a_hook_is_still_to_be_told_outlives_its_checkpoint_up_to_a_limit()
         manifest.update_manifest(flush(1, number)).await.unwrap();
     }
     let report = collect(&storage, 6, 100).await;
-    assert!(report.kept[&Kept::Awaited] > 0 && report.deleted > 0, "{report:?}");
+    assert!(report.kept[&KeepReason::Awaited] > 0 && report.deleted > 0, "{report:?}");
     assert!(!objects(&storage).await.contains(&DIR.delta(ManifestVersion(4))));
     let History::Deltas(past) = next(&storage, 6).await else { panic!("a delta was cleaned") };
-    let versions: Vec<u64> = past.iter().map(|one| one.delta.version.get()).collect();
-    // The passes' own floors are among them.
+    let versions: Vec<u64> = past.iter().map(|entry| entry.delta.version.get()).collect();
+    // The floors of the passes are included.
     assert_eq!(versions[..15], (7..=21).collect::<Vec<_>>());
     assert!(versions.is_sorted());
-    // Further behind than is waited for.
+    // Further behind than the limit.
     let report = collect(&storage, 6, 10).await;
-    assert_eq!(report.kept.get(&Kept::Awaited), None, "{report:?}");
+    assert_eq!(report.kept.get(&KeepReason::Awaited), None, "{report:?}");
     assert!(matches!(next(&storage, 6).await, History::Lagged));
 }

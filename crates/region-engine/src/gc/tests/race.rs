@@ -1,6 +1,6 @@
 //! S7: collectors race with owners, compactors and clones, each paused and resumed between any two
-//! storage calls, however long: what a manifest names in the end is there, and every flush that was
-//! acknowledged is live, once.
+//! storage calls, for any time. At the end every referenced file exists, and every acknowledged
+//! flush is live exactly once.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -17,7 +17,7 @@ use crate::histories::histories;
 use crate::manifest::Void;
 use crate::schedule::{Actor, play, schedules};
 
-/// The time of all who look at it: every look moves it.
+/// A context clock; every reading advances it.
 #[derive(Debug, Clone, Default)]
 struct Time(Arc<AtomicU64>);
 
@@ -33,21 +33,25 @@ impl Clock for Time {
     }
 }
 
-/// What all actors share.
+/// State context by all actors.
 #[derive(Clone)]
-struct Shared {
+struct RaceContext {
     store: FaultyStore,
     time: Time,
     /// Deltas between two checkpoints.
     checkpoint_every: u64,
-    /// The flushes that were acknowledged, by number.
+    /// Acknowledged flushes, by number.
     flushed: Arc<Mutex<BTreeSet<u64>>>,
 }
 
-impl Shared {
+impl RaceContext {
     fn new(checkpoint_every: u64) -> Self {
-        let (store, time) = (FaultyStore::new().stepped(), Time::default());
-        Self { store, time, checkpoint_every, flushed: Arc::default() }
+        Self {
+            store: FaultyStore::new().stepped(),
+            time: Time::default(),
+            checkpoint_every,
+            flushed: Arc::default(),
+        }
     }
 
     fn env(&self) -> RegionEnv {
@@ -61,16 +65,17 @@ impl Shared {
         ManifestContext::new(self.env(), dir)
     }
 
-    /// A file's object is written before it is named.
+    /// Writes a file's object, before a manifest references it.
     async fn write(&self, id: FileId) {
         put(&self.store.storage(), DIR.data(id)).await;
     }
 }
 
-/// Flushes: an object, then its name. One that is refused is written again under a new id.
-fn owner_actor(shared: Shared, term: u64) -> Actor {
+/// Flushes: writes an object, then commits its reference. A flush that is refused is rewritten
+/// under a new id.
+fn owner_actor(context: RaceContext, term: u64) -> Actor {
     Box::pin(async move {
-        let manifest = shared.manifest(DIR);
+        let manifest = context.manifest(DIR);
         if manifest.fence(owner(term), GROUP).await.is_err() {
             return;
         }
@@ -78,14 +83,14 @@ fn owner_actor(shared: Shared, term: u64) -> Actor {
             loop {
                 let state = manifest.state();
                 let next = state.flushed.get() / 10 + 1;
-                let id = file_id(shared.time.now().max(state.gc_floor_ms), term * 1_000 + number);
-                shared.write(id).await;
+                let id = file_id(context.time.now().max(state.gc_floor_ms), term * 1_000 + number);
+                context.write(id).await;
                 let added = FileMeta { file_id: id, ..file(next) };
                 let flushed = Some(added.max_sequence());
                 let edit = Edit { add: vec![added], flushed, ..Edit::default() };
                 match manifest.update_manifest(by_owner(term, edit)).await {
                     Ok(_) => {
-                        assert!(shared.flushed.lock().insert(next), "{next} was flushed twice");
+                        assert!(context.flushed.lock().insert(next), "{next} was flushed twice");
                         break;
                     }
                     Err(EngineError::Refused { reason: Void::BelowFloor { .. }, .. }) => {}
@@ -97,15 +102,15 @@ fn owner_actor(shared: Shared, term: u64) -> Actor {
     })
 }
 
-/// Swaps files for others.
-fn compactor(shared: Shared, number: u64) -> Actor {
+/// Replaces files by others.
+fn compactor_actor(context: RaceContext, number: u64) -> Actor {
     Box::pin(async move {
-        let manifest = shared.manifest(DIR);
+        let manifest = context.manifest(DIR);
         for round in 0..3 {
             manifest.refresh().await.unwrap();
             let Some(input) = manifest.state().files().next().cloned() else { continue };
-            let id = file_id(shared.time.now(), number * 1_000 + round);
-            shared.write(id).await;
+            let id = file_id(context.time.now(), number * 1_000 + round);
+            context.write(id).await;
             let output = FileMeta { file_id: id, ..input.clone() };
             let edit =
                 Edit { add: vec![output], remove: vec![input.reference()], ..Edit::default() };
@@ -121,22 +126,23 @@ fn compactor(shared: Shared, number: u64) -> Actor {
     })
 }
 
-/// Names the lower region's files in the higher one, then looks whether they are still live there.
-fn cloner(shared: Shared, term: u64) -> Actor {
+/// Adopts the lower region's files into the higher one, then verifies that they are still live in
+/// the lower one.
+fn clone_actor(context: RaceContext, term: u64) -> Actor {
     Box::pin(async move {
-        let source = shared.manifest(DIR);
-        let target = shared.manifest(OTHER);
+        let source = context.manifest(DIR);
+        let target = context.manifest(OTHER);
         if target.fence(owner(term), GROUP).await.is_err() {
             return;
         }
         for _ in 0..3 {
             source.refresh().await.unwrap();
             let known = target.state();
-            let there = source.state();
-            let fresh = there.files().find(|file| {
-                let named = |own: &FileMeta| own.file_id == file.file_id;
-                let gone = known.removed.keys().any(|own| own.file_id == file.file_id);
-                !known.files().any(named) && !gone
+            let source_state = source.state();
+            let fresh = source_state.files().find(|file| {
+                let is_same = |own: &FileMeta| own.file_id == file.file_id;
+                let was_removed = known.removed.keys().any(|own| own.file_id == file.file_id);
+                !known.files().any(is_same) && !was_removed
             });
             let Some(file) = fresh.cloned() else { continue };
             let edit = Edit { add: vec![file.clone()], ..Edit::default() };
@@ -158,75 +164,75 @@ fn cloner(shared: Shared, term: u64) -> Actor {
     })
 }
 
-/// Passes whose floor is close to now: whoever is paused for a moment is below it.
-fn collector(shared: Shared, grace: u64) -> Actor {
+/// Runs passes whose floor is close to now: an actor that is paused briefly is below it.
+fn collector_actor(context: RaceContext, grace: u64) -> Actor {
     Box::pin(async move {
         for _ in 0..3 {
             let (sender, _receiver) = mpsc::channel(1_000);
-            let floor_ms = shared.time.now() - grace;
+            let floor_ms = context.time.now() - grace;
             let request = GcRequest { floor_ms, ..request(false) };
-            let collector = Collector::new(shared.env());
+            let collector = GarbageCollector::new(context.env());
             collector.collect(&request, &sender).await.unwrap();
         }
     })
 }
 
-/// Everything that a region names live lies in the store; nothing is lost, and nothing there twice.
-async fn judge(shared: &Shared) {
-    let there: BTreeSet<Path> = objects(&shared.store.storage()).await.into_iter().collect();
+/// Verifies that every live file exists in the store; no flush is lost or present twice.
+async fn verify(context: &RaceContext) {
+    let stored: BTreeSet<Path> = objects(&context.store.storage()).await.into_iter().collect();
     for dir in [DIR, OTHER] {
-        let manifest = shared.manifest(dir);
+        let manifest = context.manifest(dir);
         manifest.refresh().await.unwrap();
         let state = manifest.state();
         for file in state.files() {
             let path = file.origin.data(file.file_id);
-            assert!(there.contains(&path), "{dir} names {path}, which is gone");
+            assert!(stored.contains(&path), "{dir} references {path}, which does not exist");
         }
         if dir == DIR {
             let mut live: Vec<u64> =
                 state.files().map(|file| file.min_sequence().get() / 10).collect();
             live.sort_unstable();
-            let flushed: Vec<u64> = shared.flushed.lock().iter().copied().collect();
+            let flushed: Vec<u64> = context.flushed.lock().iter().copied().collect();
             assert_eq!(live, flushed);
         }
     }
 }
 
 fn race(schedule: &[usize], grace: u64, checkpoint_every: u64) {
-    let shared = Shared::new(checkpoint_every);
+    let context = RaceContext::new(checkpoint_every);
     let actors = vec![
-        owner_actor(shared.clone(), 1),
-        compactor(shared.clone(), 1),
-        cloner(shared.clone(), 1),
-        collector(shared.clone(), grace),
-        collector(shared.clone(), grace + 1),
-        owner_actor(shared.clone(), 2),
+        owner_actor(context.clone(), 1),
+        compactor_actor(context.clone(), 1),
+        clone_actor(context.clone(), 1),
+        collector_actor(context.clone(), grace),
+        collector_actor(context.clone(), grace + 1),
+        owner_actor(context.clone(), 2),
     ];
-    play(actors, schedule, judge(&shared));
+    play(actors, schedule, verify(&context));
 }
 
-// One test after another would be too long for one core.
+// A single test would run too long on one core.
 proptest! {
     #![proptest_config(histories(3_000))]
 
     #[test]
-    fn what_is_named_is_there(schedule in schedules(6), grace in 0_u64..3) {
+    fn referenced_files_exist_after_a_race(schedule in schedules(6), grace in 0_u64..3) {
         race(&schedule, grace, 1_000);
     }
 
     #[test]
-    fn what_is_named_is_there_with_more_grace(schedule in schedules(6), grace in 3_u64..8) {
+    fn referenced_files_exist_after_a_race_with_longer_grace(schedule in schedules(6), grace in 3_u64..8) {
         race(&schedule, grace, 1_000);
     }
 
-    /// Slots of deltas are freed under who still believes that they are next.
+    /// Slots of deltas are freed while a writer still expects them next.
     #[test]
-    fn what_is_named_is_there_while_deltas_go(schedule in schedules(6), grace in 0_u64..3) {
+    fn referenced_files_exist_while_deltas_are_cleaned(schedule in schedules(6), grace in 0_u64..3) {
         race(&schedule, grace, 3);
     }
 
     #[test]
-    fn what_is_named_is_there_while_deltas_go_later(schedule in schedules(6), grace in 3_u64..20) {
+    fn referenced_files_exist_while_deltas_are_cleaned_later(schedule in schedules(6), grace in 3_u64..20) {
         race(&schedule, grace, 4);
     }
 }

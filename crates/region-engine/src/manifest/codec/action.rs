@@ -1,4 +1,4 @@
-//! Actions.
+//! Conversion of actions to and from protobuf.
 
 use tidewater_common::ids::{Epoch, GroupId, Sequence};
 use tidewater_common::keys::KeyRange;

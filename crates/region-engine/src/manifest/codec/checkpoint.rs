@@ -1,4 +1,4 @@
-//! Checkpoints.
+//! Conversion of checkpoints to and from protobuf.
 
 use std::collections::BTreeSet;
 
@@ -12,8 +12,8 @@ use super::delta::{step, step_message};
 use super::file::{RangeMessage, owner_epoch, owner_epoch_message, region_dir, uuid, uuid_bytes};
 use crate::file_meta::{FileMeta, FileRef};
 use crate::hooks::RemovalReason;
-use crate::manifest::state::{Area, Owner, RemovedFile, Slot, TableState};
-use crate::manifest::{AreaId, Closed, ManifestState};
+use crate::manifest::state::{RegionOwner, RemovedFile, StagingArea, TableState, VersionSlot};
+use crate::manifest::{AreaId, AreaOutcome, ManifestState};
 
 impl From<&ManifestState> for v1::ManifestCheckpoint {
     fn from(state: &ManifestState) -> Self {
@@ -45,7 +45,7 @@ impl From<&ManifestState> for v1::ManifestCheckpoint {
             published_area_ids: state
                 .closed_areas
                 .iter()
-                .filter(|(_, how)| *how == Closed::Published)
+                .filter(|(_, outcome)| *outcome == AreaOutcome::Published)
                 .map(|(area, _)| uuid_bytes(&area.0))
                 .collect(),
             procedure: state.procedure.map(step_message),
@@ -84,7 +84,7 @@ impl TryFrom<v1::ManifestCheckpoint> for ManifestState {
         state.removed_at_ms = message.removed_at_ms;
         for area in message.areas {
             let id = AreaId(uuid(&area.area_id, "area id")?);
-            let area = Area {
+            let area = StagingArea {
                 logged: area.logged,
                 deadline_ms: area.deadline_ms,
                 actions: actions(area.actions)?,
@@ -94,25 +94,26 @@ impl TryFrom<v1::ManifestCheckpoint> for ManifestState {
         let published: BTreeSet<&[u8]> =
             message.published_area_ids.iter().map(|area| area.as_ref()).collect();
         for area in &message.closed_area_ids {
-            let how = match published.contains(area.as_ref() as &[u8]) {
-                true => Closed::Published,
-                false => Closed::GivenUp,
+            let outcome = if published.contains(area.as_ref() as &[u8]) {
+                AreaOutcome::Published
+            } else {
+                AreaOutcome::Abandoned
             };
-            state.closed_areas.insert(AreaId(uuid(area, "closed area id")?), how);
+            state.closed_areas.insert(AreaId(uuid(area, "closed area id")?), outcome);
         }
         state.procedure = message.procedure.map(step);
         for slot in message.slots {
             let writer = WriterId(uuid(&slot.writer_id, "slot's writer id")?);
             let version = ManifestVersion(slot.version);
-            state.slots.insert(version, Slot { writer, time_ms: slot.time_ms });
+            state.slots.insert(version, VersionSlot { writer, time_ms: slot.time_ms });
         }
         Ok(state)
     }
 }
 
-fn owner(message: v1::ManifestFence) -> Result<Owner, CodecError> {
+fn owner(message: v1::ManifestFence) -> Result<RegionOwner, CodecError> {
     let epoch = message.owner.map(owner_epoch).ok_or_else(|| CodecError::missing("owner"))?;
-    Ok(Owner { epoch, group: GroupId(message.group_id) })
+    Ok(RegionOwner { epoch, group: GroupId(message.group_id) })
 }
 
 fn removed_message((file, removed): (&FileRef, &RemovedFile)) -> v1::ManifestRemovedFile {
@@ -156,11 +157,11 @@ fn reason(number: u32) -> Result<RemovalReason, CodecError> {
         1 => RemovalReason::Truncate,
         2 => RemovalReason::Drop,
         3 => RemovalReason::Orphan,
-        other => return Err(CodecError::Damaged(format!("no reason has the number {other}"))),
+        other => return Err(CodecError::Damaged(format!("unknown removal reason {other}"))),
     })
 }
 
-fn area_message((id, area): (&AreaId, &Area)) -> v1::ManifestArea {
+fn area_message((id, area): (&AreaId, &StagingArea)) -> v1::ManifestArea {
     v1::ManifestArea {
         area_id: uuid_bytes(&id.0),
         logged: area.logged,
@@ -169,7 +170,7 @@ fn area_message((id, area): (&AreaId, &Area)) -> v1::ManifestArea {
     }
 }
 
-fn slot_message((version, slot): (&ManifestVersion, &Slot)) -> v1::ManifestSlot {
+fn slot_message((version, slot): (&ManifestVersion, &VersionSlot)) -> v1::ManifestSlot {
     v1::ManifestSlot {
         version: version.get(),
         writer_id: uuid_bytes(&slot.writer.0),

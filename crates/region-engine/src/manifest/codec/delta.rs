@@ -1,8 +1,8 @@
-//! Deltas.
+//! Conversion of deltas to and from protobuf.
 
 use tidewater_common::ids::{JobId, ManifestVersion, RegionId, Sequence, WriterId};
 use tidewater_proto::v1;
-use tidewater_proto::v1::manifest_author::Author as Who;
+use tidewater_proto::v1::manifest_author::Author as AuthorMessage;
 
 use super::CodecError;
 use super::action::actions;
@@ -11,15 +11,15 @@ use crate::manifest::{Author, Delta, ProcedureStep};
 
 impl From<&Delta> for v1::ManifestDelta {
     fn from(delta: &Delta) -> Self {
-        let who = match delta.author {
-            Author::Owner(epoch) => Who::Owner(owner_epoch_message(epoch)),
-            Author::Job(job) => Who::JobId(uuid_bytes(&job.0)),
-            Author::System => Who::System(v1::ManifestSystem {}),
+        let author = match delta.author {
+            Author::Owner(epoch) => AuthorMessage::Owner(owner_epoch_message(epoch)),
+            Author::Job(job) => AuthorMessage::JobId(uuid_bytes(&job.0)),
+            Author::System => AuthorMessage::System(v1::ManifestSystem {}),
         };
         Self {
             region_id: delta.region.get(),
             version: delta.version.get(),
-            author: Some(v1::ManifestAuthor { author: Some(who) }),
+            author: Some(v1::ManifestAuthor { author: Some(author) }),
             writer_id: uuid_bytes(&delta.writer.0),
             time_ms: delta.time_ms,
             cause: delta.cause.map(Sequence::get),
@@ -34,11 +34,11 @@ impl TryFrom<v1::ManifestDelta> for Delta {
     type Error = CodecError;
 
     fn try_from(message: v1::ManifestDelta) -> Result<Self, CodecError> {
-        let who = message.author.and_then(|author| author.author);
-        let author = match who.ok_or_else(|| CodecError::missing("author"))? {
-            Who::Owner(epoch) => Author::Owner(owner_epoch(epoch)),
-            Who::JobId(job) => Author::Job(JobId(uuid(&job, "job id")?)),
-            Who::System(v1::ManifestSystem {}) => Author::System,
+        let message_author = message.author.and_then(|author| author.author);
+        let author = match message_author.ok_or_else(|| CodecError::missing("author"))? {
+            AuthorMessage::Owner(epoch) => Author::Owner(owner_epoch(epoch)),
+            AuthorMessage::JobId(job) => Author::Job(JobId(uuid(&job, "job id")?)),
+            AuthorMessage::System(v1::ManifestSystem {}) => Author::System,
         };
         Ok(Self {
             region: RegionId(message.region_id),

@@ -1,4 +1,4 @@
-//! Files, references, ranges, ids.
+//! Conversion of files, references, ranges and ids to and from protobuf.
 
 use bytes::Bytes;
 use tidewater_common::ids::{

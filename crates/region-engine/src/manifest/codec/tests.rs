@@ -11,8 +11,8 @@ use crate::manifest::{
     Action, ActionKind, AreaId, AreaStep, Author, Change, Delta, Edit, ProcedureStep, Truncate,
 };
 
-/// One line per record: name, then the object's bytes in hex. Written once; an object that was
-/// stored by this release must be read by every later one.
+/// One line per record: name, then the object's bytes in hex. Written once: every later release
+/// must read an object that this release stored.
 const FROZEN: &str = include_str!("frozen.txt");
 
 const AREA: AreaId = AreaId(Uuid::from_u128(4));
@@ -113,7 +113,10 @@ fn checkpoint() -> ManifestState {
         stepped,
     ];
     for (change, version) in changes.into_iter().zip(1..) {
-        assert_eq!(replay::apply(&mut state, &delta(version, change)), replay::Outcome::Applied);
+        assert_eq!(
+            replay::apply(&mut state, &delta(version, change)),
+            replay::ReplayOutcome::Applied
+        );
     }
     state
 }
@@ -134,7 +137,7 @@ fn frozen(name: &str) -> &'static str {
 }
 
 #[test]
-fn stored_deltas_keep_their_bytes() {
+fn encoded_manifest_objects_keep_their_bytes() {
     let mut fresh = String::new();
     for (name, delta) in deltas() {
         fresh += &format!("{name} {}\n", hex(&encode_delta(&delta)));
@@ -144,7 +147,7 @@ fn stored_deltas_keep_their_bytes() {
 }
 
 #[test]
-fn stored_deltas_are_read() {
+fn stored_manifest_objects_are_decoded() {
     for (name, delta) in deltas() {
         assert_eq!(decode_delta(&unhex(frozen(name))), Ok(delta), "{name}");
     }
@@ -152,7 +155,7 @@ fn stored_deltas_are_read() {
 }
 
 #[test]
-fn damage_of_any_byte_is_an_error() {
+fn damage_to_any_byte_is_an_error() {
     let mut objects: Vec<_> =
         deltas().iter().map(|(name, delta)| (*name, encode_delta(delta))).collect();
     objects.push(("checkpoint", encode_checkpoint(&checkpoint())));
@@ -179,13 +182,13 @@ fn damage_of_any_byte_is_an_error() {
 }
 
 #[test]
-fn payloads_with_a_right_checksum_and_wrong_content_are_errors() {
+fn invalid_payload_with_a_valid_checksum_is_rejected() {
     use tidewater_proto::v1;
     type Wrong = fn(&mut v1::ManifestDelta);
     let wrong = |change: Wrong| {
         let mut message = v1::ManifestDelta::from(&delta(4, flush(1, 1)));
         change(&mut message);
-        decode_delta(&frame::wrap(frame::Kind::Delta, &message.encode_to_vec()))
+        decode_delta(&frame::wrap(frame::FrameKind::Delta, &message.encode_to_vec()))
     };
     let cases: [(&str, Wrong); 4] = [
         ("author", |message| message.author = None),
@@ -196,6 +199,6 @@ fn payloads_with_a_right_checksum_and_wrong_content_are_errors() {
     for (field, change) in cases {
         assert_eq!(wrong(change), Err(CodecError::missing(field)));
     }
-    let garbage = decode_delta(&frame::wrap(frame::Kind::Delta, &[0xff; 20]));
+    let garbage = decode_delta(&frame::wrap(frame::FrameKind::Delta, &[0xff; 20]));
     assert!(matches!(garbage, Err(CodecError::Damaged(_))));
 }

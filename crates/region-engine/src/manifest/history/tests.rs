@@ -1,4 +1,4 @@
-//! Reading from any version to the tail, with slots that were cleaned and filled again.
+//! Reads from any version to the tail, with slots that were cleaned and filled again.
 
 use super::*;
 use crate::manifest::samples::*;
@@ -9,7 +9,7 @@ fn v(version: u64) -> ManifestVersion {
     ManifestVersion(version)
 }
 
-/// A fence, a creation, and flushes up to this version; a checkpoint every four versions.
+/// Creates a fence, a table and flushes up to this version; a checkpoint every four versions.
 async fn region(storage: &Storage, through: u64) -> ManifestContext {
     let manifest = ManifestContext::new(env(storage.clone()), DIR);
     manifest.fence(owner(1), GROUP).await.unwrap();
@@ -20,14 +20,14 @@ async fn region(storage: &Storage, through: u64) -> ManifestContext {
     manifest
 }
 
-async fn after(storage: &Storage, version: u64, most: u64) -> History {
-    history(&env(storage.clone()), DIR, v(version), most).await.unwrap()
+async fn after(storage: &Storage, version: u64, limit: u64) -> History {
+    history(&env(storage.clone()), DIR, v(version), limit).await.unwrap()
 }
 
-/// What was read, in short.
+/// Summarizes a history as its versions or its outcome.
 fn versions(history: &History) -> Result<Vec<u64>, &'static str> {
     match history {
-        History::Deltas(past) => Ok(past.iter().map(|one| one.delta.version.get()).collect()),
+        History::Deltas(past) => Ok(past.iter().map(|entry| entry.delta.version.get()).collect()),
         History::Current => Err("current"),
         History::Ended => Err("ended"),
         History::Lagged => Err("lagged"),
@@ -39,7 +39,7 @@ async fn put(storage: &Storage, delta: &Delta) {
 }
 
 #[tokio::test]
-async fn every_version_is_given_from_any_one_to_the_tail() {
+async fn history_has_every_version_after_any_start() {
     let storage = Storage::memory();
     assert_eq!(versions(&after(&storage, 0, 3).await), Err("current"));
     region(&storage, 21).await;
@@ -48,39 +48,39 @@ async fn every_version_is_given_from_any_one_to_the_tail() {
         let mut at = start;
         while let History::Deltas(past) = after(&storage, at, 3).await {
             assert!(past.len() <= 3);
-            seen.extend(past.iter().map(|one| one.delta.version.get()));
+            seen.extend(past.iter().map(|entry| entry.delta.version.get()));
             at = *seen.last().unwrap();
         }
         assert_eq!(seen, (start + 1..=21).collect::<Vec<_>>(), "after {start}");
         assert_eq!(versions(&after(&storage, at, 3).await), Err("current"));
     }
     let History::Deltas(first) = after(&storage, 0, 3).await else { panic!("nothing") };
-    let kinds: Vec<ManifestKind> = first.iter().map(|one| one.manifest).collect();
+    let kinds: Vec<ManifestKind> = first.iter().map(|entry| entry.manifest).collect();
     assert_eq!(kinds, [ManifestKind::Bookkeeping, ManifestKind::Live, ManifestKind::Live]);
     assert_eq!(snapshot(&env(storage.clone()), DIR).await.unwrap().version, v(21));
 }
 
 #[tokio::test]
-async fn a_delta_that_was_cleaned_is_a_lag_and_never_a_gap() {
+async fn cleaned_delta_is_reported_as_lagged_not_skipped() {
     let storage = Storage::memory();
     region(&storage, 13).await;
     storage.delete(&DIR.delta(v(6))).await.unwrap();
     assert_eq!(versions(&after(&storage, 3, 10).await), Ok(vec![4, 5]));
     assert_eq!(versions(&after(&storage, 5, 10).await), Err("lagged"));
-    // What 7 did cannot be told.
+    // The effect of 7 is unknown.
     assert_eq!(versions(&after(&storage, 6, 10).await), Err("lagged"));
     assert_eq!(versions(&after(&storage, 8, 2).await), Ok(vec![9, 10]));
-    // The checkpoint before is gone, and with it what the deltas after it did.
+    // The checkpoint before it is deleted, so the effects of the deltas after it are unknown.
     storage.delete(&DIR.checkpoint(v(8))).await.unwrap();
     assert_eq!(versions(&after(&storage, 8, 2).await), Err("lagged"));
     assert_eq!(versions(&after(&storage, 12, 2).await), Ok(vec![13]));
 }
 
 #[tokio::test]
-async fn a_phantom_in_a_cleaned_slot_is_not_given() {
+async fn history_skips_a_phantom_in_a_cleaned_slot() {
     let storage = Storage::memory();
     region(&storage, 13).await;
-    // The put of a writer that had slept until the slot was free again.
+    // A put by a writer that was paused until the slot was free again.
     put(&storage, &delta(6, flush(1, 99))).await;
     assert_eq!(versions(&after(&storage, 4, 10).await), Ok(vec![5]));
     assert_eq!(versions(&after(&storage, 5, 10).await), Err("lagged"));
@@ -88,7 +88,7 @@ async fn a_phantom_in_a_cleaned_slot_is_not_given() {
 }
 
 #[tokio::test]
-async fn a_void_delta_is_given_as_such() {
+async fn history_reports_void_deltas_as_void() {
     let storage = Storage::memory();
     region(&storage, 5).await;
     let late = ManifestContext::new(env(storage.clone()), DIR);
@@ -98,7 +98,7 @@ async fn a_void_delta_is_given_as_such() {
     for start in [0, 4, 6] {
         let History::Deltas(past) = after(&storage, start, 10).await else { panic!("{start}") };
         let kind_of = |version| {
-            past.iter().find(|one| one.delta.version == v(version)).map(|one| one.manifest)
+            past.iter().find(|entry| entry.delta.version == v(version)).map(|entry| entry.manifest)
         };
         assert_eq!(kind_of(7), Some(ManifestKind::Void), "after {start}");
         assert_eq!(kind_of(8), Some(ManifestKind::Live), "after {start}");
@@ -106,7 +106,7 @@ async fn a_void_delta_is_given_as_such() {
 }
 
 #[tokio::test]
-async fn a_dropped_region_ends_with_its_remove() {
+async fn history_of_a_dropped_region_ends_with_its_removal() {
     let storage = Storage::memory();
     let manifest = region(&storage, 5).await;
     let remove = Change::new(Author::Owner(owner(1)), vec![ActionKind::Remove]);
@@ -114,7 +114,7 @@ async fn a_dropped_region_ends_with_its_remove() {
     let History::Deltas(past) = after(&storage, 5, 10).await else { panic!("no removal") };
     assert_eq!((past.len(), past[0].manifest), (1, ManifestKind::Bookkeeping));
     assert_eq!(versions(&after(&storage, 6, 10).await), Err("ended"));
-    // A put that came too late changes nothing.
+    // A put after the removal changes nothing.
     put(&storage, &delta(7, flush(1, 7))).await;
     assert_eq!(versions(&after(&storage, 6, 10).await), Err("ended"));
     assert_eq!(versions(&after(&storage, 5, 10).await), Ok(vec![6, 7]));

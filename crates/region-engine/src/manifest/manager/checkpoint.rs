@@ -1,4 +1,4 @@
-//! Checkpoints: any committer writes one when enough deltas have come since the last.
+//! Checkpoints: any committer writes one when enough deltas have been committed since the last.
 
 use bytes::Bytes;
 
@@ -7,8 +7,8 @@ use crate::manifest::codec;
 use crate::storage::{PutOutcome, StorageError};
 
 impl RegionManifestManager {
-    /// Writes a checkpoint of the current state if it is due. A failure only makes the next open
-    /// longer: the next commit tries again.
+    /// Writes a checkpoint of the current state if one is due. A failure only makes the next open
+    /// slower: the next commit retries.
     pub(super) async fn checkpoint_if_due(&mut self) {
         let version = self.state.version;
         let since = version.get().saturating_sub(self.checkpointed.get());
@@ -20,7 +20,7 @@ impl RegionManifestManager {
                 region = %self.reader.dir.region_id,
                 %version,
                 %error,
-                "a manifest checkpoint could not be written; the next commit tries again"
+                "failed to write manifest checkpoint; the next commit retries"
             );
             return;
         }
@@ -28,13 +28,14 @@ impl RegionManifestManager {
     }
 
     async fn write_checkpoint(&self) -> Result<(), StorageError> {
-        let (storage, dir) = (&self.reader.storage, &self.reader.dir);
+        let storage = &self.reader.storage;
+        let dir = &self.reader.dir;
         let version = self.state.version;
         let path = dir.checkpoint(version);
         let bytes = codec::encode_checkpoint(&self.state);
         match storage.put_if_absent(&path, bytes).await {
             PutOutcome::Created => {}
-            // Whoever was first wrote the same state. Without an object the next commit tries again.
+            // The first writer wrote the same state. Without an object the next commit retries.
             PutOutcome::Conflict(error) | PutOutcome::Unknown(error) => {
                 if storage.get_opt(&path).await?.is_none() {
                     return Err(error);

@@ -20,7 +20,7 @@ async fn owned_manager(store: &FaultyStore, term: u64) -> RegionManifestManager 
     manager
 }
 
-/// What everybody reads now.
+/// Reads the manifest with a fresh manager.
 async fn read(store: &FaultyStore) -> ManifestState {
     let mut manager = manager(store);
     manager.refresh().await.unwrap();
@@ -33,13 +33,13 @@ async fn names(store: &FaultyStore) -> Vec<String> {
 }
 
 #[tokio::test]
-async fn an_empty_manifest_is_at_version_0() {
+async fn empty_manifest_is_at_version_0() {
     let state = read(&FaultyStore::new()).await;
     assert_eq!(state, ManifestState::empty(DIR));
 }
 
 #[tokio::test]
-async fn what_one_commits_another_reads() {
+async fn committed_deltas_are_read_by_followers() {
     let store = FaultyStore::new();
     let mut owner = owned_manager(&store, 1).await;
     let mut follower = manager(&store);
@@ -81,7 +81,7 @@ async fn opening_reads_one_checkpoint_and_the_deltas_after_it() {
 }
 
 #[tokio::test]
-async fn hints_that_are_gone_wrong_or_garbage_cost_nothing_but_time() {
+async fn missing_or_wrong_hints_do_not_change_the_state() {
     let store = FaultyStore::new();
     let mut owner = owned_manager(&store, 1).await;
     for number in 1..=9 {
@@ -100,7 +100,7 @@ async fn hints_that_are_gone_wrong_or_garbage_cost_nothing_but_time() {
 }
 
 #[tokio::test]
-async fn a_fenced_owner_finds_out_and_commits_nothing() {
+async fn fenced_owner_gets_an_error_and_commits_nothing() {
     let store = FaultyStore::new();
     let mut old = owned_manager(&store, 1).await;
     old.update(flush(1, 1)).await.unwrap();
@@ -123,7 +123,7 @@ async fn refusals_are_decided_at_the_tail() {
     let mut job = manager(&store);
     job.refresh().await.unwrap();
     owner.update(flush(1, 1)).await.unwrap();
-    // The job has not seen the file yet; it must not be told that it is gone.
+    // The job has not seen the file yet; its swap must not fail as if the file had been removed.
     let swap = Edit {
         add: vec![crate::file_meta::FileMeta { file_id: file_id(1_000_050, 50), ..file(1) }],
         remove: vec![file(1).reference()],
@@ -137,7 +137,7 @@ async fn refusals_are_decided_at_the_tail() {
 }
 
 #[tokio::test]
-async fn a_removed_region_says_so() {
+async fn commit_to_a_removed_region_fails_as_removed() {
     let store = FaultyStore::new();
     let mut owner = owned_manager(&store, 1).await;
     let remove = Change::new(Author::Owner(samples_owner()), vec![ActionKind::Remove]);
@@ -151,7 +151,7 @@ fn samples_owner() -> tidewater_common::ids::OwnerEpoch {
 }
 
 #[tokio::test]
-async fn a_flush_after_a_truncation_is_refused_not_lost() {
+async fn flush_of_truncated_rows_is_refused() {
     let store = FaultyStore::new();
     let mut owner = owned_manager(&store, 1).await;
     let up_to = Truncate::UpTo(tidewater_common::ids::Sequence(19));

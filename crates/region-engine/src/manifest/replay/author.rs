@@ -1,4 +1,4 @@
-//! Who may commit what: fencing, jobs, the system.
+//! Permissions of authors: fencing, jobs, the system.
 
 use tidewater_common::ids::OwnerEpoch;
 
@@ -15,7 +15,7 @@ pub(super) fn may_commit(state: &ManifestState, delta: &Delta) -> Result<(), Voi
     }
 }
 
-/// How messages name the author.
+/// Returns the author's name for messages.
 pub(super) fn name(delta: &Delta) -> &'static str {
     match delta.author {
         Author::Owner(_) => "an owner",
@@ -25,16 +25,18 @@ pub(super) fn name(delta: &Delta) -> &'static str {
 }
 
 fn owner(state: &ManifestState, delta: &Delta, own: OwnerEpoch) -> Result<(), Void> {
-    let refuse = |what| Err(Void::NotAllowed { author: name(delta), what });
+    let not_allowed = |what| Err(Void::NotAllowed { author: name(delta), what });
     let mut fence = None;
     for (at, action) in delta.actions.iter().enumerate() {
         match action.kind {
             ActionKind::Fence { owner, .. } if owner != own => {
-                return refuse("fence for another owner");
+                return not_allowed("fence for another owner");
             }
-            ActionKind::Fence { .. } if at > 0 => return refuse("fence after its first action"),
+            ActionKind::Fence { .. } if at > 0 => {
+                return not_allowed("fence after its first action");
+            }
             ActionKind::Fence { group, .. } => fence = Some(group),
-            ActionKind::GcFloor { .. } => return refuse("raise the garbage collection floor"),
+            ActionKind::GcFloor { .. } => return not_allowed("raise the garbage collection floor"),
             _ => {}
         }
     }
@@ -51,16 +53,16 @@ fn owner(state: &ManifestState, delta: &Delta, own: OwnerEpoch) -> Result<(), Vo
 }
 
 fn job(delta: &Delta) -> Result<(), Void> {
-    let refuse = |what| Err(Void::NotAllowed { author: name(delta), what });
+    let not_allowed = |what| Err(Void::NotAllowed { author: name(delta), what });
     if delta.cause.is_some() || delta.by_reference.is_some() {
-        return refuse("act for a log entry or take over files");
+        return not_allowed("act for a log entry or adopt files");
     }
     for action in &delta.actions {
         match &action.kind {
-            _ if action.staged.is_some() => return refuse("stage"),
-            ActionKind::Edit(edit) if edit.flushed.is_some() => return refuse("flush"),
+            _ if action.staged.is_some() => return not_allowed("stage"),
+            ActionKind::Edit(edit) if edit.flushed.is_some() => return not_allowed("flush"),
             ActionKind::Edit(_) => {}
-            _ => return refuse("do anything but swap live files for others or add an index"),
+            _ => return not_allowed("do anything but replace live files or add an index"),
         }
     }
     Ok(())
@@ -81,7 +83,7 @@ fn system(state: &ManifestState, delta: &Delta) -> Result<(), Void> {
             | ActionKind::Area { .. } => false,
         };
         if !allowed {
-            let what = "do anything but raise the floor or begin a child";
+            let what = "do anything but raise the floor or create a child";
             return Err(Void::NotAllowed { author: name(delta), what });
         }
     }

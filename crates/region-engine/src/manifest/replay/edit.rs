@@ -1,4 +1,4 @@
-//! What an edit may add, remove and index.
+//! Rules of edits: additions, removals, indexes.
 
 use std::collections::BTreeSet;
 
@@ -11,24 +11,24 @@ use crate::env::id_time_ms;
 use crate::file_meta::{FileMeta, FileRef, hull};
 use crate::manifest::{ActionKind, AreaId, AreaStep, Author, Delta, Edit, ManifestState, Void};
 
-/// The rules for a live edit.
+/// Checks a live edit.
 pub(super) fn check(state: &ManifestState, delta: &Delta, edit: &Edit) -> Result<(), Void> {
     if state.is_sealed() {
         return Err(Void::Sealed);
     }
-    flush_once(state, delta, edit)?;
-    removals(state, edit)?;
-    additions(state, delta, edit)?;
-    indexes(state, edit)?;
+    check_flushed_once(state, delta, edit)?;
+    check_removals(state, edit)?;
+    check_additions(state, delta, edit)?;
+    check_indexes(state, edit)?;
     match delta.author {
-        Author::Job(_) => swap(state, delta, edit),
+        Author::Job(_) => check_swap(state, delta, edit),
         Author::Owner(_) | Author::System => Ok(()),
     }
 }
 
-/// A flush names rows above the flushed sequence only: the same rows under other file ids would show
-/// twice in an append-only table.
-fn flush_once(state: &ManifestState, delta: &Delta, edit: &Edit) -> Result<(), Void> {
+/// A flush contains only rows above the flushed sequence: the same rows under other file ids would
+/// appear twice in an append-only table.
+fn check_flushed_once(state: &ManifestState, delta: &Delta, edit: &Edit) -> Result<(), Void> {
     let (Author::Owner(_), None, Some(flushed)) = (delta.author, delta.cause, edit.flushed) else {
         return Ok(());
     };
@@ -39,7 +39,7 @@ fn flush_once(state: &ManifestState, delta: &Delta, edit: &Edit) -> Result<(), V
     Ok(())
 }
 
-fn removals(state: &ManifestState, edit: &Edit) -> Result<(), Void> {
+fn check_removals(state: &ManifestState, edit: &Edit) -> Result<(), Void> {
     let mut seen = BTreeSet::new();
     for file in &edit.remove {
         if !state.live.contains_key(file) || !seen.insert(file) {
@@ -49,8 +49,12 @@ fn removals(state: &ManifestState, edit: &Edit) -> Result<(), Void> {
     Ok(())
 }
 
-/// The rules for files that are added, staged ones included.
-pub(super) fn additions(state: &ManifestState, delta: &Delta, edit: &Edit) -> Result<(), Void> {
+/// Checks files that are added, staged ones included.
+pub(super) fn check_additions(
+    state: &ManifestState,
+    delta: &Delta,
+    edit: &Edit,
+) -> Result<(), Void> {
     let removed: BTreeSet<&FileRef> = edit.remove.iter().collect();
     let published = published(delta);
     let mut seen = BTreeSet::new();
@@ -58,24 +62,24 @@ pub(super) fn additions(state: &ManifestState, delta: &Delta, edit: &Edit) -> Re
         let reference = file.reference();
         let known = FileKnowledge::of(state, file.file_id, &published);
         let still_live = state.live.contains_key(&reference) && !removed.contains(&reference);
-        if still_live || known.gone || known.staged || !seen.insert(reference) {
+        if still_live || known.removed || known.staged || !seen.insert(reference) {
             return Err(Void::FileKnown { file: file.file_id });
         }
         if !known.live && !known.published && file.origin == state.dir {
-            above_floor(state, file.file_id.0)?;
+            check_above_floor(state, file.file_id.0)?;
             for index in &file.indexes {
-                above_floor(state, index.index_id)?;
+                check_above_floor(state, index.index_id)?;
             }
         }
     }
     Ok(())
 }
 
-/// What a state knows of a file id, whatever the clip.
+/// References to a file id in a state, with any clip.
 struct FileKnowledge {
     live: bool,
-    /// It was live and is no more: its object may be gone.
-    gone: bool,
+    /// It was live and was removed: its object may be deleted.
+    removed: bool,
     /// It is staged in an area that this delta does not publish.
     staged: bool,
     /// It is staged in an area that this delta publishes.
@@ -88,18 +92,20 @@ impl FileKnowledge {
         let live = state.live.range(&first..).next().is_some_and(|(key, _)| key.file_id == file);
         let removed =
             state.removed.range(&first..).next().is_some_and(|(key, _)| key.file_id == file);
-        let (mut staged, mut published) = (false, false);
+        let mut staged = false;
+        let mut published = false;
         for (id, area) in &state.areas {
             let named = area.actions.iter().any(|action| match &action.kind {
                 ActionKind::Edit(edit) => edit.add.iter().any(|added| added.file_id == file),
                 _ => false,
             });
-            match publishing.contains(id) {
-                true => published |= named,
-                false => staged |= named,
+            if publishing.contains(id) {
+                published |= named;
+            } else {
+                staged |= named;
             }
         }
-        Self { live, gone: removed && !live, staged, published }
+        Self { live, removed: removed && !live, staged, published }
     }
 }
 
@@ -111,15 +117,16 @@ fn published(delta: &Delta) -> BTreeSet<AreaId> {
     delta.actions.iter().filter_map(|action| area(&action.kind)).collect()
 }
 
-/// Garbage collection may have deleted any object that is older than the floor and was not named.
-fn above_floor(state: &ManifestState, id: Uuid) -> Result<(), Void> {
+/// Refuses ids below the floor: garbage collection may have deleted any object that is older than
+/// the floor and was not referenced.
+fn check_above_floor(state: &ManifestState, id: Uuid) -> Result<(), Void> {
     if id_time_ms(id) < state.gc_floor_ms {
         return Err(Void::BelowFloor { file: FileId(id), floor_ms: state.gc_floor_ms });
     }
     Ok(())
 }
 
-fn indexes(state: &ManifestState, edit: &Edit) -> Result<(), Void> {
+fn check_indexes(state: &ManifestState, edit: &Edit) -> Result<(), Void> {
     let schema = state.table.as_ref().map(|table| table.schema.version());
     let mut seen = BTreeSet::new();
     for (reference, index) in &edit.add_indexes {
@@ -135,13 +142,13 @@ fn indexes(state: &ManifestState, edit: &Edit) -> Result<(), Void> {
         if twice || !seen.insert(index.index_id) {
             return Err(Void::FileKnown { file: FileId(index.index_id) });
         }
-        above_floor(state, index.index_id)?;
+        check_above_floor(state, index.index_id)?;
     }
     Ok(())
 }
 
-/// A job's outputs stand for its inputs and for nothing else.
-fn swap(state: &ManifestState, delta: &Delta, edit: &Edit) -> Result<(), Void> {
+/// Checks that a job's outputs replace its inputs and nothing else.
+fn check_swap(state: &ManifestState, delta: &Delta, edit: &Edit) -> Result<(), Void> {
     if edit.remove.is_empty() {
         if edit.add.is_empty() {
             return Ok(());
@@ -156,17 +163,18 @@ fn swap(state: &ManifestState, delta: &Delta, edit: &Edit) -> Result<(), Void> {
     for file in &edit.add {
         let refuse = |why| Err(Void::NotASwap { file: file.file_id, why });
         if file.clip.intersection(&hull) != file.clip {
-            return refuse("its clip range reaches beyond theirs");
+            return refuse("its clip range exceeds theirs");
         }
         if file.max_sequence() > newest {
-            return refuse("it holds newer rows than they");
+            return refuse("it has newer rows");
         }
     }
     Ok(())
 }
 
-/// A job that knows an older schema than a file that it merges drops the columns that it lacks.
-/// Versions count within a table, and a file that only changes its reference is not written anew.
+/// Refuses outputs under an older schema than the inputs: such a job would drop the columns that it
+/// does not know. Versions count within a table, and a file that only changes its reference is not
+/// rewritten.
 pub(super) fn keeps_schemas(state: &ManifestState, delta: &Delta) -> Result<(), Void> {
     let Author::Job(_) = delta.author else { return Ok(()) };
     for action in &delta.actions {
@@ -181,7 +189,7 @@ pub(super) fn keeps_schemas(state: &ManifestState, delta: &Delta) -> Result<(), 
                     && input.schema_version > file.schema_version
             };
             if inputs.iter().any(newer) {
-                let why = "it was written under an older schema than they";
+                let why = "it has an older schema";
                 return Err(Void::NotASwap { file: file.file_id, why });
             }
         }
@@ -189,8 +197,8 @@ pub(super) fn keeps_schemas(state: &ManifestState, delta: &Delta) -> Result<(), 
     Ok(())
 }
 
-/// The rules for dropping whole files because they have expired.
-pub(super) fn expiry(state: &ManifestState, files: &[FileRef]) -> Result<(), Void> {
+/// Checks that whole files may be dropped because they have expired.
+pub(super) fn check_expiry(state: &ManifestState, files: &[FileRef]) -> Result<(), Void> {
     let allowed = state.table.as_ref().is_some_and(|table| {
         let schema = &table.schema;
         table.options.write_mode == WriteMode::AppendOnly

@@ -1,12 +1,13 @@
-//! What actions do to the state once the rules have let them through. Nothing here can fail.
+//! Effects of actions on the state, applied after the rules have accepted them. Nothing here can
+//! fail.
 
 use tidewater_common::ids::Sequence;
 
 use crate::file_meta::{FileMeta, FileRef};
 use crate::hooks::RemovalReason;
-use crate::manifest::state::{Area, Owner, RemovedFile, TableState};
+use crate::manifest::state::{RegionOwner, RemovedFile, StagingArea, TableState};
 use crate::manifest::{
-    Action, ActionKind, AreaId, AreaStep, Closed, Delta, Edit, ManifestState, Truncate,
+    Action, ActionKind, AreaId, AreaOutcome, AreaStep, Delta, Edit, ManifestState, Truncate,
 };
 
 /// Records an action in its area.
@@ -16,10 +17,11 @@ pub(super) fn stage(state: &mut ManifestState, area: AreaId, action: &Action) {
     }
 }
 
-/// Carries an action out.
-pub(super) fn take(state: &mut ManifestState, delta: &Delta, kind: &ActionKind) {
-    // A clock that is behind must not take the grace away from what it removes: scans that began
-    // just before still read it. So nothing goes earlier than anything before it in the manifest.
+/// Applies an action.
+pub(super) fn apply_action(state: &mut ManifestState, delta: &Delta, kind: &ActionKind) {
+    // A slow clock must not shorten the grace period of the files that this delta removes: scans
+    // that began just before still read them. So no removal is dated earlier than anything before
+    // it in the manifest.
     let at_ms = delta.time_ms.max(state.time_ms).max(state.gc_floor_ms);
     match kind {
         ActionKind::Alter { schema, options } => {
@@ -27,18 +29,18 @@ pub(super) fn take(state: &mut ManifestState, delta: &Delta, kind: &ActionKind) 
             state.table = Some(TableState { schema, options: options.clone() });
         }
         ActionKind::PartitionExprChange { range } => state.range = Some(range.clone()),
-        ActionKind::Edit(edit) => take_edit(state, at_ms, edit),
+        ActionKind::Edit(edit) => apply_edit(state, at_ms, edit),
         ActionKind::Truncate(Truncate::UpTo(sequence)) => truncate(state, at_ms, *sequence),
         ActionKind::Truncate(Truncate::Files(files)) => {
             for file in files {
-                remove(state, at_ms, file, RemovalReason::Truncate);
+                remove_file(state, at_ms, file, RemovalReason::Truncate);
             }
         }
         ActionKind::Remove => {
             state.removed_at_ms = Some(at_ms);
             let files: Vec<FileRef> = state.live.keys().cloned().collect();
             for file in &files {
-                remove(state, at_ms, file, RemovalReason::Drop);
+                remove_file(state, at_ms, file, RemovalReason::Drop);
             }
             close_areas(state, |_| true);
         }
@@ -47,35 +49,36 @@ pub(super) fn take(state: &mut ManifestState, delta: &Delta, kind: &ActionKind) 
                 // An area that no log entry opened ends with its owner.
                 close_areas(state, |area| !area.logged);
             }
-            state.owner = Some(Owner { epoch: *owner, group: *group });
+            state.owner = Some(RegionOwner { epoch: *owner, group: *group });
         }
         ActionKind::GcFloor { floor_ms } => {
             state.gc_floor_ms = state.gc_floor_ms.max(*floor_ms);
             let floor_ms = state.gc_floor_ms;
-            // Their objects are garbage from here on, and the floor refuses their ids.
+            // Their objects are garbage from now on, and the floor refuses their ids.
             state.removed.retain(|_, removed| removed.at_ms >= floor_ms);
         }
         ActionKind::Area { area, step } => match step {
             AreaStep::Open { logged, deadline_ms } => {
-                let (logged, deadline_ms) = (*logged, *deadline_ms);
-                state.areas.insert(*area, Area { logged, deadline_ms, actions: Vec::new() });
+                let area_state =
+                    StagingArea { logged: *logged, deadline_ms: *deadline_ms, actions: Vec::new() };
+                state.areas.insert(*area, area_state);
             }
             AreaStep::Publish => {
                 state.areas.remove(area);
-                state.closed_areas.insert(*area, Closed::Published);
+                state.closed_areas.insert(*area, AreaOutcome::Published);
             }
             AreaStep::Abandon => {
                 state.areas.remove(area);
-                state.closed_areas.insert(*area, Closed::GivenUp);
+                state.closed_areas.insert(*area, AreaOutcome::Abandoned);
             }
             AreaStep::Merged(_) => {}
         },
     }
 }
 
-fn take_edit(state: &mut ManifestState, at_ms: u64, edit: &Edit) {
+fn apply_edit(state: &mut ManifestState, at_ms: u64, edit: &Edit) {
     for file in &edit.remove {
-        remove(state, at_ms, file, RemovalReason::Compaction);
+        remove_file(state, at_ms, file, RemovalReason::Compaction);
     }
     for file in &edit.add {
         let reference = file.reference();
@@ -105,18 +108,18 @@ fn take_edit(state: &mut ManifestState, at_ms: u64, edit: &Edit) {
 fn truncate(state: &mut ManifestState, at_ms: u64, sequence: Sequence) {
     state.truncated = state.truncated.max(sequence);
     state.flushed = state.flushed.max(sequence);
-    let dead: Vec<FileRef> = state
+    let truncated: Vec<FileRef> = state
         .live
         .iter()
         .filter(|(_, file)| file.max_sequence() <= sequence)
         .map(|(reference, _)| reference.clone())
         .collect();
-    for file in &dead {
-        remove(state, at_ms, file, RemovalReason::Truncate);
+    for file in &truncated {
+        remove_file(state, at_ms, file, RemovalReason::Truncate);
     }
 }
 
-fn remove(state: &mut ManifestState, at_ms: u64, file: &FileRef, reason: RemovalReason) {
+fn remove_file(state: &mut ManifestState, at_ms: u64, file: &FileRef, reason: RemovalReason) {
     if let Some(meta) = state.live.remove(file) {
         state.removed.insert(file.clone(), removed(&meta, at_ms, reason));
     }
@@ -127,11 +130,11 @@ fn removed(file: &FileMeta, at_ms: u64, reason: RemovalReason) -> RemovedFile {
     RemovedFile { origin: file.origin, at_ms, reason, indexes }
 }
 
-fn close_areas(state: &mut ManifestState, ends: impl Fn(&Area) -> bool) {
+fn close_areas(state: &mut ManifestState, ends: impl Fn(&StagingArea) -> bool) {
     let ended: Vec<AreaId> =
         state.areas.iter().filter(|(_, area)| ends(area)).map(|(id, _)| *id).collect();
     for id in ended {
         state.areas.remove(&id);
-        state.closed_areas.insert(id, Closed::GivenUp);
+        state.closed_areas.insert(id, AreaOutcome::Abandoned);
     }
 }

@@ -12,27 +12,27 @@ use crate::manifest::{Action, AreaId, Author, Change, Edit, ProcedureStep};
 
 const AREA: AreaId = AreaId(Uuid::from_u128(4));
 
-fn push(state: &mut ManifestState, change: Change) -> Outcome {
+fn push(state: &mut ManifestState, change: Change) -> ReplayOutcome {
     let delta = delta(state.version.get() + 1, change);
     apply(state, &delta)
 }
 
-/// Replays changes of which each must take effect.
+/// Replays changes, each of which must take effect.
 fn state(changes: Vec<Change>) -> ManifestState {
     let mut state = ManifestState::empty(DIR);
     for change in changes {
-        assert_eq!(push(&mut state, change.clone()), Outcome::Applied, "{change:?}");
+        assert_eq!(push(&mut state, change.clone()), ReplayOutcome::Applied, "{change:?}");
     }
     state
 }
 
-/// The change must be void for that reason, and leave everything but version and slot as it was.
+/// Asserts that the change is void for that reason and changes only version and slot.
 #[track_caller]
-fn void(state: &ManifestState, change: Change, reason: Void) {
+fn assert_void(state: &ManifestState, change: Change, reason: Void) {
     let mut after = state.clone();
     let delta = delta(state.version.get() + 1, change);
     assert_eq!(check(state, &delta), Err(reason.clone()));
-    assert_eq!(apply(&mut after, &delta), Outcome::Void(reason));
+    assert_eq!(apply(&mut after, &delta), ReplayOutcome::Void(reason));
     assert_eq!(after.version, delta.version);
     assert!(after.names(delta.version, delta.writer), "a void delta keeps its slot");
     after.version = state.version;
@@ -77,7 +77,7 @@ fn stage(edit: Edit) -> Change {
 }
 
 #[test]
-fn a_region_is_made_of_what_was_committed() {
+fn state_contains_all_committed_changes() {
     let state = with(vec![flush(1, 1), flush(1, 2), by_job(edit(vec![file(1)], &[&file(1)]))]);
     assert_eq!(state.version.get(), 5);
     assert_eq!(state.table.as_ref().unwrap().schema, schema(1));
@@ -89,37 +89,40 @@ fn a_region_is_made_of_what_was_committed() {
 }
 
 #[test]
-fn a_later_fence_voids_what_an_earlier_owner_commits() {
+fn fence_voids_deltas_of_earlier_owners() {
     let state = with(vec![fence(3)]);
     for late in [flush(1, 1), owned(ActionKind::Remove), fence(2)] {
         let Author::Owner(own) = late.author else { unreachable!() };
-        void(&state, late, Void::Fenced { own, later: owner(3) });
+        assert_void(&state, late, Void::Fenced { own, later: owner(3) });
     }
     let mut other = fence(3);
     other.actions = vec![Action::live(ActionKind::Fence { owner: owner(3), group: GroupId(99) })];
-    void(&state, other, Void::Fenced { own: owner(3), later: owner(3) });
+    assert_void(&state, other, Void::Fenced { own: owner(3), later: owner(3) });
     // Jobs and the system are not fenced.
     let mut after = state.clone();
-    assert_eq!(push(&mut after, system(ActionKind::GcFloor { floor_ms: 1 })), Outcome::Applied);
-    assert_eq!(push(&mut after, flush(3, 1)), Outcome::Applied);
+    assert_eq!(
+        push(&mut after, system(ActionKind::GcFloor { floor_ms: 1 })),
+        ReplayOutcome::Applied
+    );
+    assert_eq!(push(&mut after, flush(3, 1)), ReplayOutcome::Applied);
 }
 
 #[test]
-fn an_owner_fences_before_all_else() {
-    void(&ManifestState::empty(DIR), create(1), Void::NotFenced { own: owner(1) });
-    void(&with(vec![]), flush(2, 1), Void::NotFenced { own: owner(2) });
-    let mut stranger = fence(1);
-    stranger.author = Author::Owner(owner(7));
+fn owner_must_fence_before_its_first_delta() {
+    assert_void(&ManifestState::empty(DIR), create(1), Void::NotFenced { own: owner(1) });
+    assert_void(&with(vec![]), flush(2, 1), Void::NotFenced { own: owner(2) });
+    let mut foreign = fence(1);
+    foreign.author = Author::Owner(owner(7));
     let what = "fence for another owner";
-    void(&with(vec![]), stranger, Void::NotAllowed { author: "an owner", what });
+    assert_void(&with(vec![]), foreign, Void::NotAllowed { author: "an owner", what });
 }
 
 #[test]
-fn jobs_only_swap_and_index() {
+fn jobs_may_only_replace_files_and_add_indexes() {
     let state = with(vec![flush(1, 1), flush(1, 2)]);
     let job = |kind| Change { author: by_job(Edit::default()).author, ..owned(kind) };
     let not_allowed = |what| Void::NotAllowed { author: "a job", what };
-    let other = "do anything but swap live files for others or add an index";
+    let other = "do anything but replace live files or add an index";
     for kind in [
         ActionKind::Remove,
         ActionKind::GcFloor { floor_ms: 1 },
@@ -128,37 +131,40 @@ fn jobs_only_swap_and_index() {
         ActionKind::Fence { owner: owner(9), group: GROUP },
         ActionKind::PartitionExprChange { range: KeyRange::whole() },
     ] {
-        void(&state, job(kind), not_allowed(other));
+        assert_void(&state, job(kind), not_allowed(other));
     }
     let flushing = Edit { flushed: Some(Sequence(99)), ..edit(vec![file(3)], &[&file(1)]) };
-    void(&state, by_job(flushing), not_allowed("flush"));
+    assert_void(&state, by_job(flushing), not_allowed("flush"));
     let adding = edit(vec![file(3)], &[]);
-    void(&state, by_job(adding), not_allowed("add files without removing any"));
+    assert_void(&state, by_job(adding), not_allowed("add files without removing any"));
     let newer = edit(vec![file(3)], &[&file(1), &file(2)]);
-    let why = "it holds newer rows than they";
-    void(&state, by_job(newer), Void::NotASwap { file: file(3).file_id, why });
+    let why = "it has newer rows";
+    assert_void(&state, by_job(newer), Void::NotASwap { file: file(3).file_id, why });
 }
 
 #[test]
-fn a_swap_stays_within_the_clip_of_its_inputs() {
+fn job_outputs_must_stay_within_the_inputs_clip() {
     let clip = KeyRange::new([5], Some(vec![9]));
     let input = FileMeta { clip: clip.clone(), ..file(1) };
     let first = by_owner(1, Edit { flushed: Some(Sequence(19)), ..edit(vec![input.clone()], &[]) });
     let state = with(vec![first]);
     let output = |clip| FileMeta { file_id: file_id(1_000_050, 50), clip, ..file(1) };
     let wide = edit(vec![output(KeyRange::whole())], &[&input]);
-    let why = "its clip range reaches beyond theirs";
-    void(&state, by_job(wide), Void::NotASwap { file: file_id(1_000_050, 50), why });
-    // The same file under another clip range is not what is live.
+    let why = "its clip range exceeds theirs";
+    assert_void(&state, by_job(wide), Void::NotASwap { file: file_id(1_000_050, 50), why });
+    // The same file with another clip range is not live.
     let unclipped = edit(vec![output(clip.clone())], &[&file(1)]);
-    void(&state, by_job(unclipped), Void::InputsGone { file: file(1).file_id });
+    assert_void(&state, by_job(unclipped), Void::InputsGone { file: file(1).file_id });
     let mut after = state;
-    assert_eq!(push(&mut after, by_job(edit(vec![output(clip)], &[&input]))), Outcome::Applied);
+    assert_eq!(
+        push(&mut after, by_job(edit(vec![output(clip)], &[&input]))),
+        ReplayOutcome::Applied
+    );
     assert_eq!(after.removed.len(), 1);
 }
 
 #[test]
-fn no_merge_under_an_older_schema_is_committed() {
+fn compaction_under_an_older_schema_is_refused() {
     let live = |input: &FileMeta| {
         let add = edit(vec![input.clone()], &[]);
         with(vec![by_owner(1, Edit { flushed: Some(Sequence(19)), ..add })])
@@ -169,20 +175,20 @@ fn no_merge_under_an_older_schema_is_committed() {
         delta(state.version.get() + 1, by_job(edit(vec![output.clone()], &[input])))
     };
     let older = FileMeta { file_id: file_id(1_000_050, 50), ..file(1) };
-    let why = "it was written under an older schema than they";
+    let why = "it has an older schema";
     let refused = Err(Void::NotASwap { file: older.file_id, why });
     assert_eq!(check(&state, &swap(&state, &older, &newer)), refused);
-    // One that is there already is replayed as it always was.
+    // A delta that is already committed is replayed as before.
     let mut replayed = state.clone();
     let delta = swap(&state, &older, &newer);
-    assert_eq!(apply(&mut replayed, &delta), Outcome::Applied);
+    assert_eq!(apply(&mut replayed, &delta), ReplayOutcome::Applied);
     for version in [2, 3] {
         let output = FileMeta { schema_version: SchemaVersion(version), ..older.clone() };
         assert_eq!(check(&state, &swap(&state, &output, &newer)), Ok(()));
     }
     let relabelled = FileMeta { level: 1, ..newer.clone() };
     assert_eq!(check(&state, &swap(&state, &relabelled, &newer)), Ok(()));
-    // Another table counts its schemas by itself.
+    // Another table numbers its schemas independently.
     let table_id = tidewater_common::ids::TableId(DIR.table_id.0 + 1);
     let origin = crate::layout::RegionDir { table_id, ..DIR };
     let copied = FileMeta { origin, ..newer };
@@ -191,46 +197,46 @@ fn no_merge_under_an_older_schema_is_committed() {
 }
 
 #[test]
-fn inputs_that_are_gone_void_a_compaction() {
+fn compaction_of_removed_inputs_is_void() {
     let swap =
         by_job(edit(vec![FileMeta { file_id: file_id(1_000_050, 50), ..file(1) }], &[&file(1)]));
     let gone = Void::InputsGone { file: file(1).file_id };
-    void(&with(vec![]), swap.clone(), gone.clone());
+    assert_void(&with(vec![]), swap.clone(), gone.clone());
     let truncated = owned(ActionKind::Truncate(Truncate::UpTo(Sequence(19))));
-    void(&with(vec![flush(1, 1), truncated]), swap.clone(), gone.clone());
-    void(&with(vec![flush(1, 1), swap.clone()]), swap.clone(), gone);
-    void(&with(vec![flush(1, 1), owned(ActionKind::Remove)]), swap, Void::Removed);
+    assert_void(&with(vec![flush(1, 1), truncated]), swap.clone(), gone.clone());
+    assert_void(&with(vec![flush(1, 1), swap.clone()]), swap.clone(), gone);
+    assert_void(&with(vec![flush(1, 1), owned(ActionKind::Remove)]), swap, Void::Removed);
     let twice = edit(vec![], &[&file(1), &file(1)]);
     let gone = Void::InputsGone { file: file(1).file_id };
-    void(&with(vec![flush(1, 1)]), by_owner(1, twice), gone);
+    assert_void(&with(vec![flush(1, 1)]), by_owner(1, twice), gone);
 }
 
 #[test]
-fn nothing_is_flushed_twice() {
+fn rows_are_not_flushed_twice() {
     let state = with(vec![flush(1, 1), flush(1, 2)]);
     let again = Void::AlreadyFlushed { flushed: Sequence(29) };
-    void(&state, flush(1, 2), again.clone());
+    assert_void(&state, flush(1, 2), again.clone());
     // The same rows under another id, with or without newer ones.
     let other = FileMeta { file_id: file_id(1_000_050, 50), ..file(2) };
     let same = Edit { flushed: Some(Sequence(29)), ..edit(vec![other.clone()], &[]) };
-    void(&state, by_owner(1, same), again.clone());
+    assert_void(&state, by_owner(1, same), again.clone());
     let wider = Edit { flushed: Some(Sequence(39)), ..edit(vec![other], &[]) };
-    void(&state, by_owner(1, wider), again);
+    assert_void(&state, by_owner(1, wider), again);
 }
 
 #[test]
-fn a_file_is_added_once() {
+fn file_is_added_once() {
     let state = with(vec![flush(1, 1), flush(1, 2), by_owner(1, edit(vec![], &[&file(1)]))]);
     for known in [file(1), file(2)] {
         let known_id = Void::FileKnown { file: known.file_id };
-        void(&state, by_owner(1, edit(vec![known], &[])), known_id);
+        assert_void(&state, by_owner(1, edit(vec![known], &[])), known_id);
     }
     let twice = edit(vec![file(3), file(3)], &[]);
-    void(&state, by_owner(1, twice), Void::FileKnown { file: file(3).file_id });
+    assert_void(&state, by_owner(1, twice), Void::FileKnown { file: file(3).file_id });
 }
 
 #[test]
-fn flushed_and_truncated_never_go_back() {
+fn flushed_and_truncated_never_decrease() {
     let truncate = |sequence| owned(ActionKind::Truncate(Truncate::UpTo(Sequence(sequence))));
     let state = with(vec![flush(1, 1), truncate(50), truncate(20)]);
     assert_eq!((state.flushed, state.truncated), (Sequence(50), Sequence(50)));
@@ -239,88 +245,88 @@ fn flushed_and_truncated_never_go_back() {
 }
 
 #[test]
-fn a_truncation_kills_what_is_committed_after_it() {
+fn truncation_removes_older_rows_added_after_it() {
     let truncate = owned(ActionKind::Truncate(Truncate::UpTo(Sequence(39))));
     let mut state = with(vec![truncate]);
     // Bulk files keep their sequences; a stamp above the truncation saves a file.
     let stamp = Some(Stamp { sequence: Sequence(60), epoch: Default::default() });
     let saved = FileMeta { stamp, ..file(2) };
     let adopted = edit(vec![file(1), file(3), file(5), saved.clone()], &[]);
-    assert_eq!(push(&mut state, by_owner(1, adopted)), Outcome::Applied);
+    assert_eq!(push(&mut state, by_owner(1, adopted)), ReplayOutcome::Applied);
     let live: Vec<_> = state.files().map(|file| file.file_id).collect();
     assert_eq!(live, [saved.file_id, file(5).file_id]);
     assert_eq!(state.removed.len(), 2);
 }
 
 #[test]
-fn whole_files_expire_only_where_that_brings_nothing_back() {
+fn files_expire_only_if_no_older_version_reappears() {
     let expire = owned(ActionKind::Truncate(Truncate::Files(vec![file(1).reference()])));
-    void(&with(vec![flush(1, 1)]), expire.clone(), Void::NoExpiry);
+    assert_void(&with(vec![flush(1, 1)]), expire.clone(), Void::NoExpiry);
     let options = TableOptions::append_only();
     let append = owned(ActionKind::Alter { schema: Box::new(schema(1)), options });
     let state = with(vec![append, flush(1, 2)]);
-    void(&state, expire, Void::InputsGone { file: file(1).file_id });
+    assert_void(&state, expire, Void::InputsGone { file: file(1).file_id });
     let expire = owned(ActionKind::Truncate(Truncate::Files(vec![file(2).reference()])));
     let mut after = state;
-    assert_eq!(push(&mut after, expire), Outcome::Applied);
+    assert_eq!(push(&mut after, expire), ReplayOutcome::Applied);
     assert!(after.live.is_empty());
     assert_eq!(after.flushed, Sequence(29));
 }
 
 #[test]
-fn removal_is_final() {
+fn region_removal_is_final() {
     let state = with(vec![flush(1, 1), open_area(true), owned(ActionKind::Remove)]);
     assert!(state.is_removed());
     assert!(state.live.is_empty() && state.areas.is_empty());
     assert_eq!(state.removed.len(), 1);
     for late in [fence(9), flush(1, 2), owned(ActionKind::Remove)] {
-        void(&state, late, Void::Removed);
+        assert_void(&state, late, Void::Removed);
     }
-    void(&state, system(ActionKind::GcFloor { floor_ms: 9 }), Void::Removed);
+    assert_void(&state, system(ActionKind::GcFloor { floor_ms: 9 }), Void::Removed);
 }
 
 #[test]
-fn the_floor_refuses_old_ids_of_the_own_directory_only() {
+fn floor_refuses_old_ids_of_its_own_directory() {
     let floor = |floor_ms| system(ActionKind::GcFloor { floor_ms });
     let state = with(vec![flush(1, 1), floor(1_000_003), floor(1_000_001)]);
     assert_eq!(state.gc_floor_ms, 1_000_003);
     let below = Void::BelowFloor { file: file(2).file_id, floor_ms: 1_000_003 };
-    void(&state, flush(1, 2), below);
+    assert_void(&state, flush(1, 2), below);
     let foreign = |number| FileMeta {
         origin: crate::layout::RegionDir { region_id: RegionId(11), ..DIR },
         ..file(number)
     };
     let random = FileMeta { file_id: tidewater_common::ids::FileId(Uuid::from_u128(3)), ..file(3) };
     let refused = Void::BelowFloor { file: random.file_id, floor_ms: 1_000_003 };
-    void(&state, by_owner(1, edit(vec![random], &[])), refused);
+    assert_void(&state, by_owner(1, edit(vec![random], &[])), refused);
     let mut after = state;
     // A known file may change its reference.
     let relabelled = FileMeta { level: 1, ..file(1) };
     let swap = by_job(edit(vec![relabelled], &[&file(1)]));
     for change in [flush(1, 3), by_owner(1, edit(vec![foreign(2)], &[])), swap] {
-        assert_eq!(push(&mut after, change), Outcome::Applied);
+        assert_eq!(push(&mut after, change), ReplayOutcome::Applied);
     }
 }
 
 #[test]
-fn removed_files_are_remembered_until_the_floor_passes_them() {
+fn removed_files_are_recorded_until_the_floor_passes() {
     let floor = |floor_ms| system(ActionKind::GcFloor { floor_ms });
     let removal = by_owner(1, edit(vec![], &[&file(1)]));
     // The removal is delta 4: at 5,000,004 ms.
     let mut state = with(vec![flush(1, 1), removal, floor(5_000_004)]);
     assert_eq!(state.removed.len(), 1);
-    assert_eq!(push(&mut state, floor(5_000_005)), Outcome::Applied);
+    assert_eq!(push(&mut state, floor(5_000_005)), ReplayOutcome::Applied);
     assert!(state.removed.is_empty());
     let below = Void::BelowFloor { file: file(1).file_id, floor_ms: 5_000_005 };
-    void(&state, by_owner(1, edit(vec![file(1)], &[])), below);
+    assert_void(&state, by_owner(1, edit(vec![file(1)], &[])), below);
 }
 
-// Scans that began just before would find their files gone.
+// Scans that began just before would lose their files.
 #[test]
-fn a_slow_clock_does_not_shorten_the_grace_of_what_it_removes() {
+fn slow_clock_does_not_shorten_the_grace_period() {
     let slow = |state: &mut ManifestState, change: Change| {
         let delta = Delta { time_ms: 0, ..delta(state.version.get() + 1, change) };
-        assert_eq!(apply(state, &delta), Outcome::Applied);
+        assert_eq!(apply(state, &delta), ReplayOutcome::Applied);
     };
     let remove = |number| by_owner(1, edit(vec![], &[&file(number)]));
     let at_ms = |state: &ManifestState, number: u64| state.removed[&file(number).reference()].at_ms;
@@ -337,7 +343,7 @@ fn a_slow_clock_does_not_shorten_the_grace_of_what_it_removes() {
 }
 
 #[test]
-fn the_system_begins_a_child_and_raises_the_floor() {
+fn system_may_create_a_child_and_raise_the_floor() {
     let parent = crate::layout::RegionDir { region_id: RegionId(11), ..DIR };
     let reference = FileMeta { origin: parent, clip: KeyRange::new([5], None), ..file(1) };
     let mut child = Change::new(
@@ -352,122 +358,126 @@ fn the_system_begins_a_child_and_raises_the_floor() {
     let state = state(vec![child.clone(), fence(1)]);
     assert_eq!(state.flushed, Sequence(19));
     assert_eq!(state.live.len(), 1);
-    let what = "do anything but raise the floor or begin a child";
-    void(&state, child, Void::NotAllowed { author: "the system", what });
-    void(&state, system(ActionKind::Remove), Void::NotAllowed { author: "the system", what });
+    let what = "do anything but raise the floor or create a child";
+    assert_void(&state, child, Void::NotAllowed { author: "the system", what });
+    assert_void(
+        &state,
+        system(ActionKind::Remove),
+        Void::NotAllowed { author: "the system", what },
+    );
 }
 
 #[test]
-fn a_sealed_region_takes_no_edit() {
+fn sealed_region_refuses_edits() {
     let range = KeyRange::new([1], Some(vec![1]));
     let seal = owned(ActionKind::PartitionExprChange { range });
     let state = with(vec![flush(1, 1), seal]);
-    void(&state, flush(1, 2), Void::Sealed);
-    void(&state, by_job(edit(vec![file(1)], &[&file(1)])), Void::Sealed);
+    assert_void(&state, flush(1, 2), Void::Sealed);
+    assert_void(&state, by_job(edit(vec![file(1)], &[&file(1)])), Void::Sealed);
     let mut after = state;
     let back = ActionKind::PartitionExprChange { range: KeyRange::whole() };
-    assert_eq!(push(&mut after, owned(back)), Outcome::Applied);
-    assert_eq!(push(&mut after, flush(1, 2)), Outcome::Applied);
+    assert_eq!(push(&mut after, owned(back)), ReplayOutcome::Applied);
+    assert_eq!(push(&mut after, flush(1, 2)), ReplayOutcome::Applied);
 }
 
 #[test]
-fn schemas_only_grow() {
+fn schema_versions_only_increase() {
     let alter = |version| {
         let options = TableOptions::upsert();
         owned(ActionKind::Alter { schema: Box::new(schema(version)), options })
     };
     let state = with(vec![alter(3)]);
-    void(&state, alter(2), Void::SchemaNotNewer { version: SchemaVersion(2) });
+    assert_void(&state, alter(2), Void::SchemaNotNewer { version: SchemaVersion(2) });
     let mut after = state;
-    assert_eq!(push(&mut after, alter(3)), Outcome::Applied);
+    assert_eq!(push(&mut after, alter(3)), ReplayOutcome::Applied);
 }
 
 #[test]
-fn repeats_of_operations_and_steps_change_nothing() {
+fn repeated_operations_and_procedure_steps_are_void() {
     let mut first = open_area(true);
     first.cause = Some(Sequence(70));
     first.procedure = Some(ProcedureStep { number: 4, step: 2 });
     let state = with(vec![first.clone()]);
     assert_eq!(state.done_through, Sequence(70));
-    void(&state, first.clone(), Void::AlreadyDone { cause: Sequence(70) });
+    assert_void(&state, first.clone(), Void::AlreadyDone { cause: Sequence(70) });
     for (number, step) in [(4, 2), (4, 1), (3, 9)] {
         let procedure = Some(ProcedureStep { number, step });
         let late = Change { cause: None, procedure, ..first.clone() };
-        void(&state, late, Void::StaleStep { number, step });
+        assert_void(&state, late, Void::StaleStep { number, step });
     }
 }
 
 #[test]
-fn an_index_joins_its_file_if_nothing_changed() {
+fn index_is_added_to_a_live_file_once() {
     let add = |file: &FileMeta, index| {
         by_job(Edit { add_indexes: vec![(file.reference(), index)], ..Edit::default() })
     };
     let mut state = with(vec![flush(1, 1)]);
-    void(&state, add(&file(2), index(1)), Void::InputsGone { file: file(2).file_id });
+    assert_void(&state, add(&file(2), index(1)), Void::InputsGone { file: file(2).file_id });
     let other = crate::file_meta::IndexMeta { schema_version: SchemaVersion(2), ..index(1) };
-    void(&state, add(&file(1), other), Void::SchemaChanged { file: file(1).file_id });
-    assert_eq!(push(&mut state, add(&file(1), index(1))), Outcome::Applied);
+    assert_void(&state, add(&file(1), other), Void::SchemaChanged { file: file(1).file_id });
+    assert_eq!(push(&mut state, add(&file(1), index(1))), ReplayOutcome::Applied);
     assert_eq!(state.files().next().unwrap().indexes, [index(1)]);
     let known = tidewater_common::ids::FileId(index(1).index_id);
-    void(&state, add(&file(1), index(1)), Void::FileKnown { file: known });
+    assert_void(&state, add(&file(1), index(1)), Void::FileKnown { file: known });
 }
 
 #[test]
-fn a_staging_area_is_invisible_until_it_is_published() {
+fn staging_area_is_invisible_until_published() {
     let stamp = Some(Stamp { sequence: Sequence(70), epoch: Default::default() });
     let bulk = FileMeta { stamp, ..file(2) };
     let mut state = with(vec![flush(1, 1), open_area(true), stage(edit(vec![bulk.clone()], &[]))]);
     assert_eq!(state.live.len(), 1);
     assert_eq!(state.areas[&AREA].actions.len(), 1);
-    // Not by another way, and not below the floor.
+    // The staged file cannot be added directly, and publication is exempt from the floor.
     let known = Void::FileKnown { file: bulk.file_id };
-    void(&state, by_owner(1, edit(vec![bulk.clone()], &[])), known);
+    assert_void(&state, by_owner(1, edit(vec![bulk.clone()], &[])), known);
     assert_eq!(
         push(&mut state, system(ActionKind::GcFloor { floor_ms: 9_000_000 })),
-        Outcome::Applied
+        ReplayOutcome::Applied
     );
     let mut publish = owned(ActionKind::Edit(edit(vec![bulk], &[])));
     publish.actions.push(Action::live(area(AreaStep::Publish)));
     publish.cause = Some(Sequence(70));
-    assert_eq!(push(&mut state, publish.clone()), Outcome::Applied);
+    assert_eq!(push(&mut state, publish.clone()), ReplayOutcome::Applied);
     assert_eq!(state.live.len(), 2);
-    void(&state, publish, Void::AlreadyDone { cause: Sequence(70) });
-    // The merge is for the record.
+    assert_void(&state, publish, Void::AlreadyDone { cause: Sequence(70) });
+    // The merged actions are for the record only.
     let merged = owned(area(AreaStep::Merged(stage(edit(vec![file(4)], &[])).actions)));
-    assert_eq!(push(&mut state, merged), Outcome::Applied);
+    assert_eq!(push(&mut state, merged), ReplayOutcome::Applied);
     assert_eq!(state.live.len(), 2);
-    void(&state, open_area(true), Void::AreaUsed { area: AREA });
-    void(&state, stage(Edit::default()), Void::AreaNotOpen { area: AREA });
+    assert_void(&state, open_area(true), Void::AreaUsed { area: AREA });
+    assert_void(&state, stage(Edit::default()), Void::AreaNotOpen { area: AREA });
 }
 
 #[test]
-fn an_area_that_no_entry_opened_ends_with_its_owner() {
+fn unlogged_staging_area_ends_with_its_owner() {
     for logged in [true, false] {
         let state = with(vec![open_area(logged), fence(1), fence(2)]);
         assert_eq!(state.areas.contains_key(&AREA), logged);
-        assert_eq!(state.closed_areas.get(&AREA), (!logged).then_some(Closed::GivenUp));
+        assert_eq!(state.closed_areas.get(&AREA), (!logged).then_some(AreaOutcome::Abandoned));
     }
     let state = with(vec![open_area(true), owned(area(AreaStep::Abandon))]);
-    void(&state, owned(area(AreaStep::Publish)), Void::AreaNotOpen { area: AREA });
+    assert_void(&state, owned(area(AreaStep::Publish)), Void::AreaNotOpen { area: AREA });
 }
 
 #[test]
-fn a_delta_of_several_actions_takes_effect_whole_or_not_at_all() {
+fn delta_of_several_actions_is_atomic() {
     let mut both = flush(1, 1);
     both.actions.push(Action::live(ActionKind::Edit(edit(vec![], &[&file(9)]))));
-    void(&with(vec![]), both, Void::InputsGone { file: file(9).file_id });
+    assert_void(&with(vec![]), both, Void::InputsGone { file: file(9).file_id });
 }
 
 #[test]
-fn slots_are_named_until_they_are_old_by_the_times_in_deltas() {
+fn slots_are_kept_for_the_retention_by_delta_times() {
     let mut state = with(vec![]);
     let mut late = delta(3, flush(1, 1));
     late.time_ms += SLOT_RETENTION_MS + 10;
-    assert_eq!(apply(&mut state, &late), Outcome::Applied);
+    assert_eq!(apply(&mut state, &late), ReplayOutcome::Applied);
     assert_eq!(state.slots.len(), 1);
-    // A slow clock does not make a delta disown itself.
+    // A delta by a slow clock still keeps its own slot.
     let slow = Delta { time_ms: 0, ..delta(4, flush(1, 2)) };
-    assert_eq!(apply(&mut state, &slow), Outcome::Applied);
+    assert_eq!(apply(&mut state, &slow), ReplayOutcome::Applied);
     assert!(state.names(slow.version, slow.writer));
 }
 
@@ -499,7 +509,7 @@ fn any_change() -> impl Strategy<Value = Change> {
 }
 
 proptest! {
-    /// S1, and what must hold of every state on the way.
+    /// S1, and the invariants of every intermediate state.
     #[test]
     fn every_checkpoint_leads_to_the_same_state(
         changes in prop::collection::vec(any_change(), 0..60),
@@ -520,7 +530,7 @@ proptest! {
             let before = states.last().unwrap();
             let mut after = before.clone();
             let outcome = apply(&mut after, delta);
-            prop_assert_eq!(check(before, delta).is_ok(), outcome == Outcome::Applied);
+            prop_assert_eq!(check(before, delta).is_ok(), outcome == ReplayOutcome::Applied);
             prop_assert!(after.flushed >= before.flushed && after.truncated >= before.truncated);
             prop_assert!(after.owner.map(|o| o.epoch) >= before.owner.map(|o| o.epoch));
             prop_assert!(after.live.values().all(|file| file.max_sequence() > after.truncated));

@@ -1,21 +1,21 @@
-//! What a merge is fed with.
+//! Input of a merge.
 
 use arrow::row::Rows;
 use tidewater_common::rows::bytes_of;
 
 use crate::row_versions::RowVersions;
 
-/// A piece of a source.
+/// A piece of a source with comparable keys.
 #[derive(Debug)]
 pub(crate) struct Chunk {
-    /// The rows, with the columns that the output shall have.
+    /// The rows, with the columns of the output.
     pub(crate) rows: RowVersions,
     /// Their comparable keys.
     pub(crate) keys: Rows,
-    /// No key occurs twice in the source that this is a piece of.
+    /// True if no key occurs twice in the source of this chunk.
     pub(crate) unique: bool,
-    /// Bytes of a row, on the average of them; at least 1. Measured once, so that counting what a
-    /// batch has gathered costs nothing per row.
+    /// Average bytes of a row; at least 1. Computed once, so that sizing a batch costs nothing per
+    /// row.
     pub(super) row_bytes: usize,
 }
 

@@ -1,12 +1,18 @@
-//! The tree of losers: who comes next, and for how long.
+//! The tree of losers: finds the next source, and how many of its rows precede all others.
 
 use std::cmp::Ordering;
 
 use super::{Chunk, Merge};
 
 impl Merge {
-    /// First row in `start + 1 .. end` that comes after the head of every other source.
-    pub(super) fn takeover(&self, winner: usize, chunk: &Chunk, start: usize, end: usize) -> usize {
+    /// Returns the first row in `start + 1 .. end` that sorts after the head of every other source.
+    pub(super) fn end_of_streak(
+        &self,
+        winner: usize,
+        chunk: &Chunk,
+        start: usize,
+        end: usize,
+    ) -> usize {
         let Some(rival) = self.runner_up(winner) else { return end };
         let Some(rival_chunk) = &self.slots[rival].chunk else { return end };
         let rival_row = self.slots[rival].position;
@@ -14,8 +20,9 @@ impl Merge {
             let order = compare(chunk, row, rival_chunk, rival_row).then(winner.cmp(&rival));
             order == Ordering::Less
         };
-        // Gallop: twice as far each time, then halve the last stretch.
-        let (mut low, mut step) = (start, 1);
+        // Gallop: double the step each time, then bisect the last interval.
+        let mut low = start;
+        let mut step = 1;
         loop {
             let probe = low + step;
             if probe >= end {
@@ -30,7 +37,7 @@ impl Merge {
         partition(low + 1, end, wins)
     }
 
-    /// The best of the other sources: it must have lost against the winner.
+    /// The best of the other sources, which must have lost against the winner.
     fn runner_up(&self, winner: usize) -> Option<usize> {
         let mut node = (winner + self.slots.len()) / 2;
         let mut best: Option<usize> = None;
@@ -45,7 +52,8 @@ impl Merge {
     }
 
     fn beats(&self, a: usize, b: usize) -> bool {
-        let (left, right) = (&self.slots[a], &self.slots[b]);
+        let left = &self.slots[a];
+        let right = &self.slots[b];
         match (&left.chunk, &right.chunk) {
             (Some(x), Some(y)) => {
                 compare(x, left.position, y, right.position).then(a.cmp(&b)) == Ordering::Less
@@ -69,7 +77,8 @@ impl Merge {
         }
         self.tree = vec![0; sources];
         for node in (1..sources).rev() {
-            let (a, b) = (winners[2 * node], winners[2 * node + 1]);
+            let a = winners[2 * node];
+            let b = winners[2 * node + 1];
             let (winner, loser) = if self.beats(a, b) { (a, b) } else { (b, a) };
             winners[node] = winner;
             self.tree[node] = loser;
@@ -91,7 +100,7 @@ impl Merge {
     }
 }
 
-/// By key, and within a key the newest first.
+/// Compares two rows by key, and within a key newest first.
 fn compare(a: &Chunk, row_a: usize, b: &Chunk, row_b: usize) -> Ordering {
     a.keys.row(row_a).data().cmp(b.keys.row(row_b).data()).then_with(|| {
         let older = a.rows.stamps().sequences.at(row_a);
@@ -100,7 +109,8 @@ fn compare(a: &Chunk, row_a: usize, b: &Chunk, row_b: usize) -> Ordering {
     })
 }
 
-/// First position in `low .. high` for which `before` does not hold, `high` if it always does.
+/// Returns the first position in `low .. high` for which `before` is false, `high` if there is
+/// none.
 fn partition(mut low: usize, mut high: usize, before: impl Fn(usize) -> bool) -> usize {
     while low < high {
         let middle = low + (high - low) / 2;

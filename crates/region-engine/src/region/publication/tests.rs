@@ -1,7 +1,7 @@
 use uuid::Uuid;
 
 use super::*;
-use crate::manifest::replay::{Outcome, apply};
+use crate::manifest::replay::{ReplayOutcome, apply};
 use crate::manifest::samples::*;
 use crate::region::Cause;
 
@@ -25,7 +25,7 @@ fn staged() -> ManifestState {
 
 fn take(state: &mut ManifestState, change: Change) {
     let delta = delta(state.version.get() + 1, change);
-    assert_eq!(apply(state, &delta), Outcome::Applied);
+    assert_eq!(apply(state, &delta), ReplayOutcome::Applied);
 }
 
 fn pending(obligation: Obligation) -> Pending {
@@ -53,7 +53,9 @@ fn files_get_the_sequences_of_their_publication_and_copies_keep_theirs() {
         take(&mut state, change);
         assert_eq!(sequences(&state), expected);
         assert_eq!(state.done_through, Sequence(1_000));
-        assert!(state.areas.is_empty() && state.closed_areas.get(&AREA) == Some(Closed::Published));
+        assert!(
+            state.areas.is_empty() && state.closed_areas.get(&AREA) == Some(AreaOutcome::Published)
+        );
     }
 }
 

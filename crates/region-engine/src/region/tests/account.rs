@@ -16,7 +16,7 @@ use super::model::{Copied, bulk_rows, copy, take};
 use super::steps::{Step, step};
 use super::world::*;
 use crate::RegionSpec;
-use crate::gc::{Collector, GcReport, GcRequest, Kept, named};
+use crate::gc::{GarbageCollector, GcReport, GcRequest, KeepReason, named};
 use crate::histories::histories;
 use crate::layout::{RegionDir, RegionObject};
 use crate::manifest::ManifestContext;
@@ -104,12 +104,12 @@ impl Regions {
 
     /// A dry run, then a pass that must do what it said.
     async fn collect(&self, floor_ms: u64, most: usize) -> GcReport {
-        let request = GcRequest { floor_ms, dry_run: true, table: None, most };
+        let request = GcRequest { floor_ms, dry_run: true, table: None, max_deletions: most };
         let before = self.objects().await;
         let (account, garbage) = self.pass(&request).await;
         assert_eq!(self.objects().await, before, "a dry run changes nothing");
         assert_eq!(account.deleted + account.kept_objects(), before.len() as u64, "{account:?}");
-        assert_eq!(account.kept.get(&Kept::Unknown), None, "{account:?}");
+        assert_eq!(account.kept.get(&KeepReason::Unknown), None, "{account:?}");
         let needed = self.needed().await;
         assert!(needed.is_subset(&before), "gone: {:?}", needed.difference(&before));
         assert!(garbage.is_disjoint(&needed), "{:?}", garbage.intersection(&needed));
@@ -123,7 +123,7 @@ impl Regions {
 
     async fn pass(&self, request: &GcRequest) -> (GcReport, BTreeSet<Path>) {
         let (sender, mut receiver) = mpsc::channel(10_000);
-        let collector = Collector::new(env_with(self.storage.clone(), self.clock.clone()));
+        let collector = GarbageCollector::new(env_with(self.storage.clone(), self.clock.clone()));
         let report = collector.collect(request, &sender).await.unwrap();
         drop(sender);
         let mut garbage = BTreeSet::new();
@@ -198,8 +198,8 @@ impl Regions {
             self.clock.forward(100);
         }
         let report = self.collect(self.clock.now_ms(), 1_000_000).await;
-        let kept: BTreeSet<Kept> = report.kept.into_keys().collect();
-        let reasons = BTreeSet::from([Kept::Live, Kept::Staged, Kept::Manifest]);
+        let kept: BTreeSet<KeepReason> = report.kept.into_keys().collect();
+        let reasons = BTreeSet::from([KeepReason::Live, KeepReason::Staged, KeepReason::Manifest]);
         assert!(kept.is_subset(&reasons), "{kept:?}");
         for (world, _) in &mut self.worlds {
             world.reopen().await.unwrap();

@@ -9,7 +9,7 @@ use tidewater_common::schema::{TableSchema, WriteMode};
 use uuid::Uuid;
 
 use super::world::{column as column_of, *};
-use crate::bulk::{AdoptError, BulkWriter, MOST_FILES, Unfit};
+use crate::bulk::{AdoptError, BulkWriter, MAX_FILES, Unfit};
 use crate::env::{IdSource, SystemIds};
 use crate::file_meta::FileMeta;
 use crate::manifest::Void;
@@ -237,9 +237,9 @@ async fn one_file_is_named_once() {
     assert_eq!(why(&world.region, file).await, Unfit::Known);
     let error = world.region.adopt(area, &[fresh_id()], DEADLINE).await.unwrap_err();
     assert!(matches!(error, AdoptError::AreaTaken { .. }), "{error}");
-    let many: Vec<FileId> = (0..=MOST_FILES).map(|_| fresh_id()).collect();
+    let many: Vec<FileId> = (0..=MAX_FILES).map(|_| fresh_id()).collect();
     let error = world.region.adopt(new_area(), &many, DEADLINE).await.unwrap_err();
-    assert!(matches!(error, AdoptError::TooMany { files } if files == MOST_FILES + 1), "{error}");
+    assert!(matches!(error, AdoptError::TooMany { files } if files == MAX_FILES + 1), "{error}");
 }
 
 #[tokio::test]

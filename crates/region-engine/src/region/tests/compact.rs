@@ -7,7 +7,7 @@ use tidewater_common::schema::WriteMode;
 use super::world::*;
 use crate::EngineError;
 use crate::compaction::commit::commit;
-use crate::compaction::{Attempt, Compactor, ProgressSnapshot, Scope, Why};
+use crate::compaction::{Attempt, CompactionReason, Compactor, ProgressSnapshot, Scope};
 use crate::file_meta::{FileMeta, Stamp};
 use crate::hooks::SstFileInfo;
 use crate::manifest::{ActionKind, Author, Change, Edit, ManifestContext, Void};
@@ -63,7 +63,7 @@ async fn files_become_one_run_and_the_rows_stay() {
         world.check().await;
         let mut after = world.region.files();
         assert_eq!((report.files_in, report.files_out), (before.len(), after.len()));
-        assert_eq!(report.why, Why::Asked);
+        assert_eq!(report.why, CompactionReason::Asked);
         assert_eq!(report.done.rows_read, total(&before));
         assert_eq!(report.done.rows_written, total(&after));
         assert_eq!(report.done.files_written, after.len() as u64);
@@ -93,7 +93,7 @@ async fn a_delete_stays_as_long_as_older_rows_may_lie_beneath() {
     };
     flushed(&mut world, &rows(0..30, "old")).await;
     flushed(&mut world, &rows(0..30, "older")).await;
-    assert_eq!(world.compact(Scope::Due).await.unwrap().why, Why::Tier);
+    assert_eq!(world.compact(Scope::Due).await.unwrap().why, CompactionReason::Tier);
     // Level 1 holds the keys; two flushes that delete some of them meet above it.
     world.delete(&[key(3), key(4)]);
     flushed(&mut world, &rows(0..1, "new")).await;
@@ -104,7 +104,7 @@ async fn a_delete_stays_as_long_as_older_rows_may_lie_beneath() {
     assert_eq!(deletes(&world), [3]);
     world.check().await;
     // On level 1 there are two runs now; beneath them nothing.
-    assert_eq!(world.compact(Scope::Due).await.unwrap().why, Why::Tier);
+    assert_eq!(world.compact(Scope::Due).await.unwrap().why, CompactionReason::Tier);
     assert_eq!(deletes(&world), [0; 0]);
     assert_eq!(total(&world.region.files()), 27);
     world.check().await;

@@ -12,7 +12,7 @@ use uuid::Uuid;
 
 use crate::EngineError;
 use crate::compaction::commit::commit;
-use crate::compaction::{CompactionJob, OutputOptions, Why};
+use crate::compaction::{CompactionJob, CompactionReason, OutputOptions};
 use crate::file_meta::FileMeta;
 use crate::histories::histories;
 use crate::manifest::samples::*;
@@ -101,7 +101,7 @@ fn job(number: u64, inputs: Vec<FileMeta>) -> CompactionJob {
         gc_floor_ms: 0,
         output: OutputOptions { level: 1, target_file_bytes: 1 },
         window_ms: None,
-        why: Why::Tier,
+        why: CompactionReason::Tier,
     }
 }
 

@@ -178,7 +178,7 @@ async fn files_that_cannot_be_shared_are_refused() {
 
     let empty = taker(&world, 24, BASE).await;
     let unborn = RegionDir { region_id: RegionId(6), ..source };
-    assert_eq!(why(&empty, unborn).await, NotShared::Unborn);
+    assert_eq!(why(&empty, unborn).await, NotShared::ManifestEmpty);
     let error = empty.copy_from(source, 1).await.unwrap_err();
     assert!(matches!(error, AdoptError::Overdue { .. }), "{error}");
     world.region.remove().await.unwrap();

@@ -12,9 +12,9 @@ use super::elsewhere::{Elsewhere, committed_as, plugin, request};
 use super::world::*;
 use crate::compaction::{Attempt, OpenCompactionRegionRequest, Scope};
 use crate::env::{IdSource, SystemIds};
-use crate::gc::{Collector, GcRequest};
-use crate::hooks::testing::{Recorder, Seen};
-use crate::hooks::{ManifestKind, PluginSpec, Plugins, RegionHookRef};
+use crate::gc::{GarbageCollector, GcRequest};
+use crate::hooks::testing::{HookCall, Recorder};
+use crate::hooks::{HookSpec, ManifestKind, Plugins, RegionHookRef};
 use crate::index::Bloom;
 use crate::manifest::{ActionKind, AreaId, AreaStep};
 use crate::region::{Content, Publication};
@@ -155,10 +155,10 @@ impl Scenario {
     }
 
     /// The compactor runs in the process of the data node: that has hooks of its own.
-    async fn compact_elsewhere(&self, plugins: Vec<PluginSpec>) {
+    async fn compact_elsewhere(&self, plugins: Vec<HookSpec>) {
         self.flushed().await;
         let planned = self.region.plan_compaction(Scope::Whole, Epoch(0)).await.unwrap().unwrap();
-        let request = OpenCompactionRegionRequest { plugins, ..request(&self.region, 1) };
+        let request = OpenCompactionRegionRequest { hooks: plugins, ..request(&self.region, 1) };
         let env = env(self.storage.clone()).with_plugins(self.plugins.clone());
         let hook = self.passed.clone();
         let elsewhere = Elsewhere::prepared(&env, hook, request, planned.plan()).await.unwrap();
@@ -219,9 +219,10 @@ impl Scenario {
                 let orphan = dir.data(FileId(SystemIds.at(1)));
                 self.storage.put(&orphan, bytes::Bytes::from_static(b"rows")).await.unwrap();
                 let (found, _) = tokio::sync::mpsc::channel(1);
-                let request = GcRequest { floor_ms: 2, dry_run: false, table: None, most: 10 };
+                let request =
+                    GcRequest { floor_ms: 2, dry_run: false, table: None, max_deletions: 10 };
                 let env = env(self.storage.clone()).with_plugins(self.plugins.clone());
-                let report = Collector::new(env).collect(&request, &found).await.unwrap();
+                let report = GarbageCollector::new(env).collect(&request, &found).await.unwrap();
                 assert_eq!(report.deleted, 1);
             }
             Operation::Edit => {
@@ -275,7 +276,7 @@ async fn staging_is_told_as_staging_and_a_bulk_load_only_when_it_is_published() 
     scenario.recorder.take();
     scenario.region.stage_files(area, &scenario.files().await).await.unwrap();
     let seen = scenario.recorder.take();
-    let [Seen::Updated { manifest: ManifestKind::Staging, .. }] = seen.as_slice() else {
+    let [HookCall::Updated { manifest: ManifestKind::Staging, .. }] = seen.as_slice() else {
         panic!("{seen:#?}");
     };
     scenario.region.adopt(new_area(), &scenario.files().await, DEADLINE).await.unwrap();
@@ -299,7 +300,7 @@ async fn every_scenario_calls_the_hooks_that_the_table_names() {
         let files: Vec<_> = seen
             .iter()
             .filter_map(|one| match one {
-                Seen::Written(files) => Some(files.clone()),
+                HookCall::Written(files) => Some(files.clone()),
                 _ => None,
             })
             .collect();
@@ -307,7 +308,7 @@ async fn every_scenario_calls_the_hooks_that_the_table_names() {
         let updates: Vec<_> = seen
             .iter()
             .filter_map(|one| match one {
-                Seen::Updated { manifest, actions, .. } => Some((*manifest, actions.clone())),
+                HookCall::Updated { manifest, actions, .. } => Some((*manifest, actions.clone())),
                 _ => None,
             })
             .collect();
@@ -333,7 +334,8 @@ async fn a_file_is_reported_before_the_change_that_adds_it() {
     let scenario = Scenario::new().await;
     scenario.run(Operation::Flush).await;
     let seen = scenario.recorder.take();
-    let [Seen::Written(files), Seen::Updated { actions, version, .. }] = seen.as_slice() else {
+    let [HookCall::Written(files), HookCall::Updated { actions, version, .. }] = seen.as_slice()
+    else {
         panic!("{seen:#?}");
     };
     let ActionKind::Edit(edit) = &actions[0].kind else { panic!("{actions:?}") };

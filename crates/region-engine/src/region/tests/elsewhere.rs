@@ -12,19 +12,20 @@ use tokio::sync::Semaphore;
 
 use super::world::*;
 use crate::compaction::{
-    Attempt, Committed, CompactionJob, CompactionPlan, CompactionRegion, Limits,
-    OpenCompactionRegionRequest, OpenError, Scope, open_compaction_region,
+    Attempt, CommittedCompaction, CompactionJob, CompactionLimits, CompactionPlan,
+    CompactionRegion, OpenCompactionRegionRequest, OpenError, Scope, open_compaction_region,
 };
 use crate::env::RegionEnv;
 use crate::hooks::{
-    HookError, HookHome, HookKind, HookKinds, HookLimits, PluginSets, PluginSpec, RegionHook,
+    HookError, HookHome, HookKind, HookKinds, HookLimits, HookSets, HookSpec, RegionHook,
     RegionHookRef, SstFileInfo,
 };
 use crate::region::{PlannedCompaction, Settled};
 use crate::{EngineError, Region, RegionSpec};
 
 /// What a job of these tests may use.
-pub(super) const LIMITS: Limits = Limits { parallelism: 3, memory_bytes: 1 << 30 };
+pub(super) const LIMITS: CompactionLimits =
+    CompactionLimits { parallelism: 3, memory_bytes: 1 << 30 };
 
 /// A kind that knows one hook.
 #[derive(Debug)]
@@ -39,23 +40,23 @@ impl HookKind for Only {
         Ok(())
     }
 
-    fn make(&self, _: &PluginSpec, _: HookHome) -> Result<RegionHookRef, String> {
+    fn make(&self, _: &HookSpec, _: HookHome) -> Result<RegionHookRef, String> {
         Ok(self.0.clone())
     }
 }
 
 /// Kinds of a compactor: [`plugin`] asks for this hook.
-pub(super) fn sets(hook: RegionHookRef) -> PluginSets {
+pub(super) fn sets(hook: RegionHookRef) -> HookSets {
     let mut kinds = HookKinds::default();
     kinds.register(Arc::new(Only(hook))).unwrap();
     // A hook of these tests may wait for as long as it likes.
     let limits = HookLimits { time_limit: Duration::from_secs(3_600), ..HookLimits::default() };
-    PluginSets::new(kinds, HookHome { role: "compactor", node_id: NodeId(7) }, limits)
+    HookSets::new(kinds, HookHome { role: "compactor", node_id: NodeId(7) }, limits)
 }
 
-pub(super) fn plugin() -> PluginSpec {
+pub(super) fn plugin() -> HookSpec {
     let (name, kind) = ("passed".to_owned(), "only".to_owned());
-    PluginSpec { name, kind, config: Value::Null, durable: false, generation: 1 }
+    HookSpec { name, kind, config: Value::Null, durable: false, generation: 1 }
 }
 
 /// What the owner of a region asks a compactor.
@@ -67,7 +68,7 @@ pub(super) fn request(region: &Region, term: u64) -> OpenCompactionRegionRequest
         owner: (owner(term), GROUP),
         since: Epoch(0),
         limits: LIMITS,
-        plugins: vec![plugin()],
+        hooks: vec![plugin()],
     }
 }
 
@@ -152,7 +153,7 @@ impl Elsewhere {
         Self::prepared(&world.env(), hook, request, plan).await.unwrap()
     }
 
-    pub(super) async fn run(&self, attempt: &Attempt) -> Result<Committed, EngineError> {
+    pub(super) async fn run(&self, attempt: &Attempt) -> Result<CommittedCompaction, EngineError> {
         self.region.run(&self.job, LIMITS, attempt).await
     }
 }
@@ -162,7 +163,7 @@ pub(super) async fn planned(world: &World, scope: Scope) -> Option<PlannedCompac
 }
 
 /// Has a region compacted elsewhere; `None`: there was nothing to do.
-pub(super) async fn compacted(world: &World, scope: Scope) -> Option<Committed> {
+pub(super) async fn compacted(world: &World, scope: Scope) -> Option<CommittedCompaction> {
     let planned = planned(world, scope).await?;
     let elsewhere = Elsewhere::of(world, Arc::new(Silent), planned.plan()).await;
     let committed = elsewhere.run(&Attempt::default()).await.unwrap();
@@ -172,7 +173,7 @@ pub(super) async fn compacted(world: &World, scope: Scope) -> Option<Committed> 
 }
 
 /// What the owner finds of it in the manifest.
-pub(super) fn committed_as(committed: &Committed) -> Settled {
+pub(super) fn committed_as(committed: &CommittedCompaction) -> Settled {
     let files_out = committed.outputs.len();
     Settled::Committed { version: committed.manifest_version, files_out }
 }

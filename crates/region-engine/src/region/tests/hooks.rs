@@ -8,7 +8,7 @@ use tidewater_common::ids::{ManifestVersion, OwnerEpoch, RegionId, Sequence};
 use tidewater_common::schema::WriteMode;
 
 use super::world::*;
-use crate::hooks::testing::{Bad, Recorder, Seen, Vice};
+use crate::hooks::testing::{FaultyHook, HookCall, HookFault, Recorder};
 use crate::hooks::{
     HookError, ManifestKind, Plugins, RegionHook, RegionHookRef, RegionMetaActionList, RegionRole,
     SstFileInfo,
@@ -109,8 +109,9 @@ async fn a_hook_may_read_the_manifest() {
 async fn bad_hooks_change_nothing_but_their_counters() {
     let plugins = Plugins::default();
     let recorder = Recorder::new("z");
-    for (name, vice) in [("a", Vice::Panics), ("b", Vice::Hangs), ("c", Vice::Fails)] {
-        plugins.insert(Arc::new(Bad(name, vice)) as RegionHookRef).unwrap();
+    for (name, vice) in [("a", HookFault::Panics), ("b", HookFault::Hangs), ("c", HookFault::Fails)]
+    {
+        plugins.insert(Arc::new(FaultyHook(name, vice)) as RegionHookRef).unwrap();
     }
     plugins.insert(recorder.clone() as RegionHookRef).unwrap();
     let mut bad = world(Storage::memory(), &plugins).await;
@@ -157,26 +158,26 @@ async fn hooks_learn_of_a_regions_life() {
     let region = open(&storage, &plugins);
     region.load().await.unwrap();
     region.load().await.unwrap();
-    assert_eq!(recorder.take(), [Seen::Opened]);
+    assert_eq!(recorder.take(), [HookCall::Opened]);
     region.take_ownership(owner(1), GROUP).await.unwrap();
     let seen = recorder.take();
-    assert!(matches!(seen[0], Seen::Updated { .. }), "{seen:?}");
-    assert_eq!(seen[1..], [Seen::Role(Follower, Leader, owner(1))]);
+    assert!(matches!(seen[0], HookCall::Updated { .. }), "{seen:?}");
+    assert_eq!(seen[1..], [HookCall::Role(Follower, Leader, owner(1))]);
 
     let other = open(&storage, &Plugins::default());
     other.take_ownership(owner(2), GROUP).await.unwrap();
     region.load().await.unwrap();
-    assert_eq!(recorder.take(), [Seen::Role(Leader, Follower, owner(2))]);
+    assert_eq!(recorder.take(), [HookCall::Role(Leader, Follower, owner(2))]);
     other.remove().await.unwrap();
     assert!(matches!(region.load().await, Err(EngineError::Removed { .. })));
-    assert_eq!(recorder.take(), [Seen::Dropped]);
+    assert_eq!(recorder.take(), [HookCall::Dropped]);
     region.close();
     tokio::task::yield_now().await;
     assert_eq!(recorder.take(), []);
 
     let again = open(&Storage::memory(), &plugins);
     again.load().await.unwrap();
-    assert_eq!(recorder.take(), [Seen::Opened]);
+    assert_eq!(recorder.take(), [HookCall::Opened]);
     again.close();
     // Told in the background.
     let mut seen = Vec::new();
@@ -187,7 +188,7 @@ async fn hooks_learn_of_a_regions_life() {
         }
         tokio::task::yield_now().await;
     }
-    assert_eq!(seen, [Seen::Closed]);
+    assert_eq!(seen, [HookCall::Closed]);
 }
 
 #[tokio::test]
@@ -213,11 +214,11 @@ async fn a_commit_that_turns_out_to_have_landed_is_told_once() {
     let error = world.region.flush().await.unwrap_err();
     assert!(matches!(error, EngineError::Unknown { .. }), "{error}");
     let seen = recorder.take();
-    assert!(matches!(seen.as_slice(), [Seen::Written(_)]), "{seen:?}");
+    assert!(matches!(seen.as_slice(), [HookCall::Written(_)]), "{seen:?}");
     store.plan(|_| Fault::None);
     world.region.flush().await.unwrap();
     let seen = recorder.take();
-    assert!(matches!(seen.as_slice(), [Seen::Updated { .. }]), "{seen:?}");
+    assert!(matches!(seen.as_slice(), [HookCall::Updated { .. }]), "{seen:?}");
     world.region.flush().await.unwrap();
     assert_eq!(recorder.take(), []);
     world.check().await;

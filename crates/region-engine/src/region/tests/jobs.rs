@@ -10,7 +10,7 @@ use super::steps::Place;
 use super::world::*;
 use crate::EngineError;
 use crate::compaction::commit::commit;
-use crate::compaction::{Attempt, Committed, CompactionJob, Compactor, Scope};
+use crate::compaction::{Attempt, CommittedCompaction, CompactionJob, Compactor, Scope};
 use crate::file_meta::FileMeta;
 use crate::manifest::{ManifestContext, Void};
 use crate::region::Settled;
@@ -22,7 +22,7 @@ pub(super) type Begun = Option<Merged>;
 pub(super) enum Merged {
     Here(Box<CompactionJob>, Vec<FileMeta>),
     /// The compactor sleeps.
-    Elsewhere(Arc<Gate>, JoinSet<Result<Committed, EngineError>>),
+    Elsewhere(Arc<Gate>, JoinSet<Result<CommittedCompaction, EngineError>>),
 }
 
 pub(super) async fn begin(world: &World, scope: Scope, place: Place) -> Begun {

@@ -114,7 +114,7 @@ async fn a_child_of_unfit_parents_does_not_begin() {
     let world = world().await;
     let fit = child(&world, 20, KeyRange::whole());
     assert_eq!(why(&fit, &world.region).await, NotShared::NotSealed);
-    assert_eq!(why(&fit, &child(&world, 11, KeyRange::whole())).await, NotShared::Unborn);
+    assert_eq!(why(&fit, &child(&world, 11, KeyRange::whole())).await, NotShared::ManifestEmpty);
     world.region.set_range(sealed(), None).await.unwrap();
     assert_eq!(why(&child(&world, 3, KeyRange::whole()), &world.region).await, NotShared::NotLower);
     let schema = world.spec.schema.altered(&[added("more")]).unwrap();

@@ -14,9 +14,9 @@ use super::elsewhere::*;
 use super::world::*;
 use crate::EngineError;
 use crate::compaction::{Attempt, CompactionPlan, Scope};
-use crate::gc::{Collector, GcRequest};
+use crate::gc::{GarbageCollector, GcRequest};
 use crate::hooks::RegionHookRef;
-use crate::hooks::testing::{Recorder, Seen};
+use crate::hooks::testing::{HookCall, Recorder};
 use crate::layout::RegionObject;
 use crate::manifest::{ActionKind, Author, Change, Void};
 use crate::region::Settled;
@@ -173,9 +173,9 @@ async fn overslept(collected: bool) {
     let (before, live) = (data_files(&world).await, world.region.files());
     let collect = async || {
         let floor_ms = world.clock.now_ms();
-        let request = GcRequest { floor_ms, dry_run: false, table: None, most: 1_000 };
+        let request = GcRequest { floor_ms, dry_run: false, table: None, max_deletions: 1_000 };
         let (found, _) = mpsc::channel(1_000);
-        Collector::new(world.env()).collect(&request, &found).await.unwrap().deleted
+        GarbageCollector::new(world.env()).collect(&request, &found).await.unwrap().deleted
     };
     let attempt = Attempt::default();
     let (late, ()) = tokio::join!(elsewhere.run(&attempt), async {
@@ -273,7 +273,10 @@ async fn a_job_fails_as_a_whole_when_one_of_its_files_cannot_be_written() {
         world.check().await;
     }
     let seen = recorder.take();
-    assert!(matches!(seen.as_slice(), [Seen::Written(_), Seen::Updated { .. }]), "{seen:?}");
+    assert!(
+        matches!(seen.as_slice(), [HookCall::Written(_), HookCall::Updated { .. }]),
+        "{seen:?}"
+    );
     world.check().await;
 }
 
@@ -301,13 +304,14 @@ async fn a_commit_of_unknown_outcome_is_told_to_hooks_once_it_is_known() {
     assert!(matches!(result, Err(EngineError::Unknown { .. })), "{result:?}");
     elsewhere.region.settle(Duration::from_millis(50)).await;
     let seen = recorder.take();
-    assert!(matches!(seen.as_slice(), [Seen::Written(_)]), "not known yet: {seen:?}");
+    assert!(matches!(seen.as_slice(), [HookCall::Written(_)]), "not known yet: {seen:?}");
     store.plan(|_| Fault::None);
     let long = Duration::from_secs(3_600);
     elsewhere.region.settle(long).await;
     let Settled::Committed { version, .. } = planned.settle().await.unwrap() else { panic!() };
     let seen = recorder.take();
-    let told = matches!(seen.as_slice(), [Seen::Updated { version: told, .. }] if *told == version);
+    let told =
+        matches!(seen.as_slice(), [HookCall::Updated { version: told, .. }] if *told == version);
     assert!(told, "{seen:?}");
     elsewhere.region.settle(long).await;
     assert_eq!(recorder.take(), [], "once");

@@ -17,7 +17,7 @@ use crate::compaction::{
     OutputOptions, PlanError, Scope, open_compaction_region,
 };
 use crate::file_meta::FileRef;
-use crate::hooks::{PluginError, PluginSpec};
+use crate::hooks::{HookSetupError, HookSpec};
 use crate::layout::RegionDir;
 use crate::storage::Storage;
 use crate::storage::testing::{Fault, FaultyStore};
@@ -68,7 +68,7 @@ async fn only_the_owner_by_the_manifest_has_a_region_compacted() {
     for (asker, group) in [(owner(2), GROUP), (moved(0), GROUP), (moved(1), GroupId(2))] {
         let error = asked_by(&world, asker, group).await;
         let not_taken = matches!(error,
-            OpenError::NotTaken { region: RegionId(12), asker: named } if named == asker);
+            OpenError::NotOwner { region: RegionId(12), caller: named } if named == asker);
         assert!(not_taken, "{error}");
     }
     // An epoch is one group's.
@@ -134,16 +134,16 @@ async fn a_hook_of_an_unknown_kind_is_refused_before_anything_is_read() {
         counted.fetch_add(1, Ordering::Relaxed);
         Fault::None
     });
-    let unknown = PluginSpec { name: "mine".to_owned(), kind: "loud".to_owned(), ..plugin() };
+    let unknown = HookSpec { name: "mine".to_owned(), kind: "loud".to_owned(), ..plugin() };
     let plugins = vec![plugin(), unknown];
-    let request = OpenCompactionRegionRequest { plugins, ..request(&world.region, 1) };
+    let request = OpenCompactionRegionRequest { hooks: plugins, ..request(&world.region, 1) };
     let error = open(&world, request.clone()).await.unwrap_err();
-    let named = matches!(&error, OpenError::Plugin(PluginError::UnknownKind { name, kind, .. })
+    let named = matches!(&error, OpenError::Hook(HookSetupError::UnknownKind { name, kind, .. })
         if name == "mine" && kind == "loud");
     assert!(named, "{error}");
     assert_eq!(calls.load(Ordering::Relaxed), 0);
     let plugins = vec![plugin()];
-    open(&world, OpenCompactionRegionRequest { plugins, ..request }).await.unwrap();
+    open(&world, OpenCompactionRegionRequest { hooks: plugins, ..request }).await.unwrap();
     assert_ne!(calls.load(Ordering::Relaxed), 0);
 }
 

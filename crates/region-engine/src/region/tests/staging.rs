@@ -9,7 +9,7 @@ use tidewater_common::schema::WriteMode;
 use super::world::*;
 use crate::EngineError;
 use crate::bulk::AdoptError;
-use crate::gc::{Collector, GcRequest};
+use crate::gc::{GarbageCollector, GcRequest};
 use crate::manifest::{AreaId, Void};
 use crate::region::Content;
 use crate::storage::testing::{Fault, FaultyStore};
@@ -137,7 +137,7 @@ async fn an_abandoned_area_leaves_nothing_and_is_not_opened_again() {
     assert_eq!((world.region.areas(), world.region.obligations()), (vec![], vec![]));
     world.check().await;
     let asked = world.region.published(area).await;
-    assert!(matches!(asked, Err(AdoptError::GivenUp { .. })), "{asked:?}");
+    assert!(matches!(asked, Err(AdoptError::Abandoned { .. })), "{asked:?}");
     let error = world.region.open_own_area(area, DEADLINE).await.unwrap_err();
     let used = matches!(error, EngineError::Refused { reason: Void::AreaUsed { .. }, .. });
     assert!(used, "{error}");
@@ -205,9 +205,9 @@ async fn garbage_collection_spares_what_is_staged_and_takes_what_was_abandoned()
     world.region.settle().await.unwrap();
     // Both names are older.
     let floor_ms = FixedClock.now_ms() + 1;
-    let request = GcRequest { floor_ms, dry_run: false, table: None, most: 10 };
+    let request = GcRequest { floor_ms, dry_run: false, table: None, max_deletions: 10 };
     let (found, _) = tokio::sync::mpsc::channel(1);
-    Collector::new(env(world.storage.clone())).collect(&request, &found).await.unwrap();
+    GarbageCollector::new(env(world.storage.clone())).collect(&request, &found).await.unwrap();
     assert!(world.storage.head(&world.region.dir.data(lost[0])).await.is_err());
     world.publish(kept, Content::Area { table: None }, &[rows(3..6)]);
     world.region.settle().await.unwrap();

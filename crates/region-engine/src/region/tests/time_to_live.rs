@@ -9,7 +9,7 @@ use tidewater_common::ids::{ColumnId, Epoch, SchemaVersion, Sequence};
 use tidewater_common::schema::{ColumnType, TableOptions, TableSchema, WriteMode};
 
 use super::world::{FixedClock, GROUP, column, env, owner, spec};
-use crate::compaction::{Attempt, Scope, Why};
+use crate::compaction::{Attempt, CompactionReason, Scope};
 use crate::row_versions::RowOp;
 use crate::storage::Storage;
 use crate::{CompactionReport, CompareOp, Predicate, Region, RegionSpec, RowsWrite, ScanOptions};
@@ -119,7 +119,7 @@ async fn where_all_versions_of_a_key_expire_together_they_go_at_once() {
         aging.check(&[1, 1]).await;
         // Files that have expired as a whole are not even read.
         aging.put(&[(5, Some(8)), (6, Some(9))]).await;
-        assert_eq!(aging.region.compactions_due()[0].why, Why::Expired);
+        assert_eq!(aging.region.compactions_due()[0].why, CompactionReason::Expired);
         let report = aging.compact(Scope::Due).await.unwrap();
         assert_eq!((report.files_in, report.files_out, report.done.rows_read), (1, 0, 0));
         aging.check(&[1, 1]).await;

@@ -10,18 +10,17 @@ async fn open() -> (Arc<DurableLocal>, tempfile::TempDir) {
     (Arc::new(store), dir)
 }
 
-/// Every file below the root, whatever listings show.
+/// Every file below the root, including hidden ones.
 fn files(root: &std::path::Path) -> BTreeSet<String> {
     let mut found = BTreeSet::new();
     let mut dirs = vec![root.to_owned()];
     while let Some(dir) = dirs.pop() {
         for entry in std::fs::read_dir(dir).unwrap() {
             let path = entry.unwrap().path();
-            match path.is_dir() {
-                true => dirs.push(path),
-                false => {
-                    found.insert(path.strip_prefix(root).unwrap().display().to_string());
-                }
+            if path.is_dir() {
+                dirs.push(path);
+            } else {
+                found.insert(path.strip_prefix(root).unwrap().display().to_string());
             }
         }
     }
@@ -38,11 +37,12 @@ async fn listed(store: &DurableLocal) -> Vec<ObjectMeta> {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
-async fn of_many_creators_one_wins_and_no_reader_sees_a_part() {
+async fn concurrent_creates_have_one_winner_and_no_partial_reads() {
     let (store, _dir) = open().await;
     let path = Path::from("deep/er/object");
     let reader = {
-        let (store, path) = (Arc::clone(&store), path.clone());
+        let store = Arc::clone(&store);
+        let path = path.clone();
         tokio::spawn(async move {
             loop {
                 if let Ok(found) = store.get(&path).await {
@@ -55,7 +55,8 @@ async fn of_many_creators_one_wins_and_no_reader_sees_a_part() {
         })
     };
     let creators = (0..16_u8).map(|number| {
-        let (store, path) = (Arc::clone(&store), path.clone());
+        let store = Arc::clone(&store);
+        let path = path.clone();
         tokio::spawn(async move {
             let body = PutPayload::from(vec![number; 100_000]);
             store.put_opts(&path, body, PutMode::Create.into()).await.map(|_| number)
@@ -75,7 +76,7 @@ async fn of_many_creators_one_wins_and_no_reader_sees_a_part() {
 }
 
 #[tokio::test]
-async fn staged_files_are_hidden_and_go_with_their_upload() {
+async fn staged_files_are_hidden_and_removed_on_drop() {
     let (store, _dir) = open().await;
     let path = Path::from("data/object");
     let mut upload = store.put_multipart(&path).await.unwrap();
@@ -84,19 +85,19 @@ async fn staged_files_are_hidden_and_go_with_their_upload() {
     assert_eq!(names(&listed(&store).await), Vec::<&str>::new());
     drop(upload);
     assert_eq!(files(&store.root).len(), 0);
-    // A file that a crash left behind stays hidden.
+    // A file left by a crash stays hidden.
     std::fs::write(store.root.join("data/object#123"), "left").unwrap();
     store.put(&path, PutPayload::from_static(b"whole")).await.unwrap();
     assert_eq!(names(&listed(&store).await), ["data/object"]);
 }
 
 #[tokio::test]
-async fn a_finished_upload_takes_no_more() {
+async fn finished_upload_accepts_no_more_parts() {
     let (store, _dir) = open().await;
     let mut upload = store.put_multipart(&Path::from("object")).await.unwrap();
     let second = upload.put_part(PutPayload::from_static(b"two"));
     let third = upload.put_part(PutPayload::from_static(b"three"));
-    // Parts may come to rest in any order.
+    // Parts may be written in any order.
     third.await.unwrap();
     second.await.unwrap();
     upload.complete().await.unwrap();
@@ -107,7 +108,7 @@ async fn a_finished_upload_takes_no_more() {
 }
 
 #[tokio::test]
-async fn what_is_not_durable_is_not_offered() {
+async fn copy_is_not_offered_because_it_is_not_durable() {
     let (store, _dir) = open().await;
     store.put(&Path::from("a"), PutPayload::from_static(b"a")).await.unwrap();
     let copied = store.copy(&Path::from("a"), &Path::from("b")).await;
@@ -115,7 +116,7 @@ async fn what_is_not_durable_is_not_offered() {
 }
 
 #[tokio::test]
-async fn names_cannot_leave_the_root() {
+async fn object_names_cannot_escape_the_root() {
     let (store, dir) = open().await;
     for name in ["../../../outside", "a/../../b"] {
         let path = Path::from(name);
@@ -125,7 +126,7 @@ async fn names_cannot_leave_the_root() {
 }
 
 #[tokio::test]
-async fn a_directory_that_somebody_removed_is_made_again() {
+async fn removed_directory_is_created_again() {
     let (store, _dir) = open().await;
     let path = Path::from("a/b/object");
     store.put(&path, PutPayload::from_static(b"x")).await.unwrap();

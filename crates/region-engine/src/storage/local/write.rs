@@ -1,4 +1,4 @@
-//! Writing a file so that its name appears only once its content is on disk.
+//! Writes a file so that its name appears only after its content is on disk.
 
 use std::collections::HashSet;
 use std::fs::{self, File};
@@ -11,24 +11,24 @@ use async_trait::async_trait;
 use object_store::{MultipartUpload, PutPayload, PutResult, Result, UploadPart};
 use parking_lot::Mutex;
 
-/// How a staged file gets its name.
+/// The way in which a staged file gets its name.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Naming {
     /// Fails with `AlreadyExists` when the name is taken.
     IfAbsent,
-    /// Takes the name over.
+    /// Replaces an existing file.
     Replace,
 }
 
-/// A file that is not named yet; removed on drop unless it was.
+/// A file without its final name; removed on drop unless it was named.
 #[derive(Debug)]
-struct Staged {
+struct StagedFile {
     file: File,
     path: PathBuf,
     target: PathBuf,
 }
 
-/// A name that listings hide: the store skips `#<digits>` at the end.
+/// Returns a name that listings hide: the store skips `#<digits>` at the end.
 pub(super) fn staged_name(target: &Path) -> PathBuf {
     let number = uuid::Uuid::new_v4().as_u64_pair().0;
     let mut name = target.as_os_str().to_owned();
@@ -36,46 +36,47 @@ pub(super) fn staged_name(target: &Path) -> PathBuf {
     name.into()
 }
 
-/// The directories that are known to be durable, each with all above it.
+/// Directories that are known to be durable, each with all its parents.
 ///
-/// That a directory exists does not say so: whoever made it may not have synced its parent yet, and
-/// would take with it, in a power cut, what others have put there meanwhile.
+/// An existing directory need not be durable: its creator may not have synced the parent yet. In a
+/// power cut it would disappear together with files that others have put there.
 #[derive(Debug, Default)]
-pub(super) struct Dirs {
+pub(super) struct DurableDirs {
     durable: Mutex<HashSet<PathBuf>>,
 }
 
-/// Writes a file whole; it is durable when this returns.
+/// Writes a whole file; it is durable when this returns.
 pub(super) fn put(
-    dirs: &Dirs,
+    dirs: &DurableDirs,
     target: &Path,
     payload: &PutPayload,
     naming: Naming,
 ) -> io::Result<()> {
-    let mut staged = Staged::create(dirs, target)?;
+    let mut staged = StagedFile::create(dirs, target)?;
     for chunk in payload {
         staged.file.write_all(chunk)?;
     }
-    staged.name(naming)
+    staged.assign_name(naming)
 }
 
-impl Dirs {
-    /// Makes a directory, and those above it, unless they exist; all are durable then.
-    pub(super) fn make(&self, dir: &Path) -> io::Result<()> {
+impl DurableDirs {
+    /// Creates a directory and its parents unless they exist; all are durable afterwards.
+    pub(super) fn create(&self, dir: &Path) -> io::Result<()> {
         if self.durable.lock().contains(dir) {
             return Ok(());
         }
         if let Some(parent) = dir.parent() {
-            self.make(parent)?;
-            let made = fs::create_dir(dir);
-            if let Err(error) = &made
+            self.create(parent)?;
+            let created = fs::create_dir(dir);
+            if let Err(error) = &created
                 && error.kind() != io::ErrorKind::AlreadyExists
             {
-                return made;
+                return created;
             }
             match sync_dir(parent) {
-                // Above the root there may be directories of others that we may only pass through.
-                Err(error) if made.is_err() && error.kind() == io::ErrorKind::PermissionDenied => {}
+                // Directories above the root may belong to other users and only allow traversal.
+                Err(error)
+                    if created.is_err() && error.kind() == io::ErrorKind::PermissionDenied => {}
                 other => other?,
             }
         }
@@ -88,15 +89,15 @@ fn sync_dir(dir: &Path) -> io::Result<()> {
     File::open(dir)?.sync_all()
 }
 
-impl Staged {
-    fn create(dirs: &Dirs, target: &Path) -> io::Result<Self> {
+impl StagedFile {
+    fn create(dirs: &DurableDirs, target: &Path) -> io::Result<Self> {
         if let Some(parent) = target.parent() {
-            dirs.make(parent)?;
+            dirs.create(parent)?;
         }
         let path = staged_name(target);
         let open = File::options().read(true).write(true).create_new(true).open(&path);
         let file = open.inspect_err(|error| {
-            // Somebody has removed the directory; the next try makes it again.
+            // The directory was removed; the next attempt creates it again.
             if error.kind() == io::ErrorKind::NotFound {
                 dirs.durable.lock().clear();
             }
@@ -104,41 +105,41 @@ impl Staged {
         Ok(Self { file, path, target: target.to_owned() })
     }
 
-    fn name(&self, naming: Naming) -> io::Result<()> {
+    fn assign_name(&self, naming: Naming) -> io::Result<()> {
         self.file.sync_all()?;
         let named = match naming {
             Naming::IfAbsent => fs::hard_link(&self.path, &self.target),
             Naming::Replace => fs::rename(&self.path, &self.target),
         };
-        // Also when the name was taken: perhaps by an earlier try of the same writer, which will read
-        // it back and take it for stored.
+        // Also when the name was taken, perhaps by an earlier attempt of the same writer, which
+        // will read the object back and treat it as stored.
         let synced = self.target.parent().map_or(Ok(()), sync_dir);
         named.and(synced)
     }
 }
 
-impl Drop for Staged {
+impl Drop for StagedFile {
     fn drop(&mut self) {
-        // After a rename there is nothing under this name. A file left by a crash is hidden.
+        // After a rename the staged name does not exist. A file left by a crash is hidden.
         let _ = fs::remove_file(&self.path);
     }
 }
 
-/// An object written in parts.
+/// An upload in parts.
 #[derive(Debug)]
 pub(super) struct LocalUpload {
-    staged: Option<Arc<Staged>>,
+    staged: Option<Arc<StagedFile>>,
     offset: u64,
 }
 
 impl LocalUpload {
-    pub(super) fn start(dirs: &Dirs, target: &Path) -> io::Result<Self> {
-        Ok(Self { staged: Some(Arc::new(Staged::create(dirs, target)?)), offset: 0 })
+    pub(super) fn start(dirs: &DurableDirs, target: &Path) -> io::Result<Self> {
+        Ok(Self { staged: Some(Arc::new(StagedFile::create(dirs, target)?)), offset: 0 })
     }
 
-    fn staged(&self) -> Result<Arc<Staged>> {
+    fn staged(&self) -> Result<Arc<StagedFile>> {
         self.staged.clone().ok_or_else(|| {
-            super::store_error("upload", io::Error::other("finished or aborted before"))
+            super::store_error("upload", io::Error::other("the upload was finished or aborted"))
         })
     }
 }
@@ -168,7 +169,7 @@ impl MultipartUpload for LocalUpload {
         let staged = self.staged()?;
         self.staged = None;
         let name = staged.target.display().to_string();
-        super::blocking(move || staged.name(Naming::Replace))
+        super::blocking(move || staged.assign_name(Naming::Replace))
             .await
             .map_err(|error| super::store_error(&name, error))?;
         Ok(PutResult { e_tag: None, version: None })

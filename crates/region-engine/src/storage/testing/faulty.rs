@@ -1,4 +1,5 @@
-//! A store in memory in which every call can be made to fail, to lie, or to wait for a test's step.
+//! Faulty store in memory: every call can be made to fail, to return a wrong result, or to wait for
+//! a test's step.
 
 mod upload;
 
@@ -26,71 +27,71 @@ use parking_lot::Mutex;
 use self::upload::FaultyUpload;
 use crate::storage::{Operation, Storage, StorageOptions};
 
-/// What a call does instead of what it should.
+/// Fault of a call.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Fault {
-    /// Nothing else: it works.
+    /// The call works.
     None,
-    /// Fails, having done nothing.
+    /// Fails and has no effect.
     ErrorBefore,
-    /// Fails, having done it.
+    /// Takes effect, then fails.
     ErrorAfter,
-    /// Works after a pause.
+    /// Works after a delay.
     Slow(Duration),
-    /// Does it; the answer never comes.
+    /// Takes effect; the answer never arrives.
     LostAnswer,
-    /// Says that the name is taken, having stored nothing.
+    /// Reports that the name is taken, without storing anything.
     FalseConflict,
-    /// Stores, and says that the name was taken.
+    /// Stores the object, and reports that the name was taken.
     StoredConflict,
     /// A put if absent that overwrites silently.
     Overwrite,
-    /// A put if absent that overwrites, and then says that the name was taken.
+    /// A put if absent that overwrites, and reports that the name was taken.
     OverwriteAndRefuse,
-    /// A listing that misses the object written last.
+    /// A listing without the object that was written last.
     StaleList,
-    /// Says that there is no such object.
+    /// Reports that the object does not exist.
     NotFound,
 }
 
 /// One call of the store.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Call {
-    /// What is asked.
+    /// The operation.
     pub operation: Operation,
-    /// On which object, or below which prefix.
+    /// The object, or the prefix of a listing.
     pub path: Path,
-    /// The how-manieth call of this operation it is; from 1.
+    /// Ordinal of this call among calls of its operation, from 1.
     pub number: u64,
 }
 
-type Plan = dyn Fn(&Call) -> Fault + Send + Sync;
+type FaultPlan = dyn Fn(&Call) -> Fault + Send + Sync;
 
-/// See the module. Handles share one store.
+/// Store with injected faults. Handles share one store.
 #[derive(Clone)]
 pub struct FaultyStore {
     inner: Arc<dyn ObjectStore>,
-    shared: Arc<Shared>,
-    /// Waits once before and once after each call, for a test that polls by hand.
+    shared: Arc<FaultyState>,
+    /// Returns `Pending` once before and once after each call, for a test that polls by hand.
     stepped: bool,
 }
 
-struct Shared {
-    plan: Mutex<Arc<Plan>>,
+struct FaultyState {
+    plan: Mutex<Arc<FaultPlan>>,
     numbers: Mutex<HashMap<Operation, u64>>,
     last_put: Mutex<Option<Path>>,
     open_uploads: AtomicUsize,
 }
 
 impl FaultyStore {
-    /// A store in memory that works.
+    /// Creates a store in memory without faults.
     pub fn new() -> Self {
         Self::over(Arc::new(InMemory::new()))
     }
 
-    /// Faults before another store.
+    /// Injects faults in front of another store.
     pub fn over(inner: Arc<dyn ObjectStore>) -> Self {
-        let shared = Shared {
+        let shared = FaultyState {
             plan: Mutex::new(Arc::new(|_| Fault::None)),
             numbers: Mutex::default(),
             last_put: Mutex::default(),
@@ -99,25 +100,25 @@ impl FaultyStore {
         Self { inner, shared: Arc::new(shared), stepped: false }
     }
 
-    /// From here on `plan` decides what each call does; calls are counted anew.
+    /// Sets the plan, which decides the fault of each call; resets the ordinals of calls.
     pub fn plan(&self, plan: impl Fn(&Call) -> Fault + Send + Sync + 'static) {
         *self.shared.plan.lock() = Arc::new(plan);
         self.shared.numbers.lock().clear();
     }
 
-    /// Uploads in parts that were begun, and neither completed nor aborted: a store keeps what they
-    /// have written.
+    /// Returns the number of uploads that are neither completed nor aborted: a store keeps their
+    /// parts.
     pub fn open_uploads(&self) -> usize {
         self.shared.open_uploads.load(Ordering::Relaxed)
     }
 
-    /// A handle whose calls return `Pending` once before and once after they do their work.
+    /// Returns a handle whose calls return `Pending` once before and once after they take effect.
     #[must_use]
     pub fn stepped(&self) -> Self {
         Self { stepped: true, ..self.clone() }
     }
 
-    /// Wraps this handle, with limits that suit tests.
+    /// Wraps this handle, with limits for tests.
     pub fn storage(&self) -> Storage {
         let options = StorageOptions {
             deadline: Duration::from_millis(200),
@@ -140,7 +141,7 @@ impl FaultyStore {
         plan(&Call { operation, path: path.clone(), number })
     }
 
-    async fn around<T>(
+    async fn inject<T>(
         &self,
         fault: Fault,
         path: &Path,
@@ -171,21 +172,23 @@ impl FaultyStore {
 
     async fn step(&self) {
         if self.stepped {
-            Step::default().await;
+            PendOnce::default().await;
         }
     }
 
-    /// `inner` takes its listing when it is first polled: after the step before the call.
+    /// Injects faults into a listing. `inner` takes its listing when it is first polled: after the
+    /// step before the call.
     fn listing(
         &self,
         prefix: Option<&Path>,
         inner: BoxStream<'static, Result<ObjectMeta>>,
     ) -> BoxStream<'static, Result<ObjectMeta>> {
-        let (store, prefix) = (self.clone(), prefix.cloned().unwrap_or_default());
+        let store = self.clone();
+        let prefix = prefix.cloned().unwrap_or_default();
         stream::once(async move {
             let fault = store.fault(Operation::List, &prefix);
             let objects =
-                store.around(fault, &prefix, inner.try_collect::<Vec<ObjectMeta>>()).await?;
+                store.inject(fault, &prefix, inner.try_collect::<Vec<ObjectMeta>>()).await?;
             let hidden = match fault {
                 Fault::StaleList => store.shared.last_put.lock().clone(),
                 _ => None,
@@ -199,13 +202,13 @@ impl FaultyStore {
     }
 }
 
-/// `Pending` once.
+/// Future that returns `Pending` once.
 #[derive(Default)]
-struct Step {
+struct PendOnce {
     taken: bool,
 }
 
-impl Future for Step {
+impl Future for PendOnce {
     type Output = ();
 
     fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<()> {
@@ -247,7 +250,7 @@ impl ObjectStore for FaultyStore {
             *self.shared.last_put.lock() = Some(path.clone());
             Ok(put)
         };
-        self.around(fault, path, put).await
+        self.inject(fault, path, put).await
     }
 
     async fn put_multipart_opts(
@@ -256,19 +259,19 @@ impl ObjectStore for FaultyStore {
         options: PutMultipartOptions,
     ) -> Result<Box<dyn MultipartUpload>> {
         let fault = self.fault(Operation::Upload, path);
-        let inner = self.around(fault, path, self.inner.put_multipart_opts(path, options)).await?;
+        let inner = self.inject(fault, path, self.inner.put_multipart_opts(path, options)).await?;
         Ok(Box::new(FaultyUpload::new(self.clone(), path.clone(), inner)))
     }
 
     async fn get_opts(&self, path: &Path, options: GetOptions) -> Result<GetResult> {
         let operation = if options.head { Operation::Head } else { Operation::Get };
         let fault = self.fault(operation, path);
-        self.around(fault, path, self.inner.get_opts(path, options)).await
+        self.inject(fault, path, self.inner.get_opts(path, options)).await
     }
 
     async fn get_ranges(&self, path: &Path, ranges: &[Range<u64>]) -> Result<Vec<Bytes>> {
         let fault = self.fault(Operation::Get, path);
-        self.around(fault, path, self.inner.get_ranges(path, ranges)).await
+        self.inject(fault, path, self.inner.get_ranges(path, ranges)).await
     }
 
     fn delete_stream(
@@ -281,7 +284,7 @@ impl ObjectStore for FaultyStore {
                 let store = store.clone();
                 async move {
                     let fault = store.fault(Operation::Delete, &path);
-                    store.around(fault, &path, store.inner.delete(&path)).await?;
+                    store.inject(fault, &path, store.inner.delete(&path)).await?;
                     Ok(path)
                 }
             })
@@ -289,9 +292,10 @@ impl ObjectStore for FaultyStore {
     }
 
     fn list(&self, prefix: Option<&Path>) -> BoxStream<'static, Result<ObjectMeta>> {
-        let (inner, within) = (Arc::clone(&self.inner), prefix.cloned());
-        let late = stream::once(async move { inner.list(within.as_ref()) });
-        self.listing(prefix, late.flatten().boxed())
+        let inner = Arc::clone(&self.inner);
+        let owned_prefix = prefix.cloned();
+        let listed = stream::once(async move { inner.list(owned_prefix.as_ref()) });
+        self.listing(prefix, listed.flatten().boxed())
     }
 
     fn list_with_offset(
@@ -299,15 +303,18 @@ impl ObjectStore for FaultyStore {
         prefix: Option<&Path>,
         offset: &Path,
     ) -> BoxStream<'static, Result<ObjectMeta>> {
-        let (inner, within, after) = (Arc::clone(&self.inner), prefix.cloned(), offset.clone());
-        let late = stream::once(async move { inner.list_with_offset(within.as_ref(), &after) });
-        self.listing(prefix, late.flatten().boxed())
+        let inner = Arc::clone(&self.inner);
+        let owned_prefix = prefix.cloned();
+        let after = offset.clone();
+        let listed =
+            stream::once(async move { inner.list_with_offset(owned_prefix.as_ref(), &after) });
+        self.listing(prefix, listed.flatten().boxed())
     }
 
     async fn list_with_delimiter(&self, prefix: Option<&Path>) -> Result<ListResult> {
         let path = prefix.cloned().unwrap_or_default();
         let fault = self.fault(Operation::List, &path);
-        self.around(fault, &path, self.inner.list_with_delimiter(prefix)).await
+        self.inject(fault, &path, self.inner.list_with_delimiter(prefix)).await
     }
 
     async fn copy_opts(&self, from: &Path, to: &Path, options: CopyOptions) -> Result<()> {

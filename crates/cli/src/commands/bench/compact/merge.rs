@@ -1,4 +1,4 @@
-//! A region in a directory: its rows, written as files that overlap, and the merge of them.
+//! A region in a local directory: writes overlapping files and compacts them.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -20,26 +20,26 @@ use tidewater_region_engine::{
     CompactionReport, MemoryBudget, Region, RegionSpec, RowOp, RowsWrite,
 };
 
-/// Series that report at the same time.
+/// Series that report at each timestamp.
 const HOSTS: u64 = 400;
-/// Rows of a write.
+/// Rows per write.
 const WRITE_ROWS: u64 = 8_192;
-/// Columns of numbers beside two of text and one of time.
+/// Number columns, in addition to two text columns and one time column.
 const NUMBERS: u32 = 10;
 
-type Problem = Box<dyn std::error::Error + Send + Sync>;
+type BoxError = Box<dyn std::error::Error + Send + Sync>;
 
-/// Which rows meet in a file.
+/// Distribution of the rows over the files.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Layout {
-    /// Each file has a stretch of time of every series, as flushes do.
+    /// Each file holds one time slice of every series, as flushes produce.
     Slices,
-    /// Each file has every so many-th row: the worst that can be merged.
+    /// Rows are dealt to the files in turn: the worst case of a merge.
     Interleaved,
 }
 
-/// Two strings, a time, ten doubles; by host, then region, then time.
-fn spec() -> Result<RegionSpec, Problem> {
+/// Region of two strings, a time and ten doubles, ordered by host, zone and time.
+fn spec() -> Result<RegionSpec, BoxError> {
     let column = |id: u32, name: String, data_type| Column {
         id: ColumnId(id),
         name,
@@ -67,7 +67,7 @@ fn spec() -> Result<RegionSpec, Problem> {
     })
 }
 
-async fn open(dir: &Path, term: u64) -> Result<Arc<Region>, Problem> {
+async fn open(dir: &Path, term: u64) -> Result<Arc<Region>, BoxError> {
     std::fs::create_dir_all(dir)?;
     let dir = dir.canonicalize()?;
     let storage = Storage::open(&format!("file://{}", dir.display())).await?;
@@ -90,7 +90,7 @@ pub(super) async fn prepare(
     rows: u64,
     files: u64,
     layout: Layout,
-) -> Result<(), Problem> {
+) -> Result<(), BoxError> {
     let region = open(dir, 1).await?;
     let spec = region.spec().clone();
     let codec = KeyCodec::new(&spec.schema, &spec.options)?;
@@ -104,15 +104,19 @@ pub(super) async fn prepare(
             });
             sequence += Sequence::PER_ENTRY;
             let batch = codec.sorted(&batch(&spec, &numbers.collect::<Vec<_>>())?)?;
-            let (sequence, epoch) = (Sequence(sequence), Epoch(0));
-            region.apply(RowsWrite { sequence, epoch, op: RowOp::Put, batch })?;
+            region.apply(RowsWrite {
+                sequence: Sequence(sequence),
+                epoch: Epoch(0),
+                op: RowOp::Put,
+                batch,
+            })?;
         }
         region.flush().await?;
     }
     Ok(())
 }
 
-fn batch(spec: &RegionSpec, rows: &[u64]) -> Result<RecordBatch, Problem> {
+fn batch(spec: &RegionSpec, rows: &[u64]) -> Result<RecordBatch, BoxError> {
     let host = |row: &u64| row % HOSTS;
     let at = |row: &u64| 1_700_000_000_000_i64 + i64::try_from(row / HOSTS).unwrap_or(0) * 1_000;
     let mut arrays: Vec<ArrayRef> = vec![
@@ -131,11 +135,11 @@ fn batch(spec: &RegionSpec, rows: &[u64]) -> Result<RecordBatch, Problem> {
     Ok(RecordBatch::try_new(spec.schema.arrow(), arrays)?)
 }
 
-/// Merges all files into one run.
-pub(super) async fn merge(dir: &Path) -> Result<(CompactionReport, Duration), Problem> {
+/// Compacts all files into one sorted run.
+pub(super) async fn compact(dir: &Path) -> Result<(CompactionReport, Duration), BoxError> {
     let region = open(dir, 2).await?;
     let started = Instant::now();
     let report = region.compact(Scope::Whole, Epoch(0), &Attempt::default()).await?;
     let elapsed = started.elapsed();
-    Ok((report.ok_or("there was nothing to merge")?, elapsed))
+    Ok((report.ok_or("nothing to compact")?, elapsed))
 }

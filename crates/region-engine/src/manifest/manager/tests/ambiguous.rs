@@ -1,4 +1,4 @@
-//! Puts whose outcome the store does not tell.
+//! Puts whose outcome the store does not report.
 
 use super::*;
 use crate::storage::Operation;
@@ -9,8 +9,8 @@ fn on_put(call: &Call) -> Option<u64> {
         .then_some(call.number)
 }
 
-/// A delta is stored, and then nothing more is heard of the store: neither slot nor listing is read.
-fn silent_once_it_has_stored(store: &FaultyStore) {
+/// The store accepts the delta, then fails every call: neither slot nor listing can be read.
+fn fail_after_storing(store: &FaultyStore) {
     store.plan(|call| match call.operation {
         Operation::PutIfAbsent => Fault::ErrorAfter,
         Operation::Get | Operation::List => Fault::ErrorBefore,
@@ -18,7 +18,7 @@ fn silent_once_it_has_stored(store: &FaultyStore) {
     });
 }
 
-/// Commits the third delta while its first `faulty` puts go wrong in that way.
+/// Commits the third delta while its first `faulty` puts fail with `fault`.
 async fn commit_through(
     fault: Fault,
     faulty: u64,
@@ -39,7 +39,7 @@ async fn commit_through(
 }
 
 #[tokio::test]
-async fn every_ambiguous_put_is_committed_once() {
+async fn ambiguous_put_is_committed_once() {
     for fault in [
         Fault::ErrorBefore,
         Fault::ErrorAfter,
@@ -58,7 +58,7 @@ async fn every_ambiguous_put_is_committed_once() {
 }
 
 #[tokio::test]
-async fn an_outcome_that_nobody_tells_is_unknown_and_settled_later() {
+async fn unreported_outcome_is_unknown_until_the_store_recovers() {
     for fault in [Fault::ErrorBefore, Fault::FalseConflict] {
         let store = FaultyStore::new();
         let mut owner = owned_manager(&store, 1).await;
@@ -68,7 +68,7 @@ async fn an_outcome_that_nobody_tells_is_unknown_and_settled_later() {
             matches!(error, EngineError::Unknown { version: ManifestVersion(2), .. }),
             "{error}"
         );
-        // Other changes wait until it is settled, and take no version from it.
+        // Other changes fail until it is resolved, and do not take its version.
         let error = owner.update(flush(1, 2)).await.unwrap_err();
         assert!(matches!(error, EngineError::Unknown { .. }), "{error}");
         store.plan(|_| Fault::None);
@@ -80,10 +80,10 @@ async fn an_outcome_that_nobody_tells_is_unknown_and_settled_later() {
 }
 
 #[tokio::test]
-async fn an_unknown_commit_is_found_by_refresh() {
+async fn refresh_finds_a_commit_of_unknown_outcome() {
     let store = FaultyStore::new();
     let mut owner = owned_manager(&store, 1).await;
-    silent_once_it_has_stored(&store);
+    fail_after_storing(&store);
     let error = owner.update(flush(1, 1)).await.unwrap_err();
     assert!(matches!(error, EngineError::Unknown { .. }), "{error}");
     assert!(owner.state().live.is_empty());
@@ -93,7 +93,7 @@ async fn an_unknown_commit_is_found_by_refresh() {
 }
 
 #[tokio::test]
-async fn a_put_that_was_stored_is_not_reported_before_a_listing_confirms_it() {
+async fn stored_put_is_unknown_until_a_listing_confirms_it() {
     let store = FaultyStore::new();
     let mut owner = owned_manager(&store, 1).await;
     store.plan(|call| match call.operation {
@@ -105,7 +105,7 @@ async fn a_put_that_was_stored_is_not_reported_before_a_listing_confirms_it() {
 }
 
 #[tokio::test]
-async fn a_slot_lost_to_another_is_not_ours() {
+async fn delta_that_loses_its_slot_takes_the_next() {
     for fault in [Fault::None, Fault::ErrorBefore, Fault::FalseConflict, Fault::LostAnswer] {
         let store = FaultyStore::new();
         let mut owner = owned_manager(&store, 1).await;
@@ -128,7 +128,7 @@ async fn a_slot_lost_to_another_is_not_ours() {
     }
 }
 
-/// Removes what a checkpoint covers, as cleaning will.
+/// Deletes deltas that a checkpoint covers, as garbage collection does.
 async fn clean(store: &FaultyStore, versions: std::ops::RangeInclusive<u64>) {
     for version in versions {
         store.storage().delete(&DIR.delta(ManifestVersion(version))).await.unwrap();
@@ -136,27 +136,27 @@ async fn clean(store: &FaultyStore, versions: std::ops::RangeInclusive<u64>) {
 }
 
 #[tokio::test]
-async fn a_put_into_a_cleaned_slot_is_void_for_everybody() {
+async fn put_into_a_cleaned_slot_is_void() {
     let store = FaultyStore::new();
-    let mut sleeper = owned_manager(&store, 1).await;
+    let mut stale = owned_manager(&store, 1).await;
     let mut owner = manager(&store);
     owner.refresh().await.unwrap();
     for number in 1..=7 {
         owner.update(flush(1, number)).await.unwrap();
     }
     clean(&store, 1..=8).await;
-    // The sleeper still believes that version 2 is next; its slot is free again.
-    let error = sleeper.update(flush(1, 1)).await.unwrap_err();
+    // The stale owner still expects version 2 next; its slot is free again.
+    let error = stale.update(flush(1, 1)).await.unwrap_err();
     assert!(matches!(error, EngineError::Refused { reason: Void::AlreadyFlushed { .. }, .. }));
     assert!(names(&store).await.contains(&"00000000000000000002.delta".to_owned()), "a phantom");
-    assert_eq!(**sleeper.state(), **owner.state());
+    assert_eq!(**stale.state(), **owner.state());
     assert_eq!(read(&store).await, **owner.state());
-    // What is still possible is committed at the tail.
-    assert_eq!(sleeper.update(flush(1, 8)).await.unwrap().version, ManifestVersion(9));
+    // A change that is still valid is committed at the tail.
+    assert_eq!(stale.update(flush(1, 8)).await.unwrap().version, ManifestVersion(9));
 }
 
 #[tokio::test]
-async fn a_follower_does_not_take_a_phantom_for_a_delta() {
+async fn follower_ignores_a_phantom_delta() {
     let store = FaultyStore::new();
     let mut owner = owned_manager(&store, 1).await;
     let mut follower = manager(&store);
@@ -164,7 +164,7 @@ async fn a_follower_does_not_take_a_phantom_for_a_delta() {
     for number in 1..=3 {
         owner.update(flush(1, number)).await.unwrap();
     }
-    // Version 2 is cleaned, and taken by a put that was under way all the time.
+    // Version 2 is cleaned, and then taken by a put that was in progress all the time.
     clean(&store, 2..=2).await;
     let phantom = Delta { writer: env(store.storage()).ids.writer_id(), ..delta(2, flush(1, 9)) };
     let _ = store
@@ -176,10 +176,10 @@ async fn a_follower_does_not_take_a_phantom_for_a_delta() {
 }
 
 #[tokio::test]
-async fn a_committed_delta_that_a_checkpoint_already_covers_counts() {
+async fn committed_delta_covered_by_a_checkpoint_is_committed() {
     let store = FaultyStore::new();
     let mut slow = owned_manager(&store, 1).await;
-    silent_once_it_has_stored(&store);
+    fail_after_storing(&store);
     slow.update(flush(1, 1)).await.unwrap_err();
     store.plan(|_| Fault::None);
     let mut other = manager(&store);
@@ -193,11 +193,11 @@ async fn a_committed_delta_that_a_checkpoint_already_covers_counts() {
 }
 
 #[tokio::test]
-async fn damage_met_after_a_put_leaves_its_outcome_unknown() {
+async fn damage_after_a_put_leaves_its_outcome_unknown() {
     let store = FaultyStore::new();
     let storage = store.storage();
     let mut slow = owned_manager(&store, 1).await;
-    silent_once_it_has_stored(&store);
+    fail_after_storing(&store);
     slow.update(flush(1, 1)).await.unwrap_err();
     store.plan(|_| Fault::None);
     let mut other = manager(&store);
@@ -210,7 +210,7 @@ async fn damage_met_after_a_put_leaves_its_outcome_unknown() {
         assert!(matches!(error, EngineError::Unknown { version: v, .. } if v == version), "{text}");
         assert!(text.contains(object), "{text}");
     };
-    // The checkpoint that says whether the slot counts, and the slot itself.
+    // The checkpoint that decides about the slot, and the slot itself.
     for path in [DIR.checkpoint(ManifestVersion(4)), DIR.delta(ManifestVersion(2))] {
         let whole = storage.get(&path).await.unwrap();
         storage.put(&path, whole.slice(..whole.len() - 1)).await.unwrap();
@@ -226,12 +226,11 @@ async fn damage_met_after_a_put_leaves_its_outcome_unknown() {
 }
 
 #[tokio::test]
-async fn a_checkpoint_that_fails_is_tried_again_and_fails_no_commit() {
+async fn failed_checkpoint_is_retried_and_fails_no_commit() {
     let store = FaultyStore::new();
     let mut owner = owned_manager(&store, 1).await;
-    store.plan(|call| match call.path.as_ref().ends_with(".checkpoint") {
-        true => Fault::ErrorBefore,
-        false => Fault::None,
+    store.plan(|call| {
+        if call.path.as_ref().ends_with(".checkpoint") { Fault::ErrorBefore } else { Fault::None }
     });
     for number in 1..=5 {
         owner.update(flush(1, number)).await.unwrap();
@@ -242,7 +241,7 @@ async fn a_checkpoint_that_fails_is_tried_again_and_fails_no_commit() {
 }
 
 #[tokio::test]
-async fn a_store_that_is_down_fails_nothing_for_good() {
+async fn commit_succeeds_after_an_outage_of_the_store() {
     let store = FaultyStore::new();
     let mut owner = owned_manager(&store, 1).await;
     store.plan(|_| Fault::ErrorBefore);

@@ -1,11 +1,11 @@
-//! A committer that dies, or is cancelled, between any two storage calls.
+//! A committer that crashes, or is cancelled, between any two storage calls.
 
 use std::pin::pin;
 use std::task::{Context, Poll, Waker};
 
 use super::*;
 
-/// Polls so often; `None` when the future was not done by then.
+/// Polls `times` times; `None` when the future has not completed by then.
 fn poll_times<T>(future: impl Future<Output = T>, times: usize) -> Option<T> {
     let mut future = pin!(future);
     let mut context = Context::from_waker(Waker::noop());
@@ -15,17 +15,18 @@ fn poll_times<T>(future: impl Future<Output = T>, times: usize) -> Option<T> {
     })
 }
 
-/// Commits flushes 1 to 6, dying after `steps` steps. Returns the last flush that was reported.
+/// Commits flushes 1 to 6. Returns the last flush that was reported; `REPORTED` has it even if the
+/// future is dropped.
 async fn work(store: &FaultyStore) -> u64 {
     let mut owner = RegionManifestManager::new(env(store.storage()), DIR);
     owner.update(fence(1)).await.unwrap();
-    let mut done = 0;
+    let mut last = 0;
     for number in 1..=6 {
         owner.update(flush(1, number)).await.unwrap();
-        done = number;
-        REPORTED.set(done);
+        last = number;
+        REPORTED.set(last);
     }
-    done
+    last
 }
 
 thread_local! {
@@ -33,7 +34,7 @@ thread_local! {
 }
 
 #[tokio::test]
-async fn after_a_crash_anywhere_the_region_opens_with_all_that_was_reported() {
+async fn region_reopens_after_a_crash_with_all_reported_flushes() {
     for steps in 1..10_000 {
         let store = FaultyStore::new();
         REPORTED.set(0);
@@ -41,9 +42,9 @@ async fn after_a_crash_anywhere_the_region_opens_with_all_that_was_reported() {
         let reported = REPORTED.get();
         let state = read(&store).await;
         let live = state.live.len() as u64;
-        // At most the one that was under way is there without having been reported.
+        // At most the flush in progress is present without having been reported.
         assert!(live == reported || live == reported + 1, "{live} of {reported} at step {steps}");
-        // The next owner goes on from there.
+        // The next owner continues from this state.
         let mut next = owned_manager(&store, 2).await;
         next.update(flush(2, live + 1)).await.unwrap();
         assert_eq!(read(&store).await.live.len() as u64, live + 1);
@@ -52,11 +53,11 @@ async fn after_a_crash_anywhere_the_region_opens_with_all_that_was_reported() {
             return;
         }
     }
-    panic!("the work never ended");
+    panic!("the commits never completed");
 }
 
 #[tokio::test]
-async fn a_cancelled_commit_is_settled_by_the_next_call() {
+async fn cancelled_commit_is_resolved_by_the_next_call() {
     for steps in 1..10_000 {
         let store = FaultyStore::new();
         let mut owner = RegionManifestManager::new(env(store.stepped().storage()), DIR);
@@ -85,11 +86,11 @@ async fn a_cancelled_commit_is_settled_by_the_next_call() {
             return;
         }
     }
-    panic!("the commit never ended");
+    panic!("the commit never completed");
 }
 
 #[tokio::test]
-async fn what_a_cancelled_commit_has_committed_is_not_kept_from_the_hooks() {
+async fn delta_of_a_cancelled_commit_reaches_the_hooks() {
     let mut while_checkpointing = 0;
     for steps in 1..10_000 {
         let store = FaultyStore::new();
@@ -104,7 +105,7 @@ async fn what_a_cancelled_commit_has_committed_is_not_kept_from_the_hooks() {
         let late: Vec<ManifestVersion> =
             owner.take_late().iter().map(|delta| delta.version).collect();
         let committed = owner.state().version == ManifestVersion(4);
-        // Whoever asked has got it, or the hooks get it from here.
+        // Either the caller received the delta, or the hooks receive it from `late`.
         let expected: &[ManifestVersion] =
             if committed && !finished { &[ManifestVersion(4)] } else { &[] };
         assert_eq!(late, expected, "step {steps}");
@@ -113,5 +114,5 @@ async fn what_a_cancelled_commit_has_committed_is_not_kept_from_the_hooks() {
             return;
         }
     }
-    panic!("the commit never ended");
+    panic!("the commit never completed");
 }

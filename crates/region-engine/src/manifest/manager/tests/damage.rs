@@ -1,4 +1,4 @@
-//! Objects that are not what was written (S6).
+//! Damaged objects (S6).
 
 use super::*;
 use crate::layout::RegionDir;
@@ -18,7 +18,7 @@ async fn open(store: &FaultyStore) -> Result<ManifestVersion, EngineError> {
 }
 
 #[tokio::test]
-async fn damage_names_the_object() {
+async fn damage_error_names_the_object() {
     let store = six_deltas().await;
     let storage = store.storage();
     for path in [DIR.checkpoint(ManifestVersion(4)), DIR.delta(ManifestVersion(5))] {
@@ -44,29 +44,30 @@ async fn damage_names_the_object() {
     }
 }
 
-/// What a reader makes of damage: an error that names the object, or what it would have read.
+/// Expects either an error that names the object or the undamaged state. Returns `true` for the
+/// error.
 async fn expect_named_or_whole(
     store: &FaultyStore,
     name: &str,
     whole: &ManifestState,
-    what: &str,
+    context: &str,
 ) -> bool {
     let mut manager = manager(store);
     match manager.refresh().await {
         Ok(_) => {
-            assert_eq!(**manager.state(), *whole, "{what}");
+            assert_eq!(**manager.state(), *whole, "{context}");
             false
         }
         Err(EngineError::Damaged { object, .. } | EngineError::NewerFormat { object, .. }) => {
-            assert_eq!(object, name, "{what}");
+            assert_eq!(object, name, "{context}");
             true
         }
-        Err(other) => panic!("{what}: {other}"),
+        Err(other) => panic!("{context}: {other}"),
     }
 }
 
 #[tokio::test]
-async fn five_hundred_flips_and_cuts_of_every_kind_of_object() {
+async fn flips_and_cuts_of_any_object_are_detected() {
     let store = six_deltas().await;
     let storage = store.storage();
     let mut reader = manager(&store);
@@ -75,23 +76,23 @@ async fn five_hundred_flips_and_cuts_of_every_kind_of_object() {
     let objects = [
         (DIR.checkpoint(ManifestVersion(4)), true),
         (DIR.delta(ManifestVersion(5)), true),
-        // Nothing but a hint: without it, or with a wrong one, a listing is longer.
+        // Only a hint: without it, or with a wrong one, the listing is longer.
         (DIR.last_checkpoint(), false),
     ];
     for (path, decisive) in objects {
         let bytes = storage.get(&path).await.unwrap();
         let name = storage.name(&path);
         let mut found = 0;
-        for place in 0..500 {
+        for position in 0..500 {
             let mut flipped = bytes.to_vec();
-            flipped[place * 31 % bytes.len()] ^= 1 << (place % 8);
+            flipped[position * 31 % bytes.len()] ^= 1 << (position % 8);
             storage.put(&path, flipped.into()).await.unwrap();
-            let what = format!("{path}: flip {place}");
-            found += usize::from(expect_named_or_whole(&store, &name, &whole, &what).await);
-            let cut = bytes.slice(..place * 17 % bytes.len());
+            let context = format!("{path}: flip {position}");
+            found += usize::from(expect_named_or_whole(&store, &name, &whole, &context).await);
+            let cut = bytes.slice(..position * 17 % bytes.len());
             storage.put(&path, cut).await.unwrap();
-            let what = format!("{path}: cut {place}");
-            found += usize::from(expect_named_or_whole(&store, &name, &whole, &what).await);
+            let context = format!("{path}: cut {position}");
+            found += usize::from(expect_named_or_whole(&store, &name, &whole, &context).await);
         }
         assert_eq!(found, if decisive { 1_000 } else { 0 }, "{path}");
         storage.put(&path, bytes).await.unwrap();
@@ -99,7 +100,7 @@ async fn five_hundred_flips_and_cuts_of_every_kind_of_object() {
 }
 
 #[tokio::test]
-async fn a_newer_format_says_upgrade() {
+async fn newer_format_is_reported_as_newer() {
     let store = six_deltas().await;
     let storage = store.storage();
     let path = DIR.delta(ManifestVersion(5));
@@ -114,7 +115,7 @@ async fn a_newer_format_says_upgrade() {
 }
 
 #[tokio::test]
-async fn an_object_in_another_slot_or_region_is_damage() {
+async fn object_in_another_slot_or_region_is_damage() {
     let store = six_deltas().await;
     let storage = store.storage();
     let other = RegionDir { region_id: tidewater_common::ids::RegionId(99), ..DIR };
@@ -137,7 +138,7 @@ async fn an_object_in_another_slot_or_region_is_damage() {
 }
 
 #[tokio::test]
-async fn a_missing_delta_is_damage() {
+async fn missing_delta_is_damage() {
     let store = six_deltas().await;
     let path = DIR.delta(ManifestVersion(5));
     store.storage().delete(&path).await.unwrap();
@@ -147,13 +148,13 @@ async fn a_missing_delta_is_damage() {
 }
 
 #[tokio::test]
-async fn reading_ends_when_the_manifest_never_holds_still() {
+async fn reading_stops_when_the_manifest_keeps_changing() {
     let store = six_deltas().await;
-    // Listed, and gone whenever it is read.
+    // Listed, but not found on every read.
     store.plan(|call| {
-        let gone = call.operation == crate::storage::Operation::List
+        let unaffected = call.operation == crate::storage::Operation::List
             || !call.path.as_ref().ends_with("5.delta");
-        if gone {
+        if unaffected {
             crate::storage::testing::Fault::None
         } else {
             crate::storage::testing::Fault::NotFound

@@ -10,27 +10,27 @@ use crate::histories::histories;
 use crate::schedule::{Actor, play, schedules};
 use crate::storage::testing::Fault;
 
-/// What an actor was told, in the order of telling.
+/// Results reported to the actors, in order.
 #[derive(Debug, Clone, PartialEq)]
-enum Told {
+enum Reported {
     Committed(Arc<Delta>),
     Fenced,
 }
 
-type Log = Arc<Mutex<Vec<Told>>>;
+type Log = Arc<Mutex<Vec<Reported>>>;
 
-/// Fences, then flushes until it is fenced or done. Numbers of its files are its own.
+/// Fences, then flushes until it is fenced or finished. Each owner has its own file numbers.
 fn owner_actor(store: FaultyStore, term: u64, log: Log) -> Actor {
     Box::pin(async move {
         let mut manager = RegionManifestManager::new(env(store.storage()), DIR);
         let mut change = fence(term);
         for number in 1..=4 {
             match manager.update(change).await {
-                Ok(delta) => log.lock().push(Told::Committed(delta)),
-                Err(EngineError::Fenced { .. }) => return log.lock().push(Told::Fenced),
+                Ok(delta) => log.lock().push(Reported::Committed(delta)),
+                Err(EngineError::Fenced { .. }) => return log.lock().push(Reported::Fenced),
                 Err(error) => panic!("owner {term}: {error}"),
             }
-            // Above everything flushed so far, as a memtable would be.
+            // Above all flushed sequences, as a memtable would be.
             let next = manager.state().flushed.get() / 10 + 1;
             let id = file_id(1_000_000 + next, term * 100 + number);
             let add = vec![FileMeta { file_id: id, ..file(next) }];
@@ -40,7 +40,7 @@ fn owner_actor(store: FaultyStore, term: u64, log: Log) -> Actor {
     })
 }
 
-/// Swaps the first live file that it sees for another, a few times.
+/// Replaces the first live file that it sees, a few times.
 fn job_actor(store: FaultyStore, number: u64, log: Log) -> Actor {
     Box::pin(async move {
         let mut manager = RegionManifestManager::new(env(store.storage()), DIR);
@@ -52,7 +52,7 @@ fn job_actor(store: FaultyStore, number: u64, log: Log) -> Actor {
             let swap =
                 Edit { add: vec![output], remove: vec![input.reference()], ..Edit::default() };
             match manager.update(by_job(swap)).await {
-                Ok(delta) => log.lock().push(Told::Committed(delta)),
+                Ok(delta) => log.lock().push(Reported::Committed(delta)),
                 Err(EngineError::Refused { reason: Void::InputsGone { .. }, .. }) => {}
                 Err(error) => panic!("job {number}: {error}"),
             }
@@ -60,7 +60,7 @@ fn job_actor(store: FaultyStore, number: u64, log: Log) -> Actor {
     })
 }
 
-/// All deltas, straight from the store: one total order without gaps.
+/// Reads all deltas directly from the store: one total order without gaps.
 async fn stored(store: &FaultyStore) -> Vec<Delta> {
     let mut deltas = Vec::new();
     for name in names(store).await.iter().filter(|name| name.ends_with(".delta")) {
@@ -74,14 +74,14 @@ async fn stored(store: &FaultyStore) -> Vec<Delta> {
     deltas
 }
 
-async fn judge(store: &FaultyStore, log: &Log) {
+async fn verify(store: &FaultyStore, log: &Log) {
     let deltas = stored(store).await;
     let mut state = ManifestState::empty(DIR);
     let mut applied = Vec::new();
     let mut newest: Option<OwnerEpoch> = None;
     for delta in deltas {
         let outcome = replay::apply(&mut state, &delta);
-        if outcome != replay::Outcome::Applied {
+        if outcome != replay::ReplayOutcome::Applied {
             continue;
         }
         if let Author::Owner(own) = delta.author {
@@ -90,13 +90,13 @@ async fn judge(store: &FaultyStore, log: &Log) {
         }
         applied.push(delta);
     }
-    // Whatever was reported is there, once, and nothing is there that was not reported.
+    // Every reported commit is present once, and no unreported one is present.
     let mut reported: Vec<Delta> = log
         .lock()
         .iter()
-        .filter_map(|told| match told {
-            Told::Committed(delta) => Some((**delta).clone()),
-            Told::Fenced => None,
+        .filter_map(|reported| match reported {
+            Reported::Committed(delta) => Some((**delta).clone()),
+            Reported::Fenced => None,
         })
         .collect();
     reported.sort_by_key(|delta| delta.version);
@@ -123,11 +123,11 @@ fn race(schedule: &[usize], fault_every: u64, fault: Fault) {
     ];
     play(actors, schedule, async {
         store.plan(|_| Fault::None);
-        judge(&store, &log).await;
+        verify(&store, &log).await;
     });
 }
 
-// One test after another would be too long for one core.
+// A single test would run too long on one core.
 proptest! {
     #![proptest_config(histories(4_000))]
 
@@ -137,30 +137,30 @@ proptest! {
     }
 
     #[test]
-    fn they_do_when_puts_fail_before(schedule in schedules(5), every in 2..6_u64) {
+    fn order_holds_when_puts_fail_before_storing(schedule in schedules(5), every in 2..6_u64) {
         race(&schedule, every, Fault::ErrorBefore);
     }
 
     #[test]
-    fn they_do_when_puts_fail_after(schedule in schedules(5), every in 2..6_u64) {
+    fn order_holds_when_puts_fail_after_storing(schedule in schedules(5), every in 2..6_u64) {
         race(&schedule, every, Fault::ErrorAfter);
     }
 
     #[test]
-    fn they_do_when_puts_meet_nobody(schedule in schedules(5), every in 2..6_u64) {
+    fn order_holds_when_puts_report_false_conflicts(schedule in schedules(5), every in 2..6_u64) {
         race(&schedule, every, Fault::FalseConflict);
     }
 
     #[test]
-    fn they_do_when_puts_meet_themselves(schedule in schedules(5), every in 2..6_u64) {
+    fn order_holds_when_puts_conflict_with_themselves(schedule in schedules(5), every in 2..6_u64) {
         race(&schedule, every, Fault::StoredConflict);
     }
 }
 
 #[test]
-fn an_owner_paused_at_every_step_while_another_takes_over_commits_nothing_more() {
+fn owner_paused_during_a_failover_commits_nothing_more() {
     for pause in 0..80 {
-        // The first owner runs so far, the second to its end, then the first goes on.
+        // The first owner runs `pause` steps, the second to its end, then the first resumes.
         let schedule = [vec![0; pause], vec![1; 400]].concat();
         race(&schedule, 0, Fault::None);
     }

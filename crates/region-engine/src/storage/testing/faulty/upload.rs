@@ -1,4 +1,4 @@
-//! An upload in parts of a faulty store: each part, the end and an abort are calls of
+//! Upload in parts to a faulty store: each part, the completion and the abort are calls of
 //! [`Operation::Upload`].
 
 use std::fmt;
@@ -12,7 +12,8 @@ use object_store::{MultipartUpload, PutPayload, PutResult, Result, UploadPart};
 use super::{Fault, FaultyStore};
 use crate::storage::Operation;
 
-/// See the module's head. Counted by [`FaultyStore::open_uploads`] until it is completed or aborted.
+/// Upload that injects faults. Counted by [`FaultyStore::open_uploads`] until it is completed or
+/// aborted.
 pub(super) struct FaultyUpload {
     store: FaultyStore,
     path: Path,
@@ -27,8 +28,8 @@ impl FaultyUpload {
     }
 }
 
-/// Notes that the store has nothing of an upload any more.
-fn close(store: &FaultyStore, open: &mut bool) {
+/// Records that the store has no parts of an upload any more.
+fn mark_closed(store: &FaultyStore, open: &mut bool) {
     if std::mem::take(open) {
         store.shared.open_uploads.fetch_sub(1, Ordering::Relaxed);
     }
@@ -42,30 +43,35 @@ impl MultipartUpload for FaultyUpload {
             Fault::ErrorBefore => std::future::ready(Ok(())).boxed(),
             _ => self.inner.put_part(data),
         };
-        let (store, path) = (self.store.clone(), self.path.clone());
-        async move { store.around(fault, &path, part).await }.boxed()
+        let store = self.store.clone();
+        let path = self.path.clone();
+        async move { store.inject(fault, &path, part).await }.boxed()
     }
 
     async fn complete(&mut self) -> Result<PutResult> {
         let fault = self.store.fault(Operation::Upload, &self.path);
-        let (store, inner, open) = (&self.store, &mut self.inner, &mut self.open);
+        let store = &self.store;
+        let inner = &mut self.inner;
+        let open = &mut self.open;
         let complete = async move {
             let done = inner.complete().await?;
-            close(store, open);
+            mark_closed(store, open);
             Ok(done)
         };
-        store.around(fault, &self.path, complete).await
+        store.inject(fault, &self.path, complete).await
     }
 
     async fn abort(&mut self) -> Result<()> {
         let fault = self.store.fault(Operation::Upload, &self.path);
-        let (store, inner, open) = (&self.store, &mut self.inner, &mut self.open);
+        let store = &self.store;
+        let inner = &mut self.inner;
+        let open = &mut self.open;
         let abort = async move {
             inner.abort().await?;
-            close(store, open);
+            mark_closed(store, open);
             Ok(())
         };
-        store.around(fault, &self.path, abort).await
+        store.inject(fault, &self.path, abort).await
     }
 }
 

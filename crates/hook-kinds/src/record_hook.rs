@@ -1,4 +1,4 @@
-//! A hook that makes a record of every call and gives it to an outlet.
+//! Hook that converts every call to a record and passes it to a sink.
 
 use std::fmt::Debug;
 
@@ -12,34 +12,34 @@ use tidewater_region_engine::hooks::{
 
 use crate::record::Record;
 
-/// Where records go.
+/// Destination of records.
 #[async_trait]
-pub(crate) trait Outlet: Debug + Send + Sync + 'static {
-    /// Takes a record, or says why it cannot.
+pub(crate) trait RecordSink: Debug + Send + Sync + 'static {
+    /// Accepts a record, or returns why it cannot.
     async fn put(&self, record: Record) -> Result<(), HookError>;
 
-    /// Records taken that have not reached their destination.
+    /// Number of accepted records that have not reached their destination.
     fn backlog(&self) -> u64 {
         0
     }
 
-    /// Records taken and given up.
+    /// Number of accepted records that were dropped.
     fn lost(&self) -> u64 {
         0
     }
 }
 
-/// See the module's head.
+/// Hook that passes a record of every call to a [`RecordSink`].
 #[derive(Debug)]
-pub(crate) struct Narrator<O> {
+pub(crate) struct RecordHook<S> {
     name: String,
     home: HookHome,
-    outlet: O,
+    sink: S,
 }
 
-impl<O: Outlet> Narrator<O> {
-    pub(crate) fn new(name: &str, home: HookHome, outlet: O) -> Self {
-        Self { name: name.to_owned(), home, outlet }
+impl<S: RecordSink> RecordHook<S> {
+    pub(crate) fn new(name: &str, home: HookHome, sink: S) -> Self {
+        Self { name: name.to_owned(), home, sink }
     }
 
     fn record(&self, event: &'static str, region: RegionId) -> Record {
@@ -48,17 +48,17 @@ impl<O: Outlet> Narrator<O> {
 }
 
 #[async_trait]
-impl<O: Outlet> RegionHook for Narrator<O> {
+impl<S: RecordSink> RegionHook for RecordHook<S> {
     fn name(&self) -> &str {
         &self.name
     }
 
     fn backlog(&self) -> u64 {
-        self.outlet.backlog()
+        self.sink.backlog()
     }
 
     fn lost(&self) -> u64 {
-        self.outlet.lost()
+        self.sink.lost()
     }
 
     async fn on_sst_files_written(
@@ -67,7 +67,7 @@ impl<O: Outlet> RegionHook for Narrator<O> {
         _metadata: &RegionSpec,
         files: &[SstFileInfo],
     ) -> Result<(), HookError> {
-        self.outlet.put(self.record("sst_files_written", region).with_written(files)).await
+        self.sink.put(self.record("sst_files_written", region).with_written(files)).await
     }
 
     async fn on_manifest_updated(
@@ -78,7 +78,7 @@ impl<O: Outlet> RegionHook for Narrator<O> {
         manifest: ManifestKind,
     ) -> Result<(), HookError> {
         let record = self.record("manifest_updated", region).with_update(actions, manifest);
-        self.outlet.put(record).await
+        self.sink.put(record).await
     }
 
     async fn on_bootstrap(
@@ -86,19 +86,19 @@ impl<O: Outlet> RegionHook for Narrator<O> {
         region: RegionId,
         snapshot: &RegionSnapshot,
     ) -> Result<(), HookError> {
-        self.outlet.put(self.record("bootstrap", region).with_snapshot(snapshot)).await
+        self.sink.put(self.record("bootstrap", region).with_snapshot(snapshot)).await
     }
 
     async fn on_region_opened(&self, region: RegionId, _: &RegionSpec) -> Result<(), HookError> {
-        self.outlet.put(self.record("region_opened", region)).await
+        self.sink.put(self.record("region_opened", region)).await
     }
 
     async fn on_region_closed(&self, region: RegionId, _: &RegionSpec) -> Result<(), HookError> {
-        self.outlet.put(self.record("region_closed", region)).await
+        self.sink.put(self.record("region_closed", region)).await
     }
 
     async fn on_region_dropped(&self, region: RegionId, _: &RegionSpec) -> Result<(), HookError> {
-        self.outlet.put(self.record("region_dropped", region)).await
+        self.sink.put(self.record("region_dropped", region)).await
     }
 
     async fn on_region_role_changed(
@@ -109,7 +109,7 @@ impl<O: Outlet> RegionHook for Narrator<O> {
         epoch: OwnerEpoch,
     ) -> Result<(), HookError> {
         let record = self.record("region_role_changed", region).with_roles(old, new, epoch);
-        self.outlet.put(record).await
+        self.sink.put(record).await
     }
 
     async fn on_files_removed(
@@ -117,10 +117,10 @@ impl<O: Outlet> RegionHook for Narrator<O> {
         region: RegionId,
         removed: &FilesRemoved,
     ) -> Result<(), HookError> {
-        self.outlet.put(self.record("files_removed", region).with_removed(removed)).await
+        self.sink.put(self.record("files_removed", region).with_removed(removed)).await
     }
 
     async fn on_region_gc(&self, region: RegionId, pass: &GcPass) -> Result<(), HookError> {
-        self.outlet.put(self.record("region_gc", region).with_pass(pass)).await
+        self.sink.put(self.record("region_gc", region).with_pass(pass)).await
     }
 }

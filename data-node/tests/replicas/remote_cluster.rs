@@ -1,4 +1,4 @@
-//! A node with two compactors, for tests of compactions on them.
+//! A node with two fake compactors, for tests of remote compactions.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -16,16 +16,16 @@ use tidewater_proto::v1::{
 };
 use tonic::Request;
 
-use crate::cluster::{Node, Place, until, write};
-use crate::fake_compactor::{Act, FakeCompactor};
-use crate::single::{place, start_with_region};
+use crate::cluster::{Node, NodeConfig, until, write};
+use crate::fake_compactor::{FakeCompactor, FakeReply};
+use crate::single::{node_config, start_with_region};
 
-/// How often pickers are asked, where that is not left to whoever asks.
-pub(crate) const EVERY: Duration = Duration::from_millis(50);
-/// Within this they are asked many times.
-pub(crate) const A_WHILE: Duration = Duration::from_millis(600);
+/// Interval of automatic compaction, in tests that use it.
+pub(crate) const CHECK_INTERVAL: Duration = Duration::from_millis(50);
+/// Time that spans many of these intervals.
+pub(crate) const MANY_INTERVALS: Duration = Duration::from_millis(600);
 
-/// Nothing by itself; attempts are given up soon.
+/// Options without automatic compaction, and with short limits of attempts.
 pub(crate) fn options(jobs: JobPolicy) -> GroupOptions {
     let jobs = JobPolicy {
         patience: Duration::from_millis(400),
@@ -42,78 +42,79 @@ pub(crate) fn no_fallback() -> GroupOptions {
     options(JobPolicy { fallback_to_local: false, ..JobPolicy::default() })
 }
 
-/// Pickers are asked.
-pub(crate) fn by_itself(mut options: GroupOptions) -> GroupOptions {
-    options.compactions.every = EVERY;
+/// Enables automatic compaction.
+pub(crate) fn with_automatic_compaction(mut options: GroupOptions) -> GroupOptions {
+    options.compactions.every = CHECK_INTERVAL;
     options
 }
 
-/// Cancels have so long to come before a job is given up.
-pub(crate) fn patient(mut options: GroupOptions) -> GroupOptions {
+/// Allows 4 s for a cancellation to take effect before an attempt is replaced.
+pub(crate) fn with_long_patience(mut options: GroupOptions) -> GroupOptions {
     options.compactions.jobs.patience = Duration::from_secs(4);
     options
 }
 
-pub(crate) fn full() -> impl Iterator<Item = Act> {
-    (0..10_000).map(|_| Act::RefusePlan(Reason::Overloaded))
+pub(crate) fn always_overloaded() -> impl Iterator<Item = FakeReply> {
+    (0..10_000).map(|_| FakeReply::RefusePlan(Reason::Overloaded))
 }
 
-/// Nothing is given up, however long it takes.
-pub(crate) fn for_ever(mut options: GroupOptions) -> GroupOptions {
+/// Disables the time limits of attempts and waits.
+pub(crate) fn without_time_limits(mut options: GroupOptions) -> GroupOptions {
     let hour = Duration::from_secs(3_600);
     options.compactions.jobs.patience = hour;
     options.compactions.jobs.longest_wait = hour;
     options
 }
 
-/// A node with a region of three files, and two compactors.
-pub(crate) struct Setting {
+/// A node that leads a region of three files, and two fake compactors.
+pub(crate) struct RemoteCompactionCluster {
     _folder: tempfile::TempDir,
-    pub(crate) place: Place,
+    pub(crate) config: NodeConfig,
     pub(crate) node: Node,
-    pub(crate) one: Arc<FakeCompactor>,
-    pub(crate) two: Arc<FakeCompactor>,
+    pub(crate) first: Arc<FakeCompactor>,
+    pub(crate) second: Arc<FakeCompactor>,
 }
 
-impl Setting {
+impl RemoteCompactionCluster {
     pub(crate) async fn start(options: GroupOptions) -> Self {
         let folder = tempfile::tempdir().unwrap();
-        let place = place(&folder, options).await;
-        let node = start_with_region(&place).await;
+        let config = node_config(&folder, options).await;
+        let node = start_with_region(&config).await;
         node.write(write(1, 1, &[])).await.unwrap();
         flush_rows(&node, 2..5).await;
-        let one = FakeCompactor::start(201, &place.storage).await;
-        let two = FakeCompactor::start(202, &place.storage).await;
-        let setting = Self { _folder: folder, place, node, one, two };
-        // The first has more room, so it is asked first.
-        setting.up(&[(&setting.one, 2), (&setting.two, 1)]);
-        setting
+        let first = FakeCompactor::start(201, &config.storage).await;
+        let second = FakeCompactor::start(202, &config.storage).await;
+        let cluster = Self { _folder: folder, config, node, first, second };
+        // The first compactor has more slots, so it is tried first.
+        cluster.announce(&[(&cluster.first, 2), (&cluster.second, 1)]);
+        cluster
     }
 
-    pub(crate) fn up(&self, compactors: &[(&Arc<FakeCompactor>, u32)]) {
-        let known: Vec<_> = compactors.iter().map(|(one, slots)| one.info(*slots)).collect();
-        self.node.groups.parts().compactors.fleet.follow(NodeId(1), &known);
+    pub(crate) fn announce(&self, compactors: &[(&Arc<FakeCompactor>, u32)]) {
+        let known: Vec<_> =
+            compactors.iter().map(|(compactor, slots)| compactor.info(*slots)).collect();
+        self.node.groups.context().compactors.fleet.follow(NodeId(1), &known);
     }
 
     pub(crate) async fn compact(&self) -> Result<CompactionReport, Refusal> {
         Ok(self.node.compact().await?.0.report.unwrap())
     }
 
-    /// The same, as soon as the first compactor has the job.
-    pub(crate) async fn compact_until_one_has_it(
+    /// Starts a compaction; returns it as soon as the first compactor has the job.
+    pub(crate) async fn compact_until_first_has_it(
         &self,
     ) -> BoxFuture<'_, Result<CompactionReport, Refusal>> {
         let mut compacting = self.compact().boxed();
-        until("the first compactor has it", async || {
+        until("the first compactor has the job", async || {
             assert!(futures::poll!(&mut compacting).is_pending());
-            self.one.attempts() == [1]
+            self.first.attempts() == [1]
         })
         .await;
         compacting
     }
 
-    /// Files, and the rows that were written.
-    pub(crate) async fn check(&self, files: u32) {
+    /// Checks the number of files and the rows that were written.
+    pub(crate) async fn check_files(&self, files: u32) {
         assert_eq!(self.node.info().await.unwrap().files, files);
         assert_eq!(self.node.scan().await.unwrap(), [1, 1, 1, 2, 3, 4]);
     }
@@ -127,8 +128,8 @@ pub(crate) async fn flush_rows(node: &Node, serials: std::ops::Range<u64>) {
 }
 
 pub(crate) async fn jobs(node: &Node) -> Vec<CompactionInfo> {
-    let answer = node.admin.list_compactions(Request::new(ListCompactionsRequest {})).await;
-    answer.unwrap().into_inner().compactions
+    let reply = node.admin.list_compactions(Request::new(ListCompactionsRequest {})).await;
+    reply.unwrap().into_inner().compactions
 }
 
 pub(crate) async fn cancel(node: &Node, job_id: &str) -> Result<(), Refusal> {

@@ -1,4 +1,4 @@
-//! Merges memtable runs in the background, so that a read never merges more than a few.
+//! Merges memtable runs in the background, so that a read merges at most a few runs.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -6,13 +6,13 @@ use std::time::Duration;
 use tidewater_region_engine::EngineError;
 use tracing::warn;
 
-use super::shared::Shared;
+use super::shared::ReplicaState;
 
-/// Looked at this often even when nothing was heard.
+/// Interval of checks without a notification.
 const TICK: Duration = Duration::from_secs(1);
 
 /// Runs until the replica stops.
-pub async fn run(shared: Arc<Shared>) {
+pub async fn run(shared: Arc<ReplicaState>) {
     loop {
         tokio::select! {
             () = shared.stopping.cancelled() => return,
@@ -29,7 +29,7 @@ pub async fn run(shared: Arc<Shared>) {
                     group = %shared.group,
                     region = %hosted.descriptor.region_id,
                     %error,
-                    "memtable runs could not be merged"
+                    "failed to merge memtable runs"
                 ),
             }
         }

@@ -1,0 +1,120 @@
+"""The routing information of one catalog snapshot."""
+
+import bisect
+import re
+
+import pyarrow as pa
+
+from ._proto import schema_pb2
+from .keys import KeyCodec
+
+_SIMPLE = {
+    "bool": pa.bool_(),
+    "int8": pa.int8(),
+    "int16": pa.int16(),
+    "int32": pa.int32(),
+    "int64": pa.int64(),
+    "uint8": pa.uint8(),
+    "uint16": pa.uint16(),
+    "uint32": pa.uint32(),
+    "uint64": pa.uint64(),
+    "float32": pa.float32(),
+    "float64": pa.float64(),
+    "utf8": pa.string(),
+    "binary": pa.binary(),
+    "date32": pa.date32(),
+}
+
+
+def arrow_type(text):
+    """The Arrow type of a column type's canonical text."""
+    if text in _SIMPLE:
+        return _SIMPLE[text]
+    if match := re.fullmatch(r"timestamp\((s|ms|us|ns)(?:, *(.+))?\)", text):
+        return pa.timestamp(match[1], tz=match[2])
+    if match := re.fullmatch(r"decimal128\((\d+), *(-?\d+)\)", text):
+        return pa.decimal128(int(match[1]), int(match[2]))
+    raise ValueError(f"the column type {text!r} is unknown to this release of the client; upgrade it")
+
+
+class Route:
+    """A region of a table: its range of row keys and the group that serves it."""
+
+    def __init__(self, wire):
+        # The table id precedes the row key.
+        self.region_id = wire.route_id
+        self.group_id = wire.group_id
+        self.start = wire.start[4:]
+        self.global_end = wire.end if wire.HasField("end") else None
+
+    def end(self, table_id):
+        """First row key after the range; None when the region is the table's last."""
+        prefix = table_id.to_bytes(4, "big")
+        if self.global_end is None or not self.global_end.startswith(prefix):
+            return None
+        return self.global_end[4:] or None
+
+
+class TableInfo:
+    """Schema, keys and routes of one table."""
+
+    def __init__(self, wire, routes):
+        self.table_id = wire.table_id
+        self.name = wire.name
+        self.schema_version = wire.schema.version
+        self.columns = list(wire.schema.columns)
+        self.by_id = {column.id: column for column in self.columns}
+        fields = {
+            column.id: pa.field(column.name, arrow_type(column.type), nullable=column.nullable)
+            for column in self.columns
+        }
+        self.schema = pa.schema([fields[column.id] for column in self.columns])
+        self.key_names = [self.by_id[key].name for key in wire.schema.primary_key]
+        self.key_schema = pa.schema([fields[key] for key in wire.schema.primary_key])
+        self.append_only = wire.options.write_mode == schema_pb2.WRITE_MODE_APPEND_ONLY
+        hashed, vnodes = None, 0
+        if wire.options.HasField("hash"):
+            keys = list(wire.schema.primary_key)
+            hashed = [keys.index(column) for column in wire.options.hash.columns]
+            vnodes = wire.options.hash.vnode_count
+        self.codec = KeyCodec(list(self.key_schema), hashed, vnodes)
+        prefix = wire.table_id.to_bytes(4, "big")
+        own = [route for route in routes if route.start[:4] == prefix]
+        self.routes = sorted((Route(route) for route in own), key=lambda route: route.start)
+        self._starts = [route.start for route in self.routes]
+
+    def column_id(self, name):
+        """The id of a column; KeyError with the known names when there is none."""
+        for column in self.columns:
+            if column.name == name:
+                return column.id
+        known = ", ".join(column.name for column in self.columns)
+        raise KeyError(f"table {self.name!r} has no column {name!r}; it has {known}")
+
+    def route_for(self, key):
+        """The route of a row key, None when the table has none for it."""
+        at = bisect.bisect_right(self._starts, key) - 1
+        return self.routes[at] if at >= 0 else None
+
+
+class Catalog:
+    """Tables by name, and addresses of groups' leaders."""
+
+    def __init__(self, snapshot):
+        self.version = snapshot.catalog_version
+        self.tables = {
+            table.name: TableInfo(table, snapshot.routes)
+            for table in snapshot.tables
+            if table.state == 2
+        }
+        self.addresses = {node.node_id: node.address for node in snapshot.nodes}
+        self.groups = {group.group_id: group for group in snapshot.groups}
+
+    def candidates(self, group_id):
+        """Addresses of a group's nodes, the last known leader first."""
+        group = self.groups.get(group_id)
+        if group is None:
+            return []
+        nodes = [group.leader, *group.voters, *group.first_members]
+        ordered = dict.fromkeys(node for node in nodes if node)
+        return [self.addresses[node] for node in ordered if node in self.addresses]
