@@ -50,7 +50,8 @@ pub(crate) fn flights_file() -> Result<PathBuf> {
     flights().map(|flights| flights.file)
 }
 
-async fn create(cluster: &Cluster) -> Result<()> {
+/// Creates the table `flights`.
+pub(crate) async fn create_flights(cluster: &Cluster) -> Result<()> {
     let demo = Path::new(env!("CARGO_MANIFEST_DIR")).join("../scripts/demo-data");
     let columns = std::fs::read_to_string(demo.join("flights.columns"))
         .map_err(HarnessError::io("read scripts/demo-data/flights.columns"))?;
@@ -115,7 +116,7 @@ async fn check_files(cluster: &Cluster, flights: &Flights) -> Result<()> {
 async fn flights_figures_are_equal_after_every_fault() -> Result<()> {
     let flights = flights()?;
     let mut cluster = Cluster::start().await?;
-    create(&cluster).await?;
+    create_flights(&cluster).await?;
     load(&cluster, &flights).await?;
     check(&cluster, &flights, "after loading").await?;
 
@@ -159,7 +160,7 @@ async fn flights_figures_are_equal_after_every_fault() -> Result<()> {
 async fn flights_figures_are_equal_for_every_load_mode() -> Result<()> {
     let flights = flights()?;
     let mut cluster = Cluster::start().await?;
-    create(&cluster).await?;
+    create_flights(&cluster).await?;
     load_by(&cluster, &flights, &["--bulk"]).await?;
     check(&cluster, &flights, "after a bulk load").await?;
     check_files(&cluster, &flights).await?;

@@ -25,6 +25,7 @@ mod lost_nodes;
 mod memory;
 mod nycflights;
 mod partition;
+mod python;
 mod restart;
 mod s3;
 mod support;
