@@ -1,21 +1,21 @@
-//! What a node's `/metrics` says.
+//! Metrics of a node from its `/metrics` page.
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 
 use crate::{Result, http};
 
-/// Metrics of a node at a moment, by name with labels, as Prometheus' text form has them.
+/// Metrics of a node at one time, by name with labels in the Prometheus text format.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Metrics(BTreeMap<String, f64>);
 
 impl Metrics {
-    /// Asks a node.
+    /// Fetches the metrics of a node.
     ///
     /// # Errors
-    /// When it does not answer.
-    pub async fn of(node: SocketAddr) -> Result<Self> {
-        Ok(Self::parse(&http::ask(node, "GET", "/metrics").await?))
+    /// If the node does not answer.
+    pub async fn fetch(node: SocketAddr) -> Result<Self> {
+        Ok(Self::parse(&http::request(node, "GET", "/metrics").await?))
     }
 
     fn parse(text: &str) -> Self {
@@ -26,7 +26,7 @@ impl Metrics {
         Self(text.lines().filter(|line| !line.starts_with('#')).filter_map(value).collect())
     }
 
-    /// The sum of a metric over all of its labels; 0 when there is none.
+    /// Sums a metric over all labels; 0 if the metric does not exist.
     pub fn sum(&self, name: &str) -> u64 {
         let named = |key: &str| {
             key == name || key.strip_prefix(name).is_some_and(|rest| rest.starts_with('{'))
@@ -34,7 +34,7 @@ impl Metrics {
         self.0.iter().filter(|(key, _)| named(key)).map(|(_, value)| *value as u64).sum()
     }
 
-    /// A metric with one label.
+    /// Value of a metric with one label; 0 if the metric does not exist.
     pub fn labelled(&self, name: &str, label: &str, value: &str) -> u64 {
         let key = format!("{name}{{{label}=\"{value}\"}}");
         self.0.get(&key).map_or(0, |value| *value as u64)

@@ -21,8 +21,8 @@ async fn slot() -> (Arc<JobTable>, JobSlot) {
     (jobs, slot)
 }
 
-fn empty_commit() -> Committed {
-    Committed { manifest_version: ManifestVersion(7), outputs: Vec::new() }
+fn empty_commit() -> CommittedCompaction {
+    CommittedCompaction { manifest_version: ManifestVersion(7), outputs: Vec::new() }
 }
 
 async fn last(mut events: mpsc::Receiver<EventMessage>) -> (usize, Event) {

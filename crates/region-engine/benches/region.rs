@@ -96,7 +96,7 @@ async fn filled(spec: &RegionSpec, writes: &[RowsWrite]) -> Arc<Region> {
     let region = region(spec).await;
     for write in writes {
         region.apply(write.clone()).unwrap();
-        if region.merge_due() {
+        if region.is_merge_due() {
             region.merge_runs().await.unwrap();
         }
     }

@@ -338,7 +338,7 @@ async fn flushes(
 
 async fn merges(region: Arc<Region>, stop: CancellationToken) -> Result<()> {
     while !stop.is_cancelled() {
-        if region.merge_due() {
+        if region.is_merge_due() {
             region.merge_runs().await?;
         }
         tokio::time::sleep(TICK).await;

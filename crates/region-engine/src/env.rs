@@ -1,4 +1,4 @@
-//! What a region is handed: store, clock, ids, options.
+//! Environment of a region: store, clock, id source, memory, caches, options.
 
 use std::fmt::Debug;
 use std::sync::Arc;
@@ -18,32 +18,32 @@ use crate::memory::MemoryBudget;
 use crate::sst::FooterCache;
 use crate::storage::Storage;
 
-/// Source of fresh ids; the only randomness in the engine.
+/// Source of new ids; the only randomness in the engine.
 pub trait IdSource: Debug + Send + Sync + 'static {
-    /// A fresh UUIDv4.
+    /// Returns a new UUIDv4.
     fn random(&self) -> Uuid;
 
-    /// A fresh UUIDv7 of the given time (milliseconds since the Unix epoch).
+    /// Returns a new UUIDv7 with the given time (milliseconds since the Unix epoch).
     fn at(&self, time_ms: u64) -> Uuid;
 
-    /// Id for a new data file: the greater of clock and GC floor, so that the floor never refuses
-    /// what has just been written.
+    /// Returns an id for a new data file. Its time is the greater of clock and GC floor, so that the floor
+    /// never rejects a file that was just written.
     fn file_id(&self, now_ms: u64, gc_floor_ms: u64) -> FileId {
         FileId(self.at(now_ms.max(gc_floor_ms)))
     }
 
-    /// Id for the content of one delta.
+    /// Returns an id for the content of one delta.
     fn writer_id(&self) -> WriterId {
         WriterId(self.random())
     }
 
-    /// Id for a compaction.
+    /// Returns an id for a compaction job.
     fn job_id(&self, now_ms: u64) -> JobId {
         JobId(self.at(now_ms))
     }
 }
 
-/// Ids from the operating system's randomness.
+/// Id source that uses the operating system's randomness.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct SystemIds;
 
@@ -60,7 +60,7 @@ impl IdSource for SystemIds {
     }
 }
 
-/// The time in a UUIDv7, milliseconds since the Unix epoch; 0 for any other id.
+/// Returns the time in a UUIDv7, milliseconds since the Unix epoch; 0 for any other id.
 pub(crate) fn id_time_ms(id: Uuid) -> u64 {
     match id.get_version_num() {
         7 => id.as_u64_pair().0 >> 16,
@@ -68,38 +68,38 @@ pub(crate) fn id_time_ms(id: Uuid) -> u64 {
     }
 }
 
-/// What every region of a process shares.
+/// Resources shared by all regions of a process.
 #[derive(Debug, Clone)]
 pub struct RegionEnv {
     /// The object store.
     pub storage: Storage,
-    /// Wall clock: times in deltas and ids only, never a decision of replay.
+    /// Wall clock: used for times in deltas and ids only, never by replay.
     pub clock: Arc<dyn Clock>,
-    /// Fresh ids.
+    /// Source of new ids.
     pub ids: Arc<dyn IdSource>,
-    /// Memory for rows that are not flushed yet.
+    /// Memory budget for unflushed rows.
     pub memory: Arc<MemoryBudget>,
-    /// Footers of data files that were read.
+    /// Cache of data file footers.
     pub footers: Arc<FooterCache>,
-    /// Indexes that were read.
+    /// Cache of indexes.
     pub indexes: Arc<IndexCache>,
-    /// Pieces of data files that were read.
+    /// Cache of data file ranges.
     pub objects: Arc<ObjectCache>,
-    /// Permits for work that keeps a core busy: merging and encoding.
+    /// Permits for CPU-bound work: merging and encoding.
     pub workers: Arc<Semaphore>,
-    /// Permits for decoding rows that a read waits for; apart from the others, which are held for as
-    /// long as it takes to write a file.
+    /// Permits for decoding rows that a read waits for. Separate from `workers`, whose permits are held
+    /// for the time that writing a file takes.
     pub readers: Arc<Semaphore>,
-    /// Permits for compactions: a process runs few at a time, of whatever regions.
+    /// Permits for compactions: bounds the concurrent compactions of all regions of the process.
     pub compactions: Arc<Semaphore>,
-    /// Observers of regions; none at first.
+    /// Hooks that observe the regions; initially none.
     pub plugins: Plugins,
-    /// Options of the engine.
+    /// Engine options.
     pub options: EngineOptions,
 }
 
 impl RegionEnv {
-    /// What regions share, made from what a process has.
+    /// Creates an environment with new caches and permits, sized by the options.
     pub fn new(
         storage: Storage,
         clock: Arc<dyn Clock>,
@@ -130,31 +130,31 @@ impl RegionEnv {
         }
     }
 
-    /// The same with these hooks.
+    /// Returns this environment with the given hooks.
     pub fn with_plugins(self, plugins: Plugins) -> Self {
         Self { plugins, ..self }
     }
 }
 
-/// Options of the engine.
+/// Engine options.
 #[derive(Debug, Clone)]
 pub struct EngineOptions {
-    /// Checkpoints and retries of manifests.
+    /// Checkpoint and retry options of manifests.
     pub manifest: ManifestOptions,
-    /// Bytes at which a data file ends and the next one begins.
+    /// Target size of a data file in bytes: the next file begins when it is reached.
     pub target_file_bytes: usize,
-    /// Bytes of footers that are kept in memory.
+    /// Capacity of the footer cache in bytes.
     pub footer_cache_bytes: usize,
-    /// Bytes of indexes that are kept in memory; an index that is larger is not used.
+    /// Capacity of the index cache in bytes; a larger index is not used.
     pub index_cache_bytes: usize,
-    /// Bytes of data files that are kept in memory; 0 keeps none.
+    /// Capacity of the cache of data file ranges in bytes; 0 disables it.
     pub object_cache_bytes: usize,
-    /// Merges and encodings at once, and as many decodings; at least 1.
+    /// Number of concurrent merges and encodings, and of concurrent decodings; at least 1.
     pub workers: usize,
-    /// Longest life of a scan; well within the grace of garbage collection (6 h unless set), by
-    /// which a scan's files stay after a compaction has replaced them.
+    /// Maximum duration of a scan. Must be well below the grace period of garbage collection (default
+    /// 6 h), for which the files of a scan stay after a compaction has replaced them.
     pub scan_life: Duration,
-    /// When files are merged.
+    /// Compaction options.
     pub compaction: CompactionOptions,
 }
 

@@ -1,4 +1,5 @@
-//! The engine's error: what was attempted on what, and whether it failed or its outcome is unknown.
+//! Error type of the engine: names the attempted operation and its object, and distinguishes a failed
+//! operation from one whose outcome is unknown.
 
 mod refusal;
 
@@ -7,173 +8,171 @@ use tidewater_common::ids::{Epoch, JobId, ManifestVersion, OwnerEpoch, RegionId}
 use crate::manifest::Void;
 use crate::storage::StorageError;
 
-/// Why the engine did not do what it was asked.
+/// Error of an engine operation.
 #[derive(Debug, Clone, thiserror::Error)]
 pub enum EngineError {
-    /// The object store failed; nothing follows about a write that was under way, except that
-    /// manifest commits report [`EngineError::Unknown`] instead.
+    /// The object store failed. The outcome of a write in progress is unknown; manifest commits report
+    /// [`EngineError::Unknown`] instead.
     #[error(transparent)]
     Storage(#[from] StorageError),
 
-    /// A stored object is damaged: never retried, never skipped.
+    /// A stored object is damaged. The error is never retried, the object never skipped.
     #[error("object {object} is damaged: {detail}")]
     Damaged {
-        /// The object's path.
+        /// Path of the object.
         object: String,
-        /// What is wrong with it.
+        /// Description of the damage.
         detail: String,
     },
 
     /// A stored object was written by a newer release.
     #[error("object {object} has format {found}, this release reads up to {supported}: upgrade")]
     NewerFormat {
-        /// The object's path.
+        /// Path of the object.
         object: String,
-        /// The format that the object names.
+        /// Format version of the object.
         found: u32,
-        /// The newest format that this release reads.
+        /// Newest format version that this release reads.
         supported: u32,
     },
 
-    /// A later owner has taken the region over. Only this region stops.
+    /// A later owner exists. Only this region is affected.
     #[error("region {region}: owner {own} was fenced by a later owner ({later})")]
     Fenced {
-        /// The region.
+        /// Id of the region.
         region: RegionId,
-        /// Who tried.
+        /// Epoch of the fenced owner.
         own: OwnerEpoch,
-        /// Who owns the region now.
+        /// Epoch of the current owner.
         later: OwnerEpoch,
     },
 
     /// The region has been dropped.
     #[error("region {region} has been removed")]
     Removed {
-        /// The region.
+        /// Id of the region.
         region: RegionId,
     },
 
-    /// The manifest's rules refuse the change: definitely not committed.
-    #[error("region {region}: the change was refused: {reason}")]
+    /// The manifest's rules reject the change: it is definitely not committed.
+    #[error("region {region}: the manifest rejected the change: {reason}")]
     Refused {
-        /// The region.
+        /// Id of the region.
         region: RegionId,
-        /// Which rule.
+        /// Rule that the change violates.
         reason: Void,
     },
 
-    /// A manifest delta may or may not be committed. The manager keeps it: the next `update` or
-    /// `refresh` settles it first.
-    #[error(
-        "region {region}: whether manifest version {version} is committed is unknown: {detail}"
-    )]
+    /// It is unknown whether a manifest delta is committed. The manager keeps it: the next `update` or
+    /// `refresh` resolves its outcome first.
+    #[error("region {region}: the outcome of manifest version {version} is unknown: {detail}")]
     Unknown {
-        /// The region.
+        /// Id of the region.
         region: RegionId,
-        /// The version that was attempted.
+        /// Version of the attempted commit.
         version: ManifestVersion,
-        /// What kept us from finding out.
+        /// Reason why the outcome could not be resolved.
         detail: String,
     },
 
-    /// Other writers took the next version again and again: definitely not committed.
+    /// Other writers committed the next version in every attempt: the change is definitely not committed.
     #[error("region {region}: lost the race for the next manifest version {rounds} times")]
     Contended {
-        /// The region.
+        /// Id of the region.
         region: RegionId,
-        /// How many versions were lost.
+        /// Number of lost versions.
         rounds: u32,
     },
 
-    /// The manifest changed under a reader faster than it could read.
+    /// The manifest changed faster than a reader could read it.
     #[error("region {region}: the manifest changed {rounds} times while it was read")]
     Unstable {
-        /// The region.
+        /// Id of the region.
         region: RegionId,
-        /// How many times reading started over.
+        /// Number of restarted reads.
         rounds: u32,
     },
 
-    /// The region does not know its files yet: its manifest has not been read. Try again soon.
+    /// The manifest has not been read, so that the region does not know its files yet. Retry soon.
     #[error("region {region} is loading: its manifest has not been read yet")]
     Loading {
-        /// The region.
+        /// Id of the region.
         region: RegionId,
     },
 
-    /// Only the owner of a region flushes it or removes it.
+    /// The operation requires ownership of the region, for example a flush or a removal.
     #[error("region {region} is not owned by this replica")]
     NotOwner {
-        /// The region.
+        /// Id of the region.
         region: RegionId,
     },
 
-    /// A compaction was told to end: nothing was changed.
+    /// A compaction was cancelled: nothing was changed.
     #[error("region {region}: compaction {job} was cancelled")]
     Cancelled {
-        /// The region.
+        /// Id of the region.
         region: RegionId,
-        /// The job.
+        /// Id of the job.
         job: JobId,
     },
 
     /// The region has been closed on this node.
     #[error("region {region} has been closed")]
     Closed {
-        /// The region.
+        /// Id of the region.
         region: RegionId,
     },
 
-    /// A scan lived longer than it may: what it had pinned may be collected. Nothing is wrong with
-    /// what it has yielded.
-    #[error("region {region}: a scan may take {} s at most: read in smaller key ranges", life.as_secs())]
+    /// A scan exceeded its maximum duration: the files that it has pinned may be garbage collected. The
+    /// rows that it has yielded are valid.
+    #[error("region {region}: scan exceeded {} s: read smaller key ranges", life.as_secs())]
     VersionExpired {
-        /// The region.
+        /// Id of the region.
         region: RegionId,
-        /// Longest life of a scan.
+        /// Maximum duration of a scan.
         life: std::time::Duration,
     },
 
-    /// The versions that a read asks for may have been merged away.
-    #[error("region {region}: epoch {asked} cannot be read any more, the oldest is {since}")]
+    /// Compaction may have dropped the versions of the requested epoch.
+    #[error("region {region}: epoch {requested} is no longer readable, the oldest is {since}")]
     BelowSince {
-        /// The region.
+        /// Id of the region.
         region: RegionId,
-        /// The epoch asked for.
-        asked: Epoch,
-        /// Greatest epoch at or below which versions were merged.
+        /// Epoch of the read.
+        requested: Epoch,
+        /// Oldest readable epoch: versions below it may have been dropped.
         since: Epoch,
     },
 
-    /// Memory for unflushed rows is used up: nothing was written.
-    #[error("unflushed rows take {used} bytes, the limit is {limit}: try again in {retry_after:?}")]
+    /// The memory budget for unflushed rows is exhausted: nothing was written.
+    #[error("unflushed rows take {used} bytes, the limit is {limit}: retry in {retry_after:?}")]
     Overloaded {
         /// Bytes of unflushed rows.
         used: u64,
         /// The process's limit in bytes.
         limit: u64,
-        /// How long to wait before trying again.
+        /// Backoff before a retry.
         retry_after: std::time::Duration,
     },
 
-    /// A request names something that the region's schema does not have, or rows do not fit it.
+    /// A request names a column that the schema lacks, or its rows do not match the schema.
     #[error("{detail}")]
     BadRows {
-        /// What does not fit.
+        /// Description of the mismatch.
         detail: String,
     },
 
-    /// Work on rows failed for a reason that neither input nor disk explains.
-    #[error("internal: {detail}")]
+    /// An internal error that neither input nor storage explains.
+    #[error("internal error: {detail}")]
     Internal {
-        /// What failed.
+        /// Description of the failure.
         detail: String,
     },
 }
 
 impl From<arrow::error::ArrowError> for EngineError {
     fn from(error: arrow::error::ArrowError) -> Self {
-        Self::Internal { detail: format!("rows could not be processed: {error}") }
+        Self::Internal { detail: format!("failed to process rows: {error}") }
     }
 }
 
@@ -184,7 +183,7 @@ impl From<tidewater_common::keys::KeyError> for EngineError {
 }
 
 impl From<tidewater_common::rows::NotStorable> for EngineError {
-    fn from(misfit: tidewater_common::rows::NotStorable) -> Self {
-        Self::BadRows { detail: misfit.to_string() }
+    fn from(error: tidewater_common::rows::NotStorable) -> Self {
+        Self::BadRows { detail: error.to_string() }
     }
 }

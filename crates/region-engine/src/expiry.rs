@@ -1,7 +1,7 @@
-//! Time to live: which row versions have expired at a given time.
+//! Time to live: expiry of row versions at a given time.
 //!
-//! Only the newest version of a key is looked at, by reads and by compaction alike: an expired one
-//! counts as a delete. A row without a time, and a delete, never expires.
+//! Reads and compactions both check only the newest version of a key: an expired version counts as a
+//! delete. A row without a time never expires, and neither does a delete.
 
 use arrow::array::{Array, ArrayRef, AsArray, BooleanArray};
 use arrow::buffer::BooleanBuffer;
@@ -16,23 +16,24 @@ use crate::row_versions::RowVersions;
 
 const DAY_MS: i64 = 86_400_000;
 
-/// What has expired at some time.
+/// Expiry of a table's rows at a given time.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Expiry {
     column: ColumnId,
     data_type: ColumnType,
-    /// In the column's unit: what lies before it has expired.
+    /// Rows with an earlier time have expired; in the column's unit.
     before: i64,
-    /// The same in milliseconds.
+    /// The same limit in milliseconds since the Unix epoch.
     pub(crate) before_ms: i64,
-    /// All versions of a key expire together, so an expired one may go whatever lies beneath it.
+    /// True if all versions of a key expire together: an expired version can then be dropped even if
+    /// older files contain its key.
     pub(crate) whole_keys: bool,
-    /// Every row has a time.
+    /// True if every row has a time.
     every_row: bool,
 }
 
 impl Expiry {
-    /// `None` for tables whose rows live for ever.
+    /// Returns the expiry at time `now_ms`; `None` for tables without a time to live.
     pub(crate) fn new(schema: &TableSchema, options: &TableOptions, now_ms: u64) -> Option<Self> {
         let ttl_ms = i64::try_from(options.ttl_ms?).unwrap_or(i64::MAX);
         let column = schema.time_column().and_then(|id| schema.column(id))?;
@@ -48,22 +49,23 @@ impl Expiry {
         })
     }
 
-    /// The time column.
+    /// Id of the time column.
     pub(crate) fn column(&self) -> ColumnId {
         self.column
     }
 
-    /// Files may be dropped as a whole when their greatest time has expired.
-    pub(crate) fn whole_files(&self) -> bool {
+    /// Returns true if a file can be dropped as a whole once its greatest time has expired.
+    pub(crate) fn drops_whole_files(&self) -> bool {
         self.whole_keys && self.every_row
     }
 
-    /// Whether all rows of a file with these times have expired.
-    pub(crate) fn all_of(&self, time: Option<TimeRange>) -> bool {
-        self.whole_files() && time.is_some_and(|time| time.max < self.before)
+    /// Returns true if all rows of a file with these times have expired.
+    pub(crate) fn covers_file(&self, time: Option<TimeRange>) -> bool {
+        self.drops_whole_files() && time.is_some_and(|time| time.max < self.before)
     }
 
-    /// Which rows have expired; `None`: none has. The rows carry the time column.
+    /// Returns a mask of the expired rows; `None` if no row has expired. The rows must contain the time
+    /// column.
     pub(crate) fn expired(&self, rows: &RowVersions) -> Result<Option<BooleanArray>, EngineError> {
         let Some(times) = rows.column(self.column) else { return Ok(None) };
         let times = as_numbers(times)?;
@@ -76,9 +78,9 @@ impl Expiry {
     }
 }
 
-/// A time column as numbers in its own unit.
+/// Converts a time column to 64-bit numbers in its own unit.
 pub(crate) fn as_numbers(times: &ArrayRef) -> Result<ArrayRef, EngineError> {
-    // Arrow knows no direct way from dates to 64 bits.
+    // Arrow has no direct cast from dates to 64-bit integers.
     let times = match times.data_type() {
         DataType::Date32 => cast(times, &DataType::Int32)?,
         _ => times.clone(),
@@ -86,7 +88,7 @@ pub(crate) fn as_numbers(times: &ArrayRef) -> Result<ArrayRef, EngineError> {
     Ok(cast(&times, &DataType::Int64)?)
 }
 
-/// Least and greatest time of a file in milliseconds, rounded down.
+/// Converts the least and greatest time of a file to milliseconds, rounded down.
 pub(crate) fn to_ms(data_type: &ColumnType, time: TimeRange) -> (i64, i64) {
     let to_ms = |value: i64| match data_type {
         ColumnType::Date32 => value.saturating_mul(DAY_MS),
@@ -98,7 +100,7 @@ pub(crate) fn to_ms(data_type: &ColumnType, time: TimeRange) -> (i64, i64) {
     (to_ms(time.min), to_ms(time.max))
 }
 
-/// The least value of the column that does not lie before this time.
+/// Returns the least value of the column's type that is not before this time.
 fn first_unit_at_or_after(data_type: &ColumnType, ms: i64) -> i64 {
     let up = |unit: i64| ms.div_euclid(unit) + i64::from(ms.rem_euclid(unit) > 0);
     match data_type {
@@ -115,9 +117,9 @@ mod tests {
     use super::*;
 
     #[test]
-    fn times_are_compared_in_the_unit_of_their_column() {
+    fn times_are_compared_in_column_units() {
         let stamp = |unit| ColumnType::Timestamp(unit, None);
-        // Type, milliseconds, least value at or after them, those of that value.
+        // Type, milliseconds, least value at or after them, milliseconds of that value.
         let cases = [
             (stamp(TimeUnit::Second), 1_001, 2, 2_000),
             (stamp(TimeUnit::Second), 2_000, 2, 2_000),

@@ -1,14 +1,14 @@
-//! How many random histories or schedules a test tries.
+//! Number of random histories or schedules that a property test runs.
 
 use proptest::test_runner::Config;
 
-/// Enough for every day. `TIDEWATER_HISTORIES=20` in the environment makes it twenty times as many;
-/// `cargo nextest run --profile long` gives them the time.
+/// Returns a proptest configuration with `usual` cases. `TIDEWATER_HISTORIES=20` in the environment
+/// multiplies the number by 20; `cargo nextest run --profile long` raises the time limit accordingly.
 pub(crate) fn histories(usual: u32) -> Config {
-    let times = match std::env::var("TIDEWATER_HISTORIES") {
-        Ok(times) => times.parse().expect("TIDEWATER_HISTORIES is a whole number"),
+    let factor = match std::env::var("TIDEWATER_HISTORIES") {
+        Ok(factor) => factor.parse().expect("TIDEWATER_HISTORIES is a whole number"),
         Err(_) => 1,
     };
-    // A failure is shown before the test runner's patience ends.
-    Config { max_shrink_iters: 1_000, ..Config::with_cases(usual * times) }
+    // Bounds shrinking, so that a failure is reported before the test runner's time limit.
+    Config { max_shrink_iters: 1_000, ..Config::with_cases(usual * factor) }
 }

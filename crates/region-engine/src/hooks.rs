@@ -25,7 +25,7 @@
 //! - Bookkeeping: `ManifestContext::record`, which notifies no hooks.
 //! - Deleted files and passes of garbage collection: `RegionHooks::files_removed`, `region_gc`.
 //! - States of a region: `Phase`; `region::lifecycle` derives the calls.
-//! - The new operation's row: `region/tests/coverage.rs`, which does not compile without it.
+//! - The new operation's row: `region/tests/hooks/coverage.rs`, which does not compile without it.
 //!
 //! # Layout
 //!

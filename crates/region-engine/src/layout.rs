@@ -1,4 +1,4 @@
-//! Where the objects of a region lie, relative to the root of the store.
+//! Paths of the objects of a region, relative to the root of the store.
 
 use std::fmt;
 
@@ -6,43 +6,43 @@ use object_store::path::Path;
 use tidewater_common::ids::{FileId, Incarnation, ManifestVersion, RegionId, TableId};
 use uuid::Uuid;
 
-/// The directory of one region: `t<table id>/r<region id>-<incarnation>`.
+/// Directory of one region: `t<table id>/r<region id>-<incarnation>`.
 ///
-/// The incarnation keeps ids apart that a cluster restored from a backup gives out again.
+/// The incarnation distinguishes ids that a cluster assigns again after a restore from a backup.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct RegionDir {
-    /// The table that the region is a part of.
+    /// Id of the table that contains the region.
     pub table_id: TableId,
-    /// The region.
+    /// Id of the region.
     pub region_id: RegionId,
     /// Incarnation of the cluster in which the region was created.
     pub incarnation: Incarnation,
 }
 
-/// What an object in a region's directory is.
+/// Kind of an object in a region's directory.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub enum RegionObject {
-    /// In `manifest/`.
+    /// A delta or a checkpoint in `manifest/`.
     Manifest(ManifestObject),
     /// A data file.
     Data(FileId),
     /// An index of a data file.
     Index(Uuid),
-    /// Nothing that the engine names, or the hint of the last checkpoint.
+    /// An object that the engine did not write, or the hint of the last checkpoint.
     Other,
 }
 
-/// What an object in `manifest/` is.
+/// Kind of an object in `manifest/`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum ManifestObject {
     /// One committed change.
     Delta(ManifestVersion),
-    /// The whole state at a version.
+    /// The full state at a version.
     Checkpoint(ManifestVersion),
 }
 
 impl RegionDir {
-    /// Reads a directory's name, `t3/r12-1`; `None` for anything else.
+    /// Parses a directory name such as `t3/r12-1`; `None` for any other name.
     pub fn parse(name: &str) -> Option<Self> {
         let (table, region) = name.strip_prefix('t')?.split_once("/r")?;
         let (region, incarnation) = region.split_once('-')?;
@@ -51,16 +51,16 @@ impl RegionDir {
             region_id: RegionId(region.parse().ok()?),
             incarnation: Incarnation(incarnation.parse().ok()?),
         };
-        // What is written in another way is not ours.
+        // The engine writes only the canonical form, without leading zeros or signs.
         (dir.to_string() == name).then_some(dir)
     }
 
-    /// What an object below this directory is.
+    /// Returns the kind of an object below this directory.
     pub fn object(&self, path: &Path) -> RegionObject {
         let parts = path.prefix_match(&self.path()).map(|parts| parts.collect::<Vec<_>>());
-        let Some([folder, name]) = parts.as_deref() else { return RegionObject::Other };
-        let (folder, name) = (folder.as_ref(), name.as_ref());
-        let known = match folder {
+        let Some([directory, name]) = parts.as_deref() else { return RegionObject::Other };
+        let name = name.as_ref();
+        let known = match directory.as_ref() {
             "manifest" => ManifestObject::parse(name).map(RegionObject::Manifest),
             "data" => name
                 .strip_suffix(".parquet")
@@ -75,42 +75,43 @@ impl RegionDir {
         known.unwrap_or(RegionObject::Other)
     }
 
-    /// The directory's path.
+    /// Path of the directory.
     pub fn path(&self) -> Path {
         Path::from(self.to_string())
     }
 
-    /// The folder of the manifest.
+    /// Path of the manifest directory.
     pub fn manifest(&self) -> Path {
         self.path().join("manifest")
     }
 
-    /// `manifest/<20-digit version>.delta`
+    /// Path of a delta: `manifest/<20-digit version>.delta`.
     pub fn delta(&self, version: ManifestVersion) -> Path {
         self.manifest().join(format!("{:020}.delta", version.get()))
     }
 
-    /// `manifest/<20-digit version>.checkpoint`
+    /// Path of a checkpoint: `manifest/<20-digit version>.checkpoint`.
     pub fn checkpoint(&self, version: ManifestVersion) -> Path {
         self.manifest().join(format!("{:020}.checkpoint", version.get()))
     }
 
-    /// A name that sorts before every object of `version` and after those of the one before it.
+    /// Returns a path that sorts before every object of `version` and after those of the previous version;
+    /// used as the offset of a listing.
     pub fn before(&self, version: ManifestVersion) -> Path {
         self.manifest().join(format!("{:020}", version.get()))
     }
 
-    /// `manifest/_last_checkpoint`
+    /// Path of the checkpoint hint: `manifest/_last_checkpoint`.
     pub fn last_checkpoint(&self) -> Path {
         self.manifest().join("_last_checkpoint")
     }
 
-    /// `data/<uuid>.parquet`
+    /// Path of a data file: `data/<uuid>.parquet`.
     pub fn data(&self, file: FileId) -> Path {
         self.path().join("data").join(format!("{file}.parquet"))
     }
 
-    /// `index/<uuid>.<kind>`
+    /// Path of an index: `index/<uuid>.<kind>`.
     pub fn index(&self, index: Uuid, kind: &str) -> Path {
         self.path().join("index").join(format!("{index}.{kind}"))
     }
@@ -123,7 +124,7 @@ impl fmt::Display for RegionDir {
 }
 
 impl ManifestObject {
-    /// Reads an object's name; `None` for anything that is neither delta nor checkpoint.
+    /// Parses an object name; `None` if it is neither a delta nor a checkpoint.
     pub fn parse(name: &str) -> Option<Self> {
         let (digits, kind) = name.split_once('.')?;
         if digits.len() != 20 || !digits.bytes().all(|byte| byte.is_ascii_digit()) {
@@ -146,7 +147,7 @@ mod tests {
         RegionDir { table_id: TableId(3), region_id: RegionId(12), incarnation: Incarnation(1) };
 
     #[test]
-    fn names_are_those_of_the_design() {
+    fn object_paths_have_the_documented_form() {
         assert_eq!(
             DIR.delta(ManifestVersion(7)).as_ref(),
             "t3/r12-1/manifest/00000000000000000007.delta"
@@ -164,7 +165,7 @@ mod tests {
     }
 
     #[test]
-    fn an_offset_lies_between_two_versions() {
+    fn listing_offset_sorts_between_two_versions() {
         let offset = DIR.before(ManifestVersion(7));
         assert!(DIR.delta(ManifestVersion(6)) < offset);
         assert!(offset < DIR.checkpoint(ManifestVersion(7)));
@@ -172,7 +173,7 @@ mod tests {
     }
 
     #[test]
-    fn directories_parse_back_and_others_do_not() {
+    fn region_dir_parses_only_canonical_names() {
         assert_eq!(RegionDir::parse("t3/r12-1"), Some(DIR));
         for name in
             ["t3", "t3/r12", "t3/r12-1/data", "t03/r12-1", "x3/r12-1", "t3/r+12-1", "t3/12-1"]
@@ -182,7 +183,7 @@ mod tests {
     }
 
     #[test]
-    fn objects_are_known_by_folder_and_name() {
+    fn object_kind_depends_on_directory_and_name() {
         let id = Uuid::from_u128(7);
         let manifest = ManifestObject::Delta(ManifestVersion(7));
         for (path, object) in [
@@ -202,7 +203,7 @@ mod tests {
     }
 
     #[test]
-    fn names_parse_back_and_others_do_not() {
+    fn manifest_object_parses_only_canonical_names() {
         for object in [
             ManifestObject::Delta(ManifestVersion(7)),
             ManifestObject::Checkpoint(ManifestVersion(u64::MAX)),

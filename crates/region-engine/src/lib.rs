@@ -1,8 +1,8 @@
 //! One region of a table: memtable, Parquet SSTs, manifest, scan, flush. Knows no Raft, no routes
-//! and no network; it is given an object store, a clock, ids and options.
+//! and no network; the caller passes an object store, a clock, an id source and options.
 //!
-//! A program that keeps rows itself opens a region and needs nothing else; `examples/embed.rs` does
-//! so with a hook that sees every change. In short:
+//! A program that stores rows in its own process opens a region and needs nothing else;
+//! `examples/embed.rs` does so with a hook that observes every change. In short:
 //!
 //! ```no_run
 //! # use std::{error::Error, sync::Arc};
@@ -10,7 +10,8 @@
 //! # use tidewater_region_engine::{env::*, storage::Storage, *};
 //! # async fn keep(spec: RegionSpec, rows: RowsWrite) -> Result<(), Box<dyn Error>> {
 //! let storage = Storage::open("file:///var/lib/rows").await?;
-//! let (clock, ids) = (Arc::new(SystemClock), Arc::new(SystemIds));
+//! let clock = Arc::new(SystemClock);
+//! let ids = Arc::new(SystemIds);
 //! let memory = MemoryBudget::new(64 << 20);
 //! let env = RegionEnv::new(storage, clock, ids, memory, EngineOptions::default());
 //! let region = Region::new(env, spec, Sequence(1), Sequence(0))?;
@@ -23,24 +24,25 @@
 //!
 //! # Layout
 //!
-//! - [`bulk`]: files that somebody else wrote: writer, checks.
-//! - [`cache`]: pieces of objects in memory, for all regions of a process.
-//! - [`env`](mod@env): what a region is handed: store, clock, ids, options.
-//! - [`error`]: the engine's error: what was attempted on what, failed and unknown told apart.
-//! - [`file_meta`]: what the manifest says about one data file.
-//! - [`index`]: what says which keys a file cannot hold; built in the background.
-//! - [`layout`]: where the objects of a region lie.
+//! - [`bulk`]: files written outside the engine: writer, checks.
+//! - [`cache`]: ranges of objects in memory, shared by all regions of a process.
+//! - [`env`](mod@env): dependencies of a region: store, clock, ids, options.
+//! - [`error`]: the engine's error type; distinguishes failed from unknown outcomes.
+//! - [`file_meta`]: the manifest's record of one data file.
+//! - [`index`]: indexes that rule out keys a file cannot hold; built in the background.
+//! - [`layout`]: paths of the objects of a region.
 //! - [`storage`]: the object store: put if absent, durable local files, probe.
-//! - [`region`]: the region as its host sees it: apply, scan, flush, take ownership.
+//! - [`region`]: the public interface of a region: apply, scan, flush, take ownership.
 //! - [`memtable`]: sorted runs of rows that are not flushed yet.
-//! - [`memory`]: the budget that all memtables of a process share.
+//! - [`memory`]: the memory budget shared by all memtables of a process.
 //! - [`read`]: scans and point reads: merge, filter.
 //! - [`sst`]: data files: writer, reader, checksums.
-//! - [`compaction`]: merges files into fewer: picker, jobs, commit.
-//! - [`gc`]: deletes the objects that no manifest names any more.
-//! - [`hooks`]: observers of regions: the trait, the registry, how a bad one is kept apart.
-//! - `flush`, `version`, `row_versions`: from runs to files; what a read pins; the shape of rows.
-//! - [`manifest`]: versioned record of what a region consists of: replay, commit, fencing.
+//! - [`compaction`]: rewrites files into fewer files: picker, jobs, commit.
+//! - [`gc`]: garbage collection of unreferenced objects.
+//! - [`hooks`]: observers of regions: the trait, the registry, the isolation of failing hooks.
+//! - `flush`, `version`, `row_versions`: writing of runs to files; the files that a read pins; batches
+//!   of rows in memory.
+//! - [`manifest`]: versioned record of a region's files and metadata: replay, commit, fencing.
 
 pub mod bulk;
 pub mod cache;

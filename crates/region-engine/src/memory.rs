@@ -1,9 +1,9 @@
-//! Memory for rows that are not flushed yet: one budget for all regions of a process.
+//! Memory budget for unflushed rows, shared by all regions of a process.
 //!
-//! At the limit writers stall until flushes have made room; at twice the limit they are refused.
-//! What stalled writers hold in their hands is memory, too: beyond a quarter of the limit they are
-//! refused at once.
-//! Rows that the log has accepted are always counted and never refused: only admission waits.
+//! At the limit, writes stall until flushes have freed memory. At twice the limit, writes are rejected.
+//! Stalled writes occupy memory too: a write that would raise their total above a quarter of the limit
+//! is rejected immediately. Rows that the log has accepted are always counted and never rejected: only
+//! admission waits.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -14,53 +14,53 @@ use tokio::sync::Notify;
 
 use crate::EngineError;
 
-/// What writers must do.
+/// Memory pressure on writes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Pressure {
     /// Below the limit.
     None,
-    /// At or above the limit: writers wait, the largest memtables are flushed.
+    /// At or above the limit: writes wait, the largest memtables are flushed.
     Stall,
-    /// At or above twice the limit: writers are refused.
+    /// At or above twice the limit: writes are rejected.
     Reject,
 }
 
-/// Hint to writers that were refused: about the time that one flush takes.
+/// Retry hint of rejected writes: the approximate duration of a flush.
 const RETRY_AFTER: Duration = Duration::from_millis(500);
 
-/// See the module's head.
+/// Memory budget for the unflushed rows of a process, in bytes.
 #[derive(Debug)]
 pub struct MemoryBudget {
     limit: u64,
     used: AtomicU64,
     admitted: AtomicU64,
-    waiting: AtomicU64,
+    stalled: AtomicU64,
     released: Notify,
 }
 
-/// Bytes of a write on its way through the log; given back on drop, which must come after the write
-/// is applied (or has failed).
-#[must_use = "dropping an admission gives its bytes back"]
+/// Reservation of the bytes of a write that passes through the log. Released on drop, which must happen
+/// after the write was applied or has failed.
+#[must_use = "dropping an admission releases its bytes"]
 #[derive(Debug)]
 pub struct Admission {
     budget: Arc<MemoryBudget>,
     bytes: u64,
 }
 
-/// Bytes of a write that waits; given back on drop.
+/// Bytes of a stalled write; released on drop.
 #[derive(Debug)]
-struct Place<'a> {
+struct StalledWrite<'a> {
     budget: &'a MemoryBudget,
     bytes: u64,
 }
 
-impl Drop for Place<'_> {
+impl Drop for StalledWrite<'_> {
     fn drop(&mut self) {
-        self.budget.waiting.fetch_sub(self.bytes, Ordering::Relaxed);
+        self.budget.stalled.fetch_sub(self.bytes, Ordering::Relaxed);
     }
 }
 
-/// The bytes of one region's memtable within the budget; given back on drop.
+/// Bytes of one region's memtable within the budget; released on drop.
 #[derive(Debug)]
 pub(crate) struct Usage {
     budget: Arc<MemoryBudget>,
@@ -68,60 +68,60 @@ pub(crate) struct Usage {
 }
 
 impl MemoryBudget {
-    /// `limit` in bytes; at least 1.
+    /// Creates a budget of `limit` bytes, at least 1.
     pub fn new(limit: u64) -> Arc<Self> {
         Arc::new(Self {
             limit: limit.max(1),
             used: AtomicU64::new(0),
             admitted: AtomicU64::new(0),
-            waiting: AtomicU64::new(0),
+            stalled: AtomicU64::new(0),
             released: Notify::new(),
         })
     }
 
-    /// The limit in bytes.
+    /// Limit in bytes.
     pub fn limit(&self) -> u64 {
         self.limit
     }
 
-    /// Bytes of unflushed rows, without those still on their way through the log.
+    /// Bytes of unflushed rows, without admitted writes that are not applied yet.
     pub fn used(&self) -> u64 {
         self.used.load(Ordering::Relaxed)
     }
 
-    /// What writers must do now.
+    /// Current memory pressure on writes.
     pub fn pressure(&self) -> Pressure {
         pressure(self.used().saturating_add(self.admitted.load(Ordering::Relaxed)), self.limit)
     }
 
-    /// Bytes above the limit: what flushes should free.
+    /// Bytes above the limit, which flushes should free.
     pub fn excess(&self) -> u64 {
         self.used().saturating_sub(self.limit)
     }
 
-    /// Asks for room for a write of so many bytes, waiting up to `patience` at the limit.
+    /// Reserves memory for a write of `bytes`. At the limit, waits for up to `timeout`.
     ///
     /// # Errors
-    /// [`EngineError::Overloaded`] at twice the limit, when too much waits already, or when there
-    /// was no room in time. Nothing was written.
+    /// [`EngineError::Overloaded`] at twice the limit, if the stalled writes already exceed their share,
+    /// or if no memory was freed within the timeout. Nothing was written.
     pub async fn admit(
         self: &Arc<Self>,
         bytes: u64,
-        patience: Duration,
+        timeout: Duration,
     ) -> Result<Admission, EngineError> {
-        let waited = tokio::time::timeout(patience, async {
-            let mut place = None;
+        let admitted = tokio::time::timeout(timeout, async {
+            let mut stalled = None;
             loop {
-                // Registered before the look, so that no release in between is missed.
+                // Registered before the check, so that no release in between is missed.
                 let released = self.released.notified();
                 match self.pressure() {
                     Pressure::None => return true,
                     Pressure::Reject => return false,
                     Pressure::Stall => {
-                        if place.is_none() {
-                            place = self.queue(bytes);
+                        if stalled.is_none() {
+                            stalled = self.stall(bytes);
                         }
-                        if place.is_none() {
+                        if stalled.is_none() {
                             return false;
                         }
                         released.await;
@@ -130,7 +130,7 @@ impl MemoryBudget {
             }
         })
         .await;
-        if waited != Ok(true) {
+        if admitted != Ok(true) {
             return Err(EngineError::Overloaded {
                 used: self.used(),
                 limit: self.limit,
@@ -141,12 +141,12 @@ impl MemoryBudget {
         Ok(Admission { budget: self.clone(), bytes })
     }
 
-    /// A place among those that wait; `None` when they hold too much already.
-    fn queue(&self, bytes: u64) -> Option<Place<'_>> {
-        let before = self.waiting.fetch_add(bytes, Ordering::Relaxed);
-        let place = Place { budget: self, bytes };
-        // Somebody may always wait, however large the write.
-        (before == 0 || before.saturating_add(bytes) <= self.limit / 4).then_some(place)
+    /// Counts a write as stalled; `None` if the stalled writes would exceed their share.
+    fn stall(&self, bytes: u64) -> Option<StalledWrite<'_>> {
+        let before = self.stalled.fetch_add(bytes, Ordering::Relaxed);
+        let write = StalledWrite { budget: self, bytes };
+        // The first write may always wait, regardless of its size.
+        (before == 0 || before.saturating_add(bytes) <= self.limit / 4).then_some(write)
     }
 
     pub(crate) fn usage(self: &Arc<Self>) -> Usage {
@@ -193,8 +193,8 @@ fn pressure(used: u64, limit: u64) -> Pressure {
     }
 }
 
-/// Which regions to flush to free `excess` bytes: the largest first, no more than needed, none
-/// that is empty. Equal sizes go by id, so that the choice is the same wherever it is made.
+/// Chooses the regions to flush to free `excess` bytes: the largest first, no more than needed, no empty
+/// ones. Equal sizes are ordered by id, so that the choice is deterministic.
 pub fn largest_first(usages: &[(RegionId, u64)], excess: u64) -> Vec<RegionId> {
     let mut sorted: Vec<_> = usages.iter().filter(|(_, bytes)| *bytes > 0).collect();
     sorted.sort_by_key(|(region, bytes)| (std::cmp::Reverse(*bytes), *region));
@@ -215,7 +215,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_largest_go_first_and_no_more_than_needed() {
+    fn largest_first_frees_no_more_than_needed() {
         let usages = [(RegionId(1), 10), (RegionId(2), 30), (RegionId(3), 0), (RegionId(4), 30)];
         assert_eq!(largest_first(&usages, 0), vec![]);
         assert_eq!(largest_first(&usages, 1), vec![RegionId(2)]);
@@ -224,7 +224,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn writers_stall_at_the_limit_and_go_on_when_a_flush_made_room() {
+    async fn writers_stall_at_limit_until_memory_is_freed() {
         let budget = MemoryBudget::new(100);
         let usage = budget.usage();
         usage.set(100);
@@ -239,7 +239,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn writers_are_refused_in_the_end_and_at_once_at_twice_the_limit() {
+    async fn admission_is_rejected_after_timeout_and_at_twice_limit() {
         let budget = MemoryBudget::new(100);
         let usage = budget.usage();
         usage.set(150);
@@ -252,7 +252,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn what_waits_is_bounded_too() {
+    async fn stalled_writes_are_bounded() {
         let budget = MemoryBudget::new(100);
         let usage = budget.usage();
         usage.set(100);
@@ -260,16 +260,16 @@ mod tests {
             let budget = budget.clone();
             tokio::spawn(async move { budget.admit(bytes, Duration::from_secs(5)).await.map(drop) })
         };
-        let waiting = [wait(20), wait(5)];
+        let stalled = [wait(20), wait(5)];
         tokio::task::yield_now().await;
         let start = tokio::time::Instant::now();
         assert!(wait(1).await.unwrap().is_err());
-        assert_eq!(start.elapsed(), Duration::ZERO, "at once");
+        assert_eq!(start.elapsed(), Duration::ZERO, "immediately");
         usage.set(0);
-        for one in waiting {
-            one.await.unwrap().unwrap();
+        for write in stalled {
+            write.await.unwrap().unwrap();
         }
-        // The places are free again, and one write may be larger than all of them.
+        // The share is free again, and a single write may exceed it.
         usage.set(100);
         let large = wait(1_000);
         tokio::task::yield_now().await;
@@ -279,7 +279,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn admitted_bytes_count_until_they_are_dropped_and_regions_until_they_are() {
+    async fn admission_and_usage_release_bytes_on_drop() {
         let budget = MemoryBudget::new(100);
         let admission = budget.admit(200, Duration::ZERO).await.unwrap();
         assert_eq!(budget.pressure(), Pressure::Reject);

@@ -1,13 +1,20 @@
-//! A region as its host sees it.
+//! One replica of a region: its memtable, its files and its role.
 //!
-//! A region is created without I/O and *loading*: it takes writes, but cannot say what it holds
-//! until [`Region::load`] has read its manifest. Every replica applies the log; the owner alone
-//! flushes. Calling `load` again follows the manifest: versions are swapped at once, never go back,
-//! and runs whose rows all lie in files are dropped.
+//! - *Phase*: state of the replica, see [`Phase`]. [`Region::new`] does no I/O and starts in
+//!   `Loading`: the region accepts writes, but serves no reads until [`Region::load`] has read the
+//!   manifest.
+//! - *Owner*: the replica whose fence is in the manifest. Every replica applies the log; only the
+//!   owner flushes.
+//! - *Run*: sorted rows in memory, from a write (or a merge of runs) until a flush has written all of
+//!   them to files.
+//! - *Version*: the set of files at one manifest version. A read pins the version that is current
+//!   when it begins. Calling `load` again follows the manifest: a newer version is installed
+//!   atomically, never an older one, and runs whose rows are all in files are dropped.
+//! - *Obligation*: an effect of the log that the owner has yet to record in the manifest, see
+//!   [`Obligation`].
 
 mod alter;
 mod apply;
-mod area;
 mod compact;
 mod copy;
 mod flush;
@@ -20,6 +27,7 @@ mod planned;
 mod publication;
 mod read;
 mod remap;
+mod staging_area;
 mod stats;
 
 use std::collections::BTreeSet;
@@ -30,16 +38,16 @@ use tidewater_common::ids::{Incarnation, RegionId, Sequence, TableId};
 use tidewater_common::keys::KeyRange;
 use tidewater_common::schema::{TableOptions, TableSchema};
 
-pub use self::area::{AreaStatus, Staged};
 pub use self::compact::{CompactionDue, CompactionReport};
 pub use self::flush::FlushReport;
 pub use self::index::IndexReport;
-use self::lifecycle::Announcer;
-pub use self::obligation::{Cause, Obligation, Pending};
+use self::lifecycle::LifecycleNotifier;
+pub use self::obligation::{Cause, Obligation, PendingObligation};
 pub use self::phase::Phase;
-pub use self::planned::{PlannedCompaction, Settled};
-pub use self::publication::{Content, Publication};
-pub use self::read::MOST_KEYS;
+pub use self::planned::{CompactionOutcome, PlannedCompaction};
+pub use self::publication::{Publication, PublicationContent};
+pub use self::read::MAX_GET_KEYS;
+pub use self::staging_area::{StagedFiles, StagingAreaStatus};
 pub use self::stats::RegionStats;
 use crate::EngineError;
 use crate::env::RegionEnv;
@@ -52,25 +60,25 @@ use crate::memtable::Run;
 use crate::read::shape::TableShape;
 use crate::version::Version;
 
-/// What a region is, as its host's log says.
+/// Identity, schema and key range of a region, as the host's log defines them.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct RegionSpec {
-    /// The region; also the id of the route that leads to it.
+    /// Id of the region; also the id of its route.
     pub region_id: RegionId,
-    /// The table that it is a part of.
+    /// Id of the table that contains the region.
     pub table_id: TableId,
     /// Incarnation of the cluster in which the region was created.
     pub incarnation: Incarnation,
-    /// Columns and keys, as they are when the region is taken up.
+    /// Columns and keys at the time when the region is opened.
     pub schema: TableSchema,
     /// Write mode, distribution, time to live.
     pub options: TableOptions,
-    /// Row keys that the region holds.
+    /// Row keys that belong to the region.
     pub range: KeyRange,
 }
 
 impl RegionSpec {
-    /// What the region is by a state of its manifest.
+    /// Returns this spec with the schema, options and range of a manifest state.
     #[must_use]
     pub(crate) fn as_of(&self, state: &ManifestState) -> Self {
         let mut spec = self.clone();
@@ -85,18 +93,18 @@ impl RegionSpec {
     }
 }
 
-/// See the module's head.
+/// One replica of a region.
 #[derive(Debug)]
 pub struct Region {
     env: RegionEnv,
     spec: RegionSpec,
     dir: RegionDir,
-    /// The log gives out no sequence below it.
+    /// Lower bound of the sequences that the log assigns.
     base: Sequence,
     manifest: ManifestContext,
     hooks: RegionHooks,
-    announcer: Arc<Announcer>,
-    /// Held for the whole of a flush: flushes of a region commit in order.
+    notifier: Arc<LifecycleNotifier>,
+    /// Held during a whole flush: flushes of a region commit in order.
     flushing: tokio::sync::Mutex<()>,
     /// Held while runs are merged, and while a flush chooses its runs.
     merging: tokio::sync::Mutex<()>,
@@ -104,33 +112,33 @@ pub struct Region {
     usage: Usage,
 }
 
-/// What changes as the region lives. Locked for moments only, never across an await.
+/// Mutable state of a region. Its lock is held briefly and never across an await.
 #[derive(Debug)]
 struct Contents {
     phase: Phase,
-    /// Schema and options, as the log has them now.
+    /// Schema and options, as of the last applied log entry.
     shape: Arc<TableShape>,
     version: Arc<Version>,
-    /// Effects of the log that the manifest has still to record, in order.
-    obligations: Vec<Pending>,
-    /// In order of their first sequence, but for merged ones.
+    /// Effects of the log that are not recorded in the manifest yet, in log order.
+    obligations: Vec<PendingObligation>,
+    /// In order of their first sequence, except for merged runs.
     runs: Vec<Arc<Run>>,
-    /// Greatest sequence ever applied or known to be flushed.
+    /// Greatest sequence that was ever applied or is known to be flushed.
     last_sequence: Sequence,
-    /// A flush is writing the rows up to this sequence: those runs are left as they are.
+    /// Greatest sequence that a flush in progress writes: runs up to it are not merged.
     frozen: Option<u64>,
-    /// When the oldest of the runs came, milliseconds since the Unix epoch.
+    /// Arrival time of the oldest run, milliseconds since the Unix epoch.
     unflushed_since_ms: Option<u64>,
-    /// Files that a compaction of this replica has in hand.
+    /// Input files of compactions that this replica has planned.
     compacting: BTreeSet<FileRef>,
 }
 
 impl Region {
-    /// A region that is loading; no I/O. `base`: the first sequence that its log gives out is at
-    /// or above it. `flushed`: rows at or below it are known to lie in files.
+    /// Creates a region in phase `Loading`, without I/O. `base`: lower bound of the sequences that
+    /// the log assigns. `flushed`: rows at or below it are known to be in files.
     ///
     /// # Errors
-    /// [`EngineError::BadRows`] when schema and options do not fit each other.
+    /// [`EngineError::BadRows`] if schema and options do not match.
     pub fn new(
         env: RegionEnv,
         spec: RegionSpec,
@@ -146,7 +154,7 @@ impl Region {
         let usage = env.memory.usage();
         let manifest = ManifestContext::new(env.clone(), dir);
         let hooks = RegionHooks::new(&env.plugins, dir);
-        let announcer = Arc::new(Announcer::new(hooks.clone()));
+        let notifier = Arc::new(LifecycleNotifier::new(hooks.clone()));
         let contents = Contents {
             phase: Phase::Loading,
             shape,
@@ -165,7 +173,7 @@ impl Region {
             base,
             manifest,
             hooks,
-            announcer,
+            notifier,
             flushing: tokio::sync::Mutex::new(()),
             merging: tokio::sync::Mutex::new(()),
             contents: Mutex::new(contents),
@@ -173,12 +181,12 @@ impl Region {
         }))
     }
 
-    /// What the region was when it was taken up; its schema may have changed since.
+    /// The spec with which the region was opened; its schema may have changed since.
     pub fn spec(&self) -> &RegionSpec {
         &self.spec
     }
 
-    /// Its id.
+    /// Id of the region.
     pub fn id(&self) -> RegionId {
         self.spec.region_id
     }
@@ -189,28 +197,28 @@ impl Region {
         self.contents.lock().last_sequence
     }
 
-    /// Every row at or below this lies in a file of the version that reads use.
+    /// Flushed sequence: every row at or below it is in a file of the version that reads use.
     pub fn flushed_sequence(&self) -> Sequence {
         self.contents.lock().version.flushed
     }
 
-    /// Puts the region down: drops its runs and gives their memory back. What is in the store
-    /// stays. Reads that have begun go on.
+    /// Closes the region: drops its runs and releases their memory. Stored objects stay. Reads in
+    /// progress continue.
     pub fn close(&self) {
         let mut contents = self.contents.lock();
-        let phase = contents.phase.closed();
-        self.enter(&mut contents, phase);
+        let phase = contents.phase.on_closed();
+        self.set_phase(&mut contents, phase);
         contents.runs.clear();
-        self.account(&contents);
+        self.update_usage(&contents);
         drop(contents);
-        self.announcer.deliver_in_background();
+        self.notifier.deliver_in_background();
     }
 
     fn shape(&self) -> Arc<TableShape> {
         self.contents.lock().shape.clone()
     }
 
-    fn account(&self, contents: &Contents) {
+    fn update_usage(&self, contents: &Contents) {
         self.usage.set(contents.runs.iter().map(|run| run.bytes() as u64).sum());
     }
 }

@@ -1,7 +1,7 @@
-//! Row versions side by side: some of a table's columns, found by id, and the stamps of each row.
+//! Batch of row versions: some of a table's columns, addressed by id, and the stamps of each row.
 //!
-//! This is the one shape in which rows pass through the engine: a run of the memtable, a chunk read
-//! from an SST and the output of a merge are all [`RowVersions`].
+//! The common in-memory form of rows in the engine: a run of the memtable, a chunk read from an SST and
+//! the output of a merge are all [`RowVersions`].
 
 use std::sync::Arc;
 
@@ -10,17 +10,17 @@ use arrow::compute::FilterBuilder;
 use arrow::error::ArrowError;
 use tidewater_common::ids::ColumnId;
 
-/// What a row version does to its key.
+/// Operation of a row version on its key.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum RowOp {
-    /// The row is there from now on.
+    /// Inserts or replaces the row.
     Put,
-    /// The key is gone from now on; only the key columns mean anything.
+    /// Deletes the row; only the key columns are meaningful.
     Delete,
 }
 
 impl RowOp {
-    /// The number in `_tw_op`.
+    /// Value stored in the column `_tw_op`.
     pub const fn code(self) -> u8 {
         match self {
             Self::Put => 0,
@@ -28,7 +28,7 @@ impl RowOp {
         }
     }
 
-    /// The operation of a stored number; `None` for one that no release has written.
+    /// Returns the operation of a stored value; `None` for a value that no release has written.
     pub const fn from_code(code: u8) -> Option<Self> {
         match code {
             0 => Some(Self::Put),
@@ -38,7 +38,7 @@ impl RowOp {
     }
 }
 
-/// One number for all rows, or one for each.
+/// One number shared by all rows, or one for each row.
 #[derive(Debug, Clone)]
 pub(crate) enum Numbers {
     All(u64),
@@ -67,7 +67,7 @@ impl Numbers {
         }
     }
 
-    /// Smallest and greatest; `None` without rows.
+    /// Returns the smallest and the greatest number; `None` without rows.
     pub(crate) fn bounds(&self, rows: usize) -> Option<(u64, u64)> {
         match self {
             _ if rows == 0 => None,
@@ -80,7 +80,7 @@ impl Numbers {
     }
 }
 
-/// One operation for all rows, or one for each, as [`RowOp::code`].
+/// One operation shared by all rows, or one for each row as [`RowOp::code`].
 #[derive(Debug, Clone)]
 pub(crate) enum Ops {
     All(RowOp),
@@ -88,7 +88,7 @@ pub(crate) enum Ops {
 }
 
 impl Ops {
-    /// Whether the row version deletes its key.
+    /// Returns true if the row version at `row` deletes its key.
     pub(crate) fn deletes_at(&self, row: usize) -> bool {
         match self {
             Self::All(op) => *op == RowOp::Delete,
@@ -110,7 +110,7 @@ impl Ops {
         }
     }
 
-    /// How many rows delete their key.
+    /// Number of rows that delete their key.
     pub(crate) fn deletes(&self, rows: usize) -> usize {
         match self {
             Self::All(RowOp::Put) => 0,
@@ -122,7 +122,7 @@ impl Ops {
     }
 }
 
-/// When and how each row version came to be.
+/// Sequence, epoch and operation of each row version.
 #[derive(Debug, Clone)]
 pub(crate) struct Stamps {
     pub(crate) sequences: Numbers,
@@ -140,7 +140,7 @@ impl Stamps {
     }
 }
 
-/// See the module's head.
+/// Batch of row versions.
 #[derive(Debug, Clone)]
 pub(crate) struct RowVersions {
     ids: Arc<[ColumnId]>,
@@ -150,7 +150,7 @@ pub(crate) struct RowVersions {
 }
 
 impl RowVersions {
-    /// `arrays` go with `ids`; all have `rows` rows.
+    /// Creates a batch. `arrays` correspond to `ids`; each has `rows` rows.
     pub(crate) fn new(
         ids: Arc<[ColumnId]>,
         arrays: Vec<ArrayRef>,
@@ -176,13 +176,13 @@ impl RowVersions {
         &self.stamps
     }
 
-    /// The column with this id; `None` where these rows were made without it.
+    /// Returns the column with this id; `None` if these rows were written without it.
     pub(crate) fn column(&self, id: ColumnId) -> Option<&ArrayRef> {
-        let index = self.ids.iter().position(|own| *own == id)?;
+        let index = self.ids.iter().position(|column| *column == id)?;
         self.arrays.get(index)
     }
 
-    /// Rows `offset .. offset + rows`, without a copy.
+    /// Returns the rows `offset .. offset + rows`, without copying them.
     pub(crate) fn slice(&self, offset: usize, rows: usize) -> Self {
         if offset == 0 && rows == self.rows {
             return self.clone();
@@ -195,7 +195,7 @@ impl RowVersions {
         }
     }
 
-    /// The rows for which the mask is true.
+    /// Returns the rows for which the mask is true.
     pub(crate) fn filter(&self, mask: &BooleanArray) -> Result<Self, ArrowError> {
         let filter = FilterBuilder::new(mask).optimize().build();
         if filter.count() == self.rows {
@@ -223,7 +223,7 @@ impl RowVersions {
         Ok(Self { ids: self.ids.clone(), arrays, rows: filter.count(), stamps })
     }
 
-    /// Bytes that the rows themselves take, not the buffers that they may share with others.
+    /// Size of the rows in bytes, without the parts of shared buffers that belong to other batches.
     pub(crate) fn bytes(&self) -> usize {
         let stamps = match &self.stamps.sequences {
             Numbers::All(_) => 0,
@@ -234,7 +234,7 @@ impl RowVersions {
             .iter()
             .map(|array| array.to_data().get_slice_memory_size().unwrap_or(0))
             .sum();
-        // A batch's own structures: what a run of a single row weighs.
+        // Fixed overhead of a batch: dominates in a run of a single row.
         columns + stamps + 128 * self.arrays.len()
     }
 }

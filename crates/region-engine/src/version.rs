@@ -1,4 +1,4 @@
-//! What a read pins: the files of a region at one manifest version.
+//! Version of a region: its files at one manifest version, pinned by reads.
 
 use std::sync::Arc;
 
@@ -7,33 +7,38 @@ use tidewater_common::ids::{Epoch, ManifestVersion, Sequence};
 use crate::file_meta::FileMeta;
 use crate::manifest::ManifestState;
 
-/// Files and flushed sequence belong together: every row at or below the sequence lies in one of
-/// the files, or is forgotten.
+/// Files and flushed sequence of a region, always replaced together: every row at or below the sequence
+/// is in one of the files, or truncated.
 #[derive(Debug, Clone)]
 pub(crate) struct Version {
     pub(crate) manifest: ManifestVersion,
     pub(crate) files: Vec<Arc<FileMeta>>,
     pub(crate) flushed: Sequence,
-    /// Reads below this epoch are refused: versions at or below it may have been merged away.
+    /// Reads below this epoch fail: compaction may have dropped versions at or below it.
     pub(crate) since: Epoch,
-    /// Every row at or below it is forgotten; at or below `flushed`.
+    /// Every row at or below it is truncated; never greater than `flushed`.
     pub(crate) truncated: Sequence,
 }
 
 impl Version {
-    /// Before the manifest has been read.
+    /// Returns the version of a region whose manifest has not been read.
     pub(crate) fn unread(flushed: Sequence) -> Self {
-        let (manifest, truncated) = (ManifestVersion(0), Sequence(0));
-        Self { manifest, files: Vec::new(), flushed, since: Epoch(0), truncated }
+        Self {
+            manifest: ManifestVersion(0),
+            files: Vec::new(),
+            flushed,
+            since: Epoch(0),
+            truncated: Sequence(0),
+        }
     }
 
-    /// The version that follows from `before` by reading the manifest; `None` when it is not newer.
-    /// The flushed sequence never goes back.
+    /// Returns the version of a manifest state that was read after `before`; `None` if it is not newer.
+    /// The flushed sequence never decreases.
     pub(crate) fn after(before: &Self, state: &ManifestState) -> Option<Self> {
         if state.version <= before.manifest {
             return None;
         }
-        // The log may have truncated what the manifest does not know to be gone yet.
+        // The log may have truncated rows before the manifest records it.
         let truncated = before.truncated.max(state.truncated);
         Some(Self {
             manifest: state.version,
@@ -49,7 +54,7 @@ impl Version {
         })
     }
 
-    /// The same without the rows at or below a sequence.
+    /// Returns this version without the rows at or below a sequence.
     pub(crate) fn truncated(&self, sequence: Sequence) -> Self {
         let files = self.files.iter().filter(|file| file.max_sequence() > sequence).cloned();
         Self {

@@ -6,7 +6,9 @@ use tidewater_common::ids::{Epoch, GroupId, RegionId, Sequence};
 use tidewater_common::rows::{decode_batch, decode_stream, encode_batch, encode_stream};
 use tidewater_proto::v1::{self, RowsFormat};
 use tidewater_region_engine::manifest::AreaId;
-use tidewater_region_engine::region::{Cause, Content, Obligation, Pending, Publication};
+use tidewater_region_engine::region::{
+    Cause, Obligation, PendingObligation, Publication, PublicationContent,
+};
 use uuid::Uuid;
 
 use arrow::array::RecordBatch;
@@ -101,12 +103,12 @@ async fn reads_wait_for_published_files() {
     let folder = tempfile::tempdir().unwrap();
     let (groups, replica) = serving(&folder).await;
     let area = AreaId(Uuid::from_u128(4));
-    let publication = Publication { area, epoch: Epoch(0), content: Content::Files };
+    let publication = Publication { area, epoch: Epoch(0), content: PublicationContent::Files };
     let cause = Cause { sequence: Sequence(1 << 40), procedure: None };
     let obligation = Obligation::Publish(publication);
     let hosted = replica.region(RegionId(7)).unwrap();
     until("the manifest is read", async || hosted.region.load().await.is_ok()).await;
-    hosted.region.decide(Pending { cause, obligation }).unwrap();
+    hosted.region.apply_obligation(PendingObligation { cause, obligation }).unwrap();
     assert_eq!(get::call(&groups, get_1()).await.unwrap_err().reason, Reason::RegionLoading);
     let scan = ScanRequest { group_id: 5, region_id: 7, schema_version: 1, ..Default::default() };
     let scans = Arc::new(Semaphore::new(1));

@@ -23,7 +23,7 @@ use std::sync::Arc;
 use arrow::array::RecordBatch;
 use tidewater_common::ids::{LogIndex, ManifestVersion, RegionId, Sequence};
 use tidewater_proto::v1::{RowOp, group_entry};
-use tidewater_region_engine::region::{Cause, Pending};
+use tidewater_region_engine::region::{Cause, PendingObligation};
 
 use super::descriptor::Descriptor;
 use super::entry::{EntryOutcome, ManifestAdvance};
@@ -77,7 +77,7 @@ pub enum ApplyEffect {
         cause: Cause,
     },
     /// Hand another decision of the log to the region; its manifest must record it.
-    Decide(RegionId, Pending),
+    Decide(RegionId, PendingObligation),
     /// Close a region.
     Close(RegionId),
     /// Load at least this manifest version, then drop flushed runs.

@@ -20,7 +20,7 @@ pub async fn run(shared: Arc<ReplicaState>) {
             () = tokio::time::sleep(TICK) => {}
         }
         for hosted in shared.regions.all() {
-            if !hosted.region.merge_due() {
+            if !hosted.region.is_merge_due() {
                 continue;
             }
             match hosted.region.merge_runs().await {

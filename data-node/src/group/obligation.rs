@@ -6,7 +6,9 @@ use tidewater_common::ids::{Epoch, RegionId, Sequence};
 use tidewater_common::schema::{TableOptions, TableSchema};
 use tidewater_proto::v1::{self, AreaContent, region_obligation::Kind};
 use tidewater_region_engine::manifest::{AreaId, ProcedureStep};
-use tidewater_region_engine::region::{Cause, Content, Obligation, Pending, Publication};
+use tidewater_region_engine::region::{
+    Cause, Obligation, PendingObligation, Publication, PublicationContent,
+};
 use uuid::Uuid;
 
 use super::descriptor::DescriptorError;
@@ -32,11 +34,11 @@ pub fn area_from_wire(bytes: &[u8]) -> Option<AreaId> {
 }
 
 /// Converts a region's obligations to their stored form.
-pub fn to_wire(region: RegionId, pending: &[Pending]) -> Vec<v1::RegionObligation> {
+pub fn to_wire(region: RegionId, pending: &[PendingObligation]) -> Vec<v1::RegionObligation> {
     pending.iter().map(|pending| pending_to_wire(region, pending)).collect()
 }
 
-fn pending_to_wire(region: RegionId, pending: &Pending) -> v1::RegionObligation {
+fn pending_to_wire(region: RegionId, pending: &PendingObligation) -> v1::RegionObligation {
     let region_id = region.get();
     let step = pending.cause.procedure.map(step_to_wire);
     let kind = match &pending.obligation {
@@ -69,22 +71,22 @@ fn pending_to_wire(region: RegionId, pending: &Pending) -> v1::RegionObligation 
     v1::RegionObligation { sequence: pending.cause.sequence.get(), kind: Some(kind) }
 }
 
-fn content_to_wire(content: &Content) -> AreaContent {
+fn content_to_wire(content: &PublicationContent) -> AreaContent {
     match content {
-        Content::Files => AreaContent::Files,
-        Content::Copies => AreaContent::Copies,
-        Content::Area { .. } => AreaContent::Staged,
+        PublicationContent::Files => AreaContent::Files,
+        PublicationContent::Copies => AreaContent::Copies,
+        PublicationContent::Area { .. } => AreaContent::Staged,
     }
 }
 
-/// Content of a publication; `None` if unknown to this release. A schema staged with files is for
+/// PublicationContent of a publication; `None` if unknown to this release. A schema staged with files is for
 /// programs that embed a region: no log entry carries one.
-pub fn content_from_wire(content: AreaContent) -> Option<Content> {
+pub fn content_from_wire(content: AreaContent) -> Option<PublicationContent> {
     match content {
         AreaContent::Unspecified => None,
-        AreaContent::Files => Some(Content::Files),
-        AreaContent::Copies => Some(Content::Copies),
-        AreaContent::Staged => Some(Content::Area { table: None }),
+        AreaContent::Files => Some(PublicationContent::Files),
+        AreaContent::Copies => Some(PublicationContent::Copies),
+        AreaContent::Staged => Some(PublicationContent::Area { table: None }),
     }
 }
 
@@ -92,11 +94,13 @@ pub fn content_from_wire(content: AreaContent) -> Option<Content> {
 ///
 /// # Errors
 /// [`DescriptorError`] for an obligation that this release cannot carry out.
-pub fn from_wire(wire: Vec<v1::RegionObligation>) -> Result<Vec<Pending>, DescriptorError> {
+pub fn from_wire(
+    wire: Vec<v1::RegionObligation>,
+) -> Result<Vec<PendingObligation>, DescriptorError> {
     wire.into_iter().map(pending_from_wire).collect()
 }
 
-fn pending_from_wire(wire: v1::RegionObligation) -> Result<Pending, DescriptorError> {
+fn pending_from_wire(wire: v1::RegionObligation) -> Result<PendingObligation, DescriptorError> {
     let missing = DescriptorError::Missing;
     let area = |bytes: &[u8]| area_from_wire(bytes).ok_or(missing("staging area"));
     let (step, obligation) = match wire.kind.ok_or(missing("obligation"))? {
@@ -126,7 +130,10 @@ fn pending_from_wire(wire: v1::RegionObligation) -> Result<Pending, DescriptorEr
         }
     };
     let procedure = step.as_ref().map(step_from_wire);
-    Ok(Pending { cause: Cause { sequence: Sequence(wire.sequence), procedure }, obligation })
+    Ok(PendingObligation {
+        cause: Cause { sequence: Sequence(wire.sequence), procedure },
+        obligation,
+    })
 }
 
 #[cfg(test)]
@@ -140,22 +147,26 @@ mod tests {
         let step = ProcedureStep { number: 3, step: 2 };
         let alter = Obligation::Alter { schema: Box::new(schema(4)), options: options() };
         let pending = vec![
-            Pending { cause: cause(70, Some(step)), obligation: alter },
-            Pending { cause: cause(90, None), obligation: Obligation::Truncate },
+            PendingObligation { cause: cause(70, Some(step)), obligation: alter },
+            PendingObligation { cause: cause(90, None), obligation: Obligation::Truncate },
         ];
         let area = AreaId(Uuid::from_u128(4));
         let publish = |content| Obligation::Publish(Publication { area, epoch: Epoch(0), content });
         let areas = [
             Obligation::OpenArea { area, deadline_ms: 9 },
             Obligation::Abandon { area },
-            publish(Content::Files),
-            publish(Content::Copies),
-            publish(Content::Area { table: None }),
+            publish(PublicationContent::Files),
+            publish(PublicationContent::Copies),
+            publish(PublicationContent::Area { table: None }),
         ];
-        let pending: Vec<Pending> = pending
-            .into_iter()
-            .chain(areas.map(|obligation| Pending { cause: cause(95, Some(step)), obligation }))
-            .collect();
+        let pending: Vec<PendingObligation> =
+            pending
+                .into_iter()
+                .chain(areas.map(|obligation| PendingObligation {
+                    cause: cause(95, Some(step)),
+                    obligation,
+                }))
+                .collect();
         assert_eq!(from_wire(to_wire(RegionId(7), &pending)).unwrap(), pending);
         let newer = vec![v1::RegionObligation { sequence: 1, kind: None }];
         assert!(matches!(from_wire(newer), Err(DescriptorError::Missing(_))));

@@ -106,7 +106,7 @@ impl GroupReplica {
     /// only the owner of this term knows that no caller has received their publication's outcome.
     pub fn check_published(&self, hosted: &HostedRegion) -> Result<(), Refusal> {
         let own = Phase::Owning(OwnerEpoch { move_epoch: 0, term: Term(self.leadership().term) });
-        if !hosted.region.lacks_published() || hosted.region.stats().phase == own {
+        if !hosted.region.has_unrecorded_publication() || hosted.region.stats().phase == own {
             return Ok(());
         }
         let region = hosted.descriptor.region_id;

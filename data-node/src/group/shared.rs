@@ -8,7 +8,7 @@ use parking_lot::{Mutex, RwLock};
 use tidewater_common::ids::{GroupId, LogIndex, ManifestVersion, NodeId, RegionId, Sequence};
 use tidewater_proto::v1::WriteRequest;
 use tidewater_region_engine::env::RegionEnv;
-use tidewater_region_engine::region::{Cause, Pending};
+use tidewater_region_engine::region::{Cause, PendingObligation};
 use tidewater_region_engine::{EngineError, MemoryBudget, Region};
 use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
@@ -169,9 +169,9 @@ impl ReplicaState {
     }
 
     /// Hands a decision of the log to a region.
-    pub fn decide(&self, region: RegionId, pending: Pending) -> io::Result<()> {
+    pub fn decide(&self, region: RegionId, pending: PendingObligation) -> io::Result<()> {
         match self.regions.get(region) {
-            Some(hosted) => ignore_closed(hosted.region.decide(pending)),
+            Some(hosted) => ignore_closed(hosted.region.apply_obligation(pending)),
             None => Ok(()),
         }
     }

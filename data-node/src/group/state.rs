@@ -11,7 +11,7 @@ use prost::Message;
 use tidewater_common::ids::{LogIndex, ManifestVersion, OwnerEpoch, RegionId, Sequence, Term};
 use tidewater_proto::v1::{self, Reason};
 use tidewater_region_engine::manifest::{AreaId, ProcedureStep};
-use tidewater_region_engine::region::{Cause, Pending};
+use tidewater_region_engine::region::{Cause, PendingObligation};
 
 use super::descriptor::{Descriptor, DescriptorError};
 use super::entry::EntryOutcome;
@@ -41,7 +41,7 @@ pub struct RegionState {
     /// Producers, for exactly-once writes.
     pub producers: Producers,
     /// Decisions that the manifest has yet to record, by sequence.
-    pub obligations: Vec<Pending>,
+    pub obligations: Vec<PendingObligation>,
     /// Greatest step of a procedure that was taken.
     pub step: Option<ProcedureStep>,
     /// Staging areas that the log has opened and not yet closed.

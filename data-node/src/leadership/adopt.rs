@@ -16,7 +16,7 @@ use tidewater_proto::v1::{AreaContent, AreaPublished};
 use tidewater_region_engine::Region;
 use tidewater_region_engine::bulk::AdoptError;
 use tidewater_region_engine::manifest::{AreaId, ProcedureStep};
-use tidewater_region_engine::region::{AreaStatus, Staged};
+use tidewater_region_engine::region::{StagedFiles, StagingAreaStatus};
 use tokio::time::{MissedTickBehavior, interval};
 use tracing::{info, warn};
 
@@ -53,7 +53,7 @@ impl Owner {
                 Ok(count(region.stage_files(area, &files).await?.files))
             }
             AdoptionSource::Files { area, files } => {
-                if !region.published(area).await? {
+                if !region.check_published(area).await? {
                     let staged = region.adopt(area, &files, deadline_ms).await?;
                     let publication = publication(id, &staged, AreaContent::Files, None);
                     self.publish(&region, publication, &mut undecided).await?;
@@ -105,7 +105,7 @@ impl Owner {
         self.settle(id).await.map_err(not_recorded)?;
         // The manifest decides: files that are not live were not adopted, even if the log has the
         // publication.
-        if region.published(area).await.map_err(OwnerError::from).map_err(not_recorded)? {
+        if region.check_published(area).await.map_err(OwnerError::from).map_err(not_recorded)? {
             Ok(())
         } else {
             Err(AdoptError::Abandoned { area }.into())
@@ -124,7 +124,7 @@ impl Owner {
     /// Abandons a staging area that will not be published. After a failure a later check tries again.
     async fn abandon_area(&self, region: &Region, area: AreaId) {
         let id = region.id();
-        match region.withdraw(area).await {
+        match region.withdraw_area(area).await {
             Ok(()) => info!(region = %id, %area, "staging area abandoned"),
             Err(AdoptError::Decided { .. }) => {}
             Err(problem) => {
@@ -143,7 +143,7 @@ impl Owner {
             Some(state) => state.areas.clone(),
             None => return Ok(()),
         };
-        for area in areas_to_abandon(&region.areas(), &logged, &undecided) {
+        for area in areas_to_abandon(&region.staging_areas(), &logged, &undecided) {
             self.abandon_area(&region, area).await;
         }
         Ok(())
@@ -153,7 +153,7 @@ impl Owner {
 /// Returns the log entry that publishes an area.
 fn publication(
     id: RegionId,
-    staged: &Staged,
+    staged: &StagedFiles,
     content: AreaContent,
     step: Option<ProcedureStep>,
 ) -> AreaPublished {
@@ -176,10 +176,10 @@ fn not_recorded(error: OwnerError) -> OwnerError {
     }
 }
 
-/// Returns the areas that are overdue, unknown to the log, and without a proposed publication of
+/// Returns the staging_areas that are overdue, unknown to the log, and without a proposed publication of
 /// unknown outcome.
 fn areas_to_abandon(
-    areas: &[AreaStatus],
+    areas: &[StagingAreaStatus],
     logged: &BTreeSet<AreaId>,
     undecided: &UnknownPublications,
 ) -> Vec<AreaId> {
@@ -195,7 +195,7 @@ pub async fn run(context: &OwnerContext, owner: Arc<Owner>) {
     loop {
         tick.tick().await;
         for hosted in context.shared.regions.all() {
-            if !hosted.region.areas().iter().any(|area| area.overdue) {
+            if !hosted.region.staging_areas().iter().any(|area| area.overdue) {
                 continue;
             }
             let owner = owner.clone();
@@ -245,7 +245,7 @@ mod tests {
     #[test]
     fn overdue_area_is_abandoned_unless_it_may_be_published() {
         let area = |number| AreaId(Uuid::from_u128(number));
-        let status = |number, overdue| AreaStatus {
+        let status = |number, overdue| StagingAreaStatus {
             area: area(number),
             logged: true,
             deadline_ms: 5,

@@ -235,7 +235,7 @@ impl Owner {
     pub async fn settle(&self, id: RegionId) -> Result<(), OwnerError> {
         let region = self.region(id)?;
         self.fence(id, &region).await?;
-        let version = region.settle().await?;
+        let version = region.record_obligations().await?;
         if version > self.context.shared.advanced_version(id)
             || self.context.shared.has_obligations(id)
         {

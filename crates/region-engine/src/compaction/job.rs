@@ -142,8 +142,9 @@ impl CompactionJob {
     /// Returns the inputs that are read. Inputs whose rows have all expired are only removed.
     pub(crate) fn read(&self) -> impl Iterator<Item = &FileMeta> {
         let expiry = Expiry::new(&self.schema, &self.options, self.now_ms);
-        let expired =
-            move |file: &FileMeta| expiry.as_ref().is_some_and(|expiry| expiry.all_of(file.time));
+        let expired = move |file: &FileMeta| {
+            expiry.as_ref().is_some_and(|expiry| expiry.covers_file(file.time))
+        };
         self.inputs.iter().filter(move |file| !expired(file))
     }
 

@@ -152,7 +152,7 @@ fn rules(
         max_job_bytes: with.options.max_job_bytes,
         small_bytes: (with.target_file_bytes / SMALL_PART) as u64,
         window_ms,
-        expire_before_ms: expiry.filter(|expiry| expiry.whole_files()).map(|e| e.before_ms),
+        expire_before_ms: expiry.filter(|expiry| expiry.drops_whole_files()).map(|e| e.before_ms),
         obligation: with.obligation,
     }
 }

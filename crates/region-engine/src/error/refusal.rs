@@ -1,4 +1,4 @@
-//! What a caller elsewhere is told of an error of the engine.
+//! Conversion of engine errors to RPC errors.
 
 use std::time::Duration;
 
@@ -9,13 +9,13 @@ use super::EngineError;
 use crate::compaction::{OpenError, PlanError};
 use crate::manifest::Void;
 
-/// A manifest is read within this, mostly.
+/// Retry hint while a manifest is read: the typical duration of a read.
 const LOADING: Duration = Duration::from_millis(200);
-/// Until somebody else leads.
+/// Retry hint while the leader changes.
 const ELECTION: Duration = Duration::from_millis(300);
-/// Until the manifest stands still.
-const SETTLING: Duration = Duration::from_millis(500);
-/// Until the store answers again.
+/// Retry hint while an outcome is unknown or the manifest changes too fast.
+const RESOLVING: Duration = Duration::from_millis(500);
+/// Retry hint while the object store fails.
 const STORE: Duration = Duration::from_secs(1);
 
 impl From<&EngineError> for Refusal {
@@ -42,7 +42,7 @@ impl From<&EngineError> for Refusal {
             EngineError::VersionExpired { .. } => refusal(Reason::DeadlineExceeded),
             EngineError::Unknown { .. }
             | EngineError::Contended { .. }
-            | EngineError::Unstable { .. } => refusal(Reason::Unavailable).retry_after(SETTLING),
+            | EngineError::Unstable { .. } => refusal(Reason::Unavailable).retry_after(RESOLVING),
             EngineError::Refused { reason: Void::InputsGone { .. }, .. } => {
                 refusal(Reason::InputsGone)
             }
@@ -78,10 +78,11 @@ mod tests {
     use crate::hooks::HookSetupError;
 
     #[test]
-    fn every_error_has_its_reason() {
+    fn engine_errors_map_to_reasons() {
         let region = RegionId(7);
         let epoch = OwnerEpoch::default();
-        let (file, job) = (FileId(Uuid::nil()), JobId(Uuid::nil()));
+        let file = FileId(Uuid::nil());
+        let job = JobId(Uuid::nil());
         let refused = |reason| EngineError::Refused { region, reason };
         let cases = [
             (EngineError::Loading { region }, Reason::RegionLoading, true),
@@ -97,7 +98,7 @@ mod tests {
             (EngineError::BadRows { detail: "x".into() }, Reason::InvalidArgument, false),
             (EngineError::VersionExpired { region, life: STORE }, Reason::DeadlineExceeded, false),
             (
-                EngineError::BelowSince { region, asked: Epoch(1), since: Epoch(2) },
+                EngineError::BelowSince { region, requested: Epoch(1), since: Epoch(2) },
                 Reason::InvalidArgument,
                 false,
             ),
@@ -119,7 +120,7 @@ mod tests {
     }
 
     #[test]
-    fn what_keeps_a_region_from_being_opened_has_its_reason() {
+    fn open_errors_map_to_reasons() {
         let region = RegionId(7);
         let file = FileId(Uuid::nil());
         let cases = [

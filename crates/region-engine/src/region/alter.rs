@@ -1,23 +1,23 @@
-//! Changes that the log makes to a region beside writes: alter, truncate, and what becomes of staging
-//! areas. Never wait; what the manifest must record of them is kept as an obligation.
+//! Log entries other than writes: alter, truncate, and the steps of staging areas. They are applied
+//! without waiting; the change that the manifest must record is kept as an obligation.
 
 use std::sync::Arc;
 
 use tidewater_common::schema::{TableOptions, TableSchema};
 
-use super::obligation::{Cause, Obligation, Pending};
-use super::publication::{Content, Publication};
+use super::obligation::{Cause, Obligation, PendingObligation};
+use super::publication::{Publication, PublicationContent};
 use super::{Contents, Phase, Region};
 use crate::EngineError;
 use crate::manifest::AreaId;
 use crate::read::shape::TableShape;
 
 impl Region {
-    /// Takes up what the log has decided, whatever it is: the same as calling its own function.
+    /// Applies an obligation of any kind; equivalent to the function for its kind.
     ///
     /// # Errors
     /// Those of that function.
-    pub fn decide(&self, pending: Pending) -> Result<(), EngineError> {
+    pub fn apply_obligation(&self, pending: PendingObligation) -> Result<(), EngineError> {
         let cause = pending.cause;
         match pending.obligation {
             Obligation::Alter { schema, options } => self.alter(cause, *schema, options),
@@ -28,12 +28,12 @@ impl Region {
         }
     }
 
-    /// Takes a new schema and new options. Rows that are there already are read through them: a
-    /// column that they lack shows its default, one that was dropped is not shown. A schema that is
-    /// not newer changes nothing; telling an obligation again is harmless.
+    /// Applies a new schema and new options. Existing rows are read through them: a column that the rows
+    /// lack shows its default, a dropped column is hidden. A schema that is not newer changes nothing.
+    /// Idempotent by sequence.
     ///
     /// # Errors
-    /// [`EngineError::BadRows`] when schema and options do not fit each other,
+    /// [`EngineError::BadRows`] if schema and options do not match,
     /// [`EngineError::Closed`] and [`EngineError::Removed`].
     pub fn alter(
         &self,
@@ -48,11 +48,11 @@ impl Region {
             contents.shape = shape;
         }
         let obligation = Obligation::Alter { schema: Box::new(schema), options };
-        self.oblige(&mut contents, Pending { cause, obligation });
+        self.push_obligation(&mut contents, PendingObligation { cause, obligation });
         Ok(())
     }
 
-    /// Forgets all rows at or below the sequence of the cause. Reads that have begun go on.
+    /// Removes all rows at or below the sequence of the cause. Reads in progress continue.
     ///
     /// # Errors
     /// [`EngineError::Closed`] and [`EngineError::Removed`].
@@ -65,13 +65,14 @@ impl Region {
         if contents.runs.is_empty() {
             contents.unflushed_since_ms = None;
         }
-        self.account(&contents);
-        self.oblige(&mut contents, Pending { cause, obligation: Obligation::Truncate });
+        self.update_usage(&contents);
+        let obligation = Obligation::Truncate;
+        self.push_obligation(&mut contents, PendingObligation { cause, obligation });
         Ok(())
     }
 
-    /// Begins a staging area, which outlives its owner: from the time that it is settled, files and
-    /// schemas can be staged in it.
+    /// Opens a staging area that outlives the owner. Files and schemas can be staged in it as soon as the
+    /// obligation is recorded.
     ///
     /// # Errors
     /// [`EngineError::Closed`] and [`EngineError::Removed`].
@@ -81,24 +82,25 @@ impl Region {
         area: AreaId,
         deadline_ms: u64,
     ) -> Result<(), EngineError> {
-        self.owe(cause, Obligation::OpenArea { area, deadline_ms })
+        self.add_obligation(cause, Obligation::OpenArea { area, deadline_ms })
     }
 
-    /// Makes live what is staged in an area, in one step; a schema of it holds from here on. Reads
-    /// show the files as soon as it is settled. The log has compared what the area was checked
-    /// against (see [`Staged`](super::Staged)) with what the region is now.
+    /// Makes the content of a staging area live, atomically. A staged schema applies immediately; reads
+    /// show the files as soon as the obligation is recorded. The log has already compared the schema and
+    /// range against which the area was checked (see [`StagedFiles`](super::StagedFiles)) with those of
+    /// the region.
     ///
     /// # Errors
-    /// [`EngineError::BadRows`] when schema and options do not fit each other,
+    /// [`EngineError::BadRows`] if schema and options do not match,
     /// [`EngineError::Closed`] and [`EngineError::Removed`].
     pub fn publish(&self, cause: Cause, publication: Publication) -> Result<(), EngineError> {
         let shape = match &publication.content {
-            Content::Area { table: Some(table) } => {
+            PublicationContent::Area { table: Some(table) } => {
                 Some(TableShape::new(table.0.clone(), table.1.clone())?)
             }
             _ => None,
         };
-        self.owe(cause, Obligation::Publish(publication))?;
+        self.add_obligation(cause, Obligation::Publish(publication))?;
         let mut contents = self.contents.lock();
         if let Some(shape) = shape
             && shape.schema.version() > contents.shape.schema.version()
@@ -108,18 +110,18 @@ impl Region {
         Ok(())
     }
 
-    /// Drops what is staged in an area; the files become garbage.
+    /// Drops the content of a staging area; its files become garbage.
     ///
     /// # Errors
     /// [`EngineError::Closed`] and [`EngineError::Removed`].
     pub fn abandon(&self, cause: Cause, area: AreaId) -> Result<(), EngineError> {
-        self.owe(cause, Obligation::Abandon { area })
+        self.add_obligation(cause, Obligation::Abandon { area })
     }
 
-    fn owe(&self, cause: Cause, obligation: Obligation) -> Result<(), EngineError> {
+    fn add_obligation(&self, cause: Cause, obligation: Obligation) -> Result<(), EngineError> {
         let mut contents = self.contents.lock();
         self.check_open(&contents)?;
-        self.oblige(&mut contents, Pending { cause, obligation });
+        self.push_obligation(&mut contents, PendingObligation { cause, obligation });
         Ok(())
     }
 
@@ -131,7 +133,7 @@ impl Region {
         }
     }
 
-    fn oblige(&self, contents: &mut Contents, pending: Pending) {
+    fn push_obligation(&self, contents: &mut Contents, pending: PendingObligation) {
         let sequence = pending.cause.sequence;
         contents.last_sequence = contents.last_sequence.max(sequence);
         let last = contents.obligations.last().map(|last| last.cause.sequence);

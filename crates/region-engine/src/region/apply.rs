@@ -1,4 +1,4 @@
-//! Writes into the memtable, and the merges that keep its runs few.
+//! Application of writes to the memtable, and the run merges that bound its number of runs.
 
 use std::sync::Arc;
 
@@ -10,18 +10,18 @@ use crate::flush::on_worker;
 use crate::memtable::{FAN_IN, RowsWrite, Run, RunImage, merge_runs, pick};
 
 impl Region {
-    /// Takes a write in. Never waits; columns are taken over as they are. A write at or below the
-    /// flushed sequence, or that was applied before, is skipped: applying a log again is harmless.
+    /// Applies a write to the memtable. Never waits; shares the column buffers of the batch. A write at or
+    /// below the flushed sequence, or that was applied before, is skipped: replaying a log is safe.
     ///
     /// # Errors
-    /// [`EngineError::BadRows`] when the batch does not have the schema's columns, has values that no
-    /// file can hold, or deletes from an append-only table; [`EngineError::Closed`] and
+    /// [`EngineError::BadRows`] if the batch does not have the schema's columns, has values that no file
+    /// can store, or deletes from an append-only table; [`EngineError::Closed`] and
     /// [`EngineError::Removed`].
     pub fn apply(&self, write: RowsWrite) -> Result<(), EngineError> {
         let sequence = write.sequence;
         let shape = {
             let contents = self.contents.lock();
-            if !self.takes(&contents, sequence)? {
+            if !self.accepts(&contents, sequence)? {
                 return Ok(());
             }
             contents.shape.clone()
@@ -29,7 +29,7 @@ impl Region {
         let run = Run::from_write(write, &shape.schema, shape.mode())?;
         let now_ms = self.env.clock.now_ms();
         let mut contents = self.contents.lock();
-        if !self.takes(&contents, sequence)? {
+        if !self.accepts(&contents, sequence)? {
             return Ok(());
         }
         contents.last_sequence = sequence;
@@ -41,7 +41,8 @@ impl Region {
         Ok(())
     }
 
-    fn takes(&self, contents: &Contents, sequence: Sequence) -> Result<bool, EngineError> {
+    /// Returns false if a write of this sequence is already applied or flushed.
+    fn accepts(&self, contents: &Contents, sequence: Sequence) -> Result<bool, EngineError> {
         match contents.phase {
             Phase::Closed => Err(EngineError::Closed { region: self.id() }),
             Phase::Removed => Err(EngineError::Removed { region: self.id() }),
@@ -49,22 +50,22 @@ impl Region {
         }
     }
 
-    /// Whether so many runs have come together that [`Region::merge_runs`] should be called soon.
-    pub fn merge_due(&self) -> bool {
+    /// Returns true if the number of runs has reached the threshold for [`Region::merge_runs`].
+    pub fn is_merge_due(&self) -> bool {
         self.contents.lock().runs.len() >= FAN_IN
     }
 
-    /// Merges runs of similar size until they are few. Meant for a task of its own after writes;
-    /// returns at once when another one is at it.
+    /// Merges runs of similar size until their number is below the threshold. Intended for a separate
+    /// task after writes. Returns immediately if another call is merging.
     ///
     /// # Errors
-    /// The runs stay as they were after any error.
+    /// The runs are unchanged after any error.
     pub async fn merge_runs(&self) -> Result<(), EngineError> {
         loop {
             let Ok(_merging) = self.merging.try_lock() else { return Ok(()) };
             let (picked, flushed, shape) = {
                 let contents = self.contents.lock();
-                let picked = mergeable(&contents);
+                let picked = pick_runs_to_merge(&contents);
                 (picked, contents.version.flushed.get(), contents.shape.clone())
             };
             if picked.is_empty() {
@@ -73,34 +74,33 @@ impl Region {
             let inputs = picked.clone();
             let merged =
                 on_worker(&self.env.workers, move || merge_runs(&shape, &inputs, flushed)).await?;
-            self.replace(&picked, merged);
+            self.replace_runs(&picked, merged);
         }
     }
 
-    /// Puts a merged run in the place of its inputs, as far as they are still there.
-    fn replace(&self, inputs: &[Arc<Run>], merged: Option<Run>) {
+    /// Replaces the inputs of a merge that are still present by the merged run.
+    fn replace_runs(&self, inputs: &[Arc<Run>], merged: Option<Run>) {
         let mut contents = self.contents.lock();
         let before = contents.runs.len();
         contents.runs.retain(|run| !inputs.iter().any(|input| Arc::ptr_eq(run, input)));
-        // Some of them may have been flushed in the meantime, all of them, or the region closed;
-        // what is flushed is masked.
+        // Some or all of them may have been flushed since, or the region closed. Flushed rows of the
+        // merged run are masked.
         if contents.runs.len() < before
             && let Some(merged) = merged
             && merged.max_sequence() > contents.version.flushed.get()
         {
             contents.runs.push(Arc::new(merged));
         }
-        self.account(&contents);
+        self.update_usage(&contents);
     }
 
-    /// The runs that are not flushed, by pointer: what a snapshot of the log must carry.
+    /// Unflushed runs, which a snapshot of the log must contain. Shares the runs; copies no rows.
     pub fn unflushed(&self) -> Vec<RunImage> {
         let contents = self.contents.lock();
         contents.runs.iter().map(|run| RunImage { run: run.clone() }).collect()
     }
 
-    /// Replaces all runs by those of a snapshot. Rows at or below the flushed sequence are not
-    /// shown.
+    /// Replaces all runs with those of a snapshot. Rows at or below the flushed sequence are hidden.
     pub fn restore(&self, images: Vec<RunImage>) {
         let mut contents = self.contents.lock();
         let flushed = contents.version.flushed;
@@ -112,12 +112,13 @@ impl Region {
         let last = contents.runs.iter().map(|run| Sequence(run.max_sequence())).max();
         contents.last_sequence = contents.last_sequence.max(last.unwrap_or_default());
         contents.unflushed_since_ms = (!contents.runs.is_empty()).then(|| self.env.clock.now_ms());
-        self.account(&contents);
+        self.update_usage(&contents);
     }
 }
 
-/// The runs to merge next: all of them between the same obligations that flush what lies below.
-fn mergeable(contents: &Contents) -> Vec<Arc<Run>> {
+/// Picks the runs to merge next. No two of them are on different sides of an obligation before which
+/// rows are flushed.
+fn pick_runs_to_merge(contents: &Contents) -> Vec<Arc<Run>> {
     let frozen = contents.frozen.unwrap_or(0);
     let bounds: Vec<u64> = contents
         .obligations

@@ -1,6 +1,7 @@
-//! Compaction of a region by its owner: select, plan, carry out or [have carried out](super::planned), swap.
+//! Compaction of a region by its owner: selects files, plans, runs the job or [offloads](super::planned)
+//! it, installs the new version.
 //!
-//! Several may run at once, of different files. Writes, reads and flushes go on.
+//! Several compactions of disjoint files may run concurrently. Writes, reads and flushes continue.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -20,47 +21,49 @@ use crate::compaction::{
 use crate::file_meta::{FileMeta, FileRef};
 use crate::manifest::ManifestState;
 
-/// Rows expire this much later for a compaction than for reads, in milliseconds: a node whose clock
-/// is behind must not see an older version of a row that is gone.
-const CLOCKS_DIFFER_MS: u64 = 600_000;
+/// Delay in milliseconds after which a row that has expired for reads also expires for compactions: a
+/// node whose clock is behind must not see an older version of an expired row.
+const MAX_CLOCK_SKEW_MS: u64 = 600_000;
 
-/// What a compaction did.
+/// Result of a compaction.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct CompactionReport {
-    /// Names the job.
+    /// Id of the job.
     pub job_id: JobId,
-    /// Why its files were chosen.
+    /// Reason for choosing the input files.
     pub why: CompactionReason,
-    /// A manifest version that has its outputs.
+    /// A manifest version that contains the output files.
     pub manifest_version: ManifestVersion,
-    /// Files merged.
+    /// Number of input files.
     pub files_in: usize,
-    /// Bytes of them.
+    /// Size of the input files in bytes.
     pub bytes_in: u64,
-    /// Files written.
+    /// Number of output files.
     pub files_out: usize,
-    /// Rows and bytes, read and written.
+    /// Rows and bytes read and written.
     pub done: ProgressSnapshot,
 }
 
-/// A compaction that would be worth it.
+/// A compaction that the picker would choose.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct CompactionDue {
-    /// Why.
+    /// Reason for the compaction.
     pub why: CompactionReason,
-    /// Files to merge.
+    /// Number of input files.
     pub files: usize,
-    /// Bytes of them.
+    /// Size of the input files in bytes.
     pub bytes: u64,
 }
 
-/// What a choice must leave alone.
-struct Beside {
+/// Files that the picker must leave alone.
+struct Exclusions {
+    /// Inputs of other compactions.
     busy: BTreeSet<FileRef>,
+    /// Sequence of the first pending obligation.
     obligation: Option<Sequence>,
 }
 
-impl Beside {
+impl Exclusions {
     fn of(contents: &Contents) -> Self {
         Self {
             busy: contents.compacting.clone(),
@@ -70,15 +73,15 @@ impl Beside {
 }
 
 impl Region {
-    /// What the picker would merge now, the most useful first; whether this replica owns the region
-    /// or not. Cheap; no I/O.
+    /// Lists the compactions that the picker would choose now, the most useful first. Does not require
+    /// ownership. Cheap; no I/O.
     pub fn compactions_due(&self) -> Vec<CompactionDue> {
         if self.contents.lock().phase.check_read(self.id()).is_err() {
             return Vec::new();
         }
         let state = self.manifest.state();
-        let beside = Beside::of(&self.contents.lock());
-        self.selections(&state, Scope::Due, state.since, &beside)
+        let exclusions = Exclusions::of(&self.contents.lock());
+        self.selections(&state, Scope::Due, state.since, &exclusions)
             .iter()
             .map(|selection| CompactionDue {
                 why: selection.why,
@@ -88,16 +91,17 @@ impl Region {
             .collect()
     }
 
-    /// Merges files, if `scope` finds any to merge: waits for a permit, reads the manifest to its
-    /// tail, chooses, merges, commits, swaps. `None`: there was nothing to do. Only the owner
-    /// chooses, but the commit stands also when the region has got another owner meanwhile. `since`:
-    /// versions at or below this epoch are left out but for the newest of each key.
+    /// Compacts the files that `scope` selects: waits for a permit, reads the manifest to its tail,
+    /// chooses files, rewrites them, commits, installs the new version. Returns `None` if there is
+    /// nothing to compact. Only the owner chooses files, but the commit is valid even if the owner
+    /// changes before it. `since`: of the versions at or below this epoch, only the newest of each key
+    /// is kept.
     ///
     /// # Errors
     /// [`EngineError::NotOwner`], [`EngineError::Removed`], [`EngineError::Cancelled`],
-    /// [`EngineError::Refused`] when the files were merged, truncated or dropped meanwhile, and
-    /// those of the store and of a commit. Nothing has changed after any of them but
-    /// [`EngineError::Unknown`], after which the next call finds out.
+    /// [`EngineError::Refused`] if the files were compacted, truncated or dropped concurrently, and
+    /// errors of the store and of a commit. The region is unchanged after any of them, except after
+    /// [`EngineError::Unknown`]: the next call resolves the outcome.
     pub async fn compact(
         self: &Arc<Self>,
         scope: Scope,
@@ -105,7 +109,7 @@ impl Region {
         attempt: &Attempt,
     ) -> Result<Option<CompactionReport>, EngineError> {
         self.contents.lock().phase.check_owner(self.id())?;
-        // Before anything is chosen: while one waits, others merge.
+        // Acquired before files are chosen: other compactions change the choice while this one waits.
         let _permit = self.compaction_permit(attempt).await?;
         match self.plan_compaction(scope, since).await? {
             Some(planned) => planned.run(attempt).await.map(Some),
@@ -113,10 +117,10 @@ impl Region {
         }
     }
 
-    /// Reads the manifest to its tail and plans what is to be merged, if `scope` finds anything.
+    /// Reads the manifest to its tail and plans a compaction of the files that `scope` selects, if any.
     ///
     /// # Errors
-    /// [`EngineError::NotOwner`], [`EngineError::Removed`], those of reading the manifest.
+    /// [`EngineError::NotOwner`], [`EngineError::Removed`], and errors of reading the manifest.
     pub async fn plan_compaction(
         self: &Arc<Self>,
         scope: Scope,
@@ -124,11 +128,11 @@ impl Region {
     ) -> Result<Option<PlannedCompaction>, EngineError> {
         self.contents.lock().phase.check_owner(self.id())?;
         self.manifest.refresh().await?;
-        self.swap();
+        self.install_version();
         self.claim(scope, since)
     }
 
-    /// Chooses, and holds the files against other jobs of this replica.
+    /// Chooses files and reserves them against other jobs of this replica.
     pub(super) fn claim(
         self: &Arc<Self>,
         scope: Scope,
@@ -136,12 +140,13 @@ impl Region {
     ) -> Result<Option<PlannedCompaction>, EngineError> {
         let mut contents = self.contents.lock();
         contents.phase.check_owner(self.id())?;
-        // Under the lock: a state from before would go with obligations that have been settled since.
+        // Read under the lock: an older state would not match the pending obligations, some of which may
+        // have been recorded since.
         let state = self.manifest.state();
         let since = since.max(state.since);
-        let beside = Beside::of(&contents);
-        let Some(selection) = self.selections(&state, scope, since, &beside).into_iter().next()
-        else {
+        let exclusions = Exclusions::of(&contents);
+        let selections = self.selections(&state, scope, since, &exclusions);
+        let Some(selection) = selections.into_iter().next() else {
             return Ok(None);
         };
         let plan = self.plan(&selection, since);
@@ -150,8 +155,13 @@ impl Region {
         })?;
         contents.compacting.extend(plan.inputs.iter().cloned());
         drop(contents);
-        let (region, version) = (self.clone(), state.version);
-        Ok(Some(PlannedCompaction { region, plan, job, before: Vec::new(), version }))
+        Ok(Some(PlannedCompaction {
+            region: self.clone(),
+            plan,
+            job,
+            earlier_ids: Vec::new(),
+            version: state.version,
+        }))
     }
 
     async fn compaction_permit(
@@ -171,7 +181,7 @@ impl Region {
         state: &ManifestState,
         scope: Scope,
         since: Epoch,
-        beside: &Beside,
+        exclusions: &Exclusions,
     ) -> Vec<CompactionSelection> {
         let spec = self.spec.as_of(state);
         let with = SelectionContext {
@@ -181,8 +191,8 @@ impl Region {
             target_file_bytes: self.env.options.target_file_bytes,
             since,
             now_ms: self.expiry_now(),
-            busy: &beside.busy,
-            obligation: beside.obligation,
+            busy: &exclusions.busy,
+            obligation: exclusions.obligation,
         };
         select(state, scope, with)
     }
@@ -204,6 +214,6 @@ impl Region {
     }
 
     fn expiry_now(&self) -> u64 {
-        self.env.clock.now_ms().saturating_sub(CLOCKS_DIFFER_MS)
+        self.env.clock.now_ms().saturating_sub(MAX_CLOCK_SKEW_MS)
     }
 }

@@ -1,11 +1,12 @@
-//! Copies another region's files into an empty one, by reference: no object is copied.
+//! Copy of another region's files into an empty region, by reference: no object is copied.
 //!
-//! A file is safe from garbage collection once this region's manifest names it. Between reading the
-//! other manifest and naming the file, a compaction there may have removed it, and a collection may
-//! have begun to delete it; so the other manifest is read again, and what is gone is taken back.
+//! A file is protected from garbage collection once this region's manifest contains it. Between the read
+//! of the source manifest and that commit, a compaction of the source may have removed the file, and
+//! garbage collection may have begun to delete it. The source manifest is therefore read again
+//! afterwards, and the copy restarts if a file is no longer live.
 
 use super::Region;
-use super::area::{Staged, files_of, staged};
+use super::staging_area::{StagedFiles, files_of, staged_files};
 use crate::EngineError;
 use crate::bulk::error::NotShared;
 use crate::bulk::{AdoptError, MAX_FILES};
@@ -15,78 +16,81 @@ use crate::hooks::Plugins;
 use crate::layout::RegionDir;
 use crate::manifest::{AreaId, Edit, ManifestContext, ManifestState};
 
-/// How often a copy starts over before it gives up.
-const ROUNDS: u32 = 5;
+/// Maximum number of attempts of a copy.
+const MAX_ATTEMPTS: u32 = 5;
 
-/// What is to be copied.
-struct Found {
+/// Files to copy.
+struct CopyPlan {
     edit: Edit,
-    /// As the other region names them.
-    theirs: Vec<FileRef>,
+    /// References to the files in the source manifest.
+    source_files: Vec<FileRef>,
 }
 
 impl Region {
-    /// Names the live files of another region as staged, in an area of their own, for the log to
-    /// publish as copies: they keep their sequences. Only the owner of an empty region may. What an
-    /// earlier attempt has staged is taken back first.
+    /// Stages references to the live files of another region in a new area, for the log to publish as
+    /// copies, which keep their sequences. Requires ownership, and an empty region. Files that an earlier
+    /// attempt staged are withdrawn first.
     ///
     /// # Errors
-    /// [`AdoptError::NotShared`] says why not; [`EngineError::Removed`] of the other region;
-    /// [`EngineError::Unstable`] when the other region changes too fast.
+    /// [`AdoptError::NotShared`] with the reason; [`EngineError::Removed`] of the source region;
+    /// [`EngineError::Unstable`] if the source region changes too fast.
     pub async fn copy_from(
         &self,
         source: RegionDir,
         deadline_ms: u64,
-    ) -> Result<Staged, AdoptError> {
+    ) -> Result<StagedFiles, AdoptError> {
         if source.region_id >= self.id() {
-            return Err(refused(source, NotShared::NotLower));
+            return Err(not_shared(source, NotShared::NotLower));
         }
-        let theirs = manifest_of(&self.env, source);
-        for _ in 0..ROUNDS {
+        let source_manifest = manifest_of(&self.env, source);
+        for _ in 0..MAX_ATTEMPTS {
             self.withdraw_copies(source).await?;
-            let (own, state) = self.settled().await?;
-            theirs.refresh().await?;
-            let found = self.to_copy(source, &theirs.state(), &state)?;
+            let (own, state) = self.recorded_state().await?;
+            source_manifest.refresh().await?;
+            let plan = self.plan_copy(source, &source_manifest.state(), &state)?;
             let area = AreaId(self.env.ids.random());
-            self.in_time(area, deadline_ms)?;
-            let files = found.edit.add.len();
-            self.name_staged(own, area, deadline_ms, found.edit).await?;
-            theirs.refresh().await?;
-            let now = theirs.state();
-            not_removed(source, &now)?;
-            if found.theirs.iter().all(|file| now.live.contains_key(file)) {
-                return Ok(staged(area, &self.spec.as_of(&state), files));
+            self.check_deadline(area, deadline_ms)?;
+            let files = plan.edit.add.len();
+            self.stage_edit(own, area, deadline_ms, plan.edit).await?;
+            source_manifest.refresh().await?;
+            let now = source_manifest.state();
+            check_not_removed(source, &now)?;
+            if plan.source_files.iter().all(|file| now.live.contains_key(file)) {
+                return Ok(staged_files(area, &self.spec.as_of(&state), files));
             }
-            tracing::info!(region = %self.id(), from = %source, "the copy starts over");
+            tracing::info!(
+                region = %self.id(), from = %source,
+                "source region changed during the copy; retrying"
+            );
         }
         self.withdraw_copies(source).await?;
-        Err(EngineError::Unstable { region: source.region_id, rounds: ROUNDS }.into())
+        Err(EngineError::Unstable { region: source.region_id, rounds: MAX_ATTEMPTS }.into())
     }
 
-    /// Takes back what was staged of other regions' files, unless the log has decided about it.
+    /// Withdraws the areas with files of other regions, unless the log has decided about them.
     async fn withdraw_copies(&self, source: RegionDir) -> Result<(), AdoptError> {
         if !self.obligations().is_empty() {
-            return Err(refused(source, NotShared::NotEmpty));
+            return Err(not_shared(source, NotShared::NotEmpty));
         }
-        let (_, state) = self.settled().await?;
+        let (_, state) = self.recorded_state().await?;
         for (area, content) in &state.areas {
             if files_of(content).any(|file| file.origin != self.dir) {
-                self.withdraw(*area).await?;
+                self.withdraw_area(*area).await?;
             }
         }
         Ok(())
     }
 
-    fn to_copy(
+    fn plan_copy(
         &self,
         source: RegionDir,
-        theirs: &ManifestState,
-        ours: &ManifestState,
-    ) -> Result<Found, AdoptError> {
-        not_removed(source, theirs)?;
-        let spec = self.spec.as_of(ours);
-        let Some(table) = &theirs.table else {
-            return Err(refused(source, NotShared::ManifestEmpty));
+        source_state: &ManifestState,
+        own_state: &ManifestState,
+    ) -> Result<CopyPlan, AdoptError> {
+        check_not_removed(source, source_state)?;
+        let spec = self.spec.as_of(own_state);
+        let Some(table) = &source_state.table else {
+            return Err(not_shared(source, NotShared::ManifestEmpty));
         };
         let same = table.schema.columns() == spec.schema.columns()
             && table.schema.primary_key() == spec.schema.primary_key()
@@ -94,42 +98,43 @@ impl Region {
             && table.options.write_mode == spec.options.write_mode
             && table.options.hash == spec.options.hash;
         if !same {
-            return Err(refused(source, NotShared::OtherTable));
+            return Err(not_shared(source, NotShared::OtherTable));
         }
         let written = {
             let contents = self.contents.lock();
             !contents.runs.is_empty() || contents.version.flushed > self.base
         };
-        if written || !ours.live.is_empty() {
-            return Err(refused(source, NotShared::NotEmpty));
+        if written || !own_state.live.is_empty() {
+            return Err(not_shared(source, NotShared::NotEmpty));
         }
         let shown = |file: &&FileMeta| file.clipped(&spec.range).shown_keys().is_some();
-        let files: Vec<&FileMeta> = theirs.files().filter(shown).collect();
+        let files: Vec<&FileMeta> = source_state.files().filter(shown).collect();
         if files.len() > MAX_FILES {
             return Err(AdoptError::TooMany { files: files.len() });
         }
         let found = files.iter().map(|file| file.max_sequence()).max().unwrap_or_default();
         if found > self.base {
-            return Err(refused(source, NotShared::AboveBase { found, base: self.base }));
+            return Err(not_shared(source, NotShared::AboveBase { found, base: self.base }));
         }
         let add = files.iter().map(|file| file.clipped(&spec.range)).collect();
-        let edit = Edit { add, since: Some(theirs.since), ..Edit::default() };
-        Ok(Found { edit, theirs: files.iter().map(|file| file.reference()).collect() })
+        let edit = Edit { add, since: Some(source_state.since), ..Edit::default() };
+        let source_files = files.iter().map(|file| file.reference()).collect();
+        Ok(CopyPlan { edit, source_files })
     }
 }
 
-/// Another region's manifest, which is read and never written: no hook is told of it.
+/// Returns the manifest of another region for reading only. No hooks are attached.
 pub(super) fn manifest_of(env: &RegionEnv, dir: RegionDir) -> ManifestContext {
     ManifestContext::new(env.clone().with_plugins(Plugins::default()), dir)
 }
 
-pub(super) fn not_removed(dir: RegionDir, state: &ManifestState) -> Result<(), EngineError> {
-    match state.is_removed() {
-        true => Err(EngineError::Removed { region: dir.region_id }),
-        false => Ok(()),
+pub(super) fn check_not_removed(dir: RegionDir, state: &ManifestState) -> Result<(), EngineError> {
+    if state.is_removed() {
+        return Err(EngineError::Removed { region: dir.region_id });
     }
+    Ok(())
 }
 
-pub(super) fn refused(source: RegionDir, reason: NotShared) -> AdoptError {
+pub(super) fn not_shared(source: RegionDir, reason: NotShared) -> AdoptError {
     AdoptError::NotShared { from: source.region_id, reason }
 }

@@ -1,4 +1,4 @@
-//! The flush: freeze, write, commit, swap.
+//! Flush of a region: freezes runs, writes them to files, commits the files, installs the new version.
 
 use std::sync::Arc;
 
@@ -12,64 +12,64 @@ use crate::flush::{FlushPlan, write_files};
 use crate::manifest::{ActionKind, Author, Change, Edit, PendingManifestHook};
 use crate::memtable::Run;
 
-/// What a flush did.
+/// Result of a flush.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct FlushReport {
-    /// The manifest's version after it.
+    /// Manifest version after the flush.
     pub manifest_version: ManifestVersion,
-    /// Every row at or below it lies in a live file.
+    /// Every row at or below it is in a live file.
     pub flushed_sequence: Sequence,
     /// Files written; 0 when there was nothing to flush.
     pub files: usize,
-    /// Rows in them, deletes included.
+    /// Rows in these files, including deletes.
     pub rows: u64,
-    /// Bytes of them.
+    /// Total size of these files in bytes.
     pub bytes: u64,
 }
 
-/// What a flush has chosen to write.
-struct Frozen {
+/// Runs that a flush writes.
+struct FrozenRuns {
     own: OwnerEpoch,
     runs: Vec<Arc<Run>>,
     plan: FlushPlan,
     through: Sequence,
 }
 
-/// What a flush finds when it looks at the runs.
-enum Choice {
-    /// No rows.
+/// Result of choosing the runs to flush.
+enum FreezeOutcome {
+    /// There are no rows to flush.
     Nothing,
-    /// The log has decided something that the manifest does not show.
-    Owing,
-    /// These runs.
-    Runs(Frozen),
+    /// Obligations have to be recorded in the manifest first.
+    ObligationsPending,
+    /// Runs to write.
+    Runs(FrozenRuns),
 }
 
-/// Lets all runs be merged again, also when the flush is dropped: else those that it had frozen
-/// would pile up until the next one.
-struct Thaw<'a>(&'a Region);
+/// Allows merges of all runs again on drop, also when the flush future is dropped: otherwise the
+/// frozen runs would accumulate until the next flush.
+struct ThawGuard<'a>(&'a Region);
 
-impl Drop for Thaw<'_> {
+impl Drop for ThawGuard<'_> {
     fn drop(&mut self) {
         self.0.contents.lock().frozen = None;
     }
 }
 
 impl Region {
-    /// Writes all rows that were applied before the call to files and names them in the manifest.
-    /// Only the owner may; flushes of a region go one after another. Writes and reads go on.
+    /// Writes all rows that were applied before the call to files and adds the files to the manifest.
+    /// Requires ownership. Flushes of a region are serialized; writes and reads continue.
     ///
     /// # Errors
-    /// [`EngineError::NotOwner`], [`EngineError::Fenced`], and those of the store and of a commit.
-    /// After any of them the rows are where they were and the flush may be asked for again; when
-    /// its outcome was unknown, the next call finds out first.
+    /// [`EngineError::NotOwner`], [`EngineError::Fenced`], and errors of the store and of a commit.
+    /// After any error the rows stay in memory and the flush can be retried. If the outcome was
+    /// unknown, the next call resolves it first.
     pub async fn flush(&self) -> Result<FlushReport, EngineError> {
         let flushing = self.flushing.lock().await;
-        let thaw = Thaw(self);
+        let thaw = ThawGuard(self);
         let result = self.flush_frozen().await;
         drop(thaw);
         drop(flushing);
-        // Memory is given back and the next flush may begin before anybody waits for a hook.
+        // Hooks run after memory is released and the next flush can begin.
         let result = match result {
             Ok((report, receipt)) => {
                 if let Some(receipt) = receipt {
@@ -79,25 +79,25 @@ impl Region {
             }
             Err(error) => Err(error),
         };
-        self.announcer.deliver().await;
+        self.notifier.deliver().await;
         result
     }
 
     async fn flush_frozen(
         &self,
     ) -> Result<(FlushReport, Option<PendingManifestHook>), EngineError> {
-        // Settles a commit of unknown outcome, so that nothing is written twice.
+        // Resolves a commit of unknown outcome, so that no row is written twice.
         self.contents.lock().phase.check_owner(self.id())?;
         self.manifest.refresh().await?;
-        self.swap();
+        self.install_version();
         let frozen = loop {
-            self.settle_obligations().await?;
+            self.record_pending_obligations().await?;
             match self.freeze(None).await? {
-                Choice::Runs(frozen) => break frozen,
-                // Each turn records what was found, so only a log that alters and truncates without
-                // end keeps it going.
-                Choice::Owing => {}
-                Choice::Nothing => {
+                FreezeOutcome::Runs(frozen) => break frozen,
+                // Each iteration records all obligations that it found, so the loop ends unless the log
+                // alters and truncates indefinitely.
+                FreezeOutcome::ObligationsPending => {}
+                FreezeOutcome::Nothing => {
                     let contents = self.contents.lock();
                     let version = &contents.version;
                     return Ok((report(version.manifest, version.flushed, &[]), None));
@@ -108,10 +108,10 @@ impl Region {
         Ok((report, Some(receipt)))
     }
 
-    /// Flushes the rows below a sequence; under the lock of the flushes.
+    /// Flushes the rows below a sequence. The caller holds the flush lock.
     pub(super) async fn flush_below(&self, sequence: Sequence) -> Result<(), EngineError> {
-        let Choice::Runs(frozen) = self.freeze(Some(sequence)).await? else { return Ok(()) };
-        let _thaw = Thaw(self);
+        let FreezeOutcome::Runs(frozen) = self.freeze(Some(sequence)).await? else { return Ok(()) };
+        let _thaw = ThawGuard(self);
         let (_, receipt) = self.commit_frozen(&frozen).await?;
         receipt.fire().await;
         Ok(())
@@ -119,18 +119,21 @@ impl Region {
 
     async fn commit_frozen(
         &self,
-        frozen: &Frozen,
+        frozen: &FrozenRuns,
     ) -> Result<(FlushReport, PendingManifestHook), EngineError> {
         let committed = match self.write_and_commit(frozen).await {
-            // The garbage collector's floor has passed the new files: they get younger names.
+            // The GC floor has passed the ids of the new files: the rewrite gets newer ids.
             Err(EngineError::Refused { reason, .. }) => {
-                tracing::info!(region = %self.spec.region_id, %reason, "the flush is written again");
+                tracing::info!(
+                    region = %self.spec.region_id, %reason,
+                    "manifest rejected the flush; rewriting its files with new ids"
+                );
                 self.write_and_commit(frozen).await
             }
             result => result,
         };
         let (files, receipt) = self.note_fence(committed)?;
-        let version = self.swap();
+        let version = self.install_version();
         let report = report(version, frozen.through, &files);
         tracing::debug!(
             region = %self.spec.region_id,
@@ -139,35 +142,35 @@ impl Region {
             files = report.files,
             rows = report.rows,
             bytes = report.bytes,
-            "flushed"
+            "flush committed"
         );
         Ok((report, receipt))
     }
 
-    /// Chooses the runs to write, all or those below a sequence; from here on they are not merged
-    /// any more.
-    async fn freeze(&self, below: Option<Sequence>) -> Result<Choice, EngineError> {
-        // A merge that is under way would bring frozen rows and later ones into one run.
+    /// Chooses the runs to write, all or those below a sequence. From then on they are not merged.
+    async fn freeze(&self, below: Option<Sequence>) -> Result<FreezeOutcome, EngineError> {
+        // A merge in progress would combine frozen rows and later ones into one run.
         let _merging = self.merging.lock().await;
         let mut contents = self.contents.lock();
         let own = contents.phase.check_owner(self.id())?;
-        // While the merge was waited for: rows above an alter must not lie in a file before the
-        // manifest has the schema that they were written under, else a merge would drop what it
-        // does not know. What lies below the first obligation may.
+        // Obligations may have arrived while this call waited for the merge. Rows above an alter must
+        // not be in a file before the manifest has the schema that they were written under: otherwise
+        // a compaction would drop columns that it does not know. Rows below the first obligation may.
         if below.is_none() && !contents.obligations.is_empty() {
-            return Ok(Choice::Owing);
+            return Ok(FreezeOutcome::ObligationsPending);
         }
         let chosen = |run: &&Arc<Run>| below.is_none_or(|below| run.max_sequence() < below.get());
         let runs: Vec<Arc<Run>> = contents.runs.iter().filter(chosen).cloned().collect();
         let Some(through) = runs.iter().map(|run| run.max_sequence()).max() else {
-            return Ok(Choice::Nothing);
+            return Ok(FreezeOutcome::Nothing);
         };
-        // Merges stay on one side of it; rows that are recorded as flushed and are not would be lost.
-        let left = contents.runs.iter().filter(|run| run.max_sequence() > through);
-        if left.map(|run| run.min_sequence()).any(|first| first <= through) {
+        // No run may contain rows on both sides of `through`: rows that are recorded as flushed, but
+        // are not in a file, would be lost.
+        let later = contents.runs.iter().filter(|run| run.max_sequence() > through);
+        if later.map(|run| run.min_sequence()).any(|first| first <= through) {
             return Err(EngineError::Internal {
                 detail: format!(
-                    "region {}: rows on both sides of {through} lie together",
+                    "region {}: a run has rows on both sides of sequence {through}",
                     self.id()
                 ),
             });
@@ -182,17 +185,17 @@ impl Region {
             keep_deletes: upsert && !contents.version.files.is_empty(),
             target_bytes: self.env.options.target_file_bytes,
         };
-        Ok(Choice::Runs(Frozen { own, runs, plan, through: Sequence(through) }))
+        Ok(FreezeOutcome::Runs(FrozenRuns { own, runs, plan, through: Sequence(through) }))
     }
 
     async fn write_and_commit(
         &self,
-        frozen: &Frozen,
+        frozen: &FrozenRuns,
     ) -> Result<(Vec<FileMeta>, PendingManifestHook), EngineError> {
         let gc_floor_ms = self.manifest.state().gc_floor_ms;
         let written =
             write_files(&self.env, frozen.plan.clone(), frozen.runs.clone(), gc_floor_ms).await?;
-        let files = self.files_written(written).await;
+        let files = self.notify_files_written(written).await;
         let edit = Edit { add: files.clone(), flushed: Some(frozen.through), ..Edit::default() };
         let change = Change::new(Author::Owner(frozen.own), vec![ActionKind::Edit(edit)]);
         let mut guard = self.manifest.lock().await;

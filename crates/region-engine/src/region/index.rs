@@ -1,4 +1,4 @@
-//! The background build of indexes.
+//! Background build of the indexes of a region's files.
 
 use std::sync::Arc;
 
@@ -16,32 +16,32 @@ use crate::read::ranges::KeyRanges;
 use crate::read::shape::Carried;
 use crate::sst::source::{FileAccess, FileSource};
 
-/// What a build of indexes did.
+/// Result of an index build.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct IndexReport {
-    /// Indexes that were built and named in the manifest.
+    /// Indexes that were built and added to the manifest.
     pub built: usize,
-    /// Indexes that were built for nothing: their file went, or the schema changed.
+    /// Indexes that the manifest rejected: the file was removed, or the schema changed.
     pub discarded: usize,
-    /// Bytes of those that were named.
+    /// Total size of the added indexes in bytes.
     pub bytes: u64,
 }
 
 impl Region {
-    /// How many files want an index of this kind.
+    /// Number of files that lack an index of this kind.
     pub fn files_without_index(&self, kind: &dyn IndexKind) -> usize {
-        self.without_index(kind).len()
+        self.list_without_index(kind).len()
     }
 
-    /// Builds an index of this kind for every live file of the region's own directory that has none,
-    /// one after the other, and names each in the manifest as soon as it is written. Any replica may;
-    /// asking again is harmless.
+    /// Builds an index of this kind for every live file in the region's own directory that lacks one,
+    /// sequentially, and adds each to the manifest as soon as it is written. Does not require ownership.
+    /// Idempotent.
     ///
     /// # Errors
-    /// Those of reading, of the store and of a commit; what was named before stays.
+    /// Errors of reading, of the store and of a commit. Indexes that were already added stay.
     pub async fn build_indexes(&self, kind: &dyn IndexKind) -> Result<IndexReport, EngineError> {
         let mut report = IndexReport::default();
-        for file in self.without_index(kind) {
+        for file in self.list_without_index(kind) {
             let index = self.build_index(kind, &file).await?;
             let bytes = index.size;
             let edit = Edit { add_indexes: vec![(file.reference(), index)], ..Edit::default() };
@@ -52,29 +52,30 @@ impl Region {
                     report.built += 1;
                     report.bytes += bytes;
                 }
-                // The object is garbage now.
+                // The index object is unreferenced now; garbage collection deletes it.
                 Err(EngineError::Refused { reason, .. }) => {
                     report.discarded += 1;
                     tracing::info!(
                         region = %self.spec.region_id, file = %file.file_id, %reason,
-                        "an index came too late"
+                        "manifest rejected an index; discarding it"
                     );
                 }
                 Err(error) => return Err(error),
             }
-            self.swap();
+            self.install_version();
         }
         Ok(report)
     }
 
-    /// Those in other regions' directories are left to their own regions: no floor of ours would
-    /// keep an object there from being collected before it is named.
-    fn without_index(&self, kind: &dyn IndexKind) -> Vec<Arc<FileMeta>> {
+    /// Lists the files that lack an index of this kind. Files in other regions' directories are left to
+    /// those regions: this region's GC floor does not protect an object there from collection before it
+    /// is in the manifest.
+    fn list_without_index(&self, kind: &dyn IndexKind) -> Vec<Arc<FileMeta>> {
         let version = self.contents.lock().version.clone();
-        let wants = |file: &&Arc<FileMeta>| {
+        let lacks_index = |file: &&Arc<FileMeta>| {
             file.origin == self.dir && file.indexes.iter().all(|index| index.kind != kind.name())
         };
-        version.files.iter().filter(wants).cloned().collect()
+        version.files.iter().filter(lacks_index).cloned().collect()
     }
 
     pub(super) async fn build_index(
@@ -82,10 +83,11 @@ impl Region {
         kind: &dyn IndexKind,
         file: &FileMeta,
     ) -> Result<IndexMeta, EngineError> {
-        let (state, shape) = (self.manifest.state(), self.shape());
+        let state = self.manifest.state();
+        let shape = self.shape();
         let schema_version =
             state.table.as_ref().map_or(shape.schema.version(), |table| table.schema.version());
-        // All of the file: another reference to it may show more than this one.
+        // The whole file, regardless of the clip: another reference to it may show more keys.
         let whole = Arc::new(FileMeta { clip: KeyRange::whole(), ..file.clone() });
         let mut source = FileSource::new(
             FileAccess::new(&self.env, u64::MAX),

@@ -1,7 +1,7 @@
-//! What hooks are told of a region's life: opened, closed, dropped, another role.
+//! Notification of hooks about the lifecycle of a region: opened, closed, dropped, role changed.
 //!
-//! A region changes its state at moments when nobody may wait. What is to be told is queued there,
-//! and delivered in order as soon as somebody may.
+//! A region changes its phase where it must not wait, for example under a lock. The events are queued
+//! there, and delivered in order as soon as a caller may wait.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -13,121 +13,122 @@ use super::{Contents, Phase, Region, RegionSpec};
 use crate::file_meta::FileMeta;
 use crate::hooks::{RegionHooks, RegionRole, SstFileInfo};
 
-/// States that are told at most this much later: older ones are left out.
-const MOST_WAITING: usize = 256;
+/// Maximum number of queued events; older ones are dropped.
+const MAX_QUEUED_EVENTS: usize = 256;
 
-/// One thing to be told.
+/// Event in the lifecycle of a region.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Announcement {
+enum LifecycleEvent {
     Opened,
     Closed,
     Dropped,
-    Role { old: RegionRole, new: RegionRole, epoch: OwnerEpoch },
+    RoleChanged { old: RegionRole, new: RegionRole, epoch: OwnerEpoch },
 }
 
-/// Tells hooks in the order in which it was queued.
+/// Queue of lifecycle events; notifies hooks in order.
 #[derive(Debug)]
-pub(super) struct Announcer {
+pub(super) struct LifecycleNotifier {
     hooks: RegionHooks,
-    waiting: Mutex<VecDeque<(Announcement, Arc<RegionSpec>)>>,
+    queue: Mutex<VecDeque<(LifecycleEvent, Arc<RegionSpec>)>>,
     delivering: tokio::sync::Mutex<()>,
 }
 
 impl Region {
-    /// What the region is now: identity, and schema, options and range as the manifest has them.
+    /// Returns the current spec: identity, and schema, options and range as of the manifest.
     pub(crate) fn metadata(&self) -> Arc<RegionSpec> {
         Arc::new(self.spec.as_of(&self.manifest.state()))
     }
 
-    /// Data files were written and are about to be committed by a flush: tells the hooks, and gives
-    /// back what the manifest will say. Never call it with the write lock held.
-    pub(super) async fn files_written(&self, written: Vec<SstFileInfo>) -> Vec<FileMeta> {
+    /// Notifies hooks of data files that a flush has written and is about to commit. Returns the files'
+    /// manifest entries. Must not be called with the manifest lock held.
+    pub(super) async fn notify_files_written(&self, written: Vec<SstFileInfo>) -> Vec<FileMeta> {
         let files = written.iter().map(|file| file.meta.clone()).collect();
         self.hooks.sst_files_written(self.metadata(), written.into()).await;
         files
     }
 
-    /// The one place where the phase changes.
-    pub(super) fn enter(&self, contents: &mut Contents, phase: Phase) {
-        let news = announcements(contents.phase, phase);
+    /// Sets the phase and queues the resulting lifecycle events. The phase is not changed anywhere else.
+    pub(super) fn set_phase(&self, contents: &mut Contents, phase: Phase) {
+        let events = lifecycle_events(contents.phase, phase);
         contents.phase = phase;
-        if !news.is_empty() {
-            self.announcer.queue(news, self.metadata());
+        if !events.is_empty() {
+            self.notifier.enqueue(events, self.metadata());
         }
     }
 }
 
-impl Announcer {
+impl LifecycleNotifier {
     pub(super) fn new(hooks: RegionHooks) -> Self {
-        Self { hooks, waiting: Mutex::default(), delivering: tokio::sync::Mutex::new(()) }
+        Self { hooks, queue: Mutex::default(), delivering: tokio::sync::Mutex::new(()) }
     }
 
-    fn queue(&self, news: Vec<Announcement>, metadata: Arc<RegionSpec>) {
-        let mut waiting = self.waiting.lock();
-        waiting.extend(news.into_iter().map(|one| (one, metadata.clone())));
-        let excess = waiting.len().saturating_sub(MOST_WAITING);
-        waiting.drain(..excess);
+    fn enqueue(&self, events: Vec<LifecycleEvent>, metadata: Arc<RegionSpec>) {
+        let mut queue = self.queue.lock();
+        queue.extend(events.into_iter().map(|event| (event, metadata.clone())));
+        let excess = queue.len().saturating_sub(MAX_QUEUED_EVENTS);
+        queue.drain(..excess);
     }
 
-    /// Tells what is queued. Returns at once when somebody else is at it: a hook that uses the
-    /// region must not wait for itself.
+    /// Delivers all queued events. Returns immediately if another task is delivering: a hook that uses
+    /// the region must not wait for itself.
     pub(super) async fn deliver(&self) {
-        while !self.waiting.lock().is_empty() {
+        while !self.queue.lock().is_empty() {
             let Ok(_delivering) = self.delivering.try_lock() else { return };
             loop {
-                let next = self.waiting.lock().pop_front();
-                let Some((one, metadata)) = next else { break };
-                self.tell(one, metadata).await;
+                let next = self.queue.lock().pop_front();
+                let Some((event, metadata)) = next else { break };
+                self.notify(event, metadata).await;
             }
         }
     }
 
-    /// Tells what is queued from where nobody may wait.
+    /// Delivers all queued events in a background task, for callers that must not wait.
     pub(super) fn deliver_in_background(self: &Arc<Self>) {
-        if self.waiting.lock().is_empty() {
+        if self.queue.lock().is_empty() {
             return;
         }
-        // Without a runtime the process is ending: nobody is left to be told.
+        // Without a runtime the process is shutting down, and its hooks with it.
         if let Ok(runtime) = tokio::runtime::Handle::try_current() {
-            let announcer = self.clone();
-            runtime.spawn(async move { announcer.deliver().await });
+            let notifier = self.clone();
+            runtime.spawn(async move { notifier.deliver().await });
         }
     }
 
-    async fn tell(&self, one: Announcement, metadata: Arc<RegionSpec>) {
-        match one {
-            Announcement::Opened => self.hooks.opened(metadata).await,
-            Announcement::Closed => self.hooks.closed(metadata).await,
-            Announcement::Dropped => self.hooks.dropped(metadata).await,
-            Announcement::Role { old, new, epoch } => {
+    async fn notify(&self, event: LifecycleEvent, metadata: Arc<RegionSpec>) {
+        match event {
+            LifecycleEvent::Opened => self.hooks.opened(metadata).await,
+            LifecycleEvent::Closed => self.hooks.closed(metadata).await,
+            LifecycleEvent::Dropped => self.hooks.dropped(metadata).await,
+            LifecycleEvent::RoleChanged { old, new, epoch } => {
                 self.hooks.role_changed(old, new, epoch).await;
             }
         }
     }
 }
 
-/// What a change of phase means to hooks.
-fn announcements(before: Phase, after: Phase) -> Vec<Announcement> {
+/// Returns the lifecycle events of a phase change.
+fn lifecycle_events(before: Phase, after: Phase) -> Vec<LifecycleEvent> {
     match (role(before), role(after)) {
         (None, Some(role)) => {
-            let mut news = vec![Announcement::Opened];
+            let mut events = vec![LifecycleEvent::Opened];
             if let (RegionRole::Leader, epoch) = role {
-                news.push(changed(RegionRole::Follower, RegionRole::Leader, epoch));
+                events.push(role_changed(RegionRole::Follower, RegionRole::Leader, epoch));
             }
-            news
+            events
         }
-        (Some(_), None) if after == Phase::Removed => vec![Announcement::Dropped],
-        (Some(_), None) => vec![Announcement::Closed],
-        (Some((old, _)), Some((new, epoch))) if old != new => vec![changed(old, new, epoch)],
+        (Some(_), None) if after == Phase::Removed => vec![LifecycleEvent::Dropped],
+        (Some(_), None) => vec![LifecycleEvent::Closed],
+        (Some((old, _)), Some((new, epoch))) if old != new => vec![role_changed(old, new, epoch)],
         (Some(_), Some(_)) | (None, None) => Vec::new(),
     }
 }
 
-fn changed(old: RegionRole, new: RegionRole, epoch: OwnerEpoch) -> Announcement {
-    Announcement::Role { old, new, epoch }
+fn role_changed(old: RegionRole, new: RegionRole, epoch: OwnerEpoch) -> LifecycleEvent {
+    LifecycleEvent::RoleChanged { old, new, epoch }
 }
 
-/// The role in a phase, with the owner's epoch as far as it is known; `None` outside the active set.
+/// Returns the role in a phase, with the owner's epoch as far as it is known; `None` if the region is
+/// not active.
 fn role(phase: Phase) -> Option<(RegionRole, OwnerEpoch)> {
     match phase {
         Phase::Owning(own) => Some((RegionRole::Leader, own)),
@@ -144,23 +145,24 @@ mod tests {
     use super::*;
 
     #[test]
-    fn hooks_learn_what_a_change_of_phase_means() {
-        use Announcement::{Closed, Dropped, Opened};
+    fn phase_changes_map_to_lifecycle_events() {
+        use LifecycleEvent::{Closed, Dropped, Opened};
         use Phase::{Fenced, Following, Loading, Owning, Removed};
         use RegionRole::{Follower, Leader};
         let epoch = |term| OwnerEpoch { move_epoch: 0, term: Term(term) };
-        let (one, two) = (epoch(1), epoch(2));
+        let one = epoch(1);
+        let two = epoch(2);
         let cases = [
             (Loading, Following, vec![Opened]),
-            (Loading, Owning(one), vec![Opened, changed(Follower, Leader, one)]),
+            (Loading, Owning(one), vec![Opened, role_changed(Follower, Leader, one)]),
             (Loading, Removed, vec![]),
             (Loading, Phase::Closed, vec![]),
             (Following, Following, vec![]),
-            (Following, Owning(one), vec![changed(Follower, Leader, one)]),
+            (Following, Owning(one), vec![role_changed(Follower, Leader, one)]),
             (Following, Fenced(two), vec![]),
             (Owning(one), Owning(two), vec![]),
-            (Owning(one), Fenced(two), vec![changed(Leader, Follower, two)]),
-            (Fenced(one), Owning(two), vec![changed(Follower, Leader, two)]),
+            (Owning(one), Fenced(two), vec![role_changed(Leader, Follower, two)]),
+            (Fenced(one), Owning(two), vec![role_changed(Follower, Leader, two)]),
             (Owning(one), Removed, vec![Dropped]),
             (Following, Removed, vec![Dropped]),
             (Owning(one), Phase::Closed, vec![Closed]),
@@ -168,7 +170,7 @@ mod tests {
             (Phase::Closed, Phase::Closed, vec![]),
         ];
         for (before, after, expected) in cases {
-            assert_eq!(announcements(before, after), expected, "{before:?} to {after:?}");
+            assert_eq!(lifecycle_events(before, after), expected, "{before:?} to {after:?}");
         }
     }
 }

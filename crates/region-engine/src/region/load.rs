@@ -1,4 +1,4 @@
-//! Reading the manifest, and becoming the owner.
+//! Loading of the manifest, and transfer of ownership.
 
 use std::sync::Arc;
 
@@ -10,39 +10,40 @@ use crate::manifest::{ActionKind, Author, Change};
 use crate::version::Version;
 
 impl Region {
-    /// Reads the manifest to its tail and swaps to what it says; also how a replica follows.
+    /// Reads the manifest to its tail and installs the resulting version. Replicas call it repeatedly to
+    /// follow the owner.
     ///
     /// # Errors
-    /// [`EngineError::Removed`] when the region was dropped; storage and damage errors leave the
-    /// region as it was.
+    /// [`EngineError::Removed`] if the region was dropped. Storage and damage errors leave the region
+    /// unchanged.
     pub async fn load(&self) -> Result<ManifestVersion, EngineError> {
         let result = self.read_manifest().await;
-        self.announcer.deliver().await;
+        self.notifier.deliver().await;
         result
     }
 
     async fn read_manifest(&self) -> Result<ManifestVersion, EngineError> {
         let version = self.manifest.refresh().await?;
-        self.swap();
+        self.install_version();
         if self.manifest.state().is_removed() {
             return Err(EngineError::Removed { region: self.id() });
         }
         Ok(version)
     }
 
-    /// Makes this replica the owner: reads the manifest to its tail, commits the fence there,
-    /// records schema and range if the manifest is new, and swaps. Asking again is harmless.
+    /// Makes this replica the owner: reads the manifest to its tail, commits the fence, records schema
+    /// and range if the manifest is new, and installs the new version. Idempotent.
     ///
     /// # Errors
-    /// [`EngineError::Fenced`] when a later owner has come first; see [`EngineError`] for others,
-    /// after all of which it may be asked again.
+    /// [`EngineError::Fenced`] if a later owner exists; see [`EngineError`] for others, after which the
+    /// call can be retried.
     pub async fn take_ownership(
         &self,
         own: OwnerEpoch,
         group: GroupId,
     ) -> Result<ManifestVersion, EngineError> {
         let result = self.fence_manifest(own, group).await;
-        self.announcer.deliver().await;
+        self.notifier.deliver().await;
         result
     }
 
@@ -56,7 +57,8 @@ impl Region {
         if current.map(|owner| (owner.epoch, owner.group)) != Some((own, group)) {
             self.note_fence(self.manifest.fence(own, group).await)?;
         }
-        let (state, shape) = (self.manifest.state(), self.shape());
+        let state = self.manifest.state();
+        let shape = self.shape();
         let mut actions = Vec::new();
         if state.table.is_none() {
             actions.push(ActionKind::Alter {
@@ -71,21 +73,21 @@ impl Region {
             let change = Change::new(Author::Owner(own), actions);
             self.note_fence(self.manifest.update_manifest(change).await)?;
         }
-        let version = self.swap();
+        let version = self.install_version();
         let mut contents = self.contents.lock();
-        let phase = contents.phase.owned(own);
-        self.enter(&mut contents, phase);
+        let phase = contents.phase.on_owned(own);
+        self.set_phase(&mut contents, phase);
         contents.phase.check_owner(self.id())?;
         Ok(version)
     }
 
-    /// Marks the region dropped in its manifest; final. Only its owner may.
+    /// Marks the region as dropped in its manifest. Irreversible. Requires ownership.
     ///
     /// # Errors
-    /// [`EngineError::NotOwner`], [`EngineError::Fenced`], and those of a commit.
+    /// [`EngineError::NotOwner`], [`EngineError::Fenced`], and errors of a commit.
     pub async fn remove(&self) -> Result<(), EngineError> {
         let result = self.record_removal().await;
-        self.announcer.deliver().await;
+        self.notifier.deliver().await;
         result
     }
 
@@ -97,12 +99,13 @@ impl Region {
         };
         let change = Change::new(Author::Owner(own), vec![ActionKind::Remove]);
         self.note_fence(self.manifest.record(change).await)?;
-        self.swap();
+        self.install_version();
         Ok(())
     }
 
-    /// Swaps to what has been read of the manifest, drops what it shows flushed.
-    pub(super) fn swap(&self) -> ManifestVersion {
+    /// Installs the version of the last manifest state that was read: drops the runs that are flushed and
+    /// the obligations that are recorded, and updates the phase.
+    pub(super) fn install_version(&self) -> ManifestVersion {
         let state = self.manifest.state();
         let mut contents = self.contents.lock();
         if let Some(version) = Version::after(&contents.version, &state) {
@@ -119,29 +122,29 @@ impl Region {
         }
         contents.obligations.retain(|pending| pending.cause.sequence > state.done_through);
         let owner = state.owner.map(|owner| owner.epoch);
-        let phase = contents.phase.loaded(owner, state.is_removed());
-        self.enter(&mut contents, phase);
+        let phase = contents.phase.on_loaded(owner, state.is_removed());
+        self.set_phase(&mut contents, phase);
         if state.is_removed() {
             contents.runs.clear();
         }
-        self.account(&contents);
+        self.update_usage(&contents);
         contents.version.manifest
     }
 
-    /// Takes note when a commit found a later owner.
+    /// Updates the phase if a commit found a later owner or a removed region. Passes the result through.
     pub(super) fn note_fence<T>(&self, result: Result<T, EngineError>) -> Result<T, EngineError> {
         match &result {
             Err(EngineError::Fenced { later, own, .. }) => {
                 let mut contents = self.contents.lock();
-                let phase = contents.phase.fenced(*later);
-                self.enter(&mut contents, phase);
+                let phase = contents.phase.on_fenced(*later);
+                self.set_phase(&mut contents, phase);
                 tracing::warn!(
                     region = %self.spec.region_id, %own, %later,
-                    "a later owner has taken the region over; this one stops flushing it"
+                    "region was fenced by a later owner; this replica stops flushing it"
                 );
             }
             Err(EngineError::Removed { .. }) => {
-                self.swap();
+                self.install_version();
             }
             _ => {}
         }

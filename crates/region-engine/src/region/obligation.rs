@@ -1,8 +1,9 @@
-//! What the log has decided and the manifest has still to record.
+//! Obligations: effects of the log that the owner has yet to record in the manifest.
 //!
 //! The log decides, the manifest records: an alter or a truncation takes effect at its log index on
-//! every replica. Writing it to the manifest is the owner's obligation, kept until the manifest
-//! shows it done, and idempotent by sequence, so that a new owner finishes what the old one began.
+//! every replica. Writing it to the manifest is an obligation of the owner. Every replica keeps the
+//! obligation until the manifest shows it as done. Recording is idempotent by sequence, so that a
+//! new owner completes what its predecessor began.
 
 use tidewater_common::ids::{ManifestVersion, Sequence};
 use tidewater_common::schema::{TableOptions, TableSchema};
@@ -12,66 +13,66 @@ use super::publication::Publication;
 use crate::EngineError;
 use crate::manifest::{AreaId, ProcedureStep, Void};
 
-/// What is to be recorded.
+/// Change that has to be recorded in the manifest.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Obligation {
-    /// Schema and options from here on.
+    /// New schema and options.
     Alter {
-        /// The schema.
+        /// Schema from this sequence on.
         schema: Box<TableSchema>,
-        /// The options.
+        /// Options from this sequence on.
         options: TableOptions,
     },
-    /// All rows up to the sequence of the cause are forgotten.
+    /// All rows up to the sequence of the cause are removed.
     Truncate,
-    /// A staging area begins.
+    /// A staging area is opened.
     OpenArea {
-        /// The area.
+        /// Id of the staging area.
         area: AreaId,
-        /// When it is to be given up, milliseconds since the Unix epoch.
+        /// Time after which it may be abandoned, milliseconds since the Unix epoch.
         deadline_ms: u64,
     },
-    /// What is staged in an area becomes live.
+    /// The content of a staging area becomes live.
     Publish(Publication),
-    /// What is staged in an area is dropped.
+    /// The content of a staging area is dropped.
     Abandon {
-        /// The area.
+        /// Id of the staging area.
         area: AreaId,
     },
 }
 
-/// The log entry that decided something.
+/// Log entry that caused an obligation.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Cause {
-    /// Its sequence: greater than that of every write before it.
+    /// Sequence of the entry: greater than that of every earlier write.
     pub sequence: Sequence,
-    /// The step of a procedure that it carries out.
+    /// Step of the procedure that the entry belongs to.
     pub procedure: Option<ProcedureStep>,
 }
 
-/// An obligation that the manifest does not show yet.
+/// An obligation that is not recorded in the manifest yet.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Pending {
-    /// What decided it.
+pub struct PendingObligation {
+    /// Log entry that caused it.
     pub cause: Cause,
-    /// What is to be recorded.
+    /// Change to record.
     pub obligation: Obligation,
 }
 
 impl Region {
-    /// Every obligation at or below this is recorded in the manifest, as far as it has been read.
+    /// Sequence at or below which every obligation is recorded in the manifest, as of its last read.
     pub fn done_through(&self) -> Sequence {
         self.manifest.state().done_through
     }
 
-    /// The obligations that the manifest does not show, in order.
-    pub fn obligations(&self) -> Vec<Pending> {
+    /// Obligations that are not recorded in the manifest yet, in log order.
+    pub fn obligations(&self) -> Vec<PendingObligation> {
         self.contents.lock().obligations.clone()
     }
 
-    /// Whether the log has published files that the manifest, as far as it has been read here, does
-    /// not show: a replica that does not own the region may lack rows that were acknowledged.
-    pub fn lacks_published(&self) -> bool {
+    /// Returns true if the log has published files that the manifest, as last read by this replica,
+    /// does not contain: a replica that is not the owner may then lack acknowledged rows.
+    pub fn has_unrecorded_publication(&self) -> bool {
         let contents = self.contents.lock();
         contents
             .obligations
@@ -79,22 +80,23 @@ impl Region {
             .any(|pending| matches!(pending.obligation, Obligation::Publish(_)))
     }
 
-    /// Records all obligations that there are when it is called, in order; what has been recorded by
-    /// anybody is not recorded again. Only the owner may. Returns the manifest's version after it.
+    /// Records all pending obligations in the manifest, in order, and returns the resulting manifest
+    /// version. Requires ownership. An obligation that any owner has recorded is not recorded again.
     ///
     /// # Errors
-    /// [`EngineError::NotOwner`], [`EngineError::Fenced`], and those of a commit; the obligations
-    /// that are left stay, and it may be asked again.
-    pub async fn settle(&self) -> Result<ManifestVersion, EngineError> {
+    /// [`EngineError::NotOwner`], [`EngineError::Fenced`], and errors of a commit. The remaining
+    /// obligations stay pending, and the call can be retried.
+    pub async fn record_obligations(&self) -> Result<ManifestVersion, EngineError> {
         let _flushing = self.flushing.lock().await;
         self.contents.lock().phase.check_owner(self.id())?;
         self.manifest.refresh().await?;
-        self.swap();
-        self.settle_obligations().await
+        self.install_version();
+        self.record_pending_obligations().await
     }
 
-    /// See [`Region::settle`]; under the lock of the flushes, since owners' commits are in order.
-    pub(super) async fn settle_obligations(&self) -> Result<ManifestVersion, EngineError> {
+    /// Does the work of [`Region::record_obligations`]. The caller holds the flush lock, since commits
+    /// of an owner are serialized.
+    pub(super) async fn record_pending_obligations(&self) -> Result<ManifestVersion, EngineError> {
         loop {
             let (own, pending) = {
                 let contents = self.contents.lock();
@@ -107,14 +109,15 @@ impl Region {
             if pending.obligation.flushes_first() {
                 self.flush_below(pending.cause.sequence).await?;
             }
-            let change = pending.change(own, &self.manifest.state());
-            let (last, nothing) = (change.cause.is_some(), change.actions.is_empty());
+            let change = pending.next_change(own, &self.manifest.state());
+            let is_last = change.cause.is_some();
+            let is_empty = change.actions.is_empty();
             let recorded = match self.manifest.update_manifest(change).await {
-                // By an earlier owner, or by a put of ours whose answer was lost.
+                // Recorded by an earlier owner, or by a put of this one whose response was lost.
                 Err(EngineError::Refused { reason: Void::AlreadyDone { .. }, .. }) => {
                     self.manifest.refresh().await
                 }
-                // The same of an area: the state, which has been read, says what is left to do.
+                // The same for a staging area: the refreshed state determines the remaining change.
                 Err(EngineError::Refused {
                     reason: Void::AreaNotOpen { .. } | Void::AreaUsed { .. },
                     ..
@@ -122,23 +125,24 @@ impl Region {
                 other => other,
             };
             self.note_fence(recorded)?;
-            self.swap();
-            if !last {
+            self.install_version();
+            if !is_last {
                 continue;
             }
-            if nothing {
-                // Such as the second publication of an area, by whoever had not heard of the first.
+            if is_empty {
+                // For example the second publication of an area, by an owner that did not know of the
+                // first.
                 tracing::warn!(
                     region = %self.id(),
                     sequence = %pending.cause.sequence,
                     change = pending.obligation.name(),
-                    "the staging area is not there any more: nothing was changed"
+                    "staging area no longer exists; obligation recorded without a change"
                 );
             }
             if self.obligations().first() == Some(&pending) {
                 return Err(EngineError::Internal {
                     detail: format!(
-                        "region {}: the manifest does not show what sequence {} did",
+                        "region {}: the manifest does not show the obligation of sequence {}",
                         self.id(),
                         pending.cause.sequence
                     ),
@@ -148,15 +152,15 @@ impl Region {
                 region = %self.id(),
                 sequence = %pending.cause.sequence,
                 change = pending.obligation.name(),
-                "recorded in the manifest"
+                "obligation recorded in the manifest"
             );
         }
     }
 }
 
 impl Obligation {
-    /// Whether rows below it must lie in files before it is recorded, and those above it after:
-    /// what merges files relies on memory holding nothing that is older than they.
+    /// Returns true if rows below the obligation must be in files before it is recorded, and rows above
+    /// it must not: compaction relies on memory holding no row that is older than a file.
     pub(super) fn flushes_first(&self) -> bool {
         matches!(self, Self::Publish(_))
     }

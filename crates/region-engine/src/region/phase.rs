@@ -1,29 +1,29 @@
-//! The states of a region and how they follow each other.
+//! States of a region and the transitions between them.
 
 use tidewater_common::ids::{OwnerEpoch, RegionId};
 
 use crate::EngineError;
 
-/// Where a region stands.
+/// State of a region on this node.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Phase {
-    /// The manifest has not been read: writes are applied, reads are refused.
+    /// The manifest has not been read: writes are applied, reads fail.
     Loading,
-    /// Reads and writes; another replica owns the region, or nobody yet.
+    /// Serves reads and writes; another replica owns the region, or it has no owner yet.
     Following,
-    /// Reads, writes and flushes.
+    /// Serves reads and writes, and flushes.
     Owning(OwnerEpoch),
-    /// This replica owned the region until a later owner came: as following.
+    /// A later owner has replaced this one; otherwise like `Following`.
     Fenced(OwnerEpoch),
     /// The region was dropped.
     Removed,
-    /// Put down on this node.
+    /// The region was closed on this node.
     Closed,
 }
 
 impl Phase {
-    /// The manifest has been read and names `owner`, or is marked removed.
-    pub(super) fn loaded(self, owner: Option<OwnerEpoch>, removed: bool) -> Self {
+    /// Transition when the manifest was read: it names `owner`, or is marked removed.
+    pub(super) fn on_loaded(self, owner: Option<OwnerEpoch>, removed: bool) -> Self {
         match self {
             Self::Closed => Self::Closed,
             _ if removed => Self::Removed,
@@ -36,8 +36,8 @@ impl Phase {
         }
     }
 
-    /// The fence of `own` has been committed.
-    pub(super) fn owned(self, own: OwnerEpoch) -> Self {
+    /// Transition when the fence of `own` was committed.
+    pub(super) fn on_owned(self, own: OwnerEpoch) -> Self {
         match self {
             Self::Closed | Self::Removed => self,
             Self::Fenced(later) if later > own => self,
@@ -46,8 +46,8 @@ impl Phase {
         }
     }
 
-    /// A later owner was found.
-    pub(super) fn fenced(self, later: OwnerEpoch) -> Self {
+    /// Transition when a later owner was found.
+    pub(super) fn on_fenced(self, later: OwnerEpoch) -> Self {
         match self {
             Self::Owning(own) if own >= later => self,
             Self::Fenced(known) if known >= later => self,
@@ -56,12 +56,12 @@ impl Phase {
         }
     }
 
-    /// The region was put down.
-    pub(super) fn closed(self) -> Self {
+    /// Transition when the region is closed.
+    pub(super) fn on_closed(self) -> Self {
         Self::Closed
     }
 
-    /// Whether reads are served.
+    /// Returns an error unless the region serves reads.
     pub(super) fn check_read(self, region: RegionId) -> Result<(), EngineError> {
         match self {
             Self::Loading => Err(EngineError::Loading { region }),
@@ -71,7 +71,7 @@ impl Phase {
         }
     }
 
-    /// Who owns the region, if this replica does.
+    /// Returns the epoch of this replica's ownership, or an error if it is not the owner.
     pub(super) fn check_owner(self, region: RegionId) -> Result<OwnerEpoch, EngineError> {
         match self {
             Self::Owning(own) => Ok(own),
@@ -95,26 +95,27 @@ mod tests {
     }
 
     #[test]
-    fn phases_follow_each_other() {
+    fn phase_transitions_ignore_older_owners() {
         use Phase::{Closed, Fenced, Following, Loading, Owning, Removed};
-        let (one, two) = (epoch(1), epoch(2));
+        let one = epoch(1);
+        let two = epoch(2);
         let cases = [
-            (Loading.loaded(None, false), Following),
-            (Loading.loaded(Some(two), false), Following),
-            (Loading.loaded(None, true), Removed),
-            (Owning(one).loaded(Some(one), false), Owning(one)),
-            (Owning(one).loaded(Some(two), false), Fenced(two)),
-            (Closed.loaded(None, true), Closed),
-            (Loading.owned(one), Owning(one)),
-            (Following.owned(one), Owning(one)),
-            (Fenced(two).owned(one), Fenced(two)),
-            (Fenced(one).owned(two), Owning(two)),
-            (Owning(two).owned(one), Owning(two)),
-            (Removed.owned(two), Removed),
-            (Owning(one).fenced(two), Fenced(two)),
-            (Owning(two).fenced(one), Owning(two)),
-            (Closed.fenced(two), Closed),
-            (Removed.closed(), Closed),
+            (Loading.on_loaded(None, false), Following),
+            (Loading.on_loaded(Some(two), false), Following),
+            (Loading.on_loaded(None, true), Removed),
+            (Owning(one).on_loaded(Some(one), false), Owning(one)),
+            (Owning(one).on_loaded(Some(two), false), Fenced(two)),
+            (Closed.on_loaded(None, true), Closed),
+            (Loading.on_owned(one), Owning(one)),
+            (Following.on_owned(one), Owning(one)),
+            (Fenced(two).on_owned(one), Fenced(two)),
+            (Fenced(one).on_owned(two), Owning(two)),
+            (Owning(two).on_owned(one), Owning(two)),
+            (Removed.on_owned(two), Removed),
+            (Owning(one).on_fenced(two), Fenced(two)),
+            (Owning(two).on_fenced(one), Owning(two)),
+            (Closed.on_fenced(two), Closed),
+            (Removed.on_closed(), Closed),
         ];
         for (index, (got, expected)) in cases.into_iter().enumerate() {
             assert_eq!(got, expected, "case {index}");
@@ -122,7 +123,7 @@ mod tests {
     }
 
     #[test]
-    fn only_an_owner_flushes_and_nobody_reads_what_is_loading() {
+    fn check_read_and_check_owner_depend_on_phase() {
         let region = RegionId(7);
         assert!(matches!(Phase::Loading.check_read(region), Err(EngineError::Loading { .. })));
         assert!(matches!(Phase::Removed.check_read(region), Err(EngineError::Removed { .. })));

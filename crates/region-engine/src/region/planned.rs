@@ -1,4 +1,4 @@
-//! A compaction on its way: planned by the owner of a region, carried out here or elsewhere.
+//! A planned compaction of a region: run locally or offloaded to a compactor.
 
 use std::sync::Arc;
 
@@ -13,36 +13,37 @@ use crate::hooks::ManifestKind;
 use crate::manifest::Author;
 use crate::manifest::history::{History, history};
 
-/// Deltas that are read at once when the author of one is looked for.
-const DELTAS: u64 = 64;
+/// Number of deltas per read when searching for the delta of a job.
+const DELTAS_PER_READ: u64 = 64;
 
-/// A compaction that was planned, and is carried out here or elsewhere. Until it is dropped, this
-/// replica holds its files against others.
+/// A compaction that the owner has planned. Until it is dropped, other compactions of this replica
+/// leave its input files alone.
 #[derive(Debug)]
 pub struct PlannedCompaction {
     pub(super) region: Arc<Region>,
     pub(super) plan: CompactionPlan,
     pub(super) job: CompactionJob,
-    /// Earlier ids, under which attempts may still go on.
-    pub(super) before: Vec<JobId>,
-    /// The state that it was made of.
+    /// Earlier ids, whose attempts may still be running.
+    pub(super) earlier_ids: Vec<JobId>,
+    /// Manifest version from which it was planned.
     pub(super) version: ManifestVersion,
 }
 
-/// What has become of a compaction, by the manifest.
+/// Outcome of a compaction according to the manifest.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Settled {
-    /// All of its files are live: it was not committed, and still may be.
+pub enum CompactionOutcome {
+    /// All input files are live: the compaction is not committed, and still can be.
     Open,
-    /// Its outputs are in the manifest.
+    /// The output files are in the manifest.
     Committed {
-        /// Since this version.
+        /// Manifest version of the commit.
         version: ManifestVersion,
-        /// How many there are.
+        /// Number of output files.
         files_out: usize,
     },
-    /// Its files were merged by others, truncated or dropped: it can never be committed.
-    Gone,
+    /// The input files were compacted by another job, truncated or dropped: the compaction can never
+    /// be committed.
+    Superseded,
 }
 
 impl Drop for PlannedCompaction {
@@ -55,34 +56,36 @@ impl Drop for PlannedCompaction {
 }
 
 impl PlannedCompaction {
-    /// What was planned.
+    /// The plan, as it is sent to a compactor.
     pub fn plan(&self) -> &CompactionPlan {
         &self.plan
     }
 
-    /// What it comes to.
+    /// The resolved job of the plan.
     pub fn job(&self) -> &CompactionJob {
         &self.job
     }
 
-    /// The same files under a new job id. [`settle`](Self::settle) knows attempts under the old one.
+    /// Assigns a new job id to the same input files. [`resolve_outcome`](Self::resolve_outcome) still
+    /// recognizes attempts under earlier ids.
     #[must_use]
-    pub fn renamed(mut self) -> Self {
+    pub fn with_new_job_id(mut self) -> Self {
         let env = &self.region.env;
-        self.before.push(self.plan.job_id);
+        self.earlier_ids.push(self.plan.job_id);
         self.plan.job_id = env.ids.job_id(env.clock.now_ms());
         self.job.job_id = self.plan.job_id;
         self
     }
 
-    /// Carries it out here: merges, commits, swaps. Whoever calls holds one
-    /// of the [permits](crate::env::RegionEnv::compactions).
+    /// Runs the compaction locally: rewrites the files, commits, installs the new version. The caller
+    /// holds one of the [permits](crate::env::RegionEnv::compactions).
     ///
     /// # Errors
     /// As [`Region::compact`].
     pub async fn run(&self, attempt: &Attempt) -> Result<CompactionReport, EngineError> {
-        let (region, job) = (&self.region, &self.job);
-        tracing::debug!(region = %region.id(), job = %job.job_id, why = ?job.why, "compaction begins");
+        let region = &self.region;
+        let job = &self.job;
+        tracing::debug!(region = %region.id(), job = %job.job_id, why = ?job.why, "compaction started");
         let target = CompactionTarget {
             manifest: &region.manifest,
             hooks: &region.hooks,
@@ -91,7 +94,7 @@ impl PlannedCompaction {
         let compactor = Compactor::new(region.env.clone());
         let committed = compactor.compact(target, job, attempt).await;
         let committed = region.note_fence(committed)?;
-        region.swap();
+        region.install_version();
         let report = report(job, &committed, attempt);
         tracing::debug!(
             region = %region.id(),
@@ -103,17 +106,17 @@ impl PlannedCompaction {
             rows_in = report.done.rows_read,
             rows_out = report.done.rows_written,
             bytes_out = report.done.bytes_written,
-            "compacted"
+            "local compaction finished"
         );
         Ok(report)
     }
 
-    /// Reads the manifest to its tail, swaps, and says what has become of attempts that were made
-    /// elsewhere.
+    /// Reads the manifest to its tail, installs the new version, and returns the outcome of the attempts
+    /// on compactors.
     ///
     /// # Errors
-    /// Those of reading the manifest. A region that was dropped is no error.
-    pub async fn settle(&self) -> Result<Settled, EngineError> {
+    /// Errors of reading the manifest. A dropped region is not an error.
+    pub async fn resolve_outcome(&self) -> Result<CompactionOutcome, EngineError> {
         match self.region.load().await {
             Ok(_) | Err(EngineError::Removed { .. }) => {}
             Err(error) => return Err(error),
@@ -121,24 +124,24 @@ impl PlannedCompaction {
         let state = self.region.manifest.state();
         if !state.is_removed() && self.plan.inputs.iter().all(|file| state.live.contains_key(file))
         {
-            return Ok(Settled::Open);
+            return Ok(CompactionOutcome::Open);
         }
         let mut after = self.version;
-        // What was cleaned meanwhile does not tell any more: then it is gone for all that is known.
+        // Deltas may have been garbage collected since. Without them the compaction counts as superseded.
         while let History::Deltas(past) =
-            history(&self.region.env, self.region.dir, after, DELTAS).await?
+            history(&self.region.env, self.region.dir, after, DELTAS_PER_READ).await?
         {
-            for one in past {
-                after = one.delta.version;
-                let by = |job: &JobId| one.delta.author == Author::Job(*job);
-                let ours = by(&self.plan.job_id) || self.before.iter().any(by);
-                if ours && one.manifest == ManifestKind::Live {
-                    let files_out = one.delta.files_added().count();
-                    return Ok(Settled::Committed { version: after, files_out });
+            for entry in past {
+                after = entry.delta.version;
+                let is_author = |job: &JobId| entry.delta.author == Author::Job(*job);
+                let ours = is_author(&self.plan.job_id) || self.earlier_ids.iter().any(is_author);
+                if ours && entry.manifest == ManifestKind::Live {
+                    let files_out = entry.delta.files_added().count();
+                    return Ok(CompactionOutcome::Committed { version: after, files_out });
                 }
             }
         }
-        Ok(Settled::Gone)
+        Ok(CompactionOutcome::Superseded)
     }
 }
 

@@ -1,14 +1,14 @@
-//! Which deltas carry out what the log has decided: pure.
+//! Deltas that record an obligation in the manifest (pure).
 //!
-//! The delta that ends an obligation names its cause, and so the manifest shows it done. Publishing a
-//! staging area takes two: the files and the schema, live, and then the merge of all that was staged,
-//! for the record. Only the second one names the cause; whether the first is there is seen by the
-//! area, which it closes.
+//! The last delta of an obligation names the obligation's cause, so that the manifest shows it as done.
+//! Publishing a staging area takes two deltas. The first makes files and schema live and closes the
+//! area. The second records the merge of all staged actions. Only the second names the cause; the closed
+//! area shows whether the first is committed.
 
 use tidewater_common::ids::{Epoch, OwnerEpoch, Sequence};
 use tidewater_common::schema::{TableOptions, TableSchema};
 
-use super::obligation::{Obligation, Pending};
+use super::obligation::{Obligation, PendingObligation};
 use crate::bulk::MAX_FILES;
 use crate::file_meta::{FileMeta, Stamp};
 use crate::manifest::state::StagingArea;
@@ -17,69 +17,73 @@ use crate::manifest::{
     Truncate,
 };
 
-/// That what is staged in an area becomes live.
+/// Publication of a staging area: its content becomes live.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Publication {
-    /// The area.
+    /// Id of the staging area.
     pub area: AreaId,
-    /// Epoch of the rows, but for those of copies.
+    /// Epoch of the published rows; copies keep their own.
     pub epoch: Epoch,
-    /// What the area was made for.
-    pub content: Content,
+    /// Kind of the area's content.
+    pub content: PublicationContent,
 }
 
-/// What an area was made for.
+/// Kind of content of a staging area.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Content {
-    /// Files that somebody else wrote: their rows get the sequence of the cause, the second file's
-    /// that after it, and so on. Whoever gives out sequences leaves as many free as there are files.
+pub enum PublicationContent {
+    /// Files of a bulk load. The rows of the first file get the sequence of the cause, those of the
+    /// second file the next sequence, and so on. The log reserves one sequence for each file.
     Files,
-    /// Another region's files, which keep their own sequences.
+    /// Files of another region, which keep their own sequences.
     Copies,
-    /// A staging area: files as above, and perhaps schema and options.
+    /// A staging area: bulk-load files, and optionally a new schema and options.
     Area {
-        /// Schema and options from here on.
+        /// New schema and options.
         table: Option<Box<(TableSchema, TableOptions)>>,
     },
 }
 
-impl Pending {
-    /// The next delta that carries it out. Without actions where nothing is left to do, so that the
-    /// manifest shows it done all the same: an obligation cannot be refused.
-    pub(super) fn change(&self, own: OwnerEpoch, state: &ManifestState) -> Change {
-        let one = |kind| self.last(own, vec![Action::live(kind)]);
-        let nothing = || self.last(own, Vec::new());
+impl PendingObligation {
+    /// Returns the next delta that records the obligation. It has no actions if nothing is left to do,
+    /// so that the manifest still shows the obligation as done: an obligation cannot be refused.
+    pub(super) fn next_change(&self, own: OwnerEpoch, state: &ManifestState) -> Change {
+        let single = |kind| self.last_change(own, vec![Action::live(kind)]);
+        let nothing = || self.last_change(own, Vec::new());
         match &self.obligation {
             Obligation::Alter { schema, options } => {
-                one(ActionKind::Alter { schema: schema.clone(), options: options.clone() })
+                single(ActionKind::Alter { schema: schema.clone(), options: options.clone() })
             }
-            Obligation::Truncate => one(ActionKind::Truncate(Truncate::UpTo(self.cause.sequence))),
+            Obligation::Truncate => {
+                single(ActionKind::Truncate(Truncate::UpTo(self.cause.sequence)))
+            }
             Obligation::OpenArea { area, deadline_ms } => {
                 if state.areas.contains_key(area) || state.closed_areas.get(area).is_some() {
                     return nothing();
                 }
                 let step = AreaStep::Open { logged: true, deadline_ms: *deadline_ms };
-                one(ActionKind::Area { area: *area, step })
+                single(ActionKind::Area { area: *area, step })
             }
             Obligation::Abandon { area } if state.areas.contains_key(area) => {
-                one(ActionKind::Area { area: *area, step: AreaStep::Abandon })
+                single(ActionKind::Area { area: *area, step: AreaStep::Abandon })
             }
             Obligation::Abandon { .. } => nothing(),
             Obligation::Publish(publication) => {
                 match (state.areas.get(&publication.area), &publication.content) {
-                    (Some(area), Content::Area { .. }) => {
+                    (Some(area), PublicationContent::Area { .. }) => {
                         let mut change = Change::new(Author::Owner(own), Vec::new());
-                        change.actions = self.live(publication, area);
+                        change.actions = self.publish_actions(publication, area);
                         change
                     }
-                    (Some(area), _) => self.last(own, self.live(publication, area)),
-                    (None, Content::Area { table })
+                    (Some(area), _) => {
+                        self.last_change(own, self.publish_actions(publication, area))
+                    }
+                    (None, PublicationContent::Area { table })
                         if state.closed_areas.get(&publication.area)
                             == Some(AreaOutcome::Published) =>
                     {
-                        let merged = self.merged(publication.area, table.as_deref(), state);
+                        let merged = self.merged_actions(publication.area, table.as_deref(), state);
                         let step = AreaStep::Merged(merged);
-                        one(ActionKind::Area { area: publication.area, step })
+                        single(ActionKind::Area { area: publication.area, step })
                     }
                     (None, _) => nothing(),
                 }
@@ -87,7 +91,8 @@ impl Pending {
         }
     }
 
-    fn last(&self, own: OwnerEpoch, actions: Vec<Action>) -> Change {
+    /// Returns a delta that shows the obligation as done.
+    fn last_change(&self, own: OwnerEpoch, actions: Vec<Action>) -> Change {
         Change {
             cause: Some(self.cause.sequence),
             procedure: self.cause.procedure,
@@ -96,11 +101,11 @@ impl Pending {
         }
     }
 
-    /// What makes an area's content live, and closes it.
-    fn live(&self, publication: &Publication, area: &StagingArea) -> Vec<Action> {
+    /// Returns the actions that make the content of an area live and close the area.
+    fn publish_actions(&self, publication: &Publication, area: &StagingArea) -> Vec<Action> {
         let table = match &publication.content {
-            Content::Area { table } => table.as_deref(),
-            Content::Files | Content::Copies => None,
+            PublicationContent::Area { table } => table.as_deref(),
+            PublicationContent::Files | PublicationContent::Copies => None,
         };
         let staged = area.actions.iter().filter_map(|action| match &action.kind {
             ActionKind::Edit(edit) => Some(edit),
@@ -111,13 +116,14 @@ impl Pending {
             edit.add.extend(part.add.iter().cloned());
             edit.since = edit.since.max(part.since);
         }
-        if publication.content != Content::Copies {
+        if publication.content != PublicationContent::Copies {
             for (ordinal, file) in (0..).zip(&mut edit.add) {
                 let sequence = Sequence(self.cause.sequence.get() + ordinal);
                 file.stamp = Some(Stamp { sequence, epoch: publication.epoch });
             }
         }
-        // All rows below it are flushed, and its own lie in files: what is written later is newer.
+        // All rows below the cause are flushed, and the published rows are in files: later writes are
+        // newer.
         edit.flushed =
             edit.add.iter().map(FileMeta::max_sequence).max().max(Some(self.cause.sequence));
         let step = AreaStep::Publish;
@@ -127,9 +133,10 @@ impl Pending {
         kinds.map(Action::live).collect()
     }
 
-    /// All that was published from a staging area, as the state shows it: also an owner that comes
-    /// after a crash between the two deltas knows it. Nothing else has these sequences.
-    fn merged(
+    /// Returns the merge of everything that was published from a staging area. It is derived from the
+    /// state, so that a new owner can produce it after a crash between the two deltas. No other files
+    /// have these sequences.
+    fn merged_actions(
         &self,
         area: AreaId,
         table: Option<&(TableSchema, TableOptions)>,

@@ -27,21 +27,21 @@ use crate::sst::source::{FileAccess, FileSource};
 use crate::sst::statistics::file_admits;
 use crate::version::Version;
 
-/// Keys of one point read at most.
-pub const MOST_KEYS: usize = 1_000;
+/// Maximum number of keys in one point read.
+pub const MAX_GET_KEYS: usize = 1_000;
 
 impl Region {
-    /// Reads rows in key order. What the scan shows is settled when it is called; files are opened
-    /// as they are reached.
+    /// Reads rows in key order. The scan pins a snapshot of the region when it is called and opens
+    /// files as it reaches them.
     ///
     /// # Errors
     /// [`EngineError::Loading`], [`EngineError::Removed`], [`EngineError::Closed`], and
-    /// [`EngineError::BadRows`] for columns or values that do not fit the schema.
+    /// [`EngineError::BadRows`] for columns or values that do not match the schema.
     pub fn scan(&self, options: &ScanOptions) -> Result<RowStream, EngineError> {
         self.scan_metered(options, &ScanMeter::default())
     }
 
-    /// [`Region::scan`] that tells how much it reads and how much it is spared.
+    /// Like [`Region::scan`], and counts in `meter` how much is read and how much is pruned.
     ///
     /// # Errors
     /// As [`Region::scan`].
@@ -66,10 +66,10 @@ impl Region {
         Ok(stream(scan, filter, schema, options))
     }
 
-    /// Counts the rows that a scan would yield; no column is decoded that the count does not need.
+    /// Counts the rows that a scan would yield; decodes only the columns that the count needs.
     ///
     /// # Errors
-    /// As [`Region::scan`], and those of reading.
+    /// As [`Region::scan`], and errors of reading.
     pub async fn count(&self, options: &ScanOptions) -> Result<u64, EngineError> {
         let options = ScanOptions { projection: Vec::new(), ..options.clone() };
         let filter = self.filter(&self.shape(), &options.predicates)?;
@@ -88,11 +88,11 @@ impl Region {
         self.open_scan(pinned, &carried, &ranges, options.batch_rows, &context)?.count().await
     }
 
-    /// The rows with these keys, as far as they exist, in key order. `keys`: the key columns in key
-    /// order, at most [`MOST_KEYS`] rows in any order.
+    /// Returns the existing rows with these keys, in key order. `keys`: the key columns in key order, at
+    /// most [`MAX_GET_KEYS`] rows in any order.
     ///
     /// # Errors
-    /// As [`Region::scan`], and those of reading.
+    /// As [`Region::scan`], and errors of reading.
     pub async fn get(
         &self,
         keys: &RecordBatch,
@@ -101,7 +101,7 @@ impl Region {
         self.get_metered(keys, projection, &ScanMeter::default()).await
     }
 
-    /// [`Region::get`] that tells how much it reads and how much it is spared.
+    /// Like [`Region::get`], and counts in `meter` how much is read and how much is pruned.
     ///
     /// # Errors
     /// As [`Region::get`].
@@ -111,10 +111,10 @@ impl Region {
         projection: &[ColumnId],
         meter: &ScanMeter,
     ) -> Result<RecordBatch, EngineError> {
-        if keys.num_rows() > MOST_KEYS {
+        if keys.num_rows() > MAX_GET_KEYS {
             return Err(EngineError::BadRows {
                 detail: format!(
-                    "{} keys were asked for, at most {MOST_KEYS} may be",
+                    "a point read of {} keys exceeds the maximum of {MAX_GET_KEYS}",
                     keys.num_rows()
                 ),
             });
@@ -143,7 +143,7 @@ impl Region {
         Ok(concat_batches(&schema, &batches)?)
     }
 
-    /// Makes sources of all that may hold a key of the ranges.
+    /// Opens a scan of all runs and files that may contain a key of the ranges.
     fn open_scan(
         &self,
         pinned: Pinned,
@@ -157,7 +157,7 @@ impl Region {
         self.assemble(pinned, files, carried, ranges, batch_rows, context)
     }
 
-    /// What is there now: nothing that comes later changes it.
+    /// Pins the current rows: later writes, flushes and compactions do not change them.
     fn pin(&self, as_of: Option<Epoch>) -> Result<Pinned, EngineError> {
         let life =
             ReadDeadline::start(self.env.clock.clone(), self.id(), self.env.options.scan_life);
@@ -173,14 +173,14 @@ impl Region {
         };
         let since = pinned.version.since;
         match as_of {
-            Some(asked) if asked < since => {
-                Err(EngineError::BelowSince { region: self.id(), asked, since })
+            Some(requested) if requested < since => {
+                Err(EngineError::BelowSince { region: self.id(), requested, since })
             }
             _ => Ok(pinned),
         }
     }
 
-    /// Makes sources of the runs, and of the files as far as they may show a key of their ranges.
+    /// Creates sources for the runs, and for the files that may show a key of their ranges.
     fn assemble(
         &self,
         pinned: Pinned,
@@ -214,15 +214,15 @@ impl Region {
         let access = FileAccess::new(&self.env, shown.iter().map(|(file, ..)| file.size).sum());
         for (file, ranges, bounds) in shown {
             let unique = file.one_version_per_key;
-            let (access, carried) = (access.clone(), carried.clone());
-            let source = FileSource::new(access, file, shape.clone(), carried, &ranges);
+            let source =
+                FileSource::new(access.clone(), file, shape.clone(), carried.clone(), &ranges);
             let source = Source::File(Box::new(source.with_context(context.clone())));
             candidates.push(ScanSource { source, bounds, unique });
         }
         Ok(Scan::new(shape, candidates, batch_rows, pinned.life))
     }
 
-    /// Of exact keys, those that the file may hold by its indexes.
+    /// Returns the keys that the file may contain according to its indexes.
     async fn by_index(&self, context: &ReadContext, file: &FileMeta, keys: KeyRanges) -> KeyRanges {
         let mut left = keys;
         for index in &file.indexes {
@@ -240,7 +240,7 @@ impl Region {
         left
     }
 
-    /// The predicates, and the time to live at this moment.
+    /// Returns the filter for the predicates and for rows whose time to live has expired by now.
     fn filter(&self, shape: &TableShape, predicates: &[Predicate]) -> Result<Filter, EngineError> {
         let now_ms = self.env.clock.now_ms();
         let expiry = Expiry::new(&shape.schema, &shape.options, now_ms);
@@ -248,8 +248,8 @@ impl Region {
     }
 }
 
-/// First and last key that a file may show of these ranges; `None` when it shows none. Terms on key
-/// columns count here: a file that they rule out then does not overlap others either.
+/// Returns the first and the last key of these ranges that a file may show; `None` if it shows none.
+/// Terms on key columns apply already here: a file that they rule out does not overlap others either.
 fn may_show(
     shape: &TableShape,
     ranges: &KeyRanges,
@@ -262,7 +262,7 @@ fn may_show(
     file_admits(schema, file, terms).then_some(bounds)
 }
 
-/// What a read has pinned: seen alike from its beginning to its end.
+/// Snapshot of a region, unchanged for the duration of a read.
 struct Pinned {
     shape: Arc<TableShape>,
     version: Arc<Version>,

@@ -1,4 +1,4 @@
-//! What a region holds, for operators and for those who decide when to flush.
+//! Statistics of a region, for operators and for flush decisions.
 
 use tidewater_common::ids::{ManifestVersion, Sequence};
 
@@ -7,35 +7,36 @@ use crate::EngineError;
 use crate::file_meta::FileMeta;
 use crate::manifest::json::manifest_json;
 
-/// A region in numbers.
+/// Statistics of a region.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct RegionStats {
-    /// Where it stands.
+    /// Phase of the region on this node.
     pub phase: Phase,
-    /// The manifest version that reads use.
+    /// Manifest version that reads use.
     pub manifest_version: ManifestVersion,
-    /// Every row at or below it lies in a file.
+    /// Every row at or below it is in a file.
     pub flushed_sequence: Sequence,
-    /// Greatest sequence applied.
+    /// Greatest applied sequence.
     pub last_sequence: Sequence,
-    /// Runs of the memtable.
+    /// Number of runs in memory.
     pub runs: usize,
-    /// Row versions in them.
+    /// Row versions in the runs.
     pub memtable_rows: u64,
-    /// Bytes of them.
+    /// Size of the runs in bytes.
     pub memtable_bytes: u64,
-    /// When the oldest unflushed row came, milliseconds since the Unix epoch; `None` without one.
+    /// Arrival time of the oldest unflushed row, milliseconds since the Unix epoch; `None` if all rows
+    /// are flushed.
     pub unflushed_since_ms: Option<u64>,
-    /// Files that reads see.
+    /// Number of files that reads use.
     pub files: usize,
-    /// Row versions in them.
+    /// Row versions in the files.
     pub file_rows: u64,
-    /// Bytes of them.
+    /// Size of the files in bytes.
     pub file_bytes: u64,
 }
 
 impl Region {
-    /// The region in numbers, at this moment.
+    /// Current statistics of the region.
     pub fn stats(&self) -> RegionStats {
         let contents = self.contents.lock();
         let files = &contents.version.files;
@@ -54,16 +55,16 @@ impl Region {
         }
     }
 
-    /// The files that reads see, in order of id.
+    /// Files that reads use, in order of id.
     pub fn files(&self) -> Vec<FileMeta> {
         let version = self.contents.lock().version.clone();
         version.files.iter().map(|file| file.as_ref().clone()).collect()
     }
 
-    /// The manifest as it is stored now, for operators: its state and its deltas.
+    /// Reads the stored manifest for operators: its state and its deltas.
     ///
     /// # Errors
-    /// Those of reading it.
+    /// Errors of reading the manifest.
     pub async fn manifest_json(&self) -> Result<serde_json::Value, EngineError> {
         manifest_json(&self.env, self.dir).await
     }

@@ -3,7 +3,7 @@
 use tidewater_common::ids::{LogIndex, RegionId};
 use tidewater_common::schema::TableSchema;
 use tidewater_proto::v1::{self, Reason};
-use tidewater_region_engine::region::{Obligation, Pending};
+use tidewater_region_engine::region::{Obligation, PendingObligation};
 
 use super::{Applied, ApplyEffect};
 use crate::group::descriptor::Descriptor;
@@ -41,7 +41,7 @@ pub(super) fn apply(state: &mut GroupState, index: LogIndex, entry: &v1::RegionA
         schema: Box::new(descriptor.schema.clone()),
         options: descriptor.options.clone(),
     };
-    region.obligations.push(Pending { cause, obligation });
+    region.obligations.push(PendingObligation { cause, obligation });
     Applied::with_effect(ApplyEffect::Alter { descriptor, cause })
 }
 

@@ -5,7 +5,9 @@ use tidewater_common::ids::{Epoch, LogIndex, RegionId};
 use tidewater_common::keys::KeyRange;
 use tidewater_proto::v1::{self, Reason};
 use tidewater_region_engine::manifest::AreaId;
-use tidewater_region_engine::region::{Content, Obligation, Pending, Publication};
+use tidewater_region_engine::region::{
+    Obligation, PendingObligation, Publication, PublicationContent,
+};
 
 use super::{Applied, ApplyEffect};
 use crate::group::descriptor::Descriptor;
@@ -40,7 +42,7 @@ pub(super) fn publish(
         return Applied::outcome(EntryOutcome::refused(Reason::InvalidArgument, message));
     };
     decide_area(state, index, entry.region_id, &entry.area_id, entry.step, |region, area| {
-        let staged = matches!(content, Content::Area { .. });
+        let staged = matches!(content, PublicationContent::Area { .. });
         if staged && !region.areas.contains(&area) {
             let id = region.descriptor.region_id;
             return Err(EntryOutcome::refused(
@@ -120,7 +122,7 @@ fn decide_area(
         Obligation::OpenArea { .. } => drop(region.areas.insert(area)),
         _ => drop(region.areas.remove(&area)),
     }
-    let pending = Pending { cause, obligation };
+    let pending = PendingObligation { cause, obligation };
     region.obligations.push(pending.clone());
     Applied::with_effect(ApplyEffect::Decide(id, pending))
 }

@@ -2,7 +2,7 @@
 
 use tidewater_common::ids::{LogIndex, RegionId};
 use tidewater_proto::v1::{self, Reason};
-use tidewater_region_engine::region::{Obligation, Pending};
+use tidewater_region_engine::region::{Obligation, PendingObligation};
 
 use super::{Applied, ApplyEffect};
 use crate::group::entry::EntryOutcome;
@@ -26,7 +26,7 @@ pub(super) fn apply(
         StepResult::Refused(refused) => return Applied::outcome(refused),
     };
     // The producers are kept: a retry of an earlier write must not restore its rows.
-    let pending = Pending { cause, obligation: Obligation::Truncate };
+    let pending = PendingObligation { cause, obligation: Obligation::Truncate };
     region.obligations.push(pending.clone());
     Applied::with_effect(ApplyEffect::Decide(id, pending))
 }

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::io;
 
 use tidewater_common::ids::RegionId;
-use tidewater_region_engine::region::Pending;
+use tidewater_region_engine::region::PendingObligation;
 use tidewater_region_engine::{Region, RunImage};
 
 use crate::group::shared::{ReplicaState, ignore_closed};
@@ -46,8 +46,8 @@ pub(super) fn install(shared: &ReplicaState, view: SnapshotView) -> io::Result<(
 
 /// Hands a region a decision that its manifest has yet to record. After a truncation, the snapshot
 /// has no rows of the region, but files may still exist.
-fn decide(region: &Region, pending: &Pending) -> io::Result<()> {
-    ignore_closed(region.decide(pending.clone()))
+fn decide(region: &Region, pending: &PendingObligation) -> io::Result<()> {
+    ignore_closed(region.apply_obligation(pending.clone()))
 }
 
 #[cfg(test)]
@@ -74,7 +74,7 @@ mod tests {
         let alter = Obligation::Alter { schema: Box::new(schema(2)), options: options() };
         for obligation in [Obligation::Truncate, alter] {
             let cause = Cause { sequence: Sequence(70), procedure: None };
-            decide(&region, &Pending { cause, obligation }).unwrap();
+            decide(&region, &PendingObligation { cause, obligation }).unwrap();
         }
         assert_eq!(region.obligations(), []);
     }

@@ -34,7 +34,7 @@ impl RowSink for RegionSink<'_> {
         };
         match hosted.region.apply(RowsWrite { sequence, epoch: Epoch(0), op, batch }) {
             Ok(()) => {
-                if hosted.region.merge_due() {
+                if hosted.region.is_merge_due() {
                     self.shared.merges.notify_one();
                 }
                 Ok(())

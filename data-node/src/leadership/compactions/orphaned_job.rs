@@ -3,7 +3,7 @@
 
 use tidewater_common::refusal::Refusal;
 use tidewater_proto::v1::Reason;
-use tidewater_region_engine::region::Settled;
+use tidewater_region_engine::region::CompactionOutcome;
 use tokio::time::Instant;
 
 use super::job::JobOutcome;
@@ -35,16 +35,16 @@ impl JobRunner<'_> {
                 Err(outcome) => return Some(outcome),
             };
             match self.check_manifest().await {
-                ManifestCheck::Read(Settled::Committed { version, files_out }) => {
+                ManifestCheck::Read(CompactionOutcome::Committed { version, files_out }) => {
                     return Some(self.finish_committed(version, files_out).await);
                 }
-                ManifestCheck::Read(Settled::Gone) => {
+                ManifestCheck::Read(CompactionOutcome::Superseded) => {
                     let job = self.planned.plan().job_id;
                     let message = format!("another job compacted the files of compaction {job}");
                     let refusal = Refusal::new(Reason::InputsGone, message);
                     return Some(JobOutcome::Discarded(refusal));
                 }
-                ManifestCheck::Read(Settled::Open)
+                ManifestCheck::Read(CompactionOutcome::Open)
                 | ManifestCheck::NotRead
                 | ManifestCheck::TermEnded => {}
             }

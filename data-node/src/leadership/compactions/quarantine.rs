@@ -1,7 +1,7 @@
 //! Quarantine of jobs that failed too often: their files are held, so that no other job picks them.
 
 use tidewater_region_engine::EngineError;
-use tidewater_region_engine::region::{PlannedCompaction, Settled};
+use tidewater_region_engine::region::{CompactionOutcome, PlannedCompaction};
 use tokio::time::{Instant, sleep_until};
 use tokio_util::sync::CancellationToken;
 use tracing::info;
@@ -28,13 +28,14 @@ pub(super) async fn hold_files(
             () = term.cancelled() => break,
         }
         let settled = tokio::select! {
-            settled = planned.settle() => settled,
+            settled = planned.resolve_outcome() => settled,
             () = release.cancelled() => break,
             () = term.cancelled() => break,
         };
         match settled {
-            Ok(Settled::Open) => {}
-            Ok(Settled::Gone | Settled::Committed { .. }) | Err(EngineError::Closed { .. }) => {
+            Ok(CompactionOutcome::Open) => {}
+            Ok(CompactionOutcome::Superseded | CompactionOutcome::Committed { .. })
+            | Err(EngineError::Closed { .. }) => {
                 break;
             }
             // The manifest is not readable now.

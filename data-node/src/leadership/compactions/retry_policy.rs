@@ -7,7 +7,7 @@ use std::time::Duration;
 use tidewater_common::ids::{ManifestVersion, NodeId};
 use tidewater_common::refusal::Refusal;
 use tidewater_proto::v1::{CompactionPlace, Reason};
-use tidewater_region_engine::region::Settled;
+use tidewater_region_engine::region::CompactionOutcome;
 
 use super::placement::Placement;
 use crate::compactors::call::AttemptOutcome;
@@ -68,7 +68,7 @@ pub struct AttemptHistory {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ManifestCheck {
     /// The manifest was read.
-    Read(Settled),
+    Read(CompactionOutcome),
     /// The outcome of the attempt does not depend on the manifest, or the manifest could not be read.
     NotRead,
     /// The term ended first.
@@ -153,12 +153,14 @@ impl AttemptHistory {
         policy: &JobPolicy,
     ) -> NextAction {
         match manifest {
-            ManifestCheck::Read(Settled::Committed { version, files_out }) => {
+            ManifestCheck::Read(CompactionOutcome::Committed { version, files_out }) => {
                 return NextAction::Commit { version, files_out };
             }
-            ManifestCheck::Read(Settled::Gone) => return NextAction::Discard(problem),
+            ManifestCheck::Read(CompactionOutcome::Superseded) => {
+                return NextAction::Discard(problem);
+            }
             ManifestCheck::TermEnded => return NextAction::EndTerm,
-            ManifestCheck::Read(Settled::Open) => {}
+            ManifestCheck::Read(CompactionOutcome::Open) => {}
             // This node cannot reach the object store either.
             ManifestCheck::NotRead => self.store_unavailable = true,
         }
@@ -241,13 +243,12 @@ impl AttemptHistory {
 /// was unknown, may have committed the job.
 fn after_discard(problem: Refusal, manifest: ManifestCheck) -> NextAction {
     match manifest {
-        ManifestCheck::Read(Settled::Committed { version, files_out }) => {
+        ManifestCheck::Read(CompactionOutcome::Committed { version, files_out }) => {
             NextAction::Commit { version, files_out }
         }
         ManifestCheck::TermEnded => NextAction::EndTerm,
-        ManifestCheck::Read(Settled::Open | Settled::Gone) | ManifestCheck::NotRead => {
-            NextAction::Discard(problem)
-        }
+        ManifestCheck::Read(CompactionOutcome::Open | CompactionOutcome::Superseded)
+        | ManifestCheck::NotRead => NextAction::Discard(problem),
     }
 }
 
@@ -312,7 +313,7 @@ mod tests {
         reason: Reason,
         policy: &JobPolicy,
     ) -> NextAction {
-        let open = ManifestCheck::Read(Settled::Open);
+        let open = ManifestCheck::Read(CompactionOutcome::Open);
         history.after_attempt(node, AttemptOutcome::Unknown(problem(reason)), open, false, policy)
     }
 
@@ -320,9 +321,9 @@ mod tests {
     fn attempt_outcome_and_manifest_determine_the_next_action() {
         let version = ManifestVersion(9);
         let files_out = 2;
-        let committed = ManifestCheck::Read(Settled::Committed { version, files_out });
-        let open = ManifestCheck::Read(Settled::Open);
-        let gone = ManifestCheck::Read(Settled::Gone);
+        let committed = ManifestCheck::Read(CompactionOutcome::Committed { version, files_out });
+        let open = ManifestCheck::Read(CompactionOutcome::Open);
+        let gone = ManifestCheck::Read(CompactionOutcome::Superseded);
         let not_read = ManifestCheck::NotRead;
         let term_ended = ManifestCheck::TermEnded;
         let accepted = AttemptOutcome::Committed { version, files_out };

@@ -6,7 +6,7 @@ use tidewater_common::ids::{ManifestVersion, NodeId};
 use tidewater_common::refusal::Refusal;
 use tidewater_proto::v1::Reason;
 use tidewater_region_engine::CompactionReport;
-use tidewater_region_engine::region::{PlannedCompaction, Settled};
+use tidewater_region_engine::region::{CompactionOutcome, PlannedCompaction};
 use tokio::time::Instant;
 use tracing::{debug, info, warn};
 
@@ -151,7 +151,7 @@ impl<'a> JobRunner<'a> {
     /// Reads the state of the job from the manifest.
     pub(super) async fn check_manifest(&self) -> ManifestCheck {
         let settled = tokio::select! {
-            settled = self.planned.settle() => settled,
+            settled = self.planned.resolve_outcome() => settled,
             () = self.job.term.cancelled() => return ManifestCheck::TermEnded,
         };
         match settled {
@@ -202,7 +202,7 @@ impl<'a> JobRunner<'a> {
     /// Runs the job on this node, under a new id if a compactor may have the old one.
     async fn fall_back(mut self) -> JobOutcome {
         if self.problem.is_some() || self.history != AttemptHistory::default() {
-            self.planned = self.planned.renamed();
+            self.planned = self.planned.with_new_job_id();
             self.registered.rename(self.planned.plan().job_id);
             meters::record_compaction_fallback();
             info!(
@@ -262,7 +262,7 @@ impl<'a> JobRunner<'a> {
         match (local_failure(error), self.last_compactor) {
             // An aborted attempt on a compactor may have committed first.
             (JobOutcome::Discarded(refusal), Some(_)) => match self.check_manifest().await {
-                ManifestCheck::Read(Settled::Committed { version, files_out }) => {
+                ManifestCheck::Read(CompactionOutcome::Committed { version, files_out }) => {
                     self.finish_committed(version, files_out).await
                 }
                 ManifestCheck::TermEnded => JobOutcome::TermEnded,

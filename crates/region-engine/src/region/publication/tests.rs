@@ -7,7 +7,7 @@ use crate::region::Cause;
 
 const AREA: AreaId = AreaId(Uuid::from_u128(4));
 
-/// After the creation of the region, and an area with two files.
+/// State after the creation of the region, with a staging area of two files.
 fn staged() -> ManifestState {
     let mut state = ManifestState::empty(DIR);
     let open = AreaStep::Open { logged: true, deadline_ms: 9 };
@@ -28,11 +28,11 @@ fn take(state: &mut ManifestState, change: Change) {
     assert_eq!(apply(state, &delta), ReplayOutcome::Applied);
 }
 
-fn pending(obligation: Obligation) -> Pending {
-    Pending { cause: Cause { sequence: Sequence(1_000), procedure: None }, obligation }
+fn pending(obligation: Obligation) -> PendingObligation {
+    PendingObligation { cause: Cause { sequence: Sequence(1_000), procedure: None }, obligation }
 }
 
-fn publish(content: Content) -> Pending {
+fn publish(content: PublicationContent) -> PendingObligation {
     pending(Obligation::Publish(Publication { area: AREA, epoch: Epoch(7), content }))
 }
 
@@ -44,12 +44,13 @@ fn sequences(state: &ManifestState) -> Vec<(u64, u64)> {
 }
 
 #[test]
-fn files_get_the_sequences_of_their_publication_and_copies_keep_theirs() {
-    for (content, expected) in
-        [(Content::Files, [(1_000, 7), (1_001, 7)]), (Content::Copies, [(19, 0), (39, 0)])]
-    {
+fn published_files_get_new_sequences_and_copies_keep_theirs() {
+    for (content, expected) in [
+        (PublicationContent::Files, [(1_000, 7), (1_001, 7)]),
+        (PublicationContent::Copies, [(19, 0), (39, 0)]),
+    ] {
         let mut state = staged();
-        let change = publish(content).change(owner(1), &state);
+        let change = publish(content).next_change(owner(1), &state);
         take(&mut state, change);
         assert_eq!(sequences(&state), expected);
         assert_eq!(state.done_through, Sequence(1_000));
@@ -60,18 +61,18 @@ fn files_get_the_sequences_of_their_publication_and_copies_keep_theirs() {
 }
 
 #[test]
-fn a_staging_area_is_published_before_it_is_recorded_and_an_owner_may_come_between() {
+fn new_owner_records_merge_of_published_staging_area() {
     let mut state = staged();
     let newer = (schema(2), tidewater_common::schema::TableOptions::upsert());
-    let publish = publish(Content::Area { table: Some(Box::new(newer)) });
-    let first = publish.change(owner(1), &state);
+    let publish = publish(PublicationContent::Area { table: Some(Box::new(newer)) });
+    let first = publish.next_change(owner(1), &state);
     assert_eq!(first.cause, None);
     take(&mut state, first);
     assert_eq!(sequences(&state), [(1_000, 7), (1_001, 7)]);
     assert_eq!(state.table.as_ref().unwrap().schema, schema(2));
     assert!(state.done_through < Sequence(1_000));
     take(&mut state, fence(2));
-    let second = publish.change(owner(2), &state);
+    let second = publish.next_change(owner(2), &state);
     assert_eq!(second.cause, Some(Sequence(1_000)));
     let ActionKind::Area { step: AreaStep::Merged(merged), .. } = &second.actions[0].kind else {
         panic!("{second:?}");
@@ -87,32 +88,32 @@ fn a_staging_area_is_published_before_it_is_recorded_and_an_owner_may_come_betwe
 }
 
 #[test]
-fn what_has_happened_already_is_recorded_and_changes_nothing() {
+fn completed_obligation_is_recorded_without_actions() {
     let open = pending(Obligation::OpenArea { area: AREA, deadline_ms: 5 });
     let abandon = pending(Obligation::Abandon { area: AREA });
     let mut state = staged();
-    assert_eq!(open.change(owner(1), &state).actions, []);
-    let change = abandon.change(owner(1), &state);
+    assert_eq!(open.next_change(owner(1), &state).actions, []);
+    let change = abandon.next_change(owner(1), &state);
     take(&mut state, change);
     assert!(state.areas.is_empty());
-    for pending in [&open, &abandon, &publish(Content::Files)] {
-        let change = pending.change(owner(1), &state);
+    for pending in [&open, &abandon, &publish(PublicationContent::Files)] {
+        let change = pending.next_change(owner(1), &state);
         assert_eq!((change.actions, change.cause), (vec![], Some(Sequence(1_000))));
     }
-    // Nothing is recorded under the name of an area that never was.
+    // Nothing is recorded for an area that never existed.
     let never = ManifestState { closed_areas: Default::default(), ..state };
-    let change = publish(Content::Area { table: None }).change(owner(1), &never);
+    let change = publish(PublicationContent::Area { table: None }).next_change(owner(1), &never);
     assert_eq!(change.actions, []);
 }
 
 #[test]
-fn a_publication_is_flushed_through_its_last_file() {
+fn publication_is_flushed_through_its_last_file() {
     let mut state = staged();
-    let change = publish(Content::Files).change(owner(1), &state);
+    let change = publish(PublicationContent::Files).next_change(owner(1), &state);
     take(&mut state, change);
     assert_eq!(state.flushed, Sequence(1_001));
     let mut state = staged();
-    let change = publish(Content::Copies).change(owner(1), &state);
+    let change = publish(PublicationContent::Copies).next_change(owner(1), &state);
     take(&mut state, change);
-    assert_eq!(state.flushed, Sequence(1_000), "nothing older than the publication is in memory");
+    assert_eq!(state.flushed, Sequence(1_000), "no row in memory is older than the publication");
 }

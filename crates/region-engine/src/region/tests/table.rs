@@ -1,4 +1,4 @@
-//! The table of the tests of a region: its columns, its rows, and what its regions are handed.
+//! Test table: its columns, its rows, and the environment of its regions.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -37,8 +37,9 @@ pub(super) const NUMBER: ColumnId = ColumnId(2);
 pub(super) const VALUE: ColumnId = ColumnId(3);
 pub(super) const NOTE: ColumnId = ColumnId(4);
 
-/// What writes put into columns that were added, and what older rows show there.
+/// Value that writes store in added columns.
 pub(super) const WRITTEN: i64 = 8;
+/// Default of added columns, which older rows show.
 pub(super) const DEFAULT: i64 = 7;
 
 pub(super) type Key = (String, i32);
@@ -53,7 +54,7 @@ pub(super) fn cause(sequence: Sequence) -> Cause {
     Cause { sequence, procedure: None }
 }
 
-/// The change that adds a column which [`World::check`] looks at.
+/// Schema change that adds a column which the fixture's `check` verifies.
 pub(super) fn added(name: &str) -> SchemaChange {
     SchemaChange::AddColumn {
         name: name.to_owned(),
@@ -83,23 +84,23 @@ pub(super) fn spec(mode: WriteMode, hashed: bool) -> RegionSpec {
     }
 }
 
-/// A clock that a test moves.
+/// Clock that a test advances.
 #[derive(Debug)]
-pub(super) struct HandClock(AtomicU64);
+pub(super) struct ManualClock(AtomicU64);
 
-impl HandClock {
-    pub(super) fn forward(&self, by_ms: u64) {
+impl ManualClock {
+    pub(super) fn advance(&self, by_ms: u64) {
         self.0.fetch_add(by_ms, Ordering::Relaxed);
     }
 }
 
-impl Default for HandClock {
+impl Default for ManualClock {
     fn default() -> Self {
         Self(AtomicU64::new(FixedClock.now_ms()))
     }
 }
 
-impl Clock for HandClock {
+impl Clock for ManualClock {
     fn now_ms(&self) -> u64 {
         self.0.load(Ordering::Relaxed)
     }
@@ -110,10 +111,10 @@ pub(super) fn env(storage: Storage) -> RegionEnv {
 }
 
 pub(super) fn env_with(storage: Storage, clock: Arc<dyn Clock>) -> RegionEnv {
-    // Two runs of a level are too many, and what takes a kilobyte is worth a sub-job.
+    // Two runs of a level make a compaction due, and a kilobyte is worth a sub-job.
     let compaction =
         CompactionOptions { fan_in: 2, parallelism: 3, ..CompactionOptions::default() };
-    // A store that is made to fail is asked again at once.
+    // Retries without backoff: the store fails on purpose.
     let manifest = ManifestOptions {
         backoff: Duration::ZERO,
         backoff_limit: Duration::ZERO,
@@ -147,12 +148,12 @@ pub(super) fn row_key(spec: &RegionSpec, key: &Key) -> Vec<u8> {
     row_keys(spec, std::slice::from_ref(key)).remove(0)
 }
 
-/// In the order of the keys.
+/// Returns the row keys in the order of `keys`.
 pub(super) fn row_keys(spec: &RegionSpec, keys: &[Key]) -> Vec<Vec<u8>> {
     codec(spec).row_keys(key_batch(keys, spec).columns()).unwrap()
 }
 
-/// Stably, by row key.
+/// Sorts items stably by row key.
 fn sorted<T: Clone>(spec: &RegionSpec, items: &[T], key: impl Fn(&T) -> &Key) -> Vec<T> {
     let keys: Vec<Key> = items.iter().map(|item| key(item).clone()).collect();
     let mut sorted: Vec<(Vec<u8>, &T)> = row_keys(spec, &keys).into_iter().zip(items).collect();
@@ -160,7 +161,7 @@ fn sorted<T: Clone>(spec: &RegionSpec, items: &[T], key: impl Fn(&T) -> &Key) ->
     sorted.into_iter().map(|(_, item)| item.clone()).collect()
 }
 
-/// The rows as a client sends them: stably sorted by row key.
+/// Returns a batch of rows as a client sends it: stably sorted by row key.
 pub(super) fn put_batch(rows: &[Row], spec: &RegionSpec) -> RecordBatch {
     let rows = sorted(spec, rows, |row| &row.0);
     let mut arrays: Vec<ArrayRef> = vec![

@@ -1,0 +1,7 @@
+//! Compaction, local and offloaded.
+
+mod local;
+mod race;
+mod remote_races;
+mod remote_rejections;
+mod time_to_live;

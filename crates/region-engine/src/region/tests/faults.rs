@@ -1,0 +1,5 @@
+//! Storage failures and damaged objects.
+
+mod crash;
+mod damage;
+mod object_damage;

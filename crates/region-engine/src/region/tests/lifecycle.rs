@@ -1,0 +1,5 @@
+//! Changes of owner, schema, rows and key range.
+
+mod alter;
+mod ownership;
+mod remap;

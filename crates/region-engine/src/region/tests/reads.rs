@@ -1,0 +1,7 @@
+//! Scans and point reads: caches, indexes, pruning, duration.
+
+mod caching;
+mod indexes;
+mod pruning;
+mod pruning_agrees;
+mod scan_life;

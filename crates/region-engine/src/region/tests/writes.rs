@@ -1,0 +1,4 @@
+//! Writes into the memtable.
+
+mod memory;
+mod rejected;
