@@ -263,7 +263,7 @@ async fn invalid_bulk_loads_clones_and_adoptions_change_nothing() -> Result<()> 
             Reason::InvalidArgument,
             "not in the region",
         ),
-        (adopt(fresh(), vec![known.clone()], false), Reason::InvalidArgument, "named before"),
+        (adopt(fresh(), vec![known.clone()], false), Reason::InvalidArgument, "already adopted"),
         (
             adopt(fresh(), vec![foreign.as_bytes().to_vec()], false),
             Reason::InvalidArgument,

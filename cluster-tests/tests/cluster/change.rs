@@ -101,7 +101,7 @@ async fn invalid_table_changes_are_rejected_without_effect() -> Result<()> {
     let before = cluster.run(&["table", "describe", TABLE, "--output", "json"]).await?.ok()?;
     for (change, status, words) in [
         (["--drop-column", "id"], 2, "primary key"),
-        (["--drop-column", "nowhere"], 2, "no column"),
+        (["--drop-column", "nowhere"], 2, "does not exist"),
         (["--add-column", "name utf8"], 2, "already"),
         (["--add-column", "seats int32 not null"], 2, "default"),
         (["--add-column", "seats int8 default 300"], 2, "300"),
