@@ -26,6 +26,7 @@ mod memory;
 mod nycflights;
 mod partition;
 mod python;
+mod readme;
 mod restart;
 mod s3;
 mod support;
