@@ -45,8 +45,8 @@ async fn python_client_behaves_as_documented() -> Result<()> {
     cluster.run(&create("pairs")).await?.ok()?;
     let spread = [&create("spread")[..], &["--distribute", "hash(k)", "--regions", "4"]].concat();
     cluster.run(&spread).await?.ok()?;
-    let log = ["table", "create", "log", "--columns", "n int64 not null", "--append-only"];
-    cluster.run(&log).await?.ok()?;
+    let log = ["table", "create", "log", "--columns", "n int64 not null", "--primary-key", "n"];
+    cluster.run(&[&log[..], &["--append-only"]].concat()).await?.ok()?;
     let pytest =
         ["-m", "pytest", "-q", "-p", "no:cacheprovider", "test_keys.py", "test_cluster.py"];
     let output = script(&pytest)?
