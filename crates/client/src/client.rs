@@ -14,7 +14,7 @@ use crate::catalog::{Catalog, RouteInfo, TableInfo};
 use crate::core::Core;
 use crate::error::ClientError;
 use crate::options::ClientOptions;
-use crate::outcome::Advice;
+use crate::outcome::RetryAction;
 use crate::router::{Limits, Router, Search};
 
 /// A connection to a cluster. Clones share everything; the last one to go ends the background
@@ -90,10 +90,10 @@ async fn first_catalog(router: &Router) -> Result<v1::CatalogSnapshot, ClientErr
         }
         let wait = router.wait(&mut search, &miss);
         let all_tried = options.meta.iter().all(|address| tried.contains_key(address));
-        let patience = if anyone_answered { options.deadline } else { options.connect_patience };
-        let hopeless = match miss.advice() {
-            Advice::Repeat | Advice::RepeatFew | Advice::FindLeader => false,
-            Advice::RefreshCatalog | Advice::NewProducer | Advice::GiveUp => true,
+        let patience = if anyone_answered { options.deadline } else { options.connect_deadline };
+        let hopeless = match miss.retry_action() {
+            RetryAction::Repeat | RetryAction::RepeatFew | RetryAction::FindLeader => false,
+            RetryAction::RefreshCatalog | RetryAction::NewProducer | RetryAction::Stop => true,
         };
         let over = limits.elapsed() + wait >= patience || made >= options.max_attempts;
         if (all_tried && over) || limits.exhausted(made, wait) || (hopeless && !miss.silent) {
@@ -101,7 +101,7 @@ async fn first_catalog(router: &Router) -> Result<v1::CatalogSnapshot, ClientErr
                 let (what, cause) = ("connecting".to_owned(), Box::new(miss.refusal));
                 match (hopeless, miss.effect) {
                     (true, Effect::None) => ClientError::Refused { what, refusal: cause },
-                    _ => ClientError::GaveUp {
+                    _ => ClientError::RetriesExhausted {
                         what,
                         attempts: made,
                         elapsed: limits.elapsed(),

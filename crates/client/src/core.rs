@@ -15,7 +15,7 @@ use tonic::{Response, Status};
 use crate::catalog::watch::Published;
 use crate::catalog::{Catalog, RouteInfo, TableInfo};
 use crate::error::ClientError;
-use crate::outcome::{Advice, Attempts, Miss, Verdict};
+use crate::outcome::{RetryAction, Attempts, FailedAttempt, WriteOutcome};
 use crate::router::{Limits, Router, Search};
 
 /// Longest wait for the background task to fetch the catalog.
@@ -30,7 +30,7 @@ pub(crate) enum Repeat {
     /// attempt whose outcome is unknown may be done later, whatever the next ones are answered.
     Idempotent,
     /// Only when every attempt so far has definitely done nothing.
-    UnlessInDoubt,
+    UnlessUnknown,
 }
 
 /// Shared by the client and everything that it hands out.
@@ -65,7 +65,7 @@ impl Core {
         if let Some(table) = self.catalog().table_named(name) {
             return Ok(table.clone());
         }
-        let catalog = self.refreshed().await?;
+        let catalog = self.refresh_catalog().await?;
         catalog
             .table_named(name)
             .cloned()
@@ -80,7 +80,7 @@ impl Core {
         if let Some(route) = self.catalog().route(region) {
             return Ok(route.clone());
         }
-        let catalog = self.refreshed().await?;
+        let catalog = self.refresh_catalog().await?;
         catalog.route(region).cloned().ok_or(ClientError::RegionNotFound(region))
     }
 
@@ -92,7 +92,7 @@ impl Core {
         search: &mut Search,
         timeout: Duration,
         call: impl FnOnce(Channel) -> F,
-    ) -> Result<T, Miss>
+    ) -> Result<T, FailedAttempt>
     where
         F: Future<Output = Result<Response<T>, Status>>,
     {
@@ -114,7 +114,7 @@ impl Core {
             result = self.router.attempt_at(address, search, timeout, call) => result,
             Some(successor) = succeeded => {
                 self.router.leaders.learn(group, &successor);
-                Err(Miss {
+                Err(FailedAttempt {
                     refusal: Refusal::new(
                         Reason::Unavailable,
                         format!("{asked} has not answered, and {successor} leads now"),
@@ -153,21 +153,21 @@ impl Core {
                 Ok(answer) => return Ok(answer),
                 Err(miss) => miss,
             };
-            attempts.note(&miss);
+            attempts.record(&miss);
             anyone_answered |= !miss.silent || miss.effect == Effect::Unknown;
             if let Some(address) = &search.asked {
                 tried.insert(address.clone(), miss.refusal.message.clone());
             }
             let wait = self.router.wait(&mut search, &miss);
-            let done = match miss.advice() {
-                Advice::Repeat | Advice::FindLeader => limits.exhausted(attempts.made(), wait),
-                Advice::RepeatFew => {
+            let done = match miss.retry_action() {
+                RetryAction::Repeat | RetryAction::FindLeader => limits.exhausted(attempts.made(), wait),
+                RetryAction::RepeatFew => {
                     attempts.too_many_faults() || limits.exhausted(attempts.made(), wait)
                 }
                 // Calls to a group are not routed by key: whoever makes them looks again.
-                Advice::RefreshCatalog | Advice::NewProducer | Advice::GiveUp => true,
+                RetryAction::RefreshCatalog | RetryAction::NewProducer | RetryAction::Stop => true,
             };
-            let in_doubt = repeat == Repeat::UnlessInDoubt && attempts.any_unknown();
+            let in_doubt = repeat == Repeat::UnlessUnknown && attempts.any_unknown();
             if !done && !in_doubt {
                 tracing::debug!(what, attempt = attempts.made(), cause = %miss.refusal, "repeating a call");
                 tokio::time::sleep(wait).await;
@@ -175,15 +175,15 @@ impl Core {
             }
             let (what, cause) = (what.to_owned(), Box::new(miss.refusal.clone()));
             let (made, elapsed) = (attempts.made(), limits.elapsed());
-            return Err(match (miss.advice(), attempts.verdict()) {
+            return Err(match (miss.retry_action(), attempts.outcome()) {
                 _ if group == GroupId::META && !anyone_answered => {
                     ClientError::NoMetaReachable { tried: tried.into_iter().collect() }
                 }
-                (_, Verdict::Unknown) if repeat != Repeat::Read => {
+                (_, WriteOutcome::Unknown) if repeat != Repeat::Read => {
                     ClientError::OutcomeUnknown { what, attempts: made, elapsed, cause }
                 }
-                (Advice::Repeat | Advice::FindLeader | Advice::RepeatFew, _) => {
-                    ClientError::GaveUp { what, attempts: made, elapsed, cause }
+                (RetryAction::Repeat | RetryAction::FindLeader | RetryAction::RepeatFew, _) => {
+                    ClientError::RetriesExhausted { what, attempts: made, elapsed, cause }
                 }
                 _ => ClientError::Refused { what, refusal: cause },
             });

@@ -34,7 +34,7 @@ pub enum ClientError {
     },
     /// The operation kept being turned away until its deadline. Nothing was changed.
     #[error("{what}: gave up after {attempts} attempts in {elapsed:?}: {cause}")]
-    GaveUp {
+    RetriesExhausted {
         /// What was attempted on what.
         what: String,
         /// Attempts made.
@@ -46,7 +46,7 @@ pub enum ClientError {
     },
     /// It was still under way at its deadline. Nothing was changed.
     #[error("{what}: not done within {limit:?}: give it more time (--timeout)")]
-    TookTooLong {
+    TimedOut {
         /// What was attempted on what.
         what: String,
         /// The time that it was given.
@@ -193,14 +193,14 @@ impl ClientError {
     pub fn refusal(&self) -> Option<&Refusal> {
         match self {
             Self::Refused { refusal, .. } => Some(refusal),
-            Self::GaveUp { cause, .. }
+            Self::RetriesExhausted { cause, .. }
             | Self::OutcomeUnknown { cause, .. }
             | Self::Failed { cause, .. }
             | Self::Unknown { cause, .. }
             | Self::Partial { cause, .. }
             | Self::ScanInterrupted { cause, .. } => Some(cause),
             Self::NoMetaReachable { .. }
-            | Self::TookTooLong { .. }
+            | Self::TimedOut { .. }
             | Self::TableNotFound(_)
             | Self::ColumnNotFound { .. }
             | Self::NoRoute(_)
@@ -226,8 +226,8 @@ impl ClientError {
             Self::Closed(_) => true,
             Self::NoMetaReachable { .. }
             | Self::Refused { .. }
-            | Self::GaveUp { .. }
-            | Self::TookTooLong { .. }
+            | Self::RetriesExhausted { .. }
+            | Self::TimedOut { .. }
             | Self::Failed { .. }
             | Self::TableNotFound(_)
             | Self::ColumnNotFound { .. }

@@ -57,7 +57,7 @@ pub struct ClientOptions {
     /// Most attempts of one operation; a second bound beside the deadline.
     pub max_attempts: u32,
     /// How long [`crate::Client::connect`] keeps trying while not one address can be reached.
-    pub connect_patience: Duration,
+    pub connect_deadline: Duration,
     /// Longest wait for a TCP connection.
     pub connect_timeout: Duration,
     /// Longest wait for the next message of a scan.
@@ -79,7 +79,7 @@ impl Default for ClientOptions {
             deadline: Duration::from_secs(60),
             attempt_timeout: Duration::from_secs(7),
             max_attempts: 1_000,
-            connect_patience: Duration::from_secs(2),
+            connect_deadline: Duration::from_secs(2),
             connect_timeout: Duration::from_secs(2),
             scan_idle_timeout: Duration::from_secs(30),
             backoff: Backoff { first: Duration::from_millis(10), cap: Duration::from_millis(250) },
@@ -110,6 +110,6 @@ pub struct WriterOptions {
 
 impl Default for WriterOptions {
     fn default() -> Self {
-        Self { producers: 4, queue_batches: 4, max_write_rows: 65_536, max_write_bytes: 8 << 20 }
+        Self { lanes: 4, queue_batches: 4, max_write_rows: 65_536, max_write_bytes: 8 << 20 }
     }
 }

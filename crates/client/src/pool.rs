@@ -11,7 +11,7 @@ use tonic::transport::{Channel, Endpoint};
 use tonic::{ConnectError, Response, Status};
 
 use crate::options::ClientOptions;
-use crate::outcome::Miss;
+use crate::outcome::FailedAttempt;
 
 /// More addresses than any cluster has; a bound against hints gone wild.
 const MAX_CHANNELS: usize = 1_024;
@@ -32,12 +32,12 @@ impl Pool {
     ///
     /// # Errors
     /// The address is not host:port.
-    pub(crate) fn channel(&self, address: &str) -> Result<Channel, Miss> {
+    pub(crate) fn channel(&self, address: &str) -> Result<Channel, FailedAttempt> {
         let mut channels = self.channels.lock();
         if let Some(channel) = channels.get(address) {
             return Ok(channel.clone());
         }
-        let endpoint = endpoint(address, self.connect_timeout).map_err(|error| Miss {
+        let endpoint = endpoint(address, self.connect_timeout).map_err(|error| FailedAttempt {
             refusal: Refusal::new(
                 Reason::InvalidArgument,
                 format!("{address:?} is not an address of the form host:port: {error}"),
@@ -70,11 +70,11 @@ fn endpoint(address: &str, connect_timeout: Duration) -> Result<Endpoint, tonic:
 pub(crate) async fn attempt<T>(
     timeout: Duration,
     call: impl Future<Output = Result<Response<T>, Status>>,
-) -> Result<T, Miss> {
+) -> Result<T, FailedAttempt> {
     match tokio::time::timeout(timeout, call).await {
         Ok(Ok(response)) => Ok(response.into_inner()),
-        Ok(Err(status)) => Err(miss_of(&status)),
-        Err(_elapsed) => Err(Miss {
+        Ok(Err(status)) => Err(failed_attempt_of(&status)),
+        Err(_elapsed) => Err(FailedAttempt {
             refusal: Refusal::new(
                 Reason::DeadlineExceeded,
                 format!("no answer within {} ms", timeout.as_millis()),
@@ -86,18 +86,18 @@ pub(crate) async fn attempt<T>(
 }
 
 /// What a failed call means.
-pub(crate) fn miss_of(status: &Status) -> Miss {
+pub(crate) fn failed_attempt_of(status: &Status) -> FailedAttempt {
     let mut refusal = Refusal::from_status(status);
     if never_connected(status) {
         refusal.message = format!("cannot connect: {}", root_cause(status));
-        return Miss { refusal, effect: Effect::None, silent: true };
+        return FailedAttempt { refusal, effect: Effect::None, silent: true };
     }
     // Our servers attach a detail to every error. One without it was made by the transport.
     let silent = status.details().is_empty() && status.source().is_some();
     if silent {
         refusal.message = format!("{}: {}", refusal.message, root_cause(status));
     }
-    Miss { effect: refusal.effect(), refusal, silent }
+    FailedAttempt { effect: refusal.effect(), refusal, silent }
 }
 
 /// Whether the request never left, because there was no connection to send it over.

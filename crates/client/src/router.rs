@@ -13,7 +13,7 @@ use tonic::{Request, Response, Status};
 use crate::catalog::Catalog;
 use crate::leaders::{Leaders, choose};
 use crate::options::ClientOptions;
-use crate::outcome::{Advice, Miss};
+use crate::outcome::{RetryAction, FailedAttempt};
 use crate::pool::{Pool, attempt};
 
 /// Redirects that are followed without a wait between them.
@@ -51,7 +51,7 @@ impl Search {
     }
 
     /// Starts over for another group.
-    pub(crate) fn turn_to(&mut self, group: GroupId) {
+    pub(crate) fn set_group(&mut self, group: GroupId) {
         if self.group != group {
             *self = Self { waits: self.waits, ..Self::new(group) };
         }
@@ -71,7 +71,7 @@ impl Router {
         search: &mut Search,
         timeout: Duration,
         call: impl FnOnce(Channel) -> F,
-    ) -> Result<T, Miss>
+    ) -> Result<T, FailedAttempt>
     where
         F: Future<Output = Result<Response<T>, Status>>,
     {
@@ -83,8 +83,8 @@ impl Router {
     ///
     /// # Errors
     /// No node is known.
-    pub(crate) fn aim(&self, catalog: Option<&Catalog>, search: &Search) -> Result<String, Miss> {
-        self.choose(catalog, search).ok_or_else(|| Miss {
+    pub(crate) fn aim(&self, catalog: Option<&Catalog>, search: &Search) -> Result<String, FailedAttempt> {
+        self.choose(catalog, search).ok_or_else(|| FailedAttempt {
             refusal: Refusal::new(
                 Reason::Unavailable,
                 format!("no node is known that serves group {}", search.group),
@@ -101,7 +101,7 @@ impl Router {
         search: &mut Search,
         timeout: Duration,
         call: impl FnOnce(Channel) -> F,
-    ) -> Result<T, Miss>
+    ) -> Result<T, FailedAttempt>
     where
         F: Future<Output = Result<Response<T>, Status>>,
     {
@@ -136,8 +136,8 @@ impl Router {
         choose(hint.as_deref(), leader, &replicas, search.failed.as_deref(), search.turn)
     }
 
-    fn learn_from(&self, miss: &Miss, search: &mut Search, address: String) {
-        if miss.advice() != Advice::FindLeader {
+    fn learn_from(&self, miss: &FailedAttempt, search: &mut Search, address: String) {
+        if miss.retry_action() != RetryAction::FindLeader {
             return;
         }
         self.leaders.forget(search.group, &address);
@@ -154,8 +154,8 @@ impl Router {
     }
 
     /// How long to wait after `miss`; nothing after a redirect, unless it goes in circles.
-    pub(crate) fn wait(&self, search: &mut Search, miss: &Miss) -> Duration {
-        let redirected = miss.advice() == Advice::FindLeader
+    pub(crate) fn wait(&self, search: &mut Search, miss: &FailedAttempt) -> Duration {
+        let redirected = miss.retry_action() == RetryAction::FindLeader
             && (1..=QUICK_REDIRECTS).contains(&search.redirects);
         if redirected {
             return Duration::ZERO;

@@ -18,7 +18,7 @@ async fn every_address_that_was_tried_is_named() {
     let cluster = FakeCluster::start(&[], 1).await;
     let mut options = cluster.options();
     options.meta = vec![closed_address(), closed_address()];
-    options.connect_patience = Duration::from_millis(100);
+    options.connect_deadline = Duration::from_millis(100);
     let expected = options.meta.clone();
     let error = Client::connect(options).await.unwrap_err();
     let ClientError::NoMetaReachable { tried } = &error else { panic!("{error}") };
@@ -33,7 +33,7 @@ async fn no_address_is_an_error_of_its_own() {
     let cluster = FakeCluster::start(&[], 1).await;
     let mut options = cluster.options();
     options.meta.clear();
-    options.connect_patience = Duration::from_millis(20);
+    options.connect_deadline = Duration::from_millis(20);
     let error = Client::connect(options).await.unwrap_err();
     assert!(error.to_string().contains("no address was given"), "{error}");
 }
@@ -119,6 +119,6 @@ async fn another_cluster_at_the_same_address_is_an_error() {
         state.catalog.cluster_id = "018f3c1e-0000-7000-8000-000000000002".into();
         state.catalog.revision += 1;
     });
-    let error = client.core.refreshed().await.unwrap_err();
+    let error = client.core.refresh_catalog().await.unwrap_err();
     assert!(matches!(error, ClientError::OtherCluster { .. }), "{error}");
 }

@@ -87,7 +87,7 @@ async fn a_change_given_up_in_doubt_may_still_be_done() {
         assert!(matches!(error, ClientError::OutcomeUnknown { .. }), "{change}: {error}");
         answers(&cluster, &[Reason::NotLeader; 3]);
         let error = make(&client, change).await.unwrap_err();
-        assert!(matches!(error, ClientError::GaveUp { .. }), "{change}: {error}");
+        assert!(matches!(error, ClientError::RetriesExhausted { .. }), "{change}: {error}");
     }
 }
 
@@ -102,6 +102,6 @@ async fn a_read_is_never_in_doubt() {
     assert!(matches!(error, ClientError::Refused { .. }), "{error}");
     answers(&cluster, &[Reason::DeadlineExceeded; 3]);
     let error = client.hooks().await.unwrap_err();
-    assert!(matches!(error, ClientError::GaveUp { .. }), "{error}");
+    assert!(matches!(error, ClientError::RetriesExhausted { .. }), "{error}");
     assert!(!error.maybe_done());
 }
