@@ -20,7 +20,7 @@ use crate::client::Client;
 use crate::core::Repeat;
 use crate::error::ClientError;
 use crate::router::timed;
-use crate::write::{Piece, PieceLimits, check, run_blocking, prepare};
+use crate::write::{Piece, PieceLimits, check, prepare, run_blocking};
 
 /// Rows and bytes of one file, before they are packed.
 const LIMITS: PieceLimits = PieceLimits { rows: 1_000_000, bytes: 24 << 20 };

@@ -119,7 +119,12 @@ impl Client {
 }
 
 impl Compactions {
-    fn take<T>(&mut self, node: NodeId, answer: Result<T, FailedAttempt>, add: impl FnOnce(&mut Self, T)) {
+    fn take<T>(
+        &mut self,
+        node: NodeId,
+        answer: Result<T, FailedAttempt>,
+        add: impl FnOnce(&mut Self, T),
+    ) {
         match answer {
             Ok(jobs) => add(self, jobs),
             Err(miss) => self.silent.push((node, miss.refusal.message)),
@@ -144,7 +149,10 @@ fn left_over(node: NodeId, job: remote::RunningCompaction) -> v1::CompactionInfo
 }
 
 /// Whether a node had the job. Of those that did not answer, the first is noted.
-fn settled<T>(answer: Result<T, FailedAttempt>, unheard: &mut Option<Refusal>) -> Result<bool, ClientError> {
+fn settled<T>(
+    answer: Result<T, FailedAttempt>,
+    unheard: &mut Option<Refusal>,
+) -> Result<bool, ClientError> {
     match answer {
         Ok(_) => Ok(true),
         Err(miss) if miss.refusal.reason == Reason::JobNotFound => Ok(false),

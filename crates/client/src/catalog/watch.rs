@@ -113,7 +113,11 @@ impl Watcher {
     }
 
     /// Takes over what the stream brings until it breaks.
-    async fn follow(&self, mut stream: Streaming<v1::WatchEvent>, failures: &mut u32) -> FailedAttempt {
+    async fn follow(
+        &self,
+        mut stream: Streaming<v1::WatchEvent>,
+        failures: &mut u32,
+    ) -> FailedAttempt {
         let mut search = Search::new(GroupId::META);
         loop {
             let event = tokio::select! {
@@ -223,5 +227,9 @@ impl Watcher {
 }
 
 fn broken(why: &str) -> FailedAttempt {
-    FailedAttempt { refusal: Refusal::new(Reason::Unavailable, why), effect: Effect::None, silent: true }
+    FailedAttempt {
+        refusal: Refusal::new(Reason::Unavailable, why),
+        effect: Effect::None,
+        silent: true,
+    }
 }

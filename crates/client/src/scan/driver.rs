@@ -16,7 +16,7 @@ use crate::catalog::Catalog;
 use crate::client::{Client, projection};
 use crate::core::Core;
 use crate::error::ClientError;
-use crate::outcome::{RetryAction, Attempts, FailedAttempt};
+use crate::outcome::{Attempts, FailedAttempt, RetryAction};
 use crate::router::Limits;
 
 /// Batches that wait for the reader.
@@ -196,7 +196,11 @@ impl Scan {
                 let elapsed = self.limits.elapsed();
                 return Err(ClientError::RetriesExhausted { what, attempts: made, elapsed, cause });
             }
-            RetryAction::Repeat | RetryAction::RepeatFew | RetryAction::FindLeader | RetryAction::RefreshCatalog => {}
+            RetryAction::Repeat
+            | RetryAction::RepeatIfAsked
+            | RetryAction::RepeatFew
+            | RetryAction::FindLeader
+            | RetryAction::RefreshCatalog => {}
         }
         if self.limits.exhausted(made, wait) {
             let elapsed = self.limits.elapsed();

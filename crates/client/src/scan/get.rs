@@ -43,7 +43,9 @@ impl Client {
                 Err(error) => error,
             };
             let moved = match &error {
-                ClientError::Refused { refusal, .. } => retry_action(refusal) == RetryAction::RefreshCatalog,
+                ClientError::Refused { refusal, .. } => {
+                    retry_action(refusal) == RetryAction::RefreshCatalog
+                }
                 ClientError::NoRoute(_) => true,
                 _ => false,
             };

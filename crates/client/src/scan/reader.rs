@@ -9,7 +9,7 @@ use tokio_util::task::AbortOnDropHandle;
 
 use super::region::{Ask, ReadError, Received, RegionRows, Share};
 use crate::core::Core;
-use crate::outcome::{RetryAction, Attempts, FailedAttempt};
+use crate::outcome::{Attempts, FailedAttempt, RetryAction};
 use crate::router::{Limits, Search};
 
 /// Messages that are fetched ahead.
@@ -87,7 +87,10 @@ async fn first(core: &Core, ask: &Ask, share: &Share) -> Result<(RegionRows, Rec
             RetryAction::RepeatFew if attempts.too_many_faults() => {
                 return Err(ReadError::Missed(miss));
             }
-            RetryAction::Repeat | RetryAction::RepeatFew | RetryAction::FindLeader => {
+            RetryAction::Repeat
+            | RetryAction::RepeatIfAsked
+            | RetryAction::RepeatFew
+            | RetryAction::FindLeader => {
                 if limits.exhausted(attempts.made(), wait) {
                     return Err(ReadError::Missed(miss));
                 }
