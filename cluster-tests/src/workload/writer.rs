@@ -25,8 +25,8 @@ impl Writer {
             HarnessError::violated(format!("writer {number} cannot start: {error}"))
         };
         let client = Client::connect(options).await.map_err(explain)?;
-        // One producer has one write in flight, so that each write has its own outcome.
-        let options = WriterOptions { producers: 1, queue_batches: 1, ..WriterOptions::default() };
+        // One lane: one write in flight, so that the outcome of each is its own.
+        let options = WriterOptions { lanes: 1, queue_batches: 1, ..WriterOptions::default() };
         let table = client.writer(table, options).await.map_err(explain)?;
         Ok(Self { number, table })
     }

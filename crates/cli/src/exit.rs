@@ -218,12 +218,12 @@ fn exit_of_client(error: &ClientError) -> Exit {
     match error {
         ClientError::NoMetaReachable { .. }
         | ClientError::NoRoute(_)
-        | ClientError::TookTooLong { .. } => Exit::Unavailable,
+        | ClientError::TimedOut { .. } => Exit::Unavailable,
         // The last RPC error concerns one attempt. A script must not conclude from it that a change
         // with unknown outcome was not made.
         ClientError::OutcomeUnknown { .. } | ClientError::Unknown { .. } => Exit::Unavailable,
         ClientError::Refused { refusal, .. } => exit_of(refusal.reason),
-        ClientError::GaveUp { cause, .. }
+        ClientError::RetriesExhausted { cause, .. }
         | ClientError::Failed { cause, .. }
         | ClientError::Partial { cause, .. }
         | ClientError::ScanInterrupted { cause, .. } => exit_of(cause.reason),

@@ -20,7 +20,7 @@ use crate::client::Client;
 use crate::core::Repeat;
 use crate::error::ClientError;
 use crate::router::timed;
-use crate::write::{Piece, PieceLimits, check, off_the_runtime, prepare};
+use crate::write::{Piece, PieceLimits, check, prepare, run_blocking};
 
 /// Rows and bytes of one file, before they are packed.
 const LIMITS: PieceLimits = PieceLimits { rows: 1_000_000, bytes: 24 << 20 };
@@ -80,7 +80,7 @@ impl Client {
         let request_id = self.options().ids.next();
         self.begin_load(request_id, table).await?;
         // As it is while it takes no other change.
-        self.core.refreshed().await?;
+        self.core.refresh_catalog().await?;
         let (client, name) = (self.clone(), table.to_owned());
         let alive = tokio::spawn(async move {
             loop {
@@ -128,12 +128,12 @@ impl BulkLoader {
     ///
     /// # Errors
     /// [`ClientError::BadInput`]: the columns are not the table's; [`ClientError::Refused`] and
-    /// [`ClientError::GaveUp`]: some regions may have taken their part over, and a direct load shows
+    /// [`ClientError::RetriesExhausted`]: some regions may have taken their part over, and a direct load shows
     /// it; [`ClientError::OutcomeUnknown`]: so may the one that was asked last.
     pub async fn write(&self, batch: RecordBatch) -> Result<Loaded, ClientError> {
         check(&self.table, RowOp::Put, &batch)?;
         let (table, catalog) = (self.table.clone(), self.client.catalog());
-        let pieces = off_the_runtime(batch.num_rows() as u64, move || {
+        let pieces = run_blocking(batch.num_rows() as u64, move || {
             let codec = &table.codec;
             let mut sorted = codec.sorted(&batch)?;
             if table.options.write_mode == WriteMode::Upsert {

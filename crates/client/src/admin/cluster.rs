@@ -94,7 +94,7 @@ impl Client {
         let router = &self.core.router;
         let answer = self
             .core
-            .call(GroupId::META, &what, Repeat::UnlessInDoubt, CHANGE, |channel, timeout| {
+            .call(GroupId::META, &what, Repeat::UnlessUnknown, CHANGE, |channel, timeout| {
                 let (mut client, request) = (router.admin(channel), request.clone());
                 async move { client.change_meta_member(timed(request, timeout)).await }
             })
@@ -163,12 +163,12 @@ impl Client {
         if let Some(node) = self.catalog().node(node) {
             return Ok(node.address.clone());
         }
-        let catalog = self.core.refreshed().await?;
+        let catalog = self.core.refresh_catalog().await?;
         catalog.node(node).map(|node| node.address.clone()).ok_or(ClientError::NodeNotFound(node))
     }
 }
 
 /// One attempt at one node; setting the same filter again does no harm, so doubt is not told apart.
-fn refused(what: &str, miss: crate::outcome::Miss) -> ClientError {
+fn refused(what: &str, miss: crate::outcome::FailedAttempt) -> ClientError {
     ClientError::Refused { what: what.to_owned(), refusal: Box::new(miss.refusal) }
 }

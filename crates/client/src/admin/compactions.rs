@@ -11,7 +11,7 @@ use tidewater_proto::v1::{self, CallHeader, NodeRole, Reason};
 
 use crate::client::Client;
 use crate::error::ClientError;
-use crate::outcome::Miss;
+use crate::outcome::FailedAttempt;
 use crate::pool::attempt;
 use crate::router::timed;
 
@@ -32,7 +32,7 @@ impl Client {
     /// # Errors
     /// The catalog cannot be read.
     pub async fn list_compactions(&self) -> Result<Compactions, ClientError> {
-        let catalog = self.core.refreshed().await?;
+        let catalog = self.core.refresh_catalog().await?;
         let router = &self.core.router;
         let owners =
             catalog.addresses(NodeRole::Data).into_iter().map(|(node, address)| async move {
@@ -75,7 +75,7 @@ impl Client {
     /// [`ClientError::Refused`] with `JobNotFound`; with another reason when a node that may have it
     /// did not answer.
     pub async fn cancel_compaction(&self, job_id: &str) -> Result<(), ClientError> {
-        let catalog = self.core.refreshed().await?;
+        let catalog = self.core.refresh_catalog().await?;
         let router = &self.core.router;
         let mut unheard = None;
         for (_, address) in catalog.addresses(NodeRole::Data) {
@@ -119,7 +119,12 @@ impl Client {
 }
 
 impl Compactions {
-    fn take<T>(&mut self, node: NodeId, answer: Result<T, Miss>, add: impl FnOnce(&mut Self, T)) {
+    fn take<T>(
+        &mut self,
+        node: NodeId,
+        answer: Result<T, FailedAttempt>,
+        add: impl FnOnce(&mut Self, T),
+    ) {
         match answer {
             Ok(jobs) => add(self, jobs),
             Err(miss) => self.silent.push((node, miss.refusal.message)),
@@ -144,7 +149,10 @@ fn left_over(node: NodeId, job: remote::RunningCompaction) -> v1::CompactionInfo
 }
 
 /// Whether a node had the job. Of those that did not answer, the first is noted.
-fn settled<T>(answer: Result<T, Miss>, unheard: &mut Option<Refusal>) -> Result<bool, ClientError> {
+fn settled<T>(
+    answer: Result<T, FailedAttempt>,
+    unheard: &mut Option<Refusal>,
+) -> Result<bool, ClientError> {
     match answer {
         Ok(_) => Ok(true),
         Err(miss) if miss.refusal.reason == Reason::JobNotFound => Ok(false),
@@ -166,9 +174,9 @@ mod tests {
     use super::*;
     use tidewater_common::refusal::Effect;
 
-    fn miss(reason: Reason) -> Result<(), Miss> {
+    fn miss(reason: Reason) -> Result<(), FailedAttempt> {
         let refusal = Refusal::new(reason, "x");
-        Err(Miss { refusal, effect: Effect::None, silent: false })
+        Err(FailedAttempt { refusal, effect: Effect::None, silent: false })
     }
 
     #[test]

@@ -15,7 +15,7 @@ use tonic::{Request, Response, Status};
 use crate::client::Client;
 use crate::core::Repeat;
 use crate::error::ClientError;
-use crate::outcome::{Advice, advice};
+use crate::outcome::{RetryAction, retry_action};
 use crate::pool::attempt;
 use crate::router::timed;
 
@@ -58,7 +58,7 @@ impl Client {
         &self,
         filter: RegionFilter,
     ) -> Result<(Vec<v1::RegionInfo>, Vec<(NodeId, String)>), ClientError> {
-        let nodes = self.core.refreshed().await?.addresses(NodeRole::Data);
+        let nodes = self.core.refresh_catalog().await?.addresses(NodeRole::Data);
         let timeout = Duration::from_secs(if filter.with_digest { 60 } else { 10 });
         let answers = join_all(nodes.into_iter().map(|(node, address)| {
             let request = v1::ListRegionsRequest {
@@ -92,7 +92,7 @@ impl Client {
     /// Flushes a region; returns when the flush is committed.
     ///
     /// # Errors
-    /// [`ClientError::RegionNotFound`]; [`ClientError::GaveUp`] while the object store is down.
+    /// [`ClientError::RegionNotFound`]; [`ClientError::RetriesExhausted`] while the object store is down.
     pub async fn flush_region(
         &self,
         region: RegionId,
@@ -169,7 +169,7 @@ impl Client {
     /// [`ClientError::TableNotFound`]; what happened to each region is in the list.
     pub async fn flush_table(&self, table: &str) -> Result<Vec<TableFlush>, ClientError> {
         let table = self.table(table).await?;
-        let catalog = self.core.refreshed().await?;
+        let catalog = self.core.refresh_catalog().await?;
         let routes: Vec<_> = catalog.routes_in(table.id, &KeyRange::whole()).cloned().collect();
         let groups: BTreeSet<GroupId> = routes.iter().map(|route| route.group).collect();
         let by_group = join_all(groups.into_iter().map(|group| {
@@ -252,14 +252,14 @@ impl Client {
             let Err(ClientError::Refused { refusal, .. }) = &result else { return result };
             // Under another schema, the same request will not do.
             let outdated = refusal.reason == Reason::SchemaVersionStale;
-            let elsewhere = advice(refusal) == Advice::RefreshCatalog && !outdated;
+            let elsewhere = retry_action(refusal) == RetryAction::RefreshCatalog && !outdated;
             if !elsewhere || Instant::now() >= until {
                 return result;
             }
             misses = misses.saturating_add(1);
             let options = self.options();
             tokio::time::sleep(options.backoff.wait(misses, None, options.ids.bits())).await;
-            self.core.refreshed().await?;
+            self.core.refresh_catalog().await?;
         }
     }
 }

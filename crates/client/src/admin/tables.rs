@@ -131,7 +131,7 @@ impl Client {
             })
             .await?;
         // So that the caller's next step finds the table.
-        self.core.refreshed().await?;
+        self.core.refresh_catalog().await?;
         Ok(answer.table.unwrap_or_default())
     }
 
@@ -157,7 +157,7 @@ impl Client {
                 async move { client.clone_table(timed(request, timeout)).await }
             })
             .await?;
-        self.core.refreshed().await?;
+        self.core.refresh_catalog().await?;
         Ok(answer.table.unwrap_or_default())
     }
 
@@ -185,7 +185,7 @@ impl Client {
                 async move { client.alter_table(timed(request, timeout)).await }
             })
             .await?;
-        self.core.refreshed().await?;
+        self.core.refresh_catalog().await?;
         Ok(answer.table.unwrap_or_default())
     }
 
@@ -229,7 +229,7 @@ impl Client {
                 async move { client.drop_table(timed(request, timeout)).await }
             })
             .await?;
-        self.core.refreshed().await?;
+        self.core.refresh_catalog().await?;
         Ok(TableId(answer.table_id))
     }
 }

@@ -12,8 +12,8 @@ use tonic::Streaming;
 
 use super::{Catalog, CatalogError, Step};
 use crate::core::Core;
-use crate::outcome::Miss;
-use crate::pool::miss_of;
+use crate::outcome::FailedAttempt;
+use crate::pool::failed_attempt_of;
 use crate::router::{Router, Search, timed};
 
 /// A stream that says nothing for so long is taken for dead: the server speaks more often.
@@ -48,7 +48,7 @@ pub(crate) async fn fetch(
     known: Option<&Catalog>,
     search: &mut Search,
     timeout: Duration,
-) -> Result<v1::CatalogSnapshot, Miss> {
+) -> Result<v1::CatalogSnapshot, FailedAttempt> {
     router
         .attempt(known, search, timeout, |channel| {
             let mut client = router.meta(channel);
@@ -97,7 +97,7 @@ impl Watcher {
         }
     }
 
-    async fn open(&self, search: &mut Search) -> Result<Streaming<v1::WatchEvent>, Miss> {
+    async fn open(&self, search: &mut Search) -> Result<Streaming<v1::WatchEvent>, FailedAttempt> {
         let router = &self.core.router;
         let known = self.published.borrow().catalog.clone();
         let request = v1::WatchRequest {
@@ -113,7 +113,11 @@ impl Watcher {
     }
 
     /// Takes over what the stream brings until it breaks.
-    async fn follow(&self, mut stream: Streaming<v1::WatchEvent>, failures: &mut u32) -> Miss {
+    async fn follow(
+        &self,
+        mut stream: Streaming<v1::WatchEvent>,
+        failures: &mut u32,
+    ) -> FailedAttempt {
         let mut search = Search::new(GroupId::META);
         loop {
             let event = tokio::select! {
@@ -126,7 +130,7 @@ impl Watcher {
             let event = match event {
                 Ok(Ok(Some(event))) => event,
                 Ok(Ok(None)) => return broken("the catalog watch was ended by the meta node"),
-                Ok(Err(status)) => return miss_of(&status),
+                Ok(Err(status)) => return failed_attempt_of(&status),
                 Err(_) => return broken("the catalog watch has gone silent"),
             };
             if !self.take_event(event.event, &mut search).await {
@@ -222,6 +226,10 @@ impl Watcher {
     }
 }
 
-fn broken(why: &str) -> Miss {
-    Miss { refusal: Refusal::new(Reason::Unavailable, why), effect: Effect::None, silent: true }
+fn broken(why: &str) -> FailedAttempt {
+    FailedAttempt {
+        refusal: Refusal::new(Reason::Unavailable, why),
+        effect: Effect::None,
+        silent: true,
+    }
 }

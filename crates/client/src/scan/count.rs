@@ -17,7 +17,7 @@ impl Client {
     ///
     /// # Errors
     /// As for a scan, but never cut off half-way: a region is counted again.
-    /// [`ClientError::TookTooLong`] when the whole takes longer than [`ClientOptions::deadline`].
+    /// [`ClientError::TimedOut`] when the whole takes longer than [`ClientOptions::deadline`].
     ///
     /// [`ClientOptions::deadline`]: crate::ClientOptions::deadline
     pub async fn count(&self, spec: ScanSpec) -> Result<u64, ClientError> {
@@ -25,7 +25,7 @@ impl Client {
         // A region says nothing before it has counted all, so only the whole can have a limit.
         tokio::time::timeout(deadline, self.count_all(spec)).await.unwrap_or_else(|_| {
             let what = format!("count of table {table:?}");
-            Err(ClientError::TookTooLong { what, limit: deadline })
+            Err(ClientError::TimedOut { what, limit: deadline })
         })
     }
 

@@ -16,7 +16,7 @@ use crate::catalog::Catalog;
 use crate::client::{Client, projection};
 use crate::core::Core;
 use crate::error::ClientError;
-use crate::outcome::{Advice, Attempts, Miss};
+use crate::outcome::{Attempts, FailedAttempt, RetryAction};
 use crate::router::Limits;
 
 /// Batches that wait for the reader.
@@ -165,9 +165,9 @@ impl Scan {
     }
 
     /// Has the catalog fetched before the next attempt.
-    async fn look_again(&mut self, miss: Miss) -> Result<(), ClientError> {
+    async fn look_again(&mut self, miss: FailedAttempt) -> Result<(), ClientError> {
         self.again(miss).await?;
-        let catalog = self.core.refreshed().await?;
+        let catalog = self.core.refresh_catalog().await?;
         match catalog.table(self.ask.table.id) {
             None => Err(ClientError::TableNotFound(self.ask.table.name.clone())),
             Some(table) if table.schema.version() != self.ask.table.schema.version() => {
@@ -181,26 +181,30 @@ impl Scan {
     }
 
     /// Waits before the next attempt, or gives up.
-    async fn again(&mut self, miss: Miss) -> Result<(), ClientError> {
-        self.attempts.note(&miss);
+    async fn again(&mut self, miss: FailedAttempt) -> Result<(), ClientError> {
+        self.attempts.record(&miss);
         let options = &self.core.router.options;
         let made = self.attempts.made();
         let wait = options.backoff.wait(made, miss.refusal.retry_after, options.ids.bits());
         let what = format!("scan of table {:?}", self.ask.table.name);
         let cause = Box::new(miss.refusal.clone());
-        match miss.advice() {
-            Advice::GiveUp | Advice::NewProducer => {
+        match miss.retry_action() {
+            RetryAction::Stop | RetryAction::NewProducer => {
                 return Err(ClientError::Refused { what, refusal: cause });
             }
-            Advice::RepeatFew if self.attempts.too_many_faults() => {
+            RetryAction::RepeatFew if self.attempts.too_many_faults() => {
                 let elapsed = self.limits.elapsed();
-                return Err(ClientError::GaveUp { what, attempts: made, elapsed, cause });
+                return Err(ClientError::RetriesExhausted { what, attempts: made, elapsed, cause });
             }
-            Advice::Repeat | Advice::RepeatFew | Advice::FindLeader | Advice::RefreshCatalog => {}
+            RetryAction::Repeat
+            | RetryAction::RepeatIfAsked
+            | RetryAction::RepeatFew
+            | RetryAction::FindLeader
+            | RetryAction::RefreshCatalog => {}
         }
         if self.limits.exhausted(made, wait) {
             let elapsed = self.limits.elapsed();
-            return Err(ClientError::GaveUp { what, attempts: made, elapsed, cause });
+            return Err(ClientError::RetriesExhausted { what, attempts: made, elapsed, cause });
         }
         tokio::time::sleep(wait).await;
         Ok(())
@@ -217,8 +221,8 @@ pub(super) fn first_share(catalog: &Catalog, ask: &Ask, range: &KeyRange) -> Opt
     Some(Share { route, range })
 }
 
-fn no_route(ask: &Ask) -> Miss {
-    Miss {
+fn no_route(ask: &Ask) -> FailedAttempt {
+    FailedAttempt {
         refusal: Refusal::new(
             Reason::RegionNotFound,
             format!("table {:?} has no route for some of its keys", ask.table.name),

@@ -9,7 +9,7 @@ use tokio_util::task::AbortOnDropHandle;
 
 use super::region::{Ask, ReadError, Received, RegionRows, Share};
 use crate::core::Core;
-use crate::outcome::{Advice, Attempts, Miss};
+use crate::outcome::{Attempts, FailedAttempt, RetryAction};
 use crate::router::{Limits, Search};
 
 /// Messages that are fetched ahead.
@@ -33,7 +33,7 @@ impl Reader {
     /// What comes next. After [`Received::End`] or an error there is nothing more to ask.
     pub(super) async fn next(&mut self) -> Result<Received, ReadError> {
         self.items.recv().await.unwrap_or_else(|| {
-            Err(ReadError::Missed(Miss {
+            Err(ReadError::Missed(FailedAttempt {
                 refusal: Refusal::new(Reason::Internal, "the reading task ended early"),
                 effect: Effect::None,
                 silent: true,
@@ -79,15 +79,18 @@ async fn first(core: &Core, ask: &Ask, share: &Share) -> Result<(RegionRows, Rec
             Err(miss) => ReadError::Missed(miss),
         };
         let ReadError::Missed(miss) = error else { return Err(error) };
-        attempts.note(&miss);
+        attempts.record(&miss);
         let wait = core.router.wait(&mut search, &miss);
-        match miss.advice() {
-            Advice::RefreshCatalog => return Err(ReadError::Moved(miss)),
-            Advice::GiveUp | Advice::NewProducer => return Err(ReadError::Missed(miss)),
-            Advice::RepeatFew if attempts.too_many_faults() => {
+        match miss.retry_action() {
+            RetryAction::RefreshCatalog => return Err(ReadError::Moved(miss)),
+            RetryAction::Stop | RetryAction::NewProducer => return Err(ReadError::Missed(miss)),
+            RetryAction::RepeatFew if attempts.too_many_faults() => {
                 return Err(ReadError::Missed(miss));
             }
-            Advice::Repeat | Advice::RepeatFew | Advice::FindLeader => {
+            RetryAction::Repeat
+            | RetryAction::RepeatIfAsked
+            | RetryAction::RepeatFew
+            | RetryAction::FindLeader => {
                 if limits.exhausted(attempts.made(), wait) {
                     return Err(ReadError::Missed(miss));
                 }

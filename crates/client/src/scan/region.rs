@@ -15,8 +15,8 @@ use tonic::Streaming;
 use crate::catalog::{Catalog, RouteInfo, TableInfo};
 use crate::core::Core;
 use crate::error::ClientError;
-use crate::outcome::Miss;
-use crate::pool::miss_of;
+use crate::outcome::FailedAttempt;
+use crate::pool::failed_attempt_of;
 use crate::router::{Search, timed};
 
 /// What is asked of every region.
@@ -50,9 +50,9 @@ pub(super) enum Received {
 #[derive(Debug)]
 pub(super) enum ReadError {
     /// The route is out of date; nothing was read.
-    Moved(Miss),
+    Moved(FailedAttempt),
     /// Given up, or cut off after something was read.
-    Missed(Miss),
+    Missed(FailedAttempt),
     /// Not to be tried again.
     Fatal(ClientError),
 }
@@ -73,7 +73,7 @@ impl RegionRows {
         search: &mut Search,
         ask: &Ask,
         share: &Share,
-    ) -> Result<Self, Miss> {
+    ) -> Result<Self, FailedAttempt> {
         let catalog: &Catalog = &core.catalog();
         let options = &core.router.options;
         let request = v1::ScanRequest {
@@ -89,7 +89,7 @@ impl RegionRows {
             count_only: ask.count_only,
             rows_format: v1::RowsFormat::Batch.into(),
         };
-        search.turn_to(share.route.group);
+        search.set_group(share.route.group);
         // The first message may take as long as any other; a count has only one.
         let timeout = if ask.count_only { options.deadline } else { options.scan_idle_timeout };
         let messages = core
@@ -111,7 +111,7 @@ impl RegionRows {
             let message = match tokio::time::timeout(self.idle, self.messages.message()).await {
                 Ok(Ok(Some(message))) => message,
                 Ok(Ok(None)) => return Err(self.cut_off("the stream ended before the last row")),
-                Ok(Err(status)) => return Err(ReadError::Missed(miss_of(&status))),
+                Ok(Err(status)) => return Err(ReadError::Missed(failed_attempt_of(&status))),
                 Err(_) => return Err(self.cut_off("the stream has gone silent")),
             };
             self.done = message.done;
@@ -135,7 +135,7 @@ impl RegionRows {
 
     fn cut_off(&self, why: &str) -> ReadError {
         let message = format!("region {}: {why}", self.region);
-        ReadError::Missed(Miss {
+        ReadError::Missed(FailedAttempt {
             refusal: Refusal::new(Reason::Unavailable, message),
             effect: Effect::None,
             silent: true,
