@@ -4,7 +4,7 @@ use std::path::Path;
 use std::process::Stdio;
 use std::time::Duration;
 
-use tidewater_cluster_tests::cluster::{Cluster, Plan};
+use tidewater_cluster_tests::cluster::{Cluster, ClusterPlan};
 use tidewater_cluster_tests::s3::python;
 use tidewater_cluster_tests::{HarnessError, Result};
 use tokio::io::{AsyncBufReadExt, BufReader, Lines};
@@ -38,7 +38,7 @@ async fn next_line(lines: &mut Lines<BufReader<ChildStdout>>) -> Result<(String,
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn python_client_behaves_as_documented() -> Result<()> {
-    let cluster = Plan::default().nodes(1, 1, 0).start().await?;
+    let cluster = ClusterPlan::default().nodes(1, 1, 0).start().await?;
     let columns = ["--columns", "k int64 not null, v utf8"];
     let create =
         |name| [&["table", "create", name][..], &columns, &["--primary-key", "k"]].concat();

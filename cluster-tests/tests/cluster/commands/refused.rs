@@ -121,7 +121,7 @@ async fn load_of_damaged_file_changes_nothing() -> Result<()> {
         ("none.zip", b"PK\x05\x06".to_vec(), "not a complete zip archive"),
     ];
     let missing = path(&cluster, "missing.csv");
-    each_is_refused(
+    check_rejected(
         &cluster,
         &[
             (&["load", "t", &missing], 3, &["missing.csv", "no such file", "check the path"]),

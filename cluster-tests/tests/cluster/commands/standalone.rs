@@ -38,7 +38,7 @@ impl Standalone {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn standalone_process_keeps_its_rows_across_kills() -> Result<()> {
     let mut standalone = Standalone::start().await?;
-    let out = standalstandalone.node.out().text()?;
+    let out = standalone.node.out().text()?;
     check("stdout has one ready line", out.starts_with("ready role=standalone id=1,"))?;
     let create =
         ["table", "create", "t", "--columns", "id int64, name utf8", "--primary-key", "id"];
