@@ -216,7 +216,7 @@ impl From<Refusal> for Failure {
 }
 
 /// Returns the exit status of a client error.
-pub(crate) fn exit_of_client(error: &ClientError) -> Exit {
+fn exit_of_client(error: &ClientError) -> Exit {
     match error {
         ClientError::NoMetaReachable { .. }
         | ClientError::NoRoute(_)

@@ -7,10 +7,11 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use clap::Args;
 use tidewater_client::{Client, ClientError};
 use tidewater_common::schema::TableSchema;
+use tidewater_proto::v1::Reason;
 
 use super::plan::{Plan, Wanted, plan};
 use super::{Options, blocking};
-use crate::exit::{Exit, Failure, exit_of_client};
+use crate::exit::{Exit, Failure};
 use crate::load::ReadOptions;
 use crate::load::infer::InferOptions;
 use crate::load::infer::scan::infer_all;
@@ -78,8 +79,8 @@ pub(super) async fn run(
         .await
         .map_err(nothing_created)?;
     let created = client.create_table(plan.table).await;
-    created.map_err(|error| match exit_of_client(&error) {
-        Exit::Conflict => exists(&options.name),
+    created.map_err(|error| match error.refusal().map(|refusal| refusal.reason) {
+        Some(Reason::TableExists) => exists(&options.name),
         _ => error.into(),
     })?;
     eprintln!("table {} created", options.name);

@@ -3,7 +3,7 @@
 use tidewater_client::admin::{NewColumn, NewTable};
 use tidewater_common::ids::{ColumnId, SchemaVersion};
 use tidewater_common::schema::{
-    Column as TableColumn, ColumnType, SchemaError, TableSchema, TypeError, WriteMode,
+    Column as TableColumn, ColumnType, SchemaError, TableSchema, TypeError, WriteMode, check_name,
 };
 
 use crate::load::infer::error::InferError;
@@ -55,6 +55,7 @@ pub(crate) struct Plan {
 
 /// Defines the table for the columns of the files.
 pub(crate) fn plan(wanted: &Wanted, columns: &[Column]) -> Result<Plan, PlanError> {
+    check_name("table", &wanted.name)?;
     let names: Vec<&str> = columns.iter().map(|column| column.name.as_str()).collect();
     let check = |option: &'static str, name: &str| {
         let columns = || names.join(", ");

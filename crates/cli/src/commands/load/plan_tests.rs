@@ -126,7 +126,8 @@ fn invalid_definition_is_rejected_before_creation() {
         (wanted(&["price"]), "price\n1.5\n", "\"price\" of type float64"),
         (wanted(&["id", "id"]), TEXT, "named twice"),
         (Wanted { time_column, ..wanted(&["id"]) }, TEXT, "time column"),
-        (wanted(&["id"]), "id,\n1,2\n", "name \"\" is empty"),
+        (wanted(&["id"]), "id,\n1,2\n", "column name \"\" is empty"),
+        (Wanted { name: String::new(), ..wanted(&["id"]) }, TEXT, "table name \"\" is empty"),
     ] {
         let error = plan_text(&wanted, text).unwrap_err();
         assert!(matches!(error, PlanError::Schema(_)), "{error}");

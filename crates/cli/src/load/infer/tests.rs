@@ -1,9 +1,9 @@
 use std::io::Write;
 use std::path::PathBuf;
 
+use ::parquet::arrow::ArrowWriter;
 use arrow::array::{ArrayRef, Int32Array, LargeStringArray, ListArray, RecordBatch};
 use arrow::datatypes::{DataType, Field, Int64Type, Schema};
-use parquet::arrow::ArrowWriter;
 
 use super::super::input::inspect;
 use super::scan::infer_all;

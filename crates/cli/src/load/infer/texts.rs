@@ -166,8 +166,7 @@ fn time_kind(text: &str) -> Option<Kind> {
     };
     let digits = fraction.iter().take_while(|byte| byte.is_ascii_digit()).count();
     let offset = if digits == 0 { rest } else { fraction.get(digits..)? };
-    let has_offset = matches!(offset, [b'Z' | b'z'] | [b'+' | b'-', _, _, b':', _, _])
-        && text.is_char_boundary(16);
+    let has_offset = matches!(offset, [b'Z' | b'z'] | [b'+' | b'-', _, _, b':', _, _]);
     if !has_offset || text.as_bytes().get(16) != Some(&b':') {
         return None;
     }
