@@ -98,11 +98,24 @@ fn truncate(text: String) -> String {
 /// # Errors
 /// If the command cannot be started or takes longer than four minutes.
 pub async fn run(binary: &Path, args: &[&str], env: &[(String, String)]) -> Result<CommandOutput> {
+    run_with_stdin(binary, args, env, Stdio::null()).await
+}
+
+/// Runs `binary args` with this stdin.
+///
+/// # Errors
+/// If the command cannot be started or takes longer than four minutes.
+pub async fn run_with_stdin(
+    binary: &Path,
+    args: &[&str],
+    env: &[(String, String)],
+    stdin: Stdio,
+) -> Result<CommandOutput> {
     let command = args.join(" ");
     let child = Command::new(binary)
         .args(args)
         .envs(env.iter().map(|(k, v)| (k, v)))
-        .stdin(Stdio::null())
+        .stdin(stdin)
         .stdout(Stdio::piped())
         .stderr(Stdio::piped())
         .kill_on_drop(true)

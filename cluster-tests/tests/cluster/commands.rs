@@ -3,7 +3,7 @@
 mod operators;
 mod refused;
 mod rows;
-mod standalone;
+pub(crate) mod standalone;
 mod tables;
 
 use serde_json::Value;
@@ -39,7 +39,11 @@ fn check_fields(value: &Value, fields: &[&str]) -> Result<()> {
 }
 
 /// Verifies that two values are equal.
-fn check_equal<T: PartialEq + std::fmt::Debug>(what: &str, found: T, expected: T) -> Result<()> {
+pub(crate) fn check_equal<T: PartialEq + std::fmt::Debug>(
+    what: &str,
+    found: T,
+    expected: T,
+) -> Result<()> {
     if found == expected {
         Ok(())
     } else {
@@ -51,12 +55,12 @@ fn check_equal<T: PartialEq + std::fmt::Debug>(what: &str, found: T, expected: T
 }
 
 /// Verifies a condition.
-fn check(condition: &str, is_true: bool) -> Result<()> {
+pub(crate) fn check(condition: &str, is_true: bool) -> Result<()> {
     if is_true { Ok(()) } else { Err(HarnessError::violated(condition)) }
 }
 
 /// Writes a file to the cluster's directory; returns its path.
-fn file(cluster: &Cluster, name: &str, bytes: impl AsRef<[u8]>) -> Result<String> {
+pub(crate) fn file(cluster: &Cluster, name: &str, bytes: impl AsRef<[u8]>) -> Result<String> {
     let path = cluster.directory().join(name);
     std::fs::write(&path, bytes).map_err(HarnessError::io(format!("write {name}")))?;
     Ok(path.display().to_string())

@@ -21,6 +21,7 @@ mod garbage;
 mod growth;
 mod hooks;
 mod kill;
+mod load_create;
 mod lost_nodes;
 mod memory;
 mod nycflights;

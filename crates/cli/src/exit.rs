@@ -1,5 +1,7 @@
 //! Exit of the command: an error message for people, an exit status for scripts.
 
+mod create;
+
 use std::fmt;
 use std::io;
 use std::process::ExitCode;
@@ -264,6 +266,8 @@ impl From<LoadError> for Failure {
             | LoadError::DuplicateColumn { .. }
             | LoadError::HeaderNotUtf8 { .. }
             | LoadError::RecordTooLong { .. }
+            | LoadError::UnclosedQuote { .. }
+            | LoadError::Dialect { .. }
             | LoadError::BadZip { .. }
             | LoadError::EmptyZip { .. }
             | LoadError::UnsupportedMember { .. }

@@ -8,14 +8,15 @@ use tidewater_cluster_tests::{Result, wait};
 use super::{check, check_equal, file, path};
 use crate::support::SETTLED_WITHIN;
 
-struct Standalone {
-    cluster: Cluster,
-    node: Node,
-    address: String,
+/// Process with all roles.
+pub(crate) struct Standalone {
+    pub(crate) cluster: Cluster,
+    pub(crate) node: Node,
+    pub(crate) address: String,
 }
 
 impl Standalone {
-    async fn start() -> Result<Self> {
+    pub(crate) async fn start() -> Result<Self> {
         let cluster = ClusterPlan::default().nodes(1, 0, 0).prepare().await?;
         let address = cluster.spare_address()?.to_string();
         let dir = path(&cluster, "standalone");
@@ -26,7 +27,7 @@ impl Standalone {
         Ok(Self { cluster, node, address })
     }
 
-    async fn run(&self, args: &[&str]) -> Result<CommandOutput> {
+    pub(crate) async fn run(&self, args: &[&str]) -> Result<CommandOutput> {
         self.cluster.run_bare(&[args, &["--meta", &self.address]].concat()).await
     }
 
