@@ -55,7 +55,7 @@ fn comparable(line: &str) -> String {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn readme_tour_prints_what_the_page_shows() -> Result<()> {
+async fn readme_tour_prints_the_output_of_the_page() -> Result<()> {
     let steps = tour()?;
     let directory = tempfile::tempdir().map_err(HarnessError::io("create a directory"))?;
     let data = project().join("scripts");
