@@ -18,7 +18,7 @@ pub const METRICS: &[Metric] = &[
     Metric::counter("tidewater_writes_total", MetricUnit::Count)
         .describe("Writes in the log entries that have ended."),
     Metric::counter("tidewater_write_bytes_total", MetricUnit::Bytes)
-        .describe("Encoded rows of those writes."),
+        .describe("Encoded rows in the log entries of writes that have ended."),
     Metric::histogram("tidewater_write_entry_seconds", MetricUnit::Seconds)
         .describe("Time from the proposal of a log entry of writes to its outcome."),
     Metric::counter("tidewater_flushes_total", MetricUnit::Count)
