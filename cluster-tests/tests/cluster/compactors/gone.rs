@@ -1,6 +1,6 @@
 //! Permanent loss of all compactors (M3): data nodes continue to serve and compact locally.
 
-use tidewater_cluster_tests::cluster::{ClusterPlan, LOG_TABLE};
+use tidewater_cluster_tests::cluster::{Cluster, ClusterPlan, LOG_TABLE};
 use tidewater_cluster_tests::metrics::Metrics;
 use tidewater_cluster_tests::workload::{LoadOptions, Workload};
 use tidewater_cluster_tests::{Result, wait};
@@ -24,6 +24,7 @@ async fn data_node_compacts_locally_without_compactors() -> Result<()> {
     cluster.create_log_table().await?;
     let load = Workload::start(&cluster, LoadOptions::default()).await?;
     wait_for_compactors(&cluster).await?;
+    expect_described_metrics(&cluster).await?;
     for compactor in &mut cluster.compactors {
         compactor.kill().await?;
     }
@@ -50,5 +51,18 @@ async fn data_node_compacts_locally_without_compactors() -> Result<()> {
     expect("the data node compacts", jobs >= 3, jobs)?;
     let few = rewritten <= MAX_REWRITES * flushed;
     expect("the number of rewrites is bounded", few, (rewritten, flushed))?;
+    expect_described_metrics(&cluster).await?;
     conclude(cluster, load).await.map(drop)
+}
+
+/// Verifies that every metric of every running node has a HELP line.
+async fn expect_described_metrics(cluster: &Cluster) -> Result<()> {
+    let nodes = cluster.meta.iter().chain(&cluster.data).chain(&cluster.compactors);
+    for node in nodes.filter(|node| node.is_running()) {
+        let metrics = Metrics::fetch(node.spec.listen).await?;
+        expect("the node has metrics", !metrics.is_empty(), &node.spec.name)?;
+        let undescribed = metrics.undescribed();
+        expect("every metric has a HELP line", undescribed.is_empty(), undescribed)?;
+    }
+    Ok(())
 }
