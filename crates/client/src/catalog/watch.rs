@@ -129,7 +129,9 @@ impl Watcher {
                 Ok(Ok(None)) => return broken("the meta node ended the catalog watch"),
                 Ok(Err(status)) => return miss_of(&status),
                 Err(_) => {
-                    return broken(&format!("the catalog watch sent no event for {IDLE_TIMEOUT:?}"));
+                    return broken(&format!(
+                        "the catalog watch sent no event for {IDLE_TIMEOUT:?}"
+                    ));
                 }
             };
             if !self.apply_event(event.event, &mut search).await {
