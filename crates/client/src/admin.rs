@@ -1,5 +1,5 @@
-//! What an operator asks, typed: each call goes where it is answered and is repeated until it is
-//! settled.
+//! Typed administrative calls. Each is routed to the node that serves it, and retried until its outcome is
+//! known or its deadline passes.
 
 mod cluster;
 mod compactions;

@@ -1,5 +1,6 @@
-//! A cluster in the test's own process: one meta service and a few data nodes behind real sockets,
-//! which answer by the rules of the real ones, or as a test tells them to.
+//! In-process cluster for tests: one meta node and a few data nodes behind real sockets.
+//!
+//! The nodes follow the rules of real ones, unless a test scripts their next responses.
 
 mod admin;
 mod data;
@@ -20,7 +21,7 @@ use crate::backoff::Backoff;
 use crate::client::Client;
 use crate::options::ClientOptions;
 
-/// Runs until it is dropped.
+/// A running fake cluster; dropping it stops the cluster.
 pub(crate) struct FakeCluster {
     pub(crate) state: Arc<Mutex<State>>,
     pub(crate) meta: String,
@@ -37,8 +38,8 @@ impl Drop for FakeCluster {
 }
 
 impl FakeCluster {
-    /// One table `t` with an int64 key `id` and a text column `v`; its regions are cut at `bounds`
-    /// and served by group 1, which is led by node 11; `nodes` data nodes from 11 on.
+    /// Starts a cluster with the table `t`, which has an int64 key `id` and a text column `v`. Its regions are
+    /// split at `bounds` and served by group 1 with leader 11. The ids of the `nodes` data nodes start at 11.
     pub(crate) async fn start(bounds: &[i64], nodes: u64) -> Self {
         let (changed, _) = tokio::sync::watch::channel(0);
         let state = Arc::new(Mutex::new(State::new(bounds)));
@@ -68,7 +69,7 @@ impl FakeCluster {
         cluster
     }
 
-    /// A client with short waits.
+    /// Connects a client with short backoff.
     pub(crate) async fn client(&self) -> Client {
         Client::connect(self.options()).await.unwrap()
     }
@@ -88,7 +89,7 @@ impl FakeCluster {
         }
     }
 
-    /// Changes the state and has the watch deliver it.
+    /// Changes the state and sends it to the watch streams.
     pub(crate) fn change(&self, change: impl FnOnce(&mut State)) {
         change(&mut self.state.lock());
         self.changed.send_modify(|version| *version += 1);

@@ -34,7 +34,7 @@ pub mod values;
 pub mod write;
 
 pub use self::admin::{HookFrom, NewHook, NewTable};
-pub use self::bulk::{BulkLoader, Loaded};
+pub use self::bulk::{BulkLoader, LoadedBatch};
 pub use self::catalog::{Catalog, RouteInfo, TableInfo};
 pub use self::client::Client;
 pub use self::error::ClientError;

@@ -1,9 +1,17 @@
-//! Reading: scans over all regions of a table in key order, counts, and reads by key.
+//! Scans over all regions of a table in key order, counts, and reads by key.
 //!
-//! A region's rows come as one stream from the region's owner, which pins a version of the region.
-//! A stream that ends without saying so was cut off. If nothing of that region was yielded yet, the
-//! region is read again from its start; otherwise the scan ends with an error, because going on
-//! behind the last key would mix two versions of one region (C4).
+//! - [`ScanSpec`]: the parameters of a scan, given by the caller.
+//! - `ScanPlan`: the same, resolved against a table's schema. It is valid for one schema version.
+//! - `RegionRange`: the part of the scanned range in one region, by the routes of one catalog version.
+//! - `RegionRows`: one open stream of a region's rows. The region's owner pins a version of the region for
+//!   its lifetime.
+//! - `RegionReader`: a task that reads one `RegionRange` ahead of its consumer, and reopens the stream until
+//!   the first message arrives.
+//! - [`ScanStream`]: the batches of all regions. It ends with the last row or with an error.
+//!
+//! A stream that ends without its end marker was cut off. If the scan has not yet yielded a row of that
+//! region, it reads the region again from its start. Otherwise it ends with an error, because a stream
+//! resumed after the last key would mix two versions of one region (C4).
 
 mod count;
 mod driver;

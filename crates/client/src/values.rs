@@ -1,13 +1,13 @@
-//! Values from text, as the server will read them.
+//! Validation of textual values by the rules of the server.
 
 use arrow::array::StringArray;
 use arrow::compute::{CastOptions, cast_with_options};
 use tidewater_common::schema::ColumnType;
 
-/// Checks that `text` is a value of the type in its canonical form; binary as hexadecimal digits.
+/// Checks that `text` is a canonical value of the type. Binary values are hexadecimal digits.
 ///
 /// # Errors
-/// Why not, for people.
+/// A description of the problem, for users.
 pub fn check_value(data_type: &ColumnType, text: &str) -> Result<(), String> {
     match data_type {
         ColumnType::Utf8 => Ok(()),
@@ -23,13 +23,13 @@ pub fn check_value(data_type: &ColumnType, text: &str) -> Result<(), String> {
             let text = StringArray::from(vec![text]);
             match cast_with_options(&text, &other.arrow(), &options) {
                 Ok(_) => Ok(()),
-                Err(error) => Err(plain(&error.to_string()).to_owned()),
+                Err(error) => Err(without_error_kind(&error.to_string()).to_owned()),
             }
         }
     }
 }
 
-/// The reason without the name of the library's error kind.
-fn plain(message: &str) -> &str {
+/// Returns the reason without Arrow's name of the error kind.
+fn without_error_kind(message: &str) -> &str {
     message.split_once("error: ").map_or(message, |(_, reason)| reason)
 }

@@ -1,4 +1,4 @@
-//! The cluster as a whole: status, meta members, leaders, logs.
+//! Calls for the cluster as a whole: status, meta members, leadership, log filters.
 
 use std::time::Duration;
 
@@ -12,27 +12,27 @@ use crate::error::ClientError;
 use crate::pool::attempt;
 use crate::router::timed;
 
-/// A membership change waits for a learner to catch up.
-const CHANGE: Duration = Duration::from_secs(60);
+/// Timeout of an attempt to change the membership, which waits for a learner to catch up.
+const CHANGE_TIMEOUT: Duration = Duration::from_secs(60);
 
-/// One step of a change to the meta group's members.
+/// A single step of a membership change of the meta group.
 #[derive(Debug, Clone)]
 pub enum MetaChange {
-    /// A node joins without a vote.
+    /// Adds a node as a member without a vote.
     AddLearner {
-        /// Its id.
+        /// Id of the node.
         node_id: NodeId,
-        /// host:port.
+        /// Address of the node, as `host:port`.
         address: String,
     },
-    /// A learner gets a vote.
+    /// Gives a learner a vote.
     Promote(NodeId),
-    /// A member leaves.
+    /// Removes a member.
     Remove(NodeId),
 }
 
 impl Client {
-    /// What an operator wants to know first.
+    /// Returns the status of nodes, groups and tables in summary.
     ///
     /// # Errors
     /// The meta service cannot be reached or has no leader.
@@ -49,7 +49,7 @@ impl Client {
             .await
     }
 
-    /// The members of the meta group, and the log id of that membership.
+    /// Returns the members of the meta group, with the log id of that membership.
     ///
     /// # Errors
     /// The meta service cannot be reached or has no leader.
@@ -66,16 +66,16 @@ impl Client {
             .await
     }
 
-    /// Changes the meta group by one step, decided on the membership as it is now.
+    /// Changes the meta group by one step, on condition that its current membership does not change in between.
     ///
     /// # Errors
     /// [`ClientError::Refused`] with `MembershipStale`, `MemberExists`, `MemberNotFound` and
-    /// others; [`ClientError::OutcomeUnknown`] when the answer was lost.
+    /// others; [`ClientError::OutcomeUnknown`] when the response was lost.
     pub async fn change_meta_member(
         &self,
         change: MetaChange,
     ) -> Result<Vec<v1::MetaMember>, ClientError> {
-        let now = self.meta_members().await?;
+        let current = self.meta_members().await?;
         let what = format!("meta member change {change:?}");
         let change = match change {
             MetaChange::AddLearner { node_id, address } => Change::AddLearner(v1::MetaMember {
@@ -87,22 +87,29 @@ impl Client {
             MetaChange::Remove(node) => Change::Remove(node.get()),
         };
         let request = v1::ChangeMetaMemberRequest {
-            membership_term: now.membership_term,
-            membership_index: now.membership_index,
+            membership_term: current.membership_term,
+            membership_index: current.membership_index,
             change: Some(change),
         };
         let router = &self.core.router;
-        let answer = self
+        let response = self
             .core
-            .call(GroupId::META, &what, Repeat::UnlessUnknown, CHANGE, |channel, timeout| {
-                let (mut client, request) = (router.admin(channel), request.clone());
-                async move { client.change_meta_member(timed(request, timeout)).await }
-            })
+            .call(
+                GroupId::META,
+                &what,
+                Repeat::UnlessUnknown,
+                CHANGE_TIMEOUT,
+                |channel, timeout| {
+                    let mut client = router.admin(channel);
+                    let request = request.clone();
+                    async move { client.change_meta_member(timed(request, timeout)).await }
+                },
+            )
             .await?;
-        Ok(answer.members)
+        Ok(response.members)
     }
 
-    /// Hands the leadership of a group (0: the meta group) to a node.
+    /// Transfers the leadership of a group (0: the meta group) to a node.
     ///
     /// # Errors
     /// [`ClientError::Refused`] with `GroupNotFound`, `MemberNotFound` and others.
@@ -111,7 +118,7 @@ impl Client {
         let router = &self.core.router;
         let what = format!("transfer of the leadership of group {group} to node {to}");
         let longest = Duration::from_secs(15);
-        // A repeat asks for what is so already.
+        // A repeat after success has no effect.
         self.core
             .call(GroupId::META, &what, Repeat::Idempotent, longest, |channel, timeout| {
                 let mut client = router.admin(channel);
@@ -122,41 +129,42 @@ impl Client {
         Ok(())
     }
 
-    /// Proposes a catalog command without effect, for measuring.
+    /// Proposes a catalog command without effect, for benchmarks; returns its log index.
     ///
     /// # Errors
     /// The meta service cannot be reached or has no leader.
     pub async fn bench_command(&self, value: Bytes) -> Result<LogIndex, ClientError> {
         let router = &self.core.router;
         let longest = self.options().attempt_timeout;
-        let answer = self
+        let response = self
             .core
             .call(GroupId::META, "bench command", Repeat::Read, longest, |channel, timeout| {
-                let (mut client, value) = (router.admin(channel), value.clone());
+                let mut client = router.admin(channel);
+                let value = value.clone();
                 async move {
                     client.bench_command(timed(v1::BenchCommandRequest { value }, timeout)).await
                 }
             })
             .await?;
-        Ok(LogIndex(answer.log_index))
+        Ok(LogIndex(response.log_index))
     }
 
-    /// Sets what a node logs; returns the filter that was in force.
+    /// Sets the log filter of a node; returns the previous filter.
     ///
     /// # Errors
     /// [`ClientError::NodeNotFound`]; [`ClientError::Refused`] for a filter that does not parse.
     pub async fn set_log_filter(&self, node: NodeId, filter: &str) -> Result<String, ClientError> {
         let address = self.node_address(node).await?;
-        let what = format!("log level of node {node} at {address}");
+        let what = format!("log filter of node {node} at {address}");
         let channel =
             self.core.router.pool.channel(&address).map_err(|miss| refused(&what, miss))?;
         let mut client = v1::node_admin_client::NodeAdminClient::new(channel);
         let timeout = self.options().attempt_timeout;
         let request = v1::SetLogFilterRequest { filter: filter.to_owned() };
-        let answer = attempt(timeout, client.set_log_filter(timed(request, timeout)))
+        let response = attempt(timeout, client.set_log_filter(timed(request, timeout)))
             .await
             .map_err(|miss| refused(&what, miss))?;
-        Ok(answer.previous)
+        Ok(response.previous)
     }
 
     async fn node_address(&self, node: NodeId) -> Result<String, ClientError> {
@@ -168,7 +176,8 @@ impl Client {
     }
 }
 
-/// One attempt at one node; setting the same filter again does no harm, so doubt is not told apart.
+/// Converts the failure of a single attempt. An unknown outcome is reported as failed, because setting the
+/// same filter again is harmless.
 fn refused(what: &str, miss: crate::outcome::FailedAttempt) -> ClientError {
     ClientError::Refused { what: what.to_owned(), refusal: Box::new(miss.refusal) }
 }

@@ -1,4 +1,4 @@
-//! Compactions: which there are, wherever they run, and how to end one.
+//! Calls that list and cancel compactions on data nodes and compactors.
 
 use std::collections::BTreeSet;
 use std::time::Duration;
@@ -15,19 +15,20 @@ use crate::outcome::FailedAttempt;
 use crate::pool::attempt;
 use crate::router::timed;
 
+/// Timeout of the call to one node.
 const TIMEOUT: Duration = Duration::from_secs(10);
 
-/// Compactions as the nodes show them.
+/// Compactions as reported by the nodes.
 #[derive(Debug, Clone, Default)]
 pub struct Compactions {
-    /// Those of the owners, and what runs on compactors for owners that are gone; by job id.
+    /// Jobs of the region owners, and jobs on compactors without a current owner, in order of job id.
     pub jobs: Vec<v1::CompactionInfo>,
-    /// Nodes that did not answer, with the reason.
+    /// Nodes that did not respond, with the reason.
     pub silent: Vec<(NodeId, String)>,
 }
 
 impl Client {
-    /// Asks every data node for the compactions of its regions, and every compactor for what it runs.
+    /// Lists the compactions of all data nodes and the running jobs of all compactors.
     ///
     /// # Errors
     /// The catalog cannot be read.
@@ -60,31 +61,32 @@ impl Client {
         let owned: BTreeSet<String> = found.jobs.iter().map(|job| job.job_id.clone()).collect();
         for (node, answer) in compactors {
             found.take(node, answer, |found, jobs: Vec<remote::RunningCompaction>| {
-                let left = jobs.into_iter().filter(|job| !owned.contains(&job.job_id));
-                found.jobs.extend(left.map(|job| left_over(node, job)));
+                let orphaned = jobs.into_iter().filter(|job| !owned.contains(&job.job_id));
+                found.jobs.extend(orphaned.map(|job| orphaned_job(node, job)));
             });
         }
         found.jobs.sort_by(|a, b| (&a.job_id, a.node_id).cmp(&(&b.job_id, b.node_id)));
         Ok(found)
     }
 
-    /// Ends a compaction, wherever it runs; one that is quarantined is forgotten, so that its files may
-    /// be chosen again. Its owner is asked first, so that it is not tried again at once.
+    /// Cancels a compaction on its data node or compactor. A quarantined job is removed, so that its files can
+    /// be selected again. Owners are called before compactors, so that the owner does not immediately retry
+    /// the job.
     ///
     /// # Errors
     /// [`ClientError::Refused`] with `JobNotFound`; with another reason when a node that may have it
-    /// did not answer.
+    /// did not respond.
     pub async fn cancel_compaction(&self, job_id: &str) -> Result<(), ClientError> {
         let catalog = self.core.refresh_catalog().await?;
         let router = &self.core.router;
-        let mut unheard = None;
+        let mut first_error = None;
         for (_, address) in catalog.addresses(NodeRole::Data) {
             let request = v1::CancelCompactionRequest { job_id: job_id.to_owned() };
             let answer = async {
                 let mut client = router.region_admin(router.pool.channel(&address)?);
                 attempt(TIMEOUT, client.cancel_compaction(timed(request, TIMEOUT))).await
             };
-            if settled(answer.await, &mut unheard)? {
+            if record_cancel_response(answer.await, &mut first_error)? {
                 return Ok(());
             }
         }
@@ -95,15 +97,16 @@ impl Client {
                 let mut client = router.compaction(router.pool.channel(&address)?);
                 attempt(TIMEOUT, client.cancel_compaction(timed(request, TIMEOUT))).await
             };
-            if settled(answer.await, &mut unheard)? {
+            if record_cancel_response(answer.await, &mut first_error)? {
                 return Ok(());
             }
         }
-        let nowhere =
-            || Refusal::new(Reason::JobNotFound, format!("no node has a compaction {job_id}"));
-        Err(refused(unheard.unwrap_or_else(nowhere)))
+        let not_found =
+            || Refusal::new(Reason::JobNotFound, format!("no node has compaction job {job_id}"));
+        Err(refused(first_error.unwrap_or_else(not_found)))
     }
 
+    /// Ids, addresses and call headers of all compactors.
     fn compactors(
         &self,
         catalog: &crate::catalog::Catalog,
@@ -119,6 +122,7 @@ impl Client {
 }
 
 impl Compactions {
+    /// Adds the jobs of a node, or records the node as silent.
     fn take<T>(
         &mut self,
         node: NodeId,
@@ -132,8 +136,8 @@ impl Compactions {
     }
 }
 
-/// A job that runs on a compactor for an owner that knows of it no more.
-fn left_over(node: NodeId, job: remote::RunningCompaction) -> v1::CompactionInfo {
+/// Describes a job that runs on a compactor and is unknown to its owner.
+fn orphaned_job(node: NodeId, job: remote::RunningCompaction) -> v1::CompactionInfo {
     v1::CompactionInfo {
         job_id: job.job_id,
         region_id: job.dir.map_or(0, |dir| dir.region_id),
@@ -148,17 +152,18 @@ fn left_over(node: NodeId, job: remote::RunningCompaction) -> v1::CompactionInfo
     }
 }
 
-/// Whether a node had the job. Of those that did not answer, the first is noted.
-fn settled<T>(
+/// Returns whether a node had the job and cancelled it. Records the error of the first node that did not
+/// respond.
+fn record_cancel_response<T>(
     answer: Result<T, FailedAttempt>,
-    unheard: &mut Option<Refusal>,
+    first_error: &mut Option<Refusal>,
 ) -> Result<bool, ClientError> {
     match answer {
         Ok(_) => Ok(true),
         Err(miss) if miss.refusal.reason == Reason::JobNotFound => Ok(false),
         Err(miss) if miss.refusal.reason == Reason::InvalidArgument => Err(refused(miss.refusal)),
         Err(miss) => {
-            unheard.get_or_insert(miss.refusal);
+            first_error.get_or_insert(miss.refusal);
             Ok(false)
         }
     }
@@ -180,13 +185,13 @@ mod tests {
     }
 
     #[test]
-    fn a_node_that_does_not_answer_may_have_the_job() {
-        let mut unheard = None;
-        assert!(settled(Ok(()), &mut unheard).unwrap());
-        assert!(!settled(miss(Reason::JobNotFound), &mut unheard).unwrap());
-        assert_eq!(unheard, None);
-        assert!(settled(miss(Reason::InvalidArgument), &mut unheard).is_err());
-        assert!(!settled(miss(Reason::Unavailable), &mut unheard).unwrap());
-        assert_eq!(unheard.unwrap().reason, Reason::Unavailable);
+    fn unresponsive_node_may_have_the_cancelled_job() {
+        let mut first_error = None;
+        assert!(record_cancel_response(Ok(()), &mut first_error).unwrap());
+        assert!(!record_cancel_response(miss(Reason::JobNotFound), &mut first_error).unwrap());
+        assert_eq!(first_error, None);
+        assert!(record_cancel_response(miss(Reason::InvalidArgument), &mut first_error).is_err());
+        assert!(!record_cancel_response(miss(Reason::Unavailable), &mut first_error).unwrap());
+        assert_eq!(first_error.unwrap().reason, Reason::Unavailable);
     }
 }

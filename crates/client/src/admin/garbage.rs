@@ -1,4 +1,4 @@
-//! Garbage collection.
+//! Call that runs a garbage collection pass.
 
 use std::time::Duration;
 
@@ -12,22 +12,22 @@ use crate::client::Client;
 use crate::core::Repeat;
 use crate::error::ClientError;
 
-/// The node says every few seconds that a pass goes on; after so long it is given up.
-const SILENCE: Duration = Duration::from_secs(60);
+/// Maximum time between two progress reports. A node reports the progress of a pass every few seconds.
+const PROGRESS_TIMEOUT: Duration = Duration::from_secs(60);
 
 impl Client {
-    /// Deletes the objects that no manifest names any more, of one table or of all; with `dry_run`
-    /// only says which. `seen` is called with each as it comes. A pass goes on when this future is
+    /// Deletes the unreferenced objects of one table or of all tables; with `dry_run` it only lists them. Calls
+    /// `on_object` for each object as it is reported. The pass continues on the node when this future is
     /// dropped.
     ///
     /// # Errors
     /// [`ClientError::Refused`] with `TableNotFound`, or while another pass runs;
-    /// [`ClientError::OutcomeUnknown`] when the end was not heard of: ask again.
+    /// [`ClientError::OutcomeUnknown`] when the final report was not received: run it again.
     pub async fn collect_garbage(
         &self,
         table: Option<&str>,
         dry_run: bool,
-        mut seen: impl FnMut(v1::GarbageObject) + Send,
+        mut on_object: impl FnMut(v1::GarbageObject) + Send,
     ) -> Result<v1::GarbageReport, ClientError> {
         let router = &self.core.router;
         let what = "garbage collection";
@@ -35,14 +35,16 @@ impl Client {
         let started = Instant::now();
         let mut events = self
             .core
-            .call(GroupId::META, what, Repeat::Read, SILENCE, |channel, _| {
-                let (mut client, request) = (router.admin(channel), request.clone());
-                // Without a limit on the whole: it takes as long as there is to do.
+            .call(GroupId::META, what, Repeat::Read, PROGRESS_TIMEOUT, |channel, _| {
+                let mut client = router.admin(channel);
+                let request = request.clone();
+                // The whole pass has no timeout: its duration depends on the number of objects.
                 async move { client.collect_garbage(Request::new(request)).await }
             })
             .await?;
         let broken = |status: Status| {
-            let (what, cause) = (what.to_owned(), Box::new(Refusal::from_status(&status)));
+            let what = what.to_owned();
+            let cause = Box::new(Refusal::from_status(&status));
             match cause.effect() {
                 Effect::None => ClientError::Refused { what, refusal: cause },
                 _ => {
@@ -52,18 +54,24 @@ impl Client {
             }
         };
         loop {
-            let next = tokio::time::timeout(SILENCE, events.message()).await.unwrap_or_else(|_| {
-                Err(Status::deadline_exceeded("nothing was heard for a minute"))
-            });
+            let next = tokio::time::timeout(PROGRESS_TIMEOUT, events.message())
+                .await
+                .unwrap_or_else(|_| {
+                    Err(Status::deadline_exceeded(format!(
+                        "no progress was reported for {PROGRESS_TIMEOUT:?}"
+                    )))
+                });
             match next {
                 Ok(Some(event)) => {
-                    event.objects.into_iter().for_each(&mut seen);
+                    event.objects.into_iter().for_each(&mut on_object);
                     if let Some(report) = event.report {
                         return Ok(report);
                     }
                 }
                 Ok(None) => {
-                    return Err(broken(Status::deadline_exceeded("the answer ended too early")));
+                    return Err(broken(Status::deadline_exceeded(
+                        "the stream ended without a report",
+                    )));
                 }
                 Err(status) => return Err(broken(status)),
             }

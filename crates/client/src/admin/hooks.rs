@@ -1,4 +1,4 @@
-//! Hooks by configuration.
+//! Calls that add, pause, resume, remove and list configured hooks.
 
 use std::time::Duration;
 
@@ -10,39 +10,39 @@ use crate::core::Repeat;
 use crate::error::ClientError;
 use crate::router::timed;
 
-/// Adding a hook waits for the nodes to call it.
-const LONGEST: Duration = Duration::from_secs(30);
+/// Timeout of an attempt to change a hook. Adding a hook waits until the nodes call it.
+const CHANGE_TIMEOUT: Duration = Duration::from_secs(30);
 
-/// A hook to be added.
+/// Parameters of a new hook.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct NewHook {
-    /// Unique in the cluster.
+    /// Name, unique in the cluster.
     pub name: String,
-    /// Which kind makes it.
+    /// Hook kind.
     pub kind: String,
-    /// A JSON object, as the kind takes it.
+    /// Configuration of the kind, as a JSON object.
     pub config: String,
-    /// The only table that it sees; `None`: all.
+    /// Table that the hook observes; `None`: all tables.
     pub table: Option<String>,
-    /// Told of every version of the manifests, beginning here; `None`: of what happens while the
-    /// nodes live.
+    /// First manifest version that a durable hook receives; it then receives every version. `None`: the hook is
+    /// not durable and receives events only while the nodes run.
     pub durable: Option<HookFrom>,
 }
 
-/// Where a durable hook begins with the regions that there are.
+/// Start position of a durable hook in existing regions.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum HookFrom {
-    /// With what is committed from here on.
+    /// The next commit of each region.
     Now,
-    /// With all live files, then everything after.
+    /// All live files, followed by every later version.
     Start,
-    /// With this version of each manifest.
+    /// This version of each region's manifest.
     Version(u64),
 }
 
 impl Client {
-    /// Adds a hook; returns when the nodes that are up call it. Safe to lose the answer of: repeats
-    /// carry one request id.
+    /// Adds a hook; returns when the nodes that are up call it. A lost response is harmless, because retries
+    /// carry the same request id.
     ///
     /// # Errors
     /// [`ClientError::Refused`] with `HookExists`, `TableNotFound`, `VersionGone`, `InvalidArgument`
@@ -66,15 +66,16 @@ impl Client {
         };
         let router = &self.core.router;
         self.core
-            .call(GroupId::META, &what, Repeat::Idempotent, LONGEST, |channel, timeout| {
-                let (mut client, request) = (router.hook_admin(channel), request.clone());
+            .call(GroupId::META, &what, Repeat::Idempotent, CHANGE_TIMEOUT, |channel, timeout| {
+                let mut client = router.hook_admin(channel);
+                let request = request.clone();
                 async move { client.add_hook(timed(request, timeout)).await }
             })
             .await?;
         Ok(())
     }
 
-    /// Has a hook left out, or called again.
+    /// Pauses or resumes a hook.
     ///
     /// # Errors
     /// [`ClientError::Refused`] with `HookNotFound` and others.
@@ -83,15 +84,16 @@ impl Client {
         let request = v1::SetHookPausedRequest { name: name.to_owned(), paused };
         let router = &self.core.router;
         self.core
-            .call(GroupId::META, &what, Repeat::Idempotent, LONGEST, |channel, timeout| {
-                let (mut client, request) = (router.hook_admin(channel), request.clone());
+            .call(GroupId::META, &what, Repeat::Idempotent, CHANGE_TIMEOUT, |channel, timeout| {
+                let mut client = router.hook_admin(channel);
+                let request = request.clone();
                 async move { client.set_hook_paused(timed(request, timeout)).await }
             })
             .await?;
         Ok(())
     }
 
-    /// Removes a hook. Safe to lose the answer of, as with [`add_hook`](Self::add_hook).
+    /// Removes a hook. A lost response is harmless, as with [`add_hook`](Self::add_hook).
     ///
     /// # Errors
     /// [`ClientError::Refused`] with `HookNotFound` and others.
@@ -101,28 +103,29 @@ impl Client {
         let request = v1::RemoveHookRequest { request_id, name: name.to_owned() };
         let router = &self.core.router;
         self.core
-            .call(GroupId::META, &what, Repeat::Idempotent, LONGEST, |channel, timeout| {
-                let (mut client, request) = (router.hook_admin(channel), request.clone());
+            .call(GroupId::META, &what, Repeat::Idempotent, CHANGE_TIMEOUT, |channel, timeout| {
+                let mut client = router.hook_admin(channel);
+                let request = request.clone();
                 async move { client.remove_hook(timed(request, timeout)).await }
             })
             .await?;
         Ok(())
     }
 
-    /// All hooks by configuration, by name, with what the nodes say of them.
+    /// Returns all configured hooks in order of name, with their status on the nodes.
     ///
     /// # Errors
     /// The meta service cannot be reached or has no leader.
     pub async fn hooks(&self) -> Result<Vec<v1::HookInfo>, ClientError> {
         let router = &self.core.router;
         let longest = self.options().attempt_timeout;
-        let answer = self
+        let response = self
             .core
             .call(GroupId::META, "hooks", Repeat::Read, longest, |channel, timeout| {
                 let mut client = router.hook_admin(channel);
                 async move { client.list_hooks(timed(v1::ListHooksRequest {}, timeout)).await }
             })
             .await?;
-        Ok(answer.hooks)
+        Ok(response.hooks)
     }
 }

@@ -1,4 +1,4 @@
-//! Regions: what there is, flush, files, manifests.
+//! Calls for regions: list, flush, compact, files and manifests.
 
 use std::collections::BTreeSet;
 use std::time::Duration;
@@ -19,37 +19,37 @@ use crate::outcome::{RetryAction, retry_action};
 use crate::pool::attempt;
 use crate::router::timed;
 
-/// A flush writes and uploads the whole memtable.
-const FLUSH: Duration = Duration::from_secs(120);
+/// Timeout of an attempt to flush a region, which writes and uploads the whole memtable.
+const FLUSH_TIMEOUT: Duration = Duration::from_secs(120);
 
-/// The node says twice a second how far a compaction is; after so long it is given up.
-const COMPACTION: Duration = Duration::from_secs(60);
+/// Maximum time between two progress reports of a compaction. A node sends two per second.
+const PROGRESS_TIMEOUT: Duration = Duration::from_secs(60);
 
-/// Which regions to list.
+/// Filter of a list of regions.
 #[derive(Debug, Clone, Default)]
 pub struct RegionFilter {
-    /// Of this table only.
+    /// Only regions of this table.
     pub table: Option<String>,
-    /// This region only.
+    /// Only this region.
     pub region: Option<RegionId>,
-    /// Also the replicas that do not lead.
+    /// Includes followers.
     pub include_followers: bool,
-    /// With a digest of the replicated state, for comparing replicas. Costs a pass over the rows.
+    /// Includes a digest of the replicated state, to compare replicas. Costs a pass over the rows.
     pub with_digest: bool,
 }
 
-/// What flushing a table did to one of its regions.
+/// Result of a table's flush for one region.
 #[derive(Debug)]
 pub struct TableFlush {
-    /// The region.
+    /// Id of the region.
     pub region: RegionId,
-    /// What was flushed, or why not.
+    /// Flushed rows and files, or the error.
     pub outcome: Result<v1::FlushRegionResponse, ClientError>,
 }
 
 impl Client {
-    /// Asks every data node for its regions. Also returns the nodes that did not answer, with the
-    /// reason: a list that silently lacks them would look whole.
+    /// Lists the regions of all data nodes. Also returns the nodes that did not respond, with the reason:
+    /// without them an incomplete list would look complete.
     ///
     /// # Errors
     /// No data node is known.
@@ -60,7 +60,7 @@ impl Client {
     ) -> Result<(Vec<v1::RegionInfo>, Vec<(NodeId, String)>), ClientError> {
         let nodes = self.core.refresh_catalog().await?.addresses(NodeRole::Data);
         let timeout = Duration::from_secs(if filter.with_digest { 60 } else { 10 });
-        let answers = join_all(nodes.into_iter().map(|(node, address)| {
+        let responses = join_all(nodes.into_iter().map(|(node, address)| {
             let request = v1::ListRegionsRequest {
                 table: filter.table.clone(),
                 region_id: filter.region.map(RegionId::get),
@@ -78,10 +78,11 @@ impl Client {
             }
         }))
         .await;
-        let (mut regions, mut silent) = (Vec::new(), Vec::new());
-        for (node, answer) in answers {
-            match answer {
-                Ok(answer) => regions.extend(answer.regions),
+        let mut regions = Vec::new();
+        let mut silent = Vec::new();
+        for (node, response) in responses {
+            match response {
+                Ok(response) => regions.extend(response.regions),
                 Err(miss) => silent.push((node, miss.refusal.message)),
             }
         }
@@ -99,8 +100,8 @@ impl Client {
     ) -> Result<v1::FlushRegionResponse, ClientError> {
         let router = &self.core.router;
         let what = format!("flush of region {region}");
-        // Flushing twice finds nothing to do.
-        self.on_region(region, &what, Repeat::Read, FLUSH, |group, channel, timeout| {
+        // A repeated flush has no effect.
+        self.on_region(region, &what, Repeat::Read, FLUSH_TIMEOUT, |group, channel, timeout| {
             let mut client = router.region_admin(channel);
             let request = v1::FlushRegionRequest { group_id: group.get(), region_id: region.get() };
             async move { client.flush_region(timed(request, timeout)).await }
@@ -108,23 +109,23 @@ impl Client {
         .await
     }
 
-    /// Merges files of a region: all into one run, or with `due_only` what is worth it. `seen` is
-    /// called with the progress as it comes. `None`: there was nothing to merge. Dropping the
+    /// Compacts files of a region: all files into one run, or with `due_only` only those that are due. Calls
+    /// `on_progress` with each progress report. Returns `None` if there was nothing to compact. Dropping the
     /// future cancels the compaction.
     ///
     /// # Errors
-    /// [`ClientError::RegionNotFound`]; [`ClientError::Refused`] when it failed: nothing changed.
+    /// [`ClientError::RegionNotFound`]; [`ClientError::Refused`] when it failed and changed nothing.
     pub async fn compact_region(
         &self,
         region: RegionId,
         due_only: bool,
         place: v1::CompactionPlace,
-        mut seen: impl FnMut(v1::CompactionProgress) + Send,
+        mut on_progress: impl FnMut(v1::CompactionProgress) + Send,
     ) -> Result<Option<v1::CompactionReport>, ClientError> {
         let router = &self.core.router;
         let what = format!("compaction of region {region}");
         let mut events = self
-            .on_region(region, &what, Repeat::Read, COMPACTION, |group, channel, _| {
+            .on_region(region, &what, Repeat::Read, PROGRESS_TIMEOUT, |group, channel, _| {
                 let mut client = router.region_admin(channel);
                 let request = v1::CompactRegionRequest {
                     group_id: group.get(),
@@ -132,13 +133,14 @@ impl Client {
                     due_only,
                     place: place.into(),
                 };
-                // Without a limit on the whole: it takes as long as there is progress.
+                // The whole compaction has no timeout, as long as it makes progress.
                 async move { client.compact_region(Request::new(request)).await }
             })
             .await?;
         let started = Instant::now();
         let broken = |status: Status| {
-            let (what, cause) = (what.clone(), Box::new(Refusal::from_status(&status)));
+            let what = what.clone();
+            let cause = Box::new(Refusal::from_status(&status));
             match cause.effect() {
                 Effect::None => ClientError::Refused { what, refusal: cause },
                 _ => {
@@ -148,39 +150,47 @@ impl Client {
             }
         };
         loop {
-            let next =
-                tokio::time::timeout(COMPACTION, events.message()).await.unwrap_or_else(|_| {
-                    Err(Status::deadline_exceeded("nothing was heard for a minute"))
+            let next = tokio::time::timeout(PROGRESS_TIMEOUT, events.message())
+                .await
+                .unwrap_or_else(|_| {
+                    Err(Status::deadline_exceeded(format!(
+                        "no progress was reported for {PROGRESS_TIMEOUT:?}"
+                    )))
                 });
             match next {
                 Ok(Some(event)) if event.done => return Ok(event.report),
-                Ok(Some(event)) => event.progress.into_iter().for_each(&mut seen),
+                Ok(Some(event)) => event.progress.into_iter().for_each(&mut on_progress),
                 Ok(None) => {
-                    return Err(broken(Status::deadline_exceeded("the answer ended too early")));
+                    return Err(broken(Status::deadline_exceeded(
+                        "the stream ended without a report",
+                    )));
                 }
                 Err(status) => return Err(broken(status)),
             }
         }
     }
 
-    /// Flushes all regions of a table, those of different groups at once.
+    /// Flushes all regions of a table, those of different groups concurrently.
     ///
     /// # Errors
-    /// [`ClientError::TableNotFound`]; what happened to each region is in the list.
+    /// [`ClientError::TableNotFound`]; the list contains the errors of single regions.
     pub async fn flush_table(&self, table: &str) -> Result<Vec<TableFlush>, ClientError> {
         let table = self.table(table).await?;
         let catalog = self.core.refresh_catalog().await?;
         let routes: Vec<_> = catalog.routes_in(table.id, &KeyRange::whole()).cloned().collect();
         let groups: BTreeSet<GroupId> = routes.iter().map(|route| route.group).collect();
         let by_group = join_all(groups.into_iter().map(|group| {
-            let regions: Vec<RegionId> =
-                routes.iter().filter(|one| one.group == group).map(|one| one.region).collect();
+            let regions: Vec<RegionId> = routes
+                .iter()
+                .filter(|route| route.group == group)
+                .map(|route| route.region)
+                .collect();
             async move {
-                let mut done = Vec::with_capacity(regions.len());
+                let mut flushes = Vec::with_capacity(regions.len());
                 for region in regions {
-                    done.push(TableFlush { region, outcome: self.flush_region(region).await });
+                    flushes.push(TableFlush { region, outcome: self.flush_region(region).await });
                 }
-                done
+                flushes
             }
         }))
         .await;
@@ -189,7 +199,7 @@ impl Client {
         Ok(flushes)
     }
 
-    /// The files that a region consists of.
+    /// Returns the live files of a region.
     ///
     /// # Errors
     /// [`ClientError::RegionNotFound`] and others.
@@ -197,7 +207,7 @@ impl Client {
         let router = &self.core.router;
         let what = format!("files of region {region}");
         let longest = Duration::from_secs(15);
-        let answer = self
+        let response = self
             .on_region(region, &what, Repeat::Read, longest, |group, channel, timeout| {
                 let mut client = router.region_admin(channel);
                 let request =
@@ -205,10 +215,10 @@ impl Client {
                 async move { client.list_files(timed(request, timeout)).await }
             })
             .await?;
-        Ok(answer.files)
+        Ok(response.files)
     }
 
-    /// A region's manifest as JSON text.
+    /// Returns a region's manifest as JSON text.
     ///
     /// # Errors
     /// [`ClientError::RegionNotFound`] and others.
@@ -216,7 +226,7 @@ impl Client {
         let router = &self.core.router;
         let what = format!("manifest of region {region}");
         let longest = Duration::from_secs(30);
-        let answer = self
+        let response = self
             .on_region(region, &what, Repeat::Read, longest, |group, channel, timeout| {
                 let mut client = router.region_admin(channel);
                 let request =
@@ -224,10 +234,10 @@ impl Client {
                 async move { client.show_manifest(timed(request, timeout)).await }
             })
             .await?;
-        Ok(answer.json)
+        Ok(response.json)
     }
 
-    /// Calls the owner of a region, wherever its route leads meanwhile.
+    /// Calls the owner of a region; follows changes of its route until the deadline.
     pub(crate) async fn on_region<T, F>(
         &self,
         region: RegionId,
@@ -239,8 +249,8 @@ impl Client {
     where
         F: Future<Output = Result<Response<T>, Status>>,
     {
-        let until = Instant::now() + self.options().deadline;
-        let mut misses: u32 = 0;
+        let deadline = Instant::now() + self.options().deadline;
+        let mut failures: u32 = 0;
         loop {
             let group = self.core.route(region).await?.group;
             let result = self
@@ -250,15 +260,16 @@ impl Client {
                 })
                 .await;
             let Err(ClientError::Refused { refusal, .. }) = &result else { return result };
-            // Under another schema, the same request will not do.
-            let outdated = refusal.reason == Reason::SchemaVersionStale;
-            let elsewhere = retry_action(refusal) == RetryAction::RefreshCatalog && !outdated;
-            if !elsewhere || Instant::now() >= until {
+            // A refreshed route does not make a request with a stale schema valid.
+            let schema_is_stale = refusal.reason == Reason::SchemaVersionStale;
+            let route_is_stale =
+                retry_action(refusal) == RetryAction::RefreshCatalog && !schema_is_stale;
+            if !route_is_stale || Instant::now() >= deadline {
                 return result;
             }
-            misses = misses.saturating_add(1);
+            failures = failures.saturating_add(1);
             let options = self.options();
-            tokio::time::sleep(options.backoff.wait(misses, None, options.ids.bits())).await;
+            tokio::time::sleep(options.backoff.wait(failures, None, options.ids.bits())).await;
             self.core.refresh_catalog().await?;
         }
     }

@@ -1,4 +1,4 @@
-//! Tables: create, alter, truncate, drop.
+//! Calls that create, clone, alter, truncate and drop tables.
 
 use std::time::Duration;
 
@@ -11,27 +11,27 @@ use crate::core::Repeat;
 use crate::error::ClientError;
 use crate::router::timed;
 
-/// A table's regions are put on their groups before the call returns.
-const LONGEST: Duration = Duration::from_secs(30);
+/// Timeout of an attempt to change a table. The call returns after the groups have applied the change to
+/// the table's regions.
+const CHANGE_TIMEOUT: Duration = Duration::from_secs(30);
 
-/// A column to be made.
+/// Parameters of a new column.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct NewColumn {
-    /// Its name.
+    /// Name of the column.
     pub name: String,
-    /// Its type in canonical text.
+    /// Data type in canonical text.
     pub data_type: String,
-    /// Whether it may be null.
+    /// Accepts null values.
     pub nullable: bool,
-    /// What rows that are written without it show, in the canonical text of its type.
+    /// Value of rows written without the column, in the canonical text of its type.
     pub default: Option<String>,
 }
 
 impl NewColumn {
-    /// A column without a default.
+    /// Returns a column without a default.
     pub fn new(name: &str, data_type: &str, nullable: bool) -> Self {
-        let (name, data_type) = (name.to_owned(), data_type.to_owned());
-        Self { name, data_type, nullable, default: None }
+        Self { name: name.to_owned(), data_type: data_type.to_owned(), nullable, default: None }
     }
 }
 
@@ -49,9 +49,9 @@ impl From<NewColumn> for v1::NewColumn {
 /// A change of a table's columns.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum ColumnChange {
-    /// A new column at the end.
+    /// Appends a column.
     Add(NewColumn),
-    /// A column goes, with its values.
+    /// Drops a column with its values.
     Drop(String),
 }
 
@@ -68,42 +68,42 @@ impl From<ColumnChange> for v1::ColumnChange {
 /// Changes of a table that take effect together.
 #[derive(Debug, Clone, Default)]
 pub struct AlterTable {
-    /// One after the other.
+    /// Changes of columns, applied in order.
     pub columns: Vec<ColumnChange>,
-    /// `None`: as it is; `Some(None)`: rows do not expire any more. Milliseconds.
+    /// New time to live in milliseconds. `None`: unchanged; `Some(None)`: rows no longer expire.
     pub ttl_ms: Option<Option<u64>>,
 }
 
-/// A table to be made.
+/// Parameters of a new table.
 #[derive(Debug, Clone)]
 pub struct NewTable {
-    /// Its name.
+    /// Name of the table.
     pub name: String,
-    /// In the order in which rows carry them.
+    /// Columns in the order of a row.
     pub columns: Vec<NewColumn>,
     /// Names of the key columns, in key order.
     pub primary_key: Vec<String>,
-    /// The column that says when a row happened.
+    /// Name of the column with the time of a row's event.
     pub time_column: Option<String>,
-    /// Upsert or append-only.
+    /// Write mode: upsert or append-only.
     pub write_mode: WriteMode,
-    /// Key columns to distribute by a hash of; empty: by range.
+    /// Key columns whose hash distributes the rows; empty: rows are distributed by key range.
     pub hash_columns: Vec<String>,
-    /// 0: default.
+    /// Number of vnodes; 0: default.
     pub vnode_count: u32,
-    /// Regions to begin with; 0: default.
+    /// Number of initial regions; 0: default.
     pub regions: u32,
-    /// Rows older than this, by the time column, expire. Milliseconds.
+    /// Time to live of a row by its time column, in milliseconds; `None`: rows do not expire.
     pub ttl_ms: Option<u64>,
 }
 
 impl Client {
-    /// Makes a table; returns when it can be written to. Safe to lose the answer of: repeats carry
-    /// one request id.
+    /// Creates a table; returns when it accepts writes. A lost response is harmless, because retries carry the
+    /// same request id.
     ///
     /// # Errors
     /// [`ClientError::Refused`] with `TableExists`, `InvalidArgument` and others;
-    /// [`ClientError::OutcomeUnknown`] when it may still be made.
+    /// [`ClientError::OutcomeUnknown`] when it may still be created.
     pub async fn create_table(&self, table: NewTable) -> Result<v1::Table, ClientError> {
         let what = format!("creating table {:?}", table.name);
         let request = v1::CreateTableRequest {
@@ -123,25 +123,26 @@ impl Client {
             ttl_ms: table.ttl_ms,
         };
         let router = &self.core.router;
-        let answer = self
+        let response = self
             .core
-            .call(GroupId::META, &what, Repeat::Idempotent, LONGEST, |channel, timeout| {
-                let (mut client, request) = (router.admin(channel), request.clone());
+            .call(GroupId::META, &what, Repeat::Idempotent, CHANGE_TIMEOUT, |channel, timeout| {
+                let mut client = router.admin(channel);
+                let request = request.clone();
                 async move { client.create_table(timed(request, timeout)).await }
             })
             .await?;
-        // So that the caller's next step finds the table.
+        // The caller's next operation must find the table.
         self.core.refresh_catalog().await?;
-        Ok(answer.table.unwrap_or_default())
+        Ok(response.table.unwrap_or_default())
     }
 
-    /// Makes a table with the columns, the options and the rows of another one: each region has the
-    /// rows that its model had at one time during the call. No file is copied. Returns when it can be
-    /// written to.
+    /// Creates a table with the columns, options and rows of another one. Each region has the rows that its
+    /// source region had at one point in time during the call. No file is copied. Returns when the new table
+    /// accepts writes.
     ///
     /// # Errors
     /// [`ClientError::Refused`] with `TableNotFound`, `TableExists`, `TableBusy` and others;
-    /// [`ClientError::OutcomeUnknown`] when it may still be made.
+    /// [`ClientError::OutcomeUnknown`] when it may still be created.
     pub async fn clone_table(&self, name: &str, new_name: &str) -> Result<v1::Table, ClientError> {
         let request = v1::CloneTableRequest {
             request_id: self.options().ids.next().to_string(),
@@ -150,18 +151,19 @@ impl Client {
         };
         let router = &self.core.router;
         let what = format!("cloning table {name:?}");
-        let answer = self
+        let response = self
             .core
-            .call(GroupId::META, &what, Repeat::Idempotent, LONGEST, |channel, timeout| {
-                let (mut client, request) = (router.admin(channel), request.clone());
+            .call(GroupId::META, &what, Repeat::Idempotent, CHANGE_TIMEOUT, |channel, timeout| {
+                let mut client = router.admin(channel);
+                let request = request.clone();
                 async move { client.clone_table(timed(request, timeout)).await }
             })
             .await?;
         self.core.refresh_catalog().await?;
-        Ok(answer.table.unwrap_or_default())
+        Ok(response.table.unwrap_or_default())
     }
 
-    /// Gives a table other columns or options; returns when all its regions have them.
+    /// Changes the columns or options of a table; returns when all its regions have applied the change.
     ///
     /// # Errors
     /// [`ClientError::Refused`] with `TableNotFound`, `TableBusy`, `InvalidArgument` and others.
@@ -178,18 +180,19 @@ impl Client {
         };
         let router = &self.core.router;
         let what = format!("altering table {name:?}");
-        let answer = self
+        let response = self
             .core
-            .call(GroupId::META, &what, Repeat::Idempotent, LONGEST, |channel, timeout| {
-                let (mut client, request) = (router.admin(channel), request.clone());
+            .call(GroupId::META, &what, Repeat::Idempotent, CHANGE_TIMEOUT, |channel, timeout| {
+                let mut client = router.admin(channel);
+                let request = request.clone();
                 async move { client.alter_table(timed(request, timeout)).await }
             })
             .await?;
         self.core.refresh_catalog().await?;
-        Ok(answer.table.unwrap_or_default())
+        Ok(response.table.unwrap_or_default())
     }
 
-    /// Forgets all rows of a table; returns its id.
+    /// Deletes all rows of a table; returns the table's id.
     ///
     /// # Errors
     /// [`ClientError::Refused`] with `TableNotFound`, `TableBusy` and others.
@@ -200,17 +203,18 @@ impl Client {
         };
         let router = &self.core.router;
         let what = format!("truncating table {name:?}");
-        let answer = self
+        let response = self
             .core
-            .call(GroupId::META, &what, Repeat::Idempotent, LONGEST, |channel, timeout| {
-                let (mut client, request) = (router.admin(channel), request.clone());
+            .call(GroupId::META, &what, Repeat::Idempotent, CHANGE_TIMEOUT, |channel, timeout| {
+                let mut client = router.admin(channel);
+                let request = request.clone();
                 async move { client.truncate_table(timed(request, timeout)).await }
             })
             .await?;
-        Ok(TableId(answer.table_id))
+        Ok(TableId(response.table_id))
     }
 
-    /// Drops a table; returns its id.
+    /// Drops a table; returns the table's id.
     ///
     /// # Errors
     /// [`ClientError::Refused`] with `TableNotFound` and others; [`ClientError::OutcomeUnknown`] when it
@@ -222,14 +226,15 @@ impl Client {
         };
         let router = &self.core.router;
         let what = format!("dropping table {name:?}");
-        let answer = self
+        let response = self
             .core
-            .call(GroupId::META, &what, Repeat::Idempotent, LONGEST, |channel, timeout| {
-                let (mut client, request) = (router.admin(channel), request.clone());
+            .call(GroupId::META, &what, Repeat::Idempotent, CHANGE_TIMEOUT, |channel, timeout| {
+                let mut client = router.admin(channel);
+                let request = request.clone();
                 async move { client.drop_table(timed(request, timeout)).await }
             })
             .await?;
         self.core.refresh_catalog().await?;
-        Ok(TableId(answer.table_id))
+        Ok(TableId(response.table_id))
     }
 }

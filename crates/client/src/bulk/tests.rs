@@ -5,12 +5,12 @@ use super::*;
 use crate::fake::{Answer, FakeCluster, keys, rows};
 
 #[tokio::test]
-async fn a_batch_becomes_a_file_for_each_region_with_each_key_once() {
+async fn batch_becomes_one_file_per_region_without_duplicate_keys() {
     let cluster = FakeCluster::start(&[10], 2).await;
     let client = cluster.client().await;
     let loader = client.bulk_loader("t").await.unwrap();
     let loaded = loader.write(rows([12, 3, 25, 3, 12, 1])).await.unwrap();
-    assert_eq!(loaded, Loaded { rows: 4, files: 2 });
+    assert_eq!(loaded, LoadedBatch { rows: 4, files: 2 });
     loader.publish().await.unwrap();
     let state = cluster.state.lock();
     let mut files: Vec<_> = state.files.values().cloned().collect();
@@ -19,11 +19,11 @@ async fn a_batch_becomes_a_file_for_each_region_with_each_key_once() {
     assert!(state.adoptions.iter().all(|adoption| !adoption.stage));
     let areas = [&state.adoptions[0].area_id, &state.adoptions[1].area_id];
     assert_ne!(areas[0], areas[1]);
-    assert!(state.loads.is_empty() && state.ends.is_empty());
+    assert!(state.load_begins.is_empty() && state.load_ends.is_empty());
 }
 
 #[tokio::test]
-async fn a_repeat_names_the_same_area_and_files() {
+async fn repeated_adoption_names_the_same_staging_area_and_files() {
     let cluster = FakeCluster::start(&[], 2).await;
     let client = cluster.client().await;
     cluster.state.lock().answers = vec![Answer::Lose].into();
@@ -36,31 +36,39 @@ async fn a_repeat_names_the_same_area_and_files() {
 }
 
 #[tokio::test]
-async fn an_atomic_load_stages_everything_in_one_area_and_ends_once() {
+async fn atomic_load_uses_one_staging_area_and_ends_once() {
     let cluster = FakeCluster::start(&[10], 1).await;
     let client = cluster.client().await;
     for publish in [true, false] {
         cluster.change(|state| {
-            (state.adoptions, state.loads, state.ends) = Default::default();
+            state.adoptions.clear();
+            state.load_begins.clear();
+            state.load_ends.clear();
         });
         let loader = client.atomic_loader("t").await.unwrap();
         loader.write(rows([1, 11])).await.unwrap();
         loader.write(rows([2])).await.unwrap();
-        match publish {
-            true => loader.publish().await.unwrap(),
-            false => loader.abandon().await.unwrap(),
+        if publish {
+            loader.publish().await.unwrap();
+        } else {
+            loader.abandon().await.unwrap();
         }
         let state = cluster.state.lock();
-        let id: Uuid = state.loads[0].request_id.parse().unwrap();
+        let id: Uuid = state.load_begins[0].request_id.parse().unwrap();
         assert_eq!(state.adoptions.len(), 3);
-        assert!(state.adoptions.iter().all(|one| one.stage && *one.area_id == *id.as_bytes()));
-        let [end] = &state.ends[..] else { panic!("{:?}", state.ends) };
+        assert!(
+            state
+                .adoptions
+                .iter()
+                .all(|adoption| adoption.stage && *adoption.area_id == *id.as_bytes())
+        );
+        let [end] = &state.load_ends[..] else { panic!("{:?}", state.load_ends) };
         assert_eq!((end.request_id.parse(), end.publish), (Ok(id), publish));
     }
 }
 
 #[tokio::test]
-async fn what_is_refused_is_told_with_its_reason() {
+async fn loader_returns_errors_with_their_reason() {
     let cluster = FakeCluster::start(&[], 1).await;
     let client = cluster.client().await;
     let loader = client.bulk_loader("t").await.unwrap();

@@ -1,6 +1,7 @@
-//! Moving the catalog on: every check precedes the first change, so an error means that nothing
-//! moved.
+//! Construction of catalogs from snapshots and deltas. Each function returns a new value, so an error
+//! leaves the current catalog unchanged.
 
+use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
 use tidewater_common::ids::{
@@ -12,22 +13,22 @@ use tidewater_proto::v1;
 
 use super::{Catalog, CatalogError, RouteInfo, TableInfo};
 
-/// What a newer snapshot means for whoever holds an older one.
+/// Relation of a received snapshot to the current catalog.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Step {
-    /// The same revision.
+pub enum CatalogStep {
+    /// The same revision of the same incarnation.
     Same,
     /// A later revision of the same incarnation.
     Newer,
-    /// The cluster was restored or recovered: nothing that was known before holds.
-    StartedOver,
+    /// A later incarnation: the cluster was restored or recovered, and all earlier knowledge is invalid.
+    Restored,
 }
 
 impl Catalog {
-    /// The catalog that a snapshot holds.
+    /// Builds the catalog of a snapshot.
     ///
     /// # Errors
-    /// The snapshot contradicts itself, or holds what this release cannot read.
+    /// The snapshot is inconsistent, or contains records that this release cannot decode.
     pub fn from_snapshot(snapshot: &v1::CatalogSnapshot) -> Result<Self, CatalogError> {
         let cluster_id: ClusterId = snapshot
             .cluster_id
@@ -38,11 +39,11 @@ impl Catalog {
             incarnation: Incarnation(snapshot.incarnation),
             revision: Revision(snapshot.revision),
             version: CatalogVersion(snapshot.catalog_version),
-            tables: Default::default(),
-            routes: Default::default(),
-            starts: Default::default(),
-            groups: Default::default(),
-            nodes: Default::default(),
+            tables: BTreeMap::new(),
+            routes: BTreeMap::new(),
+            starts: HashMap::new(),
+            groups: BTreeMap::new(),
+            nodes: BTreeMap::new(),
         };
         for table in &snapshot.tables {
             catalog.put_table(table)?;
@@ -53,15 +54,15 @@ impl Catalog {
             }
             catalog.put_route(route_info(route)?)?;
         }
-        catalog.check_tiling()?;
+        catalog.check_overlaps()?;
         catalog.put_groups_and_nodes(&snapshot.groups, &snapshot.nodes);
         Ok(catalog)
     }
 
-    /// The catalog after a delta.
+    /// Returns the catalog after a delta.
     ///
     /// # Errors
-    /// [`CatalogError::Gap`]: fetch a snapshot. Others: the delta cannot be right.
+    /// [`CatalogError::Gap`]: fetch a snapshot. Others: the delta is invalid.
     pub fn with_delta(&self, delta: &v1::CatalogDelta) -> Result<Self, CatalogError> {
         if Some(delta.revision) != self.revision.get().checked_add(1)
             || delta.previous_catalog_version != self.version.get()
@@ -80,14 +81,14 @@ impl Catalog {
         for id in &delta.route_deletes {
             next.remove_route(RegionId(*id));
         }
-        // First all out, then all in: a route may take over the start of one that shrinks.
+        // Remove all routes before inserting any: a route may get the start key of one that shrinks.
         for route in &delta.route_upserts {
             next.remove_route(RegionId(route.route_id));
         }
         for route in &delta.route_upserts {
             next.put_route(route_info(route)?)?;
         }
-        next.check_tiling()?;
+        next.check_overlaps()?;
         for node in &delta.node_deletes {
             next.nodes.remove(&NodeId(*node));
         }
@@ -95,11 +96,11 @@ impl Catalog {
         Ok(next)
     }
 
-    /// What it means that `newer` was received by whoever holds `self`.
+    /// Returns the relation of the received catalog `newer` to this one.
     ///
     /// # Errors
-    /// It must not be taken over.
-    pub fn step_to(&self, newer: &Self) -> Result<Step, CatalogError> {
+    /// `newer` is older or of another cluster, and must not replace this catalog.
+    pub fn step_to(&self, newer: &Self) -> Result<CatalogStep, CatalogError> {
         if newer.cluster_id != self.cluster_id {
             return Err(CatalogError::OtherCluster { was: self.cluster_id, is: newer.cluster_id });
         }
@@ -110,14 +111,14 @@ impl Catalog {
             });
         }
         if newer.incarnation > self.incarnation {
-            return Ok(Step::StartedOver);
+            return Ok(CatalogStep::Restored);
         }
         match newer.revision.cmp(&self.revision) {
             std::cmp::Ordering::Less => {
                 Err(CatalogError::Stale { have: self.revision, got: newer.revision })
             }
-            std::cmp::Ordering::Equal => Ok(Step::Same),
-            std::cmp::Ordering::Greater => Ok(Step::Newer),
+            std::cmp::Ordering::Equal => Ok(CatalogStep::Same),
+            std::cmp::Ordering::Greater => Ok(CatalogStep::Newer),
         }
     }
 
@@ -152,7 +153,8 @@ impl Catalog {
         }
     }
 
-    fn check_tiling(&self) -> Result<(), CatalogError> {
+    /// Checks that no two routes of a table overlap.
+    fn check_overlaps(&self) -> Result<(), CatalogError> {
         let mut previous: Option<&RouteInfo> = None;
         for route in self.routes.values() {
             if let Some(before) = previous.filter(|before| before.table == route.table)
@@ -182,7 +184,7 @@ fn route_info(route: &v1::Route) -> Result<RouteInfo, CatalogError> {
         None => None,
         Some(end) => {
             let (end_table, end) = split_global_key(end).ok_or(CatalogError::BadRange(region))?;
-            // A bound at the beginning of a later table is no bound within this one.
+            // A bound at the start of a later table does not bound the range within this table.
             (end_table == table).then(|| end.to_vec())
         }
     };

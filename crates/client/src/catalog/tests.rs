@@ -2,7 +2,7 @@ use tidewater_common::ids::{GroupId, RegionId, TableId};
 use tidewater_common::keys::{KeyRange, global_key, table_range};
 use tidewater_proto::v1;
 
-use super::{Catalog, CatalogError, Step};
+use super::{Catalog, CatalogError, CatalogStep};
 use crate::fake::table_info;
 
 const ONE: &str = "018f3c1e-0000-7000-8000-000000000001";
@@ -78,7 +78,7 @@ fn delta() -> v1::CatalogDelta {
 }
 
 #[test]
-fn the_route_of_a_key() {
+fn row_key_maps_to_its_route() {
     let catalog = catalog();
     let table = [
         (1, &b""[..], Some(11)),
@@ -98,7 +98,7 @@ fn the_route_of_a_key() {
 }
 
 #[test]
-fn the_routes_of_a_range() {
+fn key_range_maps_to_overlapping_routes() {
     let catalog = catalog();
     let range = |start: &[u8], end: Option<&[u8]>| KeyRange::new(start, end.map(<[u8]>::to_vec));
     let table = [
@@ -118,7 +118,7 @@ fn the_routes_of_a_range() {
 }
 
 #[test]
-fn leaders_and_replicas_by_address() {
+fn catalog_resolves_leader_and_replica_addresses() {
     let catalog = catalog();
     assert_eq!(catalog.leader_address(GroupId(1)), Some("node21:1"));
     assert_eq!(catalog.replica_addresses(GroupId(1)), ["node21:1", "node22:1"]);
@@ -126,7 +126,7 @@ fn leaders_and_replicas_by_address() {
 }
 
 #[test]
-fn a_table_being_dropped_gives_its_name_free() {
+fn table_name_is_free_once_its_table_is_dropping() {
     let mut snapshot = snapshot();
     snapshot.tables[0].state = v1::TableState::Dropping.into();
     snapshot.tables.push(table(3, "a"));
@@ -135,18 +135,16 @@ fn a_table_being_dropped_gives_its_name_free() {
 }
 
 #[test]
-fn a_delta_moves_the_catalog_on() {
+fn delta_yields_next_catalog_and_keeps_the_previous() {
     let before = catalog();
-    let split = v1::CatalogDelta {
+    let mut split = v1::CatalogDelta {
         catalog_version: 6,
-        route_deletes: vec![12],
+        route_deletes: vec![12, 14],
         route_upserts: vec![route(15, 1, b"g", Some(b"k")), route(16, 1, b"k", Some(b"p"))],
         table_upserts: vec![table(3, "c")],
         table_deletes: vec![2],
         ..delta()
     };
-    let mut split = split;
-    split.route_deletes.push(14);
     split.group_upserts.push(v1::Group { group_id: 1, leader: 22, ..Default::default() });
     split.node_deletes.push(21);
     let after = before.with_delta(&split).unwrap();
@@ -158,12 +156,12 @@ fn a_delta_moves_the_catalog_on() {
     assert!(after.table_named("b").is_none());
     assert!(after.table_named("c").is_some());
     assert_eq!(after.leader_address(GroupId(1)), Some("node22:1"));
-    // The value before is untouched.
+    // The previous value is unchanged.
     assert_eq!(before.route_for(TableId(1), b"h").unwrap().region, RegionId(12));
 }
 
 #[test]
-fn a_route_may_shrink_while_another_takes_its_start() {
+fn delta_moves_start_key_of_a_shrinking_route() {
     let change = v1::CatalogDelta {
         catalog_version: 6,
         route_upserts: vec![route(15, 1, b"g", Some(b"k")), route(12, 1, b"k", Some(b"p"))],
@@ -175,7 +173,7 @@ fn a_route_may_shrink_while_another_takes_its_start() {
 }
 
 #[test]
-fn a_delta_that_does_not_follow_is_a_gap() {
+fn nonconsecutive_delta_is_a_gap() {
     let gaps = [
         v1::CatalogDelta { revision: 12, ..delta() },
         v1::CatalogDelta { revision: 10, ..delta() },
@@ -188,7 +186,7 @@ fn a_delta_that_does_not_follow_is_a_gap() {
 }
 
 #[test]
-fn what_contradicts_itself_is_refused() {
+fn inconsistent_catalog_is_rejected() {
     let overlap = v1::CatalogDelta {
         catalog_version: 6,
         route_upserts: vec![route(15, 1, b"f", Some(b"h"))],
@@ -224,20 +222,20 @@ fn what_contradicts_itself_is_refused() {
 }
 
 #[test]
-fn what_a_newer_snapshot_means() {
+fn snapshots_are_ordered_by_incarnation_and_revision() {
     let at = |cluster: &str, incarnation, revision| {
         let cluster_id = cluster.into();
         let snapshot = v1::CatalogSnapshot { cluster_id, incarnation, revision, ..snapshot() };
         Catalog::from_snapshot(&snapshot).unwrap()
     };
-    let now = at(ONE, 3, 10);
-    assert_eq!(now.step_to(&at(ONE, 3, 10)).unwrap(), Step::Same);
-    assert_eq!(now.step_to(&at(ONE, 3, 99)).unwrap(), Step::Newer);
-    assert_eq!(now.step_to(&at(ONE, 4, 1)).unwrap(), Step::StartedOver);
-    let stale = now.step_to(&at(ONE, 3, 9)).unwrap_err();
+    let known = at(ONE, 3, 10);
+    assert_eq!(known.step_to(&at(ONE, 3, 10)).unwrap(), CatalogStep::Same);
+    assert_eq!(known.step_to(&at(ONE, 3, 99)).unwrap(), CatalogStep::Newer);
+    assert_eq!(known.step_to(&at(ONE, 4, 1)).unwrap(), CatalogStep::Restored);
+    let stale = known.step_to(&at(ONE, 3, 9)).unwrap_err();
     assert!(matches!(stale, CatalogError::Stale { .. }), "{stale}");
-    let old = now.step_to(&at(ONE, 2, 99)).unwrap_err();
+    let old = known.step_to(&at(ONE, 2, 99)).unwrap_err();
     assert!(matches!(old, CatalogError::OldIncarnation { .. }), "{old}");
-    let other = now.step_to(&at(TWO, 3, 99)).unwrap_err();
+    let other = known.step_to(&at(TWO, 3, 99)).unwrap_err();
     assert!(matches!(other, CatalogError::OtherCluster { .. }), "{other}");
 }

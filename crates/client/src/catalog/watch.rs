@@ -1,5 +1,6 @@
-//! Keeps the catalog up to date in the background: a stream from the meta leader, and polling
-//! while no stream can be had.
+//! Background task that keeps the catalog up to date.
+//!
+//! It follows a watch stream from the meta leader, and polls the catalog while no stream is available.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -10,29 +11,29 @@ use tidewater_proto::v1::{self, Reason, watch_event::Event};
 use tokio::sync::{Notify, watch};
 use tonic::Streaming;
 
-use super::{Catalog, CatalogError, Step};
+use super::{Catalog, CatalogError, CatalogStep};
 use crate::core::Core;
 use crate::outcome::FailedAttempt;
 use crate::pool::failed_attempt_of;
 use crate::router::{Router, Search, timed};
 
-/// A stream that says nothing for so long is taken for dead: the server speaks more often.
-const SILENCE: Duration = Duration::from_secs(30);
+/// Maximum time between two events. The server sends events more often than this, so a stream without
+/// events for this time is treated as broken.
+const IDLE_TIMEOUT: Duration = Duration::from_secs(30);
 
-/// Streams that may break in a row before the catalog is polled instead.
+/// Consecutive broken streams before the task polls the catalog instead.
 const BROKEN_STREAMS: u32 = 3;
 
-/// Attempts to fetch the catalog when it is wanted at once; together with the waits between them
-/// about an election's time.
+/// Attempts of one poll. Together with their backoff they last about as long as an election.
 const POLL_ATTEMPTS: u32 = 12;
 
-/// What the background task has to show.
+/// State that the background task publishes.
 #[derive(Debug, Clone)]
 pub(crate) struct Published {
     pub(crate) catalog: Arc<Catalog>,
-    /// Grows each time that a whole catalog was fetched.
+    /// Number of completed fetches of the whole catalog.
     pub(crate) fetches: u64,
-    /// The cluster that answers now, when it is another one (was, is). Final.
+    /// The expected and the actual cluster, once another cluster answers. Final.
     pub(crate) other: Option<(ClusterId, ClusterId)>,
 }
 
@@ -42,7 +43,7 @@ impl Published {
     }
 }
 
-/// Fetches the whole catalog from the meta leader, one attempt.
+/// Makes one attempt to fetch the whole catalog from the meta leader.
 pub(crate) async fn fetch(
     router: &Router,
     known: Option<&Catalog>,
@@ -57,7 +58,7 @@ pub(crate) async fn fetch(
         .await
 }
 
-/// The task. It ends only when it is dropped, or when another cluster answers.
+/// The background task. It ends when it is dropped or when another cluster answers.
 pub(crate) struct Watcher {
     pub(crate) core: Arc<Core>,
     pub(crate) published: watch::Sender<Published>,
@@ -79,7 +80,7 @@ impl Watcher {
             }
             failures = failures.saturating_add(1);
             if failures == BROKEN_STREAMS {
-                tracing::warn!(cause = %broken.refusal, "the catalog watch keeps breaking; polling");
+                tracing::warn!(cause = %broken.refusal, "catalog watch failed repeatedly; polling the catalog");
             }
             let options = &router.options;
             let wait = options.watch_backoff.wait(
@@ -112,7 +113,7 @@ impl Watcher {
             .await
     }
 
-    /// Takes over what the stream brings until it breaks.
+    /// Applies the events of the stream until it breaks; returns the cause.
     async fn follow(
         &self,
         mut stream: Streaming<v1::WatchEvent>,
@@ -121,7 +122,7 @@ impl Watcher {
         let mut search = Search::new(GroupId::META);
         loop {
             let event = tokio::select! {
-                event = tokio::time::timeout(SILENCE, stream.message()) => event,
+                event = tokio::time::timeout(IDLE_TIMEOUT, stream.message()) => event,
                 () = self.refresh.notified() => {
                     self.poll(&mut search).await;
                     continue;
@@ -129,25 +130,29 @@ impl Watcher {
             };
             let event = match event {
                 Ok(Ok(Some(event))) => event,
-                Ok(Ok(None)) => return broken("the catalog watch was ended by the meta node"),
+                Ok(Ok(None)) => return broken("the meta node ended the catalog watch"),
                 Ok(Err(status)) => return failed_attempt_of(&status),
-                Err(_) => return broken("the catalog watch has gone silent"),
+                Err(_) => {
+                    return broken(&format!(
+                        "the catalog watch sent no event for {IDLE_TIMEOUT:?}"
+                    ));
+                }
             };
-            if !self.take_event(event.event, &mut search).await {
-                return broken("the catalog watch sent what cannot be used");
+            if !self.apply_event(event.event, &mut search).await {
+                return broken("the catalog watch sent an invalid event");
             }
             *failures = 0;
         }
     }
 
-    /// Whether the stream is still good for more.
-    async fn take_event(&self, event: Option<Event>, search: &mut Search) -> bool {
+    /// Applies an event; returns false if the stream must be reopened.
+    async fn apply_event(&self, event: Option<Event>, search: &mut Search) -> bool {
         match event {
-            Some(Event::Snapshot(snapshot)) => self.take_snapshot(&snapshot),
+            Some(Event::Snapshot(snapshot)) => self.apply_snapshot(&snapshot),
             Some(Event::Delta(delta)) => {
                 let known = self.published.borrow().catalog.clone();
                 if delta.revision <= known.revision().get() {
-                    // A fetch in between was faster than the stream.
+                    // A concurrent fetch already returned this revision.
                     return true;
                 }
                 match known.with_delta(&delta) {
@@ -155,9 +160,9 @@ impl Watcher {
                         self.publish(next, false);
                         true
                     }
-                    // What is missing comes with a snapshot; later deltas follow on it.
+                    // The snapshot contains the missing changes, and later deltas extend it.
                     Err(error) => {
-                        tracing::debug!(%error, "fetching the catalog anew");
+                        tracing::debug!(%error, "catalog delta cannot be applied; fetching the catalog");
                         self.poll(search).await
                     }
                 }
@@ -166,16 +171,16 @@ impl Watcher {
         }
     }
 
-    /// Fetches the catalog; tries for a while, since somebody waits for it.
+    /// Fetches the catalog; retries for about the time of an election, because a caller waits for it.
     async fn poll(&self, search: &mut Search) -> bool {
         let router = &self.core.router;
         for _ in 0..POLL_ATTEMPTS {
             let known = self.published.borrow().catalog.clone();
             let timeout = router.options.attempt_timeout;
             match fetch(router, Some(&known), search, timeout).await {
-                Ok(snapshot) => return self.take_snapshot(&snapshot),
+                Ok(snapshot) => return self.apply_snapshot(&snapshot),
                 Err(miss) => {
-                    tracing::debug!(cause = %miss.refusal, "the catalog could not be fetched");
+                    tracing::debug!(cause = %miss.refusal, "catalog fetch failed; retrying");
                     let wait = router.wait(search, &miss);
                     tokio::time::sleep(wait).await;
                 }
@@ -184,35 +189,36 @@ impl Watcher {
         false
     }
 
-    fn take_snapshot(&self, snapshot: &v1::CatalogSnapshot) -> bool {
+    /// Publishes a snapshot unless it is invalid or stale; returns false if it is invalid.
+    fn apply_snapshot(&self, snapshot: &v1::CatalogSnapshot) -> bool {
         let known = self.published.borrow().catalog.clone();
         let step = Catalog::from_snapshot(snapshot)
             .and_then(|next| known.step_to(&next).map(|step| (step, next)));
         match step {
-            Ok((Step::StartedOver, next)) => {
+            Ok((CatalogStep::Restored, next)) => {
                 tracing::warn!(
                     was = %known.incarnation(), is = %next.incarnation(),
-                    "the cluster was restored; starting over with its catalog"
+                    "cluster was restored; replacing the known catalog"
                 );
                 self.publish(next, true);
                 true
             }
-            Ok((Step::Same | Step::Newer, next)) => {
+            Ok((CatalogStep::Same | CatalogStep::Newer, next)) => {
                 self.publish(next, true);
                 true
             }
-            // An older answer overtaken by the stream is a fetch all the same.
+            // The stream already published a later revision: the fetch is complete.
             Err(CatalogError::Stale { .. }) => {
                 self.published.send_modify(|now| now.fetches += 1);
                 true
             }
             Err(CatalogError::OtherCluster { was, is }) => {
-                tracing::error!(%was, %is, "another cluster answers at the addresses of this one");
+                tracing::error!(%was, %is, "another cluster answers at the configured addresses");
                 self.published.send_modify(|now| now.other = Some((was, is)));
                 false
             }
             Err(error) => {
-                tracing::warn!(%error, "a catalog was received that cannot be used");
+                tracing::warn!(%error, "received an invalid catalog");
                 false
             }
         }

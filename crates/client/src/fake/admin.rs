@@ -1,4 +1,4 @@
-//! What an operator asks of the meta node: answered as a test tells it to, and otherwise done.
+//! Fake administrative services of the meta node. Calls succeed unless a test scripts an RPC error.
 
 use std::sync::Arc;
 
@@ -15,7 +15,7 @@ pub(super) struct AdminNode {
 }
 
 impl AdminNode {
-    fn answer<T: Default>(&self) -> Result<Response<T>, Status> {
+    fn respond<T: Default>(&self) -> Result<Response<T>, Status> {
         match self.state.lock().admin_refusals.pop_front() {
             Some(refusal) => Err(refusal.into()),
             None => Ok(Response::new(T::default())),
@@ -29,51 +29,51 @@ impl Admin for AdminNode {
         &self,
         _request: Request<v1::CreateTableRequest>,
     ) -> Result<Response<v1::CreateTableResponse>, Status> {
-        self.answer()
+        self.respond()
     }
 
     async fn drop_table(
         &self,
         _request: Request<v1::DropTableRequest>,
     ) -> Result<Response<v1::DropTableResponse>, Status> {
-        self.answer()
+        self.respond()
     }
 
     async fn alter_table(
         &self,
         _request: Request<v1::AlterTableRequest>,
     ) -> Result<Response<v1::AlterTableResponse>, Status> {
-        self.answer()
+        self.respond()
     }
 
     async fn clone_table(
         &self,
         _request: Request<v1::CloneTableRequest>,
     ) -> Result<Response<v1::CloneTableResponse>, Status> {
-        self.answer()
+        self.respond()
     }
 
     async fn begin_load(
         &self,
         request: Request<v1::BeginLoadRequest>,
     ) -> Result<Response<v1::BeginLoadResponse>, Status> {
-        self.state.lock().loads.push(request.into_inner());
-        self.answer()
+        self.state.lock().load_begins.push(request.into_inner());
+        self.respond()
     }
 
     async fn end_load(
         &self,
         request: Request<v1::EndLoadRequest>,
     ) -> Result<Response<v1::EndLoadResponse>, Status> {
-        self.state.lock().ends.push(request.into_inner());
-        self.answer()
+        self.state.lock().load_ends.push(request.into_inner());
+        self.respond()
     }
 
     async fn truncate_table(
         &self,
         _request: Request<v1::TruncateTableRequest>,
     ) -> Result<Response<v1::TruncateTableResponse>, Status> {
-        self.answer()
+        self.respond()
     }
 
     type CollectGarbageStream = Iter<std::vec::IntoIter<Result<v1::GarbageEvent, Status>>>;
@@ -82,7 +82,7 @@ impl Admin for AdminNode {
         &self,
         _request: Request<v1::CollectGarbageRequest>,
     ) -> Result<Response<Self::CollectGarbageStream>, Status> {
-        let report = self.answer::<v1::GarbageReport>()?.into_inner();
+        let report = self.respond::<v1::GarbageReport>()?.into_inner();
         let last = v1::GarbageEvent { objects: Vec::new(), report: Some(report) };
         Ok(Response::new(tokio_stream::iter(vec![Ok(last)])))
     }
@@ -91,35 +91,35 @@ impl Admin for AdminNode {
         &self,
         _request: Request<v1::ClusterStatusRequest>,
     ) -> Result<Response<v1::ClusterStatusResponse>, Status> {
-        self.answer()
+        self.respond()
     }
 
     async fn list_meta_members(
         &self,
         _request: Request<v1::ListMetaMembersRequest>,
     ) -> Result<Response<v1::ListMetaMembersResponse>, Status> {
-        self.answer()
+        self.respond()
     }
 
     async fn change_meta_member(
         &self,
         _request: Request<v1::ChangeMetaMemberRequest>,
     ) -> Result<Response<v1::ChangeMetaMemberResponse>, Status> {
-        self.answer()
+        self.respond()
     }
 
     async fn transfer_group_leader(
         &self,
         _request: Request<v1::TransferGroupLeaderRequest>,
     ) -> Result<Response<v1::TransferGroupLeaderResponse>, Status> {
-        self.answer()
+        self.respond()
     }
 
     async fn bench_command(
         &self,
         _request: Request<v1::BenchCommandRequest>,
     ) -> Result<Response<v1::BenchCommandResponse>, Status> {
-        self.answer()
+        self.respond()
     }
 }
 
@@ -129,27 +129,27 @@ impl HookAdmin for AdminNode {
         &self,
         _request: Request<v1::AddHookRequest>,
     ) -> Result<Response<v1::AddHookResponse>, Status> {
-        self.answer()
+        self.respond()
     }
 
     async fn set_hook_paused(
         &self,
         _request: Request<v1::SetHookPausedRequest>,
     ) -> Result<Response<v1::SetHookPausedResponse>, Status> {
-        self.answer()
+        self.respond()
     }
 
     async fn remove_hook(
         &self,
         _request: Request<v1::RemoveHookRequest>,
     ) -> Result<Response<v1::RemoveHookResponse>, Status> {
-        self.answer()
+        self.respond()
     }
 
     async fn list_hooks(
         &self,
         _request: Request<v1::ListHooksRequest>,
     ) -> Result<Response<v1::ListHooksResponse>, Status> {
-        self.answer()
+        self.respond()
     }
 }

@@ -1,4 +1,4 @@
-//! A data node.
+//! Fake data node.
 
 use std::sync::Arc;
 
@@ -15,7 +15,7 @@ use tonic::{Request, Response, Status};
 
 use super::state::{Answer, ScanAnswer, State, rows, schema};
 
-/// Rows of one message of a scan.
+/// Maximum rows of a scan message.
 const SCAN_ROWS: usize = 3;
 
 pub(super) struct DataNode {
@@ -24,7 +24,7 @@ pub(super) struct DataNode {
 }
 
 impl DataNode {
-    fn leads(&self, state: &State) -> Result<(), Status> {
+    fn check_leader(&self, state: &State) -> Result<(), Status> {
         state.not_leader(self.node).map_or(Ok(()), |refusal| Err(refusal.into()))
     }
 }
@@ -40,7 +40,7 @@ impl Data for DataNode {
         let write = request.into_inner();
         let frozen = {
             let mut state = self.state.lock();
-            self.leads(&state)?;
+            self.check_leader(&state)?;
             state.writes.push(write.clone());
             let freezes =
                 write.serial != 1 && matches!(state.answers.front(), Some(Answer::Freeze));
@@ -53,17 +53,17 @@ impl Data for DataNode {
             return std::future::pending().await;
         }
         let mut state = self.state.lock();
-        // Scripts are about rows: opening writes go through.
+        // Scripted responses apply to row writes; opening writes always succeed.
         let opening = write.serial == 1;
         let answer = if opening { None } else { state.answers.pop_front() };
-        let lost = || Err(Status::unavailable("connection reset"));
-        let done = match answer.unwrap_or(Answer::Normal) {
+        let lost_response = || Err(Status::unavailable("connection reset"));
+        let response = match answer.unwrap_or(Answer::Normal) {
             Answer::Normal => state.apply(&write),
             Answer::Refuse(refusal) => Err(refusal),
-            Answer::Lose | Answer::Freeze => return lost(),
+            Answer::Lose | Answer::Freeze => return lost_response(),
             Answer::DoAndLose => {
                 state.apply(&write)?;
-                return lost();
+                return lost_response();
             }
             Answer::DoAndRefuse(refusal) => state.apply(&write).and(Err(refusal)),
             Answer::Forget => {
@@ -72,9 +72,9 @@ impl Data for DataNode {
             }
             Answer::ForgetAndReopen => {
                 state.forget_producers();
-                let opening = state.writes.iter().filter(|write| write.serial == 1);
-                for late in opening.cloned().collect::<Vec<_>>() {
-                    state.apply(&late)?;
+                let openings = state.writes.iter().filter(|write| write.serial == 1);
+                for opening in openings.cloned().collect::<Vec<_>>() {
+                    state.apply(&opening)?;
                 }
                 state.apply(&write)
             }
@@ -83,7 +83,7 @@ impl Data for DataNode {
                 state.apply(&write)
             }
         };
-        Ok(Response::new(done?))
+        Ok(Response::new(response?))
     }
 
     async fn write_files(
@@ -92,7 +92,7 @@ impl Data for DataNode {
     ) -> Result<Response<v1::WriteFilesResponse>, Status> {
         let request = request.into_inner();
         let mut state = self.state.lock();
-        self.leads(&state)?;
+        self.check_leader(&state)?;
         state.region(request.region_id)?;
         let batch = decode_batch(&request.rows, &schema().arrow()).unwrap();
         assert_eq!(batch.num_rows(), request.row_count as usize);
@@ -108,7 +108,7 @@ impl Data for DataNode {
     ) -> Result<Response<v1::AdoptFilesResponse>, Status> {
         let request = request.into_inner();
         let mut state = self.state.lock();
-        self.leads(&state)?;
+        self.check_leader(&state)?;
         state.adoptions.push(request.clone());
         match state.answers.pop_front().unwrap_or(Answer::Normal) {
             Answer::Refuse(refusal) => Err(refusal.into()),
@@ -127,7 +127,7 @@ impl Data for DataNode {
         let scan = request.into_inner();
         let answer = {
             let mut state = self.state.lock();
-            self.leads(&state)?;
+            self.check_leader(&state)?;
             state.scans.push(scan.clone());
             state.scan_answers.pop_front().unwrap_or(ScanAnswer::Normal)
         };
@@ -167,19 +167,19 @@ impl Data for DataNode {
     ) -> Result<Response<v1::GetResponse>, Status> {
         let get = request.into_inner();
         let state = self.state.lock();
-        self.leads(&state)?;
+        self.check_leader(&state)?;
         let range = state.region(get.region_id)?.clone();
         let keys = decode_batch(&get.keys, &schema().key_arrow())
             .map_err(|error| Status::invalid_argument(error.to_string()))?;
         let column = keys.column(0).as_any().downcast_ref::<arrow::array::Int64Array>();
-        let wanted = column.map(|column| column.values().to_vec()).unwrap_or_default();
-        for id in &wanted {
+        let requested = column.map(|column| column.values().to_vec()).unwrap_or_default();
+        for id in &requested {
             if !range.contains(&super::state::row_key(*id)) {
                 let reason = v1::Reason::KeyOutsideRegion;
-                return Err(Refusal::new(reason, "a key lies outside").into());
+                return Err(Refusal::new(reason, "a key is outside the region").into());
             }
         }
-        let found = state.contents(&range).into_iter().filter(|id| wanted.contains(id));
+        let found = state.contents(&range).into_iter().filter(|id| requested.contains(id));
         let rows = encode_batch(&rows(found)).unwrap();
         Ok(Response::new(v1::GetResponse { rows }))
     }

@@ -1,4 +1,4 @@
-//! A meta node that leads.
+//! Fake meta node, which is always the leader.
 
 use std::sync::Arc;
 

@@ -1,4 +1,4 @@
-//! What the fake nodes know, and what they are told to answer.
+//! State of the fake nodes and scripts of their responses.
 
 use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::sync::Arc;
@@ -16,37 +16,39 @@ use crate::catalog::TableInfo;
 
 pub(crate) const TABLE: TableId = TableId(7);
 
-/// What a data node does with its next write.
+/// Scripted response of a data node to its next write.
 #[derive(Debug, Clone)]
 pub(crate) enum Answer {
-    /// Does it, and says so.
+    /// Applies the write and succeeds.
     Normal,
-    /// Does nothing, and says this.
+    /// Returns this error without applying the write.
     Refuse(Refusal),
-    /// Does it, and answers like a connection that broke.
+    /// Applies the write and returns the error of a broken connection.
     DoAndLose,
-    /// Does nothing, and answers like a connection that broke.
+    /// Returns the error of a broken connection without applying the write.
     Lose,
-    /// Does not answer at all.
+    /// Never responds.
     Freeze,
-    /// Does it, and answers with this.
+    /// Applies the write and returns this error.
     DoAndRefuse(Refusal),
-    /// Forgets all producers first.
+    /// Forgets all producers, then applies the write.
     Forget,
-    /// Forgets all producers first, and then gets all opening writes a second time.
+    /// Forgets all producers, receives all opening writes again, then applies the write.
     ForgetAndReopen,
-    /// Splits the region first, without telling the catalog yet.
+    /// Splits the region without updating the catalog, then applies the write.
     Split { region: u64, at: i64, children: (u64, u64) },
 }
 
-/// What a data node does with its next scan of a region.
+/// Scripted response of a data node to its next scan of a region.
 #[derive(Debug, Clone)]
 pub(crate) enum ScanAnswer {
+    /// Sends all rows and the end marker.
     Normal,
+    /// Returns this error.
     Refuse(Refusal),
-    /// Does not answer at all.
+    /// Never responds.
     Freeze,
-    /// Ends the stream after so many batches, without saying that it is done.
+    /// Ends the stream after this number of messages, without the end marker.
     CutAfter(usize),
 }
 
@@ -59,26 +61,27 @@ struct Producer {
 
 pub(crate) struct State {
     pub(crate) catalog: v1::CatalogSnapshot,
-    /// What is served; the catalog may lag behind it.
+    /// Served regions; the catalog may lag behind.
     pub(crate) regions: BTreeMap<u64, KeyRange>,
     pub(crate) leader: u64,
     pub(crate) addresses: HashMap<u64, String>,
     pub(crate) answers: VecDeque<Answer>,
     pub(crate) scan_answers: VecDeque<ScanAnswer>,
     pub(crate) meta_refusals: VecDeque<Refusal>,
-    /// What the next calls of an operator are answered with; those after them are done.
+    /// Errors of the next administrative calls; later calls succeed.
     pub(crate) admin_refusals: VecDeque<Refusal>,
-    /// Every write that arrived.
+    /// All received writes.
     pub(crate) writes: Vec<WriteRequest>,
     pub(crate) scans: Vec<v1::ScanRequest>,
-    /// Ids of the rows in each file that was written.
+    /// Row ids of each written file.
     pub(crate) files: BTreeMap<Bytes, Vec<i64>>,
-    /// Every call that had files taken over.
+    /// All received calls to adopt files.
     pub(crate) adoptions: Vec<v1::AdoptFilesRequest>,
-    /// Every load that was begun, or said to be alive.
-    pub(crate) loads: Vec<v1::BeginLoadRequest>,
-    pub(crate) ends: Vec<v1::EndLoadRequest>,
-    /// Rows by effect: key, value (none: deleted), in the order in which they took effect.
+    /// All received calls to begin a load or keep it alive.
+    pub(crate) load_begins: Vec<v1::BeginLoadRequest>,
+    /// All received calls to end a load.
+    pub(crate) load_ends: Vec<v1::EndLoadRequest>,
+    /// Key and value (`None`: deleted) of each row in the order of application.
     pub(crate) effects: Vec<(i64, Option<String>)>,
     producers: HashMap<(u64, Bytes, u64), Producer>,
     sequence: u64,
@@ -103,13 +106,14 @@ pub(crate) fn schema() -> TableSchema {
 }
 
 pub(crate) fn table_info() -> TableInfo {
-    let (schema, options) = (schema(), TableOptions::upsert());
+    let schema = schema();
+    let options = TableOptions::upsert();
     let codec = KeyCodec::new(&schema, &options).unwrap();
-    let (id, state) = (TABLE, v1::TableState::Active);
-    TableInfo { id, name: "t".into(), state, schema, options, codec }
+    let state = v1::TableState::Active;
+    TableInfo { id: TABLE, name: "t".into(), state, schema, options, codec }
 }
 
-/// Rows with these ids; the value names the id.
+/// Returns rows with these ids; the value of id 5 is `v5`.
 pub(crate) fn rows(ids: impl IntoIterator<Item = i64>) -> RecordBatch {
     let ids: Vec<i64> = ids.into_iter().collect();
     let values: Vec<String> = ids.iter().map(|id| format!("v{id}")).collect();
@@ -120,7 +124,7 @@ pub(crate) fn rows(ids: impl IntoIterator<Item = i64>) -> RecordBatch {
     .unwrap()
 }
 
-/// Keys with these ids.
+/// Returns keys with these ids.
 pub(crate) fn keys(ids: &[i64]) -> RecordBatch {
     let ids = Arc::new(Int64Array::from(ids.to_vec()));
     RecordBatch::try_new(schema().key_arrow(), vec![ids]).unwrap()
@@ -171,8 +175,8 @@ impl State {
             scans: Vec::new(),
             files: BTreeMap::new(),
             adoptions: Vec::new(),
-            loads: Vec::new(),
-            ends: Vec::new(),
+            load_begins: Vec::new(),
+            load_ends: Vec::new(),
             effects: Vec::new(),
             producers: HashMap::new(),
             sequence: 0,
@@ -193,7 +197,7 @@ impl State {
         self.catalog.revision += 1;
     }
 
-    /// Has the catalog say what is served.
+    /// Updates the catalog's routes to the served regions.
     pub(crate) fn publish_routes(&mut self) {
         self.catalog.routes = self
             .regions
@@ -214,7 +218,7 @@ impl State {
         self.catalog.catalog_version += 1;
     }
 
-    /// Replaces a region by two; each child knows the producers of the parent.
+    /// Replaces a region by two children, which inherit the producers of their parent.
     pub(crate) fn split(&mut self, region: u64, at: i64, children: (u64, u64)) {
         let range = self.regions.remove(&region).unwrap();
         let middle = row_key(at);
@@ -223,7 +227,7 @@ impl State {
         let known: Vec<_> = self
             .producers
             .iter()
-            .filter(|((of, _, _), _)| *of == region)
+            .filter(|((parent, _, _), _)| *parent == region)
             .map(|((_, id, origin), producer)| (id.clone(), *origin, producer.clone()))
             .collect();
         for (id, origin, producer) in known {
@@ -251,20 +255,20 @@ impl State {
         })
     }
 
-    /// Does a write by the rules of a data node.
+    /// Applies a write by the rules of a data node.
     pub(crate) fn apply(&mut self, write: &WriteRequest) -> Result<v1::WriteResponse, Refusal> {
         let range = self.region(write.region_id)?.clone();
-        let (ids, written) = decoded(write);
+        let (ids, written) = decode_write(write);
         let row_keys: Vec<Vec<u8>> = ids.iter().map(|id| row_key(*id)).collect();
         assert!(row_keys.is_sorted(), "rows must come in key order");
         assert_eq!(ids.len(), write.row_count as usize);
         if row_keys.iter().any(|key| !range.contains(key)) {
-            return Err(Refusal::new(Reason::KeyOutsideRegion, "rows lie outside the region"));
+            return Err(Refusal::new(Reason::KeyOutsideRegion, "rows are outside the region"));
         }
         let name = (write.region_id, write.producer_id.clone(), write.origin_region_id);
         self.sequence += 1;
         let opens = write.serial == 1;
-        assert_eq!(opens, write.opening == 0, "all but an opening write name an opening");
+        assert_eq!(opens, write.opening == 0, "every write except an opening one names an opening");
         let known = self.producers.get(&name);
         if !opens && known.is_some_and(|producer| producer.opening != write.opening) {
             return Err(Refusal::new(Reason::ProducerForgotten, "another opening"));
@@ -290,14 +294,14 @@ impl State {
         Ok(v1::WriteResponse { sequence, rows_applied: write.row_count, repeated })
     }
 
-    /// Ids that took effect, in order of id; more than once if they took effect more than once.
+    /// Ids of the applied rows in ascending order; an id applied repeatedly is repeated.
     pub(crate) fn ids(&self) -> Vec<i64> {
         let mut ids: Vec<i64> = self.effects.iter().map(|(id, _)| *id).collect();
         ids.sort_unstable();
         ids
     }
 
-    /// What is in a key range now, in key order.
+    /// Ids of the live rows in a key range, in key order.
     pub(crate) fn contents(&self, range: &KeyRange) -> Vec<i64> {
         let mut live = BTreeMap::new();
         for (id, value) in &self.effects {
@@ -312,7 +316,7 @@ impl State {
 
 type Written = Vec<(i64, Option<String>)>;
 
-fn decoded(write: &WriteRequest) -> (Vec<i64>, Written) {
+fn decode_write(write: &WriteRequest) -> (Vec<i64>, Written) {
     if write.rows.is_empty() {
         return (Vec::new(), Vec::new());
     }

@@ -1,28 +1,29 @@
-//! The words of a condition, each with its position.
+//! Lexer of conditions: splits the text into tokens with their positions.
 
-use super::{PredicateError, Problem};
+use super::{PredicateError, PredicateProblem};
 
-/// A word of a condition.
+/// A lexical element of a condition.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Word {
-    /// A keyword, a column, a number, a date.
+    /// An unquoted keyword, column, number or date.
     Bare(String),
-    /// In single or double quotes.
+    /// Text in single or double quotes: a value or a column.
     Text(String),
-    /// In backquotes.
+    /// A column in backquotes.
     Column(String),
-    /// `=`, `<=` and the like, `(`, `)`, `,`.
+    /// A comparison operator, a parenthesis or a comma, in canonical spelling.
     Sign(&'static str),
 }
 
-/// A word, and the character at which it begins, from 1.
+/// A word with the position of its first character, from 1.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Token {
     pub(super) word: Word,
     pub(super) position: usize,
 }
 
-/// Longer signs first: `<=` is not `<` and `=`.
+/// Signs as written, with their canonical spelling. Longer signs come first, so that `<=` is not read as
+/// `<` and `=`.
 const SIGNS: &[(&str, &str)] = &[
     ("==", "="),
     ("!=", "!="),
@@ -64,18 +65,20 @@ pub(super) fn tokens(text: &str) -> Result<Vec<Token>, PredicateError> {
 }
 
 fn sign(rest: &[char]) -> Option<(&'static str, usize)> {
-    SIGNS.iter().find_map(|(written, meant)| {
+    SIGNS.iter().find_map(|(written, canonical)| {
         let length = written.len();
         let fits = rest.len() >= length && written.chars().eq(rest[..length].iter().copied());
-        fits.then_some((*meant, length))
+        fits.then_some((*canonical, length))
     })
 }
 
 fn bare(characters: &[char], start: usize) -> Result<(Word, usize), PredicateError> {
-    let belongs = |one: &char| one.is_alphanumeric() || matches!(one, '_' | '.' | '+' | '-' | ':');
-    let length = characters[start..].iter().take_while(|one| belongs(one)).count();
+    let is_word = |character: &char| {
+        character.is_alphanumeric() || matches!(character, '_' | '.' | '+' | '-' | ':')
+    };
+    let length = characters[start..].iter().take_while(|character| is_word(character)).count();
     if length == 0 {
-        let problem = Problem::Character(characters[start]);
+        let problem = PredicateProblem::Character(characters[start]);
         return Err(PredicateError { position: start + 1, problem });
     }
     let end = start + length;
@@ -86,9 +89,9 @@ fn quoted(characters: &[char], start: usize) -> Result<(String, usize), Predicat
     let quote = characters[start];
     let mut text = String::new();
     let mut at = start + 1;
-    while let Some(&one) = characters.get(at) {
-        if one != quote {
-            text.push(one);
+    while let Some(&character) = characters.get(at) {
+        if character != quote {
+            text.push(character);
             at += 1;
         } else if characters.get(at + 1) == Some(&quote) {
             text.push(quote);
@@ -97,5 +100,5 @@ fn quoted(characters: &[char], start: usize) -> Result<(String, usize), Predicat
             return Ok((text, at + 1));
         }
     }
-    Err(PredicateError { position: start + 1, problem: Problem::OpenQuote })
+    Err(PredicateError { position: start + 1, problem: PredicateProblem::OpenQuote })
 }

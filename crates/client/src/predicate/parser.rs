@@ -1,16 +1,16 @@
-//! From words to predicates, checked against the table's columns.
+//! Parser of conditions: turns tokens into predicates, checked against the table's columns.
 
 use tidewater_common::schema::{Column, ColumnType, TableSchema};
 use tidewater_proto::v1::{CompareOp, Predicate};
 
 use super::lexer::{Token, Word, tokens};
-use super::{PredicateError, Problem};
+use super::{PredicateError, PredicateProblem};
 use crate::values::check_value;
 
-/// Reads a condition. An empty text is no condition.
+/// Parses a condition. An empty text yields no predicates.
 ///
 /// # Errors
-/// Says what is wrong, and at which character.
+/// The first problem of the text, with its position.
 pub fn parse(schema: &TableSchema, text: &str) -> Result<Vec<Predicate>, PredicateError> {
     let mut parser = Parser { schema, tokens: tokens(text)?, at: 0, end: text.chars().count() + 1 };
     let mut predicates = Vec::new();
@@ -22,10 +22,10 @@ pub fn parse(schema: &TableSchema, text: &str) -> Result<Vec<Predicate>, Predica
         if parser.tokens.len() == parser.at {
             return Ok(predicates);
         }
-        if !parser.keyword("and") {
-            if parser.keyword("or") {
+        if !parser.take_keyword("and") {
+            if parser.take_keyword("or") {
                 parser.at -= 1;
-                return Err(parser.wrong(Problem::OnlyAnd));
+                return Err(parser.error(PredicateProblem::OnlyAnd));
             }
             return Err(parser.expected("`and`"));
         }
@@ -36,20 +36,21 @@ struct Parser<'a> {
     schema: &'a TableSchema,
     tokens: Vec<Token>,
     at: usize,
-    /// The position after the last character.
+    /// Position after the last character, from 1.
     end: usize,
 }
 
 impl Parser<'_> {
     fn term(&mut self) -> Result<Predicate, PredicateError> {
         let column = self.column()?;
-        let (op, values) = if self.keyword("is") {
-            let op = if self.keyword("not") { CompareOp::IsNotNull } else { CompareOp::IsNull };
-            if !self.keyword("null") {
+        let (op, values) = if self.take_keyword("is") {
+            let op =
+                if self.take_keyword("not") { CompareOp::IsNotNull } else { CompareOp::IsNull };
+            if !self.take_keyword("null") {
                 return Err(self.expected("`null` or `not null`"));
             }
             (op, Vec::new())
-        } else if self.keyword("in") {
+        } else if self.take_keyword("in") {
             (CompareOp::In, self.list(&column)?)
         } else {
             let op = self.comparison()?;
@@ -61,9 +62,9 @@ impl Parser<'_> {
     fn column(&mut self) -> Result<Column, PredicateError> {
         let name = match self.peek() {
             Some(Word::Bare(name)) if name.eq_ignore_ascii_case("not") => {
-                return Err(self.wrong(Problem::OnlyAnd));
+                return Err(self.error(PredicateProblem::OnlyAnd));
             }
-            Some(Word::Sign("(")) => return Err(self.wrong(Problem::OnlyAnd)),
+            Some(Word::Sign("(")) => return Err(self.error(PredicateProblem::OnlyAnd)),
             Some(Word::Bare(name) | Word::Column(name) | Word::Text(name)) => name.clone(),
             _ => return Err(self.expected("a column")),
         };
@@ -71,7 +72,7 @@ impl Parser<'_> {
             let columns: Vec<&str> =
                 self.schema.columns().iter().map(|column| column.name.as_str()).collect();
             let columns = columns.join(", ");
-            return Err(self.wrong(Problem::UnknownColumn { column: name, columns }));
+            return Err(self.error(PredicateProblem::UnknownColumn { column: name, columns }));
         };
         self.at += 1;
         Ok(column.clone())
@@ -92,14 +93,14 @@ impl Parser<'_> {
     }
 
     fn list(&mut self, column: &Column) -> Result<Vec<String>, PredicateError> {
-        if !self.sign("(") {
+        if !self.take_sign("(") {
             return Err(self.expected("`(`"));
         }
         let mut values = vec![self.value(column)?];
-        while self.sign(",") {
+        while self.take_sign(",") {
             values.push(self.value(column)?);
         }
-        if !self.sign(")") {
+        if !self.take_sign(")") {
             return Err(self.expected("`,` or `)`"));
         }
         Ok(values)
@@ -108,18 +109,18 @@ impl Parser<'_> {
     fn value(&mut self, column: &Column) -> Result<String, PredicateError> {
         let value = match self.peek() {
             Some(Word::Bare(word)) if word.eq_ignore_ascii_case("null") => {
-                return Err(self.wrong(Problem::ComparedWithNull));
+                return Err(self.error(PredicateProblem::ComparedWithNull));
             }
             Some(Word::Bare(word)) if column.data_type == ColumnType::Utf8 => {
                 let found = format!("{word} without quotes");
                 let expected = "text in quotes";
-                return Err(self.wrong(Problem::Expected { expected, found }));
+                return Err(self.error(PredicateProblem::Expected { expected, found }));
             }
             Some(Word::Bare(value) | Word::Text(value)) => value.clone(),
             _ => return Err(self.expected("a value")),
         };
         if let Err(why) = check_value(&column.data_type, &value) {
-            return Err(self.wrong(Problem::Value {
+            return Err(self.error(PredicateProblem::Value {
                 value,
                 column: column.name.clone(),
                 data_type: column.data_type.to_string(),
@@ -134,17 +135,19 @@ impl Parser<'_> {
         self.tokens.get(self.at).map(|token| &token.word)
     }
 
-    fn keyword(&mut self, keyword: &str) -> bool {
-        let here =
+    /// Consumes the next word if it is this keyword; returns whether it was.
+    fn take_keyword(&mut self, keyword: &str) -> bool {
+        let matches =
             matches!(self.peek(), Some(Word::Bare(word)) if word.eq_ignore_ascii_case(keyword));
-        self.at += usize::from(here);
-        here
+        self.at += usize::from(matches);
+        matches
     }
 
-    fn sign(&mut self, sign: &str) -> bool {
-        let here = matches!(self.peek(), Some(Word::Sign(found)) if *found == sign);
-        self.at += usize::from(here);
-        here
+    /// Consumes the next word if it is this sign; returns whether it was.
+    fn take_sign(&mut self, sign: &str) -> bool {
+        let matches = matches!(self.peek(), Some(Word::Sign(found)) if *found == sign);
+        self.at += usize::from(matches);
+        matches
     }
 
     fn expected(&self, expected: &'static str) -> PredicateError {
@@ -154,10 +157,10 @@ impl Parser<'_> {
             Some(Word::Text(text)) => format!("the text {text:?}"),
             Some(Word::Sign(sign)) => format!("`{sign}`"),
         };
-        self.wrong(Problem::Expected { expected, found })
+        self.error(PredicateProblem::Expected { expected, found })
     }
 
-    fn wrong(&self, problem: Problem) -> PredicateError {
+    fn error(&self, problem: PredicateProblem) -> PredicateError {
         let position = self.tokens.get(self.at).map_or(self.end, |token| token.position);
         PredicateError { position, problem }
     }

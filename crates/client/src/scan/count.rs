@@ -1,28 +1,29 @@
-//! Counting: all regions at once, each counted by its owner.
+//! Counts: the owner of each region counts its rows; regions are counted concurrently.
 
 use futures::{StreamExt, TryStreamExt, stream};
 use tidewater_common::keys::KeyRange;
 
-use super::driver::{Scan, first_share};
-use super::region::Ask;
+use super::driver::{TableScan, first_region_range};
+use super::region::ScanPlan;
 use super::spec::ScanSpec;
 use crate::client::{Client, projection};
 use crate::error::ClientError;
 
-/// Regions that are counted at once.
-const AT_ONCE: usize = 8;
+/// Maximum number of regions counted concurrently.
+const MAX_CONCURRENT_REGIONS: usize = 8;
 
 impl Client {
-    /// The number of rows that [`Client::scan`] would yield.
+    /// Returns the number of rows that [`Client::scan`] would yield.
     ///
     /// # Errors
-    /// As for a scan, but never cut off half-way: a region is counted again.
+    /// The errors of a scan except [`ClientError::ScanInterrupted`], because a region is counted again.
     /// [`ClientError::TimedOut`] when the whole takes longer than [`ClientOptions::deadline`].
     ///
     /// [`ClientOptions::deadline`]: crate::ClientOptions::deadline
     pub async fn count(&self, spec: ScanSpec) -> Result<u64, ClientError> {
-        let (deadline, table) = (self.options().deadline, spec.table.clone());
-        // A region says nothing before it has counted all, so only the whole can have a limit.
+        let deadline = self.options().deadline;
+        let table = spec.table.clone();
+        // A region sends nothing before its count is complete, so only the whole count has a timeout.
         tokio::time::timeout(deadline, self.count_all(spec)).await.unwrap_or_else(|_| {
             let what = format!("count of table {table:?}");
             Err(ClientError::TimedOut { what, limit: deadline })
@@ -32,7 +33,7 @@ impl Client {
     async fn count_all(&self, spec: ScanSpec) -> Result<u64, ClientError> {
         let table = self.table(&spec.table).await?;
         let (_, schema) = projection(&table, Some(&[]))?;
-        let ask = Ask {
+        let plan = ScanPlan {
             table,
             projection: Vec::new(),
             schema,
@@ -40,30 +41,31 @@ impl Client {
             limit: None,
             count_only: true,
         };
-        // The shares tile the range by the catalog of now; each finds its own way from there.
+        // The ranges follow the current catalog. Each is counted by a scan of its own, which follows later
+        // changes of routes.
         let catalog = self.catalog();
-        let mut shares = Vec::new();
+        let mut ranges = Vec::new();
         let mut rest = Some(spec.range);
         while let Some(range) = rest.take() {
-            match first_share(&catalog, &ask, &range) {
-                Some(share) => {
-                    rest = share
+            match first_region_range(&catalog, &plan, &range) {
+                Some(first) => {
+                    rest = first
                         .range
                         .end
                         .clone()
                         .map(|end| KeyRange::new(end, range.end.clone()))
                         .filter(|after| !after.is_empty());
-                    shares.push(share.range);
+                    ranges.push(first.range);
                 }
-                None => shares.push(range),
+                None => ranges.push(range),
             }
         }
-        let counted: u64 = stream::iter(shares)
+        let counted: u64 = stream::iter(ranges)
             .map(|range| {
-                let mut scan = Scan::new(self.core.clone(), ask.clone());
+                let mut scan = TableScan::new(self.core.clone(), plan.clone());
                 async move { scan.run(range, None).await }
             })
-            .buffer_unordered(AT_ONCE)
+            .buffer_unordered(MAX_CONCURRENT_REGIONS)
             .try_fold(0, |sum: u64, rows| async move { Ok(sum + rows) })
             .await?;
         Ok(spec.limit.map_or(counted, |limit| counted.min(limit)))

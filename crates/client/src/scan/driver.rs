@@ -1,4 +1,4 @@
-//! The task behind a scan: one region after the other, the next one opened ahead.
+//! Task of a scan: reads the regions one after the other, and opens the next one ahead.
 
 use std::sync::Arc;
 
@@ -8,8 +8,8 @@ use tidewater_proto::v1::Reason;
 use tokio::sync::mpsc;
 use tokio_util::task::AbortOnDropHandle;
 
-use super::reader::Reader;
-use super::region::{Ask, ReadError, Received, Share};
+use super::reader::RegionReader;
+use super::region::{ReadError, RegionMessage, RegionRange, ScanPlan};
 use super::spec::ScanSpec;
 use super::stream::{Item, ScanStream};
 use crate::catalog::Catalog;
@@ -19,19 +19,18 @@ use crate::error::ClientError;
 use crate::outcome::{Attempts, FailedAttempt, RetryAction};
 use crate::router::Limits;
 
-/// Batches that wait for the reader.
+/// Capacity of the channel to the caller, in batches.
 const READY_BATCHES: usize = 2;
 
 impl Client {
-    /// Reads a table's rows in key order, as a stream.
+    /// Starts a scan; returns a stream of the table's rows in key order.
     ///
     /// # Errors
-    /// [`ClientError::TableNotFound`], [`ClientError::ColumnNotFound`]; later ones come in the
-    /// stream.
+    /// [`ClientError::TableNotFound`], [`ClientError::ColumnNotFound`]. The stream returns later errors.
     pub async fn scan(&self, spec: ScanSpec) -> Result<ScanStream, ClientError> {
         let table = self.table(&spec.table).await?;
         let (projection, schema) = projection(&table, spec.columns.as_deref())?;
-        let ask = Ask {
+        let plan = ScanPlan {
             table,
             projection,
             schema: schema.clone(),
@@ -40,9 +39,10 @@ impl Client {
             count_only: false,
         };
         let (out, rows) = mpsc::channel(READY_BATCHES);
-        let (client, range) = (self.clone(), spec.range);
+        let client = self.clone();
+        let range = spec.range;
         let task = tokio::spawn(async move {
-            let mut scan = Scan::new(client.core.clone(), ask);
+            let mut scan = TableScan::new(client.core.clone(), plan);
             let end = scan.run(range, Some(&out)).await.map(|_| None);
             let _ = out.send(end).await;
         });
@@ -51,21 +51,22 @@ impl Client {
     }
 }
 
-/// One scan, or one share of a count.
-pub(super) struct Scan {
+/// A scan, or the count of one range.
+pub(super) struct TableScan {
     core: Arc<Core>,
-    ask: Ask,
-    /// For the place at which the scan stands; they begin anew with each region read to its end.
+    plan: ScanPlan,
+    /// Attempts at the current region; reset when a region is complete.
     attempts: Attempts,
+    /// Limits of those attempts; reset with them.
     limits: Limits,
-    /// Rows yielded or counted, in regions that were read to their end or are being read.
+    /// Rows yielded or counted in complete regions and in the current one.
     rows: u64,
 }
 
-impl Scan {
-    pub(super) fn new(core: Arc<Core>, ask: Ask) -> Self {
+impl TableScan {
+    pub(super) fn new(core: Arc<Core>, plan: ScanPlan) -> Self {
         let limits = Limits::of(&core.router.options);
-        Self { core, ask, attempts: Attempts::default(), limits, rows: 0 }
+        Self { core, plan, attempts: Attempts::default(), limits, rows: 0 }
     }
 
     /// Reads `range` and sends the rows to `out`; returns their number.
@@ -75,18 +76,22 @@ impl Scan {
         out: Option<&mpsc::Sender<Item>>,
     ) -> Result<u64, ClientError> {
         let mut rest = range;
-        let mut ahead: Option<Reader> = None;
-        while !rest.is_empty() && self.wanted() != Some(0) {
+        let mut ahead: Option<RegionReader> = None;
+        while !rest.is_empty() && self.remaining_limit() != Some(0) {
             let catalog = self.core.catalog();
-            let Some(share) = first_share(&catalog, &self.ask, &rest) else {
-                self.look_again(no_route(&self.ask)).await?;
+            let Some(next) = first_region_range(&catalog, &self.plan, &rest) else {
+                self.refresh_routes(no_route(&self.plan)).await?;
                 continue;
             };
-            let reader = ahead.take().filter(|reader| reader.share == share);
-            let mut reader = reader.unwrap_or_else(|| self.start(share));
-            let after =
-                reader.share.range.end.clone().map(|end| KeyRange::new(end, rest.end.clone()));
-            ahead = self.start_ahead(&catalog, after.as_ref());
+            let reader = ahead.take().filter(|reader| reader.region_range == next);
+            let mut reader = reader.unwrap_or_else(|| self.start_reader(next));
+            let after = reader
+                .region_range
+                .range
+                .end
+                .clone()
+                .map(|end| KeyRange::new(end, rest.end.clone()));
+            ahead = self.start_next_reader(&catalog, after.as_ref());
             let before = self.rows;
             match self.forward(&mut reader, out).await {
                 Ok(()) => {
@@ -96,38 +101,38 @@ impl Scan {
                     rest = after;
                 }
                 Err(ReadError::Fatal(error)) => return Err(error),
-                Err(ReadError::Moved(miss)) => self.look_again(miss).await?,
+                Err(ReadError::Moved(miss)) => self.refresh_routes(miss).await?,
                 Err(ReadError::Missed(miss)) if out.is_some() && self.rows > before => {
                     return Err(ClientError::ScanInterrupted {
-                        table: self.ask.table.name.clone(),
-                        region: reader.share.route.region,
+                        table: self.plan.table.name.clone(),
+                        region: reader.region_range.route.region,
                         rows: self.rows,
                         cause: Box::new(miss.refusal),
                     });
                 }
                 Err(ReadError::Missed(miss)) => {
-                    // Nobody has seen what was counted of this region.
+                    // The caller has not received the partial count of this region.
                     self.rows = before;
-                    self.again(miss).await?;
+                    self.back_off(miss).await?;
                 }
             }
         }
         Ok(self.rows)
     }
 
-    /// Passes a region's rows on until its end.
+    /// Forwards a region's rows to the caller until the end of the region.
     async fn forward(
         &mut self,
-        reader: &mut Reader,
+        reader: &mut RegionReader,
         out: Option<&mpsc::Sender<Item>>,
     ) -> Result<(), ReadError> {
         loop {
             match reader.next().await? {
-                Received::End => return Ok(()),
-                Received::Count(rows) => self.rows += rows,
-                Received::Rows(batch) => {
-                    let batch = match self.wanted().map(usize::try_from) {
-                        Some(Ok(wanted)) if wanted < batch.num_rows() => batch.slice(0, wanted),
+                RegionMessage::End => return Ok(()),
+                RegionMessage::Count(rows) => self.rows += rows,
+                RegionMessage::Rows(batch) => {
+                    let batch = match self.remaining_limit().map(usize::try_from) {
+                        Some(Ok(limit)) if limit < batch.num_rows() => batch.slice(0, limit),
                         _ => batch,
                     };
                     self.rows += batch.num_rows() as u64;
@@ -135,10 +140,10 @@ impl Scan {
                         && out.send(Ok(Some(batch))).await.is_err()
                     {
                         return Err(ReadError::Fatal(ClientError::Closed(
-                            self.ask.table.name.clone(),
+                            self.plan.table.name.clone(),
                         )));
                     }
-                    if self.wanted() == Some(0) {
+                    if self.remaining_limit() == Some(0) {
                         return Ok(());
                     }
                 }
@@ -146,47 +151,58 @@ impl Scan {
         }
     }
 
-    /// Rows that may still be yielded; `None`: any number.
-    fn wanted(&self) -> Option<u64> {
-        self.ask.limit.map(|limit| limit.saturating_sub(self.rows))
+    /// Rows that the scan may still yield; `None` if unlimited.
+    fn remaining_limit(&self) -> Option<u64> {
+        self.plan.limit.map(|limit| limit.saturating_sub(self.rows))
     }
 
-    fn start(&self, share: Share) -> Reader {
-        let ask = Ask { limit: self.wanted(), ..self.ask.clone() };
-        Reader::start(self.core.clone(), ask, share)
+    fn start_reader(&self, region_range: RegionRange) -> RegionReader {
+        let plan = ScanPlan { limit: self.remaining_limit(), ..self.plan.clone() };
+        RegionReader::start(self.core.clone(), plan, region_range)
     }
 
-    /// With a limit, the next region is often not needed at all.
-    fn start_ahead(&self, catalog: &Catalog, after: Option<&KeyRange>) -> Option<Reader> {
-        if self.ask.limit.is_some() {
+    /// Starts to read the next region ahead. A scan with a limit often does not need the next region, so it
+    /// does not read ahead.
+    fn start_next_reader(
+        &self,
+        catalog: &Catalog,
+        after: Option<&KeyRange>,
+    ) -> Option<RegionReader> {
+        if self.plan.limit.is_some() {
             return None;
         }
-        first_share(catalog, &self.ask, after?).map(|share| self.start(share))
+        first_region_range(catalog, &self.plan, after?).map(|next| self.start_reader(next))
     }
 
-    /// Has the catalog fetched before the next attempt.
-    async fn look_again(&mut self, miss: FailedAttempt) -> Result<(), ClientError> {
-        self.again(miss).await?;
+    /// Waits, then fetches the catalog for the next attempt.
+    ///
+    /// # Errors
+    /// The limits are reached, or the table was dropped or altered.
+    async fn refresh_routes(&mut self, miss: FailedAttempt) -> Result<(), ClientError> {
+        self.back_off(miss).await?;
         let catalog = self.core.refresh_catalog().await?;
-        match catalog.table(self.ask.table.id) {
-            None => Err(ClientError::TableNotFound(self.ask.table.name.clone())),
-            Some(table) if table.schema.version() != self.ask.table.schema.version() => {
+        match catalog.table(self.plan.table.id) {
+            None => Err(ClientError::TableNotFound(self.plan.table.name.clone())),
+            Some(table) if table.schema.version() != self.plan.table.schema.version() => {
                 Err(ClientError::BadInput(format!(
-                    "the columns of table {:?} were changed; start the scan again",
-                    self.ask.table.name
+                    "the columns of table {:?} were altered during the scan; start the scan again",
+                    self.plan.table.name
                 )))
             }
             Some(_) => Ok(()),
         }
     }
 
-    /// Waits before the next attempt, or gives up.
-    async fn again(&mut self, miss: FailedAttempt) -> Result<(), ClientError> {
+    /// Records a failed attempt and waits before the next one.
+    ///
+    /// # Errors
+    /// A retry does not help, or the limits are reached.
+    async fn back_off(&mut self, miss: FailedAttempt) -> Result<(), ClientError> {
         self.attempts.record(&miss);
         let options = &self.core.router.options;
         let made = self.attempts.made();
         let wait = options.backoff.wait(made, miss.refusal.retry_after, options.ids.bits());
-        let what = format!("scan of table {:?}", self.ask.table.name);
+        let what = format!("scan of table {:?}", self.plan.table.name);
         let cause = Box::new(miss.refusal.clone());
         match miss.retry_action() {
             RetryAction::Stop | RetryAction::NewProducer => {
@@ -211,21 +227,25 @@ impl Scan {
     }
 }
 
-/// What the region that holds the start of `range` holds of it.
-pub(super) fn first_share(catalog: &Catalog, ask: &Ask, range: &KeyRange) -> Option<Share> {
+/// Returns the part of `range` in the region that contains its start.
+pub(super) fn first_region_range(
+    catalog: &Catalog,
+    plan: &ScanPlan,
+    range: &KeyRange,
+) -> Option<RegionRange> {
     if range.is_empty() {
         return None;
     }
-    let route = catalog.route_for(ask.table.id, &range.start)?.clone();
+    let route = catalog.route_for(plan.table.id, &range.start)?.clone();
     let range = range.intersection(&route.range);
-    Some(Share { route, range })
+    Some(RegionRange { route, range })
 }
 
-fn no_route(ask: &Ask) -> FailedAttempt {
+fn no_route(plan: &ScanPlan) -> FailedAttempt {
     FailedAttempt {
         refusal: Refusal::new(
             Reason::RegionNotFound,
-            format!("table {:?} has no route for some of its keys", ask.table.name),
+            format!("table {:?} has no route for some of its keys", plan.table.name),
         ),
         effect: Effect::None,
         silent: false,

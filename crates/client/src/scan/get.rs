@@ -16,12 +16,14 @@ use crate::outcome::{RetryAction, retry_action};
 use crate::router::timed;
 use crate::write::{Piece, PieceLimits, check, prepare};
 
-/// Keys of one request; the server's bound is the same.
+/// Maximum number of keys of one request; equals the server's limit.
 const MAX_KEYS: usize = 1_000;
+/// Maximum encoded size of one request's keys, in bytes.
+const MAX_KEY_BYTES: usize = 4 << 20;
 
 impl Client {
-    /// The rows with these keys (columns of the primary key, in key order), in key order. A key
-    /// without a row is passed over.
+    /// Returns the rows with these keys, in key order. `keys` has the columns of the primary key, in the
+    /// order of the key. A key without a row is skipped.
     ///
     /// # Errors
     /// [`ClientError::TableNotFound`], [`ClientError::ColumnNotFound`], [`ClientError::BadInput`],
@@ -35,24 +37,24 @@ impl Client {
         let table = self.table(table).await?;
         let (ids, schema) = projection(&table, columns)?;
         check(&table, RowOp::Delete, keys)?;
-        let until = Instant::now() + self.options().deadline;
-        let mut misses: u32 = 0;
+        let deadline = Instant::now() + self.options().deadline;
+        let mut failures: u32 = 0;
         let found = loop {
             let error = match self.get_once(&table, keys, &ids).await {
                 Ok(found) => break found,
                 Err(error) => error,
             };
-            let moved = match &error {
+            let routes_are_stale = match &error {
                 ClientError::Refused { refusal, .. } => {
                     retry_action(refusal) == RetryAction::RefreshCatalog
                 }
                 ClientError::NoRoute(_) => true,
                 _ => false,
             };
-            misses = misses.saturating_add(1);
+            failures = failures.saturating_add(1);
             let options = self.options();
-            let wait = options.backoff.wait(misses, None, options.ids.bits());
-            if !moved || Instant::now() + wait >= until {
+            let wait = options.backoff.wait(failures, None, options.ids.bits());
+            if !routes_are_stale || Instant::now() + wait >= deadline {
                 return Err(error);
             }
             tokio::time::sleep(wait).await;
@@ -60,8 +62,8 @@ impl Client {
         };
         let batches = found
             .iter()
-            .filter(|answer| !answer.rows.is_empty())
-            .map(|answer| decode_batch(&answer.rows, &schema))
+            .filter(|response| !response.rows.is_empty())
+            .map(|response| decode_batch(&response.rows, &schema))
             .collect::<Result<Vec<_>, _>>()
             .map_err(|source| ClientError::Damaged {
                 what: format!("get from table {:?}", table.name),
@@ -71,7 +73,7 @@ impl Client {
             .map_err(|error| ClientError::BadInput(format!("table {:?}: {error}", table.name)))
     }
 
-    /// Asks all regions by the catalog of now. In key order, because pieces are.
+    /// Reads from all regions by the current catalog. Responses are in key order, because pieces are.
     async fn get_once(
         &self,
         table: &TableInfo,
@@ -79,8 +81,8 @@ impl Client {
         projection: &[u32],
     ) -> Result<Vec<v1::GetResponse>, ClientError> {
         let catalog = self.catalog();
-        let limits = PieceLimits { rows: MAX_KEYS, bytes: 4 << 20 };
-        let mut answers = Vec::new();
+        let limits = PieceLimits { rows: MAX_KEYS, bytes: MAX_KEY_BYTES };
+        let mut responses = Vec::new();
         for piece in prepare(table, &catalog, RowOp::Delete, keys, limits)? {
             let group = catalog
                 .route(piece.region)
@@ -91,16 +93,17 @@ impl Client {
             let router = &self.core.router;
             let what = format!("get from table {:?}", table.name);
             let longest: Duration = self.options().attempt_timeout;
-            let answer = self
+            let response = self
                 .core
                 .call(group, &what, Repeat::Read, longest, |channel, timeout| {
-                    let (mut client, request) = (router.data(channel), request.clone());
+                    let mut client = router.data(channel);
+                    let request = request.clone();
                     async move { client.get(timed(request, timeout)).await }
                 })
                 .await?;
-            answers.push(answer);
+            responses.push(response);
         }
-        Ok(answers)
+        Ok(responses)
     }
 }
 

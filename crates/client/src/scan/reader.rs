@@ -1,4 +1,4 @@
-//! Reads one share of a range in a task of its own, a little ahead of whoever wants the rows.
+//! Task that reads the rows of one region ahead of its consumer.
 
 use std::sync::Arc;
 
@@ -7,34 +7,37 @@ use tidewater_proto::v1::Reason;
 use tokio::sync::mpsc;
 use tokio_util::task::AbortOnDropHandle;
 
-use super::region::{Ask, ReadError, Received, RegionRows, Share};
+use super::region::{ReadError, RegionMessage, RegionRange, RegionRows, ScanPlan};
 use crate::core::Core;
 use crate::outcome::{Attempts, FailedAttempt, RetryAction};
 use crate::router::{Limits, Search};
 
-/// Messages that are fetched ahead.
-const AHEAD: usize = 2;
+/// Number of messages read ahead.
+const READ_AHEAD: usize = 2;
 
-/// A share being read.
+/// Handle of the task that reads a region; dropping it aborts the task.
 #[derive(Debug)]
-pub(super) struct Reader {
-    pub(super) share: Share,
-    items: mpsc::Receiver<Result<Received, ReadError>>,
+pub(super) struct RegionReader {
+    pub(super) region_range: RegionRange,
+    messages: mpsc::Receiver<Result<RegionMessage, ReadError>>,
     _task: AbortOnDropHandle<()>,
 }
 
-impl Reader {
-    pub(super) fn start(core: Arc<Core>, ask: Ask, share: Share) -> Self {
-        let (sender, items) = mpsc::channel(AHEAD);
-        let task = tokio::spawn(read(core, ask, share.clone(), sender));
-        Self { share, items, _task: AbortOnDropHandle::new(task) }
+impl RegionReader {
+    pub(super) fn start(core: Arc<Core>, plan: ScanPlan, region_range: RegionRange) -> Self {
+        let (sender, messages) = mpsc::channel(READ_AHEAD);
+        let task = tokio::spawn(read(core, plan, region_range.clone(), sender));
+        Self { region_range, messages, _task: AbortOnDropHandle::new(task) }
     }
 
-    /// What comes next. After [`Received::End`] or an error there is nothing more to ask.
-    pub(super) async fn next(&mut self) -> Result<Received, ReadError> {
-        self.items.recv().await.unwrap_or_else(|| {
+    /// Returns the next message. [`RegionMessage::End`] or an error is the last one.
+    pub(super) async fn next(&mut self) -> Result<RegionMessage, ReadError> {
+        self.messages.recv().await.unwrap_or_else(|| {
             Err(ReadError::Missed(FailedAttempt {
-                refusal: Refusal::new(Reason::Internal, "the reading task ended early"),
+                refusal: Refusal::new(
+                    Reason::Internal,
+                    "the task that reads the region ended early",
+                ),
                 effect: Effect::None,
                 silent: true,
             }))
@@ -44,36 +47,41 @@ impl Reader {
 
 async fn read(
     core: Arc<Core>,
-    ask: Ask,
-    share: Share,
-    out: mpsc::Sender<Result<Received, ReadError>>,
+    plan: ScanPlan,
+    region_range: RegionRange,
+    out: mpsc::Sender<Result<RegionMessage, ReadError>>,
 ) {
-    let (mut rows, first) = match first(&core, &ask, &share).await {
+    let (mut rows, first) = match open(&core, &plan, &region_range).await {
         Ok(opened) => opened,
         Err(error) => {
             let _ = out.send(Err(error)).await;
             return;
         }
     };
-    let mut item = Ok(first);
+    let mut message = Ok(first);
     loop {
-        let last = matches!(item, Err(_) | Ok(Received::End));
-        if out.send(item).await.is_err() || last {
+        let last = matches!(message, Err(_) | Ok(RegionMessage::End));
+        if out.send(message).await.is_err() || last {
             return;
         }
-        item = rows.next().await;
+        message = rows.next().await;
     }
 }
 
-/// Opens the stream and waits for what comes first; while nothing has come, it may be opened anew.
-async fn first(core: &Core, ask: &Ask, share: &Share) -> Result<(RegionRows, Received), ReadError> {
+/// Opens the stream and waits for its first message. Reopens the stream after errors, because no row was
+/// read yet.
+async fn open(
+    core: &Core,
+    plan: &ScanPlan,
+    region_range: &RegionRange,
+) -> Result<(RegionRows, RegionMessage), ReadError> {
     let limits = Limits::of(&core.router.options);
-    let mut search = Search::new(share.route.group);
+    let mut search = Search::new(region_range.route.group);
     let mut attempts = Attempts::default();
     loop {
-        let error = match RegionRows::open(core, &mut search, ask, share).await {
+        let error = match RegionRows::open(core, &mut search, plan, region_range).await {
             Ok(mut rows) => match rows.next().await {
-                Ok(item) => return Ok((rows, item)),
+                Ok(message) => return Ok((rows, message)),
                 Err(error) => error,
             },
             Err(miss) => ReadError::Missed(miss),

@@ -1,4 +1,4 @@
-//! One region's rows, from the region's owner.
+//! Stream of one region's rows from the region's owner.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -19,9 +19,9 @@ use crate::outcome::FailedAttempt;
 use crate::pool::failed_attempt_of;
 use crate::router::{Search, timed};
 
-/// What is asked of every region.
+/// Parameters of the requests to all regions of a scan.
 #[derive(Debug, Clone)]
-pub(super) struct Ask {
+pub(super) struct ScanPlan {
     pub(super) table: Arc<TableInfo>,
     pub(super) projection: Vec<u32>,
     pub(super) schema: SchemaRef,
@@ -30,109 +30,120 @@ pub(super) struct Ask {
     pub(super) count_only: bool,
 }
 
-/// A part of the range that one region holds.
+/// The part of the scanned range in one region.
 #[derive(Debug, Clone, PartialEq)]
-pub(super) struct Share {
+pub(super) struct RegionRange {
     pub(super) route: Arc<RouteInfo>,
     pub(super) range: KeyRange,
 }
 
-/// What a region sent.
+/// A message of a region's stream.
 #[derive(Debug)]
-pub(super) enum Received {
+pub(super) enum RegionMessage {
+    /// Rows in key order; at least one.
     Rows(RecordBatch),
+    /// Number of rows in the region.
     Count(u64),
-    /// The region said that this was all.
+    /// End marker: the region was read completely.
     End,
 }
 
-/// Why a region could not be read.
+/// Reasons why a region could not be read.
 #[derive(Debug)]
 pub(super) enum ReadError {
-    /// The route is out of date; nothing was read.
+    /// The route is stale; nothing was read.
     Moved(FailedAttempt),
-    /// Given up, or cut off after something was read.
+    /// Retries are exhausted or pointless, or the stream was cut off after a message.
     Missed(FailedAttempt),
-    /// Not to be tried again.
+    /// An error that ends the scan without a retry.
     Fatal(ClientError),
 }
 
 /// An open stream of one region's rows.
 pub(super) struct RegionRows {
-    ask: Ask,
+    plan: ScanPlan,
     region: RegionId,
     messages: Streaming<v1::ScanResponse>,
-    idle: Duration,
+    /// Maximum time between two messages.
+    idle_timeout: Duration,
+    /// Whether the end marker was received.
     done: bool,
 }
 
 impl RegionRows {
-    /// One attempt to open the stream at the group's leader.
+    /// Makes one attempt to open the stream at the group's leader.
     pub(super) async fn open(
         core: &Core,
         search: &mut Search,
-        ask: &Ask,
-        share: &Share,
+        plan: &ScanPlan,
+        region_range: &RegionRange,
     ) -> Result<Self, FailedAttempt> {
         let catalog: &Catalog = &core.catalog();
         let options = &core.router.options;
         let request = v1::ScanRequest {
-            group_id: share.route.group.get(),
-            region_id: share.route.region.get(),
+            group_id: region_range.route.group.get(),
+            region_id: region_range.route.region.get(),
             catalog_version: catalog.version().get(),
-            schema_version: ask.table.schema.version().get(),
-            projection: if ask.count_only { Vec::new() } else { ask.projection.clone() },
-            start: share.range.start.clone().into(),
-            end: share.range.end.clone().map(Into::into),
-            predicates: ask.predicates.clone(),
-            limit: ask.limit,
-            count_only: ask.count_only,
+            schema_version: plan.table.schema.version().get(),
+            projection: if plan.count_only { Vec::new() } else { plan.projection.clone() },
+            start: region_range.range.start.clone().into(),
+            end: region_range.range.end.clone().map(Into::into),
+            predicates: plan.predicates.clone(),
+            limit: plan.limit,
+            count_only: plan.count_only,
             rows_format: v1::RowsFormat::Batch.into(),
         };
-        search.set_group(share.route.group);
-        // The first message may take as long as any other; a count has only one.
-        let timeout = if ask.count_only { options.deadline } else { options.scan_idle_timeout };
+        search.set_group(region_range.route.group);
+        // The idle timeout also limits the first message. A count has a single message, so it gets the whole
+        // deadline.
+        let timeout = if plan.count_only { options.deadline } else { options.scan_idle_timeout };
         let messages = core
             .attempt(catalog, search, timeout, |channel| {
                 let mut client = core.router.data(channel);
                 async move { client.scan(timed(request, timeout)).await }
             })
             .await?;
-        let region = share.route.region;
-        Ok(Self { ask: ask.clone(), region, messages, idle: timeout, done: false })
+        let region = region_range.route.region;
+        Ok(Self { plan: plan.clone(), region, messages, idle_timeout: timeout, done: false })
     }
 
-    /// What comes next.
-    pub(super) async fn next(&mut self) -> Result<Received, ReadError> {
+    /// Returns the next message; [`RegionMessage::End`] after the end marker.
+    pub(super) async fn next(&mut self) -> Result<RegionMessage, ReadError> {
         loop {
             if self.done {
-                return Ok(Received::End);
+                return Ok(RegionMessage::End);
             }
-            let message = match tokio::time::timeout(self.idle, self.messages.message()).await {
+            let message = match tokio::time::timeout(self.idle_timeout, self.messages.message())
+                .await
+            {
                 Ok(Ok(Some(message))) => message,
-                Ok(Ok(None)) => return Err(self.cut_off("the stream ended before the last row")),
+                Ok(Ok(None)) => return Err(self.cut_off("the stream ended without its end marker")),
                 Ok(Err(status)) => return Err(ReadError::Missed(failed_attempt_of(&status))),
-                Err(_) => return Err(self.cut_off("the stream has gone silent")),
+                Err(_) => {
+                    let why = format!("the stream sent no message for {:?}", self.idle_timeout);
+                    return Err(self.cut_off(&why));
+                }
             };
             self.done = message.done;
-            if self.ask.count_only {
-                return Ok(Received::Count(message.row_count));
+            if self.plan.count_only {
+                return Ok(RegionMessage::Count(message.row_count));
             }
             if message.rows.is_empty() {
                 continue;
             }
-            let batch = decode_batch(&message.rows, &self.ask.schema).map_err(|source| {
+            let batch = decode_batch(&message.rows, &self.plan.schema).map_err(|source| {
                 ReadError::Fatal(ClientError::Damaged {
                     what: format!("scan of region {}", self.region),
                     source,
                 })
             })?;
             if batch.num_rows() > 0 {
-                return Ok(Received::Rows(batch));
+                return Ok(RegionMessage::Rows(batch));
             }
         }
     }
 
+    /// Returns the error of a stream that ended before its end marker.
     fn cut_off(&self, why: &str) -> ReadError {
         let message = format!("region {}: {why}", self.region);
         ReadError::Missed(FailedAttempt {

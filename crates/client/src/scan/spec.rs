@@ -1,25 +1,25 @@
-//! What to read.
+//! Parameters of a scan.
 
 use tidewater_common::keys::KeyRange;
 use tidewater_proto::v1;
 
-/// What to read of a table.
+/// Parameters of a scan or count of one table.
 #[derive(Debug, Clone)]
 pub struct ScanSpec {
     /// Name of the table.
     pub table: String,
-    /// Columns in the order wanted; `None`: all.
+    /// Columns in output order; `None`: all columns.
     pub columns: Option<Vec<String>>,
-    /// Row keys to read.
+    /// Range of row keys to read.
     pub range: KeyRange,
-    /// Conditions that must all hold; see [`crate::predicate::parse`].
+    /// Conditions that every returned row satisfies; see [`crate::predicate::parse`].
     pub predicates: Vec<v1::Predicate>,
-    /// Most rows.
+    /// Maximum number of rows; `None`: unlimited.
     pub limit: Option<u64>,
 }
 
 impl ScanSpec {
-    /// All rows and columns of a table.
+    /// Returns a spec for all rows and columns of a table.
     pub fn all(table: impl Into<String>) -> Self {
         Self {
             table: table.into(),

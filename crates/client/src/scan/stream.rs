@@ -1,4 +1,4 @@
-//! The rows of a scan, as its reader gets them.
+//! Stream of a scan's rows for the caller.
 
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
@@ -11,8 +11,8 @@ use tokio_util::task::AbortOnDropHandle;
 
 use crate::error::ClientError;
 
-/// Rows of a scan, in key order. Ends after the last row, or with one error: then the rows before
-/// it are not the whole.
+/// Rows of a scan, in key order. The stream ends after the last row or with one error. After an error the
+/// rows before it are incomplete. Dropping the stream aborts the scan.
 #[derive(Debug)]
 pub struct ScanStream {
     pub(super) schema: SchemaRef,
@@ -22,16 +22,16 @@ pub struct ScanStream {
     pub(super) _task: AbortOnDropHandle<()>,
 }
 
-/// `None` says that this was all: that the other end went away does not.
+/// A batch, or `None` as the end marker. A closed channel without the marker means that the task ended early.
 pub(super) type Item = Result<Option<RecordBatch>, ClientError>;
 
 impl ScanStream {
-    /// The columns of every batch.
+    /// Schema of every batch.
     pub fn schema(&self) -> &SchemaRef {
         &self.schema
     }
 
-    /// The next batch; `None` after the last.
+    /// Returns the next batch; `None` after the last.
     pub async fn next_batch(&mut self) -> Option<Result<RecordBatch, ClientError>> {
         std::future::poll_fn(|context| self.poll(context)).await
     }
@@ -52,10 +52,10 @@ impl ScanStream {
         })
     }
 
-    /// All rows at once. For small results.
+    /// Collects all batches in memory. Intended for small results.
     ///
     /// # Errors
-    /// Whatever ended the scan early.
+    /// The error that ended the scan early.
     pub async fn collect(mut self) -> Result<Vec<RecordBatch>, ClientError> {
         let mut batches = Vec::new();
         while let Some(batch) = self.next_batch().await {

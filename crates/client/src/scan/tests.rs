@@ -35,7 +35,7 @@ async fn scan(client: &Client, spec: ScanSpec) -> Result<Vec<i64>, ClientError> 
 }
 
 #[tokio::test]
-async fn all_regions_in_key_order() {
+async fn scan_reads_all_regions_in_key_order() {
     let (_cluster, client) = filled().await;
     let all: Vec<i64> = (0..30).collect();
     assert_eq!(scan(&client, ScanSpec::all("t")).await.unwrap(), all);
@@ -43,20 +43,20 @@ async fn all_regions_in_key_order() {
 }
 
 #[tokio::test]
-async fn a_count_ends_at_its_deadline() {
+async fn count_ends_at_its_deadline() {
     let (cluster, _) = filled().await;
     let mut options = cluster.options();
     options.deadline = Duration::from_millis(300);
     let client = Client::connect(options).await.unwrap();
     cluster.state.lock().scan_answers = [ScanAnswer::Freeze].into();
     let counting = tokio::time::timeout(Duration::from_secs(10), client.count(ScanSpec::all("t")));
-    let error = counting.await.expect("it hangs").unwrap_err();
+    let error = counting.await.expect("the count ignores its deadline").unwrap_err();
     assert!(matches!(error, ClientError::TimedOut { .. }), "{error}");
     assert!(!error.maybe_done());
 }
 
 #[tokio::test]
-async fn a_range_asks_only_the_regions_that_hold_it() {
+async fn range_scan_reads_only_overlapping_regions() {
     let (cluster, client) = filled().await;
     let key = |id| crate::fake::table_info().codec.row_key(keys(&[id]).columns(), 0).unwrap();
     let range = KeyRange::new(key(12), Some(key(22)));
@@ -67,7 +67,7 @@ async fn a_range_asks_only_the_regions_that_hold_it() {
 }
 
 #[tokio::test]
-async fn a_limit_ends_the_scan() {
+async fn row_limit_ends_the_scan() {
     let (cluster, client) = filled().await;
     for (limit, expected) in [(0, 0), (4, 4), (10, 10), (13, 13), (99, 30)] {
         let spec = ScanSpec { limit: Some(limit), ..ScanSpec::all("t") };
@@ -82,7 +82,7 @@ async fn a_limit_ends_the_scan() {
 }
 
 #[tokio::test]
-async fn columns_in_the_order_wanted() {
+async fn scan_returns_columns_in_requested_order() {
     let (_cluster, client) = filled().await;
     let columns = Some(vec!["v".to_owned(), "id".to_owned()]);
     let stream = client.scan(ScanSpec { columns, ..ScanSpec::all("t") }).await.unwrap();
@@ -96,7 +96,7 @@ async fn columns_in_the_order_wanted() {
 }
 
 #[tokio::test]
-async fn a_stream_cut_off_before_its_first_row_is_read_again() {
+async fn stream_cut_before_its_first_row_is_reopened() {
     let (cluster, client) = filled().await;
     cluster.state.lock().scan_answers =
         [ScanAnswer::CutAfter(0), ScanAnswer::CutAfter(0), ScanAnswer::CutAfter(0)].into();
@@ -104,10 +104,10 @@ async fn a_stream_cut_off_before_its_first_row_is_read_again() {
 }
 
 #[tokio::test]
-async fn a_stream_cut_off_after_a_row_is_an_error_and_never_taken_for_the_whole() {
+async fn stream_cut_after_a_row_fails_the_scan() {
     for batches in 1..=4 {
         let (cluster, client) = filled().await;
-        // Ten rows come in four messages; the end in a fifth.
+        // Ten rows take four messages; the end marker is in the fifth.
         cluster.state.lock().scan_answers = [ScanAnswer::CutAfter(batches)].into();
         let error =
             scan(&client, ScanSpec { limit: Some(1_000), ..ScanSpec::all("t") }).await.unwrap_err();
@@ -117,14 +117,14 @@ async fn a_stream_cut_off_after_a_row_is_an_error_and_never_taken_for_the_whole(
 }
 
 #[tokio::test]
-async fn a_count_cut_off_is_made_again() {
+async fn region_count_is_repeated_after_a_cut_stream() {
     let (cluster, client) = filled().await;
     cluster.state.lock().scan_answers = vec![ScanAnswer::CutAfter(0); 5].into();
     assert_eq!(client.count(ScanSpec::all("t")).await.unwrap(), 30);
 }
 
 #[tokio::test]
-async fn refusals_that_pass_are_waited_out_and_others_are_told() {
+async fn scan_retries_transient_errors_and_returns_permanent_ones() {
     let (cluster, client) = filled().await;
     let refuse = |reason| ScanAnswer::Refuse(Refusal::new(reason, "as the test says"));
     cluster.state.lock().scan_answers =
@@ -138,9 +138,9 @@ async fn refusals_that_pass_are_waited_out_and_others_are_told() {
 }
 
 #[tokio::test]
-async fn a_scan_follows_the_leader_and_a_split() {
+async fn scan_follows_leader_change_and_split() {
     let (cluster, client) = filled().await;
-    // Neither is in the client's catalog when the scan begins.
+    // The client's catalog contains neither change when the scan begins.
     {
         let mut state = cluster.state.lock();
         state.leader = 12;
@@ -153,7 +153,7 @@ async fn a_scan_follows_the_leader_and_a_split() {
 }
 
 #[tokio::test]
-async fn rows_by_key() {
+async fn get_returns_rows_in_key_order() {
     let (cluster, client) = filled().await;
     cluster.state.lock().split(101, 15, (201, 202));
     cluster.state.lock().publish_routes();
@@ -166,7 +166,7 @@ async fn rows_by_key() {
 }
 
 #[tokio::test]
-async fn a_scan_whose_task_is_gone_is_not_taken_for_a_whole_one() {
+async fn scan_fails_when_its_task_ends_early() {
     let (out, rows) = tokio::sync::mpsc::channel(2);
     out.send(Ok(Some(crate::fake::rows([1])))).await.unwrap();
     drop(out);
