@@ -74,7 +74,7 @@ pub(super) fn plan(seen: &StoredMembership, change: Change) -> Result<Step, Refu
     let is_member = |id: u64| members.get_node(&id).is_some();
     // What is so already is so for good only once the membership is not joint any more.
     let done = || match membership::is_joint(members) {
-        true => Step::Change(membership::finish()),
+        true => Step::Change(membership::leave_joint()),
         false => Step::Nothing,
     };
     Ok(match change {

@@ -106,7 +106,7 @@ async fn a_start_and_a_removal_go_on_when_their_callers_go_away() {
     drop(replica);
     let has_log = || groups.parts().directory.log_store().groups().contains(&GROUP);
     assert!(has_log());
-    let snapshots = groups.parts().directory.snapshot_folder(GROUP).unwrap();
+    let snapshots = groups.parts().directory.snapshot_dir(GROUP).unwrap();
     {
         let mut removing = Box::pin(groups.remove(GROUP));
         assert!(futures::poll!(&mut removing).is_pending());

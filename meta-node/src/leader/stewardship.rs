@@ -8,7 +8,7 @@ use parking_lot::Mutex;
 use tidewater_common::ids::{GroupId, TableId, Term};
 use tidewater_common::refusal::Refusal;
 use tidewater_proto::v1::{self, GroupState, NodeState, meta_command::Kind};
-use tidewater_raft_store::membership::Unfinished;
+use tidewater_raft_store::membership::JointMembershipFinisher;
 use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
 use tokio::time::{Instant, MissedTickBehavior, interval, sleep};
@@ -208,7 +208,7 @@ impl Stewardship {
 
     /// The leader before may have died between the two steps of a change of group 0's members.
     async fn finish_changes(self: Arc<Self>) {
-        let mut unfinished = Unfinished::default();
+        let mut unfinished = JointMembershipFinisher::default();
         let mut looks = interval(MEMBERS);
         looks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {

@@ -216,7 +216,7 @@ fn decide(
             if membership::future_voters(membership).contains(&id) {
                 // For good only once the change that made it one is finished.
                 if membership::is_joint(membership) {
-                    return plain(membership::finish());
+                    return plain(membership::leave_joint());
                 }
                 return refuse(Reason::MemberExists, format!("node {id} is a voter already"));
             }

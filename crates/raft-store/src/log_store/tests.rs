@@ -43,7 +43,7 @@ async fn state(log: &mut GroupLog) -> (Option<u64>, Option<u64>) {
 async fn one_sync_serves_many_groups_and_completes_them_in_order() {
     let dir = TempDir::new().unwrap();
     let (store, disk) = open_faulty(dir.path());
-    disk.hold(true);
+    disk.set_held(true);
     // Keeps the flusher busy while the others gather.
     let (first, first_done) = callback();
     store.group(GroupId(99)).append(entries(1, 0..1), first).await.unwrap();
@@ -62,7 +62,7 @@ async fn one_sync_serves_many_groups_and_completes_them_in_order() {
     }
     tokio::task::yield_now().await;
     let before = store.stats();
-    disk.hold(false);
+    disk.set_held(false);
     first_done.await.unwrap();
     for task in tasks {
         task.await.unwrap();
@@ -260,7 +260,7 @@ async fn appends_wait_when_too_much_is_pending() {
     let disk = Arc::new(FaultyDisk::default());
     let small = LogStoreOptions { pending_bytes: 1_000, ..options() };
     let store = LogStore::open_on(dir.path(), small, Arc::clone(&disk) as _).unwrap();
-    disk.hold(true);
+    disk.set_held(true);
     let (flushed, _first) = callback();
     store.group(GroupId(1)).append(entries(1, 0..1), flushed).await.unwrap();
     eventually("the flusher has taken it", || store.shared.queue.bytes() == 0).await;
@@ -271,7 +271,7 @@ async fn appends_wait_when_too_much_is_pending() {
     let mut waiting = std::pin::pin!(log.append(entries(1, 2..3), flushed));
     // Room is all that an append ever waits for.
     assert!(futures::poll!(&mut waiting).is_pending());
-    disk.hold(false);
+    disk.set_held(false);
     waiting.await.unwrap();
     third.await.unwrap();
 }

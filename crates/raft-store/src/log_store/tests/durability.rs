@@ -9,14 +9,14 @@ async fn appended_entries_are_readable_before_they_are_durable() {
     let dir = TempDir::new().unwrap();
     let (store, disk) = open_faulty(dir.path());
     let mut log = store.group(GroupId(1));
-    disk.hold(true);
+    disk.set_held(true);
     let (flushed, mut done) = callback();
     log.append(entries(1, 0..3), flushed).await.unwrap();
     assert_eq!(indexes(&log.try_get_log_entries(0..9).await.unwrap()), [0, 1, 2]);
     eventually("the flusher has taken it", || store.shared.queue.bytes() == 0).await;
     assert_eq!(store.stats().entries, 0);
     assert!(poll!(&mut done).is_pending(), "told before it is written");
-    disk.hold(false);
+    disk.set_held(false);
     done.await.unwrap();
     assert_eq!(store.stats().entries, 3);
 }
@@ -26,14 +26,14 @@ async fn a_vote_is_durable_before_the_call_returns() {
     let dir = TempDir::new().unwrap();
     let (store, disk) = open_faulty(dir.path());
     let mut log = store.group(GroupId(1));
-    disk.hold(true);
+    disk.set_held(true);
     let vote = Vote::new(4, 2);
     let mut saving = Box::pin(log.save_vote(&vote));
     assert!(poll!(&mut saving).is_pending());
     eventually("the flusher has taken it", || store.shared.queue.bytes() == 0).await;
     assert!(poll!(&mut saving).is_pending(), "told before it is written");
     let before = store.stats();
-    disk.hold(false);
+    disk.set_held(false);
     saving.await.unwrap();
     assert_eq!(store.stats().syncs, before.syncs + 1, "and synced");
 }

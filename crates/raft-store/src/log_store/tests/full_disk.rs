@@ -26,7 +26,7 @@ async fn a_full_disk_holds_writes_back_until_there_is_room() {
     log.append(entries(1, 5..6), flushed).await.unwrap();
     let read = log.try_get_log_entries(3..).await.unwrap();
     assert_eq!(indexes(&read), [3, 4, 5], "readable meanwhile");
-    assert!(store.takes_entries(), "there is room in memory");
+    assert!(store.accepts_entries(), "there is room in memory");
     disk.fail_with(None);
     first.await.unwrap();
     second.await.unwrap();
@@ -57,8 +57,8 @@ async fn free_space_below_the_floor_is_told_before_writes_fail() {
     log.append(entries(1, 3..4), flushed).await.unwrap();
     eventually("the flusher has taken it", || store.shared.queue.bytes() == 0).await;
     // What follows on a look is done before the next one: after two it had its chance.
-    let looks = disk.looks();
-    eventually("the flusher has looked at the disk", || disk.looks() >= looks + 2).await;
+    let free_space_checks = disk.free_space_checks();
+    eventually("the flusher has looked at the disk", || disk.free_space_checks() >= free_space_checks + 2).await;
     assert_eq!(store.stats().entries, 3);
     disk.set_free(floor * 2);
     done.await.unwrap();
@@ -79,11 +79,11 @@ async fn memory_bounds_what_is_taken_while_the_disk_is_full() {
     wait_health(&store, DiskHealth::Full).await;
     let (flushed, second) = callback();
     log.append([entry(1, 1, 1_500)], flushed).await.unwrap();
-    assert!(!store.takes_entries());
+    assert!(!store.accepts_entries());
     disk.fail_with(None);
     first.await.unwrap();
     second.await.unwrap();
-    eventually("entries are taken", || store.takes_entries()).await;
+    eventually("entries are taken", || store.accepts_entries()).await;
 }
 
 #[tokio::test]
