@@ -46,7 +46,7 @@ pub use config::{GroupKind, raft_config};
 pub use identity::{DataDirectory, Identity, IdentityError, Role};
 pub use linearize::{ReadError, linearize};
 pub use log_store::{
-    DiskHealth, GroupLog, LogStore, LogStoreOptions, StoreError, when_there_is_room,
+    DiskHealth, GroupLog, LogStore, LogStoreOptions, StoreError, retry_while_disk_full,
 };
 pub use network::{AddressBook, Confirmations, GroupNetworkFactory, NetworkFactory};
 pub use registration::{MetaLink, RegisterError};

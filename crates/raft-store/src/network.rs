@@ -37,7 +37,7 @@ pub use addresses::AddressBook;
 pub use confirmations::Confirmations;
 pub use group_network::GroupNetwork;
 
-use connections::{Connections, ConnectionLane};
+use connections::{ConnectionLane, Connections};
 use heartbeats::HeartbeatStreams;
 
 /// Largest message in either direction, in bytes. A single entry must stay well below it.

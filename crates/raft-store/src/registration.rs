@@ -179,9 +179,10 @@ impl MetaLink {
             })
             .await?;
         loop {
-            let event = tokio::time::timeout(WATCH_TIMEOUT, events.message())
-                .await
-                .map_err(|_| Refusal::new(Reason::DeadlineExceeded, "the catalog watch timed out"))??;
+            let event =
+                tokio::time::timeout(WATCH_TIMEOUT, events.message()).await.map_err(|_| {
+                    Refusal::new(Reason::DeadlineExceeded, "the catalog watch timed out")
+                })??;
             let Some(event) = event else { return Ok(()) };
             *wait = BACKOFF.0;
             if let Some(event) = &event.event {

@@ -109,7 +109,7 @@ impl Replica {
     pub(super) async fn stop(self, hand_over: Duration) {
         self.hand_over(hand_over).await;
         drop(self.stop);
-        self.store.give_up_if_full();
+        self.store.fail_pending_if_full();
         let group = &self.running.group;
         if let Err(error) = group.raft.shutdown().await {
             tracing::warn!(%error, "the meta group did not stop cleanly");

@@ -20,7 +20,11 @@ pub(super) enum CopyComparison {
 }
 
 /// Compares the `file` with its `copy` in the log store. `logs_empty`: the log store has no entries.
-pub(super) fn compare_copies(file: Option<IdentityRecord>, copy: Option<IdentityRecord>, logs_empty: bool) -> CopyComparison {
+pub(super) fn compare_copies(
+    file: Option<IdentityRecord>,
+    copy: Option<IdentityRecord>,
+    logs_empty: bool,
+) -> CopyComparison {
     match (file, copy) {
         (Some(file), Some(copy)) if file == copy => CopyComparison::Agreed(file),
         (Some(file), Some(store)) => CopyComparison::Differ { file, store },

@@ -49,7 +49,10 @@ fn other_cluster_node_or_role_is_refused() {
     let error = directory.adopt(OTHER, NodeId(3)).unwrap_err();
     assert!(matches!(error, IdentityError::WrongCluster { .. }));
     let error = directory.adopt(CLUSTER, NodeId(4)).unwrap_err();
-    assert!(matches!(error, IdentityError::WrongNode { found: NodeId(3), expected: NodeId(4), .. }));
+    assert!(matches!(
+        error,
+        IdentityError::WrongNode { found: NodeId(3), expected: NodeId(4), .. }
+    ));
     drop(directory);
     let error =
         DataDirectory::open(dir.path(), Role::Meta, LogStoreOptions::default()).unwrap_err();
@@ -167,7 +170,5 @@ fn identity_copies_keep_their_locations_across_releases() {
     let copy = directory.log_store().db().read(|db| db.get(b"identity")).unwrap();
     assert_eq!(copy, Some(file));
     assert!(dir.path().join("log/CURRENT").is_file());
-    assert!(
-        directory.snapshot_dir(GroupId(7)).unwrap().starts_with(dir.path().join("snapshots"))
-    );
+    assert!(directory.snapshot_dir(GroupId(7)).unwrap().starts_with(dir.path().join("snapshots")));
 }

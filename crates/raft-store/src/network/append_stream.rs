@@ -52,7 +52,10 @@ where
     let response_timeout = option.hard_ttl() * RESPONSE_TIMEOUT_FACTOR;
     let open_timeout = option.soft_ttl().max(CONNECT_TIMEOUT);
     let in_flight = Arc::new(InFlightAppends {
-        state: Mutex::new(InFlightState { input: Some(Box::pin(input)), ..InFlightState::default() }),
+        state: Mutex::new(InFlightState {
+            input: Some(Box::pin(input)),
+            ..InFlightState::default()
+        }),
         request_sent: Notify::new(),
     });
     let guard = StopGuard(Arc::clone(&in_flight));
@@ -208,7 +211,9 @@ impl ResponseReader {
         match message {
             Ok(Some(response)) => {
                 let Some(sent) = state.sent.pop_front() else {
-                    return Some(Err(self.call.network_error("it sent a response without a request")));
+                    return Some(Err(self
+                        .call
+                        .network_error("it sent a response without a request")));
                 };
                 let result = match wire::append_result_from_wire(response) {
                     Ok(result) => result,

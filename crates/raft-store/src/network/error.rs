@@ -40,7 +40,9 @@ impl CallContext {
     /// Converts an RPC error. Openraft backs off when an immediate retry cannot help.
     pub(super) fn rpc_error(self, refusal: Refusal) -> RPCError<TypeConfig> {
         match refusal.reason {
-            Reason::DeadlineExceeded | Reason::Internal | Reason::Corrupt => self.network_error(refusal),
+            Reason::DeadlineExceeded | Reason::Internal | Reason::Corrupt => {
+                self.network_error(refusal)
+            }
             _ => self.unreachable_error(refusal),
         }
     }

@@ -65,7 +65,11 @@ impl GroupNetwork {
         known.ok_or_else(|| call.unreachable_error("its address is not known"))
     }
 
-    fn client(&self, lane: ConnectionLane, call: CallContext) -> Result<RaftClient<Channel>, RPCError<TypeConfig>> {
+    fn client(
+        &self,
+        lane: ConnectionLane,
+        call: CallContext,
+    ) -> Result<RaftClient<Channel>, RPCError<TypeConfig>> {
         self.client_at(&self.address(call)?, lane, call)
     }
 
@@ -156,7 +160,8 @@ impl RaftNetworkV2<TypeConfig> for GroupNetwork {
         }
         let sent = Instant::now();
         let response = self.heartbeat(call, &request, option.soft_ttl()).await?;
-        let result = wire::append_result_from_wire(response).map_err(|error| call.network_error(error))?;
+        let result =
+            wire::append_result_from_wire(response).map_err(|error| call.network_error(error))?;
         if !matches!(result, Err(StreamAppendError::HigherVote(_))) {
             self.confirmations.record(self.target, Term(request.vote.leader_id.term), sent);
         }

@@ -51,7 +51,9 @@ impl HeartbeatStreams {
         open: impl FnOnce() -> Result<(RaftClient<Channel>, v1::RaftHeader), RPCError<TypeConfig>>,
     ) -> Result<oneshot::Receiver<HeartbeatResult>, RPCError<TypeConfig>> {
         let mut streams = self.streams.lock();
-        if let Some(stream) = streams.get_mut(&call.target).filter(|stream| stream.is_open_to(address)) {
+        if let Some(stream) =
+            streams.get_mut(&call.target).filter(|stream| stream.is_open_to(address))
+        {
             return stream.send(call, group, request);
         }
         let (client, header) = open()?;

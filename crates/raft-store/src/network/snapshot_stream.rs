@@ -34,7 +34,8 @@ pub(super) async fn send(
     snapshot: Snapshot,
     option: &RPCOption,
 ) -> Result<SnapshotResponse<TypeConfig>, StreamingError<TypeConfig>> {
-    let deadline = option.soft_ttl() + Duration::from_secs(snapshot.snapshot.length() / MIN_BYTES_PER_SECOND);
+    let deadline =
+        option.soft_ttl() + Duration::from_secs(snapshot.snapshot.length() / MIN_BYTES_PER_SECOND);
     let first = v1::SnapshotChunk {
         header: Some(header),
         vote: Some(wire::vote_to_wire(&vote)),

@@ -28,9 +28,8 @@ impl RaftService {
 
     /// Finds the node that a message is addressed to.
     pub(super) fn host(&self, header: Option<&v1::RaftHeader>) -> Result<Arc<RaftHost>, Refusal> {
-        let header = header.ok_or_else(|| {
-            Refusal::new(Reason::InvalidArgument, "a Raft message has no header")
-        })?;
+        let header = header
+            .ok_or_else(|| Refusal::new(Reason::InvalidArgument, "a Raft message has no header"))?;
         let target = NodeId(header.target_node);
         let hosts = self.hosts.read().clone();
         // The cluster first: in another cluster, the node's id may belong to any node.

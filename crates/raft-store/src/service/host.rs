@@ -48,8 +48,11 @@ impl RaftHost {
     /// which must exist. The state machine's `install_snapshot` must rename the file that it
     /// receives ([`crate::SnapshotFile::rename`]): files with such a name are removed later.
     pub fn add(&self, group: GroupId, handler: Arc<dyn GroupHandler>, snapshots: &Path) {
-        let hosted =
-            HostedGroup { handler, snapshots: snapshots.to_owned(), install_lock: Arc::new(Mutex::new(())) };
+        let hosted = HostedGroup {
+            handler,
+            snapshots: snapshots.to_owned(),
+            install_lock: Arc::new(Mutex::new(())),
+        };
         self.groups.write().insert(group, Arc::new(hosted));
     }
 

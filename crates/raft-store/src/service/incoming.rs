@@ -87,7 +87,8 @@ async fn receive(
             Err(_) => return Err(incomplete("timed out waiting for the next chunk").into()),
         };
         // A closed channel means that the writer has failed; its error is returned below.
-        let written = chunk.data.is_empty() || to_disk.send(SnapshotPiece::Data(chunk.data)).await.is_ok();
+        let written =
+            chunk.data.is_empty() || to_disk.send(SnapshotPiece::Data(chunk.data)).await.is_ok();
         if chunk.last || !written {
             break chunk.checksum;
         }

@@ -71,7 +71,11 @@ impl Node {
     }
 
     /// Starts a replica of another group on the node.
-    pub(crate) async fn add_group(&self, group: GroupId, snapshots: PathBuf) -> Raft<TestStateMachine> {
+    pub(crate) async fn add_group(
+        &self,
+        group: GroupId,
+        snapshots: PathBuf,
+    ) -> Raft<TestStateMachine> {
         std::fs::create_dir_all(&snapshots).unwrap();
         let id = self.id;
         let store = Arc::clone(&self.store);

@@ -10,7 +10,7 @@ use crate::types::TypeConfig;
 
 struct LogBuilder;
 
-/// Keeps dir and store for as long as a test runs.
+/// Keeps directory and store until the end of a test.
 struct Guard {
     _store: std::sync::Arc<LogStore>,
     _dir: TempDir,
@@ -27,6 +27,6 @@ impl StoreBuilder<TypeConfig, GroupLog, TestStateMachine, Guard> for LogBuilder 
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn openrafts_storage_suite_passes() {
+async fn openraft_storage_suite_passes() {
     Suite::test_all(LogBuilder).await.unwrap();
 }

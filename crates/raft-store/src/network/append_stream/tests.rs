@@ -12,7 +12,10 @@ type Request = AppendEntriesRequest<TypeConfig>;
 fn request_stream() -> (Sender<Request>, RequestStream) {
     let (requests, input) = mpsc::channel(8);
     let in_flight = Arc::new(InFlightAppends {
-        state: Mutex::new(InFlightState { input: Some(Box::pin(input)), ..InFlightState::default() }),
+        state: Mutex::new(InFlightState {
+            input: Some(Box::pin(input)),
+            ..InFlightState::default()
+        }),
         request_sent: Notify::new(),
     });
     (requests, RequestStream { in_flight, held: HeldCommit::default() })
