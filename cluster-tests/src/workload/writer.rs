@@ -26,7 +26,7 @@ impl Writer {
         };
         let client = Client::connect(options).await.map_err(explain)?;
         // One producer: one write in flight, so that the outcome of each is its own.
-        let options = WriterOptions { producers: 1, queue_batches: 1, ..WriterOptions::default() };
+        let options = WriterOptions { lanes: 1, queue_batches: 1, ..WriterOptions::default() };
         let table = client.writer(table, options).await.map_err(explain)?;
         Ok(Self { number, table })
     }
@@ -69,7 +69,7 @@ fn note_of(writer: i64, serial: i64, length: usize) -> String {
 fn outcome(answer: Result<(), ClientError>) -> Outcome {
     match answer {
         Ok(()) => Outcome::Acknowledged,
-        Err(error) if error.maybe_done() => Outcome::Unknown(error.to_string()),
+        Err(error) if error.may_have_taken_effect() => Outcome::Unknown(error.to_string()),
         Err(error) => Outcome::Failed(error.to_string()),
     }
 }

@@ -217,12 +217,12 @@ fn exit_of_client(error: &ClientError) -> Exit {
     match error {
         ClientError::NoMetaReachable { .. }
         | ClientError::NoRoute(_)
-        | ClientError::TookTooLong { .. } => Exit::Unavailable,
+        | ClientError::TimedOut { .. } => Exit::Unavailable,
         // The last answer is about one attempt: a script must not read of a change that may have been
         // made that there was nothing to change.
         ClientError::OutcomeUnknown { .. } | ClientError::Unknown { .. } => Exit::Unavailable,
         ClientError::Refused { refusal, .. } => exit_of(refusal.reason),
-        ClientError::GaveUp { cause, .. }
+        ClientError::RetriesExhausted { cause, .. }
         | ClientError::Failed { cause, .. }
         | ClientError::Partial { cause, .. }
         | ClientError::ScanInterrupted { cause, .. } => exit_of(cause.reason),
@@ -231,7 +231,7 @@ fn exit_of_client(error: &ClientError) -> Exit {
         | ClientError::NodeNotFound(_)
         | ClientError::ColumnNotFound { .. } => Exit::NotFound,
         ClientError::BadInput(_) | ClientError::Predicate(_) | ClientError::Key(_) => Exit::Usage,
-        ClientError::OtherCluster { .. } => Exit::Conflict,
+        ClientError::ClusterChanged { .. } => Exit::Conflict,
         ClientError::Damaged { .. } | ClientError::Catalog(_) | ClientError::Closed(_) => {
             Exit::Other
         }

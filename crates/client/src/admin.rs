@@ -1,5 +1,4 @@
-//! What an operator asks, typed: each call goes where it is answered and is repeated until it is
-//! settled.
+//! Typed calls of an operator. Each is routed to the right node and retried until it is settled.
 
 mod cluster;
 mod compactions;

@@ -1,7 +1,8 @@
-//! Bulk loading: rows become files on the data nodes, past log and memory, and are then taken over.
+//! Bulk loading: rows become files on the data nodes, without passing through log and memory, and
+//! are then adopted by their regions.
 //!
-//! Directly, each batch shows as soon as it is taken over, region by region. Or atomically: all
-//! batches are staged in every region first, and none shows until all do.
+//! In a direct load, each batch is visible as soon as it is adopted, region by region. In an atomic
+//! load, all batches are staged in every region first, and become visible together.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -17,50 +18,49 @@ use uuid::Uuid;
 
 use crate::catalog::TableInfo;
 use crate::client::Client;
-use crate::core::Repeat;
+use crate::core::RetryMode;
 use crate::error::ClientError;
 use crate::router::timed;
-use crate::write::{Piece, PieceLimits, check, off_the_runtime, prepare};
+use crate::write::{Piece, PieceLimits, check_batch, prepare_pieces, run_blocking_if_large};
 
-/// Rows and bytes of one file, before they are packed.
-const LIMITS: PieceLimits = PieceLimits { rows: 1_000_000, bytes: 24 << 20 };
-/// Files under way at the same time.
-const AT_ONCE: usize = 2;
-/// Writing a file, or reading it when it is taken over.
-const FILE: Duration = Duration::from_secs(60);
-/// Opening, publishing or giving up a load in all regions.
-const PHASE: Duration = Duration::from_secs(60);
-/// How often the cluster is told that the loader lives; a load whose loader is silent for minutes is
-/// given up.
-const SIGN_OF_LIFE: Duration = Duration::from_secs(30);
+/// Maximum rows and bytes of one file, before encoding.
+const FILE_LIMITS: PieceLimits = PieceLimits { rows: 1_000_000, bytes: 24 << 20 };
+/// Number of files that are written in parallel.
+const PARALLEL_FILES: usize = 2;
+/// Timeout of writing a file, or of reading it for adoption.
+const FILE_TIMEOUT: Duration = Duration::from_secs(60);
+/// Timeout of beginning, publishing or abandoning a load in all regions.
+const LOAD_TIMEOUT: Duration = Duration::from_secs(60);
+/// Interval of keep-alive calls; the cluster aborts a load without them after some minutes.
+const KEEP_ALIVE_INTERVAL: Duration = Duration::from_secs(30);
 
-/// Loads rows of one table as files.
+/// Loader of rows of one table as files.
 #[derive(Debug)]
 pub struct BulkLoader {
     client: Client,
     table: Arc<TableInfo>,
-    load: Option<Load>,
+    load: Option<AtomicLoad>,
 }
 
-/// An atomic load that has begun.
+/// An atomic load in progress.
 #[derive(Debug)]
-struct Load {
-    /// Also names the staging area.
+struct AtomicLoad {
+    /// Id of the load and of its staging area.
     request_id: Uuid,
-    _alive: AbortOnDropHandle<()>,
+    _keep_alive: AbortOnDropHandle<()>,
 }
 
-/// What became of a batch.
+/// Rows and files of a loaded batch.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct Loaded {
-    /// Rows in files; of rows with one key in one batch of an upsert table, the last one only.
+pub struct BulkLoadReport {
+    /// Rows in files. In an upsert table, only the last row of each key in the batch.
     pub rows: u64,
-    /// Files.
+    /// Number of files.
     pub files: u64,
 }
 
 impl Client {
-    /// A loader whose batches show one after the other.
+    /// Creates a loader whose batches become visible one after the other.
     ///
     /// # Errors
     /// [`ClientError::TableNotFound`].
@@ -69,28 +69,29 @@ impl Client {
         Ok(BulkLoader { client: self.clone(), table, load: None })
     }
 
-    /// A loader whose batches show all at once, when it is told to publish them. The table takes no
-    /// alter, truncation, clone or other load until then; writes go on. A loader that is dropped, or
-    /// dies, leaves the load to be given up by the cluster after some minutes.
+    /// Creates a loader whose batches become visible together, when it publishes them. Until then the
+    /// table accepts no alter, truncation, clone or other load; writes continue. If the loader is
+    /// dropped or crashes, the cluster aborts the load after some minutes.
     ///
     /// # Errors
     /// [`ClientError::TableNotFound`]; [`ClientError::Refused`] with `TableBusy`;
-    /// [`ClientError::OutcomeUnknown`] when it may have begun: it is given up later.
+    /// [`ClientError::OutcomeUnknown`] when it may have begun: the cluster aborts it later.
     pub async fn atomic_loader(&self, table: &str) -> Result<BulkLoader, ClientError> {
         let request_id = self.options().ids.next();
         self.begin_load(request_id, table).await?;
-        // As it is while it takes no other change.
+        // The table is unchanged while the load blocks other changes.
         self.core.refreshed().await?;
-        let (client, name) = (self.clone(), table.to_owned());
-        let alive = tokio::spawn(async move {
+        let client = self.clone();
+        let name = table.to_owned();
+        let keep_alive = tokio::spawn(async move {
             loop {
-                tokio::time::sleep(SIGN_OF_LIFE).await;
+                tokio::time::sleep(KEEP_ALIVE_INTERVAL).await;
                 if let Err(error) = client.begin_load(request_id, &name).await {
-                    tracing::warn!(table = name, %error, "the cluster does not hear of this load");
+                    tracing::warn!(table = name, %error, "keep-alive call of a load failed");
                 }
             }
         });
-        let load = Some(Load { request_id, _alive: AbortOnDropHandle::new(alive) });
+        let load = Some(AtomicLoad { request_id, _keep_alive: AbortOnDropHandle::new(keep_alive) });
         Ok(BulkLoader { client: self.clone(), table: self.table(table).await?, load })
     }
 
@@ -103,8 +104,9 @@ impl Client {
         let router = &self.core.router;
         let what = format!("beginning a load of table {table:?}");
         self.core
-            .call(GroupId::META, &what, Repeat::Idempotent, PHASE, |channel, timeout| {
-                let (mut client, request) = (router.admin(channel), request.clone());
+            .call(GroupId::META, &what, RetryMode::Idempotent, LOAD_TIMEOUT, |channel, timeout| {
+                let mut client = router.admin(channel);
+                let request = request.clone();
                 async move { client.begin_load(timed(request, timeout)).await }
             })
             .await
@@ -113,110 +115,125 @@ impl Client {
 }
 
 impl BulkLoader {
-    /// The table as it was when the loader was made. Batches have its columns, in its order.
+    /// Returns the table as of the loader's creation. Batches have its columns, in its order.
     pub fn table(&self) -> &Arc<TableInfo> {
         &self.table
     }
 
-    /// What an atomic load is called in the logs of the nodes: the request that began it.
+    /// Returns the id of an atomic load, which appears in the logs of the nodes.
     pub fn load_id(&self) -> Option<Uuid> {
         self.load.as_ref().map(|load| load.request_id)
     }
 
-    /// Writes a batch, in any order, as files, and has the regions take them over. In an upsert
-    /// table, the rows of a later batch replace those of an earlier one.
+    /// Writes a batch, in any order, as files, and has the regions adopt them. In an upsert table,
+    /// the rows of a later batch replace those of an earlier one.
     ///
     /// # Errors
     /// [`ClientError::BadInput`]: the columns are not the table's; [`ClientError::Refused`] and
-    /// [`ClientError::GaveUp`]: some regions may have taken their part over, and a direct load shows
-    /// it; [`ClientError::OutcomeUnknown`]: so may the one that was asked last.
-    pub async fn write(&self, batch: RecordBatch) -> Result<Loaded, ClientError> {
-        check(&self.table, RowOp::Put, &batch)?;
-        let (table, catalog) = (self.table.clone(), self.client.catalog());
-        let pieces = off_the_runtime(batch.num_rows() as u64, move || {
+    /// [`ClientError::RetriesExhausted`]: some regions may have adopted their part, which a direct load makes
+    /// visible; [`ClientError::OutcomeUnknown`]: so may the region that was called last.
+    pub async fn write(&self, batch: RecordBatch) -> Result<BulkLoadReport, ClientError> {
+        check_batch(&self.table, RowOp::Put, &batch)?;
+        let table = self.table.clone();
+        let catalog = self.client.catalog();
+        let pieces = run_blocking_if_large(batch.num_rows() as u64, move || {
             let codec = &table.codec;
             let mut sorted = codec.sorted(&batch)?;
             if table.options.write_mode == WriteMode::Upsert {
                 sorted = codec.last_of_each_key(&sorted)?;
             }
-            prepare(&table, &catalog, RowOp::Put, &sorted, LIMITS)
+            prepare_pieces(&table, &catalog, RowOp::Put, &sorted, FILE_LIMITS)
         })
         .await?;
         let loaded = stream::iter(pieces.into_iter().map(|piece| self.load(piece)))
-            .buffer_unordered(AT_ONCE)
-            .try_fold(Loaded::default(), async |sum, one| {
-                Ok(Loaded { rows: sum.rows + one.rows, files: sum.files + one.files })
+            .buffer_unordered(PARALLEL_FILES)
+            .try_fold(BulkLoadReport::default(), async |sum, part| {
+                Ok(BulkLoadReport { rows: sum.rows + part.rows, files: sum.files + part.files })
             });
         loaded.await
     }
 
-    async fn load(&self, piece: Piece) -> Result<Loaded, ClientError> {
+    async fn load(&self, piece: Piece) -> Result<BulkLoadReport, ClientError> {
         let rows = u64::from(piece.count);
         let file_ids = self.write_files(&piece).await?;
-        let files = self.take_over(&piece, file_ids).await?;
-        Ok(Loaded { rows, files: u64::from(files) })
+        let files = self.adopt_files(&piece, file_ids).await?;
+        Ok(BulkLoadReport { rows, files: u64::from(files) })
     }
 
-    /// Files that nobody takes over are garbage: writing them once more harms nobody.
+    /// Writes the files of a piece. Files that are never adopted are garbage, so retries are safe.
     async fn write_files(&self, piece: &Piece) -> Result<Vec<Bytes>, ClientError> {
         let what = format!("writing files of table {:?}", self.table.name);
-        let (catalog, router) = (self.client.catalog(), &self.client.core.router);
+        let catalog = self.client.catalog();
+        let router = &self.client.core.router;
         let written = self
             .client
-            .on_region(piece.region, &what, Repeat::Read, FILE, |group, channel, timeout| {
-                let request = v1::WriteFilesRequest {
-                    group_id: group.get(),
-                    region_id: piece.region.get(),
-                    catalog_version: catalog.version().get(),
-                    schema_version: self.table.schema.version().get(),
-                    row_count: piece.count,
-                    rows: piece.rows.clone(),
-                };
-                let mut client = router.data(channel);
-                async move { client.write_files(timed(request, timeout)).await }
-            })
+            .on_region(
+                piece.region,
+                &what,
+                RetryMode::Read,
+                FILE_TIMEOUT,
+                |group, channel, timeout| {
+                    let request = v1::WriteFilesRequest {
+                        group_id: group.get(),
+                        region_id: piece.region.get(),
+                        catalog_version: catalog.version().get(),
+                        schema_version: self.table.schema.version().get(),
+                        row_count: piece.count,
+                        rows: piece.rows.clone(),
+                    };
+                    let mut client = router.data(channel);
+                    async move { client.write_files(timed(request, timeout)).await }
+                },
+            )
             .await?;
         Ok(written.file_ids)
     }
 
-    async fn take_over(&self, piece: &Piece, file_ids: Vec<Bytes>) -> Result<u32, ClientError> {
-        let what = format!("taking over files of table {:?}", self.table.name);
-        let (catalog, router) = (self.client.catalog(), &self.client.core.router);
-        // The same for every attempt: so a repeat is known as one.
+    async fn adopt_files(&self, piece: &Piece, file_ids: Vec<Bytes>) -> Result<u32, ClientError> {
+        let what = format!("adopting files of table {:?}", self.table.name);
+        let catalog = self.client.catalog();
+        let router = &self.client.core.router;
+        // Equal for all attempts, so that the server recognizes a retry.
         let area = match &self.load {
             Some(load) => load.request_id,
             None => self.client.options().ids.next(),
         };
         let adopted = self
             .client
-            .on_region(piece.region, &what, Repeat::Idempotent, FILE, |group, channel, timeout| {
-                let request = v1::AdoptFilesRequest {
-                    group_id: group.get(),
-                    region_id: piece.region.get(),
-                    catalog_version: catalog.version().get(),
-                    schema_version: self.table.schema.version().get(),
-                    area_id: Bytes::copy_from_slice(area.as_bytes()),
-                    file_ids: file_ids.clone(),
-                    stage: self.load.is_some(),
-                };
-                let mut client = router.data(channel);
-                async move { client.adopt_files(timed(request, timeout)).await }
-            })
+            .on_region(
+                piece.region,
+                &what,
+                RetryMode::Idempotent,
+                FILE_TIMEOUT,
+                |group, channel, timeout| {
+                    let request = v1::AdoptFilesRequest {
+                        group_id: group.get(),
+                        region_id: piece.region.get(),
+                        catalog_version: catalog.version().get(),
+                        schema_version: self.table.schema.version().get(),
+                        area_id: Bytes::copy_from_slice(area.as_bytes()),
+                        file_ids: file_ids.clone(),
+                        stage: self.load.is_some(),
+                    };
+                    let mut client = router.data(channel);
+                    async move { client.adopt_files(timed(request, timeout)).await }
+                },
+            )
             .await?;
-        // Of a staging area, all that it holds so far.
+        // For a staging area the response counts all files that it holds so far.
         Ok(if self.load.is_some() { file_ids.len() as u32 } else { adopted.files })
     }
 
-    /// Makes all batches of an atomic load live; of another one, there is nothing to do.
+    /// Publishes all batches of an atomic load; does nothing for a direct load.
     ///
     /// # Errors
-    /// [`ClientError::Refused`]: the load was given up before, and nothing of it shows;
-    /// [`ClientError::OutcomeUnknown`]: it may yet be published, as a whole.
+    /// [`ClientError::Refused`]: the load was aborted before, and none of it is visible;
+    /// [`ClientError::OutcomeUnknown`]: it may still be published, as a whole.
     pub async fn publish(self) -> Result<(), ClientError> {
         self.end(true).await
     }
 
-    /// Gives an atomic load up: nothing of it shows.
+    /// Abandons an atomic load: none of it becomes visible.
     ///
     /// # Errors
     /// As [`BulkLoader::publish`].
@@ -225,7 +242,7 @@ impl BulkLoader {
     }
 
     async fn end(self, publish: bool) -> Result<(), ClientError> {
-        // No more signs of life.
+        // Dropping the load ends the keep-alive calls.
         let Some(request_id) = self.load.map(|load| load.request_id) else { return Ok(()) };
         let request = v1::EndLoadRequest {
             request_id: request_id.to_string(),
@@ -233,14 +250,16 @@ impl BulkLoader {
             publish,
         };
         let router = &self.client.core.router;
-        let what = match publish {
-            true => format!("publishing what was loaded into table {:?}", self.table.name),
-            false => format!("giving up the load of table {:?}", self.table.name),
+        let what = if publish {
+            format!("publishing the load of table {:?}", self.table.name)
+        } else {
+            format!("abandoning the load of table {:?}", self.table.name)
         };
         self.client
             .core
-            .call(GroupId::META, &what, Repeat::Idempotent, PHASE, |channel, timeout| {
-                let (mut client, request) = (router.admin(channel), request.clone());
+            .call(GroupId::META, &what, RetryMode::Idempotent, LOAD_TIMEOUT, |channel, timeout| {
+                let mut client = router.admin(channel);
+                let request = request.clone();
                 async move { client.end_load(timed(request, timeout)).await }
             })
             .await

@@ -1,6 +1,6 @@
-//! The cluster's catalog as a client keeps it: a plain value that snapshots and deltas move on.
+//! The cluster's catalog as a client stores it: a plain value, advanced by snapshots and deltas.
 //!
-//! Nothing here does I/O. [`watch`] keeps one such value up to date in the background.
+//! This module does no I/O. [`watch`] keeps one such value up to date in the background.
 
 mod apply;
 mod lookup;
@@ -16,43 +16,43 @@ use tidewater_common::keys::{KeyCodec, KeyError, KeyRange};
 use tidewater_common::schema::{SchemaError, TableOptions, TableSchema};
 use tidewater_proto::v1;
 
-pub use self::apply::Step;
+pub use self::apply::SnapshotRelation;
 
-/// One table, ready for use.
+/// A table with its decoded schema.
 #[derive(Debug, Clone)]
 pub struct TableInfo {
-    /// Never used again after a drop.
+    /// Id of the table; not reused after a drop.
     pub id: TableId,
-    /// Unique among the tables that are not being dropped.
+    /// Name; unique among the tables that are not being dropped.
     pub name: String,
-    /// Only an active table can be read and written.
+    /// State; only an active table can be read and written.
     pub state: v1::TableState,
     /// Columns and key.
     pub schema: TableSchema,
     /// Write mode, distribution, time to live.
     pub options: TableOptions,
-    /// Builds the table's row keys.
+    /// Encoder of the table's row keys.
     pub codec: KeyCodec,
 }
 
-/// One route, with its range as row keys of its table.
+/// A route, with its range as row keys of its table.
 #[derive(Debug, Clone, PartialEq)]
 pub struct RouteInfo {
     /// Id of the route, and of the region behind it.
     pub region: RegionId,
-    /// The table that it belongs to.
+    /// Table of the route.
     pub table: TableId,
-    /// Row keys, without the table id.
+    /// Range of row keys, without the table id.
     pub range: KeyRange,
-    /// The group that serves it.
+    /// Group that serves the region.
     pub group: GroupId,
-    /// What it admits.
+    /// State, which decides the admitted operations.
     pub state: v1::RouteState,
-    /// The route that it was split from; 0 when none.
+    /// Route that it was split from; 0 for none.
     pub parent: RegionId,
 }
 
-/// Everything at one revision.
+/// The catalog at one revision.
 #[derive(Debug, Clone)]
 pub struct Catalog {
     cluster_id: ClusterId,
@@ -60,75 +60,75 @@ pub struct Catalog {
     revision: Revision,
     version: CatalogVersion,
     tables: BTreeMap<TableId, Arc<TableInfo>>,
-    /// By table and start.
+    /// By table and start key.
     routes: BTreeMap<(TableId, Vec<u8>), Arc<RouteInfo>>,
     starts: HashMap<RegionId, (TableId, Vec<u8>)>,
     groups: BTreeMap<GroupId, v1::Group>,
     nodes: BTreeMap<NodeId, v1::Node>,
 }
 
-/// A snapshot or delta that cannot be taken over.
+/// Error of an invalid or outdated snapshot or delta.
 #[derive(Debug, thiserror::Error)]
 pub enum CatalogError {
-    /// Another cluster answers at the addresses that were given.
+    /// Another cluster responds at the configured addresses.
     #[error("this is cluster {is}, not cluster {was} to which the client connected")]
-    OtherCluster {
-        /// To which the client connected.
+    ClusterChanged {
+        /// Cluster to which the client connected.
         was: ClusterId,
-        /// Which answers now.
+        /// Cluster that responds now.
         is: ClusterId,
     },
-    /// The answering node has not heard that the cluster was restored.
+    /// The responding node does not know yet that the cluster was restored.
     #[error("the catalog of incarnation {got} is older than the known one of {have}")]
     OldIncarnation {
-        /// Known.
+        /// Known incarnation.
         have: Incarnation,
-        /// Received.
+        /// Received incarnation.
         got: Incarnation,
     },
     /// A snapshot from before the known revision.
     #[error("the snapshot at revision {got} is older than the known revision {have}")]
     Stale {
-        /// Known.
+        /// Known revision.
         have: Revision,
-        /// Received.
+        /// Received revision.
         got: Revision,
     },
-    /// A delta that does not follow on what is known: a snapshot is needed.
-    #[error("a delta to revision {got} does not follow on revision {have}")]
+    /// A delta that does not follow the known revision: fetch a snapshot.
+    #[error("a delta to revision {got} does not follow revision {have}")]
     Gap {
-        /// Known.
+        /// Known revision.
         have: Revision,
-        /// Received.
+        /// Received revision.
         got: Revision,
     },
-    /// The snapshot names its cluster by something that is no UUID.
-    #[error("the cluster id {0:?} is no UUID")]
+    /// The cluster id of the snapshot is not a UUID.
+    #[error("the cluster id {0:?} is not a UUID")]
     BadClusterId(String),
-    /// A table that this release cannot read.
+    /// A table with a schema that this release cannot read.
     #[error("table {name:?}: {source}")]
     Table {
-        /// The table's name.
+        /// Name of the table.
         name: String,
-        /// What is wrong with it.
+        /// Error of the schema.
         source: SchemaError,
     },
     /// A table whose keys this release cannot build.
     #[error("table {name:?}: {source}")]
     Keys {
-        /// The table's name.
+        /// Name of the table.
         name: String,
-        /// What is wrong with them.
+        /// Error of the key columns.
         source: KeyError,
     },
-    /// A route whose bounds are no keys, or are out of order.
+    /// A route whose bounds are invalid keys, or out of order.
     #[error("route {0} has an invalid range")]
     BadRange(RegionId),
     /// Two routes for one key.
     #[error("routes {0} and {1} overlap")]
     Overlap(RegionId, RegionId),
-    /// Two routes of one id.
-    #[error("route {0} is there twice")]
+    /// Two routes with one id.
+    #[error("duplicate route {0}")]
     DuplicateRoute(RegionId),
 }
 

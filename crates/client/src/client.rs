@@ -1,4 +1,4 @@
-//! The client itself: connecting, and the catalog that it keeps.
+//! The client: connecting, and the catalog.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -9,15 +9,15 @@ use tidewater_proto::v1;
 use tokio::sync::{Notify, watch};
 use tokio_util::task::AbortOnDropHandle;
 
-use crate::catalog::watch::{Published, Watcher, fetch};
+use crate::catalog::watch::{CatalogWatcher, PublishedCatalog, fetch};
 use crate::catalog::{Catalog, RouteInfo, TableInfo};
 use crate::core::Core;
 use crate::error::ClientError;
 use crate::options::ClientOptions;
-use crate::outcome::Advice;
-use crate::router::{Limits, Router, Search};
+use crate::outcome::RetryAction;
+use crate::router::{LeaderSearch, OperationLimits, Router};
 
-/// A connection to a cluster. Clones share everything; the last one to go ends the background
+/// A connection to a cluster. Clones share everything; dropping the last one stops the background
 /// task.
 #[derive(Debug, Clone)]
 pub struct Client {
@@ -26,28 +26,28 @@ pub struct Client {
 }
 
 impl Client {
-    /// Connects by any of the meta nodes given and fetches the catalog.
+    /// Connects to any of the given meta nodes and fetches the catalog.
     ///
     /// # Errors
-    /// [`ClientError::NoMetaReachable`] when not one of them could be reached; others when they
-    /// answered but would not serve.
+    /// [`ClientError::NoMetaReachable`] when no meta node could be reached; others when a meta node
+    /// responded with an error.
     pub async fn connect(options: ClientOptions) -> Result<Self, ClientError> {
         let router = Router::new(options);
         let catalog = Catalog::from_snapshot(&first_catalog(&router).await?)?;
-        let (sender, published) = watch::channel(Published::new(catalog));
+        let (sender, published) = watch::channel(PublishedCatalog::new(catalog));
         let refresh = Arc::new(Notify::new());
         let core = Arc::new(Core { router, published, refresh: refresh.clone() });
-        let watcher = Watcher { core: core.clone(), published: sender, refresh };
+        let watcher = CatalogWatcher { core: core.clone(), published: sender, refresh };
         let task = AbortOnDropHandle::new(tokio::spawn(watcher.run()));
         Ok(Self { core, _watch: Arc::new(task) })
     }
 
-    /// The catalog as last heard of.
+    /// Returns the latest known catalog.
     pub fn catalog(&self) -> Arc<Catalog> {
         self.core.catalog()
     }
 
-    /// The table of this name.
+    /// Returns the table with this name.
     ///
     /// # Errors
     /// [`ClientError::TableNotFound`].
@@ -55,7 +55,7 @@ impl Client {
         self.core.table(name).await
     }
 
-    /// The route of a region.
+    /// Returns the route of a region.
     ///
     /// # Errors
     /// [`ClientError::RegionNotFound`].
@@ -63,45 +63,47 @@ impl Client {
         self.core.route(region).await
     }
 
-    /// The options that the client was connected with.
+    /// Returns the options of the client.
     pub fn options(&self) -> &ClientOptions {
         &self.core.router.options
     }
 }
 
-/// Asks one address after the other, following hints, until one answers with the catalog.
+/// Calls one address after the other, following redirects, until one returns the catalog.
 async fn first_catalog(router: &Router) -> Result<v1::CatalogSnapshot, ClientError> {
     let options = &router.options;
-    let limits = Limits::of(options);
-    let mut search = Search::new(GroupId::META);
+    let limits = OperationLimits::of(options);
+    let mut search = LeaderSearch::new(GroupId::META);
     let mut tried = BTreeMap::new();
-    let mut anyone_answered = false;
+    let mut any_response = false;
     let mut made: u32 = 0;
     loop {
         let timeout = limits.attempt(options.attempt_timeout);
-        let miss = match fetch(router, None, &mut search, timeout).await {
+        let failure = match fetch(router, None, &mut search, timeout).await {
             Ok(snapshot) => return Ok(snapshot),
-            Err(miss) => miss,
+            Err(failure) => failure,
         };
         made = made.saturating_add(1);
-        anyone_answered |= !miss.silent;
-        if let Some(address) = &search.asked {
-            tried.insert(address.clone(), miss.refusal.message.clone());
+        any_response |= !failure.unanswered;
+        if let Some(address) = &search.called {
+            tried.insert(address.clone(), failure.refusal.message.clone());
         }
-        let wait = router.wait(&mut search, &miss);
+        let wait = router.wait(&mut search, &failure);
         let all_tried = options.meta.iter().all(|address| tried.contains_key(address));
-        let patience = if anyone_answered { options.deadline } else { options.connect_patience };
-        let hopeless = match miss.advice() {
-            Advice::Repeat | Advice::RepeatFew | Advice::FindLeader => false,
-            Advice::RefreshCatalog | Advice::NewProducer | Advice::GiveUp => true,
+        let patience = if any_response { options.deadline } else { options.connect_retry_time };
+        let hopeless = match failure.retry_action() {
+            RetryAction::Retry | RetryAction::RetryFew | RetryAction::FindLeader => false,
+            RetryAction::RefreshCatalog | RetryAction::NewProducer | RetryAction::Stop => true,
         };
         let over = limits.elapsed() + wait >= patience || made >= options.max_attempts;
-        if (all_tried && over) || limits.exhausted(made, wait) || (hopeless && !miss.silent) {
-            return Err(if anyone_answered {
-                let (what, cause) = ("connecting".to_owned(), Box::new(miss.refusal));
-                match (hopeless, miss.effect) {
+        if (all_tried && over) || limits.exhausted(made, wait) || (hopeless && !failure.unanswered)
+        {
+            return Err(if any_response {
+                let what = "connecting".to_owned();
+                let cause = Box::new(failure.refusal);
+                match (hopeless, failure.effect) {
                     (true, Effect::None) => ClientError::Refused { what, refusal: cause },
-                    _ => ClientError::GaveUp {
+                    _ => ClientError::RetriesExhausted {
                         what,
                         attempts: made,
                         elapsed: limits.elapsed(),
@@ -116,7 +118,7 @@ async fn first_catalog(router: &Router) -> Result<v1::CatalogSnapshot, ClientErr
     }
 }
 
-/// What a table looks like to the reader of one column list: positions and the Arrow schema.
+/// Returns the column ids and the Arrow schema of a column list.
 pub(crate) fn projection(
     table: &TableInfo,
     columns: Option<&[String]>,

@@ -1,5 +1,5 @@
-//! The one error of this crate. *Failed* and *unknown* are different variants: a caller that retries
-//! by hand may do so after the first only.
+//! Errors of this crate. *Failed* and *unknown* are different variants: only after the former may a
+//! caller retry by itself.
 
 use std::fmt;
 use std::time::Duration;
@@ -12,164 +12,164 @@ use tidewater_common::rows::RowsError;
 use crate::catalog::CatalogError;
 use crate::predicate::PredicateError;
 
-/// Why an operation did not do what was asked.
+/// Error of an operation.
 #[derive(Debug, thiserror::Error)]
 pub enum ClientError {
-    /// No meta node could be reached at all.
+    /// No meta node could be reached.
     #[error(
         "no meta node can be reached: {}; is the cluster running, and is --meta right?",
         Tried(tried)
     )]
     NoMetaReachable {
-        /// Every address that was tried, and why it did not do.
+        /// Every called address, with the reason of its failure.
         tried: Vec<(String, String)>,
     },
-    /// The cluster answered with a definite no. Nothing was changed.
+    /// The cluster rejected the operation. Nothing was changed.
     #[error("{what}: {refusal}")]
     Refused {
-        /// What was attempted on what.
+        /// Operation and its object.
         what: String,
-        /// The answer.
+        /// The RPC error.
         refusal: Box<Refusal>,
     },
-    /// The operation kept being turned away until its deadline. Nothing was changed.
-    #[error("{what}: gave up after {attempts} attempts in {elapsed:?}: {cause}")]
-    GaveUp {
-        /// What was attempted on what.
+    /// Every attempt was refused until the deadline. Nothing was changed.
+    #[error("{what}: failed after {attempts} attempts in {elapsed:?}: {cause}")]
+    RetriesExhausted {
+        /// Operation and its object.
         what: String,
         /// Attempts made.
         attempts: u32,
         /// Time spent.
         elapsed: Duration,
-        /// The last answer.
+        /// The last RPC error.
         cause: Box<Refusal>,
     },
-    /// It was still under way at its deadline. Nothing was changed.
-    #[error("{what}: not done within {limit:?}: give it more time (--timeout)")]
-    TookTooLong {
-        /// What was attempted on what.
+    /// The operation was still in progress at its deadline. Nothing was changed.
+    #[error("{what}: not completed within {limit:?}; raise the time limit (--timeout)")]
+    TimedOut {
+        /// Operation and its object.
         what: String,
-        /// The time that it was given.
+        /// Time limit of the operation.
         limit: Duration,
     },
-    /// It may have taken effect, or may still do so.
+    /// The operation may have taken effect, or may still do so.
     #[error("{what}: the outcome is unknown after {attempts} attempts in {elapsed:?}: {cause}")]
     OutcomeUnknown {
-        /// What was attempted on what.
+        /// Operation and its object.
         what: String,
         /// Attempts made.
         attempts: u32,
         /// Time spent.
         elapsed: Duration,
-        /// The last answer.
+        /// The last RPC error.
         cause: Box<Refusal>,
     },
     /// No row of a write has taken effect, and none will.
     #[error("table {table:?}: {rows} rows were not written: {cause}")]
     Failed {
-        /// The table.
+        /// Name of the table.
         table: String,
-        /// Rows that were to be written.
+        /// Rows of the write.
         rows: u64,
-        /// The last answer for the first part that failed.
+        /// The last RPC error of the first part that failed.
         cause: Box<Refusal>,
     },
     /// Some rows of a write may have taken effect, or may still do so.
     #[error(
-        "table {table:?}: it is unknown whether {unknown} rows were written \
-         ({acknowledged} were, {failed} were not): {cause}"
+        "table {table:?}: the outcome of {unknown} rows is unknown \
+         ({acknowledged} were written, {failed} were not): {cause}"
     )]
     Unknown {
-        /// The table.
-        table: String,
-        /// Rows that were written for certain.
-        acknowledged: u64,
-        /// Rows that were not written for certain.
-        failed: u64,
-        /// Rows in doubt.
-        unknown: u64,
-        /// The last answer for the first part in doubt.
-        cause: Box<Refusal>,
-    },
-    /// Some rows of a write were written, the others were not; none is in doubt.
-    #[error("table {table:?}: {acknowledged} rows were written and {failed} were not: {cause}")]
-    Partial {
-        /// The table.
+        /// Name of the table.
         table: String,
         /// Rows that were written.
         acknowledged: u64,
-        /// Rows that were not.
+        /// Rows that were not written and never will be.
         failed: u64,
-        /// The last answer for the first part that failed.
+        /// Rows with an unknown outcome.
+        unknown: u64,
+        /// The last RPC error of the first part with an unknown outcome.
         cause: Box<Refusal>,
     },
-    /// No such table.
+    /// Some rows of a write were written, the others were not; no outcome is unknown.
+    #[error("table {table:?}: {acknowledged} rows were written and {failed} were not: {cause}")]
+    Partial {
+        /// Name of the table.
+        table: String,
+        /// Rows that were written.
+        acknowledged: u64,
+        /// Rows that were not written.
+        failed: u64,
+        /// The last RPC error of the first part that failed.
+        cause: Box<Refusal>,
+    },
+    /// The table does not exist.
     #[error("there is no table {0:?}; `tidewater table list` shows those that exist")]
     TableNotFound(String),
-    /// The table has no such column.
+    /// The table does not have the column.
     #[error("table {table:?} has no column {column:?}; its columns are {}", .columns.join(", "))]
     ColumnNotFound {
-        /// The table.
+        /// Name of the table.
         table: String,
-        /// The column asked for.
+        /// Name of the requested column.
         column: String,
-        /// The columns that there are.
+        /// Names of the table's columns.
         columns: Vec<String>,
     },
-    /// Some key of the range has no route. It heals by itself while a table is being made.
+    /// A key of the range has no route. This resolves itself while a table is being created.
     #[error("table {0:?} has no route for some of its keys yet; is it still being created?")]
     NoRoute(String),
-    /// No such region.
+    /// The region does not exist.
     #[error("there is no region {0}; `tidewater region list` shows those that exist")]
     RegionNotFound(RegionId),
-    /// No such node.
+    /// The node does not exist.
     #[error("there is no node {0}; `tidewater node list` shows those that exist")]
     NodeNotFound(NodeId),
-    /// Rows, keys or settings that cannot be used.
+    /// Invalid rows, keys or options.
     #[error("{0}")]
     BadInput(String),
-    /// A condition that cannot be used.
+    /// An invalid condition.
     #[error(transparent)]
     Predicate(#[from] PredicateError),
     /// Rows whose keys cannot be built.
     #[error(transparent)]
     Key(#[from] KeyError),
-    /// A scan ended after it had yielded rows. What was yielded is not the whole: start over.
+    /// A scan ended after it had yielded rows. The yielded rows are incomplete: start the scan again.
     #[error(
-        "the scan of table {table:?} was cut off in region {region} after {rows} rows, \
-         which are not the whole: {cause}"
+        "the scan of table {table:?} was interrupted in region {region} after {rows} rows; \
+         the result is incomplete: {cause}"
     )]
     ScanInterrupted {
-        /// The table.
+        /// Name of the table.
         table: String,
-        /// Where it ended.
+        /// Region in which the scan ended.
         region: RegionId,
         /// Rows yielded before.
         rows: u64,
-        /// Why.
+        /// Cause of the interruption.
         cause: Box<Refusal>,
     },
-    /// Rows that were received cannot be read.
-    #[error("{what}: rows were received that cannot be read: {source}")]
+    /// Received rows cannot be decoded.
+    #[error("{what}: received rows that cannot be decoded: {source}")]
     Damaged {
-        /// What was attempted on what.
+        /// Operation and its object.
         what: String,
-        /// What is wrong with them.
+        /// Error of the decoder.
         source: RowsError,
     },
     /// The addresses now belong to another cluster.
-    #[error("the addresses given now lead to cluster {is}, no longer to cluster {was}")]
-    OtherCluster {
-        /// To which the client connected.
+    #[error("the configured addresses now belong to cluster {is}, no longer to cluster {was}")]
+    ClusterChanged {
+        /// Cluster to which the client connected.
         was: ClusterId,
-        /// Which answers now.
+        /// Cluster that responds now.
         is: ClusterId,
     },
-    /// A catalog that cannot be used.
-    #[error("the catalog cannot be used: {0}")]
+    /// An invalid catalog.
+    #[error("invalid catalog: {0}")]
     Catalog(#[from] CatalogError),
-    /// The task behind a writer or a scan is gone, and with it what it had not told yet.
-    #[error("the task that works on table {0:?} has ended early")]
+    /// The task of a writer or a scan ended, and its unreported results are lost.
+    #[error("the background task for table {0:?} ended unexpectedly")]
     Closed(String),
 }
 
@@ -178,29 +178,29 @@ struct Tried<'a>(&'a [(String, String)]);
 impl fmt::Display for Tried<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         if self.0.is_empty() {
-            return f.write_str("no address was given");
+            return f.write_str("no address is configured");
         }
-        for (index, (address, why)) in self.0.iter().enumerate() {
+        for (index, (address, cause)) in self.0.iter().enumerate() {
             let separator = if index == 0 { "" } else { "; " };
-            write!(f, "{separator}{address}: {why}")?;
+            write!(f, "{separator}{address}: {cause}")?;
         }
         Ok(())
     }
 }
 
 impl ClientError {
-    /// What the cluster answered, where it did.
+    /// Returns the RPC error, if the cluster returned one.
     pub fn refusal(&self) -> Option<&Refusal> {
         match self {
             Self::Refused { refusal, .. } => Some(refusal),
-            Self::GaveUp { cause, .. }
+            Self::RetriesExhausted { cause, .. }
             | Self::OutcomeUnknown { cause, .. }
             | Self::Failed { cause, .. }
             | Self::Unknown { cause, .. }
             | Self::Partial { cause, .. }
             | Self::ScanInterrupted { cause, .. } => Some(cause),
             Self::NoMetaReachable { .. }
-            | Self::TookTooLong { .. }
+            | Self::TimedOut { .. }
             | Self::TableNotFound(_)
             | Self::ColumnNotFound { .. }
             | Self::NoRoute(_)
@@ -210,24 +210,24 @@ impl ClientError {
             | Self::Predicate(_)
             | Self::Key(_)
             | Self::Damaged { .. }
-            | Self::OtherCluster { .. }
+            | Self::ClusterChanged { .. }
             | Self::Catalog(_)
             | Self::Closed(_) => None,
         }
     }
 
-    /// Whether the operation may have taken effect although it did not succeed.
+    /// Returns whether the operation may have taken effect although it did not succeed.
     #[must_use]
-    pub fn maybe_done(&self) -> bool {
-        // No wildcard: a new variant compiles only once somebody has decided.
+    pub fn may_have_taken_effect(&self) -> bool {
+        // No wildcard: a new variant does not compile until its answer is decided.
         match self {
             Self::OutcomeUnknown { .. } | Self::Unknown { .. } | Self::Partial { .. } => true,
-            // The rows that were handed in before are spoken for by their own results.
+            // Rows of earlier batches have results of their own.
             Self::Closed(_) => true,
             Self::NoMetaReachable { .. }
             | Self::Refused { .. }
-            | Self::GaveUp { .. }
-            | Self::TookTooLong { .. }
+            | Self::RetriesExhausted { .. }
+            | Self::TimedOut { .. }
             | Self::Failed { .. }
             | Self::TableNotFound(_)
             | Self::ColumnNotFound { .. }
@@ -239,7 +239,7 @@ impl ClientError {
             | Self::Key(_)
             | Self::ScanInterrupted { .. }
             | Self::Damaged { .. }
-            | Self::OtherCluster { .. }
+            | Self::ClusterChanged { .. }
             | Self::Catalog(_) => false,
         }
     }
@@ -250,7 +250,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn every_address_tried_is_named() {
+    fn unreachable_meta_error_names_every_address() {
         let error = ClientError::NoMetaReachable {
             tried: vec![
                 ("127.0.0.1:1".into(), "connection refused".into()),

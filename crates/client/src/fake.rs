@@ -1,5 +1,5 @@
-//! A cluster in the test's own process: one meta service and a few data nodes behind real sockets,
-//! which answer by the rules of the real ones, or as a test tells them to.
+//! A cluster in the test's own process: one meta service and a few data nodes behind real sockets.
+//! They follow the rules of the real nodes, or return scripted replies.
 
 mod admin;
 mod data;
@@ -15,14 +15,14 @@ use tokio::task::AbortHandle;
 use tokio_stream::wrappers::TcpListenerStream;
 use tonic::transport::Server;
 
-pub(crate) use self::state::{Answer, ScanAnswer, State, keys, rows, table_info};
+pub(crate) use self::state::{FakeReply, FakeScanReply, FakeState, keys, rows, table_info};
 use crate::backoff::Backoff;
 use crate::client::Client;
 use crate::options::ClientOptions;
 
-/// Runs until it is dropped.
+/// A running cluster; stops when dropped.
 pub(crate) struct FakeCluster {
-    pub(crate) state: Arc<Mutex<State>>,
+    pub(crate) state: Arc<Mutex<FakeState>>,
     pub(crate) meta: String,
     tasks: Vec<AbortHandle>,
     changed: tokio::sync::watch::Sender<u64>,
@@ -37,11 +37,11 @@ impl Drop for FakeCluster {
 }
 
 impl FakeCluster {
-    /// One table `t` with an int64 key `id` and a text column `v`; its regions are cut at `bounds`
-    /// and served by group 1, which is led by node 11; `nodes` data nodes from 11 on.
+    /// Starts a cluster with one table `t` with an int64 key `id` and a text column `v`. Its regions
+    /// are split at `bounds` and served by group 1, led by node 11; `nodes` data nodes from id 11.
     pub(crate) async fn start(bounds: &[i64], nodes: u64) -> Self {
         let (changed, _) = tokio::sync::watch::channel(0);
-        let state = Arc::new(Mutex::new(State::new(bounds)));
+        let state = Arc::new(Mutex::new(FakeState::new(bounds)));
         let mut cluster = Self { state, meta: String::new(), tasks: Vec::new(), changed };
         for node in 11..11 + nodes {
             let service = data::DataNode { node, state: cluster.state.clone() };
@@ -68,7 +68,7 @@ impl FakeCluster {
         cluster
     }
 
-    /// A client with short waits.
+    /// Connects a client with short backoffs.
     pub(crate) async fn client(&self) -> Client {
         Client::connect(self.options()).await.unwrap()
     }
@@ -89,7 +89,7 @@ impl FakeCluster {
     }
 
     /// Changes the state and has the watch deliver it.
-    pub(crate) fn change(&self, change: impl FnOnce(&mut State)) {
+    pub(crate) fn change(&self, change: impl FnOnce(&mut FakeState)) {
         change(&mut self.state.lock());
         self.changed.send_modify(|version| *version += 1);
     }

@@ -1,18 +1,18 @@
-//! Which node to ask for a group: what answers have taught, then what the catalog says, then one
-//! replica after the other.
+//! Choice of the node to call for a group: a leader learned from responses, then the catalog's
+//! leader, then one replica after the other.
 
 use std::collections::HashMap;
 
 use parking_lot::Mutex;
 use tidewater_common::ids::GroupId;
 
-/// Leaders learned from answers. Hints only: a wrong one costs a round trip.
+/// Leaders learned from responses. They are hints: a wrong one costs a round trip.
 #[derive(Debug, Default)]
 pub(crate) struct Leaders {
     hints: Mutex<HashMap<GroupId, String>>,
 }
 
-/// More groups than a cluster has; a bound against a catalog gone wild.
+/// Maximum number of hints: more than a cluster has groups, a bound against a faulty catalog.
 const MAX_HINTS: usize = 65_536;
 
 impl Leaders {
@@ -20,7 +20,7 @@ impl Leaders {
         self.hints.lock().get(&group).cloned()
     }
 
-    /// A node answered as leader, or was named as one.
+    /// Records a node that responded as leader, or that a response named as leader.
     pub(crate) fn learn(&self, group: GroupId, address: &str) {
         let mut hints = self.hints.lock();
         if hints.get(&group).is_some_and(|known| known == address) {
@@ -32,12 +32,12 @@ impl Leaders {
         hints.insert(group, address.to_owned());
     }
 
-    /// The group's leader is about to change.
+    /// Removes the leader of a group, before the leadership is transferred.
     pub(crate) fn forget_group(&self, group: GroupId) {
         self.hints.lock().remove(&group);
     }
 
-    /// A node turned out not to lead.
+    /// Removes a leader that turned out not to be one.
     pub(crate) fn forget(&self, group: GroupId, address: &str) {
         let mut hints = self.hints.lock();
         if hints.get(&group).is_some_and(|known| known == address) {
@@ -46,11 +46,11 @@ impl Leaders {
     }
 }
 
-/// The address to ask next.
+/// Returns the address to call next.
 ///
-/// `failed` is the address that could not answer last time: it is passed over while there is
-/// another, since a dead leader stays the catalog's leader until the meta service notices.
-/// `turn` counts the attempts, so that one replica after the other gets its turn.
+/// `failed` is the address of the last failed attempt. It is skipped while there is another one,
+/// since a dead leader stays the catalog's leader until the meta service notices.
+/// `turn` counts the attempts, to rotate over the replicas.
 pub(crate) fn choose(
     hint: Option<&str>,
     catalog_leader: Option<&str>,
@@ -71,7 +71,7 @@ pub(crate) fn choose(
     if !others.is_empty() {
         return Some(others[turn as usize % others.len()].to_owned());
     }
-    // Nobody else is known: the one that failed may have come back.
+    // No other address is known: the failed one may be available again.
     catalog_leader.or(hint).or(failed).map(str::to_owned)
 }
 
@@ -80,7 +80,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn whom_to_ask() {
+    fn next_address_prefers_hint_then_leader_then_replicas() {
         let all = ["a", "b", "c"];
         type Case<'a> = (
             Option<&'a str>,
@@ -96,11 +96,11 @@ mod tests {
             (None, Some("a"), &all, None, 0, Some("a")),
             (Some("b"), Some("a"), &all, None, 0, Some("b")),
             (Some("b"), Some("a"), &all, Some("a"), 0, Some("b")),
-            // The hint is the one that failed: the others in turn.
+            // The hint has failed: the other replicas in turn.
             (Some("a"), Some("a"), &all, Some("a"), 0, Some("b")),
             (Some("a"), Some("a"), &all, Some("a"), 1, Some("c")),
             (None, Some("a"), &all, Some("a"), 2, Some("b")),
-            // One replica only: ask it again.
+            // A single replica: call it again.
             (None, Some("a"), &["a"], Some("a"), 0, Some("a")),
             (None, None, &all, None, 4, Some("b")),
         ];
@@ -114,7 +114,7 @@ mod tests {
     }
 
     #[test]
-    fn only_the_address_that_failed_is_forgotten() {
+    fn only_the_failed_address_is_forgotten() {
         let leaders = Leaders::default();
         leaders.learn(GroupId(1), "a");
         leaders.forget(GroupId(1), "b");

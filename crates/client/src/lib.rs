@@ -1,17 +1,17 @@
-//! Tidewater's client: finds the node that serves a key, repeats what may be repeated, and says
-//! truly what became of it.
+//! Tidewater's client: routes calls to the node that serves a key, retries them where that is safe,
+//! and reports whether a write was acknowledged, failed, or has an unknown outcome.
 //!
 //! # Layout
 //!
 //! - [`Client`] (`client`): connecting; [`ClientOptions`] (`options`), [`ClientError`] (`error`).
 //! - [`catalog`]: tables, routes, groups and nodes, kept up to date in the background.
-//! - `router`, `leaders`, `pool`: one attempt of a call, made where the leader is thought to be.
-//! - [`outcome`]: what an answer says about a write (*failed* or *unknown*) and what to do next.
-//! - `core`: calls that are repeated until they are settled; [`admin`]: those of an operator.
-//! - [`write`]: [`TableWriter`], by which each row takes effect once.
-//! - [`bulk`]: [`BulkLoader`], by which rows become files at once.
+//! - `router`, `leaders`, `pool`: one attempt of a call, made at the likely leader.
+//! - [`outcome`]: classification of failed attempts (*failed* or *unknown*) and the retry action.
+//! - `core`: calls with retries; [`admin`]: the calls of an operator.
+//! - [`write`]: [`TableWriter`], with which each row takes effect exactly once.
+//! - [`bulk`]: [`BulkLoader`], which loads rows directly as files.
 //! - [`scan`]: scans, counts and reads by key.
-//! - [`predicate`], [`values`]: conditions from text, and whether a text is a value.
+//! - [`predicate`], [`values`]: conditions from text, and validation of text values.
 //! - `backoff`: waits between attempts.
 
 pub mod admin;
@@ -34,7 +34,7 @@ pub mod values;
 pub mod write;
 
 pub use self::admin::{HookFrom, NewHook, NewTable};
-pub use self::bulk::{BulkLoader, Loaded};
+pub use self::bulk::{BulkLoadReport, BulkLoader};
 pub use self::catalog::{Catalog, RouteInfo, TableInfo};
 pub use self::client::Client;
 pub use self::error::ClientError;

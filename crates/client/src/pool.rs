@@ -1,4 +1,4 @@
-//! One lazy connection per address, and what a failed call over it means.
+//! One lazy connection per address, and the classification of failed calls.
 
 use std::collections::HashMap;
 use std::error::Error;
@@ -11,39 +11,39 @@ use tonic::transport::{Channel, Endpoint};
 use tonic::{ConnectError, Response, Status};
 
 use crate::options::ClientOptions;
-use crate::outcome::Miss;
+use crate::outcome::FailedAttempt;
 
-/// More addresses than any cluster has; a bound against hints gone wild.
+/// Maximum number of channels: more than any cluster has, a bound against faulty hints.
 const MAX_CHANNELS: usize = 1_024;
 
-/// Connections by address. They are made on first use and made again when they break.
+/// Connections by address. They connect at their first use and reconnect automatically.
 #[derive(Debug)]
-pub(crate) struct Pool {
+pub(crate) struct ChannelPool {
     connect_timeout: Duration,
     channels: Mutex<HashMap<String, Channel>>,
 }
 
-impl Pool {
+impl ChannelPool {
     pub(crate) fn new(options: &ClientOptions) -> Self {
         Self { connect_timeout: options.connect_timeout, channels: Mutex::default() }
     }
 
-    /// The connection to `address` (host:port).
+    /// Returns the connection to `address` (host:port).
     ///
     /// # Errors
     /// The address is not host:port.
-    pub(crate) fn channel(&self, address: &str) -> Result<Channel, Miss> {
+    pub(crate) fn channel(&self, address: &str) -> Result<Channel, FailedAttempt> {
         let mut channels = self.channels.lock();
         if let Some(channel) = channels.get(address) {
             return Ok(channel.clone());
         }
-        let endpoint = endpoint(address, self.connect_timeout).map_err(|error| Miss {
+        let endpoint = endpoint(address, self.connect_timeout).map_err(|error| FailedAttempt {
             refusal: Refusal::new(
                 Reason::InvalidArgument,
                 format!("{address:?} is not an address of the form host:port: {error}"),
             ),
             effect: Effect::None,
-            silent: true,
+            unanswered: true,
         })?;
         if channels.len() >= MAX_CHANNELS {
             channels.clear();
@@ -59,48 +59,48 @@ fn endpoint(address: &str, connect_timeout: Duration) -> Result<Endpoint, tonic:
         .connect_timeout(connect_timeout)
         .tcp_nodelay(true)
         .tcp_keepalive(Some(Duration::from_secs(10)))
-        // A peer that was frozen or cut off is noticed within seconds, also while a call waits.
+        // Detects a frozen or isolated peer within seconds, also while a call waits.
         .http2_keep_alive_interval(Duration::from_secs(5))
         .keep_alive_timeout(Duration::from_secs(5))
         .initial_stream_window_size(4 << 20)
         .initial_connection_window_size(16 << 20))
 }
 
-/// Waits for a call for at most `timeout`, and says what it means when there is no answer.
+/// Runs a call with a timeout, and converts its failure.
 pub(crate) async fn attempt<T>(
     timeout: Duration,
     call: impl Future<Output = Result<Response<T>, Status>>,
-) -> Result<T, Miss> {
+) -> Result<T, FailedAttempt> {
     match tokio::time::timeout(timeout, call).await {
         Ok(Ok(response)) => Ok(response.into_inner()),
-        Ok(Err(status)) => Err(miss_of(&status)),
-        Err(_elapsed) => Err(Miss {
+        Ok(Err(status)) => Err(failed_attempt(&status)),
+        Err(_elapsed) => Err(FailedAttempt {
             refusal: Refusal::new(
                 Reason::DeadlineExceeded,
                 format!("no answer within {} ms", timeout.as_millis()),
             ),
             effect: Effect::Unknown,
-            silent: true,
+            unanswered: true,
         }),
     }
 }
 
-/// What a failed call means.
-pub(crate) fn miss_of(status: &Status) -> Miss {
+/// Converts the status of a failed call.
+pub(crate) fn failed_attempt(status: &Status) -> FailedAttempt {
     let mut refusal = Refusal::from_status(status);
     if never_connected(status) {
         refusal.message = format!("cannot connect: {}", root_cause(status));
-        return Miss { refusal, effect: Effect::None, silent: true };
+        return FailedAttempt { refusal, effect: Effect::None, unanswered: true };
     }
-    // Our servers attach a detail to every error. One without it was made by the transport.
+    // Our servers attach details to every error. An error without them comes from the transport.
     let silent = status.details().is_empty() && status.source().is_some();
     if silent {
         refusal.message = format!("{}: {}", refusal.message, root_cause(status));
     }
-    Miss { effect: refusal.effect(), refusal, silent }
+    FailedAttempt { effect: refusal.effect(), refusal, silent }
 }
 
-/// Whether the request never left, because there was no connection to send it over.
+/// Returns whether the request was never sent, because there was no connection.
 fn never_connected(status: &Status) -> bool {
     let mut cause = status.source();
     while let Some(error) = cause {
@@ -130,43 +130,43 @@ mod tests {
     use super::*;
 
     #[tokio::test]
-    async fn a_connection_that_was_never_made_is_definitely_not_done() {
+    async fn failed_connection_has_no_effect() {
         let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
         let address = listener.local_addr().unwrap().to_string();
         drop(listener);
-        let pool = Pool::new(&ClientOptions::default());
+        let pool = ChannelPool::new(&ClientOptions::default());
         let mut client = MetaClient::new(pool.channel(&address).unwrap());
-        let miss = attempt(Duration::from_secs(5), client.get_catalog(v1::GetCatalogRequest {}))
+        let failure = attempt(Duration::from_secs(5), client.get_catalog(v1::GetCatalogRequest {}))
             .await
             .unwrap_err();
-        assert_eq!(miss.effect, Effect::None, "{miss:?}");
-        assert!(miss.silent);
-        assert!(miss.refusal.message.contains("refused"), "{}", miss.refusal.message);
+        assert_eq!(failure.effect, Effect::None, "{failure:?}");
+        assert!(failure.unanswered);
+        assert!(failure.refusal.message.contains("refused"), "{}", failure.refusal.message);
     }
 
     #[tokio::test]
-    async fn a_peer_that_hangs_up_leaves_the_effect_open() {
+    async fn broken_connection_has_unknown_effect() {
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap().to_string();
         tokio::spawn(async move {
             while let Ok((socket, _)) = listener.accept().await {
-                // Long enough for the request to be on its way.
+                // Long enough for the request to be sent.
                 tokio::time::sleep(Duration::from_millis(50)).await;
                 drop(socket);
             }
         });
-        let pool = Pool::new(&ClientOptions::default());
+        let pool = ChannelPool::new(&ClientOptions::default());
         let mut client = MetaClient::new(pool.channel(&address).unwrap());
-        let miss = attempt(Duration::from_secs(5), client.get_catalog(v1::GetCatalogRequest {}))
+        let failure = attempt(Duration::from_secs(5), client.get_catalog(v1::GetCatalogRequest {}))
             .await
             .unwrap_err();
-        assert_eq!(miss.effect, Effect::Unknown, "{miss:?}");
-        assert!(miss.silent);
+        assert_eq!(failure.effect, Effect::Unknown, "{failure:?}");
+        assert!(failure.unanswered);
     }
 
     #[tokio::test]
-    async fn an_address_that_is_none_is_refused() {
-        let pool = Pool::new(&ClientOptions::default());
+    async fn invalid_address_is_refused() {
+        let pool = ChannelPool::new(&ClientOptions::default());
         assert!(pool.channel("not an address").is_err());
     }
 }

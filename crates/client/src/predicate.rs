@@ -1,10 +1,10 @@
 //! Conditions from text: `distance > 1000 and origin = "JFK"`.
 //!
 //! A condition is a conjunction of terms: `COLUMN OP VALUE` with `=`, `!=`, `<>`, `<`, `<=`, `>`,
-//! `>=`; `COLUMN in (VALUE, ...)`; `COLUMN is null`; `COLUMN is not null`. Keywords may be written
-//! in any case. Text stands in single or double quotes, a quote within it doubled; numbers, dates
-//! and `true` or `false` may stand bare. A column whose name is no plain word, or is a keyword,
-//! stands in backquotes or double quotes.
+//! `>=`; `COLUMN in (VALUE, ...)`; `COLUMN is null`; `COLUMN is not null`. Keywords are
+//! case-insensitive. Text is in single or double quotes, with quotes inside doubled. Numbers, dates
+//! and `true` or `false` need no quotes. A column name that is a keyword or not a plain word is in
+//! backquotes or double quotes.
 
 mod lexer;
 mod parser;
@@ -13,54 +13,54 @@ use std::fmt;
 
 pub use self::parser::parse;
 
-/// A condition that cannot be used, and where in the text.
+/// An invalid condition, with the position of the error.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct PredicateError {
-    /// The character at which the problem is, from 1; one past the end when the text ends early.
+    /// Position of the problem, in characters from 1; one past the end when the text ends early.
     pub position: usize,
-    /// What is wrong.
-    pub problem: Problem,
+    /// The problem.
+    pub problem: PredicateProblem,
 }
 
-/// What is wrong with a condition.
+/// PredicateProblem of an invalid condition.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum Problem {
-    /// Something else should stand here.
+pub enum PredicateProblem {
+    /// An unexpected word.
     #[error("expected {expected}, found {found}")]
     Expected {
-        /// What should stand here.
+        /// Description of the expected word.
         expected: &'static str,
-        /// What stands here.
+        /// Description of the actual word.
         found: String,
     },
-    /// A quote that is never closed.
+    /// A quote without its closing quote.
     #[error("this quote is never closed")]
     OpenQuote,
-    /// A character that has no meaning here.
+    /// A character that no condition contains outside of quotes.
     #[error("unexpected character {0:?}")]
     Character(char),
-    /// The table has no such column.
+    /// The table does not have the column.
     #[error("there is no column {column:?}; the columns are {columns}")]
     UnknownColumn {
-        /// The column asked for.
+        /// Name of the requested column.
         column: String,
-        /// The columns that there are.
+        /// Names of the table's columns.
         columns: String,
     },
     /// A value that the column cannot hold.
-    #[error("{value:?} is no {data_type}, which column {column:?} is: {why}")]
+    #[error("{value:?} is not a valid {data_type} for column {column:?}: {cause}")]
     Value {
         /// The value.
         value: String,
-        /// The column.
+        /// Name of the column.
         column: String,
-        /// The column's type.
+        /// Type of the column.
         data_type: String,
-        /// Why not.
-        why: String,
+        /// Error of the conversion.
+        cause: String,
     },
     /// A comparison with null, which never holds.
-    #[error("nothing is equal to null: write `is null` or `is not null`")]
+    #[error("a comparison with null never holds: write `is null` or `is not null`")]
     ComparedWithNull,
     /// `or`, `not` and parentheses around terms.
     #[error("only `and` can join conditions")]
@@ -69,7 +69,7 @@ pub enum Problem {
 
 impl fmt::Display for PredicateError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "the condition is wrong at character {}: {}", self.position, self.problem)
+        write!(f, "invalid condition at character {}: {}", self.position, self.problem)
     }
 }
 

@@ -1,4 +1,4 @@
-//! One attempt of a call, made where the group's leader is thought to be.
+//! One attempt of a call, made at the likely leader of the group.
 
 use std::time::Duration;
 
@@ -13,45 +13,45 @@ use tonic::{Request, Response, Status};
 use crate::catalog::Catalog;
 use crate::leaders::{Leaders, choose};
 use crate::options::ClientOptions;
-use crate::outcome::{Advice, Miss};
-use crate::pool::{Pool, attempt};
+use crate::outcome::{FailedAttempt, RetryAction};
+use crate::pool::{ChannelPool, attempt};
 
-/// Redirects that are followed without a wait between them.
+/// Number of redirects that are followed without a wait.
 const QUICK_REDIRECTS: u32 = 2;
 
-/// Stands for an answer that named nobody.
-const NO_REDIRECT: u32 = QUICK_REDIRECTS + 1;
+/// Number of redirects after an error that named no leader.
+const REDIRECTS_WITHOUT_LEADER: u32 = QUICK_REDIRECTS + 1;
 
-/// An attempt gets at least this time, even if the operation then ends late by as much.
-const SHORTEST_ATTEMPT: Duration = Duration::from_secs(1);
+/// Minimum timeout of an attempt, even if the operation then exceeds its deadline by as much.
+const MIN_ATTEMPT_TIMEOUT: Duration = Duration::from_secs(1);
 
-/// Connections and what is known about leaders.
+/// Connections and known leaders.
 #[derive(Debug)]
 pub(crate) struct Router {
     pub(crate) options: ClientOptions,
-    pub(crate) pool: Pool,
+    pub(crate) pool: ChannelPool,
     pub(crate) leaders: Leaders,
 }
 
-/// The search for a group's leader over several attempts of one operation.
+/// LeaderSearch for a group's leader over several attempts of one operation.
 #[derive(Debug)]
-pub(crate) struct Search {
+pub(crate) struct LeaderSearch {
     pub(crate) group: GroupId,
     failed: Option<String>,
     turn: u32,
     redirects: u32,
     waits: u32,
     /// The address of the last attempt.
-    pub(crate) asked: Option<String>,
+    pub(crate) called: Option<String>,
 }
 
-impl Search {
+impl LeaderSearch {
     pub(crate) fn new(group: GroupId) -> Self {
-        Self { group, failed: None, turn: 0, redirects: 0, waits: 0, asked: None }
+        Self { group, failed: None, turn: 0, redirects: 0, waits: 0, called: None }
     }
 
     /// Starts over for another group.
-    pub(crate) fn turn_to(&mut self, group: GroupId) {
+    pub(crate) fn retarget(&mut self, group: GroupId) {
         if self.group != group {
             *self = Self { waits: self.waits, ..Self::new(group) };
         }
@@ -60,67 +60,71 @@ impl Search {
 
 impl Router {
     pub(crate) fn new(options: ClientOptions) -> Self {
-        Self { pool: Pool::new(&options), leaders: Leaders::default(), options }
+        Self { pool: ChannelPool::new(&options), leaders: Leaders::default(), options }
     }
 
-    /// Makes one attempt. On a miss the search has moved on: wait as [`Router::wait`] says, then
-    /// come again.
+    /// Makes one attempt. On a failure it advances the search: wait for [`Router::wait`] before the
+    /// next attempt.
     pub(crate) async fn attempt<T, F>(
         &self,
         catalog: Option<&Catalog>,
-        search: &mut Search,
+        search: &mut LeaderSearch,
         timeout: Duration,
         call: impl FnOnce(Channel) -> F,
-    ) -> Result<T, Miss>
+    ) -> Result<T, FailedAttempt>
     where
         F: Future<Output = Result<Response<T>, Status>>,
     {
-        let address = self.aim(catalog, search)?;
+        let address = self.next_address(catalog, search)?;
         self.attempt_at(address, search, timeout, call).await
     }
 
-    /// The address to ask next.
+    /// Returns the address of the next attempt.
     ///
     /// # Errors
     /// No node is known.
-    pub(crate) fn aim(&self, catalog: Option<&Catalog>, search: &Search) -> Result<String, Miss> {
-        self.choose(catalog, search).ok_or_else(|| Miss {
+    pub(crate) fn next_address(
+        &self,
+        catalog: Option<&Catalog>,
+        search: &LeaderSearch,
+    ) -> Result<String, FailedAttempt> {
+        self.choose(catalog, search).ok_or_else(|| FailedAttempt {
             refusal: Refusal::new(
                 Reason::Unavailable,
                 format!("no node is known that serves group {}", search.group),
             ),
             effect: Effect::None,
-            silent: true,
+            unanswered: true,
         })
     }
 
-    /// Makes one attempt at a node.
+    /// Makes one attempt at this address.
     pub(crate) async fn attempt_at<T, F>(
         &self,
         address: String,
-        search: &mut Search,
+        search: &mut LeaderSearch,
         timeout: Duration,
         call: impl FnOnce(Channel) -> F,
-    ) -> Result<T, Miss>
+    ) -> Result<T, FailedAttempt>
     where
         F: Future<Output = Result<Response<T>, Status>>,
     {
-        search.asked = Some(address.clone());
+        search.called = Some(address.clone());
         let result = match self.pool.channel(&address) {
             Ok(channel) => attempt(timeout, call(channel)).await,
-            Err(miss) => Err(miss),
+            Err(failure) => Err(failure),
         };
         match &result {
             Ok(_) => {
                 self.leaders.learn(search.group, &address);
                 search.failed = None;
             }
-            Err(miss) => self.learn_from(miss, search, address),
+            Err(failure) => self.learn_from(failure, search, address),
         }
         result
     }
 
-    fn choose(&self, catalog: Option<&Catalog>, search: &Search) -> Option<String> {
+    fn choose(&self, catalog: Option<&Catalog>, search: &LeaderSearch) -> Option<String> {
         let hint = self.leaders.hint(search.group);
         let mut replicas: Vec<&str> = Vec::new();
         let meta: Vec<_>;
@@ -128,7 +132,7 @@ impl Router {
             meta = catalog.map(|known| known.addresses(NodeRole::Meta)).unwrap_or_default();
             replicas.extend(self.options.meta.iter().map(String::as_str));
             let learned = meta.iter().map(|(_, address)| address.as_str());
-            replicas.extend(learned.filter(|one| !self.options.meta.iter().any(|m| m == one)));
+            replicas.extend(learned.filter(|known| !self.options.meta.iter().any(|m| m == known)));
         } else if let Some(catalog) = catalog {
             replicas = catalog.replica_addresses(search.group);
         }
@@ -136,26 +140,26 @@ impl Router {
         choose(hint.as_deref(), leader, &replicas, search.failed.as_deref(), search.turn)
     }
 
-    fn learn_from(&self, miss: &Miss, search: &mut Search, address: String) {
-        if miss.advice() != Advice::FindLeader {
+    fn learn_from(&self, failure: &FailedAttempt, search: &mut LeaderSearch, address: String) {
+        if failure.retry_action() != RetryAction::FindLeader {
             return;
         }
         self.leaders.forget(search.group, &address);
-        let named = miss.refusal.leader.as_ref().map(|leader| leader.address.as_str());
+        let named = failure.refusal.leader.as_ref().map(|leader| leader.address.as_str());
         match named.filter(|named| !named.is_empty() && *named != address) {
             Some(named) => {
                 self.leaders.learn(search.group, named);
                 search.redirects = search.redirects.saturating_add(1);
             }
-            None => search.redirects = NO_REDIRECT,
+            None => search.redirects = REDIRECTS_WITHOUT_LEADER,
         }
         search.failed = Some(address);
         search.turn = search.turn.wrapping_add(1);
     }
 
-    /// How long to wait after `miss`; nothing after a redirect, unless it goes in circles.
-    pub(crate) fn wait(&self, search: &mut Search, miss: &Miss) -> Duration {
-        let redirected = miss.advice() == Advice::FindLeader
+    /// Returns the wait after `failure`: zero after a redirect, unless redirects form a cycle.
+    pub(crate) fn wait(&self, search: &mut LeaderSearch, failure: &FailedAttempt) -> Duration {
+        let redirected = failure.retry_action() == RetryAction::FindLeader
             && (1..=QUICK_REDIRECTS).contains(&search.redirects);
         if redirected {
             return Duration::ZERO;
@@ -163,7 +167,7 @@ impl Router {
         search.redirects = 0;
         search.waits = search.waits.saturating_add(1);
         let backoff = self.options.backoff;
-        backoff.wait(search.waits, miss.refusal.retry_after, self.options.ids.bits())
+        backoff.wait(search.waits, failure.refusal.retry_after, self.options.ids.bits())
     }
 
     pub(crate) fn meta(&self, channel: Channel) -> v1::meta_client::MetaClient<Channel> {
@@ -206,33 +210,34 @@ impl Router {
     }
 }
 
-/// A request that tells the server how long its answer is waited for.
+/// Creates a request that carries the caller's timeout to the server.
 pub(crate) fn timed<T>(message: T, timeout: Duration) -> Request<T> {
     let mut request = Request::new(message);
     request.set_timeout(timeout);
     request
 }
 
-/// The bounds of one operation: a point in time and a number of attempts.
+/// Limits of one operation: a deadline and a number of attempts.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct Limits {
+pub(crate) struct OperationLimits {
     pub(crate) started: Instant,
     pub(crate) until: Instant,
     pub(crate) attempts: u32,
 }
 
-impl Limits {
+impl OperationLimits {
     pub(crate) fn of(options: &ClientOptions) -> Self {
         let started = Instant::now();
         Self { started, until: started + options.deadline, attempts: options.max_attempts }
     }
 
-    /// The time that one attempt may take now. Never so short that it could only end in doubt.
+    /// Returns the timeout of the next attempt. It is never so short that the outcome would most
+    /// likely be unknown.
     pub(crate) fn attempt(&self, longest: Duration) -> Duration {
-        self.until.saturating_duration_since(Instant::now()).max(SHORTEST_ATTEMPT).min(longest)
+        self.until.saturating_duration_since(Instant::now()).max(MIN_ATTEMPT_TIMEOUT).min(longest)
     }
 
-    /// Whether there is no room for another attempt after a wait.
+    /// Returns whether the limits do not allow another attempt after a wait.
     pub(crate) fn exhausted(&self, made: u32, wait: Duration) -> bool {
         made >= self.attempts || Instant::now() + wait >= self.until
     }

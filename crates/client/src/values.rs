@@ -1,4 +1,4 @@
-//! Values from text, as the server will read them.
+//! Validation of text values, by the rules of the server.
 
 use arrow::array::StringArray;
 use arrow::compute::{CastOptions, cast_with_options};
@@ -7,7 +7,7 @@ use tidewater_common::schema::ColumnType;
 /// Checks that `text` is a value of the type in its canonical form; binary as hexadecimal digits.
 ///
 /// # Errors
-/// Why not, for people.
+/// The reason, for display.
 pub fn check_value(data_type: &ColumnType, text: &str) -> Result<(), String> {
     match data_type {
         ColumnType::Utf8 => Ok(()),
@@ -29,7 +29,7 @@ pub fn check_value(data_type: &ColumnType, text: &str) -> Result<(), String> {
     }
 }
 
-/// The reason without the name of the library's error kind.
+/// Strips the name of the library's error kind from a message.
 fn plain(message: &str) -> &str {
     message.split_once("error: ").map_or(message, |(_, reason)| reason)
 }

@@ -100,8 +100,8 @@ pub(crate) async fn run(options: Options) -> Result<(), Failure> {
     if options.bulk || options.atomic {
         return bulk::run(&options, &client, inputs, read).await;
     }
-    let producers = options.in_flight as usize;
-    let settings = WriterOptions { producers, ..WriterOptions::default() };
+    let lanes = options.in_flight as usize;
+    let settings = WriterOptions { lanes, ..WriterOptions::default() };
     let writer = client.writer(&options.name, settings).await?;
     copy(&options, &writer, inputs, read).await
 }
@@ -159,7 +159,7 @@ async fn copy(
         }
         let so_far = writer.progress();
         progress.update(so_far.acknowledged, pipeline.progress());
-        if !so_far.is_whole() {
+        if !so_far.is_complete() {
             break (BadRows::new(0), Ok(()));
         }
     };

@@ -85,7 +85,7 @@ async fn spec(client: &Client, options: &Options) -> Result<ScanSpec, Failure> {
         spec.predicates = predicate::parse(&table.schema, condition).map_err(|error| {
             let exit = match error.problem {
                 // As for a column named with --columns.
-                predicate::Problem::UnknownColumn { .. } => Exit::NotFound,
+                predicate::PredicateProblem::UnknownColumn { .. } => Exit::NotFound,
                 _ => Exit::Usage,
             };
             Failure::new(exit, format!("--where: {error}"))

@@ -1,4 +1,4 @@
-//! The cluster as a whole: status, meta members, leaders, logs.
+//! Cluster-wide calls: status, meta members, leaders, log filters.
 
 use std::time::Duration;
 
@@ -7,32 +7,32 @@ use tidewater_common::ids::{GroupId, LogIndex, NodeId};
 use tidewater_proto::v1::{self, change_meta_member_request::Change};
 
 use crate::client::Client;
-use crate::core::Repeat;
+use crate::core::RetryMode;
 use crate::error::ClientError;
 use crate::pool::attempt;
 use crate::router::timed;
 
-/// A membership change waits for a learner to catch up.
-const CHANGE: Duration = Duration::from_secs(60);
+/// Timeout of a membership change, which waits for a learner to catch up.
+const CHANGE_TIMEOUT: Duration = Duration::from_secs(60);
 
-/// One step of a change to the meta group's members.
+/// A single change of the meta group's members.
 #[derive(Debug, Clone)]
 pub enum MetaChange {
-    /// A node joins without a vote.
+    /// Adds a node as a learner, without a vote.
     AddLearner {
-        /// Its id.
+        /// Id of the node.
         node_id: NodeId,
-        /// host:port.
+        /// Address, host:port.
         address: String,
     },
-    /// A learner gets a vote.
+    /// Promotes a learner to a voter.
     Promote(NodeId),
-    /// A member leaves.
+    /// Removes a member.
     Remove(NodeId),
 }
 
 impl Client {
-    /// What an operator wants to know first.
+    /// Returns the status of the cluster.
     ///
     /// # Errors
     /// The meta service cannot be reached or has no leader.
@@ -40,7 +40,7 @@ impl Client {
         let router = &self.core.router;
         let longest = self.options().attempt_timeout;
         self.core
-            .call(GroupId::META, "cluster status", Repeat::Read, longest, |channel, timeout| {
+            .call(GroupId::META, "cluster status", RetryMode::Read, longest, |channel, timeout| {
                 let mut client = router.admin(channel);
                 async move {
                     client.cluster_status(timed(v1::ClusterStatusRequest {}, timeout)).await
@@ -49,7 +49,7 @@ impl Client {
             .await
     }
 
-    /// The members of the meta group, and the log id of that membership.
+    /// Returns the members of the meta group, and the log id of that membership.
     ///
     /// # Errors
     /// The meta service cannot be reached or has no leader.
@@ -57,7 +57,7 @@ impl Client {
         let router = &self.core.router;
         let longest = self.options().attempt_timeout;
         self.core
-            .call(GroupId::META, "meta members", Repeat::Read, longest, |channel, timeout| {
+            .call(GroupId::META, "meta members", RetryMode::Read, longest, |channel, timeout| {
                 let mut client = router.admin(channel);
                 async move {
                     client.list_meta_members(timed(v1::ListMetaMembersRequest {}, timeout)).await
@@ -66,11 +66,11 @@ impl Client {
             .await
     }
 
-    /// Changes the meta group by one step, decided on the membership as it is now.
+    /// Makes one change of the meta group's members, based on its current membership.
     ///
     /// # Errors
     /// [`ClientError::Refused`] with `MembershipStale`, `MemberExists`, `MemberNotFound` and
-    /// others; [`ClientError::OutcomeUnknown`] when the answer was lost.
+    /// others; [`ClientError::OutcomeUnknown`] when the response was lost.
     pub async fn change_meta_member(
         &self,
         change: MetaChange,
@@ -94,15 +94,22 @@ impl Client {
         let router = &self.core.router;
         let answer = self
             .core
-            .call(GroupId::META, &what, Repeat::UnlessInDoubt, CHANGE, |channel, timeout| {
-                let (mut client, request) = (router.admin(channel), request.clone());
-                async move { client.change_meta_member(timed(request, timeout)).await }
-            })
+            .call(
+                GroupId::META,
+                &what,
+                RetryMode::UnlessUnknown,
+                CHANGE_TIMEOUT,
+                |channel, timeout| {
+                    let mut client = router.admin(channel);
+                    let request = request.clone();
+                    async move { client.change_meta_member(timed(request, timeout)).await }
+                },
+            )
             .await?;
         Ok(answer.members)
     }
 
-    /// Hands the leadership of a group (0: the meta group) to a node.
+    /// Transfers the leadership of a group (0: the meta group) to a node.
     ///
     /// # Errors
     /// [`ClientError::Refused`] with `GroupNotFound`, `MemberNotFound` and others.
@@ -111,9 +118,9 @@ impl Client {
         let router = &self.core.router;
         let what = format!("transfer of the leadership of group {group} to node {to}");
         let longest = Duration::from_secs(15);
-        // A repeat asks for what is so already.
+        // A retry requests the state that is already reached.
         self.core
-            .call(GroupId::META, &what, Repeat::Idempotent, longest, |channel, timeout| {
+            .call(GroupId::META, &what, RetryMode::Idempotent, longest, |channel, timeout| {
                 let mut client = router.admin(channel);
                 async move { client.transfer_group_leader(timed(request, timeout)).await }
             })
@@ -122,7 +129,7 @@ impl Client {
         Ok(())
     }
 
-    /// Proposes a catalog command without effect, for measuring.
+    /// Proposes a catalog command without effect, for benchmarks.
     ///
     /// # Errors
     /// The meta service cannot be reached or has no leader.
@@ -131,8 +138,9 @@ impl Client {
         let longest = self.options().attempt_timeout;
         let answer = self
             .core
-            .call(GroupId::META, "bench command", Repeat::Read, longest, |channel, timeout| {
-                let (mut client, value) = (router.admin(channel), value.clone());
+            .call(GroupId::META, "bench command", RetryMode::Read, longest, |channel, timeout| {
+                let mut client = router.admin(channel);
+                let value = value.clone();
                 async move {
                     client.bench_command(timed(v1::BenchCommandRequest { value }, timeout)).await
                 }
@@ -141,7 +149,7 @@ impl Client {
         Ok(LogIndex(answer.log_index))
     }
 
-    /// Sets what a node logs; returns the filter that was in force.
+    /// Sets the log filter of a node; returns the previous filter.
     ///
     /// # Errors
     /// [`ClientError::NodeNotFound`]; [`ClientError::Refused`] for a filter that does not parse.
@@ -149,13 +157,13 @@ impl Client {
         let address = self.node_address(node).await?;
         let what = format!("log level of node {node} at {address}");
         let channel =
-            self.core.router.pool.channel(&address).map_err(|miss| refused(&what, miss))?;
+            self.core.router.pool.channel(&address).map_err(|failure| refused(&what, failure))?;
         let mut client = v1::node_admin_client::NodeAdminClient::new(channel);
         let timeout = self.options().attempt_timeout;
         let request = v1::SetLogFilterRequest { filter: filter.to_owned() };
         let answer = attempt(timeout, client.set_log_filter(timed(request, timeout)))
             .await
-            .map_err(|miss| refused(&what, miss))?;
+            .map_err(|failure| refused(&what, failure))?;
         Ok(answer.previous)
     }
 
@@ -168,7 +176,8 @@ impl Client {
     }
 }
 
-/// One attempt at one node; setting the same filter again does no harm, so doubt is not told apart.
-fn refused(what: &str, miss: crate::outcome::Miss) -> ClientError {
-    ClientError::Refused { what: what.to_owned(), refusal: Box::new(miss.refusal) }
+/// Converts a failed attempt at one node. Setting the same filter again is harmless, so an unknown
+/// outcome is not distinguished.
+fn refused(what: &str, failure: crate::outcome::FailedAttempt) -> ClientError {
+    ClientError::Refused { what: what.to_owned(), refusal: Box::new(failure.refusal) }
 }

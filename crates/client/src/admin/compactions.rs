@@ -1,4 +1,4 @@
-//! Compactions: which there are, wherever they run, and how to end one.
+//! Compactions: listing and cancelling them, on any node.
 
 use std::collections::BTreeSet;
 use std::time::Duration;
@@ -11,23 +11,23 @@ use tidewater_proto::v1::{self, CallHeader, NodeRole, Reason};
 
 use crate::client::Client;
 use crate::error::ClientError;
-use crate::outcome::Miss;
+use crate::outcome::FailedAttempt;
 use crate::pool::attempt;
 use crate::router::timed;
 
 const TIMEOUT: Duration = Duration::from_secs(10);
 
-/// Compactions as the nodes show them.
+/// Compactions as reported by the nodes.
 #[derive(Debug, Clone, Default)]
 pub struct Compactions {
-    /// Those of the owners, and what runs on compactors for owners that are gone; by job id.
+    /// Compactions of the owners, and jobs on compactors whose owners no longer know them; by job id.
     pub jobs: Vec<v1::CompactionInfo>,
-    /// Nodes that did not answer, with the reason.
+    /// Nodes that did not respond, with the reason.
     pub silent: Vec<(NodeId, String)>,
 }
 
 impl Client {
-    /// Asks every data node for the compactions of its regions, and every compactor for what it runs.
+    /// Lists the compactions of all data nodes' regions, and the jobs of all compactors.
     ///
     /// # Errors
     /// The catalog cannot be read.
@@ -55,36 +55,36 @@ impl Client {
         let (owners, compactors) = futures::join!(join_all(owners), join_all(compactors));
         let mut found = Compactions::default();
         for (node, answer) in owners {
-            found.take(node, answer, |found, jobs| found.jobs.extend(jobs));
+            found.add_reply(node, answer, |found, jobs| found.jobs.extend(jobs));
         }
         let owned: BTreeSet<String> = found.jobs.iter().map(|job| job.job_id.clone()).collect();
         for (node, answer) in compactors {
-            found.take(node, answer, |found, jobs: Vec<remote::RunningCompaction>| {
+            found.add_reply(node, answer, |found, jobs: Vec<remote::RunningCompaction>| {
                 let left = jobs.into_iter().filter(|job| !owned.contains(&job.job_id));
-                found.jobs.extend(left.map(|job| left_over(node, job)));
+                found.jobs.extend(left.map(|job| orphaned_job(node, job)));
             });
         }
         found.jobs.sort_by(|a, b| (&a.job_id, a.node_id).cmp(&(&b.job_id, b.node_id)));
         Ok(found)
     }
 
-    /// Ends a compaction, wherever it runs; one that is quarantined is forgotten, so that its files may
-    /// be chosen again. Its owner is asked first, so that it is not tried again at once.
+    /// Cancels a compaction on any node. A quarantined job is forgotten, so that its files can be
+    /// compacted again. The owner is called first, so that it does not retry the job immediately.
     ///
     /// # Errors
-    /// [`ClientError::Refused`] with `JobNotFound`; with another reason when a node that may have it
-    /// did not answer.
+    /// [`ClientError::Refused`] with `JobNotFound`; with another reason when a node that may have the
+    /// job did not respond.
     pub async fn cancel_compaction(&self, job_id: &str) -> Result<(), ClientError> {
         let catalog = self.core.refreshed().await?;
         let router = &self.core.router;
-        let mut unheard = None;
+        let mut first_error = None;
         for (_, address) in catalog.addresses(NodeRole::Data) {
             let request = v1::CancelCompactionRequest { job_id: job_id.to_owned() };
             let answer = async {
                 let mut client = router.region_admin(router.pool.channel(&address)?);
                 attempt(TIMEOUT, client.cancel_compaction(timed(request, TIMEOUT))).await
             };
-            if settled(answer.await, &mut unheard)? {
+            if has_job(answer.await, &mut first_error)? {
                 return Ok(());
             }
         }
@@ -95,13 +95,13 @@ impl Client {
                 let mut client = router.compaction(router.pool.channel(&address)?);
                 attempt(TIMEOUT, client.cancel_compaction(timed(request, TIMEOUT))).await
             };
-            if settled(answer.await, &mut unheard)? {
+            if has_job(answer.await, &mut first_error)? {
                 return Ok(());
             }
         }
-        let nowhere =
+        let not_found =
             || Refusal::new(Reason::JobNotFound, format!("no node has a compaction {job_id}"));
-        Err(refused(unheard.unwrap_or_else(nowhere)))
+        Err(refused(first_error.unwrap_or_else(not_found)))
     }
 
     fn compactors(
@@ -119,16 +119,21 @@ impl Client {
 }
 
 impl Compactions {
-    fn take<T>(&mut self, node: NodeId, answer: Result<T, Miss>, add: impl FnOnce(&mut Self, T)) {
+    fn add_reply<T>(
+        &mut self,
+        node: NodeId,
+        answer: Result<T, FailedAttempt>,
+        add: impl FnOnce(&mut Self, T),
+    ) {
         match answer {
             Ok(jobs) => add(self, jobs),
-            Err(miss) => self.silent.push((node, miss.refusal.message)),
+            Err(failure) => self.unanswered.push((node, failure.refusal.message)),
         }
     }
 }
 
-/// A job that runs on a compactor for an owner that knows of it no more.
-fn left_over(node: NodeId, job: remote::RunningCompaction) -> v1::CompactionInfo {
+/// Describes a job on a compactor whose owner no longer knows it.
+fn orphaned_job(node: NodeId, job: remote::RunningCompaction) -> v1::CompactionInfo {
     v1::CompactionInfo {
         job_id: job.job_id,
         region_id: job.dir.map_or(0, |dir| dir.region_id),
@@ -143,14 +148,19 @@ fn left_over(node: NodeId, job: remote::RunningCompaction) -> v1::CompactionInfo
     }
 }
 
-/// Whether a node had the job. Of those that did not answer, the first is noted.
-fn settled<T>(answer: Result<T, Miss>, unheard: &mut Option<Refusal>) -> Result<bool, ClientError> {
+/// Returns whether a node had the job. Stores the first error of a node that did not respond.
+fn has_job<T>(
+    answer: Result<T, FailedAttempt>,
+    first_error: &mut Option<Refusal>,
+) -> Result<bool, ClientError> {
     match answer {
         Ok(_) => Ok(true),
-        Err(miss) if miss.refusal.reason == Reason::JobNotFound => Ok(false),
-        Err(miss) if miss.refusal.reason == Reason::InvalidArgument => Err(refused(miss.refusal)),
-        Err(miss) => {
-            unheard.get_or_insert(miss.refusal);
+        Err(failure) if failure.refusal.reason == Reason::JobNotFound => Ok(false),
+        Err(failure) if failure.refusal.reason == Reason::InvalidArgument => {
+            Err(refused(failure.refusal))
+        }
+        Err(failure) => {
+            first_error.get_or_insert(failure.refusal);
             Ok(false)
         }
     }
@@ -166,19 +176,19 @@ mod tests {
     use super::*;
     use tidewater_common::refusal::Effect;
 
-    fn miss(reason: Reason) -> Result<(), Miss> {
+    fn failure(reason: Reason) -> Result<(), FailedAttempt> {
         let refusal = Refusal::new(reason, "x");
-        Err(Miss { refusal, effect: Effect::None, silent: false })
+        Err(FailedAttempt { refusal, effect: Effect::None, unanswered: false })
     }
 
     #[test]
-    fn a_node_that_does_not_answer_may_have_the_job() {
-        let mut unheard = None;
-        assert!(settled(Ok(()), &mut unheard).unwrap());
-        assert!(!settled(miss(Reason::JobNotFound), &mut unheard).unwrap());
-        assert_eq!(unheard, None);
-        assert!(settled(miss(Reason::InvalidArgument), &mut unheard).is_err());
-        assert!(!settled(miss(Reason::Unavailable), &mut unheard).unwrap());
-        assert_eq!(unheard.unwrap().reason, Reason::Unavailable);
+    fn unresponsive_node_may_have_the_job() {
+        let mut first_error = None;
+        assert!(has_job(Ok(()), &mut first_error).unwrap());
+        assert!(!has_job(failure(Reason::JobNotFound), &mut first_error).unwrap());
+        assert_eq!(first_error, None);
+        assert!(has_job(failure(Reason::InvalidArgument), &mut first_error).is_err());
+        assert!(!has_job(failure(Reason::Unavailable), &mut first_error).unwrap());
+        assert_eq!(first_error.unwrap().reason, Reason::Unavailable);
     }
 }

@@ -9,20 +9,19 @@ use tokio::time::Instant;
 use tonic::{Request, Status};
 
 use crate::client::Client;
-use crate::core::Repeat;
+use crate::core::RetryMode;
 use crate::error::ClientError;
 
-/// The node says every few seconds that a pass goes on; after so long it is given up.
-const SILENCE: Duration = Duration::from_secs(60);
+/// Timeout between two events; the node reports progress every few seconds.
+const EVENT_TIMEOUT: Duration = Duration::from_secs(60);
 
 impl Client {
-    /// Deletes the objects that no manifest names any more, of one table or of all; with `dry_run`
-    /// only says which. `seen` is called with each as it comes. A pass goes on when this future is
-    /// dropped.
+    /// Deletes unreferenced objects of one table or of all tables; with `dry_run` only lists them.
+    /// `seen` is called with each object. The pass continues when this future is dropped.
     ///
     /// # Errors
     /// [`ClientError::Refused`] with `TableNotFound`, or while another pass runs;
-    /// [`ClientError::OutcomeUnknown`] when the end was not heard of: ask again.
+    /// [`ClientError::OutcomeUnknown`] when the end was not received: call again.
     pub async fn collect_garbage(
         &self,
         table: Option<&str>,
@@ -35,14 +34,16 @@ impl Client {
         let started = Instant::now();
         let mut events = self
             .core
-            .call(GroupId::META, what, Repeat::Read, SILENCE, |channel, _| {
-                let (mut client, request) = (router.admin(channel), request.clone());
-                // Without a limit on the whole: it takes as long as there is to do.
+            .call(GroupId::META, what, RetryMode::Read, EVENT_TIMEOUT, |channel, _| {
+                let mut client = router.admin(channel);
+                let request = request.clone();
+                // Without an overall timeout: a pass may take any time while it makes progress.
                 async move { client.collect_garbage(Request::new(request)).await }
             })
             .await?;
         let broken = |status: Status| {
-            let (what, cause) = (what.to_owned(), Box::new(Refusal::from_status(&status)));
+            let what = what.to_owned();
+            let cause = Box::new(Refusal::from_status(&status));
             match cause.effect() {
                 Effect::None => ClientError::Refused { what, refusal: cause },
                 _ => {
@@ -52,9 +53,10 @@ impl Client {
             }
         };
         loop {
-            let next = tokio::time::timeout(SILENCE, events.message()).await.unwrap_or_else(|_| {
-                Err(Status::deadline_exceeded("nothing was heard for a minute"))
-            });
+            let next =
+                tokio::time::timeout(EVENT_TIMEOUT, events.message()).await.unwrap_or_else(|_| {
+                    Err(Status::deadline_exceeded("no progress was reported for 60 s"))
+                });
             match next {
                 Ok(Some(event)) => {
                     event.objects.into_iter().for_each(&mut seen);
@@ -63,7 +65,9 @@ impl Client {
                     }
                 }
                 Ok(None) => {
-                    return Err(broken(Status::deadline_exceeded("the answer ended too early")));
+                    return Err(broken(Status::deadline_exceeded(
+                        "the response stream ended early",
+                    )));
                 }
                 Err(status) => return Err(broken(status)),
             }

@@ -1,4 +1,4 @@
-//! Hooks by configuration.
+//! Hooks in the catalog.
 
 use std::time::Duration;
 
@@ -6,43 +6,43 @@ use tidewater_common::ids::GroupId;
 use tidewater_proto::v1::{self, HookStart};
 
 use crate::client::Client;
-use crate::core::Repeat;
+use crate::core::RetryMode;
 use crate::error::ClientError;
 use crate::router::timed;
 
-/// Adding a hook waits for the nodes to call it.
-const LONGEST: Duration = Duration::from_secs(30);
+/// Timeout of hook changes: adding a hook waits until the nodes call it.
+const CHANGE_TIMEOUT: Duration = Duration::from_secs(30);
 
-/// A hook to be added.
+/// Parameters of a new hook.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct NewHook {
-    /// Unique in the cluster.
+    /// Name; unique in the cluster.
     pub name: String,
-    /// Which kind makes it.
+    /// Hook kind.
     pub kind: String,
-    /// A JSON object, as the kind takes it.
+    /// Configuration for the kind, as a JSON object.
     pub config: String,
-    /// The only table that it sees; `None`: all.
+    /// Table of the hook; `None`: all tables.
     pub table: Option<String>,
-    /// Told of every version of the manifests, beginning here; `None`: of what happens while the
-    /// nodes live.
+    /// Start of a durable hook, which receives every manifest version; `None`: a hook that receives
+    /// events only while the nodes run.
     pub durable: Option<HookFrom>,
 }
 
-/// Where a durable hook begins with the regions that there are.
+/// Start of a durable hook in the existing regions.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum HookFrom {
-    /// With what is committed from here on.
+    /// At the versions committed from now on.
     Now,
-    /// With all live files, then everything after.
+    /// At all live files, followed by later versions.
     Start,
-    /// With this version of each manifest.
+    /// At this version of each manifest.
     Version(u64),
 }
 
 impl Client {
-    /// Adds a hook; returns when the nodes that are up call it. Safe to lose the answer of: repeats
-    /// carry one request id.
+    /// Adds a hook; returns when the live nodes call it. Retries are idempotent: they carry one
+    /// request id.
     ///
     /// # Errors
     /// [`ClientError::Refused`] with `HookExists`, `TableNotFound`, `VersionGone`, `InvalidArgument`
@@ -66,15 +66,22 @@ impl Client {
         };
         let router = &self.core.router;
         self.core
-            .call(GroupId::META, &what, Repeat::Idempotent, LONGEST, |channel, timeout| {
-                let (mut client, request) = (router.hook_admin(channel), request.clone());
-                async move { client.add_hook(timed(request, timeout)).await }
-            })
+            .call(
+                GroupId::META,
+                &what,
+                RetryMode::Idempotent,
+                CHANGE_TIMEOUT,
+                |channel, timeout| {
+                    let mut client = router.hook_admin(channel);
+                    let request = request.clone();
+                    async move { client.add_hook(timed(request, timeout)).await }
+                },
+            )
             .await?;
         Ok(())
     }
 
-    /// Has a hook left out, or called again.
+    /// Pauses or resumes a hook.
     ///
     /// # Errors
     /// [`ClientError::Refused`] with `HookNotFound` and others.
@@ -83,15 +90,22 @@ impl Client {
         let request = v1::SetHookPausedRequest { name: name.to_owned(), paused };
         let router = &self.core.router;
         self.core
-            .call(GroupId::META, &what, Repeat::Idempotent, LONGEST, |channel, timeout| {
-                let (mut client, request) = (router.hook_admin(channel), request.clone());
-                async move { client.set_hook_paused(timed(request, timeout)).await }
-            })
+            .call(
+                GroupId::META,
+                &what,
+                RetryMode::Idempotent,
+                CHANGE_TIMEOUT,
+                |channel, timeout| {
+                    let mut client = router.hook_admin(channel);
+                    let request = request.clone();
+                    async move { client.set_hook_paused(timed(request, timeout)).await }
+                },
+            )
             .await?;
         Ok(())
     }
 
-    /// Removes a hook. Safe to lose the answer of, as with [`add_hook`](Self::add_hook).
+    /// Removes a hook. Retries are idempotent, as with [`add_hook`](Self::add_hook).
     ///
     /// # Errors
     /// [`ClientError::Refused`] with `HookNotFound` and others.
@@ -101,15 +115,22 @@ impl Client {
         let request = v1::RemoveHookRequest { request_id, name: name.to_owned() };
         let router = &self.core.router;
         self.core
-            .call(GroupId::META, &what, Repeat::Idempotent, LONGEST, |channel, timeout| {
-                let (mut client, request) = (router.hook_admin(channel), request.clone());
-                async move { client.remove_hook(timed(request, timeout)).await }
-            })
+            .call(
+                GroupId::META,
+                &what,
+                RetryMode::Idempotent,
+                CHANGE_TIMEOUT,
+                |channel, timeout| {
+                    let mut client = router.hook_admin(channel);
+                    let request = request.clone();
+                    async move { client.remove_hook(timed(request, timeout)).await }
+                },
+            )
             .await?;
         Ok(())
     }
 
-    /// All hooks by configuration, by name, with what the nodes say of them.
+    /// Returns all hooks in the catalog, by name, with their status on the nodes.
     ///
     /// # Errors
     /// The meta service cannot be reached or has no leader.
@@ -118,7 +139,7 @@ impl Client {
         let longest = self.options().attempt_timeout;
         let answer = self
             .core
-            .call(GroupId::META, "hooks", Repeat::Read, longest, |channel, timeout| {
+            .call(GroupId::META, "hooks", RetryMode::Read, longest, |channel, timeout| {
                 let mut client = router.hook_admin(channel);
                 async move { client.list_hooks(timed(v1::ListHooksRequest {}, timeout)).await }
             })

@@ -1,4 +1,4 @@
-//! Regions: what there is, flush, files, manifests.
+//! Regions: listing, flush, compaction, files, manifests.
 
 use std::collections::BTreeSet;
 use std::time::Duration;
@@ -13,43 +13,43 @@ use tonic::transport::Channel;
 use tonic::{Request, Response, Status};
 
 use crate::client::Client;
-use crate::core::Repeat;
+use crate::core::RetryMode;
 use crate::error::ClientError;
-use crate::outcome::{Advice, advice};
+use crate::outcome::{RetryAction, retry_action};
 use crate::pool::attempt;
 use crate::router::timed;
 
-/// A flush writes and uploads the whole memtable.
-const FLUSH: Duration = Duration::from_secs(120);
+/// Timeout of a flush, which writes and uploads the whole memtable.
+const FLUSH_TIMEOUT: Duration = Duration::from_secs(120);
 
-/// The node says twice a second how far a compaction is; after so long it is given up.
-const COMPACTION: Duration = Duration::from_secs(60);
+/// Timeout between two events of a compaction; the node reports progress twice a second.
+const EVENT_TIMEOUT: Duration = Duration::from_secs(60);
 
-/// Which regions to list.
+/// Filter of a region listing.
 #[derive(Debug, Clone, Default)]
 pub struct RegionFilter {
-    /// Of this table only.
+    /// Only regions of this table.
     pub table: Option<String>,
-    /// This region only.
+    /// Only this region.
     pub region: Option<RegionId>,
-    /// Also the replicas that do not lead.
+    /// Also replicas that are not leaders.
     pub include_followers: bool,
-    /// With a digest of the replicated state, for comparing replicas. Costs a pass over the rows.
+    /// Includes a digest of the replicated state, to compare replicas. Costs a pass over the rows.
     pub with_digest: bool,
 }
 
-/// What flushing a table did to one of its regions.
+/// Result of flushing one region of a table.
 #[derive(Debug)]
 pub struct TableFlush {
-    /// The region.
+    /// Id of the region.
     pub region: RegionId,
-    /// What was flushed, or why not.
+    /// The flush, or its error.
     pub outcome: Result<v1::FlushRegionResponse, ClientError>,
 }
 
 impl Client {
-    /// Asks every data node for its regions. Also returns the nodes that did not answer, with the
-    /// reason: a list that silently lacks them would look whole.
+    /// Lists the regions of all data nodes. Also returns the nodes that did not respond, with the
+    /// reason: without them an incomplete list would look complete.
     ///
     /// # Errors
     /// No data node is known.
@@ -71,18 +71,19 @@ impl Client {
                 let router = &self.core.router;
                 let channel = match router.pool.channel(&address) {
                     Ok(channel) => channel,
-                    Err(miss) => return (node, Err(miss)),
+                    Err(failure) => return (node, Err(failure)),
                 };
                 let mut client = router.region_admin(channel);
                 (node, attempt(timeout, client.list_regions(timed(request, timeout))).await)
             }
         }))
         .await;
-        let (mut regions, mut silent) = (Vec::new(), Vec::new());
+        let mut regions = Vec::new();
+        let mut silent = Vec::new();
         for (node, answer) in answers {
             match answer {
                 Ok(answer) => regions.extend(answer.regions),
-                Err(miss) => silent.push((node, miss.refusal.message)),
+                Err(failure) => silent.push((node, failure.refusal.message)),
             }
         }
         regions.sort_by_key(|region| (region.region_id, region.node_id));
@@ -92,15 +93,15 @@ impl Client {
     /// Flushes a region; returns when the flush is committed.
     ///
     /// # Errors
-    /// [`ClientError::RegionNotFound`]; [`ClientError::GaveUp`] while the object store is down.
+    /// [`ClientError::RegionNotFound`]; [`ClientError::RetriesExhausted`] while the object store is down.
     pub async fn flush_region(
         &self,
         region: RegionId,
     ) -> Result<v1::FlushRegionResponse, ClientError> {
         let router = &self.core.router;
         let what = format!("flush of region {region}");
-        // Flushing twice finds nothing to do.
-        self.on_region(region, &what, Repeat::Read, FLUSH, |group, channel, timeout| {
+        // A second flush finds nothing to do.
+        self.on_region(region, &what, RetryMode::Read, FLUSH_TIMEOUT, |group, channel, timeout| {
             let mut client = router.region_admin(channel);
             let request = v1::FlushRegionRequest { group_id: group.get(), region_id: region.get() };
             async move { client.flush_region(timed(request, timeout)).await }
@@ -108,8 +109,8 @@ impl Client {
         .await
     }
 
-    /// Merges files of a region: all into one run, or with `due_only` what is worth it. `seen` is
-    /// called with the progress as it comes. `None`: there was nothing to merge. Dropping the
+    /// Compacts files of a region: all into one run, or with `due_only` only where it is due. `seen`
+    /// is called with the progress. Returns `None` if there was nothing to compact. Dropping the
     /// future cancels the compaction.
     ///
     /// # Errors
@@ -124,7 +125,7 @@ impl Client {
         let router = &self.core.router;
         let what = format!("compaction of region {region}");
         let mut events = self
-            .on_region(region, &what, Repeat::Read, COMPACTION, |group, channel, _| {
+            .on_region(region, &what, RetryMode::Read, EVENT_TIMEOUT, |group, channel, _| {
                 let mut client = router.region_admin(channel);
                 let request = v1::CompactRegionRequest {
                     group_id: group.get(),
@@ -132,13 +133,14 @@ impl Client {
                     due_only,
                     place: place.into(),
                 };
-                // Without a limit on the whole: it takes as long as there is progress.
+                // Without an overall timeout: it may take any time while it makes progress.
                 async move { client.compact_region(Request::new(request)).await }
             })
             .await?;
         let started = Instant::now();
         let broken = |status: Status| {
-            let (what, cause) = (what.clone(), Box::new(Refusal::from_status(&status)));
+            let what = what.clone();
+            let cause = Box::new(Refusal::from_status(&status));
             match cause.effect() {
                 Effect::None => ClientError::Refused { what, refusal: cause },
                 _ => {
@@ -149,32 +151,37 @@ impl Client {
         };
         loop {
             let next =
-                tokio::time::timeout(COMPACTION, events.message()).await.unwrap_or_else(|_| {
-                    Err(Status::deadline_exceeded("nothing was heard for a minute"))
+                tokio::time::timeout(EVENT_TIMEOUT, events.message()).await.unwrap_or_else(|_| {
+                    Err(Status::deadline_exceeded("no progress was reported for 60 s"))
                 });
             match next {
                 Ok(Some(event)) if event.done => return Ok(event.report),
                 Ok(Some(event)) => event.progress.into_iter().for_each(&mut seen),
                 Ok(None) => {
-                    return Err(broken(Status::deadline_exceeded("the answer ended too early")));
+                    return Err(broken(Status::deadline_exceeded(
+                        "the response stream ended early",
+                    )));
                 }
                 Err(status) => return Err(broken(status)),
             }
         }
     }
 
-    /// Flushes all regions of a table, those of different groups at once.
+    /// Flushes all regions of a table, those of different groups in parallel.
     ///
     /// # Errors
-    /// [`ClientError::TableNotFound`]; what happened to each region is in the list.
+    /// [`ClientError::TableNotFound`]; the list holds the result of each region.
     pub async fn flush_table(&self, table: &str) -> Result<Vec<TableFlush>, ClientError> {
         let table = self.table(table).await?;
         let catalog = self.core.refreshed().await?;
         let routes: Vec<_> = catalog.routes_in(table.id, &KeyRange::whole()).cloned().collect();
         let groups: BTreeSet<GroupId> = routes.iter().map(|route| route.group).collect();
         let by_group = join_all(groups.into_iter().map(|group| {
-            let regions: Vec<RegionId> =
-                routes.iter().filter(|one| one.group == group).map(|one| one.region).collect();
+            let regions: Vec<RegionId> = routes
+                .iter()
+                .filter(|route| route.group == group)
+                .map(|route| route.region)
+                .collect();
             async move {
                 let mut done = Vec::with_capacity(regions.len());
                 for region in regions {
@@ -189,7 +196,7 @@ impl Client {
         Ok(flushes)
     }
 
-    /// The files that a region consists of.
+    /// Returns the files of a region.
     ///
     /// # Errors
     /// [`ClientError::RegionNotFound`] and others.
@@ -198,7 +205,7 @@ impl Client {
         let what = format!("files of region {region}");
         let longest = Duration::from_secs(15);
         let answer = self
-            .on_region(region, &what, Repeat::Read, longest, |group, channel, timeout| {
+            .on_region(region, &what, RetryMode::Read, longest, |group, channel, timeout| {
                 let mut client = router.region_admin(channel);
                 let request =
                     v1::ListFilesRequest { group_id: group.get(), region_id: region.get() };
@@ -208,7 +215,7 @@ impl Client {
         Ok(answer.files)
     }
 
-    /// A region's manifest as JSON text.
+    /// Returns a region's manifest as JSON text.
     ///
     /// # Errors
     /// [`ClientError::RegionNotFound`] and others.
@@ -217,7 +224,7 @@ impl Client {
         let what = format!("manifest of region {region}");
         let longest = Duration::from_secs(30);
         let answer = self
-            .on_region(region, &what, Repeat::Read, longest, |group, channel, timeout| {
+            .on_region(region, &what, RetryMode::Read, longest, |group, channel, timeout| {
                 let mut client = router.region_admin(channel);
                 let request =
                     v1::ShowManifestRequest { group_id: group.get(), region_id: region.get() };
@@ -227,12 +234,12 @@ impl Client {
         Ok(answer.json)
     }
 
-    /// Calls the owner of a region, wherever its route leads meanwhile.
+    /// Calls the owner of a region, following changes of its route.
     pub(crate) async fn on_region<T, F>(
         &self,
         region: RegionId,
         what: &str,
-        repeat: Repeat,
+        mode: RetryMode,
         longest: Duration,
         call: impl Fn(GroupId, Channel, Duration) -> F,
     ) -> Result<T, ClientError>
@@ -240,7 +247,7 @@ impl Client {
         F: Future<Output = Result<Response<T>, Status>>,
     {
         let until = Instant::now() + self.options().deadline;
-        let mut misses: u32 = 0;
+        let mut failures: u32 = 0;
         loop {
             let group = self.core.route(region).await?.group;
             let result = self
@@ -250,15 +257,15 @@ impl Client {
                 })
                 .await;
             let Err(ClientError::Refused { refusal, .. }) = &result else { return result };
-            // Under another schema, the same request will not do.
+            // Under another schema version, the same request cannot succeed.
             let outdated = refusal.reason == Reason::SchemaVersionStale;
-            let elsewhere = advice(refusal) == Advice::RefreshCatalog && !outdated;
-            if !elsewhere || Instant::now() >= until {
+            let moved = retry_action(refusal) == RetryAction::RefreshCatalog && !outdated;
+            if !moved || Instant::now() >= until {
                 return result;
             }
-            misses = misses.saturating_add(1);
+            failures = failures.saturating_add(1);
             let options = self.options();
-            tokio::time::sleep(options.backoff.wait(misses, None, options.ids.bits())).await;
+            tokio::time::sleep(options.backoff.wait(failures, None, options.ids.bits())).await;
             self.core.refreshed().await?;
         }
     }

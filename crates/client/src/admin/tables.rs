@@ -1,4 +1,4 @@
-//! Tables: create, alter, truncate, drop.
+//! Tables: create, clone, alter, truncate, drop.
 
 use std::time::Duration;
 
@@ -7,31 +7,30 @@ use tidewater_common::schema::WriteMode;
 use tidewater_proto::v1;
 
 use crate::client::Client;
-use crate::core::Repeat;
+use crate::core::RetryMode;
 use crate::error::ClientError;
 use crate::router::timed;
 
-/// A table's regions are put on their groups before the call returns.
-const LONGEST: Duration = Duration::from_secs(30);
+/// Timeout of table changes: the regions are placed on their groups before the call returns.
+const CHANGE_TIMEOUT: Duration = Duration::from_secs(30);
 
-/// A column to be made.
+/// Parameters of a new column.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct NewColumn {
-    /// Its name.
+    /// Name of the column.
     pub name: String,
-    /// Its type in canonical text.
+    /// Type in canonical text.
     pub data_type: String,
-    /// Whether it may be null.
+    /// Allows null values.
     pub nullable: bool,
-    /// What rows that are written without it show, in the canonical text of its type.
+    /// Value for rows written without the column, in the canonical text of its type.
     pub default: Option<String>,
 }
 
 impl NewColumn {
-    /// A column without a default.
+    /// Creates a column without a default.
     pub fn new(name: &str, data_type: &str, nullable: bool) -> Self {
-        let (name, data_type) = (name.to_owned(), data_type.to_owned());
-        Self { name, data_type, nullable, default: None }
+        Self { name: name.to_owned(), data_type: data_type.to_owned(), nullable, default: None }
     }
 }
 
@@ -49,9 +48,9 @@ impl From<NewColumn> for v1::NewColumn {
 /// A change of a table's columns.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum ColumnChange {
-    /// A new column at the end.
+    /// Adds a column at the end.
     Add(NewColumn),
-    /// A column goes, with its values.
+    /// Drops a column with its values.
     Drop(String),
 }
 
@@ -68,42 +67,42 @@ impl From<ColumnChange> for v1::ColumnChange {
 /// Changes of a table that take effect together.
 #[derive(Debug, Clone, Default)]
 pub struct AlterTable {
-    /// One after the other.
+    /// Column changes, applied in this order.
     pub columns: Vec<ColumnChange>,
-    /// `None`: as it is; `Some(None)`: rows do not expire any more. Milliseconds.
+    /// `None`: unchanged; `Some(None)`: rows no longer expire. Milliseconds.
     pub ttl_ms: Option<Option<u64>>,
 }
 
-/// A table to be made.
+/// Parameters of a new table.
 #[derive(Debug, Clone)]
 pub struct NewTable {
-    /// Its name.
+    /// Name of the table.
     pub name: String,
-    /// In the order in which rows carry them.
+    /// Columns, in the order of rows.
     pub columns: Vec<NewColumn>,
     /// Names of the key columns, in key order.
     pub primary_key: Vec<String>,
-    /// The column that says when a row happened.
+    /// Column with the time of a row.
     pub time_column: Option<String>,
     /// Upsert or append-only.
     pub write_mode: WriteMode,
-    /// Key columns to distribute by a hash of; empty: by range.
+    /// Key columns for distribution by hash; empty: distribution by range.
     pub hash_columns: Vec<String>,
-    /// 0: default.
+    /// Number of virtual nodes; 0: default.
     pub vnode_count: u32,
-    /// Regions to begin with; 0: default.
+    /// Initial number of regions; 0: default.
     pub regions: u32,
-    /// Rows older than this, by the time column, expire. Milliseconds.
+    /// Age in milliseconds, by the time column, above which rows expire.
     pub ttl_ms: Option<u64>,
 }
 
 impl Client {
-    /// Makes a table; returns when it can be written to. Safe to lose the answer of: repeats carry
-    /// one request id.
+    /// Creates a table; returns when it is writable. Retries are idempotent: they carry one request
+    /// id.
     ///
     /// # Errors
     /// [`ClientError::Refused`] with `TableExists`, `InvalidArgument` and others;
-    /// [`ClientError::OutcomeUnknown`] when it may still be made.
+    /// [`ClientError::OutcomeUnknown`] when it may still be created.
     pub async fn create_table(&self, table: NewTable) -> Result<v1::Table, ClientError> {
         let what = format!("creating table {:?}", table.name);
         let request = v1::CreateTableRequest {
@@ -125,23 +124,30 @@ impl Client {
         let router = &self.core.router;
         let answer = self
             .core
-            .call(GroupId::META, &what, Repeat::Idempotent, LONGEST, |channel, timeout| {
-                let (mut client, request) = (router.admin(channel), request.clone());
-                async move { client.create_table(timed(request, timeout)).await }
-            })
+            .call(
+                GroupId::META,
+                &what,
+                RetryMode::Idempotent,
+                CHANGE_TIMEOUT,
+                |channel, timeout| {
+                    let mut client = router.admin(channel);
+                    let request = request.clone();
+                    async move { client.create_table(timed(request, timeout)).await }
+                },
+            )
             .await?;
-        // So that the caller's next step finds the table.
+        // Lets the caller's next call find the table.
         self.core.refreshed().await?;
         Ok(answer.table.unwrap_or_default())
     }
 
-    /// Makes a table with the columns, the options and the rows of another one: each region has the
-    /// rows that its model had at one time during the call. No file is copied. Returns when it can be
-    /// written to.
+    /// Creates a table with the columns, options and rows of another one. Each region has the rows
+    /// that its source region had at one point during the call. No file is copied. Returns when the
+    /// new table is writable.
     ///
     /// # Errors
     /// [`ClientError::Refused`] with `TableNotFound`, `TableExists`, `TableBusy` and others;
-    /// [`ClientError::OutcomeUnknown`] when it may still be made.
+    /// [`ClientError::OutcomeUnknown`] when it may still be created.
     pub async fn clone_table(&self, name: &str, new_name: &str) -> Result<v1::Table, ClientError> {
         let request = v1::CloneTableRequest {
             request_id: self.options().ids.next().to_string(),
@@ -152,16 +158,23 @@ impl Client {
         let what = format!("cloning table {name:?}");
         let answer = self
             .core
-            .call(GroupId::META, &what, Repeat::Idempotent, LONGEST, |channel, timeout| {
-                let (mut client, request) = (router.admin(channel), request.clone());
-                async move { client.clone_table(timed(request, timeout)).await }
-            })
+            .call(
+                GroupId::META,
+                &what,
+                RetryMode::Idempotent,
+                CHANGE_TIMEOUT,
+                |channel, timeout| {
+                    let mut client = router.admin(channel);
+                    let request = request.clone();
+                    async move { client.clone_table(timed(request, timeout)).await }
+                },
+            )
             .await?;
         self.core.refreshed().await?;
         Ok(answer.table.unwrap_or_default())
     }
 
-    /// Gives a table other columns or options; returns when all its regions have them.
+    /// Changes columns or options of a table; returns when all its regions have applied the change.
     ///
     /// # Errors
     /// [`ClientError::Refused`] with `TableNotFound`, `TableBusy`, `InvalidArgument` and others.
@@ -180,16 +193,23 @@ impl Client {
         let what = format!("altering table {name:?}");
         let answer = self
             .core
-            .call(GroupId::META, &what, Repeat::Idempotent, LONGEST, |channel, timeout| {
-                let (mut client, request) = (router.admin(channel), request.clone());
-                async move { client.alter_table(timed(request, timeout)).await }
-            })
+            .call(
+                GroupId::META,
+                &what,
+                RetryMode::Idempotent,
+                CHANGE_TIMEOUT,
+                |channel, timeout| {
+                    let mut client = router.admin(channel);
+                    let request = request.clone();
+                    async move { client.alter_table(timed(request, timeout)).await }
+                },
+            )
             .await?;
         self.core.refreshed().await?;
         Ok(answer.table.unwrap_or_default())
     }
 
-    /// Forgets all rows of a table; returns its id.
+    /// Removes all rows of a table; returns its id.
     ///
     /// # Errors
     /// [`ClientError::Refused`] with `TableNotFound`, `TableBusy` and others.
@@ -202,10 +222,17 @@ impl Client {
         let what = format!("truncating table {name:?}");
         let answer = self
             .core
-            .call(GroupId::META, &what, Repeat::Idempotent, LONGEST, |channel, timeout| {
-                let (mut client, request) = (router.admin(channel), request.clone());
-                async move { client.truncate_table(timed(request, timeout)).await }
-            })
+            .call(
+                GroupId::META,
+                &what,
+                RetryMode::Idempotent,
+                CHANGE_TIMEOUT,
+                |channel, timeout| {
+                    let mut client = router.admin(channel);
+                    let request = request.clone();
+                    async move { client.truncate_table(timed(request, timeout)).await }
+                },
+            )
             .await?;
         Ok(TableId(answer.table_id))
     }
@@ -224,10 +251,17 @@ impl Client {
         let what = format!("dropping table {name:?}");
         let answer = self
             .core
-            .call(GroupId::META, &what, Repeat::Idempotent, LONGEST, |channel, timeout| {
-                let (mut client, request) = (router.admin(channel), request.clone());
-                async move { client.drop_table(timed(request, timeout)).await }
-            })
+            .call(
+                GroupId::META,
+                &what,
+                RetryMode::Idempotent,
+                CHANGE_TIMEOUT,
+                |channel, timeout| {
+                    let mut client = router.admin(channel);
+                    let request = request.clone();
+                    async move { client.drop_table(timed(request, timeout)).await }
+                },
+            )
             .await?;
         self.core.refreshed().await?;
         Ok(TableId(answer.table_id))

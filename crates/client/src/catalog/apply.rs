@@ -1,5 +1,5 @@
-//! Moving the catalog on: every check precedes the first change, so an error means that nothing
-//! moved.
+//! Application of snapshots and deltas. All checks precede the first change: after an error the
+//! catalog is unchanged.
 
 use std::sync::Arc;
 
@@ -12,22 +12,22 @@ use tidewater_proto::v1;
 
 use super::{Catalog, CatalogError, RouteInfo, TableInfo};
 
-/// What a newer snapshot means for whoever holds an older one.
+/// Relation of a newer snapshot to the known catalog.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Step {
+pub enum SnapshotRelation {
     /// The same revision.
     Same,
     /// A later revision of the same incarnation.
     Newer,
-    /// The cluster was restored or recovered: nothing that was known before holds.
-    StartedOver,
+    /// The cluster was restored or recovered: all previous knowledge is void.
+    Restored,
 }
 
 impl Catalog {
-    /// The catalog that a snapshot holds.
+    /// Builds the catalog of a snapshot.
     ///
     /// # Errors
-    /// The snapshot contradicts itself, or holds what this release cannot read.
+    /// The snapshot contradicts itself, or this release cannot read it.
     pub fn from_snapshot(snapshot: &v1::CatalogSnapshot) -> Result<Self, CatalogError> {
         let cluster_id: ClusterId = snapshot
             .cluster_id
@@ -45,23 +45,23 @@ impl Catalog {
             nodes: Default::default(),
         };
         for table in &snapshot.tables {
-            catalog.put_table(table)?;
+            catalog.insert_table(table)?;
         }
         for route in &snapshot.routes {
             if catalog.starts.contains_key(&RegionId(route.route_id)) {
                 return Err(CatalogError::DuplicateRoute(RegionId(route.route_id)));
             }
-            catalog.put_route(route_info(route)?)?;
+            catalog.insert_route(route_info(route)?)?;
         }
         catalog.check_tiling()?;
-        catalog.put_groups_and_nodes(&snapshot.groups, &snapshot.nodes);
+        catalog.insert_groups_and_nodes(&snapshot.groups, &snapshot.nodes);
         Ok(catalog)
     }
 
-    /// The catalog after a delta.
+    /// Returns the catalog after a delta.
     ///
     /// # Errors
-    /// [`CatalogError::Gap`]: fetch a snapshot. Others: the delta cannot be right.
+    /// [`CatalogError::Gap`]: fetch a snapshot. Others: the delta is invalid.
     pub fn with_delta(&self, delta: &v1::CatalogDelta) -> Result<Self, CatalogError> {
         if Some(delta.revision) != self.revision.get().checked_add(1)
             || delta.previous_catalog_version != self.version.get()
@@ -75,33 +75,36 @@ impl Catalog {
             next.tables.remove(&TableId(*id));
         }
         for table in &delta.table_upserts {
-            next.put_table(table)?;
+            next.insert_table(table)?;
         }
         for id in &delta.route_deletes {
             next.remove_route(RegionId(*id));
         }
-        // First all out, then all in: a route may take over the start of one that shrinks.
+        // Remove all routes before adding any: a route may get the start key of one that shrinks.
         for route in &delta.route_upserts {
             next.remove_route(RegionId(route.route_id));
         }
         for route in &delta.route_upserts {
-            next.put_route(route_info(route)?)?;
+            next.insert_route(route_info(route)?)?;
         }
         next.check_tiling()?;
         for node in &delta.node_deletes {
             next.nodes.remove(&NodeId(*node));
         }
-        next.put_groups_and_nodes(&delta.group_upserts, &delta.node_upserts);
+        next.insert_groups_and_nodes(&delta.group_upserts, &delta.node_upserts);
         Ok(next)
     }
 
-    /// What it means that `newer` was received by whoever holds `self`.
+    /// Compares a received catalog with this one.
     ///
     /// # Errors
-    /// It must not be taken over.
-    pub fn step_to(&self, newer: &Self) -> Result<Step, CatalogError> {
+    /// The received catalog must not replace this one.
+    pub fn compare_to(&self, newer: &Self) -> Result<SnapshotRelation, CatalogError> {
         if newer.cluster_id != self.cluster_id {
-            return Err(CatalogError::OtherCluster { was: self.cluster_id, is: newer.cluster_id });
+            return Err(CatalogError::ClusterChanged {
+                was: self.cluster_id,
+                is: newer.cluster_id,
+            });
         }
         if newer.incarnation < self.incarnation {
             return Err(CatalogError::OldIncarnation {
@@ -110,18 +113,18 @@ impl Catalog {
             });
         }
         if newer.incarnation > self.incarnation {
-            return Ok(Step::StartedOver);
+            return Ok(SnapshotRelation::Restored);
         }
         match newer.revision.cmp(&self.revision) {
             std::cmp::Ordering::Less => {
                 Err(CatalogError::Stale { have: self.revision, got: newer.revision })
             }
-            std::cmp::Ordering::Equal => Ok(Step::Same),
-            std::cmp::Ordering::Greater => Ok(Step::Newer),
+            std::cmp::Ordering::Equal => Ok(SnapshotRelation::Same),
+            std::cmp::Ordering::Greater => Ok(SnapshotRelation::Newer),
         }
     }
 
-    fn put_table(&mut self, table: &v1::Table) -> Result<(), CatalogError> {
+    fn insert_table(&mut self, table: &v1::Table) -> Result<(), CatalogError> {
         let unreadable = |source| CatalogError::Table { name: table.name.clone(), source };
         let schema =
             TableSchema::try_from(&table.schema.clone().unwrap_or_default()).map_err(unreadable)?;
@@ -136,7 +139,7 @@ impl Catalog {
         Ok(())
     }
 
-    fn put_route(&mut self, route: RouteInfo) -> Result<(), CatalogError> {
+    fn insert_route(&mut self, route: RouteInfo) -> Result<(), CatalogError> {
         let key = (route.table, route.range.start.clone());
         if let Some(other) = self.routes.get(&key) {
             return Err(CatalogError::Overlap(other.region, route.region));
@@ -165,7 +168,7 @@ impl Catalog {
         Ok(())
     }
 
-    fn put_groups_and_nodes(&mut self, groups: &[v1::Group], nodes: &[v1::Node]) {
+    fn insert_groups_and_nodes(&mut self, groups: &[v1::Group], nodes: &[v1::Node]) {
         for group in groups {
             self.groups.insert(GroupId(group.group_id), group.clone());
         }

@@ -1,4 +1,4 @@
-//! What is asked of a catalog.
+//! Lookups in a catalog.
 
 use std::sync::Arc;
 
@@ -11,53 +11,53 @@ use tidewater_proto::v1::{self, TableState};
 use super::{Catalog, RouteInfo, TableInfo};
 
 impl Catalog {
-    /// The cluster that this is the catalog of.
+    /// Returns the id of the cluster.
     pub fn cluster_id(&self) -> ClusterId {
         self.cluster_id
     }
 
-    /// Raised when the cluster is restored.
+    /// Returns the incarnation, which is incremented when the cluster is restored.
     pub fn incarnation(&self) -> Incarnation {
         self.incarnation
     }
 
-    /// Grows with every change of any record.
+    /// Returns the revision, which grows with every change of any record.
     pub fn revision(&self) -> Revision {
         self.revision
     }
 
-    /// Grows with changes of routes.
+    /// Returns the version of the routes, which grows with their changes.
     pub fn version(&self) -> CatalogVersion {
         self.version
     }
 
-    /// The table of this name that is not being dropped.
+    /// Returns the table with this name that is not being dropped.
     pub fn table_named(&self, name: &str) -> Option<&Arc<TableInfo>> {
         self.tables.values().find(|table| table.name == name && table.state != TableState::Dropping)
     }
 
-    /// The table with this id.
+    /// Returns the table with this id.
     pub fn table(&self, id: TableId) -> Option<&Arc<TableInfo>> {
         self.tables.get(&id)
     }
 
-    /// All tables, by id.
+    /// Returns all tables, by id.
     pub fn tables(&self) -> impl Iterator<Item = &Arc<TableInfo>> {
         self.tables.values()
     }
 
-    /// All routes, by table and start.
+    /// Returns all routes, by table and start key.
     pub fn routes(&self) -> impl Iterator<Item = &Arc<RouteInfo>> {
         self.routes.values()
     }
 
-    /// A table's routes that hold keys of `range`, in key order.
+    /// Returns a table's routes that intersect `range`, in key order.
     pub fn routes_in<'a>(
         &'a self,
         table: TableId,
         range: &'a KeyRange,
     ) -> impl Iterator<Item = &'a Arc<RouteInfo>> {
-        // The route that holds the start may begin before it.
+        // The route of the start key may begin before it.
         let first = self
             .route_for(table, &range.start)
             .map_or_else(|| range.start.clone(), |route| route.range.start.clone());
@@ -66,7 +66,7 @@ impl Catalog {
         })
     }
 
-    /// The route that holds a row key.
+    /// Returns the route of a row key.
     pub fn route_for(&self, table: TableId, row_key: &[u8]) -> Option<&Arc<RouteInfo>> {
         self.routes
             .range(..=(table, row_key.to_vec()))
@@ -75,32 +75,32 @@ impl Catalog {
             .filter(|route| route.table == table && route.range.contains(row_key))
     }
 
-    /// The route, and region, with this id.
+    /// Returns the route of the region with this id.
     pub fn route(&self, region: RegionId) -> Option<&Arc<RouteInfo>> {
         self.routes.get(self.starts.get(&region)?)
     }
 
-    /// The group with this id.
+    /// Returns the group with this id.
     pub fn group(&self, id: GroupId) -> Option<&v1::Group> {
         self.groups.get(&id)
     }
 
-    /// All groups, by id.
+    /// Returns all groups, by id.
     pub fn groups(&self) -> impl Iterator<Item = &v1::Group> {
         self.groups.values()
     }
 
-    /// The node with this id.
+    /// Returns the node with this id.
     pub fn node(&self, id: NodeId) -> Option<&v1::Node> {
         self.nodes.get(&id)
     }
 
-    /// All nodes, by id.
+    /// Returns all nodes, by id.
     pub fn nodes(&self) -> impl Iterator<Item = &v1::Node> {
         self.nodes.values()
     }
 
-    /// Addresses of the nodes that have this role and were not removed, by id.
+    /// Returns the addresses of the nodes with this role that were not removed, by id.
     pub fn addresses(&self, role: v1::NodeRole) -> Vec<(NodeId, String)> {
         self.nodes
             .values()
@@ -109,13 +109,13 @@ impl Catalog {
             .collect()
     }
 
-    /// The address of a group's leader, as far as the meta service knew.
+    /// Returns the address of a group's leader, as known to the meta service.
     pub fn leader_address(&self, group: GroupId) -> Option<&str> {
         let leader = self.groups.get(&group)?.leader;
         self.node(NodeId(leader)).map(|node| node.address.as_str())
     }
 
-    /// Addresses of all nodes that hold a voting replica of a group.
+    /// Returns the addresses of all nodes with a voting replica of a group.
     pub fn replica_addresses(&self, group: GroupId) -> Vec<&str> {
         let Some(group) = self.groups.get(&group) else { return Vec::new() };
         let members = if group.voters.is_empty() { &group.first_members } else { &group.voters };

@@ -2,7 +2,7 @@ use tidewater_common::ids::{GroupId, RegionId, TableId};
 use tidewater_common::keys::{KeyRange, global_key, table_range};
 use tidewater_proto::v1;
 
-use super::{Catalog, CatalogError, Step};
+use super::{Catalog, CatalogError, SnapshotRelation};
 use crate::fake::table_info;
 
 const ONE: &str = "018f3c1e-0000-7000-8000-000000000001";
@@ -78,7 +78,7 @@ fn delta() -> v1::CatalogDelta {
 }
 
 #[test]
-fn the_route_of_a_key() {
+fn route_of_a_key_is_found() {
     let catalog = catalog();
     let table = [
         (1, &b""[..], Some(11)),
@@ -98,7 +98,7 @@ fn the_route_of_a_key() {
 }
 
 #[test]
-fn the_routes_of_a_range() {
+fn routes_of_a_range_are_found() {
     let catalog = catalog();
     let range = |start: &[u8], end: Option<&[u8]>| KeyRange::new(start, end.map(<[u8]>::to_vec));
     let table = [
@@ -118,7 +118,7 @@ fn the_routes_of_a_range() {
 }
 
 #[test]
-fn leaders_and_replicas_by_address() {
+fn leader_and_replica_addresses_are_found() {
     let catalog = catalog();
     assert_eq!(catalog.leader_address(GroupId(1)), Some("node21:1"));
     assert_eq!(catalog.replica_addresses(GroupId(1)), ["node21:1", "node22:1"]);
@@ -126,7 +126,7 @@ fn leaders_and_replicas_by_address() {
 }
 
 #[test]
-fn a_table_being_dropped_gives_its_name_free() {
+fn dropping_table_releases_its_name() {
     let mut snapshot = snapshot();
     snapshot.tables[0].state = v1::TableState::Dropping.into();
     snapshot.tables.push(table(3, "a"));
@@ -135,7 +135,7 @@ fn a_table_being_dropped_gives_its_name_free() {
 }
 
 #[test]
-fn a_delta_moves_the_catalog_on() {
+fn delta_advances_the_catalog() {
     let before = catalog();
     let split = v1::CatalogDelta {
         catalog_version: 6,
@@ -158,12 +158,12 @@ fn a_delta_moves_the_catalog_on() {
     assert!(after.table_named("b").is_none());
     assert!(after.table_named("c").is_some());
     assert_eq!(after.leader_address(GroupId(1)), Some("node22:1"));
-    // The value before is untouched.
+    // The previous value is unchanged.
     assert_eq!(before.route_for(TableId(1), b"h").unwrap().region, RegionId(12));
 }
 
 #[test]
-fn a_route_may_shrink_while_another_takes_its_start() {
+fn route_may_shrink_while_another_gets_its_start() {
     let change = v1::CatalogDelta {
         catalog_version: 6,
         route_upserts: vec![route(15, 1, b"g", Some(b"k")), route(12, 1, b"k", Some(b"p"))],
@@ -175,7 +175,7 @@ fn a_route_may_shrink_while_another_takes_its_start() {
 }
 
 #[test]
-fn a_delta_that_does_not_follow_is_a_gap() {
+fn non_consecutive_delta_is_a_gap() {
     let gaps = [
         v1::CatalogDelta { revision: 12, ..delta() },
         v1::CatalogDelta { revision: 10, ..delta() },
@@ -188,7 +188,7 @@ fn a_delta_that_does_not_follow_is_a_gap() {
 }
 
 #[test]
-fn what_contradicts_itself_is_refused() {
+fn contradictory_catalogs_are_refused() {
     let overlap = v1::CatalogDelta {
         catalog_version: 6,
         route_upserts: vec![route(15, 1, b"f", Some(b"h"))],
@@ -224,20 +224,20 @@ fn what_contradicts_itself_is_refused() {
 }
 
 #[test]
-fn what_a_newer_snapshot_means() {
+fn newer_snapshot_is_compared_by_incarnation_and_revision() {
     let at = |cluster: &str, incarnation, revision| {
         let cluster_id = cluster.into();
         let snapshot = v1::CatalogSnapshot { cluster_id, incarnation, revision, ..snapshot() };
         Catalog::from_snapshot(&snapshot).unwrap()
     };
     let now = at(ONE, 3, 10);
-    assert_eq!(now.step_to(&at(ONE, 3, 10)).unwrap(), Step::Same);
-    assert_eq!(now.step_to(&at(ONE, 3, 99)).unwrap(), Step::Newer);
-    assert_eq!(now.step_to(&at(ONE, 4, 1)).unwrap(), Step::StartedOver);
-    let stale = now.step_to(&at(ONE, 3, 9)).unwrap_err();
+    assert_eq!(now.compare_to(&at(ONE, 3, 10)).unwrap(), SnapshotRelation::Same);
+    assert_eq!(now.compare_to(&at(ONE, 3, 99)).unwrap(), SnapshotRelation::Newer);
+    assert_eq!(now.compare_to(&at(ONE, 4, 1)).unwrap(), SnapshotRelation::Restored);
+    let stale = now.compare_to(&at(ONE, 3, 9)).unwrap_err();
     assert!(matches!(stale, CatalogError::Stale { .. }), "{stale}");
-    let old = now.step_to(&at(ONE, 2, 99)).unwrap_err();
+    let old = now.compare_to(&at(ONE, 2, 99)).unwrap_err();
     assert!(matches!(old, CatalogError::OldIncarnation { .. }), "{old}");
-    let other = now.step_to(&at(TWO, 3, 99)).unwrap_err();
-    assert!(matches!(other, CatalogError::OtherCluster { .. }), "{other}");
+    let other = now.compare_to(&at(TWO, 3, 99)).unwrap_err();
+    assert!(matches!(other, CatalogError::ClusterChanged { .. }), "{other}");
 }

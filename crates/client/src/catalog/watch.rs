@@ -1,5 +1,5 @@
-//! Keeps the catalog up to date in the background: a stream from the meta leader, and polling
-//! while no stream can be had.
+//! The background task that keeps the catalog up to date: a stream from the meta leader, or polling
+//! while no stream can be opened.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -10,45 +10,45 @@ use tidewater_proto::v1::{self, Reason, watch_event::Event};
 use tokio::sync::{Notify, watch};
 use tonic::Streaming;
 
-use super::{Catalog, CatalogError, Step};
+use super::{Catalog, CatalogError, SnapshotRelation};
 use crate::core::Core;
-use crate::outcome::Miss;
-use crate::pool::miss_of;
-use crate::router::{Router, Search, timed};
+use crate::outcome::FailedAttempt;
+use crate::pool::failed_attempt;
+use crate::router::{LeaderSearch, Router, timed};
 
-/// A stream that says nothing for so long is taken for dead: the server speaks more often.
-const SILENCE: Duration = Duration::from_secs(30);
+/// Timeout of the watch stream: the server sends messages more often.
+const WATCH_TIMEOUT: Duration = Duration::from_secs(30);
 
-/// Streams that may break in a row before the catalog is polled instead.
+/// Number of consecutive broken streams after which the catalog is polled.
 const BROKEN_STREAMS: u32 = 3;
 
-/// Attempts to fetch the catalog when it is wanted at once; together with the waits between them
-/// about an election's time.
+/// Attempts to fetch the catalog when a caller waits for it. With the waits between them they take
+/// about as long as an election.
 const POLL_ATTEMPTS: u32 = 12;
 
-/// What the background task has to show.
+/// State published by the background task.
 #[derive(Debug, Clone)]
-pub(crate) struct Published {
+pub(crate) struct PublishedCatalog {
     pub(crate) catalog: Arc<Catalog>,
-    /// Grows each time that a whole catalog was fetched.
+    /// Number of fetches of a whole catalog.
     pub(crate) fetches: u64,
-    /// The cluster that answers now, when it is another one (was, is). Final.
+    /// Set once another cluster responds (was, is). Final.
     pub(crate) other: Option<(ClusterId, ClusterId)>,
 }
 
-impl Published {
+impl PublishedCatalog {
     pub(crate) fn new(catalog: Catalog) -> Self {
         Self { catalog: Arc::new(catalog), fetches: 1, other: None }
     }
 }
 
-/// Fetches the whole catalog from the meta leader, one attempt.
+/// Fetches the whole catalog from the meta leader, in one attempt.
 pub(crate) async fn fetch(
     router: &Router,
     known: Option<&Catalog>,
-    search: &mut Search,
+    search: &mut LeaderSearch,
     timeout: Duration,
-) -> Result<v1::CatalogSnapshot, Miss> {
+) -> Result<v1::CatalogSnapshot, FailedAttempt> {
     router
         .attempt(known, search, timeout, |channel| {
             let mut client = router.meta(channel);
@@ -57,22 +57,22 @@ pub(crate) async fn fetch(
         .await
 }
 
-/// The task. It ends only when it is dropped, or when another cluster answers.
-pub(crate) struct Watcher {
+/// The background task. It ends only when it is dropped, or when another cluster responds.
+pub(crate) struct CatalogWatcher {
     pub(crate) core: Arc<Core>,
-    pub(crate) published: watch::Sender<Published>,
+    pub(crate) published: watch::Sender<PublishedCatalog>,
     pub(crate) refresh: Arc<Notify>,
 }
 
-impl Watcher {
+impl CatalogWatcher {
     pub(crate) async fn run(self) {
         let router = &self.core.router;
-        let mut search = Search::new(GroupId::META);
+        let mut search = LeaderSearch::new(GroupId::META);
         let mut failures: u32 = 0;
         while self.published.borrow().other.is_none() {
             let broken = match self.open(&mut search).await {
                 Ok(stream) => self.follow(stream, &mut failures).await,
-                Err(miss) => miss,
+                Err(failure) => failure,
             };
             if self.published.borrow().other.is_some() {
                 break;
@@ -97,7 +97,10 @@ impl Watcher {
         }
     }
 
-    async fn open(&self, search: &mut Search) -> Result<Streaming<v1::WatchEvent>, Miss> {
+    async fn open(
+        &self,
+        search: &mut LeaderSearch,
+    ) -> Result<Streaming<v1::WatchEvent>, FailedAttempt> {
         let router = &self.core.router;
         let known = self.published.borrow().catalog.clone();
         let request = v1::WatchRequest {
@@ -112,12 +115,16 @@ impl Watcher {
             .await
     }
 
-    /// Takes over what the stream brings until it breaks.
-    async fn follow(&self, mut stream: Streaming<v1::WatchEvent>, failures: &mut u32) -> Miss {
-        let mut search = Search::new(GroupId::META);
+    /// Applies the events of the stream until it breaks.
+    async fn follow(
+        &self,
+        mut stream: Streaming<v1::WatchEvent>,
+        failures: &mut u32,
+    ) -> FailedAttempt {
+        let mut search = LeaderSearch::new(GroupId::META);
         loop {
             let event = tokio::select! {
-                event = tokio::time::timeout(SILENCE, stream.message()) => event,
+                event = tokio::time::timeout(WATCH_TIMEOUT, stream.message()) => event,
                 () = self.refresh.notified() => {
                     self.poll(&mut search).await;
                     continue;
@@ -125,25 +132,25 @@ impl Watcher {
             };
             let event = match event {
                 Ok(Ok(Some(event))) => event,
-                Ok(Ok(None)) => return broken("the catalog watch was ended by the meta node"),
-                Ok(Err(status)) => return miss_of(&status),
-                Err(_) => return broken("the catalog watch has gone silent"),
+                Ok(Ok(None)) => return broken("the meta node ended the catalog watch"),
+                Ok(Err(status)) => return failed_attempt(&status),
+                Err(_) => return broken("the catalog watch timed out"),
             };
-            if !self.take_event(event.event, &mut search).await {
-                return broken("the catalog watch sent what cannot be used");
+            if !self.apply_event(event.event, &mut search).await {
+                return broken("the catalog watch sent an invalid event");
             }
             *failures = 0;
         }
     }
 
-    /// Whether the stream is still good for more.
-    async fn take_event(&self, event: Option<Event>, search: &mut Search) -> bool {
+    /// Applies an event. Returns whether the stream can be used further.
+    async fn apply_event(&self, event: Option<Event>, search: &mut LeaderSearch) -> bool {
         match event {
-            Some(Event::Snapshot(snapshot)) => self.take_snapshot(&snapshot),
+            Some(Event::Snapshot(snapshot)) => self.apply_snapshot(&snapshot),
             Some(Event::Delta(delta)) => {
                 let known = self.published.borrow().catalog.clone();
                 if delta.revision <= known.revision().get() {
-                    // A fetch in between was faster than the stream.
+                    // A fetch was faster than the stream.
                     return true;
                 }
                 match known.with_delta(&delta) {
@@ -151,9 +158,9 @@ impl Watcher {
                         self.publish(next, false);
                         true
                     }
-                    // What is missing comes with a snapshot; later deltas follow on it.
+                    // A snapshot fills the gap; later deltas follow it.
                     Err(error) => {
-                        tracing::debug!(%error, "fetching the catalog anew");
+                        tracing::debug!(%error, "refetching the catalog");
                         self.poll(search).await
                     }
                 }
@@ -162,17 +169,17 @@ impl Watcher {
         }
     }
 
-    /// Fetches the catalog; tries for a while, since somebody waits for it.
-    async fn poll(&self, search: &mut Search) -> bool {
+    /// Fetches the catalog, with several attempts since a caller waits for it.
+    async fn poll(&self, search: &mut LeaderSearch) -> bool {
         let router = &self.core.router;
         for _ in 0..POLL_ATTEMPTS {
             let known = self.published.borrow().catalog.clone();
             let timeout = router.options.attempt_timeout;
             match fetch(router, Some(&known), search, timeout).await {
-                Ok(snapshot) => return self.take_snapshot(&snapshot),
-                Err(miss) => {
-                    tracing::debug!(cause = %miss.refusal, "the catalog could not be fetched");
-                    let wait = router.wait(search, &miss);
+                Ok(snapshot) => return self.apply_snapshot(&snapshot),
+                Err(failure) => {
+                    tracing::debug!(cause = %failure.refusal, "failed to fetch the catalog");
+                    let wait = router.wait(search, &failure);
                     tokio::time::sleep(wait).await;
                 }
             }
@@ -180,12 +187,12 @@ impl Watcher {
         false
     }
 
-    fn take_snapshot(&self, snapshot: &v1::CatalogSnapshot) -> bool {
+    fn apply_snapshot(&self, snapshot: &v1::CatalogSnapshot) -> bool {
         let known = self.published.borrow().catalog.clone();
         let step = Catalog::from_snapshot(snapshot)
-            .and_then(|next| known.step_to(&next).map(|step| (step, next)));
+            .and_then(|next| known.compare_to(&next).map(|step| (step, next)));
         match step {
-            Ok((Step::StartedOver, next)) => {
+            Ok((SnapshotRelation::Restored, next)) => {
                 tracing::warn!(
                     was = %known.incarnation(), is = %next.incarnation(),
                     "the cluster was restored; starting over with its catalog"
@@ -193,22 +200,22 @@ impl Watcher {
                 self.publish(next, true);
                 true
             }
-            Ok((Step::Same | Step::Newer, next)) => {
+            Ok((SnapshotRelation::Same | SnapshotRelation::Newer, next)) => {
                 self.publish(next, true);
                 true
             }
-            // An older answer overtaken by the stream is a fetch all the same.
+            // An older response that arrives after newer events still counts as a fetch.
             Err(CatalogError::Stale { .. }) => {
                 self.published.send_modify(|now| now.fetches += 1);
                 true
             }
-            Err(CatalogError::OtherCluster { was, is }) => {
-                tracing::error!(%was, %is, "another cluster answers at the addresses of this one");
+            Err(CatalogError::ClusterChanged { was, is }) => {
+                tracing::error!(%was, %is, "another cluster responds at the configured addresses");
                 self.published.send_modify(|now| now.other = Some((was, is)));
                 false
             }
             Err(error) => {
-                tracing::warn!(%error, "a catalog was received that cannot be used");
+                tracing::warn!(%error, "received an invalid catalog");
                 false
             }
         }
@@ -222,6 +229,10 @@ impl Watcher {
     }
 }
 
-fn broken(why: &str) -> Miss {
-    Miss { refusal: Refusal::new(Reason::Unavailable, why), effect: Effect::None, silent: true }
+fn broken(cause: &str) -> FailedAttempt {
+    FailedAttempt {
+        refusal: Refusal::new(Reason::Unavailable, cause),
+        effect: Effect::None,
+        unanswered: true,
+    }
 }

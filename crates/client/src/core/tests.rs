@@ -1,4 +1,4 @@
-//! How a call to the meta service ends whose attempts were answered so or so.
+//! Results of calls to the meta service, by the responses to their attempts.
 
 use tidewater_common::refusal::Refusal;
 use tidewater_common::schema::WriteMode;
@@ -9,7 +9,7 @@ use crate::client::Client;
 use crate::error::ClientError;
 use crate::fake::FakeCluster;
 
-/// The calls that change something and may be repeated.
+/// Calls that change state and may be retried.
 const CHANGES: [&str; 5] =
     ["create table", "drop table", "add hook", "remove hook", "set hook paused"];
 
@@ -50,33 +50,33 @@ fn new_hook() -> NewHook {
 
 fn answers(cluster: &FakeCluster, reasons: &[Reason]) {
     cluster.state.lock().admin_refusals =
-        reasons.iter().map(|reason| Refusal::new(*reason, "told to")).collect();
+        reasons.iter().map(|reason| Refusal::new(*reason, "scripted")).collect();
 }
 
 #[tokio::test]
-async fn a_change_in_doubt_ends_in_doubt_however_it_is_refused_later() {
+async fn unknown_outcome_survives_later_refusals() {
     let cluster = FakeCluster::start(&[], 1).await;
     let client = cluster.client().await;
     for change in CHANGES {
         answers(&cluster, &[Reason::DeadlineExceeded, Reason::InvalidArgument]);
         let error = make(&client, change).await.unwrap_err();
-        assert!(error.maybe_done(), "{change}: {error}");
+        assert!(error.may_have_taken_effect(), "{change}: {error}");
         let ClientError::OutcomeUnknown { attempts, cause, .. } = error else {
             panic!("{change}: {error}")
         };
         assert_eq!((attempts, cause.reason), (2, Reason::InvalidArgument), "{change}");
-        // Repeated with the same request id, a success settles it.
+        // A retry carries the same request id: its success settles the outcome.
         answers(&cluster, &[Reason::DeadlineExceeded, Reason::NotLeader]);
         make(&client, change).await.unwrap();
         answers(&cluster, &[Reason::NotLeader, Reason::InvalidArgument]);
         let error = make(&client, change).await.unwrap_err();
         assert!(matches!(error, ClientError::Refused { .. }), "{change}: {error}");
-        assert!(!error.maybe_done());
+        assert!(!error.may_have_taken_effect());
     }
 }
 
 #[tokio::test]
-async fn a_change_given_up_in_doubt_may_still_be_done() {
+async fn exhausted_retries_keep_an_unknown_outcome() {
     let cluster = FakeCluster::start(&[], 1).await;
     let mut options = cluster.options();
     options.max_attempts = 3;
@@ -87,12 +87,12 @@ async fn a_change_given_up_in_doubt_may_still_be_done() {
         assert!(matches!(error, ClientError::OutcomeUnknown { .. }), "{change}: {error}");
         answers(&cluster, &[Reason::NotLeader; 3]);
         let error = make(&client, change).await.unwrap_err();
-        assert!(matches!(error, ClientError::GaveUp { .. }), "{change}: {error}");
+        assert!(matches!(error, ClientError::RetriesExhausted { .. }), "{change}: {error}");
     }
 }
 
 #[tokio::test]
-async fn a_read_is_never_in_doubt() {
+async fn read_never_has_an_unknown_outcome() {
     let cluster = FakeCluster::start(&[], 1).await;
     let mut options = cluster.options();
     options.max_attempts = 3;
@@ -102,6 +102,6 @@ async fn a_read_is_never_in_doubt() {
     assert!(matches!(error, ClientError::Refused { .. }), "{error}");
     answers(&cluster, &[Reason::DeadlineExceeded; 3]);
     let error = client.hooks().await.unwrap_err();
-    assert!(matches!(error, ClientError::GaveUp { .. }), "{error}");
-    assert!(!error.maybe_done());
+    assert!(matches!(error, ClientError::RetriesExhausted { .. }), "{error}");
+    assert!(!error.may_have_taken_effect());
 }

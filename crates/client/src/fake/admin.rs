@@ -1,4 +1,4 @@
-//! What an operator asks of the meta node: answered as a test tells it to, and otherwise done.
+//! Admin service of the meta node: returns scripted errors, and otherwise succeeds.
 
 use std::sync::Arc;
 
@@ -7,11 +7,11 @@ use tidewater_proto::v1::{self, admin_server::Admin, hook_admin_server::HookAdmi
 use tokio_stream::Iter;
 use tonic::{Request, Response, Status};
 
-use super::state::State;
+use super::state::FakeState;
 
 #[derive(Clone)]
 pub(super) struct AdminNode {
-    pub(super) state: Arc<Mutex<State>>,
+    pub(super) state: Arc<Mutex<FakeState>>,
 }
 
 impl AdminNode {

@@ -13,18 +13,18 @@ use tidewater_common::rows::{decode_batch, encode_batch};
 use tidewater_proto::v1::{self, data_server::Data};
 use tonic::{Request, Response, Status};
 
-use super::state::{Answer, ScanAnswer, State, rows, schema};
+use super::state::{FakeReply, FakeScanReply, FakeState, rows, schema};
 
-/// Rows of one message of a scan.
+/// Number of rows in a message of a scan.
 const SCAN_ROWS: usize = 3;
 
 pub(super) struct DataNode {
     pub(super) node: u64,
-    pub(super) state: Arc<Mutex<State>>,
+    pub(super) state: Arc<Mutex<FakeState>>,
 }
 
 impl DataNode {
-    fn leads(&self, state: &State) -> Result<(), Status> {
+    fn leads(&self, state: &FakeState) -> Result<(), Status> {
         state.not_leader(self.node).map_or(Ok(()), |refusal| Err(refusal.into()))
     }
 }
@@ -43,9 +43,9 @@ impl Data for DataNode {
             self.leads(&state)?;
             state.writes.push(write.clone());
             let freezes =
-                write.serial != 1 && matches!(state.answers.front(), Some(Answer::Freeze));
+                write.serial != 1 && matches!(state.replies.front(), Some(FakeReply::Freeze));
             if freezes {
-                state.answers.pop_front();
+                state.replies.pop_front();
             }
             freezes
         };
@@ -53,24 +53,24 @@ impl Data for DataNode {
             return std::future::pending().await;
         }
         let mut state = self.state.lock();
-        // Scripts are about rows: opening writes go through.
+        // Scripts are for writes with rows: opening writes pass.
         let opening = write.serial == 1;
-        let answer = if opening { None } else { state.answers.pop_front() };
+        let answer = if opening { None } else { state.replies.pop_front() };
         let lost = || Err(Status::unavailable("connection reset"));
-        let done = match answer.unwrap_or(Answer::Normal) {
-            Answer::Normal => state.apply(&write),
-            Answer::Refuse(refusal) => Err(refusal),
-            Answer::Lose | Answer::Freeze => return lost(),
-            Answer::DoAndLose => {
+        let done = match answer.unwrap_or(FakeReply::Normal) {
+            FakeReply::Normal => state.apply(&write),
+            FakeReply::Refuse(refusal) => Err(refusal),
+            FakeReply::Lose | FakeReply::Freeze => return lost(),
+            FakeReply::DoAndLose => {
                 state.apply(&write)?;
                 return lost();
             }
-            Answer::DoAndRefuse(refusal) => state.apply(&write).and(Err(refusal)),
-            Answer::Forget => {
+            FakeReply::DoAndRefuse(refusal) => state.apply(&write).and(Err(refusal)),
+            FakeReply::Forget => {
                 state.forget_producers();
                 state.apply(&write)
             }
-            Answer::ForgetAndReopen => {
+            FakeReply::ForgetAndReopen => {
                 state.forget_producers();
                 let opening = state.writes.iter().filter(|write| write.serial == 1);
                 for late in opening.cloned().collect::<Vec<_>>() {
@@ -78,7 +78,7 @@ impl Data for DataNode {
                 }
                 state.apply(&write)
             }
-            Answer::Split { region, at, children } => {
+            FakeReply::Split { region, at, children } => {
                 state.split(region, at, children);
                 state.apply(&write)
             }
@@ -110,9 +110,9 @@ impl Data for DataNode {
         let mut state = self.state.lock();
         self.leads(&state)?;
         state.adoptions.push(request.clone());
-        match state.answers.pop_front().unwrap_or(Answer::Normal) {
-            Answer::Refuse(refusal) => Err(refusal.into()),
-            Answer::Lose => Err(Status::unavailable("connection reset")),
+        match state.replies.pop_front().unwrap_or(FakeReply::Normal) {
+            FakeReply::Refuse(refusal) => Err(refusal.into()),
+            FakeReply::Lose => Err(Status::unavailable("connection reset")),
             _ => {
                 let files = request.file_ids.len() as u32;
                 Ok(Response::new(v1::AdoptFilesResponse { files }))
@@ -129,13 +129,13 @@ impl Data for DataNode {
             let mut state = self.state.lock();
             self.leads(&state)?;
             state.scans.push(scan.clone());
-            state.scan_answers.pop_front().unwrap_or(ScanAnswer::Normal)
+            state.scan_replies.pop_front().unwrap_or(FakeScanReply::Normal)
         };
-        if let ScanAnswer::Freeze = answer {
+        if let FakeScanReply::Freeze = answer {
             return std::future::pending().await;
         }
         let state = self.state.lock();
-        if let ScanAnswer::Refuse(refusal) = answer {
+        if let FakeScanReply::Refuse(refusal) = answer {
             return Err(refusal.into());
         }
         let region = state.region(scan.region_id)?;
@@ -155,7 +155,7 @@ impl Data for DataNode {
             });
             batches.chain([done]).collect()
         };
-        if let ScanAnswer::CutAfter(batches) = answer {
+        if let FakeScanReply::CutAfter(batches) = answer {
             messages.truncate(batches);
         }
         Ok(Response::new(stream::iter(messages.into_iter().map(Ok)).boxed()))

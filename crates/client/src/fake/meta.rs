@@ -1,4 +1,4 @@
-//! A meta node that leads.
+//! A meta node that is the leader.
 
 use std::sync::Arc;
 
@@ -9,10 +9,10 @@ use tokio::sync::watch;
 use tokio_stream::wrappers::WatchStream;
 use tonic::{Request, Response, Status};
 
-use super::state::State;
+use super::state::FakeState;
 
 pub(super) struct MetaNode {
-    pub(super) state: Arc<Mutex<State>>,
+    pub(super) state: Arc<Mutex<FakeState>>,
     pub(super) changed: watch::Receiver<u64>,
 }
 

@@ -1,4 +1,4 @@
-//! What the fake nodes know, and what they are told to answer.
+//! FakeState and scripted replies of the fake nodes.
 
 use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::sync::Arc;
@@ -16,37 +16,37 @@ use crate::catalog::TableInfo;
 
 pub(crate) const TABLE: TableId = TableId(7);
 
-/// What a data node does with its next write.
+/// Reaction of a data node to its next write.
 #[derive(Debug, Clone)]
-pub(crate) enum Answer {
-    /// Does it, and says so.
+pub(crate) enum FakeReply {
+    /// Applies it and acknowledges.
     Normal,
-    /// Does nothing, and says this.
+    /// Returns this error without applying it.
     Refuse(Refusal),
-    /// Does it, and answers like a connection that broke.
+    /// Applies it, then breaks the connection.
     DoAndLose,
-    /// Does nothing, and answers like a connection that broke.
+    /// Breaks the connection without applying it.
     Lose,
-    /// Does not answer at all.
+    /// Never responds.
     Freeze,
-    /// Does it, and answers with this.
+    /// Applies it and returns this error.
     DoAndRefuse(Refusal),
     /// Forgets all producers first.
     Forget,
-    /// Forgets all producers first, and then gets all opening writes a second time.
+    /// Forgets all producers first, then receives all opening writes a second time.
     ForgetAndReopen,
-    /// Splits the region first, without telling the catalog yet.
+    /// Splits the region first, without updating the catalog yet.
     Split { region: u64, at: i64, children: (u64, u64) },
 }
 
-/// What a data node does with its next scan of a region.
+/// Reaction of a data node to its next scan of a region.
 #[derive(Debug, Clone)]
-pub(crate) enum ScanAnswer {
+pub(crate) enum FakeScanReply {
     Normal,
     Refuse(Refusal),
-    /// Does not answer at all.
+    /// Never responds.
     Freeze,
-    /// Ends the stream after so many batches, without saying that it is done.
+    /// Ends the stream after this many batches, without an end marker.
     CutAfter(usize),
 }
 
@@ -57,28 +57,28 @@ struct Producer {
     keys: Vec<Vec<u8>>,
 }
 
-pub(crate) struct State {
+pub(crate) struct FakeState {
     pub(crate) catalog: v1::CatalogSnapshot,
-    /// What is served; the catalog may lag behind it.
+    /// Regions served by the nodes; the catalog may lag behind.
     pub(crate) regions: BTreeMap<u64, KeyRange>,
     pub(crate) leader: u64,
     pub(crate) addresses: HashMap<u64, String>,
-    pub(crate) answers: VecDeque<Answer>,
-    pub(crate) scan_answers: VecDeque<ScanAnswer>,
+    pub(crate) replies: VecDeque<FakeReply>,
+    pub(crate) scan_replies: VecDeque<FakeScanReply>,
     pub(crate) meta_refusals: VecDeque<Refusal>,
-    /// What the next calls of an operator are answered with; those after them are done.
+    /// Errors of the next admin calls; later calls succeed.
     pub(crate) admin_refusals: VecDeque<Refusal>,
-    /// Every write that arrived.
+    /// Every received write.
     pub(crate) writes: Vec<WriteRequest>,
     pub(crate) scans: Vec<v1::ScanRequest>,
-    /// Ids of the rows in each file that was written.
+    /// Row ids of each written file.
     pub(crate) files: BTreeMap<Bytes, Vec<i64>>,
-    /// Every call that had files taken over.
+    /// Every call that adopted files.
     pub(crate) adoptions: Vec<v1::AdoptFilesRequest>,
-    /// Every load that was begun, or said to be alive.
+    /// Every begin or keep-alive call of a load.
     pub(crate) loads: Vec<v1::BeginLoadRequest>,
     pub(crate) ends: Vec<v1::EndLoadRequest>,
-    /// Rows by effect: key, value (none: deleted), in the order in which they took effect.
+    /// Applied rows: key, value (`None`: deleted), in the order of application.
     pub(crate) effects: Vec<(i64, Option<String>)>,
     producers: HashMap<(u64, Bytes, u64), Producer>,
     sequence: u64,
@@ -103,13 +103,14 @@ pub(crate) fn schema() -> TableSchema {
 }
 
 pub(crate) fn table_info() -> TableInfo {
-    let (schema, options) = (schema(), TableOptions::upsert());
+    let schema = schema();
+    let options = TableOptions::upsert();
     let codec = KeyCodec::new(&schema, &options).unwrap();
-    let (id, state) = (TABLE, v1::TableState::Active);
-    TableInfo { id, name: "t".into(), state, schema, options, codec }
+    let state = v1::TableState::Active;
+    TableInfo { id: TABLE, name: "t".into(), state, schema, options, codec }
 }
 
-/// Rows with these ids; the value names the id.
+/// Returns rows with these ids; the value names the id.
 pub(crate) fn rows(ids: impl IntoIterator<Item = i64>) -> RecordBatch {
     let ids: Vec<i64> = ids.into_iter().collect();
     let values: Vec<String> = ids.iter().map(|id| format!("v{id}")).collect();
@@ -120,7 +121,7 @@ pub(crate) fn rows(ids: impl IntoIterator<Item = i64>) -> RecordBatch {
     .unwrap()
 }
 
-/// Keys with these ids.
+/// Returns keys with these ids.
 pub(crate) fn keys(ids: &[i64]) -> RecordBatch {
     let ids = Arc::new(Int64Array::from(ids.to_vec()));
     RecordBatch::try_new(schema().key_arrow(), vec![ids]).unwrap()
@@ -131,7 +132,7 @@ pub(crate) fn row_key(id: i64) -> Vec<u8> {
     table_info().codec.row_key(key.columns(), 0).unwrap()
 }
 
-impl State {
+impl FakeState {
     pub(crate) fn new(bounds: &[i64]) -> Self {
         let info = table_info();
         let mut regions = BTreeMap::new();
@@ -163,8 +164,8 @@ impl State {
             regions,
             leader: 11,
             addresses: HashMap::new(),
-            answers: VecDeque::new(),
-            scan_answers: VecDeque::new(),
+            replies: VecDeque::new(),
+            scan_replies: VecDeque::new(),
             meta_refusals: VecDeque::new(),
             admin_refusals: VecDeque::new(),
             writes: Vec::new(),
@@ -193,7 +194,7 @@ impl State {
         self.catalog.revision += 1;
     }
 
-    /// Has the catalog say what is served.
+    /// Updates the routes of the catalog to the served regions.
     pub(crate) fn publish_routes(&mut self) {
         self.catalog.routes = self
             .regions
@@ -214,7 +215,7 @@ impl State {
         self.catalog.catalog_version += 1;
     }
 
-    /// Replaces a region by two; each child knows the producers of the parent.
+    /// Splits a region in two; each child knows the producers of the parent.
     pub(crate) fn split(&mut self, region: u64, at: i64, children: (u64, u64)) {
         let range = self.regions.remove(&region).unwrap();
         let middle = row_key(at);
@@ -251,7 +252,7 @@ impl State {
         })
     }
 
-    /// Does a write by the rules of a data node.
+    /// Applies a write by the rules of a data node.
     pub(crate) fn apply(&mut self, write: &WriteRequest) -> Result<v1::WriteResponse, Refusal> {
         let range = self.region(write.region_id)?.clone();
         let (ids, written) = decoded(write);
@@ -290,14 +291,14 @@ impl State {
         Ok(v1::WriteResponse { sequence, rows_applied: write.row_count, repeated })
     }
 
-    /// Ids that took effect, in order of id; more than once if they took effect more than once.
+    /// Returns the applied ids, sorted; an id applied twice appears twice.
     pub(crate) fn ids(&self) -> Vec<i64> {
         let mut ids: Vec<i64> = self.effects.iter().map(|(id, _)| *id).collect();
         ids.sort_unstable();
         ids
     }
 
-    /// What is in a key range now, in key order.
+    /// Returns the current ids in a key range, in key order.
     pub(crate) fn contents(&self, range: &KeyRange) -> Vec<i64> {
         let mut live = BTreeMap::new();
         for (id, value) in &self.effects {

@@ -1,28 +1,28 @@
-//! The words of a condition, each with its position.
+//! Lexer of conditions: words with their positions.
 
-use super::{PredicateError, Problem};
+use super::{PredicateError, PredicateProblem};
 
 /// A word of a condition.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Word {
     /// A keyword, a column, a number, a date.
     Bare(String),
-    /// In single or double quotes.
+    /// Text in single or double quotes.
     Text(String),
-    /// In backquotes.
+    /// A column name in backquotes.
     Column(String),
     /// `=`, `<=` and the like, `(`, `)`, `,`.
     Sign(&'static str),
 }
 
-/// A word, and the character at which it begins, from 1.
+/// A word, and the position of its first character, from 1.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Token {
     pub(super) word: Word,
     pub(super) position: usize,
 }
 
-/// Longer signs first: `<=` is not `<` and `=`.
+/// Operators and punctuation with their meaning. Longer signs first: `<=` is not `<` and `=`.
 const SIGNS: &[(&str, &str)] = &[
     ("==", "="),
     ("!=", "!="),
@@ -72,10 +72,10 @@ fn sign(rest: &[char]) -> Option<(&'static str, usize)> {
 }
 
 fn bare(characters: &[char], start: usize) -> Result<(Word, usize), PredicateError> {
-    let belongs = |one: &char| one.is_alphanumeric() || matches!(one, '_' | '.' | '+' | '-' | ':');
-    let length = characters[start..].iter().take_while(|one| belongs(one)).count();
+    let belongs = |c: &char| c.is_alphanumeric() || matches!(c, '_' | '.' | '+' | '-' | ':');
+    let length = characters[start..].iter().take_while(|c| belongs(c)).count();
     if length == 0 {
-        let problem = Problem::Character(characters[start]);
+        let problem = PredicateProblem::Character(characters[start]);
         return Err(PredicateError { position: start + 1, problem });
     }
     let end = start + length;
@@ -86,9 +86,9 @@ fn quoted(characters: &[char], start: usize) -> Result<(String, usize), Predicat
     let quote = characters[start];
     let mut text = String::new();
     let mut at = start + 1;
-    while let Some(&one) = characters.get(at) {
-        if one != quote {
-            text.push(one);
+    while let Some(&character) = characters.get(at) {
+        if character != quote {
+            text.push(character);
             at += 1;
         } else if characters.get(at + 1) == Some(&quote) {
             text.push(quote);
@@ -97,5 +97,5 @@ fn quoted(characters: &[char], start: usize) -> Result<(String, usize), Predicat
             return Ok((text, at + 1));
         }
     }
-    Err(PredicateError { position: start + 1, problem: Problem::OpenQuote })
+    Err(PredicateError { position: start + 1, problem: PredicateProblem::OpenQuote })
 }

@@ -1,16 +1,16 @@
-//! From words to predicates, checked against the table's columns.
+//! Parser of conditions: predicates, checked against the table's columns.
 
 use tidewater_common::schema::{Column, ColumnType, TableSchema};
 use tidewater_proto::v1::{CompareOp, Predicate};
 
 use super::lexer::{Token, Word, tokens};
-use super::{PredicateError, Problem};
+use super::{PredicateError, PredicateProblem};
 use crate::values::check_value;
 
-/// Reads a condition. An empty text is no condition.
+/// Parses a condition. An empty text has no predicates.
 ///
 /// # Errors
-/// Says what is wrong, and at which character.
+/// The problem and its position.
 pub fn parse(schema: &TableSchema, text: &str) -> Result<Vec<Predicate>, PredicateError> {
     let mut parser = Parser { schema, tokens: tokens(text)?, at: 0, end: text.chars().count() + 1 };
     let mut predicates = Vec::new();
@@ -25,9 +25,9 @@ pub fn parse(schema: &TableSchema, text: &str) -> Result<Vec<Predicate>, Predica
         if !parser.keyword("and") {
             if parser.keyword("or") {
                 parser.at -= 1;
-                return Err(parser.wrong(Problem::OnlyAnd));
+                return Err(parser.error(PredicateProblem::OnlyAnd));
             }
-            return Err(parser.expected("`and`"));
+            return Err(parser.expected_error("`and`"));
         }
     }
 }
@@ -36,7 +36,7 @@ struct Parser<'a> {
     schema: &'a TableSchema,
     tokens: Vec<Token>,
     at: usize,
-    /// The position after the last character.
+    /// Position after the last character.
     end: usize,
 }
 
@@ -46,7 +46,7 @@ impl Parser<'_> {
         let (op, values) = if self.keyword("is") {
             let op = if self.keyword("not") { CompareOp::IsNotNull } else { CompareOp::IsNull };
             if !self.keyword("null") {
-                return Err(self.expected("`null` or `not null`"));
+                return Err(self.expected_error("`null` or `not null`"));
             }
             (op, Vec::new())
         } else if self.keyword("in") {
@@ -61,17 +61,17 @@ impl Parser<'_> {
     fn column(&mut self) -> Result<Column, PredicateError> {
         let name = match self.peek() {
             Some(Word::Bare(name)) if name.eq_ignore_ascii_case("not") => {
-                return Err(self.wrong(Problem::OnlyAnd));
+                return Err(self.error(PredicateProblem::OnlyAnd));
             }
-            Some(Word::Sign("(")) => return Err(self.wrong(Problem::OnlyAnd)),
+            Some(Word::Sign("(")) => return Err(self.error(PredicateProblem::OnlyAnd)),
             Some(Word::Bare(name) | Word::Column(name) | Word::Text(name)) => name.clone(),
-            _ => return Err(self.expected("a column")),
+            _ => return Err(self.expected_error("a column")),
         };
         let Some(column) = self.schema.column_named(&name) else {
             let columns: Vec<&str> =
                 self.schema.columns().iter().map(|column| column.name.as_str()).collect();
             let columns = columns.join(", ");
-            return Err(self.wrong(Problem::UnknownColumn { column: name, columns }));
+            return Err(self.error(PredicateProblem::UnknownColumn { column: name, columns }));
         };
         self.at += 1;
         Ok(column.clone())
@@ -85,7 +85,7 @@ impl Parser<'_> {
             Some(Word::Sign("<=")) => CompareOp::Le,
             Some(Word::Sign(">")) => CompareOp::Gt,
             Some(Word::Sign(">=")) => CompareOp::Ge,
-            _ => return Err(self.expected("a comparison, `in` or `is`")),
+            _ => return Err(self.expected_error("a comparison, `in` or `is`")),
         };
         self.at += 1;
         Ok(op)
@@ -93,14 +93,14 @@ impl Parser<'_> {
 
     fn list(&mut self, column: &Column) -> Result<Vec<String>, PredicateError> {
         if !self.sign("(") {
-            return Err(self.expected("`(`"));
+            return Err(self.expected_error("`(`"));
         }
         let mut values = vec![self.value(column)?];
         while self.sign(",") {
             values.push(self.value(column)?);
         }
         if !self.sign(")") {
-            return Err(self.expected("`,` or `)`"));
+            return Err(self.expected_error("`,` or `)`"));
         }
         Ok(values)
     }
@@ -108,22 +108,22 @@ impl Parser<'_> {
     fn value(&mut self, column: &Column) -> Result<String, PredicateError> {
         let value = match self.peek() {
             Some(Word::Bare(word)) if word.eq_ignore_ascii_case("null") => {
-                return Err(self.wrong(Problem::ComparedWithNull));
+                return Err(self.error(PredicateProblem::ComparedWithNull));
             }
             Some(Word::Bare(word)) if column.data_type == ColumnType::Utf8 => {
                 let found = format!("{word} without quotes");
                 let expected = "text in quotes";
-                return Err(self.wrong(Problem::Expected { expected, found }));
+                return Err(self.error(PredicateProblem::Expected { expected, found }));
             }
             Some(Word::Bare(value) | Word::Text(value)) => value.clone(),
-            _ => return Err(self.expected("a value")),
+            _ => return Err(self.expected_error("a value")),
         };
-        if let Err(why) = check_value(&column.data_type, &value) {
-            return Err(self.wrong(Problem::Value {
+        if let Err(cause) = check_value(&column.data_type, &value) {
+            return Err(self.error(PredicateProblem::Value {
                 value,
                 column: column.name.clone(),
                 data_type: column.data_type.to_string(),
-                why,
+                cause,
             }));
         }
         self.at += 1;
@@ -135,29 +135,29 @@ impl Parser<'_> {
     }
 
     fn keyword(&mut self, keyword: &str) -> bool {
-        let here =
+        let matches =
             matches!(self.peek(), Some(Word::Bare(word)) if word.eq_ignore_ascii_case(keyword));
-        self.at += usize::from(here);
-        here
+        self.at += usize::from(matches);
+        matches
     }
 
     fn sign(&mut self, sign: &str) -> bool {
-        let here = matches!(self.peek(), Some(Word::Sign(found)) if *found == sign);
-        self.at += usize::from(here);
-        here
+        let matches = matches!(self.peek(), Some(Word::Sign(found)) if *found == sign);
+        self.at += usize::from(matches);
+        matches
     }
 
-    fn expected(&self, expected: &'static str) -> PredicateError {
+    fn expected_error(&self, expected: &'static str) -> PredicateError {
         let found = match self.peek() {
             None => "the end".to_owned(),
             Some(Word::Bare(word) | Word::Column(word)) => format!("`{word}`"),
             Some(Word::Text(text)) => format!("the text {text:?}"),
             Some(Word::Sign(sign)) => format!("`{sign}`"),
         };
-        self.wrong(Problem::Expected { expected, found })
+        self.error(PredicateProblem::Expected { expected, found })
     }
 
-    fn wrong(&self, problem: Problem) -> PredicateError {
+    fn error(&self, problem: PredicateProblem) -> PredicateError {
         let position = self.tokens.get(self.at).map_or(self.end, |token| token.position);
         PredicateError { position, problem }
     }

@@ -2,7 +2,7 @@ use tidewater_common::ids::{ColumnId, SchemaVersion};
 use tidewater_common::schema::{Column, TableSchema};
 use tidewater_proto::v1::{CompareOp, Predicate};
 
-use super::{PredicateError, Problem, parse};
+use super::{PredicateError, PredicateProblem, parse};
 
 fn schema() -> TableSchema {
     let columns = [
@@ -39,7 +39,7 @@ fn term(column_id: u32, op: CompareOp, values: &[&str]) -> Predicate {
 }
 
 #[test]
-fn conditions_that_hold_good() {
+fn valid_conditions_are_parsed() {
     use CompareOp::{Eq, Ge, Gt, In, IsNotNull, IsNull, Le, Lt, Ne};
     let table: &[(&str, Vec<Predicate>)] = &[
         ("", vec![]),
@@ -77,11 +77,11 @@ fn conditions_that_hold_good() {
 }
 
 #[test]
-fn conditions_that_are_wrong_say_where_and_why() {
+fn invalid_conditions_report_position_and_problem() {
     let table: &[(&str, usize, &str)] = &[
         ("distance", 9, "expected a comparison, `in` or `is`, found the end"),
         ("distance >", 11, "expected a value, found the end"),
-        ("distance > and", 12, "\"and\" is no int64"),
+        ("distance > and", 12, "\"and\" is not a valid int64"),
         ("distance > 5 origin = 'x'", 14, "expected `and`, found `origin`"),
         ("distance > 5 and", 17, "expected a column, found the end"),
         ("distance > 5 or distance < 2", 14, "only `and` can join conditions"),
@@ -89,12 +89,12 @@ fn conditions_that_are_wrong_say_where_and_why() {
         ("(distance = 5)", 1, "only `and` can join conditions"),
         ("distanc > 5", 1, "there is no column \"distanc\"; the columns are origin, distance,"),
         ("origin = JFK", 10, "expected text in quotes, found JFK without quotes"),
-        ("distance = 1.5", 12, "\"1.5\" is no int64, which column \"distance\" is"),
-        ("small = 300", 9, "\"300\" is no int8"),
-        ("delay = fast", 9, "\"fast\" is no float64"),
-        ("day = 2013-02-31", 7, "\"2013-02-31\" is no date32"),
-        ("raw = 0", 7, "\"0\" is no binary"),
-        ("raw = 'xy'", 7, "\"xy\" is no binary"),
+        ("distance = 1.5", 12, "\"1.5\" is not a valid int64 for column \"distance\""),
+        ("small = 300", 9, "\"300\" is not a valid int8"),
+        ("delay = fast", 9, "\"fast\" is not a valid float64"),
+        ("day = 2013-02-31", 7, "\"2013-02-31\" is not a valid date32"),
+        ("raw = 0", 7, "\"0\" is not a valid binary"),
+        ("raw = 'xy'", 7, "\"xy\" is not a valid binary"),
         ("distance = null", 12, "write `is null` or `is not null`"),
         ("distance is 5", 13, "expected `null` or `not null`, found `5`"),
         ("distance in 5", 13, "expected `(`, found `5`"),
@@ -113,19 +113,19 @@ fn conditions_that_are_wrong_say_where_and_why() {
 }
 
 #[test]
-fn the_position_stands_in_the_message() {
-    let error = PredicateError { position: 7, problem: Problem::OpenQuote };
+fn predicate_error_names_the_position() {
+    let error = PredicateError { position: 7, problem: PredicateProblem::OpenQuote };
     assert!(error.to_string().contains("at character 7"), "{error}");
 }
 
 proptest::proptest! {
     #[test]
-    fn no_text_makes_it_fall_over(text in "[ -~äöü]{0,40}") {
+    fn parser_accepts_any_text_without_panic(text in "[ -~äöü]{0,40}") {
         let _ = parse(&schema(), &text);
     }
 
     #[test]
-    fn any_text_value_comes_out_as_it_went_in(value in ".{0,20}") {
+    fn quoted_text_values_survive_parsing(value in ".{0,20}") {
         let text = format!("origin = '{}'", value.replace('\'', "''"));
         let parsed = parse(&schema(), &text).unwrap();
         proptest::prop_assert_eq!(&parsed[0].values, &[value]);

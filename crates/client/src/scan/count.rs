@@ -1,38 +1,39 @@
-//! Counting: all regions at once, each counted by its owner.
+//! Counts: all regions in parallel, each counted by its owner.
 
 use futures::{StreamExt, TryStreamExt, stream};
 use tidewater_common::keys::KeyRange;
 
-use super::driver::{Scan, first_share};
-use super::region::Ask;
+use super::driver::{ScanDriver, first_region_range};
+use super::region::RegionScanSpec;
 use super::spec::ScanSpec;
 use crate::client::{Client, projection};
 use crate::error::ClientError;
 
-/// Regions that are counted at once.
-const AT_ONCE: usize = 8;
+/// Number of regions that are counted in parallel.
+const PARALLEL_REGIONS: usize = 8;
 
 impl Client {
-    /// The number of rows that [`Client::scan`] would yield.
+    /// Returns the number of rows that [`Client::scan`] would yield.
     ///
     /// # Errors
-    /// As for a scan, but never cut off half-way: a region is counted again.
-    /// [`ClientError::TookTooLong`] when the whole takes longer than [`ClientOptions::deadline`].
+    /// As for a scan, but never [`ClientError::ScanInterrupted`]: a region is counted again.
+    /// [`ClientError::TimedOut`] when the count takes longer than [`ClientOptions::deadline`].
     ///
     /// [`ClientOptions::deadline`]: crate::ClientOptions::deadline
     pub async fn count(&self, spec: ScanSpec) -> Result<u64, ClientError> {
-        let (deadline, table) = (self.options().deadline, spec.table.clone());
-        // A region says nothing before it has counted all, so only the whole can have a limit.
+        let deadline = self.options().deadline;
+        let table = spec.table.clone();
+        // A region responds only after it has counted all rows, so only the whole can have a timeout.
         tokio::time::timeout(deadline, self.count_all(spec)).await.unwrap_or_else(|_| {
             let what = format!("count of table {table:?}");
-            Err(ClientError::TookTooLong { what, limit: deadline })
+            Err(ClientError::TimedOut { what, limit: deadline })
         })
     }
 
     async fn count_all(&self, spec: ScanSpec) -> Result<u64, ClientError> {
         let table = self.table(&spec.table).await?;
         let (_, schema) = projection(&table, Some(&[]))?;
-        let ask = Ask {
+        let region_spec = RegionScanSpec {
             table,
             projection: Vec::new(),
             schema,
@@ -40,30 +41,31 @@ impl Client {
             limit: None,
             count_only: true,
         };
-        // The shares tile the range by the catalog of now; each finds its own way from there.
+        // The region ranges tile the whole range by the current catalog. Each follows later route
+        // changes itself.
         let catalog = self.catalog();
-        let mut shares = Vec::new();
+        let mut region_ranges = Vec::new();
         let mut rest = Some(spec.range);
         while let Some(range) = rest.take() {
-            match first_share(&catalog, &ask, &range) {
-                Some(share) => {
-                    rest = share
+            match first_region_range(&catalog, &region_spec, &range) {
+                Some(region_range) => {
+                    rest = region_range
                         .range
                         .end
                         .clone()
                         .map(|end| KeyRange::new(end, range.end.clone()))
                         .filter(|after| !after.is_empty());
-                    shares.push(share.range);
+                    region_ranges.push(region_range.range);
                 }
-                None => shares.push(range),
+                None => region_ranges.push(range),
             }
         }
-        let counted: u64 = stream::iter(shares)
+        let counted: u64 = stream::iter(region_ranges)
             .map(|range| {
-                let mut scan = Scan::new(self.core.clone(), ask.clone());
+                let mut scan = ScanDriver::new(self.core.clone(), region_spec.clone());
                 async move { scan.run(range, None).await }
             })
-            .buffer_unordered(AT_ONCE)
+            .buffer_unordered(PARALLEL_REGIONS)
             .try_fold(0, |sum: u64, rows| async move { Ok(sum + rows) })
             .await?;
         Ok(spec.limit.map_or(counted, |limit| counted.min(limit)))

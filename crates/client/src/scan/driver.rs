@@ -1,4 +1,4 @@
-//! The task behind a scan: one region after the other, the next one opened ahead.
+//! The background task of a scan: one region after the other, the next one opened ahead.
 
 use std::sync::Arc;
 
@@ -8,30 +8,30 @@ use tidewater_proto::v1::Reason;
 use tokio::sync::mpsc;
 use tokio_util::task::AbortOnDropHandle;
 
-use super::reader::Reader;
-use super::region::{Ask, ReadError, Received, Share};
+use super::reader::RegionReader;
+use super::region::{RegionRange, RegionReadError, RegionScanSpec, ScanEvent};
 use super::spec::ScanSpec;
-use super::stream::{Item, ScanStream};
+use super::stream::{ScanItem, ScanStream};
 use crate::catalog::Catalog;
 use crate::client::{Client, projection};
 use crate::core::Core;
 use crate::error::ClientError;
-use crate::outcome::{Advice, Attempts, Miss};
-use crate::router::Limits;
+use crate::outcome::{Attempts, FailedAttempt, RetryAction};
+use crate::router::OperationLimits;
 
-/// Batches that wait for the reader.
+/// Number of batches that wait for the caller.
 const READY_BATCHES: usize = 2;
 
 impl Client {
-    /// Reads a table's rows in key order, as a stream.
+    /// Scans a table's rows in key order, as a stream.
     ///
     /// # Errors
-    /// [`ClientError::TableNotFound`], [`ClientError::ColumnNotFound`]; later ones come in the
+    /// [`ClientError::TableNotFound`], [`ClientError::ColumnNotFound`]; later errors are items of the
     /// stream.
     pub async fn scan(&self, spec: ScanSpec) -> Result<ScanStream, ClientError> {
         let table = self.table(&spec.table).await?;
         let (projection, schema) = projection(&table, spec.columns.as_deref())?;
-        let ask = Ask {
+        let region_spec = RegionScanSpec {
             table,
             projection,
             schema: schema.clone(),
@@ -40,9 +40,10 @@ impl Client {
             count_only: false,
         };
         let (out, rows) = mpsc::channel(READY_BATCHES);
-        let (client, range) = (self.clone(), spec.range);
+        let client = self.clone();
+        let range = spec.range;
         let task = tokio::spawn(async move {
-            let mut scan = Scan::new(client.core.clone(), ask);
+            let mut scan = ScanDriver::new(client.core.clone(), region_spec);
             let end = scan.run(range, Some(&out)).await.map(|_| None);
             let _ = out.send(end).await;
         });
@@ -51,94 +52,102 @@ impl Client {
     }
 }
 
-/// One scan, or one share of a count.
-pub(super) struct Scan {
+/// One scan, or one region range of a count.
+pub(super) struct ScanDriver {
     core: Arc<Core>,
-    ask: Ask,
-    /// For the place at which the scan stands; they begin anew with each region read to its end.
+    spec: RegionScanSpec,
+    /// Failed attempts at the current region; reset after each region.
     attempts: Attempts,
-    limits: Limits,
-    /// Rows yielded or counted, in regions that were read to their end or are being read.
+    limits: OperationLimits,
+    /// Rows yielded or counted, including those of the current region.
     rows: u64,
 }
 
-impl Scan {
-    pub(super) fn new(core: Arc<Core>, ask: Ask) -> Self {
-        let limits = Limits::of(&core.router.options);
-        Self { core, ask, attempts: Attempts::default(), limits, rows: 0 }
+impl ScanDriver {
+    pub(super) fn new(core: Arc<Core>, spec: RegionScanSpec) -> Self {
+        let limits = OperationLimits::of(&core.router.options);
+        Self { core, spec, attempts: Attempts::default(), limits, rows: 0 }
     }
 
     /// Reads `range` and sends the rows to `out`; returns their number.
     pub(super) async fn run(
         &mut self,
         range: KeyRange,
-        out: Option<&mpsc::Sender<Item>>,
+        out: Option<&mpsc::Sender<ScanItem>>,
     ) -> Result<u64, ClientError> {
         let mut rest = range;
-        let mut ahead: Option<Reader> = None;
-        while !rest.is_empty() && self.wanted() != Some(0) {
+        let mut ahead: Option<RegionReader> = None;
+        while !rest.is_empty() && self.remaining() != Some(0) {
             let catalog = self.core.catalog();
-            let Some(share) = first_share(&catalog, &self.ask, &rest) else {
-                self.look_again(no_route(&self.ask)).await?;
+            let Some(region_range) = first_region_range(&catalog, &self.spec, &rest) else {
+                self.refresh_before_retry(no_route(&self.spec)).await?;
                 continue;
             };
-            let reader = ahead.take().filter(|reader| reader.share == share);
-            let mut reader = reader.unwrap_or_else(|| self.start(share));
-            let after =
-                reader.share.range.end.clone().map(|end| KeyRange::new(end, rest.end.clone()));
-            ahead = self.start_ahead(&catalog, after.as_ref());
+            let reader = ahead.take().filter(|reader| reader.region_range == region_range);
+            let mut reader = reader.unwrap_or_else(|| self.start(region_range));
+            let after = reader
+                .region_range
+                .range
+                .end
+                .clone()
+                .map(|end| KeyRange::new(end, rest.end.clone()));
+            ahead = self.open_ahead(&catalog, after.as_ref());
             let before = self.rows;
             match self.forward(&mut reader, out).await {
                 Ok(()) => {
                     self.attempts = Attempts::default();
-                    self.limits = Limits::of(&self.core.router.options);
+                    self.limits = OperationLimits::of(&self.core.router.options);
                     let Some(after) = after else { break };
                     rest = after;
                 }
-                Err(ReadError::Fatal(error)) => return Err(error),
-                Err(ReadError::Moved(miss)) => self.look_again(miss).await?,
-                Err(ReadError::Missed(miss)) if out.is_some() && self.rows > before => {
+                Err(RegionReadError::Fatal(error)) => return Err(error),
+                Err(RegionReadError::StaleRoute(failure)) => {
+                    self.refresh_before_retry(failure).await?
+                }
+                Err(RegionReadError::Failed(failure)) if out.is_some() && self.rows > before => {
                     return Err(ClientError::ScanInterrupted {
-                        table: self.ask.table.name.clone(),
-                        region: reader.share.route.region,
+                        table: self.spec.table.name.clone(),
+                        region: reader.region_range.route.region,
                         rows: self.rows,
-                        cause: Box::new(miss.refusal),
+                        cause: Box::new(failure.refusal),
                     });
                 }
-                Err(ReadError::Missed(miss)) => {
-                    // Nobody has seen what was counted of this region.
+                Err(RegionReadError::Failed(failure)) => {
+                    // The partial count of this region was not reported.
                     self.rows = before;
-                    self.again(miss).await?;
+                    self.wait_before_retry(failure).await?;
                 }
             }
         }
         Ok(self.rows)
     }
 
-    /// Passes a region's rows on until its end.
+    /// Sends a region's rows to `out` until its end.
     async fn forward(
         &mut self,
-        reader: &mut Reader,
-        out: Option<&mpsc::Sender<Item>>,
-    ) -> Result<(), ReadError> {
+        reader: &mut RegionReader,
+        out: Option<&mpsc::Sender<ScanItem>>,
+    ) -> Result<(), RegionReadError> {
         loop {
             match reader.next().await? {
-                Received::End => return Ok(()),
-                Received::Count(rows) => self.rows += rows,
-                Received::Rows(batch) => {
-                    let batch = match self.wanted().map(usize::try_from) {
-                        Some(Ok(wanted)) if wanted < batch.num_rows() => batch.slice(0, wanted),
+                ScanEvent::End => return Ok(()),
+                ScanEvent::Count(rows) => self.rows += rows,
+                ScanEvent::Rows(batch) => {
+                    let batch = match self.remaining().map(usize::try_from) {
+                        Some(Ok(remaining)) if remaining < batch.num_rows() => {
+                            batch.slice(0, remaining)
+                        }
                         _ => batch,
                     };
                     self.rows += batch.num_rows() as u64;
                     if let Some(out) = out
                         && out.send(Ok(Some(batch))).await.is_err()
                     {
-                        return Err(ReadError::Fatal(ClientError::Closed(
-                            self.ask.table.name.clone(),
+                        return Err(RegionReadError::Fatal(ClientError::Closed(
+                            self.spec.table.name.clone(),
                         )));
                     }
-                    if self.wanted() == Some(0) {
+                    if self.remaining() == Some(0) {
                         return Ok(());
                     }
                 }
@@ -146,84 +155,91 @@ impl Scan {
         }
     }
 
-    /// Rows that may still be yielded; `None`: any number.
-    fn wanted(&self) -> Option<u64> {
-        self.ask.limit.map(|limit| limit.saturating_sub(self.rows))
+    /// Returns the number of rows that may still be yielded; `None`: unlimited.
+    fn remaining(&self) -> Option<u64> {
+        self.spec.limit.map(|limit| limit.saturating_sub(self.rows))
     }
 
-    fn start(&self, share: Share) -> Reader {
-        let ask = Ask { limit: self.wanted(), ..self.ask.clone() };
-        Reader::start(self.core.clone(), ask, share)
+    fn start(&self, region_range: RegionRange) -> RegionReader {
+        let spec = RegionScanSpec { limit: self.remaining(), ..self.spec.clone() };
+        RegionReader::start(self.core.clone(), spec, region_range)
     }
 
-    /// With a limit, the next region is often not needed at all.
-    fn start_ahead(&self, catalog: &Catalog, after: Option<&KeyRange>) -> Option<Reader> {
-        if self.ask.limit.is_some() {
+    /// Opens the next region ahead, except with a limit, where it is often not needed.
+    fn open_ahead(&self, catalog: &Catalog, after: Option<&KeyRange>) -> Option<RegionReader> {
+        if self.spec.limit.is_some() {
             return None;
         }
-        first_share(catalog, &self.ask, after?).map(|share| self.start(share))
+        first_region_range(catalog, &self.spec, after?).map(|region_range| self.start(region_range))
     }
 
-    /// Has the catalog fetched before the next attempt.
-    async fn look_again(&mut self, miss: Miss) -> Result<(), ClientError> {
-        self.again(miss).await?;
+    /// Waits, and refreshes the catalog before the next attempt.
+    async fn refresh_before_retry(&mut self, failure: FailedAttempt) -> Result<(), ClientError> {
+        self.wait_before_retry(failure).await?;
         let catalog = self.core.refreshed().await?;
-        match catalog.table(self.ask.table.id) {
-            None => Err(ClientError::TableNotFound(self.ask.table.name.clone())),
-            Some(table) if table.schema.version() != self.ask.table.schema.version() => {
+        match catalog.table(self.spec.table.id) {
+            None => Err(ClientError::TableNotFound(self.spec.table.name.clone())),
+            Some(table) if table.schema.version() != self.spec.table.schema.version() => {
                 Err(ClientError::BadInput(format!(
                     "the columns of table {:?} were changed; start the scan again",
-                    self.ask.table.name
+                    self.spec.table.name
                 )))
             }
             Some(_) => Ok(()),
         }
     }
 
-    /// Waits before the next attempt, or gives up.
-    async fn again(&mut self, miss: Miss) -> Result<(), ClientError> {
-        self.attempts.note(&miss);
+    /// Waits before the next attempt, or returns the final error.
+    async fn wait_before_retry(&mut self, failure: FailedAttempt) -> Result<(), ClientError> {
+        self.attempts.record(&failure);
         let options = &self.core.router.options;
         let made = self.attempts.made();
-        let wait = options.backoff.wait(made, miss.refusal.retry_after, options.ids.bits());
-        let what = format!("scan of table {:?}", self.ask.table.name);
-        let cause = Box::new(miss.refusal.clone());
-        match miss.advice() {
-            Advice::GiveUp | Advice::NewProducer => {
+        let wait = options.backoff.wait(made, failure.refusal.retry_after, options.ids.bits());
+        let what = format!("scan of table {:?}", self.spec.table.name);
+        let cause = Box::new(failure.refusal.clone());
+        match failure.retry_action() {
+            RetryAction::Stop | RetryAction::NewProducer => {
                 return Err(ClientError::Refused { what, refusal: cause });
             }
-            Advice::RepeatFew if self.attempts.too_many_faults() => {
+            RetryAction::RetryFew if self.attempts.has_too_many_faults() => {
                 let elapsed = self.limits.elapsed();
-                return Err(ClientError::GaveUp { what, attempts: made, elapsed, cause });
+                return Err(ClientError::RetriesExhausted { what, attempts: made, elapsed, cause });
             }
-            Advice::Repeat | Advice::RepeatFew | Advice::FindLeader | Advice::RefreshCatalog => {}
+            RetryAction::Retry
+            | RetryAction::RetryFew
+            | RetryAction::FindLeader
+            | RetryAction::RefreshCatalog => {}
         }
         if self.limits.exhausted(made, wait) {
             let elapsed = self.limits.elapsed();
-            return Err(ClientError::GaveUp { what, attempts: made, elapsed, cause });
+            return Err(ClientError::RetriesExhausted { what, attempts: made, elapsed, cause });
         }
         tokio::time::sleep(wait).await;
         Ok(())
     }
 }
 
-/// What the region that holds the start of `range` holds of it.
-pub(super) fn first_share(catalog: &Catalog, ask: &Ask, range: &KeyRange) -> Option<Share> {
+/// Returns the part of `range` in the region that holds its start.
+pub(super) fn first_region_range(
+    catalog: &Catalog,
+    spec: &RegionScanSpec,
+    range: &KeyRange,
+) -> Option<RegionRange> {
     if range.is_empty() {
         return None;
     }
-    let route = catalog.route_for(ask.table.id, &range.start)?.clone();
+    let route = catalog.route_for(spec.table.id, &range.start)?.clone();
     let range = range.intersection(&route.range);
-    Some(Share { route, range })
+    Some(RegionRange { route, range })
 }
 
-fn no_route(ask: &Ask) -> Miss {
-    Miss {
+fn no_route(spec: &RegionScanSpec) -> FailedAttempt {
+    FailedAttempt {
         refusal: Refusal::new(
             Reason::RegionNotFound,
-            format!("table {:?} has no route for some of its keys", ask.table.name),
+            format!("table {:?} has no route for some of its keys", spec.table.name),
         ),
         effect: Effect::None,
-        silent: false,
+        unanswered: false,
     }
 }

@@ -10,22 +10,22 @@ use tokio::time::Instant;
 
 use crate::catalog::TableInfo;
 use crate::client::{Client, projection};
-use crate::core::Repeat;
+use crate::core::RetryMode;
 use crate::error::ClientError;
-use crate::outcome::{Advice, advice};
+use crate::outcome::{RetryAction, retry_action};
 use crate::router::timed;
-use crate::write::{Piece, PieceLimits, check, prepare};
+use crate::write::{Piece, PieceLimits, check_batch, prepare_pieces};
 
-/// Keys of one request; the server's bound is the same.
+/// Maximum number of keys in a request, equal to the server's.
 const MAX_KEYS: usize = 1_000;
 
 impl Client {
-    /// The rows with these keys (columns of the primary key, in key order), in key order. A key
-    /// without a row is passed over.
+    /// Returns the rows with these keys (columns of the primary key, in key order), in key order. Keys
+    /// without a row are skipped.
     ///
     /// # Errors
     /// [`ClientError::TableNotFound`], [`ClientError::ColumnNotFound`], [`ClientError::BadInput`],
-    /// [`ClientError::GaveUp`].
+    /// [`ClientError::RetriesExhausted`].
     pub async fn get(
         &self,
         table: &str,
@@ -34,22 +34,24 @@ impl Client {
     ) -> Result<RecordBatch, ClientError> {
         let table = self.table(table).await?;
         let (ids, schema) = projection(&table, columns)?;
-        check(&table, RowOp::Delete, keys)?;
+        check_batch(&table, RowOp::Delete, keys)?;
         let until = Instant::now() + self.options().deadline;
-        let mut misses: u32 = 0;
+        let mut failures: u32 = 0;
         let found = loop {
             let error = match self.get_once(&table, keys, &ids).await {
                 Ok(found) => break found,
                 Err(error) => error,
             };
             let moved = match &error {
-                ClientError::Refused { refusal, .. } => advice(refusal) == Advice::RefreshCatalog,
+                ClientError::Refused { refusal, .. } => {
+                    retry_action(refusal) == RetryAction::RefreshCatalog
+                }
                 ClientError::NoRoute(_) => true,
                 _ => false,
             };
-            misses = misses.saturating_add(1);
+            failures = failures.saturating_add(1);
             let options = self.options();
-            let wait = options.backoff.wait(misses, None, options.ids.bits());
+            let wait = options.backoff.wait(failures, None, options.ids.bits());
             if !moved || Instant::now() + wait >= until {
                 return Err(error);
             }
@@ -69,7 +71,7 @@ impl Client {
             .map_err(|error| ClientError::BadInput(format!("table {:?}: {error}", table.name)))
     }
 
-    /// Asks all regions by the catalog of now. In key order, because pieces are.
+    /// Calls all regions once, by the current catalog. Results are in key order, like the pieces.
     async fn get_once(
         &self,
         table: &TableInfo,
@@ -79,7 +81,7 @@ impl Client {
         let catalog = self.catalog();
         let limits = PieceLimits { rows: MAX_KEYS, bytes: 4 << 20 };
         let mut answers = Vec::new();
-        for piece in prepare(table, &catalog, RowOp::Delete, keys, limits)? {
+        for piece in prepare_pieces(table, &catalog, RowOp::Delete, keys, limits)? {
             let group = catalog
                 .route(piece.region)
                 .map(|route| route.group)
@@ -91,8 +93,9 @@ impl Client {
             let longest: Duration = self.options().attempt_timeout;
             let answer = self
                 .core
-                .call(group, &what, Repeat::Read, longest, |channel, timeout| {
-                    let (mut client, request) = (router.data(channel), request.clone());
+                .call(group, &what, RetryMode::Read, longest, |channel, timeout| {
+                    let mut client = router.data(channel);
+                    let request = request.clone();
                     async move { client.get(timed(request, timeout)).await }
                 })
                 .await?;

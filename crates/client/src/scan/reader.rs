@@ -1,4 +1,4 @@
-//! Reads one share of a range in a task of its own, a little ahead of whoever wants the rows.
+//! Reader of one region in a task of its own, a little ahead of its consumer.
 
 use std::sync::Arc;
 
@@ -7,48 +7,48 @@ use tidewater_proto::v1::Reason;
 use tokio::sync::mpsc;
 use tokio_util::task::AbortOnDropHandle;
 
-use super::region::{Ask, ReadError, Received, RegionRows, Share};
+use super::region::{RegionRange, RegionReadError, RegionScanSpec, RegionStream, ScanEvent};
 use crate::core::Core;
-use crate::outcome::{Advice, Attempts, Miss};
-use crate::router::{Limits, Search};
+use crate::outcome::{Attempts, FailedAttempt, RetryAction};
+use crate::router::{LeaderSearch, OperationLimits};
 
-/// Messages that are fetched ahead.
-const AHEAD: usize = 2;
+/// Number of messages that are fetched ahead.
+const READ_AHEAD: usize = 2;
 
-/// A share being read.
+/// A region being read.
 #[derive(Debug)]
-pub(super) struct Reader {
-    pub(super) share: Share,
-    items: mpsc::Receiver<Result<Received, ReadError>>,
+pub(super) struct RegionReader {
+    pub(super) region_range: RegionRange,
+    items: mpsc::Receiver<Result<ScanEvent, RegionReadError>>,
     _task: AbortOnDropHandle<()>,
 }
 
-impl Reader {
-    pub(super) fn start(core: Arc<Core>, ask: Ask, share: Share) -> Self {
-        let (sender, items) = mpsc::channel(AHEAD);
-        let task = tokio::spawn(read(core, ask, share.clone(), sender));
-        Self { share, items, _task: AbortOnDropHandle::new(task) }
+impl RegionReader {
+    pub(super) fn start(core: Arc<Core>, spec: RegionScanSpec, region_range: RegionRange) -> Self {
+        let (sender, items) = mpsc::channel(READ_AHEAD);
+        let task = tokio::spawn(read_region(core, spec, region_range.clone(), sender));
+        Self { region_range, items, _task: AbortOnDropHandle::new(task) }
     }
 
-    /// What comes next. After [`Received::End`] or an error there is nothing more to ask.
-    pub(super) async fn next(&mut self) -> Result<Received, ReadError> {
+    /// Returns the next event. There is none after [`ScanEvent::End`] or an error.
+    pub(super) async fn next(&mut self) -> Result<ScanEvent, RegionReadError> {
         self.items.recv().await.unwrap_or_else(|| {
-            Err(ReadError::Missed(Miss {
-                refusal: Refusal::new(Reason::Internal, "the reading task ended early"),
+            Err(RegionReadError::Failed(FailedAttempt {
+                refusal: Refusal::new(Reason::Internal, "the reader task ended unexpectedly"),
                 effect: Effect::None,
-                silent: true,
+                unanswered: true,
             }))
         })
     }
 }
 
-async fn read(
+async fn read_region(
     core: Arc<Core>,
-    ask: Ask,
-    share: Share,
-    out: mpsc::Sender<Result<Received, ReadError>>,
+    spec: RegionScanSpec,
+    region_range: RegionRange,
+    out: mpsc::Sender<Result<ScanEvent, RegionReadError>>,
 ) {
-    let (mut rows, first) = match first(&core, &ask, &share).await {
+    let (mut rows, first) = match open_until_first_event(&core, &spec, &region_range).await {
         Ok(opened) => opened,
         Err(error) => {
             let _ = out.send(Err(error)).await;
@@ -57,7 +57,7 @@ async fn read(
     };
     let mut item = Ok(first);
     loop {
-        let last = matches!(item, Err(_) | Ok(Received::End));
+        let last = matches!(item, Err(_) | Ok(ScanEvent::End));
         if out.send(item).await.is_err() || last {
             return;
         }
@@ -65,31 +65,37 @@ async fn read(
     }
 }
 
-/// Opens the stream and waits for what comes first; while nothing has come, it may be opened anew.
-async fn first(core: &Core, ask: &Ask, share: &Share) -> Result<(RegionRows, Received), ReadError> {
-    let limits = Limits::of(&core.router.options);
-    let mut search = Search::new(share.route.group);
+/// Opens the stream and waits for its first event; until then it can be reopened.
+async fn open_until_first_event(
+    core: &Core,
+    spec: &RegionScanSpec,
+    region_range: &RegionRange,
+) -> Result<(RegionStream, ScanEvent), RegionReadError> {
+    let limits = OperationLimits::of(&core.router.options);
+    let mut search = LeaderSearch::new(region_range.route.group);
     let mut attempts = Attempts::default();
     loop {
-        let error = match RegionRows::open(core, &mut search, ask, share).await {
+        let error = match RegionStream::open(core, &mut search, spec, region_range).await {
             Ok(mut rows) => match rows.next().await {
                 Ok(item) => return Ok((rows, item)),
                 Err(error) => error,
             },
-            Err(miss) => ReadError::Missed(miss),
+            Err(failure) => RegionReadError::Failed(failure),
         };
-        let ReadError::Missed(miss) = error else { return Err(error) };
-        attempts.note(&miss);
-        let wait = core.router.wait(&mut search, &miss);
-        match miss.advice() {
-            Advice::RefreshCatalog => return Err(ReadError::Moved(miss)),
-            Advice::GiveUp | Advice::NewProducer => return Err(ReadError::Missed(miss)),
-            Advice::RepeatFew if attempts.too_many_faults() => {
-                return Err(ReadError::Missed(miss));
+        let RegionReadError::Failed(failure) = error else { return Err(error) };
+        attempts.record(&failure);
+        let wait = core.router.wait(&mut search, &failure);
+        match failure.retry_action() {
+            RetryAction::RefreshCatalog => return Err(RegionReadError::StaleRoute(failure)),
+            RetryAction::Stop | RetryAction::NewProducer => {
+                return Err(RegionReadError::Failed(failure));
             }
-            Advice::Repeat | Advice::RepeatFew | Advice::FindLeader => {
+            RetryAction::RetryFew if attempts.has_too_many_faults() => {
+                return Err(RegionReadError::Failed(failure));
+            }
+            RetryAction::Retry | RetryAction::RetryFew | RetryAction::FindLeader => {
                 if limits.exhausted(attempts.made(), wait) {
-                    return Err(ReadError::Missed(miss));
+                    return Err(RegionReadError::Failed(failure));
                 }
             }
         }

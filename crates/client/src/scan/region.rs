@@ -1,4 +1,4 @@
-//! One region's rows, from the region's owner.
+//! Rows of one region, streamed from the region's owner.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -15,13 +15,13 @@ use tonic::Streaming;
 use crate::catalog::{Catalog, RouteInfo, TableInfo};
 use crate::core::Core;
 use crate::error::ClientError;
-use crate::outcome::Miss;
-use crate::pool::miss_of;
-use crate::router::{Search, timed};
+use crate::outcome::FailedAttempt;
+use crate::pool::failed_attempt;
+use crate::router::{LeaderSearch, timed};
 
-/// What is asked of every region.
+/// Scan parameters common to all regions.
 #[derive(Debug, Clone)]
-pub(super) struct Ask {
+pub(super) struct RegionScanSpec {
     pub(super) table: Arc<TableInfo>,
     pub(super) projection: Vec<u32>,
     pub(super) schema: SchemaRef,
@@ -30,114 +30,116 @@ pub(super) struct Ask {
     pub(super) count_only: bool,
 }
 
-/// A part of the range that one region holds.
+/// The part of a key range in one region.
 #[derive(Debug, Clone, PartialEq)]
-pub(super) struct Share {
+pub(super) struct RegionRange {
     pub(super) route: Arc<RouteInfo>,
     pub(super) range: KeyRange,
 }
 
-/// What a region sent.
+/// An event of a region's stream.
 #[derive(Debug)]
-pub(super) enum Received {
+pub(super) enum ScanEvent {
     Rows(RecordBatch),
     Count(u64),
-    /// The region said that this was all.
+    /// The region has sent all rows.
     End,
 }
 
-/// Why a region could not be read.
+/// Error of reading a region.
 #[derive(Debug)]
-pub(super) enum ReadError {
+pub(super) enum RegionReadError {
     /// The route is out of date; nothing was read.
-    Moved(Miss),
-    /// Given up, or cut off after something was read.
-    Missed(Miss),
-    /// Not to be tried again.
+    StaleRoute(FailedAttempt),
+    /// Retries are exhausted, or the stream broke after its first rows.
+    Failed(FailedAttempt),
+    /// A retry cannot help.
     Fatal(ClientError),
 }
 
 /// An open stream of one region's rows.
-pub(super) struct RegionRows {
-    ask: Ask,
+pub(super) struct RegionStream {
+    spec: RegionScanSpec,
     region: RegionId,
     messages: Streaming<v1::ScanResponse>,
     idle: Duration,
     done: bool,
 }
 
-impl RegionRows {
-    /// One attempt to open the stream at the group's leader.
+impl RegionStream {
+    /// Makes one attempt to open the stream at the group's leader.
     pub(super) async fn open(
         core: &Core,
-        search: &mut Search,
-        ask: &Ask,
-        share: &Share,
-    ) -> Result<Self, Miss> {
+        search: &mut LeaderSearch,
+        spec: &RegionScanSpec,
+        region_range: &RegionRange,
+    ) -> Result<Self, FailedAttempt> {
         let catalog: &Catalog = &core.catalog();
         let options = &core.router.options;
         let request = v1::ScanRequest {
-            group_id: share.route.group.get(),
-            region_id: share.route.region.get(),
+            group_id: region_range.route.group.get(),
+            region_id: region_range.route.region.get(),
             catalog_version: catalog.version().get(),
-            schema_version: ask.table.schema.version().get(),
-            projection: if ask.count_only { Vec::new() } else { ask.projection.clone() },
-            start: share.range.start.clone().into(),
-            end: share.range.end.clone().map(Into::into),
-            predicates: ask.predicates.clone(),
-            limit: ask.limit,
-            count_only: ask.count_only,
+            schema_version: spec.table.schema.version().get(),
+            projection: if spec.count_only { Vec::new() } else { spec.projection.clone() },
+            start: region_range.range.start.clone().into(),
+            end: region_range.range.end.clone().map(Into::into),
+            predicates: spec.predicates.clone(),
+            limit: spec.limit,
+            count_only: spec.count_only,
         };
-        search.turn_to(share.route.group);
-        // The first message may take as long as any other; a count has only one.
-        let timeout = if ask.count_only { options.deadline } else { options.scan_idle_timeout };
+        search.retarget(region_range.route.group);
+        // The first message may take as long as any other. A count has only one message.
+        let timeout = if spec.count_only { options.deadline } else { options.scan_idle_timeout };
         let messages = core
             .attempt(catalog, search, timeout, |channel| {
                 let mut client = core.router.data(channel);
                 async move { client.scan(timed(request, timeout)).await }
             })
             .await?;
-        let region = share.route.region;
-        Ok(Self { ask: ask.clone(), region, messages, idle: timeout, done: false })
+        let region = region_range.route.region;
+        Ok(Self { spec: spec.clone(), region, messages, idle: timeout, done: false })
     }
 
-    /// What comes next.
-    pub(super) async fn next(&mut self) -> Result<Received, ReadError> {
+    /// Returns the next event.
+    pub(super) async fn next(&mut self) -> Result<ScanEvent, RegionReadError> {
         loop {
             if self.done {
-                return Ok(Received::End);
+                return Ok(ScanEvent::End);
             }
             let message = match tokio::time::timeout(self.idle, self.messages.message()).await {
                 Ok(Ok(Some(message))) => message,
-                Ok(Ok(None)) => return Err(self.cut_off("the stream ended before the last row")),
-                Ok(Err(status)) => return Err(ReadError::Missed(miss_of(&status))),
-                Err(_) => return Err(self.cut_off("the stream has gone silent")),
+                Ok(Ok(None)) => {
+                    return Err(self.interrupted("the stream ended before the last row"));
+                }
+                Ok(Err(status)) => return Err(RegionReadError::Failed(failed_attempt(&status))),
+                Err(_) => return Err(self.interrupted("timed out waiting for the next message")),
             };
             self.done = message.done;
-            if self.ask.count_only {
-                return Ok(Received::Count(message.row_count));
+            if self.spec.count_only {
+                return Ok(ScanEvent::Count(message.row_count));
             }
             if message.rows.is_empty() {
                 continue;
             }
-            let batch = decode_batch(&message.rows, &self.ask.schema).map_err(|source| {
-                ReadError::Fatal(ClientError::Damaged {
+            let batch = decode_batch(&message.rows, &self.spec.schema).map_err(|source| {
+                RegionReadError::Fatal(ClientError::Damaged {
                     what: format!("scan of region {}", self.region),
                     source,
                 })
             })?;
             if batch.num_rows() > 0 {
-                return Ok(Received::Rows(batch));
+                return Ok(ScanEvent::Rows(batch));
             }
         }
     }
 
-    fn cut_off(&self, why: &str) -> ReadError {
-        let message = format!("region {}: {why}", self.region);
-        ReadError::Missed(Miss {
+    fn interrupted(&self, cause: &str) -> RegionReadError {
+        let message = format!("region {}: {cause}", self.region);
+        RegionReadError::Failed(FailedAttempt {
             refusal: Refusal::new(Reason::Unavailable, message),
             effect: Effect::None,
-            silent: true,
+            unanswered: true,
         })
     }
 }

@@ -1,25 +1,25 @@
-//! What to read.
+//! Parameters of a scan.
 
 use tidewater_common::keys::KeyRange;
 use tidewater_proto::v1;
 
-/// What to read of a table.
+/// Table, columns, range, conditions and limit of a scan.
 #[derive(Debug, Clone)]
 pub struct ScanSpec {
     /// Name of the table.
     pub table: String,
-    /// Columns in the order wanted; `None`: all.
+    /// Columns in the order of the result; `None`: all.
     pub columns: Option<Vec<String>>,
-    /// Row keys to read.
+    /// Range of row keys to read.
     pub range: KeyRange,
     /// Conditions that must all hold; see [`crate::predicate::parse`].
     pub predicates: Vec<v1::Predicate>,
-    /// Most rows.
+    /// Maximum number of rows.
     pub limit: Option<u64>,
 }
 
 impl ScanSpec {
-    /// All rows and columns of a table.
+    /// Selects all rows and columns of a table.
     pub fn all(table: impl Into<String>) -> Self {
         Self {
             table: table.into(),

@@ -1,4 +1,4 @@
-//! The rows of a scan, as its reader gets them.
+//! The result stream of a scan.
 
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
@@ -11,27 +11,27 @@ use tokio_util::task::AbortOnDropHandle;
 
 use crate::error::ClientError;
 
-/// Rows of a scan, in key order. Ends after the last row, or with one error: then the rows before
-/// it are not the whole.
+/// Rows of a scan, in key order. Ends after the last row, or with one error, after which the rows
+/// before it are incomplete.
 #[derive(Debug)]
 pub struct ScanStream {
     pub(super) schema: SchemaRef,
     pub(super) table: String,
-    pub(super) rows: mpsc::Receiver<Item>,
+    pub(super) rows: mpsc::Receiver<ScanItem>,
     pub(super) ended: bool,
     pub(super) _task: AbortOnDropHandle<()>,
 }
 
-/// `None` says that this was all: that the other end went away does not.
-pub(super) type Item = Result<Option<RecordBatch>, ClientError>;
+/// `None` marks the end of the rows. A closed channel does not: the sender may have crashed.
+pub(super) type ScanItem = Result<Option<RecordBatch>, ClientError>;
 
 impl ScanStream {
-    /// The columns of every batch.
+    /// Returns the schema of every batch.
     pub fn schema(&self) -> &SchemaRef {
         &self.schema
     }
 
-    /// The next batch; `None` after the last.
+    /// Returns the next batch; `None` after the last.
     pub async fn next_batch(&mut self) -> Option<Result<RecordBatch, ClientError>> {
         std::future::poll_fn(|context| self.poll(context)).await
     }
@@ -52,10 +52,10 @@ impl ScanStream {
         })
     }
 
-    /// All rows at once. For small results.
+    /// Returns all rows. For small results.
     ///
     /// # Errors
-    /// Whatever ended the scan early.
+    /// The error that ended the scan early.
     pub async fn collect(mut self) -> Result<Vec<RecordBatch>, ClientError> {
         let mut batches = Vec::new();
         while let Some(batch) = self.next_batch().await {
@@ -66,9 +66,12 @@ impl ScanStream {
 }
 
 impl Stream for ScanStream {
-    type Item = Result<RecordBatch, ClientError>;
+    type ScanItem = Result<RecordBatch, ClientError>;
 
-    fn poll_next(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Self::Item>> {
+    fn poll_next(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<Self::ScanItem>> {
         self.poll(context)
     }
 }

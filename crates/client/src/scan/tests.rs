@@ -8,10 +8,10 @@ use tidewater_proto::v1::Reason;
 use super::ScanSpec;
 use crate::client::Client;
 use crate::error::ClientError;
-use crate::fake::{FakeCluster, ScanAnswer, keys, rows};
+use crate::fake::{FakeCluster, FakeScanReply, keys, rows};
 use crate::options::WriterOptions;
 
-/// Rows 0 to 29 in three regions of ten.
+/// Returns a cluster with rows 0 to 29 in three regions of ten.
 async fn filled() -> (FakeCluster, Client) {
     let cluster = FakeCluster::start(&[10, 20], 2).await;
     let client = cluster.client().await;
@@ -35,7 +35,7 @@ async fn scan(client: &Client, spec: ScanSpec) -> Result<Vec<i64>, ClientError> 
 }
 
 #[tokio::test]
-async fn all_regions_in_key_order() {
+async fn scan_returns_all_regions_in_key_order() {
     let (_cluster, client) = filled().await;
     let all: Vec<i64> = (0..30).collect();
     assert_eq!(scan(&client, ScanSpec::all("t")).await.unwrap(), all);
@@ -43,20 +43,20 @@ async fn all_regions_in_key_order() {
 }
 
 #[tokio::test]
-async fn a_count_ends_at_its_deadline() {
+async fn count_ends_at_its_deadline() {
     let (cluster, _) = filled().await;
     let mut options = cluster.options();
     options.deadline = Duration::from_millis(300);
     let client = Client::connect(options).await.unwrap();
-    cluster.state.lock().scan_answers = [ScanAnswer::Freeze].into();
+    cluster.state.lock().scan_replies = [FakeScanReply::Freeze].into();
     let counting = tokio::time::timeout(Duration::from_secs(10), client.count(ScanSpec::all("t")));
-    let error = counting.await.expect("it hangs").unwrap_err();
-    assert!(matches!(error, ClientError::TookTooLong { .. }), "{error}");
-    assert!(!error.maybe_done());
+    let error = counting.await.expect("the count hangs").unwrap_err();
+    assert!(matches!(error, ClientError::TimedOut { .. }), "{error}");
+    assert!(!error.may_have_taken_effect());
 }
 
 #[tokio::test]
-async fn a_range_asks_only_the_regions_that_hold_it() {
+async fn range_scan_calls_only_regions_with_its_keys() {
     let (cluster, client) = filled().await;
     let key = |id| crate::fake::table_info().codec.row_key(keys(&[id]).columns(), 0).unwrap();
     let range = KeyRange::new(key(12), Some(key(22)));
@@ -67,7 +67,7 @@ async fn a_range_asks_only_the_regions_that_hold_it() {
 }
 
 #[tokio::test]
-async fn a_limit_ends_the_scan() {
+async fn limit_ends_the_scan() {
     let (cluster, client) = filled().await;
     for (limit, expected) in [(0, 0), (4, 4), (10, 10), (13, 13), (99, 30)] {
         let spec = ScanSpec { limit: Some(limit), ..ScanSpec::all("t") };
@@ -82,7 +82,7 @@ async fn a_limit_ends_the_scan() {
 }
 
 #[tokio::test]
-async fn columns_in_the_order_wanted() {
+async fn scan_returns_columns_in_the_requested_order() {
     let (_cluster, client) = filled().await;
     let columns = Some(vec!["v".to_owned(), "id".to_owned()]);
     let stream = client.scan(ScanSpec { columns, ..ScanSpec::all("t") }).await.unwrap();
@@ -96,19 +96,19 @@ async fn columns_in_the_order_wanted() {
 }
 
 #[tokio::test]
-async fn a_stream_cut_off_before_its_first_row_is_read_again() {
+async fn stream_interrupted_before_its_first_row_is_reread() {
     let (cluster, client) = filled().await;
-    cluster.state.lock().scan_answers =
-        [ScanAnswer::CutAfter(0), ScanAnswer::CutAfter(0), ScanAnswer::CutAfter(0)].into();
+    cluster.state.lock().scan_replies =
+        [FakeScanReply::CutAfter(0), FakeScanReply::CutAfter(0), FakeScanReply::CutAfter(0)].into();
     assert_eq!(scan(&client, ScanSpec::all("t")).await.unwrap().len(), 30);
 }
 
 #[tokio::test]
-async fn a_stream_cut_off_after_a_row_is_an_error_and_never_taken_for_the_whole() {
+async fn stream_interrupted_after_a_row_is_an_error() {
     for batches in 1..=4 {
         let (cluster, client) = filled().await;
-        // Ten rows come in four messages; the end in a fifth.
-        cluster.state.lock().scan_answers = [ScanAnswer::CutAfter(batches)].into();
+        // Ten rows take four messages; the end marker is a fifth.
+        cluster.state.lock().scan_replies = [FakeScanReply::CutAfter(batches)].into();
         let error =
             scan(&client, ScanSpec { limit: Some(1_000), ..ScanSpec::all("t") }).await.unwrap_err();
         let ClientError::ScanInterrupted { rows, .. } = error else { panic!("{error}") };
@@ -117,30 +117,30 @@ async fn a_stream_cut_off_after_a_row_is_an_error_and_never_taken_for_the_whole(
 }
 
 #[tokio::test]
-async fn a_count_cut_off_is_made_again() {
+async fn interrupted_count_is_repeated() {
     let (cluster, client) = filled().await;
-    cluster.state.lock().scan_answers = vec![ScanAnswer::CutAfter(0); 5].into();
+    cluster.state.lock().scan_replies = vec![FakeScanReply::CutAfter(0); 5].into();
     assert_eq!(client.count(ScanSpec::all("t")).await.unwrap(), 30);
 }
 
 #[tokio::test]
-async fn refusals_that_pass_are_waited_out_and_others_are_told() {
+async fn scan_retries_temporary_errors_and_returns_others() {
     let (cluster, client) = filled().await;
-    let refuse = |reason| ScanAnswer::Refuse(Refusal::new(reason, "as the test says"));
-    cluster.state.lock().scan_answers =
+    let refuse = |reason| FakeScanReply::Refuse(Refusal::new(reason, "scripted"));
+    cluster.state.lock().scan_replies =
         [refuse(Reason::Overloaded), refuse(Reason::RegionLoading), refuse(Reason::Unavailable)]
             .into();
     assert_eq!(scan(&client, ScanSpec::all("t")).await.unwrap().len(), 30);
-    cluster.state.lock().scan_answers = [refuse(Reason::InvalidArgument)].into();
+    cluster.state.lock().scan_replies = [refuse(Reason::InvalidArgument)].into();
     let spec = ScanSpec { limit: Some(1_000), ..ScanSpec::all("t") };
     let error = scan(&client, spec).await.unwrap_err();
     assert!(matches!(error, ClientError::Refused { .. }), "{error}");
 }
 
 #[tokio::test]
-async fn a_scan_follows_the_leader_and_a_split() {
+async fn scan_follows_a_leader_change_and_a_split() {
     let (cluster, client) = filled().await;
-    // Neither is in the client's catalog when the scan begins.
+    // The client's catalog has neither change when the scan begins.
     {
         let mut state = cluster.state.lock();
         state.leader = 12;
@@ -153,7 +153,7 @@ async fn a_scan_follows_the_leader_and_a_split() {
 }
 
 #[tokio::test]
-async fn rows_by_key() {
+async fn rows_are_read_by_key() {
     let (cluster, client) = filled().await;
     cluster.state.lock().split(101, 15, (201, 202));
     cluster.state.lock().publish_routes();
@@ -166,7 +166,7 @@ async fn rows_by_key() {
 }
 
 #[tokio::test]
-async fn a_scan_whose_task_is_gone_is_not_taken_for_a_whole_one() {
+async fn scan_with_a_crashed_task_is_an_error() {
     let (out, rows) = tokio::sync::mpsc::channel(2);
     out.send(Ok(Some(crate::fake::rows([1])))).await.unwrap();
     drop(out);

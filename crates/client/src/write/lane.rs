@@ -1,4 +1,4 @@
-//! One lane: works on one batch at a time, on all of its regions at once.
+//! A lane: runs one write at a time, for all of its regions in parallel.
 
 use std::sync::Arc;
 
@@ -9,34 +9,34 @@ use tidewater_common::ids::RegionId;
 use tidewater_common::refusal::Refusal;
 use tidewater_proto::v1::{Reason, RowOp};
 
-use super::prepare::{Piece, PieceLimits, prepare};
+use super::prepare::{Piece, PieceLimits, prepare_pieces};
 use super::report::WriteReport;
-use super::send::{Sender, Streams};
+use super::send::{PieceSender, ProducerStreams};
 use crate::catalog::TableInfo;
 use crate::core::Core;
 use crate::error::ClientError;
-use crate::router::Limits;
+use crate::router::OperationLimits;
 
-/// Above so many rows a batch is sorted and encoded off the runtime.
+/// Row count above which a write is sorted and encoded on a blocking thread.
 const INLINE_ROWS: u64 = 1_024;
 
-/// Above so many streams a lane drops those of regions that are no more.
-const MANY_STREAMS: usize = 256;
+/// Number of streams above which a lane drops the streams of removed regions.
+const MAX_STREAMS: usize = 256;
 
-/// What is written at once: rows of one kind, in the order in which they were handed in.
+/// Rows that a lane writes together: rows of one kind, in the order of arrival.
 #[derive(Debug)]
-pub(crate) struct Batch {
+pub(crate) struct LaneWrite {
     pub(crate) op: RowOp,
     /// At least one.
     pub(crate) rows: Vec<RecordBatch>,
 }
 
-impl Batch {
+impl LaneWrite {
     pub(crate) fn num_rows(&self) -> u64 {
         self.rows.iter().map(|rows| rows.num_rows() as u64).sum()
     }
 
-    fn whole(&self) -> Result<RecordBatch, ClientError> {
+    fn concatenated(&self) -> Result<RecordBatch, ClientError> {
         let bad = |reason: String| ClientError::BadInput(reason);
         match self.rows.as_slice() {
             [] => Err(bad("a write without rows".to_owned())),
@@ -48,26 +48,27 @@ impl Batch {
     }
 }
 
-/// A lane with its streams.
+/// A lane with its producer streams.
 #[derive(Debug, Default)]
 pub(crate) struct Lane {
-    streams: Streams,
+    streams: ProducerStreams,
 }
 
-/// What all lanes of a writer share.
+/// State shared by all lanes of a writer.
 #[derive(Debug, Clone)]
-pub(crate) struct Shared {
+pub(crate) struct WriterContext {
     pub(crate) core: Arc<Core>,
     pub(crate) table: Arc<TableInfo>,
     pub(crate) limits: PieceLimits,
 }
 
 impl Lane {
-    /// Writes a batch; returns when each of its rows is settled.
-    pub(crate) async fn write(&mut self, shared: &Shared, batch: Batch) -> WriteReport {
-        let limits = Limits::of(&shared.core.router.options);
-        let (rows, op) = (batch.num_rows(), batch.op);
-        let pieces = match cut(shared, batch, &limits).await {
+    /// Runs a write; returns when each of its rows is settled.
+    pub(crate) async fn run(&mut self, context: &WriterContext, write: LaneWrite) -> WriteReport {
+        let limits = OperationLimits::of(&context.core.router.options);
+        let rows = write.num_rows();
+        let op = write.op;
+        let pieces = match prepare_when_routed(context, write, &limits).await {
             Ok(pieces) => pieces,
             Err(error) => {
                 // Nothing was sent.
@@ -76,20 +77,21 @@ impl Lane {
                 return report;
             }
         };
-        self.forget_old_regions(shared);
+        self.drop_removed_regions(context);
         let work: Vec<_> = by_region(pieces)
             .into_iter()
             .map(|(region, pieces)| {
                 let known = self.streams.remove(&region).map(|stream| (region, stream));
                 let streams = known.into_iter().collect();
-                let (core, table) = (&*shared.core, &*shared.table);
-                (Sender { core, table, op, limits, streams }, pieces)
+                let core = &*context.core;
+                let table = &*context.table;
+                (PieceSender { core, table, op, limits, streams }, pieces)
             })
             .collect();
         let done = join_all(work.into_iter().map(|(mut sender, pieces)| async move {
             let mut report = WriteReport::default();
             for piece in pieces {
-                report.add(sender.settle(piece).await);
+                report.add(sender.send_until_settled(piece).await);
             }
             (sender.streams, report)
         }))
@@ -104,42 +106,49 @@ impl Lane {
         report
     }
 
-    fn forget_old_regions(&mut self, shared: &Shared) {
-        if self.streams.len() > MANY_STREAMS {
-            let catalog = shared.core.catalog();
+    fn drop_removed_regions(&mut self, context: &WriterContext) {
+        if self.streams.len() > MAX_STREAMS {
+            let catalog = context.core.catalog();
             self.streams.retain(|region, _| catalog.route(*region).is_some());
         }
     }
 }
 
-/// Sorts, cuts and encodes; waits for routes while the table has none.
-async fn cut(shared: &Shared, batch: Batch, limits: &Limits) -> Result<Vec<Piece>, ClientError> {
-    let batch = Arc::new(batch);
-    let mut made = 0;
+/// Sorts, splits and encodes rows; waits for routes while the table has none.
+async fn prepare_when_routed(
+    context: &WriterContext,
+    write: LaneWrite,
+    limits: &OperationLimits,
+) -> Result<Vec<Piece>, ClientError> {
+    let write = Arc::new(write);
+    let mut attempts = 0;
     loop {
-        let (catalog, table, bounds) = (shared.core.catalog(), shared.table.clone(), shared.limits);
-        let (rows, held) = (batch.num_rows(), batch.clone());
-        let pieces = off_the_runtime(rows, move || {
-            prepare(&table, &catalog, held.op, &held.whole()?, bounds)
+        let catalog = context.core.catalog();
+        let table = context.table.clone();
+        let bounds = context.limits;
+        let rows = write.num_rows();
+        let shared_write = write.clone();
+        let pieces = run_blocking_if_large(rows, move || {
+            prepare_pieces(&table, &catalog, shared_write.op, &shared_write.concatenated()?, bounds)
         })
         .await;
         let Err(ClientError::NoRoute(_)) = &pieces else { return pieces };
-        made += 1;
-        let options = &shared.core.router.options;
-        let wait = options.backoff.wait(made, None, options.ids.bits());
-        if limits.exhausted(made, wait) {
+        attempts += 1;
+        let options = &context.core.router.options;
+        let wait = options.backoff.wait(attempts, None, options.ids.bits());
+        if limits.exhausted(attempts, wait) {
             return pieces;
         }
         tokio::time::sleep(wait).await;
-        let catalog = shared.core.refreshed().await?;
-        if catalog.table(shared.table.id).is_none() {
-            return Err(ClientError::TableNotFound(shared.table.name.clone()));
+        let catalog = context.core.refreshed().await?;
+        if catalog.table(context.table.id).is_none() {
+            return Err(ClientError::TableNotFound(context.table.name.clone()));
         }
     }
 }
 
-/// Does what takes long for many rows on a thread of its own.
-pub(crate) async fn off_the_runtime<T: Send + 'static>(
+/// Runs CPU-bound work inline for few rows, and on a blocking thread for many.
+pub(crate) async fn run_blocking_if_large<T: Send + 'static>(
     rows: u64,
     work: impl FnOnce() -> Result<T, ClientError> + Send + 'static,
 ) -> Result<T, ClientError> {
@@ -151,7 +160,7 @@ pub(crate) async fn off_the_runtime<T: Send + 'static>(
     })
 }
 
-/// Pieces come in key order, so those of one region stand together.
+/// Groups pieces by region. They are in key order, so those of one region are adjacent.
 fn by_region(pieces: Vec<Piece>) -> Vec<(RegionId, Vec<Piece>)> {
     let mut regions: Vec<(RegionId, Vec<Piece>)> = Vec::new();
     for piece in pieces {

@@ -1,4 +1,4 @@
-//! From a batch in any order to encoded pieces, one or more for each region.
+//! Conversion of a batch in any order to encoded pieces, one or more per region.
 
 use arrow::array::{Array, ArrayRef, RecordBatch};
 use bytes::Bytes;
@@ -10,10 +10,10 @@ use tidewater_proto::v1::RowOp;
 use crate::catalog::{Catalog, TableInfo};
 use crate::error::ClientError;
 
-/// Rows of one region, as they are sent.
+/// Encoded rows of one region.
 #[derive(Debug, Clone)]
 pub(crate) struct Piece {
-    /// The region that the catalog named when the piece was cut.
+    /// Region that the catalog named when the piece was created.
     pub(crate) region: RegionId,
     pub(crate) rows: Bytes,
     pub(crate) count: u32,
@@ -21,11 +21,11 @@ pub(crate) struct Piece {
     pub(crate) last_key: Vec<u8>,
 }
 
-/// Bounds of one piece.
+/// Maximum size of a piece.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct PieceLimits {
     pub(crate) rows: usize,
-    /// What a piece is aimed at; one that comes out half as large again is cut again.
+    /// Target size; a piece that is half as large again is split.
     pub(crate) bytes: usize,
 }
 
@@ -33,12 +33,16 @@ impl PieceLimits {
     const NONE: Self = Self { rows: usize::MAX, bytes: usize::MAX };
 }
 
-/// Checks that a batch has the columns that a write of this kind needs, and no value that no file
-/// can hold.
+/// Checks that a batch has the columns that a write of this kind needs, and that files can store all
+/// of its values.
 ///
 /// # Errors
 /// [`ClientError::BadInput`] names the column and, for a null, the row (from 0).
-pub(crate) fn check(table: &TableInfo, op: RowOp, batch: &RecordBatch) -> Result<(), ClientError> {
+pub(crate) fn check_batch(
+    table: &TableInfo,
+    op: RowOp,
+    batch: &RecordBatch,
+) -> Result<(), ClientError> {
     let expected = match op {
         RowOp::Put => table.schema.arrow(),
         RowOp::Delete => table.schema.key_arrow(),
@@ -46,7 +50,7 @@ pub(crate) fn check(table: &TableInfo, op: RowOp, batch: &RecordBatch) -> Result
     let bad = |text: String| Err(ClientError::BadInput(format!("table {:?}: {text}", table.name)));
     if batch.num_columns() != expected.fields().len() {
         return bad(format!(
-            "{} columns were given where {} are expected",
+            "expected {1} columns, got {0}",
             batch.num_columns(),
             expected.fields().len()
         ));
@@ -54,7 +58,7 @@ pub(crate) fn check(table: &TableInfo, op: RowOp, batch: &RecordBatch) -> Result
     for (field, column) in expected.fields().iter().zip(batch.columns()) {
         if column.data_type() != field.data_type() {
             return bad(format!(
-                "column {:?} is {} where {} is expected",
+                "column {:?} has type {}, expected {}",
                 field.name(),
                 column.data_type(),
                 field.data_type()
@@ -62,17 +66,20 @@ pub(crate) fn check(table: &TableInfo, op: RowOp, batch: &RecordBatch) -> Result
         }
         if !field.is_nullable() && column.null_count() > 0 {
             let row = (0..column.len()).find(|row| column.is_null(*row)).unwrap_or(0);
-            return bad(format!("column {:?} must not be null, but is in row {row}", field.name()));
+            return bad(format!(
+                "column {:?} must not be null, but is null in row {row}",
+                field.name()
+            ));
         }
     }
     check_storable(&expected, batch.columns()).or_else(|misfit| bad(misfit.to_string()))
 }
 
-/// Sorts a batch by row key, cuts it at route boundaries and at `limits`, and encodes each piece.
+/// Sorts a batch by row key, splits it at route boundaries and at `limits`, and encodes each piece.
 ///
 /// # Errors
 /// [`ClientError::NoRoute`]; keys that cannot be built; rows that cannot be encoded.
-pub(crate) fn prepare(
+pub(crate) fn prepare_pieces(
     table: &TableInfo,
     catalog: &Catalog,
     op: RowOp,
@@ -80,11 +87,11 @@ pub(crate) fn prepare(
     limits: PieceLimits,
 ) -> Result<Vec<Piece>, ClientError> {
     let sorted = table.codec.sorted_by(batch, &key_columns(&table.codec, op, batch))?;
-    cut(table, catalog, op, &sorted, limits)
+    split_by_route(table, catalog, op, &sorted, limits)
 }
 
-/// Cuts a piece finer, along the routes as they are now.
-pub(crate) fn recut(
+/// Splits a piece along the current routes.
+pub(crate) fn resplit(
     table: &TableInfo,
     catalog: &Catalog,
     op: RowOp,
@@ -95,11 +102,11 @@ pub(crate) fn recut(
         RowOp::Delete => table.schema.key_arrow(),
     };
     let batch = decode_batch(rows, &schema)
-        .map_err(|source| ClientError::Damaged { what: "cutting a write finer".into(), source })?;
-    cut(table, catalog, op, &batch, PieceLimits::NONE)
+        .map_err(|source| ClientError::Damaged { what: "splitting a write".into(), source })?;
+    split_by_route(table, catalog, op, &batch, PieceLimits::NONE)
 }
 
-/// The key columns of a batch of puts, or of deletes, in key order.
+/// Returns the key columns of a batch of puts or deletes, in key order.
 pub(super) fn key_columns(codec: &KeyCodec, op: RowOp, batch: &RecordBatch) -> Vec<ArrayRef> {
     match op {
         RowOp::Put => codec.key_columns(batch),
@@ -107,7 +114,7 @@ pub(super) fn key_columns(codec: &KeyCodec, op: RowOp, batch: &RecordBatch) -> V
     }
 }
 
-fn cut(
+fn split_by_route(
     table: &TableInfo,
     catalog: &Catalog,
     op: RowOp,
@@ -116,7 +123,7 @@ fn cut(
 ) -> Result<Vec<Piece>, ClientError> {
     let keys = key_columns(&table.codec, op, sorted);
     let rows = sorted.num_rows();
-    let most = rows_per_piece(sorted, limits);
+    let max_rows = rows_per_piece(sorted, limits);
     let mut pieces = Vec::new();
     let mut at = 0;
     while at < rows {
@@ -129,16 +136,16 @@ fn cut(
             Some(bound) => first_at_or_above(&table.codec, &keys, at, rows, bound)?,
         };
         let mut from = at;
-        let mut most = most;
+        let mut max_rows = max_rows;
         while from < end {
-            let to = from.saturating_add(most).min(end);
+            let to = from.saturating_add(max_rows).min(end);
             let slice = sorted.slice(from, to - from);
             let encoded = encode_batch(&slice).map_err(|error| {
                 ClientError::BadInput(format!("table {:?}: {error}", table.name))
             })?;
-            // Rows differ in size, and were counted by their average.
+            // The row count is an estimate from the average row size.
             if encoded.len() / 3 > limits.bytes / 2 && to - from > 1 {
-                most = (to - from) / 2;
+                max_rows = (to - from) / 2;
                 continue;
             }
             pieces.push(Piece {
@@ -156,7 +163,7 @@ fn cut(
     Ok(pieces)
 }
 
-/// The first row from `low` on whose key is at or above `bound`, in rows sorted by key.
+/// Returns the first row from `low` whose key is at or above `bound`, in rows sorted by key.
 fn first_at_or_above(
     codec: &KeyCodec,
     keys: &[ArrayRef],

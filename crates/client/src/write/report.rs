@@ -1,13 +1,13 @@
-//! What became of the rows that were handed in.
+//! Reports on the outcome of written rows.
 
 use tidewater_common::refusal::Refusal;
 
 use crate::error::ClientError;
 
-/// Causes that a report keeps; the first ones tell the most.
+/// Maximum number of causes in a report; the first ones are the most useful.
 const MAX_CAUSES: usize = 16;
 
-/// Rows by what is known of them. Every row handed in ends in exactly one of the three.
+/// Number of rows by outcome. Every row ends in exactly one of the three.
 #[derive(Debug, Clone, Default)]
 pub struct WriteReport {
     /// Rows that took effect, once.
@@ -16,19 +16,19 @@ pub struct WriteReport {
     pub failed: u64,
     /// Rows that may have taken effect, or may still do so.
     pub unknown: u64,
-    /// Acknowledged rows of which an earlier attempt had been in doubt.
+    /// Acknowledged rows for which an earlier attempt had an unknown outcome.
     pub repeated: u64,
-    /// Why rows failed or are unknown: the last answer for each of the first few parts.
+    /// Causes of failed and unknown rows: the last RPC error of the first few parts.
     pub causes: Vec<Refusal>,
 }
 
 impl WriteReport {
-    /// Whether every row took effect.
-    pub fn is_whole(&self) -> bool {
+    /// Returns whether every row took effect.
+    pub fn is_complete(&self) -> bool {
         self.failed == 0 && self.unknown == 0
     }
 
-    /// Rows handed in and settled.
+    /// Returns the number of settled rows.
     pub fn rows(&self) -> u64 {
         self.acknowledged + self.failed + self.unknown
     }
@@ -49,17 +49,19 @@ impl WriteReport {
         }
     }
 
-    /// The report as a result: an error unless every row took effect.
+    /// Converts the report to a result: an error unless every row took effect.
     ///
     /// # Errors
     /// [`ClientError::Failed`] when no row has taken effect and none will;
-    /// [`ClientError::Unknown`] when rows are in doubt; [`ClientError::Partial`] otherwise.
+    /// [`ClientError::Unknown`] when rows have an unknown outcome; [`ClientError::Partial`] otherwise.
     pub fn into_result(self, table: &str) -> Result<WriteReport, ClientError> {
-        if self.is_whole() {
+        if self.is_complete() {
             return Ok(self);
         }
         let table = table.to_owned();
-        let (acknowledged, failed, unknown) = (self.acknowledged, self.failed, self.unknown);
+        let acknowledged = self.acknowledged;
+        let failed = self.failed;
+        let unknown = self.unknown;
         let cause = Box::new(self.causes.into_iter().next().unwrap_or_else(|| {
             Refusal::new(tidewater_proto::v1::Reason::Unspecified, "no cause was recorded")
         }));
@@ -83,7 +85,7 @@ mod tests {
     }
 
     #[test]
-    fn what_a_caller_may_conclude() {
+    fn report_converts_to_the_matching_error() {
         assert!(report(3, 0, 0).into_result("t").is_ok());
         assert!(report(0, 0, 0).into_result("t").is_ok());
         let cases = [
@@ -93,15 +95,15 @@ mod tests {
             (report(0, 2, 1), "Unknown", true),
             (report(2, 0, 1), "Unknown", true),
         ];
-        for (report, variant, maybe_done) in cases {
+        for (report, variant, may_have_taken_effect) in cases {
             let error = report.into_result("t").unwrap_err();
             assert!(format!("{error:?}").starts_with(variant), "{error:?}");
-            assert_eq!(error.maybe_done(), maybe_done, "{error:?}");
+            assert_eq!(error.may_have_taken_effect(), may_have_taken_effect, "{error:?}");
         }
     }
 
     #[test]
-    fn causes_are_bounded() {
+    fn report_causes_are_bounded() {
         let mut all = WriteReport::default();
         for _ in 0..100 {
             all.add(report(0, 1, 0));

@@ -8,41 +8,41 @@ use tidewater_common::refusal::Refusal;
 use tidewater_common::schema::{Column, ColumnType, TableOptions, TableSchema};
 use tidewater_proto::v1::{Reason, RowOp};
 
-use super::prepare::{PieceLimits, check, prepare};
+use super::prepare::{PieceLimits, check_batch, prepare_pieces};
 use super::{TableWriter, WriteReport};
 use crate::catalog::TableInfo;
 use crate::client::Client;
 use crate::error::ClientError;
-use crate::fake::{Answer, FakeCluster, keys, rows, table_info};
+use crate::fake::{FakeCluster, FakeReply, keys, rows, table_info};
 use crate::options::WriterOptions;
 
 async fn writer(client: &Client) -> TableWriter {
-    let one = WriterOptions { producers: 1, ..WriterOptions::default() };
-    client.writer("t", one).await.unwrap()
+    let single_lane = WriterOptions { lanes: 1, ..WriterOptions::default() };
+    client.writer("t", single_lane).await.unwrap()
 }
 
-/// Puts rows 1 to 3 while the node answers as told.
-async fn put_with(answers: Vec<Answer>) -> (FakeCluster, Result<WriteReport, ClientError>) {
+/// Puts rows 1 to 3 while the node returns these replies.
+async fn put_with(answers: Vec<FakeReply>) -> (FakeCluster, Result<WriteReport, ClientError>) {
     let cluster = FakeCluster::start(&[], 2).await;
-    cluster.state.lock().answers = answers.into();
+    cluster.state.lock().replies = answers.into();
     let client = cluster.client().await;
     let result = writer(&client).await.put_rows(rows(1..=3)).await;
     (cluster, result)
 }
 
-fn refuse(reason: Reason) -> Answer {
-    Answer::Refuse(Refusal::new(reason, "as the test says"))
+fn refuse(reason: Reason) -> FakeReply {
+    FakeReply::Refuse(Refusal::new(reason, "scripted"))
 }
 
-/// Serials of the writes that arrived, and whether all named one producer.
+/// Returns the serials of the received writes, and whether all have one producer.
 fn serials(cluster: &FakeCluster) -> (Vec<u64>, bool) {
     let state = cluster.state.lock();
-    let one = state.writes.windows(2).all(|pair| pair[0].producer_id == pair[1].producer_id);
-    (state.writes.iter().map(|write| write.serial).collect(), one)
+    let same = state.writes.windows(2).all(|pair| pair[0].producer_id == pair[1].producer_id);
+    (state.writes.iter().map(|write| write.serial).collect(), same)
 }
 
 #[tokio::test]
-async fn rows_in_any_order_reach_their_regions_in_key_order() {
+async fn unsorted_rows_reach_their_regions_in_key_order() {
     let cluster = FakeCluster::start(&[10, 20], 1).await;
     let client = cluster.client().await;
     let writer = writer(&client).await;
@@ -50,12 +50,12 @@ async fn rows_in_any_order_reach_their_regions_in_key_order() {
     assert_eq!(report.acknowledged, 7);
     let state = cluster.state.lock();
     assert_eq!(state.ids(), [1, 3, 10, 12, 19, 20, 25]);
-    // An opening write and one with rows for each region.
+    // An opening write and a write with rows per region.
     assert_eq!(state.writes.len(), 6);
 }
 
 #[tokio::test]
-async fn a_producer_is_opened_once_and_its_serials_count_on() {
+async fn producer_is_opened_once_with_increasing_serials() {
     let cluster = FakeCluster::start(&[], 1).await;
     let client = cluster.client().await;
     let writer = writer(&client).await;
@@ -66,37 +66,37 @@ async fn a_producer_is_opened_once_and_its_serials_count_on() {
 }
 
 #[tokio::test]
-async fn a_lost_answer_is_settled_by_a_repeat_that_applies_nothing_twice() {
-    let (cluster, result) = put_with(vec![Answer::DoAndLose]).await;
+async fn lost_response_is_settled_by_an_idempotent_retry() {
+    let (cluster, result) = put_with(vec![FakeReply::DoAndLose]).await;
     let report = result.unwrap();
     assert_eq!((report.acknowledged, report.repeated), (3, 3));
     assert_eq!(cluster.state.lock().ids(), [1, 2, 3]);
-    // The repeat is the same write, byte for byte.
+    // The retry is the same write, byte for byte.
     assert_eq!(serials(&cluster), (vec![1, 2, 2], true));
     let state = cluster.state.lock();
     assert_eq!(state.writes[1].rows, state.writes[2].rows);
 }
 
 #[tokio::test]
-async fn a_lost_request_is_repeated() {
-    let (cluster, result) = put_with(vec![Answer::Lose, Answer::Lose]).await;
+async fn lost_request_is_retried() {
+    let (cluster, result) = put_with(vec![FakeReply::Lose, FakeReply::Lose]).await;
     assert_eq!(result.unwrap().acknowledged, 3);
     assert_eq!(cluster.state.lock().ids(), [1, 2, 3]);
 }
 
 #[tokio::test]
-async fn leadership_lost_after_it_took_effect() {
+async fn write_survives_lost_leadership_after_taking_effect() {
     let lost = Refusal::new(Reason::LeadershipLost, "stepped down");
-    let (cluster, result) = put_with(vec![Answer::DoAndRefuse(lost)]).await;
+    let (cluster, result) = put_with(vec![FakeReply::DoAndRefuse(lost)]).await;
     assert_eq!(result.unwrap().acknowledged, 3);
     assert_eq!(cluster.state.lock().ids(), [1, 2, 3]);
 }
 
 #[tokio::test]
-async fn the_leader_is_found_by_the_hint() {
+async fn leader_is_found_by_the_redirect() {
     let cluster = FakeCluster::start(&[], 3).await;
     let client = cluster.client().await;
-    // The catalog still says 11.
+    // The catalog still names 11.
     cluster.state.lock().leader = 13;
     let writer = writer(&client).await;
     writer.put_rows(rows([1])).await.unwrap();
@@ -104,11 +104,11 @@ async fn the_leader_is_found_by_the_hint() {
 }
 
 #[tokio::test]
-async fn an_overloaded_node_is_given_the_time_it_asks_for() {
+async fn overloaded_node_gets_its_requested_wait() {
     let wait = Duration::from_millis(80);
     let full = Refusal::new(Reason::Overloaded, "full").retry_after(wait);
     let cluster = FakeCluster::start(&[], 1).await;
-    cluster.state.lock().answers.push_back(Answer::Refuse(full));
+    cluster.state.lock().replies.push_back(FakeReply::Refuse(full));
     let client = cluster.client().await;
     let started = tokio::time::Instant::now();
     writer(&client).await.put_rows(rows([1])).await.unwrap();
@@ -117,47 +117,47 @@ async fn an_overloaded_node_is_given_the_time_it_asks_for() {
 }
 
 #[tokio::test]
-async fn a_definite_no_is_failed() {
+async fn definite_refusal_is_a_failure() {
     let (cluster, result) = put_with(vec![refuse(Reason::SchemaMismatch)]).await;
     let error = result.unwrap_err();
     assert!(matches!(error, ClientError::Failed { rows: 3, .. }), "{error}");
-    assert!(!error.maybe_done());
+    assert!(!error.may_have_taken_effect());
     assert!(cluster.state.lock().ids().is_empty());
 }
 
 #[tokio::test]
-async fn a_definite_no_after_a_doubt_is_unknown() {
-    for first in [Answer::Lose, Answer::DoAndLose] {
+async fn definite_refusal_after_lost_response_is_unknown() {
+    for first in [FakeReply::Lose, FakeReply::DoAndLose] {
         let (_cluster, result) = put_with(vec![first, refuse(Reason::SchemaMismatch)]).await;
         let error = result.unwrap_err();
         assert!(matches!(error, ClientError::Unknown { unknown: 3, .. }), "{error}");
-        assert!(error.maybe_done());
+        assert!(error.may_have_taken_effect());
     }
 }
 
 #[tokio::test]
-async fn a_forgotten_producer_is_replaced_when_nothing_is_in_doubt() {
+async fn forgotten_producer_is_replaced_without_unknown_attempts() {
     let cluster = FakeCluster::start(&[], 1).await;
     let client = cluster.client().await;
     let writer = writer(&client).await;
     writer.put_rows(rows([1])).await.unwrap();
-    cluster.state.lock().answers.push_back(Answer::Forget);
+    cluster.state.lock().replies.push_back(FakeReply::Forget);
     writer.put_rows(rows([2])).await.unwrap();
     assert_eq!(cluster.state.lock().ids(), [1, 2]);
     assert_eq!(serials(&cluster), (vec![1, 2, 3, 1, 2], false));
 }
 
 #[tokio::test]
-async fn a_forgotten_producer_with_an_attempt_outstanding_is_unknown() {
+async fn forgotten_producer_after_lost_response_is_unknown() {
     let cluster = FakeCluster::start(&[], 1).await;
     let client = cluster.client().await;
     let writer = writer(&client).await;
-    cluster.state.lock().answers = [Answer::DoAndLose, Answer::Forget].into();
+    cluster.state.lock().replies = [FakeReply::DoAndLose, FakeReply::Forget].into();
     let error = writer.put_rows(rows([1])).await.unwrap_err();
     assert!(matches!(error, ClientError::Unknown { unknown: 1, .. }), "{error}");
-    // Sent again under a new producer it would have taken effect twice.
+    // A retry under a new producer would have taken effect twice.
     assert_eq!(cluster.state.lock().ids(), [1]);
-    // Later writes go on with a new producer.
+    // Later writes continue with a new producer.
     writer.put_rows(rows([2])).await.unwrap();
     assert_eq!(cluster.state.lock().ids(), [1, 2]);
     let report = writer.flush().await.unwrap();
@@ -165,44 +165,44 @@ async fn a_forgotten_producer_with_an_attempt_outstanding_is_unknown() {
 }
 
 #[tokio::test]
-async fn a_producer_that_a_late_opening_write_has_revived_is_forgotten_all_the_same() {
+async fn producer_revived_by_a_late_opening_stays_forgotten() {
     let cluster = FakeCluster::start(&[], 1).await;
     let client = cluster.client().await;
     let writer = writer(&client).await;
-    cluster.state.lock().answers = [Answer::DoAndLose, Answer::ForgetAndReopen].into();
+    cluster.state.lock().replies = [FakeReply::DoAndLose, FakeReply::ForgetAndReopen].into();
     let error = writer.put_rows(rows([1])).await.unwrap_err();
     assert!(matches!(error, ClientError::Unknown { unknown: 1, .. }), "{error}");
     assert_eq!(cluster.state.lock().ids(), [1], "once");
-    // Nothing in doubt: the rows go out under a new producer.
-    cluster.state.lock().answers = [Answer::ForgetAndReopen].into();
+    // No unknown outcome: the rows are sent under a new producer.
+    cluster.state.lock().replies = [FakeReply::ForgetAndReopen].into();
     writer.put_rows(rows([2])).await.unwrap();
     assert_eq!(cluster.state.lock().ids(), [1, 2]);
 }
 
 #[tokio::test]
-async fn the_serial_of_a_write_in_doubt_is_not_used_again() {
+async fn serial_of_an_unknown_write_is_not_reused() {
     let cluster = FakeCluster::start(&[], 1).await;
     let client = cluster.client().await;
     let writer = writer(&client).await;
-    cluster.state.lock().answers = [Answer::DoAndLose, refuse(Reason::SchemaMismatch)].into();
+    cluster.state.lock().replies = [FakeReply::DoAndLose, refuse(Reason::SchemaMismatch)].into();
     writer.put_rows(rows(1..=3)).await.unwrap_err();
-    // Under the same serial the node would take this for a repeat and skip it.
+    // Under the same serial the node would treat this write as a retry and skip it.
     writer.put_rows(rows([2])).await.unwrap();
     assert_eq!(cluster.state.lock().ids(), [1, 2, 2, 3]);
 }
 
 #[tokio::test]
-async fn a_write_follows_a_split() {
+async fn write_follows_a_region_split() {
     let cluster = FakeCluster::start(&[], 1).await;
     let client = cluster.client().await;
-    let split = Answer::Split { region: 100, at: 2, children: (201, 202) };
+    let split = FakeReply::Split { region: 100, at: 2, children: (201, 202) };
     {
         let mut state = cluster.state.lock();
-        state.answers = [split].into();
+        state.replies = [split].into();
     }
     let writer = writer(&client).await;
     let writing = tokio::spawn(async move { writer.put_rows(rows(1..=3)).await });
-    // The catalog learns of the split only after the first refusal.
+    // The catalog contains the split only after the first refusal.
     let arrived = async {
         while cluster.state.lock().writes.len() < 2 {
             tokio::time::sleep(Duration::from_millis(2)).await;
@@ -215,12 +215,12 @@ async fn a_write_follows_a_split() {
 }
 
 #[tokio::test]
-async fn a_write_in_doubt_is_cut_finer_and_keeps_its_identity() {
+async fn unknown_write_keeps_its_identity_across_a_split() {
     let cluster = FakeCluster::start(&[], 1).await;
     let client = cluster.client().await;
-    // It takes effect, the answer is lost, then the region splits.
-    let split = Answer::Split { region: 100, at: 2, children: (201, 202) };
-    cluster.state.lock().answers = [Answer::DoAndLose, split].into();
+    // The write takes effect, its response is lost, then the region splits.
+    let split = FakeReply::Split { region: 100, at: 2, children: (201, 202) };
+    cluster.state.lock().replies = [FakeReply::DoAndLose, split].into();
     let writer = writer(&client).await;
     let writing = tokio::spawn(async move { writer.put_rows(rows(1..=3)).await });
     let arrived = async {
@@ -243,14 +243,14 @@ async fn a_write_in_doubt_is_cut_finer_and_keeps_its_identity() {
 }
 
 #[tokio::test]
-async fn a_frozen_leader_is_left_as_soon_as_another_is_known() {
+async fn frozen_leader_is_abandoned_for_its_successor() {
     let cluster = FakeCluster::start(&[], 2).await;
     let mut options = cluster.options();
-    // Far longer than the test may take.
+    // Far longer than the test runs.
     options.attempt_timeout = Duration::from_secs(600);
     options.deadline = Duration::from_secs(600);
     let client = Client::connect(options).await.unwrap();
-    cluster.state.lock().answers.push_back(Answer::Freeze);
+    cluster.state.lock().replies.push_back(FakeReply::Freeze);
     let writer = writer(&client).await;
     let writing = tokio::spawn(async move { writer.put_rows(rows([1])).await });
     let arrived = async {
@@ -271,48 +271,48 @@ async fn a_frozen_leader_is_left_as_soon_as_another_is_known() {
 }
 
 #[tokio::test]
-async fn answers_that_keep_getting_lost_leave_the_write_unknown() {
+async fn repeatedly_lost_responses_leave_the_write_unknown() {
     let cluster = FakeCluster::start(&[], 1).await;
     let mut options = cluster.options();
     options.max_attempts = 3;
-    cluster.state.lock().answers = vec![Answer::Lose; 10].into();
+    cluster.state.lock().replies = vec![FakeReply::Lose; 10].into();
     let client = Client::connect(options).await.unwrap();
     let error = writer(&client).await.put_rows(rows([1])).await.unwrap_err();
     assert!(matches!(error, ClientError::Unknown { .. }), "{error}");
 }
 
 #[tokio::test]
-async fn retries_are_bounded() {
+async fn write_retries_are_bounded() {
     let cluster = FakeCluster::start(&[], 1).await;
     let mut options = cluster.options();
     options.max_attempts = 4;
-    cluster.state.lock().answers = vec![refuse(Reason::Overloaded); 10].into();
+    cluster.state.lock().replies = vec![refuse(Reason::Overloaded); 10].into();
     let client = Client::connect(options).await.unwrap();
     let error = writer(&client).await.put_rows(rows([1])).await.unwrap_err();
     assert!(matches!(error, ClientError::Failed { rows: 1, .. }), "{error}");
-    assert_eq!(cluster.state.lock().answers.len(), 6);
+    assert_eq!(cluster.state.lock().replies.len(), 6);
 }
 
 #[tokio::test]
-async fn some_written_and_some_not_is_partial() {
+async fn partly_written_batch_is_partial() {
     let cluster = FakeCluster::start(&[10], 1).await;
     let client = cluster.client().await;
     let writer = writer(&client).await;
-    cluster.state.lock().answers = [refuse(Reason::SchemaMismatch)].into();
+    cluster.state.lock().replies = [refuse(Reason::SchemaMismatch)].into();
     let error = writer.put_rows(rows([1, 11])).await.unwrap_err();
     assert!(matches!(error, ClientError::Partial { acknowledged: 1, failed: 1, .. }), "{error}");
 }
 
 #[tokio::test]
-async fn a_load_by_several_producers_is_whole() {
+async fn load_through_several_lanes_is_complete() {
     let cluster = FakeCluster::start(&[250, 500, 750], 1).await;
-    cluster.state.lock().answers = vec![
-        Answer::Normal,
-        Answer::DoAndLose,
+    cluster.state.lock().replies = vec![
+        FakeReply::Normal,
+        FakeReply::DoAndLose,
         refuse(Reason::Overloaded),
-        Answer::Lose,
-        Answer::Normal,
-        Answer::DoAndLose,
+        FakeReply::Lose,
+        FakeReply::Normal,
+        FakeReply::DoAndLose,
     ]
     .into();
     let client = cluster.client().await;
@@ -327,29 +327,29 @@ async fn a_load_by_several_producers_is_whole() {
     assert_eq!(cluster.state.lock().ids(), (0..1_000).collect::<Vec<_>>());
 }
 
-/// Rows with these ids, all with one value.
-fn rows_saying(ids: impl IntoIterator<Item = i64>, value: &str) -> RecordBatch {
+/// Returns rows with these ids and this value.
+fn rows_with_value(ids: impl IntoIterator<Item = i64>, value: &str) -> RecordBatch {
     let batch = rows(ids);
     let values = Arc::new(StringArray::from(vec![value; batch.num_rows()]));
     RecordBatch::try_new(batch.schema(), vec![batch.column(0).clone(), values]).unwrap()
 }
 
 #[tokio::test]
-async fn of_the_rows_of_a_key_the_last_stays_however_many_lanes_write() {
+async fn last_row_of_a_key_wins_across_lanes() {
     let cluster = FakeCluster::start(&[20], 1).await;
-    // Some writes are held up, so that those behind them overtake them where nothing keeps order.
+    // Delays some writes, so that later ones are faster unless the order is kept.
     let wait = Duration::from_millis(25);
     let full = || Refusal::new(Reason::Overloaded, "full").retry_after(wait);
-    cluster.state.lock().answers = (0..90)
-        .map(|turn| if turn % 3 == 0 { Answer::Refuse(full()) } else { Answer::Normal })
+    cluster.state.lock().replies = (0..90)
+        .map(|turn| if turn % 3 == 0 { FakeReply::Refuse(full()) } else { FakeReply::Normal })
         .collect();
     let client = cluster.client().await;
-    let options = WriterOptions { producers: 4, max_write_rows: 30, ..WriterOptions::default() };
+    let options = WriterOptions { lanes: 4, max_write_rows: 30, ..WriterOptions::default() };
     let writer = client.writer("t", options).await.unwrap();
     for batch in 0..25 {
-        // Each key in another row of each batch.
+        // Each key is in a different row of each batch.
         let ids = (0..40).map(|row| (row + batch) % 40);
-        writer.write(rows_saying(ids, &batch.to_string())).await.unwrap();
+        writer.write(rows_with_value(ids, &batch.to_string())).await.unwrap();
     }
     let report = writer.close().await.unwrap();
     assert_eq!((report.acknowledged, report.failed, report.unknown), (1_000, 0, 0));
@@ -363,7 +363,7 @@ async fn of_the_rows_of_a_key_the_last_stays_however_many_lanes_write() {
 }
 
 #[tokio::test]
-async fn whoever_waits_for_a_dealt_batch_is_told_of_all_its_rows() {
+async fn caller_gets_the_report_of_its_whole_batch() {
     let cluster = FakeCluster::start(&[20], 1).await;
     let client = cluster.client().await;
     let writer = client.writer("t", WriterOptions::default()).await.unwrap();
@@ -378,7 +378,7 @@ async fn whoever_waits_for_a_dealt_batch_is_told_of_all_its_rows() {
 }
 
 #[tokio::test]
-async fn deletes_go_the_same_way() {
+async fn deletes_reach_their_regions() {
     let cluster = FakeCluster::start(&[10], 1).await;
     let client = cluster.client().await;
     writer(&client).await.put_rows(rows([1, 2, 11, 12])).await.unwrap();
@@ -389,24 +389,24 @@ async fn deletes_go_the_same_way() {
 }
 
 #[tokio::test]
-async fn rows_that_do_not_fit_are_refused_before_anything_is_sent() {
+async fn invalid_rows_are_refused_before_sending() {
     let cluster = FakeCluster::start(&[], 1).await;
     let client = cluster.client().await;
     let writer = writer(&client).await;
     let error = writer.put_rows(keys(&[1])).await.unwrap_err();
-    assert!(error.to_string().contains("1 columns were given where 2"), "{error}");
+    assert!(error.to_string().contains("expected 2 columns, got 1"), "{error}");
     let swapped = rows([1]).project(&[1, 0]).unwrap();
     let error = writer.write(swapped).await.unwrap_err();
     assert!(matches!(error, ClientError::BadInput(_)), "{error}");
     assert!(cluster.state.lock().writes.is_empty());
     let error = client.writer("nope", WriterOptions::default()).await.unwrap_err();
     assert!(matches!(error, ClientError::TableNotFound(_)), "{error}");
-    let none = WriterOptions { producers: 0, ..WriterOptions::default() };
+    let none = WriterOptions { lanes: 0, ..WriterOptions::default() };
     assert!(matches!(client.writer("t", none).await, Err(ClientError::BadInput(_))));
 }
 
 #[test]
-fn decimals_beyond_their_precision_are_refused_in_rows_and_in_keys() {
+fn decimals_beyond_their_precision_are_refused() {
     let column = |id, name: &str| Column {
         id: ColumnId(id),
         name: name.to_owned(),
@@ -429,7 +429,7 @@ fn decimals_beyond_their_precision_are_refused_in_rows_and_in_keys() {
             Arc::new(array.with_precision_and_scale(9, 2).unwrap())
         };
         let batch = RecordBatch::try_new(schema, values.iter().map(array).collect()).unwrap();
-        check(&table, op, &batch)
+        check_batch(&table, op, &batch)
     };
     let most = 999_999_999;
     assert!(check(RowOp::Put, &[most, -most]).is_ok());
@@ -447,13 +447,13 @@ fn decimals_beyond_their_precision_are_refused_in_rows_and_in_keys() {
 }
 
 #[tokio::test]
-async fn pieces_keep_to_their_limits() {
+async fn pieces_respect_their_limits() {
     let cluster = FakeCluster::start(&[10], 1).await;
     let catalog = cluster.client().await.catalog();
     let table = catalog.table_named("t").unwrap().clone();
     let op = tidewater_proto::v1::RowOp::Put;
     let limits = PieceLimits { rows: 4, bytes: usize::MAX };
-    let pieces = prepare(&table, &catalog, op, &rows((0..15).rev()), limits).unwrap();
+    let pieces = prepare_pieces(&table, &catalog, op, &rows((0..15).rev()), limits).unwrap();
     let shape: Vec<_> = pieces.iter().map(|piece| (piece.region.get(), piece.count)).collect();
     assert_eq!(shape, [(100, 4), (100, 4), (100, 2), (101, 4), (101, 1)]);
     // A few large rows among small ones.
@@ -465,12 +465,12 @@ async fn pieces_keep_to_their_limits() {
     let keys = rows(0..1_000);
     let columns = vec![keys.column(0).clone(), Arc::new(StringArray::from(texts)) as ArrayRef];
     let mixed = RecordBatch::try_new(keys.schema(), columns).unwrap();
-    let pieces = prepare(&table, &catalog, op, &mixed, limits).unwrap();
+    let pieces = prepare_pieces(&table, &catalog, op, &mixed, limits).unwrap();
     assert_eq!(pieces.iter().map(|piece| piece.count).sum::<u32>(), 1_000);
     let largest = pieces.iter().map(|piece| piece.rows.len()).max().unwrap();
     assert!(largest < 100 << 10, "{largest}");
-    // One row at least, however small the limit.
+    // At least one row, regardless of the limit.
     let limits = PieceLimits { rows: 4, bytes: 1 };
-    let pieces = prepare(&table, &catalog, op, &rows(0..3), limits).unwrap();
+    let pieces = prepare_pieces(&table, &catalog, op, &rows(0..3), limits).unwrap();
     assert!(pieces.iter().all(|piece| piece.count == 1));
 }

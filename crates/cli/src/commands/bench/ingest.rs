@@ -85,7 +85,7 @@ pub(crate) async fn run(options: Options) -> Result<(), Failure> {
     // Writers first: a serial's opening write is not what is measured.
     let mut writers = VecDeque::new();
     for _ in 0..clients {
-        let settings = WriterOptions { producers: 1, queue_batches: 1, ..WriterOptions::default() };
+        let settings = WriterOptions { lanes: 1, queue_batches: 1, ..WriterOptions::default() };
         writers.push_back(client.writer(&options.table, settings).await?);
     }
     let work = Arc::new(work(&client, &options).await?);

@@ -1,7 +1,7 @@
-//! Dealing a batch out to several lanes without losing the order of any key's rows.
+//! Partitioning of a batch by key into lane batches.
 //!
-//! Lanes overtake each other. In an upsert table the last row of a key wins, so all rows of one key
-//! go through one lane, which sends them in the order in which they were handed in.
+//! Lanes do not keep any order between each other. In an upsert table the last row of a key wins, so
+//! all rows of a key go through one lane, which sends them in the order of the calls.
 
 use std::hash::{DefaultHasher, Hasher};
 
@@ -13,27 +13,27 @@ use tidewater_proto::v1::RowOp;
 use super::prepare::key_columns;
 use crate::error::ClientError;
 
-/// Cuts a batch into one part for each lane, by a hash of the key. Rows keep their order; lanes
-/// that get none are left out.
+/// Partitions a batch into one part per lane, by a hash of the key. Rows keep their order; lanes
+/// without rows are omitted.
 ///
 /// # Errors
 /// Keys that cannot be built.
-pub(super) fn deal(
+pub(super) fn partition_by_key(
     codec: &KeyCodec,
     op: RowOp,
     batch: &RecordBatch,
     lanes: usize,
 ) -> Result<Vec<(usize, RecordBatch)>, ClientError> {
     let keys = codec.comparable(&key_columns(codec, op, batch))?;
-    let share = keys.num_rows() / lanes.max(1);
-    let mut rows_of: Vec<Vec<u32>> =
-        (0..lanes).map(|_| Vec::with_capacity(share + share / 4)).collect();
+    let rows_per_lane = keys.num_rows() / lanes.max(1);
+    let mut rows_by_lane: Vec<Vec<u32>> =
+        (0..lanes).map(|_| Vec::with_capacity(rows_per_lane + rows_per_lane / 4)).collect();
     for (row, key) in (0..).zip(keys.iter()) {
-        if let Some(rows) = rows_of.get_mut(lane_of(key.as_ref(), lanes)) {
+        if let Some(rows) = rows_by_lane.get_mut(lane_of(key.as_ref(), lanes)) {
             rows.push(row);
         }
     }
-    rows_of
+    rows_by_lane
         .into_iter()
         .enumerate()
         .filter(|(_, rows)| !rows.is_empty())
@@ -45,7 +45,7 @@ pub(super) fn deal(
         .collect()
 }
 
-/// The same for equal keys, for as long as the writer lives.
+/// Returns the lane of a key. Equal keys have the same lane for the lifetime of the writer.
 fn lane_of(key: &[u8], lanes: usize) -> usize {
     let mut hasher = DefaultHasher::new();
     hasher.write(key);
@@ -62,7 +62,7 @@ mod tests {
     use super::*;
     use crate::fake::{rows, table_info};
 
-    /// Ids with the number of the row that each stood in.
+    /// Returns rows with these ids; the value is the number of the row.
     fn numbered(ids: &[i64]) -> RecordBatch {
         let numbers: Vec<String> = (0..ids.len()).map(|row| row.to_string()).collect();
         let values = std::sync::Arc::new(StringArray::from(numbers));
@@ -79,14 +79,14 @@ mod tests {
     }
 
     #[test]
-    fn each_key_has_its_lane_and_its_order() {
+    fn keys_keep_their_lane_and_row_order() {
         let ids: Vec<i64> = (0..1_000).map(|row| (row * 7) % 90).collect();
         let codec = table_info().codec;
-        let parts = deal(&codec, RowOp::Put, &numbered(&ids), 4).unwrap();
-        assert_eq!(parts.len(), 4);
+        let lane_batches = partition_by_key(&codec, RowOp::Put, &numbered(&ids), 4).unwrap();
+        assert_eq!(lane_batches.len(), 4);
         let mut lane_of_key = HashMap::new();
         let mut seen = Vec::new();
-        for (lane, part) in &parts {
+        for (lane, part) in &lane_batches {
             let rows = contents(part);
             assert!(rows.is_sorted_by_key(|(_, number)| *number), "out of order in lane {lane}");
             for (id, number) in rows {
@@ -96,8 +96,10 @@ mod tests {
         }
         seen.sort_unstable();
         assert_eq!(seen, (0..1_000).collect::<Vec<_>>(), "every row once");
-        // The next batch finds the keys where they were.
-        for (lane, part) in deal(&codec, RowOp::Put, &numbered(&[3, 89, 42]), 4).unwrap() {
+        // The next batch assigns keys to the same lanes.
+        for (lane, part) in
+            partition_by_key(&codec, RowOp::Put, &numbered(&[3, 89, 42]), 4).unwrap()
+        {
             for (id, _) in contents(&part) {
                 assert_eq!(lane_of_key[&id], lane, "key {id}");
             }
@@ -105,21 +107,23 @@ mod tests {
     }
 
     #[test]
-    fn a_delete_goes_where_the_row_went() {
+    fn delete_goes_to_the_lane_of_its_row() {
         let codec = table_info().codec;
         for id in 0..50 {
-            let put = deal(&codec, RowOp::Put, &rows([id]), 5).unwrap();
-            let delete = deal(&codec, RowOp::Delete, &crate::fake::keys(&[id]), 5).unwrap();
+            let put = partition_by_key(&codec, RowOp::Put, &rows([id]), 5).unwrap();
+            let delete =
+                partition_by_key(&codec, RowOp::Delete, &crate::fake::keys(&[id]), 5).unwrap();
             assert_eq!(put[0].0, delete[0].0);
         }
     }
 
     #[test]
-    fn no_lane_is_left_idle() {
+    fn keys_are_spread_over_all_lanes() {
         let ids: Vec<i64> = (0..8_192).collect();
-        let parts = deal(&table_info().codec, RowOp::Put, &rows(ids), 8).unwrap();
-        assert_eq!(parts.len(), 8);
-        for (lane, part) in parts {
+        let lane_batches =
+            partition_by_key(&table_info().codec, RowOp::Put, &rows(ids), 8).unwrap();
+        assert_eq!(lane_batches.len(), 8);
+        for (lane, part) in lane_batches {
             assert!((800..1_300).contains(&part.num_rows()), "lane {lane}: {}", part.num_rows());
         }
     }
