@@ -149,7 +149,7 @@ fn orphaned_job(node: NodeId, job: remote::RunningCompaction) -> v1::CompactionI
 
 /// Returns whether a node had the job and cancelled it. Records the error of the first node that did not
 /// respond.
-fn has_cancelled<T>(
+fn record_cancel_response<T>(
     answer: Result<T, Miss>,
     first_error: &mut Option<Refusal>,
 ) -> Result<bool, ClientError> {

@@ -66,7 +66,7 @@ pub(super) struct RegionRows {
     messages: Streaming<v1::ScanResponse>,
     /// Maximum time between two messages.
     idle_timeout: Duration,
-    /// Whether the end marker was received.
+    /// True once the end marker was received.
     done: bool,
 }
 
