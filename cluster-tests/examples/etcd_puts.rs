@@ -1,6 +1,6 @@
-//! Puts per second of an etcd cluster, measured as `tidewater bench meta` measures catalog commands:
-//! `etcd_puts SECONDS CLIENTS[,CLIENTS...] ADDRESS...`. All clients talk to the leader, as those of
-//! Tidewater do. Prints a JSON object for each number of clients.
+//! Measures puts per second of an etcd cluster in the same way as `tidewater bench meta` measures
+//! catalog commands: `etcd_puts SECONDS CLIENTS[,CLIENTS...] ADDRESS...`. All clients call the leader,
+//! as Tidewater's clients do. Prints a JSON object for each number of clients.
 
 use std::time::{Duration, Instant};
 
@@ -14,7 +14,7 @@ type AnyError = Box<dyn std::error::Error + Send + Sync>;
 
 const VALUE_BYTES: usize = 256;
 
-/// `etcdserverpb.PutRequest`, as far as it is used here.
+/// `etcdserverpb.PutRequest`, only the fields in use.
 #[derive(Clone, PartialEq, prost::Message)]
 struct PutRequest {
     #[prost(bytes = "vec", tag = "1")]
@@ -23,7 +23,7 @@ struct PutRequest {
     value: Vec<u8>,
 }
 
-/// `etcdserverpb.PutResponse`; its content does not matter.
+/// `etcdserverpb.PutResponse`; its fields are not used.
 #[derive(Clone, PartialEq, prost::Message)]
 struct PutResponse {}
 
@@ -31,7 +31,7 @@ struct PutResponse {}
 #[derive(Clone, PartialEq, prost::Message)]
 struct StatusRequest {}
 
-/// `etcdserverpb.StatusResponse`, as far as it is used here.
+/// `etcdserverpb.StatusResponse`, only the fields in use.
 #[derive(Clone, PartialEq, prost::Message)]
 struct StatusResponse {
     #[prost(message, optional, tag = "1")]
@@ -40,7 +40,7 @@ struct StatusResponse {
     leader: u64,
 }
 
-/// `etcdserverpb.ResponseHeader`, as far as it is used here.
+/// `etcdserverpb.ResponseHeader`, only the fields in use.
 #[derive(Clone, PartialEq, prost::Message)]
 struct ResponseHeader {
     #[prost(uint64, tag = "2")]

@@ -1,32 +1,33 @@
-//! Finds the `tidewater` binary under test.
+//! Lookup of the `tidewater` binary under test.
 
 use std::path::PathBuf;
 
 use crate::{HarnessError, Result};
 
-/// The binary named by `TIDEWATER_BIN`, else the one that was built beside this test.
+/// Returns the binary named by `TIDEWATER_BIN`, else the one in the target directory of this test.
 ///
 /// # Errors
-/// [`HarnessError::BinaryMissing`] when there is none.
+/// [`HarnessError::BinaryMissing`] if the file does not exist.
 pub fn tidewater() -> Result<PathBuf> {
     let path = match std::env::var_os("TIDEWATER_BIN") {
         Some(path) => PathBuf::from(path),
-        None => beside_this_executable()?,
+        None => in_target_directory()?,
     };
     if path.is_file() { Ok(path) } else { Err(HarnessError::BinaryMissing { path }) }
 }
 
-/// An example of the workspace, built beside the binary under test.
+/// Returns an example of the workspace from the target directory of the binary under test.
 ///
 /// # Errors
-/// [`HarnessError::BinaryMissing`] when there is none.
+/// [`HarnessError::BinaryMissing`] if the file does not exist.
 pub fn example(name: &str) -> Result<PathBuf> {
     let path = tidewater()?.with_file_name("examples").join(name);
     if path.is_file() { Ok(path) } else { Err(HarnessError::BinaryMissing { path }) }
 }
 
 /// Tests run as `<target>/<profile>/deps/NAME`, examples as `<target>/<profile>/examples/NAME`.
-fn beside_this_executable() -> Result<PathBuf> {
-    let me = std::env::current_exe().map_err(HarnessError::io("find this executable"))?;
-    Ok(me.ancestors().nth(2).map(|profile| profile.join("tidewater")).unwrap_or_default())
+fn in_target_directory() -> Result<PathBuf> {
+    let executable = std::env::current_exe().map_err(HarnessError::io("find this executable"))?;
+    let profile = executable.ancestors().nth(2);
+    Ok(profile.map(|profile| profile.join("tidewater")).unwrap_or_default())
 }

@@ -1,7 +1,7 @@
-//! The nodes of one cluster, their folders and addresses, and who leads what.
+//! The nodes of one cluster, their directories and addresses, and the leaders of its groups.
 //!
-//! A scenario ends with [`Cluster::finish`], which stops all nodes and looks for panics in their
-//! logs. A cluster that is dropped before keeps its folder and prints where each node's log is.
+//! A scenario ends with [`Cluster::finish`], which stops all nodes and checks their logs for panics. A
+//! cluster that is dropped before that keeps its directory and prints the path of each node's log.
 
 mod address;
 mod leaders;
@@ -16,43 +16,43 @@ use std::time::Duration;
 use tempfile::TempDir;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
-pub use plan::{OnSmallDisk, Plan, Store};
+pub use plan::{ClusterPlan, SmallDiskUse, Store};
 pub use tables::LOG_TABLE;
 
 use address::Reserved;
 
-use crate::command::{self, Said};
+use crate::command::{self, CommandOutput};
 use crate::disk::SmallDisk;
 use crate::node::{Node, NodeSpec, Pids, Role};
 use crate::proxy::{Party, Proxy, Rules};
 use crate::s3::S3Endpoint;
 use crate::{HarnessError, Result, binary, wait};
 
-/// How long a cluster may take until every group has its replicas.
+/// Limit for every group to have all its replicas.
 const HEALTHY_WITHIN: Duration = Duration::from_secs(60);
 
-/// Where the disk of the objects is, in the cluster's folder.
+/// Mount point of the object store's disk, in the cluster's directory.
 const STORE_DISK: &str = "store";
 
-/// Clusters that run at once in this process: they share the machine.
+/// Limit of concurrent clusters in this process: they share the machine.
 static RUNNING: LazyLock<Arc<Semaphore>> = LazyLock::new(|| Arc::new(Semaphore::new(2)));
 
 /// The nodes of one cluster.
 #[derive(Debug)]
 pub struct Cluster {
-    /// Members of group 0; the first bootstraps.
+    /// Members of group 0; the first one bootstraps.
     pub meta: Vec<Node>,
-    /// Hosts of the data groups.
+    /// Data nodes.
     pub data: Vec<Node>,
-    /// Compactors.
+    /// Compactor nodes.
     pub compactors: Vec<Node>,
-    /// What happens between the nodes, when the plan asked for proxies.
+    /// Rules of the connections between nodes, if the plan has proxies.
     pub rules: Rules,
-    /// The endpoint, when objects are kept in S3.
+    /// The endpoint, if objects are stored in S3.
     pub s3: Option<S3Endpoint>,
-    /// The small disk, when the plan asked for one.
+    /// The small disk, if the plan has one.
     pub disk: Option<SmallDisk>,
-    plan: Plan,
+    plan: ClusterPlan,
     binary: PathBuf,
     store_url: String,
     proxies: Vec<Proxy>,
@@ -61,17 +61,17 @@ pub struct Cluster {
 }
 
 impl Cluster {
-    /// Starts three meta, three data nodes and a compactor on a local folder, and waits until all
-    /// groups have their replicas.
+    /// Starts the default plan, with three meta and three data nodes, and waits until all groups have
+    /// their replicas.
     ///
     /// # Errors
-    /// Whatever keeps a node from getting ready.
+    /// If a node does not become ready.
     pub async fn start() -> Result<Self> {
-        Plan::default().start().await
+        ClusterPlan::default().start().await
     }
 
-    /// Lays out folders, addresses and command lines; starts nothing but the S3 endpoint.
-    pub(crate) async fn prepare(plan: Plan) -> Result<Self> {
+    /// Prepares directories, addresses and command lines. Starts only the S3 endpoint.
+    pub(crate) async fn prepare(plan: ClusterPlan) -> Result<Self> {
         let permit = RUNNING
             .clone()
             .acquire_owned()
@@ -81,17 +81,17 @@ impl Cluster {
         let dir = tempfile::Builder::new()
             .prefix("tidewater-cluster-")
             .tempdir()
-            .map_err(HarnessError::io("make the cluster's folder"))?;
+            .map_err(HarnessError::io("create the cluster's directory"))?;
         let logs = dir.path().join("logs");
-        std::fs::create_dir_all(&logs).map_err(HarnessError::io("make the log folder"))?;
+        std::fs::create_dir_all(&logs).map_err(HarnessError::io("create the log directory"))?;
         let s3 = match plan.store {
             Store::S3 => Some(S3Endpoint::start(&logs.join("s3.log")).await?),
-            Store::Folder | Store::Url(_) => None,
+            Store::Directory | Store::Url(_) => None,
         };
         let store_url = match (&plan.store, &s3) {
             (Store::Url(url), _) => url.clone(),
             (_, Some(s3)) => s3.url("cluster"),
-            // A disk has other things at its root.
+            // The root of a disk may contain other files.
             _ => format!("file://{}", dir.path().join(STORE_DISK).join("objects").display()),
         };
         let mut cluster = Self {
@@ -120,26 +120,26 @@ impl Cluster {
             (Role::Compactor, self.plan.compactors),
         ];
         let mut reserved = Reserved::new()?;
-        let mut seats = Vec::new();
+        let mut planned = Vec::new();
         for (role, count) in roles {
             for number in 1..=count {
                 let name = format!("{}-{number}", role.command());
                 let listen = reserved.next()?;
                 let advertise = self.advertise(&mut reserved, &name, listen, &pids).await?;
-                seats.push((role, number, name, listen, advertise));
+                planned.push((role, number, name, listen, advertise));
             }
         }
-        let of_role = |role| seats.iter().filter(move |seat| seat.0 == role);
+        let of_role = |role| planned.iter().filter(move |node| node.0 == role);
         let peers: Vec<String> =
             of_role(Role::Meta).map(|(_, number, _, _, at)| format!("{number}={at}")).collect();
-        let metas: Vec<String> = of_role(Role::Meta).map(|seat| seat.4.to_string()).collect();
-        if self.plan.small_disk == Some(OnSmallDisk::Store) {
-            self.disk = Some(SmallDisk::make(&self.folder().join(STORE_DISK)).await?);
+        let metas: Vec<String> = of_role(Role::Meta).map(|node| node.4.to_string()).collect();
+        if self.plan.small_disk == Some(SmallDiskUse::Store) {
+            self.disk = Some(SmallDisk::create(&self.directory().join(STORE_DISK)).await?);
         }
-        for (role, number, name, listen, advertise) in seats {
+        for (role, number, name, listen, advertise) in planned {
             let data_dir =
-                (role != Role::Compactor).then(|| self.folder().join("nodes").join(&name));
-            let args = plan::server_args(&plan::Seat {
+                (role != Role::Compactor).then(|| self.directory().join("nodes").join(&name));
+            let args = plan::server_args(&plan::ServerArgs {
                 role,
                 number,
                 listen,
@@ -162,15 +162,15 @@ impl Cluster {
                 launcher: Vec::new(),
             };
             if let (Role::Data, Some(dir)) = (role, &spec.data_dir)
-                && self.plan.small_disk == Some(OnSmallDisk::Data(number))
+                && self.plan.small_disk == Some(SmallDiskUse::Data(number))
             {
-                let disk = SmallDisk::make(dir).await?;
-                disk.under(&mut spec, true);
+                let disk = SmallDisk::create(dir).await?;
+                disk.attach(&mut spec, true);
                 self.disk = Some(disk);
-            } else if let (Some(OnSmallDisk::Store), Some(disk)) =
+            } else if let (Some(SmallDiskUse::Store), Some(disk)) =
                 (self.plan.small_disk, &self.disk)
             {
-                disk.under(&mut spec, role == Role::Compactor);
+                disk.attach(&mut spec, role == Role::Compactor);
             }
             let node = Node::new(spec, self.binary.clone(), logs, pids.clone());
             match role {
@@ -206,10 +206,10 @@ impl Cluster {
         env
     }
 
-    /// Starts all nodes that do not run, meta nodes first, and waits until they are ready.
+    /// Starts all stopped nodes, meta nodes first, and waits until they are ready.
     ///
     /// # Errors
-    /// Whatever keeps a node from getting ready.
+    /// If a node does not become ready.
     pub async fn start_all(&mut self) -> Result<()> {
         for nodes in [&mut self.meta, &mut self.data, &mut self.compactors] {
             let mut started = Vec::new();
@@ -218,20 +218,20 @@ impl Cluster {
                 started.push(node);
             }
             for node in started {
-                node.ready(crate::node::READY_WITHIN).await?;
+                node.wait_until_ready(crate::node::READY_WITHIN).await?;
             }
         }
         Ok(())
     }
 
-    /// Waits until `cluster status` finds nothing wrong.
+    /// Waits until `cluster status` reports a healthy cluster.
     ///
     /// # Errors
-    /// With the problems that it last named.
-    pub async fn healthy(&self) -> Result<()> {
+    /// On a timeout, with the problems reported last.
+    pub async fn wait_until_healthy(&self) -> Result<()> {
         wait::until("the cluster is healthy", HEALTHY_WITHIN, || async {
-            let said = self.run(&["cluster", "status", "--output", "json"]).await;
-            let status = said.and_then(Said::ok).and_then(|said| said.json());
+            let output = self.run(&["cluster", "status", "--output", "json"]).await;
+            let status = output.and_then(CommandOutput::ok).and_then(|output| output.json());
             let status = status.map_err(|error| error.to_string())?;
             if status["healthy"] == true { Ok(()) } else { Err(status["problems"].to_string()) }
         })
@@ -241,42 +241,42 @@ impl Cluster {
     /// Runs a client command against this cluster.
     ///
     /// # Errors
-    /// When it cannot be run. A command that fails is not an error here.
-    pub async fn run(&self, args: &[&str]) -> Result<Said> {
+    /// If the command cannot be run. A command that fails returns its output.
+    pub async fn run(&self, args: &[&str]) -> Result<CommandOutput> {
         let metas = self.meta_addresses().join(",");
         let args = [args, &["--meta", &metas]].concat();
         command::run(&self.binary, &args, &[]).await
     }
 
-    /// Runs any command of the binary as it stands.
+    /// Runs any command of the binary, without adding `--meta`.
     ///
     /// # Errors
-    /// When it cannot be run.
-    pub async fn run_bare(&self, args: &[&str]) -> Result<Said> {
+    /// If the command cannot be run.
+    pub async fn run_bare(&self, args: &[&str]) -> Result<CommandOutput> {
         command::run(&self.binary, args, &self.env("command")).await
     }
 
-    /// What `--meta` takes.
+    /// Addresses of the meta nodes, for `--meta`.
     pub fn meta_addresses(&self) -> Vec<String> {
         self.meta.iter().map(|node| node.spec.advertise.to_string()).collect()
     }
 
-    /// The folder that holds everything of this cluster.
-    pub fn folder(&self) -> &Path {
+    /// Directory of all files of this cluster.
+    pub fn directory(&self) -> &Path {
         self.dir.as_ref().map_or(Path::new(""), TempDir::path)
     }
 
-    /// Where objects lie that are kept in a folder.
+    /// Directory of the objects, if the object store is a local directory.
     pub fn objects(&self) -> PathBuf {
-        self.folder().join(STORE_DISK).join("objects")
+        self.directory().join(STORE_DISK).join("objects")
     }
 
-    /// What `--object-store` takes.
+    /// URL of the object store, for `--object-store`.
     pub fn store_url(&self) -> &str {
         &self.store_url
     }
 
-    /// The names of all nodes.
+    /// Names of all nodes.
     pub fn names(&self) -> Vec<String> {
         self.nodes().map(|node| node.spec.name.clone()).collect()
     }
@@ -285,24 +285,24 @@ impl Cluster {
         self.meta.iter().chain(&self.data).chain(&self.compactors)
     }
 
-    /// An address for a node that was not planned.
+    /// Returns an unused address for an extra node.
     ///
     /// # Errors
-    /// When the system has no port left.
+    /// If the system has no free port.
     pub fn spare_address(&self) -> Result<SocketAddr> {
-        Reserved::beside(self.meta[0].spec.listen)?.next()
+        Reserved::on_ip_of(self.meta[0].spec.listen)?.next()
     }
 
-    /// A node that was not planned: another command line in the manner of `like`, not started.
+    /// Returns a stopped node outside the plan, with the settings of `like` and its own arguments.
     pub fn extra(&self, name: &str, like: &NodeSpec, args: Vec<String>) -> Node {
         let spec = NodeSpec { name: name.to_owned(), args, ..like.clone() };
-        Node::new(spec, self.binary.clone(), &self.folder().join("logs"), Pids::default())
+        Node::new(spec, self.binary.clone(), &self.directory().join("logs"), Pids::default())
     }
 
-    /// Stops every node with SIGTERM, data nodes first, and removes the folder.
+    /// Stops all nodes with SIGTERM, meta nodes last, and removes the directory.
     ///
     /// # Errors
-    /// When one does not end well, or has panicked in its life.
+    /// If a node does not exit with status 0, or has panicked since the start.
     pub async fn finish(mut self) -> Result<()> {
         for nodes in [&mut self.compactors, &mut self.data, &mut self.meta] {
             for node in nodes.iter_mut().filter(|node| node.is_running()) {
@@ -326,9 +326,9 @@ impl Cluster {
 impl Drop for Cluster {
     fn drop(&mut self) {
         let Some(dir) = self.dir.take() else { return };
-        // Children end with their handles; their logs stay for whoever looks into the failure.
+        // Child processes end with their handles; the logs stay for the analysis of the failure.
         let dir = dir.keep();
-        eprintln!("the scenario did not finish; everything is kept in {}", dir.display());
+        eprintln!("the scenario did not finish; its files are in {}", dir.display());
         for node in self.nodes() {
             eprintln!("  {}: {}", node.spec.name, node.log().path().display());
         }

@@ -1,4 +1,4 @@
-//! Runs a client command of the binary and keeps what it said.
+//! Runs a client command of the binary and captures its output.
 
 use std::path::Path;
 use std::process::Stdio;
@@ -8,24 +8,24 @@ use tokio::process::Command;
 
 use crate::{HarnessError, Result};
 
-/// No client command of a scenario may take longer.
+/// Limit for one client command.
 const LIMIT: Duration = Duration::from_secs(240);
 
-/// What a command said.
+/// Output and exit status of a command.
 #[derive(Debug, Clone)]
-pub struct Said {
-    /// The arguments, joined.
+pub struct CommandOutput {
+    /// Arguments, joined by blanks.
     pub command: String,
-    /// Exit status; `None` when a signal ended it.
+    /// Exit status; `None` if a signal ended the process.
     pub status: Option<i32>,
-    /// All of stdout.
+    /// Complete stdout.
     pub stdout: String,
-    /// All of stderr.
+    /// Complete stderr.
     pub stderr: String,
 }
 
-impl Said {
-    /// The same, when the command succeeded.
+impl CommandOutput {
+    /// Returns the output if the command succeeded.
     ///
     /// # Errors
     /// [`HarnessError::Command`] otherwise.
@@ -33,7 +33,7 @@ impl Said {
         self.status(0)
     }
 
-    /// The same, when the command ended with `status`.
+    /// Returns the output if the command exited with `status`.
     ///
     /// # Errors
     /// [`HarnessError::Command`] otherwise.
@@ -41,11 +41,11 @@ impl Said {
         if self.status == Some(status) { Ok(self) } else { Err(self.unexpected(status)) }
     }
 
-    /// The same, when stderr contains all of `words` (in any case).
+    /// Returns the output if stderr contains all `words`, ignoring case.
     ///
     /// # Errors
     /// [`HarnessError::Command`] otherwise.
-    pub fn complains(self, words: &[&str]) -> Result<Self> {
+    pub fn expect_stderr(self, words: &[&str]) -> Result<Self> {
         let stderr = self.stderr.to_lowercase();
         match words.iter().find(|word| !stderr.contains(&word.to_lowercase())) {
             None => Ok(self),
@@ -53,19 +53,19 @@ impl Said {
         }
     }
 
-    /// stdout as JSON.
+    /// Parses stdout as JSON.
     ///
     /// # Errors
-    /// [`HarnessError::Command`] when it is not JSON.
+    /// [`HarnessError::Command`] if stdout is not JSON.
     pub fn json(&self) -> Result<serde_json::Value> {
         serde_json::from_str(&self.stdout)
             .map_err(|error| self.clone().unexpected(format!("JSON ({error})")))
     }
 
-    /// stdout as one JSON object a line.
+    /// Parses stdout as one JSON object per line.
     ///
     /// # Errors
-    /// [`HarnessError::Command`] when a line is not JSON.
+    /// [`HarnessError::Command`] if a line is not JSON.
     pub fn json_lines(&self) -> Result<Vec<serde_json::Value>> {
         self.stdout
             .lines()
@@ -80,13 +80,13 @@ impl Said {
             command: self.command,
             status: self.status.map_or("a signal".to_owned(), |status| status.to_string()),
             expected: expected.to_string(),
-            stdout: cut(self.stdout),
-            stderr: cut(self.stderr),
+            stdout: truncate(self.stdout),
+            stderr: truncate(self.stderr),
         }
     }
 }
 
-fn cut(text: String) -> String {
+fn truncate(text: String) -> String {
     match text.char_indices().nth(4_000) {
         Some((at, _)) => format!("{}...", &text[..at]),
         None => text,
@@ -96,13 +96,26 @@ fn cut(text: String) -> String {
 /// Runs `binary args`, with stdin closed.
 ///
 /// # Errors
-/// When it cannot be started or takes longer than four minutes.
-pub async fn run(binary: &Path, args: &[&str], env: &[(String, String)]) -> Result<Said> {
+/// If the command cannot be started or takes longer than four minutes.
+pub async fn run(binary: &Path, args: &[&str], env: &[(String, String)]) -> Result<CommandOutput> {
+    run_with_stdin(binary, args, env, Stdio::null()).await
+}
+
+/// Runs `binary args` with this stdin.
+///
+/// # Errors
+/// If the command cannot be started or takes longer than four minutes.
+pub async fn run_with_stdin(
+    binary: &Path,
+    args: &[&str],
+    env: &[(String, String)],
+    stdin: Stdio,
+) -> Result<CommandOutput> {
     let command = args.join(" ");
     let child = Command::new(binary)
         .args(args)
         .envs(env.iter().map(|(k, v)| (k, v)))
-        .stdin(Stdio::null())
+        .stdin(stdin)
         .stdout(Stdio::piped())
         .stderr(Stdio::piped())
         .kill_on_drop(true)
@@ -116,7 +129,7 @@ pub async fn run(binary: &Path, args: &[&str], env: &[(String, String)]) -> Resu
             last: "still running".to_owned(),
         })?
         .map_err(HarnessError::io(format!("run {command}")))?;
-    Ok(Said {
+    Ok(CommandOutput {
         command,
         status: output.status.code(),
         stdout: String::from_utf8_lossy(&output.stdout).into_owned(),

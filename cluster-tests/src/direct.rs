@@ -1,4 +1,4 @@
-//! Calls to one node of the test's choice, past routing, hints and retries.
+//! Calls to one given node, without routing, leader hints or retries.
 
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -22,32 +22,32 @@ use uuid::Uuid;
 
 use crate::{HarnessError, Result};
 
-/// A region as a request must name it.
+/// Identification of a region in a request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct RegionRef {
-    /// The group that serves it.
+    /// Id of the group that serves the region.
     pub group_id: u64,
-    /// The region.
+    /// Id of the region.
     pub region_id: u64,
-    /// Catalog version of this knowledge.
+    /// Catalog version in which the group serves the region.
     pub catalog_version: u64,
-    /// The table's schema version.
+    /// Schema version of the table.
     pub schema_version: u32,
 }
 
 /// A connection to one node.
 #[derive(Debug, Clone)]
-pub struct Direct {
+pub struct NodeClient {
     channel: Channel,
     deadline: Duration,
 }
 
-impl Direct {
-    /// Connects when first used; every call ends after `deadline`.
+impl NodeClient {
+    /// Creates a client that connects on first use. Every call ends after `deadline`.
     ///
     /// # Errors
-    /// When the address cannot be part of a URL.
-    pub fn to(address: SocketAddr, deadline: Duration) -> Result<Self> {
+    /// If the address is not valid in a URL.
+    pub fn new(address: SocketAddr, deadline: Duration) -> Result<Self> {
         let channel = Endpoint::from_shared(format!("http://{address}"))
             .map_err(|error| HarnessError::violated(format!("address {address}: {error}")))?
             .connect_lazy();
@@ -61,26 +61,26 @@ impl Direct {
     }
 
     async fn limited<T>(&self, call: impl Future<Output = Result<T, Status>>) -> Result<T, Status> {
-        // A frozen server enforces no deadline: the caller does.
+        // A frozen server does not enforce the deadline, so the caller does.
         tokio::time::timeout(self.deadline, call)
             .await
             .unwrap_or_else(|_| Err(Status::deadline_exceeded("the test's own deadline")))
     }
 
-    /// The catalog as this meta node knows it; followers refuse.
+    /// Returns the catalog of this meta node; followers reject the call.
     ///
     /// # Errors
-    /// The node's refusal, or the transport's.
+    /// The RPC error of the node or of the transport.
     pub async fn catalog(&self) -> Result<CatalogSnapshot, Status> {
         let mut client = MetaClient::new(self.channel.clone()).max_decoding_message_size(64 << 20);
         let request = self.request(GetCatalogRequest {});
         self.limited(async { client.get_catalog(request).await.map(|r| r.into_inner()) }).await
     }
 
-    /// The regions that this data node hosts, of one table.
+    /// Returns the regions of one table that this data node hosts.
     ///
     /// # Errors
-    /// The node's refusal, or the transport's.
+    /// The RPC error of the node or of the transport.
     pub async fn regions(&self, table: &str, digest: bool) -> Result<Vec<RegionInfo>, Status> {
         let mut client = RegionAdminClient::new(self.channel.clone());
         let request = self.request(ListRegionsRequest {
@@ -92,10 +92,10 @@ impl Direct {
         self.limited(async { Ok(client.list_regions(request).await?.into_inner().regions) }).await
     }
 
-    /// Counts the rows of a region: a linearizable read.
+    /// Counts the rows of a region with a linearizable read.
     ///
     /// # Errors
-    /// The node's refusal, or the transport's.
+    /// The RPC error of the node or of the transport.
     pub async fn count(&self, region: RegionRef) -> Result<u64, Status> {
         let mut client = DataClient::new(self.channel.clone());
         let request = self.request(ScanRequest {
@@ -116,10 +116,10 @@ impl Direct {
         .await
     }
 
-    /// Sends a new producer's empty opening write: the smallest that must be replicated.
+    /// Sends the empty opening write of a new producer, the smallest write that must be replicated.
     ///
     /// # Errors
-    /// The node's refusal, or the transport's.
+    /// The RPC error of the node or of the transport.
     pub async fn open_producer(&self, region: RegionRef) -> Result<WriteResponse, Status> {
         self.write(WriteRequest {
             group_id: region.group_id,
@@ -134,10 +134,10 @@ impl Direct {
         .await
     }
 
-    /// Asks the node to flush a region as its owner.
+    /// Requests a flush of a region from its owner.
     ///
     /// # Errors
-    /// The node's refusal, or the transport's.
+    /// The RPC error of the node or of the transport.
     pub async fn flush(&self, region: RegionRef) -> Result<FlushRegionResponse, Status> {
         let mut client = RegionAdminClient::new(self.channel.clone());
         let request = self
@@ -145,11 +145,11 @@ impl Direct {
         self.limited(async { client.flush_region(request).await.map(|r| r.into_inner()) }).await
     }
 
-    /// Asks for a vote in term 0, which nobody grants, as if the node were `target`.
+    /// Requests a vote in term 0, which no node grants, as if this node were `target`.
     ///
     /// # Errors
-    /// The node's refusal, or the transport's.
-    pub async fn ask_vote(
+    /// The RPC error of the node or of the transport.
+    pub async fn request_vote(
         &self,
         cluster_id: &str,
         source: u64,
@@ -172,10 +172,10 @@ impl Direct {
         self.limited(async { client.vote(request).await.map(|r| r.into_inner()) }).await
     }
 
-    /// Asks the node to take files over.
+    /// Requests the adoption of files.
     ///
     /// # Errors
-    /// The node's refusal, or the transport's.
+    /// The RPC error of the node or of the transport.
     pub async fn adopt_files(
         &self,
         request: AdoptFilesRequest,
@@ -188,7 +188,7 @@ impl Direct {
     /// Begins an atomic load.
     ///
     /// # Errors
-    /// The node's refusal, or the transport's.
+    /// The RPC error of the node or of the transport.
     pub async fn begin_load(&self, request: BeginLoadRequest) -> Result<BeginLoadResponse, Status> {
         let mut client = AdminClient::new(self.channel.clone());
         let request = self.request(request);
@@ -198,17 +198,17 @@ impl Direct {
     /// Ends an atomic load.
     ///
     /// # Errors
-    /// The node's refusal, or the transport's.
+    /// The RPC error of the node or of the transport.
     pub async fn end_load(&self, request: EndLoadRequest) -> Result<EndLoadResponse, Status> {
         let mut client = AdminClient::new(self.channel.clone());
         let request = self.request(request);
         self.limited(async { client.end_load(request).await.map(|r| r.into_inner()) }).await
     }
 
-    /// Sends a write as it stands.
+    /// Sends a write unchanged.
     ///
     /// # Errors
-    /// The node's refusal, or the transport's.
+    /// The RPC error of the node or of the transport.
     pub async fn write(&self, write: WriteRequest) -> Result<WriteResponse, Status> {
         let mut client =
             DataClient::new(self.channel.clone()).max_encoding_message_size(usize::MAX);
@@ -217,13 +217,13 @@ impl Direct {
     }
 }
 
-/// The refusal in an answer that must be one.
+/// Returns the RPC error of a call that must fail.
 ///
 /// # Errors
-/// When the call succeeded.
-pub fn refusal_of<T: std::fmt::Debug>(answer: Result<T, Status>) -> Result<Refusal> {
+/// If the call succeeded.
+pub fn expect_refusal<T: std::fmt::Debug>(answer: Result<T, Status>) -> Result<Refusal> {
     match answer {
-        Ok(answer) => Err(HarnessError::violated(format!("not refused: {answer:?}"))),
+        Ok(answer) => Err(HarnessError::violated(format!("the call succeeded: {answer:?}"))),
         Err(status) => Ok(Refusal::from(status)),
     }
 }

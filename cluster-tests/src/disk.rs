@@ -1,11 +1,11 @@
-//! A disk for a node's folder, or for the objects, that a scenario can fill and empty again, and nobody
-//! else notices.
+//! Disk for a node's directory or for the object store, which a scenario can fill and empty without
+//! effect on other processes.
 //!
-//! The best is a small tmpfs in a mount namespace of its own, which an ordinary user may make on
-//! most systems: a process that does nothing holds the namespace, and the node is started in it, so
-//! that kill and restart find the same disk. Where that is not permitted, the node's reserve
-//! (`--disk-reserve`) is set just below what the machine's disk has free, and filling means putting
-//! a large file there: the node sees too little room, but never an empty disk.
+//! Preferred is a small tmpfs in its own mount namespace, which an ordinary user may create on most
+//! systems. An idle process holds the namespace and the node starts in it, so that kill and restart
+//! find the same disk. Where that is not permitted, the node's reserve (`--disk-reserve`) is set just
+//! below the free space of the machine's disk, and filling means writing a large file there: the node
+//! sees too little space, but the disk is never full.
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -20,18 +20,18 @@ use crate::node::NodeSpec;
 use crate::{HarnessError, Result};
 
 const MIB: u64 = 1 << 20;
-/// Room for the write buffers and logs of a node, its reserve, and what a scenario writes.
+/// Size for the write buffers and logs of a node, its reserve, and the writes of a scenario.
 const TMPFS_MIB: u64 = 512;
-/// What may come and go on the machine's disk without being taken for the scenario's doing.
+/// Changes of free space on the machine's disk, in bytes, that must not affect the scenario.
 const MARGIN: u64 = 1 << 30;
 const MOUNTED_WITHIN: Duration = Duration::from_secs(20);
 
-/// See the module's head.
+/// A disk that a scenario can fill and empty.
 #[derive(Debug)]
 pub struct SmallDisk {
     kind: Kind,
-    /// Its root as this process reaches it.
-    folder: PathBuf,
+    /// Root of the disk as this process sees it.
+    directory: PathBuf,
 }
 
 #[derive(Debug)]
@@ -41,31 +41,30 @@ enum Kind {
 }
 
 impl SmallDisk {
-    /// Makes a disk at a folder, which is created.
+    /// Creates a disk at the directory `at`, which is created as well. Prints to stderr if mounting is
+    /// not permitted.
     ///
     /// # Errors
-    /// When neither way works; not being permitted to mount is said on stderr.
-    pub async fn make(at: &Path) -> Result<Self> {
+    /// If neither kind of disk can be created.
+    pub async fn create(at: &Path) -> Result<Self> {
         std::fs::create_dir_all(at)
             .map_err(HarnessError::io(format!("create {}", at.display())))?;
         match mount(at).await {
             Ok((holder, pid)) => {
                 let inside = at.strip_prefix("/").unwrap_or(at);
-                let folder = Path::new("/proc").join(pid.to_string()).join("root").join(inside);
-                Ok(Self { kind: Kind::Tmpfs { holder, pid }, folder })
+                let directory = Path::new("/proc").join(pid.to_string()).join("root").join(inside);
+                Ok(Self { kind: Kind::Tmpfs { holder, pid }, directory })
             }
             Err(why) => {
-                eprintln!(
-                    "no small disk can be mounted here ({why}): a large reserve stands for it"
-                );
+                eprintln!("cannot mount a small disk ({why}): using a large reserve instead");
                 let bytes = free(at)?.saturating_sub(MARGIN);
-                Ok(Self { kind: Kind::Reserve { bytes }, folder: at.to_owned() })
+                Ok(Self { kind: Kind::Reserve { bytes }, directory: at.to_owned() })
             }
         }
     }
 
-    /// Has a node find the disk where it was mounted. `minds`: the node's reserve is of this disk.
-    pub(crate) fn under(&self, spec: &mut NodeSpec, minds: bool) {
+    /// Makes the disk visible to a node. `reserves`: the node's disk reserve applies to this disk.
+    pub(crate) fn attach(&self, spec: &mut NodeSpec, reserves: bool) {
         match &self.kind {
             Kind::Tmpfs { pid, .. } => {
                 let pid = pid.to_string();
@@ -73,60 +72,60 @@ impl SmallDisk {
                 let rest = ["--preserve-credentials", "--"];
                 spec.launcher = launcher.into_iter().chain(rest).map(str::to_owned).collect();
             }
-            Kind::Reserve { bytes } if minds => {
+            Kind::Reserve { bytes } if reserves => {
                 spec.env.push(("TIDEWATER_DISK_RESERVE".to_owned(), bytes.to_string()));
             }
             Kind::Reserve { .. } => {}
         }
     }
 
-    /// Whether it can really be full.
+    /// Returns true if the disk can be filled completely.
     pub fn is_small(&self) -> bool {
         matches!(self.kind, Kind::Tmpfs { .. })
     }
 
-    /// Leaves less than the node's reserve free, and enough for what it has accepted.
+    /// Fills the disk to below the node's reserve, and leaves enough space for accepted writes.
     ///
     /// # Errors
-    /// When the disk does not let it.
+    /// If the ballast cannot be written.
     pub fn fill_to_reserve(&self) -> Result<()> {
         match &self.kind {
-            Kind::Tmpfs { .. } => self.leave(90 * MIB),
-            Kind::Reserve { .. } => self.ballast(2 * MARGIN),
+            Kind::Tmpfs { .. } => self.fill_except(90 * MIB),
+            Kind::Reserve { .. } => self.grow_ballast(2 * MARGIN),
         }
     }
 
-    /// Leaves nothing, where that is possible without harm to others.
+    /// Fills the disk completely, if that does not affect other processes.
     ///
     /// # Errors
-    /// When the disk does not let it.
+    /// If the ballast cannot be written.
     pub fn fill(&self) -> Result<()> {
         match &self.kind {
-            Kind::Tmpfs { .. } => self.leave(0),
-            Kind::Reserve { .. } => self.ballast(2 * MARGIN),
+            Kind::Tmpfs { .. } => self.fill_except(0),
+            Kind::Reserve { .. } => self.grow_ballast(2 * MARGIN),
         }
     }
 
-    /// Makes room again.
+    /// Frees the space again.
     ///
     /// # Errors
-    /// When the ballast cannot be removed.
+    /// If the ballast cannot be removed.
     pub fn empty(&self) -> Result<()> {
         let path = self.ballast_path();
         std::fs::remove_file(&path).map_err(HarnessError::io(format!("remove {}", path.display())))
     }
 
     fn ballast_path(&self) -> PathBuf {
-        self.folder.join("ballast")
+        self.directory.join("ballast")
     }
 
-    fn leave(&self, bytes: u64) -> Result<()> {
-        let there = std::fs::metadata(self.ballast_path()).map_or(0, |file| file.len());
-        self.ballast(there + free(&self.folder)?.saturating_sub(bytes))
+    fn fill_except(&self, bytes: u64) -> Result<()> {
+        let present = std::fs::metadata(self.ballast_path()).map_or(0, |file| file.len());
+        self.grow_ballast(present + free(&self.directory)?.saturating_sub(bytes))
     }
 
-    /// The ballast is a file of so many bytes; a node that writes meanwhile may leave it less.
-    fn ballast(&self, bytes: u64) -> Result<()> {
+    /// Grows the ballast file to `bytes`, or less if concurrent writes of the node leave less space.
+    fn grow_ballast(&self, bytes: u64) -> Result<()> {
         let path = self.ballast_path();
         let what = format!("fill the disk with {}", path.display());
         let file = std::fs::OpenOptions::new()
@@ -148,19 +147,20 @@ impl SmallDisk {
 impl Drop for SmallDisk {
     fn drop(&mut self) {
         if let Kind::Tmpfs { holder, .. } = &mut self.kind {
-            // Ours, and it does nothing; the disk goes when the last node in it has ended.
+            // The holder is idle. The disk disappears when the last node in the namespace exits.
             let _ = holder.start_kill();
         }
     }
 }
 
-fn free(folder: &Path) -> Result<u64> {
-    let stat = statvfs(folder)
-        .map_err(|error| HarnessError::io(format!("look at {}", folder.display()))(error.into()))?;
+fn free(directory: &Path) -> Result<u64> {
+    let stat = statvfs(directory).map_err(|error| {
+        HarnessError::io(format!("inspect {}", directory.display()))(error.into())
+    })?;
     Ok(stat.f_bavail.saturating_mul(stat.f_frsize))
 }
 
-/// The process that holds the disk, or why there is none.
+/// Mounts a tmpfs and returns the process that holds it, or the reason of the failure.
 async fn mount(at: &Path) -> Result<(Child, u32), String> {
     let script =
         "mount -t tmpfs -o size=\"$1\"m tmpfs \"$0\" && echo mounted && exec sleep infinity";
@@ -178,16 +178,17 @@ async fn mount(at: &Path) -> Result<(Child, u32), String> {
     else {
         return Err("unshare has no output".to_owned());
     };
-    let (mut said, mut complaint) = (String::new(), String::new());
-    let (mut stdout, mut stderr) = (BufReader::new(stdout), BufReader::new(stderr));
-    let told = tokio::time::timeout(MOUNTED_WITHIN, stdout.read_line(&mut said)).await;
-    match told {
-        Ok(Ok(_)) if said.trim() == "mounted" => Ok((holder, pid)),
+    let mut stdout = BufReader::new(stdout);
+    let mut stderr = BufReader::new(stderr);
+    let mut line = String::new();
+    match tokio::time::timeout(MOUNTED_WITHIN, stdout.read_line(&mut line)).await {
+        Ok(Ok(_)) if line.trim() == "mounted" => Ok((holder, pid)),
         Ok(_) => {
-            let _ = stderr.read_line(&mut complaint).await;
-            Err(complaint.trim().to_owned())
+            let mut error = String::new();
+            let _ = stderr.read_line(&mut error).await;
+            Err(error.trim().to_owned())
         }
-        Err(_) => Err("mounting takes too long".to_owned()),
+        Err(_) => Err("mounting timed out".to_owned()),
     }
 }
 
@@ -196,22 +197,22 @@ mod tests {
     use super::*;
 
     #[tokio::test]
-    async fn a_small_disk_is_filled_and_emptied() {
-        let folder = tempfile::tempdir().unwrap();
-        let disk = SmallDisk::make(&folder.path().join("data")).await.unwrap();
+    async fn small_disk_can_be_filled_and_emptied() {
+        let directory = tempfile::tempdir().unwrap();
+        let disk = SmallDisk::create(&directory.path().join("data")).await.unwrap();
         if matches!(disk.kind, Kind::Reserve { .. }) {
             return;
         }
-        let before = free(&disk.folder).unwrap();
+        let before = free(&disk.directory).unwrap();
         assert!(before <= TMPFS_MIB * MIB);
         disk.fill_to_reserve().unwrap();
-        let left = free(&disk.folder).unwrap();
+        let left = free(&disk.directory).unwrap();
         assert!((80 * MIB..=90 * MIB).contains(&left), "{left}");
         disk.fill().unwrap();
-        assert!(free(&disk.folder).unwrap() < 2 * MIB);
-        assert!(std::fs::write(disk.folder.join("x"), vec![1; 4 << 20]).is_err());
-        std::fs::remove_file(disk.folder.join("x")).unwrap();
+        assert!(free(&disk.directory).unwrap() < 2 * MIB);
+        assert!(std::fs::write(disk.directory.join("x"), vec![1; 4 << 20]).is_err());
+        std::fs::remove_file(disk.directory.join("x")).unwrap();
         disk.empty().unwrap();
-        assert!(free(&disk.folder).unwrap() > before - 2 * MIB);
+        assert!(free(&disk.directory).unwrap() > before - 2 * MIB);
     }
 }

@@ -1,4 +1,4 @@
-//! Why a scenario could not go on.
+//! Errors of scenarios.
 
 use std::fmt;
 use std::path::PathBuf;
@@ -6,53 +6,53 @@ use std::time::Duration;
 
 use tidewater_common::refusal::Refusal;
 
-/// Why a scenario could not go on.
+/// Error that ends a scenario.
 #[derive(thiserror::Error)]
 pub enum HarnessError {
-    /// There is nothing to test.
+    /// The binary under test does not exist.
     #[error(
         "no tidewater binary at {path}: build it (cargo build -p tidewater-cli) or set TIDEWATER_BIN"
     )]
     BinaryMissing {
-        /// Where it was looked for.
+        /// Expected path of the binary.
         path: PathBuf,
     },
     /// A helper of the tests is not installed.
     #[error("{what}")]
     Missing {
-        /// What is missing and what to do.
+        /// The missing helper and the remedy.
         what: String,
     },
-    /// A file, folder, socket or process could not be used.
+    /// An operation on a file, directory, socket or process failed.
     #[error("{what}: {source}")]
     Io {
-        /// What was attempted on what.
+        /// The operation and its object.
         what: String,
-        /// What the system said.
+        /// Error of the system.
         source: std::io::Error,
     },
-    /// A server process ended though it should run.
+    /// A server process exited unexpectedly.
     #[error("{node} exited ({status}); its log {log} ends with:\n{tail}")]
     Exited {
-        /// The node's name.
+        /// Name of the node.
         node: String,
-        /// How it ended.
+        /// Exit status.
         status: String,
-        /// The node's log file.
+        /// Log file of the node.
         log: PathBuf,
-        /// The last lines of the log.
+        /// Last lines of the log.
         tail: String,
     },
-    /// A server process did not say `ready` in time.
+    /// A server process did not print `ready` in time.
     #[error("{node} was not ready within {limit:?}; its log {log} ends with:\n{tail}")]
     NotReady {
-        /// The node's name.
+        /// Name of the node.
         node: String,
-        /// How long it was waited for.
+        /// Time limit.
         limit: Duration,
-        /// The node's log file.
+        /// Log file of the node.
         log: PathBuf,
-        /// The last lines of the log.
+        /// Last lines of the log.
         tail: String,
     },
     /// A condition did not become true in time.
@@ -60,41 +60,41 @@ pub enum HarnessError {
     Timeout {
         /// The condition.
         what: String,
-        /// How long it was waited for.
+        /// Time limit.
         limit: Duration,
-        /// Why it was not true when last tried.
+        /// Reason why the condition was false in the last attempt.
         last: String,
     },
-    /// A client command ended otherwise than it should.
+    /// A client command did not have the expected result.
     #[error(
-        "tidewater {command}\nended with {status}, expected {expected}\nstdout: {stdout}\nstderr: {stderr}"
+        "tidewater {command}\nexited with {status}, expected {expected}\nstdout: {stdout}\nstderr: {stderr}"
     )]
     Command {
-        /// The arguments.
+        /// Arguments of the command.
         command: String,
-        /// Its exit status.
+        /// Exit status.
         status: String,
-        /// What the scenario expected.
+        /// Expected result.
         expected: String,
-        /// What it wrote to stdout.
+        /// Standard output.
         stdout: String,
-        /// What it wrote to stderr.
+        /// Standard error.
         stderr: String,
     },
-    /// A call was refused.
+    /// A call returned an RPC error.
     #[error("{what}: {refusal:?}")]
     Refused {
         /// The call.
         what: String,
-        /// Why.
+        /// The RPC error.
         refusal: Refusal,
     },
-    /// What was seen contradicts what must hold.
+    /// An observation contradicts the expected behaviour.
     #[error("{0}")]
     Violated(String),
 }
 
-/// As for people: this is what a failed test prints.
+/// The same text as `Display`, because a failed test prints the debug form.
 impl fmt::Debug for HarnessError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         fmt::Display::fmt(self, f)
@@ -102,19 +102,19 @@ impl fmt::Debug for HarnessError {
 }
 
 impl HarnessError {
-    /// Names the attempt that a system error belongs to.
+    /// Adds the attempted operation to a system error.
     pub fn io(what: impl Into<String>) -> impl FnOnce(std::io::Error) -> Self {
         let what = what.into();
         move |source| Self::Io { what, source }
     }
 
-    /// Names the call that was refused.
+    /// Adds the call to an RPC error.
     pub fn refused(what: impl Into<String>) -> impl FnOnce(tonic::Status) -> Self {
         let what = what.into();
         move |status| Self::Refused { what, refusal: Refusal::from(status) }
     }
 
-    /// A contradiction, in a sentence.
+    /// Creates an error that describes a violated expectation.
     pub fn violated(what: impl Into<String>) -> Self {
         Self::Violated(what.into())
     }

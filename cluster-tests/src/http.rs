@@ -1,4 +1,4 @@
-//! One HTTP request over a plain socket: control addresses and metrics need no more.
+//! Minimal HTTP client over a plain socket, for control URLs and metrics.
 
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -8,15 +8,15 @@ use tokio::net::TcpStream;
 
 use crate::{HarnessError, Result};
 
-/// An answer may wait behind a request that is being carried out.
+/// Limit for one request, which may wait for a request in progress.
 const LIMIT: Duration = Duration::from_secs(20);
 
-/// Sends a request without body and gives the answer's body.
-pub(crate) async fn ask(address: SocketAddr, method: &str, path: &str) -> Result<String> {
+/// Sends a request without a body and returns the body of the response.
+pub(crate) async fn request(address: SocketAddr, method: &str, path: &str) -> Result<String> {
     let what = format!("{method} {path} at {address}");
     let answer = tokio::time::timeout(LIMIT, exchange(address, method, path))
         .await
-        .map_err(|_| HarnessError::violated(format!("{what}: no answer within {LIMIT:?}")))?
+        .map_err(|_| HarnessError::violated(format!("{what}: no response within {LIMIT:?}")))?
         .map_err(HarnessError::io(what.clone()))?;
     match answer.split_once("\r\n\r\n") {
         Some((head, body)) if head.contains(" 200 ") => Ok(body.to_owned()),

@@ -1,5 +1,5 @@
-//! A connection to a node, of which is known what the node has not read yet: so a scenario can wait
-//! until its calls lie before a frozen process, instead of hoping that they do.
+//! Connection to a node that reports the number of bytes the node has not read. A scenario can wait
+//! until its calls have arrived at a frozen process.
 
 use std::net::SocketAddr;
 
@@ -9,12 +9,12 @@ use tokio::task::AbortHandle;
 
 use crate::{HarnessError, Result, sockets};
 
-/// Passes one connection on to a node; cut when dropped.
+/// Relay of one connection to a node; closes the connection when dropped.
 #[derive(Debug)]
 pub struct Inbox {
     address: SocketAddr,
     node: SocketAddr,
-    ours: SocketAddr,
+    relay_address: SocketAddr,
     relay: AbortHandle,
 }
 
@@ -22,35 +22,36 @@ impl Inbox {
     /// Connects to a node.
     ///
     /// # Errors
-    /// When the node does not listen.
-    pub async fn of(node: SocketAddr) -> Result<Self> {
-        let what = || format!("make a way to {node}");
+    /// If the node does not listen.
+    pub async fn open(node: SocketAddr) -> Result<Self> {
+        let what = || format!("open a relay to {node}");
         let listener = TcpListener::bind("127.0.0.1:0").await.map_err(HarnessError::io(what()))?;
         let address = listener.local_addr().map_err(HarnessError::io(what()))?;
         let mut outbound = TcpStream::connect(node).await.map_err(HarnessError::io(what()))?;
-        let ours = outbound.local_addr().map_err(HarnessError::io(what()))?;
+        let relay_address = outbound.local_addr().map_err(HarnessError::io(what()))?;
         let relay = tokio::spawn(async move {
             if let Ok((mut inbound, _)) = listener.accept().await {
-                // However it ends, the caller sees it at his own connection.
+                // The caller sees the end of the relay on its own connection.
                 let _ = copy_bidirectional(&mut inbound, &mut outbound).await;
             }
         });
-        Ok(Self { address, node, ours, relay: relay.abort_handle() })
+        Ok(Self { address, node, relay_address, relay: relay.abort_handle() })
     }
 
-    /// Where the one caller connects.
+    /// Address for the single caller.
     pub fn address(&self) -> SocketAddr {
         self.address
     }
 
-    /// Bytes that have arrived at the node and were not read.
+    /// Number of bytes that have arrived at the node and are unread.
     ///
     /// # Errors
-    /// When the connection does not stand any more.
+    /// If the connection is closed.
     pub fn unread(&self) -> Result<u64> {
-        let socket = sockets::find(self.node, self.ours);
+        let socket = sockets::find(self.node, self.relay_address);
         let socket = socket.ok_or_else(|| {
-            HarnessError::violated(format!("no connection of {} to {}", self.ours, self.node))
+            let relay = self.relay_address;
+            HarnessError::violated(format!("no connection from {relay} to {}", self.node))
         })?;
         Ok(socket.unread)
     }
@@ -71,8 +72,8 @@ mod tests {
     use super::*;
     use crate::wait;
 
-    async fn unread(inbox: &Inbox, bytes: u64) -> Result<()> {
-        wait::until("so much is unread", Duration::from_secs(20), || async {
+    async fn wait_for_unread(inbox: &Inbox, bytes: u64) -> Result<()> {
+        wait::until("the bytes are unread", Duration::from_secs(20), || async {
             match inbox.unread().map_err(|error| error.to_string())? {
                 now if now == bytes => Ok(()),
                 now => Err(format!("{now} bytes")),
@@ -82,15 +83,15 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn what_was_sent_is_unread_until_it_is_read() -> Result<()> {
+    async fn inbox_counts_sent_bytes_until_read() -> Result<()> {
         let node = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let inbox = Inbox::of(node.local_addr().unwrap()).await?;
+        let inbox = Inbox::open(node.local_addr().unwrap()).await?;
         let (mut accepted, _) = node.accept().await.unwrap();
         let mut caller = TcpStream::connect(inbox.address()).await.unwrap();
-        unread(&inbox, 0).await?;
+        wait_for_unread(&inbox, 0).await?;
         caller.write_all(&[7; 1_000]).await.unwrap();
-        unread(&inbox, 1_000).await?;
+        wait_for_unread(&inbox, 1_000).await?;
         accepted.read_exact(&mut [0; 1_000]).await.unwrap();
-        unread(&inbox, 0).await
+        wait_for_unread(&inbox, 0).await
     }
 }

@@ -1,24 +1,25 @@
-//! Starts real Tidewater processes, breaks them, and checks what clients saw.
+//! Test harness that starts real Tidewater processes, injects faults, and verifies the results of
+//! clients.
 //!
 //! # Layout
 //!
 //! - [`binary`]: finds the `tidewater` binary under test.
-//! - [`node`]: one server process: started, killed, stopped, continued, restarted, wiped.
-//! - [`cluster`]: the nodes of one cluster, their folders and addresses, and who leads what.
-//! - [`command`]: runs a client command of the binary and keeps what it said.
-//! - [`disk`]: a small disk for one node, to be filled.
-//! - [`proxy`]: TCP between nodes, with a rule for each directed pair.
-//! - [`s3`]: an S3 endpoint that can be made to misbehave.
-//! - [`direct`]: calls to one node of the test's choice, past routing and retries.
-//! - [`metrics`]: what a node counts.
-//! - [`inbox`]: a connection of which is known what the node has not read yet.
-//! - [`oracle`]: what writers were told, compared with what a scan shows.
-//! - [`failover`]: what a series of kills has shown.
-//! - [`workload`]: writers that run while something is broken.
-//! - [`wait`]: conditions with limits.
+//! - [`node`]: one server process: start, kill, freeze, restart, wipe.
+//! - [`cluster`]: the nodes of one cluster, their directories and addresses, and its leaders.
+//! - [`command`]: runs a client command of the binary and captures its output.
+//! - [`disk`]: a small disk that a scenario can fill.
+//! - [`proxy`]: TCP proxies between nodes, with a rule for each directed pair.
+//! - [`s3`]: an S3 endpoint with fault injection.
+//! - [`direct`]: calls to one given node, without routing and retries.
+//! - [`metrics`]: metrics of a node.
+//! - [`inbox`]: a connection that reports the bytes its node has not read.
+//! - [`oracle`]: compares the outcomes of writes with a scan.
+//! - [`failover`]: results of a series of kills.
+//! - [`workload`]: writers that run during faults.
+//! - [`wait`]: conditions with timeouts.
 //!
-//! Nothing here needs root. Ports are chosen by the system, on a loopback address of each cluster's
-//! own, so that no outgoing connection of another test can sit on a port between kill and restart.
+//! The harness does not need root. The system chooses ports on a loopback address of each cluster, so
+//! that no outgoing connection of another test can take a port between kill and restart.
 
 pub mod binary;
 pub mod cluster;
@@ -40,5 +41,5 @@ pub mod workload;
 
 pub use error::HarnessError;
 
-/// What every step of a scenario gives.
+/// Result of a step of a scenario.
 pub type Result<T, E = HarnessError> = std::result::Result<T, E>;

@@ -1,21 +1,26 @@
-//! What a node's `/metrics` says.
+//! Metrics of a node from its `/metrics` page.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
 
 use crate::{Result, http};
 
-/// Metrics of a node at a moment, by name with labels, as Prometheus' text form has them.
+/// Metrics of a node at one time.
 #[derive(Debug, Clone, Default, PartialEq)]
-pub struct Metrics(BTreeMap<String, f64>);
+pub struct Metrics {
+    /// Values by name with labels in the Prometheus text format.
+    samples: BTreeMap<String, f64>,
+    /// Names with a HELP line.
+    described: BTreeSet<String>,
+}
 
 impl Metrics {
-    /// Asks a node.
+    /// Fetches the metrics of a node.
     ///
     /// # Errors
-    /// When it does not answer.
-    pub async fn of(node: SocketAddr) -> Result<Self> {
-        Ok(Self::parse(&http::ask(node, "GET", "/metrics").await?))
+    /// If the node does not answer.
+    pub async fn fetch(node: SocketAddr) -> Result<Self> {
+        Ok(Self::parse(&http::request(node, "GET", "/metrics").await?))
     }
 
     fn parse(text: &str) -> Self {
@@ -23,21 +28,50 @@ impl Metrics {
             let (name, value) = line.rsplit_once(' ')?;
             Some((name.to_owned(), value.parse().ok()?))
         };
-        Self(text.lines().filter(|line| !line.starts_with('#')).filter_map(value).collect())
+        let described = |line: &str| {
+            let (name, help) = line.strip_prefix("# HELP ")?.split_once(' ')?;
+            (!help.is_empty()).then(|| name.to_owned())
+        };
+        Self {
+            samples: text.lines().filter(|line| !line.starts_with('#')).filter_map(value).collect(),
+            described: text.lines().filter_map(described).collect(),
+        }
     }
 
-    /// The sum of a metric over all of its labels; 0 when there is none.
+    /// Sums a metric over all labels; 0 if the metric does not exist.
     pub fn sum(&self, name: &str) -> u64 {
         let named = |key: &str| {
             key == name || key.strip_prefix(name).is_some_and(|rest| rest.starts_with('{'))
         };
-        self.0.iter().filter(|(key, _)| named(key)).map(|(_, value)| *value as u64).sum()
+        self.samples.iter().filter(|(key, _)| named(key)).map(|(_, value)| *value as u64).sum()
     }
 
-    /// A metric with one label.
+    /// Value of a metric with one label; 0 if the metric does not exist.
     pub fn labelled(&self, name: &str, label: &str, value: &str) -> u64 {
         let key = format!("{name}{{{label}=\"{value}\"}}");
-        self.0.get(&key).map_or(0, |value| *value as u64)
+        self.samples.get(&key).map_or(0, |value| *value as u64)
+    }
+
+    /// Number of samples.
+    pub fn len(&self) -> usize {
+        self.samples.len()
+    }
+
+    /// Returns true if there are no samples.
+    pub fn is_empty(&self) -> bool {
+        self.samples.is_empty()
+    }
+
+    /// Returns the samples of Tidewater's metrics that have no HELP line.
+    pub fn undescribed(&self) -> Vec<&str> {
+        let is_described = |sample: &str| {
+            let name = sample.split('{').next().unwrap_or_default();
+            // The sum and the count of a summary share the HELP line of its name.
+            let base = name.strip_suffix("_sum").or_else(|| name.strip_suffix("_count"));
+            [Some(name), base].into_iter().flatten().any(|name| self.described.contains(name))
+        };
+        let samples = self.samples.keys().map(String::as_str);
+        samples.filter(|name| name.starts_with("tidewater_") && !is_described(name)).collect()
     }
 }
 
@@ -52,5 +86,15 @@ mod tests {
         let metrics = Metrics::parse(text);
         assert_eq!((metrics.sum("jobs"), metrics.sum("jobs_all"), metrics.sum("none")), (7, 9, 0));
         assert_eq!(metrics.labelled("jobs", "outcome", "b"), 4);
+    }
+
+    #[test]
+    fn samples_without_help_are_found() {
+        let text = "# HELP tidewater_a Jobs.\n# TYPE tidewater_a summary\n\
+            tidewater_a{quantile=\"0.5\"} 1\ntidewater_a_sum 3\ntidewater_a_count 1\n\
+            # TYPE tidewater_b gauge\ntidewater_b{group=\"1\"} 2\nother 1\n";
+        let metrics = Metrics::parse(text);
+        assert_eq!(metrics.len(), 5);
+        assert_eq!(metrics.undescribed(), ["tidewater_b{group=\"1\"}"]);
     }
 }

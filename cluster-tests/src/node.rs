@@ -1,8 +1,7 @@
-//! One server process.
+//! A server process.
 //!
-//! A node is *stopped* (no process), *running*, or *frozen* (SIGSTOP). Signals go by process id to
-//! children that this harness started, never by name. stdout and stderr go to files that outlive
-//! the node and are appended to by every restart.
+//! A node is *stopped* (no process), *running*, or *frozen* (SIGSTOP). The harness signals only its own
+//! child processes, by process id. stdout and stderr go to files, to which every restart appends.
 
 mod log;
 mod memory;
@@ -25,24 +24,24 @@ pub use signal::Signal;
 
 use crate::{HarnessError, Result};
 
-/// How long a node may take to serve. Generous: a test machine may be busy.
+/// Limit for a node to become ready, with a margin for a busy machine.
 pub const READY_WITHIN: Duration = Duration::from_secs(60);
-/// How long a node may take to stop when asked to.
+/// Limit for a node to stop after SIGTERM.
 pub const STOPPED_WITHIN: Duration = Duration::from_secs(40);
 
-/// What a node is for.
+/// Role of a node.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Role {
     /// Member of group 0.
     Meta,
-    /// Hosts data groups.
+    /// Host of data groups.
     Data,
-    /// Merges files.
+    /// Host of compaction jobs.
     Compactor,
 }
 
 impl Role {
-    /// The subcommand that starts it.
+    /// Subcommand that starts the role.
     pub fn command(self) -> &'static str {
         match self {
             Self::Meta => "meta",
@@ -52,34 +51,34 @@ impl Role {
     }
 }
 
-/// How a node is started, every time the same.
+/// Start parameters of a node, the same for every start.
 #[derive(Debug, Clone)]
 pub struct NodeSpec {
-    /// For people and file names, e.g. `data-2`.
+    /// Name in messages and file names, e.g. `data-2`.
     pub name: String,
-    /// What it is for.
+    /// Role of the node.
     pub role: Role,
-    /// The address it binds.
+    /// Address that the node binds.
     pub listen: SocketAddr,
-    /// The address that others are told.
+    /// Address that the node advertises.
     pub advertise: SocketAddr,
-    /// Its data directory, if the role has one.
+    /// Data directory, if the role has one.
     pub data_dir: Option<PathBuf>,
-    /// All arguments after the binary's name.
+    /// Arguments after the name of the binary.
     pub args: Vec<String>,
-    /// A program with arguments that runs the binary and becomes it; empty: none.
+    /// Program with arguments that executes the binary in its place; empty: none.
     pub launcher: Vec<String>,
-    /// Environment on top of the test's own.
+    /// Environment variables in addition to those of the test.
     pub env: Vec<(String, String)>,
 }
 
-/// The process ids of running nodes by node name: the proxies learn from it who connects.
+/// Process ids of running nodes by node name. Proxies use them to identify the source of a connection.
 pub type Pids = Arc<Mutex<Vec<(String, u32)>>>;
 
-/// One server process.
+/// A server process.
 #[derive(Debug)]
 pub struct Node {
-    /// How it is started.
+    /// Start parameters.
     pub spec: NodeSpec,
     binary: PathBuf,
     child: Option<Child>,
@@ -89,29 +88,29 @@ pub struct Node {
 }
 
 impl Node {
-    /// A stopped node whose output goes to `<logs>/<name>.out` and `.log`.
+    /// Creates a stopped node whose output goes to `<logs>/<name>.out` and `.log`.
     pub fn new(spec: NodeSpec, binary: PathBuf, logs: &Path, pids: Pids) -> Self {
         let out = LogFile::new(logs.join(format!("{}.out", spec.name)));
         let log = LogFile::new(logs.join(format!("{}.log", spec.name)));
         Self { spec, binary, child: None, out, log, pids }
     }
 
-    /// Starts the process and waits until it says `ready`.
+    /// Starts the process and waits until it prints `ready`.
     ///
     /// # Errors
-    /// The log's last lines when it ends or is not ready in time.
+    /// If the process exits or is not ready in time, with the last lines of the log.
     pub async fn start(&mut self) -> Result<()> {
         self.spawn()?;
-        self.ready(READY_WITHIN).await
+        self.wait_until_ready(READY_WITHIN).await
     }
 
-    /// Starts the process and does not wait.
+    /// Starts the process without waiting.
     ///
     /// # Errors
-    /// When it cannot be started, or runs already.
+    /// If the process cannot be started or is already running.
     pub fn spawn(&mut self) -> Result<()> {
         if self.child.is_some() {
-            return Err(HarnessError::violated(format!("{} runs already", self.spec.name)));
+            return Err(HarnessError::violated(format!("{} is already running", self.spec.name)));
         }
         let words: Vec<&OsStr> = self.spec.launcher.iter().map(OsStr::new).collect();
         let words = [words, vec![self.binary.as_os_str()]].concat();
@@ -135,15 +134,15 @@ impl Node {
         Ok(())
     }
 
-    /// Waits for the `ready` line of the process that runs now.
+    /// Waits for the `ready` line of the running process.
     ///
     /// # Errors
-    /// The log's last lines when it ends or is not ready within `limit`.
-    pub async fn ready(&mut self, limit: Duration) -> Result<()> {
+    /// If the process exits or is not ready within `limit`, with the last lines of the log.
+    pub async fn wait_until_ready(&mut self, limit: Duration) -> Result<()> {
         let deadline = Instant::now() + limit;
         loop {
             if self.out.since_start()?.lines().any(|line| line.starts_with("ready")) {
-                // A cluster is created once: the same node started again must not ask for it.
+                // A cluster is created once: a restart of the node must not bootstrap again.
                 self.spec.args.retain(|argument| argument != "--bootstrap");
                 return Ok(());
             }
@@ -162,70 +161,70 @@ impl Node {
         }
     }
 
-    /// Waits for the end of a process that should end by itself.
+    /// Waits until the process exits.
     ///
     /// # Errors
-    /// When it still runs after `limit`.
-    pub async fn ended(&mut self, limit: Duration) -> Result<ExitStatus> {
+    /// If the process is still running after `limit`.
+    pub async fn wait_for_exit(&mut self, limit: Duration) -> Result<ExitStatus> {
         let Some(child) = self.child.as_mut() else {
-            return Err(HarnessError::violated(format!("{} does not run", self.spec.name)));
+            return Err(HarnessError::violated(format!("{} is not running", self.spec.name)));
         };
         match tokio::time::timeout(limit, child.wait()).await {
             Ok(status) => {
                 let status = status.map_err(HarnessError::io("wait for a node"))?;
-                self.forget();
+                self.mark_stopped();
                 Ok(status)
             }
             Err(_) => Err(HarnessError::Timeout {
-                what: format!("{} ends", self.spec.name),
+                what: format!("{} exits", self.spec.name),
                 limit,
                 last: self.log.tail(),
             }),
         }
     }
 
-    /// Whether the process runs (frozen counts).
+    /// Returns true if the process is running or frozen.
     pub fn is_running(&self) -> bool {
         self.child.is_some()
     }
 
-    /// kill -9, and waits until the system has taken the process away.
+    /// Sends SIGKILL and waits until the process has exited.
     ///
     /// # Errors
-    /// When the signal cannot be sent.
+    /// If the signal cannot be sent.
     pub async fn kill(&mut self) -> Result<()> {
         if let Some(child) = self.child.as_mut() {
             child.kill().await.map_err(HarnessError::io(format!("kill {}", self.spec.name)))?;
         }
-        self.forget();
+        self.mark_stopped();
         Ok(())
     }
 
-    /// SIGTERM, and waits for the end.
+    /// Sends SIGTERM and waits until the process exits.
     ///
     /// # Errors
-    /// When it does not end, or not with status 0.
+    /// If the process does not exit in time with status 0.
     pub async fn terminate(&mut self) -> Result<()> {
         self.signal(Signal::Term).await?;
-        let status = self.ended(STOPPED_WITHIN).await?;
+        let status = self.wait_for_exit(STOPPED_WITHIN).await?;
         if status.success() { Ok(()) } else { Err(self.exit_error(status)) }
     }
 
     /// Sends a signal.
     ///
     /// # Errors
-    /// When the node does not run.
+    /// If the node is not running.
     pub async fn signal(&self, signal: Signal) -> Result<()> {
         match self.child.as_ref().and_then(Child::id) {
             Some(pid) => signal::send(pid, signal).await,
-            None => Err(HarnessError::violated(format!("{} does not run", self.spec.name))),
+            None => Err(HarnessError::violated(format!("{} is not running", self.spec.name))),
         }
     }
 
-    /// Forgets everything the stopped node had on its disk.
+    /// Removes the data directory of the stopped node.
     ///
     /// # Errors
-    /// When the folder cannot be removed.
+    /// If the directory cannot be removed.
     pub fn wipe(&self) -> Result<()> {
         match &self.spec.data_dir {
             Some(dir) if dir.exists() => std::fs::remove_dir_all(dir)
@@ -234,42 +233,42 @@ impl Node {
         }
     }
 
-    /// The process id, while it runs.
+    /// Process id of the running node.
     pub fn pid(&self) -> Option<u32> {
         self.child.as_ref().and_then(Child::id)
     }
 
-    /// Physical memory of the process since it was started.
+    /// Returns the resident memory of the running process.
     ///
     /// # Errors
-    /// When it does not run, or the system does not say.
+    /// If the node is not running or the system does not report its memory.
     pub fn memory(&self) -> Result<Memory> {
         match self.pid() {
-            Some(pid) => Memory::of(pid),
-            None => Err(HarnessError::violated(format!("{} does not run", self.spec.name))),
+            Some(pid) => Memory::of_process(pid),
+            None => Err(HarnessError::violated(format!("{} is not running", self.spec.name))),
         }
     }
 
-    /// What the node has written to stderr.
+    /// File with the stderr of the node.
     pub fn log(&self) -> &LogFile {
         &self.log
     }
 
-    /// What the node has written to stdout.
+    /// File with the stdout of the node.
     pub fn out(&self) -> &LogFile {
         &self.out
     }
 
     fn exited(&mut self) -> Result<Option<ExitStatus>> {
         let Some(child) = self.child.as_mut() else { return Ok(None) };
-        let status = child.try_wait().map_err(HarnessError::io("look at a node"))?;
+        let status = child.try_wait().map_err(HarnessError::io("check the status of a node"))?;
         if status.is_some() {
-            self.forget();
+            self.mark_stopped();
         }
         Ok(status)
     }
 
-    fn forget(&mut self) {
+    fn mark_stopped(&mut self) {
         self.child = None;
         self.pids.lock().retain(|(name, _)| *name != self.spec.name);
     }

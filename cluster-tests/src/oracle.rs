@@ -1,66 +1,66 @@
-//! What writers were told, compared with what a scan shows.
+//! Oracle: compares the outcomes of writes with the result of a scan.
 //!
-//! Every row of an append-only table is named by (writer, serial) and sent in one write. A write is
-//! *acknowledged*, *failed* (it has not happened and never will), or *unknown*.
+//! Every row of an append-only table is identified by (writer, serial) and sent in one write. A write is
+//! *acknowledged*, *failed* (it has not taken effect and never will), or *unknown*.
 
 use std::collections::HashMap;
 use std::fmt;
 
 use crate::{HarnessError, Result};
 
-/// What a writer was told about one write.
+/// Outcome of one write, as its writer received it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Outcome {
-    /// It has happened.
+    /// The write has taken effect.
     Acknowledged,
-    /// It has not happened and never will; why.
+    /// The write has not taken effect and never will, with the reason.
     Failed(String),
-    /// It may have happened, or may still; why.
+    /// The write may have taken effect, or may still, with the reason.
     Unknown(String),
 }
 
 /// One write: `rows` rows with consecutive serials.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Attempt {
-    /// Whose it is.
+    /// Number of the writer.
     pub writer: i64,
-    /// Serial of its first row.
+    /// Serial of the first row.
     pub first: i64,
     /// Number of rows.
     pub rows: i64,
-    /// What the writer was told.
+    /// Outcome of the write.
     pub outcome: Outcome,
 }
 
-/// A row by its name.
+/// Writer and serial of a row.
 pub type RowName = (i64, i64);
 
-/// The oracle's findings.
+/// Findings of the oracle.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Verdict {
-    /// Rows acknowledged.
+    /// Number of rows of acknowledged writes.
     pub acknowledged: usize,
-    /// Rows whose write failed.
+    /// Number of rows of failed writes.
     pub failed: usize,
-    /// Rows whose write is unknown.
+    /// Number of rows of unknown writes.
     pub unknown: usize,
-    /// Rows of unknown writes that are there: either is right.
+    /// Number of rows of unknown writes that are present, which is no violation.
     pub unknown_present: usize,
-    /// Acknowledged and not there.
+    /// Acknowledged rows that are absent.
     pub missing: Vec<RowName>,
-    /// There and never sent.
+    /// Rows that are present but were never sent.
     pub never_sent: Vec<RowName>,
-    /// There though the writer was told that it failed.
+    /// Rows of failed writes that are present.
     pub failed_present: Vec<RowName>,
-    /// There more than once.
+    /// Rows that are present more than once.
     pub doubled: Vec<RowName>,
-    /// Unknown writes of which a part is there: a write is all or nothing within a region.
+    /// Absent rows of unknown writes of which other rows are present: a write is atomic within a region.
     pub torn: Vec<RowName>,
 }
 
 impl Verdict {
     /// Compares all attempts with all rows of the final scan.
-    pub fn of(attempts: &[Attempt], scanned: impl IntoIterator<Item = RowName>) -> Self {
+    pub fn new(attempts: &[Attempt], scanned: impl IntoIterator<Item = RowName>) -> Self {
         let mut seen: HashMap<RowName, u32> = HashMap::new();
         for row in scanned {
             *seen.entry(row).or_default() += 1;
@@ -70,7 +70,7 @@ impl Verdict {
             ..Self::default()
         };
         for attempt in attempts {
-            verdict.judge(attempt, &mut seen);
+            verdict.add(attempt, &mut seen);
         }
         verdict.never_sent = seen.into_keys().collect();
         for rows in [&mut verdict.doubled, &mut verdict.never_sent] {
@@ -79,8 +79,9 @@ impl Verdict {
         verdict
     }
 
-    fn judge(&mut self, attempt: &Attempt, seen: &mut HashMap<RowName, u32>) {
-        let names = (attempt.first..attempt.first + attempt.rows).map(|s| (attempt.writer, s));
+    fn add(&mut self, attempt: &Attempt, seen: &mut HashMap<RowName, u32>) {
+        let serials = attempt.first..attempt.first + attempt.rows;
+        let names = serials.map(|serial| (attempt.writer, serial));
         let (present, absent): (Vec<_>, Vec<_>) =
             names.partition(|name| seen.remove(name).is_some());
         let rows = present.len() + absent.len();
@@ -103,17 +104,17 @@ impl Verdict {
         }
     }
 
-    /// Whether nothing is wrong.
+    /// Returns true if the verdict has no violations.
     pub fn is_clean(&self) -> bool {
-        let wrong =
+        let violations =
             [&self.missing, &self.never_sent, &self.failed_present, &self.doubled, &self.torn];
-        wrong.iter().all(|rows| rows.is_empty())
+        violations.iter().all(|rows| rows.is_empty())
     }
 
-    /// Nothing is wrong.
+    /// Returns the verdict if it has no violations.
     ///
     /// # Errors
-    /// [`HarnessError::Violated`] with the verdict.
+    /// [`HarnessError::Violated`] with the verdict otherwise.
     pub fn ok(self) -> Result<Self> {
         if self.is_clean() {
             Ok(self)
@@ -127,19 +128,20 @@ impl fmt::Display for Verdict {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(
             f,
-            "{} rows acknowledged, {} failed, {} unknown ({} of them there)",
+            "{} rows acknowledged, {} failed, {} unknown ({} of them present)",
             self.acknowledged, self.failed, self.unknown, self.unknown_present
         )?;
-        for (what, rows) in [
+        for (violation, rows) in [
             ("acknowledged and MISSING", &self.missing),
-            ("NEVER SENT and there", &self.never_sent),
-            ("FAILED and there", &self.failed_present),
-            ("there TWICE", &self.doubled),
-            ("TORN: missing from a write of which other rows are there", &self.torn),
+            ("NEVER SENT and present", &self.never_sent),
+            ("FAILED and present", &self.failed_present),
+            ("present TWICE", &self.doubled),
+            ("TORN: missing from a write of which other rows are present", &self.torn),
         ] {
             if !rows.is_empty() {
-                let some = &rows[..rows.len().min(8)];
-                write!(f, "; {} {what}, such as (writer, serial) {some:?}", rows.len())?;
+                let examples = &rows[..rows.len().min(8)];
+                let count = rows.len();
+                write!(f, "; {count} {violation}, such as (writer, serial) {examples:?}")?;
             }
         }
         Ok(())
@@ -163,24 +165,24 @@ mod tests {
     }
 
     #[test]
-    fn a_right_scan_passes_whatever_became_of_unknown_writes() {
+    fn unknown_writes_may_be_present_or_absent() {
         for scan in [vec![(1, 1), (1, 2)], vec![(1, 1), (1, 2), (1, 5), (1, 6)]] {
-            let verdict = Verdict::of(&history(), scan).ok().unwrap();
+            let verdict = Verdict::new(&history(), scan).ok().unwrap();
             assert_eq!((verdict.acknowledged, verdict.failed, verdict.unknown), (2, 2, 2));
         }
     }
 
     #[test]
-    fn each_wrong_scan_is_found_out() {
+    fn oracle_detects_each_violation() {
         let cases = [
             ("lost", vec![(1, 1)], "acknowledged and MISSING"),
             ("invented", vec![(1, 1), (1, 2), (9, 9)], "NEVER SENT"),
-            ("risen", vec![(1, 1), (1, 2), (1, 3), (1, 4)], "FAILED and there"),
+            ("failed", vec![(1, 1), (1, 2), (1, 3), (1, 4)], "FAILED and present"),
             ("twice", vec![(1, 1), (1, 2), (1, 2)], "TWICE"),
             ("torn", vec![(1, 1), (1, 2), (1, 6)], "TORN"),
         ];
         for (name, scan, word) in cases {
-            let error = Verdict::of(&history(), scan).ok().unwrap_err().to_string();
+            let error = Verdict::new(&history(), scan).ok().unwrap_err().to_string();
             assert!(error.contains(word), "{name}: {error}");
         }
     }

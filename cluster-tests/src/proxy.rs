@@ -1,8 +1,8 @@
-//! TCP between nodes, with a rule for each directed pair.
+//! TCP proxies between nodes, with a rule for each directed pair.
 //!
-//! Every node advertises the address of its own proxy, so all that others send to it passes here.
-//! Who opened a connection is found by the process that holds its other end: a rule can part two
-//! nodes from each other and leave their clients connected.
+//! Every node advertises the address of its proxy, so all connections to it pass through the proxy. The
+//! proxy identifies the source of a connection by the process that holds its other end. A rule can
+//! therefore separate two nodes and keep their clients connected.
 
 mod pump;
 mod rules;
@@ -10,7 +10,7 @@ mod source;
 
 use std::net::SocketAddr;
 
-use tokio::net::{TcpListener, TcpStream};
+use tokio::net::TcpListener;
 use tokio::sync::watch;
 use tokio::task::{AbortHandle, JoinSet};
 
@@ -32,12 +32,12 @@ impl Default for Rules {
 }
 
 impl Rules {
-    /// Changes the rules; open connections follow at once.
+    /// Changes the rules, which apply to open connections immediately.
     pub fn change(&self, change: impl FnOnce(&mut RuleTable)) {
         self.table.send_modify(change);
     }
 
-    /// Everything passes again.
+    /// Removes all rules.
     pub fn heal(&self) {
         self.change(RuleTable::clear);
     }
@@ -51,10 +51,10 @@ pub struct Proxy {
 }
 
 impl Proxy {
-    /// Listens at `listener` and passes on to `target`, which need not run yet.
+    /// Forwards connections from `listener` to `target`, which need not listen yet.
     ///
     /// # Errors
-    /// When the listener's address cannot be told.
+    /// If the address of the listener is not available.
     pub fn start(
         listener: TcpListener,
         to: Party,
@@ -62,12 +62,13 @@ impl Proxy {
         rules: Rules,
         pids: Pids,
     ) -> Result<Self> {
-        let address = listener.local_addr().map_err(HarnessError::io("learn a proxy's address"))?;
+        let address =
+            listener.local_addr().map_err(HarnessError::io("read the address of a proxy"))?;
         let task = tokio::spawn(serve(listener, to, target, rules, pids)).abort_handle();
         Ok(Self { address, task })
     }
 
-    /// What the node advertises.
+    /// Address that the node advertises.
     pub fn address(&self) -> SocketAddr {
         self.address
     }
@@ -80,23 +81,21 @@ impl Drop for Proxy {
 }
 
 async fn serve(listener: TcpListener, to: Party, target: SocketAddr, rules: Rules, pids: Pids) {
-    // Connections end with the proxy.
+    // Dropping the set closes the connections with the proxy.
     let mut connections = JoinSet::new();
     loop {
         tokio::select! {
             accepted = listener.accept() => {
                 let Ok((inbound, peer)) = accepted else { continue };
-                let (to, rules, pids) = (to.clone(), rules.table.subscribe(), pids.clone());
+                let to = to.clone();
+                let rules = rules.table.subscribe();
+                let pids = pids.clone();
                 connections.spawn(async move {
-                    let from = source::of_connection(peer, address_of(&inbound), pids).await;
-                    pump::carry(inbound, target, from, to, rules).await;
+                    let from = source::identify(peer, inbound.local_addr().ok(), pids).await;
+                    pump::forward(inbound, target, from, to, rules).await;
                 });
             }
             Some(_) = connections.join_next() => {}
         }
     }
-}
-
-fn address_of(stream: &TcpStream) -> Option<SocketAddr> {
-    stream.local_addr().ok()
 }

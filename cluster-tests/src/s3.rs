@@ -1,4 +1,4 @@
-//! An S3 endpoint that can be made to misbehave: `s3/server.py` as a child process.
+//! S3 endpoint with fault injection: `s3/server.py` as a child process.
 
 mod fault;
 
@@ -17,7 +17,7 @@ use crate::{HarnessError, Result, http};
 const BUCKET: &str = "tidewater";
 const START_WITHIN: Duration = Duration::from_secs(60);
 
-/// A running endpoint with one bucket; ends when dropped. Its objects are in memory.
+/// A running endpoint with one bucket and its objects in memory; stops when dropped.
 #[derive(Debug)]
 pub struct S3Endpoint {
     port: u16,
@@ -25,10 +25,10 @@ pub struct S3Endpoint {
 }
 
 impl S3Endpoint {
-    /// Starts it on a port of the system's choice.
+    /// Starts the endpoint on a port chosen by the system.
     ///
     /// # Errors
-    /// When the Python environment is missing or the server does not come up.
+    /// If the Python environment is missing or the server does not start.
     pub async fn start(log: &Path) -> Result<Self> {
         let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("s3/server.py");
         let log = std::fs::File::create(log)
@@ -54,17 +54,17 @@ impl S3Endpoint {
         let port = line
             .strip_prefix("ready ")
             .and_then(|port| port.trim().parse().ok())
-            .ok_or_else(|| HarnessError::violated(format!("the S3 endpoint said {line:?}")))?;
+            .ok_or_else(|| HarnessError::violated(format!("the S3 endpoint printed {line:?}")))?;
         Ok(Self { port, _child: child })
     }
 
-    /// What `--object-store` takes, for a folder of the bucket.
-    pub fn url(&self, folder: &str) -> String {
-        format!("s3://{BUCKET}/{folder}")
+    /// Returns the object store URL of a prefix in the bucket.
+    pub fn url(&self, prefix: &str) -> String {
+        format!("s3://{BUCKET}/{prefix}")
     }
 
-    /// The environment by which a node finds the endpoint. Its name is its access key, so that a fault
-    /// can strike it alone.
+    /// Returns the environment that connects a node to the endpoint. The name of the node is its access
+    /// key, so that a fault can affect it alone.
     pub fn env(&self, node: &str) -> Vec<(String, String)> {
         [
             ("AWS_ENDPOINT", format!("http://127.0.0.1:{}", self.port).as_str()),
@@ -81,35 +81,38 @@ impl S3Endpoint {
         SocketAddr::from(([127, 0, 0, 1], self.port))
     }
 
-    /// Puts a fault in force; it replaces the one before.
+    /// Injects a fault, which replaces the current one.
     ///
     /// # Errors
-    /// When the endpoint does not answer.
-    pub async fn fault(&self, fault: Fault) -> Result<()> {
-        http::ask(self.address(), "POST", &fault.path()).await.map(drop)
+    /// If the endpoint does not answer.
+    pub async fn inject(&self, fault: Fault) -> Result<()> {
+        http::request(self.address(), "POST", &fault.path()).await.map(drop)
     }
 
-    /// Everything works again.
+    /// Removes the current fault.
     ///
     /// # Errors
-    /// When the endpoint does not answer.
+    /// If the endpoint does not answer.
     pub async fn heal(&self) -> Result<()> {
-        self.fault(Fault::of(Mode::None)).await
+        self.inject(Fault::new(Mode::None)).await
     }
 
-    /// How often the fault in force has struck.
+    /// Returns the number of requests affected by the current fault.
     ///
     /// # Errors
-    /// When the endpoint does not answer.
+    /// If the endpoint does not answer.
     pub async fn hits(&self) -> Result<u64> {
-        let body = http::ask(self.address(), "GET", "/_hits").await?;
+        let body = http::request(self.address(), "GET", "/_hits").await?;
         body.trim()
             .parse()
-            .map_err(|_| HarnessError::violated(format!("the S3 endpoint said {body:?}")))
+            .map_err(|_| HarnessError::violated(format!("the S3 endpoint responded with {body:?}")))
     }
 }
 
-/// The interpreter with `moto` that `scripts/lib/python.sh` has made.
+/// Returns the Python interpreter with `moto` that `scripts/lib/python.sh` installs.
+///
+/// # Errors
+/// [`HarnessError::Missing`] if there is no interpreter.
 pub fn python() -> Result<PathBuf> {
     let cache = std::env::var_os("XDG_CACHE_HOME")
         .map(PathBuf::from)

@@ -1,23 +1,24 @@
-//! The system's table of TCP connections.
+//! TCP connection table of the system.
 
 use std::net::SocketAddr;
 
 /// One end of a connection.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Socket {
-    /// Number of the socket, by which a process that holds it is found.
+    /// Inode of the socket, which identifies the process that holds it.
     pub(crate) inode: String,
-    /// Bytes that have arrived and were not read.
+    /// Bytes that have arrived and are unread.
     pub(crate) unread: u64,
 }
 
-/// The socket bound to `local_end` and connected to `remote_end`. Reads a file.
+/// Returns the socket bound to `local_end` and connected to `remote_end`. Reads a file.
 pub(crate) fn find(local_end: SocketAddr, remote_end: SocketAddr) -> Option<Socket> {
     find_in(&std::fs::read_to_string("/proc/net/tcp").ok()?, local_end, remote_end)
 }
 
 fn find_in(table: &str, local_end: SocketAddr, remote_end: SocketAddr) -> Option<Socket> {
-    let (local_end, remote_end) = (in_hex(local_end)?, in_hex(remote_end)?);
+    let local_end = in_hex(local_end)?;
+    let remote_end = in_hex(remote_end)?;
     table.lines().skip(1).find_map(|line| {
         let fields: Vec<&str> = line.split_whitespace().collect();
         let &[_, local, remote, _, queues, _, _, _, _, inode, ..] = fields.as_slice() else {
@@ -31,7 +32,7 @@ fn find_in(table: &str, local_end: SocketAddr, remote_end: SocketAddr) -> Option
     })
 }
 
-/// The system writes the address as one little-endian number.
+/// Formats an address as in the table, which prints the IP address as one little-endian number.
 fn in_hex(address: SocketAddr) -> Option<String> {
     let SocketAddr::V4(address) = address else { return None };
     let [a, b, c, d] = address.ip().octets();
@@ -48,7 +49,7 @@ mod tests {
 ";
 
     #[test]
-    fn a_connection_is_found_by_its_two_ends() {
+    fn socket_is_found_by_both_ends() {
         let local = "127.0.0.1:50000".parse().unwrap();
         let remote = "127.4.3.2:8080".parse().unwrap();
         let found = Socket { inode: "4711".to_owned(), unread: 160 };

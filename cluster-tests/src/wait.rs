@@ -1,4 +1,4 @@
-//! Conditions with limits, instead of sleeps for luck.
+//! Conditions with timeouts, instead of fixed sleeps.
 
 use std::future::Future;
 use std::time::Duration;
@@ -7,13 +7,13 @@ use tokio::time::Instant;
 
 use crate::{HarnessError, Result};
 
-/// How often a condition is tried.
-const EVERY: Duration = Duration::from_millis(40);
+/// Interval between attempts.
+const INTERVAL: Duration = Duration::from_millis(40);
 
-/// Tries `attempt` until it gives a value. `Err` says why not yet.
+/// Calls `attempt` until it returns a value. An `Err` is the reason to continue.
 ///
 /// # Errors
-/// [`HarnessError::Timeout`] with the last reason when `limit` has passed.
+/// [`HarnessError::Timeout`] with the last reason after `limit`.
 pub async fn until<T, F, Fut>(what: &str, limit: Duration, mut attempt: F) -> Result<T>
 where
     F: FnMut() -> Fut,
@@ -32,7 +32,7 @@ where
         if Instant::now() >= deadline {
             return Err(HarnessError::Timeout { what: what.to_owned(), limit, last });
         }
-        tokio::time::sleep(EVERY).await;
+        tokio::time::sleep(INTERVAL).await;
     }
 }
 
@@ -41,7 +41,7 @@ mod tests {
     use super::*;
 
     #[tokio::test]
-    async fn the_last_reason_is_told() {
+    async fn timeout_reports_the_last_reason() {
         let error = until("pigs fly", Duration::from_millis(90), || async {
             Err::<(), _>("no wings".to_owned())
         })
@@ -51,7 +51,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn an_attempt_that_hangs_is_cut_off() {
+    async fn hanging_attempt_ends_at_the_limit() {
         let error = until("an answer", Duration::from_millis(90), || async {
             std::future::pending::<Result<(), String>>().await
         })

@@ -1,8 +1,7 @@
-//! Writers that run while something is broken.
+//! Writers that run during faults.
 //!
-//! Each writer has a client of its own, sends one write at a time, and keeps a book of what it was
-//! told. Rows are named by (writer, serial) and never sent twice by the test: repeats are the
-//! client's.
+//! Each writer has its own client, sends one write at a time, and records the outcome of each. Rows are
+//! identified by (writer, serial). The test never sends a row twice; only the client retries.
 
 mod writer;
 
@@ -20,91 +19,92 @@ use crate::cluster::{Cluster, LOG_TABLE};
 use crate::oracle::{Attempt, Outcome};
 use crate::{HarnessError, Result, wait};
 
-/// How long it may take until writes go on after something broke.
+/// Limit for writes to resume after a fault.
 const PROGRESS_WITHIN: Duration = Duration::from_secs(60);
-/// Longest time, in microseconds, that an answer of a dead node can be on its way over loopback.
-const ON_ITS_WAY: u64 = 100_000;
+/// Longest time, in microseconds, that an answer of a killed node can be in flight on loopback.
+const MAX_IN_FLIGHT_MICROS: u64 = 100_000;
 
-/// How the writers write.
+/// Options of the writers.
 #[derive(Debug, Clone, Copy)]
-pub struct Load {
-    /// Writers at once.
+pub struct LoadOptions {
+    /// Number of concurrent writers.
     pub writers: i64,
-    /// Number of the first one; rows are named by it, so later loads on a table must go on counting.
+    /// Number of the first writer. It identifies rows, so later loads of a table must continue the count.
     pub first_writer: i64,
-    /// Rows of each write.
+    /// Rows per write.
     pub rows: i64,
-    /// Bytes of each row's text.
+    /// Bytes of the text of each row.
     pub note: usize,
-    /// Rest after each write: a scenario needs writes in flight, not a full machine.
-    pub rest: Duration,
+    /// Pause after each write: a scenario needs writes in flight, not a saturated machine.
+    pub pause: Duration,
 }
 
-impl Default for Load {
+impl Default for LoadOptions {
     fn default() -> Self {
-        Self { writers: 4, first_writer: 1, rows: 5, note: 40, rest: Duration::from_millis(5) }
+        Self { writers: 4, first_writer: 1, rows: 5, note: 40, pause: Duration::from_millis(5) }
     }
 }
 
-impl Load {
-    /// As fast as the cluster takes it.
-    pub fn flat_out() -> Self {
-        Self { rest: Duration::ZERO, ..Self::heavy() }
+impl LoadOptions {
+    /// Large writes without pauses.
+    pub fn unthrottled() -> Self {
+        Self { pause: Duration::ZERO, ..Self::heavy() }
     }
 
-    /// Heavy enough to fill memtables.
+    /// Large writes that fill memtables.
     pub fn heavy() -> Self {
-        Self { rows: 1_000, note: 200, rest: Duration::from_millis(20), ..Self::default() }
+        Self { rows: 1_000, note: 200, pause: Duration::from_millis(20), ..Self::default() }
     }
 }
 
-/// What all writers share with the scenario.
+/// State shared by the writers and the scenario.
 #[derive(Debug)]
-struct Shared {
+struct WorkloadState {
     stop: AtomicBool,
     acknowledged: AtomicU64,
     origin: Instant,
     /// Microseconds from `origin` to the last [`Workload::mark`].
     mark: AtomicU64,
-    /// Microseconds from `origin` to the first acknowledgement owed to the time after the mark.
+    /// Microseconds from `origin` to the first acknowledgement by the cluster after the mark.
     resumed: AtomicU64,
 }
 
-impl Shared {
+impl WorkloadState {
     fn now(&self) -> u64 {
         u64::try_from(self.origin.elapsed().as_micros()).unwrap_or(u64::MAX)
     }
 
-    fn acknowledge(&self, begun: u64) {
+    fn record_acknowledgement(&self, begun: u64) {
         self.acknowledged.fetch_add(1, Ordering::SeqCst);
-        let (mark, now) = (self.mark.load(Ordering::SeqCst), self.now());
-        if owed_to_after(mark, begun, now) {
+        let mark = self.mark.load(Ordering::SeqCst);
+        let now = self.now();
+        if is_after_recovery(mark, begun, now) {
             let _ = self.resumed.compare_exchange(0, now, Ordering::SeqCst, Ordering::SeqCst);
         }
     }
 }
 
-/// Whether an acknowledgement shows that the cluster serves after the mark. The answer to a write
-/// begun before may have been on its way when the node died: it counts only when it comes later
-/// than any such answer could, and far earlier than an election ends.
-fn owed_to_after(mark: u64, begun: u64, now: u64) -> bool {
-    begun > mark || now > mark + ON_ITS_WAY
+/// Returns true if an acknowledgement shows that the cluster serves after the mark. The answer to a
+/// write begun before the mark may have been in flight when the node was killed. It counts only if it
+/// arrives later than any such answer could, which is far earlier than an election ends.
+fn is_after_recovery(mark: u64, begun: u64, now: u64) -> bool {
+    begun > mark || now > mark + MAX_IN_FLIGHT_MICROS
 }
 
-/// Writers at work on [`LOG_TABLE`].
+/// Running writers of [`LOG_TABLE`].
 #[derive(Debug)]
 pub struct Workload {
-    shared: Arc<Shared>,
+    shared: Arc<WorkloadState>,
     tasks: Vec<JoinHandle<Result<Vec<Attempt>>>>,
 }
 
 impl Workload {
-    /// Starts writers and returns once each of them has written.
+    /// Starts the writers and waits for the first acknowledged writes.
     ///
     /// # Errors
-    /// When a client cannot connect or nothing gets written.
-    pub async fn start(cluster: &Cluster, load: Load) -> Result<Self> {
-        let shared = Arc::new(Shared {
+    /// If a client cannot connect or no write is acknowledged in time.
+    pub async fn start(cluster: &Cluster, load: LoadOptions) -> Result<Self> {
+        let shared = Arc::new(WorkloadState {
             stop: AtomicBool::new(false),
             acknowledged: AtomicU64::new(0),
             origin: Instant::now(),
@@ -121,15 +121,15 @@ impl Workload {
         Ok(workload)
     }
 
-    /// Writes acknowledged so far.
+    /// Number of acknowledged writes.
     pub fn acknowledged(&self) -> u64 {
         self.shared.acknowledged.load(Ordering::SeqCst)
     }
 
-    /// Waits until so many more writes are acknowledged.
+    /// Waits until `writes` more writes are acknowledged.
     ///
     /// # Errors
-    /// When that takes longer than a minute.
+    /// After a minute.
     pub async fn progress(&self, writes: u64) -> Result<()> {
         let goal = self.acknowledged() + writes;
         wait::until("writes are acknowledged", PROGRESS_WITHIN, || async {
@@ -139,17 +139,17 @@ impl Workload {
         .await
     }
 
-    /// Remembers this moment: something has just been broken.
+    /// Records the time of a fault.
     pub fn mark(&self) {
         self.shared.mark.store(self.shared.now(), Ordering::SeqCst);
         self.shared.resumed.store(0, Ordering::SeqCst);
     }
 
-    /// Time from the mark to the first write acknowledged after it.
+    /// Waits for the first write acknowledged after the mark; returns the time between them.
     ///
     /// # Errors
-    /// When there is none within a minute.
-    pub async fn resumed(&self) -> Result<Duration> {
+    /// If no write is acknowledged within a minute.
+    pub async fn wait_until_resumed(&self) -> Result<Duration> {
         wait::until("a write is acknowledged again", PROGRESS_WITHIN, || async {
             let mark = self.shared.mark.load(Ordering::SeqCst);
             match self.shared.resumed.load(Ordering::SeqCst) {
@@ -160,22 +160,26 @@ impl Workload {
         .await
     }
 
-    /// Lets each writer finish its write and collects the books.
+    /// Lets each writer finish its current write and returns all attempts.
     ///
     /// # Errors
-    /// When a writer could not go on.
+    /// If a writer has failed.
     pub async fn stop(self) -> Result<Vec<Attempt>> {
         self.shared.stop.store(true, Ordering::SeqCst);
         let mut attempts = Vec::new();
         for task in self.tasks {
-            let book = task.await.map_err(|error| HarnessError::violated(error.to_string()))?;
-            attempts.extend(book?);
+            let joined = task.await.map_err(|error| HarnessError::violated(error.to_string()))?;
+            attempts.extend(joined?);
         }
         Ok(attempts)
     }
 }
 
-async fn run(writer: Writer, load: Load, shared: Arc<Shared>) -> Result<Vec<Attempt>> {
+async fn run(
+    writer: Writer,
+    load: LoadOptions,
+    shared: Arc<WorkloadState>,
+) -> Result<Vec<Attempt>> {
     let mut attempts = Vec::new();
     let mut first = 1;
     while !shared.stop.load(Ordering::SeqCst) {
@@ -183,15 +187,15 @@ async fn run(writer: Writer, load: Load, shared: Arc<Shared>) -> Result<Vec<Atte
         let attempt = writer.write(first, load.rows, load.note).await?;
         first += load.rows;
         if attempt.outcome == Outcome::Acknowledged {
-            shared.acknowledge(begun);
+            shared.record_acknowledgement(begun);
         }
         attempts.push(attempt);
-        tokio::time::sleep(load.rest).await;
+        tokio::time::sleep(load.pause).await;
     }
     Ok(attempts)
 }
 
-/// The options of a client of this cluster.
+/// Returns the options of a client of this cluster.
 pub fn options(cluster: &Cluster) -> ClientOptions {
     ClientOptions { meta: cluster.meta_addresses(), ..ClientOptions::default() }
 }
@@ -201,10 +205,10 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_answer_of_the_dead_does_not_count_as_recovery() {
+    fn answer_in_flight_does_not_count_as_recovery() {
         let mark = 1_000_000;
-        assert!(!owed_to_after(mark, mark - 500, mark + 300), "it was on its way");
-        assert!(owed_to_after(mark, mark - 500, mark + 700_000), "repeated elsewhere");
-        assert!(owed_to_after(mark, mark + 1, mark + 2), "begun after");
+        assert!(!is_after_recovery(mark, mark - 500, mark + 300), "in flight");
+        assert!(is_after_recovery(mark, mark - 500, mark + 700_000), "retried at another node");
+        assert!(is_after_recovery(mark, mark + 1, mark + 2), "begun after the mark");
     }
 }

@@ -29,5 +29,6 @@ mod service;
 #[cfg(test)]
 mod testing;
 
+pub use meters::METRICS;
 pub use node::{CompactorNode, ServeError, StartError};
 pub use options::CompactorOptions;

@@ -1,10 +1,43 @@
 //! Metrics of a compactor. Names are stable; counters start with the process.
 
 use metrics::{counter, gauge};
+use tidewater_common::metric::{Metric, MetricUnit};
 use tidewater_proto::v1::Reason;
 use tidewater_region_engine::compaction::ProgressSnapshot;
 
 use crate::admission::{Capacity, InUse};
+
+/// Metrics of a compactor.
+pub const METRICS: &[Metric] = &[
+    Metric::gauge("tidewater_compactor_slots", MetricUnit::Count)
+        .describe("Jobs that the compactor may run at the same time."),
+    Metric::gauge("tidewater_compactor_jobs_running", MetricUnit::Count)
+        .describe("Jobs that are in progress."),
+    Metric::gauge("tidewater_compactor_memory_limit_bytes", MetricUnit::Bytes)
+        .describe("Memory that all jobs share."),
+    Metric::gauge("tidewater_compactor_memory_used_bytes", MetricUnit::Bytes)
+        .describe("Memory that is reserved for the jobs in progress."),
+    Metric::gauge("tidewater_compactor_draining", MetricUnit::Flag)
+        .describe("Set while the compactor accepts no jobs because it stops."),
+    Metric::gauge("tidewater_compactor_regions_open", MetricUnit::Count)
+        .describe("Regions that owners have opened on the compactor."),
+    Metric::counter("tidewater_compactor_jobs_total", MetricUnit::Count)
+        .labels(&["outcome"])
+        .describe("Jobs that have ended."),
+    Metric::counter("tidewater_compactor_rows_read_total", MetricUnit::Count)
+        .describe("Rows that ended jobs read."),
+    Metric::counter("tidewater_compactor_rows_written_total", MetricUnit::Count)
+        .describe("Rows that ended jobs wrote."),
+    Metric::counter("tidewater_compactor_bytes_read_total", MetricUnit::Bytes)
+        .describe("Bytes that ended jobs read."),
+    Metric::counter("tidewater_compactor_bytes_written_total", MetricUnit::Bytes)
+        .describe("Bytes that ended jobs wrote."),
+    Metric::counter("tidewater_compactor_regions_opened_total", MetricUnit::Count)
+        .describe("Regions that owners have opened."),
+    Metric::counter("tidewater_compactor_refusals_total", MetricUnit::Count)
+        .labels(&["reason"])
+        .describe("Calls that were refused before any work."),
+];
 
 /// Sets the gauges: shared capacity, resources in use, open handles.
 pub(crate) fn observe(capacity: Capacity, in_use: InUse, handles: usize) {

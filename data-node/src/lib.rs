@@ -18,6 +18,7 @@
 //! - [`hooks`]: hooks of this node, as configured in the catalog.
 //! - [`durable_hooks`]: delivery of manifest changes to durable hooks.
 //! - [`peers`]: calls to other data nodes. [`compactors`]: compactor nodes and their jobs.
+//! - `meters`: metrics of the node.
 
 pub mod compactors;
 pub mod control;
@@ -34,5 +35,6 @@ pub mod owner_request;
 pub mod peers;
 pub mod region_admin;
 
+pub use meters::METRICS;
 pub use node::{DataNode, StartError};
 pub use options::DataOptions;

@@ -2,11 +2,86 @@
 
 use std::time::Duration;
 
-use metrics::{counter, gauge, histogram};
+use metrics::{Gauge, counter, gauge, histogram};
+use tidewater_common::metric::{Metric, MetricUnit};
 use tidewater_proto::v1::Reason;
 use tidewater_region_engine::CompactionReport;
 
 use crate::groups::Groups;
+
+/// Metrics of a data node.
+pub const METRICS: &[Metric] = &[
+    Metric::counter("tidewater_write_entries_total", MetricUnit::Count)
+        .describe("Log entries of writes that were proposed and have ended."),
+    Metric::counter("tidewater_write_entries_failed_total", MetricUnit::Count)
+        .describe("Log entries of writes that ended without an outcome for their callers."),
+    Metric::counter("tidewater_writes_total", MetricUnit::Count)
+        .describe("Writes in the log entries that have ended."),
+    Metric::counter("tidewater_write_bytes_total", MetricUnit::Bytes)
+        .describe("Encoded rows in the log entries of writes that have ended."),
+    Metric::histogram("tidewater_write_entry_seconds", MetricUnit::Seconds)
+        .describe("Time from the proposal of a log entry of writes to its outcome."),
+    Metric::counter("tidewater_flushes_total", MetricUnit::Count)
+        .describe("Flushes that were committed."),
+    Metric::counter("tidewater_flushes_failed_total", MetricUnit::Count)
+        .describe("Flushes that failed and are retried."),
+    Metric::counter("tidewater_flush_rows_total", MetricUnit::Count)
+        .describe("Rows that flushes wrote."),
+    Metric::counter("tidewater_flush_bytes_total", MetricUnit::Bytes)
+        .describe("Bytes that flushes wrote."),
+    Metric::counter("tidewater_compactions_total", MetricUnit::Count)
+        .describe("Compactions that were committed, on this node or on a compactor."),
+    Metric::counter("tidewater_compactions_failed_total", MetricUnit::Count)
+        .describe("Compactions that failed and are retried."),
+    Metric::gauge("tidewater_compactions_running", MetricUnit::Count)
+        .describe("Compactions of this node's regions that wait or run."),
+    Metric::gauge("tidewater_compactions_quarantined", MetricUnit::Count)
+        .describe("Quarantined compactions, whose outcome on a compactor is unknown."),
+    Metric::counter("tidewater_compaction_files_in_total", MetricUnit::Count)
+        .describe("Files that committed compactions read."),
+    Metric::counter("tidewater_compaction_files_out_total", MetricUnit::Count)
+        .describe("Files that committed compactions wrote."),
+    Metric::counter("tidewater_compaction_rows_read_total", MetricUnit::Count)
+        .describe("Rows that committed compactions read."),
+    Metric::counter("tidewater_compaction_rows_written_total", MetricUnit::Count)
+        .describe("Rows that committed compactions wrote."),
+    Metric::counter("tidewater_compaction_bytes_read_total", MetricUnit::Bytes)
+        .describe("Bytes that committed compactions read."),
+    Metric::counter("tidewater_compaction_bytes_written_total", MetricUnit::Bytes)
+        .describe("Bytes that committed compactions wrote."),
+    Metric::counter("tidewater_compaction_jobs_planned_total", MetricUnit::Count)
+        .describe("Compactions that were planned; each ends with one outcome."),
+    Metric::counter("tidewater_compaction_jobs_total", MetricUnit::Count)
+        .labels(&["outcome"])
+        .describe("Planned compactions that have ended."),
+    Metric::counter("tidewater_compaction_attempts_total", MetricUnit::Count)
+        .describe("Attempts to run a job on a compactor."),
+    Metric::counter("tidewater_compaction_retries_total", MetricUnit::Count)
+        .describe("Attempts after an earlier attempt of the same job had failed."),
+    Metric::counter("tidewater_compaction_refusals_total", MetricUnit::Count)
+        .labels(&["reason"])
+        .describe("Attempts that a compactor refused."),
+    Metric::counter("tidewater_compaction_fallbacks_total", MetricUnit::Count)
+        .describe("Jobs that no compactor accepted and that run locally."),
+    Metric::gauge("tidewater_hook_lag_versions", MetricUnit::Count).labels(&["hook"]).describe(
+        "Undelivered manifest versions of a durable hook, over the regions of this node.",
+    ),
+    Metric::gauge("tidewater_memtable_bytes", MetricUnit::Bytes)
+        .describe("Unflushed rows in memory."),
+    Metric::gauge("tidewater_memory_limit_bytes", MetricUnit::Bytes)
+        .describe("Limit of the unflushed rows in memory."),
+    Metric::gauge("tidewater_object_cache_bytes", MetricUnit::Bytes)
+        .describe("Pieces of objects and decoded values in the object cache."),
+    Metric::gauge("tidewater_group_apply_lag", MetricUnit::Count)
+        .labels(&["group"])
+        .describe("Log entries of a replica that are not applied yet."),
+    Metric::gauge("tidewater_group_term", MetricUnit::Count)
+        .labels(&["group"])
+        .describe("Raft term of a replica."),
+    Metric::gauge("tidewater_group_leads", MetricUnit::Flag)
+        .labels(&["group"])
+        .describe("Set if this node leads the group."),
+];
 
 /// Counts a log entry of writes that has ended; `failed`: without an outcome for its callers.
 pub(crate) fn record_write_entry(writes: usize, bytes: usize, took: Duration, failed: bool) {
@@ -114,28 +189,28 @@ pub(crate) fn record_compaction_fallback() {
 
 /// Counts a compaction that waits or runs, until the guard is dropped.
 pub(crate) fn running_compaction() -> GaugeGuard {
-    GaugeGuard::new("tidewater_compactions_running")
+    GaugeGuard::new(gauge!("tidewater_compactions_running"))
 }
 
 /// Counts a quarantined compaction, until the guard is dropped.
 pub(crate) fn quarantined_compaction() -> GaugeGuard {
-    GaugeGuard::new("tidewater_compactions_quarantined")
+    GaugeGuard::new(gauge!("tidewater_compactions_quarantined"))
 }
 
 /// Adds 1 to a gauge until it is dropped.
 #[must_use]
-pub(crate) struct GaugeGuard(&'static str);
+pub(crate) struct GaugeGuard(Gauge);
 
 impl GaugeGuard {
-    fn new(name: &'static str) -> Self {
-        gauge!(name).increment(1.0);
-        Self(name)
+    fn new(gauge: Gauge) -> Self {
+        gauge.increment(1.0);
+        Self(gauge)
     }
 }
 
 impl Drop for GaugeGuard {
     fn drop(&mut self) {
-        gauge!(self.0).decrement(1.0);
+        self.0.decrement(1.0);
     }
 }
 

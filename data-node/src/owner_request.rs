@@ -82,12 +82,12 @@ pub struct CompactionRequest {
     /// Progress, watched by the caller; its token cancels the compaction.
     pub attempt: Attempt,
     /// Receives the outcome; `None`: there was nothing to compact.
-    pub reply: oneshot::Sender<Result<Option<CommittedCompaction>, Refusal>>,
+    pub reply: oneshot::Sender<Result<Option<CompactionResult>, Refusal>>,
 }
 
-/// Compaction whose outputs are in the manifest.
+/// Result of a compaction whose outputs are in the manifest.
 #[derive(Debug, Clone)]
-pub struct CommittedCompaction {
+pub struct CompactionResult {
     /// Inputs, outputs and progress.
     pub report: CompactionReport,
     /// The compactor; `None`: this node.

@@ -32,7 +32,7 @@ use crate::group::hosted::HostedRegion;
 use crate::group::refusals;
 use crate::group::replica::GroupReplica;
 use crate::groups::Groups;
-use crate::owner_request::{CommittedCompaction, CompactionRequest, OwnerRequest};
+use crate::owner_request::{CompactionRequest, CompactionResult, OwnerRequest};
 
 /// Largest request, in bytes: the known versions of sixteen durable hooks for a hundred thousand
 /// regions.
@@ -143,7 +143,7 @@ impl RegionAdminService {
 async fn watch(
     group: GroupId,
     attempt: Attempt,
-    outcome: oneshot::Receiver<Result<Option<CommittedCompaction>, Refusal>>,
+    outcome: oneshot::Receiver<Result<Option<CompactionResult>, Refusal>>,
     events: mpsc::Sender<Result<CompactRegionEvent, Status>>,
 ) {
     let _cancel = attempt.cancel.clone().drop_guard();
@@ -178,8 +178,8 @@ async fn watch(
     let _ = events.send(last_event).await;
 }
 
-fn report_to_wire(done: CommittedCompaction) -> v1::CompactionReport {
-    let CommittedCompaction { report, node } = done;
+fn report_to_wire(done: CompactionResult) -> v1::CompactionReport {
+    let CompactionResult { report, node } = done;
     v1::CompactionReport {
         job_id: report.job_id.to_string(),
         manifest_version: report.manifest_version.get(),

@@ -1,5 +1,5 @@
 """Against a cluster with the tables `pairs` (k int64, v utf8; key k), `spread` (the same columns, distributed by
-hash over several regions) and `log` (append-only, n int64 not null)."""
+hash over several regions) and `log` (append-only, n int64; key n)."""
 
 import concurrent.futures
 import datetime
@@ -13,8 +13,11 @@ import tidewater
 from tidewater._proto import data_pb2
 
 
+PAIRS = pa.schema([pa.field("k", pa.int64(), nullable=False), pa.field("v", pa.string())])
+
+
 def pairs(keys, text="v"):
-    return pa.table({"k": pa.array(keys, pa.int64()), "v": [f"{text}{key}" for key in keys]})
+    return pa.table({"k": list(keys), "v": [f"{text}{key}" for key in keys]}, schema=PAIRS)
 
 
 @pytest.mark.parametrize("name", ["pairs", "spread"])

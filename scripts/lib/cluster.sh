@@ -1,12 +1,12 @@
-# Sourced: the nodes of a local cluster as processes, with their state in one folder.
+# Sourced: functions for the processes of a local cluster, with their state in one directory.
 #
 #   STATE/cluster.conf        numbers of nodes, object store
 #   STATE/NODE.{addr,args,pid,out,log}
 #   STATE/nodes/NODE          data directory
 #
-# A process is ours when its pid file names it and its command line names our state folder.
+# A process belongs to the cluster if its pid file names it and its command line contains its address.
 
-# The address range is chosen once: a port that the system gives for each node.
+# Prints a free port, chosen by the system.
 free_port() {
     python3 - <<'PY' 2>/dev/null || echo $((20000 + RANDOM % 10000))
 import socket
@@ -31,8 +31,8 @@ meta_addrs() {
     printf '%s' "${list#,}"
 }
 
-# cluster_create METAS DATAS COMPACTORS [FIRST_PORT]: lays a cluster out; starts nothing.
-# With FIRST_PORT the nodes get that and the following ports.
+# cluster_create METAS DATAS COMPACTORS [FIRST_PORT]: prepares a cluster without starting nodes.
+# The ports are consecutive from FIRST_PORT, or free ports.
 cluster_create() {
     METAS=$1 DATAS=$2 COMPACTORS=$3
     local port=${4:-} name
@@ -57,11 +57,11 @@ cluster_load() {
 pid_of() {
     local pid
     pid=$(cat "$STATE/$1.pid" 2>/dev/null) || return 1
-    # A pid may have been given to another process since.
+    # The system may have reused the pid for another process.
     { tr '\0' ' ' <"/proc/$pid/cmdline" | grep -F -- "$(addr_of "$1")" >/dev/null; } 2>/dev/null && echo "$pid"
 }
 
-# node_start NODE [more arguments]: starts a node and waits for its `ready` line.
+# node_start NODE [ARGUMENT...]: starts a node without waiting.
 node_start() {
     local name=$1
     shift
@@ -82,7 +82,7 @@ node_start() {
     disown
 }
 
-# node_ready NODE: waits until a started node serves, one minute at most.
+# node_ready NODE: waits up to one minute until a started node is ready.
 node_ready() {
     local _
     for _ in $(seq 600); do
@@ -93,12 +93,12 @@ node_ready() {
         pid_of "$1" >/dev/null || break
         sleep 0.1
     done
-    printf 'error: %s is not ready; the end of %s:\n' "$1" "$STATE/$1.log" >&2
+    printf 'error: %s is not ready; last lines of %s:\n' "$1" "$STATE/$1.log" >&2
     tail -n 20 "$STATE/$1.log" >&2
     return 1
 }
 
-# cluster_start: starts all nodes that do not run, meta nodes first.
+# cluster_start: starts all stopped nodes, meta nodes first, and waits until they are ready.
 cluster_start() {
     local role name
     for role in meta data compactor; do
@@ -107,7 +107,7 @@ cluster_start() {
     done
 }
 
-# cluster_healthy: waits until `cluster status` finds nothing wrong, one minute at most.
+# cluster_healthy: waits up to one minute until `cluster status` reports a healthy cluster.
 cluster_healthy() {
     local _ status=
     for _ in $(seq 120); do
@@ -119,7 +119,7 @@ cluster_healthy() {
     return 1
 }
 
-# node_signal SIGNAL NODE: sends a signal, and waits for the end if it ends the node.
+# node_signal SIGNAL NODE: sends a signal. If the signal ends the process, waits until it exits.
 node_signal() {
     local pid _
     pid=$(pid_of "$2") || return 0
@@ -132,11 +132,11 @@ node_signal() {
         }
         sleep 0.1
     done
-    printf 'error: %s (process %s) does not end\n' "$2" "$pid" >&2
+    printf 'error: %s (process %s) does not exit\n' "$2" "$pid" >&2
     return 1
 }
 
-# cluster_stop: ends all nodes, data nodes before the meta nodes that they talk to.
+# cluster_stop: stops all nodes, meta nodes last, because data nodes call them while they stop.
 cluster_stop() {
     local name
     for name in $(node_names | grep -v '^meta-') $(node_names | grep '^meta-'); do

@@ -1,7 +1,8 @@
-"""The merge of `tidewater bench compact` beside DuckDB's sort and write of the same rows.
+"""Compares `tidewater bench compact` with a sort and write of the same rows by DuckDB.
 
-Usage: compact_figures.py TIDEWATER DIR LAYOUT ROWS FILES. Each runs in a process of its own, in turns,
-three times; the figures are of the fastest run of each, and the ratio is Tidewater's rate over DuckDB's.
+Usage: compact_figures.py TIDEWATER DIR LAYOUT ROWS FILES. The two programs run alternately, three times,
+each run in its own process. The figures are those of the fastest run of each. The ratio is Tidewater's
+rate divided by DuckDB's.
 """
 
 import json
@@ -17,7 +18,7 @@ import duckdb, json, resource, sys, time
 source, target = sys.argv[1:]
 con = duckdb.connect()
 con.execute("SET threads TO %d" % len(__import__("os").sched_getaffinity(0)))
-# Its bar would stand in front of the answer.
+# The progress bar would precede the result on standard output.
 con.execute("SET enable_progress_bar = false")
 begun = time.monotonic()
 con.execute(
@@ -42,7 +43,7 @@ sys.exit(0 if a == b else "the rows differ: %s, %s" % (a, b))
 """
 
 
-def answer(*command):
+def run_json(*command):
     return json.loads(subprocess.run(command, check=True, stdout=subprocess.PIPE).stdout)
 
 
@@ -57,23 +58,23 @@ def main():
         copy, sorted_file = os.path.join(work, "copy"), os.path.join(work, "sorted.parquet")
         shutil.copytree(fresh, copy)
         before = set(os.listdir(data(copy)))
-        ours.append(answer(*base, "--dir", copy, "--output", "json"))
-        theirs.append(answer(sys.executable, "-c", DUCKDB, inputs, sorted_file))
+        ours.append(run_json(*base, "--dir", copy, "--output", "json"))
+        theirs.append(run_json(sys.executable, "-c", DUCKDB, inputs, sorted_file))
         if number == 0:
             for name in before:
                 os.remove(os.path.join(data(copy), name))
-            merged = os.path.join(data(copy), "*.parquet")
-            subprocess.run([sys.executable, "-c", SAME, merged, sorted_file], check=True)
+            compacted = os.path.join(data(copy), "*.parquet")
+            subprocess.run([sys.executable, "-c", SAME, compacted, sorted_file], check=True)
         shutil.rmtree(copy)
         os.remove(sorted_file)
     shutil.rmtree(fresh)
     line = "%-10s %9.2f s  %5.2f M rows/s  peak memory %5d MiB"
     best = []
     for name, runs in (("tidewater", ours), ("duckdb", theirs)):
-        one = min(runs, key=lambda run: run["seconds"])
-        best.append(one["seconds"])
-        rate = one["rows"] / one["seconds"] / 1e6
-        print(line % (name, one["seconds"], rate, one["peak_memory_bytes"] >> 20))
+        fastest = min(runs, key=lambda run: run["seconds"])
+        best.append(fastest["seconds"])
+        rate = fastest["rows"] / fastest["seconds"] / 1e6
+        print(line % (name, fastest["seconds"], rate, fastest["peak_memory_bytes"] >> 20))
     memory = min(run["peak_memory_bytes"] for run in ours) / min(r["peak_memory_bytes"] for r in theirs)
     print("ratio      %9.2f of DuckDB's rate, %.2f of its memory" % (best[1] / best[0], memory))
 

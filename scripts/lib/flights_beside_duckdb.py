@@ -1,11 +1,11 @@
-"""Batches of flights with updates and deletes, for the cluster test that compares with DuckDB.
+"""Batches of flights with updates and deletes, for the cluster test that compares a table with DuckDB.
 
     flights_beside_duckdb.py prepare FLIGHTS DIR SEED    writes batches and plan.json, a list of steps
-    flights_beside_duckdb.py check DIR                   does the same steps by SQL, and compares what
-                                                         the cluster had at each checkpoint (DIR/N.csv)
+    flights_beside_duckdb.py check DIR                   applies the same steps in SQL, and compares the
+                                                         result with each checkpoint (DIR/N.csv)
 
 A step is one of: put (files), delete (keys), bulk (files), atomic (files), flush, compact, add_column (name,
-type, default), drop_column (name), truncate, checkpoint (file).
+default), drop_column (name), truncate, checkpoint (file).
 """
 
 import csv
@@ -51,17 +51,17 @@ def write(path, rows, extra):
             out.writerow([row[name] for name in COLUMNS] + [row[name] for name in extra])
 
 
-def prepare(source, folder, seed):
+def prepare(source, directory, seed):
     choose = random.Random(seed)
     rows = flights(source)
     steps, extra, columns = [], [], 0
 
     def batch(number, part=0):
-        """Neighbours, so that batches overlap; some values are new, so that rows are updates."""
+        """Writes a batch of adjacent rows, so that batches overlap, with some new values as updates."""
         at = choose.randrange(len(rows) - BATCH_ROWS)
         picked = [dict(row) for row in rows[at : at + BATCH_ROWS]]
         if choose.random() < 0.3:
-            # A key twice: the last one counts.
+            # Duplicate keys: the last row wins.
             picked += [dict(row) for row in choose.sample(picked, 20)]
         named = extra if choose.random() < 0.6 else []
         for row in picked:
@@ -73,7 +73,7 @@ def prepare(source, folder, seed):
             for name in named:
                 row[name] = str(choose.randrange(1_000))
         name = f"batch_{number}_{part}.csv"
-        write(folder / name, picked, named)
+        write(directory / name, picked, named)
         return name
 
     for number in range(BATCHES):
@@ -103,15 +103,15 @@ def prepare(source, folder, seed):
                 steps.append({"step": step})
         if (number + 1) % (BATCHES // CHECKPOINTS) == 0:
             steps.append({"step": "checkpoint", "file": f"{number + 1}.csv"})
-    (folder / "plan.json").write_text(json.dumps(steps))
+    (directory / "plan.json").write_text(json.dumps(steps))
 
 
-def replace(db, folder, name, extra):
-    """Rows of a file in the place of those with the same keys; a column that it lacks is null."""
-    given = open(folder / name).readline().strip().split(",")
+def replace(db, directory, name, extra):
+    """Replaces the rows with the keys of a file by its rows. Columns that the file lacks are null."""
+    given = open(directory / name).readline().strip().split(",")
     typed = {column: TYPES.get(column, "VARCHAR") for column in given}
     typed |= {column: "BIGINT" for column in given if column in extra}
-    path = str(folder / name)
+    path = str(directory / name)
     db.execute(
         "CREATE OR REPLACE TEMP TABLE batch AS SELECT *, row_number() OVER () AS position"
         f" FROM read_csv('{path}', header=true, nullstr=['NA', ''], parallel=false, columns={typed})"
@@ -126,32 +126,32 @@ def replace(db, folder, name, extra):
     db.execute(f"INSERT INTO t BY NAME SELECT * EXCLUDE (position){lacking} FROM batch")
 
 
-def compare(db, folder, name, extra):
+def compare(db, directory, name, extra):
     columns = COLUMNS + extra
     typed = {column: TYPES.get(column, "VARCHAR") for column in COLUMNS}
     typed |= {column: "BIGINT" for column in extra}
     listed = ", ".join(columns)
-    theirs = f"SELECT {listed} FROM read_csv('{folder / name}', header=true, columns={typed})"
+    theirs = f"SELECT {listed} FROM read_csv('{directory / name}', header=true, columns={typed})"
     ours = f"SELECT {listed} FROM t"
     rows = db.execute(f"SELECT count(*) FROM ({theirs})").fetchone()[0]
-    for what, one, other in [("lacks", ours, theirs), ("has too much:", theirs, ours)]:
-        found = db.execute(f"({one}) EXCEPT ALL ({other}) LIMIT 3").fetchall()
+    for problem, left, right in [("lacks rows", ours, theirs), ("has extra rows", theirs, ours)]:
+        found = db.execute(f"({left}) EXCEPT ALL ({right}) LIMIT 3").fetchall()
         if found:
-            raise SystemExit(f"checkpoint {name}: the cluster {what} {found}")
+            raise SystemExit(f"checkpoint {name}: the cluster {problem}: {found}")
     return rows
 
 
-def check(folder):
+def check(directory):
     db = duckdb.connect()
     columns = ", ".join(f"{name} {TYPES.get(name, 'VARCHAR')}" for name in COLUMNS)
     db.execute(f"CREATE TABLE t ({columns})")
     extra, counts, done = [], [], 0
-    for step in json.loads((folder / "plan.json").read_text()):
+    for step in json.loads((directory / "plan.json").read_text()):
         match step["step"]:
             case "put" | "bulk" | "atomic":
                 done += 1
                 for name in step["files"]:
-                    replace(db, folder, name, extra)
+                    replace(db, directory, name, extra)
             case "delete":
                 done += 1
                 for key in step["keys"]:
@@ -166,15 +166,15 @@ def check(folder):
                 db.execute(f"ALTER TABLE t DROP COLUMN {step['name']}")
                 extra.remove(step["name"])
             case "checkpoint":
-                counts.append(compare(db, folder, step["file"], extra))
+                counts.append(compare(db, directory, step["file"], extra))
     print(json.dumps({"batches": done, "checkpoints": len(counts), "rows": counts}))
 
 
 if __name__ == "__main__":
     match sys.argv[1:]:
-        case ["prepare", source, folder, seed]:
-            prepare(source, Path(folder), int(seed))
-        case ["check", folder]:
-            check(Path(folder))
+        case ["prepare", source, directory, seed]:
+            prepare(source, Path(directory), int(seed))
+        case ["check", directory]:
+            check(Path(directory))
         case _:
             raise SystemExit(__doc__)

@@ -1,12 +1,12 @@
-# Sourced by scripts/bench: what compactor nodes do for a data node, and what they take.
+# Sourced by scripts/bench: effect and cost of compactor nodes for a data node.
 #
-# "Elsewhere" stands for a machine of its own, of which there is none here: the compactor gets only the
-# processor time that nobody else wants (SCHED_IDLE), or, pinned, one core to itself while all others
-# share the other one.
+# Two settings approximate a separate machine for the compactor. With "idle", it gets only the processor
+# time that no other process uses (SCHED_IDLE). With "pinned", it has one core, and all other processes
+# share the other core.
 
 tw() { "$TIDEWATER" "$@" --meta "$(meta_addrs)"; }
 
-# Median, least and greatest of the numbers on standard input.
+# Prints the median, minimum and maximum of the numbers on standard input.
 median() {
     sort -n | awk '{ all[NR] = $1 }
         END {
@@ -15,12 +15,12 @@ median() {
         }'
 }
 
-# ratio A B [DIGITS]
+# ratio A B [DIGITS]: prints A / B.
 ratio() { awk -v a="$1" -v b="$2" -v digits="${3:-2}" 'BEGIN { printf "%.*f", digits, a / b }'; }
 
 seconds_now() { date +%s.%N; }
 
-# The sum of a metric of a node over its labels; with a third argument, of those with that label.
+# metric NODE NAME [LABEL]: prints the sum of a metric over all labels, or over those that contain LABEL.
 metric() {
     curl -sf "http://$(addr_of "$1")/metrics" |
         awk -v name="$2" -v label="${3:-}" '
@@ -40,8 +40,8 @@ flush_all() {
 
 peak_mib() { awk '/^VmHWM:/ { printf "%d", $2 / 1024 }' "/proc/$(pid_of "$1")/status"; }
 
-# remote_cluster COMPACTORS DATA_FLAGS COMPACTOR_FLAGS: a fresh cluster of one meta node, one data node
-# and compactors, of which the data node knows.
+# remote_cluster COMPACTORS DATA_FLAGS COMPACTOR_FLAGS: starts a new cluster of one meta node, one data
+# node and compactors that the data node knows.
 remote_cluster() {
     local n
     STATE=$WORK/remote
@@ -55,17 +55,17 @@ remote_cluster() {
         node_start "compactor-$n" $3 && node_ready "compactor-$n"
     done
     cluster_healthy
-    # A heartbeat of the data node later it knows them.
+    # The data node learns of the compactors with its next heartbeat.
     sleep 2.5
 }
 
-remote_cluster_ends() {
+remote_cluster_stop() {
     cluster_stop
     rm -rf "$STATE"
 }
 
-# Prints one run of ingest: rows per second, flushes, and the jobs committed by compactors and by the
-# data node, while it lasted.
+# Prints one run of ingest: rows per second, flushes, and the jobs committed by compactors and by the data
+# node during the run.
 ingest_run() {
     local place=$1 where=$2 name line
     remote_cluster 1 "--compaction $place --compaction-every 250ms --memory-limit $INGEST_MEMORY" ""
@@ -84,10 +84,10 @@ ingest_run() {
     printf '%s %s %s %s\n' "$(number rows_per_second <<<"$line")" "$(metric data-1 tidewater_flushes_total)" \
         "$(metric data-1 tidewater_compaction_jobs_total '"committed"')" \
         "$(metric data-1 tidewater_compaction_jobs_total '"committed_here"')"
-    remote_cluster_ends
+    remote_cluster_stop
 }
 
-# The ingest of one data node with compaction off, here, and on a compactor.
+# Measures the ingest of one data node with compaction off, local and remote.
 remote_ingest() {
     local round kind runs=$WORK/ingest-runs
     : >"$runs"
@@ -97,7 +97,7 @@ remote_ingest() {
     for round in $(seq "$REMOTE_ROUNDS"); do
         for kind in $INGEST_KINDS; do
             printf '%s %s\n' "$kind" "$(ingest_run "${kind%/*}" "${kind#*/}")" >>"$runs"
-            # It takes long: what there is so far.
+            # The measurement takes long: print intermediate results.
             say "    $round $(tail -n 1 "$runs")" >&2
         done
     done
@@ -105,29 +105,30 @@ remote_ingest() {
     ingest_line "$runs" off/shared off/shared "off"
     ingest_line "$runs" local/shared off/shared "local"
     ingest_line "$runs" remote/shared off/shared "remote, the compactor on the same cores"
-    ingest_line "$runs" remote/idle off/shared "remote, it gets what is left (SCHED_IDLE)"
+    ingest_line "$runs" remote/idle off/shared "remote, the compactor with SCHED_IDLE"
     ! grep -q "/pinned " "$runs" || say "    one core for client, meta and data node:"
     ingest_line "$runs" off/pinned off/pinned "off"
     ingest_line "$runs" local/pinned off/pinned "local"
     ingest_line "$runs" remote/pinned off/pinned "remote, the compactor on the other core"
 }
 
-# The median of the rates of one kind of run, its ratio to that without compaction, and what was compacted.
+# Prints the median rate of one kind of run, its ratio to the rate without compaction, and the number of
+# jobs.
 ingest_line() {
     local runs=$1 kind=$2 base=$3 name=$4 median low high without _
-    # Only some kinds were wanted.
+    # INGEST_KINDS may exclude this kind.
     grep -q "^$kind " "$runs" && grep -q "^$base " "$runs" || return 0
     read -r median low high < <(grep "^$kind " "$runs" | cut -d' ' -f2 | median)
     read -r without _ _ < <(grep "^$base " "$runs" | cut -d' ' -f2 | median)
-    printf '    %-44s %9.0f rows/s (%.0f to %.0f), ratio %s; flushes %s, jobs committed by the compactor %s, here %s\n' \
+    printf '    %-44s %9.0f rows/s (%.0f to %.0f), ratio %s; flushes %s, jobs committed by the compactor %s, by the data node %s\n' \
         "$name" "$median" "$low" "$high" "$(ratio "$median" "$without" 3)" \
         "$(column "$runs" "$kind" 3)" "$(column "$runs" "$kind" 4)" "$(column "$runs" "$kind" 5)"
 }
 
-# A column of all runs of a kind.
+# Prints a column of all runs of a kind, joined by plus signs.
 column() { grep "^$2 " "$1" | cut -d' ' -f"$3" | paste -sd+ | sed 's/+/ + /g'; }
 
-# overlapping_table NAME REGIONS FILES ROWS: each region gets FILES files that overlap.
+# overlapping_table NAME REGIONS FILES ROWS: fills a table with FILES overlapping files in each region.
 overlapping_table() {
     local file each=$(($4 / $3))
     for file in $(seq 0 $(($3 - 1))); do
@@ -136,7 +137,7 @@ overlapping_table() {
     done
 }
 
-# Files and bytes of all regions of a table.
+# Prints the number of files and the bytes of all regions of a table.
 files_of() {
     local region
     for region in $(regions_of "$1"); do tw region files "$region" --output json; done |
@@ -150,7 +151,7 @@ files_of() {
             }'
 }
 
-# Processor time of the compactors so far, in seconds.
+# Prints the processor time of the compactors in seconds.
 compactor_time() {
     local n pid ticks=0
     for n in $(seq "$COMPACTORS"); do
@@ -160,9 +161,9 @@ compactor_time() {
     ratio "$ticks" "$(getconf CLK_TCK)"
 }
 
-# jobs_run COMPACTORS TABLE: seconds from the first command to the end of the last, of one
-# `region compact --remote` for each region, as many at once as there are slots: who finds none is
-# refused. Then the processor time of the compactors, and the jobs of each.
+# jobs_run COMPACTORS TABLE: runs `region compact --remote` for each region. Runs one command per slot
+# concurrently, because a command without a free slot fails. Prints the seconds from the first start to
+# the last end, the processor time of the compactors, and the number of jobs of each.
 jobs_run() {
     local begun before
     before=$(compactor_time)
@@ -175,17 +176,18 @@ jobs_run() {
     echo
 }
 
-# jobs_start_second PINNED
+# jobs_start_second PINNED: starts the second compactor, pinned to a core if PINNED is not empty.
 jobs_start_second() {
     node_start compactor-2 --slots 1 && node_ready compactor-2
     [ -z "$1" ] || taskset -a -c -p 1 "$(pid_of compactor-2)" >/dev/null
     sleep 3
 }
 
-# Twelve jobs on one compactor and on two, of one slot each. The tables are clones of one: the same files.
+# Measures twelve jobs on one and on two compactors of one slot each. The tables are clones of one table,
+# so they have the same files.
 remote_jobs() {
     local round pinned one two
-    say "twelve jobs, one region each, on one compactor and on two of one slot each, $REMOTE_ROUNDS rounds in turn:"
+    say "twelve jobs, one region each, on one and on two compactors of one slot each, $REMOTE_ROUNDS rounds in turn:"
     remote_cluster 2 "--compaction off" "--slots 1"
     overlapping_table jobs 12 4 "$JOB_ROWS"
     say "    $(files_of jobs) in 12 regions"
@@ -209,15 +211,15 @@ remote_jobs() {
         say "        one: $(jobs_line "$WORK/one")"
         say "        two: $(jobs_line "$WORK/two")"
     done
-    remote_cluster_ends
+    remote_cluster_stop
 }
 
 jobs_line() { awk '{ printf "%s%s s (%s s of processor time, jobs %s)", (NR > 1 ? ", " : ""), $1, $2, $3 }' "$1"; }
 
-# One region of 8 files that overlap, merged by a compactor and by the data node.
+# Measures the compaction of one region of 8 overlapping files on a compactor and on the data node.
 remote_merge() {
-    local round place line there here
-    say "merge of $ROWS rows of 8 files that overlap, one region, on a compactor and on the data node, $REMOTE_ROUNDS rounds in turn:"
+    local round place line remote_time local_time
+    say "compaction of $ROWS rows in 8 overlapping files, one region, on a compactor and on the data node, $REMOTE_ROUNDS rounds in turn:"
     remote_cluster 1 "--compaction off" ""
     overlapping_table merge 1 8 "$ROWS"
     say "    $(files_of merge)"
@@ -231,19 +233,20 @@ remote_merge() {
             number seconds <<<"$line" >>"$WORK/$place-runs"
         done
     done
-    read -r there _ _ < <(median <"$WORK/remote-runs")
-    read -r here _ _ < <(median <"$WORK/local-runs")
+    read -r remote_time _ _ < <(median <"$WORK/remote-runs")
+    read -r local_time _ _ < <(median <"$WORK/local-runs")
     printf '    on a compactor: %.2f s, on the data node: %.2f s; ratio of times %s\n' \
-        "$there" "$here" "$(ratio "$there" "$here")"
+        "$remote_time" "$local_time" "$(ratio "$remote_time" "$local_time")"
     say "    peak memory of the compactor: $(peak_mib compactor-1) MiB (--memory-limit: 512 MiB)"
-    remote_cluster_ends
+    remote_cluster_stop
 }
 
-# A region of more than 2 GiB merged within 512 MiB: rows of 2,000 bytes that nothing compresses.
+# Measures the memory of a compaction of more than 2 GiB with a limit of 512 MiB, with incompressible rows
+# of 2,000 bytes.
 remote_memory() {
     local file python region before
     python=$("$ROOT/scripts/lib/python.sh")
-    say "merge of a region of $MEMORY_FILES loads of $((MEMORY_BYTES >> 20)) MiB each that overlap, rows of 2,000 bytes:"
+    say "compaction of a region of $MEMORY_FILES overlapping loads of $((MEMORY_BYTES >> 20)) MiB each, rows of 2,000 bytes:"
     remote_cluster 1 "--compaction off --memory-limit 2GiB" "--memory-limit 512MiB"
     mkdir -p "$STATE/wide"
     "$python" "$ROOT/scripts/lib/wide_rows.py" "$STATE/wide" "$MEMORY_FILES" "$MEMORY_BYTES" 2000
@@ -257,8 +260,8 @@ remote_memory() {
     before=$(peak_mib compactor-1)
     say "\$ tidewater compactor --memory-limit 512MiB; tidewater region compact R --remote"
     tw region compact "$region" --remote 2>/dev/null | sed 's/^/    /'
-    say "    peak memory of the compactor: $(peak_mib compactor-1) MiB ($before MiB before it)"
-    remote_cluster_ends
+    say "    peak memory of the compactor: $(peak_mib compactor-1) MiB ($before MiB before the compaction)"
+    remote_cluster_stop
 }
 
 remote() {

@@ -1,4 +1,4 @@
-"""Reads one table with Tidewater's engine and the same files with DuckDB, in one run; prints ratios.
+"""Compares reads of one table by Tidewater's engine and by DuckDB, from the same files; prints ratios.
 
     scan_figures.py PROGRAM DIR ROWS
 """
@@ -7,21 +7,21 @@ import json
 import subprocess
 import sys
 
-program, folder, rows = sys.argv[1:4]
+program, directory, rows = sys.argv[1:4]
 
-# Run by itself for each figure, so that each has a peak of memory of its own.
+# Each figure runs in its own process, which has its own peak memory.
 DUCKDB = r'''
 import glob, json, statistics, sys, time
 import duckdb
-kind, folder = sys.argv[1:3]
-files = sorted(glob.glob(folder + "/**/*.parquet", recursive=True))
+kind, directory = sys.argv[1:3]
+files = sorted(glob.glob(directory + "/**/*.parquet", recursive=True))
 db = duckdb.connect()
 db.execute("set threads to 2")
 db.execute("set enable_progress_bar to false")
 table = f"read_parquet({files!r})"
 sums = " + ".join(f"sum(v{n})" for n in range(10))
 everything = f"select count(*), {sums}, max(host), max(zone), max(ts) from "
-# What the scan of the engine does: of each key the newest version.
+# The newest version of each key, as the scan of the engine returns it.
 newest = f"(select * from {table} qualify row_number() over (partition by host, zone, ts order by _tw_seq desc) = 1)"
 def timed(query):
     began = time.perf_counter()
@@ -60,11 +60,11 @@ def run(*command):
 
 
 def ours(kind):
-    return run(program, kind, folder)
+    return run(program, kind, directory)
 
 
 def theirs(kind):
-    return run(sys.executable, "-c", DUCKDB, kind, folder)
+    return run(sys.executable, "-c", DUCKDB, kind, directory)
 
 
 def same(mine, duckdb):
@@ -73,18 +73,18 @@ def same(mine, duckdb):
 
 
 def scanned(name, mine, duckdb):
-    def part(what):
-        return mine[what] / (mine[what] + mine[what + "_pruned"])
+    def share(unit):
+        return mine[unit] / (mine[unit] + mine[unit + "_pruned"])
 
     print(
         f"{name}: {mine['seconds'] * 1e3:.1f} ms, DuckDB {duckdb['seconds'] * 1e3:.1f} ms:"
         f" {mine['seconds'] / duckdb['seconds']:.2f} x; {mine['rows'] / mine['seconds'] / 1e6:.1f} M rows/s,"
-        f" {part('bytes'):.1%} of the bytes and {part('pages'):.1%} of the pages read;"
+        f" {share('bytes'):.1%} of the bytes and {share('pages'):.1%} of the pages read;"
         f" peak {mine['peak_mib']} MiB, DuckDB {duckdb['peak_mib']} MiB"
     )
 
 
-made = run(program, "prepare", folder, rows)
+made = run(program, "prepare", directory, rows)
 print(
     f"{made['rows']} rows of 13 columns, compacted from {made['rows_in']} versions, in {made['files']} files,"
     f" {made['bytes'] / 2**20:.0f} MiB"
@@ -99,11 +99,11 @@ print(
     f" DuckDB {duckdb['seconds'] * 1e6:.0f} us: {mine['median_us'] / duckdb['seconds'] / 1e6:.3f} x;"
     f" peak {mine['peak_mib']} MiB, DuckDB {duckdb['peak_mib']} MiB"
 )
-written = run(program, "rewrite", folder)["rows"]
-print(f"after {written} of the rows were written again, to another file:")
+written = run(program, "rewrite", directory)["rows"]
+print(f"after {written} of the rows were rewritten to another file:")
 mine, duckdb = ours("full"), theirs("newest")
 same(mine, duckdb)
-scanned("full scan, merged; DuckDB picks the newest", mine, duckdb)
+scanned("full scan, merged; DuckDB selects the newest versions", mine, duckdb)
 duckdb = theirs("full")
 assert duckdb["rows"] == mine["rows"] + written, (mine, duckdb)
-scanned("full scan, merged; DuckDB shows all versions", mine, duckdb)
+scanned("full scan, merged; DuckDB reads all versions", mine, duckdb)

@@ -1,11 +1,11 @@
-"""Reads Parquet files of the flights table as they are, with DuckDB and with pyarrow.
+"""Reads Parquet files of the flights table with DuckDB and with pyarrow.
 
     sst_figures.py FILE...
 
-The files are those that `tidewater region files` names: others in the folders may have been replaced by
-a compaction and wait for garbage collection.
+The files must be those that `tidewater region files` lists. Other files in the directories may have been
+replaced by a compaction and await garbage collection.
 
-Prints one JSON object: for each reader [rows, sum of distance, rows without dep_time].
+Prints one JSON object with [rows, sum of distance, rows without dep_time] of each reader.
 """
 
 import json

@@ -1,4 +1,4 @@
-"""Parquet files of rows that nothing compresses, each with every so many-th row.
+"""Writes Parquet files of incompressible rows, which are dealt to the files in turn.
 
 Usage: wide_rows.py DIR FILES BYTES_EACH ROW_BYTES
 """
@@ -13,11 +13,11 @@ BATCH_BYTES = 16 << 20
 
 
 def main():
-    folder, files, each, row_bytes = sys.argv[1], *map(int, sys.argv[2:])
+    directory, files, each, row_bytes = sys.argv[1], *map(int, sys.argv[2:])
     schema = pa.schema([("id", pa.int64()), ("noise", pa.binary(row_bytes))])
     rows, batch = each // row_bytes, BATCH_BYTES // row_bytes
     for file in range(files):
-        path = os.path.join(folder, f"{file}.parquet")
+        path = os.path.join(directory, f"{file}.parquet")
         with pq.ParquetWriter(path, schema, compression="none", use_dictionary=False) as writer:
             for first in range(0, rows, batch):
                 numbers = range(first, min(first + batch, rows))

@@ -1,13 +1,13 @@
-//! Addresses that nobody else uses.
+//! Reserved addresses of a cluster.
 
 use std::net::{Ipv4Addr, SocketAddr, TcpListener};
 
 use crate::{HarnessError, Result};
 
-/// Addresses of one cluster: ports that the system chooses on a loopback address of its own.
+/// Addresses of one cluster: ports chosen by the system on the cluster's own loopback address.
 ///
-/// Outgoing connections start from 127.0.0.1, so none can take a node's port while it is down. All
-/// ports stay bound until all are chosen, so no two are the same.
+/// Outgoing connections use 127.0.0.1, so none can take the port of a stopped node. All ports stay
+/// bound until all are chosen, so they are distinct.
 #[derive(Debug)]
 pub(super) struct Reserved {
     ip: Ipv4Addr,
@@ -15,24 +15,24 @@ pub(super) struct Reserved {
 }
 
 impl Reserved {
-    /// Draws the loopback address.
+    /// Chooses a random loopback address.
     pub(super) fn new() -> Result<Self> {
         let [a, b, c]: [u8; 3] = rand::random();
-        // Neither 127.0.x.x, where everybody is, nor a network's first and last address.
+        // Exclude 127.0.x.x, which other processes use, and the first and last address of a network.
         let ip = Ipv4Addr::new(127, a.max(1), b, c.clamp(1, 254));
         TcpListener::bind((ip, 0)).map_err(HarnessError::io(format!("listen on {ip}")))?;
         Ok(Self { ip, held: Vec::new() })
     }
 
-    /// More addresses for the cluster that `address` belongs to.
-    pub(super) fn beside(address: SocketAddr) -> Result<Self> {
+    /// Reserves more addresses for the cluster that `address` belongs to.
+    pub(super) fn on_ip_of(address: SocketAddr) -> Result<Self> {
         match address {
             SocketAddr::V4(address) => Ok(Self { ip: *address.ip(), held: Vec::new() }),
-            SocketAddr::V6(_) => Err(HarnessError::violated("clusters live on IPv4")),
+            SocketAddr::V6(_) => Err(HarnessError::violated("clusters use IPv4 addresses")),
         }
     }
 
-    /// An address for a node that is started later.
+    /// Reserves an address for a node that starts later.
     pub(super) fn next(&mut self) -> Result<SocketAddr> {
         let what = || format!("reserve a port on {}", self.ip);
         let listener = TcpListener::bind((self.ip, 0)).map_err(HarnessError::io(what()))?;
@@ -41,7 +41,7 @@ impl Reserved {
         Ok(address)
     }
 
-    /// A listener for a proxy.
+    /// Returns a listener for a proxy.
     pub(super) async fn listener(&mut self) -> Result<tokio::net::TcpListener> {
         tokio::net::TcpListener::bind((self.ip, 0))
             .await

@@ -1,4 +1,4 @@
-//! What a cluster consists of, and the command line of each node.
+//! ClusterPlan of a cluster, and the command line of each node.
 
 use std::net::SocketAddr;
 use std::path::Path;
@@ -7,54 +7,54 @@ use super::Cluster;
 use crate::Result;
 use crate::node::Role;
 
-/// Where the cluster keeps its objects.
+/// Object store of the cluster.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Store {
-    /// In a folder of the cluster's own.
-    Folder,
-    /// In an S3 endpoint of the cluster's own.
+    /// A directory of the cluster.
+    Directory,
+    /// An S3 endpoint of the cluster.
     S3,
-    /// Somewhere else.
+    /// Any other object store URL.
     Url(String),
 }
 
-/// What lies on a small disk of its own.
+/// Data placed on a small disk.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum OnSmallDisk {
-    /// The folder of a data node, counted from 1.
+pub enum SmallDiskUse {
+    /// The data directory of a data node, numbered from 1.
     Data(u32),
-    /// The objects, in a folder that all nodes see.
+    /// The object store, in a directory that all nodes share.
     Store,
 }
 
-/// What a cluster consists of.
+/// Nodes and settings of a cluster.
 #[derive(Debug, Clone)]
-pub struct Plan {
-    /// Meta nodes.
+pub struct ClusterPlan {
+    /// Number of meta nodes.
     pub meta: u32,
-    /// Data nodes.
+    /// Number of data nodes.
     pub data: u32,
-    /// Compactor nodes.
+    /// Number of compactor nodes.
     pub compactors: u32,
-    /// Where objects are kept.
+    /// Object store.
     pub store: Store,
-    /// Whether nodes reach each other through proxies.
+    /// True if nodes connect to each other through proxies.
     pub proxied: bool,
-    /// What gets a small disk, if anything.
-    pub small_disk: Option<OnSmallDisk>,
+    /// Data on a small disk.
+    pub small_disk: Option<SmallDiskUse>,
     /// `--memory-limit` of the data nodes.
     pub memory_limit: Option<String>,
-    /// Environment of every node.
+    /// Environment variables of every node.
     pub env: Vec<(String, String)>,
 }
 
-impl Default for Plan {
+impl Default for ClusterPlan {
     fn default() -> Self {
         Self {
             meta: 3,
             data: 3,
             compactors: 0,
-            store: Store::Folder,
+            store: Store::Directory,
             proxied: false,
             small_disk: None,
             memory_limit: None,
@@ -63,53 +63,55 @@ impl Default for Plan {
     }
 }
 
-impl Plan {
-    /// With proxies between the nodes.
+impl ClusterPlan {
+    /// Connects the nodes through proxies.
     #[must_use]
     pub fn proxied(mut self) -> Self {
         self.proxied = true;
         self
     }
 
-    /// With other places for the objects.
+    /// Sets the object store.
     #[must_use]
     pub fn store(mut self, store: Store) -> Self {
         self.store = store;
         self
     }
 
-    /// With other numbers of nodes.
+    /// Sets the numbers of nodes.
     #[must_use]
     pub fn nodes(mut self, meta: u32, data: u32, compactors: u32) -> Self {
-        (self.meta, self.data, self.compactors) = (meta, data, compactors);
+        self.meta = meta;
+        self.data = data;
+        self.compactors = compactors;
         self
     }
 
-    /// With something on a small disk.
+    /// Places data on a small disk.
     #[must_use]
-    pub fn small_disk(mut self, what: OnSmallDisk) -> Self {
+    pub fn small_disk(mut self, what: SmallDiskUse) -> Self {
         self.small_disk = Some(what);
         self
     }
 
-    /// With a memory limit for data nodes.
+    /// Sets the memory limit of data nodes.
     #[must_use]
     pub fn memory_limit(mut self, limit: &str) -> Self {
         self.memory_limit = Some(limit.to_owned());
         self
     }
 
-    /// With a setting in the environment of every node.
+    /// Adds an environment variable to every node.
     #[must_use]
     pub fn env(mut self, name: &str, value: &str) -> Self {
         self.env.push((name.to_owned(), value.to_owned()));
         self
     }
 
-    /// Lays the cluster out without starting its nodes.
+    /// Prepares the cluster without starting its nodes.
     ///
     /// # Errors
-    /// When folders or addresses cannot be had, or the S3 endpoint does not start.
+    /// If directories or addresses are not available, or the S3 endpoint does not start.
     pub async fn prepare(self) -> Result<Cluster> {
         Cluster::prepare(self).await
     }
@@ -117,17 +119,17 @@ impl Plan {
     /// Starts all nodes and waits until all groups have their replicas.
     ///
     /// # Errors
-    /// Whatever keeps a node from getting ready.
+    /// If a node does not become ready.
     pub async fn start(self) -> Result<Cluster> {
         let mut cluster = self.prepare().await?;
         cluster.start_all().await?;
-        cluster.healthy().await?;
+        cluster.wait_until_healthy().await?;
         Ok(cluster)
     }
 }
 
-/// All that the command line of a server names.
-pub(super) struct Seat<'a> {
+/// Values on the command line of a server.
+pub(super) struct ServerArgs<'a> {
     pub(super) role: Role,
     pub(super) number: u32,
     pub(super) listen: SocketAddr,
@@ -139,29 +141,29 @@ pub(super) struct Seat<'a> {
     pub(super) memory_limit: Option<&'a str>,
 }
 
-/// The arguments that start a server. The first meta node bootstraps.
-pub(super) fn server_args(seat: &Seat<'_>) -> Vec<String> {
-    let mut args = vec![seat.role.command().to_owned()];
+/// Returns the arguments that start a server. The first meta node bootstraps.
+pub(super) fn server_args(server: &ServerArgs<'_>) -> Vec<String> {
+    let mut args = vec![server.role.command().to_owned()];
     let mut flag = |name: &str, value: String| args.extend([name.to_owned(), value]);
-    flag("--listen", seat.listen.to_string());
-    flag("--advertise", seat.advertise.to_string());
-    if let Some(dir) = seat.data_dir {
+    flag("--listen", server.listen.to_string());
+    flag("--advertise", server.advertise.to_string());
+    if let Some(dir) = server.data_dir {
         flag("--data-dir", dir.display().to_string());
     }
-    match seat.role {
+    match server.role {
         Role::Meta => {
-            flag("--node-id", seat.number.to_string());
-            flag("--peers", seat.peers.to_owned());
+            flag("--node-id", server.number.to_string());
+            flag("--peers", server.peers.to_owned());
         }
         Role::Data | Role::Compactor => {
-            flag("--meta", seat.metas.to_owned());
-            flag("--object-store", seat.store_url.to_owned());
+            flag("--meta", server.metas.to_owned());
+            flag("--object-store", server.store_url.to_owned());
         }
     }
-    if let (Role::Data, Some(limit)) = (seat.role, seat.memory_limit) {
+    if let (Role::Data, Some(limit)) = (server.role, server.memory_limit) {
         flag("--memory-limit", limit.to_owned());
     }
-    if seat.role == Role::Meta && seat.number == 1 {
+    if server.role == Role::Meta && server.number == 1 {
         args.push("--bootstrap".to_owned());
     }
     args

@@ -1,4 +1,4 @@
-//! A file that a node writes to, across restarts.
+//! Log file of a node, kept across restarts.
 
 use std::fs::{File, OpenOptions};
 use std::path::{Path, PathBuf};
@@ -7,26 +7,26 @@ use crate::{HarnessError, Result};
 
 const TAIL_LINES: usize = 20;
 
-/// A file that a node writes to, across restarts.
+/// Log file of a node, kept across restarts.
 #[derive(Debug)]
 pub struct LogFile {
     path: PathBuf,
-    /// Length when the running process was started.
+    /// Length in bytes when the current process started.
     start: u64,
 }
 
 impl LogFile {
-    /// Nothing is made before the first [`Self::append`].
+    /// Names a file, which the first [`Self::append`] creates.
     pub fn new(path: PathBuf) -> Self {
         Self { path, start: 0 }
     }
 
-    /// Where it is.
+    /// Path of the file.
     pub fn path(&self) -> &Path {
         &self.path
     }
 
-    /// Opens it for a process that is about to start.
+    /// Opens the file for a process that is about to start.
     pub(super) fn append(&mut self) -> Result<File> {
         let what = || format!("open {}", self.path.display());
         let file = OpenOptions::new()
@@ -38,20 +38,20 @@ impl LogFile {
         Ok(file)
     }
 
-    /// What the process that was started last has written.
+    /// Returns the text written by the process that started last.
     ///
     /// # Errors
-    /// When the file cannot be read.
+    /// If the file cannot be read.
     pub fn since_start(&self) -> Result<String> {
         let text = self.text()?;
         let start = usize::try_from(self.start).unwrap_or(usize::MAX);
         Ok(text.get(start..).unwrap_or_default().to_owned())
     }
 
-    /// All that was written.
+    /// Returns the complete text.
     ///
     /// # Errors
-    /// When the file cannot be read.
+    /// If the file cannot be read.
     pub fn text(&self) -> Result<String> {
         match std::fs::read(&self.path) {
             Ok(bytes) => Ok(String::from_utf8_lossy(&bytes).into_owned()),
@@ -63,7 +63,7 @@ impl LogFile {
         }
     }
 
-    /// The last 20 lines.
+    /// Returns the last 20 lines.
     pub fn tail(&self) -> String {
         let text = self.text().unwrap_or_default();
         let lines: Vec<&str> = text.lines().collect();

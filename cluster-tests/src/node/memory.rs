@@ -1,23 +1,24 @@
-//! Physical memory of a process.
+//! Resident memory of a process.
 
 use crate::{HarnessError, Result};
 
-/// Physical memory of a process, in bytes.
+/// Resident memory of a process, in bytes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Memory {
-    /// The most that it ever held.
+    /// Peak since the start of the process.
     pub peak: u64,
-    /// What it holds now.
+    /// Current value.
     pub now: u64,
 }
 
 impl Memory {
-    pub(super) fn of(pid: u32) -> Result<Self> {
+    pub(super) fn of_process(pid: u32) -> Result<Self> {
         let path = format!("/proc/{pid}/status");
         let status =
             std::fs::read_to_string(&path).map_err(HarnessError::io(format!("read {path}")))?;
-        Self::from_status(&status)
-            .ok_or_else(|| HarnessError::violated(format!("{path} does not tell memory: {status}")))
+        Self::from_status(&status).ok_or_else(|| {
+            HarnessError::violated(format!("{path} lacks the resident memory: {status}"))
+        })
     }
 
     fn from_status(status: &str) -> Option<Self> {
@@ -34,11 +35,11 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_system_tells_memory_in_kib() {
+    fn memory_is_parsed_from_process_status() {
         let status = "Name:\tx\nVmHWM:\t    2048 kB\nVmRSS:\t    1024 kB\n";
         let memory = Memory::from_status(status).unwrap();
         assert_eq!((memory.peak, memory.now), (2 << 20, 1 << 20));
         assert_eq!(Memory::from_status("Name:\tx\n"), None);
-        assert!(Memory::of(std::process::id()).unwrap().now > 0);
+        assert!(Memory::of_process(std::process::id()).unwrap().now > 0);
     }
 }

@@ -1,19 +1,19 @@
-//! Signals by process id.
+//! Signals to processes by id.
 
 use tokio::process::Command;
 
 use crate::{HarnessError, Result};
 
-/// A signal that scenarios send.
+/// Signal that a scenario sends.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Signal {
-    /// Asks for a graceful stop.
+    /// Requests a graceful stop.
     Term,
-    /// Freezes the process: it keeps its connections and does nothing.
+    /// Freezes the process, which keeps its connections.
     Stop,
-    /// Wakes a frozen process.
+    /// Continues a frozen process.
     Continue,
-    /// Ends the process at once, in the middle of whatever it does.
+    /// Ends the process immediately.
     Kill,
 }
 
@@ -28,7 +28,7 @@ impl Signal {
     }
 }
 
-/// Sends through the shell's own `kill`, which every POSIX system has.
+/// Sends a signal with the `kill` of the shell, which every POSIX system has.
 pub(super) async fn send(pid: u32, signal: Signal) -> Result<()> {
     let what = format!("send SIG{} to process {pid}", signal.name());
     let status = Command::new("sh")

@@ -1,4 +1,4 @@
-//! Carries the bytes of one connection, as the rule of its pair says at each moment.
+//! Forwards the bytes of one connection under the current rule of its pair.
 
 use std::net::SocketAddr;
 
@@ -11,7 +11,7 @@ use super::rules::{Party, Rule, RuleTable};
 
 const CHUNK: usize = 64 * 1024;
 
-/// The rule of one pair, as it changes.
+/// The changing rule of one pair.
 #[derive(Clone)]
 struct PairRule {
     from: Party,
@@ -20,15 +20,15 @@ struct PairRule {
 }
 
 impl PairRule {
-    fn now(&mut self) -> Rule {
+    fn current(&mut self) -> Rule {
         self.table.borrow_and_update().rule(&self.from, &self.to)
     }
 
-    /// Returns once `wanted` is true of the rule; never if the cluster is gone.
-    async fn until(&mut self, wanted: impl Fn(Rule) -> bool) -> Rule {
+    /// Waits until the rule satisfies `condition`. Never returns after the cluster is dropped.
+    async fn until(&mut self, condition: impl Fn(Rule) -> bool) -> Rule {
         loop {
-            let rule = self.now();
-            if wanted(rule) {
+            let rule = self.current();
+            if condition(rule) {
                 return rule;
             }
             if self.table.changed().await.is_err() {
@@ -44,8 +44,8 @@ enum Direction {
     Answer,
 }
 
-/// Carries a connection until an end closes it or a rule does.
-pub(super) async fn carry(
+/// Forwards a connection until one end or a rule closes it.
+pub(super) async fn forward(
     inbound: TcpStream,
     target: SocketAddr,
     from: Party,
@@ -57,7 +57,7 @@ pub(super) async fn carry(
         return;
     }
     let Ok(outbound) = TcpStream::connect(target).await else { return };
-    // Small messages must not wait for one another here when they would not on a direct line.
+    // Small messages must not be delayed more than on a direct connection.
     let _ = inbound.set_nodelay(true);
     let _ = outbound.set_nodelay(true);
     let (in_read, in_write) = inbound.into_split();
@@ -70,7 +70,7 @@ pub(super) async fn carry(
     }
 }
 
-/// Returns when the connection is to be closed.
+/// Forwards one direction; returns when the connection must be closed.
 async fn pump(
     mut read: OwnedReadHalf,
     mut write: OwnedWriteHalf,
@@ -86,7 +86,7 @@ async fn pump(
         match rule.until(|rule| rule != Rule::Hold).await {
             Rule::Cut => return Ok(()),
             Rule::LoseAnswers if direction == Direction::Answer => {
-                return lose(read, chunk, rule).await;
+                return discard(read, chunk, rule).await;
             }
             Rule::Delay(time) => tokio::time::sleep(time).await,
             Rule::Pass | Rule::Hold | Rule::LoseAnswers => {}
@@ -95,8 +95,9 @@ async fn pump(
     }
 }
 
-/// Swallows answers until the rule ends: after a gap in its bytes a connection is of no use.
-async fn lose(
+/// Discards answers until the rule ends. A connection with a gap in its bytes is unusable and must be
+/// closed then.
+async fn discard(
     mut read: OwnedReadHalf,
     mut chunk: Vec<u8>,
     mut rule: PairRule,

@@ -10,15 +10,15 @@ use crate::proxy::{Party, Proxy, Rule, Rules};
 const LONG: Duration = Duration::from_secs(10);
 const SHORT: Duration = Duration::from_millis(150);
 
-/// A client's connection through a proxy to a server that we hold.
-struct Line {
+/// A connection of a client through a proxy to a server, with both ends in this test.
+struct ProxiedConnection {
     rules: Rules,
     client: TcpStream,
     server: TcpStream,
     _proxy: Proxy,
 }
 
-impl Line {
+impl ProxiedConnection {
     async fn open() -> Self {
         let behind = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let front = TcpListener::bind("127.0.0.1:0").await.unwrap();
@@ -41,7 +41,7 @@ impl Line {
     }
 }
 
-async fn reads(stream: &mut TcpStream, limit: Duration) -> Option<u8> {
+async fn read_byte(stream: &mut TcpStream, limit: Duration) -> Option<u8> {
     let mut byte = [0];
     match timeout(limit, stream.read(&mut byte)).await {
         Ok(Ok(1)) => Some(byte[0]),
@@ -51,17 +51,17 @@ async fn reads(stream: &mut TcpStream, limit: Duration) -> Option<u8> {
 
 #[tokio::test]
 async fn held_bytes_arrive_when_the_rule_ends() {
-    let mut line = Line::open().await;
+    let mut line = ProxiedConnection::open().await;
     line.set(Rule::Hold);
     line.client.write_all(b"a").await.unwrap();
-    assert_eq!(reads(&mut line.server, SHORT).await, None);
+    assert_eq!(read_byte(&mut line.server, SHORT).await, None);
     line.rules.heal();
-    assert_eq!(reads(&mut line.server, LONG).await, Some(b'a'));
+    assert_eq!(read_byte(&mut line.server, LONG).await, Some(b'a'));
 }
 
 #[tokio::test]
-async fn a_cut_closes_open_and_new_connections() {
-    let mut line = Line::open().await;
+async fn cut_rule_closes_open_and_new_connections() {
+    let mut line = ProxiedConnection::open().await;
     line.set(Rule::Cut);
     let mut byte = [0];
     assert_eq!(timeout(LONG, line.client.read(&mut byte)).await.unwrap().unwrap_or(0), 0);
@@ -70,13 +70,13 @@ async fn a_cut_closes_open_and_new_connections() {
 }
 
 #[tokio::test]
-async fn lost_answers_leave_requests_alone_and_end_the_connection() {
-    let mut line = Line::open().await;
+async fn lose_answers_rule_forwards_only_requests() {
+    let mut line = ProxiedConnection::open().await;
     line.set(Rule::LoseAnswers);
     line.client.write_all(b"a").await.unwrap();
-    assert_eq!(reads(&mut line.server, LONG).await, Some(b'a'));
+    assert_eq!(read_byte(&mut line.server, LONG).await, Some(b'a'));
     line.server.write_all(b"b").await.unwrap();
-    assert_eq!(reads(&mut line.client, SHORT).await, None);
+    assert_eq!(read_byte(&mut line.client, SHORT).await, None);
     line.rules.heal();
     let mut byte = [0];
     assert_eq!(timeout(LONG, line.client.read(&mut byte)).await.unwrap().unwrap_or(0), 0);
@@ -84,9 +84,9 @@ async fn lost_answers_leave_requests_alone_and_end_the_connection() {
 
 #[tokio::test]
 async fn delayed_bytes_arrive_later() {
-    let mut line = Line::open().await;
+    let mut line = ProxiedConnection::open().await;
     line.set(Rule::Delay(SHORT * 2));
     line.client.write_all(b"a").await.unwrap();
-    assert_eq!(reads(&mut line.server, SHORT).await, None);
-    assert_eq!(reads(&mut line.server, LONG).await, Some(b'a'));
+    assert_eq!(read_byte(&mut line.server, SHORT).await, None);
+    assert_eq!(read_byte(&mut line.server, LONG).await, Some(b'a'));
 }

@@ -1,4 +1,4 @@
-//! What happens to the bytes of a connection, by who opened it and where it goes.
+//! Rules for the bytes of a connection, by its source and target.
 
 use std::collections::HashMap;
 use std::time::Duration;
@@ -8,42 +8,42 @@ use std::time::Duration;
 pub enum Party {
     /// A node of the cluster, by name.
     Node(String),
-    /// Everybody else: the test itself and the client commands that it runs.
+    /// Any other process: the test and the client commands that it runs.
     Client,
 }
 
 impl Party {
-    /// The node of this name.
+    /// Returns the node with this name.
     pub fn node(name: impl Into<String>) -> Self {
         Self::Node(name.into())
     }
 }
 
-/// What happens to the bytes of a connection.
+/// Treatment of the bytes of a connection.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Rule {
-    /// They arrive.
+    /// Bytes are forwarded.
     #[default]
     Pass,
-    /// Nothing arrives and nothing is refused: a network that lost its way. What was sent arrives
-    /// when the rule ends.
+    /// Bytes are held back and connections stay open, as in a network partition. Held bytes arrive when
+    /// the rule ends.
     Hold,
-    /// Connections are closed, new ones too.
+    /// Open and new connections are closed.
     Cut,
-    /// They arrive later.
+    /// Bytes are forwarded after a delay.
     Delay(Duration),
-    /// Requests arrive, answers are lost. The connection is closed when the rule ends.
+    /// Requests are forwarded, answers are discarded. The connection is closed when the rule ends.
     LoseAnswers,
 }
 
-/// The rule of each directed pair; [`Rule::Pass`] where none is set.
+/// Rules of directed pairs; [`Rule::Pass`] by default.
 #[derive(Debug, Clone, Default)]
 pub struct RuleTable {
     rules: HashMap<(Party, Party), Rule>,
 }
 
 impl RuleTable {
-    /// The rule for connections that `from` opens to `to`.
+    /// Returns the rule for connections that `from` opens to `to`.
     pub fn rule(&self, from: &Party, to: &Party) -> Rule {
         self.rules.get(&(from.clone(), to.clone())).copied().unwrap_or_default()
     }
@@ -53,15 +53,15 @@ impl RuleTable {
         self.rules.insert((from, to), rule);
     }
 
-    /// Sets the rule between `node` and each of `others`, whoever opened the connection.
-    pub fn part(&mut self, node: &str, others: &[String], rule: Rule) {
+    /// Sets the rule between `node` and each of `others`, in both directions.
+    pub fn isolate(&mut self, node: &str, others: &[String], rule: Rule) {
         for other in others.iter().filter(|other| *other != node) {
             self.set(Party::node(node), Party::node(other), rule);
             self.set(Party::node(other), Party::node(node), rule);
         }
     }
 
-    /// Everything passes again.
+    /// Removes all rules.
     pub fn clear(&mut self) {
         self.rules.clear();
     }
@@ -72,10 +72,10 @@ mod tests {
     use super::*;
 
     #[test]
-    fn parting_a_node_leaves_its_clients_and_the_others_alone() {
+    fn isolated_node_keeps_its_clients() {
         let mut table = RuleTable::default();
         let names: Vec<String> = ["a", "b", "c"].map(str::to_owned).into();
-        table.part("a", &names, Rule::Hold);
+        table.isolate("a", &names, Rule::Hold);
         let cases = [
             (Party::node("a"), Party::node("b"), Rule::Hold),
             (Party::node("b"), Party::node("a"), Rule::Hold),

@@ -1,8 +1,8 @@
-//! Which process opened a connection.
+//! Identification of the process that opened a connection.
 //!
-//! All nodes share one loopback address as their source, so the port alone says nothing. The
-//! system's socket table gives the inode of the other end, and the file descriptors of our own
-//! children (readable without root) say whose it is.
+//! All nodes share one loopback address as their source, so the port does not identify them. The
+//! socket table of the system contains the inode of the other end, and the file descriptors of the
+//! child processes, readable without root, identify its owner.
 
 use std::net::SocketAddr;
 use std::path::Path;
@@ -11,14 +11,10 @@ use super::rules::Party;
 use crate::node::Pids;
 use crate::sockets;
 
-/// Who holds the other end of a connection from `peer` to `local`.
-pub(super) async fn of_connection(
-    peer: SocketAddr,
-    local: Option<SocketAddr>,
-    pids: Pids,
-) -> Party {
+/// Returns the party that holds the other end of a connection from `peer` to `local`.
+pub(super) async fn identify(peer: SocketAddr, local: Option<SocketAddr>, pids: Pids) -> Party {
     let Some(local) = local else { return Party::Client };
-    // Reads files: not on the runtime.
+    // The lookup reads files, which blocks.
     tokio::task::spawn_blocking(move || look_up(peer, local, &pids)).await.unwrap_or(Party::Client)
 }
 
@@ -45,15 +41,15 @@ mod tests {
     use super::*;
 
     #[tokio::test]
-    async fn a_connection_of_a_known_process_is_told_from_others() {
+    async fn source_of_a_connection_is_its_process() {
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
         let target = listener.local_addr().unwrap();
         let _ours = tokio::net::TcpStream::connect(target).await.unwrap();
         let (accepted, peer) = listener.accept().await.unwrap();
         let local = accepted.local_addr().ok();
         let pids = Pids::default();
-        assert_eq!(of_connection(peer, local, pids.clone()).await, Party::Client);
+        assert_eq!(identify(peer, local, pids.clone()).await, Party::Client);
         pids.lock().push(("me".to_owned(), std::process::id()));
-        assert_eq!(of_connection(peer, local, pids).await, Party::node("me"));
+        assert_eq!(identify(peer, local, pids).await, Party::node("me"));
     }
 }

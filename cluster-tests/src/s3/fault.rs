@@ -1,27 +1,27 @@
-//! What the S3 endpoint can be made to do.
+//! Faults of the S3 endpoint.
 
-/// What happens to a request that a fault strikes.
+/// Effect of a fault on a request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Mode {
-    /// Nothing special.
+    /// No effect.
     None,
-    /// The connection is closed before anything was done.
+    /// Closes the connection without processing the request.
     Down,
-    /// It is carried out; the answer is 500.
+    /// Processes the request and responds with 500.
     ErrorAfter,
-    /// It is carried out; the connection is closed without an answer.
+    /// Processes the request and closes the connection without a response.
     CloseAfter,
-    /// Nothing is done; the answer is 409.
+    /// Responds with 409 without processing the request.
     Conflict,
-    /// Nothing is done until another fault replaces this one, or none; then it is carried out.
+    /// Processes the request when another fault, or none, replaces this one.
     Hold,
-    /// It is carried out; the answer waits as with [`Hold`](Self::Hold).
+    /// Processes the request; the response waits as with [`Hold`](Self::Hold).
     HoldAfter,
     /// Conditional puts overwrite silently.
     Unconditional,
 }
 
-/// A fault and the requests that it strikes.
+/// A fault and the requests that it affects.
 #[derive(Debug, Clone)]
 pub struct Fault {
     mode: Mode,
@@ -32,40 +32,40 @@ pub struct Fault {
 }
 
 impl Fault {
-    /// Strikes every request, until another fault replaces it.
-    pub fn of(mode: Mode) -> Self {
+    /// Affects every request until another fault replaces it.
+    pub fn new(mode: Mode) -> Self {
         Self { mode, method: None, contains: None, node: None, times: None }
     }
 
-    /// Strikes only puts.
+    /// Affects only puts.
     #[must_use]
     pub fn on_puts(mut self) -> Self {
         self.method = Some("PUT");
         self
     }
 
-    /// Strikes only requests whose path and query contain `text` (not escaped: plain letters).
+    /// Affects only requests whose path and query contain `text`, which must not need escaping.
     #[must_use]
     pub fn on_path(mut self, text: &'static str) -> Self {
         self.contains = Some(text);
         self
     }
 
-    /// Strikes only requests of this node.
+    /// Affects only requests of this node.
     #[must_use]
-    pub fn of_node(mut self, name: &str) -> Self {
+    pub fn from_node(mut self, name: &str) -> Self {
         self.node = Some(name.to_owned());
         self
     }
 
-    /// Strikes so many requests and no more.
+    /// Affects only the next `times` requests.
     #[must_use]
     pub fn times(mut self, times: u32) -> Self {
         self.times = Some(times);
         self
     }
 
-    /// The path and query of the control request.
+    /// Path and query of the control request.
     pub(super) fn path(&self) -> String {
         let mode = match self.mode {
             Mode::None => "none",
@@ -99,14 +99,14 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_fault_names_what_it_strikes() {
-        assert_eq!(Fault::of(Mode::Down).path(), "/_fault?mode=down");
+    fn fault_path_encodes_its_conditions() {
+        assert_eq!(Fault::new(Mode::Down).path(), "/_fault?mode=down");
         assert_eq!(
-            Fault::of(Mode::ErrorAfter).on_puts().on_path("manifest").times(3).path(),
+            Fault::new(Mode::ErrorAfter).on_puts().on_path("manifest").times(3).path(),
             "/_fault?mode=error_after&method=PUT&contains=manifest&times=3"
         );
         assert_eq!(
-            Fault::of(Mode::Hold).of_node("compactor-1").path(),
+            Fault::new(Mode::Hold).from_node("compactor-1").path(),
             "/_fault?mode=hold&key=compactor-1"
         );
     }

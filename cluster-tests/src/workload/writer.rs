@@ -1,4 +1,4 @@
-//! One writer: a client, a table, and a name for its rows.
+//! A writer: a client, a table, and a number that identifies its rows.
 
 use std::sync::Arc;
 
@@ -8,7 +8,7 @@ use tidewater_client::{Client, ClientError, ClientOptions, TableWriter, WriterOp
 use crate::oracle::{Attempt, Outcome};
 use crate::{HarnessError, Result};
 
-/// One writer of a table (writer int64, serial int64, note utf8).
+/// A writer of a table (writer int64, serial int64, note utf8).
 #[derive(Debug)]
 pub struct Writer {
     number: i64,
@@ -16,25 +16,25 @@ pub struct Writer {
 }
 
 impl Writer {
-    /// Connects a client of its own; rows are named by `number`.
+    /// Connects a new client; `number` identifies the rows.
     ///
     /// # Errors
-    /// When no meta node answers or the table is missing.
+    /// If no meta node answers or the table does not exist.
     pub async fn connect(options: ClientOptions, table: &str, number: i64) -> Result<Self> {
         let explain = |error: ClientError| {
             HarnessError::violated(format!("writer {number} cannot start: {error}"))
         };
         let client = Client::connect(options).await.map_err(explain)?;
-        // One producer: one write in flight, so that the outcome of each is its own.
-        let options = WriterOptions { producers: 1, queue_batches: 1, ..WriterOptions::default() };
+        // One lane: one write in flight, so that the outcome of each is its own.
+        let options = WriterOptions { lanes: 1, queue_batches: 1, ..WriterOptions::default() };
         let table = client.writer(table, options).await.map_err(explain)?;
         Ok(Self { number, table })
     }
 
-    /// Sends rows `first..first + rows` as one write and says what came of it.
+    /// Sends the rows `first..first + rows` as one write and returns its outcome.
     ///
     /// # Errors
-    /// When the rows cannot be built: a fault of the test.
+    /// If the rows cannot be built, which is a bug of the test.
     pub async fn write(&self, first: i64, rows: i64, note: usize) -> Result<Attempt> {
         let batch = self.batch(first, rows, note)?;
         let outcome = outcome(self.table.put_rows(batch).await.map(drop));
@@ -43,7 +43,7 @@ impl Writer {
 
     fn batch(&self, first: i64, rows: i64, note: usize) -> Result<RecordBatch> {
         let serials = first..first + rows;
-        let notes = serials.clone().map(|serial| note_of(self.number, serial, note));
+        let notes = serials.clone().map(|serial| note_text(self.number, serial, note));
         let columns: Vec<ArrayRef> = vec![
             Arc::new(Int64Array::from_iter_values(serials.clone().map(|_| self.number))),
             Arc::new(Int64Array::from_iter_values(serials.clone())),
@@ -54,8 +54,8 @@ impl Writer {
     }
 }
 
-/// Text that depends on the row and does not compress away.
-fn note_of(writer: i64, serial: i64, length: usize) -> String {
+/// Returns a text that depends on the row and does not compress well.
+fn note_text(writer: i64, serial: i64, length: usize) -> String {
     let mut state = writer.unsigned_abs() << 40 ^ serial.unsigned_abs().wrapping_add(1);
     let mut note = String::with_capacity(length);
     for _ in 0..length {

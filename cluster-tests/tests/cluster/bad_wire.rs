@@ -1,10 +1,10 @@
-//! Requests that no well-behaved client sends.
+//! Malformed and invalid requests.
 
 use std::time::Duration;
 
-use tidewater_cluster_tests::cluster::{Cluster, LOG_TABLE, Plan};
-use tidewater_cluster_tests::direct::{Direct, RegionRef, refusal_of};
-use tidewater_cluster_tests::workload::{Load, Workload};
+use tidewater_cluster_tests::cluster::{Cluster, ClusterPlan, LOG_TABLE};
+use tidewater_cluster_tests::direct::{NodeClient, RegionRef, expect_refusal};
+use tidewater_cluster_tests::workload::{LoadOptions, Workload};
 use tidewater_cluster_tests::{HarnessError, Result};
 use tidewater_proto::v1::{Reason, WriteRequest};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -12,42 +12,42 @@ use tokio::net::TcpStream;
 
 use crate::support::conclude;
 
-const SOON: Duration = Duration::from_secs(20);
+const DEADLINE: Duration = Duration::from_secs(20);
 
 async fn started() -> Result<(Cluster, Workload)> {
-    let cluster = Plan::default().nodes(1, 1, 0).start().await?;
+    let cluster = ClusterPlan::default().nodes(1, 1, 0).start().await?;
     cluster.create_log_table().await?;
-    let load = Workload::start(&cluster, Load::default()).await?;
+    let load = Workload::start(&cluster, LoadOptions::default()).await?;
     Ok((cluster, load))
 }
 
-fn expect(reason: Reason, wanted: &[Reason]) -> Result<()> {
-    if wanted.contains(&reason) {
+fn expect(reason: Reason, expected: &[Reason]) -> Result<()> {
+    if expected.contains(&reason) {
         Ok(())
     } else {
-        Err(HarnessError::violated(format!("refused as {reason:?}, not as {wanted:?}")))
+        Err(HarnessError::violated(format!("failed with {reason:?}, expected {expected:?}")))
     }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_group_that_the_node_does_not_host_is_refused() -> Result<()> {
+async fn data_node_rejects_unknown_group_and_region() -> Result<()> {
     let (cluster, load) = started().await?;
     let region = cluster.region(LOG_TABLE).await?;
-    let node = Direct::to(cluster.data[0].spec.listen, SOON)?;
+    let node = NodeClient::new(cluster.data[0].spec.listen, DEADLINE)?;
     let other = RegionRef { group_id: 4_711, ..region };
-    expect(refusal_of(node.count(other).await)?.reason, &[Reason::GroupNotHosted])?;
-    expect(refusal_of(node.open_producer(other).await)?.reason, &[Reason::GroupNotHosted])?;
+    expect(expect_refusal(node.count(other).await)?.reason, &[Reason::GroupNotHosted])?;
+    expect(expect_refusal(node.open_producer(other).await)?.reason, &[Reason::GroupNotHosted])?;
     let unknown = RegionRef { region_id: 4_711, ..region };
-    expect(refusal_of(node.count(unknown).await)?.reason, &[Reason::RegionNotFound])?;
+    expect(expect_refusal(node.count(unknown).await)?.reason, &[Reason::RegionNotFound])?;
     conclude(cluster, load).await?;
     Ok(())
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_message_above_the_limit_is_refused() -> Result<()> {
+async fn data_node_rejects_message_above_the_size_limit() -> Result<()> {
     let (cluster, load) = started().await?;
     let region = cluster.region(LOG_TABLE).await?;
-    let node = Direct::to(cluster.data[0].spec.listen, SOON)?;
+    let node = NodeClient::new(cluster.data[0].spec.listen, DEADLINE)?;
     let write = WriteRequest {
         group_id: region.group_id,
         region_id: region.region_id,
@@ -60,13 +60,13 @@ async fn a_message_above_the_limit_is_refused() -> Result<()> {
         rows: vec![0; 200 << 20].into(),
         ..WriteRequest::default()
     };
-    expect(refusal_of(node.write(write).await)?.reason, &[Reason::MessageTooLarge])?;
+    expect(expect_refusal(node.write(write).await)?.reason, &[Reason::MessageTooLarge])?;
     conclude(cluster, load).await?;
     Ok(())
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn garbage_on_the_ports_is_survived() -> Result<()> {
+async fn nodes_survive_garbage_on_their_ports() -> Result<()> {
     let (cluster, load) = started().await?;
     let preface = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n".to_vec();
     let noise: Vec<u8> =
@@ -82,15 +82,15 @@ async fn garbage_on_the_ports_is_survived() -> Result<()> {
             let mut stream = TcpStream::connect(address)
                 .await
                 .map_err(HarnessError::io(format!("connect to {address}")))?;
-            // The node may close while we still send: that is its right.
+            // The node may close the connection while the test is sending.
             let _ = stream.write_all(bytes).await;
             let _ = stream.shutdown().await;
             let mut answer = Vec::new();
-            let _ = tokio::time::timeout(SOON, stream.read_to_end(&mut answer)).await;
+            let _ = tokio::time::timeout(DEADLINE, stream.read_to_end(&mut answer)).await;
         }
     }
     load.progress(20).await?;
-    cluster.healthy().await?;
+    cluster.wait_until_healthy().await?;
     conclude(cluster, load).await?;
     Ok(())
 }

@@ -1,5 +1,5 @@
-//! The same batches of flights, with everything between them that a table can go through, given to
-//! the cluster and to DuckDB: the same rows at every checkpoint.
+//! Random batches and operations on flights, applied to the cluster and to DuckDB. Both have the same
+//! rows at every checkpoint.
 
 use std::path::{Path, PathBuf};
 
@@ -14,7 +14,7 @@ const TABLE: &str = "flights";
 const COLUMNS: &str = "time_hour timestamp(ms), carrier utf8, flight int64, origin utf8, dest utf8, \
                        distance int64, dep_time int64, tailnum utf8";
 
-/// As `scripts/lib/flights_beside_duckdb.py` writes it.
+/// A step of the plan that `scripts/lib/flights_beside_duckdb.py` writes.
 #[derive(Debug, Deserialize)]
 #[serde(tag = "step", rename_all = "snake_case")]
 enum Step {
@@ -38,20 +38,18 @@ async fn script(args: &[&str]) -> Result<String> {
         .output()
         .await
         .map_err(HarnessError::io("run scripts/lib/flights_beside_duckdb.py"))?;
-    match output.status.success() {
-        true => Ok(String::from_utf8_lossy(&output.stdout).into_owned()),
-        false => Err(HarnessError::violated(format!(
-            "{args:?}: {}",
-            String::from_utf8_lossy(&output.stderr)
-        ))),
+    if !output.status.success() {
+        let stderr = String::from_utf8_lossy(&output.stderr);
+        return Err(HarnessError::violated(format!("{args:?}: {stderr}")));
     }
+    Ok(String::from_utf8_lossy(&output.stdout).into_owned())
 }
 
-/// Both on the command line, as anybody would do it.
-async fn take(cluster: &Cluster, folder: &Path, step: Step) -> Result<()> {
+/// Applies a step with commands of the binary.
+async fn apply(cluster: &Cluster, directory: &Path, step: Step) -> Result<()> {
     let load = async |files: Vec<String>, how: &[&str]| -> Result<()> {
         let files: Vec<String> =
-            files.iter().map(|file| folder.join(file).display().to_string()).collect();
+            files.iter().map(|file| directory.join(file).display().to_string()).collect();
         let files: Vec<&str> = files.iter().map(String::as_str).collect();
         cluster
             .run(&[&["load", TABLE][..], &files, &["--null", "NA"], how].concat())
@@ -85,39 +83,41 @@ async fn take(cluster: &Cluster, folder: &Path, step: Step) -> Result<()> {
         Step::DropColumn { name } => run(&["table", "alter", TABLE, "--drop-column", &name]).await,
         Step::Truncate => run(&["table", "truncate", TABLE]).await,
         Step::Checkpoint { file } => {
-            let out = folder.join(file).display().to_string();
+            let out = directory.join(file).display().to_string();
             run(&["scan", TABLE, "--format", "csv", "--out", &out]).await
         }
     }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn random_batches_and_operations_leave_the_same_rows() -> Result<()> {
+async fn table_matches_duckdb_after_random_operations() -> Result<()> {
     let seed: u64 = match std::env::var("TIDEWATER_SEED") {
         Ok(seed) => seed.parse().map_err(|_| HarnessError::violated("TIDEWATER_SEED"))?,
         Err(_) => rand::random::<u32>().into(),
     };
-    println!("TIDEWATER_SEED={seed} does the same again");
+    println!("TIDEWATER_SEED={seed} repeats this run");
     let cluster = Cluster::start().await?;
-    let folder: PathBuf = cluster.folder().join("batches");
-    std::fs::create_dir(&folder).map_err(HarnessError::io("a folder"))?;
-    let (source, dir) = (flights_file()?.display().to_string(), folder.display().to_string());
+    let directory: PathBuf = cluster.directory().join("batches");
+    std::fs::create_dir(&directory).map_err(HarnessError::io("create the batch directory"))?;
+    let source = flights_file()?.display().to_string();
+    let dir = directory.display().to_string();
     script(&["prepare", &source, &dir, &seed.to_string()]).await?;
     let key = ["--primary-key", "time_hour,carrier,flight", "--regions", "2"];
     let create = ["table", "create", TABLE, "--columns", COLUMNS, "--distribute", "hash(flight)"];
     cluster.run(&[&create[..], &key].concat()).await?.ok()?;
-    let plan = std::fs::read(folder.join("plan.json")).map_err(HarnessError::io("the plan"))?;
+    let plan =
+        std::fs::read(directory.join("plan.json")).map_err(HarnessError::io("read the plan"))?;
     let plan: Vec<Step> =
         serde_json::from_slice(&plan).map_err(|error| HarnessError::violated(error.to_string()))?;
     for step in plan {
-        take(&cluster, &folder, step).await?;
+        apply(&cluster, &directory, step).await?;
     }
     let found = script(&["check", &dir]).await?;
     println!("{found}");
     let found: serde_json::Value =
         serde_json::from_str(&found).map_err(|error| HarnessError::violated(error.to_string()))?;
     if found["batches"] != 200 || found["checkpoints"] != 20 {
-        return Err(HarnessError::violated(format!("compared less than was meant: {found}")));
+        return Err(HarnessError::violated(format!("the comparison is incomplete: {found}")));
     }
     cluster.finish().await
 }

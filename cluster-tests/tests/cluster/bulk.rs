@@ -1,4 +1,4 @@
-//! Bulk loads, atomic loads and clones, while nodes are killed.
+//! Bulk loads, atomic loads and clones while nodes are killed.
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
@@ -7,13 +7,13 @@ use std::time::Duration;
 
 use arrow::array::{ArrayRef, Int64Array, RecordBatch, StringArray};
 use tidewater_client::{BulkLoader, Client, ClientOptions};
-use tidewater_cluster_tests::cluster::{Cluster, Plan};
-use tidewater_cluster_tests::direct::{Direct, refusal_of};
+use tidewater_cluster_tests::cluster::{Cluster, ClusterPlan};
+use tidewater_cluster_tests::direct::{NodeClient, expect_refusal};
 use tidewater_cluster_tests::{HarnessError, Result, wait};
 use tidewater_proto::v1::{self, Reason};
 use uuid::Uuid;
 
-use crate::support::{SETTLED_WITHIN, live_files, replicas_agree};
+use crate::support::{SETTLED_WITHIN, live_files, wait_until_replicas_agree};
 
 const TABLE: &str = "things";
 
@@ -25,7 +25,7 @@ async fn create(cluster: &Cluster, regions: u32) -> Result<()> {
 }
 
 fn file(cluster: &Cluster, ids: std::ops::Range<u32>, name: &str) -> Result<PathBuf> {
-    let path = cluster.folder().join(format!("{name}.csv"));
+    let path = cluster.directory().join(format!("{name}.csv"));
     let lines: String = ids.map(|id| format!("{id},{name}\n")).collect();
     std::fs::write(&path, format!("id,name\n{lines}")).map_err(HarnessError::io("a csv file"))?;
     Ok(path)
@@ -39,11 +39,11 @@ async fn load(cluster: &Cluster, table: &str, file: &Path, how: &[&str]) -> Resu
 
 async fn expect(cluster: &Cluster, table: &str, name: Option<&str>, rows: u64) -> Result<()> {
     let condition = name.map(|name| format!("name = '{name}'"));
-    let there = cluster.count_where(table, condition.as_deref()).await?;
-    if there == rows {
+    let found = cluster.count_where(table, condition.as_deref()).await?;
+    if found == rows {
         return Ok(());
     }
-    Err(HarnessError::violated(format!("{table}, {name:?}: {there} rows, not {rows}")))
+    Err(HarnessError::violated(format!("{table}, {name:?}: {found} rows, expected {rows}")))
 }
 
 async fn client(cluster: &Cluster) -> Result<Client> {
@@ -73,7 +73,7 @@ async fn kill_all(cluster: &mut Cluster) -> Result<()> {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn rows_are_newer_than_those_before_and_older_than_those_after() -> Result<()> {
+async fn bulk_load_orders_rows_with_earlier_and_later_writes() -> Result<()> {
     let mut cluster = Cluster::start().await?;
     create(&cluster, 3).await?;
     load(&cluster, TABLE, &file(&cluster, 0..2_000, "first")?, &[]).await?;
@@ -95,17 +95,17 @@ async fn rows_are_newer_than_those_before_and_older_than_those_after() -> Result
             _ => {}
         }
     }
-    // The same once more: what is newest counts.
+    // A second bulk load is newer than all rows before it.
     load(&cluster, TABLE, &file(&cluster, 0..2_000, "bulk")?, &["--bulk"]).await?;
     expect(&cluster, TABLE, Some("bulk"), 2_000).await?;
     cluster.flush(TABLE).await?.ok()?;
     expect(&cluster, TABLE, None, 2_000).await?;
-    replicas_agree(&cluster, TABLE).await?;
+    wait_until_replicas_agree(&cluster, TABLE).await?;
     cluster.finish().await
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn an_atomic_load_shows_as_a_whole_or_not_at_all() -> Result<()> {
+async fn atomic_load_is_visible_completely_or_not_at_all() -> Result<()> {
     let mut cluster = Cluster::start().await?;
     create(&cluster, 3).await?;
     load(&cluster, TABLE, &file(&cluster, 0..1_000, "old")?, &[]).await?;
@@ -114,60 +114,58 @@ async fn an_atomic_load_shows_as_a_whole_or_not_at_all() -> Result<()> {
         let loader = client.atomic_loader(TABLE).await.map_err(failed)?;
         write(&loader, 0..2_000, "new").await?;
         expect(&cluster, TABLE, Some("new"), 0).await?;
-        // Meanwhile the table takes writes, and no other change.
-        load(&cluster, TABLE, &file(&cluster, 3_000..3_100, "beside")?, &[]).await?;
+        // During the load the table accepts writes, and no other change.
+        load(&cluster, TABLE, &file(&cluster, 3_000..3_100, "concurrent")?, &[]).await?;
         let busy = cluster.run(&["table", "truncate", TABLE]).await?;
-        busy.status(4)?.complains(&["being loaded"])?;
+        busy.status(4)?.expect_stderr(&["being loaded"])?;
         let clone = cluster.run(&["table", "clone", TABLE, "copy"]).await?;
-        clone.status(4)?.complains(&["being loaded"])?;
-        // What is staged survives owners, and the record of the load does the meta leader.
+        clone.status(4)?.expect_stderr(&["being loaded"])?;
+        // Staged files survive a kill of the owner, and the record of the load a kill of the meta leader.
         kill_all(&mut cluster).await?;
-        cluster.healthy().await?;
+        cluster.wait_until_healthy().await?;
         write(&loader, 2_000..2_500, "new").await?;
         cluster.flush(TABLE).await?.ok()?;
         expect(&cluster, TABLE, Some("new"), 0).await?;
         expect(&cluster, TABLE, Some("old"), 1_000).await?;
         let (meta, _) = cluster.meta_leader().await?;
-        match publish {
-            false => loader.abandon().await.map_err(failed)?,
-            true => {
-                // From the command on there is no way back, whoever dies: here an owner before it, so
-                // that a region cannot publish yet, and the meta leader in the midst of it.
-                let owner = cluster.owner(TABLE).await?;
-                cluster.data[owner].kill().await?;
-                let leader = cluster.meta[meta].spec.listen;
-                let direct = Direct::to(leader, Duration::from_millis(500))?;
-                let end = v1::EndLoadRequest {
-                    request_id: loader.load_id().unwrap_or_default().to_string(),
-                    name: TABLE.to_owned(),
-                    publish: true,
-                };
-                let cut_off = direct.end_load(end).await;
-                if cut_off.is_ok() {
-                    return Err(HarnessError::violated("a group without a leader has published"));
-                }
-                cluster.meta[meta].kill().await?;
-                loader.publish().await.map_err(failed)?;
-                cluster.meta[meta].start().await?;
-                cluster.data[owner].start().await?;
+        if publish {
+            // The command is the point of no return: publication completes although an owner was killed
+            // before it, so that a region cannot publish yet, and the meta leader is killed during it.
+            let owner = cluster.owner(TABLE).await?;
+            cluster.data[owner].kill().await?;
+            let leader = cluster.meta[meta].spec.listen;
+            let direct = NodeClient::new(leader, Duration::from_millis(500))?;
+            let end = v1::EndLoadRequest {
+                request_id: loader.load_id().unwrap_or_default().to_string(),
+                name: TABLE.to_owned(),
+                publish: true,
+            };
+            let timed_out = direct.end_load(end).await;
+            if timed_out.is_ok() {
+                return Err(HarnessError::violated("a group without a leader has published"));
             }
+            cluster.meta[meta].kill().await?;
+            loader.publish().await.map_err(failed)?;
+            cluster.meta[meta].start().await?;
+            cluster.data[owner].start().await?;
+        } else {
+            loader.abandon().await.map_err(failed)?;
         }
         let (old, new) = if publish { (0, 2_500) } else { (1_000, 0) };
         expect(&cluster, TABLE, Some("new"), new).await?;
         expect(&cluster, TABLE, Some("old"), old).await?;
-        expect(&cluster, TABLE, Some("beside"), 100).await?;
+        expect(&cluster, TABLE, Some("concurrent"), 100).await?;
     }
     kill_all(&mut cluster).await?;
     expect(&cluster, TABLE, None, 2_600).await?;
-    replicas_agree(&cluster, TABLE).await?;
+    wait_until_replicas_agree(&cluster, TABLE).await?;
     cluster.run(&["table", "truncate", TABLE]).await?.ok()?;
     expect(&cluster, TABLE, None, 0).await?;
     cluster.finish().await
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_region_publishes_a_load_in_one_step_and_one_without_a_loader_is_given_up() -> Result<()>
-{
+async fn region_publishes_load_atomically_and_abandons_expired_load() -> Result<()> {
     let cluster = Cluster::start().await?;
     create(&cluster, 1).await?;
     let client = client(&cluster).await?;
@@ -178,27 +176,33 @@ async fn a_region_publishes_a_load_in_one_step_and_one_without_a_loader_is_given
     let publishing = tokio::spawn(loader.publish());
     let mut seen = BTreeSet::new();
     while !seen.contains(&800) {
-        let there = cluster.count(TABLE).await?;
-        seen.insert(there);
-        if there != 0 && there != 800 {
-            return Err(HarnessError::violated(format!("{there} of 800 rows show")));
+        let visible = cluster.count(TABLE).await?;
+        seen.insert(visible);
+        if visible != 0 && visible != 800 {
+            return Err(HarnessError::violated(format!("{visible} of 800 rows are visible")));
         }
     }
     publishing.await.map_err(failed)?.map_err(failed)?;
-    // As a loader that dies at once.
+    // A load whose loader never continues.
     let (meta, _) = cluster.meta_leader().await?;
-    let direct = Direct::to(cluster.meta[meta].spec.listen, Duration::from_secs(10))?;
-    let (request_id, name) = (Uuid::new_v4().to_string(), TABLE.to_owned());
+    let direct = NodeClient::new(cluster.meta[meta].spec.listen, Duration::from_secs(10))?;
+    let request_id = Uuid::new_v4().to_string();
+    let name = TABLE.to_owned();
     let begin = v1::BeginLoadRequest { request_id: request_id.clone(), name, timeout_ms: 2_000 };
     direct.begin_load(begin).await.map_err(failed)?;
-    cluster.run(&["table", "truncate", TABLE]).await?.status(4)?.complains(&["being loaded"])?;
-    wait::until("the load is given up", SETTLED_WITHIN, || async {
-        let said = cluster.run(&["table", "truncate", TABLE]).await.and_then(|said| said.ok());
-        said.map(drop).map_err(|error| error.to_string())
+    cluster
+        .run(&["table", "truncate", TABLE])
+        .await?
+        .status(4)?
+        .expect_stderr(&["being loaded"])?;
+    wait::until("the load is abandoned", SETTLED_WITHIN, || async {
+        let output =
+            cluster.run(&["table", "truncate", TABLE]).await.and_then(|output| output.ok());
+        output.map(drop).map_err(|error| error.to_string())
     })
     .await?;
     let end = v1::EndLoadRequest { request_id, name: TABLE.to_owned(), publish: true };
-    let refused = refusal_of(direct.end_load(end).await)?;
+    let refused = expect_refusal(direct.end_load(end).await)?;
     if !refused.message.contains("abandoned") {
         return Err(HarnessError::violated(refused.message));
     }
@@ -206,31 +210,35 @@ async fn a_region_publishes_a_load_in_one_step_and_one_without_a_loader_is_given
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn what_does_not_fit_is_refused_and_changes_nothing() -> Result<()> {
+async fn invalid_bulk_loads_clones_and_adoptions_change_nothing() -> Result<()> {
     let cluster = Cluster::start().await?;
     create(&cluster, 1).await?;
     load(&cluster, TABLE, &file(&cluster, 0..100, "old")?, &["--bulk"]).await?;
-    let bad = cluster.folder().join("bad.csv");
+    let bad = cluster.directory().join("bad.csv");
     std::fs::write(&bad, "id,colour\n1,red\n").map_err(HarnessError::io("a csv file"))?;
-    let late = cluster.folder().join("late.csv");
+    let late = cluster.directory().join("late.csv");
     std::fs::write(&late, "id,name\n1,red\nx,blue\n").map_err(HarnessError::io("a csv file"))?;
     for how in ["--bulk", "--atomic"] {
         let good = file(&cluster, 0..10, "new")?.display().to_string();
         let file = |path: &Path| path.display().to_string();
-        cluster.run(&["load", "nowhere", &good, how]).await?.status(3)?.complains(&["nowhere"])?;
+        cluster
+            .run(&["load", "nowhere", &good, how])
+            .await?
+            .status(3)?
+            .expect_stderr(&["nowhere"])?;
         let columns = cluster.run(&["load", TABLE, &file(&bad), how]).await?;
-        columns.status(1)?.complains(&["colour"])?;
-        let said = cluster.run(&["load", TABLE, &file(&late), how, "--unchecked"]).await?;
-        said.status(1)?.complains(&["line 3"])?;
+        columns.status(1)?.expect_stderr(&["colour"])?;
+        let output = cluster.run(&["load", TABLE, &file(&late), how, "--unchecked"]).await?;
+        output.status(1)?.expect_stderr(&["line 3"])?;
         cluster.run(&["load", TABLE, &good, how, "--in-flight", "3"]).await?.status(2)?;
     }
     cluster.run(&["load", TABLE, "x", "--bulk", "--atomic"]).await?.status(2)?;
-    cluster.run(&["table", "clone", TABLE, TABLE]).await?.status(4)?.complains(&["exists"])?;
+    cluster.run(&["table", "clone", TABLE, TABLE]).await?.status(4)?.expect_stderr(&["exists"])?;
     cluster.run(&["table", "clone", "nowhere", "copy"]).await?.status(3)?;
 
     let region = cluster.region(TABLE).await?;
     let owner = cluster.owner(TABLE).await?;
-    let direct = Direct::to(cluster.data[owner].spec.listen, Duration::from_secs(20))?;
+    let direct = NodeClient::new(cluster.data[owner].spec.listen, Duration::from_secs(20))?;
     let adopt = |area: Uuid, files: Vec<Vec<u8>>, stage| v1::AdoptFilesRequest {
         group_id: region.group_id,
         region_id: region.region_id,
@@ -244,9 +252,9 @@ async fn what_does_not_fit_is_refused_and_changes_nothing() -> Result<()> {
     let known = Path::new(&live[0]).file_stem().and_then(|name| name.to_str()).unwrap();
     let known = Uuid::parse_str(known).unwrap().as_bytes().to_vec();
     let foreign = Uuid::now_v7();
-    let folder = Path::new(cluster.store_url().trim_start_matches("file://")).join(&live[0]);
-    let foreign_file = folder.with_file_name(format!("{foreign}.parquet"));
-    std::fs::write(&foreign_file, b"no parquet at all").map_err(HarnessError::io("a file"))?;
+    let directory = Path::new(cluster.store_url().trim_start_matches("file://")).join(&live[0]);
+    let foreign_file = directory.with_file_name(format!("{foreign}.parquet"));
+    std::fs::write(&foreign_file, b"not a parquet file").map_err(HarnessError::io("a file"))?;
     let unknown = Uuid::now_v7().as_bytes().to_vec();
     let fresh = Uuid::new_v4;
     for (request, reason, words) in [
@@ -255,7 +263,7 @@ async fn what_does_not_fit_is_refused_and_changes_nothing() -> Result<()> {
             Reason::InvalidArgument,
             "not in the region",
         ),
-        (adopt(fresh(), vec![known.clone()], false), Reason::InvalidArgument, "named before"),
+        (adopt(fresh(), vec![known.clone()], false), Reason::InvalidArgument, "already adopted"),
         (
             adopt(fresh(), vec![foreign.as_bytes().to_vec()], false),
             Reason::InvalidArgument,
@@ -273,14 +281,14 @@ async fn what_does_not_fit_is_refused_and_changes_nothing() -> Result<()> {
             "schema",
         ),
     ] {
-        let refused = refusal_of(direct.adopt_files(request.clone()).await)?;
+        let refused = expect_refusal(direct.adopt_files(request.clone()).await)?;
         if refused.reason != reason || !refused.message.contains(words) {
             return Err(HarnessError::violated(format!("{request:?}: {refused:?}")));
         }
     }
     let follower = (owner + 1) % cluster.data.len();
-    let other = Direct::to(cluster.data[follower].spec.listen, Duration::from_secs(20))?;
-    let refused = refusal_of(other.adopt_files(adopt(fresh(), vec![unknown], false)).await)?;
+    let other = NodeClient::new(cluster.data[follower].spec.listen, Duration::from_secs(20))?;
+    let refused = expect_refusal(other.adopt_files(adopt(fresh(), vec![unknown], false)).await)?;
     if refused.reason != Reason::NotLeader {
         return Err(HarnessError::violated(format!("{refused:?}")));
     }
@@ -290,8 +298,8 @@ async fn what_does_not_fit_is_refused_and_changes_nothing() -> Result<()> {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_clone_shares_files_and_outlives_its_source() -> Result<()> {
-    let mut cluster = Plan::default().env("TIDEWATER_GC_GRACE", "1s").start().await?;
+async fn clone_shares_files_and_outlives_its_source() -> Result<()> {
+    let mut cluster = ClusterPlan::default().env("TIDEWATER_GC_GRACE", "1s").start().await?;
     create(&cluster, 3).await?;
     load(&cluster, TABLE, &file(&cluster, 0..1_000, "flushed")?, &[]).await?;
     cluster.flush(TABLE).await?.ok()?;
@@ -300,9 +308,9 @@ async fn a_clone_shares_files_and_outlives_its_source() -> Result<()> {
     let shared: BTreeSet<String> = live_files(&cluster, TABLE).await?.into_iter().collect();
     let clones: BTreeSet<String> = live_files(&cluster, "copy").await?.into_iter().collect();
     if shared != clones || shared.is_empty() {
-        return Err(HarnessError::violated(format!("{clones:?} are not {shared:?}")));
+        return Err(HarnessError::violated(format!("the clone has {clones:?}, not {shared:?}")));
     }
-    // From here on they have nothing to do with each other.
+    // From here on the two tables are independent.
     load(&cluster, "copy", &file(&cluster, 0..100, "copied")?, &[]).await?;
     load(&cluster, TABLE, &file(&cluster, 1_400..1_600, "own")?, &[]).await?;
     cluster.run(&["table", "clone", "copy", "again"]).await?.ok()?;
@@ -310,11 +318,11 @@ async fn a_clone_shares_files_and_outlives_its_source() -> Result<()> {
     cluster.data[owner].kill().await?;
     cluster.data[owner].start().await?;
     cluster.run(&["table", "drop", TABLE]).await?.ok()?;
-    wait::until("a pass leaves what the clones show", SETTLED_WITHIN, || async {
-        let said = cluster.run(&["gc", "--output", "json"]).await.and_then(|said| said.ok());
-        said.map(drop).map_err(|error| error.to_string())?;
-        let there = shared.iter().all(|path| cluster.objects().join(path).exists());
-        if there { Ok(()) } else { Err("a file of the clones is gone".to_owned()) }
+    wait::until("garbage collection keeps the files of the clones", SETTLED_WITHIN, || async {
+        let output = cluster.run(&["gc", "--output", "json"]).await.and_then(|output| output.ok());
+        output.map(drop).map_err(|error| error.to_string())?;
+        let all_exist = shared.iter().all(|path| cluster.objects().join(path).exists());
+        if all_exist { Ok(()) } else { Err("a file of the clones was deleted".to_owned()) }
     })
     .await?;
     for table in ["copy", "again"] {
@@ -332,12 +340,12 @@ async fn a_clone_shares_files_and_outlives_its_source() -> Result<()> {
     kill_all(&mut cluster).await?;
     expect(&cluster, "again", None, 1_500).await?;
     expect(&cluster, "copy", None, 1_500).await?;
-    cluster.healthy().await?;
+    cluster.wait_until_healthy().await?;
     cluster.finish().await
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_bulk_load_and_a_clone_go_on_while_owners_are_killed() -> Result<()> {
+async fn bulk_load_and_clone_continue_when_owners_are_killed() -> Result<()> {
     let mut cluster = Cluster::start().await?;
     create(&cluster, 3).await?;
     let client = client(&cluster).await?;
@@ -349,21 +357,23 @@ async fn a_bulk_load_and_a_clone_go_on_while_owners_are_killed() -> Result<()> {
         Ok::<_, HarnessError>(client)
     });
     for round in 1..=3_u64 {
-        wait::until("the load goes on", SETTLED_WITHIN, || async {
-            let there = cluster.count(TABLE).await.map_err(|error| error.to_string())?;
-            if there >= round * 500 { Ok(()) } else { Err(format!("{there} rows")) }
+        wait::until("the load makes progress", SETTLED_WITHIN, || async {
+            let found = cluster.count(TABLE).await.map_err(|error| error.to_string())?;
+            if found >= round * 500 { Ok(()) } else { Err(format!("{found} rows")) }
         })
         .await?;
         let owner = cluster.owner(TABLE).await?;
         cluster.data[owner].kill().await?;
-        // Whoever leads next shows all that was acknowledged.
+        // The next leader returns all acknowledged rows.
         let before = cluster.count(TABLE).await?;
         cluster.data[owner].start().await?;
         let after = cluster.count(TABLE).await?;
         if after < before {
-            return Err(HarnessError::violated(format!("{before} rows were there, now {after}")));
+            return Err(HarnessError::violated(format!(
+                "{before} rows before the restart, {after} after it"
+            )));
         }
-        cluster.healthy().await?;
+        cluster.wait_until_healthy().await?;
     }
     let client = loading.await.map_err(failed)??;
     expect(&cluster, TABLE, Some("bulk"), 3_000).await?;
@@ -379,7 +389,7 @@ async fn a_bulk_load_and_a_clone_go_on_while_owners_are_killed() -> Result<()> {
     cluster.data[owner].start().await?;
     expect(&cluster, "copy", Some("bulk"), 3_000).await?;
     expect(&cluster, TABLE, Some("bulk"), 3_000).await?;
-    cluster.healthy().await?;
-    replicas_agree(&cluster, "copy").await?;
+    cluster.wait_until_healthy().await?;
+    wait_until_replicas_agree(&cluster, "copy").await?;
     cluster.finish().await
 }

@@ -1,4 +1,4 @@
-//! Tables that are altered and truncated while nodes are killed.
+//! Alter and truncate while nodes are killed.
 
 use std::path::PathBuf;
 
@@ -7,12 +7,12 @@ use tidewater_cluster_tests::{HarnessError, Result};
 
 const TABLE: &str = "things";
 
-/// A table of three regions with `rows` rows of (id, name).
-async fn with_things(cluster: &Cluster, rows: u32) -> Result<PathBuf> {
+/// Creates a table of three regions with `rows` rows of (id, name). Returns the loaded file.
+async fn create_filled(cluster: &Cluster, rows: u32) -> Result<PathBuf> {
     let columns = ["--columns", "id int64, name utf8", "--primary-key", "id"];
     let regions = ["--regions", "3", "--distribute", "hash(id)"];
     cluster.run(&[&["table", "create", TABLE][..], &columns, &regions].concat()).await?.ok()?;
-    let file = cluster.folder().join("things.csv");
+    let file = cluster.directory().join("things.csv");
     let lines: String = (0..rows).map(|id| format!("{id},name {id}\n")).collect();
     std::fs::write(&file, format!("id,name\n{lines}")).map_err(HarnessError::io("a csv file"))?;
     load(cluster, &file).await?;
@@ -25,25 +25,25 @@ async fn load(cluster: &Cluster, file: &std::path::Path) -> Result<()> {
 }
 
 async fn expect(cluster: &Cluster, condition: Option<&str>, rows: u64) -> Result<()> {
-    let there = cluster.count_where(TABLE, condition).await?;
-    if there == rows {
+    let found = cluster.count_where(TABLE, condition).await?;
+    if found == rows {
         return Ok(());
     }
-    let what = condition.unwrap_or("all rows");
-    Err(HarnessError::violated(format!("{what}: {there} rows, not {rows}")))
+    let condition = condition.unwrap_or("all rows");
+    Err(HarnessError::violated(format!("{condition}: {found} rows, expected {rows}")))
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn of_columns_is_seen_by_old_and_new_rows_alike_whoever_owns_them() -> Result<()> {
+async fn altered_columns_apply_to_all_rows_across_failover() -> Result<()> {
     let mut cluster = Cluster::start().await?;
-    with_things(&cluster, 1_000).await?;
+    create_filled(&cluster, 1_000).await?;
     cluster.flush(TABLE).await?.ok()?;
     let add = ["--add-column", "seats int32 not null default 7, note utf8"];
     cluster.run(&[&["table", "alter", TABLE][..], &add].concat()).await?.ok()?;
     expect(&cluster, Some("seats = 7"), 1_000).await?;
     expect(&cluster, Some("note is null"), 1_000).await?;
 
-    let file = cluster.folder().join("more.csv");
+    let file = cluster.directory().join("more.csv");
     let lines: String = (500..1_500).map(|id| format!("{id},new,{},n\n", 8)).collect();
     std::fs::write(&file, format!("id,name,seats,note\n{lines}"))
         .map_err(HarnessError::io("a csv file"))?;
@@ -55,7 +55,7 @@ async fn of_columns_is_seen_by_old_and_new_rows_alike_whoever_owns_them() -> Res
     cluster.data[owner].kill().await?;
     expect(&cluster, Some("seats = 7"), 500).await?;
     cluster.data[owner].start().await?;
-    // Dropped and added again, it is another column.
+    // A column that is dropped and added again is a new column.
     let again = ["--drop-column", "seats", "--add-column", "seats int32 default 9"];
     cluster.run(&[&["table", "alter", TABLE][..], &again].concat()).await?.ok()?;
     expect(&cluster, Some("seats = 9"), 1_500).await?;
@@ -66,14 +66,14 @@ async fn of_columns_is_seen_by_old_and_new_rows_alike_whoever_owns_them() -> Res
     cluster.start_all().await?;
     expect(&cluster, Some("seats = 9"), 1_500).await?;
     expect(&cluster, Some("note = 'n'"), 1_000).await?;
-    cluster.healthy().await?;
+    cluster.wait_until_healthy().await?;
     cluster.finish().await
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn by_truncation_forgets_flushed_and_unflushed_rows_for_good() -> Result<()> {
+async fn truncate_removes_flushed_and_unflushed_rows_permanently() -> Result<()> {
     let mut cluster = Cluster::start().await?;
-    let file = with_things(&cluster, 2_000).await?;
+    let file = create_filled(&cluster, 2_000).await?;
     cluster.flush(TABLE).await?.ok()?;
     load(&cluster, &file).await?;
     cluster.run(&["table", "truncate", TABLE]).await?.ok()?;
@@ -90,31 +90,34 @@ async fn by_truncation_forgets_flushed_and_unflushed_rows_for_good() -> Result<(
     expect(&cluster, None, 2_000).await?;
     cluster.flush(TABLE).await?.ok()?;
     expect(&cluster, None, 2_000).await?;
-    cluster.healthy().await?;
+    cluster.wait_until_healthy().await?;
     cluster.finish().await
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn that_does_not_fit_is_refused_and_changes_nothing() -> Result<()> {
+async fn invalid_table_changes_are_rejected_without_effect() -> Result<()> {
     let cluster = Cluster::start().await?;
-    with_things(&cluster, 10).await?;
+    create_filled(&cluster, 10).await?;
     let before = cluster.run(&["table", "describe", TABLE, "--output", "json"]).await?.ok()?;
     for (change, status, words) in [
         (["--drop-column", "id"], 2, "primary key"),
-        (["--drop-column", "nowhere"], 2, "no column"),
+        (["--drop-column", "nowhere"], 2, "does not exist"),
         (["--add-column", "name utf8"], 2, "already"),
         (["--add-column", "seats int32 not null"], 2, "default"),
         (["--add-column", "seats int8 default 300"], 2, "300"),
         (["--ttl", "90d"], 2, "time column"),
     ] {
-        let said = cluster.run(&[&["table", "alter", TABLE][..], &change].concat()).await?;
-        said.status(status)?.complains(&[words])?;
+        let output = cluster.run(&[&["table", "alter", TABLE][..], &change].concat()).await?;
+        output.status(status)?.expect_stderr(&[words])?;
     }
     cluster.run(&["table", "alter", "nowhere", "--drop-column", "x"]).await?.status(3)?;
     cluster.run(&["table", "truncate", "nowhere"]).await?.status(3)?;
     let after = cluster.run(&["table", "describe", TABLE, "--output", "json"]).await?.ok()?;
     if before.stdout != after.stdout {
-        return Err(HarnessError::violated(format!("{} became {}", before.stdout, after.stdout)));
+        return Err(HarnessError::violated(format!(
+            "{} changed to {}",
+            before.stdout, after.stdout
+        )));
     }
     expect(&cluster, None, 10).await?;
     cluster.finish().await

@@ -1,36 +1,35 @@
-//! Every command there is, against real processes: its exit status, and the JSON that scripts rely
-//! on.
+//! Every command against real processes: exit status, and the JSON that scripts rely on.
 
 mod operators;
 mod refused;
 mod rows;
-mod standalone;
+pub(crate) mod standalone;
 mod tables;
 
 use serde_json::Value;
 use tidewater_cluster_tests::cluster::Cluster;
 use tidewater_cluster_tests::{HarnessError, Result};
 
-/// Runs a command that must succeed, with `--output json`; what it says.
+/// Runs a command that must succeed with `--output json`; returns the JSON.
 async fn json(cluster: &Cluster, args: &[&str]) -> Result<Value> {
     let args = [args, &["--output", "json"]].concat();
     cluster.run(&args).await?.ok()?.json()
 }
 
-/// The same for a list, each entry of which must have these fields.
+/// Runs a list command; every entry must have these fields.
 async fn list(cluster: &Cluster, args: &[&str], fields: &[&str]) -> Result<Vec<Value>> {
-    let said = json(cluster, args).await?;
-    let Value::Array(entries) = said else {
-        return Err(HarnessError::violated(format!("{args:?} gives no list: {said}")));
+    let output = json(cluster, args).await?;
+    let Value::Array(entries) = output else {
+        return Err(HarnessError::violated(format!("{args:?} did not return a list: {output}")));
     };
     for entry in &entries {
-        has(entry, fields)?;
+        check_fields(entry, fields)?;
     }
     Ok(entries)
 }
 
-/// All of these fields must be there, whatever is in them.
-fn has(value: &Value, fields: &[&str]) -> Result<()> {
+/// Verifies that a value has all of these fields.
+fn check_fields(value: &Value, fields: &[&str]) -> Result<()> {
     let missing: Vec<_> = fields.iter().filter(|field| value.get(**field).is_none()).collect();
     if missing.is_empty() {
         Ok(())
@@ -39,32 +38,37 @@ fn has(value: &Value, fields: &[&str]) -> Result<()> {
     }
 }
 
-/// What is must be what should be.
-fn same<T: PartialEq + std::fmt::Debug>(what: &str, is: T, should: T) -> Result<()> {
-    if is == should {
+/// Verifies that two values are equal.
+pub(crate) fn check_equal<T: PartialEq + std::fmt::Debug>(
+    what: &str,
+    found: T,
+    expected: T,
+) -> Result<()> {
+    if found == expected {
         Ok(())
     } else {
-        let cut = |value: String| value.chars().take(2_000).collect::<String>();
-        let (is, should) = (cut(format!("{is:?}")), cut(format!("{should:?}")));
-        Err(HarnessError::violated(format!("{what}: {is}, not {should}")))
+        let truncate = |value: String| value.chars().take(2_000).collect::<String>();
+        let found = truncate(format!("{found:?}"));
+        let expected = truncate(format!("{expected:?}"));
+        Err(HarnessError::violated(format!("{what}: {found}, expected {expected}")))
     }
 }
 
-/// What must hold.
-fn holds(what: &str, is: bool) -> Result<()> {
-    if is { Ok(()) } else { Err(HarnessError::violated(what)) }
+/// Verifies a condition.
+pub(crate) fn check(condition: &str, is_true: bool) -> Result<()> {
+    if is_true { Ok(()) } else { Err(HarnessError::violated(condition)) }
 }
 
-/// A file in the cluster's folder; its path.
-fn file(cluster: &Cluster, name: &str, bytes: impl AsRef<[u8]>) -> Result<String> {
-    let path = cluster.folder().join(name);
+/// Writes a file to the cluster's directory; returns its path.
+pub(crate) fn file(cluster: &Cluster, name: &str, bytes: impl AsRef<[u8]>) -> Result<String> {
+    let path = cluster.directory().join(name);
     std::fs::write(&path, bytes).map_err(HarnessError::io(format!("write {name}")))?;
     Ok(path.display().to_string())
 }
 
-/// A path in the cluster's folder at which nothing is yet.
+/// Returns a path in the cluster's directory.
 fn path(cluster: &Cluster, name: &str) -> String {
-    cluster.folder().join(name).display().to_string()
+    cluster.directory().join(name).display().to_string()
 }
 
 fn read(path: &str) -> Result<Vec<u8>> {

@@ -1,43 +1,46 @@
-//! An object store that is down, lies, or does not keep its promises.
+//! Object stores that are unavailable, return wrong responses, or lack conditional puts.
 
 use std::time::Duration;
 
-use tidewater_cluster_tests::cluster::{LOG_TABLE, Plan, Store};
-use tidewater_cluster_tests::direct::Direct;
+use tidewater_cluster_tests::cluster::{ClusterPlan, LOG_TABLE, Store};
+use tidewater_cluster_tests::direct::NodeClient;
 use tidewater_cluster_tests::s3::{Fault, Mode};
-use tidewater_cluster_tests::workload::{Load, Workload};
+use tidewater_cluster_tests::workload::{LoadOptions, Workload};
 use tidewater_cluster_tests::{HarnessError, Result, wait};
 use tidewater_common::refusal::Refusal;
 use tidewater_proto::v1::Reason;
 use tokio::time::Instant;
 
 use crate::support::{
-    flushed_once, manifest_is_in_order, replicas_agree, status_says, within_memory,
+    expect_fenced_manifest, expect_within_memory, flush_and_expect_each_row_once, wait_for_problem,
+    wait_until_replicas_agree,
 };
 
-/// At least so long, and until writes are refused.
+/// Minimum outage; the outage also lasts until writes are rejected.
 const DOWN: Duration = Duration::from_secs(20);
 const LIMIT_MIB: u64 = 768;
-/// Longer than a write waits for memory before it is refused.
+/// Longer than a write waits for memory before it is rejected.
 const ANSWERED_WITHIN: Duration = Duration::from_secs(20);
 const REFUSED_WITHIN: Duration = Duration::from_secs(120);
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn that_is_down_stops_no_write_before_memory_is_used_up() -> Result<()> {
-    let plan = Plan::default().store(Store::S3).memory_limit(&format!("{LIMIT_MIB}MiB"));
+async fn unavailable_store_rejects_writes_only_when_memory_is_full() -> Result<()> {
+    let plan = ClusterPlan::default().store(Store::S3).memory_limit(&format!("{LIMIT_MIB}MiB"));
     let cluster = plan.start().await?;
     cluster.create_log_table().await?;
-    let load = Workload::start(&cluster, Load { note: 400, ..Load::flat_out() }).await?;
-    let (owner, region) = (cluster.owner(LOG_TABLE).await?, cluster.region(LOG_TABLE).await?);
-    let owner = Direct::to(cluster.data[owner].spec.listen, ANSWERED_WITHIN)?;
+    let load =
+        Workload::start(&cluster, LoadOptions { note: 400, ..LoadOptions::unthrottled() }).await?;
+    let region = cluster.region(LOG_TABLE).await?;
+    let owner = cluster.owner(LOG_TABLE).await?;
+    let owner = NodeClient::new(cluster.data[owner].spec.listen, ANSWERED_WITHIN)?;
     let s3 = cluster.s3.as_ref().expect("planned");
 
-    s3.fault(Fault::of(Mode::Down)).await?;
+    s3.inject(Fault::new(Mode::Down)).await?;
     let down = Instant::now();
-    // Writes go on without it.
+    // Writes succeed without the store.
     load.progress(40).await?;
-    // Until memory is used up: then they wait, and are refused in the end.
-    let refusal = wait::until("a write is refused", REFUSED_WITHIN, || async {
+    // When memory is full, writes wait and are then rejected.
+    let refusal = wait::until("a write is rejected", REFUSED_WITHIN, || async {
         match owner.open_producer(region).await {
             Ok(_) => Err(format!("{} writes were acknowledged", load.acknowledged())),
             Err(status) => Ok(Refusal::from(status)),
@@ -45,79 +48,79 @@ async fn that_is_down_stops_no_write_before_memory_is_used_up() -> Result<()> {
     })
     .await?;
     if refusal.reason != Reason::Overloaded || refusal.retry_after.is_none() {
-        return Err(HarnessError::violated(format!("a write was refused as {refusal:?}")));
+        return Err(HarnessError::violated(format!("a write failed with {refusal:?}")));
     }
-    status_says(&cluster, "unflushed rows take", true).await?;
+    wait_for_problem(&cluster, "unflushed rows take", true).await?;
     tokio::time::sleep_until(down + DOWN).await;
-    println!("while the store is down:");
-    within_memory(&cluster, LIMIT_MIB)?;
+    println!("during the outage:");
+    expect_within_memory(&cluster, LIMIT_MIB)?;
 
     s3.heal().await?;
-    status_says(&cluster, "unflushed rows take", false).await?;
+    wait_for_problem(&cluster, "unflushed rows take", false).await?;
     load.progress(40).await?;
     let attempts = load.stop().await?;
-    flushed_once(&cluster, LOG_TABLE).await?;
-    manifest_is_in_order(&cluster, LOG_TABLE).await?;
-    println!("after flushes have caught up:");
-    within_memory(&cluster, LIMIT_MIB)?;
-    cluster.healthy().await?;
+    flush_and_expect_each_row_once(&cluster, LOG_TABLE).await?;
+    expect_fenced_manifest(&cluster, LOG_TABLE).await?;
+    println!("after the flushes:");
+    expect_within_memory(&cluster, LIMIT_MIB)?;
+    cluster.wait_until_healthy().await?;
     println!("{}", cluster.verify(&attempts).await?);
-    replicas_agree(&cluster, LOG_TABLE).await?;
+    wait_until_replicas_agree(&cluster, LOG_TABLE).await?;
     cluster.finish().await
 }
 
-/// Each fault strikes some puts of manifests and of data files while flushes go on.
-async fn faults_during_flushes(mode: Mode) -> Result<()> {
-    let cluster = Plan::default().store(Store::S3).start().await?;
+/// Injects a fault into puts of manifests and of data files during flushes.
+async fn flush_during_faults(mode: Mode) -> Result<()> {
+    let cluster = ClusterPlan::default().store(Store::S3).start().await?;
     cluster.create_log_table().await?;
-    let load = Workload::start(&cluster, Load::default()).await?;
+    let load = Workload::start(&cluster, LoadOptions::default()).await?;
     let s3 = cluster.s3.as_ref().expect("planned");
     for path in ["manifest", "data", "manifest"] {
         load.progress(20).await?;
-        s3.fault(Fault::of(mode).on_puts().on_path(path).times(2)).await?;
+        s3.inject(Fault::new(mode).on_puts().on_path(path).times(2)).await?;
         wait::until("a flush succeeds", Duration::from_secs(60), || async {
-            let said = cluster.flush(LOG_TABLE).await.and_then(|said| said.ok());
-            said.map(drop).map_err(|error| error.to_string())
+            let output = cluster.flush(LOG_TABLE).await.and_then(|output| output.ok());
+            output.map(drop).map_err(|error| error.to_string())
         })
         .await?;
         if s3.hits().await? == 0 {
-            return Err(HarnessError::violated(format!("no put of {path} was struck")));
+            return Err(HarnessError::violated(format!("the fault affected no put of {path}")));
         }
         s3.heal().await?;
     }
     let attempts = load.stop().await?;
-    flushed_once(&cluster, LOG_TABLE).await?;
-    manifest_is_in_order(&cluster, LOG_TABLE).await?;
+    flush_and_expect_each_row_once(&cluster, LOG_TABLE).await?;
+    expect_fenced_manifest(&cluster, LOG_TABLE).await?;
     println!("{}", cluster.verify(&attempts).await?);
     cluster.finish().await
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn that_answers_500_after_storing_gets_nothing_twice() -> Result<()> {
-    faults_during_flushes(Mode::ErrorAfter).await
+async fn store_error_after_put_duplicates_nothing() -> Result<()> {
+    flush_during_faults(Mode::ErrorAfter).await
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn that_answers_409_without_storing_loses_nothing() -> Result<()> {
-    faults_during_flushes(Mode::Conflict).await
+async fn store_conflict_without_put_loses_nothing() -> Result<()> {
+    flush_during_faults(Mode::Conflict).await
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn that_closes_connections_after_storing_gets_nothing_twice() -> Result<()> {
-    faults_during_flushes(Mode::CloseAfter).await
+async fn store_disconnect_after_put_duplicates_nothing() -> Result<()> {
+    flush_during_faults(Mode::CloseAfter).await
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn that_ignores_conditional_puts_is_refused_at_start() -> Result<()> {
-    let mut cluster = Plan::default().nodes(1, 1, 0).store(Store::S3).prepare().await?;
+async fn data_node_rejects_store_without_conditional_puts() -> Result<()> {
+    let mut cluster = ClusterPlan::default().nodes(1, 1, 0).store(Store::S3).prepare().await?;
     let s3 = cluster.s3.as_ref().expect("planned");
-    s3.fault(Fault::of(Mode::Unconditional)).await?;
+    s3.inject(Fault::new(Mode::Unconditional)).await?;
     cluster.meta[0].start().await?;
     cluster.data[0].spawn()?;
-    let status = cluster.data[0].ended(Duration::from_secs(60)).await?;
-    let said = cluster.data[0].log().text()?.to_lowercase();
-    if status.success() || !said.contains("put if absent") {
-        return Err(HarnessError::violated(format!("it ended with {status} and said: {said}")));
+    let status = cluster.data[0].wait_for_exit(Duration::from_secs(60)).await?;
+    let log = cluster.data[0].log().text()?.to_lowercase();
+    if status.success() || !log.contains("put if absent") {
+        return Err(HarnessError::violated(format!("the node exited with {status}: {log}")));
     }
     cluster.finish().await
 }

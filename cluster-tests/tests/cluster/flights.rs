@@ -1,4 +1,4 @@
-//! Real data: the same figures whatever happened to the cluster.
+//! Real data: figures of the flights data set after faults and for every load mode.
 
 use std::path::{Path, PathBuf};
 
@@ -11,7 +11,7 @@ use crate::support::live_files;
 
 const TABLE: &str = "flights";
 
-/// A file of flights and what must come out of it.
+/// A file of flights and its expected figures.
 struct Flights {
     file: PathBuf,
     rows: u64,
@@ -19,7 +19,7 @@ struct Flights {
     without_dep_time: u64,
 }
 
-/// The full data set where it lies beside the project, else the project's own sample.
+/// Returns the full data set if it exists next to the project directory, else the sample in the project.
 fn flights() -> Result<Flights> {
     let project = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
     let demo = project.join("scripts/demo-data");
@@ -45,12 +45,13 @@ fn flights() -> Result<Flights> {
     Err(HarnessError::violated("no flights file"))
 }
 
-/// Where the flights lie.
+/// Returns the path of the flights file.
 pub(crate) fn flights_file() -> Result<PathBuf> {
     flights().map(|flights| flights.file)
 }
 
-async fn create(cluster: &Cluster) -> Result<()> {
+/// Creates the table `flights`.
+pub(crate) async fn create_flights(cluster: &Cluster) -> Result<()> {
     let demo = Path::new(env!("CARGO_MANIFEST_DIR")).join("../scripts/demo-data");
     let columns = std::fs::read_to_string(demo.join("flights.columns"))
         .map_err(HarnessError::io("read scripts/demo-data/flights.columns"))?;
@@ -73,20 +74,21 @@ async fn load_by(cluster: &Cluster, flights: &Flights, how: &[&str]) -> Result<(
 async fn check(cluster: &Cluster, flights: &Flights, when: &str) -> Result<()> {
     let rows = cluster.count(TABLE).await?;
     let without = cluster.count_where(TABLE, Some("dep_time is null")).await?;
-    let said = cluster.run(&["scan", TABLE, "--columns", "distance", "--format", "csv"]).await?;
-    let distance: i64 = said.ok()?.stdout.lines().filter_map(|line| line.parse::<i64>().ok()).sum();
-    let (is, should) =
-        ((rows, distance, without), (flights.rows, flights.distance, flights.without_dep_time));
-    if is == should {
+    let output = cluster.run(&["scan", TABLE, "--columns", "distance", "--format", "csv"]).await?;
+    let distance: i64 =
+        output.ok()?.stdout.lines().filter_map(|line| line.parse::<i64>().ok()).sum();
+    let found = (rows, distance, without);
+    let expected = (flights.rows, flights.distance, flights.without_dep_time);
+    if found == expected {
         Ok(())
     } else {
         Err(HarnessError::violated(format!(
-            "{when}: (rows, distance, without dep_time) is {is:?}, not {should:?}"
+            "{when}: (rows, distance, without dep_time) is {found:?}, expected {expected:?}"
         )))
     }
 }
 
-/// What DuckDB and pyarrow find in the table's files as they are.
+/// Verifies the figures that DuckDB and pyarrow compute from the table's files.
 async fn check_files(cluster: &Cluster, flights: &Flights) -> Result<()> {
     let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("../scripts/lib/sst_figures.py");
     let objects = Path::new(cluster.store_url().trim_start_matches("file://"));
@@ -97,24 +99,24 @@ async fn check_files(cluster: &Cluster, flights: &Flights) -> Result<()> {
         .output()
         .await
         .map_err(HarnessError::io("run scripts/lib/sst_figures.py"))?;
-    let said = String::from_utf8_lossy(&output.stdout).into_owned();
-    let found: serde_json::Value = serde_json::from_str(&said).map_err(|error| {
-        let complaint = String::from_utf8_lossy(&output.stderr);
-        HarnessError::violated(format!("reading the files from outside: {error}: {complaint}"))
+    let stdout = String::from_utf8_lossy(&output.stdout).into_owned();
+    let found: serde_json::Value = serde_json::from_str(&stdout).map_err(|error| {
+        let stderr = String::from_utf8_lossy(&output.stderr);
+        HarnessError::violated(format!("scripts/lib/sst_figures.py: {error}: {stderr}"))
     })?;
-    let should = serde_json::json!([flights.rows, flights.distance, flights.without_dep_time]);
-    if found["pyarrow"] == should && found["duckdb"] == should {
+    let expected = serde_json::json!([flights.rows, flights.distance, flights.without_dep_time]);
+    if found["pyarrow"] == expected && found["duckdb"] == expected {
         Ok(())
     } else {
-        Err(HarnessError::violated(format!("read from outside: {said}, not {should}")))
+        Err(HarnessError::violated(format!("figures of the files: {stdout}, expected {expected}")))
     }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn give_the_same_figures_whatever_happens() -> Result<()> {
+async fn flights_figures_are_equal_after_every_fault() -> Result<()> {
     let flights = flights()?;
     let mut cluster = Cluster::start().await?;
-    create(&cluster).await?;
+    create_flights(&cluster).await?;
     load(&cluster, &flights).await?;
     check(&cluster, &flights, "after loading").await?;
 
@@ -150,15 +152,15 @@ async fn give_the_same_figures_whatever_happens() -> Result<()> {
     cluster.data[leader].kill().await?;
     check(&cluster, &flights, "after a kill with all rows in files").await?;
     cluster.data[leader].start().await?;
-    cluster.healthy().await?;
+    cluster.wait_until_healthy().await?;
     cluster.finish().await
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn give_the_same_figures_however_they_are_loaded() -> Result<()> {
+async fn flights_figures_are_equal_for_every_load_mode() -> Result<()> {
     let flights = flights()?;
     let mut cluster = Cluster::start().await?;
-    create(&cluster).await?;
+    create_flights(&cluster).await?;
     load_by(&cluster, &flights, &["--bulk"]).await?;
     check(&cluster, &flights, "after a bulk load").await?;
     check_files(&cluster, &flights).await?;
@@ -167,8 +169,8 @@ async fn give_the_same_figures_however_they_are_loaded() -> Result<()> {
     check(&cluster, &flights, "after a kill of the leader").await?;
     cluster.data[leader].start().await?;
     load_by(&cluster, &flights, &["--atomic"]).await?;
-    check(&cluster, &flights, "after an atomic load of the same").await?;
+    check(&cluster, &flights, "after an atomic load of the same rows").await?;
     load(&cluster, &flights).await?;
-    check(&cluster, &flights, "after writes of the same").await?;
+    check(&cluster, &flights, "after writes of the same rows").await?;
     cluster.finish().await
 }

@@ -1,30 +1,30 @@
-//! A data node whose disk is full: it says so, takes no writes, reads on, and goes on when there is
-//! room, without being started again.
+//! A data node with a full disk: it reports the problem, rejects writes, serves reads, and recovers
+//! without a restart when space is free.
 
 use std::time::Duration;
 
-use tidewater_cluster_tests::cluster::{Cluster, LOG_TABLE, OnSmallDisk, Plan};
-use tidewater_cluster_tests::direct::{Direct, RegionRef, refusal_of};
-use tidewater_cluster_tests::workload::{Load, Workload};
+use tidewater_cluster_tests::cluster::{Cluster, ClusterPlan, LOG_TABLE, SmallDiskUse};
+use tidewater_cluster_tests::direct::{NodeClient, RegionRef, expect_refusal};
+use tidewater_cluster_tests::workload::{LoadOptions, Workload};
 use tidewater_cluster_tests::{HarnessError, Result, wait};
 use tidewater_proto::v1::Reason;
 
-use crate::support::{SETTLED_WITHIN, conclude, status_says};
+use crate::support::{SETTLED_WITHIN, conclude, wait_for_problem};
 
-const SOON: Duration = Duration::from_secs(10);
-/// Which data node has the small disk.
+const DEADLINE: Duration = Duration::from_secs(10);
+/// Index of the data node with the small disk.
 const SMALL: usize = 0;
 
-/// A cluster of three data nodes, the first of which has a small disk.
-async fn started(load: Load) -> Result<(Cluster, Workload)> {
-    let cluster = Plan::default().small_disk(OnSmallDisk::Data(1)).start().await?;
+/// Starts a cluster of three data nodes, the first of which has a small disk.
+async fn started(load: LoadOptions) -> Result<(Cluster, Workload)> {
+    let cluster = ClusterPlan::default().small_disk(SmallDiskUse::Data(1)).start().await?;
     cluster.create_log_table().await?;
     let load = Workload::start(&cluster, load).await?;
     Ok((cluster, load))
 }
 
 /// Makes a data node the leader of the table's group.
-async fn lead(cluster: &Cluster, index: usize) -> Result<RegionRef> {
+async fn make_leader(cluster: &Cluster, index: usize) -> Result<RegionRef> {
     let region = cluster.region(LOG_TABLE).await?;
     if cluster.owner(LOG_TABLE).await? != index {
         let to = cluster.node_id(&cluster.data[index].spec).await?.to_string();
@@ -41,25 +41,25 @@ async fn lead(cluster: &Cluster, index: usize) -> Result<RegionRef> {
     Ok(region)
 }
 
-/// Waits until `cluster status` says that a node's disk is full, or no longer does.
-async fn status_names_the_disk(cluster: &Cluster, index: usize, full: bool) -> Result<()> {
+/// Waits until `cluster status` reports, or no longer reports, that the disk of a node is full.
+async fn wait_for_disk_problem(cluster: &Cluster, index: usize, full: bool) -> Result<()> {
     let node = cluster.node_id(&cluster.data[index].spec).await?;
-    status_says(cluster, &format!("node {node}: its disk is full"), full).await
+    wait_for_problem(cluster, &format!("node {node}: its disk is full"), full).await
 }
 
-/// Writes are refused as they should be, and a linearizable read sees all that was acknowledged.
-async fn refuses_writes_and_reads_on(
-    node: &Direct,
+/// Verifies that writes are rejected and that a linearizable read returns all acknowledged rows.
+async fn expect_read_only(
+    node: &NodeClient,
     region: RegionRef,
     load: &Workload,
     rows: u64,
 ) -> Result<()> {
-    let refusal = refusal_of(node.open_producer(region).await)?;
+    let refusal = expect_refusal(node.open_producer(region).await)?;
     if refusal.reason != Reason::DiskFull
         || refusal.retry_after.is_none()
         || !refusal.message.contains("free space")
     {
-        return Err(HarnessError::violated(format!("a write was refused as {refusal:?}")));
+        return Err(HarnessError::violated(format!("a write failed with {refusal:?}")));
     }
     let known = load.acknowledged() * rows;
     let counted = node.count(region).await.map_err(HarnessError::refused("count at the node"))?;
@@ -70,51 +70,51 @@ async fn refuses_writes_and_reads_on(
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn of_a_leader_refuses_writes_and_answers_reads_until_there_is_room() -> Result<()> {
-    let rows = Load::default().rows.unsigned_abs();
-    let (cluster, load) = started(Load::default()).await?;
-    let region = lead(&cluster, SMALL).await?;
+async fn leader_with_full_disk_rejects_writes_and_serves_reads() -> Result<()> {
+    let rows = LoadOptions::default().rows.unsigned_abs();
+    let (cluster, load) = started(LoadOptions::default()).await?;
+    let region = make_leader(&cluster, SMALL).await?;
     load.progress(20).await?;
     let disk = cluster.disk.as_ref().expect("planned");
-    let node = Direct::to(cluster.data[SMALL].spec.listen, SOON)?;
+    let node = NodeClient::new(cluster.data[SMALL].spec.listen, DEADLINE)?;
     let pid = cluster.data[SMALL].pid();
 
-    // Below the reserve, then nothing at all.
+    // Fill the disk to below the reserve, then completely.
     disk.fill_to_reserve()?;
-    status_names_the_disk(&cluster, SMALL, true).await?;
-    refuses_writes_and_reads_on(&node, region, &load, rows).await?;
+    wait_for_disk_problem(&cluster, SMALL, true).await?;
+    expect_read_only(&node, region, &load, rows).await?;
     disk.fill()?;
-    refuses_writes_and_reads_on(&node, region, &load, rows).await?;
-    status_names_the_disk(&cluster, SMALL, true).await?;
+    expect_read_only(&node, region, &load, rows).await?;
+    wait_for_disk_problem(&cluster, SMALL, true).await?;
     cluster.count(LOG_TABLE).await?;
 
     disk.empty()?;
-    status_names_the_disk(&cluster, SMALL, false).await?;
+    wait_for_disk_problem(&cluster, SMALL, false).await?;
     load.progress(40).await?;
     node.open_producer(region).await.map_err(HarnessError::refused("write to the node"))?;
-    cluster.healthy().await?;
+    cluster.wait_until_healthy().await?;
     if cluster.data[SMALL].pid() != pid {
-        return Err(HarnessError::violated("the node is another process"));
+        return Err(HarnessError::violated("the node was restarted"));
     }
     conclude(cluster, load).await?;
     Ok(())
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn of_a_follower_holds_nobody_up_and_it_catches_up() -> Result<()> {
-    // So much that what waits for the disk in memory is full as well.
-    let load = Load { rows: 1_000, note: 400, ..Load::default() };
+async fn follower_with_full_disk_blocks_no_write_and_recovers() -> Result<()> {
+    // Enough rows to fill the queue of writes in memory that wait for the disk.
+    let load = LoadOptions { rows: 1_000, note: 400, ..LoadOptions::default() };
     let (cluster, load) = started(load).await?;
-    lead(&cluster, SMALL + 1).await?;
+    make_leader(&cluster, SMALL + 1).await?;
     let disk = cluster.disk.as_ref().expect("planned");
     disk.fill_to_reserve()?;
-    status_names_the_disk(&cluster, SMALL, true).await?;
+    wait_for_disk_problem(&cluster, SMALL, true).await?;
     disk.fill()?;
     load.progress(200).await?;
     disk.empty()?;
-    status_names_the_disk(&cluster, SMALL, false).await?;
+    wait_for_disk_problem(&cluster, SMALL, false).await?;
     load.progress(10).await?;
-    cluster.healthy().await?;
+    cluster.wait_until_healthy().await?;
     conclude(cluster, load).await?;
     Ok(())
 }

@@ -1,24 +1,25 @@
-//! Garbage collection, by request and by itself, beside writes, kills and drops.
+//! Garbage collection, requested and periodic, during writes, kills and drops.
 
 use std::collections::BTreeSet;
 
-use tidewater_cluster_tests::cluster::{Cluster, LOG_TABLE, Plan};
-use tidewater_cluster_tests::workload::{Load, Workload};
+use tidewater_cluster_tests::cluster::{Cluster, ClusterPlan, LOG_TABLE};
+use tidewater_cluster_tests::workload::{LoadOptions, Workload};
 use tidewater_cluster_tests::{HarnessError, Result, wait};
 
 use crate::support::{SETTLED_WITHIN, conclude, live_files};
 
-/// Data files in the store, relative to its root.
+/// Returns the data files in the store, relative to its root.
 fn data_files(cluster: &Cluster) -> Result<BTreeSet<String>> {
     let root = cluster.objects();
     let mut found = BTreeSet::new();
-    let mut folders = vec![root.clone()];
-    while let Some(folder) = folders.pop() {
-        let entries = std::fs::read_dir(&folder).map_err(HarnessError::io("list the objects"))?;
+    let mut directories = vec![root.clone()];
+    while let Some(directory) = directories.pop() {
+        let entries =
+            std::fs::read_dir(&directory).map_err(HarnessError::io("list the objects"))?;
         for entry in entries {
             let path = entry.map_err(HarnessError::io("list the objects"))?.path();
             if path.is_dir() {
-                folders.push(path);
+                directories.push(path);
             } else if path.extension().is_some_and(|kind| kind == "parquet") {
                 let relative = path.strip_prefix(&root).unwrap_or(&path);
                 found.insert(relative.display().to_string());
@@ -28,24 +29,24 @@ fn data_files(cluster: &Cluster) -> Result<BTreeSet<String>> {
     Ok(found)
 }
 
-/// Nothing of these tables, and of no others, is in the store but what reads see.
-pub(crate) async fn only_live_files(cluster: &Cluster, tables: &[&str]) -> Result<()> {
+/// Waits until the store contains exactly the live files of these tables.
+pub(crate) async fn expect_only_live_files(cluster: &Cluster, tables: &[&str]) -> Result<()> {
     wait::until("only live files are left", SETTLED_WITHIN, || async {
         let mut live = BTreeSet::new();
         for table in tables {
             live.extend(live_files(cluster, table).await.map_err(|error| error.to_string())?);
         }
-        let there = data_files(cluster).map_err(|error| error.to_string())?;
-        if there == live { Ok(()) } else { Err(format!("{there:?} there, {live:?} live")) }
+        let stored = data_files(cluster).map_err(|error| error.to_string())?;
+        if stored == live { Ok(()) } else { Err(format!("{stored:?} stored, {live:?} live")) }
     })
     .await
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn is_collected_by_request_and_a_dry_run_says_what() -> Result<()> {
-    let cluster = Plan::default().env("TIDEWATER_GC_GRACE", "1s").start().await?;
+async fn gc_command_deletes_files_listed_by_dry_run() -> Result<()> {
+    let cluster = ClusterPlan::default().env("TIDEWATER_GC_GRACE", "1s").start().await?;
     cluster.create_log_table().await?;
-    let load = Workload::start(&cluster, Load::default()).await?;
+    let load = Workload::start(&cluster, LoadOptions::default()).await?;
     for _ in 0..3 {
         load.progress(20).await?;
         cluster.flush(LOG_TABLE).await?.ok()?;
@@ -60,10 +61,10 @@ async fn is_collected_by_request_and_a_dry_run_says_what() -> Result<()> {
         return Err(HarnessError::violated("the compaction replaced nothing"));
     }
     let dry = ["gc", "--dry-run", "--output", "json"];
-    wait::until("a dry run names what was replaced", SETTLED_WITHIN, || async {
-        let said = cluster.run(&dry).await.and_then(|said| said.ok()?.json());
-        let said = said.map_err(|error| error.to_string())?;
-        let objects = said["objects"].as_array().ok_or_else(|| said.to_string())?;
+    wait::until("a dry run lists the replaced files", SETTLED_WITHIN, || async {
+        let output = cluster.run(&dry).await.and_then(|output| output.ok()?.json());
+        let output = output.map_err(|error| error.to_string())?;
+        let objects = output["objects"].as_array().ok_or_else(|| output.to_string())?;
         let named: BTreeSet<String> = objects
             .iter()
             .filter(|object| object["why"] == "compaction")
@@ -77,30 +78,31 @@ async fn is_collected_by_request_and_a_dry_run_says_what() -> Result<()> {
     if !replaced.is_subset(&data_files(&cluster)?) {
         return Err(HarnessError::violated("a dry run has deleted files"));
     }
-    let said = cluster.run(&["gc", "--output", "json"]).await?.ok()?.json()?;
-    let deleted = said["deleted"].as_u64().unwrap_or(0);
+    let output = cluster.run(&["gc", "--output", "json"]).await?.ok()?.json()?;
+    let deleted = output["deleted"].as_u64().unwrap_or(0);
     if deleted < replaced.len() as u64 || !replaced.is_disjoint(&data_files(&cluster)?) {
-        return Err(HarnessError::violated(format!("{replaced:?} are still there: {said}")));
+        return Err(HarnessError::violated(format!("{replaced:?} still exist: {output}")));
     }
-    cluster.run(&["gc", "--table", "nothing"]).await?.status(3)?.complains(&["nothing"])?;
+    cluster.run(&["gc", "--table", "nothing"]).await?.status(3)?.expect_stderr(&["nothing"])?;
     conclude(cluster, load).await?;
     Ok(())
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn is_collected_by_itself_while_owners_and_collectors_are_killed() -> Result<()> {
-    let plan = Plan::default().env("TIDEWATER_GC_GRACE", "1s").env("TIDEWATER_GC_EVERY", "1s");
+async fn garbage_is_collected_while_owners_and_collectors_are_killed() -> Result<()> {
+    let plan =
+        ClusterPlan::default().env("TIDEWATER_GC_GRACE", "1s").env("TIDEWATER_GC_EVERY", "1s");
     let mut cluster = plan.start().await?;
     cluster.create_log_table().await?;
-    let small = ["table", "create", "gone", "--columns", "k int64", "--primary-key", "k"];
+    let small = ["table", "create", "dropped", "--columns", "k int64", "--primary-key", "k"];
     cluster.run(&small).await?.ok()?;
-    let file = cluster.folder().join("gone.csv");
+    let file = cluster.directory().join("dropped.csv");
     std::fs::write(&file, "k\n1\n2\n").map_err(HarnessError::io("a csv file"))?;
-    cluster.run(&["load", "gone", &file.display().to_string()]).await?.ok()?;
-    cluster.flush("gone").await?.ok()?;
-    cluster.run(&["table", "drop", "gone"]).await?.ok()?;
+    cluster.run(&["load", "dropped", &file.display().to_string()]).await?.ok()?;
+    cluster.flush("dropped").await?.ok()?;
+    cluster.run(&["table", "drop", "dropped"]).await?.ok()?;
 
-    let load = Workload::start(&cluster, Load::default()).await?;
+    let load = Workload::start(&cluster, LoadOptions::default()).await?;
     let region = cluster.region(LOG_TABLE).await?.region_id.to_string();
     for round in 0..cluster.data.len() {
         load.progress(20).await?;
@@ -108,13 +110,13 @@ async fn is_collected_by_itself_while_owners_and_collectors_are_killed() -> Resu
         load.progress(20).await?;
         cluster.flush(LOG_TABLE).await?.ok()?;
         cluster.run(&["region", "compact", &region]).await?.ok()?;
-        // The first node that is up collects; each of them is killed once.
+        // The live data node with the lowest id collects garbage. Each node is killed once.
         cluster.data[round].kill().await?;
         load.progress(20).await?;
         cluster.data[round].start().await?;
-        cluster.healthy().await?;
+        cluster.wait_until_healthy().await?;
     }
-    only_live_files(&cluster, &[LOG_TABLE]).await?;
+    expect_only_live_files(&cluster, &[LOG_TABLE]).await?;
     conclude(cluster, load).await?;
     Ok(())
 }

@@ -1,25 +1,26 @@
-//! Nodes that come later than the tables, and nodes that come again.
+//! Nodes that join after tables were created, and nodes that restart.
 
-use tidewater_cluster_tests::cluster::{LOG_TABLE, Plan};
-use tidewater_cluster_tests::workload::{Load, Workload};
+use tidewater_cluster_tests::cluster::{ClusterPlan, LOG_TABLE};
+use tidewater_cluster_tests::workload::{LoadOptions, Workload};
 use tidewater_cluster_tests::{Result, wait};
 
-use crate::support::{SETTLED_WITHIN, conclude, status_says};
+use crate::support::{SETTLED_WITHIN, conclude, wait_for_problem};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn of_one_data_node_to_three_takes_a_table_off_its_one_disk() -> Result<()> {
-    let mut cluster = Plan::default().nodes(3, 3, 1).prepare().await?;
+async fn table_gains_replicas_when_data_nodes_join() -> Result<()> {
+    let mut cluster = ClusterPlan::default().nodes(3, 3, 1).prepare().await?;
     for node in &mut cluster.meta {
         node.spawn()?;
     }
     cluster.data[0].start().await?;
     cluster.create_log_table().await?;
-    let load = Workload::start(&cluster, Load::default()).await?;
+    let load = Workload::start(&cluster, LoadOptions::default()).await?;
     load.progress(20).await?;
-    // Another has registered, and goes before it holds anything: that is said until it is mended.
+    // A second node registers and is killed before it has a replica. The status reports that until it is
+    // repaired.
     cluster.data[1].start().await?;
     cluster.data[1].kill().await?;
-    status_says(&cluster, "has 1 of the 2 replicas", true).await?;
+    wait_for_problem(&cluster, "has 1 of the 2 replicas", true).await?;
 
     cluster.start_all().await?;
     let group = cluster.region(LOG_TABLE).await?.group_id;
@@ -30,25 +31,25 @@ async fn of_one_data_node_to_three_takes_a_table_off_its_one_disk() -> Result<()
         if voters == 3 { Ok(()) } else { Err(format!("{voters} voters")) }
     })
     .await?;
-    cluster.healthy().await?;
-    status_says(&cluster, "replicas", false).await?;
+    cluster.wait_until_healthy().await?;
+    wait_for_problem(&cluster, "replicas", false).await?;
 
     cluster.data[0].kill().await?;
     load.progress(40).await?;
     cluster.data[0].start().await?;
-    cluster.healthy().await?;
+    cluster.wait_until_healthy().await?;
     conclude(cluster, load).await?;
     Ok(())
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn of_a_compactor_that_comes_again_leaves_the_cluster_healthy() -> Result<()> {
-    let mut cluster = Plan::default().nodes(1, 1, 1).start().await?;
+async fn restarted_compactor_leaves_the_cluster_healthy() -> Result<()> {
+    let mut cluster = ClusterPlan::default().nodes(1, 1, 1).start().await?;
     cluster.compactors[0].terminate().await?;
     cluster.compactors[0].start().await?;
-    cluster.healthy().await?;
+    cluster.wait_until_healthy().await?;
     cluster.compactors[0].kill().await?;
     cluster.compactors[0].start().await?;
-    cluster.healthy().await?;
+    cluster.wait_until_healthy().await?;
     cluster.finish().await
 }

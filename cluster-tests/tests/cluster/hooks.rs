@@ -1,18 +1,18 @@
-//! Hooks by configuration, on real nodes.
+//! Hooks that operators add, on real nodes.
 
 use std::collections::BTreeSet;
 use std::path::Path;
 use std::time::Duration;
 
 use serde_json::Value;
-use tidewater_cluster_tests::cluster::{Cluster, LOG_TABLE, Plan};
+use tidewater_cluster_tests::cluster::{Cluster, ClusterPlan, LOG_TABLE};
 use tidewater_cluster_tests::{HarnessError, Result, wait};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpListener;
 
 const WITHIN: Duration = Duration::from_secs(30);
 
-/// The lines of a hook's file for which `pick` is true; none while there is no file.
+/// Returns the lines of a hook's file that satisfy `pick`; none if the file does not exist.
 fn lines(path: &Path, pick: impl Fn(&Value) -> bool) -> Vec<Value> {
     let text = std::fs::read_to_string(path).unwrap_or_default();
     let lines = text.lines().map(|line| serde_json::from_str(line).expect("a line of JSON"));
@@ -30,7 +30,7 @@ fn file_ids(lines: &[Value]) -> BTreeSet<String> {
 
 async fn load(cluster: &Cluster, writer: u32) -> Result<()> {
     let rows: String = (0..100).map(|serial| format!("{writer},{serial},n\n")).collect();
-    let path = cluster.folder().join(format!("{writer}.csv"));
+    let path = cluster.directory().join(format!("{writer}.csv"));
     std::fs::write(&path, format!("writer,serial,note\n{rows}"))
         .map_err(HarnessError::io("write rows"))?;
     cluster.run(&["load", LOG_TABLE, &path.to_string_lossy()]).await?.ok()?;
@@ -43,18 +43,18 @@ async fn hook_list(cluster: &Cluster) -> Result<Value> {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_jsonl_hook_names_every_file_of_every_flush() -> Result<()> {
-    let cluster = Plan::default().start().await?;
+async fn jsonl_hook_reports_every_file_of_every_flush() -> Result<()> {
+    let cluster = ClusterPlan::default().start().await?;
     cluster.create_log_table().await?;
-    let path = cluster.folder().join("audit.jsonl");
+    let path = cluster.directory().join("audit.jsonl");
     let config = format!(r#"{{"path":"{}"}}"#, path.display());
     cluster.run(&["hook", "add", "audit", "--kind", "jsonl", "--config", &config]).await?.ok()?;
     for writer in 0..3 {
         load(&cluster, writer).await?;
     }
-    // Both are called before a flush is answered.
-    let (written, updated) =
-        (lines(&path, event("sst_files_written")), lines(&path, event("manifest_updated")));
+    // Both events are reported before a flush returns.
+    let written = lines(&path, event("sst_files_written"));
+    let updated = lines(&path, event("manifest_updated"));
     let region = cluster.region(LOG_TABLE).await?.region_id.to_string();
     let files =
         cluster.run(&["region", "files", &region, "--output", "json"]).await?.ok()?.json()?;
@@ -78,50 +78,50 @@ async fn a_jsonl_hook_names_every_file_of_every_flush() -> Result<()> {
         last = version;
     }
 
-    let shown = wait::until("the calls are counted", WITHIN, || async {
-        let shown = hook_list(&cluster).await.map_err(|error| error.to_string())?;
-        if shown[0]["calls"].as_u64() >= Some(6) { Ok(shown) } else { Err(shown.to_string()) }
+    let hooks = wait::until("the calls are counted", WITHIN, || async {
+        let hooks = hook_list(&cluster).await.map_err(|error| error.to_string())?;
+        if hooks[0]["calls"].as_u64() >= Some(6) { Ok(hooks) } else { Err(hooks.to_string()) }
     })
     .await?;
-    assert_eq!(shown[0]["name"], "audit");
-    assert_eq!(shown[0]["kind"], "jsonl");
-    assert_eq!(shown[0]["table"], Value::Null);
-    assert_eq!(shown[0]["durable"], false);
-    assert_eq!(shown[0]["state"], "active");
-    assert_eq!((&shown[0]["failures"], &shown[0]["lag"]), (&0.into(), &0.into()));
+    assert_eq!(hooks[0]["name"], "audit");
+    assert_eq!(hooks[0]["kind"], "jsonl");
+    assert_eq!(hooks[0]["table"], Value::Null);
+    assert_eq!(hooks[0]["durable"], false);
+    assert_eq!(hooks[0]["state"], "active");
+    assert_eq!((&hooks[0]["failures"], &hooks[0]["lag"]), (&0.into(), &0.into()));
     cluster.finish().await
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_hook_is_paused_resumed_removed_and_outlives_restarts() -> Result<()> {
-    let mut cluster = Plan::default().nodes(1, 1, 0).start().await?;
+async fn hook_survives_restarts_and_can_be_paused_and_removed() -> Result<()> {
+    let mut cluster = ClusterPlan::default().nodes(1, 1, 0).start().await?;
     cluster.create_log_table().await?;
-    let path = cluster.folder().join("audit.jsonl");
+    let path = cluster.directory().join("audit.jsonl");
     let config = format!(r#"{{"path":"{}"}}"#, path.display());
     let add = ["hook", "add", "audit", "--kind", "jsonl", "--config", &config];
     cluster.run(&add).await?.ok()?;
-    let state = async |wanted: &str| {
-        wait::until(&format!("the hook is {wanted}"), WITHIN, || async {
-            let shown = hook_list(&cluster).await.map_err(|error| error.to_string())?;
-            if shown[0]["state"] == wanted { Ok(()) } else { Err(shown.to_string()) }
+    let wait_for_state = async |state: &str| {
+        wait::until(&format!("the hook is {state}"), WITHIN, || async {
+            let hooks = hook_list(&cluster).await.map_err(|error| error.to_string())?;
+            if hooks[0]["state"] == state { Ok(()) } else { Err(hooks.to_string()) }
         })
         .await
     };
-    let seen = || lines(&path, event("manifest_updated")).len();
+    let calls = || lines(&path, event("manifest_updated")).len();
     load(&cluster, 0).await?;
-    assert_eq!(seen(), 1);
+    assert_eq!(calls(), 1);
     cluster.run(&["hook", "pause", "audit"]).await?.ok()?;
-    state("paused").await?;
-    // The node's answer: what it says of a paused hook is a heartbeat younger than what it knows.
+    wait_for_state("paused").await?;
+    // Pausing a paused hook succeeds. The listed state may be older by a heartbeat than that of the node.
     cluster.run(&["hook", "pause", "audit"]).await?.ok()?;
     cluster.run(&["hook", "resume", "audit"]).await?.ok()?;
-    cluster.run(&["hook", "resume", "nobody"]).await?.status(3)?;
+    cluster.run(&["hook", "resume", "unknown"]).await?.status(3)?;
     for node in cluster.meta.iter_mut().chain(cluster.data.iter_mut()) {
         node.kill().await?;
     }
     cluster.start_all().await?;
-    cluster.healthy().await?;
-    // Stored with the catalog, so it is there again.
+    cluster.wait_until_healthy().await?;
+    // The hook is stored in the catalog, so it survives the restart.
     wait::until("the hook is called again", WITHIN, || async {
         let before = lines(&path, event("manifest_updated")).len();
         load(&cluster, 1).await.map_err(|error| error.to_string())?;
@@ -131,7 +131,7 @@ async fn a_hook_is_paused_resumed_removed_and_outlives_restarts() -> Result<()> 
     .await?;
     cluster.run(&["hook", "remove", "audit"]).await?.ok()?;
     assert_eq!(hook_list(&cluster).await?, Value::Array(Vec::new()));
-    wait::until("the hook is not called any more", WITHIN, || async {
+    wait::until("the hook is no longer called", WITHIN, || async {
         let before = lines(&path, event("manifest_updated")).len();
         load(&cluster, 2).await.map_err(|error| error.to_string())?;
         let after = lines(&path, event("manifest_updated")).len();
@@ -142,29 +142,32 @@ async fn a_hook_is_paused_resumed_removed_and_outlives_restarts() -> Result<()> 
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_bad_hook_is_refused_when_it_is_added() -> Result<()> {
-    let cluster = Plan::default().nodes(1, 1, 0).start().await?;
+async fn invalid_hook_is_rejected_when_added() -> Result<()> {
+    let cluster = ClusterPlan::default().nodes(1, 1, 0).start().await?;
     let add = async |name: &str, kind: &str, config: &str| {
         cluster.run(&["hook", "add", name, "--kind", kind, "--config", config]).await
     };
-    let good = format!(r#"{{"path":"{}"}}"#, cluster.folder().join("x").display());
-    add("a", "carrier-pigeon", "{}").await?.status(2)?.complains(&["unknown kind", "webhook"])?;
-    add("a", "jsonl", "{").await?.status(2)?.complains(&["not json"])?;
-    add("a", "jsonl", "{}").await?.status(2)?.complains(&["missing field `path`"])?;
-    add("a", "webhook", r#"{"url":"nowhere"}"#).await?.status(2)?.complains(&["the url"])?;
-    add("a b", "jsonl", &good).await?.status(2)?.complains(&["not a hook name"])?;
+    let good = format!(r#"{{"path":"{}"}}"#, cluster.directory().join("x").display());
+    add("a", "carrier-pigeon", "{}")
+        .await?
+        .status(2)?
+        .expect_stderr(&["unknown kind", "webhook"])?;
+    add("a", "jsonl", "{").await?.status(2)?.expect_stderr(&["not json"])?;
+    add("a", "jsonl", "{}").await?.status(2)?.expect_stderr(&["missing field `path`"])?;
+    add("a", "webhook", r#"{"url":"nowhere"}"#).await?.status(2)?.expect_stderr(&["the url"])?;
+    add("a b", "jsonl", &good).await?.status(2)?.expect_stderr(&["not a hook name"])?;
     assert_eq!(hook_list(&cluster).await?, Value::Array(Vec::new()));
     add("a", "jsonl", &good).await?.ok()?;
-    add("a", "jsonl", &good).await?.status(4)?.complains(&["already exists", "hook remove"])?;
+    add("a", "jsonl", &good).await?.status(4)?.expect_stderr(&["already exists", "hook remove"])?;
     let missing = ["hook", "add", "b", "--kind", "jsonl", "--config", &good, "--table", "nowhere"];
-    cluster.run(&missing).await?.status(3)?.complains(&["nowhere"])?;
-    cluster.run(&["hook", "remove", "b"]).await?.status(3)?.complains(&["hook list"])?;
+    cluster.run(&missing).await?.status(3)?.expect_stderr(&["nowhere"])?;
+    cluster.run(&["hook", "remove", "b"]).await?.status(3)?.expect_stderr(&["hook list"])?;
     cluster.finish().await
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_webhook_that_is_down_lags_and_catches_up() -> Result<()> {
-    let cluster = Plan::default().nodes(1, 1, 0).start().await?;
+async fn webhook_lags_while_down_and_catches_up() -> Result<()> {
+    let cluster = ClusterPlan::default().nodes(1, 1, 0).start().await?;
     cluster.create_log_table().await?;
     let listener = TcpListener::bind("127.0.0.1:0").await.map_err(HarnessError::io("listen"))?;
     let address = listener.local_addr().map_err(HarnessError::io("listen"))?;
@@ -173,24 +176,24 @@ async fn a_webhook_that_is_down_lags_and_catches_up() -> Result<()> {
     let add = ["hook", "add", "mirror", "--kind", "webhook", "--table", LOG_TABLE];
     cluster.run(&[add.as_slice(), &["--config", &config]].concat()).await?.ok()?;
     load(&cluster, 0).await?;
-    wait::until("the lag shows", WITHIN, || async {
-        let shown = hook_list(&cluster).await.map_err(|error| error.to_string())?;
-        let lags = shown[0]["lag"].as_u64() >= Some(2) && shown[0]["table"] == LOG_TABLE;
-        if lags { Ok(()) } else { Err(shown.to_string()) }
+    wait::until("the lag is visible", WITHIN, || async {
+        let hooks = hook_list(&cluster).await.map_err(|error| error.to_string())?;
+        let lags = hooks[0]["lag"].as_u64() >= Some(2) && hooks[0]["table"] == LOG_TABLE;
+        if lags { Ok(()) } else { Err(hooks.to_string()) }
     })
     .await?;
     let listener = TcpListener::bind(address).await.map_err(HarnessError::io("listen"))?;
-    let got = tokio::spawn(receive(listener));
-    wait::until("the lag is gone", Duration::from_secs(60), || async {
-        let shown = hook_list(&cluster).await.map_err(|error| error.to_string())?;
-        if shown[0]["lag"] == 0 { Ok(()) } else { Err(shown.to_string()) }
+    let receiver = tokio::spawn(receive(listener));
+    wait::until("the hook has no lag", Duration::from_secs(60), || async {
+        let hooks = hook_list(&cluster).await.map_err(|error| error.to_string())?;
+        if hooks[0]["lag"] == 0 { Ok(()) } else { Err(hooks.to_string()) }
     })
     .await?;
-    got.abort();
+    receiver.abort();
     cluster.finish().await
 }
 
-/// Takes whatever is posted.
+/// Accepts all posted requests.
 async fn receive(listener: TcpListener) {
     while let Ok((mut stream, _)) = listener.accept().await {
         tokio::spawn(async move {

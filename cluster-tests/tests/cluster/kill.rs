@@ -1,50 +1,50 @@
-//! kill -9.
+//! Nodes killed with SIGKILL.
 
 use futures::future::try_join_all;
 use tidewater_cluster_tests::Result;
 use tidewater_cluster_tests::cluster::{Cluster, LOG_TABLE};
-use tidewater_cluster_tests::workload::{Load, Workload};
+use tidewater_cluster_tests::workload::{LoadOptions, Workload};
 
 use crate::support::conclude;
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn of_the_group_leader_loses_nothing() -> Result<()> {
+async fn killed_group_leader_loses_no_write() -> Result<()> {
     let mut cluster = Cluster::start().await?;
     cluster.create_log_table().await?;
-    let load = Workload::start(&cluster, Load::default()).await?;
+    let load = Workload::start(&cluster, LoadOptions::default()).await?;
     for _ in 0..2 {
         let leader = cluster.owner(LOG_TABLE).await?;
         cluster.data[leader].kill().await?;
         load.progress(40).await?;
         cluster.data[leader].start().await?;
-        cluster.healthy().await?;
+        cluster.wait_until_healthy().await?;
     }
     conclude(cluster, load).await?;
     Ok(())
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn of_a_follower_loses_nothing_and_it_catches_up() -> Result<()> {
+async fn killed_follower_catches_up_without_loss() -> Result<()> {
     let mut cluster = Cluster::start().await?;
     cluster.create_log_table().await?;
-    let load = Workload::start(&cluster, Load::default()).await?;
+    let load = Workload::start(&cluster, LoadOptions::default()).await?;
     let follower = (cluster.owner(LOG_TABLE).await? + 1) % cluster.data.len();
     cluster.data[follower].kill().await?;
     load.progress(100).await?;
-    // What it missed is in files and gone from memory when it comes back.
+    // The writes that the follower missed are flushed and no longer in memory when it restarts.
     cluster.flush(LOG_TABLE).await?.ok()?;
     load.progress(40).await?;
     cluster.data[follower].start().await?;
-    cluster.healthy().await?;
+    cluster.wait_until_healthy().await?;
     conclude(cluster, load).await?;
     Ok(())
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn of_the_meta_leader_loses_no_command() -> Result<()> {
+async fn killed_meta_leader_loses_no_command() -> Result<()> {
     let mut cluster = Cluster::start().await?;
     cluster.create_log_table().await?;
-    let load = Workload::start(&cluster, Load::default()).await?;
+    let load = Workload::start(&cluster, LoadOptions::default()).await?;
     for round in 0..2 {
         let before = format!("before_{round}");
         create_small(&cluster, &before).await?;
@@ -54,7 +54,7 @@ async fn of_the_meta_leader_loses_no_command() -> Result<()> {
         create_small(&cluster, &format!("after_{round}")).await?;
         cluster.run(&["table", "describe", &before]).await?.ok()?;
         cluster.meta[leader].start().await?;
-        cluster.healthy().await?;
+        cluster.wait_until_healthy().await?;
     }
     conclude(cluster, load).await?;
     Ok(())
@@ -67,16 +67,16 @@ async fn create_small(cluster: &Cluster, name: &str) -> Result<()> {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn of_all_replicas_at_once_loses_nothing() -> Result<()> {
+async fn kill_of_all_replicas_loses_no_write() -> Result<()> {
     let mut cluster = Cluster::start().await?;
     cluster.create_log_table().await?;
-    let load = Workload::start(&cluster, Load::default()).await?;
+    let load = Workload::start(&cluster, LoadOptions::default()).await?;
     for _ in 0..2 {
         try_join_all(cluster.data.iter_mut().map(|node| node.kill())).await?;
         cluster.start_all().await?;
         load.progress(40).await?;
     }
-    cluster.healthy().await?;
+    cluster.wait_until_healthy().await?;
     conclude(cluster, load).await?;
     Ok(())
 }

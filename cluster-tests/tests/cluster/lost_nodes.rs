@@ -1,32 +1,33 @@
-//! Nodes that are gone for good: their replicas are made anew elsewhere.
+//! Permanently lost nodes: their replicas are rebuilt on other nodes.
 
 use std::time::Duration;
 
-use tidewater_cluster_tests::cluster::{Cluster, LOG_TABLE, Plan};
-use tidewater_cluster_tests::workload::{Load, Workload};
+use tidewater_cluster_tests::cluster::{Cluster, ClusterPlan, LOG_TABLE};
+use tidewater_cluster_tests::workload::{LoadOptions, Workload};
 use tidewater_cluster_tests::{HarnessError, Result, wait};
 use tidewater_proto::v1::GroupState;
 
 use crate::support::conclude;
 
-/// Long enough that an election or a busy machine makes no node count as lost.
+/// Long enough that an election or a busy machine does not mark a node as lost.
 const REPLACE_AFTER: &str = "4s";
-/// For noticing the loss, the setting's time, and three changes of members in each group.
+/// Limit for detection, the time of [`REPLACE_AFTER`], and three membership changes in each group.
 const REPLACED_WITHIN: Duration = Duration::from_secs(90);
 
 async fn started(data: u32) -> Result<(Cluster, Workload)> {
-    let plan = Plan::default().nodes(3, data, 0).env("TIDEWATER_REPLACE_AFTER", REPLACE_AFTER);
+    let plan =
+        ClusterPlan::default().nodes(3, data, 0).env("TIDEWATER_REPLACE_AFTER", REPLACE_AFTER);
     let cluster = plan.start().await?;
     cluster.create_log_table().await?;
-    let load = Workload::start(&cluster, Load::default()).await?;
+    let load = Workload::start(&cluster, LoadOptions::default()).await?;
     // Some rows in files and some in memory: the new replica needs both.
     cluster.flush(LOG_TABLE).await?.ok()?;
     load.progress(20).await?;
     Ok((cluster, load))
 }
 
-/// Waits until every group has three voters, none of them `lost`, and nobody misses the node.
-async fn replaced(cluster: &Cluster, lost: u64) -> Result<()> {
+/// Waits until every group has three voters without node `lost`, and the cluster is healthy.
+async fn wait_until_replaced(cluster: &Cluster, lost: u64) -> Result<()> {
     let what = format!("all groups have three replicas without node {lost}");
     wait::until(&what, REPLACED_WITHIN, || async {
         let catalog = cluster.catalog().await.map_err(|error| error.to_string())?;
@@ -41,11 +42,11 @@ async fn replaced(cluster: &Cluster, lost: u64) -> Result<()> {
         if short.is_empty() { Ok(()) } else { Err(short.join(", ")) }
     })
     .await?;
-    cluster.healthy().await
+    cluster.wait_until_healthy().await
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn that_lost_their_disk_are_replaced_by_what_comes_back() -> Result<()> {
+async fn node_with_lost_disk_rejoins_as_a_new_replica() -> Result<()> {
     let (mut cluster, load) = started(3).await?;
     let lost = cluster.owner(LOG_TABLE).await?;
     let old = cluster.node_id(&cluster.data[lost].spec).await?;
@@ -53,30 +54,32 @@ async fn that_lost_their_disk_are_replaced_by_what_comes_back() -> Result<()> {
     cluster.data[lost].wipe()?;
     load.progress(20).await?;
     cluster.data[lost].start().await?;
-    replaced(&cluster, old).await?;
+    wait_until_replaced(&cluster, old).await?;
 
-    // Only with the new replica is this one spared.
+    // Only the new replica makes this kill tolerable.
     let other = (lost + 1) % cluster.data.len();
     cluster.data[other].kill().await?;
     load.progress(40).await?;
     cluster.data[other].start().await?;
-    cluster.healthy().await?;
+    cluster.wait_until_healthy().await?;
     conclude(cluster, load).await?;
     Ok(())
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn that_never_come_back_are_replaced_by_nodes_with_room() -> Result<()> {
+async fn replicas_of_a_lost_node_move_to_others() -> Result<()> {
     let (mut cluster, load) = started(4).await?;
     let lost = cluster.owner(LOG_TABLE).await?;
     let id = cluster.node_id(&cluster.data[lost].spec).await?;
     cluster.data[lost].kill().await?;
-    replaced(&cluster, id).await?;
+    wait_until_replaced(&cluster, id).await?;
     let region = cluster.region(LOG_TABLE).await?;
     let catalog = cluster.catalog().await?;
     let leader = catalog.groups.iter().find(|group| group.group_id == region.group_id);
     if leader.is_none_or(|group| group.leader == id) {
-        return Err(HarnessError::violated(format!("{leader:?} is said to be led by node {id}")));
+        return Err(HarnessError::violated(format!(
+            "the lost node {id} is listed as leader: {leader:?}"
+        )));
     }
     load.progress(40).await?;
     conclude(cluster, load).await?;

@@ -1,7 +1,7 @@
-//! A cluster of real processes, broken in every way that the design promises to survive.
+//! Clusters of real processes under every fault that the design must survive.
 //!
-//! Each module is a kind of fault. Writes are in flight while something breaks, and in the end the
-//! oracle compares what writers were told with what a scan shows.
+//! Each module is a kind of fault. Writes are in flight during the fault, and at the end the oracle
+//! compares their outcomes with a scan.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "tests")]
 
@@ -21,10 +21,13 @@ mod garbage;
 mod growth;
 mod hooks;
 mod kill;
+mod load_create;
 mod lost_nodes;
 mod memory;
 mod nycflights;
 mod partition;
+mod python;
+mod readme;
 mod restart;
 mod s3;
 mod support;

@@ -1,17 +1,17 @@
-//! The smaller files of the real data: planes, with missing values in several columns, and airlines.
+//! Smaller files of the real data: planes, with missing values in several columns, and airlines.
 
 use std::path::Path;
 
-use tidewater_cluster_tests::cluster::{Cluster, Plan};
+use tidewater_cluster_tests::cluster::{Cluster, ClusterPlan};
 use tidewater_cluster_tests::{HarnessError, Result};
 
-/// A file and what must come out of it.
+/// A data set and its expected figures.
 struct Data {
     table: &'static str,
     columns: &'static str,
     key: &'static str,
-    /// By where it lies: the whole beside the project, a sample inside. Rows, and rows for which
-    /// `missing` holds.
+    /// The complete file next to the project directory, or the sample in the project: path, number of
+    /// rows, and number of rows that satisfy `missing`.
     files: [(&'static str, u64, u64); 2],
     missing: &'static str,
 }
@@ -36,12 +36,12 @@ const AIRLINES: Data = Data {
     missing: "name is null",
 };
 
-/// Loads it, and compares what a scan gives with the file, line by line.
-async fn goes_in_and_comes_out(cluster: &Cluster, data: &Data) -> Result<()> {
+/// Loads a data set and compares a scan with the file, line by line.
+async fn round_trip(cluster: &Cluster, data: &Data) -> Result<()> {
     let project = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
     let found = data.files.iter().find(|(name, _, _)| project.join(name).is_file());
     let (name, rows, missing) =
-        found.ok_or_else(|| HarnessError::violated(format!("no file of {}", data.table)))?;
+        found.ok_or_else(|| HarnessError::violated(format!("no file for table {}", data.table)))?;
     println!("{}: read from {name}", data.table);
     let file = project.join(name).display().to_string();
     let table = data.table;
@@ -54,18 +54,18 @@ async fn goes_in_and_comes_out(cluster: &Cluster, data: &Data) -> Result<()> {
         } else {
             cluster.run(&["region", "flush", "--table", table]).await?.ok()?;
         }
-        let is =
+        let found =
             (cluster.count(table).await?, cluster.count_where(table, Some(data.missing)).await?);
-        if is != (*rows, *missing) {
+        if found != (*rows, *missing) {
             return Err(HarnessError::violated(format!(
-                "{table}, {round}: {is:?}, not {rows} rows and {missing} where {}",
+                "{table}, {round}: {found:?}, expected {rows} rows and {missing} where {}",
                 data.missing
             )));
         }
         let scanned = cluster.run(&["scan", table, "--format", "csv"]).await?.ok()?.stdout;
-        if let Some((is, should)) = first_difference(&scanned, &text) {
+        if let Some((found, expected)) = first_difference(&scanned, &text) {
             return Err(HarnessError::violated(format!(
-                "{table}, {round}: {is:?}, not {should:?}"
+                "{table}, {round}: {found:?}, expected {expected:?}"
             )));
         }
     }
@@ -74,7 +74,8 @@ async fn goes_in_and_comes_out(cluster: &Cluster, data: &Data) -> Result<()> {
     Ok(())
 }
 
-/// Compares lines in the order of the key, which is the first column; missing values are empty.
+/// Returns the first difference of the lines, sorted by the key in the first column. Missing values are
+/// empty.
 fn first_difference(scanned: &str, file: &str) -> Option<(String, String)> {
     let sorted = |text: &str| {
         let mut lines: Vec<String> = text
@@ -87,18 +88,19 @@ fn first_difference(scanned: &str, file: &str) -> Option<(String, String)> {
         lines.sort();
         lines
     };
-    let (is, should) = (sorted(scanned), sorted(file));
-    if is.len() != should.len() {
-        return Some((format!("{} lines", is.len()), format!("{} lines", should.len())));
+    let found = sorted(scanned);
+    let expected = sorted(file);
+    if found.len() != expected.len() {
+        return Some((format!("{} lines", found.len()), format!("{} lines", expected.len())));
     }
-    is.into_iter().zip(should).find(|(is, should)| is != should)
+    found.into_iter().zip(expected).find(|(found, expected)| found != expected)
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn of_planes_and_airlines_every_line_comes_back() -> Result<()> {
-    let cluster = Plan::default().nodes(1, 3, 0).start().await?;
-    goes_in_and_comes_out(&cluster, &PLANES).await?;
-    goes_in_and_comes_out(&cluster, &AIRLINES).await?;
-    cluster.healthy().await?;
+async fn planes_and_airlines_survive_a_round_trip() -> Result<()> {
+    let cluster = ClusterPlan::default().nodes(1, 3, 0).start().await?;
+    round_trip(&cluster, &PLANES).await?;
+    round_trip(&cluster, &AIRLINES).await?;
+    cluster.wait_until_healthy().await?;
     cluster.finish().await
 }

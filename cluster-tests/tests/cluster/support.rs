@@ -1,4 +1,4 @@
-//! How every scenario ends, and what several of them look at.
+//! Final verification of scenarios, and checks that several of them share.
 
 use std::time::Duration;
 
@@ -7,21 +7,21 @@ use tidewater_cluster_tests::oracle::Verdict;
 use tidewater_cluster_tests::workload::Workload;
 use tidewater_cluster_tests::{HarnessError, Result, wait};
 
-/// For replicas to apply what the leader has, and for what a busy machine does besides.
+/// Limit for replicas to catch up with the leader, with a margin for a busy machine.
 pub(crate) const SETTLED_WITHIN: Duration = Duration::from_secs(60);
 
-/// Stops the writers, asks the oracle, compares the replicas, stops the nodes.
+/// Stops the writers, verifies their rows, compares the replicas, and stops the nodes.
 pub(crate) async fn conclude(cluster: Cluster, load: Workload) -> Result<Verdict> {
     let attempts = load.stop().await?;
     let verdict = cluster.verify(&attempts).await?;
     println!("{verdict}");
-    replicas_agree(&cluster, LOG_TABLE).await?;
+    wait_until_replicas_agree(&cluster, LOG_TABLE).await?;
     cluster.finish().await?;
     Ok(verdict)
 }
 
-/// All running replicas of the table's regions have applied the same and hold the same (R2).
-pub(crate) async fn replicas_agree(cluster: &Cluster, table: &str) -> Result<()> {
+/// Waits until all running replicas of the table's regions have the same applied index and state (R2).
+pub(crate) async fn wait_until_replicas_agree(cluster: &Cluster, table: &str) -> Result<()> {
     wait::until("all replicas have equal state", SETTLED_WITHIN, || async {
         let mut states = Vec::new();
         for (index, infos) in cluster.replicas(table, None, true).await {
@@ -33,28 +33,30 @@ pub(crate) async fn replicas_agree(cluster: &Cluster, table: &str) -> Result<()>
         let differs = states
             .windows(2)
             .any(|two| two[0].0 == two[1].0 && (two[0].1, &two[0].2) != (two[1].1, &two[1].2));
-        let unread = states.is_empty() || states.iter().any(|state| state.2.is_empty());
-        if differs || unread { Err(format!("{states:?}")) } else { Ok(()) }
+        let incomplete = states.is_empty() || states.iter().any(|state| state.2.is_empty());
+        if differs || incomplete { Err(format!("{states:?}")) } else { Ok(()) }
     })
     .await
 }
 
-/// Waits until `cluster status` names a problem with these words, or none with them.
-pub(crate) async fn status_says(cluster: &Cluster, words: &str, named: bool) -> Result<()> {
-    let what =
-        format!("cluster status {} {words:?}", if named { "says" } else { "no longer says" });
+/// Waits until `cluster status` lists (`listed`) or no longer lists a problem that contains `words`.
+pub(crate) async fn wait_for_problem(cluster: &Cluster, words: &str, listed: bool) -> Result<()> {
+    let verb = if listed { "lists" } else { "no longer lists" };
+    let what = format!("cluster status {verb} {words:?}");
     wait::until(&what, SETTLED_WITHIN, || async {
-        let said = cluster.run(&["cluster", "status", "--output", "json"]).await;
-        let status = said.and_then(|said| said.json()).map_err(|error| error.to_string())?;
+        let output = cluster.run(&["cluster", "status", "--output", "json"]).await;
+        let status = output.and_then(|output| output.json()).map_err(|error| error.to_string())?;
         let problems = status["problems"].as_array().ok_or_else(|| status.to_string())?;
-        let found = problems.iter().filter_map(|one| one.as_str()).any(|one| one.contains(words));
-        if found == named { Ok(()) } else { Err(status["problems"].to_string()) }
+        let mut texts = problems.iter().filter_map(|problem| problem.as_str());
+        let found = texts.any(|text| text.contains(words));
+        if found == listed { Ok(()) } else { Err(status["problems"].to_string()) }
     })
     .await
 }
 
-/// No data node has ever held more than its limit, the pages of its binary included.
-pub(crate) fn within_memory(cluster: &Cluster, limit_mib: u64) -> Result<()> {
+/// Verifies that the peak memory of every data node, including the pages of its binary, is within the
+/// limit.
+pub(crate) fn expect_within_memory(cluster: &Cluster, limit_mib: u64) -> Result<()> {
     let mut above = Vec::new();
     for node in cluster.data.iter().filter(|node| node.is_running()) {
         let memory = node.memory()?;
@@ -72,18 +74,18 @@ pub(crate) fn within_memory(cluster: &Cluster, limit_mib: u64) -> Result<()> {
     if above.is_empty() { Ok(()) } else { Err(HarnessError::violated(above.join("; "))) }
 }
 
-/// Rows in the files of the table's first region.
+/// Returns the number of rows in the files of the table's first region.
 pub(crate) async fn rows_in_files(cluster: &Cluster, table: &str) -> Result<u64> {
     let region = cluster.region(table).await?.region_id.to_string();
-    let said = cluster.run(&["region", "files", &region, "--output", "json"]).await?.ok()?;
-    let files = said.json()?;
+    let output = cluster.run(&["region", "files", &region, "--output", "json"]).await?.ok()?;
+    let files = output.json()?;
     let files = files
         .as_array()
-        .ok_or_else(|| HarnessError::violated(format!("region files: {}", said.stdout)))?;
+        .ok_or_else(|| HarnessError::violated(format!("region files: {}", output.stdout)))?;
     Ok(files.iter().filter_map(|file| file["rows"].as_u64()).sum())
 }
 
-/// Where the files lie that reads of a table see, relative to the object store.
+/// Returns the paths of the live files of a table, relative to the root of the object store.
 pub(crate) async fn live_files(cluster: &Cluster, table: &str) -> Result<Vec<String>> {
     let regions = cluster.run(&["region", "list", "--table", table, "--output", "json"]).await?;
     let mut paths = Vec::new();
@@ -97,45 +99,46 @@ pub(crate) async fn live_files(cluster: &Cluster, table: &str) -> Result<Vec<Str
     Ok(paths)
 }
 
-/// Flushes until all rows are in files, each once.
-pub(crate) async fn flushed_once(cluster: &Cluster, table: &str) -> Result<()> {
+/// Flushes a table and verifies that its files contain all rows once.
+pub(crate) async fn flush_and_expect_each_row_once(cluster: &Cluster, table: &str) -> Result<()> {
     cluster.flush(table).await?.ok()?;
-    let (there, in_files) = (cluster.count(table).await?, rows_in_files(cluster, table).await?);
-    if there == in_files {
+    let rows = cluster.count(table).await?;
+    let in_files = rows_in_files(cluster, table).await?;
+    if rows == in_files {
         Ok(())
     } else {
         Err(HarnessError::violated(format!(
-            "{there} rows are there, and after a flush {in_files} are in files"
+            "the table has {rows} rows, and {in_files} are in files after a flush"
         )))
     }
 }
 
-/// No delta of an owner stands behind the fence of a later one (A3), unless replay voids it.
-pub(crate) async fn manifest_is_in_order(cluster: &Cluster, table: &str) -> Result<()> {
+/// Verifies that no delta of an owner follows the fence of a later owner (A3), unless replay voids it.
+pub(crate) async fn expect_fenced_manifest(cluster: &Cluster, table: &str) -> Result<()> {
     let region = cluster.region(table).await?.region_id.to_string();
-    let said = cluster.run(&["region", "manifest", &region, "--output", "json"]).await?.ok()?;
-    let manifest = said.json()?;
+    let output = cluster.run(&["region", "manifest", &region, "--output", "json"]).await?.ok()?;
+    let manifest = output.json()?;
     let deltas = manifest["deltas"]
         .as_array()
-        .ok_or_else(|| HarnessError::violated(format!("region manifest: {}", said.stdout)))?;
+        .ok_or_else(|| HarnessError::violated(format!("region manifest: {}", output.stdout)))?;
     let mut latest = (0, 0);
     for delta in deltas.iter().filter(|delta| delta["void"].is_null()) {
         let Some(epoch) = delta["author"]["owner"].as_str().and_then(owner_epoch) else { continue };
         if epoch < latest {
             return Err(HarnessError::violated(format!(
-                "version {} is by owner {epoch:?}, behind the fence of {latest:?}",
+                "version {} of owner {epoch:?} follows the fence of {latest:?}",
                 delta["version"]
             )));
         }
         latest = epoch;
     }
     if latest == (0, 0) {
-        return Err(HarnessError::violated(format!("no owner in the manifest: {}", said.stdout)));
+        return Err(HarnessError::violated(format!("no owner in the manifest: {}", output.stdout)));
     }
     Ok(())
 }
 
-/// `MOVE.TERM`
+/// Parses `MOVE.TERM`.
 fn owner_epoch(text: &str) -> Option<(u64, u64)> {
     let (moves, term) = text.split_once('.')?;
     Some((moves.parse().ok()?, term.parse().ok()?))

@@ -1,12 +1,16 @@
 //! Exit of the command: an error message for people, an exit status for scripts.
 
+mod create;
+
 use std::fmt;
 use std::io;
 use std::process::ExitCode;
 
 use tidewater_client::ClientError;
+use tidewater_common::reason::facts;
 use tidewater_common::refusal::Refusal;
 use tidewater_proto::v1::Reason;
+use tonic::Code;
 
 use crate::load::error::LoadError;
 
@@ -85,68 +89,18 @@ impl fmt::Display for Failure {
     }
 }
 
-/// Returns the exit status of an RPC error.
-///
-/// There is no wildcard, so that a new reason does not compile without a decision.
+/// Returns the exit status for an RPC error. It follows from the gRPC code of the reason, except where
+/// a later attempt may succeed although the code does not say so.
 pub(crate) fn exit_of(reason: Reason) -> Exit {
-    match reason {
-        Reason::InvalidArgument
-        | Reason::SchemaMismatch
-        | Reason::MessageTooLarge
-        | Reason::KeyOutsideRegion
-        | Reason::BadPlan
-        | Reason::BadPlugin
-        | Reason::Unsupported => Exit::Usage,
-        Reason::TableNotFound
-        | Reason::GroupNotHosted
-        | Reason::RegionNotFound
-        | Reason::NodeNotFound
-        | Reason::MemberNotFound
-        | Reason::GroupNotFound
-        | Reason::VersionGone
-        | Reason::HookNotFound
-        | Reason::HandleNotFound
-        | Reason::JobNotFound => Exit::NotFound,
-        Reason::TableExists
-        | Reason::MemberExists
-        | Reason::HookExists
-        | Reason::WrongCluster
-        | Reason::WrongNode
-        | Reason::NodeRemoved
-        | Reason::RoleMismatch
-        | Reason::ObjectStoreMismatch
-        | Reason::PeersMismatch
-        | Reason::AlreadyBootstrapped
-        | Reason::RouteWriteFenced
-        | Reason::RouteMoved
-        | Reason::RegionFenced
-        | Reason::ProducerForgotten
-        | Reason::SerialOutOfOrder
-        | Reason::MembershipBusy
-        | Reason::MembershipStale
-        | Reason::CatalogVersionMismatch
-        | Reason::TableBusy
-        | Reason::LoadEnded
-        | Reason::JobExists
-        | Reason::InputsGone
-        | Reason::BelowFloor
-        | Reason::JobCancelled
-        | Reason::SchemaVersionBehind
-        | Reason::SchemaVersionStale => Exit::Conflict,
-        Reason::NotLeader
-        | Reason::LeadershipLost
-        | Reason::NotBootstrapped
-        | Reason::RegionLoading
-        | Reason::NoDataNodes
-        | Reason::NoCompactors
-        | Reason::JobTooLarge
-        | Reason::Overloaded
-        | Reason::DiskFull
-        | Reason::ObjectStoreUnavailable
-        | Reason::DeadlineExceeded
-        | Reason::ShuttingDown
-        | Reason::Unavailable => Exit::Unavailable,
-        Reason::Unspecified | Reason::Corrupt | Reason::Internal => Exit::Other,
+    if matches!(reason, Reason::LeadershipLost | Reason::NotBootstrapped) {
+        return Exit::Unavailable;
+    }
+    match facts(reason).code {
+        Code::InvalidArgument | Code::OutOfRange | Code::Unimplemented => Exit::Usage,
+        Code::NotFound => Exit::NotFound,
+        Code::AlreadyExists | Code::Aborted | Code::FailedPrecondition => Exit::Conflict,
+        Code::Unavailable | Code::ResourceExhausted | Code::DeadlineExceeded => Exit::Unavailable,
+        _ => Exit::Other,
     }
 }
 
@@ -218,12 +172,12 @@ fn exit_of_client(error: &ClientError) -> Exit {
     match error {
         ClientError::NoMetaReachable { .. }
         | ClientError::NoRoute(_)
-        | ClientError::TookTooLong { .. } => Exit::Unavailable,
+        | ClientError::TimedOut { .. } => Exit::Unavailable,
         // The last RPC error concerns one attempt. A script must not conclude from it that a change
         // with unknown outcome was not made.
         ClientError::OutcomeUnknown { .. } | ClientError::Unknown { .. } => Exit::Unavailable,
         ClientError::Refused { refusal, .. } => exit_of(refusal.reason),
-        ClientError::GaveUp { cause, .. }
+        ClientError::RetriesExhausted { cause, .. }
         | ClientError::Failed { cause, .. }
         | ClientError::Partial { cause, .. }
         | ClientError::ScanInterrupted { cause, .. } => exit_of(cause.reason),
@@ -264,6 +218,8 @@ impl From<LoadError> for Failure {
             | LoadError::DuplicateColumn { .. }
             | LoadError::HeaderNotUtf8 { .. }
             | LoadError::RecordTooLong { .. }
+            | LoadError::UnclosedQuote { .. }
+            | LoadError::Dialect { .. }
             | LoadError::BadZip { .. }
             | LoadError::EmptyZip { .. }
             | LoadError::UnsupportedMember { .. }

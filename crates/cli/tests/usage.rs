@@ -47,6 +47,12 @@ fn invalid_command_line_exits_with_2() {
         &["scan", "t", "--count", "--format", "csv"],
         &["get", "t"],
         &["load", "t"],
+        &["load", "t", "-", "-"],
+        &["load", "t", "a.csv", "--primary-key", "a"],
+        &["load", "t", "a.csv", "--columns", "a utf8"],
+        &["load", "t", "a.csv", "--create", "--unchecked"],
+        &["load", "t", "a.csv", "--create", "--columns", "a text"],
+        &["load", "t", "a.csv", "--delimiter", "ab"],
         &["region", "flush"],
         &["data", "--listen", "nonsense"],
         &["meta", "--node-id", "1", "--listen", "127.0.0.1:0", "--data-dir", "x", "--peers", "a"],
@@ -70,6 +76,22 @@ fn help_output_contains_an_example() {
         let output = tidewater(arguments);
         assert_eq!(output.status.code(), Some(0), "{arguments:?}");
         assert!(stdout(&output).contains("Example:\n  tidewater"), "{arguments:?}");
+    }
+}
+
+#[test]
+fn load_help_explains_create_stdin_and_delimiter() {
+    let help = stdout(&tidewater(&["load", "--help"]));
+    for part in [
+        "planes.csv --create --primary-key tailnum --null NA",
+        "tidewater load trips - --delimiter tab",
+        "--columns",
+        "--time-column",
+        "append-only",
+        "no table is created",
+    ] {
+        let words: Vec<&str> = help.split_whitespace().collect();
+        assert!(words.join(" ").contains(part), "{part}: {help}");
     }
 }
 
@@ -108,12 +130,33 @@ fn bad_file_fails_before_connecting_to_the_cluster() {
         (missing, 3, "no such file"),
         (empty, 1, "empty"),
         (cut, 1, "not a complete zip archive"),
+        (path("gone.csv.gz", b"\x1f\x8b\x08"), 1, "damaged or truncated"),
         (directory.path().display().to_string(), 1, "directory"),
     ] {
         let output = tidewater(&["load", "t", &file, "--meta", &unused_address()]);
         let message = stderr(&output);
         assert_eq!(output.status.code(), Some(status), "{message}");
         assert!(message.contains(&file) && message.contains(part), "{message}");
+    }
+}
+
+#[test]
+fn bad_stdin_fails_before_connecting_to_the_cluster() {
+    let directory = tempfile::tempdir().unwrap();
+    for (bytes, part) in [
+        (&b""[..], "stdin: the file is empty"),
+        (b"PK\x03\x04 and no more", "stdin: not a complete zip archive"),
+        (b"\x1f\x8b\x08", "stdin: the compressed data is damaged or truncated"),
+    ] {
+        let path = directory.path().join("stdin");
+        std::fs::write(&path, bytes).unwrap();
+        let output = Command::new(env!("CARGO_BIN_EXE_tidewater"))
+            .args(["load", "t", "-", "--meta", &unused_address()])
+            .stdin(std::fs::File::open(&path).unwrap())
+            .output()
+            .unwrap();
+        assert_eq!(output.status.code(), Some(1), "{}", stderr(&output));
+        assert!(stderr(&output).contains(part), "{}", stderr(&output));
     }
 }
 

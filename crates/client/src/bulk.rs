@@ -22,7 +22,7 @@ use crate::client::Client;
 use crate::core::Repeat;
 use crate::error::ClientError;
 use crate::router::timed;
-use crate::write::{Piece, PieceLimits, check, off_the_runtime, prepare};
+use crate::write::{Piece, PieceLimits, check, prepare, run_blocking};
 
 /// Maximum rows and uncompressed bytes of one file.
 const FILE_LIMITS: PieceLimits = PieceLimits { rows: 1_000_000, bytes: 24 << 20 };
@@ -82,7 +82,7 @@ impl Client {
         let request_id = self.options().ids.next();
         self.begin_load(request_id, table).await?;
         // The table's schema cannot change from here until the load ends.
-        self.core.refreshed().await?;
+        self.core.refresh_catalog().await?;
         let client = self.clone();
         let name = table.to_owned();
         let keepalive = tokio::spawn(async move {
@@ -133,13 +133,13 @@ impl BulkLoader {
     ///
     /// # Errors
     /// [`ClientError::BadInput`]: the columns are not the table's. [`ClientError::Refused`] and
-    /// [`ClientError::GaveUp`]: some regions may have adopted their files, which are visible in a direct load.
+    /// [`ClientError::RetriesExhausted`]: some regions may have adopted their files, which are visible in a direct load.
     /// [`ClientError::OutcomeUnknown`]: in addition, the last region called may have adopted its files.
     pub async fn write(&self, batch: RecordBatch) -> Result<LoadedBatch, ClientError> {
         check(&self.table, RowOp::Put, &batch)?;
         let table = self.table.clone();
         let catalog = self.client.catalog();
-        let pieces = off_the_runtime(batch.num_rows() as u64, move || {
+        let pieces = run_blocking(batch.num_rows() as u64, move || {
             let codec = &table.codec;
             let mut sorted = codec.sorted(&batch)?;
             if table.options.write_mode == WriteMode::Upsert {

@@ -1,4 +1,4 @@
-//! The client itself: connecting, and the catalog that it keeps.
+//! Client: connects to a cluster and keeps its catalog up to date.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -14,11 +14,10 @@ use crate::catalog::{Catalog, RouteInfo, TableInfo};
 use crate::core::Core;
 use crate::error::ClientError;
 use crate::options::ClientOptions;
-use crate::outcome::Advice;
+use crate::outcome::RetryAction;
 use crate::router::{Limits, Router, Search};
 
-/// A connection to a cluster. Clones share everything; the last one to go ends the background
-/// task.
+/// Connection to a cluster. Clones share its state; dropping the last one ends the background task.
 #[derive(Debug, Clone)]
 pub struct Client {
     pub(crate) core: Arc<Core>,
@@ -26,11 +25,11 @@ pub struct Client {
 }
 
 impl Client {
-    /// Connects by any of the meta nodes given and fetches the catalog.
+    /// Connects through any of the given meta nodes and fetches the catalog.
     ///
     /// # Errors
-    /// [`ClientError::NoMetaReachable`] when not one of them could be reached; others when they
-    /// answered but would not serve.
+    /// [`ClientError::NoMetaReachable`] when no meta node could be reached; other errors when a meta node
+    /// answered with one.
     pub async fn connect(options: ClientOptions) -> Result<Self, ClientError> {
         let router = Router::new(options);
         let catalog = Catalog::from_snapshot(&first_catalog(&router).await?)?;
@@ -42,12 +41,12 @@ impl Client {
         Ok(Self { core, _watch: Arc::new(task) })
     }
 
-    /// The catalog as last heard of.
+    /// Returns the catalog as last received.
     pub fn catalog(&self) -> Arc<Catalog> {
         self.core.catalog()
     }
 
-    /// The table of this name.
+    /// Returns the table of this name.
     ///
     /// # Errors
     /// [`ClientError::TableNotFound`].
@@ -55,7 +54,7 @@ impl Client {
         self.core.table(name).await
     }
 
-    /// The route of a region.
+    /// Returns the route of a region.
     ///
     /// # Errors
     /// [`ClientError::RegionNotFound`].
@@ -63,50 +62,56 @@ impl Client {
         self.core.route(region).await
     }
 
-    /// The options that the client was connected with.
+    /// Returns the options that the client was connected with.
     pub fn options(&self) -> &ClientOptions {
         &self.core.router.options
     }
 }
 
-/// Asks one address after the other, following hints, until one answers with the catalog.
+/// Fetches the catalog from each address in turn, and from the leaders that answers name, until one
+/// returns it.
 async fn first_catalog(router: &Router) -> Result<v1::CatalogSnapshot, ClientError> {
     let options = &router.options;
     let limits = Limits::of(options);
     let mut search = Search::new(GroupId::META);
     let mut tried = BTreeMap::new();
-    let mut anyone_answered = false;
+    let mut any_answer = false;
     let mut made: u32 = 0;
     loop {
         let timeout = limits.attempt(options.attempt_timeout);
-        let miss = match fetch(router, None, &mut search, timeout).await {
+        let failure = match fetch(router, None, &mut search, timeout).await {
             Ok(snapshot) => return Ok(snapshot),
-            Err(miss) => miss,
+            Err(failure) => failure,
         };
         made = made.saturating_add(1);
-        anyone_answered |= !miss.silent;
-        if let Some(address) = &search.asked {
-            tried.insert(address.clone(), miss.refusal.message.clone());
+        any_answer |= !failure.silent;
+        if let Some(address) = &search.last_address {
+            tried.insert(address.clone(), failure.refusal.message.clone());
         }
-        let wait = router.wait(&mut search, &miss);
+        let wait = router.wait(&mut search, &failure);
         let all_tried = options.meta.iter().all(|address| tried.contains_key(address));
-        let patience = if anyone_answered { options.deadline } else { options.connect_patience };
-        let hopeless = match miss.advice() {
-            Advice::Repeat | Advice::RepeatFew | Advice::FindLeader => false,
-            Advice::RefreshCatalog | Advice::NewProducer | Advice::GiveUp => true,
+        let deadline = if any_answer { options.deadline } else { options.connect_deadline };
+        let permanent = match failure.retry_action() {
+            RetryAction::Repeat
+            | RetryAction::RepeatIfAsked
+            | RetryAction::RepeatFew
+            | RetryAction::FindLeader => false,
+            RetryAction::RefreshCatalog | RetryAction::NewProducer | RetryAction::Stop => true,
         };
-        let over = limits.elapsed() + wait >= patience || made >= options.max_attempts;
-        if (all_tried && over) || limits.exhausted(made, wait) || (hopeless && !miss.silent) {
-            return Err(if anyone_answered {
-                let (what, cause) = ("connecting".to_owned(), Box::new(miss.refusal));
-                match (hopeless, miss.effect) {
-                    (true, Effect::None) => ClientError::Refused { what, refusal: cause },
-                    _ => ClientError::GaveUp {
+        let over = limits.elapsed() + wait >= deadline || made >= options.max_attempts;
+        if (all_tried && over) || limits.exhausted(made, wait) || (permanent && !failure.silent) {
+            return Err(if any_answer {
+                let what = "connecting".to_owned();
+                let cause = Box::new(failure.refusal);
+                if permanent && failure.effect == Effect::None {
+                    ClientError::Refused { what, refusal: cause }
+                } else {
+                    ClientError::RetriesExhausted {
                         what,
                         attempts: made,
                         elapsed: limits.elapsed(),
                         cause,
-                    },
+                    }
                 }
             } else {
                 ClientError::NoMetaReachable { tried: tried.into_iter().collect() }
@@ -116,7 +121,7 @@ async fn first_catalog(router: &Router) -> Result<v1::CatalogSnapshot, ClientErr
     }
 }
 
-/// What a table looks like to the reader of one column list: positions and the Arrow schema.
+/// Returns the ids and the Arrow schema of the given columns, or of all columns.
 pub(crate) fn projection(
     table: &TableInfo,
     columns: Option<&[String]>,

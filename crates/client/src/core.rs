@@ -1,5 +1,4 @@
-//! What all parts of a client share: the router, the catalog, and calls that are repeated until
-//! they are settled.
+//! Core of a client: the router, the catalog, and calls with retries. All parts of the client share it.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -15,25 +14,25 @@ use tonic::{Response, Status};
 use crate::catalog::watch::Published;
 use crate::catalog::{Catalog, RouteInfo, TableInfo};
 use crate::error::ClientError;
-use crate::outcome::{Advice, Attempts, Miss, Verdict};
+use crate::outcome::{Attempts, FailedAttempt, RetryAction, WriteOutcome};
 use crate::router::{Limits, Router, Search};
 
 /// Longest wait for the background task to fetch the catalog.
-const REFRESH_PATIENCE: Duration = Duration::from_secs(5);
+const REFRESH_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// Whether a call whose outcome is unknown may be made again.
+/// Condition for the retry of a call after an attempt with unknown outcome.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Repeat {
-    /// Always: it changes nothing that a caller could be wrong about.
+    /// Always: the call changes no state that its caller depends on.
     Read,
-    /// Always: the server knows a repeat when it sees one, or finds done what it asks for. But an
-    /// attempt whose outcome is unknown may be done later, whatever the next ones are answered.
+    /// Always: the server recognizes a retry, or finds the change already made. But an attempt with
+    /// unknown outcome may take effect later, whatever the answers to the next attempts are.
     Idempotent,
-    /// Only when every attempt so far has definitely done nothing.
-    UnlessInDoubt,
+    /// Only if no attempt so far can have taken effect.
+    UnlessUnknown,
 }
 
-/// Shared by the client and everything that it hands out.
+/// State shared by the client, its writers and its scans.
 #[derive(Debug)]
 pub(crate) struct Core {
     pub(crate) router: Router,
@@ -42,37 +41,38 @@ pub(crate) struct Core {
 }
 
 impl Core {
+    /// Returns the catalog as last received.
     pub(crate) fn catalog(&self) -> Arc<Catalog> {
         self.published.borrow().catalog.clone()
     }
 
-    /// Has the catalog fetched anew. Returns when that is done, or after a while without it: the
-    /// caller's own limits decide how often it asks.
-    pub(crate) async fn refreshed(&self) -> Result<Arc<Catalog>, ClientError> {
+    /// Fetches the catalog again. Returns after [`REFRESH_TIMEOUT`] without an error if the catalog was not
+    /// fetched: the caller's own limits bound its retries.
+    pub(crate) async fn refresh_catalog(&self) -> Result<Arc<Catalog>, ClientError> {
         let mut published = self.published.clone();
         let before = published.borrow_and_update().fetches;
         self.refresh.notify_one();
         let fetched = published.wait_for(|now| now.fetches > before || now.other.is_some());
-        let _ = tokio::time::timeout(REFRESH_PATIENCE, fetched).await;
+        let _ = tokio::time::timeout(REFRESH_TIMEOUT, fetched).await;
         if let Some((was, is)) = self.published.borrow().other {
             return Err(ClientError::OtherCluster { was, is });
         }
         Ok(self.catalog())
     }
 
-    /// The table of this name; the catalog is fetched anew before it is said to be missing.
+    /// Returns the table of this name. Fetches the catalog again before it reports a missing table.
     pub(crate) async fn table(&self, name: &str) -> Result<Arc<TableInfo>, ClientError> {
         if let Some(table) = self.catalog().table_named(name) {
             return Ok(table.clone());
         }
-        let catalog = self.refreshed().await?;
+        let catalog = self.refresh_catalog().await?;
         catalog
             .table_named(name)
             .cloned()
             .ok_or_else(|| ClientError::TableNotFound(name.to_owned()))
     }
 
-    /// The route to a region; the catalog is fetched anew before it is said to be missing.
+    /// Returns the route of a region. Fetches the catalog again before it reports a missing region.
     pub(crate) async fn route(
         &self,
         region: tidewater_common::ids::RegionId,
@@ -80,31 +80,33 @@ impl Core {
         if let Some(route) = self.catalog().route(region) {
             return Ok(route.clone());
         }
-        let catalog = self.refreshed().await?;
+        let catalog = self.refresh_catalog().await?;
         catalog.route(region).cloned().ok_or(ClientError::RegionNotFound(region))
     }
 
-    /// Makes one attempt, and gives it up when the catalog names another leader meanwhile: a frozen
-    /// node would hold up the caller for much longer than the election of its successor takes.
+    /// Makes one attempt, and aborts it when the catalog names another leader: a frozen node would delay
+    /// the caller for much longer than the election of its successor takes.
     pub(crate) async fn attempt<T, F>(
         &self,
         catalog: &Catalog,
         search: &mut Search,
         timeout: Duration,
         call: impl FnOnce(Channel) -> F,
-    ) -> Result<T, Miss>
+    ) -> Result<T, FailedAttempt>
     where
         F: Future<Output = Result<Response<T>, Status>>,
     {
         let group = search.group;
-        let address = self.router.aim(Some(catalog), search)?;
-        let asked = address.clone();
-        let before = catalog.leader_address(group).map(str::to_owned);
+        let address = self.router.next_address(Some(catalog), search)?;
+        let called = address.clone();
+        let old_leader = catalog.leader_address(group).map(str::to_owned);
         let mut published = self.published.clone();
-        let succeeded = async {
+        let leader_changed = async {
             let now = published.wait_for(|now| {
                 let leader = now.catalog.leader_address(group);
-                leader.is_some() && leader != before.as_deref() && leader != Some(asked.as_str())
+                leader.is_some()
+                    && leader != old_leader.as_deref()
+                    && leader != Some(called.as_str())
             });
             let successor = now.await.ok();
             successor.and_then(|now| now.catalog.leader_address(group).map(str::to_owned))
@@ -112,12 +114,12 @@ impl Core {
         tokio::select! {
             biased;
             result = self.router.attempt_at(address, search, timeout, call) => result,
-            Some(successor) = succeeded => {
+            Some(successor) = leader_changed => {
                 self.router.leaders.learn(group, &successor);
-                Err(Miss {
+                Err(FailedAttempt {
                     refusal: Refusal::new(
                         Reason::Unavailable,
-                        format!("{asked} has not answered, and {successor} leads now"),
+                        format!("{called} did not answer, and {successor} is the leader now"),
                     ),
                     effect: Effect::Unknown,
                     silent: true,
@@ -126,7 +128,7 @@ impl Core {
         }
     }
 
-    /// Calls the leader of `group` until the call is settled or the limits are reached.
+    /// Calls the leader of `group` until the call succeeds, fails, or reaches the limits.
     pub(crate) async fn call<T, F>(
         &self,
         group: GroupId,
@@ -142,49 +144,62 @@ impl Core {
         let mut search = Search::new(group);
         let mut attempts = Attempts::default();
         let mut tried = BTreeMap::new();
-        let mut anyone_answered = false;
+        let mut any_answer = false;
         loop {
             let catalog = self.catalog();
             let timeout = limits.attempt(longest);
             let result = self
                 .attempt(&catalog, &mut search, timeout, |channel| call(channel, timeout))
                 .await;
-            let miss = match result {
+            let failure = match result {
                 Ok(answer) => return Ok(answer),
-                Err(miss) => miss,
+                Err(failure) => failure,
             };
-            attempts.note(&miss);
-            anyone_answered |= !miss.silent || miss.effect == Effect::Unknown;
-            if let Some(address) = &search.asked {
-                tried.insert(address.clone(), miss.refusal.message.clone());
+            attempts.record(&failure);
+            any_answer |= !failure.silent || failure.effect == Effect::Unknown;
+            if let Some(address) = &search.last_address {
+                tried.insert(address.clone(), failure.refusal.message.clone());
             }
-            let wait = self.router.wait(&mut search, &miss);
-            let done = match miss.advice() {
-                Advice::Repeat | Advice::FindLeader => limits.exhausted(attempts.made(), wait),
-                Advice::RepeatFew => {
+            let wait = self.router.wait(&mut search, &failure);
+            let stop = match failure.retry_action() {
+                RetryAction::Repeat | RetryAction::RepeatIfAsked | RetryAction::FindLeader => {
+                    limits.exhausted(attempts.made(), wait)
+                }
+                RetryAction::RepeatFew => {
                     attempts.too_many_faults() || limits.exhausted(attempts.made(), wait)
                 }
-                // Calls to a group are not routed by key: whoever makes them looks again.
-                Advice::RefreshCatalog | Advice::NewProducer | Advice::GiveUp => true,
+                // Calls to a group are not routed by key: the caller looks up the group again.
+                RetryAction::RefreshCatalog | RetryAction::NewProducer | RetryAction::Stop => true,
             };
-            let in_doubt = repeat == Repeat::UnlessInDoubt && attempts.any_unknown();
-            if !done && !in_doubt {
-                tracing::debug!(what, attempt = attempts.made(), cause = %miss.refusal, "repeating a call");
+            let unsafe_to_repeat = repeat == Repeat::UnlessUnknown && attempts.any_unknown();
+            if !stop && !unsafe_to_repeat {
+                tracing::debug!(
+                    what,
+                    attempt = attempts.made(),
+                    cause = %failure.refusal,
+                    "call failed; retrying"
+                );
                 tokio::time::sleep(wait).await;
                 continue;
             }
-            let (what, cause) = (what.to_owned(), Box::new(miss.refusal.clone()));
-            let (made, elapsed) = (attempts.made(), limits.elapsed());
-            return Err(match (miss.advice(), attempts.verdict()) {
-                _ if group == GroupId::META && !anyone_answered => {
+            let what = what.to_owned();
+            let cause = Box::new(failure.refusal.clone());
+            let made = attempts.made();
+            let elapsed = limits.elapsed();
+            return Err(match (failure.retry_action(), attempts.outcome()) {
+                _ if group == GroupId::META && !any_answer => {
                     ClientError::NoMetaReachable { tried: tried.into_iter().collect() }
                 }
-                (_, Verdict::Unknown) if repeat != Repeat::Read => {
+                (_, WriteOutcome::Unknown) if repeat != Repeat::Read => {
                     ClientError::OutcomeUnknown { what, attempts: made, elapsed, cause }
                 }
-                (Advice::Repeat | Advice::FindLeader | Advice::RepeatFew, _) => {
-                    ClientError::GaveUp { what, attempts: made, elapsed, cause }
-                }
+                (
+                    RetryAction::Repeat
+                    | RetryAction::RepeatIfAsked
+                    | RetryAction::FindLeader
+                    | RetryAction::RepeatFew,
+                    _,
+                ) => ClientError::RetriesExhausted { what, attempts: made, elapsed, cause },
                 _ => ClientError::Refused { what, refusal: cause },
             });
         }

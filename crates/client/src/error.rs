@@ -1,5 +1,5 @@
-//! The one error of this crate. *Failed* and *unknown* are different variants: a caller that retries
-//! by hand may do so after the first only.
+//! Error type of this crate. *Failed* and *unknown* are different variants: a caller may retry on its own
+//! only after the first.
 
 use std::fmt;
 use std::time::Duration;
@@ -12,164 +12,164 @@ use tidewater_common::rows::RowsError;
 use crate::catalog::CatalogError;
 use crate::predicate::PredicateError;
 
-/// Why an operation did not do what was asked.
+/// Error of an operation of the client.
 #[derive(Debug, thiserror::Error)]
 pub enum ClientError {
-    /// No meta node could be reached at all.
+    /// No meta node could be reached.
     #[error(
-        "no meta node can be reached: {}; is the cluster running, and is --meta right?",
+        "cannot reach any meta node: {}; check that the cluster is running and that --meta is correct",
         Tried(tried)
     )]
     NoMetaReachable {
-        /// Every address that was tried, and why it did not do.
+        /// Addresses that were tried, each with its last error.
         tried: Vec<(String, String)>,
     },
-    /// The cluster answered with a definite no. Nothing was changed.
+    /// A node answered with a definite error. The operation had no effect.
     #[error("{what}: {refusal}")]
     Refused {
-        /// What was attempted on what.
+        /// Operation and its object.
         what: String,
-        /// The answer.
+        /// Error of the node.
         refusal: Box<Refusal>,
     },
-    /// The operation kept being turned away until its deadline. Nothing was changed.
-    #[error("{what}: gave up after {attempts} attempts in {elapsed:?}: {cause}")]
-    GaveUp {
-        /// What was attempted on what.
+    /// All attempts failed until the limits of the operation. The operation had no effect.
+    #[error("{what}: failed after {attempts} attempts in {elapsed:?}: {cause}")]
+    RetriesExhausted {
+        /// Operation and its object.
         what: String,
-        /// Attempts made.
+        /// Number of attempts.
         attempts: u32,
-        /// Time spent.
+        /// Time since the start of the operation.
         elapsed: Duration,
-        /// The last answer.
+        /// Error of the last attempt.
         cause: Box<Refusal>,
     },
-    /// It was still under way at its deadline. Nothing was changed.
-    #[error("{what}: not done within {limit:?}: give it more time (--timeout)")]
-    TookTooLong {
-        /// What was attempted on what.
+    /// The operation was in progress at its deadline. It had no effect.
+    #[error("{what}: timed out after {limit:?}; increase --timeout")]
+    TimedOut {
+        /// Operation and its object.
         what: String,
-        /// The time that it was given.
+        /// Deadline, from the start of the operation.
         limit: Duration,
     },
-    /// It may have taken effect, or may still do so.
-    #[error("{what}: the outcome is unknown after {attempts} attempts in {elapsed:?}: {cause}")]
+    /// The operation may have taken effect, or may still do so.
+    #[error("{what}: outcome unknown after {attempts} attempts in {elapsed:?}: {cause}")]
     OutcomeUnknown {
-        /// What was attempted on what.
+        /// Operation and its object.
         what: String,
-        /// Attempts made.
+        /// Number of attempts.
         attempts: u32,
-        /// Time spent.
+        /// Time since the start of the operation.
         elapsed: Duration,
-        /// The last answer.
+        /// Error of the last attempt.
         cause: Box<Refusal>,
     },
     /// No row of a write has taken effect, and none will.
     #[error("table {table:?}: {rows} rows were not written: {cause}")]
     Failed {
-        /// The table.
+        /// Name of the table.
         table: String,
-        /// Rows that were to be written.
+        /// Number of rows of the write.
         rows: u64,
-        /// The last answer for the first part that failed.
+        /// Last error of the first piece that failed.
         cause: Box<Refusal>,
     },
     /// Some rows of a write may have taken effect, or may still do so.
     #[error(
-        "table {table:?}: it is unknown whether {unknown} rows were written \
-         ({acknowledged} were, {failed} were not): {cause}"
+        "table {table:?}: outcome of {unknown} rows unknown \
+         ({acknowledged} rows written, {failed} rows not written): {cause}"
     )]
     Unknown {
-        /// The table.
+        /// Name of the table.
         table: String,
-        /// Rows that were written for certain.
+        /// Number of rows that took effect.
         acknowledged: u64,
-        /// Rows that were not written for certain.
+        /// Number of rows that have not taken effect and never will.
         failed: u64,
-        /// Rows in doubt.
+        /// Number of rows with unknown outcome.
         unknown: u64,
-        /// The last answer for the first part in doubt.
+        /// Last error of the first piece that was not acknowledged.
         cause: Box<Refusal>,
     },
-    /// Some rows of a write were written, the others were not; none is in doubt.
-    #[error("table {table:?}: {acknowledged} rows were written and {failed} were not: {cause}")]
+    /// Some rows of a write took effect, and the others never will.
+    #[error("table {table:?}: {acknowledged} rows were written, {failed} rows were not: {cause}")]
     Partial {
-        /// The table.
+        /// Name of the table.
         table: String,
-        /// Rows that were written.
+        /// Number of rows that took effect.
         acknowledged: u64,
-        /// Rows that were not.
+        /// Number of rows that have not taken effect and never will.
         failed: u64,
-        /// The last answer for the first part that failed.
+        /// Last error of the first piece that failed.
         cause: Box<Refusal>,
     },
-    /// No such table.
+    /// The table does not exist.
     #[error("there is no table {0:?}; `tidewater table list` shows those that exist")]
     TableNotFound(String),
     /// The table has no such column.
     #[error("table {table:?} has no column {column:?}; its columns are {}", .columns.join(", "))]
     ColumnNotFound {
-        /// The table.
+        /// Name of the table.
         table: String,
-        /// The column asked for.
+        /// Name of the requested column.
         column: String,
-        /// The columns that there are.
+        /// Names of the table's columns.
         columns: Vec<String>,
     },
-    /// Some key of the range has no route. It heals by itself while a table is being made.
+    /// A key has no route. Temporary while a table is being created.
     #[error("table {0:?} has no route for some of its keys yet; is it still being created?")]
     NoRoute(String),
-    /// No such region.
+    /// The region does not exist.
     #[error("there is no region {0}; `tidewater region list` shows those that exist")]
     RegionNotFound(RegionId),
-    /// No such node.
+    /// The node does not exist.
     #[error("there is no node {0}; `tidewater node list` shows those that exist")]
     NodeNotFound(NodeId),
-    /// Rows, keys or settings that cannot be used.
+    /// Rows, keys or options are invalid.
     #[error("{0}")]
     BadInput(String),
-    /// A condition that cannot be used.
+    /// A predicate is invalid.
     #[error(transparent)]
     Predicate(#[from] PredicateError),
-    /// Rows whose keys cannot be built.
+    /// The keys of rows cannot be built.
     #[error(transparent)]
     Key(#[from] KeyError),
-    /// A scan ended after it had yielded rows. What was yielded is not the whole: start over.
+    /// A scan ended after it had yielded rows. The result is incomplete: scan again.
     #[error(
-        "the scan of table {table:?} was cut off in region {region} after {rows} rows, \
-         which are not the whole: {cause}"
+        "scan of table {table:?} was interrupted in region {region} after {rows} rows; \
+         the result is incomplete: {cause}"
     )]
     ScanInterrupted {
-        /// The table.
+        /// Name of the table.
         table: String,
-        /// Where it ended.
+        /// Region in which the scan ended.
         region: RegionId,
-        /// Rows yielded before.
+        /// Number of rows yielded before.
         rows: u64,
-        /// Why.
+        /// Error of the last attempt.
         cause: Box<Refusal>,
     },
-    /// Rows that were received cannot be read.
-    #[error("{what}: rows were received that cannot be read: {source}")]
+    /// Received rows cannot be decoded.
+    #[error("{what}: received rows cannot be decoded: {source}")]
     Damaged {
-        /// What was attempted on what.
+        /// Operation and its object.
         what: String,
-        /// What is wrong with them.
+        /// Decoding error.
         source: RowsError,
     },
-    /// The addresses now belong to another cluster.
-    #[error("the addresses given now lead to cluster {is}, no longer to cluster {was}")]
+    /// The meta addresses now belong to another cluster.
+    #[error("the meta addresses now belong to cluster {is}, not to cluster {was}")]
     OtherCluster {
-        /// To which the client connected.
+        /// Id of the cluster that the client connected to.
         was: ClusterId,
-        /// Which answers now.
+        /// Id of the cluster that answers now.
         is: ClusterId,
     },
-    /// A catalog that cannot be used.
-    #[error("the catalog cannot be used: {0}")]
+    /// The received catalog is invalid.
+    #[error("invalid catalog: {0}")]
     Catalog(#[from] CatalogError),
-    /// The task behind a writer or a scan is gone, and with it what it had not told yet.
-    #[error("the task that works on table {0:?} has ended early")]
+    /// The task of a writer or scan ended unexpectedly; its unreported results are lost.
+    #[error("the background task for table {0:?} ended unexpectedly")]
     Closed(String),
 }
 
@@ -180,27 +180,27 @@ impl fmt::Display for Tried<'_> {
         if self.0.is_empty() {
             return f.write_str("no address was given");
         }
-        for (index, (address, why)) in self.0.iter().enumerate() {
+        for (index, (address, error)) in self.0.iter().enumerate() {
             let separator = if index == 0 { "" } else { "; " };
-            write!(f, "{separator}{address}: {why}")?;
+            write!(f, "{separator}{address}: {error}")?;
         }
         Ok(())
     }
 }
 
 impl ClientError {
-    /// What the cluster answered, where it did.
+    /// Returns the RPC error of the cluster, if there is one.
     pub fn refusal(&self) -> Option<&Refusal> {
         match self {
             Self::Refused { refusal, .. } => Some(refusal),
-            Self::GaveUp { cause, .. }
+            Self::RetriesExhausted { cause, .. }
             | Self::OutcomeUnknown { cause, .. }
             | Self::Failed { cause, .. }
             | Self::Unknown { cause, .. }
             | Self::Partial { cause, .. }
             | Self::ScanInterrupted { cause, .. } => Some(cause),
             Self::NoMetaReachable { .. }
-            | Self::TookTooLong { .. }
+            | Self::TimedOut { .. }
             | Self::TableNotFound(_)
             | Self::ColumnNotFound { .. }
             | Self::NoRoute(_)
@@ -216,18 +216,18 @@ impl ClientError {
         }
     }
 
-    /// Whether the operation may have taken effect although it did not succeed.
+    /// Returns `true` if the operation may have taken effect although it did not succeed.
     #[must_use]
     pub fn maybe_done(&self) -> bool {
-        // No wildcard: a new variant compiles only once somebody has decided.
+        // No wildcard: a new variant compiles only after a decision.
         match self {
             Self::OutcomeUnknown { .. } | Self::Unknown { .. } | Self::Partial { .. } => true,
-            // The rows that were handed in before are spoken for by their own results.
+            // Rows of this call may have been sent. Earlier rows have their own results.
             Self::Closed(_) => true,
             Self::NoMetaReachable { .. }
             | Self::Refused { .. }
-            | Self::GaveUp { .. }
-            | Self::TookTooLong { .. }
+            | Self::RetriesExhausted { .. }
+            | Self::TimedOut { .. }
             | Self::Failed { .. }
             | Self::TableNotFound(_)
             | Self::ColumnNotFound { .. }
@@ -250,7 +250,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn every_address_tried_is_named() {
+    fn error_names_every_address_that_was_tried() {
         let error = ClientError::NoMetaReachable {
             tried: vec![
                 ("127.0.0.1:1".into(), "connection refused".into()),

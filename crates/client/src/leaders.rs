@@ -1,26 +1,26 @@
-//! Which node to ask for a group: what answers have taught, then what the catalog says, then one
-//! replica after the other.
+//! Choice of a node of a group: a learned leader, then the catalog's leader, then each replica in turn.
 
 use std::collections::HashMap;
 
 use parking_lot::Mutex;
 use tidewater_common::ids::GroupId;
 
-/// Leaders learned from answers. Hints only: a wrong one costs a round trip.
+/// Leaders learned from answers. They are hints: a wrong one costs one round trip.
 #[derive(Debug, Default)]
 pub(crate) struct Leaders {
     hints: Mutex<HashMap<GroupId, String>>,
 }
 
-/// More groups than a cluster has; a bound against a catalog gone wild.
+/// Most hints; more than a cluster has groups, to bound the memory in case of a faulty catalog.
 const MAX_HINTS: usize = 65_536;
 
 impl Leaders {
+    /// Returns the address of the presumed leader.
     pub(crate) fn hint(&self, group: GroupId) -> Option<String> {
         self.hints.lock().get(&group).cloned()
     }
 
-    /// A node answered as leader, or was named as one.
+    /// Records a node that answered as the leader or was named as the leader.
     pub(crate) fn learn(&self, group: GroupId, address: &str) {
         let mut hints = self.hints.lock();
         if hints.get(&group).is_some_and(|known| known == address) {
@@ -32,12 +32,12 @@ impl Leaders {
         hints.insert(group, address.to_owned());
     }
 
-    /// The group's leader is about to change.
+    /// Removes the hint of a group whose leader is about to change.
     pub(crate) fn forget_group(&self, group: GroupId) {
         self.hints.lock().remove(&group);
     }
 
-    /// A node turned out not to lead.
+    /// Removes the hint if it is this node, which is not the leader.
     pub(crate) fn forget(&self, group: GroupId, address: &str) {
         let mut hints = self.hints.lock();
         if hints.get(&group).is_some_and(|known| known == address) {
@@ -46,11 +46,11 @@ impl Leaders {
     }
 }
 
-/// The address to ask next.
+/// Returns the address of the next attempt.
 ///
-/// `failed` is the address that could not answer last time: it is passed over while there is
-/// another, since a dead leader stays the catalog's leader until the meta service notices.
-/// `turn` counts the attempts, so that one replica after the other gets its turn.
+/// `failed` is the address that did not answer the last attempt. It is skipped while there is another,
+/// since a dead leader stays the catalog's leader until the meta service notices. `turn` counts the
+/// attempts and selects each replica in turn.
 pub(crate) fn choose(
     hint: Option<&str>,
     catalog_leader: Option<&str>,
@@ -71,7 +71,7 @@ pub(crate) fn choose(
     if !others.is_empty() {
         return Some(others[turn as usize % others.len()].to_owned());
     }
-    // Nobody else is known: the one that failed may have come back.
+    // No other address is known, and the failed node may be back.
     catalog_leader.or(hint).or(failed).map(str::to_owned)
 }
 
@@ -80,7 +80,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn whom_to_ask() {
+    fn choose_prefers_hint_then_leader_then_replicas() {
         let all = ["a", "b", "c"];
         type Case<'a> = (
             Option<&'a str>,
@@ -96,11 +96,11 @@ mod tests {
             (None, Some("a"), &all, None, 0, Some("a")),
             (Some("b"), Some("a"), &all, None, 0, Some("b")),
             (Some("b"), Some("a"), &all, Some("a"), 0, Some("b")),
-            // The hint is the one that failed: the others in turn.
+            // The hint failed: the other replicas in turn.
             (Some("a"), Some("a"), &all, Some("a"), 0, Some("b")),
             (Some("a"), Some("a"), &all, Some("a"), 1, Some("c")),
             (None, Some("a"), &all, Some("a"), 2, Some("b")),
-            // One replica only: ask it again.
+            // The only replica is tried again.
             (None, Some("a"), &["a"], Some("a"), 0, Some("a")),
             (None, None, &all, None, 4, Some("b")),
         ];
@@ -114,7 +114,7 @@ mod tests {
     }
 
     #[test]
-    fn only_the_address_that_failed_is_forgotten() {
+    fn leaders_forget_only_the_failed_address() {
         let leaders = Leaders::default();
         leaders.learn(GroupId(1), "a");
         leaders.forget(GroupId(1), "b");

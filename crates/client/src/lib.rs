@@ -1,18 +1,18 @@
-//! Tidewater's client: finds the node that serves a key, repeats what may be repeated, and says
-//! truly what became of it.
+//! Client of Tidewater: routes each operation to the responsible node, retries it where that is safe, and
+//! reports its exact outcome.
 //!
 //! # Layout
 //!
-//! - [`Client`] (`client`): connecting; [`ClientOptions`] (`options`), [`ClientError`] (`error`).
+//! - [`Client`] (`client`): connection to a cluster; [`ClientOptions`] (`options`), [`ClientError`] (`error`).
 //! - [`catalog`]: tables, routes, groups and nodes, kept up to date in the background.
-//! - `router`, `leaders`, `pool`: one attempt of a call, made where the leader is thought to be.
-//! - [`outcome`]: what an answer says about a write (*failed* or *unknown*) and what to do next.
-//! - `core`: calls that are repeated until they are settled; [`admin`]: those of an operator.
-//! - [`write`]: [`TableWriter`], by which each row takes effect once.
-//! - [`bulk`]: [`BulkLoader`], by which rows become files at once.
+//! - `router`, `leaders`, `pool`: one attempt of a call, at the presumed leader of a group.
+//! - [`outcome`]: outcome of a write (*failed* or *unknown*) and reaction to an error.
+//! - `core`: calls with retries; [`admin`]: operations of an operator.
+//! - [`write`]: [`TableWriter`], which applies each row once.
+//! - [`bulk`]: [`BulkLoader`], which writes rows directly as files.
 //! - [`scan`]: scans, counts and reads by key.
-//! - [`predicate`], [`values`]: conditions from text, and whether a text is a value.
-//! - `backoff`: waits between attempts.
+//! - [`predicate`], [`values`]: parsing of predicates, and validation of values.
+//! - `backoff`: backoff between attempts.
 
 pub mod admin;
 pub mod backoff;

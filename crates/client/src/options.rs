@@ -1,4 +1,4 @@
-//! What a caller may choose, with the one default of each.
+//! Options of clients and writers, with their defaults.
 
 use std::fmt;
 use std::sync::Arc;
@@ -8,23 +8,23 @@ use uuid::Uuid;
 
 use crate::backoff::Backoff;
 
-/// Where fresh ids, and the bits for jitter, come from. Tests hand in a counter.
+/// Source of new ids and of random bits for jitter. Tests use a counter.
 #[derive(Clone)]
 pub struct IdSource(Arc<dyn Fn() -> Uuid + Send + Sync>);
 
 impl IdSource {
-    /// Ids made by `make`. They must be unique: a producer id used twice makes the server take one
-    /// client's write for a repeat of another's.
+    /// Creates a source of the ids that `make` returns. They must be unique: if two clients use the same
+    /// producer id, a data node takes a write of one for a retry of the other's write.
     pub fn new(make: impl Fn() -> Uuid + Send + Sync + 'static) -> Self {
         Self(Arc::new(make))
     }
 
-    /// A fresh id.
+    /// Returns a new id.
     pub fn next(&self) -> Uuid {
         (self.0)()
     }
 
-    /// Fresh bits for jitter.
+    /// Returns random bits for jitter.
     pub(crate) fn bits(&self) -> u64 {
         self.next().as_u64_pair().1
     }
@@ -42,33 +42,32 @@ impl fmt::Debug for IdSource {
     }
 }
 
-/// How a client connects and how long it keeps trying.
+/// Options of a client: connections, deadlines and retries.
 #[derive(Debug, Clone)]
 pub struct ClientOptions {
-    /// Addresses of meta nodes, host:port. One that answers is enough: the others are learned.
+    /// Addresses of meta nodes, host:port. One that answers is enough; the client learns the others.
     pub meta: Vec<String>,
-    /// How long one operation may take with all its repeats. Longer than a failover (2 to 4 s) by
-    /// a good measure.
+    /// Deadline of one operation, with all its retries. Much longer than a failover (2 to 4 s).
     pub deadline: Duration,
-    /// How long one attempt may take: how long a frozen node holds up an operation while nobody
-    /// has taken its place. Longer than a node lets a write wait for memory (5 s), so that the
-    /// node's own answer comes first.
+    /// Timeout of one attempt: a frozen node delays an operation by at most this time before a successor
+    /// is known. Longer than a write may wait for memory in a data node (5 s), so that the node's own
+    /// answer arrives first.
     pub attempt_timeout: Duration,
-    /// Most attempts of one operation; a second bound beside the deadline.
+    /// Most attempts of one operation; a second limit in addition to the deadline.
     pub max_attempts: u32,
-    /// How long [`crate::Client::connect`] keeps trying while not one address can be reached.
-    pub connect_patience: Duration,
-    /// Longest wait for a TCP connection.
+    /// Deadline of [`crate::Client::connect`] while no address can be reached.
+    pub connect_deadline: Duration,
+    /// Timeout of a TCP connection attempt.
     pub connect_timeout: Duration,
-    /// Longest wait for the next message of a scan.
+    /// Timeout of the next message of a scan.
     pub scan_idle_timeout: Duration,
-    /// Waits between attempts.
+    /// Backoff between attempts.
     pub backoff: Backoff,
-    /// Waits between attempts of the catalog watch to connect again.
+    /// Backoff between attempts of the catalog watch to reconnect.
     pub watch_backoff: Backoff,
-    /// Largest message sent or received, in bytes.
+    /// Largest message that is sent or received, in bytes.
     pub max_message_bytes: usize,
-    /// Ids of producers and requests.
+    /// Source of the ids of producers and requests.
     pub ids: IdSource,
 }
 
@@ -79,7 +78,7 @@ impl Default for ClientOptions {
             deadline: Duration::from_secs(60),
             attempt_timeout: Duration::from_secs(7),
             max_attempts: 1_000,
-            connect_patience: Duration::from_secs(2),
+            connect_deadline: Duration::from_secs(2),
             connect_timeout: Duration::from_secs(2),
             scan_idle_timeout: Duration::from_secs(30),
             backoff: Backoff { first: Duration::from_millis(10), cap: Duration::from_millis(250) },
@@ -93,23 +92,23 @@ impl Default for ClientOptions {
     }
 }
 
-/// How a [`crate::TableWriter`] cuts and sends.
+/// Options of a [`crate::TableWriter`]. Each must be above 0.
 #[derive(Debug, Clone)]
 pub struct WriterOptions {
-    /// Producers, which is writes in flight at once. In an upsert table the rows of a key all go by
-    /// one of them, in the order in which they were handed in. In an append-only table, batches that
-    /// are not separated by a flush may be applied in any order unless this is 1.
-    pub producers: usize,
-    /// Batches that may wait in front of the producers before `write` blocks.
+    /// Number of lanes: most concurrent writes to one region. In an upsert table all rows of a key go to
+    /// the same lane, in the order of the calls. In an append-only table, batches that are not separated
+    /// by a flush may be applied in any order unless this is 1.
+    pub lanes: usize,
+    /// Capacity of the queue in front of the lanes, in batches; `write` waits while it is full.
     pub queue_batches: usize,
     /// Most rows of one write to one region.
     pub max_write_rows: usize,
-    /// Most bytes of one write to one region, as estimated from the batch in memory.
+    /// Most bytes of one write to one region, estimated from the size of the batch in memory.
     pub max_write_bytes: usize,
 }
 
 impl Default for WriterOptions {
     fn default() -> Self {
-        Self { producers: 4, queue_batches: 4, max_write_rows: 65_536, max_write_bytes: 8 << 20 }
+        Self { lanes: 4, queue_batches: 4, max_write_rows: 65_536, max_write_bytes: 8 << 20 }
     }
 }

@@ -1,122 +1,49 @@
-//! *Failed* or *unknown*: what an answer says about a write, and what to do next.
+//! *Failed* or *unknown*: classifies errors of writes and decides the next step.
 //!
-//! A write has *failed* only when every attempt was answered, and each answer said that it has not
-//! taken effect and never will. One attempt whose effect is not known (a lost answer, a timeout, a
-//! leader that lost its office) makes the outcome *unknown* for good, because that attempt may
-//! still take effect later, however the next ones are answered. Only a repeat that succeeds settles
-//! it: writes take effect once, so the success speaks for all attempts.
+//! A write has *failed* only when every attempt was answered, and each answer means that the write
+//! has not taken effect and never will. One attempt whose effect is unknown (a lost answer, a
+//! timeout, a leader that lost its leadership) makes the outcome *unknown* permanently: that attempt
+//! may still take effect later, whatever the answers to later attempts are. Only a retry that
+//! succeeds resolves it: writes take effect once, so one success covers all attempts.
 
+pub use tidewater_common::reason::RetryAction;
+use tidewater_common::reason::facts;
 use tidewater_common::refusal::{Effect, Refusal};
-use tidewater_proto::v1::Reason;
 
-/// What to do after an attempt that did not succeed.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Advice {
-    /// Wait, then ask the same node again.
-    Repeat,
-    /// As [`Advice::Repeat`], but a few times only: this is more likely a fault than a passing
-    /// state.
-    RepeatFew,
-    /// Another node leads, or this one cannot answer: wait, then ask the leader.
-    FindLeader,
-    /// The routes or the schema that the call named are out of date.
-    RefreshCatalog,
-    /// The region does not know the producer: go on with a new one.
-    NewProducer,
-    /// Repeating does not help.
-    GiveUp,
-}
+/// Attempts of an operation that may end with [`RetryAction::RepeatFew`].
+pub const MAX_FAULTS: u32 = 5;
 
-/// How often a call is repeated on [`Advice::RepeatFew`].
-pub const FEW: u32 = 5;
-
-/// What `refusal` asks of whoever got it.
+/// Returns the reaction to an RPC error. [`RetryAction::RepeatIfAsked`] is resolved to
+/// [`RetryAction::Repeat`] or [`RetryAction::Stop`] and is never returned.
 #[must_use]
-pub fn advice(refusal: &Refusal) -> Advice {
-    // No wildcard: a new reason compiles only once somebody has decided.
-    match refusal.reason {
-        Reason::Overloaded
-        | Reason::DiskFull
-        | Reason::RouteWriteFenced
-        | Reason::RegionLoading
-        | Reason::SchemaVersionBehind => Advice::Repeat,
-        Reason::NoDataNodes | Reason::MembershipBusy | Reason::ObjectStoreUnavailable => {
-            match refusal.retry_after {
-                Some(_) => Advice::Repeat,
-                None => Advice::GiveUp,
-            }
-        }
-        Reason::Unspecified | Reason::Internal | Reason::Corrupt => Advice::RepeatFew,
-        Reason::NotLeader
-        | Reason::LeadershipLost
-        | Reason::GroupNotHosted
-        | Reason::WrongNode
-        | Reason::NodeRemoved
-        | Reason::NotBootstrapped
-        | Reason::DeadlineExceeded
-        | Reason::Unavailable
-        | Reason::ShuttingDown => Advice::FindLeader,
-        Reason::KeyOutsideRegion
-        | Reason::RegionNotFound
-        | Reason::GroupNotFound
-        | Reason::RouteMoved
-        | Reason::RegionFenced
-        | Reason::SchemaVersionStale => Advice::RefreshCatalog,
-        Reason::ProducerForgotten | Reason::SerialOutOfOrder => Advice::NewProducer,
-        Reason::InvalidArgument
-        | Reason::SchemaMismatch
-        | Reason::MessageTooLarge
-        | Reason::TableNotFound
-        | Reason::TableExists
-        | Reason::NodeNotFound
-        | Reason::MemberNotFound
-        | Reason::MemberExists
-        | Reason::HookNotFound
-        | Reason::HookExists
-        | Reason::WrongCluster
-        | Reason::RoleMismatch
-        | Reason::ObjectStoreMismatch
-        | Reason::PeersMismatch
-        | Reason::AlreadyBootstrapped
-        | Reason::MembershipStale
-        | Reason::CatalogVersionMismatch
-        | Reason::TableBusy
-        | Reason::VersionGone
-        | Reason::LoadEnded
-        | Reason::HandleNotFound
-        | Reason::JobNotFound
-        | Reason::JobExists
-        | Reason::BadPlan
-        | Reason::BadPlugin
-        | Reason::InputsGone
-        | Reason::BelowFloor
-        | Reason::JobCancelled
-        | Reason::NoCompactors
-        | Reason::JobTooLarge
-        | Reason::Unsupported => Advice::GiveUp,
+pub fn retry_action(refusal: &Refusal) -> RetryAction {
+    match facts(refusal.reason).retry {
+        RetryAction::RepeatIfAsked if refusal.retry_after.is_some() => RetryAction::Repeat,
+        RetryAction::RepeatIfAsked => RetryAction::Stop,
+        action => action,
     }
 }
 
-/// How an attempt without success ended.
+/// Attempt of a call that did not succeed.
 #[derive(Debug, Clone)]
-pub struct Miss {
-    /// What was answered, or what stands for it.
+pub struct FailedAttempt {
+    /// RPC error of the node, or the error that the client made in its place.
     pub refusal: Refusal,
-    /// Whether the attempt may have taken effect.
+    /// Effect of the attempt if it was a write.
     pub effect: Effect,
-    /// Nobody answered: the connection could not be made, broke, or stayed silent.
+    /// `true` if no answer arrived: the connection was not made, broke, or timed out.
     pub silent: bool,
 }
 
-impl Miss {
-    /// What to do next.
+impl FailedAttempt {
+    /// Returns the reaction to the attempt.
     #[must_use]
-    pub fn advice(&self) -> Advice {
-        if self.silent { Advice::FindLeader } else { advice(&self.refusal) }
+    pub fn retry_action(&self) -> RetryAction {
+        if self.silent { RetryAction::FindLeader } else { retry_action(&self.refusal) }
     }
 }
 
-/// What is known of one write after the attempts made so far.
+/// History of the unsuccessful attempts of one operation.
 #[derive(Debug, Clone, Default)]
 pub struct Attempts {
     made: u32,
@@ -125,51 +52,51 @@ pub struct Attempts {
     last: Option<Refusal>,
 }
 
-/// The outcome of a write of which no attempt has succeeded.
+/// Outcome of a write without a successful attempt.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Verdict {
-    /// It has not taken effect and never will.
+pub enum WriteOutcome {
+    /// The write has not taken effect and never will.
     Failed,
-    /// It may have taken effect, or may still do so.
+    /// The write may have taken effect, or may still do so.
     Unknown,
 }
 
 impl Attempts {
-    /// Takes note of an attempt that did not succeed.
-    pub fn note(&mut self, miss: &Miss) {
+    /// Records an attempt that did not succeed.
+    pub fn record(&mut self, failure: &FailedAttempt) {
         self.made = self.made.saturating_add(1);
-        self.unknown |= match miss.effect {
+        self.unknown |= match failure.effect {
             Effect::None => false,
             Effect::Unknown => true,
         };
-        if miss.advice() == Advice::RepeatFew {
+        if failure.retry_action() == RetryAction::RepeatFew {
             self.faults = self.faults.saturating_add(1);
         }
-        self.last = Some(miss.refusal.clone());
+        self.last = Some(failure.refusal.clone());
     }
 
-    /// Attempts made.
+    /// Returns the number of attempts made.
     pub fn made(&self) -> u32 {
         self.made
     }
 
-    /// Whether faults were answered so often that another repeat is pointless.
+    /// Returns `true` after [`MAX_FAULTS`] faults: a further retry is pointless.
     pub fn too_many_faults(&self) -> bool {
-        self.faults >= FEW
+        self.faults >= MAX_FAULTS
     }
 
-    /// Whether some attempt may have taken effect.
+    /// Returns `true` if at least one attempt may have taken effect.
     pub fn any_unknown(&self) -> bool {
         self.unknown
     }
 
-    /// The outcome if no further attempt is made.
+    /// Returns the outcome if no further attempt is made.
     #[must_use]
-    pub fn verdict(&self) -> Verdict {
-        if self.unknown { Verdict::Unknown } else { Verdict::Failed }
+    pub fn outcome(&self) -> WriteOutcome {
+        if self.unknown { WriteOutcome::Unknown } else { WriteOutcome::Failed }
     }
 
-    /// What was answered last.
+    /// Returns the error of the last attempt.
     pub fn last(&self) -> Option<&Refusal> {
         self.last.as_ref()
     }
@@ -179,41 +106,43 @@ impl Attempts {
 mod tests {
     use std::time::Duration;
 
+    use tidewater_proto::v1::Reason;
+
     use super::*;
 
-    fn answered(reason: Reason) -> Miss {
+    fn answered(reason: Reason) -> FailedAttempt {
         let refusal = Refusal::new(reason, "x");
-        Miss { effect: refusal.effect(), refusal, silent: false }
+        FailedAttempt { effect: refusal.effect(), refusal, silent: false }
     }
 
-    fn lost() -> Miss {
-        Miss {
+    fn lost() -> FailedAttempt {
+        FailedAttempt {
             refusal: Refusal::new(Reason::Unavailable, "connection reset"),
             effect: Effect::Unknown,
             silent: true,
         }
     }
 
-    fn not_connected() -> Miss {
-        Miss {
+    fn not_connected() -> FailedAttempt {
+        FailedAttempt {
             refusal: Refusal::new(Reason::Unavailable, "connection refused"),
             effect: Effect::None,
             silent: true,
         }
     }
 
-    fn verdict(misses: &[Miss]) -> Verdict {
+    fn outcome(failures: &[FailedAttempt]) -> WriteOutcome {
         let mut attempts = Attempts::default();
-        for miss in misses {
-            attempts.note(miss);
+        for failure in failures {
+            attempts.record(failure);
         }
-        attempts.verdict()
+        attempts.outcome()
     }
 
     #[test]
-    fn failed_only_when_every_attempt_was_definitely_not_done() {
-        use Verdict::{Failed, Unknown};
-        let table: &[(&[Miss], Verdict)] = &[
+    fn write_fails_only_if_every_attempt_had_no_effect() {
+        use WriteOutcome::{Failed, Unknown};
+        let table: &[(&[FailedAttempt], WriteOutcome)] = &[
             (&[], Failed),
             (&[answered(Reason::NotLeader)], Failed),
             (&[answered(Reason::Overloaded), answered(Reason::Overloaded)], Failed),
@@ -222,7 +151,7 @@ mod tests {
             (&[answered(Reason::LeadershipLost)], Unknown),
             (&[answered(Reason::DeadlineExceeded)], Unknown),
             (&[answered(Reason::Internal)], Unknown),
-            // A later definite answer does not unmake an earlier doubt.
+            // A later definite error does not resolve an earlier unknown effect.
             (&[lost(), answered(Reason::NotLeader)], Unknown),
             (&[lost(), answered(Reason::ProducerForgotten)], Unknown),
             (&[lost(), answered(Reason::InvalidArgument)], Unknown),
@@ -230,51 +159,52 @@ mod tests {
             (&[answered(Reason::ProducerForgotten)], Failed),
             (&[answered(Reason::InvalidArgument)], Failed),
         ];
-        for (index, (misses, expected)) in table.iter().enumerate() {
-            assert_eq!(verdict(misses), *expected, "case {index}");
+        for (index, (failures, expected)) in table.iter().enumerate() {
+            assert_eq!(outcome(failures), *expected, "case {index}");
         }
     }
 
     #[test]
-    fn every_reason_has_an_advice_that_fits_its_effect() {
+    fn unknown_effects_are_always_retried() {
         for number in 0..200 {
             let Ok(reason) = Reason::try_from(number) else { continue };
             let refusal = Refusal::new(reason, "x");
             if refusal.effect() == Effect::Unknown {
-                // A write in doubt is repeated: only a success settles it.
-                assert_ne!(advice(&refusal), Advice::GiveUp, "{reason:?}");
+                // Only a retry that succeeds resolves an unknown outcome.
+                assert_ne!(retry_action(&refusal), RetryAction::Stop, "{reason:?}");
             }
         }
     }
 
     #[test]
-    fn advice_by_reason() {
+    fn reasons_determine_the_retry_action() {
         for (reason, expected) in [
-            (Reason::NotLeader, Advice::FindLeader),
-            (Reason::Overloaded, Advice::Repeat),
-            (Reason::KeyOutsideRegion, Advice::RefreshCatalog),
-            (Reason::RegionNotFound, Advice::RefreshCatalog),
-            (Reason::ProducerForgotten, Advice::NewProducer),
-            (Reason::InvalidArgument, Advice::GiveUp),
-            (Reason::NoDataNodes, Advice::GiveUp),
-            (Reason::Internal, Advice::RepeatFew),
+            (Reason::NotLeader, RetryAction::FindLeader),
+            (Reason::Overloaded, RetryAction::Repeat),
+            (Reason::KeyOutsideRegion, RetryAction::RefreshCatalog),
+            (Reason::RegionNotFound, RetryAction::RefreshCatalog),
+            (Reason::ProducerForgotten, RetryAction::NewProducer),
+            (Reason::InvalidArgument, RetryAction::Stop),
+            (Reason::NoDataNodes, RetryAction::Stop),
+            (Reason::Internal, RetryAction::RepeatFew),
         ] {
-            assert_eq!(advice(&Refusal::new(reason, "x")), expected, "{reason:?}");
+            assert_eq!(retry_action(&Refusal::new(reason, "x")), expected, "{reason:?}");
         }
-        let told = Refusal::new(Reason::NoDataNodes, "x").retry_after(Duration::from_millis(1));
-        assert_eq!(advice(&told), Advice::Repeat);
+        let with_retry_time =
+            Refusal::new(Reason::NoDataNodes, "x").retry_after(Duration::from_millis(1));
+        assert_eq!(retry_action(&with_retry_time), RetryAction::Repeat);
     }
 
     #[test]
-    fn silence_leads_elsewhere_and_is_no_fault() {
+    fn missing_answers_lead_to_another_node_without_a_fault() {
         let mut attempts = Attempts::default();
-        for _ in 0..2 * FEW {
-            attempts.note(&lost());
+        for _ in 0..2 * MAX_FAULTS {
+            attempts.record(&lost());
         }
-        assert_eq!(lost().advice(), Advice::FindLeader);
+        assert_eq!(lost().retry_action(), RetryAction::FindLeader);
         assert!(!attempts.too_many_faults());
-        for _ in 0..FEW {
-            attempts.note(&answered(Reason::Internal));
+        for _ in 0..MAX_FAULTS {
+            attempts.record(&answered(Reason::Internal));
         }
         assert!(attempts.too_many_faults());
     }

@@ -1,4 +1,4 @@
-//! One lazy connection per address, and what a failed call over it means.
+//! Lazy connections, one per address, and classification of failed calls.
 
 use std::collections::HashMap;
 use std::error::Error;
@@ -11,12 +11,12 @@ use tonic::transport::{Channel, Endpoint};
 use tonic::{ConnectError, Response, Status};
 
 use crate::options::ClientOptions;
-use crate::outcome::Miss;
+use crate::outcome::FailedAttempt;
 
-/// More addresses than any cluster has; a bound against hints gone wild.
+/// Most connections; more than a cluster has addresses, to bound the memory in case of faulty hints.
 const MAX_CHANNELS: usize = 1_024;
 
-/// Connections by address. They are made on first use and made again when they break.
+/// Connections by address. They are opened on first use and reopened after they break.
 #[derive(Debug)]
 pub(crate) struct Pool {
     connect_timeout: Duration,
@@ -28,19 +28,19 @@ impl Pool {
         Self { connect_timeout: options.connect_timeout, channels: Mutex::default() }
     }
 
-    /// The connection to `address` (host:port).
+    /// Returns the connection to `address` (host:port).
     ///
     /// # Errors
-    /// The address is not host:port.
-    pub(crate) fn channel(&self, address: &str) -> Result<Channel, Miss> {
+    /// The address is not of the form host:port.
+    pub(crate) fn channel(&self, address: &str) -> Result<Channel, FailedAttempt> {
         let mut channels = self.channels.lock();
         if let Some(channel) = channels.get(address) {
             return Ok(channel.clone());
         }
-        let endpoint = endpoint(address, self.connect_timeout).map_err(|error| Miss {
+        let endpoint = endpoint(address, self.connect_timeout).map_err(|error| FailedAttempt {
             refusal: Refusal::new(
                 Reason::InvalidArgument,
-                format!("{address:?} is not an address of the form host:port: {error}"),
+                format!("invalid address {address:?} (expected host:port): {error}"),
             ),
             effect: Effect::None,
             silent: true,
@@ -59,22 +59,22 @@ fn endpoint(address: &str, connect_timeout: Duration) -> Result<Endpoint, tonic:
         .connect_timeout(connect_timeout)
         .tcp_nodelay(true)
         .tcp_keepalive(Some(Duration::from_secs(10)))
-        // A peer that was frozen or cut off is noticed within seconds, also while a call waits.
+        // Detects a frozen or disconnected peer within seconds, also during a call.
         .http2_keep_alive_interval(Duration::from_secs(5))
         .keep_alive_timeout(Duration::from_secs(5))
         .initial_stream_window_size(4 << 20)
         .initial_connection_window_size(16 << 20))
 }
 
-/// Waits for a call for at most `timeout`, and says what it means when there is no answer.
+/// Waits for a call for at most `timeout` and classifies its failure.
 pub(crate) async fn attempt<T>(
     timeout: Duration,
     call: impl Future<Output = Result<Response<T>, Status>>,
-) -> Result<T, Miss> {
+) -> Result<T, FailedAttempt> {
     match tokio::time::timeout(timeout, call).await {
         Ok(Ok(response)) => Ok(response.into_inner()),
-        Ok(Err(status)) => Err(miss_of(&status)),
-        Err(_elapsed) => Err(Miss {
+        Ok(Err(status)) => Err(failed_attempt_of(&status)),
+        Err(_elapsed) => Err(FailedAttempt {
             refusal: Refusal::new(
                 Reason::DeadlineExceeded,
                 format!("no answer within {} ms", timeout.as_millis()),
@@ -85,22 +85,22 @@ pub(crate) async fn attempt<T>(
     }
 }
 
-/// What a failed call means.
-pub(crate) fn miss_of(status: &Status) -> Miss {
+/// Returns the meaning of a failed call: its error, its effect, and whether the node answered.
+pub(crate) fn failed_attempt_of(status: &Status) -> FailedAttempt {
     let mut refusal = Refusal::from_status(status);
     if never_connected(status) {
         refusal.message = format!("cannot connect: {}", root_cause(status));
-        return Miss { refusal, effect: Effect::None, silent: true };
+        return FailedAttempt { refusal, effect: Effect::None, silent: true };
     }
-    // Our servers attach a detail to every error. One without it was made by the transport.
+    // Nodes attach a detail to every error. An error without it is from the transport.
     let silent = status.details().is_empty() && status.source().is_some();
     if silent {
         refusal.message = format!("{}: {}", refusal.message, root_cause(status));
     }
-    Miss { effect: refusal.effect(), refusal, silent }
+    FailedAttempt { effect: refusal.effect(), refusal, silent }
 }
 
-/// Whether the request never left, because there was no connection to send it over.
+/// Returns `true` if the request was not sent, because the connection could not be opened.
 fn never_connected(status: &Status) -> bool {
     let mut cause = status.source();
     while let Some(error) = cause {
@@ -130,42 +130,42 @@ mod tests {
     use super::*;
 
     #[tokio::test]
-    async fn a_connection_that_was_never_made_is_definitely_not_done() {
+    async fn calls_without_connection_have_no_effect() {
         let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
         let address = listener.local_addr().unwrap().to_string();
         drop(listener);
         let pool = Pool::new(&ClientOptions::default());
         let mut client = MetaClient::new(pool.channel(&address).unwrap());
-        let miss = attempt(Duration::from_secs(5), client.get_catalog(v1::GetCatalogRequest {}))
+        let failure = attempt(Duration::from_secs(5), client.get_catalog(v1::GetCatalogRequest {}))
             .await
             .unwrap_err();
-        assert_eq!(miss.effect, Effect::None, "{miss:?}");
-        assert!(miss.silent);
-        assert!(miss.refusal.message.contains("refused"), "{}", miss.refusal.message);
+        assert_eq!(failure.effect, Effect::None, "{failure:?}");
+        assert!(failure.silent);
+        assert!(failure.refusal.message.contains("refused"), "{}", failure.refusal.message);
     }
 
     #[tokio::test]
-    async fn a_peer_that_hangs_up_leaves_the_effect_open() {
+    async fn calls_with_closed_connection_have_unknown_effect() {
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap().to_string();
         tokio::spawn(async move {
             while let Ok((socket, _)) = listener.accept().await {
-                // Long enough for the request to be on its way.
+                // Enough time for the request to be sent.
                 tokio::time::sleep(Duration::from_millis(50)).await;
                 drop(socket);
             }
         });
         let pool = Pool::new(&ClientOptions::default());
         let mut client = MetaClient::new(pool.channel(&address).unwrap());
-        let miss = attempt(Duration::from_secs(5), client.get_catalog(v1::GetCatalogRequest {}))
+        let failure = attempt(Duration::from_secs(5), client.get_catalog(v1::GetCatalogRequest {}))
             .await
             .unwrap_err();
-        assert_eq!(miss.effect, Effect::Unknown, "{miss:?}");
-        assert!(miss.silent);
+        assert_eq!(failure.effect, Effect::Unknown, "{failure:?}");
+        assert!(failure.silent);
     }
 
     #[tokio::test]
-    async fn an_address_that_is_none_is_refused() {
+    async fn pool_rejects_invalid_addresses() {
         let pool = Pool::new(&ClientOptions::default());
         assert!(pool.channel("not an address").is_err());
     }

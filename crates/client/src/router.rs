@@ -1,4 +1,4 @@
-//! One attempt of a call, made where the group's leader is thought to be.
+//! Router: sends one attempt of a call to the presumed leader of a group.
 
 use std::time::Duration;
 
@@ -13,19 +13,19 @@ use tonic::{Request, Response, Status};
 use crate::catalog::Catalog;
 use crate::leaders::{Leaders, choose};
 use crate::options::ClientOptions;
-use crate::outcome::{Advice, Miss};
+use crate::outcome::{FailedAttempt, RetryAction};
 use crate::pool::{Pool, attempt};
 
-/// Redirects that are followed without a wait between them.
+/// Consecutive redirects that are followed without a wait.
 const QUICK_REDIRECTS: u32 = 2;
 
-/// Stands for an answer that named nobody.
+/// Value of [`Search::redirects`] after an answer without a leader.
 const NO_REDIRECT: u32 = QUICK_REDIRECTS + 1;
 
-/// An attempt gets at least this time, even if the operation then ends late by as much.
+/// Shortest timeout of an attempt, even if the operation exceeds its deadline by as much.
 const SHORTEST_ATTEMPT: Duration = Duration::from_secs(1);
 
-/// Connections and what is known about leaders.
+/// Connections and hints about leaders.
 #[derive(Debug)]
 pub(crate) struct Router {
     pub(crate) options: ClientOptions,
@@ -33,25 +33,28 @@ pub(crate) struct Router {
     pub(crate) leaders: Leaders,
 }
 
-/// The search for a group's leader over several attempts of one operation.
+/// Search for the leader of a group, over several attempts of one operation.
 #[derive(Debug)]
 pub(crate) struct Search {
     pub(crate) group: GroupId,
+    /// Address of the last attempt, if it could not answer.
     failed: Option<String>,
+    /// Index of the next replica, modulo their number.
     turn: u32,
+    /// Redirects since the last wait.
     redirects: u32,
     waits: u32,
-    /// The address of the last attempt.
-    pub(crate) asked: Option<String>,
+    /// Address of the last attempt.
+    pub(crate) last_address: Option<String>,
 }
 
 impl Search {
     pub(crate) fn new(group: GroupId) -> Self {
-        Self { group, failed: None, turn: 0, redirects: 0, waits: 0, asked: None }
+        Self { group, failed: None, turn: 0, redirects: 0, waits: 0, last_address: None }
     }
 
-    /// Starts over for another group.
-    pub(crate) fn turn_to(&mut self, group: GroupId) {
+    /// Restarts the search if the group is another one.
+    pub(crate) fn set_group(&mut self, group: GroupId) {
         if self.group != group {
             *self = Self { waits: self.waits, ..Self::new(group) };
         }
@@ -63,59 +66,63 @@ impl Router {
         Self { pool: Pool::new(&options), leaders: Leaders::default(), options }
     }
 
-    /// Makes one attempt. On a miss the search has moved on: wait as [`Router::wait`] says, then
-    /// come again.
+    /// Makes one attempt. A failure advances the search: wait for [`Router::wait`] before the next
+    /// attempt.
     pub(crate) async fn attempt<T, F>(
         &self,
         catalog: Option<&Catalog>,
         search: &mut Search,
         timeout: Duration,
         call: impl FnOnce(Channel) -> F,
-    ) -> Result<T, Miss>
+    ) -> Result<T, FailedAttempt>
     where
         F: Future<Output = Result<Response<T>, Status>>,
     {
-        let address = self.aim(catalog, search)?;
+        let address = self.next_address(catalog, search)?;
         self.attempt_at(address, search, timeout, call).await
     }
 
-    /// The address to ask next.
+    /// Returns the address of the next attempt.
     ///
     /// # Errors
-    /// No node is known.
-    pub(crate) fn aim(&self, catalog: Option<&Catalog>, search: &Search) -> Result<String, Miss> {
-        self.choose(catalog, search).ok_or_else(|| Miss {
+    /// No node of the group is known.
+    pub(crate) fn next_address(
+        &self,
+        catalog: Option<&Catalog>,
+        search: &Search,
+    ) -> Result<String, FailedAttempt> {
+        self.choose(catalog, search).ok_or_else(|| FailedAttempt {
             refusal: Refusal::new(
                 Reason::Unavailable,
-                format!("no node is known that serves group {}", search.group),
+                format!("no node of group {} is known", search.group),
             ),
             effect: Effect::None,
             silent: true,
         })
     }
 
-    /// Makes one attempt at a node.
+    /// Makes one attempt at a given node.
     pub(crate) async fn attempt_at<T, F>(
         &self,
         address: String,
         search: &mut Search,
         timeout: Duration,
         call: impl FnOnce(Channel) -> F,
-    ) -> Result<T, Miss>
+    ) -> Result<T, FailedAttempt>
     where
         F: Future<Output = Result<Response<T>, Status>>,
     {
-        search.asked = Some(address.clone());
+        search.last_address = Some(address.clone());
         let result = match self.pool.channel(&address) {
             Ok(channel) => attempt(timeout, call(channel)).await,
-            Err(miss) => Err(miss),
+            Err(failure) => Err(failure),
         };
         match &result {
             Ok(_) => {
                 self.leaders.learn(search.group, &address);
                 search.failed = None;
             }
-            Err(miss) => self.learn_from(miss, search, address),
+            Err(failure) => self.record_failure(failure, search, address),
         }
         result
     }
@@ -128,7 +135,9 @@ impl Router {
             meta = catalog.map(|known| known.addresses(NodeRole::Meta)).unwrap_or_default();
             replicas.extend(self.options.meta.iter().map(String::as_str));
             let learned = meta.iter().map(|(_, address)| address.as_str());
-            replicas.extend(learned.filter(|one| !self.options.meta.iter().any(|m| m == one)));
+            replicas.extend(
+                learned.filter(|address| !self.options.meta.iter().any(|given| given == address)),
+            );
         } else if let Some(catalog) = catalog {
             replicas = catalog.replica_addresses(search.group);
         }
@@ -136,12 +145,12 @@ impl Router {
         choose(hint.as_deref(), leader, &replicas, search.failed.as_deref(), search.turn)
     }
 
-    fn learn_from(&self, miss: &Miss, search: &mut Search, address: String) {
-        if miss.advice() != Advice::FindLeader {
+    fn record_failure(&self, failure: &FailedAttempt, search: &mut Search, address: String) {
+        if failure.retry_action() != RetryAction::FindLeader {
             return;
         }
         self.leaders.forget(search.group, &address);
-        let named = miss.refusal.leader.as_ref().map(|leader| leader.address.as_str());
+        let named = failure.refusal.leader.as_ref().map(|leader| leader.address.as_str());
         match named.filter(|named| !named.is_empty() && *named != address) {
             Some(named) => {
                 self.leaders.learn(search.group, named);
@@ -153,9 +162,10 @@ impl Router {
         search.turn = search.turn.wrapping_add(1);
     }
 
-    /// How long to wait after `miss`; nothing after a redirect, unless it goes in circles.
-    pub(crate) fn wait(&self, search: &mut Search, miss: &Miss) -> Duration {
-        let redirected = miss.advice() == Advice::FindLeader
+    /// Returns the wait after a failed attempt: zero after a redirect, unless too many redirects in a row
+    /// suggest a cycle.
+    pub(crate) fn wait(&self, search: &mut Search, failure: &FailedAttempt) -> Duration {
+        let redirected = failure.retry_action() == RetryAction::FindLeader
             && (1..=QUICK_REDIRECTS).contains(&search.redirects);
         if redirected {
             return Duration::ZERO;
@@ -163,7 +173,7 @@ impl Router {
         search.redirects = 0;
         search.waits = search.waits.saturating_add(1);
         let backoff = self.options.backoff;
-        backoff.wait(search.waits, miss.refusal.retry_after, self.options.ids.bits())
+        backoff.wait(search.waits, failure.refusal.retry_after, self.options.ids.bits())
     }
 
     pub(crate) fn meta(&self, channel: Channel) -> v1::meta_client::MetaClient<Channel> {
@@ -206,14 +216,14 @@ impl Router {
     }
 }
 
-/// A request that tells the server how long its answer is waited for.
+/// Returns a request that carries the timeout of its call.
 pub(crate) fn timed<T>(message: T, timeout: Duration) -> Request<T> {
     let mut request = Request::new(message);
     request.set_timeout(timeout);
     request
 }
 
-/// The bounds of one operation: a point in time and a number of attempts.
+/// Limits of one operation: deadline and number of attempts.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Limits {
     pub(crate) started: Instant,
@@ -227,12 +237,13 @@ impl Limits {
         Self { started, until: started + options.deadline, attempts: options.max_attempts }
     }
 
-    /// The time that one attempt may take now. Never so short that it could only end in doubt.
+    /// Returns the timeout of the next attempt: at most `longest`, and at least [`SHORTEST_ATTEMPT`], since
+    /// a shorter one could only end with an unknown outcome.
     pub(crate) fn attempt(&self, longest: Duration) -> Duration {
         self.until.saturating_duration_since(Instant::now()).max(SHORTEST_ATTEMPT).min(longest)
     }
 
-    /// Whether there is no room for another attempt after a wait.
+    /// Returns `true` if the limits permit no further attempt after a wait.
     pub(crate) fn exhausted(&self, made: u32, wait: Duration) -> bool {
         made >= self.attempts || Instant::now() + wait >= self.until
     }

@@ -1,27 +1,35 @@
-//! Writing rows so that each takes effect once (R5).
+//! Writes rows so that each row takes effect once (R5).
 //!
-//! A *batch* is what a caller hands in. Where the last row of a key wins and there are several lanes,
-//! it is *dealt* into one *part* for each lane, by a hash of the key: lanes overtake each other, the
-//! rows of a key must not. What a lane writes at once is sorted and cut at route boundaries into
-//! *pieces*, one or more for each region, each encoded once. A *lane* works on one batch at a time;
-//! it keeps for each region a *stream*: a producer id and the next serial. A lane has at most one
-//! write in flight for each stream, so that the server can tell a repeat from a new write; several
-//! lanes make up for that.
+//! - *Batch*: rows that the caller passes to a [`TableWriter`] in one call.
+//! - *Lane* (`lane`): unit of parallelism of a writer, for the writer's lifetime. A lane has at most
+//!   one lane write in progress.
+//! - *Lane batch* (`lane_slots`): the rows of one batch that one lane writes. In an upsert table with
+//!   several lanes, `partition` makes one for each lane, by a hash of the key: the last row of a key
+//!   wins, and only rows of the same lane keep their order. Otherwise, the whole batch goes to an idle
+//!   lane.
+//! - *Lane slot* (`lane_slots`): a lane and the queue of its lane batches.
+//! - *Lane write* (`lane`): one or more lane batches that a lane writes together.
+//! - *Piece* (`prepare`): rows of a lane write that belong to one region, sorted by key and encoded
+//!   once; one write request.
+//! - *Producer stream* (`send`): producer id and next serial of a lane in one region. A stream has at
+//!   most one write in flight, so that the data node can distinguish a retry from a new write. Several
+//!   lanes compensate for that.
+//! - *Settled*: the outcome of a row is final: acknowledged, failed or unknown.
 //!
-//! A piece is sent until it is acknowledged or given up. A repeat carries the same rows, producer,
-//! opening, serial and origin. When a route was split meanwhile, the piece is cut finer along the
-//! new boundaries, and the parts keep all of these.
+//! A piece is sent until it is acknowledged, fails, or reaches the limits of the operation. A retry
+//! carries the same rows, producer, opening, serial and origin. When its route was split since, the
+//! piece is cut along the new boundaries, and the new pieces keep all of these.
 
-mod deal;
 mod driver;
 mod lane;
+mod lane_slots;
+mod partition;
 mod prepare;
 mod report;
-mod seats;
 mod send;
 mod writer;
 
-pub(crate) use self::lane::off_the_runtime;
+pub(crate) use self::lane::run_blocking;
 pub(crate) use self::prepare::{Piece, PieceLimits, check, prepare};
 pub use self::report::WriteReport;
 pub use self::writer::TableWriter;

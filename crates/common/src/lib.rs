@@ -5,6 +5,7 @@
 //! - [`ids`]: typed ids and positions. No id in Tidewater is a bare `u64`.
 //! - [`schema`]: tables: columns, types, keys, options.
 //! - [`keys`]: order-preserving row keys, ranges of them, sorting.
+//! - [`metric`]: descriptions of metrics.
 //! - [`rows`]: record batches as encoded on the wire and in the log.
 //! - [`clock`]: the wall clock as a trait, passed in by the caller.
 //! - [`header`]: the intended receiver of a call between nodes.
@@ -14,6 +15,7 @@ pub mod clock;
 pub mod header;
 pub mod ids;
 pub mod keys;
+pub mod metric;
 pub mod reason;
 pub mod refusal;
 pub mod rows;

@@ -4,6 +4,7 @@
 //! act on: a [`Reason`], a message for people and, where they apply, the time to wait and the
 //! current leader.
 
+use std::error::Error;
 use std::fmt;
 use std::time::Duration;
 
@@ -70,7 +71,7 @@ impl Refusal {
     pub fn from_status(status: &Status) -> Self {
         decode_detail(status).unwrap_or_else(|| Self {
             reason: reason_of_code(status.code()),
-            message: status.message().to_owned(),
+            message: text_of(status),
             retry_after: None,
             leader: None,
         })
@@ -83,7 +84,7 @@ impl fmt::Display for Refusal {
     }
 }
 
-impl std::error::Error for Refusal {}
+impl Error for Refusal {}
 
 impl From<Refusal> for Status {
     fn from(refusal: Refusal) -> Self {
@@ -118,6 +119,18 @@ impl From<Status> for Refusal {
     }
 }
 
+/// Returns the text of a status that the transport made, which may have none of its own.
+fn text_of(status: &Status) -> String {
+    if !status.message().is_empty() {
+        return status.message().to_owned();
+    }
+    let mut cause = status.source();
+    while let Some(next) = cause.and_then(Error::source) {
+        cause = Some(next);
+    }
+    cause.map_or_else(|| status.code().description().to_owned(), ToString::to_string)
+}
+
 fn decode_detail(status: &Status) -> Option<Refusal> {
     let rpc_status = google_rpc::Status::decode(status.details()).ok()?;
     let any = rpc_status.details.iter().find(|any| any.type_url == DETAIL_TYPE_URL)?;
@@ -142,6 +155,12 @@ mod tests {
     use tonic::Code;
 
     use super::*;
+
+    #[test]
+    fn status_without_text_gets_its_code_as_message() {
+        let refusal = Refusal::from_status(&Status::unavailable(""));
+        assert_eq!(refusal.message, "The service is currently unavailable");
+    }
 
     #[test]
     fn refusal_round_trips_over_the_wire() {

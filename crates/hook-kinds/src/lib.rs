@@ -11,9 +11,11 @@
 //! - `record`: calls as JSON (pure). `record_hook`: the hook that passes records to a sink.
 //! - [`jsonl`]: appends each record to a file, as one line by one write.
 //! - [`webhook`]: posts each record to a URL, signed, from a bounded queue, until it is accepted.
+//! - `meters`: metrics of these kinds.
 
 pub mod jsonl;
 
+mod meters;
 mod record;
 mod record_hook;
 pub mod webhook;
@@ -21,6 +23,8 @@ pub mod webhook;
 use std::sync::Arc;
 
 use tidewater_region_engine::hooks::HookKinds;
+
+pub use self::meters::METRICS;
 
 /// Returns the registry with `jsonl` and `webhook`.
 pub fn builtin() -> HookKinds {

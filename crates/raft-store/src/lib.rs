@@ -14,6 +14,7 @@
 //!   is full.
 //! - [`snapshot_file`]: a snapshot at rest: a synced file with length and checksum.
 //! - [`membership`]: changes of a group's voters, and those that were cut off.
+//! - `meters`: metrics of the log store.
 //! - [`network`]: the calling side: addresses, connections, pipelined appends, snapshots in chunks.
 //! - [`registration`]: how data and compactor nodes join: registering, heartbeats, addresses.
 //! - [`linearize`](mod@linearize): linearizable reads: proof of leadership, then what was committed before.
@@ -34,6 +35,7 @@ pub mod identity;
 pub mod linearize;
 pub mod log_store;
 pub mod membership;
+mod meters;
 pub mod network;
 pub mod registration;
 pub mod service;
@@ -48,6 +50,7 @@ pub use linearize::{ReadError, linearize};
 pub use log_store::{
     DiskHealth, GroupLog, LogStore, LogStoreOptions, StoreError, when_there_is_room,
 };
+pub use meters::METRICS;
 pub use network::{AddressBook, Confirmations, GroupNetworkFactory, NetworkFactory};
 pub use registration::{MetaLink, RegisterError};
 pub use service::{GroupHandler, RaftHost, RaftService};

@@ -20,13 +20,13 @@ use std::sync::Arc;
 
 use arrow::array::ArrayRef;
 use bytes::Bytes;
-use metrics::counter;
 use parking_lot::Mutex;
 use tokio::sync::watch;
 use uuid::Uuid;
 
 use self::lru::Lru;
 use self::values::BlockColumn;
+use crate::meters;
 
 /// Bytes of an entry in addition to its value.
 const OVERHEAD: usize = 160;
@@ -136,9 +136,7 @@ impl ObjectCache {
         }
         drop(inner);
         let shared = found.cached.len() + found.pending.len();
-        counter!("tidewater_object_cache_hits_total").increment(shared as u64);
-        counter!("tidewater_object_cache_misses_total")
-            .increment(found.missing.pieces.len() as u64);
+        meters::record_piece_lookup(shared, found.missing.pieces.len());
         found
     }
 }

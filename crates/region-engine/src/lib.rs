@@ -34,6 +34,7 @@
 //! - [`storage`]: the object store: put if absent, durable local files, probe.
 //! - [`region`]: the public interface of a region: apply, scan, flush, take ownership.
 //! - [`memtable`]: sorted runs of rows that are not flushed yet.
+//! - `meters`: metrics of reads, caches and hook calls.
 //! - [`memory`]: the memory budget shared by all memtables of a process.
 //! - [`read`]: scans and point reads: merge, filter.
 //! - [`sst`]: data files: writer, reader, checksums.
@@ -61,6 +62,7 @@ pub mod layout;
 pub mod manifest;
 pub mod memory;
 pub mod memtable;
+mod meters;
 pub mod read;
 pub mod region;
 mod row_versions;
@@ -74,6 +76,7 @@ pub use self::error::EngineError;
 pub use self::hooks::{Plugins, RegionHook, RegionHookRef};
 pub use self::memory::MemoryBudget;
 pub use self::memtable::{RowsWrite, RunImage};
+pub use self::meters::METRICS;
 pub use self::read::{CompareOp, Predicate, RowStream, ScanMeter, ScanOptions, ScanStats};
 pub use self::region::{
     CompactionReport, FlushReport, IndexReport, Region, RegionSpec, RegionStats,

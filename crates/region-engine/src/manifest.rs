@@ -1,7 +1,7 @@
 //! The manifest: the versioned record of a region's content.
 //!
-//! A **delta** is one committed change, created by put-if-absent at exactly the current version +
-//! 1. Its **writer id** identifies its content. A **checkpoint** is the whole state at one version.
+//! A **delta** is one committed change, created by put-if-absent at exactly the next version. Its
+//! **writer id** identifies its content. A **checkpoint** is the whole state at one version.
 //! **State** is the result of replaying deltas; a delta that breaks a rule is **void**: it keeps
 //! its version and changes nothing.
 //!

@@ -7,7 +7,7 @@ use std::time::Duration;
 use parking_lot::Mutex;
 use tidewater_common::ids::{GroupId, NodeId, TableId, Term};
 use tidewater_common::refusal::Refusal;
-use tidewater_proto::v1::{self, GroupState, NodeState, meta_command::Kind};
+use tidewater_proto::v1::{self, GroupState, NodeState, Reason, meta_command::Kind};
 use tidewater_raft_store::membership::Unfinished;
 use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
@@ -297,7 +297,13 @@ impl LeaderTerm {
                 Err(_) => return,
             };
             if let Err(error) = result {
-                tracing::warn!(?step, %error, "placement step failed; planning again");
+                // A node that has just registered may not listen yet. Nodes that stay unreachable are
+                // reported by failure detection.
+                if error.reason == Reason::Unavailable {
+                    tracing::info!(?step, %error, "placement step deferred; planning again");
+                } else {
+                    tracing::warn!(?step, %error, "placement step failed; planning again");
+                }
                 sleep(RETRY_DELAY).await;
             }
             this.busy.lock().end(group);

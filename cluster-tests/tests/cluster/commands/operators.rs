@@ -1,18 +1,18 @@
-//! What operators look at and change: the cluster, its nodes, groups and members, its settings.
+//! Commands of operators: cluster status, nodes, groups, meta members and settings.
 
 use serde_json::Value;
-use tidewater_cluster_tests::cluster::{Cluster, Plan};
+use tidewater_cluster_tests::cluster::{Cluster, ClusterPlan};
 use tidewater_cluster_tests::node::Node;
 use tidewater_cluster_tests::{Result, wait};
 
-use super::{has, holds, json, list, same};
+use super::{check, check_equal, check_fields, json, list};
 use crate::support::SETTLED_WITHIN;
 
 const MEMBER: [&str; 4] = ["node_id", "address", "voter", "leader"];
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn of_operators_say_and_do_what_scripts_rely_on() -> Result<()> {
-    let mut cluster = Plan::default().nodes(3, 3, 1).start().await?;
+async fn operator_commands_return_stable_json() -> Result<()> {
+    let mut cluster = ClusterPlan::default().nodes(3, 3, 1).start().await?;
     status(&cluster).await?;
     nodes(&cluster).await?;
     groups(&cluster).await?;
@@ -23,24 +23,28 @@ async fn of_operators_say_and_do_what_scripts_rely_on() -> Result<()> {
 
 async fn status(cluster: &Cluster) -> Result<()> {
     let status = json(cluster, &["cluster", "status"]).await?;
-    has(&status, &["cluster_id", "catalog_version", "leader", "healthy", "problems"])?;
-    same("problems", status["problems"].clone(), Value::Array(Vec::new()))?;
-    same("health", json(cluster, &["cluster", "health"]).await?["healthy"].as_bool(), Some(true))?;
+    check_fields(&status, &["cluster_id", "catalog_version", "leader", "healthy", "problems"])?;
+    check_equal("problems", status["problems"].clone(), Value::Array(Vec::new()))?;
+    check_equal(
+        "health",
+        json(cluster, &["cluster", "health"]).await?["healthy"].as_bool(),
+        Some(true),
+    )?;
     let text = cluster.run(&["cluster", "status"]).await?.ok()?.stdout;
-    holds("the screen says that all is well", text.contains("all is well"))
+    check("the status is printed as healthy", text.contains("health   healthy"))
 }
 
 async fn nodes(cluster: &Cluster) -> Result<()> {
     let nodes = list(cluster, &["node", "list"], &["node_id", "role", "address", "state"]).await?;
     let of_role = |role: &str| nodes.iter().filter(|node| node["role"] == role).count();
-    same("nodes", (of_role("meta"), of_role("data"), of_role("compactor")), (3, 3, 1))?;
-    holds("all are up", nodes.iter().all(|node| node["state"] == "up"))?;
+    check_equal("nodes", (of_role("meta"), of_role("data"), of_role("compactor")), (3, 3, 1))?;
+    check("all are up", nodes.iter().all(|node| node["state"] == "up"))?;
     for node in &nodes {
         let id = node["node_id"].to_string();
-        let said = json(cluster, &["node", "log-level", &id, "debug"]).await?;
-        let before = said["previous"].as_str().unwrap_or_default().to_owned();
-        let said = json(cluster, &["node", "log-level", &id, &before]).await?;
-        same("the filter before", said["previous"].as_str(), Some("debug"))?;
+        let output = json(cluster, &["node", "log-level", &id, "debug"]).await?;
+        let before = output["previous"].as_str().unwrap_or_default().to_owned();
+        let output = json(cluster, &["node", "log-level", &id, &before]).await?;
+        check_equal("the filter before", output["previous"].as_str(), Some("debug"))?;
     }
     Ok(())
 }
@@ -54,17 +58,17 @@ async fn groups(cluster: &Cluster) -> Result<()> {
         if active && groups.len() > 1 { Ok(groups) } else { Err(format!("{groups:?}")) }
     })
     .await?;
-    same("the meta group is the first", groups[0]["group_id"].as_u64(), Some(0))?;
+    check_equal("the meta group is the first", groups[0]["group_id"].as_u64(), Some(0))?;
     for group in &groups {
         let id = group["group_id"].to_string();
         let voters: Vec<u64> =
             group["voters"].as_array().into_iter().flatten().filter_map(Value::as_u64).collect();
-        same("voters", voters.len(), 3)?;
+        check_equal("voters", voters.len(), 3)?;
         let leader = group["leader"].as_u64();
         let other = voters.into_iter().find(|voter| Some(*voter) != leader).unwrap_or_default();
         let to = other.to_string();
-        let said = json(cluster, &["group", "transfer-leader", &id, "--to", &to]).await?;
-        same("the new leader", said["leader"].as_u64(), Some(other))?;
+        let output = json(cluster, &["group", "transfer-leader", &id, "--to", &to]).await?;
+        check_equal("the new leader", output["leader"].as_u64(), Some(other))?;
         wait::until("the new leader is listed", SETTLED_WITHIN, || async {
             let groups = list(cluster, &["group", "list"], &fields).await;
             let groups = groups.map_err(|error| error.to_string())?;
@@ -82,27 +86,29 @@ async fn groups(cluster: &Cluster) -> Result<()> {
 async fn settings(cluster: &Cluster) -> Result<()> {
     for role in ["standalone", "meta", "data", "compactor", "client"] {
         let show = ["config", "show", role, "--output", "json"];
-        let said = cluster.run_bare(&show).await?.ok()?.json()?;
-        said.as_array()
+        let output = cluster.run_bare(&show).await?.ok()?.json()?;
+        output
+            .as_array()
             .into_iter()
             .flatten()
-            .try_for_each(|setting| has(setting, &["name", "value", "source"]))?;
-        holds("there are settings", said.as_array().is_some_and(|settings| settings.len() > 2))?;
+            .try_for_each(|setting| check_fields(setting, &["name", "value", "source"]))?;
+        check("there are settings", output.as_array().is_some_and(|settings| settings.len() > 2))?;
     }
     let show = ["config", "show", "data", "--output", "json", "--", "--memory-limit", "2GiB"];
-    let said = cluster.run_bare(&show).await?.ok()?.json()?;
-    let limit = said.as_array().into_iter().flatten().find(|one| one["name"] == "memory-limit");
-    let limit = limit.map(|one| (one["value"].as_str(), one["source"].as_str()));
-    same("the setting", limit, Some((Some("2GiB"), Some("option"))))?;
+    let output = cluster.run_bare(&show).await?.ok()?.json()?;
+    let limit =
+        output.as_array().into_iter().flatten().find(|setting| setting["name"] == "memory-limit");
+    let limit = limit.map(|setting| (setting["value"].as_str(), setting["source"].as_str()));
+    check_equal("the setting", limit, Some((Some("2GiB"), Some("option"))))?;
     for shell in ["bash", "zsh", "fish"] {
         let script = cluster.run_bare(&["completions", shell]).await?.ok()?.stdout;
-        holds("it completes", script.contains("transfer-leader"))?;
+        check("the script completes subcommands", script.contains("transfer-leader"))?;
     }
     Ok(())
 }
 
-/// A meta node that was not planned; it waits to be added.
-fn newcomer(cluster: &Cluster, id: u64) -> Result<Node> {
+/// Returns a meta node outside the plan, which waits to be added.
+fn extra_meta(cluster: &Cluster, id: u64) -> Result<Node> {
     let like = &cluster.meta[0].spec;
     let address = cluster.spare_address()?.to_string();
     let mut peers: Vec<String> = (1..)
@@ -111,7 +117,7 @@ fn newcomer(cluster: &Cluster, id: u64) -> Result<Node> {
         .collect();
     peers.truncate(1);
     peers.push(format!("{id}={address}"));
-    let dir = cluster.folder().join(format!("meta-{id}")).display().to_string();
+    let dir = cluster.directory().join(format!("meta-{id}")).display().to_string();
     let args = [
         "meta",
         "--node-id",
@@ -124,7 +130,7 @@ fn newcomer(cluster: &Cluster, id: u64) -> Result<Node> {
         &peers.join(","),
     ];
     let mut node = cluster.extra(&format!("meta-{id}"), like, args.map(str::to_owned).to_vec());
-    node.spec.advertise = address.parse().expect("it was an address");
+    node.spec.advertise = address.parse().expect("a valid address");
     node.spec.listen = node.spec.advertise;
     Ok(node)
 }
@@ -135,52 +141,52 @@ async fn members(cluster: &mut Cluster) -> Result<()> {
         found.filter_map(|member| member["node_id"].as_u64()).collect()
     };
     let members = list(cluster, &["meta-member", "list"], &MEMBER).await?;
-    same("voters", ids(&members, true), vec![1, 2, 3])?;
+    check_equal("voters", ids(&members, true), vec![1, 2, 3])?;
 
-    // One comes.
-    let mut fourth = newcomer(cluster, 4)?;
+    // Add and promote a member.
+    let mut fourth = extra_meta(cluster, 4)?;
     fourth.spawn()?;
     let address = fourth.spec.advertise.to_string();
     let add = ["meta-member", "add", "4", "--address", &address];
     let members = list(cluster, &add, &MEMBER).await?;
-    same("learners", ids(&members, false), vec![4])?;
-    fourth.ready(SETTLED_WITHIN).await?;
-    cluster.run(&add).await?.status(4)?.complains(&["already"])?;
+    check_equal("learners", ids(&members, false), vec![4])?;
+    fourth.wait_until_ready(SETTLED_WITHIN).await?;
+    cluster.run(&add).await?.status(4)?.expect_stderr(&["already"])?;
     let members = list(cluster, &["meta-member", "promote", "4"], &MEMBER).await?;
-    same("voters", ids(&members, true), vec![1, 2, 3, 4])?;
+    check_equal("voters", ids(&members, true), vec![1, 2, 3, 4])?;
 
-    // One goes.
+    // Remove a member.
     cluster.run(&["group", "transfer-leader", "0", "--to", "1"]).await?.ok()?;
     cluster
         .run(&["meta-member", "remove", "1"])
         .await?
         .status(2)?
-        .complains(&["leads", "transfer"])?;
+        .expect_stderr(&["leads", "transfer"])?;
     let members = list(cluster, &["meta-member", "remove", "3"], &MEMBER).await?;
-    same("voters", ids(&members, true), vec![1, 2, 4])?;
+    check_equal("voters", ids(&members, true), vec![1, 2, 4])?;
     cluster.meta[2].terminate().await?;
 
-    // One takes the place of another.
-    let mut fifth = newcomer(cluster, 5)?;
+    // Replace a member.
+    let mut fifth = extra_meta(cluster, 5)?;
     fifth.spawn()?;
     let address = fifth.spec.advertise.to_string();
     let replace = ["meta-member", "replace", "2", "--with", "5", "--address", &address];
     let members = list(cluster, &replace, &MEMBER).await?;
-    same("members", (ids(&members, true), ids(&members, false)), (vec![1, 4, 5], vec![]))?;
-    fifth.ready(SETTLED_WITHIN).await?;
-    // Done twice, it finds nothing to do.
+    check_equal("members", (ids(&members, true), ids(&members, false)), (vec![1, 4, 5], vec![]))?;
+    fifth.wait_until_ready(SETTLED_WITHIN).await?;
+    // A second replacement has nothing to do.
     list(cluster, &replace, &MEMBER).await?;
     cluster.meta[1].terminate().await?;
 
-    // The new members are the cluster now.
+    // Only the new members and member 1 are left.
     cluster.run(&["group", "transfer-leader", "0", "--to", "5"]).await?.ok()?;
-    cluster.healthy().await?;
+    cluster.wait_until_healthy().await?;
     let create = ["table", "create", "t", "--columns", "id int64", "--primary-key", "id"];
     cluster.run(&create).await?.ok()?;
     for node in [&mut fourth, &mut fifth] {
-        holds("no panic", !node.log().text()?.contains("panicked at"))?;
+        check("no panic", !node.log().text()?.contains("panicked at"))?;
     }
-    // Data nodes stop while there is a meta group to tell.
+    // Data nodes must stop while the meta group still answers.
     for node in &mut cluster.data {
         node.terminate().await?;
     }

@@ -1,20 +1,20 @@
-//! Bad input: the exit status, a message that says what is wrong and what to do, and everything as
-//! it was.
+//! Invalid input: the exit status, a message with the problem and the remedy, and no change.
 
 use std::io::Write;
 use std::path::Path;
 
-use tidewater_cluster_tests::cluster::{Cluster, Plan};
+use tidewater_cluster_tests::cluster::{Cluster, ClusterPlan};
 use tidewater_cluster_tests::{HarnessError, Result};
 
-use super::{file, json, path, read, same};
+use super::{check_equal, file, json, path, read};
 
-/// More than the batches that are on their way at once.
+/// More rows than the batches in flight contain.
 const MANY: usize = 60_000;
 
-/// Table `t` with two rows in files and one in memory, and `log`, which is append-only.
+/// Starts a cluster with table `t`, which has two rows in files and one in memory, and the append-only
+/// table `log`.
 async fn filled() -> Result<Cluster> {
-    let cluster = Plan::default().nodes(1, 1, 0).start().await?;
+    let cluster = ClusterPlan::default().nodes(1, 1, 0).start().await?;
     let columns = "id int64, name utf8, score int32, at timestamp(ms, UTC)";
     let create = ["table", "create", "t", "--columns", columns, "--primary-key", "id"];
     cluster.run(&create).await?.ok()?;
@@ -29,16 +29,16 @@ async fn filled() -> Result<Cluster> {
     Ok(cluster)
 }
 
-/// All that a refused command must leave alone: rows, tables, members, files.
+/// Returns the state that a failed command must not change: rows, tables, members, files.
 async fn state(cluster: &Cluster) -> Result<String> {
     let mut state = cluster.run(&["scan", "t", "--format", "csv"]).await?.ok()?.stdout;
     for list in [["table", "list"], ["route", "list"], ["meta-member", "list"], ["node", "list"]] {
-        let mut said = json(cluster, &list).await?;
-        // The log goes on by itself.
-        for entry in said.as_array_mut().into_iter().flatten() {
+        let mut output = json(cluster, &list).await?;
+        // The log grows independently of the command.
+        for entry in output.as_array_mut().into_iter().flatten() {
             entry.as_object_mut().map(|entry| entry.remove("matched_index"));
         }
-        state.push_str(&format!("{said}\n"));
+        state.push_str(&format!("{output}\n"));
     }
     let mut files = Vec::new();
     walk(&cluster.objects(), &mut files)?;
@@ -47,7 +47,7 @@ async fn state(cluster: &Cluster) -> Result<String> {
 }
 
 fn walk(dir: &Path, files: &mut Vec<String>) -> Result<()> {
-    let io = |what: &Path| HarnessError::io(format!("look at {}", what.display()));
+    let io = |what: &Path| HarnessError::io(format!("inspect {}", what.display()));
     for entry in std::fs::read_dir(dir).map_err(io(dir))? {
         let path = entry.map_err(io(dir))?.path();
         if path.is_dir() {
@@ -60,15 +60,15 @@ fn walk(dir: &Path, files: &mut Vec<String>) -> Result<()> {
     Ok(())
 }
 
-/// A command, the status that it must end with, and words that its message must have.
+/// A command, its expected exit status, and words in its message.
 type Case<'a> = (&'a [&'a str], i32, &'a [&'a str]);
 
-async fn each_is_refused(cluster: &Cluster, cases: &[Case<'_>]) -> Result<()> {
+async fn check_rejected(cluster: &Cluster, cases: &[Case<'_>]) -> Result<()> {
     let before = state(cluster).await?;
     for (args, status, words) in cases {
-        let said = cluster.run(args).await?.status(*status)?.complains(words)?;
-        same("stderr of a panic", said.stderr.contains("panicked"), false)?;
-        same(&format!("the state after {args:?}"), state(cluster).await?, before.clone())?;
+        let output = cluster.run(args).await?.status(*status)?.expect_stderr(words)?;
+        check_equal("stderr of a panic", output.stderr.contains("panicked"), false)?;
+        check_equal(&format!("the state after {args:?}"), state(cluster).await?, before.clone())?;
     }
     Ok(())
 }
@@ -88,57 +88,58 @@ fn zipped(bytes: &[u8]) -> Vec<u8> {
     writer.finish().expect("in memory").into_inner()
 }
 
-/// A CSV file of many good rows, and behind them some others.
+/// Returns a CSV file of many good rows followed by `last`.
 fn many(last: &str) -> String {
     let lines: String = (10..10 + MANY).map(|id| format!("{id},n{id},1,\n")).collect();
     format!("id,name,score,at\n{lines}{last}")
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn of_files_that_are_damaged_change_nothing() -> Result<()> {
+async fn load_of_damaged_file_changes_nothing() -> Result<()> {
     let cluster = filled().await?;
     let whole = path(&cluster, "whole.parquet");
     cluster.run(&["scan", "t", "--format", "parquet", "--out", &whole]).await?.ok()?;
     let parquet = read(&whole)?;
     let text = many("");
-    let (gz, zip) = (gzip(text.as_bytes())?, zipped(text.as_bytes()));
+    let gz = gzip(text.as_bytes())?;
+    let zip = zipped(text.as_bytes());
     let mut changed = zip.clone();
     let at = changed.len() / 2;
     changed[at] = if changed[at] == b'1' { b'2' } else { b'1' };
     let cut = |bytes: &[u8], less: usize| bytes[..bytes.len() - less].to_vec();
     let cases = [
         ("empty.csv", Vec::new(), "empty"),
-        ("cut.zip", cut(&zip, 40), "not a whole zip archive"),
+        ("cut.zip", cut(&zip, 40), "not a complete zip archive"),
         ("changed.zip", changed, "damaged"),
-        ("cut.csv.gz", cut(&gz, 1_000), "damaged or cut off"),
-        ("cut.parquet", cut(&parquet, 6), "not a whole parquet file"),
+        ("cut.csv.gz", cut(&gz, 1_000), "damaged or truncated"),
+        ("cut.parquet", cut(&parquet, 6), "not a complete parquet file"),
         (
             "footer.parquet",
             [cut(&parquet, 12), vec![0xff; 8], b"PAR1".to_vec()].concat(),
-            "not a whole parquet file",
+            "not a complete parquet file",
         ),
-        ("none.zip", b"PK\x05\x06".to_vec(), "not a whole zip archive"),
+        ("none.zip", b"PK\x05\x06".to_vec(), "not a complete zip archive"),
     ];
     let missing = path(&cluster, "missing.csv");
-    each_is_refused(
+    check_rejected(
         &cluster,
         &[
             (&["load", "t", &missing], 3, &["missing.csv", "no such file", "check the path"]),
-            (&["load", "t", &cluster.folder().display().to_string()], 1, &["directory"]),
+            (&["load", "t", &cluster.directory().display().to_string()], 1, &["directory"]),
         ],
     )
     .await?;
     for (name, bytes, word) in cases {
         let bad = file(&cluster, name, bytes)?;
-        each_is_refused(&cluster, &[(&["load", "t", &bad], 1, &[name, word])]).await?;
+        check_rejected(&cluster, &[(&["load", "t", &bad], 1, &[name, word])]).await?;
     }
     cluster.finish().await
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn of_rows_that_do_not_fit_change_nothing() -> Result<()> {
+async fn load_of_invalid_rows_changes_nothing() -> Result<()> {
     let cluster = filled().await?;
-    // Found before the rows are read.
+    // Detected before rows are read.
     let columns: [(&str, &str, &[&str]); 3] = [
         ("header.csv", "1,ann\n2,bob\n", &["no header", "1,ann", "id, name, score"]),
         ("other.csv", "id,nmae\n9,x\n", &["no column `nmae`", "remove it"]),
@@ -147,59 +148,64 @@ async fn of_rows_that_do_not_fit_change_nothing() -> Result<()> {
     for (name, text, words) in columns {
         let bad = file(&cluster, name, text)?;
         let words = [&[name], words].concat();
-        each_is_refused(&cluster, &[(&["load", "t", &bad], 1, &words)]).await?;
+        check_rejected(&cluster, &[(&["load", "t", &bad], 1, &words)]).await?;
     }
-    let late = late_of(3);
+    let late = late_line(3);
     let rows: [(&str, Vec<u8>, &[&str]); 8] = [
         ("utf8.csv", b"id,name\n8,x\n9,\xff\xfe\n".to_vec(), &["line 3, column `name`", "utf-8"]),
         ("value.csv", many("8,x,2,\n9,x,many,\n").into(), &[&late, "column `score`", "`many`"]),
         ("over.csv", many("8,x,2,\n9,x,2147483648,\n").into(), &[&late, "overflows int32"]),
         ("time.csv", b"id,at\n9,2013-02-30T00:00:00Z\n".to_vec(), &["line 2, column `at`"]),
         ("key.csv", many("8,x,1,\n,x,1,\n").into(), &[&late, "primary key value is missing"]),
-        ("cells.csv", b"id,name\n9\n".to_vec(), &["line 2: 1 values"]),
-        // More than a message, and so a record, may have.
+        ("cells.csv", b"id,name\n9\n".to_vec(), &["line 2: found 1 values"]),
+        // Longer than the limit of a message, and so of a record.
         ("long.csv", format!("id,name\n8,x\n9,{}\n", "x".repeat(33 << 20)).into(), &["line 3"]),
         ("a.ndjson", b"{\"id\":8}\n{\"id\":9,\"score\":\"x\"}\n".to_vec(), &["line 2", "`score`"]),
     ];
     for (name, bytes, words) in rows {
         let bad = file(&cluster, name, bytes)?;
         let words = [&[name, "nothing was written"], words].concat();
-        each_is_refused(&cluster, &[(&["load", "t", &bad], 1, &words)]).await?;
+        check_rejected(&cluster, &[(&["load", "t", &bad], 1, &words)]).await?;
     }
     skipping(&cluster).await?;
     unchecked(&cluster).await?;
     cluster.finish().await
 }
 
-/// The line of a row behind many good ones.
-fn late_of(number: usize) -> String {
+/// Returns the name of line `number` after the good rows of [`many`].
+fn late_line(number: usize) -> String {
     format!("line {}", MANY + number)
 }
 
-/// Bad rows are passed over as far as allowed; one more, and nothing is written.
+/// Verifies that bad rows are skipped up to the limit, and that one more prevents the load.
 async fn skipping(cluster: &Cluster) -> Result<()> {
     let bad = file(cluster, "some.csv", "id,score\n10,x\n11,1\n,1\n12,1\n13,y\n")?;
     let within = ["load", "t", &bad, "--skip-bad", "3"];
     let beyond = ["load", "t", &bad, "--skip-bad", "2"];
     let words = ["line 6, column `score`", "2 bad rows", "--skip-bad", "nothing was written"];
-    each_is_refused(cluster, &[(&beyond, 1, &words)]).await?;
-    let said = cluster.run(&[&within[..], &["--output", "json"]].concat()).await?.ok()?;
-    let told = said.clone().complains(&["line 2", "line 4", "line 6"])?.json()?;
-    same("rows", (told["acknowledged"].as_u64(), told["skipped"].as_u64()), (Some(2), Some(3)))?;
-    same("rows there", cluster.count("t").await?, 5)
+    check_rejected(cluster, &[(&beyond, 1, &words)]).await?;
+    let output = cluster.run(&[&within[..], &["--output", "json"]].concat()).await?.ok()?;
+    let summary = output.clone().expect_stderr(&["line 2", "line 4", "line 6"])?.json()?;
+    let counts = (summary["acknowledged"].as_u64(), summary["skipped"].as_u64());
+    check_equal("rows", counts, (Some(2), Some(3)))?;
+    check_equal("rows in the table", cluster.count("t").await?, 5)
 }
 
-/// Without the check, rows before a bad one are there; the message says how many.
+/// Verifies that a load without the check writes the rows before a bad row and reports their number.
 async fn unchecked(cluster: &Cluster) -> Result<()> {
     let bad = file(cluster, "late.csv", many("x,x,1,\n"))?;
-    let said = cluster.run(&["load", "t", &bad, "--unchecked"]).await?.status(1)?;
-    let there = cluster.count_where("t", Some("id >= 10")).await?;
-    said.complains(&[&late_of(2), &format!("{there} rows before it were written"), "again"])?;
-    same("rows were written", there > 0, true)
+    let output = cluster.run(&["load", "t", &bad, "--unchecked"]).await?.status(1)?;
+    let written = cluster.count_where("t", Some("id >= 10")).await?;
+    output.expect_stderr(&[
+        &late_line(2),
+        &format!("{written} rows before it were written"),
+        "again",
+    ])?;
+    check_equal("rows were written", written > 0, true)
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn of_names_and_values_that_are_wrong_change_nothing() -> Result<()> {
+async fn commands_with_invalid_names_or_values_change_nothing() -> Result<()> {
     let cluster = filled().await?;
     let good = file(&cluster, "good.csv", "id\n9\n")?;
     let out = path(&cluster, "never.csv");
@@ -254,13 +260,17 @@ async fn of_names_and_values_that_are_wrong_change_nothing() -> Result<()> {
             &["node 9"],
         ),
     ];
-    each_is_refused(&cluster, &cases).await?;
-    let nobody = [cluster.spare_address()?.to_string(), cluster.spare_address()?.to_string()];
-    let metas = nobody.join(",");
+    check_rejected(&cluster, &cases).await?;
+    let unused = [cluster.spare_address()?.to_string(), cluster.spare_address()?.to_string()];
+    let metas = unused.join(",");
     for command in [&["load", "t", &good][..], &["scan", "t"], &["table", "list"]] {
         let args = [command, &["--meta", &metas, "--timeout", "5s"]].concat();
-        cluster.run_bare(&args).await?.status(5)?.complains(&[&nobody[0], &nobody[1], "--meta"])?;
+        cluster
+            .run_bare(&args)
+            .await?
+            .status(5)?
+            .expect_stderr(&[&unused[0], &unused[1], "--meta"])?;
     }
-    same("a file of a scan that failed", Path::new(&out).exists(), false)?;
+    check_equal("the output file of a failed scan", Path::new(&out).exists(), false)?;
     cluster.finish().await
 }

@@ -1,29 +1,29 @@
-//! Compactors that come and go while there is much to do.
+//! Compactors that are killed and restarted under a high load of jobs.
 
 use std::time::Duration;
 
 use futures::future::join_all;
-use tidewater_cluster_tests::cluster::{Cluster, LOG_TABLE, Plan};
+use tidewater_cluster_tests::cluster::{Cluster, ClusterPlan, LOG_TABLE};
 use tidewater_cluster_tests::metrics::Metrics;
 use tidewater_cluster_tests::node::{Node, Signal};
-use tidewater_cluster_tests::workload::{Load, Workload};
+use tidewater_cluster_tests::workload::{LoadOptions, Workload};
 use tidewater_cluster_tests::{HarnessError, Result, wait};
 use tokio::time::Instant;
 
 use super::expect;
-use crate::garbage::only_live_files;
+use crate::garbage::expect_only_live_files;
 use crate::support::{SETTLED_WITHIN, conclude};
 
-/// Regions of the table that writers fill; two tables of one region are emptied and dropped.
+/// Regions of the table that writers fill. Two more tables of one region are truncated and dropped.
 const REGIONS: u32 = 8;
 const JOBS: u64 = 100;
 const KILL_EVERY: Duration = Duration::from_secs(2);
-/// Much longer than it takes.
+/// Much longer than the scenario takes.
 const LIMIT: Duration = Duration::from_secs(200);
 
-/// How the planned jobs of a data node have ended.
+/// Outcomes of the planned jobs of a data node.
 #[derive(Debug, Default)]
-struct Tally {
+struct JobCounts {
     planned: u64,
     ended: u64,
     committed: u64,
@@ -36,9 +36,9 @@ struct Tally {
     fallbacks: u64,
 }
 
-impl Tally {
-    async fn of(cluster: &Cluster) -> Result<Self> {
-        let metrics = Metrics::of(cluster.data[0].spec.listen).await?;
+impl JobCounts {
+    async fn fetch(cluster: &Cluster) -> Result<Self> {
+        let metrics = Metrics::fetch(cluster.data[0].spec.listen).await?;
         let jobs = "tidewater_compaction_jobs_total";
         let outcome = |name| metrics.labelled(jobs, "outcome", name);
         Ok(Self {
@@ -55,7 +55,7 @@ impl Tally {
         })
     }
 
-    /// Nothing is under way, and every job has come to one end.
+    /// Returns true if no job is in progress and every job has exactly one outcome.
     fn adds_up(&self) -> bool {
         self.planned == self.ended
             && self.committed + self.discarded + self.quarantined + self.untaken == self.ended
@@ -67,16 +67,16 @@ impl Tally {
 async fn all_regions(cluster: &Cluster, table: &str) -> Result<Vec<String>> {
     let list = ["region", "list", "--table", table, "--output", "json"];
     let regions = cluster.run(&list).await?.ok()?.json()?;
-    let ids = regions.as_array().into_iter().flatten().map(|one| one["region_id"].to_string());
-    Ok(ids.collect())
+    let regions = regions.as_array().into_iter().flatten();
+    Ok(regions.map(|region| region["region_id"].to_string()).collect())
 }
 
-/// Kills a compactor, in the midst of a job if one is seen there soon.
-async fn strike(compactor: Option<&Node>) -> Result<()> {
+/// Kills a compactor, within a job if one starts there soon.
+async fn kill_during_job(compactor: Option<&Node>) -> Result<()> {
     let Some(compactor) = compactor else { return Ok(()) };
     let _ = wait::until("a job runs", KILL_EVERY, || async {
         let metrics =
-            Metrics::of(compactor.spec.listen).await.map_err(|error| error.to_string())?;
+            Metrics::fetch(compactor.spec.listen).await.map_err(|error| error.to_string())?;
         let running = metrics.sum("tidewater_compactor_jobs_running");
         if running > 0 { Ok(()) } else { Err("none".to_owned()) }
     })
@@ -84,14 +84,14 @@ async fn strike(compactor: Option<&Node>) -> Result<()> {
     compactor.signal(Signal::Kill).await
 }
 
-/// One round of a table that does not stay: two files, truncated or dropped while they are merged.
-async fn come_and_go(cluster: &Cluster, name: &str, round: u32) -> Result<()> {
+/// Creates and fills a table, and truncates or drops it during its compaction.
+async fn truncate_or_drop_during_job(cluster: &Cluster, name: &str, round: u32) -> Result<()> {
     let columns = ["--columns", "k int64", "--primary-key", "k"];
-    let said = cluster.run(&[&["table", "create", name], &columns[..]].concat()).await?;
-    if said.status != Some(4) {
-        said.ok()?;
+    let output = cluster.run(&[&["table", "create", name], &columns[..]].concat()).await?;
+    if output.status != Some(4) {
+        output.ok()?;
     }
-    let file = cluster.folder().join(format!("{name}.csv"));
+    let file = cluster.directory().join(format!("{name}.csv"));
     std::fs::write(&file, "k\n1\n2\n3\n").map_err(HarnessError::io("a csv file"))?;
     for _ in 0..4 {
         cluster.run(&["load", name, &file.display().to_string()]).await?.ok()?;
@@ -107,8 +107,8 @@ async fn come_and_go(cluster: &Cluster, name: &str, round: u32) -> Result<()> {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_hundred_jobs_are_done_while_compactors_are_killed() -> Result<()> {
-    let plan = Plan::default()
+async fn hundred_jobs_complete_while_compactors_are_killed() -> Result<()> {
+    let plan = ClusterPlan::default()
         .nodes(1, 1, 2)
         .env("TIDEWATER_COMPACTION_EVERY", "100ms")
         .env("TIDEWATER_COMPACTION_PATIENCE", "5s")
@@ -117,19 +117,22 @@ async fn a_hundred_jobs_are_done_while_compactors_are_killed() -> Result<()> {
         .env("TIDEWATER_GC_GRACE", "1s")
         .env("TIDEWATER_GC_EVERY", "2s");
     let mut cluster = plan.start().await?;
-    cluster.create_log_table_of(REGIONS).await?;
+    cluster.create_log_table_with_regions(REGIONS).await?;
     let regions = all_regions(&cluster, LOG_TABLE).await?;
-    let load = Workload::start(&cluster, Load::default()).await?;
-    let (began, mut kills, mut round) = (Instant::now(), 0_usize, 0);
-    let (mut next_kill, mut dead) = (Instant::now() + KILL_EVERY, None);
+    let load = Workload::start(&cluster, LoadOptions::default()).await?;
+    let began = Instant::now();
+    let mut kills = 0_usize;
+    let mut round = 0;
+    let mut next_kill = Instant::now() + KILL_EVERY;
+    let mut dead = None;
     loop {
-        let tally = Tally::of(&cluster).await?;
-        let seen = tally.discarded > 0 && tally.retries > 0;
-        if tally.committed >= JOBS && seen && kills >= 5 {
+        let counts = JobCounts::fetch(&cluster).await?;
+        let seen = counts.discarded > 0 && counts.retries > 0;
+        if counts.committed >= JOBS && seen && kills >= 5 {
             break;
         }
         if began.elapsed() > LIMIT {
-            return expect("a hundred jobs, some discarded and some retried", false, &tally);
+            return expect("a hundred jobs, some discarded and some retried", false, &counts);
         }
         let victim = (Instant::now() >= next_kill).then(|| kills % cluster.compactors.len());
         if victim.is_some() {
@@ -139,60 +142,61 @@ async fn a_hundred_jobs_are_done_while_compactors_are_killed() -> Result<()> {
                 node.kill().await?;
                 node.start().await?;
             }
-            (dead, kills) = (victim, kills + 1);
+            dead = victim;
+            kills += 1;
         }
         let flushes = regions.iter().map(|region| {
             let args = ["region", "flush", region];
             let cluster = &cluster;
             async move { cluster.run(&args).await?.ok() }
         });
-        let name = ["emptied", "gone"][round as usize % 2];
-        let (flushed, gone, killed) = tokio::join!(
+        let name = ["truncated", "dropped"][round as usize % 2];
+        let (flushed, changed, killed) = tokio::join!(
             join_all(flushes),
-            come_and_go(&cluster, name, round),
-            strike(victim.map(|index| &cluster.compactors[index]))
+            truncate_or_drop_during_job(&cluster, name, round),
+            kill_during_job(victim.map(|index| &cluster.compactors[index]))
         );
         killed?;
         flushed.into_iter().collect::<Result<Vec<_>>>()?;
-        gone?;
+        changed?;
         round += 1;
     }
     if let Some(index) = dead {
         cluster.compactors[index].kill().await?;
         cluster.compactors[index].start().await?;
     }
-    // What was emptied keeps nothing from before, and what was dropped nothing at all.
-    come_and_go(&cluster, "emptied", 0).await?;
-    let file = cluster.folder().join("emptied.csv");
-    cluster.run(&["load", "emptied", &file.display().to_string()]).await?.ok()?;
-    cluster.flush("emptied").await?.ok()?;
-    let said = cluster.run(&["table", "drop", "gone"]).await?;
-    expect("it is gone", matches!(said.status, Some(0 | 3)), &said)?;
-    let tally = wait::until("every job has come to an end", SETTLED_WITHIN, || async {
-        let tally = Tally::of(&cluster).await.map_err(|error| error.to_string())?;
-        if tally.adds_up() { Ok(tally) } else { Err(format!("{tally:?}")) }
+    // The truncated table has no earlier rows, and the dropped one does not exist.
+    truncate_or_drop_during_job(&cluster, "truncated", 0).await?;
+    let file = cluster.directory().join("truncated.csv");
+    cluster.run(&["load", "truncated", &file.display().to_string()]).await?.ok()?;
+    cluster.flush("truncated").await?.ok()?;
+    let output = cluster.run(&["table", "drop", "dropped"]).await?;
+    expect("the table is dropped", matches!(output.status, Some(0 | 3)), &output)?;
+    let counts = wait::until("every job has ended", SETTLED_WITHIN, || async {
+        let counts = JobCounts::fetch(&cluster).await.map_err(|error| error.to_string())?;
+        if counts.adds_up() { Ok(counts) } else { Err(format!("{counts:?}")) }
     })
     .await?;
-    println!("{kills} kills: {tally:?}");
+    println!("{kills} kills: {counts:?}");
     let attempts = load.stop().await?;
-    only_live_files(&cluster, &[LOG_TABLE, "emptied"]).await?;
-    let rows = cluster.count("emptied").await?;
-    expect("what was loaded last", rows == 3, rows)?;
+    expect_only_live_files(&cluster, &[LOG_TABLE, "truncated"]).await?;
+    let rows = cluster.count("truncated").await?;
+    expect("only the last rows are present", rows == 3, rows)?;
     println!("{}", cluster.verify(&attempts).await?);
     cluster.finish().await
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn nobody_notices_a_rolling_restart_but_the_metrics() -> Result<()> {
-    let plan = Plan::default().nodes(1, 1, 2).env("TIDEWATER_COMPACTION_EVERY", "100ms");
+async fn rolling_restart_of_compactors_fails_no_job() -> Result<()> {
+    let plan = ClusterPlan::default().nodes(1, 1, 2).env("TIDEWATER_COMPACTION_EVERY", "100ms");
     let mut cluster = plan.start().await?;
-    cluster.create_log_table_of(4).await?;
+    cluster.create_log_table_with_regions(4).await?;
     let regions = all_regions(&cluster, LOG_TABLE).await?;
-    let load = Workload::start(&cluster, Load::default()).await?;
+    let load = Workload::start(&cluster, LoadOptions::default()).await?;
     for round in 0..6 {
         if round % 2 == 1 {
             let index = round / 2 % cluster.compactors.len();
-            // It ends by itself, with status 0, when its jobs are done.
+            // The compactor exits with status 0 when its jobs have completed.
             cluster.compactors[index].terminate().await?;
             cluster.compactors[index].start().await?;
         }
@@ -203,16 +207,16 @@ async fn nobody_notices_a_rolling_restart_but_the_metrics() -> Result<()> {
             }
         }
     }
-    let tally = wait::until("every job has come to an end", SETTLED_WITHIN, || async {
-        let tally = Tally::of(&cluster).await.map_err(|error| error.to_string())?;
-        if tally.planned == tally.ended { Ok(tally) } else { Err(format!("{tally:?}")) }
+    let counts = wait::until("every job has ended", SETTLED_WITHIN, || async {
+        let counts = JobCounts::fetch(&cluster).await.map_err(|error| error.to_string())?;
+        if counts.planned == counts.ended { Ok(counts) } else { Err(format!("{counts:?}")) }
     })
     .await?;
-    println!("{tally:?}");
-    let all = tally.planned > 0 && tally.quarantined + tally.discarded == 0;
-    expect("every job is done", all && tally.committed > 0, &tally)?;
-    let metrics = Metrics::of(cluster.data[0].spec.listen).await?;
+    println!("{counts:?}");
+    let none_lost = counts.planned > 0 && counts.quarantined + counts.discarded == 0;
+    expect("every job has completed", none_lost && counts.committed > 0, &counts)?;
+    let metrics = Metrics::fetch(cluster.data[0].spec.listen).await?;
     let failed = metrics.sum("tidewater_compactions_failed_total");
-    expect("none has failed", failed == 0, failed)?;
+    expect("no compaction has failed", failed == 0, failed)?;
     conclude(cluster, load).await.map(drop)
 }

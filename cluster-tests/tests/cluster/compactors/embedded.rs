@@ -1,11 +1,11 @@
-//! A program that embeds a compactor, and hooks of a kind of its own: the example of the crate, as a
-//! process. The test is the owner.
+//! A program that embeds a compactor with its own hook kind: the example of the crate, as a process. The
+//! test acts as the owner.
 
 use std::process::Stdio;
 use std::sync::Arc;
 use std::time::Duration;
 
-use tidewater_cluster_tests::cluster::{Cluster, LOG_TABLE, Plan};
+use tidewater_cluster_tests::cluster::{Cluster, ClusterPlan, LOG_TABLE};
 use tidewater_cluster_tests::{HarnessError, Result, binary};
 use tidewater_common::clock::SystemClock;
 use tidewater_common::refusal::Refusal;
@@ -29,7 +29,7 @@ use super::expect;
 
 const WITHIN: Duration = Duration::from_secs(60);
 
-/// The example, ended when it is dropped.
+/// The running example; stops when dropped.
 struct Example {
     _child: Child,
     out: Lines<BufReader<ChildStdout>>,
@@ -52,11 +52,11 @@ impl Example {
         let ready = line(&mut out).await?;
         let words: Vec<&str> = ready.split_whitespace().collect();
         let ["ready", node, address] = words[..] else {
-            return Err(HarnessError::violated(format!("the example said {ready:?}")));
+            return Err(HarnessError::violated(format!("the example printed {ready:?}")));
         };
         let client = CompactionClient::connect(format!("http://{address}"))
             .await
-            .map_err(|error| HarnessError::violated(format!("no connection: {error}")))?;
+            .map_err(|error| HarnessError::violated(format!("cannot connect: {error}")))?;
         let node = node.parse().expect("a node id");
         Ok(Self { _child: child, out, node, client })
     }
@@ -65,16 +65,16 @@ impl Example {
 async fn line(out: &mut Lines<BufReader<ChildStdout>>) -> Result<String> {
     tokio::time::timeout(WITHIN, out.next_line())
         .await
-        .map_err(|_| HarnessError::violated("the example says nothing"))?
+        .map_err(|_| HarnessError::violated("the example prints nothing"))?
         .map_err(HarnessError::io("read from the example"))?
-        .ok_or_else(|| HarnessError::violated("the example has ended"))
+        .ok_or_else(|| HarnessError::violated("the example has exited"))
 }
 
-/// What an owner knows of its region.
+/// Returns the manifest of the region and the id of the object store, as an owner has them.
 async fn manifest(cluster: &Cluster) -> Result<(Arc<ManifestState>, String)> {
-    let said = |error: &dyn std::fmt::Display| HarnessError::violated(error.to_string());
-    let storage = Storage::open(cluster.store_url()).await.map_err(|error| said(&error))?;
-    let id = storage.id().await.map_err(|error| said(&error))?;
+    let failed = |error: &dyn std::fmt::Display| HarnessError::violated(error.to_string());
+    let storage = Storage::open(cluster.store_url()).await.map_err(|error| failed(&error))?;
+    let id = storage.id().await.map_err(|error| failed(&error))?;
     let env = RegionEnv::new(
         storage,
         Arc::new(SystemClock),
@@ -89,16 +89,16 @@ async fn manifest(cluster: &Cluster) -> Result<(Arc<ManifestState>, String)> {
         region_id: tidewater_common::ids::RegionId(cluster.region(LOG_TABLE).await?.region_id),
         incarnation: tidewater_common::ids::Incarnation(catalog.incarnation),
     };
-    let state = snapshot(&env, dir).await.map_err(|error| said(&error))?;
+    let state = snapshot(&env, dir).await.map_err(|error| failed(&error))?;
     Ok((state, id.to_string()))
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_program_that_embeds_one_has_its_own_kind_of_hooks() -> Result<()> {
-    let plan = Plan::default().nodes(1, 1, 0).env("TIDEWATER_COMPACTION", "off");
+async fn embedded_compactor_calls_its_own_hook_kind() -> Result<()> {
+    let plan = ClusterPlan::default().nodes(1, 1, 0).env("TIDEWATER_COMPACTION", "off");
     let cluster = plan.start().await?;
     cluster.create_log_table().await?;
-    let file = cluster.folder().join("rows.csv");
+    let file = cluster.directory().join("rows.csv");
     for writer in 0..2 {
         std::fs::write(&file, format!("writer,serial,note\n{writer},1,n\n"))
             .map_err(HarnessError::io("a csv file"))?;
@@ -107,7 +107,8 @@ async fn a_program_that_embeds_one_has_its_own_kind_of_hooks() -> Result<()> {
     }
     let mut example = Example::start(&cluster).await?;
     let (state, object_store_id) = manifest(&cluster).await?;
-    let (table, owner) = (state.table.clone().expect("a schema"), state.owner.expect("an owner"));
+    let table = state.table.clone().expect("a schema");
+    let owner = state.owner.expect("an owner");
     let header = Some(CallHeader {
         cluster_id: cluster.catalog().await?.cluster_id,
         source_node: 101,
@@ -133,10 +134,15 @@ async fn a_program_that_embeds_one_has_its_own_kind_of_hooks() -> Result<()> {
         config: "{}".to_owned(),
         generation: 0,
     };
-    let refused = example.client.open_compaction_region(opening(vec![plugin("unheard")])).await;
+    let refused =
+        example.client.open_compaction_region(opening(vec![plugin("no-such-kind")])).await;
     let refusal = Refusal::from(refused.expect_err("an unknown kind"));
-    let named = refusal.message.contains("mine") && refusal.message.contains("unheard");
-    expect("an unknown kind is named", refusal.reason == Reason::BadPlugin && named, &refusal)?;
+    let named = refusal.message.contains("mine") && refusal.message.contains("no-such-kind");
+    expect(
+        "the error names the unknown kind",
+        refusal.reason == Reason::BadPlugin && named,
+        &refusal,
+    )?;
     let handle = example
         .client
         .open_compaction_region(opening(vec![plugin("print")]))
@@ -162,7 +168,7 @@ async fn a_program_that_embeds_one_has_its_own_kind_of_hooks() -> Result<()> {
         last = event.event;
     }
     let Some(Event::Committed(committed)) = last else {
-        return expect("it is committed", false, &last);
+        return expect("the job is committed", false, &last);
     };
     let region = state.dir.region_id;
     let version = committed.manifest_version;
@@ -170,13 +176,13 @@ async fn a_program_that_embeds_one_has_its_own_kind_of_hooks() -> Result<()> {
         format!("mine sst_files_written region={region} files=1"),
         format!("mine manifest_updated region={region} version={version}"),
     ] {
-        let said = line(&mut example.out).await?;
-        expect("the hook is called", said == expected, (&said, &expected))?;
+        let printed = line(&mut example.out).await?;
+        expect("the hook is called", printed == expected, (&printed, &expected))?;
     }
-    // The owner had no part in it, and finds it.
+    // The owner did not request the job, and learns of its commit from the manifest.
     cluster.run(&["load", LOG_TABLE, &file.display().to_string()]).await?.ok()?;
     cluster.flush(LOG_TABLE).await?.ok()?;
     let rows = cluster.count(LOG_TABLE).await?;
-    expect("nothing is lost", rows == 3, rows)?;
+    expect("no row is lost", rows == 3, rows)?;
     cluster.finish().await
 }

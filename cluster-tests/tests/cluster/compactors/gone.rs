@@ -1,51 +1,68 @@
-//! M3: all compactors are gone for good. Data nodes go on serving, and merge themselves.
+//! Permanent loss of all compactors (M3): data nodes continue to serve and compact locally.
 
-use tidewater_cluster_tests::cluster::{LOG_TABLE, Plan};
+use tidewater_cluster_tests::cluster::{Cluster, ClusterPlan, LOG_TABLE};
 use tidewater_cluster_tests::metrics::Metrics;
-use tidewater_cluster_tests::workload::{Load, Workload};
+use tidewater_cluster_tests::workload::{LoadOptions, Workload};
 use tidewater_cluster_tests::{Result, wait};
 
-use super::{compactors_are_known, expect};
+use super::{expect, wait_for_compactors};
 use crate::support::{SETTLED_WITHIN, conclude, live_files};
 
 const FLUSHES: usize = 40;
-/// Four files become one, sixteen of them one again: so often is a row written at most, flushes aside.
-const MOST_REWRITES: u64 = 2;
-/// Fewer than four on each of three levels.
-const MOST_FILES: usize = 9;
-/// A region with more is merged before all else, by whoever can: it may grow while that goes on.
-const MOST_FILES_MEANWHILE: usize = 24;
+/// Maximum rewrites of a row, not counting flushes: four files become one, and then sixteen become one.
+const MAX_REWRITES: u64 = 2;
+/// Maximum number of files after compaction: fewer than four on each of three levels.
+const MAX_FILES: usize = 9;
+/// Maximum number of files at any time. A region with more files is compacted first, and may grow during
+/// that compaction.
+const MAX_FILES_DURING_COMPACTION: usize = 24;
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn without_any_files_are_few_and_rewritten_seldom() -> Result<()> {
-    let plan = Plan::default().nodes(1, 1, 2).env("TIDEWATER_COMPACTION_EVERY", "100ms");
+async fn data_node_compacts_locally_without_compactors() -> Result<()> {
+    let plan = ClusterPlan::default().nodes(1, 1, 2).env("TIDEWATER_COMPACTION_EVERY", "100ms");
     let mut cluster = plan.start().await?;
     cluster.create_log_table().await?;
-    let load = Workload::start(&cluster, Load::default()).await?;
-    compactors_are_known(&cluster).await?;
+    let load = Workload::start(&cluster, LoadOptions::default()).await?;
+    wait_for_compactors(&cluster).await?;
+    expect_described_metrics(&cluster).await?;
     for compactor in &mut cluster.compactors {
         compactor.kill().await?;
     }
-    let mut most = 0;
+    let mut max_files = 0;
     for _ in 0..FLUSHES {
         load.progress(20).await?;
         cluster.flush(LOG_TABLE).await?.ok()?;
-        most = most.max(live_files(&cluster, LOG_TABLE).await?.len());
+        max_files = max_files.max(live_files(&cluster, LOG_TABLE).await?.len());
     }
-    expect("few files, at any time", most <= MOST_FILES_MEANWHILE, most)?;
-    let files = wait::until("what is due is merged", SETTLED_WITHIN, || async {
+    let few = max_files <= MAX_FILES_DURING_COMPACTION;
+    expect("the number of files is bounded at any time", few, max_files)?;
+    let files = wait::until("all due files are compacted", SETTLED_WITHIN, || async {
         let files = live_files(&cluster, LOG_TABLE).await.map_err(|error| error.to_string())?.len();
-        if files <= MOST_FILES { Ok(files) } else { Err(format!("{files} files")) }
+        if files <= MAX_FILES { Ok(files) } else { Err(format!("{files} files")) }
     })
     .await?;
-    let metrics = Metrics::of(cluster.data[0].spec.listen).await?;
+    let metrics = Metrics::fetch(cluster.data[0].spec.listen).await?;
     let flushed = metrics.sum("tidewater_flush_rows_total");
     let rewritten = metrics.sum("tidewater_compaction_rows_written_total");
-    let here = metrics.labelled("tidewater_compaction_jobs_total", "outcome", "committed_here");
+    let jobs = metrics.labelled("tidewater_compaction_jobs_total", "outcome", "committed_here");
     println!(
-        "{files} files, at most {most}; {flushed} rows flushed, {rewritten} rewritten in {here} jobs"
+        "{files} files, at most {max_files}; {flushed} rows flushed, {rewritten} rewritten in {jobs} jobs"
     );
-    expect("the data node merges", here >= 3, here)?;
-    expect("few rewrites", rewritten <= MOST_REWRITES * flushed, (rewritten, flushed))?;
+    expect("the data node compacts", jobs >= 3, jobs)?;
+    let few = rewritten <= MAX_REWRITES * flushed;
+    expect("the number of rewrites is bounded", few, (rewritten, flushed))?;
+    expect_described_metrics(&cluster).await?;
     conclude(cluster, load).await.map(drop)
+}
+
+/// Verifies that every metric of every running node has a HELP line.
+async fn expect_described_metrics(cluster: &Cluster) -> Result<()> {
+    let nodes = cluster.meta.iter().chain(&cluster.data).chain(&cluster.compactors);
+    for node in nodes.filter(|node| node.is_running()) {
+        let metrics = Metrics::fetch(node.spec.listen).await?;
+        expect("the node has metrics", !metrics.is_empty(), &node.spec.name)?;
+        let undescribed = metrics.undescribed();
+        expect("every metric has a HELP line", undescribed.is_empty(), undescribed)?;
+    }
+    Ok(())
 }

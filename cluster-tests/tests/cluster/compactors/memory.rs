@@ -1,34 +1,34 @@
-//! Compactors stay within `--memory-limit`, however much they merge.
+//! Memory of compactors stays within `--memory-limit` for inputs of any size.
 
 use tidewater_cluster_tests::Result;
-use tidewater_cluster_tests::cluster::Plan;
+use tidewater_cluster_tests::cluster::ClusterPlan;
 
 use super::noise::Noise;
-use super::{compactors_are_known, done_by, expect};
+use super::{expect, expect_committed_by, wait_for_compactors};
 
-/// The least that is accepted.
+/// Minimum memory limit of a compactor.
 const LIMIT: u64 = 256 << 20;
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_merge_of_several_times_its_memory_stays_within_the_limit() -> Result<()> {
-    let plan = Plan::default().nodes(1, 1, 1).env("TIDEWATER_COMPACTION", "off");
+async fn compaction_of_large_table_stays_within_memory_limit() -> Result<()> {
+    let plan = ClusterPlan::default().nodes(1, 1, 1).env("TIDEWATER_COMPACTION", "off");
     let mut cluster = plan.prepare().await?;
     let limit = ("TIDEWATER_MEMORY_LIMIT".to_owned(), LIMIT.to_string());
     cluster.compactors[0].spec.env.push(limit);
     cluster.start_all().await?;
-    cluster.healthy().await?;
+    cluster.wait_until_healthy().await?;
     let table = Noise { runs: 3, rows: 1_600_000 }.load(&cluster).await?;
-    expect("that is several times the limit", table.bytes >= 3 * LIMIT, table.bytes)?;
+    expect("the table is larger than the limit", table.bytes >= 3 * LIMIT, table.bytes)?;
 
     let compactor = &cluster.compactors[0];
     let node = cluster.node_id(&compactor.spec).await?;
-    compactors_are_known(&cluster).await?;
+    wait_for_compactors(&cluster).await?;
     let compact = ["region", "compact", &table.region, "--remote", "--output", "json"];
-    let report = done_by(cluster.run(&compact).await?, node, table.files)?;
-    expect("nothing is left out", report["rows_written"] == table.rows(), &report)?;
+    let report = expect_committed_by(cluster.run(&compact).await?, node, table.files)?;
+    expect("all rows are written", report["rows_written"] == table.rows(), &report)?;
     let peak = compactor.memory()?.peak;
-    println!("{} MiB were merged with a peak of {} MiB", table.bytes >> 20, peak >> 20);
-    expect("a compactor stays within its limit", peak <= LIMIT, peak)?;
-    table.all_is_there().await?;
+    println!("compacted {} MiB with a peak of {} MiB", table.bytes >> 20, peak >> 20);
+    expect("the compactor stays within its limit", peak <= LIMIT, peak)?;
+    table.expect_all_rows().await?;
     cluster.finish().await
 }

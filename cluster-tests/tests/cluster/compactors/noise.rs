@@ -1,4 +1,4 @@
-//! Tables of rows that nothing compresses, loaded in files of which each overlaps all others.
+//! Tables of incompressible rows, loaded as files that all overlap.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -12,22 +12,22 @@ use tidewater_cluster_tests::{HarnessError, Result};
 use super::expect;
 
 const TABLE: &str = "noise";
-/// Bytes of a row that nothing compresses.
+/// Incompressible bytes per row.
 const NOISE: usize = 170;
 
-/// See the module's head.
+/// Size of a table of incompressible rows.
 pub(super) struct Noise {
-    /// Loads; the files of one overlap those of all others.
+    /// Number of loads. The files of each load overlap those of all others.
     pub(super) runs: i64,
-    /// Rows of a load.
+    /// Rows per load.
     pub(super) rows: i64,
 }
 
-/// A table as it was loaded.
+/// A loaded table.
 pub(super) struct Loaded {
     client: Client,
     noise: Noise,
-    /// The table's region.
+    /// Id of the table's region.
     pub(super) region: String,
     pub(super) files: u64,
     pub(super) bytes: u64,
@@ -50,12 +50,12 @@ impl Noise {
         let files: Vec<_> = files.as_array().into_iter().flatten().collect();
         let firsts: BTreeSet<_> =
             files.iter().filter_map(|file| file["min_key"].as_str()).collect();
-        expect("each load has files of its own", firsts.len() == files.len(), files.len())?;
+        expect("no two files have the same first key", firsts.len() == files.len(), files.len())?;
         let bytes = files.iter().filter_map(|file| file["bytes"].as_u64()).sum();
         Ok(Loaded { client, noise: self, region, files: files.len() as u64, bytes })
     }
 
-    /// Every so many-th row.
+    /// Returns the rows of load `run`: rows are dealt to the loads in turn.
     fn batch(&self, run: i64) -> Result<RecordBatch> {
         let ids = || (0..self.rows).map(|row| row * self.runs + run);
         let noise: ArrayRef = Arc::new(BinaryArray::from_iter_values(ids().map(noise)));
@@ -65,13 +65,13 @@ impl Noise {
 }
 
 impl Loaded {
-    /// How many rows there are.
+    /// Number of rows.
     pub(super) fn rows(&self) -> u64 {
         (self.noise.runs * self.noise.rows).unsigned_abs()
     }
 
-    /// Every row is there once, in order, as it was loaded.
-    pub(super) async fn all_is_there(&self) -> Result<()> {
+    /// Verifies that a scan returns every loaded row once, in order.
+    pub(super) async fn expect_all_rows(&self) -> Result<()> {
         let mut scan = self.client.scan(ScanSpec::all(TABLE)).await.map_err(failed)?;
         let mut next = 0;
         while let Some(batch) = scan.next_batch().await {
@@ -79,11 +79,11 @@ impl Loaded {
             let ids = batch.column(0).as_primitive::<Int64Type>().values().iter();
             for (id, bytes) in ids.zip(batch.column(1).as_binary::<i32>()) {
                 let same = *id == next && bytes == Some(&noise(next)[..]);
-                expect("rows follow each other as loaded", same, (id, next))?;
+                expect("the scan returns the loaded rows in order", same, (id, next))?;
                 next += 1;
             }
         }
-        expect("all rows", next.unsigned_abs() == self.rows(), next)
+        expect("the scan returns all rows", next.unsigned_abs() == self.rows(), next)
     }
 }
 
@@ -96,7 +96,7 @@ fn failed(error: impl ToString) -> HarnessError {
     HarnessError::violated(error.to_string())
 }
 
-/// What stands in the row of this id (SplitMix64).
+/// Returns the incompressible bytes of a row (SplitMix64).
 fn noise(id: i64) -> [u8; NOISE] {
     let mut bytes = [0; NOISE];
     let mut state = id.unsigned_abs().wrapping_mul(0xd1b5_4a32_d192_ed03);

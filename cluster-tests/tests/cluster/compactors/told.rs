@@ -1,16 +1,16 @@
-//! What hooks are told of compactions on compactors.
+//! Hook calls for compactions on compactors.
 
 use std::path::Path;
 
 use serde_json::{Map, Value};
-use tidewater_cluster_tests::cluster::{Cluster, Plan};
+use tidewater_cluster_tests::cluster::{Cluster, ClusterPlan};
 use tidewater_cluster_tests::{HarnessError, Result, wait};
 
 use super::expect;
 use crate::support::SETTLED_WITHIN;
 
-/// What differs between two regions with the same rows: their sequences, and what comes of them.
-const APART: [&str; 13] = [
+/// Fields that differ between two regions with the same rows, such as sequences.
+const REGION_SPECIFIC_FIELDS: [&str; 13] = [
     "region_id",
     "node_id",
     "node_role",
@@ -26,11 +26,11 @@ const APART: [&str; 13] = [
     "hook",
 ];
 
-/// A table of three files that overlap; its region.
-async fn table(cluster: &Cluster, name: &str) -> Result<String> {
+/// Creates a table of three overlapping files; returns its region.
+async fn create_table(cluster: &Cluster, name: &str) -> Result<String> {
     let columns = ["--columns", "k int64, note utf8", "--primary-key", "k"];
     cluster.run(&[&["table", "create", name], &columns[..]].concat()).await?.ok()?;
-    let file = cluster.folder().join(format!("{name}.csv"));
+    let file = cluster.directory().join(format!("{name}.csv"));
     for round in 0..3 {
         let rows: String = (0..500).map(|k| format!("{},{round}\n", k * (round + 1))).collect();
         std::fs::write(&file, format!("k,note\n{rows}")).map_err(HarnessError::io("a csv file"))?;
@@ -40,15 +40,15 @@ async fn table(cluster: &Cluster, name: &str) -> Result<String> {
     Ok(cluster.region(name).await?.region_id.to_string())
 }
 
-async fn hook(cluster: &Cluster, name: &str, flags: &[&str]) -> Result<std::path::PathBuf> {
-    let path = cluster.folder().join(format!("{name}.jsonl"));
+async fn add_hook(cluster: &Cluster, name: &str, flags: &[&str]) -> Result<std::path::PathBuf> {
+    let path = cluster.directory().join(format!("{name}.jsonl"));
     let config = format!(r#"{{"path":"{}"}}"#, path.display());
     let add = ["hook", "add", name, "--kind", "jsonl", "--config", &config];
     cluster.run(&[&add, flags].concat()).await?.ok()?;
     Ok(path)
 }
 
-/// The calls of one region after the first `skip`.
+/// Returns the calls for one region after the first `skip`.
 fn calls(path: &Path, region: &str, skip: usize) -> Vec<Value> {
     let text = std::fs::read_to_string(path).unwrap_or_default();
     let lines = text.lines().map(|line| serde_json::from_str::<Value>(line).expect("JSON"));
@@ -56,67 +56,77 @@ fn calls(path: &Path, region: &str, skip: usize) -> Vec<Value> {
     lines.filter(|line| line["region_id"] == region).skip(skip).collect()
 }
 
-fn compared(value: &Value) -> Value {
+fn without_region_specific_fields(value: &Value) -> Value {
     match value {
         Value::Object(fields) => {
-            let kept = fields.iter().filter(|(name, _)| !APART.contains(&name.as_str()));
-            Value::Object(
-                kept.map(|(name, value)| (name.clone(), compared(value))).collect::<Map<_, _>>(),
-            )
+            let kept =
+                fields.iter().filter(|(name, _)| !REGION_SPECIFIC_FIELDS.contains(&name.as_str()));
+            let kept =
+                kept.map(|(name, value)| (name.clone(), without_region_specific_fields(value)));
+            Value::Object(kept.collect::<Map<_, _>>())
         }
-        Value::Array(values) => values.iter().map(compared).collect(),
+        Value::Array(values) => values.iter().map(without_region_specific_fields).collect(),
         other => other.clone(),
     }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn hooks_are_told_the_same_wherever_a_compaction_ran() -> Result<()> {
-    let plan = Plan::default().nodes(1, 1, 1).env("TIDEWATER_COMPACTION", "off");
+async fn hooks_receive_same_calls_from_local_and_remote_compactions() -> Result<()> {
+    let plan = ClusterPlan::default().nodes(1, 1, 1).env("TIDEWATER_COMPACTION", "off");
     let cluster = plan.start().await?;
-    let (here, there) = (table(&cluster, "here").await?, table(&cluster, "there").await?);
-    let all = hook(&cluster, "all", &[]).await?;
-    let kept = hook(&cluster, "kept", &["--durable"]).await?;
-    let other = hook(&cluster, "other", &["--table", "here"]).await?;
-    let paused = hook(&cluster, "paused", &[]).await?;
+    let local_region = create_table(&cluster, "local").await?;
+    let remote_region = create_table(&cluster, "remote").await?;
+    let all = add_hook(&cluster, "all", &[]).await?;
+    let durable = add_hook(&cluster, "durable", &["--durable"]).await?;
+    let other = add_hook(&cluster, "other", &["--table", "local"]).await?;
+    let paused = add_hook(&cluster, "paused", &[]).await?;
     cluster.run(&["hook", "pause", "paused"]).await?.ok()?;
     let compact = ["region", "compact", "--output", "json"];
     let report = wait::until("a compactor is known", SETTLED_WITHIN, || async {
-        let said = cluster.run(&[&compact, &[there.as_str(), "--remote"][..]].concat()).await;
-        said.and_then(|said| said.ok()?.json()).map_err(|error| error.to_string())
+        let remote = [remote_region.as_str(), "--remote"];
+        let output = cluster.run(&[&compact, &remote[..]].concat()).await;
+        output.and_then(|output| output.ok()?.json()).map_err(|error| error.to_string())
     })
     .await?;
-    cluster.run(&[&compact, &[here.as_str(), "--local"][..]].concat()).await?.ok()?;
+    cluster.run(&[&compact, &[local_region.as_str(), "--local"][..]].concat()).await?.ok()?;
 
     let compactor = cluster.node_id(&cluster.compactors[0].spec).await?;
-    let (remote, local) = (calls(&all, &there, 0), calls(&all, &here, 0));
-    expect("two calls each", remote.len() == 2 && local.len() == 2, (&remote, &local))?;
+    let remote = calls(&all, &remote_region, 0);
+    let local = calls(&all, &local_region, 0);
+    expect("each region has two calls", remote.len() == 2 && local.len() == 2, (&remote, &local))?;
     for (remote, local) in remote.iter().zip(&local) {
-        expect("the same is told", compared(remote) == compared(local), (remote, local))?;
-        let homes = (&remote["node_role"], &remote["node_id"], &local["node_role"]);
+        let equal = without_region_specific_fields(remote) == without_region_specific_fields(local);
+        expect("the calls are equal", equal, (remote, local))?;
+        let nodes = (&remote["node_role"], &remote["node_id"], &local["node_role"]);
         let expected = (&"compactor".into(), &compactor.into(), &"data".into());
-        expect("each where it ran", homes == expected, homes)?;
+        expect("the calls name the node that ran the job", nodes == expected, nodes)?;
     }
-    expect("the version", remote[1]["manifest_version"] == report["manifest_version"], &remote[1])?;
-    let unasked = calls(&other, &there, 0).len() + calls(&paused, &there, 0).len();
-    expect("what was not passed is not called", unasked == 0, unasked)?;
+    let version = &report["manifest_version"];
+    expect("the call has the version", remote[1]["manifest_version"] == *version, &remote[1])?;
+    let unexpected =
+        calls(&other, &remote_region, 0).len() + calls(&paused, &remote_region, 0).len();
+    expect("hooks of other tables and paused hooks are not called", unexpected == 0, unexpected)?;
 
-    // The commit of a compactor is a version like any other.
-    let version = report["manifest_version"].as_u64().unwrap_or(0);
-    let told = wait::until("the durable hook is told", SETTLED_WITHIN, || async {
-        let told = calls(&kept, &there, 0);
-        let found = told.iter().find(|line| line["manifest_version"] == version).cloned();
-        found.ok_or_else(|| format!("{} calls, none of version {version}", told.len()))
+    // The durable hook receives the commit of a compactor like any other version.
+    let version = version.as_u64().unwrap_or(0);
+    let call = wait::until("the durable hook receives the version", SETTLED_WITHIN, || async {
+        let calls = calls(&durable, &remote_region, 0);
+        let found = calls.iter().find(|line| line["manifest_version"] == version).cloned();
+        found.ok_or_else(|| format!("{} calls, none of version {version}", calls.len()))
     })
     .await?;
-    expect("by the owner", told["node_role"] == "data", &told)?;
-    expect("the same files", told["files"] == remote[1]["files"], (&told, &remote[1]))?;
+    expect("the owner calls the durable hook", call["node_role"] == "data", &call)?;
+    let same_files = call["files"] == remote[1]["files"];
+    expect("the files are the same", same_files, (&call, &remote[1]))?;
 
-    let shown = wait::until("the calls are counted", SETTLED_WITHIN, || async {
-        let shown = cluster.run(&["hook", "list", "--output", "json"]).await;
-        let shown = shown.and_then(|said| said.ok()?.json()).map_err(|error| error.to_string())?;
-        if shown[0]["calls"] == 4 { Ok(shown) } else { Err(shown.to_string()) }
+    let hooks = wait::until("the calls are counted", SETTLED_WITHIN, || async {
+        let hooks = cluster.run(&["hook", "list", "--output", "json"]).await;
+        let hooks =
+            hooks.and_then(|output| output.ok()?.json()).map_err(|error| error.to_string())?;
+        if hooks[0]["calls"] == 4 { Ok(hooks) } else { Err(hooks.to_string()) }
     })
     .await?;
-    expect("of all nodes", shown[0]["name"] == "all" && shown[0]["failures"] == 0, &shown)?;
+    let counted = hooks[0]["name"] == "all" && hooks[0]["failures"] == 0;
+    expect("calls of all nodes are counted", counted, &hooks)?;
     cluster.finish().await
 }

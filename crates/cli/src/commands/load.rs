@@ -1,29 +1,37 @@
 //! `load NAME FILE...`
 
 mod bulk;
+mod create;
+pub(crate) mod plan;
 mod summary;
 
 use std::path::PathBuf;
 use std::sync::Arc;
 
 use clap::Args;
-use tidewater_client::{TableWriter, WriterOptions};
+use tidewater_client::{Client, TableWriter, WriterOptions};
+use tidewater_common::schema::TableSchema;
 
+use self::create::CreateArgs;
 use self::summary::Summary;
 use super::client::ClientArgs;
 use crate::exit::Failure;
 use crate::load::ReadOptions;
 use crate::load::bad_rows::BadRows;
 use crate::load::input::Input;
-use crate::load::pipeline::{Event, Pipeline, check_all, inspect_all};
+use crate::load::pipeline::{Event, Pipeline, check_all};
+use crate::load::stdin::inspect_inputs;
 use crate::output::fact;
 use crate::output::progress::Progress;
+use crate::text::delimiter::Delimiter;
 
 /// Options of `load`.
 #[derive(Debug, Args)]
 #[command(
     after_help = "Example:\n  tidewater load flights flights.csv.zip --null NA\n  tidewater \
-                        load flights a.parquet b.ndjson.gz --skip-bad 100\n\nFiles are CSV with a \
+                        load flights a.parquet b.ndjson.gz --skip-bad 100\n  tidewater load planes \
+                        planes.csv --create --primary-key tailnum --null NA\n  zcat trips.tsv.gz | \
+                        tidewater load trips - --delimiter tab\n\nFiles are CSV with a \
                         header or NDJSON, optionally compressed with gzip or in a zip archive, or \
                         Parquet. Columns are matched by name. In CSV, an empty cell is a missing \
                         value, and so is a cell that equals a --null text; in a text column that is \
@@ -35,13 +43,20 @@ use crate::output::progress::Progress;
                         file. With --atomic, files are staged first and published together: each \
                         region shows all rows of the load or none, and an aborted load leaves \
                         nothing. During an atomic load the table accepts writes, but no alter, \
-                        truncate, clone or other atomic load."
+                        truncate, clone or other atomic load.\n\nWith --create, the columns are \
+                        inferred from all rows of all files, which must have the same columns: bool, \
+                        int64, float64, date32, timestamp (RFC 3339), otherwise utf8; Parquet files \
+                        keep their types. --columns replaces inferred types. Columns of the primary \
+                        key are not null, others are nullable, and keys must be unique. Without \
+                        --primary-key the table is append-only, sorted by the time column or by the \
+                        first column without missing values. When a row does not fit, no table is \
+                        created."
 )]
 pub(crate) struct Options {
     /// Name of the table
     name: String,
 
-    /// Files to load
+    /// Files to load; `-` reads from standard input and detects the format by content
     #[arg(required = true, value_name = "FILE")]
     files: Vec<PathBuf>,
 
@@ -53,6 +68,10 @@ pub(crate) struct Options {
     /// Text that represents a missing value; may be repeated
     #[arg(long = "null", value_name = "TEXT", env = "TIDEWATER_NULL")]
     nulls: Vec<String>,
+
+    /// Delimiter of CSV cells: a character, or `tab` [default: ,]
+    #[arg(long, value_name = "CHAR", env = "TIDEWATER_DELIMITER")]
+    delimiter: Option<Delimiter>,
 
     /// Skip up to this many bad rows
     #[arg(long, value_name = "N", env = "TIDEWATER_SKIP_BAD", default_value_t = 0)]
@@ -76,35 +95,65 @@ pub(crate) struct Options {
     atomic: bool,
 
     #[command(flatten)]
+    create: CreateArgs,
+
+    #[command(flatten)]
     client: ClientArgs,
+}
+
+impl Options {
+    fn dialect(&self) -> Delimiter {
+        self.delimiter.unwrap_or_default()
+    }
+
+    fn read_options(&self, table: TableSchema) -> ReadOptions {
+        ReadOptions {
+            table: Arc::new(table),
+            nulls: self.nulls.clone().into(),
+            batch_rows: self.batch_rows as usize,
+            delimiter: self.dialect(),
+        }
+    }
 }
 
 /// Loads files into a table.
 pub(crate) async fn run(options: Options) -> Result<(), Failure> {
     let files = options.files.clone();
-    let inputs = blocking(move || inspect_all(&files)).await??;
+    let (inputs, _spool) = blocking(move || inspect_inputs(&files, std::io::stdin())).await??;
     let client = options.client.connect().await?;
+    if !options.create.is_wanted() {
+        return load(&options, &client, inputs).await;
+    }
+    create::run(&options, &client, &inputs).await?;
+    load(&options, &client, inputs).await.map_err(with_created_table)
+}
+
+/// Loads the inputs into the existing table.
+async fn load(options: &Options, client: &Client, inputs: Vec<Input>) -> Result<(), Failure> {
     let table = client.table(&options.name).await?;
-    let read = ReadOptions {
-        table: Arc::new(table.schema.clone()),
-        nulls: options.nulls.clone().into(),
-        batch_rows: options.batch_rows as usize,
-    };
+    let read = options.read_options(table.schema.clone());
     let unchecked_inputs = inputs.clone();
     let check_options = read.clone();
     blocking(move || check_all(&unchecked_inputs, &check_options)).await??;
-    if !options.unchecked {
-        read_through(&options, inputs.clone(), read.clone())
+    // All rows were checked before the table was created.
+    if !options.unchecked && !options.create.is_wanted() {
+        read_through(options, inputs.clone(), read.clone())
             .await
             .map_err(|error| with_written_rows(error, 0))?;
     }
     if options.bulk || options.atomic {
-        return bulk::run(&options, &client, inputs, read).await;
+        return bulk::run(options, client, inputs, read).await;
     }
-    let producers = options.in_flight as usize;
-    let settings = WriterOptions { producers, ..WriterOptions::default() };
+    let lanes = options.in_flight as usize;
+    let settings = WriterOptions { lanes, ..WriterOptions::default() };
     let writer = client.writer(&options.name, settings).await?;
-    copy(&options, &writer, inputs, read).await
+    copy(options, &writer, inputs, read).await
+}
+
+/// Adds to the error of a load that its table exists now.
+fn with_created_table(failure: Failure) -> Failure {
+    let state = "the table was created; load again without --create";
+    Failure::new(failure.exit, format!("{}\n  {state}", failure.message))
 }
 
 async fn blocking<T: Send + 'static>(

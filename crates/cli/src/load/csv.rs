@@ -10,6 +10,7 @@ use arrow::array::RecordBatch;
 
 use super::bad_rows::BadRows;
 use super::bytes::{self, Bytes};
+use super::dialect::check_dialect;
 use super::error::{LoadError, RowError, RowFault, RowPosition};
 use super::header::{Positions, match_columns};
 use super::input::Input;
@@ -26,6 +27,8 @@ pub(crate) struct CsvSource {
     header_cells: usize,
     options: ReadOptions,
     rows: RowsBuilder,
+    /// Lines of the good rows since the last batch.
+    lines: Vec<u64>,
 }
 
 impl CsvSource {
@@ -35,22 +38,16 @@ impl CsvSource {
         options: ReadOptions,
         read: &Arc<AtomicU64>,
     ) -> Result<Self, LoadError> {
-        let mut records = Records::new(bytes::open(&input, read)?);
-        if !records.advance().map_err(|error| record_error(&input, 1, error))? {
-            return Err(LoadError::Empty { file: input.name.clone() });
-        }
-        let mut names = Vec::with_capacity(records.cells());
-        let mut start = 0;
-        for end in records.ends() {
-            let name = std::str::from_utf8(&records.text()[start..*end])
-                .map_err(|_| LoadError::HeaderNotUtf8 { file: input.name.clone() })?;
-            names.push(name);
-            start = *end;
-        }
+        let mut records = Records::new(bytes::open(&input, read)?, options.delimiter);
+        let names = read_header(&input, &mut records)?;
+        let names: Vec<&str> = names.iter().map(String::as_str).collect();
+        let is_column = |name: &str| options.table.column_named(name).is_some();
+        check_dialect(&input.name, &names, options.delimiter, is_column)?;
         let positions = match_columns(&input.name, &names, &options.table)?;
         let header_cells = names.len();
         let rows = RowsBuilder::new(&options.table, options.batch_rows);
-        Ok(Self { input, records, positions, header_cells, options, rows })
+        let lines = Vec::new();
+        Ok(Self { input, records, positions, header_cells, options, rows, lines })
     }
 
     /// Appends the cells of the current record to a row.
@@ -93,6 +90,7 @@ impl CsvSource {
 
 impl RowSource for CsvSource {
     fn next_batch(&mut self, bad: &mut BadRows) -> Result<Option<RecordBatch>, LoadError> {
+        self.lines.clear();
         loop {
             while self.rows.rows() < self.options.batch_rows {
                 match self.records.advance() {
@@ -104,7 +102,10 @@ impl RowSource for CsvSource {
                     }
                 }
                 match self.take_record() {
-                    Ok(()) => self.rows.end_row(),
+                    Ok(()) => {
+                        self.rows.end_row();
+                        self.lines.push(self.records.line());
+                    }
                     Err(fault) => {
                         self.rows.abandon_row();
                         bad.report(RowError {
@@ -120,6 +121,10 @@ impl RowSource for CsvSource {
             }
         }
     }
+
+    fn position(&self, row: usize) -> RowPosition {
+        RowPosition::Line(self.lines.get(row).copied().unwrap_or(0))
+    }
 }
 
 impl CsvSource {
@@ -130,7 +135,28 @@ impl CsvSource {
     }
 }
 
-fn record_error(input: &Input, line: u64, error: RecordError) -> LoadError {
+/// Reads the first record: the names of the columns.
+pub(crate) fn read_header(
+    input: &Input,
+    records: &mut Records<Bytes>,
+) -> Result<Vec<String>, LoadError> {
+    let advanced = records.advance();
+    if !advanced.map_err(|error| record_error(input, records.line(), error))? {
+        return Err(LoadError::Empty { file: input.name.clone() });
+    }
+    let mut names = Vec::with_capacity(records.cells());
+    let mut start = 0;
+    for end in records.ends() {
+        let name = std::str::from_utf8(&records.text()[start..*end])
+            .map_err(|_| LoadError::HeaderNotUtf8 { file: input.name.clone() })?;
+        names.push(name.to_owned());
+        start = *end;
+    }
+    Ok(names)
+}
+
+/// Returns the load error of a record that begins on `line`.
+pub(crate) fn record_error(input: &Input, line: u64, error: RecordError) -> LoadError {
     match error {
         RecordError::Read(source) => bytes::read_error(input, source),
         RecordError::TooLong => LoadError::RecordTooLong {
@@ -138,5 +164,8 @@ fn record_error(input: &Input, line: u64, error: RecordError) -> LoadError {
             position: RowPosition::Line(line),
             limit: MAX_RECORD,
         },
+        RecordError::UnclosedQuote => {
+            LoadError::UnclosedQuote { file: input.name.clone(), position: RowPosition::Line(line) }
+        }
     }
 }

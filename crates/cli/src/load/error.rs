@@ -5,6 +5,7 @@ use std::io;
 
 use arrow::error::ArrowError;
 
+use crate::text::delimiter::Delimiter;
 use crate::value::rows::CellProblem;
 
 /// Position of a row in its file.
@@ -108,6 +109,16 @@ pub(crate) enum LoadError {
     HeaderNotUtf8 { file: String },
     #[error("{file}: {position}: longer than {limit} bytes: check for an unclosed quote")]
     RecordTooLong { file: String, position: RowPosition, limit: usize },
+    #[error(
+        "{file}: the row that begins on {position} has a quoted value that does not end: add the \
+         closing quote"
+    )]
+    UnclosedQuote { file: String, position: RowPosition },
+    #[error(
+        "{file}: the header is one column, `{header}`, which contains `{suggested}`: give the \
+         delimiter of the file with --delimiter '{suggested}'"
+    )]
+    Dialect { file: String, header: String, suggested: Delimiter },
     #[error("{file}: not a complete zip archive ({reason}): it may be truncated; copy it again")]
     BadZip { file: String, reason: String },
     #[error("{file}: the zip archive contains no file")]

@@ -42,7 +42,11 @@ pub(crate) struct Input {
 
 /// Returns the inputs that a file contains.
 pub(crate) fn inspect(path: &Path) -> Result<Vec<Input>, LoadError> {
-    let name = path.display().to_string();
+    inspect_as(path, path.display().to_string())
+}
+
+/// Returns the inputs that a file contains, with `name` for messages and for the format.
+pub(crate) fn inspect_as(path: &Path, name: String) -> Result<Vec<Input>, LoadError> {
     let read = |source: io::Error| match source.kind() {
         io::ErrorKind::NotFound => LoadError::NotFound { file: name.clone() },
         _ => LoadError::Read { file: name.clone(), source },

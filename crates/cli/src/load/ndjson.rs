@@ -6,7 +6,6 @@
 use std::borrow::Cow;
 use std::collections::HashMap;
 use std::fmt;
-use std::io::{BufRead, Read};
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 
@@ -16,11 +15,10 @@ use serde::de::{DeserializeSeed, IgnoredAny, MapAccess, SeqAccess, Visitor};
 use tidewater_common::schema::ColumnType;
 
 use super::bad_rows::BadRows;
-use super::bytes::{self, Bytes};
 use super::error::{LoadError, RowError, RowFault, RowPosition};
 use super::header::match_columns;
 use super::input::Input;
-use super::records::MAX_RECORD;
+use super::lines::Lines;
 use super::{ReadOptions, RowSource};
 use crate::value::problem::Problem;
 use crate::value::rows::RowsBuilder;
@@ -28,16 +26,16 @@ use crate::value::rows::RowsBuilder;
 /// An NDJSON input whose first object matches the table.
 pub(crate) struct NdjsonSource {
     input: Input,
-    lines: Bytes,
-    line: Vec<u8>,
-    line_number: u64,
+    lines: Lines,
     /// Position in the table by column name.
     columns: HashMap<String, usize>,
     types: Vec<ColumnType>,
     options: ReadOptions,
     rows: RowsBuilder,
-    /// True until the first line, which `open` has read into `line`, becomes a row.
+    /// True until the first line, which `open` has read, becomes a row.
     first_pending: bool,
+    /// Lines of the good rows since the last batch.
+    good_lines: Vec<u64>,
 }
 
 impl NdjsonSource {
@@ -50,53 +48,23 @@ impl NdjsonSource {
         let table = &options.table;
         let columns = table.columns();
         let mut source = Self {
-            lines: bytes::open(&input, read)?,
+            lines: Lines::open(&input, read)?,
             input,
-            line: Vec::new(),
-            line_number: 0,
             columns: columns.iter().enumerate().map(|(i, c)| (c.name.clone(), i)).collect(),
             types: columns.iter().map(|column| column.data_type.clone()).collect(),
             rows: RowsBuilder::new(table, options.batch_rows),
             options,
             first_pending: true,
+            good_lines: Vec::new(),
         };
-        if !source.advance()? {
+        if !source.lines.advance(&source.input)? {
             return Err(LoadError::Empty { file: source.input.name.clone() });
         }
-        if let Ok(keys) = serde_json::from_slice::<Keys>(&source.line) {
+        if let Ok(keys) = serde_json::from_slice::<Keys>(source.lines.line()) {
             let names: Vec<&str> = keys.0.iter().map(String::as_str).collect();
             match_columns(&source.input.name, &names, &source.options.table)?;
         }
         Ok(source)
-    }
-
-    /// Reads the next line that is not blank; returns false at the end.
-    fn advance(&mut self) -> Result<bool, LoadError> {
-        loop {
-            self.line.clear();
-            let limit = MAX_RECORD as u64 + 1;
-            let length = (&mut self.lines)
-                .take(limit)
-                .read_until(b'\n', &mut self.line)
-                .map_err(|source| bytes::read_error(&self.input, source))?;
-            if length == 0 {
-                return Ok(false);
-            }
-            self.line_number += 1;
-            if self.line.len() > MAX_RECORD {
-                return Err(LoadError::RecordTooLong {
-                    file: self.input.name.clone(),
-                    position: RowPosition::Line(self.line_number),
-                    limit: MAX_RECORD,
-                });
-            }
-            if self.line_number == 1 && self.line.starts_with(b"\xef\xbb\xbf") {
-                self.line.drain(..3);
-            }
-            if !self.line.trim_ascii().is_empty() {
-                return Ok(true);
-            }
-        }
     }
 
     fn take_line(&mut self) -> Result<(), RowFault> {
@@ -106,11 +74,11 @@ impl NdjsonSource {
             unknown: Vec::new(),
             duplicate: None,
         };
-        let mut json = serde_json::Deserializer::from_slice(&self.line);
+        let mut json = serde_json::Deserializer::from_slice(self.lines.line());
         (&mut object)
             .deserialize(&mut json)
             .and_then(|()| json.end())
-            .map_err(|error| RowFault::Json(json_message(&error, &self.line)))?;
+            .map_err(|error| RowFault::Json(json_message(&error, self.lines.line())))?;
         let Object { cells, unknown, duplicate, .. } = object;
         if let Some(name) = duplicate {
             return Err(RowFault::DuplicateColumn(name));
@@ -150,18 +118,22 @@ impl NdjsonSource {
 
 impl RowSource for NdjsonSource {
     fn next_batch(&mut self, bad: &mut BadRows) -> Result<Option<RecordBatch>, LoadError> {
+        self.good_lines.clear();
         loop {
             while self.rows.rows() < self.options.batch_rows {
-                if !std::mem::take(&mut self.first_pending) && !self.advance()? {
+                if !std::mem::take(&mut self.first_pending) && !self.lines.advance(&self.input)? {
                     return self.finish();
                 }
                 match self.take_line() {
-                    Ok(()) => self.rows.end_row(),
+                    Ok(()) => {
+                        self.rows.end_row();
+                        self.good_lines.push(self.lines.number());
+                    }
                     Err(fault) => {
                         self.rows.abandon_row();
                         bad.report(RowError {
                             file: self.input.name.clone(),
-                            position: RowPosition::Line(self.line_number),
+                            position: RowPosition::Line(self.lines.number()),
                             fault,
                         })?;
                     }
@@ -171,6 +143,10 @@ impl RowSource for NdjsonSource {
                 return Ok(Some(batch));
             }
         }
+    }
+
+    fn position(&self, row: usize) -> RowPosition {
+        RowPosition::Line(self.good_lines.get(row).copied().unwrap_or(0))
     }
 }
 
@@ -187,7 +163,7 @@ fn accepts_numbers(data_type: &ColumnType) -> bool {
 
 /// Returns the message of the parser. Invalid UTF-8 has a message of its own, because the parser only
 /// reports an unexpected byte.
-fn json_message(error: &serde_json::Error, line: &[u8]) -> String {
+pub(crate) fn json_message(error: &serde_json::Error, line: &[u8]) -> String {
     if std::str::from_utf8(line).is_err() {
         return "the line is not valid UTF-8".to_owned();
     }

@@ -28,6 +28,8 @@ pub(crate) struct ParquetSource {
     rows_total: u64,
     read: Arc<AtomicU64>,
     counted: u64,
+    /// Numbers of the rows of the last batch, from 1.
+    kept: Vec<u64>,
 }
 
 impl ParquetSource {
@@ -54,7 +56,17 @@ impl ParquetSource {
         }
         let reader = builder.with_batch_size(options.batch_rows).build().map_err(bad)?;
         let read = Arc::clone(read);
-        Ok(Self { input, reader, positions, options, rows_read: 0, rows_total, read, counted: 0 })
+        Ok(Self {
+            input,
+            reader,
+            positions,
+            options,
+            rows_read: 0,
+            rows_total,
+            read,
+            counted: 0,
+            kept: Vec::new(),
+        })
     }
 
     /// Advances the progress in proportion to the rows, because the file is not read in byte order.
@@ -67,12 +79,13 @@ impl ParquetSource {
     }
 
     fn take_batch(
-        &self,
+        &mut self,
         batch: &RecordBatch,
         bad: &mut BadRows,
     ) -> Result<Option<RecordBatch>, LoadError> {
-        let failed = |source| LoadError::Batch { file: self.input.name.clone(), source };
-        let table = &self.options.table;
+        let file = self.input.name.clone();
+        let failed = |source| LoadError::Batch { file: file.clone(), source };
+        let table = Arc::clone(&self.options.table);
         let mut columns: Vec<ArrayRef> = Vec::with_capacity(self.positions.len());
         let mut first_problems: Vec<Option<CellProblem>> = Vec::new();
         for (column, position) in table.columns().iter().zip(&self.positions) {
@@ -96,6 +109,8 @@ impl ParquetSource {
             }
             columns.push(converted.array);
         }
+        let first_row = self.rows_read + 1;
+        self.kept = (first_row..first_row + batch.num_rows() as u64).collect();
         if first_problems.is_empty() {
             return RecordBatch::try_new(table.arrow(), columns).map(Some).map_err(failed);
         }
@@ -109,6 +124,8 @@ impl ParquetSource {
                 fault: RowFault::Cell(problem),
             })?;
         }
+        let mut keep = good.values().iter();
+        self.kept.retain(|_| keep.next().unwrap_or(false));
         let good_rows = filter_rows(table.arrow(), columns, &good).map_err(failed)?;
         Ok((good_rows.num_rows() > 0).then_some(good_rows))
     }
@@ -163,5 +180,9 @@ impl RowSource for ParquetSource {
                 return Ok(taken);
             }
         }
+    }
+
+    fn position(&self, row: usize) -> RowPosition {
+        RowPosition::Row(self.kept.get(row).copied().unwrap_or(0))
     }
 }

@@ -3,7 +3,6 @@
 //! Every input is opened once before the first row is returned, so that a file that does not match the
 //! table is reported immediately, regardless of its position.
 
-use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -13,7 +12,7 @@ use tokio::sync::mpsc;
 use super::bad_rows::BadRows;
 use super::csv::CsvSource;
 use super::error::LoadError;
-use super::input::{Format, Input, inspect};
+use super::input::{Format, Input};
 use super::ndjson::NdjsonSource;
 use super::parquet::ParquetSource;
 use super::{ReadOptions, RowSource};
@@ -51,15 +50,6 @@ pub(crate) fn open(
         Format::Ndjson => Box::new(NdjsonSource::open(input, options, read)?),
         Format::Parquet => Box::new(ParquetSource::open(input, options, read)?),
     })
-}
-
-/// Inspects all files. Needs no table, so that a missing file is reported first.
-pub(crate) fn inspect_all(paths: &[PathBuf]) -> Result<Vec<Input>, LoadError> {
-    let mut inputs = Vec::new();
-    for path in paths {
-        inputs.extend(inspect(path)?);
-    }
-    Ok(inputs)
 }
 
 /// Opens every input and matches its columns with those of the table.

@@ -1,5 +1,5 @@
 use std::io::Write;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use arrow::array::{ArrayRef, Float64Array, Int64Array, StringArray};
 use arrow::datatypes::{DataType, Field, Schema};
@@ -9,7 +9,9 @@ use tidewater_common::ids::{ColumnId, SchemaVersion};
 use tidewater_common::schema::{Column, TableSchema};
 
 use super::super::error::{RowFault, RowPosition};
+use super::super::input::inspect;
 use super::*;
+use crate::text::delimiter::Delimiter;
 use crate::value::problem::Problem;
 
 /// Key `id` (int64), `name` (utf8), `score` (float64), `at` (timestamp); all but the key nullable.
@@ -32,7 +34,17 @@ fn table() -> Arc<TableSchema> {
 }
 
 fn options(batch_rows: usize) -> ReadOptions {
-    ReadOptions { table: table(), nulls: vec!["NA".to_owned()].into(), batch_rows }
+    ReadOptions {
+        table: table(),
+        nulls: vec!["NA".to_owned()].into(),
+        batch_rows,
+        delimiter: Delimiter::default(),
+    }
+}
+
+fn inspect_all(paths: &[PathBuf]) -> Result<Vec<Input>, LoadError> {
+    let inputs = paths.iter().map(|path| inspect(path)).collect::<Result<Vec<_>, _>>()?;
+    Ok(inputs.concat())
 }
 
 struct Loaded {
@@ -216,6 +228,13 @@ fn unusable_file_is_rejected_with_a_reason() {
         ("a.csv", b"name\nann\n".to_vec(), "lacks column `id`"),
         ("a.csv", b"id,id\n1,2\n".to_vec(), "`id` twice"),
         ("a.csv", b"id,n\xffme\n1,2\n".to_vec(), "header is not valid UTF-8"),
+        ("a.csv", b"id;name\n1;2\n".to_vec(), "--delimiter ';'"),
+        ("a.csv", b"id\tname\n1\t2\n".to_vec(), "--delimiter 'tab'"),
+        (
+            "a.csv",
+            b"id,name\n1,a\n2,\"b\n3,c\n".to_vec(),
+            "line 3 has a quoted value that does not end",
+        ),
         ("a.ndjson", b"{\"id\":1,\"x\":2}\n".to_vec(), "no column `x`"),
         ("a.zip", cut(zip(&[("a.csv", CSV, true)]), 30), "not a complete zip archive"),
         ("a.zip", b"id,name\n".to_vec(), "not a complete zip archive"),

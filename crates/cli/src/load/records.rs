@@ -2,10 +2,14 @@
 
 use std::io::{self, BufRead};
 
-use csv_core::{ReadRecordResult, Reader};
+use csv_core::{ReadRecordResult, Reader, ReaderBuilder};
+
+use crate::text::delimiter::Delimiter;
 
 /// Longest record in bytes. A longer one is taken for an unclosed quote.
 pub(crate) const MAX_RECORD: usize = 16 << 20;
+
+const LINE_END: &[u8] = b"\n";
 
 /// Reads records in turn; keeps the cells of the last one.
 pub(crate) struct Records<R> {
@@ -16,6 +20,8 @@ pub(crate) struct Records<R> {
     ends: Vec<usize>,
     cells: usize,
     line: u64,
+    /// True after the line end added at the end of the input.
+    ended: bool,
 }
 
 /// Reason why the next record cannot be read.
@@ -23,18 +29,21 @@ pub(crate) struct Records<R> {
 pub(crate) enum RecordError {
     Read(io::Error),
     TooLong,
+    /// The input ends within a quoted cell.
+    UnclosedQuote,
 }
 
 impl<R: BufRead> Records<R> {
-    pub(crate) fn new(input: R) -> Self {
+    pub(crate) fn new(input: R, delimiter: Delimiter) -> Self {
         Self {
             input,
-            reader: Reader::new(),
+            reader: ReaderBuilder::new().delimiter(delimiter.0).build(),
             text: vec![0; 4 << 10],
             text_length: 0,
             ends: vec![0; 64],
             cells: 0,
             line: 1,
+            ended: false,
         }
     }
 
@@ -66,12 +75,23 @@ impl<R: BufRead> Records<R> {
         self.line = self.reader.line();
         loop {
             let input = self.input.fill_buf().map_err(RecordError::Read)?;
+            // The parser ends a record at the end of the input even within quotes. A line end before
+            // that is taken as text only there.
+            let add_line_end = input.is_empty() && !self.ended;
+            let input = if add_line_end { LINE_END } else { input };
             let (result, read, written, ended) = self.reader.read_record(
                 input,
                 &mut self.text[self.text_length..],
                 &mut self.ends[self.cells..],
             );
-            self.input.consume(read);
+            if add_line_end {
+                self.ended = read > 0;
+                if written > 0 {
+                    return Err(RecordError::UnclosedQuote);
+                }
+            } else {
+                self.input.consume(read);
+            }
             self.text_length += written;
             self.cells += ended;
             match result {
@@ -110,7 +130,8 @@ mod tests {
     use super::*;
 
     fn records(text: &[u8], buffer: usize) -> Vec<(u64, Vec<String>)> {
-        let mut records = Records::new(BufReader::with_capacity(buffer, text));
+        let input = BufReader::with_capacity(buffer, text);
+        let mut records = Records::new(input, Delimiter::default());
         let mut found = Vec::new();
         while records.advance().unwrap() {
             let mut start = 0;
@@ -161,10 +182,38 @@ mod tests {
     }
 
     #[test]
+    fn cells_are_split_at_the_delimiter() {
+        let mut records = Records::new(&b"a;\"b;c\";d,e\n"[..], Delimiter(b';'));
+        assert!(records.advance().unwrap());
+        assert_eq!((records.text(), records.ends()), (&b"ab;cd,e"[..], &[1, 4, 7][..]));
+    }
+
+    #[test]
+    fn unclosed_quote_at_the_end_is_an_error() {
+        for text in ["a\n\"", "a\n\"x", "a\n\"x\n", "a\n1,\"x,y", "a\n\"x\"\"", "a\n\"x\r"] {
+            for buffer in [1, 4, 4096] {
+                let input = BufReader::with_capacity(buffer, text.as_bytes());
+                let mut records = Records::new(input, Delimiter::default());
+                assert!(records.advance().unwrap(), "{text}");
+                let error = records.advance();
+                assert!(matches!(error, Err(RecordError::UnclosedQuote)), "{text}");
+                assert_eq!(records.line(), 2, "{text}");
+            }
+        }
+        for text in
+            ["\"x\"", "\"x\"\"\"", "x\"", "\"x\"\r", "1,\"x\",", "1,", "5\" pipe", "\"x\n\"\n\n"]
+        {
+            for buffer in [1, 4, 4096] {
+                assert_eq!(records(text.as_bytes(), buffer).len(), 1, "{text}");
+            }
+        }
+    }
+
+    #[test]
     fn unclosed_quote_stops_at_the_record_limit() {
         let mut text = b"a,b\n1,\"".to_vec();
         text.resize(MAX_RECORD * 2 + 100, b'x');
-        let mut records = Records::new(text.as_slice());
+        let mut records = Records::new(text.as_slice(), Delimiter::default());
         assert!(records.advance().unwrap());
         assert!(matches!(records.advance(), Err(RecordError::TooLong)));
     }

@@ -29,7 +29,7 @@ pub(crate) struct LogOptions {
         long,
         env = "TIDEWATER_LOG_FILTER",
         value_name = "FILTER",
-        default_value = "info,openraft=warn"
+        default_value = "info,openraft=error"
     )]
     pub(crate) log_filter: String,
 

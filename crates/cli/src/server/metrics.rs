@@ -1,5 +1,11 @@
 //! `/metrics` in the Prometheus text format, on the port of the node.
 
+#[cfg(test)]
+mod page_tests;
+#[cfg(test)]
+mod source_tests;
+mod tables;
+
 use std::convert::Infallible;
 use std::future::{Ready, ready};
 use std::task::{Context, Poll};
@@ -17,11 +23,12 @@ pub(crate) struct MetricsPage {
 }
 
 impl MetricsPage {
-    /// Installs the metrics recorder. Must be called once per process.
+    /// Installs the metrics recorder and describes all metrics to it. Must be called once per process.
     pub(crate) fn install() -> Result<Self, Failure> {
         let handle = PrometheusBuilder::new()
             .install_recorder()
             .map_err(|error| Failure::other(format!("cannot collect metrics: {error}")))?;
+        tables::describe_all();
         Ok(Self { handle })
     }
 

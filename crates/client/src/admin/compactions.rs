@@ -11,7 +11,7 @@ use tidewater_proto::v1::{self, CallHeader, NodeRole, Reason};
 
 use crate::client::Client;
 use crate::error::ClientError;
-use crate::outcome::Miss;
+use crate::outcome::FailedAttempt;
 use crate::pool::attempt;
 use crate::router::timed;
 
@@ -33,7 +33,7 @@ impl Client {
     /// # Errors
     /// The catalog cannot be read.
     pub async fn list_compactions(&self) -> Result<Compactions, ClientError> {
-        let catalog = self.core.refreshed().await?;
+        let catalog = self.core.refresh_catalog().await?;
         let router = &self.core.router;
         let owners =
             catalog.addresses(NodeRole::Data).into_iter().map(|(node, address)| async move {
@@ -77,7 +77,7 @@ impl Client {
     /// [`ClientError::Refused`] with `JobNotFound`; with another reason when a node that may have it
     /// did not respond.
     pub async fn cancel_compaction(&self, job_id: &str) -> Result<(), ClientError> {
-        let catalog = self.core.refreshed().await?;
+        let catalog = self.core.refresh_catalog().await?;
         let router = &self.core.router;
         let mut first_error = None;
         for (_, address) in catalog.addresses(NodeRole::Data) {
@@ -123,10 +123,15 @@ impl Client {
 
 impl Compactions {
     /// Adds the jobs of a node, or records the node as silent.
-    fn take<T>(&mut self, node: NodeId, answer: Result<T, Miss>, add: impl FnOnce(&mut Self, T)) {
+    fn take<T>(
+        &mut self,
+        node: NodeId,
+        answer: Result<T, FailedAttempt>,
+        add: impl FnOnce(&mut Self, T),
+    ) {
         match answer {
             Ok(jobs) => add(self, jobs),
-            Err(miss) => self.silent.push((node, miss.refusal.message)),
+            Err(failure) => self.silent.push((node, failure.refusal.message)),
         }
     }
 }
@@ -150,15 +155,17 @@ fn orphaned_job(node: NodeId, job: remote::RunningCompaction) -> v1::CompactionI
 /// Returns whether a node had the job and cancelled it. Records the error of the first node that did not
 /// respond.
 fn record_cancel_response<T>(
-    answer: Result<T, Miss>,
+    answer: Result<T, FailedAttempt>,
     first_error: &mut Option<Refusal>,
 ) -> Result<bool, ClientError> {
     match answer {
         Ok(_) => Ok(true),
-        Err(miss) if miss.refusal.reason == Reason::JobNotFound => Ok(false),
-        Err(miss) if miss.refusal.reason == Reason::InvalidArgument => Err(refused(miss.refusal)),
-        Err(miss) => {
-            first_error.get_or_insert(miss.refusal);
+        Err(failure) if failure.refusal.reason == Reason::JobNotFound => Ok(false),
+        Err(failure) if failure.refusal.reason == Reason::InvalidArgument => {
+            Err(refused(failure.refusal))
+        }
+        Err(failure) => {
+            first_error.get_or_insert(failure.refusal);
             Ok(false)
         }
     }
@@ -174,19 +181,21 @@ mod tests {
     use super::*;
     use tidewater_common::refusal::Effect;
 
-    fn miss(reason: Reason) -> Result<(), Miss> {
+    fn failure(reason: Reason) -> Result<(), FailedAttempt> {
         let refusal = Refusal::new(reason, "x");
-        Err(Miss { refusal, effect: Effect::None, silent: false })
+        Err(FailedAttempt { refusal, effect: Effect::None, silent: false })
     }
 
     #[test]
     fn unresponsive_node_may_have_the_cancelled_job() {
         let mut first_error = None;
         assert!(record_cancel_response(Ok(()), &mut first_error).unwrap());
-        assert!(!record_cancel_response(miss(Reason::JobNotFound), &mut first_error).unwrap());
+        assert!(!record_cancel_response(failure(Reason::JobNotFound), &mut first_error).unwrap());
         assert_eq!(first_error, None);
-        assert!(record_cancel_response(miss(Reason::InvalidArgument), &mut first_error).is_err());
-        assert!(!record_cancel_response(miss(Reason::Unavailable), &mut first_error).unwrap());
+        assert!(
+            record_cancel_response(failure(Reason::InvalidArgument), &mut first_error).is_err()
+        );
+        assert!(!record_cancel_response(failure(Reason::Unavailable), &mut first_error).unwrap());
         assert_eq!(first_error.unwrap().reason, Reason::Unavailable);
     }
 }

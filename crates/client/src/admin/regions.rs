@@ -15,7 +15,7 @@ use tonic::{Request, Response, Status};
 use crate::client::Client;
 use crate::core::Repeat;
 use crate::error::ClientError;
-use crate::outcome::{Advice, advice};
+use crate::outcome::{RetryAction, retry_action};
 use crate::pool::attempt;
 use crate::router::timed;
 
@@ -58,7 +58,7 @@ impl Client {
         &self,
         filter: RegionFilter,
     ) -> Result<(Vec<v1::RegionInfo>, Vec<(NodeId, String)>), ClientError> {
-        let nodes = self.core.refreshed().await?.addresses(NodeRole::Data);
+        let nodes = self.core.refresh_catalog().await?.addresses(NodeRole::Data);
         let timeout = Duration::from_secs(if filter.with_digest { 60 } else { 10 });
         let responses = join_all(nodes.into_iter().map(|(node, address)| {
             let request = v1::ListRegionsRequest {
@@ -71,7 +71,7 @@ impl Client {
                 let router = &self.core.router;
                 let channel = match router.pool.channel(&address) {
                     Ok(channel) => channel,
-                    Err(miss) => return (node, Err(miss)),
+                    Err(failure) => return (node, Err(failure)),
                 };
                 let mut client = router.region_admin(channel);
                 (node, attempt(timeout, client.list_regions(timed(request, timeout))).await)
@@ -83,7 +83,7 @@ impl Client {
         for (node, response) in responses {
             match response {
                 Ok(response) => regions.extend(response.regions),
-                Err(miss) => silent.push((node, miss.refusal.message)),
+                Err(failure) => silent.push((node, failure.refusal.message)),
             }
         }
         regions.sort_by_key(|region| (region.region_id, region.node_id));
@@ -93,7 +93,7 @@ impl Client {
     /// Flushes a region; returns when the flush is committed.
     ///
     /// # Errors
-    /// [`ClientError::RegionNotFound`]; [`ClientError::GaveUp`] while the object store is down.
+    /// [`ClientError::RegionNotFound`]; [`ClientError::RetriesExhausted`] while the object store is down.
     pub async fn flush_region(
         &self,
         region: RegionId,
@@ -176,7 +176,7 @@ impl Client {
     /// [`ClientError::TableNotFound`]; the list contains the errors of single regions.
     pub async fn flush_table(&self, table: &str) -> Result<Vec<TableFlush>, ClientError> {
         let table = self.table(table).await?;
-        let catalog = self.core.refreshed().await?;
+        let catalog = self.core.refresh_catalog().await?;
         let routes: Vec<_> = catalog.routes_in(table.id, &KeyRange::whole()).cloned().collect();
         let groups: BTreeSet<GroupId> = routes.iter().map(|route| route.group).collect();
         let by_group = join_all(groups.into_iter().map(|group| {
@@ -262,14 +262,15 @@ impl Client {
             let Err(ClientError::Refused { refusal, .. }) = &result else { return result };
             // A refreshed route does not make a request with a stale schema valid.
             let schema_is_stale = refusal.reason == Reason::SchemaVersionStale;
-            let route_is_stale = advice(refusal) == Advice::RefreshCatalog && !schema_is_stale;
+            let route_is_stale =
+                retry_action(refusal) == RetryAction::RefreshCatalog && !schema_is_stale;
             if !route_is_stale || Instant::now() >= deadline {
                 return result;
             }
             failures = failures.saturating_add(1);
             let options = self.options();
             tokio::time::sleep(options.backoff.wait(failures, None, options.ids.bits())).await;
-            self.core.refreshed().await?;
+            self.core.refresh_catalog().await?;
         }
     }
 }

@@ -132,7 +132,7 @@ impl Client {
             })
             .await?;
         // The caller's next operation must find the table.
-        self.core.refreshed().await?;
+        self.core.refresh_catalog().await?;
         Ok(response.table.unwrap_or_default())
     }
 
@@ -159,7 +159,7 @@ impl Client {
                 async move { client.clone_table(timed(request, timeout)).await }
             })
             .await?;
-        self.core.refreshed().await?;
+        self.core.refresh_catalog().await?;
         Ok(response.table.unwrap_or_default())
     }
 
@@ -188,7 +188,7 @@ impl Client {
                 async move { client.alter_table(timed(request, timeout)).await }
             })
             .await?;
-        self.core.refreshed().await?;
+        self.core.refresh_catalog().await?;
         Ok(response.table.unwrap_or_default())
     }
 
@@ -234,7 +234,7 @@ impl Client {
                 async move { client.drop_table(timed(request, timeout)).await }
             })
             .await?;
-        self.core.refreshed().await?;
+        self.core.refresh_catalog().await?;
         Ok(TableId(response.table_id))
     }
 }

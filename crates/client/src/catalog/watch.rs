@@ -13,8 +13,8 @@ use tonic::Streaming;
 
 use super::{Catalog, CatalogError, CatalogStep};
 use crate::core::Core;
-use crate::outcome::Miss;
-use crate::pool::miss_of;
+use crate::outcome::FailedAttempt;
+use crate::pool::failed_attempt_of;
 use crate::router::{Router, Search, timed};
 
 /// Maximum time between two events. The server sends events more often than this, so a stream without
@@ -49,7 +49,7 @@ pub(crate) async fn fetch(
     known: Option<&Catalog>,
     search: &mut Search,
     timeout: Duration,
-) -> Result<v1::CatalogSnapshot, Miss> {
+) -> Result<v1::CatalogSnapshot, FailedAttempt> {
     router
         .attempt(known, search, timeout, |channel| {
             let mut client = router.meta(channel);
@@ -73,7 +73,7 @@ impl Watcher {
         while self.published.borrow().other.is_none() {
             let broken = match self.open(&mut search).await {
                 Ok(stream) => self.follow(stream, &mut failures).await,
-                Err(miss) => miss,
+                Err(failure) => failure,
             };
             if self.published.borrow().other.is_some() {
                 break;
@@ -98,7 +98,7 @@ impl Watcher {
         }
     }
 
-    async fn open(&self, search: &mut Search) -> Result<Streaming<v1::WatchEvent>, Miss> {
+    async fn open(&self, search: &mut Search) -> Result<Streaming<v1::WatchEvent>, FailedAttempt> {
         let router = &self.core.router;
         let known = self.published.borrow().catalog.clone();
         let request = v1::WatchRequest {
@@ -114,7 +114,11 @@ impl Watcher {
     }
 
     /// Applies the events of the stream until it breaks; returns the cause.
-    async fn follow(&self, mut stream: Streaming<v1::WatchEvent>, failures: &mut u32) -> Miss {
+    async fn follow(
+        &self,
+        mut stream: Streaming<v1::WatchEvent>,
+        failures: &mut u32,
+    ) -> FailedAttempt {
         let mut search = Search::new(GroupId::META);
         loop {
             let event = tokio::select! {
@@ -127,7 +131,7 @@ impl Watcher {
             let event = match event {
                 Ok(Ok(Some(event))) => event,
                 Ok(Ok(None)) => return broken("the meta node ended the catalog watch"),
-                Ok(Err(status)) => return miss_of(&status),
+                Ok(Err(status)) => return failed_attempt_of(&status),
                 Err(_) => {
                     return broken(&format!(
                         "the catalog watch sent no event for {IDLE_TIMEOUT:?}"
@@ -175,9 +179,9 @@ impl Watcher {
             let timeout = router.options.attempt_timeout;
             match fetch(router, Some(&known), search, timeout).await {
                 Ok(snapshot) => return self.apply_snapshot(&snapshot),
-                Err(miss) => {
-                    tracing::debug!(cause = %miss.refusal, "catalog fetch failed; retrying");
-                    let wait = router.wait(search, &miss);
+                Err(failure) => {
+                    tracing::debug!(cause = %failure.refusal, "catalog fetch failed; retrying");
+                    let wait = router.wait(search, &failure);
                     tokio::time::sleep(wait).await;
                 }
             }
@@ -228,6 +232,10 @@ impl Watcher {
     }
 }
 
-fn broken(why: &str) -> Miss {
-    Miss { refusal: Refusal::new(Reason::Unavailable, why), effect: Effect::None, silent: true }
+fn broken(why: &str) -> FailedAttempt {
+    FailedAttempt {
+        refusal: Refusal::new(Reason::Unavailable, why),
+        effect: Effect::None,
+        silent: true,
+    }
 }

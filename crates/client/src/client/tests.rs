@@ -7,39 +7,39 @@ use super::Client;
 use crate::error::ClientError;
 use crate::fake::FakeCluster;
 
-/// An address at which nobody listens.
+/// Returns an address without a listener.
 fn closed_address() -> String {
     let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     listener.local_addr().unwrap().to_string()
 }
 
 #[tokio::test]
-async fn every_address_that_was_tried_is_named() {
+async fn connect_error_names_every_address() {
     let cluster = FakeCluster::start(&[], 1).await;
     let mut options = cluster.options();
     options.meta = vec![closed_address(), closed_address()];
-    options.connect_patience = Duration::from_millis(100);
+    options.connect_deadline = Duration::from_millis(100);
     let expected = options.meta.clone();
     let error = Client::connect(options).await.unwrap_err();
     let ClientError::NoMetaReachable { tried } = &error else { panic!("{error}") };
     for address in expected {
-        let (_, why) = tried.iter().find(|(one, _)| *one == address).unwrap();
-        assert!(why.contains("cannot connect"), "{why}");
+        let (_, error) = tried.iter().find(|(tried, _)| *tried == address).unwrap();
+        assert!(error.contains("cannot connect"), "{error}");
     }
 }
 
 #[tokio::test]
-async fn no_address_is_an_error_of_its_own() {
+async fn connect_rejects_an_empty_address_list() {
     let cluster = FakeCluster::start(&[], 1).await;
     let mut options = cluster.options();
     options.meta.clear();
-    options.connect_patience = Duration::from_millis(20);
+    options.connect_deadline = Duration::from_millis(20);
     let error = Client::connect(options).await.unwrap_err();
     assert!(error.to_string().contains("no address was given"), "{error}");
 }
 
 #[tokio::test]
-async fn one_address_that_answers_is_enough() {
+async fn connect_needs_only_one_reachable_address() {
     let cluster = FakeCluster::start(&[], 1).await;
     let mut options = cluster.options();
     options.meta = vec![closed_address(), cluster.meta.clone()];
@@ -48,7 +48,7 @@ async fn one_address_that_answers_is_enough() {
 }
 
 #[tokio::test]
-async fn a_hint_leads_to_a_meta_node_that_was_not_named() {
+async fn connect_follows_hint_to_unlisted_meta_node() {
     let cluster = FakeCluster::start(&[], 1).await;
     let follower = FakeCluster::start(&[], 1).await;
     let leader = Some(Leader { node_id: 1.into(), address: cluster.meta.clone() });
@@ -61,7 +61,7 @@ async fn a_hint_leads_to_a_meta_node_that_was_not_named() {
 }
 
 #[tokio::test]
-async fn an_election_is_waited_out() {
+async fn connect_waits_for_an_election() {
     let cluster = FakeCluster::start(&[], 1).await;
     for _ in 0..3 {
         let refusal = Refusal::new(Reason::NotLeader, "no leader yet");
@@ -71,7 +71,7 @@ async fn an_election_is_waited_out() {
 }
 
 #[tokio::test]
-async fn a_definite_no_is_passed_on() {
+async fn connect_returns_definite_errors() {
     let cluster = FakeCluster::start(&[], 1).await;
     let refusal = Refusal::new(Reason::WrongCluster, "this is another cluster");
     cluster.state.lock().meta_refusals.push_back(refusal);
@@ -81,7 +81,7 @@ async fn a_definite_no_is_passed_on() {
 }
 
 #[tokio::test]
-async fn changes_arrive_by_the_watch() {
+async fn catalog_watch_delivers_changes() {
     let cluster = FakeCluster::start(&[], 1).await;
     let client = cluster.client().await;
     assert!(client.catalog().route(201.into()).is_none());
@@ -95,7 +95,7 @@ async fn changes_arrive_by_the_watch() {
 }
 
 #[tokio::test]
-async fn a_restored_cluster_is_started_over_with() {
+async fn client_reloads_the_catalog_of_a_restored_cluster() {
     let cluster = FakeCluster::start(&[], 1).await;
     let client = cluster.client().await;
     cluster.change(|state| {
@@ -112,13 +112,13 @@ async fn a_restored_cluster_is_started_over_with() {
 }
 
 #[tokio::test]
-async fn another_cluster_at_the_same_address_is_an_error() {
+async fn client_rejects_another_cluster_at_the_same_address() {
     let cluster = FakeCluster::start(&[], 1).await;
     let client = cluster.client().await;
     cluster.change(|state| {
         state.catalog.cluster_id = "018f3c1e-0000-7000-8000-000000000002".into();
         state.catalog.revision += 1;
     });
-    let error = client.core.refreshed().await.unwrap_err();
+    let error = client.core.refresh_catalog().await.unwrap_err();
     assert!(matches!(error, ClientError::OtherCluster { .. }), "{error}");
 }

@@ -1,4 +1,4 @@
-//! How a call to the meta service ends whose attempts were answered so or so.
+//! Outcome of a call to the meta service by the answers to its attempts.
 
 use tidewater_common::refusal::Refusal;
 use tidewater_common::schema::WriteMode;
@@ -9,11 +9,11 @@ use crate::client::Client;
 use crate::error::ClientError;
 use crate::fake::FakeCluster;
 
-/// The calls that change something and may be repeated.
+/// Operations that change the catalog and are idempotent.
 const CHANGES: [&str; 5] =
     ["create table", "drop table", "add hook", "remove hook", "set hook paused"];
 
-async fn make(client: &Client, change: &str) -> Result<(), ClientError> {
+async fn apply_change(client: &Client, change: &str) -> Result<(), ClientError> {
     match change {
         "create table" => client.create_table(new_table()).await.map(drop),
         "drop table" => client.drop_table("t").await.map(drop),
@@ -48,60 +48,60 @@ fn new_hook() -> NewHook {
     }
 }
 
-fn answers(cluster: &FakeCluster, reasons: &[Reason]) {
+fn set_answers(cluster: &FakeCluster, reasons: &[Reason]) {
     cluster.state.lock().admin_refusals =
-        reasons.iter().map(|reason| Refusal::new(*reason, "told to")).collect();
+        reasons.iter().map(|reason| Refusal::new(*reason, "injected")).collect();
 }
 
 #[tokio::test]
-async fn a_change_in_doubt_ends_in_doubt_however_it_is_refused_later() {
+async fn definite_error_after_unknown_effect_leaves_change_unknown() {
     let cluster = FakeCluster::start(&[], 1).await;
     let client = cluster.client().await;
     for change in CHANGES {
-        answers(&cluster, &[Reason::DeadlineExceeded, Reason::InvalidArgument]);
-        let error = make(&client, change).await.unwrap_err();
+        set_answers(&cluster, &[Reason::DeadlineExceeded, Reason::InvalidArgument]);
+        let error = apply_change(&client, change).await.unwrap_err();
         assert!(error.maybe_done(), "{change}: {error}");
         let ClientError::OutcomeUnknown { attempts, cause, .. } = error else {
             panic!("{change}: {error}")
         };
         assert_eq!((attempts, cause.reason), (2, Reason::InvalidArgument), "{change}");
-        // Repeated with the same request id, a success settles it.
-        answers(&cluster, &[Reason::DeadlineExceeded, Reason::NotLeader]);
-        make(&client, change).await.unwrap();
-        answers(&cluster, &[Reason::NotLeader, Reason::InvalidArgument]);
-        let error = make(&client, change).await.unwrap_err();
+        // A retry with the same request id succeeds and resolves the outcome.
+        set_answers(&cluster, &[Reason::DeadlineExceeded, Reason::NotLeader]);
+        apply_change(&client, change).await.unwrap();
+        set_answers(&cluster, &[Reason::NotLeader, Reason::InvalidArgument]);
+        let error = apply_change(&client, change).await.unwrap_err();
         assert!(matches!(error, ClientError::Refused { .. }), "{change}: {error}");
         assert!(!error.maybe_done());
     }
 }
 
 #[tokio::test]
-async fn a_change_given_up_in_doubt_may_still_be_done() {
+async fn change_with_exhausted_retries_keeps_unknown_effect() {
     let cluster = FakeCluster::start(&[], 1).await;
     let mut options = cluster.options();
     options.max_attempts = 3;
     let client = Client::connect(options).await.unwrap();
     for change in CHANGES {
-        answers(&cluster, &[Reason::DeadlineExceeded, Reason::NotLeader, Reason::NotLeader]);
-        let error = make(&client, change).await.unwrap_err();
+        set_answers(&cluster, &[Reason::DeadlineExceeded, Reason::NotLeader, Reason::NotLeader]);
+        let error = apply_change(&client, change).await.unwrap_err();
         assert!(matches!(error, ClientError::OutcomeUnknown { .. }), "{change}: {error}");
-        answers(&cluster, &[Reason::NotLeader; 3]);
-        let error = make(&client, change).await.unwrap_err();
-        assert!(matches!(error, ClientError::GaveUp { .. }), "{change}: {error}");
+        set_answers(&cluster, &[Reason::NotLeader; 3]);
+        let error = apply_change(&client, change).await.unwrap_err();
+        assert!(matches!(error, ClientError::RetriesExhausted { .. }), "{change}: {error}");
     }
 }
 
 #[tokio::test]
-async fn a_read_is_never_in_doubt() {
+async fn read_never_has_an_unknown_outcome() {
     let cluster = FakeCluster::start(&[], 1).await;
     let mut options = cluster.options();
     options.max_attempts = 3;
     let client = Client::connect(options).await.unwrap();
-    answers(&cluster, &[Reason::DeadlineExceeded, Reason::InvalidArgument]);
+    set_answers(&cluster, &[Reason::DeadlineExceeded, Reason::InvalidArgument]);
     let error = client.hooks().await.unwrap_err();
     assert!(matches!(error, ClientError::Refused { .. }), "{error}");
-    answers(&cluster, &[Reason::DeadlineExceeded; 3]);
+    set_answers(&cluster, &[Reason::DeadlineExceeded; 3]);
     let error = client.hooks().await.unwrap_err();
-    assert!(matches!(error, ClientError::GaveUp { .. }), "{error}");
+    assert!(matches!(error, ClientError::RetriesExhausted { .. }), "{error}");
     assert!(!error.maybe_done());
 }

@@ -17,7 +17,7 @@ impl Client {
     ///
     /// # Errors
     /// The errors of a scan except [`ClientError::ScanInterrupted`], because a region is counted again.
-    /// [`ClientError::TookTooLong`] when the whole takes longer than [`ClientOptions::deadline`].
+    /// [`ClientError::TimedOut`] when the whole takes longer than [`ClientOptions::deadline`].
     ///
     /// [`ClientOptions::deadline`]: crate::ClientOptions::deadline
     pub async fn count(&self, spec: ScanSpec) -> Result<u64, ClientError> {
@@ -26,7 +26,7 @@ impl Client {
         // A region sends nothing before its count is complete, so only the whole count has a timeout.
         tokio::time::timeout(deadline, self.count_all(spec)).await.unwrap_or_else(|_| {
             let what = format!("count of table {table:?}");
-            Err(ClientError::TookTooLong { what, limit: deadline })
+            Err(ClientError::TimedOut { what, limit: deadline })
         })
     }
 

@@ -16,7 +16,7 @@ use crate::catalog::Catalog;
 use crate::client::{Client, projection};
 use crate::core::Core;
 use crate::error::ClientError;
-use crate::outcome::{Advice, Attempts, Miss};
+use crate::outcome::{Attempts, FailedAttempt, RetryAction};
 use crate::router::Limits;
 
 /// Capacity of the channel to the caller, in batches.
@@ -101,19 +101,19 @@ impl TableScan {
                     rest = after;
                 }
                 Err(ReadError::Fatal(error)) => return Err(error),
-                Err(ReadError::Moved(miss)) => self.refresh_routes(miss).await?,
-                Err(ReadError::Missed(miss)) if out.is_some() && self.rows > before => {
+                Err(ReadError::RouteStale(failure)) => self.refresh_routes(failure).await?,
+                Err(ReadError::Failed(failure)) if out.is_some() && self.rows > before => {
                     return Err(ClientError::ScanInterrupted {
                         table: self.plan.table.name.clone(),
                         region: reader.region_range.route.region,
                         rows: self.rows,
-                        cause: Box::new(miss.refusal),
+                        cause: Box::new(failure.refusal),
                     });
                 }
-                Err(ReadError::Missed(miss)) => {
+                Err(ReadError::Failed(failure)) => {
                     // The caller has not received the partial count of this region.
                     self.rows = before;
-                    self.back_off(miss).await?;
+                    self.back_off(failure).await?;
                 }
             }
         }
@@ -178,9 +178,9 @@ impl TableScan {
     ///
     /// # Errors
     /// The limits are reached, or the table was dropped or altered.
-    async fn refresh_routes(&mut self, miss: Miss) -> Result<(), ClientError> {
-        self.back_off(miss).await?;
-        let catalog = self.core.refreshed().await?;
+    async fn refresh_routes(&mut self, failure: FailedAttempt) -> Result<(), ClientError> {
+        self.back_off(failure).await?;
+        let catalog = self.core.refresh_catalog().await?;
         match catalog.table(self.plan.table.id) {
             None => Err(ClientError::TableNotFound(self.plan.table.name.clone())),
             Some(table) if table.schema.version() != self.plan.table.schema.version() => {
@@ -197,26 +197,30 @@ impl TableScan {
     ///
     /// # Errors
     /// A retry does not help, or the limits are reached.
-    async fn back_off(&mut self, miss: Miss) -> Result<(), ClientError> {
-        self.attempts.note(&miss);
+    async fn back_off(&mut self, failure: FailedAttempt) -> Result<(), ClientError> {
+        self.attempts.record(&failure);
         let options = &self.core.router.options;
         let made = self.attempts.made();
-        let wait = options.backoff.wait(made, miss.refusal.retry_after, options.ids.bits());
+        let wait = options.backoff.wait(made, failure.refusal.retry_after, options.ids.bits());
         let what = format!("scan of table {:?}", self.plan.table.name);
-        let cause = Box::new(miss.refusal.clone());
-        match miss.advice() {
-            Advice::GiveUp | Advice::NewProducer => {
+        let cause = Box::new(failure.refusal.clone());
+        match failure.retry_action() {
+            RetryAction::Stop | RetryAction::NewProducer => {
                 return Err(ClientError::Refused { what, refusal: cause });
             }
-            Advice::RepeatFew if self.attempts.too_many_faults() => {
+            RetryAction::RepeatFew if self.attempts.too_many_faults() => {
                 let elapsed = self.limits.elapsed();
-                return Err(ClientError::GaveUp { what, attempts: made, elapsed, cause });
+                return Err(ClientError::RetriesExhausted { what, attempts: made, elapsed, cause });
             }
-            Advice::Repeat | Advice::RepeatFew | Advice::FindLeader | Advice::RefreshCatalog => {}
+            RetryAction::Repeat
+            | RetryAction::RepeatIfAsked
+            | RetryAction::RepeatFew
+            | RetryAction::FindLeader
+            | RetryAction::RefreshCatalog => {}
         }
         if self.limits.exhausted(made, wait) {
             let elapsed = self.limits.elapsed();
-            return Err(ClientError::GaveUp { what, attempts: made, elapsed, cause });
+            return Err(ClientError::RetriesExhausted { what, attempts: made, elapsed, cause });
         }
         tokio::time::sleep(wait).await;
         Ok(())
@@ -237,8 +241,8 @@ pub(super) fn first_region_range(
     Some(RegionRange { route, range })
 }
 
-fn no_route(plan: &ScanPlan) -> Miss {
-    Miss {
+fn no_route(plan: &ScanPlan) -> FailedAttempt {
+    FailedAttempt {
         refusal: Refusal::new(
             Reason::RegionNotFound,
             format!("table {:?} has no route for some of its keys", plan.table.name),

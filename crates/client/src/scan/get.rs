@@ -12,7 +12,7 @@ use crate::catalog::TableInfo;
 use crate::client::{Client, projection};
 use crate::core::Repeat;
 use crate::error::ClientError;
-use crate::outcome::{Advice, advice};
+use crate::outcome::{RetryAction, retry_action};
 use crate::router::timed;
 use crate::write::{Piece, PieceLimits, check, prepare};
 
@@ -27,7 +27,7 @@ impl Client {
     ///
     /// # Errors
     /// [`ClientError::TableNotFound`], [`ClientError::ColumnNotFound`], [`ClientError::BadInput`],
-    /// [`ClientError::GaveUp`].
+    /// [`ClientError::RetriesExhausted`].
     pub async fn get(
         &self,
         table: &str,
@@ -45,7 +45,9 @@ impl Client {
                 Err(error) => error,
             };
             let routes_are_stale = match &error {
-                ClientError::Refused { refusal, .. } => advice(refusal) == Advice::RefreshCatalog,
+                ClientError::Refused { refusal, .. } => {
+                    retry_action(refusal) == RetryAction::RefreshCatalog
+                }
                 ClientError::NoRoute(_) => true,
                 _ => false,
             };
@@ -56,7 +58,7 @@ impl Client {
                 return Err(error);
             }
             tokio::time::sleep(wait).await;
-            self.core.refreshed().await?;
+            self.core.refresh_catalog().await?;
         };
         let batches = found
             .iter()

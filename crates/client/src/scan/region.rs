@@ -15,8 +15,8 @@ use tonic::Streaming;
 use crate::catalog::{Catalog, RouteInfo, TableInfo};
 use crate::core::Core;
 use crate::error::ClientError;
-use crate::outcome::Miss;
-use crate::pool::miss_of;
+use crate::outcome::FailedAttempt;
+use crate::pool::failed_attempt_of;
 use crate::router::{Search, timed};
 
 /// Parameters of the requests to all regions of a scan.
@@ -52,9 +52,9 @@ pub(super) enum RegionMessage {
 #[derive(Debug)]
 pub(super) enum ReadError {
     /// The route is stale; nothing was read.
-    Moved(Miss),
+    RouteStale(FailedAttempt),
     /// Retries are exhausted or pointless, or the stream was cut off after a message.
-    Missed(Miss),
+    Failed(FailedAttempt),
     /// An error that ends the scan without a retry.
     Fatal(ClientError),
 }
@@ -77,7 +77,7 @@ impl RegionRows {
         search: &mut Search,
         plan: &ScanPlan,
         region_range: &RegionRange,
-    ) -> Result<Self, Miss> {
+    ) -> Result<Self, FailedAttempt> {
         let catalog: &Catalog = &core.catalog();
         let options = &core.router.options;
         let request = v1::ScanRequest {
@@ -93,7 +93,7 @@ impl RegionRows {
             count_only: plan.count_only,
             rows_format: v1::RowsFormat::Batch.into(),
         };
-        search.turn_to(region_range.route.group);
+        search.set_group(region_range.route.group);
         // The idle timeout also limits the first message. A count has a single message, so it gets the whole
         // deadline.
         let timeout = if plan.count_only { options.deadline } else { options.scan_idle_timeout };
@@ -118,7 +118,7 @@ impl RegionRows {
             {
                 Ok(Ok(Some(message))) => message,
                 Ok(Ok(None)) => return Err(self.cut_off("the stream ended without its end marker")),
-                Ok(Err(status)) => return Err(ReadError::Missed(miss_of(&status))),
+                Ok(Err(status)) => return Err(ReadError::Failed(failed_attempt_of(&status))),
                 Err(_) => {
                     let why = format!("the stream sent no message for {:?}", self.idle_timeout);
                     return Err(self.cut_off(&why));
@@ -146,7 +146,7 @@ impl RegionRows {
     /// Returns the error of a stream that ended before its end marker.
     fn cut_off(&self, why: &str) -> ReadError {
         let message = format!("region {}: {why}", self.region);
-        ReadError::Missed(Miss {
+        ReadError::Failed(FailedAttempt {
             refusal: Refusal::new(Reason::Unavailable, message),
             effect: Effect::None,
             silent: true,

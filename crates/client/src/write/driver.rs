@@ -1,4 +1,4 @@
-//! The task behind a writer: hands rows to lanes and keeps the books.
+//! Task of a writer: distributes rows to lanes and accounts for their outcomes.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -10,73 +10,75 @@ use tidewater_proto::v1::{Reason, RowOp};
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::{Id, JoinError, JoinSet};
 
-use super::lane::{Lane, Shared};
+use super::lane::{Lane, WriterContext};
+use super::lane_slots::{LaneBatch, LaneSlot};
 use super::report::WriteReport;
-use super::seats::{Part, Seat};
 
-/// What a writer asks of its task.
+/// Request of a writer to its task.
 #[derive(Debug)]
-pub(crate) enum Job {
-    /// Rows, and whoever waits for just these.
-    Write { op: RowOp, rows: Rows, done: Option<oneshot::Sender<WriteReport>> },
-    /// Answered when everything before it is settled.
+pub(crate) enum WriterRequest {
+    /// Write rows; `reply` receives the outcome of just these rows.
+    Write { op: RowOp, rows: BatchRows, reply: Option<oneshot::Sender<WriteReport>> },
+    /// Reply when all earlier rows are settled.
     Flush(oneshot::Sender<WriteReport>),
 }
 
-/// Which lanes rows are for.
+/// Rows of a batch with their assignment to lanes.
 #[derive(Debug)]
-pub(crate) enum Rows {
-    /// For any that is idle; batches may overtake each other.
-    Any(RecordBatch),
-    /// For the lane of each part, behind all that it was given before.
-    Dealt(Vec<(usize, RecordBatch)>),
+pub(crate) enum BatchRows {
+    /// For any idle lane; such batches may be applied in any order.
+    AnyLane(RecordBatch),
+    /// For the lane of each part, after all earlier rows of that lane.
+    Partitioned(Vec<(usize, RecordBatch)>),
 }
 
-/// What a lane is working on.
+/// Lane write in progress.
 #[derive(Debug, Clone, Copy)]
-struct Work {
-    seat: usize,
+struct RunningWrite {
+    /// Index of the lane.
+    lane: usize,
     rows: u64,
     ticket: Option<u64>,
 }
 
-/// A batch that somebody waits for.
-struct Awaited {
-    parts_left: usize,
+/// Batch whose caller waits for the outcome.
+struct AwaitedBatch {
+    /// Lane batches that are not settled.
+    pending: usize,
     report: WriteReport,
-    done: oneshot::Sender<WriteReport>,
+    reply: oneshot::Sender<WriteReport>,
 }
 
-/// Ends when the queue is closed and everything is settled.
+/// Task of a writer; ends when the queue is closed and all rows are settled.
 pub(crate) struct Driver {
-    shared: Shared,
-    jobs: mpsc::Receiver<Job>,
-    /// Whether rows are dealt by key.
+    context: WriterContext,
+    requests: mpsc::Receiver<WriterRequest>,
+    /// Batches are partitioned by key.
     by_key: bool,
-    seats: Vec<Seat>,
+    slots: Vec<LaneSlot>,
     total: Arc<Mutex<WriteReport>>,
     running: JoinSet<(Lane, WriteReport)>,
-    work: HashMap<Id, Work>,
-    awaited: HashMap<u64, Awaited>,
+    running_writes: HashMap<Id, RunningWrite>,
+    awaited: HashMap<u64, AwaitedBatch>,
     next_ticket: u64,
 }
 
 impl Driver {
     pub(crate) fn new(
-        shared: Shared,
-        jobs: mpsc::Receiver<Job>,
+        context: WriterContext,
+        requests: mpsc::Receiver<WriterRequest>,
         lanes: usize,
         by_key: bool,
         total: Arc<Mutex<WriteReport>>,
     ) -> Self {
         Self {
-            shared,
-            jobs,
+            context,
+            requests,
             by_key,
-            seats: (0..lanes).map(|_| Seat::default()).collect(),
+            slots: (0..lanes).map(|_| LaneSlot::default()).collect(),
             total,
             running: JoinSet::new(),
-            work: HashMap::new(),
+            running_writes: HashMap::new(),
             awaited: HashMap::new(),
             next_ticket: 0,
         }
@@ -86,103 +88,106 @@ impl Driver {
         let mut flush: Option<oneshot::Sender<WriteReport>> = None;
         let mut open = true;
         while open || !self.running.is_empty() {
-            let takes = open && flush.is_none() && self.has_room();
+            let accepts = open && flush.is_none() && self.has_room();
             tokio::select! {
                 Some(done) = self.running.join_next_with_id(), if !self.running.is_empty() => {
-                    self.settled(done);
+                    self.finish_write(done);
                 }
-                job = self.jobs.recv(), if takes => match job {
+                request = self.requests.recv(), if accepts => match request {
                     None => open = false,
-                    Some(Job::Flush(waiting)) => flush = Some(waiting),
-                    Some(Job::Write { op, rows, done }) => self.take(op, rows, done),
+                    Some(WriterRequest::Flush(reply)) => flush = Some(reply),
+                    Some(WriterRequest::Write { op, rows, reply }) => self.enqueue(op, rows, reply),
                 },
             }
-            self.start();
+            self.start_lanes();
             if self.running.is_empty()
-                && let Some(waiting) = flush.take()
+                && let Some(reply) = flush.take()
             {
-                let _ = waiting.send(self.total.lock().clone());
+                let _ = reply.send(self.total.lock().clone());
             }
         }
     }
 
-    /// One full lane keeps the others waiting: what is handed in next may be for that one, and must
-    /// not pile up in front of it.
+    /// One full lane holds back all lanes: the next batch may have rows for the full one, which must
+    /// not accumulate in its queue.
     fn has_room(&self) -> bool {
         if self.by_key {
-            self.seats.iter().all(Seat::has_room)
+            self.slots.iter().all(LaneSlot::has_room)
         } else {
-            self.seats.iter().any(Seat::is_idle)
+            self.slots.iter().any(LaneSlot::is_idle)
         }
     }
 
-    fn take(&mut self, op: RowOp, rows: Rows, done: Option<oneshot::Sender<WriteReport>>) {
+    fn enqueue(&mut self, op: RowOp, rows: BatchRows, reply: Option<oneshot::Sender<WriteReport>>) {
         let parts = match rows {
-            Rows::Dealt(parts) => parts,
-            Rows::Any(rows) => {
-                let idle = self.seats.iter().position(Seat::is_idle).unwrap_or(0);
+            BatchRows::Partitioned(parts) => parts,
+            BatchRows::AnyLane(rows) => {
+                let idle = self.slots.iter().position(LaneSlot::is_idle).unwrap_or(0);
                 vec![(idle, rows)]
             }
         };
-        let ticket = done.map(|done| {
+        let ticket = reply.map(|reply| {
             self.next_ticket += 1;
             let report = WriteReport::default();
-            let awaited = Awaited { parts_left: parts.len(), report, done };
+            let awaited = AwaitedBatch { pending: parts.len(), report, reply };
             self.awaited.insert(self.next_ticket, awaited);
             self.next_ticket
         });
         for (lane, rows) in parts {
-            if let Some(seat) = self.seats.get_mut(lane) {
-                seat.push(Part { op, rows, ticket });
+            if let Some(slot) = self.slots.get_mut(lane) {
+                slot.push(LaneBatch { op, rows, ticket });
             }
         }
-        self.tell(ticket, None);
+        self.update_awaited(ticket, None);
     }
 
-    /// Sets every lane to work that is here and has something to do.
-    fn start(&mut self) {
-        for (seat, place) in self.seats.iter_mut().enumerate() {
-            let Some((mut lane, batch, ticket)) = place.next(self.shared.limits) else { continue };
-            let (shared, rows) = (self.shared.clone(), batch.num_rows());
+    /// Starts the next write of each idle lane.
+    fn start_lanes(&mut self) {
+        for (index, slot) in self.slots.iter_mut().enumerate() {
+            let Some((mut lane, write, ticket)) = slot.next(self.context.limits) else { continue };
+            let context = self.context.clone();
+            let rows = write.num_rows();
             let task = self.running.spawn(async move {
-                let report = lane.write(&shared, batch).await;
+                let report = lane.write(&context, write).await;
                 (lane, report)
             });
-            self.work.insert(task.id(), Work { seat, rows, ticket });
+            self.running_writes.insert(task.id(), RunningWrite { lane: index, rows, ticket });
         }
     }
 
-    fn settled(&mut self, done: Result<(Id, (Lane, WriteReport)), JoinError>) {
+    fn finish_write(&mut self, done: Result<(Id, (Lane, WriteReport)), JoinError>) {
         let (id, lane, report) = match done {
             Ok((id, (lane, report))) => (id, lane, Ok(report)),
-            // A lane that fell over: what it had sent is in doubt, and its streams are spent.
-            Err(error) => (error.id(), Lane::default(), Err(format!("the writer: {error}"))),
+            // The lane's task panicked: the outcome of its rows is unknown, and its streams are lost.
+            Err(error) => {
+                (error.id(), Lane::default(), Err(format!("writer task failed: {error}")))
+            }
         };
-        let Some(work) = self.work.remove(&id) else { return };
-        if let Some(seat) = self.seats.get_mut(work.seat) {
-            seat.lane = Some(lane);
+        let Some(write) = self.running_writes.remove(&id) else { return };
+        if let Some(slot) = self.slots.get_mut(write.lane) {
+            slot.lane = Some(lane);
         }
         let report = report.unwrap_or_else(|cause| {
-            let mut report = WriteReport { unknown: work.rows, ..WriteReport::default() };
+            let mut report = WriteReport { unknown: write.rows, ..WriteReport::default() };
             report.add_cause(Refusal::new(Reason::Internal, cause));
             report
         });
         self.total.lock().add(report.clone());
-        self.tell(work.ticket, Some(report));
+        self.update_awaited(write.ticket, Some(report));
     }
 
-    /// Adds a part's outcome to that of its batch; the last one is passed on to whoever waits.
-    fn tell(&mut self, ticket: Option<u64>, part: Option<WriteReport>) {
+    /// Adds the outcome of a lane batch to that of its batch. Replies to the caller after the last one.
+    fn update_awaited(&mut self, ticket: Option<u64>, settled: Option<WriteReport>) {
         let Some(ticket) = ticket else { return };
         let Some(awaited) = self.awaited.get_mut(&ticket) else { return };
-        if let Some(part) = part {
-            awaited.parts_left = awaited.parts_left.saturating_sub(1);
-            awaited.report.add(part);
+        if let Some(settled) = settled {
+            awaited.pending = awaited.pending.saturating_sub(1);
+            awaited.report.add(settled);
         }
-        if awaited.parts_left == 0
+        if awaited.pending == 0
             && let Some(awaited) = self.awaited.remove(&ticket)
         {
-            let _ = awaited.done.send(awaited.report);
+            let _ = awaited.reply.send(awaited.report);
         }
     }
 }

@@ -1,4 +1,4 @@
-//! One lane: works on one batch at a time, on all of its regions at once.
+//! Lane of a writer: runs one lane write at a time, on all of its regions concurrently.
 
 use std::sync::Arc;
 
@@ -11,35 +11,35 @@ use tidewater_proto::v1::{Reason, RowOp};
 
 use super::prepare::{Piece, PieceLimits, prepare};
 use super::report::WriteReport;
-use super::send::{Sender, Streams};
+use super::send::{PieceSender, ProducerStreams};
 use crate::catalog::TableInfo;
 use crate::core::Core;
 use crate::error::ClientError;
 use crate::router::Limits;
 
-/// Above so many rows a batch is sorted and encoded off the runtime.
+/// Rows above which a lane write is sorted and encoded on a blocking thread.
 const INLINE_ROWS: u64 = 1_024;
 
-/// Above so many streams a lane drops those of regions that are no more.
+/// Streams above which a lane drops those of regions that no longer exist.
 const MANY_STREAMS: usize = 256;
 
-/// What is written at once: rows of one kind, in the order in which they were handed in.
+/// Lane batches that a lane writes together: rows of one operation, in the order of the calls.
 #[derive(Debug)]
-pub(crate) struct Batch {
+pub(crate) struct LaneWrite {
     pub(crate) op: RowOp,
-    /// At least one.
+    /// Not empty.
     pub(crate) rows: Vec<RecordBatch>,
 }
 
-impl Batch {
+impl LaneWrite {
     pub(crate) fn num_rows(&self) -> u64 {
         self.rows.iter().map(|rows| rows.num_rows() as u64).sum()
     }
 
-    fn whole(&self) -> Result<RecordBatch, ClientError> {
+    fn concatenated(&self) -> Result<RecordBatch, ClientError> {
         let bad = |reason: String| ClientError::BadInput(reason);
         match self.rows.as_slice() {
-            [] => Err(bad("a write without rows".to_owned())),
+            [] => Err(bad("a write has no rows".to_owned())),
             [rows] => Ok(rows.clone()),
             [first, ..] => {
                 concat_batches(&first.schema(), &self.rows).map_err(|error| bad(error.to_string()))
@@ -48,98 +48,107 @@ impl Batch {
     }
 }
 
-/// A lane with its streams.
+/// Lane with its producer streams.
 #[derive(Debug, Default)]
 pub(crate) struct Lane {
-    streams: Streams,
+    streams: ProducerStreams,
 }
 
-/// What all lanes of a writer share.
+/// State shared by all lanes of a writer.
 #[derive(Debug, Clone)]
-pub(crate) struct Shared {
+pub(crate) struct WriterContext {
     pub(crate) core: Arc<Core>,
     pub(crate) table: Arc<TableInfo>,
     pub(crate) limits: PieceLimits,
 }
 
 impl Lane {
-    /// Writes a batch; returns when each of its rows is settled.
-    pub(crate) async fn write(&mut self, shared: &Shared, batch: Batch) -> WriteReport {
-        let limits = Limits::of(&shared.core.router.options);
-        let (rows, op) = (batch.num_rows(), batch.op);
-        let pieces = match cut(shared, batch, &limits).await {
+    /// Runs a lane write; returns when each of its rows is settled.
+    pub(crate) async fn write(&mut self, context: &WriterContext, write: LaneWrite) -> WriteReport {
+        let limits = Limits::of(&context.core.router.options);
+        let rows = write.num_rows();
+        let op = write.op;
+        let pieces = match cut(context, write, &limits).await {
             Ok(pieces) => pieces,
             Err(error) => {
-                // Nothing was sent.
+                // No row was sent.
                 let mut report = WriteReport { failed: rows, ..WriteReport::default() };
                 report.add_cause(Refusal::new(Reason::InvalidArgument, error.to_string()));
                 return report;
             }
         };
-        self.forget_old_regions(shared);
+        self.drop_removed_regions(context);
         let work: Vec<_> = by_region(pieces)
             .into_iter()
             .map(|(region, pieces)| {
                 let known = self.streams.remove(&region).map(|stream| (region, stream));
                 let streams = known.into_iter().collect();
-                let (core, table) = (&*shared.core, &*shared.table);
-                (Sender { core, table, op, limits, streams }, pieces)
+                let core = &*context.core;
+                let table = &*context.table;
+                (PieceSender { core, table, op, limits, streams }, pieces)
             })
             .collect();
         let done = join_all(work.into_iter().map(|(mut sender, pieces)| async move {
             let mut report = WriteReport::default();
             for piece in pieces {
-                report.add(sender.settle(piece).await);
+                report.add(sender.send_until_settled(piece).await);
             }
             (sender.streams, report)
         }))
         .await;
         let mut report = WriteReport::default();
-        for (streams, part) in done {
+        for (streams, region_report) in done {
             for (region, stream) in streams {
                 self.streams.entry(region).or_insert(stream);
             }
-            report.add(part);
+            report.add(region_report);
         }
         report
     }
 
-    fn forget_old_regions(&mut self, shared: &Shared) {
+    fn drop_removed_regions(&mut self, context: &WriterContext) {
         if self.streams.len() > MANY_STREAMS {
-            let catalog = shared.core.catalog();
+            let catalog = context.core.catalog();
             self.streams.retain(|region, _| catalog.route(*region).is_some());
         }
     }
 }
 
-/// Sorts, cuts and encodes; waits for routes while the table has none.
-async fn cut(shared: &Shared, batch: Batch, limits: &Limits) -> Result<Vec<Piece>, ClientError> {
-    let batch = Arc::new(batch);
+/// Sorts, cuts and encodes a lane write; waits for routes while the table has none.
+async fn cut(
+    context: &WriterContext,
+    write: LaneWrite,
+    limits: &Limits,
+) -> Result<Vec<Piece>, ClientError> {
+    let write = Arc::new(write);
     let mut made = 0;
     loop {
-        let (catalog, table, bounds) = (shared.core.catalog(), shared.table.clone(), shared.limits);
-        let (rows, held) = (batch.num_rows(), batch.clone());
-        let pieces = off_the_runtime(rows, move || {
-            prepare(&table, &catalog, held.op, &held.whole()?, bounds)
+        let catalog = context.core.catalog();
+        let table = context.table.clone();
+        let piece_limits = context.limits;
+        let shared_write = write.clone();
+        let pieces = run_blocking(write.num_rows(), move || {
+            let rows = shared_write.concatenated()?;
+            prepare(&table, &catalog, shared_write.op, &rows, piece_limits)
         })
         .await;
         let Err(ClientError::NoRoute(_)) = &pieces else { return pieces };
         made += 1;
-        let options = &shared.core.router.options;
+        let options = &context.core.router.options;
         let wait = options.backoff.wait(made, None, options.ids.bits());
         if limits.exhausted(made, wait) {
             return pieces;
         }
         tokio::time::sleep(wait).await;
-        let catalog = shared.core.refreshed().await?;
-        if catalog.table(shared.table.id).is_none() {
-            return Err(ClientError::TableNotFound(shared.table.name.clone()));
+        let catalog = context.core.refresh_catalog().await?;
+        if catalog.table(context.table.id).is_none() {
+            return Err(ClientError::TableNotFound(context.table.name.clone()));
         }
     }
 }
 
-/// Does what takes long for many rows on a thread of its own.
-pub(crate) async fn off_the_runtime<T: Send + 'static>(
+/// Runs CPU-bound work inline for few rows, and on a blocking thread above [`INLINE_ROWS`].
+pub(crate) async fn run_blocking<T: Send + 'static>(
     rows: u64,
     work: impl FnOnce() -> Result<T, ClientError> + Send + 'static,
 ) -> Result<T, ClientError> {
@@ -151,7 +160,7 @@ pub(crate) async fn off_the_runtime<T: Send + 'static>(
     })
 }
 
-/// Pieces come in key order, so those of one region stand together.
+/// Groups pieces by region. Pieces are in key order, so those of one region are adjacent.
 fn by_region(pieces: Vec<Piece>) -> Vec<(RegionId, Vec<Piece>)> {
     let mut regions: Vec<(RegionId, Vec<Piece>)> = Vec::new();
     for piece in pieces {

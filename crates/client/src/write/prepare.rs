@@ -1,4 +1,4 @@
-//! From a batch in any order to encoded pieces, one or more for each region.
+//! Preparation of pieces: sorts the rows of a write, cuts them by region and encodes them.
 
 use arrow::array::{Array, ArrayRef, RecordBatch};
 use bytes::Bytes;
@@ -10,10 +10,10 @@ use tidewater_proto::v1::RowOp;
 use crate::catalog::{Catalog, TableInfo};
 use crate::error::ClientError;
 
-/// Rows of one region, as they are sent.
+/// Encoded rows of one region, sorted by key.
 #[derive(Debug, Clone)]
 pub(crate) struct Piece {
-    /// The region that the catalog named when the piece was cut.
+    /// Region of the rows in the catalog that the piece was cut by.
     pub(crate) region: RegionId,
     pub(crate) rows: Bytes,
     pub(crate) count: u32,
@@ -21,11 +21,11 @@ pub(crate) struct Piece {
     pub(crate) last_key: Vec<u8>,
 }
 
-/// Bounds of one piece.
+/// Limits of one piece.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct PieceLimits {
     pub(crate) rows: usize,
-    /// What a piece is aimed at; one that comes out half as large again is cut again.
+    /// Target size, in encoded bytes. A piece that exceeds it by half is cut again.
     pub(crate) bytes: usize,
 }
 
@@ -33,8 +33,8 @@ impl PieceLimits {
     const NONE: Self = Self { rows: usize::MAX, bytes: usize::MAX };
 }
 
-/// Checks that a batch has the columns that a write of this kind needs, and no value that no file
-/// can hold.
+/// Checks that a batch has the columns that the operation needs, and only values that files can
+/// store.
 ///
 /// # Errors
 /// [`ClientError::BadInput`] names the column and, for a null, the row (from 0).
@@ -46,7 +46,7 @@ pub(crate) fn check(table: &TableInfo, op: RowOp, batch: &RecordBatch) -> Result
     let bad = |text: String| Err(ClientError::BadInput(format!("table {:?}: {text}", table.name)));
     if batch.num_columns() != expected.fields().len() {
         return bad(format!(
-            "{} columns were given where {} are expected",
+            "the batch has {} columns, but {} are expected",
             batch.num_columns(),
             expected.fields().len()
         ));
@@ -54,7 +54,7 @@ pub(crate) fn check(table: &TableInfo, op: RowOp, batch: &RecordBatch) -> Result
     for (field, column) in expected.fields().iter().zip(batch.columns()) {
         if column.data_type() != field.data_type() {
             return bad(format!(
-                "column {:?} is {} where {} is expected",
+                "column {:?} has type {}, but {} is expected",
                 field.name(),
                 column.data_type(),
                 field.data_type()
@@ -71,7 +71,8 @@ pub(crate) fn check(table: &TableInfo, op: RowOp, batch: &RecordBatch) -> Result
 /// Sorts a batch by row key, cuts it at route boundaries and at `limits`, and encodes each piece.
 ///
 /// # Errors
-/// [`ClientError::NoRoute`]; keys that cannot be built; rows that cannot be encoded.
+/// [`ClientError::NoRoute`]; [`ClientError::Key`] for keys that cannot be built;
+/// [`ClientError::BadInput`] for rows that cannot be encoded.
 pub(crate) fn prepare(
     table: &TableInfo,
     catalog: &Catalog,
@@ -83,7 +84,7 @@ pub(crate) fn prepare(
     cut(table, catalog, op, &sorted, limits)
 }
 
-/// Cuts a piece finer, along the routes as they are now.
+/// Cuts the rows of a piece along the routes of a newer catalog.
 pub(crate) fn recut(
     table: &TableInfo,
     catalog: &Catalog,
@@ -94,12 +95,14 @@ pub(crate) fn recut(
         RowOp::Put => table.schema.arrow(),
         RowOp::Delete => table.schema.key_arrow(),
     };
-    let batch = decode_batch(rows, &schema)
-        .map_err(|source| ClientError::Damaged { what: "cutting a write finer".into(), source })?;
+    let batch = decode_batch(rows, &schema).map_err(|source| ClientError::Damaged {
+        what: "cutting a write at new region boundaries".into(),
+        source,
+    })?;
     cut(table, catalog, op, &batch, PieceLimits::NONE)
 }
 
-/// The key columns of a batch of puts, or of deletes, in key order.
+/// Returns the key columns of a batch of puts or deletes, in key order.
 pub(super) fn key_columns(codec: &KeyCodec, op: RowOp, batch: &RecordBatch) -> Vec<ArrayRef> {
     match op {
         RowOp::Put => codec.key_columns(batch),
@@ -136,7 +139,7 @@ fn cut(
             let encoded = encode_batch(&slice).map_err(|error| {
                 ClientError::BadInput(format!("table {:?}: {error}", table.name))
             })?;
-            // Rows differ in size, and were counted by their average.
+            // `most` is derived from the average size of a row; these rows are larger.
             if encoded.len() / 3 > limits.bytes / 2 && to - from > 1 {
                 most = (to - from) / 2;
                 continue;
@@ -145,7 +148,7 @@ fn cut(
                 region: route.region,
                 rows: encoded,
                 count: u32::try_from(to - from)
-                    .map_err(|_| ClientError::BadInput("more than 2^32 rows".into()))?,
+                    .map_err(|_| ClientError::BadInput("more than 2^32 rows in a write".into()))?,
                 first_key: table.codec.row_key(&keys, from)?,
                 last_key: table.codec.row_key(&keys, to - 1)?,
             });
@@ -156,7 +159,8 @@ fn cut(
     Ok(pieces)
 }
 
-/// The first row from `low` on whose key is at or above `bound`, in rows sorted by key.
+/// Returns the index of the first row from `low` whose key is at or above `bound`; rows are sorted by
+/// key.
 fn first_at_or_above(
     codec: &KeyCodec,
     keys: &[ArrayRef],

@@ -1,13 +1,13 @@
-//! What became of the rows that were handed in.
+//! Outcome of the rows of a writer.
 
 use tidewater_common::refusal::Refusal;
 
 use crate::error::ClientError;
 
-/// Causes that a report keeps; the first ones tell the most.
+/// Most causes that a report keeps. The first ones are the most informative.
 const MAX_CAUSES: usize = 16;
 
-/// Rows by what is known of them. Every row handed in ends in exactly one of the three.
+/// Number of rows by outcome. Each row is counted in exactly one of the first three fields.
 #[derive(Debug, Clone, Default)]
 pub struct WriteReport {
     /// Rows that took effect, once.
@@ -16,19 +16,19 @@ pub struct WriteReport {
     pub failed: u64,
     /// Rows that may have taken effect, or may still do so.
     pub unknown: u64,
-    /// Acknowledged rows of which an earlier attempt had been in doubt.
+    /// Acknowledged rows with an earlier attempt whose effect was unknown.
     pub repeated: u64,
-    /// Why rows failed or are unknown: the last answer for each of the first few parts.
+    /// Last error of each of the first 16 pieces that failed or are unknown.
     pub causes: Vec<Refusal>,
 }
 
 impl WriteReport {
-    /// Whether every row took effect.
+    /// Returns `true` if every row took effect.
     pub fn is_whole(&self) -> bool {
         self.failed == 0 && self.unknown == 0
     }
 
-    /// Rows handed in and settled.
+    /// Returns the number of settled rows.
     pub fn rows(&self) -> u64 {
         self.acknowledged + self.failed + self.unknown
     }
@@ -49,17 +49,19 @@ impl WriteReport {
         }
     }
 
-    /// The report as a result: an error unless every row took effect.
+    /// Returns the report, or an error unless every row took effect.
     ///
     /// # Errors
     /// [`ClientError::Failed`] when no row has taken effect and none will;
-    /// [`ClientError::Unknown`] when rows are in doubt; [`ClientError::Partial`] otherwise.
+    /// [`ClientError::Unknown`] when the outcome of rows is unknown; [`ClientError::Partial`] otherwise.
     pub fn into_result(self, table: &str) -> Result<WriteReport, ClientError> {
         if self.is_whole() {
             return Ok(self);
         }
         let table = table.to_owned();
-        let (acknowledged, failed, unknown) = (self.acknowledged, self.failed, self.unknown);
+        let acknowledged = self.acknowledged;
+        let failed = self.failed;
+        let unknown = self.unknown;
         let cause = Box::new(self.causes.into_iter().next().unwrap_or_else(|| {
             Refusal::new(tidewater_proto::v1::Reason::Unspecified, "no cause was recorded")
         }));
@@ -83,7 +85,7 @@ mod tests {
     }
 
     #[test]
-    fn what_a_caller_may_conclude() {
+    fn report_becomes_an_error_unless_all_rows_took_effect() {
         assert!(report(3, 0, 0).into_result("t").is_ok());
         assert!(report(0, 0, 0).into_result("t").is_ok());
         let cases = [
@@ -101,7 +103,7 @@ mod tests {
     }
 
     #[test]
-    fn causes_are_bounded() {
+    fn report_keeps_a_bounded_number_of_causes() {
         let mut all = WriteReport::default();
         for _ in 0..100 {
             all.add(report(0, 1, 0));

@@ -1,4 +1,4 @@
-//! Sending one piece until it is settled.
+//! Sending of a piece until its rows are settled.
 
 use std::collections::HashMap;
 
@@ -12,143 +12,154 @@ use super::prepare::{Piece, recut};
 use super::report::WriteReport;
 use crate::catalog::{Catalog, RouteInfo, TableInfo};
 use crate::core::Core;
-use crate::outcome::{Advice, Attempts, Miss, Verdict};
+use crate::outcome::{Attempts, FailedAttempt, RetryAction, WriteOutcome};
 use crate::router::{Limits, Search, timed};
 
-/// The serial of a producer's empty opening write.
+/// Serial of a producer's opening write, which has no rows.
 const OPENING: u64 = 1;
 
-/// One producer's writes to one region: at most one of them is in flight.
+/// Writes of one producer to one region; at most one of them is in flight.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct Stream {
+pub(crate) struct ProducerStream {
     producer: ProducerId,
-    /// [`OPENING`] until the opening write is acknowledged.
+    /// Serial of the next write; [`OPENING`] until the opening write is acknowledged.
     next: u64,
-    /// What the opening write was answered: which opening of the producer later writes go with.
+    /// Sequence that acknowledged the opening write. Later writes name this opening of the producer.
     opening: Sequence,
 }
 
-impl Stream {
-    /// A stream that is still to be opened.
-    fn of(producer: ProducerId) -> Self {
+impl ProducerStream {
+    /// Returns a stream that is not yet opened.
+    fn new(producer: ProducerId) -> Self {
         Self { producer, next: OPENING, opening: Sequence(0) }
     }
 }
 
-/// Streams by the region first addressed.
-pub(crate) type Streams = HashMap<RegionId, Stream>;
+/// Streams by the region of their first write.
+pub(crate) type ProducerStreams = HashMap<RegionId, ProducerStream>;
 
-/// What makes a write the same write, however often it is sent.
+/// WriteIdentity of a write: equal in all of its attempts, so that the data node recognizes a retry.
 #[derive(Debug, Clone, Copy)]
-struct Identity {
+struct WriteIdentity {
     producer: ProducerId,
     serial: u64,
     origin: RegionId,
-    /// Never another one: under a later opening, a repeat would be taken for a new write.
+    /// Never changed: under a later opening, the data node would apply a retry as a new write.
     opening: Sequence,
 }
 
-/// A piece, or what was cut from one, on its way.
+/// Piece that is not settled, with its attempts. Pieces that are cut from it inherit its identity and
+/// attempts.
 #[derive(Debug)]
-struct Part {
+struct PendingPiece {
     piece: Piece,
-    /// Set when rows were first sent.
-    identity: Option<Identity>,
+    /// Set before the first attempt that sends rows.
+    identity: Option<WriteIdentity>,
     attempts: Attempts,
 }
 
-/// What to do with a part next.
-enum Next {
+/// Next step for a pending piece.
+enum NextStep {
+    /// Count the rows as acknowledged.
     Acknowledged,
-    Again,
+    /// Make another attempt.
+    Retry,
+    /// Send these pieces instead.
     Cut(Vec<Piece>),
-    GiveUp,
+    /// Stop; the outcome follows from the attempts.
+    Stop,
 }
 
-/// Sends the pieces of one region, one after the other.
-pub(crate) struct Sender<'a> {
+/// Sends the pieces of one region sequentially.
+pub(crate) struct PieceSender<'a> {
     pub(crate) core: &'a Core,
     pub(crate) table: &'a TableInfo,
     pub(crate) op: RowOp,
     pub(crate) limits: Limits,
-    pub(crate) streams: Streams,
+    pub(crate) streams: ProducerStreams,
 }
 
-impl Sender<'_> {
+impl PieceSender<'_> {
     /// Sends a piece until each of its rows is settled.
-    pub(crate) async fn settle(&mut self, piece: Piece) -> WriteReport {
+    pub(crate) async fn send_until_settled(&mut self, piece: Piece) -> WriteReport {
         let mut report = WriteReport::default();
         // Grows only when a route was split, and then by the number of its children.
-        let mut parts = vec![Part { piece, identity: None, attempts: Attempts::default() }];
-        while let Some(mut part) = parts.pop() {
+        let first = PendingPiece { piece, identity: None, attempts: Attempts::default() };
+        let mut stack = vec![first];
+        while let Some(mut pending) = stack.pop() {
             let mut search = Search::new(tidewater_common::ids::GroupId::META);
             let next = loop {
-                match self.step(&mut part, &mut search).await {
-                    Next::Again => {}
+                match self.step(&mut pending, &mut search).await {
+                    NextStep::Retry => {}
                     next => break next,
                 }
             };
-            let rows = u64::from(part.piece.count);
+            let rows = u64::from(pending.piece.count);
             match next {
-                Next::Acknowledged => {
+                NextStep::Acknowledged => {
                     report.acknowledged += rows;
-                    report.repeated += if part.attempts.any_unknown() { rows } else { 0 };
+                    report.repeated += if pending.attempts.any_unknown() { rows } else { 0 };
                 }
-                // In key order, so that the part sent next is the first.
-                Next::Cut(pieces) => parts.extend(pieces.into_iter().rev().map(|piece| Part {
-                    piece,
-                    identity: part.identity,
-                    attempts: part.attempts.clone(),
-                })),
-                Next::GiveUp | Next::Again => {
-                    if let Some(identity) = part.identity {
-                        // Its serial is spent: what follows must not be taken for a repeat of it.
+                // Reversed, so that the pieces are sent in key order.
+                NextStep::Cut(pieces) => {
+                    stack.extend(pieces.into_iter().rev().map(|piece| PendingPiece {
+                        piece,
+                        identity: pending.identity,
+                        attempts: pending.attempts.clone(),
+                    }))
+                }
+                NextStep::Stop | NextStep::Retry => {
+                    if let Some(identity) = pending.identity {
+                        // Its serial is used: the data node must not take a later write for a retry of it.
                         self.streams.remove(&identity.origin);
                     }
-                    match part.attempts.verdict() {
-                        Verdict::Failed => report.failed += rows,
-                        Verdict::Unknown => report.unknown += rows,
+                    match pending.attempts.outcome() {
+                        WriteOutcome::Failed => report.failed += rows,
+                        WriteOutcome::Unknown => report.unknown += rows,
                     }
-                    report.add_cause(part.attempts.last().cloned().unwrap_or_else(no_time));
+                    report.add_cause(pending.attempts.last().cloned().unwrap_or_else(no_time_left));
                 }
             }
         }
         report
     }
 
-    /// Makes one attempt, of the opening write if that is still to be made.
-    async fn step(&mut self, part: &mut Part, search: &mut Search) -> Next {
+    /// Makes one attempt: of the opening write if the stream is not yet opened, else of the piece.
+    async fn step(&mut self, pending: &mut PendingPiece, search: &mut Search) -> NextStep {
         if Instant::now() >= self.limits.until {
-            return Next::GiveUp;
+            return NextStep::Stop;
         }
         let catalog = self.core.catalog();
-        let Some(route) = catalog.route_for(self.table.id, &part.piece.first_key).cloned() else {
-            return self.no_route(part, search).await;
+        let Some(route) = catalog.route_for(self.table.id, &pending.piece.first_key).cloned()
+        else {
+            return self.handle_missing_route(pending, search).await;
         };
-        if !route.range.contains(&part.piece.last_key) {
-            return self.cut(part, &catalog);
+        if !route.range.contains(&pending.piece.last_key) {
+            return self.cut(pending, &catalog);
         }
-        if !part.attempts.any_unknown()
-            && part.identity.is_some_and(|identity| identity.origin != route.region)
+        if !pending.attempts.any_unknown()
+            && pending.identity.is_some_and(|identity| identity.origin != route.region)
         {
-            // No attempt has done anything: it may begin anew as a write to the region of now.
-            self.drop_identity(part);
+            // No attempt took effect: the piece may be sent as a new write to its current region.
+            self.drop_identity(pending);
         }
-        search.turn_to(route.group);
+        search.set_group(route.group);
         let ids = &self.core.router.options.ids;
-        let stream =
-            *self.streams.entry(route.region).or_insert_with(|| Stream::of(ProducerId(ids.next())));
-        let opening = part.identity.is_none() && stream.next == OPENING;
-        let identity = part.identity.unwrap_or(Identity {
+        let stream = *self
+            .streams
+            .entry(route.region)
+            .or_insert_with(|| ProducerStream::new(ProducerId(ids.next())));
+        let opening = pending.identity.is_none() && stream.next == OPENING;
+        let identity = pending.identity.unwrap_or(WriteIdentity {
             producer: stream.producer,
             serial: stream.next,
             origin: route.region,
             opening: stream.opening,
         });
         if !opening {
-            part.identity = Some(identity);
+            pending.identity = Some(identity);
         }
-        let request = self.request(part, &route, identity, opening, catalog.version().get());
+        let request = self.request(pending, &route, identity, opening, catalog.version().get());
         let timeout = self.limits.attempt(self.core.router.options.attempt_timeout);
         let router = &self.core.router;
         let result = self
@@ -159,25 +170,25 @@ impl Sender<'_> {
             })
             .await;
         match result {
-            Ok(answer) => self.acknowledged(identity, Sequence(answer.sequence)),
-            Err(mut miss) => {
+            Ok(answer) => self.record_acknowledged(identity, Sequence(answer.sequence)),
+            Err(mut failure) => {
                 if opening {
-                    // There were no rows in it, so none can have taken effect.
-                    miss.effect = Effect::None;
-                    if miss.advice() == Advice::NewProducer {
+                    // An opening write has no rows, so none can have taken effect.
+                    failure.effect = Effect::None;
+                    if failure.retry_action() == RetryAction::NewProducer {
                         self.streams.remove(&route.region);
                     }
                 }
-                self.missed(part, search, miss).await
+                self.handle_failure(pending, search, failure).await
             }
         }
     }
 
     fn request(
         &self,
-        part: &Part,
+        pending: &PendingPiece,
         route: &RouteInfo,
-        identity: Identity,
+        identity: WriteIdentity,
         opening: bool,
         catalog_version: u64,
     ) -> v1::WriteRequest {
@@ -190,13 +201,13 @@ impl Sender<'_> {
             serial: identity.serial,
             origin_region_id: identity.origin.get(),
             op: self.op.into(),
-            row_count: if opening { 0 } else { part.piece.count },
-            rows: if opening { Bytes::new() } else { part.piece.rows.clone() },
+            row_count: if opening { 0 } else { pending.piece.count },
+            rows: if opening { Bytes::new() } else { pending.piece.rows.clone() },
             opening: identity.opening.get(),
         }
     }
 
-    fn acknowledged(&mut self, identity: Identity, sequence: Sequence) -> Next {
+    fn record_acknowledged(&mut self, identity: WriteIdentity, sequence: Sequence) -> NextStep {
         let opening = identity.serial == OPENING;
         if let Some(stream) = self.streams.get_mut(&identity.origin)
             && stream.producer == identity.producer
@@ -207,85 +218,103 @@ impl Sender<'_> {
                 stream.opening = sequence;
             }
         }
-        if opening { Next::Again } else { Next::Acknowledged }
+        if opening { NextStep::Retry } else { NextStep::Acknowledged }
     }
 
-    /// Decides what follows on an attempt without success, and waits if it is to be repeated.
-    async fn missed(&mut self, part: &mut Part, search: &mut Search, miss: Miss) -> Next {
-        part.attempts.note(&miss);
-        let wait = self.core.router.wait(search, &miss);
-        let advice = miss.advice();
-        if advice == Advice::GiveUp || self.limits.exhausted(part.attempts.made(), wait) {
-            return Next::GiveUp;
+    /// Decides the next step after an attempt that failed; waits before a retry.
+    async fn handle_failure(
+        &mut self,
+        pending: &mut PendingPiece,
+        search: &mut Search,
+        failure: FailedAttempt,
+    ) -> NextStep {
+        pending.attempts.record(&failure);
+        let wait = self.core.router.wait(search, &failure);
+        let action = failure.retry_action();
+        if action == RetryAction::Stop || self.limits.exhausted(pending.attempts.made(), wait) {
+            return NextStep::Stop;
         }
-        match advice {
-            Advice::Repeat | Advice::FindLeader | Advice::GiveUp => {}
-            Advice::RepeatFew if part.attempts.too_many_faults() => return Next::GiveUp,
-            Advice::RepeatFew => {}
-            Advice::NewProducer if part.attempts.any_unknown() => return Next::GiveUp,
-            Advice::NewProducer => {
-                tracing::debug!(table = self.table.name, "going on with a new producer");
-                self.drop_identity(part);
+        match action {
+            RetryAction::Repeat
+            | RetryAction::RepeatIfAsked
+            | RetryAction::FindLeader
+            | RetryAction::Stop => {}
+            RetryAction::RepeatFew if pending.attempts.too_many_faults() => return NextStep::Stop,
+            RetryAction::RepeatFew => {}
+            RetryAction::NewProducer if pending.attempts.any_unknown() => return NextStep::Stop,
+            RetryAction::NewProducer => {
+                tracing::debug!(
+                    table = self.table.name,
+                    "producer is unknown to the region; continuing with a new one"
+                );
+                self.drop_identity(pending);
             }
-            Advice::RefreshCatalog => {
+            RetryAction::RefreshCatalog => {
                 tokio::time::sleep(wait).await;
-                return self.refresh(part, miss.refusal.reason).await;
+                return self.refresh_routes(pending, failure.refusal.reason).await;
             }
         }
         tokio::time::sleep(wait).await;
-        Next::Again
+        NextStep::Retry
     }
 
-    async fn refresh(&mut self, part: &mut Part, reason: Reason) -> Next {
-        let Ok(catalog) = self.core.refreshed().await else { return Next::GiveUp };
+    async fn refresh_routes(&mut self, pending: &mut PendingPiece, reason: Reason) -> NextStep {
+        let Ok(catalog) = self.core.refresh_catalog().await else { return NextStep::Stop };
         let Some(table) = catalog.table(self.table.id) else {
-            part.attempts.note(&definite(
+            pending.attempts.record(&failure_without_effect(
                 Reason::TableNotFound,
                 format!("table {:?} was dropped", self.table.name),
             ));
-            return Next::GiveUp;
+            return NextStep::Stop;
         };
-        // The rows were encoded for a schema that is no more.
+        // The rows were encoded for an older schema.
         let outdated = table.schema.version() != self.table.schema.version();
         if reason == Reason::SchemaVersionStale && outdated {
-            return Next::GiveUp;
+            return NextStep::Stop;
         }
-        Next::Again
+        NextStep::Retry
     }
 
-    async fn no_route(&mut self, part: &mut Part, search: &mut Search) -> Next {
-        let miss = definite(
+    async fn handle_missing_route(
+        &mut self,
+        pending: &mut PendingPiece,
+        search: &mut Search,
+    ) -> NextStep {
+        let failure = failure_without_effect(
             Reason::RegionNotFound,
             format!("table {:?} has no route for some of its keys", self.table.name),
         );
-        self.missed(part, search, miss).await
+        self.handle_failure(pending, search, failure).await
     }
 
-    fn cut(&mut self, part: &mut Part, catalog: &Catalog) -> Next {
-        if !part.attempts.any_unknown() {
-            self.drop_identity(part);
+    fn cut(&mut self, pending: &mut PendingPiece, catalog: &Catalog) -> NextStep {
+        if !pending.attempts.any_unknown() {
+            self.drop_identity(pending);
         }
-        match recut(self.table, catalog, self.op, &part.piece.rows) {
-            Ok(pieces) => Next::Cut(pieces),
+        match recut(self.table, catalog, self.op, &pending.piece.rows) {
+            Ok(pieces) => NextStep::Cut(pieces),
             Err(error) => {
-                part.attempts.note(&definite(Reason::RegionNotFound, error.to_string()));
-                Next::GiveUp
+                pending
+                    .attempts
+                    .record(&failure_without_effect(Reason::RegionNotFound, error.to_string()));
+                NextStep::Stop
             }
         }
     }
 
-    /// Ends the write that the part was, since no attempt of it has done anything.
-    fn drop_identity(&mut self, part: &mut Part) {
-        if let Some(identity) = part.identity.take() {
+    /// Drops the identity of a piece without an attempt that may have taken effect. Its next attempt is a
+    /// new write.
+    fn drop_identity(&mut self, pending: &mut PendingPiece) {
+        if let Some(identity) = pending.identity.take() {
             self.streams.remove(&identity.origin);
         }
     }
 }
 
-fn definite(reason: Reason, message: String) -> Miss {
-    Miss { refusal: Refusal::new(reason, message), effect: Effect::None, silent: false }
+fn failure_without_effect(reason: Reason, message: String) -> FailedAttempt {
+    FailedAttempt { refusal: Refusal::new(reason, message), effect: Effect::None, silent: false }
 }
 
-fn no_time() -> Refusal {
-    Refusal::new(Reason::DeadlineExceeded, "no time was left to send it")
+fn no_time_left() -> Refusal {
+    Refusal::new(Reason::DeadlineExceeded, "the deadline passed before the rows were sent")
 }

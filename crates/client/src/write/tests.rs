@@ -17,11 +17,11 @@ use crate::fake::{Answer, FakeCluster, keys, rows, table_info};
 use crate::options::WriterOptions;
 
 async fn writer(client: &Client) -> TableWriter {
-    let one = WriterOptions { producers: 1, ..WriterOptions::default() };
-    client.writer("t", one).await.unwrap()
+    let options = WriterOptions { lanes: 1, ..WriterOptions::default() };
+    client.writer("t", options).await.unwrap()
 }
 
-/// Puts rows 1 to 3 while the node answers as told.
+/// Puts rows 1 to 3 while the data node gives these answers.
 async fn put_with(answers: Vec<Answer>) -> (FakeCluster, Result<WriteReport, ClientError>) {
     let cluster = FakeCluster::start(&[], 2).await;
     cluster.state.lock().answers = answers.into();
@@ -31,18 +31,19 @@ async fn put_with(answers: Vec<Answer>) -> (FakeCluster, Result<WriteReport, Cli
 }
 
 fn refuse(reason: Reason) -> Answer {
-    Answer::Refuse(Refusal::new(reason, "as the test says"))
+    Answer::Refuse(Refusal::new(reason, "injected"))
 }
 
-/// Serials of the writes that arrived, and whether all named one producer.
+/// Returns the serials of the received writes, and `true` if all have the same producer.
 fn serials(cluster: &FakeCluster) -> (Vec<u64>, bool) {
     let state = cluster.state.lock();
-    let one = state.writes.windows(2).all(|pair| pair[0].producer_id == pair[1].producer_id);
-    (state.writes.iter().map(|write| write.serial).collect(), one)
+    let same_producer =
+        state.writes.windows(2).all(|pair| pair[0].producer_id == pair[1].producer_id);
+    (state.writes.iter().map(|write| write.serial).collect(), same_producer)
 }
 
 #[tokio::test]
-async fn rows_in_any_order_reach_their_regions_in_key_order() {
+async fn unsorted_rows_reach_their_regions_in_key_order() {
     let cluster = FakeCluster::start(&[10, 20], 1).await;
     let client = cluster.client().await;
     let writer = writer(&client).await;
@@ -55,7 +56,7 @@ async fn rows_in_any_order_reach_their_regions_in_key_order() {
 }
 
 #[tokio::test]
-async fn a_producer_is_opened_once_and_its_serials_count_on() {
+async fn producer_is_opened_once_and_its_serials_increase() {
     let cluster = FakeCluster::start(&[], 1).await;
     let client = cluster.client().await;
     let writer = writer(&client).await;
@@ -66,26 +67,26 @@ async fn a_producer_is_opened_once_and_its_serials_count_on() {
 }
 
 #[tokio::test]
-async fn a_lost_answer_is_settled_by_a_repeat_that_applies_nothing_twice() {
+async fn write_with_lost_answer_is_retried_and_applied_once() {
     let (cluster, result) = put_with(vec![Answer::DoAndLose]).await;
     let report = result.unwrap();
     assert_eq!((report.acknowledged, report.repeated), (3, 3));
     assert_eq!(cluster.state.lock().ids(), [1, 2, 3]);
-    // The repeat is the same write, byte for byte.
+    // The retry is the same write, byte for byte.
     assert_eq!(serials(&cluster), (vec![1, 2, 2], true));
     let state = cluster.state.lock();
     assert_eq!(state.writes[1].rows, state.writes[2].rows);
 }
 
 #[tokio::test]
-async fn a_lost_request_is_repeated() {
+async fn write_with_lost_request_is_retried() {
     let (cluster, result) = put_with(vec![Answer::Lose, Answer::Lose]).await;
     assert_eq!(result.unwrap().acknowledged, 3);
     assert_eq!(cluster.state.lock().ids(), [1, 2, 3]);
 }
 
 #[tokio::test]
-async fn leadership_lost_after_it_took_effect() {
+async fn write_applied_before_leadership_loss_is_acknowledged_once() {
     let lost = Refusal::new(Reason::LeadershipLost, "stepped down");
     let (cluster, result) = put_with(vec![Answer::DoAndRefuse(lost)]).await;
     assert_eq!(result.unwrap().acknowledged, 3);
@@ -93,10 +94,10 @@ async fn leadership_lost_after_it_took_effect() {
 }
 
 #[tokio::test]
-async fn the_leader_is_found_by_the_hint() {
+async fn writer_follows_the_hint_to_the_leader() {
     let cluster = FakeCluster::start(&[], 3).await;
     let client = cluster.client().await;
-    // The catalog still says 11.
+    // The catalog still names node 11.
     cluster.state.lock().leader = 13;
     let writer = writer(&client).await;
     writer.put_rows(rows([1])).await.unwrap();
@@ -104,7 +105,7 @@ async fn the_leader_is_found_by_the_hint() {
 }
 
 #[tokio::test]
-async fn an_overloaded_node_is_given_the_time_it_asks_for() {
+async fn writer_waits_the_retry_time_of_overloaded_nodes() {
     let wait = Duration::from_millis(80);
     let full = Refusal::new(Reason::Overloaded, "full").retry_after(wait);
     let cluster = FakeCluster::start(&[], 1).await;
@@ -117,7 +118,7 @@ async fn an_overloaded_node_is_given_the_time_it_asks_for() {
 }
 
 #[tokio::test]
-async fn a_definite_no_is_failed() {
+async fn write_with_definite_error_is_failed() {
     let (cluster, result) = put_with(vec![refuse(Reason::SchemaMismatch)]).await;
     let error = result.unwrap_err();
     assert!(matches!(error, ClientError::Failed { rows: 3, .. }), "{error}");
@@ -126,7 +127,7 @@ async fn a_definite_no_is_failed() {
 }
 
 #[tokio::test]
-async fn a_definite_no_after_a_doubt_is_unknown() {
+async fn definite_error_after_unknown_effect_leaves_write_unknown() {
     for first in [Answer::Lose, Answer::DoAndLose] {
         let (_cluster, result) = put_with(vec![first, refuse(Reason::SchemaMismatch)]).await;
         let error = result.unwrap_err();
@@ -136,7 +137,7 @@ async fn a_definite_no_after_a_doubt_is_unknown() {
 }
 
 #[tokio::test]
-async fn a_forgotten_producer_is_replaced_when_nothing_is_in_doubt() {
+async fn forgotten_producer_is_replaced_without_unknown_attempts() {
     let cluster = FakeCluster::start(&[], 1).await;
     let client = cluster.client().await;
     let writer = writer(&client).await;
@@ -148,16 +149,16 @@ async fn a_forgotten_producer_is_replaced_when_nothing_is_in_doubt() {
 }
 
 #[tokio::test]
-async fn a_forgotten_producer_with_an_attempt_outstanding_is_unknown() {
+async fn forgotten_producer_after_unknown_attempt_leaves_write_unknown() {
     let cluster = FakeCluster::start(&[], 1).await;
     let client = cluster.client().await;
     let writer = writer(&client).await;
     cluster.state.lock().answers = [Answer::DoAndLose, Answer::Forget].into();
     let error = writer.put_rows(rows([1])).await.unwrap_err();
     assert!(matches!(error, ClientError::Unknown { unknown: 1, .. }), "{error}");
-    // Sent again under a new producer it would have taken effect twice.
+    // A retry under a new producer would have taken effect twice.
     assert_eq!(cluster.state.lock().ids(), [1]);
-    // Later writes go on with a new producer.
+    // Later writes have a new producer.
     writer.put_rows(rows([2])).await.unwrap();
     assert_eq!(cluster.state.lock().ids(), [1, 2]);
     let report = writer.flush().await.unwrap();
@@ -165,7 +166,7 @@ async fn a_forgotten_producer_with_an_attempt_outstanding_is_unknown() {
 }
 
 #[tokio::test]
-async fn a_producer_that_a_late_opening_write_has_revived_is_forgotten_all_the_same() {
+async fn producer_reopened_by_a_late_opening_write_stays_forgotten() {
     let cluster = FakeCluster::start(&[], 1).await;
     let client = cluster.client().await;
     let writer = writer(&client).await;
@@ -173,26 +174,26 @@ async fn a_producer_that_a_late_opening_write_has_revived_is_forgotten_all_the_s
     let error = writer.put_rows(rows([1])).await.unwrap_err();
     assert!(matches!(error, ClientError::Unknown { unknown: 1, .. }), "{error}");
     assert_eq!(cluster.state.lock().ids(), [1], "once");
-    // Nothing in doubt: the rows go out under a new producer.
+    // No attempt has an unknown effect: the rows are sent under a new producer.
     cluster.state.lock().answers = [Answer::ForgetAndReopen].into();
     writer.put_rows(rows([2])).await.unwrap();
     assert_eq!(cluster.state.lock().ids(), [1, 2]);
 }
 
 #[tokio::test]
-async fn the_serial_of_a_write_in_doubt_is_not_used_again() {
+async fn serial_of_an_unknown_write_is_never_reused() {
     let cluster = FakeCluster::start(&[], 1).await;
     let client = cluster.client().await;
     let writer = writer(&client).await;
     cluster.state.lock().answers = [Answer::DoAndLose, refuse(Reason::SchemaMismatch)].into();
     writer.put_rows(rows(1..=3)).await.unwrap_err();
-    // Under the same serial the node would take this for a repeat and skip it.
+    // Under the same serial, the node would take this write for a retry and skip it.
     writer.put_rows(rows([2])).await.unwrap();
     assert_eq!(cluster.state.lock().ids(), [1, 2, 2, 3]);
 }
 
 #[tokio::test]
-async fn a_write_follows_a_split() {
+async fn write_follows_a_region_split() {
     let cluster = FakeCluster::start(&[], 1).await;
     let client = cluster.client().await;
     let split = Answer::Split { region: 100, at: 2, children: (201, 202) };
@@ -202,7 +203,7 @@ async fn a_write_follows_a_split() {
     }
     let writer = writer(&client).await;
     let writing = tokio::spawn(async move { writer.put_rows(rows(1..=3)).await });
-    // The catalog learns of the split only after the first refusal.
+    // The catalog has the split only after the first error.
     let arrived = async {
         while cluster.state.lock().writes.len() < 2 {
             tokio::time::sleep(Duration::from_millis(2)).await;
@@ -215,10 +216,10 @@ async fn a_write_follows_a_split() {
 }
 
 #[tokio::test]
-async fn a_write_in_doubt_is_cut_finer_and_keeps_its_identity() {
+async fn unknown_write_keeps_its_identity_when_cut() {
     let cluster = FakeCluster::start(&[], 1).await;
     let client = cluster.client().await;
-    // It takes effect, the answer is lost, then the region splits.
+    // The write takes effect, the answer is lost, then the region splits.
     let split = Answer::Split { region: 100, at: 2, children: (201, 202) };
     cluster.state.lock().answers = [Answer::DoAndLose, split].into();
     let writer = writer(&client).await;
@@ -243,7 +244,7 @@ async fn a_write_in_doubt_is_cut_finer_and_keeps_its_identity() {
 }
 
 #[tokio::test]
-async fn a_frozen_leader_is_left_as_soon_as_another_is_known() {
+async fn writer_leaves_frozen_leader_once_a_successor_is_known() {
     let cluster = FakeCluster::start(&[], 2).await;
     let mut options = cluster.options();
     // Far longer than the test may take.
@@ -271,7 +272,7 @@ async fn a_frozen_leader_is_left_as_soon_as_another_is_known() {
 }
 
 #[tokio::test]
-async fn answers_that_keep_getting_lost_leave_the_write_unknown() {
+async fn write_is_unknown_if_all_answers_are_lost() {
     let cluster = FakeCluster::start(&[], 1).await;
     let mut options = cluster.options();
     options.max_attempts = 3;
@@ -282,7 +283,7 @@ async fn answers_that_keep_getting_lost_leave_the_write_unknown() {
 }
 
 #[tokio::test]
-async fn retries_are_bounded() {
+async fn write_retries_are_bounded() {
     let cluster = FakeCluster::start(&[], 1).await;
     let mut options = cluster.options();
     options.max_attempts = 4;
@@ -294,7 +295,7 @@ async fn retries_are_bounded() {
 }
 
 #[tokio::test]
-async fn some_written_and_some_not_is_partial() {
+async fn write_that_fails_in_one_region_is_partial() {
     let cluster = FakeCluster::start(&[10], 1).await;
     let client = cluster.client().await;
     let writer = writer(&client).await;
@@ -304,7 +305,7 @@ async fn some_written_and_some_not_is_partial() {
 }
 
 #[tokio::test]
-async fn a_load_by_several_producers_is_whole() {
+async fn concurrent_lanes_write_every_row_once_despite_errors() {
     let cluster = FakeCluster::start(&[250, 500, 750], 1).await;
     cluster.state.lock().answers = vec![
         Answer::Normal,
@@ -327,29 +328,29 @@ async fn a_load_by_several_producers_is_whole() {
     assert_eq!(cluster.state.lock().ids(), (0..1_000).collect::<Vec<_>>());
 }
 
-/// Rows with these ids, all with one value.
-fn rows_saying(ids: impl IntoIterator<Item = i64>, value: &str) -> RecordBatch {
+/// Returns rows with these ids and this value.
+fn rows_with_value(ids: impl IntoIterator<Item = i64>, value: &str) -> RecordBatch {
     let batch = rows(ids);
     let values = Arc::new(StringArray::from(vec![value; batch.num_rows()]));
     RecordBatch::try_new(batch.schema(), vec![batch.column(0).clone(), values]).unwrap()
 }
 
 #[tokio::test]
-async fn of_the_rows_of_a_key_the_last_stays_however_many_lanes_write() {
+async fn last_row_of_a_key_wins_with_several_lanes() {
     let cluster = FakeCluster::start(&[20], 1).await;
-    // Some writes are held up, so that those behind them overtake them where nothing keeps order.
+    // Some writes are delayed, so that later ones would be applied first if lanes did not keep the order.
     let wait = Duration::from_millis(25);
     let full = || Refusal::new(Reason::Overloaded, "full").retry_after(wait);
     cluster.state.lock().answers = (0..90)
         .map(|turn| if turn % 3 == 0 { Answer::Refuse(full()) } else { Answer::Normal })
         .collect();
     let client = cluster.client().await;
-    let options = WriterOptions { producers: 4, max_write_rows: 30, ..WriterOptions::default() };
+    let options = WriterOptions { lanes: 4, max_write_rows: 30, ..WriterOptions::default() };
     let writer = client.writer("t", options).await.unwrap();
     for batch in 0..25 {
-        // Each key in another row of each batch.
+        // Each key has a different row index in each batch.
         let ids = (0..40).map(|row| (row + batch) % 40);
-        writer.write(rows_saying(ids, &batch.to_string())).await.unwrap();
+        writer.write(rows_with_value(ids, &batch.to_string())).await.unwrap();
     }
     let report = writer.close().await.unwrap();
     assert_eq!((report.acknowledged, report.failed, report.unknown), (1_000, 0, 0));
@@ -363,7 +364,7 @@ async fn of_the_rows_of_a_key_the_last_stays_however_many_lanes_write() {
 }
 
 #[tokio::test]
-async fn whoever_waits_for_a_dealt_batch_is_told_of_all_its_rows() {
+async fn report_of_a_partitioned_batch_covers_all_its_rows() {
     let cluster = FakeCluster::start(&[20], 1).await;
     let client = cluster.client().await;
     let writer = client.writer("t", WriterOptions::default()).await.unwrap();
@@ -378,7 +379,7 @@ async fn whoever_waits_for_a_dealt_batch_is_told_of_all_its_rows() {
 }
 
 #[tokio::test]
-async fn deletes_go_the_same_way() {
+async fn deletes_remove_rows_by_key() {
     let cluster = FakeCluster::start(&[10], 1).await;
     let client = cluster.client().await;
     writer(&client).await.put_rows(rows([1, 2, 11, 12])).await.unwrap();
@@ -389,24 +390,24 @@ async fn deletes_go_the_same_way() {
 }
 
 #[tokio::test]
-async fn rows_that_do_not_fit_are_refused_before_anything_is_sent() {
+async fn mismatched_columns_are_rejected_before_sending() {
     let cluster = FakeCluster::start(&[], 1).await;
     let client = cluster.client().await;
     let writer = writer(&client).await;
     let error = writer.put_rows(keys(&[1])).await.unwrap_err();
-    assert!(error.to_string().contains("1 columns were given where 2"), "{error}");
+    assert!(error.to_string().contains("has 1 columns, but 2"), "{error}");
     let swapped = rows([1]).project(&[1, 0]).unwrap();
     let error = writer.write(swapped).await.unwrap_err();
     assert!(matches!(error, ClientError::BadInput(_)), "{error}");
     assert!(cluster.state.lock().writes.is_empty());
     let error = client.writer("nope", WriterOptions::default()).await.unwrap_err();
     assert!(matches!(error, ClientError::TableNotFound(_)), "{error}");
-    let none = WriterOptions { producers: 0, ..WriterOptions::default() };
+    let none = WriterOptions { lanes: 0, ..WriterOptions::default() };
     assert!(matches!(client.writer("t", none).await, Err(ClientError::BadInput(_))));
 }
 
 #[test]
-fn decimals_beyond_their_precision_are_refused_in_rows_and_in_keys() {
+fn decimals_beyond_their_precision_are_rejected() {
     let column = |id, name: &str| Column {
         id: ColumnId(id),
         name: name.to_owned(),
@@ -447,7 +448,7 @@ fn decimals_beyond_their_precision_are_refused_in_rows_and_in_keys() {
 }
 
 #[tokio::test]
-async fn pieces_keep_to_their_limits() {
+async fn pieces_respect_their_limits() {
     let cluster = FakeCluster::start(&[10], 1).await;
     let catalog = cluster.client().await.catalog();
     let table = catalog.table_named("t").unwrap().clone();
@@ -469,7 +470,7 @@ async fn pieces_keep_to_their_limits() {
     assert_eq!(pieces.iter().map(|piece| piece.count).sum::<u32>(), 1_000);
     let largest = pieces.iter().map(|piece| piece.rows.len()).max().unwrap();
     assert!(largest < 100 << 10, "{largest}");
-    // One row at least, however small the limit.
+    // A piece has at least one row, even with a smaller limit.
     let limits = PieceLimits { rows: 4, bytes: 1 };
     let pieces = prepare(&table, &catalog, op, &rows(0..3), limits).unwrap();
     assert!(pieces.iter().all(|piece| piece.count == 1));

@@ -1,4 +1,4 @@
-//! The handle of a writer.
+//! Handle of a writer.
 
 use std::sync::Arc;
 
@@ -9,9 +9,9 @@ use tidewater_proto::v1::RowOp;
 use tokio::sync::{mpsc, oneshot};
 use tokio_util::task::AbortOnDropHandle;
 
-use super::deal::deal;
-use super::driver::{Driver, Job, Rows};
-use super::lane::{Shared, off_the_runtime};
+use super::driver::{BatchRows, Driver, WriterRequest};
+use super::lane::{WriterContext, run_blocking};
+use super::partition::partition_by_key;
 use super::prepare::{PieceLimits, check};
 use super::report::WriteReport;
 use crate::catalog::TableInfo;
@@ -21,22 +21,22 @@ use crate::options::WriterOptions;
 
 /// Writes rows of one table.
 ///
-/// Dropping it abandons what is not settled: those rows are in doubt. [`TableWriter::close`] waits
-/// for them.
+/// Dropping it aborts the writes in progress: the outcome of rows that are not settled is unknown.
+/// [`TableWriter::close`] waits for them.
 #[derive(Debug)]
 pub struct TableWriter {
     table: Arc<TableInfo>,
     lanes: usize,
     by_key: bool,
-    jobs: mpsc::Sender<Job>,
+    requests: mpsc::Sender<WriterRequest>,
     total: Arc<Mutex<WriteReport>>,
     _task: AbortOnDropHandle<()>,
-    // Keeps the catalog watched for as long as there is a writer.
+    // Keeps the catalog watch running for the lifetime of the writer.
     _client: Client,
 }
 
 impl Client {
-    /// A writer for a table.
+    /// Returns a writer of a table.
     ///
     /// # Errors
     /// [`ClientError::TableNotFound`]; [`ClientError::BadInput`] for options of zero.
@@ -45,26 +45,26 @@ impl Client {
         table: &str,
         options: WriterOptions,
     ) -> Result<TableWriter, ClientError> {
-        if options.producers == 0
+        if options.lanes == 0
             || options.queue_batches == 0
             || options.max_write_rows == 0
             || options.max_write_bytes == 0
         {
-            return Err(ClientError::BadInput("no option of a writer may be 0".to_owned()));
+            return Err(ClientError::BadInput("options of a writer must not be 0".to_owned()));
         }
         let table = self.table(table).await?;
-        let (sender, jobs) = mpsc::channel(options.queue_batches);
+        let (sender, requests) = mpsc::channel(options.queue_batches);
         let total = Arc::new(Mutex::new(WriteReport::default()));
         let limits = PieceLimits { rows: options.max_write_rows, bytes: options.max_write_bytes };
-        let shared = Shared { core: self.core.clone(), table: table.clone(), limits };
-        // A single lane keeps the order by itself.
-        let by_key = table.options.write_mode == WriteMode::Upsert && options.producers > 1;
-        let driver = Driver::new(shared, jobs, options.producers, by_key, total.clone());
+        let context = WriterContext { core: self.core.clone(), table: table.clone(), limits };
+        // A single lane keeps the order of all rows.
+        let by_key = table.options.write_mode == WriteMode::Upsert && options.lanes > 1;
+        let driver = Driver::new(context, requests, options.lanes, by_key, total.clone());
         Ok(TableWriter {
             table,
-            lanes: options.producers,
+            lanes: options.lanes,
             by_key,
-            jobs: sender,
+            requests: sender,
             total,
             _task: AbortOnDropHandle::new(tokio::spawn(driver.run())),
             _client: self.clone(),
@@ -76,23 +76,23 @@ impl Client {
     /// # Errors
     /// See [`TableWriter::delete_rows`].
     pub async fn delete(&self, table: &str, keys: RecordBatch) -> Result<WriteReport, ClientError> {
-        let one = WriterOptions { producers: 1, queue_batches: 1, ..WriterOptions::default() };
-        self.writer(table, one).await?.delete_rows(keys).await
+        let options = WriterOptions { lanes: 1, queue_batches: 1, ..WriterOptions::default() };
+        self.writer(table, options).await?.delete_rows(keys).await
     }
 }
 
 impl TableWriter {
-    /// The table as it was when the writer was made. Batches have its columns, in its order.
+    /// Returns the table as of the creation of the writer. Batches must have its columns, in its order.
     pub fn table(&self) -> &Arc<TableInfo> {
         &self.table
     }
 
-    /// Hands rows over, in any order; waits while the queue is full. What became of them is in
-    /// [`TableWriter::flush`] and [`TableWriter::progress`]. In an upsert table the row of a key that
-    /// was handed over last is the one that stays.
+    /// Enqueues rows, in any order; waits while the queue is full. [`TableWriter::flush`] and
+    /// [`TableWriter::progress`] return the outcome. In an upsert table the last enqueued row of a key
+    /// wins.
     ///
     /// # Errors
-    /// [`ClientError::BadInput`]: the columns are not the table's, and nothing was taken.
+    /// [`ClientError::BadInput`] if the columns are not those of the table; no row was enqueued.
     pub async fn write(&self, rows: RecordBatch) -> Result<(), ClientError> {
         self.enqueue(RowOp::Put, rows, None).await
     }
@@ -103,7 +103,7 @@ impl TableWriter {
     /// [`ClientError::Failed`], [`ClientError::Unknown`] or [`ClientError::Partial`] unless all
     /// took effect.
     pub async fn put_rows(&self, rows: RecordBatch) -> Result<WriteReport, ClientError> {
-        self.and_wait(RowOp::Put, rows).await
+        self.write_and_wait(RowOp::Put, rows).await
     }
 
     /// Deletes rows by key (columns of the primary key, in key order) and waits for the outcome.
@@ -118,36 +118,39 @@ impl TableWriter {
                 self.table.name
             )));
         }
-        self.and_wait(RowOp::Delete, keys).await
+        self.write_and_wait(RowOp::Delete, keys).await
     }
 
-    /// Waits until everything that was handed over is settled; returns the books since the writer
-    /// was made.
+    /// Waits until all enqueued rows are settled; returns the report since the creation of the writer.
     ///
     /// # Errors
-    /// [`ClientError::Closed`] when the writer's task ended.
+    /// [`ClientError::Closed`] when the writer's task has ended.
     pub async fn flush(&self) -> Result<WriteReport, ClientError> {
-        let (done, settled) = oneshot::channel();
-        self.jobs.send(Job::Flush(done)).await.map_err(|_| self.closed())?;
+        let (reply, settled) = oneshot::channel();
+        self.requests.send(WriterRequest::Flush(reply)).await.map_err(|_| self.closed())?;
         settled.await.map_err(|_| self.closed())
     }
 
-    /// Waits until everything is settled and ends the writer.
+    /// Waits until all rows are settled and closes the writer; returns the report of all rows.
     ///
     /// # Errors
-    /// [`ClientError::Closed`] when the writer's task ended.
+    /// [`ClientError::Closed`] when the writer's task has ended.
     pub async fn close(self) -> Result<WriteReport, ClientError> {
         self.flush().await
     }
 
-    /// The books so far; for showing progress, and for stopping early.
+    /// Returns the report of the rows settled so far; to show progress and to stop early.
     pub fn progress(&self) -> WriteReport {
         self.total.lock().clone()
     }
 
-    async fn and_wait(&self, op: RowOp, rows: RecordBatch) -> Result<WriteReport, ClientError> {
-        let (done, settled) = oneshot::channel();
-        self.enqueue(op, rows, Some(done)).await?;
+    async fn write_and_wait(
+        &self,
+        op: RowOp,
+        rows: RecordBatch,
+    ) -> Result<WriteReport, ClientError> {
+        let (reply, settled) = oneshot::channel();
+        self.enqueue(op, rows, Some(reply)).await?;
         settled.await.map_err(|_| self.closed())?.into_result(&self.table.name)
     }
 
@@ -155,19 +158,24 @@ impl TableWriter {
         &self,
         op: RowOp,
         rows: RecordBatch,
-        done: Option<oneshot::Sender<WriteReport>>,
+        reply: Option<oneshot::Sender<WriteReport>>,
     ) -> Result<(), ClientError> {
         check(&self.table, op, &rows)?;
         let rows = if self.by_key {
-            let (table, lanes) = (self.table.clone(), self.lanes);
+            let table = self.table.clone();
+            let lanes = self.lanes;
             let count = rows.num_rows() as u64;
             let parts =
-                off_the_runtime(count, move || deal(&table.codec, op, &rows, lanes)).await?;
-            Rows::Dealt(parts)
+                run_blocking(count, move || partition_by_key(&table.codec, op, &rows, lanes))
+                    .await?;
+            BatchRows::Partitioned(parts)
         } else {
-            Rows::Any(rows)
+            BatchRows::AnyLane(rows)
         };
-        self.jobs.send(Job::Write { op, rows, done }).await.map_err(|_| self.closed())
+        self.requests
+            .send(WriterRequest::Write { op, rows, reply })
+            .await
+            .map_err(|_| self.closed())
     }
 
     fn closed(&self) -> ClientError {

@@ -7,7 +7,6 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use bytes::Bytes;
-use metrics::{counter, gauge};
 use parking_lot::Mutex;
 use tidewater_region_engine::hooks::HookError;
 use tokio::sync::Notify;
@@ -15,6 +14,7 @@ use tokio::task::AbortHandle;
 
 use super::pending::PendingCalls;
 use super::transport::{PostOutcome, Transport};
+use crate::meters;
 use crate::record::Record;
 use crate::record_hook::RecordSink;
 
@@ -106,8 +106,7 @@ impl<T: Transport> QueueState<T> {
         let hook = &self.hook;
         let mut failures: u32 = 0;
         loop {
-            gauge!("tidewater_hook_backlog", "hook" => hook.clone())
-                .set(self.pending.lock().len() as f64);
+            meters::set_backlog(hook, self.pending.lock().len());
             match self.transport.post(body.clone()).await {
                 PostOutcome::Accepted => {
                     if failures > 0 {
@@ -117,7 +116,7 @@ impl<T: Transport> QueueState<T> {
                 }
                 PostOutcome::Rejected(problem) => {
                     self.lost.fetch_add(1, Ordering::Relaxed);
-                    counter!("tidewater_hook_lost_total", "hook" => hook.clone()).increment(1);
+                    meters::record_lost_call(hook);
                     tracing::warn!(%hook, %problem, "webhook receiver rejected a call; dropping it");
                     break;
                 }

@@ -27,6 +27,7 @@ use super::keys::{self, StateKind, log_key, state_key};
 use super::options::LogStoreOptions;
 use super::queue::{Next, Queue};
 use super::state::GroupState;
+use crate::meters;
 use crate::types::{Entry, LogId, TypeConfig, Vote, wire};
 
 /// Puts a state machine's rows into a batch. Runs again when the disk was full meanwhile.
@@ -217,9 +218,7 @@ impl Flusher {
         stats.entries += entries;
         drop(stats);
         if sync {
-            metrics::histogram!("tidewater_raft_fsync_seconds").record(started.elapsed());
-            metrics::histogram!("tidewater_raft_batch_entries").record(entries as f64);
-            metrics::histogram!("tidewater_raft_batch_bytes").record(bytes as f64);
+            meters::record_sync(started.elapsed(), entries, bytes);
         }
         Ok(())
     }
@@ -244,7 +243,7 @@ impl Flusher {
                 return Room::Enough;
             }
         };
-        metrics::gauge!("tidewater_raft_disk_free_bytes").set(free as f64);
+        meters::set_disk_free(free);
         let was_low = *self.health.borrow() == DiskHealth::Full;
         let room = room(free, self.options.free_space_floor, was_low);
         if room != Room::Enough && !was_low {

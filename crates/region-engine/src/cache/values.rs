@@ -5,10 +5,10 @@
 //! addition to their bytes, within the same limit.
 
 use arrow::array::{Array, ArrayRef};
-use metrics::counter;
 use uuid::Uuid;
 
 use super::{CacheKey, CachedValue, OVERHEAD, ObjectCache};
+use crate::meters;
 
 /// Maximum bytes of the values of one block: a few blocks of wide rows would evict everything else.
 pub(crate) const MAX_VALUES_BYTES: usize = 1 << 20;
@@ -43,9 +43,7 @@ impl ObjectCache {
             .collect();
         drop(inner);
         let hits = found.iter().flatten().count();
-        counter!("tidewater_object_cache_values_hits_total").increment(hits as u64);
-        counter!("tidewater_object_cache_values_misses_total")
-            .increment((found.len() - hits) as u64);
+        meters::record_values_lookup(hits, found.len() - hits);
         found
     }
 

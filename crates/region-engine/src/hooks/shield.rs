@@ -3,7 +3,6 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
-use metrics::counter;
 use parking_lot::Mutex;
 use tidewater_common::ids::{RegionId, TableId};
 use tokio::time::{Instant, timeout};
@@ -12,6 +11,7 @@ use super::calls::HookEvent;
 use super::error::HookError;
 use super::plugins::HookRegistration;
 use super::suspension::{CallAdmission, CallOutcome, HealthChange, HookHealth, HookLimits};
+use crate::meters;
 
 /// State of a hook.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -158,14 +158,12 @@ impl ShieldedHook {
     }
 
     fn record_result(&self, region: RegionId, event: &'static str, result: &Result<(), HookError>) {
-        let hook = self.registration.name.clone();
+        let hook = &self.registration.name;
         self.calls.fetch_add(1, Ordering::Relaxed);
-        counter!("tidewater_hook_calls_total", "hook" => hook.clone(), "event" => event)
-            .increment(1);
+        meters::record_hook_call(hook, event);
         if let Err(error) = result {
             self.failures.fetch_add(1, Ordering::Relaxed);
-            counter!("tidewater_hook_failures_total", "hook" => hook.clone(), "event" => event)
-                .increment(1);
+            meters::record_hook_failure(hook, event);
             *self.last_error.lock() = Some(error.to_string());
             tracing::warn!(%hook, %region, event, %error, "hook call failed");
         }

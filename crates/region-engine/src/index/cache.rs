@@ -2,13 +2,13 @@
 
 use std::sync::Arc;
 
-use metrics::counter;
 use parking_lot::Mutex;
 use uuid::Uuid;
 
 use super::{PointIndex, kind};
 use crate::cache::lru::Lru;
 use crate::file_meta::{FileMeta, IndexMeta};
+use crate::meters;
 use crate::storage::Storage;
 
 /// Bytes of an entry in addition to the index.
@@ -58,7 +58,7 @@ impl IndexCache {
         let usable = match read {
             Ok(usable) => Some(usable),
             Err(why) => {
-                counter!("tidewater_indexes_unusable_total").increment(1);
+                meters::record_unusable_index();
                 tracing::warn!(
                     object = %storage.name(&path),
                     why,

@@ -3,10 +3,10 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use metrics::counter;
+use crate::meters;
 
 macro_rules! scan_stats {
-    ($($(#[$doc:meta])* $name:ident => $metric:literal,)*) => {
+    ($($(#[$doc:meta])* $name:ident,)*) => {
         /// Statistics of a read up to now.
         #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
         pub struct ScanStats {
@@ -24,36 +24,34 @@ macro_rules! scan_stats {
                 ScanStats { $($name: self.$name.get(),)* }
             }
         }
-
-        impl Drop for ScanCounters {
-            fn drop(&mut self) {
-                $(if self.$name.get() > 0 {
-                    counter!($metric).increment(self.$name.get());
-                })*
-            }
-        }
     };
 }
 
 scan_stats! {
     /// Files opened.
-    files => "tidewater_read_files_total",
+    files,
     /// Files skipped because of key range, time range or an index.
-    files_pruned => "tidewater_read_files_pruned_total",
+    files_pruned,
     /// Files skipped because of an index; included in `files_pruned`.
-    files_pruned_by_index => "tidewater_read_files_pruned_by_index_total",
+    files_pruned_by_index,
     /// Row groups of opened files that were read, in whole or in part.
-    row_groups => "tidewater_read_row_groups_total",
+    row_groups,
     /// Row groups of opened files that were skipped.
-    row_groups_pruned => "tidewater_read_row_groups_pruned_total",
+    row_groups_pruned,
     /// Pages of the requested columns that were read.
-    pages => "tidewater_read_pages_total",
+    pages,
     /// Pages of the requested columns, in opened files, that were skipped.
-    pages_pruned => "tidewater_read_pages_pruned_total",
+    pages_pruned,
     /// Compressed bytes of the pages that were read.
-    bytes => "tidewater_read_bytes_total",
+    bytes,
     /// Compressed bytes of the pages that were skipped, and of the files that were not opened.
-    bytes_pruned => "tidewater_read_bytes_pruned_total",
+    bytes_pruned,
+}
+
+impl Drop for ScanCounters {
+    fn drop(&mut self) {
+        meters::record_read(&self.snapshot());
+    }
 }
 
 /// Counter of one read.

@@ -18,7 +18,7 @@ use super::runner::{JobRunner, no_compactors};
 use crate::compactors::Compactors;
 use crate::leadership::owner::{Owner, OwnerError};
 use crate::meters::{self, JobOutcomeLabel};
-use crate::owner_request::CommittedCompaction;
+use crate::owner_request::CompactionResult;
 
 /// Interval at which a requested job checks whether other jobs of the region have ended.
 const FREE_CHECK: Duration = Duration::from_millis(100);
@@ -48,7 +48,7 @@ pub(super) enum JobOutcome {
     /// There was nothing to compact.
     NothingToDo,
     /// Its outputs are in the manifest.
-    Committed(CommittedCompaction),
+    Committed(CompactionResult),
     /// It can never be committed: another job compacted its files, or they were truncated or dropped.
     Discarded(Refusal),
     /// A caller or an operator cancelled it.
@@ -174,10 +174,8 @@ async fn run_counted(work: impl Future<Output = JobOutcome>) -> JobOutcome {
 impl JobOutcome {
     fn label(&self) -> JobOutcomeLabel {
         match self {
-            Self::Committed(CommittedCompaction { node: Some(_), .. }) => {
-                JobOutcomeLabel::Committed
-            }
-            Self::Committed(CommittedCompaction { node: None, .. }) => {
+            Self::Committed(CompactionResult { node: Some(_), .. }) => JobOutcomeLabel::Committed,
+            Self::Committed(CompactionResult { node: None, .. }) => {
                 JobOutcomeLabel::CommittedLocally
             }
             Self::Discarded(_) => JobOutcomeLabel::Discarded,

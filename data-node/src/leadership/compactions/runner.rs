@@ -17,7 +17,7 @@ use crate::compactors::call::{AttemptOutcome, JobOwner};
 use crate::compactors::fleet::SlotReservation;
 use crate::compactors::registry::RegisteredJob;
 use crate::meters;
-use crate::owner_request::CommittedCompaction;
+use crate::owner_request::CompactionResult;
 
 /// Planned job and the state of its attempts.
 pub(super) struct JobRunner<'a> {
@@ -196,7 +196,7 @@ impl<'a> JobRunner<'a> {
                 "compaction committed, but the group's log has not advanced to it yet"
             );
         }
-        JobOutcome::Committed(CommittedCompaction { report, node })
+        JobOutcome::Committed(CompactionResult { report, node })
     }
 
     /// Runs the job on this node, under a new id if a compactor may have the old one.
@@ -255,7 +255,7 @@ impl<'a> JobRunner<'a> {
         };
         let error = match result {
             Ok(report) => {
-                return JobOutcome::Committed(CommittedCompaction { report, node: None });
+                return JobOutcome::Committed(CompactionResult { report, node: None });
             }
             Err(error) => error,
         };

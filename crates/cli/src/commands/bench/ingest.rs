@@ -85,7 +85,7 @@ pub(crate) async fn run(options: Options) -> Result<(), Failure> {
     // Open the writers first: the opening write of a producer is not part of the measurement.
     let mut writers = VecDeque::new();
     for _ in 0..clients {
-        let settings = WriterOptions { producers: 1, queue_batches: 1, ..WriterOptions::default() };
+        let settings = WriterOptions { lanes: 1, queue_batches: 1, ..WriterOptions::default() };
         writers.push_back(client.writer(&options.table, settings).await?);
     }
     let work = Arc::new(work(&client, &options).await?);

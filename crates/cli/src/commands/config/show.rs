@@ -121,7 +121,7 @@ mod tests {
         };
         assert_eq!(of("memory-limit"), (Some("1GiB"), "file"));
         assert_eq!(of("data-dir"), (Some("/e"), "option"));
-        assert_eq!(of("log-filter"), (Some("info,openraft=warn"), "default"));
+        assert_eq!(of("log-filter"), (Some("info,openraft=error"), "default"));
         assert_eq!(of("listen"), (None, "-"));
     }
 

@@ -1,7 +1,7 @@
-//! Dealing a batch out to several lanes without losing the order of any key's rows.
+//! Partitions a batch among several lanes and keeps the order of the rows of each key.
 //!
-//! Lanes overtake each other. In an upsert table the last row of a key wins, so all rows of one key
-//! go through one lane, which sends them in the order in which they were handed in.
+//! Lanes run independently of each other. In an upsert table the last row of a key wins, so all rows of
+//! a key go to one lane, which sends them in the order of the calls.
 
 use std::hash::{DefaultHasher, Hasher};
 
@@ -13,12 +13,12 @@ use tidewater_proto::v1::RowOp;
 use super::prepare::key_columns;
 use crate::error::ClientError;
 
-/// Cuts a batch into one part for each lane, by a hash of the key. Rows keep their order; lanes
-/// that get none are left out.
+/// Partitions a batch by a hash of the key into pairs of a lane's index and its rows, in their order.
+/// Lanes without rows are left out.
 ///
 /// # Errors
-/// Keys that cannot be built.
-pub(super) fn deal(
+/// [`ClientError::Key`] if a key cannot be built.
+pub(super) fn partition_by_key(
     codec: &KeyCodec,
     op: RowOp,
     batch: &RecordBatch,
@@ -45,7 +45,7 @@ pub(super) fn deal(
         .collect()
 }
 
-/// The same for equal keys, for as long as the writer lives.
+/// Returns the index of a key's lane; constant for the lifetime of a writer.
 fn lane_of(key: &[u8], lanes: usize) -> usize {
     let mut hasher = DefaultHasher::new();
     hasher.write(key);
@@ -62,7 +62,7 @@ mod tests {
     use super::*;
     use crate::fake::{rows, table_info};
 
-    /// Ids with the number of the row that each stood in.
+    /// Returns rows with these ids, and the index of each row as its value.
     fn numbered(ids: &[i64]) -> RecordBatch {
         let numbers: Vec<String> = (0..ids.len()).map(|row| row.to_string()).collect();
         let values = std::sync::Arc::new(StringArray::from(numbers));
@@ -79,10 +79,10 @@ mod tests {
     }
 
     #[test]
-    fn each_key_has_its_lane_and_its_order() {
+    fn partitions_keep_the_lane_and_order_of_keys() {
         let ids: Vec<i64> = (0..1_000).map(|row| (row * 7) % 90).collect();
         let codec = table_info().codec;
-        let parts = deal(&codec, RowOp::Put, &numbered(&ids), 4).unwrap();
+        let parts = partition_by_key(&codec, RowOp::Put, &numbered(&ids), 4).unwrap();
         assert_eq!(parts.len(), 4);
         let mut lane_of_key = HashMap::new();
         let mut seen = Vec::new();
@@ -96,8 +96,10 @@ mod tests {
         }
         seen.sort_unstable();
         assert_eq!(seen, (0..1_000).collect::<Vec<_>>(), "every row once");
-        // The next batch finds the keys where they were.
-        for (lane, part) in deal(&codec, RowOp::Put, &numbered(&[3, 89, 42]), 4).unwrap() {
+        // Keys keep their lanes in the next batch.
+        for (lane, part) in
+            partition_by_key(&codec, RowOp::Put, &numbered(&[3, 89, 42]), 4).unwrap()
+        {
             for (id, _) in contents(&part) {
                 assert_eq!(lane_of_key[&id], lane, "key {id}");
             }
@@ -105,19 +107,20 @@ mod tests {
     }
 
     #[test]
-    fn a_delete_goes_where_the_row_went() {
+    fn deletes_go_to_the_lane_of_their_row() {
         let codec = table_info().codec;
         for id in 0..50 {
-            let put = deal(&codec, RowOp::Put, &rows([id]), 5).unwrap();
-            let delete = deal(&codec, RowOp::Delete, &crate::fake::keys(&[id]), 5).unwrap();
+            let put = partition_by_key(&codec, RowOp::Put, &rows([id]), 5).unwrap();
+            let delete =
+                partition_by_key(&codec, RowOp::Delete, &crate::fake::keys(&[id]), 5).unwrap();
             assert_eq!(put[0].0, delete[0].0);
         }
     }
 
     #[test]
-    fn no_lane_is_left_idle() {
+    fn partitions_are_of_similar_size() {
         let ids: Vec<i64> = (0..8_192).collect();
-        let parts = deal(&table_info().codec, RowOp::Put, &rows(ids), 8).unwrap();
+        let parts = partition_by_key(&table_info().codec, RowOp::Put, &rows(ids), 8).unwrap();
         assert_eq!(parts.len(), 8);
         for (lane, part) in parts {
             assert!((800..1_300).contains(&part.num_rows()), "lane {lane}: {}", part.num_rows());

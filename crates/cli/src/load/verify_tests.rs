@@ -1,0 +1,89 @@
+use tidewater_common::ids::{ColumnId, SchemaVersion};
+use tidewater_common::schema::{Column, TableSchema};
+
+use super::super::input::inspect;
+use super::*;
+use crate::text::delimiter::Delimiter;
+
+/// Key `a`, `b`; `c` is nullable.
+fn options() -> ReadOptions {
+    let column = |id: u32, name: &str, data_type: &str, nullable: bool| Column {
+        id: ColumnId(id),
+        name: name.into(),
+        data_type: data_type.parse().unwrap(),
+        nullable,
+        default: None,
+    };
+    let columns = vec![
+        column(1, "a", "int64", false),
+        column(2, "b", "utf8", false),
+        column(3, "c", "int64", true),
+    ];
+    let key = vec![ColumnId(1), ColumnId(2)];
+    let table = TableSchema::new(SchemaVersion(1), columns, key, None, ColumnId(4)).unwrap();
+    let (nulls, delimiter) = (Arc::default(), Delimiter::default());
+    ReadOptions { table: Arc::new(table), nulls, batch_rows: 2, delimiter }
+}
+
+fn verify(files: &[(&str, &str)], skip_bad: u64, check_keys: bool) -> Result<u64, VerifyError> {
+    let directory = tempfile::tempdir().unwrap();
+    let mut inputs = Vec::new();
+    for (name, text) in files {
+        let path = directory.path().join(name);
+        std::fs::write(&path, text).unwrap();
+        inputs.extend(inspect(&path)?);
+    }
+    let options = options();
+    let mut keys = check_keys.then(|| UniqueKeys::new(&options.table, 100).unwrap());
+    let mut rows = 0;
+    verify_all(&inputs, &options, skip_bad, &mut keys, &Arc::default(), &mut |now| rows = now)?;
+    Ok(rows)
+}
+
+const UNIQUE: &str = "a,b,c\n1,x,1\n1,y,1\n\n2,x,\n";
+
+#[test]
+fn unique_keys_are_accepted() {
+    assert_eq!(verify(&[("a.csv", UNIQUE)], 0, true).unwrap(), 3);
+    let other = "{\"a\":2,\"b\":\"y\"}\n";
+    assert_eq!(verify(&[("a.csv", UNIQUE), ("b.ndjson", other)], 0, true).unwrap(), 4);
+}
+
+#[test]
+fn repeated_key_error_names_both_rows() {
+    let csv = "a,b,c\n1,x,1\n\n2,x,1\n3,x,1\n4,x,1\n2,x,9\n";
+    let ndjson = "\n{\"a\":7,\"b\":\"y\"}\n{\"a\":1,\"b\":\"y\"}\n";
+    for (files, first, second) in [
+        (&[("a.csv", csv)][..], "a.csv: line 4", "a.csv: line 7"),
+        (&[("a.csv", UNIQUE), ("b.ndjson", ndjson)], "a.csv: line 3", "b.ndjson: line 3"),
+    ] {
+        let error = verify(files, 0, true).unwrap_err();
+        assert!(matches!(error, VerifyError::NotUnique { .. }), "{error}");
+        let message = error.to_string();
+        for part in [first, second, "(a, b) = (", "leave it out"] {
+            assert!(message.contains(part), "{part}: {message}");
+        }
+        assert!(verify(files, 0, false).is_ok(), "an append-only table keeps all rows");
+    }
+}
+
+#[test]
+fn repeated_key_positions_leave_out_bad_rows() {
+    let csv = "a,b,c\n1,x,1\nx,x,1\n2,x,1\ny,x,1\n3,x,1\n2,x,9\n";
+    let message = verify(&[("a.csv", csv)], 2, true).unwrap_err().to_string();
+    assert!(message.contains("line 4") && message.contains("line 7"), "{message}");
+}
+
+#[test]
+fn bad_rows_are_found_before_keys_repeat() {
+    let error = verify(&[("a.csv", "a,b,c\n1,x,many\n")], 0, true).unwrap_err();
+    assert!(matches!(error, VerifyError::Load(LoadError::Row(_))), "{error}");
+}
+
+#[test]
+fn long_keys_are_truncated_in_messages() {
+    let long = "é".repeat(500);
+    let text = format!("a,b,c\n1,{long},\n1,{long},\n");
+    let message = verify(&[("a.csv", &text)], 0, true).unwrap_err().to_string();
+    assert!(message.len() < 500 && message.contains("..."), "{message}");
+}
