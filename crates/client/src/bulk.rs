@@ -133,7 +133,7 @@ impl BulkLoader {
     ///
     /// # Errors
     /// [`ClientError::BadInput`]: the columns are not the table's. [`ClientError::Refused`] and
-    /// [`ClientError::GaveUp`]: some regions may have adopted their files, which are visible in a direct load.
+    /// [`ClientError::RetriesExhausted`]: some regions may have adopted their files, which are visible in a direct load.
     /// [`ClientError::OutcomeUnknown`]: in addition, the last region called may have adopted its files.
     pub async fn write(&self, batch: RecordBatch) -> Result<LoadedBatch, ClientError> {
         check(&self.table, RowOp::Put, &batch)?;

@@ -131,7 +131,7 @@ impl Compactions {
     ) {
         match answer {
             Ok(jobs) => add(self, jobs),
-            Err(miss) => self.silent.push((node, miss.refusal.message)),
+            Err(failure) => self.silent.push((node, failure.refusal.message)),
         }
     }
 }
@@ -160,10 +160,12 @@ fn record_cancel_response<T>(
 ) -> Result<bool, ClientError> {
     match answer {
         Ok(_) => Ok(true),
-        Err(miss) if miss.refusal.reason == Reason::JobNotFound => Ok(false),
-        Err(miss) if miss.refusal.reason == Reason::InvalidArgument => Err(refused(miss.refusal)),
-        Err(miss) => {
-            first_error.get_or_insert(miss.refusal);
+        Err(failure) if failure.refusal.reason == Reason::JobNotFound => Ok(false),
+        Err(failure) if failure.refusal.reason == Reason::InvalidArgument => {
+            Err(refused(failure.refusal))
+        }
+        Err(failure) => {
+            first_error.get_or_insert(failure.refusal);
             Ok(false)
         }
     }
@@ -179,7 +181,7 @@ mod tests {
     use super::*;
     use tidewater_common::refusal::Effect;
 
-    fn miss(reason: Reason) -> Result<(), FailedAttempt> {
+    fn failure(reason: Reason) -> Result<(), FailedAttempt> {
         let refusal = Refusal::new(reason, "x");
         Err(FailedAttempt { refusal, effect: Effect::None, silent: false })
     }
@@ -188,10 +190,12 @@ mod tests {
     fn unresponsive_node_may_have_the_cancelled_job() {
         let mut first_error = None;
         assert!(record_cancel_response(Ok(()), &mut first_error).unwrap());
-        assert!(!record_cancel_response(miss(Reason::JobNotFound), &mut first_error).unwrap());
+        assert!(!record_cancel_response(failure(Reason::JobNotFound), &mut first_error).unwrap());
         assert_eq!(first_error, None);
-        assert!(record_cancel_response(miss(Reason::InvalidArgument), &mut first_error).is_err());
-        assert!(!record_cancel_response(miss(Reason::Unavailable), &mut first_error).unwrap());
+        assert!(
+            record_cancel_response(failure(Reason::InvalidArgument), &mut first_error).is_err()
+        );
+        assert!(!record_cancel_response(failure(Reason::Unavailable), &mut first_error).unwrap());
         assert_eq!(first_error.unwrap().reason, Reason::Unavailable);
     }
 }

@@ -71,7 +71,7 @@ impl Client {
                 let router = &self.core.router;
                 let channel = match router.pool.channel(&address) {
                     Ok(channel) => channel,
-                    Err(miss) => return (node, Err(miss)),
+                    Err(failure) => return (node, Err(failure)),
                 };
                 let mut client = router.region_admin(channel);
                 (node, attempt(timeout, client.list_regions(timed(request, timeout))).await)
@@ -83,7 +83,7 @@ impl Client {
         for (node, response) in responses {
             match response {
                 Ok(response) => regions.extend(response.regions),
-                Err(miss) => silent.push((node, miss.refusal.message)),
+                Err(failure) => silent.push((node, failure.refusal.message)),
             }
         }
         regions.sort_by_key(|region| (region.region_id, region.node_id));

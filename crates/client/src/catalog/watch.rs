@@ -73,7 +73,7 @@ impl Watcher {
         while self.published.borrow().other.is_none() {
             let broken = match self.open(&mut search).await {
                 Ok(stream) => self.follow(stream, &mut failures).await,
-                Err(miss) => miss,
+                Err(failure) => failure,
             };
             if self.published.borrow().other.is_some() {
                 break;
@@ -179,9 +179,9 @@ impl Watcher {
             let timeout = router.options.attempt_timeout;
             match fetch(router, Some(&known), search, timeout).await {
                 Ok(snapshot) => return self.apply_snapshot(&snapshot),
-                Err(miss) => {
-                    tracing::debug!(cause = %miss.refusal, "catalog fetch failed; retrying");
-                    let wait = router.wait(search, &miss);
+                Err(failure) => {
+                    tracing::debug!(cause = %failure.refusal, "catalog fetch failed; retrying");
+                    let wait = router.wait(search, &failure);
                     tokio::time::sleep(wait).await;
                 }
             }
