@@ -1,6 +1,6 @@
 //! Exit of the command: an error message for people, an exit status for scripts.
 
-mod create;
+mod load;
 
 use std::fmt;
 use std::io;

@@ -69,9 +69,9 @@ pub(crate) struct Options {
     #[arg(long = "null", value_name = "TEXT", env = "TIDEWATER_NULL")]
     nulls: Vec<String>,
 
-    /// Delimiter of CSV cells: a character, or `tab` [default: ,]
-    #[arg(long, value_name = "CHAR", env = "TIDEWATER_DELIMITER")]
-    delimiter: Option<Delimiter>,
+    /// Delimiter of CSV cells: a character, or `tab`
+    #[arg(long, value_name = "CHAR", env = "TIDEWATER_DELIMITER", default_value_t)]
+    delimiter: Delimiter,
 
     /// Skip up to this many bad rows
     #[arg(long, value_name = "N", env = "TIDEWATER_SKIP_BAD", default_value_t = 0)]
@@ -102,16 +102,12 @@ pub(crate) struct Options {
 }
 
 impl Options {
-    fn dialect(&self) -> Delimiter {
-        self.delimiter.unwrap_or_default()
-    }
-
     fn read_options(&self, table: TableSchema) -> ReadOptions {
         ReadOptions {
             table: Arc::new(table),
             nulls: self.nulls.clone().into(),
             batch_rows: self.batch_rows as usize,
-            delimiter: self.dialect(),
+            delimiter: self.delimiter,
         }
     }
 }

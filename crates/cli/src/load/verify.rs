@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 
+use arrow::array::RecordBatch;
 use arrow::util::display::array_value_to_string;
 use tidewater_common::keys::KeyError;
 
@@ -13,6 +14,7 @@ use super::infer::Place;
 use super::input::Input;
 use super::keys::UniqueKeys;
 use super::pipeline::open;
+use crate::value::instants::displayed;
 
 /// Characters of a key that a message repeats.
 const MAX_QUOTED: usize = 80;
@@ -95,10 +97,11 @@ fn key_names(options: &ReadOptions) -> Vec<&str> {
     columns.map(|column| column.name.as_str()).collect()
 }
 
-fn key_text(options: &ReadOptions, batch: &arrow::array::RecordBatch, row: usize) -> String {
-    let values = options.table.key_indices().iter().filter_map(|index| batch.columns().get(*index));
+fn key_text(options: &ReadOptions, batch: &RecordBatch, row: usize) -> String {
+    let Ok(shown) = displayed(&batch.slice(row, 1)) else { return String::new() };
+    let values = options.table.key_indices().iter().filter_map(|index| shown.columns().get(*index));
     let texts: Vec<String> =
-        values.map(|column| array_value_to_string(column, row).unwrap_or_default()).collect();
+        values.map(|column| array_value_to_string(column, 0).unwrap_or_default()).collect();
     let text = texts.join(", ");
     match text.char_indices().nth(MAX_QUOTED) {
         Some((end, _)) => format!("{}...", &text[..end]),

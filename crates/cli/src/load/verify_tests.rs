@@ -7,6 +7,11 @@ use crate::text::delimiter::Delimiter;
 
 /// Key `a`, `b`; `c` is nullable.
 fn options() -> ReadOptions {
+    options_with("int64")
+}
+
+/// The same, with the type of `a`.
+fn options_with(key_type: &str) -> ReadOptions {
     let column = |id: u32, name: &str, data_type: &str, nullable: bool| Column {
         id: ColumnId(id),
         name: name.into(),
@@ -15,7 +20,7 @@ fn options() -> ReadOptions {
         default: None,
     };
     let columns = vec![
-        column(1, "a", "int64", false),
+        column(1, "a", key_type, false),
         column(2, "b", "utf8", false),
         column(3, "c", "int64", true),
     ];
@@ -33,10 +38,18 @@ fn verify(files: &[(&str, &str)], skip_bad: u64, check_keys: bool) -> Result<u64
         std::fs::write(&path, text).unwrap();
         inputs.extend(inspect(&path)?);
     }
-    let options = options();
+    verify_inputs(&inputs, &options(), skip_bad, check_keys)
+}
+
+fn verify_inputs(
+    inputs: &[Input],
+    options: &ReadOptions,
+    skip_bad: u64,
+    check_keys: bool,
+) -> Result<u64, VerifyError> {
     let mut keys = check_keys.then(|| UniqueKeys::new(&options.table, 100).unwrap());
     let mut rows = 0;
-    verify_all(&inputs, &options, skip_bad, &mut keys, &Arc::default(), &mut |now| rows = now)?;
+    verify_all(inputs, options, skip_bad, &mut keys, &Arc::default(), &mut |now| rows = now)?;
     Ok(rows)
 }
 
@@ -65,6 +78,17 @@ fn repeated_key_error_names_both_rows() {
         }
         assert!(verify(files, 0, false).is_ok(), "an append-only table keeps all rows");
     }
+}
+
+#[test]
+fn repeated_time_is_shown_in_utc() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("a.csv");
+    let time = "2013-01-01T10:00:00Z";
+    std::fs::write(&path, format!("a,b\n{time},x\n{time},y\n{time},y\n")).unwrap();
+    let options = options_with("timestamp(s, UTC)");
+    let error = verify_inputs(&inspect(&path).unwrap(), &options, 0, true).unwrap_err();
+    assert!(error.to_string().contains(&format!("({time}, y)")), "{error}");
 }
 
 #[test]

@@ -109,7 +109,7 @@ fn nothing_created(failure: Failure) -> Failure {
 async fn infer(options: &Options, wanted: Wanted, inputs: Vec<Input>) -> Result<Plan, Failure> {
     let infer_options = InferOptions {
         nulls: options.nulls.clone().into(),
-        delimiter: options.dialect(),
+        delimiter: options.delimiter,
         given: Arc::new(
             wanted.given.iter().map(|column| column.name.clone()).collect::<HashSet<_>>(),
         ),
