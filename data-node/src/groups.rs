@@ -230,7 +230,7 @@ impl Groups {
             self.clear_snapshots(group).await?;
         }
         let directory = self.context.directory.clone();
-        tokio::task::spawn_blocking(move || directory.snapshot_folder(group))
+        tokio::task::spawn_blocking(move || directory.snapshot_dir(group))
             .await
             .map_err(|error| failed(group, "start", error))?
             .map_err(|error| failed(group, "make its snapshot folder", error))
@@ -239,7 +239,7 @@ impl Groups {
     async fn clear_snapshots(&self, group: GroupId) -> Result<(), GroupError> {
         let directory = self.context.directory.clone();
         let cleared = tokio::task::spawn_blocking(move || -> std::io::Result<()> {
-            let folder = directory.snapshot_folder(group).map_err(std::io::Error::other)?;
+            let folder = directory.snapshot_dir(group).map_err(std::io::Error::other)?;
             std::fs::remove_dir_all(folder)
         });
         cleared

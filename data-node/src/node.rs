@@ -199,7 +199,7 @@ impl DataNode {
         let replicas = self.groups.all();
         let transfers = replicas.iter().map(|replica| transfer_leadership(replica));
         futures::future::join_all(transfers).await;
-        self.directory.log_store().give_up_if_full();
+        self.directory.log_store().fail_pending_if_full();
         self.groups.stop_all().await;
         self.raft_service.remove_host(self.node);
         self.tasks.close();

@@ -29,7 +29,7 @@ use tidewater_raft_store::types::{
     EntryPayload, LogId, Membership, Snapshot, SnapshotMeta, StoredMembership,
 };
 use tidewater_raft_store::{
-    DiskHealth, LogStore, Reply, SnapshotFile, TypeConfig, when_there_is_room,
+    DiskHealth, LogStore, Reply, SnapshotFile, TypeConfig, retry_while_disk_full,
 };
 use tokio::sync::watch;
 
@@ -217,7 +217,7 @@ impl RaftSnapshotBuilder<TypeConfig> for MetaSnapshotBuilder {
             last_log_id: self.applied.last,
             last_membership: self.applied.membership.clone(),
         };
-        when_there_is_room(self.disk.clone(), "a snapshot of the catalog", || {
+        retry_while_disk_full(self.disk.clone(), "a snapshot of the catalog", || {
             let state = Arc::clone(&self.state);
             let dir = Arc::clone(&self.dir);
             let meta = meta.clone();

@@ -307,7 +307,7 @@ impl MainTask {
     }
 
     async fn start_replica(&self, identity: Identity) -> Result<MetaReplica, MetaError> {
-        let snapshots = self.directory.snapshot_folder(GroupId::META)?;
+        let snapshots = self.directory.snapshot_dir(GroupId::META)?;
         let store = Arc::clone(self.directory.log_store());
         let host = RaftHost::new(identity.cluster_id, identity.node_id, Arc::clone(&store));
         let replica = MetaReplica::start(

@@ -76,7 +76,7 @@ pub enum ClientError {
     },
     /// Some rows of a write may have taken effect, or may still do so.
     #[error(
-        "table {table:?}: outcome of {unknown} rows unknown \
+        "table {table:?}: the outcome of {unknown} rows is unknown \
          ({acknowledged} rows written, {failed} rows not written): {cause}"
     )]
     Unknown {

@@ -3,7 +3,8 @@
 //!
 //! # Layout
 //!
-//! - [`Client`] (`client`): connection to a cluster; [`ClientOptions`] (`options`), [`ClientError`] (`error`).
+//! - [`Client`] (`client`): connection to a cluster; [`ClientOptions`] (`options`), [`ClientError`]
+//!   (`error`).
 //! - [`catalog`]: tables, routes, groups and nodes, kept up to date in the background.
 //! - `router`, `leaders`, `pool`: one attempt of a call, at the presumed leader of a group.
 //! - [`outcome`]: outcome of a write (*failed* or *unknown*) and reaction to an error.
@@ -12,7 +13,7 @@
 //! - [`bulk`]: [`BulkLoader`], which writes rows directly as files.
 //! - [`scan`]: scans, counts and reads by key.
 //! - [`predicate`], [`values`]: parsing of predicates, and validation of values.
-//! - `backoff`: backoff between attempts.
+//! - `backoff`: exponential backoff with jitter.
 
 pub mod admin;
 pub mod backoff;

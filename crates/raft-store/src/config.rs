@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use openraft::{Config, SnapshotPolicy};
 
-/// What a group replicates.
+/// Kind of data that a group replicates.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum GroupKind {
     /// Group 0: the catalog.
@@ -13,19 +13,19 @@ pub enum GroupKind {
     Data,
 }
 
-/// Bytes that one append carries at most, unless a single entry is larger.
+/// Maximum size of an append in bytes, unless a single entry is larger.
 pub const APPEND_BYTES: usize = 4 * 1024 * 1024;
 
-/// Entries that one append carries at most; [`APPEND_BYTES`] is what normally bounds it.
+/// Maximum number of entries in an append. [`APPEND_BYTES`] is the usual bound.
 const APPEND_ENTRIES: u64 = 4_096;
 
-/// Entries of a snapshot that stay in the log for slow followers.
+/// Entries covered by a snapshot that stay in the log for slow followers.
 const TAIL_ENTRIES: u64 = 10_000;
 
-/// A learner that is at most so many entries behind counts as caught up.
+/// Maximum lag, in entries, of a learner that counts as caught up.
 const CAUGHT_UP_ENTRIES: u64 = 1_000;
 
-/// The settings of a group of this kind. They are fixed, and a test validates them.
+/// Returns the settings of a group of this kind. They are fixed, and a test validates them.
 pub fn raft_config(kind: GroupKind) -> Arc<Config> {
     let name = match kind {
         GroupKind::Meta => "meta",
@@ -41,21 +41,21 @@ pub fn raft_config(kind: GroupKind) -> Arc<Config> {
         max_append_entries: Some(APPEND_ENTRIES),
         snapshot_policy: match kind {
             GroupKind::Meta => SnapshotPolicy::LogsSinceLast(10_000),
-            // By bytes of log, and only after a flush: the data node triggers it.
+            // The data node triggers snapshots, by bytes of log and only after a flush.
             GroupKind::Data => SnapshotPolicy::Never,
         },
-        // In this release it decides only when `add_learner(.., blocking)` returns; what is sent as
-        // a snapshot is what the log no longer holds.
+        // In this openraft release it only decides when `add_learner(.., blocking)` returns.
+        // Openraft sends a snapshot exactly when the log no longer holds the needed entries.
         replication_lag_threshold: CAUGHT_UP_ENTRIES,
         max_in_snapshot_log_to_keep: TAIL_ENTRIES,
         purge_batch_size: 1_024,
-        // The default lets an old leader go on in the same term after a restart, with a read index
-        // that has gone back.
+        // The default lets an old leader continue in the same term after a restart, with a read
+        // index that has moved backward.
         enable_leader_restore: Some(false),
         // Unset means off: an isolated node would raise its term and depose the leader on return.
         enable_pre_vote: Some(true),
         allow_log_reversion: Some(false),
-        // Bounds of what waits in a group; the defaults (65,536) times a command's size are too
+        // Bounds of a group's queues. The defaults (65,536) times the size of a command are too
         // much memory for a node with several groups.
         api_channel_size: Some(4_096),
         notification_channel_size: Some(8_192),

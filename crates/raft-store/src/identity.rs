@@ -1,15 +1,15 @@
-//! A node's data directory: who the node is, and the log store in it.
+//! Data directory of a node: the node's identity and its log store.
 //!
 //! The directory holds a lock file, the file `identity`, and the log store with a second copy of
-//! the identity in it. The *directory id* is made with the directory, and names the asker when the
-//! node registers; the rest is *adopted* once, when the node has got its id. A directory whose two
-//! copies do not agree was put together from two nodes: running it could answer for a node with a
-//! log that is not its own, so it refuses, unless its log store is still empty.
+//! the identity in it. The *directory id* is created with the directory, and identifies the node
+//! when it registers. The rest of the identity is *adopted* once, when the node has received its
+//! id. A directory whose two copies differ was assembled from two nodes: it could answer for a node
+//! with a log of another one. Opening it therefore fails, unless its log store is still empty.
 //!
 //! # Layout
 //!
-//! - `record`: what is stored, and its encoding; `agree`: the decision over the two copies.
-//! - `lock`: one process for each directory.
+//! - `record`: the stored record and its encoding; `agree`: comparison of the two copies.
+//! - `lock`: the lock that admits one process per directory.
 
 use std::fs;
 use std::io;
@@ -27,111 +27,111 @@ mod record;
 
 pub use record::{FORMAT_VERSION, Identity, Role};
 
-use agree::{Agreement, agree};
+use agree::{CopyComparison, compare_copies};
 use lock::DirectoryLock;
-use record::Record;
+use record::IdentityRecord;
 
 const IDENTITY_FILE: &str = "identity";
 const IDENTITY_KEY: &[u8] = b"identity";
-const LOG_FOLDER: &str = "log";
-const SNAPSHOT_FOLDER: &str = "snapshots";
+const LOG_DIR: &str = "log";
+const SNAPSHOT_DIR: &str = "snapshots";
 
-/// Why a data directory cannot be used.
+/// Reason why a data directory cannot be used.
 #[derive(Debug, thiserror::Error)]
 pub enum IdentityError {
-    /// It belongs to a node of another role.
-    #[error("{path} belongs to a {found} node, not to a {wanted} node", path = path.display())]
+    /// The directory belongs to a node of another role.
+    #[error("{path} belongs to a {found} node, not to a {expected} node", path = path.display())]
     WrongRole {
-        /// The directory.
+        /// Path of the directory.
         path: PathBuf,
-        /// Whose it is.
+        /// Role stored in the directory.
         found: Role,
-        /// Who asked.
-        wanted: Role,
+        /// Role of this node.
+        expected: Role,
     },
-    /// It belongs to another cluster.
+    /// The directory belongs to another cluster.
     #[error(
-        "{path} belongs to cluster {found}, not to cluster {wanted}: check the addresses of the \
+        "{path} belongs to cluster {found}, not to cluster {expected}: check the addresses of the \
          meta nodes, or use an empty directory",
         path = path.display()
     )]
     WrongCluster {
-        /// The directory.
+        /// Path of the directory.
         path: PathBuf,
-        /// Whose it is.
+        /// Cluster stored in the directory.
         found: ClusterId,
-        /// Which cluster was met or named.
-        wanted: ClusterId,
+        /// Cluster that this node joins.
+        expected: ClusterId,
     },
-    /// It belongs to another node of the same cluster.
-    #[error("{path} belongs to node {found}, not to node {wanted}", path = path.display())]
+    /// The directory belongs to another node of the same cluster.
+    #[error("{path} belongs to node {found}, not to node {expected}", path = path.display())]
     WrongNode {
-        /// The directory.
+        /// Path of the directory.
         path: PathBuf,
-        /// Whose it is.
+        /// Node stored in the directory.
         found: NodeId,
-        /// Which node was named.
-        wanted: NodeId,
+        /// Id assigned to this node.
+        expected: NodeId,
     },
-    /// Another process uses it.
+    /// Another process uses the directory.
     #[error("{path} is in use by {}", pid.map_or("another process".to_owned(), |pid| format!("process {pid}")), path = path.display())]
     InUse {
-        /// The directory.
+        /// Path of the directory.
         path: PathBuf,
-        /// The process, as far as it is known.
+        /// Id of the process, if known.
         pid: Option<u32>,
     },
-    /// It was written by a newer release.
+    /// A newer release wrote the directory.
     #[error(
         "{path} has format {found}, this release reads up to {supported}: use the newer release",
         path = path.display()
     )]
     NewerFormat {
-        /// The directory.
+        /// Path of the directory.
         path: PathBuf,
-        /// Its format.
+        /// Format stored in the directory.
         found: u32,
-        /// The newest that can be read.
+        /// Newest format that this release reads.
         supported: u32,
     },
     /// The file and the copy in the log store name different nodes.
     #[error(
-        "in {path} the file `identity` says {file}, the log store says {store}: the directory was \
-         put together from two nodes",
+        "in {path} the file `identity` names {file}, the log store names {store}: the directory \
+         mixes the files of two nodes",
         path = path.display()
     )]
     CopiesDiffer {
-        /// The directory.
+        /// Path of the directory.
         path: PathBuf,
-        /// What the file says.
+        /// Node named by the file.
         file: String,
-        /// What the log store says.
+        /// Node named by the log store.
         store: String,
     },
     /// One of the two copies is missing though the log store is not empty.
     #[error("{path} has logs, but its identity is missing in {missing}", path = path.display())]
     CopyMissing {
-        /// The directory.
+        /// Path of the directory.
         path: PathBuf,
-        /// Where it is missing: `the file identity` or `the log store`.
+        /// Location of the missing copy: the file or the log store.
         missing: &'static str,
     },
     /// A copy cannot be decoded.
     #[error("the identity in {place} is damaged: {message}")]
     Damaged {
-        /// Which copy.
+        /// Location of the copy.
         place: String,
-        /// What does not fit.
+        /// Error of the decoder.
         message: String,
     },
-    /// The operating system refused.
+    /// A system call failed.
     #[error("cannot {action} {path}: {source}", path = path.display())]
     Io {
-        /// What was attempted.
+        /// Operation that failed, as a verb.
         action: &'static str,
-        /// On what.
+        /// Path of the file or directory.
         path: PathBuf,
-        /// Why it failed.
+        /// Error of the operating system.
         source: io::Error,
     },
     /// The log store failed.
@@ -143,13 +143,13 @@ pub enum IdentityError {
 #[derive(Debug)]
 pub struct DataDirectory {
     path: PathBuf,
-    record: Record,
+    record: IdentityRecord,
     store: Arc<LogStore>,
     _lock: DirectoryLock,
 }
 
 impl DataDirectory {
-    /// Locks a directory for a node of this role, opens its log store, and checks who the node is.
+    /// Locks a directory for a node of this role, opens its log store, and checks its identity.
     /// An empty or missing directory gets a directory id. Blocking.
     pub fn open(
         path: impl Into<PathBuf>,
@@ -160,86 +160,88 @@ impl DataDirectory {
         fs::create_dir_all(&path).map_err(io_error("create", &path))?;
         let lock = DirectoryLock::acquire(&path)?;
         let file = read_file(&path)?;
-        // Before the log store is touched: a newer format may need a newer database.
+        // Checked before the log store is opened: a newer format may need a newer database.
         if let Some(file) = &file {
-            check(&path, file, role)?;
+            check_record(&path, file, role)?;
         }
-        let store = LogStore::open(&path.join(LOG_FOLDER), options)?;
+        let store = LogStore::open(&path.join(LOG_DIR), options)?;
         let copy = read_copy(&store)?;
         if let Some(copy) = &copy {
-            check(&path, copy, role)?;
+            check_record(&path, copy, role)?;
         }
-        let record = match agree(file, copy, store.is_empty()) {
-            Agreement::Fresh => {
-                let record = Record::fresh(role, DirectoryId(Uuid::new_v4()));
+        let record = match compare_copies(file, copy, store.is_empty()) {
+            CopyComparison::Fresh => {
+                let record = IdentityRecord::fresh(role, DirectoryId(Uuid::new_v4()));
                 write_file(&path, &record)?;
                 record
             }
-            Agreement::Agreed(record) => record,
-            Agreement::RewriteFile(record) => {
+            CopyComparison::Agreed(record) => record,
+            CopyComparison::RewriteFile(record) => {
                 write_file(&path, &record)?;
                 record
             }
-            Agreement::RewriteCopy(record) => {
+            CopyComparison::RewriteCopy(record) => {
                 write_copy(&store, &record)?;
                 record
             }
-            Agreement::Differ { file, store } => {
-                let (file, store) = (file.to_string(), store.to_string());
+            CopyComparison::Differ { file, store } => {
+                let file = file.to_string();
+                let store = store.to_string();
                 return Err(IdentityError::CopiesDiffer { path, file, store });
             }
-            Agreement::Missing(missing) => {
+            CopyComparison::Missing(missing) => {
                 return Err(IdentityError::CopyMissing { path, missing });
             }
         };
         Ok(Self { path, record, store, _lock: lock })
     }
 
-    /// Where it is.
+    /// Returns the path of the directory.
     pub fn path(&self) -> &Path {
         &self.path
     }
 
-    /// The log store in it.
+    /// Returns the log store of the directory.
     pub fn log_store(&self) -> &Arc<LogStore> {
         &self.store
     }
 
-    /// Named when the node registers, so that asking again gets the same node id.
+    /// Returns the directory id. The node sends it when it registers, so that a repeated
+    /// registration gets the same node id.
     pub fn directory_id(&self) -> DirectoryId {
         self.record.directory_id
     }
 
-    /// Who the node is; `None` until it has adopted an identity.
+    /// Returns the node's identity; `None` until it is adopted.
     pub fn identity(&self) -> Option<Identity> {
         self.record.identity()
     }
 
-    /// A folder for the snapshots of a group, made when it is missing. Blocking.
-    pub fn snapshot_folder(
+    /// Returns the directory for the snapshots of a group, creating it if missing. Blocking.
+    pub fn snapshot_dir(
         &self,
         group: tidewater_common::ids::GroupId,
     ) -> Result<PathBuf, IdentityError> {
-        let folder = self.path.join(SNAPSHOT_FOLDER).join(group.to_string());
-        fs::create_dir_all(&folder).map_err(io_error("create", &folder))?;
-        sync_folder(&self.path.join(SNAPSHOT_FOLDER))?;
-        sync_folder(&self.path)?;
-        Ok(folder)
+        let dir = self.path.join(SNAPSHOT_DIR).join(group.to_string());
+        fs::create_dir_all(&dir).map_err(io_error("create", &dir))?;
+        sync_dir(&self.path.join(SNAPSHOT_DIR))?;
+        sync_dir(&self.path)?;
+        Ok(dir)
     }
 
-    /// Refuses to run against another cluster than the one adopted. Nothing to refuse before.
+    /// Checks that the node belongs to this cluster. Succeeds until a cluster is adopted.
     pub fn check_cluster(&self, cluster_id: ClusterId) -> Result<(), IdentityError> {
         match self.record.cluster_id {
             Some(found) if found != cluster_id => Err(IdentityError::WrongCluster {
                 path: self.path.clone(),
                 found,
-                wanted: cluster_id,
+                expected: cluster_id,
             }),
             _ => Ok(()),
         }
     }
 
-    /// Makes the node what it was told to be, durably and once; adopting the same again changes
+    /// Stores the node's identity, durably and once. Adopting the same identity again changes
     /// nothing. Blocking.
     pub fn adopt(
         &mut self,
@@ -251,13 +253,13 @@ impl DataDirectory {
             && found != node_id
         {
             let path = self.path.clone();
-            return Err(IdentityError::WrongNode { path, found, wanted: node_id });
+            return Err(IdentityError::WrongNode { path, found, expected: node_id });
         }
-        let record = self.record.adopted(cluster_id, node_id);
+        let record = self.record.with_identity(cluster_id, node_id);
         if record != self.record {
             write_file(&self.path, &record)?;
-            // A crash here leaves the file alone with an empty log store: the copy is made at the
-            // next start.
+            // After a crash at this point only the file exists, and the log store is empty. The
+            // next start writes the copy.
             write_copy(&self.store, &record)?;
             self.record = record;
         }
@@ -270,7 +272,7 @@ impl DataDirectory {
     }
 }
 
-fn check(path: &Path, record: &Record, role: Role) -> Result<(), IdentityError> {
+fn check_record(path: &Path, record: &IdentityRecord, role: Role) -> Result<(), IdentityError> {
     if record.format > FORMAT_VERSION {
         return Err(IdentityError::NewerFormat {
             path: path.to_owned(),
@@ -282,43 +284,43 @@ fn check(path: &Path, record: &Record, role: Role) -> Result<(), IdentityError> 
         return Err(IdentityError::WrongRole {
             path: path.to_owned(),
             found: record.role,
-            wanted: role,
+            expected: role,
         });
     }
     Ok(())
 }
 
-fn read_file(folder: &Path) -> Result<Option<Record>, IdentityError> {
-    let path = folder.join(IDENTITY_FILE);
+fn read_file(dir: &Path) -> Result<Option<IdentityRecord>, IdentityError> {
+    let path = dir.join(IDENTITY_FILE);
     let bytes = match fs::read(&path) {
         Ok(bytes) => bytes,
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
         Err(error) => return Err(io_error("read", &path)(error)),
     };
-    Record::decode(&bytes, folder, &path.display().to_string()).map(Some)
+    IdentityRecord::decode(&bytes, dir, &path.display().to_string()).map(Some)
 }
 
-fn write_file(folder: &Path, record: &Record) -> Result<(), IdentityError> {
-    let path = folder.join(IDENTITY_FILE);
-    let temporary = folder.join("identity.partial");
+fn write_file(dir: &Path, record: &IdentityRecord) -> Result<(), IdentityError> {
+    let path = dir.join(IDENTITY_FILE);
+    let temporary = dir.join("identity.partial");
     let write = || -> io::Result<()> {
         fs::write(&temporary, record.encode())?;
         fs::File::open(&temporary)?.sync_all()?;
         fs::rename(&temporary, &path)
     };
     write().map_err(io_error("write", &path))?;
-    sync_folder(folder)
+    sync_dir(dir)
 }
 
-fn read_copy(store: &LogStore) -> Result<Option<Record>, IdentityError> {
+fn read_copy(store: &LogStore) -> Result<Option<IdentityRecord>, IdentityError> {
     let place = format!("the log store at {}", store.db().path().display());
     match store.db().read(|db| db.get(IDENTITY_KEY))? {
-        Some(bytes) => Record::decode(&bytes, store.db().path(), &place).map(Some),
+        Some(bytes) => IdentityRecord::decode(&bytes, store.db().path(), &place).map(Some),
         None => Ok(None),
     }
 }
 
-fn write_copy(store: &LogStore, record: &Record) -> Result<(), IdentityError> {
+fn write_copy(store: &LogStore, record: &IdentityRecord) -> Result<(), IdentityError> {
     let bytes = record.encode();
     store.write_synced(|_, batch| {
         batch.put(IDENTITY_KEY, &bytes);
@@ -327,8 +329,8 @@ fn write_copy(store: &LogStore, record: &Record) -> Result<(), IdentityError> {
     Ok(())
 }
 
-fn sync_folder(folder: &Path) -> Result<(), IdentityError> {
-    fs::File::open(folder).and_then(|file| file.sync_all()).map_err(io_error("sync", folder))
+fn sync_dir(dir: &Path) -> Result<(), IdentityError> {
+    fs::File::open(dir).and_then(|file| file.sync_all()).map_err(io_error("sync", dir))
 }
 
 fn io_error(action: &'static str, path: &Path) -> impl Fn(io::Error) -> IdentityError {

@@ -1,34 +1,34 @@
-//! What all Raft groups of a node share: log store, network, node identity.
+//! Log store, network and node identity, shared by all Raft groups of a node.
 //!
-//! A *node* is a process with a data directory. It holds replicas of any number of *groups*; group
+//! A *node* is a process with a data directory. It holds replicas of any number of *groups*. Group
 //! 0 is the meta group. All groups of a node write to one RocksDB through one flusher, so that one
-//! synced write serves them all, and all groups of two nodes talk over the same connections.
-//! Nothing here knows what a group replicates.
+//! synced write serves them all, and all groups of two nodes share the same connections.
+//! This crate does not know what a group replicates.
 //!
 //! # Layout
 //!
 //! - [`types`]: the one Raft type configuration, and its conversions to and from the wire.
 //! - [`config`]: openraft's settings for meta and data groups.
-//! - [`identity`]: the data directory: its lock, who the node is, and the log store in it.
-//! - [`log_store`]: votes and entries of all groups in one RocksDB, and what happens when the disk
-//!   is full.
-//! - [`snapshot_file`]: a snapshot at rest: a synced file with length and checksum.
-//! - [`membership`]: changes of a group's voters, and those that were cut off.
+//! - [`identity`]: the data directory with its lock, the node's identity and the log store.
+//! - [`log_store`]: votes and entries of all groups in one RocksDB, and the behaviour on a full
+//!   disk.
+//! - [`snapshot_file`]: synced snapshot files with length and checksum.
+//! - [`membership`]: changes of a group's voters, and recovery of interrupted changes.
 //! - `meters`: metrics of the log store.
-//! - [`network`]: the calling side: addresses, connections, pipelined appends, snapshots in chunks.
-//! - [`registration`]: how data and compactor nodes join: registering, heartbeats, addresses.
-//! - [`linearize`](mod@linearize): linearizable reads: proof of leadership, then what was committed before.
-//! - [`service`]: the answering side: dispatch by (target node, group) to groups that come and go.
+//! - [`network`]: the client side: addresses, connections, pipelined appends, snapshots in chunks.
+//! - [`registration`]: data and compactor nodes join a cluster: registration, heartbeats, addresses.
+//! - [`linearize`](mod@linearize): linearizable reads: proof of leadership, then the read index.
+//! - [`service`]: the server side: dispatch by (target node, group) to the groups of a node.
 //!
 //! # How a node uses it
 //!
-//! 1. [`DataDirectory::open`] locks the directory, opens the log store, checks who the node is.
-//! 2. [`DataDirectory::adopt`] once, when the node has got its id.
+//! 1. [`DataDirectory::open`] locks the directory, opens the log store and checks the identity.
+//! 2. [`DataDirectory::adopt`] stores the identity once, when the node has received its id.
 //! 3. One [`NetworkFactory`] and one [`RaftHost`] per node, one [`RaftService`] per process.
 //! 4. For each group: `openraft::Raft::new(node, raft_config(kind), factory.group(group),
 //!    store.group(group), state_machine)`, then [`RaftHost::add`].
-//! 5. The node exits when [`LogStore::health`] says [`DiskHealth::Failed`], and refuses proposals
-//!    while it says [`DiskHealth::Full`].
+//! 5. The node exits when [`LogStore::health`] reports [`DiskHealth::Failed`], and refuses
+//!    proposals while it reports [`DiskHealth::Full`].
 
 pub mod config;
 pub mod identity;
@@ -48,7 +48,7 @@ pub use config::{GroupKind, raft_config};
 pub use identity::{DataDirectory, Identity, IdentityError, Role};
 pub use linearize::{ReadError, linearize};
 pub use log_store::{
-    DiskHealth, GroupLog, LogStore, LogStoreOptions, StoreError, when_there_is_room,
+    DiskHealth, GroupLog, LogStore, LogStoreOptions, StoreError, retry_while_disk_full,
 };
 pub use meters::METRICS;
 pub use network::{AddressBook, Confirmations, GroupNetworkFactory, NetworkFactory};

@@ -1,4 +1,4 @@
-//! Linearizable reads: proof of leadership first, then everything that was committed before.
+//! Linearizable reads: proof of leadership first, then all earlier commits.
 
 use openraft::async_runtime::WatchReceiver;
 use openraft::errors::{LinearizableReadError, RaftError};
@@ -12,14 +12,14 @@ use tokio::time::Instant;
 use crate::network::Confirmations;
 use crate::types::{Raft, TypeConfig};
 
-/// Why a read cannot be linearizable here.
+/// Reason why this replica cannot serve a linearizable read.
 pub type ReadError = RaftError<TypeConfig, LinearizableReadError<TypeConfig>>;
 
-/// Returns once this replica has applied everything that was acknowledged before the call. Waits as
-/// long as no majority answers: the caller sets the limit.
+/// Returns once this replica has applied everything that was acknowledged before the call. Waits
+/// until a majority responds: the caller sets the timeout.
 ///
 /// # Errors
-/// This replica does not lead, or leads no longer; or its Raft has stopped.
+/// This replica is not the leader, loses leadership, or its Raft has stopped.
 pub async fn linearize<SM>(
     raft: &Raft<SM>,
     confirmations: &Confirmations,
@@ -32,9 +32,9 @@ where
     loop {
         let leads = led_with(&metrics.borrow_watched());
         let since = Instant::now();
-        // Also has every follower sent a heartbeat, made after `since`.
+        // Openraft also sends every follower a heartbeat, created after `since`.
         let linearizer = raft.get_read_linearizer(ReadPolicy::ReadIndex).await?;
-        // It leads, and the metrics did not say so yet.
+        // It is the leader, but the metrics do not show it yet.
         let Some((term, voters)) = leads else {
             tokio::task::yield_now().await;
             continue;
@@ -48,7 +48,7 @@ where
     }
 }
 
-/// The term that this replica leads, and the sets of voters of which each must confirm it.
+/// Returns the term that this replica leads, and the voter sets, each of which must confirm it.
 fn led_with(now: &RaftServerMetrics<TypeConfig>) -> Option<(Term, Vec<Vec<NodeId>>)> {
     if now.state != ServerState::Leader {
         return None;
@@ -58,7 +58,7 @@ fn led_with(now: &RaftServerMetrics<TypeConfig>) -> Option<(Term, Vec<Vec<NodeId
     Some((Term(now.vote.leader_id.term), voters.collect()))
 }
 
-/// Resolves when this replica no longer leads in `term`, or its Raft has ended.
+/// Resolves when this replica is no longer the leader of `term`, or its Raft has stopped.
 async fn deposed(
     metrics: &mut WatchReceiverOf<TypeConfig, RaftServerMetrics<TypeConfig>>,
     term: Term,

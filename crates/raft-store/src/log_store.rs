@@ -1,18 +1,18 @@
 //! Votes and entries of all groups of a node, in one RocksDB.
 //!
-//! Each group's log is kept in memory as far as its state goes (vote, committed, purged, last) and
-//! its most recent entries (the *tail*); the database is the durable copy. A change is made in
-//! memory and queued under the group's lock; the *flusher*, one thread for all groups, makes the
-//! queue durable in order. So what was appended can be read at once, apply and replication hardly
-//! ever read the disk, and one synced write serves all groups.
+//! Each group's log state (vote, committed, purged, last) and its most recent entries (the *tail*)
+//! are kept in memory; the database is the durable copy. A change is made in memory and queued
+//! under the group's lock. The *flusher*, one thread for all groups, makes the queue durable in
+//! order. Appended entries can therefore be read immediately, apply and replication hardly ever
+//! read the disk, and one synced write serves all groups.
 //!
 //! # Layout
 //!
-//! - `group`: a group's log as openraft sees it; `state`: its decisions, without I/O; `tail`: the
-//!   entries in memory.
-//! - `queue`, `flusher`: from memory to disk; `health`, `disk`: when there is no room.
-//! - `database`: RocksDB, which can be opened again; `options`, `keys`, `read`: how it is set up,
-//!   laid out and read.
+//! - `group`: a group's log, as openraft's log store; `state`: its decisions, without I/O; `tail`:
+//!   the entries in memory.
+//! - `queue`, `flusher`: from memory to disk; `health`, `disk`: behaviour on a full disk.
+//! - `database`: RocksDB, which can be reopened; `options`, `keys`, `read`: its settings, layout
+//!   and reads.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -42,7 +42,7 @@ pub use database::Database;
 pub use error::StoreError;
 pub use flusher::FlushStats;
 pub use group::GroupLog;
-pub use health::{DiskHealth, when_there_is_room};
+pub use health::{DiskHealth, retry_while_disk_full};
 pub use options::LogStoreOptions;
 
 use database::WriteError;
@@ -51,22 +51,22 @@ pub(crate) use disk::Disk;
 #[cfg(not(test))]
 use disk::Disk;
 use disk::SystemDisk;
-use flusher::{Flusher, Op, OpKind};
-use queue::Queue;
-use shared::Shared;
-use state::{GroupState, Log};
+use flusher::{Flusher, WriteKind, WriteOp};
+use queue::FlushQueue;
+use shared::LogStoreContext;
+use state::{GroupState, InMemoryLog};
 
-/// The logs of all groups of a node. See the module.
+/// The logs of all groups of a node, with the thread that flushes them.
 #[derive(Debug)]
 pub struct LogStore {
-    shared: Arc<Shared>,
+    shared: Arc<LogStoreContext>,
     health: watch::Receiver<DiskHealth>,
     stats: Arc<Mutex<FlushStats>>,
     flusher: Mutex<Option<JoinHandle<()>>>,
 }
 
 impl LogStore {
-    /// Opens the logs in a folder, and makes it when it is missing. Blocking.
+    /// Opens the logs in a directory, creating it if missing. Blocking.
     pub fn open(dir: &Path, options: LogStoreOptions) -> Result<Arc<Self>, StoreError> {
         Self::open_on(dir, options, Arc::new(SystemDisk))
     }
@@ -81,10 +81,10 @@ impl LogStore {
             .into_iter()
             .map(|(id, log)| (id, Arc::new(GroupState { id, log: Mutex::new(log) })))
             .collect();
-        let queue = Arc::new(Queue::default());
+        let queue = Arc::new(FlushQueue::default());
         let stats = Arc::new(Mutex::new(FlushStats::default()));
         let (sender, health) = watch::channel(DiskHealth::Ok);
-        let shared = Arc::new(Shared {
+        let shared = Arc::new(LogStoreContext {
             database: Arc::clone(&database),
             queue: Arc::clone(&queue),
             groups: Mutex::new(groups),
@@ -108,37 +108,40 @@ impl LogStore {
         Ok(Arc::new(Self { shared, health, stats, flusher: Mutex::new(Some(thread)) }))
     }
 
-    /// The log of a group, empty when nothing is stored of it.
+    /// Returns the log of a group; it is empty when nothing is stored for the group.
     pub fn group(&self, id: GroupId) -> GroupLog {
         let mut groups = self.shared.groups.lock();
         let state = groups.entry(id).or_insert_with(|| {
-            let log = Mutex::new(Log::empty(self.shared.cache_bytes_per_group));
+            let log = Mutex::new(InMemoryLog::empty(self.shared.cache_bytes_per_group));
             Arc::new(GroupState { id, log })
         });
         GroupLog::new(Arc::clone(&self.shared), Arc::clone(state))
     }
 
-    /// Groups of which a vote or an entry is kept.
+    /// Returns the groups with a stored vote or entry.
     pub fn groups(&self) -> Vec<GroupId> {
         let groups = self.shared.groups.lock();
         groups.values().filter(|state| !state.log.lock().is_pristine()).map(|s| s.id).collect()
     }
 
-    /// Whether nothing was ever kept here.
+    /// Returns whether no group has a stored vote or entry.
     pub fn is_empty(&self) -> bool {
         self.groups().is_empty()
     }
 
-    /// Removes all that is kept of a group, durably. Its Raft must have been shut down: handles
-    /// that are left answer [`StoreError::Closed`].
+    /// Removes all data of a group, durably. Its Raft must have been shut down: remaining handles
+    /// return [`StoreError::Closed`].
     pub async fn remove_group(&self, id: GroupId) -> Result<(), StoreError> {
         let Some(state) = self.shared.groups.lock().get(&id).cloned() else { return Ok(()) };
         let (done, result) = oneshot::channel();
         {
             let mut log = state.log.lock();
             log.removed = true;
-            let op =
-                Op { group: Arc::clone(&state), kind: OpKind::RemoveGroup { done }, bytes: 64 };
+            let op = WriteOp {
+                group: Arc::clone(&state),
+                kind: WriteKind::RemoveGroup { done },
+                bytes: 64,
+            };
             self.shared.queue.push(op)?;
         }
         let result = result
@@ -148,32 +151,31 @@ impl LogStore {
         result
     }
 
-    /// Whether the disk takes writes. Refuse proposals while it is [`DiskHealth::Full`]; exit when
+    /// Returns the health of the disk. Refuse proposals while it is [`DiskHealth::Full`]; exit when
     /// it is [`DiskHealth::Failed`].
     pub fn health(&self) -> watch::Receiver<DiskHealth> {
         self.health.clone()
     }
 
-    /// Whether entries of other nodes' leaders should be taken: not while the disk is full and half
-    /// of what may wait for it in memory is used.
-    pub fn takes_entries(&self) -> bool {
+    /// Returns whether entries of other leaders should be accepted: not while the disk is full and
+    /// half of the memory for pending writes is used.
+    pub fn accepts_entries(&self) -> bool {
         *self.health.borrow() != DiskHealth::Full
             || self.shared.queue.bytes() < self.shared.pending_bytes / 2
     }
 
-    /// What the flusher has done so far.
+    /// Returns the flusher's counters.
     pub fn stats(&self) -> FlushStats {
         *self.stats.lock()
     }
 
-    /// The database, for the caller's own column families. Keep no handle of RocksDB.
+    /// Returns the database, for the caller's own column families. Do not keep a handle of RocksDB.
     pub fn db(&self) -> &Arc<Database> {
         &self.shared.database
     }
 
-    /// Writes one batch to the caller's column families, durable when it returns; not in order with
-    /// what is queued. `fill` runs again when the disk was full meanwhile. Blocking, as long as the
-    /// disk is full.
+    /// Writes one batch to the caller's column families, durable when it returns. It is not ordered
+    /// with the queue. `fill` runs again after a full disk. Blocking while the disk is full.
     pub fn write_synced(
         &self,
         fill: impl Fn(&DB, &mut WriteBatch) -> Result<(), StoreError>,
@@ -187,17 +189,17 @@ impl LogStore {
         }
     }
 
-    /// Before groups are stopped for good: while the disk is full, fails what waits for it, now and
-    /// from here on. Else a group whose Raft waits for a vote or a truncation to be written would
-    /// not end before there is room. Does nothing while the disk takes writes.
-    pub fn give_up_if_full(&self) {
+    /// Fails pending and future writes if the disk is full. Call it before groups are stopped for
+    /// good: a group whose Raft waits for a vote or a truncation would otherwise not stop before
+    /// there is space. Does nothing while the disk accepts writes.
+    pub fn fail_pending_if_full(&self) {
         if *self.health.borrow() == DiskHealth::Full {
             self.shared.queue.stop();
         }
     }
 
-    /// Writes what is queued, completes it, and closes the database. While the disk is full, what
-    /// is queued fails instead. Blocking.
+    /// Writes and completes the queue, and closes the database. While the disk is full, the queued
+    /// writes fail instead. Blocking.
     pub fn shutdown(&self) {
         self.shared.queue.stop();
         if let Some(thread) = self.flusher.lock().take() {

@@ -1,10 +1,11 @@
 //! Changes of a group's voters, which take two entries: a *joint* membership of the old and the new
 //! voters, then the new voters alone.
 //!
-//! Under a joint membership, everything needs a quorum of the old voters and one of the new ones.
-//! Openraft takes both steps in the future of whoever asks, so a call that is dropped and a leader
-//! that dies can leave the group there for good. Hence [`change`], which no caller cuts off, and
-//! [`Unfinished`], by which whoever leads takes the second step of a change that another left.
+//! Under a joint membership, every decision needs a quorum of the old voters and one of the new
+//! voters. Openraft takes both steps in the caller's future, so a dropped call or a leader that
+//! crashes can leave the group in the joint membership. Hence [`change`] continues when its caller
+//! is dropped, and [`JointMembershipFinisher`] lets the leader take the second step of an
+//! interrupted change.
 
 use std::collections::BTreeSet;
 use std::time::Duration;
@@ -23,21 +24,21 @@ use crate::types::{LogId, Member, Membership, Raft, TypeConfig};
 #[cfg(test)]
 mod tests;
 
-/// A joint membership that stands for longer is one whose change was cut off: the second step
-/// follows the first at once.
-const CUT_OFF: Duration = Duration::from_secs(2);
-/// How long the second step may take, until it is looked at again.
-const FINISH: Duration = Duration::from_secs(1);
+/// Age at which a joint membership counts as interrupted: the second step normally follows the
+/// first immediately.
+const INTERRUPTED_AFTER: Duration = Duration::from_secs(2);
+/// Timeout of the second step; the next call retries it.
+const FINISH_TIMEOUT: Duration = Duration::from_secs(1);
 
-/// Why a membership was not changed, or was not seen to be.
+/// Reason why a membership was not changed, or why the outcome is unknown.
 pub type ChangeError = RaftError<TypeConfig, ClientWriteError<TypeConfig>>;
 
-/// Carries out a change on the membership `on`, and removes voters that it takes out; gives where
-/// the new membership stands in the log. Goes on when the caller goes away.
+/// Changes the membership `on`, and removes voters that the change takes out. Returns the log id of
+/// the new membership. Continues when the caller is dropped.
 ///
 /// # Errors
-/// [`ClientWriteError::PreconditionFailed`]: the membership is another one, or became one while the
-/// change was under way. [`Fatal::Stopped`]: the group stops here, and the outcome is unknown.
+/// [`ClientWriteError::PreconditionFailed`]: the membership is another one, or was changed
+/// concurrently. [`Fatal::Stopped`]: the group stops on this node, and the outcome is unknown.
 pub async fn change<SM>(
     raft: &Raft<SM>,
     change: ChangeMembers<u64, Member>,
@@ -57,54 +58,55 @@ where
     }
 }
 
-/// Whether a membership is joint: between the two steps of a change.
+/// Returns whether a membership is joint: between the two steps of a change.
 pub fn is_joint(membership: &Membership) -> bool {
     membership.get_joint_config().len() > 1
 }
 
-/// The voters that a membership is on its way to; all of them when it is not joint.
+/// Returns the voters after a joint membership is finished; all voters when it is not joint.
 pub fn future_voters(membership: &Membership) -> BTreeSet<u64> {
     membership.get_joint_config().last().cloned().unwrap_or_default()
 }
 
-/// The change that makes a joint membership one of its future voters alone, and changes nothing
-/// else.
-pub fn finish() -> ChangeMembers<u64, Member> {
+/// Returns the change that turns a joint membership into one of its future voters alone, and
+/// changes nothing else.
+pub fn leave_joint() -> ChangeMembers<u64, Member> {
     ChangeMembers::AddVoterIds(BTreeSet::new())
 }
 
-/// The joint membership of a group, and since when it was seen to stand. For whoever leads.
+/// Completes joint membership changes that another leader or a dropped call left behind. Used by
+/// the leader; remembers the joint membership and when it was first seen.
 #[derive(Debug, Default)]
-pub struct Unfinished {
+pub struct JointMembershipFinisher {
     seen: Option<(LogId, Instant)>,
 }
 
-impl Unfinished {
-    /// Takes the second step of a change that was cut off; does nothing anywhere else. To be called
-    /// again and again: what fails is tried again by the next call.
+impl JointMembershipFinisher {
+    /// Takes the second step of an interrupted change; otherwise does nothing. Call it
+    /// periodically: the next call retries a failed attempt.
     pub async fn finish<SM>(&mut self, group: GroupId, raft: &Raft<SM>)
     where
         SM: RaftStateMachine<TypeConfig>,
     {
-        // What is not applied here is one that whoever asked for it still waits for.
+        // The caller of a membership that is not applied yet still waits for it.
         let applied = raft.metrics().borrow_watched().last_applied;
-        let joint = standing(&raft.server_metrics().borrow_watched());
+        let joint = joint_in_effect(&raft.server_metrics().borrow_watched());
         let joint = joint.filter(|on| applied.is_some_and(|applied| applied >= *on));
         let Some(on) = self.due(joint, Instant::now()) else { return };
-        tracing::warn!(%group, membership = %on, "finishing a change of members that was cut off");
+        tracing::warn!(%group, membership = %on, "finishing an interrupted membership change");
         let condition = Precondition::LastMembershipLogId { last_membership_log_id: Some(on) };
-        // One entry: nothing is left half-way when this is dropped.
-        let finished = raft.change_membership_if(finish(), false, [condition]);
-        match tokio::time::timeout(FINISH, finished).await {
+        // One entry: dropping this future leaves nothing half-done.
+        let finished = raft.change_membership_if(leave_joint(), false, [condition]);
+        match tokio::time::timeout(FINISH_TIMEOUT, finished).await {
             Ok(Ok(_)) => {}
             Ok(Err(error)) => {
-                tracing::warn!(%group, %error, "a change of members could not be finished");
+                tracing::warn!(%group, %error, "failed to finish a membership change; retrying");
             }
-            Err(_) => tracing::warn!(%group, "a change of members was not finished in time"),
+            Err(_) => tracing::warn!(%group, "timed out finishing a membership change; retrying"),
         }
     }
 
-    /// The membership to finish, once it has stood for long enough.
+    /// Returns the membership to finish, once it is old enough.
     fn due(&mut self, joint: Option<LogId>, now: Instant) -> Option<LogId> {
         let since = match (joint?, self.seen) {
             (joint, Some((seen, since))) if joint == seen => since,
@@ -113,13 +115,13 @@ impl Unfinished {
                 now
             }
         };
-        joint.filter(|_| now.duration_since(since) >= CUT_OFF)
+        joint.filter(|_| now.duration_since(since) >= INTERRUPTED_AFTER)
     }
 }
 
-/// Where the joint membership stands under which this leader works. One that is not committed is
-/// still on its way, and openraft would refuse the next.
-fn standing(metrics: &RaftServerMetrics<TypeConfig>) -> Option<LogId> {
+/// Log id of the joint membership that is in effect on this leader. One that is not committed is
+/// still in progress, and openraft would refuse the next change.
+fn joint_in_effect(metrics: &RaftServerMetrics<TypeConfig>) -> Option<LogId> {
     let effective = &metrics.membership_config;
     let committed = effective.log_id() == metrics.committed_membership_config.log_id();
     let ours = metrics.state == ServerState::Leader && committed;

@@ -1,7 +1,7 @@
-//! Joining a cluster from the outside: how a data or compactor node registers with the meta
-//! service, shows that it lives, and learns where the others are.
+//! Client of the meta service for data and compactor nodes: registration, heartbeats, and the
+//! addresses of other nodes.
 //!
-//! Any meta node may be asked; a follower names the leader, who is asked next and remembered.
+//! Any meta node can be called. A follower names the leader, which is called next and remembered.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -22,15 +22,15 @@ use tracing::{info, warn};
 
 use crate::network::AddressBook;
 
-/// Longest wait for a connection, and for an answer.
-const CONNECT: Duration = Duration::from_secs(2);
-const ANSWER: Duration = Duration::from_secs(5);
-/// First and longest wait between rounds over all addresses.
+/// Timeout of connecting, and of a response.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
+const RESPONSE_TIMEOUT: Duration = Duration::from_secs(5);
+/// First and longest backoff between rounds over all addresses.
 const BACKOFF: (Duration, Duration) = (Duration::from_millis(200), Duration::from_secs(3));
-/// A watch on which nothing comes for so long is dead: the meta service says something more often.
-const WATCH_SILENCE: Duration = Duration::from_secs(30);
+/// A watch without a message for this long is dead: the meta service sends messages more often.
+const WATCH_TIMEOUT: Duration = Duration::from_secs(30);
 
-/// The way to the meta service. Clones share connections and what is known of the leader.
+/// Client of the meta service. Clones share connections and the remembered leader.
 #[derive(Debug, Clone)]
 pub struct MetaLink {
     addresses: Arc<[String]>,
@@ -43,29 +43,29 @@ struct LinkState {
     preferred: Option<String>,
 }
 
-/// Registering was refused for good, or nobody could be asked.
+/// Permanent failure of a registration.
 #[derive(Debug, thiserror::Error)]
 pub enum RegisterError {
-    /// There is no address to ask.
+    /// No address of a meta node is configured.
     #[error("no address of a meta node was given")]
     NoAddress,
-    /// The meta service does not take this node.
+    /// The meta service rejects this node.
     #[error("the meta service refused this node: {0}")]
     Refused(#[source] Refusal),
 }
 
 impl MetaLink {
-    /// To the meta nodes at these addresses (host:port).
+    /// Creates a client of the meta nodes at these addresses (host:port).
     pub fn new(addresses: impl IntoIterator<Item = String>) -> Self {
         Self { addresses: addresses.into_iter().collect(), state: Arc::default() }
     }
 
-    /// The addresses as they were given.
+    /// Returns the configured addresses.
     pub fn addresses(&self) -> &[String] {
         &self.addresses
     }
 
-    /// Registers, asking again until the meta service answers for good.
+    /// Registers the node. Retries until the meta service accepts it or refuses it permanently.
     pub async fn register(
         &self,
         request: RegisterRequest,
@@ -85,77 +85,81 @@ impl MetaLink {
             warn!(
                 tried = self.addresses.join(", "),
                 problem = %refusal,
-                "no meta node has registered this node yet: trying again"
+                "no meta node has registered this node yet; retrying"
             );
             tokio::time::sleep(wait).await;
             wait = (wait * 2).min(BACKOFF.1);
         }
     }
 
-    /// Registers with one attempt at each address.
+    /// Registers the node with one attempt at each address.
     pub async fn register_once(
         &self,
         request: &RegisterRequest,
     ) -> Result<RegisterResponse, Refusal> {
-        self.ask(|channel| {
-            let (mut client, request) = (client(channel), request.clone());
+        self.call(|channel| {
+            let mut client = client(channel);
+            let request = request.clone();
             async move { client.register(timed(request)).await }
         })
         .await
     }
 
-    /// Shows that a node lives.
+    /// Sends a heartbeat of this node.
     pub async fn heartbeat(
         &self,
         request: &HeartbeatRequest,
     ) -> Result<HeartbeatResponse, Refusal> {
-        self.ask(|channel| {
-            let (mut client, request) = (client(channel), request.clone());
+        self.call(|channel| {
+            let mut client = client(channel);
+            let request = request.clone();
             async move { client.heartbeat(timed(request)).await }
         })
         .await
     }
 
-    /// How far durable hooks are with the regions of some groups: one page.
+    /// Returns one page of cursors of durable hooks in the regions of some groups.
     pub async fn list_cursors(
         &self,
         request: &ListCursorsRequest,
     ) -> Result<ListCursorsResponse, Refusal> {
-        self.ask(|channel| {
-            let (mut client, request) = (cursors(channel), request.clone());
+        self.call(|channel| {
+            let mut client = cursors_client(channel);
+            let request = request.clone();
             async move { client.list_cursors(timed(request)).await }
         })
         .await
     }
 
-    /// Moves cursors of durable hooks.
+    /// Advances cursors of durable hooks.
     pub async fn advance_cursors(
         &self,
         request: &AdvanceCursorsRequest,
     ) -> Result<AdvanceCursorsResponse, Refusal> {
-        self.ask(|channel| {
-            let (mut client, request) = (cursors(channel), request.clone());
+        self.call(|channel| {
+            let mut client = cursors_client(channel);
+            let request = request.clone();
             async move { client.advance_cursors(timed(request)).await }
         })
         .await
     }
 
-    /// Keeps an address book true, for as long as it is polled.
+    /// Keeps an address book up to date while it is polled.
     pub async fn follow_addresses(&self, book: &AddressBook) {
         self.follow_catalog(book, |_| {}).await;
     }
 
-    /// Keeps an address book true, and shows each event of the catalog watch: a snapshot, after
-    /// which whatever it does not name is gone, then deltas; another snapshot whenever the watch had
-    /// to be opened again.
+    /// Keeps an address book up to date and passes each event of the catalog watch to `observe`: a
+    /// snapshot, which replaces everything before it, then deltas. Another snapshot follows each
+    /// reopening of the watch.
     pub async fn follow_catalog(
         &self,
         book: &AddressBook,
-        mut show: impl FnMut(&watch_event::Event),
+        mut observe: impl FnMut(&watch_event::Event),
     ) {
         let mut wait = BACKOFF.0;
         loop {
-            if let Err(problem) = self.watch_once(book, &mut show, &mut wait).await {
+            if let Err(problem) = self.watch_once(book, &mut observe, &mut wait).await {
                 tracing::debug!(%problem, "the catalog watch was interrupted");
             }
             tokio::time::sleep(wait).await;
@@ -166,25 +170,26 @@ impl MetaLink {
     async fn watch_once(
         &self,
         book: &AddressBook,
-        show: &mut impl FnMut(&watch_event::Event),
+        observe: &mut impl FnMut(&watch_event::Event),
         wait: &mut Duration,
     ) -> Result<(), Refusal> {
         let mut events = self
-            .ask(|channel| async move {
+            .call(|channel| async move {
                 client(channel).watch(WatchRequest { from_revision: 0, incarnation: 0 }).await
             })
             .await?;
         loop {
-            let event = tokio::time::timeout(WATCH_SILENCE, events.message())
-                .await
-                .map_err(|_| Refusal::new(Reason::DeadlineExceeded, "the watch went silent"))??;
+            let event =
+                tokio::time::timeout(WATCH_TIMEOUT, events.message()).await.map_err(|_| {
+                    Refusal::new(Reason::DeadlineExceeded, "the catalog watch timed out")
+                })??;
             let Some(event) = event else { return Ok(()) };
             *wait = BACKOFF.0;
             if let Some(event) = &event.event {
-                show(event);
+                observe(event);
             }
             match event.event {
-                Some(watch_event::Event::Snapshot(snapshot)) => note_all(book, &snapshot),
+                Some(watch_event::Event::Snapshot(snapshot)) => record_addresses(book, &snapshot),
                 Some(watch_event::Event::Delta(delta)) => {
                     for node in delta.node_upserts {
                         book.set(NodeId(node.node_id), node.address);
@@ -198,23 +203,23 @@ impl MetaLink {
         }
     }
 
-    /// Asks the node that answered last, then the others, then whom they name as leader.
-    async fn ask<T, F, Fut>(&self, call: F) -> Result<T, Refusal>
+    /// Calls the node that responded last, then the others; a leader that they name comes next.
+    async fn call<T, F, Fut>(&self, call: F) -> Result<T, Refusal>
     where
         F: Fn(Channel) -> Fut,
         Fut: Future<Output = Result<tonic::Response<T>, tonic::Status>>,
     {
-        let mut queue = self.order();
-        let mut followed = 0;
-        let mut last = Refusal::new(Reason::Unavailable, "no meta node was asked");
+        let mut queue = self.call_order();
+        let mut redirects = 0;
+        let mut last = Refusal::new(Reason::Unavailable, "no meta node was called");
         while !queue.is_empty() {
             let address = queue.remove(0);
             let answer = match self.channel(&address) {
-                Ok(channel) => match tokio::time::timeout(ANSWER, call(channel)).await {
+                Ok(channel) => match tokio::time::timeout(RESPONSE_TIMEOUT, call(channel)).await {
                     Ok(answer) => answer.map_err(Refusal::from),
                     Err(_) => Err(Refusal::new(
                         Reason::DeadlineExceeded,
-                        format!("{address} did not answer within {ANSWER:?}"),
+                        format!("{address} did not answer within {RESPONSE_TIMEOUT:?}"),
                     )),
                 },
                 Err(refusal) => Err(refusal),
@@ -230,8 +235,8 @@ impl MetaLink {
                 return Err(refusal);
             }
             let leader = refusal.leader.as_ref().map(|leader| leader.address.clone());
-            if let Some(leader) = leader.filter(|leader| !leader.is_empty() && followed < 3) {
-                followed += 1;
+            if let Some(leader) = leader.filter(|leader| !leader.is_empty() && redirects < 3) {
+                redirects += 1;
                 queue.retain(|known| *known != leader);
                 queue.insert(0, leader);
             }
@@ -241,7 +246,7 @@ impl MetaLink {
         Err(last)
     }
 
-    fn order(&self) -> Vec<String> {
+    fn call_order(&self) -> Vec<String> {
         let mut order: Vec<String> = self.state.lock().preferred.iter().cloned().collect();
         for address in self.addresses.iter() {
             if !order.contains(address) {
@@ -259,7 +264,7 @@ impl MetaLink {
         let endpoint = Endpoint::from_shared(format!("http://{address}")).map_err(|error| {
             Refusal::new(Reason::InvalidArgument, format!("meta address {address}: {error}"))
         })?;
-        let channel = endpoint.connect_timeout(CONNECT).connect_lazy();
+        let channel = endpoint.connect_timeout(CONNECT_TIMEOUT).connect_lazy();
         state.channels.insert(address.to_owned(), channel.clone());
         Ok(channel)
     }
@@ -269,24 +274,24 @@ fn client(channel: Channel) -> MetaClient<Channel> {
     MetaClient::new(channel).max_decoding_message_size(crate::network::MESSAGE_BYTES)
 }
 
-fn cursors(channel: Channel) -> HookCursorsClient<Channel> {
+fn cursors_client(channel: Channel) -> HookCursorsClient<Channel> {
     HookCursorsClient::new(channel).max_decoding_message_size(crate::network::MESSAGE_BYTES)
 }
 
 fn timed<T>(message: T) -> tonic::Request<T> {
     let mut request = tonic::Request::new(message);
-    request.set_timeout(ANSWER);
+    request.set_timeout(RESPONSE_TIMEOUT);
     request
 }
 
-fn note_all(book: &AddressBook, snapshot: &CatalogSnapshot) {
+fn record_addresses(book: &AddressBook, snapshot: &CatalogSnapshot) {
     for node in &snapshot.nodes {
         book.set(NodeId(node.node_id), node.address.clone());
     }
     info!(nodes = snapshot.nodes.len(), revision = snapshot.revision, "catalog watch opened");
 }
 
-/// Whether asking again, or asking another meta node, cannot help.
+/// Returns whether neither a retry nor another meta node can help.
 fn is_final(reason: Reason) -> bool {
     matches!(
         reason,
@@ -304,17 +309,17 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_node_that_answered_last_is_asked_first() {
+    fn last_responding_node_is_called_first() {
         let link = MetaLink::new(["a:1".to_owned(), "b:1".to_owned()]);
-        assert_eq!(link.order(), ["a:1", "b:1"]);
+        assert_eq!(link.call_order(), ["a:1", "b:1"]);
         link.state.lock().preferred = Some("b:1".to_owned());
-        assert_eq!(link.order(), ["b:1", "a:1"]);
+        assert_eq!(link.call_order(), ["b:1", "a:1"]);
         link.state.lock().preferred = Some("c:1".to_owned());
-        assert_eq!(link.order(), ["c:1", "a:1", "b:1"]);
+        assert_eq!(link.call_order(), ["c:1", "a:1", "b:1"]);
     }
 
     #[test]
-    fn only_refusals_that_stay_end_the_asking() {
+    fn only_permanent_errors_end_registration() {
         for reason in [Reason::WrongCluster, Reason::NodeRemoved, Reason::RoleMismatch] {
             assert!(is_final(reason), "{reason:?}");
         }
@@ -324,7 +329,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn without_an_address_nobody_can_be_asked() {
+    async fn registration_fails_without_an_address() {
         let link = MetaLink::new([]);
         let error = link.register(RegisterRequest::default()).await;
         assert!(matches!(error, Err(RegisterError::NoAddress)));

@@ -1,16 +1,16 @@
-//! The answering side: Raft RPCs, dispatched by (target node, group) to groups that come and go.
+//! Server side of the Raft network: RPCs, dispatched by (target node, group) to a node's groups.
 //!
-//! A process may be several nodes (`standalone` is a meta and a data node) behind one listener, so
-//! the service knows one *host* for each node, and a host knows the node's groups. A message that
-//! is for another cluster, another node, or a group that is not here is refused by name, before
-//! anything of it is looked at.
+//! A process may run several nodes (`standalone` is a meta and a data node) behind one listener.
+//! The service therefore has one *host* for each node, and a host has the node's groups. A message
+//! for another cluster, another node, or a group without a replica on this node is refused with its
+//! own reason, before its content is read.
 //!
 //! # Layout
 //!
-//! - `handler`: what a group answers, whatever its state machine is.
-//! - `host`: the groups of a node; `dispatch`: the refusals.
-//! - `rpc`: the gRPC methods; `heartbeats`: those of all groups on one stream; `incoming`: a snapshot
-//!   that arrives in chunks.
+//! - `handler`: a group's responses, independent of its state machine.
+//! - `host`: the groups of a node; `dispatch`: lookup of the destination, with its RPC errors.
+//! - `rpc`: the gRPC methods; `heartbeats`: heartbeats of all groups on one stream; `incoming`: a
+//!   snapshot that arrives in chunks.
 
 use std::sync::Arc;
 
@@ -30,32 +30,33 @@ pub use host::RaftHost;
 
 use crate::network::MESSAGE_BYTES;
 
-/// Serves the proto service `Raft` for all nodes of a process. Clones are the same service.
+/// Implementation of the proto service `Raft` for all nodes of a process. Clones are the same
+/// service.
 #[derive(Debug, Clone, Default)]
 pub struct RaftService {
     hosts: Arc<RwLock<Vec<Arc<RaftHost>>>>,
 }
 
 impl RaftService {
-    /// A service without nodes: everything is refused until there are some.
+    /// Creates a service without nodes, which refuses all calls.
     pub fn new() -> Self {
         Self::default()
     }
 
-    /// Adds a node, in place of an older host of the same node.
+    /// Adds a node, replacing an older host of the same node.
     pub fn add_host(&self, host: Arc<RaftHost>) {
         let mut hosts = self.hosts.write();
         remove(&mut hosts, host.node_id());
-        host.set_gone(false);
+        host.set_removed(false);
         hosts.push(host);
     }
 
-    /// Removes a node; streams to it end.
+    /// Removes a node and ends the streams to it.
     pub fn remove_host(&self, node: NodeId) {
         remove(&mut self.hosts.write(), node);
     }
 
-    /// The gRPC service, with its message limits, to add to a router.
+    /// Returns the gRPC service with its message limits, for a router.
     pub fn into_server(self) -> RaftServer<Self> {
         RaftServer::new(self)
             .max_decoding_message_size(MESSAGE_BYTES)
@@ -65,7 +66,7 @@ impl RaftService {
 
 fn remove(hosts: &mut Vec<Arc<RaftHost>>, node: NodeId) {
     for host in hosts.extract_if(.., |known| known.node_id() == node) {
-        host.set_gone(true);
+        host.set_removed(true);
     }
 }
 

@@ -1,9 +1,9 @@
-//! A snapshot at rest: a file that ends with its own length and checksum, synced before
-//! anybody is told of it.
+//! Snapshot files on disk: each ends with its own length and checksum, and is synced before it is
+//! used.
 //!
 //! The file ends with a trailer of 16 bytes (magic, crc32c and length of the content), so that a
-//! file which was cut or damaged is recognized wherever it came from. It is written under a
-//! temporary name, synced, renamed, and its folder synced: a name that is visible is durable.
+//! truncated or damaged file is recognized wherever it came from. It is written under a temporary
+//! name, synced and renamed, and its directory is synced: a name that is visible is durable.
 
 use std::fs::{self, File};
 use std::io::{self, BufReader, Read, Seek, SeekFrom, Write};
@@ -13,29 +13,29 @@ use std::path::{Path, PathBuf};
 const MAGIC: [u8; 4] = *b"TWS1";
 /// Bytes of the trailer: magic, crc32c (little endian), length (little endian).
 const TRAILER_BYTES: u64 = 16;
-/// Ending of a file that is still being written; such files are leftovers after a restart.
+/// Extension of a file that is still being written; such files are leftovers after a restart.
 const TEMPORARY: &str = "partial";
 const BUFFER_BYTES: usize = 256 * 1024;
 
-/// Why a snapshot file could not be written or read.
+/// Reason why a snapshot file could not be written or read.
 #[derive(Debug, thiserror::Error)]
 pub enum SnapshotFileError {
-    /// The operating system refused.
+    /// A system call failed.
     #[error("cannot {action} snapshot file {path}: {source}", path = path.display())]
     Io {
-        /// What was attempted.
+        /// Operation that failed, as a verb.
         action: &'static str,
-        /// On which file.
+        /// Path of the file.
         path: PathBuf,
-        /// Why it failed.
+        /// Error of the operating system.
         source: io::Error,
     },
-    /// The file is not what was written.
+    /// The content or the trailer is damaged.
     #[error("snapshot file {path} is damaged: {detail}", path = path.display())]
     Damaged {
-        /// Which file.
+        /// Path of the file.
         path: PathBuf,
-        /// What does not fit.
+        /// Description of the damage.
         detail: String,
     },
 }
@@ -70,8 +70,8 @@ impl SnapshotFile {
         Ok(file)
     }
 
-    /// Opens a file by its trailer, without reading the content: readers verify as they go.
-    /// Blocking.
+    /// Opens a file by its trailer, without reading the content: readers verify the content as they
+    /// read it. Blocking.
     pub fn stat(path: impl Into<PathBuf>) -> Result<Self, SnapshotFileError> {
         let path = path.into();
         let read = || -> io::Result<(u64, [u8; TRAILER_BYTES as usize])> {
@@ -94,30 +94,30 @@ impl SnapshotFile {
             .ok_or_else(|| damaged("it does not end with a snapshot trailer".to_owned()))?;
         if size != length + TRAILER_BYTES {
             return Err(damaged(format!(
-                "it holds {} bytes of content, its trailer says {length}",
+                "it holds {} bytes of content, its trailer records {length}",
                 size.saturating_sub(TRAILER_BYTES)
             )));
         }
         Ok(Self { path, length, crc32c })
     }
 
-    /// Where the file lies.
+    /// Returns the path of the file.
     pub fn path(&self) -> &Path {
         &self.path
     }
 
-    /// Bytes of content, without the trailer.
+    /// Returns the bytes of content, without the trailer.
     pub fn length(&self) -> u64 {
         self.length
     }
 
-    /// Checksum of the content.
+    /// Returns the checksum of the content.
     pub fn crc32c(&self) -> u32 {
         self.crc32c
     }
 
-    /// Reads the content; the last read fails with [`io::ErrorKind::InvalidData`] when it does not
-    /// have the checksum. Blocking.
+    /// Opens a reader of the content. The last read fails with [`io::ErrorKind::InvalidData`] when
+    /// the checksum does not match. Blocking.
     pub fn reader(&self) -> Result<SnapshotReader, SnapshotFileError> {
         let file = File::open(&self.path).map_err(|source| self.io("open", source))?;
         Ok(SnapshotReader {
@@ -129,8 +129,8 @@ impl SnapshotFile {
         })
     }
 
-    /// Gives the file another name in the same file system (replacing an older file), and syncs both
-    /// folders. Blocking.
+    /// Renames the file within its file system, replacing an older file, and syncs both
+    /// directories. Blocking.
     pub fn rename(self, path: impl Into<PathBuf>) -> Result<Self, SnapshotFileError> {
         let path = path.into();
         fs::rename(&self.path, &path)
@@ -140,7 +140,7 @@ impl SnapshotFile {
         Ok(Self { path, ..self })
     }
 
-    /// Removes the file and syncs its folder. Blocking.
+    /// Removes the file and syncs its directory. Blocking.
     pub fn remove(self) -> Result<(), SnapshotFileError> {
         fs::remove_file(&self.path)
             .and_then(|()| sync_parent(&self.path))
@@ -167,7 +167,7 @@ fn decode_trailer(trailer: &[u8; TRAILER_BYTES as usize]) -> Option<(u64, u32)> 
     (*magic == MAGIC).then(|| (u64::from_le_bytes(*length), u32::from_le_bytes(*crc32c)))
 }
 
-/// Reads a snapshot's content and verifies it on the way.
+/// Reader of a snapshot's content that verifies the content while reading.
 #[derive(Debug)]
 pub struct SnapshotReader {
     inner: BufReader<File>,
@@ -178,7 +178,7 @@ pub struct SnapshotReader {
 }
 
 impl SnapshotReader {
-    /// What a failed read found, when it was damage and not the operating system.
+    /// Returns the damage that made a read fail; `None` when the operating system failed.
     pub fn take_damage(&mut self) -> Option<SnapshotFileError> {
         let detail = self.damage.take()?;
         Some(SnapshotFileError::Damaged { path: self.file.path.clone(), detail })
@@ -208,16 +208,17 @@ impl Read for SnapshotReader {
         self.crc32c = crc32c::crc32c_append(self.crc32c, &buffer[..read]);
         self.remaining -= read as u64;
         if self.remaining == 0 && self.crc32c != self.file.crc32c {
-            let (found, expected) = (self.crc32c, self.file.crc32c);
+            let found = self.crc32c;
+            let expected = self.file.crc32c;
             return Err(self.damaged(format!(
-                "its content has checksum {found:08x}, its trailer says {expected:08x}"
+                "its content has checksum {found:08x}, its trailer records {expected:08x}"
             )));
         }
         Ok(read)
     }
 }
 
-/// Writes a snapshot file. Dropped without [`SnapshotWriter::finish`], it removes what it wrote.
+/// Writer of a snapshot file. Removes the file when dropped without [`SnapshotWriter::finish`].
 #[derive(Debug)]
 pub struct SnapshotWriter {
     // `None` once finished.
@@ -230,7 +231,7 @@ pub struct SnapshotWriter {
 }
 
 impl SnapshotWriter {
-    /// Starts a file that will be at `path`; the folder must exist. Blocking.
+    /// Creates a file that becomes visible at `path`; its directory must exist. Blocking.
     pub fn create(path: impl Into<PathBuf>) -> Result<Self, SnapshotFileError> {
         let path = path.into();
         let mut name = path.file_name().unwrap_or_default().to_owned();
@@ -251,17 +252,18 @@ impl SnapshotWriter {
         })
     }
 
-    /// Bytes of content so far.
+    /// Returns the bytes of content so far.
     pub fn length(&self) -> u64 {
         self.length
     }
 
-    /// Checksum of the content so far.
+    /// Returns the checksum of the content so far.
     pub fn crc32c(&self) -> u32 {
         self.crc32c
     }
 
-    /// Syncs the file, gives it its name (replacing an older file), and syncs the folder. Blocking.
+    /// Syncs the file, renames it to its path (replacing an older file), and syncs the directory.
+    /// Blocking.
     pub fn finish(mut self) -> Result<SnapshotFile, SnapshotFileError> {
         self.publish().map_err(|source| SnapshotFileError::Io {
             action: "write",
@@ -310,15 +312,15 @@ impl Write for SnapshotWriter {
 
 impl Drop for SnapshotWriter {
     fn drop(&mut self) {
-        // Renamed when finished; else nobody else knows the name.
+        // Already renamed when finished. Otherwise no other component uses the name.
         let _ = fs::remove_file(&self.temporary);
     }
 }
 
-/// Removes what writers left in a folder when their process died. Blocking.
+/// Removes the temporary files of writers whose process died. Returns how many. Blocking.
 pub fn remove_leftovers(folder: &Path) -> Result<usize, SnapshotFileError> {
     let io = |source| SnapshotFileError::Io {
-        action: "remove leftovers in the folder of",
+        action: "remove leftovers in the directory of",
         path: folder.to_owned(),
         source,
     };
@@ -333,7 +335,7 @@ pub fn remove_leftovers(folder: &Path) -> Result<usize, SnapshotFileError> {
     Ok(removed)
 }
 
-/// Makes a file's name durable.
+/// Makes the name of a file durable by syncing its directory.
 pub(crate) fn sync_parent(path: &Path) -> io::Result<()> {
     match path.parent() {
         Some(parent) if !parent.as_os_str().is_empty() => File::open(parent)?.sync_all(),

@@ -2,8 +2,8 @@ use tempfile::TempDir;
 
 use super::*;
 
-fn written(folder: &Path, content: &[u8]) -> SnapshotFile {
-    let mut writer = SnapshotWriter::create(folder.join("s")).unwrap();
+fn written(dir: &Path, content: &[u8]) -> SnapshotFile {
+    let mut writer = SnapshotWriter::create(dir.join("s")).unwrap();
     for part in content.chunks(100_000) {
         writer.write_all(part).unwrap();
     }
@@ -15,7 +15,7 @@ fn content(bytes: usize) -> Vec<u8> {
 }
 
 #[test]
-fn what_was_written_is_read() {
+fn snapshot_content_survives_writing_and_reading() {
     let dir = TempDir::new().unwrap();
     for bytes in [0, 1, 100, BUFFER_BYTES, 3 * BUFFER_BYTES + 7] {
         let content = content(bytes);
@@ -29,7 +29,7 @@ fn what_was_written_is_read() {
 }
 
 #[test]
-fn the_trailer_is_frozen() {
+fn snapshot_trailer_is_frozen() {
     let dir = TempDir::new().unwrap();
     written(dir.path(), b"123456789");
     let bytes = fs::read(dir.path().join("s")).unwrap();
@@ -37,7 +37,7 @@ fn the_trailer_is_frozen() {
 }
 
 #[test]
-fn every_damage_is_recognized() {
+fn every_snapshot_damage_is_recognized() {
     let dir = TempDir::new().unwrap();
     let file = written(dir.path(), &content(1_000));
     let whole = fs::read(file.path()).unwrap();
@@ -58,7 +58,7 @@ fn every_damage_is_recognized() {
 }
 
 #[test]
-fn damage_is_found_by_a_reader_that_reads_to_the_end() {
+fn snapshot_reader_detects_damage_at_the_end() {
     let dir = TempDir::new().unwrap();
     let file = written(dir.path(), &content(1_000));
     let mut bytes = fs::read(file.path()).unwrap();
@@ -71,13 +71,13 @@ fn damage_is_found_by_a_reader_that_reads_to_the_end() {
 }
 
 #[test]
-fn a_file_that_was_not_finished_leaves_nothing() {
+fn unfinished_snapshot_file_leaves_nothing() {
     let dir = TempDir::new().unwrap();
     let mut writer = SnapshotWriter::create(dir.path().join("s")).unwrap();
     writer.write_all(b"half").unwrap();
     drop(writer);
     assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 0);
-    // As after a crash.
+    // The leftover of a crash.
     fs::write(dir.path().join("s.x.partial"), b"half").unwrap();
     written(dir.path(), b"whole");
     assert_eq!(remove_leftovers(dir.path()).unwrap(), 1);
@@ -85,7 +85,7 @@ fn a_file_that_was_not_finished_leaves_nothing() {
 }
 
 #[test]
-fn a_file_is_renamed_and_removed() {
+fn snapshot_file_can_be_renamed_and_removed() {
     let dir = TempDir::new().unwrap();
     let file = written(dir.path(), b"x").rename(dir.path().join("t")).unwrap();
     assert_eq!(SnapshotFile::stat(dir.path().join("t")).unwrap(), file);

@@ -1,4 +1,4 @@
-//! What the tests of this crate share.
+//! Fixtures of this crate's tests.
 
 use std::time::{Duration, Instant};
 
@@ -13,7 +13,7 @@ pub(crate) mod handler;
 pub(crate) mod machine;
 pub(crate) mod proxy;
 
-/// An entry of `bytes` bytes.
+/// Creates an entry with a command of `bytes` bytes.
 pub(crate) fn entry(term: u64, index: u64, bytes: usize) -> Entry {
     Entry {
         log_id: log_id(term, index),
@@ -21,7 +21,7 @@ pub(crate) fn entry(term: u64, index: u64, bytes: usize) -> Entry {
     }
 }
 
-/// Entries of 8 bytes with these indexes.
+/// Creates entries with these indexes and commands of 8 bytes.
 pub(crate) fn entries(term: u64, indexes: std::ops::Range<u64>) -> Vec<Entry> {
     indexes.map(|index| entry(term, index, 8)).collect()
 }
@@ -30,7 +30,7 @@ pub(crate) fn indexes(entries: &[Entry]) -> Vec<u64> {
     entries.iter().map(|entry| entry.log_id.index).collect()
 }
 
-/// A callback, and what it is called with.
+/// Creates a flush callback, and a future of the result passed to it.
 pub(crate) fn callback() -> (
     openraft::storage::IOFlushed<TypeConfig>,
     impl Future<Output = Result<(), std::io::Error>> + Unpin,
@@ -42,10 +42,10 @@ pub(crate) fn callback() -> (
 }
 
 /// Waits until a condition holds, for at most 30 seconds.
-pub(crate) async fn eventually(what: &str, mut holds: impl FnMut() -> bool) {
+pub(crate) async fn eventually(condition: &str, mut holds: impl FnMut() -> bool) {
     let deadline = Instant::now() + Duration::from_secs(30);
     while !holds() {
-        assert!(Instant::now() < deadline, "it did not come about that {what}");
+        assert!(Instant::now() < deadline, "timed out waiting for: {condition}");
         tokio::time::sleep(Duration::from_millis(10)).await;
     }
 }

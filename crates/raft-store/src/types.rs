@@ -1,7 +1,7 @@
 //! The one Raft type configuration of all groups, and its conversions to and from the wire.
 //!
-//! Commands and replies are opaque bytes here: what a group replicates is known only to its state
-//! machine.
+//! Commands and replies are opaque bytes in this crate. Only a group's state machine knows what
+//! they contain.
 
 use std::fmt;
 
@@ -12,8 +12,8 @@ use openraft::{OptionalSend, RaftTypeConfig};
 
 pub mod wire;
 
-/// The asynchronous runtime of every group. Named only here, so that a simulated one can take its
-/// place.
+/// The asynchronous runtime of every group. This is its only mention, so that a simulated runtime
+/// can replace it.
 #[allow(deprecated, reason = "the re-export saves a direct dependency on openraft-rt-tokio")]
 pub type Runtime = openraft::impls::TokioRuntime;
 
@@ -27,7 +27,7 @@ impl RaftTypeConfig for TypeConfig {
     type NodeId = u64;
     type Node = Member;
     type Term = u64;
-    // Standard Raft: at most one leader in a term, so that a term names one owner.
+    // Standard Raft: at most one leader in a term, so that a term identifies one owner.
     type LeaderId = openraft::impls::leader_id_std::LeaderId<u64, u64>;
     type Vote = openraft::impls::Vote<LeaderId>;
     type Payload = openraft::EntryPayload<Command, u64, Member>;
@@ -46,7 +46,7 @@ impl RaftTypeConfig for TypeConfig {
 
 /// The leader of a term.
 pub type LeaderId = openraft::impls::leader_id_std::LeaderId<u64, u64>;
-/// What an entry keeps of its leader: the term.
+/// The part of a leader id that an entry stores: the term.
 pub type CommittedLeaderId = <LeaderId as RaftLeaderId>::Committed;
 /// Position and term of an entry.
 pub type LogId = openraft::LogId<CommittedLeaderId>;
@@ -54,20 +54,20 @@ pub type LogId = openraft::LogId<CommittedLeaderId>;
 pub type Vote = openraft::impls::Vote<LeaderId>;
 /// A log entry.
 pub type Entry = openraft::Entry<CommittedLeaderId, EntryPayload>;
-/// What a log entry carries.
+/// Payload of a log entry.
 pub type EntryPayload = openraft::EntryPayload<Command, u64, Member>;
 /// Voters and learners of a group.
 pub type Membership = openraft::Membership<u64, Member>;
-/// A membership and where it stands in the log.
+/// A membership and its position in the log.
 pub type StoredMembership = openraft::StoredMembership<CommittedLeaderId, u64, Member>;
-/// What a snapshot covers.
+/// Last log id and membership that a snapshot covers.
 pub type SnapshotMeta = openraft::SnapshotMeta<CommittedLeaderId, u64, Member>;
-/// A snapshot: what it covers, and its file.
+/// A snapshot: its metadata and its file.
 pub type Snapshot = openraft::Snapshot<CommittedLeaderId, u64, Member, crate::SnapshotFile>;
 /// The handle to one group's replica on this node.
 pub type Raft<SM> = openraft::Raft<TypeConfig, SM>;
 
-/// A log id from its parts.
+/// Creates a log id from its parts.
 pub fn log_id(term: u64, index: u64) -> LogId {
     LogId::new(CommittedLeaderId::from(term), index)
 }
@@ -82,7 +82,7 @@ impl fmt::Debug for Command {
     }
 }
 
-// Openraft prints commands in its own log lines: never their contents.
+// Openraft prints commands in its own log lines: contents must never appear there.
 impl fmt::Display for Command {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "command of {} bytes", self.0.len())
@@ -95,7 +95,7 @@ impl From<Bytes> for Command {
     }
 }
 
-/// What a state machine answers to a command; empty for entries that carry none.
+/// Reply of a state machine to a command. Empty for entries without a command.
 #[derive(Clone, PartialEq, Eq, Default)]
 pub struct Reply(pub Bytes);
 
@@ -111,15 +111,15 @@ impl From<Bytes> for Reply {
     }
 }
 
-/// A member of a group: where its node is reached.
+/// A member of a group, with the address of its node.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Member {
-    /// host:port; host names are resolved again on reconnect.
+    /// Address as host:port. Host names are resolved again on reconnect.
     pub address: String,
 }
 
 impl Member {
-    /// A member at host:port.
+    /// Creates a member at host:port.
     pub fn new(address: impl Into<String>) -> Self {
         Self { address: address.into() }
     }

@@ -75,7 +75,7 @@ pub(super) fn plan(seen: &StoredMembership, change: Change) -> Result<Membership
     // A change that is already made is final only once the membership is no longer joint.
     let done = || {
         if membership::is_joint(members) {
-            MembershipStep::Change(membership::finish())
+            MembershipStep::Change(membership::leave_joint())
         } else {
             MembershipStep::Nothing
         }

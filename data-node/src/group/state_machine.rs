@@ -24,7 +24,7 @@ use openraft::storage::{EntryResponder, RaftStateMachine};
 use openraft::{EntryPayload, RaftSnapshotBuilder};
 use tidewater_common::ids::{LogIndex, ManifestVersion};
 use tidewater_raft_store::types::{LogId, Snapshot, SnapshotMeta, StoredMembership};
-use tidewater_raft_store::{DiskHealth, Reply, SnapshotFile, TypeConfig, when_there_is_room};
+use tidewater_raft_store::{DiskHealth, Reply, SnapshotFile, TypeConfig, retry_while_disk_full};
 use tidewater_region_engine::memory::Pressure;
 use tokio::sync::watch;
 use tokio::time::Instant;
@@ -267,7 +267,7 @@ impl RaftSnapshotBuilder<TypeConfig> for SnapshotBuilder {
 
     async fn build_snapshot(&mut self) -> Result<Snapshot, io::Error> {
         let what = format!("a snapshot of group {}", self.view.group);
-        let written = when_there_is_room(self.disk.clone(), &what, || {
+        let written = retry_while_disk_full(self.disk.clone(), &what, || {
             let view = self.view.clone();
             let files = self.files.clone();
             async move {

@@ -106,7 +106,7 @@ async fn start_and_removal_continue_after_their_callers_are_cancelled() {
     drop(replica);
     let has_log = || groups.context().directory.log_store().groups().contains(&GROUP);
     assert!(has_log());
-    let snapshots = groups.context().directory.snapshot_folder(GROUP).unwrap();
+    let snapshots = groups.context().directory.snapshot_dir(GROUP).unwrap();
     {
         let mut removing = Box::pin(groups.remove(GROUP));
         assert!(futures::poll!(&mut removing).is_pending());

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use openraft::async_runtime::WatchReceiver;
 use tidewater_common::ids::{LogIndex, NodeId};
-use tidewater_raft_store::membership::Unfinished;
+use tidewater_raft_store::membership::JointMembershipFinisher;
 use tokio::sync::mpsc;
 use tokio::time::Instant;
 use tracing::{debug, warn};
@@ -35,7 +35,7 @@ pub async fn run(
     let mut tick = tokio::time::interval(TICK);
     tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     let mut due_since = None;
-    let mut unfinished = Unfinished::default();
+    let mut unfinished = JointMembershipFinisher::default();
     let mut second = 0;
     loop {
         tokio::select! {

@@ -8,7 +8,7 @@ use parking_lot::Mutex;
 use tidewater_common::ids::{GroupId, NodeId, TableId, Term};
 use tidewater_common::refusal::Refusal;
 use tidewater_proto::v1::{self, GroupState, NodeState, Reason, meta_command::Kind};
-use tidewater_raft_store::membership::Unfinished;
+use tidewater_raft_store::membership::JointMembershipFinisher;
 use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
 use tokio::time::{Instant, MissedTickBehavior, interval, sleep};
@@ -214,7 +214,7 @@ impl LeaderTerm {
     /// Finishes membership changes of group 0: the previous leader may have failed between the two steps
     /// of a change.
     async fn finish_membership_changes(self: Arc<Self>) {
-        let mut unfinished = Unfinished::default();
+        let mut unfinished = JointMembershipFinisher::default();
         let mut ticks = interval(MEMBERSHIP_CHECK_INTERVAL);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {

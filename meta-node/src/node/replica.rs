@@ -115,7 +115,7 @@ impl MetaReplica {
     pub(super) async fn stop(self, transfer_timeout: Duration) {
         self.transfer_leadership(transfer_timeout).await;
         drop(self.stop);
-        self.store.give_up_if_full();
+        self.store.fail_pending_if_full();
         let group = &self.running.group;
         if let Err(error) = group.raft.shutdown().await {
             tracing::warn!(%error, "failed to stop the meta group cleanly");

@@ -224,7 +224,7 @@ fn check_change(
             if membership::future_voters(membership).contains(&id) {
                 // During a joint membership, the node is permanently a voter only when the change is finished.
                 if membership::is_joint(membership) {
-                    return plain(membership::finish());
+                    return plain(membership::leave_joint());
                 }
                 return refuse(Reason::MemberExists, format!("node {id} is already a voter"));
             }

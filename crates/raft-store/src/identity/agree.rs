@@ -1,36 +1,40 @@
-//! What the two copies of an identity say together.
+//! Comparison of the two copies of an identity.
 
-use super::record::Record;
+use super::record::IdentityRecord;
 
-/// What to do about the two copies.
+/// Result of comparing the two copies, with the action to take.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) enum Agreement {
-    /// Nothing was ever here: make a directory id.
+pub(super) enum CopyComparison {
+    /// The directory is new: create a directory id.
     Fresh,
-    /// Both say the same, or nobody was adopted yet.
-    Agreed(Record),
-    /// The file was lost before anything was logged: write it again.
-    RewriteFile(Record),
-    /// A crash came between the two copies: write the second.
-    RewriteCopy(Record),
-    /// They name different nodes.
-    Differ { file: Record, store: Record },
-    /// One is missing though something was logged.
+    /// Both copies are equal, or no identity is adopted yet.
+    Agreed(IdentityRecord),
+    /// The file was lost before the log store received entries: write it again.
+    RewriteFile(IdentityRecord),
+    /// A crash happened between writing the two copies: write the second.
+    RewriteCopy(IdentityRecord),
+    /// The copies name different nodes.
+    Differ { file: IdentityRecord, store: IdentityRecord },
+    /// One copy is missing although the log store holds entries.
     Missing(&'static str),
 }
 
-/// Decides over the `file`, its `copy` in the log store, and whether nothing was logged yet.
-pub(super) fn agree(file: Option<Record>, copy: Option<Record>, logs_empty: bool) -> Agreement {
+/// Compares the `file` with its `copy` in the log store. `logs_empty`: the log store has no entries.
+pub(super) fn compare_copies(
+    file: Option<IdentityRecord>,
+    copy: Option<IdentityRecord>,
+    logs_empty: bool,
+) -> CopyComparison {
     match (file, copy) {
-        (Some(file), Some(copy)) if file == copy => Agreement::Agreed(file),
-        (Some(file), Some(store)) => Agreement::Differ { file, store },
-        // Nothing is logged before the copy is written.
-        (Some(_), None) if !logs_empty => Agreement::Missing("the log store"),
-        (Some(file), None) if file.node_id.is_some() => Agreement::RewriteCopy(file),
-        (Some(file), None) => Agreement::Agreed(file),
-        (None, Some(copy)) if logs_empty => Agreement::RewriteFile(copy),
-        (None, None) if logs_empty => Agreement::Fresh,
-        (None, _) => Agreement::Missing("the file `identity`"),
+        (Some(file), Some(copy)) if file == copy => CopyComparison::Agreed(file),
+        (Some(file), Some(store)) => CopyComparison::Differ { file, store },
+        // The copy is written before the first entry.
+        (Some(_), None) if !logs_empty => CopyComparison::Missing("the log store"),
+        (Some(file), None) if file.node_id.is_some() => CopyComparison::RewriteCopy(file),
+        (Some(file), None) => CopyComparison::Agreed(file),
+        (None, Some(copy)) if logs_empty => CopyComparison::RewriteFile(copy),
+        (None, None) if logs_empty => CopyComparison::Fresh,
+        (None, _) => CopyComparison::Missing("the file `identity`"),
     }
 }
 
@@ -43,40 +47,40 @@ mod tests {
     use crate::identity::Role;
 
     #[test]
-    fn every_state_of_the_two_copies_has_an_answer() {
-        let fresh = Record::fresh(Role::Data, DirectoryId(Uuid::nil()));
-        let adopted = fresh.adopted(ClusterId(Uuid::nil()), NodeId(3));
-        let other = fresh.adopted(ClusterId(Uuid::nil()), NodeId(4));
-        let missing_file = || Agreement::Missing("the file `identity`");
-        let missing_copy = || Agreement::Missing("the log store");
-        let some = |record: &Record| Some(record.clone());
+    fn every_state_of_the_two_copies_is_decided() {
+        let fresh = IdentityRecord::fresh(Role::Data, DirectoryId(Uuid::nil()));
+        let adopted = fresh.with_identity(ClusterId(Uuid::nil()), NodeId(3));
+        let other = fresh.with_identity(ClusterId(Uuid::nil()), NodeId(4));
+        let missing_file = || CopyComparison::Missing("the file `identity`");
+        let missing_copy = || CopyComparison::Missing("the log store");
+        let some = |record: &IdentityRecord| Some(record.clone());
         let cases = [
-            (None, None, true, Agreement::Fresh),
+            (None, None, true, CopyComparison::Fresh),
             (None, None, false, missing_file()),
-            (some(&fresh), None, true, Agreement::Agreed(fresh.clone())),
+            (some(&fresh), None, true, CopyComparison::Agreed(fresh.clone())),
             (some(&fresh), None, false, missing_copy()),
-            (some(&adopted), None, true, Agreement::RewriteCopy(adopted.clone())),
+            (some(&adopted), None, true, CopyComparison::RewriteCopy(adopted.clone())),
             (some(&adopted), None, false, missing_copy()),
-            (None, some(&adopted), true, Agreement::RewriteFile(adopted.clone())),
+            (None, some(&adopted), true, CopyComparison::RewriteFile(adopted.clone())),
             (None, some(&adopted), false, missing_file()),
-            (some(&adopted), some(&adopted), true, Agreement::Agreed(adopted.clone())),
-            (some(&adopted), some(&adopted), false, Agreement::Agreed(adopted.clone())),
+            (some(&adopted), some(&adopted), true, CopyComparison::Agreed(adopted.clone())),
+            (some(&adopted), some(&adopted), false, CopyComparison::Agreed(adopted.clone())),
             (
                 some(&adopted),
                 some(&other),
                 true,
-                Agreement::Differ { file: adopted.clone(), store: other.clone() },
+                CopyComparison::Differ { file: adopted.clone(), store: other.clone() },
             ),
             (
                 some(&fresh),
                 some(&other),
                 false,
-                Agreement::Differ { file: fresh.clone(), store: other.clone() },
+                CopyComparison::Differ { file: fresh.clone(), store: other.clone() },
             ),
         ];
         for (file, copy, logs_empty, expected) in cases {
             let case = format!("{file:?} {copy:?} {logs_empty}");
-            assert_eq!(agree(file, copy, logs_empty), expected, "{case}");
+            assert_eq!(compare_copies(file, copy, logs_empty), expected, "{case}");
         }
     }
 }

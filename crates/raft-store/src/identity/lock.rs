@@ -6,17 +6,18 @@ use super::{IdentityError, io_error};
 
 const LOCK_FILE: &str = "lock";
 
-/// Held as long as the process uses the directory; the system lets go of it when the process ends,
-/// however it ends.
+/// Lock of a data directory. The operating system releases it when the process ends, however it
+/// ends.
 #[derive(Debug)]
 pub(super) struct DirectoryLock {
     _file: File,
 }
 
 impl DirectoryLock {
-    /// Locks the directory, and writes this process's id into the lock file for whoever comes next.
-    pub(super) fn acquire(folder: &Path) -> Result<Self, IdentityError> {
-        let path = folder.join(LOCK_FILE);
+    /// Locks the directory, and writes this process's id into the lock file for the error message
+    /// of other processes.
+    pub(super) fn acquire(dir: &Path) -> Result<Self, IdentityError> {
+        let path = dir.join(LOCK_FILE);
         let mut file = File::options()
             .read(true)
             .write(true)
@@ -30,7 +31,7 @@ impl DirectoryLock {
                 let mut holder = String::new();
                 let _ = file.read_to_string(&mut holder);
                 let pid = holder.trim().parse().ok();
-                return Err(IdentityError::InUse { path: folder.to_owned(), pid });
+                return Err(IdentityError::InUse { path: dir.to_owned(), pid });
             }
             Err(TryLockError::Error(error)) => return Err(io_error("lock", &path)(error)),
         }

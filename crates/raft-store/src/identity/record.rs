@@ -9,7 +9,7 @@ use super::IdentityError;
 /// Newest format of a data directory that this release reads and writes.
 pub const FORMAT_VERSION: u32 = 1;
 
-/// What a node does. Compactor nodes have no data directory.
+/// Role of a node. Compactor nodes have no data directory.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Role {
@@ -28,26 +28,26 @@ impl fmt::Display for Role {
     }
 }
 
-/// Who a node is, for its whole life.
+/// Identity of a node. It never changes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Identity {
-    /// Its cluster.
+    /// Cluster of the node.
     pub cluster_id: ClusterId,
-    /// Its id; never given to another node.
+    /// Id of the node; never assigned to another node.
     pub node_id: NodeId,
-    /// What it does.
+    /// Role of the node.
     pub role: Role,
-    /// Its data directory.
+    /// Data directory of the node.
     pub directory_id: DirectoryId,
 }
 
-/// What both copies hold, as JSON: a person can read the file.
+/// Content of both copies, as JSON so that operators can read the file.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub(super) struct Record {
+pub(super) struct IdentityRecord {
     pub(super) format: u32,
     pub(super) role: Role,
     pub(super) directory_id: DirectoryId,
-    /// Absent until adopted, as is `node_id`.
+    /// `None` until adopted, as is `node_id`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(super) cluster_id: Option<ClusterId>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -55,16 +55,16 @@ pub(super) struct Record {
 }
 
 #[derive(Deserialize)]
-struct Format {
+struct FormatHeader {
     format: u32,
 }
 
-impl Record {
+impl IdentityRecord {
     pub(super) fn fresh(role: Role, directory_id: DirectoryId) -> Self {
         Self { format: FORMAT_VERSION, role, directory_id, cluster_id: None, node_id: None }
     }
 
-    pub(super) fn adopted(&self, cluster_id: ClusterId, node_id: NodeId) -> Self {
+    pub(super) fn with_identity(&self, cluster_id: ClusterId, node_id: NodeId) -> Self {
         Self { cluster_id: Some(cluster_id), node_id: Some(node_id), ..self.clone() }
     }
 
@@ -84,17 +84,17 @@ impl Record {
         bytes
     }
 
-    /// Decodes a copy found at `place` of the directory `folder`. The format is looked at first:
-    /// the rest of a newer one may be anything.
-    pub(super) fn decode(bytes: &[u8], folder: &Path, place: &str) -> Result<Self, IdentityError> {
+    /// Decodes the copy found at `place` of the directory `dir`. Checks the format first: the
+    /// rest of a newer format is unknown.
+    pub(super) fn decode(bytes: &[u8], dir: &Path, place: &str) -> Result<Self, IdentityError> {
         let damaged = |error: serde_json::Error| IdentityError::Damaged {
             place: place.to_owned(),
             message: error.to_string(),
         };
-        let Format { format } = serde_json::from_slice(bytes).map_err(damaged)?;
+        let FormatHeader { format } = serde_json::from_slice(bytes).map_err(damaged)?;
         if format > FORMAT_VERSION {
             return Err(IdentityError::NewerFormat {
-                path: folder.to_owned(),
+                path: dir.to_owned(),
                 found: format,
                 supported: FORMAT_VERSION,
             });
@@ -103,7 +103,7 @@ impl Record {
     }
 }
 
-impl fmt::Display for Record {
+impl fmt::Display for IdentityRecord {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match (self.node_id, self.cluster_id) {
             (Some(node), Some(cluster)) => {

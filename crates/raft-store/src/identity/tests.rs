@@ -18,7 +18,7 @@ async fn log_something(directory: &DataDirectory) {
 }
 
 #[tokio::test]
-async fn a_directory_keeps_its_id_and_what_it_adopted() {
+async fn directory_keeps_its_id_and_adopted_identity() {
     let dir = TempDir::new().unwrap();
     let id = {
         let directory = open(&dir).unwrap();
@@ -40,27 +40,30 @@ async fn a_directory_keeps_its_id_and_what_it_adopted() {
 }
 
 #[test]
-fn another_cluster_node_or_role_is_refused() {
+fn other_cluster_node_or_role_is_refused() {
     let dir = TempDir::new().unwrap();
     let mut directory = open(&dir).unwrap();
     directory.adopt(CLUSTER, NodeId(3)).unwrap();
     let error = directory.check_cluster(OTHER).unwrap_err();
-    assert!(matches!(error, IdentityError::WrongCluster { found: CLUSTER, wanted: OTHER, .. }));
+    assert!(matches!(error, IdentityError::WrongCluster { found: CLUSTER, expected: OTHER, .. }));
     let error = directory.adopt(OTHER, NodeId(3)).unwrap_err();
     assert!(matches!(error, IdentityError::WrongCluster { .. }));
     let error = directory.adopt(CLUSTER, NodeId(4)).unwrap_err();
-    assert!(matches!(error, IdentityError::WrongNode { found: NodeId(3), wanted: NodeId(4), .. }));
+    assert!(matches!(
+        error,
+        IdentityError::WrongNode { found: NodeId(3), expected: NodeId(4), .. }
+    ));
     drop(directory);
     let error =
         DataDirectory::open(dir.path(), Role::Meta, LogStoreOptions::default()).unwrap_err();
     assert!(matches!(
         error,
-        IdentityError::WrongRole { found: Role::Data, wanted: Role::Meta, .. }
+        IdentityError::WrongRole { found: Role::Data, expected: Role::Meta, .. }
     ));
 }
 
 #[test]
-fn a_directory_in_use_names_the_process() {
+fn used_directory_error_names_the_process() {
     let dir = TempDir::new().unwrap();
     let _directory = open(&dir).unwrap();
     let error = open(&dir).unwrap_err();
@@ -69,13 +72,13 @@ fn a_directory_in_use_names_the_process() {
 }
 
 #[tokio::test]
-async fn a_lost_copy_is_refused_once_something_was_logged() {
+async fn lost_copy_is_refused_once_log_has_entries() {
     let dir = TempDir::new().unwrap();
     let mut directory = open(&dir).unwrap();
     let adopted = directory.adopt(CLUSTER, NodeId(3)).unwrap();
     drop(directory);
 
-    // A crash at first start: either copy may be alone.
+    // A crash during the first start can leave either copy alone.
     let file = dir.path().join(IDENTITY_FILE);
     fs::remove_file(&file).unwrap();
     assert_eq!(open(&dir).unwrap().identity(), Some(adopted));
@@ -104,7 +107,7 @@ fn remove_copy(directory: &DataDirectory) {
 }
 
 #[test]
-fn copies_of_two_nodes_are_refused() {
+fn identity_copies_of_two_nodes_are_refused() {
     let one = TempDir::new().unwrap();
     let two = TempDir::new().unwrap();
     open(&one).unwrap().adopt(CLUSTER, NodeId(1)).unwrap();
@@ -116,7 +119,7 @@ fn copies_of_two_nodes_are_refused() {
 }
 
 #[test]
-fn a_newer_format_is_refused_before_anything_else_is_read() {
+fn newer_identity_format_is_refused_before_decoding() {
     let dir = TempDir::new().unwrap();
     open(&dir).unwrap();
     fs::write(dir.path().join(IDENTITY_FILE), br#"{"format": 2, "anything": []}"#).unwrap();
@@ -125,7 +128,7 @@ fn a_newer_format_is_refused_before_anything_else_is_read() {
 }
 
 #[test]
-fn damage_is_told() {
+fn damaged_identity_is_an_error() {
     let dir = TempDir::new().unwrap();
     open(&dir).unwrap();
     for damaged in ["", "{", r#"{"format": 1}"#] {
@@ -136,30 +139,30 @@ fn damage_is_told() {
 }
 
 #[test]
-fn the_record_is_frozen() {
-    let record = Record::fresh(Role::Meta, DirectoryId(Uuid::nil()))
-        .adopted(ClusterId(Uuid::nil()), NodeId(3));
+fn identity_record_encoding_is_frozen() {
+    let record = IdentityRecord::fresh(Role::Meta, DirectoryId(Uuid::nil()))
+        .with_identity(ClusterId(Uuid::nil()), NodeId(3));
     let nil = "00000000-0000-0000-0000-000000000000";
     let text = format!(
         "{{\"format\":1,\"role\":\"meta\",\"directory_id\":\"{nil}\",\"cluster_id\":\"{nil}\",\
          \"node_id\":3}}\n"
     );
     assert_eq!(String::from_utf8(record.encode()).unwrap(), text);
-    let decoded = Record::decode(text.as_bytes(), Path::new("x"), "x").unwrap();
+    let decoded = IdentityRecord::decode(text.as_bytes(), Path::new("x"), "x").unwrap();
     assert_eq!(decoded, record);
 }
 
 #[test]
-fn snapshot_folders_are_made() {
+fn snapshot_directories_are_created() {
     let dir = TempDir::new().unwrap();
     let directory = open(&dir).unwrap();
-    let folder = directory.snapshot_folder(GroupId(7)).unwrap();
-    assert!(folder.is_dir());
-    assert_eq!(directory.snapshot_folder(GroupId(7)).unwrap(), folder);
+    let snapshots = directory.snapshot_dir(GroupId(7)).unwrap();
+    assert!(snapshots.is_dir());
+    assert_eq!(directory.snapshot_dir(GroupId(7)).unwrap(), snapshots);
 }
 
 #[test]
-fn the_copies_lie_where_older_releases_put_them() {
+fn identity_copies_keep_their_locations_across_releases() {
     let dir = TempDir::new().unwrap();
     let mut directory = open(&dir).unwrap();
     directory.adopt(CLUSTER, NodeId(3)).unwrap();
@@ -167,7 +170,5 @@ fn the_copies_lie_where_older_releases_put_them() {
     let copy = directory.log_store().db().read(|db| db.get(b"identity")).unwrap();
     assert_eq!(copy, Some(file));
     assert!(dir.path().join("log/CURRENT").is_file());
-    assert!(
-        directory.snapshot_folder(GroupId(7)).unwrap().starts_with(dir.path().join("snapshots"))
-    );
+    assert!(directory.snapshot_dir(GroupId(7)).unwrap().starts_with(dir.path().join("snapshots")));
 }

@@ -1,12 +1,12 @@
-//! The database of a node, which can be closed and opened again while others hold it.
+//! The database of a node, which can be closed and reopened while other components use it.
 //!
-//! RocksDB refuses all writes after one has met a full disk, until it is told to resume, which the
-//! binding cannot. So everybody reaches the database through [`Database::read`] and
-//! [`Database::write`], and nobody keeps a handle.
+//! RocksDB refuses all writes after one has met a full disk, until `Resume` is called, which the
+//! binding does not offer. All access therefore goes through [`Database::read`] and
+//! [`LogStore::write_synced`](super::LogStore::write_synced), and no component keeps a handle.
 //!
-//! Opening replays RocksDB's log into files, for which there may be no room yet. Until there is, the
-//! database stands open *for reading*: replication and scans go on reading the log, and a read that
-//! failed would end its group's Raft for good.
+//! Opening replays RocksDB's write-ahead log into files, for which there may be no space yet. Until
+//! there is, the database is open *read-only*: replication and scans continue to read the log, and
+//! a failed read would end its group's Raft for good.
 
 use std::path::{Path, PathBuf};
 
@@ -17,45 +17,45 @@ use super::error::StoreError;
 use super::keys;
 use super::options::LogStoreOptions;
 
-/// The database of a node.
+/// The RocksDB database of a node.
 #[derive(Debug)]
 pub struct Database {
     path: PathBuf,
     options: LogStoreOptions,
-    inner: RwLock<Handle>,
+    inner: RwLock<DatabaseHandle>,
 }
 
 #[derive(Debug)]
-enum Handle {
+enum DatabaseHandle {
     Open(DB),
-    /// There is no room to open it.
-    ForReading(DB),
+    /// There is no space to open it for writing.
+    ReadOnly(DB),
     Closed,
 }
 
-impl Handle {
+impl DatabaseHandle {
     fn db(&self) -> Option<&DB> {
         match self {
-            Self::Open(db) | Self::ForReading(db) => Some(db),
+            Self::Open(db) | Self::ReadOnly(db) => Some(db),
             Self::Closed => None,
         }
     }
 }
 
 impl Database {
-    /// Opens it, and makes it when it is missing. Blocking.
+    /// Opens the database, creating it if missing. Blocking.
     pub(super) fn open(path: &Path, options: LogStoreOptions) -> Result<Self, StoreError> {
-        let db = open(path, &options, Access::Write)?;
-        Ok(Self { path: path.to_owned(), options, inner: RwLock::new(Handle::Open(db)) })
+        let db = open(path, &options, OpenMode::Write)?;
+        Ok(Self { path: path.to_owned(), options, inner: RwLock::new(DatabaseHandle::Open(db)) })
     }
 
-    /// Its folder.
+    /// Returns the directory of the database.
     pub fn path(&self) -> &Path {
         &self.path
     }
 
-    /// Reads. Keep it short, or the database cannot be opened again when the disk has room: a full
-    /// disk's recovery waits for all readers. Blocking.
+    /// Runs a read. Keep it short: recovery from a full disk waits for all readers before it can
+    /// reopen the database. Blocking.
     pub fn read<T>(
         &self,
         read: impl FnOnce(&DB) -> Result<T, rocksdb::Error>,
@@ -76,9 +76,9 @@ impl Database {
     ) -> Result<(), WriteError> {
         let guard = self.inner.read();
         let db = match &*guard {
-            Handle::Open(db) => db,
-            Handle::ForReading(_) => return Err(WriteError::NoSpace),
-            Handle::Closed => return Err(WriteError::Other(self.closed())),
+            DatabaseHandle::Open(db) => db,
+            DatabaseHandle::ReadOnly(_) => return Err(WriteError::NoSpace),
+            DatabaseHandle::Closed => return Err(WriteError::Other(self.closed())),
         };
         let mut batch = WriteBatch::default();
         fill(db, &mut batch).map_err(WriteError::Other)?;
@@ -94,31 +94,31 @@ impl Database {
         })
     }
 
-    /// Closes it, waiting for readers, and opens it again; for reading only when there is no room
-    /// for more, which is [`StoreError::Full`]. Blocking.
+    /// Closes the database after its readers, and reopens it; read-only when there is no space for
+    /// more, which returns [`StoreError::Full`]. Blocking.
     pub(super) fn reopen(&self) -> Result<(), StoreError> {
         let mut guard = self.inner.write();
-        *guard = Handle::Closed;
-        let (handle, result) = match open(&self.path, &self.options, Access::Write) {
-            Ok(db) => (Handle::Open(db), Ok(())),
+        *guard = DatabaseHandle::Closed;
+        let (handle, result) = match open(&self.path, &self.options, OpenMode::Write) {
+            Ok(db) => (DatabaseHandle::Open(db), Ok(())),
             Err(StoreError::Full) => {
-                let db = open(&self.path, &self.options, Access::Read)?;
-                (Handle::ForReading(db), Err(StoreError::Full))
+                let db = open(&self.path, &self.options, OpenMode::Read)?;
+                (DatabaseHandle::ReadOnly(db), Err(StoreError::Full))
             }
-            Err(error) => (Handle::Closed, Err(error)),
+            Err(error) => (DatabaseHandle::Closed, Err(error)),
         };
         *guard = handle;
         result
     }
 
     #[cfg(test)]
-    pub(super) fn is_for_reading(&self) -> bool {
-        matches!(*self.inner.read(), Handle::ForReading(_))
+    pub(super) fn is_read_only(&self) -> bool {
+        matches!(*self.inner.read(), DatabaseHandle::ReadOnly(_))
     }
 
-    /// Closes it for good, waiting for readers. Blocking.
+    /// Closes the database for good after its readers. Blocking.
     pub(super) fn close(&self) {
-        *self.inner.write() = Handle::Closed;
+        *self.inner.write() = DatabaseHandle::Closed;
     }
 
     fn closed(&self) -> StoreError {
@@ -130,22 +130,22 @@ impl Database {
     }
 }
 
-/// Why a batch was not written.
+/// Reason why a batch was not written.
 #[derive(Debug)]
 pub(super) enum WriteError {
     /// The disk is full.
     NoSpace,
-    /// Anything else.
+    /// Any other error.
     Other(StoreError),
 }
 
 #[derive(Debug, Clone, Copy)]
-enum Access {
+enum OpenMode {
     Write,
     Read,
 }
 
-fn open(path: &Path, options: &LogStoreOptions, access: Access) -> Result<DB, StoreError> {
+fn open(path: &Path, options: &LogStoreOptions, mode: OpenMode) -> Result<DB, StoreError> {
     let cache = LogStoreOptions::block_cache();
     let mut families = vec![
         ColumnFamilyDescriptor::new(
@@ -158,9 +158,9 @@ fn open(path: &Path, options: &LogStoreOptions, access: Access) -> Result<DB, St
     for name in &options.extra_column_families {
         families.push(ColumnFamilyDescriptor::new(name, options.small_family(&cache)));
     }
-    let opened = match access {
-        Access::Write => DB::open_cf_descriptors(&options.database(), path, families),
-        Access::Read => {
+    let opened = match mode {
+        OpenMode::Write => DB::open_cf_descriptors(&options.database(), path, families),
+        OpenMode::Read => {
             DB::open_cf_descriptors_read_only(&options.database(), path, families, false)
         }
     };

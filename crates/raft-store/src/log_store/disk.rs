@@ -2,12 +2,12 @@ use std::fmt::Debug;
 use std::io;
 use std::path::Path;
 
-/// The disk as the flusher sees it, so that tests can fill it.
+/// Disk operations of the flusher, replaceable so that tests can fill the disk.
 pub(crate) trait Disk: Debug + Send + Sync + 'static {
-    /// Bytes that may still be written below `path`.
+    /// Returns the free bytes of the file system at `path`.
     fn free_bytes(&self, path: &Path) -> io::Result<u64>;
 
-    /// Called before each write; an error takes the place of the write's own.
+    /// Runs before each write; an error replaces the result of the write.
     fn before_write(&self) -> Result<(), String> {
         Ok(())
     }

@@ -3,13 +3,13 @@ use std::path::PathBuf;
 
 use tidewater_common::ids::GroupId;
 
-/// Why the log store could not do what was asked.
+/// Error of the log store.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum StoreError {
-    /// The database cannot be opened; the message is RocksDB's.
+    /// The database cannot be opened.
     #[error("cannot open the log store at {path}: {message}", path = path.display())]
     Open {
-        /// Its folder.
+        /// Directory of the database.
         path: PathBuf,
         /// RocksDB's message.
         message: String,
@@ -17,32 +17,32 @@ pub enum StoreError {
     /// Another process, or another handle of this one, has the database open.
     #[error("the log store at {path} is in use: {message}", path = path.display())]
     InUse {
-        /// Its folder.
+        /// Directory of the database.
         path: PathBuf,
         /// RocksDB's message.
         message: String,
     },
-    /// What is stored is not what was written.
+    /// The stored data is damaged.
     #[error("the log store at {path} is damaged: {message}", path = path.display())]
     Damaged {
-        /// Its folder.
+        /// Directory of the database.
         path: PathBuf,
-        /// What does not fit.
+        /// Description of the damage.
         message: String,
     },
     /// A record of a group is missing or cannot be decoded.
     #[error("the log of group {group} is damaged: {message}")]
     GroupDamaged {
-        /// Which group.
+        /// Id of the group.
         group: GroupId,
-        /// What does not fit.
+        /// Description of the damage.
         message: String,
     },
-    /// A read failed; the message is RocksDB's.
+    /// A read failed, with RocksDB's message.
     #[error("cannot read the log store: {0}")]
     Read(String),
-    /// A write failed for good; nothing is written from now on.
-    #[error("the log store takes no more writes: {0}")]
+    /// A write failed permanently. The store accepts no more writes.
+    #[error("the log store accepts no more writes: {0}")]
     Failed(String),
     /// The disk is full and the store is being closed.
     #[error("the disk is full")]
@@ -50,14 +50,14 @@ pub enum StoreError {
     /// The store has been shut down, or the group removed from this node.
     #[error("the log store is closed for {0}")]
     Closed(String),
-    /// The log was handed entries that do not follow on what it holds.
-    #[error("group {group}: an entry with index {found} does not follow on index {last}")]
+    /// The appended entries do not follow the last entry of the log.
+    #[error("group {group}: an entry with index {found} does not follow index {last}")]
     NotConsecutive {
-        /// Which group.
+        /// Id of the group.
         group: GroupId,
-        /// Index handed in.
+        /// Index of the appended entry.
         found: u64,
-        /// Last index held.
+        /// Last index of the log.
         last: u64,
     },
 }
@@ -80,7 +80,7 @@ impl From<StoreError> for io::Error {
     }
 }
 
-/// Whether RocksDB says that the disk is full. The binding has no code for it.
+/// Returns whether RocksDB reports a full disk. The binding has no code for it.
 pub(super) fn is_no_space(message: &str) -> bool {
     message.contains("No space left on device") || message.contains("Disk quota exceeded")
 }
@@ -90,7 +90,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_full_disk_is_told_from_other_errors() {
+    fn full_disk_is_distinguished_from_other_errors() {
         assert!(is_no_space("IO error: No space left on device: While appending to file: x"));
         assert!(!is_no_space("IO error: Input/output error: While fsync: x"));
     }

@@ -1,13 +1,14 @@
-//! The one thread that writes: what all groups of a node have appended, in order, synced together.
+//! The flusher: one thread that writes the changes of all groups of a node, in order, with shared
+//! syncs.
 //!
-//! An *operation* is what a group wants written. Operations of all groups stand in one queue. The
-//! flusher takes what is there, writes it as one batch with at most one sync, and then completes
-//! the operations in order; meanwhile the next ones gather. Completing an operation says that it
-//! and all before it are durable, so the order is never changed, and after a failure nothing is
-//! completed with success any more.
+//! An *operation* is a write of one group. Operations of all groups are in one queue. The flusher
+//! takes the queued operations, writes them as one batch with at most one sync, and then completes
+//! them in order; the next ones accumulate in parallel. The completion of an operation implies that
+//! it and all before it are durable. Hence the order never changes, and after a failure no
+//! operation completes with success.
 //!
-//! A full disk is not a failure: the batch is kept and written again when there is room, after the
-//! database was opened anew.
+//! A full disk is not a failure: the batch is kept and written again when there is space, after the
+//! database was reopened.
 
 use std::io;
 use std::sync::Arc;
@@ -22,26 +23,26 @@ use tokio::sync::{oneshot, watch};
 use super::database::{Database, WriteError};
 use super::disk::Disk;
 use super::error::StoreError;
-use super::health::{DiskHealth, Room, room};
+use super::health::{DiskHealth, DiskSpace, disk_space};
 use super::keys::{self, StateKind, log_key, state_key};
 use super::options::LogStoreOptions;
-use super::queue::{Next, Queue};
+use super::queue::{FlushQueue, FlusherStep};
 use super::state::GroupState;
 use crate::meters;
 use crate::types::{Entry, LogId, TypeConfig, Vote, wire};
 
-/// Puts a state machine's rows into a batch. Runs again when the disk was full meanwhile.
+/// Puts a state machine's rows into a batch. Runs again after a full disk.
 pub(super) type Fill = Box<dyn Fn(&DB, &mut WriteBatch) -> Result<(), StoreError> + Send>;
 
-/// What a group wants written.
-pub(super) struct Op {
+/// A write operation of a group.
+pub(super) struct WriteOp {
     pub(super) group: Arc<GroupState>,
-    pub(super) kind: OpKind,
-    /// Near enough; bounds queue and batches.
+    pub(super) kind: WriteKind,
+    /// Approximate size; bounds the queue and batches.
     pub(super) bytes: usize,
 }
 
-pub(super) enum OpKind {
+pub(super) enum WriteKind {
     Append {
         epoch: u64,
         entries: Vec<Entry>,
@@ -52,8 +53,8 @@ pub(super) enum OpKind {
         done: oneshot::Sender<Result<(), StoreError>>,
     },
     Committed(Option<LogId>),
-    /// Removes entries with indexes from the first to before the second. Somebody waits for it: a
-    /// snapshot that contradicts them may be kept right after it.
+    /// Removes the entries with indexes `from..end`. Has a waiting caller: a snapshot that
+    /// contradicts these entries may be stored right after it.
     Truncate {
         from: u64,
         end: u64,
@@ -63,7 +64,7 @@ pub(super) enum OpKind {
         upto: LogId,
         remove: Option<(u64, u64)>,
     },
-    /// Rows of the group's state machine. Somebody waits for them to be durable, or nobody does.
+    /// Rows of the group's state machine, with or without a caller that waits for durability.
     State {
         fill: Fill,
         done: Option<oneshot::Sender<Result<(), StoreError>>>,
@@ -73,9 +74,9 @@ pub(super) enum OpKind {
     },
 }
 
-impl OpKind {
-    /// Whether somebody counts on it being durable. The others are written and made durable along
-    /// with the next one that needs it, since the order is kept.
+impl WriteKind {
+    /// Returns whether a caller waits for durability. Other operations become durable with the next
+    /// one that needs a sync, since the order is kept.
     pub(super) fn needs_sync(&self) -> bool {
         match self {
             Self::Append { .. }
@@ -88,7 +89,7 @@ impl OpKind {
     }
 }
 
-/// What the flusher has done so far.
+/// Counters of the flusher.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct FlushStats {
     /// Batches written.
@@ -97,68 +98,68 @@ pub struct FlushStats {
     pub syncs: u64,
     /// Entries written.
     pub entries: u64,
-    /// How often the database was opened again after a full disk.
+    /// Number of times that the database was reopened after a full disk.
     pub reopened: u64,
 }
 
 pub(super) struct Flusher {
     pub(super) database: Arc<Database>,
-    pub(super) queue: Arc<Queue>,
+    pub(super) queue: Arc<FlushQueue>,
     pub(super) disk: Arc<dyn Disk>,
     pub(super) options: LogStoreOptions,
     pub(super) health: watch::Sender<DiskHealth>,
     pub(super) stats: Arc<Mutex<FlushStats>>,
-    /// A write met a full disk: the database takes no more until it is opened again.
+    /// A write met a full disk: the database accepts no writes until it is reopened.
     pub(super) must_reopen: bool,
     pub(super) scratch: Vec<u8>,
 }
 
 impl Flusher {
-    /// Runs until the queue is stopped and empty, or a write has failed.
+    /// Runs until the queue is stopped and empty, or until a write fails.
     pub(super) fn run(mut self) {
         loop {
             let ops = match self.queue.take(self.options.batch_bytes, self.options.check_interval) {
-                Next::Ops(ops) => ops,
-                Next::Idle => {
-                    self.look_at_disk();
+                FlusherStep::Ops(ops) => ops,
+                FlusherStep::Idle => {
+                    self.check_disk();
                     continue;
                 }
-                Next::Reopen => {
+                FlusherStep::Reopen => {
                     self.must_reopen = true;
                     Vec::new()
                 }
-                Next::Stopped => {
+                FlusherStep::Stopped => {
                     self.database.close();
                     break;
                 }
             };
             match self.write(&ops) {
-                Ok(()) => complete(ops),
+                Ok(()) => complete_ops(ops),
                 Err(error) => {
                     self.queue.fail(error.clone());
                     if let StoreError::Failed(message) = &error {
                         tracing::error!(
                             error = %message,
-                            "the log store cannot write: this node must be restarted"
+                            "the log store cannot write; restart this node"
                         );
                         self.health.send_replace(DiskHealth::Failed(message.clone()));
                     }
-                    abandon(ops, &error);
-                    abandon(self.queue.drain(), &error);
+                    fail_ops(ops, &error);
+                    fail_ops(self.queue.drain(), &error);
                     break;
                 }
             }
         }
     }
 
-    /// Writes a batch, however long the disk is full. Fails when it is full and the store is being
-    /// closed, or with what makes writing impossible.
-    fn write(&mut self, ops: &[Op]) -> Result<(), StoreError> {
+    /// Writes a batch, waiting while the disk is full. Fails when the store is closed while the
+    /// disk is full, or with an error that makes writing impossible.
+    fn write(&mut self, ops: &[WriteOp]) -> Result<(), StoreError> {
         loop {
-            if self.look_at_disk() != Room::None {
+            if self.check_disk() != DiskSpace::None {
                 match self.try_write(ops) {
                     Ok(()) => {
-                        // It may have been full until now.
+                        // The disk may have been full until now.
                         self.after_write();
                         return Ok(());
                     }
@@ -177,14 +178,14 @@ impl Flusher {
         }
     }
 
-    fn try_write(&mut self, ops: &[Op]) -> Result<(), WriteError> {
+    fn try_write(&mut self, ops: &[WriteOp]) -> Result<(), WriteError> {
         if self.must_reopen {
             match self.database.reopen() {
                 Ok(()) => {
                     self.must_reopen = false;
                     self.stats.lock().reopened += 1;
-                    self.queue.reopened();
-                    tracing::info!("the log store was opened again after the disk was full");
+                    self.queue.mark_reopened();
+                    tracing::info!("log store reopened after the disk was full");
                 }
                 Err(StoreError::Full) => return Err(WriteError::NoSpace),
                 Err(error) => return Err(WriteError::Other(error)),
@@ -227,57 +228,57 @@ impl Flusher {
         if self.options.free_space_floor == 0 {
             self.set_full(false);
         } else if *self.health.borrow() == DiskHealth::Full {
-            self.look_at_disk();
+            self.check_disk();
         }
     }
 
-    /// Compares free space with the floor and says so in the health.
-    fn look_at_disk(&mut self) -> Room {
+    /// Compares free space with the floor and updates the health.
+    fn check_disk(&mut self) -> DiskSpace {
         if self.options.free_space_floor == 0 {
-            return Room::Enough;
+            return DiskSpace::Enough;
         }
         let free = match self.disk.free_bytes(self.database.path()) {
             Ok(free) => free,
             Err(error) => {
-                tracing::warn!(%error, "cannot tell how much room the disk has");
-                return Room::Enough;
+                tracing::warn!(%error, "cannot read the free space of the disk");
+                return DiskSpace::Enough;
             }
         };
         meters::set_disk_free(free);
         let was_low = *self.health.borrow() == DiskHealth::Full;
-        let room = room(free, self.options.free_space_floor, was_low);
-        if room != Room::Enough && !was_low {
+        let space = disk_space(free, self.options.free_space_floor, was_low);
+        if space != DiskSpace::Enough && !was_low {
             tracing::warn!(
                 free_bytes = free,
                 floor_bytes = self.options.free_space_floor,
-                "the disk is almost full: no new writes are taken until there is room"
+                "the disk is almost full; refusing new writes until there is space"
             );
         }
-        match room {
-            Room::Enough if !self.must_reopen => self.set_full(false),
-            Room::Enough => {}
-            Room::Low | Room::None => self.set_full(true),
+        match space {
+            DiskSpace::Enough if !self.must_reopen => self.set_full(false),
+            DiskSpace::Enough => {}
+            DiskSpace::Low | DiskSpace::None => self.set_full(true),
         }
-        room
+        space
     }
 
     fn set_full(&self, full: bool) {
-        let wanted = if full { DiskHealth::Full } else { DiskHealth::Ok };
+        let new_health = if full { DiskHealth::Full } else { DiskHealth::Ok };
         self.health.send_if_modified(|health| {
-            let changes = *health != wanted && !matches!(health, DiskHealth::Failed(_));
+            let changes = *health != new_health && !matches!(health, DiskHealth::Failed(_));
             if changes {
-                *health = wanted;
+                *health = new_health;
             }
             changes
         });
     }
 }
 
-/// Puts an operation into a batch; answers how many entries it holds.
+/// Puts an operation into a batch. Returns its number of entries.
 fn fill(
     db: &DB,
     batch: &mut WriteBatch,
-    op: &Op,
+    op: &WriteOp,
     scratch: &mut Vec<u8>,
 ) -> Result<u64, StoreError> {
     let family = |name: &str| {
@@ -287,7 +288,7 @@ fn fill(
     let group = op.group.id;
     let state = family(keys::STATE)?;
     match &op.kind {
-        OpKind::Append { entries, .. } => {
+        WriteKind::Append { entries, .. } => {
             let log = family(keys::LOG)?;
             for entry in entries {
                 scratch.clear();
@@ -296,21 +297,21 @@ fn fill(
             }
             return Ok(entries.len() as u64);
         }
-        OpKind::Vote { vote, .. } => {
+        WriteKind::Vote { vote, .. } => {
             let value = wire::vote_to_wire(vote).encode_to_vec();
             batch.put_cf(state, state_key(group, StateKind::Vote), value);
         }
-        OpKind::Committed(committed) => match committed {
+        WriteKind::Committed(committed) => match committed {
             Some(id) => {
                 let value = wire::log_id_to_wire(id).encode_to_vec();
                 batch.put_cf(state, state_key(group, StateKind::Committed), value);
             }
             None => batch.delete_cf(state, state_key(group, StateKind::Committed)),
         },
-        OpKind::Truncate { from, end, .. } => {
+        WriteKind::Truncate { from, end, .. } => {
             batch.delete_range_cf(family(keys::LOG)?, log_key(group, *from), log_key(group, *end));
         }
-        OpKind::Purge { upto, remove } => {
+        WriteKind::Purge { upto, remove } => {
             let value = wire::log_id_to_wire(upto).encode_to_vec();
             batch.put_cf(state, state_key(group, StateKind::Purged), value);
             if let Some((from, end)) = remove {
@@ -318,9 +319,10 @@ fn fill(
                 batch.delete_range_cf(log, log_key(group, *from), log_key(group, *end));
             }
         }
-        OpKind::State { fill, .. } => fill(db, batch)?,
-        OpKind::RemoveGroup { .. } => {
-            let (from, end) = (log_key(group, 0), log_key(group, u64::MAX));
+        WriteKind::State { fill, .. } => fill(db, batch)?,
+        WriteKind::RemoveGroup { .. } => {
+            let from = log_key(group, 0);
+            let end = log_key(group, u64::MAX);
             batch.delete_range_cf(family(keys::LOG)?, from, end);
             for kind in [StateKind::Vote, StateKind::Committed, StateKind::Purged] {
                 batch.delete_cf(state, state_key(group, kind));
@@ -330,40 +332,44 @@ fn fill(
     Ok(0)
 }
 
-fn complete(ops: Vec<Op>) {
+fn complete_ops(ops: Vec<WriteOp>) {
     for op in ops {
         match op.kind {
-            OpKind::Append { epoch, entries, callback } => {
+            WriteKind::Append { epoch, entries, callback } => {
                 if let Some(last) = entries.last() {
                     op.group.log.lock().tail.mark_flushed(epoch, last.log_id.index + 1);
                 }
                 callback.io_completed(Ok(()));
             }
-            OpKind::Vote { done, .. }
-            | OpKind::Truncate { done, .. }
-            | OpKind::RemoveGroup { done }
-            | OpKind::State { done: Some(done), .. } => {
-                // The caller may have gone.
+            WriteKind::Vote { done, .. }
+            | WriteKind::Truncate { done, .. }
+            | WriteKind::RemoveGroup { done }
+            | WriteKind::State { done: Some(done), .. } => {
+                // The caller may have disconnected.
                 let _ = done.send(Ok(()));
             }
-            OpKind::State { done: None, .. } | OpKind::Committed(_) | OpKind::Purge { .. } => {}
+            WriteKind::State { done: None, .. }
+            | WriteKind::Committed(_)
+            | WriteKind::Purge { .. } => {}
         }
     }
 }
 
-pub(super) fn abandon(ops: Vec<Op>, error: &StoreError) {
+pub(super) fn fail_ops(ops: Vec<WriteOp>, error: &StoreError) {
     for op in ops {
         match op.kind {
-            OpKind::Append { callback, .. } => {
+            WriteKind::Append { callback, .. } => {
                 callback.io_completed(Err(io::Error::from(error.clone())));
             }
-            OpKind::Vote { done, .. }
-            | OpKind::Truncate { done, .. }
-            | OpKind::RemoveGroup { done }
-            | OpKind::State { done: Some(done), .. } => {
+            WriteKind::Vote { done, .. }
+            | WriteKind::Truncate { done, .. }
+            | WriteKind::RemoveGroup { done }
+            | WriteKind::State { done: Some(done), .. } => {
                 let _ = done.send(Err(error.clone()));
             }
-            OpKind::State { done: None, .. } | OpKind::Committed(_) | OpKind::Purge { .. } => {}
+            WriteKind::State { done: None, .. }
+            | WriteKind::Committed(_)
+            | WriteKind::Purge { .. } => {}
         }
     }
 }

@@ -1,4 +1,4 @@
-//! One group's view of the log store: what openraft writes to and reads from.
+//! The log of one group, as openraft's log store and log reader.
 
 use std::fmt::Debug;
 use std::io;
@@ -16,48 +16,50 @@ use tidewater_common::ids::GroupId;
 use tokio::sync::oneshot;
 
 use super::error::StoreError;
-use super::flusher::{Op, OpKind};
+use super::flusher::{WriteKind, WriteOp};
 use super::read::read_stored;
-use super::shared::Shared;
+use super::shared::LogStoreContext;
 use super::state::{GroupState, ReadPlan};
 use super::tail::entry_bytes;
 use crate::config::APPEND_BYTES;
 use crate::types::{Entry, LeaderId, LogId, TypeConfig, Vote};
 
-/// A group's log. Clones are the same log; openraft takes one as its log store and others as
+/// A group's log. Clones are the same log; openraft uses one as its log store and others as
 /// readers.
 #[derive(Debug, Clone)]
 pub struct GroupLog {
-    shared: Arc<Shared>,
+    shared: Arc<LogStoreContext>,
     state: Arc<GroupState>,
 }
 
 impl GroupLog {
-    pub(super) fn new(shared: Arc<Shared>, state: Arc<GroupState>) -> Self {
+    pub(super) fn new(shared: Arc<LogStoreContext>, state: Arc<GroupState>) -> Self {
         Self { shared, state }
     }
 
-    /// Which group.
+    /// Returns the id of the group.
     pub fn group_id(&self) -> GroupId {
         self.state.id
     }
 
-    /// Of the last entry, or of the last purged one when there is none.
+    /// Returns the id of the last entry, or of the last purged one when there is none.
     pub fn last_log_id(&self) -> Option<LogId> {
         let log = self.state.log.lock();
         log.last.max(log.purged)
     }
 
-    /// Of the last entry that was purged.
+    /// Returns the id of the last purged entry.
     pub fn purged(&self) -> Option<LogId> {
         self.state.log.lock().purged
     }
 
-    /// Changes the log in memory and queues the operation that makes the change durable, so that
-    /// the queue has the order of the changes.
+    /// Changes the log in memory and queues the operation that makes the change durable. Both
+    /// happen under one lock, so that the queue has the order of the changes.
     fn change<T>(
         &self,
-        change: impl FnOnce(&mut super::state::Log) -> Result<(Option<(OpKind, usize)>, T), StoreError>,
+        change: impl FnOnce(
+            &mut super::state::InMemoryLog,
+        ) -> Result<(Option<(WriteKind, usize)>, T), StoreError>,
     ) -> Result<T, StoreError> {
         let mut log = self.state.log.lock();
         if log.removed {
@@ -65,46 +67,48 @@ impl GroupLog {
         }
         let (op, answer) = change(&mut log)?;
         if let Some((kind, bytes)) = op {
-            let op = Op { group: Arc::clone(&self.state), kind, bytes };
+            let op = WriteOp { group: Arc::clone(&self.state), kind, bytes };
             self.shared.queue.push(op)?;
         }
         Ok(answer)
     }
 
     /// Queues rows of the group's state machine for the caller's own column families, in order with
-    /// its log, and waits only while too much is queued: they are durable at the latest with the
-    /// next entry or vote of any group, and before anything of the log is purged after this call.
-    /// Until then the log must have what they say. `fill` runs again when the disk was full
-    /// meanwhile; `bytes` is about what it adds.
+    /// its log, and waits only while the queue is full. The rows are durable at the latest with the
+    /// next entry or vote of any group, and before any part of the log is purged after this call.
+    /// Until then the log must hold the same changes. `fill` runs again after a full disk; `bytes`
+    /// is the approximate size that it adds.
     pub async fn write_behind(
         &self,
         bytes: usize,
         fill: impl Fn(&DB, &mut WriteBatch) -> Result<(), StoreError> + Send + 'static,
     ) -> Result<(), StoreError> {
-        let kind = OpKind::State { fill: Box::new(fill), done: None };
-        self.shared.queue.wait_room(self.shared.pending_bytes).await;
+        let kind = WriteKind::State { fill: Box::new(fill), done: None };
+        self.shared.queue.wait_capacity(self.shared.pending_bytes).await;
         self.change(|_| Ok((Some((kind, bytes)), ())))
     }
 
-    /// As [`GroupLog::write_behind`], and durable when it returns, with all that was queued before.
+    /// Like [`GroupLog::write_behind`], but durable when it returns, with all operations queued
+    /// before it.
     pub async fn write_durably(
         &self,
         bytes: usize,
         fill: impl Fn(&DB, &mut WriteBatch) -> Result<(), StoreError> + Send + 'static,
     ) -> Result<(), StoreError> {
         let (done, result) = oneshot::channel();
-        let kind = OpKind::State { fill: Box::new(fill), done: Some(done) };
+        let kind = WriteKind::State { fill: Box::new(fill), done: Some(done) };
         self.change(|_| Ok((Some((kind, bytes)), ())))?;
-        flushed(result, "rows").await
+        wait_flushed(result, "rows").await
     }
 
     async fn read(&self, start: u64, end: u64, max_bytes: usize) -> Result<Vec<Entry>, StoreError> {
         let plan = self.state.log.lock().plan_read(start, end, max_bytes);
         let (start, end, then) = match plan {
-            ReadPlan::Held(entries) => return Ok(entries),
+            ReadPlan::InMemory(entries) => return Ok(entries),
             ReadPlan::Stored { start, end, then } => (start, end, then),
         };
-        let (shared, state) = (Arc::clone(&self.shared), Arc::clone(&self.state));
+        let shared = Arc::clone(&self.shared);
+        let state = Arc::clone(&self.state);
         let read = tokio::task::spawn_blocking(move || {
             let mut entries = read_stored(&shared.database, &state, start, end, max_bytes)?;
             if entries.last().is_some_and(|entry| entry.log_id.index + 1 == end) {
@@ -118,8 +122,8 @@ impl GroupLog {
         }
     }
 
-    /// Entries in portions, so that a long backlog never stands in memory at once.
-    fn portions(
+    /// Streams entries in batches, so that a long backlog is never in memory as a whole.
+    fn batches(
         &self,
         start: u64,
         end: u64,
@@ -138,7 +142,7 @@ impl GroupLog {
                 }
             }
         })
-        // Openraft's apply loop looks ahead, past the end too, where an unfold would panic.
+        // Openraft's apply loop polls past the end, where an unfold would panic.
         .fuse()
     }
 
@@ -147,8 +151,8 @@ impl GroupLog {
     }
 }
 
-/// What the flusher says in the end.
-async fn flushed(
+/// Waits for the result of the flusher.
+async fn wait_flushed(
     result: oneshot::Receiver<Result<(), StoreError>>,
     what: &str,
 ) -> Result<(), StoreError> {
@@ -181,8 +185,8 @@ impl RaftLogReader<TypeConfig> for GroupLog {
     {
         let (start, end) = bounds(&range);
         let this = self.clone();
-        // Entries read while somebody else may lead could be of either log: each portion is shown
-        // only if the vote is still the leader's after it was read.
+        // Another node may become leader while entries are read, and they could be of either log:
+        // each batch is returned only if the vote is still the leader's after the read.
         let check = move || {
             let vote = this.current_vote();
             match vote {
@@ -193,9 +197,9 @@ impl RaftLogReader<TypeConfig> for GroupLog {
         let stream: BoxStream<'static, _> = match check() {
             Err(changed) => stream::iter([Err(changed)]).boxed(),
             Ok(()) => self
-                .portions(start, end)
-                .flat_map(move |portion| {
-                    let items = match (portion, check()) {
+                .batches(start, end)
+                .flat_map(move |batch| {
+                    let items = match (batch, check()) {
                         (Ok(entries), Ok(())) => entries.into_iter().map(Ok).collect::<Vec<_>>(),
                         (Ok(_), Err(changed)) => vec![Err(changed)],
                         (Err(error), _) => vec![Err(io::Error::from(error).into())],
@@ -221,9 +225,9 @@ impl RaftLogReader<TypeConfig> for GroupLog {
     {
         let (start, end) = bounds(&range);
         let stream: BoxStream<'static, _> = self
-            .portions(start, end)
-            .flat_map(|portion| {
-                stream::iter(match portion {
+            .batches(start, end)
+            .flat_map(|batch| {
+                stream::iter(match batch {
                     Ok(entries) => entries.into_iter().map(Ok).collect::<Vec<_>>(),
                     Err(error) => vec![Err(io::Error::from(error))],
                 })
@@ -270,17 +274,17 @@ impl RaftLogStorage<TypeConfig> for GroupLog {
         let vote = *vote;
         self.change(|log| {
             log.vote = Some(vote);
-            Ok((Some((OpKind::Vote { vote, done }, 64)), ()))
+            Ok((Some((WriteKind::Vote { vote, done }, 64)), ()))
         })?;
-        Ok(flushed(result, "votes").await?)
+        Ok(wait_flushed(result, "votes").await?)
     }
 
-    // Awaited before every apply, so it waits for nothing: it goes along with the next batch. In the
-    // queue it cannot overtake the entries that it names.
+    // Openraft awaits it before every apply, so it returns without waiting and is written with the
+    // next batch. The queue keeps it behind the entries that it refers to.
     async fn save_committed(&mut self, committed: Option<LogId>) -> Result<(), io::Error> {
         self.change(|log| {
             log.committed = committed;
-            Ok((Some((OpKind::Committed(committed), 32)), ()))
+            Ok((Some((WriteKind::Committed(committed), 32)), ()))
         })?;
         Ok(())
     }
@@ -300,27 +304,28 @@ impl RaftLogStorage<TypeConfig> for GroupLog {
     {
         let entries: Vec<Entry> = entries.into_iter().collect();
         let bytes = entries.iter().map(entry_bytes).sum();
-        self.shared.queue.wait_room(self.shared.pending_bytes).await;
+        self.shared.queue.wait_capacity(self.shared.pending_bytes).await;
         self.change(|log| {
             log.check_follows(self.state.id, &entries)?;
             log.append(&entries);
             let epoch = log.tail.epoch();
-            Ok((Some((OpKind::Append { epoch, entries, callback }, bytes)), ()))
+            Ok((Some((WriteKind::Append { epoch, entries, callback }, bytes)), ()))
         })?;
         Ok(())
     }
 
-    // Durable when it returns: openraft may go on with a snapshot that contradicts what is removed,
-    // whose file is no operation of this queue. After a crash the log would not fit to it.
+    // Durable when it returns: openraft may install a snapshot that contradicts the removed
+    // entries, and its file is not ordered with this queue. After a crash the log would not match
+    // the snapshot.
     async fn truncate_after(&mut self, last_log_id: Option<LogId>) -> Result<(), io::Error> {
         let (done, result) = oneshot::channel();
         let removes = self.change(|log| {
             let range = log.truncate_after(last_log_id);
-            let op = range.map(|(from, end)| (OpKind::Truncate { from, end, done }, 64));
+            let op = range.map(|(from, end)| (WriteKind::Truncate { from, end, done }, 64));
             Ok((op, range.is_some()))
         })?;
         if removes {
-            flushed(result, "truncations").await?;
+            wait_flushed(result, "truncations").await?;
         }
         Ok(())
     }
@@ -331,7 +336,7 @@ impl RaftLogStorage<TypeConfig> for GroupLog {
                 return Ok((None, ()));
             }
             let remove = log.purge(upto);
-            Ok((Some((OpKind::Purge { upto, remove }, 64)), ()))
+            Ok((Some((WriteKind::Purge { upto, remove }, 64)), ()))
         })?;
         Ok(())
     }

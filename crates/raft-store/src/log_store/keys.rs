@@ -1,4 +1,4 @@
-//! Keys of the log store. All numbers are big endian, so that keys order as the numbers do.
+//! Keys of the log store. All numbers are big endian, so that keys sort like the numbers.
 
 use tidewater_common::ids::GroupId;
 
@@ -7,7 +7,7 @@ pub(super) const LOG: &str = "raft_log";
 /// Column family of vote, committed and last purged of each group.
 pub(super) const STATE: &str = "raft_state";
 
-/// What a record of [`STATE`] holds; the number is stored.
+/// Kind of a record in [`STATE`]; the number is stored.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum StateKind {
     Vote = 1,
@@ -23,7 +23,7 @@ pub(super) fn log_key(group: GroupId, index: u64) -> [u8; 16] {
     key
 }
 
-/// The group and index of an entry's key; `None` when it is not one.
+/// Splits the key of an entry into group and index; `None` when it is not such a key.
 pub(super) fn split_log_key(key: &[u8]) -> Option<(GroupId, u64)> {
     let (group, index) = key.split_first_chunk::<8>()?;
     let index: [u8; 8] = index.try_into().ok()?;
@@ -38,7 +38,7 @@ pub(super) fn state_key(group: GroupId, kind: StateKind) -> [u8; 9] {
     key
 }
 
-/// The group of a state's key; `None` when it is not one.
+/// Returns the group of a state key; `None` when it is not such a key.
 pub(super) fn state_key_group(key: &[u8]) -> Option<GroupId> {
     let (group, kind) = key.split_first_chunk::<8>()?;
     (kind.len() == 1).then(|| GroupId(u64::from_be_bytes(*group)))
@@ -49,7 +49,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn keys_are_frozen_and_order_by_group_then_index() {
+    fn keys_are_frozen_and_sort_by_group_then_index() {
         assert_eq!(log_key(GroupId(1), 258), [0, 0, 0, 0, 0, 0, 0, 1, 0, 0, 0, 0, 0, 0, 1, 2]);
         assert_eq!(state_key(GroupId(1), StateKind::Vote), [0, 0, 0, 0, 0, 0, 0, 1, 1]);
         assert_eq!(state_key(GroupId(1), StateKind::Committed)[8], 2);

@@ -4,24 +4,24 @@ use rocksdb::{BlockBasedOptions, Cache, DBCompressionType, DBRecoveryMode, Optio
 
 const MIB: usize = 1024 * 1024;
 
-/// How a log store is opened.
+/// Options of a log store.
 #[derive(Debug, Clone)]
 pub struct LogStoreOptions {
-    /// Column families of the caller, beside those of the log store. Meta nodes: `state`.
+    /// Column families of the caller, in addition to those of the log store. Meta nodes: `state`.
     pub extra_column_families: Vec<String>,
-    /// Bytes of recent entries that each group keeps in memory. Choose what replication and apply
-    /// may lag behind without reading the disk.
+    /// Bytes of recent entries that each group keeps in memory. Choose the lag of replication and
+    /// apply that must not read the disk.
     pub cache_bytes_per_group: usize,
-    /// Bytes that may wait for the flusher over all groups; appends wait beyond it.
+    /// Bytes over all groups that may be queued for the flusher; appends wait beyond it.
     pub pending_bytes: usize,
-    /// Bytes of one synced write, above which the flusher starts another.
+    /// Maximum bytes of one synced write.
     pub batch_bytes: usize,
-    /// Free bytes of the disk below which health is `Full`; 0 switches the check off. Choose more
-    /// than all write buffers, so that RocksDB itself never meets a full disk.
+    /// Free bytes of the disk below which health is `Full`; 0 disables the check. Choose more
+    /// than all write buffers, so that RocksDB itself never runs out of space.
     pub free_space_floor: u64,
-    /// How often free space is looked at while nothing is written, or while there is none.
+    /// Interval of free space checks while nothing is written, or while there is no space.
     pub check_interval: Duration,
-    /// Bytes of memtables over all column families.
+    /// Bytes of RocksDB memtables over all column families.
     pub write_buffer_bytes: usize,
 }
 
@@ -51,12 +51,12 @@ impl LogStoreOptions {
         let mut options = Options::default();
         options.create_if_missing(true);
         options.create_missing_column_families(true);
-        // A record that a crash cut short at the end was never acknowledged. Damage anywhere else
-        // is an error: point-in-time recovery, the default, would silently drop what follows it.
+        // A record truncated by a crash at the end was never acknowledged. Damage anywhere else is
+        // an error: point-in-time recovery, the default, would silently drop everything after it.
         options.set_wal_recovery_mode(DBRecoveryMode::TolerateCorruptedTailRecords);
         // A recycled file ends with old records, which look like damage.
         options.set_recycle_log_file_num(0);
-        // Opening again after a full disk writes out what is in it: keep that small.
+        // Reopening after a full disk flushes the write-ahead log: keep it small.
         options.set_max_total_wal_size(2 * self.write_buffer_bytes as u64);
         options.set_db_write_buffer_size(self.write_buffer_bytes);
         options.set_max_background_jobs(2);
@@ -67,13 +67,13 @@ impl LogStoreOptions {
         options
     }
 
-    /// For values written once, in key order for each group, and mostly read from memory.
+    /// Options for values written once, in key order per group, and mostly read from memory.
     pub(super) fn log_family(&self, cache: &Cache) -> Options {
         let mut options = Options::default();
         options.set_write_buffer_size(self.write_buffer_bytes / 4);
         options.set_max_write_buffer_number(4);
         options.set_target_file_size_base(64 * MIB as u64);
-        // Commands are compressed Arrow buffers or small: compressing them costs more than it saves.
+        // Commands are compressed Arrow buffers or small: compression costs more than it saves.
         options.set_compression_type(DBCompressionType::None);
         options.set_block_based_table_factory(&block_options(cache, 64 * 1024));
         options

@@ -1,8 +1,8 @@
 //! The queue between groups and the flusher: ordered, and bounded in bytes.
 //!
-//! An operation for whose durability nobody waits is *lazy*: it does not wake the flusher, but goes
-//! along with the next one that does. Each commit makes two of them (the committed index, the rows
-//! of the state machine), so this halves the wake-ups and writes of a replica under small commands.
+//! An operation without a waiting caller is *lazy*: it does not wake the flusher, and is written
+//! with the next one that does. Each commit makes two of them (the committed index, the rows of the
+//! state machine), so this halves the wake-ups and writes of a replica under small commands.
 
 use std::collections::VecDeque;
 use std::time::Duration;
@@ -11,54 +11,54 @@ use parking_lot::{Condvar, Mutex};
 use tokio::sync::Notify;
 
 use super::error::StoreError;
-use super::flusher::{Op, abandon};
+use super::flusher::{WriteOp, fail_ops};
 
-/// Bytes that may wait lazily. More wake the flusher, so that they do not become one long write in
-/// front of somebody who waits.
+/// Bytes that may wait lazily. More wake the flusher, so that they do not become one long write
+/// ahead of an operation with a waiting caller.
 const LAZY_BYTES: usize = 256 * 1024;
 
-/// What the flusher is to do next.
-pub(super) enum Next {
-    /// Write these.
-    Ops(Vec<Op>),
-    /// Nothing came within the interval.
+/// Next step of the flusher.
+pub(super) enum FlusherStep {
+    /// Write these operations.
+    Ops(Vec<WriteOp>),
+    /// No operation arrived within the interval.
     Idle,
-    /// A write outside of the queue met a full disk: open the database again.
+    /// A write outside of the queue met a full disk: reopen the database.
     Reopen,
-    /// The store is shut down, and nothing is left.
+    /// The store is shut down, and the queue is empty.
     Stopped,
 }
 
-/// See the module.
+/// Queue of operations, with the signals between its producers and the flusher.
 #[derive(Default)]
-pub(super) struct Queue {
-    inner: Mutex<Inner>,
-    /// For the flusher: something to do.
+pub(super) struct FlushQueue {
+    inner: Mutex<QueueState>,
+    /// Wakes the flusher: there is work.
     work: Condvar,
-    /// For appends: bytes were taken out.
-    room: Notify,
-    /// For writers outside of the queue: the database was opened again, or never will be.
-    reopened: Condvar,
+    /// Wakes appends: bytes were taken out.
+    capacity: Notify,
+    /// Wakes writers outside of the queue: the database was reopened, or never will be.
+    reopen_done: Condvar,
 }
 
 #[derive(Default)]
-struct Inner {
-    ops: VecDeque<Op>,
+struct QueueState {
+    ops: VecDeque<WriteOp>,
     bytes: usize,
-    /// Something in it is not lazy, or it is too much to be.
+    /// Set when an operation is not lazy, or when the lazy ones are too many bytes.
     urgent: bool,
     stopped: bool,
     failed: Option<StoreError>,
     reopen: bool,
-    reopened: u64,
+    reopen_count: u64,
 }
 
-impl Queue {
-    /// Waits until less than `limit` bytes are queued. A queue may exceed its limit by what one
-    /// caller adds.
-    pub(super) async fn wait_room(&self, limit: usize) {
+impl FlushQueue {
+    /// Waits until less than `limit` bytes are queued. The queue may exceed its limit by the
+    /// operation of one caller.
+    pub(super) async fn wait_capacity(&self, limit: usize) {
         loop {
-            let notified = self.room.notified();
+            let notified = self.capacity.notified();
             tokio::pin!(notified);
             notified.as_mut().enable();
             {
@@ -71,13 +71,13 @@ impl Queue {
         }
     }
 
-    /// Bytes that are queued.
+    /// Returns the queued bytes.
     pub(super) fn bytes(&self) -> usize {
         self.inner.lock().bytes
     }
 
-    /// Adds an operation. One that is not taken any more is completed with the error.
-    pub(super) fn push(&self, op: Op) -> Result<(), StoreError> {
+    /// Adds an operation. When the queue is closed, completes the operation with the error.
+    pub(super) fn push(&self, op: WriteOp) -> Result<(), StoreError> {
         let mut inner = self.inner.lock();
         let refused = match &inner.failed {
             Some(error) => Some(error.clone()),
@@ -88,7 +88,7 @@ impl Queue {
         };
         if let Some(error) = refused {
             drop(inner);
-            abandon(vec![op], &error);
+            fail_ops(vec![op], &error);
             return Err(error);
         }
         inner.bytes += op.bytes;
@@ -102,18 +102,18 @@ impl Queue {
         Ok(())
     }
 
-    /// Takes what is there, up to `max_bytes`, at least one; waits at most `idle` for more than lazy
-    /// operations.
-    pub(super) fn take(&self, max_bytes: usize, idle: Duration) -> Next {
+    /// Takes queued operations up to `max_bytes`, at least one. Waits at most `idle` for an
+    /// operation that is not lazy.
+    pub(super) fn take(&self, max_bytes: usize, idle: Duration) -> FlusherStep {
         let mut inner = self.inner.lock();
         if !inner.urgent && !inner.stopped && !inner.reopen {
             self.work.wait_for(&mut inner, idle);
         }
         if inner.ops.is_empty() {
             return match (inner.stopped, inner.reopen) {
-                (true, _) => Next::Stopped,
-                (false, true) => Next::Reopen,
-                (false, false) => Next::Idle,
+                (true, _) => FlusherStep::Stopped,
+                (false, true) => FlusherStep::Reopen,
+                (false, false) => FlusherStep::Idle,
             };
         }
         let mut ops = Vec::new();
@@ -128,34 +128,34 @@ impl Queue {
         inner.bytes -= bytes;
         inner.urgent = !inner.ops.is_empty();
         drop(inner);
-        self.room.notify_waiters();
-        Next::Ops(ops)
+        self.capacity.notify_waiters();
+        FlusherStep::Ops(ops)
     }
 
-    /// Takes all that is left.
-    pub(super) fn drain(&self) -> Vec<Op> {
+    /// Takes all remaining operations.
+    pub(super) fn drain(&self) -> Vec<WriteOp> {
         let mut inner = self.inner.lock();
         inner.bytes = 0;
         inner.ops.drain(..).collect()
     }
 
-    /// Takes no more operations; those queued are still written.
+    /// Closes the queue for new operations; queued operations are still written.
     pub(super) fn stop(&self) {
         self.inner.lock().stopped = true;
         self.wake_all();
     }
 
-    /// Takes no more operations, for this reason.
+    /// Closes the queue with an error for new operations.
     pub(super) fn fail(&self, error: StoreError) {
         self.inner.lock().failed = Some(error);
         self.wake_all();
     }
 
-    /// Waits for the interval, or less when the queue is stopped; whether it is.
+    /// Waits for the interval, or until the queue is stopped. Returns whether it is stopped.
     pub(super) fn wait_stopped(&self, interval: Duration) -> bool {
         let mut inner = self.inner.lock();
         let deadline = std::time::Instant::now() + interval;
-        // Operations that are added meanwhile wake this up, too.
+        // New operations also wake this wait.
         while !inner.stopped {
             if self.work.wait_until(&mut inner, deadline).timed_out() {
                 break;
@@ -164,44 +164,44 @@ impl Queue {
         inner.stopped
     }
 
-    /// Asks the flusher to open the database again, and waits until it has. Blocking.
+    /// Requests the flusher to reopen the database, and waits until it has. Blocking.
     pub(super) fn reopen_and_wait(&self) -> Result<(), StoreError> {
         let mut inner = self.inner.lock();
         inner.reopen = true;
-        let seen = inner.reopened;
+        let seen = inner.reopen_count;
         self.work.notify_one();
-        while inner.reopened == seen {
+        while inner.reopen_count == seen {
             if let Some(error) = &inner.failed {
                 return Err(error.clone());
             }
             if inner.stopped {
                 return Err(StoreError::Full);
             }
-            self.reopened.wait(&mut inner);
+            self.reopen_done.wait(&mut inner);
         }
         Ok(())
     }
 
-    /// The database was opened again.
-    pub(super) fn reopened(&self) {
+    /// Records that the database was reopened, and wakes its waiters.
+    pub(super) fn mark_reopened(&self) {
         let mut inner = self.inner.lock();
         inner.reopen = false;
-        inner.reopened += 1;
+        inner.reopen_count += 1;
         drop(inner);
-        self.reopened.notify_all();
+        self.reopen_done.notify_all();
     }
 
     fn wake_all(&self) {
         self.work.notify_all();
-        self.reopened.notify_all();
-        self.room.notify_waiters();
+        self.reopen_done.notify_all();
+        self.capacity.notify_waiters();
     }
 }
 
-impl std::fmt::Debug for Queue {
+impl std::fmt::Debug for FlushQueue {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         let inner = self.inner.lock();
-        f.debug_struct("Queue")
+        f.debug_struct("FlushQueue")
             .field("ops", &inner.ops.len())
             .field("bytes", &inner.bytes)
             .field("stopped", &inner.stopped)

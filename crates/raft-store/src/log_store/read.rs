@@ -1,4 +1,4 @@
-//! Reading the database: entries that are no longer in memory, and everything at start.
+//! Reads of the database: entries that are no longer in memory, and all groups at start.
 
 use std::collections::BTreeMap;
 
@@ -11,12 +11,12 @@ use tidewater_proto::v1;
 use super::database::Database;
 use super::error::StoreError;
 use super::keys::{self, StateKind, log_key, split_log_key, state_key, state_key_group};
-use super::state::{GroupState, Log};
-use super::tail::{Tail, entry_bytes};
+use super::state::{GroupState, InMemoryLog};
+use super::tail::{LogTail, entry_bytes};
 use crate::types::{Entry, LogId, wire};
 
-/// Entries `start..end` as many as fit `max_bytes`, at least one. Entries at the beginning may be
-/// missing only when they were purged meanwhile. Blocking.
+/// Reads the entries `start..end`, limited to `max_bytes` but at least one. Entries at the
+/// beginning may be missing only when they were purged concurrently. Blocking.
 pub(super) fn read_stored(
     database: &Database,
     group: &GroupState,
@@ -61,7 +61,7 @@ pub(super) fn read_stored(
     if found > start.max(live_from) {
         return Err(hole(id, start.max(live_from), found));
     }
-    // More than asked for by its last entry.
+    // The last record may exceed the limit.
     let mut bytes = 0;
     let fitting = entries.iter().take_while(|entry| {
         bytes += entry_bytes(entry);
@@ -72,11 +72,11 @@ pub(super) fn read_stored(
     Ok(entries)
 }
 
-/// All groups of which anything is stored. Blocking.
+/// Loads all groups with stored data. Blocking.
 pub(super) fn load_groups(
     database: &Database,
     cache_bytes: usize,
-) -> Result<BTreeMap<GroupId, Log>, StoreError> {
+) -> Result<BTreeMap<GroupId, InMemoryLog>, StoreError> {
     let mut groups = BTreeMap::new();
     for id in stored_groups(database)? {
         groups.insert(id, load_group(database, id, cache_bytes)?);
@@ -93,7 +93,7 @@ fn stored_groups(database: &Database) -> Result<Vec<GroupId>, StoreError> {
             }
         }
         let Some(family) = db.cf_handle(keys::LOG) else { return Ok(()) };
-        // One seek for each group, not one for each entry.
+        // One seek per group instead of one step per entry.
         let mut iterator = db.raw_iterator_cf(family);
         iterator.seek_to_first();
         while let Some((id, _)) = iterator.key().and_then(split_log_key) {
@@ -108,7 +108,11 @@ fn stored_groups(database: &Database) -> Result<Vec<GroupId>, StoreError> {
     Ok(groups)
 }
 
-fn load_group(database: &Database, id: GroupId, cache_bytes: usize) -> Result<Log, StoreError> {
+fn load_group(
+    database: &Database,
+    id: GroupId,
+    cache_bytes: usize,
+) -> Result<InMemoryLog, StoreError> {
     let state = |kind| {
         database.read(|db| {
             let Some(family) = db.cf_handle(keys::STATE) else { return Ok(None) };
@@ -137,7 +141,7 @@ fn load_group(database: &Database, id: GroupId, cache_bytes: usize) -> Result<Lo
         _ => None,
     };
     if purged.is_some() && last.is_some() {
-        // The entry after the purged ones must be there, or the log begins with a hole.
+        // The first entry after the purged ones must exist, or the log begins with a hole.
         let stored = database.read(|db| {
             let Some(family) = db.cf_handle(keys::LOG) else { return Ok(None) };
             db.get_pinned_cf(family, log_key(id, live_from)).map(|value| value.map(|_| ()))
@@ -147,13 +151,13 @@ fn load_group(database: &Database, id: GroupId, cache_bytes: usize) -> Result<Lo
         }
     }
     let next = last.or(purged).map_or(0, |id| id.index + 1);
-    Ok(Log {
+    Ok(InMemoryLog {
         vote,
         committed,
         purged,
         begin: first.unwrap_or(0),
         last,
-        tail: Tail::new(cache_bytes, next),
+        tail: LogTail::new(cache_bytes, next),
         deleted_next: first.map_or(live_from, |first| first.min(live_from)),
         removed: false,
     })
@@ -186,7 +190,8 @@ fn decode_entry(group: GroupId, index: u64, value: Vec<u8>) -> Result<Entry, Sto
         .and_then(|entry| wire::entry_from_wire(entry).map_err(|error| error.to_string()))
         .map_err(|error| damaged(group, &format!("entry {index}: {error}")))?;
     if entry.log_id.index != index {
-        return Err(damaged(group, &format!("entry {} is kept at {index}", entry.log_id.index)));
+        let stored_index = entry.log_id.index;
+        return Err(damaged(group, &format!("entry {stored_index} is stored at {index}")));
     }
     Ok(entry)
 }

@@ -1,50 +1,50 @@
-//! What is known of a group's log, in memory: the truth of which the database is the durable copy.
+//! In-memory state of a group's log. It is authoritative; the database is its durable copy.
 
 use parking_lot::Mutex;
 use tidewater_common::ids::GroupId;
 
 use super::error::StoreError;
-use super::tail::Tail;
+use super::tail::LogTail;
 use crate::types::{Entry, LogId, Vote};
 
-/// One group's log; shared by its handles and the flusher.
+/// One group's log, shared by its handles and the flusher.
 #[derive(Debug)]
 pub(super) struct GroupState {
     pub(super) id: GroupId,
-    pub(super) log: Mutex<Log>,
+    pub(super) log: Mutex<InMemoryLog>,
 }
 
 #[derive(Debug)]
-pub(super) struct Log {
+pub(super) struct InMemoryLog {
     pub(super) vote: Option<Vote>,
     pub(super) committed: Option<LogId>,
     pub(super) purged: Option<LogId>,
-    /// Index of the very first entry, while none is purged: openraft may begin anywhere.
+    /// Index of the first entry of all, while none is purged: openraft may begin at any index.
     pub(super) begin: u64,
-    /// Of the last entry; `None` when there is none.
+    /// Log id of the last entry; `None` when there is none.
     pub(super) last: Option<LogId>,
-    pub(super) tail: Tail,
-    /// Entries below this index are gone from the database too; those from here up to `purged` are
-    /// removed lazily.
+    pub(super) tail: LogTail,
+    /// Entries below this index are also deleted from the database. Entries from here up to
+    /// `purged` are deleted lazily.
     pub(super) deleted_next: u64,
-    /// Removed from this node: nothing more is taken.
+    /// Set when the group was removed from this node: the log accepts no more changes.
     pub(super) removed: bool,
 }
 
-/// Purged entries that may still lie in the database. Fewer and larger removals cost less: each
-/// leaves a tombstone until compaction.
+/// Number of purged entries that may remain in the database. Fewer and larger deletions cost less:
+/// each leaves a tombstone until compaction.
 const LAZY_ENTRIES: u64 = 4_096;
 
-/// Where entries of a range are to be read.
+/// Source of the entries of a read.
 #[derive(Debug, PartialEq)]
 pub(super) enum ReadPlan {
-    /// Here they are.
-    Held(Vec<Entry>),
-    /// The first ones, `start..end`, are in the database, and `then` follow.
+    /// All entries are in memory.
+    InMemory(Vec<Entry>),
+    /// The entries `start..end` are in the database, followed by `then`.
     Stored { start: u64, end: u64, then: Vec<Entry> },
 }
 
-impl Log {
+impl InMemoryLog {
     pub(super) fn empty(cache_bytes: usize) -> Self {
         Self {
             vote: None,
@@ -52,28 +52,28 @@ impl Log {
             purged: None,
             begin: 0,
             last: None,
-            tail: Tail::new(cache_bytes, 0),
+            tail: LogTail::new(cache_bytes, 0),
             deleted_next: 0,
             removed: false,
         }
     }
 
-    /// Whether nothing was ever kept.
+    /// Returns whether no vote or entry was ever stored.
     pub(super) fn is_pristine(&self) -> bool {
         self.vote.is_none() && self.last.is_none() && self.purged.is_none()
     }
 
-    /// Index of the first entry that is not purged.
+    /// Returns the index of the first entry that is not purged.
     pub(super) fn first_index(&self) -> u64 {
         self.purged.map_or(self.begin, |id| id.index + 1)
     }
 
-    /// Index that follows on the last entry, or on the purged ones when there is none.
+    /// Returns the index after the last entry, or after the purged entries when there is none.
     pub(super) fn next_index(&self) -> u64 {
         self.last.max(self.purged).map_or(0, |id| id.index + 1)
     }
 
-    /// Refuses entries that would leave a hole. The very first may have any index.
+    /// Rejects entries that would leave a hole. The very first entry may have any index.
     pub(super) fn check_follows(
         &self,
         group: GroupId,
@@ -102,7 +102,7 @@ impl Log {
         }
     }
 
-    /// Removes entries after `keep`; answers the range of indexes to remove from the database.
+    /// Removes entries after `keep`. Returns the range of indexes to delete from the database.
     pub(super) fn truncate_after(&mut self, keep: Option<LogId>) -> Option<(u64, u64)> {
         let from = keep.map_or(0, |id| id.index + 1).max(self.first_index());
         let end = self.next_index();
@@ -114,15 +114,15 @@ impl Log {
         Some((from, end))
     }
 
-    /// Forgets entries up to `upto`; answers the range of indexes to remove from the database, when
-    /// it is time for that.
+    /// Purges entries up to `upto`. Returns the range of indexes to delete from the database, if a
+    /// deletion is due.
     pub(super) fn purge(&mut self, upto: LogId) -> Option<(u64, u64)> {
         if self.purged >= Some(upto) {
             return None;
         }
         self.purged = Some(upto);
         self.tail.purge_upto(upto.index);
-        // A snapshot that was installed may be ahead of the log.
+        // An installed snapshot may be ahead of the log.
         let emptied = self.last.is_none_or(|last| last.index <= upto.index);
         if emptied {
             self.last = None;
@@ -135,7 +135,7 @@ impl Log {
         due.then_some(range).filter(|(start, end)| start < end)
     }
 
-    /// Plans a read of `start..end`, as far as the log holds it.
+    /// Plans a read of `start..end`, limited to the entries of the log.
     pub(super) fn plan_read(&self, start: u64, end: u64, max_bytes: usize) -> ReadPlan {
         let start = start.max(self.first_index());
         let end = match self.last {
@@ -143,14 +143,14 @@ impl Log {
             None => start,
         };
         if start >= end {
-            return ReadPlan::Held(Vec::new());
+            return ReadPlan::InMemory(Vec::new());
         }
         let held_from = self.tail.first().unwrap_or(u64::MAX);
         if start >= held_from {
-            return ReadPlan::Held(self.tail.read(start, end, max_bytes));
+            return ReadPlan::InMemory(self.tail.read(start, end, max_bytes));
         }
-        // What follows on the stored part is taken along only when all was asked for: a bounded
-        // read may stop early.
+        // The entries after the stored part are included only in an unbounded read: a bounded read
+        // may end early.
         let then = if end > held_from && max_bytes == usize::MAX {
             self.tail.read(held_from, end, usize::MAX)
         } else {

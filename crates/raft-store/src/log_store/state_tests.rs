@@ -4,23 +4,23 @@ use crate::types::log_id;
 
 const GROUP: GroupId = GroupId(1);
 
-fn log(held: std::ops::Range<u64>) -> Log {
-    let mut log = Log::empty(usize::MAX);
+fn log(held: std::ops::Range<u64>) -> InMemoryLog {
+    let mut log = InMemoryLog::empty(usize::MAX);
     log.append(&entries(1, held));
     log
 }
 
 fn planned(plan: ReadPlan) -> (Option<(u64, u64)>, Vec<u64>) {
     match plan {
-        ReadPlan::Held(entries) => (None, indexes(&entries)),
+        ReadPlan::InMemory(entries) => (None, indexes(&entries)),
         ReadPlan::Stored { start, end, then } => (Some((start, end)), indexes(&then)),
     }
 }
 
 #[test]
-fn entries_must_follow_on_the_last_or_on_the_purged_ones() {
-    let mut log = Log::empty(0);
-    assert!(log.check_follows(GROUP, &entries(1, 7..9)).is_ok(), "the first may be any");
+fn appended_entries_must_follow_last_or_purged_entries() {
+    let mut log = InMemoryLog::empty(0);
+    assert!(log.check_follows(GROUP, &entries(1, 7..9)).is_ok(), "the first index is free");
     log.append(&entries(1, 7..9));
     assert!(log.check_follows(GROUP, &entries(1, 9..11)).is_ok());
     let error = log.check_follows(GROUP, &entries(1, 10..11)).unwrap_err();
@@ -31,7 +31,7 @@ fn entries_must_follow_on_the_last_or_on_the_purged_ones() {
 }
 
 #[test]
-fn a_log_may_begin_anywhere() {
+fn log_may_begin_at_any_index() {
     let mut log = log(7..9);
     assert_eq!((log.first_index(), log.next_index()), (7, 9));
     assert_eq!(planned(log.plan_read(0, 99, usize::MAX)), (None, vec![7, 8]));
@@ -44,7 +44,7 @@ fn a_log_may_begin_anywhere() {
 }
 
 #[test]
-fn truncating_keeps_what_is_named_and_all_that_is_purged() {
+fn truncation_keeps_the_named_and_purged_entries() {
     // (purged, keep, removed, last)
     let cases = [
         (None, Some(3), Some((4, 10)), Some(3)),
@@ -67,7 +67,7 @@ fn truncating_keeps_what_is_named_and_all_that_is_purged() {
 }
 
 #[test]
-fn purged_entries_are_removed_in_large_ranges_or_when_none_are_left() {
+fn purged_entries_are_deleted_lazily_in_large_ranges() {
     let mut log = log(0..20_000);
     assert_eq!(log.purge(log_id(1, 4_000)), None);
     assert_eq!(log.purge(log_id(1, 4_000)), None);
@@ -82,14 +82,14 @@ fn purged_entries_are_removed_in_large_ranges_or_when_none_are_left() {
 }
 
 #[test]
-fn reads_take_what_is_held_from_memory_and_the_rest_from_the_database() {
+fn reads_combine_memory_and_database() {
     let mut log = log(0..10);
     let all = usize::MAX;
     assert_eq!(planned(log.plan_read(2, 5, all)), (None, vec![2, 3, 4]));
     assert_eq!(planned(log.plan_read(8, 99, all)), (None, vec![8, 9]));
     assert_eq!(planned(log.plan_read(10, 99, all)), (None, vec![]));
-    // Entries 0 to 5 leave memory.
-    log.tail = crate::log_store::tail::Tail::new(usize::MAX, 6);
+    // Entries 0 to 5 are evicted from memory.
+    log.tail = crate::log_store::tail::LogTail::new(usize::MAX, 6);
     for entry in entries(1, 6..10) {
         log.tail.push(entry);
     }

@@ -1,28 +1,28 @@
 //! The most recent entries of a group, in memory.
 //!
-//! An entry is *flushed* once it is durable. Flushed entries leave from the front when the tail is
-//! above its limit; others stay whatever it takes, since they can be read nowhere else.
+//! An entry is *flushed* once it is durable. Above the limit, flushed entries are evicted from the
+//! front. Other entries stay regardless of the limit, since they exist only in memory.
 
 use std::collections::VecDeque;
 
 use crate::types::{Entry, EntryPayload};
 
-/// What an entry costs beside its command.
+/// Memory of an entry in addition to its command, in bytes.
 const ENTRY_OVERHEAD: usize = 96;
 
 #[derive(Debug)]
-pub(super) struct Tail {
+pub(super) struct LogTail {
     entries: VecDeque<Entry>,
     bytes: usize,
     limit: usize,
     /// Entries below this index are flushed.
     flushed_next: u64,
-    /// Grows with each truncation: a flush that began before one says nothing of the entries that
-    /// were appended after it at the same indexes.
+    /// Incremented by each truncation: a flush that began before a truncation does not cover
+    /// entries appended after it at the same indexes.
     epoch: u64,
 }
 
-impl Tail {
+impl LogTail {
     pub(super) fn new(limit: usize, flushed_next: u64) -> Self {
         Self { entries: VecDeque::new(), bytes: 0, limit, flushed_next, epoch: 0 }
     }
@@ -31,7 +31,7 @@ impl Tail {
         self.epoch
     }
 
-    /// Index of the first entry held.
+    /// Returns the index of the first entry in memory.
     pub(super) fn first(&self) -> Option<u64> {
         self.entries.front().map(|entry| entry.log_id.index)
     }
@@ -41,7 +41,7 @@ impl Tail {
         self.bytes
     }
 
-    /// Adds an entry that follows on the last.
+    /// Adds an entry that follows the last one.
     pub(super) fn push(&mut self, entry: Entry) {
         self.bytes += entry_bytes(&entry);
         self.entries.push_back(entry);
@@ -66,7 +66,7 @@ impl Tail {
         self.flushed_next = self.flushed_next.max(index + 1);
     }
 
-    /// Entries of `epoch` below `next` are durable; lets go of what is above the limit.
+    /// Marks entries of `epoch` below `next` as durable, and evicts entries above the limit.
     pub(super) fn mark_flushed(&mut self, epoch: u64, next: u64) {
         if epoch == self.epoch {
             self.flushed_next = self.flushed_next.max(next);
@@ -78,8 +78,8 @@ impl Tail {
         }
     }
 
-    /// Entries from `start` to before `end` that are held, as many as fit `max_bytes`, and at least
-    /// one; `start` must not be before the first one held.
+    /// Returns the entries `start..end` in memory, limited to `max_bytes` but at least one. `start`
+    /// must not be before the first entry in memory.
     pub(super) fn read(&self, start: u64, end: u64, max_bytes: usize) -> Vec<Entry> {
         let Some(first) = self.first() else { return Vec::new() };
         let skip = usize::try_from(start.saturating_sub(first)).unwrap_or(usize::MAX);
@@ -102,7 +102,7 @@ impl Tail {
     }
 }
 
-/// Memory that an entry takes, near enough.
+/// Returns the approximate memory of an entry, in bytes.
 pub(super) fn entry_bytes(entry: &Entry) -> usize {
     let payload = match &entry.payload {
         EntryPayload::Blank => 0,
@@ -131,8 +131,8 @@ mod tests {
     }
 
     #[test]
-    fn entries_that_are_not_flushed_stay_above_the_limit() {
-        let mut tail = Tail::new(250, 0);
+    fn unflushed_entries_stay_above_the_limit() {
+        let mut tail = LogTail::new(250, 0);
         for index in 0..5 {
             tail.push(entry(1, index, 4));
         }
@@ -146,8 +146,8 @@ mod tests {
     }
 
     #[test]
-    fn a_flush_from_before_a_truncation_does_not_count() {
-        let mut tail = Tail::new(0, 0);
+    fn flush_from_before_a_truncation_does_not_count() {
+        let mut tail = LogTail::new(0, 0);
         for index in 0..4 {
             tail.push(entry(1, index, 4));
         }
@@ -163,8 +163,8 @@ mod tests {
     }
 
     #[test]
-    fn reads_are_bounded_by_bytes_but_never_empty() {
-        let mut tail = Tail::new(10_000, 0);
+    fn tail_reads_are_bounded_but_never_empty() {
+        let mut tail = LogTail::new(10_000, 0);
         for index in 10..20 {
             tail.push(entry(1, index, 4));
         }
@@ -175,8 +175,8 @@ mod tests {
     }
 
     #[test]
-    fn purging_empties_the_front() {
-        let mut tail = Tail::new(10_000, 0);
+    fn purging_evicts_from_the_front() {
+        let mut tail = LogTail::new(10_000, 0);
         for index in 0..3 {
             tail.push(entry(1, index, 4));
         }

@@ -40,11 +40,11 @@ async fn state(log: &mut GroupLog) -> (Option<u64>, Option<u64>) {
 }
 
 #[tokio::test]
-async fn one_sync_serves_many_groups_and_completes_them_in_order() {
+async fn one_sync_completes_many_groups_in_order() {
     let dir = TempDir::new().unwrap();
     let (store, disk) = open_faulty(dir.path());
-    disk.hold(true);
-    // Keeps the flusher busy while the others gather.
+    disk.set_held(true);
+    // Keeps the flusher busy while the others accumulate.
     let (first, first_done) = callback();
     store.group(GroupId(99)).append(entries(1, 0..1), first).await.unwrap();
     eventually("the flusher has taken it", || store.shared.queue.bytes() == 0).await;
@@ -54,7 +54,7 @@ async fn one_sync_serves_many_groups_and_completes_them_in_order() {
         let (flushed, done) = callback();
         store.group(GroupId(group)).append(entries(1, 0..2), flushed).await.unwrap();
         let order = Arc::clone(&order);
-        // Polled before anything is flushed, on one thread: woken in the order of completion.
+        // Polled before the flush, on one thread: the tasks wake in the order of completion.
         tasks.push(tokio::spawn(async move {
             done.await.unwrap();
             order.lock().push(group);
@@ -62,7 +62,7 @@ async fn one_sync_serves_many_groups_and_completes_them_in_order() {
     }
     tokio::task::yield_now().await;
     let before = store.stats();
-    disk.hold(false);
+    disk.set_held(false);
     first_done.await.unwrap();
     for task in tasks {
         task.await.unwrap();
@@ -74,7 +74,7 @@ async fn one_sync_serves_many_groups_and_completes_them_in_order() {
 }
 
 #[tokio::test]
-async fn a_restart_finds_everything() {
+async fn log_state_survives_a_restart() {
     let dir = TempDir::new().unwrap();
     {
         let store = open(dir.path());
@@ -105,7 +105,7 @@ async fn a_restart_finds_everything() {
 }
 
 #[tokio::test]
-async fn entries_that_left_memory_are_read_from_the_database() {
+async fn evicted_entries_are_read_from_the_database() {
     let dir = TempDir::new().unwrap();
     let store =
         LogStore::open(dir.path(), LogStoreOptions { cache_bytes_per_group: 300, ..options() })
@@ -127,7 +127,7 @@ async fn entries_that_left_memory_are_read_from_the_database() {
 }
 
 #[tokio::test]
-async fn a_read_is_bounded_by_bytes_and_never_empty() {
+async fn bounded_read_returns_at_least_one_entry() {
     let dir = TempDir::new().unwrap();
     let store =
         LogStore::open(dir.path(), LogStoreOptions { cache_bytes_per_group: 0, ..options() })
@@ -142,11 +142,11 @@ async fn a_read_is_bounded_by_bytes_and_never_empty() {
     let mut reader = wide.clone();
     let stream = reader.entries_stream(1..4).await;
     let all: Vec<_> = futures::StreamExt::collect(stream).await;
-    assert_eq!(all.len(), 3, "a stream goes on after each bounded read");
+    assert_eq!(all.len(), 3, "a stream continues after each bounded read");
 }
 
 #[tokio::test]
-async fn a_hole_is_refused_when_written_and_found_when_read() {
+async fn hole_is_refused_by_writes_and_found_by_reads() {
     let dir = TempDir::new().unwrap();
     let store =
         LogStore::open(dir.path(), LogStoreOptions { cache_bytes_per_group: 0, ..options() })
@@ -156,7 +156,7 @@ async fn a_hole_is_refused_when_written_and_found_when_read() {
     let (flushed, _done) = callback();
     let error = log.append(entries(1, 11..12), flushed).await.unwrap_err();
     assert_eq!(error.kind(), std::io::ErrorKind::InvalidInput);
-    // As if the database had lost one.
+    // Simulate a database that lost an entry.
     store
         .write_synced(|db, batch| {
             batch.delete_cf(db.cf_handle(keys::LOG).unwrap(), keys::log_key(GroupId(1), 4));
@@ -170,7 +170,7 @@ async fn a_hole_is_refused_when_written_and_found_when_read() {
 }
 
 #[tokio::test]
-async fn a_log_whose_first_entry_is_lost_is_not_opened() {
+async fn log_without_its_first_entry_is_not_opened() {
     let dir = TempDir::new().unwrap();
     {
         let store = open(dir.path());
@@ -190,7 +190,7 @@ async fn a_log_whose_first_entry_is_lost_is_not_opened() {
 }
 
 #[tokio::test]
-async fn an_installed_snapshot_may_be_ahead_of_the_log() {
+async fn installed_snapshot_may_be_ahead_of_the_log() {
     let dir = TempDir::new().unwrap();
     {
         let store = open(dir.path());
@@ -231,7 +231,7 @@ async fn purged_entries_leave_the_database_in_large_ranges() {
 }
 
 #[tokio::test]
-async fn a_removed_group_is_gone_and_may_come_back() {
+async fn removed_group_can_be_created_again() {
     let dir = TempDir::new().unwrap();
     let store = open(dir.path());
     let mut old = store.group(GroupId(1));
@@ -255,12 +255,12 @@ async fn a_removed_group_is_gone_and_may_come_back() {
 }
 
 #[tokio::test]
-async fn appends_wait_when_too_much_is_pending() {
+async fn appends_wait_while_the_queue_is_full() {
     let dir = TempDir::new().unwrap();
     let disk = Arc::new(FaultyDisk::default());
     let small = LogStoreOptions { pending_bytes: 1_000, ..options() };
     let store = LogStore::open_on(dir.path(), small, Arc::clone(&disk) as _).unwrap();
-    disk.hold(true);
+    disk.set_held(true);
     let (flushed, _first) = callback();
     store.group(GroupId(1)).append(entries(1, 0..1), flushed).await.unwrap();
     eventually("the flusher has taken it", || store.shared.queue.bytes() == 0).await;
@@ -269,15 +269,15 @@ async fn appends_wait_when_too_much_is_pending() {
     let (flushed, third) = callback();
     let mut log = store.group(GroupId(1));
     let mut waiting = std::pin::pin!(log.append(entries(1, 2..3), flushed));
-    // Room is all that an append ever waits for.
+    // Capacity is the only condition that an append waits for.
     assert!(futures::poll!(&mut waiting).is_pending());
-    disk.hold(false);
+    disk.set_held(false);
     waiting.await.unwrap();
     third.await.unwrap();
 }
 
 #[tokio::test]
-async fn a_second_handle_on_the_database_is_refused() {
+async fn second_handle_on_the_database_is_refused() {
     let dir = TempDir::new().unwrap();
     let _store = open(dir.path());
     let error = LogStore::open(dir.path(), options()).unwrap_err();
@@ -285,7 +285,7 @@ async fn a_second_handle_on_the_database_is_refused() {
 }
 
 #[tokio::test]
-async fn the_callers_column_family_is_written_and_found_again() {
+async fn callers_column_family_survives_a_restart() {
     let dir = TempDir::new().unwrap();
     let with_state = || options().with_column_family("state");
     {
@@ -315,7 +315,7 @@ fn row(store: &LogStore) -> Option<u64> {
 }
 
 #[tokio::test]
-async fn what_nobody_waits_for_goes_along_with_the_next_append() {
+async fn lazy_writes_are_written_with_the_next_append() {
     let dir = TempDir::new().unwrap();
     let patient = LogStoreOptions { check_interval: Duration::from_secs(600), ..options() };
     let store = LogStore::open(dir.path(), patient.with_column_family("state")).unwrap();
@@ -333,7 +333,7 @@ async fn what_nobody_waits_for_goes_along_with_the_next_append() {
 }
 
 #[tokio::test]
-async fn what_nobody_waits_for_is_written_in_a_while_or_when_it_is_much() {
+async fn lazy_writes_are_written_after_interval_or_size() {
     let dir = TempDir::new().unwrap();
     let store = LogStore::open(dir.path(), options().with_column_family("state")).unwrap();
     let log = store.group(GroupId(1));
@@ -346,7 +346,7 @@ async fn what_nobody_waits_for_is_written_in_a_while_or_when_it_is_much() {
     let store = LogStore::open(dir.path(), patient.with_column_family("state")).unwrap();
     let log = store.group(GroupId(1));
     log.write_behind(16 << 20, put_row(2)).await.unwrap();
-    eventually("much is written at once", || row(&store) == Some(2)).await;
+    eventually("many bytes are written immediately", || row(&store) == Some(2)).await;
     log.write_behind(16, put_row(3)).await.unwrap();
     store.shutdown();
     drop((log, store));

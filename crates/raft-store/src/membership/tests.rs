@@ -4,7 +4,7 @@ use super::*;
 use crate::testing::cluster::{GROUP, Node, start, wait_leader};
 use crate::testing::eventually;
 
-/// Node 1 alone, node 2 as its learner, and where this membership stands.
+/// Node 1 alone, node 2 as its learner, and the log id of this membership.
 async fn leader_and_learner(dir: &TempDir) -> (Node, Node, LogId) {
     let mut nodes = start(dir, 1).await;
     wait_leader(&nodes).await;
@@ -32,14 +32,14 @@ fn voters(node: &Node) -> Option<BTreeSet<u64>> {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_change_goes_on_when_its_caller_goes_away() {
+async fn membership_change_continues_after_caller_drops() {
     let dir = TempDir::new().unwrap();
     let (one, _two, on) = leader_and_learner(&dir).await;
     {
         let mut changing = Box::pin(change(&one.raft, promotion(), Some(on)));
         assert!(futures::poll!(&mut changing).is_pending());
     }
-    // Nobody looks for what was cut off here.
+    // No finisher runs in this test.
     let both = Some(BTreeSet::from([1, 2]));
     eventually("both are voters, and nothing is joint", || voters(&one) == both).await;
     let late = change(&one.raft, promotion(), Some(on)).await.unwrap_err();
@@ -48,29 +48,29 @@ async fn a_change_goes_on_when_its_caller_goes_away() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn whoever_leads_finishes_a_change_that_was_cut_off() {
+async fn leader_finishes_an_interrupted_membership_change() {
     let dir = TempDir::new().unwrap();
     let (one, _two, _) = leader_and_learner(&dir).await;
     {
-        // As openraft offers it: both steps in this future.
+        // Openraft's own call: both steps run in this future.
         let mut changing = Box::pin(one.raft.change_membership(promotion(), false));
         assert!(futures::poll!(&mut changing).is_pending());
     }
     let metrics = one.raft.server_metrics();
     eventually("the joint membership is committed", || {
-        standing(&metrics.borrow_watched()).is_some()
+        joint_in_effect(&metrics.borrow_watched()).is_some()
     })
     .await;
-    let mut unfinished = Unfinished::default();
+    let mut finisher = JointMembershipFinisher::default();
     let deadline = Instant::now() + Duration::from_secs(30);
     while voters(&one).is_none() {
         assert!(Instant::now() < deadline, "it stays joint");
-        unfinished.finish(GROUP, &one.raft).await;
+        finisher.finish(GROUP, &one.raft).await;
         tokio::time::sleep(Duration::from_millis(50)).await;
     }
     assert_eq!(voters(&one), Some(BTreeSet::from([1, 2])));
-    // Nothing is written when there is nothing to finish.
+    // Nothing is written without a joint membership.
     let before = on(&one);
-    unfinished.finish(GROUP, &one.raft).await;
+    finisher.finish(GROUP, &one.raft).await;
     assert_eq!(on(&one), before);
 }

@@ -3,20 +3,20 @@ use std::collections::HashMap;
 use parking_lot::RwLock;
 use tidewater_common::ids::NodeId;
 
-/// Where nodes are reached. Whoever learns of an address puts it here; calls look it up each time,
-/// so that a change takes effect with the next one.
+/// Addresses of nodes. Calls look up the address each time, so that a change takes effect with the
+/// next call.
 #[derive(Debug, Default)]
 pub struct AddressBook {
     addresses: RwLock<HashMap<NodeId, String>>,
 }
 
 impl AddressBook {
-    /// An empty book.
+    /// Creates an empty address book.
     pub fn new() -> Self {
         Self::default()
     }
 
-    /// Sets a node's address (host:port), in place of the former one.
+    /// Sets a node's address (host:port), replacing the previous one.
     pub fn set(&self, node: NodeId, address: impl Into<String>) {
         self.addresses.write().insert(node, address.into());
     }
@@ -29,12 +29,12 @@ impl AddressBook {
         self.addresses.write().entry(node).or_insert_with(|| address.to_owned());
     }
 
-    /// A node's address.
+    /// Returns a node's address.
     pub fn get(&self, node: NodeId) -> Option<String> {
         self.addresses.read().get(&node).cloned()
     }
 
-    /// Forgets a node.
+    /// Removes a node.
     pub fn remove(&self, node: NodeId) {
         self.addresses.write().remove(&node);
     }

@@ -1,5 +1,5 @@
-//! Appends to one node, pipelined: requests go out as openraft makes them, answers come back in
-//! their order, and neither waits for the other.
+//! Pipelined appends to one node: requests are sent as openraft creates them, responses arrive in
+//! the same order, and neither waits for the other.
 
 use std::collections::VecDeque;
 use std::pin::Pin;
@@ -23,24 +23,24 @@ use tonic::transport::Channel;
 
 use super::confirmations::Confirmations;
 use super::connections::CONNECT_TIMEOUT;
-use super::error::Call;
+use super::error::CallContext;
 use super::held_commit::HeldCommit;
 use crate::types::{TypeConfig, wire};
 
-/// An answer to entries comes after their sync on the other node. The option's budget is one
-/// heartbeat, which a busy disk exceeds: so many of them tear the pipeline down.
-const PATIENCE: u32 = 20;
-/// Time between two attempts to open a stream. Openraft's own pause is in the requests, which are
-/// not asked for before a stream stands: a dead node, whose machine refuses connections at once,
-/// would be called thousands of times a second.
-const BETWEEN_ATTEMPTS: Duration = Duration::from_millis(200);
+/// Timeout of a response, in heartbeat timeouts. The follower answers entries after its sync. The
+/// option allows one heartbeat, which a busy disk exceeds; this many end the pipeline.
+const RESPONSE_TIMEOUT_FACTOR: u32 = 20;
+/// Minimum time between two attempts to open a stream. Openraft's own pause is in its requests,
+/// which are polled only on an open stream. Without this pause a dead node, whose machine refuses
+/// connections immediately, would be called thousands of times a second.
+const OPEN_INTERVAL: Duration = Duration::from_millis(200);
 
 type AppendResult = Result<StreamAppendResult<TypeConfig>, RPCError<TypeConfig>>;
 
-/// Opens a stream and feeds it from `input`, until the answers are dropped or end.
+/// Opens a stream and sends `input` on it, until the responses are dropped or end.
 pub(super) async fn open<S>(
     mut client: RaftClient<Channel>,
-    call: Call,
+    call: CallContext,
     header: v1::RaftHeader,
     input: S,
     confirmations: Arc<Confirmations>,
@@ -49,83 +49,86 @@ pub(super) async fn open<S>(
 where
     S: Stream<Item = AppendEntriesRequest<TypeConfig>> + Send + Unpin + 'static,
 {
-    let patience = option.hard_ttl() * PATIENCE;
-    let setup = option.soft_ttl().max(CONNECT_TIMEOUT);
-    let flight = Arc::new(Flight {
-        state: Mutex::new(FlightState { input: Some(Box::pin(input)), ..FlightState::default() }),
-        departed: Notify::new(),
+    let response_timeout = option.hard_ttl() * RESPONSE_TIMEOUT_FACTOR;
+    let open_timeout = option.soft_ttl().max(CONNECT_TIMEOUT);
+    let in_flight = Arc::new(InFlightAppends {
+        state: Mutex::new(InFlightState {
+            input: Some(Box::pin(input)),
+            ..InFlightState::default()
+        }),
+        request_sent: Notify::new(),
     });
-    let landing = Landing(Arc::clone(&flight));
-    // The header goes alone: a wrong target refuses it before any entry is sent, and the set-up
-    // does not wait for openraft's first request.
+    let guard = StopGuard(Arc::clone(&in_flight));
+    // The header is sent alone: a wrong target refuses it before any entry is sent, and opening the
+    // stream does not wait for openraft's first request.
     let hello = v1::AppendEntriesRequest { header: Some(header), ..Default::default() };
-    let departures = Departures { flight, held: HeldCommit::default() };
-    let requests = stream::iter([hello]).chain(departures);
+    let requests_to_send = RequestStream { in_flight, held: HeldCommit::default() };
+    let requests = stream::iter([hello]).chain(requests_to_send);
     let begun = Instant::now();
-    let opened = match tokio::time::timeout(setup, client.append_entries(requests)).await {
+    let opened = match tokio::time::timeout(open_timeout, client.append_entries(requests)).await {
         Ok(Ok(response)) => Ok(response.into_inner()),
-        Ok(Err(status)) => Err(call.refused(status.into())),
-        Err(_) => Err(call.timeout(setup)),
+        Ok(Err(status)) => Err(call.rpc_error(status.into())),
+        Err(_) => Err(call.timeout_error(open_timeout)),
     };
     let responses = match opened {
         Ok(responses) => responses,
         Err(error) => {
-            tokio::time::sleep_until(begun + BETWEEN_ATTEMPTS).await;
+            tokio::time::sleep_until(begun + OPEN_INTERVAL).await;
             return Err(error);
         }
     };
-    let answers = Answers { responses, landing, call, confirmations, patience };
+    let answers = ResponseReader { responses, guard, call, confirmations, response_timeout };
     Ok(stream::unfold(Some(answers), |answers| async move {
         let mut answers = answers?;
         let answer = answers.next().await?;
-        // Openraft starts a new stream after anything but a match.
-        let goes_on = matches!(answer, Ok(Ok(_)));
-        Some((answer, goes_on.then_some(answers)))
+        // Openraft opens a new stream after any response other than a match.
+        let continues = matches!(answer, Ok(Ok(_)));
+        Some((answer, continues.then_some(answers)))
     })
-    // An unfold that is asked again after its end would panic.
+    // An unfold that is polled after its end would panic.
     .fuse()
     .boxed())
 }
 
-/// Requests that were sent and not answered, and where they come from.
-struct Flight {
-    state: Mutex<FlightState>,
-    departed: Notify,
+/// Requests that were sent and not answered, and their source.
+struct InFlightAppends {
+    state: Mutex<InFlightState>,
+    request_sent: Notify,
 }
 
 #[derive(Default)]
-struct FlightState {
-    /// Taken when nobody reads answers any more.
+struct InFlightState {
+    /// `None` once the input has ended or the responses were dropped.
     input: Option<Pin<Box<dyn Stream<Item = AppendEntriesRequest<TypeConfig>> + Send>>>,
     waker: Option<Waker>,
-    sent: VecDeque<Sent>,
+    sent: VecDeque<SentRequest>,
 }
 
-/// A request on its way.
+/// A request without a response yet.
 #[derive(Debug, Clone, Copy)]
-struct Sent {
+struct SentRequest {
     at: Instant,
     term: Term,
 }
 
-/// The requests, as the connection takes them.
-struct Departures {
-    flight: Arc<Flight>,
+/// The requests, as a stream for the connection.
+struct RequestStream {
+    in_flight: Arc<InFlightAppends>,
     held: HeldCommit,
 }
 
-impl Stream for Departures {
+impl Stream for RequestStream {
     type Item = v1::AppendEntriesRequest;
 
     fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
         let this = &mut *self;
-        let mut state = this.flight.state.lock();
+        let mut state = this.in_flight.state.lock();
         let request = loop {
             let Some(input) = &mut state.input else { return Poll::Ready(None) };
             match input.poll_next_unpin(cx) {
                 Poll::Ready(Some(request)) if request.entries.is_empty() => this.held.hold(request),
                 Poll::Ready(Some(request)) => {
-                    // It says what a held one would have said.
+                    // The entries carry the committed index, too.
                     this.held.take();
                     break request;
                 }
@@ -146,18 +149,18 @@ impl Stream for Departures {
             }
         };
         let term = Term(request.vote.leader_id.term);
-        state.sent.push_back(Sent { at: Instant::now(), term });
+        state.sent.push_back(SentRequest { at: Instant::now(), term });
         drop(state);
-        this.flight.departed.notify_one();
+        this.in_flight.request_sent.notify_one();
         Poll::Ready(Some(wire::append_to_wire(&request)))
     }
 }
 
-/// Ends the requests when the answers are dropped. The connection may hold on to its side for a
-/// while, and would take requests from openraft that belong to the next stream.
-struct Landing(Arc<Flight>);
+/// Ends the requests when the responses are dropped. The connection may keep its side open for a
+/// while, and would consume requests from openraft that belong to the next stream.
+struct StopGuard(Arc<InFlightAppends>);
 
-impl Drop for Landing {
+impl Drop for StopGuard {
     fn drop(&mut self) {
         let (input, waker) = {
             let mut state = self.0.state.lock();
@@ -170,63 +173,65 @@ impl Drop for Landing {
     }
 }
 
-struct Answers {
+struct ResponseReader {
     responses: Streaming<v1::AppendEntriesResponse>,
-    landing: Landing,
-    call: Call,
+    guard: StopGuard,
+    call: CallContext,
     confirmations: Arc<Confirmations>,
-    patience: Duration,
+    response_timeout: Duration,
 }
 
-impl Answers {
-    /// The next answer; `None` when all requests are answered and no more come.
+impl ResponseReader {
+    /// Returns the next response; `None` when all requests are answered and no more follow.
     async fn next(&mut self) -> Option<AppendResult> {
-        let flight = Arc::clone(&self.landing.0);
+        let in_flight = Arc::clone(&self.guard.0);
         loop {
-            let oldest = flight.state.lock().sent.front().copied();
+            let oldest = in_flight.state.lock().sent.front().copied();
             let overdue = async {
                 match oldest {
-                    Some(sent) => tokio::time::sleep_until(sent.at + self.patience).await,
-                    // Nothing is awaited: openraft may have nothing to send for a long time.
+                    Some(sent) => tokio::time::sleep_until(sent.at + self.response_timeout).await,
+                    // No response is due: openraft may be idle for a long time.
                     None => std::future::pending().await,
                 }
             };
             tokio::select! {
                 biased;
-                message = self.responses.message() => return self.landed(message),
-                () = overdue => return Some(Err(self.call.timeout(self.patience))),
-                () = flight.departed.notified(), if oldest.is_none() => {}
+                message = self.responses.message() => return self.handle_response(message),
+                () = overdue => return Some(Err(self.call.timeout_error(self.response_timeout))),
+                () = in_flight.request_sent.notified(), if oldest.is_none() => {}
             }
         }
     }
 
-    fn landed(
+    fn handle_response(
         &self,
         message: Result<Option<v1::AppendEntriesResponse>, tonic::Status>,
     ) -> Option<AppendResult> {
-        let mut state = self.landing.0.state.lock();
+        let mut state = self.guard.0.state.lock();
         match message {
             Ok(Some(response)) => {
                 let Some(sent) = state.sent.pop_front() else {
-                    return Some(Err(self.call.broken("it answered what was not asked")));
+                    return Some(Err(self
+                        .call
+                        .network_error("it sent a response without a request")));
                 };
                 let result = match wire::append_result_from_wire(response) {
                     Ok(result) => result,
-                    Err(error) => return Some(Err(self.call.broken(error))),
+                    Err(error) => return Some(Err(self.call.network_error(error))),
                 };
                 if accepts_leader(&result) {
-                    self.confirmations.note(self.call.target, sent.term, sent.at);
+                    self.confirmations.record(self.call.target, sent.term, sent.at);
                 }
                 Some(Ok(result))
             }
             Ok(None) if state.sent.is_empty() && state.input.is_none() => None,
-            Ok(None) => Some(Err(self.call.broken("it ended the stream of appends"))),
-            Err(status) => Some(Err(self.call.refused(status.into()))),
+            Ok(None) => Some(Err(self.call.network_error("it ended the stream of appends"))),
+            Err(status) => Some(Err(self.call.rpc_error(status.into()))),
         }
     }
 }
 
-/// Whether whoever answered so took the sender for its leader, wherever their logs differ.
+/// Returns whether the response accepts the sender as leader, even if their logs differ.
 fn accepts_leader(answer: &StreamAppendResult<TypeConfig>) -> bool {
     matches!(answer, Ok(_) | Err(StreamAppendError::Conflict(_)))
 }

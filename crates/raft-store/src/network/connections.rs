@@ -8,19 +8,19 @@ use tonic::transport::{Channel, Endpoint};
 
 use super::MESSAGE_BYTES;
 
-/// Longer than this, and a node that is up would have answered.
+/// Connect timeout. A live node answers faster.
 pub(super) const CONNECT_TIMEOUT: Duration = Duration::from_secs(1);
-/// A connection on which nothing comes back is given up after interval and timeout, also when the
-/// other machine vanished without a word.
+/// A connection without incoming data is closed after interval and timeout, even when the other
+/// machine vanished without closing it.
 const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(1);
 const KEEPALIVE_TIMEOUT: Duration = Duration::from_secs(2);
-/// Room for several appends in flight, which are up to 4 MiB each.
+/// Space for several appends in flight, of up to 4 MiB each.
 const STREAM_WINDOW: u32 = 16 * 1024 * 1024;
 const CONNECTION_WINDOW: u32 = 64 * 1024 * 1024;
 
-/// Which connection to a node.
+/// Purpose of a connection to a node.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub(super) enum Lane {
+pub(super) enum ConnectionLane {
     /// Heartbeats, votes, leader transfers: small and urgent.
     Control,
     /// Appends.
@@ -29,20 +29,20 @@ pub(super) enum Lane {
     Snapshot,
 }
 
-/// Channels to nodes. They connect when first used, resolve the host name each time they connect,
-/// and connect again on their own.
+/// Channels to nodes. They connect at their first use, resolve the host name each time they
+/// connect, and reconnect automatically.
 #[derive(Debug, Default)]
 pub(super) struct Connections {
-    channels: Mutex<HashMap<(NodeId, Lane), (String, Channel)>>,
+    channels: Mutex<HashMap<(NodeId, ConnectionLane), (String, Channel)>>,
 }
 
 impl Connections {
-    /// A client to a node at an address, over its lane.
+    /// Returns a client of the node at an address, over this lane.
     pub(super) fn client(
         &self,
         node: NodeId,
         address: &str,
-        lane: Lane,
+        lane: ConnectionLane,
     ) -> Result<RaftClient<Channel>, tonic::transport::Error> {
         let mut channels = self.channels.lock();
         let channel = match channels.get(&(node, lane)) {
@@ -58,8 +58,8 @@ impl Connections {
             .max_encoding_message_size(MESSAGE_BYTES))
     }
 
-    /// Lets go of the connections to a node: the next calls make new ones. For when somebody else
-    /// answers at their other end, who would go on doing so.
+    /// Drops the connections to a node: the next calls open new ones. Used when another node
+    /// responds at the old address, as it would continue to do so.
     pub(super) fn forget(&self, node: NodeId) {
         self.channels.lock().retain(|(known, _), _| *known != node);
     }

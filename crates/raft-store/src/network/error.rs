@@ -8,17 +8,17 @@ use tidewater_proto::v1::Reason;
 
 use crate::types::TypeConfig;
 
-/// A call as errors name it.
+/// Kind, source and target of a call, for its errors.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Call {
+pub(super) struct CallContext {
     pub(super) kind: RPCTypes,
     pub(super) source: NodeId,
     pub(super) target: NodeId,
 }
 
-impl Call {
-    /// No answer within the deadline.
-    pub(super) fn timeout(self, timeout: Duration) -> RPCError<TypeConfig> {
+impl CallContext {
+    /// Error of a call without a response within the deadline.
+    pub(super) fn timeout_error(self, timeout: Duration) -> RPCError<TypeConfig> {
         RPCError::Timeout(Timeout {
             action: self.kind,
             id: self.source.get(),
@@ -27,21 +27,23 @@ impl Call {
         })
     }
 
-    /// The node cannot be reached at all.
-    pub(super) fn unreachable(self, why: impl std::fmt::Display) -> RPCError<TypeConfig> {
-        RPCError::Unreachable(Unreachable::from_string(format!("node {}: {why}", self.target)))
+    /// Error of a node that cannot be reached. Openraft backs off.
+    pub(super) fn unreachable_error(self, cause: impl std::fmt::Display) -> RPCError<TypeConfig> {
+        RPCError::Unreachable(Unreachable::from_string(format!("node {}: {cause}", self.target)))
     }
 
-    /// The answer makes no sense, or ended early.
-    pub(super) fn broken(self, why: impl std::fmt::Display) -> RPCError<TypeConfig> {
-        RPCError::Network(NetworkError::from_string(format!("node {}: {why}", self.target)))
+    /// Error of an invalid or incomplete response. Openraft retries immediately.
+    pub(super) fn network_error(self, cause: impl std::fmt::Display) -> RPCError<TypeConfig> {
+        RPCError::Network(NetworkError::from_string(format!("node {}: {cause}", self.target)))
     }
 
-    /// What openraft does about a refusal: back off when trying again at once cannot help.
-    pub(super) fn refused(self, refusal: Refusal) -> RPCError<TypeConfig> {
+    /// Converts an RPC error. Openraft backs off when an immediate retry cannot help.
+    pub(super) fn rpc_error(self, refusal: Refusal) -> RPCError<TypeConfig> {
         match refusal.reason {
-            Reason::DeadlineExceeded | Reason::Internal | Reason::Corrupt => self.broken(refusal),
-            _ => self.unreachable(refusal),
+            Reason::DeadlineExceeded | Reason::Internal | Reason::Corrupt => {
+                self.network_error(refusal)
+            }
+            _ => self.unreachable_error(refusal),
         }
     }
 }

@@ -20,28 +20,28 @@ use tonic::transport::Channel;
 use tonic::{Response, Status};
 
 use super::confirmations::Confirmations;
-use super::connections::Lane;
-use super::error::Call;
-use super::{Shared, append_stream, snapshot_stream};
+use super::connections::ConnectionLane;
+use super::error::CallContext;
+use super::{NetworkContext, append_stream, snapshot_stream};
 use crate::snapshot_file::SnapshotFile;
 use crate::types::{Snapshot, TypeConfig, Vote, wire};
 
-/// One group's calls to one node.
+/// Network of one group to one node.
 #[derive(Debug)]
 pub struct GroupNetwork {
-    shared: Arc<Shared>,
+    shared: Arc<NetworkContext>,
     group: GroupId,
     target: NodeId,
-    lane: Lane,
+    lane: ConnectionLane,
     confirmations: Arc<Confirmations>,
 }
 
 impl GroupNetwork {
     pub(super) fn new(
-        shared: Arc<Shared>,
+        shared: Arc<NetworkContext>,
         group: GroupId,
         target: NodeId,
-        lane: Lane,
+        lane: ConnectionLane,
         confirmations: Arc<Confirmations>,
     ) -> Self {
         Self { shared, group, target, lane, confirmations }
@@ -56,58 +56,62 @@ impl GroupNetwork {
         }
     }
 
-    fn call(&self, kind: RPCTypes) -> Call {
-        Call { kind, source: self.shared.node_id, target: self.target }
+    fn call(&self, kind: RPCTypes) -> CallContext {
+        CallContext { kind, source: self.shared.node_id, target: self.target }
     }
 
-    fn address(&self, call: Call) -> Result<String, RPCError<TypeConfig>> {
+    fn address(&self, call: CallContext) -> Result<String, RPCError<TypeConfig>> {
         let known = self.shared.addresses.get(self.target);
-        known.ok_or_else(|| call.unreachable("its address is not known"))
+        known.ok_or_else(|| call.unreachable_error("its address is not known"))
     }
 
-    fn client(&self, lane: Lane, call: Call) -> Result<RaftClient<Channel>, RPCError<TypeConfig>> {
+    fn client(
+        &self,
+        lane: ConnectionLane,
+        call: CallContext,
+    ) -> Result<RaftClient<Channel>, RPCError<TypeConfig>> {
         self.client_at(&self.address(call)?, lane, call)
     }
 
     fn client_at(
         &self,
         address: &str,
-        lane: Lane,
-        call: Call,
+        lane: ConnectionLane,
+        call: CallContext,
     ) -> Result<RaftClient<Channel>, RPCError<TypeConfig>> {
         self.shared
             .connections
             .client(self.target, address, lane)
-            .map_err(|error| call.unreachable(format!("bad address {address:?}: {error}")))
+            .map_err(|error| call.unreachable_error(format!("bad address {address:?}: {error}")))
     }
 
-    fn refused(&self, call: Call, refusal: Refusal) -> RPCError<TypeConfig> {
+    fn rpc_error(&self, call: CallContext, refusal: Refusal) -> RPCError<TypeConfig> {
         if refusal.reason == Reason::WrongNode {
             self.shared.connections.forget(self.target);
         }
-        call.refused(refusal)
+        call.rpc_error(refusal)
     }
 
     async fn heartbeat(
         &self,
-        call: Call,
+        call: CallContext,
         request: &AppendEntriesRequest<TypeConfig>,
         deadline: Duration,
     ) -> Result<v1::AppendEntriesResponse, RPCError<TypeConfig>> {
         let address = self.address(call)?;
-        let open = || Ok((self.client_at(&address, Lane::Control, call)?, self.header()));
+        let open = || Ok((self.client_at(&address, ConnectionLane::Control, call)?, self.header()));
         let answer = self.shared.heartbeats.send(call, &address, self.group, request, open)?;
         match tokio::time::timeout(deadline, answer).await {
-            Ok(Ok(answer)) => answer.map_err(|refusal| self.refused(call, refusal)),
-            Ok(Err(_)) => Err(call.broken("a newer heartbeat took its place")),
-            Err(_) => Err(call.timeout(deadline)),
+            Ok(Ok(answer)) => answer.map_err(|refusal| self.rpc_error(call, refusal)),
+            Ok(Err(_)) => Err(call.network_error("a newer heartbeat replaced this one")),
+            Err(_) => Err(call.timeout_error(deadline)),
         }
     }
 
     async fn unary<T>(
         &self,
         kind: RPCTypes,
-        lane: Lane,
+        lane: ConnectionLane,
         deadline: Duration,
         send: impl AsyncFnOnce(RaftClient<Channel>) -> Result<Response<T>, Status>,
     ) -> Result<T, RPCError<TypeConfig>> {
@@ -115,12 +119,12 @@ impl GroupNetwork {
         let client = self.client(lane, call)?;
         match tokio::time::timeout(deadline, send(client)).await {
             Ok(Ok(response)) => Ok(response.into_inner()),
-            Ok(Err(status)) => Err(self.refused(call, status.into())),
-            Err(_) => Err(call.timeout(deadline)),
+            Ok(Err(status)) => Err(self.rpc_error(call, status.into())),
+            Err(_) => Err(call.timeout_error(deadline)),
         }
     }
 
-    /// Votes and pre-votes differ only in the method that is called.
+    /// Sends a vote or a pre-vote request; they differ only in the method to call.
     async fn ask_vote(
         &self,
         request: &VoteRequest<TypeConfig>,
@@ -132,19 +136,19 @@ impl GroupNetwork {
     ) -> Result<VoteResponse<TypeConfig>, RPCError<TypeConfig>> {
         let message = wire::vote_request_to_wire(self.header(), request);
         let response = self
-            .unary(RPCTypes::Vote, Lane::Control, option.soft_ttl(), async |client| {
+            .unary(RPCTypes::Vote, ConnectionLane::Control, option.soft_ttl(), async |client| {
                 ask(client, message).await
             })
             .await?;
         wire::vote_response_from_wire(&response)
-            .map_err(|error| self.call(RPCTypes::Vote).broken(error))
+            .map_err(|error| self.call(RPCTypes::Vote).network_error(error))
     }
 }
 
 impl RaftNetworkV2<TypeConfig> for GroupNetwork {
     type SnapshotData = SnapshotFile;
 
-    /// Only heartbeats come this way; see [`Self::stream_append`].
+    /// Sends heartbeats only; see [`Self::stream_append`] for entries.
     async fn append_entries(
         &mut self,
         request: AppendEntriesRequest<TypeConfig>,
@@ -152,19 +156,20 @@ impl RaftNetworkV2<TypeConfig> for GroupNetwork {
     ) -> Result<AppendEntriesResponse<TypeConfig>, RPCError<TypeConfig>> {
         let call = self.call(RPCTypes::AppendEntries);
         if !request.entries.is_empty() {
-            return Err(call.broken("a heartbeat carries no entries"));
+            return Err(call.network_error("a heartbeat carries no entries"));
         }
         let sent = Instant::now();
         let response = self.heartbeat(call, &request, option.soft_ttl()).await?;
-        let result = wire::append_result_from_wire(response).map_err(|error| call.broken(error))?;
+        let result =
+            wire::append_result_from_wire(response).map_err(|error| call.network_error(error))?;
         if !matches!(result, Err(StreamAppendError::HigherVote(_))) {
-            self.confirmations.note(self.target, Term(request.vote.leader_id.term), sent);
+            self.confirmations.record(self.target, Term(request.vote.leader_id.term), sent);
         }
         Ok(match result {
             Ok(matched) => AppendEntriesResponse::PartialSuccess(matched),
             Err(StreamAppendError::Conflict(_)) if request.prev_log_id.is_none() => {
-                // Openraft would panic: nothing conflicts with the beginning of the log.
-                return Err(call.broken("it reports a conflict before the first entry"));
+                // Openraft would panic: nothing can conflict before the first entry.
+                return Err(call.network_error("it reports a conflict before the first entry"));
             }
             Err(StreamAppendError::Conflict(_)) => AppendEntriesResponse::Conflict,
             Err(StreamAppendError::HigherVote(vote)) => AppendEntriesResponse::HigherVote(vote),
@@ -185,8 +190,8 @@ impl RaftNetworkV2<TypeConfig> for GroupNetwork {
     where
         S: Stream<Item = AppendEntriesRequest<TypeConfig>> + OptionalSend + Unpin + 'static,
     {
-        // A heartbeat is a stream of one request.
-        if self.lane == Lane::Control {
+        // Openraft sends a heartbeat as a stream of one request.
+        if self.lane == ConnectionLane::Control {
             return stream_append_sequential(self, input, option);
         }
         Box::pin(async move {
@@ -206,8 +211,8 @@ impl RaftNetworkV2<TypeConfig> for GroupNetwork {
         self.ask_vote(&request, &option, ask).await
     }
 
-    // The trait's default grants, and so would a failure answered with a grant: an isolated node
-    // would collect a majority of them and raise its term.
+    // The trait's default grants the vote, and a failure must not count as a grant either: an
+    // isolated node would collect a majority of grants and raise its term.
     async fn pre_vote(
         &mut self,
         request: VoteRequest<TypeConfig>,
@@ -225,7 +230,7 @@ impl RaftNetworkV2<TypeConfig> for GroupNetwork {
         option: RPCOption,
     ) -> Result<SnapshotResponse<TypeConfig>, StreamingError<TypeConfig>> {
         let call = self.call(RPCTypes::InstallSnapshot);
-        let client = self.client(Lane::Snapshot, call)?;
+        let client = self.client(ConnectionLane::Snapshot, call)?;
         let send = snapshot_stream::send(client, call, self.header(), vote, snapshot, &option);
         tokio::select! {
             sent = send => sent,
@@ -242,7 +247,7 @@ impl RaftNetworkV2<TypeConfig> for GroupNetwork {
         let ack = self
             .unary(
                 RPCTypes::TransferLeader,
-                Lane::Control,
+                ConnectionLane::Control,
                 option.soft_ttl(),
                 async |mut client| client.transfer_leader(message).await,
             )

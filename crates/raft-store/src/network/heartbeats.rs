@@ -1,9 +1,9 @@
-//! Heartbeats of all groups to one node, over one stream.
+//! HeartbeatStreams of all groups to one node, over one stream.
 //!
-//! Openraft sends each group's heartbeats by themselves, several a second. As calls of their own they
-//! are most of what an idle cluster costs; on a *line*, a stream that stays open, they cost little,
-//! and those that wait at the same time go in one message. Answers come back one by one, so that a
-//! group that is stuck holds up no other's lease.
+//! Openraft sends the heartbeats of each group separately, several a second. As separate RPCs they
+//! are most of the cost of an idle cluster. On a *heartbeat stream*, which stays open, they are
+//! cheap, and heartbeats that are queued at the same time share a message. Responses arrive one by
+//! one, so that a group that is stuck does not delay the lease of another group.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -22,75 +22,77 @@ use tokio::sync::{mpsc, oneshot};
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::transport::Channel;
 
-use super::error::Call;
+use super::error::CallContext;
 use crate::types::{TypeConfig, wire};
 
-/// Heartbeats that wait for the connection; more are refused, as if they had been lost.
-const WAITING: usize = 1_024;
-/// Heartbeats of one message.
-const TOGETHER: usize = 256;
+/// Maximum number of heartbeats queued for the connection; more fail as if they had been lost.
+const MAX_QUEUED: usize = 1_024;
+/// Maximum number of heartbeats in a message.
+const MAX_BATCH: usize = 256;
 
-/// What a group says to a heartbeat, or why it cannot.
-type Answer = Result<v1::AppendEntriesResponse, Refusal>;
+/// A group's response to a heartbeat, or the RPC error.
+type HeartbeatResult = Result<v1::AppendEntriesResponse, Refusal>;
 
-/// The lines of a node, one to each other node.
+/// Heartbeat streams of a node, one to each other node.
 #[derive(Debug, Default)]
-pub(super) struct Heartbeats {
-    lines: Mutex<HashMap<NodeId, Line>>,
+pub(super) struct HeartbeatStreams {
+    streams: Mutex<HashMap<NodeId, HeartbeatStream>>,
 }
 
-impl Heartbeats {
-    /// Sends a heartbeat. `open` is called when there is no line to that address; it answers the
-    /// client and the header for a new one.
+impl HeartbeatStreams {
+    /// Sends a heartbeat. Calls `open` when there is no stream to that address; it returns the
+    /// client and the header of a new stream.
     pub(super) fn send(
         &self,
-        call: Call,
+        call: CallContext,
         address: &str,
         group: GroupId,
         request: &AppendEntriesRequest<TypeConfig>,
         open: impl FnOnce() -> Result<(RaftClient<Channel>, v1::RaftHeader), RPCError<TypeConfig>>,
-    ) -> Result<oneshot::Receiver<Answer>, RPCError<TypeConfig>> {
-        let mut lines = self.lines.lock();
-        if let Some(line) = lines.get_mut(&call.target).filter(|line| line.leads_to(address)) {
-            return line.send(call, group, request);
+    ) -> Result<oneshot::Receiver<HeartbeatResult>, RPCError<TypeConfig>> {
+        let mut streams = self.streams.lock();
+        if let Some(stream) =
+            streams.get_mut(&call.target).filter(|stream| stream.is_open_to(address))
+        {
+            return stream.send(call, group, request);
         }
         let (client, header) = open()?;
-        // The former line ends when its sender is dropped here.
-        let mut line = Line::open(address, client, header);
-        let answer = line.send(call, group, request);
-        lines.insert(call.target, line);
+        // The previous stream ends when the insertion below drops its sender.
+        let mut stream = HeartbeatStream::open(address, client, header);
+        let answer = stream.send(call, group, request);
+        streams.insert(call.target, stream);
         answer
     }
 }
 
 /// A stream of heartbeats to a node at an address.
 #[derive(Debug)]
-struct Line {
+struct HeartbeatStream {
     address: String,
-    beats: mpsc::Sender<v1::GroupHeartbeat>,
-    pending: Arc<Pending>,
+    heartbeats: mpsc::Sender<v1::GroupHeartbeat>,
+    pending: Arc<PendingHeartbeats>,
     next: u64,
 }
 
-impl Line {
+impl HeartbeatStream {
     fn open(address: &str, client: RaftClient<Channel>, header: v1::RaftHeader) -> Self {
-        let (beats, queued) = mpsc::channel(WAITING);
-        let pending = Arc::new(Pending::default());
+        let (heartbeats, queued) = mpsc::channel(MAX_QUEUED);
+        let pending = Arc::new(PendingHeartbeats::default());
         tokio::spawn(run(client, header, queued, Arc::clone(&pending)));
-        Self { address: address.to_owned(), beats, pending, next: 0 }
+        Self { address: address.to_owned(), heartbeats, pending, next: 0 }
     }
 
-    /// Whether it is open, and to that address.
-    fn leads_to(&self, address: &str) -> bool {
+    /// Returns whether the stream is open, and leads to that address.
+    fn is_open_to(&self, address: &str) -> bool {
         self.address == address && !self.pending.has_ended()
     }
 
     fn send(
         &mut self,
-        call: Call,
+        call: CallContext,
         group: GroupId,
         request: &AppendEntriesRequest<TypeConfig>,
-    ) -> Result<oneshot::Receiver<Answer>, RPCError<TypeConfig>> {
+    ) -> Result<oneshot::Receiver<HeartbeatResult>, RPCError<TypeConfig>> {
         self.next += 1;
         let beat = v1::GroupHeartbeat {
             group_id: group.get(),
@@ -99,40 +101,40 @@ impl Line {
             prev_log_id: request.prev_log_id.as_ref().map(wire::log_id_to_wire),
             leader_commit: request.leader_commit.as_ref().map(wire::log_id_to_wire),
         };
-        let answer = self.pending.expect(group, self.next);
-        match (answer, self.beats.try_send(beat)) {
+        let answer = self.pending.register(group, self.next);
+        match (answer, self.heartbeats.try_send(beat)) {
             (Some(answer), Ok(())) => Ok(answer),
             (None, _) | (_, Err(TrySendError::Closed(_))) => {
-                Err(call.broken("the stream of heartbeats has just ended"))
+                Err(call.network_error("the stream of heartbeats has just ended"))
             }
             (_, Err(TrySendError::Full(_))) => {
-                Err(call.broken("too many heartbeats wait for the connection"))
+                Err(call.network_error("too many heartbeats wait for the connection"))
             }
         }
     }
 }
 
-/// Who waits for an answer: for each group its last heartbeat. One that a newer one has replaced is
-/// not waited for any more, so there are never more than groups.
+/// Callers that wait for a response: the last heartbeat of each group. A newer heartbeat replaces
+/// the older one, so there are never more callers than groups.
 #[derive(Debug, Default)]
-struct Pending {
-    waiting: Mutex<Waiting>,
+struct PendingHeartbeats {
+    waiting: Mutex<PendingState>,
 }
 
 #[derive(Debug, Default)]
-struct Waiting {
-    /// No answer comes any more.
+struct PendingState {
+    /// Set when the stream has ended: no response arrives any more.
     ended: bool,
-    groups: HashMap<GroupId, (u64, oneshot::Sender<Answer>)>,
+    groups: HashMap<GroupId, (u64, oneshot::Sender<HeartbeatResult>)>,
 }
 
-impl Pending {
+impl PendingHeartbeats {
     fn has_ended(&self) -> bool {
         self.waiting.lock().ended
     }
 
-    /// `None` when no answer comes any more.
-    fn expect(&self, group: GroupId, number: u64) -> Option<oneshot::Receiver<Answer>> {
+    /// Registers a caller; `None` when the stream has ended.
+    fn register(&self, group: GroupId, number: u64) -> Option<oneshot::Receiver<HeartbeatResult>> {
         let mut waiting = self.waiting.lock();
         if waiting.ended {
             return None;
@@ -142,24 +144,24 @@ impl Pending {
         Some(receiver)
     }
 
-    /// Whether the caller still waits: it gives up after its deadline.
-    fn expects(&self, group: GroupId, number: u64) -> bool {
+    /// Returns whether the caller still waits. It stops waiting at its deadline.
+    fn is_awaited(&self, group: GroupId, number: u64) -> bool {
         let waiting = self.waiting.lock();
         let last = waiting.groups.get(&group);
         last.is_some_and(|(last, answer)| *last == number && !answer.is_closed())
     }
 
-    fn answer(&self, group: GroupId, number: u64, answer: Answer) {
+    fn complete(&self, group: GroupId, number: u64, answer: HeartbeatResult) {
         let mut waiting = self.waiting.lock();
         if waiting.groups.get(&group).is_some_and(|(last, _)| *last == number)
             && let Some((_, caller)) = waiting.groups.remove(&group)
         {
-            // The caller may have given up.
+            // The caller may have stopped waiting.
             let _ = caller.send(answer);
         }
     }
 
-    fn end(&self, refusal: &Refusal) {
+    fn fail_all(&self, refusal: &Refusal) {
         let mut waiting = self.waiting.lock();
         waiting.ended = true;
         for (_, (_, caller)) in waiting.groups.drain() {
@@ -168,31 +170,31 @@ impl Pending {
     }
 }
 
-/// Until either side ends the stream. Who waits then is told why.
+/// Runs until either side ends the stream, then returns the reason to all pending callers.
 async fn run(
     mut client: RaftClient<Channel>,
     header: v1::RaftHeader,
     queued: mpsc::Receiver<v1::GroupHeartbeat>,
-    pending: Arc<Pending>,
+    pending: Arc<PendingHeartbeats>,
 ) {
     let hello = v1::HeartbeatBatch { header: Some(header), heartbeats: Vec::new() };
     let waiting = Arc::clone(&pending);
-    let batches = ReceiverStream::new(queued).ready_chunks(TOGETHER).map(move |mut heartbeats| {
-        // What was not sent in time is of no use to anybody.
-        heartbeats.retain(|beat| waiting.expects(GroupId(beat.group_id), beat.number));
+    let batches = ReceiverStream::new(queued).ready_chunks(MAX_BATCH).map(move |mut heartbeats| {
+        // Drop heartbeats whose callers have stopped waiting.
+        heartbeats.retain(|beat| waiting.is_awaited(GroupId(beat.group_id), beat.number));
         v1::HeartbeatBatch { header: None, heartbeats }
     });
     let ended = match client.heartbeats(stream::iter([hello]).chain(batches)).await {
         Ok(response) => receive(response.into_inner(), &pending).await,
         Err(status) => Refusal::from(status),
     };
-    pending.end(&ended);
+    pending.fail_all(&ended);
 }
 
-/// Passes answers on; gives the reason when no more come.
+/// Passes responses to their callers. Returns the reason when the stream ends.
 async fn receive(
     mut answers: tonic::Streaming<v1::HeartbeatAnswers>,
-    pending: &Pending,
+    pending: &PendingHeartbeats,
 ) -> Refusal {
     loop {
         let message = match answers.message().await {
@@ -209,7 +211,7 @@ async fn receive(
                 }
                 None => Err(Refusal::new(Reason::Internal, "an answer without outcome")),
             };
-            pending.answer(GroupId(answer.group_id), answer.number, outcome);
+            pending.complete(GroupId(answer.group_id), answer.number, outcome);
         }
     }
 }

@@ -1,5 +1,7 @@
-//! A request without entries tells a follower only that more is committed. While commands come one
-//! after the other, the next one's entries say the same a moment later: then it need not be sent,
+//! Requests without entries, held back for a moment.
+//!
+//! A request without entries only reports a higher committed index. Under a sequence of commands,
+//! the entries of the next command report it a moment later. The request then need not be sent,
 //! which halves the messages of a group under such a load.
 
 use std::pin::Pin;
@@ -11,20 +13,20 @@ use tokio::time::{Instant, Sleep, sleep_until};
 
 use crate::types::TypeConfig;
 
-/// How long entries may take to come. Followers apply so much later when none do; nobody waits for
-/// them, and a heartbeat tells them the same.
+/// Time to wait for entries. Without entries, followers apply this much later. No caller waits for
+/// them to apply, and a heartbeat reports the same index.
 pub(super) const HOLD: Duration = Duration::from_millis(5);
 
-/// At most one such request, and when it is to be sent after all.
+/// At most one held request, and the time at which it is sent without entries.
 #[derive(Debug, Default)]
 pub(super) struct HeldCommit {
     request: Option<AppendEntriesRequest<TypeConfig>>,
-    // Kept for the next one: a timer costs more to make than to move.
+    // Reused for the next request: a timer costs more to create than to reset.
     due: Option<Pin<Box<Sleep>>>,
 }
 
 impl HeldCommit {
-    /// Holds a request, in place of one before it: what is committed only grows.
+    /// Holds a request, replacing the one before it: the committed index only grows.
     pub(super) fn hold(&mut self, request: AppendEntriesRequest<TypeConfig>) {
         if self.request.replace(request).is_some() {
             return;
@@ -36,12 +38,12 @@ impl HeldCommit {
         }
     }
 
-    /// Gives the request back before its time.
+    /// Returns the held request before it is due.
     pub(super) fn take(&mut self) -> Option<AppendEntriesRequest<TypeConfig>> {
         self.request.take()
     }
 
-    /// The request, when it has been held for long enough. Pending while there is none.
+    /// Returns the held request once it is due. Pending while none is held.
     pub(super) fn poll_due(
         &mut self,
         cx: &mut Context<'_>,

@@ -1,4 +1,4 @@
-//! A snapshot to one node, in chunks.
+//! Transfer of a snapshot to one node, in chunks.
 
 use std::io::{ErrorKind, Read};
 use std::time::Duration;
@@ -14,27 +14,28 @@ use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::transport::Channel;
 
-use super::error::Call;
+use super::error::CallContext;
 use crate::snapshot_file::{SnapshotFile, SnapshotFileError};
 use crate::types::{Snapshot, TypeConfig, Vote, wire};
 
 const CHUNK_BYTES: usize = 1024 * 1024;
-/// Chunks read ahead of the connection.
+/// Maximum number of chunks read ahead of the connection.
 const READ_AHEAD: usize = 4;
-/// Slower than this many bytes a second, and the transfer is given up.
-const SLOWEST: u64 = 4 * 1024 * 1024;
+/// Minimum transfer rate in bytes a second; a slower transfer times out.
+const MIN_BYTES_PER_SECOND: u64 = 4 * 1024 * 1024;
 
-/// Sends a snapshot and waits until it is installed. The deadline is the option's, and more for a
-/// large file.
+/// Sends a snapshot and waits until it is installed. The deadline is the option's plus the time
+/// that the file takes at the minimum rate.
 pub(super) async fn send(
     mut client: RaftClient<Channel>,
-    call: Call,
+    call: CallContext,
     header: v1::RaftHeader,
     vote: Vote,
     snapshot: Snapshot,
     option: &RPCOption,
 ) -> Result<SnapshotResponse<TypeConfig>, StreamingError<TypeConfig>> {
-    let deadline = option.soft_ttl() + Duration::from_secs(snapshot.snapshot.length() / SLOWEST);
+    let deadline =
+        option.soft_ttl() + Duration::from_secs(snapshot.snapshot.length() / MIN_BYTES_PER_SECOND);
     let first = v1::SnapshotChunk {
         header: Some(header),
         vote: Some(wire::vote_to_wire(&vote)),
@@ -50,21 +51,21 @@ pub(super) async fn send(
     let response = match sent {
         Ok(Ok(response)) => response.into_inner(),
         Ok(Err(status)) => {
-            // A damaged file ends the stream early, which the target then refuses: the file is
-            // what matters.
+            // A damaged file ends the stream early, and the target refuses the stream. The error of
+            // the file is the cause.
             if let Ok(Err(error)) = reader.await {
                 return Err(unreadable(call, &error));
             }
-            return Err(call.refused(status.into()).into());
+            return Err(call.rpc_error(status.into()).into());
         }
-        Err(_) => return Err(call.timeout(deadline).into()),
+        Err(_) => return Err(call.timeout_error(deadline).into()),
     };
     let vote = wire::required_vote(response.vote.as_ref())
-        .map_err(|error| StreamingError::from(call.broken(error)))?;
+        .map_err(|error| StreamingError::from(call.network_error(error)))?;
     Ok(SnapshotResponse::new(vote))
 }
 
-/// Ends without error when the receiver is gone.
+/// Reads the file into the channel. Ends without error when the receiver is dropped.
 fn read_chunks(
     file: &SnapshotFile,
     first: v1::SnapshotChunk,
@@ -92,18 +93,19 @@ fn read_chunks(
         }
     }
     let last = v1::SnapshotChunk { last: true, checksum: file.crc32c(), ..Default::default() };
-    // Nothing to do about a receiver that is gone.
+    // The receiver may be dropped by now.
     let _ = chunks.blocking_send(last);
     Ok(())
 }
 
-/// A file that is gone was replaced by newer ones: openraft asks for the snapshot again. Any other
-/// that cannot be read is what this node would start from, so its Raft ends.
-fn unreadable(call: Call, error: &SnapshotFileError) -> StreamingError<TypeConfig> {
+/// Converts the error of an unreadable file. A missing file was replaced by a newer one: openraft
+/// requests the snapshot again. With any other error this node could not restart from its own
+/// snapshot, so its Raft stops.
+fn unreadable(call: CallContext, error: &SnapshotFileError) -> StreamingError<TypeConfig> {
     if let SnapshotFileError::Io { source, .. } = error
         && source.kind() == ErrorKind::NotFound
     {
-        return call.broken(error).into();
+        return call.network_error(error).into();
     }
     StreamingError::StorageError(StorageError::new(
         ErrorSubject::Snapshot(None),

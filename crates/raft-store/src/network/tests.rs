@@ -43,7 +43,7 @@ async fn writes_survive_the_death_of_the_leader() {
         wait_commands(node, 51).await;
         assert_eq!(node.commands()[..50], before[..]);
     }
-    // It comes back with its log, at another address, and catches up.
+    // The node restarts with its log at another address, and catches up.
     let back = Node::start(leader, dir.path().join(leader.to_string())).await;
     for node in nodes.values() {
         node.addresses.set(NodeId(leader), back.member().address);
@@ -55,7 +55,7 @@ async fn writes_survive_the_death_of_the_leader() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_new_member_is_brought_up_by_a_snapshot() {
+async fn new_member_is_initialized_by_a_snapshot() {
     let dir = TempDir::new().unwrap();
     let mut nodes = start(&dir, 2).await;
     let leader = wait_leader(&nodes).await;
@@ -78,19 +78,19 @@ async fn a_new_member_is_brought_up_by_a_snapshot() {
     raft.change_membership(ChangeMembers::AddVoterIds(BTreeSet::from([3])), false).await.unwrap();
     nodes[&leader].write("after").await;
     wait_commands(&newcomer, 22).await;
-    let folder = dir.path().join("3/snapshots");
-    assert_eq!(names(&folder), ["current"], "nothing is left of the transfer");
+    let snapshots = dir.path().join("3/snapshots");
+    assert_eq!(names(&snapshots), ["current"], "nothing is left of the transfer");
     nodes.insert(3, newcomer);
     wait_leader(&nodes).await;
 }
 
-/// An address at which every call is cut off, and counted.
-struct Deaf {
+/// An address that closes every connection, and counts them.
+struct ClosedAddress {
     address: String,
     calls: Arc<AtomicUsize>,
 }
 
-impl Deaf {
+impl ClosedAddress {
     async fn start() -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap().to_string();
@@ -109,56 +109,56 @@ impl Deaf {
     }
 }
 
-fn names(folder: &Path) -> Vec<String> {
-    let names = std::fs::read_dir(folder).unwrap();
+fn names(dir: &Path) -> Vec<String> {
+    let names = std::fs::read_dir(dir).unwrap();
     names.map(|file| file.unwrap().file_name().into_string().unwrap()).collect()
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn an_isolated_node_does_not_raise_its_term() {
+async fn isolated_node_does_not_raise_its_term() {
     let dir = TempDir::new().unwrap();
     let nodes = start(&dir, 3).await;
     let leader = wait_leader(&nodes).await;
     let isolated = others(&nodes, leader)[0];
     let term = nodes[&leader].term();
-    // Cut off both ways: it calls, and nobody answers.
+    // Isolated both ways: its calls get no response.
     nodes[&isolated].proxy.set_open(false);
-    let deaf = Deaf::start().await;
+    let closed = ClosedAddress::start().await;
     for other in others(&nodes, isolated) {
-        nodes[&isolated].addresses.set(NodeId(other), deaf.address.clone());
+        nodes[&isolated].addresses.set(NodeId(other), closed.address.clone());
     }
-    // A follower calls for nothing but votes: each of the others three times.
-    eventually("it has asked for votes again and again", || deaf.calls() >= 6).await;
-    assert_eq!(nodes[&isolated].term(), term, "it asked, and nobody answered with a grant");
-    nodes[&leader].write("meanwhile").await;
+    // A follower only calls for votes: each of the others three times.
+    eventually("it has requested votes repeatedly", || closed.calls() >= 6).await;
+    assert_eq!(nodes[&isolated].term(), term, "no vote request was granted");
+    nodes[&leader].write("isolated").await;
     for other in others(&nodes, isolated) {
         nodes[&isolated].addresses.set(NodeId(other), nodes[&other].member().address);
     }
     nodes[&isolated].proxy.set_open(true);
     wait_commands(&nodes[&isolated], 1).await;
-    assert_eq!(wait_leader(&nodes).await, leader, "and deposes nobody on return");
+    assert_eq!(wait_leader(&nodes).await, leader, "the returning node deposes no leader");
     assert_eq!(nodes[&leader].term(), term);
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_dead_node_is_not_called_all_the_time() {
+async fn dead_node_is_called_at_a_bounded_rate() {
     let dir = TempDir::new().unwrap();
     let nodes = start(&dir, 3).await;
     let leader = wait_leader(&nodes).await;
-    let deaf = Deaf::start().await;
+    let closed = ClosedAddress::start().await;
     let dead = others(&nodes, leader)[0];
     nodes[&dead].proxy.set_open(false);
-    nodes[&leader].addresses.set(NodeId(dead), deaf.address.clone());
+    nodes[&leader].addresses.set(NodeId(dead), closed.address.clone());
     nodes[&leader].write("there is something to send").await;
     let begun = Instant::now();
-    let before = deaf.calls();
-    eventually("it was called twenty times", || deaf.calls() >= before + 20).await;
+    let before = closed.calls();
+    eventually("it was called twenty times", || closed.calls() >= before + 20).await;
     // Seven heartbeats and five streams a second; a busy machine only takes longer.
     assert!(begun.elapsed() > Duration::from_secs(1), "{:?}", begun.elapsed());
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn the_leader_hands_over_when_asked() {
+async fn leadership_is_transferred_on_request() {
     let dir = TempDir::new().unwrap();
     let nodes = start(&dir, 3).await;
     let leader = wait_leader(&nodes).await;
@@ -168,7 +168,7 @@ async fn the_leader_hands_over_when_asked() {
     let term = nodes[&leader].term();
     nodes[&leader].raft.trigger().transfer_leader(next).await.unwrap();
     eventually("the other leads", || nodes.values().all(|node| node.leader() == Some(next))).await;
-    assert_eq!(nodes[&next].term(), term + 1, "at once, without waiting for a timeout");
+    assert_eq!(nodes[&next].term(), term + 1, "immediately, without an election timeout");
     nodes[&next].write("after").await;
     nodes[&next].raft.ensure_linearizable(ReadPolicy::ReadIndex).await.unwrap();
 }
@@ -189,7 +189,7 @@ async fn large_entries_are_replicated_without_an_election() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_new_node_on_an_old_address_does_not_answer_for_the_old_one() {
+async fn new_node_at_old_address_refuses_calls() {
     let dir = TempDir::new().unwrap();
     let nodes = start(&dir, 1).await;
     let address = format!("http://{}", nodes[&1].proxy.address);
@@ -212,7 +212,7 @@ async fn a_new_node_on_an_old_address_does_not_answer_for_the_old_one() {
         assert_eq!(reason(client.vote(vote.clone()).await.unwrap_err()), expected);
         assert_eq!(reason(client.pre_vote(vote).await.unwrap_err()), expected);
         if expected != Reason::GroupNotHosted {
-            // Heartbeats name their groups one by one.
+            // Heartbeats name their groups individually.
             let hello = v1::HeartbeatBatch { header: header.clone(), ..Default::default() };
             let stream = tokio_stream::iter([hello]);
             assert_eq!(reason(client.heartbeats(stream).await.unwrap_err()), expected);
@@ -229,7 +229,7 @@ async fn a_new_node_on_an_old_address_does_not_answer_for_the_old_one() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_group_that_is_taken_away_answers_no_more() {
+async fn removed_group_answers_no_more() {
     let dir = TempDir::new().unwrap();
     let nodes = start(&dir, 3).await;
     let leader = wait_leader(&nodes).await;
@@ -238,7 +238,7 @@ async fn a_group_that_is_taken_away_answers_no_more() {
     nodes[&gone].raft.shutdown().await.unwrap();
     nodes[&gone].store.remove_group(GROUP).await.unwrap();
     nodes[&leader].write("two are enough").await;
-    // What its leader goes on sending is refused, and makes no new log.
+    // Further requests of its leader are refused, and create no new log.
     let address = format!("http://{}", nodes[&gone].proxy.address);
     let mut client = RaftClient::connect(address).await.unwrap();
     let header = v1::RaftHeader {

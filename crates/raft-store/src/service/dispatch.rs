@@ -5,35 +5,34 @@ use tidewater_common::refusal::Refusal;
 use tidewater_proto::v1::{self, Reason};
 
 use super::RaftService;
-use super::host::{Hosted, RaftHost};
+use super::host::{HostedGroup, RaftHost};
 
-/// Who a message is for, once it is known to be for us.
+/// Destination of a message: the group, its node and its handler.
 pub(super) struct Destination {
     pub(super) group: GroupId,
     pub(super) host: Arc<RaftHost>,
-    pub(super) hosted: Arc<Hosted>,
+    pub(super) hosted: Arc<HostedGroup>,
 }
 
 impl RaftService {
-    /// Finds the group that a message is for.
+    /// Finds the group that a message is addressed to.
     pub(super) fn destination(
         &self,
         header: Option<&v1::RaftHeader>,
     ) -> Result<Destination, Refusal> {
         let host = self.host(header)?;
         let group = GroupId(header.map_or(0, |header| header.group_id));
-        let hosted = host.answering(group)?;
+        let hosted = host.find_group(group)?;
         Ok(Destination { group, host, hosted })
     }
 
-    /// Finds the node that a message is for.
+    /// Finds the node that a message is addressed to.
     pub(super) fn host(&self, header: Option<&v1::RaftHeader>) -> Result<Arc<RaftHost>, Refusal> {
-        let header = header.ok_or_else(|| {
-            Refusal::new(Reason::InvalidArgument, "a Raft message came without its header")
-        })?;
+        let header = header
+            .ok_or_else(|| Refusal::new(Reason::InvalidArgument, "a Raft message has no header"))?;
         let target = NodeId(header.target_node);
         let hosts = self.hosts.read().clone();
-        // The cluster first: in another cluster, the node's id may be anybody's.
+        // The cluster first: in another cluster, the node's id may belong to any node.
         let cluster = header.cluster_id.parse::<ClusterId>().ok();
         if let Some(known) = hosts.first()
             && !hosts.iter().any(|host| Some(host.cluster_id()) == cluster)
@@ -51,13 +50,13 @@ impl RaftService {
         let host = hosts.into_iter().find(|host| host.node_id() == target).ok_or_else(|| {
             Refusal::new(
                 Reason::WrongNode,
-                format!("node {target} is not at this address: it has moved or is gone"),
+                format!("node {target} is not at this address: it was moved or removed"),
             )
         })?;
         if Some(host.cluster_id()) != cluster {
             return Err(Refusal::new(
                 Reason::WrongCluster,
-                format!("node {target} is not of cluster {}", header.cluster_id),
+                format!("node {target} does not belong to cluster {}", header.cluster_id),
             ));
         }
         Ok(host)
@@ -65,9 +64,9 @@ impl RaftService {
 }
 
 impl RaftHost {
-    /// The group, when it answers here.
-    pub(super) fn answering(&self, group: GroupId) -> Result<Arc<Hosted>, Refusal> {
-        self.hosted(group).ok_or_else(|| {
+    /// Returns a group of this node.
+    pub(super) fn find_group(&self, group: GroupId) -> Result<Arc<HostedGroup>, Refusal> {
+        self.group(group).ok_or_else(|| {
             Refusal::new(
                 Reason::GroupNotHosted,
                 format!("node {} has no replica of group {group}", self.node_id()),

@@ -11,13 +11,13 @@ use tidewater_proto::v1::Reason;
 use crate::snapshot_file::SnapshotFile;
 use crate::types::{Raft, Snapshot, TypeConfig, Vote};
 
-/// Why a group gave no answer.
+/// Reason why a group does not respond.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum HandlerError {
-    /// Its Raft was shut down.
+    /// The group's Raft was shut down.
     #[error("it was shut down")]
     Stopped,
-    /// Its Raft has failed, and will not go on before the node is restarted.
+    /// The group's Raft has failed, and needs a restart of the node.
     #[error("it has failed: {0}")]
     Failed(String),
 }
@@ -28,7 +28,7 @@ impl HandlerError {
             Self::Stopped => Reason::GroupNotHosted,
             Self::Failed(_) => Reason::Internal,
         };
-        Refusal::new(reason, format!("group {group} does not answer here: {self}"))
+        Refusal::new(reason, format!("group {group} does not respond on this node: {self}"))
     }
 }
 
@@ -50,36 +50,36 @@ impl From<RaftError<TypeConfig>> for HandlerError {
     }
 }
 
-/// What a group answers to other nodes. Implemented for every [`Raft`] whose snapshots are files.
+/// A group's responses to other nodes. Implemented for every [`Raft`] whose snapshots are files.
 #[tonic::async_trait]
 pub trait GroupHandler: Send + Sync + 'static {
-    /// Takes a stream of appends; answers come in order, and end after the first that is not a
-    /// match.
+    /// Processes a stream of appends. Responses are in order, and end after the first that is not
+    /// a match.
     fn append(
         &self,
         requests: BoxStream<'static, AppendEntriesRequest<TypeConfig>>,
     ) -> BoxStream<'static, Result<StreamAppendResult<TypeConfig>, HandlerError>>;
 
-    /// Takes a vote request.
+    /// Processes a vote request.
     async fn vote(
         &self,
         request: VoteRequest<TypeConfig>,
     ) -> Result<VoteResponse<TypeConfig>, HandlerError>;
 
-    /// Says whether it would grant a vote.
+    /// Returns whether the group would grant a vote, without changing its state.
     async fn pre_vote(
         &self,
         request: VoteRequest<TypeConfig>,
     ) -> Result<VoteResponse<TypeConfig>, HandlerError>;
 
-    /// Takes a snapshot that has arrived complete.
+    /// Installs a snapshot that was received completely.
     async fn install_snapshot(
         &self,
         vote: Vote,
         snapshot: Snapshot,
     ) -> Result<SnapshotResponse<TypeConfig>, HandlerError>;
 
-    /// Takes a leader transfer.
+    /// Processes a leader transfer.
     async fn transfer_leader(
         &self,
         request: TransferLeaderRequest<TypeConfig>,

@@ -1,4 +1,4 @@
-//! Heartbeats of all groups that another node leads and this one follows, on one stream.
+//! Responses to the heartbeats of all groups that another node leads, on one stream.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -15,51 +15,52 @@ use super::host::RaftHost;
 use super::rpc::malformed;
 use crate::types::wire;
 
-/// Heartbeats that groups have not answered yet; the stream is not read on meanwhile.
-const UNANSWERED: usize = 1_024;
-/// A group that takes longer answers for nobody: its leader has given up by then.
-const PATIENCE: Duration = Duration::from_millis(500);
-/// Answers of one message.
-const TOGETHER: usize = 256;
+/// Maximum number of unanswered heartbeats; the stream is not read beyond it.
+const MAX_UNANSWERED: usize = 1_024;
+/// Timeout of a group's response. The leader has stopped waiting by then.
+const GROUP_TIMEOUT: Duration = Duration::from_millis(500);
+/// Maximum number of responses in a message.
+const MAX_BATCH: usize = 256;
 
 /// Answers each heartbeat as soon as its group does.
 pub(super) fn answer(
     host: Arc<RaftHost>,
     batches: Streaming<v1::HeartbeatBatch>,
 ) -> BoxStream<'static, Result<v1::HeartbeatAnswers, Status>> {
-    // What breaks the stream is told by its end: the caller opens another one.
+    // The end of the stream is enough of a signal: the caller opens another one.
     let batches = batches.scan((), |(), batch| std::future::ready(batch.ok()));
-    let gone = host.gone();
+    let removed = host.removed();
     batches
         .flat_map(|batch| stream::iter(batch.heartbeats))
-        .map(move |beat| answer_one(Arc::clone(&host), beat))
-        .buffer_unordered(UNANSWERED)
-        .ready_chunks(TOGETHER)
+        .map(move |beat| answer_heartbeat(Arc::clone(&host), beat))
+        .buffer_unordered(MAX_UNANSWERED)
+        .ready_chunks(MAX_BATCH)
         .map(|answers| Ok(v1::HeartbeatAnswers { answers }))
-        .take_until(gone)
+        .take_until(removed)
         .boxed()
 }
 
-async fn answer_one(host: Arc<RaftHost>, beat: v1::GroupHeartbeat) -> v1::HeartbeatAnswer {
-    let (group_id, number) = (beat.group_id, beat.number);
-    let asked = tokio::time::timeout(PATIENCE, ask(&host, beat));
-    let outcome = match asked.await {
+async fn answer_heartbeat(host: Arc<RaftHost>, beat: v1::GroupHeartbeat) -> v1::HeartbeatAnswer {
+    let group_id = beat.group_id;
+    let number = beat.number;
+    let response = tokio::time::timeout(GROUP_TIMEOUT, append_heartbeat(&host, beat));
+    let outcome = match response.await {
         Ok(Ok(result)) => Outcome::Result(result),
         Ok(Err(refusal)) => refused(refusal),
         Err(_) => refused(Refusal::new(
             Reason::DeadlineExceeded,
-            format!("group {group_id} did not answer within {PATIENCE:?}"),
+            format!("group {group_id} did not respond within {GROUP_TIMEOUT:?}"),
         )),
     };
     v1::HeartbeatAnswer { group_id, number, outcome: Some(outcome) }
 }
 
-async fn ask(
+async fn append_heartbeat(
     host: &RaftHost,
     beat: v1::GroupHeartbeat,
 ) -> Result<v1::AppendEntriesResponse, Refusal> {
     let group = GroupId(beat.group_id);
-    let hosted = host.answering(group)?;
+    let hosted = host.find_group(group)?;
     let request = AppendEntriesRequest {
         vote: wire::required_vote(beat.vote.as_ref()).map_err(|error| malformed(&error))?,
         prev_log_id: beat.prev_log_id.as_ref().map(wire::log_id_from_wire),

@@ -10,81 +10,85 @@ use tokio::sync::{Mutex, watch};
 use super::handler::GroupHandler;
 use crate::log_store::LogStore;
 
-/// The groups of one node that answer to other nodes.
+/// The groups of one node that accept Raft calls.
 pub struct RaftHost {
     cluster_id: ClusterId,
     node_id: NodeId,
     store: Arc<LogStore>,
-    groups: RwLock<BTreeMap<GroupId, Arc<Hosted>>>,
-    gone: watch::Sender<bool>,
+    groups: RwLock<BTreeMap<GroupId, Arc<HostedGroup>>>,
+    removed: watch::Sender<bool>,
 }
 
-/// A group that answers here.
-pub(super) struct Hosted {
+/// A group that accepts Raft calls.
+pub(super) struct HostedGroup {
     pub(super) handler: Arc<dyn GroupHandler>,
     pub(super) snapshots: PathBuf,
     /// Held while a snapshot arrives and is installed: one at a time.
-    pub(super) arriving: Arc<Mutex<()>>,
+    pub(super) install_lock: Arc<Mutex<()>>,
 }
 
 impl RaftHost {
-    /// A node without groups.
+    /// Creates a node without groups.
     pub fn new(cluster_id: ClusterId, node_id: NodeId, store: Arc<LogStore>) -> Arc<Self> {
-        let gone = watch::Sender::new(false);
-        Arc::new(Self { cluster_id, node_id, store, groups: RwLock::default(), gone })
+        let removed = watch::Sender::new(false);
+        Arc::new(Self { cluster_id, node_id, store, groups: RwLock::default(), removed })
     }
 
-    /// Which node.
+    /// Returns the id of the node.
     pub fn node_id(&self) -> NodeId {
         self.node_id
     }
 
-    /// Which cluster.
+    /// Returns the id of the cluster.
     pub fn cluster_id(&self) -> ClusterId {
         self.cluster_id
     }
 
-    /// Lets a group answer. Snapshots arrive as files named `incoming-*` in the folder `snapshots`,
-    /// which must exist; the state machine's `install_snapshot` must rename the file that it is
-    /// given ([`crate::SnapshotFile::rename`]): what still has such a name is removed later.
+    /// Adds a group. Snapshots arrive as files named `incoming-*` in the directory `snapshots`,
+    /// which must exist. The state machine's `install_snapshot` must rename the file that it
+    /// receives ([`crate::SnapshotFile::rename`]): files with such a name are removed later.
     pub fn add(&self, group: GroupId, handler: Arc<dyn GroupHandler>, snapshots: &Path) {
-        let hosted =
-            Hosted { handler, snapshots: snapshots.to_owned(), arriving: Arc::new(Mutex::new(())) };
+        let hosted = HostedGroup {
+            handler,
+            snapshots: snapshots.to_owned(),
+            install_lock: Arc::new(Mutex::new(())),
+        };
         self.groups.write().insert(group, Arc::new(hosted));
     }
 
-    /// Lets a group answer no more. Does not shut its Raft down.
+    /// Removes a group. Does not shut its Raft down.
     pub fn remove(&self, group: GroupId) {
         self.groups.write().remove(&group);
     }
 
-    /// Groups that answer here.
+    /// Returns the groups that accept calls.
     pub fn groups(&self) -> Vec<GroupId> {
         self.groups.read().keys().copied().collect()
     }
 
-    pub(super) fn hosted(&self, group: GroupId) -> Option<Arc<Hosted>> {
+    pub(super) fn group(&self, group: GroupId) -> Option<Arc<HostedGroup>> {
         self.groups.read().get(&group).cloned()
     }
 
-    /// Says whether the node answers here; streams to it end when it does not.
-    pub(super) fn set_gone(&self, gone: bool) {
-        self.gone.send_replace(gone);
+    /// Sets whether the node was removed from its service; streams to a removed node end.
+    pub(super) fn set_removed(&self, removed: bool) {
+        self.removed.send_replace(removed);
     }
 
-    /// Resolves when the node answers here no more. A stream that stayed open would hold its caller
-    /// to this end of the connection, whoever has the node's address by then.
-    pub(super) fn gone(&self) -> impl Future<Output = ()> + Send + use<> {
-        let mut gone = self.gone.subscribe();
+    /// Resolves when the node is removed from its service. A stream that stayed open would bind its
+    /// caller to this end of the connection, even if another node has the address by then.
+    pub(super) fn removed(&self) -> impl Future<Output = ()> + Send + use<> {
+        let mut removed = self.removed.subscribe();
         async move {
-            // An error means that the host itself is no more.
-            let _ = gone.wait_for(|gone| *gone).await;
+            // An error means that the host itself was dropped.
+            let _ = removed.wait_for(|removed| *removed).await;
         }
     }
 
-    /// Whether entries of other leaders are taken: not while a full disk has filled the memory too.
-    pub(super) fn takes_entries(&self) -> bool {
-        self.store.takes_entries()
+    /// Returns whether entries of other leaders are accepted: not while the disk is full and half
+    /// of the memory for pending writes is used.
+    pub(super) fn accepts_entries(&self) -> bool {
+        self.store.accepts_entries()
     }
 }
 

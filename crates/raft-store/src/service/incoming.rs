@@ -1,4 +1,4 @@
-//! A snapshot that arrives in chunks: written to a file, checked, and handed to the group.
+//! A snapshot that arrives in chunks: written to a file, verified, and installed in the group.
 
 use std::fs;
 use std::io::{ErrorKind, Write};
@@ -18,13 +18,13 @@ use super::rpc::malformed;
 use crate::snapshot_file::{SnapshotFile, SnapshotFileError, SnapshotWriter};
 use crate::types::{Snapshot, SnapshotMeta, TypeConfig, Vote, wire};
 
-/// How long the next chunk may take.
-const NEXT_CHUNK: Duration = Duration::from_secs(10);
-/// Chunks that wait for the disk.
-const BEHIND: usize = 4;
+/// Timeout of the next chunk.
+const CHUNK_TIMEOUT: Duration = Duration::from_secs(10);
+/// Maximum number of chunks queued for the disk.
+const MAX_QUEUED_CHUNKS: usize = 4;
 const PREFIX: &str = "incoming-";
 
-/// Receives the chunks after the first message, and installs what they make up.
+/// Receives the chunks after the first message, and installs the snapshot.
 pub(super) async fn install(
     to: Destination,
     first: v1::SnapshotChunk,
@@ -37,20 +37,20 @@ pub(super) async fn install(
         .transpose()
         .map_err(|error| malformed(&error))?
         .unwrap_or_default();
-    let Ok(turn) = std::sync::Arc::clone(&to.hosted.arriving).try_lock_owned() else {
+    let Ok(install_guard) = std::sync::Arc::clone(&to.hosted.install_lock).try_lock_owned() else {
         return Err(Refusal::new(
             Reason::Overloaded,
-            format!("another snapshot of group {} is arriving", to.group),
+            format!("another snapshot of group {} is being received", to.group),
         )
         .retry_after(Duration::from_secs(1))
         .into());
     };
     let file = receive(&to, chunks).await?;
-    // Detached: the caller may go away, and the installation must not stop half-way, nor the next
-    // snapshot arrive meanwhile.
+    // Detached: the caller may disconnect. The installation must not stop half-way, and no other
+    // snapshot may arrive before it ends.
     let installed = tokio::spawn(async move {
-        let result = hand_over(&to, vote, meta, file).await;
-        drop(turn);
+        let result = install_file(&to, vote, meta, file).await;
+        drop(install_guard);
         result
     });
     match installed.await {
@@ -61,7 +61,7 @@ pub(super) async fn install(
     }
 }
 
-async fn hand_over(
+async fn install_file(
     to: &Destination,
     vote: Vote,
     meta: SnapshotMeta,
@@ -76,27 +76,28 @@ async fn receive(
     to: &Destination,
     mut chunks: Streaming<v1::SnapshotChunk>,
 ) -> Result<SnapshotFile, Status> {
-    let (to_disk, from_network) = mpsc::channel(BEHIND);
-    let folder = to.hosted.snapshots.clone();
-    let writer = tokio::task::spawn_blocking(move || write(&folder, from_network));
+    let (to_disk, from_network) = mpsc::channel(MAX_QUEUED_CHUNKS);
+    let dir = to.hosted.snapshots.clone();
+    let writer = tokio::task::spawn_blocking(move || write(&dir, from_network));
     let checksum = loop {
-        let chunk = match tokio::time::timeout(NEXT_CHUNK, chunks.message()).await {
+        let chunk = match tokio::time::timeout(CHUNK_TIMEOUT, chunks.message()).await {
             Ok(Ok(Some(chunk))) => chunk,
-            Ok(Ok(None)) => return Err(incomplete("it ended without its last chunk").into()),
+            Ok(Ok(None)) => return Err(incomplete("the stream ended without a last chunk").into()),
             Ok(Err(status)) => return Err(status),
-            Err(_) => return Err(incomplete("the next chunk did not come").into()),
+            Err(_) => return Err(incomplete("timed out waiting for the next chunk").into()),
         };
-        // A closed channel: the writer has failed, which is told below.
-        let written = chunk.data.is_empty() || to_disk.send(Piece::Data(chunk.data)).await.is_ok();
+        // A closed channel means that the writer has failed; its error is returned below.
+        let written =
+            chunk.data.is_empty() || to_disk.send(SnapshotPiece::Data(chunk.data)).await.is_ok();
         if chunk.last || !written {
             break chunk.checksum;
         }
     };
-    let _ = to_disk.send(Piece::End { checksum }).await;
+    let _ = to_disk.send(SnapshotPiece::End { checksum }).await;
     drop(to_disk);
     match writer.await {
         Ok(Ok(Some(file))) => Ok(file),
-        Ok(Ok(None)) => Err(incomplete("its checksum does not fit").into()),
+        Ok(Ok(None)) => Err(incomplete("the checksum does not match").into()),
         Ok(Err(error)) => {
             let message = error.to_string();
             let reason = match std::io::Error::from(error).kind() {
@@ -109,43 +110,43 @@ async fn receive(
     }
 }
 
-enum Piece {
+enum SnapshotPiece {
     Data(Bytes),
     End { checksum: u32 },
 }
 
-/// Answers no file when the pieces end early or do not have the checksum: what was written is
-/// removed then.
+/// Writes the pieces to a file. Returns `None`, and removes the file, when the pieces end early or
+/// do not match the checksum.
 fn write(
-    folder: &Path,
-    mut pieces: mpsc::Receiver<Piece>,
+    dir: &Path,
+    mut pieces: mpsc::Receiver<SnapshotPiece>,
 ) -> Result<Option<SnapshotFile>, SnapshotFileError> {
-    remove_former(folder)?;
-    let path = folder.join(format!("{PREFIX}{}", Uuid::new_v4().simple()));
+    remove_stale(dir)?;
+    let path = dir.join(format!("{PREFIX}{}", Uuid::new_v4().simple()));
     let mut writer = SnapshotWriter::create(&path)?;
     while let Some(piece) = pieces.blocking_recv() {
         match piece {
-            Piece::Data(data) => writer.write_all(&data).map_err(|source| {
+            SnapshotPiece::Data(data) => writer.write_all(&data).map_err(|source| {
                 SnapshotFileError::Io { action: "write", path: path.clone(), source }
             })?,
-            Piece::End { checksum } if checksum == writer.crc32c() => {
+            SnapshotPiece::End { checksum } if checksum == writer.crc32c() => {
                 return writer.finish().map(Some);
             }
-            Piece::End { .. } => return Ok(None),
+            SnapshotPiece::End { .. } => return Ok(None),
         }
     }
     Ok(None)
 }
 
-/// Removes snapshots that arrived and were not wanted: their leader had been deposed, or the group
-/// was further already. Only one arrives at a time, and a wanted one has got another name.
-fn remove_former(folder: &Path) -> Result<(), SnapshotFileError> {
+/// Removes snapshots that arrived and were not installed: their leader had been deposed, or the
+/// group was already ahead. Only one snapshot arrives at a time, and an installed one is renamed.
+fn remove_stale(dir: &Path) -> Result<(), SnapshotFileError> {
     let io = |source| SnapshotFileError::Io {
-        action: "remove a former snapshot in the folder of",
-        path: folder.to_owned(),
+        action: "remove a stale snapshot in the directory of",
+        path: dir.to_owned(),
         source,
     };
-    for entry in fs::read_dir(folder).map_err(io)? {
+    for entry in fs::read_dir(dir).map_err(io)? {
         let entry = entry.map_err(io)?;
         if entry.file_name().to_string_lossy().starts_with(PREFIX) {
             fs::remove_file(entry.path()).map_err(io)?;
@@ -154,6 +155,6 @@ fn remove_former(folder: &Path) -> Result<(), SnapshotFileError> {
     Ok(())
 }
 
-fn incomplete(why: &str) -> Refusal {
-    Refusal::new(Reason::InvalidArgument, format!("a snapshot arrived incomplete: {why}"))
+fn incomplete(cause: &str) -> Refusal {
+    Refusal::new(Reason::InvalidArgument, format!("received an incomplete snapshot: {cause}"))
 }

@@ -13,8 +13,8 @@ use super::{GroupHandler, HandlerError, RaftService, heartbeats, incoming};
 use crate::types::TypeConfig;
 use crate::types::wire::{self, WireError};
 
-/// The first message of a stream comes with its headers, or its sender is gone.
-pub(super) const FIRST_MESSAGE: Duration = Duration::from_secs(5);
+/// Timeout of the first message. A live client sends it with the headers of the stream.
+pub(super) const FIRST_MESSAGE_TIMEOUT: Duration = Duration::from_secs(5);
 
 #[tonic::async_trait]
 impl raft_server::Raft for RaftService {
@@ -28,16 +28,16 @@ impl raft_server::Raft for RaftService {
         let mut messages = request.into_inner();
         let first = first_message(&mut messages).await?;
         let Destination { group, host, hosted } = self.destination(first.header.as_ref())?;
-        // A stream that ends without answering all its requests is an error to the caller, so what
-        // cannot be taken just ends it; the reason goes last.
+        // A stream that ends without answering all its requests is an error for the caller. A
+        // request that is not accepted therefore ends the stream; the reason is sent last.
         let (refused, refusal) = tokio::sync::oneshot::channel::<Refusal>();
-        let gone = host.gone();
+        let removed = host.removed();
         let requests = stream::unfold(Some((messages, refused)), move |state| {
             let host = std::sync::Arc::clone(&host);
             async move {
                 let (mut messages, refused) = state?;
                 let message = messages.message().await.ok().flatten()?;
-                if !message.entries.is_empty() && !host.takes_entries() {
+                if !message.entries.is_empty() && !host.accepts_entries() {
                     let _ = refused.send(disk_full());
                     return None;
                 }
@@ -56,7 +56,7 @@ impl raft_server::Raft for RaftService {
         });
         let last = stream::once(refusal)
             .filter_map(async |refusal| refusal.ok().map(|refusal| Err(Status::from(refusal))));
-        Ok(Response::new(answers.chain(last).take_until(gone).boxed()))
+        Ok(Response::new(answers.chain(last).take_until(removed).boxed()))
     }
 
     async fn heartbeats(
@@ -107,14 +107,14 @@ impl raft_server::Raft for RaftService {
 }
 
 impl RaftService {
-    /// Votes and pre-votes differ only in what the group does with them.
+    /// Answers a vote or a pre-vote; they differ only in the handler's method.
     async fn answer_vote(
         &self,
         request: Request<v1::VoteRequest>,
         ask: impl for<'a> FnOnce(
             &'a dyn GroupHandler,
             VoteRequest<TypeConfig>,
-        ) -> Asked<'a, VoteResponse<TypeConfig>>,
+        ) -> HandlerFuture<'a, VoteResponse<TypeConfig>>,
     ) -> Result<Response<v1::VoteResponse>, Status> {
         let message = request.into_inner();
         let to = self.destination(message.header.as_ref())?;
@@ -124,25 +124,25 @@ impl RaftService {
     }
 }
 
-/// What a group is about to answer.
-type Asked<'a, T> = BoxFuture<'a, Result<T, HandlerError>>;
+/// Response of a group, as a future.
+type HandlerFuture<'a, T> = BoxFuture<'a, Result<T, HandlerError>>;
 
 impl Destination {
-    /// Waits for the group's answer; one that it does not give is a refusal.
-    async fn answer<T>(&self, asked: Asked<'_, T>) -> Result<T, Status> {
-        asked.await.map_err(|error| error.refusal(self.group).into())
+    /// Waits for the group's response. A failure of the group becomes an RPC error.
+    async fn answer<T>(&self, response: HandlerFuture<'_, T>) -> Result<T, Status> {
+        response.await.map_err(|error| error.refusal(self.group).into())
     }
 }
 
 async fn first_message<T>(messages: &mut Streaming<T>) -> Result<T, Status> {
-    match tokio::time::timeout(FIRST_MESSAGE, messages.message()).await {
+    match tokio::time::timeout(FIRST_MESSAGE_TIMEOUT, messages.message()).await {
         Ok(Ok(Some(first))) => Ok(first),
         Ok(Ok(None)) => {
-            Err(Refusal::new(Reason::InvalidArgument, "a Raft stream came without messages").into())
+            Err(Refusal::new(Reason::InvalidArgument, "a Raft stream has no messages").into())
         }
         Ok(Err(status)) => Err(status),
         Err(_) => {
-            Err(Refusal::new(Reason::DeadlineExceeded, "a Raft stream came without header").into())
+            Err(Refusal::new(Reason::DeadlineExceeded, "a Raft stream sent no header").into())
         }
     }
 }
@@ -152,5 +152,5 @@ pub(super) fn malformed(error: &WireError) -> Refusal {
 }
 
 fn disk_full() -> Refusal {
-    Refusal::new(Reason::DiskFull, "the disk is full: no entries are taken until there is room")
+    Refusal::new(Reason::DiskFull, "the disk is full: entries are refused until there is space")
 }

@@ -1,4 +1,4 @@
-//! What the service refuses of messages that are for a group that is here.
+//! Invalid messages for groups that this node hosts.
 
 use futures::StreamExt;
 use futures::stream;
@@ -8,7 +8,7 @@ use tidewater_proto::v1::{self, Reason};
 
 use crate::network::MESSAGE_BYTES;
 use crate::testing::follower::{FOLLOWER, Follower, follower, header};
-use crate::testing::handler::Fake;
+use crate::testing::handler::FakeGroup;
 use crate::testing::{callback, entry, eventually};
 use crate::types::{Vote, wire};
 use openraft::storage::RaftLogStorage;
@@ -22,8 +22,8 @@ fn vote() -> Option<v1::RaftVote> {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_message_that_is_too_large_is_refused() {
-    let follower = follower(&[(1, Fake::Matches)]).await;
+async fn oversized_message_is_refused() {
+    let follower = follower(&[(1, FakeGroup::Matches)]).await;
     let large = v1::RaftHeader { cluster_id: "x".repeat(MESSAGE_BYTES + 1), ..header(1) };
     let request = v1::VoteRequest { header: Some(large), vote: vote(), ..Default::default() };
     let status = follower.client().await.vote(request).await.unwrap_err();
@@ -31,9 +31,9 @@ async fn a_message_that_is_too_large_is_refused() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_full_disk_takes_no_entries_of_other_leaders() {
-    let follower = follower(&[(1, Fake::Matches)]).await;
-    // The disk is full, and more than half of what may wait for it waits.
+async fn full_disk_refuses_entries_of_other_leaders() {
+    let follower = follower(&[(1, FakeGroup::Matches)]).await;
+    // The disk is full, and more than half of the memory for pending writes is used.
     follower.disk.fail_with(Some("IO error: No space left on device: test"));
     for size in [1, 1_500] {
         let (flushed, _done) = callback();
@@ -43,7 +43,7 @@ async fn a_full_disk_takes_no_entries_of_other_leaders() {
         let health = follower.store.health();
         eventually("the disk is full", || *health.borrow() == crate::DiskHealth::Full).await;
     }
-    assert!(!follower.store.takes_entries());
+    assert!(!follower.store.accepts_entries());
     let hello = v1::AppendEntriesRequest { header: Some(header(1)), ..Default::default() };
     let empty = v1::AppendEntriesRequest { vote: vote(), ..Default::default() };
     let entries = vec![wire::entry_to_wire(&entry(4, 0, 10))];
@@ -57,8 +57,8 @@ async fn a_full_disk_takes_no_entries_of_other_leaders() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn streams_end_with_the_node() {
-    let follower = follower(&[(1, Fake::Matches)]).await;
+async fn streams_end_when_the_node_is_removed() {
+    let follower = follower(&[(1, FakeGroup::Matches)]).await;
     let mut client = follower.client().await;
     let hello = v1::AppendEntriesRequest { header: Some(header(1)), ..Default::default() };
     let requests = stream::iter([hello]).chain(stream::pending());
@@ -67,7 +67,7 @@ async fn streams_end_with_the_node() {
     let requests = stream::iter([hello]).chain(stream::pending());
     let mut beats = client.heartbeats(requests).await.unwrap().into_inner();
     follower.service.remove_host(FOLLOWER);
-    // Nothing more is asked on them: only their end can send the caller elsewhere.
+    // The callers send nothing more: only the end of the streams makes them reconnect.
     let ended = async { (appends.message().await.unwrap(), beats.message().await.unwrap()) };
     let ended = tokio::time::timeout(std::time::Duration::from_secs(10), ended).await;
     assert_eq!(ended.expect("the streams stay open"), (None, None));
@@ -93,26 +93,26 @@ async fn install(
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_snapshot_that_does_not_arrive_whole_is_refused_and_leaves_nothing() {
-    let follower = follower(&[(1, Fake::Matches)]).await;
+async fn incomplete_snapshot_is_refused_and_removed() {
+    let follower = follower(&[(1, FakeGroup::Matches)]).await;
     let checksum = crc32c::crc32c(b"onetwo");
     let wrong = vec![first(), chunk(b"one"), chunk(b"twx"), last(checksum)];
     assert_eq!(reason(install(&follower, wrong).await), Reason::InvalidArgument);
     assert!(follower.files().is_empty(), "{:?}", follower.files());
-    // Whole, but not wanted: this group answers as one that was shut down.
+    // Complete, but not installed: this group answers as a stopped group.
     let whole = || vec![first(), chunk(b"one"), chunk(b"two"), last(checksum)];
     for _ in 0..3 {
         assert_eq!(reason(install(&follower, whole()).await), Reason::GroupNotHosted);
         assert_eq!(follower.files().len(), 1, "the one before is removed");
     }
-    // Last: what was written of it is removed after the answer.
+    // Last, because its file is removed after the response.
     let cut = vec![first(), chunk(b"one"), chunk(b"two")];
     assert_eq!(reason(install(&follower, cut).await), Reason::InvalidArgument);
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn one_snapshot_of_a_group_arrives_at_a_time() {
-    let follower = follower(&[(1, Fake::Matches)]).await;
+    let follower = follower(&[(1, FakeGroup::Matches)]).await;
     let (chunks, arriving) = tokio::sync::mpsc::channel(4);
     chunks.send(first()).await.unwrap();
     chunks.send(chunk(b"one")).await.unwrap();

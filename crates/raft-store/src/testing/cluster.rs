@@ -14,7 +14,7 @@ use tokio::runtime::Runtime;
 use tokio_stream::wrappers::TcpListenerStream;
 use uuid::Uuid;
 
-use super::machine::Machine;
+use super::machine::TestStateMachine;
 use super::proxy::Proxy;
 use crate::config::{GroupKind, raft_config};
 use crate::log_store::{LogStore, LogStoreOptions};
@@ -28,8 +28,8 @@ pub(crate) const GROUP: GroupId = GroupId(5);
 /// A node with one replica of one group.
 pub(crate) struct Node {
     pub(crate) id: u64,
-    pub(crate) raft: Raft<Machine>,
-    pub(crate) machine: Machine,
+    pub(crate) raft: Raft<TestStateMachine>,
+    pub(crate) machine: TestStateMachine,
     pub(crate) store: Arc<LogStore>,
     pub(crate) addresses: Arc<AddressBook>,
     pub(crate) host: Arc<RaftHost>,
@@ -39,17 +39,17 @@ pub(crate) struct Node {
 }
 
 impl Node {
-    /// Starts a node in a folder, with what it held before.
-    pub(crate) async fn start(id: u64, folder: PathBuf) -> Self {
+    /// Starts a node in a directory, with the data it held before.
+    pub(crate) async fn start(id: u64, dir: PathBuf) -> Self {
         let runtime = tokio::runtime::Builder::new_multi_thread()
             .worker_threads(2)
             .enable_all()
             .build()
             .unwrap();
         let started = runtime.spawn(async move {
-            let snapshots = folder.join("snapshots");
+            let snapshots = dir.join("snapshots");
             std::fs::create_dir_all(&snapshots).unwrap();
-            let store = LogStore::open(&folder.join("log"), LogStoreOptions::default()).unwrap();
+            let store = LogStore::open(&dir.join("log"), LogStoreOptions::default()).unwrap();
             let addresses = Arc::new(AddressBook::new());
             let factory = NetworkFactory::new(CLUSTER, NodeId(id), Arc::clone(&addresses));
             let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
@@ -71,9 +71,15 @@ impl Node {
     }
 
     /// Starts a replica of another group on the node.
-    pub(crate) async fn add_group(&self, group: GroupId, snapshots: PathBuf) -> Raft<Machine> {
+    pub(crate) async fn add_group(
+        &self,
+        group: GroupId,
+        snapshots: PathBuf,
+    ) -> Raft<TestStateMachine> {
         std::fs::create_dir_all(&snapshots).unwrap();
-        let (id, store, host) = (self.id, Arc::clone(&self.store), Arc::clone(&self.host));
+        let id = self.id;
+        let store = Arc::clone(&self.store);
+        let host = Arc::clone(&self.host);
         let factory = self.factory.clone();
         let runtime = self.runtime.as_ref().unwrap();
         let started = runtime.spawn(async move {
@@ -98,8 +104,8 @@ impl Node {
         self.machine.applied.lock().commands.clone()
     }
 
-    /// Writes through this node, which leads. A leader refuses until a quorum has answered its
-    /// first heartbeat, and nothing is written then.
+    /// Writes through this node, which must be the leader. A leader refuses writes until a quorum
+    /// has answered its first heartbeat.
     pub(crate) async fn write(&self, text: &str) {
         let command = Command(Bytes::copy_from_slice(text.as_bytes()));
         let deadline = tokio::time::Instant::now() + Duration::from_secs(30);
@@ -117,7 +123,7 @@ impl Node {
         }
     }
 
-    /// Stops everything at once, without a word to the others.
+    /// Stops the node immediately, without notifying the others.
     pub(crate) fn kill(mut self) {
         if let Some(runtime) = self.runtime.take() {
             runtime.shutdown_background();
@@ -127,11 +133,11 @@ impl Node {
 }
 
 impl Drop for Node {
-    /// Waits for the node's threads: one that were still in the database when the process of the
-    /// test ends would find its locks gone.
+    /// Waits for the node's threads: a thread still in the database when the test process exits
+    /// would find its locks destroyed.
     fn drop(&mut self) {
         if let Some(runtime) = self.runtime.take() {
-            // A runtime's own threads, of which this may be one, must not wait for another runtime.
+            // The threads of a runtime, which may include this one, must not wait for another runtime.
             let ended = std::thread::spawn(|| runtime.shutdown_timeout(Duration::from_secs(10)));
             let _ = ended.join();
         }
@@ -146,23 +152,24 @@ async fn add_group(
     factory: &NetworkFactory,
     host: &RaftHost,
     snapshots: &Path,
-) -> (Raft<Machine>, Machine) {
-    let machine = Machine::new(snapshots);
+) -> (Raft<TestStateMachine>, TestStateMachine) {
+    let machine = TestStateMachine::new(snapshots);
     let mut config = openraft::Config::clone(&raft_config(GroupKind::Data));
     config.max_in_snapshot_log_to_keep = 0;
     config.purge_batch_size = 1;
-    let (network, log) = (factory.group(group), store.group(group));
-    let raft: Raft<Machine> =
+    let network = factory.group(group);
+    let log = store.group(group);
+    let raft: Raft<TestStateMachine> =
         openraft::Raft::new(id, Arc::new(config), network, log, machine.clone()).await.unwrap();
     host.add(group, Arc::new(raft.clone()), snapshots);
     (raft, machine)
 }
 
 /// Starts nodes 1 to `count`, and makes them members of the group.
-pub(crate) async fn start(folder: &tempfile::TempDir, count: u64) -> BTreeMap<u64, Node> {
+pub(crate) async fn start(dir: &tempfile::TempDir, count: u64) -> BTreeMap<u64, Node> {
     let mut nodes = BTreeMap::new();
     for id in 1..=count {
-        nodes.insert(id, Node::start(id, folder.path().join(id.to_string())).await);
+        nodes.insert(id, Node::start(id, dir.path().join(id.to_string())).await);
     }
     let members: BTreeMap<u64, Member> =
         nodes.values().map(|node| (node.id, node.member())).collect();
@@ -171,10 +178,10 @@ pub(crate) async fn start(folder: &tempfile::TempDir, count: u64) -> BTreeMap<u6
     nodes
 }
 
-/// Waits until all nodes agree on a leader among them, and names it.
+/// Waits until all nodes agree on a leader among them, and returns its id.
 pub(crate) async fn wait_leader(nodes: &BTreeMap<u64, Node>) -> u64 {
     let mut found = 0;
-    super::eventually("all follow one leader", || {
+    super::eventually("all nodes follow one leader", || {
         let leaders: Vec<_> = nodes.values().map(Node::leader).collect();
         found = leaders[0].unwrap_or_default();
         nodes.contains_key(&found)
@@ -185,7 +192,7 @@ pub(crate) async fn wait_leader(nodes: &BTreeMap<u64, Node>) -> u64 {
     found
 }
 
-/// Waits until a node has applied so many commands.
+/// Waits until a node has applied at least `count` commands.
 pub(crate) async fn wait_commands(node: &Node, count: usize) {
     super::eventually("the commands are applied", || {
         node.machine.applied.lock().commands.len() >= count

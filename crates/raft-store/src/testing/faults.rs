@@ -8,11 +8,11 @@ use parking_lot::Mutex;
 
 use crate::log_store::Disk;
 
-/// See the module.
+/// Disk with settable free space, errors and delays.
 #[derive(Debug)]
 pub(crate) struct FaultyDisk {
     free: AtomicU64,
-    looks: AtomicU64,
+    free_space_checks: AtomicU64,
     error: Mutex<Option<String>>,
     held: AtomicBool,
 }
@@ -21,7 +21,7 @@ impl Default for FaultyDisk {
     fn default() -> Self {
         Self {
             free: AtomicU64::new(u64::MAX),
-            looks: AtomicU64::new(0),
+            free_space_checks: AtomicU64::new(0),
             error: Mutex::new(None),
             held: AtomicBool::new(false),
         }
@@ -33,25 +33,25 @@ impl FaultyDisk {
         self.free.store(bytes, Ordering::SeqCst);
     }
 
-    /// How often somebody wanted to know how much is free.
-    pub(crate) fn looks(&self) -> u64 {
-        self.looks.load(Ordering::SeqCst)
+    /// Returns how often free space was queried.
+    pub(crate) fn free_space_checks(&self) -> u64 {
+        self.free_space_checks.load(Ordering::SeqCst)
     }
 
-    /// Writes fail with this error until there is none.
+    /// Makes writes fail with this error; `None` makes them succeed again.
     pub(crate) fn fail_with(&self, error: Option<&str>) {
         *self.error.lock() = error.map(str::to_owned);
     }
 
-    /// Writes wait while this is set.
-    pub(crate) fn hold(&self, held: bool) {
+    /// Blocks writes while set.
+    pub(crate) fn set_held(&self, held: bool) {
         self.held.store(held, Ordering::SeqCst);
     }
 }
 
 impl Disk for FaultyDisk {
     fn free_bytes(&self, _path: &Path) -> io::Result<u64> {
-        self.looks.fetch_add(1, Ordering::SeqCst);
+        self.free_space_checks.fetch_add(1, Ordering::SeqCst);
         Ok(self.free.load(Ordering::SeqCst))
     }
 

@@ -1,4 +1,4 @@
-//! A node behind a proxy whose groups answer as told.
+//! A node behind a proxy whose groups return scripted responses.
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -14,7 +14,7 @@ use tonic::transport::Channel;
 use uuid::Uuid;
 
 use super::faults::FaultyDisk;
-use super::handler::Fake;
+use super::handler::FakeGroup;
 use super::proxy::Proxy;
 use crate::log_store::{LogStore, LogStoreOptions};
 use crate::network::{AddressBook, NetworkFactory};
@@ -24,7 +24,7 @@ pub(crate) const CLUSTER: ClusterId = ClusterId(Uuid::from_u128(3));
 pub(crate) const LEADER: NodeId = NodeId(1);
 pub(crate) const FOLLOWER: NodeId = NodeId(2);
 
-/// See the module.
+/// The node, its log store on a faulty disk, and its proxy.
 pub(crate) struct Follower {
     pub(crate) host: Arc<RaftHost>,
     pub(crate) service: RaftService,
@@ -35,8 +35,8 @@ pub(crate) struct Follower {
     _dir: TempDir,
 }
 
-/// Starts one on the current runtime.
-pub(crate) async fn follower(groups: &[(u64, Fake)]) -> Follower {
+/// Starts a follower on the current runtime.
+pub(crate) async fn follower(groups: &[(u64, FakeGroup)]) -> Follower {
     let dir = TempDir::new().unwrap();
     let disk = Arc::new(FaultyDisk::default());
     let options = LogStoreOptions { pending_bytes: 2_000, ..LogStoreOptions::default() };
@@ -61,20 +61,20 @@ pub(crate) async fn follower(groups: &[(u64, Fake)]) -> Follower {
 }
 
 impl Follower {
-    /// A client that says what it is told, in messages of any size.
+    /// Returns a raw client that sends messages of any size.
     pub(crate) async fn client(&self) -> RaftClient<Channel> {
         let address = format!("http://{}", self.proxy.address);
         RaftClient::connect(address).await.unwrap().max_encoding_message_size(usize::MAX)
     }
 
-    /// Names of files in the folder of snapshots.
+    /// Returns the names of the files in the snapshot directory.
     pub(crate) fn files(&self) -> Vec<String> {
         let files = std::fs::read_dir(&self.snapshots).unwrap();
         files.map(|file| file.unwrap().file_name().into_string().unwrap()).collect()
     }
 }
 
-/// From leader to follower.
+/// Returns a header from the leader to the follower.
 pub(crate) fn header(group_id: u64) -> v1::RaftHeader {
     v1::RaftHeader {
         cluster_id: CLUSTER.to_string(),
@@ -84,7 +84,7 @@ pub(crate) fn header(group_id: u64) -> v1::RaftHeader {
     }
 }
 
-/// The leader's networks, with the follower at an address.
+/// Creates the leader's network factory, with the follower at an address.
 pub(crate) fn factory(address: SocketAddr) -> NetworkFactory {
     let book = Arc::new(AddressBook::new());
     book.set(FOLLOWER, address.to_string());

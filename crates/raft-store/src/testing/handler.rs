@@ -9,25 +9,25 @@ use openraft::raft::{
 use crate::service::{GroupHandler, HandlerError};
 use crate::types::{Snapshot, TypeConfig, Vote, log_id};
 
-/// What a group does with appends and votes; all else it answers as one that was shut down.
+/// Behaviour of a group for appends and votes; it answers all other calls as a stopped group.
 #[derive(Debug, Clone, Copy)]
-pub(crate) enum Fake {
-    /// Ends the answers without one.
+pub(crate) enum FakeGroup {
+    /// Ends the response stream without a response.
     Silent,
-    /// Answers with what the request names as previous, and grants votes.
+    /// Matches at the previous log id of the request, and grants votes.
     Matches,
-    /// Has seen a higher vote.
+    /// Reports a higher vote.
     Higher(Vote),
-    /// Reports a conflict with what the request names as previous, or with index 0.
+    /// Reports a conflict at the previous log id of the request, or at index 0.
     Conflicts,
     /// Answers each request twice.
     Twice,
-    /// Never answers, votes neither.
+    /// Never answers an append or a vote.
     Stuck,
 }
 
 #[tonic::async_trait]
-impl GroupHandler for Fake {
+impl GroupHandler for FakeGroup {
     fn append(
         &self,
         requests: BoxStream<'static, AppendEntriesRequest<TypeConfig>>,

@@ -17,33 +17,33 @@ use crate::types::{
     EntryPayload, LogId, Reply, Snapshot, SnapshotMeta, StoredMembership, TypeConfig, wire,
 };
 
-/// What was applied.
+/// State after the last applied entry.
 #[derive(Debug, Default, Clone)]
-pub(crate) struct Applied {
+pub(crate) struct AppliedState {
     pub(crate) last: Option<LogId>,
     pub(crate) membership: StoredMembership,
     pub(crate) commands: Vec<Bytes>,
     pub(crate) installed: usize,
 }
 
-/// See the module. Clones share their state.
+/// State machine with its snapshot directory. Clones share their state.
 #[derive(Debug, Clone)]
-pub(crate) struct Machine {
-    folder: PathBuf,
-    pub(crate) applied: Arc<Mutex<Applied>>,
+pub(crate) struct TestStateMachine {
+    dir: PathBuf,
+    pub(crate) applied: Arc<Mutex<AppliedState>>,
 }
 
-impl Machine {
-    pub(crate) fn new(folder: &Path) -> Self {
-        Self { folder: folder.to_owned(), applied: Arc::default() }
+impl TestStateMachine {
+    pub(crate) fn new(dir: &Path) -> Self {
+        Self { dir: dir.to_owned(), applied: Arc::default() }
     }
 
     fn current(&self) -> PathBuf {
-        self.folder.join("current")
+        self.dir.join("current")
     }
 }
 
-impl RaftStateMachine<TypeConfig> for Machine {
+impl RaftStateMachine<TypeConfig> for TestStateMachine {
     type SnapshotData = SnapshotFile;
     type SnapshotBuilder = Self;
 
@@ -93,7 +93,7 @@ impl RaftStateMachine<TypeConfig> for Machine {
         let (stored, commands) = decode(&snapshot)?;
         assert_eq!(stored.last_log_id, meta.last_log_id);
         let mut applied = self.applied.lock();
-        *applied = Applied {
+        *applied = AppliedState {
             last: meta.last_log_id,
             membership: meta.last_membership.clone(),
             commands,
@@ -112,7 +112,7 @@ impl RaftStateMachine<TypeConfig> for Machine {
     }
 }
 
-impl RaftSnapshotBuilder<TypeConfig> for Machine {
+impl RaftSnapshotBuilder<TypeConfig> for TestStateMachine {
     type SnapshotData = SnapshotFile;
 
     async fn build_snapshot(&mut self) -> Result<Snapshot, io::Error> {

@@ -1,4 +1,4 @@
-//! A TCP proxy in front of a node, which can cut it off.
+//! A TCP proxy in front of a node, which can isolate it.
 
 use std::net::SocketAddr;
 
@@ -6,14 +6,14 @@ use tokio::io::copy_bidirectional;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
 
-/// See the module.
+/// A running proxy.
 pub(crate) struct Proxy {
     pub(crate) address: SocketAddr,
     open: watch::Sender<bool>,
 }
 
 impl Proxy {
-    /// Forwards what comes to a free port to `target`. Runs on the current runtime.
+    /// Forwards connections on a free port to `target`. Runs on the current runtime.
     pub(crate) async fn start(target: SocketAddr) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
@@ -36,7 +36,7 @@ impl Proxy {
         Self { address, open }
     }
 
-    /// Cuts all connections and takes no new ones, or takes them again.
+    /// Closes all connections and refuses new ones, or accepts them again.
     pub(crate) fn set_open(&self, open: bool) {
         self.open.send_replace(open);
     }

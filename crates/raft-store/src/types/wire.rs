@@ -15,28 +15,28 @@ use super::{
     TypeConfig, Vote, log_id,
 };
 
-/// A message that does not hold what it must.
+/// A message without a required field, or with an invalid one.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum WireError {
     /// A required field is absent.
     #[error("a Raft message lacks {0}")]
     Missing(&'static str),
-    /// A membership in which a voter has no address, or without voters.
+    /// A membership without voters, or with a voter that has no address.
     #[error("a Raft message holds an invalid membership: {0}")]
     Membership(String),
 }
 
-/// To a log id of the wire.
+/// Converts a log id to the wire.
 pub fn log_id_to_wire(id: &LogId) -> v1::RaftLogId {
     v1::RaftLogId { term: id.leader_id.term, index: id.index }
 }
 
-/// From a log id of the wire.
+/// Converts a log id from the wire.
 pub fn log_id_from_wire(id: &v1::RaftLogId) -> LogId {
     log_id(id.term, id.index)
 }
 
-/// To a vote of the wire.
+/// Converts a vote to the wire.
 pub fn vote_to_wire(vote: &Vote) -> v1::RaftVote {
     v1::RaftVote {
         term: vote.leader_id.term,
@@ -45,7 +45,7 @@ pub fn vote_to_wire(vote: &Vote) -> v1::RaftVote {
     }
 }
 
-/// From a vote of the wire.
+/// Converts a vote from the wire.
 pub fn vote_from_wire(vote: &v1::RaftVote) -> Vote {
     if vote.committed {
         Vote::new_committed(vote.term, vote.node_id)
@@ -54,7 +54,7 @@ pub fn vote_from_wire(vote: &v1::RaftVote) -> Vote {
     }
 }
 
-/// To a membership of the wire.
+/// Converts a membership to the wire.
 pub fn membership_to_wire(membership: &Membership) -> v1::RaftMembership {
     v1::RaftMembership {
         configs: membership
@@ -69,20 +69,20 @@ pub fn membership_to_wire(membership: &Membership) -> v1::RaftMembership {
     }
 }
 
-/// From a membership of the wire.
+/// Converts a membership from the wire.
 pub fn membership_from_wire(membership: v1::RaftMembership) -> Result<Membership, WireError> {
     let configs: Vec<BTreeSet<u64>> =
         membership.configs.into_iter().map(|set| set.node_ids.into_iter().collect()).collect();
     let members: BTreeMap<u64, Member> =
         membership.members.into_iter().map(|m| (m.node_id, Member::new(m.address))).collect();
     if configs.is_empty() && members.is_empty() {
-        // The membership before any: what a snapshot of an empty group carries.
+        // The initial, empty membership: the snapshot of an empty group carries it.
         return Ok(Membership::default());
     }
     Membership::new(configs, members).map_err(|error| WireError::Membership(error.to_string()))
 }
 
-/// To a stored membership of the wire.
+/// Converts a stored membership to the wire.
 pub fn stored_membership_to_wire(stored: &StoredMembership) -> v1::RaftStoredMembership {
     v1::RaftStoredMembership {
         log_id: stored.log_id().as_ref().map(log_id_to_wire),
@@ -90,7 +90,7 @@ pub fn stored_membership_to_wire(stored: &StoredMembership) -> v1::RaftStoredMem
     }
 }
 
-/// From a stored membership of the wire; an absent membership is the empty one.
+/// Converts a stored membership from the wire. An absent membership is the empty one.
 pub fn stored_membership_from_wire(
     stored: v1::RaftStoredMembership,
 ) -> Result<StoredMembership, WireError> {
@@ -98,7 +98,7 @@ pub fn stored_membership_from_wire(
     Ok(StoredMembership::new(stored.log_id.as_ref().map(log_id_from_wire), membership))
 }
 
-/// To an entry of the wire; the command is shared, not copied.
+/// Converts an entry to the wire. The command is shared, not copied.
 pub fn entry_to_wire(entry: &Entry) -> v1::RaftEntry {
     use v1::raft_entry::Payload;
     let payload = match &entry.payload {
@@ -109,7 +109,7 @@ pub fn entry_to_wire(entry: &Entry) -> v1::RaftEntry {
     v1::RaftEntry { log_id: Some(log_id_to_wire(&entry.log_id)), payload: Some(payload) }
 }
 
-/// From an entry of the wire; the command is shared, not copied.
+/// Converts an entry from the wire. The command is shared, not copied.
 pub fn entry_from_wire(entry: v1::RaftEntry) -> Result<Entry, WireError> {
     use v1::raft_entry::Payload;
     let log_id = entry.log_id.as_ref().ok_or(WireError::Missing("an entry's log id"))?;
@@ -123,7 +123,7 @@ pub fn entry_from_wire(entry: v1::RaftEntry) -> Result<Entry, WireError> {
     Ok(Entry { log_id: log_id_from_wire(log_id), payload })
 }
 
-/// To what the wire says of a snapshot.
+/// Converts snapshot metadata to the wire.
 pub fn snapshot_meta_to_wire(meta: &SnapshotMeta) -> v1::SnapshotMeta {
     v1::SnapshotMeta {
         last_log_id: meta.last_log_id.as_ref().map(log_id_to_wire),
@@ -131,7 +131,7 @@ pub fn snapshot_meta_to_wire(meta: &SnapshotMeta) -> v1::SnapshotMeta {
     }
 }
 
-/// From what the wire says of a snapshot.
+/// Converts snapshot metadata from the wire.
 pub fn snapshot_meta_from_wire(meta: v1::SnapshotMeta) -> Result<SnapshotMeta, WireError> {
     Ok(SnapshotMeta {
         last_log_id: meta.last_log_id.as_ref().map(log_id_from_wire),
@@ -139,7 +139,7 @@ pub fn snapshot_meta_from_wire(meta: v1::SnapshotMeta) -> Result<SnapshotMeta, W
     })
 }
 
-/// To an append request without header.
+/// Converts an append request to the wire, without a header.
 pub fn append_to_wire(request: &AppendEntriesRequest<TypeConfig>) -> v1::AppendEntriesRequest {
     v1::AppendEntriesRequest {
         header: None,
@@ -150,7 +150,7 @@ pub fn append_to_wire(request: &AppendEntriesRequest<TypeConfig>) -> v1::AppendE
     }
 }
 
-/// From an append request; its header is not looked at.
+/// Converts an append request from the wire. Ignores its header.
 pub fn append_from_wire(
     request: v1::AppendEntriesRequest,
 ) -> Result<AppendEntriesRequest<TypeConfig>, WireError> {
@@ -162,7 +162,7 @@ pub fn append_from_wire(
     })
 }
 
-/// To an answer to an append request.
+/// Converts an append result to the wire.
 pub fn append_result_to_wire(result: &StreamAppendResult<TypeConfig>) -> v1::AppendEntriesResponse {
     use v1::append_entries_response::Result as Wire;
     let result = match result {
@@ -175,7 +175,7 @@ pub fn append_result_to_wire(result: &StreamAppendResult<TypeConfig>) -> v1::App
     v1::AppendEntriesResponse { result: Some(result) }
 }
 
-/// From an answer to an append request.
+/// Converts an append result from the wire.
 pub fn append_result_from_wire(
     response: v1::AppendEntriesResponse,
 ) -> Result<StreamAppendResult<TypeConfig>, WireError> {
@@ -187,7 +187,7 @@ pub fn append_result_from_wire(
     })
 }
 
-/// To a vote request with its header.
+/// Converts a vote request to the wire, with its header.
 pub fn vote_request_to_wire(
     header: v1::RaftHeader,
     request: &VoteRequest<TypeConfig>,
@@ -200,7 +200,7 @@ pub fn vote_request_to_wire(
     }
 }
 
-/// From a vote request; its header is not looked at.
+/// Converts a vote request from the wire. Ignores its header.
 pub fn vote_request_from_wire(
     request: &v1::VoteRequest,
 ) -> Result<VoteRequest<TypeConfig>, WireError> {
@@ -211,7 +211,7 @@ pub fn vote_request_from_wire(
     })
 }
 
-/// To an answer to a vote request.
+/// Converts a vote response to the wire.
 pub fn vote_response_to_wire(response: &VoteResponse<TypeConfig>) -> v1::VoteResponse {
     v1::VoteResponse {
         vote: Some(vote_to_wire(&response.vote)),
@@ -220,7 +220,7 @@ pub fn vote_response_to_wire(response: &VoteResponse<TypeConfig>) -> v1::VoteRes
     }
 }
 
-/// From an answer to a vote request.
+/// Converts a vote response from the wire.
 pub fn vote_response_from_wire(
     response: &v1::VoteResponse,
 ) -> Result<VoteResponse<TypeConfig>, WireError> {
@@ -231,7 +231,7 @@ pub fn vote_response_from_wire(
     })
 }
 
-/// To a leader transfer with its header.
+/// Converts a leader transfer to the wire, with its header.
 pub fn transfer_to_wire(
     header: v1::RaftHeader,
     request: &TransferLeaderRequest<TypeConfig>,
@@ -244,7 +244,7 @@ pub fn transfer_to_wire(
     }
 }
 
-/// From a leader transfer; its header is not looked at.
+/// Converts a leader transfer from the wire. Ignores its header.
 pub fn transfer_from_wire(
     message: &v1::TransferLeaderMessage,
 ) -> Result<TransferLeaderRequest<TypeConfig>, WireError> {
@@ -253,7 +253,7 @@ pub fn transfer_from_wire(
     Ok(TransferLeaderRequest::new(from, message.to_node, last))
 }
 
-/// To an answer to a leader transfer.
+/// Converts the response to a leader transfer to the wire.
 pub fn transfer_outcome_to_wire(
     outcome: &TransferLeaderResponse<TypeConfig>,
 ) -> v1::TransferLeaderAck {
@@ -269,7 +269,7 @@ pub fn transfer_outcome_to_wire(
     v1::TransferLeaderAck { accepted: false, reason: error.to_string(), actual_vote, flushed }
 }
 
-/// From an answer to this leader transfer.
+/// Converts the response to this leader transfer from the wire.
 pub fn transfer_outcome_from_wire(
     request: &TransferLeaderRequest<TypeConfig>,
     ack: &v1::TransferLeaderAck,
@@ -289,7 +289,7 @@ pub fn transfer_outcome_from_wire(
     })
 }
 
-/// A vote that a message must carry.
+/// Returns the vote that a message must carry.
 pub fn required_vote(vote: Option<&v1::RaftVote>) -> Result<Vote, WireError> {
     vote.map(vote_from_wire).ok_or(WireError::Missing("a vote"))
 }

@@ -15,7 +15,7 @@ fn hex(bytes: &[u8]) -> String {
     bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
-/// What is stored must stay readable: these bytes never change.
+/// Stored records must stay readable: these bytes never change.
 #[test]
 fn stored_records_are_frozen() {
     let command = Entry {
@@ -56,7 +56,7 @@ fn commands_are_shared_and_not_copied() {
 }
 
 #[test]
-fn messages_without_what_they_must_hold_are_refused() {
+fn messages_without_required_fields_are_refused() {
     let nothing = v1::RaftEntry::default();
     assert_eq!(entry_from_wire(nothing), Err(WireError::Missing("an entry's log id")));
     let no_payload = v1::RaftEntry { log_id: Some(v1::RaftLogId::default()), payload: None };

@@ -1,7 +1,7 @@
-//! Kill -9 while groups write: what was acknowledged is there afterwards.
+//! Kill -9 while groups write: acknowledged entries and votes survive.
 //!
-//! The test starts this test binary again as a child that writes and says on its standard output
-//! what was acknowledged, and kills it.
+//! The test runs this test binary as a child process that writes, and prints each acknowledgement
+//! on its standard output. The test kills the child.
 
 use std::collections::BTreeMap;
 use std::io::{BufRead, BufReader, Write};
@@ -17,9 +17,9 @@ use super::*;
 const CHILD: &str = "TIDEWATER_TEST_LOG_STORE_CHILD";
 const GROUPS: u64 = 8;
 
-/// Not a test of its own: does nothing unless it is the child.
+/// Child process of the test below: does nothing unless it is started as the child.
 #[tokio::test(flavor = "multi_thread")]
-async fn child_that_writes_until_it_is_killed() {
+async fn child_writes_until_it_is_killed() {
     let Ok(dir) = std::env::var(CHILD) else { return };
     let store = open(dir.as_ref());
     let mut writers = Vec::new();
@@ -29,11 +29,11 @@ async fn child_that_writes_until_it_is_killed() {
         let term = log.read_vote().await.unwrap().map_or(1, |vote| vote.leader_id.term + 1);
         writers.push(tokio::spawn(async move {
             log.save_vote(&Vote::new(term, 1)).await.unwrap();
-            say(format_args!("vote {group} {term}"));
+            print_acknowledged(format_args!("vote {group} {term}"));
             for index in next.. {
                 let entry = entry(term, index, 200 + (index % 7) as usize * 1_000);
                 log.blocking_append([entry]).await.unwrap();
-                say(format_args!("entry {group} {index}"));
+                print_acknowledged(format_args!("entry {group} {index}"));
                 if index % 100 == 99 {
                     log.purge(log_id(term, index - 50)).await.unwrap();
                 }
@@ -46,28 +46,28 @@ async fn child_that_writes_until_it_is_killed() {
     }
 }
 
-fn say(what: std::fmt::Arguments<'_>) {
+fn print_acknowledged(what: std::fmt::Arguments<'_>) {
     let mut out = std::io::stdout().lock();
     writeln!(out, "ack {what}").unwrap();
     out.flush().unwrap();
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_was_acknowledged_survives_kill_9() {
+async fn acknowledged_writes_survive_kill_9() {
     let dir = TempDir::new().unwrap();
     let mut last: BTreeMap<u64, u64> = BTreeMap::new();
     let mut votes: BTreeMap<u64, u64> = BTreeMap::new();
     for round in 0..5 {
         let mut child = Command::new(std::env::current_exe().unwrap())
             .args(["--exact", "--nocapture", "--test-threads=1"])
-            .arg("log_store::tests::crash::child_that_writes_until_it_is_killed")
+            .arg("log_store::tests::crash::child_writes_until_it_is_killed")
             .env(CHILD, dir.path())
             .stdout(Stdio::piped())
             .spawn()
             .unwrap();
         let lines = BufReader::new(child.stdout.take().unwrap()).lines();
         let mut acknowledged = 0;
-        // What is still in the pipe after the kill was acknowledged, too.
+        // Lines still in the pipe after the kill were acknowledged, too.
         for line in lines {
             let line = line.unwrap();
             let Some(at) = line.find("ack ") else { continue };

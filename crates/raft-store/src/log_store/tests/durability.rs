@@ -1,4 +1,4 @@
-//! Nothing is said to be durable before it is.
+//! Durability: no operation completes before it is durable.
 
 use futures::{StreamExt, poll};
 
@@ -9,37 +9,37 @@ async fn appended_entries_are_readable_before_they_are_durable() {
     let dir = TempDir::new().unwrap();
     let (store, disk) = open_faulty(dir.path());
     let mut log = store.group(GroupId(1));
-    disk.hold(true);
+    disk.set_held(true);
     let (flushed, mut done) = callback();
     log.append(entries(1, 0..3), flushed).await.unwrap();
     assert_eq!(indexes(&log.try_get_log_entries(0..9).await.unwrap()), [0, 1, 2]);
     eventually("the flusher has taken it", || store.shared.queue.bytes() == 0).await;
     assert_eq!(store.stats().entries, 0);
-    assert!(poll!(&mut done).is_pending(), "told before it is written");
-    disk.hold(false);
+    assert!(poll!(&mut done).is_pending(), "completed before it is written");
+    disk.set_held(false);
     done.await.unwrap();
     assert_eq!(store.stats().entries, 3);
 }
 
 #[tokio::test]
-async fn a_vote_is_durable_before_the_call_returns() {
+async fn vote_is_durable_before_the_call_returns() {
     let dir = TempDir::new().unwrap();
     let (store, disk) = open_faulty(dir.path());
     let mut log = store.group(GroupId(1));
-    disk.hold(true);
+    disk.set_held(true);
     let vote = Vote::new(4, 2);
     let mut saving = Box::pin(log.save_vote(&vote));
     assert!(poll!(&mut saving).is_pending());
     eventually("the flusher has taken it", || store.shared.queue.bytes() == 0).await;
-    assert!(poll!(&mut saving).is_pending(), "told before it is written");
+    assert!(poll!(&mut saving).is_pending(), "completed before it is written");
     let before = store.stats();
-    disk.hold(false);
+    disk.set_held(false);
     saving.await.unwrap();
     assert_eq!(store.stats().syncs, before.syncs + 1, "and synced");
 }
 
 #[tokio::test]
-async fn what_nobody_waits_for_is_written_without_a_sync_of_its_own() {
+async fn lazy_writes_are_written_without_a_sync() {
     let dir = TempDir::new().unwrap();
     let store = open(dir.path());
     let mut log = store.group(GroupId(1));
@@ -51,7 +51,7 @@ async fn what_nobody_waits_for_is_written_without_a_sync_of_its_own() {
 }
 
 #[tokio::test]
-async fn an_entry_that_lies_at_another_index_is_damage() {
+async fn entry_stored_at_another_index_is_damage() {
     let dir = TempDir::new().unwrap();
     let store =
         LogStore::open(dir.path(), LogStoreOptions { cache_bytes_per_group: 0, ..options() })
@@ -71,7 +71,7 @@ async fn an_entry_that_lies_at_another_index_is_damage() {
 }
 
 #[tokio::test]
-async fn entries_are_shown_to_their_leader_only_while_it_leads() {
+async fn entries_are_returned_only_while_their_leader_leads() {
     let dir = TempDir::new().unwrap();
     let store = open(dir.path());
     let mut log = store.group(GroupId(1));
@@ -83,6 +83,6 @@ async fn entries_are_shown_to_their_leader_only_while_it_leads() {
     let mut stream = Box::pin(reader.leader_bounded_stream(leader, 0..3).await);
     assert_eq!(stream.next().await.unwrap().unwrap().log_id, log_id(1, 0));
     log.save_vote(&Vote::new(2, 8)).await.unwrap();
-    assert!(stream.next().await.unwrap().is_err(), "somebody else may lead now");
+    assert!(stream.next().await.unwrap().is_err(), "another node may lead now");
     assert!(stream.next().await.is_none());
 }

@@ -13,7 +13,7 @@ async fn wait_health(store: &LogStore, health: DiskHealth) {
 }
 
 #[tokio::test]
-async fn a_full_disk_holds_writes_back_until_there_is_room() {
+async fn full_disk_delays_writes_until_there_is_space() {
     let dir = TempDir::new().unwrap();
     let (store, disk) = open_faulty(dir.path());
     let mut log = store.group(GroupId(1));
@@ -25,14 +25,14 @@ async fn a_full_disk_holds_writes_back_until_there_is_room() {
     let (flushed, second) = callback();
     log.append(entries(1, 5..6), flushed).await.unwrap();
     let read = log.try_get_log_entries(3..).await.unwrap();
-    assert_eq!(indexes(&read), [3, 4, 5], "readable meanwhile");
-    assert!(store.takes_entries(), "there is room in memory");
+    assert_eq!(indexes(&read), [3, 4, 5], "readable while the disk is full");
+    assert!(store.accepts_entries(), "there is space in memory");
     disk.fail_with(None);
     first.await.unwrap();
     second.await.unwrap();
     wait_health(&store, DiskHealth::Ok).await;
     assert!(store.stats().reopened >= 1);
-    // Through the database that was opened again.
+    // Through the reopened database.
     log.blocking_append(entries(1, 6..7)).await.unwrap();
     drop(log);
     store.shutdown();
@@ -42,7 +42,7 @@ async fn a_full_disk_holds_writes_back_until_there_is_room() {
 }
 
 #[tokio::test]
-async fn free_space_below_the_floor_is_told_before_writes_fail() {
+async fn low_free_space_is_reported_before_writes_fail() {
     let dir = TempDir::new().unwrap();
     let (store, disk) = open_faulty(dir.path());
     let floor = options().free_space_floor;
@@ -51,23 +51,26 @@ async fn free_space_below_the_floor_is_told_before_writes_fail() {
     wait_health(&store, DiskHealth::Full).await;
     log.blocking_append(entries(1, 0..3)).await.unwrap();
     wait_health(&store, DiskHealth::Full).await;
-    // Nothing at all is written when a write could fail half-way.
+    // Nothing is written when a write could fail half-way.
     disk.set_free(floor / 4 - 1);
     let (flushed, done) = callback();
     log.append(entries(1, 3..4), flushed).await.unwrap();
     eventually("the flusher has taken it", || store.shared.queue.bytes() == 0).await;
-    // What follows on a look is done before the next one: after two it had its chance.
-    let looks = disk.looks();
-    eventually("the flusher has looked at the disk", || disk.looks() >= looks + 2).await;
+    // A check completes before the next one starts: after two, the first had its effect.
+    let free_space_checks = disk.free_space_checks();
+    eventually("the flusher has checked the disk", || {
+        disk.free_space_checks() >= free_space_checks + 2
+    })
+    .await;
     assert_eq!(store.stats().entries, 3);
     disk.set_free(floor * 2);
     done.await.unwrap();
     wait_health(&store, DiskHealth::Ok).await;
-    assert_eq!(store.stats().reopened, 0, "RocksDB never met a full disk");
+    assert_eq!(store.stats().reopened, 0, "RocksDB never ran out of space");
 }
 
 #[tokio::test]
-async fn memory_bounds_what_is_taken_while_the_disk_is_full() {
+async fn memory_bounds_accepted_entries_while_the_disk_is_full() {
     let dir = TempDir::new().unwrap();
     let disk = Arc::new(FaultyDisk::default());
     let small = LogStoreOptions { pending_bytes: 2_000, ..options() };
@@ -79,15 +82,15 @@ async fn memory_bounds_what_is_taken_while_the_disk_is_full() {
     wait_health(&store, DiskHealth::Full).await;
     let (flushed, second) = callback();
     log.append([entry(1, 1, 1_500)], flushed).await.unwrap();
-    assert!(!store.takes_entries());
+    assert!(!store.accepts_entries());
     disk.fail_with(None);
     first.await.unwrap();
     second.await.unwrap();
-    eventually("entries are taken", || store.takes_entries()).await;
+    eventually("entries are accepted", || store.accepts_entries()).await;
 }
 
 #[tokio::test]
-async fn any_other_error_is_final() {
+async fn any_other_write_error_is_permanent() {
     let dir = TempDir::new().unwrap();
     let (store, disk) = open_faulty(dir.path());
     let mut log = store.group(GroupId(1));
@@ -104,11 +107,11 @@ async fn any_other_error_is_final() {
     assert!(second.await.is_err(), "nothing is acknowledged after a failure");
     assert!(log.save_vote(&Vote::new(9, 1)).await.is_err());
     let read = log.try_get_log_entries(0..3).await.unwrap();
-    assert_eq!(read.len(), 3, "reads go on");
+    assert_eq!(read.len(), 3, "reads continue");
 }
 
 #[tokio::test]
-async fn closing_while_the_disk_is_full_fails_what_is_pending() {
+async fn close_fails_pending_writes_while_the_disk_is_full() {
     let dir = TempDir::new().unwrap();
     let (store, disk) = open_faulty(dir.path());
     disk.fail_with(Some(NO_SPACE));
@@ -120,18 +123,18 @@ async fn closing_while_the_disk_is_full_fails_what_is_pending() {
     assert_eq!(done.await.unwrap_err().kind(), std::io::ErrorKind::StorageFull);
 }
 
-/// A replica's Raft waits for its vote before it can end, and the store is closed after it has.
+/// A replica's Raft waits for its vote before it can stop, and the store is closed after it.
 #[tokio::test]
-async fn whoever_waits_for_a_full_disk_can_be_told_to_end() {
+async fn callers_blocked_by_a_full_disk_can_be_failed() {
     let dir = TempDir::new().unwrap();
     let (store, disk) = open_faulty(dir.path());
-    store.give_up_if_full();
+    store.fail_pending_if_full();
     let mut log = store.group(GroupId(1));
     log.blocking_append(entries(1, 0..3)).await.unwrap();
     disk.fail_with(Some(NO_SPACE));
     let vote = tokio::spawn(async move { log.save_vote(&Vote::new(9, 1)).await });
     wait_health(&store, DiskHealth::Full).await;
-    store.give_up_if_full();
+    store.fail_pending_if_full();
     let ended = tokio::time::timeout(Duration::from_secs(30), vote).await.unwrap().unwrap();
     assert_eq!(ended.unwrap_err().kind(), std::io::ErrorKind::StorageFull);
 }
@@ -144,13 +147,13 @@ fn open_faulty_with_rows(dir: &Path) -> (Arc<LogStore>, Arc<FaultyDisk>) {
 }
 
 #[tokio::test]
-async fn rows_written_behind_wait_for_room_in_their_order() {
+async fn rows_written_behind_wait_for_space_in_order() {
     let dir = TempDir::new().unwrap();
     let (store, disk) = open_faulty_with_rows(dir.path());
     let mut log = store.group(GroupId(1));
     disk.fail_with(Some(NO_SPACE));
     log.write_behind(16, put_row(1)).await.unwrap();
-    // Nobody waits for them, and still it is told that they do not fit.
+    // They have no waiting caller, and health still reports that they do not fit.
     wait_health(&store, DiskHealth::Full).await;
     let (flushed, appended) = callback();
     log.append(entries(1, 0..1), flushed).await.unwrap();
@@ -166,7 +169,7 @@ async fn rows_written_behind_wait_for_room_in_their_order() {
 }
 
 #[tokio::test]
-async fn closing_while_the_disk_is_full_fails_rows_that_somebody_waits_for() {
+async fn close_fails_awaited_rows_while_the_disk_is_full() {
     let dir = TempDir::new().unwrap();
     let (store, disk) = open_faulty_with_rows(dir.path());
     let log = store.group(GroupId(1));
@@ -183,7 +186,7 @@ async fn closing_while_the_disk_is_full_fails_rows_that_somebody_waits_for() {
 }
 
 #[tokio::test]
-async fn rows_that_nobody_waits_for_are_not_lost_unnoticed() {
+async fn failed_lazy_rows_fail_the_store() {
     let dir = TempDir::new().unwrap();
     let (store, disk) = open_faulty_with_rows(dir.path());
     let mut log = store.group(GroupId(1));
@@ -191,16 +194,16 @@ async fn rows_that_nobody_waits_for_are_not_lost_unnoticed() {
     log.write_behind(16, put_row(1)).await.unwrap();
     let mut health = store.health();
     let failed = health.wait_for(|seen| matches!(seen, DiskHealth::Failed(_)));
-    tokio::time::timeout(Duration::from_secs(30), failed).await.expect("it is told").unwrap();
+    tokio::time::timeout(Duration::from_secs(30), failed).await.expect("it is reported").unwrap();
     disk.fail_with(None);
-    assert!(log.write_behind(16, put_row(2)).await.is_err(), "no row after one that is lost");
+    assert!(log.write_behind(16, put_row(2)).await.is_err(), "no row after a lost one");
     assert!(log.save_vote(&Vote::new(9, 1)).await.is_err());
     assert_eq!(row(&store), None);
 }
 
 const CHILD: &str = "TIDEWATER_TEST_SMALL_DISK";
 
-/// Not a test of its own: does nothing unless it runs on a small disk of its own.
+/// Child process of the test below: does nothing unless it runs on a small disk of its own.
 #[tokio::test(flavor = "multi_thread")]
 async fn child_on_a_small_disk() {
     let Ok(dir) = std::env::var(CHILD) else { return };
@@ -231,13 +234,13 @@ async fn child_on_a_small_disk() {
         assert!(index < 2_000, "the disk is never full");
     };
     assert!(index > 50, "{index} fit before it was full");
-    // Opening it again may make room for itself, and all that waits be written: what is left is
-    // taken, and more written, until it cannot.
+    // Reopening may free space and write everything that waits. Fill the remaining space and write
+    // more, until reopening fails.
     let rest = dir.join("rest");
     let mut filler = std::fs::File::create(&rest).unwrap();
     let deadline = Instant::now() + Duration::from_secs(30);
-    while !store.db().is_for_reading() {
-        assert!(Instant::now() < deadline, "there is always room to open it again");
+    while !store.db().is_read_only() {
+        assert!(Instant::now() < deadline, "there is always space to reopen it");
         while filler.write_all(&[1; 4_096]).is_ok() {}
         let (flushed, done) = callback();
         log.append([entry(1, index, 4_096)], flushed).await.unwrap();
@@ -264,7 +267,7 @@ async fn child_on_a_small_disk() {
 
 /// With a real full disk, where the system lets an ordinary user make one.
 #[test]
-fn a_real_full_disk_holds_writes_back() {
+fn real_full_disk_delays_writes() {
     let dir = TempDir::new().unwrap();
     let script = format!(
         "mount -t tmpfs -o size=64m tmpfs {dir} && exec {exe} --exact --nocapture \
@@ -278,7 +281,7 @@ fn a_real_full_disk_holds_writes_back() {
     let out = String::from_utf8_lossy(&child.stdout);
     let err = String::from_utf8_lossy(&child.stderr);
     if err.contains("unshare") || err.contains("mount:") {
-        return eprintln!("skipped: no small disk can be made here: {err}");
+        return eprintln!("skipped: cannot make a small disk: {err}");
     }
     assert!(child.status.success() && out.contains("over a full disk"), "{out}\n{err}");
 }

@@ -1,4 +1,4 @@
-//! The database as it lies on disk: names, keys and values of an older release must stay readable.
+//! Stored layout of the database: names, keys and values of an older release must stay readable.
 
 use std::collections::BTreeMap;
 
@@ -7,7 +7,7 @@ use bytes::Bytes;
 use super::*;
 use crate::types::{Command, Entry, EntryPayload, Member, Membership};
 
-/// Column family, key and value, of group 7 (vote, committed, purged; a blank entry, a command, a
+/// Column family, key and value of group 7 (vote, committed, purged; a blank entry, a command, a
 /// membership) and of group 258 (a vote that is not committed).
 const GOLDEN: &str = "\
 raft_log 00000000000000070000000000000002 0a040802100212036f6e65
@@ -58,7 +58,7 @@ fn stored(store: &LogStore) -> String {
 }
 
 #[tokio::test]
-async fn a_log_has_its_frozen_keys_and_bytes() {
+async fn log_has_its_frozen_keys_and_bytes() {
     let dir = TempDir::new().unwrap();
     let store = open(dir.path());
     let mut log = store.group(GroupId(7));
@@ -72,7 +72,7 @@ async fn a_log_has_its_frozen_keys_and_bytes() {
 }
 
 #[tokio::test]
-async fn a_log_of_an_older_release_is_read() {
+async fn log_of_an_older_release_is_readable() {
     let dir = TempDir::new().unwrap();
     {
         let store = open(dir.path());

@@ -1,4 +1,4 @@
-//! Not a test: `cargo test --release -p tidewater-raft-store speed -- --ignored --nocapture`.
+//! Benchmark: `cargo test --release -p tidewater-raft-store speed -- --ignored --nocapture`.
 
 use std::time::Instant;
 
@@ -14,7 +14,7 @@ async fn speed_of_durable_appends() {
         let deadline = started + Duration::from_secs(3);
         let mut tasks = Vec::new();
         for group in 0..groups {
-            // As openraft does it: one task appends, others wait for what they wrote.
+            // Like openraft: one task appends, others wait for the flush.
             let mut log = store.group(GroupId(group));
             let window = writers / groups as usize;
             tasks.push(tokio::spawn(async move {

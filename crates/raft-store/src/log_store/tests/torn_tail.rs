@@ -1,4 +1,4 @@
-//! Damage to RocksDB's write-ahead log: a torn end is what a crash leaves, anything else is not.
+//! Damage to RocksDB's write-ahead log: a crash leaves a torn end; any other damage is an error.
 
 use std::fs::{self, OpenOptions};
 use std::os::unix::fs::FileExt;
@@ -6,7 +6,7 @@ use std::path::PathBuf;
 
 use super::*;
 
-/// A store with 200 entries, copied as a crash would leave it: all in the write-ahead log.
+/// A store with 200 entries, copied as after a crash: all in the write-ahead log.
 async fn crashed() -> (TempDir, PathBuf) {
     let dir = TempDir::new().unwrap();
     let store = open(&dir.path().join("live"));
@@ -39,7 +39,7 @@ fn write_ahead_log(dir: &Path) -> (PathBuf, u64) {
 }
 
 #[tokio::test]
-async fn a_torn_last_record_is_dropped() {
+async fn torn_last_record_is_dropped() {
     for cut in [1, 5, 60] {
         let (_dir, copy) = crashed().await;
         let (path, length) = write_ahead_log(&copy);
@@ -54,7 +54,7 @@ async fn a_torn_last_record_is_dropped() {
 }
 
 #[tokio::test]
-async fn damage_in_the_middle_is_an_error() {
+async fn damage_before_the_last_record_is_an_error() {
     let (_dir, copy) = crashed().await;
     let (path, length) = write_ahead_log(&copy);
     let file = OpenOptions::new().read(true).write(true).open(path).unwrap();
@@ -66,11 +66,11 @@ async fn damage_in_the_middle_is_an_error() {
     assert!(matches!(error, StoreError::Damaged { .. }), "{error}");
 }
 
-/// Wherever a crash cuts the log off, the state machine's rows are not ahead of the entries that
-/// they came from, nor behind those that were purged.
+/// Wherever a crash truncates the log, the state machine's rows are not ahead of the entries that
+/// they came from, and not behind the purged entries.
 #[tokio::test]
-async fn rows_written_behind_keep_step_with_the_log() {
-    // One write for each operation, so that a cut can fall between any two.
+async fn rows_written_behind_stay_consistent_with_the_log() {
+    // One write per operation, so that a cut can fall between any two.
     let with_state = || LogStoreOptions { batch_bytes: 1, ..options() }.with_column_family("state");
     let dir = TempDir::new().unwrap();
     let live = dir.path().join("live");
@@ -107,10 +107,11 @@ async fn rows_written_behind_keep_step_with_the_log() {
 }
 
 #[tokio::test]
-async fn a_truncation_is_durable_when_it_returns() {
+async fn truncation_is_durable_when_it_returns() {
     let dir = TempDir::new().unwrap();
-    let (live, copy) = (dir.path().join("live"), dir.path().join("crashed"));
-    // Nothing is written because time passes.
+    let live = dir.path().join("live");
+    let copy = dir.path().join("crashed");
+    // The interval never triggers a write.
     let patient = LogStoreOptions { check_interval: Duration::from_secs(600), ..options() };
     let store = LogStore::open(&live, patient).unwrap();
     let mut log = store.group(GroupId(1));
@@ -121,7 +122,7 @@ async fn a_truncation_is_durable_when_it_returns() {
     copy_files(&live, &copy);
     let crashed = open(&copy);
     assert_eq!(state(&mut crashed.group(GroupId(1))).await, (None, Some(4)));
-    // One that removes nothing has nothing to wait for.
+    // A truncation that removes nothing does not sync.
     log.truncate_after(Some(log_id(3, 4))).await.unwrap();
     assert_eq!(store.stats().syncs, before + 1);
 }

@@ -1,4 +1,4 @@
-//! Which of openraft's requests leave, and when.
+//! Which of openraft's requests are sent, and when.
 
 use futures::channel::mpsc::{self, Sender};
 
@@ -9,13 +9,16 @@ use crate::types::{Entry, Vote, log_id};
 
 type Request = AppendEntriesRequest<TypeConfig>;
 
-fn departures() -> (Sender<Request>, Departures) {
+fn request_stream() -> (Sender<Request>, RequestStream) {
     let (requests, input) = mpsc::channel(8);
-    let flight = Arc::new(Flight {
-        state: Mutex::new(FlightState { input: Some(Box::pin(input)), ..FlightState::default() }),
-        departed: Notify::new(),
+    let in_flight = Arc::new(InFlightAppends {
+        state: Mutex::new(InFlightState {
+            input: Some(Box::pin(input)),
+            ..InFlightState::default()
+        }),
+        request_sent: Notify::new(),
     });
-    (requests, Departures { flight, held: HeldCommit::default() })
+    (requests, RequestStream { in_flight, held: HeldCommit::default() })
 }
 
 fn request(committed: u64, entries: Vec<Entry>) -> Request {
@@ -27,67 +30,67 @@ fn request(committed: u64, entries: Vec<Entry>) -> Request {
     }
 }
 
-/// What a request says: the committed index, and the indexes of its entries.
-fn said(request: v1::AppendEntriesRequest) -> (u64, Vec<u64>) {
+/// Returns a request's committed index, and the indexes of its entries.
+fn contents(request: v1::AppendEntriesRequest) -> (u64, Vec<u64>) {
     let request = wire::append_from_wire(request).unwrap();
     (request.leader_commit.unwrap().index, indexes(&request.entries))
 }
 
 #[tokio::test]
-async fn entries_take_along_what_is_committed() {
-    let (mut requests, mut departures) = departures();
+async fn entries_carry_the_committed_index() {
+    let (mut requests, mut stream) = request_stream();
     requests.try_send(request(8, Vec::new())).unwrap();
     requests.try_send(request(9, Vec::new())).unwrap();
     requests.try_send(request(9, entries(1, 10..12))).unwrap();
-    assert_eq!(departures.next().await.map(said), Some((9, vec![10, 11])));
-    assert_eq!(departures.flight.state.lock().sent.len(), 1, "one answer is awaited");
+    assert_eq!(stream.next().await.map(contents), Some((9, vec![10, 11])));
+    assert_eq!(stream.in_flight.state.lock().sent.len(), 1, "one answer is awaited");
     drop(requests);
-    assert!(departures.next().await.is_none());
+    assert!(stream.next().await.is_none());
 }
 
 #[tokio::test]
-async fn what_is_committed_is_told_when_no_entries_come() {
-    let (mut requests, mut departures) = departures();
+async fn committed_index_is_sent_without_entries_when_due() {
+    let (mut requests, mut stream) = request_stream();
     for committed in [8, 9] {
         let begun = Instant::now();
         requests.try_send(request(committed, Vec::new())).unwrap();
-        assert_eq!(departures.next().await.map(said), Some((committed, vec![])));
+        assert_eq!(stream.next().await.map(contents), Some((committed, vec![])));
         assert!(begun.elapsed() >= HOLD);
     }
-    let late = tokio::time::timeout(2 * HOLD, departures.next()).await;
-    assert!(late.is_err(), "each is told once");
+    let late = tokio::time::timeout(2 * HOLD, stream.next()).await;
+    assert!(late.is_err(), "each index is sent once");
 }
 
 /// Openraft probes a follower by a stream of one request without entries.
 #[tokio::test]
-async fn a_single_request_leaves_at_once() {
-    let (mut requests, mut departures) = departures();
+async fn single_request_is_sent_immediately() {
+    let (mut requests, mut stream) = request_stream();
     requests.try_send(request(9, Vec::new())).unwrap();
     drop(requests);
-    // Before the timer could have fired: it is not polled.
-    let first = futures::poll!(departures.next());
+    // Before the timer can fire: it is not polled.
+    let first = futures::poll!(stream.next());
     assert!(matches!(first, Poll::Ready(Some(_))));
-    assert!(departures.next().await.is_none());
+    assert!(stream.next().await.is_none());
 }
 
-/// An answer counts for readers that came before its own request left, and for no others.
+/// A response counts for readers that arrived before its own request was sent, and for no others.
 #[tokio::test(start_paused = true)]
-async fn each_request_keeps_the_time_at_which_it_left() {
-    let (mut requests, mut departures) = departures();
+async fn each_request_keeps_its_send_time() {
+    let (mut requests, mut stream) = request_stream();
     let begun = Instant::now();
     for index in [10, 11] {
         requests.try_send(request(9, entries(1, index..index + 1))).unwrap();
-        departures.next().await.unwrap();
+        stream.next().await.unwrap();
         tokio::time::advance(Duration::from_millis(7)).await;
     }
-    let state = departures.flight.state.lock();
+    let state = stream.in_flight.state.lock();
     let left: Vec<_> = state.sent.iter().map(|sent| (sent.term, sent.at - begun)).collect();
     let after = |millis| (Term(1), Duration::from_millis(millis));
     assert_eq!(left, [after(0), after(7)]);
 }
 
 #[test]
-fn only_an_answer_to_a_higher_vote_denies_the_leader() {
+fn only_a_higher_vote_denies_the_leader() {
     assert!(accepts_leader(&Ok(Some(log_id(1, 9)))));
     assert!(accepts_leader(&Err(StreamAppendError::Conflict(log_id(1, 9)))));
     assert!(!accepts_leader(&Err(StreamAppendError::HigherVote(Vote::new_committed(2, 3)))));

@@ -1,4 +1,4 @@
-//! Lines to a real service, with groups that answer as told.
+//! Heartbeat streams to a real service, with groups that return scripted responses.
 
 use std::time::{Duration, Instant};
 
@@ -10,7 +10,7 @@ use super::*;
 use crate::network::{GroupNetwork, NetworkFactory};
 use crate::testing::eventually;
 use crate::testing::follower::{FOLLOWER, LEADER, factory, follower, header};
-use crate::testing::handler::Fake;
+use crate::testing::handler::FakeGroup;
 use crate::types::{Member, Vote, log_id};
 
 async fn network(factory: &NetworkFactory, group: u64) -> GroupNetwork {
@@ -39,14 +39,14 @@ const LIMIT: Duration = Duration::from_secs(10);
 const SHORT: Duration = Duration::from_millis(200);
 
 #[tokio::test(flavor = "multi_thread")]
-async fn groups_share_a_line_and_are_answered_apart() {
+async fn groups_share_a_heartbeat_stream_with_separate_responses() {
     let higher = Vote::new(9, 3);
     let follower = follower(&[
-        (1, Fake::Matches),
-        (2, Fake::Higher(higher)),
-        (3, Fake::Stuck),
-        (4, Fake::Matches),
-        (6, Fake::Silent),
+        (1, FakeGroup::Matches),
+        (2, FakeGroup::Higher(higher)),
+        (3, FakeGroup::Stuck),
+        (4, FakeGroup::Matches),
+        (6, FakeGroup::Silent),
     ])
     .await;
     let factory = factory(follower.proxy.address);
@@ -70,20 +70,20 @@ async fn groups_share_a_line_and_are_answered_apart() {
     assert_eq!(four.unwrap(), matched(14));
     assert!(matches!(five, Err(RPCError::Unreachable(_))), "not hosted: {five:?}");
     assert!(matches!(six, Err(RPCError::Unreachable(_))), "stopped: {six:?}");
-    assert!(begun.elapsed() < LIMIT, "the stuck group held the others up");
-    let lines = factory.shared.heartbeats.lines.lock();
-    assert_eq!(lines.len(), 1);
-    assert_eq!(lines[&FOLLOWER].next, 6, "all went over the first line");
+    assert!(begun.elapsed() < LIMIT, "the stuck group delayed the others");
+    let streams = factory.shared.heartbeats.streams.lock();
+    assert_eq!(streams.len(), 1);
+    assert_eq!(streams[&FOLLOWER].next, 6, "all were sent on the first stream");
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_line_that_broke_is_opened_again() {
-    let follower = follower(&[(1, Fake::Matches)]).await;
+async fn broken_heartbeat_stream_is_reopened() {
+    let follower = follower(&[(1, FakeGroup::Matches)]).await;
     let factory = factory(follower.proxy.address);
     let mut network = network(&factory, 1).await;
     beat(&mut network, 1, LIMIT).await.unwrap();
     follower.proxy.set_open(false);
-    // Told at once, when the connection breaks, and not only when the deadline passes.
+    // The caller fails when the connection breaks, and not only at its deadline.
     loop {
         match beat(&mut network, 2, LIMIT).await {
             Ok(_) => tokio::task::yield_now().await,
@@ -93,30 +93,31 @@ async fn a_line_that_broke_is_opened_again() {
     follower.proxy.set_open(true);
     let deadline = Instant::now() + LIMIT;
     while beat(&mut network, 3, SHORT).await.is_err() {
-        assert!(Instant::now() < deadline, "the line stays broken");
+        assert!(Instant::now() < deadline, "the stream stays broken");
         tokio::time::sleep(Duration::from_millis(10)).await;
     }
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_new_address_gets_a_new_line() {
-    let (old, new) = (follower(&[(1, Fake::Silent)]).await, follower(&[(1, Fake::Matches)]).await);
+async fn new_address_gets_a_new_heartbeat_stream() {
+    let old = follower(&[(1, FakeGroup::Silent)]).await;
+    let new = follower(&[(1, FakeGroup::Matches)]).await;
     let factory = factory(old.proxy.address);
     let mut network = network(&factory, 1).await;
     assert!(beat(&mut network, 1, LIMIT).await.is_err());
     factory.addresses().set(FOLLOWER, new.proxy.address.to_string());
     assert!(beat(&mut network, 2, LIMIT).await.is_ok());
-    assert_eq!(factory.shared.heartbeats.lines.lock().len(), 1);
+    assert_eq!(factory.shared.heartbeats.streams.lock().len(), 1);
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_node_that_is_gone_from_its_process_answers_no_more() {
-    let follower = follower(&[(1, Fake::Matches)]).await;
+async fn removed_node_answers_no_heartbeats() {
+    let follower = follower(&[(1, FakeGroup::Matches)]).await;
     let factory = factory(follower.proxy.address);
     let mut network = network(&factory, 1).await;
     beat(&mut network, 1, LIMIT).await.unwrap();
     follower.service.remove_host(FOLLOWER);
-    // The line ends, and another one is refused.
+    // The stream ends, and another one is refused.
     for _ in 0..3 {
         let error = beat(&mut network, 2, LIMIT).await.unwrap_err();
         assert!(!matches!(error, RPCError::Timeout(_)), "{error}");
@@ -124,32 +125,33 @@ async fn a_node_that_is_gone_from_its_process_answers_no_more() {
     follower.service.add_host(Arc::clone(&follower.host));
     let deadline = Instant::now() + LIMIT;
     while beat(&mut network, 3, LIMIT).await.is_err() {
-        assert!(Instant::now() < deadline, "the line stays ended");
+        assert!(Instant::now() < deadline, "the stream stays ended");
     }
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_newer_heartbeat_takes_the_place_of_one_that_waits() {
-    let follower = follower(&[(1, Fake::Stuck)]).await;
+async fn newer_heartbeat_replaces_a_pending_one() {
+    let follower = follower(&[(1, FakeGroup::Stuck)]).await;
     let factory = factory(follower.proxy.address);
-    let (mut first, mut second) = (network(&factory, 1).await, network(&factory, 1).await);
+    let mut first = network(&factory, 1).await;
+    let mut second = network(&factory, 1).await;
     let waiting = tokio::spawn(async move { beat(&mut first, 1, LIMIT).await });
     eventually("it waits", || {
-        let lines = factory.shared.heartbeats.lines.lock();
-        lines.get(&FOLLOWER).is_some_and(|line| line.next == 1)
+        let streams = factory.shared.heartbeats.streams.lock();
+        streams.get(&FOLLOWER).is_some_and(|stream| stream.next == 1)
     })
     .await;
     let newer = beat(&mut second, 2, SHORT).await;
     assert!(matches!(newer, Err(RPCError::Timeout(_))), "{newer:?}");
     let older = waiting.await.unwrap();
     assert!(matches!(older, Err(RPCError::Network(_))), "{older:?}");
-    let lines = factory.shared.heartbeats.lines.lock();
-    assert_eq!(lines[&FOLLOWER].pending.waiting.lock().groups.len(), 1, "bounded by groups");
+    let streams = factory.shared.heartbeats.streams.lock();
+    assert_eq!(streams[&FOLLOWER].pending.waiting.lock().groups.len(), 1, "bounded by groups");
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_group_that_is_stuck_never_fills_the_line() {
-    let follower = follower(&[(1, Fake::Stuck), (2, Fake::Matches)]).await;
+async fn stuck_group_does_not_fill_the_heartbeat_stream() {
+    let follower = follower(&[(1, FakeGroup::Stuck), (2, FakeGroup::Matches)]).await;
     let mut client = follower.client().await;
     let beat = |group_id, number| v1::GroupHeartbeat {
         group_id,

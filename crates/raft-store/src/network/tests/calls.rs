@@ -1,4 +1,4 @@
-//! Calls to a node whose groups answer as told.
+//! Calls to a node whose groups return scripted responses.
 
 use std::io::Write;
 use std::pin::Pin;
@@ -14,7 +14,7 @@ use openraft::{RaftNetworkFactory, RaftNetworkV2};
 use super::*;
 use crate::snapshot_file::SnapshotWriter;
 use crate::testing::follower::{FOLLOWER, Follower, LEADER, factory, follower};
-use crate::testing::handler::Fake;
+use crate::testing::handler::FakeGroup;
 use crate::types::{Snapshot, SnapshotMeta, TypeConfig, Vote, log_id};
 
 const OPTION: Duration = Duration::from_millis(30);
@@ -36,12 +36,12 @@ fn append(index: Option<u64>) -> AppendEntriesRequest<TypeConfig> {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn every_call_has_a_deadline() {
-    let follower = follower(&[(1, Fake::Stuck)]).await;
+    let follower = follower(&[(1, FakeGroup::Stuck)]).await;
     let mut network = network(&follower).await;
     let vote = VoteRequest::new(Vote::new(4, LEADER.get()), None);
     let asked = tokio::time::timeout(LIMIT, network.vote(vote, RPCOption::new(OPTION))).await;
     assert!(matches!(asked, Ok(Err(RPCError::Timeout(_)))), "{asked:?}");
-    // An append is answered after its sync, which may take a while, but not for ever.
+    // An append is answered after its sync, which may take a while, but not indefinitely.
     let requests = stream::iter([append(Some(1))]).chain(stream::pending());
     let answers = network.stream_append(Box::pin(requests), RPCOption::new(OPTION)).await;
     let next = tokio::time::timeout(LIMIT, answers.unwrap().next()).await;
@@ -49,8 +49,8 @@ async fn every_call_has_a_deadline() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn answers_that_make_no_sense_are_errors() {
-    let twice = follower(&[(1, Fake::Twice)]).await;
+async fn invalid_responses_are_errors() {
+    let twice = follower(&[(1, FakeGroup::Twice)]).await;
     let mut to_twice = network(&twice).await;
     let requests = stream::iter([append(Some(1))]).chain(stream::pending());
     let answers = to_twice.stream_append(Box::pin(requests), RPCOption::new(LIMIT)).await;
@@ -60,7 +60,7 @@ async fn answers_that_make_no_sense_are_errors() {
     assert!(matches!(more, Err(RPCError::Network(_))), "{more:?}");
 
     // Nothing conflicts with the beginning of the log: openraft would panic.
-    let conflicts = follower(&[(1, Fake::Conflicts)]).await;
+    let conflicts = follower(&[(1, FakeGroup::Conflicts)]).await;
     let mut group = factory(conflicts.proxy.address).group(GroupId(1));
     let mut heartbeats = group.new_heartbeat_client(FOLLOWER.get(), &Member::new("")).await;
     let answer = heartbeats.append_entries(append(None), RPCOption::new(LIMIT)).await;
@@ -69,7 +69,7 @@ async fn answers_that_make_no_sense_are_errors() {
     assert_eq!(answer.unwrap(), openraft::raft::AppendEntriesResponse::Conflict);
 }
 
-/// Never ends; tells when it is dropped.
+/// A stream that never ends and releases its reference when dropped.
 struct Endless(#[expect(dead_code, reason = "dropped with the stream")] Arc<()>);
 
 impl Stream for Endless {
@@ -81,25 +81,25 @@ impl Stream for Endless {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn requests_are_let_go_with_the_answers() {
-    let follower = follower(&[(1, Fake::Matches)]).await;
+async fn requests_are_dropped_with_the_responses() {
+    let follower = follower(&[(1, FakeGroup::Matches)]).await;
     let mut network = network(&follower).await;
     let held = Arc::new(());
     let requests = Endless(Arc::clone(&held));
     let answers = network.stream_append(requests, RPCOption::new(LIMIT)).await.unwrap();
     assert_eq!(Arc::strong_count(&held), 2);
     drop(answers);
-    assert_eq!(Arc::strong_count(&held), 1, "the next stream would miss what this one takes");
+    assert_eq!(Arc::strong_count(&held), 1, "the stream would take requests of the next one");
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_snapshot_file_that_is_gone_is_no_failure_of_the_disk() {
+async fn missing_snapshot_file_is_no_storage_failure() {
     let dir = TempDir::new().unwrap();
-    let follower = follower(&[(1, Fake::Silent)]).await;
+    let follower = follower(&[(1, FakeGroup::Silent)]).await;
     let mut network = network(&follower).await;
     let mut send = async |name: &str, spoil: fn(&Path)| {
         let mut writer = SnapshotWriter::create(dir.path().join(name)).unwrap();
-        writer.write_all(b"what it holds").unwrap();
+        writer.write_all(b"some content").unwrap();
         let snapshot =
             Snapshot { meta: SnapshotMeta::default(), snapshot: writer.finish().unwrap() };
         spoil(snapshot.snapshot.path());
@@ -107,7 +107,7 @@ async fn a_snapshot_file_that_is_gone_is_no_failure_of_the_disk() {
         let never = std::future::pending();
         network.full_snapshot(vote, snapshot, never, RPCOption::new(LIMIT)).await
     };
-    // Newer ones have replaced it since it was handed out.
+    // A newer snapshot has replaced the file.
     let gone = send("gone", |path| std::fs::remove_file(path).unwrap()).await;
     assert!(matches!(gone, Err(StreamingError::Network(_))), "{gone:?}");
     let damaged = send("damaged", |path| {

@@ -1,4 +1,4 @@
-//! Not a test: `cargo test --release -p tidewater-raft-store idle -- --ignored --nocapture`.
+//! Benchmark: `cargo test --release -p tidewater-raft-store idle -- --ignored --nocapture`.
 
 use std::time::Instant;
 
@@ -8,10 +8,10 @@ use openraft::{RaftNetworkFactory, RaftNetworkV2};
 
 use super::*;
 use crate::testing::follower::{FOLLOWER, LEADER, factory, follower};
-use crate::testing::handler::Fake;
+use crate::testing::handler::FakeGroup;
 use crate::types::{TypeConfig, Vote};
 
-/// User and system time of this process so far.
+/// Returns user and system time of this process so far.
 fn cpu() -> Duration {
     let stat = std::fs::read_to_string("/proc/self/stat").unwrap();
     let fields: Vec<&str> = stat.rsplit(')').next().unwrap().split_whitespace().collect();
@@ -31,8 +31,8 @@ async fn cost_of_idle_groups() {
     for group in 100..99 + GROUPS {
         let mut replicas = BTreeMap::new();
         for node in nodes.values() {
-            let folder = dir.path().join(format!("{}-{group}", node.id));
-            replicas.insert(node.id, node.add_group(GroupId(group), folder).await);
+            let snapshots = dir.path().join(format!("{}-{group}", node.id));
+            replicas.insert(node.id, node.add_group(GroupId(group), snapshots).await);
         }
         // Leaders on all three nodes.
         replicas[&(1 + group % 3)].initialize(members.clone()).await.unwrap();
@@ -56,7 +56,8 @@ async fn cost_of_idle_groups() {
         waits
     };
     tokio::time::sleep(Duration::from_secs(2)).await;
-    let (begun, before) = (Instant::now(), cpu());
+    let begun = Instant::now();
+    let before = cpu();
     tokio::time::sleep(Duration::from_secs(20)).await;
     let share = (cpu() - before).as_secs_f64() / begun.elapsed().as_secs_f64();
     let waits = reads().await;
@@ -71,12 +72,12 @@ async fn cost_of_idle_groups() {
     );
 }
 
-/// A call of its own, which a vote is, beside a heartbeat on the line.
+/// Compares a separate RPC (a vote) with a heartbeat on the stream.
 #[tokio::test(flavor = "multi_thread")]
 #[ignore = "prints what a heartbeat costs on this machine"]
 async fn cost_of_a_heartbeat() {
     const TIMES: u32 = 5_000;
-    let follower = follower(&[(1, Fake::Matches)]).await;
+    let follower = follower(&[(1, FakeGroup::Matches)]).await;
     let mut group = factory(follower.proxy.address).group(GroupId(1));
     let mut network = group.new_heartbeat_client(FOLLOWER.get(), &Member::new("")).await;
     let vote = Vote::new_committed(4, LEADER.get());
@@ -96,6 +97,6 @@ async fn cost_of_a_heartbeat() {
         };
         network.append_entries(request, option.clone()).await.unwrap();
     }
-    let line = cpu() - before;
-    println!("a call of its own: {:?}; a heartbeat: {:?}", calls / TIMES, line / TIMES);
+    let stream = cpu() - before;
+    println!("a separate call: {:?}; a heartbeat: {:?}", calls / TIMES, stream / TIMES);
 }
