@@ -90,7 +90,7 @@ impl fmt::Display for Failure {
 }
 
 /// Returns the exit status for an RPC error. It follows from the gRPC code of the reason, except where
-/// a later attempt may succeed although the code does not say so.
+/// a later attempt may succeed although the code is that of a conflict.
 pub(crate) fn exit_of(reason: Reason) -> Exit {
     if matches!(reason, Reason::LeadershipLost | Reason::NotBootstrapped) {
         return Exit::Unavailable;
