@@ -9,6 +9,7 @@ use tidewater_proto::v1::{self, change_meta_member_request::Change};
 use crate::client::Client;
 use crate::core::Repeat;
 use crate::error::ClientError;
+use crate::outcome::FailedAttempt;
 use crate::pool::attempt;
 use crate::router::timed;
 
@@ -157,13 +158,13 @@ impl Client {
         let address = self.node_address(node).await?;
         let what = format!("log filter of node {node} at {address}");
         let channel =
-            self.core.router.pool.channel(&address).map_err(|miss| refused(&what, miss))?;
+            self.core.router.pool.channel(&address).map_err(|failure| refused(&what, failure))?;
         let mut client = v1::node_admin_client::NodeAdminClient::new(channel);
         let timeout = self.options().attempt_timeout;
         let request = v1::SetLogFilterRequest { filter: filter.to_owned() };
         let response = attempt(timeout, client.set_log_filter(timed(request, timeout)))
             .await
-            .map_err(|miss| refused(&what, miss))?;
+            .map_err(|failure| refused(&what, failure))?;
         Ok(response.previous)
     }
 
@@ -178,6 +179,6 @@ impl Client {
 
 /// Converts the failure of a single attempt. An unknown outcome is reported as failed, because setting the
 /// same filter again is harmless.
-fn refused(what: &str, miss: crate::outcome::FailedAttempt) -> ClientError {
-    ClientError::Refused { what: what.to_owned(), refusal: Box::new(miss.refusal) }
+fn refused(what: &str, failure: FailedAttempt) -> ClientError {
+    ClientError::Refused { what: what.to_owned(), refusal: Box::new(failure.refusal) }
 }

@@ -101,19 +101,19 @@ impl TableScan {
                     rest = after;
                 }
                 Err(ReadError::Fatal(error)) => return Err(error),
-                Err(ReadError::Moved(miss)) => self.refresh_routes(miss).await?,
-                Err(ReadError::Missed(miss)) if out.is_some() && self.rows > before => {
+                Err(ReadError::RouteStale(failure)) => self.refresh_routes(failure).await?,
+                Err(ReadError::Failed(failure)) if out.is_some() && self.rows > before => {
                     return Err(ClientError::ScanInterrupted {
                         table: self.plan.table.name.clone(),
                         region: reader.region_range.route.region,
                         rows: self.rows,
-                        cause: Box::new(miss.refusal),
+                        cause: Box::new(failure.refusal),
                     });
                 }
-                Err(ReadError::Missed(miss)) => {
+                Err(ReadError::Failed(failure)) => {
                     // The caller has not received the partial count of this region.
                     self.rows = before;
-                    self.back_off(miss).await?;
+                    self.back_off(failure).await?;
                 }
             }
         }
@@ -178,8 +178,8 @@ impl TableScan {
     ///
     /// # Errors
     /// The limits are reached, or the table was dropped or altered.
-    async fn refresh_routes(&mut self, miss: FailedAttempt) -> Result<(), ClientError> {
-        self.back_off(miss).await?;
+    async fn refresh_routes(&mut self, failure: FailedAttempt) -> Result<(), ClientError> {
+        self.back_off(failure).await?;
         let catalog = self.core.refresh_catalog().await?;
         match catalog.table(self.plan.table.id) {
             None => Err(ClientError::TableNotFound(self.plan.table.name.clone())),
@@ -197,14 +197,14 @@ impl TableScan {
     ///
     /// # Errors
     /// A retry does not help, or the limits are reached.
-    async fn back_off(&mut self, miss: FailedAttempt) -> Result<(), ClientError> {
-        self.attempts.record(&miss);
+    async fn back_off(&mut self, failure: FailedAttempt) -> Result<(), ClientError> {
+        self.attempts.record(&failure);
         let options = &self.core.router.options;
         let made = self.attempts.made();
-        let wait = options.backoff.wait(made, miss.refusal.retry_after, options.ids.bits());
+        let wait = options.backoff.wait(made, failure.refusal.retry_after, options.ids.bits());
         let what = format!("scan of table {:?}", self.plan.table.name);
-        let cause = Box::new(miss.refusal.clone());
-        match miss.retry_action() {
+        let cause = Box::new(failure.refusal.clone());
+        match failure.retry_action() {
             RetryAction::Stop | RetryAction::NewProducer => {
                 return Err(ClientError::Refused { what, refusal: cause });
             }

@@ -33,7 +33,7 @@ impl RegionReader {
     /// Returns the next message. [`RegionMessage::End`] or an error is the last one.
     pub(super) async fn next(&mut self) -> Result<RegionMessage, ReadError> {
         self.messages.recv().await.unwrap_or_else(|| {
-            Err(ReadError::Missed(FailedAttempt {
+            Err(ReadError::Failed(FailedAttempt {
                 refusal: Refusal::new(
                     Reason::Internal,
                     "the task that reads the region ended early",
@@ -84,23 +84,23 @@ async fn open(
                 Ok(message) => return Ok((rows, message)),
                 Err(error) => error,
             },
-            Err(miss) => ReadError::Missed(miss),
+            Err(failure) => ReadError::Failed(failure),
         };
-        let ReadError::Missed(miss) = error else { return Err(error) };
-        attempts.record(&miss);
-        let wait = core.router.wait(&mut search, &miss);
-        match miss.retry_action() {
-            RetryAction::RefreshCatalog => return Err(ReadError::Moved(miss)),
-            RetryAction::Stop | RetryAction::NewProducer => return Err(ReadError::Missed(miss)),
+        let ReadError::Failed(failure) = error else { return Err(error) };
+        attempts.record(&failure);
+        let wait = core.router.wait(&mut search, &failure);
+        match failure.retry_action() {
+            RetryAction::RefreshCatalog => return Err(ReadError::RouteStale(failure)),
+            RetryAction::Stop | RetryAction::NewProducer => return Err(ReadError::Failed(failure)),
             RetryAction::RepeatFew if attempts.too_many_faults() => {
-                return Err(ReadError::Missed(miss));
+                return Err(ReadError::Failed(failure));
             }
             RetryAction::Repeat
             | RetryAction::RepeatIfAsked
             | RetryAction::RepeatFew
             | RetryAction::FindLeader => {
                 if limits.exhausted(attempts.made(), wait) {
-                    return Err(ReadError::Missed(miss));
+                    return Err(ReadError::Failed(failure));
                 }
             }
         }

@@ -52,9 +52,9 @@ pub(super) enum RegionMessage {
 #[derive(Debug)]
 pub(super) enum ReadError {
     /// The route is stale; nothing was read.
-    Moved(FailedAttempt),
+    RouteStale(FailedAttempt),
     /// Retries are exhausted or pointless, or the stream was cut off after a message.
-    Missed(FailedAttempt),
+    Failed(FailedAttempt),
     /// An error that ends the scan without a retry.
     Fatal(ClientError),
 }
@@ -66,7 +66,7 @@ pub(super) struct RegionRows {
     messages: Streaming<v1::ScanResponse>,
     /// Maximum time between two messages.
     idle_timeout: Duration,
-    /// Whether the end marker was received.
+    /// True once the end marker was received.
     done: bool,
 }
 
@@ -118,7 +118,7 @@ impl RegionRows {
             {
                 Ok(Ok(Some(message))) => message,
                 Ok(Ok(None)) => return Err(self.cut_off("the stream ended without its end marker")),
-                Ok(Err(status)) => return Err(ReadError::Missed(failed_attempt_of(&status))),
+                Ok(Err(status)) => return Err(ReadError::Failed(failed_attempt_of(&status))),
                 Err(_) => {
                     let why = format!("the stream sent no message for {:?}", self.idle_timeout);
                     return Err(self.cut_off(&why));
@@ -146,7 +146,7 @@ impl RegionRows {
     /// Returns the error of a stream that ended before its end marker.
     fn cut_off(&self, why: &str) -> ReadError {
         let message = format!("region {}: {why}", self.region);
-        ReadError::Missed(FailedAttempt {
+        ReadError::Failed(FailedAttempt {
             refusal: Refusal::new(Reason::Unavailable, message),
             effect: Effect::None,
             silent: true,
