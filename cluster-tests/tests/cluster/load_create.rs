@@ -71,9 +71,10 @@ async fn created_flights_equal_those_of_a_defined_table() -> Result<()> {
 async fn printed_command_creates_the_same_table() -> Result<()> {
     let node = Standalone::start().await?;
     let full: PathBuf = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../shared/data/planes.csv");
-    let (planes, count) = match full.is_file() {
-        true => (full.display().to_string(), 3_322),
-        false => (file(&node.cluster, "planes.csv", PLANES)?, 3),
+    let (planes, count) = if full.is_file() {
+        (full.display().to_string(), 3_322)
+    } else {
+        (file(&node.cluster, "planes.csv", PLANES)?, 3)
     };
     let create = ["--null", "NA", "--create", "--primary-key", "tailnum"];
     let given = ["--columns", "engines int16 not null"];
@@ -186,10 +187,7 @@ async fn bad_input_of_a_created_table_changes_nothing() -> Result<()> {
     let before = state().await?;
     for (name, bytes, args, status, words) in cases() {
         let path = file(&node.cluster, name, bytes)?;
-        let table = match name.starts_with("exists") || args.is_empty() {
-            true => "kept",
-            false => "new",
-        };
+        let table = if name.starts_with("exists") || args.is_empty() { "kept" } else { "new" };
         let from_file = [&["load", table, &path], args].concat();
         node.run(&from_file).await?.status(status)?.expect_stderr(words)?;
         let from_stdin = [&["load", table, "-"], args].concat();

@@ -37,9 +37,10 @@ fn infer_with(
     columns
         .iter()
         .map(|column| {
-            let data_type = match given.contains(&column.name.as_str()) {
-                true => ColumnType::Utf8,
-                false => column.data_type()?,
+            let data_type = if given.contains(&column.name.as_str()) {
+                ColumnType::Utf8
+            } else {
+                column.data_type()?
             };
             let missing = column.missing(&data_type);
             let missing = missing.map(|place| format!(" missing at {}", place.position));
