@@ -65,6 +65,6 @@ pub(crate) fn region_opened() {
 
 /// Records a call that was refused before any work.
 pub(crate) fn call_refused(reason: Reason) {
-    let reason = reason.as_str_name().trim_start_matches("REASON_").to_lowercase();
+    let reason = tidewater_common::reason::label(reason);
     counter!("tidewater_compactor_refusals_total", "reason" => reason).increment(1);
 }

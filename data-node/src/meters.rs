@@ -36,7 +36,7 @@ pub const METRICS: &[Metric] = &[
     Metric::gauge("tidewater_compactions_running", MetricUnit::Count)
         .describe("Compactions of this node's regions that wait or run."),
     Metric::gauge("tidewater_compactions_quarantined", MetricUnit::Count)
-        .describe("Quarantined compactions, whose outcome on a compactor is unknown."),
+        .describe("Compactions whose job failed repeatedly and whose files are left alone for a time."),
     Metric::counter("tidewater_compaction_files_in_total", MetricUnit::Count)
         .describe("Files that committed compactions read."),
     Metric::counter("tidewater_compaction_files_out_total", MetricUnit::Count)
@@ -178,7 +178,7 @@ pub(crate) fn record_compaction_attempt(is_retry: bool) {
 
 /// Counts a job that a compactor refused.
 pub(crate) fn record_compaction_refusal(reason: Reason) {
-    let reason = reason.as_str_name().trim_start_matches("REASON_").to_lowercase();
+    let reason = tidewater_common::reason::label(reason);
     counter!("tidewater_compaction_refusals_total", "reason" => reason).increment(1);
 }
 

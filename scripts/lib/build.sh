@@ -16,13 +16,14 @@ cargo_with_progress() {
 
 # Reads cargo's progress bar, a line for each of its states, e.g. "Building [==>  ] 12/345: arrow, zip".
 report_progress() {
-    local line begun=$SECONDS last=$SECONDS escape=$'\e'
+    local line names begun=$SECONDS last=$SECONDS escape=$'\e'
     while IFS= read -r line; do
         line=${line//"$escape["[0-9;]*[a-zA-Z]/}
         if [[ $line =~ ([0-9]+)/([0-9]+)(:\ (.*))?$ && $line == *Building* ]]; then
             if [ $((SECONDS - last)) -ge "$PROGRESS_SECONDS" ]; then
                 last=$SECONDS
-                say "  ${BASH_REMATCH[1]} of ${BASH_REMATCH[2]} crates, $(since "$begun") (${BASH_REMATCH[4]})"
+                names=${BASH_REMATCH[4]}
+                say "  ${BASH_REMATCH[1]} of ${BASH_REMATCH[2]} crates, $(since "$begun") (${names%"${names##*[! ]}"})"
             fi
         elif ! [[ $line =~ ^\ *(Compiling|Checking|Downloading|Downloaded|Finished|Fresh|Blocking|Updating|Locking)\  || -z ${line// /} ]]; then
             printf '%s\n' "$line" >&2

@@ -82,11 +82,13 @@ impl MetaLink {
             if is_final(refusal.reason) {
                 return Err(RegisterError::Refused(refusal));
             }
-            warn!(
-                tried = self.addresses.join(", "),
-                problem = %refusal,
-                "no meta node has registered this node yet; retrying"
-            );
+            let tried = self.addresses.join(", ");
+            // Nodes of a new cluster start together: the first attempts may precede its bootstrap.
+            if wait < BACKOFF.1 {
+                info!(tried, problem = %refusal, "not registered yet; retrying");
+            } else {
+                warn!(tried, problem = %refusal, "no meta node has registered this node yet; retrying");
+            }
             tokio::time::sleep(wait).await;
             wait = (wait * 2).min(BACKOFF.1);
         }

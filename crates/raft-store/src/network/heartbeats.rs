@@ -1,4 +1,4 @@
-//! HeartbeatStreams of all groups to one node, over one stream.
+//! Heartbeats of all groups to one node, over one stream.
 //!
 //! Openraft sends the heartbeats of each group separately, several a second. As separate RPCs they
 //! are most of the cost of an idle cluster. On a *heartbeat stream*, which stays open, they are
