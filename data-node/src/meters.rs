@@ -35,8 +35,9 @@ pub const METRICS: &[Metric] = &[
         .describe("Compactions that failed and are retried."),
     Metric::gauge("tidewater_compactions_running", MetricUnit::Count)
         .describe("Compactions of this node's regions that wait or run."),
-    Metric::gauge("tidewater_compactions_quarantined", MetricUnit::Count)
-        .describe("Compactions whose job failed repeatedly and whose files are left alone for a time."),
+    Metric::gauge("tidewater_compactions_quarantined", MetricUnit::Count).describe(
+        "Compactions whose job failed repeatedly and whose files are left alone for a time.",
+    ),
     Metric::counter("tidewater_compaction_files_in_total", MetricUnit::Count)
         .describe("Files that committed compactions read."),
     Metric::counter("tidewater_compaction_files_out_total", MetricUnit::Count)
