@@ -9,12 +9,12 @@ use uuid::Uuid;
 use super::Region;
 use crate::EngineError;
 use crate::file_meta::{FileMeta, IndexMeta};
-use crate::flush::on_worker;
 use crate::index::IndexKind;
 use crate::manifest::{ActionKind, Author, Change, Edit};
 use crate::read::ranges::KeyRanges;
 use crate::read::shape::Carried;
 use crate::sst::source::{FileAccess, FileSource};
+use crate::workers::on_worker;
 
 /// Result of an index build.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -99,7 +99,7 @@ impl Region {
         let mut builder = kind.build(file);
         while let Some(piece) = source.next().await? {
             let shape = shape.clone();
-            builder = on_worker(&self.env.workers, move || {
+            builder = on_worker(&self.env.workers, move |_| {
                 for key in shape.codec.row_keys(&piece.keys)? {
                     builder.add(&key);
                 }
