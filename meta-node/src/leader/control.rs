@@ -16,6 +16,8 @@ use crate::machine::CatalogView;
 
 /// Deadline of a call. Starting a replica opens files; opening a region reads a manifest.
 const CALL_DEADLINE: Duration = Duration::from_secs(10);
+/// Largest list of the regions of a node, in bytes: about 300,000 regions.
+const LISTED_REGIONS_BYTES: usize = 64 << 20;
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// Client for calls to data nodes, addressed by node id.
@@ -164,6 +166,19 @@ impl Control {
         let mut client = RegionAdminClient::new(self.channel(&self.address(node)?)?);
         match tokio::time::timeout(CALL_DEADLINE, client.sweep_store(request)).await {
             Ok(Ok(response)) => Ok(response.into_inner()),
+            Ok(Err(status)) => Err(Refusal::from_status(&status)),
+            Err(_) => Err(late(node)),
+        }
+    }
+
+    /// Lists the regions of the replicas on a node.
+    pub(crate) async fn list_regions(&self, node: NodeId) -> Result<Vec<v1::RegionInfo>, Refusal> {
+        let mut client = RegionAdminClient::new(self.channel(&self.address(node)?)?)
+            .max_decoding_message_size(LISTED_REGIONS_BYTES);
+        let request =
+            v1::ListRegionsRequest { include_followers: true, ..v1::ListRegionsRequest::default() };
+        match tokio::time::timeout(CALL_DEADLINE, client.list_regions(request)).await {
+            Ok(Ok(response)) => Ok(response.into_inner().regions),
             Ok(Err(status)) => Err(Refusal::from_status(&status)),
             Err(_) => Err(late(node)),
         }

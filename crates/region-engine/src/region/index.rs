@@ -47,6 +47,7 @@ impl Region {
             let edit = Edit { add_indexes: vec![(file.reference(), index)], ..Edit::default() };
             let job = Author::Job(JobId(self.env.ids.random()));
             let change = Change::new(job, vec![ActionKind::Edit(edit)]);
+            self.manifest.refresh().await?;
             match self.manifest.update_manifest(change).await {
                 Ok(_) => {
                     report.built += 1;
