@@ -14,13 +14,13 @@ use tidewater_common::clock::Clock;
 use tidewater_common::ids::{ClusterId, Incarnation, NodeId};
 use tidewater_proto::v1::{NodeRole, RegisterRequest, RegisterResponse};
 use tidewater_raft_store::{
-    AddressBook, DataDirectory, DiskHealth, IdentityError, MetaLink, NetworkFactory, RaftHost,
-    RaftService, RegisterError, Role,
+    DataDirectory, DiskHealth, IdentityError, NetworkFactory, RaftHost, RaftService, Role,
 };
 use tidewater_region_engine::env::SystemIds;
 use tidewater_region_engine::hooks::HookHome;
 use tidewater_region_engine::storage::{Storage, StoreError};
 use tidewater_region_engine::{MemoryBudget, Plugins, env::RegionEnv};
+use tidewater_rpc::{AddressBook, MetaLink, RegisterError};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tonic::service::RoutesBuilder;

@@ -9,7 +9,7 @@ use tidewater_common::ids::{ClusterId, GroupId, NodeId};
 use tidewater_common::refusal::Refusal;
 use tidewater_proto::v1::group_control_client::GroupControlClient;
 use tidewater_proto::v1::{CallHeader, Reason, RequestFlushRequest};
-use tidewater_raft_store::AddressBook;
+use tidewater_rpc::AddressBook;
 use tonic::transport::{Channel, Endpoint};
 
 const TIMEOUT: Duration = Duration::from_secs(2);

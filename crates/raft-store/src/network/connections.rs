@@ -6,7 +6,7 @@ use tidewater_common::ids::NodeId;
 use tidewater_proto::v1::raft_client::RaftClient;
 use tonic::transport::{Channel, Endpoint};
 
-use super::MESSAGE_BYTES;
+use tidewater_rpc::MESSAGE_BYTES;
 
 /// Connect timeout. A live node answers faster.
 pub(super) const CONNECT_TIMEOUT: Duration = Duration::from_secs(1);

@@ -20,7 +20,7 @@ use tidewater_proto::v1::{
 use tonic::transport::{Channel, Endpoint};
 use tracing::{info, warn};
 
-use crate::network::AddressBook;
+use crate::{AddressBook, MESSAGE_BYTES};
 
 /// Timeout of connecting, and of a response.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
@@ -273,11 +273,11 @@ impl MetaLink {
 }
 
 fn client(channel: Channel) -> MetaClient<Channel> {
-    MetaClient::new(channel).max_decoding_message_size(crate::network::MESSAGE_BYTES)
+    MetaClient::new(channel).max_decoding_message_size(MESSAGE_BYTES)
 }
 
 fn cursors_client(channel: Channel) -> HookCursorsClient<Channel> {
-    HookCursorsClient::new(channel).max_decoding_message_size(crate::network::MESSAGE_BYTES)
+    HookCursorsClient::new(channel).max_decoding_message_size(MESSAGE_BYTES)
 }
 
 fn timed<T>(message: T) -> tonic::Request<T> {
