@@ -13,10 +13,8 @@
 //! - [`bulk`]: [`BulkLoader`], which writes rows directly as files.
 //! - [`scan`]: scans, counts and reads by key.
 //! - [`predicate`], [`values`]: parsing of predicates, and validation of values.
-//! - `backoff`: exponential backoff with jitter.
 
 pub mod admin;
-pub mod backoff;
 pub mod bulk;
 pub mod catalog;
 mod client;
