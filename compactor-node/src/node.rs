@@ -12,6 +12,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use parking_lot::Mutex;
+use tidewater_common::backoff::Jitter;
 use tidewater_common::clock::SystemClock;
 use tidewater_common::ids::{ClusterId, NodeId};
 use tidewater_proto::v1::{NodeRole, RegisterRequest, RegisterResponse};
@@ -95,7 +96,7 @@ impl CompactorNode {
     pub async fn start(options: CompactorOptions) -> Result<Self, StartError> {
         let storage = Storage::start(&options.object_store).await?;
         let object_store_id = storage.id().await?;
-        let link = MetaLink::new(options.meta.clone());
+        let link = MetaLink::new(options.meta.clone(), Jitter::system());
         let registration = RegisterRequest {
             directory_id: Uuid::new_v4().to_string(),
             role: NodeRole::Compactor.into(),

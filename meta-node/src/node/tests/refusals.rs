@@ -32,7 +32,7 @@ async fn followers_and_isolated_leaders_serve_no_stale_state() {
     let heartbeat = v1::HeartbeatRequest { cluster_id, ..v1::HeartbeatRequest::default() };
     assert_eq!(reason(meta.heartbeat(heartbeat).await), Reason::NotLeader);
     assert_eq!(reason(meta.get_catalog(v1::GetCatalogRequest {}).await), Reason::NotLeader);
-    let watch = v1::WatchRequest { from_revision: 0, incarnation: 0 };
+    let watch = v1::WatchRequest::default();
     assert_eq!(reason(meta.watch(watch).await), Reason::NotLeader);
     let mut admin = cluster.admin(follower).await;
     assert_eq!(reason(admin.cluster_status(v1::ClusterStatusRequest {}).await), Reason::NotLeader);
@@ -139,7 +139,7 @@ async fn deposed_leader_ends_its_watches_and_restarts_its_timers() {
     let mut cluster = MetaCluster::bootstrapped(3).await;
     let first = cluster.leader().await;
     let second = (1..=3).find(|id| *id != first).unwrap();
-    let watch = v1::WatchRequest { from_revision: 0, incarnation: 0 };
+    let watch = v1::WatchRequest::default();
     let mut events = cluster.meta(first).await.watch(watch).await.unwrap().into_inner();
     events.next().await.unwrap().unwrap();
     let transfer_leadership = async |from: u64, to: u64| {
