@@ -40,8 +40,7 @@ impl FailedAttempt {
         if silent {
             refusal.message = format!("{}: {}", refusal.message, root_cause(status));
         }
-        let cancelled = status.code() == Code::Cancelled && status.details().is_empty();
-        if cancelled && !has_source::<TimeoutExpired>(status) {
+        if is_cancelled(status) && !is_deadline(status) {
             // A node that stops cancels its calls.
             refusal.reason = Reason::Unavailable;
         }
@@ -78,10 +77,7 @@ pub async fn attempt<T>(
 ) -> Result<T, FailedAttempt> {
     match tokio::time::timeout(limit, call).await {
         Ok(Ok(response)) => Ok(response.into_inner()),
-        // The transport also has the deadline, and may notice it first.
-        Ok(Err(status)) if !has_source::<TimeoutExpired>(&status) => {
-            Err(FailedAttempt::from_status(&status))
-        }
+        Ok(Err(status)) if !is_deadline(&status) => Err(FailedAttempt::from_status(&status)),
         Ok(Err(_)) | Err(_) => {
             let message = format!("{target} did not answer within {limit:?}");
             Err(FailedAttempt {
@@ -98,6 +94,19 @@ pub fn timed<T>(message: T, limit: Duration) -> Request<T> {
     let mut request = Request::new(message);
     request.set_timeout(limit);
     request
+}
+
+/// Returns whether the transport has cancelled a call, on this side or on the other.
+fn is_cancelled(status: &Status) -> bool {
+    status.code() == Code::Cancelled && status.details().is_empty()
+}
+
+/// Returns whether the transport has cancelled a call because of its deadline, which it knows on both
+/// sides, and which it may notice before this crate does.
+fn is_deadline(status: &Status) -> bool {
+    is_cancelled(status)
+        && (has_source::<TimeoutExpired>(status)
+            || status.message() == TimeoutExpired(()).to_string())
 }
 
 /// Returns whether a status was made because of an error of this type.
@@ -175,6 +184,13 @@ mod tests {
         assert!(failure.is_timeout());
         let expected = format!("{address} did not answer within 100ms");
         assert_eq!(failure.refusal.message, expected);
+    }
+
+    #[tokio::test]
+    async fn deadline_of_the_transport_is_a_timeout() {
+        let status = Status::cancelled(TimeoutExpired(()).to_string());
+        let call = std::future::ready(Err::<Response<()>, _>(status));
+        assert!(attempt("node 7", LIMIT, call).await.unwrap_err().is_timeout());
     }
 
     #[test]

@@ -6,6 +6,9 @@ use tidewater_common::refusal::Refusal;
 use tidewater_proto::v1::Reason;
 use tonic::transport::{Channel, Endpoint};
 
+/// Largest message between nodes in either direction, in bytes. A log entry must stay well below it.
+pub const MESSAGE_BYTES: usize = 64 << 20;
+
 /// Interval of the probes of idle connections by the operating system.
 const TCP_KEEP_ALIVE: Duration = Duration::from_secs(10);
 
@@ -53,12 +56,12 @@ impl ConnectPolicy {
         windows: None,
     };
 
-    /// Calls of data and compactor nodes to the meta group. A frozen meta node is noticed within 5 s, also
-    /// by a catalog watch on which nothing happens.
+    /// Calls of data and compactor nodes to the meta group. A catalog watch notices a frozen meta node within
+    /// 10 s. Not sooner: a leader that is busy with the snapshots of many watches must not lose them all.
     pub const META: Self = Self {
         keep_alive: KeepAlive {
-            interval: Duration::from_secs(2),
-            timeout: Duration::from_secs(3),
+            interval: Duration::from_secs(5),
+            timeout: Duration::from_secs(5),
             while_idle: false,
         },
         ..Self::CONTROL

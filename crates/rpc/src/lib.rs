@@ -20,8 +20,5 @@ mod meta_link;
 pub use addresses::AddressBook;
 pub use attempt::{FailedAttempt, attempt, timed};
 pub use channels::Channels;
-pub use connect::{ConnectPolicy, KeepAlive, Windows};
+pub use connect::{ConnectPolicy, KeepAlive, MESSAGE_BYTES, Windows};
 pub use meta_link::{MetaLink, RegisterError};
-
-/// Largest message between nodes in either direction, in bytes. A log entry must stay well below it.
-pub const MESSAGE_BYTES: usize = 64 << 20;

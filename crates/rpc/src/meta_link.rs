@@ -23,10 +23,9 @@ use tonic::transport::Channel;
 use tracing::{info, warn};
 
 use self::attempts::AttemptPlan;
-use crate::MESSAGE_BYTES;
 use crate::attempt::{FailedAttempt, attempt, timed};
 use crate::channels::Channels;
-use crate::connect::ConnectPolicy;
+use crate::connect::{ConnectPolicy, MESSAGE_BYTES};
 
 mod attempts;
 mod watch;

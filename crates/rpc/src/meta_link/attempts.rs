@@ -130,7 +130,7 @@ mod tests {
     }
 
     #[test]
-    fn frozen_leader_delays_a_call_by_its_short_attempts_only() {
+    fn frozen_leader_delays_calls_by_short_attempts_only() {
         // The followers name the frozen leader, which is not called again in the same round.
         let made = attempts(&["a", "b", "c"], |at, _| match at {
             "a" => Reply::Nothing,

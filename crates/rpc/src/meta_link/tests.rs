@@ -16,7 +16,7 @@ use tonic::{Request, Response, Status};
 use uuid::Uuid;
 
 use super::*;
-use crate::AddressBook;
+use crate::addresses::AddressBook;
 
 const OURS: ClusterId = ClusterId(Uuid::from_u128(1));
 const OTHER: ClusterId = ClusterId(Uuid::from_u128(2));
@@ -199,8 +199,8 @@ async fn frozen_watch_is_reopened_at_another_node() {
         until("the watch opens", Duration::from_secs(10), || book.get(NodeId(101)).is_some()).await;
         assert_eq!(fake.watches(), 1);
         frozen.store(true, Ordering::SeqCst);
-        // The keep-alive takes 5 s, the timeout of a silent watch 30 s.
-        until("the watch is reopened", Duration::from_secs(15), || fake.watches() == 2).await;
+        // The keep-alive takes 10 s, the timeout of a silent watch 30 s.
+        until("the watch is reopened", Duration::from_secs(20), || fake.watches() == 2).await;
     };
     tokio::select! {
         () = watching => {}

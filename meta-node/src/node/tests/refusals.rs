@@ -135,6 +135,19 @@ async fn invalid_requests_are_rejected() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn watch_of_another_cluster_is_refused() {
+    let cluster = MetaCluster::bootstrapped(1).await;
+    let running = cluster.nodes[&1].meta.slot().get().unwrap();
+    let ours = running.group.cluster_id.to_string();
+    let mut meta = cluster.meta(1).await;
+    let watch = |cluster_id| v1::WatchRequest { cluster_id, ..v1::WatchRequest::default() };
+    assert_eq!(reason(meta.watch(watch(directory(9))).await), Reason::WrongCluster);
+    for accepted in [ours, String::new()] {
+        meta.watch(watch(accepted)).await.unwrap();
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn deposed_leader_ends_its_watches_and_restarts_its_timers() {
     let mut cluster = MetaCluster::bootstrapped(3).await;
     let first = cluster.leader().await;
