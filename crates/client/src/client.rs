@@ -9,8 +9,8 @@ use tidewater_proto::v1;
 use tokio::sync::{Notify, watch};
 use tokio_util::task::AbortOnDropHandle;
 
-use crate::catalog::watch::{Published, Watcher, fetch};
-use crate::catalog::{Catalog, RouteInfo, TableInfo};
+use crate::catalog::{Catalog, Published, RouteInfo, TableInfo};
+use crate::catalog_watch::{Watcher, fetch};
 use crate::core::Core;
 use crate::error::ClientError;
 use crate::options::ClientOptions;
@@ -31,12 +31,13 @@ impl Client {
     /// [`ClientError::NoMetaReachable`] when no meta node could be reached; other errors when a meta node
     /// answered with one.
     pub async fn connect(options: ClientOptions) -> Result<Self, ClientError> {
-        let router = Router::new(options);
+        let router = Arc::new(Router::new(options));
         let catalog = Catalog::from_snapshot(&first_catalog(&router).await?)?;
         let (sender, published) = watch::channel(Published::new(catalog));
         let refresh = Arc::new(Notify::new());
-        let core = Arc::new(Core { router, published, refresh: refresh.clone() });
-        let watcher = Watcher { core: core.clone(), published: sender, refresh };
+        let watcher =
+            Watcher { router: router.clone(), published: sender, refresh: refresh.clone() };
+        let core = Arc::new(Core { router, published, refresh });
         let task = AbortOnDropHandle::new(tokio::spawn(watcher.run()));
         Ok(Self { core, _watch: Arc::new(task) })
     }

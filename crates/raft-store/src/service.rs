@@ -17,6 +17,7 @@ use std::sync::Arc;
 use parking_lot::RwLock;
 use tidewater_common::ids::NodeId;
 use tidewater_proto::v1::raft_server::RaftServer;
+use tidewater_rpc::MESSAGE_BYTES;
 
 mod dispatch;
 mod handler;
@@ -27,8 +28,6 @@ mod rpc;
 
 pub use handler::{GroupHandler, HandlerError};
 pub use host::RaftHost;
-
-use crate::network::MESSAGE_BYTES;
 
 /// Implementation of the proto service `Raft` for all nodes of a process. Clones are the same
 /// service.

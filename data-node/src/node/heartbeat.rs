@@ -4,7 +4,8 @@ use std::sync::Arc;
 
 use tidewater_common::ids::NodeId;
 use tidewater_proto::v1::{GroupReport, HeartbeatRequest, NodeRole, Reason};
-use tidewater_raft_store::{DiskHealth, MetaLink};
+use tidewater_raft_store::DiskHealth;
+use tidewater_rpc::MetaLink;
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, warn};
 

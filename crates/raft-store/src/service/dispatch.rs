@@ -6,6 +6,7 @@ use tidewater_proto::v1::{self, Reason};
 
 use super::RaftService;
 use super::host::{HostedGroup, RaftHost};
+use crate::types::wire::WireError;
 
 /// Destination of a message: the group, its node and its handler.
 pub(super) struct Destination {
@@ -61,6 +62,11 @@ impl RaftService {
         }
         Ok(host)
     }
+}
+
+/// Returns the error of a message whose content cannot be read.
+pub(super) fn malformed(error: &WireError) -> Refusal {
+    Refusal::new(Reason::InvalidArgument, error.to_string())
 }
 
 impl RaftHost {

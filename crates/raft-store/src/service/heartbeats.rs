@@ -11,8 +11,8 @@ use tidewater_proto::v1::{self, Reason, heartbeat_answer::Outcome};
 use tonic::{Status, Streaming};
 
 use super::HandlerError;
+use super::dispatch::malformed;
 use super::host::RaftHost;
-use super::rpc::malformed;
 use crate::types::wire;
 
 /// Maximum number of unanswered heartbeats; the stream is not read beyond it.

@@ -13,8 +13,7 @@ use tokio::sync::mpsc;
 use tonic::{Status, Streaming};
 use uuid::Uuid;
 
-use super::dispatch::Destination;
-use super::rpc::malformed;
+use super::dispatch::{Destination, malformed};
 use crate::snapshot_file::{SnapshotFile, SnapshotFileError, SnapshotWriter};
 use crate::types::{Snapshot, SnapshotMeta, TypeConfig, Vote, wire};
 

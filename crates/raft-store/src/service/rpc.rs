@@ -8,10 +8,10 @@ use tidewater_proto::v1::raft_server;
 use tidewater_proto::v1::{self, Reason};
 use tonic::{Request, Response, Status, Streaming};
 
-use super::dispatch::Destination;
+use super::dispatch::{Destination, malformed};
 use super::{GroupHandler, HandlerError, RaftService, heartbeats, incoming};
 use crate::types::TypeConfig;
-use crate::types::wire::{self, WireError};
+use crate::types::wire;
 
 /// Timeout of the first message. A live client sends it with the headers of the stream.
 pub(super) const FIRST_MESSAGE_TIMEOUT: Duration = Duration::from_secs(5);
@@ -145,10 +145,6 @@ async fn first_message<T>(messages: &mut Streaming<T>) -> Result<T, Status> {
             Err(Refusal::new(Reason::DeadlineExceeded, "a Raft stream sent no header").into())
         }
     }
-}
-
-pub(super) fn malformed(error: &WireError) -> Refusal {
-    Refusal::new(Reason::InvalidArgument, error.to_string())
 }
 
 fn disk_full() -> Refusal {

@@ -5,8 +5,8 @@ use futures::stream;
 use tidewater_common::ids::GroupId;
 use tidewater_common::refusal::Refusal;
 use tidewater_proto::v1::{self, Reason};
+use tidewater_rpc::MESSAGE_BYTES;
 
-use crate::network::MESSAGE_BYTES;
 use crate::testing::follower::{FOLLOWER, Follower, follower, header};
 use crate::testing::handler::FakeGroup;
 use crate::testing::{callback, entry, eventually};

@@ -15,7 +15,7 @@ use super::replay::{self, ReplayOutcome};
 use super::{Delta, ManifestOptions, ManifestState};
 use crate::error::EngineError;
 use crate::layout::RegionDir;
-use crate::storage::{Storage, sleep_backoff};
+use crate::storage::Storage;
 
 /// Reads one region's manifest.
 #[derive(Debug, Clone)]
@@ -59,7 +59,7 @@ impl ManifestReader {
                     gap = missing;
                 }
             }
-            sleep_backoff(self.options.backoff, self.options.backoff_limit, round).await;
+            self.storage.back_off(self.options.backoff, round).await;
         }
         Err(self.unsettled(gap))
     }
