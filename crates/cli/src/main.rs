@@ -35,7 +35,7 @@ fn main() -> ExitCode {
 
 fn run() -> Result<ExitCode, Failure> {
     let app: App = match settings::parse(std::env::args_os())? {
-        settings::Parsed::App(app) => *app,
+        settings::Parsed::Command(app) => *app,
         // Help, the version, or a usage error: clap decides on the stream and the status.
         settings::Parsed::Message(message) => {
             let status = u8::try_from(message.exit_code()).unwrap_or(2);
