@@ -8,7 +8,8 @@
 //! - [`server`]: shared parts of all roles: listener, health, reflection, metrics, shutdown.
 //! - [`load`]: reads files into batches of rows.
 //! - [`value`] and [`text`]: parsers of values in files and on the command line.
-//! - [`output`]: lists, rows and progress.
+//! - [`query`]: sorted rows and aggregates of `scan`.
+//! - [`output`]: lists, rows, amounts and progress.
 //! - [`exit`]: mapping from errors to messages and exit statuses.
 
 mod app;
@@ -16,6 +17,7 @@ mod commands;
 mod exit;
 mod load;
 mod output;
+mod query;
 mod server;
 mod settings;
 mod text;

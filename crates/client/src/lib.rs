@@ -31,6 +31,7 @@ mod pool;
 pub mod predicate;
 mod router;
 pub mod scan;
+mod suggestion;
 pub mod values;
 pub mod write;
 
