@@ -156,7 +156,7 @@ async fn check_errors(cluster: &Cluster) -> Result<()> {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn sorted_scans_and_aggregates_have_the_figures_of_the_data() -> Result<()> {
+async fn sorted_scans_and_aggregates_return_known_figures() -> Result<()> {
     let cluster = ClusterPlan::default().nodes(1, 3, 0).start().await?;
     create(&cluster).await?;
     load(&cluster).await?;

@@ -102,7 +102,7 @@ mod tests {
     }
 
     #[test]
-    fn seconds_that_are_not_a_duration_are_shown_as_zero() {
+    fn invalid_seconds_are_shown_as_zero() {
         for (seconds, text) in
             [(0.25, "250 ms"), (2.0, "2.0 s"), (-1.0, "0 ms"), (f64::NAN, "0 ms")]
         {

@@ -131,7 +131,7 @@ fn float_sums_are_compensated() {
 }
 
 #[test]
-fn nan_is_the_greatest_value_and_makes_the_sum_nan() {
+fn nan_is_the_maximum_and_the_sum() {
     let array: ArrayRef = Arc::new(Float64Array::from(vec![1.0, -f64::NAN, f64::INFINITY]));
     assert_eq!(values("f", &[array]), ["3", "NaN", "1.0", "NaN", "NaN"]);
     let infinite: ArrayRef = Arc::new(Float64Array::from(vec![f64::INFINITY, 1.0]));
