@@ -115,7 +115,8 @@ fn sum_beyond_38_digits_is_an_error() {
             [values.iter().min(), values.iter().max()].map(|value| value.unwrap().to_string());
         let array = Decimal128Array::from(values).with_precision_and_scale(38, 0).unwrap();
         let array: ArrayRef = Arc::new(array);
-        let error = computed(&[of(ColumnFunction::Sum, "wide")], &[array.clone()]).unwrap_err();
+        let error =
+            computed(&[of(ColumnFunction::Sum, "wide")], std::slice::from_ref(&array)).unwrap_err();
         assert!(matches!(&error, AggregateError::Overflow(name) if name == "sum(wide)"));
         assert_eq!(extremes("wide", &[array]), extreme);
     }
@@ -145,7 +146,7 @@ fn nan_is_the_maximum_and_the_sum() {
 #[test]
 fn nulls_are_ignored_and_no_values_are_null() {
     let none: ArrayRef = Arc::new(Int8Array::from(vec![None, None]));
-    assert_eq!(values("small", &[none.clone()]), ["0", "-", "-", "-", "-"]);
+    assert_eq!(values("small", std::slice::from_ref(&none)), ["0", "-", "-", "-", "-"]);
     assert_eq!(values("small", &[]), ["0", "-", "-", "-", "-"]);
     let some: ArrayRef = Arc::new(Int8Array::from(vec![None, Some(-3)]));
     assert_eq!(values("small", &[none.clone(), some, none]), ["1", "-3", "-3", "-3", "-3.0"]);
