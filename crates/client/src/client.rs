@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use tidewater_common::ids::{GroupId, RegionId};
 use tidewater_common::refusal::Effect;
+use tidewater_common::schema::Column;
 use tidewater_proto::v1;
 use tokio::sync::{Notify, watch};
 use tokio_util::task::AbortOnDropHandle;
@@ -122,6 +123,27 @@ async fn first_catalog(router: &Router) -> Result<v1::CatalogSnapshot, ClientErr
     }
 }
 
+impl TableInfo {
+    /// Returns a column by its name.
+    ///
+    /// # Errors
+    /// [`ClientError::ColumnNotFound`].
+    pub fn column(&self, name: &str) -> Result<&Column, ClientError> {
+        let position = position(self, name)?;
+        Ok(&self.schema.columns()[position])
+    }
+}
+
+/// Returns the position of a column by its name.
+fn position(table: &TableInfo, name: &str) -> Result<usize, ClientError> {
+    let all = table.schema.columns();
+    all.iter().position(|column| column.name == name).ok_or_else(|| ClientError::ColumnNotFound {
+        table: table.name.clone(),
+        column: name.to_owned(),
+        columns: all.iter().map(|column| column.name.clone()).collect(),
+    })
+}
+
 /// Returns the ids and the Arrow schema of the given columns, or of all columns.
 pub(crate) fn projection(
     table: &TableInfo,
@@ -130,18 +152,7 @@ pub(crate) fn projection(
     let all = table.schema.columns();
     let positions: Vec<usize> = match columns {
         None => (0..all.len()).collect(),
-        Some(names) => names
-            .iter()
-            .map(|name| {
-                all.iter().position(|column| column.name == *name).ok_or_else(|| {
-                    ClientError::ColumnNotFound {
-                        table: table.name.clone(),
-                        column: name.clone(),
-                        columns: all.iter().map(|column| column.name.clone()).collect(),
-                    }
-                })
-            })
-            .collect::<Result<_, _>>()?,
+        Some(names) => names.iter().map(|name| position(table, name)).collect::<Result<_, _>>()?,
     };
     let ids = positions.iter().map(|position| all[*position].id.get()).collect();
     let schema = table

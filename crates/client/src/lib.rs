@@ -30,6 +30,7 @@ pub mod outcome;
 pub mod predicate;
 mod router;
 pub mod scan;
+mod suggestion;
 pub mod values;
 pub mod write;
 
