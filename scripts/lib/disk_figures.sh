@@ -19,22 +19,22 @@ disk_line() {
 # disk_ingest ROWS DIRECTORY...: ingests rows, with a line of sizes after each step, then flushes and
 # prints the sizes once more after each of six periods of ten seconds.
 disk_ingest() {
-    local rows=$1 first=0 dir _
+    local rows=$1 first=0 dir seconds
     shift
     printf '    %-22s' 'MiB in each directory:'
     for dir in "$@"; do printf ' %9s %9s %9s %9s' all log wal snapshots; done
     echo
     while [ "$first" -lt "$rows" ]; do
-        tw bench ingest --rows "$DISK_STEP" --first "$first" --table disk >/dev/null
+        quietly tw bench ingest --rows "$DISK_STEP" --first "$first" --table disk
         first=$((first + DISK_STEP))
         printf '    %-22s' "$first rows"
         for dir in "$@"; do disk_line "$dir"; done
         echo
     done
     flush_all disk
-    for _ in 10 20 30 40 50 60; do
+    for seconds in 10 20 30 40 50 60; do
         sleep 10
-        printf '    %-22s' "flushed, after $_ s"
+        printf '    %-22s' "flushed, after $seconds s"
         for dir in "$@"; do disk_line "$dir"; done
         echo
     done

@@ -16,7 +16,7 @@ use tidewater_common::ids::GroupId;
 use tokio::sync::oneshot;
 
 use super::error::StoreError;
-use super::flusher::{WriteKind, WriteOp};
+use super::operation::{WriteKind, WriteOp};
 use super::read::read_stored;
 use super::shared::LogStoreContext;
 use super::state::{GroupState, ReadPlan};
@@ -335,8 +335,8 @@ impl RaftLogStorage<TypeConfig> for GroupLog {
             if log.purged >= Some(upto) {
                 return Ok((None, ()));
             }
-            let remove = log.purge(upto);
-            Ok((Some((WriteKind::Purge { upto, remove }, 64)), ()))
+            log.purge(upto);
+            Ok((Some((WriteKind::Purge(upto), 64)), ()))
         })?;
         Ok(())
     }

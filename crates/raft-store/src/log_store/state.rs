@@ -24,16 +24,9 @@ pub(super) struct InMemoryLog {
     /// Log id of the last entry; `None` when there is none.
     pub(super) last: Option<LogId>,
     pub(super) tail: LogTail,
-    /// Entries below this index are also deleted from the database. Entries from here up to
-    /// `purged` are deleted lazily.
-    pub(super) deleted_next: u64,
     /// Set when the group was removed from this node: the log accepts no more changes.
     pub(super) removed: bool,
 }
-
-/// Number of purged entries that may remain in the database. Fewer and larger deletions cost less:
-/// each leaves a tombstone until compaction.
-const LAZY_ENTRIES: u64 = 4_096;
 
 /// Source of the entries of a read.
 #[derive(Debug, PartialEq)]
@@ -53,7 +46,6 @@ impl InMemoryLog {
             begin: 0,
             last: None,
             tail: LogTail::new(cache_bytes, 0),
-            deleted_next: 0,
             removed: false,
         }
     }
@@ -114,25 +106,17 @@ impl InMemoryLog {
         Some((from, end))
     }
 
-    /// Purges entries up to `upto`. Returns the range of indexes to delete from the database, if a
-    /// deletion is due.
-    pub(super) fn purge(&mut self, upto: LogId) -> Option<(u64, u64)> {
+    /// Purges entries up to `upto`.
+    pub(super) fn purge(&mut self, upto: LogId) {
         if self.purged >= Some(upto) {
-            return None;
+            return;
         }
         self.purged = Some(upto);
         self.tail.purge_upto(upto.index);
         // An installed snapshot may be ahead of the log.
-        let emptied = self.last.is_none_or(|last| last.index <= upto.index);
-        if emptied {
+        if self.last.is_none_or(|last| last.index <= upto.index) {
             self.last = None;
         }
-        let range = (self.deleted_next, upto.index + 1);
-        let due = range.1 - range.0.min(range.1) >= LAZY_ENTRIES || emptied;
-        if due {
-            self.deleted_next = range.1;
-        }
-        due.then_some(range).filter(|(start, end)| start < end)
     }
 
     /// Plans a read of `start..end`, limited to the entries of the log.

@@ -67,18 +67,17 @@ fn truncation_keeps_the_named_and_purged_entries() {
 }
 
 #[test]
-fn purged_entries_are_deleted_lazily_in_large_ranges() {
+fn purge_point_only_moves_forward() {
     let mut log = log(0..20_000);
-    assert_eq!(log.purge(log_id(1, 4_000)), None);
-    assert_eq!(log.purge(log_id(1, 4_000)), None);
-    assert_eq!(log.purge(log_id(1, 4_095)), Some((0, 4_096)));
-    assert_eq!(log.purge(log_id(1, 5_000)), None);
-    assert_eq!(log.purge(log_id(1, 19_999)), Some((4_096, 20_000)));
+    log.purge(log_id(1, 4_000));
+    assert_eq!((log.first_index(), log.next_index()), (4_001, 20_000));
+    log.purge(log_id(1, 19_999));
     assert_eq!((log.last, log.next_index()), (None, 20_000));
     log.append(&entries(2, 20_000..20_003));
-    assert_eq!(log.purge(log_id(2, 20_000)), None);
-    assert_eq!(log.purge(log_id(1, 5)), None, "never backward");
+    log.purge(log_id(2, 20_000));
+    log.purge(log_id(1, 5));
     assert_eq!(log.purged, Some(log_id(2, 20_000)));
+    assert_eq!((log.first_index(), log.next_index()), (20_001, 20_003));
 }
 
 #[test]
