@@ -18,6 +18,7 @@ use parking_lot::RwLock;
 use tidewater_common::ids::NodeId;
 use tidewater_proto::v1::raft_server::RaftServer;
 
+mod committed_check;
 mod dispatch;
 mod handler;
 mod heartbeats;

@@ -12,6 +12,7 @@ use crate::testing::faults::FaultyDisk;
 use crate::testing::{callback, entries, entry, eventually, indexes};
 use crate::types::{Vote, log_id};
 
+mod committed;
 mod crash;
 mod durability;
 mod full_disk;
