@@ -6,6 +6,7 @@
 //! it flushes no memtables, since the log keeps their rows.
 
 mod heartbeat;
+mod log_growth;
 
 use std::sync::Arc;
 use std::time::Duration;

@@ -46,7 +46,7 @@ pub use config::{GroupKind, raft_config};
 pub use identity::{DataDirectory, Identity, IdentityError, Role};
 pub use linearize::{ReadError, linearize};
 pub use log_store::{
-    DiskHealth, GroupLog, LogStore, LogStoreOptions, StoreError, retry_while_disk_full,
+    DiskHealth, GroupLog, LogStore, LogStoreOptions, LogUsage, StoreError, retry_while_disk_full,
 };
 pub use meters::METRICS;
 pub use network::{Confirmations, GroupNetworkFactory, NetworkFactory};

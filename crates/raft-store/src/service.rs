@@ -19,6 +19,7 @@ use tidewater_common::ids::NodeId;
 use tidewater_proto::v1::raft_server::RaftServer;
 use tidewater_rpc::MESSAGE_BYTES;
 
+mod committed_check;
 mod dispatch;
 mod handler;
 mod heartbeats;

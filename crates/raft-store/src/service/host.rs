@@ -8,7 +8,7 @@ use tidewater_common::ids::{ClusterId, GroupId, NodeId};
 use tokio::sync::{Mutex, watch};
 
 use super::handler::GroupHandler;
-use crate::log_store::LogStore;
+use crate::log_store::{GroupLog, LogStore};
 
 /// The groups of one node that accept Raft calls.
 pub struct RaftHost {
@@ -83,6 +83,11 @@ impl RaftHost {
             // An error means that the host itself was dropped.
             let _ = removed.wait_for(|removed| *removed).await;
         }
+    }
+
+    /// Returns the log of a group.
+    pub(super) fn log(&self, group: GroupId) -> GroupLog {
+        self.store.group(group)
     }
 
     /// Returns whether entries of other leaders are accepted: not while the disk is full and half

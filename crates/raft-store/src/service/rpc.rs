@@ -42,7 +42,13 @@ impl raft_server::Raft for RaftService {
                     return None;
                 }
                 match wire::append_from_wire(message) {
-                    Ok(request) => Some((request, Some((messages, refused)))),
+                    Ok(request) => match host.check_committed(group, &request).await {
+                        Ok(()) => Some((request, Some((messages, refused)))),
+                        Err(refusal) => {
+                            let _ = refused.send(refusal);
+                            None
+                        }
+                    },
                     Err(error) => {
                         let _ = refused.send(malformed(&error));
                         None
