@@ -183,7 +183,7 @@ mod tests {
 
     #[test]
     fn large_snapshot_of_flushed_rows_is_outgrown() {
-        let mib = |count| count << 20;
+        let mib = |count: u64| count << 20;
         assert!(is_outgrown(mib(64), 0));
         assert!(is_outgrown(mib(256), mib(64)));
         assert!(!is_outgrown(mib(256), mib(65)));
