@@ -56,6 +56,13 @@ pub(crate) fn command(file: Option<&Path>) -> Result<Command, Failure> {
     }
 }
 
+/// Returns the command tree for the words of a command line, with the settings of its file as defaults.
+/// Ignores a file that cannot be read: the command itself reports it.
+pub(crate) fn command_or_default(words: &[OsString]) -> Command {
+    let file = config_path(words, std::env::var_os("TIDEWATER_CONFIG_FILE"));
+    command(file.as_deref()).unwrap_or_else(|_| App::command())
+}
+
 /// Finds the path of the settings file, which must be known before the command line is parsed.
 fn config_path(arguments: &[OsString], environment: Option<OsString>) -> Option<PathBuf> {
     let mut arguments = arguments.iter();
