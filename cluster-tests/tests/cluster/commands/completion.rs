@@ -31,7 +31,8 @@ async fn complete(meta: &str, words: &[&str]) -> Result<Vec<String>> {
     let stdout = String::from_utf8_lossy(&output.stdout);
     let mut candidates: Vec<String> =
         stdout.lines().map(|line| line.trim_end().to_owned()).collect();
-    candidates.retain(|candidate| !candidate.is_empty());
+    // An empty word is also completed to options.
+    candidates.retain(|candidate| !candidate.is_empty() && !candidate.starts_with("--"));
     candidates.sort();
     Ok(candidates)
 }

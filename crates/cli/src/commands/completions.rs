@@ -25,13 +25,12 @@ const SHELLS: Shells<'static> = Shells(&[&JoinedBash, &Elvish, &Fish, &Powershel
 /// Options of `completions`.
 #[derive(Debug, Args)]
 #[command(
-    after_help = "Example:\n  source <(tidewater completions bash)\n  tidewater completions bash \
-                        > /etc/bash_completion.d/tidewater\n  source <(tidewater completions zsh)\n  \
-                        tidewater completions fish > ~/.config/fish/completions/tidewater.fish\n\nThe \
-                        scripts call `tidewater` for each completion, also for the names of tables and \
-                        hooks and the ids of regions. These come from the cluster of --meta, \
-                        TIDEWATER_META or the settings file; without an answer within 1 s there are \
-                        none. Print the script again after an upgrade."
+    after_help = "Example:\n  tidewater completions bash > /etc/bash_completion.d/tidewater\n  \
+                        tidewater completions fish > ~/.config/fish/completions/tidewater.fish\n  source \
+                        <(tidewater completions zsh)\n\nThe scripts call `tidewater` for each \
+                        completion, also for the names of tables and hooks and the ids of regions. These \
+                        come from the cluster of --meta, TIDEWATER_META or the settings file; without an \
+                        answer within 1 s there are none. Print the script again after an upgrade."
 )]
 pub(crate) struct Options {
     /// Shell to complete for

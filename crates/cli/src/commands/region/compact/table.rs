@@ -160,7 +160,7 @@ mod tests {
 
     #[test]
     fn every_region_has_a_line_and_a_place_in_the_summary() {
-        let (results, lines) =
+        let (mut results, lines) =
             results(vec![compacted(1, false), failed(Exit::Unavailable), compacted(3, true)]);
         assert_eq!(lines[0], "[1/3] region 1: nothing to compact");
         assert_eq!(lines[1], "[2/3] region 2: no compactor");
@@ -169,11 +169,10 @@ mod tests {
             results.text(),
             "table t: 3 regions: 1 compacted, 1 with nothing to compact, 1 failed, in 0.0 s"
         );
-        let json = serde_json::to_value(&results).unwrap();
-        assert_eq!(json["failed"][0].to_string(), r#"{"region_id":2,"error":"no compactor"}"#);
+        results.compacted.clear();
         assert_eq!(
-            (json["regions"].as_u64(), json["compacted"].as_array().unwrap().len()),
-            (Some(3), 2)
+            serde_json::to_string(&results).unwrap(),
+            r#"{"table":"t","regions":3,"compacted":[],"failed":[{"region_id":2,"error":"no compactor"}],"seconds":0.0}"#
         );
     }
 
