@@ -159,7 +159,7 @@ mod tests {
     }
 
     #[test]
-    fn every_region_has_a_line_and_a_place_in_the_summary() {
+    fn every_region_has_a_line_and_a_result() {
         let (mut results, lines) =
             results(vec![compacted(1, false), failed(Exit::Unavailable), compacted(3, true)]);
         assert_eq!(lines[0], "[1/3] region 1: nothing to compact");
