@@ -88,6 +88,7 @@ impl NodeClient {
             region_id: None,
             include_followers: true,
             with_digest: digest,
+            with_times: false,
         });
         self.limited(async { Ok(client.list_regions(request).await?.into_inner().regions) }).await
     }

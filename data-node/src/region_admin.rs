@@ -18,6 +18,7 @@ use tidewater_proto::v1::{
     ListFilesRequest, ListFilesResponse, ListRegionsRequest, ListRegionsResponse, Reason,
     RegionInfo, ShowManifestRequest, ShowManifestResponse, SstFile, SweepStoreRequest,
 };
+use tidewater_region_engine::Region;
 use tidewater_region_engine::compaction::{Attempt, Scope, job_id};
 use tidewater_region_engine::file_meta::FileMeta;
 use tidewater_region_engine::layout::RegionDir;
@@ -66,9 +67,9 @@ impl RegionAdminService {
         RegionAdminServer::new(self).max_decoding_message_size(REQUEST_BYTES)
     }
 
-    fn list(&self, request: &ListRegionsRequest) -> Vec<RegionInfo> {
+    fn list(groups: &Groups, request: &ListRegionsRequest) -> Vec<RegionInfo> {
         let mut regions = Vec::new();
-        for replica in self.groups.all() {
+        for replica in groups.all() {
             let leads = replica.leadership().is_leader;
             if !leads && !request.include_followers {
                 continue;
@@ -79,7 +80,7 @@ impl RegionAdminService {
                     request.table.as_ref().is_none_or(|name| *name == descriptor.table_name)
                         && request.region_id.is_none_or(|id| id == descriptor.region_id.get());
                 if matches {
-                    regions.push(info(&replica, &hosted, leads, request.with_digest));
+                    regions.push(info(&replica, &hosted, leads, request));
                 }
             }
         }
@@ -196,7 +197,7 @@ fn info(
     replica: &GroupReplica,
     hosted: &HostedRegion,
     leader: bool,
-    with_digest: bool,
+    request: &ListRegionsRequest,
 ) -> RegionInfo {
     let stats = hosted.region.stats();
     let id = hosted.descriptor.region_id;
@@ -204,7 +205,7 @@ fn info(
     let (applied, digest, last_sequence, logged) = {
         let state = replica.shared.state.read();
         let region = state.regions.get(&id);
-        let digest = region.filter(|_| with_digest).map(|region| region.digest());
+        let digest = region.filter(|_| request.with_digest).map(|region| region.digest());
         let last_sequence = region.map_or(0, |region| region.last_sequence.get());
         let logged = region.map_or(0, |region| region.manifest_version.get());
         (replica.shared.applied(), digest.unwrap_or_default(), last_sequence, logged)
@@ -231,6 +232,21 @@ fn info(
         digest,
         logged_version: logged,
         incarnation: hosted.descriptor.incarnation.get(),
+        times: request.with_times.then(|| times(&hosted.region)).flatten(),
+    }
+}
+
+/// Returns the bounds of the time column; `None` if they cannot be read.
+fn times(region: &Region) -> Option<v1::RegionTimes> {
+    match region.time_range() {
+        Ok(range) => Some(v1::RegionTimes {
+            least: range.map(|range| range.min),
+            greatest: range.map(|range| range.max),
+        }),
+        Err(error) => {
+            tracing::warn!(region = %region.id(), %error, "failed to read the times of a region");
+            None
+        }
     }
 }
 
@@ -262,7 +278,13 @@ impl RegionAdmin for RegionAdminService {
         &self,
         request: Request<ListRegionsRequest>,
     ) -> Result<Response<ListRegionsResponse>, Status> {
-        let regions = self.list(request.get_ref());
+        let groups = self.groups.clone();
+        let request = request.into_inner();
+        // Digests and times cost a pass over the memtables.
+        let listed = tokio::task::spawn_blocking(move || Self::list(&groups, &request)).await;
+        let regions = listed.map_err(|error| {
+            Refusal::new(Reason::Internal, format!("listing regions failed: {error}"))
+        })?;
         Ok(Response::new(ListRegionsResponse { regions }))
     }
 

@@ -33,10 +33,7 @@ regions_of() {
     tw region list --table "$1" --output json | grep -o '"region_id": *[0-9]*' | tr -dc '0-9\n'
 }
 
-flush_all() {
-    local region
-    for region in $(regions_of "$1"); do tw region flush "$region" >/dev/null; done
-}
+flush_all() { tw region flush --table "$1" >/dev/null; }
 
 peak_mib() { awk '/^VmHWM:/ { printf "%d", $2 / 1024 }' "/proc/$(pid_of "$1")/status"; }
 

@@ -1,10 +1,14 @@
 //! Every command against real processes: exit status, and the JSON that scripts rely on.
 
+mod compact;
+mod completion;
+mod describe;
 mod operators;
 mod refused;
 mod rows;
 pub(crate) mod standalone;
 mod tables;
+mod watch;
 
 use serde_json::Value;
 use tidewater_cluster_tests::cluster::Cluster;

@@ -22,8 +22,14 @@ use crate::exit::Failure;
                   set with an environment variable (TIDEWATER_*) or in a TOML file (--config-file)."
 )]
 pub(crate) struct App {
-    /// TOML file with settings: one section for each role, and [client]
-    #[arg(long, global = true, env = "TIDEWATER_CONFIG_FILE", value_name = "FILE")]
+    // Not a doc comment, in which the brackets would be a link.
+    #[arg(
+        long,
+        global = true,
+        env = "TIDEWATER_CONFIG_FILE",
+        value_name = "FILE",
+        help = "TOML file with settings: one section for each role, and [client]"
+    )]
     pub(crate) config_file: Option<PathBuf>,
 
     #[command(subcommand)]
@@ -137,7 +143,7 @@ impl App {
             Command::Gc(options) => commands::gc::run(options).await,
             Command::Config(config) => config.run(Self::command(), self.config_file.as_deref()),
             Command::Bench(bench) => bench.run().await,
-            Command::Completions(options) => commands::completions::run(Self::command(), &options),
+            Command::Completions(options) => commands::completions::run(&options),
         }
     }
 }

@@ -23,9 +23,13 @@ mod settings;
 mod text;
 mod value;
 
+use std::ffi::OsString;
 use std::process::ExitCode;
 
+use clap::CommandFactory;
+
 use crate::app::App;
+use crate::commands::completions::{self, VARIABLE};
 use crate::exit::Failure;
 
 fn main() -> ExitCode {
@@ -36,6 +40,14 @@ fn main() -> ExitCode {
 }
 
 fn run() -> Result<ExitCode, Failure> {
+    if std::env::var_os(VARIABLE).is_some() {
+        let arguments: Vec<OsString> = std::env::args_os().collect();
+        if completions::complete(&arguments, |words| {
+            settings::with_defaults_of(App::command(), words)
+        })? {
+            return Ok(ExitCode::SUCCESS);
+        }
+    }
     let app: App = match settings::parse(std::env::args_os())? {
         settings::Parsed::Command(app) => *app,
         // Help, the version, or a usage error: clap decides on the stream and the status.

@@ -2,7 +2,7 @@
 //!
 //! # Layout
 //!
-//! - [`rows`]: rows of a table as table, CSV, JSON or Parquet; [`file`]: atomically written files.
+//! - [`rows`]: rows of a table as table, CSV, JSON or Parquet; [`mod@file`]: atomically written files.
 //! - [`grid`]: rows in columns of text, as a stream.
 //! - [`amount`]: sizes, durations and counts for people.
 //! - [`progress`]: progress of long operations, as a bar on a terminal, otherwise as plain lines.

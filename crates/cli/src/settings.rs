@@ -56,6 +56,13 @@ pub(crate) fn with_defaults(tree: Command, file: Option<&Path>) -> Result<Comman
     }
 }
 
+/// Returns a command tree with the settings of the file that the words of a command line name as
+/// defaults. Ignores a file that cannot be read: the command itself reports it.
+pub(crate) fn with_defaults_of(tree: Command, words: &[OsString]) -> Command {
+    let file = config_path(words, std::env::var_os("TIDEWATER_CONFIG_FILE"));
+    with_defaults(tree.clone(), file.as_deref()).unwrap_or(tree)
+}
+
 /// Finds the path of the settings file, which must be known before the command line is parsed.
 fn config_path(arguments: &[OsString], environment: Option<OsString>) -> Option<PathBuf> {
     let mut arguments = arguments.iter();

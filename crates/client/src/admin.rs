@@ -6,10 +6,12 @@ mod compactions;
 mod garbage;
 mod hooks;
 mod regions;
+mod table_regions;
 mod tables;
 
 pub use self::cluster::MetaChange;
 pub use self::compactions::Compactions;
 pub use self::hooks::{HookFrom, NewHook};
 pub use self::regions::{RegionFilter, TableFlush};
+pub use self::table_regions::{TableRegion, TableRegions};
 pub use self::tables::{AlterTable, ColumnChange, NewColumn, NewTable};

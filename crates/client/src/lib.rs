@@ -10,7 +10,7 @@
 //! - `router`, `leaders`: one attempt of a call, at the presumed leader of a group.
 //! - [`outcome`]: outcome of a write (*failed* or *unknown*) and reaction to an error.
 //! - `core`: calls with retries; [`admin`]: operations of an operator.
-//! - [`write`]: [`TableWriter`], which applies each row once.
+//! - [`mod@write`]: [`TableWriter`], which applies each row once.
 //! - [`bulk`]: [`BulkLoader`], which writes rows directly as files.
 //! - [`scan`]: scans, counts and reads by key.
 //! - [`predicate`], [`values`]: parsing of predicates, and validation of values.

@@ -4,7 +4,7 @@
 //! # Terms
 //!
 //! - Observation: one value of a column. [`texts`] (cells of CSV, strings of NDJSON) and [`values`]
-//!   (JSON values) collect the observations of a column; [`join`] combines types of several files.
+//!   (JSON values) collect the observations of a column; [`mod@join`] combines types of several files.
 //! - Missing value: no observation. It has no influence on the type.
 //! - Given column: its type is on the command line; only its missing values are recorded.
 

@@ -87,7 +87,12 @@ impl Host {
         &self.advertised
     }
 
-    /// Installs the services of all roles started so far.
+    /// Installs the services of the roles started so far; [`install`](Self::install) follows.
+    pub(crate) fn install_first(&self, routes: Routes) {
+        self.switchboard.install_first(routes);
+    }
+
+    /// Installs the services of all roles.
     pub(crate) fn install(&self, routes: Routes) {
         self.switchboard.install(routes);
     }

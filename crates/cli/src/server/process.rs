@@ -70,7 +70,7 @@ impl Process {
         match node {
             Ok(node) => {
                 self.nodes.push(node);
-                self.host.install(self.routes());
+                self.host.install_first(self.routes());
             }
             Err(failure) => {
                 shut_down(std::mem::take(&mut self.nodes)).await;
@@ -113,6 +113,7 @@ impl Process {
         if !self.stopped {
             let ids: Vec<String> =
                 self.nodes.iter().map(|node| node.node_id().to_string()).collect();
+            self.host.install(self.routes());
             ended = self.host.report_ready(role, &ids.join(",")).await;
             if ended.is_ok() {
                 ended = self.serve_until_stopped().await;

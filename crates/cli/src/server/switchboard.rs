@@ -21,9 +21,17 @@ pub(crate) struct Switchboard {
 }
 
 impl Switchboard {
-    /// Replaces the installed services.
+    /// Replaces the installed services. No others follow.
     pub(crate) fn install(&self, routes: Routes) {
         *self.routes.write() = Some(routes.prepare());
+    }
+
+    /// Replaces the installed services while those of other roles are not installed yet. Calls of the latter
+    /// are rejected as temporarily unavailable, not as unimplemented: the meta node of a standalone
+    /// process places groups on its data node before the services of the data node are installed.
+    pub(crate) fn install_first(&self, routes: Routes) {
+        let router = routes.into_axum_router().fallback_service(Self::default());
+        self.install(Routes::from(router));
     }
 }
 

@@ -3,12 +3,14 @@
 
 use std::sync::Arc;
 
-use arrow::array::{Array, ArrayRef, AsArray, RecordBatch};
+use arrow::array::{Array, ArrayRef, AsArray, Int64Array, RecordBatch};
+use arrow::compute::cast;
 use arrow::datatypes::{
     ArrowTimestampType, DataType, Field, Schema, SchemaRef, TimeUnit, TimestampMicrosecondType,
     TimestampMillisecondType, TimestampNanosecondType, TimestampSecondType,
 };
 use arrow::error::ArrowError;
+use arrow::util::display::array_value_to_string;
 
 /// Returns the array as timestamps of the same unit in `zone`; other arrays unchanged.
 pub(crate) fn in_zone(array: &ArrayRef, zone: Option<&str>) -> ArrayRef {
@@ -69,12 +71,45 @@ pub(crate) fn displayed(batch: &RecordBatch) -> Result<RecordBatch, ArrowError> 
     RecordBatch::try_new(displayed_schema(&batch.schema()), columns)
 }
 
+/// Returns the text of a time, given as a number of units of its column's type.
+///
+/// # Errors
+/// The number is out of the range of the type, or the type is not that of a time.
+pub(crate) fn time_text(data_type: &DataType, units: i64) -> Result<String, ArrowError> {
+    let units: ArrayRef = Arc::new(Int64Array::from(vec![units]));
+    // Arrow has no direct cast from 64-bit integers to dates.
+    let units = match data_type {
+        DataType::Date32 => cast(&units, &DataType::Int32)?,
+        _ => units,
+    };
+    let time = cast(&units, data_type)?;
+    let time = match display_zone(data_type) {
+        Some(zone) => in_zone(&time, Some(zone)),
+        None => time,
+    };
+    array_value_to_string(&time, 0)
+}
+
 #[cfg(test)]
 mod tests {
     use arrow::array::TimestampMillisecondArray;
-    use arrow::util::display::array_value_to_string;
 
     use super::*;
+
+    #[test]
+    fn times_are_displayed_by_the_type_of_their_column() {
+        let zone = |name: &str| DataType::Timestamp(TimeUnit::Millisecond, Some(name.into()));
+        for (data_type, units, text) in [
+            (DataType::Date32, 1, "1970-01-02"),
+            (DataType::Timestamp(TimeUnit::Second, None), 60, "1970-01-01T00:01:00"),
+            (zone("UTC"), 1_500, "1970-01-01T00:00:01.500Z"),
+            (zone("Europe/Berlin"), 0, "1970-01-01T00:00:00Z"),
+            (zone("+01:00"), 0, "1970-01-01T01:00:00+01:00"),
+            (DataType::Int64, 7, "7"),
+        ] {
+            assert_eq!(time_text(&data_type, units).unwrap(), text, "{data_type}");
+        }
+    }
 
     #[test]
     fn named_zones_are_displayed_in_utc() {

@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use futures::future::join_all;
+use futures::stream::{self, StreamExt};
 use tidewater_common::ids::{GroupId, NodeId, RegionId};
 use tidewater_common::keys::KeyRange;
 use tidewater_common::refusal::{Effect, Refusal};
@@ -24,6 +25,9 @@ const FLUSH_TIMEOUT: Duration = Duration::from_secs(120);
 /// Maximum time between two progress reports of a compaction. A node sends two per second.
 const PROGRESS_TIMEOUT: Duration = Duration::from_secs(60);
 
+/// Maximum number of data nodes that are asked for their regions at the same time.
+const NODES_AT_ONCE: usize = 32;
+
 /// Filter of a list of regions.
 #[derive(Debug, Clone, Default)]
 pub struct RegionFilter {
@@ -35,6 +39,8 @@ pub struct RegionFilter {
     pub include_followers: bool,
     /// Includes a digest of the replicated state, to compare replicas. Costs a pass over the rows.
     pub with_digest: bool,
+    /// Includes the bounds of the time column. Costs a pass over the times in memory.
+    pub with_times: bool,
 }
 
 /// Result of a table's flush for one region.
@@ -58,13 +64,15 @@ impl Client {
         filter: RegionFilter,
     ) -> Result<(Vec<v1::RegionInfo>, Vec<(NodeId, String)>), ClientError> {
         let nodes = self.core.refresh_catalog().await?.addresses(NodeRole::Data);
-        let timeout = Duration::from_secs(if filter.with_digest { 60 } else { 10 });
-        let responses = join_all(nodes.into_iter().map(|(node, address)| {
+        let longest = Duration::from_secs(if filter.with_digest { 60 } else { 10 });
+        let timeout = longest.min(self.options().deadline);
+        let calls = nodes.into_iter().map(|(node, address)| {
             let request = v1::ListRegionsRequest {
                 table: filter.table.clone(),
                 region_id: filter.region.map(RegionId::get),
                 include_followers: filter.include_followers,
                 with_digest: filter.with_digest,
+                with_times: filter.with_times,
             };
             async move {
                 let router = &self.core.router;
@@ -78,8 +86,8 @@ impl Client {
                     attempt(&address, timeout, client.list_regions(timed(request, timeout))).await,
                 )
             }
-        }))
-        .await;
+        });
+        let responses: Vec<_> = stream::iter(calls).buffer_unordered(NODES_AT_ONCE).collect().await;
         let mut regions = Vec::new();
         let mut silent = Vec::new();
         for (node, response) in responses {

@@ -112,7 +112,20 @@ impl Region {
     pub(super) async fn flush_below(&self, sequence: Sequence) -> Result<(), EngineError> {
         let FreezeOutcome::Runs(frozen) = self.freeze(Some(sequence)).await? else { return Ok(()) };
         let _thaw = ThawGuard(self);
-        let (_, receipt) = self.commit_frozen(&frozen).await?;
+        let (report, receipt) = self.commit_frozen(&frozen).await?;
+        // The owner logs the flushes that it starts. It has no report of this one, and none at all if the
+        // obligation fails afterwards.
+        if report.files > 0 {
+            tracing::info!(
+                region = %self.spec.region_id,
+                manifest_version = %report.manifest_version,
+                flushed_sequence = %report.flushed_sequence,
+                files = report.files,
+                rows = report.rows,
+                bytes = report.bytes,
+                "region flushed for an obligation"
+            );
+        }
         receipt.fire().await;
         Ok(())
     }

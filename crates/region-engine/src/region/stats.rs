@@ -4,8 +4,9 @@ use tidewater_common::ids::{ManifestVersion, Sequence};
 
 use super::{Phase, Region};
 use crate::EngineError;
-use crate::file_meta::FileMeta;
+use crate::file_meta::{FileMeta, TimeRange};
 use crate::manifest::json::manifest_json;
+use crate::sst::writer::time_bounds;
 
 /// Statistics of a region.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -53,6 +54,30 @@ impl Region {
             file_rows: files.iter().map(|file| file.rows).sum(),
             file_bytes: files.iter().map(|file| file.size).sum(),
         }
+    }
+
+    /// Returns the least and the greatest value of the time column, over all row versions in files and
+    /// in memory; `None` without a time column or without times. Reads all times in memory.
+    ///
+    /// # Errors
+    /// [`EngineError::Internal`] if the times in memory are not numbers.
+    pub fn time_range(&self) -> Result<Option<TimeRange>, EngineError> {
+        // Version and runs of one moment: rows move from runs to files.
+        let (version, runs, shape) = {
+            let contents = self.contents.lock();
+            (contents.version.clone(), contents.runs.clone(), contents.shape.clone())
+        };
+        let mut range = None;
+        let mut widen = |times: Option<TimeRange>| {
+            range = times.map(|times| times.and(range)).or(range);
+        };
+        for file in version.files.iter() {
+            widen(file.time);
+        }
+        for batch in runs.iter().flat_map(|run| run.batches()) {
+            widen(time_bounds(batch, &shape.schema)?);
+        }
+        Ok(range)
     }
 
     /// Files that reads use, in order of id.

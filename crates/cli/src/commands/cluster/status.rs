@@ -1,5 +1,7 @@
 //! `cluster status`
 
+mod watch;
+
 use clap::Args;
 use serde::Serialize;
 use tidewater_proto::v1;
@@ -8,11 +10,21 @@ use crate::commands::client::ClientArgs;
 use crate::commands::{group, node};
 use crate::exit::Failure;
 use crate::output::{Listed, fact, table};
+use crate::text::span::Span;
 
 /// Options of `cluster status`.
 #[derive(Debug, Args)]
-#[command(after_help = "Example:\n  tidewater cluster status --output json")]
+#[command(
+    after_help = "Example:\n  tidewater cluster status --output json\n  tidewater cluster status \
+                  --watch 5s\n\nOn a terminal, --watch redraws the status; otherwise it appends each \
+                  status below a line with the time. It continues while no node can be reached, until \
+                  Ctrl-C."
+)]
 pub(crate) struct Options {
+    /// Repeat with this interval until Ctrl-C [default interval: 2s]
+    #[arg(long, value_name = "TIME", num_args = 0..=1, default_missing_value = "2s")]
+    watch: Option<Span>,
+
     #[command(flatten)]
     client: ClientArgs,
 }
@@ -51,8 +63,11 @@ impl From<v1::ClusterStatusResponse> for Status {
     }
 }
 
-/// Prints the status of the cluster.
+/// Prints the status of the cluster, once or repeatedly.
 pub(crate) async fn run(options: Options) -> Result<(), Failure> {
+    if let Some(interval) = options.watch {
+        return watch::run(&options.client, interval).await;
+    }
     let status = options.client.connect().await?.cluster_status().await?;
     fact(options.client.output, &Status::from(status), text)
 }

@@ -1,7 +1,10 @@
-//! `region compact R`
+//! `region compact R` and `region compact --table T`
+
+mod table;
 
 use clap::Args;
 use serde::Serialize;
+use tidewater_client::Client;
 use tidewater_common::ids::RegionId;
 use tidewater_proto::v1::{CompactionPlace, CompactionReport};
 
@@ -14,10 +17,22 @@ use crate::output::progress::Progress;
 /// Options of `region compact`.
 #[derive(Debug, Args)]
 #[command(after_help = "Example:\n  tidewater region compact 7\n  tidewater region compact 7 \
-                        --remote --due\n\n`tidewater compaction list` shows it while it runs.")]
+                        --remote --due\n  tidewater region compact --table flights\n\n`tidewater \
+                        compaction list` shows it while it runs. With --table, a region that fails \
+                        does not stop the others.")]
 pub(crate) struct Options {
     /// Id of the region
-    region: u64,
+    #[arg(required_unless_present = "table", conflicts_with = "table")]
+    region: Option<u64>,
+
+    /// Compact all regions of this table
+    #[arg(long, value_name = "TABLE")]
+    table: Option<String>,
+
+    /// Number of regions that are compacted at the same time, with --table
+    #[arg(long, value_name = "N", default_value_t = 4,
+          value_parser = clap::value_parser!(u32).range(1..=256))]
+    concurrency: u32,
 
     /// Compact on a compactor only [default: on a compactor, else on the data node]
     #[arg(long, conflicts_with = "local")]
@@ -107,20 +122,31 @@ fn place(options: &Options) -> CompactionPlace {
     }
 }
 
-/// Compacts the files of a region; returns when the result is committed.
+/// Compacts one region, or all regions of a table; returns when the results are committed.
 pub(crate) async fn run(options: Options) -> Result<(), Failure> {
     let client = options.client.connect().await?;
-    let region = RegionId(options.region);
+    match (options.region, &options.table) {
+        (Some(region), _) => compact_region(&client, &options, RegionId(region)).await,
+        (None, Some(table)) => table::run(&client, &options, table).await,
+        (None, None) => Err(Failure::usage("name a region, or a table with --table")),
+    }
+}
+
+async fn compact_region(
+    client: &Client,
+    options: &Options,
+    region: RegionId,
+) -> Result<(), Failure> {
     let files = client.region_files(region).await?;
     let whole = files.iter().map(|file| file.bytes).sum();
     let mut progress = Progress::start("compacting");
     let report = client
-        .compact_region(region, options.due, place(&options), |done| {
+        .compact_region(region, options.due, place(options), |done| {
             progress.update(done.rows_read, (done.bytes_read, whole));
         })
         .await;
     let seconds = progress.finish();
-    let compacted = Compacted::new(options.region, report?, seconds);
+    let compacted = Compacted::new(region.get(), report?, seconds);
     fact(options.client.output, &compacted, Compacted::text)
 }
 

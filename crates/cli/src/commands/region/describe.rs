@@ -86,6 +86,7 @@ pub(crate) async fn run(options: Options) -> Result<(), Failure> {
         region: Some(RegionId(options.region)),
         include_followers: true,
         with_digest: options.digest,
+        with_times: false,
     };
     let (regions, silent) = client.list_regions(filter).await?;
     super::warn_about_silent_nodes(&silent);

@@ -1,5 +1,7 @@
 //! `table describe NAME`
 
+mod stored;
+
 use clap::Args;
 use serde::Serialize;
 use tidewater_client::catalog::TableInfo;
@@ -10,9 +12,18 @@ use crate::exit::Failure;
 use crate::output::{fact, table};
 use crate::text::span::Span;
 
+use self::stored::Stored;
+
 /// Options of `table describe`.
 #[derive(Debug, Args)]
-#[command(after_help = "Example:\n  tidewater table describe flights")]
+#[command(
+    after_help = "Example:\n  tidewater table describe flights\n  tidewater table describe flights \
+                  --output json\n\nRows, sizes and times are sums over the regions, as their owners \
+                  report them. Rows are exact for append-only tables without a time to live. In other \
+                  tables, overwritten, deleted and expired rows count until a compaction removes them. \
+                  A region whose owner does not answer is listed, and the sums name their number of \
+                  regions."
+)]
 pub(crate) struct Options {
     /// Name of the table
     name: String,
@@ -35,6 +46,7 @@ struct Description {
     distribute: String,
     ttl_ms: Option<u64>,
     regions: usize,
+    stored: Stored,
 }
 
 #[derive(Debug, Serialize)]
@@ -47,16 +59,15 @@ struct ColumnLine {
     default: Option<String>,
 }
 
-/// Shows a table's columns and options.
+/// Shows a table's columns, options, rows and files.
 pub(crate) async fn run(options: Options) -> Result<(), Failure> {
     let client = options.client.connect().await?;
-    let info = client.table(&options.name).await?;
-    let catalog = client.catalog();
-    let regions = catalog.routes().filter(|route| route.table == info.id).count();
-    fact(options.client.output, &describe(&info, regions), text)
+    let found = client.table_regions(&options.name).await?;
+    let stored = Stored::of(&found.table, &found.regions);
+    fact(options.client.output, &describe(&found.table, stored), text)
 }
 
-fn describe(info: &TableInfo, regions: usize) -> Description {
+fn describe(info: &TableInfo, stored: Stored) -> Description {
     let schema = &info.schema;
     let name_of = |id| schema.column(id).map(|column| column.name.clone());
     Description {
@@ -86,7 +97,8 @@ fn describe(info: &TableInfo, regions: usize) -> Description {
             }
         },
         ttl_ms: info.options.ttl_ms,
-        regions,
+        regions: stored.regions,
+        stored,
     }
 }
 
@@ -114,5 +126,6 @@ fn text(description: &Description) -> String {
     if let Some(ttl) = description.ttl_ms {
         facts.push(format!("expires      after {}", Span(ttl)));
     }
+    facts.extend(description.stored.lines());
     format!("{}\n\n{}", facts.join("\n"), table(&["COLUMN", "TYPE", ""], columns))
 }

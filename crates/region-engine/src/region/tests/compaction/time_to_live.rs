@@ -45,6 +45,11 @@ impl TtlFixture {
 
     /// Writes and flushes rows: ids with their ages in hours.
     async fn put(&mut self, rows: &[(i64, Option<i64>)]) {
+        self.put_unflushed(rows);
+        self.region.flush().await.unwrap();
+    }
+
+    fn put_unflushed(&mut self, rows: &[(i64, Option<i64>)]) {
         let now = FixedClock.now_ms() as i64;
         let times = rows.iter().map(|(_, age)| age.map(|age| now - age * HOUR));
         let arrays: Vec<ArrayRef> = vec![
@@ -56,7 +61,12 @@ impl TtlFixture {
         let sequence = Sequence(self.sequence);
         let epoch = Epoch(0);
         self.region.apply(RowsWrite { sequence, epoch, op: RowOp::Put, batch }).unwrap();
-        self.region.flush().await.unwrap();
+    }
+
+    /// Returns the ages, in hours, of the newest and the oldest time of the region.
+    fn ages(&self) -> Option<(i64, i64)> {
+        let age = |time: i64| (FixedClock.now_ms() as i64 - time) / HOUR;
+        self.region.time_range().unwrap().map(|range| (age(range.max), age(range.min)))
     }
 
     async fn compact(&self, scope: Scope) -> Option<CompactionReport> {
@@ -176,4 +186,18 @@ async fn old_delete_still_hides_older_rows() {
     let report = fixture.compact(Scope::Due).await.unwrap();
     assert!(report.done.rows_read > 0 && deletes(&fixture) == 2, "{report:?}");
     fixture.check(&[1, 1, 3, 4, 5]).await;
+}
+
+#[tokio::test]
+async fn time_range_spans_files_and_memory() {
+    let mut fixture = TtlFixture::new(WriteMode::Upsert, false).await;
+    assert_eq!(fixture.ages(), None);
+    fixture.put_unflushed(&[(1, None)]);
+    assert_eq!(fixture.ages(), None, "no row has a time");
+    fixture.put(&[(2, Some(3)), (3, Some(5))]).await;
+    assert_eq!(fixture.ages(), Some((3, 5)));
+    fixture.put_unflushed(&[(4, Some(1)), (5, Some(4)), (6, None)]);
+    assert_eq!(fixture.ages(), Some((1, 5)));
+    fixture.put_unflushed(&[(7, Some(8))]);
+    assert_eq!(fixture.ages(), Some((1, 8)));
 }

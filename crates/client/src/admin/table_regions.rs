@@ -1,0 +1,197 @@
+//! Regions of a table as their owners report them, and the regions whose owner did not report.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use tidewater_common::ids::{GroupId, NodeId, RegionId};
+use tidewater_proto::v1;
+
+use super::RegionFilter;
+use crate::catalog::{Catalog, RouteInfo, TableInfo};
+use crate::client::Client;
+use crate::error::ClientError;
+
+/// State in which the numbers of a region are complete.
+const SERVING: &str = "serving";
+
+/// A region of a table.
+#[derive(Debug, Clone, PartialEq)]
+pub struct TableRegion {
+    /// Id of the region.
+    pub region: RegionId,
+    /// Report of the owner, or the reason why there is none.
+    pub report: Result<v1::RegionInfo, String>,
+}
+
+/// A table and its regions.
+#[derive(Debug, Clone)]
+pub struct TableRegions {
+    /// The table.
+    pub table: Arc<TableInfo>,
+    /// All regions of the table, in order of id.
+    pub regions: Vec<TableRegion>,
+}
+
+/// Region that an owner should report.
+#[derive(Debug, Clone, Copy)]
+struct ExpectedRegion {
+    region: RegionId,
+    group: GroupId,
+    /// Leader of the group, as last reported to the meta service.
+    leader: Option<NodeId>,
+}
+
+impl Client {
+    /// Returns a table and the state of its regions, with the bounds of their time columns.
+    ///
+    /// # Errors
+    /// [`ClientError::TableNotFound`]. A region without a report is part of the result.
+    pub async fn table_regions(&self, name: &str) -> Result<TableRegions, ClientError> {
+        let table = self.table(name).await?;
+        let filter = RegionFilter {
+            table: Some(name.to_owned()),
+            with_times: true,
+            ..RegionFilter::default()
+        };
+        let (reported, silent) = self.list_regions(filter).await?;
+        let catalog = self.core.catalog();
+        let expected: Vec<ExpectedRegion> = table_routes(&catalog, &table)
+            .map(|route| ExpectedRegion {
+                region: route.region,
+                group: route.group,
+                leader: catalog.group(route.group).map(|group| NodeId(group.leader)),
+            })
+            .collect();
+        let regions = match_reports(&expected, reported, &silent);
+        Ok(TableRegions { table, regions })
+    }
+
+    /// Returns the ids of a table's regions, in order.
+    ///
+    /// # Errors
+    /// [`ClientError::TableNotFound`].
+    pub async fn table_region_ids(&self, name: &str) -> Result<Vec<RegionId>, ClientError> {
+        let table = self.table(name).await?;
+        let catalog = self.core.refresh_catalog().await?;
+        let mut ids: Vec<RegionId> =
+            table_routes(&catalog, &table).map(|route| route.region).collect();
+        ids.sort_unstable();
+        Ok(ids)
+    }
+}
+
+fn table_routes<'a>(
+    catalog: &'a Catalog,
+    table: &TableInfo,
+) -> impl Iterator<Item = &'a Arc<RouteInfo>> {
+    let table = table.id;
+    catalog.routes().filter(move |route| route.table == table)
+}
+
+/// Assigns the reports to the regions of a table. A region without a complete report gets the reason.
+fn match_reports(
+    expected: &[ExpectedRegion],
+    reported: Vec<v1::RegionInfo>,
+    silent: &[(NodeId, String)],
+) -> Vec<TableRegion> {
+    let mut latest: BTreeMap<u64, v1::RegionInfo> = BTreeMap::new();
+    for report in reported {
+        // A deposed leader may still report a region that its successor reports too.
+        let is_older = latest
+            .get(&report.region_id)
+            .is_some_and(|known| report.applied_index <= known.applied_index);
+        if !is_older {
+            latest.insert(report.region_id, report);
+        }
+    }
+    let mut regions: Vec<TableRegion> = expected
+        .iter()
+        .map(|expected| {
+            let report = match latest.remove(&expected.region.get()) {
+                Some(report) if report.state == SERVING => Ok(report),
+                Some(report) => {
+                    Err(format!("node {} reports it as {}", report.node_id, report.state))
+                }
+                None => Err(missing_report(*expected, silent)),
+            };
+            TableRegion { region: expected.region, report }
+        })
+        .collect();
+    regions.sort_by_key(|region| region.region);
+    regions
+}
+
+fn missing_report(expected: ExpectedRegion, silent: &[(NodeId, String)]) -> String {
+    let of_leader = silent.iter().find(|(node, _)| Some(*node) == expected.leader);
+    match of_leader {
+        Some((node, reason)) => format!("node {node} did not answer: {reason}"),
+        None => format!("no node leads its group {}", expected.group),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn report(region: u64, node: u64, applied_index: u64, state: &str) -> v1::RegionInfo {
+        v1::RegionInfo {
+            region_id: region,
+            node_id: node,
+            applied_index,
+            state: state.to_owned(),
+            ..v1::RegionInfo::default()
+        }
+    }
+
+    fn matched(reported: Vec<v1::RegionInfo>, silent: &[(u64, &str)]) -> Vec<(u64, String)> {
+        let expected = |region, leader| ExpectedRegion {
+            region: RegionId(region),
+            group: GroupId(region + 100),
+            leader: Some(NodeId(leader)),
+        };
+        let silent: Vec<(NodeId, String)> =
+            silent.iter().map(|(node, reason)| (NodeId(*node), (*reason).to_owned())).collect();
+        match_reports(&[expected(2, 12), expected(1, 11)], reported, &silent)
+            .into_iter()
+            .map(|region| {
+                let shown = match region.report {
+                    Ok(report) => format!("node {}", report.node_id),
+                    Err(reason) => reason,
+                };
+                (region.region.get(), shown)
+            })
+            .collect()
+    }
+
+    #[test]
+    fn each_region_has_a_report_or_a_reason() {
+        let serving = |region, node| report(region, node, 5, SERVING);
+        type Case = (Vec<v1::RegionInfo>, &'static [(u64, &'static str)], [&'static str; 2]);
+        let cases: [Case; 6] = [
+            (vec![serving(1, 11), serving(2, 12)], &[], ["node 11", "node 12"]),
+            (
+                vec![serving(1, 11)],
+                &[(12, "timeout")],
+                ["node 11", "node 12 did not answer: timeout"],
+            ),
+            (vec![serving(1, 11)], &[(13, "timeout")], ["node 11", "no node leads its group 102"]),
+            (
+                vec![serving(1, 11), report(2, 12, 5, "loading")],
+                &[],
+                ["node 11", "node 12 reports it as loading"],
+            ),
+            // The successor has applied more entries than the deposed leader.
+            (
+                vec![serving(1, 11), report(2, 13, 6, SERVING), serving(2, 12)],
+                &[],
+                ["node 11", "node 13"],
+            ),
+            // A region that the catalog does not contain is of a dropped table.
+            (vec![serving(1, 11), serving(2, 12), serving(3, 11)], &[], ["node 11", "node 12"]),
+        ];
+        for (reported, silent, expected) in cases {
+            let expected = [(1, expected[0].to_owned()), (2, expected[1].to_owned())];
+            assert_eq!(matched(reported, silent), expected);
+        }
+    }
+}
