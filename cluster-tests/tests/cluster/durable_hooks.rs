@@ -18,7 +18,7 @@ fn violated<T>(what: String) -> Result<T> {
 
 /// Adds a durable hook that writes JSON lines; returns the path of its file.
 async fn add(cluster: &Cluster, name: &str, more: &[&str]) -> Result<PathBuf> {
-    let path = cluster.directory().join(format!("{name}.jsonl"));
+    let path = cluster.hook_directory().join(format!("{name}.jsonl"));
     let config = format!(r#"{{"path":"{}"}}"#, path.display());
     let args = ["hook", "add", name, "--kind", "jsonl", "--config", &config, "--durable"];
     cluster.run(&[args.as_slice(), more].concat()).await?.ok()?;

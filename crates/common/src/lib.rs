@@ -16,6 +16,8 @@ pub mod header;
 pub mod ids;
 pub mod keys;
 pub mod metric;
+pub mod problems;
+pub mod quote;
 pub mod reason;
 pub mod refusal;
 pub mod rows;

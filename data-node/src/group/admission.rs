@@ -5,7 +5,9 @@ use std::time::Duration;
 
 use tidewater_common::ids::{RegionId, SchemaVersion, Serial};
 use tidewater_common::refusal::Refusal;
-use tidewater_common::rows::{check_storable, decode_batch};
+use tidewater_common::rows::{
+    MAX_KEY_BYTES, MAX_WRITE_BYTES, MAX_WRITE_ROWS, check_storable, decode_batch,
+};
 use tidewater_proto::v1::{Reason, WriteRequest};
 use tidewater_raft_store::DiskHealth;
 
@@ -24,14 +26,13 @@ pub struct WriteLimits {
     pub rows: usize,
     /// Bytes of encoded rows of one write.
     pub bytes: usize,
-    /// Bytes of one row key as stored. Each producer record and each file entry in the manifest
-    /// holds two keys: without a limit, a region's part of a snapshot exceeds the largest record.
+    /// Bytes of one row key as stored.
     pub key_bytes: usize,
 }
 
 impl Default for WriteLimits {
     fn default() -> Self {
-        Self { rows: 1_000_000, bytes: 16 * 1024 * 1024, key_bytes: 64 * 1024 }
+        Self { rows: MAX_WRITE_ROWS, bytes: MAX_WRITE_BYTES, key_bytes: MAX_KEY_BYTES }
     }
 }
 

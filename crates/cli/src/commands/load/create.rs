@@ -6,7 +6,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use clap::Args;
 use tidewater_client::{Client, ClientError};
-use tidewater_common::schema::TableSchema;
+use tidewater_common::keys::KeyCodec;
+use tidewater_common::schema::{TableOptions, TableSchema};
 use tidewater_proto::v1::Reason;
 
 use super::plan::{Plan, Wanted, plan};
@@ -132,7 +133,9 @@ async fn verify(
     inputs: Vec<Input>,
 ) -> Result<(), Failure> {
     let skip_bad = options.skip_bad;
-    let read_options = options.read_options(schema);
+    let codec = KeyCodec::new(&schema, &TableOptions::upsert())
+        .map_err(|error| Failure::usage(format!("--primary-key: {error}")))?;
+    let read_options = options.read_options(schema, codec);
     blocking(move || verify_blocking(&inputs, &read_options, skip_bad, check_keys)).await?
 }
 
