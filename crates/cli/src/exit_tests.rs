@@ -74,6 +74,7 @@ const REASONS: [(Reason, u8); 59] = [
     (Reason::NoCompactors, 5),
     (Reason::JobTooLarge, 5),
     (Reason::Corrupt, 1),
+    (Reason::FileDamaged, 1),
     (Reason::Internal, 1),
     (Reason::Unsupported, 2),
 ];

@@ -4,18 +4,22 @@
 //!
 //! - [`rows`]: rows of a table as table, CSV, JSON or Parquet; [`file`]: atomically written files.
 //! - [`grid`]: rows in columns of text, as a stream.
+//! - [`terminal`]: control characters on a terminal.
 //! - [`progress`]: progress of long operations, as a bar on a terminal, otherwise as plain lines.
 
 pub(crate) mod file;
 pub(crate) mod grid;
 pub(crate) mod progress;
 pub(crate) mod rows;
+pub(crate) mod terminal;
 
-use std::io::{self, Write};
+use std::borrow::Cow;
+use std::io::{self, IsTerminal, Write};
 
 use comfy_table::{ContentArrangement, Table, presets};
 use serde::Serialize;
 
+use self::terminal::printable;
 use crate::exit::Failure;
 
 /// Output format of lists and single values.
@@ -37,10 +41,21 @@ pub(crate) trait Listed: Serialize {
 
 /// Prints a line on stdout.
 pub(crate) fn line(text: &str) -> Result<(), Failure> {
+    let is_terminal = io::stdout().is_terminal();
+    let text = if is_terminal { printable(text) } else { Cow::Borrowed(text) };
     let mut out = io::stdout().lock();
     writeln!(out, "{text}")
         .and_then(|()| out.flush())
         .map_err(|error| Failure::writing("the output", &error))
+}
+
+/// Prints a line on stderr.
+pub(crate) fn note(text: &str) {
+    if io::stderr().is_terminal() {
+        eprintln!("{}", printable(text));
+    } else {
+        eprintln!("{text}");
+    }
 }
 
 /// Serializes a value as JSON.

@@ -12,6 +12,18 @@ use tidewater_common::rows::RowsError;
 use crate::catalog::CatalogError;
 use crate::predicate::PredicateError;
 
+/// Number of attempts in a message.
+struct Attempts(u32);
+
+impl fmt::Display for Attempts {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.0 {
+            1 => f.write_str("1 attempt"),
+            number => write!(f, "{number} attempts"),
+        }
+    }
+}
+
 /// Error of an operation of the client.
 #[derive(Debug, thiserror::Error)]
 pub enum ClientError {
@@ -33,7 +45,7 @@ pub enum ClientError {
         refusal: Box<Refusal>,
     },
     /// All attempts failed until the limits of the operation. The operation had no effect.
-    #[error("{what}: failed after {attempts} attempts in {elapsed:?}: {cause}")]
+    #[error("{what}: failed after {} in {elapsed:?}: {cause}", Attempts(*attempts))]
     RetriesExhausted {
         /// Operation and its object.
         what: String,
@@ -53,7 +65,7 @@ pub enum ClientError {
         limit: Duration,
     },
     /// The operation may have taken effect, or may still do so.
-    #[error("{what}: outcome unknown after {attempts} attempts in {elapsed:?}: {cause}")]
+    #[error("{what}: outcome unknown after {} in {elapsed:?}: {cause}", Attempts(*attempts))]
     OutcomeUnknown {
         /// Operation and its object.
         what: String,

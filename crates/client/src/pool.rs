@@ -5,6 +5,7 @@ use std::error::Error;
 use std::time::Duration;
 
 use parking_lot::Mutex;
+use tidewater_common::quote::quoted;
 use tidewater_common::refusal::{Effect, Refusal};
 use tidewater_proto::v1::Reason;
 use tonic::transport::{Channel, Endpoint};
@@ -39,8 +40,9 @@ impl Pool {
         }
         let endpoint = endpoint(address, self.connect_timeout).map_err(|error| FailedAttempt {
             refusal: Refusal::new(
-                Reason::InvalidArgument,
-                format!("invalid address {address:?} (expected host:port): {error}"),
+                // Not the caller's input: another node may know a usable address.
+                Reason::Unavailable,
+                format!("invalid address {} (expected host:port): {error}", quoted(address)),
             ),
             effect: Effect::None,
             silent: true,

@@ -12,6 +12,7 @@
 //! - [`refusal`]: the RPC error, the one error type on the wire, and its mapping to a gRPC status.
 
 pub mod clock;
+pub mod disk;
 pub mod header;
 pub mod ids;
 pub mod keys;

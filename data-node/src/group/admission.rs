@@ -43,6 +43,12 @@ pub fn check(
     limits: &WriteLimits,
     write: &WriteRequest,
 ) -> Result<(), Refusal> {
+    check_numbers(&[
+        ("catalog_version", write.catalog_version),
+        ("origin_region_id", write.origin_region_id),
+        ("serial", write.serial),
+        ("opening", write.opening),
+    ])?;
     check_schema(descriptor, write.schema_version)?;
     producer_key(write).map_err(refusal)?;
     check_opening(write)?;
@@ -57,9 +63,28 @@ pub fn check(
         ));
     }
     if write.rows.is_empty() {
-        return Ok(());
+        return check_empty(write);
     }
     check_rows(descriptor, limits, write)
+}
+
+/// Checks that ids and versions of a call are below 2^63: no cluster assigns others, and sums with them
+/// overflow.
+pub fn check_numbers(numbers: &[(&str, u64)]) -> Result<(), Refusal> {
+    let is_out_of_range = |(_, number): &&(&str, u64)| i64::try_from(*number).is_err();
+    numbers.iter().find(is_out_of_range).map_or(Ok(()), |(name, number)| {
+        let text = format!("{name} {number} is out of range: it must be below 2^63");
+        Err(Refusal::new(Reason::InvalidArgument, text))
+    })
+}
+
+/// Checks a write without rows, which opens a producer.
+fn check_empty(write: &WriteRequest) -> Result<(), Refusal> {
+    if write.row_count == 0 {
+        return Ok(());
+    }
+    let text = format!("a write declares {} rows but contains 0", write.row_count);
+    Err(Refusal::new(Reason::InvalidArgument, text))
 }
 
 /// Checks rows of a bulk load, which bypass the log and have neither a producer nor an opening.

@@ -22,8 +22,8 @@ use crate::load::bad_rows::BadRows;
 use crate::load::input::Input;
 use crate::load::pipeline::{Event, Pipeline, check_all};
 use crate::load::stdin::inspect_inputs;
-use crate::output::fact;
 use crate::output::progress::Progress;
+use crate::output::{fact, note};
 use crate::text::delimiter::Delimiter;
 
 /// Options of `load`.
@@ -217,7 +217,7 @@ async fn copy(
     let report = writer.flush().await?;
     let seconds = progress.finish();
     for row in bad.kept() {
-        eprintln!("skipped: {row}");
+        note(&format!("skipped: {row}"));
     }
     let summary = Summary::new(&options.name, &report, bad.count(), seconds);
     fact(options.client.output, &summary, Summary::text)?;

@@ -60,10 +60,11 @@ impl Host {
             .local_addr()
             .map_err(|error| Failure::other(format!("cannot listen: {error}")))?;
         let advertised = advertised(bound, listen.exposure.advertise.as_deref())?;
-        let logs = LogFilter::start(logs)?;
+        let remote = logs.remote_log_filter;
+        let node_admin = NodeAdminService { logs: LogFilter::start(logs)?, remote };
         let metrics = MetricsPage::install()?;
         let switchboard = Switchboard::default();
-        let (health, routes) = common_routes(&switchboard, logs, metrics.clone())?;
+        let (health, routes) = common_routes(&switchboard, node_admin, metrics.clone())?;
         // "" is the process as a whole.
         health.set_service_status("", ServingStatus::NotServing).await;
         let stop = CancellationToken::new();
@@ -165,7 +166,7 @@ fn connection_limits(max_connections: Option<u32>) -> ConnectionLimits {
 
 fn common_routes(
     switchboard: &Switchboard,
-    logs: LogFilter,
+    node_admin: NodeAdminService,
     metrics: MetricsPage,
 ) -> Result<(HealthReporter, Routes), Failure> {
     let (health, health_service) = tonic_health::server::health_reporter();
@@ -177,7 +178,7 @@ fn common_routes(
     let failed = |error: tonic_reflection::server::Error| {
         Failure::other(format!("cannot serve reflection: {error}"))
     };
-    let node_admin = NodeAdminServer::new(NodeAdminService { logs })
+    let node_admin = NodeAdminServer::new(node_admin)
         .max_decoding_message_size(MAX_MESSAGE_BYTES)
         .max_encoding_message_size(MAX_MESSAGE_BYTES);
     let mut routes = Routes::builder();

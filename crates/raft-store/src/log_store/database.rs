@@ -86,7 +86,7 @@ impl Database {
         options.set_sync(sync);
         db.write_opt(batch, &options).map_err(|error| {
             let message = error.into_string();
-            if super::error::is_no_space(&message) {
+            if tidewater_common::disk::is_full_text(&message) {
                 WriteError::NoSpace
             } else {
                 WriteError::Other(StoreError::Failed(message))
@@ -172,7 +172,7 @@ fn open(path: &Path, options: &LogStoreOptions, mode: OpenMode) -> Result<DB, St
             StoreError::Damaged { path, message }
         } else if message.contains("lock") || message.contains("Resource temporarily unavailable") {
             StoreError::InUse { path, message }
-        } else if super::error::is_no_space(&message) {
+        } else if tidewater_common::disk::is_full_text(&message) {
             StoreError::Full
         } else {
             StoreError::Open { path, message }

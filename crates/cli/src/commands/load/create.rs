@@ -19,6 +19,7 @@ use crate::load::infer::scan::infer_all;
 use crate::load::input::Input;
 use crate::load::keys::{MAX_KEYS, UniqueKeys};
 use crate::load::verify::verify_all;
+use crate::output::note;
 use crate::output::progress::{Progress, grouped};
 use crate::text::columns::ColumnSpecs;
 
@@ -68,7 +69,7 @@ pub(super) async fn run(
     check_name_is_free(client, &options.name).await?;
     let wanted = options.create.wanted(options);
     let plan = infer(options, wanted.clone(), inputs.to_vec()).await.map_err(nothing_created)?;
-    eprintln!("{}\n\n{}", plan.text(), plan.command());
+    note(&format!("{}\n\n{}", plan.text(), plan.command()));
     if wanted.primary_key.is_empty() {
         eprintln!(
             "Without --primary-key, the table is append-only: rows are sorted by `{}` and not replaced.",
