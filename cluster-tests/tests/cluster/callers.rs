@@ -72,7 +72,7 @@ async fn idle_connections_of_one_peer_do_not_block_others() -> Result<()> {
 async fn node_without_descriptors_reports_it_and_recovers() -> Result<()> {
     let plan = ClusterPlan::default().env("TIDEWATER_MAX_CONNECTIONS", "10000");
     let cluster = with_limit(plan, "--nofile=256").await?;
-    let streams = silent_connections(&cluster, 400).await?;
+    let streams = silent_connections(&cluster, 300).await?;
     let begun = (Instant::now(), ticks(&cluster));
     wait::until("the shortage is reported", Duration::from_secs(9), || async {
         let shown = problems(&cluster).await?;

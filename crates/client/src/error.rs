@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use tidewater_common::ids::{ClusterId, NodeId, RegionId};
 use tidewater_common::keys::KeyError;
+use tidewater_common::quote::quoted;
 use tidewater_common::refusal::Refusal;
 use tidewater_common::rows::RowsError;
 
@@ -116,7 +117,7 @@ pub enum ClientError {
         cause: Box<Refusal>,
     },
     /// The table does not exist.
-    #[error("there is no table {0:?}; `tidewater table list` shows those that exist")]
+    #[error("there is no table {name}; `tidewater table list` shows those that exist", name = quoted(.0))]
     TableNotFound(String),
     /// The table has no such column.
     #[error("table {table:?} has no column {column:?}; its columns are {}", .columns.join(", "))]

@@ -173,6 +173,8 @@ impl fmt::Display for Operation {
 
 #[cfg(test)]
 mod tests {
+    use std::io::ErrorKind;
+
     use super::*;
 
     #[test]
