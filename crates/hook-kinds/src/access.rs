@@ -7,7 +7,7 @@
 use std::io;
 use std::path::{Path, PathBuf};
 
-/// What the operator of a node allows its hooks to use. The default allows public addresses only.
+/// Permissions that the operator of a node gives its hooks. The default allows public addresses only.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct HookAccess {
     /// Directory, without symbolic links, below which hooks write files.

@@ -47,7 +47,6 @@ pub fn check(
         ("catalog_version", write.catalog_version),
         ("origin_region_id", write.origin_region_id),
         ("serial", write.serial),
-        ("opening", write.opening),
     ])?;
     check_schema(descriptor, write.schema_version)?;
     producer_key(write).map_err(refusal)?;

@@ -19,7 +19,7 @@ const MAX_COMPACTORS: usize = 1_024;
 /// New nodes that may register at once, and new nodes per second after that.
 const BURST: f64 = 256.0;
 const PER_SECOND: f64 = 4.0;
-/// Time without a heartbeat after which another node may take over an address: two heartbeats.
+/// Time without a heartbeat after which another node may use its address: two heartbeats.
 const LIVE_WITHIN: Duration = Duration::from_secs(2);
 /// Time after which a refused node registers again.
 const RETRY_AFTER: Duration = Duration::from_secs(1);

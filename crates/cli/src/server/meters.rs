@@ -10,7 +10,7 @@ pub(crate) const METRICS: &[Metric] = &[
     Metric::gauge("tidewater_connections", MetricUnit::Count)
         .describe("Open connections of callers."),
     Metric::counter("tidewater_connections_refused_total", MetricUnit::Count)
-        .labels(&["limit"])
+        .labels(&["reason"])
         .describe("Connections that were closed at once: the process or the peer had too many."),
 ];
 
@@ -21,9 +21,9 @@ pub(crate) fn set_connections(open: usize) {
 
 /// Counts a connection above a limit.
 pub(crate) fn record_refused_connection(refused: RefusedConnection) {
-    let limit = match refused {
+    let reason = match refused {
         RefusedConnection::Total => "total",
         RefusedConnection::Peer => "peer",
     };
-    counter!("tidewater_connections_refused_total", "limit" => limit).increment(1);
+    counter!("tidewater_connections_refused_total", "reason" => reason).increment(1);
 }

@@ -50,7 +50,7 @@ pub(crate) enum ScanAnswer {
     Freeze,
     /// Ends the stream after this number of messages, without the end marker.
     CutAfter(usize),
-    /// Sends messages without rows for ever.
+    /// Sends messages without rows, without end.
     EmptyForEver,
 }
 

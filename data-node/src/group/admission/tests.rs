@@ -91,11 +91,6 @@ fn each_invalid_write_is_refused_with_its_reason() {
             Reason::InvalidArgument,
         ),
         ("serial", WriteRequest { serial: u64::MAX, ..write(1, 2, &[1]) }, Reason::InvalidArgument),
-        (
-            "opening",
-            WriteRequest { opening: u64::MAX, ..write(1, 2, &[1]) },
-            Reason::InvalidArgument,
-        ),
         ("opening with rows", write(1, 1, &[1]), Reason::InvalidArgument),
         (
             "no opening named",
