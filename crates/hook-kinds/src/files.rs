@@ -4,7 +4,7 @@
 use std::fs::{File, OpenOptions};
 use std::io::{self, Read};
 use std::os::unix::fs::OpenOptionsExt;
-use std::path::{Path, PathBuf};
+use std::path::{Component, Path, PathBuf};
 
 /// Maximum size of a secret file in bytes. Keys of HMAC-SHA256 gain nothing beyond 64 bytes.
 pub(crate) const MAX_SECRET_BYTES: u64 = 4 << 10;
@@ -53,14 +53,33 @@ pub(crate) fn open_append(root: &Path, file: &Path) -> Result<File, FileError> {
     open_regular(OpenOptions::new().create(true).append(true), &path)
 }
 
-/// Checks that [`open_append`] can use the file, without creating it.
+/// Checks that [`open_append`] may use the file, without creating it. Its directory may be created
+/// later, as for a volume that is mounted late: calls fail until then.
 pub(crate) fn check_append(root: &Path, file: &Path) -> Result<(), FileError> {
-    match std::fs::symlink_metadata(place(root, file)?) {
+    let path = match place(root, file) {
+        Err(FileError::Io(error)) if error.kind() == io::ErrorKind::NotFound => {
+            return check_missing(root, file);
+        }
+        placed => placed?,
+    };
+    match std::fs::symlink_metadata(path) {
         Ok(known) if !known.is_file() => Err(FileError::NotRegular),
         Ok(_) => Ok(()),
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
         Err(error) => Err(error.into()),
     }
+}
+
+/// Checks a file whose directory does not exist: the part that exists is below `root`, and the rest
+/// does not lead out of it.
+fn check_missing(root: &Path, file: &Path) -> Result<(), FileError> {
+    let known = file.ancestors().find_map(|known| Some((known, known.canonicalize().ok()?)));
+    let is_below = known.is_some_and(|(known, resolved)| {
+        let rest = file.strip_prefix(known).unwrap_or(file);
+        let is_plain = |part: Component<'_>| matches!(part, Component::Normal(_));
+        resolved.starts_with(root) && rest.components().all(is_plain)
+    });
+    if is_below { Ok(()) } else { Err(FileError::Outside { root: root.to_owned() }) }
 }
 
 /// Reads a secret below `root`, without white space at its end.
@@ -116,7 +135,9 @@ mod tests {
             root.join("link"),
             root.join("fifo"),
             root.join("below"),
-            root.join("missing/new"),
+            root.join("missing/../../outside/new"),
+            fixture.outside.join("missing/new"),
+            root.join("dirlink/missing/new"),
             PathBuf::from("/dev/null"),
             PathBuf::from("/"),
         ]
@@ -130,6 +151,9 @@ mod tests {
             open_append(&fixture.root, &path).expect_err(&path.display().to_string());
         }
         assert_eq!(std::fs::read_dir(&fixture.outside).unwrap().count(), 1, "a file was created");
+        let later = fixture.root.join("missing/new");
+        check_append(&fixture.root, &later).unwrap();
+        open_append(&fixture.root, &later).unwrap_err();
         for path in ["plain", "new", "below/new", "below/../new"] {
             let path = fixture.root.join(path);
             check_append(&fixture.root, &path).unwrap();

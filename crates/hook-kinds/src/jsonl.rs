@@ -272,8 +272,9 @@ mod tests {
         audit.on_files_removed(RegionId(2), &removed).await.unwrap();
         assert_eq!(lines(&path)[0]["region_id"], 2);
         let missing = dir.path().join("missing/hooks.jsonl");
-        let error = make(dir.path(), &missing, false).unwrap_err();
-        assert!(error.starts_with(missing.to_str().unwrap()), "{error}");
+        let audit = make(dir.path(), &missing, false).unwrap();
+        let error = audit.on_files_removed(RegionId(3), &removed).await.unwrap_err();
+        assert!(error.to_string().starts_with(missing.to_str().unwrap()), "{error}");
     }
 
     #[test]
