@@ -34,6 +34,9 @@ const HEALTHY_WITHIN: Duration = Duration::from_secs(60);
 /// Mount point of the object store's disk, in the cluster's directory.
 const STORE_DISK: &str = "store";
 
+/// Directory of the files that jsonl hooks write, in the cluster's directory.
+const HOOK_DIRECTORY: &str = "hooks";
+
 /// Limit of concurrent clusters in this process: they share the machine.
 static RUNNING: LazyLock<Arc<Semaphore>> = LazyLock::new(|| Arc::new(Semaphore::new(2)));
 
@@ -83,7 +86,10 @@ impl Cluster {
             .tempdir()
             .map_err(HarnessError::io("create the cluster's directory"))?;
         let logs = dir.path().join("logs");
-        std::fs::create_dir_all(&logs).map_err(HarnessError::io("create the log directory"))?;
+        let hooks = dir.path().join(HOOK_DIRECTORY);
+        for directory in [&logs, &hooks] {
+            std::fs::create_dir_all(directory).map_err(HarnessError::io("create directories"))?;
+        }
         let s3 = match plan.store {
             Store::S3 => Some(S3Endpoint::start(&logs.join("s3.log")).await?),
             Store::Directory | Store::Url(_) => None,
@@ -202,6 +208,8 @@ impl Cluster {
 
     fn env(&self, node: &str) -> Vec<(String, String)> {
         let mut env = self.s3.as_ref().map(|s3| s3.env(node)).unwrap_or_default();
+        let hooks = self.hook_directory().display().to_string();
+        env.push(("TIDEWATER_HOOK_DIR".to_owned(), hooks));
         env.extend(self.plan.env.iter().cloned());
         env
     }
@@ -264,6 +272,11 @@ impl Cluster {
     /// Directory of all files of this cluster.
     pub fn directory(&self) -> &Path {
         self.dir.as_ref().map_or(Path::new(""), TempDir::path)
+    }
+
+    /// Directory below which jsonl hooks of this cluster may write.
+    pub fn hook_directory(&self) -> PathBuf {
+        self.directory().join(HOOK_DIRECTORY)
     }
 
     /// Directory of the objects, if the object store is a local directory.

@@ -117,6 +117,7 @@ impl CompactorNode {
             context: this.context.clone(),
             link,
             address: options.advertise,
+            problems: options.problems,
             interval: options.heartbeat,
             beat_now: this.beat_now.clone(),
         };

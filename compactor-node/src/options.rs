@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use tidewater_common::problems::ProcessProblems;
+use tidewater_hook_kinds::HookAccess;
 use tidewater_region_engine::compaction::CompactionOptions;
 use tidewater_region_engine::env::EngineOptions;
 use tidewater_region_engine::hooks::{HookKinds, HookLimits};
@@ -36,6 +38,8 @@ pub struct CompactorOptions {
     pub drain: Duration,
     /// Time after which an unused handle expires.
     pub handle_life: Duration,
+    /// Problems of the process, which the node reports with its own.
+    pub problems: ProcessProblems,
 }
 
 impl CompactorOptions {
@@ -65,10 +69,11 @@ impl CompactorOptions {
             memory_limit: Self::DEFAULT_MEMORY_LIMIT,
             process_bytes: Self::PROCESS_BYTES,
             disk_reserve: Self::DEFAULT_DISK_RESERVE,
-            hook_kinds: tidewater_hook_kinds::builtin(),
+            hook_kinds: tidewater_hook_kinds::builtin(HookAccess::default()),
             hook_limits: HookLimits::default(),
             drain: Self::DEFAULT_DRAIN,
             handle_life: Duration::from_secs(5 * 60),
+            problems: ProcessProblems::default(),
         }
     }
 

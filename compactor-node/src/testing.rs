@@ -14,6 +14,7 @@ use tidewater_common::ids::*;
 use tidewater_common::keys::KeyRange;
 use tidewater_common::refusal::Refusal;
 use tidewater_common::schema::{Column, ColumnType, TableOptions, TableSchema};
+use tidewater_hook_kinds::HookAccess;
 use tidewater_proto::compaction::v1::compaction_client::CompactionClient;
 use tidewater_proto::compaction::v1::compaction_event::Event;
 use tidewater_proto::compaction::v1::*;
@@ -62,10 +63,12 @@ impl CompactorFixture {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap().to_string();
         let metas = vec![meta.clone().serve().await];
+        let hook_access = HookAccess::new(Some(&std::env::temp_dir()), None, false, &[]).unwrap();
         let mut options = CompactorOptions {
             heartbeat: Duration::from_millis(20),
             slots: 2,
             disk_reserve: 0,
+            hook_kinds: tidewater_hook_kinds::builtin(hook_access),
             ..CompactorOptions::new(&address, metas, &url)
         };
         change(&mut options);

@@ -249,7 +249,10 @@ fn report(known: &CatalogHook, status: Option<&hooks::HookStatus>) -> v1::HookRe
 
 #[cfg(test)]
 mod tests {
+    use std::path::Path;
+
     use tidewater_common::ids::NodeId;
+    use tidewater_hook_kinds::HookAccess;
 
     use super::*;
 
@@ -268,7 +271,9 @@ mod tests {
     fn node() -> (NodeHooks, Plugins) {
         let plugins = Plugins::default();
         let home = HookHome { role: "data", node_id: NodeId(101) };
-        (NodeHooks::new(tidewater_hook_kinds::builtin(), home, plugins.clone()), plugins)
+        let access = HookAccess::new(Some(Path::new("/tmp")), None, false, &[]).unwrap();
+        let kinds = tidewater_hook_kinds::builtin(access);
+        (NodeHooks::new(kinds, home, plugins.clone()), plugins)
     }
 
     fn snapshot(hooks: Vec<v1::Hook>) -> Event {

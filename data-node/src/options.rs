@@ -3,6 +3,8 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
+use tidewater_common::problems::ProcessProblems;
+use tidewater_hook_kinds::HookAccess;
 use tidewater_raft_store::LogStoreOptions;
 use tidewater_region_engine::compaction::CompactionOptions;
 use tidewater_region_engine::env::EngineOptions;
@@ -41,6 +43,8 @@ pub struct DataOptions {
     pub hook_kinds: HookKinds,
     /// Limits that keep a bad hook from slowing down the node.
     pub hook_limits: HookLimits,
+    /// Problems of the process, which the node reports with its own.
+    pub problems: ProcessProblems,
 }
 
 impl DataOptions {
@@ -69,8 +73,9 @@ impl DataOptions {
             disk_reserve: LogStoreOptions::default().free_space_floor,
             groups: GroupOptions::default(),
             heartbeat: Duration::from_secs(1),
-            hook_kinds: tidewater_hook_kinds::builtin(),
+            hook_kinds: tidewater_hook_kinds::builtin(HookAccess::default()),
             hook_limits: HookLimits::default(),
+            problems: ProcessProblems::default(),
         }
     }
 

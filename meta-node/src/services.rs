@@ -3,7 +3,7 @@
 //! # Layout
 //!
 //! - `slot`: the node's replica, once it has one; `meta`: registration, heartbeats, the catalog;
-//!   `watch`: the stream of catalog changes; `admin`: tables, members, leaders; `members`: members of
+//!   `registration`: limits of registrations; `watch`: the stream of catalog changes; `admin`: tables, members, leaders; `members`: members of
 //!   group 0; `hooks`: configured hooks; `cursors`: positions of durable hooks; `status`: problems of the
 //!   cluster (pure).
 
@@ -12,6 +12,7 @@ mod cursors;
 mod hooks;
 mod members;
 mod meta;
+mod registration;
 mod slot;
 mod status;
 mod watch;

@@ -74,7 +74,8 @@ node_start() {
         args+=(--node-id "$number" --peers "${peers#,}")
         [ "$number" != 1 ] || [ -e "$STATE/bootstrapped" ] || args+=(--bootstrap)
     else
-        args+=(--meta "$(meta_addrs)" --object-store "${OBJECT_STORE:-file://$STATE/objects}")
+        args+=(--meta "$(meta_addrs)" --object-store "${OBJECT_STORE:-file://$STATE/objects}" --hook-dir "$STATE/hooks")
+        mkdir -p "$STATE/hooks"
     fi
     : >"$STATE/$name.out"
     "$TIDEWATER" "${args[@]}" "$@" >>"$STATE/$name.out" 2>>"$STATE/$name.log" </dev/null &

@@ -18,7 +18,7 @@ fn violated<T>(what: String) -> Result<T> {
 
 /// Adds a durable hook that writes JSON lines; returns the path of its file.
 async fn add(cluster: &Cluster, name: &str, more: &[&str]) -> Result<PathBuf> {
-    let path = cluster.directory().join(format!("{name}.jsonl"));
+    let path = cluster.hook_directory().join(format!("{name}.jsonl"));
     let config = format!(r#"{{"path":"{}"}}"#, path.display());
     let args = ["hook", "add", name, "--kind", "jsonl", "--config", &config, "--durable"];
     cluster.run(&[args.as_slice(), more].concat()).await?.ok()?;
@@ -236,7 +236,7 @@ async fn durable_hook_respects_start_and_ends_with_its_table() -> Result<()> {
     let load = Workload::start(&cluster, LoadOptions::default()).await?;
     load.progress(5).await?;
     cluster.flush(LOG_TABLE).await?.ok()?;
-    let config = format!(r#"{{"path":"{}"}}"#, cluster.directory().join("x").display());
+    let config = format!(r#"{{"path":"{}"}}"#, cluster.hook_directory().join("x").display());
     let base = ["hook", "add", "x", "--kind", "jsonl", "--config", &config];
     let with = |more: &'static [&'static str]| [base.as_slice(), more].concat();
     cluster

@@ -46,7 +46,7 @@ async fn hook_list(cluster: &Cluster) -> Result<Value> {
 async fn jsonl_hook_reports_every_file_of_every_flush() -> Result<()> {
     let cluster = ClusterPlan::default().start().await?;
     cluster.create_log_table().await?;
-    let path = cluster.directory().join("audit.jsonl");
+    let path = cluster.hook_directory().join("audit.jsonl");
     let config = format!(r#"{{"path":"{}"}}"#, path.display());
     cluster.run(&["hook", "add", "audit", "--kind", "jsonl", "--config", &config]).await?.ok()?;
     for writer in 0..3 {
@@ -96,7 +96,7 @@ async fn jsonl_hook_reports_every_file_of_every_flush() -> Result<()> {
 async fn hook_survives_restarts_and_can_be_paused_and_removed() -> Result<()> {
     let mut cluster = ClusterPlan::default().nodes(1, 1, 0).start().await?;
     cluster.create_log_table().await?;
-    let path = cluster.directory().join("audit.jsonl");
+    let path = cluster.hook_directory().join("audit.jsonl");
     let config = format!(r#"{{"path":"{}"}}"#, path.display());
     let add = ["hook", "add", "audit", "--kind", "jsonl", "--config", &config];
     cluster.run(&add).await?.ok()?;
@@ -147,7 +147,7 @@ async fn invalid_hook_is_rejected_when_added() -> Result<()> {
     let add = async |name: &str, kind: &str, config: &str| {
         cluster.run(&["hook", "add", name, "--kind", kind, "--config", config]).await
     };
-    let good = format!(r#"{{"path":"{}"}}"#, cluster.directory().join("x").display());
+    let good = format!(r#"{{"path":"{}"}}"#, cluster.hook_directory().join("x").display());
     add("a", "carrier-pigeon", "{}")
         .await?
         .status(2)?
@@ -156,6 +156,22 @@ async fn invalid_hook_is_rejected_when_added() -> Result<()> {
     add("a", "jsonl", "{}").await?.status(2)?.expect_stderr(&["missing field `path`"])?;
     add("a", "webhook", r#"{"url":"nowhere"}"#).await?.status(2)?.expect_stderr(&["the url"])?;
     add("a b", "jsonl", &good).await?.status(2)?.expect_stderr(&["not a hook name"])?;
+    // The data nodes refuse what their operator has not allowed, and nothing is left of the hook.
+    let data_dir = cluster.data[0].spec.data_dir.clone().unwrap_or_default();
+    let identity = data_dir.join("identity");
+    let before = std::fs::read(&identity).map_err(HarnessError::io("read the identity"))?;
+    let into_identity = format!(r#"{{"path":"{}"}}"#, identity.display());
+    add("a", "jsonl", &into_identity).await?.status(2)?.expect_stderr(&["is outside of"])?;
+    add("a", "webhook", r#"{"url":"http://169.254.169.254/latest"}"#)
+        .await?
+        .status(2)?
+        .expect_stderr(&["not a public address", "--allow-private-webhooks"])?;
+    let secret = r#"{"url":"http://example.org/","secret_file":"/dev/zero"}"#;
+    add("a", "webhook", secret).await?.status(2)?.expect_stderr(&["--hook-secret-dir"])?;
+    cluster.create_log_table().await?;
+    load(&cluster, 0).await?;
+    let after = std::fs::read(&identity).map_err(HarnessError::io("read the identity"))?;
+    assert_eq!(after, before, "a hook wrote to the identity of a node");
     assert_eq!(hook_list(&cluster).await?, Value::Array(Vec::new()));
     add("a", "jsonl", &good).await?.ok()?;
     add("a", "jsonl", &good).await?.status(4)?.expect_stderr(&["already exists", "hook remove"])?;
@@ -167,7 +183,8 @@ async fn invalid_hook_is_rejected_when_added() -> Result<()> {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn webhook_lags_while_down_and_catches_up() -> Result<()> {
-    let cluster = ClusterPlan::default().nodes(1, 1, 0).start().await?;
+    let plan = ClusterPlan::default().nodes(1, 1, 0);
+    let cluster = plan.env("TIDEWATER_ALLOW_PRIVATE_WEBHOOKS", "true").start().await?;
     cluster.create_log_table().await?;
     let listener = TcpListener::bind("127.0.0.1:0").await.map_err(HarnessError::io("listen"))?;
     let address = listener.local_addr().map_err(HarnessError::io("listen"))?;

@@ -9,6 +9,7 @@ mod bad_start;
 mod bad_wire;
 mod beside_duckdb;
 mod bulk;
+mod callers;
 mod change;
 mod commands;
 mod compactors;

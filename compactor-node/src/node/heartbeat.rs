@@ -4,6 +4,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use tidewater_common::problems::ProcessProblems;
 use tidewater_proto::v1::{HeartbeatRequest, NodeRole, Reason};
 use tidewater_rpc::MetaLink;
 use tokio::sync::{Notify, watch};
@@ -19,6 +20,8 @@ pub(super) struct HeartbeatLoop {
     pub(super) context: Arc<CompactorContext>,
     pub(super) link: MetaLink,
     pub(super) address: String,
+    /// Problems of the process.
+    pub(super) problems: ProcessProblems,
     pub(super) interval: Duration,
     /// Notified to send a heartbeat immediately.
     pub(super) beat_now: Arc<Notify>,
@@ -74,12 +77,14 @@ impl HeartbeatLoop {
 
     async fn request(&self) -> HeartbeatRequest {
         let load = self.context.load().await;
+        let mut problems = self.problems.list();
+        problems.extend(problem(load.disk_free_bytes));
         HeartbeatRequest {
             cluster_id: self.context.cluster.to_string(),
             node_id: self.context.node.get(),
             role: NodeRole::Compactor.into(),
             address: self.address.clone(),
-            problems: problem(load.disk_free_bytes).into_iter().collect(),
+            problems,
             hooks: hooks::reports(self.context.sets.status()),
             compactor: Some(load),
             groups: Vec::new(),

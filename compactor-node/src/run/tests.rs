@@ -169,7 +169,7 @@ async fn job_outcomes_have_their_reasons_and_names() {
     let cancelled = || EngineError::Cancelled { region, job: job.id };
     assert_eq!(ended(cancelled()), ("cancelled", Reason::JobCancelled, false));
     let damaged = EngineError::Damaged { object: "o".into(), detail: "x".into() };
-    assert_eq!(ended(damaged), ("failed", Reason::Corrupt, false));
+    assert_eq!(ended(damaged), ("failed", Reason::FileDamaged, false));
     job.end(EndCause::Drain);
     assert_eq!(ended(cancelled()), ("cancelled", Reason::ShuttingDown, false));
     // The job was aborted, but failed for a reason of its own.

@@ -78,7 +78,7 @@ impl Failure {
     /// Prints the message on stderr and returns the exit status.
     pub(crate) fn report(&self) -> ExitCode {
         if self.exit != Exit::OutputClosed {
-            eprintln!("error: {}", self.message);
+            crate::output::note(&format!("error: {}", self.message));
         }
         ExitCode::from(self.exit.status())
     }
@@ -149,6 +149,9 @@ fn remedy(reason: Reason) -> Option<&'static str> {
         }
         Reason::DiskFull => Some("free space on the disk of that node"),
         Reason::ObjectStoreUnavailable => Some("check that the object store is reachable"),
+        Reason::FileDamaged => {
+            Some("restore the object from a backup; `tidewater region files` lists the others")
+        }
         Reason::MessageTooLarge => Some("send fewer rows per batch: lower --batch-rows"),
         _ => None,
     }
@@ -218,6 +221,8 @@ impl From<LoadError> for Failure {
             | LoadError::ExtraColumns { .. }
             | LoadError::DuplicateColumn { .. }
             | LoadError::HeaderNotUtf8 { .. }
+            | LoadError::TooManyCells { .. }
+            | LoadError::Key { .. }
             | LoadError::RecordTooLong { .. }
             | LoadError::UnclosedQuote { .. }
             | LoadError::Dialect { .. }

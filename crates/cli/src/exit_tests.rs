@@ -16,7 +16,7 @@ fn exit_statuses_are_stable() {
 }
 
 /// Exit statuses that scripts rely on.
-const REASONS: [(Reason, u8); 59] = [
+const REASONS: [(Reason, u8); 60] = [
     (Reason::Unspecified, 1),
     (Reason::InvalidArgument, 2),
     (Reason::SchemaMismatch, 2),
@@ -74,6 +74,7 @@ const REASONS: [(Reason, u8); 59] = [
     (Reason::NoCompactors, 5),
     (Reason::JobTooLarge, 5),
     (Reason::Corrupt, 1),
+    (Reason::FileDamaged, 1),
     (Reason::Internal, 1),
     (Reason::Unsupported, 2),
 ];

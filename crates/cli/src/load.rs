@@ -7,6 +7,7 @@
 //! - [`header`]: matches the columns of a file with those of the table, by name.
 //! - [`csv`] (over [`records`] and [`dialect`]), [`ndjson`] (over [`lines`]), [`parquet`] (over
 //!   [`convert`]): the formats.
+//! - [`row_limits`]: sizes of rows and keys.
 //! - [`infer`]: infers the columns of a new table. [`verify`] (over [`keys`]): checks all rows and the
 //!   uniqueness of their keys before the table is created.
 //! - [`stdin`]: rows from standard input.
@@ -29,12 +30,14 @@ pub(crate) mod ndjson;
 pub(crate) mod parquet;
 pub(crate) mod pipeline;
 pub(crate) mod records;
+pub(crate) mod row_limits;
 pub(crate) mod stdin;
 pub(crate) mod verify;
 
 use std::sync::Arc;
 
 use arrow::array::RecordBatch;
+use tidewater_common::keys::KeyCodec;
 use tidewater_common::schema::TableSchema;
 
 use self::bad_rows::BadRows;
@@ -45,6 +48,8 @@ use crate::text::delimiter::Delimiter;
 #[derive(Debug, Clone)]
 pub(crate) struct ReadOptions {
     pub(crate) table: Arc<TableSchema>,
+    /// Codec of the table's keys.
+    pub(crate) codec: KeyCodec,
     /// Texts that represent a missing value, in addition to the empty text.
     pub(crate) nulls: Arc<[String]>,
     /// Rows per batch; at least 1.

@@ -5,6 +5,7 @@
 //! - [`rows`]: rows of a table as table, CSV, JSON or Parquet; [`mod@file`]: atomically written files.
 //! - [`grid`]: rows in columns of text, as a stream.
 //! - [`amount`]: sizes, durations and counts for people.
+//! - [`terminal`]: control characters on a terminal.
 //! - [`progress`]: progress of long operations, as a bar on a terminal, otherwise as plain lines.
 
 pub(crate) mod amount;
@@ -12,12 +13,15 @@ pub(crate) mod file;
 pub(crate) mod grid;
 pub(crate) mod progress;
 pub(crate) mod rows;
+pub(crate) mod terminal;
 
-use std::io::{self, Write};
+use std::borrow::Cow;
+use std::io::{self, IsTerminal, Write};
 
 use comfy_table::{ContentArrangement, Table, presets};
 use serde::Serialize;
 
+use self::terminal::printable;
 use crate::exit::Failure;
 
 /// Output format of lists and single values.
@@ -39,10 +43,21 @@ pub(crate) trait Listed: Serialize {
 
 /// Prints a line on stdout.
 pub(crate) fn line(text: &str) -> Result<(), Failure> {
+    let is_terminal = io::stdout().is_terminal();
+    let text = if is_terminal { printable(text) } else { Cow::Borrowed(text) };
     let mut out = io::stdout().lock();
     writeln!(out, "{text}")
         .and_then(|()| out.flush())
         .map_err(|error| Failure::writing("the output", &error))
+}
+
+/// Prints a line on stderr.
+pub(crate) fn note(text: &str) {
+    if io::stderr().is_terminal() {
+        eprintln!("{}", printable(text));
+    } else {
+        eprintln!("{text}");
+    }
 }
 
 /// Serializes a value as JSON.

@@ -11,6 +11,8 @@
 //!   several roles share.
 //! - [`process`]: life of a server process; [`node`]: a running node of any role.
 //! - [`host`]: listener, health, reflection, metrics, shutdown.
+//! - [`connections`]: limits of connections, and their end.
+//! - [`meters`]: metrics of the process.
 //! - [`switchboard`]: services that are installed while the port is open.
 //! - [`logs`]: log filter, changed at run time by [`node_admin`].
 //! - [`start_errors`]: start errors of nodes with exit status and remedy.
@@ -20,11 +22,13 @@
 
 pub(crate) mod allocator;
 pub(crate) mod compaction;
+pub(crate) mod connections;
 pub(crate) mod hook_limits;
 pub(crate) mod host;
 pub(crate) mod join;
 pub(crate) mod listen;
 pub(crate) mod logs;
+pub(crate) mod meters;
 pub(crate) mod metrics;
 pub(crate) mod node;
 pub(crate) mod node_admin;

@@ -6,12 +6,25 @@ use std::time::Duration;
 
 use tidewater_common::ids::{ClusterId, NodeId, RegionId};
 use tidewater_common::keys::KeyError;
+use tidewater_common::quote::quoted;
 use tidewater_common::refusal::Refusal;
 use tidewater_common::rows::RowsError;
 
 use crate::catalog::CatalogError;
 use crate::predicate::PredicateError;
 use crate::suggestion::hint;
+
+/// Number of attempts in a message.
+struct Attempts(u32);
+
+impl fmt::Display for Attempts {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.0 {
+            1 => f.write_str("1 attempt"),
+            number => write!(f, "{number} attempts"),
+        }
+    }
+}
 
 /// Error of an operation of the client.
 #[derive(Debug, thiserror::Error)]
@@ -34,7 +47,7 @@ pub enum ClientError {
         refusal: Box<Refusal>,
     },
     /// All attempts failed until the limits of the operation. The operation had no effect.
-    #[error("{what}: failed after {attempts} attempts in {elapsed:?}: {cause}")]
+    #[error("{what}: failed after {} in {elapsed:?}: {cause}", Attempts(*attempts))]
     RetriesExhausted {
         /// Operation and its object.
         what: String,
@@ -54,7 +67,7 @@ pub enum ClientError {
         limit: Duration,
     },
     /// The operation may have taken effect, or may still do so.
-    #[error("{what}: outcome unknown after {attempts} attempts in {elapsed:?}: {cause}")]
+    #[error("{what}: outcome unknown after {} in {elapsed:?}: {cause}", Attempts(*attempts))]
     OutcomeUnknown {
         /// Operation and its object.
         what: String,
@@ -105,7 +118,7 @@ pub enum ClientError {
         cause: Box<Refusal>,
     },
     /// The table does not exist.
-    #[error("there is no table {0:?}; `tidewater table list` shows those that exist")]
+    #[error("there is no table {name}; `tidewater table list` shows those that exist", name = quoted(.0))]
     TableNotFound(String),
     /// The table has no such column.
     #[error(

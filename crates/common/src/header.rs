@@ -3,6 +3,7 @@
 use tidewater_proto::v1::{CallHeader, Reason};
 
 use crate::ids::{ClusterId, NodeId};
+use crate::quote::quoted;
 use crate::refusal::Refusal;
 
 /// Sender of calls to the nodes of its cluster.
@@ -51,7 +52,10 @@ pub fn check_header(
     if header.cluster_id != cluster.to_string() {
         return Err(Refusal::new(
             Reason::WrongCluster,
-            format!("this node belongs to cluster {cluster}, not to {:?}", header.cluster_id),
+            format!(
+                "this node belongs to cluster {cluster}, not to {}",
+                quoted(&header.cluster_id)
+            ),
         ));
     }
     if header.target_node != node.get() {

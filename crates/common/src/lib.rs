@@ -14,10 +14,13 @@
 
 pub mod backoff;
 pub mod clock;
+pub mod disk;
 pub mod header;
 pub mod ids;
 pub mod keys;
 pub mod metric;
+pub mod problems;
+pub mod quote;
 pub mod reason;
 pub mod refusal;
 pub mod rows;

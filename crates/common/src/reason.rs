@@ -137,6 +137,7 @@ pub const fn facts(reason: Reason) -> Facts {
         Reason::Corrupt => facts(Unknown, Code::DataLoss, RepeatFew),
         Reason::Internal => facts(Unknown, Code::Internal, RepeatFew),
         Reason::Unsupported => facts(NoEffect, Code::Unimplemented, Stop),
+        Reason::FileDamaged => facts(NoEffect, Code::DataLoss, RepeatFew),
     }
 }
 

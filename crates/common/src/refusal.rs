@@ -14,6 +14,7 @@ use tidewater_proto::v1::{self, Reason};
 use tonic::Status;
 
 use crate::ids::NodeId;
+use crate::quote::cut_at;
 pub use crate::reason::Effect;
 use crate::reason::{Facts, RetryAction, facts, reason_of_code};
 
@@ -27,6 +28,9 @@ pub struct Leader {
     /// host:port to connect to; empty when the node does not know it.
     pub address: String,
 }
+
+/// Characters of a message that is sent.
+const MAX_MESSAGE_CHARS: usize = 800;
 
 /// The RPC error: why a call failed.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -112,15 +116,18 @@ impl From<Refusal> for Status {
             retry: v1::Retry::from(retry).into(),
             maybe_applied: effect == Effect::Unknown,
         };
+        // The message is in the trailers twice, and a byte takes up to three there. Clients refuse
+        // trailers above 16 KiB, and such an answer counts as lost.
+        let message = cut_at(&refusal.message, MAX_MESSAGE_CHARS).into_owned();
         let rpc_status = google_rpc::Status {
             code: code as i32,
-            message: refusal.message.clone(),
+            message: message.clone(),
             details: vec![prost_types::Any {
                 type_url: DETAIL_TYPE_URL.to_owned(),
                 value: detail.encode_to_vec(),
             }],
         };
-        Status::with_details(code, refusal.message, rpc_status.encode_to_vec().into())
+        Status::with_details(code, message, rpc_status.encode_to_vec().into())
     }
 }
 
@@ -181,6 +188,17 @@ mod tests {
         let status = Status::from(refusal.clone());
         assert_eq!(status.code(), Code::Unavailable);
         assert_eq!(Refusal::from_status(&status), refusal);
+    }
+
+    #[test]
+    fn long_messages_fit_into_trailers() {
+        for text in ["x", "é", "\u{10000}"] {
+            let status = Status::from(Refusal::new(Reason::InvalidArgument, text.repeat(10_000)));
+            let encoded = 3 * status.message().len() + status.details().len().div_ceil(3) * 4;
+            assert!(encoded < 14 << 10, "{text}: {encoded}");
+            let refusal = Refusal::from_status(&status);
+            assert!(refusal.message.starts_with(text) && refusal.message.ends_with("..."));
+        }
     }
 
     #[test]

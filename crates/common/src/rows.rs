@@ -9,6 +9,7 @@
 //! body              the buffers of the columns
 //! ```
 
+mod limits;
 mod size;
 mod storable;
 mod stream;
@@ -26,6 +27,9 @@ use arrow::ipc::root_as_message;
 use arrow::ipc::writer::{DictionaryTracker, IpcDataGenerator, IpcWriteContext, IpcWriteOptions};
 use bytes::{BufMut, Bytes, BytesMut};
 
+pub use self::limits::{
+    MAX_KEY_BYTES, MAX_WRITE_BYTES, MAX_WRITE_ROWS, RowTooLarge, oversized_rows,
+};
 pub use self::size::{bytes_of, first_part, rows_within};
 pub use self::stream::{decode_stream, encode_stream, is_stream};
 

@@ -20,6 +20,7 @@ pub use self::column_type::{ColumnType, TypeError};
 pub use self::constant::ConstantError;
 pub use self::options::{DEFAULT_VNODES, HashDistribution, MAX_VNODES, TableOptions, WriteMode};
 use crate::ids::{ColumnId, SchemaVersion};
+use crate::quote::quoted;
 
 /// Metadata key of a field's id in Parquet files.
 pub const FIELD_ID_KEY: &str = "PARQUET:field_id";
@@ -84,7 +85,7 @@ pub enum SchemaError {
     #[error("a table may have at most {MAX_COLUMNS} columns, not {0}")]
     TooManyColumns(usize),
     /// Empty, too long, reserved or with control characters.
-    #[error("{what} name {name:?} {problem}")]
+    #[error("{what} name {name_text} {problem}", name_text = quoted(.name))]
     BadName {
         /// "table" or "column".
         what: &'static str,
@@ -94,10 +95,10 @@ pub enum SchemaError {
         problem: String,
     },
     /// Two columns of one name.
-    #[error("column {0:?} is named twice")]
+    #[error("column {name} is named twice", name = quoted(.0))]
     DuplicateColumn(String),
     /// Two columns of one id, or an id that is 0 or not below the next one.
-    #[error("column {name:?} has the invalid or repeated id {id}")]
+    #[error("column {name_text} has the invalid or repeated id {id}", name_text = quoted(.name))]
     BadColumnId {
         /// The column's name.
         name: String,
@@ -111,13 +112,13 @@ pub enum SchemaError {
     #[error("primary key column {0} is not among the table's columns")]
     KeyColumnMissing(String),
     /// A column named twice in the primary key.
-    #[error("primary key column {0:?} is named twice")]
+    #[error("primary key column {name} is named twice", name = quoted(.0))]
     KeyColumnTwice(String),
     /// A primary key column that may be null.
-    #[error("primary key column {0:?} must be not null")]
+    #[error("primary key column {name} must be not null", name = quoted(.0))]
     KeyColumnNullable(String),
     /// A primary key column of a type that is not allowed in keys.
-    #[error("column {name:?} of type {data_type} cannot be part of a primary key")]
+    #[error("column {name_text} of type {data_type} cannot be part of a primary key", name_text = quoted(.name))]
     KeyColumnType {
         /// The column's name.
         name: String,
@@ -131,22 +132,22 @@ pub enum SchemaError {
     #[error("hash distribution: {0}")]
     BadDistribution(String),
     /// A column to add that already exists.
-    #[error("column {0:?} already exists")]
+    #[error("column {name} already exists", name = quoted(.0))]
     ColumnExists(String),
     /// A column to drop that does not exist.
-    #[error("column {0:?} does not exist")]
+    #[error("column {name} does not exist", name = quoted(.0))]
     ColumnMissing(String),
     /// A key column cannot be dropped.
-    #[error("column {0:?} is part of the primary key and cannot be dropped")]
+    #[error("column {name} is part of the primary key and cannot be dropped", name = quoted(.0))]
     KeyColumnDropped(String),
     /// The time column cannot be dropped.
-    #[error("column {0:?} is the time column and cannot be dropped")]
+    #[error("column {name} is the time column and cannot be dropped", name = quoted(.0))]
     TimeColumnDropped(String),
     /// A new column without a value for existing rows.
-    #[error("column {0:?} must be nullable or have a default: existing rows need a value")]
+    #[error("column {name} must be nullable or have a default: existing rows need a value", name = quoted(.0))]
     DefaultMissing(String),
     /// A default on a key column, or one that is not a value of the column's type.
-    #[error("default of column {name:?}: {problem}")]
+    #[error("default of column {name_text}: {problem}", name_text = quoted(.name))]
     BadDefault {
         /// The column's name.
         name: String,
@@ -258,6 +259,23 @@ impl TableSchema {
 fn arrow_field(column: &Column) -> Field {
     Field::new(&column.name, column.data_type.arrow(), column.nullable)
         .with_metadata(HashMap::from([(FIELD_ID_KEY.to_owned(), column.id.to_string())]))
+}
+
+/// Checks the name of a new table, which is also part of commands, paths and labels: letters, digits,
+/// `_`, `-` and `.`, the first a letter, a digit or `_`. Tables of earlier releases keep their names.
+///
+/// # Errors
+/// [`SchemaError::BadName`].
+pub fn check_table_name(name: &str) -> Result<(), SchemaError> {
+    check_name("table", name)?;
+    let is_first = |first: char| first.is_alphanumeric() || first == '_';
+    let is_rest = |rest: char| is_first(rest) || matches!(rest, '-' | '.');
+    if name.starts_with(is_first) && name.chars().all(is_rest) {
+        return Ok(());
+    }
+    let problem = "is not the name of a table: use letters, digits, '_', '-' and '.', and begin with \
+                   a letter, a digit or '_'";
+    Err(SchemaError::BadName { what: "table", name: name.to_owned(), problem: problem.to_owned() })
 }
 
 /// Checks the name of a table or column: 1 to [`MAX_NAME_BYTES`] bytes, no control characters, not

@@ -3,8 +3,11 @@
 //! Configuration: `{"path": "/absolute/path"}`. A line is written by one write with O_APPEND, so
 //! that several processes may share a file. The file is opened for every line, so it can be moved
 //! away at any time. A durable hook syncs the file after each line.
+//!
+//! The file is below the hook directory of the node (`--hook-dir`), regular, and not a symbolic
+//! link. Otherwise a caller that adds a hook could append to any file of the node's user.
 
-use std::fs::{File, OpenOptions};
+use std::fs::File;
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -16,13 +19,18 @@ use serde_json::Value;
 use tidewater_region_engine::RegionHookRef;
 use tidewater_region_engine::hooks::{HookError, HookHome, HookKind, HookSpec};
 
+use crate::access::HookAccess;
+use crate::files::{self, FileError};
 use crate::parse;
 use crate::record::Record;
 use crate::record_hook::{RecordHook, RecordSink};
 
 /// The `jsonl` hook kind.
-#[derive(Debug, Clone, Copy)]
-pub struct Jsonl;
+#[derive(Debug, Clone)]
+pub struct Jsonl {
+    /// Permissions of hooks on this node.
+    pub access: HookAccess,
+}
 
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -55,12 +63,18 @@ impl HookKind for Jsonl {
 
     fn make(&self, spec: &HookSpec, home: HookHome) -> Result<RegionHookRef, String> {
         let config = Config::read(&spec.config)?;
-        Ok(Arc::new(RecordHook::new(&spec.name, home, LineSink::new(config.path, spec.durable))))
+        let root = self.access.hook_dir()?;
+        files::check_append(root, &config.path)
+            .map_err(|error| format!("{}: {error}", config.path.display()))?;
+        let sink = LineSink::new(root, config.path, spec.durable);
+        Ok(Arc::new(RecordHook::new(&spec.name, home, sink)))
     }
 }
 
 #[derive(Debug)]
 struct LineSink {
+    /// The hook directory of the node.
+    root: Arc<Path>,
     path: Arc<Path>,
     /// True if this process wrote its last line only in part: the next line begins with a line
     /// break.
@@ -70,38 +84,44 @@ struct LineSink {
 }
 
 impl LineSink {
-    fn new(path: PathBuf, durable: bool) -> Self {
-        Self { path: path.into(), torn: Arc::default(), durable }
+    fn new(root: &Path, path: PathBuf, durable: bool) -> Self {
+        Self { root: root.into(), path: path.into(), torn: Arc::default(), durable }
     }
 }
 
 #[async_trait]
 impl RecordSink for LineSink {
     async fn put(&self, record: Record) -> Result<(), HookError> {
+        let root = self.root.clone();
         let path = self.path.clone();
         let torn = self.torn.clone();
         let durable = self.durable;
         let written = tokio::task::spawn_blocking(move || {
-            let file = append(&path, record.into_text(), &torn)?;
-            if durable { file.sync_data() } else { Ok(()) }
+            let file = append(&root, &path, record.into_text(), &torn)?;
+            if durable { Ok(file.sync_data()?) } else { Ok(()) }
         });
-        let result = written.await.map_err(HookError::new)?;
+        let result: Result<(), FileError> = written.await.map_err(HookError::new)?;
         result.map_err(|error| HookError::new(format_args!("{}: {error}", self.path.display())))
     }
 }
 
-fn append(path: &Path, mut line: String, torn: &AtomicBool) -> io::Result<File> {
+fn append(
+    root: &Path,
+    path: &Path,
+    mut line: String,
+    torn: &AtomicBool,
+) -> Result<File, FileError> {
     line.push('\n');
     if torn.load(Ordering::Relaxed) {
         line.insert(0, '\n');
     }
-    let mut file = OpenOptions::new().create(true).append(true).open(path)?;
+    let mut file = files::open_append(root, path)?;
     // Not `write_all`: partial appends of several processes would be mixed.
     let written = file.write(line.as_bytes())?;
     torn.store(written < line.len(), Ordering::Relaxed);
     if written < line.len() {
         let detail = format!("wrote only {written} of {} bytes of a line", line.len());
-        return Err(io::Error::new(io::ErrorKind::WriteZero, detail));
+        return Err(io::Error::new(io::ErrorKind::WriteZero, detail).into());
     }
     Ok(file)
 }
@@ -114,15 +134,49 @@ mod tests {
 
     use super::*;
 
-    fn hook(path: &Path) -> RegionHookRef {
+    fn make(root: &Path, path: &Path, durable: bool) -> Result<RegionHookRef, String> {
+        let access = HookAccess::new(Some(root), None, false, &[]).unwrap();
         let spec = HookSpec {
             name: "audit".to_owned(),
             kind: "jsonl".to_owned(),
             config: json!({ "path": path }),
+            durable,
+            generation: 0,
+        };
+        Jsonl { access }.make(&spec, HookHome { role: "data", node_id: NodeId(101) })
+    }
+
+    fn hook(path: &Path) -> RegionHookRef {
+        make(path.parent().unwrap(), path, false).unwrap()
+    }
+
+    #[tokio::test]
+    async fn jsonl_hooks_write_below_the_hook_directory_only() {
+        let dir = tempfile::tempdir().unwrap();
+        let root = dir.path().join("hooks");
+        std::fs::create_dir(&root).unwrap();
+        let identity = dir.path().join("identity");
+        for path in [&identity, &root.join("../identity")] {
+            let error = make(&root, path, false).unwrap_err();
+            assert!(error.contains("is outside of"), "{error}");
+        }
+        let spec = HookSpec {
+            name: "audit".to_owned(),
+            kind: "jsonl".to_owned(),
+            config: json!({ "path": identity }),
             durable: false,
             generation: 0,
         };
-        Jsonl.make(&spec, HookHome { role: "data", node_id: NodeId(101) }).unwrap()
+        let home = HookHome { role: "data", node_id: NodeId(101) };
+        let error = Jsonl { access: HookAccess::default() }.make(&spec, home).unwrap_err();
+        assert!(error.contains("--hook-dir DIR"), "{error}");
+        // The file is replaced with a symbolic link after the hook was made.
+        let audit = make(&root, &root.join("audit"), false).unwrap();
+        std::os::unix::fs::symlink(&identity, root.join("audit")).unwrap();
+        let removed = FilesRemoved { files: Vec::new(), reason: RemovalReason::Drop };
+        let error = audit.on_files_removed(RegionId(1), &removed).await.unwrap_err();
+        assert!(error.to_string().contains("is not a regular file"), "{error}");
+        assert!(!identity.exists());
     }
 
     fn lines(path: &Path) -> Vec<Value> {
@@ -173,14 +227,7 @@ mod tests {
             RegionDir { table_id: TableId(3), region_id: RegionId(7), incarnation: Incarnation(1) };
         let mut state = ManifestState::empty(region_dir);
         state.version = ManifestVersion(12);
-        let spec = HookSpec {
-            name: "audit".to_owned(),
-            kind: "jsonl".to_owned(),
-            config: json!({ "path": path }),
-            durable: true,
-            generation: 0,
-        };
-        let hook = Jsonl.make(&spec, HookHome { role: "data", node_id: NodeId(101) }).unwrap();
+        let hook = make(dir.path(), &path, true).unwrap();
         let snapshot = RegionSnapshot::new(Arc::new(state));
         hook.on_bootstrap(RegionId(7), &snapshot).await.unwrap();
         assert_eq!(
@@ -225,7 +272,8 @@ mod tests {
         audit.on_files_removed(RegionId(2), &removed).await.unwrap();
         assert_eq!(lines(&path)[0]["region_id"], 2);
         let missing = dir.path().join("missing/hooks.jsonl");
-        let error = hook(&missing).on_files_removed(RegionId(3), &removed).await.unwrap_err();
+        let audit = make(dir.path(), &missing, false).unwrap();
+        let error = audit.on_files_removed(RegionId(3), &removed).await.unwrap_err();
         assert!(error.to_string().starts_with(missing.to_str().unwrap()), "{error}");
     }
 
@@ -234,7 +282,8 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("hooks.jsonl");
         std::fs::write(&path, "{\"half").unwrap();
-        append(&path, "{}".to_owned(), &AtomicBool::new(true)).unwrap();
+        let root = dir.path().canonicalize().unwrap();
+        append(&root, &path, "{}".to_owned(), &AtomicBool::new(true)).unwrap();
         assert_eq!(std::fs::read_to_string(&path).unwrap(), "{\"half\n{}\n");
     }
 }

@@ -11,10 +11,13 @@
 //! - `record`: calls as JSON (pure). `record_hook`: the hook that passes records to a sink.
 //! - [`jsonl`]: appends each record to a file, as one line by one write.
 //! - [`webhook`]: posts each record to a URL, signed, from a bounded queue, until it is accepted.
+//! - [`access`]: directories and addresses that the operator of a node grants to hooks. `files`:
+//!   files below these directories.
 //! - `meters`: metrics of these kinds.
 
+pub mod access;
+mod files;
 pub mod jsonl;
-
 mod meters;
 mod record;
 mod record_hook;
@@ -24,14 +27,16 @@ use std::sync::Arc;
 
 use tidewater_region_engine::hooks::HookKinds;
 
+pub use self::access::{HookAccess, HookAccessError};
 pub use self::meters::METRICS;
 
-/// Returns the registry with `jsonl` and `webhook`.
-pub fn builtin() -> HookKinds {
+/// Returns the registry with `jsonl` and `webhook`, whose hooks use what `access` allows. Checks of a
+/// configuration do not depend on it, only the creation of a hook.
+pub fn builtin(access: HookAccess) -> HookKinds {
     let mut kinds = HookKinds::default();
     // Their names differ, so neither is rejected.
-    let _ = kinds.register(Arc::new(jsonl::Jsonl));
-    let _ = kinds.register(Arc::new(webhook::Webhook));
+    let _ = kinds.register(Arc::new(jsonl::Jsonl { access: access.clone() }));
+    let _ = kinds.register(Arc::new(webhook::Webhook { access }));
     kinds
 }
 
@@ -58,7 +63,7 @@ mod tests {
             durable: false,
             generation: 0,
         };
-        builtin().check(&spec).map_err(|error| error.to_string())
+        builtin(HookAccess::default()).check(&spec).map_err(|error| error.to_string())
     }
 
     #[test]

@@ -11,13 +11,19 @@
 //!
 //! With a secret, the header `X-Tidewater-Signature` is `sha256=` and the HMAC-SHA256 of the body
 //! in hexadecimal digits. The secret is a file on each node, so that no record of the cluster
-//! contains it. It is read for each post, so it can be changed at any time.
+//! contains it. It is read for each post, so it can be changed at any time. It is a regular file of
+//! at most 4 KiB below the node's secret directory (`--hook-secret-dir`).
+//!
+//! Webhooks call public addresses only, unless the node allows private ones
+//! (`--allow-private-webhooks`).
 //!
 //! # Layout
 //!
 //! - `pending`: pending calls (pure). `queue`: the sink that queues and posts calls. `direct`: the
-//!   sink of durable hooks. `transport`: one HTTP request.
+//!   sink of durable hooks. `transport`: one HTTP request. `address`: the addresses to which it may
+//!   go.
 
+mod address;
 mod direct;
 mod pending;
 mod queue;
@@ -35,7 +41,8 @@ use url::Url;
 
 use self::direct::DirectSink;
 use self::queue::WebhookQueue;
-use self::transport::HttpTransport;
+use self::transport::{HttpTransport, SecretFile};
+use crate::access::HookAccess;
 use crate::parse;
 use crate::record_hook::RecordHook;
 
@@ -47,8 +54,11 @@ const TIMEOUT_MS: (u64, u64) = (10_000, 300_000);
 const QUEUE_BYTES: usize = 16 << 20;
 
 /// The `webhook` hook kind.
-#[derive(Debug, Clone, Copy)]
-pub struct Webhook;
+#[derive(Debug, Clone)]
+pub struct Webhook {
+    /// Permissions of hooks on this node.
+    pub access: HookAccess,
+}
 
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -104,7 +114,12 @@ impl HookKind for Webhook {
     fn make(&self, spec: &HookSpec, home: HookHome) -> Result<RegionHookRef, String> {
         let (config, url) = Config::read(&spec.config)?;
         let timeout = Duration::from_millis(config.timeout_ms);
-        let http = HttpTransport::new(&spec.name, url, config.secret_file, timeout)?;
+        let secret = match config.secret_file {
+            Some(path) => Some(SecretFile::open(self.access.secret_dir()?, path)?),
+            None => None,
+        };
+        let allow_private = self.access.allows_private_webhooks();
+        let http = HttpTransport::new(&spec.name, url, secret, timeout, allow_private)?;
         if spec.durable {
             return Ok(Arc::new(RecordHook::new(&spec.name, home, DirectSink::new(http))));
         }

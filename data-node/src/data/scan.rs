@@ -34,6 +34,10 @@ pub(super) async fn call(
     request: ScanRequest,
 ) -> Result<ScanStream, Refusal> {
     let options = &groups.context().options;
+    admission::check_numbers(&[
+        ("catalog_version", request.catalog_version),
+        ("limit", request.limit.unwrap_or(0)),
+    ])?;
     let replica = groups.get(GroupId(request.group_id))?;
     replica.require_leader()?;
     let hosted = replica.region(RegionId(request.region_id))?;

@@ -11,6 +11,7 @@ use parking_lot::Mutex;
 use serde_json::Value;
 use tidewater_common::ids::{GroupId, Incarnation, ManifestVersion, RegionId, Sequence, TableId};
 use tidewater_common::refusal::Refusal;
+use tidewater_hook_kinds::HookAccess;
 use tidewater_proto::v1::watch_event::Event;
 use tidewater_proto::v1::{self, CursorAdvance, CursorState, HookCursor, ListedCursor, Reason};
 use tidewater_region_engine::Plugins;
@@ -130,7 +131,8 @@ impl Fixture {
         let opened = entry::opened(region(REGION.get(), None, None), Sequence(0));
         replica.propose(opened, PROPOSAL_TIMEOUT).await.unwrap().into_result().unwrap();
         let home = HookHome { role: "data", node_id: NODE };
-        let kinds = tidewater_hook_kinds::builtin();
+        let access = HookAccess::new(Some(dir.path()), None, false, &[]).unwrap();
+        let kinds = tidewater_hook_kinds::builtin(access);
         let node_hooks = Arc::new(NodeHooks::new(kinds, home, Plugins::default()));
         let mut fixture = Self {
             dir,

@@ -5,7 +5,9 @@ use std::time::Duration;
 
 use tidewater_common::ids::{RegionId, SchemaVersion, Serial};
 use tidewater_common::refusal::Refusal;
-use tidewater_common::rows::{check_storable, decode_batch};
+use tidewater_common::rows::{
+    MAX_KEY_BYTES, MAX_WRITE_BYTES, MAX_WRITE_ROWS, check_storable, decode_batch,
+};
 use tidewater_proto::v1::{Reason, WriteRequest};
 use tidewater_raft_store::DiskHealth;
 
@@ -24,14 +26,13 @@ pub struct WriteLimits {
     pub rows: usize,
     /// Bytes of encoded rows of one write.
     pub bytes: usize,
-    /// Bytes of one row key as stored. Each producer record and each file entry in the manifest
-    /// holds two keys: without a limit, a region's part of a snapshot exceeds the largest record.
+    /// Bytes of one row key as stored.
     pub key_bytes: usize,
 }
 
 impl Default for WriteLimits {
     fn default() -> Self {
-        Self { rows: 1_000_000, bytes: 16 * 1024 * 1024, key_bytes: 64 * 1024 }
+        Self { rows: MAX_WRITE_ROWS, bytes: MAX_WRITE_BYTES, key_bytes: MAX_KEY_BYTES }
     }
 }
 
@@ -42,6 +43,11 @@ pub fn check(
     limits: &WriteLimits,
     write: &WriteRequest,
 ) -> Result<(), Refusal> {
+    check_numbers(&[
+        ("catalog_version", write.catalog_version),
+        ("origin_region_id", write.origin_region_id),
+        ("serial", write.serial),
+    ])?;
     check_schema(descriptor, write.schema_version)?;
     producer_key(write).map_err(refusal)?;
     check_opening(write)?;
@@ -56,9 +62,28 @@ pub fn check(
         ));
     }
     if write.rows.is_empty() {
-        return Ok(());
+        return check_empty(write);
     }
     check_rows(descriptor, limits, write)
+}
+
+/// Checks that ids and versions of a call are below 2^63: no cluster assigns others, and sums with them
+/// overflow.
+pub fn check_numbers(numbers: &[(&str, u64)]) -> Result<(), Refusal> {
+    let is_out_of_range = |(_, number): &&(&str, u64)| i64::try_from(*number).is_err();
+    numbers.iter().find(is_out_of_range).map_or(Ok(()), |(name, number)| {
+        let text = format!("{name} {number} is out of range: it must be below 2^63");
+        Err(Refusal::new(Reason::InvalidArgument, text))
+    })
+}
+
+/// Checks a write without rows, which opens a producer.
+fn check_empty(write: &WriteRequest) -> Result<(), Refusal> {
+    if write.row_count == 0 {
+        return Ok(());
+    }
+    let text = format!("a write declares {} rows but contains 0", write.row_count);
+    Err(Refusal::new(Reason::InvalidArgument, text))
 }
 
 /// Checks rows of a bulk load, which bypass the log and have neither a producer nor an opening.

@@ -131,7 +131,7 @@ pub fn apply(
         group_entry::Entry::AreaPublished(entry) => Ok(areas::publish(state, index, &entry)),
         group_entry::Entry::AreaAbandoned(entry) => Ok(areas::abandon(state, index, &entry)),
         group_entry::Entry::Dropped(entry) => Ok(dropped::apply(state, RegionId(entry.region_id))),
-        group_entry::Entry::Writes(entry) => writes::apply(state, index, entry.writes, sink),
+        group_entry::Entry::Writes(entry) => writes::apply(state, index, entry, sink),
         group_entry::Entry::ManifestAdvanced(entry) => {
             Ok(manifest_advanced::apply(state, &ManifestAdvance::from(&entry)))
         }

@@ -7,6 +7,8 @@ use tidewater_common::ids::{ManifestVersion, OwnerEpoch, RegionId, Sequence, Ter
 use tidewater_common::refusal::Refusal;
 use tidewater_proto::v1::{self, Reason, WriteRequest, group_entry};
 
+use super::producers::Eviction;
+
 #[cfg(test)]
 mod tests;
 
@@ -56,7 +58,8 @@ pub fn dropped(region: RegionId) -> Bytes {
 
 /// Encodes writes as received: the only copy between the network and the log.
 pub fn writes(writes: Vec<WriteRequest>) -> Bytes {
-    encode(group_entry::Entry::Writes(v1::RegionWrites { writes }))
+    let eviction = Eviction::CURRENT.to_wire();
+    encode(group_entry::Entry::Writes(v1::RegionWrites { writes, eviction }))
 }
 
 /// Encodes a manifest advance.
@@ -102,10 +105,16 @@ fn encode(entry: group_entry::Entry) -> Bytes {
 
 /// Decodes an entry; the rows of writes share its bytes.
 pub fn decode(bytes: &Bytes) -> Result<group_entry::Entry, EntryError> {
-    v1::GroupEntry::decode(bytes.clone())
+    let entry = v1::GroupEntry::decode(bytes.clone())
         .map_err(|source| EntryError::Malformed { bytes: bytes.len(), source })?
         .entry
-        .ok_or(EntryError::UnknownKind)
+        .ok_or(EntryError::UnknownKind)?;
+    match &entry {
+        group_entry::Entry::Writes(writes) if Eviction::from_wire(writes.eviction).is_none() => {
+            Err(EntryError::UnknownKind)
+        }
+        _ => Ok(entry),
+    }
 }
 
 /// Copies the rows of writes that would keep an entry of `whole` bytes alive for a small part of

@@ -5,9 +5,12 @@
 //! table keeps the last serial that took effect, its outcome, and the row keys it covered. Refusals
 //! are not recorded: a refused write may be retried with the same serial.
 //!
-//! The table is bounded. The least recently used producer is evicted, by position in the log and
-//! never by time, so that every replica evicts the same one. A write of an evicted (*forgotten*)
-//! producer is refused instead of being applied a second time.
+//! The table is bounded. A full one evicts a producer by position in the log and never by time, so
+//! that every replica evicts the same one ([`Eviction`]). A write of an evicted (*forgotten*) producer
+//! is refused instead of being applied a second time.
+//!
+//! - *Opened*: a producer whose only write was its opening. *Established*: one with a later write.
+//!   Callers that open producers by the thousand evict opened producers, not established ones.
 //!
 //! A duplicate of an opening write may arrive after its producer was forgotten and opens it again.
 //! To keep writes of the first opening from being taken for new ones under the second, each opening
@@ -78,12 +81,45 @@ pub enum Verdict {
     },
 }
 
+/// Rule by which a full table evicts a producer, recorded in the log entry of the writes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Eviction {
+    /// The least recently used one: entries of earlier releases.
+    LeastRecent,
+    /// The least recently used opened one while these have more than a quarter of the table, else the
+    /// least recently used established one.
+    OpenedFirst,
+}
+
+impl Eviction {
+    /// The rule that leaders of this release record.
+    pub const CURRENT: Self = Self::OpenedFirst;
+
+    /// Number of the rule in a log entry.
+    pub fn to_wire(self) -> u32 {
+        match self {
+            Self::LeastRecent => 0,
+            Self::OpenedFirst => 1,
+        }
+    }
+
+    /// The rule with this number; `None` for rules of a later release.
+    pub fn from_wire(number: u32) -> Option<Self> {
+        match number {
+            0 => Some(Self::LeastRecent),
+            1 => Some(Self::OpenedFirst),
+            _ => None,
+        }
+    }
+}
+
 /// Producers of one region.
 #[derive(Debug, Clone)]
 pub struct Producers {
     capacity: usize,
     entries: HashMap<ProducerKey, Entry>,
-    by_use: BTreeMap<Position, ProducerKey>,
+    opened: BTreeMap<Position, ProducerKey>,
+    established: BTreeMap<Position, ProducerKey>,
 }
 
 impl PartialEq for Producers {
@@ -98,7 +134,12 @@ impl Producers {
 
     /// Creates an empty table of at most `capacity` producers (at least one).
     pub fn new(capacity: usize) -> Self {
-        Self { capacity: capacity.max(1), entries: HashMap::new(), by_use: BTreeMap::new() }
+        Self {
+            capacity: capacity.max(1),
+            entries: HashMap::new(),
+            opened: BTreeMap::new(),
+            established: BTreeMap::new(),
+        }
     }
 
     /// Number of producers remembered.
@@ -128,8 +169,8 @@ impl Producers {
         }
     }
 
-    /// Records that `serial` took effect at `at`, and evicts a producer if necessary. The sequence
-    /// of an opening write identifies the opening.
+    /// Records that `serial` took effect at `at`, and evicts a producer by `eviction` if necessary. The
+    /// sequence of an opening write identifies the opening.
     pub fn record(
         &mut self,
         key: ProducerKey,
@@ -137,40 +178,63 @@ impl Producers {
         outcome: FirstOutcome,
         covered: Vec<KeyRange>,
         at: Position,
+        eviction: Eviction,
     ) {
         let opening = match self.entries.get(&key) {
             Some(known) if serial != OPENING => known.opening,
             _ => outcome.sequence,
         };
         self.insert(key, Entry { opening, serial, outcome, covered, used: at });
+        while self.entries.len() > self.capacity {
+            let Some(evicted) = self.pop_evicted(eviction) else { break };
+            self.entries.remove(&evicted);
+        }
     }
 
     fn insert(&mut self, key: ProducerKey, entry: Entry) {
-        let at = entry.used;
+        let (serial, at) = (entry.serial, entry.used);
         if let Some(old) = self.entries.insert(key, entry) {
-            self.by_use.remove(&old.used);
+            self.by_use(old.serial).remove(&old.used);
         }
-        self.by_use.insert(at, key);
-        while self.entries.len() > self.capacity {
-            let Some((_, oldest)) = self.by_use.pop_first() else { break };
-            self.entries.remove(&oldest);
-        }
+        self.by_use(serial).insert(at, key);
+    }
+
+    /// Producers with this last serial by their last use: the opened ones, or the established ones.
+    fn by_use(&mut self, serial: Serial) -> &mut BTreeMap<Position, ProducerKey> {
+        if serial == OPENING { &mut self.opened } else { &mut self.established }
+    }
+
+    /// Removes the producer to evict from the order of use.
+    fn pop_evicted(&mut self, eviction: Eviction) -> Option<ProducerKey> {
+        let oldest = |by_use: &BTreeMap<Position, ProducerKey>| {
+            by_use.first_key_value().map(|(position, _)| *position)
+        };
+        let from_opened = match (eviction, oldest(&self.opened), oldest(&self.established)) {
+            (_, None, _) => false,
+            (_, _, None) => true,
+            (Eviction::LeastRecent, Some(opened), Some(established)) => opened < established,
+            (Eviction::OpenedFirst, ..) => self.opened.len() > self.capacity / 4,
+        };
+        let by_use = if from_opened { &mut self.opened } else { &mut self.established };
+        by_use.pop_first().map(|(_, key)| key)
     }
 
     /// Marks a producer as used at `at`: retries keep a producer from being forgotten.
     pub fn touch(&mut self, key: &ProducerKey, at: Position) {
-        if let Some(entry) = self.entries.get_mut(key) {
-            self.by_use.remove(&entry.used);
-            entry.used = at;
-            self.by_use.insert(at, *key);
-        }
+        let Some(entry) = self.entries.get_mut(key) else { return };
+        let (serial, before) = (entry.serial, std::mem::replace(&mut entry.used, at));
+        let by_use = self.by_use(serial);
+        by_use.remove(&before);
+        by_use.insert(at, *key);
     }
 
     /// Converts the table to its stored form, least recently used first.
     pub fn to_records(&self) -> Vec<v1::ProducerRecord> {
-        self.by_use
-            .values()
-            .filter_map(|key| self.entries.get(key).map(|entry| to_record(key, entry)))
+        let mut by_use: Vec<_> = self.opened.iter().chain(&self.established).collect();
+        by_use.sort_unstable_by_key(|(position, _)| **position);
+        by_use
+            .into_iter()
+            .filter_map(|(_, key)| self.entries.get(key).map(|entry| to_record(key, entry)))
             .collect()
     }
 

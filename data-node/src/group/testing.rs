@@ -180,7 +180,10 @@ pub(crate) fn opened(region: v1::RegionDescriptor) -> group_entry::Entry {
 }
 
 pub(crate) fn writes(writes: Vec<WriteRequest>) -> group_entry::Entry {
-    group_entry::Entry::Writes(v1::RegionWrites { writes })
+    group_entry::Entry::Writes(v1::RegionWrites {
+        writes,
+        eviction: super::producers::Eviction::CURRENT.to_wire(),
+    })
 }
 
 /// A replica of group 5 on node 1 without Raft, with this memory limit for rows in bytes.

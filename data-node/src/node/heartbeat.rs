@@ -39,7 +39,7 @@ pub(super) async fn run(
             _ = ticks.tick() => {}
         }
         meters::observe(&groups);
-        let request = beat(&groups, &hooks, &options.advertise);
+        let request = beat(&groups, &hooks, &options);
         let reply = tokio::select! {
             () = closing.cancelled() => return,
             reply = link.heartbeat(&request) => reply,
@@ -71,15 +71,15 @@ pub(super) async fn run(
     }
 }
 
-fn beat(groups: &Groups, hooks: &NodeHooks, address: &str) -> HeartbeatRequest {
+fn beat(groups: &Groups, hooks: &NodeHooks, options: &DataOptions) -> HeartbeatRequest {
     let node = groups.context();
     HeartbeatRequest {
         cluster_id: node.cluster.to_string(),
         node_id: node.node.get(),
         role: NodeRole::Data.into(),
-        address: address.to_owned(),
+        address: options.advertise.clone(),
         groups: groups.all().iter().map(|replica| report(replica)).collect(),
-        problems: problems(groups),
+        problems: problems(groups, options.problems.list()),
         hooks: hooks.reports(),
         compactor: None,
     }
@@ -105,8 +105,9 @@ fn report(replica: &GroupReplica) -> GroupReport {
     }
 }
 
-fn problems(groups: &Groups) -> Vec<String> {
-    let mut problems = Vec::new();
+/// Returns the problems of the node, after those of its process.
+fn problems(groups: &Groups, of_process: Vec<String>) -> Vec<String> {
+    let mut problems = of_process;
     match groups.disk() {
         DiskHealth::Ok => {}
         DiskHealth::Full => problems.push(format!(

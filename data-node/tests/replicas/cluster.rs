@@ -21,6 +21,7 @@ use tidewater_data_node::groups::{Groups, NodeContext};
 use tidewater_data_node::hooks::NodeHooks;
 use tidewater_data_node::options::GroupOptions;
 use tidewater_data_node::region_admin::RegionAdminService;
+use tidewater_hook_kinds::HookAccess;
 use tidewater_proto::v1::data_server::Data;
 use tidewater_proto::v1::group_control_server::GroupControl;
 use tidewater_proto::v1::region_admin_server::RegionAdmin;
@@ -30,6 +31,7 @@ use tidewater_raft_store::{
 };
 use tidewater_region_engine::env::{EngineOptions, RegionEnv, SystemIds};
 use tidewater_region_engine::hooks::HookHome;
+use tidewater_region_engine::hooks::HookKinds;
 use tidewater_region_engine::storage::Storage;
 use tidewater_region_engine::{MemoryBudget, Plugins};
 use tidewater_rpc::AddressBook;
@@ -56,10 +58,16 @@ pub(crate) fn store_id() -> Uuid {
     Uuid::from_u128(78)
 }
 
+/// Returns the built-in hook kinds; hooks may write to the temporary directory.
+pub(crate) fn hook_kinds() -> HookKinds {
+    let access = HookAccess::new(Some(&std::env::temp_dir()), None, false, &[]).unwrap();
+    tidewater_hook_kinds::builtin(access)
+}
+
 /// Creates hooks of a node with all built-in kinds and no configured hook.
 pub(crate) fn no_hooks(id: u64) -> Arc<NodeHooks> {
     let home = HookHome { role: "data", node_id: NodeId(id) };
-    Arc::new(NodeHooks::new(tidewater_hook_kinds::builtin(), home, Plugins::default()))
+    Arc::new(NodeHooks::new(hook_kinds(), home, Plugins::default()))
 }
 
 /// Configuration of a node, kept over restarts.

@@ -74,7 +74,7 @@ impl FakeCompactor {
         let fake = Arc::new(Self {
             node,
             address: listener.local_addr().unwrap().to_string(),
-            sets: HookSets::new(tidewater_hook_kinds::builtin(), home, HookLimits::default()),
+            sets: HookSets::new(crate::cluster::hook_kinds(), home, HookLimits::default()),
             env: RegionEnv::new(
                 storage.clone(),
                 Arc::new(SystemClock),

@@ -264,7 +264,7 @@ async fn missing_file_triggers_a_manifest_reload() {
     manifest.update_manifest(Change::new(job, vec![ActionKind::Edit(edit)])).await.unwrap();
     env.storage.delete(&dir.data(old.file_id)).await.unwrap();
     let refusal = node.scan().await.unwrap_err();
-    assert_eq!(refusal.reason, Reason::ObjectStoreUnavailable, "{refusal:?}");
+    assert_eq!(refusal.reason, Reason::FileDamaged, "{refusal:?}");
     until("the manifest is reloaded", async || node.scan().await.is_ok()).await;
     assert_eq!(node.scan().await.unwrap(), [1, 2]);
     drop(replica);

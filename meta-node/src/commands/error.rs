@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use tidewater_common::ids::{ClusterId, GroupId, NodeId, TableId, Term};
+use tidewater_common::quote::quoted;
 use tidewater_common::refusal::Refusal;
 use tidewater_common::schema::SchemaError;
 use tidewater_proto::v1::{GroupState, NodeRole, Reason, TableState};
@@ -41,7 +42,7 @@ pub enum CommandError {
     #[error("the command is malformed: {0}")]
     Malformed(String),
     /// The caller's identity names another cluster.
-    #[error("the caller belongs to cluster {theirs}, this is cluster {ours}")]
+    #[error("the caller belongs to cluster {their_text}, this is cluster {ours}", their_text = quoted(.theirs))]
     WrongCluster {
         /// Cluster in the caller's identity.
         theirs: String,
@@ -70,7 +71,7 @@ pub enum CommandError {
     #[error("nodes of this role do not register")]
     RoleCannotRegister,
     /// An invalid address.
-    #[error("{0:?} is not an address: use host:port")]
+    #[error("{address} is not an address: use host:port", address = quoted(.0))]
     BadAddress(String),
     /// A data node without an object store.
     #[error("a data node must name its object store")]
@@ -80,7 +81,8 @@ pub enum CommandError {
     ObjectStoreUnknown,
     /// Another object store than the rest of the cluster.
     #[error(
-        "the node uses object store {theirs}, the cluster uses {ours}: give all nodes the same --object-store"
+        "the node uses object store {their_text}, the cluster uses {ours}: give all nodes the same --object-store",
+        their_text = quoted(.theirs)
     )]
     ObjectStoreMismatch {
         /// Object store of the caller.
@@ -118,10 +120,10 @@ pub enum CommandError {
     #[error("the report on group {0} is malformed")]
     BadReport(GroupId),
     /// A live table has this name.
-    #[error("table {0:?} already exists")]
+    #[error("table {name} already exists", name = quoted(.0))]
     TableExists(String),
     /// No live table has this name.
-    #[error("table {0:?} does not exist")]
+    #[error("table {name} does not exist", name = quoted(.0))]
     TableNotFound(String),
     /// No table has this id.
     #[error("table id {0} does not exist")]
@@ -135,7 +137,7 @@ pub enum CommandError {
         state: TableState,
     },
     /// Another change of the table is in progress.
-    #[error("table {table:?} is being {operation}: retry when that is completed")]
+    #[error("table {table_text} is being {operation}: retry when that is completed", table_text = quoted(.table))]
     TableBusy {
         /// Name of the table.
         table: String,
@@ -144,8 +146,7 @@ pub enum CommandError {
     },
     /// The table is the source of a clone in progress.
     #[error(
-        "table {table:?} is being cloned: wait until table {clone:?} is ready, or drop {clone:?}"
-    )]
+        "table {table_text} is being cloned: wait until table {clone_text} is ready, or drop {clone_text}", table_text = quoted(.table), clone_text = quoted(.clone))]
     BeingCloned {
         /// Name of the table.
         table: String,
@@ -153,13 +154,13 @@ pub enum CommandError {
         clone: String,
     },
     /// No load has this id, or its record has expired.
-    #[error("no load of table {0:?} has this id")]
+    #[error("no load of table {name} has this id", name = quoted(.0))]
     LoadNotFound(String),
     /// The regions have not opened their staging areas yet.
-    #[error("the load of table {0:?} has not begun in all regions yet")]
+    #[error("the load of table {name} has not begun in all regions yet", name = quoted(.0))]
     LoadNotOpen(String),
     /// The load has ended or is ending.
-    #[error("the load of table {table:?} was {outcome}")]
+    #[error("the load of table {table_text} was {outcome}", table_text = quoted(.table))]
     LoadEnded {
         /// Name of the table.
         table: String,
@@ -167,13 +168,13 @@ pub enum CommandError {
         outcome: &'static str,
     },
     /// An alter without a change.
-    #[error("nothing to alter in table {0:?}: name a column to add or to drop, or an option")]
+    #[error("nothing to alter in table {name}: name a column to add or to drop, or an option", name = quoted(.0))]
     NothingToAlter(String),
     /// Invalid columns, keys or options.
     #[error(transparent)]
     Schema(#[from] SchemaError),
     /// A name in the request is not the name of a column.
-    #[error("{what} {name:?} is not among the table's columns")]
+    #[error("{what} {name_text} is not among the table's columns", name_text = quoted(.name))]
     UnknownColumn {
         /// Part of the request that has the name.
         what: &'static str,
@@ -192,13 +193,13 @@ pub enum CommandError {
     #[error("no data group is ready: start a data node, or wait until its group is created")]
     NoGroups,
     /// No hook has this name.
-    #[error("hook {0:?} does not exist")]
+    #[error("hook {name} does not exist", name = quoted(.0))]
     HookNotFound(String),
     /// A hook has this name.
-    #[error("hook {0:?} already exists")]
+    #[error("hook {name} already exists", name = quoted(.0))]
     HookExists(String),
     /// An invalid hook name.
-    #[error("{0:?} is not a hook name: use 1 to 100 letters, digits, '-', '_' and '.'")]
+    #[error("{name} is not a hook name: use 1 to 100 letters, digits, '-', '_' and '.'", name = quoted(.0))]
     HookName(String),
     /// The configuration of a hook is too long.
     #[error("the configuration of a hook is limited to {0} bytes")]

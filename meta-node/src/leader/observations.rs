@@ -164,6 +164,13 @@ impl Observations {
         nodes.filter_map(|(node, known)| Some((*node, known.compactor.clone()?))).collect()
     }
 
+    /// Time since the last heartbeat or registration of each node.
+    pub(crate) fn snapshot_silence(&self, now: Instant) -> BTreeMap<NodeId, Duration> {
+        let inner = self.inner.lock();
+        let heard = inner.nodes.iter().filter_map(|(node, known)| Some((*node, known.at?)));
+        heard.map(|(node, at)| (node, now.saturating_duration_since(at))).collect()
+    }
+
     /// The last node that reported to lead a group.
     pub(crate) fn leader_of(&self, group: GroupId) -> Option<NodeId> {
         self.inner.lock().groups.get(&group).map(|report| report.leader)

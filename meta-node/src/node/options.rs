@@ -5,6 +5,8 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use tidewater_common::ids::NodeId;
+use tidewater_common::problems::ProcessProblems;
+use tidewater_hook_kinds::HookAccess;
 use tidewater_region_engine::hooks::HookKinds;
 
 use crate::catalog::FIRST_NODE_ID;
@@ -53,6 +55,8 @@ pub struct MetaOptions {
     pub hook_retention_versions: u64,
     /// Available hook kinds; the data nodes must have the same.
     pub hook_kinds: HookKinds,
+    /// Problems of the process. They are shown while this node leads group 0.
+    pub problems: ProcessProblems,
 }
 
 /// Maximum of [`MetaOptions::hook_retention`]: checkpoints record the writers of versions for 7 days.
@@ -78,7 +82,8 @@ impl MetaOptions {
             gc_grace: Duration::from_secs(6 * 60 * 60),
             hook_retention: Duration::from_secs(3 * 24 * 60 * 60),
             hook_retention_versions: 10_000,
-            hook_kinds: tidewater_hook_kinds::builtin(),
+            hook_kinds: tidewater_hook_kinds::builtin(HookAccess::default()),
+            problems: ProcessProblems::default(),
         }
     }
 

@@ -1,10 +1,12 @@
 //! Implementation of the proto service `Admin`.
 
+mod definitions;
 mod tables;
 
 use std::time::Duration;
 
 use tidewater_common::ids::{GroupId, NodeId};
+use tidewater_common::problems::ProcessProblems;
 use tidewater_common::refusal::Refusal;
 use tidewater_proto::v1::admin_server::{Admin, AdminServer};
 use tidewater_proto::v1::{self, GroupState, NodeState, Reason};
@@ -24,11 +26,18 @@ pub(crate) struct AdminService {
     slot: ReplicaSlot,
     failure_timeout: Duration,
     retention: Retention,
+    of_process: ProcessProblems,
 }
 
 impl AdminService {
-    pub(crate) fn new(slot: ReplicaSlot, failure_timeout: Duration, retention: Retention) -> Self {
-        Self { slot, failure_timeout, retention }
+    /// `of_process`: the problems of this node's process.
+    pub(crate) fn new(
+        slot: ReplicaSlot,
+        failure_timeout: Duration,
+        retention: Retention,
+        of_process: ProcessProblems,
+    ) -> Self {
+        Self { slot, failure_timeout, retention, of_process }
     }
 
     pub(crate) fn into_server(self) -> AdminServer<Self> {
@@ -49,7 +58,9 @@ impl AdminService {
             .collect();
         let observed = running.observations.snapshot(&creating, Instant::now());
         let members = running.group.member_health();
-        let problems = status::problems(&state, &observed, &members, self.failure_timeout);
+        let mut problems = status::problems(&state, &observed, &members, self.failure_timeout);
+        let node = running.group.node_id;
+        problems.extend(self.of_process.list().iter().map(|text| format!("node {node}: {text}")));
         let groups = state.groups().filter(|group| group.state != GroupState::Abandoned);
         let nodes = state.nodes().filter(|node| node.state != NodeState::Removed);
         let members = running.group.members();

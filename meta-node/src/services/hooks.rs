@@ -40,7 +40,8 @@ impl HookService {
 
     /// Adds a hook. Returns when every data node that is up calls the hook or has failed to create it,
     /// and the owners have found the start of a durable hook. Also returns after a timeout, since the
-    /// hook is stored and the nodes will call it later.
+    /// hook is stored and the nodes will call it later. A hook that a data node could not create is
+    /// removed again: each node decides which files and addresses its hooks may use.
     async fn add(&self, request: v1::AddHookRequest) -> Result<(), Refusal> {
         let running = self.slot.get()?;
         running.group.check_leading()?;
@@ -50,9 +51,13 @@ impl HookService {
         while Instant::now() < deadline && !is_ready(&running, &request.name) {
             sleep(CHECK_INTERVAL).await;
         }
-        let missing = missing_start(&running.group.view.read(), &request);
-        let Some(refusal) = missing else { return Ok(()) };
-        // A hook without its start version is removed again. The request id of the removal is derived
+        let failed = {
+            let state = running.group.view.read();
+            missing_start(&state, &request)
+                .or_else(|| not_created(&state, &request, &running.observations.hooks()))
+        };
+        let Some(refusal) = failed else { return Ok(()) };
+        // The request id of the removal is derived
         // from the id of the addition, so that it is the same for every repeated request.
         let added = Uuid::try_parse(&request.request_id).unwrap_or_default();
         let request_id = Uuid::from_u128(!added.as_u128()).to_string();
@@ -116,6 +121,25 @@ fn missing_start(state: &MetaState, request: &v1::AddHookRequest) -> Option<Refu
     let mut cursors = state.cursors().of_hook(&request.name);
     let cursor = cursors.find(|cursor| cursor.state == CursorState::Gone)?;
     refusal(format!("region {} has no version {version}, or no longer has it", cursor.region))
+}
+
+/// Returns the error of an added hook that a data node could not create, e.g. since its operator does
+/// not allow its file.
+fn not_created(
+    state: &MetaState,
+    request: &v1::AddHookRequest,
+    reports: &HookReports,
+) -> Option<Refusal> {
+    let Some(hook) = state.hook(&request.name) else {
+        // A repeated request: the response was lost, and the hook was removed again.
+        let text = format!("hook {} was removed again: a node could not create it", request.name);
+        return Some(Refusal::new(Reason::InvalidArgument, text));
+    };
+    let broken = reports_on(reports, hook)
+        .find(|(node, report)| is_caller(state, *node) && report.state() == HookState::Broken);
+    let (node, report) = broken?;
+    let text = format!("node {node} cannot create the hook: {}", report.last_error);
+    Some(Refusal::new(Reason::InvalidArgument, text))
 }
 
 /// Returns whether a node is a data node that is up, which calls every hook.
@@ -319,5 +343,40 @@ mod tests {
         run(&mut removed, Kind::RemoveHook(remove)).unwrap();
         assert!(missing_start(&removed, &request).is_some(), "repeated request");
         assert!(missing_start(&removed, &v1::AddHookRequest { start: 0, ..request }).is_none());
+    }
+
+    #[test]
+    fn hook_that_a_data_node_cannot_create_is_refused() {
+        let mut state = with_nodes(2);
+        let request = v1::AddHookRequest {
+            request_id: directory(9),
+            name: "h".into(),
+            kind: "jsonl".into(),
+            config: "{}".into(),
+            ..v1::AddHookRequest::default()
+        };
+        run(&mut state, Kind::AddHook(request.clone())).unwrap();
+        run(&mut state, Kind::RegisterNode(compactor(20, 1))).unwrap();
+        let generation = state.hook("h").unwrap().generation.get();
+        let reports = |node: u64, generation: u64, state: HookState| -> HookReports {
+            let broken = report(generation, state);
+            [
+                (NodeId(101), vec![report(generation, HookState::Active)]),
+                (NodeId(node), vec![broken]),
+            ]
+            .into()
+        };
+        let refused = |reports: &HookReports| not_created(&state, &request, reports);
+        assert_eq!(refused(&HookReports::default()), None, "no node has reported yet");
+        assert_eq!(refused(&reports(102, generation, HookState::Suspended)), None);
+        assert_eq!(refused(&reports(102, generation + 1, HookState::Broken)), None, "another hook");
+        assert_eq!(refused(&reports(103, generation, HookState::Broken)), None, "a compactor");
+        let refusal = refused(&reports(102, generation, HookState::Broken)).unwrap();
+        assert_eq!(refusal.reason, Reason::InvalidArgument);
+        assert!(refusal.message.contains("node 102 cannot create the hook"), "{refusal}");
+        let mut removed = state.clone();
+        let remove = v1::RemoveHookRequest { request_id: directory(10), name: "h".into() };
+        run(&mut removed, Kind::RemoveHook(remove)).unwrap();
+        assert!(not_created(&removed, &request, &HookReports::default()).is_some(), "repeated");
     }
 }

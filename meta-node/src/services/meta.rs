@@ -5,6 +5,7 @@ use std::pin::Pin;
 use std::sync::Arc;
 
 use futures::Stream;
+use parking_lot::Mutex;
 use tidewater_common::ids::NodeId;
 use tidewater_common::refusal::Refusal;
 use tidewater_proto::v1::meta_server::{Meta, MetaServer};
@@ -12,7 +13,8 @@ use tidewater_proto::v1::{self, NodeRole, NodeState, Reason, meta_command::Kind,
 use tokio::time::Instant;
 use tonic::{Request, Response, Status};
 
-use super::{MAX_REQUEST_BYTES, MAX_RESPONSE_BYTES, ReplicaSlot, watch};
+use super::registration::{self, RegistrationRate};
+use super::{MAX_REQUEST_BYTES, MAX_RESPONSE_BYTES, ReplicaSlot, RunningReplica, watch};
 use crate::catalog::{MetaState, Node};
 use crate::join::Joiner;
 
@@ -24,11 +26,13 @@ const MAX_GROUPS: usize = 10_000;
 pub(crate) struct MetaService {
     slot: ReplicaSlot,
     joiner: Arc<Joiner>,
+    rate: Arc<Mutex<RegistrationRate>>,
 }
 
 impl MetaService {
     pub(crate) fn new(slot: ReplicaSlot, joiner: Arc<Joiner>) -> Self {
-        Self { slot, joiner }
+        let rate = Arc::new(Mutex::new(RegistrationRate::new(Instant::now())));
+        Self { slot, joiner, rate }
     }
 
     pub(crate) fn into_server(self) -> MetaServer<Self> {
@@ -42,6 +46,8 @@ impl MetaService {
         request: v1::RegisterRequest,
     ) -> Result<v1::RegisterResponse, Refusal> {
         let running = self.slot.get()?;
+        running.group.check_leading()?;
+        self.limit_registrations(&running, &request)?;
         let data = request.role == i32::from(NodeRole::Data);
         let command = v1::RegisterNode {
             directory_id: request.directory_id,
@@ -62,6 +68,18 @@ impl MetaService {
             node_id,
             incarnation,
         })
+    }
+
+    fn limit_registrations(
+        &self,
+        running: &RunningReplica,
+        request: &v1::RegisterRequest,
+    ) -> Result<(), Refusal> {
+        let now = Instant::now();
+        let silent_for = running.observations.snapshot_silence(now);
+        let state = running.group.view.read();
+        registration::check(&state, request, &silent_for)?;
+        self.rate.lock().take(&state, request, now)
     }
 
     fn heartbeat(&self, request: &v1::HeartbeatRequest) -> Result<v1::HeartbeatResponse, Refusal> {

@@ -41,7 +41,7 @@ async fn create_table(cluster: &Cluster, name: &str) -> Result<String> {
 }
 
 async fn add_hook(cluster: &Cluster, name: &str, flags: &[&str]) -> Result<std::path::PathBuf> {
-    let path = cluster.directory().join(format!("{name}.jsonl"));
+    let path = cluster.hook_directory().join(format!("{name}.jsonl"));
     let config = format!(r#"{{"path":"{}"}}"#, path.display());
     let add = ["hook", "add", name, "--kind", "jsonl", "--config", &config];
     cluster.run(&[&add, flags].concat()).await?.ok()?;

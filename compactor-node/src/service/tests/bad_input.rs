@@ -88,6 +88,8 @@ async fn invalid_open_requests_are_refused() {
         (with(vec![plugin("mine", "loud", "{}")]), BadPlugin, "mine"),
         (with(vec![plugin("mine", "jsonl", r#"{"volume":3}"#)]), BadPlugin, "mine"),
         (with(vec![plugin("mine", "jsonl", "{")]), BadPlugin, "mine"),
+        // Outside of the compactor's own hook directory.
+        (with(vec![plugin("mine", "jsonl", r#"{"path":"/etc/x"}"#)]), BadPlugin, "outside of"),
         (with(many.collect()), BadPlugin, "p256"),
         (with(vec![plugin("large", "jsonl", &" ".repeat(9 << 20))]), MessageTooLarge, ""),
     ];

@@ -54,12 +54,15 @@ pub(crate) struct Options {
 
 /// Runs a compactor node until a signal stops it.
 pub(crate) async fn run(options: Options) -> Result<(), Failure> {
+    let hook_kinds = options.hooks.kinds(None, &options.join.object_store)?;
     let mut process = Process::start(&options.listen, &options.logs).await?;
     let mut settings = CompactorOptions {
         memory_limit: options.memory_limit.0,
         disk_reserve: options.disk_reserve.0,
         drain: options.drain_timeout.duration(),
         hook_limits: options.hooks.limits(),
+        hook_kinds,
+        problems: process.problems(),
         ..CompactorOptions::new(process.advertised(), options.join.meta, &options.join.object_store)
     };
     if let Some(slots) = options.slots {

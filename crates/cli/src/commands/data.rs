@@ -58,10 +58,13 @@ pub(crate) struct Options {
 
 /// Runs a data node until a signal stops it.
 pub(crate) async fn run(options: Options) -> Result<(), Failure> {
+    let hook_kinds = options.hooks.kinds(Some(&options.data_dir), &options.join.object_store)?;
     let mut process = Process::start(&options.listen, &options.logs).await?;
     let settings = DataOptions {
         disk_reserve: options.disk_reserve.0,
         hook_limits: options.hooks.limits(),
+        hook_kinds,
+        problems: process.problems(),
         ..DataOptions::new(
             process.advertised(),
             &options.data_dir,

@@ -10,6 +10,7 @@ use std::sync::Arc;
 
 use clap::Args;
 use tidewater_client::{Client, TableWriter, WriterOptions};
+use tidewater_common::keys::KeyCodec;
 use tidewater_common::schema::TableSchema;
 
 use self::create::CreateArgs;
@@ -21,8 +22,8 @@ use crate::load::bad_rows::BadRows;
 use crate::load::input::Input;
 use crate::load::pipeline::{Event, Pipeline, check_all};
 use crate::load::stdin::inspect_inputs;
-use crate::output::fact;
 use crate::output::progress::Progress;
+use crate::output::{fact, note};
 use crate::text::delimiter::Delimiter;
 
 /// Options of `load`.
@@ -102,9 +103,10 @@ pub(crate) struct Options {
 }
 
 impl Options {
-    fn read_options(&self, table: TableSchema) -> ReadOptions {
+    fn read_options(&self, table: TableSchema, codec: KeyCodec) -> ReadOptions {
         ReadOptions {
             table: Arc::new(table),
+            codec,
             nulls: self.nulls.clone().into(),
             batch_rows: self.batch_rows as usize,
             delimiter: self.delimiter,
@@ -127,7 +129,7 @@ pub(crate) async fn run(options: Options) -> Result<(), Failure> {
 /// Loads the inputs into the existing table.
 async fn load(options: &Options, client: &Client, inputs: Vec<Input>) -> Result<(), Failure> {
     let table = client.table(&options.name).await?;
-    let read = options.read_options(table.schema.clone());
+    let read = options.read_options(table.schema.clone(), table.codec.clone());
     let unchecked_inputs = inputs.clone();
     let check_options = read.clone();
     blocking(move || check_all(&unchecked_inputs, &check_options)).await??;
@@ -215,7 +217,7 @@ async fn copy(
     let report = writer.flush().await?;
     let seconds = progress.finish();
     for row in bad.kept() {
-        eprintln!("skipped: {row}");
+        note(&format!("skipped: {row}"));
     }
     let summary = Summary::new(&options.name, &report, bad.count(), seconds);
     fact(options.client.output, &summary, Summary::text)?;

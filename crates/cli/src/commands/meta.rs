@@ -100,6 +100,7 @@ pub(crate) async fn run(options: Options) -> Result<(), Failure> {
         gc_grace: options.gc_grace.duration(),
         hook_retention: options.hook_retention.duration(),
         hook_retention_versions: options.hook_retention_versions,
+        problems: process.problems(),
         ..MetaOptions::new(NodeId(options.node_id), options.data_dir, peers, bootstrap)
     };
     let raft = process.raft();

@@ -10,6 +10,7 @@ mod manifest;
 use clap::Subcommand;
 
 use crate::exit::Failure;
+use crate::output::note;
 
 /// Subcommands of `region`.
 #[derive(Debug, Subcommand)]
@@ -47,6 +48,6 @@ impl Region {
 /// Warns that a list lacks the regions of nodes that did not answer.
 fn warn_about_silent_nodes(silent: &[(tidewater_common::ids::NodeId, String)]) {
     for (node, why) in silent {
-        eprintln!("warning: node {node} did not answer; the list lacks its regions: {why}");
+        note(&format!("warning: node {node} did not answer; the list lacks its regions: {why}"));
     }
 }

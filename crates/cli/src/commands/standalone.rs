@@ -14,6 +14,7 @@ use super::compactor::start_compactor;
 use super::data::start_data;
 use super::meta::start_meta;
 use crate::exit::Failure;
+use crate::server::hook_limits::HookArgs;
 use crate::server::join::RowMemory;
 use crate::server::listen::{Exposure, Listen};
 use crate::server::logs::LogOptions;
@@ -46,6 +47,9 @@ pub(crate) struct Options {
     pub(crate) exposure: Exposure,
 
     #[command(flatten)]
+    pub(crate) hooks: HookArgs,
+
+    #[command(flatten)]
     pub(crate) logs: LogOptions,
 }
 
@@ -55,6 +59,7 @@ pub(crate) async fn run(options: Options) -> Result<(), Failure> {
     let listen = Listen { listen: options.listen, exposure: options.exposure };
     let mut process = Process::start(&listen, &options.logs).await?;
     let paths = RolePaths::create(&options.data_dir)?;
+    let hook_kinds = options.hooks.kinds(Some(&options.data_dir), &paths.objects)?;
     let address = process.advertised().to_owned();
     let raft = process.raft();
 
@@ -66,12 +71,20 @@ pub(crate) async fn run(options: Options) -> Result<(), Failure> {
     let mut data = DataOptions::new(&address, &paths.data, own.clone(), &paths.objects)
         .memory_limit(memory_limit)
         .object_cache(options.memory.object_cache.map(|size| size.0));
+    data.problems = process.problems();
+    data.hook_kinds = hook_kinds.clone();
+    data.hook_limits = options.hooks.limits();
     // Offloading to the compactor of this process saves nothing. The compactor serves explicit requests
     // only.
     data.groups.compactions.background = BackgroundCompaction::Local;
     process.add(start_data(data, raft)).await?;
 
-    process.add(start_compactor(compactor(memory_limit, &address, own, &paths.objects))).await?;
+    let compactor = CompactorOptions {
+        hook_kinds,
+        hook_limits: options.hooks.limits(),
+        ..compactor(memory_limit, &address, own, &paths.objects)
+    };
+    process.add(start_compactor(compactor)).await?;
     process.run("standalone").await
 }
 

@@ -144,6 +144,9 @@ pub(crate) fn read_header(
     if !advanced.map_err(|error| record_error(input, records.line(), error))? {
         return Err(LoadError::Empty { file: input.name.clone() });
     }
+    if records.cells() > records.ends().len() {
+        return Err(LoadError::TooManyCells { file: input.name.clone(), found: records.cells() });
+    }
     let mut names = Vec::with_capacity(records.cells());
     let mut start = 0;
     for end in records.ends() {
@@ -152,6 +155,7 @@ pub(crate) fn read_header(
         names.push(name.to_owned());
         start = *end;
     }
+    records.limit_cells(names.len());
     Ok(names)
 }
 

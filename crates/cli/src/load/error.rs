@@ -4,6 +4,8 @@ use std::fmt;
 use std::io;
 
 use arrow::error::ArrowError;
+use tidewater_common::keys::KeyError;
+use tidewater_common::rows::RowTooLarge;
 
 use crate::text::delimiter::Delimiter;
 use crate::value::rows::CellProblem;
@@ -47,6 +49,8 @@ pub(crate) enum RowFault {
     Json(String),
     /// Columns that the table lacks (NDJSON).
     UnknownColumns(Vec<String>),
+    /// A row or a key that no write may have.
+    TooLarge(RowTooLarge),
     /// A column that occurs twice in one object (NDJSON).
     DuplicateColumn(String),
 }
@@ -65,6 +69,7 @@ impl fmt::Display for RowError {
             RowFault::UnknownColumns(names) => {
                 write!(f, ": the table has no column {}", listed(names))
             }
+            RowFault::TooLarge(problem) => write!(f, ": {problem}"),
             RowFault::DuplicateColumn(name) => write!(f, ": `{name}` occurs twice"),
         }
     }
@@ -107,6 +112,8 @@ pub(crate) enum LoadError {
     DuplicateColumn { file: String, name: String },
     #[error("{file}: the header is not valid UTF-8: save the file as UTF-8")]
     HeaderNotUtf8 { file: String },
+    #[error("{file}: the first line names {found} columns: check the delimiter and the header")]
+    TooManyCells { file: String, found: usize },
     #[error("{file}: {position}: longer than {limit} bytes: check for an unclosed quote")]
     RecordTooLong { file: String, position: RowPosition, limit: usize },
     #[error(
@@ -140,6 +147,8 @@ pub(crate) enum LoadError {
     TooManyBad { row: Box<RowError>, skipped: u64 },
     #[error("{file}: failed to build a batch of rows: {source}")]
     Batch { file: String, source: ArrowError },
+    #[error("{file}: a key cannot be built: {source}")]
+    Key { file: String, source: KeyError },
     #[error("internal error: file reader exited unexpectedly; please report it")]
     ReaderStopped,
 }

@@ -15,6 +15,7 @@ use super::error::LoadError;
 use super::input::{Format, Input};
 use super::ndjson::NdjsonSource;
 use super::parquet::ParquetSource;
+use super::row_limits::LimitedRows;
 use super::{ReadOptions, RowSource};
 
 /// Batches read ahead; the reader thread waits when the channel is full.
@@ -45,10 +46,18 @@ pub(crate) fn open(
     options: ReadOptions,
     read: &Arc<AtomicU64>,
 ) -> Result<Box<dyn RowSource>, LoadError> {
+    let file = input.name.clone();
+    let codec = options.codec.clone();
     Ok(match input.format {
-        Format::Csv => Box::new(CsvSource::open(input, options, read)?),
-        Format::Ndjson => Box::new(NdjsonSource::open(input, options, read)?),
-        Format::Parquet => Box::new(ParquetSource::open(input, options, read)?),
+        Format::Csv => {
+            Box::new(LimitedRows::new(CsvSource::open(input, options, read)?, file, codec))
+        }
+        Format::Ndjson => {
+            Box::new(LimitedRows::new(NdjsonSource::open(input, options, read)?, file, codec))
+        }
+        Format::Parquet => {
+            Box::new(LimitedRows::new(ParquetSource::open(input, options, read)?, file, codec))
+        }
     })
 }
 

@@ -6,7 +6,8 @@ use arrow::datatypes::{DataType, Field, Schema};
 use arrow::util::display::array_value_to_string;
 use parquet::arrow::ArrowWriter;
 use tidewater_common::ids::{ColumnId, SchemaVersion};
-use tidewater_common::schema::{Column, TableSchema};
+use tidewater_common::keys::KeyCodec;
+use tidewater_common::schema::{Column, TableOptions, TableSchema};
 
 use super::super::error::{RowFault, RowPosition};
 use super::super::input::inspect;
@@ -34,8 +35,10 @@ fn table() -> Arc<TableSchema> {
 }
 
 fn options(batch_rows: usize) -> ReadOptions {
+    let codec = KeyCodec::new(&table(), &TableOptions::upsert()).unwrap();
     ReadOptions {
         table: table(),
+        codec,
         nulls: vec!["NA".to_owned()].into(),
         batch_rows,
         delimiter: Delimiter::default(),
@@ -317,4 +320,29 @@ async fn pipeline_returns_all_rows_and_then_ends() {
     let (read, total) = pipeline.progress();
     assert_eq!((read, total), (2 * CSV.len() as u64, 2 * CSV.len() as u64));
     assert!(pipeline.next().await.is_err());
+}
+
+#[test]
+fn rows_that_no_write_may_contain_are_bad_rows() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("large.ndjson");
+    let large = "x".repeat(15 << 20);
+    // A record of 15 MiB is read, but `large` twice is a row of 30 MiB.
+    let text =
+        format!("{{\"id\":1,\"name\":\"a\"}}\n{{\"id\":2,\"name\":\"{large}\"}}\n{{\"id\":3}}\n");
+    std::fs::write(&path, text).unwrap();
+    assert_eq!(load(&path, 2, 0).unwrap().rows.len(), 3);
+    let path = directory.path().join("large.parquet");
+    let names: ArrayRef = Arc::new(StringArray::from(vec!["a", &"y".repeat(17 << 20), "c"]));
+    let ids: ArrayRef = Arc::new(Int64Array::from(vec![1, 2, 3]));
+    let batch = RecordBatch::try_from_iter([("id", ids), ("name", names)]).unwrap();
+    let file = std::fs::File::create(&path).unwrap();
+    let mut writer = ArrowWriter::try_new(file, batch.schema(), None).unwrap();
+    writer.write(&batch).unwrap();
+    writer.close().unwrap();
+    let Err(LoadError::Row(row)) = load(&path, 100, 0) else { panic!("a row of 17 MiB was read") };
+    assert_eq!(row.position, RowPosition::Row(2));
+    assert!(matches!(row.fault, RowFault::TooLarge(_)), "{row}");
+    let skipped = load(&path, 100, 1).unwrap();
+    assert_eq!((skipped.rows.len(), skipped.bad.count()), (2, 1));
 }

@@ -9,6 +9,12 @@ use crate::text::delimiter::Delimiter;
 /// Longest record in bytes. A longer one is taken for an unclosed quote.
 pub(crate) const MAX_RECORD: usize = 16 << 20;
 
+/// Longest record in bytes as written, with its delimiters and quotes.
+const MAX_WRITTEN: u64 = 4 * MAX_RECORD as u64;
+
+/// Most cells of a header.
+const MAX_CELLS: usize = 65_536;
+
 const LINE_END: &[u8] = b"\n";
 
 /// Reads records in turn; keeps the cells of the last one.
@@ -19,6 +25,10 @@ pub(crate) struct Records<R> {
     text_length: usize,
     ends: Vec<usize>,
     cells: usize,
+    /// Cells beyond `most_cells`, which are counted and not kept: each takes 8 bytes of memory, but
+    /// only one byte of a file, or a thousandth of a byte of a compressed one.
+    cells_beyond: usize,
+    most_cells: usize,
     line: u64,
     /// True after the line end added at the end of the input.
     ended: bool,
@@ -42,6 +52,8 @@ impl<R: BufRead> Records<R> {
             text_length: 0,
             ends: vec![0; 64],
             cells: 0,
+            cells_beyond: 0,
+            most_cells: MAX_CELLS,
             line: 1,
             ended: false,
         }
@@ -52,12 +64,17 @@ impl<R: BufRead> Records<R> {
         self.line
     }
 
-    /// Number of cells of the last record.
+    /// Number of cells of the last record, including those that are not kept.
     pub(crate) fn cells(&self) -> usize {
-        self.cells
+        self.cells.saturating_add(self.cells_beyond)
     }
 
-    /// All cells of the last record, concatenated without separators.
+    /// Keeps at most this number of cells of each later record: the number of columns in the header.
+    pub(crate) fn limit_cells(&mut self, most: usize) {
+        self.most_cells = most;
+    }
+
+    /// All kept cells of the last record, concatenated without separators.
     pub(crate) fn text(&self) -> &[u8] {
         &self.text[..self.text_length]
     }
@@ -71,6 +88,8 @@ impl<R: BufRead> Records<R> {
     pub(crate) fn advance(&mut self) -> Result<bool, RecordError> {
         self.text_length = 0;
         self.cells = 0;
+        self.cells_beyond = 0;
+        let mut written_bytes = 0_u64;
         self.skip_line_ends().map_err(RecordError::Read)?;
         self.line = self.reader.line();
         loop {
@@ -94,17 +113,39 @@ impl<R: BufRead> Records<R> {
             }
             self.text_length += written;
             self.cells += ended;
+            written_bytes = written_bytes.saturating_add(read as u64);
+            if written_bytes > MAX_WRITTEN {
+                return Err(RecordError::TooLong);
+            }
             match result {
                 ReadRecordResult::InputEmpty => {}
                 ReadRecordResult::OutputFull if self.text.len() >= MAX_RECORD => {
                     return Err(RecordError::TooLong);
                 }
                 ReadRecordResult::OutputFull => self.text.resize(self.text.len() * 2, 0),
-                ReadRecordResult::OutputEndsFull => self.ends.resize(self.ends.len() * 2, 0),
-                ReadRecordResult::Record => return Ok(true),
+                ReadRecordResult::OutputEndsFull if self.ends.len() > self.most_cells => {
+                    self.drop_cells_beyond();
+                }
+                ReadRecordResult::OutputEndsFull => {
+                    let length = (self.ends.len() * 2).min(self.most_cells.saturating_add(1));
+                    self.ends.resize(length.max(self.ends.len() + 1), 0);
+                }
+                ReadRecordResult::Record => {
+                    if self.cells > self.most_cells {
+                        self.drop_cells_beyond();
+                    }
+                    return Ok(true);
+                }
                 ReadRecordResult::End => return Ok(false),
             }
         }
+    }
+
+    /// Counts the cells beyond the limit and forgets their ends and texts.
+    fn drop_cells_beyond(&mut self) {
+        self.cells_beyond += self.cells - self.most_cells;
+        self.cells = self.most_cells;
+        self.text_length = self.ends().last().copied().unwrap_or(0);
     }
 
     /// Skips line ends before the next record. The parser leaves the second half of `\r\n`, and empty
@@ -179,6 +220,36 @@ mod tests {
     fn wide_and_long_records_grow_the_buffers() {
         let wide = vec!["x".repeat(100); 500].join(",");
         assert_eq!(records(wide.as_bytes(), 4096)[0].1.len(), 500);
+    }
+
+    #[test]
+    fn cells_beyond_the_limit_are_counted_and_not_kept() {
+        for cells in [3, 4, 64, 65, 66, 1_000, 1 << 20] {
+            let text = format!("a,bb\n{}\n1,2\n", vec!["xy"; cells].join(","));
+            let mut records = Records::new(text.as_bytes(), Delimiter::default());
+            assert!(records.advance().unwrap());
+            records.limit_cells(2);
+            assert!(records.advance().unwrap());
+            assert_eq!((records.cells(), records.ends()), (cells, &[2, 4][..]));
+            assert!(records.ends.len() <= 64 && records.text.len() <= 4 << 10, "{cells}");
+            assert!(records.advance().unwrap());
+            assert_eq!((records.line(), records.cells(), records.text()), (3, 2, &b"12"[..]));
+        }
+    }
+
+    #[test]
+    fn record_of_empty_cells_stops_at_the_record_limit() {
+        let text = vec![b','; MAX_WRITTEN as usize + 1_000];
+        for header in [true, false] {
+            let text = [if header { &b""[..] } else { b"a\n" }, text.as_slice()].concat();
+            let mut records = Records::new(text.as_slice(), Delimiter::default());
+            if !header {
+                assert!(records.advance().unwrap());
+                records.limit_cells(1);
+            }
+            assert!(matches!(records.advance(), Err(RecordError::TooLong)));
+            assert!(records.ends.len() <= MAX_CELLS + 1, "{}", records.ends.len());
+        }
     }
 
     #[test]

@@ -1,5 +1,6 @@
 use tidewater_common::ids::{ColumnId, SchemaVersion};
-use tidewater_common::schema::{Column, TableSchema};
+use tidewater_common::keys::KeyCodec;
+use tidewater_common::schema::{Column, TableOptions, TableSchema};
 
 use super::super::input::inspect;
 use super::*;
@@ -27,7 +28,8 @@ fn options_with(key_type: &str) -> ReadOptions {
     let key = vec![ColumnId(1), ColumnId(2)];
     let table = TableSchema::new(SchemaVersion(1), columns, key, None, ColumnId(4)).unwrap();
     let (nulls, delimiter) = (Arc::default(), Delimiter::default());
-    ReadOptions { table: Arc::new(table), nulls, batch_rows: 2, delimiter }
+    let codec = KeyCodec::new(&table, &TableOptions::upsert()).unwrap();
+    ReadOptions { table: Arc::new(table), codec, nulls, batch_rows: 2, delimiter }
 }
 
 fn verify(files: &[(&str, &str)], skip_bad: u64, check_keys: bool) -> Result<u64, VerifyError> {

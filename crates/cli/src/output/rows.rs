@@ -13,6 +13,7 @@ use parquet::file::properties::WriterProperties;
 
 use super::file::AtomicFile;
 use super::grid::Grid;
+use super::terminal::PrintableWriter;
 use crate::exit::Failure;
 use crate::value::instants::{displayed, displayed_schema};
 
@@ -69,7 +70,12 @@ impl RowWriter {
             }
             None => (
                 "the output".to_owned(),
-                Box::new(BufWriter::with_capacity(64 << 10, io::stdout())),
+                if io::stdout().is_terminal() {
+                    let out = PrintableWriter::new(io::stdout());
+                    Box::new(BufWriter::with_capacity(64 << 10, out))
+                } else {
+                    Box::new(BufWriter::with_capacity(64 << 10, io::stdout()))
+                },
             ),
         };
         Ok(Self { file: atomic_file, ..Self::new(format, target_name, out, schema)? })

@@ -1,8 +1,14 @@
-//! Limits of hook calls, so that a bad hook cannot slow a node down.
+//! Options of nodes that call hooks: time limits, so that a bad hook cannot slow a node down, and the
+//! files and addresses that hooks may use.
+
+use std::path::{Path, PathBuf};
 
 use clap::Args;
-use tidewater_region_engine::hooks::HookLimits;
+use tidewater_hook_kinds::HookAccess;
+use tidewater_region_engine::hooks::{HookKinds, HookLimits};
+use tidewater_region_engine::storage::Storage;
 
+use crate::exit::Failure;
 use crate::text::span::Span;
 
 /// Options of nodes that call hooks.
@@ -11,11 +17,46 @@ pub(crate) struct HookArgs {
     /// Timeout of one hook call, which blocks its caller at most that long
     #[arg(long, env = "TIDEWATER_HOOK_TIMEOUT", value_name = "TIME", default_value = "5s")]
     pub(crate) hook_timeout: Span,
+
+    /// Directory below which jsonl hooks may write; without it they are errors. Use the same on all
+    /// data and compactor nodes
+    #[arg(long, env = "TIDEWATER_HOOK_DIR", value_name = "DIR")]
+    pub(crate) hook_dir: Option<PathBuf>,
+
+    /// Directory below which webhooks may read their secret_file; without it secrets are errors
+    #[arg(long, env = "TIDEWATER_HOOK_SECRET_DIR", value_name = "DIR")]
+    pub(crate) hook_secret_dir: Option<PathBuf>,
+
+    /// Allow webhooks to call private, loopback, link-local and other addresses that are not public
+    #[arg(long, env = "TIDEWATER_ALLOW_PRIVATE_WEBHOOKS")]
+    pub(crate) allow_private_webhooks: bool,
 }
 
 impl HookArgs {
     /// Returns the arguments as hook limits.
     pub(crate) fn limits(&self) -> HookLimits {
         HookLimits { time_limit: self.hook_timeout.duration(), ..HookLimits::default() }
+    }
+
+    /// Returns the hook kinds, which use only what the arguments allow, and never files of the node.
+    /// `object_store`: a URL.
+    pub(crate) fn kinds(
+        &self,
+        data_dir: Option<&Path>,
+        object_store: &str,
+    ) -> Result<HookKinds, Failure> {
+        let protected: Vec<PathBuf> = data_dir
+            .map(Path::to_owned)
+            .into_iter()
+            .chain(Storage::directory(object_store))
+            .collect();
+        let access = HookAccess::new(
+            self.hook_dir.as_deref(),
+            self.hook_secret_dir.as_deref(),
+            self.allow_private_webhooks,
+            &protected,
+        );
+        let access = access.map_err(|error| Failure::usage(error.to_string()))?;
+        Ok(tidewater_hook_kinds::builtin(access))
     }
 }

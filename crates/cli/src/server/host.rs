@@ -3,17 +3,23 @@
 use std::net::SocketAddr;
 use std::time::Duration;
 
+use tidewater_common::problems::ProcessProblems;
 use tidewater_proto::v1::node_admin_server::NodeAdminServer;
 use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tonic::service::Routes;
 use tonic::transport::Server;
-use tonic::transport::server::TcpIncoming;
 use tonic_health::ServingStatus;
 use tonic_health::server::HealthReporter;
 
 use super::MAX_MESSAGE_BYTES;
+use super::connections::accept::connections;
+use super::connections::calls::CountCalls;
+use super::connections::descriptors;
+use super::connections::limits::ConnectionLimits;
+use super::connections::table::ConnectionTable;
 use super::listen::{Listen, advertised, bind, check_exposure};
 use super::logs::{LogFilter, LogOptions};
 use super::metrics::MetricsPage;
@@ -37,6 +43,7 @@ pub(crate) struct Host {
     advertised: String,
     switchboard: Switchboard,
     health: HealthReporter,
+    problems: ProcessProblems,
     stop: CancellationToken,
     task: JoinHandle<Result<(), tonic::transport::Error>>,
     upkeep: JoinHandle<()>,
@@ -53,16 +60,17 @@ impl Host {
             .local_addr()
             .map_err(|error| Failure::other(format!("cannot listen: {error}")))?;
         let advertised = advertised(bound, listen.exposure.advertise.as_deref())?;
-        let logs = LogFilter::start(logs)?;
+        let remote = logs.remote_log_filter;
+        let node_admin = NodeAdminService { logs: LogFilter::start(logs)?, remote };
         let metrics = MetricsPage::install()?;
         let switchboard = Switchboard::default();
-        let (health, routes) = common_routes(&switchboard, logs, metrics.clone())?;
+        let (health, routes) = common_routes(&switchboard, node_admin, metrics.clone())?;
         // "" is the process as a whole.
         health.set_service_status("", ServingStatus::NotServing).await;
         let stop = CancellationToken::new();
-        let incoming = TcpIncoming::from(listener)
-            .with_nodelay(Some(true))
-            .with_keepalive(Some(Duration::from_secs(30)));
+        let limits = connection_limits(listen.exposure.max_connections);
+        let table = ConnectionTable::new(limits);
+        let incoming = connections(listener, table.clone());
         let serving = Server::builder()
             .accept_http1(true)
             .http2_keepalive_interval(Some(Duration::from_secs(10)))
@@ -70,11 +78,13 @@ impl Host {
             .initial_stream_window_size(STREAM_WINDOW)
             .initial_connection_window_size(CONNECTION_WINDOW)
             .concurrency_limit_per_connection(CALLS_PER_CONNECTION)
+            .layer(CountCalls)
             .add_routes(routes)
             .serve_with_incoming_shutdown(incoming, stop.clone().cancelled_owned());
         let task = tokio::spawn(serving);
-        let upkeep = tokio::spawn(run_upkeep(metrics));
-        Ok(Self { bound, advertised, switchboard, health, stop, task, upkeep })
+        let problems = ProcessProblems::default();
+        let upkeep = tokio::spawn(run_upkeep(metrics, table, problems.clone()));
+        Ok(Self { bound, advertised, switchboard, health, problems, stop, task, upkeep })
     }
 
     /// Returns the bound address.
@@ -85,6 +95,11 @@ impl Host {
     /// Returns the advertised address, HOST:PORT.
     pub(crate) fn advertised(&self) -> &str {
         &self.advertised
+    }
+
+    /// Returns the problems of the process, which its nodes report.
+    pub(crate) fn problems(&self) -> ProcessProblems {
+        self.problems.clone()
     }
 
     /// Installs the services of the roles started so far; [`install`](Self::install) follows.
@@ -134,17 +149,29 @@ impl Host {
     }
 }
 
-async fn run_upkeep(metrics: MetricsPage) {
-    let mut every = tokio::time::interval(Duration::from_secs(5));
+async fn run_upkeep(metrics: MetricsPage, table: ConnectionTable, problems: ProcessProblems) {
+    let mut every = tokio::time::interval(Duration::from_secs(1));
     loop {
         every.tick().await;
         metrics.upkeep();
+        problems.set("connections", table.problem(Instant::now()));
     }
+}
+
+/// Raises the limit of file descriptors and returns the limits of connections.
+fn connection_limits(max_connections: Option<u32>) -> ConnectionLimits {
+    let descriptors = descriptors::raise_limit();
+    let limits = match max_connections {
+        Some(total) => ConnectionLimits::of_total(usize::try_from(total).unwrap_or(usize::MAX)),
+        None => ConnectionLimits::for_descriptors(descriptors),
+    };
+    tracing::info!(descriptors, connections = limits.total, per_peer = limits.per_peer, "limits");
+    limits
 }
 
 fn common_routes(
     switchboard: &Switchboard,
-    logs: LogFilter,
+    node_admin: NodeAdminService,
     metrics: MetricsPage,
 ) -> Result<(HealthReporter, Routes), Failure> {
     let (health, health_service) = tonic_health::server::health_reporter();
@@ -156,7 +183,7 @@ fn common_routes(
     let failed = |error: tonic_reflection::server::Error| {
         Failure::other(format!("cannot serve reflection: {error}"))
     };
-    let node_admin = NodeAdminServer::new(NodeAdminService { logs })
+    let node_admin = NodeAdminServer::new(node_admin)
         .max_decoding_message_size(MAX_MESSAGE_BYTES)
         .max_encoding_message_size(MAX_MESSAGE_BYTES);
     let mut routes = Routes::builder();

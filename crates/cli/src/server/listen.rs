@@ -6,7 +6,7 @@ use clap::Args;
 
 use crate::exit::{Exit, Failure};
 
-/// Address options of every role.
+/// Options of the port of every role.
 #[derive(Debug, Clone, Args)]
 pub(crate) struct Exposure {
     /// Address that other nodes and clients connect to, HOST:PORT [default: the listen address]
@@ -16,6 +16,12 @@ pub(crate) struct Exposure {
     /// Allow listening without TLS on an address that other machines can reach
     #[arg(long, env = "TIDEWATER_INSECURE")]
     pub(crate) insecure: bool,
+
+    /// Maximum number of connections, half of which one address may open [default: half of the limit
+    /// of open files, at most 10000]
+    #[arg(long, env = "TIDEWATER_MAX_CONNECTIONS", value_name = "N",
+          value_parser = clap::value_parser!(u32).range(2..))]
+    pub(crate) max_connections: Option<u32>,
 }
 
 /// Listen options of a role.

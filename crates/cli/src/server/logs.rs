@@ -2,9 +2,11 @@
 
 use std::io::IsTerminal;
 use std::sync::Arc;
+use std::time::Duration;
 
 use clap::Args;
 use parking_lot::Mutex;
+use tidewater_common::quote::quoted;
 use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::reload::{self, Handle};
 use tracing_subscriber::util::SubscriberInitExt;
@@ -36,13 +38,30 @@ pub(crate) struct LogOptions {
     /// Format of log lines on stderr
     #[arg(long, env = "TIDEWATER_LOG_FORMAT", value_enum, default_value = "text")]
     pub(crate) log_format: LogFormat,
+
+    /// Accept changes of the log filter (`node log-level`) from other machines, without authorization
+    #[arg(long, env = "TIDEWATER_REMOTE_LOG_FILTER")]
+    pub(crate) remote_log_filter: bool,
 }
+
+/// Time after which a changed log filter ends and the configured one applies again: a forgotten `trace`
+/// fills the disk, a forgotten `off` hides errors.
+pub(crate) const CHANGED_FILTER_FOR: Duration = Duration::from_secs(60 * 60);
 
 /// The current log filter.
 #[derive(Debug, Clone)]
 pub(crate) struct LogFilter {
     handle: Handle<EnvFilter, Registry>,
-    text: Arc<Mutex<String>>,
+    /// Configured filter, which applies at the start and after a change has ended.
+    configured: Arc<str>,
+    current: Arc<Mutex<CurrentFilter>>,
+}
+
+#[derive(Debug)]
+struct CurrentFilter {
+    text: String,
+    /// Number of changes, so that the end of a change does not end a later one.
+    changes: u64,
 }
 
 impl LogFilter {
@@ -65,14 +84,43 @@ impl LogFilter {
             .with(lines)
             .try_init()
             .map_err(|error| Failure::other(format!("cannot start logging: {error}")))?;
-        Ok(Self { handle, text: Arc::new(Mutex::new(options.log_filter.clone())) })
+        let current = CurrentFilter { text: options.log_filter.clone(), changes: 0 };
+        let configured = options.log_filter.as_str().into();
+        Ok(Self { handle, configured, current: Arc::new(Mutex::new(current)) })
     }
 
-    /// Replaces the filter; returns the previous one, or the problem with the new one.
+    /// Replaces the filter for [`CHANGED_FILTER_FOR`]; returns the previous one, or the problem with the
+    /// new one.
     pub(crate) fn set(&self, text: &str) -> Result<String, String> {
+        let mut current = self.current.lock();
+        let previous = self.replace(&mut current, text)?;
+        let change = current.changes;
+        drop(current);
+        let logs = self.clone();
+        tokio::spawn(async move {
+            tokio::time::sleep(CHANGED_FILTER_FOR).await;
+            logs.end_change(change);
+        });
+        Ok(previous)
+    }
+
+    /// Restores the configured filter, unless there was a later change.
+    fn end_change(&self, change: u64) {
+        let mut current = self.current.lock();
+        if current.changes != change || *current.text == *self.configured {
+            return;
+        }
+        match self.replace(&mut current, &self.configured) {
+            Ok(ended) => tracing::info!(filter = %self.configured, %ended, "log filter restored"),
+            Err(problem) => tracing::warn!(%problem, "failed to restore the log filter"),
+        }
+    }
+
+    fn replace(&self, current: &mut CurrentFilter, text: &str) -> Result<String, String> {
         let filter = parse(text)?;
         self.handle.reload(filter).map_err(|error| error.to_string())?;
-        Ok(std::mem::replace(&mut *self.text.lock(), text.to_owned()))
+        current.changes += 1;
+        Ok(std::mem::replace(&mut current.text, text.to_owned()))
     }
 }
 
@@ -81,13 +129,32 @@ fn parse(text: &str) -> Result<EnvFilter, String> {
         return Err("the filter is empty: name a level, e.g. info".to_owned());
     }
     EnvFilter::try_new(text).map_err(|error| {
-        format!("`{text}` is not a log filter ({error}): write e.g. info,tidewater_data_node=debug")
+        let text = quoted(text);
+        format!("{text} is not a log filter ({error}): write e.g. info,tidewater_data_node=debug")
     })
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn changed_log_filter_ends_after_an_hour() {
+        let (layer, handle) = reload::Layer::<EnvFilter, Registry>::new(parse("info").unwrap());
+        let current = CurrentFilter { text: "info".to_owned(), changes: 0 };
+        let current = Arc::new(Mutex::new(current));
+        let logs = LogFilter { handle, configured: "info".into(), current };
+        let filter = || logs.current.lock().text.clone();
+        let minutes = |number: u64| tokio::time::sleep(Duration::from_secs(60 * number));
+        assert_eq!(logs.set("off").unwrap(), "info");
+        minutes(50).await;
+        assert_eq!((filter(), logs.set("trace").unwrap()), ("off".to_owned(), "off".to_owned()));
+        minutes(50).await;
+        assert_eq!(filter(), "trace", "the end of the first change ends the second");
+        minutes(20).await;
+        assert_eq!(filter(), "info");
+        drop(layer);
+    }
 
     #[test]
     fn invalid_log_filters_are_rejected() {

@@ -1,5 +1,7 @@
 //! The `NodeAdmin` service of every node.
 
+use std::net::SocketAddr;
+
 use tidewater_common::refusal::Refusal;
 use tidewater_proto::v1::node_admin_server::NodeAdmin;
 use tidewater_proto::v1::{Reason, SetLogFilterRequest, SetLogFilterResponse};
@@ -11,6 +13,21 @@ use super::logs::LogFilter;
 #[derive(Debug, Clone)]
 pub(crate) struct NodeAdminService {
     pub(crate) logs: LogFilter,
+    /// Accept calls from other machines, not only from this one.
+    pub(crate) remote: bool,
+}
+
+/// Checks that a caller may change the log filter: without authorization, only callers on the machine
+/// of the node may, unless the operator allows others. `peer`: address of the caller.
+fn check_caller(peer: Option<SocketAddr>, remote: bool) -> Result<(), Refusal> {
+    if remote || peer.is_some_and(|peer| peer.ip().to_canonical().is_loopback()) {
+        return Ok(());
+    }
+    Err(Refusal::new(
+        Reason::InvalidArgument,
+        "this node changes its log filter for callers on its own machine only: call it there, or \
+         start it with --remote-log-filter",
+    ))
 }
 
 #[tonic::async_trait]
@@ -19,6 +36,7 @@ impl NodeAdmin for NodeAdminService {
         &self,
         request: Request<SetLogFilterRequest>,
     ) -> Result<Response<SetLogFilterResponse>, Status> {
+        check_caller(request.remote_addr(), self.remote)?;
         let filter = request.into_inner().filter;
         let previous = self
             .logs
@@ -26,5 +44,25 @@ impl NodeAdmin for NodeAdminService {
             .map_err(|problem| Refusal::new(Reason::InvalidArgument, problem))?;
         tracing::info!(%filter, %previous, "log filter changed");
         Ok(Response::new(SetLogFilterResponse { previous }))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_local_callers_change_the_log_filter() {
+        for (peer, expected) in [
+            (Some("127.0.0.1:5000"), true),
+            (Some("[::1]:5000"), true),
+            (Some("[::ffff:127.0.0.1]:5000"), true),
+            (Some("10.0.0.1:5000"), false),
+            (None, false),
+        ] {
+            let address = peer.map(|peer| peer.parse().unwrap());
+            assert_eq!(check_caller(address, false).is_ok(), expected, "{peer:?}");
+            assert!(check_caller(address, true).is_ok());
+        }
     }
 }

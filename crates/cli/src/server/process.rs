@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use futures::future::select_all;
+use tidewater_common::problems::ProcessProblems;
 use tidewater_raft_store::RaftService;
 use tonic::service::Routes;
 
@@ -42,6 +43,11 @@ impl Process {
     /// Returns the bound address, for calls between nodes of this process.
     pub(crate) fn bound(&self) -> std::net::SocketAddr {
         self.host.bound()
+    }
+
+    /// Returns the problems of the process, which its nodes report.
+    pub(crate) fn problems(&self) -> ProcessProblems {
+        self.host.problems()
     }
 
     /// Returns the Raft service that all nodes of the process share.

@@ -1,4 +1,4 @@
-//! Stop signals: SIGTERM and SIGINT. A second signal stops the process immediately.
+//! Signals: SIGTERM and SIGINT stop the process, a second one immediately. SIGXFSZ is without effect.
 
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
@@ -8,6 +8,9 @@ use crate::exit::Failure;
 pub(crate) struct StopSignals {
     terminate: Signal,
     interrupt: Signal,
+    /// With a handler in place, a write above the limit of file sizes fails with EFBIG, which counts as
+    /// a full disk. The default of the signal ends the process.
+    _file_size: Signal,
 }
 
 impl StopSignals {
@@ -20,6 +23,7 @@ impl StopSignals {
         Ok(Self {
             terminate: take(SignalKind::terminate())?,
             interrupt: take(SignalKind::interrupt())?,
+            _file_size: take(SignalKind::from_raw(libc::SIGXFSZ))?,
         })
     }
 

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use tidewater_common::ids::GroupId;
+use tidewater_common::quote::quoted;
 use tidewater_proto::v1::{self, HookStart};
 use tidewater_rpc::timed;
 
@@ -48,7 +49,7 @@ impl Client {
     /// [`ClientError::Refused`] with `HookExists`, `TableNotFound`, `VersionGone`, `InvalidArgument`
     /// and others; [`ClientError::OutcomeUnknown`] when it may still be added.
     pub async fn add_hook(&self, hook: NewHook) -> Result<(), ClientError> {
-        let what = format!("adding hook {:?}", hook.name);
+        let what = format!("adding hook {}", quoted(&hook.name));
         let (start, version) = match hook.durable {
             None | Some(HookFrom::Now) => (HookStart::Now, 0),
             Some(HookFrom::Start) => (HookStart::Snapshot, 0),
@@ -80,7 +81,7 @@ impl Client {
     /// # Errors
     /// [`ClientError::Refused`] with `HookNotFound` and others.
     pub async fn set_hook_paused(&self, name: &str, paused: bool) -> Result<(), ClientError> {
-        let what = format!("{} hook {name:?}", if paused { "pausing" } else { "resuming" });
+        let what = format!("{} hook {}", if paused { "pausing" } else { "resuming" }, quoted(name));
         let request = v1::SetHookPausedRequest { name: name.to_owned(), paused };
         let router = &self.core.router;
         self.core
@@ -98,7 +99,7 @@ impl Client {
     /// # Errors
     /// [`ClientError::Refused`] with `HookNotFound` and others.
     pub async fn remove_hook(&self, name: &str) -> Result<(), ClientError> {
-        let what = format!("removing hook {name:?}");
+        let what = format!("removing hook {}", quoted(name));
         let request_id = self.options().ids.next().to_string();
         let request = v1::RemoveHookRequest { request_id, name: name.to_owned() };
         let router = &self.core.router;

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use tidewater_common::ids::{GroupId, TableId};
+use tidewater_common::quote::quoted;
 use tidewater_common::schema::WriteMode;
 use tidewater_proto::v1;
 use tidewater_rpc::timed;
@@ -105,7 +106,7 @@ impl Client {
     /// [`ClientError::Refused`] with `TableExists`, `InvalidArgument` and others;
     /// [`ClientError::OutcomeUnknown`] when it may still be created.
     pub async fn create_table(&self, table: NewTable) -> Result<v1::Table, ClientError> {
-        let what = format!("creating table {:?}", table.name);
+        let what = format!("creating table {}", quoted(&table.name));
         let request = v1::CreateTableRequest {
             request_id: self.options().ids.next().to_string(),
             name: table.name,
@@ -150,7 +151,7 @@ impl Client {
             new_name: new_name.to_owned(),
         };
         let router = &self.core.router;
-        let what = format!("cloning table {name:?}");
+        let what = format!("cloning table {}", quoted(name));
         let response = self
             .core
             .call(GroupId::META, &what, Repeat::Idempotent, CHANGE_TIMEOUT, |channel, timeout| {
@@ -179,7 +180,7 @@ impl Client {
             ttl_ms: change.ttl_ms.map(Option::unwrap_or_default),
         };
         let router = &self.core.router;
-        let what = format!("altering table {name:?}");
+        let what = format!("altering table {}", quoted(name));
         let response = self
             .core
             .call(GroupId::META, &what, Repeat::Idempotent, CHANGE_TIMEOUT, |channel, timeout| {
@@ -202,7 +203,7 @@ impl Client {
             name: name.to_owned(),
         };
         let router = &self.core.router;
-        let what = format!("truncating table {name:?}");
+        let what = format!("truncating table {}", quoted(name));
         let response = self
             .core
             .call(GroupId::META, &what, Repeat::Idempotent, CHANGE_TIMEOUT, |channel, timeout| {
@@ -225,7 +226,7 @@ impl Client {
             name: name.to_owned(),
         };
         let router = &self.core.router;
-        let what = format!("dropping table {name:?}");
+        let what = format!("dropping table {}", quoted(name));
         let response = self
             .core
             .call(GroupId::META, &what, Repeat::Idempotent, CHANGE_TIMEOUT, |channel, timeout| {

@@ -134,6 +134,10 @@ impl Data for DataNode {
         if let ScanAnswer::Freeze = answer {
             return std::future::pending().await;
         }
+        if let ScanAnswer::EmptyForEver = answer {
+            let empty = stream::repeat_with(|| Ok(v1::ScanResponse::default()));
+            return Ok(Response::new(empty.boxed()));
+        }
         let state = self.state.lock();
         if let ScanAnswer::Refuse(refusal) = answer {
             return Err(refusal.into());

@@ -50,6 +50,8 @@ pub(crate) enum ScanAnswer {
     Freeze,
     /// Ends the stream after this number of messages, without the end marker.
     CutAfter(usize),
+    /// Sends messages without rows, without end.
+    EmptyForEver,
 }
 
 #[derive(Debug, Clone)]

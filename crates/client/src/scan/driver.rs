@@ -157,8 +157,12 @@ impl TableScan {
     }
 
     fn start_reader(&self, region_range: RegionRange) -> RegionReader {
+        self.start_reader_within(region_range, self.limits)
+    }
+
+    fn start_reader_within(&self, region_range: RegionRange, limits: Limits) -> RegionReader {
         let plan = ScanPlan { limit: self.remaining_limit(), ..self.plan.clone() };
-        RegionReader::start(self.core.clone(), plan, region_range)
+        RegionReader::start(self.core.clone(), plan, region_range, limits)
     }
 
     /// Starts to read the next region ahead. A scan with a limit often does not need the next region, so it
@@ -171,7 +175,9 @@ impl TableScan {
         if self.plan.limit.is_some() {
             return None;
         }
-        first_region_range(catalog, &self.plan, after?).map(|next| self.start_reader(next))
+        let limits = Limits::of(&self.core.router.options);
+        let next = first_region_range(catalog, &self.plan, after?)?;
+        Some(self.start_reader_within(next, limits))
     }
 
     /// Waits, then fetches the catalog for the next attempt.

@@ -24,9 +24,15 @@ pub(super) struct RegionReader {
 }
 
 impl RegionReader {
-    pub(super) fn start(core: Arc<Core>, plan: ScanPlan, region_range: RegionRange) -> Self {
+    /// Starts to read a region; opens its stream within `limits`.
+    pub(super) fn start(
+        core: Arc<Core>,
+        plan: ScanPlan,
+        region_range: RegionRange,
+        limits: Limits,
+    ) -> Self {
         let (sender, messages) = mpsc::channel(READ_AHEAD);
-        let task = tokio::spawn(read(core, plan, region_range.clone(), sender));
+        let task = tokio::spawn(read(core, plan, region_range.clone(), limits, sender));
         Self { region_range, messages, _task: AbortOnDropHandle::new(task) }
     }
 
@@ -49,9 +55,10 @@ async fn read(
     core: Arc<Core>,
     plan: ScanPlan,
     region_range: RegionRange,
+    limits: Limits,
     out: mpsc::Sender<Result<RegionMessage, ReadError>>,
 ) {
-    let (mut rows, first) = match open(&core, &plan, &region_range).await {
+    let (mut rows, first) = match open(&core, &plan, &region_range, &limits).await {
         Ok(opened) => opened,
         Err(error) => {
             let _ = out.send(Err(error)).await;
@@ -74,12 +81,12 @@ async fn open(
     core: &Core,
     plan: &ScanPlan,
     region_range: &RegionRange,
+    limits: &Limits,
 ) -> Result<(RegionRows, RegionMessage), ReadError> {
-    let limits = Limits::of(&core.router.options);
     let mut search = Search::new(region_range.route.group);
     let mut attempts = Attempts::default();
     loop {
-        let error = match RegionRows::open(core, &mut search, plan, region_range).await {
+        let error = match RegionRows::open(core, &mut search, plan, region_range, limits).await {
             Ok(mut rows) => match rows.next().await {
                 Ok(message) => return Ok((rows, message)),
                 Err(error) => error,

@@ -11,13 +11,14 @@ use tidewater_common::refusal::{Effect, Refusal};
 use tidewater_common::rows::decode_batch;
 use tidewater_proto::v1::{self, Reason};
 use tidewater_rpc::timed;
+use tokio::time::Instant;
 use tonic::Streaming;
 
 use crate::catalog::{Catalog, RouteInfo, TableInfo};
 use crate::core::Core;
 use crate::error::ClientError;
 use crate::outcome::FailedAttempt;
-use crate::router::Search;
+use crate::router::{Limits, Search};
 
 /// Parameters of the requests to all regions of a scan.
 #[derive(Debug, Clone)]
@@ -64,7 +65,7 @@ pub(super) struct RegionRows {
     plan: ScanPlan,
     region: RegionId,
     messages: Streaming<v1::ScanResponse>,
-    /// Maximum time between two messages.
+    /// Maximum time between two messages with rows.
     idle_timeout: Duration,
     /// True once the end marker was received.
     done: bool,
@@ -77,6 +78,7 @@ impl RegionRows {
         search: &mut Search,
         plan: &ScanPlan,
         region_range: &RegionRange,
+        limits: &Limits,
     ) -> Result<Self, FailedAttempt> {
         let catalog: &Catalog = &core.catalog();
         let options = &core.router.options;
@@ -96,9 +98,13 @@ impl RegionRows {
         search.set_group(region_range.route.group);
         // The idle timeout also limits the first message. A count has a single message, so it gets the whole
         // deadline.
-        let timeout = if plan.count_only { options.deadline } else { options.scan_idle_timeout };
+        let timeout = if plan.count_only {
+            options.deadline
+        } else {
+            options.scan_idle_timeout.min(options.deadline)
+        };
         let messages = core
-            .attempt(catalog, search, timeout, |channel| {
+            .attempt(catalog, search, limits.attempt(timeout), |channel| {
                 let mut client = core.router.data(channel);
                 async move { client.scan(timed(request, timeout)).await }
             })
@@ -109,20 +115,20 @@ impl RegionRows {
 
     /// Returns the next message; [`RegionMessage::End`] after the end marker.
     pub(super) async fn next(&mut self) -> Result<RegionMessage, ReadError> {
+        // Messages without rows do not count: a server could send them without end.
+        let until = Instant::now() + self.idle_timeout;
         loop {
             if self.done {
                 return Ok(RegionMessage::End);
             }
-            let message = match tokio::time::timeout(self.idle_timeout, self.messages.message())
-                .await
-            {
+            let message = match tokio::time::timeout_at(until, self.messages.message()).await {
                 Ok(Ok(Some(message))) => message,
                 Ok(Ok(None)) => return Err(self.cut_off("the stream ended without its end marker")),
                 Ok(Err(status)) => {
                     return Err(ReadError::Failed(FailedAttempt::from_status(&status)));
                 }
                 Err(_) => {
-                    let why = format!("the stream sent no message for {:?}", self.idle_timeout);
+                    let why = format!("the stream sent no rows for {:?}", self.idle_timeout);
                     return Err(self.cut_off(&why));
                 }
             };
@@ -131,6 +137,10 @@ impl RegionRows {
                 return Ok(RegionMessage::Count(message.row_count));
             }
             if message.rows.is_empty() {
+                // The timeout above does not end messages that are always ready.
+                if !self.done && Instant::now() >= until {
+                    return Err(self.cut_off("the stream sends messages without rows"));
+                }
                 continue;
             }
             let batch = decode_batch(&message.rows, &self.plan.schema).map_err(|source| {

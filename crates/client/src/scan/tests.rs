@@ -1,8 +1,9 @@
 use std::time::Duration;
 
 use arrow::array::{Int64Array, RecordBatch};
+use tidewater_common::ids::NodeId;
 use tidewater_common::keys::KeyRange;
-use tidewater_common::refusal::Refusal;
+use tidewater_common::refusal::{Leader, Refusal};
 use tidewater_proto::v1::Reason;
 
 use super::ScanSpec;
@@ -53,6 +54,35 @@ async fn count_ends_at_its_deadline() {
     let error = counting.await.expect("the count ignores its deadline").unwrap_err();
     assert!(matches!(error, ClientError::TimedOut { .. }), "{error}");
     assert!(!error.maybe_done());
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn scan_of_messages_without_rows_ends_at_its_deadline() {
+    let (cluster, _) = filled().await;
+    let mut options = cluster.options();
+    options.deadline = Duration::from_millis(500);
+    let client = Client::connect(options).await.unwrap();
+    cluster.state.lock().scan_answers = vec![ScanAnswer::EmptyForEver; 100].into();
+    let scanning = tokio::time::timeout(Duration::from_secs(20), scan(&client, ScanSpec::all("t")));
+    let error = scanning.await.expect("the scan ignores its deadline").unwrap_err();
+    assert!(matches!(error, ClientError::RetriesExhausted { .. }), "{error}");
+}
+
+#[tokio::test]
+async fn scan_with_unusable_leader_address_ends_at_its_deadline() {
+    let (cluster, _) = filled().await;
+    let mut options = cluster.options();
+    options.deadline = Duration::from_secs(2);
+    let client = Client::connect(options).await.unwrap();
+    let leader = Leader { node_id: NodeId(9), address: "no address at all".to_owned() };
+    let refusal = Refusal::new(Reason::NotLeader, "elsewhere").leader(Some(leader));
+    cluster.state.lock().scan_answers = vec![ScanAnswer::Refuse(refusal); 1_000].into();
+    let started = std::time::Instant::now();
+    let error = scan(&client, ScanSpec::all("t")).await.unwrap_err();
+    let ClientError::RetriesExhausted { cause, .. } = error else { panic!("{error}") };
+    assert_ne!(cause.reason, Reason::InvalidArgument, "{cause}");
+    let elapsed = started.elapsed();
+    assert!(elapsed < Duration::from_millis(3_500), "{elapsed:?} with a deadline of 2 s");
 }
 
 #[tokio::test]

@@ -4,7 +4,9 @@ use arrow::array::{Array, ArrayRef, RecordBatch};
 use bytes::Bytes;
 use tidewater_common::ids::RegionId;
 use tidewater_common::keys::KeyCodec;
-use tidewater_common::rows::{check_storable, decode_batch, encode_batch};
+use tidewater_common::rows::{
+    MAX_WRITE_BYTES, RowTooLarge, check_storable, decode_batch, encode_batch,
+};
 use tidewater_proto::v1::RowOp;
 
 use crate::catalog::{Catalog, TableInfo};
@@ -139,6 +141,10 @@ fn cut(
             let encoded = encode_batch(&slice).map_err(|error| {
                 ClientError::BadInput(format!("table {:?}: {error}", table.name))
             })?;
+            if encoded.len() > MAX_WRITE_BYTES && to - from == 1 {
+                let problem = RowTooLarge::Row { bytes: encoded.len() };
+                return Err(ClientError::BadInput(format!("table {:?}: {problem}", table.name)));
+            }
             // `most` is derived from the average size of a row; these rows are larger.
             if encoded.len() / 3 > limits.bytes / 2 && to - from > 1 {
                 most = (to - from) / 2;

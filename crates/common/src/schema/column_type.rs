@@ -6,6 +6,8 @@ use std::sync::Arc;
 
 use arrow::datatypes::{DataType, TimeUnit};
 
+use crate::quote::quoted;
+
 /// Type of a column.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 #[allow(missing_docs, reason = "the names are Arrow's")]
@@ -32,7 +34,7 @@ pub enum ColumnType {
 
 /// Text that does not name a type.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("unknown column type {text:?}{problem}: use {}", ColumnType::ALL)]
+#[error("unknown column type {shown}{problem}: use {}", ColumnType::ALL, shown = quoted(.text))]
 pub struct TypeError {
     /// The text as given.
     pub text: String,
@@ -64,6 +66,25 @@ impl ColumnType {
             Self::Date32 => DataType::Date32,
             Self::Timestamp(unit, zone) => DataType::Timestamp(*unit, zone.clone()),
             Self::Decimal128(precision, scale) => DataType::Decimal128(*precision, *scale),
+        }
+    }
+
+    /// Checks the type of a new column, whose time zone must exist. Stored types are not checked: a
+    /// later release may know fewer zones.
+    ///
+    /// # Errors
+    /// [`TypeError`] names the zone.
+    pub fn check_new(&self) -> Result<(), TypeError> {
+        match self {
+            Self::Timestamp(_, Some(zone)) if !is_zone(zone) => Err(TypeError {
+                text: self.to_string(),
+                problem: format!(
+                    " (unknown time zone {}: use a name such as UTC or Europe/Berlin, or an offset \
+                     such as +02:00)",
+                    quoted(zone)
+                ),
+            }),
+            _ => Ok(()),
         }
     }
 
@@ -140,6 +161,21 @@ impl FromStr for ColumnType {
             _ => return Err(unknown("")),
         })
     }
+}
+
+/// Returns whether a text is an offset from UTC, or a name in the IANA time zone database.
+fn is_zone(text: &str) -> bool {
+    let Some(offset) = text.strip_prefix(['+', '-']) else {
+        return text.parse::<chrono_tz::Tz>().is_ok();
+    };
+    let digits = match offset.as_bytes() {
+        [a, b] => [*a, *b, b'0', b'0'],
+        [a, b, c, d] | [a, b, b':', c, d] => [*a, *b, *c, *d],
+        _ => return false,
+    };
+    digits.iter().all(u8::is_ascii_digit)
+        && (digits[0], digits[1]) <= (b'2', b'3')
+        && digits[2] <= b'5'
 }
 
 fn unit_text(unit: TimeUnit) -> &'static str {
@@ -229,6 +265,20 @@ mod tests {
             " TIMESTAMP( us ,UTC )".parse::<ColumnType>().unwrap().to_string(),
             "timestamp(us, UTC)"
         );
+    }
+
+    #[test]
+    fn new_columns_have_known_time_zones() {
+        for zone in ["UTC", "Europe/Berlin", "+00:00", "-0330", "+14", "+23:59", "Etc/GMT+5"] {
+            let parsed: ColumnType = format!("timestamp(us, {zone})").parse().unwrap();
+            assert_eq!(parsed.check_new(), Ok(()), "{zone}");
+        }
+        for zone in ["../../etc/passwd", "Mars/Olympus", "+24:00", "+1", "+01:60", "+", "utc+1"] {
+            // Stored types stay readable.
+            let parsed: ColumnType = format!("timestamp(us, {zone})").parse().unwrap();
+            let error = parsed.check_new().unwrap_err().to_string();
+            assert!(error.contains("unknown time zone"), "{error}");
+        }
     }
 
     #[test]

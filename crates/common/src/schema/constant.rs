@@ -8,10 +8,11 @@ use arrow::array::{Array, ArrayRef, BinaryArray, Scalar, StringArray};
 use arrow::compute::{CastOptions, cast_with_options};
 
 use super::ColumnType;
+use crate::quote::quoted;
 
 /// Text that is not a value of a type.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("{text:?} is not a valid {data_type}{why}")]
+#[error("{shown} is not a valid {data_type}{why}", shown = quoted(.text))]
 pub struct ConstantError {
     /// The text as given.
     pub text: String,

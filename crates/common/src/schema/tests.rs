@@ -111,3 +111,29 @@ fn table_options_are_validated_against_columns() {
     let ttl = TableOptions { ttl_ms: Some(1), ..TableOptions::upsert() };
     assert!(matches!(ttl.validate(&table), Err(SchemaError::BadTimeColumn(_))));
 }
+
+#[test]
+fn new_table_names_are_identifiers() {
+    for name in ["t", "flights", "Flüge_2", "_t", "2013", "a-b.c", "日本"] {
+        assert_eq!(check_table_name(name), Ok(()), "{name}");
+    }
+    for name in [
+        "",
+        ".",
+        "..",
+        "../x",
+        "a/b",
+        "-x",
+        ".x",
+        "a b",
+        "a\\b",
+        "a\u{1b}[2J",
+        "_tw_x",
+        "a,b",
+        "a\u{202e}",
+    ] {
+        assert!(matches!(check_table_name(name), Err(SchemaError::BadName { .. })), "{name:?}");
+    }
+    let long = check_table_name(&"x".repeat(10_000)).unwrap_err().to_string();
+    assert!(long.len() < 250, "{long}");
+}

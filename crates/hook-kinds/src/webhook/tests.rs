@@ -130,7 +130,9 @@ async fn webhook_signs_calls_and_retries_until_accepted() {
         durable: false,
         generation: 0,
     };
-    let hook = Webhook.make(&spec, HookHome { role: "data", node_id: NodeId(101) }).unwrap();
+    let access = HookAccess::new(None, Some(dir.path()), true, &[]).unwrap();
+    let home = HookHome { role: "data", node_id: NodeId(101) };
+    let hook = Webhook { access }.make(&spec, home).unwrap();
     let removed = FilesRemoved { files: Vec::new(), reason: RemovalReason::Drop };
     hook.on_files_removed(RegionId(7), &removed).await.unwrap();
     let requests = tokio::time::timeout(Duration::from_secs(30), task).await.unwrap().unwrap();
@@ -165,15 +167,61 @@ async fn durable_webhook_reports_failed_and_rejected_calls() {
 
 #[tokio::test]
 async fn webhook_posts_nothing_without_its_secret() {
-    let http = HttpTransport::new(
-        "w",
-        "http://127.0.0.1:9/".parse().unwrap(),
-        Some(PathBuf::from("/nonexistent/secret")),
-        Duration::from_secs(1),
-    )
-    .unwrap();
+    let dir = tempfile::tempdir().unwrap();
+    let root = dir.path().canonicalize().unwrap();
+    let path = root.join("secret");
+    std::fs::write(&path, "key").unwrap();
+    let secret = SecretFile::open(&root, path.clone()).unwrap();
+    std::fs::remove_file(&path).unwrap();
+    let url = "http://127.0.0.1:9/".parse().unwrap();
+    let http = HttpTransport::new("w", url, Some(secret), Duration::from_secs(1), true).unwrap();
     let PostOutcome::Retry(problem) = http.post(Bytes::new()).await else {
         panic!("posted without a signature")
     };
-    assert!(problem.contains("/nonexistent/secret"), "{problem}");
+    assert!(problem.contains(path.to_str().unwrap()), "{problem}");
+}
+
+#[test]
+fn webhook_secret_is_checked_when_the_hook_is_made() {
+    let dir = tempfile::tempdir().unwrap();
+    let root = dir.path().canonicalize().unwrap();
+    std::fs::write(root.join("large"), vec![0; 4_097]).unwrap();
+    let access = HookAccess::new(None, Some(&root), true, &[]).unwrap();
+    let home = HookHome { role: "data", node_id: NodeId(101) };
+    let make = |access: &HookAccess, secret_file: PathBuf| {
+        let spec = HookSpec {
+            name: "w".to_owned(),
+            kind: "webhook".to_owned(),
+            config: json!({ "url": "http://127.0.0.1:9/", "secret_file": secret_file }),
+            durable: true,
+            generation: 0,
+        };
+        Webhook { access: access.clone() }.make(&spec, home).map(|_| ())
+    };
+    for (path, expected) in [
+        (root.join("large"), "more than 4096 bytes"),
+        (root.join("missing"), "No such file"),
+        (PathBuf::from("/dev/zero"), "is outside of"),
+        (PathBuf::from("/etc/hostname"), "is outside of"),
+    ] {
+        let error = make(&access, path).unwrap_err();
+        assert!(error.contains(expected), "{error}");
+    }
+    let error = make(&HookAccess::default(), root.join("large")).unwrap_err();
+    assert!(error.contains("--hook-secret-dir"), "{error}");
+}
+
+#[tokio::test]
+async fn webhook_by_name_reaches_private_addresses_only_if_allowed() {
+    let (url, task) = receiver(&[200]).await;
+    let url: Url = url.replace("127.0.0.1", "localhost").parse().unwrap();
+    let post = |allow_private| {
+        let second = Duration::from_secs(10);
+        let http = HttpTransport::new("w", url.clone(), None, second, allow_private).unwrap();
+        async move { http.post(Bytes::from("{}")).await }
+    };
+    let PostOutcome::Retry(problem) = post(false).await else { panic!("posted to localhost") };
+    assert!(problem.contains("--allow-private-webhooks"), "{problem}");
+    assert_eq!(post(true).await, PostOutcome::Accepted);
+    assert_eq!(task.await.unwrap().len(), 1);
 }

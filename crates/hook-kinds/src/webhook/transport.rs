@@ -1,6 +1,7 @@
 //! The HTTP transport of webhooks: one request, and the meaning of its response.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -9,6 +10,9 @@ use reqwest::header::{CONTENT_TYPE, HeaderName, HeaderValue};
 use reqwest::{Client, StatusCode, redirect};
 use ring::hmac;
 use url::Url;
+
+use super::address::{self, WebhookResolver};
+use crate::files;
 
 const HOOK: HeaderName = HeaderName::from_static("x-tidewater-hook");
 const SIGNATURE: HeaderName = HeaderName::from_static("x-tidewater-signature");
@@ -36,34 +40,59 @@ pub(super) struct HttpTransport {
     client: Client,
     url: Url,
     hook: HeaderValue,
-    secret_file: Option<PathBuf>,
+    secret: Option<SecretFile>,
+}
+
+/// The file with the key of a hook's signatures.
+#[derive(Debug, Clone)]
+pub(super) struct SecretFile {
+    root: Arc<Path>,
+    path: Arc<Path>,
+}
+
+impl SecretFile {
+    /// Checks that the secret can be read. `root`: the directory below which it must be.
+    pub(super) fn open(root: &Path, path: PathBuf) -> Result<Self, String> {
+        let secret = Self { root: root.into(), path: path.into() };
+        secret.read().map(|_| secret)
+    }
+
+    fn read(&self) -> Result<Vec<u8>, String> {
+        files::read_secret(&self.root, &self.path)
+            .map_err(|error| format!("secret_file {}: {error}", self.path.display()))
+    }
 }
 
 impl HttpTransport {
+    /// Creates a transport to `url`. `allow_private`: the host may have an address that is not
+    /// public.
     pub(super) fn new(
         name: &str,
         url: Url,
-        secret_file: Option<PathBuf>,
+        secret: Option<SecretFile>,
         timeout: Duration,
+        allow_private: bool,
     ) -> Result<Self, String> {
+        address::check_host(&url, allow_private)?;
         let client = Client::builder()
             .timeout(timeout)
             .redirect(redirect::Policy::none())
             // Requests must not depend on the environment of the node's process.
             .no_proxy()
+            .dns_resolver(Arc::new(WebhookResolver { allow_private }))
             .build()
             .map_err(|error| format!("cannot create an HTTP client: {error}"))?;
         let hook = HeaderValue::from_str(name)
             .map_err(|_| "the hook's name is not a valid HTTP header value".to_owned())?;
-        Ok(Self { client, url, hook, secret_file })
+        Ok(Self { client, url, hook, secret })
     }
 
     async fn signature(&self, body: &Bytes) -> Result<Option<HeaderValue>, String> {
-        let Some(file) = &self.secret_file else { return Ok(None) };
-        let secret = tokio::fs::read(file)
+        let Some(file) = self.secret.clone() else { return Ok(None) };
+        let secret = tokio::task::spawn_blocking(move || file.read())
             .await
-            .map_err(|error| format!("cannot read the secret file {}: {error}", file.display()))?;
-        let value = signature(secret.trim_ascii_end(), body);
+            .map_err(|error| error.to_string())??;
+        let value = signature(&secret, body);
         HeaderValue::from_str(&value).map(Some).map_err(|error| error.to_string())
     }
 }

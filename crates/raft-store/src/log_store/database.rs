@@ -95,7 +95,7 @@ impl Database {
         options.set_sync(sync);
         db.write_opt(batch, &options).map_err(|error| {
             let message = error.into_string();
-            if super::error::is_no_space(&message) {
+            if tidewater_common::disk::is_full_text(&message) {
                 WriteError::NoSpace
             } else {
                 WriteError::Other(StoreError::Failed(message))
@@ -226,7 +226,7 @@ fn open(
             StoreError::Damaged { path, message }
         } else if message.contains("lock") || message.contains("Resource temporarily unavailable") {
             StoreError::InUse { path, message }
-        } else if super::error::is_no_space(&message) {
+        } else if tidewater_common::disk::is_full_text(&message) {
             StoreError::Full
         } else {
             StoreError::Open { path, message }

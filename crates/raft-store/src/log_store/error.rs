@@ -109,19 +109,3 @@ impl From<StoreError> for io::Error {
         Self::new(kind, error)
     }
 }
-
-/// Returns whether RocksDB reports a full disk. The binding has no code for it.
-pub(super) fn is_no_space(message: &str) -> bool {
-    message.contains("No space left on device") || message.contains("Disk quota exceeded")
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn full_disk_is_distinguished_from_other_errors() {
-        assert!(is_no_space("IO error: No space left on device: While appending to file: x"));
-        assert!(!is_no_space("IO error: Input/output error: While fsync: x"));
-    }
-}

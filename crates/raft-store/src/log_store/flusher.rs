@@ -131,7 +131,7 @@ impl Flusher {
             return Ok(());
         }
         if let Err(message) = self.disk.before_write() {
-            return Err(if super::error::is_no_space(&message) {
+            return Err(if tidewater_common::disk::is_full_text(&message) {
                 WriteError::NoSpace
             } else {
                 WriteError::Other(StoreError::Failed(message))

@@ -2,6 +2,7 @@ use std::future::Future;
 use std::io;
 use std::time::Duration;
 
+use tidewater_common::disk::is_full;
 use tokio::sync::watch;
 
 /// Pause after an attempt that failed on a full disk.
@@ -47,10 +48,6 @@ where
             return Err(error);
         }
     }
-}
-
-fn is_full(error: &io::Error) -> bool {
-    matches!(error.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded)
 }
 
 /// Writes that the free space of the disk allows.

@@ -1,12 +1,13 @@
 //! A snapshot that arrives in chunks: written to a file, verified, and installed in the group.
 
 use std::fs;
-use std::io::{ErrorKind, Write};
+use std::io::Write;
 use std::path::Path;
 use std::time::Duration;
 
 use bytes::Bytes;
 use openraft::raft::SnapshotResponse;
+use tidewater_common::disk::is_full;
 use tidewater_common::refusal::Refusal;
 use tidewater_proto::v1::{self, Reason};
 use tokio::sync::mpsc;
@@ -99,10 +100,8 @@ async fn receive(
         Ok(Ok(None)) => Err(incomplete("the checksum does not match").into()),
         Ok(Err(error)) => {
             let message = error.to_string();
-            let reason = match std::io::Error::from(error).kind() {
-                ErrorKind::StorageFull | ErrorKind::QuotaExceeded => Reason::DiskFull,
-                _ => Reason::Internal,
-            };
+            let full = is_full(&std::io::Error::from(error));
+            let reason = if full { Reason::DiskFull } else { Reason::Internal };
             Err(Refusal::new(reason, message).into())
         }
         Err(error) => Err(Refusal::new(Reason::Internal, error.to_string()).into()),

@@ -8,6 +8,7 @@ use tidewater_proto::v1::Reason;
 use super::EngineError;
 use crate::compaction::{OpenError, PlanError};
 use crate::manifest::Void;
+use crate::storage::StorageError;
 
 /// Retry hint while a manifest is read: the typical duration of a read.
 const LOADING: Duration = Duration::from_millis(200);
@@ -23,9 +24,13 @@ impl From<&EngineError> for Refusal {
         let refusal = |reason| Self::new(reason, error.to_string());
         match error {
             EngineError::Storage(error) if error.is_full() => refusal(Reason::DiskFull),
+            // A repeated read finds the version that has replaced the file, if there is one.
+            EngineError::Storage(StorageError::NotFound { .. }) => {
+                refusal(Reason::FileDamaged).retry_after(STORE)
+            }
             EngineError::Storage(_) => refusal(Reason::ObjectStoreUnavailable).retry_after(STORE),
             EngineError::Damaged { .. } | EngineError::NewerFormat { .. } => {
-                refusal(Reason::Corrupt)
+                refusal(Reason::FileDamaged)
             }
             EngineError::Fenced { .. } => refusal(Reason::RegionFenced),
             EngineError::Removed { .. } | EngineError::Closed { .. } => {
@@ -104,7 +109,7 @@ mod tests {
             ),
             (
                 EngineError::Damaged { object: "o".into(), detail: "x".into() },
-                Reason::Corrupt,
+                Reason::FileDamaged,
                 false,
             ),
             (EngineError::Internal { detail: "x".into() }, Reason::Internal, false),

@@ -1,9 +1,10 @@
 //! Errors of the object store: operation, object and cause.
 
 use std::fmt;
-use std::io::ErrorKind;
 use std::sync::Arc;
 use std::time::Duration;
+
+use tidewater_common::disk::is_full;
 
 /// Operation of the object store.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -125,8 +126,7 @@ impl StorageError {
         let Self::Store { source, .. } = self else { return false };
         let mut cause: Option<&(dyn std::error::Error + 'static)> = Some(source.as_ref());
         while let Some(error) = cause {
-            let kind = error.downcast_ref::<std::io::Error>().map(std::io::Error::kind);
-            if matches!(kind, Some(ErrorKind::StorageFull | ErrorKind::QuotaExceeded)) {
+            if error.downcast_ref::<std::io::Error>().is_some_and(is_full) {
                 return true;
             }
             cause = error.source();
@@ -173,6 +173,8 @@ impl fmt::Display for Operation {
 
 #[cfg(test)]
 mod tests {
+    use std::io::ErrorKind;
+
     use super::*;
 
     #[test]

@@ -75,6 +75,22 @@ fn each_invalid_write_is_refused_with_its_reason() {
             WriteRequest { producer_id: Default::default(), ..write(1, 2, &[1]) },
             Reason::InvalidArgument,
         ),
+        (
+            "rows declared, none sent",
+            WriteRequest { row_count: 3, ..write(1, 1, &[]) },
+            Reason::InvalidArgument,
+        ),
+        (
+            "catalog version",
+            WriteRequest { catalog_version: 1 << 63, ..write(1, 2, &[1]) },
+            Reason::InvalidArgument,
+        ),
+        (
+            "origin",
+            WriteRequest { origin_region_id: 1 << 63, ..write(1, 2, &[1]) },
+            Reason::InvalidArgument,
+        ),
+        ("serial", WriteRequest { serial: u64::MAX, ..write(1, 2, &[1]) }, Reason::InvalidArgument),
         ("opening with rows", write(1, 1, &[1]), Reason::InvalidArgument),
         (
             "no opening named",

@@ -167,6 +167,30 @@ fn apply_refuses_deletes_from_append_only_tables() {
     assert_eq!(refused(&apply_write(&mut group, write(1, 2, &[1]))), None);
 }
 
+/// Opens a producer and writes with it, so that it evicts others once the table is full.
+fn establish(group: &mut TestGroup, number: u128) {
+    let id = Bytes::copy_from_slice(&number.to_be_bytes());
+    let opened = apply_write(group, WriteRequest { producer_id: id.clone(), ..write(0, 1, &[]) });
+    let EntryOutcome::Done { sequence, .. } = opened else { panic!("{opened:?}") };
+    let second = WriteRequest { producer_id: id, opening: sequence.get(), ..write(0, 2, &[]) };
+    assert_eq!(refused(&apply_write(group, second)), None);
+}
+
+// Strangers open producers only: the table keeps those of live writers.
+#[test]
+fn live_producer_outlives_openings_of_strangers() {
+    let mut group = TestGroup::with_region();
+    apply_write(&mut group, write(1, 1, &[]));
+    assert_eq!(refused(&apply_write(&mut group, write(1, 2, &[4]))), None);
+    for number in 0..5_000_u128 {
+        let id = Bytes::copy_from_slice(&(number + (1 << 100)).to_be_bytes());
+        apply_write(&mut group, WriteRequest { producer_id: id, ..write(0, 1, &[]) });
+    }
+    assert_eq!(refused(&apply_write(&mut group, write(1, 3, &[5]))), None);
+    let repeated = apply_write(&mut group, write(1, 3, &[5]));
+    assert!(matches!(repeated, EntryOutcome::Done { repeated: true, .. }), "{repeated:?}");
+}
+
 // A second copy of an opening write arrives after the producer was forgotten. The retry of a write
 // that took effect under the first opening must not take effect again.
 #[test]
@@ -179,8 +203,7 @@ fn late_opening_write_does_not_revive_a_forgotten_producer() {
     let kept = WriteRequest { opening: first.get(), ..write(1, 2, &[4]) };
     assert_eq!(refused(&apply_write(&mut group, kept.clone())), None);
     for number in 0..Producers::CAPACITY as u128 {
-        let id = Bytes::copy_from_slice(&(number + (1 << 100)).to_be_bytes());
-        apply_write(&mut group, WriteRequest { producer_id: id, ..write(0, 1, &[]) });
+        establish(&mut group, number + (1 << 100));
     }
     assert_eq!(refused(&apply_write(&mut group, kept.clone())), Some(Reason::ProducerForgotten));
     let again = apply_write(&mut group, write(1, 1, &[]));
@@ -204,8 +227,7 @@ fn repeated_write_keeps_its_producer_remembered() {
     }
     apply_write(&mut group, write(1, 2, &[1]));
     for number in 0..Producers::CAPACITY as u128 - 1 {
-        let id = Bytes::copy_from_slice(&(number + (1 << 100)).to_be_bytes());
-        apply_write(&mut group, WriteRequest { producer_id: id, ..write(0, 1, &[]) });
+        establish(&mut group, number + (1 << 100));
     }
     assert_eq!(
         refused(&apply_write(&mut group, write(2, 2, &[1]))),

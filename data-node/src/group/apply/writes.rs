@@ -11,25 +11,27 @@ use arrow::compute::filter_record_batch;
 use tidewater_common::ids::{LogIndex, ProducerId, RegionId, SchemaVersion, Sequence, Serial};
 use tidewater_common::keys::KeyRange;
 use tidewater_common::rows::{check_storable, decode_batch};
-use tidewater_proto::v1::{Reason, RowOp, WriteRequest};
+use tidewater_proto::v1::{Reason, RegionWrites, RowOp, WriteRequest};
 
 use super::{Applied, RowSink, SinkError};
 use crate::group::descriptor::Descriptor;
 use crate::group::entry::EntryOutcome;
-use crate::group::producers::{FirstOutcome, OPENING, ProducerKey, Verdict};
+use crate::group::producers::{Eviction, FirstOutcome, OPENING, ProducerKey, Verdict};
 use crate::group::state::{GroupState, RegionState};
 
 pub(super) fn apply(
     state: &mut GroupState,
     index: LogIndex,
-    writes: Vec<WriteRequest>,
+    entry: RegionWrites,
     sink: &dyn RowSink,
 ) -> io::Result<Applied> {
-    let mut outcomes = Vec::with_capacity(writes.len());
-    for (ordinal, write) in (0u32..).zip(writes) {
+    // Decoding refuses entries with another rule.
+    let eviction = Eviction::from_wire(entry.eviction).unwrap_or(Eviction::CURRENT);
+    let mut outcomes = Vec::with_capacity(entry.writes.len());
+    for (ordinal, write) in (0u32..).zip(entry.writes) {
         let id = RegionId(write.region_id);
         let outcome = match state.regions.get_mut(&id) {
-            Some(region) => apply_one(region, (index, ordinal), &write, sink)?,
+            Some(region) => apply_one(region, (index, ordinal), &write, eviction, sink)?,
             None => EntryOutcome::refused(
                 Reason::RegionNotFound,
                 format!("region {id} is no longer served by this group"),
@@ -44,6 +46,7 @@ fn apply_one(
     region: &mut RegionState,
     at: (LogIndex, u32),
     write: &WriteRequest,
+    eviction: Eviction,
     sink: &dyn RowSink,
 ) -> io::Result<EntryOutcome> {
     if let Err(refused) =
@@ -57,7 +60,7 @@ fn apply_one(
     };
     let serial = Serial(write.serial);
     match region.producers.judge(&key, named_opening(write), serial) {
-        Verdict::Apply => first_attempt(region, at, key, write, sink),
+        Verdict::Apply => first_attempt(region, at, key, write, eviction, sink),
         Verdict::Repeat { outcome, covered } => {
             repeat(region, at, key, write, (outcome, covered), sink)
         }
@@ -164,6 +167,7 @@ fn first_attempt(
     at: (LogIndex, u32),
     key: ProducerKey,
     write: &WriteRequest,
+    eviction: Eviction,
     sink: &dyn RowSink,
 ) -> io::Result<EntryOutcome> {
     let rows = match DecodedRows::decode(&region.descriptor, write) {
@@ -180,7 +184,7 @@ fn first_attempt(
             }
         }
     };
-    region.producers.record(key, Serial(write.serial), outcome, covered, at);
+    region.producers.record(key, Serial(write.serial), outcome, covered, at, eviction);
     Ok(done_outcome(outcome, false))
 }
 
@@ -213,7 +217,8 @@ fn repeat(
     };
     let whole =
         FirstOutcome { sequence: now.sequence, rows: outcome.rows.saturating_add(now.rows) };
-    region.producers.record(key, Serial(write.serial), whole, covered, at);
+    // The producer is in the table already: nothing is evicted.
+    region.producers.record(key, Serial(write.serial), whole, covered, at, Eviction::CURRENT);
     Ok(done_outcome(whole, true))
 }
 

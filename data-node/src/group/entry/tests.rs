@@ -31,7 +31,7 @@ fn golden() -> Vec<(&'static str, Bytes, &'static str)> {
         (
             "write",
             writes(vec![with_rows]),
-            "1a2a0a28080510071801200 12a10111111111111111111111111111111113002380748035202616258808004",
+            "1a2c0a28080510071801200 12a101111111111111111111111111111111130023807480352026162588080041001",
         ),
         ("dropped", dropped(RegionId(7)), "12020807"),
         ("manifest advanced", manifest_advanced(&advance), "220c0807100918818008200228 04"),
@@ -81,9 +81,19 @@ fn golden() -> Vec<(&'static str, Bytes, &'static str)> {
         (
             "opening write",
             writes(vec![write(0x11, 1, &[])]),
-            "1a200a1e08051007180120012a101111111111111111111111111111111130013807",
+            "1a220a1e08051007180120012a1011111111111111111111111111111111300138071001",
         ),
     ]
+}
+
+#[test]
+fn writes_of_earlier_releases_evict_the_least_recently_used() {
+    let bytes = "1a200a1e08051007180120012a101111111111111111111111111111111130013807";
+    let decoded = decode(&unhex(bytes)).unwrap();
+    let group_entry::Entry::Writes(entry) = decoded else { panic!("not writes") };
+    assert_eq!(Eviction::from_wire(entry.eviction), Some(Eviction::LeastRecent));
+    let later = unhex(&format!("{}1002", bytes.replacen("1a20", "1a22", 1)));
+    assert!(matches!(decode(&later), Err(EntryError::UnknownKind)));
 }
 
 #[test]

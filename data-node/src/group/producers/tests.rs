@@ -24,7 +24,7 @@ fn opening(index: u64) -> Option<Sequence> {
 
 fn open(table: &mut Producers, key: ProducerKey, index: u64) {
     let outcome = FirstOutcome { sequence: Sequence(index * 100), rows: 0 };
-    table.record(key, OPENING, outcome, vec![], at(index));
+    table.record(key, OPENING, outcome, vec![], at(index), Eviction::OpenedFirst);
 }
 
 fn at(index: u64) -> Position {
@@ -37,7 +37,7 @@ fn verdict_depends_on_the_last_serial() {
     assert_eq!(table.judge(&key(1), None, Serial(1)), Verdict::Apply);
     assert_eq!(table.judge(&key(1), None, Serial(2)), Verdict::Forgotten);
     open(&mut table, key(1), 1);
-    table.record(key(1), Serial(2), outcome(9), range(b"a", b"c"), at(2));
+    table.record(key(1), Serial(2), outcome(9), range(b"a", b"c"), at(2), Eviction::OpenedFirst);
     let cases = [
         (0, Verdict::OutOfOrder { last: Serial(2) }),
         (1, Verdict::OutOfOrder { last: Serial(2) }),
@@ -62,14 +62,14 @@ fn verdict_depends_on_the_last_serial() {
 fn write_of_another_opening_is_judged_forgotten() {
     let mut table = Producers::new(1);
     open(&mut table, key(1), 1);
-    table.record(key(1), Serial(2), outcome(9), range(b"a", b"c"), at(2));
+    table.record(key(1), Serial(2), outcome(9), range(b"a", b"c"), at(2), Eviction::OpenedFirst);
     open(&mut table, key(2), 3);
     // The first producer was evicted; its opening write arrives a second time.
     open(&mut table, key(1), 4);
     assert_eq!(table.judge(&key(1), opening(1), Serial(2)), Verdict::Forgotten);
     assert_eq!(table.judge(&key(1), opening(4), Serial(2)), Verdict::Apply);
     // Writes after the opening do not change it, also after the table was stored and read back.
-    table.record(key(1), Serial(2), outcome(11), vec![], at(5));
+    table.record(key(1), Serial(2), outcome(11), vec![], at(5), Eviction::OpenedFirst);
     let back = Producers::from_records(1, table.to_records()).unwrap();
     assert_eq!(back.judge(&key(1), opening(1), Serial(3)), Verdict::Forgotten);
     assert_eq!(back.judge(&key(1), opening(4), Serial(3)), Verdict::Apply);
@@ -84,7 +84,83 @@ fn streams_of_one_producer_are_separate_by_origin() {
 }
 
 #[test]
-fn least_recently_used_producer_is_evicted() {
+fn strangers_do_not_evict_established_producers() {
+    let mut table = Producers::new(Producers::CAPACITY);
+    let live = 3_000;
+    for producer in 0..live {
+        open(&mut table, key(producer), 2 * producer as u64);
+        let index = 2 * producer as u64 + 1;
+        table.record(
+            key(producer),
+            Serial(2),
+            outcome(9),
+            vec![],
+            at(index),
+            Eviction::OpenedFirst,
+        );
+    }
+    let mut restarted = table.clone();
+    for stranger in 0..5_000_u64 {
+        let key = key(u128::from(stranger) + (1 << 100));
+        open(&mut table, key, 10_000 + stranger);
+        // A replica that continues from a snapshot evicts the same ones.
+        if stranger % 500 == 0 {
+            let records = restarted.to_records();
+            restarted = Producers::from_records(Producers::CAPACITY, records).unwrap();
+        }
+        open(&mut restarted, key, 10_000 + stranger);
+    }
+    assert_eq!((table.len(), &table), (Producers::CAPACITY, &restarted));
+    for producer in 0..live {
+        let opening = Some(Sequence(200 * producer as u64));
+        assert_eq!(table.judge(&key(producer), opening, Serial(3)), Verdict::Apply, "{producer}");
+    }
+}
+
+#[test]
+fn new_producers_find_room_among_established_ones() {
+    let mut table = Producers::new(8);
+    for producer in 0..20_u64 {
+        open(&mut table, key(producer.into()), 2 * producer);
+        assert_eq!(
+            table.judge(&key(producer.into()), opening(2 * producer), Serial(2)),
+            Verdict::Apply
+        );
+        table.record(
+            key(producer.into()),
+            Serial(2),
+            outcome(9),
+            vec![],
+            at(2 * producer + 1),
+            Eviction::OpenedFirst,
+        );
+    }
+    assert_eq!(table.judge(&key(19), opening(38), Serial(3)), Verdict::Apply);
+    assert_eq!(table.judge(&key(11), opening(22), Serial(3)), Verdict::Forgotten);
+}
+
+#[test]
+fn entries_of_earlier_releases_evict_the_least_recently_used() {
+    let mut table = Producers::new(2);
+    let record = |table: &mut Producers, producer, serial, index| {
+        let outcome = FirstOutcome { sequence: Sequence(index * 100), rows: 0 };
+        let eviction = Eviction::from_wire(0).unwrap();
+        table.record(key(producer), Serial(serial), outcome, vec![], at(index), eviction);
+    };
+    record(&mut table, 1, 1, 1);
+    record(&mut table, 1, 2, 2);
+    record(&mut table, 2, 1, 3);
+    record(&mut table, 3, 1, 4);
+    assert_eq!(table.judge(&key(1), opening(1), Serial(3)), Verdict::Forgotten);
+    assert_eq!(table.judge(&key(2), opening(3), Serial(2)), Verdict::Apply);
+    for eviction in [Eviction::LeastRecent, Eviction::OpenedFirst] {
+        assert_eq!(Eviction::from_wire(eviction.to_wire()), Some(eviction));
+    }
+    assert_eq!(Eviction::from_wire(2), None);
+}
+
+#[test]
+fn least_recently_used_opened_producer_is_evicted() {
     let mut table = Producers::new(2);
     open(&mut table, key(1), 1);
     open(&mut table, key(2), 2);
@@ -98,13 +174,14 @@ fn least_recently_used_producer_is_evicted() {
 #[test]
 fn producers_survive_their_stored_form() {
     let mut table = Producers::new(8);
-    table.record(key(1), Serial(4), outcome(9), range(b"a", b"c"), at(5));
+    table.record(key(1), Serial(4), outcome(9), range(b"a", b"c"), at(5), Eviction::OpenedFirst);
     table.record(
         key(2),
         Serial(1),
         FirstOutcome::default(),
         vec![KeyRange { start: vec![], end: None }],
         at(3),
+        Eviction::OpenedFirst,
     );
     let back = Producers::from_records(8, table.to_records()).unwrap();
     assert_eq!(back, table);
@@ -165,7 +242,7 @@ proptest! {
                     prop_assert!(effects.insert((producer, serial)), "twice");
                     prop_assert_eq!(serial, last + 1, "gap");
                     let covered = range(b"a", b"b");
-                    table.record(key(producer), Serial(serial), outcome(index), covered, at(index));
+                    table.record(key(producer), Serial(serial), outcome(index), covered, at(index), Eviction::OpenedFirst);
                 }
                 Verdict::Repeat { .. } => {
                     prop_assert!(effects.contains(&(producer, serial)));

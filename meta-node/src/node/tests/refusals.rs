@@ -84,7 +84,13 @@ async fn invalid_requests_are_rejected() {
         ..register_request(number, "compactor:1")
     };
     let displaced = meta.register(compactor(3)).await.unwrap().into_inner().node_id;
-    meta.register(compactor(4)).await.unwrap();
+    // Its address is free once its heartbeats are missing.
+    assert_eq!(reason(meta.register(compactor(4)).await), Reason::MemberExists);
+    let until = tokio::time::Instant::now() + std::time::Duration::from_secs(30);
+    while let Err(status) = meta.register(compactor(4)).await {
+        assert!(tokio::time::Instant::now() < until, "{status}");
+        tokio::time::sleep(std::time::Duration::from_millis(100)).await;
+    }
     assert_eq!(reason(meta.heartbeat(heartbeat(displaced)).await), Reason::NodeRemoved);
 
     let mut admin = cluster.admin(1).await;

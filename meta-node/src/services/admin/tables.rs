@@ -8,7 +8,7 @@ use tidewater_proto::v1::{self, LoadPhase, Reason, TableState, meta_command::Kin
 use tokio::time::timeout;
 use uuid::Uuid;
 
-use super::AdminService;
+use super::{AdminService, definitions};
 use crate::catalog::{MetaState, TableChange};
 use crate::services::RunningReplica;
 
@@ -20,6 +20,7 @@ impl AdminService {
         &self,
         request: v1::CreateTableRequest,
     ) -> Result<v1::CreateTableResponse, Refusal> {
+        definitions::check_create(&request)?;
         let name = request.name.clone();
         let (table, version) = self.create_and_wait(Kind::CreateTable(request), &name).await?;
         Ok(v1::CreateTableResponse { table: Some(table), catalog_version: version })
@@ -29,6 +30,7 @@ impl AdminService {
         &self,
         request: v1::CloneTableRequest,
     ) -> Result<v1::CloneTableResponse, Refusal> {
+        definitions::check_clone(&request)?;
         let name = request.new_name.clone();
         let (table, version) = self.create_and_wait(Kind::CloneTable(request), &name).await?;
         Ok(v1::CloneTableResponse { table: Some(table), catalog_version: version })
@@ -126,6 +128,7 @@ impl AdminService {
         &self,
         request: v1::AlterTableRequest,
     ) -> Result<v1::AlterTableResponse, Refusal> {
+        definitions::check_alter(&request)?;
         let name = request.name.clone();
         let table = self.change_and_wait(Kind::BeginAlterTable(request), &name, "altered").await?;
         Ok(v1::AlterTableResponse { table: Some(table) })

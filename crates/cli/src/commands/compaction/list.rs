@@ -7,7 +7,7 @@ use tidewater_proto::v1;
 use crate::commands::client::ClientArgs;
 use crate::exit::Failure;
 use crate::output::amount::{bytes_text, grouped, seconds_text};
-use crate::output::{self, Listed};
+use crate::output::{self, Listed, note};
 
 /// Options of `compaction list`.
 #[derive(Debug, Args)]
@@ -114,7 +114,9 @@ fn percent(read: u64, whole: u64) -> u64 {
 pub(crate) async fn run(options: Options) -> Result<(), Failure> {
     let found = options.client.connect().await?.list_compactions().await?;
     for (node, why) in &found.silent {
-        eprintln!("warning: node {node} did not answer; the list lacks its compactions: {why}");
+        note(&format!(
+            "warning: node {node} did not answer; the list lacks its compactions: {why}"
+        ));
     }
     let lines: Vec<CompactionLine> = found.jobs.into_iter().map(CompactionLine::from).collect();
     output::list(options.client.output, &lines)

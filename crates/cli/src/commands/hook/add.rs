@@ -13,11 +13,12 @@ use crate::output::fact;
 #[command(after_help = "Example:\n  tidewater hook add mirror --kind webhook --config '{\"url\": \
                   \"https://example.org/in\", \"secret_file\": \"/etc/tidewater/mirror\"}' \
                   --table flights\n  tidewater hook add export --kind jsonl --config \
-                  '{\"path\": \"/var/log/tidewater/export.jsonl\"}' --durable --from start\n\n\
+                  '{\"path\": \"/var/lib/tidewater-hooks/export.jsonl\"}' --durable --from start\n\n\
                   Kinds:\n  jsonl    {\"path\": FILE}\n  webhook  {\"url\": URL, \"secret_file\": FILE, \"queue\": N, \"timeout_ms\": N}\n\n\
                   A hook is called on the data node that owns a region, and on the compactor that \
-                  compacts its files. FILE is a path on that node, so a secret file must exist on all \
-                  nodes. Only data nodes call durable hooks.")]
+                  compacts its files. FILE is a path on that node: of jsonl below its --hook-dir, of a \
+                  secret below its --hook-secret-dir. A URL names a public address unless the nodes \
+                  run with --allow-private-webhooks. Only data nodes call durable hooks.")]
 pub(crate) struct Options {
     /// Name of the hook: letters, digits, '-', '_' and '.'
     name: String,

@@ -11,8 +11,8 @@ use crate::load::ReadOptions;
 use crate::load::bad_rows::BadRows;
 use crate::load::input::Input;
 use crate::load::pipeline::{Event, Pipeline};
-use crate::output::fact;
 use crate::output::progress::Progress;
+use crate::output::{fact, note};
 
 /// Bytes of rows in memory that are written as files together.
 const CHUNK_BYTES: usize = 64 << 20;
@@ -60,7 +60,7 @@ pub(super) async fn run(
     };
     let seconds = progress.finish();
     for row in bad.kept() {
-        eprintln!("skipped: {row}");
+        note(&format!("skipped: {row}"));
     }
     let report = WriteReport { acknowledged: rows, ..WriteReport::default() };
     let summary = Summary::new(&options.name, &report, bad.count(), seconds);

@@ -6,7 +6,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use clap::Args;
 use tidewater_client::{Client, ClientError};
-use tidewater_common::schema::TableSchema;
+use tidewater_common::keys::KeyCodec;
+use tidewater_common::schema::{TableOptions, TableSchema};
 use tidewater_proto::v1::Reason;
 
 use super::plan::{Plan, Wanted, plan};
@@ -19,6 +20,7 @@ use crate::load::input::Input;
 use crate::load::keys::{MAX_KEYS, UniqueKeys};
 use crate::load::verify::verify_all;
 use crate::output::amount::grouped;
+use crate::output::note;
 use crate::output::progress::Progress;
 use crate::text::columns::ColumnSpecs;
 
@@ -68,7 +70,7 @@ pub(super) async fn run(
     check_name_is_free(client, &options.name).await?;
     let wanted = options.create.wanted(options);
     let plan = infer(options, wanted.clone(), inputs.to_vec()).await.map_err(nothing_created)?;
-    eprintln!("{}\n\n{}", plan.text(), plan.command());
+    note(&format!("{}\n\n{}", plan.text(), plan.command()));
     if wanted.primary_key.is_empty() {
         eprintln!(
             "Without --primary-key, the table is append-only: rows are sorted by `{}` and not replaced.",
@@ -133,7 +135,9 @@ async fn verify(
     inputs: Vec<Input>,
 ) -> Result<(), Failure> {
     let skip_bad = options.skip_bad;
-    let read_options = options.read_options(schema);
+    let codec = KeyCodec::new(&schema, &TableOptions::upsert())
+        .map_err(|error| Failure::usage(format!("--primary-key: {error}")))?;
+    let read_options = options.read_options(schema, codec);
     blocking(move || verify_blocking(&inputs, &read_options, skip_bad, check_keys)).await?
 }
 

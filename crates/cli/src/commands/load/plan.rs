@@ -3,7 +3,8 @@
 use tidewater_client::admin::{NewColumn, NewTable};
 use tidewater_common::ids::{ColumnId, SchemaVersion};
 use tidewater_common::schema::{
-    Column as TableColumn, ColumnType, SchemaError, TableSchema, TypeError, WriteMode, check_name,
+    Column as TableColumn, ColumnType, SchemaError, TableSchema, TypeError, WriteMode,
+    check_table_name,
 };
 
 use crate::exit::{Exit, Failure};
@@ -68,7 +69,7 @@ pub(crate) struct Plan {
 
 /// Defines the table for the columns of the files.
 pub(crate) fn plan(wanted: &Wanted, columns: &[Column]) -> Result<Plan, PlanError> {
-    check_name("table", &wanted.name)?;
+    check_table_name(&wanted.name)?;
     let names: Vec<&str> = columns.iter().map(|column| column.name.as_str()).collect();
     let check = |option: &'static str, name: &str| {
         let columns = || names.join(", ");

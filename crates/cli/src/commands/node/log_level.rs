@@ -10,7 +10,10 @@ use crate::output::fact;
 
 /// Options of `node log-level`.
 #[derive(Debug, Args)]
-#[command(after_help = "Example:\n  tidewater node log-level 4 info,tidewater_data_node=debug")]
+#[command(
+    after_help = "Example:\n  tidewater node log-level 4 info,tidewater_data_node=debug\n\nThe change ends after an hour. A node accepts it from its own machine only, unless it runs with \
+                  --remote-log-filter."
+)]
 pub(crate) struct Options {
     /// Id of the node
     node: u64,

@@ -14,7 +14,7 @@ pub(super) struct MetricTable {
 }
 
 /// All tables, in the order of `docs/metrics.md`.
-pub(super) const TABLES: [MetricTable; 5] = [
+pub(super) const TABLES: [MetricTable; 6] = [
     MetricTable {
         title: "Data nodes",
         source: "data-node/src/meters.rs",
@@ -39,6 +39,11 @@ pub(super) const TABLES: [MetricTable; 5] = [
         title: "Compactors",
         source: "compactor-node/src/meters.rs",
         metrics: tidewater_compactor_node::METRICS,
+    },
+    MetricTable {
+        title: "Connections: every process",
+        source: "crates/cli/src/server/meters.rs",
+        metrics: crate::server::meters::METRICS,
     },
 ];
 

@@ -1,0 +1,171 @@
+//! Limits of registrations, checked by the leader before it proposes one: a registration needs no
+//! authorization, and every node that is registered is part of every catalog watch.
+//!
+//! They are no part of the command: replaying a log of an earlier release gives the same catalog.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use tidewater_common::ids::NodeId;
+use tidewater_common::quote::quoted;
+use tidewater_common::refusal::Refusal;
+use tidewater_proto::v1::{NodeRole, NodeState, Reason, RegisterRequest};
+use tokio::time::Instant;
+
+use crate::catalog::{MetaState, Node};
+
+/// Maximum number of compactors in the catalog, including those that are down and not yet forgotten.
+const MAX_COMPACTORS: usize = 1_024;
+/// New nodes that may register at once, and new nodes per second after that.
+const BURST: f64 = 256.0;
+const PER_SECOND: f64 = 4.0;
+/// Time without a heartbeat after which another node may use its address: two heartbeats.
+const LIVE_WITHIN: Duration = Duration::from_secs(2);
+/// Time after which a refused node registers again.
+const RETRY_AFTER: Duration = Duration::from_secs(1);
+
+/// Checks the registration of a node. `silent_for`: time since the last heartbeat of each node that has
+/// sent one. A node that is known by its directory is not limited.
+pub(super) fn check(
+    state: &MetaState,
+    request: &RegisterRequest,
+    silent_for: &BTreeMap<NodeId, Duration>,
+) -> Result<(), Refusal> {
+    if is_known(state, request) {
+        return Ok(());
+    }
+    let address = &request.address;
+    let is_live = |node: &Node| {
+        node.state == NodeState::Up
+            && silent_for.get(&node.id).is_some_and(|silent| *silent < LIVE_WITHIN)
+    };
+    // A process with all roles has one address.
+    let has_meta_node =
+        state.nodes().any(|node| node.role == NodeRole::Meta && node.address == *address);
+    let owner = state.nodes().find(|node| {
+        let may_share = has_meta_node && node.role != request.role();
+        node.role != NodeRole::Meta && node.address == *address && !may_share && is_live(node)
+    });
+    if let Some(owner) = owner {
+        let text = format!(
+            "address {} belongs to node {}, which sends heartbeats: choose another --listen or \
+             --advertise",
+            quoted(address),
+            owner.id
+        );
+        return Err(Refusal::new(Reason::MemberExists, text).retry_after(RETRY_AFTER));
+    }
+    let compactors = state.nodes().filter(|node| node.role == NodeRole::Compactor);
+    if request.role() == NodeRole::Compactor && compactors.count() >= MAX_COMPACTORS {
+        let text = format!(
+            "the cluster has {MAX_COMPACTORS} compactors, which is the maximum: stop some, and \
+             register again an hour later"
+        );
+        return Err(Refusal::new(Reason::Overloaded, text).retry_after(RETRY_AFTER));
+    }
+    Ok(())
+}
+
+fn is_known(state: &MetaState, request: &RegisterRequest) -> bool {
+    let directory = request.directory_id.parse().ok();
+    directory.is_some_and(|directory| state.node_of_directory(directory).is_some())
+}
+
+/// Rate of registrations of new nodes: a bucket of tokens.
+#[derive(Debug)]
+pub(super) struct RegistrationRate {
+    tokens: f64,
+    at: Instant,
+}
+
+impl RegistrationRate {
+    pub(super) fn new(now: Instant) -> Self {
+        Self { tokens: BURST, at: now }
+    }
+
+    /// Counts a registration, unless there are too many.
+    pub(super) fn take(
+        &mut self,
+        state: &MetaState,
+        request: &RegisterRequest,
+        now: Instant,
+    ) -> Result<(), Refusal> {
+        if is_known(state, request) {
+            return Ok(());
+        }
+        let elapsed = now.saturating_duration_since(self.at).as_secs_f64();
+        self.tokens = (self.tokens + elapsed * PER_SECOND).min(BURST);
+        self.at = now;
+        if self.tokens < 1.0 {
+            let text = "too many new nodes register at once: this one is registered a little later";
+            return Err(Refusal::new(Reason::Overloaded, text).retry_after(RETRY_AFTER));
+        }
+        self.tokens -= 1.0;
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tidewater_proto::v1::{self, meta_command::Kind};
+
+    use super::*;
+    use crate::commands::testing::{compactor, directory, run, with_nodes};
+
+    fn request(number: u64, role: NodeRole, address: &str) -> RegisterRequest {
+        RegisterRequest {
+            directory_id: directory(number),
+            role: role.into(),
+            address: address.into(),
+            ..RegisterRequest::default()
+        }
+    }
+
+    #[test]
+    fn address_of_a_live_node_is_not_taken_over() {
+        let state = with_nodes(2);
+        let address = state.node(NodeId(101)).unwrap().address.clone();
+        let heard = |milliseconds| [(NodeId(101), Duration::from_millis(milliseconds))].into();
+        let check = |role, heard: &BTreeMap<NodeId, Duration>| {
+            check(&state, &request(500, role, &address), heard).map_err(|refusal| refusal.reason)
+        };
+        for role in [NodeRole::Data, NodeRole::Compactor] {
+            assert_eq!(check(role, &heard(0)), Err(Reason::MemberExists), "{role:?}");
+            assert_eq!(check(role, &heard(1_999)), Err(Reason::MemberExists), "{role:?}");
+            assert_eq!(check(role, &heard(2_000)), Ok(()), "{role:?}");
+            assert_eq!(check(role, &BTreeMap::new()), Ok(()), "{role:?}");
+        }
+        let other = request(500, NodeRole::Compactor, "127.0.0.1:9999");
+        assert_eq!(super::check(&state, &other, &heard(0)), Ok(()));
+    }
+
+    #[test]
+    fn number_of_compactors_is_limited() {
+        let mut state = with_nodes(1);
+        for number in 0..MAX_COMPACTORS as u64 {
+            run(&mut state, Kind::RegisterNode(compactor(1_000 + number, number % 50_000)))
+                .unwrap();
+        }
+        let heard = BTreeMap::new();
+        let one_more = request(9_999, NodeRole::Compactor, "127.0.0.1:9");
+        assert_eq!(check(&state, &one_more, &heard).unwrap_err().reason, Reason::Overloaded);
+        let data = request(9_999, NodeRole::Data, "127.0.0.1:9");
+        assert_eq!(check(&state, &data, &heard), Ok(()));
+        let known = v1::RegisterRequest { directory_id: directory(1_000), ..one_more };
+        assert_eq!(check(&state, &known, &heard), Ok(()));
+    }
+
+    #[test]
+    fn rate_of_new_nodes_is_limited() {
+        let state = with_nodes(1);
+        let start = Instant::now();
+        let mut rate = RegistrationRate::new(start);
+        let new = request(500, NodeRole::Compactor, "127.0.0.1:9");
+        let mut take = |request, at| rate.take(&state, request, at).is_ok();
+        let accepted = (0..3_000).filter(|_| take(&new, start)).count();
+        assert_eq!(accepted, 256);
+        assert!(take(&new, start + Duration::from_secs(1)));
+        let later = start + Duration::from_secs(2);
+        assert_eq!((0..100).filter(|_| take(&new, later)).count(), 7);
+    }
+}
