@@ -47,6 +47,7 @@ impl Peers {
                 cluster_id: self.cluster.to_string(),
                 source_node: self.node.get(),
                 target_node: owner.get(),
+                catalog_revision: 0,
             }),
             group_id: group.get(),
             over_bytes,

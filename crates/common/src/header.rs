@@ -49,6 +49,7 @@ mod tests {
             cluster_id: cluster.to_string(),
             source_node: 1,
             target_node: target,
+            catalog_revision: 0,
         };
         let refused = |header: Option<CallHeader>| {
             check_header(cluster, NodeId(4), header.as_ref()).err().map(|refusal| refusal.reason)

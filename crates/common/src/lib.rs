@@ -8,6 +8,7 @@
 //! - [`metric`]: descriptions of metrics.
 //! - [`rows`]: record batches as encoded on the wire and in the log.
 //! - [`clock`]: the wall clock as a trait, passed in by the caller.
+//! - [`log_rate`]: bounded rate of log lines about input of other processes.
 //! - [`header`]: the intended receiver of a call between nodes.
 //! - [`refusal`]: the RPC error, the one error type on the wire, and its mapping to a gRPC status.
 
@@ -15,6 +16,7 @@ pub mod clock;
 pub mod header;
 pub mod ids;
 pub mod keys;
+pub mod log_rate;
 pub mod metric;
 pub mod reason;
 pub mod refusal;

@@ -14,8 +14,8 @@ use tidewater_proto::v1::hook_cursors_client::HookCursorsClient;
 use tidewater_proto::v1::meta_client::MetaClient;
 use tidewater_proto::v1::{
     AdvanceCursorsRequest, AdvanceCursorsResponse, CatalogSnapshot, HeartbeatRequest,
-    HeartbeatResponse, ListCursorsRequest, ListCursorsResponse, Reason, RegisterRequest,
-    RegisterResponse, WatchRequest, watch_event,
+    HeartbeatResponse, ListCursorsRequest, ListCursorsResponse, ReadGroupRequest,
+    ReadGroupResponse, Reason, RegisterRequest, RegisterResponse, WatchRequest, watch_event,
 };
 use tonic::transport::{Channel, Endpoint};
 use tracing::{info, warn};
@@ -116,6 +116,19 @@ impl MetaLink {
             let mut client = client(channel);
             let request = request.clone();
             async move { client.heartbeat(timed(request)).await }
+        })
+        .await
+    }
+
+    /// Returns the meta group's record of a group, linearizably.
+    pub async fn read_group(
+        &self,
+        request: &ReadGroupRequest,
+    ) -> Result<ReadGroupResponse, Refusal> {
+        self.call(|channel| {
+            let mut client = client(channel);
+            let request = request.clone();
+            async move { client.read_group(timed(request)).await }
         })
         .await
     }

@@ -9,6 +9,7 @@
 //!
 //! - `handler`: a group's responses, independent of its state machine.
 //! - `host`: the groups of a node; `dispatch`: lookup of the destination, with its RPC errors.
+//! - `peer_check`: which messages no member sends (pure); `peers`: their refusal.
 //! - `rpc`: the gRPC methods; `heartbeats`: heartbeats of all groups on one stream; `incoming`: a
 //!   snapshot that arrives in chunks.
 
@@ -23,10 +24,13 @@ mod handler;
 mod heartbeats;
 mod host;
 mod incoming;
+mod peer_check;
+mod peers;
 mod rpc;
 
-pub use handler::{GroupHandler, HandlerError};
+pub use handler::{GroupHandler, HandlerError, PeerInput};
 pub use host::RaftHost;
+pub use peer_check::ReplicaView;
 
 use crate::network::MESSAGE_BYTES;
 

@@ -10,7 +10,11 @@ use openraft::impls::OneshotResponder;
 use openraft::vote::RaftLeaderId;
 use openraft::{OptionalSend, RaftTypeConfig};
 
+mod append_check;
 pub mod wire;
+
+pub use append_check::LogIdError;
+pub(crate) use append_check::{check_append, check_log_id};
 
 /// The asynchronous runtime of every group. This is its only mention, so that a simulated runtime
 /// can replace it.

@@ -174,6 +174,7 @@ impl Compactors {
             cluster_id: self.cluster.to_string(),
             source_node: self.node.get(),
             target_node: target.get(),
+            catalog_revision: 0,
         })
     }
 

@@ -235,6 +235,7 @@ impl MetaState {
             groups: self.groups.values().map(|group| group.as_ref().into()).collect(),
             nodes: self.nodes.values().map(|node| node.as_ref().into()).collect(),
             hooks: self.hooks.values().map(|hook| hook.as_ref().into()).collect(),
+            has_table_changes: true,
         }
     }
 

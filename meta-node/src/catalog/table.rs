@@ -80,6 +80,20 @@ impl TableChange {
             Self::Load(_) => "loaded",
         }
     }
+
+    /// Converts to the form that data nodes watch. `number`: the number of the change.
+    fn published(&self, number: u64) -> v1::TableChange {
+        let record = v1::TableChangeRecord::from(self);
+        let is_in = |phase| matches!(self, Self::Load(load) if load.phase == phase);
+        v1::TableChange {
+            number,
+            schema: record.schema,
+            options: record.options,
+            load_area: record.load.map(|load| load.area_id).unwrap_or_default(),
+            load_publishing: is_in(LoadPhase::Publishing),
+            load_abandoning: is_in(LoadPhase::Abandoning),
+        }
+    }
 }
 
 impl Table {
@@ -97,6 +111,8 @@ impl From<&Table> for v1::Table {
             state: table.state.into(),
             schema: Some((&table.schema).into()),
             options: Some((&table.options).into()),
+            change: table.change.as_ref().map(|change| change.published(table.changes)),
+            clone_of: table.clone_of.map_or(0, TableId::get),
         }
     }
 }
@@ -108,7 +124,8 @@ impl From<&Table> for v1::TableRecord {
             group_id: region.group_id.get(),
         };
         Self {
-            table: Some(table.into()),
+            // The record has its own fields for them.
+            table: Some(v1::Table { change: None, clone_of: 0, ..table.into() }),
             dropping: table.dropping.iter().map(dropping).collect(),
             created_ms: table.created_ms,
             change: table.change.as_ref().map(Into::into),

@@ -192,6 +192,7 @@ impl Control {
             cluster_id: self.cluster_id.to_string(),
             source_node: self.source.get(),
             target_node: target.get(),
+            catalog_revision: self.view.read().header().revision.get(),
         })
     }
 

@@ -115,6 +115,7 @@ impl Client {
             cluster_id: catalog.cluster_id().to_string(),
             source_node: 0,
             target_node: node.get(),
+            catalog_revision: 0,
         };
         let compactors = catalog.addresses(NodeRole::Compactor).into_iter();
         compactors.map(|(node, address)| (node, address, Some(header(node)))).collect()

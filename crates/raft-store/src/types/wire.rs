@@ -11,8 +11,8 @@ use openraft::raft::{
 use tidewater_proto::v1;
 
 use super::{
-    Command, Entry, EntryPayload, LogId, Member, Membership, SnapshotMeta, StoredMembership,
-    TypeConfig, Vote, log_id,
+    Command, Entry, EntryPayload, LogId, LogIdError, Member, Membership, SnapshotMeta,
+    StoredMembership, TypeConfig, Vote, check_append, log_id,
 };
 
 /// A message without a required field, or with an invalid one.
@@ -24,6 +24,9 @@ pub enum WireError {
     /// A membership without voters, or with a voter that has no address.
     #[error("a Raft message holds an invalid membership: {0}")]
     Membership(String),
+    /// A log id that no leader sends.
+    #[error("a Raft message is invalid: {0}")]
+    LogId(#[from] LogIdError),
 }
 
 /// Converts a log id to the wire.
@@ -151,14 +154,35 @@ pub fn append_to_wire(request: &AppendEntriesRequest<TypeConfig>) -> v1::AppendE
 }
 
 /// Converts an append request from the wire. Ignores its header.
+///
+/// # Errors
+/// [`WireError`], also for entries that do not follow on each other.
 pub fn append_from_wire(
     request: v1::AppendEntriesRequest,
 ) -> Result<AppendEntriesRequest<TypeConfig>, WireError> {
-    Ok(AppendEntriesRequest {
+    let request = AppendEntriesRequest {
         vote: required_vote(request.vote.as_ref())?,
         prev_log_id: request.prev_log_id.as_ref().map(log_id_from_wire),
         entries: request.entries.into_iter().map(entry_from_wire).collect::<Result<_, _>>()?,
         leader_commit: request.leader_commit.as_ref().map(log_id_from_wire),
+    };
+    check_append(&request)?;
+    Ok(request)
+}
+
+/// Converts a heartbeat from the wire.
+///
+/// # Errors
+/// As [`append_from_wire`].
+pub fn heartbeat_from_wire(
+    beat: v1::GroupHeartbeat,
+) -> Result<AppendEntriesRequest<TypeConfig>, WireError> {
+    append_from_wire(v1::AppendEntriesRequest {
+        header: None,
+        vote: beat.vote,
+        prev_log_id: beat.prev_log_id,
+        entries: Vec::new(),
+        leader_commit: beat.leader_commit,
     })
 }
 

@@ -109,8 +109,11 @@ proptest! {
             );
         }
 
+        // Log ids of an append are checked, see `append_check`.
+        let id = id.map(|_| log_id(term >> 2, index >> 2));
+        let next = id.map_or_else(|| log_id(term >> 2, 0), |id| log_id(term >> 2, id.index + 1));
         let entry = Entry {
-            log_id: log_id(term, index),
+            log_id: next,
             payload: EntryPayload::Normal(Command(command.into())),
         };
         let request = AppendEntriesRequest {
