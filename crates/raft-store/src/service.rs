@@ -9,7 +9,8 @@
 //!
 //! - `handler`: a group's responses, independent of its state machine.
 //! - `host`: the groups of a node; `dispatch`: lookup of the destination, with its RPC errors.
-//! - `peer_check`: which messages no member sends (pure); `peers`: their refusal.
+//! - `peer_check`: which messages no member sends (pure); `peers`: their refusal;
+//!   `confirmed_members`: members that other members named.
 //! - `rpc`: the gRPC methods; `heartbeats`: heartbeats of all groups on one stream; `incoming`: a
 //!   snapshot that arrives in chunks.
 
@@ -19,6 +20,7 @@ use parking_lot::RwLock;
 use tidewater_common::ids::NodeId;
 use tidewater_proto::v1::raft_server::RaftServer;
 
+mod confirmed_members;
 mod dispatch;
 mod handler;
 mod heartbeats;

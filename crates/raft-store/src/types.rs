@@ -21,6 +21,11 @@ pub(crate) use append_check::{check_append, check_log_id};
 #[allow(deprecated, reason = "the re-export saves a direct dependency on openraft-rt-tokio")]
 pub type Runtime = openraft::impls::TokioRuntime;
 
+/// Greatest distance of a term in a message from the receiver's own. A term grows by one with each
+/// election, so that a replica is never this far behind; a term near the end of the integers would
+/// end all elections of the group.
+pub(crate) const MAX_TERM_JUMP: u64 = 1 << 20;
+
 /// The type configuration of all groups.
 #[derive(Debug, Clone, Copy, Default, Eq, PartialEq, Ord, PartialOrd)]
 pub struct TypeConfig {}

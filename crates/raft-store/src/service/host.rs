@@ -2,16 +2,20 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, OnceLock};
+use std::time::Duration;
 
 use parking_lot::RwLock;
 use tidewater_common::ids::{ClusterId, GroupId, NodeId};
 use tidewater_common::log_rate::LogRate;
 use tokio::sync::{Mutex, watch};
 
+use super::confirmed_members::ConfirmedMembers;
 use super::handler::GroupHandler;
-use super::peers::{ConfirmedMembers, INTERVAL};
 use crate::log_store::LogStore;
 use crate::network::AddressBook;
+
+/// Time between two lines of the log about refused messages.
+const LOG_INTERVAL: Duration = Duration::from_secs(1);
 
 /// The groups of one node that accept Raft calls.
 pub struct RaftHost {
@@ -43,7 +47,7 @@ impl RaftHost {
             groups: RwLock::default(),
             removed: watch::Sender::new(false),
             addresses: OnceLock::new(),
-            refusals: LogRate::new(INTERVAL),
+            refusals: LogRate::new(LOG_INTERVAL),
         })
     }
 

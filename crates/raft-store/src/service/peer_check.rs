@@ -7,12 +7,7 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use crate::types::{StoredMembership, Vote};
-
-/// Greatest distance of a message's term from the replica's own. A term grows by one with each
-/// election, so that a replica is never this far behind; a term near the end of the integers would
-/// end all elections of the group.
-pub(crate) const MAX_TERM_JUMP: u64 = 1 << 20;
+use crate::types::{MAX_TERM_JUMP, StoredMembership, Vote};
 
 /// Kind of a Raft message.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
