@@ -76,8 +76,9 @@ impl WatchedCatalog {
     ) -> Result<T, Refusal> {
         let mut known = self.revision.subscribe();
         let needed = revision.max(1);
-        let reached = tokio::time::timeout(WAIT, known.wait_for(|known| *known >= needed)).await;
-        if !matches!(reached, Ok(Ok(_))) {
+        let reached = known.wait_for(|known| *known >= needed);
+        let reached = matches!(tokio::time::timeout(WAIT, reached).await, Ok(Ok(_)));
+        if !reached {
             let known = *self.revision.borrow();
             return Err(Refusal::new(
                 Reason::CatalogBehind,

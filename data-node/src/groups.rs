@@ -33,6 +33,7 @@ use crate::options::GroupOptions;
 use crate::owner_request::REQUEST_QUEUE;
 use crate::peers::Peers;
 
+#[doc(hidden)]
 pub mod set_aside;
 #[cfg(test)]
 pub(crate) mod tests;
@@ -215,7 +216,7 @@ impl Groups {
         }
         let directory = &self.context.directory;
         if directory.log_store().groups().contains(&group) {
-            set_aside::set_aside(directory, group, self.context.env.clock.now_ms())
+            set_aside::set_aside(directory.clone(), group, self.context.env.clock.now_ms())
                 .await
                 .map_err(|error| failed(group, "set its log aside", error))?;
         }

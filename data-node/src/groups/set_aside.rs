@@ -7,6 +7,7 @@
 use std::fs;
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
 
 use openraft::RaftLogReader;
@@ -26,15 +27,15 @@ const LOG: &str = "log";
 /// Copies a group's log and snapshots to a directory of their own, durably. Its Raft must have been
 /// shut down.
 pub(super) async fn set_aside(
-    directory: &DataDirectory,
+    directory: Arc<DataDirectory>,
     group: GroupId,
     now_ms: u64,
 ) -> io::Result<PathBuf> {
     let folder = directory.path().join(FOLDER).join(format!("group-{group}-{now_ms}"));
-    let snapshots = directory.snapshot_dir(group).map_err(io::Error::other)?;
     let target = folder.clone();
     let log = directory.log_store().group(group);
     let writer = blocking(move || {
+        let snapshots = directory.snapshot_dir(group).map_err(io::Error::other)?;
         fs::create_dir_all(&target)?;
         link_files(&snapshots, &target)?;
         Ok(SnapshotWriter::create(target.join(LOG))?)

@@ -134,7 +134,7 @@ async fn received_snapshot_is_read_before_it_is_installed() {
     assert_eq!(check(GroupId(6), &snapshot.meta, &snapshot.snapshot), damaged);
     let later = SnapshotMeta { last_log_id: Some(log_id(2, 9)), ..snapshot.meta.clone() };
     assert_eq!(check(GROUP, &later, &snapshot.snapshot), damaged);
-    for (name, content) in [("empty", &[][..]), ("garbage", &[7; 700])] {
+    for (name, content) in [("empty", &[][..]), ("garbage", &[7; 700][..])] {
         let path = folder.path().join(name);
         let mut writer = tidewater_raft_store::SnapshotWriter::create(path).unwrap();
         io::Write::write_all(&mut writer, content).unwrap();
