@@ -97,6 +97,13 @@ impl TableChange {
 }
 
 impl Table {
+    /// Adds the change in progress to a record for watchers. Stored deltas lack it: their bytes would
+    /// differ between releases, and with them the replicas' digests.
+    pub fn publish_change(&self, published: &mut v1::Table) {
+        published.change = self.change.as_ref().map(|change| change.published(self.changes));
+        published.clone_of = self.clone_of.map_or(0, TableId::get);
+    }
+
     /// Returns whether the table's keys have routes.
     pub fn is_live(&self) -> bool {
         self.state != TableState::Dropping
@@ -111,8 +118,9 @@ impl From<&Table> for v1::Table {
             state: table.state.into(),
             schema: Some((&table.schema).into()),
             options: Some((&table.options).into()),
-            change: table.change.as_ref().map(|change| change.published(table.changes)),
-            clone_of: table.clone_of.map_or(0, TableId::get),
+            // Not in stored deltas: see `Table::publish_change`.
+            change: None,
+            clone_of: 0,
         }
     }
 }
@@ -124,8 +132,7 @@ impl From<&Table> for v1::TableRecord {
             group_id: region.group_id.get(),
         };
         Self {
-            // The record has its own fields for them.
-            table: Some(v1::Table { change: None, clone_of: 0, ..table.into() }),
+            table: Some(table.into()),
             dropping: table.dropping.iter().map(dropping).collect(),
             created_ms: table.created_ms,
             change: table.change.as_ref().map(Into::into),

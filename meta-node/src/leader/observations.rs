@@ -419,8 +419,8 @@ mod tests {
         assert_eq!(age(5), Some(5));
         // A repeated report resets the age; reports of a follower or an old leader do not.
         record(101, report(1, 2, 101, &[]), 5);
-        record(101, report(1, 2, 0, &[]), 7);
-        record(102, report(1, 1, 102, &[]), 8);
+        record(102, report(1, 1, 102, &[]), 7);
+        record(101, report(1, 2, 0, &[]), 8);
         assert_eq!(age(9), Some(4));
         assert_eq!(observations.leader_of(GroupId(1)), Some(NodeId(101)));
         record(102, report(1, 3, 102, &[]), 9);

@@ -146,7 +146,7 @@ impl MetaService {
         let running = self.slot.get()?;
         running.group.linearize().await?;
         let state = running.group.view.frozen();
-        Ok(state.catalog_snapshot())
+        Ok(state.published_snapshot())
     }
 }
 
