@@ -12,14 +12,15 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use parking_lot::Mutex;
+use tidewater_common::backoff::Jitter;
 use tidewater_common::clock::SystemClock;
 use tidewater_common::ids::{ClusterId, NodeId};
 use tidewater_proto::v1::{NodeRole, RegisterRequest, RegisterResponse};
-use tidewater_raft_store::{MetaLink, RegisterError};
 use tidewater_region_engine::MemoryBudget;
 use tidewater_region_engine::env::{RegionEnv, SystemIds};
 use tidewater_region_engine::hooks::{HookHome, HookSets};
 use tidewater_region_engine::storage::{Storage, StoreError};
+use tidewater_rpc::{MetaLink, RegisterError};
 use tokio::net::TcpListener;
 use tokio::sync::{Notify, Semaphore, watch};
 use tokio_util::sync::CancellationToken;
@@ -95,7 +96,7 @@ impl CompactorNode {
     pub async fn start(options: CompactorOptions) -> Result<Self, StartError> {
         let storage = Storage::start(&options.object_store).await?;
         let object_store_id = storage.id().await?;
-        let link = MetaLink::new(options.meta.clone());
+        let link = MetaLink::new(options.meta.clone(), Jitter::system());
         let registration = RegisterRequest {
             directory_id: Uuid::new_v4().to_string(),
             role: NodeRole::Compactor.into(),

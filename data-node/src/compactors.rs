@@ -15,8 +15,10 @@ mod watch;
 
 use std::sync::Arc;
 
+use tidewater_common::header::CallSender;
 use tidewater_common::ids::{ClusterId, NodeId, TableId};
 use tidewater_region_engine::hooks::HookSpec;
+use tidewater_rpc::{Channels, ConnectPolicy};
 use uuid::Uuid;
 
 use self::fleet::Fleet;
@@ -26,11 +28,10 @@ use crate::hooks::NodeHooks;
 /// Compactors that are up, the jobs of this node, and what compactors need to know about the node.
 #[derive(Debug)]
 pub struct Compactors {
-    cluster: ClusterId,
-    node: NodeId,
+    sender: CallSender,
     object_store_id: Uuid,
     hooks: Arc<NodeHooks>,
-    channels: call::CompactorChannels,
+    channels: Channels,
     /// Compactors that are up.
     pub fleet: Fleet,
     /// Jobs of the regions that this node owns.
@@ -46,11 +47,10 @@ impl Compactors {
         hooks: Arc<NodeHooks>,
     ) -> Arc<Self> {
         Arc::new(Self {
-            cluster,
-            node,
+            sender: CallSender { cluster, node },
             object_store_id,
             hooks,
-            channels: call::CompactorChannels::default(),
+            channels: Channels::new(ConnectPolicy::CONTROL),
             fleet: Fleet::default(),
             registry: JobRegistry::default(),
         })

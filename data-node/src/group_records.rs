@@ -3,7 +3,7 @@
 use tidewater_common::ids::{ClusterId, GroupId};
 use tidewater_common::refusal::Refusal;
 use tidewater_proto::v1::{Group, ReadGroupRequest};
-use tidewater_raft_store::MetaLink;
+use tidewater_rpc::MetaLink;
 
 /// Source of the meta group's records of groups.
 #[tonic::async_trait]

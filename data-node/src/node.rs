@@ -6,21 +6,23 @@
 //! it flushes no memtables, since the log keeps their rows.
 
 mod heartbeat;
+mod log_growth;
 
 use std::sync::Arc;
 use std::time::Duration;
 
+use tidewater_common::backoff::Jitter;
 use tidewater_common::clock::Clock;
 use tidewater_common::ids::{ClusterId, Incarnation, NodeId};
 use tidewater_proto::v1::{NodeRole, RegisterRequest, RegisterResponse};
 use tidewater_raft_store::{
-    AddressBook, DataDirectory, DiskHealth, IdentityError, MetaLink, NetworkFactory, RaftHost,
-    RaftService, RegisterError, Role,
+    DataDirectory, DiskHealth, IdentityError, NetworkFactory, RaftHost, RaftService, Role,
 };
 use tidewater_region_engine::env::SystemIds;
 use tidewater_region_engine::hooks::HookHome;
 use tidewater_region_engine::storage::{Storage, StoreError};
 use tidewater_region_engine::{MemoryBudget, Plugins, env::RegionEnv};
+use tidewater_rpc::{AddressBook, MetaLink, RegisterError};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tonic::service::RoutesBuilder;
@@ -91,7 +93,7 @@ impl DataNode {
         let storage = Storage::start(&options.object_store).await?;
         let mut directory = open_directory(&options).await?;
         let object_store_id = storage.id().await?;
-        let link = MetaLink::new(options.meta.clone());
+        let link = MetaLink::new(options.meta.clone(), Jitter::system());
         let reply = link.register(registration(&options, &directory, object_store_id)).await?;
         let (cluster, node, _incarnation) = identity(&reply)?;
         let directory = tokio::task::spawn_blocking(move || {
@@ -145,7 +147,7 @@ impl DataNode {
         tasks.spawn(async move {
             tokio::select! {
                 () = stop.cancelled() => {}
-                () = link.follow_catalog(&addresses, |event| {
+                () = link.follow_catalog(cluster, &addresses, |event| {
                     catalog.follow(event);
                     hooks.follow(event);
                 }) => {}

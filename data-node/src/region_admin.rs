@@ -201,12 +201,13 @@ fn info(
     let stats = hosted.region.stats();
     let id = hosted.descriptor.region_id;
     // The digest and its index are read under one lock.
-    let (applied, digest, last_sequence) = {
+    let (applied, digest, last_sequence, logged) = {
         let state = replica.shared.state.read();
         let region = state.regions.get(&id);
         let digest = region.filter(|_| with_digest).map(|region| region.digest());
         let last_sequence = region.map_or(0, |region| region.last_sequence.get());
-        (replica.shared.applied(), digest.unwrap_or_default(), last_sequence)
+        let logged = region.map_or(0, |region| region.manifest_version.get());
+        (replica.shared.applied(), digest.unwrap_or_default(), last_sequence, logged)
     };
     RegionInfo {
         region_id: id.get(),
@@ -228,6 +229,8 @@ fn info(
         state: phase_name(stats.phase).to_owned(),
         applied_index: applied.get(),
         digest,
+        logged_version: logged,
+        incarnation: hosted.descriptor.incarnation.get(),
     }
 }
 

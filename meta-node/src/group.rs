@@ -14,9 +14,8 @@ use tidewater_common::clock::Clock;
 use tidewater_common::ids::{ClusterId, NodeId, Term};
 use tidewater_common::refusal::{Leader, Refusal};
 use tidewater_proto::v1::{self, MetaReply, Reason, meta_command::Kind, meta_reply};
-use tidewater_raft_store::{
-    AddressBook, Command, Confirmations, DiskHealth, Raft, TypeConfig, linearize,
-};
+use tidewater_raft_store::{Command, Confirmations, DiskHealth, Raft, TypeConfig, linearize};
+use tidewater_rpc::AddressBook;
 use tokio::sync::watch;
 
 use crate::catalog::FEATURE_LEVEL;

@@ -15,12 +15,15 @@ use tidewater_common::refusal::Refusal;
 use tidewater_proto::v1::admin_client::AdminClient;
 use tidewater_proto::v1::meta_client::MetaClient;
 use tidewater_proto::v1::{self, Reason};
+use tidewater_rpc::{ConnectPolicy, attempt};
 use tokio::sync::{mpsc, oneshot};
-use tonic::transport::{Channel, Endpoint};
+use tonic::transport::Channel;
 use tonic::{Response, Status};
 
-/// Timeout of one call.
-const CALL_TIMEOUT: Duration = Duration::from_secs(5);
+/// Limit for joining a cluster, once requested.
+const JOIN_TIMEOUT: Duration = Duration::from_secs(5);
+/// Limit for the answer to a call: above the time that joining may take.
+const ANSWER_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// Members of group 0 with their addresses.
 pub(crate) type MetaPeers = BTreeMap<NodeId, String>;
@@ -82,7 +85,7 @@ impl Joiner {
             self.requests.send(accepted).await.map_err(|_| stopping())?;
             result.await.map_err(|_| stopping())?
         };
-        tokio::time::timeout(CALL_TIMEOUT, joining).await.unwrap_or_else(|_| {
+        tokio::time::timeout(JOIN_TIMEOUT, joining).await.unwrap_or_else(|_| {
             Err(Refusal::new(
                 Reason::DeadlineExceeded,
                 format!("meta node {} is joining, but not ready yet: retry", self.node_id),
@@ -245,28 +248,15 @@ async fn call<T>(
     address: &str,
     make: impl AsyncFnOnce(Channel) -> Result<Response<T>, Status>,
 ) -> Result<T, Refusal> {
-    let unreachable = |error: &dyn std::fmt::Display| {
-        Refusal::new(
-            Reason::Unavailable,
-            format!("cannot reach the meta node at {address}: {error}"),
-        )
-        .retry_after(Duration::from_millis(500))
-    };
-    let endpoint = Endpoint::from_shared(format!("http://{address}"))
-        .map_err(|error| Refusal::new(Reason::InvalidArgument, error.to_string()))?
-        .connect_timeout(CALL_TIMEOUT)
-        .timeout(CALL_TIMEOUT);
-    let calling = async {
-        let channel = endpoint.connect().await.map_err(|error| unreachable(&error))?;
-        make(channel)
-            .await
-            .map(Response::into_inner)
-            .map_err(|status| Refusal::from_status(&status))
-    };
-    match tokio::time::timeout(2 * CALL_TIMEOUT, calling).await {
-        Ok(result) => result,
-        Err(_) => Err(unreachable(&"the call timed out")),
-    }
+    let channel = ConnectPolicy::CONTROL.channel(address)?;
+    attempt(address, ANSWER_TIMEOUT, make(channel)).await.map_err(|failed| {
+        if failed.silent {
+            let message = format!("cannot reach the meta node at {address}: {}", failed.refusal);
+            Refusal::new(Reason::Unavailable, message).retry_after(Duration::from_millis(500))
+        } else {
+            failed.refusal
+        }
+    })
 }
 
 #[cfg(test)]

@@ -28,8 +28,6 @@ mod steps;
 mod tables;
 
 pub(crate) use self::control::Control;
-#[cfg(test)]
-pub(crate) use self::control::connect_lazily;
 pub(crate) use self::garbage::{GarbageOptions, Retention};
 #[cfg(test)]
 pub(crate) use self::leader_term::LeaderTerm;

@@ -1,6 +1,8 @@
 //! Garbage collection, requested and periodic, during writes, kills and drops.
 
 use std::collections::BTreeSet;
+use std::path::PathBuf;
+use std::time::Duration;
 
 use tidewater_cluster_tests::cluster::{Cluster, ClusterPlan, LOG_TABLE};
 use tidewater_cluster_tests::workload::{LoadOptions, Workload};
@@ -119,4 +121,74 @@ async fn garbage_is_collected_while_owners_and_collectors_are_killed() -> Result
     expect_only_live_files(&cluster, &[LOG_TABLE]).await?;
     conclude(cluster, load).await?;
     Ok(())
+}
+
+/// Returns the manifest deltas in the store, in order of version.
+fn deltas(cluster: &Cluster) -> Result<Vec<PathBuf>> {
+    let mut found = Vec::new();
+    let mut directories = vec![cluster.objects()];
+    while let Some(directory) = directories.pop() {
+        let entries =
+            std::fs::read_dir(&directory).map_err(HarnessError::io("list the objects"))?;
+        for entry in entries {
+            let path = entry.map_err(HarnessError::io("list the objects"))?.path();
+            if path.is_dir() {
+                directories.push(path);
+            } else if path.extension().is_some_and(|kind| kind == "delta") {
+                found.push(path);
+            }
+        }
+    }
+    found.sort();
+    Ok(found)
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn region_that_lost_its_newest_deltas_keeps_its_files_and_commits_nothing() -> Result<()> {
+    let cluster = ClusterPlan::default().env("TIDEWATER_GC_GRACE", "1s").start().await?;
+    let create = ["table", "create", "t", "--columns", "k int64", "--primary-key", "k"];
+    cluster.run(&create).await?.ok()?;
+    for key in 1..=3 {
+        let file = cluster.directory().join("rows.csv");
+        std::fs::write(&file, format!("k\n{key}\n")).map_err(HarnessError::io("a csv file"))?;
+        cluster.run(&["load", "t", &file.display().to_string()]).await?.ok()?;
+        cluster.flush("t").await?.ok()?;
+    }
+    // Like a restore of an older copy of the store, beside the live owner.
+    let all = deltas(&cluster)?;
+    let lost = &all[all.len().saturating_sub(2)..];
+    let aside = cluster.directory().join("aside");
+    std::fs::create_dir_all(&aside).map_err(HarnessError::io("create a directory"))?;
+    let saved = |path: &PathBuf| aside.join(path.file_name().unwrap_or_default());
+    for path in lost {
+        std::fs::rename(path, saved(path)).map_err(HarnessError::io("move a delta"))?;
+    }
+    let files = data_files(&cluster)?;
+    // Older than the grace period by then.
+    tokio::time::sleep(Duration::from_secs(3)).await;
+    let report = cluster.run(&["gc", "--output", "json"]).await?.ok()?.json()?;
+    let unreadable = report["unreadable"].to_string();
+    if data_files(&cluster)? != files || !unreadable.contains("has recorded version") {
+        return Err(HarnessError::violated(format!("garbage collection did not stop: {report}")));
+    }
+    let file = cluster.directory().join("rows.csv");
+    std::fs::write(&file, "k\n4\n").map_err(HarnessError::io("a csv file"))?;
+    cluster.run(&["load", "t", &file.display().to_string()]).await?.ok()?;
+    let before = deltas(&cluster)?;
+    let refused = cluster.flush("t").await?;
+    if refused.status == Some(0) || deltas(&cluster)? != before {
+        return Err(HarnessError::violated(format!(
+            "the owner committed above a gap: {refused:?}"
+        )));
+    }
+    for path in lost {
+        std::fs::rename(saved(path), path).map_err(HarnessError::io("move a delta back"))?;
+    }
+    cluster.flush("t").await?.ok()?;
+    let count = cluster.run(&["scan", "t", "--count", "--output", "json"]).await?.ok()?.json()?;
+    if count.to_string().contains('4') {
+        Ok(())
+    } else {
+        Err(HarnessError::violated(format!("four rows, not {count}")))
+    }
 }

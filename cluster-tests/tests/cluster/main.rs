@@ -31,4 +31,5 @@ mod python;
 mod readme;
 mod restart;
 mod s3;
+mod scan_results;
 mod support;

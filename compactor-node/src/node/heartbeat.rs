@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tidewater_proto::v1::{HeartbeatRequest, NodeRole, Reason};
-use tidewater_raft_store::MetaLink;
+use tidewater_rpc::MetaLink;
 use tokio::sync::{Notify, watch};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;

@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use clap::{Parser, Subcommand};
+use clap::{CommandFactory, Parser, Subcommand};
 
 use crate::commands;
 use crate::exit::Failure;
@@ -135,17 +135,15 @@ impl App {
             Command::Compaction(compaction) => compaction.run().await,
             Command::Hook(hook) => hook.run().await,
             Command::Gc(options) => commands::gc::run(options).await,
-            Command::Config(config) => config.run(self.config_file.as_deref()),
+            Command::Config(config) => config.run(Self::command(), self.config_file.as_deref()),
             Command::Bench(bench) => bench.run().await,
-            Command::Completions(options) => commands::completions::run(&options),
+            Command::Completions(options) => commands::completions::run(Self::command(), &options),
         }
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use clap::CommandFactory;
-
     use super::*;
 
     fn walk(command: &clap::Command, path: &str, visit: &mut dyn FnMut(&str, &clap::Command)) {

@@ -1,6 +1,7 @@
 //! Exit of the command: an error message for people, an exit status for scripts.
 
 mod load;
+mod query;
 
 use std::fmt;
 use std::io;

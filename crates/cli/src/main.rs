@@ -8,7 +8,8 @@
 //! - [`server`]: shared parts of all roles: listener, health, reflection, metrics, shutdown.
 //! - [`load`]: reads files into batches of rows.
 //! - [`value`] and [`text`]: parsers of values in files and on the command line.
-//! - [`output`]: lists, rows and progress.
+//! - [`query`]: sorted rows and aggregates of `scan`.
+//! - [`output`]: lists, rows, amounts and progress.
 //! - [`exit`]: mapping from errors to messages and exit statuses.
 
 mod app;
@@ -16,6 +17,7 @@ mod commands;
 mod exit;
 mod load;
 mod output;
+mod query;
 mod server;
 mod settings;
 mod text;
@@ -35,7 +37,7 @@ fn main() -> ExitCode {
 
 fn run() -> Result<ExitCode, Failure> {
     let app: App = match settings::parse(std::env::args_os())? {
-        settings::Parsed::App(app) => *app,
+        settings::Parsed::Command(app) => *app,
         // Help, the version, or a usage error: clap decides on the stream and the status.
         settings::Parsed::Message(message) => {
             let status = u8::try_from(message.exit_code()).unwrap_or(2);

@@ -4,8 +4,10 @@
 //!
 //! - [`rows`]: rows of a table as table, CSV, JSON or Parquet; [`file`]: atomically written files.
 //! - [`grid`]: rows in columns of text, as a stream.
+//! - [`amount`]: sizes, durations and counts for people.
 //! - [`progress`]: progress of long operations, as a bar on a terminal, otherwise as plain lines.
 
+pub(crate) mod amount;
 pub(crate) mod file;
 pub(crate) mod grid;
 pub(crate) mod progress;

@@ -18,41 +18,41 @@ mod file;
 use std::ffi::{OsStr, OsString};
 use std::path::{Path, PathBuf};
 
-use clap::{Command, CommandFactory, FromArgMatches};
+use clap::{Command, Parser};
 
 pub(crate) use self::file::SettingsFile;
-use crate::app::App;
 use crate::exit::Failure;
 
 /// Sections of commands that run a server; all other commands read `[client]`.
 pub(crate) const ROLES: [&str; 4] = ["standalone", "meta", "data", "compactor"];
 
-/// A parsed command line.
-pub(crate) enum Parsed {
-    App(Box<App>),
+/// A parsed command line; `P` is the command tree.
+pub(crate) enum Parsed<P> {
+    Command(Box<P>),
     /// Help, the version, or a usage error to print.
     Message(clap::Error),
 }
 
 /// Parses the command line, with the environment and the settings file as defaults.
-pub(crate) fn parse(arguments: impl IntoIterator<Item = OsString>) -> Result<Parsed, Failure> {
+pub(crate) fn parse<P: Parser>(
+    arguments: impl IntoIterator<Item = OsString>,
+) -> Result<Parsed<P>, Failure> {
     let arguments: Vec<OsString> = arguments.into_iter().collect();
     let file = config_path(&arguments, std::env::var_os("TIDEWATER_CONFIG_FILE"));
-    let command = command(file.as_deref())?;
-    let app =
-        command.try_get_matches_from(arguments).and_then(|matches| App::from_arg_matches(&matches));
-    Ok(match app {
-        Ok(app) => Parsed::App(Box::new(app)),
+    let parsed = with_defaults(P::command(), file.as_deref())?
+        .try_get_matches_from(arguments)
+        .and_then(|matches| P::from_arg_matches(&matches));
+    Ok(match parsed {
+        Ok(parsed) => Parsed::Command(Box::new(parsed)),
         Err(message) => Parsed::Message(message),
     })
 }
 
-/// Returns the command tree with the settings of the file as defaults.
-pub(crate) fn command(file: Option<&Path>) -> Result<Command, Failure> {
-    let command = App::command();
+/// Returns a command tree with the settings of the file as defaults.
+pub(crate) fn with_defaults(tree: Command, file: Option<&Path>) -> Result<Command, Failure> {
     match file {
-        Some(path) => SettingsFile::read(path)?.set_defaults(command),
-        None => Ok(command),
+        Some(path) => SettingsFile::read(path)?.set_defaults(tree),
+        None => Ok(tree),
     }
 }
 

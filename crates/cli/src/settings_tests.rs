@@ -1,7 +1,8 @@
 use clap::parser::ValueSource;
+use clap::{CommandFactory, FromArgMatches};
 
 use super::*;
-use crate::app::Command as Verb;
+use crate::app::{App, Command as Verb};
 
 fn os(arguments: &[&str]) -> Vec<OsString> {
     arguments.iter().map(OsString::from).collect()
@@ -11,7 +12,7 @@ fn with_file(text: &str, arguments: &[&str]) -> clap::ArgMatches {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("t.toml");
     std::fs::write(&path, text).unwrap();
-    command(Some(&path)).unwrap().try_get_matches_from(arguments).unwrap()
+    with_defaults(App::command(), Some(&path)).unwrap().try_get_matches_from(arguments).unwrap()
 }
 
 #[test]

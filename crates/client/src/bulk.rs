@@ -14,6 +14,7 @@ use futures::stream::{self, StreamExt, TryStreamExt};
 use tidewater_common::ids::GroupId;
 use tidewater_common::schema::WriteMode;
 use tidewater_proto::v1::{self, RowOp};
+use tidewater_rpc::timed;
 use tokio_util::task::AbortOnDropHandle;
 use uuid::Uuid;
 
@@ -21,7 +22,6 @@ use crate::catalog::TableInfo;
 use crate::client::Client;
 use crate::core::Repeat;
 use crate::error::ClientError;
-use crate::router::timed;
 use crate::write::{Piece, PieceLimits, check, prepare, run_blocking};
 
 /// Maximum rows and uncompressed bytes of one file.

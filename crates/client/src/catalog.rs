@@ -3,11 +3,11 @@
 //! - [`Catalog`]: an immutable value at one revision. Snapshots and deltas produce the next value. It does
 //!   no I/O.
 //! - [`TableInfo`], [`RouteInfo`]: the tables and routes of a catalog, decoded.
-//! - [`watch`]: the background task that keeps one catalog up to date for the lifetime of the client.
+//! - `published`: the catalog that the background task of the client publishes.
 
 mod apply;
 mod lookup;
-pub(crate) mod watch;
+mod published;
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
@@ -20,6 +20,7 @@ use tidewater_common::schema::{SchemaError, TableOptions, TableSchema};
 use tidewater_proto::v1;
 
 pub use self::apply::CatalogStep;
+pub(crate) use self::published::Published;
 
 /// A table with its decoded schema and its key codec.
 #[derive(Debug, Clone)]

@@ -5,12 +5,13 @@ use std::sync::Arc;
 
 use tidewater_common::ids::{GroupId, RegionId};
 use tidewater_common::refusal::Effect;
+use tidewater_common::schema::Column;
 use tidewater_proto::v1;
 use tokio::sync::{Notify, watch};
 use tokio_util::task::AbortOnDropHandle;
 
-use crate::catalog::watch::{Published, Watcher, fetch};
-use crate::catalog::{Catalog, RouteInfo, TableInfo};
+use crate::catalog::{Catalog, Published, RouteInfo, TableInfo};
+use crate::catalog_watch::{Watcher, fetch};
 use crate::core::Core;
 use crate::error::ClientError;
 use crate::options::ClientOptions;
@@ -31,12 +32,13 @@ impl Client {
     /// [`ClientError::NoMetaReachable`] when no meta node could be reached; other errors when a meta node
     /// answered with one.
     pub async fn connect(options: ClientOptions) -> Result<Self, ClientError> {
-        let router = Router::new(options);
+        let router = Arc::new(Router::new(options));
         let catalog = Catalog::from_snapshot(&first_catalog(&router).await?)?;
         let (sender, published) = watch::channel(Published::new(catalog));
         let refresh = Arc::new(Notify::new());
-        let core = Arc::new(Core { router, published, refresh: refresh.clone() });
-        let watcher = Watcher { core: core.clone(), published: sender, refresh };
+        let watcher =
+            Watcher { router: router.clone(), published: sender, refresh: refresh.clone() };
+        let core = Arc::new(Core { router, published, refresh });
         let task = AbortOnDropHandle::new(tokio::spawn(watcher.run()));
         Ok(Self { core, _watch: Arc::new(task) })
     }
@@ -121,6 +123,27 @@ async fn first_catalog(router: &Router) -> Result<v1::CatalogSnapshot, ClientErr
     }
 }
 
+impl TableInfo {
+    /// Returns a column by its name.
+    ///
+    /// # Errors
+    /// [`ClientError::ColumnNotFound`].
+    pub fn column(&self, name: &str) -> Result<&Column, ClientError> {
+        let position = position(self, name)?;
+        Ok(&self.schema.columns()[position])
+    }
+}
+
+/// Returns the position of a column by its name.
+fn position(table: &TableInfo, name: &str) -> Result<usize, ClientError> {
+    let all = table.schema.columns();
+    all.iter().position(|column| column.name == name).ok_or_else(|| ClientError::ColumnNotFound {
+        table: table.name.clone(),
+        column: name.to_owned(),
+        columns: all.iter().map(|column| column.name.clone()).collect(),
+    })
+}
+
 /// Returns the ids and the Arrow schema of the given columns, or of all columns.
 pub(crate) fn projection(
     table: &TableInfo,
@@ -129,18 +152,7 @@ pub(crate) fn projection(
     let all = table.schema.columns();
     let positions: Vec<usize> = match columns {
         None => (0..all.len()).collect(),
-        Some(names) => names
-            .iter()
-            .map(|name| {
-                all.iter().position(|column| column.name == *name).ok_or_else(|| {
-                    ClientError::ColumnNotFound {
-                        table: table.name.clone(),
-                        column: name.clone(),
-                        columns: all.iter().map(|column| column.name.clone()).collect(),
-                    }
-                })
-            })
-            .collect::<Result<_, _>>()?,
+        Some(names) => names.iter().map(|name| position(table, name)).collect::<Result<_, _>>()?,
     };
     let ids = positions.iter().map(|position| all[*position].id.get()).collect();
     let schema = table

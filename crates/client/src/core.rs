@@ -11,8 +11,7 @@ use tokio::sync::{Notify, watch};
 use tonic::transport::Channel;
 use tonic::{Response, Status};
 
-use crate::catalog::watch::Published;
-use crate::catalog::{Catalog, RouteInfo, TableInfo};
+use crate::catalog::{Catalog, Published, RouteInfo, TableInfo};
 use crate::error::ClientError;
 use crate::outcome::{Attempts, FailedAttempt, RetryAction, WriteOutcome};
 use crate::router::{Limits, Router, Search};
@@ -35,7 +34,7 @@ pub(crate) enum Repeat {
 /// State shared by the client, its writers and its scans.
 #[derive(Debug)]
 pub(crate) struct Core {
-    pub(crate) router: Router,
+    pub(crate) router: Arc<Router>,
     pub(crate) published: watch::Receiver<Published>,
     pub(crate) refresh: Arc<Notify>,
 }

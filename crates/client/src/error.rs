@@ -11,6 +11,7 @@ use tidewater_common::rows::RowsError;
 
 use crate::catalog::CatalogError;
 use crate::predicate::PredicateError;
+use crate::suggestion::hint;
 
 /// Error of an operation of the client.
 #[derive(Debug, thiserror::Error)]
@@ -107,7 +108,11 @@ pub enum ClientError {
     #[error("there is no table {0:?}; `tidewater table list` shows those that exist")]
     TableNotFound(String),
     /// The table has no such column.
-    #[error("table {table:?} has no column {column:?}; its columns are {}", .columns.join(", "))]
+    #[error(
+        "table {table:?} has no column {column:?}{}; its columns are {}",
+        hint(column, columns),
+        .columns.join(", ")
+    )]
     ColumnNotFound {
         /// Name of the table.
         table: String,

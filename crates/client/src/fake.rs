@@ -10,6 +10,7 @@ mod state;
 use std::sync::Arc;
 
 use parking_lot::Mutex;
+use tidewater_common::backoff::Backoff;
 use tidewater_proto::v1;
 use tokio::net::TcpListener;
 use tokio::task::AbortHandle;
@@ -17,7 +18,6 @@ use tokio_stream::wrappers::TcpListenerStream;
 use tonic::transport::Server;
 
 pub(crate) use self::state::{Answer, ScanAnswer, State, keys, rows, table_info};
-use crate::backoff::Backoff;
 use crate::client::Client;
 use crate::options::ClientOptions;
 
@@ -77,7 +77,7 @@ impl FakeCluster {
     pub(crate) fn options(&self) -> ClientOptions {
         let quick = Backoff {
             first: std::time::Duration::from_millis(1),
-            cap: std::time::Duration::from_millis(10),
+            longest: std::time::Duration::from_millis(10),
         };
         ClientOptions {
             meta: vec![self.meta.clone()],

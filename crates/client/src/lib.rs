@@ -5,20 +5,20 @@
 //!
 //! - [`Client`] (`client`): connection to a cluster; [`ClientOptions`] (`options`), [`ClientError`]
 //!   (`error`).
-//! - [`catalog`]: tables, routes, groups and nodes, kept up to date in the background.
-//! - `router`, `leaders`, `pool`: one attempt of a call, at the presumed leader of a group.
+//! - [`catalog`]: tables, routes, groups and nodes; `catalog_watch`: keeps them up to date in the
+//!   background.
+//! - `router`, `leaders`: one attempt of a call, at the presumed leader of a group.
 //! - [`outcome`]: outcome of a write (*failed* or *unknown*) and reaction to an error.
 //! - `core`: calls with retries; [`admin`]: operations of an operator.
 //! - [`write`]: [`TableWriter`], which applies each row once.
 //! - [`bulk`]: [`BulkLoader`], which writes rows directly as files.
 //! - [`scan`]: scans, counts and reads by key.
 //! - [`predicate`], [`values`]: parsing of predicates, and validation of values.
-//! - `backoff`: exponential backoff with jitter.
 
 pub mod admin;
-pub mod backoff;
 pub mod bulk;
 pub mod catalog;
+mod catalog_watch;
 mod client;
 mod core;
 mod error;
@@ -27,10 +27,10 @@ mod fake;
 mod leaders;
 pub mod options;
 pub mod outcome;
-mod pool;
 pub mod predicate;
 mod router;
 pub mod scan;
+mod suggestion;
 pub mod values;
 pub mod write;
 

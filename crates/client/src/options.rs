@@ -4,9 +4,8 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
+pub use tidewater_common::backoff::Backoff;
 use uuid::Uuid;
-
-use crate::backoff::Backoff;
 
 /// Source of new ids and of random bits for jitter. Tests use a counter.
 #[derive(Clone)]
@@ -81,10 +80,13 @@ impl Default for ClientOptions {
             connect_deadline: Duration::from_secs(2),
             connect_timeout: Duration::from_secs(2),
             scan_idle_timeout: Duration::from_secs(30),
-            backoff: Backoff { first: Duration::from_millis(10), cap: Duration::from_millis(250) },
+            backoff: Backoff {
+                first: Duration::from_millis(10),
+                longest: Duration::from_millis(250),
+            },
             watch_backoff: Backoff {
                 first: Duration::from_millis(50),
-                cap: Duration::from_secs(5),
+                longest: Duration::from_secs(5),
             },
             max_message_bytes: 64 << 20,
             ids: IdSource::default(),

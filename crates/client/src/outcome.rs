@@ -7,41 +7,11 @@
 //! succeeds resolves it: writes take effect once, so one success covers all attempts.
 
 pub use tidewater_common::reason::RetryAction;
-use tidewater_common::reason::facts;
 use tidewater_common::refusal::{Effect, Refusal};
+pub use tidewater_rpc::FailedAttempt;
 
 /// Attempts of an operation that may end with [`RetryAction::RepeatFew`].
 pub const MAX_FAULTS: u32 = 5;
-
-/// Returns the reaction to an RPC error. [`RetryAction::RepeatIfAsked`] is resolved to
-/// [`RetryAction::Repeat`] or [`RetryAction::Stop`] and is never returned.
-#[must_use]
-pub fn retry_action(refusal: &Refusal) -> RetryAction {
-    match facts(refusal.reason).retry {
-        RetryAction::RepeatIfAsked if refusal.retry_after.is_some() => RetryAction::Repeat,
-        RetryAction::RepeatIfAsked => RetryAction::Stop,
-        action => action,
-    }
-}
-
-/// Attempt of a call that did not succeed.
-#[derive(Debug, Clone)]
-pub struct FailedAttempt {
-    /// RPC error of the node, or the error that the client made in its place.
-    pub refusal: Refusal,
-    /// Effect of the attempt if it was a write.
-    pub effect: Effect,
-    /// `true` if no answer arrived: the connection was not made, broke, or timed out.
-    pub silent: bool,
-}
-
-impl FailedAttempt {
-    /// Returns the reaction to the attempt.
-    #[must_use]
-    pub fn retry_action(&self) -> RetryAction {
-        if self.silent { RetryAction::FindLeader } else { retry_action(&self.refusal) }
-    }
-}
 
 /// History of the unsuccessful attempts of one operation.
 #[derive(Debug, Clone, Default)]
@@ -171,7 +141,7 @@ mod tests {
             let refusal = Refusal::new(reason, "x");
             if refusal.effect() == Effect::Unknown {
                 // Only a retry that succeeds resolves an unknown outcome.
-                assert_ne!(retry_action(&refusal), RetryAction::Stop, "{reason:?}");
+                assert_ne!(refusal.retry_action(), RetryAction::Stop, "{reason:?}");
             }
         }
     }
@@ -188,11 +158,11 @@ mod tests {
             (Reason::NoDataNodes, RetryAction::Stop),
             (Reason::Internal, RetryAction::RepeatFew),
         ] {
-            assert_eq!(retry_action(&Refusal::new(reason, "x")), expected, "{reason:?}");
+            assert_eq!(Refusal::new(reason, "x").retry_action(), expected, "{reason:?}");
         }
         let with_retry_time =
             Refusal::new(Reason::NoDataNodes, "x").retry_after(Duration::from_millis(1));
-        assert_eq!(retry_action(&with_retry_time), RetryAction::Repeat);
+        assert_eq!(with_retry_time.retry_action(), RetryAction::Repeat);
     }
 
     #[test]

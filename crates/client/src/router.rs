@@ -6,15 +6,15 @@ use tidewater_common::ids::GroupId;
 use tidewater_common::refusal::{Effect, Refusal};
 use tidewater_proto::compaction::v1::compaction_client::CompactionClient;
 use tidewater_proto::v1::{self, NodeRole, Reason};
+use tidewater_rpc::{Channels, ConnectPolicy, attempt};
 use tokio::time::Instant;
 use tonic::transport::Channel;
-use tonic::{Request, Response, Status};
+use tonic::{Response, Status};
 
 use crate::catalog::Catalog;
 use crate::leaders::{Leaders, choose};
 use crate::options::ClientOptions;
 use crate::outcome::{FailedAttempt, RetryAction};
-use crate::pool::{Pool, attempt};
 
 /// Consecutive redirects that are followed without a wait.
 const QUICK_REDIRECTS: u32 = 2;
@@ -29,7 +29,7 @@ const SHORTEST_ATTEMPT: Duration = Duration::from_secs(1);
 #[derive(Debug)]
 pub(crate) struct Router {
     pub(crate) options: ClientOptions,
-    pub(crate) pool: Pool,
+    channels: Channels,
     pub(crate) leaders: Leaders,
 }
 
@@ -63,7 +63,17 @@ impl Search {
 
 impl Router {
     pub(crate) fn new(options: ClientOptions) -> Self {
-        Self { pool: Pool::new(&options), leaders: Leaders::default(), options }
+        let policy =
+            ConnectPolicy { connect_timeout: options.connect_timeout, ..ConnectPolicy::CLIENT };
+        Self { channels: Channels::new(policy), leaders: Leaders::default(), options }
+    }
+
+    /// Returns the connection to `address` (host:port). It is opened on first use.
+    ///
+    /// # Errors
+    /// The address is not of the form host:port.
+    pub(crate) fn channel(&self, address: &str) -> Result<Channel, FailedAttempt> {
+        self.channels.to(address).map_err(FailedAttempt::not_sent)
     }
 
     /// Makes one attempt. A failure advances the search: wait for [`Router::wait`] before the next
@@ -113,8 +123,8 @@ impl Router {
         F: Future<Output = Result<Response<T>, Status>>,
     {
         search.last_address = Some(address.clone());
-        let result = match self.pool.channel(&address) {
-            Ok(channel) => attempt(timeout, call(channel)).await,
+        let result = match self.channel(&address) {
+            Ok(channel) => attempt(&address, timeout, call(channel)).await,
             Err(failure) => Err(failure),
         };
         match &result {
@@ -214,13 +224,6 @@ impl Router {
     pub(crate) fn compaction(&self, channel: Channel) -> CompactionClient<Channel> {
         CompactionClient::new(channel).max_decoding_message_size(self.options.max_message_bytes)
     }
-}
-
-/// Returns a request that carries the timeout of its call.
-pub(crate) fn timed<T>(message: T, timeout: Duration) -> Request<T> {
-    let mut request = Request::new(message);
-    request.set_timeout(timeout);
-    request
 }
 
 /// Limits of one operation: deadline and number of attempts.

@@ -1,9 +1,37 @@
-//! The intended receiver of a call between nodes.
+//! Sender and intended receiver of a call between nodes.
 
 use tidewater_proto::v1::{CallHeader, Reason};
 
 use crate::ids::{ClusterId, NodeId};
 use crate::refusal::Refusal;
+
+/// Sender of calls to the nodes of its cluster.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct CallSender {
+    /// Cluster of sender and receivers.
+    pub cluster: ClusterId,
+    /// The sending node.
+    pub node: NodeId,
+}
+
+impl CallSender {
+    /// A client, which is no node of the cluster.
+    #[must_use]
+    pub fn client(cluster: ClusterId) -> Self {
+        Self { cluster, node: NodeId(0) }
+    }
+
+    /// Returns the header of a call to a node, which the node checks by [`check_header`].
+    #[must_use]
+    pub fn header(&self, target: NodeId) -> CallHeader {
+        CallHeader {
+            cluster_id: self.cluster.to_string(),
+            source_node: self.node.get(),
+            target_node: target.get(),
+            catalog_revision: 0,
+        }
+    }
+}
 
 /// Rejects a call that is meant for another cluster or another node: a new node on an old address
 /// must not answer for the old one.
@@ -45,12 +73,8 @@ mod tests {
     #[test]
     fn calls_for_other_nodes_are_refused() {
         let cluster = ClusterId(Uuid::from_u128(1));
-        let header = |cluster: ClusterId, target| CallHeader {
-            cluster_id: cluster.to_string(),
-            source_node: 1,
-            target_node: target,
-            catalog_revision: 0,
-        };
+        let header =
+            |cluster, target| CallSender { cluster, node: NodeId(1) }.header(NodeId(target));
         let refused = |header: Option<CallHeader>| {
             check_header(cluster, NodeId(4), header.as_ref()).err().map(|refusal| refusal.reason)
         };

@@ -15,7 +15,7 @@ use tonic::Status;
 
 use crate::ids::NodeId;
 pub use crate::reason::Effect;
-use crate::reason::{Facts, facts, reason_of_code};
+use crate::reason::{Facts, RetryAction, facts, reason_of_code};
 
 const DETAIL_TYPE_URL: &str = "type.googleapis.com/tidewater.v1.ErrorDetail";
 
@@ -64,6 +64,17 @@ impl Refusal {
     /// Returns whether a write that failed with this error may have taken effect.
     pub fn effect(&self) -> Effect {
         facts(self.reason).effect
+    }
+
+    /// Returns the reaction of a caller. [`RetryAction::RepeatIfAsked`] is resolved to
+    /// [`RetryAction::Repeat`] or [`RetryAction::Stop`] and is never returned.
+    #[must_use]
+    pub fn retry_action(&self) -> RetryAction {
+        match facts(self.reason).retry {
+            RetryAction::RepeatIfAsked if self.retry_after.is_some() => RetryAction::Repeat,
+            RetryAction::RepeatIfAsked => RetryAction::Stop,
+            action => action,
+        }
     }
 
     /// Reads the error from a status. A status without our detail (made by a proxy, by the

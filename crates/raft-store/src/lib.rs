@@ -15,8 +15,7 @@
 //! - [`snapshot_file`]: synced snapshot files with length and checksum.
 //! - [`membership`]: changes of a group's voters, and recovery of interrupted changes.
 //! - `meters`: metrics of the log store.
-//! - [`network`]: the client side: addresses, connections, pipelined appends, snapshots in chunks.
-//! - [`registration`]: data and compactor nodes join a cluster: registration, heartbeats, addresses.
+//! - [`network`]: the client side: connections, pipelined appends, snapshots in chunks.
 //! - [`linearize`](mod@linearize): linearizable reads: proof of leadership, then the read index.
 //! - [`service`]: the server side: dispatch by (target node, group) to the groups of a node.
 //!
@@ -37,7 +36,6 @@ pub mod log_store;
 pub mod membership;
 mod meters;
 pub mod network;
-pub mod registration;
 pub mod service;
 pub mod snapshot_file;
 #[cfg(test)]
@@ -48,11 +46,10 @@ pub use config::{GroupKind, raft_config};
 pub use identity::{DataDirectory, Identity, IdentityError, Role};
 pub use linearize::{ReadError, linearize};
 pub use log_store::{
-    DiskHealth, GroupLog, LogStore, LogStoreOptions, StoreError, retry_while_disk_full,
+    DiskHealth, GroupLog, LogStore, LogStoreOptions, LogUsage, StoreError, retry_while_disk_full,
 };
 pub use meters::METRICS;
-pub use network::{AddressBook, Confirmations, GroupNetworkFactory, NetworkFactory};
-pub use registration::{MetaLink, RegisterError};
+pub use network::{Confirmations, GroupNetworkFactory, NetworkFactory};
 pub use service::{GroupHandler, PeerInput, RaftHost, RaftService};
 pub use snapshot_file::{SnapshotFile, SnapshotFileError, SnapshotWriter};
 pub use types::{Command, Member, Raft, Reply, TypeConfig};

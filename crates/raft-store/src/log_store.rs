@@ -10,13 +10,17 @@
 //!
 //! - `group`: a group's log, as openraft's log store; `state`: its decisions, without I/O; `tail`:
 //!   the entries in memory.
-//! - `queue`, `flusher`: from memory to disk; `health`, `disk`: behaviour on a full disk.
+//! - `operation`, `queue`, `flusher`: from memory to disk; `health`, `disk`: behaviour on a full
+//!   disk.
+//! - `reclaim`: release of the disk space of purged entries; `purge_points`: what compactions may
+//!   drop; `usage`: bytes on disk.
 //! - `database`: RocksDB, which can be reopened; `options`, `keys`, `read`: its settings, layout
 //!   and reads.
 
 use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Arc;
+use std::sync::mpsc;
 use std::thread::JoinHandle;
 
 use parking_lot::Mutex;
@@ -31,12 +35,16 @@ mod flusher;
 mod group;
 mod health;
 mod keys;
+mod operation;
 mod options;
+mod purge_points;
 mod queue;
 mod read;
+mod reclaim;
 mod shared;
 mod state;
 mod tail;
+mod usage;
 
 pub use database::Database;
 pub use error::StoreError;
@@ -44,6 +52,7 @@ pub use flusher::FlushStats;
 pub use group::GroupLog;
 pub use health::{DiskHealth, retry_while_disk_full};
 pub use options::LogStoreOptions;
+pub use usage::LogUsage;
 
 use database::WriteError;
 #[cfg(test)]
@@ -51,18 +60,33 @@ pub(crate) use disk::Disk;
 #[cfg(not(test))]
 use disk::Disk;
 use disk::SystemDisk;
-use flusher::{Flusher, WriteKind, WriteOp};
+use flusher::Flusher;
+use operation::{WriteKind, WriteOp};
+use purge_points::PurgePoints;
 use queue::FlushQueue;
+use reclaim::Reclaimer;
 use shared::LogStoreContext;
 use state::{GroupState, InMemoryLog};
 
-/// The logs of all groups of a node, with the thread that flushes them.
+/// The logs of all groups of a node, with the threads that flush them and release their space.
 #[derive(Debug)]
 pub struct LogStore {
     shared: Arc<LogStoreContext>,
     health: watch::Receiver<DiskHealth>,
     stats: Arc<Mutex<FlushStats>>,
+    usage: Arc<Mutex<LogUsage>>,
     flusher: Mutex<Option<JoinHandle<()>>>,
+    reclaimer: Mutex<Option<ReclaimerThread>>,
+    /// Another reclaimer, for tests: passes without a thread.
+    #[cfg(test)]
+    manual_reclaimer: Reclaimer,
+}
+
+/// The reclaimer's thread, which ends when `stop` is dropped.
+#[derive(Debug)]
+struct ReclaimerThread {
+    stop: mpsc::SyncSender<()>,
+    thread: JoinHandle<()>,
 }
 
 impl LogStore {
@@ -76,7 +100,9 @@ impl LogStore {
         options: LogStoreOptions,
         disk: Arc<dyn Disk>,
     ) -> Result<Arc<Self>, StoreError> {
-        let database = Arc::new(Database::open(dir, options.clone())?);
+        let purge_points = Arc::new(PurgePoints::default());
+        let database = Database::open(dir, options.clone(), Arc::clone(&purge_points))?;
+        let database = Arc::new(database);
         let groups: BTreeMap<_, _> = read::load_groups(&database, options.cache_bytes_per_group)?
             .into_iter()
             .map(|(id, log)| (id, Arc::new(GroupState { id, log: Mutex::new(log) })))
@@ -88,9 +114,18 @@ impl LogStore {
             database: Arc::clone(&database),
             queue: Arc::clone(&queue),
             groups: Mutex::new(groups),
+            purge_points,
+            reclaim_gate: tokio::sync::Mutex::new(()),
             pending_bytes: options.pending_bytes,
             cache_bytes_per_group: options.cache_bytes_per_group,
         });
+        let usage = Arc::new(Mutex::new(LogUsage::default()));
+        let reclaimer = Reclaimer {
+            context: Arc::clone(&shared),
+            disk: Arc::clone(&disk),
+            options: options.clone(),
+            usage: Arc::clone(&usage),
+        };
         let flusher = Flusher {
             database,
             queue,
@@ -105,7 +140,23 @@ impl LogStore {
             .name("raft-flusher".to_owned())
             .spawn(move || flusher.run())
             .map_err(|error| StoreError::Failed(format!("cannot start the flusher: {error}")))?;
-        Ok(Arc::new(Self { shared, health, stats, flusher: Mutex::new(Some(thread)) }))
+        let store = Arc::new(Self {
+            shared,
+            health,
+            stats,
+            usage,
+            flusher: Mutex::new(Some(thread)),
+            reclaimer: Mutex::new(None),
+            #[cfg(test)]
+            manual_reclaimer: reclaimer.clone(),
+        });
+        let (stop, stopped) = mpsc::sync_channel(1);
+        let thread = std::thread::Builder::new()
+            .name("raft-reclaimer".to_owned())
+            .spawn(move || reclaimer.run(&stopped))
+            .map_err(|error| StoreError::Failed(format!("cannot start the reclaimer: {error}")))?;
+        *store.reclaimer.lock() = Some(ReclaimerThread { stop, thread });
+        Ok(store)
     }
 
     /// Returns the log of a group; it is empty when nothing is stored for the group.
@@ -147,6 +198,8 @@ impl LogStore {
         let result = result
             .await
             .unwrap_or_else(|_| Err(StoreError::Closed("the flusher has ended".to_owned())));
+        let _gate = self.shared.reclaim_gate.lock().await;
+        self.shared.purge_points.withdraw(id);
         self.shared.groups.lock().remove(&id);
         result
     }
@@ -167,6 +220,11 @@ impl LogStore {
     /// Returns the flusher's counters.
     pub fn stats(&self) -> FlushStats {
         *self.stats.lock()
+    }
+
+    /// Returns the bytes on disk at the last pass of the reclaimer.
+    pub fn usage(&self) -> LogUsage {
+        *self.usage.lock()
     }
 
     /// Returns the database, for the caller's own column families. Do not keep a handle of RocksDB.
@@ -202,8 +260,17 @@ impl LogStore {
     /// writes fail instead. Blocking.
     pub fn shutdown(&self) {
         self.shared.queue.stop();
+        let reclaimer = self.reclaimer.lock().take().map(|reclaimer| {
+            drop(reclaimer.stop);
+            reclaimer.thread
+        });
+        // A panic in a thread has been reported by the panic hook.
         if let Some(thread) = self.flusher.lock().take() {
-            // A panic in the flusher has been reported by the panic hook.
+            let _ = thread.join();
+        }
+        if let Some(thread) = reclaimer {
+            // The flusher does not close the database after an error.
+            self.shared.database.cancel_compactions();
             let _ = thread.join();
         }
     }

@@ -10,7 +10,7 @@
 //!
 //! # Layout
 //!
-//! - `addresses`: addresses of nodes; `connections`: channels to them.
+//! - `connections`: channels to nodes.
 //! - `group_network`: one group's calls to one node; `append_stream`: pipelined appends;
 //!   `held_commit`: commit updates that ride on the next entries; `heartbeats`: heartbeats of all
 //!   groups on one stream; `confirmations`: proof of leadership for readers; `snapshot_stream`: a
@@ -20,10 +20,10 @@ use std::sync::Arc;
 
 use openraft::RaftNetworkFactory;
 use tidewater_common::ids::{ClusterId, GroupId, NodeId};
+use tidewater_rpc::AddressBook;
 
 use crate::types::{Member, TypeConfig};
 
-mod addresses;
 mod append_stream;
 mod confirmations;
 mod connections;
@@ -33,15 +33,11 @@ mod heartbeats;
 mod held_commit;
 mod snapshot_stream;
 
-pub use addresses::AddressBook;
 pub use confirmations::Confirmations;
 pub use group_network::GroupNetwork;
 
 use connections::{ConnectionLane, Connections};
 use heartbeats::HeartbeatStreams;
-
-/// Largest message in either direction, in bytes. A single entry must stay well below it.
-pub const MESSAGE_BYTES: usize = 64 * 1024 * 1024;
 
 /// Factory of the networks of all groups of a node. Clones share their connections.
 #[derive(Debug, Clone)]

@@ -19,7 +19,9 @@ use std::sync::Arc;
 use parking_lot::RwLock;
 use tidewater_common::ids::NodeId;
 use tidewater_proto::v1::raft_server::RaftServer;
+use tidewater_rpc::MESSAGE_BYTES;
 
+mod committed_check;
 mod confirmed_members;
 mod dispatch;
 mod handler;
@@ -33,8 +35,6 @@ mod rpc;
 pub use handler::{GroupHandler, HandlerError, PeerInput};
 pub use host::RaftHost;
 pub use peer_check::ReplicaView;
-
-use crate::network::MESSAGE_BYTES;
 
 /// Implementation of the proto service `Raft` for all nodes of a process. Clones are the same
 /// service.

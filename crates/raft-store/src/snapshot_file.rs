@@ -8,6 +8,7 @@
 use std::fs::{self, File};
 use std::io::{self, BufReader, Read, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 /// Magic number of the trailer: "TWSNAP" and format version 1.
 const MAGIC: [u8; 4] = *b"TWS1";
@@ -55,6 +56,7 @@ pub struct SnapshotFile {
     path: PathBuf,
     length: u64,
     crc32c: u32,
+    users: Arc<()>,
 }
 
 impl SnapshotFile {
@@ -98,12 +100,17 @@ impl SnapshotFile {
                 size.saturating_sub(TRAILER_BYTES)
             )));
         }
-        Ok(Self { path, length, crc32c })
+        Ok(Self { path, length, crc32c, users: Arc::default() })
     }
 
     /// Returns the path of the file.
     pub fn path(&self) -> &Path {
         &self.path
+    }
+
+    /// Returns whether clones of this description exist: their holders may still read the file.
+    pub fn is_shared(&self) -> bool {
+        Arc::strong_count(&self.users) > 1
     }
 
     /// Returns the bytes of content, without the trailer.
@@ -270,7 +277,12 @@ impl SnapshotWriter {
             path: self.path.clone(),
             source,
         })?;
-        Ok(SnapshotFile { path: self.path.clone(), length: self.length, crc32c: self.crc32c })
+        Ok(SnapshotFile {
+            path: self.path.clone(),
+            length: self.length,
+            crc32c: self.crc32c,
+            users: Arc::default(),
+        })
     }
 
     fn publish(&mut self) -> io::Result<()> {

@@ -32,6 +32,11 @@ pub trait IdSource: Debug + Send + Sync + 'static {
         FileId(self.at(now_ms.max(gc_floor_ms)))
     }
 
+    /// Returns random bits for the jitter of a backoff.
+    fn jitter_bits(&self) -> u64 {
+        self.random().as_u64_pair().1
+    }
+
     /// Returns an id for the content of one delta.
     fn writer_id(&self) -> WriterId {
         WriterId(self.random())

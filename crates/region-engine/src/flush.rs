@@ -1,7 +1,8 @@
 //! Flush: merges frozen runs, encodes them on a blocking thread, and streams the bytes to the
 //! object store. The region commits the files to the manifest.
 //!
-//! The encoder never holds more than a few parts of a file; it waits when the store is slow.
+//! The encoder never holds more than a few parts of a file. It waits when the store is slow, and other
+//! work has its worker permit meanwhile.
 
 mod encode;
 pub(crate) mod series;
@@ -10,7 +11,7 @@ pub(crate) mod upload;
 use std::future::pending;
 use std::sync::Arc;
 
-use tokio::sync::{Semaphore, mpsc};
+use tokio::sync::mpsc;
 
 pub(crate) use self::encode::FlushPlan;
 use self::encode::encode;
@@ -19,6 +20,7 @@ use crate::EngineError;
 use crate::env::RegionEnv;
 use crate::hooks::SstFileInfo;
 use crate::memtable::Run;
+use crate::workers::on_worker;
 
 /// Parts of files in flight between the encoder and the store.
 pub(crate) const PARTS_IN_FLIGHT: usize = 2;
@@ -36,29 +38,11 @@ pub(crate) async fn write_files(
 ) -> Result<Vec<SstFileInfo>, EngineError> {
     let (sender, receiver) = mpsc::channel(PARTS_IN_FLIGHT);
     let dir = plan.dir;
-    let encoder = on_worker(&env.workers, move || encode(&plan, &runs, sender));
+    let encoder = on_worker(&env.workers, move |slot| encode(&plan, &runs, sender, slot));
     let (encoded, uploaded) =
         tokio::join!(encoder, upload(env, dir, gc_floor_ms, receiver, pending()));
     // When the upload failed, the encoder's error is only that the receiver has ended.
     let files = uploaded?;
     encoded?;
     Ok(files)
-}
-
-/// Runs CPU-bound work on a blocking thread, limited by the number of permits.
-pub(crate) async fn on_worker<T: Send + 'static>(
-    workers: &Arc<Semaphore>,
-    work: impl FnOnce() -> Result<T, EngineError> + Send + 'static,
-) -> Result<T, EngineError> {
-    let permit = workers.clone().acquire_owned().await;
-    let done = tokio::task::spawn_blocking(move || {
-        let _permit = permit;
-        work()
-    });
-    match done.await {
-        Ok(result) => result,
-        Err(error) => {
-            Err(EngineError::Internal { detail: format!("a worker task failed: {error}") })
-        }
-    }
 }

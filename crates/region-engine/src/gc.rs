@@ -23,14 +23,19 @@
 //! the replicated time. Scans are limited to much less than that; the protection of referenced
 //! files does not depend on it.
 //!
+//! A manifest that ends below the version that the group's log has recorded counts as one that cannot
+//! be read: the files of its missing deltas look like orphans.
+//!
 //! A dry run does steps 1 and 3, and reports what a pass would delete.
 //!
 //! - [`named`]: the objects that a state references, with the reason (pure); [`awaited`]: the
-//!   versions that durable hooks still need (pure); `survey`: the objects of one region;
+//!   versions that durable hooks still need (pure); [`logged`]: the versions that the logs have
+//!   recorded (pure); `survey`: the objects of one region;
 //!   `collector`: the pass.
 
 pub mod awaited;
 mod collector;
+pub mod logged;
 pub mod named;
 mod survey;
 #[cfg(test)]
@@ -43,6 +48,7 @@ use tidewater_common::ids::TableId;
 
 pub use self::awaited::HookPositions;
 pub use self::collector::GarbageCollector;
+pub use self::logged::LoggedVersions;
 use crate::hooks::RemovalReason;
 use crate::layout::RegionDir;
 

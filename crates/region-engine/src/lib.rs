@@ -71,6 +71,7 @@ mod schedule;
 pub mod sst;
 pub mod storage;
 mod version;
+mod workers;
 
 pub use self::error::EngineError;
 pub use self::hooks::{Plugins, RegionHook, RegionHookRef};

@@ -34,7 +34,6 @@ pub use self::error::{Operation, StorageError};
 pub use self::marker::{CLUSTER_MARKER, ClusterMarker, MarkerError};
 pub use self::options::StorageOptions;
 pub use self::probe::{ProbeError, ProbeTest};
-pub(crate) use self::retry::sleep_backoff;
 pub use self::start::StoreError;
 pub use self::upload::{Upload, Uploaded};
 

@@ -1,9 +1,7 @@
 //! One attempt at a job on a compactor: opens the region, starts the plan, watches it, closes the region.
 
-use std::collections::HashMap;
 use std::time::Duration;
 
-use parking_lot::Mutex;
 use tidewater_common::ids::{GroupId, ManifestVersion, NodeId, OwnerEpoch};
 use tidewater_common::refusal::{Effect, Refusal};
 use tidewater_proto::compaction::v1::compaction_client::CompactionClient;
@@ -12,26 +10,20 @@ use tidewater_proto::v1::{CallHeader, ManifestOwnerEpoch, Reason};
 use tidewater_region_engine::compaction::{Attempt, ProgressSnapshot};
 use tidewater_region_engine::layout::RegionDir;
 use tidewater_region_engine::region::PlannedCompaction;
-use tokio::time::timeout;
-use tonic::transport::{Channel, Endpoint};
-use tonic::{Code, Status};
+use tidewater_rpc::FailedAttempt;
+use tonic::transport::Channel;
+use tonic::{Response, Status};
 
 use super::Compactors;
 use super::fleet::Compactor;
 use super::watch::AttemptWatch;
 
-/// Limit for connecting to a compactor.
-const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
 /// Limit for opening a region or accepting a plan: the compactor reads the manifest.
 const REPLY_TIMEOUT: Duration = Duration::from_secs(10);
 /// Limit for best-effort calls: close and cancel.
 pub(super) const CLOSE_TIMEOUT: Duration = Duration::from_secs(2);
 /// Largest reply: the files of a plan with their footers.
 const MAX_REPLY_BYTES: usize = 64 << 20;
-
-/// Connections to compactors, by address.
-#[derive(Debug, Default)]
-pub(super) struct CompactorChannels(Mutex<HashMap<String, Channel>>);
 
 /// Owner of the region of a job.
 #[derive(Debug, Clone, Copy)]
@@ -96,10 +88,10 @@ impl Compactors {
         let header = self.header(compactor.node);
         let opened =
             client.open_compaction_region(self.open_request(header.clone(), owner, planned));
-        let handle = match reply_within(REPLY_TIMEOUT, opened).await {
+        let handle = match reply(compactor, opened).await {
             Ok(opened) => opened.handle,
             // No job has begun, whether the compactor received the call or not.
-            Err(refusal) => return not_accepted(refusal),
+            Err(failed) => return not_accepted(failed.refusal),
         };
         let request = CompactRequest {
             header: header.clone(),
@@ -111,19 +103,20 @@ impl Compactors {
         let progress_timeout = owner.progress_timeout;
         let mut watch =
             AttemptWatch { client: client.clone(), header, job_id, progress_timeout, attempt };
-        let outcome = match reply_within(REPLY_TIMEOUT, client.compact(request)).await {
+        let outcome = match reply(compactor, client.compact(request)).await {
             Ok(events) => watch.run(events).await,
-            Err(refusal) if refusal.effect() == Effect::Unknown => {
+            Err(failed) if failed.effect == Effect::Unknown => {
                 // The job may have begun.
                 watch.cancel().await;
-                AttemptOutcome::Unknown(refusal)
+                AttemptOutcome::Unknown(failed.refusal)
             }
-            Err(refusal) => not_accepted(refusal),
+            Err(failed) => not_accepted(failed.refusal),
         };
         let header = self.header(compactor.node);
         let close = wire::CloseCompactionRegionRequest { header, handle };
         // A handle that is not closed expires.
-        let _ = timeout(CLOSE_TIMEOUT, client.close_compaction_region(close)).await;
+        let closed = client.close_compaction_region(close);
+        let _ = tidewater_rpc::attempt(&compactor.address, CLOSE_TIMEOUT, closed).await;
         outcome
     }
 
@@ -137,7 +130,7 @@ impl Compactors {
         let mut client = self.client(compactor).ok()?;
         let header = self.header(compactor.node);
         let listed = client.list_compactions(wire::ListCompactionsRequest { header });
-        let running = reply_within(REPLY_TIMEOUT, listed).await.ok()?.jobs.into_iter();
+        let running = reply(compactor, listed).await.ok()?.jobs.into_iter();
         let of_region = running.filter(|job| job.dir.map(RegionDir::from) == Some(dir));
         let done: Vec<_> = of_region.map(|job| job.done.unwrap_or_default().into()).collect();
         (!done.is_empty()).then_some(done)
@@ -170,40 +163,21 @@ impl Compactors {
     }
 
     fn header(&self, target: NodeId) -> Option<CallHeader> {
-        Some(CallHeader {
-            cluster_id: self.cluster.to_string(),
-            source_node: self.node.get(),
-            target_node: target.get(),
-            catalog_revision: 0,
-        })
+        Some(self.sender.header(target))
     }
 
     fn client(&self, compactor: &Compactor) -> Result<CompactionClient<Channel>, Refusal> {
-        let channel = self.channels.get(compactor)?;
+        let channel = self.channels.to(&compactor.address)?;
         Ok(CompactionClient::new(channel).max_decoding_message_size(MAX_REPLY_BYTES))
     }
 }
 
-impl CompactorChannels {
-    fn get(&self, compactor: &Compactor) -> Result<Channel, Refusal> {
-        let address = &compactor.address;
-        let mut channels = self.0.lock();
-        if let Some(channel) = channels.get(address) {
-            return Ok(channel.clone());
-        }
-        let endpoint = Endpoint::from_shared(format!("http://{address}")).map_err(|error| {
-            let message =
-                format!("invalid address {address} of compactor {}: {error}", compactor.node);
-            Refusal::new(Reason::InvalidArgument, message)
-        })?;
-        let channel = endpoint.connect_timeout(CONNECT_TIMEOUT).connect_lazy();
-        // A compactor has a new id at every start, and often another address.
-        if channels.len() >= 256 {
-            channels.clear();
-        }
-        channels.insert(address.clone(), channel.clone());
-        Ok(channel)
-    }
+/// Waits for the reply to a call that reads a manifest.
+async fn reply<T>(
+    compactor: &Compactor,
+    request: impl Future<Output = Result<Response<T>, Status>>,
+) -> Result<T, FailedAttempt> {
+    tidewater_rpc::attempt(format!("compactor {}", compactor.node), REPLY_TIMEOUT, request).await
 }
 
 /// Returns the outcome of an attempt whose region was not opened or whose plan was not accepted. For
@@ -215,24 +189,6 @@ fn not_accepted(refusal: Refusal) -> AttemptOutcome {
             AttemptOutcome::Discarded(refusal)
         }
         _ => AttemptOutcome::Refused(refusal),
-    }
-}
-
-/// Returns the reply of a call. After a timeout it is unknown whether the call was carried out.
-async fn reply_within<T>(
-    limit: Duration,
-    call: impl Future<Output = Result<tonic::Response<T>, Status>>,
-) -> Result<T, Refusal> {
-    match timeout(limit, call).await {
-        Ok(Ok(reply)) => Ok(reply.into_inner()),
-        Ok(Err(status)) if status.code() == Code::Cancelled => {
-            Err(Refusal::new(Reason::Unavailable, status.message()))
-        }
-        Ok(Err(status)) => Err(Refusal::from_status(&status)),
-        Err(_) => {
-            let message = format!("a compactor did not reply within {limit:?}");
-            Err(Refusal::new(Reason::DeadlineExceeded, message))
-        }
     }
 }
 

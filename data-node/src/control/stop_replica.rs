@@ -111,7 +111,7 @@ mod tests {
     }
 
     #[test]
-    fn replica_stops_only_when_the_meta_group_has_removed_it() {
+    fn replica_stops_when_the_meta_group_removed_it() {
         use GroupState::{Abandoned, Active, Creating};
         let removed = || Some(record(Active, &[1, 2], &[4]));
         let lagging = replica(false, Some((1, 5)), true);

@@ -2,14 +2,16 @@
 
 use std::time::Duration;
 
+use tidewater_common::backoff::Backoff;
 use tidewater_common::ids::ManifestVersion;
 use tidewater_proto::v1::CursorState;
 use tokio::time::Instant;
 
 use super::cursor::{Cursor, CursorMove};
 
-/// First and longest backoff after a failed delivery.
-const BACKOFF: (Duration, Duration) = (Duration::from_millis(500), Duration::from_secs(60));
+/// Backoff after failed deliveries.
+const BACKOFF: Backoff =
+    Backoff { first: Duration::from_millis(500), longest: Duration::from_secs(60) };
 /// Interval between reads of a manifest whose region this node does not host: it is being dropped.
 const NOT_HOSTED_INTERVAL: Duration = Duration::from_secs(2);
 /// Interval between reads of a manifest that the local region has read to its end: other nodes may have
@@ -80,26 +82,27 @@ impl LocalCursorState {
         self.started_at = Some(now);
     }
 
-    /// Records the end of a delivery. Returns the backoff after a failure.
+    /// Records the end of a delivery. Returns the backoff after a failure, with jitter by random `bits`.
     pub(super) fn end(
         &mut self,
         to: Option<CursorMove>,
         failed: bool,
         now: Instant,
+        bits: u64,
     ) -> Option<Duration> {
         self.phase = to.map_or(Phase::Idle, Phase::Moving);
         if !failed {
             self.failures = 0;
             // The stored manifest soon shows a version that the local region has read already.
-            self.not_before = to.is_none().then(|| now + BACKOFF.0);
+            self.not_before = to.is_none().then(|| now + BACKOFF.first);
             return None;
         }
         if to.is_some() {
             // The hook accepted a version after its last failure.
             self.failures = 0;
         }
-        let wait = BACKOFF.0.saturating_mul(1 << self.failures.min(16)).min(BACKOFF.1);
         self.failures = self.failures.saturating_add(1);
+        let wait = BACKOFF.wait(self.failures, None, bits);
         self.not_before = Some(now + wait);
         Some(wait)
     }
@@ -158,7 +161,7 @@ mod tests {
         assert!(state.is_due(v(5), now), "its manifest was not read yet");
         state.mark_running(now);
         assert!(!state.is_due(v(9), now), "one delivery at a time");
-        assert_eq!(state.end(None, false, now), None);
+        assert_eq!(state.end(None, false, now, 0), None);
         let later = now + Duration::from_secs(1);
         assert!(!state.is_due(v(5), later));
         assert!(!state.is_due(v(4), later), "the region may have yet to read its manifest");
@@ -176,7 +179,7 @@ mod tests {
         let mut state = state_at(5, CursorState::Tail);
         state.mark_running(now);
         let to = CursorMove::To(ManifestVersion(8), CursorState::Tail);
-        state.end(Some(to), false, now);
+        state.end(Some(to), false, now, 0);
         assert_eq!(state.pending_move(), Some(to));
         assert!(!state.is_due(v(9), now));
         // A listed position may be older than the move.
@@ -193,18 +196,18 @@ mod tests {
         let mut waits = Vec::new();
         for _ in 0..9 {
             state.mark_running(now);
-            let wait = state.end(None, true, now).unwrap();
+            let wait = state.end(None, true, now, 0).unwrap();
             assert!(!state.is_due(v(9), now + wait - Duration::from_millis(1)));
             now += wait;
             assert!(state.is_due(v(9), now));
             waits.push(wait.as_millis());
         }
-        assert_eq!(waits[..4], [500, 1_000, 2_000, 4_000]);
-        assert_eq!(waits[8], 60_000);
+        assert_eq!(waits[..4], [250, 500, 1_000, 2_000]);
+        assert_eq!(waits[8], 30_000);
         // Progress before the failure.
         state.mark_running(now);
         let to = CursorMove::To(ManifestVersion(6), CursorState::Tail);
-        assert_eq!(state.end(Some(to), true, now), Some(BACKOFF.0));
+        assert_eq!(state.end(Some(to), true, now, 0), Some(BACKOFF.first / 2));
         state.record_moved(cursor(7, "h", 6, CursorState::Tail));
         assert!(!state.is_due(v(9), now));
     }

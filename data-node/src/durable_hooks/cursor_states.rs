@@ -103,6 +103,7 @@ impl LocalCursorStates {
         to: Option<CursorMove>,
         failed: bool,
         now: Instant,
+        bits: u64,
     ) -> Option<Duration> {
         // After the leadership was lost and regained, the state may be a new one with a delivery of its
         // own.
@@ -110,7 +111,7 @@ impl LocalCursorStates {
         if !state.is_running() || state.cursor != *cursor {
             return None;
         }
-        state.end(to, failed, now)
+        state.end(to, failed, now, bits)
     }
 
     /// Returns the moves that the meta service has to record.
@@ -186,7 +187,7 @@ mod tests {
         states.update(all);
         assert_eq!(regions(&states.start_due(&versions, |_| true, now)), [1, 2]);
         for delivery in &first {
-            states.end(&delivery.cursor, None, true, now);
+            states.end(&delivery.cursor, None, true, now, 0);
         }
         let later = now + Duration::from_secs(1);
         let next = states.start_due(&versions, |_| true, later);
@@ -219,6 +220,7 @@ mod tests {
                 Some(CursorMove::To(ManifestVersion(to), Tail)),
                 false,
                 now,
+                0,
             );
         }
         let requested = states.pending_moves();
@@ -253,9 +255,9 @@ mod tests {
             dropped: false,
         };
         states.update(vec![again]);
-        states.end(&due[0].cursor, Some(CursorMove::To(ManifestVersion(6), Tail)), false, now);
+        states.end(&due[0].cursor, Some(CursorMove::To(ManifestVersion(6), Tail)), false, now, 0);
         assert!(states.pending_moves().is_empty());
         let own = cursor(1, "h", 5, Tail);
-        assert_eq!(states.end(&own, None, true, now), None);
+        assert_eq!(states.end(&own, None, true, now, 0), None);
     }
 }

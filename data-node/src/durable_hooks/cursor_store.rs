@@ -5,7 +5,7 @@ use tidewater_common::refusal::Refusal;
 use tidewater_proto::v1::{
     AdvanceCursorsRequest, CursorAdvance, HookCursor, ListCursorsRequest, ListedCursor,
 };
-use tidewater_raft_store::MetaLink;
+use tidewater_rpc::MetaLink;
 
 /// Storage of cursors.
 pub trait CursorStore: Send + Sync + 'static {

@@ -171,7 +171,7 @@ impl<S: CursorStore> DurableHookDispatcher<S> {
         for due in self.cursors.start_due(versions, is_callable, Instant::now()) {
             let Some(hook) = hook_of(&due.cursor) else {
                 // The hook was removed or paused since it was found due.
-                self.cursors.end(&due.cursor, None, false, Instant::now());
+                self.cursors.end(&due.cursor, None, false, Instant::now(), 0);
                 continue;
             };
             let env = self.groups.context().env.clone();
@@ -185,7 +185,8 @@ impl<S: CursorStore> DurableHookDispatcher<S> {
     fn handle_delivered(&mut self, cursor: &Cursor, outcome: DeliveryOutcome) {
         let (region, hook) = &cursor.key;
         let failed = outcome.error.is_some();
-        let wait = self.cursors.end(cursor, outcome.to, failed, Instant::now());
+        let bits = self.groups.context().env.ids.jitter_bits();
+        let wait = self.cursors.end(cursor, outcome.to, failed, Instant::now(), bits);
         if let (Some(problem), Some(wait)) = (outcome.error, wait) {
             warn!(%hook, %region, %problem, ?wait, "delivery to a durable hook failed; retrying");
         }

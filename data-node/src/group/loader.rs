@@ -62,16 +62,17 @@ async fn sleep_until(wake: Option<Instant>) {
 
 fn finish(shared: &ReplicaState, region: RegionId, loaded: Result<(), EngineError>) {
     let now = Instant::now();
+    let bits = shared.env.ids.jitter_bits();
     let group = shared.group;
     match loaded {
         Ok(()) => {
-            let failures = shared.targets.finish_load(region, now);
+            let failures = shared.targets.finish_load(region, now, bits);
             if failures > 0 {
                 info!(%group, %region, failures, "region manifest is readable again");
             }
         }
         // One line at the first failure: heartbeats report how many regions are affected.
-        Err(error) => match shared.targets.fail_load(region, now) {
+        Err(error) => match shared.targets.fail_load(region, now, bits) {
             1 => warn!(%group, %region, %error, "failed to read region manifest; retrying"),
             failures => {
                 debug!(%group, %region, %error, failures, "failed to read region manifest again")

@@ -55,6 +55,7 @@ pub struct ReplicaState {
     leads: AtomicBool,
     replayed: AtomicBool,
     applied: AtomicU64,
+    snapshot_length: AtomicU64,
 }
 
 impl ReplicaState {
@@ -75,7 +76,18 @@ impl ReplicaState {
             leads: AtomicBool::new(false),
             replayed: AtomicBool::new(false),
             applied: AtomicU64::new(0),
+            snapshot_length: AtomicU64::new(0),
         })
+    }
+
+    /// Bytes of the current snapshot; 0 without one.
+    pub fn snapshot_length(&self) -> u64 {
+        self.snapshot_length.load(Ordering::Relaxed)
+    }
+
+    /// Records the bytes of the current snapshot.
+    pub fn set_snapshot_length(&self, bytes: u64) {
+        self.snapshot_length.store(bytes, Ordering::Relaxed);
     }
 
     /// Marks the log as replayed: the replica votes, leads and flushes from now on.

@@ -31,7 +31,6 @@ use tidewater_raft_store::{
 use tidewater_region_engine::memory::Pressure;
 use tokio::sync::watch;
 use tokio::time::Instant;
-use tokio_util::sync::CancellationToken;
 
 pub use self::files::SnapshotFiles;
 use self::sink::RegionSink;
@@ -62,7 +61,7 @@ pub struct SnapshotBuilder {
     view: Arc<SnapshotView>,
     files: Arc<SnapshotFiles>,
     disk: watch::Receiver<DiskHealth>,
-    stopping: CancellationToken,
+    shared: Arc<ReplicaState>,
 }
 
 impl GroupStateMachine {
@@ -74,6 +73,7 @@ impl GroupStateMachine {
         disk: watch::Receiver<DiskHealth>,
         snapshot_bytes: u64,
     ) -> Self {
+        record_length(&shared, &files);
         Self {
             shared,
             files,
@@ -248,7 +248,7 @@ impl RaftStateMachine<TypeConfig> for GroupStateMachine {
             view: Arc::new(self.view()),
             files: self.files.clone(),
             disk: self.disk.clone(),
-            stopping: self.shared.stopping.clone(),
+            shared: self.shared.clone(),
         }
     }
 
@@ -261,6 +261,7 @@ impl RaftStateMachine<TypeConfig> for GroupStateMachine {
         let view = tokio::task::spawn_blocking(move || files.adopt(snapshot))
             .await
             .map_err(io::Error::other)??;
+        record_length(&self.shared, &self.files);
         self.applied = meta.last_log_id;
         self.membership = meta.last_membership.clone();
         if let Some(id) = self.applied {
@@ -272,6 +273,10 @@ impl RaftStateMachine<TypeConfig> for GroupStateMachine {
     async fn get_current_snapshot(&mut self) -> Result<Option<Snapshot>, io::Error> {
         Ok(self.files.current())
     }
+}
+
+fn record_length(shared: &ReplicaState, files: &SnapshotFiles) {
+    shared.set_snapshot_length(files.length());
 }
 
 impl PeerInput for GroupStateMachine {
@@ -299,8 +304,11 @@ impl RaftSnapshotBuilder<TypeConfig> for SnapshotBuilder {
             }
         });
         tokio::select! {
-            written = written => written,
-            () = self.stopping.cancelled() => Err(io::Error::other("the replica is stopping")),
+            written = written => {
+                record_length(&self.shared, &self.files);
+                written
+            }
+            () = self.shared.stopping.cancelled() => Err(io::Error::other("the replica is stopping")),
         }
     }
 }

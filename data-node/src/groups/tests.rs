@@ -7,10 +7,11 @@ use std::time::Duration;
 use tidewater_common::clock::SystemClock;
 use tidewater_raft_store::membership::is_joint;
 use tidewater_raft_store::types::{EntryPayload, Membership};
-use tidewater_raft_store::{AddressBook, LogStoreOptions, Role};
+use tidewater_raft_store::{LogStoreOptions, Role};
 use tidewater_region_engine::MemoryBudget;
 use tidewater_region_engine::env::{EngineOptions, SystemIds};
 use tidewater_region_engine::storage::Storage;
+use tidewater_rpc::AddressBook;
 use uuid::Uuid;
 
 use super::*;

@@ -216,7 +216,7 @@ impl CompactionLoop<'_> {
             JobOutcome::Discarded(_) | JobOutcome::Quarantined(_) | JobOutcome::TermEnded => return,
             // An operator did not want it: it does not start again immediately.
             JobOutcome::Cancelled(_) => {
-                let wait = policy.backoff.1;
+                let wait = policy.backoff.longest;
                 state.not_before = Some(Instant::now() + wait);
                 info!(
                     %group, region = %job.region, ?wait,
@@ -248,7 +248,8 @@ impl CompactionLoop<'_> {
             JobOutcome::Failed(problem) => problem,
         };
         state.failures = state.failures.saturating_add(1);
-        let wait = policy.backoff_after(state.failures);
+        let bits = self.context.shared.env.ids.jitter_bits();
+        let wait = policy.backoff.wait(state.failures, None, bits);
         state.not_before = Some(Instant::now() + wait);
         meters::record_compaction_failure();
         warn!(%group, region = %job.region, %problem, ?wait, "compaction failed; retrying");

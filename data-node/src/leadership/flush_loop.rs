@@ -10,6 +10,7 @@ use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
+use tidewater_common::backoff::Backoff;
 use tidewater_common::ids::RegionId;
 use tidewater_common::refusal::Refusal;
 use tidewater_region_engine::{EngineError, FlushReport};
@@ -25,8 +26,9 @@ use crate::owner_request::{OwnerRequest, REQUEST_QUEUE};
 
 /// Interval between checks of sizes and ages.
 const TICK: Duration = Duration::from_millis(500);
-/// First and longest backoff after a failed flush.
-const BACKOFF: (Duration, Duration) = (Duration::from_millis(500), Duration::from_secs(10));
+/// Backoff after failed flushes.
+const BACKOFF: Backoff =
+    Backoff { first: Duration::from_millis(500), longest: Duration::from_secs(10) };
 
 type FlushReply = oneshot::Sender<Result<FlushReport, Refusal>>;
 
@@ -53,14 +55,14 @@ impl RegionFlushState {
         }
     }
 
-    /// Returns the backoff before the region's next work.
-    fn record_failure(&mut self, work: RegionWork, now: Instant) -> Duration {
+    /// Returns the backoff before the region's next work, with jitter by random `bits`.
+    fn record_failure(&mut self, work: RegionWork, now: Instant, bits: u64) -> Duration {
         let failures = match work {
             RegionWork::Flush => &mut self.flush_failures,
             RegionWork::Settle | RegionWork::ProposeAdvance => &mut self.other_failures,
         };
-        let wait = BACKOFF.0.saturating_mul(1 << (*failures).min(8)).min(BACKOFF.1);
         *failures = failures.saturating_add(1);
+        let wait = BACKOFF.wait(*failures, None, bits);
         self.not_before = Some(now + wait);
         wait
     }
@@ -297,7 +299,8 @@ fn handle_failure(
         | OwnerError::Adopt(_)
         | OwnerError::NotRecorded(_)
         | OwnerError::Log(_) => {
-            let wait = state.record_failure(work, Instant::now());
+            let bits = context.shared.env.ids.jitter_bits();
+            let wait = state.record_failure(work, Instant::now(), bits);
             if work == RegionWork::Flush {
                 meters::record_flush_failure();
                 warn!(%group, %region, %problem, ?wait, "flush failed; retrying");
@@ -316,12 +319,10 @@ mod tests {
     fn only_flush_failures_count_as_flush_failures() {
         let mut state = RegionFlushState::default();
         let now = Instant::now();
-        for (wait, work) in [
-            (500, RegionWork::ProposeAdvance),
-            (1_000, RegionWork::Settle),
-            (500, RegionWork::Flush),
-        ] {
-            assert_eq!(state.record_failure(work, now), Duration::from_millis(wait));
+        for (wait, work) in
+            [(250, RegionWork::ProposeAdvance), (500, RegionWork::Settle), (250, RegionWork::Flush)]
+        {
+            assert_eq!(state.record_failure(work, now, 0), Duration::from_millis(wait));
         }
         assert_eq!((state.flush_failures, state.other_failures), (1, 2));
         state.record_success(RegionWork::ProposeAdvance);
@@ -330,7 +331,7 @@ mod tests {
         state.record_success(RegionWork::Flush);
         assert_eq!((state.flush_failures, state.not_before), (0, None));
         for _ in 0..20 {
-            assert!(state.record_failure(RegionWork::Flush, now) <= BACKOFF.1);
+            assert!(state.record_failure(RegionWork::Flush, now, u64::MAX) <= BACKOFF.longest);
         }
     }
 }

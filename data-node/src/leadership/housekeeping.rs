@@ -23,6 +23,10 @@ const TICK: Duration = Duration::from_secs(1);
 const REREAD_INTERVAL: u64 = 600;
 /// Limit for which a leader's flushes may delay a snapshot that is due.
 const MAX_FLUSH_DELAY: Duration = Duration::from_secs(20);
+/// Bytes of a snapshot that is worth replacing by a much smaller one.
+const LARGE_SNAPSHOT: u64 = 64 * 1024 * 1024;
+/// Shortest time between two snapshots that are taken to be smaller than the last.
+const SHRINK_INTERVAL: Duration = Duration::from_secs(30);
 
 /// Runs until the replica stops.
 pub async fn run(
@@ -35,6 +39,7 @@ pub async fn run(
     let mut tick = tokio::time::interval(TICK);
     tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     let mut due_since = None;
+    let mut shrunk = None;
     let mut unfinished = JointMembershipFinisher::default();
     let mut second = 0;
     loop {
@@ -51,6 +56,7 @@ pub async fn run(
             request_flush(&context, &peers, excess).await;
         }
         snapshot_if_due(&context, snapshot_bytes, &requests, &mut due_since).await;
+        shrink_snapshot(&context, &mut shrunk).await;
         purge(&context).await;
         unfinished.finish(shared.group, &context.raft).await;
     }
@@ -119,6 +125,30 @@ async fn snapshot_if_due(
     }
 }
 
+/// Replaces a large snapshot when its rows were flushed: it would keep the log before it and its file on
+/// the disk until the next `snapshot_bytes` of log.
+async fn shrink_snapshot(context: &OwnerContext, last: &mut Option<Instant>) {
+    let shared = &context.shared;
+    let regions = shared.regions.all();
+    let memtables = regions.iter().map(|hosted| hosted.region.stats().memtable_bytes).sum();
+    let has_changed = shared.log_bytes.lock().since_snapshot() > 0;
+    if !has_changed
+        || !is_outgrown(shared.snapshot_length(), memtables)
+        || last.is_some_and(|last| last.elapsed() < SHRINK_INTERVAL)
+    {
+        return;
+    }
+    *last = Some(Instant::now());
+    if let Err(error) = context.raft.trigger().snapshot().await {
+        warn!(group = %shared.group, %error, "failed to start a smaller snapshot");
+    }
+}
+
+/// Returns whether a new snapshot would be much smaller than the current one.
+fn is_outgrown(snapshot_length: u64, memtable_bytes: u64) -> bool {
+    snapshot_length >= LARGE_SNAPSHOT && memtable_bytes <= snapshot_length / 4
+}
+
 /// Purges the log up to the last snapshot, except for the tail that followers may need.
 async fn purge(context: &OwnerContext) {
     let (snapshot, purged) = {
@@ -149,6 +179,15 @@ mod tests {
             RowsWrite { sequence: Sequence(65_536), epoch: Epoch(0), op: RowOp::Put, batch };
         region.apply(write).unwrap();
         region.stats().memtable_bytes
+    }
+
+    #[test]
+    fn large_snapshot_of_flushed_rows_is_outgrown() {
+        let mib = |count| count << 20;
+        assert!(is_outgrown(mib(64), 0));
+        assert!(is_outgrown(mib(256), mib(64)));
+        assert!(!is_outgrown(mib(256), mib(65)));
+        assert!(!is_outgrown(mib(63), 0));
     }
 
     #[test]

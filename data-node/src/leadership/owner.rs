@@ -98,6 +98,11 @@ impl Owner {
         self.context.shared.group
     }
 
+    /// Returns random bits for the jitter of a backoff.
+    pub fn jitter_bits(&self) -> u64 {
+        self.context.shared.env.ids.jitter_bits()
+    }
+
     /// Permits for compactions on this node.
     pub fn permits(&self) -> &Semaphore {
         &self.context.shared.env.compactions

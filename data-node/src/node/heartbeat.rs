@@ -4,8 +4,9 @@ use std::sync::Arc;
 
 use tidewater_common::ids::NodeId;
 use tidewater_proto::v1::{GroupReport, HeartbeatRequest, NodeRole, Reason};
+use tidewater_raft_store::DiskHealth;
 use tidewater_raft_store::types::LogId;
-use tidewater_raft_store::{DiskHealth, MetaLink};
+use tidewater_rpc::MetaLink;
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, warn};
 
@@ -14,6 +15,8 @@ use crate::groups::Groups;
 use crate::hooks::NodeHooks;
 use crate::meters;
 use crate::options::DataOptions;
+
+use super::log_growth;
 
 /// Maximum lag, in log entries, of a learner that may be promoted.
 const CAUGHT_UP: u64 = 1_000;
@@ -119,7 +122,9 @@ fn problems(groups: &Groups) -> Vec<String> {
         )),
         DiskHealth::Failed(detail) => problems.push(format!("its disk has failed: {detail}")),
     }
-    let memory = &groups.context().env.memory;
+    let context = groups.context();
+    problems.extend(log_growth::problems(&context.directory.log_store().usage(), &context.options));
+    let memory = &context.env.memory;
     if memory.used() > memory.limit() {
         problems.push(format!(
             "unflushed rows take {} bytes, above the limit of {}",

@@ -5,14 +5,17 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures::Stream;
-use tidewater_common::ids::{ManifestVersion, NodeId, RegionId, TableId};
+use tidewater_common::ids::{Incarnation, ManifestVersion, NodeId, RegionId, TableId};
 use tidewater_common::refusal::Refusal;
 use tidewater_proto::v1::{
     GarbageEvent, GarbageObject, GarbageReport, KeptObjects, Reason, SweepStoreRequest,
 };
 use tidewater_region_engine::EngineError;
 use tidewater_region_engine::env::RegionEnv;
-use tidewater_region_engine::gc::{Garbage, GarbageCollector, GcReport, GcRequest, HookPositions};
+use tidewater_region_engine::gc::{
+    Garbage, GarbageCollector, GcReport, GcRequest, HookPositions, LoggedVersions,
+};
+use tidewater_region_engine::layout::RegionDir;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::Status;
@@ -92,7 +95,9 @@ async fn run(
         max_deletions: MAX_DELETED,
     };
     let (sender, mut found) = mpsc::channel(EVENT_OBJECTS);
-    let collector = GarbageCollector::new(env).with_hook_positions(awaited(&request));
+    let collector = GarbageCollector::new(env)
+        .with_hook_positions(awaited(&request))
+        .with_logged_versions(logged_versions(&request));
     let pass = async {
         let outcome = collector.collect(&gc_request, &sender).await;
         drop(sender);
@@ -127,6 +132,22 @@ fn awaited(request: &SweepStoreRequest) -> HookPositions {
         known: known.collect(),
         oldest_ms: request.awaited_oldest_ms,
         max_versions_behind: request.awaited_most,
+    }
+}
+
+/// Converts the versions that the groups' logs have recorded.
+fn logged_versions(request: &SweepStoreRequest) -> LoggedVersions {
+    let known = request.logged.iter().map(|region| {
+        let dir = RegionDir {
+            table_id: TableId(region.table_id),
+            region_id: RegionId(region.region_id),
+            incarnation: Incarnation(region.incarnation),
+        };
+        (dir, ManifestVersion(region.version))
+    });
+    LoggedVersions {
+        known: known.collect(),
+        unanswered: request.unanswered_regions.iter().copied().map(RegionId).collect(),
     }
 }
 

@@ -32,12 +32,13 @@ use tidewater_proto::v1::region_admin_server::RegionAdmin;
 use tidewater_proto::v1::watch_event::Event;
 use tidewater_proto::v1::*;
 use tidewater_raft_store::{
-    AddressBook, DataDirectory, LogStoreOptions, NetworkFactory, RaftHost, RaftService, Role,
+    DataDirectory, LogStoreOptions, NetworkFactory, RaftHost, RaftService, Role,
 };
 use tidewater_region_engine::env::{EngineOptions, RegionEnv, SystemIds};
 use tidewater_region_engine::hooks::HookHome;
 use tidewater_region_engine::storage::Storage;
 use tidewater_region_engine::{MemoryBudget, Plugins};
+use tidewater_rpc::AddressBook;
 use tokio_stream::wrappers::TcpListenerStream;
 use tokio_util::sync::CancellationToken;
 use tonic::Request;

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use futures::FutureExt;
 use futures::future::BoxFuture;
+use tidewater_common::backoff::Backoff;
 use tidewater_common::ids::NodeId;
 use tidewater_common::refusal::Refusal;
 use tidewater_data_node::leadership::compactions::placement::CompactionPolicy;
@@ -29,7 +30,7 @@ pub(crate) const MANY_INTERVALS: Duration = Duration::from_millis(600);
 pub(crate) fn options(jobs: JobPolicy) -> GroupOptions {
     let jobs = JobPolicy {
         progress_timeout: Duration::from_millis(400),
-        backoff: (Duration::from_millis(10), Duration::from_millis(20)),
+        backoff: Backoff { first: Duration::from_millis(10), longest: Duration::from_millis(20) },
         slot_timeout: Duration::from_millis(300),
         ..jobs
     };

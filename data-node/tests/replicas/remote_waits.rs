@@ -4,6 +4,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use tidewater_common::backoff::Backoff;
 use tidewater_common::ids::GroupId;
 use tidewater_data_node::leadership::compactions::retry_policy::JobPolicy;
 use tidewater_data_node::options::GroupOptions;
@@ -227,7 +228,7 @@ async fn node_stops_while_requested_compactions_wait() {
     // Waiting for the local permit, for the next attempt, and in quarantine.
     let hour = Duration::from_secs(3_600);
     let mut slow = options(JobPolicy::default());
-    slow.compactions.jobs.backoff = (hour, hour);
+    slow.compactions.jobs.backoff = Backoff { first: hour, longest: hour };
     let clusters = [
         (
             RemoteCompactionCluster::start(options(JobPolicy::default())).await,
@@ -261,7 +262,7 @@ async fn node_stops_while_automatic_compactions_wait() {
     // In an attempt, waiting for the local permit, and for the next attempt.
     let hour = Duration::from_secs(3_600);
     let mut slow = without_time_limits(with_automatic_compaction(no_fallback()));
-    slow.compactions.jobs.backoff = (hour, hour);
+    slow.compactions.jobs.backoff = Backoff { first: hour, longest: hour };
     for (reply, attempts) in [
         (Some(FakeReply::DieOnNotify(Arc::new(Notify::new()))), 1),
         (Some(FakeReply::RefuseOpening(Reason::BadPlugin)), 0),

@@ -341,7 +341,7 @@ fn group_record(state: &MetaState) -> (u64, u64, Vec<u64>, u64) {
 }
 
 #[test]
-fn new_leader_is_recorded_before_it_knows_the_last_membership() {
+fn new_leader_with_an_older_membership_is_recorded() {
     let mut state = with_groups(3, 1);
     let report = |leader, term, index, voters: &[u64]| v1::ReportGroup {
         group_id: 1,

@@ -1,37 +1,38 @@
 //! Calls to data nodes, with one connection for each address and a deadline for each call.
 
-use std::collections::BTreeMap;
 use std::time::Duration;
 
-use parking_lot::Mutex;
+use tidewater_common::header::CallSender;
 use tidewater_common::ids::{ClusterId, LogIndex, NodeId, Term};
 use tidewater_common::refusal::Refusal;
 use tidewater_proto::v1::group_control_client::GroupControlClient;
 use tidewater_proto::v1::region_admin_client::RegionAdminClient;
 use tidewater_proto::v1::{self, CallHeader, Reason};
-use tonic::transport::{Channel, Endpoint};
+use tidewater_rpc::{Channels, ConnectPolicy, attempt, timed};
+use tonic::transport::Channel;
 use tonic::{Request, Response, Status, Streaming};
 
 use crate::machine::CatalogView;
 
 /// Deadline of a call. Starting a replica opens files; opening a region reads a manifest.
 const CALL_DEADLINE: Duration = Duration::from_secs(10);
-const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
+/// Largest list of the regions of a node, in bytes: about 300,000 regions.
+const LISTED_REGIONS_BYTES: usize = 64 << 20;
 
 /// Client for calls to data nodes, addressed by node id.
 #[derive(Debug)]
 pub(crate) struct Control {
-    cluster_id: ClusterId,
-    source: NodeId,
+    sender: CallSender,
     view: CatalogView,
-    channels: Mutex<BTreeMap<String, Channel>>,
+    channels: Channels,
 }
 
 type GroupClient = GroupControlClient<Channel>;
 
 impl Control {
     pub(crate) fn new(cluster_id: ClusterId, source: NodeId, view: CatalogView) -> Self {
-        Self { cluster_id, source, view, channels: Mutex::default() }
+        let sender = CallSender { cluster: cluster_id, node: source };
+        Self { sender, view, channels: Channels::new(ConnectPolicy::CONTROL) }
     }
 
     pub(crate) async fn start_group(
@@ -137,12 +138,8 @@ impl Control {
         node: NodeId,
         request: v1::FlushRegionRequest,
     ) -> Result<v1::FlushRegionResponse, Refusal> {
-        let mut client = RegionAdminClient::new(self.channel(&self.address(node)?)?);
-        match tokio::time::timeout(CALL_DEADLINE, client.flush_region(request)).await {
-            Ok(Ok(response)) => Ok(response.into_inner()),
-            Ok(Err(status)) => Err(Refusal::from_status(&status)),
-            Err(_) => Err(late(node)),
-        }
+        let mut client = RegionAdminClient::new(self.channel(node)?);
+        Ok(attempt(target(node), CALL_DEADLINE, client.flush_region(request)).await?)
     }
 
     pub(crate) async fn drop_region(
@@ -161,12 +158,18 @@ impl Control {
         request: v1::SweepStoreRequest,
     ) -> Result<Streaming<v1::GarbageEvent>, Refusal> {
         let request = v1::SweepStoreRequest { header: self.header(node), ..request };
-        let mut client = RegionAdminClient::new(self.channel(&self.address(node)?)?);
-        match tokio::time::timeout(CALL_DEADLINE, client.sweep_store(request)).await {
-            Ok(Ok(response)) => Ok(response.into_inner()),
-            Ok(Err(status)) => Err(Refusal::from_status(&status)),
-            Err(_) => Err(late(node)),
-        }
+        let mut client = RegionAdminClient::new(self.channel(node)?);
+        Ok(attempt(target(node), CALL_DEADLINE, client.sweep_store(request)).await?)
+    }
+
+    /// Lists the regions of the replicas on a node.
+    pub(crate) async fn list_regions(&self, node: NodeId) -> Result<Vec<v1::RegionInfo>, Refusal> {
+        let mut client = RegionAdminClient::new(self.channel(node)?)
+            .max_decoding_message_size(LISTED_REGIONS_BYTES);
+        let request =
+            v1::ListRegionsRequest { include_followers: true, ..v1::ListRegionsRequest::default() };
+        let listed = attempt(target(node), CALL_DEADLINE, client.list_regions(request)).await?;
+        Ok(listed.regions)
     }
 
     /// Sends one call, with the deadline.
@@ -176,69 +179,25 @@ impl Control {
         request: Q,
         send: impl AsyncFnOnce(GroupClient, Request<Q>) -> Result<Response<A>, Status>,
     ) -> Result<A, Refusal> {
-        let client = self.client(node)?;
-        let mut request = Request::new(request);
-        // The data node then stops at the deadline, too.
-        request.set_timeout(CALL_DEADLINE);
-        match tokio::time::timeout(CALL_DEADLINE, send(client, request)).await {
-            Ok(Ok(response)) => Ok(response.into_inner()),
-            Ok(Err(status)) => Err(Refusal::from_status(&status)),
-            Err(_) => Err(late(node)),
-        }
+        let client = GroupControlClient::new(self.channel(node)?);
+        let request = timed(request, CALL_DEADLINE);
+        Ok(attempt(target(node), CALL_DEADLINE, send(client, request)).await?)
     }
 
     fn header(&self, target: NodeId) -> Option<CallHeader> {
-        Some(CallHeader {
-            cluster_id: self.cluster_id.to_string(),
-            source_node: self.source.get(),
-            target_node: target.get(),
-            catalog_revision: self.view.read().header().revision.get(),
-        })
+        let catalog_revision = self.view.read().header().revision.get();
+        Some(CallHeader { catalog_revision, ..self.sender.header(target) })
     }
 
-    fn client(&self, node: NodeId) -> Result<GroupClient, Refusal> {
-        Ok(GroupControlClient::new(self.channel(&self.address(node)?)?))
-    }
-
-    fn address(&self, node: NodeId) -> Result<String, Refusal> {
+    fn channel(&self, node: NodeId) -> Result<Channel, Refusal> {
         let address = self.view.read().node(node).map(|node| node.address.clone());
-        address.ok_or_else(|| {
+        let address = address.ok_or_else(|| {
             Refusal::new(Reason::NodeNotFound, format!("node {node} does not exist"))
-        })
-    }
-
-    fn channel(&self, address: &str) -> Result<Channel, Refusal> {
-        let mut channels = self.channels.lock();
-        if let Some(channel) = channels.get(address) {
-            return Ok(channel.clone());
-        }
-        let channel = connect_lazily(address)?;
-        // Entries of removed nodes are never deleted: clear the cache when it is large.
-        if channels.len() >= 1_024 {
-            channels.clear();
-        }
-        channels.insert(address.to_owned(), channel.clone());
-        Ok(channel)
+        })?;
+        self.channels.to(&address)
     }
 }
 
-fn late(node: NodeId) -> Refusal {
-    Refusal::new(
-        Reason::DeadlineExceeded,
-        format!("node {node} did not answer within {} s", CALL_DEADLINE.as_secs()),
-    )
-}
-
-/// Returns a channel that connects at the first call, and reconnects when the connection breaks.
-pub(crate) fn connect_lazily(address: &str) -> Result<Channel, Refusal> {
-    let endpoint = Endpoint::from_shared(format!("http://{address}")).map_err(|error| {
-        Refusal::new(Reason::InvalidArgument, format!("{address:?} is not an address: {error}"))
-    })?;
-    Ok(endpoint
-        .connect_timeout(CONNECT_TIMEOUT)
-        .timeout(CALL_DEADLINE)
-        .tcp_nodelay(true)
-        .http2_keep_alive_interval(Duration::from_secs(10))
-        .keep_alive_timeout(Duration::from_secs(5))
-        .connect_lazy())
+fn target(node: NodeId) -> String {
+    format!("node {node}")
 }

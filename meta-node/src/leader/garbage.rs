@@ -1,7 +1,9 @@
 //! Schedule of garbage collection: interval, retention and the data node that runs a pass.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
+use futures::{StreamExt, stream};
 use tidewater_common::ids::{NodeId, RegionId};
 use tidewater_common::refusal::Refusal;
 use tidewater_proto::v1::{self, CursorState, GarbageEvent, NodeRole, NodeState, Reason};
@@ -14,6 +16,9 @@ use crate::catalog::{HookCursor, MetaState};
 
 /// Maximum time between two events of a pass; the data node sends a keep-alive every few seconds.
 const SILENCE: Duration = Duration::from_secs(60);
+
+/// Nodes whose regions are listed at the same time.
+const CONCURRENT_LISTS: usize = 8;
 
 /// Retention of unreferenced objects.
 #[derive(Debug, Clone, Copy)]
@@ -61,7 +66,53 @@ pub(crate) async fn begin(
 ) -> Result<Streaming<GarbageEvent>, Refusal> {
     let (floor_ms, node) = floor_and_node(state, retention.grace)?;
     let hook_limits = hook_limits(state, retention);
-    control.sweep(node, v1::SweepStoreRequest { floor_ms, dry_run, table_id, ..hook_limits }).await
+    let (logged, unanswered_regions) = logged_versions(state, &list_replicas(control, state).await);
+    let request = v1::SweepStoreRequest {
+        floor_ms,
+        dry_run,
+        table_id,
+        logged,
+        unanswered_regions,
+        ..hook_limits
+    };
+    control.sweep(node, request).await
+}
+
+/// Lists the regions of all replicas that can be reached.
+async fn list_replicas(control: &Control, state: &MetaState) -> Vec<v1::RegionInfo> {
+    let nodes = state.nodes().filter(|node| node.role == NodeRole::Data).map(|node| node.id);
+    stream::iter(nodes.collect::<Vec<_>>())
+        .map(|node| async move {
+            control.list_regions(node).await.unwrap_or_else(|error| {
+                tracing::debug!(%node, %error, "failed to list the regions of a node");
+                Vec::new()
+            })
+        })
+        .buffer_unordered(CONCURRENT_LISTS)
+        .concat()
+        .await
+}
+
+/// Returns the manifest versions that the replicas' logs have recorded, and the regions of the catalog
+/// of which no replica answered. Pure.
+fn logged_versions(
+    state: &MetaState,
+    replicas: &[v1::RegionInfo],
+) -> (Vec<v1::LoggedVersion>, Vec<u64>) {
+    let mut known = BTreeMap::new();
+    for replica in replicas {
+        let dir = (replica.region_id, replica.table_id, replica.incarnation);
+        let version = known.entry(dir).or_insert(0);
+        // A replica that lags knows an older version.
+        *version = replica.logged_version.max(*version);
+    }
+    let answered: BTreeSet<u64> = known.keys().map(|(region, ..)| *region).collect();
+    let unanswered = state.routes().map(|route| route.route_id.get());
+    let unanswered = unanswered.filter(|region| !answered.contains(region)).collect();
+    let logged = known.into_iter().map(|((region_id, table_id, incarnation), version)| {
+        v1::LoggedVersion { table_id, region_id, incarnation, version }
+    });
+    (logged.collect(), unanswered)
 }
 
 /// Returns a request with the versions that durable hooks have received, and the limits for lagging
@@ -133,6 +184,24 @@ mod tests {
 
     use super::*;
     use crate::commands::testing::{directory, run, table, with_groups};
+
+    #[test]
+    fn request_names_the_newest_logged_version_and_regions_without_an_answer() {
+        let mut state = with_groups(1, 1);
+        run(&mut state, Kind::CreateTable(table(1, "t"))).unwrap();
+        run(&mut state, Kind::CreateTable(table(5, "u"))).unwrap();
+        let replica = |node_id, logged_version| v1::RegionInfo {
+            region_id: 1,
+            table_id: 1,
+            incarnation: 3,
+            node_id,
+            logged_version,
+            ..v1::RegionInfo::default()
+        };
+        let (logged, unanswered) = logged_versions(&state, &[replica(101, 6), replica(102, 7)]);
+        let newest = v1::LoggedVersion { table_id: 1, region_id: 1, incarnation: 3, version: 7 };
+        assert_eq!((logged, unanswered), (vec![newest], vec![2]));
+    }
 
     #[test]
     fn request_names_known_versions_of_hooks_by_region() {

@@ -413,7 +413,7 @@ mod tests {
     }
 
     #[test]
-    fn wrong_record_of_a_group_is_corrected_by_its_leader() {
+    fn leader_corrects_a_wrong_group_record() {
         let mut state = with_groups(3, 1);
         let group = |state: &MetaState| Group::clone(state.group(GroupId(1)).unwrap());
         let none = BTreeSet::new();

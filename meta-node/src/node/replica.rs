@@ -9,9 +9,9 @@ use openraft::errors::{InitializeError, RaftError};
 use tidewater_common::clock::Clock;
 use tidewater_common::ids::{GroupId, NodeId};
 use tidewater_raft_store::{
-    AddressBook, GroupKind, Identity, LogStore, Member, NetworkFactory, Raft, RaftHost,
-    RaftService, raft_config,
+    GroupKind, Identity, LogStore, Member, NetworkFactory, Raft, RaftHost, RaftService, raft_config,
 };
+use tidewater_rpc::AddressBook;
 use tokio::task::JoinHandle;
 use tokio_util::sync::{CancellationToken, DropGuard};
 

@@ -222,6 +222,7 @@ impl Meta for MetaService {
         request: Request<v1::WatchRequest>,
     ) -> Result<Response<EventStream>, Status> {
         let running = self.slot.get()?;
+        watch::check_cluster(running.group.cluster_id, &request.get_ref().cluster_id)?;
         running.group.check_leading()?;
         // A new leader may not have applied the last revision that the previous leader sent.
         running.group.linearize().await?;

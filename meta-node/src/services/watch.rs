@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures::Stream;
-use tidewater_common::ids::{Incarnation, Revision};
+use tidewater_common::ids::{ClusterId, Incarnation, Revision};
 use tidewater_common::refusal::Refusal;
 use tidewater_proto::v1::{self, Reason, watch_event::Event};
 use tokio::sync::mpsc;
@@ -39,6 +39,21 @@ pub(super) fn start(
         }
     });
     ReceiverStream::new(events)
+}
+
+/// Rejects the watch of a node or client of another cluster: it would take this cluster's catalog for its
+/// own. Callers of older releases name no cluster.
+///
+/// # Errors
+/// [`Reason::WrongCluster`].
+pub(super) fn check_cluster(ours: ClusterId, requested: &str) -> Result<(), Refusal> {
+    if requested.is_empty() || requested == ours.to_string() {
+        return Ok(());
+    }
+    Err(Refusal::new(
+        Reason::WrongCluster,
+        format!("the watch is for cluster {requested:?}, this is {ours}: check the meta addresses"),
+    ))
 }
 
 type EventQueue = mpsc::Sender<Result<v1::WatchEvent, Status>>;
@@ -147,7 +162,7 @@ mod tests {
     use tidewater_proto::v1::meta_command::Kind;
 
     fn cursor(from_revision: u64, incarnation: u64) -> WatchCursor {
-        WatchCursor::new(&v1::WatchRequest { from_revision, incarnation })
+        WatchCursor::new(&v1::WatchRequest { from_revision, incarnation, ..Default::default() })
     }
 
     fn kinds(events: &[Event]) -> Vec<&'static str> {

@@ -1,9 +1,8 @@
 //! `completions SHELL`
 
-use clap::{Args, CommandFactory};
+use clap::{Args, Command};
 use clap_complete::{Shell, generate};
 
-use crate::app::App;
 use crate::exit::Failure;
 
 /// Options of `completions`.
@@ -15,9 +14,9 @@ pub(crate) struct Options {
     shell: Shell,
 }
 
-/// Prints the completion script of a shell.
-pub(crate) fn run(options: &Options) -> Result<(), Failure> {
+/// Prints the completion script of a shell for a command tree.
+pub(crate) fn run(mut tree: Command, options: &Options) -> Result<(), Failure> {
     let mut script = Vec::new();
-    generate(options.shell, &mut App::command(), "tidewater", &mut script);
+    generate(options.shell, &mut tree, "tidewater", &mut script);
     crate::output::line(String::from_utf8_lossy(&script).trim_end())
 }

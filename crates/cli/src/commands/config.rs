@@ -4,7 +4,7 @@ mod show;
 
 use std::path::Path;
 
-use clap::Subcommand;
+use clap::{Command, Subcommand};
 
 use crate::exit::Failure;
 
@@ -17,9 +17,10 @@ pub(crate) enum Config {
 }
 
 impl Config {
-    pub(crate) fn run(self, file: Option<&Path>) -> Result<(), Failure> {
+    /// Runs a subcommand on the command tree and the settings file.
+    pub(crate) fn run(self, tree: Command, file: Option<&Path>) -> Result<(), Failure> {
         match self {
-            Self::Show(options) => show::run(options, file),
+            Self::Show(options) => show::run(tree, options, file),
         }
     }
 }

@@ -8,7 +8,7 @@ use tidewater_proto::v1::{GarbageObject, GarbageReport};
 
 use crate::commands::client::ClientArgs;
 use crate::exit::Failure;
-use crate::output::progress::grouped;
+use crate::output::amount::{bytes_text, grouped};
 use crate::output::{fact, table};
 
 /// Objects listed in a table; JSON lists all.
@@ -81,9 +81,9 @@ impl Collected {
         let mut text = String::new();
         if !self.objects.is_empty() {
             let rows = self.objects.iter().take(MAX_LISTED).map(|object| {
-                vec![object.path.clone(), object.why.clone(), object.bytes.to_string()]
+                vec![object.path.clone(), object.why.clone(), bytes_text(object.bytes)]
             });
-            text = table(&["PATH", "WHY", "BYTES"], rows);
+            text = table(&["PATH", "WHY", "SIZE"], rows);
             text.push('\n');
         }
         if self.objects.len() > MAX_LISTED {
@@ -92,9 +92,9 @@ impl Collected {
         }
         let verb = if self.dry_run { "would be deleted" } else { "deleted" };
         text.push_str(&format!(
-            "{} objects of {} bytes {verb}, {} kept",
+            "{} objects of {} {verb}, {} kept",
             grouped(self.deleted),
-            grouped(self.bytes),
+            bytes_text(self.bytes),
             grouped(self.kept)
         ));
         for (why, objects) in &self.kept_because {
@@ -150,8 +150,7 @@ mod tests {
             assert!(json.get(field).is_some(), "{field}");
         }
         let text = collected.text();
-        for words in ["1 objects of 10 bytes would be deleted", "live: 3", "1 could not", "t1/r2-1"]
-        {
+        for words in ["1 objects of 10 B would be deleted", "live: 3", "1 could not", "t1/r2-1"] {
             assert!(text.contains(words), "{words}: {text}");
         }
     }

@@ -1,7 +1,6 @@
 //! Exit statuses of `load --create` and of loads from standard input.
 
-use super::{Exit, Failure};
-use crate::commands::load::plan::PlanError;
+use super::Failure;
 use crate::load::infer::error::InferError;
 use crate::load::stdin::StdinError;
 use crate::load::verify::VerifyError;
@@ -12,18 +11,6 @@ impl From<InferError> for Failure {
             InferError::Load(error) => error.into(),
             error => Self::other(error.to_string()),
         }
-    }
-}
-
-impl From<PlanError> for Failure {
-    fn from(error: PlanError) -> Self {
-        let exit = match error {
-            PlanError::Infer(error) => return error.into(),
-            // An option does not fit the files.
-            PlanError::NoColumn { .. } | PlanError::Schema(_) | PlanError::Type(_) => Exit::Usage,
-            PlanError::NullKey { .. } | PlanError::NoSortColumn => Exit::Other,
-        };
-        Self::new(exit, error.to_string())
     }
 }
 

@@ -15,6 +15,7 @@ pub(crate) mod ndjson;
 pub(crate) mod parquet;
 pub(crate) mod scan;
 pub(crate) mod texts;
+pub(crate) mod value_kind;
 pub(crate) mod values;
 
 use std::collections::{HashMap, HashSet};

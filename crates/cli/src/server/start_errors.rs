@@ -3,8 +3,9 @@
 use tidewater_compactor_node::StartError as CompactorStartError;
 use tidewater_data_node::node::StartError as DataStartError;
 use tidewater_meta_node::MetaError;
-use tidewater_raft_store::{IdentityError, RegisterError};
+use tidewater_raft_store::IdentityError;
 use tidewater_region_engine::storage::StoreError;
+use tidewater_rpc::RegisterError;
 
 use crate::exit::{Exit, Failure, exit_of};
 

@@ -5,13 +5,12 @@ use std::time::Duration;
 use bytes::Bytes;
 use tidewater_common::ids::{GroupId, LogIndex, NodeId};
 use tidewater_proto::v1::{self, change_meta_member_request::Change};
+use tidewater_rpc::{attempt, timed};
 
 use crate::client::Client;
 use crate::core::Repeat;
 use crate::error::ClientError;
 use crate::outcome::FailedAttempt;
-use crate::pool::attempt;
-use crate::router::timed;
 
 /// Timeout of an attempt to change the membership, which waits for a learner to catch up.
 const CHANGE_TIMEOUT: Duration = Duration::from_secs(60);
@@ -158,11 +157,11 @@ impl Client {
         let address = self.node_address(node).await?;
         let what = format!("log filter of node {node} at {address}");
         let channel =
-            self.core.router.pool.channel(&address).map_err(|failure| refused(&what, failure))?;
+            self.core.router.channel(&address).map_err(|failure| refused(&what, failure))?;
         let mut client = v1::node_admin_client::NodeAdminClient::new(channel);
         let timeout = self.options().attempt_timeout;
         let request = v1::SetLogFilterRequest { filter: filter.to_owned() };
-        let response = attempt(timeout, client.set_log_filter(timed(request, timeout)))
+        let response = attempt(&address, timeout, client.set_log_filter(timed(request, timeout)))
             .await
             .map_err(|failure| refused(&what, failure))?;
         Ok(response.previous)

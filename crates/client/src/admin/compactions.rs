@@ -4,16 +4,16 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use futures::future::join_all;
+use tidewater_common::header::CallSender;
 use tidewater_common::ids::NodeId;
 use tidewater_common::refusal::Refusal;
 use tidewater_proto::compaction::v1 as remote;
 use tidewater_proto::v1::{self, CallHeader, NodeRole, Reason};
+use tidewater_rpc::{attempt, timed};
 
 use crate::client::Client;
 use crate::error::ClientError;
 use crate::outcome::FailedAttempt;
-use crate::pool::attempt;
-use crate::router::timed;
 
 /// Timeout of the call to one node.
 const TIMEOUT: Duration = Duration::from_secs(10);
@@ -38,18 +38,20 @@ impl Client {
         let owners =
             catalog.addresses(NodeRole::Data).into_iter().map(|(node, address)| async move {
                 let answer = async {
-                    let mut client = router.region_admin(router.pool.channel(&address)?);
+                    let mut client = router.region_admin(router.channel(&address)?);
                     let request = timed(v1::ListCompactionsRequest {}, TIMEOUT);
-                    Ok(attempt(TIMEOUT, client.list_compactions(request)).await?.compactions)
+                    Ok(attempt(&address, TIMEOUT, client.list_compactions(request))
+                        .await?
+                        .compactions)
                 };
                 (node, answer.await)
             });
         let compactors =
             self.compactors(&catalog).into_iter().map(|(node, address, header)| async move {
                 let answer = async {
-                    let mut client = router.compaction(router.pool.channel(&address)?);
+                    let mut client = router.compaction(router.channel(&address)?);
                     let request = timed(remote::ListCompactionsRequest { header }, TIMEOUT);
-                    Ok(attempt(TIMEOUT, client.list_compactions(request)).await?.jobs)
+                    Ok(attempt(&address, TIMEOUT, client.list_compactions(request)).await?.jobs)
                 };
                 (node, answer.await)
             });
@@ -83,8 +85,8 @@ impl Client {
         for (_, address) in catalog.addresses(NodeRole::Data) {
             let request = v1::CancelCompactionRequest { job_id: job_id.to_owned() };
             let answer = async {
-                let mut client = router.region_admin(router.pool.channel(&address)?);
-                attempt(TIMEOUT, client.cancel_compaction(timed(request, TIMEOUT))).await
+                let mut client = router.region_admin(router.channel(&address)?);
+                attempt(&address, TIMEOUT, client.cancel_compaction(timed(request, TIMEOUT))).await
             };
             if record_cancel_response(answer.await, &mut first_error)? {
                 return Ok(());
@@ -94,8 +96,8 @@ impl Client {
             let job_id = job_id.to_owned();
             let request = remote::CancelCompactionRequest { header, job_id };
             let answer = async {
-                let mut client = router.compaction(router.pool.channel(&address)?);
-                attempt(TIMEOUT, client.cancel_compaction(timed(request, TIMEOUT))).await
+                let mut client = router.compaction(router.channel(&address)?);
+                attempt(&address, TIMEOUT, client.cancel_compaction(timed(request, TIMEOUT))).await
             };
             if record_cancel_response(answer.await, &mut first_error)? {
                 return Ok(());
@@ -111,14 +113,9 @@ impl Client {
         &self,
         catalog: &crate::catalog::Catalog,
     ) -> Vec<(NodeId, String, Option<CallHeader>)> {
-        let header = |node: NodeId| CallHeader {
-            cluster_id: catalog.cluster_id().to_string(),
-            source_node: 0,
-            target_node: node.get(),
-            catalog_revision: 0,
-        };
+        let sender = CallSender::client(catalog.cluster_id());
         let compactors = catalog.addresses(NodeRole::Compactor).into_iter();
-        compactors.map(|(node, address)| (node, address, Some(header(node)))).collect()
+        compactors.map(|(node, address)| (node, address, Some(sender.header(node)))).collect()
     }
 }
 

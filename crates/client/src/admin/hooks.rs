@@ -4,11 +4,11 @@ use std::time::Duration;
 
 use tidewater_common::ids::GroupId;
 use tidewater_proto::v1::{self, HookStart};
+use tidewater_rpc::timed;
 
 use crate::client::Client;
 use crate::core::Repeat;
 use crate::error::ClientError;
-use crate::router::timed;
 
 /// Timeout of an attempt to change a hook. Adding a hook waits until the nodes call it.
 const CHANGE_TIMEOUT: Duration = Duration::from_secs(30);

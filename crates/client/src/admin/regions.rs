@@ -8,6 +8,7 @@ use tidewater_common::ids::{GroupId, NodeId, RegionId};
 use tidewater_common::keys::KeyRange;
 use tidewater_common::refusal::{Effect, Refusal};
 use tidewater_proto::v1::{self, NodeRole, Reason};
+use tidewater_rpc::{attempt, timed};
 use tokio::time::Instant;
 use tonic::transport::Channel;
 use tonic::{Request, Response, Status};
@@ -15,9 +16,7 @@ use tonic::{Request, Response, Status};
 use crate::client::Client;
 use crate::core::Repeat;
 use crate::error::ClientError;
-use crate::outcome::{RetryAction, retry_action};
-use crate::pool::attempt;
-use crate::router::timed;
+use crate::outcome::RetryAction;
 
 /// Timeout of an attempt to flush a region, which writes and uploads the whole memtable.
 const FLUSH_TIMEOUT: Duration = Duration::from_secs(120);
@@ -69,12 +68,15 @@ impl Client {
             };
             async move {
                 let router = &self.core.router;
-                let channel = match router.pool.channel(&address) {
+                let channel = match router.channel(&address) {
                     Ok(channel) => channel,
                     Err(failure) => return (node, Err(failure)),
                 };
                 let mut client = router.region_admin(channel);
-                (node, attempt(timeout, client.list_regions(timed(request, timeout))).await)
+                (
+                    node,
+                    attempt(&address, timeout, client.list_regions(timed(request, timeout))).await,
+                )
             }
         }))
         .await;
@@ -263,7 +265,7 @@ impl Client {
             // A refreshed route does not make a request with a stale schema valid.
             let schema_is_stale = refusal.reason == Reason::SchemaVersionStale;
             let route_is_stale =
-                retry_action(refusal) == RetryAction::RefreshCatalog && !schema_is_stale;
+                refusal.retry_action() == RetryAction::RefreshCatalog && !schema_is_stale;
             if !route_is_stale || Instant::now() >= deadline {
                 return result;
             }

@@ -5,11 +5,11 @@ use std::time::Duration;
 use tidewater_common::ids::{GroupId, TableId};
 use tidewater_common::schema::WriteMode;
 use tidewater_proto::v1;
+use tidewater_rpc::timed;
 
 use crate::client::Client;
 use crate::core::Repeat;
 use crate::error::ClientError;
-use crate::router::timed;
 
 /// Timeout of an attempt to change a table. The call returns after the groups have applied the change to
 /// the table's regions.

@@ -6,14 +6,14 @@ use arrow::array::RecordBatch;
 use arrow::compute::concat_batches;
 use tidewater_common::rows::decode_batch;
 use tidewater_proto::v1::{self, RowOp};
+use tidewater_rpc::timed;
 use tokio::time::Instant;
 
 use crate::catalog::TableInfo;
 use crate::client::{Client, projection};
 use crate::core::Repeat;
 use crate::error::ClientError;
-use crate::outcome::{RetryAction, retry_action};
-use crate::router::timed;
+use crate::outcome::RetryAction;
 use crate::write::{Piece, PieceLimits, check, prepare};
 
 /// Maximum number of keys of one request; equals the server's limit.
@@ -46,7 +46,7 @@ impl Client {
             };
             let routes_are_stale = match &error {
                 ClientError::Refused { refusal, .. } => {
-                    retry_action(refusal) == RetryAction::RefreshCatalog
+                    refusal.retry_action() == RetryAction::RefreshCatalog
                 }
                 ClientError::NoRoute(_) => true,
                 _ => false,

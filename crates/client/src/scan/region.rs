@@ -10,14 +10,14 @@ use tidewater_common::keys::KeyRange;
 use tidewater_common::refusal::{Effect, Refusal};
 use tidewater_common::rows::decode_batch;
 use tidewater_proto::v1::{self, Reason};
+use tidewater_rpc::timed;
 use tonic::Streaming;
 
 use crate::catalog::{Catalog, RouteInfo, TableInfo};
 use crate::core::Core;
 use crate::error::ClientError;
 use crate::outcome::FailedAttempt;
-use crate::pool::failed_attempt_of;
-use crate::router::{Search, timed};
+use crate::router::Search;
 
 /// Parameters of the requests to all regions of a scan.
 #[derive(Debug, Clone)]
@@ -118,7 +118,9 @@ impl RegionRows {
             {
                 Ok(Ok(Some(message))) => message,
                 Ok(Ok(None)) => return Err(self.cut_off("the stream ended without its end marker")),
-                Ok(Err(status)) => return Err(ReadError::Failed(failed_attempt_of(&status))),
+                Ok(Err(status)) => {
+                    return Err(ReadError::Failed(FailedAttempt::from_status(&status)));
+                }
                 Err(_) => {
                     let why = format!("the stream sent no message for {:?}", self.idle_timeout);
                     return Err(self.cut_off(&why));

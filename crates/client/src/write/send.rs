@@ -6,6 +6,7 @@ use bytes::Bytes;
 use tidewater_common::ids::{ProducerId, RegionId, Sequence};
 use tidewater_common::refusal::{Effect, Refusal};
 use tidewater_proto::v1::{self, Reason, RowOp};
+use tidewater_rpc::timed;
 use tokio::time::Instant;
 
 use super::prepare::{Piece, recut};
@@ -13,7 +14,7 @@ use super::report::WriteReport;
 use crate::catalog::{Catalog, RouteInfo, TableInfo};
 use crate::core::Core;
 use crate::outcome::{Attempts, FailedAttempt, RetryAction, WriteOutcome};
-use crate::router::{Limits, Search, timed};
+use crate::router::{Limits, Search};
 
 /// Serial of a producer's opening write, which has no rows.
 const OPENING: u64 = 1;

@@ -8,6 +8,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use bytes::Bytes;
 use parking_lot::Mutex;
+use tidewater_common::backoff::{Backoff, Jitter};
 use tidewater_region_engine::hooks::HookError;
 use tokio::sync::Notify;
 use tokio::task::AbortHandle;
@@ -18,8 +19,9 @@ use crate::meters;
 use crate::record::Record;
 use crate::record_hook::RecordSink;
 
-/// First and longest backoff between two attempts.
-const BACKOFF: (Duration, Duration) = (Duration::from_millis(200), Duration::from_secs(30));
+/// Backoff between two attempts.
+const BACKOFF: Backoff =
+    Backoff { first: Duration::from_millis(200), longest: Duration::from_secs(30) };
 
 /// Sink that queues records without waiting. Its delivery task ends when the sink is dropped.
 #[derive(Debug)]
@@ -32,6 +34,7 @@ pub(super) struct WebhookQueue<T> {
 struct QueueState<T> {
     hook: String,
     transport: T,
+    jitter: Jitter,
     pending: Mutex<PendingCalls>,
     more: Notify,
     lost: AtomicU64,
@@ -42,6 +45,7 @@ impl<T: Transport> WebhookQueue<T> {
         let shared = QueueState {
             hook: hook.to_owned(),
             transport,
+            jitter: Jitter::system(),
             pending: Mutex::new(PendingCalls::new(max_calls, max_bytes)),
             more: Notify::new(),
             lost: AtomicU64::new(0),
@@ -126,16 +130,12 @@ impl<T: Transport> QueueState<T> {
                             %hook, %problem, "webhook call failed; retrying until it is accepted"
                         );
                     }
-                    tokio::time::sleep(backoff(failures)).await;
                     failures = failures.saturating_add(1);
+                    let wait = BACKOFF.wait(failures, None, self.jitter.bits());
+                    tokio::time::sleep(wait).await;
                 }
             }
         }
         self.pending.lock().remove_first();
     }
-}
-
-/// Backoff after `failures` earlier failures.
-fn backoff(failures: u32) -> Duration {
-    BACKOFF.0.saturating_mul(1 << failures.min(16)).min(BACKOFF.1)
 }

@@ -9,6 +9,7 @@
 //! a failed read would end its group's Raft for good.
 
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use parking_lot::RwLock;
 use rocksdb::{ColumnFamilyDescriptor, DB, ErrorKind, WriteBatch, WriteOptions};
@@ -16,12 +17,14 @@ use rocksdb::{ColumnFamilyDescriptor, DB, ErrorKind, WriteBatch, WriteOptions};
 use super::error::StoreError;
 use super::keys;
 use super::options::LogStoreOptions;
+use super::purge_points::PurgePoints;
 
 /// The RocksDB database of a node.
 #[derive(Debug)]
 pub struct Database {
     path: PathBuf,
     options: LogStoreOptions,
+    purge_points: Arc<PurgePoints>,
     inner: RwLock<DatabaseHandle>,
 }
 
@@ -44,9 +47,15 @@ impl DatabaseHandle {
 
 impl Database {
     /// Opens the database, creating it if missing. Blocking.
-    pub(super) fn open(path: &Path, options: LogStoreOptions) -> Result<Self, StoreError> {
-        let db = open(path, &options, OpenMode::Write)?;
-        Ok(Self { path: path.to_owned(), options, inner: RwLock::new(DatabaseHandle::Open(db)) })
+    /// Compactions drop the entries below the purge points.
+    pub(super) fn open(
+        path: &Path,
+        options: LogStoreOptions,
+        purge_points: Arc<PurgePoints>,
+    ) -> Result<Self, StoreError> {
+        let db = open(path, &options, &purge_points, OpenMode::Write)?;
+        let inner = RwLock::new(DatabaseHandle::Open(db));
+        Ok(Self { path: path.to_owned(), options, purge_points, inner })
     }
 
     /// Returns the directory of the database.
@@ -94,15 +103,51 @@ impl Database {
         })
     }
 
+    /// Makes all earlier writes durable. Blocking.
+    pub(super) fn sync(&self) -> Result<(), StoreError> {
+        self.maintain(|db| db.flush_wal(true))
+    }
+
+    /// Runs maintenance of the database's files. Fails with [`StoreError::Full`] while the database
+    /// is open read-only. Blocking.
+    pub(super) fn maintain<T>(
+        &self,
+        maintain: impl FnOnce(&DB) -> Result<T, rocksdb::Error>,
+    ) -> Result<T, StoreError> {
+        let guard = self.inner.read();
+        let db = match &*guard {
+            DatabaseHandle::Open(db) => db,
+            DatabaseHandle::ReadOnly(_) => return Err(StoreError::Full),
+            DatabaseHandle::Closed => return Err(self.closed()),
+        };
+        maintain(db).map_err(|error| {
+            let message = error.into_string();
+            if super::error::is_no_space(&message) {
+                StoreError::Full
+            } else {
+                StoreError::Failed(message)
+            }
+        })
+    }
+
+    /// Ends running compactions: closing waits for whoever uses the database.
+    pub(super) fn cancel_compactions(&self) {
+        if let DatabaseHandle::Open(db) = &*self.inner.read() {
+            db.cancel_all_background_work(false);
+        }
+    }
+
     /// Closes the database after its readers, and reopens it; read-only when there is no space for
     /// more, which returns [`StoreError::Full`]. Blocking.
     pub(super) fn reopen(&self) -> Result<(), StoreError> {
+        self.cancel_compactions();
         let mut guard = self.inner.write();
         *guard = DatabaseHandle::Closed;
-        let (handle, result) = match open(&self.path, &self.options, OpenMode::Write) {
+        let open = |mode| open(&self.path, &self.options, &self.purge_points, mode);
+        let (handle, result) = match open(OpenMode::Write) {
             Ok(db) => (DatabaseHandle::Open(db), Ok(())),
             Err(StoreError::Full) => {
-                let db = open(&self.path, &self.options, OpenMode::Read)?;
+                let db = open(OpenMode::Read)?;
                 (DatabaseHandle::ReadOnly(db), Err(StoreError::Full))
             }
             Err(error) => (DatabaseHandle::Closed, Err(error)),
@@ -118,6 +163,7 @@ impl Database {
 
     /// Closes the database for good after its readers. Blocking.
     pub(super) fn close(&self) {
+        self.cancel_compactions();
         *self.inner.write() = DatabaseHandle::Closed;
     }
 
@@ -145,14 +191,22 @@ enum OpenMode {
     Read,
 }
 
-fn open(path: &Path, options: &LogStoreOptions, mode: OpenMode) -> Result<DB, StoreError> {
+fn open(
+    path: &Path,
+    options: &LogStoreOptions,
+    purge_points: &Arc<PurgePoints>,
+    mode: OpenMode,
+) -> Result<DB, StoreError> {
     let cache = LogStoreOptions::block_cache();
     let mut families = vec![
         ColumnFamilyDescriptor::new(
             rocksdb::DEFAULT_COLUMN_FAMILY_NAME,
             options.small_family(&cache),
         ),
-        ColumnFamilyDescriptor::new(keys::LOG, options.log_family(&cache)),
+        ColumnFamilyDescriptor::new(
+            keys::LOG,
+            options.log_family(&cache, Arc::clone(purge_points)),
+        ),
         ColumnFamilyDescriptor::new(keys::STATE, options.small_family(&cache)),
     ];
     for name in &options.extra_column_families {

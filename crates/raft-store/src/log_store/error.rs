@@ -3,6 +3,8 @@ use std::path::PathBuf;
 
 use tidewater_common::ids::GroupId;
 
+use crate::types::LogId;
+
 /// Error of the log store.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum StoreError {
@@ -60,6 +62,32 @@ pub enum StoreError {
         /// Last index of the log.
         last: u64,
     },
+    /// Entries that are known to be committed would be removed.
+    #[error(
+        "group {group}: entries from index {from} would be removed, but the log is committed up to \
+         {committed}: its leader has lost committed entries, or is no leader"
+    )]
+    TruncatesCommitted {
+        /// Id of the group.
+        group: GroupId,
+        /// First index that would be removed.
+        from: u64,
+        /// Committed index.
+        committed: u64,
+    },
+    /// An entry of another log has the place of one that is known to be committed.
+    #[error(
+        "group {group}: entry {found} contradicts the committed entry {local}: its sender has lost \
+         committed entries, or is no leader of the group"
+    )]
+    ContradictsCommitted {
+        /// Id of the group.
+        group: GroupId,
+        /// Id of the entry.
+        found: LogId,
+        /// Id of the committed entry, or of the last committed one.
+        local: LogId,
+    },
 }
 
 impl From<StoreError> for io::Error {
@@ -70,7 +98,9 @@ impl From<StoreError> for io::Error {
                 io::ErrorKind::InvalidData
             }
             StoreError::InUse { .. } => io::ErrorKind::ResourceBusy,
-            StoreError::NotConsecutive { .. } => io::ErrorKind::InvalidInput,
+            StoreError::NotConsecutive { .. }
+            | StoreError::TruncatesCommitted { .. }
+            | StoreError::ContradictsCommitted { .. } => io::ErrorKind::InvalidInput,
             StoreError::Open { .. }
             | StoreError::Read(_)
             | StoreError::Failed(_)

@@ -1,7 +1,7 @@
 //! The flusher: one thread that writes the changes of all groups of a node, in order, with shared
 //! syncs.
 //!
-//! An *operation* is a write of one group. Operations of all groups are in one queue. The flusher
+//! Operations of all groups are in one queue. The flusher
 //! takes the queued operations, writes them as one batch with at most one sync, and then completes
 //! them in order; the next ones accumulate in parallel. The completion of an operation implies that
 //! it and all before it are durable. Hence the order never changes, and after a failure no
@@ -10,84 +10,20 @@
 //! A full disk is not a failure: the batch is kept and written again when there is space, after the
 //! database was reopened.
 
-use std::io;
 use std::sync::Arc;
 use std::time::Instant;
 
-use openraft::storage::IOFlushed;
 use parking_lot::Mutex;
-use prost::Message;
-use rocksdb::{DB, WriteBatch};
-use tokio::sync::{oneshot, watch};
+use tokio::sync::watch;
 
 use super::database::{Database, WriteError};
 use super::disk::Disk;
 use super::error::StoreError;
 use super::health::{DiskHealth, DiskSpace, disk_space};
-use super::keys::{self, StateKind, log_key, state_key};
+use super::operation::{WriteOp, complete_ops, fail_ops, fill};
 use super::options::LogStoreOptions;
 use super::queue::{FlushQueue, FlusherStep};
-use super::state::GroupState;
 use crate::meters;
-use crate::types::{Entry, LogId, TypeConfig, Vote, wire};
-
-/// Puts a state machine's rows into a batch. Runs again after a full disk.
-pub(super) type Fill = Box<dyn Fn(&DB, &mut WriteBatch) -> Result<(), StoreError> + Send>;
-
-/// A write operation of a group.
-pub(super) struct WriteOp {
-    pub(super) group: Arc<GroupState>,
-    pub(super) kind: WriteKind,
-    /// Approximate size; bounds the queue and batches.
-    pub(super) bytes: usize,
-}
-
-pub(super) enum WriteKind {
-    Append {
-        epoch: u64,
-        entries: Vec<Entry>,
-        callback: IOFlushed<TypeConfig>,
-    },
-    Vote {
-        vote: Vote,
-        done: oneshot::Sender<Result<(), StoreError>>,
-    },
-    Committed(Option<LogId>),
-    /// Removes the entries with indexes `from..end`. Has a waiting caller: a snapshot that
-    /// contradicts these entries may be stored right after it.
-    Truncate {
-        from: u64,
-        end: u64,
-        done: oneshot::Sender<Result<(), StoreError>>,
-    },
-    Purge {
-        upto: LogId,
-        remove: Option<(u64, u64)>,
-    },
-    /// Rows of the group's state machine, with or without a caller that waits for durability.
-    State {
-        fill: Fill,
-        done: Option<oneshot::Sender<Result<(), StoreError>>>,
-    },
-    RemoveGroup {
-        done: oneshot::Sender<Result<(), StoreError>>,
-    },
-}
-
-impl WriteKind {
-    /// Returns whether a caller waits for durability. Other operations become durable with the next
-    /// one that needs a sync, since the order is kept.
-    pub(super) fn needs_sync(&self) -> bool {
-        match self {
-            Self::Append { .. }
-            | Self::Vote { .. }
-            | Self::Truncate { .. }
-            | Self::RemoveGroup { .. } => true,
-            Self::State { done, .. } => done.is_some(),
-            Self::Committed(_) | Self::Purge { .. } => false,
-        }
-    }
-}
 
 /// Counters of the flusher.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -271,105 +207,5 @@ impl Flusher {
             }
             changes
         });
-    }
-}
-
-/// Puts an operation into a batch. Returns its number of entries.
-fn fill(
-    db: &DB,
-    batch: &mut WriteBatch,
-    op: &WriteOp,
-    scratch: &mut Vec<u8>,
-) -> Result<u64, StoreError> {
-    let family = |name: &str| {
-        db.cf_handle(name)
-            .ok_or_else(|| StoreError::Failed(format!("column family {name} is missing")))
-    };
-    let group = op.group.id;
-    let state = family(keys::STATE)?;
-    match &op.kind {
-        WriteKind::Append { entries, .. } => {
-            let log = family(keys::LOG)?;
-            for entry in entries {
-                scratch.clear();
-                wire::entry_to_wire(entry).encode_raw(scratch);
-                batch.put_cf(log, log_key(group, entry.log_id.index), &scratch);
-            }
-            return Ok(entries.len() as u64);
-        }
-        WriteKind::Vote { vote, .. } => {
-            let value = wire::vote_to_wire(vote).encode_to_vec();
-            batch.put_cf(state, state_key(group, StateKind::Vote), value);
-        }
-        WriteKind::Committed(committed) => match committed {
-            Some(id) => {
-                let value = wire::log_id_to_wire(id).encode_to_vec();
-                batch.put_cf(state, state_key(group, StateKind::Committed), value);
-            }
-            None => batch.delete_cf(state, state_key(group, StateKind::Committed)),
-        },
-        WriteKind::Truncate { from, end, .. } => {
-            batch.delete_range_cf(family(keys::LOG)?, log_key(group, *from), log_key(group, *end));
-        }
-        WriteKind::Purge { upto, remove } => {
-            let value = wire::log_id_to_wire(upto).encode_to_vec();
-            batch.put_cf(state, state_key(group, StateKind::Purged), value);
-            if let Some((from, end)) = remove {
-                let log = family(keys::LOG)?;
-                batch.delete_range_cf(log, log_key(group, *from), log_key(group, *end));
-            }
-        }
-        WriteKind::State { fill, .. } => fill(db, batch)?,
-        WriteKind::RemoveGroup { .. } => {
-            let from = log_key(group, 0);
-            let end = log_key(group, u64::MAX);
-            batch.delete_range_cf(family(keys::LOG)?, from, end);
-            for kind in [StateKind::Vote, StateKind::Committed, StateKind::Purged] {
-                batch.delete_cf(state, state_key(group, kind));
-            }
-        }
-    }
-    Ok(0)
-}
-
-fn complete_ops(ops: Vec<WriteOp>) {
-    for op in ops {
-        match op.kind {
-            WriteKind::Append { epoch, entries, callback } => {
-                if let Some(last) = entries.last() {
-                    op.group.log.lock().tail.mark_flushed(epoch, last.log_id.index + 1);
-                }
-                callback.io_completed(Ok(()));
-            }
-            WriteKind::Vote { done, .. }
-            | WriteKind::Truncate { done, .. }
-            | WriteKind::RemoveGroup { done }
-            | WriteKind::State { done: Some(done), .. } => {
-                // The caller may have disconnected.
-                let _ = done.send(Ok(()));
-            }
-            WriteKind::State { done: None, .. }
-            | WriteKind::Committed(_)
-            | WriteKind::Purge { .. } => {}
-        }
-    }
-}
-
-pub(super) fn fail_ops(ops: Vec<WriteOp>, error: &StoreError) {
-    for op in ops {
-        match op.kind {
-            WriteKind::Append { callback, .. } => {
-                callback.io_completed(Err(io::Error::from(error.clone())));
-            }
-            WriteKind::Vote { done, .. }
-            | WriteKind::Truncate { done, .. }
-            | WriteKind::RemoveGroup { done }
-            | WriteKind::State { done: Some(done), .. } => {
-                let _ = done.send(Err(error.clone()));
-            }
-            WriteKind::State { done: None, .. }
-            | WriteKind::Committed(_)
-            | WriteKind::Purge { .. } => {}
-        }
     }
 }

@@ -16,10 +16,10 @@ use tidewater_common::ids::GroupId;
 use tokio::sync::oneshot;
 
 use super::error::StoreError;
-use super::flusher::{WriteKind, WriteOp};
+use super::operation::{WriteKind, WriteOp};
 use super::read::read_stored;
 use super::shared::LogStoreContext;
-use super::state::{GroupState, ReadPlan};
+use super::state::{CommittedComparison, GroupState, ReadPlan};
 use super::tail::entry_bytes;
 use crate::config::APPEND_BYTES;
 use crate::types::{Entry, LeaderId, LogId, TypeConfig, Vote};
@@ -51,6 +51,39 @@ impl GroupLog {
     /// Returns the id of the last purged entry.
     pub fn purged(&self) -> Option<LogId> {
         self.state.log.lock().purged
+    }
+
+    /// Checks that an append of the leader of `vote` leaves the committed entries as they are. Openraft
+    /// takes entries below its committed index for its own without comparing them, and a storage
+    /// error stops it for good: call this before the append reaches it. Reads the disk only for
+    /// entries that were sent before.
+    ///
+    /// # Errors
+    /// [`StoreError::ContradictsCommitted`], or the error of a read.
+    pub async fn check_append(
+        &self,
+        vote: &Vote,
+        previous: Option<LogId>,
+        entries: &[Entry],
+    ) -> Result<(), StoreError> {
+        let group = self.state.id;
+        let ids = previous.into_iter().chain(entries.iter().map(|entry| entry.log_id));
+        let compared = self.state.log.lock().compare_committed(vote, ids);
+        let found = match compared {
+            CommittedComparison::Agrees => return Ok(()),
+            CommittedComparison::Contradicts { found, local } => {
+                return Err(StoreError::ContradictsCommitted { group, found, local });
+            }
+            CommittedComparison::Unknown(found) => found,
+        };
+        let stored = self.read(found.index, found.index + 1, usize::MAX).await?;
+        match stored.first().map(|entry| entry.log_id) {
+            Some(local) if local != found => {
+                Err(StoreError::ContradictsCommitted { group, found, local })
+            }
+            // Without an entry, it was purged meanwhile.
+            _ => Ok(()),
+        }
     }
 
     /// Changes the log in memory and queues the operation that makes the change durable. Both
@@ -320,7 +353,7 @@ impl RaftLogStorage<TypeConfig> for GroupLog {
     async fn truncate_after(&mut self, last_log_id: Option<LogId>) -> Result<(), io::Error> {
         let (done, result) = oneshot::channel();
         let removes = self.change(|log| {
-            let range = log.truncate_after(last_log_id);
+            let range = log.truncate_after(self.state.id, last_log_id)?;
             let op = range.map(|(from, end)| (WriteKind::Truncate { from, end, done }, 64));
             Ok((op, range.is_some()))
         })?;
@@ -335,8 +368,8 @@ impl RaftLogStorage<TypeConfig> for GroupLog {
             if log.purged >= Some(upto) {
                 return Ok((None, ()));
             }
-            let remove = log.purge(upto);
-            Ok((Some((WriteKind::Purge { upto, remove }, 64)), ()))
+            log.purge(upto);
+            Ok((Some((WriteKind::Purge(upto), 64)), ()))
         })?;
         Ok(())
     }

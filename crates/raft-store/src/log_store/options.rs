@@ -1,6 +1,9 @@
+use std::sync::Arc;
 use std::time::Duration;
 
 use rocksdb::{BlockBasedOptions, Cache, DBCompressionType, DBRecoveryMode, Options};
+
+use super::purge_points::PurgePoints;
 
 const MIB: usize = 1024 * 1024;
 
@@ -23,6 +26,11 @@ pub struct LogStoreOptions {
     pub check_interval: Duration,
     /// Bytes of RocksDB memtables over all column families.
     pub write_buffer_bytes: usize,
+    /// Interval at which the disk space of purged entries is released.
+    pub reclaim_interval: Duration,
+    /// Bytes of purged entries that may remain on disk before files are compacted; files that hold
+    /// purged entries only are always deleted.
+    pub reclaim_slack_bytes: u64,
 }
 
 impl Default for LogStoreOptions {
@@ -35,6 +43,8 @@ impl Default for LogStoreOptions {
             free_space_floor: 128 * MIB as u64,
             check_interval: Duration::from_secs(1),
             write_buffer_bytes: 64 * MIB,
+            reclaim_interval: Duration::from_secs(10),
+            reclaim_slack_bytes: 64 * MIB as u64,
         }
     }
 }
@@ -56,8 +66,9 @@ impl LogStoreOptions {
         options.set_wal_recovery_mode(DBRecoveryMode::TolerateCorruptedTailRecords);
         // A recycled file ends with old records, which look like damage.
         options.set_recycle_log_file_num(0);
-        // Reopening after a full disk flushes the write-ahead log: keep it small.
-        options.set_max_total_wal_size(2 * self.write_buffer_bytes as u64);
+        // A column family with few writes keeps the write-ahead log from being deleted until this
+        // limit. Reopening after a full disk flushes the write-ahead log, too: keep it small.
+        options.set_max_total_wal_size(self.write_buffer_bytes as u64);
         options.set_db_write_buffer_size(self.write_buffer_bytes);
         options.set_max_background_jobs(2);
         options.set_max_open_files(256);
@@ -68,13 +79,15 @@ impl LogStoreOptions {
     }
 
     /// Options for values written once, in key order per group, and mostly read from memory.
-    pub(super) fn log_family(&self, cache: &Cache) -> Options {
+    /// Compactions drop the entries below the purge points.
+    pub(super) fn log_family(&self, cache: &Cache, purge_points: Arc<PurgePoints>) -> Options {
         let mut options = Options::default();
         options.set_write_buffer_size(self.write_buffer_bytes / 4);
         options.set_max_write_buffer_number(4);
         options.set_target_file_size_base(64 * MIB as u64);
         // Commands are compressed Arrow buffers or small: compression costs more than it saves.
         options.set_compression_type(DBCompressionType::None);
+        options.set_compaction_filter("purged entries", move |_, key, _| purge_points.decide(key));
         options.set_block_based_table_factory(&block_options(cache, 64 * 1024));
         options
     }

@@ -11,7 +11,7 @@ use parking_lot::{Condvar, Mutex};
 use tokio::sync::Notify;
 
 use super::error::StoreError;
-use super::flusher::{WriteOp, fail_ops};
+use super::operation::{WriteOp, fail_ops};
 
 /// Bytes that may wait lazily. More wake the flusher, so that they do not become one long write
 /// ahead of an operation with a waiting caller.

@@ -45,6 +45,7 @@ pub(super) fn read_stored(
         }
         Ok(())
     })?;
+    let live_from = group.log.lock().first_index();
     let mut entries: Vec<Entry> = Vec::with_capacity(records.len());
     for (key, value) in records {
         let (_, index) = split_log_key(&key).ok_or_else(|| damaged(id, "a key is malformed"))?;
@@ -52,12 +53,16 @@ pub(super) fn read_stored(
         if let Some(last) = entries.last()
             && last.log_id.index + 1 != index
         {
-            return Err(hole(id, last.log_id.index + 1, index));
+            let expected = last.log_id.index + 1;
+            if index > live_from {
+                return Err(hole(id, expected.max(live_from), index));
+            }
+            // The space of purged entries is released file by file, in any order.
+            entries.clear();
         }
         entries.push(entry);
     }
     let found = entries.first().map_or(end, |entry| entry.log_id.index);
-    let live_from = group.log.lock().first_index();
     if found > start.max(live_from) {
         return Err(hole(id, start.max(live_from), found));
     }
@@ -108,32 +113,51 @@ fn stored_groups(database: &Database) -> Result<Vec<GroupId>, StoreError> {
     Ok(groups)
 }
 
+/// Reads the purge point of a group as it is in the database. Blocking.
+pub(super) fn stored_purge_point(
+    database: &Database,
+    id: GroupId,
+) -> Result<Option<LogId>, StoreError> {
+    stored_log_id(database, id, StateKind::Purged)
+}
+
+fn stored_state(
+    database: &Database,
+    id: GroupId,
+    kind: StateKind,
+) -> Result<Option<Vec<u8>>, StoreError> {
+    database.read(|db| {
+        let Some(family) = db.cf_handle(keys::STATE) else { return Ok(None) };
+        db.get_cf(family, state_key(id, kind))
+    })
+}
+
+fn stored_log_id(
+    database: &Database,
+    id: GroupId,
+    kind: StateKind,
+) -> Result<Option<LogId>, StoreError> {
+    let Some(bytes) = stored_state(database, id, kind)? else { return Ok(None) };
+    let stored =
+        v1::RaftLogId::decode(bytes.as_slice()).map_err(|error| damaged_state(id, &error))?;
+    Ok(Some(wire::log_id_from_wire(&stored)))
+}
+
 fn load_group(
     database: &Database,
     id: GroupId,
     cache_bytes: usize,
 ) -> Result<InMemoryLog, StoreError> {
-    let state = |kind| {
-        database.read(|db| {
-            let Some(family) = db.cf_handle(keys::STATE) else { return Ok(None) };
-            db.get_cf(family, state_key(id, kind))
-        })
-    };
-    let decode = |error: prost::DecodeError| damaged(id, &format!("its state: {error}"));
-    let stored_log_id = |kind| -> Result<Option<LogId>, StoreError> {
-        let Some(bytes) = state(kind)? else { return Ok(None) };
-        let id = v1::RaftLogId::decode(bytes.as_slice()).map_err(decode)?;
-        Ok(Some(wire::log_id_from_wire(&id)))
-    };
-    let vote = match state(StateKind::Vote)? {
+    let vote = match stored_state(database, id, StateKind::Vote)? {
         Some(bytes) => {
-            let vote = v1::RaftVote::decode(bytes.as_slice()).map_err(decode)?;
+            let vote = v1::RaftVote::decode(bytes.as_slice())
+                .map_err(|error| damaged_state(id, &error))?;
             Some(wire::vote_from_wire(&vote))
         }
         None => None,
     };
-    let committed = stored_log_id(StateKind::Committed)?;
-    let purged = stored_log_id(StateKind::Purged)?;
+    let committed = stored_log_id(database, id, StateKind::Committed)?;
+    let purged = stored_purge_point(database, id)?;
     let (first, last) = ends(database, id)?;
     let live_from = purged.map_or(0, |purged| purged.index + 1);
     let last = match last {
@@ -158,7 +182,6 @@ fn load_group(
         begin: first.unwrap_or(0),
         last,
         tail: LogTail::new(cache_bytes, next),
-        deleted_next: first.map_or(live_from, |first| first.min(live_from)),
         removed: false,
     })
 }
@@ -198,6 +221,10 @@ fn decode_entry(group: GroupId, index: u64, value: Vec<u8>) -> Result<Entry, Sto
 
 fn damaged(group: GroupId, message: &str) -> StoreError {
     StoreError::GroupDamaged { group, message: message.to_owned() }
+}
+
+fn damaged_state(group: GroupId, error: &prost::DecodeError) -> StoreError {
+    damaged(group, &format!("its state: {error}"))
 }
 
 fn hole(group: GroupId, expected: u64, found: u64) -> StoreError {

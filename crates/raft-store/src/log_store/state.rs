@@ -24,16 +24,20 @@ pub(super) struct InMemoryLog {
     /// Log id of the last entry; `None` when there is none.
     pub(super) last: Option<LogId>,
     pub(super) tail: LogTail,
-    /// Entries below this index are also deleted from the database. Entries from here up to
-    /// `purged` are deleted lazily.
-    pub(super) deleted_next: u64,
     /// Set when the group was removed from this node: the log accepts no more changes.
     pub(super) removed: bool,
 }
 
-/// Number of purged entries that may remain in the database. Fewer and larger deletions cost less:
-/// each leaves a tombstone until compaction.
-const LAZY_ENTRIES: u64 = 4_096;
+/// Result of comparing an append with the committed entries.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum CommittedComparison {
+    /// It is the same log, as far as both are known here.
+    Agrees,
+    /// The entry is another one than the committed entry `local`, or above it in the order of logs.
+    Contradicts { found: LogId, local: LogId },
+    /// The entry must be compared with the stored one at its index.
+    Unknown(LogId),
+}
 
 /// Source of the entries of a read.
 #[derive(Debug, PartialEq)]
@@ -53,7 +57,6 @@ impl InMemoryLog {
             begin: 0,
             last: None,
             tail: LogTail::new(cache_bytes, 0),
-            deleted_next: 0,
             removed: false,
         }
     }
@@ -102,37 +105,63 @@ impl InMemoryLog {
         }
     }
 
-    /// Removes entries after `keep`. Returns the range of indexes to delete from the database.
-    pub(super) fn truncate_after(&mut self, keep: Option<LogId>) -> Option<(u64, u64)> {
+    /// Removes entries after `keep`. Returns the range of indexes to delete from the database. Changes
+    /// nothing when a committed entry would be removed.
+    pub(super) fn truncate_after(
+        &mut self,
+        group: GroupId,
+        keep: Option<LogId>,
+    ) -> Result<Option<(u64, u64)>, StoreError> {
         let from = keep.map_or(0, |id| id.index + 1).max(self.first_index());
         let end = self.next_index();
         if from >= end {
-            return None;
+            return Ok(None);
+        }
+        if let Some(committed) = self.committed.map(|id| id.index)
+            && from <= committed
+        {
+            return Err(StoreError::TruncatesCommitted { group, from, committed });
         }
         self.tail.truncate_from(from);
         self.last = keep.filter(|id| id.index >= self.first_index());
-        Some((from, end))
+        Ok(Some((from, end)))
     }
 
-    /// Purges entries up to `upto`. Returns the range of indexes to delete from the database, if a
-    /// deletion is due.
-    pub(super) fn purge(&mut self, upto: LogId) -> Option<(u64, u64)> {
+    /// Compares an append of the leader of `vote` with the committed entries. Entries of one log
+    /// that agree at an index agree before it: comparing the last one is enough.
+    pub(super) fn compare_committed(
+        &self,
+        vote: &Vote,
+        append: impl DoubleEndedIterator<Item = LogId>,
+    ) -> CommittedComparison {
+        // Openraft rejects it, and returns the newer vote.
+        let is_outdated = self.vote.is_some_and(|ours| *vote < ours);
+        let Some(committed) = self.committed.filter(|_| !is_outdated) else {
+            return CommittedComparison::Agrees;
+        };
+        let mut overlap = append.rev().filter(|id| id.index <= committed.index);
+        let Some(found) = overlap.next() else { return CommittedComparison::Agrees };
+        let contradiction = CommittedComparison::Contradicts { found, local: committed };
+        if found > committed || (found.index == committed.index && found != committed) {
+            return contradiction;
+        }
+        if found.index == committed.index || found.index < self.first_index() {
+            return CommittedComparison::Agrees;
+        }
+        CommittedComparison::Unknown(found)
+    }
+
+    /// Purges entries up to `upto`.
+    pub(super) fn purge(&mut self, upto: LogId) {
         if self.purged >= Some(upto) {
-            return None;
+            return;
         }
         self.purged = Some(upto);
         self.tail.purge_upto(upto.index);
         // An installed snapshot may be ahead of the log.
-        let emptied = self.last.is_none_or(|last| last.index <= upto.index);
-        if emptied {
+        if self.last.is_none_or(|last| last.index <= upto.index) {
             self.last = None;
         }
-        let range = (self.deleted_next, upto.index + 1);
-        let due = range.1 - range.0.min(range.1) >= LAZY_ENTRIES || emptied;
-        if due {
-            self.deleted_next = range.1;
-        }
-        due.then_some(range).filter(|(start, end)| start < end)
     }
 
     /// Plans a read of `start..end`, limited to the entries of the log.

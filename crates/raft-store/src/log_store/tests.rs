@@ -12,10 +12,13 @@ use crate::testing::faults::FaultyDisk;
 use crate::testing::{callback, entries, entry, eventually, indexes};
 use crate::types::{Vote, log_id};
 
+mod committed;
 mod crash;
 mod durability;
 mod full_disk;
 mod layout;
+mod reclaim;
+mod reclaim_model;
 mod speed;
 mod suite;
 mod torn_tail;
@@ -204,30 +207,6 @@ async fn installed_snapshot_may_be_ahead_of_the_log() {
     let mut log = store.group(GroupId(1));
     assert_eq!(state(&mut log).await, (Some(50), Some(52)));
     assert_eq!(indexes(&log.try_get_log_entries(..).await.unwrap()), [51, 52]);
-}
-
-#[tokio::test]
-async fn purged_entries_leave_the_database_in_large_ranges() {
-    let dir = TempDir::new().unwrap();
-    let store = open(dir.path());
-    let mut log = store.group(GroupId(1));
-    log.blocking_append(entries(1, 0..5_000)).await.unwrap();
-    let stored = || {
-        store
-            .db()
-            .read(|db| {
-                let family = db.cf_handle(keys::LOG).unwrap();
-                Ok(db.iterator_cf(family, rocksdb::IteratorMode::Start).count())
-            })
-            .unwrap()
-    };
-    log.purge(log_id(1, 999)).await.unwrap();
-    log.save_vote(&Vote::new(1, 1)).await.unwrap();
-    assert_eq!(stored(), 5_000, "a thousand are not worth a tombstone");
-    assert_eq!(log.try_get_log_entries(0..1_000).await.unwrap(), []);
-    log.purge(log_id(1, 4_499)).await.unwrap();
-    log.save_vote(&Vote::new(1, 1)).await.unwrap();
-    assert_eq!(stored(), 500);
 }
 
 #[tokio::test]

@@ -16,13 +16,13 @@ use parking_lot::Mutex;
 use tidewater_common::ids::Term;
 use tidewater_proto::v1;
 use tidewater_proto::v1::raft_client::RaftClient;
+use tidewater_rpc::ConnectPolicy;
 use tokio::sync::Notify;
 use tokio::time::Instant;
 use tonic::Streaming;
 use tonic::transport::Channel;
 
 use super::confirmations::Confirmations;
-use super::connections::CONNECT_TIMEOUT;
 use super::error::CallContext;
 use super::held_commit::HeldCommit;
 use crate::types::{TypeConfig, wire};
@@ -50,7 +50,7 @@ where
     S: Stream<Item = AppendEntriesRequest<TypeConfig>> + Send + Unpin + 'static,
 {
     let response_timeout = option.hard_ttl() * RESPONSE_TIMEOUT_FACTOR;
-    let open_timeout = option.soft_ttl().max(CONNECT_TIMEOUT);
+    let open_timeout = option.soft_ttl().max(ConnectPolicy::RAFT.connect_timeout);
     let in_flight = Arc::new(InFlightAppends {
         state: Mutex::new(InFlightState {
             input: Some(Box::pin(input)),

@@ -1,22 +1,11 @@
-use std::collections::HashMap;
-use std::time::Duration;
-
-use parking_lot::Mutex;
 use tidewater_common::ids::NodeId;
+use tidewater_common::refusal::Refusal;
 use tidewater_proto::v1::raft_client::RaftClient;
-use tonic::transport::{Channel, Endpoint};
+use tidewater_rpc::{Channels, ConnectPolicy, MESSAGE_BYTES};
+use tonic::transport::Channel;
 
-use super::MESSAGE_BYTES;
-
-/// Connect timeout. A live node answers faster.
-pub(super) const CONNECT_TIMEOUT: Duration = Duration::from_secs(1);
-/// A connection without incoming data is closed after interval and timeout, even when the other
-/// machine vanished without closing it.
-const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(1);
-const KEEPALIVE_TIMEOUT: Duration = Duration::from_secs(2);
-/// Space for several appends in flight, of up to 4 MiB each.
-const STREAM_WINDOW: u32 = 16 * 1024 * 1024;
-const CONNECTION_WINDOW: u32 = 64 * 1024 * 1024;
+/// Most connections: three lanes to each of 1,024 nodes.
+const MAX_CHANNELS: usize = 3 * 1_024;
 
 /// Purpose of a connection to a node.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -29,11 +18,14 @@ pub(super) enum ConnectionLane {
     Snapshot,
 }
 
-/// Channels to nodes. They connect at their first use, resolve the host name each time they
-/// connect, and reconnect automatically.
-#[derive(Debug, Default)]
-pub(super) struct Connections {
-    channels: Mutex<HashMap<(NodeId, ConnectionLane), (String, Channel)>>,
+/// Channels to nodes, one for each lane.
+#[derive(Debug)]
+pub(super) struct Connections(Channels<(NodeId, ConnectionLane)>);
+
+impl Default for Connections {
+    fn default() -> Self {
+        Self(Channels::with_limit(ConnectPolicy::RAFT, MAX_CHANNELS))
+    }
 }
 
 impl Connections {
@@ -43,16 +35,8 @@ impl Connections {
         node: NodeId,
         address: &str,
         lane: ConnectionLane,
-    ) -> Result<RaftClient<Channel>, tonic::transport::Error> {
-        let mut channels = self.channels.lock();
-        let channel = match channels.get(&(node, lane)) {
-            Some((known, channel)) if known == address => channel.clone(),
-            _ => {
-                let channel = endpoint(address)?.connect_lazy();
-                channels.insert((node, lane), (address.to_owned(), channel.clone()));
-                channel
-            }
-        };
+    ) -> Result<RaftClient<Channel>, Refusal> {
+        let channel = self.0.keyed((node, lane), address)?;
         Ok(RaftClient::new(channel)
             .max_decoding_message_size(MESSAGE_BYTES)
             .max_encoding_message_size(MESSAGE_BYTES))
@@ -61,17 +45,6 @@ impl Connections {
     /// Drops the connections to a node: the next calls open new ones. Used when another node
     /// responds at the old address, as it would continue to do so.
     pub(super) fn forget(&self, node: NodeId) {
-        self.channels.lock().retain(|(known, _), _| *known != node);
+        self.0.forget(|(known, _)| *known == node);
     }
-}
-
-fn endpoint(address: &str) -> Result<Endpoint, tonic::transport::Error> {
-    Ok(Endpoint::from_shared(format!("http://{address}"))?
-        .connect_timeout(CONNECT_TIMEOUT)
-        .tcp_nodelay(true)
-        .http2_keep_alive_interval(KEEPALIVE_INTERVAL)
-        .keep_alive_timeout(KEEPALIVE_TIMEOUT)
-        .keep_alive_while_idle(true)
-        .initial_stream_window_size(STREAM_WINDOW)
-        .initial_connection_window_size(CONNECTION_WINDOW))
 }

@@ -82,7 +82,7 @@ impl GroupNetwork {
         self.shared
             .connections
             .client(self.target, address, lane)
-            .map_err(|error| call.unreachable_error(format!("bad address {address:?}: {error}")))
+            .map_err(|refusal| call.unreachable_error(refusal))
     }
 
     fn rpc_error(&self, call: CallContext, refusal: Refusal) -> RPCError<TypeConfig> {

@@ -86,7 +86,7 @@ async fn new_member_is_initialized_by_a_snapshot() {
 
 // The node knows neither the new member nor its leadership when the new member's entries arrive.
 #[tokio::test(flavor = "multi_thread")]
-async fn node_that_missed_changes_of_members_follows_a_new_leader() {
+async fn lagging_node_follows_a_leader_it_does_not_know() {
     let dir = TempDir::new().unwrap();
     let mut nodes = start(&dir, 3).await;
     let leader = wait_leader(&nodes).await;

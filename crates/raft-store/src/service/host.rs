@@ -7,12 +7,12 @@ use std::time::Duration;
 use parking_lot::RwLock;
 use tidewater_common::ids::{ClusterId, GroupId, NodeId};
 use tidewater_common::log_rate::LogRate;
+use tidewater_rpc::AddressBook;
 use tokio::sync::{Mutex, watch};
 
 use super::confirmed_members::ConfirmedMembers;
 use super::handler::GroupHandler;
-use crate::log_store::LogStore;
-use crate::network::AddressBook;
+use crate::log_store::{GroupLog, LogStore};
 
 /// Time between two lines of the log about refused messages.
 const LOG_INTERVAL: Duration = Duration::from_secs(1);
@@ -116,6 +116,11 @@ impl RaftHost {
             // An error means that the host itself was dropped.
             let _ = removed.wait_for(|removed| *removed).await;
         }
+    }
+
+    /// Returns the log of a group.
+    pub(super) fn log(&self, group: GroupId) -> GroupLog {
+        self.store.group(group)
     }
 
     /// Returns whether entries of other leaders are accepted: not while the disk is full and half

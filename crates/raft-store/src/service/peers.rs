@@ -12,8 +12,8 @@ use tidewater_common::ids::{GroupId, NodeId};
 use tidewater_common::refusal::Refusal;
 use tidewater_proto::v1::raft_client::RaftClient;
 use tidewater_proto::v1::{self, Reason};
+use tidewater_rpc::ConnectPolicy;
 use tokio::time::Instant;
-use tonic::transport::Endpoint;
 
 use super::host::{HostedGroup, RaftHost};
 use super::peer_check::{PeerMessage, PeerViolation, ReplicaView, check_peer};
@@ -97,7 +97,7 @@ async fn ask_members(
 
 /// Asks one member. `None`: it does not answer, or does not know the group.
 async fn ask(address: String, header: v1::RaftHeader) -> Option<StoredMembership> {
-    let channel = Endpoint::from_shared(format!("http://{address}")).ok()?.connect().await.ok()?;
+    let channel = ConnectPolicy::CONTROL.channel(&address).ok()?;
     let request = v1::MembersRequest { header: Some(header) };
     let answer = RaftClient::new(channel).members(request).await.ok()?.into_inner();
     wire::stored_membership_from_wire(answer).ok()

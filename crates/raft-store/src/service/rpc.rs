@@ -42,7 +42,7 @@ impl raft_server::Raft for RaftService {
             async move {
                 let (mut messages, refused) = state?;
                 let message = messages.message().await.ok().flatten()?;
-                match accept_append(&to, sender, message) {
+                match accept_append(&to, sender, message).await {
                     Ok(request) => Some((request, Some((messages, refused)))),
                     Err(refusal) => {
                         let _ = refused.send(refusal);
@@ -168,7 +168,7 @@ async fn first_message<T>(messages: &mut Streaming<T>) -> Result<T, Status> {
 }
 
 /// Checks one append of a stream, and converts it.
-fn accept_append(
+async fn accept_append(
     to: &Destination,
     sender: Sender,
     message: v1::AppendEntriesRequest,
@@ -186,6 +186,7 @@ fn accept_append(
             Refusal::new(Reason::Unsupported, text)
         })?;
     }
+    to.host.check_committed(to.group, &request).await?;
     Ok(request)
 }
 

@@ -5,13 +5,13 @@ use futures::stream;
 use tidewater_common::ids::GroupId;
 use tidewater_common::refusal::Refusal;
 use tidewater_proto::v1::{self, Reason};
+use tidewater_rpc::MESSAGE_BYTES;
 
-use crate::network::MESSAGE_BYTES;
 use crate::testing::follower::{FOLLOWER, Follower, follower, header};
 use crate::testing::handler::FakeGroup;
 use crate::testing::{callback, entry, eventually};
-use crate::types::{Vote, wire};
-use openraft::storage::RaftLogStorage;
+use crate::types::{Vote, log_id, wire};
+use openraft::storage::{RaftLogStorage, RaftLogStorageExt};
 
 fn reason<T: std::fmt::Debug>(answer: Result<T, tonic::Status>) -> Reason {
     Refusal::from_status(&answer.unwrap_err()).reason
@@ -54,6 +54,27 @@ async fn full_disk_refuses_entries_of_other_leaders() {
     assert!(answers.message().await.unwrap().is_some(), "a leader keeps its lease");
     assert_eq!(reason(answers.message().await), Reason::DiskFull);
     follower.disk.fail_with(None);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn append_that_contradicts_committed_entries_is_refused() {
+    let follower = follower(&[(1, FakeGroup::Matches)]).await;
+    let mut log = follower.store.group(GroupId(1));
+    log.blocking_append([entry(3, 0, 10), entry(3, 1, 10)]).await.unwrap();
+    log.save_committed(Some(log_id(3, 1))).await.unwrap();
+    let hello = v1::AppendEntriesRequest { header: Some(header(1)), ..Default::default() };
+    let append = |term, index| v1::AppendEntriesRequest {
+        vote: vote(),
+        entries: vec![wire::entry_to_wire(&entry(term, index, 10))],
+        ..Default::default()
+    };
+    let requests = stream::iter([hello, append(3, 1), append(4, 2), append(4, 1)]);
+    let mut client = follower.client().await;
+    let requests = requests.chain(stream::pending());
+    let mut answers = client.append_entries(requests).await.unwrap().into_inner();
+    assert!(answers.message().await.unwrap().is_some(), "an entry that was sent before");
+    assert!(answers.message().await.unwrap().is_some(), "an entry after the committed ones");
+    assert_eq!(reason(answers.message().await), Reason::InvalidArgument);
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -9,6 +9,7 @@ use bytes::Bytes;
 use openraft::errors::{ClientWriteError, ForwardReason, RaftError};
 use openraft::type_config::async_runtime::WatchReceiver;
 use tidewater_common::ids::{ClusterId, GroupId, NodeId};
+use tidewater_rpc::AddressBook;
 use tokio::net::TcpListener;
 use tokio::runtime::Runtime;
 use tokio_stream::wrappers::TcpListenerStream;
@@ -18,7 +19,7 @@ use super::machine::TestStateMachine;
 use super::proxy::Proxy;
 use crate::config::{GroupKind, raft_config};
 use crate::log_store::{LogStore, LogStoreOptions};
-use crate::network::{AddressBook, NetworkFactory};
+use crate::network::NetworkFactory;
 use crate::service::{RaftHost, RaftService};
 use crate::types::{Command, Member, Raft};
 

@@ -8,6 +8,7 @@ use tempfile::TempDir;
 use tidewater_common::ids::{ClusterId, GroupId, NodeId};
 use tidewater_proto::v1;
 use tidewater_proto::v1::raft_client::RaftClient;
+use tidewater_rpc::AddressBook;
 use tokio::net::TcpListener;
 use tokio_stream::wrappers::TcpListenerStream;
 use tonic::transport::Channel;
@@ -17,7 +18,7 @@ use super::faults::FaultyDisk;
 use super::handler::FakeGroup;
 use super::proxy::Proxy;
 use crate::log_store::{LogStore, LogStoreOptions};
-use crate::network::{AddressBook, NetworkFactory};
+use crate::network::NetworkFactory;
 use crate::service::{RaftHost, RaftService};
 
 pub(crate) const CLUSTER: ClusterId = ClusterId(Uuid::from_u128(3));

@@ -77,7 +77,7 @@ mod tests {
     use crate::types::log_id;
 
     #[test]
-    fn entries_must_follow_on_each_other_and_precede_their_leader() {
+    fn entries_follow_on_each_other() {
         // (previous log id, entries, commit, accepted), as (term, index); the leader is of term 4.
         type Case = (Option<(u64, u64)>, &'static [(u64, u64)], Option<(u64, u64)>, bool);
         let cases: &[Case] = &[

@@ -11,14 +11,15 @@ use tokio::sync::mpsc;
 
 use crate::EngineError;
 use crate::env::RegionEnv;
+use crate::flush::PARTS_IN_FLIGHT;
 use crate::flush::series::FileSeries;
 use crate::flush::upload::upload;
-use crate::flush::{PARTS_IN_FLIGHT, on_worker};
 use crate::layout::RegionDir;
 use crate::read::shape::TableShape;
 use crate::region::RegionSpec;
 use crate::row_versions::{Numbers, Ops, RowOp, RowVersions, Stamps};
 use crate::sst::writer::FilePlan;
+use crate::workers::on_worker;
 
 /// Writes files into a region's directory from sorted rows; no manifest refers to them until the
 /// region's owner adopts them. Needs the store and the region's spec, not the region itself.
@@ -65,8 +66,8 @@ impl BulkWriter {
         };
         let shape = self.shape.clone();
         let target_bytes = self.env.options.target_file_bytes;
-        let encoder = on_worker(&self.env.workers, move || {
-            let mut files = FileSeries::new(plan, target_bytes, sender);
+        let encoder = on_worker(&self.env.workers, move |slot| {
+            let mut files = FileSeries::new(plan, target_bytes, sender, slot);
             for batch in batches {
                 files.push(&rows(&shape, &batch)?)?;
             }

@@ -29,6 +29,7 @@ use crate::read::shape::{Carried, TableShape};
 use crate::row_versions::{Numbers, RowOp, RowVersions};
 use crate::sst::source::{FileAccess, FileSource};
 use crate::sst::writer::FilePlan;
+use crate::workers::WorkerSlot;
 
 /// A sub-job of a compaction job.
 #[derive(Debug)]
@@ -84,16 +85,14 @@ impl SubJob {
             // delete.
             expiry: expiry.filter(|expiry| expiry.whole_keys || !keep_deletes),
         };
-        let mut files = self.files(rules, sender);
+        let slot = Arc::new(WorkerSlot::new(self.workers.clone(), self.runtime.clone()));
+        let mut files = self.files(rules, sender, slot.clone());
         let mut merge = Merge::new(chains.len(), rules);
-        let mut permit = None;
         loop {
             if self.attempt.cancel.is_cancelled() {
                 return Err(self.cancelled());
             }
-            if permit.is_none() {
-                permit = Some(self.wait(self.workers.acquire())?);
-            }
+            self.wait(slot.acquire())?;
             let turn = merge.advance(PIECE_ROWS);
             if let MergeStep::Feed(source) = turn {
                 let next = self.wait(chains[source].next())??;
@@ -108,7 +107,7 @@ impl SubJob {
             if turn == MergeStep::Done {
                 return files.finish();
             }
-            permit = None;
+            slot.release();
         }
     }
 
@@ -139,7 +138,12 @@ impl SubJob {
         }
     }
 
-    fn files(&self, rules: MergeRules, sender: mpsc::Sender<FilePart>) -> FileSeries {
+    fn files(
+        &self,
+        rules: MergeRules,
+        sender: mpsc::Sender<FilePart>,
+        slot: Arc<WorkerSlot>,
+    ) -> FileSeries {
         let deletes = self.job.inputs.iter().any(|file| file.deletes > 0);
         let file = FilePlan {
             shape: self.shape.clone(),
@@ -148,7 +152,7 @@ impl SubJob {
             with_deletes: deletes && (rules.keep_deletes || rules.versions != Versions::Newest),
             unique: rules.versions == Versions::Newest,
         };
-        FileSeries::new(file, self.job.output.target_file_bytes, sender)
+        FileSeries::new(file, self.job.output.target_file_bytes, sender, slot)
             .with_progress(self.attempt.progress.clone())
     }
 

@@ -12,6 +12,7 @@ use crate::memtable::{Run, merge_into};
 use crate::read::merge::{MergeRules, Versions};
 use crate::read::shape::TableShape;
 use crate::sst::writer::FilePlan;
+use crate::workers::WorkerSlot;
 
 /// Parameters of a flush.
 #[derive(Debug, Clone)]
@@ -31,6 +32,7 @@ pub(crate) fn encode(
     plan: &FlushPlan,
     runs: &[Arc<Run>],
     sender: mpsc::Sender<FilePart>,
+    slot: Arc<WorkerSlot>,
 ) -> Result<(), EngineError> {
     let with_deletes = plan.keep_deletes && runs.iter().any(|run| run.deletes() > 0);
     let file = FilePlan {
@@ -40,7 +42,7 @@ pub(crate) fn encode(
         with_deletes,
         unique: plan.shape.mode() == WriteMode::Upsert,
     };
-    let mut files = FileSeries::new(file, plan.target_bytes, sender);
+    let mut files = FileSeries::new(file, plan.target_bytes, sender, slot);
     let rules =
         MergeRules { versions: Versions::of(plan.shape.mode()), keep_deletes: with_deletes };
     merge_into(&plan.shape, rules, runs, plan.flushed, |rows| files.push(&rows))?;

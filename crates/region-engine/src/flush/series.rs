@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use tokio::sync::mpsc;
+use tokio::sync::mpsc::error::TrySendError;
 
 use crate::EngineError;
 use crate::compaction::CompactionProgress;
@@ -12,6 +13,7 @@ use crate::memtable::run::key_columns;
 use crate::row_versions::RowVersions;
 use crate::sst::sink::PartReceiver;
 use crate::sst::writer::{FilePlan, SstWriter, WrittenFile};
+use crate::workers::WorkerSlot;
 
 /// Message from the encoder to the upload: the parts of a file in order, then its end.
 #[derive(Debug)]
@@ -23,6 +25,7 @@ pub(crate) enum FilePart {
 #[derive(Debug)]
 struct PartSender {
     sender: mpsc::Sender<FilePart>,
+    slot: Arc<WorkerSlot>,
     progress: Option<Arc<CompactionProgress>>,
 }
 
@@ -34,7 +37,13 @@ impl PartSender {
                 FilePart::End(_) => progress.record_file_written(),
             }
         }
-        self.sender.blocking_send(part).map_err(|_| io::Error::other("the upload has ended"))
+        let sent = match self.sender.try_send(part) {
+            Err(TrySendError::Full(part)) => {
+                self.slot.without_permit(|| self.sender.blocking_send(part).is_ok())
+            }
+            other => other.is_ok(),
+        };
+        if sent { Ok(()) } else { Err(io::Error::other("the upload has ended")) }
     }
 }
 
@@ -54,9 +63,14 @@ pub(crate) struct FileSeries {
 
 impl FileSeries {
     /// Creates a series of files like `file` of about `target_bytes` each, which are sent while
-    /// they are encoded.
-    pub(crate) fn new(file: FilePlan, target_bytes: usize, sender: mpsc::Sender<FilePart>) -> Self {
-        let parts = Some(PartSender { sender, progress: None });
+    /// they are encoded. While the upload is slower, the thread waits without the permit of `slot`.
+    pub(crate) fn new(
+        file: FilePlan,
+        target_bytes: usize,
+        sender: mpsc::Sender<FilePart>,
+        slot: Arc<WorkerSlot>,
+    ) -> Self {
+        let parts = Some(PartSender { sender, slot, progress: None });
         Self { file, target_bytes, parts, writer: None }
     }
 
@@ -115,4 +129,34 @@ fn end(writer: SstWriter<PartSender>) -> Result<PartSender, EngineError> {
         .send(FilePart::End(Box::new(file)))
         .map_err(|error| EngineError::Internal { detail: error.to_string() })?;
     Ok(parts)
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::runtime::Handle;
+    use tokio::sync::Semaphore;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn sender_that_waits_for_the_upload_holds_no_permit() {
+        let workers = Arc::new(Semaphore::new(1));
+        let slot = Arc::new(WorkerSlot::new(workers.clone(), Handle::current()));
+        slot.acquire().await;
+        let (sender, mut receiver) = mpsc::channel(1);
+        let parts = PartSender { sender, slot, progress: None };
+        let send = move || {
+            for number in 0..3 {
+                parts.send(FilePart::Bytes(Bytes::from(vec![number]))).unwrap();
+            }
+        };
+        let sending = tokio::task::spawn_blocking(send);
+        drop(workers.acquire().await.unwrap());
+        assert!(!sending.is_finished());
+        for _ in 0..3 {
+            assert!(matches!(receiver.recv().await, Some(FilePart::Bytes(_))));
+        }
+        sending.await.unwrap();
+        assert_eq!(workers.available_permits(), 1);
+    }
 }

@@ -1,19 +1,22 @@
 //! A garbage collection pass over all regions of a store.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::sync::Arc;
 
 use futures::{StreamExt, stream};
-use tidewater_common::ids::RegionId;
+use tidewater_common::ids::{ManifestVersion, RegionId};
 use tokio::sync::mpsc;
 
 use super::named::{self, ObjectName};
 use super::survey::{GarbageCandidate, RegionSurvey, survey};
-use super::{Garbage, GarbageReason, GcReport, GcRequest, HookPositions, KeepReason};
+use super::{
+    Garbage, GarbageReason, GcReport, GcRequest, HookPositions, KeepReason, LoggedVersions,
+};
 use crate::env::RegionEnv;
 use crate::error::EngineError;
 use crate::hooks::{FilesRemoved, GcPass, RegionHooks, RemovalReason};
 use crate::layout::{RegionDir, RegionObject};
-use crate::manifest::{ActionKind, Author, Change, ManifestContext};
+use crate::manifest::{ActionKind, Author, Change, ManifestContext, ManifestState};
 
 /// Concurrent deletions.
 const CONCURRENT_DELETIONS: usize = 16;
@@ -25,6 +28,7 @@ const HOOK_ATTEMPTS: usize = 3;
 pub struct GarbageCollector {
     env: RegionEnv,
     hook_positions: HookPositions,
+    logged: LoggedVersions,
 }
 
 /// State of a running pass.
@@ -40,12 +44,18 @@ struct CollectionPass<'a> {
 impl GarbageCollector {
     /// Creates a collector with the store, the ids and the hooks of this environment.
     pub fn new(env: RegionEnv) -> Self {
-        Self { env, hook_positions: HookPositions::default() }
+        Self { env, hook_positions: HookPositions::default(), logged: LoggedVersions::default() }
     }
 
     /// Returns the collector with the positions of durable hooks: it keeps the versions after them.
     pub fn with_hook_positions(self, hook_positions: HookPositions) -> Self {
         Self { hook_positions, ..self }
+    }
+
+    /// Returns the collector with the versions that the groups' logs have recorded: it leaves a region
+    /// alone whose manifest ends earlier.
+    pub fn with_logged_versions(self, logged: LoggedVersions) -> Self {
+        Self { logged, ..self }
     }
 
     /// Runs one pass. Sends each object that is deleted, or would be, to `found`; the pass
@@ -93,12 +103,23 @@ impl GarbageCollector {
         Ok((regions, outside))
     }
 
-    async fn survey(&self, dir: RegionDir, floor_ms: u64) -> Result<RegionSurvey, EngineError> {
+    async fn survey(&self, dir: RegionDir, floor_ms: u64) -> Result<RegionSurvey, String> {
         // Objects first: an object that is referenced after the listing is found referenced.
-        let objects = self.env.storage.list(&dir.path(), None).await?;
+        let listed = self.env.storage.list(&dir.path(), None).await;
+        let objects = listed.map_err(|error| error.to_string())?;
+        let (state, checkpoint) = self.read(dir).await?;
+        Ok(survey(&state, checkpoint, &objects, floor_ms, &self.hook_positions))
+    }
+
+    /// Reads a region's manifest and its newest checkpoint's version; the error says why the manifest
+    /// cannot be relied on.
+    async fn read(&self, dir: RegionDir) -> Result<(Arc<ManifestState>, ManifestVersion), String> {
         let manifest = ManifestContext::new(self.env.clone(), dir);
-        let checkpoint = manifest.read_from_checkpoint().await?;
-        Ok(survey(&manifest.state(), checkpoint, &objects, floor_ms, &self.hook_positions))
+        let read = manifest.read_from_checkpoint().await;
+        let checkpoint = read.map_err(|error| error.to_string())?;
+        let state = manifest.state();
+        self.logged.check(dir, state.version).map_err(|doubt| doubt.to_string())?;
+        Ok((state, checkpoint))
     }
 
     async fn raise_floor(&self, dir: RegionDir, floor_ms: u64) -> Result<(), EngineError> {
@@ -123,8 +144,8 @@ impl CollectionPass<'_> {
         for dir in regions {
             match self.collector.survey(dir, self.request.floor_ms).await {
                 Ok(survey) => self.add_survey(dir, survey),
-                Err(error) => {
-                    self.record_unreadable(dir, &error);
+                Err(detail) => {
+                    self.record_unreadable(dir, detail);
                     self.spare_all();
                 }
             }
@@ -154,21 +175,21 @@ impl CollectionPass<'_> {
         self.candidates.extend(survey.candidates.into_iter().take(taken));
     }
 
-    fn record_unreadable(&mut self, dir: RegionDir, error: &EngineError) {
+    fn record_unreadable(&mut self, dir: RegionDir, detail: String) {
         tracing::warn!(
             region = %dir,
-            %error,
-            "failed to read manifest; keeping objects that it may reference"
+            %detail,
+            "cannot rely on a manifest; keeping objects that it may reference"
         );
         if !self.report.unreadable.iter().any(|(known, _)| *known == dir) {
-            self.report.unreadable.push((dir, error.to_string()));
+            self.report.unreadable.push((dir, detail));
         }
     }
 
     async fn raise_floors(&mut self) {
         for dir in std::mem::take(&mut self.floors) {
             if let Err(error) = self.collector.raise_floor(dir, self.request.floor_ms).await {
-                self.record_unreadable(dir, &error);
+                self.record_unreadable(dir, error.to_string());
             }
         }
     }
@@ -190,12 +211,14 @@ impl CollectionPass<'_> {
                 return Ok(named);
             }
             for dir in fresh {
-                let manifest = ManifestContext::new(self.collector.env.clone(), dir);
-                if let Err(error) = manifest.refresh().await {
-                    self.record_unreadable(dir, &error);
-                    continue;
-                }
-                named::each(&manifest.state(), self.request.floor_ms, |name, why| {
+                let state = match self.collector.read(dir).await {
+                    Ok((state, _)) => state,
+                    Err(detail) => {
+                        self.record_unreadable(dir, detail);
+                        continue;
+                    }
+                };
+                named::each(&state, self.request.floor_ms, |name, why| {
                     if candidates.contains(&name) {
                         named.entry(name).or_insert(why);
                     }

@@ -156,6 +156,27 @@ async fn dropped_region_keeps_its_manifest() {
 }
 
 #[tokio::test]
+async fn region_that_lost_its_newest_deltas_is_left_alone() {
+    let storage = Storage::memory();
+    region(&storage).await;
+    let read = ManifestContext::new(env(storage.clone()), DIR);
+    let newest = read.refresh().await.unwrap();
+    // As after a restore of an older copy: file 3, which the newest delta added, looks like an orphan.
+    storage.delete(&DIR.delta(newest)).await.unwrap();
+    let (sender, mut receiver) = mpsc::channel(1_000);
+    let logged = LoggedVersions { known: [(DIR, newest)].into(), ..LoggedVersions::default() };
+    let collector = GarbageCollector::new(env(storage.clone())).with_logged_versions(logged);
+    let report = collector.collect(&request(false), &sender).await.unwrap();
+    assert_eq!(report.deleted, 0);
+    assert!(receiver.try_recv().is_err());
+    assert!(has(&storage, DIR, file(3).file_id).await);
+    let [(dir, detail)] = &report.unreadable[..] else { panic!("{report:?}") };
+    assert_eq!(*dir, DIR);
+    let behind = format!("ends at version {}, but", newest.get() - 1);
+    assert!(detail.contains(&behind), "{detail}");
+}
+
+#[tokio::test]
 async fn unreadable_manifest_protects_lower_regions() {
     let store = FaultyStore::new();
     let storage = store.storage();

@@ -9,7 +9,11 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use tidewater_common::backoff::Backoff;
 use tokio::time::Instant;
+
+/// Longest suspension, as a multiple of the first.
+const LONGEST_SUSPENSION: u32 = 64;
 
 /// Limits that keep a faulty hook from delaying all regions.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -147,7 +151,10 @@ impl HookHealth {
     }
 
     fn pause(&self, limits: &HookLimits) -> Duration {
-        limits.suspension.saturating_mul(1 << self.failed_probes.min(6))
+        let first = limits.suspension;
+        let longest = first.saturating_mul(LONGEST_SUSPENSION);
+        // Without jitter: operators rely on the length.
+        Backoff { first, longest }.without_jitter(self.failed_probes.saturating_add(1))
     }
 
     /// Returns `true` if the hook is suspended; single probes may still be made.

@@ -20,7 +20,6 @@ use crate::env::RegionEnv;
 use crate::error::EngineError;
 use crate::hooks::ManifestKind;
 use crate::layout::RegionDir;
-use crate::storage::sleep_backoff;
 
 /// The deltas after a version, or the reason why there are none.
 #[derive(Debug, Clone)]
@@ -70,7 +69,7 @@ pub async fn history(
             HistoryRead::Done(history) => return Ok(history),
             HistoryRead::Again { missing } => gap = missing,
         }
-        sleep_backoff(reader.options.backoff, reader.options.backoff_limit, round).await;
+        reader.storage.back_off(reader.options.backoff, round).await;
     }
     Err(reader.unsettled(gap))
 }

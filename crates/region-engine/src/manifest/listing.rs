@@ -23,7 +23,8 @@ pub(super) enum ReadPlan {
     Deltas { through: ManifestVersion },
     /// This checkpoint, then all deltas after it, up to and including `through`.
     Checkpoint { at: ManifestVersion, through: ManifestVersion },
-    /// This delta is not listed although later ones are, and no checkpoint covers it.
+    /// This delta is not listed although the reader has read it or later ones are listed, and no
+    /// checkpoint covers it.
     Missing { version: ManifestVersion },
 }
 
@@ -60,6 +61,9 @@ impl Listing {
     /// Plans the reads of a reader at `from` (0: not started). `max_deltas`: number of deltas that
     /// are read one by one although a checkpoint would need fewer reads.
     pub(super) fn plan(&self, from: ManifestVersion, max_deltas: u64) -> ReadPlan {
+        if self.has_lost(from) {
+            return ReadPlan::Missing { version: from };
+        }
         let checkpoint = self.newest_checkpoint().filter(|at| *at > from);
         let delta = self.deltas.last().copied().filter(|version| *version > from);
         let Some(through) = checkpoint.max(delta) else { return ReadPlan::Current };
@@ -76,6 +80,14 @@ impl Listing {
             None => ReadPlan::Deltas { through },
             Some(version) => ReadPlan::Missing { version },
         }
+    }
+
+    /// Returns `true` if a version that was read before is neither listed nor covered by a checkpoint,
+    /// e.g. because an older copy of the store was restored.
+    fn has_lost(&self, known: ManifestVersion) -> bool {
+        known.get() > 0
+            && !self.deltas.contains(&known)
+            && self.newest_checkpoint().is_none_or(|at| at < known)
     }
 
     /// Plans the reads that yield the state at `after` and at most `limit` deltas after it.
@@ -145,6 +157,12 @@ mod tests {
             // A phantom in a cleaned slot below the checkpoint is not read.
             (&[4], &[1, 5], 0, checkpoint(4, 5)),
             (&[4], &[], 0, checkpoint(4, 4)),
+            // The version that the reader has read was lost.
+            (&[], &[1, 2], 3, missing(3)),
+            (&[2], &[1, 2], 3, missing(3)),
+            (&[], &[1, 2, 4], 3, missing(3)),
+            (&[3], &[], 3, ReadPlan::Current),
+            (&[4], &[], 3, checkpoint(4, 4)),
         ];
         for (checkpoints, shown, from, plan) in cases {
             let listing = listing(checkpoints, shown);

@@ -71,7 +71,8 @@ impl RegionManifestManager {
         self.checkpointed
     }
 
-    /// Reads to the tail; first resolves a commit of unknown outcome.
+    /// Reads to the tail; first resolves a commit of unknown outcome. Fails when the store has lost a
+    /// version that was read before: a commit above it would leave a gap that no reader passes.
     pub async fn refresh(&mut self) -> Result<ManifestVersion, EngineError> {
         let late = self.resolve_pending().await?;
         self.late.extend(late);

@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use tidewater_common::backoff::Backoff;
+
 /// Intervals of checkpoints, and retries, of manifests.
 #[derive(Debug, Clone)]
 pub struct ManifestOptions {
@@ -14,10 +16,8 @@ pub struct ManifestOptions {
     pub commit_rounds: u32,
     /// Rounds of reading a manifest that changes during the read before the read fails.
     pub read_rounds: u32,
-    /// First pause between two attempts; doubles each time.
-    pub backoff: Duration,
-    /// Longest pause between two attempts.
-    pub backoff_limit: Duration,
+    /// Backoff between two attempts.
+    pub backoff: Backoff,
     /// Deltas that are read concurrently.
     pub read_ahead: usize,
 }
@@ -29,8 +29,7 @@ impl Default for ManifestOptions {
             settle_attempts: 8,
             commit_rounds: 32,
             read_rounds: 8,
-            backoff: Duration::from_millis(20),
-            backoff_limit: Duration::from_secs(1),
+            backoff: Backoff { first: Duration::from_millis(20), longest: Duration::from_secs(1) },
             read_ahead: 8,
         }
     }

@@ -15,7 +15,7 @@ use super::replay::{self, ReplayOutcome};
 use super::{Delta, ManifestOptions, ManifestState};
 use crate::error::EngineError;
 use crate::layout::RegionDir;
-use crate::storage::{Storage, sleep_backoff};
+use crate::storage::Storage;
 
 /// Reads one region's manifest.
 #[derive(Debug, Clone)]
@@ -59,7 +59,7 @@ impl ManifestReader {
                     gap = missing;
                 }
             }
-            sleep_backoff(self.options.backoff, self.options.backoff_limit, round).await;
+            self.storage.back_off(self.options.backoff, round).await;
         }
         Err(self.unsettled(gap))
     }
@@ -70,7 +70,7 @@ impl ManifestReader {
         match gap {
             Some(version) => EngineError::Damaged {
                 object: self.storage.name(&self.dir.delta(version)),
-                detail: "it is missing although later versions exist".to_owned(),
+                detail: "it is missing although this or a later version was committed".to_owned(),
             },
             None => EngineError::Unstable {
                 region: self.dir.region_id,
@@ -114,11 +114,11 @@ impl ManifestReader {
         Ok(ReadAttempt::Done(ManifestTail { state, checkpoint, deltas }))
     }
 
-    /// Lists the versions after `from`; for a reader that has not started, from the hint if that
+    /// Lists the versions from `from` on, which shows whether that version is still there; for a reader that has not started, from the hint if that
     /// listing has a checkpoint.
     async fn first_listing(&self, from: ManifestVersion) -> Result<Listing, EngineError> {
         if from.get() > 0 {
-            return self.list(from.next()).await;
+            return self.list(from).await;
         }
         if let Some(hint) = self.hint().await? {
             let listing = self.list(hint).await?;

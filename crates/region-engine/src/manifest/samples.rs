@@ -2,8 +2,8 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::Duration;
 
+use tidewater_common::backoff::Backoff;
 use tidewater_common::clock::Clock;
 use tidewater_common::ids::{
     ColumnId, Epoch, FileId, GroupId, Incarnation, JobId, ManifestVersion, OwnerEpoch, RegionId,
@@ -49,8 +49,7 @@ impl Clock for Counter {
 pub(crate) fn env(storage: Storage) -> RegionEnv {
     let manifest = ManifestOptions {
         checkpoint_every: 4,
-        backoff: Duration::ZERO,
-        backoff_limit: Duration::ZERO,
+        backoff: Backoff::NONE,
         ..ManifestOptions::default()
     };
     let options = EngineOptions { manifest, ..EngineOptions::default() };

@@ -6,8 +6,8 @@ use tidewater_common::ids::Sequence;
 
 use super::{Contents, Phase, Region};
 use crate::EngineError;
-use crate::flush::on_worker;
 use crate::memtable::{FAN_IN, RowsWrite, Run, RunImage, merge_runs, pick};
+use crate::workers::on_worker;
 
 impl Region {
     /// Applies a write to the memtable. Never waits; shares the column buffers of the batch. A write at or
@@ -73,7 +73,7 @@ impl Region {
             }
             let inputs = picked.clone();
             let merged =
-                on_worker(&self.env.workers, move || merge_runs(&shape, &inputs, flushed)).await?;
+                on_worker(&self.env.workers, move |_| merge_runs(&shape, &inputs, flushed)).await?;
             self.replace_runs(&picked, merged);
         }
     }

@@ -9,12 +9,12 @@ use uuid::Uuid;
 use super::Region;
 use crate::EngineError;
 use crate::file_meta::{FileMeta, IndexMeta};
-use crate::flush::on_worker;
 use crate::index::IndexKind;
 use crate::manifest::{ActionKind, Author, Change, Edit};
 use crate::read::ranges::KeyRanges;
 use crate::read::shape::Carried;
 use crate::sst::source::{FileAccess, FileSource};
+use crate::workers::on_worker;
 
 /// Result of an index build.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -47,6 +47,7 @@ impl Region {
             let edit = Edit { add_indexes: vec![(file.reference(), index)], ..Edit::default() };
             let job = Author::Job(JobId(self.env.ids.random()));
             let change = Change::new(job, vec![ActionKind::Edit(edit)]);
+            self.manifest.refresh().await?;
             match self.manifest.update_manifest(change).await {
                 Ok(_) => {
                     report.built += 1;
@@ -99,7 +100,7 @@ impl Region {
         let mut builder = kind.build(file);
         while let Some(piece) = source.next().await? {
             let shape = shape.clone();
-            builder = on_worker(&self.env.workers, move || {
+            builder = on_worker(&self.env.workers, move |_| {
                 for key in shape.codec.row_keys(&piece.keys)? {
                     builder.add(&key);
                 }

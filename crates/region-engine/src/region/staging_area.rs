@@ -81,6 +81,7 @@ impl Region {
         if state.areas.contains_key(&area) {
             return Ok(state.version);
         }
+        self.manifest.refresh().await?;
         let step = AreaStep::Open { logged: false, deadline_ms };
         let change = Change::new(Author::Owner(own), vec![ActionKind::Area { area, step }]);
         self.note_fence(self.manifest.update_manifest(change).await)
@@ -216,6 +217,7 @@ impl Region {
         deadline_ms: u64,
         edit: Edit,
     ) -> Result<(), EngineError> {
+        self.manifest.refresh().await?;
         // Logged: the log may publish the area under any owner.
         let step = AreaStep::Open { logged: true, deadline_ms };
         let mut change = Change::new(Author::Owner(own), vec![ActionKind::Area { area, step }]);

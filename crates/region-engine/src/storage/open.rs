@@ -127,8 +127,8 @@ fn parse(url: &str) -> Result<StoreLocation, String> {
 fn retry_config(options: &StorageOptions) -> RetryConfig {
     RetryConfig {
         backoff: BackoffConfig {
-            init_backoff: options.backoff,
-            max_backoff: options.backoff_limit,
+            init_backoff: options.backoff.first,
+            max_backoff: options.backoff.longest,
             base: 2.0,
         },
         max_retries: usize::try_from(options.attempts).unwrap_or(usize::MAX),

@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use tidewater_common::backoff::{Backoff, Jitter};
+
 /// Options of calls of the object store.
 #[derive(Debug, Clone)]
 pub struct StorageOptions {
@@ -9,10 +11,10 @@ pub struct StorageOptions {
     pub deadline: Duration,
     /// Number of attempts of reads, listings, deletes and overwriting puts.
     pub attempts: u32,
-    /// Backoff after the first attempt; doubles each time.
-    pub backoff: Duration,
-    /// Longest backoff.
-    pub backoff_limit: Duration,
+    /// Backoff between attempts.
+    pub backoff: Backoff,
+    /// Source of the jitter of all backoffs, also of manifests.
+    pub jitter: Jitter,
     /// Objects above this size are written in parts of this size, in bytes; S3 requires at least 5
     /// MiB.
     pub part_bytes: usize,
@@ -25,8 +27,8 @@ impl Default for StorageOptions {
         Self {
             deadline: Duration::from_secs(30),
             attempts: 4,
-            backoff: Duration::from_millis(50),
-            backoff_limit: Duration::from_secs(2),
+            backoff: Backoff { first: Duration::from_millis(50), longest: Duration::from_secs(2) },
+            jitter: Jitter::system(),
             part_bytes: 8 << 20,
             parts_in_flight: 4,
         }

@@ -1,8 +1,8 @@
 //! Bounded retries of idempotent calls.
 
-use std::time::Duration;
+use tidewater_common::backoff::Backoff;
 
-use super::{StorageError, StorageOptions};
+use super::{Storage, StorageError, StorageOptions};
 
 /// Makes up to `options.attempts` attempts of `call` while its error is transient.
 pub(super) async fn idempotent<T, C, F>(
@@ -22,38 +22,21 @@ where
                 if attempts >= options.attempts || !error.is_transient() {
                     return Err(error);
                 }
-                sleep_backoff(options.backoff, options.backoff_limit, attempts).await;
+                pause(options, options.backoff, attempts).await;
             }
         }
     }
 }
 
-/// Sleeps between two attempts.
-pub(crate) async fn sleep_backoff(first: Duration, limit: Duration, attempts: u32) {
-    let pause = backoff(first, limit, attempts);
-    if !pause.is_zero() {
-        tokio::time::sleep(pause).await;
+impl Storage {
+    /// Sleeps after attempt number `made` (from 1) of an operation on several objects.
+    pub(crate) async fn back_off(&self, backoff: Backoff, made: u32) {
+        pause(&self.inner.options, backoff, made).await;
     }
 }
 
-/// Backoff after `attempts` attempts: doubles from `first`, up to `limit`.
-fn backoff(first: Duration, limit: Duration, attempts: u32) -> Duration {
-    let factor = 1_u32.checked_shl(attempts.saturating_sub(1)).unwrap_or(u32::MAX);
-    first.saturating_mul(factor).min(limit)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn storage_backoff_doubles_up_to_the_limit() {
-        let first = Duration::from_millis(50);
-        let limit = Duration::from_millis(300);
-        let pauses: Vec<u128> = [1, 2, 3, 4, 40]
-            .iter()
-            .map(|attempts| backoff(first, limit, *attempts).as_millis())
-            .collect();
-        assert_eq!(pauses, [50, 100, 200, 300, 300]);
+async fn pause(options: &StorageOptions, backoff: Backoff, made: u32) {
+    if backoff != Backoff::NONE {
+        tokio::time::sleep(backoff.wait(made, None, options.jitter.bits())).await;
     }
 }

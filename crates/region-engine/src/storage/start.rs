@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use tidewater_common::backoff::Backoff;
 use tracing::warn;
 use uuid::Uuid;
 
@@ -10,8 +11,9 @@ use super::{MarkerError, ProbeError, Storage, StorageError};
 /// Number of probes. A store that does not answer may be starting too, but a wrong URL must not
 /// block the start for long.
 const ATTEMPTS: u32 = 4;
-/// Backoff after the first probe; grows linearly.
-const WAIT: Duration = Duration::from_millis(500);
+/// Backoff between probes.
+const BACKOFF: Backoff =
+    Backoff { first: Duration::from_millis(500), longest: Duration::from_millis(1_500) };
 
 /// Reason why the object store cannot be used.
 #[derive(Debug, thiserror::Error)]
@@ -59,7 +61,7 @@ impl Storage {
                 }
                 Err(error) => {
                     warn!(%error, "object store probe failed; retrying");
-                    tokio::time::sleep(WAIT * attempt).await;
+                    storage.back_off(BACKOFF, attempt).await;
                 }
             }
         }

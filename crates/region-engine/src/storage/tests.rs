@@ -322,3 +322,24 @@ fn missing_bucket_is_not_a_missing_object() {
     assert!(!write.is_not_found() && !write.is_transient());
     assert!(write.to_string().contains("NoSuchBucket"), "{write}");
 }
+
+#[tokio::test(start_paused = true)]
+async fn parts_progress_while_the_writer_computes() {
+    let store = FaultyStore::new();
+    let second = Duration::from_secs(1);
+    store.plan(move |call| match call.operation {
+        Operation::Upload => Fault::Slow(second),
+        _ => Fault::None,
+    });
+    let options =
+        StorageOptions { part_bytes: 10, parts_in_flight: 4, ..StorageOptions::default() };
+    let storage = Storage::new(Arc::new(store.clone()), "faulty://store", options);
+    let mut upload = storage.upload(&path("large")).await.unwrap();
+    upload.write(Bytes::from(vec![7; 40])).await.unwrap();
+    // Longer than any timeout of a request.
+    let compute = 2 * StorageOptions::default().deadline;
+    tokio::time::sleep(compute).await;
+    let started = tokio::time::Instant::now();
+    upload.finish().await.unwrap();
+    assert_eq!(started.elapsed(), second, "only the completion remains");
+}

@@ -1,11 +1,10 @@
 //! Upload of an object in parts.
 
 use bytes::{Bytes, BytesMut};
-use futures::stream::{FuturesUnordered, StreamExt};
 use object_store::path::Path;
-use object_store::{MultipartUpload, ObjectStoreExt, PutPayload, UploadPart};
+use object_store::{MultipartUpload, ObjectStoreExt, PutPayload};
 use tokio::runtime::Handle;
-use tokio::task::JoinHandle;
+use tokio::task::{JoinHandle, JoinSet};
 
 use super::{Operation, Storage, StorageError};
 
@@ -18,7 +17,9 @@ pub struct Upload {
     /// `None` after it was finished or aborted.
     upload: Option<Box<dyn MultipartUpload>>,
     buffer: BytesMut,
-    parts: FuturesUnordered<UploadPart>,
+    /// Parts in flight. Each is a task: a part progresses, and its timeouts are observed, also while
+    /// the writer computes.
+    parts: JoinSet<Result<(), StorageError>>,
     bytes: u64,
     checksum: u32,
 }
@@ -47,7 +48,7 @@ impl Upload {
             path,
             upload: Some(upload),
             buffer: BytesMut::new(),
-            parts: FuturesUnordered::new(),
+            parts: JoinSet::new(),
             bytes: 0,
             checksum: 0,
         })
@@ -110,12 +111,14 @@ impl Upload {
     /// Aborts the upload in the store, in the background.
     fn start_abort(&mut self) -> Option<JoinHandle<()>> {
         let mut upload = self.upload.take()?;
-        // The store would keep a part that arrives after the abort.
-        self.parts.clear();
+        let mut parts = std::mem::take(&mut self.parts);
+        parts.abort_all();
         let runtime = Handle::try_current().ok()?;
         let storage = self.storage.clone();
         let path = self.path.clone();
         Some(runtime.spawn(async move {
+            // The store would keep a part that arrives after the abort.
+            while parts.join_next().await.is_some() {}
             let aborted = storage.with_deadline(Operation::Upload, &path, upload.abort()).await;
             if let Err(error) = aborted {
                 tracing::debug!(%path, %error, "failed to abort an upload; the store may keep its parts");
@@ -129,19 +132,25 @@ impl Upload {
         }
         debug_assert!(self.upload.is_some(), "{} is finished", self.path);
         if let Some(upload) = &mut self.upload {
-            self.parts.push(upload.put_part(PutPayload::from(part)));
+            let part = upload.put_part(PutPayload::from(part));
+            let storage = self.storage.clone();
+            let path = self.path.clone();
+            self.parts
+                .spawn(async move { storage.with_deadline(Operation::Upload, &path, part).await });
         }
         Ok(())
     }
 
     async fn wait_for_part(&mut self) -> Result<(), StorageError> {
-        let next = self.parts.next();
-        let done = self
-            .storage
-            .with_deadline(Operation::Upload, &self.path, async { next.await.transpose() })
-            .await?;
-        debug_assert!(done.is_some());
-        Ok(())
+        match self.parts.join_next().await {
+            None => Ok(()),
+            Some(Ok(done)) => done,
+            Some(Err(error)) => {
+                let source =
+                    object_store::Error::Generic { store: "upload", source: Box::new(error) };
+                Err(StorageError::store(Operation::Upload, self.storage.name(&self.path), source))
+            }
+        }
     }
 }
 

@@ -166,7 +166,7 @@ fn damaged_entries_do_not_panic_the_decoder() {
 }
 
 #[test]
-fn kinds_of_later_releases_are_told_from_bytes_that_are_no_entry() {
+fn later_kinds_differ_from_malformed_entries() {
     for (name, bytes, _) in golden() {
         assert!(check_kind(&bytes).is_ok(), "{name}");
     }

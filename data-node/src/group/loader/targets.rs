@@ -4,12 +4,14 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use parking_lot::Mutex;
+use tidewater_common::backoff::Backoff;
 use tidewater_common::ids::{ManifestVersion, RegionId};
 use tokio::sync::Notify;
 use tokio::time::Instant;
 
-/// First and longest backoff after a failed read of a manifest.
-const BACKOFF: (Duration, Duration) = (Duration::from_millis(250), Duration::from_secs(5));
+/// Backoff after failed reads of a manifest.
+const BACKOFF: Backoff =
+    Backoff { first: Duration::from_millis(250), longest: Duration::from_secs(5) };
 
 #[derive(Debug, Clone, Copy, Default)]
 struct ManifestTarget {
@@ -27,10 +29,9 @@ impl ManifestTarget {
         self.have.is_none_or(|have| have < self.want)
     }
 
-    fn record_failure(&mut self, now: Instant) -> u32 {
-        let factor = 1_u32 << self.failures.min(16);
+    fn record_failure(&mut self, now: Instant, bits: u64) -> u32 {
         self.failures = self.failures.saturating_add(1);
-        self.not_before = Some(now + BACKOFF.0.saturating_mul(factor).min(BACKOFF.1));
+        self.not_before = Some(now + BACKOFF.wait(self.failures, None, bits));
         self.failures
     }
 }
@@ -115,24 +116,26 @@ impl ManifestTargets {
     }
 
     /// Records a successful load and returns the number of failures before it. A load without the
-    /// committed version that the log names read a stale listing: it counts as failed.
-    pub(super) fn finish_load(&self, region: RegionId, now: Instant) -> u32 {
+    /// committed version that the log names read a stale listing: it counts as failed,
+    /// and random `bits` spread the backoff.
+    pub(super) fn finish_load(&self, region: RegionId, now: Instant, bits: u64) -> u32 {
         let mut targets = self.by_region.lock();
         let Some(target) = targets.get_mut(&region) else { return 0 };
         target.loading = false;
         if target.is_open() {
-            target.record_failure(now);
+            target.record_failure(now, bits);
             return 0;
         }
         target.not_before = None;
         std::mem::take(&mut target.failures)
     }
 
-    /// Records a failed load and returns the number of consecutive failures.
-    pub(super) fn fail_load(&self, region: RegionId, now: Instant) -> u32 {
+    /// Records a failed load and returns the number of consecutive failures. Random `bits` spread the
+    /// backoff.
+    pub(super) fn fail_load(&self, region: RegionId, now: Instant, bits: u64) -> u32 {
         let mut targets = self.by_region.lock();
         let Some(target) = targets.get_mut(&region) else { return 0 };
         target.loading = false;
-        target.record_failure(now)
+        target.record_failure(now, bits)
     }
 }

@@ -98,7 +98,7 @@ fn failed_loads_back_off_and_yield_to_healthy_regions() {
     let mut now = start;
     let mut backoffs = Vec::new();
     for failures in 1..=8 {
-        assert_eq!(targets.fail_load(RegionId(1), now), failures);
+        assert_eq!(targets.fail_load(RegionId(1), now, 0), failures);
         assert_eq!(targets.start_next(now), None, "it backs off");
         let due = targets.next_due().unwrap();
         backoffs.push((due - now).as_millis());
@@ -109,9 +109,9 @@ fn failed_loads_back_off_and_yield_to_healthy_regions() {
         }
         assert_eq!(targets.start_next(now), Some(RegionId(1)));
     }
-    assert_eq!(backoffs, [250, 500, 1_000, 2_000, 4_000, 5_000, 5_000, 5_000]);
+    assert_eq!(backoffs, [125, 250, 500, 1_000, 2_000, 2_500, 2_500, 2_500]);
     targets.record_loaded(RegionId(1), ManifestVersion(1));
-    assert_eq!(targets.finish_load(RegionId(1), now), 8);
+    assert_eq!(targets.finish_load(RegionId(1), now, 0), 8);
     assert_eq!(targets.next_due(), None);
     targets.request(RegionId(1), ManifestVersion(2));
     assert_eq!(targets.start_next(now), Some(RegionId(1)), "without a backoff");

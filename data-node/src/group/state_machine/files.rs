@@ -1,4 +1,4 @@
-//! Snapshot files of one group: the current one, and its predecessor for tasks that still read it.
+//! Snapshot files of one group: the current one, and its predecessor while tasks still read it.
 
 use std::fs;
 use std::io;
@@ -37,6 +37,10 @@ impl SnapshotFiles {
                 Some(Snapshot { meta, snapshot: file })
             }
         };
+        if let Some(current) = &current {
+            // A predecessor that was being read when the process ended.
+            remove_except(&folder, &[Some(current.snapshot.path().to_owned())])?;
+        }
         Ok(Self { folder, current: Mutex::new(current) })
     }
 
@@ -48,6 +52,11 @@ impl SnapshotFiles {
     /// Newest snapshot.
     pub fn current(&self) -> Option<Snapshot> {
         self.current.lock().clone()
+    }
+
+    /// Bytes of the newest snapshot; 0 without one.
+    pub fn length(&self) -> u64 {
+        self.current.lock().as_ref().map_or(0, |current| current.snapshot.length())
     }
 
     /// Writes a snapshot durably. Blocking.
@@ -81,23 +90,30 @@ impl SnapshotFiles {
         if current.as_ref().is_some_and(newer) {
             return Ok(());
         }
+        // A clone may still be sent to a follower. Clones are made under this lock.
+        let in_use = current.as_ref().filter(|old| old.snapshot.is_shared());
         let keep = [
-            current.as_ref().map(|old| old.snapshot.path().to_owned()),
+            in_use.map(|old| old.snapshot.path().to_owned()),
             Some(snapshot.snapshot.path().to_owned()),
         ];
         *current = Some(snapshot);
-        for (_, path) in names(&self.folder)? {
-            if !keep.contains(&Some(path.clone())) {
-                fs::remove_file(path)?;
-            }
-        }
-        Ok(())
+        remove_except(&self.folder, &keep)
     }
 
     fn path(&self, meta: &SnapshotMeta) -> PathBuf {
         let (term, index) = meta.last_log_id.map_or((0, 0), |id| (id.leader_id.term, id.index));
         self.folder.join(format!("{index:020}-{term:020}.{ENDING}"))
     }
+}
+
+/// Removes the snapshots of a directory, except for these.
+fn remove_except(folder: &Path, keep: &[Option<PathBuf>]) -> io::Result<()> {
+    for (_, path) in names(folder)? {
+        if !keep.contains(&Some(path.clone())) {
+            fs::remove_file(path)?;
+        }
+    }
+    Ok(())
 }
 
 /// Snapshot files of a directory, by index and term.

@@ -279,8 +279,29 @@ fn older_snapshot_does_not_replace_a_newer_one() {
         let found = SnapshotFiles::open(machine.folder()).unwrap().current().unwrap();
         assert_eq!(found.meta.last_log_id.unwrap().index, current);
     }
-    let kept = std::fs::read_dir(machine.folder()).unwrap().count();
-    assert_eq!(kept, 2, "the newest snapshot and its predecessor, for its readers");
+}
+
+#[test]
+fn replaced_snapshot_is_kept_while_it_is_read() {
+    let shared = shared(Storage::memory(), MEMORY);
+    let (mut machine, _folder) = machine(&shared);
+    let files = machine.files.clone();
+    let mut save = |index| {
+        machine.applied = Some(log_id(1, index));
+        files.save(&view(&machine)).unwrap();
+        std::fs::read_dir(machine.folder()).unwrap().count()
+    };
+    assert_eq!((save(5), save(6)), (1, 1));
+    let sent = files.current().unwrap();
+    assert_eq!(save(7), 2);
+    assert!(sent.snapshot.reader().is_ok(), "a follower receives it");
+    drop(sent);
+    assert_eq!(save(8), 1);
+    let sent = files.current().unwrap();
+    assert_eq!(save(9), 2);
+    drop(sent);
+    SnapshotFiles::open(files.folder().to_owned()).unwrap();
+    assert_eq!(std::fs::read_dir(files.folder()).unwrap().count(), 1, "after a restart");
 }
 
 // One row of an idle region would otherwise keep megabytes of other regions' rows in memory.

@@ -60,7 +60,7 @@ impl JobRunner<'_> {
                 self.record_refusal(compactor.node, refusal);
                 return None;
             }
-            let outcome = self.wait(self.job.policy.backoff.0, &refusal).await;
+            let outcome = self.wait(self.job.policy.backoff.first, &refusal).await;
             if outcome.is_some() || has_ended {
                 return outcome;
             }

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use tidewater_common::backoff::Backoff;
 use tidewater_common::ids::RegionId;
 use tidewater_proto::v1::CompactionPlace;
 
@@ -17,8 +18,8 @@ pub struct CompactionPolicy {
     /// Due files of one region at which its job is no longer delayed, neither for flushes nor for a
     /// compactor. Otherwise an endless load would make reads open more and more files.
     pub urgent_files: usize,
-    /// First and longest backoff of a region after a failure.
-    pub backoff: (Duration, Duration),
+    /// Backoff of a region after failures.
+    pub backoff: Backoff,
     /// Time with due files after which a region does not wait for a compactor any longer.
     pub overdue_after: Duration,
     /// How jobs run.
@@ -42,18 +43,10 @@ impl Default for CompactionPolicy {
             background: BackgroundCompaction::Remote,
             interval: Duration::from_secs(5),
             urgent_files: 16,
-            backoff: (Duration::from_secs(5), Duration::from_secs(300)),
+            backoff: Backoff { first: Duration::from_secs(5), longest: Duration::from_secs(300) },
             overdue_after: Duration::from_secs(600),
             jobs: JobPolicy::default(),
         }
-    }
-}
-
-impl CompactionPolicy {
-    /// Returns the backoff of a region after `failures` consecutive failures.
-    pub fn backoff_after(&self, failures: u32) -> Duration {
-        let doubled = 1_u32.checked_shl(failures.saturating_sub(1)).unwrap_or(u32::MAX);
-        self.backoff.0.saturating_mul(doubled).min(self.backoff.1)
     }
 }
 
@@ -258,12 +251,5 @@ mod tests {
             .collect();
         let local = Placement { place: CompactionPlace::Local, deferrable: false };
         assert_eq!(placed, [(2, local), (3, local)]);
-    }
-
-    #[test]
-    fn region_backoff_doubles_up_to_its_limit() {
-        let policy = CompactionPolicy::default();
-        let waits: Vec<u64> = [1, 2, 3, 9, 99].map(|n| policy.backoff_after(n).as_secs()).into();
-        assert_eq!(waits, [5, 10, 20, 300, 300]);
     }
 }

@@ -4,6 +4,7 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
+use tidewater_common::backoff::Backoff;
 use tidewater_common::ids::{ManifestVersion, NodeId};
 use tidewater_common::refusal::Refusal;
 use tidewater_proto::v1::{CompactionPlace, Reason};
@@ -25,8 +26,8 @@ pub struct JobPolicy {
     pub quarantine: Duration,
     /// Interval of checks whether the files of a quarantined job are still live.
     pub quarantine_check: Duration,
-    /// First and longest backoff before the next attempt.
-    pub backoff: (Duration, Duration),
+    /// Backoff before the next attempt.
+    pub backoff: Backoff,
     /// Longest wait for a compactor with a free slot, after which the job is deferred.
     pub slot_timeout: Duration,
 }
@@ -39,7 +40,7 @@ impl Default for JobPolicy {
             max_failures: 3,
             quarantine: Duration::from_secs(3_600),
             quarantine_check: Duration::from_secs(60),
-            backoff: (Duration::from_secs(1), Duration::from_secs(30)),
+            backoff: Backoff { first: Duration::from_secs(1), longest: Duration::from_secs(30) },
             slot_timeout: Duration::from_secs(60),
         }
     }
@@ -99,8 +100,8 @@ pub enum NextAction {
     AwaitOrphan(Refusal),
     /// Try another compactor now: this one did not accept the job.
     TryAnother(Refusal),
-    /// Try again after this backoff, on another compactor if there is one.
-    Retry(Duration, Refusal),
+    /// Try again after the backoff of this number of failures, on another compactor if there is one.
+    Retry(u32, Refusal),
 }
 
 /// Fallback of a job that no compactor accepts.
@@ -179,7 +180,7 @@ impl AttemptHistory {
         self.store_unavailable |=
             self.disk_full || problem.reason == Reason::ObjectStoreUnavailable;
         if self.failures < policy.max_failures {
-            return NextAction::Retry(policy.backoff_after(self.failures), problem);
+            return NextAction::Retry(self.failures, problem);
         }
         if self.store_unavailable {
             NextAction::Abort(problem)
@@ -227,7 +228,7 @@ impl AttemptHistory {
             return Fallback::Defer;
         }
         self.refused_by.clear();
-        Fallback::Wait(policy.backoff.0)
+        Fallback::Wait(policy.backoff.first)
     }
 
     /// Returns the compactors to avoid, in order of preference: first with the compactor of the last
@@ -249,14 +250,6 @@ fn after_discard(problem: Refusal, manifest: ManifestCheck) -> NextAction {
         ManifestCheck::TermEnded => NextAction::EndTerm,
         ManifestCheck::Read(CompactionOutcome::Open | CompactionOutcome::Superseded)
         | ManifestCheck::NotRead => NextAction::Discard(problem),
-    }
-}
-
-impl JobPolicy {
-    /// Backoff after `failures` failed attempts.
-    fn backoff_after(&self, failures: u32) -> Duration {
-        let doubled = 1_u32.checked_shl(failures.saturating_sub(1)).unwrap_or(u32::MAX);
-        self.backoff.0.saturating_mul(doubled).min(self.backoff.1)
     }
 }
 
@@ -335,7 +328,7 @@ mod tests {
         let commit = NextAction::Commit { version, files_out };
         let discard = |reason| NextAction::Discard(problem(reason));
         let cancel = |reason| NextAction::Cancel(problem(reason));
-        let retry = NextAction::Retry(Duration::from_secs(1), problem(Reason::Unavailable));
+        let retry = NextAction::Retry(1, problem(Reason::Unavailable));
         let exists = Reason::JobExists;
         let full = Reason::Overloaded;
         let cases = [
@@ -375,8 +368,8 @@ mod tests {
         let unavailable = Reason::Unavailable;
         let actions: Vec<NextAction> =
             (0..8).map(|_| fail(&mut history, A, unavailable, &policy)).collect();
-        let retry = |seconds| NextAction::Retry(Duration::from_secs(seconds), problem(unavailable));
-        let mut expected: Vec<NextAction> = [1, 2, 4, 8, 16, 30, 30].map(retry).into();
+        let retry = |failures| NextAction::Retry(failures, problem(unavailable));
+        let mut expected: Vec<NextAction> = [1, 2, 3, 4, 5, 6, 7].map(retry).into();
         expected.push(NextAction::Quarantine(problem(unavailable)));
         assert_eq!(actions, expected);
     }

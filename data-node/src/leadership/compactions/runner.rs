@@ -89,8 +89,8 @@ impl<'a> JobRunner<'a> {
                     self.record_refusal(compactor.node, problem);
                     None
                 }
-                NextAction::Retry(wait, problem) => {
-                    self.back_off(compactor.node, wait, problem).await
+                NextAction::Retry(failures, problem) => {
+                    self.back_off(compactor.node, failures, problem).await
                 }
             };
             if let Some(outcome) = ended {
@@ -277,14 +277,16 @@ impl<'a> JobRunner<'a> {
     async fn back_off(
         &mut self,
         node: NodeId,
-        wait: Duration,
+        failures: u32,
         problem: Refusal,
     ) -> Option<JobOutcome> {
+        let bits = self.job.owner.jitter_bits();
+        let wait = self.job.policy.backoff.wait(failures, None, bits);
         warn!(
             region = %self.job.region,
             job = %self.planned.plan().job_id,
             compactor = %node,
-            failures = self.history.failures,
+            failures,
             %problem,
             ?wait,
             "compaction failed on a compactor; retrying"

@@ -151,7 +151,7 @@ impl MetaCluster {
 
     pub(super) async fn channel(&self, id: u64) -> Channel {
         let address = &self.peers[&NodeId(id)];
-        crate::leader::connect_lazily(address).unwrap()
+        tidewater_rpc::ConnectPolicy::CONTROL.channel(address).unwrap()
     }
 
     pub(super) async fn meta(&self, id: u64) -> MetaClient<Channel> {

@@ -262,7 +262,9 @@ async fn heartbeats(
 ) {
     let mut clients: Vec<_> = metas
         .iter()
-        .map(|address| MetaClient::new(crate::leader::connect_lazily(address).unwrap()))
+        .map(|address| {
+            MetaClient::new(tidewater_rpc::ConnectPolicy::CONTROL.channel(address).unwrap())
+        })
         .collect();
     loop {
         let groups = {

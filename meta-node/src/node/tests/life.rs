@@ -80,7 +80,7 @@ async fn cluster_keeps_its_catalog_across_a_failover() {
     assert_eq!(refusal.leader.unwrap().address, cluster.peers[&NodeId(leader)]);
 
     // A watcher receives a snapshot, then every change, and continues at the next leader.
-    let request = v1::WatchRequest { from_revision: 0, incarnation: 0 };
+    let request = v1::WatchRequest::default();
     let mut watch = cluster.meta(leader).await.watch(request).await.unwrap().into_inner();
     let Some(Event::Snapshot(snapshot)) = watch.next().await.unwrap().unwrap().event else {
         panic!("a snapshot comes first")
@@ -109,7 +109,11 @@ async fn cluster_keeps_its_catalog_across_a_failover() {
     let again = cluster.create_table(table(1, "t")).await.unwrap();
     assert_eq!(again, made, "a repeated request has the same outcome");
     cluster.create_table(table(2, "u")).await.unwrap();
-    let request = v1::WatchRequest { from_revision: revision, incarnation: snapshot.incarnation };
+    let request = v1::WatchRequest {
+        from_revision: revision,
+        incarnation: snapshot.incarnation,
+        cluster_id: snapshot.cluster_id,
+    };
     let mut watch = cluster.meta(next).await.watch(request).await.unwrap().into_inner();
     let Some(Event::Delta(delta)) = watch.next().await.unwrap().unwrap().event else {
         panic!("the new leader continues with deltas")

@@ -32,7 +32,7 @@ async fn followers_and_isolated_leaders_serve_no_stale_state() {
     let heartbeat = v1::HeartbeatRequest { cluster_id, ..v1::HeartbeatRequest::default() };
     assert_eq!(reason(meta.heartbeat(heartbeat).await), Reason::NotLeader);
     assert_eq!(reason(meta.get_catalog(v1::GetCatalogRequest {}).await), Reason::NotLeader);
-    let watch = v1::WatchRequest { from_revision: 0, incarnation: 0 };
+    let watch = v1::WatchRequest::default();
     assert_eq!(reason(meta.watch(watch).await), Reason::NotLeader);
     let mut admin = cluster.admin(follower).await;
     assert_eq!(reason(admin.cluster_status(v1::ClusterStatusRequest {}).await), Reason::NotLeader);
@@ -135,11 +135,24 @@ async fn invalid_requests_are_rejected() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn watch_of_another_cluster_is_refused() {
+    let cluster = MetaCluster::bootstrapped(1).await;
+    let running = cluster.nodes[&1].meta.slot().get().unwrap();
+    let ours = running.group.cluster_id.to_string();
+    let mut meta = cluster.meta(1).await;
+    let watch = |cluster_id| v1::WatchRequest { cluster_id, ..v1::WatchRequest::default() };
+    assert_eq!(reason(meta.watch(watch(directory(9))).await), Reason::WrongCluster);
+    for accepted in [ours, String::new()] {
+        meta.watch(watch(accepted)).await.unwrap();
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn deposed_leader_ends_its_watches_and_restarts_its_timers() {
     let mut cluster = MetaCluster::bootstrapped(3).await;
     let first = cluster.leader().await;
     let second = (1..=3).find(|id| *id != first).unwrap();
-    let watch = v1::WatchRequest { from_revision: 0, incarnation: 0 };
+    let watch = v1::WatchRequest::default();
     let mut events = cluster.meta(first).await.watch(watch).await.unwrap().into_inner();
     events.next().await.unwrap().unwrap();
     let transfer_leadership = async |from: u64, to: u64| {

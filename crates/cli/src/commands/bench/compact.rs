@@ -10,7 +10,7 @@ use serde::Serialize;
 
 use self::merge::Layout;
 use crate::exit::Failure;
-use crate::output::progress::grouped;
+use crate::output::amount::{bytes_text, grouped};
 use crate::output::{Output, fact};
 
 /// Options of `bench compact`.
@@ -69,7 +69,7 @@ impl Figures {
     fn text(&self) -> String {
         let peak = self
             .peak_memory_bytes
-            .map_or_else(String::new, |bytes| format!("; peak memory {} MiB", bytes >> 20));
+            .map_or_else(String::new, |bytes| format!("; peak memory {}", bytes_text(bytes)));
         format!(
             "compact: {} rows in {} files in {:.2} s, {} rows per second{peak}",
             grouped(self.rows),

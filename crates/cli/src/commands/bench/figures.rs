@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use serde::Serialize;
 
-use crate::output::progress::grouped;
+use crate::output::amount::grouped;
 
 /// Latency of single calls, in milliseconds.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize)]

@@ -6,6 +6,7 @@ use tidewater_proto::v1;
 
 use crate::commands::client::ClientArgs;
 use crate::exit::Failure;
+use crate::output::amount::{bytes_text, grouped, seconds_text};
 use crate::output::{self, Listed};
 
 /// Options of `compaction list`.
@@ -71,11 +72,12 @@ impl Listed for CompactionLine {
         "NODE",
         "STATE",
         "FILES",
+        "SIZE",
         "READ",
         "ROWS IN",
         "ROWS OUT",
         "ATTEMPTS",
-        "SECONDS",
+        "AGE",
         "LAST ERROR",
     ];
 
@@ -89,11 +91,12 @@ impl Listed for CompactionLine {
             },
             self.state.clone(),
             self.files_in.to_string(),
+            bytes_text(self.bytes_in),
             format!("{} %", percent(self.bytes_read, self.bytes_in)),
-            self.rows_read.to_string(),
-            self.rows_written.to_string(),
+            grouped(self.rows_read),
+            grouped(self.rows_written),
             self.attempts.to_string(),
-            format!("{:.1}", self.seconds),
+            seconds_text(self.seconds),
             self.last_error.clone(),
         ]
     }

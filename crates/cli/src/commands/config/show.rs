@@ -46,18 +46,19 @@ impl Listed for Setting {
     }
 }
 
-/// Prints the settings that a command would run with.
-pub(crate) fn run(options: Options, file: Option<&Path>) -> Result<(), Failure> {
-    let settings = settings(&options.role, options.options, file)?;
+/// Prints the settings that a command of `tree` would run with.
+pub(crate) fn run(tree: Command, options: Options, file: Option<&Path>) -> Result<(), Failure> {
+    let settings = settings(tree, &options.role, options.options, file)?;
     list(options.output, &settings)
 }
 
 fn settings(
+    tree: Command,
     role: &str,
     options: Vec<OsString>,
     file: Option<&Path>,
 ) -> Result<Vec<Setting>, Failure> {
-    let tree = settings::command(file)?;
+    let tree = settings::with_defaults(tree, file)?;
     let file = file.map(SettingsFile::read).transpose()?;
     // All client commands share the same settings: any of them will do.
     let path: &[&str] = if ROLES.contains(&role) { &[role] } else { &["table", "list"] };
@@ -105,38 +106,5 @@ fn value(matches: &ArgMatches, id: &str) -> Option<String> {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn settings_report_their_sources() {
-        let directory = tempfile::tempdir().unwrap();
-        let path = directory.path().join("t.toml");
-        std::fs::write(&path, "[data]\nmemory-limit = \"1GiB\"\ndata-dir = \"/d\"\n").unwrap();
-        let options = vec![OsString::from("--data-dir"), OsString::from("/e")];
-        let found = settings("data", options, Some(&path)).unwrap();
-        let of = |name: &str| {
-            let setting = found.iter().find(|setting| setting.name == name).unwrap();
-            (setting.value.as_deref(), setting.source)
-        };
-        assert_eq!(of("memory-limit"), (Some("1GiB"), "file"));
-        assert_eq!(of("data-dir"), (Some("/e"), "option"));
-        assert_eq!(of("log-filter"), (Some("info,openraft=error"), "default"));
-        assert_eq!(of("listen"), (None, "-"));
-    }
-
-    #[test]
-    fn client_role_has_settings() {
-        let found = settings("client", Vec::new(), None).unwrap();
-        assert!(found.iter().any(|setting| setting.name == "meta"), "{found:?}");
-    }
-
-    #[test]
-    fn setting_has_stable_json_fields() {
-        let setting = Setting { name: "a".into(), value: None, source: "default" };
-        assert_eq!(
-            serde_json::to_string(&setting).unwrap(),
-            r#"{"name":"a","value":null,"source":"default"}"#
-        );
-    }
-}
+#[path = "show_tests.rs"]
+mod tests;

@@ -6,6 +6,7 @@ use tidewater_proto::v1::{HookInfo, HookState};
 
 use crate::commands::client::ClientArgs;
 use crate::exit::Failure;
+use crate::output::amount::grouped;
 use crate::output::{self, Listed};
 
 /// Options of `hook list`.
@@ -44,9 +45,9 @@ impl Listed for HookLine {
             self.table.clone().unwrap_or_else(|| "all".to_owned()),
             if self.durable { "yes" } else { "no" }.to_owned(),
             self.state.to_owned(),
-            self.calls.to_string(),
-            self.failures.to_string(),
-            self.lag.to_string(),
+            grouped(self.calls),
+            grouped(self.failures),
+            grouped(self.lag),
             self.last_error.clone().unwrap_or_default(),
         ]
     }

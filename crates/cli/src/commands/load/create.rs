@@ -18,7 +18,8 @@ use crate::load::infer::scan::infer_all;
 use crate::load::input::Input;
 use crate::load::keys::{MAX_KEYS, UniqueKeys};
 use crate::load::verify::verify_all;
-use crate::output::progress::{Progress, grouped};
+use crate::output::amount::grouped;
+use crate::output::progress::Progress;
 use crate::text::columns::ColumnSpecs;
 
 /// Options of `--create`.

@@ -6,6 +6,7 @@ use tidewater_common::schema::{
     Column as TableColumn, ColumnType, SchemaError, TableSchema, TypeError, WriteMode, check_name,
 };
 
+use crate::exit::{Exit, Failure};
 use crate::load::infer::error::InferError;
 use crate::load::infer::{Column, Place};
 use crate::output;
@@ -44,6 +45,18 @@ pub(crate) enum PlanError {
     Type(#[from] TypeError),
     #[error(transparent)]
     Infer(#[from] InferError),
+}
+
+impl From<PlanError> for Failure {
+    fn from(error: PlanError) -> Self {
+        let exit = match error {
+            PlanError::Infer(error) => return error.into(),
+            // An option does not fit the files.
+            PlanError::NoColumn { .. } | PlanError::Schema(_) | PlanError::Type(_) => Exit::Usage,
+            PlanError::NullKey { .. } | PlanError::NoSortColumn => Exit::Other,
+        };
+        Self::new(exit, error.to_string())
+    }
 }
 
 /// A table to be created, and its schema for the check of the rows.

@@ -3,7 +3,7 @@
 use serde::Serialize;
 use tidewater_client::WriteReport;
 
-use crate::output::progress::grouped;
+use crate::output::amount::{grouped, seconds_text};
 
 /// Outcome of the rows of a load. The JSON field names are stable.
 #[derive(Debug, Serialize)]
@@ -36,10 +36,10 @@ impl Summary {
 
     pub(super) fn text(&self) -> String {
         let mut text = format!(
-            "{}: {} rows acknowledged in {:.1} s ({} rows/s)",
+            "{}: {} rows acknowledged in {} ({} rows/s)",
             self.table,
             grouped(self.acknowledged),
-            self.seconds,
+            seconds_text(self.seconds),
             grouped(self.rows_per_second as u64)
         );
         for (rows, outcome) in [

@@ -7,8 +7,9 @@ use tidewater_proto::v1::{CompactionPlace, CompactionReport};
 
 use crate::commands::client::ClientArgs;
 use crate::exit::Failure;
+use crate::output::amount::{bytes_text, grouped, seconds_text};
 use crate::output::fact;
-use crate::output::progress::{Progress, grouped};
+use crate::output::progress::Progress;
 
 /// Options of `region compact`.
 #[derive(Debug, Args)]
@@ -80,16 +81,16 @@ impl Compacted {
             return format!("region {}: nothing to compact", self.region_id);
         }
         format!(
-            "region {}: compacted {} rows in {} files to {} rows in {} files, {} to {} bytes, \
-             in {:.1} s, on {}",
+            "region {}: compacted {} rows in {} files to {} rows in {} files, {} to {}, \
+             in {}, on {}",
             self.region_id,
             grouped(self.rows_read),
             self.files_in,
             grouped(self.rows_written),
             self.files_out,
-            grouped(self.bytes_in),
-            grouped(self.bytes_out),
-            self.seconds,
+            bytes_text(self.bytes_in),
+            bytes_text(self.bytes_out),
+            seconds_text(self.seconds),
             match self.node_id {
                 0 => "the data node".to_owned(),
                 node => format!("compactor {node}"),

@@ -8,6 +8,7 @@ use tidewater_proto::v1;
 
 use crate::commands::client::ClientArgs;
 use crate::exit::Failure;
+use crate::output::amount::{bytes_text, grouped};
 use crate::output::{fact, table};
 
 /// Options of `region describe`.
@@ -115,7 +116,7 @@ fn text(region: &Description) -> String {
         "",
         "STATE",
         "FILES",
-        "BYTES",
+        "SIZE",
         "ROWS",
         "MANIFEST",
         "IN MEMORY",
@@ -131,10 +132,10 @@ fn text(region: &Description) -> String {
             if replica.leader { "leader" } else { "follower" }.to_owned(),
             replica.state.clone(),
             replica.files.to_string(),
-            replica.bytes.to_string(),
-            replica.rows.to_string(),
+            bytes_text(replica.bytes),
+            grouped(replica.rows),
             replica.manifest_version.to_string(),
-            replica.memtable_rows.to_string(),
+            grouped(replica.memtable_rows),
             replica.memtable_runs.to_string(),
             replica.flushed_sequence.to_string(),
             replica.last_sequence.to_string(),

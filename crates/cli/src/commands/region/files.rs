@@ -7,6 +7,7 @@ use tidewater_proto::v1;
 
 use crate::commands::client::ClientArgs;
 use crate::exit::Failure;
+use crate::output::amount::{bytes_text, grouped};
 use crate::output::{Listed, hex, list};
 
 /// Options of `region files`.
@@ -52,14 +53,14 @@ impl From<v1::SstFile> for FileLine {
 
 impl Listed for FileLine {
     const HEADINGS: &'static [&'static str] =
-        &["FILE", "LEVEL", "BYTES", "ROWS", "SEQUENCES", "PATH"];
+        &["FILE", "LEVEL", "SIZE", "ROWS", "SEQUENCES", "PATH"];
 
     fn cells(&self) -> Vec<String> {
         vec![
             self.file_id.clone(),
             self.level.to_string(),
-            self.bytes.to_string(),
-            self.rows.to_string(),
+            bytes_text(self.bytes),
+            grouped(self.rows),
             format!("{} to {}", self.min_sequence, self.max_sequence),
             self.path.clone(),
         ]

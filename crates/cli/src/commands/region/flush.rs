@@ -6,6 +6,7 @@ use tidewater_common::ids::RegionId;
 
 use crate::commands::client::ClientArgs;
 use crate::exit::Failure;
+use crate::output::amount::{bytes_text, grouped};
 use crate::output::{Listed, list};
 
 /// Options of `region flush`.
@@ -38,14 +39,14 @@ struct FlushLine {
 }
 
 impl Listed for FlushLine {
-    const HEADINGS: &'static [&'static str] = &["REGION", "FILES", "ROWS", "BYTES", "MANIFEST"];
+    const HEADINGS: &'static [&'static str] = &["REGION", "FILES", "ROWS", "SIZE", "MANIFEST"];
 
     fn cells(&self) -> Vec<String> {
         vec![
             self.region_id.to_string(),
             self.files.to_string(),
-            self.rows.to_string(),
-            self.bytes.to_string(),
+            grouped(self.rows),
+            bytes_text(self.bytes),
             self.manifest_version.to_string(),
         ]
     }

@@ -7,6 +7,7 @@ use tidewater_proto::v1;
 
 use crate::commands::client::ClientArgs;
 use crate::exit::Failure;
+use crate::output::amount::{bytes_text, grouped};
 use crate::output::{self, Listed};
 
 /// Options of `region list`.
@@ -63,7 +64,7 @@ impl Listed for RegionLine {
         "NODE",
         "STATE",
         "FILES",
-        "BYTES",
+        "SIZE",
         "ROWS",
         "IN MEMORY",
         "MANIFEST",
@@ -77,9 +78,9 @@ impl Listed for RegionLine {
             self.node_id.to_string(),
             self.state.clone(),
             self.files.to_string(),
-            self.bytes.to_string(),
-            self.rows.to_string(),
-            self.memtable_rows.to_string(),
+            bytes_text(self.bytes),
+            grouped(self.rows),
+            grouped(self.memtable_rows),
             self.manifest_version.to_string(),
         ]
     }

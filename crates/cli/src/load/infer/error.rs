@@ -2,7 +2,7 @@
 
 use super::super::error::{LoadError, listed};
 use super::Place;
-use super::values::Kind;
+use super::value_kind::ValueKind;
 
 /// Columns that cannot be inferred from the files.
 #[derive(Debug, thiserror::Error)]
@@ -13,7 +13,13 @@ pub(crate) enum InferError {
         "column `{column}` has values of two kinds: {first} has {first_kind}, {second} has \
          {second_kind}: convert them to one kind"
     )]
-    Mixed { column: String, first: Place, first_kind: Kind, second: Place, second_kind: Kind },
+    Mixed {
+        column: String,
+        first: Place,
+        first_kind: ValueKind,
+        second: Place,
+        second_kind: ValueKind,
+    },
     #[error(
         "{place}, column `{column}`: nested value: found {found}, which a table does not store: \
          flatten the column or remove it"

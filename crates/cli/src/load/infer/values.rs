@@ -1,13 +1,13 @@
 //! Observations of JSON values.
 
 use std::borrow::Cow;
-use std::fmt;
 
 use tidewater_common::schema::ColumnType;
 
 use super::Place;
 use super::error::InferError;
 use super::texts::{MAX_EXACT, Texts};
+use super::value_kind::ValueKind;
 
 /// One JSON value.
 #[derive(Debug, Clone, PartialEq)]
@@ -21,29 +21,11 @@ pub(crate) enum Value<'a> {
     Object,
 }
 
-/// Kind of the values of a column.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Kind {
-    Bool,
-    Number,
-    Text,
-}
-
-impl fmt::Display for Kind {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::Bool => "a boolean",
-            Self::Number => "a number",
-            Self::Text => "a text",
-        })
-    }
-}
-
 /// Observations of the JSON values of a column, which have one kind.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub(crate) struct Values {
-    /// Kind, and the first row that has a value.
-    kind: Option<(Kind, Place)>,
+    /// ValueKind, and the first row that has a value.
+    kind: Option<(ValueKind, Place)>,
     floats: bool,
     negative: bool,
     /// True if an integer exceeds 64 bits with sign.
@@ -71,9 +53,9 @@ impl Values {
             Value::Null => return Ok(()),
             Value::List => return Err(nested("a list")),
             Value::Object => return Err(nested("an object")),
-            Value::Bool => Kind::Bool,
-            Value::Integer(_) | Value::Float => Kind::Number,
-            Value::Text(_) => Kind::Text,
+            Value::Bool => ValueKind::Bool,
+            Value::Integer(_) | Value::Float => ValueKind::Number,
+            Value::Text(_) => ValueKind::Text,
         };
         self.observe_kind(column, kind, &place)?;
         match value {
@@ -94,7 +76,7 @@ impl Values {
     fn observe_kind(
         &mut self,
         column: &str,
-        kind: Kind,
+        kind: ValueKind,
         place: impl Fn() -> Place,
     ) -> Result<(), InferError> {
         match &self.kind {
@@ -139,19 +121,19 @@ impl Values {
     pub(crate) fn data_type(&self, column: &str) -> Result<Option<ColumnType>, InferError> {
         let Some((kind, _)) = &self.kind else { return Ok(None) };
         Ok(match (kind, &self.wide) {
-            (Kind::Bool, _) => Some(ColumnType::Bool),
-            (Kind::Text, _) => self.texts.string_type(),
-            (Kind::Number, Some(place)) if self.floats => {
+            (ValueKind::Bool, _) => Some(ColumnType::Bool),
+            (ValueKind::Text, _) => self.texts.string_type(),
+            (ValueKind::Number, Some(place)) if self.floats => {
                 return Err(InferError::Inexact {
                     column: column.to_owned(),
                     place: place.clone(),
                 });
             }
-            (Kind::Number, _) if self.floats => Some(ColumnType::Float64),
-            (Kind::Number, _) if !self.beyond_i64 => Some(ColumnType::Int64),
-            (Kind::Number, _) if !self.negative => Some(ColumnType::UInt64),
+            (ValueKind::Number, _) if self.floats => Some(ColumnType::Float64),
+            (ValueKind::Number, _) if !self.beyond_i64 => Some(ColumnType::Int64),
+            (ValueKind::Number, _) if !self.negative => Some(ColumnType::UInt64),
             // The range of both: 20 digits.
-            (Kind::Number, _) => Some(ColumnType::Decimal128(20, 0)),
+            (ValueKind::Number, _) => Some(ColumnType::Decimal128(20, 0)),
         })
     }
 }

@@ -12,6 +12,7 @@ use openraft::storage::RaftLogStorageExt;
 use tempfile::TempDir;
 use tidewater_common::ids::GroupId;
 
+use super::reclaim::small_files;
 use super::*;
 
 const CHILD: &str = "TIDEWATER_TEST_LOG_STORE_CHILD";
@@ -21,7 +22,9 @@ const GROUPS: u64 = 8;
 #[tokio::test(flavor = "multi_thread")]
 async fn child_writes_until_it_is_killed() {
     let Ok(dir) = std::env::var(CHILD) else { return };
-    let store = open(dir.as_ref());
+    // The space of purged entries is released all the time.
+    let options = LogStoreOptions { reclaim_interval: Duration::from_millis(20), ..small_files() };
+    let store = LogStore::open(dir.as_ref(), options).unwrap();
     let mut writers = Vec::new();
     for group in 1..=GROUPS {
         let mut log = store.group(GroupId(group));

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use bytes::Bytes;
 
+use super::reclaim::{reclaim, settle};
 use super::*;
 use crate::types::{Command, Entry, EntryPayload, Member, Membership};
 
@@ -68,6 +69,8 @@ async fn log_has_its_frozen_keys_and_bytes() {
     log.save_committed(Some(log_id(2, 2))).await.unwrap();
     log.save_vote(&Vote::new_committed(3, 2)).await.unwrap();
     store.group(GroupId(258)).save_vote(&Vote::new(9, 4)).await.unwrap();
+    reclaim(&store).unwrap();
+    settle(&store);
     assert_eq!(stored(&store), GOLDEN);
 }
 

@@ -8,7 +8,7 @@
 use super::PendingDelta;
 use crate::error::EngineError;
 use crate::manifest::reader::ManifestReader;
-use crate::storage::{PutOutcome, StorageError, sleep_backoff};
+use crate::storage::{PutOutcome, StorageError};
 
 /// Outcome of a put.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -107,7 +107,7 @@ async fn confirm(
 }
 
 async fn wait(reader: &ManifestReader, attempts: u32) {
-    sleep_backoff(reader.options.backoff, reader.options.backoff_limit, attempts).await;
+    reader.storage.back_off(reader.options.backoff, attempts).await;
 }
 
 fn unknown(reader: &ManifestReader, pending: &PendingDelta, detail: String) -> EngineError {

@@ -2,9 +2,9 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::Duration;
 
 use arrow::array::{ArrayRef, Int32Array, Int64Array, RecordBatch, StringArray};
+use tidewater_common::backoff::Backoff;
 use tidewater_common::clock::Clock;
 use tidewater_common::ids::{
     ColumnId, GroupId, Incarnation, OwnerEpoch, RegionId, SchemaVersion, Sequence, TableId, Term,
@@ -115,11 +115,7 @@ pub(super) fn env_with(storage: Storage, clock: Arc<dyn Clock>) -> RegionEnv {
     let compaction =
         CompactionOptions { fan_in: 2, parallelism: 3, ..CompactionOptions::default() };
     // Retries without backoff: the store fails on purpose.
-    let manifest = ManifestOptions {
-        backoff: Duration::ZERO,
-        backoff_limit: Duration::ZERO,
-        ..ManifestOptions::default()
-    };
+    let manifest = ManifestOptions { backoff: Backoff::NONE, ..ManifestOptions::default() };
     let options = EngineOptions {
         target_file_bytes: 4_000,
         compaction,

@@ -26,6 +26,7 @@ use parking_lot::Mutex;
 
 use self::upload::FaultyUpload;
 use crate::storage::{Operation, Storage, StorageOptions};
+use tidewater_common::backoff::Backoff;
 
 /// Fault of a call.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -123,8 +124,7 @@ impl FaultyStore {
         let options = StorageOptions {
             deadline: Duration::from_millis(200),
             attempts: 3,
-            backoff: Duration::ZERO,
-            backoff_limit: Duration::ZERO,
+            backoff: Backoff::NONE,
             ..StorageOptions::default()
         };
         Storage::new(Arc::new(self.clone()), "faulty://store", options)

@@ -44,6 +44,31 @@ async fn damage_error_names_the_object() {
     }
 }
 
+#[tokio::test]
+async fn refresh_before_a_commit_finds_a_lost_delta() {
+    let store = FaultyStore::new();
+    let storage = store.storage();
+    let mut owner = owned_manager(&store, 1).await;
+    owner.update(flush(1, 1)).await.unwrap();
+    let lost = DIR.delta(owner.state().version);
+    let whole = storage.get(&lost).await.unwrap();
+    storage.delete(&lost).await.unwrap();
+    let before = names(&store).await;
+    for _ in 0..2 {
+        let error = owner.refresh().await.unwrap_err();
+        let name = storage.name(&lost);
+        assert!(
+            matches!(&error, EngineError::Damaged { object, .. } if *object == name),
+            "{error}"
+        );
+        assert_eq!(names(&store).await, before);
+    }
+    // Restored, the owner continues.
+    storage.put(&lost, whole).await.unwrap();
+    owner.refresh().await.unwrap();
+    owner.update(flush(1, 2)).await.unwrap();
+}
+
 /// Expects either an error that names the object or the undamaged state. Returns `true` for the
 /// error.
 async fn expect_named_or_whole(

@@ -4,7 +4,7 @@
 use bytes::Bytes;
 use object_store::memory::InMemory;
 use std::sync::Arc;
-use std::time::Duration;
+use tidewater_common::backoff::Backoff;
 use tidewater_common::schema::WriteMode;
 
 use crate::EngineError;
@@ -14,7 +14,7 @@ use crate::storage::{Storage, StorageOptions};
 
 fn storage() -> Storage {
     let options =
-        StorageOptions { attempts: 1, backoff: Duration::ZERO, ..StorageOptions::default() };
+        StorageOptions { attempts: 1, backoff: Backoff::NONE, ..StorageOptions::default() };
     Storage::new(Arc::new(InMemory::new()), "memory://", options)
 }
 

@@ -2,10 +2,10 @@
 //! error that names the object, or the correct rows.
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use object_store::memory::InMemory;
 use object_store::path::Path;
+use tidewater_common::backoff::Backoff;
 use tidewater_common::schema::WriteMode;
 
 use crate::EngineError;
@@ -25,7 +25,7 @@ fn rows(round: i32) -> Vec<Row> {
 /// newest checkpoint and later deltas.
 async fn fixture() -> RegionFixture {
     let options =
-        StorageOptions { attempts: 1, backoff: Duration::ZERO, ..StorageOptions::default() };
+        StorageOptions { attempts: 1, backoff: Backoff::NONE, ..StorageOptions::default() };
     let storage = Storage::new(Arc::new(InMemory::new()), "memory://", options);
     let mut fixture = RegionFixture::new(storage, WriteMode::Upsert, false).await;
     for round in 0..28 {

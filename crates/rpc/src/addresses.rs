@@ -1,3 +1,5 @@
+//! Addresses of nodes.
+
 use std::collections::HashMap;
 
 use parking_lot::RwLock;
@@ -27,6 +29,11 @@ impl AddressBook {
             return;
         }
         self.addresses.write().entry(node).or_insert_with(|| address.to_owned());
+    }
+
+    /// Replaces all addresses: nodes without one are forgotten.
+    pub fn replace_all(&self, addresses: impl IntoIterator<Item = (NodeId, String)>) {
+        *self.addresses.write() = addresses.into_iter().collect();
     }
 
     /// Returns a node's address.

@@ -5,17 +5,16 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use tidewater_common::ids::{ClusterId, GroupId};
+use tidewater_common::ids::GroupId;
 use tidewater_common::refusal::{Effect, Refusal};
 use tidewater_proto::v1::{self, Reason, watch_event::Event};
+use tidewater_rpc::timed;
 use tokio::sync::{Notify, watch};
 use tonic::Streaming;
 
-use super::{Catalog, CatalogError, CatalogStep};
-use crate::core::Core;
+use crate::catalog::{Catalog, CatalogError, CatalogStep, Published};
 use crate::outcome::FailedAttempt;
-use crate::pool::failed_attempt_of;
-use crate::router::{Router, Search, timed};
+use crate::router::{Router, Search};
 
 /// Maximum time between two events. The server sends events more often than this, so a stream without
 /// events for this time is treated as broken.
@@ -26,22 +25,6 @@ const BROKEN_STREAMS: u32 = 3;
 
 /// Attempts of one poll. Together with their backoff they last about as long as an election.
 const POLL_ATTEMPTS: u32 = 12;
-
-/// State that the background task publishes.
-#[derive(Debug, Clone)]
-pub(crate) struct Published {
-    pub(crate) catalog: Arc<Catalog>,
-    /// Number of completed fetches of the whole catalog.
-    pub(crate) fetches: u64,
-    /// The expected and the actual cluster, once another cluster answers. Final.
-    pub(crate) other: Option<(ClusterId, ClusterId)>,
-}
-
-impl Published {
-    pub(crate) fn new(catalog: Catalog) -> Self {
-        Self { catalog: Arc::new(catalog), fetches: 1, other: None }
-    }
-}
 
 /// Makes one attempt to fetch the whole catalog from the meta leader.
 pub(crate) async fn fetch(
@@ -60,14 +43,14 @@ pub(crate) async fn fetch(
 
 /// The background task. It ends when it is dropped or when another cluster answers.
 pub(crate) struct Watcher {
-    pub(crate) core: Arc<Core>,
+    pub(crate) router: Arc<Router>,
     pub(crate) published: watch::Sender<Published>,
     pub(crate) refresh: Arc<Notify>,
 }
 
 impl Watcher {
     pub(crate) async fn run(self) {
-        let router = &self.core.router;
+        let router = &self.router;
         let mut search = Search::new(GroupId::META);
         let mut failures: u32 = 0;
         while self.published.borrow().other.is_none() {
@@ -92,18 +75,20 @@ impl Watcher {
                 () = tokio::time::sleep(wait) => {}
                 () = self.refresh.notified() => { self.poll(&mut search).await; }
             }
-            if failures >= BROKEN_STREAMS {
+            // After an answer of another cluster, a poll decides.
+            if failures >= BROKEN_STREAMS || broken.refusal.reason == Reason::WrongCluster {
                 self.poll(&mut search).await;
             }
         }
     }
 
     async fn open(&self, search: &mut Search) -> Result<Streaming<v1::WatchEvent>, FailedAttempt> {
-        let router = &self.core.router;
+        let router = &self.router;
         let known = self.published.borrow().catalog.clone();
         let request = v1::WatchRequest {
             from_revision: known.revision().get(),
             incarnation: known.incarnation().get(),
+            cluster_id: known.cluster_id().to_string(),
         };
         router
             .attempt(Some(&known), search, router.options.attempt_timeout, |channel| {
@@ -131,7 +116,7 @@ impl Watcher {
             let event = match event {
                 Ok(Ok(Some(event))) => event,
                 Ok(Ok(None)) => return broken("the meta node ended the catalog watch"),
-                Ok(Err(status)) => return failed_attempt_of(&status),
+                Ok(Err(status)) => return FailedAttempt::from_status(&status),
                 Err(_) => {
                     return broken(&format!(
                         "the catalog watch sent no event for {IDLE_TIMEOUT:?}"
@@ -173,7 +158,7 @@ impl Watcher {
 
     /// Fetches the catalog; retries for about the time of an election, because a caller waits for it.
     async fn poll(&self, search: &mut Search) -> bool {
-        let router = &self.core.router;
+        let router = &self.router;
         for _ in 0..POLL_ATTEMPTS {
             let known = self.published.borrow().catalog.clone();
             let timeout = router.options.attempt_timeout;

@@ -1,0 +1,253 @@
+//! The link against a fake meta node, directly and through a proxy that freezes.
+
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use std::time::Instant;
+
+use futures::stream::{self, BoxStream, StreamExt};
+use tidewater_common::ids::{ClusterId, NodeId};
+use tidewater_proto::v1::meta_server::{Meta, MetaServer};
+use tidewater_proto::v1::watch_event::Event;
+use tidewater_proto::v1::{self, CatalogSnapshot, WatchEvent};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
+use tokio::net::{TcpListener, TcpStream};
+use tokio_stream::wrappers::TcpListenerStream;
+use tonic::{Request, Response, Status};
+use uuid::Uuid;
+
+use super::*;
+use crate::addresses::AddressBook;
+
+const OURS: ClusterId = ClusterId(Uuid::from_u128(1));
+const OTHER: ClusterId = ClusterId(Uuid::from_u128(2));
+
+/// A meta node that accepts all heartbeats and watches. Each watch sends one snapshot, then nothing.
+#[derive(Clone)]
+struct FakeMeta {
+    snapshot: CatalogSnapshot,
+    watches: Arc<AtomicU32>,
+    clusters: Arc<Mutex<Vec<String>>>,
+}
+
+impl FakeMeta {
+    /// Starts a node of a cluster with these data nodes.
+    async fn start(cluster: ClusterId, nodes: &[u64]) -> (Self, String) {
+        let node = |id: &u64| v1::Node {
+            node_id: *id,
+            address: format!("node:{id}"),
+            ..v1::Node::default()
+        };
+        let snapshot = CatalogSnapshot {
+            cluster_id: cluster.to_string(),
+            nodes: nodes.iter().map(node).collect(),
+            ..CatalogSnapshot::default()
+        };
+        let fake = Self { snapshot, watches: Arc::default(), clusters: Arc::default() };
+        let (listener, address) = listen().await;
+        let serving = tonic::transport::Server::builder()
+            .add_service(MetaServer::new(fake.clone()))
+            .serve_with_incoming(TcpListenerStream::new(listener));
+        tokio::spawn(serving);
+        (fake, address)
+    }
+
+    fn watches(&self) -> u32 {
+        self.watches.load(Ordering::SeqCst)
+    }
+}
+
+#[tonic::async_trait]
+impl Meta for FakeMeta {
+    type WatchStream = BoxStream<'static, Result<WatchEvent, Status>>;
+
+    async fn register(
+        &self,
+        _request: Request<RegisterRequest>,
+    ) -> Result<Response<RegisterResponse>, Status> {
+        Ok(Response::new(RegisterResponse::default()))
+    }
+
+    async fn heartbeat(
+        &self,
+        _request: Request<HeartbeatRequest>,
+    ) -> Result<Response<HeartbeatResponse>, Status> {
+        Ok(Response::new(HeartbeatResponse::default()))
+    }
+
+    async fn watch(
+        &self,
+        request: Request<v1::WatchRequest>,
+    ) -> Result<Response<Self::WatchStream>, Status> {
+        self.watches.fetch_add(1, Ordering::SeqCst);
+        self.clusters.lock().push(request.into_inner().cluster_id);
+        let event = WatchEvent { event: Some(Event::Snapshot(self.snapshot.clone())) };
+        Ok(Response::new(stream::iter([Ok(event)]).chain(stream::pending()).boxed()))
+    }
+
+    async fn get_catalog(
+        &self,
+        _request: Request<v1::GetCatalogRequest>,
+    ) -> Result<Response<CatalogSnapshot>, Status> {
+        Err(Status::unimplemented(""))
+    }
+
+    async fn read_group(
+        &self,
+        _request: Request<v1::ReadGroupRequest>,
+    ) -> Result<Response<v1::ReadGroupResponse>, Status> {
+        Err(Status::unimplemented(""))
+    }
+
+    async fn join_cluster(
+        &self,
+        _request: Request<v1::JoinClusterRequest>,
+    ) -> Result<Response<v1::JoinClusterResponse>, Status> {
+        Err(Status::unimplemented(""))
+    }
+}
+
+async fn listen() -> (TcpListener, String) {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap().to_string();
+    (listener, address)
+}
+
+/// Starts a proxy that forwards to `target` until it freezes. Then its connections stay open, and it
+/// accepts others, without forwarding anything: as a stopped process.
+async fn freezing_proxy(target: String) -> (String, Arc<AtomicBool>) {
+    let (listener, address) = listen().await;
+    let frozen = Arc::new(AtomicBool::new(false));
+    let state = frozen.clone();
+    tokio::spawn(async move {
+        while let Ok((inbound, _)) = listener.accept().await {
+            let Ok(outbound) = TcpStream::connect(&target).await else { return };
+            let (from_caller, to_caller) = inbound.into_split();
+            let (from_node, to_node) = outbound.into_split();
+            tokio::spawn(pump(from_caller, to_node, state.clone()));
+            tokio::spawn(pump(from_node, to_caller, state.clone()));
+        }
+    });
+    (address, frozen)
+}
+
+async fn pump(mut from: OwnedReadHalf, mut to: OwnedWriteHalf, frozen: Arc<AtomicBool>) {
+    let mut buffer = vec![0; 64 << 10];
+    while let Ok(length) = from.read(&mut buffer).await {
+        if frozen.load(Ordering::SeqCst) {
+            std::future::pending::<()>().await;
+        }
+        if length == 0 || to.write_all(&buffer[..length]).await.is_err() {
+            return;
+        }
+    }
+}
+
+fn link(addresses: &[&String]) -> MetaLink {
+    MetaLink::new(addresses.iter().map(|address| (*address).clone()), Jitter::fixed(0))
+}
+
+async fn until(what: &str, limit: Duration, done: impl Fn() -> bool) {
+    let started = Instant::now();
+    while !done() {
+        assert!(started.elapsed() < limit, "not within {limit:?}: {what}");
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+}
+
+#[test]
+fn last_responding_node_is_called_first() {
+    let link = link(&[&"a:1".to_owned(), &"b:1".to_owned()]);
+    assert_eq!(link.call_order(), ["a:1", "b:1"]);
+    *link.preferred.lock() = Some("b:1".to_owned());
+    assert_eq!(link.call_order(), ["b:1", "a:1"]);
+    *link.preferred.lock() = Some("c:1".to_owned());
+    assert_eq!(link.call_order(), ["c:1", "a:1", "b:1"]);
+}
+
+#[test]
+fn only_permanent_errors_end_registration() {
+    for reason in [Reason::WrongCluster, Reason::NodeRemoved, Reason::RoleMismatch] {
+        assert!(is_final(reason), "{reason:?}");
+    }
+    for reason in [Reason::NotLeader, Reason::Unavailable, Reason::NotBootstrapped] {
+        assert!(!is_final(reason), "{reason:?}");
+    }
+}
+
+#[tokio::test]
+async fn registration_fails_without_an_address() {
+    let error = link(&[]).register(RegisterRequest::default()).await;
+    assert!(matches!(error, Err(RegisterError::NoAddress)));
+}
+
+// Of the 5 s after which the meta leader takes a silent node for dead.
+#[tokio::test]
+async fn frozen_leader_delays_a_heartbeat_by_about_one_second() {
+    let (_fake, address) = FakeMeta::start(OURS, &[]).await;
+    let (proxy, frozen) = freezing_proxy(address.clone()).await;
+    let link = link(&[&proxy, &address]);
+    link.heartbeat(&HeartbeatRequest::default()).await.unwrap();
+    assert_eq!(link.call_order()[0], proxy, "the first that answered");
+    frozen.store(true, Ordering::SeqCst);
+    let started = Instant::now();
+    link.heartbeat(&HeartbeatRequest::default()).await.unwrap();
+    assert!(started.elapsed() < Duration::from_secs(3), "{:?}", started.elapsed());
+    assert_eq!(link.call_order()[0], address, "the next heartbeat is not delayed");
+}
+
+#[tokio::test]
+async fn frozen_watch_is_reopened_at_another_node() {
+    let (fake, address) = FakeMeta::start(OURS, &[101]).await;
+    let (proxy, frozen) = freezing_proxy(address.clone()).await;
+    let link = link(&[&proxy, &address]);
+    let book = AddressBook::new();
+    let watching = link.follow_catalog(OURS, &book, |_| {});
+    let reopened = async {
+        until("the watch opens", Duration::from_secs(10), || book.get(NodeId(101)).is_some()).await;
+        assert_eq!(fake.watches(), 1);
+        frozen.store(true, Ordering::SeqCst);
+        // The keep-alive takes 10 s, the timeout of a silent watch 30 s.
+        until("the watch is reopened", Duration::from_secs(20), || fake.watches() == 2).await;
+    };
+    tokio::select! {
+        () = watching => {}
+        () = reopened => {}
+    }
+}
+
+#[tokio::test]
+async fn snapshot_removes_the_addresses_of_deleted_nodes() {
+    let (fake, address) = FakeMeta::start(OURS, &[101, 102]).await;
+    let book = AddressBook::new();
+    book.set(NodeId(102), "old:102");
+    book.set(NodeId(103), "old:103");
+    let link = link(&[&address]);
+    let watching = link.follow_catalog(OURS, &book, |_| {});
+    let opened = until("the watch opens", Duration::from_secs(10), || {
+        book.get(NodeId(101)).as_deref() == Some("node:101")
+    });
+    tokio::select! {
+        () = watching => {}
+        () = opened => {}
+    }
+    assert_eq!(book.get(NodeId(102)).as_deref(), Some("node:102"));
+    assert_eq!(book.get(NodeId(103)), None, "deleted while no watch was open");
+    assert_eq!(fake.clusters.lock()[..], [OURS.to_string()], "the watch names its cluster");
+}
+
+#[tokio::test]
+async fn catalog_of_another_cluster_is_ignored() {
+    let (fake, address) = FakeMeta::start(OTHER, &[101]).await;
+    let book = AddressBook::new();
+    book.set(NodeId(7), "ours:7");
+    let mut observed = 0;
+    let link = link(&[&address]);
+    let watching = link.follow_catalog(OURS, &book, |_| observed += 1);
+    tokio::select! {
+        () = watching => {}
+        () = until("two watches", Duration::from_secs(10), || fake.watches() == 2) => {}
+    }
+    assert_eq!(observed, 0);
+    assert_eq!(book.get(NodeId(7)).as_deref(), Some("ours:7"));
+    assert_eq!(book.get(NodeId(101)), None);
+}
