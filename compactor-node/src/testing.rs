@@ -168,7 +168,7 @@ impl CompactorFixture {
 
 pub(crate) fn header() -> Option<CallHeader> {
     let cluster_id = CLUSTER.to_string();
-    Some(CallHeader { cluster_id, source_node: SOURCE, target_node: NODE })
+    Some(CallHeader { cluster_id, source_node: SOURCE, target_node: NODE, catalog_revision: 0 })
 }
 
 pub(crate) fn compact_request(

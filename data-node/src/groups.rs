@@ -18,19 +18,23 @@ use tidewater_raft_store::{
 use tidewater_region_engine::env::RegionEnv;
 use tokio::sync::{mpsc, watch};
 use tokio_util::task::TaskTracker;
-use tracing::{error, info};
+use tracing::{error, info, warn};
 
+use crate::catalog::WatchedCatalog;
 use crate::compactors::Compactors;
 use crate::group::batcher;
 use crate::group::replica::GroupReplica;
 use crate::group::shared::ReplicaState;
 use crate::group::state_machine::{GroupStateMachine, SnapshotFiles};
 use crate::group::{loader, memtable_merger};
+use crate::group_records::GroupRecords;
 use crate::leadership::{self, OwnerContext, housekeeping};
 use crate::options::GroupOptions;
 use crate::owner_request::REQUEST_QUEUE;
 use crate::peers::Peers;
 
+#[doc(hidden)]
+pub mod set_aside;
 #[cfg(test)]
 pub(crate) mod tests;
 
@@ -72,6 +76,10 @@ pub struct NodeContext {
     pub env: RegionEnv,
     /// Compactor nodes.
     pub compactors: Arc<Compactors>,
+    /// The catalog as this node's watch delivers it.
+    pub catalog: Arc<WatchedCatalog>,
+    /// The meta group's records of groups.
+    pub records: Arc<dyn GroupRecords>,
     /// Limits and intervals.
     pub options: GroupOptions,
 }
@@ -135,6 +143,11 @@ impl Groups {
         })
     }
 
+    /// Returns whether this node has a replica of a group, or the log of one.
+    pub fn has_log(&self, group: GroupId) -> bool {
+        self.get(group).is_ok() || self.context.directory.log_store().groups().contains(&group)
+    }
+
     /// Returns all replicas, by group.
     pub fn all(&self) -> Vec<Arc<GroupReplica>> {
         self.replicas.read().values().cloned().collect()
@@ -188,7 +201,7 @@ impl Groups {
         }
     }
 
-    /// Stops a replica and deletes its log. Continues if the caller is cancelled.
+    /// Stops a replica and sets its log aside. Continues if the caller is cancelled.
     pub async fn remove(self: &Arc<Self>, group: GroupId) -> Result<(), GroupError> {
         let this = Arc::clone(self);
         run_detached(group, "be removed", async move { this.remove_now(group).await }).await
@@ -201,6 +214,12 @@ impl Groups {
         if let Some(replica) = replica {
             replica.stop().await;
         }
+        let directory = &self.context.directory;
+        if directory.log_store().groups().contains(&group) {
+            set_aside::set_aside(directory.clone(), group, self.context.env.clock.now_ms())
+                .await
+                .map_err(|error| failed(group, "set its log aside", error))?;
+        }
         // The log is deleted first: a log without the snapshot that it continues must never be
         // found, while a snapshot without a log is deleted when the group is started again.
         self.context
@@ -212,6 +231,20 @@ impl Groups {
         self.clear_snapshots(group).await?;
         info!(%group, "replica removed");
         Ok(())
+    }
+
+    /// Deletes the logs of removed replicas that were set aside for longer than the options say.
+    pub async fn delete_expired_logs(&self) {
+        let directory = self.context.directory.clone();
+        let now_ms = self.context.env.clock.now_ms();
+        let keep = self.context.options.keep_removed_logs;
+        let deleted = tokio::task::spawn_blocking(move || {
+            set_aside::remove_expired(directory.path(), now_ms, keep)
+        });
+        match deleted.await.unwrap_or_else(|error| Err(std::io::Error::other(error))) {
+            Ok(()) => {}
+            Err(error) => warn!(%error, "failed to look for logs of removed replicas"),
+        }
     }
 
     /// Stops all replicas.

@@ -15,16 +15,19 @@
 //!   advances; and work of every replica: snapshots, purging.
 //! - [`owner_request`]: requests to the owner of a group's regions.
 //! - [`control`], [`data`], [`region_admin`]: the services `GroupControl`, `Data`, `RegionAdmin`.
+//! - [`catalog`]: the catalog as watched; [`group_records`]: groups as the meta leader records them.
 //! - [`hooks`]: hooks of this node, as configured in the catalog.
 //! - [`durable_hooks`]: delivery of manifest changes to durable hooks.
 //! - [`peers`]: calls to other data nodes. [`compactors`]: compactor nodes and their jobs.
 //! - `meters`: metrics of the node.
 
+pub mod catalog;
 pub mod compactors;
 pub mod control;
 pub mod data;
 pub mod durable_hooks;
 pub mod group;
+pub mod group_records;
 pub mod groups;
 pub mod hooks;
 pub mod leadership;

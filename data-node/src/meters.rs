@@ -67,6 +67,9 @@ pub const METRICS: &[Metric] = &[
     Metric::gauge("tidewater_hook_lag_versions", MetricUnit::Count).labels(&["hook"]).describe(
         "Undelivered manifest versions of a durable hook, over the regions of this node.",
     ),
+    Metric::counter("tidewater_control_calls_refused_total", MetricUnit::Count)
+        .labels(&["call"])
+        .describe("Calls to the node's groups that contradict the catalog and were refused."),
     Metric::gauge("tidewater_memtable_bytes", MetricUnit::Bytes)
         .describe("Unflushed rows in memory."),
     Metric::gauge("tidewater_memory_limit_bytes", MetricUnit::Bytes)
@@ -238,4 +241,9 @@ pub(crate) fn observe(groups: &Groups) {
         let leads = if leadership.is_leader { 1.0 } else { 0.0 };
         gauge!("tidewater_group_leads", "group" => group).set(leads);
     }
+}
+
+/// Counts a call that contradicts the catalog.
+pub(crate) fn count_refused_call(call: &'static str) {
+    counter!("tidewater_control_calls_refused_total", "call" => call).increment(1);
 }

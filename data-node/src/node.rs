@@ -29,11 +29,13 @@ use tonic::service::RoutesBuilder;
 use tracing::{info, warn};
 use uuid::Uuid;
 
+use crate::catalog::WatchedCatalog;
 use crate::compactors::Compactors;
 use crate::control::{ControlService, transfer};
 use crate::data::DataService;
 use crate::durable_hooks::{self, MetaCursorStore};
 use crate::group::replica::GroupReplica;
+use crate::group_records::MetaGroupRecords;
 use crate::groups::{GroupError, Groups, NodeContext};
 use crate::hooks::NodeHooks;
 use crate::options::DataOptions;
@@ -41,6 +43,9 @@ use crate::region_admin::RegionAdminService;
 
 /// Time limit for the transfer of one group's leadership.
 const TRANSFER_LIMIT: Duration = Duration::from_secs(3);
+
+/// Interval between searches for logs of removed replicas that are no longer kept.
+const REMOVED_LOGS_INTERVAL: Duration = Duration::from_secs(600);
 
 /// Error of starting a data node.
 #[derive(Debug, thiserror::Error)]
@@ -109,7 +114,9 @@ impl DataNode {
         .with_plugins(plugins);
         let compactors = Compactors::new(cluster, node, object_store_id, hooks.clone());
         let addresses = Arc::new(AddressBook::new());
+        let catalog = Arc::new(WatchedCatalog::default());
         let host = RaftHost::new(cluster, node, directory.log_store().clone());
+        host.set_addresses(addresses.clone());
         let groups = Groups::new(NodeContext {
             cluster,
             node,
@@ -118,6 +125,8 @@ impl DataNode {
             network: NetworkFactory::new(cluster, node, addresses.clone()),
             env,
             compactors,
+            catalog: catalog.clone(),
+            records: Arc::new(MetaGroupRecords::new(link.clone(), cluster)),
             options: options.groups.clone(),
         });
         groups.start_local().await?;
@@ -138,9 +147,13 @@ impl DataNode {
         tasks.spawn(async move {
             tokio::select! {
                 () = stop.cancelled() => {}
-                () = link.follow_catalog(cluster, &addresses, |event| hooks.follow(event)) => {}
+                () = link.follow_catalog(cluster, &addresses, |event| {
+                    catalog.follow(event);
+                    hooks.follow(event);
+                }) => {}
             }
         });
+        tasks.spawn(delete_expired_logs(groups.clone(), closing.clone()));
         Ok(Self { cluster, node, groups, raft_service, directory, closing, tasks })
     }
 
@@ -211,6 +224,17 @@ impl DataNode {
             warn!(%error, "failed to close the log store");
         }
         info!(node = %self.node, "data node stopped");
+    }
+}
+
+/// Deletes the logs of removed replicas once their time is over.
+async fn delete_expired_logs(groups: Arc<Groups>, closing: CancellationToken) {
+    let mut ticks = tokio::time::interval(REMOVED_LOGS_INTERVAL);
+    loop {
+        tokio::select! {
+            () = closing.cancelled() => return,
+            _ = ticks.tick() => groups.delete_expired_logs().await,
+        }
     }
 }
 

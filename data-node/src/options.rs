@@ -160,6 +160,8 @@ pub struct GroupOptions {
     pub scan_life: Duration,
     /// Most scans open at the same time on this node.
     pub open_scans: usize,
+    /// Time for which the log of a removed replica is kept.
+    pub keep_removed_logs: Duration,
 }
 
 impl Default for GroupOptions {
@@ -176,6 +178,7 @@ impl Default for GroupOptions {
             read_deadline: Duration::from_secs(5),
             scan_life: Duration::from_secs(30 * 60),
             open_scans: 256,
+            keep_removed_logs: Duration::from_secs(24 * 3_600),
         }
     }
 }

@@ -23,7 +23,6 @@ use tidewater_proto::v1::{self, meta_command::Kind, meta_reply};
 pub(crate) use self::cursors::MAX_ADVANCES;
 pub use self::error::CommandError;
 pub(crate) use self::loads::is_overdue;
-pub(crate) use self::nodes::is_address;
 pub use self::nodes::members_change;
 use crate::catalog::{CatalogChange, ChangeEffects, MetaState};
 

@@ -23,13 +23,13 @@ use futures::{Stream, StreamExt, TryStreamExt};
 use openraft::OptionalSend;
 use openraft::storage::{ApplyResponder, EntryResponder, RaftSnapshotBuilder, RaftStateMachine};
 use prost::Message;
-use tidewater_common::ids::{NodeId, Term};
+use tidewater_common::ids::{GroupId, NodeId, Term};
 use tidewater_proto::v1::{self, meta_reply};
 use tidewater_raft_store::types::{
     EntryPayload, LogId, Membership, Snapshot, SnapshotMeta, StoredMembership,
 };
 use tidewater_raft_store::{
-    DiskHealth, LogStore, Reply, SnapshotFile, TypeConfig, retry_while_disk_full,
+    DiskHealth, LogStore, PeerInput, Reply, SnapshotFile, TypeConfig, retry_while_disk_full,
 };
 use tokio::sync::watch;
 
@@ -197,6 +197,17 @@ impl RaftStateMachine<TypeConfig> for MetaMachine {
 
     async fn get_current_snapshot(&mut self) -> Result<Option<Snapshot>, io::Error> {
         Ok(self.dir.current())
+    }
+}
+
+impl PeerInput for MetaMachine {
+    // A command that does not decode is refused in apply.
+    fn check_command(_: &Bytes) -> Result<(), String> {
+        Ok(())
+    }
+
+    fn check_snapshot(_: GroupId, meta: &SnapshotMeta, file: &SnapshotFile) -> io::Result<()> {
+        Ok(snapshot::read(meta, file).map(|_| ())?)
     }
 }
 

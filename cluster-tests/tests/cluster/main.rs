@@ -16,6 +16,7 @@ mod compactors;
 mod durable_hooks;
 mod faulty_store;
 mod flights;
+mod forged;
 mod freeze;
 mod full_disk;
 mod garbage;

@@ -67,6 +67,13 @@ impl Meta for Served {
         Err(Refusal::new(Reason::Unsupported, "not supported by the fake meta service").into())
     }
 
+    async fn read_group(
+        &self,
+        _: Request<ReadGroupRequest>,
+    ) -> Result<Response<ReadGroupResponse>, Status> {
+        Err(Refusal::new(Reason::Unsupported, "not supported by the fake meta service").into())
+    }
+
     async fn join_cluster(
         &self,
         _: Request<JoinClusterRequest>,

@@ -50,6 +50,7 @@ const REASONS: [(Reason, u8); 60] = [
     (Reason::RouteWriteFenced, 4),
     (Reason::RouteMoved, 4),
     (Reason::RegionLoading, 5),
+    (Reason::CatalogBehind, 5),
     (Reason::RegionFenced, 4),
     (Reason::ProducerForgotten, 4),
     (Reason::SerialOutOfOrder, 4),

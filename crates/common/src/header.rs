@@ -29,6 +29,7 @@ impl CallSender {
             cluster_id: self.cluster.to_string(),
             source_node: self.node.get(),
             target_node: target.get(),
+            catalog_revision: 0,
         }
     }
 }

@@ -9,6 +9,7 @@
 //! - [`rows`]: record batches as encoded on the wire and in the log.
 //! - [`backoff`]: waits between attempts.
 //! - [`clock`]: the wall clock as a trait, passed in by the caller.
+//! - [`log_rate`]: bounded rate of log lines about input of other processes.
 //! - [`header`]: the intended receiver of a call between nodes.
 //! - [`refusal`]: the RPC error, the one error type on the wire, and its mapping to a gRPC status.
 
@@ -18,6 +19,7 @@ pub mod disk;
 pub mod header;
 pub mod ids;
 pub mod keys;
+pub mod log_rate;
 pub mod metric;
 pub mod problems;
 pub mod quote;

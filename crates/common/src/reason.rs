@@ -115,6 +115,7 @@ pub const fn facts(reason: Reason) -> Facts {
         Reason::TableBusy => facts(NoEffect, Code::Aborted, Stop),
         Reason::VersionGone => facts(NoEffect, Code::NotFound, Stop),
         Reason::LoadEnded => facts(NoEffect, Code::Aborted, Stop),
+        Reason::CatalogBehind => facts(NoEffect, Code::Unavailable, Repeat),
         // Capacity.
         Reason::Overloaded => facts(NoEffect, Code::ResourceExhausted, Repeat),
         Reason::DiskFull => facts(NoEffect, Code::ResourceExhausted, Repeat),

@@ -1,4 +1,4 @@
-//! Metrics of the log store. Names are stable.
+//! Metrics of the log store and the Raft service. Names are stable.
 
 use std::time::Duration;
 
@@ -7,7 +7,7 @@ use tidewater_common::metric::{Metric, MetricUnit};
 
 use crate::log_store::LogUsage;
 
-/// Metrics of the log store, which meta nodes and data nodes have.
+/// Metrics of the log store and the Raft service, which meta nodes and data nodes have.
 pub const METRICS: &[Metric] = &[
     Metric::histogram("tidewater_raft_fsync_seconds", MetricUnit::Seconds)
         .describe("Time to write and sync one batch to the log store."),
@@ -25,6 +25,9 @@ pub const METRICS: &[Metric] = &[
         .describe("Write-ahead log of the log store."),
     Metric::counter("tidewater_raft_log_released_bytes_total", MetricUnit::Bytes)
         .describe("Disk space of purged Raft log entries that was released."),
+    Metric::counter("tidewater_raft_messages_refused_total", MetricUnit::Count)
+        .labels(&["reason"])
+        .describe("Raft messages that were refused because no member of their group sends them."),
 ];
 
 /// Records a batch that was written and synced.
@@ -49,4 +52,9 @@ pub(crate) fn set_log_usage(usage: &LogUsage) {
 /// Counts bytes of log files that were released.
 pub(crate) fn record_released(bytes: u64) {
     counter!("tidewater_raft_log_released_bytes_total").increment(bytes);
+}
+
+/// Counts a Raft message that was refused, by the rule that it breaks.
+pub(crate) fn count_refused_message(reason: &'static str) {
+    counter!("tidewater_raft_messages_refused_total", "reason" => reason).increment(1);
 }

@@ -9,6 +9,8 @@
 //!
 //! - `handler`: a group's responses, independent of its state machine.
 //! - `host`: the groups of a node; `dispatch`: lookup of the destination, with its RPC errors.
+//! - `peer_check`: which messages no member sends (pure); `peers`: their refusal;
+//!   `confirmed_members`: members that other members named.
 //! - `rpc`: the gRPC methods; `heartbeats`: heartbeats of all groups on one stream; `incoming`: a
 //!   snapshot that arrives in chunks.
 
@@ -20,15 +22,19 @@ use tidewater_proto::v1::raft_server::RaftServer;
 use tidewater_rpc::MESSAGE_BYTES;
 
 mod committed_check;
+mod confirmed_members;
 mod dispatch;
 mod handler;
 mod heartbeats;
 mod host;
 mod incoming;
+mod peer_check;
+mod peers;
 mod rpc;
 
-pub use handler::{GroupHandler, HandlerError};
+pub use handler::{GroupHandler, HandlerError, PeerInput};
 pub use host::RaftHost;
+pub use peer_check::ReplicaView;
 
 /// Implementation of the proto service `Raft` for all nodes of a process. Clones are the same
 /// service.

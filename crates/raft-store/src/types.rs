@@ -10,12 +10,21 @@ use openraft::impls::OneshotResponder;
 use openraft::vote::RaftLeaderId;
 use openraft::{OptionalSend, RaftTypeConfig};
 
+mod append_check;
 pub mod wire;
+
+pub use append_check::LogIdError;
+pub(crate) use append_check::{check_append, check_log_id};
 
 /// The asynchronous runtime of every group. This is its only mention, so that a simulated runtime
 /// can replace it.
 #[allow(deprecated, reason = "the re-export saves a direct dependency on openraft-rt-tokio")]
 pub type Runtime = openraft::impls::TokioRuntime;
+
+/// Greatest distance of a term in a message from the receiver's own. A term grows by one with each
+/// election, so that a replica is never this far behind; a term near the end of the integers would
+/// end all elections of the group.
+pub(crate) const MAX_TERM_JUMP: u64 = 1 << 20;
 
 /// The type configuration of all groups.
 #[derive(Debug, Clone, Copy, Default, Eq, PartialEq, Ord, PartialOrd)]

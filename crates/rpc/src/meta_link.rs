@@ -17,7 +17,8 @@ use tidewater_proto::v1::hook_cursors_client::HookCursorsClient;
 use tidewater_proto::v1::meta_client::MetaClient;
 use tidewater_proto::v1::{
     AdvanceCursorsRequest, AdvanceCursorsResponse, HeartbeatRequest, HeartbeatResponse,
-    ListCursorsRequest, ListCursorsResponse, Reason, RegisterRequest, RegisterResponse,
+    ListCursorsRequest, ListCursorsResponse, ReadGroupRequest, ReadGroupResponse, Reason,
+    RegisterRequest, RegisterResponse,
 };
 use tonic::transport::Channel;
 use tracing::{info, warn};
@@ -127,6 +128,22 @@ impl MetaLink {
             let mut client = meta_client(channel);
             let request = timed(request.clone(), limit);
             async move { client.heartbeat(request).await }
+        })
+        .await
+    }
+
+    /// Returns the meta group's record of a group, linearizably.
+    ///
+    /// # Errors
+    /// As [`MetaLink::heartbeat`].
+    pub async fn read_group(
+        &self,
+        request: &ReadGroupRequest,
+    ) -> Result<ReadGroupResponse, Refusal> {
+        self.call(|channel, limit| {
+            let mut client = meta_client(channel);
+            let request = timed(request.clone(), limit);
+            async move { client.read_group(request).await }
         })
         .await
     }

@@ -18,6 +18,9 @@ use crate::group::replica::GroupReplica;
 use crate::groups::Groups;
 
 const DEADLINE: Duration = Duration::from_secs(20);
+/// Maximum lag, in log entries, of a learner that is promoted. More than that of a heartbeat that
+/// reports it as caught up: the log grows until the call arrives.
+const PROMOTION_LAG: u64 = 10_000;
 
 /// Next step of a membership change.
 #[derive(Debug, PartialEq)]
@@ -46,12 +49,33 @@ pub(super) async fn call(
     if let Change::AddLearner(member) = &change {
         groups.context().network.addresses().set_if_absent(NodeId(member.node_id), &member.address);
     }
+    if let Change::Promote(node) = &change {
+        check_caught_up(&replica, &seen, *node)?;
+    }
     let next = plan(&seen, change)?;
     let id = match next {
         MembershipStep::Nothing => named,
         MembershipStep::Change(change) => apply_change(&replica, change, named).await?,
     };
     Ok(ChangeMembershipResponse { membership_term: id.leader_id.term, membership_index: id.index })
+}
+
+/// Refuses to promote a learner that has not received the group's log: a voter that never answers can
+/// cost the group its quorum.
+fn check_caught_up(
+    replica: &GroupReplica,
+    seen: &StoredMembership,
+    node: u64,
+) -> Result<(), Refusal> {
+    let is_learner = seen.membership().learner_ids().any(|id| id == node);
+    if is_learner && !replica.caught_up(PROMOTION_LAG).contains(&NodeId(node)) {
+        let group = replica.group();
+        let text = format!("node {node} has yet to receive the log of group {group}");
+        return Err(
+            Refusal::new(Reason::MembershipBusy, text).retry_after(Duration::from_millis(500))
+        );
+    }
+    Ok(())
 }
 
 async fn apply_change(

@@ -1,10 +1,14 @@
-//! Stops a replica that is no longer a member, and deletes its log.
+//! Stops a replica that is no longer a member, and sets its log aside.
+//!
+//! A replica without its log could vote for a log that lacks entries that it has acknowledged. The
+//! call therefore only names the group: the decision is made on the meta group's record, which holds
+//! committed memberships.
 
 use std::sync::Arc;
 
 use tidewater_common::ids::GroupId;
 use tidewater_common::refusal::Refusal;
-use tidewater_proto::v1::{Reason, StopReplicaRequest, StopReplicaResponse};
+use tidewater_proto::v1::{Group, GroupState, Reason, StopReplicaRequest, StopReplicaResponse};
 
 use crate::groups::Groups;
 
@@ -13,52 +17,133 @@ pub(super) async fn call(
     request: StopReplicaRequest,
 ) -> Result<StopReplicaResponse, Refusal> {
     let group = GroupId(request.group_id);
-    if let Ok(replica) = groups.get(group) {
-        // A leading replica is a member, whatever membership the caller has seen.
-        let leads = replica.require_leader().is_ok();
-        let membership = replica.membership();
-        let known = membership.log_id().map(|id| (id.leader_id.term, id.index));
-        let own = groups.node().get();
-        let member = membership.nodes().any(|(id, _)| *id == own);
-        let decided = (request.membership_term, request.membership_index);
-        if leads || !may_stop(decided, known, member) {
-            return Err(Refusal::new(
-                Reason::MembershipStale,
-                format!(
-                    "the replica of group {group} is not stopped: it leads, or has a later \
-                     membership than that of term {}, index {}",
-                    decided.0, decided.1
-                ),
-            ));
-        }
+    if !groups.has_log(group) {
+        return Ok(StopReplicaResponse {});
     }
+    let record = groups.context().records.read(group).await?;
+    let own = groups.node().get();
+    let replica = match groups.get(group) {
+        Ok(replica) => {
+            let effective = replica.membership();
+            StoppedReplica {
+                leads: replica.require_leader().is_ok(),
+                known: effective.log_id().map(|id| (id.leader_id.term, id.index)),
+                is_member: effective.nodes().any(|(id, _)| *id == own),
+            }
+        }
+        Err(_) => StoppedReplica::default(),
+    };
+    let decided = (request.membership_term, request.membership_index);
+    may_stop(record.as_ref(), own, decided, &replica).map_err(|problem| {
+        let text = format!("the replica of group {group} is not stopped: {problem}");
+        Refusal::new(Reason::MembershipStale, text)
+    })?;
     groups.remove(group).await?;
     Ok(StopReplicaResponse {})
 }
 
-/// Returns whether a replica may stop, given the membership (term, index) without this node that
-/// the caller decided on, and the replica's own effective membership `known`. A replica that was
-/// removed while it lagged never receives its removal, so an older membership that includes it does
-/// not count.
-fn may_stop(decided: (u64, u64), known: Option<(u64, u64)>, member: bool) -> bool {
-    match known {
-        None => true,
-        Some(known) if known == decided => !member,
-        Some(known) => known < decided,
+/// A replica that is to be stopped, as it sees itself.
+#[derive(Debug, Clone, Default)]
+struct StoppedReplica {
+    leads: bool,
+    /// Log id of its effective membership; `None`: it has none.
+    known: Option<(u64, u64)>,
+    /// Whether its effective membership contains it.
+    is_member: bool,
+}
+
+/// Checks that a replica of node `own` may stop, given the meta group's record and the membership on
+/// which the caller decided.
+///
+/// A replica that was removed while it lagged never receives its removal, so that an older
+/// membership of its own does not count, even one that is joint or contains it: the record's is
+/// committed.
+fn may_stop(
+    record: Option<&Group>,
+    own: u64,
+    decided: (u64, u64),
+    replica: &StoppedReplica,
+) -> Result<(), &'static str> {
+    let Some(record) = record else { return Err("the meta group does not know the group") };
+    match record.state() {
+        // It never served a region, whatever its replicas believe.
+        GroupState::Abandoned => return Ok(()),
+        GroupState::Active => {}
+        _ => return Err("the group is being created"),
+    }
+    let recorded = (record.membership_term, record.membership_index);
+    if record.voters.is_empty() || record.voters.contains(&own) || record.learners.contains(&own) {
+        return Err("the meta group has it as a member");
+    }
+    if recorded < decided {
+        return Err("the meta group has yet to record the membership without it");
+    }
+    if replica.leads {
+        return Err("it leads");
+    }
+    match replica.known {
+        Some(known) if known > recorded => Err("it has a later membership"),
+        Some(known) if known == recorded && replica.is_member => Err("it is a member"),
+        _ => Ok(()),
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use super::may_stop;
+    use super::*;
+
+    const OWN: u64 = 3;
+
+    fn record(state: GroupState, voters: &[u64], learners: &[u64]) -> Group {
+        Group {
+            group_id: 5,
+            state: state.into(),
+            voters: voters.to_vec(),
+            learners: learners.to_vec(),
+            membership_term: 2,
+            membership_index: 9,
+            ..Group::default()
+        }
+    }
+
+    fn replica(leads: bool, known: Option<(u64, u64)>, is_member: bool) -> StoppedReplica {
+        StoppedReplica { leads, known, is_member }
+    }
 
     #[test]
-    fn replica_stops_only_for_a_newer_membership_without_it() {
-        assert!(may_stop((2, 9), None, false));
-        assert!(may_stop((2, 9), Some((1, 5)), true), "removed while it lagged");
-        assert!(may_stop((2, 9), Some((2, 9)), false));
-        assert!(!may_stop((2, 9), Some((2, 9)), true));
-        assert!(!may_stop((1, 5), Some((2, 9)), true), "decided on an old leader's report");
-        assert!(!may_stop((1, 5), Some((2, 9)), false));
+    fn replica_stops_when_the_meta_group_removed_it() {
+        use GroupState::{Abandoned, Active, Creating};
+        let removed = || Some(record(Active, &[1, 2], &[4]));
+        let lagging = replica(false, Some((1, 5)), true);
+        let cases = [
+            (removed(), (2, 9), lagging.clone(), true),
+            (removed(), (2, 9), replica(false, None, false), true),
+            (removed(), (2, 9), replica(false, Some((2, 9)), false), true),
+            (removed(), (1, 5), lagging.clone(), true),
+            // Forged or early calls.
+            (Some(record(Active, &[1, 2, 3], &[])), (9, 99), lagging.clone(), false),
+            (Some(record(Active, &[1, 2], &[3])), (2, 9), lagging.clone(), false),
+            (Some(record(Active, &[], &[])), (2, 9), lagging.clone(), false),
+            (Some(record(Creating, &[1, 2], &[])), (2, 9), lagging.clone(), false),
+            (removed(), (2, 10), lagging.clone(), false),
+            (None, (9, 99), lagging.clone(), false),
+            // The replica knows better than the record.
+            (removed(), (2, 9), replica(true, Some((1, 5)), true), false),
+            (removed(), (2, 9), replica(false, Some((2, 9)), true), false),
+            (removed(), (2, 9), replica(false, Some((2, 11)), false), false),
+            (removed(), (2, 9), replica(false, Some((3, 1)), true), false),
+            // An abandoned group.
+            (Some(record(Abandoned, &[3], &[])), (u64::MAX, u64::MAX), lagging, true),
+            (
+                Some(record(Abandoned, &[], &[])),
+                (u64::MAX, u64::MAX),
+                replica(true, Some((1, 0)), true),
+                true,
+            ),
+        ];
+        for (record, decided, replica, stops) in cases {
+            let stopped = may_stop(record.as_ref(), OWN, decided, &replica);
+            assert_eq!(stopped.is_ok(), stops, "{record:?} {decided:?} {replica:?}: {stopped:?}");
+        }
     }
 }

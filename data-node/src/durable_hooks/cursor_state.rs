@@ -62,7 +62,9 @@ impl LocalCursorState {
         match (self.cursor.state, version) {
             (CursorState::Gone | CursorState::Unspecified, _) => false,
             (CursorState::Tail, Some(version)) => {
-                version > self.cursor.version || is_past(IDLE_INTERVAL)
+                // A cursor above the manifest is wrong, unless the region has yet to read its manifest.
+                let is_ahead = version < self.cursor.version && is_past(NOT_HOSTED_INTERVAL);
+                version > self.cursor.version || is_ahead || is_past(IDLE_INTERVAL)
             }
             (CursorState::Tail, None) => is_past(NOT_HOSTED_INTERVAL),
             _ => true,
@@ -162,6 +164,9 @@ mod tests {
         assert_eq!(state.end(None, false, now, 0), None);
         let later = now + Duration::from_secs(1);
         assert!(!state.is_due(v(5), later));
+        assert!(!state.is_due(v(4), later), "the region may have yet to read its manifest");
+        assert!(state.is_due(v(4), now + NOT_HOSTED_INTERVAL), "it is above the manifest");
+        assert!(!state.is_due(v(5), now + NOT_HOSTED_INTERVAL));
         assert!(state.is_due(v(6), later));
         assert!(!state.is_due(None, later));
         assert!(state.is_due(None, now + NOT_HOSTED_INTERVAL));

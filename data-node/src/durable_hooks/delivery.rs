@@ -99,11 +99,25 @@ async fn follow_tail(
         History::Deltas(past) => return deliver_deltas(&past, hook).await,
         // The region was never opened: its table was dropped before.
         History::Current if dropped => Some(CursorMove::Done),
-        History::Current => None,
+        History::Current => match newest_below(env, cursor).await {
+            Ok(newest) => newest.map(|newest| CursorMove::To(newest, CursorState::Lagged)),
+            Err(error) => return DeliveryOutcome { to: None, error: Some(error) },
+        },
         History::Ended => Some(CursorMove::Done),
         History::Lagged => Some(CursorMove::To(cursor.version, CursorState::Lagged)),
     };
     DeliveryOutcome { to, error: None }
+}
+
+/// Returns the newest version of a manifest whose cursor is above it. No delivery moves a cursor there:
+/// the cursor was moved by mistake, or the manifest was replaced by an older one, and the hook would
+/// silently miss all versions up to the cursor.
+async fn newest_below(
+    env: &RegionEnv,
+    cursor: &Cursor,
+) -> Result<Option<ManifestVersion>, DeliveryError> {
+    let newest = snapshot(env, cursor.dir).await?.version;
+    Ok((newest < cursor.version).then_some(newest))
 }
 
 /// Delivers one version after the other, until the hook does not accept one.

@@ -193,7 +193,8 @@ impl<S: CursorStore> DurableHookDispatcher<S> {
         if let Some(CursorMove::To(version, CursorState::Lagged)) = outcome.to {
             warn!(
                 %hook, %region, %version,
-                "undelivered manifest versions were deleted; bootstrapping the durable hook with a snapshot"
+                "undelivered manifest versions were deleted, or the cursor is above the manifest; \
+                 bootstrapping the durable hook with a snapshot"
             );
         }
     }

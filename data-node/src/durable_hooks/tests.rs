@@ -336,6 +336,22 @@ async fn lagging_hook_restarts_with_a_snapshot() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn cursor_above_its_manifest_restarts_with_a_snapshot() {
+    let mut fixture = Fixture::new(&["h"]).await;
+    let tail = fixture.tail();
+    fixture.store.set("h", 1_000_000_000, CursorState::Tail);
+    let _dispatcher = fixture.start_dispatcher();
+    until("it continues", async || fixture.store.states.lock().contains(&CursorState::Tail)).await;
+    assert_eq!(fixture.store.states.lock()[..2], [CursorState::Lagged, CursorState::Tail]);
+    fixture.flush().await;
+    fixture.caught_up("h").await;
+    let lines = fixture.lines("h");
+    assert_eq!(lines[0]["event"], "bootstrap");
+    assert_complete(&fixture.versions("h"), tail, tail + 1);
+    fixture.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn failing_hook_delays_no_other_and_catches_up() {
     let mut fixture = Fixture::new(&["missing/bad", "good"]).await;
     fixture.store.set("missing/bad", 0, CursorState::Tail);

@@ -1,8 +1,9 @@
 //! Entries of a data group's log and the outcomes of applying them: conversion between messages and
 //! bytes.
 
-use bytes::Bytes;
+use bytes::{Buf, Bytes};
 use prost::Message;
+use prost::encoding::{DecodeContext, decode_key, skip_field};
 use tidewater_common::ids::{ManifestVersion, OwnerEpoch, RegionId, Sequence, Term};
 use tidewater_common::refusal::Refusal;
 use tidewater_proto::v1::{self, Reason, WriteRequest, group_entry};
@@ -12,6 +13,8 @@ use super::producers::Eviction;
 #[cfg(test)]
 mod tests;
 
+/// Field numbers of the kinds of entries in `GroupEntry`.
+const KINDS: [u32; 9] = [1, 2, 3, 4, 6, 7, 8, 9, 10];
 /// Alignment in bytes that columns of 64-bit values need.
 const ALIGNMENT: usize = 8;
 
@@ -26,6 +29,9 @@ pub enum EntryError {
         /// Error of the decoder.
         source: prost::DecodeError,
     },
+    /// The entry has no content.
+    #[error("a log entry of {0} bytes has no content")]
+    Empty(usize),
     /// The entry's kind is unknown to this release.
     #[error("unknown kind of log entry: it was written by a newer release; upgrade this node")]
     UnknownKind,
@@ -104,17 +110,41 @@ fn encode(entry: group_entry::Entry) -> Bytes {
 }
 
 /// Decodes an entry; the rows of writes share its bytes.
+///
+/// # Errors
+/// [`EntryError::UnknownKind`] if a later release may decode the entry. Any other error is the same
+/// in every release.
 pub fn decode(bytes: &Bytes) -> Result<group_entry::Entry, EntryError> {
-    let entry = v1::GroupEntry::decode(bytes.clone())
-        .map_err(|source| EntryError::Malformed { bytes: bytes.len(), source })?
-        .entry
-        .ok_or(EntryError::UnknownKind)?;
-    match &entry {
-        group_entry::Entry::Writes(writes) if Eviction::from_wire(writes.eviction).is_none() => {
+    let decoded = v1::GroupEntry::decode(bytes.clone())
+        .map_err(|source| EntryError::Malformed { bytes: bytes.len(), source })?;
+    match decoded.entry {
+        Some(group_entry::Entry::Writes(writes))
+            if Eviction::from_wire(writes.eviction).is_none() =>
+        {
             Err(EntryError::UnknownKind)
         }
-        _ => Ok(entry),
+        Some(entry) => Ok(entry),
+        None if bytes.is_empty() => Err(EntryError::Empty(0)),
+        None => Err(EntryError::UnknownKind),
     }
+}
+
+/// Checks that the kind of an entry is known to this release, without decoding its content. Bytes
+/// that are no entry pass: applying them refuses them.
+///
+/// # Errors
+/// [`EntryError::UnknownKind`].
+pub fn check_kind(bytes: &Bytes) -> Result<(), EntryError> {
+    let mut rest = bytes.clone();
+    let mut is_known = bytes.is_empty();
+    while rest.has_remaining() {
+        let Ok((tag, wire_type)) = decode_key(&mut rest) else { return Ok(()) };
+        is_known |= KINDS.contains(&tag);
+        if skip_field(wire_type, tag, &mut rest, DecodeContext::default()).is_err() {
+            return Ok(());
+        }
+    }
+    if is_known { Ok(()) } else { Err(EntryError::UnknownKind) }
 }
 
 /// Copies the rows of writes that would keep an entry of `whole` bytes alive for a small part of

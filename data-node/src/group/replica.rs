@@ -70,6 +70,11 @@ impl GroupReplica {
         self.raft.server_metrics().borrow_watched().membership_config.clone()
     }
 
+    /// Last membership that this replica knows to be committed, and its position in the log.
+    pub fn committed_membership(&self) -> Arc<StoredMembership> {
+        self.raft.server_metrics().borrow_watched().committed_membership_config.clone()
+    }
+
     /// Refuses unless this replica believes that it leads.
     pub fn require_leader(&self) -> Result<(), Refusal> {
         match self.raft.as_leader() {

@@ -53,6 +53,17 @@ impl SnapshotView {
         SnapshotMeta { last_log_id: self.applied, last_membership: self.membership.clone() }
     }
 
+    /// Checks that this is a snapshot of the group with this metadata.
+    pub fn check(&self, group: GroupId, meta: &SnapshotMeta) -> io::Result<()> {
+        if self.group != group {
+            return Err(damaged(format!("it is of group {}, not of group {group}", self.group)));
+        }
+        if self.meta() != *meta {
+            return Err(damaged("its log id or membership differs from the one announced"));
+        }
+        Ok(())
+    }
+
     /// Writes the file's content. Blocking.
     pub fn write(&self, out: &mut impl Write) -> io::Result<()> {
         self.write_sized(out, SIZES)

@@ -22,9 +22,12 @@ use std::time::Duration;
 use futures::{Stream, StreamExt};
 use openraft::storage::{EntryResponder, RaftStateMachine};
 use openraft::{EntryPayload, RaftSnapshotBuilder};
-use tidewater_common::ids::{LogIndex, ManifestVersion};
+use tidewater_common::ids::{GroupId, LogIndex, ManifestVersion};
+use tidewater_proto::v1::Reason;
 use tidewater_raft_store::types::{LogId, Snapshot, SnapshotMeta, StoredMembership};
-use tidewater_raft_store::{DiskHealth, Reply, SnapshotFile, TypeConfig, retry_while_disk_full};
+use tidewater_raft_store::{
+    DiskHealth, PeerInput, Reply, SnapshotFile, TypeConfig, retry_while_disk_full,
+};
 use tidewater_region_engine::memory::Pressure;
 use tokio::sync::watch;
 use tokio::time::Instant;
@@ -32,7 +35,7 @@ use tokio::time::Instant;
 pub use self::files::SnapshotFiles;
 use self::sink::RegionSink;
 use super::apply::{ApplyEffect, apply};
-use super::entry::{decode, detach, encode_reply};
+use super::entry::{EntryError, EntryOutcome, check_kind, decode, detach, encode_reply};
 use super::shared::ReplicaState;
 use super::snapshot::SnapshotView;
 
@@ -87,12 +90,21 @@ impl GroupStateMachine {
     }
 
     fn apply_command(&mut self, index: LogIndex, bytes: &bytes::Bytes) -> io::Result<bytes::Bytes> {
-        let mut entry = decode(bytes).map_err(|error| {
-            io::Error::new(
-                io::ErrorKind::InvalidData,
-                format!("group {}, log index {index}: {error}", self.shared.group),
-            )
-        })?;
+        let mut entry = match decode(bytes) {
+            Ok(entry) => entry,
+            // A later release applies the entry: skipping it would make this replica differ.
+            Err(error @ EntryError::UnknownKind) => {
+                let text = format!("group {}, log index {index}: {error}", self.shared.group);
+                return Err(io::Error::new(io::ErrorKind::InvalidData, text));
+            }
+            // No release can apply the entry: every replica skips it.
+            Err(error) => {
+                tracing::error!(group = %self.shared.group, %index, %error, "skipped a log entry");
+                self.shared.set_applied(index);
+                let refused = EntryOutcome::refused(Reason::InvalidArgument, error.to_string());
+                return Ok(encode_reply(vec![refused]));
+            }
+        };
         detach(&mut entry, bytes.len());
         let sink = RegionSink { shared: &self.shared };
         let applied = {
@@ -265,6 +277,16 @@ impl RaftStateMachine<TypeConfig> for GroupStateMachine {
 
 fn record_length(shared: &ReplicaState, files: &SnapshotFiles) {
     shared.set_snapshot_length(files.length());
+}
+
+impl PeerInput for GroupStateMachine {
+    fn check_command(command: &bytes::Bytes) -> Result<(), String> {
+        check_kind(command).map_err(|error| error.to_string())
+    }
+
+    fn check_snapshot(group: GroupId, meta: &SnapshotMeta, file: &SnapshotFile) -> io::Result<()> {
+        SnapshotView::read(&mut file.reader()?)?.check(group, meta)
+    }
 }
 
 impl RaftSnapshotBuilder<TypeConfig> for SnapshotBuilder {

@@ -19,6 +19,17 @@ use super::*;
 pub(crate) const NODE: NodeId = NodeId(101);
 pub(crate) const GROUP: GroupId = GroupId(5);
 
+/// Records of a cluster without groups.
+#[derive(Debug)]
+struct NoRecords;
+
+#[tonic::async_trait]
+impl GroupRecords for NoRecords {
+    async fn read(&self, _: GroupId) -> Result<Option<tidewater_proto::v1::Group>, Refusal> {
+        Ok(None)
+    }
+}
+
 /// Creates a node without groups.
 pub(crate) fn node(folder: &Path) -> Arc<Groups> {
     node_over(folder, Storage::memory())
@@ -45,6 +56,8 @@ pub(crate) fn node_over(folder: &Path, storage: Storage) -> Arc<Groups> {
         network: NetworkFactory::new(cluster, NODE, Arc::new(AddressBook::new())),
         env,
         compactors: Compactors::for_tests(cluster, NODE),
+        catalog: Arc::default(),
+        records: Arc::new(NoRecords),
         options: GroupOptions::default(),
     })
 }

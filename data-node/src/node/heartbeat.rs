@@ -5,6 +5,7 @@ use std::sync::Arc;
 use tidewater_common::ids::NodeId;
 use tidewater_proto::v1::{GroupReport, HeartbeatRequest, NodeRole, Reason};
 use tidewater_raft_store::DiskHealth;
+use tidewater_raft_store::types::LogId;
 use tidewater_rpc::MetaLink;
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, warn};
@@ -86,10 +87,14 @@ fn beat(groups: &Groups, hooks: &NodeHooks, options: &DataOptions) -> HeartbeatR
 }
 
 fn report(replica: &GroupReplica) -> GroupReport {
+    // An uncommitted membership may never become one: nothing is decided on it. Memberships are read
+    // first, so that term and log are not older.
+    let membership = replica.committed_membership();
+    let position = |id: &Option<LogId>| id.map_or((0, 0), |id| (id.leader_id.term, id.index));
+    let id = position(membership.log_id());
+    let effective = position(replica.membership().log_id());
     let leadership = replica.leadership();
-    let membership = replica.membership();
     let (last, applied) = replica.positions();
-    let id = membership.log_id().map_or((0, 0), |id| (id.leader_id.term, id.index));
     let caught_up = if leadership.is_leader { replica.caught_up(CAUGHT_UP) } else { Vec::new() };
     GroupReport {
         group_id: replica.group().get(),
@@ -102,6 +107,8 @@ fn report(replica: &GroupReplica) -> GroupReport {
         membership_term: id.0,
         membership_index: id.1,
         caught_up: caught_up.into_iter().map(NodeId::get).collect(),
+        effective_term: effective.0,
+        effective_index: effective.1,
     }
 }
 

@@ -201,7 +201,10 @@ async fn operations_on_a_follower_are_refused_without_changes() {
             refusal_reason(control.close_area(Request::new(node.close_area(area(9), true))).await),
         ),
         ("copy", refusal_reason(control.copy_region(Request::new(copy)).await)),
-        ("drop", refusal_reason(control.drop_region(Request::new(drop)).await)),
+        ("drop", {
+            node.forget_region();
+            refusal_reason(control.drop_region(Request::new(drop)).await)
+        }),
         ("write", node.write(write(1, 3, &[9])).await.err().map(|refusal| refusal.reason)),
         ("write files", refusal_reason(node.data.write_files(Request::new(files_of(&[4]))).await)),
         ("adopt", refusal_reason(node.data.adopt_files(Request::new(adopt(false))).await)),

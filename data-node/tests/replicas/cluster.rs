@@ -3,20 +3,25 @@
 use std::cell::RefCell;
 use std::collections::HashMap;
 use std::path::PathBuf;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use arrow::array::{Int64Array, RecordBatch, StringArray};
 use bytes::Bytes;
 use futures::StreamExt;
 use tidewater_common::clock::SystemClock;
-use tidewater_common::ids::{ClusterId, ColumnId, GroupId, NodeId, RegionId, SchemaVersion};
+use tidewater_common::ids::{
+    ClusterId, ColumnId, GroupId, NodeId, RegionId, SchemaVersion, TableId,
+};
+use tidewater_common::keys::global_key;
 use tidewater_common::refusal::Refusal;
 use tidewater_common::rows::{decode_batch, encode_batch};
 use tidewater_common::schema::{Column, ColumnType, TableOptions, TableSchema, WriteMode};
+use tidewater_data_node::catalog::WatchedCatalog;
 use tidewater_data_node::compactors::Compactors;
 use tidewater_data_node::control::ControlService;
 use tidewater_data_node::data::DataService;
+use tidewater_data_node::group_records::GroupRecords;
 use tidewater_data_node::groups::{Groups, NodeContext};
 use tidewater_data_node::hooks::NodeHooks;
 use tidewater_data_node::options::GroupOptions;
@@ -25,6 +30,7 @@ use tidewater_hook_kinds::HookAccess;
 use tidewater_proto::v1::data_server::Data;
 use tidewater_proto::v1::group_control_server::GroupControl;
 use tidewater_proto::v1::region_admin_server::RegionAdmin;
+use tidewater_proto::v1::watch_event::Event;
 use tidewater_proto::v1::*;
 use tidewater_raft_store::{
     DataDirectory, LogStoreOptions, NetworkFactory, RaftHost, RaftService, Role,
@@ -81,6 +87,52 @@ pub(crate) struct NodeConfig {
     pub(crate) hooks: Arc<NodeHooks>,
 }
 
+/// Record of the group that the meta group would return.
+#[derive(Debug, Default)]
+pub(crate) struct TestRecords(pub(crate) Mutex<Option<Group>>);
+
+#[tonic::async_trait]
+impl GroupRecords for TestRecords {
+    async fn read(&self, _: GroupId) -> Result<Option<Group>, Refusal> {
+        Ok(self.0.lock().unwrap().clone())
+    }
+}
+
+/// The catalog of the tests, of a meta node that does not publish changes of tables: the region, a
+/// second one that may be a copy of it, and data nodes.
+fn catalog(nodes: &[GroupMember]) -> Event {
+    let table = |table_id| Table {
+        table_id,
+        state: TableState::Active.into(),
+        schema: region().schema,
+        options: region().options,
+        ..Table::default()
+    };
+    let route = |route_id, table: u32| Route {
+        route_id,
+        start: global_key(TableId(table), &[]).into(),
+        end: Some(global_key(TableId(table + 1), &[]).into()),
+        group_id: GROUP,
+        ..Route::default()
+    };
+    let node = |member: &GroupMember| tidewater_proto::v1::Node {
+        node_id: member.node_id,
+        role: NodeRole::Data.into(),
+        address: member.address.clone(),
+        state: NodeState::Up.into(),
+    };
+    let group = Group { group_id: GROUP, state: GroupState::Active.into(), ..Group::default() };
+    Event::Snapshot(CatalogSnapshot {
+        revision: 1,
+        incarnation: 1,
+        tables: vec![table(3), table(4)],
+        routes: vec![route(REGION, 3), route(REGION + 1, 4)],
+        groups: vec![group],
+        nodes: nodes.iter().map(node).collect(),
+        ..CatalogSnapshot::default()
+    })
+}
+
 /// A running node.
 pub(crate) struct Node {
     pub(crate) groups: Arc<Groups>,
@@ -88,6 +140,9 @@ pub(crate) struct Node {
     pub(crate) control: ControlService,
     pub(crate) admin: RegionAdminService,
     pub(crate) address: String,
+    /// The catalog that the node's watch would deliver.
+    pub(crate) catalog: Arc<WatchedCatalog>,
+    pub(crate) records: Arc<TestRecords>,
     directory: Arc<DataDirectory>,
     stop: CancellationToken,
     serving: tokio::task::JoinHandle<()>,
@@ -117,6 +172,9 @@ impl Node {
             MemoryBudget::new(config.memory),
             EngineOptions::default(),
         );
+        let watched = Arc::new(WatchedCatalog::default());
+        watched.follow(&catalog(&[]));
+        let records = Arc::new(TestRecords::default());
         let groups = Groups::new(NodeContext {
             cluster: cluster_id(),
             node: id,
@@ -125,6 +183,8 @@ impl Node {
             network: NetworkFactory::new(cluster_id(), id, addresses),
             env,
             compactors: Compactors::new(cluster_id(), id, store_id(), config.hooks.clone()),
+            catalog: watched.clone(),
+            records: records.clone(),
             options: config.options.clone(),
         });
         let data = DataService::new(groups.clone(), CancellationToken::new());
@@ -144,7 +204,8 @@ impl Node {
         });
         groups.start_local().await.unwrap();
         let admin = RegionAdminService::new(groups.clone());
-        Self { groups, data, control, admin, address, directory, stop, serving }
+        let catalog = watched;
+        Self { groups, data, control, admin, address, catalog, records, directory, stop, serving }
     }
 
     /// Stops serving immediately, then stops everything: for other nodes, a crash.
@@ -161,21 +222,39 @@ impl Node {
             cluster_id: cluster_id().to_string(),
             source_node: 0,
             target_node: self.groups.context().node.get(),
+            catalog_revision: 0,
         })
+    }
+
+    /// Lets the node's catalog have these data nodes.
+    pub(crate) fn know(&self, nodes: &[GroupMember]) {
+        self.catalog.follow(&catalog(nodes));
+    }
+
+    /// Removes the region's route from the node's catalog.
+    pub(crate) fn forget_region(&self) {
+        let delta =
+            CatalogDelta { revision: 2, route_deletes: vec![REGION], ..CatalogDelta::default() };
+        self.catalog.follow(&Event::Delta(delta));
     }
 
     pub(crate) fn member(&self) -> GroupMember {
         GroupMember { node_id: self.groups.context().node.get(), address: self.address.clone() }
     }
 
+    /// Starts the replica, as a call that agrees with the catalog does.
     pub(crate) async fn start_group(&self, members: &[GroupMember], initialize: bool) {
-        let request = StartGroupRequest {
-            header: self.header(),
-            group_id: GROUP,
-            first_members: members.to_vec(),
-            initialize,
-        };
-        self.control.start_group(Request::new(request)).await.unwrap();
+        let addresses = self.groups.context().network.addresses();
+        for member in members {
+            addresses.set_if_absent(NodeId(member.node_id), &member.address);
+        }
+        let replica = self.groups.start(GroupId(GROUP)).await.unwrap();
+        if initialize {
+            let member = |member: &GroupMember| {
+                (member.node_id, tidewater_raft_store::Member::new(member.address.clone()))
+            };
+            self.groups.initialize(&replica, members.iter().map(member).collect()).await.unwrap();
+        }
     }
 
     /// Opens the region; refused if this node does not lead.

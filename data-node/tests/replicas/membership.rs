@@ -2,11 +2,13 @@
 
 use tidewater_common::ids::GroupId;
 use tidewater_common::refusal::Refusal;
+use tidewater_data_node::groups::set_aside::read_log;
 use tidewater_data_node::options::GroupOptions;
 use tidewater_proto::v1::change_membership_request::Change;
 use tidewater_proto::v1::group_control_server::GroupControl;
 use tidewater_proto::v1::{
-    ChangeMembershipRequest, ChangeMembershipResponse, Reason, StopReplicaRequest,
+    ChangeMembershipRequest, ChangeMembershipResponse, Group, GroupMember, GroupState, Reason,
+    StopReplicaRequest,
 };
 use tidewater_region_engine::storage::Storage;
 use tonic::Request;
@@ -65,6 +67,14 @@ async fn replica_joins_from_a_snapshot_is_promoted_and_removed() {
 
     let second = Node::start(&config(2)).await;
     second.start_group(&[], false).await;
+    let unknown = change(&first, Change::AddLearner(second.member()), None).await.unwrap_err();
+    assert_eq!(unknown.reason, Reason::InvalidArgument, "the catalog has no such node");
+    let elsewhere = GroupMember { address: "127.0.0.1:1".to_owned(), ..second.member() };
+    first.know(&[elsewhere]);
+    let moved = change(&first, Change::AddLearner(second.member()), None).await.unwrap_err();
+    assert_eq!(moved.reason, Reason::InvalidArgument, "the catalog has another address");
+    let silent = GroupMember { node_id: 9, address: "127.0.0.1:1".to_owned() };
+    first.know(&[second.member(), silent.clone()]);
     let stale =
         change(&first, Change::AddLearner(second.member()), Some((9, 9))).await.unwrap_err();
     assert_eq!(stale.reason, Reason::MembershipStale);
@@ -78,26 +88,58 @@ async fn replica_joins_from_a_snapshot_is_promoted_and_removed() {
         matches!((a, b), (Some(a), Some(b)) if a.digest == b.digest && a.rows == b.rows)
     })
     .await;
+    // A learner that has never answered is not promoted.
+    change(&first, Change::AddLearner(silent), None).await.unwrap();
+    let early = change(&first, Change::Promote(9), None).await.unwrap_err();
+    assert_eq!(early.reason, Reason::MembershipBusy);
+    change(&first, Change::Remove(9), None).await.unwrap();
     change(&first, Change::Promote(2), None).await.unwrap();
     first.write(write(1, 60, &[1])).await.unwrap();
 
-    // A leading replica is not stopped; a removed one is, and deletes its log.
-    let stop = |node: &Node, on: &ChangeMembershipResponse| StopReplicaRequest {
+    // Only the meta group's record counts, whatever the caller names.
+    let stop = |node: &Node, index| StopReplicaRequest {
         header: node.header(),
         group_id: GROUP,
-        membership_term: on.membership_term,
-        membership_index: on.membership_index,
+        membership_term: 1,
+        membership_index: index,
     };
-    let refused = first.control.stop_replica(Request::new(stop(&first, &added))).await.unwrap_err();
-    assert_eq!(Refusal::from(refused).reason, Reason::MembershipStale);
-    // A replica with a later membership than the one decided on is not stopped either.
-    let refused =
-        second.control.stop_replica(Request::new(stop(&second, &added))).await.unwrap_err();
-    assert_eq!(Refusal::from(refused).reason, Reason::MembershipStale);
+    let record = |voters: &[u64], at: (u64, u64)| Group {
+        group_id: GROUP,
+        state: GroupState::Active.into(),
+        voters: voters.to_vec(),
+        membership_term: at.0,
+        membership_index: at.1,
+        ..Group::default()
+    };
+    let refused = async |node: &Node, index| {
+        let reply = node.control.stop_replica(Request::new(stop(node, index))).await;
+        assert_eq!(Refusal::from(reply.unwrap_err()).reason, Reason::MembershipStale);
+        assert!(node.groups.get(GroupId(GROUP)).is_ok());
+    };
+    refused(&second, u64::MAX).await;
+    let known = replica.membership().log_id().map(|id| (id.leader_id.term, id.index)).unwrap();
+    *second.records.0.lock().unwrap() = Some(record(&[1, 2], known));
+    refused(&second, u64::MAX).await;
+    // A record that is older than the replica's membership, and one of the leader.
+    *second.records.0.lock().unwrap() =
+        Some(record(&[1], (added.membership_term, added.membership_index)));
+    refused(&second, 0).await;
+    *first.records.0.lock().unwrap() = Some(record(&[2], (9, 99)));
+    refused(&first, 0).await;
     let removed = change(&first, Change::Remove(2), None).await.unwrap();
-    second.control.stop_replica(Request::new(stop(&second, &removed))).await.unwrap();
+    let at = (removed.membership_term, removed.membership_index);
+    *second.records.0.lock().unwrap() = Some(record(&[1], at));
+    second.control.stop_replica(Request::new(stop(&second, at.1))).await.unwrap();
     assert!(second.groups.get(GroupId(GROUP)).is_err());
     assert!(!config(2).folder.join("snapshots").join(GROUP.to_string()).exists());
+    // The log was set aside, with its snapshot.
+    let removed = config(2).folder.join("removed");
+    let aside = std::fs::read_dir(&removed).unwrap().next().unwrap().unwrap().path();
+    assert!(!read_log(&aside).unwrap().is_empty());
+    let names = std::fs::read_dir(&aside).unwrap().map(|file| file.unwrap().path());
+    assert_eq!(names.filter(|path| path.extension().is_some()).count(), 1, "{aside:?}");
+    second.groups.delete_expired_logs().await;
+    assert!(aside.exists(), "it is kept for a day");
     first.write(write(1, 61, &[2])).await.unwrap();
     drop(replica);
     second.stop().await;

@@ -152,21 +152,29 @@ async fn dropped_region_stays_dropped() {
     let config = node_config(&folder, GroupOptions::default()).await;
     let node = start_with_region(&config).await;
     node.write(write(1, 1, &[])).await.unwrap();
-    for _ in 0..2 {
+    let drop = || {
         let request = tidewater_proto::v1::DropRegionRequest {
             header: node.header(),
             group_id: GROUP,
             region_id: REGION,
         };
-        node.control.drop_region(tonic::Request::new(request)).await.unwrap();
+        node.control.drop_region(tonic::Request::new(request))
+    };
+    let early = drop().await.unwrap_err();
+    assert_eq!(tidewater_common::refusal::Refusal::from(early).reason, Reason::InvalidArgument);
+    assert!(node.hosts_region(), "the catalog still has it");
+    node.forget_region();
+    for _ in 0..2 {
+        drop().await.unwrap();
     }
     assert!(!node.hosts_region());
+    node.know(&[]);
     assert_eq!(node.open_region().await.unwrap_err().reason, Reason::RegionNotFound);
     node.stop().await;
 }
 
-// An entry that cannot be applied, like a disk error, stops a replica permanently. The node must
-// exit instead of answering for it.
+// An entry of a later release, like a disk error, stops a replica permanently. The node must exit
+// instead of answering for it. An entry of no release is refused.
 #[tokio::test(flavor = "multi_thread")]
 async fn permanently_failed_replica_makes_the_node_exit() {
     let folder = tempfile::tempdir().unwrap();
@@ -176,11 +184,14 @@ async fn permanently_failed_replica_makes_the_node_exit() {
     assert_eq!(*failed.borrow(), None);
     let replica = node.groups.get(tidewater_common::ids::GroupId(GROUP)).unwrap();
     let garbage = bytes::Bytes::from_static(b"\xff\xff\xff");
-    let refusal = replica.propose(garbage, LIMIT).await.unwrap_err();
+    let refused = replica.propose(garbage, LIMIT).await.unwrap().into_result().unwrap_err();
+    assert_eq!(refused.reason, Reason::InvalidArgument);
+    let later = bytes::Bytes::from_static(b"\xfa\x01\x00");
+    let refusal = replica.propose(later, LIMIT).await.unwrap_err();
     assert_eq!(refusal.reason, Reason::LeadershipLost, "the outcome is unknown: {refusal:?}");
     let reason = tokio::time::timeout(LIMIT, failed.wait_for(Option::is_some)).await.unwrap();
     let reason = reason.unwrap().clone().unwrap();
-    assert!(reason.contains("group 5") && reason.contains("does not decode"), "{reason}");
+    assert!(reason.contains("group 5") && reason.contains("newer release"), "{reason}");
     let refusal = node.write(write(1, 1, &[])).await.unwrap_err();
     let reasons = [Reason::NotLeader, Reason::Unavailable, Reason::LeadershipLost];
     assert!(reasons.contains(&refusal.reason), "{refusal:?}");

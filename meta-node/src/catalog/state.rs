@@ -235,6 +235,24 @@ impl MetaState {
             groups: self.groups.values().map(|group| group.as_ref().into()).collect(),
             nodes: self.nodes.values().map(|node| node.as_ref().into()).collect(),
             hooks: self.hooks.values().map(|hook| hook.as_ref().into()).collect(),
+            has_table_changes: false,
+        }
+    }
+
+    /// Returns the catalog with the changes of tables that are in progress, for watchers.
+    pub fn published_snapshot(&self) -> v1::CatalogSnapshot {
+        let mut snapshot = self.catalog_snapshot();
+        self.publish_changes(&mut snapshot.tables);
+        snapshot.has_table_changes = true;
+        snapshot
+    }
+
+    /// Adds the changes of tables that are in progress now to the tables of a snapshot or a delta.
+    pub fn publish_changes(&self, tables: &mut [v1::Table]) {
+        for published in tables {
+            if let Some(table) = self.tables.get(&TableId(published.table_id)) {
+                table.publish_change(published);
+            }
         }
     }
 

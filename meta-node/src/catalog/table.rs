@@ -80,9 +80,30 @@ impl TableChange {
             Self::Load(_) => "loaded",
         }
     }
+
+    /// Converts to the form that data nodes watch. `number`: the number of the change.
+    fn published(&self, number: u64) -> v1::TableChange {
+        let record = v1::TableChangeRecord::from(self);
+        let is_in = |phase| matches!(self, Self::Load(load) if load.phase == phase);
+        v1::TableChange {
+            number,
+            schema: record.schema,
+            options: record.options,
+            load_area: record.load.map(|load| load.area_id).unwrap_or_default(),
+            load_publishing: is_in(LoadPhase::Publishing),
+            load_abandoning: is_in(LoadPhase::Abandoning),
+        }
+    }
 }
 
 impl Table {
+    /// Adds the change in progress to a record for watchers. Stored deltas lack it: their bytes would
+    /// differ between releases, and with them the replicas' digests.
+    pub fn publish_change(&self, published: &mut v1::Table) {
+        published.change = self.change.as_ref().map(|change| change.published(self.changes));
+        published.clone_of = self.clone_of.map_or(0, TableId::get);
+    }
+
     /// Returns whether the table's keys have routes.
     pub fn is_live(&self) -> bool {
         self.state != TableState::Dropping
@@ -97,6 +118,9 @@ impl From<&Table> for v1::Table {
             state: table.state.into(),
             schema: Some((&table.schema).into()),
             options: Some((&table.options).into()),
+            // Not in stored deltas: see `Table::publish_change`.
+            change: None,
+            clone_of: 0,
         }
     }
 }

@@ -146,7 +146,9 @@ fn may_move(from: (ManifestVersion, CursorState), to: (ManifestVersion, CursorSt
     match (from.1, to.1) {
         (Now | Start | Lagged, Tail) => to.0 >= from.0,
         (Tail, Tail) => to.0 > from.0,
-        (From, Tail | Gone) | (Tail, Lagged) => to.0 == from.0,
+        (From, Tail | Gone) => to.0 == from.0,
+        // Below: the cursor was above its manifest.
+        (Tail, Lagged) => to.0 <= from.0,
         _ => false,
     }
 }

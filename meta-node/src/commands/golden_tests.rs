@@ -45,6 +45,7 @@ fn commands() -> Vec<v1::MetaCommand> {
         learners: vec![102],
         membership_term: 3,
         membership_index: 300,
+        replaces_term: None,
     };
     let hook = |name: &str, request: u64| v1::AddHookRequest {
         request_id: directory(request),

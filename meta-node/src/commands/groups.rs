@@ -104,18 +104,20 @@ pub(super) fn report(
     if voters.is_empty() || command.leader == 0 || !voters.is_disjoint(&learners) {
         return Err(CommandError::BadReport(id));
     }
-    let membership = (Term(command.membership_term), LogIndex(command.membership_index));
-    if Term(command.term) < known.leader_term || membership < known.membership {
+    let corrects = command.replaces_term == Some(known.leader_term.get());
+    if Term(command.term) < known.leader_term && !corrects {
         return Err(CommandError::StaleReport(id));
     }
-    let group = Group {
-        voters,
-        learners,
-        membership,
+    let membership = (Term(command.membership_term), LogIndex(command.membership_index));
+    let mut group = Group {
         leader: Some(NodeId(command.leader)),
         leader_term: Term(command.term),
         ..known.as_ref().clone()
     };
+    // A new leader may not know yet that the last membership is committed.
+    if membership >= known.membership || corrects {
+        group = Group { voters, learners, membership, ..group };
+    }
     if group == **known {
         return Ok(CatalogChange::default());
     }

@@ -27,6 +27,7 @@ pub(crate) fn any_command() -> impl Strategy<Value = Kind> {
                 learners: vec![],
                 membership_term: term,
                 membership_index: term,
+                replaces_term: None,
             })
         }),
         (10u64..30, name.clone(), 0u32..9, any::<bool>()).prop_map(|(id, name, regions, hash)| {

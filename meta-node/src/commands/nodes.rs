@@ -199,7 +199,7 @@ fn check_address(address: &str) -> Result<(), CommandError> {
 }
 
 /// Returns whether a text has the form host:port.
-pub(crate) fn is_address(address: &str) -> bool {
+fn is_address(address: &str) -> bool {
     address.len() <= 512
         && address.rsplit_once(':').is_some_and(|(host, port)| {
             !host.is_empty() && port.parse::<u16>().is_ok_and(|port| port != 0)

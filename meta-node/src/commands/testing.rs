@@ -151,6 +151,7 @@ pub(crate) fn one_of_each() -> MetaState {
         learners: vec![102],
         membership_term: 2,
         membership_index: 7,
+        replaces_term: None,
     };
     run(&mut state, Kind::ReportGroup(report)).unwrap();
     state

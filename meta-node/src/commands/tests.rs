@@ -333,6 +333,35 @@ fn group_of_up_nodes_is_activated_or_abandoned_once() {
     );
 }
 
+/// Leader, its term, voters and the index of the membership of group 1.
+fn group_record(state: &MetaState) -> (u64, u64, Vec<u64>, u64) {
+    let group = state.group(GroupId(1)).unwrap();
+    let voters = group.voters.iter().map(|id| id.get()).collect();
+    (group.leader.unwrap().get(), group.leader_term.get(), voters, group.membership.1.get())
+}
+
+#[test]
+fn new_leader_with_an_older_membership_is_recorded() {
+    let mut state = with_groups(3, 1);
+    let report = |leader, term, index, voters: &[u64]| v1::ReportGroup {
+        group_id: 1,
+        term,
+        leader,
+        voters: voters.to_vec(),
+        membership_term: 1,
+        membership_index: index,
+        ..v1::ReportGroup::default()
+    };
+    run(&mut state, Kind::ReportGroup(report(101, 2, 9, &[101, 102]))).unwrap();
+    run(&mut state, Kind::ReportGroup(report(102, 3, 5, &[101, 102, 103]))).unwrap();
+    assert_eq!(group_record(&state), (102, 3, vec![101, 102], 9));
+    // A record that the leader itself contradicts is replaced as a whole.
+    let right = report(101, 2, 5, &[101, 102, 103]);
+    let corrects = v1::ReportGroup { replaces_term: Some(3), ..right };
+    run(&mut state, Kind::ReportGroup(corrects)).unwrap();
+    assert_eq!(group_record(&state), (101, 2, vec![101, 102, 103], 5));
+}
+
 #[test]
 fn stale_group_reports_are_rejected() {
     let mut state = with_groups(3, 1);
@@ -344,12 +373,13 @@ fn stale_group_reports_are_rejected() {
         learners: vec![103],
         membership_term: 1,
         membership_index: index,
+        replaces_term: None,
     };
     run(&mut state, Kind::ReportGroup(report(2, 5))).unwrap();
     let revision = state.header().revision;
     run(&mut state, Kind::ReportGroup(report(2, 5))).unwrap();
     assert_eq!(state.header().revision, revision);
-    for stale in [report(1, 6), report(3, 4)] {
+    for stale in [report(1, 6), v1::ReportGroup { replaces_term: Some(1), ..report(1, 6) }] {
         assert_eq!(
             run(&mut state, Kind::ReportGroup(stale)),
             Err(CommandError::StaleReport(GroupId(1)))

@@ -185,7 +185,8 @@ impl Control {
     }
 
     fn header(&self, target: NodeId) -> Option<CallHeader> {
-        Some(self.sender.header(target))
+        let catalog_revision = self.view.read().header().revision.get();
+        Some(CallHeader { catalog_revision, ..self.sender.header(target) })
     }
 
     fn channel(&self, node: NodeId) -> Result<Channel, Refusal> {

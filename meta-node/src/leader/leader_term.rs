@@ -17,9 +17,8 @@ use tokio_util::sync::CancellationToken;
 use super::garbage::GarbageOptions;
 use super::plan::{PlacementOptions, PlacementStep, plan};
 use super::tables::unfinished;
-use super::{Control, Observations, ObservedCluster, detector};
-use crate::catalog::{MetaState, Node, TICK_INTERVAL_MS};
-use crate::commands::is_address;
+use super::{Control, Observations, ObservedCluster, ObservedGroup, detector};
+use crate::catalog::{Group, MetaState, TICK_INTERVAL_MS};
 use crate::group::MetaGroup;
 
 /// Maximum number of concurrent placement steps.
@@ -345,44 +344,102 @@ impl LeaderTerm {
     }
 }
 
-/// Returns commands for heartbeat content that the catalog does not have yet: new addresses and reports
-/// of group leaders.
+/// Returns commands for reports of group leaders that the catalog does not have yet.
 fn due_reports(state: &MetaState, observed: &ObservedCluster) -> Vec<Kind> {
     let mut due = Vec::new();
-    for (id, address) in &observed.addresses {
-        let moved = |node: &Arc<Node>| node.address != *address && node.state != NodeState::Removed;
-        if state.node(*id).is_some_and(moved) && is_address(address) {
-            let update = v1::UpdateNode { node_id: id.get(), address: address.clone() };
-            due.push(Kind::UpdateNode(update));
-        }
-    }
     for (id, report) in &observed.groups {
         let Some(known) = state.group(*id) else { continue };
-        let newer = report.term >= known.leader_term && report.membership >= known.membership;
-        let differs = known.leader != Some(report.leader)
-            || known.leader_term != report.term
-            || known.membership != report.membership
-            || known.voters != report.voters
-            || known.learners != report.learners;
-        if known.state == GroupState::Abandoned || !newer || !differs || report.voters.is_empty() {
-            continue;
+        if known.state != GroupState::Abandoned && !report.voters.is_empty() {
+            due.extend(due_group_report(known, report, &observed.followers));
         }
-        due.push(Kind::ReportGroup(v1::ReportGroup {
-            group_id: id.get(),
-            term: report.term.get(),
-            leader: report.leader.get(),
-            voters: report.voters.iter().map(|id| id.get()).collect(),
-            learners: report.learners.iter().map(|id| id.get()).collect(),
-            membership_term: report.membership.0.get(),
-            membership_index: report.membership.1.get(),
-        }));
     }
     due
+}
+
+/// Returns the command that brings a group's record in line with its leader's report, if they differ.
+///
+/// The term orders reports. An older report replaces the record only when the node that the record
+/// names as leader has reported otherwise since: the record is wrong, and would never be replaced.
+fn due_group_report(
+    known: &Group,
+    report: &ObservedGroup,
+    followers: &BTreeSet<(NodeId, GroupId)>,
+) -> Option<Kind> {
+    let is_contradicted = known
+        .leader
+        .is_some_and(|leader| leader == report.leader || followers.contains(&(leader, known.id)));
+    let is_older = report.term < known.leader_term;
+    let has_older_members = report.membership < known.membership;
+    let corrects = is_contradicted && report.is_settled() && (is_older || has_older_members);
+    let takes_members = corrects || !has_older_members;
+    let differs = known.leader != Some(report.leader)
+        || known.leader_term != report.term
+        || (takes_members
+            && (known.membership != report.membership
+                || known.voters != report.voters
+                || known.learners != report.learners));
+    if !differs || (is_older && !corrects) {
+        return None;
+    }
+    Some(Kind::ReportGroup(v1::ReportGroup {
+        group_id: known.id.get(),
+        term: report.term.get(),
+        leader: report.leader.get(),
+        voters: report.voters.iter().map(|id| id.get()).collect(),
+        learners: report.learners.iter().map(|id| id.get()).collect(),
+        membership_term: report.membership.0.get(),
+        membership_index: report.membership.1.get(),
+        replaces_term: corrects.then_some(known.leader_term.get()),
+    }))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::commands::testing::{run, with_groups};
+    use tidewater_common::ids::LogIndex;
+
+    fn observed(leader: u64, term: u64, index: u64) -> ObservedGroup {
+        let at = (Term(1), LogIndex(index));
+        ObservedGroup {
+            term: Term(term),
+            leader: NodeId(leader),
+            voters: BTreeSet::from([NodeId(101), NodeId(102)]),
+            learners: BTreeSet::new(),
+            membership: at,
+            effective: Some(at),
+            caught_up: BTreeSet::new(),
+        }
+    }
+
+    #[test]
+    fn leader_corrects_a_wrong_group_record() {
+        let mut state = with_groups(3, 1);
+        let group = |state: &MetaState| Group::clone(state.group(GroupId(1)).unwrap());
+        let none = BTreeSet::new();
+        let first = due_group_report(&group(&state), &observed(101, 5, 9), &none).unwrap();
+        run(&mut state, first).unwrap();
+        let known = group(&state);
+        let due = |report: ObservedGroup, followers: &[(u64, u64)]| {
+            let followers =
+                followers.iter().map(|(node, group)| (NodeId(*node), GroupId(*group))).collect();
+            match due_group_report(&known, &report, &followers) {
+                Some(Kind::ReportGroup(report)) => Some(report.replaces_term),
+                Some(other) => panic!("{other:?}"),
+                None => None,
+            }
+        };
+        assert_eq!(due(observed(101, 5, 9), &[]), None, "nothing differs");
+        assert_eq!(due(observed(102, 6, 9), &[]), Some(None), "a new leader");
+        assert_eq!(due(observed(102, 6, 3), &[]), Some(None), "one that knows older members");
+        assert_eq!(due(observed(102, 4, 9), &[]), None, "a deposed leader");
+        assert_eq!(due(observed(102, 4, 9), &[(103, 1)]), None);
+        assert_eq!(due(observed(102, 4, 9), &[(101, 1)]), Some(Some(5)), "101 denies it");
+        assert_eq!(due(observed(101, 4, 9), &[]), Some(Some(5)), "its own later report");
+        assert_eq!(due(observed(101, 5, 3), &[]), Some(Some(5)), "its own later members");
+        let changing = ObservedGroup { effective: None, ..observed(101, 4, 9) };
+        assert!(due(changing, &[]).is_some());
+    }
 
     #[test]
     fn group_has_one_step_at_a_time() {

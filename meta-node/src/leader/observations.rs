@@ -20,9 +20,10 @@ struct NodeObservation {
     at: Option<Instant>,
     /// Groups in the last heartbeat, with the time of their first report.
     hosted: BTreeMap<GroupId, Instant>,
+    /// Groups that the node reported to lead in the last heartbeat.
+    leads: BTreeSet<GroupId>,
     problems: Vec<String>,
     hooks: Vec<v1::HookReport>,
-    address: String,
     compactor: Option<v1::CompactorLoad>,
 }
 
@@ -40,8 +41,18 @@ pub(crate) struct ObservedGroup {
     pub(crate) leader: NodeId,
     pub(crate) voters: BTreeSet<NodeId>,
     pub(crate) learners: BTreeSet<NodeId>,
+    /// Log id of the committed membership.
     pub(crate) membership: (Term, LogIndex),
+    /// Log id of the effective membership; `None` from a node of an older release.
+    pub(crate) effective: Option<(Term, LogIndex)>,
     pub(crate) caught_up: BTreeSet<NodeId>,
+}
+
+impl ObservedGroup {
+    /// Returns whether no change of the members is in progress.
+    pub(crate) fn is_settled(&self) -> bool {
+        self.effective.is_none_or(|effective| effective == self.membership)
+    }
 }
 
 #[derive(Debug, Default)]
@@ -66,6 +77,8 @@ pub(crate) struct ObservedCluster {
     pub(crate) silent_for: BTreeMap<NodeId, Duration>,
     /// Time since each node first reported each group that it currently hosts.
     pub(crate) hosted_for: BTreeMap<(NodeId, GroupId), Duration>,
+    /// Nodes that host a replica of a group, and did not report to lead it in the last heartbeat.
+    pub(crate) followers: BTreeSet<(NodeId, GroupId)>,
     /// Last reports of group leaders.
     pub(crate) groups: BTreeMap<GroupId, ObservedGroup>,
     /// Time since the last report of each group's leader.
@@ -76,8 +89,6 @@ pub(crate) struct ObservedCluster {
     pub(crate) changed: BTreeMap<GroupId, (Term, LogIndex)>,
     /// Time since the last registration of a data node in this term, or since the start of the term.
     pub(crate) quiet_for: Duration,
-    /// Addresses that nodes report.
-    pub(crate) addresses: BTreeMap<NodeId, String>,
     /// Problems that nodes report.
     pub(crate) problems: BTreeMap<NodeId, Vec<String>>,
     /// Last error of each table that is not ready.
@@ -128,7 +139,8 @@ impl Observations {
         let hosted: BTreeMap<_, _> = request.groups.iter().map(hosted).collect();
         changed |= hosted.len() != known.hosted.len();
         known.hosted = hosted;
-        known.address.clone_from(&request.address);
+        let led = request.groups.iter().filter(|report| report.leader == request.node_id);
+        known.leads = led.map(|report| GroupId(report.group_id)).collect();
         known.problems.clone_from(&request.problems);
         known.problems.truncate(16);
         known.hooks.clone_from(&request.hooks);
@@ -221,9 +233,9 @@ impl Observations {
             }
             for (group, at) in &known.hosted {
                 observed.hosted_for.insert((*id, *group), age(at));
-            }
-            if !known.address.is_empty() {
-                observed.addresses.insert(*id, known.address.clone());
+                if !known.leads.contains(group) {
+                    observed.followers.insert((*id, *group));
+                }
             }
             if !known.problems.is_empty() {
                 observed.problems.insert(*id, known.problems.clone());
@@ -234,8 +246,8 @@ impl Observations {
 }
 
 impl Inner {
-    /// Records a group leader's report, unless a later term has reported. Returns whether it differs
-    /// from the previous report.
+    /// Records a group leader's report, unless another node leads in a later term. Returns whether it
+    /// differs from the previous report.
     fn record_leader_report(
         &mut self,
         node: NodeId,
@@ -243,21 +255,30 @@ impl Inner {
         now: Instant,
     ) -> bool {
         let ids = |numbers: &[u64]| numbers.iter().copied().map(NodeId).collect();
+        let effective = (Term(report.effective_term), LogIndex(report.effective_index));
         let group = ObservedGroup {
             term: Term(report.term),
             leader: node,
             voters: ids(&report.voters),
             learners: ids(&report.learners),
             membership: (Term(report.membership_term), LogIndex(report.membership_index)),
+            effective: (effective != (Term(0), LogIndex(0))).then_some(effective),
             caught_up: ids(&report.caught_up),
         };
         let id = GroupId(report.group_id);
-        if self.groups.get(&id).is_some_and(|known| known.term > group.term) {
+        if self.groups.get(&id).is_some_and(|known| self.outranks(id, known, &group)) {
             return false;
         }
         self.reported.insert(id, now);
         let known = self.groups.insert(id, group.clone());
         known != Some(group)
+    }
+
+    /// Returns whether a known report counts more than a later one: another node leads in a later term,
+    /// and has not reported since that it does not lead.
+    fn outranks(&self, id: GroupId, known: &ObservedGroup, later: &ObservedGroup) -> bool {
+        let leads = self.nodes.get(&known.leader).is_some_and(|node| node.leads.contains(&id));
+        known.leader != later.leader && known.term > later.term && leads
     }
 }
 
@@ -290,6 +311,28 @@ mod tests {
         assert_eq!(observed.groups[&GroupId(1)].term, Term(5));
         record(101, report(1, 6, 101, &[101]));
         assert_eq!(observations.leader_of(GroupId(1)), Some(NodeId(101)));
+    }
+
+    // A forged or mistaken report must not stay for good.
+    #[test]
+    fn own_later_report_of_a_leader_counts() {
+        let observations = Observations::default();
+        let now = Instant::now();
+        let record = |node, group_report| {
+            observations.record_heartbeat(&heartbeat(node, vec![group_report]), now);
+        };
+        let observed = || observations.snapshot(&[], now).groups[&GroupId(1)].clone();
+        record(101, report(1, 900, 101, &[101]));
+        record(101, report(1, 5, 101, &[101, 102]));
+        assert_eq!((observed().term, observed().voters.len()), (Term(5), 2));
+        // Another node in a later term, until that node itself reports that it follows.
+        record(102, report(1, 900, 102, &[102]));
+        record(101, report(1, 5, 101, &[101, 102]));
+        assert_eq!(observed().leader, NodeId(102));
+        record(102, report(1, 5, 101, &[]));
+        record(101, report(1, 5, 101, &[101, 102]));
+        assert_eq!((observed().leader, observed().term), (NodeId(101), Term(5)));
+        assert!(observations.snapshot(&[], now).followers.contains(&(NodeId(102), GroupId(1))));
     }
 
     #[test]
@@ -383,8 +426,8 @@ mod tests {
         assert_eq!(age(5), Some(5));
         // A repeated report resets the age; reports of a follower or an old leader do not.
         record(101, report(1, 2, 101, &[]), 5);
-        record(101, report(1, 2, 0, &[]), 7);
-        record(102, report(1, 1, 102, &[]), 8);
+        record(102, report(1, 1, 102, &[]), 7);
+        record(101, report(1, 2, 0, &[]), 8);
         assert_eq!(age(9), Some(4));
         assert_eq!(observations.leader_of(GroupId(1)), Some(NodeId(101)));
         record(102, report(1, 3, 102, &[]), 9);

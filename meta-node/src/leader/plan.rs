@@ -183,7 +183,7 @@ fn plan_membership(
 ) -> Option<PlacementStep> {
     let report = observed.groups.get(&group.id)?;
     let is_current = observed.changed.get(&group.id).is_none_or(|at| report.membership >= *at);
-    if !is_current || !load.is_up(report.leader) {
+    if !is_current || !report.is_settled() || !load.is_up(report.leader) {
         return None;
     }
     let id = group.id;
@@ -252,7 +252,8 @@ fn plan_stop(group: &Group, observed: &ObservedCluster) -> Option<PlacementStep>
             }
             // An old report may lack a member that was added since.
             let age = observed.reported_for.get(&group.id)?;
-            if *age > MAX_REPORT_AGE {
+            // A leader of an older release reports members that may not be committed.
+            if *age > MAX_REPORT_AGE || report.effective != Some(report.membership) {
                 return None;
             }
             (report.voters.union(&report.learners).copied().collect(), report.membership)

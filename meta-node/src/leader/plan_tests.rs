@@ -21,6 +21,7 @@ fn reported(voters: &[u64], learners: &[u64], caught_up: &[u64]) -> ObservedClus
         voters: ids(voters),
         learners: ids(learners),
         membership: (Term(1), LogIndex(4)),
+        effective: Some((Term(1), LogIndex(4))),
         caught_up: ids(caught_up),
     };
     ObservedCluster { groups: BTreeMap::from([(GroupId(1), report)]), ..ObservedCluster::default() }
@@ -199,4 +200,27 @@ fn stray_replicas_are_stopped_after_a_delay() {
     let on = (Term(u64::MAX), LogIndex(u64::MAX));
     let stop = PlacementStep::Stop { group: GroupId(2), node: NodeId(101), on };
     assert_eq!(plan(&state, &observed, &OPTIONS), [stop]);
+}
+
+#[test]
+fn change_in_progress_delays_steps_and_stops() {
+    let state = with_groups(4, 1);
+    let stray = BTreeMap::from([((NodeId(104), GroupId(1)), Duration::from_secs(60))]);
+    let observe = |effective| {
+        let mut observed = reported(&[101, 102], &[], &[]);
+        observed.reported_for.insert(GroupId(1), Duration::ZERO);
+        observed.hosted_for = stray.clone();
+        observed.groups.get_mut(&GroupId(1)).unwrap().effective = effective;
+        plan(&state, &observed, &OPTIONS)
+    };
+    let changing = Some((Term(1), LogIndex(7)));
+    assert_eq!(observe(changing), []);
+    assert_ne!(observe(Some((Term(1), LogIndex(4)))), []);
+    // A report of an older release: its members may not be committed.
+    let mut full = reported(&[101, 102, 103], &[], &[]);
+    full.reported_for.insert(GroupId(1), Duration::ZERO);
+    full.hosted_for = stray;
+    assert_eq!(plan(&state, &full, &OPTIONS).len(), 1);
+    full.groups.get_mut(&GroupId(1)).unwrap().effective = None;
+    assert_eq!(plan(&state, &full, &OPTIONS), []);
 }

@@ -86,17 +86,7 @@ impl SnapshotDir {
         meta: SnapshotMeta,
         file: SnapshotFile,
     ) -> Result<(MetaState, Vec<StateRow>), StateError> {
-        let mut reader = file.reader()?;
-        let found = decode_meta(&part(&mut reader)?.ok_or_else(|| damaged("it is empty"))?)?;
-        if found.last_log_id != meta.last_log_id {
-            return Err(damaged("its log id differs from the one in the request"));
-        }
-        let mut rows = Vec::new();
-        while let Some(key) = part(&mut reader)? {
-            let value = part(&mut reader)?.ok_or_else(|| damaged("its last row has no value"))?;
-            rows.push((key, value));
-        }
-        let state = MetaState::from_rows(rows.iter().cloned())?;
+        let (state, rows) = read(&meta, &file)?;
         let name = self.name(&meta);
         // After a restart, openraft passes the file that is already kept here.
         let file = if file.path() == name { file } else { file.rename(name)? };
@@ -152,6 +142,25 @@ fn remove(path: &Path) {
     if let Err(error) = fs::remove_file(path) {
         tracing::warn!(path = %path.display(), %error, "failed to remove an old catalog snapshot");
     }
+}
+
+/// Reads a snapshot to its end, and checks that it has this metadata. Blocking.
+pub(super) fn read(
+    meta: &SnapshotMeta,
+    file: &SnapshotFile,
+) -> Result<(MetaState, Vec<StateRow>), StateError> {
+    let mut reader = file.reader()?;
+    let found = decode_meta(&part(&mut reader)?.ok_or_else(|| damaged("it is empty"))?)?;
+    if found != *meta {
+        return Err(damaged("its log id or membership differs from the one in the request"));
+    }
+    let mut rows = Vec::new();
+    while let Some(key) = part(&mut reader)? {
+        let value = part(&mut reader)?.ok_or_else(|| damaged("its last row has no value"))?;
+        rows.push((key, value));
+    }
+    let state = MetaState::from_rows(rows.iter().cloned())?;
+    Ok((state, rows))
 }
 
 fn read_meta(file: &SnapshotFile) -> Result<SnapshotMeta, StateError> {

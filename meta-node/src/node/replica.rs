@@ -63,6 +63,7 @@ impl MetaReplica {
         )
         .await
         .map_err(|fatal| MetaError::Raft(fatal.to_string()))?;
+        host.set_addresses(Arc::clone(&addresses));
         host.add(GroupId::META, Arc::new(raft.clone()), &snapshots);
         raft_service.add_host(host);
         let group = Arc::new(MetaGroup {

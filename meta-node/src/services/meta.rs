@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use futures::Stream;
 use parking_lot::Mutex;
-use tidewater_common::ids::NodeId;
+use tidewater_common::ids::{GroupId, NodeId};
 use tidewater_common::refusal::Refusal;
 use tidewater_proto::v1::meta_server::{Meta, MetaServer};
 use tidewater_proto::v1::{self, NodeRole, NodeState, Reason, meta_command::Kind, meta_reply};
@@ -18,6 +18,8 @@ use super::{MAX_REQUEST_BYTES, MAX_RESPONSE_BYTES, ReplicaSlot, RunningReplica, 
 use crate::catalog::{MetaState, Node};
 use crate::join::Joiner;
 
+/// Maximum distance of a reported term from the recorded one: terms grow by one with each election.
+const MAX_TERM_JUMP: u64 = 1 << 20;
 /// Maximum number of groups in one heartbeat.
 const MAX_GROUPS: usize = 10_000;
 
@@ -124,8 +126,15 @@ impl MetaService {
         if node.state == NodeState::Removed {
             return Err(removed());
         }
+        check_sender(node, request)?;
         let now = Instant::now();
-        running.observations.record_heartbeat(request, now);
+        if request.groups.iter().all(|report| is_plausible(&state, request.node_id, report)) {
+            running.observations.record_heartbeat(request, now);
+        } else {
+            let mut plausible = request.clone();
+            plausible.groups.retain(|report| is_plausible(&state, request.node_id, report));
+            running.observations.record_heartbeat(&plausible, now);
+        }
         let compactors = match node.role {
             NodeRole::Data => compactors_up(&state, &running.observations.compactors(now)),
             _ => Vec::new(),
@@ -133,12 +142,62 @@ impl MetaService {
         Ok(v1::HeartbeatResponse { revision: state.header().revision.get(), compactors })
     }
 
+    async fn read_group(
+        &self,
+        request: &v1::ReadGroupRequest,
+    ) -> Result<v1::ReadGroupResponse, Refusal> {
+        let running = self.slot.get()?;
+        running.group.check_leading()?;
+        let ours = running.group.cluster_id.to_string();
+        if request.cluster_id != ours {
+            let theirs = &request.cluster_id;
+            let text = format!("the caller belongs to cluster {theirs:?}, this is {ours}");
+            return Err(Refusal::new(Reason::WrongCluster, text));
+        }
+        running.group.linearize().await?;
+        let state = running.group.view.read();
+        let group = state.group(GroupId(request.group_id)).map(|group| group.as_ref().into());
+        Ok(v1::ReadGroupResponse { group })
+    }
+
     async fn catalog(&self) -> Result<v1::CatalogSnapshot, Refusal> {
         let running = self.slot.get()?;
         running.group.linearize().await?;
         let state = running.group.view.frozen();
-        Ok(state.catalog_snapshot())
+        Ok(state.published_snapshot())
     }
+}
+
+/// Checks that a heartbeat agrees with the node's registration. A node registers at each start, so that a
+/// heartbeat from another address is of a copy of the node, or of a node that another one has replaced.
+fn check_sender(node: &Node, request: &v1::HeartbeatRequest) -> Result<(), Refusal> {
+    let is_named = request.role != i32::from(NodeRole::Unspecified);
+    if is_named && request.role != i32::from(node.role) {
+        let text = format!("node {} is registered with another role", node.id);
+        return Err(Refusal::new(Reason::RoleMismatch, text));
+    }
+    if !request.address.is_empty() && request.address != node.address {
+        return Err(Refusal::new(
+            Reason::WrongNode,
+            format!(
+                "node {} is registered at {}, not at {}: restart it to register it again",
+                node.id, node.address, request.address
+            ),
+        ));
+    }
+    Ok(())
+}
+
+/// Returns whether a node's replica can have sent this report of its group.
+fn is_plausible(state: &MetaState, node: u64, report: &v1::GroupReport) -> bool {
+    let known = state.group(GroupId(report.group_id)).map_or(0, |group| group.leader_term.get());
+    report.term <= known.saturating_add(MAX_TERM_JUMP)
+        && report.membership_index <= report.last_log_index
+        && report.membership_term <= report.term
+        && report.effective_index <= report.last_log_index
+        && report.effective_term <= report.term
+        // A leader whose first membership is not committed yet.
+        && !(report.leader == node && report.voters.is_empty())
 }
 
 /// Returns the compactors that data nodes may offload to, in order of id.
@@ -196,6 +255,13 @@ impl Meta for MetaService {
         Ok(Response::new(self.catalog().await?))
     }
 
+    async fn read_group(
+        &self,
+        request: Request<v1::ReadGroupRequest>,
+    ) -> Result<Response<v1::ReadGroupResponse>, Status> {
+        Ok(Response::new(self.read_group(request.get_ref()).await?))
+    }
+
     async fn join_cluster(
         &self,
         request: Request<v1::JoinClusterRequest>,
@@ -208,7 +274,53 @@ impl Meta for MetaService {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::commands::testing::{compactor, run, with_nodes};
+    use crate::commands::testing::{compactor, run, with_groups, with_nodes};
+
+    #[test]
+    fn reports_that_no_replica_sends_are_ignored() {
+        let state = with_groups(3, 1);
+        let good = v1::GroupReport {
+            group_id: 1,
+            term: 7,
+            leader: 101,
+            last_log_index: 20,
+            voters: vec![101],
+            membership_term: 6,
+            membership_index: 20,
+            effective_term: 7,
+            effective_index: 20,
+            ..v1::GroupReport::default()
+        };
+        let report = |good: &v1::GroupReport| is_plausible(&state, 101, good);
+        assert!(report(&good));
+        assert!(report(&v1::GroupReport { leader: 102, voters: vec![], ..good.clone() }));
+        let bad = [
+            v1::GroupReport { term: 1 << 40, ..good.clone() },
+            v1::GroupReport { membership_index: 21, ..good.clone() },
+            v1::GroupReport { membership_term: 8, ..good.clone() },
+            v1::GroupReport { effective_index: 21, ..good.clone() },
+            v1::GroupReport { effective_term: 8, ..good.clone() },
+            v1::GroupReport { voters: vec![], ..good },
+        ];
+        for bad in bad {
+            assert!(!report(&bad), "{bad:?}");
+        }
+    }
+
+    #[test]
+    fn heartbeat_must_agree_with_the_registration() {
+        let state = with_nodes(1);
+        let node = state.node(NodeId(101)).unwrap();
+        let reason = |role: NodeRole, address: &str| {
+            let role = role.into();
+            let heartbeat =
+                v1::HeartbeatRequest { role, address: address.into(), ..Default::default() };
+            check_sender(node, &heartbeat).err().map(|refusal| refusal.reason)
+        };
+        assert_eq!(reason(NodeRole::Data, &node.address), None);
+        assert_eq!(reason(NodeRole::Data, "127.0.0.1:1"), Some(Reason::WrongNode));
+        assert_eq!(reason(NodeRole::Compactor, &node.address), Some(Reason::RoleMismatch));
+    }
 
     #[test]
     fn only_compactors_that_are_up_are_listed() {

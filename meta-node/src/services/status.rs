@@ -190,6 +190,7 @@ mod tests {
             learners: learners.to_vec(),
             membership_term: 1,
             membership_index: 1,
+            replaces_term: None,
         };
         run(state, Kind::ReportGroup(report)).unwrap();
     }

@@ -143,9 +143,14 @@ impl WatchCursor {
         self.revision = header.revision;
         match deltas {
             Some(deltas) => {
-                deltas.iter().map(|delta| Event::Delta(delta.as_ref().clone())).collect()
+                let published = |delta: &Arc<v1::CatalogDelta>| {
+                    let mut delta = delta.as_ref().clone();
+                    state.publish_changes(&mut delta.table_upserts);
+                    Event::Delta(delta)
+                };
+                deltas.iter().map(published).collect()
             }
-            None => vec![Event::Snapshot(state.catalog_snapshot())],
+            None => vec![Event::Snapshot(state.published_snapshot())],
         }
     }
 }
@@ -153,7 +158,7 @@ impl WatchCursor {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::commands::testing::{registration, run, with_nodes};
+    use crate::commands::testing::{directory, registration, run, table, with_groups, with_nodes};
     use tidewater_proto::v1::meta_command::Kind;
 
     fn cursor(from_revision: u64, incarnation: u64) -> WatchCursor {
@@ -182,6 +187,24 @@ mod tests {
         at.advance(&state);
         run(&mut state, Kind::RegisterNode(registration(4))).unwrap();
         assert_eq!(kinds(&at.advance(&state)), ["delta"]);
+    }
+
+    #[test]
+    fn watchers_learn_of_changes_of_tables_in_progress() {
+        let mut state = with_groups(1, 1);
+        run(&mut state, Kind::CreateTable(table(1, "t"))).unwrap();
+        run(&mut state, Kind::ActivateTable(v1::ActivateTable { table_id: 1 })).unwrap();
+        let mut watcher = cursor(0, 0);
+        watcher.advance(&state);
+        let truncate = v1::TruncateTableRequest { request_id: directory(2), name: "t".into() };
+        run(&mut state, Kind::BeginTruncateTable(truncate)).unwrap();
+        let events = watcher.advance(&state);
+        let [Event::Delta(delta)] = events.as_slice() else { panic!("{events:?}") };
+        let expected = v1::TableChange { number: 1, ..v1::TableChange::default() };
+        assert_eq!(delta.table_upserts[0].change, Some(expected.clone()));
+        let [Event::Snapshot(snapshot)] = &cursor(0, 0).advance(&state)[..] else { panic!() };
+        assert!(snapshot.has_table_changes);
+        assert_eq!(snapshot.tables[0].change, Some(expected));
     }
 
     #[tokio::test]

@@ -113,6 +113,7 @@ async fn embedded_compactor_calls_its_own_hook_kind() -> Result<()> {
         cluster_id: cluster.catalog().await?.cluster_id,
         source_node: 101,
         target_node: example.node,
+        catalog_revision: 0,
     });
     let opening = |plugins| OpenCompactionRegionRequest {
         header: header.clone(),

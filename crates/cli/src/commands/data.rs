@@ -19,6 +19,7 @@ use crate::server::node::RunningNode;
 use crate::server::process::Process;
 use crate::server::start_errors;
 use crate::text::size::Size;
+use crate::text::span::Span;
 
 /// Options of `data`.
 #[derive(Debug, Args)]
@@ -45,6 +46,10 @@ pub(crate) struct Options {
     /// Space to keep free on the disk of the data directory; writes are rejected below it
     #[arg(long, env = "TIDEWATER_DISK_RESERVE", value_name = "SIZE", default_value = "128MiB")]
     pub(crate) disk_reserve: Size,
+
+    /// Time to keep the log of a replica that was removed from this node
+    #[arg(long, env = "TIDEWATER_KEEP_REMOVED_LOGS", value_name = "TIME", default_value = "24h")]
+    pub(crate) keep_removed_logs: Span,
 
     #[command(flatten)]
     pub(crate) compaction: CompactionArgs,
@@ -74,7 +79,8 @@ pub(crate) async fn run(options: Options) -> Result<(), Failure> {
     }
     .memory_limit(options.memory.memory_limit.0)
     .object_cache(options.memory.object_cache.map(|size| size.0));
-    let settings = options.compaction.apply(settings);
+    let mut settings = options.compaction.apply(settings);
+    settings.groups.keep_removed_logs = options.keep_removed_logs.duration();
     let raft = process.raft();
     process.add(start_data(settings, raft)).await?;
     process.run("data").await

@@ -15,6 +15,7 @@ fn table(id: u32, name: &str) -> v1::Table {
         state: v1::TableState::Active.into(),
         schema: Some((&table_info().schema).into()),
         options: Some((&table_info().options).into()),
+        ..Default::default()
     }
 }
 
@@ -61,6 +62,7 @@ fn snapshot() -> v1::CatalogSnapshot {
             })
             .collect(),
         hooks: vec![],
+        has_table_changes: true,
     }
 }
 

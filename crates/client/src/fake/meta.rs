@@ -57,6 +57,13 @@ impl Meta for MetaNode {
         Err(Status::unimplemented("not for clients"))
     }
 
+    async fn read_group(
+        &self,
+        _request: Request<v1::ReadGroupRequest>,
+    ) -> Result<Response<v1::ReadGroupResponse>, Status> {
+        Err(Status::unimplemented("not for clients"))
+    }
+
     async fn join_cluster(
         &self,
         _request: Request<v1::JoinClusterRequest>,

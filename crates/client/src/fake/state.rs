@@ -160,11 +160,13 @@ impl State {
                     state: v1::TableState::Active.into(),
                     schema: Some((&info.schema).into()),
                     options: Some((&info.options).into()),
+                    ..Default::default()
                 }],
                 routes: Vec::new(),
                 groups: vec![v1::Group { group_id: 1, leader: 11, ..Default::default() }],
                 nodes: Vec::new(),
                 hooks: Vec::new(),
+                has_table_changes: true,
             },
             regions,
             leader: 11,

@@ -215,7 +215,7 @@ impl ResponseReader {
                         .call
                         .network_error("it sent a response without a request")));
                 };
-                let result = match wire::append_result_from_wire(response) {
+                let result = match wire::append_result_from_wire(response, sent.term.get()) {
                     Ok(result) => result,
                     Err(error) => return Some(Err(self.call.network_error(error))),
                 };

@@ -140,7 +140,7 @@ impl GroupNetwork {
                 ask(client, message).await
             })
             .await?;
-        wire::vote_response_from_wire(&response)
+        wire::vote_response_from_wire(&response, request.vote.leader_id.term)
             .map_err(|error| self.call(RPCTypes::Vote).network_error(error))
     }
 }
@@ -160,8 +160,8 @@ impl RaftNetworkV2<TypeConfig> for GroupNetwork {
         }
         let sent = Instant::now();
         let response = self.heartbeat(call, &request, option.soft_ttl()).await?;
-        let result =
-            wire::append_result_from_wire(response).map_err(|error| call.network_error(error))?;
+        let result = wire::append_result_from_wire(response, request.vote.leader_id.term)
+            .map_err(|error| call.network_error(error))?;
         if !matches!(result, Err(StreamAppendError::HigherVote(_))) {
             self.confirmations.record(self.target, Term(request.vote.leader_id.term), sent);
         }

@@ -36,6 +36,7 @@ pub(super) async fn send(
 ) -> Result<SnapshotResponse<TypeConfig>, StreamingError<TypeConfig>> {
     let deadline =
         option.soft_ttl() + Duration::from_secs(snapshot.snapshot.length() / MIN_BYTES_PER_SECOND);
+    let term = vote.leader_id.term;
     let first = v1::SnapshotChunk {
         header: Some(header),
         vote: Some(wire::vote_to_wire(&vote)),
@@ -61,6 +62,7 @@ pub(super) async fn send(
         Err(_) => return Err(call.timeout_error(deadline).into()),
     };
     let vote = wire::required_vote(response.vote.as_ref())
+        .and_then(|answered| wire::plausible_vote(answered, term))
         .map_err(|error| StreamingError::from(call.network_error(error)))?;
     Ok(SnapshotResponse::new(vote))
 }

@@ -84,6 +84,35 @@ async fn new_member_is_initialized_by_a_snapshot() {
     wait_leader(&nodes).await;
 }
 
+// The node knows neither the new member nor its leadership when the new member's entries arrive.
+#[tokio::test(flavor = "multi_thread")]
+async fn lagging_node_follows_a_leader_it_does_not_know() {
+    let dir = TempDir::new().unwrap();
+    let mut nodes = start(&dir, 3).await;
+    let leader = wait_leader(&nodes).await;
+    nodes[&leader].write("first").await;
+    let away = others(&nodes, leader)[0];
+    wait_commands(&nodes[&away], 1).await;
+    nodes.remove(&away).unwrap().kill();
+    let newcomer = Node::start(4, dir.path().join("4")).await;
+    let raft = nodes[&leader].raft.clone();
+    raft.add_learner(4, newcomer.member(), true).await.unwrap();
+    raft.change_membership(ChangeMembers::AddVoterIds(BTreeSet::from([4])), false).await.unwrap();
+    for node in nodes.values() {
+        newcomer.addresses.set(NodeId(node.id), node.member().address);
+    }
+    nodes.insert(4, newcomer);
+    raft.trigger().transfer_leader(4).await.unwrap();
+    eventually("the new member leads", || nodes[&4].raft.is_leader()).await;
+    nodes[&4].write("second").await;
+    let back = Node::start(away, dir.path().join(away.to_string())).await;
+    for node in nodes.values() {
+        node.addresses.set(NodeId(away), back.member().address);
+    }
+    wait_commands(&back, 2).await;
+    assert_eq!(back.leader(), Some(4));
+}
+
 /// An address that closes every connection, and counts them.
 struct ClosedAddress {
     address: String,

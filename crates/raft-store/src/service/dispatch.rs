@@ -1,3 +1,4 @@
+use std::net::SocketAddr;
 use std::sync::Arc;
 
 use tidewater_common::ids::{ClusterId, GroupId, NodeId};
@@ -6,7 +7,22 @@ use tidewater_proto::v1::{self, Reason};
 
 use super::RaftService;
 use super::host::{HostedGroup, RaftHost};
+use super::peer_check::{MessageKind, PeerMessage};
+use crate::types::Vote;
 use crate::types::wire::WireError;
+
+/// Sender of a message: the node that it names, and its address.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Sender {
+    pub(super) node: u64,
+    pub(super) address: Option<SocketAddr>,
+}
+
+impl Sender {
+    pub(super) fn new(header: Option<&v1::RaftHeader>, address: Option<SocketAddr>) -> Self {
+        Self { node: header.map_or(0, |header| header.source_node), address }
+    }
+}
 
 /// Destination of a message: the group, its node and its handler.
 pub(super) struct Destination {
@@ -64,9 +80,30 @@ impl RaftService {
     }
 }
 
-/// Returns the error of a message whose content cannot be read.
-pub(super) fn malformed(error: &WireError) -> Refusal {
-    Refusal::new(Reason::InvalidArgument, error.to_string())
+impl Destination {
+    /// Refuses a message that no member of the group sends.
+    pub(super) fn admit(
+        &self,
+        sender: Sender,
+        kind: MessageKind,
+        vote: Vote,
+    ) -> Result<(), Refusal> {
+        let message = PeerMessage { kind, source: sender.node, vote };
+        self.host.admit(self.group, &self.hosted, &message, sender.address)
+    }
+
+    /// Refuses a message that cannot be converted.
+    pub(super) fn well_formed<T>(
+        &self,
+        sender: Sender,
+        converted: Result<T, WireError>,
+    ) -> Result<T, Refusal> {
+        converted.map_err(|error| {
+            let refusal = Refusal::new(Reason::InvalidArgument, error.to_string());
+            self.host.note_refusal(self.group, "malformed", &refusal.message, sender.address);
+            refusal
+        })
+    }
 }
 
 impl RaftHost {

@@ -1,15 +1,22 @@
+use std::io;
+use std::sync::Arc;
+
+use bytes::Bytes;
 use futures::stream::{BoxStream, StreamExt};
+use openraft::async_runtime::WatchReceiver;
 use openraft::errors::{Fatal, RaftError};
 use openraft::raft::{
     AppendEntriesRequest, SnapshotResponse, StreamAppendResult, TransferLeaderRequest,
     TransferLeaderResponse, VoteRequest, VoteResponse,
 };
 use openraft::storage::RaftStateMachine;
+use tidewater_common::ids::GroupId;
 use tidewater_common::refusal::Refusal;
 use tidewater_proto::v1::Reason;
 
+use super::peer_check::ReplicaView;
 use crate::snapshot_file::SnapshotFile;
-use crate::types::{Raft, Snapshot, TypeConfig, Vote};
+use crate::types::{Raft, Snapshot, SnapshotMeta, TypeConfig, Vote};
 
 /// Reason why a group does not respond.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -23,7 +30,7 @@ pub enum HandlerError {
 }
 
 impl HandlerError {
-    pub(super) fn refusal(&self, group: tidewater_common::ids::GroupId) -> Refusal {
+    pub(super) fn refusal(&self, group: GroupId) -> Refusal {
         let reason = match self {
             Self::Stopped => Reason::GroupNotHosted,
             Self::Failed(_) => Reason::Internal,
@@ -50,9 +57,41 @@ impl From<RaftError<TypeConfig>> for HandlerError {
     }
 }
 
+/// Validation of the input of other nodes, before it reaches openraft. A state machine that fails on
+/// its input stops its Raft, and with it the node, at every start again.
+pub trait PeerInput {
+    /// Checks a command that another node appends.
+    ///
+    /// # Errors
+    /// The reason why this release cannot apply the command and a later one may. A command that no
+    /// release can apply passes: applying it refuses it on every replica.
+    fn check_command(command: &Bytes) -> Result<(), String>;
+
+    /// Reads a received snapshot of a group to its end. Blocking.
+    ///
+    /// # Errors
+    /// [`io::ErrorKind::InvalidData`] or [`io::ErrorKind::UnexpectedEof`] when the content is not a
+    /// snapshot of the group with this metadata.
+    fn check_snapshot(group: GroupId, meta: &SnapshotMeta, file: &SnapshotFile) -> io::Result<()>;
+}
+
 /// A group's responses to other nodes. Implemented for every [`Raft`] whose snapshots are files.
 #[tonic::async_trait]
 pub trait GroupHandler: Send + Sync + 'static {
+    /// Returns the replica's vote and memberships.
+    fn view(&self) -> ReplicaView;
+
+    /// See [`PeerInput::check_command`].
+    fn check_command(&self, command: &Bytes) -> Result<(), String>;
+
+    /// See [`PeerInput::check_snapshot`].
+    fn check_snapshot(
+        &self,
+        group: GroupId,
+        meta: &SnapshotMeta,
+        file: &SnapshotFile,
+    ) -> io::Result<()>;
+
     /// Processes a stream of appends. Responses are in order, and end after the first that is not
     /// a match.
     fn append(
@@ -89,8 +128,31 @@ pub trait GroupHandler: Send + Sync + 'static {
 #[tonic::async_trait]
 impl<SM> GroupHandler for Raft<SM>
 where
-    SM: RaftStateMachine<TypeConfig, SnapshotData = SnapshotFile>,
+    SM: RaftStateMachine<TypeConfig, SnapshotData = SnapshotFile> + PeerInput,
 {
+    fn view(&self) -> ReplicaView {
+        let metrics = self.server_metrics();
+        let metrics = metrics.borrow_watched();
+        ReplicaView {
+            vote: metrics.vote,
+            effective: Arc::clone(&metrics.membership_config),
+            committed: Arc::clone(&metrics.committed_membership_config),
+        }
+    }
+
+    fn check_command(&self, command: &Bytes) -> Result<(), String> {
+        SM::check_command(command)
+    }
+
+    fn check_snapshot(
+        &self,
+        group: GroupId,
+        meta: &SnapshotMeta,
+        file: &SnapshotFile,
+    ) -> io::Result<()> {
+        SM::check_snapshot(group, meta, file)
+    }
+
     fn append(
         &self,
         requests: BoxStream<'static, AppendEntriesRequest<TypeConfig>>,

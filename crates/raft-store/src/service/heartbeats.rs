@@ -4,15 +4,15 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures::stream::{self, BoxStream, StreamExt};
-use openraft::raft::AppendEntriesRequest;
 use tidewater_common::ids::GroupId;
 use tidewater_common::refusal::Refusal;
 use tidewater_proto::v1::{self, Reason, heartbeat_answer::Outcome};
 use tonic::{Status, Streaming};
 
 use super::HandlerError;
-use super::dispatch::malformed;
+use super::dispatch::{Destination, Sender};
 use super::host::RaftHost;
+use super::peer_check::MessageKind;
 use crate::types::wire;
 
 /// Maximum number of unanswered heartbeats; the stream is not read beyond it.
@@ -25,6 +25,7 @@ const MAX_BATCH: usize = 256;
 /// Answers each heartbeat as soon as its group does.
 pub(super) fn answer(
     host: Arc<RaftHost>,
+    sender: Sender,
     batches: Streaming<v1::HeartbeatBatch>,
 ) -> BoxStream<'static, Result<v1::HeartbeatAnswers, Status>> {
     // The end of the stream is enough of a signal: the caller opens another one.
@@ -32,7 +33,7 @@ pub(super) fn answer(
     let removed = host.removed();
     batches
         .flat_map(|batch| stream::iter(batch.heartbeats))
-        .map(move |beat| answer_heartbeat(Arc::clone(&host), beat))
+        .map(move |beat| answer_heartbeat(Arc::clone(&host), sender, beat))
         .buffer_unordered(MAX_UNANSWERED)
         .ready_chunks(MAX_BATCH)
         .map(|answers| Ok(v1::HeartbeatAnswers { answers }))
@@ -40,10 +41,14 @@ pub(super) fn answer(
         .boxed()
 }
 
-async fn answer_heartbeat(host: Arc<RaftHost>, beat: v1::GroupHeartbeat) -> v1::HeartbeatAnswer {
+async fn answer_heartbeat(
+    host: Arc<RaftHost>,
+    sender: Sender,
+    beat: v1::GroupHeartbeat,
+) -> v1::HeartbeatAnswer {
     let group_id = beat.group_id;
     let number = beat.number;
-    let response = tokio::time::timeout(GROUP_TIMEOUT, append_heartbeat(&host, beat));
+    let response = tokio::time::timeout(GROUP_TIMEOUT, append_heartbeat(&host, sender, beat));
     let outcome = match response.await {
         Ok(Ok(result)) => Outcome::Result(result),
         Ok(Err(refusal)) => refused(refusal),
@@ -56,18 +61,15 @@ async fn answer_heartbeat(host: Arc<RaftHost>, beat: v1::GroupHeartbeat) -> v1::
 }
 
 async fn append_heartbeat(
-    host: &RaftHost,
+    host: &Arc<RaftHost>,
+    sender: Sender,
     beat: v1::GroupHeartbeat,
 ) -> Result<v1::AppendEntriesResponse, Refusal> {
     let group = GroupId(beat.group_id);
-    let hosted = host.find_group(group)?;
-    let request = AppendEntriesRequest {
-        vote: wire::required_vote(beat.vote.as_ref()).map_err(|error| malformed(&error))?,
-        prev_log_id: beat.prev_log_id.as_ref().map(wire::log_id_from_wire),
-        entries: Vec::new(),
-        leader_commit: beat.leader_commit.as_ref().map(wire::log_id_from_wire),
-    };
-    let mut answers = hosted.handler.append(stream::iter([request]).boxed());
+    let to = Destination { group, host: Arc::clone(host), hosted: host.find_group(group)? };
+    let request = to.well_formed(sender, wire::heartbeat_from_wire(beat))?;
+    to.admit(sender, MessageKind::Append, request.vote)?;
+    let mut answers = to.hosted.handler.append(stream::iter([request]).boxed());
     match answers.next().await {
         Some(Ok(result)) => Ok(wire::append_result_to_wire(&result)),
         Some(Err(error)) => Err(error.refusal(group)),

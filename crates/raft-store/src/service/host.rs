@@ -1,14 +1,21 @@
 use std::collections::BTreeMap;
 use std::fmt;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
+use std::time::Duration;
 
 use parking_lot::RwLock;
 use tidewater_common::ids::{ClusterId, GroupId, NodeId};
+use tidewater_common::log_rate::LogRate;
+use tidewater_rpc::AddressBook;
 use tokio::sync::{Mutex, watch};
 
+use super::confirmed_members::ConfirmedMembers;
 use super::handler::GroupHandler;
 use crate::log_store::{GroupLog, LogStore};
+
+/// Time between two lines of the log about refused messages.
+const LOG_INTERVAL: Duration = Duration::from_secs(1);
 
 /// The groups of one node that accept Raft calls.
 pub struct RaftHost {
@@ -17,6 +24,8 @@ pub struct RaftHost {
     store: Arc<LogStore>,
     groups: RwLock<BTreeMap<GroupId, Arc<HostedGroup>>>,
     removed: watch::Sender<bool>,
+    addresses: OnceLock<Arc<AddressBook>>,
+    refusals: LogRate,
 }
 
 /// A group that accepts Raft calls.
@@ -25,13 +34,36 @@ pub(super) struct HostedGroup {
     pub(super) snapshots: PathBuf,
     /// Held while a snapshot arrives and is installed: one at a time.
     pub(super) install_lock: Arc<Mutex<()>>,
+    pub(super) confirmed: ConfirmedMembers,
 }
 
 impl RaftHost {
     /// Creates a node without groups.
     pub fn new(cluster_id: ClusterId, node_id: NodeId, store: Arc<LogStore>) -> Arc<Self> {
-        let removed = watch::Sender::new(false);
-        Arc::new(Self { cluster_id, node_id, store, groups: RwLock::default(), removed })
+        Arc::new(Self {
+            cluster_id,
+            node_id,
+            store,
+            groups: RwLock::default(),
+            removed: watch::Sender::new(false),
+            addresses: OnceLock::new(),
+            refusals: LogRate::new(LOG_INTERVAL),
+        })
+    }
+
+    /// Sets the addresses at which members are asked about nodes that a group does not know. Without
+    /// them, the addresses in the group's membership are used. Only the first call has an effect.
+    pub fn set_addresses(&self, addresses: Arc<AddressBook>) {
+        // Already set: the node has one address book.
+        let _ = self.addresses.set(addresses);
+    }
+
+    pub(super) fn address(&self, node: NodeId) -> Option<String> {
+        self.addresses.get()?.get(node)
+    }
+
+    pub(super) fn refusals(&self) -> &LogRate {
+        &self.refusals
     }
 
     /// Returns the id of the node.
@@ -52,6 +84,7 @@ impl RaftHost {
             handler,
             snapshots: snapshots.to_owned(),
             install_lock: Arc::new(Mutex::new(())),
+            confirmed: ConfirmedMembers::default(),
         };
         self.groups.write().insert(group, Arc::new(hosted));
     }

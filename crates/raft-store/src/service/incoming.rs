@@ -14,9 +14,11 @@ use tokio::sync::mpsc;
 use tonic::{Status, Streaming};
 use uuid::Uuid;
 
-use super::dispatch::{Destination, malformed};
+use super::dispatch::{Destination, Sender};
+use super::peer_check::MessageKind;
 use crate::snapshot_file::{SnapshotFile, SnapshotFileError, SnapshotWriter};
-use crate::types::{Snapshot, SnapshotMeta, TypeConfig, Vote, wire};
+use crate::types::wire::{self, WireError};
+use crate::types::{Snapshot, SnapshotMeta, TypeConfig, Vote, check_log_id};
 
 /// Timeout of the next chunk.
 const CHUNK_TIMEOUT: Duration = Duration::from_secs(10);
@@ -27,16 +29,12 @@ const PREFIX: &str = "incoming-";
 /// Receives the chunks after the first message, and installs the snapshot.
 pub(super) async fn install(
     to: Destination,
+    sender: Sender,
     first: v1::SnapshotChunk,
     chunks: Streaming<v1::SnapshotChunk>,
 ) -> Result<SnapshotResponse<TypeConfig>, Status> {
-    let vote = wire::required_vote(first.vote.as_ref()).map_err(|error| malformed(&error))?;
-    let meta = first
-        .meta
-        .map(wire::snapshot_meta_from_wire)
-        .transpose()
-        .map_err(|error| malformed(&error))?
-        .unwrap_or_default();
+    let (vote, meta) = to.well_formed(sender, vote_and_meta(first))?;
+    to.admit(sender, MessageKind::Snapshot, vote)?;
     let Ok(install_guard) = std::sync::Arc::clone(&to.hosted.install_lock).try_lock_owned() else {
         return Err(Refusal::new(
             Reason::Overloaded,
@@ -46,6 +44,7 @@ pub(super) async fn install(
         .into());
     };
     let file = receive(&to, chunks).await?;
+    let meta = check_content(&to, sender, meta, &file).await?;
     // Detached: the caller may disconnect. The installation must not stop half-way, and no other
     // snapshot may arrive before it ends.
     let installed = tokio::spawn(async move {
@@ -59,6 +58,45 @@ pub(super) async fn install(
             Err(Refusal::new(Reason::Internal, format!("installing a snapshot: {error}")).into())
         }
     }
+}
+
+fn vote_and_meta(first: v1::SnapshotChunk) -> Result<(Vote, SnapshotMeta), WireError> {
+    let vote = wire::required_vote(first.vote.as_ref())?;
+    let meta = first.meta.ok_or(WireError::Missing("a snapshot's metadata"))?;
+    let meta = wire::snapshot_meta_from_wire(meta)?;
+    let last = meta.last_log_id.as_ref().ok_or(WireError::Missing("a snapshot's log id"))?;
+    check_log_id(last, &vote)?;
+    Ok((vote, meta))
+}
+
+/// Reads the file to its end: openraft's core ends when its state machine cannot install a snapshot.
+async fn check_content(
+    to: &Destination,
+    sender: Sender,
+    meta: SnapshotMeta,
+    file: &SnapshotFile,
+) -> Result<SnapshotMeta, Refusal> {
+    let hosted = std::sync::Arc::clone(&to.hosted);
+    let group = to.group;
+    let received = file.clone();
+    let checked = tokio::task::spawn_blocking(move || {
+        let checked = hosted.handler.check_snapshot(group, &meta, &received);
+        if checked.is_err() {
+            // Otherwise the next snapshot removes it.
+            let _ = fs::remove_file(received.path());
+        }
+        checked.map(|()| meta)
+    });
+    let checked = checked.await.unwrap_or_else(|error| Err(std::io::Error::other(error)));
+    checked.map_err(|error| {
+        let text = format!("a snapshot of group {group} is refused: {error}");
+        let reason = match error.kind() {
+            ErrorKind::InvalidData | ErrorKind::UnexpectedEof => Reason::Corrupt,
+            _ => Reason::Internal,
+        };
+        to.host.note_refusal(group, "snapshot", &text, sender.address);
+        Refusal::new(reason, text)
+    })
 }
 
 async fn install_file(

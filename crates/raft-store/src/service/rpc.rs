@@ -1,17 +1,18 @@
+use std::sync::Arc;
 use std::time::Duration;
 
 use futures::future::BoxFuture;
 use futures::stream::{self, BoxStream, StreamExt};
-use openraft::raft::{VoteRequest, VoteResponse};
+use openraft::raft::{AppendEntriesRequest, VoteRequest, VoteResponse};
 use tidewater_common::refusal::Refusal;
 use tidewater_proto::v1::raft_server;
 use tidewater_proto::v1::{self, Reason};
 use tonic::{Request, Response, Status, Streaming};
 
-use super::dispatch::{Destination, malformed};
+use super::dispatch::{Destination, Sender};
+use super::peer_check::MessageKind;
 use super::{GroupHandler, HandlerError, RaftService, heartbeats, incoming};
-use crate::types::TypeConfig;
-use crate::types::wire;
+use crate::types::{EntryPayload, TypeConfig, wire};
 
 /// Timeout of the first message. A live client sends it with the headers of the stream.
 pub(super) const FIRST_MESSAGE_TIMEOUT: Duration = Duration::from_secs(5);
@@ -25,32 +26,26 @@ impl raft_server::Raft for RaftService {
         &self,
         request: Request<Streaming<v1::AppendEntriesRequest>>,
     ) -> Result<Response<Self::AppendEntriesStream>, Status> {
+        let address = request.remote_addr();
         let mut messages = request.into_inner();
         let first = first_message(&mut messages).await?;
-        let Destination { group, host, hosted } = self.destination(first.header.as_ref())?;
+        let sender = Sender::new(first.header.as_ref(), address);
+        let to = Arc::new(self.destination(first.header.as_ref())?);
+        let group = to.group;
+        let hosted = Arc::clone(&to.hosted);
         // A stream that ends without answering all its requests is an error for the caller. A
         // request that is not accepted therefore ends the stream; the reason is sent last.
         let (refused, refusal) = tokio::sync::oneshot::channel::<Refusal>();
-        let removed = host.removed();
+        let removed = to.host.removed();
         let requests = stream::unfold(Some((messages, refused)), move |state| {
-            let host = std::sync::Arc::clone(&host);
+            let to = Arc::clone(&to);
             async move {
                 let (mut messages, refused) = state?;
                 let message = messages.message().await.ok().flatten()?;
-                if !message.entries.is_empty() && !host.accepts_entries() {
-                    let _ = refused.send(disk_full());
-                    return None;
-                }
-                match wire::append_from_wire(message) {
-                    Ok(request) => match host.check_committed(group, &request).await {
-                        Ok(()) => Some((request, Some((messages, refused)))),
-                        Err(refusal) => {
-                            let _ = refused.send(refusal);
-                            None
-                        }
-                    },
-                    Err(error) => {
-                        let _ = refused.send(malformed(&error));
+                match accept_append(&to, sender, message).await {
+                    Ok(request) => Some((request, Some((messages, refused)))),
+                    Err(refusal) => {
+                        let _ = refused.send(refusal);
                         None
                     }
                 }
@@ -69,10 +64,12 @@ impl raft_server::Raft for RaftService {
         &self,
         request: Request<Streaming<v1::HeartbeatBatch>>,
     ) -> Result<Response<Self::HeartbeatsStream>, Status> {
+        let address = request.remote_addr();
         let mut batches = request.into_inner();
         let first = first_message(&mut batches).await?;
         let host = self.host(first.header.as_ref())?;
-        Ok(Response::new(heartbeats::answer(host, batches)))
+        let sender = Sender::new(first.header.as_ref(), address);
+        Ok(Response::new(heartbeats::answer(host, sender, batches)))
     }
 
     async fn vote(
@@ -93,10 +90,12 @@ impl raft_server::Raft for RaftService {
         &self,
         request: Request<Streaming<v1::SnapshotChunk>>,
     ) -> Result<Response<v1::SnapshotResponse>, Status> {
+        let address = request.remote_addr();
         let mut chunks = request.into_inner();
         let first = first_message(&mut chunks).await?;
         let to = self.destination(first.header.as_ref())?;
-        let response = incoming::install(to, first, chunks).await?;
+        let sender = Sender::new(first.header.as_ref(), address);
+        let response = incoming::install(to, sender, first, chunks).await?;
         Ok(Response::new(v1::SnapshotResponse { vote: Some(wire::vote_to_wire(&response.vote)) }))
     }
 
@@ -104,11 +103,23 @@ impl raft_server::Raft for RaftService {
         &self,
         request: Request<v1::TransferLeaderMessage>,
     ) -> Result<Response<v1::TransferLeaderAck>, Status> {
+        let address = request.remote_addr();
         let message = request.into_inner();
         let to = self.destination(message.header.as_ref())?;
-        let request = wire::transfer_from_wire(&message).map_err(|error| malformed(&error))?;
+        let sender = Sender::new(message.header.as_ref(), address);
+        let request = to.well_formed(sender, wire::transfer_from_wire(&message))?;
+        to.admit(sender, MessageKind::LeaderTransfer, *request.from_leader())?;
         let outcome = to.answer(to.hosted.handler.transfer_leader(request)).await?;
         Ok(Response::new(wire::transfer_outcome_to_wire(&outcome)))
+    }
+
+    async fn members(
+        &self,
+        request: Request<v1::MembersRequest>,
+    ) -> Result<Response<v1::RaftStoredMembership>, Status> {
+        let to = self.destination(request.get_ref().header.as_ref())?;
+        let committed = to.hosted.handler.view().committed;
+        Ok(Response::new(wire::stored_membership_to_wire(&committed)))
     }
 }
 
@@ -122,9 +133,12 @@ impl RaftService {
             VoteRequest<TypeConfig>,
         ) -> HandlerFuture<'a, VoteResponse<TypeConfig>>,
     ) -> Result<Response<v1::VoteResponse>, Status> {
+        let address = request.remote_addr();
         let message = request.into_inner();
         let to = self.destination(message.header.as_ref())?;
-        let request = wire::vote_request_from_wire(&message).map_err(|error| malformed(&error))?;
+        let sender = Sender::new(message.header.as_ref(), address);
+        let request = to.well_formed(sender, wire::vote_request_from_wire(&message))?;
+        to.admit(sender, MessageKind::Vote, request.vote)?;
         let response = to.answer(ask(to.hosted.handler.as_ref(), request)).await?;
         Ok(Response::new(wire::vote_response_to_wire(&response)))
     }
@@ -151,6 +165,29 @@ async fn first_message<T>(messages: &mut Streaming<T>) -> Result<T, Status> {
             Err(Refusal::new(Reason::DeadlineExceeded, "a Raft stream sent no header").into())
         }
     }
+}
+
+/// Checks one append of a stream, and converts it.
+async fn accept_append(
+    to: &Destination,
+    sender: Sender,
+    message: v1::AppendEntriesRequest,
+) -> Result<AppendEntriesRequest<TypeConfig>, Refusal> {
+    if !message.entries.is_empty() && !to.host.accepts_entries() {
+        return Err(disk_full());
+    }
+    let request = to.well_formed(sender, wire::append_from_wire(message))?;
+    to.admit(sender, MessageKind::Append, request.vote)?;
+    for entry in &request.entries {
+        let EntryPayload::Normal(command) = &entry.payload else { continue };
+        to.hosted.handler.check_command(&command.0).map_err(|problem| {
+            let text = format!("entry {} of group {}: {problem}", entry.log_id, to.group);
+            to.host.note_refusal(to.group, "command", &text, sender.address);
+            Refusal::new(Reason::Unsupported, text)
+        })?;
+    }
+    to.host.check_committed(to.group, &request).await?;
+    Ok(request)
 }
 
 fn disk_full() -> Refusal {

@@ -99,7 +99,9 @@ fn chunk(data: &'static [u8]) -> v1::SnapshotChunk {
 }
 
 fn first() -> v1::SnapshotChunk {
-    v1::SnapshotChunk { header: Some(header(1)), vote: vote(), ..Default::default() }
+    let last_log_id = Some(v1::RaftLogId { term: 4, index: 9 });
+    let meta = Some(v1::SnapshotMeta { last_log_id, last_membership: None });
+    v1::SnapshotChunk { header: Some(header(1)), vote: vote(), meta, ..Default::default() }
 }
 
 fn last(checksum: u32) -> v1::SnapshotChunk {
@@ -146,4 +148,114 @@ async fn one_snapshot_of_a_group_arrives_at_a_time() {
     assert_eq!(reason(install(&follower, second).await), Reason::Overloaded);
     chunks.send(last(crc32c::crc32c(b"one"))).await.unwrap();
     assert_eq!(reason(slow.await.unwrap()), Reason::GroupNotHosted);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn unreadable_snapshot_is_refused_and_removed() {
+    let follower = follower(&[(1, FakeGroup::Member)]).await;
+    // The fake group reads no content from an empty file.
+    let empty = vec![first(), last(0)];
+    assert_eq!(reason(install(&follower, empty).await), Reason::Corrupt);
+    assert!(follower.files().is_empty(), "{:?}", follower.files());
+    let meta = v1::SnapshotMeta::default();
+    let cases = [
+        v1::SnapshotChunk { meta: None, ..first() },
+        v1::SnapshotChunk { meta: Some(meta), ..first() },
+        v1::SnapshotChunk { vote: None, ..first() },
+    ];
+    for case in cases {
+        let answer = install(&follower, vec![case, chunk(b"one"), last(crc32c::crc32c(b"one"))]);
+        assert_eq!(reason(answer.await), Reason::InvalidArgument);
+    }
+}
+
+/// Sends one append after the header, and returns its answer.
+async fn append(
+    follower: &Follower,
+    header: v1::RaftHeader,
+    request: v1::AppendEntriesRequest,
+) -> Result<Option<v1::AppendEntriesResponse>, tonic::Status> {
+    let hello = v1::AppendEntriesRequest { header: Some(header), ..Default::default() };
+    let mut client = follower.client().await;
+    client.append_entries(stream::iter([hello, request])).await?.into_inner().message().await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn invalid_entries_are_refused_before_the_group_sees_them() {
+    let follower = follower(&[(1, FakeGroup::Member)]).await;
+    let wire_entry = |index, size| wire::entry_to_wire(&entry(4, index, size));
+    let good = v1::AppendEntriesRequest {
+        vote: vote(),
+        prev_log_id: Some(v1::RaftLogId { term: 4, index: 7 }),
+        entries: vec![wire_entry(8, 1), wire_entry(9, 1)],
+        ..Default::default()
+    };
+    assert!(append(&follower, header(1), good.clone()).await.unwrap().is_some());
+    let gap = vec![wire_entry(8, 1), wire_entry(u64::MAX, 1)];
+    let empty = vec![v1::RaftEntry::default()];
+    for entries in [gap, empty] {
+        let bad = v1::AppendEntriesRequest { entries, ..good.clone() };
+        assert_eq!(reason(append(&follower, header(1), bad).await), Reason::InvalidArgument);
+    }
+    let newer = crate::types::Command("newer kind".into());
+    let newer = crate::types::Entry {
+        payload: crate::types::EntryPayload::Normal(newer),
+        ..entry(4, 8, 0)
+    };
+    let newer = v1::AppendEntriesRequest { entries: vec![wire::entry_to_wire(&newer)], ..good };
+    assert_eq!(reason(append(&follower, header(1), newer).await), Reason::Unsupported);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn every_call_refuses_strangers() {
+    let follower = follower(&[(1, FakeGroup::Member)]).await;
+    let stranger = || Some(v1::RaftHeader { source_node: 9, ..header(1) });
+    let candidate = |node_id| Some(v1::RaftVote { term: 5, node_id, committed: false });
+    let leader = |node_id| Some(v1::RaftVote { term: 5, node_id, committed: true });
+    let mut client = follower.client().await;
+    let vote = v1::VoteRequest { header: stranger(), vote: candidate(9), ..Default::default() };
+    assert_eq!(reason(client.vote(vote.clone()).await), Reason::MemberNotFound);
+    assert_eq!(reason(client.pre_vote(vote.clone()).await), Reason::MemberNotFound);
+    let member = v1::VoteRequest { header: Some(header(1)), vote: candidate(1), ..vote.clone() };
+    assert!(client.vote(member).await.unwrap().into_inner().granted);
+    let other = v1::VoteRequest { header: stranger(), vote: candidate(1), ..vote };
+    assert_eq!(reason(client.vote(other).await), Reason::InvalidArgument);
+
+    let request = v1::AppendEntriesRequest { vote: leader(9), ..Default::default() };
+    let answer = append(&follower, stranger().unwrap(), request.clone()).await;
+    assert_eq!(reason(answer), Reason::MemberNotFound);
+    let receiver = v1::RaftHeader { source_node: FOLLOWER.get(), ..header(1) };
+    let request = v1::AppendEntriesRequest { vote: leader(FOLLOWER.get()), ..request };
+    assert_eq!(reason(append(&follower, receiver, request).await), Reason::InvalidArgument);
+
+    let hello = v1::HeartbeatBatch { header: stranger(), ..Default::default() };
+    let beat =
+        |number, vote| v1::GroupHeartbeat { group_id: 1, number, vote, ..Default::default() };
+    let beats = v1::HeartbeatBatch {
+        heartbeats: vec![beat(1, leader(9)), beat(2, leader(1))],
+        header: None,
+    };
+    let answers = client.heartbeats(stream::iter([hello, beats])).await.unwrap().into_inner();
+    let answers: Vec<_> =
+        answers.flat_map(|batch| stream::iter(batch.unwrap().answers)).collect().await;
+    assert_eq!(answers.len(), 2);
+    for answer in answers {
+        let outcome = answer.outcome.unwrap();
+        assert!(matches!(outcome, v1::heartbeat_answer::Outcome::Refusal(_)), "{outcome:?}");
+    }
+
+    let snapshot = v1::SnapshotChunk { header: stranger(), vote: leader(9), ..first() };
+    let answer = install(&follower, vec![snapshot, chunk(b"a"), last(crc32c::crc32c(b"a"))]).await;
+    assert_eq!(reason(answer), Reason::MemberNotFound);
+    let transfer = v1::TransferLeaderMessage {
+        header: stranger(),
+        from_leader: leader(9),
+        to_node: FOLLOWER.get(),
+        last_log_id: None,
+    };
+    assert_eq!(reason(client.transfer_leader(transfer).await), Reason::MemberNotFound);
+
+    let header = Some(header(1));
+    let members = client.members(v1::MembersRequest { header }).await.unwrap().into_inner();
+    assert_eq!(members.membership.unwrap().members.len(), 3);
 }

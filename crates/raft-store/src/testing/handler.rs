@@ -1,13 +1,22 @@
 //! Groups without Raft behind them.
 
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use bytes::Bytes;
 use futures::stream::{self, BoxStream, StreamExt};
 use openraft::raft::{
     AppendEntriesRequest, SnapshotResponse, StreamAppendError, StreamAppendResult,
     TransferLeaderRequest, TransferLeaderResponse, VoteRequest, VoteResponse,
 };
 
-use crate::service::{GroupHandler, HandlerError};
-use crate::types::{Snapshot, TypeConfig, Vote, log_id};
+use tidewater_common::ids::GroupId;
+
+use crate::service::{GroupHandler, HandlerError, ReplicaView};
+use crate::snapshot_file::SnapshotFile;
+use crate::types::{
+    Member, Membership, Snapshot, SnapshotMeta, StoredMembership, TypeConfig, Vote, log_id,
+};
 
 /// Behaviour of a group for appends and votes; it answers all other calls as a stopped group.
 #[derive(Debug, Clone, Copy)]
@@ -16,6 +25,8 @@ pub(crate) enum FakeGroup {
     Silent,
     /// Matches at the previous log id of the request, and grants votes.
     Matches,
+    /// As `Matches`, as a follower of node 1 in term 4, with members 1 to 3.
+    Member,
     /// Reports a higher vote.
     Higher(Vote),
     /// Reports a conflict at the previous log id of the request, or at index 0.
@@ -28,6 +39,35 @@ pub(crate) enum FakeGroup {
 
 #[tonic::async_trait]
 impl GroupHandler for FakeGroup {
+    fn view(&self) -> ReplicaView {
+        if !matches!(self, Self::Member) {
+            return ReplicaView::default();
+        }
+        let voters = BTreeSet::from([1, 2, 3]);
+        let nodes: BTreeMap<u64, Member> =
+            voters.iter().map(|id| (*id, Member::new("127.0.0.1:1"))).collect();
+        let membership = Membership::new(vec![voters], nodes).unwrap();
+        let stored = Arc::new(StoredMembership::new(Some(log_id(1, 0)), membership));
+        let vote = Vote::new_committed(4, 1);
+        ReplicaView { vote, effective: Arc::clone(&stored), committed: stored }
+    }
+
+    fn check_command(&self, command: &Bytes) -> Result<(), String> {
+        if command.starts_with(b"newer") { Err("unknown kind".to_owned()) } else { Ok(()) }
+    }
+
+    fn check_snapshot(
+        &self,
+        _: GroupId,
+        _: &SnapshotMeta,
+        file: &SnapshotFile,
+    ) -> std::io::Result<()> {
+        match file.length() {
+            0 => Err(std::io::ErrorKind::InvalidData.into()),
+            _ => Ok(()),
+        }
+    }
+
     fn append(
         &self,
         requests: BoxStream<'static, AppendEntriesRequest<TypeConfig>>,
@@ -36,7 +76,9 @@ impl GroupHandler for FakeGroup {
         match fake {
             Self::Silent => stream::empty().boxed(),
             Self::Stuck => stream::pending().boxed(),
-            Self::Matches => requests.map(|request| Ok(Ok(request.prev_log_id))).boxed(),
+            Self::Matches | Self::Member => {
+                requests.map(|request| Ok(Ok(request.prev_log_id))).boxed()
+            }
             Self::Conflicts => requests
                 .map(|request| {
                     let at = request.prev_log_id.unwrap_or_else(|| log_id(0, 0));
@@ -58,7 +100,7 @@ impl GroupHandler for FakeGroup {
     ) -> Result<VoteResponse<TypeConfig>, HandlerError> {
         match self {
             Self::Stuck => std::future::pending().await,
-            Self::Matches => Ok(VoteResponse {
+            Self::Matches | Self::Member => Ok(VoteResponse {
                 vote: request.vote,
                 vote_granted: true,
                 last_log_id: request.last_log_id,

@@ -10,8 +10,10 @@ use openraft::storage::{EntryResponder, RaftStateMachine};
 use openraft::{OptionalSend, RaftSnapshotBuilder};
 use parking_lot::Mutex;
 use prost::Message;
+use tidewater_common::ids::GroupId;
 use tidewater_proto::v1;
 
+use crate::service::PeerInput;
 use crate::snapshot_file::{SnapshotFile, SnapshotWriter};
 use crate::types::{
     EntryPayload, LogId, Reply, Snapshot, SnapshotMeta, StoredMembership, TypeConfig, wire,
@@ -109,6 +111,16 @@ impl RaftStateMachine<TypeConfig> for TestStateMachine {
         let snapshot = SnapshotFile::open(self.current())?;
         let (meta, _) = decode(&snapshot)?;
         Ok(Some(Snapshot { meta, snapshot }))
+    }
+}
+
+impl PeerInput for TestStateMachine {
+    fn check_command(_: &Bytes) -> Result<(), String> {
+        Ok(())
+    }
+
+    fn check_snapshot(_: GroupId, _: &SnapshotMeta, file: &SnapshotFile) -> io::Result<()> {
+        decode(file).map(|_| ()).map_err(|error| io::Error::new(io::ErrorKind::InvalidData, error))
     }
 }
 

@@ -11,8 +11,8 @@ use openraft::raft::{
 use tidewater_proto::v1;
 
 use super::{
-    Command, Entry, EntryPayload, LogId, Member, Membership, SnapshotMeta, StoredMembership,
-    TypeConfig, Vote, log_id,
+    Command, Entry, EntryPayload, LogId, LogIdError, MAX_TERM_JUMP, Member, Membership,
+    SnapshotMeta, StoredMembership, TypeConfig, Vote, check_append, log_id,
 };
 
 /// A message without a required field, or with an invalid one.
@@ -24,6 +24,17 @@ pub enum WireError {
     /// A membership without voters, or with a voter that has no address.
     #[error("a Raft message holds an invalid membership: {0}")]
     Membership(String),
+    /// A response with a term that no member has.
+    #[error("a response names term {term}, too far above term {sent} of its request")]
+    TermJump {
+        /// Term in the response.
+        term: u64,
+        /// Term of the request.
+        sent: u64,
+    },
+    /// A log id that no leader sends.
+    #[error("a Raft message is invalid: {0}")]
+    LogId(#[from] LogIdError),
 }
 
 /// Converts a log id to the wire.
@@ -151,14 +162,35 @@ pub fn append_to_wire(request: &AppendEntriesRequest<TypeConfig>) -> v1::AppendE
 }
 
 /// Converts an append request from the wire. Ignores its header.
+///
+/// # Errors
+/// [`WireError`], also for entries that do not follow on each other.
 pub fn append_from_wire(
     request: v1::AppendEntriesRequest,
 ) -> Result<AppendEntriesRequest<TypeConfig>, WireError> {
-    Ok(AppendEntriesRequest {
+    let request = AppendEntriesRequest {
         vote: required_vote(request.vote.as_ref())?,
         prev_log_id: request.prev_log_id.as_ref().map(log_id_from_wire),
         entries: request.entries.into_iter().map(entry_from_wire).collect::<Result<_, _>>()?,
         leader_commit: request.leader_commit.as_ref().map(log_id_from_wire),
+    };
+    check_append(&request)?;
+    Ok(request)
+}
+
+/// Converts a heartbeat from the wire.
+///
+/// # Errors
+/// As [`append_from_wire`].
+pub fn heartbeat_from_wire(
+    beat: v1::GroupHeartbeat,
+) -> Result<AppendEntriesRequest<TypeConfig>, WireError> {
+    append_from_wire(v1::AppendEntriesRequest {
+        header: None,
+        vote: beat.vote,
+        prev_log_id: beat.prev_log_id,
+        entries: Vec::new(),
+        leader_commit: beat.leader_commit,
     })
 }
 
@@ -175,15 +207,29 @@ pub fn append_result_to_wire(result: &StreamAppendResult<TypeConfig>) -> v1::App
     v1::AppendEntriesResponse { result: Some(result) }
 }
 
-/// Converts an append result from the wire.
+/// Refuses a vote in a response whose term is too far above that of its request: the sender would
+/// take over the term.
+pub fn plausible_vote(vote: Vote, sent: u64) -> Result<Vote, WireError> {
+    let term = vote.leader_id.term;
+    if term > sent.saturating_add(MAX_TERM_JUMP) {
+        return Err(WireError::TermJump { term, sent });
+    }
+    Ok(vote)
+}
+
+/// Converts an append result from the wire. `sent`: term of the request.
 pub fn append_result_from_wire(
     response: v1::AppendEntriesResponse,
+    sent: u64,
 ) -> Result<StreamAppendResult<TypeConfig>, WireError> {
     use v1::append_entries_response::Result as Wire;
     Ok(match response.result.ok_or(WireError::Missing("an append's result"))? {
         Wire::Matched(matched) => Ok(matched.log_id.as_ref().map(log_id_from_wire)),
         Wire::Conflict(at) => Err(StreamAppendError::Conflict(log_id_from_wire(&at))),
-        Wire::HigherVote(vote) => Err(StreamAppendError::HigherVote(vote_from_wire(&vote))),
+        Wire::HigherVote(vote) => {
+            let vote = plausible_vote(vote_from_wire(&vote), sent)?;
+            Err(StreamAppendError::HigherVote(vote))
+        }
     })
 }
 
@@ -220,12 +266,13 @@ pub fn vote_response_to_wire(response: &VoteResponse<TypeConfig>) -> v1::VoteRes
     }
 }
 
-/// Converts a vote response from the wire.
+/// Converts a vote response from the wire. `sent`: term of the request.
 pub fn vote_response_from_wire(
     response: &v1::VoteResponse,
+    sent: u64,
 ) -> Result<VoteResponse<TypeConfig>, WireError> {
     Ok(VoteResponse {
-        vote: required_vote(response.vote.as_ref())?,
+        vote: plausible_vote(required_vote(response.vote.as_ref())?, sent)?,
         vote_granted: response.granted,
         last_log_id: response.last_log_id.as_ref().map(log_id_from_wire),
     })

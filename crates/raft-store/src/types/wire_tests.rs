@@ -63,13 +63,30 @@ fn messages_without_required_fields_are_refused() {
     assert_eq!(entry_from_wire(no_payload), Err(WireError::Missing("an entry's payload")));
     assert_eq!(required_vote(None), Err(WireError::Missing("a vote")));
     assert!(append_from_wire(v1::AppendEntriesRequest::default()).is_err());
-    assert!(append_result_from_wire(v1::AppendEntriesResponse::default()).is_err());
+    assert!(append_result_from_wire(v1::AppendEntriesResponse::default(), 0).is_err());
     // A voter that is no member.
     let broken = v1::RaftMembership {
         configs: vec![v1::RaftNodeSet { node_ids: vec![1] }],
         members: vec![],
     };
     assert!(matches!(membership_from_wire(broken), Err(WireError::Membership(_))));
+}
+
+#[test]
+fn responses_with_a_jumping_term_are_errors() {
+    let higher = |term| {
+        let result = Err(StreamAppendError::HigherVote(Vote::new_committed(term, 2)));
+        append_result_from_wire(append_result_to_wire(&result), 5).is_ok()
+    };
+    let refused = |term| {
+        let vote = Vote::new(term, 2);
+        let response = VoteResponse { vote, vote_granted: false, last_log_id: None };
+        vote_response_from_wire(&vote_response_to_wire(&response), 5).is_ok()
+    };
+    for (term, ok) in [(6, true), (5 + MAX_TERM_JUMP, true), (6 + MAX_TERM_JUMP, false)] {
+        assert_eq!((higher(term), refused(term)), (ok, ok), "{term}");
+    }
+    assert!(!higher(u64::MAX) && !refused(u64::MAX));
 }
 
 #[test]
@@ -96,7 +113,7 @@ proptest! {
 
         let response = VoteResponse { vote, vote_granted: transfer, last_log_id: id };
         prop_assert_eq!(
-            vote_response_from_wire(&vote_response_to_wire(&response)).unwrap(), response
+            vote_response_from_wire(&vote_response_to_wire(&response), term).unwrap(), response
         );
 
         for result in [
@@ -105,12 +122,15 @@ proptest! {
             Err(StreamAppendError::HigherVote(vote)),
         ] {
             prop_assert_eq!(
-                append_result_from_wire(append_result_to_wire(&result)).unwrap(), result
+                append_result_from_wire(append_result_to_wire(&result), term).unwrap(), result
             );
         }
 
+        // Log ids of an append are checked, see `append_check`.
+        let id = id.map(|_| log_id(term >> 2, index >> 2));
+        let next = id.map_or_else(|| log_id(term >> 2, 0), |id| log_id(term >> 2, id.index + 1));
         let entry = Entry {
-            log_id: log_id(term, index),
+            log_id: next,
             payload: EntryPayload::Normal(Command(command.into())),
         };
         let request = AppendEntriesRequest {

@@ -91,6 +91,13 @@ impl Meta for FakeMeta {
         Err(Status::unimplemented(""))
     }
 
+    async fn read_group(
+        &self,
+        _request: Request<v1::ReadGroupRequest>,
+    ) -> Result<Response<v1::ReadGroupResponse>, Status> {
+        Err(Status::unimplemented(""))
+    }
+
     async fn join_cluster(
         &self,
         _request: Request<v1::JoinClusterRequest>,

@@ -344,3 +344,21 @@ fn digest_depends_on_the_written_rows() {
     apply_write(&mut b, write(1, 2, &[2]));
     assert_ne!(a.state.digest(), b.state.digest());
 }
+
+#[test]
+fn write_without_a_sequence_is_refused_on_every_replica() {
+    let mut group = TestGroup::default();
+    // The base leaves the sequences of three log entries.
+    let base = u64::MAX - 3 * Sequence::PER_ENTRY;
+    let entry = v1::RegionOpened { region: Some(region(7, None, None)), base };
+    group.apply(group_entry::Entry::Opened(entry));
+    assert_eq!(refused(&apply_write(&mut group, write(1, 1, &[]))), None);
+    group.index = 9;
+    let before = group.state.clone();
+    for late in [write(2, 1, &[]), write(1, 2, &[1])] {
+        let outcome = apply_write(&mut group, late);
+        assert_eq!(refused(&outcome), Some(Reason::InvalidArgument), "{outcome:?}");
+    }
+    assert_eq!(group.state, before);
+    assert!(group.seen.rows.lock().is_empty());
+}

@@ -175,7 +175,10 @@ fn first_attempt(
         Err(refused) => return Ok(refused),
     };
     let (outcome, covered) = match rows {
-        None => (FirstOutcome { sequence: sequence_at(region, at)?, rows: 0 }, Vec::new()),
+        None => match sequence_at(region, at) {
+            Ok(sequence) => (FirstOutcome { sequence, rows: 0 }, Vec::new()),
+            Err(refused) => return Ok(refused),
+        },
         Some(rows) => {
             let covered = vec![rows.covered.clone()];
             match put(region, at, rows, write, sink)? {
@@ -222,12 +225,21 @@ fn repeat(
     Ok(done_outcome(whole, true))
 }
 
-fn sequence_at(region: &RegionState, (index, ordinal): (LogIndex, u32)) -> io::Result<Sequence> {
+/// Returns the sequence of a write. A region whose base leaves none refuses all writes, on every
+/// replica: an error would stop the group's Raft on all of them, at every start again.
+fn sequence_at(
+    region: &RegionState,
+    (index, ordinal): (LogIndex, u32),
+) -> Result<Sequence, EntryOutcome> {
     Sequence::at(region.base, index, ordinal).ok_or_else(|| {
-        io::Error::other(format!(
-            "region {}: no sequence for write {ordinal} of log index {index} above base {}",
-            region.descriptor.region_id, region.base
-        ))
+        EntryOutcome::refused(
+            Reason::InvalidArgument,
+            format!(
+                "region {} has no sequence left for write {ordinal} of log index {index} above its \
+                 base {}",
+                region.descriptor.region_id, region.base
+            ),
+        )
     })
 }
 
@@ -238,7 +250,10 @@ fn put(
     write: &WriteRequest,
     sink: &dyn RowSink,
 ) -> io::Result<Result<FirstOutcome, EntryOutcome>> {
-    let sequence = sequence_at(region, at)?;
+    let sequence = match sequence_at(region, at) {
+        Ok(sequence) => sequence,
+        Err(refused) => return Ok(Err(refused)),
+    };
     let count = u32::try_from(rows.batch.num_rows()).unwrap_or(u32::MAX);
     match sink.rows(region.descriptor.region_id, sequence, rows.op, rows.batch) {
         Ok(()) => {}

@@ -174,3 +174,20 @@ fn damaged_entries_do_not_panic_the_decoder() {
         let _ = decode(&flipped.into());
     }
 }
+
+#[test]
+fn later_kinds_differ_from_malformed_entries() {
+    for (name, bytes, _) in golden() {
+        assert!(check_kind(&bytes).is_ok(), "{name}");
+    }
+    // Field 31 with an empty message.
+    let later = Bytes::from_static(&[0xfa, 0x01, 0x00]);
+    assert!(matches!(check_kind(&later), Err(EntryError::UnknownKind)));
+    assert!(matches!(decode(&later), Err(EntryError::UnknownKind)));
+    for garbage in [&b""[..], b"\xff\xff", b"\x1a\x7f", b"\x1a\x02\xff\xff"] {
+        let garbage = Bytes::from_static(garbage);
+        assert!(check_kind(&garbage).is_ok(), "{garbage:?}");
+        let error = decode(&garbage).unwrap_err();
+        assert!(!matches!(error, EntryError::UnknownKind), "{garbage:?}: {error}");
+    }
+}

@@ -106,6 +106,45 @@ async fn apply(machine: &mut GroupStateMachine, entries: &[Entry]) {
     machine.apply(futures::stream::iter(entries)).await.unwrap();
 }
 
+#[tokio::test]
+async fn entry_that_is_no_entry_is_skipped() {
+    let folder = TempDir::new().unwrap();
+    let mut machine = machine(&folder);
+    let garbage = [&b""[..], b"\xff\xff", b"\x1a\x02\xff\xff"].map(bytes::Bytes::from_static);
+    let log = log_of(garbage.to_vec());
+    apply(&mut machine, &log[..2]).await;
+    let before = machine.shared.state.read().clone();
+    apply(&mut machine, &log[2..]).await;
+    assert_eq!(*machine.shared.state.read(), before);
+    assert_eq!(machine.applied, Some(log_id(2, 4)));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn received_snapshot_is_read_before_it_is_installed() {
+    let folder = TempDir::new().unwrap();
+    let mut machine = machine(&folder);
+    apply(&mut machine, &log_of(vec![writes(vec![write(1, 1, &[])])])).await;
+    let snapshot = machine.get_snapshot_builder().await.build_snapshot().await.unwrap();
+    let check = |group, meta: &SnapshotMeta, file: &SnapshotFile| {
+        let checked = GroupStateMachine::check_snapshot(group, meta, file);
+        checked.map_err(|error| error.kind())
+    };
+    assert_eq!(check(GROUP, &snapshot.meta, &snapshot.snapshot), Ok(()));
+    let damaged = Err(io::ErrorKind::InvalidData);
+    assert_eq!(check(GroupId(6), &snapshot.meta, &snapshot.snapshot), damaged);
+    let later = SnapshotMeta { last_log_id: Some(log_id(2, 9)), ..snapshot.meta.clone() };
+    assert_eq!(check(GROUP, &later, &snapshot.snapshot), damaged);
+    for (name, content) in [("empty", &[][..]), ("garbage", &[7; 700][..])] {
+        let path = folder.path().join(name);
+        let mut writer = tidewater_raft_store::SnapshotWriter::create(path).unwrap();
+        io::Write::write_all(&mut writer, content).unwrap();
+        let file = writer.finish().unwrap();
+        let refused = check(GROUP, &snapshot.meta, &file).unwrap_err();
+        let expected = [io::ErrorKind::InvalidData, io::ErrorKind::UnexpectedEof];
+        assert!(expected.contains(&refused), "{name}: {refused:?}");
+    }
+}
+
 /// All replicated state, rows included, as held by a snapshot.
 fn contents(machine: &GroupStateMachine) -> Vec<u8> {
     let mut bytes = Vec::new();

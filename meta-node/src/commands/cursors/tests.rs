@@ -146,7 +146,8 @@ fn cursor_follows_its_transition_function() {
             let expected = match (from, to) {
                 (Now | Start | Lagged, Tail) => [false, true, true],
                 (Tail, Tail) => [false, false, true],
-                (From, Tail | Gone) | (Tail, Lagged) => [false, true, false],
+                (From, Tail | Gone) => [false, true, false],
+                (Tail, Lagged) => [true, true, false],
                 _ => [false, false, false],
             };
             assert_eq!([moves(4), moves(5), moves(6)], expected, "{from:?} to {to:?}");

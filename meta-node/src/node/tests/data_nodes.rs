@@ -280,6 +280,9 @@ async fn heartbeats(
                 learners: learners.iter().copied().collect(),
                 membership_term: 1,
                 membership_index: *index,
+                effective_term: 1,
+                effective_index: *index,
+                last_log_index: *index,
                 caught_up: learners.iter().copied().collect(),
                 ..v1::GroupReport::default()
             })

@@ -1,0 +1,140 @@
+//! The cluster's catalog as the node's watch delivers it: what calls of the meta leader are checked
+//! against.
+//!
+//! It may be older than the catalog on which a call was decided. A call therefore names its revision,
+//! and waits for it here.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use parking_lot::RwLock;
+use tidewater_common::keys::split_global_key;
+use tidewater_common::refusal::Refusal;
+use tidewater_proto::v1::{self, Reason, watch_event::Event};
+use tokio::sync::watch;
+
+/// Longest wait of a call for the revision that it names.
+const WAIT: Duration = Duration::from_secs(3);
+
+/// A region's place: the parts of its route that a data node needs.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct RegionPlace {
+    pub(crate) table_id: u32,
+    pub(crate) group_id: u64,
+    /// First row key.
+    pub(crate) start: Vec<u8>,
+    /// Row key after the last one; `None`: the end of the table.
+    pub(crate) end: Option<Vec<u8>>,
+}
+
+/// Records of the catalog at one revision.
+#[derive(Debug, Default)]
+pub(crate) struct CatalogRecords {
+    pub(crate) incarnation: u64,
+    /// Tables name the changes in progress.
+    pub(crate) has_table_changes: bool,
+    pub(crate) tables: BTreeMap<u32, v1::Table>,
+    pub(crate) regions: BTreeMap<u64, RegionPlace>,
+    pub(crate) groups: BTreeMap<u64, v1::Group>,
+    pub(crate) nodes: BTreeMap<u64, v1::Node>,
+}
+
+/// The catalog of this node's watch.
+#[derive(Debug)]
+pub struct WatchedCatalog {
+    records: RwLock<CatalogRecords>,
+    revision: watch::Sender<u64>,
+}
+
+impl Default for WatchedCatalog {
+    fn default() -> Self {
+        Self { records: RwLock::default(), revision: watch::Sender::new(0) }
+    }
+}
+
+impl WatchedCatalog {
+    /// Applies an event of the catalog watch.
+    pub fn follow(&self, event: &Event) {
+        match event {
+            Event::Snapshot(snapshot) => {
+                *self.records.write() = CatalogRecords::from(snapshot);
+                self.revision.send_replace(snapshot.revision);
+            }
+            Event::Delta(delta) => {
+                self.records.write().apply(delta);
+                self.revision.send_replace(delta.revision);
+            }
+            Event::CurrentRevision(_) => {}
+        }
+    }
+
+    /// Waits for a revision, then checks a call against the records. `revision` 0: the current one.
+    pub(crate) async fn check<T>(
+        &self,
+        revision: u64,
+        check: impl FnOnce(&CatalogRecords) -> Result<T, Refusal>,
+    ) -> Result<T, Refusal> {
+        let mut known = self.revision.subscribe();
+        let needed = revision.max(1);
+        let reached = known.wait_for(|known| *known >= needed);
+        let reached = matches!(tokio::time::timeout(WAIT, reached).await, Ok(Ok(_)));
+        if !reached {
+            let known = *self.revision.borrow();
+            return Err(Refusal::new(
+                Reason::CatalogBehind,
+                format!("this node knows the catalog up to revision {known}, not {revision}"),
+            )
+            .retry_after(Duration::from_millis(500)));
+        }
+        check(&self.records.read())
+    }
+}
+
+impl From<&v1::CatalogSnapshot> for CatalogRecords {
+    fn from(snapshot: &v1::CatalogSnapshot) -> Self {
+        let place = |route: &v1::Route| Some((route.route_id, place(route)?));
+        Self {
+            incarnation: snapshot.incarnation,
+            has_table_changes: snapshot.has_table_changes,
+            tables: snapshot.tables.iter().map(|table| (table.table_id, table.clone())).collect(),
+            regions: snapshot.routes.iter().filter_map(place).collect(),
+            groups: snapshot.groups.iter().map(|group| (group.group_id, group.clone())).collect(),
+            nodes: snapshot.nodes.iter().map(|node| (node.node_id, node.clone())).collect(),
+        }
+    }
+}
+
+impl CatalogRecords {
+    fn apply(&mut self, delta: &v1::CatalogDelta) {
+        for table in &delta.table_deletes {
+            self.tables.remove(table);
+        }
+        for route in &delta.route_deletes {
+            self.regions.remove(route);
+        }
+        for node in &delta.node_deletes {
+            self.nodes.remove(node);
+        }
+        let place = |route: &v1::Route| Some((route.route_id, place(route)?));
+        self.regions.extend(delta.route_upserts.iter().filter_map(place));
+        self.tables.extend(delta.table_upserts.iter().map(|table| (table.table_id, table.clone())));
+        self.groups.extend(delta.group_upserts.iter().map(|group| (group.group_id, group.clone())));
+        self.nodes.extend(delta.node_upserts.iter().map(|node| (node.node_id, node.clone())));
+    }
+}
+
+fn place(route: &v1::Route) -> Option<RegionPlace> {
+    let (table, start) = split_global_key(&route.start)?;
+    // The last region of a table ends where the next table begins.
+    let end = route.end.as_deref().and_then(split_global_key);
+    let end = end.filter(|(other, _)| *other == table);
+    Some(RegionPlace {
+        table_id: table.get(),
+        group_id: route.group_id,
+        start: start.to_vec(),
+        end: end.map(|(_, key)| key.to_vec()),
+    })
+}
+
+#[cfg(test)]
+mod tests;

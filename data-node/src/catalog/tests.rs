@@ -1,0 +1,69 @@
+use std::sync::Arc;
+
+use tidewater_common::ids::TableId;
+use tidewater_common::keys::global_key;
+
+use super::*;
+
+fn route(route_id: u64, table: u32, start: &[u8], end: Option<Vec<u8>>) -> v1::Route {
+    let start = global_key(TableId(table), start).into();
+    v1::Route { route_id, start, end: end.map(Into::into), group_id: 1, ..v1::Route::default() }
+}
+
+fn snapshot(revision: u64) -> Event {
+    Event::Snapshot(v1::CatalogSnapshot {
+        revision,
+        incarnation: 1,
+        tables: vec![v1::Table { table_id: 3, ..v1::Table::default() }],
+        routes: vec![
+            route(7, 3, b"", Some(global_key(TableId(3), b"m"))),
+            route(8, 3, b"m", Some(global_key(TableId(4), b""))),
+        ],
+        ..v1::CatalogSnapshot::default()
+    })
+}
+
+#[tokio::test]
+async fn records_follow_snapshots_and_deltas() {
+    let catalog = WatchedCatalog::default();
+    catalog.follow(&snapshot(5));
+    let region = |id| catalog.records.read().regions.get(&id).cloned();
+    let place = |start: &[u8], end: Option<&[u8]>| RegionPlace {
+        table_id: 3,
+        group_id: 1,
+        start: start.to_vec(),
+        end: end.map(<[u8]>::to_vec),
+    };
+    assert_eq!(region(7), Some(place(b"", Some(b"m"))));
+    assert_eq!(region(8), Some(place(b"m", None)));
+    catalog.follow(&Event::Delta(v1::CatalogDelta {
+        revision: 6,
+        route_deletes: vec![7],
+        table_deletes: vec![3],
+        node_upserts: vec![v1::Node { node_id: 9, ..v1::Node::default() }],
+        group_upserts: vec![v1::Group { group_id: 2, ..v1::Group::default() }],
+        ..v1::CatalogDelta::default()
+    }));
+    assert_eq!(region(7), None);
+    let seen = |records: &CatalogRecords| {
+        Ok((records.tables.len(), records.nodes.len(), records.groups.len()))
+    };
+    assert_eq!(catalog.check(6, seen).await.unwrap(), (0, 1, 1));
+    catalog.follow(&snapshot(7));
+    assert_eq!(catalog.check(0, seen).await.unwrap(), (1, 0, 0));
+}
+
+#[tokio::test(start_paused = true)]
+async fn call_waits_for_the_revision_that_it_names() {
+    let catalog = Arc::new(WatchedCatalog::default());
+    let behind = |answer: Result<(), Refusal>| answer.unwrap_err().reason;
+    assert_eq!(behind(catalog.check(0, |_| Ok(())).await), Reason::CatalogBehind);
+    catalog.follow(&snapshot(5));
+    catalog.check(5, |_| Ok(())).await.unwrap();
+    assert_eq!(behind(catalog.check(6, |_| Ok(())).await), Reason::CatalogBehind);
+    let waiting = Arc::clone(&catalog);
+    let waiting = tokio::spawn(async move { waiting.check(6, |_| Ok(())).await });
+    tokio::time::sleep(Duration::from_millis(100)).await;
+    catalog.follow(&snapshot(6));
+    waiting.await.unwrap().unwrap();
+}
