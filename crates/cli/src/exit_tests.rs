@@ -16,7 +16,7 @@ fn exit_statuses_are_stable() {
 }
 
 /// Exit statuses that scripts rely on.
-const REASONS: [(Reason, u8); 60] = [
+const REASONS: [(Reason, u8); 61] = [
     (Reason::Unspecified, 1),
     (Reason::InvalidArgument, 2),
     (Reason::SchemaMismatch, 2),

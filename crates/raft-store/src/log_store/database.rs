@@ -14,6 +14,8 @@ use std::sync::Arc;
 use parking_lot::RwLock;
 use rocksdb::{ColumnFamilyDescriptor, DB, ErrorKind, WriteBatch, WriteOptions};
 
+use tidewater_common::disk::is_full_text;
+
 use super::error::StoreError;
 use super::keys;
 use super::options::LogStoreOptions;
@@ -95,7 +97,7 @@ impl Database {
         options.set_sync(sync);
         db.write_opt(batch, &options).map_err(|error| {
             let message = error.into_string();
-            if tidewater_common::disk::is_full_text(&message) {
+            if is_full_text(&message) {
                 WriteError::NoSpace
             } else {
                 WriteError::Other(StoreError::Failed(message))
@@ -122,11 +124,7 @@ impl Database {
         };
         maintain(db).map_err(|error| {
             let message = error.into_string();
-            if super::error::is_no_space(&message) {
-                StoreError::Full
-            } else {
-                StoreError::Failed(message)
-            }
+            if is_full_text(&message) { StoreError::Full } else { StoreError::Failed(message) }
         })
     }
 
@@ -226,7 +224,7 @@ fn open(
             StoreError::Damaged { path, message }
         } else if message.contains("lock") || message.contains("Resource temporarily unavailable") {
             StoreError::InUse { path, message }
-        } else if tidewater_common::disk::is_full_text(&message) {
+        } else if is_full_text(&message) {
             StoreError::Full
         } else {
             StoreError::Open { path, message }

@@ -1,7 +1,7 @@
 //! A snapshot that arrives in chunks: written to a file, verified, and installed in the group.
 
 use std::fs;
-use std::io::Write;
+use std::io::{ErrorKind, Write};
 use std::path::Path;
 use std::time::Duration;
 

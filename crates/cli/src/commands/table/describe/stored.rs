@@ -6,8 +6,7 @@ use tidewater_client::catalog::TableInfo;
 use tidewater_common::schema::{ColumnType, WriteMode};
 use tidewater_proto::v1::RegionTimes;
 
-use crate::output::amount::bytes_text;
-use crate::output::progress::grouped;
+use crate::output::amount::{bytes_text, grouped};
 use crate::value::instants::time_text;
 
 /// Stored rows and files of a table. The JSON field names are stable.
