@@ -22,7 +22,7 @@ pub(super) fn check_alter(request: &v1::AlterTableRequest) -> Result<(), Refusal
         Some(column_change::Change::Add(column)) => Some(column),
         _ => None,
     });
-    added.map(|column| check_type(&column.r#type)).collect()
+    added.try_for_each(|column| check_type(&column.r#type))
 }
 
 fn check_name(name: &str) -> Result<(), Refusal> {
