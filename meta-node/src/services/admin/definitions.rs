@@ -18,7 +18,7 @@ pub(super) fn check_clone(request: &v1::CloneTableRequest) -> Result<(), Refusal
 
 /// Checks the types of added columns.
 pub(super) fn check_alter(request: &v1::AlterTableRequest) -> Result<(), Refusal> {
-    let added = request.columns.iter().filter_map(|change| match &change.change {
+    let mut added = request.columns.iter().filter_map(|change| match &change.change {
         Some(column_change::Change::Add(column)) => Some(column),
         _ => None,
     });
