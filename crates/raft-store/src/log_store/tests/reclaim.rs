@@ -136,7 +136,7 @@ fn file_bytes_without_pass(store: &LogStore) -> usize {
 }
 
 #[tokio::test]
-async fn first_live_entry_survives_at_the_end_of_a_file() {
+async fn first_live_entry_survives_as_last_of_a_file() {
     let dir = TempDir::new().unwrap();
     let store = LogStore::open(dir.path(), small_files()).unwrap();
     let mut log = store.group(GroupId(1));
@@ -201,7 +201,7 @@ async fn removed_group_releases_its_space() {
 }
 
 #[tokio::test]
-async fn group_created_again_keeps_entries_below_the_old_purge_point() {
+async fn recreated_group_keeps_entries_below_old_purge_point() {
     let dir = TempDir::new().unwrap();
     let store = LogStore::open(dir.path(), small_files()).unwrap();
     let mut log = store.group(GroupId(1));
@@ -217,7 +217,7 @@ async fn group_created_again_keeps_entries_below_the_old_purge_point() {
 }
 
 #[tokio::test]
-async fn removal_of_a_group_waits_for_a_deletion_of_files() {
+async fn group_removal_waits_for_deletion_of_files() {
     let dir = TempDir::new().unwrap();
     let store = LogStore::open(dir.path(), small_files()).unwrap();
     append(&mut store.group(GroupId(1)), 0..10, 100).await;
@@ -232,12 +232,12 @@ async fn removal_of_a_group_waits_for_a_deletion_of_files() {
 }
 
 #[tokio::test]
-async fn read_of_entries_purged_meanwhile_finds_no_hole() {
+async fn read_during_a_purge_finds_no_hole() {
     let dir = TempDir::new().unwrap();
     let store = LogStore::open(dir.path(), small_files()).unwrap();
     let mut log = store.group(GroupId(1));
     append(&mut log, 0..100, 100).await;
-    // Files are deleted in any order: the entries 10 to 79 are gone, and the first ones are not.
+    // Files are deleted in any order: the entries 10 to 79 are deleted, the first ones are not.
     store
         .write_synced(|db, batch| {
             let group = GroupId(1);
