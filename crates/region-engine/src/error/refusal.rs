@@ -30,7 +30,7 @@ impl From<&EngineError> for Refusal {
             }
             EngineError::Storage(_) => refusal(Reason::ObjectStoreUnavailable).retry_after(STORE),
             EngineError::Damaged { .. } | EngineError::NewerFormat { .. } => {
-                refusal(Reason::FileDamaged)
+                refusal(Reason::Corrupt)
             }
             EngineError::Fenced { .. } => refusal(Reason::RegionFenced),
             EngineError::Removed { .. } | EngineError::Closed { .. } => {
