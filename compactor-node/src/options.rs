@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use tidewater_common::problems::ProcessProblems;
 use tidewater_hook_kinds::HookAccess;
+use tidewater_common::clock::ClusterClock;
 use tidewater_region_engine::compaction::CompactionOptions;
 use tidewater_region_engine::env::EngineOptions;
 use tidewater_region_engine::hooks::{HookKinds, HookLimits};
@@ -21,6 +22,9 @@ pub struct CompactorOptions {
     pub object_store: String,
     /// Interval of heartbeats.
     pub heartbeat: Duration,
+    /// Difference of the node's clock from the cluster's clocks beyond which it accepts and commits no
+    /// jobs; more than 0.
+    pub max_clock_difference: Duration,
     /// Concurrent jobs, which is also the number of cores that they keep busy together; at least 1.
     pub slots: usize,
     /// Memory limit of the process in bytes, [`process_bytes`](Self::process_bytes) included.
@@ -65,6 +69,7 @@ impl CompactorOptions {
             meta,
             object_store: object_store.into(),
             heartbeat: Duration::from_secs(1),
+            max_clock_difference: ClusterClock::DEFAULT_BOUND,
             slots: std::thread::available_parallelism().map_or(1, Into::into),
             memory_limit: Self::DEFAULT_MEMORY_LIMIT,
             process_bytes: Self::PROCESS_BYTES,

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use tidewater_common::problems::ProcessProblems;
 use tidewater_hook_kinds::HookAccess;
+use tidewater_common::clock::ClusterClock;
 use tidewater_raft_store::LogStoreOptions;
 use tidewater_region_engine::compaction::CompactionOptions;
 use tidewater_region_engine::env::EngineOptions;
@@ -38,6 +39,9 @@ pub struct DataOptions {
     pub groups: GroupOptions,
     /// Interval of heartbeats to the meta service.
     pub heartbeat: Duration,
+    /// Difference of the node's clock from the cluster's clocks beyond which it neither commits to
+    /// manifests nor leads groups; more than 0.
+    pub max_clock_difference: Duration,
     /// Available hook kinds. A program that embeds a node adds its own kinds here and to the options of
     /// the meta nodes.
     pub hook_kinds: HookKinds,
@@ -74,6 +78,7 @@ impl DataOptions {
             groups: GroupOptions::default(),
             heartbeat: Duration::from_secs(1),
             hook_kinds: tidewater_hook_kinds::builtin(HookAccess::default()),
+            max_clock_difference: ClusterClock::DEFAULT_BOUND,
             hook_limits: HookLimits::default(),
             problems: ProcessProblems::default(),
         }

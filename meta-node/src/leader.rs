@@ -14,8 +14,10 @@
 //! - `control`: calls to data nodes; `tables`: opens, changes and drops regions; `clones` and `loads`:
 //!   the same with the files of another table, or with staged files; `garbage`: schedule of garbage
 //!   collection.
+//! - `clocks`: agreement of clocks, and the next reading of replicated time (pure).
 //! - `leader_term`: starts, runs and stops the tasks of a term.
 
+pub(crate) mod clocks;
 mod clones;
 mod control;
 mod detector;

@@ -116,6 +116,7 @@ pub const fn facts(reason: Reason) -> Facts {
         Reason::VersionGone => facts(NoEffect, Code::NotFound, Stop),
         Reason::LoadEnded => facts(NoEffect, Code::Aborted, Stop),
         Reason::CatalogBehind => facts(NoEffect, Code::Unavailable, Repeat),
+        Reason::ClockDiffers => facts(NoEffect, Code::Unavailable, FindLeader),
         // Capacity.
         Reason::Overloaded => facts(NoEffect, Code::ResourceExhausted, Repeat),
         Reason::DiskFull => facts(NoEffect, Code::ResourceExhausted, Repeat),

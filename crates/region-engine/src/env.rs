@@ -5,10 +5,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tidewater_common::clock::Clock;
-use tidewater_common::ids::{FileId, JobId, WriterId};
+use tidewater_common::ids::{FileId, JobId, RegionId, WriterId};
 use tokio::sync::Semaphore;
 use uuid::Uuid;
 
+use crate::EngineError;
 use crate::cache::ObjectCache;
 use crate::compaction::CompactionOptions;
 use crate::hooks::Plugins;
@@ -78,7 +79,7 @@ pub(crate) fn id_time_ms(id: Uuid) -> u64 {
 pub struct RegionEnv {
     /// The object store.
     pub storage: Storage,
-    /// Wall clock: used for times in deltas and ids only, never by replay.
+    /// Clock of times in deltas and ids, of deadlines and of expiry; never read by replay.
     pub clock: Arc<dyn Clock>,
     /// Source of new ids.
     pub ids: Arc<dyn IdSource>,
@@ -133,6 +134,15 @@ impl RegionEnv {
             plugins,
             options,
         }
+    }
+
+    /// Checks that this node's clock agrees with the cluster's clocks.
+    ///
+    /// # Errors
+    /// [`EngineError::ClockDiffers`]: nothing of the region may expire or be committed.
+    pub(crate) fn check_clock(&self, region: RegionId) -> Result<(), EngineError> {
+        let difference = |difference| EngineError::ClockDiffers { region, difference };
+        self.clock.check().map_err(difference)
     }
 
     /// Returns this environment with the given hooks.

@@ -63,6 +63,7 @@ pub(crate) async fn run(options: Options) -> Result<(), Failure> {
         hook_limits: options.hooks.limits(),
         hook_kinds,
         problems: process.problems(),
+        max_clock_difference: options.join.clock.max_clock_difference.duration(),
         ..CompactorOptions::new(process.advertised(), options.join.meta, &options.join.object_store)
     };
     if let Some(slots) = options.slots {

@@ -70,6 +70,7 @@ pub(crate) async fn run(options: Options) -> Result<(), Failure> {
         hook_limits: options.hooks.limits(),
         hook_kinds,
         problems: process.problems(),
+        max_clock_difference: options.join.clock.max_clock_difference.duration(),
         ..DataOptions::new(
             process.advertised(),
             &options.data_dir,

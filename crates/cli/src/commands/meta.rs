@@ -11,6 +11,7 @@ use tidewater_meta_node::{Bootstrap, Meta, MetaOptions};
 use tidewater_raft_store::RaftService;
 
 use crate::exit::Failure;
+use crate::server::join::ClockArgs;
 use crate::server::listen::Listen;
 use crate::server::logs::LogOptions;
 use crate::server::node::RunningNode;
@@ -81,6 +82,9 @@ pub(crate) struct Options {
     pub(crate) hook_retention_versions: u64,
 
     #[command(flatten)]
+    pub(crate) clock: ClockArgs,
+
+    #[command(flatten)]
     pub(crate) logs: LogOptions,
 }
 
@@ -96,6 +100,7 @@ pub(crate) async fn run(options: Options) -> Result<(), Failure> {
     let bootstrap = if options.bootstrap { Bootstrap::Once } else { Bootstrap::Never };
     let settings = MetaOptions {
         replace_after: options.replace_after.duration(),
+        max_clock_difference: options.clock.max_clock_difference.duration(),
         gc_every: options.gc_every.duration(),
         gc_grace: options.gc_grace.duration(),
         hook_retention: options.hook_retention.duration(),
