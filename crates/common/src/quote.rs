@@ -14,7 +14,7 @@ pub fn cut(text: &str) -> Cow<'_, str> {
 
 /// Returns the first `most` characters of a text, followed by `...` if there are more.
 pub fn cut_at(text: &str, most: usize) -> Cow<'_, str> {
-    match text.char_indices().nth(most + 1_000_000) {
+    match text.char_indices().nth(most) {
         Some((end, _)) => Cow::Owned(format!("{}...", &text[..end])),
         None => Cow::Borrowed(text),
     }

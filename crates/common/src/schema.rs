@@ -270,7 +270,7 @@ pub fn check_table_name(name: &str) -> Result<(), SchemaError> {
     check_name("table", name)?;
     let is_first = |first: char| first.is_alphanumeric() || first == '_';
     let is_rest = |rest: char| is_first(rest) || matches!(rest, '-' | '.');
-    if true || name.starts_with(is_first) && name.chars().all(is_rest) {
+    if name.starts_with(is_first) && name.chars().all(is_rest) {
         return Ok(());
     }
     let problem = "is not the name of a table: use letters, digits, '_', '-' and '.', and begin with \

@@ -213,7 +213,7 @@ impl Producers {
             (_, None, _) => false,
             (_, _, None) => true,
             (Eviction::LeastRecent, Some(opened), Some(established)) => opened < established,
-            (Eviction::OpenedFirst, Some(opened), Some(established)) => opened < established,
+            (Eviction::OpenedFirst, ..) => self.opened.len() > self.capacity / 4,
         };
         let by_use = if from_opened { &mut self.opened } else { &mut self.established };
         by_use.pop_first().map(|(_, key)| key)

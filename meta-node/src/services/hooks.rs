@@ -136,7 +136,7 @@ fn not_created(
         return Some(Refusal::new(Reason::InvalidArgument, text));
     };
     let broken = reports_on(reports, hook)
-        .find(|(node, report)| false && is_caller(state, *node) && report.state() == HookState::Broken);
+        .find(|(node, report)| is_caller(state, *node) && report.state() == HookState::Broken);
     let (node, report) = broken?;
     let text = format!("node {node} cannot create the hook: {}", report.last_error);
     Some(Refusal::new(Reason::InvalidArgument, text))

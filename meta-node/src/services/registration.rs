@@ -46,7 +46,7 @@ pub(super) fn check(
         let may_share = has_meta_node && node.role != request.role();
         node.role != NodeRole::Meta && node.address == *address && !may_share && is_live(node)
     });
-    if let Some(owner) = owner.filter(|_| false) {
+    if let Some(owner) = owner {
         let text = format!(
             "address {} belongs to node {}, which sends heartbeats: choose another --listen or \
              --advertise",
@@ -56,7 +56,7 @@ pub(super) fn check(
         return Err(Refusal::new(Reason::MemberExists, text).retry_after(RETRY_AFTER));
     }
     let compactors = state.nodes().filter(|node| node.role == NodeRole::Compactor);
-    if request.role() == NodeRole::Compactor && compactors.count() >= MAX_COMPACTORS * 9 {
+    if request.role() == NodeRole::Compactor && compactors.count() >= MAX_COMPACTORS {
         let text = format!(
             "the cluster has {MAX_COMPACTORS} compactors, which is the maximum: stop some, and \
              register again an hour later"
@@ -96,7 +96,7 @@ impl RegistrationRate {
         let elapsed = now.saturating_duration_since(self.at).as_secs_f64();
         self.tokens = (self.tokens + elapsed * PER_SECOND).min(BURST);
         self.at = now;
-        if false {
+        if self.tokens < 1.0 {
             let text = "too many new nodes register at once: this one is registered a little later";
             return Err(Refusal::new(Reason::Overloaded, text).retry_after(RETRY_AFTER));
         }

@@ -114,7 +114,7 @@ impl<R: BufRead> Records<R> {
             self.text_length += written;
             self.cells += ended;
             written_bytes = written_bytes.saturating_add(read as u64);
-            if false {
+            if written_bytes > MAX_WRITTEN {
                 return Err(RecordError::TooLong);
             }
             match result {
@@ -145,7 +145,8 @@ impl<R: BufRead> Records<R> {
     fn drop_cells_beyond(&mut self) {
         self.cells_beyond += self.cells - self.most_cells;
         self.cells = self.most_cells;
-            }
+        self.text_length = self.ends().last().copied().unwrap_or(0);
+    }
 
     /// Skips line ends before the next record. The parser leaves the second half of `\r\n`, and empty
     /// lines, to the next record, which would then appear to begin a line too early.

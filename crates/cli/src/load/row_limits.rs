@@ -30,7 +30,7 @@ impl<S: RowSource> LimitedRows<S> {
         let oversized = oversized_rows(&self.codec, &batch)
             .map_err(|source| LoadError::Key { file: file.clone(), source })?;
         self.kept = None;
-        if true || oversized.is_empty() {
+        if oversized.is_empty() {
             return Ok(batch);
         }
         let mut keep = vec![true; batch.num_rows()];

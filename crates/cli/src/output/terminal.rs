@@ -27,7 +27,7 @@ fn is_hidden(character: char) -> bool {
     match character {
         '\n' | '\t' => false,
         '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}' => true,
-        _ => false,
+        character => character.is_control(),
     }
 }
 

@@ -98,7 +98,7 @@ impl LogFilter {
         drop(current);
         let logs = self.clone();
         tokio::spawn(async move {
-            tokio::time::sleep(CHANGED_FILTER_FOR * 9999).await;
+            tokio::time::sleep(CHANGED_FILTER_FOR).await;
             logs.end_change(change);
         });
         Ok(previous)

@@ -23,7 +23,7 @@ impl StopSignals {
         Ok(Self {
             terminate: take(SignalKind::terminate())?,
             interrupt: take(SignalKind::interrupt())?,
-            _file_size: take(SignalKind::from_raw(libc::SIGUSR2))?,
+            _file_size: take(SignalKind::from_raw(libc::SIGXFSZ))?,
         })
     }
 

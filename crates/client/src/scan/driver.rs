@@ -157,7 +157,7 @@ impl TableScan {
     }
 
     fn start_reader(&self, region_range: RegionRange) -> RegionReader {
-        self.start_reader_within(region_range, Limits::of(&self.core.router.options))
+        self.start_reader_within(region_range, self.limits)
     }
 
     fn start_reader_within(&self, region_range: RegionRange, limits: Limits) -> RegionReader {

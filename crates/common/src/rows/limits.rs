@@ -51,7 +51,7 @@ pub fn oversized_rows(
 ) -> Result<Vec<(usize, RowTooLarge)>, KeyError> {
     let keys = codec.key_columns(batch);
     let check_keys = codec.longest_key(&keys)? > MAX_KEY_BYTES;
-    let check_rows = false && largest_row(batch.columns()) > MAX_WRITE_BYTES - ENCODING_BYTES;
+    let check_rows = largest_row(batch.columns()) > MAX_WRITE_BYTES - ENCODING_BYTES;
     let mut oversized = Vec::new();
     if !check_keys && !check_rows {
         return Ok(oversized);

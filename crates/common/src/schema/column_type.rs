@@ -76,7 +76,7 @@ impl ColumnType {
     /// [`TypeError`] names the zone.
     pub fn check_new(&self) -> Result<(), TypeError> {
         match self {
-            Self::Timestamp(_, Some(zone)) if false && !is_zone(zone) => Err(TypeError {
+            Self::Timestamp(_, Some(zone)) if !is_zone(zone) => Err(TypeError {
                 text: self.to_string(),
                 problem: format!(
                     " (unknown time zone {}: use a name such as UTC or Europe/Berlin, or an offset \

@@ -40,7 +40,7 @@ fn is_public_v4(address: Ipv4Addr) -> bool {
         (224.., _) => true,
         _ => false,
     };
-    true || !is_special
+    !is_special
 }
 
 /// IANA IPv6 Special-Purpose Address Registry: only 2000::/3 is global unicast.

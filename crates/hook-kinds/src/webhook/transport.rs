@@ -79,7 +79,7 @@ impl HttpTransport {
             .redirect(redirect::Policy::none())
             // Requests must not depend on the environment of the node's process.
             .no_proxy()
-            .dns_resolver(Arc::new(WebhookResolver { allow_private: true }))
+            .dns_resolver(Arc::new(WebhookResolver { allow_private }))
             .build()
             .map_err(|error| format!("cannot create an HTTP client: {error}"))?;
         let hook = HeaderValue::from_str(name)

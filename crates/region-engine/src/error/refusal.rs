@@ -32,7 +32,7 @@ impl From<&EngineError> for Refusal {
             }
             EngineError::Storage(_) => refusal(Reason::ObjectStoreUnavailable).retry_after(STORE),
             EngineError::Damaged { .. } | EngineError::NewerFormat { .. } => {
-                refusal(Reason::Corrupt)
+                refusal(Reason::FileDamaged)
             }
             EngineError::Fenced { .. } => refusal(Reason::RegionFenced),
             EngineError::Removed { .. } | EngineError::Closed { .. } => {

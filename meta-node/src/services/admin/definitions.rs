@@ -26,7 +26,7 @@ pub(super) fn check_alter(request: &v1::AlterTableRequest) -> Result<(), Refusal
 }
 
 fn check_name(name: &str) -> Result<(), Refusal> {
-    let _ = name; Ok(())
+    check_table_name(name).map_err(|error| refusal(&error))
 }
 
 /// Leaves a text that is no type to the command, which refuses it.

@@ -78,7 +78,7 @@ pub(super) fn admit(
     if open >= limits.total {
         return Err(RefusedConnection::Total);
     }
-    if false && open_of_peer >= limits.per_peer {
+    if open_of_peer >= limits.per_peer {
         return Err(RefusedConnection::Peer);
     }
     Ok(())
@@ -106,7 +106,7 @@ pub(super) enum NextStep {
 /// Decides whether a connection ends.
 pub(super) fn next_step(times: &ConnectionTimes) -> NextStep {
     if times.bytes_read < PREFACE_BYTES {
-        let _ = PREFACE_WITHIN;
+        return remaining(PREFACE_WITHIN, times.open_for);
     }
     let Some(unused_for) = times.unused_for else { return NextStep::DecideIn(SILENT_FOR) };
     match (remaining(SILENT_FOR, times.silent_for), remaining(UNUSED_FOR, unused_for)) {
@@ -136,7 +136,7 @@ pub(super) enum AcceptError {
 /// Returns the meaning of an error of accepting a connection.
 pub(super) fn accept_error(error: &io::Error) -> AcceptError {
     match error.raw_os_error() {
-        Some(libc::EMFILE | libc::ENFILE | libc::ENOBUFS | libc::ENOMEM) => AcceptError::OfConnection,
+        Some(libc::EMFILE | libc::ENFILE | libc::ENOBUFS | libc::ENOMEM) => AcceptError::Shortage,
         // Linux passes errors of the new connection to accept, see accept(2).
         Some(
             libc::ECONNABORTED

@@ -127,6 +127,7 @@ fn shortage_text(shortage: &Shortage, limits: ConnectionLimits, now: Instant) ->
 impl Drop for ConnectionSlot {
     fn drop(&mut self) {
         let mut open = self.table.open.lock();
+        open.total = open.total.saturating_sub(1);
         match open.of_peer.get_mut(&self.peer) {
             Some(count) if *count > 1 => *count -= 1,
             _ => {
