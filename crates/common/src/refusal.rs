@@ -103,7 +103,7 @@ impl Error for Refusal {}
 
 impl From<Refusal> for Status {
     fn from(refusal: Refusal) -> Self {
-        let Facts { code, effect, retry } = facts(refusal.reason);
+        let Facts { code, effect, retry, .. } = facts(refusal.reason);
         let detail = v1::ErrorDetail {
             reason: refusal.reason.into(),
             retry_after_ms: refusal
