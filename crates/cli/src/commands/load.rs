@@ -39,7 +39,9 @@ use crate::text::delimiter::Delimiter;
                         `not null`, an empty cell is the empty text. Times without an offset are \
                         UTC. Every file is read completely and checked before the first row is \
                         written, so that a bad file changes nothing; --unchecked skips this \
-                        check.\n\nWith --bulk, rows are written directly as files, bypassing the log \
+                        check.\n\nA CSV quote that is not closed before the end of the file fails \
+                        the load: --skip-bad does not skip it, and with --unchecked rows before it \
+                        may have been written.\n\nWith --bulk, rows are written directly as files, bypassing the log \
                         and the memtable: faster for large data. Each batch becomes visible with its \
                         file. With --atomic, files are staged first and published together: each \
                         region shows all rows of the load or none, and an aborted load leaves \
