@@ -15,6 +15,7 @@ use super::error::{LoadError, RowError, RowFault, RowPosition};
 use super::header::{Positions, match_columns};
 use super::input::Input;
 use super::records::{MAX_RECORD, RecordError, Records};
+use super::row_numbers::RowNumbers;
 use super::{ReadOptions, RowSource};
 use crate::value::problem::Problem;
 use crate::value::rows::RowsBuilder;
@@ -28,7 +29,7 @@ pub(crate) struct CsvSource {
     options: ReadOptions,
     rows: RowsBuilder,
     /// Lines of the good rows since the last batch.
-    lines: Vec<u64>,
+    lines: RowNumbers,
 }
 
 impl CsvSource {
@@ -46,7 +47,7 @@ impl CsvSource {
         let positions = match_columns(&input.name, &names, &options.table)?;
         let header_cells = names.len();
         let rows = RowsBuilder::new(&options.table, options.batch_rows);
-        let lines = Vec::new();
+        let lines = RowNumbers::default();
         Ok(Self { input, records, positions, header_cells, options, rows, lines })
     }
 
@@ -123,7 +124,7 @@ impl RowSource for CsvSource {
     }
 
     fn position(&self, row: usize) -> RowPosition {
-        RowPosition::Line(self.lines.get(row).copied().unwrap_or(0))
+        RowPosition::Line(self.lines.get(row).unwrap_or(0))
     }
 }
 
