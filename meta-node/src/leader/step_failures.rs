@@ -78,9 +78,8 @@ mod tests {
         let mut failures = StepFailures::default();
         let one = Some(GroupId(1));
         let two = Some(GroupId(2));
-        let record = |failures: &mut StepFailures, group| {
-            failures.record(group, Reason::Unavailable).0
-        };
+        let record =
+            |failures: &mut StepFailures, group| failures.record(group, Reason::Unavailable).0;
         assert_eq!(record(&mut failures, one), 1);
         assert_eq!(record(&mut failures, None), 1);
         assert_eq!((record(&mut failures, one), record(&mut failures, two)), (2, 1));

@@ -75,7 +75,7 @@ pub(crate) async fn run(options: Options) -> Result<(), Failure> {
 
 /// Parses a memory limit that is sufficient for a compactor.
 fn memory_limit(text: &str) -> Result<Size, MemoryLimitError> {
-    checked_limit(text, "compactor", CompactorOptions::LEAST_MEMORY_LIMIT)
+    checked_limit(text, "compactor", CompactorOptions::MIN_MEMORY_LIMIT)
 }
 
 /// Starts a compactor node, alone in its process or with other nodes.

@@ -76,7 +76,7 @@ fn object_store(text: &str) -> Result<String, StorageError> {
 
 /// Parses a memory limit that is sufficient for a data node.
 fn memory_limit(text: &str) -> Result<Size, MemoryLimitError> {
-    checked_limit(text, "data", DataOptions::LEAST_MEMORY_LIMIT)
+    checked_limit(text, "data", DataOptions::MIN_MEMORY_LIMIT)
 }
 
 /// Parses a memory limit and checks it against the minimum of a role, in bytes.
