@@ -9,7 +9,7 @@ use std::sync::atomic::AtomicU64;
 use arrow::array::RecordBatch;
 
 use super::bad_rows::BadRows;
-use super::bytes::{self, Bytes};
+use super::bytes::{self, ByteReader};
 use super::dialect::check_dialect;
 use super::error::{LoadError, RowError, RowFault, RowPosition};
 use super::header::{Positions, match_columns};
@@ -17,13 +17,13 @@ use super::input::Input;
 use super::records::{MAX_RECORD, RecordError, Records};
 use super::row_numbers::RowNumbers;
 use super::{ReadOptions, RowSource};
-use crate::value::problem::Problem;
+use crate::value::cell_error::CellError;
 use crate::value::rows::RowsBuilder;
 
 /// A CSV input after its header.
 pub(crate) struct CsvSource {
     input: Input,
-    records: Records<Bytes>,
+    records: Records<ByteReader>,
     positions: Positions,
     header_cells: usize,
     options: ReadOptions,
@@ -74,7 +74,7 @@ impl CsvSource {
                         Err(_) => std::str::from_utf8(&records.text()[start..end]).ok(),
                     };
                     match cell {
-                        None => Err(self.rows.cell_problem(Problem::NotUtf8)),
+                        None => Err(self.rows.cell_problem(CellError::NotUtf8)),
                         Some("") => self.rows.empty(),
                         Some(cell) if self.options.nulls.iter().any(|null| null == cell) => {
                             self.rows.null()
@@ -139,7 +139,7 @@ impl CsvSource {
 /// Reads the first record: the names of the columns.
 pub(crate) fn read_header(
     input: &Input,
-    records: &mut Records<Bytes>,
+    records: &mut Records<ByteReader>,
 ) -> Result<Vec<String>, LoadError> {
     let advanced = records.advance();
     if !advanced.map_err(|error| record_error(input, records.line(), error))? {

@@ -21,7 +21,7 @@ use super::input::Input;
 use super::lines::Lines;
 use super::row_numbers::RowNumbers;
 use super::{ReadOptions, RowSource};
-use crate::value::problem::Problem;
+use crate::value::cell_error::CellError;
 use crate::value::rows::RowsBuilder;
 
 /// An NDJSON input whose first object matches the table.
@@ -102,7 +102,7 @@ impl NdjsonSource {
                 }
                 Some(cell) => {
                     let data_type = data_type.clone();
-                    Err(self.rows.cell_problem(Problem::Kind { found: cell.kind(), data_type }))
+                    Err(self.rows.cell_problem(CellError::Kind { found: cell.kind(), data_type }))
                 }
             };
             taken.map_err(RowFault::Cell)?;

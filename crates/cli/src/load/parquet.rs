@@ -16,7 +16,7 @@ use super::header::{Positions, match_columns};
 use super::input::Input;
 use super::row_numbers::RowNumbers;
 use super::{ReadOptions, RowSource};
-use crate::value::problem::Problem;
+use crate::value::cell_error::CellError;
 use crate::value::rows::CellProblem;
 
 /// A Parquet file whose columns match the table.
@@ -99,7 +99,7 @@ impl ParquetSource {
             let mut rejected = converted.rejected;
             if !column.nullable && source.null_count() > 0 {
                 let in_key = table.primary_key().contains(&column.id);
-                let problem = if in_key { Problem::MissingKey } else { Problem::Missing };
+                let problem = if in_key { CellError::MissingKey } else { CellError::Missing };
                 let missing = (0..source.len()).filter(|row| source.is_null(*row));
                 rejected.extend(missing.map(|row| (row, problem.clone())));
             }
