@@ -50,7 +50,7 @@ impl CompactorOptions {
     /// 512 MiB.
     pub const DEFAULT_MEMORY_LIMIT: u64 = 512 << 20;
     /// Minimum memory limit at which jobs of usual size are accepted.
-    pub const LEAST_MEMORY_LIMIT: u64 = 256 << 20;
+    pub const MIN_MEMORY_LIMIT: u64 = 256 << 20;
     /// 256 MiB.
     pub const DEFAULT_DISK_RESERVE: u64 = 256 << 20;
     /// 30 s.

@@ -58,7 +58,7 @@ impl DataOptions {
     /// Smallest memory limit that a process can stay within. The memory that does not shrink with the
     /// limit (writes in progress, files being written, scans, the pages of the binary) is about half of
     /// it.
-    pub const LEAST_MEMORY_LIMIT: u64 = 768 * 1024 * 1024;
+    pub const MIN_MEMORY_LIMIT: u64 = 768 * 1024 * 1024;
 
     /// Creates options with defaults for everything that is not an address or a location.
     pub fn new(
@@ -156,13 +156,13 @@ pub struct GroupOptions {
     /// When regions are compacted.
     pub compactions: CompactionPolicy,
     /// Longest wait of a write for memory, after which it is refused.
-    pub stall: Duration,
+    pub memory_wait: Duration,
     /// Deadline of a write call.
     pub write_deadline: Duration,
     /// Longest wait for a quorum to confirm a read.
     pub read_deadline: Duration,
     /// Longest duration of a scan.
-    pub scan_life: Duration,
+    pub scan_lifetime: Duration,
     /// Most scans open at the same time on this node.
     pub open_scans: usize,
     /// Time for which the log of a removed replica is kept.
@@ -178,10 +178,10 @@ impl Default for GroupOptions {
             write: WriteLimits::default(),
             flush: FlushPolicy::for_memory(DataOptions::DEFAULT_MEMORY_LIMIT),
             compactions: CompactionPolicy::default(),
-            stall: Duration::from_secs(5),
+            memory_wait: Duration::from_secs(5),
             write_deadline: Duration::from_secs(30),
             read_deadline: Duration::from_secs(5),
-            scan_life: Duration::from_secs(30 * 60),
+            scan_lifetime: Duration::from_secs(30 * 60),
             open_scans: 256,
             keep_removed_logs: Duration::from_secs(24 * 3_600),
         }

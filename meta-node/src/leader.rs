@@ -10,7 +10,8 @@
 //! # Layout
 //!
 //! - `observations`: recorded heartbeats; `detector`: nodes that are up or down (pure).
-//! - `plan`: the next placement step of each group (pure); `steps`: performs a step.
+//! - `plan`: the next placement step of each group (pure); `steps`: performs a step; `step_failures`:
+//!   log level of its failures (pure).
 //! - `control`: calls to data nodes; `tables`: opens, changes and drops regions; `clones` and `loads`:
 //!   the same with the files of another table, or with staged files; `garbage`: schedule of garbage
 //!   collection.
@@ -26,6 +27,7 @@ mod leader_term;
 mod loads;
 mod observations;
 mod plan;
+mod step_failures;
 mod steps;
 mod tables;
 

@@ -168,7 +168,7 @@ pub struct EngineOptions {
     pub workers: usize,
     /// Maximum duration of a scan. Must be well below the grace period of garbage collection (default
     /// 6 h), for which the files of a scan stay after a compaction has replaced them.
-    pub scan_life: Duration,
+    pub scan_lifetime: Duration,
     /// Compaction options.
     pub compaction: CompactionOptions,
 }
@@ -182,7 +182,7 @@ impl Default for EngineOptions {
             index_cache_bytes: 64 << 20,
             object_cache_bytes: 128 << 20,
             workers: 2,
-            scan_life: Duration::from_secs(60 * 60),
+            scan_lifetime: Duration::from_secs(60 * 60),
             compaction: CompactionOptions::default(),
         }
     }

@@ -7,7 +7,7 @@ use std::time::Duration;
 use parking_lot::Mutex;
 use tidewater_common::ids::{GroupId, NodeId, TableId, Term};
 use tidewater_common::refusal::Refusal;
-use tidewater_proto::v1::{self, GroupState, NodeState, Reason, meta_command::Kind};
+use tidewater_proto::v1::{self, GroupState, NodeState, meta_command::Kind};
 use tidewater_raft_store::membership::JointMembershipFinisher;
 use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
@@ -17,6 +17,7 @@ use tokio_util::sync::CancellationToken;
 use super::clocks::next_tick;
 use super::garbage::GarbageOptions;
 use super::plan::{PlacementOptions, PlacementStep, plan};
+use super::step_failures::{FailureLevel, StepFailures};
 use super::tables::unfinished;
 use super::{Control, Observations, ObservedCluster, ObservedGroup, detector};
 use crate::catalog::{Group, MetaState, TICK_INTERVAL_MS};
@@ -67,6 +68,7 @@ pub(crate) struct LeaderTerm {
     pub(super) observations: Arc<Observations>,
     timing: LeaderTiming,
     busy: Mutex<TasksInProgress>,
+    failures: Mutex<StepFailures>,
     steps: Semaphore,
     tables: Semaphore,
 }
@@ -158,6 +160,7 @@ impl LeaderTerm {
             observations,
             timing,
             busy: Mutex::default(),
+            failures: Mutex::default(),
             steps: Semaphore::new(MAX_CONCURRENT_STEPS),
             tables: Semaphore::new(MAX_CONCURRENT_TABLES),
         }
@@ -255,6 +258,7 @@ impl LeaderTerm {
                 .map(|group| group.id)
                 .collect();
             self.observations.retain_nodes(|node| state.node(node).is_some());
+            self.failures.lock().retain_groups(|group| state.group(group).is_some());
             let observed = self.observations.snapshot(&creating, Instant::now());
             (
                 detector::detect(&state, &observed, self.timing.failure_timeout),
@@ -315,19 +319,28 @@ impl LeaderTerm {
                 Ok(_permit) => this.perform_step(step.clone()).await,
                 Err(_) => return,
             };
-            if let Err(error) = result {
-                // A node that has just registered may not listen yet. Nodes that stay unreachable are
-                // reported by failure detection.
-                if error.reason == Reason::Unavailable {
-                    tracing::info!(?step, %error, "placement step deferred; planning again");
-                } else {
-                    tracing::warn!(?step, %error, "placement step failed; planning again");
+            match result {
+                Ok(()) => this.failures.lock().clear(group),
+                Err(error) => {
+                    this.log_failure(&step, &error);
+                    sleep(RETRY_DELAY).await;
                 }
-                sleep(RETRY_DELAY).await;
             }
             this.busy.lock().end(group);
             this.observations.changes.notify_one();
         });
+    }
+
+    fn log_failure(&self, step: &PlacementStep, error: &Refusal) {
+        let (in_a_row, level) = self.failures.lock().record(step.group(), error.reason);
+        match level {
+            FailureLevel::Info => {
+                tracing::info!(?step, %error, in_a_row, "placement step deferred; planning again");
+            }
+            FailureLevel::Warn => {
+                tracing::warn!(?step, %error, in_a_row, "placement step failed; planning again");
+            }
+        }
     }
 
     fn start_table(self: &Arc<Self>, table: TableId, tasks: &mut JoinSet<()>) {

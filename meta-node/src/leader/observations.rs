@@ -61,7 +61,7 @@ impl ObservedGroup {
 }
 
 #[derive(Debug, Default)]
-struct Inner {
+struct ObservationState {
     leading_since: Option<Instant>,
     nodes: BTreeMap<NodeId, NodeObservation>,
     groups: BTreeMap<GroupId, ObservedGroup>,
@@ -110,7 +110,7 @@ const REPORT_WAIT: Duration = Duration::from_secs(5);
 /// Observations of the current leader term.
 #[derive(Debug, Default)]
 pub(crate) struct Observations {
-    inner: Mutex<Inner>,
+    inner: Mutex<ObservationState>,
     /// Notified of changes that may need a step.
     pub(crate) changes: Notify,
 }
@@ -118,8 +118,11 @@ pub(crate) struct Observations {
 impl Observations {
     /// Clears all observations at the start of a term.
     pub(crate) fn restart(&self, now: Instant) {
-        *self.inner.lock() =
-            Inner { leading_since: Some(now), registered_at: Some(now), ..Inner::default() };
+        *self.inner.lock() = ObservationState {
+            leading_since: Some(now),
+            registered_at: Some(now),
+            ..ObservationState::default()
+        };
     }
 
     /// Records a registration, which counts as a sign of life. The registration of a data node also
@@ -276,7 +279,7 @@ impl Observations {
     }
 }
 
-impl Inner {
+impl ObservationState {
     /// Records a group leader's report, unless another node leads in a later term. Returns whether it
     /// differs from the previous report.
     fn record_leader_report(

@@ -160,7 +160,7 @@ impl Region {
     /// Pins the current rows: later writes, flushes and compactions do not change them.
     fn pin(&self, as_of: Option<Epoch>) -> Result<Pinned, EngineError> {
         let life =
-            ReadDeadline::start(self.env.clock.clone(), self.id(), self.env.options.scan_life);
+            ReadDeadline::start(self.env.clock.clone(), self.id(), self.env.options.scan_lifetime);
         let pinned = {
             let contents = self.contents.lock();
             contents.phase.check_read(self.id())?;

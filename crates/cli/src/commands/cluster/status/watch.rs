@@ -14,7 +14,7 @@ use crate::commands::client::ClientArgs;
 use crate::exit::{Exit, Failure};
 use crate::output::{Output, json, line};
 use crate::server::signals::StopSignals;
-use crate::text::span::Span;
+use crate::text::time_span::TimeSpan;
 use crate::value::instants::time_text;
 
 /// Deadline of one status, so that the display shows soon that no node can be reached.
@@ -59,7 +59,7 @@ struct TimedError<'a> {
 }
 
 /// Shows the status at every interval until SIGINT or SIGTERM.
-pub(super) async fn run(client: &ClientArgs, interval: Span) -> Result<(), Failure> {
+pub(super) async fn run(client: &ClientArgs, interval: TimeSpan) -> Result<(), Failure> {
     if interval.0 == 0 {
         return Err(Failure::usage("--watch 0ms is too short (minimum 1ms)"));
     }
