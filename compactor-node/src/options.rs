@@ -2,9 +2,9 @@
 
 use std::time::Duration;
 
+use tidewater_common::clock::ClusterClock;
 use tidewater_common::problems::ProcessProblems;
 use tidewater_hook_kinds::HookAccess;
-use tidewater_common::clock::ClusterClock;
 use tidewater_region_engine::compaction::CompactionOptions;
 use tidewater_region_engine::env::EngineOptions;
 use tidewater_region_engine::hooks::{HookKinds, HookLimits};

@@ -3,9 +3,9 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
+use tidewater_common::clock::ClusterClock;
 use tidewater_common::problems::ProcessProblems;
 use tidewater_hook_kinds::HookAccess;
-use tidewater_common::clock::ClusterClock;
 use tidewater_raft_store::LogStoreOptions;
 use tidewater_region_engine::compaction::CompactionOptions;
 use tidewater_region_engine::env::EngineOptions;

@@ -66,7 +66,7 @@ async fn compact(cluster: &Cluster, place: &str) -> Result<CommandOutput> {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn data_node_with_wrong_clock_hands_over_and_expires_nothing() -> Result<()> {
+async fn data_node_with_wrong_clock_expires_nothing() -> Result<()> {
     let mut cluster = ClusterPlan::default().prepare().await?;
     let mut clocks = Vec::new();
     for node in 0..cluster.data.len() {
@@ -188,7 +188,7 @@ async fn run_with_wrong_meta_clock(offset: &str, words: &str) -> Result<()> {
     cluster.flush(TABLE).await?.ok()?;
     expect_rows(&cluster, ROWS, offset).await?;
     cluster.run(&["gc"]).await?.ok()?;
-    // Replicated time must not stand still: the lost node is replaced (A3).
+    // Replicated time must not stand still: the lost node is replaced.
     let owner = cluster.owner(TABLE).await?;
     cluster.data[owner].kill().await?;
     make_leader(&cluster, 1).await?;

@@ -4,8 +4,8 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use tidewater_common::problems::ProcessProblems;
 use tidewater_common::clock::Clock;
+use tidewater_common::problems::ProcessProblems;
 use tidewater_proto::v1::{HeartbeatRequest, NodeRole, Reason};
 use tidewater_rpc::MetaLink;
 use tokio::sync::{Notify, watch};

@@ -5,8 +5,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures::Stream;
-use tidewater_common::ids::{Incarnation, ManifestVersion, NodeId, RegionId, TableId};
 use tidewater_common::clock::Clock;
+use tidewater_common::ids::{Incarnation, ManifestVersion, NodeId, RegionId, TableId};
 use tidewater_common::refusal::Refusal;
 use tidewater_proto::v1::{
     GarbageEvent, GarbageObject, GarbageReport, KeptObjects, Reason, SweepStoreRequest,

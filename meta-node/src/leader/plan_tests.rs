@@ -32,9 +32,9 @@ fn reported(voters: &[u64], learners: &[u64], caught_up: &[u64]) -> ObservedClus
     ObservedCluster { groups: BTreeMap::from([(GroupId(1), report)]), ..observed() }
 }
 
-/// Finding A3 of the review: replicated time that stands still must not stop repairs.
+/// Replicated time that stands still must not stop repairs.
 #[test]
-fn node_is_lost_after_silence_under_one_or_several_leaders() {
+fn node_is_lost_after_silence_under_any_leader() {
     // Seconds since it went down by replicated time, seconds of silence towards this leader.
     let cases = [
         (0, 599, false),
