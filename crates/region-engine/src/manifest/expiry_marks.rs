@@ -63,7 +63,10 @@ impl ExpiryMarks {
 mod tests {
     use super::*;
 
-    fn marks(pairs: &[(i64, u64)]) -> Vec<(i64, u64)> {
+    /// Times and sequences of marks.
+    type Pairs = &'static [(i64, u64)];
+
+    fn marks(pairs: Pairs) -> Vec<(i64, u64)> {
         let mut marks = ExpiryMarks::default();
         for (before_ms, through) in pairs {
             marks.add(ExpiryMark { before_ms: *before_ms, through: Sequence(*through) });
@@ -73,7 +76,7 @@ mod tests {
 
     #[test]
     fn mark_that_another_covers_is_not_kept() {
-        let cases: &[(&[(i64, u64)], &[(i64, u64)])] = &[
+        let cases: &[(Pairs, Pairs)] = &[
             (&[(10, 5), (20, 9)], &[(20, 9)]),
             (&[(20, 9), (10, 5)], &[(20, 9)]),
             (&[(20, 9), (20, 9)], &[(20, 9)]),

@@ -243,7 +243,7 @@ impl TtlModel {
         self.region.load().await.unwrap();
         for entry in &self.log {
             match entry {
-                LogEntry::Write(write) => drop(self.region.apply(write.clone()).unwrap()),
+                LogEntry::Write(write) => self.region.apply(write.clone()).unwrap(),
                 LogEntry::Alter(sequence, schema, options) => {
                     self.region.alter(cause(*sequence), schema.clone(), options.clone()).unwrap();
                 }
