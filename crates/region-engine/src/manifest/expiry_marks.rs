@@ -66,7 +66,7 @@ mod tests {
     /// Times and sequences of marks.
     type Pairs = &'static [(i64, u64)];
 
-    fn marks(pairs: Pairs) -> Vec<(i64, u64)> {
+    fn marks(pairs: &[(i64, u64)]) -> Vec<(i64, u64)> {
         let mut marks = ExpiryMarks::default();
         for (before_ms, through) in pairs {
             marks.add(ExpiryMark { before_ms: *before_ms, through: Sequence(*through) });
