@@ -11,12 +11,13 @@ use arrow::datatypes::{Int64Type, TimeUnit, TimestampMillisecondType};
 use futures::TryStreamExt;
 use proptest::prelude::*;
 use tidewater_common::clock::{Clock, ClusterClock, MonotonicClock};
-use tidewater_common::ids::{ColumnId, Epoch, SchemaVersion, Sequence};
+use tidewater_common::ids::{ColumnId, Epoch, RegionId, SchemaVersion, Sequence};
 use tidewater_common::schema::{ColumnType, TableOptions, TableSchema, WriteMode};
 
 use super::super::fixture::*;
 use crate::compaction::{Attempt, Scope};
 use crate::histories::histories;
+use crate::region::{Publication, PublicationContent};
 use crate::row_versions::RowOp;
 use crate::storage::Storage;
 use crate::{EngineError, Region, RegionSpec, RowsWrite, ScanOptions};
@@ -407,4 +408,45 @@ async fn owner_ahead_of_cluster_expires_nothing() {
     assert_eq!(state.expired.expired_before_ms(), None);
     // E-C9: no delta is dated ahead of the cluster's time.
     assert_eq!(state.time_ms, model.real_ms());
+}
+
+#[tokio::test]
+async fn rows_that_expired_stay_hidden_in_a_copy() {
+    let mut model = TtlModel::new(WriteMode::Upsert, true).await;
+    model.run(Step::Put(vec![(1, 1), (1, 7)])).await;
+    model.run(Step::Flush).await;
+    model.run(Step::Delete(vec![(1, 1)])).await;
+    model.run(Step::Flush).await;
+    model.run(Step::Compact(Scope::Due)).await;
+    model.run(Step::Alter(None)).await;
+    model.run(Step::Flush).await;
+    let region_id = RegionId(model.spec.region_id.get() + 1);
+    let spec = RegionSpec { region_id, ..model.spec.clone() };
+    let env = env_with(model.storage.clone(), Arc::<ManualClock>::default());
+    let copy = Region::new(env, spec, Sequence(1_000_000), Sequence(0)).unwrap();
+    copy.take_ownership(owner(1), GROUP).await.unwrap();
+    let staged = copy.copy_from(model.region.dir, DEADLINE).await.unwrap();
+    let content = PublicationContent::Copies;
+    let publication = Publication { area: staged.area, epoch: Epoch(0), content };
+    copy.publish(cause(Sequence(1_000_010)), publication).unwrap();
+    copy.record_obligations().await.unwrap();
+    assert_eq!(copy.count(&ScanOptions::all(vec![])).await.unwrap(), 1);
+}
+
+/// Finding A4 of the review: the wall clock has no say in deadlines.
+#[tokio::test]
+async fn staging_area_is_open_while_replicated_time_is_before_its_deadline() {
+    let model = TtlModel::new(WriteMode::Upsert, true).await;
+    let now = model.real_ms();
+    let wall = Arc::new(WallClock(model.time.clone()));
+    let clock = ClusterClock::new(wall.clone(), wall, Duration::from_millis(BOUND));
+    // After an outage of three days, before the clocks have agreed.
+    clock.record(now - 72 * HOUR, 0);
+    let env = env_with(model.storage.clone(), Arc::new(clock));
+    let region = Region::new(env, model.spec.clone(), Sequence(0), Sequence(0)).unwrap();
+    region.take_ownership(owner(2), GROUP).await.unwrap();
+    let area = new_area();
+    region.open_unlogged_area(area, now - 48 * HOUR).await.unwrap();
+    assert_eq!(region.stage_files(area, &[]).await.unwrap().files, 0);
+    assert!(!region.staging_areas()[0].overdue);
 }
