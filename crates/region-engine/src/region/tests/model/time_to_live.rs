@@ -435,7 +435,7 @@ async fn rows_that_expired_stay_hidden_in_a_copy() {
 
 /// Finding A4 of the review: the wall clock has no say in deadlines.
 #[tokio::test]
-async fn staging_area_is_open_while_replicated_time_is_before_its_deadline() {
+async fn staging_area_is_open_until_replicated_deadline() {
     let model = TtlModel::new(WriteMode::Upsert, true).await;
     let now = model.real_ms();
     let wall = Arc::new(WallClock(model.time.clone()));
