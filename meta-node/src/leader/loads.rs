@@ -3,6 +3,7 @@
 
 use std::sync::Arc;
 
+use tidewater_common::agreed_limits::{LOAD_CLOSE_STEP, LOAD_OPEN_STEP};
 use tidewater_common::refusal::Refusal;
 use tidewater_proto::v1::{self, LoadPhase, meta_command::Kind};
 
@@ -11,8 +12,8 @@ use crate::catalog::{AtomicLoad, RouteDescriptor, Table};
 use crate::commands::is_overdue;
 
 /// Procedure steps of a load, as sent to regions.
-const OPEN_STEP: u32 = 1;
-const CLOSE_STEP: u32 = 2;
+const OPEN_STEP: u32 = LOAD_OPEN_STEP;
+const CLOSE_STEP: u32 = LOAD_CLOSE_STEP;
 
 impl LeaderTerm {
     /// Makes one attempt to advance a load to its next phase.
