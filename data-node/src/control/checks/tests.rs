@@ -136,6 +136,10 @@ fn regions_change_only_as_the_catalog_decides() {
         alter(&catalog(&altering), &AlterRegionRequest { region_id: 8, ..alter_to(2, 4) }),
         alter(&catalog(&altering), &AlterRegionRequest { group_id: 6, ..alter_to(2, 4) }),
         alter(&catalog(&truncating), &alter_to(2, 4)),
+        alter(
+            &catalog(&truncating),
+            &AlterRegionRequest { schema: None, options: None, ..alter_to(2, 4) },
+        ),
         alter(&still, &alter_to(2, 4)),
     ];
     assert_only_first_passes(&altered, "alter");
@@ -224,8 +228,12 @@ fn staging_areas_open_and_close_as_the_catalog_decides() {
     let source = RegionPlace { table_id: 2, ..clone.regions[&7].clone() };
     clone.regions.insert(1, RegionPlace { start: vec![9], ..source.clone() });
     clone.regions.insert(2, source);
+    let mut completed = records(TableState::Active, None);
+    completed.tables.get_mut(&3).unwrap().clone_of = 2;
+    completed.regions.clone_from(&clone.regions);
     let copied = [
         copy(&clone, &copying(2)),
+        copy(&completed, &copying(2)),
         copy(&clone, &copying(4)),
         copy(&clone, &CopyRegionRequest { source_region_id: 1, ..copying(2) }),
         copy(&clone, &CopyRegionRequest { source_region_id: 7, ..copying(2) }),

@@ -187,3 +187,17 @@ fn cursors_of_a_dropped_region_are_deleted_once_received() {
     run(&mut state, Kind::FinishDropTable(v1::FinishDropTable { table_id: id.get() })).unwrap();
     assert_eq!(names(&state), ["all"]);
 }
+
+#[test]
+fn cursor_never_moves_back() {
+    use CursorState::{From, Tail};
+    let mut state = state();
+    add(&mut state, adding(10, "h", "u"));
+    let start = to(&state, 3, "h", (9, Tail));
+    advance(&mut state, vec![start]);
+    for at in [(3, Tail), (9, Tail), (9, From)] {
+        let back = to(&state, 3, "h", at);
+        advance(&mut state, vec![back]);
+        assert_eq!(cursors(&state, "h"), [(3, 9, Tail)], "{at:?}");
+    }
+}
