@@ -21,14 +21,8 @@ pub const METRICS: &[Metric] = &[
         .describe("Encoded rows in the log entries of writes that have ended."),
     Metric::histogram("tidewater_write_entry_seconds", MetricUnit::Seconds)
         .describe("Time from the proposal of a log entry of writes to its outcome."),
-    Metric::counter("tidewater_flushes_total", MetricUnit::Count)
-        .describe("Flushes that were committed."),
     Metric::counter("tidewater_flushes_failed_total", MetricUnit::Count)
         .describe("Flushes that failed and are retried."),
-    Metric::counter("tidewater_flush_rows_total", MetricUnit::Count)
-        .describe("Rows that flushes wrote."),
-    Metric::counter("tidewater_flush_bytes_total", MetricUnit::Bytes)
-        .describe("Bytes that flushes wrote."),
     Metric::counter("tidewater_compactions_total", MetricUnit::Count)
         .describe("Compactions that were committed, on this node or on a compactor."),
     Metric::counter("tidewater_compactions_failed_total", MetricUnit::Count)
@@ -96,13 +90,6 @@ pub(crate) fn record_write_entry(writes: usize, bytes: usize, took: Duration, fa
         counter!("tidewater_write_entries_failed_total").increment(1);
     }
     histogram!("tidewater_write_entry_seconds").record(took.as_secs_f64());
-}
-
-/// Counts a flush of a region.
-pub(crate) fn record_flush(rows: u64, bytes: u64) {
-    counter!("tidewater_flushes_total").increment(1);
-    counter!("tidewater_flush_rows_total").increment(rows);
-    counter!("tidewater_flush_bytes_total").increment(bytes);
 }
 
 /// Counts a flush that failed and is retried.
