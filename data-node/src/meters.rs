@@ -62,8 +62,8 @@ pub const METRICS: &[Metric] = &[
         "Undelivered manifest versions of a durable hook, over the regions of this node.",
     ),
     Metric::counter("tidewater_control_calls_refused_total", MetricUnit::Count)
-        .labels(&["call"])
-        .describe("Calls to the node's groups that contradict the catalog and were refused."),
+        .labels(&["call", "reason"])
+        .describe("Calls to the node's groups that contradict the catalog or the group."),
     Metric::gauge("tidewater_memtable_bytes", MetricUnit::Bytes)
         .describe("Unflushed rows in memory."),
     Metric::gauge("tidewater_memory_limit_bytes", MetricUnit::Bytes)
@@ -230,7 +230,9 @@ pub(crate) fn observe(groups: &Groups) {
     }
 }
 
-/// Counts a call that contradicts the catalog.
-pub(crate) fn count_refused_call(call: &'static str) {
-    counter!("tidewater_control_calls_refused_total", "call" => call).increment(1);
+/// Counts a call that contradicts the catalog or the group.
+pub(crate) fn count_refused_call(call: &'static str, reason: Reason) {
+    let reason = tidewater_common::reason::label(reason);
+    counter!("tidewater_control_calls_refused_total", "call" => call, "reason" => reason)
+        .increment(1);
 }
