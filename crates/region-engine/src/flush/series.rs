@@ -1,4 +1,8 @@
 //! Series of files of sorted rows: a file ends, between two keys, when it is large enough.
+//!
+//! A file also ends before rows with a time that overflows in the unit in which the file stores the
+//! column. The next file stores it in a greater unit. Both may then have versions of one key, which
+//! reads and compactions merge.
 
 use std::io;
 use std::sync::Arc;
@@ -11,6 +15,7 @@ use crate::EngineError;
 use crate::compaction::CompactionProgress;
 use crate::memtable::run::key_columns;
 use crate::row_versions::RowVersions;
+use crate::sst::convert::StoredUnits;
 use crate::sst::sink::PartReceiver;
 use crate::sst::writer::{FilePlan, SstWriter, WrittenFile};
 use crate::workers::WorkerSlot;
@@ -97,9 +102,15 @@ impl FileSeries {
                 self.writer = Some(full);
             }
         }
+        let mut units = StoredUnits::of(rows.arrays());
+        if let Some(narrow) = self.writer.take_if(|writer| !writer.units().cover(&units)) {
+            // With the units of both, a series ends at most one file early for each column.
+            units = units.union(narrow.units());
+            self.parts = Some(end(narrow)?);
+        }
         let writer = match (&mut self.writer, self.parts.take()) {
             (Some(writer), _) => writer,
-            (none, Some(parts)) => none.insert(SstWriter::new(self.file.clone(), parts)?),
+            (none, Some(parts)) => none.insert(SstWriter::new(self.file.clone(), units, parts)?),
             (None, None) => {
                 return Err(EngineError::Internal {
                     detail: "a file series has neither a writer nor a receiver".to_owned(),

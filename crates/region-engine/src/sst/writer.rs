@@ -14,7 +14,7 @@ use tidewater_common::keys::KeyRange;
 use tidewater_common::rows::{bytes_of, rows_within};
 use tidewater_common::schema::TableSchema;
 
-use super::convert::to_stored;
+use super::convert::{StoredUnits, to_stored};
 use super::format::{
     BLOCKS_KEY, KEY_INDEX_KEY, NAN_KEY, PAGE_ROWS, ROW_GROUP_ROWS, SLICE_BYTES, encode_checksums,
     encode_ids, encode_keys, file_schema, group_is_full, properties,
@@ -73,6 +73,7 @@ impl WrittenFile {
 /// Writer of one SST.
 pub(crate) struct SstWriter<R: PartReceiver> {
     plan: FilePlan,
+    units: StoredUnits,
     schema: SchemaRef,
     writer: ArrowWriter<PartSink<R>>,
     group_rows: usize,
@@ -90,14 +91,20 @@ pub(crate) struct SstWriter<R: PartReceiver> {
 }
 
 impl<R: PartReceiver> SstWriter<R> {
-    pub(crate) fn new(plan: FilePlan, receiver: R) -> Result<Self, EngineError> {
-        let schema = file_schema(&plan.shape.schema, plan.with_deletes);
+    /// Creates a writer of rows that `units` hold.
+    pub(crate) fn new(
+        plan: FilePlan,
+        units: StoredUnits,
+        receiver: R,
+    ) -> Result<Self, EngineError> {
+        let schema = file_schema(&plan.shape.schema, &units, plan.with_deletes);
         let properties = properties(&plan.shape.schema, plan.dir.region_id, !plan.hashed)?;
         let writer =
             ArrowWriter::try_new(PartSink::new(receiver), schema.clone(), Some(properties))
                 .map_err(encoding)?;
         Ok(Self {
             plan,
+            units,
             schema,
             writer,
             group_rows: 0,
@@ -129,6 +136,11 @@ impl<R: PartReceiver> SstWriter<R> {
             }
         }
         Ok(())
+    }
+
+    /// Returns the units in which the file stores its columns.
+    pub(crate) fn units(&self) -> &StoredUnits {
+        &self.units
     }
 
     /// Returns the approximate size of the file if it ended now, in bytes.
@@ -209,7 +221,8 @@ impl<R: PartReceiver> SstWriter<R> {
             .arrays()
             .iter()
             .zip(self.schema.fields())
-            .map(|(array, field)| to_stored(field.name(), array))
+            .zip(self.units.iter())
+            .map(|((array, field), unit)| to_stored(field.name(), array, unit))
             .collect::<Result<_, _>>()?;
         arrays.push(Arc::new(stamps.sequences.to_array(rows.rows())));
         arrays.push(Arc::new(stamps.epochs.to_array(rows.rows())));
