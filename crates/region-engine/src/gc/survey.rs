@@ -20,6 +20,8 @@ pub(super) struct RegionSurvey {
     pub(super) kept: BTreeMap<KeepReason, u64>,
     /// The region references objects of other regions.
     pub(super) names_others: bool,
+    /// The floor that the region's manifest receives.
+    pub(super) floor_ms: u64,
 }
 
 /// An object that is deleted unless another manifest references it.
@@ -40,8 +42,9 @@ pub(super) fn survey(
 ) -> RegionSurvey {
     let dir = state.dir;
     let mut own: HashMap<Uuid, KeepReason> = HashMap::new();
-    let mut survey = RegionSurvey::default();
-    named::each(state, floor_ms, |(origin, id), why| {
+    let object_floor_ms = positions.floor(state, floor_ms);
+    let mut survey = RegionSurvey { floor_ms: object_floor_ms, ..RegionSurvey::default() };
+    named::each(state, object_floor_ms, |(origin, id), why| {
         survey.names_others |= origin != dir;
         if origin == dir {
             own.entry(id).or_insert(why);
@@ -64,8 +67,10 @@ pub(super) fn survey(
                     Err((None, GarbageReason::Covered))
                 }
             }
-            RegionObject::Data(file) => classify_id(state, &own, &reasons, file.0, floor_ms),
-            RegionObject::Index(index) => classify_id(state, &own, &reasons, index, floor_ms),
+            RegionObject::Data(file) => classify_id(state, &own, &reasons, file.0, object_floor_ms),
+            RegionObject::Index(index) => {
+                classify_id(state, &own, &reasons, index, object_floor_ms)
+            }
             RegionObject::Other if object.location == dir.last_checkpoint() => {
                 Ok(KeepReason::Manifest)
             }

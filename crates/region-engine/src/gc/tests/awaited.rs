@@ -47,3 +47,28 @@ async fn deltas_awaited_by_a_hook_are_kept_within_limits() {
     assert_eq!(report.kept.get(&KeepReason::Awaited), None, "{report:?}");
     assert!(matches!(next(&storage, 6).await, History::Lagged));
 }
+
+#[tokio::test]
+async fn removed_files_are_kept_until_hook_receives_removal() {
+    let storage = Storage::memory();
+    // Its last version removes file 1.
+    let manifest = region(&storage).await;
+    let before = manifest.state().version.get() - 1;
+    for _ in 0..2 {
+        collect(&storage, before, 100).await;
+        assert!(has(&storage, DIR, file(1).file_id).await);
+    }
+    manifest.refresh().await.unwrap();
+    let after = manifest.state().version.get();
+    collect(&storage, after, 100).await;
+    assert!(!has(&storage, DIR, file(1).file_id).await);
+    assert!(has(&storage, DIR, file(3).file_id).await);
+}
+
+#[tokio::test]
+async fn files_of_hook_beyond_limits_are_deleted() {
+    let storage = Storage::memory();
+    let manifest = region(&storage).await;
+    collect(&storage, manifest.state().version.get() - 1, 0).await;
+    assert!(!has(&storage, DIR, file(1).file_id).await);
+}
