@@ -2,7 +2,8 @@
 //!
 //! A file also ends before rows with a time that overflows in the unit in which the file stores the
 //! column. The next file stores it in a greater unit. Both may then have versions of one key, which
-//! reads and compactions merge.
+//! reads and compactions merge. Rows of an append-only table with equal key and sequence have no
+//! defined order between the two files.
 
 use std::io;
 use std::sync::Arc;
